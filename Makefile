@@ -1,0 +1,74 @@
+# Everything a person does here. `make` alone lists it.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+TOOLS  := .venv-generate
+PIP     = $(BIN)/python -m pip --disable-pip-version-check
+
+export PYTHONDONTWRITEBYTECODE ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test verify fix generate lock release clean
+
+help:  ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
+
+$(VENV)/.server: requirements/server.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --require-hashes -r requirements/server.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.server requirements/dev.txt
+	$(PIP) install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(TOOLS)/.ready: requirements/generate.txt
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/generate.txt
+	@touch $@
+
+run: $(VENV)/.server  ## Serve gRPC on localhost:50051 (Together with TOGETHER_API_KEY set, else the sandbox)
+	@$(BIN)/togetherchat-server $${TOGETHER_API_KEY:+--log=text} $$( [ -n "$${TOGETHER_API_KEY}$${TOGETHER_API_KEY_FILE}$${TOGETHER_BASE_URL}" ] || echo --sandbox )
+
+test: $(VENV)/.dev  ## Run the tests; needs Python alone
+	$(BIN)/python -m pytest
+
+verify: $(VENV)/.dev $(TOOLS)/.ready  ## Check style, types, architecture, contract, generated code, locked dependencies
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code
+	$(BIN)/buf breaking --against protos/baseline.binpb
+	$(MAKE) generate
+	git diff --exit-code -- protos clients
+	$(PIP) check
+
+fix: $(VENV)/.dev  ## Mend what a machine can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/buf format --write
+
+generate: $(TOOLS)/.ready  ## Generate the Python code of the contract
+	cd protos && PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" python -m grpc_tools.protoc -I. \
+	    --python_out=. --mypy_out=quiet:. togetherchat/v1/chat.proto togetherchat/v1/models.proto togetherchat/v1/chat_service.proto
+	cd protos && PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" python -m grpc_tools.protoc -I. \
+	    --grpc_python_out=. --mypy_grpc_out=quiet:. togetherchat/v1/chat_service.proto
+
+lock:  ## Renew the locked dependencies (hashes, no addresses)
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip --disable-pip-version-check install --quiet uv
+	$(LOCK) requirements/server.txt pyproject.toml --extra server --extra cli --group build
+	$(LOCK) requirements/dev.txt pyproject.toml --extra server --extra cli --group build --group dev
+	$(LOCK) requirements/generate.txt --group generate
+
+LOCK_FLAGS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
+LOCK        = .venv-lock/bin/uv pip compile $(LOCK_FLAGS) --output-file
+
+release: $(VENV)/.dev  ## Renew the baseline that `buf breaking` compares with
+	$(BIN)/buf build --output protos/baseline.binpb
+
+clean:  ## Remove what the targets made
+	rm -rf $(VENV) $(TOOLS) .venv-lock

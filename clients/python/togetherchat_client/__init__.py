@@ -1,0 +1,1 @@
+"""The togetherchat client library."""

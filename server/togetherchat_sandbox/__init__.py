@@ -1,0 +1,1 @@
+"""A simulator of Together AI's HTTP API."""

@@ -1,0 +1,1 @@
+"""The togetherchat service: a gRPC front before an OpenAI-compatible HTTP provider."""

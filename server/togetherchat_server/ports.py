@@ -1,0 +1,105 @@
+"""What a front may ask of the rest, and what a provider must offer.
+
+The messages of the contract are the language of the middle: they go in as they came from
+the caller and come out as they go to the caller. Beside them travels the `Call`, the frozen
+facts of one call, with its `Progress`, the one part that changes, which the provider fills
+in so that a failure can say how far things had come.
+"""
+
+import enum
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat.v1 import models_pb2 as models
+from togetherchat_server.secret import Secret
+
+
+class Phase(enum.StrEnum):
+    """How far a call has come; goes into the metadata of its errors and into its record."""
+
+    ADMITTED = "admitted"
+    CONNECTING = "connecting"
+    AWAITING_ANSWER = "awaiting_answer"
+    ANSWERING = "answering"
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """What has been learnt of a call so far. Written by the provider, read by the front."""
+
+    phase: Phase = Phase.ADMITTED
+    upstream: str = ""
+    """Who answers: `together` or `sandbox`. Empty before the first attempt."""
+    attempts: int = 0
+    """Requests sent to the provider."""
+    model: str = ""
+    """The model last asked for, after aliases and fallbacks."""
+    upstream_request_id: str = ""
+    rate_limits: tuple[tuple[str, str], ...] = ()
+    """The provider's rate-limit headers, lower case, of the last attempt."""
+    first_event_s: float | None = None
+    """When the first piece of the answer was in hand, on the monotonic clock."""
+    output_pieces: int = 0
+    """Pieces of text, thinking or arguments received: about one a token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One RPC or HTTP request of a caller. Times are seconds on the monotonic clock."""
+
+    id: str
+    method: str
+    received_s: float
+    deadline_s: float
+    """When it must have ended: the caller's deadline less the margin, or our own cap."""
+    upstream_key: Secret | None
+    """The key to ask the provider with; None towards an upstream that needs none."""
+    caller_brought_key: bool = False
+    previous_attempts: int = 0
+    """Attempts of the caller's own retry before this one (`grpc-previous-rpc-attempts`)."""
+    traceparent: str = ""
+    progress: Progress = field(default_factory=Progress)
+
+    def seconds_left(self, now_s: float) -> float:
+        return self.deadline_s - now_s
+
+
+Events = Sequence[service.StreamCompleteResponse]
+"""What one read of the upstream socket brought, translated."""
+
+
+class Chat(Protocol):
+    """Answers conversations. Every failure is a `ServiceError`; a cancel passes through."""
+
+    async def complete(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
+        """The whole answer."""
+        ...
+
+    def stream(
+        self, request: service.CompleteRequest, call: Call
+    ) -> AbstractAsyncContextManager[AsyncIterator[Events]]:
+        """The answer as it is made. Leaving the context releases the upstream.
+
+        The events keep the law written at `ChatService.StreamComplete`; a stream that ends
+        without raising has sent `completed` last.
+        """
+        ...
+
+
+class LiveModels(Protocol):
+    """The provider's own list of models."""
+
+    async def live_models(self, call: Call) -> Sequence[models.Model]:
+        """Every model that the provider lists for the call's key, `source` PROVIDER, state ACTIVE."""
+        ...
+
+
+class ModelListing(Protocol):
+    """Answers ListModels."""
+
+    async def list_models(self, request: service.ListModelsRequest, call: Call) -> service.ListModelsResponse:
+        """One page. Raises `ServiceError` INVALID_REQUEST for a bad page token, size or order."""
+        ...

@@ -1,0 +1,57 @@
+"""Keys: text that must never be printed.
+
+A key arrives from an environment variable, a mounted file or a caller's metadata, often with
+a newline at its end. HTTP libraries put an illegal header value into the text of their
+exception, so a key is checked here, once, before anything else sees it.
+"""
+
+import hashlib
+import re
+from typing import final
+
+KEY_CHARACTERS_MAX = 4096
+
+_LEGAL = re.compile(r"[\x21-\x7e]+")
+
+
+@final
+class Secret:
+    """A key whose `repr`, `str` and pickled form show nothing of it."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        """Take `text` without the white space around it.
+
+        Raises:
+            ValueError: it is empty, too long or has a character that no HTTP header may
+                carry. The message does not repeat the text.
+        """
+        stripped = text.strip()
+        if not stripped:
+            raise ValueError("the key is empty")
+        if len(stripped) > KEY_CHARACTERS_MAX:
+            raise ValueError(f"the key is longer than {KEY_CHARACTERS_MAX} characters")
+        if not _LEGAL.fullmatch(stripped):
+            raise ValueError("the key has a space, a control character or a character outside ASCII")
+        self._text = stripped
+
+    def reveal(self) -> str:
+        """The key itself: for the header that needs it, nowhere else."""
+        return self._text
+
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that tell keys apart and give none away."""
+        return hashlib.sha256(self._text.encode("ascii")).hexdigest()[:16]
+
+    def __repr__(self) -> str:
+        return "Secret('…')"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a key is not to be pickled")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
