@@ -43,7 +43,7 @@ verify: $(VENV)/.dev $(TOOLS)/.ready  ## Check style, types, architecture, contr
 	$(BIN)/buf format --diff --exit-code
 	$(BIN)/buf breaking --against protos/baseline.binpb
 	$(MAKE) generate
-	git diff --exit-code -- protos clients
+	git diff --exit-code -- protos typings clients
 	$(PIP) check
 
 fix: $(VENV)/.dev  ## Mend what a machine can mend
@@ -51,11 +51,13 @@ fix: $(VENV)/.dev  ## Mend what a machine can mend
 	$(BIN)/ruff format .
 	$(BIN)/buf format --write
 
-generate: $(TOOLS)/.ready  ## Generate the Python code of the contract
-	cd protos && PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" python -m grpc_tools.protoc -I. \
-	    --python_out=. --mypy_out=quiet:. togetherchat/v1/chat.proto togetherchat/v1/models.proto togetherchat/v1/chat_service.proto
-	cd protos && PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" python -m grpc_tools.protoc -I. \
-	    --grpc_python_out=. --mypy_grpc_out=quiet:. togetherchat/v1/chat_service.proto
+PROTOC = PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" python -m grpc_tools.protoc
+
+generate: $(TOOLS)/.ready  ## Generate the Python code of the contract, and types for google.rpc
+	cd protos && $(PROTOC) -I. --python_out=. --mypy_out=quiet:. togetherchat/v1/*.proto
+	cd protos && $(PROTOC) -I. --grpc_python_out=. --mypy_grpc_out=quiet:. togetherchat/v1/chat_service.proto
+	mkdir -p typings && $(PROTOC) -I$(wildcard $(TOOLS)/lib/python*/site-packages) --mypy_out=quiet:typings \
+	    google/rpc/status.proto google/rpc/error_details.proto
 
 lock:  ## Renew the locked dependencies (hashes, no addresses)
 	$(PYTHON) -m venv .venv-lock

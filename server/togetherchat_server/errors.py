@@ -89,7 +89,7 @@ class Kind(enum.StrEnum):
 
     UPSTREAM_REQUEST_TIMEOUT = "UPSTREAM_REQUEST_TIMEOUT"
     UPSTREAM_GATEWAY_TIMEOUT = "UPSTREAM_GATEWAY_TIMEOUT"
-    FIRST_TOKEN_TIMEOUT = "FIRST_TOKEN_TIMEOUT"
+    FIRST_TOKEN_TIMEOUT = "FIRST_TOKEN_TIMEOUT"  # noqa: S105  a name, no password
     STREAM_IDLE_TIMEOUT = "STREAM_IDLE_TIMEOUT"
     CALL_TIMEOUT = "CALL_TIMEOUT"
 
@@ -145,6 +145,8 @@ class ServiceError(Exception):
 
 def sanitise(text: str, *, characters_max: int = TEXT_CHARACTERS_MAX) -> str:
     """Foreign text made fit for a status: one line, printable, bounded."""
-    printable = "".join(character if character.isprintable() else " " for character in text[: characters_max * 4])
+    printable = "".join(
+        character if character.isprintable() else " " for character in text[: characters_max * 4]
+    )
     line = " ".join(printable.split())
     return line if len(line) <= characters_max else line[: characters_max - 1] + "…"
