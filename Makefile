@@ -53,11 +53,24 @@ fix: $(VENV)/.dev  ## Mend what a machine can mend
 
 PROTOC = PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" python -m grpc_tools.protoc
 
-generate: $(TOOLS)/.ready  ## Generate the Python code of the contract, and types for google.rpc
+generate: $(VENV)/.server $(TOOLS)/.ready  ## Generate the Python code of the contract, and types for google.rpc and grpc.health
 	cd protos && $(PROTOC) -I. --python_out=. --mypy_out=quiet:. togetherchat/v1/*.proto
 	cd protos && $(PROTOC) -I. --grpc_python_out=. --mypy_grpc_out=quiet:. togetherchat/v1/chat_service.proto
-	mkdir -p typings && $(PROTOC) -I$(wildcard $(TOOLS)/lib/python*/site-packages) --mypy_out=quiet:typings \
+	mkdir -p typings && $(BIN)/python -c "$$DESCRIBE_HEALTH" > $(TOOLS)/health.binpb
+	$(PROTOC) --descriptor_set_in=$(TOOLS)/health.binpb --mypy_out=quiet:typings grpc_health/v1/health.proto
+	$(PROTOC) -I$(wildcard $(TOOLS)/lib/python*/site-packages) --mypy_out=quiet:typings \
 	    google/rpc/status.proto google/rpc/error_details.proto
+
+# grpcio-health-checking ships no .proto file: its descriptor says the same.
+define DESCRIBE_HEALTH
+import sys
+from google.protobuf import descriptor_pb2
+from grpc_health.v1 import health_pb2
+files = descriptor_pb2.FileDescriptorSet()
+health_pb2.DESCRIPTOR.CopyToProto(files.file.add())
+sys.stdout.buffer.write(files.SerializeToString())
+endef
+export DESCRIBE_HEALTH
 
 lock:  ## Renew the locked dependencies (hashes, no addresses)
 	$(PYTHON) -m venv .venv-lock

@@ -1,0 +1,90 @@
+"""The gRPC servers: their options, what they serve, and where. Reads top to bottom.
+
+gRPC ignores an option whose name it does not know, silently: every option here is proven by
+its behaviour in `tests/contract/test_channel_options.py`.
+"""
+
+from typing import Final, final
+
+from grpc import aio
+
+from togetherchat_server.fronts.rpc.boundary import Boundary
+from togetherchat_server.fronts.rpc.chat import SERVICE, ChatServicer
+from togetherchat_server.fronts.rpc.health import Health
+from togetherchat_server.fronts.rpc.reflection import add_reflection
+
+MEBIBYTE: Final = 2**20
+WATCHERS_MAX: Final = 1000
+
+OPTIONS: Final = (
+    # Twice the service's own bound on a request, which answers with REQUEST_TOO_LARGE where
+    # gRPC's answers with RESOURCE_EXHAUSTED and no details.
+    ("grpc.max_receive_message_length", 64 * MEBIBYTE),
+    ("grpc.max_send_message_length", 64 * MEBIBYTE),
+    # Clients ping every 30 s; gRPC's own tolerance is one ping in five minutes, and a client
+    # that pings during a long silence is cut off. The key has no `recv` in it.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_ping_strikes", 3),
+    # A peer that vanished is noticed within 40 s.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Connections that only stand there hold a place for ever otherwise.
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_concurrent_streams", 1024),
+    # A second server on the same port would take half of the calls, unnoticed.
+    ("grpc.so_reuseport", 0),
+)
+
+
+@final
+class RpcFront:
+    """The gRPC door: the public listener, and the plaintext one for probes if it is wanted."""
+
+    def __init__(
+        self, *, boundary: Boundary, servicer: ChatServicer, reflection: bool, health_address: str | None
+    ) -> None:
+        self.health: Final = Health((SERVICE,), watchers_max=WATCHERS_MAX)
+        self._boundary = boundary
+        servicer.register(boundary)
+        self._server = aio.server(options=OPTIONS)
+        self._server.add_generic_rpc_handlers((boundary,))
+        self._server.add_generic_rpc_handlers((self.health.handlers(),))
+        if reflection:
+            add_reflection(self._server)
+        self._probes = None if health_address is None else aio.server(options=OPTIONS)
+        self._health_address = health_address
+        if self._probes is not None:
+            self._probes.add_generic_rpc_handlers((self.health.handlers(),))
+
+    async def start(self, address: str) -> tuple[str, str | None]:
+        """Bind and serve; the bound addresses of the public and the probes' listener.
+
+        Raises:
+            RuntimeError: an address cannot be bound.
+        """
+        bound = _with_port(address, self._server.add_insecure_port(address))
+        probes = None
+        if self._probes is not None and self._health_address is not None:
+            probes = _with_port(self._health_address, self._probes.add_insecure_port(self._health_address))
+            await self._probes.start()
+        await self._server.start()
+        return bound, probes
+
+    async def stop_accepting(self, grace_s: float) -> None:
+        """GOAWAY to every connection, then wait for running calls, at most `grace_s`."""
+        self.health.end_watches()
+        await self._server.stop(grace_s)
+
+    def abort_running(self) -> None:
+        self._boundary.abort_running()
+
+    async def close(self) -> None:
+        await self._server.stop(0)
+        if self._probes is not None:
+            await self._probes.stop(0)
+
+
+def _with_port(address: str, port: int) -> str:
+    return f"{address.rpartition(':')[0]}:{port}"
