@@ -80,7 +80,8 @@ def _greeting(addresses: Addresses, configuration: Configuration, version: str) 
 
 def _hints(address: str) -> str:
     """Lines to try, as they are."""
-    ask = '{"model": "openai/gpt-oss-120b", "messages": [{"role": "ROLE_USER", "content": [{"text": "Hello!"}]}]}'
+    message = '{"role": "ROLE_USER", "content": [{"text": "Hello!"}]}'
+    ask = f'{{"model": "openai/gpt-oss-120b", "messages": [{message}]}}'
     call = f"grpcurl -plaintext -d '{ask}' {address} togetherchat.v1.ChatService"
     return (
         "Try:\n"
