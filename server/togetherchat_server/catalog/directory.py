@@ -102,10 +102,11 @@ class ModelDirectory:
         """
         check(request)
         known = self._known_for(call)
-        if not self._is_settled(known):
+        asked_s = self._clock()
+        if not self._is_current(known, asked_s) and asked_s - known.failed_s >= self._fail_s:
             await self._wait_for_reading(known, call)
         _raise_if_rejected(known, call)
-        return self._answer(request, known)
+        return self._answer(request, known, current=self._is_current(known, asked_s))
 
     def price(self, model_id: str) -> models.Pricing | None:
         """What `model_id` costs; the message is not to be changed. Never waits.
@@ -132,11 +133,9 @@ class ModelDirectory:
             self._known.popitem(last=False)
         return known
 
-    def _is_fresh(self, known: _Known) -> bool:
-        return self._clock() - known.read_s < self._fresh_s
-
-    def _is_settled(self, known: _Known) -> bool:
-        return self._is_fresh(known) or self._clock() - known.failed_s < self._fail_s
+    def _is_current(self, known: _Known, asked_s: float) -> bool:
+        """Whether the list was fresh when the caller asked, or has been read since."""
+        return asked_s - known.read_s < self._fresh_s or known.read_s >= asked_s
 
     async def _wait_for_reading(self, known: _Known, call: Call) -> None:
         reading = known.reading or self._start_reading(known, call)
@@ -189,12 +188,14 @@ class ModelDirectory:
             if model.HasField("pricing")
         }
 
-    def _answer(self, request: service.ListModelsRequest, known: _Known) -> service.ListModelsResponse:
+    def _answer(
+        self, request: service.ListModelsRequest, known: _Known, *, current: bool
+    ) -> service.ListModelsResponse:
         today = _day(self._wall_clock())
         response = page(merge(self._catalog, known.live, today=today, aliases=self._aliases), request)
         if known.live is not None:
             response.provider_list_time.FromNanoseconds(int(known.read_at_s * 1e9))
-        if not self._is_fresh(known):
+        if not current:
             response.warnings.append(chat.Warning(message=self._remark(known)))
         return response
 
