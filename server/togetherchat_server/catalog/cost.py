@@ -1,0 +1,55 @@
+"""What a call cost, by the price list: exact integers, no float on the way.
+
+Owns the arithmetic alone. Where the price comes from is `directory.py`'s matter; what counts
+in the end is the provider's invoice.
+"""
+
+import math
+from fractions import Fraction
+from functools import lru_cache
+from typing import Final
+
+from togetherchat.v1 import chat_pb2 as chat
+from togetherchat.v1 import models_pb2 as models
+
+_INT64_MAX: Final = 2**63 - 1
+_NANO_USD_PER_TOKEN: Final = 1000
+"""1 USD for a million tokens is 1,000 nano-USD a token."""
+_PRICES_CACHED: Final = 1024
+
+
+def cost_nano_usd(usage: chat.Usage, pricing: models.Pricing) -> int | None:
+    """1e-9 USD for `usage`, rounded half to even once, at the end.
+
+    Prompt tokens from the provider's cache cost the cached rate where both their number and
+    that rate are known, and the full one otherwise. None where the input or output price is
+    unknown, or where a number is one that no price or count can be.
+    """
+    if not (
+        pricing.HasField("input_usd_per_million_tokens") and pricing.HasField("output_usd_per_million_tokens")
+    ):
+        return None
+    input_rate = _nano_usd_per_token(pricing.input_usd_per_million_tokens)
+    output_rate = _nano_usd_per_token(pricing.output_usd_per_million_tokens)
+    cached_rate, cached_tokens = input_rate, 0
+    if usage.HasField("cached_tokens") and pricing.HasField("cached_input_usd_per_million_tokens"):
+        cached_rate = _nano_usd_per_token(pricing.cached_input_usd_per_million_tokens)
+        cached_tokens = min(usage.cached_tokens, usage.prompt_tokens)
+    if input_rate is None or output_rate is None or cached_rate is None:
+        return None
+    if min(usage.prompt_tokens, usage.completion_tokens, cached_tokens) < 0:
+        return None
+    cost = round(
+        (usage.prompt_tokens - cached_tokens) * input_rate
+        + cached_tokens * cached_rate
+        + usage.completion_tokens * output_rate
+    )
+    return cost if cost <= _INT64_MAX else None
+
+
+@lru_cache(maxsize=_PRICES_CACHED)
+def _nano_usd_per_token(usd_per_million_tokens: float) -> Fraction | None:
+    """The price as it was written: 0.88 is 88/100, not the nearest binary fraction."""
+    if not math.isfinite(usd_per_million_tokens) or usd_per_million_tokens < 0:
+        return None
+    return Fraction(repr(usd_per_million_tokens)) * _NANO_USD_PER_TOKEN
