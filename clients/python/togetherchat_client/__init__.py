@@ -1,1 +1,96 @@
-"""The togetherchat client library."""
+"""The togetherchat client library.
+
+    from togetherchat_client import connect, text_of
+
+    with connect("localhost:50051") as client:
+        print(text_of(client.complete("openai/gpt-oss-120b", "Hello!")))
+
+`connect` gives a `Client`, `connect_async` an `AsyncClient` with the same methods. Messages
+are the generated ones of `togetherchat.v1`; what can go wrong is drawn in `errors.py`.
+"""
+
+from togetherchat_client._async.answer_stream import AsyncAnswerStream
+from togetherchat_client._async.client import AsyncClient, connect_async
+from togetherchat_client._sync.answer_stream import AnswerStream
+from togetherchat_client._sync.client import Client, connect
+from togetherchat_client.call_info import CallInfo
+from togetherchat_client.channel import Tls
+from togetherchat_client.details import Violation
+from togetherchat_client.errors import (
+    AuthenticationError,
+    CallCancelledError,
+    ConflictError,
+    ContextLengthError,
+    DeadlineExceededError,
+    FailedPreconditionError,
+    IncompleteAnswerError,
+    InternalError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    NotFoundError,
+    PermissionDeniedError,
+    QuotaExhaustedError,
+    RateLimitedError,
+    RequestTooLargeError,
+    ResourceExhaustedError,
+    SpendLimitError,
+    TogetherChatError,
+    UnavailableError,
+    UnimplementedError,
+)
+from togetherchat_client.health import ServingStatus
+from togetherchat_client.messages import (
+    assistant,
+    developer,
+    function_tool,
+    image,
+    json_schema,
+    system,
+    text_of,
+    tool_result,
+    user,
+)
+from togetherchat_client.stream import Accumulator
+
+__all__ = [
+    "Accumulator",
+    "AnswerStream",
+    "AsyncAnswerStream",
+    "AsyncClient",
+    "AuthenticationError",
+    "CallCancelledError",
+    "CallInfo",
+    "Client",
+    "ConflictError",
+    "ContextLengthError",
+    "DeadlineExceededError",
+    "FailedPreconditionError",
+    "IncompleteAnswerError",
+    "InternalError",
+    "InvalidRequestError",
+    "ModelNotFoundError",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "QuotaExhaustedError",
+    "RateLimitedError",
+    "RequestTooLargeError",
+    "ResourceExhaustedError",
+    "ServingStatus",
+    "SpendLimitError",
+    "Tls",
+    "TogetherChatError",
+    "UnavailableError",
+    "UnimplementedError",
+    "Violation",
+    "assistant",
+    "connect",
+    "connect_async",
+    "developer",
+    "function_tool",
+    "image",
+    "json_schema",
+    "system",
+    "text_of",
+    "tool_result",
+    "user",
+]

@@ -1,0 +1,104 @@
+# ruff: noqa: INP001  a script beside the package, not of it
+"""Derives the blocking client from the one on asyncio.
+
+`togetherchat_client/_async` is written by hand; this script rewrites each of its files by
+the rules below into `togetherchat_client/_sync`. A rule that matches nothing is an error:
+it would mean that the source has changed under it. Run it as
+
+    python clients/python/generate_sync.py
+
+and it writes what differs. Lines that end in `# async only`, and those between
+`# begin async only` and `# end async only`, are left out.
+"""
+
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent / "togetherchat_client"
+SOURCE = PACKAGE / "_async"
+TARGET = PACKAGE / "_sync"
+MARK = "# Generated from {source} by generate_sync.py: change that file, not this one.\n"
+
+RULES = (
+    (r"(?ms)^ *# begin async only\n.*?# end async only\n", ""),
+    (r"(?m)^.*  # async only\n", ""),
+    # gRPC's blocking calls are begun by another word, and waited for by another.
+    (r"\bself\._stub\.(Complete|ListModels)\(", r"self._stub.\1.future("),
+    (r"\bcheck\(", "check.future("),
+    (r"\bawait call\n", "call.result()\n"),
+    (
+        r"from grpc\.aio import Call, UnaryUnaryCall",
+        "from togetherchat_client.blocking import BlockingCall, FutureCall",
+    ),
+    (r"from grpc\.aio import UnaryStreamCall", "from togetherchat_client.blocking import IteratorCall"),
+    (r"\bUnaryUnaryCall\[RequestT, ResponseT\]", "FutureCall[ResponseT]"),
+    (r"\bUnaryStreamCall\[[\w.]+, ([\w.]+)\]", r"IteratorCall[\1]"),
+    (r'"Call"', '"BlockingCall"'),
+    (r"\bgrpc\.aio\.(Channel|insecure_channel|secure_channel)\b", r"grpc.\1"),
+    # The language's own pairs.
+    (r"\bawait ", ""),
+    (r"\basync (def|for|with)\b", r"\1"),
+    (r"\b__a(enter|exit|iter|next)__\b", r"__\1__"),
+    (r"\ba(iter|next)\(", r"\1("),
+    (r"\bStopAsyncIteration\b", "StopIteration"),
+    (r"\bAsyncIterator\b", "Iterator"),
+    (r"\bAsyncGenerator\[(\w+), None\]", r"Generator[\1, None, None]"),
+    (r"\bAsyncGenerator\b", "Generator"),
+    (r"\basynccontextmanager\b", "contextmanager"),
+    (r"(?m)^( *)for model in page\.models:\n +yield model$", r"\1yield from page.models"),
+    # Our own pairs.
+    (r"\bconnect_async\b", "connect"),
+    (r"\bAsync(Client|AnswerStream)\b", r"\1"),
+    (r"\btogetherchat_client\._async\b", "togetherchat_client._sync"),
+    (
+        r"The client on asyncio\. `generate_sync\.py` derives `_sync` from this package\.",
+        "The blocking client.",
+    ),
+)
+
+
+class StaleRuleError(Exception):
+    """A rule matched nothing."""
+
+
+def generate(sources: Mapping[str, str]) -> dict[str, str]:
+    """The blocking twin of each source, by file name.
+
+    Raises:
+        StaleRuleError: a rule matched in none of the sources.
+    """
+    matches = dict.fromkeys((pattern for pattern, _ in RULES), 0)
+    generated: dict[str, str] = {}
+    for name, text in sources.items():
+        rewritten = text
+        for pattern, replacement in RULES:
+            rewritten, count = re.subn(pattern, replacement, rewritten)
+            matches[pattern] += count
+        generated[name] = MARK.format(source=f"_async/{name}") + rewritten
+    stale = [pattern for pattern, count in matches.items() if count == 0]
+    if stale:
+        raise StaleRuleError(f"rules that match nothing: {', '.join(stale)}")
+    return generated
+
+
+def read_sources() -> dict[str, str]:
+    return {path.name: path.read_text(encoding="utf-8") for path in sorted(SOURCE.glob("*.py"))}
+
+
+def main() -> int:
+    """Write what differs, delete what has no source."""
+    generated = generate(read_sources())
+    for path in TARGET.glob("*.py"):
+        if path.name not in generated:
+            path.unlink()
+    for name, text in generated.items():
+        path = TARGET / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

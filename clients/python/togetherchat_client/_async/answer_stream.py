@@ -1,0 +1,129 @@
+"""One streamed answer.
+
+Owned by the `with` of `AsyncClient.stream`, which cancels the call on leaving however that
+happens: a stream that is left early makes the service stop asking the provider for more.
+"""
+
+import asyncio  # async only
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import grpc
+from togetherchat.v1 import chat_service_pb2 as service
+
+from togetherchat_client._async.calls import OnInfo, failure_of
+from togetherchat_client.call_info import CallInfo
+from togetherchat_client.errors import error_of
+from togetherchat_client.stream import Accumulator
+
+if TYPE_CHECKING:
+    from grpc.aio import UnaryStreamCall
+
+
+class AsyncAnswerStream:
+    """Iterate over it for the events, or over `text()` for the text alone.
+
+    Iteration ends normally only when the answer is whole; every other end is a
+    `TogetherChatError`, with what had come in its `partial`.
+    """
+
+    def __init__(
+        self,
+        call: "UnaryStreamCall[service.CompleteRequest, service.StreamCompleteResponse]",
+        *,
+        request_id: str,
+        on_info: OnInfo | None,
+    ) -> None:
+        self._call = call
+        self._events = aiter(call)
+        self._request_id = request_id
+        self._on_info = on_info
+        self._fold = Accumulator()
+        self._info: CallInfo | None = None
+        self._cancelled = False  # async only
+
+    def __aiter__(self) -> AsyncIterator[service.StreamCompleteResponse]:
+        return self
+
+    async def __anext__(self) -> service.StreamCompleteResponse:
+        try:
+            event = await anext(self._events)
+        except StopAsyncIteration:
+            await self._end()
+            raise
+        except grpc.RpcError as exc:
+            raise await failure_of(self._call, request_id=self._request_id, partial=self._partial()) from exc
+        # begin async only
+        except asyncio.CancelledError as exc:
+            # A call that was cancelled here raises what a cancelled task raises: tell them apart.
+            task = asyncio.current_task()
+            if not self._cancelled or (task is not None and task.cancelling()):
+                raise
+            raise error_of(
+                grpc.StatusCode.CANCELLED,
+                "the stream was cancelled",
+                (),
+                request_id=self._request_id,
+                partial=self._partial(),
+            ) from exc
+        # end async only
+        self._fold.add(event)
+        return event
+
+    def events(self) -> AsyncIterator[service.StreamCompleteResponse]:
+        """The events as they come. Ignore one that has none of the known fields set."""
+        return self
+
+    async def text(self, *, choice_index: int = 0) -> AsyncIterator[str]:
+        """The pieces of one choice's text as they come."""
+        async for event in self:
+            if event.delta.text and event.delta.choice_index == choice_index:
+                yield event.delta.text
+
+    async def finish(self) -> service.CompleteResponse:
+        """Read what is left and return the whole answer."""
+        async for _ in self:
+            pass
+        return self.response
+
+    def cancel(self) -> None:
+        """Stop the answer. Whoever is still iterating gets a `CallCancelledError`."""
+        self._cancelled = True  # async only
+        self._call.cancel()
+
+    @property
+    def response(self) -> service.CompleteResponse:
+        """The answer as far as it has come; see `whole`."""
+        return self._fold.response()
+
+    @property
+    def whole(self) -> bool:
+        """Whether the end of the answer came."""
+        return self._fold.whole
+
+    @property
+    def request_id(self) -> str:
+        return self._info.request_id if self._info else self._request_id
+
+    @property
+    def info(self) -> CallInfo | None:
+        """The call's ids, rate limits and trailers; None before its end."""
+        return self._info
+
+    def _partial(self) -> service.CompleteResponse | None:
+        return None if self._fold.empty else self._fold.response()
+
+    async def _end(self) -> None:
+        trailers = await self._call.trailing_metadata() or ()
+        if not self._fold.whole:
+            raise error_of(
+                grpc.StatusCode.OK,
+                "the stream ended without the end of the answer",
+                trailers,
+                request_id=self._request_id,
+                partial=self._partial(),
+            )
+        if self._info is None:
+            self._info = CallInfo.of(trailers, request_id=self._request_id)
+            if self._on_info is not None:
+                self._on_info(self._info)

@@ -1,0 +1,49 @@
+"""Makes one unary call, and turns the end of any call into an exception."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+import grpc
+from togetherchat.v1 import chat_service_pb2 as service
+
+from togetherchat_client.call_info import CallInfo
+from togetherchat_client.errors import TogetherChatError, error_of
+
+if TYPE_CHECKING:
+    from grpc.aio import Call, UnaryUnaryCall
+
+RequestT = TypeVar("RequestT")  # async only
+ResponseT = TypeVar("ResponseT")
+
+OnInfo: TypeAlias = Callable[[CallInfo], None]
+
+
+async def unary(
+    call: "UnaryUnaryCall[RequestT, ResponseT]",
+    *,
+    request_id: str,
+    on_info: OnInfo | None,
+) -> ResponseT:
+    """Wait for `call`. However this is left, the call does not go on alone."""
+    try:
+        response = await call
+    except grpc.RpcError as exc:
+        raise await failure_of(call, request_id=request_id) from exc
+    finally:
+        call.cancel()
+    if on_info is not None:
+        on_info(CallInfo.of(await call.trailing_metadata(), request_id=request_id))
+    return response
+
+
+async def failure_of(
+    call: "Call", *, request_id: str, partial: service.CompleteResponse | None = None
+) -> TogetherChatError:
+    """The exception for a call that has ended with an error."""
+    return error_of(
+        await call.code(),
+        await call.details() or "",
+        await call.trailing_metadata() or (),
+        request_id=request_id,
+        partial=partial,
+    )

@@ -1,0 +1,49 @@
+# Generated from _async/calls.py by generate_sync.py: change that file, not this one.
+"""Makes one unary call, and turns the end of any call into an exception."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+import grpc
+from togetherchat.v1 import chat_service_pb2 as service
+
+from togetherchat_client.call_info import CallInfo
+from togetherchat_client.errors import TogetherChatError, error_of
+
+if TYPE_CHECKING:
+    from togetherchat_client.blocking import BlockingCall, FutureCall
+
+ResponseT = TypeVar("ResponseT")
+
+OnInfo: TypeAlias = Callable[[CallInfo], None]
+
+
+def unary(
+    call: "FutureCall[ResponseT]",
+    *,
+    request_id: str,
+    on_info: OnInfo | None,
+) -> ResponseT:
+    """Wait for `call`. However this is left, the call does not go on alone."""
+    try:
+        response = call.result()
+    except grpc.RpcError as exc:
+        raise failure_of(call, request_id=request_id) from exc
+    finally:
+        call.cancel()
+    if on_info is not None:
+        on_info(CallInfo.of(call.trailing_metadata(), request_id=request_id))
+    return response
+
+
+def failure_of(
+    call: "BlockingCall", *, request_id: str, partial: service.CompleteResponse | None = None
+) -> TogetherChatError:
+    """The exception for a call that has ended with an error."""
+    return error_of(
+        call.code(),
+        call.details() or "",
+        call.trailing_metadata() or (),
+        request_id=request_id,
+        partial=partial,
+    )

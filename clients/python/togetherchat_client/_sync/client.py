@@ -1,0 +1,201 @@
+# Generated from _async/client.py by generate_sync.py: change that file, not this one.
+"""The client: one channel, and a method for each thing that the service does."""
+
+import os
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self, Unpack
+
+import grpc
+from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat.v1 import models_pb2 as models
+from togetherchat.v1.chat_service_pb2_grpc import ChatServiceStub
+
+from togetherchat_client._sync.answer_stream import AnswerStream
+from togetherchat_client._sync.calls import OnInfo, unary
+from togetherchat_client.channel import Connection, Option, Tls, plan_connection, without_health_checks
+from togetherchat_client.health import CHECK, ServingStatus, decode_response, encode_request
+from togetherchat_client.requests import (
+    CompleteFields,
+    ListFields,
+    Messages,
+    complete_request,
+    list_request,
+)
+
+HEALTH_TIMEOUT_S = 10.0
+
+
+def connect(  # noqa: PLR0913  each is a word that a caller may want to say
+    target: str = "localhost:50051",
+    *,
+    key: str | None = None,
+    upstream_key: str | None = None,
+    timeout_s: float | None = None,
+    tls: bool | Tls | None = None,
+    retries: bool = True,
+    channel_options: Sequence[Option] = (),
+) -> "Client":
+    """A client of the service at `target`. Use it in a `with`, or close it.
+
+    Args:
+        target: `host:port`, or any target that gRPC knows (`dns:///…`, `unix:…`).
+        key: what the service knows this caller by; sent as `authorization: Bearer …`.
+        upstream_key: the caller's own Together key, where the service takes one.
+        timeout_s: deadline of every call that sets none, in seconds. Unset: 600 s for an
+            answer, 30 s for a page of models.
+        tls: True, False or options. Unset: plain text on this machine, TLS elsewhere.
+        retries: False for a client that never sends a call twice.
+        channel_options: gRPC channel arguments; they win over this library's.
+
+    Raises:
+        ValueError: a key has a character that metadata cannot carry.
+    """
+    return Client(
+        plan_connection(
+            target,
+            key=key,
+            upstream_key=upstream_key,
+            timeout_s=timeout_s,
+            tls=tls,
+            retries=retries,
+            channel_options=channel_options,
+        )
+    )
+
+
+class Client:
+    """Calls the service. Safe to share; every failure of a call is a `TogetherChatError`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._channel = _open(connection, connection.options)
+        self._stub = ChatServiceStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the channel; calls that are under way are cancelled."""
+        self._channel.close()
+
+    def complete(
+        self,
+        model: str | service.CompleteRequest,
+        messages: Messages = (),
+        *,
+        timeout_s: float | None = None,
+        request_id: str = "",
+        on_info: OnInfo | None = None,
+        **fields: Unpack[CompleteFields],
+    ) -> service.CompleteResponse:
+        """The whole answer. `fields` are those of CompleteRequest.
+
+        Args:
+            model: the model's id, or a ready CompleteRequest and nothing beside it.
+            messages: the conversation, or one string as the user's question.
+            timeout_s: deadline of this call in seconds.
+            request_id: 1 to 128 printable ASCII characters; one is made up where it is empty.
+            on_info: called with the call's CallInfo after it succeeded. A failure has it in
+                the exception's `info`.
+            **fields: such as `temperature=0.2` or `max_tokens=500`.
+
+        Raises:
+            TogetherChatError: the call failed; see `togetherchat_client.errors`.
+        """
+        request = complete_request(model, messages, **fields)
+        request_id = request_id or _new_request_id()
+        call = self._stub.Complete.future(
+            request, timeout=self._timeout_s(timeout_s), metadata=self._connection.metadata(request_id)
+        )
+        return unary(call, request_id=request_id, on_info=on_info)
+
+    @contextmanager
+    def stream(
+        self,
+        model: str | service.CompleteRequest,
+        messages: Messages = (),
+        *,
+        timeout_s: float | None = None,
+        request_id: str = "",
+        on_info: OnInfo | None = None,
+        **fields: Unpack[CompleteFields],
+    ) -> Generator[AnswerStream, None, None]:
+        """The answer while it is made, as a context manager. Arguments are those of `complete`.
+
+        Leaving the context ends the call, whole or not.
+        """
+        request = complete_request(model, messages, **fields)
+        request_id = request_id or _new_request_id()
+        call = self._stub.StreamComplete(
+            request, timeout=self._timeout_s(timeout_s), metadata=self._connection.metadata(request_id)
+        )
+        try:
+            yield AnswerStream(call, request_id=request_id, on_info=on_info)
+        finally:
+            call.cancel()
+
+    def models(
+        self, *, timeout_s: float | None = None, on_info: OnInfo | None = None, **filters: Unpack[ListFields]
+    ) -> Iterator[models.Model]:
+        """Every model that the filters let through, page after page."""
+        for page in self.model_pages(timeout_s=timeout_s, on_info=on_info, **filters):
+            yield from page.models
+
+    def model_pages(
+        self, *, timeout_s: float | None = None, on_info: OnInfo | None = None, **filters: Unpack[ListFields]
+    ) -> Iterator[service.ListModelsResponse]:
+        """The pages of `models`, with what they say beside the models. `on_info` is called for each."""
+        page_token = ""
+        while True:
+            request_id = _new_request_id()
+            call = self._stub.ListModels.future(
+                list_request(page_token, **filters),
+                timeout=self._timeout_s(timeout_s),
+                metadata=self._connection.metadata(request_id),
+            )
+            page = unary(call, request_id=request_id, on_info=on_info)
+            yield page
+            page_token = page.next_page_token
+            if not page_token:
+                return
+
+    def health(self, service: str = "", *, timeout_s: float | None = None) -> ServingStatus:
+        """Whether `service` takes calls; empty asks about the server as a whole.
+
+        It asks over a channel of its own, for the channel of the other calls obeys the
+        answer: it would not reach a service that says NOT_SERVING.
+        """
+        request_id = _new_request_id()
+        options = without_health_checks(self._connection.options)
+        with _open(self._connection, options) as channel:
+            check = channel.unary_unary(CHECK, encode_request, decode_response)
+            call = check.future(
+                service,
+                timeout=self._timeout_s(timeout_s) or HEALTH_TIMEOUT_S,
+                metadata=self._connection.metadata(request_id),
+            )
+            return unary(call, request_id=request_id, on_info=None)
+
+    def _timeout_s(self, timeout_s: float | None) -> float | None:
+        return self._connection.timeout_s if timeout_s is None else timeout_s
+
+
+def _open(connection: Connection, options: Sequence[Option]) -> grpc.Channel:
+    credentials = connection.credentials()
+    if credentials is None:
+        return grpc.insecure_channel(connection.target, options)
+    return grpc.secure_channel(connection.target, credentials, options)
+
+
+def _new_request_id() -> str:
+    return os.urandom(16).hex()

@@ -1,0 +1,90 @@
+"""Turns the arguments of a call into the contract's request.
+
+Owns the names of the arguments: they are the fields of `CompleteRequest` and
+`ListModelsRequest`, so that the comments of the protos document them. Checks nothing that
+the service checks.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias, TypedDict, Unpack
+
+from togetherchat.v1 import chat_pb2 as chat
+from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat.v1 import models_pb2 as models
+
+from togetherchat_client.messages import user
+
+Messages: TypeAlias = str | chat.Message | Sequence[str | chat.Message]
+"""A conversation, oldest first. A plain string is a turn of the user."""
+
+
+class CompleteFields(TypedDict, total=False):
+    """Every field of CompleteRequest but `model` and `messages`."""
+
+    max_tokens: int
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
+    stop: Sequence[str]
+    n: int
+    seed: int
+    logprobs: int
+    echo: bool
+    logit_bias: Mapping[str, float]
+    tools: Sequence[chat.Tool]
+    tool_choice: chat.ToolChoice
+    response_format: chat.ResponseFormat
+    reasoning_effort: str
+    reasoning_enabled: bool
+    chat_template_kwargs_json: str
+    safety_model: str
+    context_length_exceeded_behavior: str
+    compliance: str
+    prompt_cache_key: str
+    fallback_models: Sequence[str]
+    extra_body_json: str
+
+
+class ListFields(TypedDict, total=False):
+    """Every field of ListModelsRequest but `page_token`."""
+
+    page_size: int
+    type: str
+    organization: str
+    availability: "models.Availability.ValueType"
+    state: "models.ModelState.ValueType"
+    quantization: str
+    min_context_length: int
+    max_input_usd_per_million_tokens: float
+    query: str
+    order_by: str
+
+
+def complete_request(
+    model: str | service.CompleteRequest, messages: Messages, **fields: Unpack[CompleteFields]
+) -> service.CompleteRequest:
+    """A CompleteRequest of its parts. One that is ready is taken as it is.
+
+    Raises:
+        TypeError: a ready request came with messages or fields beside it.
+    """
+    if isinstance(model, service.CompleteRequest):
+        if messages or fields:
+            raise TypeError("a ready CompleteRequest takes no messages and no fields beside it")
+        return model
+    return service.CompleteRequest(model=model, messages=_turns(messages), **fields)
+
+
+def list_request(page_token: str, **fields: Unpack[ListFields]) -> service.ListModelsRequest:
+    """The request for the page at `page_token`."""
+    return service.ListModelsRequest(page_token=page_token, **fields)
+
+
+def _turns(messages: Messages) -> list[chat.Message]:
+    if isinstance(messages, (str, chat.Message)):
+        messages = [messages]
+    return [user(turn) if isinstance(turn, str) else turn for turn in messages]
