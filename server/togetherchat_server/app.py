@@ -134,7 +134,7 @@ class App:
         provider = self._open_provider(settings, upstream)
         directory = ModelDirectory(
             provider,
-            load_catalog(),
+            load_catalog(None),
             aliases={},
             fresh_s=settings.models_fresh_s,
             clock=outside.clock,

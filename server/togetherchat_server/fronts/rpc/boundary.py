@@ -26,7 +26,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final, Generic, NoReturn, TypeVar, final
+from typing import Final, Generic, NoReturn, TypeAlias, TypeVar, final
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -57,7 +57,7 @@ _log = logging.getLogger(__name__)
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 Answered = TypeVar("Answered", bound=Message | None)
-Context = aio.ServicerContext[object, Message]
+Context: TypeAlias = "aio.ServicerContext[object, Message]"
 
 
 @final
@@ -67,7 +67,8 @@ class _Unparsable:
 
 _UNPARSABLE: Final = _Unparsable()
 Received = Message | _Unparsable
-Handler = grpc.RpcMethodHandler[Received, Message]
+# Quoted: generic to a type checker, not to Python.
+Handler: TypeAlias = "grpc.RpcMethodHandler[Received, Message]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +151,7 @@ class Boundary(grpc.GenericRpcHandler):
             handle, request_deserializer=_parser(method.request), response_serializer=_serialised
         )
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "Handler | None":
         """Called by gRPC in the task of the call, before anything of the message is read."""
         handler = self._handlers.get(handler_call_details.method)
         if handler is None:

@@ -10,7 +10,7 @@ every replica would leave its balancer in the same moment.
 
 import asyncio
 import logging
-from typing import Final, final
+from typing import Final, TypeAlias, final
 
 import grpc
 from google.protobuf.message import Message
@@ -18,8 +18,8 @@ from grpc import aio
 from grpc_health.v1 import health_pb2
 
 SERVICE: Final = "grpc.health.v1.Health"
-Status = health_pb2.HealthCheckResponse.ServingStatus.ValueType
-Context = aio.ServicerContext[Message, Message]
+Status: TypeAlias = "health_pb2.HealthCheckResponse.ServingStatus.ValueType"
+Context: TypeAlias = "aio.ServicerContext[Message, Message]"
 SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE_UNKNOWN: Final = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN

@@ -80,6 +80,8 @@ def _renamed(v1alpha: bytes) -> descriptor_pb2.FileDescriptorProto:
     proto.name, proto.package = "grpc/reflection/v1/reflection.proto", V1
     for message in proto.message_type:
         for field in message.field:
+            if not field.type_name:  # setting it, even to nothing, makes it a message
+                continue
             field.type_name = field.type_name.replace(V1ALPHA, V1)
     for service in proto.service:
         for method in service.method:
