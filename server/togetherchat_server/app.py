@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Final, TextIO, final
 
 from togetherchat_sandbox import Sandbox, SandboxSettings
-
 from togetherchat_server.admin import Admin, pages
 from togetherchat_server.calls.admission import Admission
 from togetherchat_server.calls.lifecycle import CallDesk

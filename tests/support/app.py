@@ -111,7 +111,7 @@ async def collect(call):
     events = []
     try:
         async for event in call:
-            events.append(event)
+            events.append(event)  # noqa: PERF401  what came before a failure is kept
     except aio.AioRpcError as error:
         return events, failure_of(error)
     return events, None

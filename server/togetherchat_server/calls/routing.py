@@ -11,7 +11,6 @@ from typing import Final, final
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
-
 from togetherchat_server.catalog.cost import cost_nano_usd
 from togetherchat_server.errors import Kind, ServiceError
 from togetherchat_server.ports import Call, Chat, Events

@@ -13,7 +13,6 @@ from typing import Final, final
 
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
-
 from togetherchat_server.errors import Kind, ServiceError
 from togetherchat_server.patience import Within
 from togetherchat_server.ports import Call, Events, Phase
@@ -30,6 +29,7 @@ MODELS_PATH: Final = "models"
 DONE: Final = b"[DONE]"
 JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream"
+END_OF_HTTP_S: Final = 0.05
 RATE_LIMITS_MAX: Final = 16
 ERROR_BODY_BYTES_MAX: Final = 64 * 2**10
 RATE_LIMIT_PREFIXES: Final = ("x-ratelimit-", "x-tokenlimit-")
@@ -173,6 +173,7 @@ class TogetherProvider:
             raise failure
         reading.translator.finish(done=reading.done, attempts=call.progress.attempts)
         yield reading.translator.take()
+        await answer.finish(END_OF_HTTP_S)
 
     def _begin_attempt(self, call: Call) -> None:
         progress = call.progress
