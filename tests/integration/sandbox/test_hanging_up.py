@@ -7,7 +7,7 @@ import json
 import pytest
 from togetherchat_sandbox import Ended, Sandbox, SandboxSettings
 
-NOTICED_WITHIN_S = 0.25
+NOTICED_WITHIN_S = 0.5
 
 
 @pytest.fixture
