@@ -13,5 +13,5 @@ async def sandbox():
 
 @pytest.fixture
 async def client(sandbox):
-    async with httpx.AsyncClient(base_url=sandbox.base_url, timeout=10) as http:
+    async with httpx.AsyncClient(base_url=sandbox.base_url, timeout=10, verify=False) as http:
         yield http
