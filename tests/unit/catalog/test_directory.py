@@ -18,10 +18,18 @@ source = "a page"
 as_of = "2026-10"
 type = "chat"
 availability = "SERVERLESS"
-models = [
-  { id = "shipped", display_name = "S", organization = "O", input_usd = 1, output_usd = 2, cached_input_usd = 0.5 },
-  { id = "old", display_name = "S", organization = "O", retirement_date = 2026-11-01 },
-]
+[[lists.models]]
+id = "shipped"
+display_name = "S"
+organization = "O"
+input_usd = 1
+output_usd = 2
+cached_input_usd = 0.5
+[[lists.models]]
+id = "old"
+display_name = "S"
+organization = "O"
+retirement_date = 2026-11-01
 """)
 DAY_S = 86_400.0
 NOVEMBER_22_S = 1_795_305_600.0  # 2026-11-22T00:00:00Z
@@ -159,8 +167,10 @@ async def test_with_no_list_ever_the_catalogue_answers_and_says_so():
     assert states(response) == {"shipped": "UNCONFIRMED", "old": "RETIRED"}
     assert not response.HasField("provider_list_time")
     assert remarks(response) == [
-        "The provider's list is not to be had (UPSTREAM_CONNECT_FAILED): these models are from the "
-        "catalogue alone, as of 2026-10."
+        (
+            "The provider's list is not to be had (UPSTREAM_CONNECT_FAILED): these models are from the "
+            "catalogue alone, as of 2026-10."
+        )
     ]
 
 
