@@ -18,6 +18,7 @@ from togetherchat_server.patience import Within
 from togetherchat_server.ports import Call, Events, Phase
 from togetherchat_server.providers.together import chat, chat_stream, failures, wire
 from togetherchat_server.providers.together import models as model_list
+from togetherchat_server.secret import Secret
 from togetherchat_server.upstream.sse import SseDecoder
 from togetherchat_server.upstream.timeouts import StreamTimers
 from togetherchat_server.upstream.transport import Answer, AnswerStream, Transport
@@ -151,7 +152,7 @@ class TogetherProvider:
         """Bytes to events, a batch for each read of the socket. What came before a failure is
         handed on before the failure is raised.
         """
-        reading = _Reading(event_bytes_max=self._patience.event_bytes_max)
+        reading = _Reading(call, event_bytes_max=self._patience.event_bytes_max)
         failure: ServiceError | None = None
         while not reading.done and failure is None:
             async with _patience(timers, self._clock()):
@@ -213,6 +214,7 @@ class TogetherProvider:
             caller_brought_key=call.caller_brought_key,
             now_wall_s=self._wall_clock(),
             model=call.progress.model,
+            secrets=_secrets(call),
         )
 
 
@@ -220,9 +222,11 @@ class TogetherProvider:
 class _Reading:
     """A stream being read: the decoder, the translator, and whether the end was seen."""
 
-    def __init__(self, *, event_bytes_max: int) -> None:
+    def __init__(self, call: Call, *, event_bytes_max: int) -> None:
         self._decoder = SseDecoder(event_bytes_max=event_bytes_max)
-        self.translator = chat_stream.ChatStreamTranslator()
+        self.translator = chat_stream.ChatStreamTranslator(
+            caller_brought_key=call.caller_brought_key, secrets=_secrets(call)
+        )
         self.done = False
 
     def feed(self, data: bytes) -> None:
@@ -240,6 +244,11 @@ class _Reading:
 def _patience(timers: StreamTimers, now_s: float) -> Within:
     deadline_s, kind = timers.deadline()
     return Within(deadline_s - now_s, kind, LATE[kind])
+
+
+def _secrets(call: Call) -> tuple[Secret, ...]:
+    """What must not come back in the text of an error."""
+    return () if call.upstream_key is None else (call.upstream_key,)
 
 
 def _media_type(headers: Mapping[str, str]) -> str:
