@@ -248,6 +248,15 @@ async def test_a_caller_whose_key_is_refused_gets_no_old_list():
         await desk.ask(brought=True)
 
 
+async def test_a_key_that_is_accepted_again_is_served_again():
+    """Once the failure is old enough to ask again."""
+    desk = Desk(ServiceError(Kind.CALLER_KEY_REJECTED, "not yet"), live("new"))
+    with pytest.raises(ServiceError, match="not yet"):
+        await desk.ask(brought=True)
+    desk.pass_time(15)
+    assert states(await desk.ask(brought=True))["new"] == "ACTIVE"
+
+
 async def test_a_refused_key_of_the_service_is_a_remark():
     """The caller can do nothing about it."""
     response = await Desk(ServiceError(Kind.SERVICE_KEY_REJECTED, "no such key")).ask()
@@ -371,8 +380,8 @@ async def test_closing_gives_up_readings_and_answers_their_callers():
     asking = desk.start_asking()
     await until_all_wait()
     await desk.directory.aclose()
-    assert "shipped" in states(await asking)
     assert desk.provider.cancelled == 1
+    assert "shipped" in states(await asking)
     assert {asyncio.current_task()} == asyncio.all_tasks()
 
 

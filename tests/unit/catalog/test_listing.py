@@ -192,14 +192,26 @@ def test_a_token_does_not_know_who_made_it():
     assert token(Request(page_size=1)) == token(Request(page_size=1))
 
 
-def test_every_altered_character_of_a_token_is_noticed():
-    """The last one too, of which base64 ignores some bits."""
-    good = token()
+@pytest.mark.parametrize("more", ["", "x", "xx"])
+def test_every_altered_character_of_a_token_is_noticed(more):
+    """The last one too, of which base64 ignores some bits; and any that is put in."""
+    shelf = [model(f"a{more}"), model("b")]
+    good = page(shelf, Request(page_size=1)).next_page_token
     for place in range(len(good)):
-        for character in "Aa0-_":
+        for character in "ABCDEFGHIJKLMNOPabcdefghijklmnop0123456789-_":
             if good[place] != character:
                 altered = good[:place] + character + good[place + 1 :]
-                assert violated(SHELF, Request(page_size=1, page_token=altered)) == ["page_token"]
+                assert violated(shelf, Request(page_size=1, page_token=altered)) == ["page_token"]
+        padded = good[:place] + "\n!" + good[place:]
+        assert violated(shelf, Request(page_size=1, page_token=padded)) == ["page_token"]
+
+
+def test_a_token_of_another_version_is_refused():
+    """What a later version writes is not guessed at."""
+    text = token()
+    data = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))[8:])
+    assert page(SHELF, Request(page_size=1, page_token=forged(data))).models
+    assert violated(SHELF, Request(page_token=forged([2, *data[1:]]))) == ["page_token"]
 
 
 def forged(payload: object) -> str:
