@@ -88,7 +88,7 @@ class ScriptedService(ChatServiceServicer):
     """Plays the script and remembers.
 
     `seen` has every attempt; `waiting` is set when a call has come to an event of its script,
-    `cancelled` when a call was left there.
+    `cancelled` when a call was left by its caller.
     """
 
     def __init__(self, **script: Sequence[Turn]) -> None:
@@ -105,8 +105,12 @@ class ScriptedService(ChatServiceServicer):
         return service.CompleteResponse()
 
     async def StreamComplete(self, request, context):  # noqa: N802
-        async for step in self._play("StreamComplete", request, context):
-            yield step
+        try:
+            async for step in self._play("StreamComplete", request, context):
+                yield step
+        except (asyncio.CancelledError, GeneratorExit):
+            self.cancelled.set()
+            raise
 
     async def ListModels(self, request, context):  # noqa: N802
         async for step in self._play("ListModels", request, context):

@@ -303,12 +303,12 @@ async def test_a_dead_connection_is_noticed_in_the_middle_of_a_stream():
         serving(scripted) as target,
         frozen_relay(target) as (relayed, freeze),
         connect_async(relayed, channel_options=shortened, retries=False) as client,
+        client.stream(MODEL, "Hi", timeout_s=30) as stream,
     ):
-        async with client.stream(MODEL, "Hi", timeout_s=30) as stream:
-            await anext(stream.text())
-            freeze.set()
-            with pytest.raises(UnavailableError) as caught:
-                await stream.finish()
+        await anext(stream.text())
+        freeze.set()
+        with pytest.raises(UnavailableError) as caught:
+            await stream.finish()
     assert text_of(caught.value.partial) == "Hel"
 
 
