@@ -47,38 +47,36 @@ def test_wait(headers: dict[str, str], expected: float | None):
     assert expected == retry_after_s(headers, now_wall_s=NOW_S)
 
 
+GARBAGE = [
+    "",
+    " ",
+    "-1",
+    "+1",
+    "nan",
+    "inf",
+    "Infinity",
+    "1e3",
+    "1_000",
+    "0x10",
+    "\u0663",
+    "1s",
+    "9" * 400,
+    "Wed, 99 Foo",
+]
+
+
 @pytest.mark.parametrize("name", ["retry-after-ms", "retry-after", "x-ratelimit-reset"])
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        " ",
-        "-1",
-        "+1",
-        "nan",
-        "inf",
-        "Infinity",
-        "1e3",
-        "1_000",
-        "0x10",
-        "٣",
-        "1s",
-        "9" * 400,
-        "Wed, 99 Foo 2015",
-    ],
-)
-def test_garbage_is_nothing(name: str, text: str):
+def test_garbage_is_nothing(name: str):
     """What is no plain number is ignored, even where Python would read it as one."""
-    assert retry_after_s({name: text}, now_wall_s=NOW_S) is None
+    assert [] == [text for text in GARBAGE if retry_after_s({name: text}, now_wall_s=NOW_S) is not None]
 
 
 # Pieces of dates and of almost-dates: free text rarely gets past the first character.
-PIECE = st.sampled_from(
-    "Wed,|21|31 Feb|Oct|2015|0000|99999|07:28:00|24:61:61|GMT|-9999|+0000|-0000|EST|\x00|(|1|.|-|\u0663|nan| ".split(
-        "|"
-    )
+DATES = st.sampled_from(
+    ["Wed,", "21", "31 Feb", "Oct", "2015", "0000", "99999", "07:28:00", "24:61:61", "GMT"]
 )
-HEADER = st.lists(PIECE, max_size=7).map(" ".join)
+OTHERS = st.sampled_from(["-9999", "+0000", "-0000", "EST", "\x00", "(", "1", ".", "-", "\u0663", "nan", ""])
+HEADER = st.lists(DATES | OTHERS, max_size=7).map(" ".join)
 
 
 @given(

@@ -1,6 +1,7 @@
 """The framing of server-sent events, by the WHATWG's rules and examples."""
 
 import time
+from itertools import combinations
 
 import pytest
 from hypothesis import given, settings
@@ -92,7 +93,16 @@ def test_any_cut_gives_the_same_events(case):
         assert expected == decoded(data[:place], data[place:])
 
 
-@settings(max_examples=100, deadline=None)
+def test_line_ends_may_be_cut_in_half():
+    """A CR ends its line at once; a LF right behind it, and only there, belongs to it."""
+    data = b"data: a\r\ndata: b\r\n\r\ndata: c\rdata: d\n\ndata: e\n\r"
+    expected = [SseEvent("", b"a\nb"), SseEvent("", b"c\nd"), SseEvent("", b"e")]
+
+    for places in combinations(range(len(data) + 1), 2):
+        assert expected == decoded(*cut(data, places))
+
+
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(
         st.sampled_from([b"\r", b"\n", b"data:", b"event:", b":", b" ", b"a", b"\xef\xbb\xbf", b"\xff"])

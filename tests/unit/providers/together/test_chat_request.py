@@ -115,7 +115,7 @@ def json_objects(draw: st.DrawFn) -> str:
     return draw(SPACES) + "{" + members + draw(SPACES) + "}" + draw(SPACES)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(json_objects(), json_objects(), json_objects(), json_objects())
 def test_json_travels_byte_for_byte(parameters: str, schema: str, kwargs: str, extra: str):
     """Schemas, template options and extra members are in the body as they came."""

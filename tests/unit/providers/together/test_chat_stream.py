@@ -148,6 +148,29 @@ def test_several_fragments_without_index_in_one_chunk_stand_for_their_places():
     assert [("f", "1"), ("g", "2")] == [(c.id, c.function.arguments) for c in choice.message.tool_calls]
 
 
+def test_an_id_without_an_index_names_its_call():
+    """A fragment that repeats an id goes on with that call; a new id opens the next."""
+    translator = ChatStreamTranslator()
+    for call_id, arguments in (("f", "1"), ("g", "2"), ("f", "3"), ("", "4"), ("g", "5")):
+        fragment = wire.ToolCall(id=call_id, function=wire.Function(arguments=arguments))
+        translator.feed(chunk(wire.ChunkChoice(index=0, delta=wire.Message(tool_calls=[fragment]))))
+    translator.finish(done=True, attempts=1)
+
+    (choice,) = fold(translator.take()).choices
+    assert [("f", "134"), ("g", "25")] == [(c.id, c.function.arguments) for c in choice.message.tool_calls]
+
+
+def test_a_tool_call_without_anything_is_one():
+    """It is one in a unary answer, so it is one here."""
+    translator = ChatStreamTranslator()
+    translator.feed(chunk(text("a")))
+    translator.take()
+    translator.feed(chunk(call(0)))
+    translator.feed(chunk(call(0)))
+
+    assert [service.Delta(tool_calls=[service.ToolCallDelta()])] == deltas(translator)
+
+
 def test_the_end_is_told_after_the_last_delta_by_index():
     """Choices finish in the order of their indexes, then all is complete."""
     translator = ChatStreamTranslator()
@@ -279,7 +302,13 @@ def test_an_answer_without_choice_is_malformed():
 
 def test_an_error_with_status_200_is_that_error():
     """Some engines report failures in a successful answer."""
+    overloaded = wire.parse_completion(b'{"error":{"message":"no","code":503}}')
+    rejected = wire.parse_completion(b'{"error":{"message":"no","code":"invalid_api_key"}}')
+
     with pytest.raises(ServiceError) as failure:
-        chat.from_wire(wire.parse_completion(b'{"error":{"message":"no","code":503}}'))
+        chat.from_wire(overloaded)
+    with pytest.raises(ServiceError) as rejection:
+        chat.from_wire(rejected, caller_brought_key=True)
 
     assert Kind.UPSTREAM_OVERLOADED == failure.value.kind
+    assert Kind.CALLER_KEY_REJECTED == rejection.value.kind

@@ -206,7 +206,7 @@ def assert_grammar(events: list[service.StreamCompleteResponse]) -> None:
         assert delta.role or delta.text or delta.reasoning or delta.tool_calls or delta.logprobs.tokens
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(renderings())
 def test_folding_a_stream_gives_the_unary_answer(rendering: tuple[bytes, list[bytes]]):
     """Rules 1, 2, 4 and 6 of the law, for any answer, any order of chunks and any reads."""
@@ -221,7 +221,7 @@ def test_folding_a_stream_gives_the_unary_answer(rendering: tuple[bytes, list[by
     assert expected == fold(outcome.events)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(renderings(), st.data())
 def test_a_stream_cut_short_is_never_complete(rendering: tuple[bytes, list[bytes]], draw: st.DataObject):
     """Rule 2: without its end, a stream ends in a failure, or every choice had its reason."""

@@ -254,11 +254,10 @@ def test_nothing_is_quoted_elsewhere():
     assert [400, 413, 422] == quoted
 
 
-@pytest.mark.parametrize("status", [400, 403, 404, 413, 422, 429, 500, 502, 520])
 @pytest.mark.parametrize("body", [PAGE, "canary", '["canary"]'])
-def test_pages_and_texts_are_never_quoted(status: int, body: str):
+def test_pages_and_texts_are_never_quoted(body: str):
     """They come from an edge, and say more of its insides than of the request."""
-    assert "canary" not in failure(status, body).message
+    assert [] == [status for status in range(300, 600) if "canary" in failure(status, body).message]
 
 
 KEY = "tgp_v1_" + "k" * 40
@@ -273,16 +272,16 @@ KEYS = [
 
 
 @pytest.mark.parametrize("key", KEYS)
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422, 429, 500])
-@pytest.mark.parametrize("padding", [0, 245, 2_000])
-def test_no_key_is_ever_shown(key: str, status: int, padding: int):
+@pytest.mark.parametrize("padding", [0, 240, 2_000])
+def test_no_key_is_ever_shown(key: str, padding: int):
     """Neither in the message, nor in its type and code, nor cut in half at the end."""
     body = said("x" * padding + f" bad key '{key}', retry", error_type=key, code=key)
+    secrets = (Secret(key.removeprefix("Bearer ")),)
 
-    made = failure(status, body, secrets=(Secret(key.removeprefix("Bearer ")),))
-
-    assert made.upstream is not None
-    for shown in (made.message, made.upstream.error_type, made.upstream.error_code, str(made), repr(made)):
+    for status in (400, 401, 403, 404, 413, 422, 429, 500):
+        made = failure(status, body, secrets=secrets)
+        assert made.upstream is not None
+        shown = " ".join((made.message, made.upstream.error_type, made.upstream.error_code, repr(made)))
         assert "kkkk" not in shown
         assert "0123" not in shown
 
