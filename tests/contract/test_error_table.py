@@ -428,3 +428,42 @@ async def test_calls_that_outlast_the_drain():
 
     assert (C.UNAVAILABLE, "DRAINING") == (failure.code, failure.info.reason)
     assert int(failure.pushback) > 0
+
+
+async def test_an_event_that_is_named_error():
+    """An event called `error` is a failure, whatever its data looks like."""
+    named = Send(sse_head() + chunk(b'event: error\ndata: {"message": "busy", "code": "503"}\n\n'))
+    async with ScriptedUpstream(always((named, Stall()))) as upstream, running_app(upstream.base_url) as app:
+        _, failure = await collect(app.chat.StreamComplete(request()))
+
+    check(Row("", None, C.UNAVAILABLE, "UPSTREAM_OVERLOADED", LATER), failure)
+
+
+async def test_a_whole_answer_to_the_wish_for_a_stream_is_an_answer():
+    """An engine that cannot stream answers in JSON: the caller gets the same events."""
+    body = {
+        "id": "oid-1",
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+    }
+    async with (
+        ScriptedUpstream(always(json_answer(200, body))) as upstream,
+        running_app(upstream.base_url) as app,
+    ):
+        events, failure = await collect(app.chat.StreamComplete(request()))
+
+    assert None is failure
+    assert ["started", "delta", "choice_finished", "completed"] == [
+        event.WhichOneof("event") for event in events
+    ]
+    assert (MODEL, "Hi") == (events[0].started.model, events[1].delta.text)
+
+
+async def test_a_connection_is_used_again_after_a_stream():
+    """A stream that was read to its end costs the next call no new connection."""
+    script = always(sse([delta("Hi", "stop"), "[DONE]"]))
+    async with ScriptedUpstream(script) as upstream, running_app(upstream.base_url) as app:
+        for _ in range(3):
+            await collect(app.chat.StreamComplete(request()))
+
+    assert [3] == [len(connection.requests) for connection in upstream.ledger.connections]

@@ -28,6 +28,7 @@ SANDBOX: Final = "sandbox"
 CHAT_PATH: Final = "chat/completions"
 MODELS_PATH: Final = "models"
 DONE: Final = b"[DONE]"
+ERROR_EVENT: Final = "error"
 JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream"
 END_OF_HTTP_S: Final = 0.05
@@ -72,8 +73,7 @@ class TogetherProvider:
 
     async def complete(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
         answer = await self._ask("POST", CHAT_PATH, call, chat.to_wire(request, stream=False))
-        response = chat.from_wire(wire.parse_completion(answer.body))
-        response.attempts = call.progress.attempts
+        response = _response(answer.body, request, call)
         self._note_id(response.id, call)
         return response
 
@@ -103,7 +103,8 @@ class TogetherProvider:
                 async with _patience(timers, self._clock()):
                     body = await answer.read_all(ERROR_BODY_BYTES_MAX)
                 raise self._failure(Answer(status=answer.status, headers=answer.headers, body=body), call)
-            yield await stack.enter_async_context(aclosing(self._answered(answer, timers, call)))
+            answered = self._answered(answer, timers, request, call)
+            yield await stack.enter_async_context(aclosing(answered))
 
     async def live_models(self, call: Call) -> Sequence[models.Model]:
         answer = await self._ask("GET", MODELS_PATH, call, None)
@@ -129,25 +130,24 @@ class TogetherProvider:
         return answer
 
     async def _answered(
-        self, answer: AnswerStream, timers: StreamTimers, call: Call
+        self, answer: AnswerStream, timers: StreamTimers, request: service.CompleteRequest, call: Call
     ) -> AsyncGenerator[Events]:
         """The events of a 200. An answer that is JSON although a stream was asked for is an answer too."""
         if _media_type(answer.headers) == JSON:
             async with _patience(timers, self._clock()):
                 body = await answer.read_all(self._patience.body_bytes_max)
-            response = chat.from_wire(wire.parse_completion(body))
-            response.attempts = call.progress.attempts
+            response = _response(body, request, call)
             self._note_event(response.id, call)
             yield chat_stream.events_from(response)
             return
         if _media_type(answer.headers) != EVENT_STREAM:
             raise ServiceError(Kind.UPSTREAM_MALFORMED_RESPONSE, "the provider's answer is no event stream")
-        async with aclosing(self._translated(answer, timers, call)) as batches:
+        async with aclosing(self._translated(answer, timers, request, call)) as batches:
             async for events in batches:
                 yield events
 
     async def _translated(
-        self, answer: AnswerStream, timers: StreamTimers, call: Call
+        self, answer: AnswerStream, timers: StreamTimers, request: service.CompleteRequest, call: Call
     ) -> AsyncGenerator[Events]:
         """Bytes to events, a batch for each read of the socket. What came before a failure is
         handed on before the failure is raised.
@@ -164,11 +164,11 @@ class TogetherProvider:
                 reading.feed(data)
             except ServiceError as error:
                 failure = error
-            events = reading.translator.take()
+            events = reading.take(request.model)
             call.progress.output_pieces = reading.translator.pieces
             if events:
                 timers.event_arrived(self._clock())
-                self._note_event(reading.id_of(events), call)
+                self._note_event(events[0].started.id, call)
                 yield events
         if failure is not None:
             raise failure
@@ -223,6 +223,7 @@ class _Reading:
     """A stream being read: the decoder, the translator, and whether the end was seen."""
 
     def __init__(self, call: Call, *, event_bytes_max: int) -> None:
+        self._call = call
         self._decoder = SseDecoder(event_bytes_max=event_bytes_max)
         self.translator = chat_stream.ChatStreamTranslator(
             caller_brought_key=call.caller_brought_key, secrets=_secrets(call)
@@ -234,16 +235,44 @@ class _Reading:
             if event.data.startswith(DONE):
                 self.done = True
                 return
+            if event.name == ERROR_EVENT:
+                raise _named_error(event.data, self._call)
             self.translator.feed(wire.parse_chunk(event.data))
 
-    @staticmethod
-    def id_of(events: Events) -> str:
-        return events[0].started.id if events[0].HasField("started") else ""
+    def take(self, model: str) -> Events:
+        """The events since the last take; an engine that does not say which model serves is taken at
+        the caller's word.
+        """
+        events = self.translator.take()
+        if events and events[0].HasField("started") and not events[0].started.model:
+            events[0].started.model = model
+        return events
 
 
 def _patience(timers: StreamTimers, now_s: float) -> Within:
     deadline_s, kind = timers.deadline()
     return Within(deadline_s - now_s, kind, LATE[kind])
+
+
+def _response(body: bytes, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
+    response = chat.from_wire(
+        wire.parse_completion(body),
+        caller_brought_key=call.caller_brought_key,
+        secrets=_secrets(call),
+    )
+    response.attempts = call.progress.attempts
+    response.model = response.model or request.model
+    return response
+
+
+def _named_error(data: bytes, call: Call) -> ServiceError:
+    """What an event called `error` says, whatever its form."""
+    return failures.from_stream_error(
+        wire.parse_error(data) or wire.ErrorBody(),
+        caller_brought_key=call.caller_brought_key,
+        model=call.progress.model,
+        secrets=_secrets(call),
+    )
 
 
 def _secrets(call: Call) -> tuple[Secret, ...]:
