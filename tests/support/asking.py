@@ -1,6 +1,7 @@
 """Asks a `Transport` for what will fail, and hands back the failure."""
 
 import pytest
+
 from togetherchat_server.errors import ServiceError
 from togetherchat_server.secret import Secret
 from togetherchat_server.upstream.transport import Transport

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from togetherchat.v1 import models_pb2 as models
-
 from togetherchat_server.catalog.models_file import ID_CHARACTERS_MAX, read_models, shipped_text
 
 _Prices = tuple[float | None, float | None, float | None, float | None]

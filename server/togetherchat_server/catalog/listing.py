@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 import orjson
+
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
-
 from togetherchat_server.errors import Kind, ServiceError, Violation
 
 PAGE_SIZE_DEFAULT: Final = 100

@@ -2,6 +2,7 @@
 
 import httpx
 import pytest
+
 from togetherchat_sandbox import Sandbox, SandboxSettings
 
 

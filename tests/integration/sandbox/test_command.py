@@ -8,6 +8,7 @@ import sys
 
 import httpx
 import pytest
+
 from togetherchat_sandbox.__main__ import main
 from togetherchat_sandbox.misbehaviour import table_markdown
 

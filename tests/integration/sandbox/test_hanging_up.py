@@ -5,6 +5,7 @@ import contextlib
 import json
 
 import pytest
+
 from togetherchat_sandbox import Ended, Sandbox, SandboxSettings
 
 NOTICED_WITHIN_S = 0.5

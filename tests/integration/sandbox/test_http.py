@@ -7,6 +7,7 @@ import logging
 import aiohttp
 import httpx
 import pytest
+
 from togetherchat_sandbox import Ended, Sandbox, SandboxSettings
 from togetherchat_sandbox.misbehaviour import NAMES
 

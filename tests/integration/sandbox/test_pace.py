@@ -5,6 +5,7 @@ import time
 
 import aiohttp
 import pytest
+
 from togetherchat_sandbox import Sandbox, SandboxSettings
 
 EARLY_S = 0.005

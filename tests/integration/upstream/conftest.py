@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
+
 from support.certificates import OPENSSL, Certificate, make_certificate
 from support.scripted_upstream import Script, ScriptedUpstream
 from togetherchat_server.secret import Secret

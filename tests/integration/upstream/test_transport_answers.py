@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, Send, answer, chunk, head, html_answer, json_answer, sse, sse_head
 from togetherchat_server.upstream.transport import Answer

@@ -12,6 +12,7 @@ import time
 
 import pytest
 from aiohttp.abc import AbstractResolver
+
 from support.asking import BODY
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import (

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 
 import pytest
+
 from support.asking import BODY, failure_of_send
 from support.scripted_upstream import ScriptedUpstream, always, in_turn
 from support.upstream_script import Fin, Pause, Reset, Send, chunk, json_answer, sse, sse_head

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from support.asking import BODY, failure_of_send, failure_of_stream
 from support.scripted_upstream import always, in_turn
 from support.upstream_script import (

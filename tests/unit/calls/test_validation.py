@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.calls.validation import RequestLimits, validate

@@ -3,6 +3,7 @@
 from google.protobuf.message import DecodeError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.calls.validation import RequestLimits, validate

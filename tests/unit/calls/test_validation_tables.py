@@ -2,6 +2,7 @@
 
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
+
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.calls.validation import RequestLimits, validate

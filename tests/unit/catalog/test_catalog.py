@@ -3,6 +3,7 @@
 import datetime as dt
 
 import pytest
+
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.catalog.catalog import Catalog, load_catalog, merge, merged_pricing
 from togetherchat_server.catalog.models_file import CatalogError

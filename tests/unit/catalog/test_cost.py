@@ -5,6 +5,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.catalog.cost import cost_nano_usd

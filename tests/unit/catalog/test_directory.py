@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.catalog.catalog import Catalog, load_catalog

@@ -7,6 +7,7 @@ import orjson
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.catalog.catalog import load_catalog

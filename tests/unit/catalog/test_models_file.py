@@ -5,6 +5,7 @@ import datetime as dt
 from pathlib import Path
 
 import pytest
+
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.catalog.catalog import Catalog, load_catalog
 

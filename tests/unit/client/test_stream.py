@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as some
+
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_client import Accumulator

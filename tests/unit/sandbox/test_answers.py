@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+
 from togetherchat_sandbox.answers import NOTHING_MORE, Wishes, plan
 from togetherchat_sandbox.refusals import Refused
 from togetherchat_sandbox.request import ChatRequest, Format, Message, Tool

@@ -1,6 +1,7 @@
 """The table of names that misbehave."""
 
 import pytest
+
 from togetherchat_sandbox.behaviour import ORDINARY, PREFIX, Behaviour
 from togetherchat_sandbox.misbehaviour import LONG_TOKENS_MAX, NAMES, behaviour_of
 from togetherchat_sandbox.refusals import REFUSALS

@@ -1,6 +1,7 @@
 """When tokens are due."""
 
 import pytest
+
 from togetherchat_sandbox import pacing
 from togetherchat_sandbox.settings import SandboxSettings
 

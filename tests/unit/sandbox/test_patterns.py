@@ -3,6 +3,7 @@
 import re
 
 import pytest
+
 from togetherchat_sandbox.patterns import TEXT_CHARACTERS_MAX, literal
 
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from togetherchat_sandbox.misbehaviour import NAMES
 from togetherchat_sandbox.replies import Scene, chat_reply, headed
 from togetherchat_sandbox.reply import Ending, NoReply, Reply

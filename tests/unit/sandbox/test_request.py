@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from togetherchat_sandbox.refusals import Refused
 from togetherchat_sandbox.request import Format, Message, Tool, read
 

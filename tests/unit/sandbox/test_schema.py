@@ -1,6 +1,7 @@
 """A value that fits a JSON schema."""
 
 import pytest
+
 from togetherchat_sandbox.schema import DEPTH_MAX, FORMATS, VALUES_MAX, instance
 
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from togetherchat_sandbox.answers import NOTHING_MORE, Wishes, plan
 from togetherchat_sandbox.chunks import chunks
 from togetherchat_sandbox.request import ChatRequest, Message, Tool

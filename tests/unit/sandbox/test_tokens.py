@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from togetherchat_sandbox.tokens import alternatives, count, log_probability, roll, split, token_id
 
 ROLLED = 0x44531534DDF0C874

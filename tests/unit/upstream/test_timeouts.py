@@ -1,6 +1,7 @@
 """Which limit of time a stream runs into next."""
 
 import pytest
+
 from togetherchat_server.errors import Kind
 from togetherchat_server.upstream.timeouts import StreamTimers
 

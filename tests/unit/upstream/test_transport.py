@@ -6,6 +6,7 @@ import ssl
 
 import httpx
 import pytest
+
 from support.asking import failure_of_send, failure_of_stream
 from togetherchat_server.errors import Kind
 from togetherchat_server.secret import Secret

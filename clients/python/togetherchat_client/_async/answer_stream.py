@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import grpc
-from togetherchat.v1 import chat_service_pb2 as service
 
+from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_client._async.calls import OnInfo, failure_of
 from togetherchat_client.call_info import CallInfo
 from togetherchat_client.errors import error_of

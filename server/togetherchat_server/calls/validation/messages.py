@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Final, assert_never, final
 
 from togetherchat.v1 import chat_pb2 as chat
-
 from togetherchat_server.calls.validation.findings import Findings
 from togetherchat_server.calls.validation.limits import RequestLimits
 from togetherchat_server.calls.validation.texts import (
