@@ -112,6 +112,7 @@ class App:
         if not idle.is_set():
             _log.warning("%d calls did not end in time", self._admission.in_flight)
             front.abort_running()
+        await front.finish(FAREWELL_S)
         await stopping
 
     def _open_log(self, settings: Settings) -> CallLog:
