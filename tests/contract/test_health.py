@@ -198,3 +198,14 @@ async def test_the_listener_for_probes_tells_of_the_stop():
         assert not stopping.done()
         running.cancel()
         await stopping
+
+
+@pytest.mark.parametrize("method", ["Check", "Watch"])
+async def test_a_request_that_is_no_message_is_refused(method, capfd):
+    """Bytes that cannot be parsed are INVALID_ARGUMENT: no exception is shown, none is logged."""
+    async with running_app() as app:
+        failure = await failing(app.channel.unary_unary(f"/grpc.health.v1.Health/{method}")(b"\xff\xff"))
+
+        assert SERVING == (await health(app).Check(of(""))).status
+    assert (grpc.StatusCode.INVALID_ARGUMENT, "no such message") == (failure.code, failure.message)
+    assert "" == capfd.readouterr().err
