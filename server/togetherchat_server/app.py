@@ -153,6 +153,7 @@ class App:
             boundary=Boundary(
                 desk=desk,
                 admission=self._admission,
+                request_s=settings.request_s,
                 write_stall_s=settings.write_stall_s,
                 random=outside.random,
             ),
