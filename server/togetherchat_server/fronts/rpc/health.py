@@ -119,12 +119,20 @@ class Health:
             changed = self._changed
             status = self._status_of(service)
             if status != told:
-                await context.write(health_pb2.HealthCheckResponse(status=status))
+                await _tell(status, context)
                 told = status
             elif self._ended:
                 return
             else:
                 await changed.wait()
+
+
+async def _tell(status: Status, context: Context) -> None:
+    try:
+        await context.write(health_pb2.HealthCheckResponse(status=status))
+    except aio.InternalError as exc:
+        # The watcher left while it was told: nobody is there to hear of an error.
+        raise asyncio.CancelledError from exc
 
 
 def _parsed(data: bytes) -> Request:
