@@ -24,7 +24,7 @@ from togetherchat_server.config import Configuration, Settings, Upstream
 from togetherchat_server.fronts.rpc.boundary import Boundary
 from togetherchat_server.fronts.rpc.chat import ChatServicer
 from togetherchat_server.fronts.rpc.server import RpcFront
-from togetherchat_server.observe.log import CallLog, LineWriter, LogHandler
+from togetherchat_server.observe.log import CallLog, LineWriter, LogHandler, attach
 from togetherchat_server.providers.together.provider import Patience, TogetherProvider
 from togetherchat_server.upstream.transport import Transport, TransportLimits
 
@@ -117,12 +117,8 @@ class App:
 
     def _open_log(self, settings: Settings) -> CallLog:
         writer = LineWriter(self._outside.log)
-        handler = LogHandler(writer, settings.log)
-        logger = logging.getLogger("togetherchat_server")
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
         self._resources.callback(writer.close)
-        self._resources.callback(logger.removeHandler, handler)
+        self._resources.callback(attach(LogHandler(writer, settings.log)))
         return CallLog(writer, settings.log)
 
     async def _open_sandbox(self, settings: Settings) -> Upstream:
