@@ -23,7 +23,7 @@ from togetherchat_server.config import Configuration, Settings, Upstream
 from togetherchat_server.fronts.rpc.boundary import Boundary
 from togetherchat_server.fronts.rpc.chat import ChatServicer
 from togetherchat_server.fronts.rpc.server import RpcFront
-from togetherchat_server.observe.log import CallLog, LineWriter, LogHandler
+from togetherchat_server.observe.log import CallLog, LineWriter, LogHandler, attach
 from togetherchat_server.providers.together.provider import Patience, TogetherProvider
 from togetherchat_server.upstream.attempts import Attempts, Surroundings
 from togetherchat_server.upstream.breaker import Breaker
@@ -114,16 +114,13 @@ class App:
         if not idle.is_set():
             _log.warning("%d calls did not end in time", self._admission.in_flight)
             front.abort_running()
+        await front.finish(FAREWELL_S)
         await stopping
 
     def _open_log(self, settings: Settings) -> CallLog:
         writer = LineWriter(self._outside.log)
-        handler = LogHandler(writer, settings.log)
-        logger = logging.getLogger("togetherchat_server")
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
         self._resources.callback(writer.close)
-        self._resources.callback(logger.removeHandler, handler)
+        self._resources.callback(attach(LogHandler(writer, settings.log)))
         return CallLog(writer, settings.log)
 
     async def _open_sandbox(self, settings: Settings) -> Upstream:
@@ -161,6 +158,7 @@ class App:
             boundary=Boundary(
                 desk=desk,
                 admission=self._admission,
+                request_s=settings.request_s,
                 write_stall_s=settings.write_stall_s,
                 random=outside.random,
             ),

@@ -98,6 +98,9 @@ class Settings(BaseModel):
     )
     answer_s: Seconds = Field(300.0, description="The longest wait for an answer that is not streamed.")
     silence_s: Seconds = Field(60.0, description="The longest silence within a streamed answer.")
+    request_s: Seconds = Field(
+        60.0, description="How long a caller may take to send its request before its call is dropped."
+    )
     write_stall_s: Seconds = Field(
         30.0, description="How long a caller may refuse to read before its call is dropped."
     )

@@ -19,6 +19,8 @@ What grpcio's asyncio server does, and what follows (each measured on grpcio 1.8
 - A CancelledError that is not a cancel of the task (some library's own) sends no status at
   all: the caller would wait for ever. `Task.cancelling()` tells the two apart.
 - `time_remaining()` follows the wall clock: it is read once.
+- gRPC itself receives the request and sends a whole answer, and waits for ever for a peer
+  that neither sends the one nor takes the other. So a timer watches over both.
 """
 
 import asyncio
@@ -108,15 +110,17 @@ class Boundary(grpc.GenericRpcHandler):
         *,
         desk: CallDesk,
         admission: Admission,
+        request_s: float,
         write_stall_s: float,
         random: Callable[[], float],
     ) -> None:
         self._desk = desk
         self._admission = admission
+        self._request_s = request_s
         self._write_stall_s = write_stall_s
         self._random = random
         self._handlers: dict[str, Handler] = {}
-        self._running: set[asyncio.Task[object]] = set()
+        self._running: dict[asyncio.Task[object], asyncio.TimerHandle] = {}
         self._aborted: set[asyncio.Task[object]] = set()
 
     def add_unary(self, name: str, method: UnaryMethod[Request, Response]) -> None:
@@ -128,7 +132,9 @@ class Boundary(grpc.GenericRpcHandler):
                     scope.usage = response.usage
                 return response
 
-            return await self._run(name, context, work)
+            response = await self._run(name, context, work)
+            self._give(self._write_stall_s)
+            return response
 
         self._handlers[name] = grpc.unary_unary_rpc_method_handler(
             handle, request_deserializer=_parser(method.request), response_serializer=_serialised
@@ -162,9 +168,7 @@ class Boundary(grpc.GenericRpcHandler):
             self._admission.take()
         except ServiceError as error:
             return self._refusal(arrival, error)
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101  gRPC calls this in a task
-        self._running.add(task)
+        task = self._give(self._request_s)
         task.add_done_callback(self._task_ended)
         return handler
 
@@ -174,8 +178,15 @@ class Boundary(grpc.GenericRpcHandler):
         for task in self._running:
             task.cancel()
 
+    def _give(self, seconds: float) -> asyncio.Task[object]:
+        """Give the peer so long to send its request or to take its answer, or else drop it."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  gRPC calls handlers in a task
+        self._running[task] = asyncio.get_running_loop().call_later(seconds, task.cancel)
+        return task
+
     def _task_ended(self, task: asyncio.Task[object]) -> None:
-        self._running.discard(task)
+        self._running.pop(task).cancel()
         self._aborted.discard(task)
         self._admission.give_back()
 
@@ -190,6 +201,9 @@ class Boundary(grpc.GenericRpcHandler):
         self, name: str, context: Context, work: Callable[[_Scope], Awaitable[Answered]]
     ) -> Answered:
         """Run the work of one call inside its deadline, and end the call in exactly one way."""
+        task = asyncio.current_task()
+        if task in self._running:
+            self._running[task].cancel()
         arrival = _arrival(name, context.invocation_metadata(), context.time_remaining())
         try:
             scope = _Scope(self._desk.open(arrival))

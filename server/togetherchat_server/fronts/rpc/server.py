@@ -26,10 +26,10 @@ OPTIONS: Final = (
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_ping_strikes", 3),
-    # A peer that vanished is noticed within 40 s.
+    # A peer that vanished is noticed within 40 s. It is the ping's own limit that rules, a
+    # minute by default: grpc.keepalive_timeout_ms, if shorter, is never armed (grpcio 1.85).
     ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.ping_timeout_ms", 10_000),
     # Connections that only stand there hold a place for ever otherwise.
     ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.max_concurrent_streams", 1024),
@@ -75,6 +75,12 @@ class RpcFront:
     async def stop_accepting(self, grace_s: float) -> None:
         """GOAWAY to every connection, then wait for running calls, at most `grace_s`."""
         self.health.end_watches()
+        await self._server.stop(grace_s)
+
+    async def finish(self, grace_s: float) -> None:
+        """Cut off what holds the stop up and is no call: a watch whose peer takes no message, a
+        reflection stream that stands open. They get `grace_s` to end by themselves.
+        """
         await self._server.stop(grace_s)
 
     def abort_running(self) -> None:
