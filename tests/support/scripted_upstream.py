@@ -182,6 +182,8 @@ class ScriptedUpstream:
         """Keep what went wrong in a script, to be raised when the context is left."""
         if not serving.cancelled() and isinstance(failure := serving.exception(), Exception):
             self._failures.append(failure)
+            for peer in self._open:
+                peer.abort()
 
 
 class _Peer(asyncio.Protocol):
