@@ -25,6 +25,7 @@ from pathlib import Path
 
 import aiohttp
 import httpx
+
 from togetherchat_server.secret import Secret
 from togetherchat_server.upstream.engine import Engine
 from togetherchat_server.upstream.transport import Transport, TransportLimits

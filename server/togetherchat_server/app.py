@@ -191,6 +191,7 @@ class App:
                 silence_s=settings.silence_s,
                 body_bytes_max=settings.body_bytes_max,
                 event_bytes_max=settings.event_bytes_max,
+                fold_from_tokens=settings.fold_from_tokens,
             ),
             clock=self._outside.clock,
             wall_clock=self._outside.wall_clock,

@@ -111,6 +111,10 @@ class Settings(BaseModel):
     costly_retries: Annotated[int, Field(ge=0, le=1)] = Field(
         0, description="How often one is sent again that may have been worked on, and billed."
     )
+    fold_from_tokens: Annotated[int, Field(ge=0)] = Field(
+        4097,
+        description="From this `max_tokens` on Complete reads a stream inside, which lasts; 0: always.",
+    )
     request_bytes_max: Bytes = Field(32 * MEBIBYTE, description="The largest request.")
     body_bytes_max: Bytes = Field(16 * MEBIBYTE, description="The largest answer that is not streamed.")
     event_bytes_max: Bytes = Field(MEBIBYTE, description="The largest single event of a stream.")

@@ -38,6 +38,7 @@ class Router:
                 last = error
             else:
                 self._account(response.usage, candidate.model, call)
+                response.usage.timings.ClearField("first_token_ms")
                 return response
         raise _exhausted(last)
 

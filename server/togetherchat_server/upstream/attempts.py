@@ -100,6 +100,8 @@ class Attempts:
         self._breaker.failed(_pair(request, call), error, now_s=around.clock())
         if request.fallback_models and error.kind in FALLS_BACK:
             raise error
+        if call.progress.output_pieces:  # made, and billed, although nobody has seen it
+            raise error
         wait_s = decide(
             error,
             attempt=attempt,

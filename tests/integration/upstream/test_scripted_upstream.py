@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from support.scripted_upstream import Request, ScriptedUpstream, always, in_turn
 from support.upstream_script import (
     AwaitClose,
@@ -88,7 +89,7 @@ async def test_a_script_that_fails_fails_the_test():
     def script(_request: Request):
         raise LookupError
 
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012  it is raised by leaving the context
         async with ScriptedUpstream(script) as upstream:
             reader, writer = await opened(upstream)
             writer.write(ASKED)
