@@ -73,7 +73,7 @@ class App:
         """Open everything and serve.
 
         Raises:
-            OSError, RuntimeError: an address cannot be bound.
+            OSError: an address cannot be bound.
         """
         settings = self._configuration.settings
         try:

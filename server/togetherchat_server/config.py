@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, final
+from typing import Annotated, Literal, NoReturn, final
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -153,7 +153,7 @@ def read_configuration(words: Sequence[str], environment: Mapping[str, str]) -> 
 
     Raises:
         SettingsError: something is wrong or missing.
-        SystemExit: argparse printed help, the version, or what is wrong with a flag.
+        SystemExit: argparse printed help.
     """
     flags = vars(flag_parser().parse_args(words))
     path = flags.pop("config", None) or environment.get("TOGETHERCHAT_CONFIG")
@@ -168,9 +168,17 @@ def read_configuration(words: Sequence[str], environment: Mapping[str, str]) -> 
     return Configuration(settings=settings, upstream=upstream)
 
 
+@final
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other source of settings does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"{message}; --help lists the settings")
+
+
 def flag_parser() -> argparse.ArgumentParser:
     """The flags, made from the fields of `Settings`."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="togetherchat-server",
         description="Together AI's chat models over gRPC.",
         epilog="TOGETHER_API_KEY or TOGETHER_API_KEY_FILE is the provider's key, TOGETHER_BASE_URL "
