@@ -13,16 +13,17 @@ from typing import Final, TextIO, final
 
 from togetherchat_sandbox import Sandbox, SandboxSettings
 from togetherchat_server.admin import Admin, pages
-from togetherchat_server.calls.admission import Admission
+from togetherchat_server.calls.admission import Admission, AdmissionLimits
 from togetherchat_server.calls.lifecycle import CallDesk
 from togetherchat_server.calls.routing import Router
 from togetherchat_server.calls.validation import RequestLimits
 from togetherchat_server.catalog.catalog import load_catalog
 from togetherchat_server.catalog.directory import ModelDirectory
 from togetherchat_server.config import Configuration, Settings, Upstream
-from togetherchat_server.fronts.rpc.boundary import Boundary
+from togetherchat_server.fronts.rpc.boundary import Boundary, BoundaryLimits
 from togetherchat_server.fronts.rpc.chat import ChatServicer
 from togetherchat_server.fronts.rpc.server import RpcFront
+from togetherchat_server.memory import MemoryGauge
 from togetherchat_server.observe.log import CallLog, LineWriter, LogHandler, attach
 from togetherchat_server.providers.together.provider import Patience, TogetherProvider
 from togetherchat_server.upstream.attempts import Attempts, Surroundings
@@ -66,8 +67,13 @@ class App:
         self._configuration = configuration
         self._outside = outside
         self._resources = AsyncExitStack()
-        self._admission = Admission(calls_max=configuration.settings.calls_max)
+        self._admission = _admission(configuration.settings, outside)
         self._front: RpcFront | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a place."""
+        return self._admission.waiting
 
     async def start(self) -> Addresses:
         """Open everything and serve.
@@ -158,8 +164,11 @@ class App:
             boundary=Boundary(
                 desk=desk,
                 admission=self._admission,
-                request_s=settings.request_s,
-                write_stall_s=settings.write_stall_s,
+                limits=BoundaryLimits(
+                    request_s=settings.request_s,
+                    write_stall_s=settings.write_stall_s,
+                    queue_s=settings.queue_s,
+                ),
                 random=outside.random,
             ),
             servicer=ChatServicer(
@@ -207,6 +216,16 @@ class App:
 
     def _ready(self) -> bool:
         return self._front is not None and self._front.health.serving
+
+
+def _admission(settings: Settings, outside: Outside) -> Admission:
+    limits = AdmissionLimits(
+        calls_max=settings.calls_max,
+        queue_max=settings.queue_max,
+        caller_calls_max=settings.caller_calls_max,
+    )
+    gauge = MemoryGauge(share_max=settings.memory_share_max, clock=outside.clock)
+    return Admission(limits, short_of_memory=gauge.short)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -105,6 +105,17 @@ class Settings(BaseModel):
         30.0, description="How long a caller may refuse to read before its call is dropped."
     )
     calls_max: Count = Field(1024, description="Calls in flight; one more is refused as OVERLOADED.")
+    queue_max: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        128, description="Calls that may wait for a place when all are taken."
+    )
+    queue_s: Seconds = Field(0.25, description="How long one may wait before it is refused as OVERLOADED.")
+    caller_calls_max: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        0,
+        description="Calls in flight of one caller's key, beyond which CALLER_QUOTA; 0: no bound.",
+    )
+    memory_share_max: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.9, description="From this share of the container's memory on, new calls are refused as OVERLOADED."
+    )
     retries: Annotated[int, Field(ge=0, le=5)] = Field(
         2, description="How often a request that the provider did not work on is sent again."
     )

@@ -13,6 +13,7 @@ import grpc
 import pytest
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
 from support.app import CANARY_KEY, CANARY_PROMPT, collect, failing, request
 from support.command import running_command
 from support.http2_peer import END_STREAM, HEADERS, http2_peer

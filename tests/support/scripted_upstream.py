@@ -321,7 +321,9 @@ class _Peer(asyncio.Protocol):
         if self._transport.is_closing():
             await asyncio.Event().wait()  # until `connection_lost` ends the script
         self._transport.write(data)
-        await self._may_write.wait()
+        # Over TLS, Python 3.13 pauses a writer whose bytes are gone already, and does not resume it.
+        if self._transport.get_write_buffer_size():
+            await self._may_write.wait()
         if request is not None:
             request.bytes_sent += len(data)
             self._upstream.note()

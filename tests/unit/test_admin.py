@@ -4,6 +4,7 @@ import socket
 from contextlib import asynccontextmanager, suppress
 
 import pytest
+
 from togetherchat_server import admin as module
 from togetherchat_server.admin import Admin, pages
 

@@ -80,6 +80,7 @@ class Router:
         cost = cost_nano_usd(usage, price) if price is not None else None
         if cost is not None:
             usage.cost_nano_usd = cost
+        usage.timings.queue_ms = _milliseconds(call.progress.queued_s)
         first_s = call.progress.first_event_s
         if first_s is not None:
             usage.timings.first_token_ms = _milliseconds(first_s - call.received_s)
