@@ -7,7 +7,7 @@ it does.
 import asyncio
 import json
 import subprocess
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import grpc
 import pytest
@@ -257,37 +257,37 @@ async def test_nobody_there_is_said_at_once():
 
 @asynccontextmanager
 async def frozen_relay(target: str):
-    """Passes bytes both ways until `freeze` is set, then keeps the connection and says nothing more."""
+    """Passes the bytes of one connection until `freeze` is set, then keeps it and says nothing more."""
     freeze = asyncio.Event()
     host, _, port = target.partition(":")
+    up_reader, up_writer = await asyncio.open_connection(host, int(port))
+    pumps, writers = [], [up_writer]
 
     async def pump(reader, writer):
         while (piece := await reader.read(65536)) and not freeze.is_set():
             writer.write(piece)
-            await writer.drain()
         await asyncio.Event().wait()
 
-    async def relay(reader, writer):
-        up_reader, up_writer = await asyncio.open_connection(host, int(port))
-        try:
-            await asyncio.gather(pump(reader, up_writer), pump(up_reader, writer))
-        finally:
-            writer.close()
-            up_writer.close()
-
-    tasks = []
-
     def accept(reader, writer):
-        tasks.append(asyncio.ensure_future(relay(reader, writer)))
+        # One is enough: who comes after the freeze finds nobody.
+        server.close()
+        writers.append(writer)
+        pumps.append(asyncio.ensure_future(pump(reader, up_writer)))
+        pumps.append(asyncio.ensure_future(pump(up_reader, writer)))
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
     try:
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", freeze
     finally:
         server.close()
-        for task in tasks:
+        for task in pumps:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*pumps, return_exceptions=True)
+        for writer in writers:
+            writer.transport.abort()
+        for writer in writers:
+            with suppress(OSError):
+                await writer.wait_closed()
 
 
 @pytest.mark.slow
