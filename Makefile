@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 TOOLS  := .venv-generate
+GRPCURL_VERSION := v1.9.4
 PIP     = $(BIN)/python -m pip --disable-pip-version-check
 
 export PYTHONDONTWRITEBYTECODE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test verify fix generate lock release clean
+.PHONY: help run demo test test-tools verify fix generate lock release clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -28,11 +29,22 @@ $(TOOLS)/.ready: requirements/generate.txt
 	$(TOOLS)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/generate.txt
 	@touch $@
 
-run: $(VENV)/.server  ## Serve gRPC on localhost:50051 (Together with TOGETHER_API_KEY set, else the sandbox)
-	@$(BIN)/togetherchat-server $${TOGETHER_API_KEY:+--log=text} $$( [ -n "$${TOGETHER_API_KEY}$${TOGETHER_API_KEY_FILE}$${TOGETHER_BASE_URL}" ] || echo --sandbox )
+run: $(VENV)/.server  ## Serve gRPC on localhost:50051: Together with a key in TOGETHER_API_KEY, else the sandbox
+	@if [ -n "$$TOGETHER_API_KEY$$TOGETHER_API_KEY_FILE$$TOGETHER_BASE_URL" ]; \
+	    then exec $(BIN)/togetherchat-server $(ARGS); \
+	    else exec $(BIN)/togetherchat-server --sandbox $(ARGS); fi
+
+demo: $(VENV)/.server  ## Start, chat, stream, show a typed error and the models, stop
+	@clients/python/examples/demo.sh $(BIN)
 
 test: $(VENV)/.dev  ## Run the tests; needs Python alone
 	$(BIN)/python -m pytest
+
+test-tools: $(VENV)/.dev .tools/grpcurl  ## Run grpcurl against the server; needs Go
+	GRPCURL=$(CURDIR)/.tools/grpcurl $(BIN)/python -m pytest tests/tools
+
+.tools/grpcurl:
+	GOBIN=$(CURDIR)/.tools go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
 
 verify: $(VENV)/.dev $(TOOLS)/.ready  ## Check style, types, architecture, contract, generated code, locked dependencies
 	$(BIN)/ruff check .
@@ -43,7 +55,7 @@ verify: $(VENV)/.dev $(TOOLS)/.ready  ## Check style, types, architecture, contr
 	$(BIN)/buf format --diff --exit-code
 	$(BIN)/buf breaking --against protos/baseline.binpb
 	$(MAKE) generate
-	git diff --exit-code -- protos clients
+	git diff --exit-code -- protos typings clients
 	$(PIP) check
 
 fix: $(VENV)/.dev  ## Mend what a machine can mend
@@ -51,11 +63,26 @@ fix: $(VENV)/.dev  ## Mend what a machine can mend
 	$(BIN)/ruff format .
 	$(BIN)/buf format --write
 
-generate: $(TOOLS)/.ready  ## Generate the Python code of the contract
-	cd protos && PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" python -m grpc_tools.protoc -I. \
-	    --python_out=. --mypy_out=quiet:. togetherchat/v1/chat.proto togetherchat/v1/models.proto togetherchat/v1/chat_service.proto
-	cd protos && PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" python -m grpc_tools.protoc -I. \
-	    --grpc_python_out=. --mypy_grpc_out=quiet:. togetherchat/v1/chat_service.proto
+PROTOC = PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" python -m grpc_tools.protoc
+
+generate: $(VENV)/.server $(TOOLS)/.ready  ## Generate the Python code of the contract, and types for google.rpc and grpc.health
+	cd protos && $(PROTOC) -I. --python_out=. --mypy_out=quiet:. togetherchat/v1/*.proto
+	cd protos && $(PROTOC) -I. --grpc_python_out=. --mypy_grpc_out=quiet:. togetherchat/v1/chat_service.proto
+	mkdir -p typings && $(BIN)/python -c "$$DESCRIBE_HEALTH" > $(TOOLS)/health.binpb
+	$(PROTOC) --descriptor_set_in=$(TOOLS)/health.binpb --mypy_out=quiet:typings grpc_health/v1/health.proto
+	$(PROTOC) -I$(wildcard $(TOOLS)/lib/python*/site-packages) --mypy_out=quiet:typings \
+	    google/rpc/status.proto google/rpc/error_details.proto
+
+# grpcio-health-checking ships no .proto file: its descriptor says the same.
+define DESCRIBE_HEALTH
+import sys
+from google.protobuf import descriptor_pb2
+from grpc_health.v1 import health_pb2
+files = descriptor_pb2.FileDescriptorSet()
+health_pb2.DESCRIPTOR.CopyToProto(files.file.add())
+sys.stdout.buffer.write(files.SerializeToString())
+endef
+export DESCRIBE_HEALTH
 
 lock:  ## Renew the locked dependencies (hashes, no addresses)
 	$(PYTHON) -m venv .venv-lock
@@ -71,4 +98,4 @@ release: $(VENV)/.dev  ## Renew the baseline that `buf breaking` compares with
 	$(BIN)/buf build --output protos/baseline.binpb
 
 clean:  ## Remove what the targets made
-	rm -rf $(VENV) $(TOOLS) .venv-lock
+	rm -rf $(VENV) $(TOOLS) .venv-lock .tools

@@ -31,7 +31,7 @@ and no HTTP client: a front turns a kind into its statuses by a table
 
 import enum
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 TEXT_CHARACTERS_MAX = 256
 
@@ -89,13 +89,25 @@ class Kind(enum.StrEnum):
 
     UPSTREAM_REQUEST_TIMEOUT = "UPSTREAM_REQUEST_TIMEOUT"
     UPSTREAM_GATEWAY_TIMEOUT = "UPSTREAM_GATEWAY_TIMEOUT"
-    FIRST_TOKEN_TIMEOUT = "FIRST_TOKEN_TIMEOUT"
+    FIRST_TOKEN_TIMEOUT = "FIRST_TOKEN_TIMEOUT"  # noqa: S105  a name, no password
     STREAM_IDLE_TIMEOUT = "STREAM_IDLE_TIMEOUT"
     CALL_TIMEOUT = "CALL_TIMEOUT"
 
     OVERLOADED = "OVERLOADED"
     DRAINING = "DRAINING"
     INTERNAL_ERROR = "INTERNAL_ERROR"
+
+
+FALLS_BACK: Final = frozenset(
+    {
+        Kind.MODEL_NOT_FOUND,
+        Kind.RATE_LIMITED,
+        Kind.RATE_LIMITED_REQUESTS,
+        Kind.RATE_LIMITED_TOKENS,
+        Kind.UPSTREAM_OVERLOADED,
+    }
+)
+"""After these another model may do what this one did not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +157,8 @@ class ServiceError(Exception):
 
 def sanitise(text: str, *, characters_max: int = TEXT_CHARACTERS_MAX) -> str:
     """Foreign text made fit for a status: one line, printable, bounded."""
-    printable = "".join(character if character.isprintable() else " " for character in text[: characters_max * 4])
+    printable = "".join(
+        character if character.isprintable() else " " for character in text[: characters_max * 4]
+    )
     line = " ".join(printable.split())
     return line if len(line) <= characters_max else line[: characters_max - 1] + "…"

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
+from togetherchat_server.errors import Kind
 from togetherchat_server.secret import Secret
 
 
@@ -55,6 +56,8 @@ class Call:
     received_s: float
     deadline_s: float
     """When it must have ended: the caller's deadline less the margin, or our own cap."""
+    deadline_kind: Kind
+    """Whose deadline that is: CALLER_DEADLINE or CALL_TIMEOUT."""
     upstream_key: Secret | None
     """The key to ask the provider with; None towards an upstream that needs none."""
     caller_brought_key: bool = False

@@ -7,6 +7,7 @@ exception, so a key is checked here, once, before anything else sees it.
 
 import hashlib
 import re
+from pathlib import Path
 from typing import final
 
 KEY_CHARACTERS_MAX = 4096
@@ -55,3 +56,41 @@ class Secret:
 
     def __hash__(self) -> int:
         return hash(self._text)
+
+
+@final
+class KeyFile:
+    """A key in a file that may be replaced while the service runs, as mounted secrets are."""
+
+    __slots__ = ("_key", "_path", "_seen")
+
+    def __init__(self, path: Path) -> None:
+        """Read the file once.
+
+        Raises:
+            ValueError: it holds no usable key.
+            OSError: it cannot be read.
+        """
+        self._path = path
+        self._seen = self._state()
+        self._key = self._read()
+
+    def current(self) -> Secret:
+        """The key of now. A replacement that cannot be read or used leaves the old key in force."""
+        try:
+            state = self._state()
+            if state != self._seen:
+                self._key = self._read()
+                self._seen = state
+        except (OSError, ValueError):
+            return self._key
+        return self._key
+
+    def _state(self) -> tuple[int, int, int]:
+        found = self._path.stat()
+        return found.st_mtime_ns, found.st_ino, found.st_size
+
+    def _read(self) -> Secret:
+        # A key is one line; a file that is much longer is something else, mounted by mistake.
+        with self._path.open(encoding="ascii", errors="strict") as file:
+            return Secret(file.read(KEY_CHARACTERS_MAX + 2))

@@ -4,6 +4,7 @@ import asyncio
 
 import grpc
 import pytest
+
 from support.scripted_service import (
     MODEL,
     Failure,

@@ -11,6 +11,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as health_aio
+
 from support.scripted_service import (
     MODEL,
     Failure,

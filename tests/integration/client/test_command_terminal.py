@@ -11,6 +11,7 @@ import termios
 from contextlib import asynccontextmanager
 
 import grpc
+
 from support.scripted_service import (
     MODEL,
     Failure,

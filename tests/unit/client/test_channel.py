@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_client import Tls
 from togetherchat_client.channel import is_local, method_timeouts_s, plan_connection, service_config

@@ -5,6 +5,7 @@ import pickle
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
+
 from support.scripted_service import Failure
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_client import (

@@ -5,6 +5,7 @@ import inspect
 from pathlib import Path
 
 import pytest
+
 from togetherchat_client import AnswerStream, AsyncAnswerStream, AsyncClient, Client, connect, connect_async
 
 SCRIPT = Path(__file__).parents[3] / "clients" / "python" / "generate_sync.py"

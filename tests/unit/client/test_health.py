@@ -2,6 +2,7 @@
 
 import pytest
 from grpc_health.v1 import health_pb2
+
 from togetherchat_client import ServingStatus
 from togetherchat_client.health import decode_response, encode_request
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_client import (

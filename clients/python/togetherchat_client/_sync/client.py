@@ -8,10 +8,10 @@ from types import TracebackType
 from typing import Self, Unpack
 
 import grpc
+
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat.v1.chat_service_pb2_grpc import ChatServiceStub
-
 from togetherchat_client._sync.answer_stream import AnswerStream
 from togetherchat_client._sync.calls import OnInfo, unary
 from togetherchat_client.channel import Connection, Option, Tls, plan_connection, without_health_checks

@@ -2,7 +2,6 @@
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
-
 from togetherchat_client import AnswerStream
 from togetherchat_client.command.arguments import Arguments
 from togetherchat_client.command.terminal import Terminal

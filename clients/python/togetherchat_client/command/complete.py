@@ -5,9 +5,9 @@ from pathlib import Path
 
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
+
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
-
 from togetherchat_client import Client, image, system, text_of, user
 from togetherchat_client.command.answers import request_of, show_stream, warn_of
 from togetherchat_client.command.arguments import Arguments, UsageError

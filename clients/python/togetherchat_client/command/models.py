@@ -2,7 +2,6 @@
 
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
-
 from togetherchat_client import Client
 from togetherchat_client.command.arguments import Arguments
 from togetherchat_client.command.complete import json_of

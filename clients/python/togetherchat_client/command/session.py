@@ -8,9 +8,9 @@ import json
 import time
 
 from google.protobuf.json_format import MessageToDict
+
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
-
 from togetherchat_client import Client, assistant, system, text_of, user
 from togetherchat_client.command.answers import request_of, show_stream, summary_of, warn_of
 from togetherchat_client.command.arguments import Arguments

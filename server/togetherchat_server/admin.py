@@ -1,0 +1,112 @@
+"""The admin port: is it alive, does it want calls, what is it.
+
+A few lines of HTTP on asyncio's streams, so that a probe is answered by the same loop that
+serves the calls, and by nothing that could be busy with anything else. Bounded: one short
+request a connection, five seconds for it. `/healthz` says that the loop turns, `/readyz`
+that calls are wanted; neither asks the provider.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final, final
+
+REQUEST_BYTES_MAX: Final = 8192
+REQUEST_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What a path answers."""
+
+    status: HTTPStatus
+    content_type: str
+    body: bytes
+
+
+Pages = Mapping[str, Callable[[], Page]]
+
+
+def pages(*, ready: Callable[[], bool], version: str) -> Pages:
+    """The pages of one serving process."""
+
+    def alive() -> Page:
+        return _text(HTTPStatus.OK, "ok")
+
+    def readiness() -> Page:
+        return _text(HTTPStatus.OK, "ok") if ready() else _text(HTTPStatus.SERVICE_UNAVAILABLE, "not ready")
+
+    def about() -> Page:
+        body = json.dumps({"name": "togetherchat", "version": version}).encode()
+        return Page(status=HTTPStatus.OK, content_type="application/json", body=body)
+
+    return {"/healthz": alive, "/readyz": readiness, "/version": about}
+
+
+@final
+class Admin:
+    """Serves pages over HTTP."""
+
+    def __init__(self, served: Pages) -> None:
+        self._pages = served
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.StreamWriter] = set()
+
+    async def start(self, address: str) -> str:
+        """Bind and serve; the bound address.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        host, _, port = address.rpartition(":")
+        self._server = await asyncio.start_server(
+            self._serve, host.strip("[]"), int(port), limit=REQUEST_BYTES_MAX
+        )
+        return f"{host}:{self._server.sockets[0].getsockname()[1]}"
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            # From Python 3.12 on `wait_closed` waits for open connections, however slow.
+            for writer in self._open:
+                writer.transport.abort()
+            await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
+        try:
+            async with asyncio.timeout(REQUEST_S):
+                head = await reader.readuntil(b"\r\n\r\n")
+                writer.write(_response(head, self._pages))
+                await writer.drain()
+        except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
+            pass
+        finally:
+            self._open.discard(writer)
+            writer.close()
+
+
+def _response(head: bytes, served: Pages) -> bytes:
+    method, _, rest = head.partition(b" ")
+    path = rest.partition(b" ")[0].partition(b"?")[0].decode("latin-1")
+    if method not in {b"GET", b"HEAD"}:
+        page = _text(HTTPStatus.METHOD_NOT_ALLOWED, "GET only")
+    elif path in served:
+        page = served[path]()
+    else:
+        page = _text(HTTPStatus.NOT_FOUND, "there are " + ", ".join(served))
+    lines = (
+        f"HTTP/1.1 {page.status.value} {page.status.phrase}",
+        f"content-type: {page.content_type}",
+        f"content-length: {len(page.body)}",
+        "cache-control: no-store",
+        "connection: close",
+        "\r\n",
+    )
+    return "\r\n".join(lines).encode("latin-1") + (page.body if method != b"HEAD" else b"")
+
+
+def _text(status: HTTPStatus, text: str) -> Page:
+    return Page(status=status, content_type="text/plain; charset=utf-8", body=text.encode() + b"\n")

@@ -1,0 +1,215 @@
+"""Start and stop: the one place where a front meets a provider.
+
+`App` is a value: a test builds one, starts it on port 0, calls it and stops it. Clocks and
+randomness come from outside. Knows no signal and no environment; `__main__` does.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Final, TextIO, final
+
+from togetherchat_sandbox import Sandbox, SandboxSettings
+from togetherchat_server.admin import Admin, pages
+from togetherchat_server.calls.admission import Admission
+from togetherchat_server.calls.lifecycle import CallDesk
+from togetherchat_server.calls.routing import Router
+from togetherchat_server.calls.validation import RequestLimits
+from togetherchat_server.catalog.catalog import load_catalog
+from togetherchat_server.catalog.directory import ModelDirectory
+from togetherchat_server.config import Configuration, Settings, Upstream
+from togetherchat_server.fronts.rpc.boundary import Boundary
+from togetherchat_server.fronts.rpc.chat import ChatServicer
+from togetherchat_server.fronts.rpc.server import RpcFront
+from togetherchat_server.observe.log import CallLog, LineWriter, LogHandler, attach
+from togetherchat_server.providers.together.provider import Patience, TogetherProvider
+from togetherchat_server.upstream.attempts import Attempts, Surroundings
+from togetherchat_server.upstream.breaker import Breaker
+from togetherchat_server.upstream.retry import RetryBudget, RetryPolicy
+from togetherchat_server.upstream.transport import Transport, TransportLimits
+
+OFF: Final = "off"
+# The rest of the drain, in which calls that did not finish are told so.
+FAREWELL_S: Final = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """What the process gives to the app: time, chance, and a place for the log."""
+
+    version: str
+    clock: Callable[[], float]
+    wall_clock: Callable[[], float]
+    random: Callable[[], float]
+    log: TextIO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """Where the app is reached; None where it is not."""
+
+    rpc: str
+    admin: str | None
+    health: str | None
+    upstream: str
+
+
+@final
+class App:
+    """The whole service in one process."""
+
+    def __init__(self, configuration: Configuration, outside: Outside) -> None:
+        self._configuration = configuration
+        self._outside = outside
+        self._resources = AsyncExitStack()
+        self._admission = Admission(calls_max=configuration.settings.calls_max)
+        self._front: RpcFront | None = None
+
+    async def start(self) -> Addresses:
+        """Open everything and serve.
+
+        Raises:
+            OSError: an address cannot be bound.
+        """
+        settings = self._configuration.settings
+        try:
+            log = self._open_log(settings)
+            upstream = self._configuration.upstream or await self._open_sandbox(settings)
+            front = self._open_front(settings, upstream, log)
+            rpc, health = await front.start(settings.listen)
+            self._resources.push_async_callback(front.close)
+            admin = await self._open_admin(settings)
+        except BaseException:
+            await self._resources.aclose()
+            raise
+        self._front = front
+        front.health.set_serving(True, reason="started")
+        return Addresses(rpc=rpc, admin=admin, health=health, upstream=upstream.base_url)
+
+    async def stop(self, *, propagation_s: float = 0.0, hurry: asyncio.Event | None = None) -> None:
+        """Drain and close: say so, keep taking calls for `propagation_s`, let running ones end.
+
+        Setting `hurry` ends every wait at once; what still runs is told DRAINING.
+        """
+        front, hurry = self._front, hurry or asyncio.Event()
+        if front is not None:
+            front.health.set_serving(False, reason="stopping")
+            await _wait(hurry, propagation_s)
+            await self._drain(front, hurry)
+        await self._resources.aclose()
+
+    async def _drain(self, front: RpcFront, hurry: asyncio.Event) -> None:
+        drain_s = self._configuration.settings.drain_s
+        idle = asyncio.Event()
+        self._admission.refuse_new_calls(idle.set)
+        stopping = asyncio.create_task(front.stop_accepting(drain_s + FAREWELL_S))
+        waits = [asyncio.create_task(event.wait()) for event in (idle, hurry)]
+        await asyncio.wait(waits, timeout=max(0.0, drain_s - FAREWELL_S), return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        if not idle.is_set():
+            _log.warning("%d calls did not end in time", self._admission.in_flight)
+            front.abort_running()
+        await front.finish(FAREWELL_S)
+        await stopping
+
+    def _open_log(self, settings: Settings) -> CallLog:
+        writer = LineWriter(self._outside.log)
+        self._resources.callback(writer.close)
+        self._resources.callback(attach(LogHandler(writer, settings.log)))
+        return CallLog(writer, settings.log)
+
+    async def _open_sandbox(self, settings: Settings) -> Upstream:
+        pacing = SandboxSettings(tokens_per_second=settings.sandbox_tokens_per_second)
+        sandbox = await self._resources.enter_async_context(Sandbox(pacing, host="127.0.0.1", port=0))
+        return Upstream(base_url=sandbox.base_url, key=None)
+
+    def _open_front(self, settings: Settings, upstream: Upstream, log: CallLog) -> RpcFront:
+        outside = self._outside
+        provider = self._open_provider(settings, upstream)
+        attempts = Attempts(
+            provider,
+            policy=RetryPolicy(retries_max=settings.retries, costly_retries_max=settings.costly_retries),
+            budget=RetryBudget(),
+            breaker=Breaker(),
+            surroundings=Surroundings(clock=outside.clock, random=outside.random),
+        )
+        directory = ModelDirectory(
+            provider,
+            load_catalog(None),
+            aliases={},
+            fresh_s=settings.models_fresh_s,
+            clock=outside.clock,
+            wall_clock=outside.wall_clock,
+        )
+        self._resources.push_async_callback(directory.aclose)
+        desk = CallDesk(
+            key_mode=settings.upstream_key,
+            server_key=upstream.current_key,
+            total_s=settings.total_s,
+            clock=outside.clock,
+            sinks=(log,),
+        )
+        return RpcFront(
+            boundary=Boundary(
+                desk=desk,
+                admission=self._admission,
+                request_s=settings.request_s,
+                write_stall_s=settings.write_stall_s,
+                random=outside.random,
+            ),
+            servicer=ChatServicer(
+                Router(attempts, price=directory.price, clock=outside.clock),
+                directory,
+                RequestLimits(request_bytes_max=settings.request_bytes_max),
+            ),
+            reflection=settings.reflection,
+            health_address=None if settings.health == OFF else settings.health,
+        )
+
+    def _open_provider(self, settings: Settings, upstream: Upstream) -> TogetherProvider:
+        transport = Transport.connect(
+            base_url=upstream.base_url,
+            limits=TransportLimits(
+                connect_s=settings.connect_s,
+                body_bytes_max=settings.body_bytes_max,
+                stream_bytes_max=settings.stream_bytes_max,
+                connections_max=settings.calls_max,
+            ),
+            user_agent=f"togetherchat/{self._outside.version}",
+        )
+        self._resources.push_async_callback(transport.aclose)
+        return TogetherProvider(
+            transport,
+            patience=Patience(
+                answer_s=settings.answer_s,
+                first_token_s=settings.first_token_s,
+                silence_s=settings.silence_s,
+                body_bytes_max=settings.body_bytes_max,
+                event_bytes_max=settings.event_bytes_max,
+                fold_from_tokens=settings.fold_from_tokens,
+            ),
+            clock=self._outside.clock,
+            wall_clock=self._outside.wall_clock,
+        )
+
+    async def _open_admin(self, settings: Settings) -> str | None:
+        if settings.admin == OFF:
+            return None
+        admin = Admin(pages(ready=self._ready, version=self._outside.version))
+        address = await admin.start(settings.admin)
+        self._resources.push_async_callback(admin.close)
+        return address
+
+    def _ready(self) -> bool:
+        return self._front is not None and self._front.health.serving
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Wait for the event, at most so long."""
+    if seconds > 0:
+        await asyncio.wait([asyncio.create_task(event.wait())], timeout=seconds)

@@ -1,0 +1,191 @@
+"""The beginning and the end of a call, the same for every front.
+
+Owns what a call is made of (its id, its deadline, the key that pays) and what is recorded
+when it has ended. Knows no gRPC and no HTTP: a front hands in an `Arrival` and, at the end,
+the word that it answered with.
+"""
+
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, final
+
+from togetherchat.v1 import chat_pb2 as chat
+from togetherchat_server.errors import Kind, ServiceError
+from togetherchat_server.observe.record import CallRecord, Sink
+from togetherchat_server.ports import Call
+from togetherchat_server.secret import Secret
+
+MARGIN_LEAST_S: Final = 0.1
+MARGIN_SHARE: Final = 0.01
+MARGIN_SHARE_MAX: Final = 0.2
+
+UpstreamKeyMode = Literal["server", "caller", "caller-then-server"]
+
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """What a front knows of a call as it comes in. Strings are the caller's own, unchecked."""
+
+    front: str
+    method: str
+    request_id: str = ""
+    authorization: str = ""
+    traceparent: str = ""
+    previous_attempts: str = ""
+    seconds_left: float | None = None
+    """What is left of the caller's deadline; None: it set none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a call ended."""
+
+    code: str
+    kind: Kind | None
+    messages_sent: int = 0
+    usage: chat.Usage | None = None
+
+
+@final
+class CallDesk:
+    """Opens calls and closes them."""
+
+    def __init__(
+        self,
+        *,
+        key_mode: UpstreamKeyMode,
+        server_key: Callable[[], Secret | None],
+        total_s: float,
+        clock: Callable[[], float],
+        sinks: Sequence[Sink] = (),
+    ) -> None:
+        self._key_mode = key_mode
+        self._server_key = server_key
+        self._total_s = total_s
+        self._clock = clock
+        self._sinks = tuple(sinks)
+
+    def check(self, arrival: Arrival) -> None:
+        """Refuse a caller by its metadata alone, before its message is read.
+
+        Raises:
+            ServiceError: MISSING_CREDENTIALS or INVALID_CREDENTIALS.
+        """
+        self._key(arrival)
+
+    def open(self, arrival: Arrival) -> Call:
+        """The call, its deadline running.
+
+        Raises:
+            ServiceError: as `check`.
+        """
+        now_s = self._clock()
+        key, caller_brought_key = self._key(arrival)
+        left_s, kind = self._total_s, Kind.CALL_TIMEOUT
+        if arrival.seconds_left is not None:
+            with_margin_s = arrival.seconds_left - answer_margin_s(arrival.seconds_left)
+            if with_margin_s <= left_s:
+                left_s, kind = with_margin_s, Kind.CALLER_DEADLINE
+        return Call(
+            id=request_id_or_new(arrival.request_id),
+            method=arrival.method,
+            received_s=now_s,
+            deadline_s=now_s + left_s,
+            deadline_kind=kind,
+            upstream_key=key,
+            caller_brought_key=caller_brought_key,
+            previous_attempts=_small_number(arrival.previous_attempts),
+            traceparent=arrival.traceparent if _TRACEPARENT.fullmatch(arrival.traceparent) else "",
+        )
+
+    def refused(self, arrival: Arrival) -> Call:
+        """The call of a caller who was refused before anything was read: an id to answer under."""
+        now_s = self._clock()
+        return Call(
+            id=request_id_or_new(arrival.request_id),
+            method=arrival.method,
+            received_s=now_s,
+            deadline_s=now_s + self._total_s,
+            deadline_kind=Kind.CALL_TIMEOUT,
+            upstream_key=None,
+            previous_attempts=_small_number(arrival.previous_attempts),
+        )
+
+    def close(self, call: Call, front: str, ending: Ending) -> None:
+        """Record how it ended. Called exactly once for every call that was opened or refused."""
+        record = record_of(call, front, ending, now_s=self._clock())
+        for sink in self._sinks:
+            sink(record)
+
+    def seconds_left(self, call: Call) -> float:
+        return call.seconds_left(self._clock())
+
+    def _key(self, arrival: Arrival) -> tuple[Secret | None, bool]:
+        """The key to ask the provider with, and whether the caller brought it."""
+        if self._key_mode == "server" or (
+            self._key_mode == "caller-then-server" and not arrival.authorization
+        ):
+            return self._server_key(), False
+        if not arrival.authorization:
+            raise ServiceError(
+                Kind.MISSING_CREDENTIALS, "send your Together key as `authorization: Bearer <key>` metadata"
+            )
+        return _bearer(arrival.authorization), True
+
+
+def answer_margin_s(seconds_left: float) -> float:
+    """How long before the caller's deadline this service answers, so that its status, which says
+    why, comes before the caller's own timer. `grpc-timeout` is rounded up on its way, by up to
+    one part in a hundred: hence a share, and never more than a fifth of a short deadline.
+    """
+    return min(max(MARGIN_LEAST_S, MARGIN_SHARE * seconds_left), MARGIN_SHARE_MAX * max(seconds_left, 0.0))
+
+
+def request_id_or_new(offered: str) -> str:
+    return offered if _REQUEST_ID.fullmatch(offered) else secrets.token_hex(16)
+
+
+def record_of(call: Call, front: str, ending: Ending, *, now_s: float) -> CallRecord:
+    """The record of an ended call. An answer that broke off counts the pieces that had come."""
+    progress, usage = call.progress, ending.usage
+    pieces = progress.output_pieces or None
+    first_s = progress.first_event_s
+    return CallRecord(
+        id=call.id,
+        front=front,
+        method=call.method,
+        code=ending.code,
+        reason=ending.kind.value if ending.kind else "",
+        phase=progress.phase.value,
+        model=progress.model,
+        upstream=progress.upstream,
+        upstream_request_id=progress.upstream_request_id,
+        attempts=progress.attempts,
+        previous_attempts=call.previous_attempts,
+        duration_s=now_s - call.received_s,
+        first_token_s=None if first_s is None else first_s - call.received_s,
+        messages_sent=ending.messages_sent,
+        prompt_tokens=usage.prompt_tokens if usage and not usage.estimated else None,
+        completion_tokens=usage.completion_tokens if usage else pieces,
+        usage_estimated=usage.estimated if usage else pieces is not None,
+        cost_nano_usd=usage.cost_nano_usd if usage and usage.HasField("cost_nano_usd") else None,
+    )
+
+
+def _bearer(authorization: str) -> Secret:
+    scheme, _, key = authorization.partition(" ")
+    if scheme.lower() != "bearer":
+        raise ServiceError(Kind.INVALID_CREDENTIALS, "`authorization` must be `Bearer <key>`")
+    try:
+        return Secret(key)
+    except ValueError as exc:
+        raise ServiceError(Kind.INVALID_CREDENTIALS, f"`authorization`: {exc}") from None
+
+
+def _small_number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0

@@ -1,0 +1,78 @@
+"""Rules about single texts: ids, words, addresses, media types."""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from togetherchat_server.calls.validation.findings import Findings
+from togetherchat_server.calls.validation.limits import RequestLimits
+
+TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+TOOL_NAME_RULE: Final = "must have 1 to 64 of a-z A-Z 0-9 _ -"
+
+# RFC 6838, 4.2: names of types and subtypes; no parameters.
+_MEDIA_TYPE: Final = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
+)
+_AUDIO_FORMAT: Final = re.compile(r"[a-z0-9]{1,32}")
+_WORD: Final = re.compile(r"[A-Za-z0-9_.-]+")
+
+_HOST_START: Final = re.compile(r"[^/?#]")
+_WEB_SCHEMES: Final = ("http://", "https://")
+_SCHEME_CHARACTERS: Final = len("https://")
+
+
+def is_model_id(text: str, limits: RequestLimits) -> bool:
+    return 0 < len(text) <= limits.model_characters_max and text.isprintable() and " " not in text
+
+
+def model_id_rule(limits: RequestLimits) -> str:
+    return f"must have 1 to {limits.model_characters_max} printable characters and no spaces"
+
+
+def is_word(text: str, limits: RequestLimits) -> bool:
+    return len(text) <= limits.word_characters_max and _WORD.fullmatch(text) is not None
+
+
+def is_media_type(text: str) -> bool:
+    return _MEDIA_TYPE.fullmatch(text) is not None
+
+
+def is_audio_format(text: str) -> bool:
+    return _AUDIO_FORMAT.fullmatch(text) is not None
+
+
+def check_length(field: str, text: str, characters_max: int, findings: Findings) -> None:
+    if len(text) > characters_max:
+        findings.add(field, f"must have at most {characters_max} characters")
+
+
+def check_count(field: str, items: Sequence[object], count_max: int, findings: Findings) -> bool:
+    """Whether there are few enough to be looked at one by one."""
+    if len(items) > count_max:
+        findings.add(field, f"must have at most {count_max} entries")
+        return False
+    return True
+
+
+def check_url(field: str, url: str, limits: RequestLimits, findings: Findings) -> None:
+    """An http, https or data URL. It is handed on and never fetched, so nothing more is asked of it.
+
+    Of a data URL, which may be megabytes long, only the part before its comma is looked at.
+    """
+    start = url[:_SCHEME_CHARACTERS].lower()
+    if start.startswith("data:"):
+        head, comma, _ = url[: limits.url_characters_max].partition(",")
+        if not comma or not _is_plain(head):
+            findings.add(field, "a data URL must have a media type and a comma before its data")
+    elif start.startswith(_WEB_SCHEMES):
+        if len(url) > limits.url_characters_max:
+            findings.add(field, f"must have at most {limits.url_characters_max} characters")
+        elif not _is_plain(url) or not _HOST_START.match(url, start.index("://") + 3):
+            findings.add(field, "must have a host, and neither spaces nor control characters")
+    else:
+        findings.add(field, "must be an http, https or data URL")
+
+
+def _is_plain(text: str) -> bool:
+    return text.isprintable() and " " not in text

@@ -1,0 +1,309 @@
+"""The edge between gRPC and the service: the one place that knows the shapes of an RPC.
+
+Owns how a call is admitted, answered, ended and recorded. Handlers inside raise
+`ServiceError` and know no gRPC; nothing but a status of the table leaves here.
+
+What grpcio's asyncio server does, and what follows (each measured on grpcio 1.85):
+
+- The text of an exception that escapes a handler is sent to the caller. So everything is
+  caught here, in the one broad `except` of the front.
+- A generator handed to gRPC is closed by the event loop's finaliser, in another task, when
+  the caller leaves during a write. So handlers' generators are consumed here under
+  `aclosing`, and messages are sent with `context.write`.
+- A caller who is refused by a handler that reads has its whole message buffered first. So
+  refusals that need no message come from a stream-shaped handler that never reads.
+- The slot of a call is given back by the end of its task: given back in the handler it
+  leaked when the peer left between admission and the handler's first step.
+- A caller who leaves during a write shows as an internal error of gRPC's, at any other
+  time as a cancel. `context.cancelled()` is false in both.
+- A CancelledError that is not a cancel of the task (some library's own) sends no status at
+  all: the caller would wait for ever. `Task.cancelling()` tells the two apart.
+- `time_remaining()` follows the wall clock: it is read once.
+- gRPC itself receives the request and sends a whole answer, and waits for ever for a peer
+  that neither sends the one nor takes the other. So a timer watches over both.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final, Generic, NoReturn, TypeAlias, TypeVar, final
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from grpc import aio
+
+from togetherchat.v1 import chat_pb2 as chat
+from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat_server.calls.admission import Admission
+from togetherchat_server.calls.lifecycle import Arrival, CallDesk, Ending
+from togetherchat_server.errors import Kind, ServiceError
+from togetherchat_server.fronts.rpc.status import ROWS, status_of, trailers_of
+from togetherchat_server.patience import Within
+from togetherchat_server.ports import Call, Events
+
+FRONT: Final = "rpc"
+UNFORESEEN: Final = "something went wrong inside the service"
+STOPPED: Final = "the service was stopped before the answer was complete"
+# A write that is still pending makes any other ending of the RPC an error in gRPC, and a peer
+# that has gone hears none: what we hold is released by leaving, gRPC frees the rest itself.
+UNANSWERABLE: Final = frozenset({Kind.CALLER_STALLED, Kind.CALLER_CANCELLED})
+TIME_IS_UP: Final = {
+    Kind.CALLER_DEADLINE: "the caller's deadline passed before the answer was complete",
+    Kind.CALL_TIMEOUT: "the call took longer than the service allows",
+}
+
+_log = logging.getLogger(__name__)
+
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+Answered = TypeVar("Answered", bound=Message | None)
+Context: TypeAlias = "aio.ServicerContext[object, Message]"
+
+
+@final
+class _Unparsable:
+    """Stands for a message that could not be parsed, until the handler can say so."""
+
+
+_UNPARSABLE: Final = _Unparsable()
+Received = Message | _Unparsable
+# Quoted: generic to a type checker, not to Python.
+Handler: TypeAlias = "grpc.RpcMethodHandler[Received, Message]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnaryMethod(Generic[Request, Response]):
+    """An RPC with one answer."""
+
+    request: type[Request]
+    answer: Callable[[Request, Call], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamMethod(Generic[Request]):
+    """An RPC with a stream of answers, in batches."""
+
+    request: type[Request]
+    answer: Callable[[Request, Call], AsyncGenerator[Events, None]]
+
+
+@final
+class _Scope:
+    """One call between its first and its last message."""
+
+    __slots__ = ("call", "messages_sent", "usage")
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.messages_sent = 0
+        self.usage: chat.Usage | None = None
+
+
+@final
+class Boundary(grpc.GenericRpcHandler):
+    """Serves a table of methods, full names such as `/togetherchat.v1.ChatService/Complete`."""
+
+    def __init__(
+        self,
+        *,
+        desk: CallDesk,
+        admission: Admission,
+        request_s: float,
+        write_stall_s: float,
+        random: Callable[[], float],
+    ) -> None:
+        self._desk = desk
+        self._admission = admission
+        self._request_s = request_s
+        self._write_stall_s = write_stall_s
+        self._random = random
+        self._handlers: dict[str, Handler] = {}
+        self._running: dict[asyncio.Task[object], asyncio.TimerHandle] = {}
+        self._aborted: set[asyncio.Task[object]] = set()
+
+    def add_unary(self, name: str, method: UnaryMethod[Request, Response]) -> None:
+        async def handle(request: Received, context: Context) -> Message:
+            async def work(scope: _Scope) -> Response:
+                response = await method.answer(_parsed(request, method.request), scope.call)
+                scope.messages_sent = 1
+                if isinstance(response, service.CompleteResponse):
+                    scope.usage = response.usage
+                return response
+
+            response = await self._run(name, context, work)
+            self._give(self._write_stall_s)
+            return response
+
+        self._handlers[name] = grpc.unary_unary_rpc_method_handler(
+            handle, request_deserializer=_parser(method.request), response_serializer=_serialised
+        )
+
+    def add_stream(self, name: str, method: StreamMethod[Request]) -> None:
+        async def handle(request: Received, context: Context) -> None:
+            async def work(scope: _Scope) -> None:
+                async with aclosing(method.answer(_parsed(request, method.request), scope.call)) as batches:
+                    async for events in batches:
+                        for event in events:
+                            await self._write(context, event)
+                            scope.messages_sent += 1
+                        if events and events[-1].HasField("completed"):
+                            scope.usage = events[-1].completed.usage
+
+            await self._run(name, context, work)
+
+        self._handlers[name] = grpc.unary_stream_rpc_method_handler(
+            handle, request_deserializer=_parser(method.request), response_serializer=_serialised
+        )
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "Handler | None":
+        """Called by gRPC in the task of the call, before anything of the message is read."""
+        handler = self._handlers.get(handler_call_details.method)
+        if handler is None:
+            return None
+        arrival = _arrival(handler_call_details.method, handler_call_details.invocation_metadata)
+        try:
+            self._desk.check(arrival)
+            self._admission.take()
+        except ServiceError as error:
+            return self._refusal(arrival, error)
+        task = self._give(self._request_s)
+        task.add_done_callback(self._task_ended)
+        return handler
+
+    def abort_running(self) -> None:
+        """Cancel what runs: it ends as DRAINING, with a status that says so."""
+        self._aborted.update(self._running)
+        for task in self._running:
+            task.cancel()
+
+    def _give(self, seconds: float) -> asyncio.Task[object]:
+        """Give the peer so long to send its request or to take its answer, or else drop it."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  gRPC calls handlers in a task
+        self._running[task] = asyncio.get_running_loop().call_later(seconds, task.cancel)
+        return task
+
+    def _task_ended(self, task: asyncio.Task[object]) -> None:
+        self._running.pop(task).cancel()
+        self._aborted.discard(task)
+        self._admission.give_back()
+
+    def _refusal(self, arrival: Arrival, error: ServiceError) -> Handler:
+        async def refuse(_requests: object, context: Context) -> None:
+            call = self._desk.refused(arrival)
+            await self._abort(context, _Scope(call), error)
+
+        return grpc.stream_stream_rpc_method_handler(refuse)
+
+    async def _run(
+        self, name: str, context: Context, work: Callable[[_Scope], Awaitable[Answered]]
+    ) -> Answered:
+        """Run the work of one call inside its deadline, and end the call in exactly one way."""
+        task = asyncio.current_task()
+        if task in self._running:
+            self._running[task].cancel()
+        arrival = _arrival(name, context.invocation_metadata(), context.time_remaining())
+        try:
+            scope = _Scope(self._desk.open(arrival))
+        except ServiceError as error:
+            await self._abort(context, _Scope(self._desk.refused(arrival)), error)
+        try:
+            async with self._deadline(scope.call):
+                response = await work(scope)
+        except ServiceError as error:
+            if error.kind in UNANSWERABLE:
+                self._close(scope, error.kind)
+                raise asyncio.CancelledError from error
+            await self._abort(context, scope, error)
+        except asyncio.CancelledError:
+            await self._end_cancelled(context, scope)
+            raise
+        except Exception:  # noqa: BLE001  the front's one broad except: see above
+            _log.exception("call %s failed in an unforeseen way", scope.call.id)
+            await self._abort(context, scope, ServiceError(Kind.INTERNAL_ERROR, UNFORESEEN))
+        context.set_trailing_metadata(trailers_of(scope.call))
+        self._close(scope, None)
+        return response
+
+    def _deadline(self, call: Call) -> Within:
+        return Within(self._desk.seconds_left(call), call.deadline_kind, TIME_IS_UP[call.deadline_kind])
+
+    async def _write(self, context: Context, event: Message) -> None:
+        try:
+            async with Within(self._write_stall_s, Kind.CALLER_STALLED, "the caller reads nothing"):
+                await context.write(event)
+        except aio.InternalError as exc:
+            raise ServiceError(Kind.CALLER_CANCELLED, "the caller left during a write") from exc
+
+    async def _end_cancelled(self, context: Context, scope: _Scope) -> None:
+        """Decide who cancelled: the service (it drains), nobody (a stray), or the caller."""
+        task = asyncio.current_task()
+        if task is None or not task.cancelling():
+            _log.error("call %s was cancelled from within", scope.call.id)
+            await self._abort(context, scope, ServiceError(Kind.INTERNAL_ERROR, UNFORESEEN))
+        if task in self._aborted:
+            task.uncancel()
+            await self._abort(
+                context, scope, ServiceError(Kind.DRAINING, "the service stopped before the end")
+            )
+        in_margin = self._desk.seconds_left(scope.call) <= 0
+        self._close(scope, scope.call.deadline_kind if in_margin else Kind.CALLER_CANCELLED)
+
+    async def _abort(self, context: Context, scope: _Scope, error: ServiceError) -> NoReturn:
+        status = status_of(
+            error,
+            scope.call,
+            output_sent=scope.messages_sent > 0,
+            seconds_left=self._desk.seconds_left(scope.call),
+            fraction=self._random(),
+        )
+        self._close(scope, error.kind)
+        await context.abort(status.code, status.message, status.trailers)
+        raise AssertionError  # unreachable: abort raises
+
+    def _close(self, scope: _Scope, kind: Kind | None) -> None:
+        code = ROWS[kind].code.name if kind else "OK"
+        ending = Ending(code=code, kind=kind, messages_sent=scope.messages_sent, usage=scope.usage)
+        self._desk.close(scope.call, FRONT, ending)
+
+
+def _parsed(received: Received, message: type[Request]) -> Request:
+    if not isinstance(received, message):
+        raise ServiceError(Kind.INVALID_REQUEST, "the request is no valid message of this contract")
+    return received
+
+
+def _parser(message: type[Message]) -> Callable[[bytes], Received]:
+    def parse(data: bytes) -> Received:
+        try:
+            return message.FromString(data)
+        except DecodeError:
+            return _UNPARSABLE
+
+    return parse
+
+
+def _serialised(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+_HEADERS: Final = {
+    "x-request-id": "request_id",
+    "authorization": "authorization",
+    "traceparent": "traceparent",
+    "grpc-previous-rpc-attempts": "previous_attempts",
+}
+
+
+def _arrival(
+    method: str, metadata: Iterable[tuple[str, str | bytes]] | None, seconds_left: float | None = None
+) -> Arrival:
+    found: dict[str, str] = {}
+    for key, value in metadata or ():
+        name = _HEADERS.get(key)
+        if name is not None and isinstance(value, str):
+            # A header sent twice becomes a value that no check lets through.
+            found[name] = f"{found[name]}, {value}" if name in found else value
+    return Arrival(front=FRONT, method=method, seconds_left=seconds_left, **found)

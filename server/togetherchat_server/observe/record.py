@@ -1,0 +1,36 @@
+"""What is known of a call when it has ended: one frozen record, handed to every sink.
+
+The record holds no text of the caller's and no key: a sink may write all of it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRecord:
+    """One ended call. Durations in seconds; None where it never came to that."""
+
+    id: str
+    front: str
+    method: str
+    code: str
+    """The status as the front words it, `OK` or for example `UNAVAILABLE`."""
+    reason: str
+    """The kind of failure, empty when there was none."""
+    phase: str
+    model: str
+    upstream: str
+    upstream_request_id: str
+    attempts: int
+    previous_attempts: int
+    duration_s: float
+    first_token_s: float | None
+    messages_sent: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    usage_estimated: bool
+    cost_nano_usd: int | None
+
+
+Sink = Callable[[CallRecord], None]

@@ -1,0 +1,312 @@
+"""Together as a provider: the glue between the ports, the transport and the pure modules.
+
+Owns the order of things in one attempt: ask, judge the status, read, translate; and what is
+noted of it in the call's `Progress`. Every decision is made elsewhere: translation in
+`chat` and `chat_stream`, meaning of failures in `failures`, patience in `timeouts`.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final, final
+
+from togetherchat.fold import Accumulator
+from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat.v1 import models_pb2 as models
+from togetherchat_server.errors import Kind, ServiceError
+from togetherchat_server.patience import Within
+from togetherchat_server.ports import Call, Events, Phase
+from togetherchat_server.providers.together import chat, chat_stream, failures, wire
+from togetherchat_server.providers.together import models as model_list
+from togetherchat_server.secret import Secret
+from togetherchat_server.upstream.sse import SseDecoder
+from togetherchat_server.upstream.timeouts import StreamTimers
+from togetherchat_server.upstream.transport import Answer, AnswerStream, Transport
+
+NAME: Final = "together"
+SANDBOX: Final = "sandbox"
+CHAT_PATH: Final = "chat/completions"
+MODELS_PATH: Final = "models"
+DONE: Final = b"[DONE]"
+ERROR_EVENT: Final = "error"
+JSON: Final = "application/json"
+EVENT_STREAM: Final = "text/event-stream"
+END_OF_HTTP_S: Final = 0.05
+RATE_LIMITS_MAX: Final = 16
+ERROR_BODY_BYTES_MAX: Final = 64 * 2**10
+RATE_LIMIT_PREFIXES: Final = ("x-ratelimit-", "x-tokenlimit-")
+REQUEST_ID_HEADERS: Final = ("x-request-id", "x-together-traceid", "cf-ray")
+
+LATE: Final = {
+    Kind.FIRST_TOKEN_TIMEOUT: "the provider sent nothing of its answer in time",
+    Kind.STREAM_IDLE_TIMEOUT: "the provider fell silent in the middle of its answer",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long to wait for what, in seconds, and how much to take, in bytes."""
+
+    answer_s: float
+    first_token_s: float
+    silence_s: float
+    body_bytes_max: int
+    event_bytes_max: int
+    fold_from_tokens: int
+    """From this `max_tokens` on a whole answer is read as a stream; 0: always."""
+
+
+@final
+class TogetherProvider:
+    """`Chat` and `LiveModels` over one transport."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        patience: Patience,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._transport = transport
+        self._patience = patience
+        self._clock = clock
+        self._wall_clock = wall_clock
+
+    async def complete(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
+        if self._is_long(request):
+            return await self._folded(request, call)
+        answer = await self._ask("POST", CHAT_PATH, call, chat.to_wire(request, stream=False))
+        response = _response(answer.body, request, call)
+        self._note_id(response.id, call)
+        return response
+
+    @asynccontextmanager
+    async def stream(
+        self, request: service.CompleteRequest, call: Call
+    ) -> AsyncGenerator[AsyncIterator[Events]]:
+        body = chat.to_wire(request, stream=True)
+        timers = StreamTimers(
+            started_s=self._clock(),
+            first_token_s=self._patience.first_token_s,
+            idle_s=self._patience.silence_s,
+        )
+        self._begin_attempt(call)
+        opening = self._transport.stream(
+            CHAT_PATH,
+            key=call.upstream_key,
+            request_id=call.id,
+            body=body,
+            traceparent=call.traceparent,
+        )
+        async with AsyncExitStack() as stack:
+            async with _patience(timers, self._clock()):
+                answer = await stack.enter_async_context(opening)
+            self._note_headers(answer.headers, call)
+            if answer.status != HTTPStatus.OK:
+                async with _patience(timers, self._clock()):
+                    body = await answer.read_all(ERROR_BODY_BYTES_MAX)
+                raise self._failure(Answer(status=answer.status, headers=answer.headers, body=body), call)
+            answered = self._answered(answer, timers, request, call)
+            yield await stack.enter_async_context(aclosing(answered))
+
+    async def live_models(self, call: Call) -> Sequence[models.Model]:
+        answer = await self._ask("GET", MODELS_PATH, call, None)
+        return model_list.from_wire(wire.parse_models(answer.body))
+
+    def _is_long(self, request: service.CompleteRequest) -> bool:
+        """Whether the answer may take longer than the provider's edge lets a silent request last.
+
+        Such an answer is read as a stream, with the patience of a stream, and folded. What a
+        stream does not carry in full (alternatives, the prompt) is never asked for that way.
+        """
+        whole = request.HasField("logprobs") or request.echo
+        return not whole and request.max_tokens >= self._patience.fold_from_tokens
+
+    async def _folded(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
+        fold = Accumulator()
+        async with self.stream(request, call) as batches:
+            async for events in batches:
+                for event in events:
+                    fold.add(event)
+        return fold.response()
+
+    async def _ask(self, method: str, path: str, call: Call, body: bytes | None) -> Answer:
+        """One request with one JSON answer."""
+        self._begin_attempt(call)
+        async with Within(self._patience.answer_s, Kind.FIRST_TOKEN_TIMEOUT, LATE[Kind.FIRST_TOKEN_TIMEOUT]):
+            answer = await self._transport.send(
+                method,
+                path,
+                key=call.upstream_key,
+                request_id=call.id,
+                body=body,
+                traceparent=call.traceparent,
+            )
+        self._note_headers(answer.headers, call)
+        if answer.status != HTTPStatus.OK:
+            raise self._failure(answer, call)
+        _demand_json(answer.headers)
+        call.progress.phase = Phase.ANSWERING
+        return answer
+
+    async def _answered(
+        self, answer: AnswerStream, timers: StreamTimers, request: service.CompleteRequest, call: Call
+    ) -> AsyncGenerator[Events]:
+        """The events of a 200. An answer that is JSON although a stream was asked for is an answer too."""
+        if _media_type(answer.headers) == JSON:
+            async with _patience(timers, self._clock()):
+                body = await answer.read_all(self._patience.body_bytes_max)
+            response = _response(body, request, call)
+            self._note_event(response.id, call)
+            yield chat_stream.events_from(response)
+            return
+        if _media_type(answer.headers) != EVENT_STREAM:
+            raise ServiceError(Kind.UPSTREAM_MALFORMED_RESPONSE, "the provider's answer is no event stream")
+        async with aclosing(self._translated(answer, timers, request, call)) as batches:
+            async for events in batches:
+                yield events
+
+    async def _translated(
+        self, answer: AnswerStream, timers: StreamTimers, request: service.CompleteRequest, call: Call
+    ) -> AsyncGenerator[Events]:
+        """Bytes to events, a batch for each read of the socket. What came before a failure is
+        handed on before the failure is raised.
+        """
+        reading = _Reading(call, event_bytes_max=self._patience.event_bytes_max)
+        failure: ServiceError | None = None
+        while not reading.done and failure is None:
+            async with _patience(timers, self._clock()):
+                data = await answer.read()
+            if not data:
+                break
+            timers.bytes_arrived(self._clock())
+            try:
+                reading.feed(data)
+            except ServiceError as error:
+                failure = error
+            events = reading.take(request.model)
+            call.progress.output_pieces = reading.translator.pieces
+            if events:
+                timers.event_arrived(self._clock())
+                self._note_event(events[0].started.id, call)
+                yield events
+        if failure is not None:
+            raise failure
+        reading.translator.finish(done=reading.done, attempts=call.progress.attempts)
+        yield reading.translator.take()
+        await answer.finish(END_OF_HTTP_S)
+
+    def _begin_attempt(self, call: Call) -> None:
+        progress = call.progress
+        progress.attempts += 1
+        progress.output_pieces = 0
+        progress.phase = Phase.AWAITING_ANSWER
+        progress.upstream = NAME
+        progress.upstream_request_id = ""
+        progress.rate_limits = ()
+
+    def _note_headers(self, headers: Mapping[str, str], call: Call) -> None:
+        progress = call.progress
+        if headers.get("x-upstream") == SANDBOX:
+            progress.upstream = SANDBOX
+        progress.rate_limits = tuple(
+            (name, value) for name, value in headers.items() if name.startswith(RATE_LIMIT_PREFIXES)
+        )[:RATE_LIMITS_MAX]
+        given = (headers.get(name, "") for name in REQUEST_ID_HEADERS)
+        progress.upstream_request_id = next((value for value in given if value and value != call.id), "")
+
+    def _note_event(self, upstream_id: str, call: Call) -> None:
+        progress = call.progress
+        if progress.first_event_s is None:
+            progress.first_event_s = self._clock()
+            progress.phase = Phase.ANSWERING
+            self._note_id(upstream_id, call)
+
+    def _note_id(self, upstream_id: str, call: Call) -> None:
+        """The id in the body is what the provider's support asks for; a header will do."""
+        if upstream_id:
+            call.progress.upstream_request_id = upstream_id
+
+    def _failure(self, answer: Answer, call: Call) -> ServiceError:
+        return failures.from_answer(
+            status=answer.status,
+            headers=answer.headers,
+            body=answer.body,
+            caller_brought_key=call.caller_brought_key,
+            now_wall_s=self._wall_clock(),
+            model=call.progress.model,
+            secrets=_secrets(call),
+        )
+
+
+@final
+class _Reading:
+    """A stream being read: the decoder, the translator, and whether the end was seen."""
+
+    def __init__(self, call: Call, *, event_bytes_max: int) -> None:
+        self._call = call
+        self._decoder = SseDecoder(event_bytes_max=event_bytes_max)
+        self.translator = chat_stream.ChatStreamTranslator(
+            caller_brought_key=call.caller_brought_key, secrets=_secrets(call)
+        )
+        self.done = False
+
+    def feed(self, data: bytes) -> None:
+        for event in self._decoder.feed(data):
+            if event.data.startswith(DONE):
+                self.done = True
+                return
+            if event.name == ERROR_EVENT:
+                raise _named_error(event.data, self._call)
+            self.translator.feed(wire.parse_chunk(event.data))
+
+    def take(self, model: str) -> Events:
+        """The events since the last take; an engine that does not say which model serves is taken at
+        the caller's word.
+        """
+        events = self.translator.take()
+        if events and events[0].HasField("started") and not events[0].started.model:
+            events[0].started.model = model
+        return events
+
+
+def _patience(timers: StreamTimers, now_s: float) -> Within:
+    deadline_s, kind = timers.deadline()
+    return Within(deadline_s - now_s, kind, LATE[kind])
+
+
+def _response(body: bytes, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
+    response = chat.from_wire(
+        wire.parse_completion(body),
+        caller_brought_key=call.caller_brought_key,
+        secrets=_secrets(call),
+    )
+    response.attempts = call.progress.attempts
+    response.model = response.model or request.model
+    return response
+
+
+def _named_error(data: bytes, call: Call) -> ServiceError:
+    """What an event called `error` says, whatever its form."""
+    return failures.from_stream_error(
+        wire.parse_error(data) or wire.ErrorBody(),
+        caller_brought_key=call.caller_brought_key,
+        model=call.progress.model,
+        secrets=_secrets(call),
+    )
+
+
+def _secrets(call: Call) -> tuple[Secret, ...]:
+    """What must not come back in the text of an error."""
+    return () if call.upstream_key is None else (call.upstream_key,)
+
+
+def _media_type(headers: Mapping[str, str]) -> str:
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _demand_json(headers: Mapping[str, str]) -> None:
+    if _media_type(headers) != JSON:
+        raise ServiceError(Kind.UPSTREAM_MALFORMED_RESPONSE, "the provider's answer is no JSON")

@@ -1,0 +1,117 @@
+"""Server-sent events out of bytes, however the bytes were cut.
+
+Owns the framing of the WHATWG's `text/event-stream`. Knows no JSON, no `[DONE]` and no
+socket; whether the bytes are UTF-8 is judged by whoever reads an event's data.
+
+The theory: a line ends at LF, CR or CRLF and at nothing else. Splitting text at what
+Unicode calls a line end (U+2028, U+0085, form feed) tears events in two, because those may
+stand unescaped inside a JSON string. So everything happens on bytes, and every search runs
+in C over what is new: the unfinished line is appended to, never searched again, so that a
+stream that arrives byte by byte costs what it costs in one piece.
+"""
+
+from dataclasses import dataclass
+from typing import final
+
+from togetherchat_server.errors import Kind, ServiceError
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class SseEvent:
+    """One event: its `event:` field, empty where it had none, and its data lines joined with LF."""
+
+    name: str
+    data: bytes
+
+
+@final
+class SseDecoder:
+    """Feed it what was read; it answers with the events that this completed."""
+
+    def __init__(self, *, event_bytes_max: int) -> None:
+        self.comments = 0
+        """Comment lines seen, keep-alives that is."""
+        self._event_bytes_max = event_bytes_max
+        self._head: bytes | None = b""
+        self._after_cr = False
+        self._line = bytearray()
+        self._name = ""
+        self._data: list[bytes] = []
+        self._data_bytes = 0
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether bytes are left of an event that no blank line has ended. They are to be dropped."""
+        return bool(self._head or self._line or self._data or self._name)
+
+    def feed(self, data: bytes) -> list[SseEvent]:
+        """The events that `data` completes.
+
+        Raises:
+            ServiceError: UPSTREAM_TOO_LARGE, a line or an event is longer than `event_bytes_max`.
+        """
+        if self._head is not None:
+            data = self._without_mark(data)
+        lines = self._with_line_feeds(data).split(b"\n")
+        events: list[SseEvent] = []
+        if len(lines) > 1:
+            if self._line:
+                lines[0] = bytes(self._line) + lines[0]
+                self._line.clear()
+            for line in lines[:-1]:
+                self._take_line(line, events)
+        self._line += lines[-1]
+        self._hold(len(self._line))
+        return events
+
+    def _without_mark(self, data: bytes) -> bytes:
+        """Hold the stream's first bytes back until they are, or cannot become, a byte order mark."""
+        head = (self._head or b"") + data
+        if len(head) < len(_BYTE_ORDER_MARK) and _BYTE_ORDER_MARK.startswith(head):
+            self._head = head
+            return b""
+        self._head = None
+        return head.removeprefix(_BYTE_ORDER_MARK)
+
+    def _with_line_feeds(self, data: bytes) -> bytes:
+        """Turn CR and CRLF into LF. A CR ends its line at once; the LF that may follow is skipped."""
+        if self._after_cr and data:
+            data = data.removeprefix(b"\n")
+            self._after_cr = False
+        if b"\r" not in data:
+            return data
+        self._after_cr = data.endswith(b"\r")
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _take_line(self, line: bytes, events: list[SseEvent]) -> None:
+        self._hold(len(line))
+        if not line:
+            self._dispatch(events)
+        elif line.startswith(b":"):
+            self.comments += 1
+        else:
+            field, _, value = line.partition(b":")
+            self._take_field(field, value.removeprefix(b" "))
+
+    def _take_field(self, field: bytes, value: bytes) -> None:
+        if field == b"data":
+            self._data.append(value)
+            self._data_bytes += len(value) + 1
+        elif field == b"event":
+            self._name = value.decode("utf-8", "replace")
+
+    def _dispatch(self, events: list[SseEvent]) -> None:
+        """End the event; without a data line it is none, whatever else it had."""
+        if self._data:
+            data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+            events.append(SseEvent(self._name, data))
+            self._data = []
+            self._data_bytes = 0
+        self._name = ""
+
+    def _hold(self, line_bytes: int) -> None:
+        if self._data_bytes + line_bytes > self._event_bytes_max:
+            raise ServiceError(Kind.UPSTREAM_TOO_LARGE, "an event of the provider's stream is too long")

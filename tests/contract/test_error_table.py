@@ -1,0 +1,469 @@
+"""The error table, row by row: a real upstream socket on one side, a real channel on the other.
+
+Each row says what the upstream does and what the caller sees. Every row is also checked for
+what must never be seen: the key, the prompt, the text of an exception.
+"""
+
+import asyncio
+import socket
+from dataclasses import dataclass, field
+
+import grpc
+import pytest
+
+from support.app import CANARY_KEY, CANARY_PROMPT, MODEL, collect, failing, request, running_app
+from support.scripted_upstream import ScriptedUpstream, always
+from support.upstream_script import (
+    Fin,
+    Reset,
+    Send,
+    Stall,
+    answer,
+    chunk,
+    html_answer,
+    json_answer,
+    sse,
+    sse_head,
+)
+
+C = grpc.StatusCode
+SILENT, NEVER, LATER = None, "-1", "a delay"
+
+
+def error(message="Something is wrong.", *, type_="invalid_request_error", code=None):
+    return {"id": "oid-1", "error": {"message": message, "type": type_, "param": None, "code": code}}
+
+
+def told(status, body=None, headers=None):
+    return json_answer(status, error() if body is None else body, headers)
+
+
+def delta(text, finish=None):
+    return (
+        '{"id":"oid-1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,'
+        f'"delta":{{"role":"assistant","content":"{text}"}},"finish_reason":{"null" if finish is None else chr(34) + finish + chr(34)}}}]}}'
+    )
+
+
+CONTEXT_TEXTS = (
+    "The input (170071 tokens) is longer than the model's context length (131072 tokens).",
+    "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 32769. Given: 40000 `inputs` tokens",
+    "Requested token count exceeds the model's maximum context length of 131072 tokens.",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    script: object
+    code: grpc.StatusCode
+    reason: str
+    pushback: str | None
+    details: tuple = ()
+    metadata: dict = field(default_factory=dict)
+
+
+def status_row(status, code, reason, pushback, *details, body=None, headers=None, name=""):
+    return Row(
+        name or f"{status}", always(told(status, body, headers)), code, reason, pushback, details,
+        {"upstreamHttpStatus": str(status)},
+    )  # fmt: skip
+
+
+EDGE_PAGE = "<html><title>Error</title><body>Ray ID " + "x" * 1000 + "</body></html>"
+
+ANSWERS = [
+    *(
+        status_row(status, C.INVALID_ARGUMENT, "CONTEXT_LENGTH_EXCEEDED", SILENT, body=error(text),
+                   name=f"{status} context length {number}")
+        for status in (400, 403, 413, 422)
+        for number, text in enumerate(CONTEXT_TEXTS)
+    ),
+    *(
+        status_row(status, C.NOT_FOUND, "MODEL_NOT_FOUND", SILENT, "ResourceInfo",
+                   body=error("Unable to access model x.", code="model_not_available"), name=f"{status} model")
+        for status in (400, 404)
+    ),
+    status_row(400, C.INVALID_ARGUMENT, "UPSTREAM_INVALID_REQUEST", SILENT),
+    status_row(422, C.INVALID_ARGUMENT, "UPSTREAM_INVALID_REQUEST", SILENT),
+    status_row(413, C.INVALID_ARGUMENT, "REQUEST_TOO_LARGE", SILENT),
+    status_row(401, C.UNAUTHENTICATED, "SERVICE_KEY_REJECTED", SILENT,
+               body=error(f"Invalid API key provided {CANARY_KEY}", code="invalid_api_key")),
+    status_row(402, C.FAILED_PRECONDITION, "SPEND_LIMIT_REACHED", NEVER, "PreconditionFailure", "Help",
+               body=error("Credit limit exceeded", type_="credit_limit")),
+    status_row(403, C.PERMISSION_DENIED, "UPSTREAM_PERMISSION_DENIED", SILENT),
+    Row("403 edge", always(html_answer(403, EDGE_PAGE)), C.UNAVAILABLE, "UPSTREAM_EDGE_BLOCKED", NEVER),
+    Row("404 edge", always(html_answer(404, EDGE_PAGE)), C.INTERNAL, "UPSTREAM_ENDPOINT_NOT_FOUND", NEVER),
+    status_row(404, C.INTERNAL, "UPSTREAM_ENDPOINT_NOT_FOUND", NEVER, body=error("Not found")),
+    status_row(408, C.UNAVAILABLE, "UPSTREAM_REQUEST_TIMEOUT", LATER, "RetryInfo"),
+    status_row(409, C.ABORTED, "UPSTREAM_CONFLICT", SILENT),
+    status_row(429, C.RESOURCE_EXHAUSTED, "RATE_LIMITED_REQUESTS", LATER, "RetryInfo", "QuotaFailure",
+               body=error("slow down", type_="dynamic_request_limited"), name="429 requests"),
+    status_row(429, C.RESOURCE_EXHAUSTED, "RATE_LIMITED_TOKENS", LATER, "RetryInfo", "QuotaFailure",
+               body=error("slow down", type_="dynamic_token_limited"), name="429 tokens"),
+    status_row(429, C.RESOURCE_EXHAUSTED, "RATE_LIMITED", LATER, "RetryInfo", "QuotaFailure",
+               body=error("slow down", type_="credit_limit"), name="429 plain"),
+    status_row(429, C.RESOURCE_EXHAUSTED, "QUOTA_EXHAUSTED", NEVER, "QuotaFailure",
+               body=error("You exceeded your current quota, please check your billing details.", type_="insufficient_quota"),
+               name="429 quota"),
+    status_row(499, C.UNAVAILABLE, "UPSTREAM_CLOSED", LATER),
+    status_row(500, C.INTERNAL, "UPSTREAM_INTERNAL", NEVER, body=error("Internal server error", type_="server_error")),
+    status_row(501, C.UNIMPLEMENTED, "UPSTREAM_UNIMPLEMENTED", SILENT),
+    Row("502 page", always(html_answer(502, EDGE_PAGE)), C.UNAVAILABLE, "UPSTREAM_BAD_GATEWAY", LATER),
+    Row("520", always(html_answer(520, EDGE_PAGE)), C.UNAVAILABLE, "UPSTREAM_EDGE_ERROR", LATER),
+    status_row(503, C.UNAVAILABLE, "UPSTREAM_OVERLOADED", LATER, "RetryInfo"),
+    status_row(529, C.UNAVAILABLE, "UPSTREAM_OVERLOADED", LATER),
+    status_row(504, C.DEADLINE_EXCEEDED, "UPSTREAM_GATEWAY_TIMEOUT", NEVER),
+    Row("524", always(html_answer(524, EDGE_PAGE)), C.DEADLINE_EXCEEDED, "UPSTREAM_GATEWAY_TIMEOUT", NEVER),
+    *(
+        Row(f"{status}", always(html_answer(status, EDGE_PAGE)), C.UNAVAILABLE, "UPSTREAM_EDGE_UNREACHABLE",
+            NEVER if status == 526 else LATER)
+        for status in (521, 522, 523, 525, 526, 530)
+    ),
+    Row("302", always(answer(302, b"", {"Location": "http://127.0.0.1:1/"})), C.INTERNAL, "UPSTREAM_UNEXPECTED_STATUS", NEVER),
+    status_row(418, C.INTERNAL, "UPSTREAM_UNEXPECTED_STATUS", NEVER),
+    status_row(555, C.UNAVAILABLE, "UPSTREAM_UNEXPECTED_STATUS", LATER),
+    Row("reset before the answer", always((Reset(),)), C.UNAVAILABLE, "UPSTREAM_RESET", NEVER),
+    Row("closed before the answer", always((Fin(),)), C.UNAVAILABLE, "UPSTREAM_RESET", NEVER),
+    Row("no HTTP", always((Send(b"SSH-2.0-OpenSSH\r\n\r\n"),)), C.INTERNAL, "UPSTREAM_MALFORMED_RESPONSE", NEVER),
+    Row("200 page", always(html_answer(200, EDGE_PAGE)), C.INTERNAL, "UPSTREAM_MALFORMED_RESPONSE", NEVER),
+    Row("200 no JSON", always(answer(200, b'{"id": ', {"Content-Type": "application/json"})), C.INTERNAL,
+        "UPSTREAM_MALFORMED_RESPONSE", NEVER),
+    Row("200 other JSON", always(json_answer(200, ["nothing"])), C.INTERNAL, "UPSTREAM_MALFORMED_RESPONSE", NEVER),
+    Row("200 no choices", always(json_answer(200, {"id": "x", "choices": []})), C.INTERNAL,
+        "UPSTREAM_MALFORMED_RESPONSE", NEVER),
+    Row("200 compressed", always(answer(200, b"\x1f\x8b", {"Content-Type": "application/json", "Content-Encoding": "gzip"})),
+        C.INTERNAL, "UPSTREAM_MALFORMED_RESPONSE", NEVER),
+    Row("string error", always(json_answer(503, {"model": "m", "request_id": "r", "error": "overloaded"})),
+        C.UNAVAILABLE, "UPSTREAM_OVERLOADED", LATER),
+    Row("empty error", always(answer(503, b"")), C.UNAVAILABLE, "UPSTREAM_OVERLOADED", LATER),
+]  # fmt: skip
+
+STREAMS = [
+    Row("cut clean before any event", always(sse([])), C.UNAVAILABLE, "UPSTREAM_TRUNCATED", LATER),
+    Row("cut clean without a finish reason", always(sse([delta("Hi")])), C.UNAVAILABLE, "UPSTREAM_TRUNCATED", NEVER),
+    Row("reset in the middle", always((Send(sse_head() + chunk(f"data: {delta('Hi')}\n\n".encode())), Reset())),
+        C.UNAVAILABLE, "UPSTREAM_TRUNCATED", NEVER),
+    Row("closed within a chunk", always((Send(sse_head() + b"ff\r\ndata: "), Fin())), C.UNAVAILABLE, "UPSTREAM_TRUNCATED", LATER),
+    Row("malformed first event", always(sse(["{"])), C.INTERNAL, "UPSTREAM_MALFORMED_RESPONSE", NEVER),
+    Row("malformed later event", always(sse([delta("Hi"), "{nonsense", "[DONE]"])), C.INTERNAL,
+        "UPSTREAM_MALFORMED_RESPONSE", NEVER),
+    Row("event of another shape", always(sse(["[]", "[DONE]"])), C.INTERNAL, "UPSTREAM_MALFORMED_RESPONSE", NEVER),
+    Row("error before any output", always(sse(['{"error": {"message": "no", "type": "server_error"}}'])), C.INTERNAL,
+        "UPSTREAM_INTERNAL", NEVER),
+    Row("error with a status", always(sse(['{"error": {"message": "no", "code": 503}}'])), C.UNAVAILABLE,
+        "UPSTREAM_OVERLOADED", LATER),
+    Row("error of an unknown kind", always(sse(['{"error": "boom"}'])), C.UNAVAILABLE, "UPSTREAM_STREAM_ERROR", LATER),
+    Row("error after output", always(sse([delta("Hi"), '{"error": {"message": "no", "code": 503}}'])), C.UNAVAILABLE,
+        "UPSTREAM_OVERLOADED", NEVER, (), {"partialOutput": "true"}),
+]  # fmt: skip
+
+
+def check(row, failure):
+    assert (row.code, row.reason) == (failure.code, failure.info.reason)
+    assert "togetherchat" == failure.info.domain
+    assert row.reason == failure.trailers["x-error-reason"]
+    assert failure.details["RequestInfo"].request_id == failure.trailers["x-request-id"]
+    assert MODEL == failure.info.metadata["model"]
+    assert "together" == failure.trailers["x-upstream"]
+    if row.pushback == LATER:
+        assert int(failure.pushback) > 0
+        assert "true" == failure.trailers["x-error-retryable"]
+    else:
+        assert row.pushback == failure.pushback
+        assert "false" == failure.trailers["x-error-retryable"]
+    for detail in row.details:
+        assert detail in failure.details
+    assert row.metadata.items() <= dict(failure.info.metadata).items()
+    seen = f"{failure.message}{failure.trailers}{failure.details}"
+    for secret in (CANARY_KEY, CANARY_PROMPT, "Traceback", "Error(", "<html", "Ray ID", "127.0.0.1", "Errno"):
+        assert secret not in seen
+
+
+@pytest.mark.parametrize("row", ANSWERS, ids=lambda row: row.name)
+async def test_an_answer_of_the_provider_becomes_its_row(row):
+    """One kind of answer, one status, the same for a whole answer and for a stream."""
+    async with ScriptedUpstream(row.script) as upstream, running_app(upstream.base_url) as app:
+        unary = await failing(app.chat.Complete(request()))
+        events, stream = await collect(app.chat.StreamComplete(request()))
+
+    check(row, unary)
+    assert [] == events
+    check(row, stream)
+
+
+@pytest.mark.parametrize("row", STREAMS, ids=lambda row: row.name)
+async def test_a_stream_that_goes_wrong_becomes_its_row(row):
+    """What arrived stands, the status says what went wrong, and `completed` was not sent."""
+    async with ScriptedUpstream(row.script) as upstream, running_app(upstream.base_url) as app:
+        events, failure = await collect(app.chat.StreamComplete(request()))
+
+    check(row, failure)
+    assert not any(event.HasField("completed") for event in events)
+    assert bool(events) == (failure.info.metadata.get("partialOutput") == "true")
+    text = "".join(event.delta.text for event in events)
+    assert text == ("Hi" if events else "")
+
+
+async def test_finish_reasons_without_an_end_mark_are_a_whole_answer():
+    """A clean end after every choice has finished is OK."""
+    async with (
+        ScriptedUpstream(always(sse([delta("Hi", "stop")]))) as upstream,
+        running_app(upstream.base_url) as app,
+    ):
+        events, failure = await collect(app.chat.StreamComplete(request()))
+
+    assert failure is None
+    assert events[-1].HasField("completed")
+
+
+async def test_a_refused_connection():
+    """Nobody listens: UNAVAILABLE, to be tried again."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    async with running_app(f"http://127.0.0.1:{port}/v1") as app:
+        failure = await failing(app.chat.Complete(request()))
+
+    check(Row("", None, C.UNAVAILABLE, "UPSTREAM_CONNECT_FAILED", LATER), failure)
+
+
+async def test_a_name_that_does_not_resolve():
+    """DNS has its own reason."""
+    async with running_app("http://nobody.invalid/v1") as app:
+        failure = await failing(app.chat.Complete(request()))
+
+    check(Row("", None, C.UNAVAILABLE, "UPSTREAM_DNS_FAILED", LATER), failure)
+
+
+async def test_a_handshake_that_hangs():
+    """A peer that takes the connection and never shakes hands is a connect timeout."""
+    async with (
+        ScriptedUpstream(always(()), on_connect=(Stall(),), scheme="https") as upstream,
+        running_app(upstream.base_url, connect_s=0.2) as app,
+    ):
+        failure = await failing(app.chat.Complete(request()))
+
+    check(Row("", None, C.UNAVAILABLE, "UPSTREAM_CONNECT_TIMEOUT", LATER), failure)
+
+
+async def test_a_peer_that_speaks_no_tls():
+    """TLS failures are not tried again: they repeat."""
+    async with (
+        ScriptedUpstream(
+            always(()), on_connect=(Send(b"HTTP/1.1 400 no\r\n\r\n"), Stall()), scheme="https"
+        ) as upstream,
+        running_app(upstream.base_url) as app,
+    ):
+        failure = await failing(app.chat.Complete(request()))
+
+    check(Row("", None, C.UNAVAILABLE, "UPSTREAM_TLS_FAILED", NEVER), failure)
+
+
+async def test_no_answer_in_time():
+    """A provider that never answers is given up; the work may have been done and billed."""
+    async with (
+        ScriptedUpstream(always((Stall(),))) as upstream,
+        running_app(upstream.base_url, answer_s=0.2, first_token_s=0.2) as app,
+    ):
+        unary = await failing(app.chat.Complete(request()))
+        _, stream = await collect(app.chat.StreamComplete(request()))
+
+    for failure in (unary, stream):
+        check(Row("", None, C.DEADLINE_EXCEEDED, "FIRST_TOKEN_TIMEOUT", NEVER), failure)
+
+
+async def test_keep_alive_comments_are_no_first_token():
+    """Comments show that the connection lives, not that an answer comes."""
+    comments = [Send(chunk(b": keepalive\n\n"))] * 3
+    async with (
+        ScriptedUpstream(always((Send(sse_head()), *comments, Stall()))) as upstream,
+        running_app(upstream.base_url, first_token_s=0.3, silence_s=30) as app,
+    ):
+        _, failure = await collect(app.chat.StreamComplete(request()))
+
+    check(Row("", None, C.DEADLINE_EXCEEDED, "FIRST_TOKEN_TIMEOUT", NEVER), failure)
+
+
+async def test_silence_within_a_stream():
+    """A provider that falls silent is given up; what arrived stands."""
+    script = always((Send(sse_head() + chunk(f"data: {delta('Hi')}\n\n".encode())), Stall()))
+    async with ScriptedUpstream(script) as upstream, running_app(upstream.base_url, silence_s=0.2) as app:
+        events, failure = await collect(app.chat.StreamComplete(request()))
+
+    check(Row("", None, C.DEADLINE_EXCEEDED, "STREAM_IDLE_TIMEOUT", NEVER), failure)
+    assert "Hi" == "".join(event.delta.text for event in events)
+
+
+async def test_the_services_own_limit_of_time():
+    """A call without a deadline does not run for ever."""
+    async with (
+        ScriptedUpstream(always((Stall(),))) as upstream,
+        running_app(upstream.base_url, total_s=0.2) as app,
+    ):
+        failure = await failing(app.chat.Complete(request()))
+
+    check(Row("", None, C.DEADLINE_EXCEEDED, "CALL_TIMEOUT", NEVER), failure)
+
+
+async def test_the_callers_deadline_is_answered_before_it_passes():
+    """The status that says why comes before the caller's own timer."""
+    async with ScriptedUpstream(always((Stall(),))) as upstream, running_app(upstream.base_url) as app:
+        failure = await failing(app.chat.Complete(request(), timeout=1.0))
+
+    check(Row("", None, C.DEADLINE_EXCEEDED, "CALLER_DEADLINE", SILENT), failure)
+
+
+@pytest.mark.parametrize(
+    ("script", "limits"),
+    [
+        (always(answer(200, b'{"x": "' + b"y" * 5000 + b'"}', {"Content-Type": "application/json"})), {"body_bytes_max": 1024}),
+        (always(sse([delta("x" * 5000)])), {"event_bytes_max": 1024}),
+        (always(sse([delta("x" * 500)] * 20)), {"stream_bytes_max": 4096}),
+    ],
+    ids=["body", "event", "stream"],
+)  # fmt: skip
+async def test_an_answer_beyond_a_bound(script, limits):
+    """Too large a body, event or stream is INTERNAL, and not read to its end."""
+    async with ScriptedUpstream(script) as upstream, running_app(upstream.base_url, **limits) as app:
+        if "body_bytes_max" in limits:
+            failure = await failing(app.chat.Complete(request()))
+        else:
+            _, failure = await collect(app.chat.StreamComplete(request()))
+
+    check(Row("", None, C.INTERNAL, "UPSTREAM_TOO_LARGE", NEVER), failure)
+
+
+async def test_a_request_beyond_the_bound():
+    """A request that is too large is the caller's to mend."""
+    async with running_app("http://127.0.0.1:1/v1", request_bytes_max=1024) as app:
+        failure = await failing(app.chat.Complete(request("x" * 2000)))
+
+    assert (C.INVALID_ARGUMENT, "REQUEST_TOO_LARGE", None) == (
+        failure.code,
+        failure.info.reason,
+        failure.pushback,
+    )
+
+
+async def test_a_message_that_cannot_be_parsed():
+    """Bytes that are no message get a status of the table, and the next call works."""
+    async with ScriptedUpstream(always(told(503))) as upstream, running_app(upstream.base_url) as app:
+        raw = app.channel.unary_unary("/togetherchat.v1.ChatService/Complete")
+        failure = await failing(raw(b"\x0a\xff\xff\xff\xff\x0f"))
+        bad_utf8 = await failing(raw(b"\x0a\x02\xff\xfe"))
+        after = await failing(app.chat.Complete(request()))
+
+    for seen in (failure, bad_utf8):
+        assert (C.INVALID_ARGUMENT, "INVALID_REQUEST") == (seen.code, seen.info.reason)
+    assert "UPSTREAM_OVERLOADED" == after.info.reason
+
+
+async def test_a_request_that_breaks_rules_lists_all_of_them():
+    """Validation names every violation with its path."""
+    async with running_app("http://127.0.0.1:1/v1") as app:
+        failure = await failing(app.chat.Complete(request(temperature=3.0, n=0, model="")))
+
+    assert (C.INVALID_ARGUMENT, "INVALID_REQUEST", None) == (
+        failure.code,
+        failure.info.reason,
+        failure.pushback,
+    )
+    paths = {violation.field for violation in failure.details["BadRequest"].field_violations}
+    assert {"temperature", "n", "model"} == paths
+
+
+@pytest.mark.parametrize(
+    ("metadata", "reason"),
+    [((), "MISSING_CREDENTIALS"), ((("authorization", "Basic abc"),), "INVALID_CREDENTIALS")],
+)
+async def test_a_caller_without_a_key(metadata, reason):
+    """Where callers bring their keys, none or a wrong one is refused before anything is read."""
+    async with running_app("http://127.0.0.1:1/v1", key=None, upstream_key="caller") as app:
+        failure = await failing(app.chat.Complete(request(), metadata=metadata))
+
+    assert (C.UNAUTHENTICATED, reason, None) == (failure.code, failure.info.reason, failure.pushback)
+
+
+async def test_a_callers_key_that_the_provider_rejects():
+    """Whose key was rejected is in the reason."""
+    async with (
+        ScriptedUpstream(always(told(401))) as upstream,
+        running_app(upstream.base_url, key=None, upstream_key="caller") as app,
+    ):
+        failure = await failing(
+            app.chat.Complete(request(), metadata=[("authorization", f"Bearer {CANARY_KEY}")])
+        )
+
+    assert f"Bearer {CANARY_KEY}" == upstream.ledger.requests[0].headers["authorization"]
+    check(Row("", None, C.UNAUTHENTICATED, "CALLER_KEY_REJECTED", SILENT, ("Help",)), failure)
+
+
+async def test_more_calls_than_the_service_takes():
+    """At the limit a call is refused at once, with a wait."""
+    async with (
+        ScriptedUpstream(always((Stall(),))) as upstream,
+        running_app(upstream.base_url, calls_max=1) as app,
+    ):
+        running = app.chat.Complete(request())
+        await upstream.asked()
+        failure = await failing(app.chat.Complete(request()))
+        running.cancel()
+
+    assert (C.UNAVAILABLE, "OVERLOADED") == (failure.code, failure.info.reason)
+    assert int(failure.pushback) > 0
+    assert "RetryInfo" in failure.details
+
+
+async def test_calls_that_outlast_the_drain():
+    """What still runs at the end of the drain is told so by the service, not cut off by gRPC."""
+    async with (
+        ScriptedUpstream(always((Stall(),))) as upstream,
+        running_app(upstream.base_url, drain_s=0.1) as app,
+    ):
+        running = asyncio.ensure_future(failing(app.chat.Complete(request())))
+        await upstream.asked()
+        await app.app.stop()
+        failure = await running
+        await upstream.closed(0)
+
+    assert (C.UNAVAILABLE, "DRAINING") == (failure.code, failure.info.reason)
+    assert int(failure.pushback) > 0
+
+
+async def test_an_event_that_is_named_error():
+    """An event called `error` is a failure, whatever its data looks like."""
+    named = Send(sse_head() + chunk(b'event: error\ndata: {"message": "busy", "code": "503"}\n\n'))
+    async with ScriptedUpstream(always((named, Stall()))) as upstream, running_app(upstream.base_url) as app:
+        _, failure = await collect(app.chat.StreamComplete(request()))
+
+    check(Row("", None, C.UNAVAILABLE, "UPSTREAM_OVERLOADED", LATER), failure)
+
+
+async def test_a_whole_answer_to_the_wish_for_a_stream_is_an_answer():
+    """An engine that cannot stream answers in JSON: the caller gets the same events."""
+    body = {
+        "id": "oid-1",
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+    }
+    async with (
+        ScriptedUpstream(always(json_answer(200, body))) as upstream,
+        running_app(upstream.base_url) as app,
+    ):
+        events, failure = await collect(app.chat.StreamComplete(request()))
+
+    assert None is failure
+    assert ["started", "delta", "choice_finished", "completed"] == [
+        event.WhichOneof("event") for event in events
+    ]
+    assert (MODEL, "Hi") == (events[0].started.model, events[1].delta.text)
+
+
+async def test_a_connection_is_used_again_after_a_stream():
+    """A stream that was read to its end costs the next call no new connection."""
+    script = always(sse([delta("Hi", "stop"), "[DONE]"]))
+    async with ScriptedUpstream(script) as upstream, running_app(upstream.base_url) as app:
+        for _ in range(3):
+            await collect(app.chat.StreamComplete(request()))
+
+    assert [3] == [len(connection.requests) for connection in upstream.ledger.connections]

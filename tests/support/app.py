@@ -1,0 +1,120 @@
+"""The real service, started for a test: on free ports, in the test's own loop."""
+
+import io
+import json
+import random
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import grpc
+from google.rpc import error_details_pb2 as details
+from google.rpc import status_pb2
+from grpc import aio
+
+from togetherchat.v1 import chat_pb2 as chat
+from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
+from togetherchat_server.app import App, Outside
+from togetherchat_server.config import Configuration, Settings, Upstream
+from togetherchat_server.secret import Secret
+
+CANARY_KEY = "tgp_v1_canary0123456789"
+CANARY_PROMPT = "canary prompt, never to be seen outside"
+MODEL = "some/model"
+
+
+@dataclass(kw_only=True)
+class RunningApp:
+    """What a test needs of a started service."""
+
+    app: App
+    addresses: object
+    channel: aio.Channel
+    chat: service_grpc.ChatServiceStub
+    log: io.StringIO = field(repr=False)
+
+    def records(self):
+        """The call records in the log; complete once the app has stopped."""
+        lines = [json.loads(line) for line in self.log.getvalue().splitlines()]
+        return [line for line in lines if line["event"] == "call"]
+
+
+@asynccontextmanager
+async def running_app(base_url=None, *, key=CANARY_KEY, **settings):
+    """Serve in front of `base_url`, or of the simulator where there is none.
+
+    Without retries unless they are asked for: most tests are about one attempt.
+    """
+    chosen = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "log": "json", "retries": 0, **settings}
+    upstream = base_url and Upstream(base_url=base_url, key=Secret(key) if key else None)
+    configuration = Configuration(
+        settings=Settings(sandbox=base_url is None, **chosen), upstream=upstream or None
+    )
+    log = io.StringIO()
+    outside = Outside(
+        version="0.0.0", clock=time.monotonic, wall_clock=time.time, random=random.Random(1).random, log=log
+    )
+    app = App(configuration, outside)
+    addresses = await app.start()
+    try:
+        async with aio.insecure_channel(addresses.rpc, options=[("grpc.enable_retries", 0)]) as channel:
+            stub = service_grpc.ChatServiceStub(channel)
+            yield RunningApp(app=app, addresses=addresses, channel=channel, chat=stub, log=log)
+    finally:
+        await app.stop()
+
+
+def request(text=CANARY_PROMPT, *, model=MODEL, **fields):
+    """A conversation of one message."""
+    message = chat.Message(role=chat.ROLE_USER, content=[chat.ContentPart(text=text)])
+    return service.CompleteRequest(model=model, messages=[message], **fields)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A status as a client sees it."""
+
+    code: grpc.StatusCode
+    message: str
+    trailers: dict
+    details: dict
+
+    @property
+    def info(self):
+        return self.details["ErrorInfo"]
+
+    @property
+    def pushback(self):
+        return self.trailers.get("grpc-retry-pushback-ms")
+
+
+def failure_of(error):
+    """Unpack a status, its trailers and its details."""
+    trailers = dict(error.trailing_metadata())
+    packed = status_pb2.Status.FromString(trailers.get("grpc-status-details-bin", b""))
+    found = {}
+    for part in packed.details:
+        name = part.TypeName().rpartition(".")[2]
+        found[name] = getattr(details, name).FromString(part.value)
+    return Failure(code=error.code(), message=error.details(), trailers=trailers, details=found)
+
+
+async def failing(awaitable):
+    """The failure of a call that must fail."""
+    try:
+        await awaitable
+    except aio.AioRpcError as error:
+        return failure_of(error)
+    raise AssertionError("the call did not fail")
+
+
+async def collect(call):
+    """The events of a stream, and its failure if it had one."""
+    events = []
+    try:
+        async for event in call:
+            events.append(event)  # noqa: PERF401  what came before a failure is kept
+    except aio.AioRpcError as error:
+        return events, failure_of(error)
+    return events, None
