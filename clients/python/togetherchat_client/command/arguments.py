@@ -6,6 +6,7 @@ the environment or from a file.
 
 import argparse
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -91,13 +92,15 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     shared = _shared(environ)
     sampling = _sampling(environ)
-    subcommands = parser.add_subparsers(dest="subcommand", required=True, metavar="COMMAND")
-    _add_chat(subcommands.add_parser("chat", parents=[shared, sampling], help="talk, with history"))
-    _add_complete(subcommands.add_parser("complete", parents=[shared, sampling], help="ask once"))
-    _add_models(subcommands.add_parser("models", parents=[shared], help="list the models"))
-    _add_health(
-        subcommands.add_parser("health", parents=[shared], help="ask whether the service takes calls")
+    # No abbreviations: `--key` would be taken for `--key-file`, and the key be on the command line.
+    add = partial(
+        parser.add_subparsers(dest="subcommand", required=True, metavar="COMMAND").add_parser,
+        allow_abbrev=False,
     )
+    _add_chat(add("chat", parents=[shared, sampling], help="talk, with history"))
+    _add_complete(add("complete", parents=[shared, sampling], help="ask once"))
+    _add_models(add("models", parents=[shared], help="list the models"))
+    _add_health(add("health", parents=[shared], help="ask whether the service takes calls"))
     return parser
 
 
