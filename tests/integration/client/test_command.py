@@ -314,6 +314,9 @@ async def test_the_timeout_is_the_calls_deadline():
         ["complete", "Hi", "--image", "nowhere.png"],
         ["complete", "Hi", "--key-file", "nowhere.key"],
         ["complete", "Hi", "--timeout", "0"],
+        ["complete", "Hi", "--max-tokens", "2147483648"],
+        ["complete", "Hi", "--seed", "9223372036854775808"],
+        ["complete", b"not \xff UTF-8"],
         ["complete", "Hi", "--ca-file", "nowhere.pem", "--no-tls"],
         ["nonsense"],
         [],
@@ -448,6 +451,17 @@ async def test_chat_from_a_pipe_answers_line_by_line():
         ended = await run(target, "chat", stdin=b"first\n\nsecond\n")
     assert Ended(code=0, out="One.\nTwo.\n", err="") == ended
     assert 3 == len(scripted.seen[1].request.messages)
+
+
+async def test_input_that_is_no_text_does_not_break_a_chat():
+    """What cannot be read is marked, and the rest is sent."""
+    scripted = ScriptedService(StreamComplete=[stream_of("Hello.")])
+    async with serving(scripted) as target:
+        ended = await run(target, "chat", stdin=b"caf\xe9 au lait\n")
+    sent = scripted.seen[0].request.messages[0].content[0].text
+    assert (0, "Hello.\n") == (ended.code, ended.out)
+    assert sent.startswith("caf")
+    assert sent.endswith(" au lait")
 
 
 async def test_chat_from_a_pipe_ends_with_its_first_failure():
