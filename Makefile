@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 TOOLS  := .venv-generate
+GRPCURL_VERSION := v1.9.4
 PIP     = $(BIN)/python -m pip --disable-pip-version-check
 
 export PYTHONDONTWRITEBYTECODE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test verify fix generate lock release clean
+.PHONY: help run demo test test-tools verify fix generate lock release clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -28,11 +29,22 @@ $(TOOLS)/.ready: requirements/generate.txt
 	$(TOOLS)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/generate.txt
 	@touch $@
 
-run: $(VENV)/.server  ## Serve gRPC on localhost:50051 (Together with TOGETHER_API_KEY set, else the sandbox)
-	@$(BIN)/togetherchat-server $${TOGETHER_API_KEY:+--log=text} $$( [ -n "$${TOGETHER_API_KEY}$${TOGETHER_API_KEY_FILE}$${TOGETHER_BASE_URL}" ] || echo --sandbox )
+run: $(VENV)/.server  ## Serve gRPC on localhost:50051: Together with a key in TOGETHER_API_KEY, else the sandbox
+	@if [ -n "$$TOGETHER_API_KEY$$TOGETHER_API_KEY_FILE$$TOGETHER_BASE_URL" ]; \
+	    then exec $(BIN)/togetherchat-server $(ARGS); \
+	    else exec $(BIN)/togetherchat-server --sandbox $(ARGS); fi
+
+demo: $(VENV)/.server  ## Start, chat, stream, show a typed error and the models, stop
+	@clients/python/examples/demo.sh $(BIN)
 
 test: $(VENV)/.dev  ## Run the tests; needs Python alone
 	$(BIN)/python -m pytest
+
+test-tools: $(VENV)/.dev .tools/grpcurl  ## Run grpcurl against the server; needs Go
+	GRPCURL=$(CURDIR)/.tools/grpcurl $(BIN)/python -m pytest tests/tools
+
+.tools/grpcurl:
+	GOBIN=$(CURDIR)/.tools go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
 
 verify: $(VENV)/.dev $(TOOLS)/.ready  ## Check style, types, architecture, contract, generated code, locked dependencies
 	$(BIN)/ruff check .
@@ -86,4 +98,4 @@ release: $(VENV)/.dev  ## Renew the baseline that `buf breaking` compares with
 	$(BIN)/buf build --output protos/baseline.binpb
 
 clean:  ## Remove what the targets made
-	rm -rf $(VENV) $(TOOLS) .venv-lock
+	rm -rf $(VENV) $(TOOLS) .venv-lock .tools

@@ -1,4 +1,3 @@
-# ruff: noqa: INP001  a script beside the package, not of it
 """Derives the blocking client from the one on asyncio.
 
 `togetherchat_client/_async` is written by hand; this script rewrites each of its files by

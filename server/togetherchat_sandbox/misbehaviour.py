@@ -180,11 +180,7 @@ _CONNECTIONS = (
         says="A whole stream with finish reasons and usage, without `[DONE]`; unary: an ordinary answer.",
         does=Behaviour(stream=spoiling.without_done),
     ),
-    Name(
-        name="stream-error",
-        says="An error event before any token; unary: 500.",
-        does=_stream_error(0),
-    ),
+    Name(name="stream-error", says="An error event before any token; unary: 500.", does=_stream_error(0)),
     Name(
         name="stream-error-after-N",
         says="An error event after N tokens; unary: 500.",
@@ -217,8 +213,7 @@ _BODIES = (
         name="trailing-bytes",
         says="One more event and noise after `[DONE]`; unary: noise after the JSON.",
         does=Behaviour(
-            stream=spoiling.with_late_bytes,
-            unary=spoiling.with_body(lambda body: body + b"\nnoise"),
+            stream=spoiling.with_late_bytes, unary=spoiling.with_body(lambda body: body + b"\nnoise")
         ),
     ),
     Name(
@@ -264,11 +259,7 @@ _QUIRKS = (
         does=Behaviour(pacing=pacing.slow),
     ),
     Name(name="fast", says="No waiting at all.", does=Behaviour(pacing=pacing.at_once)),
-    Name(
-        name="long",
-        says="10,000 tokens, without waiting unless a pace is set.",
-        does=_long(LONG_TOKENS),
-    ),
+    Name(name="long", says="10,000 tokens, without waiting unless a pace is set.", does=_long(LONG_TOKENS)),
     Name(
         name="long-N",
         says="N tokens (a million at most), without waiting unless a pace is set.",

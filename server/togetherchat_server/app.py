@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Final, TextIO, final
 
 from togetherchat_sandbox import Sandbox, SandboxSettings
-
 from togetherchat_server.admin import Admin, pages
 from togetherchat_server.calls.admission import Admission
 from togetherchat_server.calls.lifecycle import CallDesk
@@ -26,6 +25,9 @@ from togetherchat_server.fronts.rpc.chat import ChatServicer
 from togetherchat_server.fronts.rpc.server import RpcFront
 from togetherchat_server.observe.log import CallLog, LineWriter, LogHandler, attach
 from togetherchat_server.providers.together.provider import Patience, TogetherProvider
+from togetherchat_server.upstream.attempts import Attempts, Surroundings
+from togetherchat_server.upstream.breaker import Breaker
+from togetherchat_server.upstream.retry import RetryBudget, RetryPolicy
 from togetherchat_server.upstream.transport import Transport, TransportLimits
 
 OFF: Final = "off"
@@ -129,6 +131,13 @@ class App:
     def _open_front(self, settings: Settings, upstream: Upstream, log: CallLog) -> RpcFront:
         outside = self._outside
         provider = self._open_provider(settings, upstream)
+        attempts = Attempts(
+            provider,
+            policy=RetryPolicy(retries_max=settings.retries, costly_retries_max=settings.costly_retries),
+            budget=RetryBudget(),
+            breaker=Breaker(),
+            surroundings=Surroundings(clock=outside.clock, random=outside.random),
+        )
         directory = ModelDirectory(
             provider,
             load_catalog(None),
@@ -154,7 +163,7 @@ class App:
                 random=outside.random,
             ),
             servicer=ChatServicer(
-                Router(provider, price=directory.price, clock=outside.clock),
+                Router(attempts, price=directory.price, clock=outside.clock),
                 directory,
                 RequestLimits(request_bytes_max=settings.request_bytes_max),
             ),
@@ -182,6 +191,7 @@ class App:
                 silence_s=settings.silence_s,
                 body_bytes_max=settings.body_bytes_max,
                 event_bytes_max=settings.event_bytes_max,
+                fold_from_tokens=settings.fold_from_tokens,
             ),
             clock=self._outside.clock,
             wall_clock=self._outside.wall_clock,

@@ -105,6 +105,16 @@ class Settings(BaseModel):
         30.0, description="How long a caller may refuse to read before its call is dropped."
     )
     calls_max: Count = Field(1024, description="Calls in flight; one more is refused as OVERLOADED.")
+    retries: Annotated[int, Field(ge=0, le=5)] = Field(
+        2, description="How often a request that the provider did not work on is sent again."
+    )
+    costly_retries: Annotated[int, Field(ge=0, le=1)] = Field(
+        0, description="How often one is sent again that may have been worked on, and billed."
+    )
+    fold_from_tokens: Annotated[int, Field(ge=0)] = Field(
+        4097,
+        description="From this `max_tokens` on Complete reads a stream inside, which lasts; 0: always.",
+    )
     request_bytes_max: Bytes = Field(32 * MEBIBYTE, description="The largest request.")
     body_bytes_max: Bytes = Field(16 * MEBIBYTE, description="The largest answer that is not streamed.")
     event_bytes_max: Bytes = Field(MEBIBYTE, description="The largest single event of a stream.")

@@ -14,7 +14,6 @@ from typing import Protocol
 
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
-
 from togetherchat_server.errors import Kind
 from togetherchat_server.secret import Secret
 

@@ -9,6 +9,7 @@ import asyncio
 import grpc
 import pytest
 from grpc import aio
+
 from support.app import failing, request, running_app
 from support.http2_peer import (
     ACK,

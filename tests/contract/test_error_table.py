@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import grpc
 import pytest
+
 from support.app import CANARY_KEY, CANARY_PROMPT, MODEL, collect, failing, request, running_app
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import (
@@ -206,9 +207,11 @@ async def test_a_stream_that_goes_wrong_becomes_its_row(row):
 
 async def test_finish_reasons_without_an_end_mark_are_a_whole_answer():
     """A clean end after every choice has finished is OK."""
-    async with ScriptedUpstream(always(sse([delta("Hi", "stop")]))) as upstream:
-        async with running_app(upstream.base_url) as app:
-            events, failure = await collect(app.chat.StreamComplete(request()))
+    async with (
+        ScriptedUpstream(always(sse([delta("Hi", "stop")]))) as upstream,
+        running_app(upstream.base_url) as app,
+    ):
+        events, failure = await collect(app.chat.StreamComplete(request()))
 
     assert failure is None
     assert events[-1].HasField("completed")
@@ -258,10 +261,12 @@ async def test_a_peer_that_speaks_no_tls():
 
 async def test_no_answer_in_time():
     """A provider that never answers is given up; the work may have been done and billed."""
-    async with ScriptedUpstream(always((Stall(),))) as upstream:
-        async with running_app(upstream.base_url, answer_s=0.2, first_token_s=0.2) as app:
-            unary = await failing(app.chat.Complete(request()))
-            _, stream = await collect(app.chat.StreamComplete(request()))
+    async with (
+        ScriptedUpstream(always((Stall(),))) as upstream,
+        running_app(upstream.base_url, answer_s=0.2, first_token_s=0.2) as app,
+    ):
+        unary = await failing(app.chat.Complete(request()))
+        _, stream = await collect(app.chat.StreamComplete(request()))
 
     for failure in (unary, stream):
         check(Row("", None, C.DEADLINE_EXCEEDED, "FIRST_TOKEN_TIMEOUT", NEVER), failure)
@@ -269,10 +274,12 @@ async def test_no_answer_in_time():
 
 async def test_keep_alive_comments_are_no_first_token():
     """Comments show that the connection lives, not that an answer comes."""
-    comments = [step for _ in range(3) for step in (Send(chunk(b": keepalive\n\n")),)]
-    async with ScriptedUpstream(always((Send(sse_head()), *comments, Stall()))) as upstream:
-        async with running_app(upstream.base_url, first_token_s=0.3, silence_s=30) as app:
-            _, failure = await collect(app.chat.StreamComplete(request()))
+    comments = [Send(chunk(b": keepalive\n\n"))] * 3
+    async with (
+        ScriptedUpstream(always((Send(sse_head()), *comments, Stall()))) as upstream,
+        running_app(upstream.base_url, first_token_s=0.3, silence_s=30) as app,
+    ):
+        _, failure = await collect(app.chat.StreamComplete(request()))
 
     check(Row("", None, C.DEADLINE_EXCEEDED, "FIRST_TOKEN_TIMEOUT", NEVER), failure)
 
@@ -379,11 +386,13 @@ async def test_a_caller_without_a_key(metadata, reason):
 
 async def test_a_callers_key_that_the_provider_rejects():
     """Whose key was rejected is in the reason."""
-    async with ScriptedUpstream(always(told(401))) as upstream:
-        async with running_app(upstream.base_url, key=None, upstream_key="caller") as app:
-            failure = await failing(
-                app.chat.Complete(request(), metadata=[("authorization", f"Bearer {CANARY_KEY}")])
-            )
+    async with (
+        ScriptedUpstream(always(told(401))) as upstream,
+        running_app(upstream.base_url, key=None, upstream_key="caller") as app,
+    ):
+        failure = await failing(
+            app.chat.Complete(request(), metadata=[("authorization", f"Bearer {CANARY_KEY}")])
+        )
 
     assert f"Bearer {CANARY_KEY}" == upstream.ledger.requests[0].headers["authorization"]
     check(Row("", None, C.UNAUTHENTICATED, "CALLER_KEY_REJECTED", SILENT, ("Help",)), failure)
@@ -419,3 +428,42 @@ async def test_calls_that_outlast_the_drain():
 
     assert (C.UNAVAILABLE, "DRAINING") == (failure.code, failure.info.reason)
     assert int(failure.pushback) > 0
+
+
+async def test_an_event_that_is_named_error():
+    """An event called `error` is a failure, whatever its data looks like."""
+    named = Send(sse_head() + chunk(b'event: error\ndata: {"message": "busy", "code": "503"}\n\n'))
+    async with ScriptedUpstream(always((named, Stall()))) as upstream, running_app(upstream.base_url) as app:
+        _, failure = await collect(app.chat.StreamComplete(request()))
+
+    check(Row("", None, C.UNAVAILABLE, "UPSTREAM_OVERLOADED", LATER), failure)
+
+
+async def test_a_whole_answer_to_the_wish_for_a_stream_is_an_answer():
+    """An engine that cannot stream answers in JSON: the caller gets the same events."""
+    body = {
+        "id": "oid-1",
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+    }
+    async with (
+        ScriptedUpstream(always(json_answer(200, body))) as upstream,
+        running_app(upstream.base_url) as app,
+    ):
+        events, failure = await collect(app.chat.StreamComplete(request()))
+
+    assert None is failure
+    assert ["started", "delta", "choice_finished", "completed"] == [
+        event.WhichOneof("event") for event in events
+    ]
+    assert (MODEL, "Hi") == (events[0].started.model, events[1].delta.text)
+
+
+async def test_a_connection_is_used_again_after_a_stream():
+    """A stream that was read to its end costs the next call no new connection."""
+    script = always(sse([delta("Hi", "stop"), "[DONE]"]))
+    async with ScriptedUpstream(script) as upstream, running_app(upstream.base_url) as app:
+        for _ in range(3):
+            await collect(app.chat.StreamComplete(request()))
+
+    assert [3] == [len(connection.requests) for connection in upstream.ledger.connections]

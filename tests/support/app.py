@@ -42,8 +42,11 @@ class RunningApp:
 
 @asynccontextmanager
 async def running_app(base_url=None, *, key=CANARY_KEY, **settings):
-    """Serve in front of `base_url`, or of the simulator where there is none."""
-    chosen = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "log": "json", **settings}
+    """Serve in front of `base_url`, or of the simulator where there is none.
+
+    Without retries unless they are asked for: most tests are about one attempt.
+    """
+    chosen = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "log": "json", "retries": 0, **settings}
     upstream = base_url and Upstream(base_url=base_url, key=Secret(key) if key else None)
     configuration = Configuration(
         settings=Settings(sandbox=base_url is None, **chosen), upstream=upstream or None
@@ -111,7 +114,7 @@ async def collect(call):
     events = []
     try:
         async for event in call:
-            events.append(event)
+            events.append(event)  # noqa: PERF401  what came before a failure is kept
     except aio.AioRpcError as error:
         return events, failure_of(error)
     return events, None

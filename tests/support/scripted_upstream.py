@@ -27,7 +27,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Self, assert_never
 
-from support.upstream_script import Answer, AwaitClose, Fin, Pause, Pieces, Repeat, Reset, Send, Stall, Step
+from support.upstream_script import (
+    Answer,
+    AwaitClose,
+    Fin,
+    Pause,
+    Pieces,
+    Repeat,
+    Reset,
+    Send,
+    Stall,
+    StartReading,
+    Step,
+    StopReading,
+)
 
 REASONABLE_S = 5.0
 """How long a test waits for what must happen, on a busy machine."""
@@ -169,6 +182,8 @@ class ScriptedUpstream:
         """Keep what went wrong in a script, to be raised when the context is left."""
         if not serving.cancelled() and isinstance(failure := serving.exception(), Exception):
             self._failures.append(failure)
+            for peer in self._open:
+                peer.abort()
 
 
 class _Peer(asyncio.Protocol):
@@ -270,7 +285,7 @@ class _Peer(asyncio.Protocol):
             received_at=time.monotonic(),
         )
 
-    async def _run(self, step: Step, request: Request | None) -> None:  # noqa: C901  one arm for each step
+    async def _run(self, step: Step, request: Request | None) -> None:  # noqa: C901, PLR0912  one arm for each step
         match step:
             case Send(data):
                 await self._write(data, request)
@@ -295,10 +310,16 @@ class _Peer(asyncio.Protocol):
                 await self._peer_closed.wait()
             case Stall():
                 await asyncio.Event().wait()
+            case StopReading():
+                self._transport.pause_reading()
+            case StartReading():
+                self._transport.resume_reading()
             case _:
                 assert_never(step)
 
     async def _write(self, data: bytes, request: Request | None) -> None:
+        if self._transport.is_closing():
+            await asyncio.Event().wait()  # until `connection_lost` ends the script
         self._transport.write(data)
         await self._may_write.wait()
         if request is not None:

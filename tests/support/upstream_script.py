@@ -56,7 +56,17 @@ class Stall:
     """Do nothing ever again, and leave the socket open even when the peer closes its side."""
 
 
-Step = Send | Pieces | Repeat | Pause | Fin | Reset | AwaitClose | Stall
+@dataclass(frozen=True, slots=True)
+class StopReading:
+    """Take nothing more from the peer: what it sends piles up, and its close is not seen either."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartReading:
+    """Take what has piled up, and the rest."""
+
+
+Step = Send | Pieces | Repeat | Pause | Fin | Reset | AwaitClose | Stall | StopReading | StartReading
 Answer = Sequence[Step]
 
 

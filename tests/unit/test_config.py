@@ -1,4 +1,5 @@
 import pytest
+
 from togetherchat_server.config import Settings, SettingsError, is_together, read_configuration
 from togetherchat_server.secret import Secret
 

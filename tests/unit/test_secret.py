@@ -1,6 +1,7 @@
 import pickle
 
 import pytest
+
 from togetherchat_server.secret import KEY_CHARACTERS_MAX, KeyFile, Secret
 
 CANARY = "tgp_v1_canary"

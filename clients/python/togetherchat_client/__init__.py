@@ -7,50 +7,57 @@
 
 `connect` gives a `Client`, `connect_async` an `AsyncClient` with the same methods. Messages
 are the generated ones of `togetherchat.v1`; what can go wrong is drawn in `errors.py`.
+
+Names are imported when they are first used: the command decides about gRPC's log before
+gRPC reads its environment, and a program that only catches an exception opens no channel.
 """
 
-from togetherchat_client._async.answer_stream import AsyncAnswerStream
-from togetherchat_client._async.client import AsyncClient, connect_async
-from togetherchat_client._sync.answer_stream import AnswerStream
-from togetherchat_client._sync.client import Client, connect
-from togetherchat_client.call_info import CallInfo
-from togetherchat_client.channel import Tls
-from togetherchat_client.details import Violation
-from togetherchat_client.errors import (
-    AuthenticationError,
-    CallCancelledError,
-    ConflictError,
-    ContextLengthError,
-    DeadlineExceededError,
-    FailedPreconditionError,
-    IncompleteAnswerError,
-    InternalError,
-    InvalidRequestError,
-    ModelNotFoundError,
-    NotFoundError,
-    PermissionDeniedError,
-    QuotaExhaustedError,
-    RateLimitedError,
-    RequestTooLargeError,
-    ResourceExhaustedError,
-    SpendLimitError,
-    TogetherChatError,
-    UnavailableError,
-    UnimplementedError,
-)
-from togetherchat_client.health import ServingStatus
-from togetherchat_client.messages import (
-    assistant,
-    developer,
-    function_tool,
-    image,
-    json_schema,
-    system,
-    text_of,
-    tool_result,
-    user,
-)
-from togetherchat_client.stream import Accumulator
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from togetherchat.fold import Accumulator
+    from togetherchat_client._async.answer_stream import AsyncAnswerStream
+    from togetherchat_client._async.client import AsyncClient, connect_async
+    from togetherchat_client._sync.answer_stream import AnswerStream
+    from togetherchat_client._sync.client import Client, connect
+    from togetherchat_client.call_info import CallInfo
+    from togetherchat_client.channel import Tls
+    from togetherchat_client.details import Violation
+    from togetherchat_client.errors import (
+        AuthenticationError,
+        CallCancelledError,
+        ConflictError,
+        ContextLengthError,
+        DeadlineExceededError,
+        FailedPreconditionError,
+        IncompleteAnswerError,
+        InternalError,
+        InvalidRequestError,
+        ModelNotFoundError,
+        NotFoundError,
+        PermissionDeniedError,
+        QuotaExhaustedError,
+        RateLimitedError,
+        RequestTooLargeError,
+        ResourceExhaustedError,
+        SpendLimitError,
+        TogetherChatError,
+        UnavailableError,
+        UnimplementedError,
+    )
+    from togetherchat_client.health import ServingStatus
+    from togetherchat_client.messages import (
+        assistant,
+        developer,
+        function_tool,
+        image,
+        json_schema,
+        system,
+        text_of,
+        tool_result,
+        user,
+    )
 
 __all__ = [
     "Accumulator",
@@ -94,3 +101,68 @@ __all__ = [
     "tool_result",
     "user",
 ]
+
+_NAMES_BY_MODULE = {
+    "._async.answer_stream": ("AsyncAnswerStream",),
+    "._async.client": (
+        "AsyncClient",
+        "connect_async",
+    ),
+    "._sync.answer_stream": ("AnswerStream",),
+    "._sync.client": (
+        "Client",
+        "connect",
+    ),
+    ".call_info": ("CallInfo",),
+    ".channel": ("Tls",),
+    ".details": ("Violation",),
+    ".errors": (
+        "AuthenticationError",
+        "CallCancelledError",
+        "ConflictError",
+        "ContextLengthError",
+        "DeadlineExceededError",
+        "FailedPreconditionError",
+        "IncompleteAnswerError",
+        "InternalError",
+        "InvalidRequestError",
+        "ModelNotFoundError",
+        "NotFoundError",
+        "PermissionDeniedError",
+        "QuotaExhaustedError",
+        "RateLimitedError",
+        "RequestTooLargeError",
+        "ResourceExhaustedError",
+        "SpendLimitError",
+        "TogetherChatError",
+        "UnavailableError",
+        "UnimplementedError",
+    ),
+    ".health": ("ServingStatus",),
+    ".messages": (
+        "assistant",
+        "developer",
+        "function_tool",
+        "image",
+        "json_schema",
+        "system",
+        "text_of",
+        "tool_result",
+        "user",
+    ),
+    "togetherchat.fold": ("Accumulator",),
+}
+_MODULE_BY_NAME = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    module = _MODULE_BY_NAME.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(module, __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

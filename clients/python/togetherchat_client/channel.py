@@ -15,9 +15,10 @@ billed twice: `retries=False` turns all of it off.
 
 import functools
 import ipaddress
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypedDict
 
 import grpc
 
@@ -28,6 +29,7 @@ RECEIVE_BYTES_MAX: Final = 64 * MEBIBYTE
 RETRY_BUFFER_BYTES: Final = 32 * MEBIBYTE
 KEEPALIVE_S: Final = 30
 KEEPALIVE_TIMEOUT_S: Final = 10
+HEALTH_TIMEOUT_S: Final = 10.0
 USER_AGENT: Final = "togetherchat-python"
 
 OPTIONS: tuple[Option, ...] = (
@@ -37,12 +39,24 @@ OPTIONS: tuple[Option, ...] = (
     ("grpc.per_rpc_retry_buffer_size", RETRY_BUFFER_BYTES),
     ("grpc.keepalive_time_ms", KEEPALIVE_S * 1000),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
+    # In grpcio 1.85 it is this one that ends a dead connection: with keepalive_timeout_ms
+    # alone, at 1 s, a stream over a frozen connection ended after 60 s, this one's default.
+    ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
     # By default gRPC stops after two pings without data: less than a model that thinks for long.
     ("grpc.http2.max_pings_without_data", 0),
 )
 
 _LOCAL_SCHEMES = ("unix:", "unix-abstract:")
 _SCHEMES = ("dns:///", "dns:", "ipv4:", "ipv6:")
+
+
+class _MethodConfig(TypedDict):
+    name: list[dict[str, str]]
+    timeout: str
+
+
+class _ServiceConfig(TypedDict):
+    methodConfig: list[_MethodConfig]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +90,12 @@ class Connection:
         return grpc.ssl_channel_credentials(
             self.tls.root_certificates, self.tls.private_key, self.tls.certificate_chain
         )
+
+    def deadline_s(self, method: str, asked_s: float | None) -> float:
+        """Seconds that a call of `method` may take: as asked, else the client's, else the config's."""
+        if asked_s is not None:
+            return asked_s
+        return method_timeouts_s()[method] if self.timeout_s is None else self.timeout_s
 
     def metadata(self, request_id: str) -> tuple[tuple[str, str | bytes], ...]:
         """What goes out with every call."""
@@ -144,6 +164,21 @@ def service_config() -> str:
     from importlib import resources  # noqa: PLC0415  10 ms that only a client that connects should pay
 
     return (resources.files("togetherchat.v1") / "service_config.json").read_text(encoding="utf-8")
+
+
+@functools.cache
+def method_timeouts_s() -> Mapping[str, float]:
+    """The service config's timeout of each method, and ours for a health check.
+
+    gRPC keeps a timeout of the config to itself: the service does not see it. Asked for
+    call by call it travels along.
+    """
+    config: _ServiceConfig = json.loads(service_config())
+    timeouts_s = {"Check": HEALTH_TIMEOUT_S}
+    for entry in config["methodConfig"]:
+        for name in entry["name"]:
+            timeouts_s[name["method"]] = float(entry["timeout"].removesuffix("s"))
+    return timeouts_s
 
 
 def _tls(target: str, tls: bool | Tls | None) -> Tls | None:  # noqa: FBT001  the word of `connect`

@@ -32,8 +32,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import grpc
-from togetherchat.v1 import chat_service_pb2 as service
 
+from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_client.call_info import CallInfo, Trailers
 from togetherchat_client.details import Details, Violation, read_details
 

@@ -11,7 +11,6 @@ from typing import TypeAlias, TypedDict, Unpack
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
-
 from togetherchat_client.messages import user
 
 Messages: TypeAlias = str | chat.Message | Sequence[str | chat.Message]

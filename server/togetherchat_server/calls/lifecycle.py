@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Final, Literal, final
 
 from togetherchat.v1 import chat_pb2 as chat
-
 from togetherchat_server.errors import Kind, ServiceError
 from togetherchat_server.observe.record import CallRecord, Sink
 from togetherchat_server.ports import Call

@@ -29,27 +29,40 @@ def cost_nano_usd(usage: chat.Usage, pricing: models.Pricing) -> int | None:
         pricing.HasField("input_usd_per_million_tokens") and pricing.HasField("output_usd_per_million_tokens")
     ):
         return None
-    input_rate = _nano_usd_per_token(pricing.input_usd_per_million_tokens)
-    output_rate = _nano_usd_per_token(pricing.output_usd_per_million_tokens)
-    cached_rate, cached_tokens = input_rate, 0
+    input_usd, output_usd = pricing.input_usd_per_million_tokens, pricing.output_usd_per_million_tokens
+    cached_usd, cached_tokens = input_usd, 0
     if usage.HasField("cached_tokens") and pricing.HasField("cached_input_usd_per_million_tokens"):
-        cached_rate = _nano_usd_per_token(pricing.cached_input_usd_per_million_tokens)
+        cached_usd = pricing.cached_input_usd_per_million_tokens
         cached_tokens = min(usage.cached_tokens, usage.prompt_tokens)
-    if input_rate is None or output_rate is None or cached_rate is None:
+    rates = _rates(input_usd, cached_usd, output_usd)
+    if rates is None or min(usage.prompt_tokens, usage.completion_tokens, cached_tokens) < 0:
         return None
-    if min(usage.prompt_tokens, usage.completion_tokens, cached_tokens) < 0:
-        return None
-    cost = round(
+    input_rate, cached_rate, output_rate, unit = rates
+    cost = _divided_half_to_even(
         (usage.prompt_tokens - cached_tokens) * input_rate
         + cached_tokens * cached_rate
-        + usage.completion_tokens * output_rate
+        + usage.completion_tokens * output_rate,
+        unit,
     )
     return cost if cost <= _INT64_MAX else None
 
 
 @lru_cache(maxsize=_PRICES_CACHED)
-def _nano_usd_per_token(usd_per_million_tokens: float) -> Fraction | None:
-    """The price as it was written: 0.88 is 88/100, not the nearest binary fraction."""
-    if not math.isfinite(usd_per_million_tokens) or usd_per_million_tokens < 0:
+def _rates(*usd_per_million_tokens: float) -> tuple[int, int, int, int] | None:
+    """Prices as they were written, as integers of one unit, and how many units a nano-USD has.
+
+    0.88 is 88/100, not the nearest binary fraction. Kept, because fractions take ten times as
+    long as the rest.
+    """
+    if not all(math.isfinite(price) and price >= 0 for price in usd_per_million_tokens):
         return None
-    return Fraction(repr(usd_per_million_tokens)) * _NANO_USD_PER_TOKEN
+    exact = [Fraction(repr(price)) * _NANO_USD_PER_TOKEN for price in usd_per_million_tokens]
+    unit = math.lcm(*(price.denominator for price in exact))
+    first, second, third = (int(price * unit) for price in exact)
+    return first, second, third, unit
+
+
+def _divided_half_to_even(amount: int, unit: int) -> int:
+    quotient, rest = divmod(amount, unit)
+    up = 2 * rest > unit or (2 * rest == unit and quotient % 2 == 1)
+    return quotient + up

@@ -21,7 +21,6 @@ from typing import Final, final
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
-
 from togetherchat_server.catalog.catalog import Catalog, merge, merged_pricing
 from togetherchat_server.catalog.listing import check, page
 from togetherchat_server.errors import Kind, ServiceError

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 import orjson
+
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
-
 from togetherchat_server.errors import Kind, ServiceError, Violation
 
 PAGE_SIZE_DEFAULT: Final = 100
@@ -161,7 +161,7 @@ def _place(model: models.Model, value_of: Callable[[models.Model], float | None]
 
 def _token(place: _Place, request: service.ListModelsRequest) -> str:
     text = orjson.dumps([_TOKEN_VERSION, _question(request), *place])
-    return base64.urlsafe_b64encode(_checksum(text) + text).decode("ascii").rstrip("=")
+    return _encoded(_checksum(text) + text)
 
 
 def _place_of_token(request: service.ListModelsRequest) -> _Place | None:
@@ -172,12 +172,12 @@ def _place_of_token(request: service.ListModelsRequest) -> _Place | None:
     """
     token = request.page_token
     try:
-        data = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        data = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
         parsed: object = orjson.loads(data[_CHECKSUM_BYTES:])
     except ValueError:  # of either: binascii.Error and JSONDecodeError are ValueErrors
         return None
-    # The last character of base64 carries bits that decoding ignores: compare the whole text.
-    if data[:_CHECKSUM_BYTES] != _checksum(data[_CHECKSUM_BYTES:]) or _altered(token, data):
+    # Decoding ignores foreign characters and the last bits of the last one: compare the text.
+    if data[:_CHECKSUM_BYTES] != _checksum(data[_CHECKSUM_BYTES:]) or token != _encoded(data):
         return None
     match parsed:
         case [int(version), str(question), int(lacks), float(value), str(model_id)]:
@@ -187,8 +187,8 @@ def _place_of_token(request: service.ListModelsRequest) -> _Place | None:
             return None
 
 
-def _altered(token: str, data: bytes) -> bool:
-    return base64.urlsafe_b64encode(data).decode("ascii").rstrip("=") != token
+def _encoded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode("ascii").rstrip("=")
 
 
 def _question(request: service.ListModelsRequest) -> str:

@@ -10,7 +10,8 @@ Owns when a connection is dropped, kept, or excused for having broken. aiohttp a
 - resends a GET on any connection that breaks. Ours breaks with errors that it does not know.
 - keeps a connection that was sent bytes nobody asked for, and takes them for the answer to
   the next request. Ours drops it.
-- takes a reset for a clean end where the end of the connection ends the body. Ours does not.
+- takes a reset for a clean end where the end of the connection ends the body, and tells nobody
+  who waits for a body that its chunks have become garbage. Ours fails the body in both.
 
 The hooks are `TCPConnector._factory`, `.connect` and `._release` and the methods of
 `ResponseHandler`. Should a version of aiohttp stop calling them, the tests of
@@ -87,19 +88,25 @@ class Connection(ResponseHandler):
 
     def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
         if isinstance(exc, aiohttp.ClientOSError | aiohttp.ServerDisconnectedError):
-            exc_cause = exc_cause or exc
-            exc = KeepAliveRanOutError() if self._ran_out() else ConnectionBrokeError()
-            exc.__cause__ = exc_cause
+            broke = KeepAliveRanOutError() if self._ran_out() else ConnectionBrokeError()
+            # Not what carries a piece of an answer; an OSError has its number and no more.
+            broke.__cause__ = exc_cause if isinstance(exc_cause, OSError) else None
+            exc = broke
+        self._break_answer(exc)
         super().set_exception(exc)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        payload = self._payload
-        if exc is not None and payload is not None and not payload.is_eof():
-            payload.set_exception(aiohttp.ClientPayloadError("the connection broke"), exc)
+        if exc is not None:
+            self._break_answer(exc)
         super().connection_lost(exc)
 
     def close(self) -> None:
         self.abort()
+
+    def _break_answer(self, cause: BaseException) -> None:
+        answer = self._payload
+        if answer is not None and not answer.is_eof() and answer.exception() is None:
+            answer.set_exception(aiohttp.ClientPayloadError("the answer was cut short"), cause)
 
     def _ran_out(self) -> bool:
         at_once = self._now_s() - self._asked_s <= KEEPALIVE_RACE_S

@@ -134,7 +134,8 @@ async def _send(session: aiohttp.ClientSession, request: httpx.Request) -> aioht
     return await session.request(
         request.method,
         str(request.url),
-        headers=request.headers.multi_items(),
+        # `multi_items` would first try every header for its encoding.
+        headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw],
         data=io.BytesIO(body) if len(body) > ONE_WRITE_BYTES_MAX else body or None,
         allow_redirects=False,
     )
@@ -145,9 +146,9 @@ def _translated(failure: Exception) -> httpx.TransportError:
     return known("the request failed")
 
 
-def _shareable(failure: Exception) -> BaseException | None:
-    """A failure, or, where it carries the request and so the key in its `repr`, its cause."""
-    return failure.__cause__ if isinstance(failure, aiohttp.ClientResponseError) else failure
+def _shareable(failure: Exception) -> Exception | None:
+    """A failure to chain, unless it carries the request, with its key, or what the upstream sent."""
+    return None if isinstance(failure, aiohttp.ClientResponseError) else failure
 
 
 @final
@@ -169,10 +170,12 @@ class _Body(httpx.AsyncByteStream):
         try:
             data = await self._answer.content.readany()
         except (aiohttp.ClientError, OSError) as exc:
-            raise httpx.ReadError("the answer was cut short") from exc
-        if not data:
-            raise StopAsyncIteration
-        return data
+            cut_short = httpx.ReadError(type(exc).__name__)
+        else:
+            if not data:
+                raise StopAsyncIteration
+            return data
+        raise cut_short  # not chained: aiohttp's text quotes the answer
 
     async def aclose(self) -> None:
         """Give the connection back where the answer has ended, else close it. Never waits."""

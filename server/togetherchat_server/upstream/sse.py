@@ -55,16 +55,15 @@ class SseDecoder:
         """
         if self._head is not None:
             data = self._without_mark(data)
-        first, *others = self._with_line_feeds(data).split(b"\n")
-        self._line += first
-        if not others:
-            self._hold(len(self._line))
-            return []
-        first, self._line = bytes(self._line), bytearray(others.pop())
+        lines = self._with_line_feeds(data).split(b"\n")
         events: list[SseEvent] = []
-        self._take_line(first, events)
-        for line in others:
-            self._take_line(line, events)
+        if len(lines) > 1:
+            if self._line:
+                lines[0] = bytes(self._line) + lines[0]
+                self._line.clear()
+            for line in lines[:-1]:
+                self._take_line(line, events)
+        self._line += lines[-1]
         self._hold(len(self._line))
         return events
 

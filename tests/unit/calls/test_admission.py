@@ -1,4 +1,5 @@
 import pytest
+
 from togetherchat_server.calls.admission import Admission
 from togetherchat_server.errors import Kind, ServiceError
 

@@ -1,4 +1,5 @@
 import pytest
+
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat_server.calls.lifecycle import Arrival, CallDesk, Ending, answer_margin_s
 from togetherchat_server.errors import Kind, ServiceError

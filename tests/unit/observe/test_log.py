@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+
 from togetherchat_server.observe.log import CallLog, LineWriter, LogHandler, attach
 from togetherchat_server.observe.record import CallRecord
 

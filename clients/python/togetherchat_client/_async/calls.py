@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import grpc
-from togetherchat.v1 import chat_service_pb2 as service
 
+from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_client.call_info import CallInfo
 from togetherchat_client.errors import TogetherChatError, error_of
 

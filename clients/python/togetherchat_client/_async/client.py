@@ -7,10 +7,10 @@ from types import TracebackType
 from typing import Self, Unpack
 
 import grpc
+
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat.v1.chat_service_pb2_grpc import ChatServiceStub
-
 from togetherchat_client._async.answer_stream import AsyncAnswerStream
 from togetherchat_client._async.calls import OnInfo, unary
 from togetherchat_client.channel import Connection, Option, Tls, plan_connection, without_health_checks
@@ -22,8 +22,6 @@ from togetherchat_client.requests import (
     complete_request,
     list_request,
 )
-
-HEALTH_TIMEOUT_S = 10.0
 
 
 def connect_async(  # noqa: PLR0913  each is a word that a caller may want to say
@@ -114,7 +112,9 @@ class AsyncClient:
         request = complete_request(model, messages, **fields)
         request_id = request_id or _new_request_id()
         call = self._stub.Complete(
-            request, timeout=self._timeout_s(timeout_s), metadata=self._connection.metadata(request_id)
+            request,
+            timeout=self._connection.deadline_s("Complete", timeout_s),
+            metadata=self._connection.metadata(request_id),
         )
         return await unary(call, request_id=request_id, on_info=on_info)
 
@@ -136,7 +136,9 @@ class AsyncClient:
         request = complete_request(model, messages, **fields)
         request_id = request_id or _new_request_id()
         call = self._stub.StreamComplete(
-            request, timeout=self._timeout_s(timeout_s), metadata=self._connection.metadata(request_id)
+            request,
+            timeout=self._connection.deadline_s("StreamComplete", timeout_s),
+            metadata=self._connection.metadata(request_id),
         )
         try:
             yield AsyncAnswerStream(call, request_id=request_id, on_info=on_info)
@@ -160,7 +162,7 @@ class AsyncClient:
             request_id = _new_request_id()
             call = self._stub.ListModels(
                 list_request(page_token, **filters),
-                timeout=self._timeout_s(timeout_s),
+                timeout=self._connection.deadline_s("ListModels", timeout_s),
                 metadata=self._connection.metadata(request_id),
             )
             page = await unary(call, request_id=request_id, on_info=on_info)
@@ -181,13 +183,10 @@ class AsyncClient:
             check = channel.unary_unary(CHECK, encode_request, decode_response)
             call = check(
                 service,
-                timeout=self._timeout_s(timeout_s) or HEALTH_TIMEOUT_S,
+                timeout=self._connection.deadline_s("Check", timeout_s),
                 metadata=self._connection.metadata(request_id),
             )
             return await unary(call, request_id=request_id, on_info=None)
-
-    def _timeout_s(self, timeout_s: float | None) -> float | None:
-        return self._connection.timeout_s if timeout_s is None else timeout_s
 
 
 def _open(connection: Connection, options: Sequence[Option]) -> grpc.aio.Channel:

@@ -8,10 +8,10 @@ from types import TracebackType
 from typing import Self, Unpack
 
 import grpc
+
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat.v1.chat_service_pb2_grpc import ChatServiceStub
-
 from togetherchat_client._sync.answer_stream import AnswerStream
 from togetherchat_client._sync.calls import OnInfo, unary
 from togetherchat_client.channel import Connection, Option, Tls, plan_connection, without_health_checks
@@ -23,8 +23,6 @@ from togetherchat_client.requests import (
     complete_request,
     list_request,
 )
-
-HEALTH_TIMEOUT_S = 10.0
 
 
 def connect(  # noqa: PLR0913  each is a word that a caller may want to say
@@ -115,7 +113,9 @@ class Client:
         request = complete_request(model, messages, **fields)
         request_id = request_id or _new_request_id()
         call = self._stub.Complete.future(
-            request, timeout=self._timeout_s(timeout_s), metadata=self._connection.metadata(request_id)
+            request,
+            timeout=self._connection.deadline_s("Complete", timeout_s),
+            metadata=self._connection.metadata(request_id),
         )
         return unary(call, request_id=request_id, on_info=on_info)
 
@@ -137,7 +137,9 @@ class Client:
         request = complete_request(model, messages, **fields)
         request_id = request_id or _new_request_id()
         call = self._stub.StreamComplete(
-            request, timeout=self._timeout_s(timeout_s), metadata=self._connection.metadata(request_id)
+            request,
+            timeout=self._connection.deadline_s("StreamComplete", timeout_s),
+            metadata=self._connection.metadata(request_id),
         )
         try:
             yield AnswerStream(call, request_id=request_id, on_info=on_info)
@@ -160,7 +162,7 @@ class Client:
             request_id = _new_request_id()
             call = self._stub.ListModels.future(
                 list_request(page_token, **filters),
-                timeout=self._timeout_s(timeout_s),
+                timeout=self._connection.deadline_s("ListModels", timeout_s),
                 metadata=self._connection.metadata(request_id),
             )
             page = unary(call, request_id=request_id, on_info=on_info)
@@ -181,13 +183,10 @@ class Client:
             check = channel.unary_unary(CHECK, encode_request, decode_response)
             call = check.future(
                 service,
-                timeout=self._timeout_s(timeout_s) or HEALTH_TIMEOUT_S,
+                timeout=self._connection.deadline_s("Check", timeout_s),
                 metadata=self._connection.metadata(request_id),
             )
             return unary(call, request_id=request_id, on_info=None)
-
-    def _timeout_s(self, timeout_s: float | None) -> float | None:
-        return self._connection.timeout_s if timeout_s is None else timeout_s
 
 
 def _open(connection: Connection, options: Sequence[Option]) -> grpc.Channel:

@@ -10,7 +10,6 @@ before it is walked.
 """
 
 from togetherchat.v1 import chat_service_pb2 as service
-
 from togetherchat_server.calls.validation.findings import Findings
 from togetherchat_server.calls.validation.json_texts import JsonTexts
 from togetherchat_server.calls.validation.limits import RequestLimits

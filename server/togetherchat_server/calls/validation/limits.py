@@ -14,7 +14,7 @@ class RequestLimits:
     parts_per_message_max: int = 256
     tool_calls_per_message_max: int = 128
     pieces_max: int = 16_384
-    """Parts and tool calls of all messages together: about 10 ms of checking."""
+    """Parts and tool calls of all messages together: at worst, all pictures, 50 ms of checking."""
     tools_max: int = 128
     stop_max: int = 16
     fallback_models_max: int = 3

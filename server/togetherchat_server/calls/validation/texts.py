@@ -17,6 +17,7 @@ _MEDIA_TYPE: Final = re.compile(
 _AUDIO_FORMAT: Final = re.compile(r"[a-z0-9]{1,32}")
 _WORD: Final = re.compile(r"[A-Za-z0-9_.-]+")
 
+_HOST_START: Final = re.compile(r"[^/?#]")
 _WEB_SCHEMES: Final = ("http://", "https://")
 _SCHEME_CHARACTERS: Final = len("https://")
 
@@ -67,7 +68,7 @@ def check_url(field: str, url: str, limits: RequestLimits, findings: Findings) -
     elif start.startswith(_WEB_SCHEMES):
         if len(url) > limits.url_characters_max:
             findings.add(field, f"must have at most {limits.url_characters_max} characters")
-        elif not _is_plain(url) or not url.partition("://")[2].lstrip("/"):
+        elif not _is_plain(url) or not _HOST_START.match(url, start.index("://") + 3):
             findings.add(field, "must have a host, and neither spaces nor control characters")
     else:
         findings.add(field, "must be an http, https or data URL")

@@ -5,7 +5,6 @@ from typing import Final, assert_never
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
-
 from togetherchat_server.calls.validation.findings import Findings
 from togetherchat_server.calls.validation.json_texts import JsonTexts
 from togetherchat_server.calls.validation.limits import RequestLimits

@@ -33,9 +33,9 @@ from typing import Final, Generic, NoReturn, TypeAlias, TypeVar, final
 import grpc
 from google.protobuf.message import DecodeError, Message
 from grpc import aio
+
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
-
 from togetherchat_server.calls.admission import Admission
 from togetherchat_server.calls.lifecycle import Arrival, CallDesk, Ending
 from togetherchat_server.errors import Kind, ServiceError

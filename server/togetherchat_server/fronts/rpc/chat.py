@@ -4,7 +4,6 @@ from collections.abc import AsyncGenerator
 from typing import Final, final
 
 from togetherchat.v1 import chat_service_pb2 as service
-
 from togetherchat_server.calls.validation import RequestLimits, validate
 from togetherchat_server.fronts.rpc.boundary import Boundary, StreamMethod, UnaryMethod
 from togetherchat_server.ports import Call, Chat, Events, ModelListing

@@ -17,6 +17,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
+
 from togetherchat.v1 import chat_service_pb2
 
 SERVICES: Final = ("togetherchat.v1.ChatService", "grpc.health.v1.Health")

@@ -82,4 +82,5 @@ def _counted(counts: wire.Usage) -> chat.Usage:
         total_tokens=min(prompt + completion, wire.INT32_MAX) if total is None else total,
         cached_tokens=cached,
         reasoning_tokens=thought,
+        estimated=counts.prompt_tokens is None or counts.completion_tokens is None,
     )

@@ -17,6 +17,7 @@ from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.errors import Kind, ServiceError
 from togetherchat_server.providers.together import answer, failures, logprobs, wire
+from togetherchat_server.secret import Secret
 
 _Json = dict[str, object]
 
@@ -87,15 +88,21 @@ def to_wire(request: service.CompleteRequest, *, stream: bool) -> bytes:
     return _with_members(orjson.dumps(body), request.extra_body_json)
 
 
-def from_wire(completion: wire.Completion) -> service.CompleteResponse:
+def from_wire(
+    completion: wire.Completion, *, caller_brought_key: bool = False, secrets: tuple[Secret, ...] = ()
+) -> service.CompleteResponse:
     """The whole answer; its `attempts` is left to whoever counted them.
+
+    The two other arguments are for an error that came with status 200, see `failures`.
 
     Raises:
         ServiceError: the body is an error after all, or has no choice in it
             (UPSTREAM_MALFORMED_RESPONSE).
     """
     if completion.error is not None:
-        raise failures.from_stream_error(completion.error)
+        raise failures.from_stream_error(
+            completion.error, caller_brought_key=caller_brought_key, secrets=secrets
+        )
     if not completion.choices:
         raise ServiceError(Kind.UPSTREAM_MALFORMED_RESPONSE, "the provider's answer has no choice in it")
     choices = [_choice(place, choice) for place, choice in enumerate(completion.choices)]

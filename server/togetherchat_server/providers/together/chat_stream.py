@@ -77,7 +77,10 @@ class ChatStreamTranslator:
     def take(self) -> list[service.StreamCompleteResponse]:
         """The events since the last take."""
         events = self._ready
-        events.extend(service.StreamCompleteResponse(delta=draft.delta()) for draft in self._drafts)
+        for draft in self._drafts:
+            event = service.StreamCompleteResponse()
+            draft.write_to(event.delta)
+            events.append(event)
         self._ready, self._drafts = [], []
         return events
 
@@ -168,10 +171,10 @@ class _Draft:
     rank: int
     reasoning_key: str
     role: chat.Role.ValueType = chat.ROLE_UNSPECIFIED
-    reasoning: list[str] = field(default_factory=list[str])
-    text: list[str] = field(default_factory=list[str])
-    tools: "list[_ToolFragment]" = field(default_factory=list["_ToolFragment"])
-    logprobs: list[chat.TokenLogprob] = field(default_factory=list[chat.TokenLogprob])
+    reasoning: list[str] = field(default_factory=list)
+    text: list[str] = field(default_factory=list)
+    tools: "list[_ToolFragment]" = field(default_factory=list)
+    logprobs: list[chat.TokenLogprob] = field(default_factory=list)
 
     def accepts(self, index: int, rank: int, reasoning_key: str) -> bool:
         return (
@@ -189,16 +192,20 @@ class _Draft:
             else:
                 self.tools.append(fragment)
 
-    def delta(self) -> service.Delta:
-        return service.Delta(
-            choice_index=self.choice_index,
-            role=self.role,
-            text="".join(self.text),
-            reasoning="".join(self.reasoning),
-            reasoning_key=self.reasoning_key,
-            tool_calls=[tool.delta() for tool in self.tools],
-            logprobs=chat.Logprobs(tokens=self.logprobs) if self.logprobs else None,
-        )
+    def write_to(self, delta: service.Delta) -> None:
+        """Set what there is: a third of the time of a constructor given everything, once a token."""
+        delta.choice_index = self.choice_index
+        if self.role:
+            delta.role = self.role
+        if self.text:
+            delta.text = "".join(self.text)
+        if self.reasoning:
+            delta.reasoning = "".join(self.reasoning)
+            delta.reasoning_key = self.reasoning_key
+        if self.tools:
+            delta.tool_calls.extend(tool.delta() for tool in self.tools)
+        if self.logprobs:
+            delta.logprobs.tokens.extend(self.logprobs)
 
 
 @final
@@ -233,7 +240,7 @@ class _Choice:
 
     finish_reason: str = ""
     seed: int | None = None
-    calls: dict[int, _Call] = field(default_factory=dict[int, _Call])
+    calls: dict[int, _Call] = field(default_factory=dict)
     last_call: int = 0
 
     def note(self, fragment: wire.ChunkChoice) -> None:

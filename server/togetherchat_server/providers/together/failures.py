@@ -244,9 +244,12 @@ def _by_message(case: _Case) -> Kind | None:
 
 
 def _limit(case: _Case) -> Kind:
-    """A 429 is about pace or about money; only the first passes by itself."""
+    """A 429 is about pace or about money; only the first passes by itself.
+
+    `credit_limit` is no word for money here: Together sent it with plain rate limits.
+    """
     error = case.error or wire.ErrorBody()
-    codes = {word.lower() for word in (error.type, error.error_type, error.code)} - {"credit_limit"}
+    codes = {word.lower() for word in (error.type, error.error_type, error.code)}
     if "dynamic_request_limited" in codes:
         return Kind.RATE_LIMITED_REQUESTS
     if "dynamic_token_limited" in codes:

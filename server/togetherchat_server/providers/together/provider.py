@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, final
 
+from togetherchat.fold import Accumulator
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
-
 from togetherchat_server.errors import Kind, ServiceError
 from togetherchat_server.patience import Within
 from togetherchat_server.ports import Call, Events, Phase
 from togetherchat_server.providers.together import chat, chat_stream, failures, wire
 from togetherchat_server.providers.together import models as model_list
+from togetherchat_server.secret import Secret
 from togetherchat_server.upstream.sse import SseDecoder
 from togetherchat_server.upstream.timeouts import StreamTimers
 from togetherchat_server.upstream.transport import Answer, AnswerStream, Transport
@@ -28,8 +29,10 @@ SANDBOX: Final = "sandbox"
 CHAT_PATH: Final = "chat/completions"
 MODELS_PATH: Final = "models"
 DONE: Final = b"[DONE]"
+ERROR_EVENT: Final = "error"
 JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream"
+END_OF_HTTP_S: Final = 0.05
 RATE_LIMITS_MAX: Final = 16
 ERROR_BODY_BYTES_MAX: Final = 64 * 2**10
 RATE_LIMIT_PREFIXES: Final = ("x-ratelimit-", "x-tokenlimit-")
@@ -50,6 +53,8 @@ class Patience:
     silence_s: float
     body_bytes_max: int
     event_bytes_max: int
+    fold_from_tokens: int
+    """From this `max_tokens` on a whole answer is read as a stream; 0: always."""
 
 
 @final
@@ -70,9 +75,10 @@ class TogetherProvider:
         self._wall_clock = wall_clock
 
     async def complete(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
+        if self._is_long(request):
+            return await self._folded(request, call)
         answer = await self._ask("POST", CHAT_PATH, call, chat.to_wire(request, stream=False))
-        response = chat.from_wire(wire.parse_completion(answer.body))
-        response.attempts = call.progress.attempts
+        response = _response(answer.body, request, call)
         self._note_id(response.id, call)
         return response
 
@@ -102,11 +108,29 @@ class TogetherProvider:
                 async with _patience(timers, self._clock()):
                     body = await answer.read_all(ERROR_BODY_BYTES_MAX)
                 raise self._failure(Answer(status=answer.status, headers=answer.headers, body=body), call)
-            yield await stack.enter_async_context(aclosing(self._answered(answer, timers, call)))
+            answered = self._answered(answer, timers, request, call)
+            yield await stack.enter_async_context(aclosing(answered))
 
     async def live_models(self, call: Call) -> Sequence[models.Model]:
         answer = await self._ask("GET", MODELS_PATH, call, None)
         return model_list.from_wire(wire.parse_models(answer.body))
+
+    def _is_long(self, request: service.CompleteRequest) -> bool:
+        """Whether the answer may take longer than the provider's edge lets a silent request last.
+
+        Such an answer is read as a stream, with the patience of a stream, and folded. What a
+        stream does not carry in full (alternatives, the prompt) is never asked for that way.
+        """
+        whole = request.HasField("logprobs") or request.echo
+        return not whole and request.max_tokens >= self._patience.fold_from_tokens
+
+    async def _folded(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
+        fold = Accumulator()
+        async with self.stream(request, call) as batches:
+            async for events in batches:
+                for event in events:
+                    fold.add(event)
+        return fold.response()
 
     async def _ask(self, method: str, path: str, call: Call, body: bytes | None) -> Answer:
         """One request with one JSON answer."""
@@ -128,30 +152,29 @@ class TogetherProvider:
         return answer
 
     async def _answered(
-        self, answer: AnswerStream, timers: StreamTimers, call: Call
+        self, answer: AnswerStream, timers: StreamTimers, request: service.CompleteRequest, call: Call
     ) -> AsyncGenerator[Events]:
         """The events of a 200. An answer that is JSON although a stream was asked for is an answer too."""
         if _media_type(answer.headers) == JSON:
             async with _patience(timers, self._clock()):
                 body = await answer.read_all(self._patience.body_bytes_max)
-            response = chat.from_wire(wire.parse_completion(body))
-            response.attempts = call.progress.attempts
+            response = _response(body, request, call)
             self._note_event(response.id, call)
             yield chat_stream.events_from(response)
             return
         if _media_type(answer.headers) != EVENT_STREAM:
             raise ServiceError(Kind.UPSTREAM_MALFORMED_RESPONSE, "the provider's answer is no event stream")
-        async with aclosing(self._translated(answer, timers, call)) as batches:
+        async with aclosing(self._translated(answer, timers, request, call)) as batches:
             async for events in batches:
                 yield events
 
     async def _translated(
-        self, answer: AnswerStream, timers: StreamTimers, call: Call
+        self, answer: AnswerStream, timers: StreamTimers, request: service.CompleteRequest, call: Call
     ) -> AsyncGenerator[Events]:
         """Bytes to events, a batch for each read of the socket. What came before a failure is
         handed on before the failure is raised.
         """
-        reading = _Reading(event_bytes_max=self._patience.event_bytes_max)
+        reading = _Reading(call, event_bytes_max=self._patience.event_bytes_max)
         failure: ServiceError | None = None
         while not reading.done and failure is None:
             async with _patience(timers, self._clock()):
@@ -163,20 +186,22 @@ class TogetherProvider:
                 reading.feed(data)
             except ServiceError as error:
                 failure = error
-            events = reading.translator.take()
+            events = reading.take(request.model)
             call.progress.output_pieces = reading.translator.pieces
             if events:
                 timers.event_arrived(self._clock())
-                self._note_event(reading.id_of(events), call)
+                self._note_event(events[0].started.id, call)
                 yield events
         if failure is not None:
             raise failure
         reading.translator.finish(done=reading.done, attempts=call.progress.attempts)
         yield reading.translator.take()
+        await answer.finish(END_OF_HTTP_S)
 
     def _begin_attempt(self, call: Call) -> None:
         progress = call.progress
         progress.attempts += 1
+        progress.output_pieces = 0
         progress.phase = Phase.AWAITING_ANSWER
         progress.upstream = NAME
         progress.upstream_request_id = ""
@@ -212,6 +237,7 @@ class TogetherProvider:
             caller_brought_key=call.caller_brought_key,
             now_wall_s=self._wall_clock(),
             model=call.progress.model,
+            secrets=_secrets(call),
         )
 
 
@@ -219,9 +245,12 @@ class TogetherProvider:
 class _Reading:
     """A stream being read: the decoder, the translator, and whether the end was seen."""
 
-    def __init__(self, *, event_bytes_max: int) -> None:
+    def __init__(self, call: Call, *, event_bytes_max: int) -> None:
+        self._call = call
         self._decoder = SseDecoder(event_bytes_max=event_bytes_max)
-        self.translator = chat_stream.ChatStreamTranslator()
+        self.translator = chat_stream.ChatStreamTranslator(
+            caller_brought_key=call.caller_brought_key, secrets=_secrets(call)
+        )
         self.done = False
 
     def feed(self, data: bytes) -> None:
@@ -229,16 +258,49 @@ class _Reading:
             if event.data.startswith(DONE):
                 self.done = True
                 return
+            if event.name == ERROR_EVENT:
+                raise _named_error(event.data, self._call)
             self.translator.feed(wire.parse_chunk(event.data))
 
-    @staticmethod
-    def id_of(events: Events) -> str:
-        return events[0].started.id if events[0].HasField("started") else ""
+    def take(self, model: str) -> Events:
+        """The events since the last take; an engine that does not say which model serves is taken at
+        the caller's word.
+        """
+        events = self.translator.take()
+        if events and events[0].HasField("started") and not events[0].started.model:
+            events[0].started.model = model
+        return events
 
 
 def _patience(timers: StreamTimers, now_s: float) -> Within:
     deadline_s, kind = timers.deadline()
     return Within(deadline_s - now_s, kind, LATE[kind])
+
+
+def _response(body: bytes, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
+    response = chat.from_wire(
+        wire.parse_completion(body),
+        caller_brought_key=call.caller_brought_key,
+        secrets=_secrets(call),
+    )
+    response.attempts = call.progress.attempts
+    response.model = response.model or request.model
+    return response
+
+
+def _named_error(data: bytes, call: Call) -> ServiceError:
+    """What an event called `error` says, whatever its form."""
+    return failures.from_stream_error(
+        wire.parse_error(data) or wire.ErrorBody(),
+        caller_brought_key=call.caller_brought_key,
+        model=call.progress.model,
+        secrets=_secrets(call),
+    )
+
+
+def _secrets(call: Call) -> tuple[Secret, ...]:
+    """What must not come back in the text of an error."""
+    return () if call.upstream_key is None else (call.upstream_key,)
 
 
 def _media_type(headers: Mapping[str, str]) -> str:

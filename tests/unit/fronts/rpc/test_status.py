@@ -5,6 +5,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2 as details
 from google.rpc import status_pb2
+
 from togetherchat_server.errors import Kind, ServiceError, UpstreamAnswer, Violation
 from togetherchat_server.fronts.rpc.status import ROWS, STATUS_BYTES_MAX, Retry, status_of, trailers_of
 from togetherchat_server.ports import Call, Phase, Progress

@@ -1,0 +1,39 @@
+#!/bin/sh
+# Shows the service in half a minute: starts it over the sandbox on a free port, chats once,
+# streams, meets a typed error, lists models, and stops it. The one argument is the folder of
+# the programs: .venv/bin
+set -eu
+bin=$1
+log=$(mktemp)
+"$bin/togetherchat-server" --sandbox --listen 127.0.0.1:0 --admin off 2>"$log" &
+server=$!
+trap 'kill "$server" 2>/dev/null; wait "$server" 2>/dev/null || true; rm -f "$log"' EXIT
+
+target=
+for _ in $(seq 100); do
+    target=$(sed -n 's/.*SERVING: gRPC on \([^,]*\).*/\1/p' "$log")
+    [ -n "$target" ] && break
+    sleep 0.1
+done
+[ -n "$target" ] || { cat "$log" >&2; exit 1; }
+export TOGETHERCHAT_TARGET=$target
+
+say() { printf '\n$ %s\n' "$*"; }
+
+say togetherchat health
+"$bin/togetherchat" health
+
+say togetherchat complete "'What is gRPC?'"
+"$bin/togetherchat" complete 'What is gRPC?'
+
+say togetherchat complete --stream "'echo: one word after the other'"
+"$bin/togetherchat" complete --stream 'echo: one word after the other'
+
+say togetherchat complete --model sandbox/error-402 "'Hello!'"
+code=0
+"$bin/togetherchat" complete --model sandbox/error-402 'Hello!' || code=$?
+echo "exit code $code"
+[ "$code" -ne 0 ]
+
+say togetherchat models --query llama-3.3
+"$bin/togetherchat" models --query llama-3.3 --all

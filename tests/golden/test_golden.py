@@ -1,0 +1,116 @@
+"""Every golden case: what Together sent or is to be sent, and what stands for it in the contract."""
+
+import json
+from pathlib import Path
+
+import pytest
+from google.protobuf.descriptor import FieldDescriptor
+
+from support import golden
+from support.fold import fold
+from support.translation import translate
+from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat_server.errors import ServiceError
+from togetherchat_server.providers.together import chat, failures, models, wire
+
+
+def described(failure: ServiceError) -> dict[str, object]:
+    assert failure.upstream is not None
+    return {
+        "kind": str(failure.kind),
+        "message": failure.message,
+        "retry_after_s": failure.retry_after_s,
+        "error_type": failure.upstream.error_type,
+        "error_code": failure.upstream.error_code,
+    }
+
+
+@pytest.mark.parametrize("case", golden.cases("request"), ids=golden.name)
+def test_request(case: Path):
+    """A request becomes exactly these bytes."""
+    body = chat.to_wire(golden.request(case), stream=case.name.endswith("-stream"))
+
+    assert golden.upstream(case) == body
+
+
+@pytest.mark.parametrize("case", golden.cases("request"), ids=golden.name)
+def test_request_is_json(case: Path):
+    """What is spliced together is valid JSON without a key twice."""
+
+    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        assert len(pairs) == len({key for key, _ in pairs})
+        return dict(pairs)
+
+    json.loads(golden.upstream(case), object_pairs_hook=unique)
+
+
+def test_the_case_with_every_field_has_every_field():
+    """A field added to the contract must be added to that case, and so to the translation."""
+    fields: list[FieldDescriptor] = service.CompleteRequest.DESCRIPTOR.fields
+    (case,) = (case for case in golden.cases("request") if case.name == "every-field")
+
+    assert {field.name for field in fields} == {field.name for field, _ in golden.request(case).ListFields()}
+
+
+@pytest.mark.parametrize("case", golden.cases("answer"), ids=golden.name)
+def test_answer(case: Path):
+    """A unary body becomes exactly this response."""
+    assert golden.response(case) == chat.from_wire(wire.parse_completion(golden.upstream(case)))
+
+
+@pytest.mark.parametrize("case", golden.cases("stream"), ids=golden.name)
+def test_stream(case: Path):
+    """A stream that arrives in one piece becomes exactly these events, and ends in this way."""
+    outcome = translate([golden.upstream(case)])
+
+    assert golden.events(case) == outcome.events
+    if outcome.failure is None:
+        assert not (case / "failure.json").exists()
+    else:
+        expected = json.loads((case / "failure.json").read_text("utf-8"))
+        assert expected == {"kind": outcome.failure.kind, "message": outcome.failure.message}
+
+
+@pytest.mark.parametrize(
+    ("stream", "answer"),
+    [
+        ("keepalive-reasoning-content-usage-in-choice", "reasoning-content-nested-usage"),
+        ("eos-2024-tool-calls-null", "eos-2024-tool-calls-null"),
+    ],
+)
+def test_a_stream_and_an_answer_of_the_same_content_agree(stream: str, answer: str):
+    """The law's first rule, on two recorded shapes: only id, model, time and attempts may differ."""
+    (stream_case,) = (case for case in golden.cases("stream") if case.name == stream)
+    (answer_case,) = (case for case in golden.cases("answer") if case.name == answer)
+    folded, whole = fold(golden.events(stream_case)), golden.response(answer_case)
+    for response in (folded, whole):
+        for name in ("id", "model", "create_time", "attempts"):
+            response.ClearField(name)
+
+    assert whole == folded
+
+
+@pytest.mark.parametrize("case", golden.cases("models"), ids=golden.name)
+def test_models(case: Path):
+    """A models list becomes exactly these models."""
+    entries = wire.parse_models(golden.upstream(case))
+
+    assert list(golden.models(case).models) == models.from_wire(entries)
+
+
+@pytest.mark.parametrize("case", golden.cases("error"), ids=golden.name)
+def test_error(case: Path):
+    """A failure's answer becomes exactly this failure."""
+    answer = json.loads((case / "answer.json").read_text("utf-8"))
+
+    failure = failures.from_answer(
+        status=answer["status"],
+        headers=answer["headers"],
+        body=golden.upstream(case),
+        caller_brought_key=answer["caller_brought_key"],
+        now_wall_s=0,
+        model="no-such/model",
+    )
+
+    assert json.loads((case / "failure.json").read_text("utf-8")) == described(failure)
+    assert "canary" not in failure.message

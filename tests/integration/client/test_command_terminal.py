@@ -1,0 +1,318 @@
+"""The command on a terminal: a pseudo-terminal that is typed into and read from."""
+
+import asyncio
+import contextlib
+import json
+import os
+import pty
+import re
+import sys
+import termios
+from contextlib import asynccontextmanager
+
+import grpc
+
+from support.scripted_service import (
+    MODEL,
+    Failure,
+    ScriptedService,
+    answer,
+    delta,
+    serving,
+    started,
+    stream_of,
+)
+from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat.v1 import models_pb2 as models
+from togetherchat_client import assistant, system, user
+
+CTRL_C = "\x03"
+CTRL_D = "\x04"
+STEERING = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\[\?2004[hl]|\r")
+
+
+class Screen:
+    """What a terminal received, and its keyboard."""
+
+    def __init__(self, keyboard: int, process: asyncio.subprocess.Process) -> None:
+        self.raw = ""
+        self.process = process
+        self._keyboard = keyboard
+        self._read_to = 0
+        self._grew = asyncio.Event()
+        self._closed = False
+        asyncio.get_running_loop().add_reader(keyboard, self._receive)
+
+    def _receive(self) -> None:
+        try:
+            piece = os.read(self._keyboard, 65536)
+        except OSError:  # the other side is gone
+            piece = b""
+        if not piece:
+            self._closed = True
+            asyncio.get_running_loop().remove_reader(self._keyboard)
+        self.raw += piece.decode(errors="replace")
+        self._grew.set()
+
+    @property
+    def text(self) -> str:
+        """Without what steers the terminal."""
+        return STEERING.sub("", self.raw)
+
+    def type(self, text: str) -> None:
+        os.write(self._keyboard, text.encode())
+
+    async def until(self, expected: str) -> None:
+        """Wait for `expected` to appear after what was last waited for."""
+        async with asyncio.timeout(20):
+            while expected not in self.text[self._read_to :]:
+                assert not self._closed, f"the terminal was closed before {expected!r}: {self.text!r}"
+                self._grew.clear()
+                await self._grew.wait()
+        self._read_to = self.text.index(expected, self._read_to) + len(expected)
+
+    async def press_until(self, key: str, expected: str) -> None:
+        """Press `key` until `expected` appears, as a person would.
+
+        A signal between the echo of a letter and Python's next wait for input is noticed with
+        the next key only: Python looks for signals before it waits, not atomically with it.
+        """
+        while expected not in self.text[self._read_to :]:
+            self.type(key)
+            self._grew.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await self._grew.wait()
+        await self.until(expected)
+
+    async def ended(self) -> int:
+        """Wait for the end of the command."""
+        async with asyncio.timeout(20):
+            return await self.process.wait()
+
+
+@asynccontextmanager
+async def terminal(target: str, *arguments: str, **more: str):
+    """The command on a terminal of its own."""
+    keyboard, screen_side = pty.openpty()
+    termios.tcsetwinsize(screen_side, (24, 80))
+    inherited = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "togetherchat_client.command",
+        *arguments,
+        stdin=screen_side,
+        stdout=screen_side,
+        stderr=screen_side,
+        env={**inherited, "TERM": "xterm", "PYTHONUTF8": "1", "TOGETHERCHAT_TARGET": target, **more},
+        # Ctrl-C is for the session that the terminal controls.
+        start_new_session=True,
+        preexec_fn=_control_terminal,
+    )
+    os.close(screen_side)
+    screen = Screen(keyboard, process)
+    try:
+        yield screen
+    finally:
+        asyncio.get_running_loop().remove_reader(keyboard)
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        os.close(keyboard)
+
+
+def _control_terminal() -> None:
+    import fcntl  # noqa: PLC0415  in the child, between fork and exec
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+async def test_a_chat_stops_an_answer_and_goes_on():
+    """Ask, be answered, stop the next answer, ask again with what came of it, leave."""
+    scripted = ScriptedService(
+        StreamComplete=[
+            stream_of("Good ", "morning."),
+            [started(), delta("Once upon"), asyncio.Event()],
+            stream_of("The end."),
+        ]
+    )
+    async with serving(scripted) as target, terminal(target, "chat", "-s", "Be brief.") as screen:
+        await screen.until("> ")
+        screen.type("Hello\n")
+        await screen.until("Good morning.")
+        await screen.until("3 + 2 tokens")
+        await screen.until("> ")
+        screen.type("Tell me a story\n")
+        await screen.until("Once upon")
+        await scripted.waiting.wait()
+        screen.type(CTRL_C)
+        await screen.until("stopped; what came is kept")
+        await scripted.cancelled.wait()
+        await screen.until("> ")
+        screen.type("And then?\n")
+        await screen.until("The end.")
+        await screen.until("> ")
+        screen.type(CTRL_D)
+        assert await screen.ended() == 0
+    expected = [
+        system("Be brief."),
+        user("Hello"),
+        assistant("Good morning."),
+        user("Tell me a story"),
+        assistant("Once upon"),
+        user("And then?"),
+    ]
+    assert expected == list(scripted.seen[2].request.messages)
+
+
+async def test_a_chat_survives_a_failure():
+    """It is said in one line, the question is forgotten, and the next one is answered."""
+    failure = Failure(
+        code=grpc.StatusCode.RESOURCE_EXHAUSTED, reason="RATE_LIMITED", message="slow down", pushback_ms=-1
+    )
+    scripted = ScriptedService(StreamComplete=[[failure], stream_of("Hello.")])
+    async with serving(scripted) as target, terminal(target, "chat") as screen:
+        await screen.until("> ")
+        screen.type("Hi\n")
+        await screen.until("RATE_LIMITED: slow down")
+        await screen.until("> ")
+        screen.type("Hi again\n")
+        await screen.until("Hello.")
+        await screen.until("> ")
+        screen.type("/exit\n")
+        assert await screen.ended() == 0
+    assert [user("Hi again")] == list(scripted.seen[1].request.messages)
+
+
+async def test_ctrl_c_at_the_prompt_forgets_the_line():
+    """It does not end the chat: Ctrl-D does."""
+    scripted = ScriptedService(StreamComplete=[stream_of("Hello.")])
+    async with serving(scripted) as target, terminal(target, "chat") as screen:
+        await screen.until("> ")
+        screen.type("never mi")
+        await screen.until("never mi")
+        await screen.press_until(CTRL_C, "> ")
+        screen.type("Hi\n")
+        await screen.until("Hello.")
+        await screen.until("> ")
+        screen.type(CTRL_D)
+        assert await screen.ended() == 0
+    assert [user("Hi")] == list(scripted.seen[0].request.messages)
+
+
+async def test_words_with_a_slash_change_the_session(tmp_path):
+    """Model, instructions, forgetting, saving; a word that is none is named."""
+    scripted = ScriptedService(StreamComplete=[stream_of("One."), stream_of("Two.")])
+    saved = tmp_path / "chat.json"
+    async with serving(scripted) as target, terminal(target, "chat") as screen:
+        await screen.until("> ")
+        for typed, shown in [
+            ("first", "One."),
+            ("/clear", "cleared"),
+            ("/model some/model", "some/model"),
+            ("/system Be kind.", "Be kind."),
+            ("/nonsense", "there is no /nonsense"),
+            ("/help", "/save FILE"),
+            ("second", "Two."),
+            (f"/save {saved}", "saved to"),
+        ]:
+            screen.type(f"{typed}\n")
+            await screen.until(shown)
+            await screen.until("\n> ")
+        screen.type("/exit\n")
+        assert await screen.ended() == 0
+    request = scripted.seen[1].request
+    assert ("some/model", [system("Be kind."), user("second")]) == (request.model, list(request.messages))
+    assert [turn["role"] for turn in json.loads(saved.read_text())] == [
+        "ROLE_SYSTEM",
+        "ROLE_USER",
+        "ROLE_ASSISTANT",
+    ]
+
+
+async def test_a_line_that_ends_in_a_backslash_goes_on():
+    """Many lines are one question."""
+    scripted = ScriptedService(StreamComplete=[stream_of("Hello.")])
+    async with serving(scripted) as target, terminal(target, "chat") as screen:
+        await screen.until("> ")
+        screen.type("one\\\n")
+        await screen.until("… ")
+        screen.type("two\n")
+        await screen.until("Hello.")
+        await screen.until("> ")
+        screen.type(CTRL_D)
+        assert await screen.ended() == 0
+    assert [user("one\ntwo")] == list(scripted.seen[0].request.messages)
+
+
+async def test_the_history_goes_into_a_file_only_when_one_is_asked_for(tmp_path):
+    """And then only its owner may read it; the next chat finds it there."""
+    history = tmp_path / "history"
+    scripted = ScriptedService(StreamComplete=[stream_of("Hello.")])
+    async with serving(scripted) as target:
+        for typed in ("the first question\n", "\x1b[A\n"):
+            async with terminal(target, "chat", "--history", str(history)) as screen:
+                await screen.until("> ")
+                screen.type(typed)
+                await screen.until("Hello.")
+                await screen.until("> ")
+                screen.type(CTRL_D)
+                assert await screen.ended() == 0
+    assert history.stat().st_mode & 0o777 == 0o600
+    assert [seen.request.messages[0].content[0].text for seen in scripted.seen] == ["the first question"] * 2
+
+
+async def test_a_model_cannot_steer_the_terminal():
+    """Escape sequences are shown, not obeyed, also in the middle of a stream."""
+    evil = "\x1b]0;owned\x07\x1b[2J\x9b31m\rrm -rf"
+    async with (
+        serving(ScriptedService(StreamComplete=[stream_of("Hi ", evil)])) as target,
+        terminal(target, "complete", "Hi", "--stream") as screen,
+    ):
+        await screen.until("rm -rf")
+        assert await screen.ended() == 0
+    assert "Hi ␛]0;owned␇␛[2J�31m␍rm -rf" in screen.raw
+
+
+async def test_progress_is_shown_until_the_first_word():
+    """Something moves while the model is silent, and it is gone from the answer's line."""
+    scripted = ScriptedService(Complete=[[asyncio.Event(), answer("Hello.")], [answer("Hello.")]])
+    (go_on, _) = scripted._script["Complete"][0]
+    async with serving(scripted) as target, terminal(target, "complete", "Hi") as screen:
+        await screen.until("waiting")
+        go_on.set()
+        await screen.until("Hello.")
+        assert await screen.ended() == 0
+    assert "\x1b[2KHello." in screen.raw
+
+
+async def test_no_color_means_none():
+    """Neither on demand nor by the environment's word for it."""
+    failure = Failure(code=grpc.StatusCode.NOT_FOUND, reason="MODEL_NOT_FOUND", message="no such model")
+    scripted = ScriptedService(Complete=[[failure]])
+    colored = re.compile(r"\x1b\[[0-9;]*3[0-7]m")
+    shown = []
+    async with serving(scripted) as target:
+        for arguments, more in (((), {}), (("--no-color",), {}), ((), {"NO_COLOR": "1"})):
+            async with terminal(target, "complete", "Hi", *arguments, **more) as screen:
+                await screen.until("no such model")
+                assert await screen.ended() == 5
+            shown.append(bool(colored.search(screen.raw)))
+    assert shown == [True, False, False]
+
+
+async def test_models_are_a_table_with_a_head():
+    """Ids are whole, however narrow the window is."""
+    long_id = "somebody/a-model-with-a-name-that-is-longer-than-most-windows-are-wide-by-quite-a-bit"
+    page = service.ListModelsResponse(
+        models=[models.Model(id=MODEL, context_length=131072), models.Model(id=long_id)]
+    )
+    async with (
+        serving(ScriptedService(ListModels=[[page]])) as target,
+        terminal(target, "models") as screen,
+    ):
+        await screen.until("2 models")
+        assert await screen.ended() == 0
+    assert "quantization" in screen.text
+    assert long_id in screen.text

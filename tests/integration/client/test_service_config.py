@@ -1,0 +1,375 @@
+"""The channel does what the service config and the options say.
+
+gRPC ignores an option whose name it does not know without a word, so each is shown by what
+it does.
+"""
+
+import asyncio
+import json
+import subprocess
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health import aio as health_aio
+
+from support.scripted_service import (
+    MODEL,
+    Failure,
+    ScriptedService,
+    answer,
+    delta,
+    serving,
+    started,
+    stream_of,
+)
+from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat_client import (
+    NotFoundError,
+    ResourceExhaustedError,
+    ServingStatus,
+    Tls,
+    TogetherChatError,
+    UnavailableError,
+    connect,
+    connect_async,
+    text_of,
+)
+from togetherchat_client.channel import OPTIONS, service_config
+from togetherchat_client.health import CHAT_SERVICE
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def unavailable(pushback_ms: int | None) -> Failure:
+    return Failure(
+        code=grpc.StatusCode.UNAVAILABLE, reason="OVERLOADED", pushback_ms=pushback_ms, retryable=True
+    )
+
+
+async def health_of(status) -> health_aio.HealthServicer:
+    health = health_aio.HealthServicer()
+    await health.set(CHAT_SERVICE, status)
+    return health
+
+
+async def test_the_service_config_is_found_beside_the_stubs():
+    """It is the file of the contract, not a copy."""
+    config = json.loads(service_config())
+    assert tuple(entry["retryPolicy"]["maxAttempts"] for entry in config["methodConfig"]) == (2, 4)
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED])
+async def test_a_pushback_is_obeyed(code):
+    """The service says when to come back, and the client does."""
+    failure = Failure(code=code, pushback_ms=300)
+    scripted = ScriptedService(Complete=[[failure], [answer("Hello.")]])
+    loop = asyncio.get_running_loop()
+    async with serving(scripted) as target, connect_async(target) as client:
+        begun_s = loop.time()
+        assert text_of(await client.complete(MODEL, "Hi")) == "Hello."
+        assert loop.time() - begun_s >= 0.3
+    assert [seen.metadata.get("grpc-previous-rpc-attempts") for seen in scripted.seen] == [None, "1"]
+
+
+async def test_minus_one_stops_the_retries():
+    """What the service knows to be in vain is not tried."""
+    scripted = ScriptedService(Complete=[[unavailable(-1)], [answer("Hello.")]])
+    async with serving(scripted) as target, connect_async(target) as client:
+        with pytest.raises(UnavailableError):
+            await client.complete(MODEL, "Hi")
+    assert len(scripted.seen) == 1
+
+
+async def test_an_answer_is_tried_twice_at_most():
+    """maxAttempts is 2 for Complete."""
+    scripted = ScriptedService(Complete=[[unavailable(1)]])
+    async with serving(scripted) as target, connect_async(target) as client:
+        with pytest.raises(UnavailableError):
+            await client.complete(MODEL, "Hi")
+    assert len(scripted.seen) == 2
+
+
+async def test_a_list_is_tried_four_times_at_most():
+    """maxAttempts is 4 for ListModels, which costs nothing."""
+    scripted = ScriptedService(ListModels=[[unavailable(1)]])
+    async with serving(scripted) as target, connect_async(target) as client:
+        with pytest.raises(UnavailableError):
+            _ = [model async for model in client.models()]
+    assert len(scripted.seen) == 4
+
+
+async def test_failing_calls_use_up_the_retries():
+    """retryThrottling: after five failures in a row nothing is tried twice."""
+    scripted = ScriptedService(Complete=[[unavailable(1)]])
+    async with serving(scripted) as target, connect_async(target) as client:
+        for _ in range(4):
+            with pytest.raises(UnavailableError):
+                await client.complete(MODEL, "Hi")
+    assert len(scripted.seen) == 6
+
+
+async def test_other_codes_are_not_retried():
+    """INTERNAL is no reason to pay twice, whatever the pushback says."""
+    failure = Failure(code=grpc.StatusCode.INTERNAL, pushback_ms=1)
+    scripted = ScriptedService(Complete=[[failure]])
+    async with serving(scripted) as target, connect_async(target) as client:
+        with pytest.raises(TogetherChatError):
+            await client.complete(MODEL, "Hi")
+    assert len(scripted.seen) == 1
+
+
+async def test_a_stream_is_retried_before_its_first_message():
+    """Nothing came yet, so nothing is said twice."""
+    scripted = ScriptedService(StreamComplete=[[unavailable(1)], stream_of("Hello.")])
+    async with (
+        serving(scripted) as target,
+        connect_async(target) as client,
+        client.stream(MODEL, "Hi") as stream,
+    ):
+        assert text_of(await stream.finish()) == "Hello."
+    assert len(scripted.seen) == 2
+
+
+async def test_a_stream_is_not_retried_after_its_first_message():
+    """What was said stands; the error carries it."""
+    scripted = ScriptedService(StreamComplete=[[started(), delta("Hel"), unavailable(1)], stream_of("no")])
+    async with serving(scripted) as target, connect_async(target) as client:
+        with pytest.raises(UnavailableError) as caught:
+            async with client.stream(MODEL, "Hi") as stream:
+                await stream.finish()
+    assert (len(scripted.seen), text_of(caught.value.partial)) == (1, "Hel")
+
+
+async def test_retries_can_be_switched_off():
+    """`retries=False` never sends a call twice."""
+    scripted = ScriptedService(Complete=[[unavailable(1)], [answer("Hello.")]])
+    async with serving(scripted) as target, connect_async(target, retries=False) as client:
+        with pytest.raises(UnavailableError):
+            await client.complete(MODEL, "Hi")
+    assert len(scripted.seen) == 1
+
+
+async def test_a_long_conversation_is_retried_too():
+    """per_rpc_retry_buffer_size: by default gRPC retries nothing above 256 KiB."""
+    scripted = ScriptedService(Complete=[[unavailable(1)], [answer("Hello.")]])
+    async with serving(scripted) as target, connect_async(target) as client:
+        assert text_of(await client.complete(MODEL, "x" * 1024 * 1024)) == "Hello."
+    assert len(scripted.seen) == 2
+
+
+async def test_calls_go_round_all_addresses():
+    """round_robin: one connection does not carry everything."""
+    first, second = (ScriptedService(Complete=[[answer(name)]]) for name in ("1", "2"))
+    async with serving(first) as one, serving(second) as two, connect_async(f"ipv4:{one},{two}") as client:
+        # Both must be connected first: until then all calls go to the one that is.
+        async with asyncio.timeout(10):
+            while not (first.seen and second.seen):
+                await client.complete(MODEL, "Hi")
+        first.seen.clear()
+        second.seen.clear()
+        for _ in range(6):
+            await client.complete(MODEL, "Hi")
+    assert (len(first.seen), len(second.seen)) == (3, 3)
+
+
+async def test_a_server_that_is_not_serving_gets_no_calls():
+    """healthCheckConfig: a server that drains is left in peace."""
+    draining, serving_on = (ScriptedService(Complete=[[answer(name)]]) for name in ("1", "2"))
+    async with AsyncExitStack() as stack:
+        one = await stack.enter_async_context(serving(draining, health=await health_of(NOT_SERVING)))
+        two = await stack.enter_async_context(serving(serving_on, health=await health_of(SERVING)))
+        client = await stack.enter_async_context(connect_async(f"ipv4:{one},{two}"))
+        for _ in range(4):
+            await client.complete(MODEL, "Hi")
+    assert (len(draining.seen), len(serving_on.seen)) == (0, 4)
+
+
+async def test_health_reaches_a_server_that_is_not_serving():
+    """To ask how a server is must not depend on the answer."""
+    scripted = ScriptedService()
+    async with (
+        serving(scripted, health=await health_of(NOT_SERVING)) as target,
+        connect_async(target) as client,
+    ):
+        assert ServingStatus.NOT_SERVING is await client.health(CHAT_SERVICE)
+        with pytest.raises(UnavailableError):
+            await client.complete(MODEL, "Hi")
+        assert scripted.seen == []
+
+
+async def test_health_speaks_with_a_real_health_service():
+    """For the server as a whole, for the service, and for one that nobody knows."""
+    health = await health_of(SERVING)
+    await health.set("", SERVING)
+
+    def ask(target):
+        with connect(target) as client:
+            return client.health()
+
+    async with serving(ScriptedService(), health=health) as target, connect_async(target) as client:
+        statuses = [
+            await client.health(),
+            await client.health(CHAT_SERVICE),
+            await asyncio.to_thread(ask, target),
+        ]
+        with pytest.raises(NotFoundError):
+            await client.health("nobody.v1.Nothing")
+    assert statuses == [ServingStatus.SERVING] * 3
+
+
+async def test_a_large_answer_is_accepted():
+    """gRPC's default stops at 4 MiB, which one answer with log probabilities can pass."""
+    text = "x" * (5 * 1024 * 1024)
+    scripted = ScriptedService(Complete=[[answer(text)]])
+    async with serving(scripted) as target, connect_async(target) as client:
+        assert text == text_of(await client.complete(MODEL, "Hi"))
+
+
+async def test_an_answer_above_the_bound_is_not_asked_for_again():
+    """The client's own refusal is no reason to pay twice; options of the caller win over the library's."""
+    scripted = ScriptedService(Complete=[[answer("x" * 2048)]])
+    options = [("grpc.max_receive_message_length", 1024)]
+    async with serving(scripted) as target, connect_async(target, channel_options=options) as client:
+        with pytest.raises(ResourceExhaustedError) as caught:
+            await client.complete(MODEL, "Hi")
+    assert (len(scripted.seen), caught.value.reason) == (1, "")
+
+
+async def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(monkeypatch):
+    """`http_proxy` is the way out, and loopback is not out."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    async with (
+        serving(ScriptedService(Complete=[[answer("Hello.")]])) as target,
+        connect_async(target) as client,
+    ):
+        assert text_of(await client.complete(MODEL, "Hi")) == "Hello."
+
+
+async def test_nobody_there_is_said_at_once():
+    """No waiting for a server that does not run."""
+    async with connect_async("127.0.0.1:1", retries=False) as client:
+        with pytest.raises(UnavailableError) as caught:
+            await client.complete(MODEL, "Hi", request_id="mine-1")
+    assert (caught.value.reason, caught.value.request_id) == ("", "mine-1")
+
+
+@asynccontextmanager
+async def frozen_relay(target: str):
+    """Passes bytes both ways until `freeze` is set, then keeps the connection and says nothing more."""
+    freeze = asyncio.Event()
+    host, _, port = target.partition(":")
+
+    async def pump(reader, writer):
+        while (piece := await reader.read(65536)) and not freeze.is_set():
+            writer.write(piece)
+            await writer.drain()
+        await asyncio.Event().wait()
+
+    async def relay(reader, writer):
+        up_reader, up_writer = await asyncio.open_connection(host, int(port))
+        try:
+            await asyncio.gather(pump(reader, up_writer), pump(up_reader, writer))
+        finally:
+            writer.close()
+            up_writer.close()
+
+    tasks = []
+
+    def accept(reader, writer):
+        tasks.append(asyncio.ensure_future(relay(reader, writer)))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", freeze
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.slow
+async def test_a_dead_connection_is_noticed_in_the_middle_of_a_stream():
+    """Keepalive: with the library's own options, shortened, silence of the network ends the call."""
+    scripted = ScriptedService(StreamComplete=[[started(), delta("Hel"), asyncio.Event()]])
+    shortened = [
+        (name, 500)
+        for name in ("grpc.keepalive_time_ms", "grpc.keepalive_timeout_ms", "grpc.http2.ping_timeout_ms")
+        if name in dict(OPTIONS)
+    ]
+    async with (
+        serving(scripted) as target,
+        frozen_relay(target) as (relayed, freeze),
+        connect_async(relayed, channel_options=shortened, retries=False) as client,
+        client.stream(MODEL, "Hi", timeout_s=30) as stream,
+    ):
+        await anext(stream.text())
+        freeze.set()
+        with pytest.raises(UnavailableError) as caught:
+            await stream.finish()
+    assert text_of(caught.value.partial) == "Hel"
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """A certificate for localhost and its key, made by openssl on the spot."""
+    key, chain = tmp_path / "key.pem", tmp_path / "chain.pem"
+    command = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=localhost"
+    try:
+        subprocess.run(
+            [
+                "openssl",
+                *command.split(),
+                "-addext",
+                "subjectAltName=DNS:localhost",
+                "-keyout",
+                key,
+                "-out",
+                chain,
+            ],
+            check=True,
+            capture_output=True,
+        )
+    except FileNotFoundError:
+        pytest.skip("openssl is not installed")
+    return key.read_bytes(), chain.read_bytes()
+
+
+async def test_tls_is_spoken_where_it_is_asked_for(certificate):
+    """With the roots that are given, and the name that the certificate bears."""
+    key, chain = certificate
+    credentials = grpc.ssl_server_credentials([(key, chain)])
+    scripted = ScriptedService(Complete=[[answer("Hello.")]])
+    tls = Tls(root_certificates=chain, server_name="localhost")
+    async with serving(scripted, credentials=credentials) as target, connect_async(target, tls=tls) as client:
+        assert text_of(await client.complete(MODEL, "Hi")) == "Hello."
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_refused(certificate):
+    """`tls=True` trusts the roots of gRPC alone."""
+    key, chain = certificate
+    credentials = grpc.ssl_server_credentials([(key, chain)])
+    scripted = ScriptedService(Complete=[[answer("Hello.")]])
+    async with (
+        serving(scripted, credentials=credentials) as target,
+        connect_async(target, tls=True) as client,
+    ):
+        with pytest.raises(UnavailableError):
+            await client.complete(MODEL, "Hi")
+    assert scripted.seen == []
+
+
+async def test_the_blocking_client_has_the_same_channel():
+    """It is built from the same options: a pushback is obeyed there, too."""
+    scripted = ScriptedService(ListModels=[[unavailable(1)], [service.ListModelsResponse()]])
+
+    def ask(target):
+        with connect(target) as client:
+            return list(client.models())
+
+    async with serving(scripted) as target:
+        assert await asyncio.to_thread(ask, target) == []
+    assert len(scripted.seen) == 2

@@ -1,0 +1,182 @@
+"""When a call ends early, its upstream socket is closed at once: in every phase, whoever ended it.
+
+The sockets are real on both sides; the upstream's ledger says when its peer hung up. A quarter
+of a second is the promise; what is usual is a few milliseconds.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+import grpc
+import pytest
+
+from support.app import collect, failing, request, running_app
+from support.scripted_upstream import ScriptedUpstream, always
+from support.upstream_script import Repeat, Send, Stall, chunk, head, json_answer, sse_head
+
+PROMISE_S = 0.25
+DEADLINE_S = 0.5
+
+PIECE = chunk(
+    b'data: {"id":"o","object":"chat.completion.chunk","created":1,"model":"m","choices":'
+    b'[{"index":0,"delta":{"role":"assistant","content":"'
+    + b"word " * 200
+    + b'"},"finish_reason":null}]}\n\n'
+)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """How far a call has come when it is ended."""
+
+    name: str
+    stream: bool
+    answer: tuple = ()
+    on_connect: tuple = ()
+    scheme: str = ""
+
+
+COMMENT = chunk(b": keepalive\n\n")
+BODY_BEGUN = head(200, {"Content-Type": "application/json", "Content-Length": 100}) + b"{"
+
+PHASES = [
+    Phase("shaking hands", stream=False, on_connect=(Stall(),), scheme="https"),
+    Phase("waiting for a whole answer", stream=False, answer=(Stall(),)),
+    Phase("in the body of a whole answer", stream=False, answer=(Send(BODY_BEGUN), Stall())),
+    Phase("waiting for a stream", stream=True, answer=(Stall(),)),
+    Phase("before the first token", stream=True, answer=(Send(sse_head() + COMMENT), Stall())),
+    Phase("within a stream", stream=True, answer=(Send(sse_head() + PIECE), Stall())),
+    Phase("within a stream that nobody reads", stream=True, answer=(Send(sse_head()), Repeat(PIECE, 100_000))),
+]  # fmt: skip
+
+
+def upstream_in(phase):
+    return ScriptedUpstream(always(phase.answer), on_connect=phase.on_connect, scheme=phase.scheme)
+
+
+async def reached(upstream, phase):
+    """Wait until the call has come as far as its phase says."""
+    if phase.scheme:
+        await upstream.until(lambda ledger: ledger.connections and ledger.connections[0].bytes_received)
+        return
+    await upstream.asked()
+    if any(isinstance(step, Repeat) for step in phase.answer):
+        await stands_still(upstream)
+    elif len(phase.answer) > 1:
+        await upstream.until(lambda ledger: ledger.requests[0].bytes_sent)
+
+
+async def stands_still(upstream):
+    """Wait until the sender makes no more headway: the service has stopped reading."""
+    before = -1
+    while before != (now := upstream.ledger.requests[0].bytes_sent):
+        before = now
+        await asyncio.sleep(0.2)
+
+
+def begin(app, phase, **options):
+    if not phase.stream:
+        return app.chat.Complete(request(), **options)
+    return app.chat.StreamComplete(request(), **options)
+
+
+@pytest.mark.parametrize("phase", PHASES, ids=lambda phase: phase.name)
+async def test_a_cancel_closes_the_upstream(phase):
+    """The caller cancels: the provider's socket is closed within a quarter of a second."""
+    async with upstream_in(phase) as upstream, running_app(upstream.base_url) as app:
+        call = begin(app, phase)
+        waiting = asyncio.ensure_future(call.wait_for_connection())
+        await reached(upstream, phase)
+
+        cancelled_at = time.monotonic()
+        call.cancel()
+        closed_at = await upstream.closed(0)
+        await asyncio.gather(waiting, return_exceptions=True)
+
+    assert closed_at - cancelled_at < PROMISE_S
+    (record,) = app.records()
+    assert ("CANCELLED", "CALLER_CANCELLED") == (record["code"], record["reason"])
+
+
+@pytest.mark.parametrize("phase", PHASES[:-1], ids=lambda phase: phase.name)
+async def test_a_deadline_closes_the_upstream(phase):
+    """The caller's deadline passes: the socket is closed by then, and the status says whose it was."""
+    async with upstream_in(phase) as upstream, running_app(upstream.base_url) as app:
+        began_at = time.monotonic()
+        if phase.stream:
+            _, failure = await collect(begin(app, phase, timeout=DEADLINE_S))
+        else:
+            failure = await failing(begin(app, phase, timeout=DEADLINE_S))
+        closed_at = await upstream.closed(0)
+
+    assert closed_at - began_at < DEADLINE_S + PROMISE_S
+    assert (grpc.StatusCode.DEADLINE_EXCEEDED, "CALLER_DEADLINE") == (failure.code, failure.info.reason)
+
+
+async def test_the_deadline_of_a_caller_who_reads_nothing_closes_the_upstream():
+    """A write that the caller does not take is given up with the deadline as well."""
+    phase = PHASES[-1]
+    async with upstream_in(phase) as upstream, running_app(upstream.base_url) as app:
+        began_at = time.monotonic()
+        call = begin(app, phase, timeout=1.0)
+        closed_at = await upstream.closed(0)
+        assert grpc.StatusCode.DEADLINE_EXCEEDED == await call.code()
+
+    assert closed_at - began_at < 1.0 + PROMISE_S
+
+
+async def test_a_caller_who_vanishes_closes_the_upstream():
+    """The caller's connection goes away without a word."""
+    phase = PHASES[5]
+    async with upstream_in(phase) as upstream, running_app(upstream.base_url) as app:
+        call = begin(app, phase)
+        await call.read()
+        gone_at = time.monotonic()
+        await app.channel.close(grace=None)
+        closed_at = await upstream.closed(0)
+
+    assert closed_at - gone_at < PROMISE_S
+
+
+async def test_a_caller_who_reads_nothing_is_dropped():
+    """After the limit of a stalled write the provider is released, whatever the caller does."""
+    phase = PHASES[-1]
+    async with upstream_in(phase) as upstream, running_app(upstream.base_url, write_stall_s=0.3) as app:
+        call = begin(app, phase)
+        await upstream.closed(0)
+        call.cancel()
+
+    (record,) = app.records()
+    assert ("CANCELLED", "CALLER_STALLED") == (record["code"], record["reason"])
+
+
+async def test_the_provider_is_read_no_faster_than_the_caller_reads():
+    """A caller who does not read stops the sender: the ledger stands still far from the end."""
+    phase = PHASES[-1]
+    async with upstream_in(phase) as upstream, running_app(upstream.base_url) as app:
+        call = begin(app, phase)
+        await reached(upstream, phase)
+        sent = upstream.ledger.requests[0].bytes_sent
+        call.cancel()
+
+    assert sent < len(PIECE) * 100_000 / 4
+
+
+async def test_the_service_serves_on_after_many_cancels():
+    """A hundred calls cancelled at once leave nothing behind: no socket, no slot."""
+    async with (
+        ScriptedUpstream(lambda r: (Stall(),)) as upstream,
+        running_app(upstream.base_url, calls_max=100) as app,
+    ):
+        calls = [app.chat.Complete(request()) for _ in range(100)]
+        await upstream.asked(100)
+        for call in calls:
+            call.cancel()
+        await upstream.until(lambda ledger: not ledger.still_open)
+
+        upstream.script = always(json_answer(503, {}))
+        after = [await failing(app.chat.Complete(request())) for _ in range(2)]
+
+    assert ["UPSTREAM_OVERLOADED"] * 2 == [failure.info.reason for failure in after]
+    assert 102 == len(app.records())

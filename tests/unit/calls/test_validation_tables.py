@@ -1,0 +1,58 @@
+"""The tables of the validation are total over the contract."""
+
+import pytest
+from google.protobuf.descriptor import FieldDescriptor
+
+from togetherchat.v1 import chat_pb2 as chat
+from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat_server.calls.validation import RequestLimits, validate
+from togetherchat_server.calls.validation.messages import ROLES
+from togetherchat_server.calls.validation.options import COVERED, OWN, RANGES, TAKEN
+from togetherchat_server.calls.validation.tools import TOOL_CHOICE_MODES
+from togetherchat_server.errors import ServiceError
+
+FIELDS = service.CompleteRequest.DESCRIPTOR.fields_by_name
+NUMBERS = {
+    FieldDescriptor.CPPTYPE_INT32,
+    FieldDescriptor.CPPTYPE_DOUBLE,
+}
+
+
+def test_every_field_says_which_names_of_the_providers_it_covers():
+    """A field that is added to the contract fails here until it does."""
+    assert set(FIELDS) == set(COVERED)
+
+
+def test_every_field_that_is_sent_covers_a_name():
+    """Only two are this service's own business."""
+    assert {"fallback_models", "extra_body_json"} == {name for name, covers in COVERED.items() if not covers}
+
+
+def test_no_two_fields_cover_one_name():
+    """Else one of the two would be lost on the way."""
+    assert len(TAKEN) == sum(len(covers) for covers in COVERED.values()) + len(OWN)
+
+
+@pytest.mark.parametrize("name", sorted(TAKEN))
+def test_no_name_that_is_taken_may_be_added(name):
+    """Each by itself."""
+    request = service.CompleteRequest(
+        model="m",
+        messages=[chat.Message(role=chat.ROLE_USER, content=[chat.ContentPart(text="hi")])],
+        extra_body_json=f'{{"{name}": 1}}',
+    )
+    with pytest.raises(ServiceError) as raised:
+        validate(request, RequestLimits())
+    assert [violation.field for violation in raised.value.violations] == ["extra_body_json"]
+
+
+def test_every_number_has_a_range():
+    """`top_k`, which has a gap, is checked apart; a seed may be anything."""
+    numbers = {name for name, field in FIELDS.items() if field.cpp_type in NUMBERS and not field.message_type}
+    assert numbers == {*RANGES, "top_k"}
+
+
+def test_every_role_and_mode_of_the_contract_is_known():
+    """A value that is added to the contract is taken at once."""
+    assert set(chat.Role.values()) - {0} == ROLES
+    assert set(chat.ToolChoiceMode.values()) == TOOL_CHOICE_MODES

@@ -1,0 +1,155 @@
+"""Which exception a status becomes, and what it knows."""
+
+import pickle
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+from support.scripted_service import Failure
+from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat_client import (
+    ConflictError,
+    ContextLengthError,
+    FailedPreconditionError,
+    InvalidRequestError,
+    QuotaExhaustedError,
+    RateLimitedError,
+    ResourceExhaustedError,
+    SpendLimitError,
+    TogetherChatError,
+    UnavailableError,
+    Violation,
+)
+from togetherchat_client.details import read_details
+from togetherchat_client.errors import CLASS_BY_CODE, CLASS_BY_REASON, class_of, error_of
+from togetherchat_server.errors import Kind
+
+
+def test_every_status_code_has_its_class():
+    """gRPC's list is closed, and so is the table."""
+    assert set(grpc.StatusCode) == set(CLASS_BY_CODE)
+
+
+def test_every_reason_of_the_table_is_one_that_the_service_says():
+    """A reason that was renamed there must not linger here."""
+    assert set() == set(CLASS_BY_REASON) - set(Kind)
+
+
+def test_every_class_of_a_reason_refines_the_class_of_a_code():
+    """The tree stays a tree: catching the wider class catches the finer one."""
+    strangers = [
+        by_reason
+        for by_reason in CLASS_BY_REASON.values()
+        if not any(issubclass(by_reason, by_code) for by_code in CLASS_BY_CODE.values())
+    ]
+    assert strangers == []
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "expected"),
+    [
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED", RateLimitedError),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "CALLER_QUOTA", RateLimitedError),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUOTA_EXHAUSTED", QuotaExhaustedError),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "", ResourceExhaustedError),
+        (grpc.StatusCode.FAILED_PRECONDITION, "SPEND_LIMIT_REACHED", SpendLimitError),
+        (grpc.StatusCode.FAILED_PRECONDITION, "SOMETHING_NEW", FailedPreconditionError),
+        (grpc.StatusCode.INVALID_ARGUMENT, "CONTEXT_LENGTH_EXCEEDED", ContextLengthError),
+        (grpc.StatusCode.ABORTED, "UPSTREAM_CONFLICT", ConflictError),
+    ],
+)
+def test_the_reason_refines_the_code(code, reason, expected):
+    """The finer word chooses where it is known; else the code does."""
+    assert expected is class_of(code, reason)
+
+
+def test_a_reason_that_contradicts_the_code_is_not_believed():
+    """The code is what every other gRPC client goes by."""
+    assert UnavailableError is class_of(grpc.StatusCode.UNAVAILABLE, "QUOTA_EXHAUSTED")
+
+
+def test_the_text_of_a_message_decides_nothing():
+    """It is for people, and may change."""
+    error = error_of(grpc.StatusCode.INVALID_ARGUMENT, "QUOTA_EXHAUSTED rate limit", (), request_id="r")
+    assert (InvalidRequestError, "", None) == (type(error), error.reason, error.retryable)
+
+
+def test_an_error_info_of_another_domain_is_not_ours():
+    """A proxy's own words are no reason of the service's."""
+    status = status_pb2.Status(code=14)
+    status.details.add().Pack(error_details_pb2.ErrorInfo(domain="proxy.example", reason="MODEL_NOT_FOUND"))
+    details = read_details([("grpc-status-details-bin", status.SerializeToString())])
+    assert (details.reason, details.metadata) == ("", {})
+
+
+@pytest.mark.parametrize("blob", [b"\xff\xff\xff", b""])
+def test_details_that_cannot_be_parsed_leave_the_plain_twins(blob):
+    """Half a detail is no reason to lose the other half."""
+    details = read_details([("grpc-status-details-bin", blob), ("x-error-reason", "OVERLOADED")])
+    assert details.reason == "OVERLOADED"
+
+
+def test_one_broken_detail_does_not_hide_the_others():
+    """Each is read by itself; one of an unknown type is skipped."""
+    status = status_pb2.Status(code=14)
+    status.details.add(type_url="type.googleapis.com/google.rpc.RetryInfo", value=b"\xff")
+    status.details.add(type_url="type.googleapis.com/somebody.v9.Detail", value=b"\xff")
+    status.details.add().Pack(error_details_pb2.ErrorInfo(domain="togetherchat", reason="OVERLOADED"))
+    details = read_details([("grpc-status-details-bin", status.SerializeToString())])
+    assert (details.reason, details.retry_after_s) == ("OVERLOADED", None)
+
+
+def test_limits_and_preconditions_are_violations_too():
+    """What was met and by whom, wherever the service put it."""
+    status = status_pb2.Status(code=8)
+    quota = error_details_pb2.QuotaFailure()
+    quota.violations.add(subject="requests", description="600 a minute")
+    status.details.add().Pack(quota)
+    precondition = error_details_pb2.PreconditionFailure()
+    precondition.violations.add(type="SPEND", subject="account", description="limit reached")
+    status.details.add().Pack(precondition)
+    links = error_details_pb2.Help()
+    links.links.add(url="https://docs.together.ai/docs/error-codes")
+    status.details.add().Pack(links)
+    details = read_details([("grpc-status-details-bin", status.SerializeToString())])
+    expected = (
+        Violation(field="requests", description="600 a minute"),
+        Violation(field="account", description="limit reached"),
+    )
+    assert (expected, ("https://docs.together.ai/docs/error-codes",)) == (
+        details.violations,
+        details.help_urls,
+    )
+
+
+def test_the_services_id_wins_over_the_one_that_was_sent():
+    """The service may have replaced it, and its records know only its own."""
+    error = error_of(grpc.StatusCode.INTERNAL, "", [("x-request-id", "theirs")], request_id="mine")
+    assert error.request_id == "theirs"
+
+
+def test_an_error_says_reason_message_and_id_in_one_line():
+    """What a log line needs, and no more."""
+    failure = Failure(code=grpc.StatusCode.UNAVAILABLE, reason="OVERLOADED", message="busy")
+    error = error_of(failure.code, failure.message, failure.trailers(), request_id="mine")
+    assert str(error) == "OVERLOADED: busy (request mine)"
+
+
+def test_an_error_survives_pickling():
+    """Queues of work hand exceptions from process to process."""
+    failure = Failure(code=grpc.StatusCode.UNAVAILABLE, reason="OVERLOADED", message="busy")
+    error = error_of(
+        failure.code,
+        failure.message,
+        failure.trailers(),
+        request_id="mine",
+        partial=service.CompleteResponse(id="chat-1"),
+    )
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(error), str(error), error.partial) == (type(again), str(again), again.partial)
+
+
+def test_one_class_catches_all():
+    """Whatever a call raises is a TogetherChatError."""
+    assert all(issubclass(each, TogetherChatError) for each in CLASS_BY_CODE.values())
