@@ -7,7 +7,7 @@ randomness come from outside. Knows no signal and no environment; `__main__` doe
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Final, TextIO, final
 
@@ -230,5 +230,6 @@ def _admission(settings: Settings, outside: Outside) -> Admission:
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
     """Wait for the event, at most so long."""
-    if seconds > 0:
-        await asyncio.wait([asyncio.create_task(event.wait())], timeout=seconds)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
