@@ -1,6 +1,7 @@
 from contextlib import aclosing, asynccontextmanager
 
 import pytest
+
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
