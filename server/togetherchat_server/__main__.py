@@ -1,4 +1,9 @@
-"""The command `togetherchat-server`: reads what was set, runs the app, turns signals into a stop."""
+"""The command `togetherchat-server`: reads what was set, runs the app, turns signals into a stop.
+
+The app is imported last, when the settings are known to be good and signals are listened to:
+gRPC alone takes a third of a second, in which a first process of a container would miss the
+signal to stop, and gRPC's core decides at its import what it prints.
+"""
 
 import asyncio
 import importlib.metadata
@@ -7,16 +12,20 @@ import random
 import signal
 import sys
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final, TextIO
 
-from togetherchat_server.app import Addresses, App, Outside
 from togetherchat_server.config import Configuration, SettingsError, read_configuration
+
+if TYPE_CHECKING:
+    from togetherchat_server.app import Addresses
 
 EXIT_USAGE: Final = 2
 EXIT_CANNOT_SERVE: Final = 1
 
 
 def main() -> int:
+    # gRPC's core would write to standard error from threads of its own, around the log.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         configuration = read_configuration(sys.argv[1:], os.environ)
     except SettingsError as exc:
@@ -26,18 +35,20 @@ def main() -> int:
 
 
 async def _serve(configuration: Configuration) -> int:
+    first, second = _signals()
+    from togetherchat_server.app import App, Outside  # noqa: PLC0415  see the top
+
     outside = Outside(
         version=importlib.metadata.version("togetherchat"),
         clock=time.monotonic,
         wall_clock=time.time,
         random=random.random,
-        log=sys.stderr,
+        log=_log_stream(),
     )
-    first, second = _signals()
     app = App(configuration, outside)
     try:
         addresses = await app.start()
-    except (OSError, RuntimeError) as exc:
+    except OSError as exc:
         _say(f"togetherchat-server: cannot serve: {exc}")
         return EXIT_CANNOT_SERVE
     _say(_greeting(addresses, configuration, outside.version))
@@ -45,6 +56,13 @@ async def _serve(configuration: Configuration) -> int:
     propagation_s = configuration.settings.propagation_s if number == signal.SIGTERM else 0.0
     await app.stop(propagation_s=propagation_s, hurry=second)
     return 0
+
+
+def _log_stream() -> TextIO:
+    """Standard error once more, for the log alone. At its end Python flushes `sys.stderr`, and
+    would wait for ever for the log's thread where that is in a write that nobody reads.
+    """
+    return os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="backslashreplace")
 
 
 def _signals() -> tuple[asyncio.Future[int], asyncio.Event]:
@@ -64,7 +82,7 @@ def _signals() -> tuple[asyncio.Future[int], asyncio.Event]:
     return first, second
 
 
-def _greeting(addresses: Addresses, configuration: Configuration, version: str) -> str:
+def _greeting(addresses: "Addresses", configuration: Configuration, version: str) -> str:
     simulated = configuration.upstream is None
     places = [f"gRPC on {addresses.rpc}"]
     if addresses.health:

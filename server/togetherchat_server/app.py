@@ -8,24 +8,28 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Final, TextIO, final
 
 from togetherchat_sandbox import Sandbox, SandboxSettings
 from togetherchat_server.admin import Admin, pages
-from togetherchat_server.calls.admission import Admission
+from togetherchat_server.calls.admission import Admission, AdmissionLimits
 from togetherchat_server.calls.lifecycle import CallDesk
 from togetherchat_server.calls.routing import Router
 from togetherchat_server.calls.validation import RequestLimits
 from togetherchat_server.catalog.catalog import load_catalog
 from togetherchat_server.catalog.directory import ModelDirectory
 from togetherchat_server.config import Configuration, Settings, Upstream
-from togetherchat_server.fronts.rpc.boundary import Boundary
+from togetherchat_server.fronts.rpc.boundary import Boundary, BoundaryLimits
 from togetherchat_server.fronts.rpc.chat import ChatServicer
 from togetherchat_server.fronts.rpc.server import RpcFront
-from togetherchat_server.observe.log import CallLog, LineWriter, LogHandler
+from togetherchat_server.memory import MemoryGauge
+from togetherchat_server.observe.log import CallLog, LineWriter, LogHandler, attach
 from togetherchat_server.providers.together.provider import Patience, TogetherProvider
+from togetherchat_server.upstream.attempts import Attempts, Surroundings
+from togetherchat_server.upstream.breaker import Breaker
+from togetherchat_server.upstream.retry import RetryBudget, RetryPolicy
 from togetherchat_server.upstream.transport import Transport, TransportLimits
 
 OFF: Final = "off"
@@ -64,19 +68,25 @@ class App:
         self._configuration = configuration
         self._outside = outside
         self._resources = AsyncExitStack()
-        self._admission = Admission(calls_max=configuration.settings.calls_max)
+        self._admission = _admission(configuration.settings, outside)
         self._front: RpcFront | None = None
         self._gauges: dict[str, Callable[[], int]] = {
             "tasks": lambda: len(asyncio.all_tasks()),
             "memory_blocks": sys.getallocatedblocks,
             "calls_in_flight": lambda: self._admission.in_flight,
+            "calls_waiting": lambda: self._admission.waiting,
         }
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a place."""
+        return self._admission.waiting
 
     async def start(self) -> Addresses:
         """Open everything and serve.
 
         Raises:
-            OSError, RuntimeError: an address cannot be bound.
+            OSError: an address cannot be bound.
         """
         settings = self._configuration.settings
         try:
@@ -117,17 +127,14 @@ class App:
         if not idle.is_set():
             _log.warning("%d calls did not end in time", self._admission.in_flight)
             front.abort_running()
+        await front.finish(FAREWELL_S)
         await stopping
 
     def _open_log(self, settings: Settings) -> CallLog:
         writer = LineWriter(self._outside.log)
         self._gauges["log_lines_dropped"] = lambda: writer.dropped
-        handler = LogHandler(writer, settings.log)
-        logger = logging.getLogger("togetherchat_server")
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
         self._resources.callback(writer.close)
-        self._resources.callback(logger.removeHandler, handler)
+        self._resources.callback(attach(LogHandler(writer, settings.log)))
         return CallLog(writer, settings.log)
 
     async def _open_sandbox(self, settings: Settings) -> Upstream:
@@ -138,6 +145,13 @@ class App:
     def _open_front(self, settings: Settings, upstream: Upstream, log: CallLog) -> RpcFront:
         outside = self._outside
         provider = self._open_provider(settings, upstream)
+        attempts = Attempts(
+            provider,
+            policy=RetryPolicy(retries_max=settings.retries, costly_retries_max=settings.costly_retries),
+            budget=RetryBudget(),
+            breaker=Breaker(),
+            surroundings=Surroundings(clock=outside.clock, random=outside.random),
+        )
         directory = ModelDirectory(
             provider,
             load_catalog(None),
@@ -158,11 +172,15 @@ class App:
             boundary=Boundary(
                 desk=desk,
                 admission=self._admission,
-                write_stall_s=settings.write_stall_s,
+                limits=BoundaryLimits(
+                    request_s=settings.request_s,
+                    write_stall_s=settings.write_stall_s,
+                    queue_s=settings.queue_s,
+                ),
                 random=outside.random,
             ),
             servicer=ChatServicer(
-                Router(provider, price=directory.price, clock=outside.clock),
+                Router(attempts, price=directory.price, clock=outside.clock),
                 directory,
                 RequestLimits(request_bytes_max=settings.request_bytes_max),
             ),
@@ -191,6 +209,7 @@ class App:
                 silence_s=settings.silence_s,
                 body_bytes_max=settings.body_bytes_max,
                 event_bytes_max=settings.event_bytes_max,
+                fold_from_tokens=settings.fold_from_tokens,
             ),
             clock=self._outside.clock,
             wall_clock=self._outside.wall_clock,
@@ -208,7 +227,18 @@ class App:
         return self._front is not None and self._front.health.serving
 
 
+def _admission(settings: Settings, outside: Outside) -> Admission:
+    limits = AdmissionLimits(
+        calls_max=settings.calls_max,
+        queue_max=settings.queue_max,
+        caller_calls_max=settings.caller_calls_max,
+    )
+    gauge = MemoryGauge(share_max=settings.memory_share_max, clock=outside.clock)
+    return Admission(limits, short_of_memory=gauge.short)
+
+
 async def _wait(event: asyncio.Event, seconds: float) -> None:
     """Wait for the event, at most so long."""
-    if seconds > 0:
-        await asyncio.wait([asyncio.create_task(event.wait())], timeout=seconds)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

@@ -31,7 +31,7 @@ and no HTTP client: a front turns a kind into its statuses by a table
 
 import enum
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 TEXT_CHARACTERS_MAX = 256
 
@@ -96,6 +96,18 @@ class Kind(enum.StrEnum):
     OVERLOADED = "OVERLOADED"
     DRAINING = "DRAINING"
     INTERNAL_ERROR = "INTERNAL_ERROR"
+
+
+FALLS_BACK: Final = frozenset(
+    {
+        Kind.MODEL_NOT_FOUND,
+        Kind.RATE_LIMITED,
+        Kind.RATE_LIMITED_REQUESTS,
+        Kind.RATE_LIMITED_TOKENS,
+        Kind.UPSTREAM_OVERLOADED,
+    }
+)
+"""After these another model may do what this one did not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

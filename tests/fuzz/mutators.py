@@ -23,11 +23,27 @@ TEXT_BYTES_MAX: Final = 256
 VALUES: Final = (
     None, True, 0, -1, 7, 0.5, 2**31, 2**64, 1.5924764223251450e19, "", "text", "\ud83d", [], {}, [None], [[]],
 )  # fmt: skip
-HEADERS: Final = ("retry-after", "retry-after-ms", "x-ratelimit-reset", "date", "x-request-id", "x-ratelimit-limit")
+HEADERS: Final = (
+    "retry-after",
+    "retry-after-ms",
+    "x-ratelimit-reset",
+    "date",
+    "x-request-id",
+    "x-ratelimit-limit",
+)
 HEADER_VALUES: Final = (
     "7", "0.25", "9" * 12, "9" * 20, "9" * 32, "-1", "Fri, 31 Dec 9999 23:59:59 GMT", "Wed, 21 Oct 2026 07:28:00 GMT",
 )  # fmt: skip
-JSON_TEXTS: Final = ("{}", '{"a":1.0}', '{"a":[{"b":null}]}', "[]", "nul", '{"stream":true}', '{"temperature":1}', " {} ")
+JSON_TEXTS: Final = (
+    "{}",
+    '{"a":1.0}',
+    '{"a":[{"b":null}]}',
+    "[]",
+    "nul",
+    '{"stream":true}',
+    '{"temperature":1}',
+    " {} ",
+)
 
 
 def of_json(data: bytes, dice: random.Random, change: Change) -> bytes | None:

@@ -112,7 +112,9 @@ class Sender:
         if kind in {9, 10, 11, 13}:
             delta["tool_calls"] = [self._tool_call() for _ in range(1 + tape.number(2))]
         if kind == 14:
-            delta[tape.pick(("content", "reasoning", "tool_calls"))] = tape.pick((None, "", 7, ["x"], {}, [7]))
+            delta[tape.pick(("content", "reasoning", "tool_calls"))] = tape.pick(
+                (None, "", 7, ["x"], {}, [7])
+            )
         return _present(delta)
 
     def _text(self, number: int, kind: str) -> str:

@@ -8,7 +8,18 @@ from pydantic import BaseModel
 from fuzz.targets import answers
 from togetherchat_server.providers.together import failures, wire
 
-_FRAMES: Final = ("data: ", "data:", "event: error\n", "[DONE]", "\n\n", "\r\n\r\n", "\r", "\ufeff", ": ", "id: ")
+_FRAMES: Final = (
+    "data: ",
+    "data:",
+    "event: error\n",
+    "[DONE]",
+    "\n\n",
+    "\r\n\r\n",
+    "\r",
+    "\ufeff",
+    ": ",
+    "id: ",
+)
 _JSON: Final = (
     "null", "true", '""', "[]", "{}", "NaN", "1e999", "-1", "0.5", "2147483648", "18446744073709551616", "1.0",
     '"\\ud83d"', '"\\ude00"', '"\\ud83d\\ude00"', "\\u0000", "\u2028", '","', '":"', "},{", "[[[[", '"choices":[{',

@@ -6,24 +6,14 @@ overloaded, and only while nothing of an answer has been sent to the caller.
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from typing import Final, final
+from typing import final
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.catalog.cost import cost_nano_usd
-from togetherchat_server.errors import Kind, ServiceError
+from togetherchat_server.errors import FALLS_BACK, ServiceError
 from togetherchat_server.ports import Call, Chat, Events
-
-FALLS_BACK: Final = frozenset(
-    {
-        Kind.MODEL_NOT_FOUND,
-        Kind.RATE_LIMITED,
-        Kind.RATE_LIMITED_REQUESTS,
-        Kind.RATE_LIMITED_TOKENS,
-        Kind.UPSTREAM_OVERLOADED,
-    }
-)
 
 
 @final
@@ -48,6 +38,7 @@ class Router:
                 last = error
             else:
                 self._account(response.usage, candidate.model, call)
+                response.usage.timings.ClearField("first_token_ms")
                 return response
         raise _exhausted(last)
 
@@ -89,6 +80,7 @@ class Router:
         cost = cost_nano_usd(usage, price) if price is not None else None
         if cost is not None:
             usage.cost_nano_usd = cost
+        usage.timings.queue_ms = _milliseconds(call.progress.queued_s)
         first_s = call.progress.first_event_s
         if first_s is not None:
             usage.timings.first_token_ms = _milliseconds(first_s - call.received_s)
@@ -96,13 +88,15 @@ class Router:
 
 
 def _candidates(request: service.CompleteRequest, call: Call) -> Iterator[service.CompleteRequest]:
+    """The request for each model in turn, naming the fallbacks that are still left to it."""
     call.progress.model = request.model
     yield request
-    for model in request.fallback_models:
+    for place, model in enumerate(request.fallback_models, start=1):
         call.progress.model = model
         candidate = service.CompleteRequest()
         candidate.CopyFrom(request)
         candidate.model = model
+        candidate.fallback_models[:] = request.fallback_models[place:]
         yield candidate
 
 

@@ -4,19 +4,32 @@ A pipe that nobody reads blocks its writer: a line written from the event loop w
 service for the sake of its log. So lines go through a bounded queue to a thread, and are
 dropped and counted while it is full. Lines hold keys, no sentences, and nothing of what
 callers and models said.
+
+What libraries log comes the same way. Left alone, Python writes their warnings to standard
+error from wherever they arise. And gRPC's hold what callers sent: a header with a byte that
+is no UTF-8 is printed whole, a key too (grpcio 1.85). So of a library's record only the
+template is written, and of an exception its type and where it arose, never its text.
 """
 
 import json
 import logging
 import queue
 import threading
+import traceback
+from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import PurePath
 from typing import Final, Literal, TextIO, final
 
+from togetherchat_server.errors import sanitise
 from togetherchat_server.observe.record import CallRecord
 
 LINES_MAX: Final = 10_000
 CLOSE_S: Final = 2.0
+TEXT_LINE_MAX: Final = 2000
+
+OURS: Final = "togetherchat_server"
+LIBRARIES: Final = ("grpc", "aiohttp", "asyncio", "httpx")
 
 Form = Literal["json", "text"]
 
@@ -81,15 +94,46 @@ class LogHandler(logging.Handler):
         self._form = form
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = self.format(record)
+        text = _said(record)
         if self._form == "json":
             text = json.dumps({"event": "log", "level": record.levelname.lower(), "message": text})
         self._writer.write(text)
 
 
+def attach(handler: logging.Handler) -> Callable[[], None]:
+    """Let the loggers of the service and of its libraries use `handler`; the result undoes it."""
+    loggers = [logging.getLogger(name) for name in (OURS, *LIBRARIES)]
+    for logger in loggers:
+        logger.addHandler(handler)
+    loggers[0].setLevel(logging.INFO)
+
+    def detach() -> None:
+        for logger in loggers:
+            logger.removeHandler(handler)
+
+    return detach
+
+
+def _said(record: logging.LogRecord) -> str:
+    """What a record may say: in full if it is ours, else the first line of its template."""
+    ours = record.name.partition(".")[0] == OURS
+    text = record.getMessage() if ours else f"{record.name}: {str(record.msg).partition(chr(10))[0]}"
+    error = record.exc_info[1] if record.exc_info else None
+    return text if error is None else f"{text}: {_whence(error)}"
+
+
+def _whence(error: BaseException) -> str:
+    """The type of an exception and where it arose, outermost first; its text may be anyone's."""
+    places = (
+        f"{PurePath(frame.filename).name}:{frame.lineno} {frame.name}"
+        for frame in traceback.extract_tb(error.__traceback__)
+    )
+    return f"{type(error).__name__} in {' > '.join(places)}"
+
+
 def _json_line(record: CallRecord) -> str:
     fields = {key: value for key, value in asdict(record).items() if value not in (None, "")}
-    for key in ("duration_s", "first_token_s"):
+    for key in ("queued_s", "duration_s", "first_token_s"):
         if key in fields:
             fields[key] = round(fields[key], 4)
     return json.dumps({"event": "call", "level": _LEVELS.get(record.reason, "info"), **fields})
@@ -108,4 +152,5 @@ def _text_line(record: CallRecord) -> str:
         record.upstream,
         record.id,
     ]
-    return " ".join(word for word in words if word)
+    # A model's name is the caller's text: no line end of it, no escape for a terminal.
+    return sanitise(" ".join(word for word in words if word), characters_max=TEXT_LINE_MAX)

@@ -168,4 +168,3 @@ def _headers(head: bytes) -> dict[str, str]:
 
 def _secrets() -> tuple[Secret, ...]:
     return (Secret(CANARY),)
-

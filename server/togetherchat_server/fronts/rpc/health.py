@@ -13,17 +13,20 @@ import logging
 from typing import Final, TypeAlias, final
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from grpc import aio
 from grpc_health.v1 import health_pb2
 
 SERVICE: Final = "grpc.health.v1.Health"
 Status: TypeAlias = "health_pb2.HealthCheckResponse.ServingStatus.ValueType"
-Context: TypeAlias = "aio.ServicerContext[Message, Message]"
+Request: TypeAlias = health_pb2.HealthCheckRequest | None
+"""None stands for bytes that are none: the text of an exception would reach the caller."""
+Context: TypeAlias = "aio.ServicerContext[object, Message]"
 SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE_UNKNOWN: Final = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 OVERALL: Final = ""
+UNPARSABLE: Final = "no such message"
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +50,7 @@ class Health:
     def set_serving(self, serving: bool, *, reason: str) -> None:  # noqa: FBT001  the word is in the name
         """Change the status and tell every watcher."""
         self._status = SERVING if serving else NOT_SERVING
-        _log.info("health is %s: %s", "SERVING" if serving else "NOT_SERVING", reason)
+        _log.info("health is now %s: %s", "serving" if serving else "not serving", reason)
         self._wake()
 
     def end_watches(self) -> None:
@@ -60,15 +63,9 @@ class Health:
         return grpc.method_handlers_generic_handler(
             SERVICE,
             {
-                "Check": grpc.unary_unary_rpc_method_handler(
-                    self.check, health_pb2.HealthCheckRequest.FromString, _serialised
-                ),
-                "List": grpc.unary_unary_rpc_method_handler(
-                    self.list_all, health_pb2.HealthListRequest.FromString, _serialised
-                ),
-                "Watch": grpc.unary_stream_rpc_method_handler(
-                    self.watch, health_pb2.HealthCheckRequest.FromString, _serialised
-                ),
+                "Check": grpc.unary_unary_rpc_method_handler(self.check, _parsed, _serialised),
+                "List": grpc.unary_unary_rpc_method_handler(self.list_all, None, _serialised),
+                "Watch": grpc.unary_stream_rpc_method_handler(self.watch, _parsed, _serialised),
             },
         )
 
@@ -81,16 +78,18 @@ class Health:
 
     async def check(
         self,
-        request: health_pb2.HealthCheckRequest,
+        request: Request,
         context: Context,
     ) -> health_pb2.HealthCheckResponse:
+        if request is None:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, UNPARSABLE)
         if request.service not in self._names:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
         return health_pb2.HealthCheckResponse(status=self._status)
 
     async def list_all(
         self,
-        request: health_pb2.HealthListRequest,
+        request: bytes,
         context: Context,
     ) -> health_pb2.HealthListResponse:
         del request, context
@@ -101,9 +100,11 @@ class Health:
 
     async def watch(
         self,
-        request: health_pb2.HealthCheckRequest,
+        request: Request,
         context: Context,
     ) -> None:
+        if request is None:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, UNPARSABLE)
         if self._watchers >= self._watchers_max:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many watches")
         self._watchers += 1
@@ -118,12 +119,27 @@ class Health:
             changed = self._changed
             status = self._status_of(service)
             if status != told:
-                await context.write(health_pb2.HealthCheckResponse(status=status))
+                await _tell(status, context)
                 told = status
             elif self._ended:
                 return
             else:
                 await changed.wait()
+
+
+async def _tell(status: Status, context: Context) -> None:
+    try:
+        await context.write(health_pb2.HealthCheckResponse(status=status))
+    except aio.InternalError as exc:
+        # The watcher left while it was told: nobody is there to hear of an error.
+        raise asyncio.CancelledError from exc
+
+
+def _parsed(data: bytes) -> Request:
+    try:
+        return health_pb2.HealthCheckRequest.FromString(data)
+    except DecodeError:
+        return None
 
 
 def _serialised(message: Message) -> bytes:

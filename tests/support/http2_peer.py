@@ -1,0 +1,193 @@
+"""An HTTP/2 peer made of hand-written frames, for what no gRPC client would do.
+
+Owns the frames (RFC 9113) and the simplest form of header block (RFC 7541: literals without
+indexing, no Huffman coding). Knows nothing of the code under test. It reads at all times,
+acknowledges SETTINGS, answers pings unless told not to, and grants no flow control of its own.
+
+    async with http2_peer(addresses.rpc, {INITIAL_WINDOW_SIZE: 0}) as peer:
+        peer.call(1, "/grpc.health.v1.Health/Watch", b"")
+        await peer.seen(lambda frame: frame.kind == HEADERS and frame.stream == 1)
+"""
+
+import asyncio
+import contextlib
+import struct
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0x0, 0x1, 0x3, 0x4, 0x6, 0x7, 0x8
+ACK = END_STREAM = 0x1
+END_HEADERS = 0x4
+HEADER_TABLE_SIZE, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE = 0x1, 0x3, 0x4
+CANCEL = 0x8
+ENHANCE_YOUR_CALM = 0xB
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+REASONABLE_S = 5.0
+"""How long a test waits for what must happen, on a busy machine."""
+
+Header = tuple[str | bytes, str | bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame as it came."""
+
+    kind: int
+    flags: int
+    stream: int
+    payload: bytes
+
+    @property
+    def error(self) -> int:
+        """The error code of a GOAWAY or RST_STREAM."""
+        start = 4 if self.kind == GOAWAY else 0
+        return int.from_bytes(self.payload[start : start + 4], "big")
+
+    @property
+    def settings(self) -> dict[int, int]:
+        """The values of a SETTINGS frame."""
+        return dict(struct.iter_unpack("!HI", self.payload))
+
+
+class Http2Peer:
+    """A client connection; `frames` holds everything that came, oldest first."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, pongs: bool) -> None:
+        self.frames: list[Frame] = []
+        self.closed = False
+        self._reader = reader
+        self._writer = writer
+        self._pongs = pongs
+        self._changed = asyncio.Event()
+
+    def send(self, kind: int, *, flags: int = 0, stream: int = 0, payload: bytes = b"") -> None:
+        """One frame, as it is said."""
+        self._writer.write(
+            struct.pack("!I", len(payload))[1:] + bytes((kind, flags)) + struct.pack("!I", stream) + payload
+        )
+
+    def open(self, stream: int, method: str, extra: Iterable[Header] = ()) -> None:
+        """The headers of a gRPC call, and nothing after them."""
+        self.send(HEADERS, flags=END_HEADERS, stream=stream, payload=header_block(method, extra))
+
+    def message(self, stream: int, message: bytes, *, last: bool = True) -> None:
+        """A gRPC message in one DATA frame; by default the last that this side sends."""
+        framed = b"\x00" + struct.pack("!I", len(message)) + message
+        self.send(DATA, flags=END_STREAM if last else 0, stream=stream, payload=framed)
+
+    def call(self, stream: int, method: str, message: bytes, extra: Iterable[Header] = ()) -> None:
+        """A whole request."""
+        self.open(stream, method, extra)
+        self.message(stream, message)
+
+    def ping(self, number: int) -> None:
+        self.send(PING, payload=struct.pack("!Q", number))
+
+    def reset(self, stream: int) -> None:
+        self.send(RST_STREAM, stream=stream, payload=struct.pack("!I", CANCEL))
+
+    async def flush(self) -> None:
+        """Wait until what was sent has left for the kernel."""
+        await self._writer.drain()
+
+    def abort(self) -> None:
+        """Leave without a word."""
+        self._writer.transport.abort()
+
+    async def seen(
+        self, wanted: Callable[[Frame], bool], *, times: int = 1, within_s: float = REASONABLE_S
+    ) -> Frame:
+        """Wait for a frame, or for the n-th such frame. Raises TimeoutError when it does not come."""
+        async with asyncio.timeout(within_s):
+            while len(found := [frame for frame in self.frames if wanted(frame)]) < times:
+                await self._news()
+        return found[times - 1]
+
+    async def ended(self, *, within_s: float = REASONABLE_S) -> None:
+        """Wait until the server has closed the connection."""
+        async with asyncio.timeout(within_s):
+            while not self.closed:
+                await self._news()
+
+    async def _news(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+    async def read_all(self) -> None:
+        """Take frames until the connection ends."""
+        try:
+            while True:
+                head = await self._reader.readexactly(9)
+                payload = await self._reader.readexactly(int.from_bytes(head[:3], "big"))
+                self._take(Frame(head[3], head[4], int.from_bytes(head[5:], "big"), payload))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            self.closed = True
+            self._changed.set()
+
+    def _take(self, frame: Frame) -> None:
+        if frame.kind == SETTINGS and not frame.flags & ACK:
+            self.send(SETTINGS, flags=ACK)
+        if frame.kind == PING and not frame.flags & ACK and self._pongs:
+            self.send(PING, flags=ACK, payload=frame.payload)
+        self.frames.append(frame)
+        self._changed.set()
+
+
+@asynccontextmanager
+async def http2_peer(address: str, settings: Mapping[int, int] | None = None, *, pongs: bool = True):
+    """A connected peer that has said its SETTINGS. Left by closing the socket, without a word."""
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    peer = Http2Peer(reader, writer, pongs=pongs)
+    writer.write(PREFACE)
+    # Without a table of past headers every header of the server comes as it is written.
+    chosen = {HEADER_TABLE_SIZE: 0, **(settings or {})}
+    peer.send(SETTINGS, payload=b"".join(struct.pack("!HI", *one) for one in chosen.items()))
+    reading = asyncio.create_task(peer.read_all())
+    try:
+        yield peer
+    finally:
+        reading.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await reading
+        peer.abort()
+
+
+def header_block(method: str, extra: Iterable[Header] = ()) -> bytes:
+    """The headers of a gRPC request, extra ones after them, byte for byte as given."""
+    usual = (
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", method),
+        (":authority", "localhost"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    )
+    return b"".join(_literal(_bytes(name), _bytes(value)) for name, value in (*usual, *extra))
+
+
+def status_in(frame: Frame) -> int:
+    """The `grpc-status` in a block of trailers."""
+    _, found, rest = frame.payload.partition(b"grpc-status")
+    assert found, "no grpc-status in this block"
+    return int(rest[1 : 1 + rest[0]])
+
+
+def _literal(name: bytes, value: bytes) -> bytes:
+    return b"\x00" + _length(len(name)) + name + _length(len(value)) + value
+
+
+def _length(number: int) -> bytes:
+    """An integer with a prefix of seven bits."""
+    if number < 127:
+        return bytes((number,))
+    number, coded = number - 127, bytearray(b"\x7f")
+    while number >= 128:
+        coded.append(number % 128 + 128)
+        number //= 128
+    return bytes((*coded, number))
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text if isinstance(text, bytes) else text.encode()

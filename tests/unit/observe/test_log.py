@@ -1,0 +1,264 @@
+import io
+import json
+import logging
+import threading
+import time
+
+import pytest
+
+from togetherchat_server.observe.log import CallLog, LineWriter, LogHandler, attach
+from togetherchat_server.observe.record import CallRecord
+
+CANARY = "canary"
+
+
+class Blocked(io.StringIO):
+    """A stream whose reader sleeps until the test lets go."""
+
+    def __init__(self):
+        super().__init__()
+        self.writing = threading.Event()
+        self.go = threading.Event()
+
+    def write(self, text):
+        self.writing.set()
+        self.go.wait(10)
+        return super().write(text)
+
+
+class Broken(io.StringIO):
+    """A stream whose reader has gone, for a while."""
+
+    broken = True
+
+    def write(self, text):
+        if self.broken:
+            raise BrokenPipeError
+        return super().write(text)
+
+
+class Lines:
+    """A writer that keeps its lines."""
+
+    def __init__(self):
+        self.lines = []
+
+    def write(self, line):
+        self.lines.append(line)
+
+
+def record(**changed):
+    return CallRecord(
+        **{
+            "id": "request-1",
+            "front": "rpc",
+            "method": "/togetherchat.v1.ChatService/Complete",
+            "code": "OK",
+            "reason": "",
+            "phase": "answering",
+            "model": "some/model",
+            "upstream": "together",
+            "upstream_request_id": "upstream-1",
+            "attempts": 1,
+            "previous_attempts": 0,
+            "queued_s": 0.0,
+            "duration_s": 1.23456789,
+            "first_token_s": None,
+            "messages_sent": 1,
+            "prompt_tokens": 3,
+            "completion_tokens": 4,
+            "usage_estimated": False,
+            "cost_nano_usd": None,
+            **changed,
+        }
+    )
+
+
+def line_of(form, **changed):
+    lines = Lines()
+    CallLog(lines, form)(record(**changed))
+    (line,) = lines.lines
+    return line
+
+
+def logged(form, log):
+    """The lines that `log(logger_of)` leaves."""
+    lines = Lines()
+    detach = attach(LogHandler(lines, form))
+    try:
+        log(logging.getLogger)
+    finally:
+        detach()
+    return lines.lines
+
+
+def failed(text):
+    try:
+        int(text)
+    except ValueError as error:
+        return error
+
+
+def test_lines_are_written_in_order_and_closing_writes_the_rest():
+    """What was handed in before the end is in the stream after it."""
+    stream = io.StringIO()
+    writer = LineWriter(stream)
+
+    for number in range(100):
+        writer.write(f"{number}")
+    writer.close()
+
+    assert [f"{number}" for number in range(100)] == stream.getvalue().splitlines()
+
+
+def test_a_reader_that_sleeps_makes_nobody_wait():
+    """The queue is bounded: what does not fit is dropped and counted, and no write blocks."""
+    stream = Blocked()
+    writer = LineWriter(stream, lines_max=2)
+    writer.write("being written")
+    assert stream.writing.wait(10)
+
+    for number in range(10):
+        writer.write(f"{number}")
+
+    assert 8 == writer.dropped
+    stream.go.set()
+    writer.close()
+    assert ["being written", "0", "1"] == stream.getvalue().splitlines()
+
+
+def test_closing_a_log_that_nobody_reads_ends(monkeypatch):
+    """The end of the process waits a bounded time for the log, whether the queue is full or not."""
+    monkeypatch.setattr("togetherchat_server.observe.log.CLOSE_S", 0.05)
+    for lines in (1, 5):
+        stream = Blocked()
+        writer = LineWriter(stream, lines_max=2)
+        for _ in range(lines):
+            writer.write("line")
+        begun_s = time.monotonic()
+        writer.close()
+        assert 2 > time.monotonic() - begun_s
+        stream.go.set()
+
+
+def test_a_broken_stream_drops_lines_and_recovers():
+    """A reader that has gone costs its lines, not the thread that writes them."""
+    stream = Broken()
+    writer = LineWriter(stream)
+    writer.write("lost")
+    while not writer.dropped:
+        time.sleep(0.001)
+    stream.broken = False
+    writer.write("kept")
+    writer.close()
+
+    assert (1, "kept\n") == (writer.dropped, stream.getvalue())
+
+
+def test_a_call_is_one_json_object():
+    """Keys and values, durations rounded; what never came to be is left out."""
+    line = line_of("json", first_token_s=0.123456)
+
+    assert "\n" not in line
+    assert {
+        "event": "call",
+        "level": "info",
+        "id": "request-1",
+        "front": "rpc",
+        "method": "/togetherchat.v1.ChatService/Complete",
+        "code": "OK",
+        "phase": "answering",
+        "model": "some/model",
+        "upstream": "together",
+        "upstream_request_id": "upstream-1",
+        "attempts": 1,
+        "previous_attempts": 0,
+        "queued_s": 0.0,
+        "duration_s": 1.2346,
+        "first_token_s": 0.1235,
+        "messages_sent": 1,
+        "prompt_tokens": 3,
+        "completion_tokens": 4,
+        "usage_estimated": False,
+    } == json.loads(line)
+
+
+@pytest.mark.parametrize("reason", ["SERVICE_KEY_REJECTED", "INTERNAL_ERROR", "UPSTREAM_TLS_FAILED"])
+def test_what_an_operator_must_mend_is_an_error(reason):
+    """A key of ours that is refused, a fault of ours, a TLS set-up: these wake somebody."""
+    assert "error" == json.loads(line_of("json", reason=reason))["level"]
+
+
+def test_what_callers_and_providers_do_is_no_error():
+    """A failed call is news, not an alarm."""
+    assert "info" == json.loads(line_of("json", code="UNAVAILABLE", reason="UPSTREAM_OVERLOADED"))["level"]
+
+
+def test_a_call_is_one_line_of_words():
+    """The text form says the same in words, shortest first, and leaves out what is nothing."""
+    assert "Complete OK some/model 1235ms tokens=3+4 together request-1" == line_of("text")
+    assert (
+        "Complete UNAVAILABLE UPSTREAM_TRUNCATED some/model 1235ms first=120ms attempts=2 together request-1"
+    ) == line_of(
+        "text",
+        code="UNAVAILABLE",
+        reason="UPSTREAM_TRUNCATED",
+        first_token_s=0.12,
+        attempts=2,
+        prompt_tokens=None,
+        completion_tokens=None,
+    )
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_odd_text_stays_on_its_line(form):
+    """A model's name with line ends in it cannot forge a second line."""
+    line = line_of(form, model='a\nb"c\u2028d')
+
+    assert 1 == len(line.splitlines())
+
+
+def test_the_services_own_words_are_written_in_full():
+    """What the service logs holds no foreign text, by rule; it is written as it is."""
+    lines = logged(
+        "json", lambda logger: logger("togetherchat_server.app").warning("%d calls did not end in time", 3)
+    )
+
+    assert [{"event": "log", "level": "warning", "message": "3 calls did not end in time"}] == [
+        json.loads(line) for line in lines
+    ]
+
+
+@pytest.mark.parametrize("library", ["grpc._cython.cygrpc", "aiohttp.server", "asyncio"])
+def test_of_a_librarys_words_only_the_template_is_written(library):
+    """gRPC prints a header that it cannot read, a key too: the values stay out."""
+    lines = logged("text", lambda logger: logger(library).error("Invalid encoding on %s", CANARY))
+
+    assert [f"{library}: Invalid encoding on %s"] == lines
+
+
+def test_of_a_message_of_many_lines_the_first_is_written():
+    """asyncio spells out the task and its exception in the lines after it."""
+    lines = logged("text", lambda logger: logger("asyncio").error(f"Task exception\nfuture: {CANARY}"))
+
+    assert ["asyncio: Task exception"] == lines
+
+
+@pytest.mark.parametrize("name", ["togetherchat_server.fronts", "grpc"])
+def test_an_exception_is_its_type_and_its_place(name):
+    """The text of an exception may be a prompt or a key; where it arose is what mends it."""
+    error = failed(CANARY)
+    (line,) = logged("text", lambda logger: logger(name).error("call failed", exc_info=error))
+
+    place = f"test_log.py:{error.__traceback__.tb_lineno} failed"
+    assert line.endswith(f"call failed: ValueError in {place}")
+    assert CANARY not in line
+
+
+def test_nothing_is_left_attached():
+    """After the stop loggers are as they were before."""
+    before = list(logging.getLogger("grpc").handlers)
+    detach = attach(LogHandler(Lines(), "text"))
+    detach()
+
+    assert before == logging.getLogger("grpc").handlers
