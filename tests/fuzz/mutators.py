@@ -34,6 +34,12 @@ HEADERS: Final = (
 HEADER_VALUES: Final = (
     "7", "0.25", "9" * 12, "9" * 20, "9" * 32, "-1", "Fri, 31 Dec 9999 23:59:59 GMT", "Wed, 21 Oct 2026 07:28:00 GMT",
 )  # fmt: skip
+WHOLE_NUMBERS: Final = (0, 1, 2, 20, 128, 2**31 - 1, -1, -(2**31))
+SCALARS: Final = {
+    FieldDescriptor.CPPTYPE_DOUBLE: (0.0, 1.0, 0.7, -2.1, 5e-324, 1e308, float("nan"), float("inf")),
+    FieldDescriptor.CPPTYPE_BOOL: (True, False),
+    FieldDescriptor.CPPTYPE_ENUM: tuple(range(8)),
+}
 JSON_TEXTS: Final = (
     "{}",
     '{"a":1.0}',
@@ -155,14 +161,8 @@ def _value(field: FieldDescriptor, now: object, dice: random.Random, change: Cha
             return dice.choice(JSON_TEXTS)
         case FieldDescriptor.CPPTYPE_STRING:
             return change(str(now).encode(), TEXT_BYTES_MAX).decode("utf-8", "replace")
-        case FieldDescriptor.CPPTYPE_DOUBLE:
-            return dice.choice((0.0, 1.0, 0.7, -2.1, 5e-324, 1e308, float("nan"), float("inf")))
-        case FieldDescriptor.CPPTYPE_BOOL:
-            return dice.choice((True, False))
-        case FieldDescriptor.CPPTYPE_ENUM:
-            return dice.randrange(8)
-        case _:
-            return dice.choice((0, 1, 2, 20, 128, 2**31 - 1, -1, -(2**31)))
+        case kind:
+            return dice.choice(SCALARS.get(kind, WHOLE_NUMBERS))
 
 
 def _is_json(name: str) -> bool:
