@@ -1,16 +1,25 @@
-"""The command `togetherchat-server`: reads what was set, runs the app, turns signals into a stop."""
+"""The command `togetherchat-server`: reads what was set and takes the role that follows.
+
+A process serves alone, serves as the supervisor that started it assigned, or is that
+supervisor and serves nothing. A supervisor must not load gRPC: what each role needs is
+imported once the role is known.
+"""
 
 import asyncio
 import importlib.metadata
 import os
-import random
-import signal
 import sys
 import time
-from typing import Final
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Final
 
-from togetherchat_server.app import Addresses, App, Outside
 from togetherchat_server.config import Configuration, SettingsError, read_configuration
+from togetherchat_server.supervisor.control import Assignment
+from togetherchat_server.supervisor.cpus import usable_cpus
+
+if TYPE_CHECKING:
+    from togetherchat_server.app import Addresses
+    from togetherchat_server.supervisor.supervise import Reached
 
 EXIT_USAGE: Final = 2
 EXIT_CANNOT_SERVE: Final = 1
@@ -20,62 +29,83 @@ def main() -> int:
     try:
         configuration = read_configuration(sys.argv[1:], os.environ)
     except SettingsError as exc:
-        _say(f"togetherchat-server: {exc}")
+        _complain(str(exc))
         return EXIT_USAGE
-    return asyncio.run(_serve(configuration))
-
-
-async def _serve(configuration: Configuration) -> int:
-    outside = Outside(
-        version=importlib.metadata.version("togetherchat"),
-        clock=time.monotonic,
-        wall_clock=time.time,
-        random=random.random,
-        log=sys.stderr,
-    )
-    first, second = _signals()
-    app = App(configuration, outside)
+    assignment = Assignment.of(os.environ)
+    workers = configuration.settings.workers
+    workers = usable_cpus() if workers == "auto" else workers
     try:
-        addresses = await app.start()
+        return asyncio.run(_role(configuration, assignment, workers))
     except (OSError, RuntimeError) as exc:
-        _say(f"togetherchat-server: cannot serve: {exc}")
+        _complain(f"cannot serve: {exc}")
         return EXIT_CANNOT_SERVE
-    _say(_greeting(addresses, configuration, outside.version))
-    number = await first
-    propagation_s = configuration.settings.propagation_s if number == signal.SIGTERM else 0.0
-    await app.stop(propagation_s=propagation_s, hurry=second)
+
+
+def _role(
+    configuration: Configuration, assignment: Assignment | None, workers: int
+) -> Coroutine[None, None, int]:
+    if assignment is not None:
+        return _serve_as_assigned(configuration, assignment)
+    return _serve_alone(configuration) if workers == 1 else _supervise(configuration, workers)
+
+
+async def _serve_alone(configuration: Configuration) -> int:
+    from togetherchat_server.serving import serve_alone  # noqa: PLC0415  see above
+
+    def greet(addresses: "Addresses") -> None:
+        places = _places(addresses.rpc, health=addresses.health, admin=addresses.admin)
+        _say(_greeting(configuration, places, upstream=addresses.upstream, try_on=addresses.rpc))
+
+    await serve_alone(configuration, _version(), greet)
     return 0
 
 
-def _signals() -> tuple[asyncio.Future[int], asyncio.Event]:
-    """The first signal to stop, and whether a second one came."""
-    loop = asyncio.get_running_loop()
-    first: asyncio.Future[int] = loop.create_future()
-    second = asyncio.Event()
+async def _serve_as_assigned(configuration: Configuration, assignment: Assignment) -> int:
+    from togetherchat_server.serving import serve_as_assigned  # noqa: PLC0415  see above
 
-    def stop(number: int) -> None:
-        if first.done():
-            second.set()
-        else:
-            first.set_result(number)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop, number)
-    return first, second
+    return 0 if await serve_as_assigned(configuration, assignment, _version()) else EXIT_CANNOT_SERVE
 
 
-def _greeting(addresses: Addresses, configuration: Configuration, version: str) -> str:
-    simulated = configuration.upstream is None
-    places = [f"gRPC on {addresses.rpc}"]
-    if addresses.health:
-        places.append(f"health on {addresses.health}")
-    if addresses.admin:
-        places.append(f"admin on http://{addresses.admin}")
-    places.append(("simulated answers from " if simulated else "answers from ") + addresses.upstream)
-    line = f"togetherchat {version} SERVING: " + ", ".join(places)
+async def _supervise(configuration: Configuration, workers: int) -> int:
+    from togetherchat_server.supervisor.supervise import Job, Supervisor  # noqa: PLC0415  see above
+
+    def greet(reached: "Reached") -> None:
+        upstream = configuration.upstream.base_url if configuration.upstream else reached.simulator
+        places = _places(reached.rpc, health=reached.health, admin=reached.admin)
+        places[0] += f" by {workers} workers"
+        _say(_greeting(configuration, places, upstream=upstream, try_on=reached.rpc))
+
+    job = Job(
+        settings=configuration.settings,
+        workers=workers,
+        words=sys.argv[1:],
+        environment=os.environ,
+        version=_version(),
+        clock=time.monotonic,
+        log=sys.stderr,
+        greet=greet,
+    )
+    end = await Supervisor(job).run()
+    if end.problem:
+        _complain(f"the workers cannot start: {end.problem}")
+    return 0 if end.clean else EXIT_CANNOT_SERVE
+
+
+def _places(rpc: str, *, health: str | None, admin: str | None) -> list[str]:
+    places = [f"gRPC on {rpc}"]
+    if health:
+        places.append(f"health on {health}")
+    if admin:
+        places.append(f"admin on http://{admin}")
+    return places
+
+
+def _greeting(configuration: Configuration, places: list[str], *, upstream: str, try_on: str) -> str:
+    source = "answers from " if configuration.upstream else "simulated answers from "
+    line = f"togetherchat {_version()} SERVING: " + ", ".join([*places, source + upstream])
     if configuration.settings.log == "json":
         return line
-    return line + "\n" + _hints(addresses.rpc)
+    return line + "\n" + _hints(try_on)
 
 
 def _hints(address: str) -> str:
@@ -90,6 +120,14 @@ def _hints(address: str) -> str:
         f"  {call}/StreamComplete\n"
         f"  grpcurl -plaintext -d '{{\"page_size\": 3}}' {address} togetherchat.v1.ChatService/ListModels"
     )
+
+
+def _version() -> str:
+    return importlib.metadata.version("togetherchat")
+
+
+def _complain(text: str) -> None:
+    _say(f"togetherchat-server: {text}")
 
 
 def _say(text: str) -> None:

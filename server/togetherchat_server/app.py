@@ -62,12 +62,18 @@ class Addresses:
 class App:
     """The whole service in one process."""
 
-    def __init__(self, configuration: Configuration, outside: Outside) -> None:
+    def __init__(self, configuration: Configuration, outside: Outside, *, share_port: bool = False) -> None:
+        """With `share_port` other processes may listen on the same addresses."""
         self._configuration = configuration
         self._outside = outside
+        self._share_port = share_port
         self._resources = AsyncExitStack()
         self._admission = Admission(calls_max=configuration.settings.calls_max)
         self._front: RpcFront | None = None
+
+    @property
+    def calls_in_flight(self) -> int:
+        return self._admission.in_flight
 
     async def start(self) -> Addresses:
         """Open everything and serve.
@@ -124,8 +130,7 @@ class App:
         return CallLog(writer, settings.log)
 
     async def _open_sandbox(self, settings: Settings) -> Upstream:
-        pacing = SandboxSettings(tokens_per_second=settings.sandbox_tokens_per_second)
-        sandbox = await self._resources.enter_async_context(Sandbox(pacing, host="127.0.0.1", port=0))
+        sandbox = await self._resources.enter_async_context(simulator(settings))
         return Upstream(base_url=sandbox.base_url, key=None)
 
     def _open_front(self, settings: Settings, upstream: Upstream, log: CallLog) -> RpcFront:
@@ -169,6 +174,7 @@ class App:
             ),
             reflection=settings.reflection,
             health_address=None if settings.health == OFF else settings.health,
+            share_port=self._share_port,
         )
 
     def _open_provider(self, settings: Settings, upstream: Upstream) -> TogetherProvider:
@@ -206,6 +212,12 @@ class App:
 
     def _ready(self) -> bool:
         return self._front is not None and self._front.health.serving
+
+
+def simulator(settings: Settings, *, port: int = 0) -> Sandbox:
+    """The simulator as it is set, not yet started."""
+    pacing = SandboxSettings(tokens_per_second=settings.sandbox_tokens_per_second)
+    return Sandbox(pacing, host="127.0.0.1", port=port)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
