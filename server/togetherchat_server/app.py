@@ -33,6 +33,8 @@ from togetherchat_server.upstream.transport import Transport, TransportLimits
 OFF: Final = "off"
 # The rest of the drain, in which calls that did not finish are told so.
 FAREWELL_S: Final = 1.0
+# How long after the GOAWAY calls that came before it are still taken up.
+STRAGGLERS_S: Final = 0.2
 
 _log = logging.getLogger(__name__)
 
@@ -111,8 +113,10 @@ class App:
     async def _drain(self, front: RpcFront, hurry: asyncio.Event) -> None:
         drain_s = self._configuration.settings.drain_s
         idle = asyncio.Event()
-        self._admission.refuse_new_calls(idle.set)
         stopping = asyncio.create_task(front.stop_accepting(drain_s + FAREWELL_S))
+        # What gRPC took before its GOAWAY is still on the way through the loop: it may finish.
+        await _wait(hurry, STRAGGLERS_S)
+        self._admission.refuse_new_calls(idle.set)
         waits = [asyncio.create_task(event.wait()) for event in (idle, hurry)]
         await asyncio.wait(waits, timeout=max(0.0, drain_s - FAREWELL_S), return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
