@@ -1,8 +1,10 @@
 """The command `togetherchat-server`: reads what was set and takes the role that follows.
 
 A process serves alone, serves as the supervisor that started it assigned, or is that
-supervisor and serves nothing. A supervisor must not load gRPC: what each role needs is
-imported once the role is known.
+supervisor and serves nothing. What serves is imported last, when the settings are known to be
+good and signals are listened to: gRPC alone takes a third of a second, in which a first
+process of a container would miss the signal to stop, and gRPC's core decides at its import
+what it prints. A supervisor must not load it at all.
 """
 
 import asyncio
@@ -10,10 +12,10 @@ import importlib.metadata
 import os
 import sys
 import time
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 from togetherchat_server.config import Configuration, SettingsError, read_configuration
+from togetherchat_server.signals import StopSignals
 from togetherchat_server.supervisor.control import Assignment
 from togetherchat_server.supervisor.cpus import usable_cpus
 
@@ -26,53 +28,56 @@ EXIT_CANNOT_SERVE: Final = 1
 
 
 def main() -> int:
+    # gRPC's core would write to standard error from threads of its own, around the log.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         configuration = read_configuration(sys.argv[1:], os.environ)
     except SettingsError as exc:
         _complain(str(exc))
         return EXIT_USAGE
+    return asyncio.run(_run(configuration))
+
+
+async def _run(configuration: Configuration) -> int:
     assignment = Assignment.of(os.environ)
     workers = configuration.settings.workers
     workers = usable_cpus() if workers == "auto" else workers
-    try:
-        return asyncio.run(_role(configuration, assignment, workers))
-    except (OSError, RuntimeError) as exc:
-        _complain(f"cannot serve: {exc}")
-        return EXIT_CANNOT_SERVE
-
-
-def _role(
-    configuration: Configuration, assignment: Assignment | None, workers: int
-) -> Coroutine[None, None, int]:
     if assignment is not None:
-        return _serve_as_assigned(configuration, assignment)
-    return _serve_alone(configuration) if workers == 1 else _supervise(configuration, workers)
+        return await _serve_as_assigned(configuration, assignment)
+    if workers > 1:
+        return await _supervise(configuration, workers)
+    return await _serve_alone(configuration)
 
 
 async def _serve_alone(configuration: Configuration) -> int:
-    from togetherchat_server.serving import serve_alone  # noqa: PLC0415  see above
+    signals = StopSignals()
+    from togetherchat_server.serving import Process, serve_alone  # noqa: PLC0415  see the top
 
     def greet(addresses: "Addresses") -> None:
         places = _places(addresses.rpc, health=addresses.health, admin=addresses.admin)
         _say(_greeting(configuration, places, upstream=addresses.upstream, try_on=addresses.rpc))
 
-    await serve_alone(configuration, _version(), greet)
-    return 0
+    process = Process(configuration=configuration, signals=signals, log=_log_stream(), version=_version())
+    problem = await serve_alone(process, greet)
+    if problem:
+        _complain(problem)
+    return EXIT_CANNOT_SERVE if problem else 0
 
 
 async def _serve_as_assigned(configuration: Configuration, assignment: Assignment) -> int:
-    from togetherchat_server.serving import serve_as_assigned  # noqa: PLC0415  see above
+    signals = StopSignals()
+    from togetherchat_server.serving import Process, serve_as_assigned  # noqa: PLC0415  see the top
 
-    return 0 if await serve_as_assigned(configuration, assignment, _version()) else EXIT_CANNOT_SERVE
+    process = Process(configuration=configuration, signals=signals, log=_log_stream(), version=_version())
+    return 0 if await serve_as_assigned(process, assignment) else EXIT_CANNOT_SERVE
 
 
 async def _supervise(configuration: Configuration, workers: int) -> int:
-    from togetherchat_server.supervisor.supervise import Job, Supervisor  # noqa: PLC0415  see above
+    from togetherchat_server.supervisor.supervise import Job, Supervisor  # noqa: PLC0415  no other role needs it
 
     def greet(reached: "Reached") -> None:
         upstream = configuration.upstream.base_url if configuration.upstream else reached.simulator
-        places = _places(reached.rpc, health=reached.health, admin=reached.admin)
-        places[0] += f" by {workers} workers"
+        places = _places(f"{reached.rpc} by {workers} workers", health=reached.health, admin=reached.admin)
         _say(_greeting(configuration, places, upstream=upstream, try_on=reached.rpc))
 
     job = Job(
@@ -82,13 +87,20 @@ async def _supervise(configuration: Configuration, workers: int) -> int:
         environment=os.environ,
         version=_version(),
         clock=time.monotonic,
-        log=sys.stderr,
+        log=_log_stream(),
         greet=greet,
     )
     end = await Supervisor(job).run()
     if end.problem:
-        _complain(f"the workers cannot start: {end.problem}")
+        _complain(end.problem)
     return 0 if end.clean else EXIT_CANNOT_SERVE
+
+
+def _log_stream() -> TextIO:
+    """Standard error once more, for the log alone. At its end Python flushes `sys.stderr`, and
+    would wait for ever for the log's thread where that is in a write that nobody reads.
+    """
+    return os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="backslashreplace")
 
 
 def _places(rpc: str, *, health: str | None, admin: str | None) -> list[str]:

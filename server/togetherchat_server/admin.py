@@ -52,6 +52,7 @@ class Admin:
     def __init__(self, served: Pages) -> None:
         self._pages = served
         self._server: asyncio.Server | None = None
+        self._open: set[asyncio.StreamWriter] = set()
 
     async def start(self, address: str) -> str:
         """Bind and serve; the bound address.
@@ -68,9 +69,13 @@ class Admin:
     async def close(self) -> None:
         if self._server is not None:
             self._server.close()
+            # From Python 3.12 on `wait_closed` waits for open connections, however slow.
+            for writer in self._open:
+                writer.transport.abort()
             await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
         try:
             async with asyncio.timeout(REQUEST_S):
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -79,6 +84,7 @@ class Admin:
         except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
             pass
         finally:
+            self._open.discard(writer)
             writer.close()
 
 

@@ -7,22 +7,23 @@ randomness come from outside. Knows no signal and no environment; `__main__` doe
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Final, TextIO, final
 
 from togetherchat_sandbox import Sandbox, SandboxSettings
 from togetherchat_server.admin import Admin, pages
-from togetherchat_server.calls.admission import Admission
+from togetherchat_server.calls.admission import Admission, AdmissionLimits
 from togetherchat_server.calls.lifecycle import CallDesk
 from togetherchat_server.calls.routing import Router
 from togetherchat_server.calls.validation import RequestLimits
 from togetherchat_server.catalog.catalog import load_catalog
 from togetherchat_server.catalog.directory import ModelDirectory
 from togetherchat_server.config import Configuration, Settings, Upstream
-from togetherchat_server.fronts.rpc.boundary import Boundary
+from togetherchat_server.fronts.rpc.boundary import Boundary, BoundaryLimits
 from togetherchat_server.fronts.rpc.chat import ChatServicer
 from togetherchat_server.fronts.rpc.server import RpcFront
+from togetherchat_server.memory import MemoryGauge
 from togetherchat_server.observe.log import CallLog, LineWriter, LogHandler, attach
 from togetherchat_server.providers.together.provider import Patience, TogetherProvider
 from togetherchat_server.upstream.attempts import Attempts, Surroundings
@@ -70,18 +71,24 @@ class App:
         self._outside = outside
         self._share_port = share_port
         self._resources = AsyncExitStack()
-        self._admission = Admission(calls_max=configuration.settings.calls_max)
+        self._admission = _admission(configuration.settings, outside)
         self._front: RpcFront | None = None
 
     @property
-    def calls_in_flight(self) -> int:
+    def waiting(self) -> int:
+        """Calls that wait for a place."""
+        return self._admission.waiting
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that have a place."""
         return self._admission.in_flight
 
     async def start(self) -> Addresses:
         """Open everything and serve.
 
         Raises:
-            OSError, RuntimeError: an address cannot be bound.
+            OSError: an address cannot be bound.
         """
         settings = self._configuration.settings
         try:
@@ -167,8 +174,11 @@ class App:
             boundary=Boundary(
                 desk=desk,
                 admission=self._admission,
-                request_s=settings.request_s,
-                write_stall_s=settings.write_stall_s,
+                limits=BoundaryLimits(
+                    request_s=settings.request_s,
+                    write_stall_s=settings.write_stall_s,
+                    queue_s=settings.queue_s,
+                ),
                 random=outside.random,
             ),
             servicer=ChatServicer(
@@ -201,6 +211,7 @@ class App:
                 silence_s=settings.silence_s,
                 body_bytes_max=settings.body_bytes_max,
                 event_bytes_max=settings.event_bytes_max,
+                fold_from_tokens=settings.fold_from_tokens,
             ),
             clock=self._outside.clock,
             wall_clock=self._outside.wall_clock,
@@ -224,7 +235,18 @@ def simulator(settings: Settings, *, port: int = 0) -> Sandbox:
     return Sandbox(pacing, host="127.0.0.1", port=port)
 
 
+def _admission(settings: Settings, outside: Outside) -> Admission:
+    limits = AdmissionLimits(
+        calls_max=settings.calls_max,
+        queue_max=settings.queue_max,
+        caller_calls_max=settings.caller_calls_max,
+    )
+    gauge = MemoryGauge(share_max=settings.memory_share_max, clock=outside.clock)
+    return Admission(limits, short_of_memory=gauge.short)
+
+
 async def _wait(event: asyncio.Event, seconds: float) -> None:
     """Wait for the event, at most so long."""
-    if seconds > 0:
-        await asyncio.wait([asyncio.create_task(event.wait())], timeout=seconds)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

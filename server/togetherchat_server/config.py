@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, final
+from typing import Annotated, Literal, NoReturn, final
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -120,11 +120,26 @@ class Settings(BaseModel):
         30.0, description="How long a caller may refuse to read before its call is dropped."
     )
     calls_max: Count = Field(1024, description="Calls in flight; one more is refused as OVERLOADED.")
+    queue_max: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        128, description="Calls that may wait for a place when all are taken."
+    )
+    queue_s: Seconds = Field(0.25, description="How long one may wait before it is refused as OVERLOADED.")
+    caller_calls_max: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        0,
+        description="Calls in flight of one caller's key, beyond which CALLER_QUOTA; 0: no bound.",
+    )
+    memory_share_max: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.9, description="From this share of the container's memory on, new calls are refused as OVERLOADED."
+    )
     retries: Annotated[int, Field(ge=0, le=5)] = Field(
         2, description="How often a request that the provider did not work on is sent again."
     )
     costly_retries: Annotated[int, Field(ge=0, le=1)] = Field(
         0, description="How often one is sent again that may have been worked on, and billed."
+    )
+    fold_from_tokens: Annotated[int, Field(ge=0)] = Field(
+        4097,
+        description="From this `max_tokens` on Complete reads a stream inside, which lasts; 0: always.",
     )
     request_bytes_max: Bytes = Field(32 * MEBIBYTE, description="The largest request.")
     body_bytes_max: Bytes = Field(16 * MEBIBYTE, description="The largest answer that is not streamed.")
@@ -164,7 +179,7 @@ def read_configuration(words: Sequence[str], environment: Mapping[str, str]) -> 
 
     Raises:
         SettingsError: something is wrong or missing.
-        SystemExit: argparse printed help, the version, or what is wrong with a flag.
+        SystemExit: argparse printed help.
     """
     flags = vars(flag_parser().parse_args(words))
     path = flags.pop("config", None) or environment.get("TOGETHERCHAT_CONFIG")
@@ -179,9 +194,17 @@ def read_configuration(words: Sequence[str], environment: Mapping[str, str]) -> 
     return Configuration(settings=settings, upstream=upstream)
 
 
+@final
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other source of settings does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"{message}; --help lists the settings")
+
+
 def flag_parser() -> argparse.ArgumentParser:
     """The flags, made from the fields of `Settings`."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="togetherchat-server",
         description="Together AI's chat models over gRPC.",
         epilog="TOGETHER_API_KEY or TOGETHER_API_KEY_FILE is the provider's key, TOGETHER_BASE_URL "

@@ -32,6 +32,8 @@ class Progress:
     """What has been learnt of a call so far. Written by the provider, read by the front."""
 
     phase: Phase = Phase.ADMITTED
+    queued_s: float = 0.0
+    """How long it waited for a place, in seconds."""
     upstream: str = ""
     """Who answers: `together` or `sandbox`. Empty before the first attempt."""
     attempts: int = 0

@@ -7,6 +7,7 @@ import grpc
 import pytest
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
 from support.app import failing, request, running_app
 from support.http2_peer import (
     DATA,

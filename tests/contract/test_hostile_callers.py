@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import grpc
 import pytest
 from grpc import aio
+
 from support.app import CANARY_KEY, collect, failing, failure_of, request, running_app
 from support.http2_peer import DATA, END_STREAM, HEADERS, INITIAL_WINDOW_SIZE, http2_peer, status_in
 from support.patience import eventually

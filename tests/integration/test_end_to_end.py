@@ -100,6 +100,46 @@ async def test_a_stream_folds_into_the_whole_answer(model, fields):
     assert "sandbox" == dict(stream.info.metadata)["x-upstream"]
 
 
+@pytest.mark.parametrize(
+    "model", [PLAIN, MODEL, "moonshotai/Kimi-K3", "sandbox/flicker", "sandbox/trailing-usage"]
+)
+@pytest.mark.parametrize("fields", [{}, {"n": 2}, {"tools": [WEATHER]}], ids=["plain", "n=2", "tools"])
+async def test_a_long_answer_read_as_a_stream_is_the_same_answer(model, fields):
+    """Complete may fold a stream inside: the caller cannot tell."""
+    question = "What is the weather in Bern?"
+    async with service_and_client() as (_, client), service_and_client(fold_from_tokens=0) as (app, folding):
+        whole = await client.complete(model, question, max_tokens=50, **fields)
+        folded = await folding.complete(model, question, max_tokens=50, **fields)
+        entries = await ledger(app, model=model)
+
+    assert without_the_clock(whole) == without_the_clock(folded)
+    assert whole.usage.timings.HasField("total_ms") == folded.usage.timings.HasField("total_ms")
+    assert [True] == [entry["stream"] for entry in entries]
+
+
+async def test_log_probabilities_and_the_prompt_are_never_asked_for_as_a_stream():
+    """A stream would lose them."""
+    async with service_and_client(fold_from_tokens=0) as (app, client):
+        await client.complete(PLAIN, "echo: hi", logprobs=1)
+        await client.complete(PLAIN, "echo: hi", echo=True)
+        entries = await ledger(app, model=PLAIN)
+
+    assert [False, False] == [entry["stream"] for entry in entries]
+
+
+async def test_a_long_answer_has_the_patience_of_a_stream():
+    """The limit on a whole answer does not end one that keeps coming; silence does."""
+    async with service_and_client(
+        answer_s=0.2, silence_s=0.3, fold_from_tokens=0, sandbox_tokens_per_second=40
+    ) as (_, client):
+        answer = await client.complete(PLAIN, "echo: " + "word " * 20)
+        with pytest.raises(DeadlineExceededError) as caught:
+            await client.complete("sandbox/stall-after-3", "Hello!")
+
+    assert "STREAM_IDLE_TIMEOUT" == caught.value.reason
+    assert text_of(answer)
+
+
 async def test_text_of_every_kind_arrives_as_it_was_sent():
     """Line separators, astral characters and quotes survive both directions."""
     text = 'a\u2028b\u0085c "quoted" \\ 🐟 \u0000-less\ttab\nline'.replace("\u0000", "")

@@ -22,6 +22,7 @@ from togetherchat_server.secret import Secret
 CANARY_KEY = "tgp_v1_canary0123456789"
 CANARY_PROMPT = "canary prompt, never to be seen outside"
 MODEL = "some/model"
+PLAIN = {"retries": 0, "queue_max": 0}
 
 
 @dataclass(kw_only=True)
@@ -44,9 +45,9 @@ class RunningApp:
 async def running_app(base_url=None, *, key=CANARY_KEY, **settings):
     """Serve in front of `base_url`, or of the simulator where there is none.
 
-    Without retries unless they are asked for: most tests are about one attempt.
+    Without retries and queue unless they are asked for: most tests are about one attempt.
     """
-    chosen = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "log": "json", "retries": 0, **settings}
+    chosen = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "log": "json", **PLAIN, **settings}
     upstream = base_url and Upstream(base_url=base_url, key=Secret(key) if key else None)
     configuration = Configuration(
         settings=Settings(sandbox=base_url is None, **chosen), upstream=upstream or None

@@ -182,6 +182,8 @@ class ScriptedUpstream:
         """Keep what went wrong in a script, to be raised when the context is left."""
         if not serving.cancelled() and isinstance(failure := serving.exception(), Exception):
             self._failures.append(failure)
+            for peer in self._open:
+                peer.abort()
 
 
 class _Peer(asyncio.Protocol):
@@ -319,7 +321,9 @@ class _Peer(asyncio.Protocol):
         if self._transport.is_closing():
             await asyncio.Event().wait()  # until `connection_lost` ends the script
         self._transport.write(data)
-        await self._may_write.wait()
+        # Over TLS, Python 3.13 pauses a writer whose bytes are gone already, and does not resume it.
+        if self._transport.get_write_buffer_size():
+            await self._may_write.wait()
         if request is not None:
             request.bytes_sent += len(data)
             self._upstream.note()

@@ -1,6 +1,7 @@
 import asyncio
 
 import pytest
+
 from togetherchat_server.errors import Kind, ServiceError
 from togetherchat_server.patience import Within
 

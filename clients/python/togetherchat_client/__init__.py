@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from togetherchat.fold import Accumulator
     from togetherchat_client._async.answer_stream import AsyncAnswerStream
     from togetherchat_client._async.client import AsyncClient, connect_async
     from togetherchat_client._sync.answer_stream import AnswerStream
@@ -57,7 +58,6 @@ if TYPE_CHECKING:
         tool_result,
         user,
     )
-    from togetherchat_client.stream import Accumulator
 
 __all__ = [
     "Accumulator",
@@ -103,20 +103,20 @@ __all__ = [
 ]
 
 _NAMES_BY_MODULE = {
-    "_async.answer_stream": ("AsyncAnswerStream",),
-    "_async.client": (
+    "._async.answer_stream": ("AsyncAnswerStream",),
+    "._async.client": (
         "AsyncClient",
         "connect_async",
     ),
-    "_sync.answer_stream": ("AnswerStream",),
-    "_sync.client": (
+    "._sync.answer_stream": ("AnswerStream",),
+    "._sync.client": (
         "Client",
         "connect",
     ),
-    "call_info": ("CallInfo",),
-    "channel": ("Tls",),
-    "details": ("Violation",),
-    "errors": (
+    ".call_info": ("CallInfo",),
+    ".channel": ("Tls",),
+    ".details": ("Violation",),
+    ".errors": (
         "AuthenticationError",
         "CallCancelledError",
         "ConflictError",
@@ -138,8 +138,8 @@ _NAMES_BY_MODULE = {
         "UnavailableError",
         "UnimplementedError",
     ),
-    "health": ("ServingStatus",),
-    "messages": (
+    ".health": ("ServingStatus",),
+    ".messages": (
         "assistant",
         "developer",
         "function_tool",
@@ -150,7 +150,7 @@ _NAMES_BY_MODULE = {
         "tool_result",
         "user",
     ),
-    "stream": ("Accumulator",),
+    "togetherchat.fold": ("Accumulator",),
 }
 _MODULE_BY_NAME = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 
@@ -159,7 +159,7 @@ def __getattr__(name: str) -> object:
     module = _MODULE_BY_NAME.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(f"{__name__}.{module}"), name)
+    value: object = getattr(import_module(module, __name__), name)
     globals()[name] = value
     return value
 

@@ -1,45 +1,102 @@
-"""How many calls may be in flight, and whether new ones are taken at all.
+"""How many calls may be in flight, how many may wait for a place, and whether new ones are taken.
 
-A slot is taken the moment a call is seen, before its message is read: a caller who is
-refused costs no more than its headers. Knows no front; a front returns the slot when the
-call's task has ended, whatever way it ended.
+A place is taken the moment a call is seen, before its message is read: a caller who is refused
+costs no more than its headers. When every place is taken, a few calls wait a moment, first
+come, first served; a longer queue would only make every call late. Knows no front and no
+time: a front bounds the wait, and gives the ticket back when the call's task has ended,
+whatever way it ended.
 """
 
+import asyncio
+from collections import Counter, OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import final
 
 from togetherchat_server.errors import Kind, ServiceError
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmissionLimits:
+    """The bounds. `caller_calls_max` is for the calls of one caller's key; 0: no bound of its own."""
+
+    calls_max: int
+    queue_max: int = 0
+    caller_calls_max: int = 0
+
+
+@final
+class Ticket:
+    """One call's place, or its place in the queue. `turn` is None where nobody has to wait."""
+
+    __slots__ = ("caller", "turn")
+
+    def __init__(self, caller: str, turn: asyncio.Future[None] | None) -> None:
+        self.caller = caller
+        self.turn = turn
+
+
 @final
 class Admission:
-    """The bound on calls in flight of one process."""
+    """The bounds on the calls of one process."""
 
-    def __init__(self, *, calls_max: int) -> None:
-        self._calls_max = calls_max
+    def __init__(
+        self, limits: AdmissionLimits, *, short_of_memory: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._limits = limits
+        self._short_of_memory = short_of_memory
         self._in_flight = 0
+        self._of_caller: Counter[str] = Counter()
+        self._queue: OrderedDict[Ticket, asyncio.Future[None]] = OrderedDict()
         self._draining = False
         self._on_idle: Callable[[], None] | None = None
 
     @property
     def in_flight(self) -> int:
+        """Calls that have a place."""
         return self._in_flight
 
-    def take(self) -> None:
-        """Take a slot.
+    @property
+    def waiting(self) -> int:
+        """Calls in the queue."""
+        return len(self._queue)
+
+    def enter(self, caller: str = "") -> Ticket:
+        """Take a place, or a place in the queue. `caller` tells callers apart; empty: it is not known.
 
         Raises:
-            ServiceError: OVERLOADED when all are taken, DRAINING when the service is stopping.
+            ServiceError: OVERLOADED, CALLER_QUOTA, or DRAINING when the service is stopping.
         """
+        limits = self._limits
         if self._draining:
             raise ServiceError(Kind.DRAINING, "the service is stopping; another replica may serve")
-        if self._in_flight >= self._calls_max:
+        if self._short_of_memory():
+            raise ServiceError(Kind.OVERLOADED, "the service is short of memory")
+        if caller and 0 < limits.caller_calls_max <= self._of_caller[caller]:
+            raise ServiceError(Kind.CALLER_QUOTA, f"{limits.caller_calls_max} calls of yours are in flight")
+        ticket = Ticket(caller, None)
+        if self._in_flight < limits.calls_max:
+            self._in_flight += 1
+        elif len(self._queue) < limits.queue_max:
+            ticket.turn = self._queue[ticket] = asyncio.get_running_loop().create_future()
+        else:
             raise ServiceError(
-                Kind.OVERLOADED, f"the service has {self._calls_max} calls in flight, its limit"
+                Kind.OVERLOADED, f"the service has {limits.calls_max} calls in flight, its limit"
             )
-        self._in_flight += 1
+        if caller:
+            self._of_caller[caller] += 1
+        return ticket
 
-    def give_back(self) -> None:
+    def leave(self, ticket: Ticket) -> None:
+        """Give a ticket back, once: the place goes to the next in the queue."""
+        self._forget(ticket.caller)
+        if self._queue.pop(ticket, None) is not None:
+            return
+        if self._queue:
+            _, turn = self._queue.popitem(last=False)
+            if not turn.done():
+                turn.set_result(None)
+            return
         self._in_flight -= 1
         if self._in_flight == 0 and self._on_idle is not None:
             self._on_idle()
@@ -50,3 +107,9 @@ class Admission:
         self._on_idle = on_idle
         if self._in_flight == 0:
             on_idle()
+
+    def _forget(self, caller: str) -> None:
+        if caller:
+            self._of_caller[caller] -= 1
+            if not self._of_caller[caller]:
+                del self._of_caller[caller]

@@ -70,13 +70,16 @@ class CallDesk:
         self._clock = clock
         self._sinks = tuple(sinks)
 
-    def check(self, arrival: Arrival) -> None:
+    def check(self, arrival: Arrival) -> str:
         """Refuse a caller by its metadata alone, before its message is read.
+
+        Returns what tells it from other callers, empty where nothing does.
 
         Raises:
             ServiceError: MISSING_CREDENTIALS or INVALID_CREDENTIALS.
         """
-        self._key(arrival)
+        key, caller_brought_key = self._key(arrival)
+        return key.fingerprint() if key is not None and caller_brought_key else ""
 
     def open(self, arrival: Arrival) -> Call:
         """The call, its deadline running.
@@ -165,6 +168,7 @@ def record_of(call: Call, front: str, ending: Ending, *, now_s: float) -> CallRe
         model=progress.model,
         upstream=progress.upstream,
         upstream_request_id=progress.upstream_request_id,
+        queued_s=progress.queued_s,
         attempts=progress.attempts,
         previous_attempts=call.previous_attempts,
         duration_s=now_s - call.received_s,

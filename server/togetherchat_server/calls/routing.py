@@ -38,6 +38,7 @@ class Router:
                 last = error
             else:
                 self._account(response.usage, candidate.model, call)
+                response.usage.timings.ClearField("first_token_ms")
                 return response
         raise _exhausted(last)
 
@@ -79,6 +80,7 @@ class Router:
         cost = cost_nano_usd(usage, price) if price is not None else None
         if cost is not None:
             usage.cost_nano_usd = cost
+        usage.timings.queue_ms = _milliseconds(call.progress.queued_s)
         first_s = call.progress.first_event_s
         if first_s is not None:
             usage.timings.first_token_ms = _milliseconds(first_s - call.received_s)

@@ -133,7 +133,7 @@ def _whence(error: BaseException) -> str:
 
 def _json_line(record: CallRecord) -> str:
     fields = {key: value for key, value in asdict(record).items() if value not in (None, "")}
-    for key in ("duration_s", "first_token_s"):
+    for key in ("queued_s", "duration_s", "first_token_s"):
         if key in fields:
             fields[key] = round(fields[key], 4)
     return json.dumps({"event": "call", "level": _LEVELS.get(record.reason, "info"), **fields})

@@ -24,6 +24,7 @@ class CallRecord:
     upstream_request_id: str
     attempts: int
     previous_attempts: int
+    queued_s: float
     duration_s: float
     first_token_s: float | None
     messages_sent: int

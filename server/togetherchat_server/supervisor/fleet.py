@@ -166,7 +166,7 @@ class Fleet:
     def _give_up_if_hopeless(self, place: Place, how: str) -> None:
         never = not self._announced and place.failures >= START_FAILURES_MAX
         if never and not self._stopping:
-            self._problem = how
+            self._problem = f"the workers cannot start: {how}"
             self._signals = [signal.SIGTERM, signal.SIGTERM]
 
     def _announce(self) -> Iterator[Action]:

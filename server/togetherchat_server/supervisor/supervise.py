@@ -87,17 +87,13 @@ class Supervisor:
         self._admin: str | None = None
 
     async def run(self) -> End:
-        """Serve until told to stop.
-
-        Raises:
-            OSError: an address is taken, or not ours.
-        """
+        """Serve until told to stop."""
         async with self._resources:
             self._open_log()
-            self._listen = self._reserve(self._job.settings.listen)
-            if self._job.settings.health != OFF:
-                self._health = self._reserve(self._job.settings.health)
-            await self._open_admin()
+            try:
+                await self._take_addresses()
+            except OSError as exc:
+                return End(clean=False, problem=f"cannot serve: {exc}")
             self._hear_signals()
             while True:
                 for action in self._fleet.decide(self._job.clock()):
@@ -105,6 +101,16 @@ class Supervisor:
                         return action
                     self._do(action)
                 await self._something()
+
+    async def _take_addresses(self) -> None:
+        settings = self._job.settings
+        self._listen = self._reserve(settings.listen)
+        if settings.health != OFF:
+            self._health = self._reserve(settings.health)
+        if settings.admin != OFF:
+            admin = Admin(self._pages())
+            self._admin = await admin.start(settings.admin)
+            self._resources.push_async_callback(admin.close)
 
     async def _something(self) -> None:
         try:
@@ -205,12 +211,6 @@ class Supervisor:
         writer = LineWriter(self._job.log)
         self._resources.callback(writer.close)
         self._resources.callback(attach(LogHandler(writer, self._job.settings.log)))
-
-    async def _open_admin(self) -> None:
-        if self._job.settings.admin != OFF:
-            admin = Admin(self._pages())
-            self._admin = await admin.start(self._job.settings.admin)
-            self._resources.push_async_callback(admin.close)
 
     def _pages(self) -> Pages:
         def alive() -> bool:

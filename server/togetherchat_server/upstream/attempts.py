@@ -3,7 +3,8 @@
 Owns the loop around attempts; whether and when is decided in `retry` and `breaker`. Until the
 first batch of a stream is in hand nothing was handed on, and an attempt can be replaced by
 another; from then on it cannot. Where the request names a fallback, the fallback comes before
-a retry: what it would take over is not tried again here.
+a retry: what it would take over is not tried again here. What the breaker refuses is answered
+at once, and not tried again either.
 """
 
 import asyncio
@@ -51,8 +52,8 @@ class Attempts:
         self._begin()
         attempt = 1
         while True:
+            self._admit(request, call)
             try:
-                self._admit(request, call)
                 response = await self._chat.complete(request, call)
             except ServiceError as error:
                 await self._wait_or_raise(error, attempt, request, call)
@@ -68,9 +69,9 @@ class Attempts:
         self._begin()
         attempt = 1
         while True:
+            self._admit(request, call)
             async with AsyncExitStack() as stack:
                 try:
-                    self._admit(request, call)
                     batches = await stack.enter_async_context(self._chat.stream(request, call))
                     first = await anext(batches)
                 except ServiceError as error:
@@ -99,6 +100,8 @@ class Attempts:
         around = self._surroundings
         self._breaker.failed(_pair(request, call), error, now_s=around.clock())
         if request.fallback_models and error.kind in FALLS_BACK:
+            raise error
+        if call.progress.output_pieces:  # made, and billed, although nobody has seen it
             raise error
         wait_s = decide(
             error,

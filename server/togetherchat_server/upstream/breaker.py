@@ -8,8 +8,9 @@ must not reach another.
   answered here, with what is left of the wait.
 - *How many requests were accepted.* When fewer than half were, requests are dropped with the
   chance max(0, (requests - 2 accepts) / (requests + 1)), at most 0.9, so that probes flow and
-  recovery is seen (adaptive throttling, as in Google's SRE book, "Handling overload"). Dropped
-  requests count as requests. An accept is any answer that is no overload and no broken
+  recovery is seen (adaptive throttling, as in Google's SRE book, "Handling overload"). A request
+  counts when its outcome is known, for answers take long and what is still running says
+  nothing; a dropped one counts too. An accept is any answer that is no overload and no broken
   connection; a caller who left is neither.
 """
 
@@ -59,7 +60,7 @@ class Breaker:
         self._pairs_max = pairs_max
 
     def admit(self, pair: Hashable, *, now_s: float, fraction: float) -> None:
-        """Count a request, or refuse it.
+        """Let a request pass, or refuse it.
 
         Raises:
             ServiceError: as the provider answered when it asked to wait, or UPSTREAM_OVERLOADED.
@@ -72,21 +73,22 @@ class Breaker:
                 retry_after_s=known.held_until_s - now_s,
             )
         drop = _drop_chance(len(known.requests), len(known.accepts))
-        known.requests.append(now_s)
         if fraction < drop:
+            known.requests.append(now_s)
             raise ServiceError(Kind.UPSTREAM_OVERLOADED, "the provider has refused most of the last requests")
 
     def succeeded(self, pair: Hashable, *, now_s: float) -> None:
         """The request was accepted."""
-        self._known(pair, now_s).accepts.append(now_s)
+        known = self._known(pair, now_s)
+        known.requests.append(now_s)
+        known.accepts.append(now_s)
 
     def failed(self, pair: Hashable, error: ServiceError, *, now_s: float) -> None:
         """The request ended so."""
         known = self._known(pair, now_s)
         if error.kind in NEITHER:
-            if known.requests:
-                known.requests.pop()
             return
+        known.requests.append(now_s)
         if error.kind not in NOT_ACCEPTED:
             known.accepts.append(now_s)
         if error.kind in RATE and error.retry_after_s is not None:

@@ -134,7 +134,8 @@ async def _send(session: aiohttp.ClientSession, request: httpx.Request) -> aioht
     return await session.request(
         request.method,
         str(request.url),
-        headers=request.headers.multi_items(),
+        # `multi_items` would first try every header for its encoding.
+        headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw],
         data=io.BytesIO(body) if len(body) > ONE_WRITE_BYTES_MAX else body or None,
         allow_redirects=False,
     )

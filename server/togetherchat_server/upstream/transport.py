@@ -246,9 +246,10 @@ class Transport:
         except httpx.RequestError as exc:
             raise _error(_before_answer(exc)) from exc
         try:
-            if response.headers.get("content-encoding", "identity").strip().lower() not in _UNCODED:
+            answer = AnswerStream(response, bytes_max=bytes_max)
+            if answer.headers.get("content-encoding", "").strip().lower() not in _UNCODED:
                 raise _error(Kind.UPSTREAM_MALFORMED_RESPONSE)
-            yield AnswerStream(response, bytes_max=bytes_max)
+            yield answer
         finally:
             await _body(response).aclose()
 

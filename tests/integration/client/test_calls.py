@@ -74,11 +74,11 @@ async def test_keys_and_the_request_id_travel_as_metadata():
     ):
         await client.complete(MODEL, "Hi", request_id="mine-1")
     metadata = scripted.seen[0].metadata
-    assert (
+    assert ("Bearer tc-key", "upstream", "mine-1") == (
         metadata["authorization"],
         metadata["x-together-api-key"],
         metadata["x-request-id"],
-    ) == ("Bearer tc-key", "upstream", "mine-1")
+    )
 
 
 async def test_a_call_without_an_id_gets_one_of_its_own():
@@ -87,7 +87,7 @@ async def test_a_call_without_an_id_gets_one_of_its_own():
     async with serving(scripted) as target, connect_async(target) as client:
         await client.complete(MODEL, "Hi")
         await client.complete(MODEL, "Hi")
-    assert len({seen.metadata["x-request-id"] for seen in scripted.seen}) == 2
+    assert 2 == len({seen.metadata["x-request-id"] for seen in scripted.seen})
 
 
 async def test_trailers_are_readable_after_a_success():
@@ -102,12 +102,12 @@ async def test_trailers_are_readable_after_a_success():
     async with serving(scripted) as target, connect_async(target) as client:
         await client.complete(MODEL, "Hi", request_id="mine-1", on_info=infos.append)
     (info,) = infos
-    assert (
+    assert ("mine-1", "up-1", "together", {"x-ratelimit-remaining": "9"}) == (
         info.request_id,
         info.upstream_request_id,
         info.upstream,
         info.rate_limits,
-    ) == ("mine-1", "up-1", "together", {"x-ratelimit-remaining": "9"})
+    )
 
 
 async def test_a_failure_is_built_from_its_details():
@@ -125,14 +125,14 @@ async def test_a_failure_is_built_from_its_details():
         with pytest.raises(RateLimitedError) as caught:
             await client.complete(MODEL, "Hi", request_id="mine-1")
     error = caught.value
-    assert (
+    assert ("RATE_LIMITED_TOKENS", "slow down", 3.0, True, {"upstreamHttpStatus": "429"}, "mine-1") == (
         error.reason,
         error.message,
         error.retry_after_s,
         error.retryable,
         error.metadata,
         error.request_id,
-    ) == ("RATE_LIMITED_TOKENS", "slow down", 3.0, True, {"upstreamHttpStatus": "429"}, "mine-1")
+    )
 
 
 async def test_a_failure_without_rich_details_is_built_from_the_plain_trailers():
@@ -141,7 +141,7 @@ async def test_a_failure_without_rich_details_is_built_from_the_plain_trailers()
     async with serving(ScriptedService(Complete=[[failure]])) as target, connect_async(target) as client:
         with pytest.raises(ModelNotFoundError) as caught:
             await client.complete("nobody/nothing", "Hi")
-    assert (caught.value.reason, caught.value.retryable) == ("MODEL_NOT_FOUND", False)
+    assert ("MODEL_NOT_FOUND", False) == (caught.value.reason, caught.value.retryable)
 
 
 async def test_violations_name_the_fields():
@@ -154,10 +154,10 @@ async def test_violations_name_the_fields():
     async with serving(ScriptedService(Complete=[[failure]])) as target, connect_async(target) as client:
         with pytest.raises(InvalidRequestError) as caught:
             await client.complete(MODEL, [])
-    assert [(violation.field, violation.description) for violation in caught.value.violations] == [
+    assert [
         ("messages", "at least one"),
         ("top_p", "0 to 1"),
-    ]
+    ] == [(violation.field, violation.description) for violation in caught.value.violations]
 
 
 async def test_the_deadline_of_a_call_reaches_the_service():
@@ -166,10 +166,10 @@ async def test_the_deadline_of_a_call_reaches_the_service():
     async with serving(scripted) as target, connect_async(target, timeout_s=90) as client:
         await client.complete(MODEL, "Hi")
         await client.complete(MODEL, "Hi", timeout_s=30)
-    assert [
+    assert [True, True] == [
         80 < scripted.seen[0].seconds_left <= 91,
         20 < scripted.seen[1].seconds_left <= 31,
-    ] == [True, True]
+    ]
 
 
 async def test_without_a_deadline_the_service_config_sets_one():
@@ -178,10 +178,10 @@ async def test_without_a_deadline_the_service_config_sets_one():
     async with serving(scripted) as target, connect_async(target) as client:
         await client.complete(MODEL, "Hi")
         _ = [model async for model in client.models()]
-    assert [
+    assert [True, True] == [
         590 < scripted.seen[0].seconds_left <= 601,
         25 < scripted.seen[1].seconds_left <= 31,
-    ] == [True, True]
+    ]
 
 
 async def test_a_deadline_that_passes_is_its_own_error():
@@ -190,7 +190,7 @@ async def test_a_deadline_that_passes_is_its_own_error():
     async with serving(scripted) as target, connect_async(target) as client:
         with pytest.raises(DeadlineExceededError) as caught:
             await client.complete(MODEL, "Hi", timeout_s=0.2, request_id="mine-1")
-    assert caught.value.request_id == "mine-1"
+    assert "mine-1" == caught.value.request_id
 
 
 async def test_a_stream_gives_its_text_and_then_the_same_answer_as_complete():
@@ -236,7 +236,7 @@ async def test_a_stream_that_fails_keeps_what_had_come():
         with pytest.raises(UnavailableError) as caught:
             async with client.stream(MODEL, "Hi") as stream:
                 await stream.finish()
-    assert (caught.value.reason, text_of(caught.value.partial)) == ("UPSTREAM_TRUNCATED", "Hel")
+    assert ("UPSTREAM_TRUNCATED", "Hel") == (caught.value.reason, text_of(caught.value.partial))
 
 
 async def test_a_stream_that_fails_before_its_first_event_has_no_partial():
@@ -259,7 +259,7 @@ async def test_an_ok_without_the_end_of_the_answer_is_an_error():
         with pytest.raises(IncompleteAnswerError) as caught:
             async with client.stream(MODEL, "Hi") as stream:
                 await stream.finish()
-    assert (caught.value.reason, text_of(caught.value.partial)) == ("STREAM_INCOMPLETE", "Hel")
+    assert ("STREAM_INCOMPLETE", "Hel") == (caught.value.reason, text_of(caught.value.partial))
 
 
 async def test_leaving_a_stream_early_cancels_the_call():
@@ -271,7 +271,7 @@ async def test_leaving_a_stream_early_cancels_the_call():
                 break
         async with asyncio.timeout(5):
             await scripted.cancelled.wait()
-    assert text_of(stream.response) == "Hel"
+    assert "Hel" == text_of(stream.response)
     assert not stream.whole
 
 
@@ -287,7 +287,7 @@ async def test_a_stream_that_is_cancelled_tells_its_reader():
         stream.cancel()
         with pytest.raises(CallCancelledError) as caught:
             await stream.finish()
-    assert text_of(caught.value.partial) == "Hel"
+    assert "Hel" == text_of(caught.value.partial)
 
 
 async def test_a_cancelled_task_stays_cancelled():
@@ -384,7 +384,7 @@ async def test_the_blocking_client_raises_the_same_errors():
         return unary.value.reason, text_of(streamed.value.partial)
 
     async with serving(scripted) as target:
-        assert await asyncio.to_thread(fail, target) == ("UPSTREAM_TRUNCATED", "Hel")
+        assert ("UPSTREAM_TRUNCATED", "Hel") == await asyncio.to_thread(fail, target)
 
 
 async def test_leaving_a_blocking_stream_early_cancels_the_call():
@@ -398,7 +398,7 @@ async def test_leaving_a_blocking_stream_early_cancels_the_call():
             return text_of(stream.response)
 
     async with serving(scripted) as target:
-        assert await asyncio.to_thread(leave, target) == "Hel"
+        assert "Hel" == await asyncio.to_thread(leave, target)
         async with asyncio.timeout(5):
             await scripted.cancelled.wait()
 
@@ -420,7 +420,7 @@ async def test_another_thread_can_cancel_a_blocking_stream():
 
         reader = asyncio.create_task(asyncio.to_thread(read))
         (await begun).cancel()
-        assert await reader == "Hel"
+        assert "Hel" == await reader
 
 
 async def test_closing_a_client_ends_what_is_under_way():

@@ -142,11 +142,11 @@ async def test_the_environment_names_model_and_keys():
             TOGETHERCHAT_UPSTREAM_KEY="up-1",
         )
     seen = scripted.seen[0]
-    assert (
+    assert ("some/model", "Bearer tc-1", "up-1") == (
         seen.request.model,
         seen.metadata["authorization"],
         seen.metadata["x-together-api-key"],
-    ) == ("some/model", "Bearer tc-1", "up-1")
+    )
 
 
 async def test_a_key_file_wins_over_the_environment(tmp_path):
@@ -156,7 +156,7 @@ async def test_a_key_file_wins_over_the_environment(tmp_path):
     path.write_text("tc-file\n")
     async with serving(scripted) as target:
         await run(target, "complete", "Hi", "--key-file", str(path), TOGETHERCHAT_KEY="tc-env")
-    assert scripted.seen[0].metadata["authorization"] == "Bearer tc-file"
+    assert "Bearer tc-file" == scripted.seen[0].metadata["authorization"]
 
 
 async def test_stream_prints_the_same_text():
@@ -177,7 +177,7 @@ async def test_a_streamed_word_is_printed_before_the_next_one_is_there():
         go_on.set()
         rest = await process.stdout.read()
         await process.wait()
-    assert (first, rest) == (b"Hel", b"lo.\n")
+    assert (b"Hel", b"lo.\n") == (first, rest)
 
 
 async def test_json_is_the_whole_answer_on_one_line():
@@ -185,12 +185,12 @@ async def test_json_is_the_whole_answer_on_one_line():
     async with serving(ScriptedService(Complete=[[answer("Hello.")]])) as target:
         ended = await run(target, "complete", "Hi", "--json")
     record = json.loads(ended.out)
-    assert (
+    assert (1, "Hello.", "FINISH_REASON_STOP", "1650") == (
         ended.out.count("\n"),
         record["choices"][0]["message"]["content"][0]["text"],
         record["choices"][0]["finish_reason"],
         record["usage"]["cost_nano_usd"],
-    ) == (1, "Hello.", "FINISH_REASON_STOP", "1650")
+    )
 
 
 async def test_json_of_a_stream_is_an_event_a_line():
@@ -198,7 +198,7 @@ async def test_json_of_a_stream_is_an_event_a_line():
     async with serving(ScriptedService(StreamComplete=[stream_of("Hel", "lo.")])) as target:
         ended = await run(target, "complete", "Hi", "--json", "--stream")
     events = [next(iter(json.loads(line))) for line in ended.out.splitlines()]
-    assert events == ["started", "delta", "delta", "choice_finished", "completed"]
+    assert ["started", "delta", "delta", "choice_finished", "completed"] == events
 
 
 async def test_an_answer_that_is_cut_off_says_so():
@@ -207,7 +207,7 @@ async def test_an_answer_that_is_cut_off_says_so():
     cut.choices[0].finish_reason = chat.FINISH_REASON_LENGTH
     async with serving(ScriptedService(Complete=[[cut]])) as target:
         ended = await run(target, "complete", "Hi")
-    assert (ended.code, ended.out) == (0, "Once upon\n")
+    assert (0, "Once upon\n") == (ended.code, ended.out)
     assert "cut off" in ended.err
 
 
@@ -286,7 +286,7 @@ async def test_with_json_a_failure_is_json_as_well():
 async def test_a_service_that_is_not_there_is_named():
     """The most common failure of all says where it looked."""
     ended = await run("127.0.0.1:1", "complete", "Hi", "--no-retries")
-    assert (ended.code, ended.out, ended.err.count("\n")) == (7, "", 1)
+    assert (7, "", 1) == (ended.code, ended.out, ended.err.count("\n"))
     assert "is the service running at 127.0.0.1:1?" in ended.err
 
 
@@ -296,7 +296,7 @@ async def test_a_stream_that_breaks_keeps_its_words_and_fails():
     scripted = ScriptedService(StreamComplete=[[started(), delta("Hel"), failure]])
     async with serving(scripted) as target:
         ended = await run(target, "complete", "Hi", "--stream")
-    assert (ended.code, ended.out) == (7, "Hel\n")
+    assert (7, "Hel\n") == (ended.code, ended.out)
 
 
 async def test_the_timeout_is_the_calls_deadline():
@@ -304,7 +304,7 @@ async def test_the_timeout_is_the_calls_deadline():
     scripted = ScriptedService(Complete=[[asyncio.Event()]])
     async with serving(scripted) as target:
         ended = await run(target, "complete", "Hi", "--timeout", "0.5")
-    assert (ended.code, ended.out) == (8, "")
+    assert (8, "") == (ended.code, ended.out)
 
 
 @pytest.mark.parametrize(
@@ -314,6 +314,9 @@ async def test_the_timeout_is_the_calls_deadline():
         ["complete", "Hi", "--image", "nowhere.png"],
         ["complete", "Hi", "--key-file", "nowhere.key"],
         ["complete", "Hi", "--timeout", "0"],
+        ["complete", "Hi", "--max-tokens", "2147483648"],
+        ["complete", "Hi", "--seed", "9223372036854775808"],
+        ["complete", b"not \xff UTF-8"],
         ["complete", "Hi", "--ca-file", "nowhere.pem", "--no-tls"],
         ["nonsense"],
         [],
@@ -322,14 +325,14 @@ async def test_the_timeout_is_the_calls_deadline():
 async def test_wrong_usage_is_two(arguments):
     """Nothing is sent, and standard output stays empty."""
     ended = await run("127.0.0.1:1", *arguments)
-    assert (ended.code, ended.out) == (2, "")
+    assert (2, "") == (ended.code, ended.out)
     assert ended.err
 
 
 async def test_a_key_that_cannot_be_sent_is_not_repeated():
     """The line says what is wrong with it, not what it is."""
     ended = await run("127.0.0.1:1", "complete", "Hi", TOGETHERCHAT_KEY="se cret")
-    assert (ended.code, ended.out) == (2, "")
+    assert (2, "") == (ended.code, ended.out)
     assert "cret" not in ended.err
 
 
@@ -347,7 +350,7 @@ async def test_a_reader_that_leaves_ends_the_command_quietly():
         err = await process.stderr.read()
         code = await process.wait()
         await scripted.cancelled.wait()
-    assert (code, err) == (141, b"")
+    assert (141, b"") == (code, err)
 
 
 async def test_an_interrupt_cancels_the_call_and_ends_with_130():
@@ -361,7 +364,7 @@ async def test_an_interrupt_cancels_the_call_and_ends_with_130():
         err = await process.stderr.read()
         code = await process.wait()
         await scripted.cancelled.wait()
-    assert (code, err) == (130, b"")
+    assert (130, b"") == (code, err)
 
 
 async def test_models_are_a_line_each_with_tabs_between():
@@ -422,7 +425,7 @@ async def test_models_as_json_are_one_object_of_all_pages():
         record["total_size"],
         record["warnings"],
     ) == ([MODEL, "some/other"], 2, [{"message": "old list"}])
-    assert ended.err == "togetherchat: warning: old list\n"
+    assert "togetherchat: warning: old list\n" == ended.err
 
 
 @pytest.mark.parametrize(
@@ -447,7 +450,18 @@ async def test_chat_from_a_pipe_answers_line_by_line():
     async with serving(scripted) as target:
         ended = await run(target, "chat", stdin=b"first\n\nsecond\n")
     assert Ended(code=0, out="One.\nTwo.\n", err="") == ended
-    assert len(scripted.seen[1].request.messages) == 3
+    assert 3 == len(scripted.seen[1].request.messages)
+
+
+async def test_input_that_is_no_text_does_not_break_a_chat():
+    """What cannot be read is marked, and the rest is sent."""
+    scripted = ScriptedService(StreamComplete=[stream_of("Hello.")])
+    async with serving(scripted) as target:
+        ended = await run(target, "chat", stdin=b"caf\xe9 au lait\n")
+    sent = scripted.seen[0].request.messages[0].content[0].text
+    assert (0, "Hello.\n") == (ended.code, ended.out)
+    assert sent.startswith("caf")
+    assert sent.endswith(" au lait")
 
 
 async def test_chat_from_a_pipe_ends_with_its_first_failure():
@@ -456,7 +470,7 @@ async def test_chat_from_a_pipe_ends_with_its_first_failure():
     scripted = ScriptedService(StreamComplete=[[failure]])
     async with serving(scripted) as target:
         ended = await run(target, "chat", stdin=b"first\nsecond\n")
-    assert (ended.code, ended.out, len(scripted.seen)) == (5, "", 1)
+    assert (5, "", 1) == (ended.code, ended.out, len(scripted.seen))
 
 
 async def test_without_the_extra_the_command_says_how_to_get_it(tmp_path):
@@ -469,13 +483,13 @@ async def test_without_the_extra_the_command_says_how_to_get_it(tmp_path):
     )
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     ended = await run("127.0.0.1:1", "complete", "Hi", PYTHONPATH=path)
-    assert (ended.code, ended.out) == (2, "")
+    assert (2, "") == (ended.code, ended.out)
     assert "pip install 'togetherchat[cli]'" in ended.err
 
 
 async def test_help_names_the_exit_codes_and_the_environment():
     """Whoever writes a script finds them without the documentation."""
     ended = await run("127.0.0.1:1", "--help")
-    assert ended.code == 0
+    assert 0 == ended.code
     assert "TOGETHERCHAT_KEY" in ended.out
     assert "130 interrupted" in ended.out

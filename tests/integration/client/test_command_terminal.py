@@ -154,7 +154,7 @@ async def test_a_chat_stops_an_answer_and_goes_on():
         await screen.until("The end.")
         await screen.until("> ")
         screen.type(CTRL_D)
-        assert await screen.ended() == 0
+        assert 0 == await screen.ended()
     expected = [
         system("Be brief."),
         user("Hello"),
@@ -181,7 +181,7 @@ async def test_a_chat_survives_a_failure():
         await screen.until("Hello.")
         await screen.until("> ")
         screen.type("/exit\n")
-        assert await screen.ended() == 0
+        assert 0 == await screen.ended()
     assert [user("Hi again")] == list(scripted.seen[1].request.messages)
 
 
@@ -197,7 +197,7 @@ async def test_ctrl_c_at_the_prompt_forgets_the_line():
         await screen.until("Hello.")
         await screen.until("> ")
         screen.type(CTRL_D)
-        assert await screen.ended() == 0
+        assert 0 == await screen.ended()
     assert [user("Hi")] == list(scripted.seen[0].request.messages)
 
 
@@ -221,14 +221,14 @@ async def test_words_with_a_slash_change_the_session(tmp_path):
             await screen.until(shown)
             await screen.until("\n> ")
         screen.type("/exit\n")
-        assert await screen.ended() == 0
+        assert 0 == await screen.ended()
     request = scripted.seen[1].request
     assert ("some/model", [system("Be kind."), user("second")]) == (request.model, list(request.messages))
-    assert [turn["role"] for turn in json.loads(saved.read_text())] == [
+    assert [
         "ROLE_SYSTEM",
         "ROLE_USER",
         "ROLE_ASSISTANT",
-    ]
+    ] == [turn["role"] for turn in json.loads(saved.read_text())]
 
 
 async def test_a_line_that_ends_in_a_backslash_goes_on():
@@ -242,7 +242,7 @@ async def test_a_line_that_ends_in_a_backslash_goes_on():
         await screen.until("Hello.")
         await screen.until("> ")
         screen.type(CTRL_D)
-        assert await screen.ended() == 0
+        assert 0 == await screen.ended()
     assert [user("one\ntwo")] == list(scripted.seen[0].request.messages)
 
 
@@ -258,9 +258,9 @@ async def test_the_history_goes_into_a_file_only_when_one_is_asked_for(tmp_path)
                 await screen.until("Hello.")
                 await screen.until("> ")
                 screen.type(CTRL_D)
-                assert await screen.ended() == 0
-    assert history.stat().st_mode & 0o777 == 0o600
-    assert [seen.request.messages[0].content[0].text for seen in scripted.seen] == ["the first question"] * 2
+                assert 0 == await screen.ended()
+    assert 0o600 == history.stat().st_mode & 0o777
+    assert ["the first question"] * 2 == [seen.request.messages[0].content[0].text for seen in scripted.seen]
 
 
 async def test_a_model_cannot_steer_the_terminal():
@@ -271,7 +271,7 @@ async def test_a_model_cannot_steer_the_terminal():
         terminal(target, "complete", "Hi", "--stream") as screen,
     ):
         await screen.until("rm -rf")
-        assert await screen.ended() == 0
+        assert 0 == await screen.ended()
     assert "Hi ␛]0;owned␇␛[2J�31m␍rm -rf" in screen.raw
 
 
@@ -283,7 +283,7 @@ async def test_progress_is_shown_until_the_first_word():
         await screen.until("waiting")
         go_on.set()
         await screen.until("Hello.")
-        assert await screen.ended() == 0
+        assert 0 == await screen.ended()
     assert "\x1b[2KHello." in screen.raw
 
 
@@ -297,9 +297,9 @@ async def test_no_color_means_none():
         for arguments, more in (((), {}), (("--no-color",), {}), ((), {"NO_COLOR": "1"})):
             async with terminal(target, "complete", "Hi", *arguments, **more) as screen:
                 await screen.until("no such model")
-                assert await screen.ended() == 5
+                assert 5 == await screen.ended()
             shown.append(bool(colored.search(screen.raw)))
-    assert shown == [True, False, False]
+    assert [True, False, False] == shown
 
 
 async def test_models_are_a_table_with_a_head():
@@ -313,6 +313,6 @@ async def test_models_are_a_table_with_a_head():
         terminal(target, "models") as screen,
     ):
         await screen.until("2 models")
-        assert await screen.ended() == 0
+        assert 0 == await screen.ended()
     assert "quantization" in screen.text
     assert long_id in screen.text

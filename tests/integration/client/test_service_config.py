@@ -7,7 +7,7 @@ it does.
 import asyncio
 import json
 import subprocess
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import grpc
 import pytest
@@ -58,7 +58,7 @@ async def health_of(status) -> health_aio.HealthServicer:
 async def test_the_service_config_is_found_beside_the_stubs():
     """It is the file of the contract, not a copy."""
     config = json.loads(service_config())
-    assert tuple(entry["retryPolicy"]["maxAttempts"] for entry in config["methodConfig"]) == (2, 4)
+    assert (2, 4) == tuple(entry["retryPolicy"]["maxAttempts"] for entry in config["methodConfig"])
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED])
@@ -69,9 +69,9 @@ async def test_a_pushback_is_obeyed(code):
     loop = asyncio.get_running_loop()
     async with serving(scripted) as target, connect_async(target) as client:
         begun_s = loop.time()
-        assert text_of(await client.complete(MODEL, "Hi")) == "Hello."
+        assert "Hello." == text_of(await client.complete(MODEL, "Hi"))
         assert loop.time() - begun_s >= 0.3
-    assert [seen.metadata.get("grpc-previous-rpc-attempts") for seen in scripted.seen] == [None, "1"]
+    assert [None, "1"] == [seen.metadata.get("grpc-previous-rpc-attempts") for seen in scripted.seen]
 
 
 async def test_minus_one_stops_the_retries():
@@ -80,7 +80,7 @@ async def test_minus_one_stops_the_retries():
     async with serving(scripted) as target, connect_async(target) as client:
         with pytest.raises(UnavailableError):
             await client.complete(MODEL, "Hi")
-    assert len(scripted.seen) == 1
+    assert 1 == len(scripted.seen)
 
 
 async def test_an_answer_is_tried_twice_at_most():
@@ -89,7 +89,7 @@ async def test_an_answer_is_tried_twice_at_most():
     async with serving(scripted) as target, connect_async(target) as client:
         with pytest.raises(UnavailableError):
             await client.complete(MODEL, "Hi")
-    assert len(scripted.seen) == 2
+    assert 2 == len(scripted.seen)
 
 
 async def test_a_list_is_tried_four_times_at_most():
@@ -98,7 +98,7 @@ async def test_a_list_is_tried_four_times_at_most():
     async with serving(scripted) as target, connect_async(target) as client:
         with pytest.raises(UnavailableError):
             _ = [model async for model in client.models()]
-    assert len(scripted.seen) == 4
+    assert 4 == len(scripted.seen)
 
 
 async def test_failing_calls_use_up_the_retries():
@@ -108,7 +108,7 @@ async def test_failing_calls_use_up_the_retries():
         for _ in range(4):
             with pytest.raises(UnavailableError):
                 await client.complete(MODEL, "Hi")
-    assert len(scripted.seen) == 6
+    assert 6 == len(scripted.seen)
 
 
 async def test_other_codes_are_not_retried():
@@ -118,7 +118,7 @@ async def test_other_codes_are_not_retried():
     async with serving(scripted) as target, connect_async(target) as client:
         with pytest.raises(TogetherChatError):
             await client.complete(MODEL, "Hi")
-    assert len(scripted.seen) == 1
+    assert 1 == len(scripted.seen)
 
 
 async def test_a_stream_is_retried_before_its_first_message():
@@ -129,8 +129,8 @@ async def test_a_stream_is_retried_before_its_first_message():
         connect_async(target) as client,
         client.stream(MODEL, "Hi") as stream,
     ):
-        assert text_of(await stream.finish()) == "Hello."
-    assert len(scripted.seen) == 2
+        assert "Hello." == text_of(await stream.finish())
+    assert 2 == len(scripted.seen)
 
 
 async def test_a_stream_is_not_retried_after_its_first_message():
@@ -140,7 +140,7 @@ async def test_a_stream_is_not_retried_after_its_first_message():
         with pytest.raises(UnavailableError) as caught:
             async with client.stream(MODEL, "Hi") as stream:
                 await stream.finish()
-    assert (len(scripted.seen), text_of(caught.value.partial)) == (1, "Hel")
+    assert (1, "Hel") == (len(scripted.seen), text_of(caught.value.partial))
 
 
 async def test_retries_can_be_switched_off():
@@ -149,15 +149,15 @@ async def test_retries_can_be_switched_off():
     async with serving(scripted) as target, connect_async(target, retries=False) as client:
         with pytest.raises(UnavailableError):
             await client.complete(MODEL, "Hi")
-    assert len(scripted.seen) == 1
+    assert 1 == len(scripted.seen)
 
 
 async def test_a_long_conversation_is_retried_too():
     """per_rpc_retry_buffer_size: by default gRPC retries nothing above 256 KiB."""
     scripted = ScriptedService(Complete=[[unavailable(1)], [answer("Hello.")]])
     async with serving(scripted) as target, connect_async(target) as client:
-        assert text_of(await client.complete(MODEL, "x" * 1024 * 1024)) == "Hello."
-    assert len(scripted.seen) == 2
+        assert "Hello." == text_of(await client.complete(MODEL, "x" * 1024 * 1024))
+    assert 2 == len(scripted.seen)
 
 
 async def test_calls_go_round_all_addresses():
@@ -172,7 +172,7 @@ async def test_calls_go_round_all_addresses():
         second.seen.clear()
         for _ in range(6):
             await client.complete(MODEL, "Hi")
-    assert (len(first.seen), len(second.seen)) == (3, 3)
+    assert (3, 3) == (len(first.seen), len(second.seen))
 
 
 async def test_a_server_that_is_not_serving_gets_no_calls():
@@ -184,7 +184,7 @@ async def test_a_server_that_is_not_serving_gets_no_calls():
         client = await stack.enter_async_context(connect_async(f"ipv4:{one},{two}"))
         for _ in range(4):
             await client.complete(MODEL, "Hi")
-    assert (len(draining.seen), len(serving_on.seen)) == (0, 4)
+    assert (0, 4) == (len(draining.seen), len(serving_on.seen))
 
 
 async def test_health_reaches_a_server_that_is_not_serving():
@@ -197,7 +197,7 @@ async def test_health_reaches_a_server_that_is_not_serving():
         assert ServingStatus.NOT_SERVING is await client.health(CHAT_SERVICE)
         with pytest.raises(UnavailableError):
             await client.complete(MODEL, "Hi")
-        assert scripted.seen == []
+        assert [] == scripted.seen
 
 
 async def test_health_speaks_with_a_real_health_service():
@@ -235,7 +235,7 @@ async def test_an_answer_above_the_bound_is_not_asked_for_again():
     async with serving(scripted) as target, connect_async(target, channel_options=options) as client:
         with pytest.raises(ResourceExhaustedError) as caught:
             await client.complete(MODEL, "Hi")
-    assert (len(scripted.seen), caught.value.reason) == (1, "")
+    assert (1, "") == (len(scripted.seen), caught.value.reason)
 
 
 async def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(monkeypatch):
@@ -245,7 +245,7 @@ async def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(monkeypa
         serving(ScriptedService(Complete=[[answer("Hello.")]])) as target,
         connect_async(target) as client,
     ):
-        assert text_of(await client.complete(MODEL, "Hi")) == "Hello."
+        assert "Hello." == text_of(await client.complete(MODEL, "Hi"))
 
 
 async def test_nobody_there_is_said_at_once():
@@ -253,42 +253,42 @@ async def test_nobody_there_is_said_at_once():
     async with connect_async("127.0.0.1:1", retries=False) as client:
         with pytest.raises(UnavailableError) as caught:
             await client.complete(MODEL, "Hi", request_id="mine-1")
-    assert (caught.value.reason, caught.value.request_id) == ("", "mine-1")
+    assert ("", "mine-1") == (caught.value.reason, caught.value.request_id)
 
 
 @asynccontextmanager
 async def frozen_relay(target: str):
-    """Passes bytes both ways until `freeze` is set, then keeps the connection and says nothing more."""
+    """Passes the bytes of one connection until `freeze` is set, then keeps it and says nothing more."""
     freeze = asyncio.Event()
     host, _, port = target.partition(":")
+    up_reader, up_writer = await asyncio.open_connection(host, int(port))
+    pumps, writers = [], [up_writer]
 
     async def pump(reader, writer):
         while (piece := await reader.read(65536)) and not freeze.is_set():
             writer.write(piece)
-            await writer.drain()
         await asyncio.Event().wait()
 
-    async def relay(reader, writer):
-        up_reader, up_writer = await asyncio.open_connection(host, int(port))
-        try:
-            await asyncio.gather(pump(reader, up_writer), pump(up_reader, writer))
-        finally:
-            writer.close()
-            up_writer.close()
-
-    tasks = []
-
     def accept(reader, writer):
-        tasks.append(asyncio.ensure_future(relay(reader, writer)))
+        # One is enough: who comes after the freeze finds nobody.
+        server.close()
+        writers.append(writer)
+        pumps.append(asyncio.ensure_future(pump(reader, up_writer)))
+        pumps.append(asyncio.ensure_future(pump(up_reader, writer)))
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
     try:
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", freeze
     finally:
         server.close()
-        for task in tasks:
+        for task in pumps:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*pumps, return_exceptions=True)
+        for writer in writers:
+            writer.transport.abort()
+        for writer in writers:
+            with suppress(OSError):
+                await writer.wait_closed()
 
 
 @pytest.mark.slow
@@ -310,7 +310,7 @@ async def test_a_dead_connection_is_noticed_in_the_middle_of_a_stream():
         freeze.set()
         with pytest.raises(UnavailableError) as caught:
             await stream.finish()
-    assert text_of(caught.value.partial) == "Hel"
+    assert "Hel" == text_of(caught.value.partial)
 
 
 @pytest.fixture
@@ -345,7 +345,7 @@ async def test_tls_is_spoken_where_it_is_asked_for(certificate):
     scripted = ScriptedService(Complete=[[answer("Hello.")]])
     tls = Tls(root_certificates=chain, server_name="localhost")
     async with serving(scripted, credentials=credentials) as target, connect_async(target, tls=tls) as client:
-        assert text_of(await client.complete(MODEL, "Hi")) == "Hello."
+        assert "Hello." == text_of(await client.complete(MODEL, "Hi"))
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_refused(certificate):
@@ -359,7 +359,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(certificate):
     ):
         with pytest.raises(UnavailableError):
             await client.complete(MODEL, "Hi")
-    assert scripted.seen == []
+    assert [] == scripted.seen
 
 
 async def test_the_blocking_client_has_the_same_channel():
@@ -371,5 +371,5 @@ async def test_the_blocking_client_has_the_same_channel():
             return list(client.models())
 
     async with serving(scripted) as target:
-        assert await asyncio.to_thread(ask, target) == []
-    assert len(scripted.seen) == 2
+        assert [] == await asyncio.to_thread(ask, target)
+    assert 2 == len(scripted.seen)

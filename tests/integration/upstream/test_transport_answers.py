@@ -5,7 +5,18 @@ import asyncio
 import pytest
 
 from support.scripted_upstream import ScriptedUpstream, always
-from support.upstream_script import Pause, Send, answer, chunk, head, html_answer, json_answer, sse, sse_head
+from support.upstream_script import (
+    Fin,
+    Pause,
+    Send,
+    answer,
+    chunk,
+    head,
+    html_answer,
+    json_answer,
+    sse,
+    sse_head,
+)
 from togetherchat_server.upstream.transport import Answer
 
 
@@ -140,3 +151,18 @@ async def test_a_whole_answer_to_a_stream_request_can_be_read(serve, key):
         transport.stream("x", key=key, request_id="r", body=b"{}") as got,
     ):
         assert (502, b"<h1>Bad gateway</h1>") == (got.status, await got.read_all(1000))
+
+
+async def test_a_slow_reader_loses_nothing_to_an_end_that_is_already_there(serve, key):
+    """The whole answer and the FIN behind it arrive while nobody reads."""
+    body = bytes(range(256)) * 8192
+    script = (Send(sse_head()), *(Send(chunk(body[at : at + 32_768])) for at in range(0, len(body), 32_768)))
+    async with (
+        serve(always((*script, Send(chunk(b"")), Fin()))) as (_upstream, transport),
+        transport.stream("x", key=key, request_id="r", body=b"{}") as got,
+    ):
+        read = b""
+        while piece := await got.read():
+            read += piece
+            await asyncio.sleep(0)
+    assert body == read

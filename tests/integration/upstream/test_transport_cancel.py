@@ -5,10 +5,10 @@ measured is the peer's view: when the FIN or RST arrived there.
 """
 
 import asyncio
-import contextlib
 import random
 import ssl
 import time
+from pathlib import Path
 
 import pytest
 from aiohttp.abc import AbstractResolver
@@ -21,7 +21,6 @@ from support.upstream_script import (
     Repeat,
     Send,
     Stall,
-    StartReading,
     StopReading,
     chunk,
     head,
@@ -50,8 +49,8 @@ async def cancel(task: "asyncio.Task[object]") -> float:
     return asked_at
 
 
-async def read_to_the_end(transport, key) -> None:
-    async with transport.stream("x", key=key, request_id="r", body=BODY) as got:
+async def read_to_the_end(transport, key, request_id="r") -> None:
+    async with transport.stream("x", key=key, request_id=request_id, body=BODY) as got:
         while await got.read():
             pass
 
@@ -99,18 +98,29 @@ async def test_leaving_a_stream_with_an_exception(serve, key):
         await upstream.closed(0, within_s=PROMISED_S)
 
 
-async def test_cancel_while_the_request_is_still_being_sent(serve, key):
-    """To a peer that takes no more of it: a polite close would first wait until it has taken all."""
-    body, take = bytes(30 * 2**20), asyncio.Event()
-    deaf = (StopReading(), Pause(take), StartReading())
-    async with serve(always(()), on_connect=deaf) as (upstream, transport):
-        task = asyncio.ensure_future(transport.send("POST", "x", key=key, request_id="r", body=body))
+DESCRIPTORS = Path("/proc/self/fd")
+
+
+def sockets_open() -> int:
+    return sum(link.is_socket() for link in DESCRIPTORS.iterdir())
+
+
+@pytest.mark.skipif(not DESCRIPTORS.is_dir(), reason="counts sockets as Linux shows them")
+@pytest.mark.parametrize("over_tls", [False, True], ids=["plain", "TLS"])
+async def test_cancel_towards_a_peer_that_reads_nothing(serve, key, certificate, over_tls):
+    """A polite close waits: for the rest of the request to be taken, and over TLS for a goodbye."""
+    tls = {"tls": certificate.server_context(), "trust": certificate} if over_tls else {}
+    async with serve(always(()), on_connect=(StopReading(), Stall()), **tls) as (upstream, transport):
+        before = sockets_open()
+        task = asyncio.ensure_future(
+            transport.send("POST", "x", key=key, request_id="r", body=bytes(30 * 2**20))
+        )
         await upstream.accepted()
-        await asyncio.sleep(0.05)  # for the buffers of the kernel to fill
+        await asyncio.sleep(0.1)  # for the buffers of the kernel to fill
+        assert before + 2 == sockets_open()
         await cancel(task)
-        take.set()
-        await upstream.closed(0)
-        assert upstream.ledger.connections[0].bytes_received < len(body) / 2
+        await asyncio.sleep(PROMISED_S)
+        assert before + 1 == sockets_open()
 
 
 async def test_cancel_in_a_tls_handshake(serve, key):
@@ -198,13 +208,17 @@ CHURN = (
 
 
 async def churn(transport, key, rng, requests: int) -> None:
-    """Requests, one after the other, each for one of the answers, and left after a moment, wherever it is."""
+    """Requests, one after the other, for one of the answers, each left after some turns of the loop.
+
+    Turns and not seconds: on a busy machine, too, some are left early and some are served.
+    """
     for _ in range(requests):
         which = str(rng.randrange(len(CHURN)))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(rng.expovariate(1 / 0.03)):
-                async with transport.stream("x", key=key, request_id=which, body=BODY) as got:
-                    await got.read_all(1000)
+        asking = asyncio.ensure_future(read_to_the_end(transport, key, which))
+        for _ in range(int(rng.expovariate(1 / 60))):
+            await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
 
 
 @pytest.mark.parametrize("over_tls", [False, True], ids=["plain", "TLS"])
@@ -225,4 +239,4 @@ async def test_churn_leaves_nothing_behind(key, certificate, over_tls):
         assert b'{"id": "1"}' == (await transport.send("GET", "x", key=key, request_id="0")).body
         await transport.aclose()
         await upstream.until(lambda ledger: not ledger.still_open)
-        assert len(upstream.ledger.requests) > 100
+        assert len(upstream.ledger.requests) > 50

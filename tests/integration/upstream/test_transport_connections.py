@@ -28,6 +28,27 @@ async def test_a_keep_alive_that_ran_out(serve, key, end, method):
         assert 1 == len({request.body for request in upstream.ledger.requests})
 
 
+async def test_a_request_is_not_sent_again_over_another_connection_of_the_pool(serve, key):
+    """Where one keep-alive has run out, so may have the others, and the second sending is the last."""
+    both = asyncio.Event()
+
+    def script(request):
+        first = request is upstream.ledger.connections[request.connection].requests[0]
+        return (Pause(both), *OK) if first and request.connection < 2 else OK if first else (Reset(),)
+
+    async with serve(script) as (upstream, transport):
+        async with asyncio.TaskGroup() as group:
+            for _ in range(2):
+                group.create_task(transport.send("POST", "x", key=key, request_id="r", body=BODY))
+            await upstream.asked(2)
+            both.set()
+        assert 200 == (await transport.send("POST", "x", key=key, request_id="r", body=BODY)).status
+        assert [2, 1] == [
+            upstream.ledger.requests[-1].connection,
+            len(upstream.ledger.connections[2].requests),
+        ]
+
+
 async def test_a_keep_alive_that_ran_out_is_forgiven_once(serve, key):
     """The second sending breaks too: a fresh connection has no such excuse."""
     async with serve(in_turn(OK, (Fin(),), (Fin(),), OK)) as (upstream, transport):
@@ -47,23 +68,37 @@ async def test_broken_in_the_head_of_an_answer_on_a_reused_connection(serve, key
         assert 2 == len(upstream.ledger.requests)
 
 
-@pytest.mark.parametrize("together", [True, False])
-async def test_bytes_that_nobody_asked_for_end_the_connection(serve, key, together):
-    """A second answer behind the first must not become the answer to the next request."""
-    (first,), (foreign,) = json_answer(200, {"for": "first"}), json_answer(200, {"for": "nobody"})
-    second = json_answer(200, {"for": "second"})
-    twice = (Send(first.data + foreign.data),) if together else (first, Send(foreign.data))
-    async with serve(in_turn(twice, second)) as (upstream, transport):
+(FIRST,) = json_answer(200, {"for": "first"})
+(FOREIGN,) = json_answer(200, {"for": "nobody"})
+
+
+async def test_a_second_answer_behind_the_first_ends_the_connection(serve, key):
+    """It must not become the answer to the next request."""
+    both = (Send(FIRST.data + FOREIGN.data),)
+    async with serve(in_turn(both, json_answer(200, {"for": "second"}))) as (upstream, transport):
         assert b'{"for": "first"}' == (await transport.send("GET", "x", key=key, request_id="r")).body
+        await upstream.closed(0)
+        assert b'{"for": "second"}' == (await transport.send("GET", "x", key=key, request_id="r")).body
+
+
+@pytest.mark.parametrize("sent", [FOREIGN.data, FOREIGN.data[:20]], ids=["an answer", "a part of one"])
+async def test_bytes_that_nobody_asked_for_end_the_connection(serve, key, sent):
+    """Whatever comes while a connection rests is nobody's."""
+    read = asyncio.Event()
+    async with serve(
+        in_turn((FIRST, Pause(read), Send(sent)), json_answer(200, {"for": "second"}))
+    ) as between:
+        upstream, transport = between
+        assert b'{"for": "first"}' == (await transport.send("GET", "x", key=key, request_id="r")).body
+        read.set()
         await upstream.closed(0)
         assert b'{"for": "second"}' == (await transport.send("GET", "x", key=key, request_id="r")).body
 
 
 async def test_bytes_that_nobody_asked_for_at_the_end_of_a_body(serve, key):
     """The same, where the end of the first answer and the foreign one come in one read."""
-    (foreign,) = json_answer(200, {"for": "nobody"})
     go = asyncio.Event()
-    first = (Send(sse_head() + chunk(b"1")), Pause(go), Send(chunk(b"2") + chunk(b"") + foreign.data))
+    first = (Send(sse_head() + chunk(b"1")), Pause(go), Send(chunk(b"2") + chunk(b"") + FOREIGN.data))
     async with serve(in_turn(first, json_answer(200, {"for": "second"}))) as (_upstream, transport):
         async with transport.stream("x", key=key, request_id="r", body=BODY) as got:
             assert b"1" == await got.read()

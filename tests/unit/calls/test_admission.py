@@ -1,54 +1,145 @@
+"""Places, the queue before them, and their end. Nothing waits: a turn is a future that is looked at."""
+
 import pytest
 
-from togetherchat_server.calls.admission import Admission
+from togetherchat_server.calls.admission import Admission, AdmissionLimits
 from togetherchat_server.errors import Kind, ServiceError
 
 
-def refusal(admission):
+def admission(calls_max=2, *, short=lambda: False, **limits):
+    return Admission(AdmissionLimits(calls_max=calls_max, **limits), short_of_memory=short)
+
+
+def refusal(admission, caller=""):
     with pytest.raises(ServiceError) as caught:
-        admission.take()
+        admission.enter(caller)
     return caught.value.kind
 
 
 def test_calls_beyond_the_bound_are_refused():
-    """With all slots taken the next call is OVERLOADED; a slot given back is taken again."""
-    admission = Admission(calls_max=2)
-    admission.take()
-    admission.take()
+    """With all places taken the next call is OVERLOADED; a place given back is taken again."""
+    places = admission(2)
+    first, _ = places.enter(), places.enter()
 
-    assert Kind.OVERLOADED is refusal(admission)
-    admission.give_back()
-    admission.take()
-    assert admission.in_flight == 2
+    assert Kind.OVERLOADED is refusal(places)
+    places.leave(first)
+    assert None is places.enter().turn
+    assert 2 == places.in_flight
+
+
+async def test_a_few_calls_wait_for_a_place():
+    """The queue takes as many as it holds, and no more."""
+    places = admission(1, queue_max=2)
+    places.enter()
+    waiting = [places.enter() for _ in range(2)]
+
+    assert [False, False] == [ticket.turn.done() for ticket in waiting]
+    assert (1, 2) == (places.in_flight, places.waiting)
+    assert Kind.OVERLOADED is refusal(places)
+
+
+async def test_the_first_in_the_queue_is_the_first_to_go():
+    """A place that becomes free goes to who has waited longest."""
+    places = admission(1, queue_max=2)
+    holder, first, second = (places.enter() for _ in range(3))
+
+    places.leave(holder)
+    assert (True, False) == (first.turn.done(), second.turn.done())
+    places.leave(first)
+    assert second.turn.done()
+    assert (1, 0) == (places.in_flight, places.waiting)
+
+
+async def test_who_leaves_the_queue_takes_no_place():
+    """A caller who goes while waiting makes room in the queue alone."""
+    places = admission(1, queue_max=1)
+    holder, gone = places.enter(), places.enter()
+
+    places.leave(gone)
+    waiting = places.enter()
+    places.leave(holder)
+
+    assert (True, False, 1) == (waiting.turn.done(), gone.turn.done(), places.in_flight)
+
+
+async def test_a_place_that_was_given_to_someone_who_has_gone_is_passed_on():
+    """The wait was cancelled, its task has not ended yet: the place is not lost."""
+    places = admission(1, queue_max=2)
+    holder, gone, waiting = (places.enter() for _ in range(3))
+    gone.turn.cancel()
+
+    places.leave(holder)
+    assert not waiting.turn.done()
+    places.leave(gone)
+
+    assert waiting.turn.done()
+    places.leave(waiting)
+    assert 0 == places.in_flight
+
+
+async def test_no_place_is_lost_whatever_the_order():
+    """A storm of arrivals, departures and cancelled waits ends with every place free."""
+    places = admission(3, queue_max=5)
+    held = []
+    for number in range(2000):
+        try:
+            held.append(places.enter())
+        except ServiceError:
+            ticket = held.pop(number * 7 % len(held))
+            if ticket.turn is not None and number % 3 == 0:
+                ticket.turn.cancel()
+            places.leave(ticket)
+        assert places.in_flight <= 3
+    for ticket in held:
+        places.leave(ticket)
+
+    assert (0, 0) == (places.in_flight, places.waiting)
+
+
+def test_one_caller_cannot_take_every_place():
+    """A caller's own bound is CALLER_QUOTA; others are not touched, nor are callers unknown."""
+    places = admission(10, caller_calls_max=2)
+    first = places.enter("a")
+    places.enter("a")
+
+    assert Kind.CALLER_QUOTA is refusal(places, "a")
+    places.enter("b")
+    places.enter()
+    places.leave(first)
+    assert None is places.enter("a").turn
+
+
+def test_memory_comes_before_places():
+    """A process that is short of memory takes no new call."""
+    assert Kind.OVERLOADED is refusal(admission(short=lambda: True))
 
 
 def test_a_draining_service_takes_no_call():
     """After the word to drain every new call is refused."""
-    admission = Admission(calls_max=2)
-    admission.refuse_new_calls(lambda: None)
+    places = admission()
+    places.refuse_new_calls(lambda: None)
 
-    assert Kind.DRAINING is refusal(admission)
+    assert Kind.DRAINING is refusal(places)
 
 
-def test_the_end_of_the_last_call_is_told():
-    """The drain hears of idleness once, when the last call ends."""
+async def test_the_end_of_the_last_call_is_told():
+    """The drain hears of idleness once, when the last call ends, one that waited included."""
     told = []
-    admission = Admission(calls_max=2)
-    admission.take()
-    admission.take()
+    places = admission(1, queue_max=1)
+    holder, waiting = places.enter(), places.enter()
 
-    admission.refuse_new_calls(lambda: told.append("idle"))
-    admission.give_back()
-    assert told == []
-    admission.give_back()
+    places.refuse_new_calls(lambda: told.append("idle"))
+    places.leave(holder)
+    assert [] == told
+    places.leave(waiting)
 
-    assert told == ["idle"]
+    assert ["idle"] == told
 
 
 def test_an_idle_service_is_idle_at_once():
     """Nothing to wait for is told without waiting."""
     told = []
 
-    Admission(calls_max=1).refuse_new_calls(lambda: told.append("idle"))
+    admission().refuse_new_calls(lambda: told.append("idle"))
 
-    assert told == ["idle"]
+    assert ["idle"] == told

@@ -85,26 +85,26 @@ def test_keys_are_not_in_the_repr():
 def test_options_of_the_caller_win():
     """The library's are defaults."""
     options = dict(plan(channel_options=[("grpc.keepalive_time_ms", 5), ("grpc.lb_x", 1)]).options)
-    assert (options["grpc.keepalive_time_ms"], options["grpc.lb_x"]) == (5, 1)
+    assert (5, 1) == (options["grpc.keepalive_time_ms"], options["grpc.lb_x"])
 
 
 def test_the_timeouts_are_those_of_the_service_config():
     """One place says them."""
-    assert method_timeouts_s() == {
+    assert {
         "Complete": 600.0,
         "StreamComplete": 600.0,
         "ListModels": 30.0,
         "Check": 10.0,
-    }
+    } == method_timeouts_s()
 
 
 def test_a_deadline_is_the_calls_then_the_clients_then_the_configs():
     """The nearest word wins, and there is always one."""
-    assert (
+    assert (1.0, 2.0, 600.0) == (
         plan(timeout_s=2.0).deadline_s("Complete", 1.0),
         plan(timeout_s=2.0).deadline_s("Complete", None),
         plan().deadline_s("Complete", None),
-    ) == (1.0, 2.0, 600.0)
+    )
 
 
 def test_the_service_config_names_methods_of_the_contract():

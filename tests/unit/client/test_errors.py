@@ -43,7 +43,7 @@ def test_every_class_of_a_reason_refines_the_class_of_a_code():
         for by_reason in CLASS_BY_REASON.values()
         if not any(issubclass(by_reason, by_code) for by_code in CLASS_BY_CODE.values())
     ]
-    assert strangers == []
+    assert [] == strangers
 
 
 @pytest.mark.parametrize(
@@ -80,14 +80,14 @@ def test_an_error_info_of_another_domain_is_not_ours():
     status = status_pb2.Status(code=14)
     status.details.add().Pack(error_details_pb2.ErrorInfo(domain="proxy.example", reason="MODEL_NOT_FOUND"))
     details = read_details([("grpc-status-details-bin", status.SerializeToString())])
-    assert (details.reason, details.metadata) == ("", {})
+    assert ("", {}) == (details.reason, details.metadata)
 
 
 @pytest.mark.parametrize("blob", [b"\xff\xff\xff", b""])
 def test_details_that_cannot_be_parsed_leave_the_plain_twins(blob):
     """Half a detail is no reason to lose the other half."""
     details = read_details([("grpc-status-details-bin", blob), ("x-error-reason", "OVERLOADED")])
-    assert details.reason == "OVERLOADED"
+    assert "OVERLOADED" == details.reason
 
 
 def test_one_broken_detail_does_not_hide_the_others():
@@ -97,7 +97,7 @@ def test_one_broken_detail_does_not_hide_the_others():
     status.details.add(type_url="type.googleapis.com/somebody.v9.Detail", value=b"\xff")
     status.details.add().Pack(error_details_pb2.ErrorInfo(domain="togetherchat", reason="OVERLOADED"))
     details = read_details([("grpc-status-details-bin", status.SerializeToString())])
-    assert (details.reason, details.retry_after_s) == ("OVERLOADED", None)
+    assert ("OVERLOADED", None) == (details.reason, details.retry_after_s)
 
 
 def test_limits_and_preconditions_are_violations_too():
@@ -126,14 +126,14 @@ def test_limits_and_preconditions_are_violations_too():
 def test_the_services_id_wins_over_the_one_that_was_sent():
     """The service may have replaced it, and its records know only its own."""
     error = error_of(grpc.StatusCode.INTERNAL, "", [("x-request-id", "theirs")], request_id="mine")
-    assert error.request_id == "theirs"
+    assert "theirs" == error.request_id
 
 
 def test_an_error_says_reason_message_and_id_in_one_line():
     """What a log line needs, and no more."""
     failure = Failure(code=grpc.StatusCode.UNAVAILABLE, reason="OVERLOADED", message="busy")
     error = error_of(failure.code, failure.message, failure.trailers(), request_id="mine")
-    assert str(error) == "OVERLOADED: busy (request mine)"
+    assert "OVERLOADED: busy (request mine)" == str(error)
 
 
 def test_an_error_survives_pickling():

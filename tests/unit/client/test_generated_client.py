@@ -35,7 +35,7 @@ def test_nothing_of_asyncio_is_left(generator):
     """A word that no rule knew would break the blocking client at run time only."""
     generated = "".join(generator.generate(generator.read_sources()).values())
     left = [word for word in ("async ", "await ", "asyncio", ".aio", "Async") if word in generated]
-    assert left == []
+    assert [] == left
 
 
 def public(thing) -> dict[str, inspect.Signature]:

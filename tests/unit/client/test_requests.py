@@ -68,7 +68,7 @@ def test_one_message_is_a_conversation():
 def test_an_explicit_zero_is_sent_and_what_is_unset_is_not():
     """Zero is a temperature; no word is none."""
     request = complete_request("m", "Hi", temperature=0.0)
-    assert (request.HasField("temperature"), request.HasField("top_p")) == (True, False)
+    assert (True, False) == (request.HasField("temperature"), request.HasField("top_p"))
 
 
 def test_a_ready_request_takes_nothing_beside_it():
@@ -103,7 +103,7 @@ def test_a_picture_may_be_a_file(tmp_path):
 def test_a_question_may_have_text_and_pictures_in_order():
     """The parts stand as they were given."""
     message = user("What is it?", image(PNG, media_type="image/png"), chat.Audio(data=b"a", format="wav"))
-    assert [part.WhichOneof("part") for part in message.content] == ["text", "image", "audio"]
+    assert ["text", "image", "audio"] == [part.WhichOneof("part") for part in message.content]
 
 
 def test_a_schema_as_text_goes_out_byte_for_byte():
@@ -115,7 +115,7 @@ def test_a_schema_as_text_goes_out_byte_for_byte():
 def test_a_schema_as_a_mapping_keeps_its_order():
     """Reasoning before the answer is often the point of a schema."""
     schema = {"b": {"type": "string"}, "a": {}}
-    assert list(json.loads(function_tool("f", parameters=schema).function.parameters_json)) == ["b", "a"]
+    assert ["b", "a"] == list(json.loads(function_tool("f", parameters=schema).function.parameters_json))
 
 
 def test_an_unset_strict_stays_unset():
@@ -131,4 +131,4 @@ def test_text_of_an_answer_is_that_of_the_choice():
             chat.Choice(index=0, message=assistant("zero")),
         ]
     )
-    assert tuple(text_of(answer, choice_index=index) for index in (0, 2, 1)) == ("zero", "two", "")
+    assert ("zero", "two", "") == tuple(text_of(answer, choice_index=index) for index in (0, 2, 1))

@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+
 from togetherchat_server.observe.log import CallLog, LineWriter, LogHandler, attach
 from togetherchat_server.observe.record import CallRecord
 
@@ -60,6 +61,7 @@ def record(**changed):
             "upstream_request_id": "upstream-1",
             "attempts": 1,
             "previous_attempts": 0,
+            "queued_s": 0.0,
             "duration_s": 1.23456789,
             "first_token_s": None,
             "messages_sent": 1,
@@ -171,6 +173,7 @@ def test_a_call_is_one_json_object():
         "upstream_request_id": "upstream-1",
         "attempts": 1,
         "previous_attempts": 0,
+        "queued_s": 0.0,
         "duration_s": 1.2346,
         "first_token_s": 0.1235,
         "messages_sent": 1,

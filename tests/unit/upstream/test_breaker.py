@@ -99,6 +99,13 @@ def test_a_caller_who_left_says_nothing_about_the_provider(kind):
     assert None is ask(breaker)
 
 
+def test_what_is_still_running_says_nothing():
+    """Answers take long: a thousand requests in flight open no breaker."""
+    breaker = Breaker()
+
+    assert [None] * 1000 == [ask(breaker) for _ in range(1000)]
+
+
 def test_a_wait_that_was_asked_for_is_kept():
     """Until it is over requests are answered here, as the provider did, with what is left."""
     breaker = Breaker()

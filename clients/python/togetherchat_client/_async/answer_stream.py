@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from togetherchat.fold import Accumulator
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_client._async.calls import OnInfo, failure_of
 from togetherchat_client.call_info import CallInfo
 from togetherchat_client.errors import error_of
-from togetherchat_client.stream import Accumulator
 
 if TYPE_CHECKING:
     from grpc.aio import UnaryStreamCall

@@ -5,7 +5,8 @@ the environment or from a file.
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -79,7 +80,11 @@ class Arguments(argparse.Namespace):
 
 def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Arguments:
     """Parse the command line. What is wrong with it is printed, and the process ends with 2."""
-    return _parser(environ).parse_args(argv, namespace=Arguments())
+    parser = _parser(environ)
+    arguments = parser.parse_args(argv, namespace=Arguments())
+    if not all(_is_text(word) for word in argv):
+        parser.error("the command line is not text in UTF-8")
+    return arguments
 
 
 def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
@@ -91,13 +96,15 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     shared = _shared(environ)
     sampling = _sampling(environ)
-    subcommands = parser.add_subparsers(dest="subcommand", required=True, metavar="COMMAND")
-    _add_chat(subcommands.add_parser("chat", parents=[shared, sampling], help="talk, with history"))
-    _add_complete(subcommands.add_parser("complete", parents=[shared, sampling], help="ask once"))
-    _add_models(subcommands.add_parser("models", parents=[shared], help="list the models"))
-    _add_health(
-        subcommands.add_parser("health", parents=[shared], help="ask whether the service takes calls")
+    # No abbreviations: `--key` would be taken for `--key-file`, and the key be on the command line.
+    add = partial(
+        parser.add_subparsers(dest="subcommand", required=True, metavar="COMMAND").add_parser,
+        allow_abbrev=False,
     )
+    _add_chat(add("chat", parents=[shared, sampling], help="talk, with history"))
+    _add_complete(add("complete", parents=[shared, sampling], help="ask once"))
+    _add_models(add("models", parents=[shared], help="list the models"))
+    _add_health(add("health", parents=[shared], help="ask whether the service takes calls"))
     return parser
 
 
@@ -132,10 +139,10 @@ def _sampling(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         "-m", "--model", default=environ.get("TOGETHERCHAT_MODEL") or DEFAULT_MODEL, metavar="ID"
     )
     options.add_argument("-s", "--system", default="", metavar="TEXT", help="instructions for the model")
-    options.add_argument("--max-tokens", type=int, metavar="N")
+    options.add_argument("--max-tokens", type=_integer(32), metavar="N")
     options.add_argument("--temperature", type=float, metavar="X")
     options.add_argument("--top-p", type=float, metavar="X")
-    options.add_argument("--seed", type=int, metavar="N")
+    options.add_argument("--seed", type=_integer(64), metavar="N")
     options.add_argument("--stop", action="append", default=[], metavar="TEXT", help="may be repeated")
     options.add_argument("--reasoning-effort", default="", metavar="WORD", help="low, medium, high, ...")
     options.add_argument(
@@ -172,7 +179,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--query", default="", metavar="TEXT", help="text in the id or name")
     parser.add_argument("--quantization", default="", metavar="WORD", help="FP8, FP16, ...")
     parser.add_argument("--availability", choices=["serverless", "dedicated"], default="")
-    parser.add_argument("--min-context", type=int, metavar="TOKENS")
+    parser.add_argument("--min-context", type=_integer(32), metavar="TOKENS")
     parser.add_argument("--max-price", type=float, metavar="USD", help="for a million prompt tokens")
     parser.add_argument("--sort", choices=["id", "context", "price"], default="id")
     parser.add_argument("--all", action="store_true", help="show retired models, too")
@@ -181,6 +188,27 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
 def _add_health(parser: argparse.ArgumentParser) -> None:
     parser.description = "Print SERVING and end with 0, or what else it is and end with 7."
     parser.add_argument("--service", default=CHAT_SERVICE, metavar="NAME", help="empty for the whole server")
+
+
+def _is_text(word: str) -> bool:
+    """Python keeps bytes that are no UTF-8 as lone surrogates, which no message can carry."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _integer(bits: int) -> Callable[[str], int]:
+    """A parser of whole numbers that fit a field of `bits` bits."""
+
+    def integer(text: str) -> int:
+        number = int(text)
+        if number.bit_length() >= bits:
+            raise argparse.ArgumentTypeError("is too large")
+        return number
+
+    return integer
 
 
 def _seconds(text: str) -> float:

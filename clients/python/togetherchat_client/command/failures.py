@@ -5,6 +5,7 @@ Scripts decide by the exit code or by `--json`; the line on standard error is fo
 
 import enum
 import json
+import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -95,7 +96,7 @@ def _hint(error: errors.TogetherChatError, target: str) -> str:
     if error.reason in HINT_BY_REASON:
         return HINT_BY_REASON[error.reason]
     if error.retry_after_s:
-        return f"try again in {error.retry_after_s:g} s"
+        return f"try again in {math.ceil(error.retry_after_s)} s"
     if isinstance(error, errors.UnavailableError) and not error.reason:
         # No reason: nobody of ours has said this, so nobody of ours was reached.
         return f"is the service running at {target}?"

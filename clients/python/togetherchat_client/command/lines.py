@@ -49,9 +49,11 @@ class Lines:
 
     def _line(self, prompt: str) -> str | None:
         try:
-            return input(prompt if self.interactive else "")
+            text = input(prompt if self.interactive else "")
         except EOFError:
             return None
+        # Bytes that are no UTF-8 arrive as lone surrogates, which no message can carry.
+        return text.encode(errors="replace").decode()
 
     def _edit(self) -> None:
         import readline  # noqa: PLC0415  it takes over the terminal's input, and Windows has none

@@ -25,27 +25,26 @@ What grpcio's asyncio server does, and what follows (each measured on grpcio 1.8
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, Generic, NoReturn, TypeAlias, TypeVar, final
+from typing import Final, NoReturn, TypeAlias, TypeVar, final
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from grpc import aio
 
-from togetherchat.v1 import chat_pb2 as chat
-from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.calls.admission import Admission
+from togetherchat_server.calls.admission import Admission, Ticket
 from togetherchat_server.calls.lifecycle import Arrival, CallDesk, Ending
 from togetherchat_server.errors import Kind, ServiceError
+from togetherchat_server.fronts.rpc.methods import UNPARSABLE, Method, Received, Scope
 from togetherchat_server.fronts.rpc.status import ROWS, status_of, trailers_of
 from togetherchat_server.patience import Within
-from togetherchat_server.ports import Call, Events
+from togetherchat_server.ports import Call
 
 FRONT: Final = "rpc"
 UNFORESEEN: Final = "something went wrong inside the service"
 STOPPED: Final = "the service was stopped before the answer was complete"
+NO_PLACE: Final = "no place became free in time"
 # A write that is still pending makes any other ending of the RPC an error in gRPC, and a peer
 # that has gone hears none: what we hold is released by leaving, gRPC frees the rest itself.
 UNANSWERABLE: Final = frozenset({Kind.CALLER_STALLED, Kind.CALLER_CANCELLED})
@@ -56,49 +55,19 @@ TIME_IS_UP: Final = {
 
 _log = logging.getLogger(__name__)
 
-Request = TypeVar("Request", bound=Message)
-Response = TypeVar("Response", bound=Message)
 Answered = TypeVar("Answered", bound=Message | None)
+# Quoted: generic to a type checker, not to Python.
+Handler: TypeAlias = "grpc.RpcMethodHandler[Received, Message]"
 Context: TypeAlias = "aio.ServicerContext[object, Message]"
 
 
-@final
-class _Unparsable:
-    """Stands for a message that could not be parsed, until the handler can say so."""
-
-
-_UNPARSABLE: Final = _Unparsable()
-Received = Message | _Unparsable
-# Quoted: generic to a type checker, not to Python.
-Handler: TypeAlias = "grpc.RpcMethodHandler[Received, Message]"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UnaryMethod(Generic[Request, Response]):
-    """An RPC with one answer."""
+class BoundaryLimits:
+    """How long a peer may keep us waiting, in seconds."""
 
-    request: type[Request]
-    answer: Callable[[Request, Call], Awaitable[Response]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamMethod(Generic[Request]):
-    """An RPC with a stream of answers, in batches."""
-
-    request: type[Request]
-    answer: Callable[[Request, Call], AsyncGenerator[Events, None]]
-
-
-@final
-class _Scope:
-    """One call between its first and its last message."""
-
-    __slots__ = ("call", "messages_sent", "usage")
-
-    def __init__(self, call: Call) -> None:
-        self.call = call
-        self.messages_sent = 0
-        self.usage: chat.Usage | None = None
+    request_s: float
+    write_stall_s: float
+    queue_s: float
 
 
 @final
@@ -106,71 +75,79 @@ class Boundary(grpc.GenericRpcHandler):
     """Serves a table of methods, full names such as `/togetherchat.v1.ChatService/Complete`."""
 
     def __init__(
-        self,
-        *,
-        desk: CallDesk,
-        admission: Admission,
-        request_s: float,
-        write_stall_s: float,
-        random: Callable[[], float],
+        self, *, desk: CallDesk, admission: Admission, limits: BoundaryLimits, random: Callable[[], float]
     ) -> None:
         self._desk = desk
         self._admission = admission
-        self._request_s = request_s
-        self._write_stall_s = write_stall_s
+        self._limits = limits
         self._random = random
+        self._methods: dict[str, Method] = {}
         self._handlers: dict[str, Handler] = {}
         self._running: dict[asyncio.Task[object], asyncio.TimerHandle] = {}
         self._aborted: set[asyncio.Task[object]] = set()
 
-    def add_unary(self, name: str, method: UnaryMethod[Request, Response]) -> None:
-        async def handle(request: Received, context: Context) -> Message:
-            async def work(scope: _Scope) -> Response:
-                response = await method.answer(_parsed(request, method.request), scope.call)
-                scope.messages_sent = 1
-                if isinstance(response, service.CompleteResponse):
-                    scope.usage = response.usage
-                return response
-
-            response = await self._run(name, context, work)
-            self._give(self._write_stall_s)
-            return response
-
-        self._handlers[name] = grpc.unary_unary_rpc_method_handler(
-            handle, request_deserializer=_parser(method.request), response_serializer=_serialised
-        )
-
-    def add_stream(self, name: str, method: StreamMethod[Request]) -> None:
-        async def handle(request: Received, context: Context) -> None:
-            async def work(scope: _Scope) -> None:
-                async with aclosing(method.answer(_parsed(request, method.request), scope.call)) as batches:
-                    async for events in batches:
-                        for event in events:
-                            await self._write(context, event)
-                            scope.messages_sent += 1
-                        if events and events[-1].HasField("completed"):
-                            scope.usage = events[-1].completed.usage
-
-            await self._run(name, context, work)
-
-        self._handlers[name] = grpc.unary_stream_rpc_method_handler(
-            handle, request_deserializer=_parser(method.request), response_serializer=_serialised
-        )
+    def add(self, name: str, method: Method) -> None:
+        self._methods[name] = method
+        self._handlers[name] = self._at_once(name, method)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "Handler | None":
         """Called by gRPC in the task of the call, before anything of the message is read."""
-        handler = self._handlers.get(handler_call_details.method)
-        if handler is None:
+        name = handler_call_details.method
+        method = self._methods.get(name)
+        if method is None:
             return None
-        arrival = _arrival(handler_call_details.method, handler_call_details.invocation_metadata)
+        arrival = _arrival(name, handler_call_details.invocation_metadata)
         try:
-            self._desk.check(arrival)
-            self._admission.take()
+            ticket = self._admission.enter(self._desk.check(arrival))
         except ServiceError as error:
             return self._refusal(arrival, error)
-        task = self._give(self._request_s)
-        task.add_done_callback(self._task_ended)
-        return handler
+        task = self._give(self._limits.request_s)
+        task.add_done_callback(lambda ended: self._task_ended(ended, ticket))
+        if ticket.turn is None:
+            return self._handlers[name]
+        return self._in_turn(name, method, ticket.turn)
+
+    def _at_once(self, name: str, method: Method) -> Handler:
+        """For a call that has a place: gRPC reads the request, and sends a whole answer."""
+
+        async def handle(received: Received, context: Context) -> Message | None:
+            async def work(scope: Scope) -> Message | None:
+                return await method.respond(received, scope, lambda message: self._write(context, message))
+
+            response = await self._run(name, context, work)
+            if response is not None:
+                self._give(self._limits.write_stall_s)
+            return response
+
+        shape = (
+            grpc.unary_stream_rpc_method_handler if method.streams else grpc.unary_unary_rpc_method_handler
+        )
+        return shape(handle, request_deserializer=method.parse, response_serializer=_serialised)
+
+    def _in_turn(self, name: str, method: Method, turn: asyncio.Future[None]) -> Handler:
+        """For a call that must wait: nothing of its message is read before its turn."""
+
+        async def work(scope: Scope, context: Context) -> None:
+            began_s = self._desk.seconds_left(scope.call)
+            async with Within(self._limits.queue_s, Kind.OVERLOADED, NO_PLACE):
+                await turn
+            scope.call.progress.queued_s = began_s - self._desk.seconds_left(scope.call)
+            async with Within(self._limits.request_s, Kind.CALLER_STALLED, "the caller sends no request"):
+                received = await context.read()
+            response = await method.respond(
+                received if isinstance(received, Message) else UNPARSABLE,
+                scope,
+                lambda message: self._write(context, message),
+            )
+            if response is not None:
+                await self._write(context, response)
+
+        async def handle(_requests: object, context: Context) -> None:
+            await self._run(name, context, lambda scope: work(scope, context))
+
+        return grpc.stream_stream_rpc_method_handler(
+            handle, request_deserializer=method.parse, response_serializer=_serialised
+        )
 
     def abort_running(self) -> None:
         """Cancel what runs: it ends as DRAINING, with a status that says so."""
@@ -185,20 +162,20 @@ class Boundary(grpc.GenericRpcHandler):
         self._running[task] = asyncio.get_running_loop().call_later(seconds, task.cancel)
         return task
 
-    def _task_ended(self, task: asyncio.Task[object]) -> None:
+    def _task_ended(self, task: asyncio.Task[object], ticket: Ticket) -> None:
         self._running.pop(task).cancel()
         self._aborted.discard(task)
-        self._admission.give_back()
+        self._admission.leave(ticket)
 
     def _refusal(self, arrival: Arrival, error: ServiceError) -> Handler:
         async def refuse(_requests: object, context: Context) -> None:
             call = self._desk.refused(arrival)
-            await self._abort(context, _Scope(call), error)
+            await self._abort(context, Scope(call), error)
 
         return grpc.stream_stream_rpc_method_handler(refuse)
 
     async def _run(
-        self, name: str, context: Context, work: Callable[[_Scope], Awaitable[Answered]]
+        self, name: str, context: Context, work: Callable[[Scope], Awaitable[Answered]]
     ) -> Answered:
         """Run the work of one call inside its deadline, and end the call in exactly one way."""
         task = asyncio.current_task()
@@ -206,9 +183,9 @@ class Boundary(grpc.GenericRpcHandler):
             self._running[task].cancel()
         arrival = _arrival(name, context.invocation_metadata(), context.time_remaining())
         try:
-            scope = _Scope(self._desk.open(arrival))
+            scope = Scope(self._desk.open(arrival))
         except ServiceError as error:
-            await self._abort(context, _Scope(self._desk.refused(arrival)), error)
+            await self._abort(context, Scope(self._desk.refused(arrival)), error)
         try:
             async with self._deadline(scope.call):
                 response = await work(scope)
@@ -232,12 +209,12 @@ class Boundary(grpc.GenericRpcHandler):
 
     async def _write(self, context: Context, event: Message) -> None:
         try:
-            async with Within(self._write_stall_s, Kind.CALLER_STALLED, "the caller reads nothing"):
+            async with Within(self._limits.write_stall_s, Kind.CALLER_STALLED, "the caller reads nothing"):
                 await context.write(event)
         except aio.InternalError as exc:
             raise ServiceError(Kind.CALLER_CANCELLED, "the caller left during a write") from exc
 
-    async def _end_cancelled(self, context: Context, scope: _Scope) -> None:
+    async def _end_cancelled(self, context: Context, scope: Scope) -> None:
         """Decide who cancelled: the service (it drains), nobody (a stray), or the caller."""
         task = asyncio.current_task()
         if task is None or not task.cancelling():
@@ -245,13 +222,11 @@ class Boundary(grpc.GenericRpcHandler):
             await self._abort(context, scope, ServiceError(Kind.INTERNAL_ERROR, UNFORESEEN))
         if task in self._aborted:
             task.uncancel()
-            await self._abort(
-                context, scope, ServiceError(Kind.DRAINING, "the service stopped before the end")
-            )
+            await self._abort(context, scope, ServiceError(Kind.DRAINING, STOPPED))
         in_margin = self._desk.seconds_left(scope.call) <= 0
         self._close(scope, scope.call.deadline_kind if in_margin else Kind.CALLER_CANCELLED)
 
-    async def _abort(self, context: Context, scope: _Scope, error: ServiceError) -> NoReturn:
+    async def _abort(self, context: Context, scope: Scope, error: ServiceError) -> NoReturn:
         status = status_of(
             error,
             scope.call,
@@ -263,26 +238,10 @@ class Boundary(grpc.GenericRpcHandler):
         await context.abort(status.code, status.message, status.trailers)
         raise AssertionError  # unreachable: abort raises
 
-    def _close(self, scope: _Scope, kind: Kind | None) -> None:
+    def _close(self, scope: Scope, kind: Kind | None) -> None:
         code = ROWS[kind].code.name if kind else "OK"
         ending = Ending(code=code, kind=kind, messages_sent=scope.messages_sent, usage=scope.usage)
         self._desk.close(scope.call, FRONT, ending)
-
-
-def _parsed(received: Received, message: type[Request]) -> Request:
-    if not isinstance(received, message):
-        raise ServiceError(Kind.INVALID_REQUEST, "the request is no valid message of this contract")
-    return received
-
-
-def _parser(message: type[Message]) -> Callable[[bytes], Received]:
-    def parse(data: bytes) -> Received:
-        try:
-            return message.FromString(data)
-        except DecodeError:
-            return _UNPARSABLE
-
-    return parse
 
 
 def _serialised(message: Message) -> bytes:

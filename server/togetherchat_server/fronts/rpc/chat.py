@@ -5,7 +5,8 @@ from typing import Final, final
 
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.calls.validation import RequestLimits, validate
-from togetherchat_server.fronts.rpc.boundary import Boundary, StreamMethod, UnaryMethod
+from togetherchat_server.fronts.rpc.boundary import Boundary
+from togetherchat_server.fronts.rpc.methods import StreamMethod, UnaryMethod
 from togetherchat_server.ports import Call, Chat, Events, ModelListing
 
 SERVICE: Final = "togetherchat.v1.ChatService"
@@ -37,14 +38,14 @@ class ChatServicer:
 
     def register(self, boundary: Boundary) -> None:
         """Put the RPCs into the boundary's table."""
-        boundary.add_unary(
+        boundary.add(
             f"/{SERVICE}/Complete", UnaryMethod(request=service.CompleteRequest, answer=self.complete)
         )
-        boundary.add_stream(
+        boundary.add(
             f"/{SERVICE}/StreamComplete",
             StreamMethod(request=service.CompleteRequest, answer=self.stream_complete),
         )
-        boundary.add_unary(
+        boundary.add(
             f"/{SERVICE}/ListModels",
             UnaryMethod(request=service.ListModelsRequest, answer=self.list_models),
         )

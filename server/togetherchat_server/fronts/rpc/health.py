@@ -50,7 +50,7 @@ class Health:
     def set_serving(self, serving: bool, *, reason: str) -> None:  # noqa: FBT001  the word is in the name
         """Change the status and tell every watcher."""
         self._status = SERVING if serving else NOT_SERVING
-        _log.info("health is %s: %s", "SERVING" if serving else "NOT_SERVING", reason)
+        _log.info("health is now %s: %s", "serving" if serving else "not serving", reason)
         self._wake()
 
     def end_watches(self) -> None:

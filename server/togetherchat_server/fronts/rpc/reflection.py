@@ -7,11 +7,12 @@ details of google.rpc, which grpcurl needs to print the details of a status as J
 """
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, final
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 from grpc_health.v1 import health_pb2
@@ -35,10 +36,10 @@ _DESCRIBED: Final = (
 def add_reflection(server: aio.Server) -> None:
     """Describe the service under v1 and v1alpha."""
     names = (*SERVICES, f"{V1}.ServerReflection", f"{V1ALPHA}.ServerReflection")
-    servicer = reflection.aio.ReflectionServicer(names, pool=_pool())
+    servicer = reflection.aio.ReflectionServicer(names, pool=_Described(_pool()))  # pyright: ignore[reportArgumentType]  a pool can have no subclass
     handler = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]  untyped context
-        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        request_deserializer=_parsed,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
     for package in (V1, V1ALPHA):
@@ -49,6 +50,36 @@ def add_reflection(server: aio.Server) -> None:
                 ),
             )
         )
+
+
+@final
+class _Described:
+    """What the servicer asks of a pool. Python's own knows no file for a method, for which
+    `grpcurl describe` asks.
+    """
+
+    def __init__(self, pool: descriptor_pool.DescriptorPool) -> None:
+        self.FindFileByName = pool.FindFileByName
+        self.FindMessageTypeByName = pool.FindMessageTypeByName
+        self.FindExtensionByNumber = pool.FindExtensionByNumber
+        self.FindAllExtensions = pool.FindAllExtensions
+        self._pool = pool
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802  a pool's name for it
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            return self._pool.FindMethodByName(symbol).containing_service.file
+
+
+def _parsed(data: bytes) -> reflection_pb2.ServerReflectionRequest:
+    """Bytes that are no message become a question about nothing, which is answered as an error:
+    the text of an exception would reach the caller.
+    """
+    try:
+        return reflection_pb2.ServerReflectionRequest.FromString(data)
+    except DecodeError:
+        return reflection_pb2.ServerReflectionRequest()
 
 
 def _pool() -> descriptor_pool.DescriptorPool:

@@ -4,6 +4,7 @@ gRPC ignores an option whose name it does not know, silently: every option here 
 its behaviour in `tests/contract/test_channel_options.py`.
 """
 
+import socket
 from typing import Final, final
 
 from grpc import aio
@@ -71,12 +72,12 @@ class RpcFront:
         """Bind and serve; the bound addresses of the public and the probes' listener.
 
         Raises:
-            RuntimeError: an address cannot be bound.
+            OSError: an address cannot be bound.
         """
-        bound = _with_port(address, self._server.add_insecure_port(address))
+        bound = _bind(self._server, address)
         probes = None
         if self._probes is not None and self._health_address is not None:
-            probes = _with_port(self._health_address, self._probes.add_insecure_port(self._health_address))
+            probes = _bind(self._probes, self._health_address)
             await self._probes.start()
         await self._server.start()
         return bound, probes
@@ -101,5 +102,21 @@ class RpcFront:
             await self._probes.stop(0)
 
 
-def _with_port(address: str, port: int) -> str:
-    return f"{address.rpartition(':')[0]}:{port}"
+def _bind(server: aio.Server, address: str) -> str:
+    """Bind and say where; port 0 has become a real one."""
+    host, _, port = address.rpartition(":")
+    try:
+        return f"{host}:{server.add_insecure_port(address)}"
+    except RuntimeError:
+        raise OSError(f"cannot listen on {address}: {_refusal(host.strip('[]'), int(port))}") from None
+
+
+def _refusal(host: str, port: int) -> str:
+    """Why an address cannot be bound: gRPC does not say, so the system is asked once more."""
+    try:
+        family, kind, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.bind(place)
+    except OSError as exc:
+        return exc.strerror or str(exc)
+    return "gRPC gives no reason"

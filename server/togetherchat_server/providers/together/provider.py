@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, final
 
+from togetherchat.fold import Accumulator
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.errors import Kind, ServiceError
@@ -52,6 +53,8 @@ class Patience:
     silence_s: float
     body_bytes_max: int
     event_bytes_max: int
+    fold_from_tokens: int
+    """From this `max_tokens` on a whole answer is read as a stream; 0: always."""
 
 
 @final
@@ -72,6 +75,8 @@ class TogetherProvider:
         self._wall_clock = wall_clock
 
     async def complete(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
+        if self._is_long(request):
+            return await self._folded(request, call)
         answer = await self._ask("POST", CHAT_PATH, call, chat.to_wire(request, stream=False))
         response = _response(answer.body, request, call)
         self._note_id(response.id, call)
@@ -109,6 +114,23 @@ class TogetherProvider:
     async def live_models(self, call: Call) -> Sequence[models.Model]:
         answer = await self._ask("GET", MODELS_PATH, call, None)
         return model_list.from_wire(wire.parse_models(answer.body))
+
+    def _is_long(self, request: service.CompleteRequest) -> bool:
+        """Whether the answer may take longer than the provider's edge lets a silent request last.
+
+        Such an answer is read as a stream, with the patience of a stream, and folded. What a
+        stream does not carry in full (alternatives, the prompt) is never asked for that way.
+        """
+        whole = request.HasField("logprobs") or request.echo
+        return not whole and request.max_tokens >= self._patience.fold_from_tokens
+
+    async def _folded(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
+        fold = Accumulator()
+        async with self.stream(request, call) as batches:
+            async for events in batches:
+                for event in events:
+                    fold.add(event)
+        return fold.response()
 
     async def _ask(self, method: str, path: str, call: Call, body: bytes | None) -> Answer:
         """One request with one JSON answer."""
@@ -179,6 +201,7 @@ class TogetherProvider:
     def _begin_attempt(self, call: Call) -> None:
         progress = call.progress
         progress.attempts += 1
+        progress.output_pieces = 0
         progress.phase = Phase.AWAITING_ANSWER
         progress.upstream = NAME
         progress.upstream_request_id = ""

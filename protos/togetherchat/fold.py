@@ -1,8 +1,10 @@
 """Folds the events of a stream into the answer that Complete would have given.
 
-Pure: no channel, no clock. The law it follows is written at `ChatService.StreamComplete`:
-text is appended to text, a tool call's arguments to the arguments of the call with the same
-index, each choice by itself, and an event that is not known is none.
+Part of the contract, written by hand: the client gathers its streams with it, and the service
+answers Complete with it where the answer is long. Pure: no channel, no clock. The law it
+follows is written at `ChatService.StreamComplete`: text is appended to text, a tool call's
+arguments to the arguments of the call with the same index, each choice by itself, and an event
+that is not known is none.
 """
 
 from dataclasses import dataclass, field

@@ -1,0 +1,289 @@
+"""HTTP clients side by side: CPU per request, and what is left of a pool after many cancels.
+
+    python bench/transports.py [--seconds 1] [--rounds 5] [--churn-seconds 3]
+
+One process serves fixed answers over the loopback; this one asks. The contestants take turns,
+round by round, so that a busy machine is busy for all of them; what is printed are medians
+of the rounds, as a table in Markdown. CPU is user and system time of this process alone.
+Absolute figures belong to the machine that they were taken on; compare within one table.
+"""  # noqa: INP001  a command, not a package
+
+import argparse
+import asyncio
+import contextlib
+import os
+import platform
+import random
+import resource
+import ssl
+import statistics
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import httpx
+
+from togetherchat_server.secret import Secret
+from togetherchat_server.upstream.engine import Engine
+from togetherchat_server.upstream.transport import Transport, TransportLimits
+
+KEY = "key-of-a-benchmark-0123456789"
+BODY = b'{"model":"m","messages":[{"role":"user","content":"' + b"x" * 900 + b'"}]}'
+ANSWER = b'{"id":"1","choices":[{"message":{"content":"' + b"y" * 900 + b'"}}]}'
+HEADERS = {
+    "User-Agent": "bench/1",
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",
+    "Content-Type": "application/json",
+    "Authorization": f"Bearer {KEY}",
+    "x-request-id": "r",
+}
+IN_FLIGHT = (8, 128)
+POOL = 10
+SLOW_S = 0.02
+
+Ask = Callable[[str], Awaitable[int]]
+"""Ask for a path, read the whole answer, say how many bytes it had."""
+Contestant = Callable[[str, int], AbstractAsyncContextManager[Ask]]
+"""Given the base URL and how many connections it may have."""
+
+
+# The contestants ------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def stock_httpx(base_url: str, connections_max: int) -> AsyncGenerator[Ask, None]:
+    limits = httpx.Limits(max_connections=connections_max, max_keepalive_connections=connections_max)
+    async with httpx.AsyncClient(limits=limits, timeout=httpx.Timeout(None, pool=2.0)) as client:
+        yield _through_client(client, base_url)
+
+
+@asynccontextmanager
+async def httpx_over_our_engine(base_url: str, connections_max: int) -> AsyncGenerator[Ask, None]:
+    engine = Engine(TransportLimits(connections_max=connections_max), tls=ssl.create_default_context())
+    async with httpx.AsyncClient(transport=engine, timeout=None) as client:  # noqa: S113  the caller times
+        yield _through_client(client, base_url)
+
+
+@asynccontextmanager
+async def our_transport(base_url: str, connections_max: int) -> AsyncGenerator[Ask, None]:
+    limits = TransportLimits(connections_max=connections_max)
+    transport = Transport.connect(base_url=base_url, limits=limits, user_agent="bench/1")
+    key = Secret(KEY)
+
+    async def ask(path: str) -> int:
+        return len((await transport.send("POST", path, key=key, request_id="r", body=BODY)).body)
+
+    yield ask
+    await transport.aclose()
+
+
+@asynccontextmanager
+async def bare_aiohttp(base_url: str, connections_max: int) -> AsyncGenerator[Ask, None]:
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections_max),
+        timeout=aiohttp.ClientTimeout(total=None),
+        cookie_jar=aiohttp.DummyCookieJar(),
+    ) as session:
+
+        async def ask(path: str) -> int:
+            async with session.post(f"{base_url}/{path}", data=BODY, headers=HEADERS) as answer:
+                return len(await answer.read())
+
+        yield ask
+
+
+def _through_client(client: httpx.AsyncClient, base_url: str) -> Ask:
+    async def ask(path: str) -> int:
+        answer = await client.post(f"{base_url}/{path}", content=BODY, headers=HEADERS)
+        return len(answer.content)
+
+    return ask
+
+
+CONTESTANTS: dict[str, Contestant] = {
+    "`httpx.AsyncClient`": stock_httpx,
+    "`httpx.AsyncClient` over our engine": httpx_over_our_engine,
+    "our `Transport`": our_transport,
+    "bare aiohttp": bare_aiohttp,
+}
+
+
+# What is measured -----------------------------------------------------------------------
+
+
+async def cpu_per_request_ms(ask: Ask, *, in_flight: int, seconds: float) -> float:
+    """So many at a time, each asking again as soon as it is answered."""
+    await asyncio.gather(*(ask("fast") for _ in range(in_flight)))
+    ends_at, asked, began = asyncio.get_running_loop().time() + seconds, 0, _cpu_s()
+
+    async def keep_asking() -> None:
+        nonlocal asked
+        while asyncio.get_running_loop().time() < ends_at:
+            if await ask("fast") != len(ANSWER):
+                raise RuntimeError("an answer was not whole")
+            asked += 1
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(in_flight):
+            group.create_task(keep_asking())
+    return (_cpu_s() - began) / asked * 1000
+
+
+async def churn(ask: Ask, *, seconds: float) -> tuple[int, int]:
+    """As many as the pool has places, each left at a random time. How many requests, how many left."""
+    rng = random.Random(1)  # noqa: S311  no secret
+    ends_at, asked, left = asyncio.get_running_loop().time() + seconds, 0, 0
+
+    async def ask_and_leave() -> None:
+        nonlocal asked, left
+        while asyncio.get_running_loop().time() < ends_at:
+            asked += 1
+            try:
+                async with asyncio.timeout(rng.uniform(0, SLOW_S)):
+                    await ask("slow")
+            except TimeoutError:
+                left += 1
+            except httpx.PoolTimeout:
+                return
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(POOL):
+            group.create_task(ask_and_leave())
+    return asked, left
+
+
+async def places_left(ask: Ask, base_url: str) -> tuple[int, int]:
+    """How many of as many requests as the pool has places are served now; how many connections are open."""
+
+    async def served() -> bool:
+        with contextlib.suppress(TimeoutError, httpx.HTTPError):
+            async with asyncio.timeout(3):
+                return await ask("held") == len(ANSWER)
+        return False
+
+    places = sum(await asyncio.gather(*(served() for _ in range(POOL))))
+    async with httpx.AsyncClient() as observer:
+        others = int((await observer.get(f"{base_url}/open")).headers["x-open"]) - 1
+    return places, others
+
+
+def _cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+# The upstream, in a process of its own --------------------------------------------------
+
+
+class Upstream(asyncio.Protocol):
+    """Answers every request with the same; `slow` after a while, `open` with the number of connections."""
+
+    connections = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        Upstream.connections += 1
+        self.transport = transport
+        self.received = b""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        Upstream.connections -= 1
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        top, found, body = self.received.partition(b"\r\n\r\n")
+        posted = top.startswith(b"POST")
+        if not found or (posted and len(body) < len(BODY)):
+            return
+        self.received = b""
+        path = top.split(b" ", 2)[1]
+        delay_s = {b"/slow": random.uniform(0, SLOW_S), b"/held": 0.2}.get(path[-5:], 0.0)  # noqa: S311
+        if delay_s:
+            asyncio.get_running_loop().call_later(delay_s, self.answer)
+        else:
+            self.answer()
+
+    def answer(self) -> None:
+        head = (
+            f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(ANSWER)}\r\nx-open: "
+        )
+        if isinstance(self.transport, asyncio.WriteTransport) and not self.transport.is_closing():
+            self.transport.write(f"{head}{Upstream.connections}\r\n\r\n".encode() + ANSWER)
+
+
+async def serve() -> None:
+    server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", 0, backlog=1024)
+    sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
+    sys.stdout.flush()
+    await server.serve_forever()
+
+
+@contextlib.contextmanager
+def upstream() -> Generator[str, None, None]:
+    command = [sys.executable, str(Path(__file__).resolve()), "--serve"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603  this file
+        assert process.stdout is not None  # noqa: S101  for the types
+        try:
+            yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        finally:
+            process.terminate()
+
+
+# The report -----------------------------------------------------------------------------
+
+
+async def measure(base_url: str, arguments: argparse.Namespace) -> str:
+    cpu: dict[tuple[str, int], list[float]] = {}
+    for _ in range(arguments.rounds):
+        for in_flight in IN_FLIGHT:
+            for name, contestant in CONTESTANTS.items():
+                async with contestant(base_url, in_flight) as ask:
+                    figure = await cpu_per_request_ms(ask, in_flight=in_flight, seconds=arguments.seconds)
+                cpu.setdefault((name, in_flight), []).append(figure)
+    lines = ["| client | " + " | ".join(f"CPU ms a request, {n} in flight" for n in IN_FLIGHT) + " | "]
+    lines[0] += f"requests, left early | served of {POOL} afterwards | connections open |"
+    lines.append("|---" * (len(IN_FLIGHT) + 4) + "|")
+    for name, contestant in CONTESTANTS.items():
+        async with contestant(base_url, POOL) as ask:
+            asked, left = await churn(ask, seconds=arguments.churn_seconds)
+            await asyncio.sleep(0.5)
+            served, connections = await places_left(ask, base_url)
+        figures = " | ".join(_median(cpu[name, n]) for n in IN_FLIGHT)
+        lines.append(f"| {name} | {figures} | {asked}, {left} | {served} | {connections} |")
+    return "\n".join(lines)
+
+
+def _median(figures: list[float]) -> str:
+    return f"{statistics.median(figures):.2f} ({min(figures):.2f}-{max(figures):.2f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=1.0, help="of every round of every contestant")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--churn-seconds", type=float, default=3.0)
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(serve())
+        return
+    with upstream() as base_url:
+        table = asyncio.run(measure(base_url, arguments))
+    versions = f"Python {platform.python_version()}, httpx {httpx.__version__}, aiohttp {aiohttp.__version__}"
+    sys.stdout.write(
+        f"{versions}; {platform.machine()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; "
+    )
+    sys.stdout.write(
+        f"median (least-most) of {arguments.rounds} rounds of {arguments.seconds:g} s.\n\n{table}\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""Reflection as grpcurl uses it: over a real channel, under both of its names."""
+
+import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool
+from google.rpc import error_details_pb2, status_pb2
+from grpc import StatusCode, aio
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+
+from support.app import failing, request, running_app
+from support.scripted_upstream import ScriptedUpstream, always
+from support.upstream_script import json_answer
+from togetherchat.v1 import chat_pb2, chat_service_pb2, models_pb2
+
+BOTH = pytest.mark.parametrize("version", ["v1", "v1alpha"])
+SERVICES = {
+    "togetherchat.v1.ChatService",
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+}
+DETAILS = (
+    "ErrorInfo",
+    "RequestInfo",
+    "RetryInfo",
+    "BadRequest",
+    "QuotaFailure",
+    "PreconditionFailure",
+    "ResourceInfo",
+    "Help",
+)
+GENERATED = (
+    chat_pb2,
+    chat_service_pb2,
+    models_pb2,
+    health_pb2,
+    error_details_pb2,
+    status_pb2,
+    reflection_pb2,
+)
+
+
+def ask(**what):
+    return reflection_pb2.ServerReflectionRequest(**what)
+
+
+class Reflection:
+    """A client of one version; the two have the same messages on the wire."""
+
+    def __init__(self, channel: aio.Channel, version: str) -> None:
+        self._info = channel.stream_stream(
+            f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+            request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+            response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+        )
+
+    async def answers(self, *requests):
+        """One answer for each request, all on one stream."""
+        return [answer async for answer in self._info(requests)]
+
+    async def files(self, **what):
+        """The files of an answer, by name."""
+        (answer,) = await self.answers(ask(**what))
+        assert answer.HasField("file_descriptor_response"), answer
+        packed = answer.file_descriptor_response.file_descriptor_proto
+        files = [descriptor_pb2.FileDescriptorProto.FromString(file) for file in packed]
+        return {file.name: file for file in files}
+
+
+def pool_of(files):
+    """A pool of these files, each added after those that it needs: all must be among them."""
+    pool, added = descriptor_pool.DescriptorPool(), set()
+
+    def add(name):
+        if name not in added:
+            added.add(name)
+            for needed in files[name].dependency:
+                add(needed)
+            pool.AddSerializedFile(files[name].SerializeToString())
+
+    for name in files:
+        add(name)
+    return pool
+
+
+def as_proto(module):
+    found = descriptor_pb2.FileDescriptorProto()
+    module.DESCRIPTOR.CopyToProto(found)
+    return found
+
+
+@BOTH
+async def test_every_service_is_listed(version):
+    """What grpcurl prints for `list`, whichever version it asks."""
+    async with running_app() as app:
+        (answer,) = await Reflection(app.channel, version).answers(ask(list_services=""))
+
+    assert SERVICES == {service.name for service in answer.list_services_response.service}
+
+
+@BOTH
+@pytest.mark.parametrize("symbol", [*SERVICES, *(f"google.rpc.{name}" for name in DETAILS)])
+async def test_every_service_and_error_detail_is_described(version, symbol):
+    """The file of a symbol comes with what it needs to be used, and holds the symbol."""
+    async with running_app() as app:
+        files = await Reflection(app.channel, version).files(file_containing_symbol=symbol)
+
+    pool = pool_of(files)
+    find = pool.FindServiceByName if symbol in SERVICES else pool.FindMessageTypeByName
+    assert symbol == find(symbol).full_name
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "symbol", ["ChatService.Complete", "CompleteRequest", "CompleteRequest.model", "StreamCompleteResponse"]
+)
+async def test_what_grpcurl_describes_is_found(version, symbol):
+    """Methods, messages and their fields; Python's own pool knows no file for a method."""
+    async with running_app() as app:
+        client = Reflection(app.channel, version)
+        files = await client.files(file_containing_symbol=f"togetherchat.v1.{symbol}")
+
+    assert chat_service_pb2.DESCRIPTOR.name in files
+
+
+@BOTH
+@pytest.mark.parametrize("module", GENERATED, ids=lambda module: module.DESCRIPTOR.name)
+async def test_described_files_are_the_generated_ones(version, module):
+    """What is described is what is served, byte for byte in meaning."""
+    async with running_app() as app:
+        files = await Reflection(app.channel, version).files(file_by_filename=module.DESCRIPTOR.name)
+
+    assert as_proto(module) == files[module.DESCRIPTOR.name]
+
+
+async def test_the_file_of_v1_is_that_of_v1alpha_under_its_own_name():
+    """The same messages and the same method, and every name in it is v1's."""
+    async with running_app() as app:
+        client = Reflection(app.channel, "v1")
+        files = await client.files(file_containing_symbol="grpc.reflection.v1.ServerReflection")
+
+    (file,) = files.values()
+    original = as_proto(reflection_pb2)
+    assert ("grpc/reflection/v1/reflection.proto", "grpc.reflection.v1") == (file.name, file.package)
+    for one in (file, original):
+        one.ClearField("options")
+        one.ClearField("name")
+    assert str(original).replace("v1alpha", "v1") == str(file)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "what",
+    [
+        {"file_containing_symbol": "togetherchat.v1.Nothing"},
+        {"file_by_filename": "nothing.proto"},
+        {"all_extension_numbers_of_type": "togetherchat.v1.Nothing"},
+    ],
+    ids=["symbol", "file", "type"],
+)
+async def test_what_is_not_there_is_an_error_in_the_answer(version, what):
+    """NOT_FOUND travels in the answer; the stream goes on with the next question."""
+    async with running_app() as app:
+        unknown, known = await Reflection(app.channel, version).answers(ask(**what), ask(list_services=""))
+
+    assert StatusCode.NOT_FOUND.value[0] == unknown.error_response.error_code
+    assert SERVICES == {service.name for service in known.list_services_response.service}
+
+
+@BOTH
+async def test_a_question_that_is_no_message_is_an_error_in_the_answer(version):
+    """Bytes that cannot be parsed show no exception, and the service serves on."""
+    async with running_app() as app:
+        raw = app.channel.stream_stream(
+            f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+            response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+        )
+        (answer,) = [answer async for answer in raw([b"\xff\xff"])]
+        (after,) = await Reflection(app.channel, version).answers(ask(list_services=""))
+
+    assert StatusCode.INVALID_ARGUMENT.value[0] == answer.error_response.error_code
+    assert after.HasField("list_services_response")
+
+
+@BOTH
+async def test_reflection_can_be_switched_off(version):
+    """Then nothing is described, and calls work as before."""
+    async with (
+        ScriptedUpstream(always(json_answer(503, {"error": "no"}))) as upstream,
+        running_app(upstream.base_url, reflection=False) as app,
+    ):
+        refused = await failing(Reflection(app.channel, version).answers(ask(list_services="")))
+        served = await failing(app.chat.Complete(request()))
+
+    assert StatusCode.UNIMPLEMENTED is refused.code
+    assert "UPSTREAM_OVERLOADED" == served.info.reason

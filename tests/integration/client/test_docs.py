@@ -1,0 +1,67 @@
+"""The pages about the client say what is so."""
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+
+import togetherchat_client
+from support.scripted_service import ScriptedService, answer, serving, stream_of
+from togetherchat_client import errors
+from togetherchat_client.command.arguments import parse
+from togetherchat_client.command.chat import WORDS
+from togetherchat_client.command.failures import Exit
+
+DOCS = Path(__file__).parents[3] / "docs"
+PYTHON = (DOCS / "python.md").read_text(encoding="utf-8")
+COMMAND = (DOCS / "command.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```python\n(.*?)```", PYTHON, re.DOTALL)
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+async def test_an_example_runs(example):
+    """As it stands, but for the address."""
+    scripted = ScriptedService(Complete=[[answer("Hello.")]], StreamComplete=[stream_of("Hel", "lo.")])
+    async with serving(scripted) as target:
+        code = compile(example.replace("localhost:50051", target), "python.md", "exec")
+        await asyncio.to_thread(exec, code, {"__name__": "example"})
+    assert scripted.seen
+
+
+def test_every_exception_is_on_the_page():
+    """With its finer classes."""
+    names = {name for name in togetherchat_client.__all__ if name.endswith("Error")} - {"TogetherChatError"}
+    assert set() == {name for name in names if f"`{name}`" not in PYTHON}
+
+
+def test_every_status_is_beside_its_class():
+    """The table on the page is the table in the code."""
+    beside = {
+        code.strip(): row[0]
+        for row in re.findall(r"^\| `(\w+)` \| ([A-Z_, ]+) \|", PYTHON, re.MULTILINE)
+        for code in row[1].split(",")
+    }
+    expected = {code.name: each.__name__ for code, each in errors.CLASS_BY_CODE.items() if code.name != "OK"}
+    assert expected == beside
+
+
+def test_the_exit_codes_are_those_of_the_command():
+    """No more and no less."""
+    assert [code.value for code in Exit] == [
+        int(code) for code in re.findall(r"^\| (\d+) \|", COMMAND, re.MULTILINE)
+    ]
+
+
+def test_every_word_of_a_chat_is_on_the_page():
+    """With its slash."""
+    assert set() == {word for word in WORDS if f"`{word}" not in COMMAND}
+
+
+@pytest.mark.parametrize("subcommand", ["chat", "complete", "models", "health"])
+def test_every_option_is_on_the_page(subcommand, capsys):
+    """Whatever `--help` lists."""
+    with pytest.raises(SystemExit):
+        parse([subcommand, "--help"], {})
+    options = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help"}
+    assert set() == {option for option in options if option not in COMMAND}

@@ -1,0 +1,79 @@
+"""A command of this project as a process of its own, ended by its pid whatever happens."""
+
+import asyncio
+import os
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import togetherchat
+import togetherchat_server
+
+ROOTS = {str(Path(package.__file__).parents[1]) for package in (togetherchat, togetherchat_server)}
+REASONABLE_S = 20.0
+"""How long a test waits for what must happen, on a busy machine."""
+
+
+class Command:
+    """A running process; `lines` is what it wrote to standard error so far."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.lines: list[str] = []
+        self._changed = asyncio.Event()
+        self._reading = process.stderr and asyncio.create_task(self._read())
+
+    @property
+    def error_text(self) -> str:
+        return "\n".join(self.lines)
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    async def said(self, words: str) -> str:
+        """Wait for a line with these words in it. Raises TimeoutError when it does not come."""
+        async with asyncio.timeout(REASONABLE_S):
+            while not (found := [line for line in self.lines if words in line]):
+                if self.process.returncode is not None:
+                    raise AssertionError(f"ended with {self.process.returncode}:\n{self.error_text}")
+                self._changed.clear()
+                await self._changed.wait()
+        return found[0]
+
+    async def ended(self) -> int:
+        """Wait for its end, and for the last of its lines; the exit status."""
+        async with asyncio.timeout(REASONABLE_S):
+            status = await self.process.wait()
+            if self._reading:
+                await self._reading
+        return status
+
+    async def _read(self) -> None:
+        assert self.process.stderr is not None
+        while line := await self.process.stderr.readline():
+            self.lines.append(line.decode().rstrip("\n"))
+            self._changed.set()
+        self._changed.set()
+
+
+@asynccontextmanager
+async def running_command(*words, environment=None, stderr=asyncio.subprocess.PIPE):
+    """`togetherchat-server` with these words and nothing in its environment but what is given."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "togetherchat_server",
+        *words,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(ROOTS), **(environment or {})},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=stderr,
+        limit=2**20,
+    )
+    command = Command(process)
+    try:
+        yield command
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await command.ended()
