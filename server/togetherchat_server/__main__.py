@@ -77,7 +77,8 @@ async def _supervise(configuration: Configuration, workers: int) -> int:
 
     def greet(reached: "Reached") -> None:
         upstream = configuration.upstream.base_url if configuration.upstream else reached.simulator
-        places = _places(f"{reached.rpc} by {workers} workers", health=reached.health, admin=reached.admin)
+        places = _places(reached.rpc, health=reached.health, admin=reached.admin)
+        places.insert(1, f"{workers} workers")
         _say(_greeting(configuration, places, upstream=upstream, try_on=reached.rpc))
 
     job = Job(

@@ -32,7 +32,7 @@ class Child:
             with theirs:
                 # A session of its own: Ctrl-C reaches the supervisor alone, which passes it on once.
                 self._process = subprocess.Popen(  # noqa: S603  this program again, by its own words
-                    [sys.executable, *_import_path(), "-m", PROGRAM, *words],
+                    [sys.executable, *import_flags(sys.path, Path.cwd()), "-m", PROGRAM, *words],
                     env={**environment, VARIABLE: assign(theirs.fileno()).to_text()},
                     stdin=subprocess.DEVNULL,
                     pass_fds=(theirs.fileno(),),
@@ -65,10 +65,9 @@ class Child:
         self.control.close()
 
 
-def _import_path() -> tuple[str, ...]:
+def import_flags(path: Sequence[str], here: Path) -> tuple[str, ...]:
     """`-m` imports from the working directory, which is only right where this process does so too."""
-    here = {"", str(Path.cwd())}
-    return () if here & set(sys.path) else ("-P",)
+    return () if {"", str(here)} & set(path) else ("-P",)
 
 
 def cannot_start(exc: OSError) -> str:
