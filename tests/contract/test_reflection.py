@@ -6,6 +6,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
+
 from support.app import failing, request, running_app
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import json_answer
