@@ -261,7 +261,7 @@ async def test_a_whole_answer_tells_its_cost_and_its_times():
 
 
 async def test_a_stream_tells_them_at_its_end():
-    """The same figures, in `completed`."""
+    """The same cost in `completed`, and the time to the first token."""
     events, _ = await streamed(FakeChat(), request(PRICED), call())
 
     told = events[-1].completed.usage
