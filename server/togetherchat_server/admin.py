@@ -29,11 +29,11 @@ class Page:
 Pages = Mapping[str, Callable[[], Page]]
 
 
-def pages(*, ready: Callable[[], bool], version: str) -> Pages:
-    """The pages of one serving process."""
+def pages(*, ready: Callable[[], bool], version: str, alive: Callable[[], bool] = lambda: True) -> Pages:
+    """The pages of one process. To answer at all is to be alive, unless `alive` knows better."""
 
-    def alive() -> Page:
-        return _text(HTTPStatus.OK, "ok")
+    def life() -> Page:
+        return _text(HTTPStatus.OK, "ok") if alive() else _text(HTTPStatus.SERVICE_UNAVAILABLE, "not alive")
 
     def readiness() -> Page:
         return _text(HTTPStatus.OK, "ok") if ready() else _text(HTTPStatus.SERVICE_UNAVAILABLE, "not ready")
@@ -42,7 +42,7 @@ def pages(*, ready: Callable[[], bool], version: str) -> Pages:
         body = json.dumps({"name": "togetherchat", "version": version}).encode()
         return Page(status=HTTPStatus.OK, content_type="application/json", body=body)
 
-    return {"/healthz": alive, "/readyz": readiness, "/version": about}
+    return {"/healthz": life, "/readyz": readiness, "/version": about}
 
 
 @final
