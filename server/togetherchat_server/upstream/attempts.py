@@ -51,8 +51,8 @@ class Attempts:
         self._begin()
         attempt = 1
         while True:
+            self._admit(request, call)
             try:
-                self._admit(request, call)
                 response = await self._chat.complete(request, call)
             except ServiceError as error:
                 await self._wait_or_raise(error, attempt, request, call)
@@ -68,9 +68,9 @@ class Attempts:
         self._begin()
         attempt = 1
         while True:
+            self._admit(request, call)
             async with AsyncExitStack() as stack:
                 try:
-                    self._admit(request, call)
                     batches = await stack.enter_async_context(self._chat.stream(request, call))
                     first = await anext(batches)
                 except ServiceError as error:
@@ -87,6 +87,9 @@ class Attempts:
         self._budget.note_first_attempt(self._surroundings.clock())
 
     def _admit(self, request: service.CompleteRequest, call: Call) -> None:
+        """Ask the breaker. Its refusal is final: to wait and ask it again would spend the budget of
+        retries on requests that are never sent.
+        """
         around = self._surroundings
         self._breaker.admit(_pair(request, call), now_s=around.clock(), fraction=around.random())
 
