@@ -120,7 +120,14 @@ class Scene:
 
 @asynccontextmanager
 async def acted(
-    heard, script=well, *, base_url="", attempts_are_requests=True, after=MODEL, retries=2, **options
+    heard,
+    script=well,
+    *,
+    base_url="",
+    attempts_are_requests=True,
+    after=MODEL,
+    retries=2,
+    **options,
 ):
     """Set the scene, and check it when it is left.
 
