@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 TOOLS  := .venv-generate
+FUZZER := .venv-fuzz
 GRPCURL_VERSION := v1.9.4
 PIP     = $(BIN)/python -m pip --disable-pip-version-check
 
 export PYTHONDONTWRITEBYTECODE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-tools verify fix generate lock release clean
+.PHONY: help run demo test test-tools fuzz soak verify fix generate lock release clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -45,6 +46,20 @@ test-tools: $(VENV)/.dev .tools/grpcurl  ## Run grpcurl against the server; need
 
 .tools/grpcurl:
 	GOBIN=$(CURDIR)/.tools go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
+
+SECONDS ?= 60
+MINUTES ?= 10
+
+$(FUZZER)/.ready: requirements/fuzz.txt
+	$(PYTHON) -m venv $(FUZZER)
+	$(FUZZER)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/fuzz.txt
+	@touch $@
+
+fuzz: $(FUZZER)/.ready  ## Look for inputs that break the parsers, SECONDS=60 for each of them (x86-64 Linux)
+	PYTHONPATH=protos:server:tests $(FUZZER)/bin/python -m fuzz --seconds $(SECONDS) $(ARGS)
+
+soak: $(VENV)/.server  ## Mix calls, cancels and faults for MINUTES=10, and see what stays behind (Linux)
+	PYTHONPATH=protos:server:tests $(BIN)/python -m soak --minutes $(MINUTES) $(ARGS)
 
 verify: $(VENV)/.dev $(TOOLS)/.ready  ## Check style, types, architecture, contract, generated code, locked dependencies
 	$(BIN)/ruff check .
@@ -89,6 +104,7 @@ lock:  ## Renew the locked dependencies (hashes, no addresses)
 	.venv-lock/bin/python -m pip --disable-pip-version-check install --quiet uv
 	$(LOCK) requirements/server.txt pyproject.toml --extra server --extra cli --group build
 	$(LOCK) requirements/dev.txt pyproject.toml --extra server --extra cli --group build --group dev
+	$(LOCK) requirements/fuzz.txt pyproject.toml --extra server --group fuzz
 	$(LOCK) requirements/generate.txt --group generate
 
 LOCK_FLAGS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
@@ -98,4 +114,4 @@ release: $(VENV)/.dev  ## Renew the baseline that `buf breaking` compares with
 	$(BIN)/buf build --output protos/baseline.binpb
 
 clean:  ## Remove what the targets made
-	rm -rf $(VENV) $(TOOLS) .venv-lock .tools
+	rm -rf $(VENV) $(TOOLS) $(FUZZER) .venv-lock .tools .fuzz

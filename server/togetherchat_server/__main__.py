@@ -8,6 +8,7 @@ what it prints. A supervisor must not load it at all.
 """
 
 import asyncio
+import contextlib
 import importlib.metadata
 import os
 import sys
@@ -144,7 +145,11 @@ def _complain(text: str) -> None:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)  # noqa: T201  the command's own words
+    """The command's own words. A disk that is full is no reason not to serve: they are lost then,
+    past `sys.stderr`, which would keep them and fail once more at the end.
+    """
+    with contextlib.suppress(OSError):
+        os.write(sys.stderr.fileno(), f"{text}\n".encode(errors="backslashreplace"))
 
 
 if __name__ == "__main__":

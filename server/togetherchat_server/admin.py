@@ -1,9 +1,10 @@
-"""The admin port: is it alive, does it want calls, what is it.
+"""The admin port: is it alive, does it want calls, what is it, what does it hold.
 
 A few lines of HTTP on asyncio's streams, so that a probe is answered by the same loop that
 serves the calls, and by nothing that could be busy with anything else. Bounded: one short
 request a connection, five seconds for it. `/healthz` says that the loop turns, `/readyz`
-that calls are wanted; neither asks the provider.
+that calls are wanted; neither asks the provider. `/vars` counts what the process holds now:
+numbers and nothing of a call.
 """
 
 import asyncio
@@ -27,9 +28,17 @@ class Page:
 
 
 Pages = Mapping[str, Callable[[], Page]]
+Gauges = Mapping[str, Callable[[], int]]
+"""What can be counted at any moment, by name."""
 
 
-def pages(*, ready: Callable[[], bool], version: str, alive: Callable[[], bool] = lambda: True) -> Pages:
+def pages(
+    *,
+    ready: Callable[[], bool],
+    version: str,
+    alive: Callable[[], bool] = lambda: True,
+    gauges: Gauges | None = None,
+) -> Pages:
     """The pages of one process. To answer at all is to be alive, unless `alive` knows better."""
 
     def life() -> Page:
@@ -39,10 +48,16 @@ def pages(*, ready: Callable[[], bool], version: str, alive: Callable[[], bool] 
         return _text(HTTPStatus.OK, "ok") if ready() else _text(HTTPStatus.SERVICE_UNAVAILABLE, "not ready")
 
     def about() -> Page:
-        body = json.dumps({"name": "togetherchat", "version": version}).encode()
-        return Page(status=HTTPStatus.OK, content_type="application/json", body=body)
+        return _json({"name": "togetherchat", "version": version})
 
-    return {"/healthz": life, "/readyz": readiness, "/version": about}
+    common = {"/healthz": life, "/readyz": readiness, "/version": about}
+    if gauges is None:
+        return common
+
+    def counts() -> Page:
+        return _json({name: count() for name, count in gauges.items()})
+
+    return {**common, "/vars": counts}
 
 
 @final
@@ -106,6 +121,10 @@ def _response(head: bytes, served: Pages) -> bytes:
         "\r\n",
     )
     return "\r\n".join(lines).encode("latin-1") + (page.body if method != b"HEAD" else b"")
+
+
+def _json(body: Mapping[str, object]) -> Page:
+    return Page(status=HTTPStatus.OK, content_type="application/json", body=json.dumps(body).encode())
 
 
 def _text(status: HTTPStatus, text: str) -> Page:

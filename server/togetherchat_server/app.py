@@ -6,6 +6,7 @@ randomness come from outside. Knows no signal and no environment; `__main__` doe
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -73,6 +74,12 @@ class App:
         self._resources = AsyncExitStack()
         self._admission = _admission(configuration.settings, outside)
         self._front: RpcFront | None = None
+        self._gauges: dict[str, Callable[[], int]] = {
+            "tasks": lambda: len(asyncio.all_tasks()),
+            "memory_blocks": sys.getallocatedblocks,
+            "calls_in_flight": lambda: self._admission.in_flight,
+            "calls_waiting": lambda: self._admission.waiting,
+        }
 
     @property
     def waiting(self) -> int:
@@ -136,6 +143,7 @@ class App:
 
     def _open_log(self, settings: Settings) -> CallLog:
         writer = LineWriter(self._outside.log)
+        self._gauges["log_lines_dropped"] = lambda: writer.dropped
         self._resources.callback(writer.close)
         self._resources.callback(attach(LogHandler(writer, settings.log)))
         return CallLog(writer, settings.log)
@@ -203,6 +211,7 @@ class App:
             user_agent=f"togetherchat/{self._outside.version}",
         )
         self._resources.push_async_callback(transport.aclose)
+        self._gauges |= transport.gauges
         return TogetherProvider(
             transport,
             patience=Patience(
@@ -220,7 +229,7 @@ class App:
     async def _open_admin(self, settings: Settings) -> str | None:
         if settings.admin == OFF:
             return None
-        admin = Admin(pages(ready=self._ready, version=self._outside.version))
+        admin = Admin(pages(ready=self._ready, version=self._outside.version, gauges=self._gauges))
         address = await admin.start(settings.admin)
         self._resources.push_async_callback(admin.close)
         return address

@@ -50,7 +50,9 @@ SEND_BUFFER_BYTES = 64 * 1024
 
 @dataclass(slots=True, kw_only=True)
 class Request:
-    """What was asked, and how many bytes of the answer have left this process for the kernel."""
+    """What was asked, how many bytes of the answer have left this process for the kernel, and when
+    the last step of the answer was done.
+    """
 
     connection: int
     method: str
@@ -59,6 +61,7 @@ class Request:
     body: bytes
     received_at: float
     bytes_sent: int = 0
+    answered_at: float | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -253,6 +256,7 @@ class _Peer(asyncio.Protocol):
             self._upstream.note()
             for step in self._upstream.script(request):
                 await self._run(step, request)
+            request.answered_at = time.monotonic()
         self._transport.close()
 
     async def _next_request(self) -> Request | None:

@@ -13,6 +13,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 LOCKS = {
     "server.txt": ["dependencies", "server", "cli", "build"],
     "dev.txt": ["dependencies", "server", "cli", "build", "dev"],
+    "fuzz.txt": ["dependencies", "server", "fuzz"],
     "generate.txt": ["generate"],
 }
 

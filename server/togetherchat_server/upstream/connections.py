@@ -140,6 +140,16 @@ class Connector(aiohttp.TCPConnector):
         self._age_max_s = age_max_s
         self._factory = functools.partial(Connection, loop=self._loop, now_s=now_s)
 
+    @property
+    def leased(self) -> int:
+        """Connections that serve a request, or are being made for one."""
+        return len(self._acquired)
+
+    @property
+    def resting(self) -> int:
+        """Connections that wait in the pool."""
+        return sum(map(len, self._conns.values()))
+
     async def connect(
         self,
         req: aiohttp.ClientRequest,

@@ -67,6 +67,7 @@ class Engine(httpx.AsyncBaseTransport):
         self._now_s = now_s
         self._in_flight = 0
         self._closed = False
+        self._connectors: list[Connector] = []
         self._pooled: aiohttp.ClientSession | None = None
         self._single: aiohttp.ClientSession | None = None
 
@@ -74,6 +75,11 @@ class Engine(httpx.AsyncBaseTransport):
     def in_flight(self) -> int:
         """Requests that were begun and whose response is not closed."""
         return self._in_flight
+
+    def connections(self) -> tuple[int, int]:
+        """How many connections serve a request, and how many wait for one."""
+        leased = sum(connector.leased for connector in self._connectors)
+        return leased, sum(connector.resting for connector in self._connectors)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if self._closed:
@@ -116,6 +122,7 @@ class Engine(httpx.AsyncBaseTransport):
             now_s=self._now_s,
             resolver=self._resolver or aiohttp.ThreadedResolver(),
         )
+        self._connectors.append(connector)
         return aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=None, connect=self._limits.connect_s),

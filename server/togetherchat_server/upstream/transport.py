@@ -18,7 +18,7 @@ import functools
 import re
 import socket
 import ssl
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, Self, final
@@ -171,6 +171,18 @@ class Transport:
             (b"Accept", b"application/json"),
             (b"Accept-Encoding", b"identity"),
         )
+
+    @property
+    def gauges(self) -> Mapping[str, Callable[[], int]]:
+        """What can be counted at any moment; nothing of an engine that is not ours."""
+        if not isinstance(self._engine, Engine):
+            return {}
+        engine = self._engine
+        return {
+            "upstream_requests_in_flight": lambda: engine.in_flight,
+            "upstream_connections_leased": lambda: engine.connections()[0],
+            "upstream_connections_resting": lambda: engine.connections()[1],
+        }
 
     @classmethod
     def connect(

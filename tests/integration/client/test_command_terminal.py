@@ -29,6 +29,8 @@ from togetherchat_client import assistant, system, user
 CTRL_C = "\x03"
 CTRL_D = "\x04"
 STEERING = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\[\?2004[hl]|\r")
+# Run by the child, not between fork and exec: forking a process that has gRPC loaded is unsafe.
+TAKE_THE_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 class Screen:
@@ -99,6 +101,9 @@ async def terminal(target: str, *arguments: str, **more: str):
     inherited = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
+        "-c",
+        TAKE_THE_TERMINAL,
+        sys.executable,
         "-m",
         "togetherchat_client.command",
         *arguments,
@@ -108,7 +113,6 @@ async def terminal(target: str, *arguments: str, **more: str):
         env={**inherited, "TERM": "xterm", "PYTHONUTF8": "1", "TOGETHERCHAT_TARGET": target, **more},
         # Ctrl-C is for the session that the terminal controls.
         start_new_session=True,
-        preexec_fn=_control_terminal,
     )
     os.close(screen_side)
     screen = Screen(keyboard, process)
@@ -120,12 +124,6 @@ async def terminal(target: str, *arguments: str, **more: str):
             process.kill()
             await process.wait()
         os.close(keyboard)
-
-
-def _control_terminal() -> None:
-    import fcntl  # noqa: PLC0415  in the child, between fork and exec
-
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 async def test_a_chat_stops_an_answer_and_goes_on():

@@ -22,6 +22,11 @@ LATER = "Wed, 21 Oct 2015 07:28:30 GMT"
         pytest.param({"retry-after": "0.25"}, 0.25, id="fraction"),
         pytest.param({"retry-after": "0"}, 0.0, id="at once"),
         pytest.param({"retry-after": "99999999"}, 99_999_999.0, id="no cap here"),
+        pytest.param({"retry-after": "1" + "0" * 10}, 1e10, id="the longest wait"),
+        pytest.param({"retry-after": "1" + "0" * 10 + ".1"}, None, id="longer than that"),
+        pytest.param({"retry-after": "9" * 30, "x-ratelimit-reset": "9"}, 9.0, id="noise before a wait"),
+        pytest.param({"retry-after-ms": "9" * 30, "retry-after": "7"}, 7.0, id="noise in milliseconds"),
+        pytest.param({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}, None, id="noise as a date"),
         pytest.param({"retry-after-ms": "1500"}, 1.5, id="milliseconds"),
         pytest.param(
             {"retry-after-ms": "1500", "retry-after": "7", "x-ratelimit-reset": "9"}, 1.5, id="first wins"

@@ -291,7 +291,10 @@ class _ModelList(_Wire):
 _COMPLETION: Final = TypeAdapter(Completion)
 _CHUNK: Final = TypeAdapter(Chunk)
 _ERROR: Final = TypeAdapter(_ErrorAnswer)
-_MODELS: Final[TypeAdapter[_ModelList | _Entries]] = TypeAdapter(_ModelList | _Entries)
+# A union is no `_Wire` and would show its input.
+_MODELS: Final[TypeAdapter[_ModelList | _Entries]] = TypeAdapter(
+    _ModelList | _Entries, config=ConfigDict(hide_input_in_errors=True)
+)
 
 T = TypeVar("T")
 

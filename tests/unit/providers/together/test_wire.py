@@ -140,14 +140,21 @@ def test_seed(raw: bytes, expected: int | None):
 
 
 @pytest.mark.parametrize(
-    "body", [b'{"choices":[{"message":{"content":["%s"]}}]}', b'{"choices":[], "%s": %s']
+    ("parse", "body"),
+    [
+        (wire.parse_completion, b'{"choices":[{"message":{"content":["%s"]}}]}'),
+        (wire.parse_completion, b'{"choices":[], "%s": %s'),
+        (wire.parse_models, b'"%s"'),
+        (wire.parse_models, b'{"data":"%s"}'),
+        (wire.parse_models, b"%s"),
+    ],
 )
-def test_nothing_of_the_body_is_in_the_failure(body: bytes):
+def test_nothing_of_the_body_is_in_the_failure(parse, body: bytes):
     """Neither the failure nor its causes, as a log would print them, repeat what was read."""
     prompt = b"ca" + b"nary"  # in two, because a traceback prints the lines of this file
 
     with pytest.raises(ServiceError) as failure:
-        wire.parse_completion(body.replace(b"%s", prompt))
+        parse(body.replace(b"%s", prompt))
 
     assert failure.value.__cause__ is not None
     assert prompt.decode() not in "".join(traceback.format_exception(failure.value))

@@ -1,0 +1,170 @@
+"""What a provider answers: any bytes become messages that travel, or a failure of a known kind.
+
+Input: a status, some switches, headers up to a zero byte, then the body, which is read in every
+role that a body can have: a whole answer, an event of a stream, a list of models, an error.
+A failure says one of our own sentences, or one and the provider's words after it; neither it nor
+anything that caused it shows the key; and its status is one that gRPC carries.
+"""
+
+import math
+import re
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from fuzz.tape import Tape
+from togetherchat_server.errors import TEXT_CHARACTERS_MAX, Kind, ServiceError
+from togetherchat_server.fronts.rpc.status import STATUS_BYTES_MAX, status_of, trailers_of
+from togetherchat_server.ports import Call, Progress
+from togetherchat_server.providers.together import chat, chat_stream, failures, models, wire
+from togetherchat_server.secret import Secret
+
+CANARY: Final = "kanarienvogel-0123456789"
+"""The key. Not in the form of any provider's, so that only knowing it can hide it."""
+MODEL: Final = "some/model"
+STATUSES: Final = (*sorted(failures.STATUS), 201, 302, 418, 599)
+DURATION_S_MAX: Final = 315_576_000_000
+"""Ten thousand years: what a protobuf Duration may hold."""
+NOW_WALL_S: Final = 1_790_000_000.0
+
+OWN_WORDS: Final = frozenset(
+    {
+        "the provider's answer is not the JSON it should be",
+        "the provider's answer has no choice in it",
+        "the provider's stream has no choice in it",
+        "the provider's stream ended before the answer did",
+        *failures.SENTENCES.values(),
+    }
+)
+_TRAILER_NAME = re.compile(r"[0-9a-z_.-]+")
+_TRAILER_TEXT = re.compile(r"[\x20-\x7e]*")
+
+
+def target(data: bytes) -> None:
+    tape = Tape(data)
+    status = tape.pick(STATUSES)
+    switches = tape.number(255)
+    head, zero, body = tape.rest().partition(b"\0")
+    headers = _headers(head) if zero else {}
+    if not zero:
+        body = head
+    own_key = bool(switches & 1)
+    failed = [
+        _try(lambda: _complete(body, own_key=own_key)),
+        _try(lambda: _stream(body, own_key=own_key, done=bool(switches & 2))),
+        _try(lambda: _models(body)),
+        _error(status, headers, body, own_key=own_key),
+    ]
+    for error in failed:
+        if error is not None:
+            _failed(error)
+            _travels(error, headers)
+            if CANARY.encode() in body:  # looking takes longer than all the rest
+                assert CANARY not in "".join(traceback.format_exception(error))
+
+
+def _complete(body: bytes, *, own_key: bool) -> Iterable[Message]:
+    response = chat.from_wire(wire.parse_completion(body), caller_brought_key=own_key, secrets=_secrets())
+    assert response.choices
+    return [response, *chat_stream.events_from(response)]
+
+
+def _stream(body: bytes, *, own_key: bool, done: bool) -> Iterable[Message]:
+    translator = chat_stream.ChatStreamTranslator(caller_brought_key=own_key, secrets=_secrets())
+    chunk = wire.parse_chunk(body)
+    translator.feed(chunk)
+    translator.feed(chunk)
+    translator.finish(done=done, attempts=1)
+    return translator.take()
+
+
+def _models(body: bytes) -> Iterable[Message]:
+    return models.from_wire(wire.parse_models(body))
+
+
+def _error(status: int, headers: Mapping[str, str], body: bytes, *, own_key: bool) -> ServiceError:
+    return failures.from_answer(
+        status=status,
+        headers=headers,
+        body=body,
+        caller_brought_key=own_key,
+        now_wall_s=NOW_WALL_S,
+        model=MODEL,
+        secrets=_secrets(),
+    )
+
+
+def _try(read: Callable[[], Iterable[Message]]) -> ServiceError | None:
+    try:
+        messages = read()
+    except ServiceError as error:
+        return error
+    for message in messages:
+        assert message == type(message).FromString(message.SerializeToString())
+    return None
+
+
+def _failed(error: ServiceError) -> None:
+    sentence = failures.SENTENCES.get(error.kind, "")
+    quoting = error.kind in failures.ABOUT_THE_REQUEST and error.message.startswith(f"{sentence}: ")
+    assert error.message in OWN_WORDS or quoting
+    assert len(error.message) <= len(sentence) + TEXT_CHARACTERS_MAX + 2
+    assert error.message.isprintable()
+    assert error.kind in failures.SENTENCES or error.kind in {
+        Kind.UPSTREAM_MALFORMED_RESPONSE,
+        Kind.UPSTREAM_TRUNCATED,
+    }
+    assert CANARY not in repr((error.message, error.upstream))
+    wait_s = error.retry_after_s
+    assert wait_s is None or (math.isfinite(wait_s) and wait_s >= 0)
+
+
+def _travels(error: ServiceError, headers: Mapping[str, str]) -> None:
+    """gRPC replaces a status whose trailers it does not like, so it must like them all."""
+    progress = Progress(
+        attempts=1,
+        model=MODEL,
+        upstream_request_id=headers.get("x-request-id", ""),
+        rate_limits=tuple(item for item in headers.items() if item[0].startswith("x-ratelimit-")),
+    )
+    call = Call(
+        id="id",
+        method="/m",
+        received_s=0.0,
+        deadline_s=60.0,
+        deadline_kind=Kind.CALL_TIMEOUT,
+        upstream_key=None,
+        progress=progress,
+    )
+    status = status_of(error, call, output_sent=False, seconds_left=60.0, fraction=1.0)
+    packed = dict(status.trailers)["grpc-status-details-bin"]
+    assert isinstance(packed, bytes)
+    assert len(packed) <= STATUS_BYTES_MAX
+    assert CANARY.encode() not in packed
+    details = status_pb2.Status.FromString(packed).details
+    assert details
+    for detail in details:
+        retry = error_details_pb2.RetryInfo()
+        if detail.Unpack(retry):
+            assert 0 <= retry.retry_delay.seconds <= DURATION_S_MAX
+    for name, value in (*status.trailers, *trailers_of(call)):
+        assert _TRAILER_NAME.fullmatch(name)
+        assert isinstance(value, bytes) or _TRAILER_TEXT.fullmatch(value)
+
+
+def _headers(head: bytes) -> dict[str, str]:
+    """As an HTTP client hands them over: legal names in lower case, values without line ends.
+
+    Without the key: a provider that answered it in a header has told it to everyone.
+    """
+    lines = (line.partition(":") for line in head.decode("latin-1").replace(CANARY, "").splitlines())
+    return {
+        name.lower(): value.strip() for name, colon, value in lines if colon and _TRAILER_NAME.fullmatch(name)
+    }
+
+
+def _secrets() -> tuple[Secret, ...]:
+    return (Secret(CANARY),)

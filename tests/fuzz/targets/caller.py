@@ -1,0 +1,78 @@
+"""What a caller sends: any bytes that pass as a `CompleteRequest` become JSON that every parser reads.
+
+Input: whether a stream is asked for, then the message. Refused, a request is told every violation
+with the path of its field and nothing of its own text. Accepted, its body is one JSON object, no
+key twice at the top, with the caller's numbers and texts unchanged.
+"""
+
+import json
+import re
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from fuzz.tape import Tape
+from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat_server.calls.validation import RequestLimits, validate
+from togetherchat_server.errors import Kind, ServiceError
+from togetherchat_server.providers.together import chat
+
+LIMITS: Final = RequestLimits(request_bytes_max=1 << 16)
+CANARY: Final = "kanarienvogel-0123456789"
+"""A prompt. It may stand anywhere in a request and in no refusal."""
+
+_PATH = re.compile(r"[a-z][a-z0-9_]*(?:\[[^\[\]]*\])?(?:\.[a-z][a-z0-9_]*(?:\[[^\[\]]*\])?)*|")
+
+
+def target(data: bytes) -> None:
+    tape = Tape(data)
+    stream = bool(tape.number(1))
+    try:
+        request = service.CompleteRequest.FromString(tape.rest())
+    except DecodeError:
+        return
+    try:
+        validate(request, LIMITS)
+    except ServiceError as error:
+        _refused(error)
+        return
+    _accepted(request, chat.to_wire(request, stream=stream), stream=stream)
+
+
+def _refused(error: ServiceError) -> None:
+    assert error.kind in {Kind.INVALID_REQUEST, Kind.REQUEST_TOO_LARGE}
+    assert bool(error.violations) is (error.kind is Kind.INVALID_REQUEST)
+    assert len(error.violations) <= LIMITS.violations_max + 1
+    assert CANARY not in repr((error.message, error.violations))
+    for violation in error.violations:
+        assert violation.description
+        assert _PATH.fullmatch(violation.field)
+
+
+def _accepted(request: service.CompleteRequest, body: bytes, *, stream: bool) -> None:
+    sent = json.loads(body, object_pairs_hook=list, parse_constant=_no_json, parse_int=str)
+    names = [name for name, _ in sent]
+    assert len(names) == len(set(names))
+    fields = dict(sent)
+    assert request.model == fields["model"]
+    assert len(request.messages) == len(fields["messages"])
+    assert stream is fields.get("stream", False)
+    for name in chat.SCALARS:
+        assert request.HasField(name) is (name in names)
+        if request.HasField(name):
+            given = getattr(request, name)
+            assert type(given)(fields[name]) == given
+    for given, told in zip(request.messages, fields["messages"], strict=True):
+        _same_text(given, dict(told))
+
+
+def _same_text(given: object, told: dict[str, object]) -> None:
+    parts = list(given.content)
+    if len(parts) == 1 and parts[0].WhichOneof("part") == "text":
+        assert parts[0].text == told["content"]
+    elif parts:
+        assert len(parts) == len(told["content"])
+
+
+def _no_json(word: str) -> float:
+    raise AssertionError(f"{word} is no JSON")

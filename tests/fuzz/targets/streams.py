@@ -1,0 +1,121 @@
+"""Streams that look like a provider's: decoder, wire and translator together, read as the provider
+does it, in one read and in fuzzed ones. Both must mean the same, keep the law written at
+`ChatService.StreamComplete`, and give every choice exactly the text that was sent for it, or the
+beginning of it where the stream failed.
+
+Input: cuts and line ends, then decisions from which the events are built (`Sender`).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from fuzz.provider_events import Sender
+from fuzz.tape import Tape
+from support.fold import fold
+from support.translation import cut, pieces
+from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat_server.errors import Kind, ServiceError
+from togetherchat_server.ports import Call
+from togetherchat_server.providers.together.provider import _Reading
+
+EVENT_BYTES_MAX: Final = 1 << 20
+CUTS_MAX: Final = 8
+MODEL: Final = "some/model"
+
+Event = service.StreamCompleteResponse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a stream became."""
+
+    events: list[Event]
+    failure: ServiceError | None
+
+
+def target(data: bytes) -> None:
+    tape = Tape(data)
+    places = [tape.number(65_535) for _ in range(tape.number(CUTS_MAX))]
+    sender = Sender(tape)
+    stream = sender.stream()
+    whole = _read([stream])
+    parts = _read(cut(stream, (place % (len(stream) + 1) for place in places)))
+    assert _end(whole) == _end(parts)
+    assert pieces(whole.events) == pieces(parts.events)
+    for outcome in (whole, parts):
+        _keeps_the_law(outcome)
+        if sender.plain:
+            _says_what_was_sent(outcome, sender)
+
+
+def _read(reads: Iterable[bytes]) -> Outcome:
+    call = Call(
+        id="id",
+        method="/m",
+        received_s=0.0,
+        deadline_s=60.0,
+        deadline_kind=Kind.CALL_TIMEOUT,
+        upstream_key=None,
+    )
+    reading = _Reading(call, event_bytes_max=EVENT_BYTES_MAX)
+    events: list[Event] = []
+    try:
+        for read in reads:
+            if not reading.done:
+                reading.feed(read)
+                events += reading.take(MODEL)
+        reading.translator.finish(done=reading.done, attempts=1)
+    except ServiceError as failure:
+        return Outcome(events=[*events, *reading.take(MODEL)], failure=failure)
+    return Outcome(events=[*events, *reading.take(MODEL)], failure=None)
+
+
+def _end(outcome: Outcome) -> tuple[Kind, str] | None:
+    return None if outcome.failure is None else (outcome.failure.kind, outcome.failure.message)
+
+
+def _keeps_the_law(outcome: Outcome) -> None:
+    events = outcome.events
+    kinds = [event.WhichOneof("event") for event in events]
+    deltas = [event.delta for event in events if event.HasField("delta")]
+    ends = [event.choice_finished.choice_index for event in events if event.HasField("choice_finished")]
+    tail = ["choice_finished"] * len(ends)
+    if outcome.failure is None:
+        assert ends
+        assert sorted({delta.choice_index for delta in deltas}) == ends
+        tail.append("completed")
+    assert (["started"] if events else []) + ["delta"] * len(deltas) + tail == kinds
+    _says_names_once(deltas)
+    for event in events:
+        assert event == Event.FromString(event.SerializeToString())
+
+
+def _says_names_once(deltas: Sequence[service.Delta]) -> None:
+    seen: set[tuple[object, ...]] = set()
+
+    def once(*name: object) -> None:
+        assert name not in seen
+        seen.add(name)
+
+    for delta in deltas:
+        assert ((delta.choice_index, "role") not in seen) is bool(delta.role)
+        assert bool(delta.reasoning) is bool(delta.reasoning_key)
+        assert delta.role or delta.text or delta.reasoning or delta.tool_calls or delta.logprobs.tokens
+        if delta.role:
+            once(delta.choice_index, "role")
+        for call in delta.tool_calls:
+            for part in ("id", "name"):
+                if getattr(call, part):
+                    once(delta.choice_index, call.index, part)
+
+
+def _says_what_was_sent(outcome: Outcome, sender: Sender) -> None:
+    told: dict[tuple[int, str], str] = defaultdict(str)
+    for choice in fold(outcome.events).choices:
+        told[choice.index, "content"] = "".join(part.text for part in choice.message.content)
+        told[choice.index, "reasoning"] = choice.message.reasoning
+    for name in told.keys() | sender.sent.keys():
+        sent = sender.sent[name]
+        assert sent.startswith(told[name]) if outcome.failure else sent == told[name]
