@@ -373,11 +373,11 @@ def test_a_rolling_restart_replaces_one_after_the_other():
 
     assert ["start 1#3"] == story.roll()
     assert [] == story.report("1#3", Phase.STARTING)
-    assert ["SIGINT 1#1"] == story.report("1#3")
+    assert ["SIGHUP 1#1"] == story.report("1#3")
     assert [] == story.report("1#1", Phase.STOPPING)
     assert ["serving", "serving", "stopping"] == story.states()
     assert ["start 2#4"] == story.gone("1#1", code=0)
-    assert ["SIGINT 2#2"] == story.report("2#4")
+    assert ["SIGHUP 2#2"] == story.report("2#4")
     assert [] == story.gone("2#2", code=0)
     assert [0, 0] == [row["restarts"] for row in story.fleet.roster(story.now)]
     assert "rolling restart: every worker is new" == story.notes[-1]
@@ -401,7 +401,7 @@ def test_an_old_worker_that_dies_meanwhile_is_replaced_by_its_replacement():
 
     assert ["start 2#4"] == story.gone("1#1")
     assert [] == story.report("1#3")
-    assert ["SIGINT 2#2"] == story.report("2#4")
+    assert ["SIGHUP 2#2"] == story.report("2#4")
     assert [] == story.gone("2#2", code=0)
     assert ["serving", "serving"] == story.states()
 
@@ -444,7 +444,7 @@ def test_a_second_rolling_restart_includes_what_the_first_has_started():
     story.roll()
 
     assert [] == story.roll()
-    assert ["SIGINT 1#1"] == story.report("1#2")
+    assert ["SIGHUP 1#1"] == story.report("1#2")
     assert ["start 1#3"] == story.gone("1#1", code=0)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from togetherchat_server.supervisor.actions import Action, Announce, End, Note, Send, Start
-from togetherchat_server.supervisor.control import Phase, Report, Role
+from togetherchat_server.supervisor.control import REPLACED, Phase, Report, Role
 from togetherchat_server.supervisor.member import Member, Place, ending, overdue
 from togetherchat_server.supervisor.roster import Row, row
 
@@ -214,8 +214,7 @@ class Fleet:
         if old is not None:
             self._stale.discard(old.id)
             old.leave_by = now + self._limits.drain_s + STOP_MARGIN_S
-            # Interrupted rather than terminated: there is nothing to propagate, the port is served.
-            yield Send(member=old, number=signal.SIGINT)
+            yield Send(member=old, number=REPLACED)
             if not self._stale:
                 self._note("rolling restart: every worker is new")
 
