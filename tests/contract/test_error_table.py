@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import grpc
 import pytest
 
-from support.app import CANARY_KEY, CANARY_PROMPT, MODEL, collect, failing, request, running_app
+from support.app import CANARY_KEY, CANARY_PROMPT, MODEL, collect, failing, request, running_app, within
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import (
     Fin,
@@ -308,7 +308,7 @@ async def test_the_services_own_limit_of_time():
 async def test_the_callers_deadline_is_answered_before_it_passes():
     """The status that says why comes before the caller's own timer."""
     async with ScriptedUpstream(always((Stall(),))) as upstream, running_app(upstream.base_url) as app:
-        failure = await failing(app.chat.Complete(request(), timeout=1.0))
+        failure = await failing(app.chat.Complete(request(), metadata=within(300)))
 
     check(Row("", None, C.DEADLINE_EXCEEDED, "CALLER_DEADLINE", SILENT), failure)
 
