@@ -61,9 +61,12 @@ async def test_sigterm_idle(table, heard):
 async def test_sigterm_mid_stream(table, heard):
     """A stream that ends in time is whole; one that does not is told so by the service itself."""
     released = asyncio.Event()
-    script = lambda asked: (
-        (begun(piece()), Pause(released), *END) if b"short" in asked.body else (begun(piece()), Stall())
-    )  # noqa: E731
+
+    def script(asked):
+        return (
+            (begun(piece()), Pause(released), *END) if b"short" in asked.body else (begun(piece()), Stall())
+        )
+
     async with ScriptedUpstream(script) as upstream, served(upstream.base_url, "--drain-s", "2") as service:
         calls = [service.chat.StreamComplete(request(text), metadata=CALLER) for text in ("short", "long")]
         waiting = [asyncio.ensure_future(collect(call)) for call in calls]
@@ -105,11 +108,14 @@ async def test_second_sigterm(table, heard):
 async def test_a_pause_of_two_seconds(table, heard):
     """Stopped for two seconds in the middle of calls, it goes on with them: no cancel, no second request."""
     finish = asyncio.Event()
-    script = lambda asked: (
-        (begun(piece()), Pause(finish), *END)
-        if b'"stream":true' in asked.body
-        else (Pause(finish), *well(asked))
-    )  # noqa: E731
+
+    def script(asked):
+        return (
+            (begun(piece()), Pause(finish), *END)
+            if b'"stream":true' in asked.body
+            else (Pause(finish), *well(asked))
+        )
+
     async with (
         ScriptedUpstream(script) as upstream,
         served(upstream.base_url, "--silence-s", "5", "--answer-s", "5") as service,
