@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 
 from togetherchat_server.config import Configuration, SettingsError, read_configuration
 from togetherchat_server.signals import StopSignals
-from togetherchat_server.supervisor.control import Assignment
+from togetherchat_server.supervisor.control import REPLACED, Assignment
 from togetherchat_server.supervisor.cpus import usable_cpus
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ async def _serve_alone(configuration: Configuration) -> int:
 
 
 async def _serve_as_assigned(configuration: Configuration, assignment: Assignment) -> int:
-    signals = StopSignals()
+    signals = StopSignals(REPLACED)
     from togetherchat_server.serving import Process, serve_as_assigned  # noqa: PLC0415  see the top
 
     process = Process(configuration=configuration, signals=signals, log=_log_stream(), version=_version())

@@ -112,15 +112,21 @@ class App:
         front.health.set_serving(True, reason="started")
         return Addresses(rpc=rpc, admin=admin, health=health, upstream=upstream.base_url)
 
-    async def stop(self, *, propagation_s: float = 0.0, hurry: asyncio.Event | None = None) -> None:
+    async def stop(
+        self, *, propagation_s: float = 0.0, hurry: asyncio.Event | None = None, replaced: bool = False
+    ) -> None:
         """Drain and close: say so, keep taking calls for `propagation_s`, let running ones end.
 
-        Setting `hurry` ends every wait at once; what still runs is told DRAINING.
+        Setting `hurry` ends every wait at once; what still runs is told DRAINING. Where this
+        process is `replaced` at its address nothing is said: a client that hears NOT_SERVING
+        fails its calls until it has connected anew, one that sees its connection end lets them
+        wait.
         """
         front, hurry = self._front, hurry or asyncio.Event()
-        if front is not None:
+        if front is not None and not replaced:
             front.health.set_serving(False, reason="stopping")
             await _wait(hurry, propagation_s)
+        if front is not None:
             await self._drain(front, hurry)
         await self._resources.aclose()
 
@@ -130,6 +136,7 @@ class App:
         stopping = asyncio.create_task(front.stop_accepting(drain_s + FAREWELL_S))
         # What gRPC took before its GOAWAY is still on the way through the loop: it may finish.
         await _wait(hurry, STRAGGLERS_S)
+        front.health.end_watches()
         self._admission.refuse_new_calls(idle.set)
         waits = [asyncio.create_task(event.wait()) for event in (idle, hurry)]
         await asyncio.wait(waits, timeout=max(0.0, drain_s - FAREWELL_S), return_when=asyncio.FIRST_COMPLETED)

@@ -15,14 +15,17 @@ from typing import Final, TextIO
 from togetherchat_server.app import Addresses, App, Outside, simulator
 from togetherchat_server.config import Configuration
 from togetherchat_server.signals import StopSignals
-from togetherchat_server.supervisor.control import Assignment, Role
+from togetherchat_server.supervisor.control import REPLACED, Assignment, Role
 from togetherchat_server.supervisor.leash import Leash
+from togetherchat_server.supervisor.listening import stop_listening
 
 # How long calls may go on when the supervisor is gone, how long the simulator outlives them,
 # and when such a process ends whatever it is doing.
 ORPHAN_DRAIN_S: Final = 2.0
 ORPHAN_SIMULATOR_S: Final = 3.0
 ORPHAN_EXIT_S: Final = 8
+# From the last connection accepted to the GOAWAY: its first call is served rather than refused.
+SETTLE_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,9 @@ async def _work(process: Process, assignment: Assignment) -> bool:
         leash.serving(addresses.rpc)
         number = await process.signals.first
         leash.stopping()
+        if number == REPLACED:
+            stop_listening(int(addresses.rpc.rpartition(":")[2]))
+            await asyncio.sleep(SETTLE_S)
         await _drain(app, process, number)
     return True
 
@@ -97,7 +103,8 @@ async def _simulate(process: Process, assignment: Assignment) -> bool:
 async def _drain(app: App, process: Process, number: int) -> None:
     settings = process.configuration.settings
     propagation_s = settings.propagation_s if number == signal.SIGTERM else 0.0
-    await app.stop(propagation_s=propagation_s, hurry=process.signals.second)
+    hurry, replaced = process.signals.second, number == REPLACED
+    await app.stop(propagation_s=propagation_s, hurry=hurry, replaced=replaced)
 
 
 def _end_at_last() -> None:

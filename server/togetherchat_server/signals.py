@@ -7,13 +7,13 @@ from typing import Final, final
 
 @final
 class StopSignals:
-    """Listens to SIGTERM and SIGINT from its making on."""
+    """Listens to SIGTERM and SIGINT from its making on, and to what else is named."""
 
-    def __init__(self) -> None:
+    def __init__(self, *also: signal.Signals) -> None:
         loop = asyncio.get_running_loop()
         self.first: Final[asyncio.Future[int]] = loop.create_future()
         self.second: Final = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, *also):
             loop.add_signal_handler(number, self._came, number)
 
     def stop(self) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
+from fuzz.targets import answers
 from togetherchat.v1 import chat_service_pb2 as service
 
 Change = Callable[[bytes, int], bytes]
@@ -22,6 +23,7 @@ Mutator = Callable[[bytes, random.Random, Change], bytes | None]
 TEXT_BYTES_MAX: Final = 256
 VALUES: Final = (
     None, True, 0, -1, 7, 0.5, 2**31, 2**64, 1.5924764223251450e19, "", "text", "\ud83d", [], {}, [None], [[]],
+    answers.CANARY,
 )  # fmt: skip
 HEADERS: Final = (
     "retry-after",
@@ -41,6 +43,7 @@ SCALARS: Final = {
     FieldDescriptor.CPPTYPE_ENUM: tuple(range(8)),
 }
 JSON_TEXTS: Final = (
+    '{"a":{"b":{"c":[[[]]]}}}',
     "{}",
     '{"a":1.0}',
     '{"a":[{"b":null}]}',
@@ -160,7 +163,8 @@ def _value(field: FieldDescriptor, now: object, dice: random.Random, change: Cha
         case FieldDescriptor.CPPTYPE_STRING if _is_json(field.name) and dice.randrange(2):
             return dice.choice(JSON_TEXTS)
         case FieldDescriptor.CPPTYPE_STRING:
-            return change(str(now).encode(), TEXT_BYTES_MAX).decode("utf-8", "replace")
+            text = answers.CANARY if dice.randrange(16) == 0 else str(now)
+            return change(text.encode(), TEXT_BYTES_MAX).decode("utf-8", "replace")
         case kind:
             return dice.choice(SCALARS.get(kind, WHOLE_NUMBERS))
 

@@ -27,11 +27,17 @@ def _answers() -> Iterator[bytes]:
         given = json.loads((case / "answer.json").read_text("utf-8"))
         status = answers.STATUSES.index(given["status"]) if given["status"] in answers.STATUSES else 0
         head = "".join(f"{name}: {value}\n" for name, value in given["headers"].items())
-        yield bytes([status, 0]) + head.encode() + b"\0" + golden.upstream(case)
+        for body in (golden.upstream(case), _with_key(golden.upstream(case))):
+            yield bytes([status, 0]) + head.encode() + b"\0" + body
     for case in golden.cases("stream"):
         for event in golden.upstream(case).splitlines():
             if event.startswith(b"data: {"):
                 yield b"\0\2" + event.removeprefix(b"data: ")
+
+
+def _with_key(body: bytes) -> bytes:
+    """A provider that repeats the key in every text it says."""
+    return body.replace(b'": "', b'": "' + answers.CANARY.encode() + b" ")
 
 
 def _streams() -> Iterator[bytes]:
@@ -42,8 +48,8 @@ def _streams() -> Iterator[bytes]:
 
 def _caller() -> Iterator[bytes]:
     for case in golden.cases("request"):
-        for stream in (b"\0", b"\1"):
-            yield stream + golden.request(case).SerializeToString(deterministic=True)
+        for switches in (b"\0", b"\1", b"\2"):
+            yield switches + golden.request(case).SerializeToString(deterministic=True)
 
 
 SEEDS: Final[Mapping[str, Callable[[], Iterator[bytes]]]] = {

@@ -36,6 +36,8 @@ async def at_rest(place: Place, *, since_s: float, calls: int) -> Sample:
     while (busy := _busy(counts := place.vars())) and now_s - began_s < REST_S:
         await asyncio.sleep(0.02)
         now_s = time.monotonic()
+    place.collect_garbage()
+    counts = place.vars()
     return Sample(
         time_s=round(now_s - since_s, 3),
         calls=calls,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -36,6 +37,10 @@ class Place:
     admin: str
     sandbox: str
 
+    def collect_garbage(self) -> None:
+        """Ask the server to; it is done before the server answers anything else."""
+        os.kill(self.pid, signal.SIGUSR1)
+
     def vars(self) -> dict[str, int]:
         """What the server holds, by its own account."""
         return _json(f"http://{self.admin}/vars")
@@ -58,7 +63,7 @@ def running(flags: Sequence[str] = ()) -> Iterator[Place]:
     upstream = {"TOGETHER_BASE_URL": f"http://{sandbox}/v1", "TOGETHER_API_KEY": "soak"}
     with (
         _process("togetherchat_sandbox", listens),
-        _process("togetherchat_server", [*serves, *flags], upstream) as pid,
+        _process("soak.collecting_server", [*serves, *flags], upstream) as pid,
     ):
         place = Place(pid=pid, rpc=rpc, admin=admin, sandbox=sandbox)
         _await_ready(f"http://{sandbox}/sandbox")

@@ -27,7 +27,7 @@ class Tolerance:
 TOLERANCES: Final[Mapping[str, Tolerance]] = {
     "rss_kib": Tolerance(per_million=16_384, noise=8_192),
     "rss_anonymous_kib": Tolerance(per_million=16_384, noise=8_192),
-    "memory_blocks": Tolerance(per_million=20_000, noise=5_000),
+    "memory_blocks": Tolerance(per_million=20_000, noise=10_000),
     "tasks": Tolerance(per_million=20, noise=2),
     "threads": Tolerance(per_million=20, noise=2),
     "open_files": Tolerance(per_million=20, noise=8),

@@ -77,6 +77,14 @@ def request(text=CANARY_PROMPT, *, model=MODEL, **fields):
     return service.CompleteRequest(model=model, messages=[message], **fields)
 
 
+def within(milliseconds):
+    """Metadata of a caller whose deadline the service alone watches.
+
+    A client's own timer would race with the answer that the service gives shortly before it.
+    """
+    return [("grpc-timeout", f"{milliseconds}m")]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Failure:
     """A status as a client sees it."""

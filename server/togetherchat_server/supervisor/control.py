@@ -5,6 +5,7 @@ socket that only the two hold. Nothing of a call is in either but how many there
 """
 
 import json
+import signal
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -13,6 +14,8 @@ from typing import Final, Self
 from togetherchat_server.config import Configuration, Upstream
 
 VARIABLE: Final = "TOGETHERCHAT_ASSIGNMENT"
+# A worker's signal to leave to another one, which serves at the same address already.
+REPLACED: Final = signal.SIGHUP
 REPORT_BYTES_MAX: Final = 4096
 FAILURE_CHARACTERS_MAX: Final = 500
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from togetherchat_server.supervisor.actions import Action, Announce, End, Note, Send, Start
-from togetherchat_server.supervisor.control import Phase, Report, Role
+from togetherchat_server.supervisor.control import REPLACED, Phase, Report, Role
 from togetherchat_server.supervisor.member import Member, Place, ending, overdue
 from togetherchat_server.supervisor.roster import Row, row
 
@@ -86,9 +86,7 @@ class Fleet:
             place.restarts += 1
             self._note(f"{member.name()} {how}; its replacement takes over", grave=True)
         else:
-            delay_s = place.lost(member, now)
-            self._note(f"{member.name()} {how}; a new one in {delay_s:g} s", grave=True)
-            self._give_up_if_hopeless(place, how)
+            self._replace_later(place, member, how, now)
 
     def stop(self, number: signal.Signals) -> None:
         """A signal to stop came: the first drains, the second hurries."""
@@ -163,11 +161,15 @@ class Fleet:
             self._clean = self._clean and not self._stopping
             self._note(f"{member.name()} {how}", grave=True)
 
-    def _give_up_if_hopeless(self, place: Place, how: str) -> None:
-        never = not self._announced and place.failures >= START_FAILURES_MAX
-        if never and not self._stopping:
-            self._problem = f"the workers cannot start: {how}"
-            self._signals = [signal.SIGTERM, signal.SIGTERM]
+    def _replace_later(self, place: Place, member: Member, how: str, now: float) -> None:
+        """After its back-off, unless nothing ever served and it failed too often."""
+        delay_s = place.lost(member, now)
+        if self._announced or place.failures < START_FAILURES_MAX:
+            self._note(f"{member.name()} {how}; a new one in {delay_s:g} s", grave=True)
+            return
+        self._note(f"{member.name()} {how}; given up", grave=True)
+        self._problem = f"the workers cannot start: {how}"
+        self._signals = [signal.SIGTERM, signal.SIGTERM]
 
     def _announce(self) -> Iterator[Action]:
         if not self._announced and self.ready:
@@ -212,25 +214,22 @@ class Fleet:
         if old is not None:
             self._stale.discard(old.id)
             old.leave_by = now + self._limits.drain_s + STOP_MARGIN_S
-            # Interrupted rather than terminated: there is nothing to propagate, the port is served.
-            yield Send(member=old, number=signal.SIGINT)
+            yield Send(member=old, number=REPLACED)
             if not self._stale:
                 self._note("rolling restart: every worker is new")
 
     def _forward(self, now: float) -> Iterator[Action]:
-        """Pass each signal on once, to everyone whom it concerns."""
-        limits = self._limits
+        """Pass each signal on once, to every worker whom it concerns."""
+        limits, other = self._limits, _unlike(self._signals[0])
         while self._forwarded < len(self._signals):
             first, number = self._forwarded == 0, self._signals[self._forwarded]
             self._forwarded += 1
             left_s = limits.propagation_s + limits.drain_s + STOP_MARGIN_S if first else HURRY_S
-            for member in list(self._members.values()):
+            for member in self._members.values():
                 # One that a rolling restart told to leave would take the first for its second.
                 if member.role is Role.WORKER and not (first and member.leaving):
                     member.leave_by = min(member.leave_by or now + left_s, now + left_s)
-                    # Python itself dies of SIGTERM in silence, of SIGINT with a traceback.
-                    early = member.phase is Phase.STARTING
-                    yield Send(member=member, number=signal.SIGTERM if early else number)
+                    yield Send(member=member, number=_fit(member, number if first else other))
 
     def _kill_overdue(self, now: float) -> Iterator[Action]:
         for member in self._members.values():
@@ -250,3 +249,13 @@ class Fleet:
                 yield Send(member=member, number=signal.SIGTERM)
         if not self._members:
             yield End(clean=self._clean and not self._problem, problem=self._problem)
+
+
+def _unlike(first: signal.Signals) -> signal.Signals:
+    """A second signal that is not the first: of two that are alike a busy process sees one."""
+    return signal.SIGINT if first is signal.SIGTERM else signal.SIGTERM
+
+
+def _fit(member: Member, number: signal.Signals) -> signal.Signals:
+    """Python that is still loading dies of SIGTERM in silence, of SIGINT with a traceback."""
+    return signal.SIGTERM if member.phase is Phase.STARTING else number

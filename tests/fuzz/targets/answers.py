@@ -13,12 +13,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from google.protobuf.message import Message
-from google.rpc import error_details_pb2, status_pb2
 
+from fuzz.statuses import travels
 from fuzz.tape import Tape
 from togetherchat_server.errors import TEXT_CHARACTERS_MAX, Kind, ServiceError
-from togetherchat_server.fronts.rpc.status import STATUS_BYTES_MAX, status_of, trailers_of
-from togetherchat_server.ports import Call, Progress
 from togetherchat_server.providers.together import chat, chat_stream, failures, models, wire
 from togetherchat_server.secret import Secret
 
@@ -26,8 +24,6 @@ CANARY: Final = "kanarienvogel-0123456789"
 """The key. Not in the form of any provider's, so that only knowing it can hide it."""
 MODEL: Final = "some/model"
 STATUSES: Final = (*sorted(failures.STATUS), 201, 302, 418, 599)
-DURATION_S_MAX: Final = 315_576_000_000
-"""Ten thousand years: what a protobuf Duration may hold."""
 NOW_WALL_S: Final = 1_790_000_000.0
 
 OWN_WORDS: Final = frozenset(
@@ -39,8 +35,7 @@ OWN_WORDS: Final = frozenset(
         *failures.SENTENCES.values(),
     }
 )
-_TRAILER_NAME = re.compile(r"[0-9a-z_.-]+")
-_TRAILER_TEXT = re.compile(r"[\x20-\x7e]*")
+_HEADER_NAME = re.compile(r"[0-9a-z_.-]+")
 
 
 def target(data: bytes) -> None:
@@ -61,7 +56,7 @@ def target(data: bytes) -> None:
     for error in failed:
         if error is not None:
             _failed(error)
-            _travels(error, headers)
+            assert CANARY.encode() not in travels(error, headers)
             if CANARY.encode() in body:  # looking takes longer than all the rest
                 assert CANARY not in "".join(traceback.format_exception(error))
 
@@ -122,39 +117,6 @@ def _failed(error: ServiceError) -> None:
     assert wait_s is None or (math.isfinite(wait_s) and wait_s >= 0)
 
 
-def _travels(error: ServiceError, headers: Mapping[str, str]) -> None:
-    """gRPC replaces a status whose trailers it does not like, so it must like them all."""
-    progress = Progress(
-        attempts=1,
-        model=MODEL,
-        upstream_request_id=headers.get("x-request-id", ""),
-        rate_limits=tuple(item for item in headers.items() if item[0].startswith("x-ratelimit-")),
-    )
-    call = Call(
-        id="id",
-        method="/m",
-        received_s=0.0,
-        deadline_s=60.0,
-        deadline_kind=Kind.CALL_TIMEOUT,
-        upstream_key=None,
-        progress=progress,
-    )
-    status = status_of(error, call, output_sent=False, seconds_left=60.0, fraction=1.0)
-    packed = dict(status.trailers)["grpc-status-details-bin"]
-    assert isinstance(packed, bytes)
-    assert len(packed) <= STATUS_BYTES_MAX
-    assert CANARY.encode() not in packed
-    details = status_pb2.Status.FromString(packed).details
-    assert details
-    for detail in details:
-        retry = error_details_pb2.RetryInfo()
-        if detail.Unpack(retry):
-            assert 0 <= retry.retry_delay.seconds <= DURATION_S_MAX
-    for name, value in (*status.trailers, *trailers_of(call)):
-        assert _TRAILER_NAME.fullmatch(name)
-        assert isinstance(value, bytes) or _TRAILER_TEXT.fullmatch(value)
-
-
 def _headers(head: bytes) -> dict[str, str]:
     """As an HTTP client hands them over: legal names in lower case, values without line ends.
 
@@ -162,7 +124,7 @@ def _headers(head: bytes) -> dict[str, str]:
     """
     lines = (line.partition(":") for line in head.decode("latin-1").replace(CANARY, "").splitlines())
     return {
-        name.lower(): value.strip() for name, colon, value in lines if colon and _TRAILER_NAME.fullmatch(name)
+        name.lower(): value.strip() for name, colon, value in lines if colon and _HEADER_NAME.fullmatch(name)
     }
 
 

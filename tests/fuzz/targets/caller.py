@@ -1,6 +1,6 @@
 """What a caller sends: any bytes that pass as a `CompleteRequest` become JSON that every parser reads.
 
-Input: whether a stream is asked for, then the message. Refused, a request is told every violation
+Input: whether a stream is asked for and whether bounds are narrow, then the message. Refused, a request is told every violation
 with the path of its field and nothing of its own text. Accepted, its body is one JSON object, no
 key twice at the top, with the caller's numbers and texts unchanged.
 """
@@ -11,13 +11,24 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
+from fuzz.statuses import travels
 from fuzz.tape import Tape
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.calls.validation import RequestLimits, validate
 from togetherchat_server.errors import Kind, ServiceError
 from togetherchat_server.providers.together import chat
 
-LIMITS: Final = RequestLimits(request_bytes_max=1 << 16)
+LIMITS: Final = (
+    RequestLimits(),
+    RequestLimits(
+        request_bytes_max=512, violations_max=4, messages_max=4, parts_per_message_max=3,
+        tool_calls_per_message_max=2, pieces_max=6, tools_max=2, stop_max=2, fallback_models_max=1, logit_bias_max=2,
+        model_characters_max=24, word_characters_max=8, name_characters_max=8, id_characters_max=8,
+        stop_characters_max=8, url_characters_max=32, description_characters_max=16, json_characters_max=64,
+        json_containers_max=8, json_depth_max=2,
+    ),
+)  # fmt: skip
+"""As they are, and so narrow that small inputs meet every one of them."""
 CANARY: Final = "kanarienvogel-0123456789"
 """A prompt. It may stand anywhere in a request and in no refusal."""
 
@@ -26,24 +37,26 @@ _PATH = re.compile(r"[a-z][a-z0-9_]*(?:\[[^\[\]]*\])?(?:\.[a-z][a-z0-9_]*(?:\[[^
 
 def target(data: bytes) -> None:
     tape = Tape(data)
-    stream = bool(tape.number(1))
+    switches = tape.number(3)
+    stream, limits = bool(switches & 1), LIMITS[switches >> 1]
     try:
         request = service.CompleteRequest.FromString(tape.rest())
     except DecodeError:
         return
     try:
-        validate(request, LIMITS)
+        validate(request, limits)
     except ServiceError as error:
-        _refused(error)
+        _refused(error, limits)
         return
     _accepted(request, chat.to_wire(request, stream=stream), stream=stream)
 
 
-def _refused(error: ServiceError) -> None:
+def _refused(error: ServiceError, limits: RequestLimits) -> None:
     assert error.kind in {Kind.INVALID_REQUEST, Kind.REQUEST_TOO_LARGE}
     assert bool(error.violations) is (error.kind is Kind.INVALID_REQUEST)
-    assert len(error.violations) <= LIMITS.violations_max + 1
+    assert len(error.violations) <= limits.violations_max + 1
     assert CANARY not in repr((error.message, error.violations))
+    assert CANARY.encode() not in travels(error, {})
     for violation in error.violations:
         assert violation.description
         assert _PATH.fullmatch(violation.field)

@@ -84,7 +84,6 @@ class RpcFront:
 
     async def stop_accepting(self, grace_s: float) -> None:
         """GOAWAY to every connection, then wait for running calls, at most `grace_s`."""
-        self.health.end_watches()
         await self._server.stop(grace_s)
 
     async def finish(self, grace_s: float) -> None:

@@ -1,0 +1,50 @@
+"""Whether a failure can be told: gRPC replaces a status whose trailers it does not like."""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from google.rpc import error_details_pb2, status_pb2
+
+from togetherchat_server.errors import Kind, ServiceError
+from togetherchat_server.fronts.rpc.status import STATUS_BYTES_MAX, status_of, trailers_of
+from togetherchat_server.ports import Call, Progress
+
+DURATION_S_MAX: Final = 315_576_000_000
+"""Ten thousand years: what a protobuf Duration may hold."""
+
+_NAME = re.compile(r"[0-9a-z_.-]+")
+_TEXT = re.compile(r"[\x20-\x7e]*")
+
+
+def travels(error: ServiceError, headers: Mapping[str, str]) -> bytes:
+    """The packed status, after checking it and all trailers. `headers` are those of the provider's answer."""
+    progress = Progress(
+        attempts=1,
+        model="some/model",
+        upstream_request_id=headers.get("x-request-id", ""),
+        rate_limits=tuple(item for item in headers.items() if item[0].startswith("x-ratelimit-")),
+    )
+    call = Call(
+        id="id",
+        method="/m",
+        received_s=0.0,
+        deadline_s=60.0,
+        deadline_kind=Kind.CALL_TIMEOUT,
+        upstream_key=None,
+        progress=progress,
+    )
+    status = status_of(error, call, output_sent=False, seconds_left=60.0, fraction=1.0)
+    for name, value in (*status.trailers, *trailers_of(call)):
+        assert _NAME.fullmatch(name)
+        assert isinstance(value, bytes) or _TEXT.fullmatch(value)
+    packed = dict(status.trailers)["grpc-status-details-bin"]
+    assert isinstance(packed, bytes)
+    assert len(packed) <= STATUS_BYTES_MAX
+    details = status_pb2.Status.FromString(packed).details
+    assert details
+    for detail in details:
+        retry = error_details_pb2.RetryInfo()
+        if detail.Unpack(retry):
+            assert 0 <= retry.retry_delay.seconds <= DURATION_S_MAX
+    return packed
