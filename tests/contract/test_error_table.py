@@ -28,6 +28,7 @@ from support.upstream_script import (
 )
 from togetherchat_server.errors import Kind, ServiceError
 from togetherchat_server.fronts.rpc.status import ROWS
+from togetherchat_server.providers.together import provider
 from togetherchat_server.providers.together.provider import TogetherProvider
 
 C = grpc.StatusCode
@@ -512,3 +513,15 @@ async def test_an_unforeseen_exception_shows_nothing_of_itself(monkeypatch):
         for secret in (CANARY_KEY, CANARY_PROMPT, "RuntimeError"):
             assert secret not in f"{failure.message}{failure.trailers}{failure.details}"
     assert CANARY_KEY not in app.log.getvalue()
+
+
+async def test_a_deadline_after_the_last_event_is_none(monkeypatch):
+    """OK if and only if `completed` was sent: what is left is to wait for the end of the connection."""
+    monkeypatch.setattr(provider, "END_OF_HTTP_S", 5.0)
+    steps = (Send(sse_head() + chunk(f"data: {delta('Hi', 'stop')}\n\ndata: [DONE]\n\n".encode())), Stall())
+    async with ScriptedUpstream(always(steps)) as upstream, running_app(upstream.base_url) as app:
+        events, failure = await collect(app.chat.StreamComplete(request(), timeout=0.6))
+
+    assert events[-1].HasField("completed")
+    assert failure is None
+    assert ["OK"] == [record["code"] for record in app.records()]

@@ -31,10 +31,14 @@ class Served:
     def pid(self):
         return self.command.process.pid
 
-    def records(self):
-        """The call records that it wrote so far."""
+    def lines(self, event):
+        """What it logged so far: `call` for the records of calls, `log` for the rest."""
         lines = [json.loads(line) for line in self.command.lines if line.startswith("{")]
-        return [line for line in lines if line["event"] == "call"]
+        return [line for line in lines if line["event"] == event]
+
+    async def vars(self):
+        """What it holds now, by its own account."""
+        return json.loads((await page(self.admin, "/vars"))[1])
 
     def descriptors(self):
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
@@ -75,10 +79,10 @@ def free_address():
 
 
 async def page(address, path):
-    """The status of a page of the admin port."""
+    """The status and the body of a page of the admin port."""
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(f"GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n".encode())
-    head = (await reader.read()).partition(b"\r\n")[0]
+    top, _, body = (await reader.read()).partition(b"\r\n\r\n")
     writer.close()
-    return int(head.split()[1])
+    return int(top.split()[1]), body

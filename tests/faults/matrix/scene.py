@@ -25,6 +25,8 @@ from support.patience import eventually
 from support.scripted_upstream import ScriptedUpstream
 
 PROMISE_S = 0.25
+SCENE_S = 60.0
+"""A scene that takes longer hangs."""
 CALLER_KEY = "canary-of-the-caller-0123456789"
 CANARIES = (CANARY_KEY, CALLER_KEY, CANARY_PROMPT)
 METHODS = ("Complete", "StreamComplete")
@@ -115,7 +117,8 @@ class Scene:
         return sum(one.headers.get("x-request-id") == call.id for one in self.upstream.ledger.requests)
 
     async def nothing_in_flight(self):
-        await eventually(lambda: self.app.app._admission.in_flight == 0)
+        admission = self.app.app._admission
+        await eventually(lambda: admission.in_flight == admission.waiting == 0)
 
 
 @asynccontextmanager
@@ -144,7 +147,7 @@ async def acted(
         name: options.pop(name) for name in ("on_connect", "scheme", "tls", "host") if name in options
     }
     options.setdefault("chance", lambda: LITTLE_CHANCE)
-    async with ScriptedUpstream(script, **to_upstream) as upstream:
+    async with asyncio.timeout(SCENE_S), ScriptedUpstream(script, **to_upstream) as upstream:
         async with running_app(base_url or upstream.base_url, retries=retries, **options) as app:
             scene = Scene(app, upstream, heard)
             tasks = _tasks_of_the_service()

@@ -110,6 +110,110 @@ async def test_cancel_while_backing_off(stage, table):
     table("cancel while backing off", "no further request", f"asked {asked}x", holds=asked == 1)
 
 
+FULL = {"calls_max": 1, "queue_max": 2, "queue_s": 5}
+
+
+async def filled(scene, calls=1):
+    """Calls that hold every place, and never end by themselves."""
+    held = [scene.begin("Complete") for _ in range(calls)]
+    await scene.upstream.asked(calls)
+    return held
+
+
+async def queued(scene, method="Complete", **options):
+    """A call that waits for a place."""
+    before = scene.app.app._admission.waiting
+    call = scene.begin(method, **options)
+    waiting = asyncio.ensure_future(scene.ended(call))
+    await eventually(lambda: scene.app.app._admission.waiting == before + 1)
+    return call, waiting
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_cancel_while_queued(method, stage, table):
+    """Nothing is sent upstream, and the place is given to the next."""
+    async with stage(always((Stall(),)), **FULL) as scene:
+        (held,) = await filled(scene)
+        left, leaving = await queued(scene, method)
+        _, next_one = await queued(scene, method, timeout=10)
+        left.leave()
+        await asyncio.gather(leaving, return_exceptions=True)
+        await eventually(lambda: scene.app.app._admission.waiting == 1)
+        scene.upstream.script = well
+        held.leave()
+        seen = await next_one
+        asked = scene.requests_of(left)
+
+    table(
+        f"cancel while queued ({method})",
+        "asked 0x; the next in the queue: OK",
+        f"asked {asked}x; the next in the queue: {seen.code}",
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_deadline_in_the_queue(method, stage, table):
+    """Work for a caller whose time is up is never begun."""
+    async with stage(always((Stall(),)), **FULL) as scene:
+        (held,) = await filled(scene)
+        seen = await (await queued(scene, method, timeout=0.4))[1]
+        held.leave()
+
+    table(
+        f"deadline in the queue ({method})",
+        Ending(code="DEADLINE_EXCEEDED", reason="CALLER_DEADLINE", requests=0),
+        seen,
+    )
+
+
+OVERLOADED = Ending(code="UNAVAILABLE", reason="OVERLOADED", pushback="later", requests=0)
+
+
+async def test_no_place_in_time(stage, table):
+    """A wait in the queue has a limit of its own."""
+    async with stage(always((Stall(),)), **{**FULL, "queue_s": 0.1}) as scene:
+        (held,) = await filled(scene)
+        seen = [await scene.ask(method) for method in METHODS]
+        held.leave()
+
+    table("no place within the limit of the queue", OVERLOADED, *seen)
+
+
+async def test_queue_full(stage, table):
+    """One more is refused at once."""
+    async with stage(always((Stall(),)), **FULL) as scene:
+        (held,) = await filled(scene)
+        waiting = [await queued(scene) for _ in range(2)]
+        seen = [await scene.ask(method) for method in METHODS]
+        for call in (held, *(call for call, _ in waiting)):
+            call.leave()
+        await asyncio.gather(*(one for _, one in waiting), return_exceptions=True)
+
+    table("every place taken, and the queue full", OVERLOADED, *seen)
+
+
+async def test_over_quota(stage, table):
+    """One caller's key may hold so many places; another caller has its own."""
+    async with stage(
+        always((Stall(),)), upstream_key="caller", key=None, caller_calls_max=2, calls_max=10
+    ) as scene:
+        held = await filled(scene, 2)
+        seen = [await scene.ask(method) for method in METHODS]
+        scene.upstream.script = well
+        other = scene.app.chat.Complete(
+            request(), metadata=[("authorization", "Bearer another-canary-0123456789")]
+        )
+        await other
+        for call in held:
+            call.leave()
+
+    table(
+        "over quota",
+        Ending(code="RESOURCE_EXHAUSTED", reason="CALLER_QUOTA", pushback="later", requests=0),
+        *seen,
+    )
+
+
 @pytest.mark.parametrize("method", METHODS)
 async def test_cancel_in_the_same_tick_as_completion(method, stage, table):
     """Either ending will do; the books balance all the same."""
@@ -187,7 +291,7 @@ async def test_a_deadline_of_a_hundred_years(deadline, stage, table):
 
 async def test_slow_reader(stage, table):
     """A caller who reads slowly is no stalled one; the upstream is read no faster, and memory stays flat."""
-    async with stage(always(FLOOD), write_stall_s=0.5, stream_bytes_max=2**30) as scene:
+    async with stage(always(FLOOD), write_stall_s=5, stream_bytes_max=2**30) as scene:
         call = scene.begin("StreamComplete")
         await call.grpc.read()
         with peak_growth_mib() as growth:

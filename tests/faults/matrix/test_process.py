@@ -76,7 +76,7 @@ async def test_sigterm_mid_stream(table, heard):
         service.command.signal(signal.SIGTERM)
         await asyncio.sleep(0.2)
         ready = page(service.admin, "/readyz")
-        refused, readiness = await asyncio.gather(code_of(ask(service)), ready)
+        refused, (readiness, _) = await asyncio.gather(code_of(ask(service)), ready)
         released.set()
         (short, failure), (long, told) = await asyncio.gather(*waiting)
         status = await service.command.ended()
@@ -130,7 +130,7 @@ async def test_a_pause_of_two_seconds(table, heard):
         await asyncio.sleep(2)
         service.command.signal(signal.SIGCONT)
         code, (_, failure) = await asyncio.gather(whole, stream)
-        alive = await page(service.admin, "/healthz")
+        alive, _ = await page(service.admin, "/healthz")
         asked = len(upstream.ledger.requests)
         heard(service.command.error_text)
 

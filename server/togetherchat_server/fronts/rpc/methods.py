@@ -34,10 +34,12 @@ Write: TypeAlias = Callable[[Message], Awaitable[None]]
 class Scope:
     """One call between its first and its last message."""
 
-    __slots__ = ("call", "messages_sent", "usage")
+    __slots__ = ("call", "completed", "messages_sent", "usage")
 
     def __init__(self, call: Call) -> None:
         self.call = call
+        self.completed = False
+        """Whether a stream's last message was sent. Nothing that happens later can make it fail."""
         self.messages_sent = 0
         self.usage: chat.Usage | None = None
 
@@ -95,6 +97,7 @@ class StreamMethod(Generic[Request]):
                     await write(event)
                     scope.messages_sent += 1
                 if events and events[-1].HasField("completed"):
+                    scope.completed = True
                     scope.usage = events[-1].completed.usage
 
 
