@@ -190,8 +190,8 @@ class Boundary(grpc.GenericRpcHandler):
             async with self._deadline(scope.call):
                 response = await work(scope)
         except ServiceError as error:
-            # After `completed` only the connection's own end was waited for: see the law of streams.
-            if not scope.completed:
+            # Time that is up after `completed` fails nothing: see the law of streams.
+            if not (scope.completed and error.kind in TIME_IS_UP):
                 await self._fail(context, scope, error)
         except asyncio.CancelledError:
             await self._end_cancelled(context, scope)

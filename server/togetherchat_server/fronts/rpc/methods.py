@@ -39,7 +39,7 @@ class Scope:
     def __init__(self, call: Call) -> None:
         self.call = call
         self.completed = False
-        """Whether a stream's last message was sent. Nothing that happens later can make it fail."""
+        """Whether a stream's last message was handed to gRPC. The time that is up later is no failure."""
         self.messages_sent = 0
         self.usage: chat.Usage | None = None
 
@@ -94,11 +94,11 @@ class StreamMethod(Generic[Request]):
         async with aclosing(self.answer(_checked(received, self.request), scope.call)) as batches:
             async for events in batches:
                 for event in events:
+                    if event.HasField("completed"):
+                        scope.completed = True
+                        scope.usage = event.completed.usage
                     await write(event)
                     scope.messages_sent += 1
-                if events and events[-1].HasField("completed"):
-                    scope.completed = True
-                    scope.usage = events[-1].completed.usage
 
 
 def _parse(message: type[Message], data: bytes) -> Received:
