@@ -63,14 +63,15 @@ class Acting:
 
     def seen(self, connection):
         request = self.request
-        texts = self.texts[: bisect_right(self.ends_at, request.bytes_sent)]
+        # A connection that was closed while a piece was being written still delivers that piece.
+        pieces = bisect_right(self.ends_at, request.bytes_sent) + self.ends_at_once
         return RequestSeen(
             id=request.headers["x-request-id"],
             script=self.script,
             received_s=request.received_at,
             answered_s=request.answered_at,
             closed_s=connection.closed_at,
-            sent="".join(texts),
+            sent="".join(self.texts[:pieces]),
             whole=self.is_whole and request.bytes_sent >= self.bytes_in_all,
             replaced=self.ends_at_once and not request.bytes_sent,
         )
