@@ -4,6 +4,7 @@ import asyncio
 import time
 from contextlib import AsyncExitStack, suppress
 
+from google.rpc import status_pb2
 from grpc import aio
 
 from faults.history import CallSeen
@@ -17,6 +18,7 @@ HANGS_S = 60.0
 """The deadline of a caller who has none: whoever reaches it was forgotten."""
 STOPS_S = 2.6
 """How long a reader that stops stops: longer than the service waits for it."""
+STATUS = "grpc-status-details-bin"
 OPTIONS = (("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1))
 
 
@@ -99,7 +101,13 @@ class _Doing:
     def failed(self, error):
         failure = failure_of(error)
         self.code = failure.code.name
-        self.reason = failure.info.reason if failure.details else ""
+        # A caller's own timer may run out while the service's status is being read: the code is
+        # then its own, and the trailers are not.
+        if (
+            failure.details
+            and status_pb2.Status.FromString(failure.trailers[STATUS]).code == failure.code.value[0]
+        ):
+            self.reason = failure.info.reason
 
     def seen(self):
         return CallSeen(

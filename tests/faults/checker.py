@@ -15,6 +15,7 @@ RETRIES_SHARE = 0.1
 RETRIES_FLOOR = 10
 """One a second."""
 WAIT_S = 2.0
+OUT_OF_TIME = frozenset({"CALLER_DEADLINE", "CALL_TIMEOUT"})
 SURPRISES = frozenset({"INTERNAL_ERROR"})
 
 
@@ -86,7 +87,7 @@ def ok_only_if_whole(history: History) -> Iterator[Violation]:
         whole = [request for request in sent[call.id] if request.whole and request.sent == call.text]
         if call.code == "OK" and not whole:
             yield Violation(law="OK only if whole", what=f"{call.id} is OK without a whole answer like it")
-        if (call.code == "OK") != call.completed and not call.left:
+        if (call.code == "OK") != call.completed and call.told_by_service:
             yield Violation(
                 law="OK only if whole", what=f"{call.id}: {call.code}, completed: {call.completed}"
             )
@@ -122,14 +123,15 @@ def sockets_end_with_calls(history: History, tolerances: Tolerances) -> Iterator
 
 
 def outlived(history: History) -> Iterator[tuple[str, float, float]]:
-    """The calls whose sockets outlived them: when a call ended, and by how long. In seconds."""
+    """The calls whose sockets served them for longer: when a call ended, and by how long. In seconds."""
     ended = {call.id: call.ended_s for call in history.calls}
     for request in history.requests:
         ended_s = ended.get(request.id)
-        # An answer that was complete before its call ended leaves the connection for the next.
-        if ended_s is None or (request.answered_s is not None and request.answered_s <= ended_s):
+        if ended_s is None:
             continue
-        late_s = (float("inf") if request.closed_s is None else request.closed_s) - ended_s
+        # A connection whose answer is complete is left for the next call.
+        ends = [at for at in (request.answered_s, request.closed_s) if at is not None]
+        late_s = min(ends, default=float("inf")) - ended_s
         if late_s > 0:
             yield request.id, ended_s, late_s
 
@@ -143,11 +145,9 @@ def books_balance(history: History) -> Iterator[Violation]:
     asked = Counter(request.id for request in history.requests if not request.replaced)
     left = {call.id for call in history.calls if not call.told_by_service}
     for record in history.booked:
-        # Of a call that was left, an attempt may have been cancelled on its way.
-        fits = (
-            asked[record.id] <= record.attempts if record.id in left else asked[record.id] == record.attempts
-        )
-        if not fits:
+        # The last attempt of a call that was left, or ran out of time, may have ended on its way.
+        on_its_way = 1 if record.id in left or record.reason in OUT_OF_TIME else 0
+        if not 0 <= record.attempts - asked[record.id] <= on_its_way:
             yield Violation(
                 law="books balance",
                 what=f"{record.id}: {record.attempts} attempts, {asked[record.id]} requests",

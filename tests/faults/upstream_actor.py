@@ -16,6 +16,7 @@ from support.scripted_upstream import Request
 from support.upstream_script import (
     Answer,
     Fin,
+    FinLater,
     Pause,
     Pieces,
     Reset,
@@ -27,6 +28,7 @@ from support.upstream_script import (
     sse_head,
 )
 
+CLOSES_LATER = "closes when idle"
 FILLING = "x" * 8000
 JSON = {"Content-Type": "application/json"}
 CALL_ID = re.compile(r"(\d+)-(\d+)")
@@ -43,7 +45,8 @@ class Acting:
 
     request: Request
     script: str
-    replaced: bool
+    ends_at_once: bool
+    """Whether its connection had been used before, and is closed by this end without a word."""
     steps: list = field(default_factory=list)
     ends_at: list = field(default_factory=list)
     texts: list = field(default_factory=list)
@@ -60,16 +63,17 @@ class Acting:
 
     def seen(self, connection):
         request = self.request
-        texts = self.texts[: bisect_right(self.ends_at, request.bytes_sent)]
+        # A connection that was closed while a piece was being written still delivers that piece.
+        pieces = bisect_right(self.ends_at, request.bytes_sent) + self.ends_at_once
         return RequestSeen(
             id=request.headers["x-request-id"],
             script=self.script,
             received_s=request.received_at,
             answered_s=request.answered_at,
             closed_s=connection.closed_at,
-            sent="".join(texts),
+            sent="".join(self.texts[:pieces]),
             whole=self.is_whole and request.bytes_sent >= self.bytes_in_all,
-            replaced=self.replaced,
+            replaced=self.ends_at_once and not request.bytes_sent,
         )
 
 
@@ -81,6 +85,7 @@ class UpstreamActor:
         self._actions = actions
         self._acted = []
         self._attempts = {}
+        self._closing = set()
         self.upstream = None
 
     def script(self, asked) -> Answer:
@@ -88,7 +93,10 @@ class UpstreamActor:
         attempt = self._attempts[call.id] = self._attempts.get(call.id, 0) + 1
         name = "status 503" if unwell(self._seed, call.number, attempt) else call.script
         reused = len(self.upstream.ledger.connections[asked.connection].requests) > 1
-        acting = Acting(request=asked, script=name, replaced=reused and name in AT_ONCE)
+        ends_at_once = asked.connection in self._closing or (reused and name in AT_ONCE)
+        acting = Acting(request=asked, script=name, ends_at_once=ends_at_once)
+        if name == CLOSES_LATER:
+            self._closing.add(asked.connection)
         said = [f"{call.id}.{attempt}.{number} " for number in range(call.pieces)]
         (_stream if call.stream else _whole)(acting, name, said)
         self._acted.append(acting)
@@ -209,8 +217,8 @@ def _say(acting, name, event, text):
 
 def _closes_when_idle(acting, name):
     """The connection is closed soon after its answer, perhaps as the next request is on its way."""
-    if name == "closes when idle":
-        acting.steps += [Pause(0.02), Fin()]
+    if name == CLOSES_LATER:
+        acting.steps.append(FinLater(0.02))
 
 
 BEFORE_TEXT = {

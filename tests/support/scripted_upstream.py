@@ -31,6 +31,7 @@ from support.upstream_script import (
     Answer,
     AwaitClose,
     Fin,
+    FinLater,
     Pause,
     Pieces,
     Repeat,
@@ -307,6 +308,8 @@ class _Peer(asyncio.Protocol):
             case Fin():
                 self._transport.close()
                 await asyncio.Event().wait()
+            case FinLater(after_s):
+                asyncio.get_running_loop().call_later(after_s, self._transport.close)
             case Reset():
                 self._reset()
                 await asyncio.Event().wait()
