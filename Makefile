@@ -80,11 +80,12 @@ fix: $(VENV)/.dev  ## Mend what a machine can mend
 
 PROTOC = PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" python -m grpc_tools.protoc
 
-generate: $(VENV)/.server $(TOOLS)/.ready  ## Generate the Python code of the contract, and types for google.rpc and grpc.health
+generate: $(VENV)/.server $(TOOLS)/.ready  ## Generate the contract's Python code, the blocking client, types for google.rpc and grpc.health
 	cd protos && $(PROTOC) -I. --python_out=. --mypy_out=quiet:. togetherchat/v1/*.proto
 	cd protos && $(PROTOC) -I. --grpc_python_out=. --mypy_grpc_out=quiet:. togetherchat/v1/chat_service.proto
 	mkdir -p typings && $(BIN)/python -c "$$DESCRIBE_HEALTH" > $(TOOLS)/health.binpb
 	$(PROTOC) --descriptor_set_in=$(TOOLS)/health.binpb --mypy_out=quiet:typings grpc_health/v1/health.proto
+	$(BIN)/python clients/python/generate_sync.py
 	$(PROTOC) -I$(wildcard $(TOOLS)/lib/python*/site-packages) --mypy_out=quiet:typings \
 	    google/rpc/status.proto google/rpc/error_details.proto
 

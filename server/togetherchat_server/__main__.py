@@ -1,23 +1,28 @@
-"""The command `togetherchat-server`: reads what was set, runs the app, turns signals into a stop.
+"""The command `togetherchat-server`: reads what was set and takes the role that follows.
 
-The app is imported last, when the settings are known to be good and signals are listened to:
-gRPC alone takes a third of a second, in which a first process of a container would miss the
-signal to stop, and gRPC's core decides at its import what it prints.
+A process serves alone, serves as the supervisor that started it assigned, or is that
+supervisor and serves nothing. What serves is imported last, when the settings are known to be
+good and signals are listened to: gRPC alone takes a third of a second, in which a first
+process of a container would miss the signal to stop, and gRPC's core decides at its import
+what it prints. A supervisor must not load it at all.
 """
 
 import asyncio
+import contextlib
 import importlib.metadata
 import os
-import random
-import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Final, TextIO
 
 from togetherchat_server.config import Configuration, SettingsError, read_configuration
+from togetherchat_server.signals import StopSignals
+from togetherchat_server.supervisor.control import REPLACED, Assignment
+from togetherchat_server.supervisor.cpus import usable_cpus
 
 if TYPE_CHECKING:
     from togetherchat_server.app import Addresses
+    from togetherchat_server.supervisor.supervise import Reached
 
 EXIT_USAGE: Final = 2
 EXIT_CANNOT_SERVE: Final = 1
@@ -29,33 +34,68 @@ def main() -> int:
     try:
         configuration = read_configuration(sys.argv[1:], os.environ)
     except SettingsError as exc:
-        _say(f"togetherchat-server: {exc}")
+        _complain(str(exc))
         return EXIT_USAGE
-    return asyncio.run(_serve(configuration))
+    return asyncio.run(_run(configuration))
 
 
-async def _serve(configuration: Configuration) -> int:
-    first, second = _signals()
-    from togetherchat_server.app import App, Outside  # noqa: PLC0415  see the top
+async def _run(configuration: Configuration) -> int:
+    assignment = Assignment.of(os.environ)
+    workers = configuration.settings.workers
+    workers = usable_cpus() if workers == "auto" else workers
+    if assignment is not None:
+        return await _serve_as_assigned(configuration, assignment)
+    if workers > 1:
+        return await _supervise(configuration, workers)
+    return await _serve_alone(configuration)
 
-    outside = Outside(
-        version=importlib.metadata.version("togetherchat"),
+
+async def _serve_alone(configuration: Configuration) -> int:
+    signals = StopSignals()
+    from togetherchat_server.serving import Process, serve_alone  # noqa: PLC0415  see the top
+
+    def greet(addresses: "Addresses") -> None:
+        places = _places(addresses.rpc, health=addresses.health, admin=addresses.admin)
+        _say(_greeting(configuration, places, upstream=addresses.upstream, try_on=addresses.rpc))
+
+    process = Process(configuration=configuration, signals=signals, log=_log_stream(), version=_version())
+    problem = await serve_alone(process, greet)
+    if problem:
+        _complain(problem)
+    return EXIT_CANNOT_SERVE if problem else 0
+
+
+async def _serve_as_assigned(configuration: Configuration, assignment: Assignment) -> int:
+    signals = StopSignals(REPLACED)
+    from togetherchat_server.serving import Process, serve_as_assigned  # noqa: PLC0415  see the top
+
+    process = Process(configuration=configuration, signals=signals, log=_log_stream(), version=_version())
+    return 0 if await serve_as_assigned(process, assignment) else EXIT_CANNOT_SERVE
+
+
+async def _supervise(configuration: Configuration, workers: int) -> int:
+    from togetherchat_server.supervisor.supervise import Job, Supervisor  # noqa: PLC0415  no other role needs it
+
+    def greet(reached: "Reached") -> None:
+        upstream = configuration.upstream.base_url if configuration.upstream else reached.simulator
+        places = _places(reached.rpc, health=reached.health, admin=reached.admin)
+        places.insert(1, f"{workers} workers")
+        _say(_greeting(configuration, places, upstream=upstream, try_on=reached.rpc))
+
+    job = Job(
+        settings=configuration.settings,
+        workers=workers,
+        words=sys.argv[1:],
+        environment=os.environ,
+        version=_version(),
         clock=time.monotonic,
-        wall_clock=time.time,
-        random=random.random,
         log=_log_stream(),
+        greet=greet,
     )
-    app = App(configuration, outside)
-    try:
-        addresses = await app.start()
-    except OSError as exc:
-        _say(f"togetherchat-server: cannot serve: {exc}")
-        return EXIT_CANNOT_SERVE
-    _say(_greeting(addresses, configuration, outside.version))
-    number = await first
-    propagation_s = configuration.settings.propagation_s if number == signal.SIGTERM else 0.0
-    await app.stop(propagation_s=propagation_s, hurry=second)
-    return 0
+    end = await Supervisor(job).run()
+    if end.problem:
+        _complain(end.problem)
+    return 0 if end.clean else EXIT_CANNOT_SERVE
 
 
 def _log_stream() -> TextIO:
@@ -65,35 +105,21 @@ def _log_stream() -> TextIO:
     return os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="backslashreplace")
 
 
-def _signals() -> tuple[asyncio.Future[int], asyncio.Event]:
-    """The first signal to stop, and whether a second one came."""
-    loop = asyncio.get_running_loop()
-    first: asyncio.Future[int] = loop.create_future()
-    second = asyncio.Event()
-
-    def stop(number: int) -> None:
-        if first.done():
-            second.set()
-        else:
-            first.set_result(number)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop, number)
-    return first, second
+def _places(rpc: str, *, health: str | None, admin: str | None) -> list[str]:
+    places = [f"gRPC on {rpc}"]
+    if health:
+        places.append(f"health on {health}")
+    if admin:
+        places.append(f"admin on http://{admin}")
+    return places
 
 
-def _greeting(addresses: "Addresses", configuration: Configuration, version: str) -> str:
-    simulated = configuration.upstream is None
-    places = [f"gRPC on {addresses.rpc}"]
-    if addresses.health:
-        places.append(f"health on {addresses.health}")
-    if addresses.admin:
-        places.append(f"admin on http://{addresses.admin}")
-    places.append(("simulated answers from " if simulated else "answers from ") + addresses.upstream)
-    line = f"togetherchat {version} SERVING: " + ", ".join(places)
+def _greeting(configuration: Configuration, places: list[str], *, upstream: str, try_on: str) -> str:
+    source = "answers from " if configuration.upstream else "simulated answers from "
+    line = f"togetherchat {_version()} SERVING: " + ", ".join([*places, source + upstream])
     if configuration.settings.log == "json":
         return line
-    return line + "\n" + _hints(addresses.rpc)
+    return line + "\n" + _hints(try_on)
 
 
 def _hints(address: str) -> str:
@@ -110,8 +136,20 @@ def _hints(address: str) -> str:
     )
 
 
+def _version() -> str:
+    return importlib.metadata.version("togetherchat")
+
+
+def _complain(text: str) -> None:
+    _say(f"togetherchat-server: {text}")
+
+
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)  # noqa: T201  the command's own words
+    """The command's own words. A disk that is full is no reason not to serve: they are lost then,
+    past `sys.stderr`, which would keep them and fail once more at the end.
+    """
+    with contextlib.suppress(OSError):
+        os.write(sys.stderr.fileno(), f"{text}\n".encode(errors="backslashreplace"))
 
 
 if __name__ == "__main__":

@@ -32,11 +32,17 @@ Gauges = Mapping[str, Callable[[], int]]
 """What can be counted at any moment, by name."""
 
 
-def pages(*, ready: Callable[[], bool], version: str, gauges: Gauges) -> Pages:
-    """The pages of one serving process."""
+def pages(
+    *,
+    ready: Callable[[], bool],
+    version: str,
+    alive: Callable[[], bool] = lambda: True,
+    gauges: Gauges | None = None,
+) -> Pages:
+    """The pages of one process. To answer at all is to be alive, unless `alive` knows better."""
 
-    def alive() -> Page:
-        return _text(HTTPStatus.OK, "ok")
+    def life() -> Page:
+        return _text(HTTPStatus.OK, "ok") if alive() else _text(HTTPStatus.SERVICE_UNAVAILABLE, "not alive")
 
     def readiness() -> Page:
         return _text(HTTPStatus.OK, "ok") if ready() else _text(HTTPStatus.SERVICE_UNAVAILABLE, "not ready")
@@ -44,10 +50,14 @@ def pages(*, ready: Callable[[], bool], version: str, gauges: Gauges) -> Pages:
     def about() -> Page:
         return _json({"name": "togetherchat", "version": version})
 
+    common = {"/healthz": life, "/readyz": readiness, "/version": about}
+    if gauges is None:
+        return common
+
     def counts() -> Page:
         return _json({name: count() for name, count in gauges.items()})
 
-    return {"/healthz": alive, "/readyz": readiness, "/version": about, "/vars": counts}
+    return {**common, "/vars": counts}
 
 
 @final

@@ -35,6 +35,8 @@ from togetherchat_server.upstream.transport import Transport, TransportLimits
 OFF: Final = "off"
 # The rest of the drain, in which calls that did not finish are told so.
 FAREWELL_S: Final = 1.0
+# How long after the GOAWAY calls that came before it are still taken up.
+STRAGGLERS_S: Final = 0.2
 
 _log = logging.getLogger(__name__)
 
@@ -64,9 +66,11 @@ class Addresses:
 class App:
     """The whole service in one process."""
 
-    def __init__(self, configuration: Configuration, outside: Outside) -> None:
+    def __init__(self, configuration: Configuration, outside: Outside, *, share_port: bool = False) -> None:
+        """With `share_port` other processes may listen on the same addresses."""
         self._configuration = configuration
         self._outside = outside
+        self._share_port = share_port
         self._resources = AsyncExitStack()
         self._admission = _admission(configuration.settings, outside)
         self._front: RpcFront | None = None
@@ -81,6 +85,11 @@ class App:
     def waiting(self) -> int:
         """Calls that wait for a place."""
         return self._admission.waiting
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that have a place."""
+        return self._admission.in_flight
 
     async def start(self) -> Addresses:
         """Open everything and serve.
@@ -103,23 +112,32 @@ class App:
         front.health.set_serving(True, reason="started")
         return Addresses(rpc=rpc, admin=admin, health=health, upstream=upstream.base_url)
 
-    async def stop(self, *, propagation_s: float = 0.0, hurry: asyncio.Event | None = None) -> None:
+    async def stop(
+        self, *, propagation_s: float = 0.0, hurry: asyncio.Event | None = None, replaced: bool = False
+    ) -> None:
         """Drain and close: say so, keep taking calls for `propagation_s`, let running ones end.
 
-        Setting `hurry` ends every wait at once; what still runs is told DRAINING.
+        Setting `hurry` ends every wait at once; what still runs is told DRAINING. Where this
+        process is `replaced` at its address nothing is said: a client that hears NOT_SERVING
+        fails its calls until it has connected anew, one that sees its connection end lets them
+        wait.
         """
         front, hurry = self._front, hurry or asyncio.Event()
-        if front is not None:
+        if front is not None and not replaced:
             front.health.set_serving(False, reason="stopping")
             await _wait(hurry, propagation_s)
+        if front is not None:
             await self._drain(front, hurry)
         await self._resources.aclose()
 
     async def _drain(self, front: RpcFront, hurry: asyncio.Event) -> None:
         drain_s = self._configuration.settings.drain_s
         idle = asyncio.Event()
-        self._admission.refuse_new_calls(idle.set)
         stopping = asyncio.create_task(front.stop_accepting(drain_s + FAREWELL_S))
+        # What gRPC took before its GOAWAY is still on the way through the loop: it may finish.
+        await _wait(hurry, STRAGGLERS_S)
+        front.health.end_watches()
+        self._admission.refuse_new_calls(idle.set)
         waits = [asyncio.create_task(event.wait()) for event in (idle, hurry)]
         await asyncio.wait(waits, timeout=max(0.0, drain_s - FAREWELL_S), return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
@@ -138,8 +156,7 @@ class App:
         return CallLog(writer, settings.log)
 
     async def _open_sandbox(self, settings: Settings) -> Upstream:
-        pacing = SandboxSettings(tokens_per_second=settings.sandbox_tokens_per_second)
-        sandbox = await self._resources.enter_async_context(Sandbox(pacing, host="127.0.0.1", port=0))
+        sandbox = await self._resources.enter_async_context(simulator(settings))
         return Upstream(base_url=sandbox.base_url, key=None)
 
     def _open_front(self, settings: Settings, upstream: Upstream, log: CallLog) -> RpcFront:
@@ -186,6 +203,7 @@ class App:
             ),
             reflection=settings.reflection,
             health_address=None if settings.health == OFF else settings.health,
+            share_port=self._share_port,
         )
 
     def _open_provider(self, settings: Settings, upstream: Upstream) -> TogetherProvider:
@@ -225,6 +243,12 @@ class App:
 
     def _ready(self) -> bool:
         return self._front is not None and self._front.health.serving
+
+
+def simulator(settings: Settings, *, port: int = 0) -> Sandbox:
+    """The simulator as it is set, not yet started."""
+    pacing = SandboxSettings(tokens_per_second=settings.sandbox_tokens_per_second)
+    return Sandbox(pacing, host="127.0.0.1", port=port)
 
 
 def _admission(settings: Settings, outside: Outside) -> Admission:

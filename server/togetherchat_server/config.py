@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Literal, NoReturn, final
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from togetherchat_server.secret import KeyFile, Secret
 
@@ -26,6 +26,7 @@ TOGETHER_BASE_URL = "https://api.together.ai/v1"
 TOGETHER_DOMAINS = ("together.ai", "together.xyz")
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1", "[::1]")
 MEBIBYTE = 2**20
+WORKERS_MAX = 256
 
 
 @final
@@ -46,8 +47,16 @@ def _optional_address(text: str) -> str:
     return _address(text or "off")
 
 
+def _workers(said: object) -> object:
+    text = str(said)
+    if text != "auto" and not (text.isdecimal() and 1 <= int(text) <= WORKERS_MAX):
+        raise ValueError(f"must be a number from 1 to {WORKERS_MAX}, or auto")
+    return text if text == "auto" else int(text)
+
+
 Address = Annotated[str, AfterValidator(_address)]
 OptionalAddress = Annotated[str, AfterValidator(_optional_address)]
+Workers = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 SecondsOrNone = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -69,6 +78,12 @@ class Settings(BaseModel):
     health: OptionalAddress = Field(
         "off",
         description="A second, plaintext gRPC listener with the health service alone, for probes, or off.",
+    )
+    workers: Workers = Field(
+        1, description="Processes that serve, on the same port, or auto: as many as there are CPUs to use."
+    )
+    worker_silence_s: Seconds = Field(
+        8.0, description="How long one of several workers may give no sign of life before it is replaced."
     )
     sandbox: bool = Field(False, description="Answer from the built-in simulator instead of a provider.")
     sandbox_tokens_per_second: Annotated[float, Field(ge=0, le=1e6)] = Field(
@@ -213,6 +228,8 @@ def flag_parser() -> argparse.ArgumentParser:
 def _metavar(name: str) -> str:
     if name in {"listen", "admin", "health"}:
         return "HOST:PORT"
+    if name == "workers":
+        return "N|auto"
     return name.rpartition("_")[2].upper() if "_" in name else name.upper()
 
 

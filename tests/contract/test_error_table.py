@@ -6,12 +6,13 @@ what must never be seen: the key, the prompt, the text of an exception.
 
 import asyncio
 import socket
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import grpc
 import pytest
 
-from support.app import CANARY_KEY, CANARY_PROMPT, MODEL, collect, failing, request, running_app
+from support.app import CANARY_KEY, CANARY_PROMPT, MODEL, collect, failing, request, running_app, within
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import (
     Fin,
@@ -25,6 +26,10 @@ from support.upstream_script import (
     sse,
     sse_head,
 )
+from togetherchat_server.errors import Kind, ServiceError
+from togetherchat_server.fronts.rpc.status import ROWS
+from togetherchat_server.providers.together import provider
+from togetherchat_server.providers.together.provider import TogetherProvider
 
 C = grpc.StatusCode
 SILENT, NEVER, LATER = None, "-1", "a delay"
@@ -308,7 +313,7 @@ async def test_the_services_own_limit_of_time():
 async def test_the_callers_deadline_is_answered_before_it_passes():
     """The status that says why comes before the caller's own timer."""
     async with ScriptedUpstream(always((Stall(),))) as upstream, running_app(upstream.base_url) as app:
-        failure = await failing(app.chat.Complete(request(), timeout=1.0))
+        failure = await failing(app.chat.Complete(request(), metadata=within(300)))
 
     check(Row("", None, C.DEADLINE_EXCEEDED, "CALLER_DEADLINE", SILENT), failure)
 
@@ -467,3 +472,56 @@ async def test_a_connection_is_used_again_after_a_stream():
             await collect(app.chat.StreamComplete(request()))
 
     assert [3] == [len(connection.requests) for connection in upstream.ledger.connections]
+
+
+async def raising(error, monkeypatch, app):
+    """What a caller sees, both ways of asking, of an error from the depth of the service."""
+
+    async def complete(_self, _request, _call):
+        raise error
+
+    @asynccontextmanager
+    async def stream(_self, _request, _call):
+        raise error
+        yield
+
+    monkeypatch.setattr(TogetherProvider, "complete", complete)
+    monkeypatch.setattr(TogetherProvider, "stream", stream)
+    _, streamed = await collect(app.chat.StreamComplete(request()))
+    return await failing(app.chat.Complete(request())), streamed
+
+
+ANSWERED = sorted(set(Kind) - {Kind.CALLER_CANCELLED, Kind.CALLER_STALLED})
+
+
+async def test_every_kind_reaches_the_caller_as_its_row(monkeypatch):
+    """Total over the kinds, through a real channel: those of callers who are not there any more aside."""
+    async with running_app("http://127.0.0.1:1/v1") as app:
+        for kind in ANSWERED:
+            for seen in await raising(ServiceError(kind, "the reason why"), monkeypatch, app):
+                assert (ROWS[kind].code, ROWS[kind].reason or kind.value) == (seen.code, seen.info.reason)
+                assert "the reason why" == seen.message
+
+
+async def test_an_unforeseen_exception_shows_nothing_of_itself(monkeypatch):
+    """A fault of the service is INTERNAL_ERROR with a fixed text; the service goes on."""
+    async with running_app("http://127.0.0.1:1/v1") as app:
+        failures = await raising(RuntimeError(f"{CANARY_KEY} {CANARY_PROMPT}"), monkeypatch, app)
+
+    for failure in failures:
+        assert (C.INTERNAL, "INTERNAL_ERROR", "-1") == (failure.code, failure.info.reason, failure.pushback)
+        for secret in (CANARY_KEY, CANARY_PROMPT, "RuntimeError"):
+            assert secret not in f"{failure.message}{failure.trailers}{failure.details}"
+    assert CANARY_KEY not in app.log.getvalue()
+
+
+async def test_a_deadline_after_the_last_event_is_none(monkeypatch):
+    """OK if and only if `completed` was sent: what is left is to wait for the end of the connection."""
+    monkeypatch.setattr(provider, "END_OF_HTTP_S", 5.0)
+    steps = (Send(sse_head() + chunk(f"data: {delta('Hi', 'stop')}\n\ndata: [DONE]\n\n".encode())), Stall())
+    async with ScriptedUpstream(always(steps)) as upstream, running_app(upstream.base_url) as app:
+        events, failure = await collect(app.chat.StreamComplete(request(), timeout=0.6))
+
+    assert events[-1].HasField("completed")
+    assert failure is None
+    assert ["OK"] == [record["code"] for record in app.records()]

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import grpc
 import pytest
 
-from support.app import collect, failing, request, running_app
+from support.app import collect, failing, request, running_app, within
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Repeat, Send, Stall, chunk, head, json_answer, sse_head
 
 PROMISE_S = 0.25
-DEADLINE_S = 0.5
+DEADLINE_MS = 500
 
 PIECE = chunk(
     b'data: {"id":"o","object":"chat.completion.chunk","created":1,"model":"m","choices":'
@@ -105,12 +105,12 @@ async def test_a_deadline_closes_the_upstream(phase):
     async with upstream_in(phase) as upstream, running_app(upstream.base_url) as app:
         began_at = time.monotonic()
         if phase.stream:
-            _, failure = await collect(begin(app, phase, timeout=DEADLINE_S))
+            _, failure = await collect(begin(app, phase, metadata=within(DEADLINE_MS)))
         else:
-            failure = await failing(begin(app, phase, timeout=DEADLINE_S))
+            failure = await failing(begin(app, phase, metadata=within(DEADLINE_MS)))
         closed_at = await upstream.closed(0)
 
-    assert closed_at - began_at < DEADLINE_S + PROMISE_S
+    assert closed_at - began_at < DEADLINE_MS / 1000 + PROMISE_S
     assert (grpc.StatusCode.DEADLINE_EXCEEDED, "CALLER_DEADLINE") == (failure.code, failure.info.reason)
 
 

@@ -42,10 +42,11 @@ class RunningApp:
 
 
 @asynccontextmanager
-async def running_app(base_url=None, *, key=CANARY_KEY, **settings):
+async def running_app(base_url=None, *, key=CANARY_KEY, chance=None, wall_clock=time.time, **settings):
     """Serve in front of `base_url`, or of the simulator where there is none.
 
-    Without retries and queue unless they are asked for: most tests are about one attempt.
+    Without retries and queue unless they are asked for: most tests are about one attempt. `chance`
+    is called for every random number of the service, `wall_clock` for the time of day.
     """
     chosen = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "log": "json", **PLAIN, **settings}
     upstream = base_url and Upstream(base_url=base_url, key=Secret(key) if key else None)
@@ -54,7 +55,11 @@ async def running_app(base_url=None, *, key=CANARY_KEY, **settings):
     )
     log = io.StringIO()
     outside = Outside(
-        version="0.0.0", clock=time.monotonic, wall_clock=time.time, random=random.Random(1).random, log=log
+        version="0.0.0",
+        clock=time.monotonic,
+        wall_clock=wall_clock,
+        random=chance or random.Random(1).random,
+        log=log,
     )
     app = App(configuration, outside)
     addresses = await app.start()
@@ -70,6 +75,14 @@ def request(text=CANARY_PROMPT, *, model=MODEL, **fields):
     """A conversation of one message."""
     message = chat.Message(role=chat.ROLE_USER, content=[chat.ContentPart(text=text)])
     return service.CompleteRequest(model=model, messages=[message], **fields)
+
+
+def within(milliseconds):
+    """Metadata of a caller whose deadline the service alone watches.
+
+    A client's own timer would race with the answer that the service gives shortly before it.
+    """
+    return [("grpc-timeout", f"{milliseconds}m")]
 
 
 @dataclass(frozen=True, kw_only=True)

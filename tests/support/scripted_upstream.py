@@ -31,6 +31,7 @@ from support.upstream_script import (
     Answer,
     AwaitClose,
     Fin,
+    FinLater,
     Pause,
     Pieces,
     Repeat,
@@ -50,7 +51,9 @@ SEND_BUFFER_BYTES = 64 * 1024
 
 @dataclass(slots=True, kw_only=True)
 class Request:
-    """What was asked, and how many bytes of the answer have left this process for the kernel."""
+    """What was asked, how many bytes of the answer have left this process for the kernel, and when
+    the last step of the answer was done.
+    """
 
     connection: int
     method: str
@@ -59,6 +62,7 @@ class Request:
     body: bytes
     received_at: float
     bytes_sent: int = 0
+    answered_at: float | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -253,6 +257,7 @@ class _Peer(asyncio.Protocol):
             self._upstream.note()
             for step in self._upstream.script(request):
                 await self._run(step, request)
+            request.answered_at = time.monotonic()
         self._transport.close()
 
     async def _next_request(self) -> Request | None:
@@ -303,6 +308,8 @@ class _Peer(asyncio.Protocol):
             case Fin():
                 self._transport.close()
                 await asyncio.Event().wait()
+            case FinLater(after_s):
+                asyncio.get_running_loop().call_later(after_s, self._transport.close)
             case Reset():
                 self._reset()
                 await asyncio.Event().wait()

@@ -42,6 +42,13 @@ class Fin:
 
 
 @dataclass(frozen=True, slots=True)
+class FinLater:
+    """Go on, and close the connection in order after a while, whatever it is doing then."""
+
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Reset:
     """Close the connection with an RST, now."""
 
@@ -66,7 +73,9 @@ class StartReading:
     """Take what has piled up, and the rest."""
 
 
-Step = Send | Pieces | Repeat | Pause | Fin | Reset | AwaitClose | Stall | StopReading | StartReading
+Step = (
+    Send | Pieces | Repeat | Pause | Fin | FinLater | Reset | AwaitClose | Stall | StopReading | StartReading
+)
 Answer = Sequence[Step]
 
 

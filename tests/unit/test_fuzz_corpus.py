@@ -77,10 +77,6 @@ DEFECTS = [
         id="decoder: reads are lines",
     ),
     pytest.param("answers", f"{FAILURES}._masked", lambda _: lambda text, _: text, id="answers: keys are shown"),
-    pytest.param(
-        "answers", "togetherchat_server.upstream.retry_after.WAIT_S_MAX", lambda _: float("inf"),
-        id="answers: waits have no bound",
-    ),
     pytest.param("streams", f"{ANSWER}.role", lambda _: lambda _raw: 0, id="streams: nobody has a role"),
     pytest.param(
         "streams", f"{ANSWER}.reasoning", lambda _: lambda _message: ("", ""), id="streams: thoughts are lost"

@@ -17,6 +17,7 @@ import queue
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import PurePath
 from typing import Final, Literal, TextIO, final
@@ -63,13 +64,19 @@ class LineWriter:
 
     def _write_all(self) -> None:
         while (line := self._lines.get()) is not None:
-            try:
-                self._stream.write(line + "\n")
-                if self._lines.empty():
-                    self._stream.flush()
-            except (OSError, ValueError):
-                # A full disk or a reader that has gone: the service goes on without its log.
-                self.dropped += 1
+            self._write_one(line)
+        # The end was in the queue behind the last line, which therefore was not flushed.
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def _write_one(self, line: str) -> None:
+        try:
+            self._stream.write(line + "\n")
+            if self._lines.empty():
+                self._stream.flush()
+        except (OSError, ValueError):
+            # A full disk or a reader that has gone: the service goes on without its log.
+            self.dropped += 1
 
 
 @final

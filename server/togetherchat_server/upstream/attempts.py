@@ -88,6 +88,9 @@ class Attempts:
         self._budget.note_first_attempt(self._surroundings.clock())
 
     def _admit(self, request: service.CompleteRequest, call: Call) -> None:
+        """Ask the breaker. Its refusal is final: to wait and ask it again would spend the budget of
+        retries on requests that are never sent.
+        """
         around = self._surroundings
         self._breaker.admit(_pair(request, call), now_s=around.clock(), fraction=around.random())
 

@@ -6,12 +6,16 @@ must not reach another.
 
 - *A wait that was asked for.* Until it is over, requests would only be refused: they are
   answered here, with what is left of the wait.
-- *How many requests were accepted.* When fewer than half were, requests are dropped with the
-  chance max(0, (requests - 2 accepts) / (requests + 1)), at most 0.9, so that probes flow and
-  recovery is seen (adaptive throttling, as in Google's SRE book, "Handling overload"). A request
-  counts when its outcome is known, for answers take long and what is still running says
-  nothing; a dropped one counts too. An accept is any answer that is no overload and no broken
+- *What its answers were.* When fewer than half of the requests that had an outcome were
+  accepted, requests are dropped with the chance max(0, (outcomes - 2 accepts) / (outcomes + 1)),
+  at most 0.9, so that probes flow and recovery is seen (adaptive throttling, as in Google's SRE
+  book, "Handling overload"). An accept is any answer that is no overload and no broken
   connection; a caller who left is neither.
+
+Two things differ from the book. A request counts when its outcome is known: answers take
+seconds here, and fifty that are still being written say nothing against whoever writes them.
+And what was dropped does not count: the window then holds nothing but what the provider did, so
+that full service is back, at the latest, one window after its return.
 """
 
 from collections import OrderedDict, deque
@@ -22,8 +26,8 @@ from typing import Final, final
 from togetherchat_server.errors import Kind, ServiceError
 from togetherchat_server.upstream.retry import CLASSES, Class
 
-WINDOW_S: Final = 30.0
-REQUESTS_MIN: Final = 20
+WINDOW_S: Final = 10.0
+OUTCOMES_MIN: Final = 20
 """In a window, before anything is dropped: a few failures say nothing."""
 DROP_MAX: Final = 0.9
 HOLD_MAX_S: Final = 30.0
@@ -45,7 +49,7 @@ NOT_ACCEPTED: Final = frozenset(
 class _Pair:
     """What is remembered of one key and model."""
 
-    requests: deque[float] = field(default_factory=deque[float])
+    outcomes: deque[float] = field(default_factory=deque[float])
     accepts: deque[float] = field(default_factory=deque[float])
     held_until_s: float = 0.0
     held_as: Kind = Kind.RATE_LIMITED
@@ -53,14 +57,14 @@ class _Pair:
 
 @final
 class Breaker:
-    """Asked before each request, told after each."""
+    """Asked before each request, told what became of it."""
 
     def __init__(self, *, pairs_max: int = PAIRS_MAX) -> None:
         self._pairs: OrderedDict[Hashable, _Pair] = OrderedDict()
         self._pairs_max = pairs_max
 
     def admit(self, pair: Hashable, *, now_s: float, fraction: float) -> None:
-        """Let a request pass, or refuse it.
+        """Let a request through, or refuse it.
 
         Raises:
             ServiceError: as the provider answered when it asked to wait, or UPSTREAM_OVERLOADED.
@@ -72,23 +76,21 @@ class Breaker:
                 "the provider asked to wait before more is sent",
                 retry_after_s=known.held_until_s - now_s,
             )
-        drop = _drop_chance(len(known.requests), len(known.accepts))
-        if fraction < drop:
-            known.requests.append(now_s)
+        if fraction < _drop_chance(len(known.outcomes), len(known.accepts)):
             raise ServiceError(Kind.UPSTREAM_OVERLOADED, "the provider has refused most of the last requests")
 
     def succeeded(self, pair: Hashable, *, now_s: float) -> None:
-        """The request was accepted."""
+        """A request that was let through was accepted."""
         known = self._known(pair, now_s)
-        known.requests.append(now_s)
+        known.outcomes.append(now_s)
         known.accepts.append(now_s)
 
     def failed(self, pair: Hashable, error: ServiceError, *, now_s: float) -> None:
-        """The request ended so."""
-        known = self._known(pair, now_s)
+        """A request that was let through ended so."""
         if error.kind in NEITHER:
             return
-        known.requests.append(now_s)
+        known = self._known(pair, now_s)
+        known.outcomes.append(now_s)
         if error.kind not in NOT_ACCEPTED:
             known.accepts.append(now_s)
         if error.kind in RATE and error.retry_after_s is not None:
@@ -100,13 +102,13 @@ class Breaker:
         self._pairs[pair] = known
         if len(self._pairs) > self._pairs_max:
             self._pairs.popitem(last=False)
-        for times in (known.requests, known.accepts):
+        for times in (known.outcomes, known.accepts):
             while times and times[0] <= now_s - WINDOW_S:
                 times.popleft()
         return known
 
 
-def _drop_chance(requests: int, accepts: int) -> float:
-    if requests < REQUESTS_MIN:
+def _drop_chance(outcomes: int, accepts: int) -> float:
+    if outcomes < OUTCOMES_MIN:
         return 0.0
-    return min(DROP_MAX, max(0.0, (requests - 2 * accepts) / (requests + 1)))
+    return min(DROP_MAX, max(0.0, (outcomes - 2 * accepts) / (outcomes + 1)))

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import signal
 import sys
 import termios
 from contextlib import asynccontextmanager
@@ -28,6 +29,14 @@ from togetherchat_client import assistant, system, user
 
 CTRL_C = "\x03"
 CTRL_D = "\x04"
+# Ctrl-C is for the session that the terminal controls. (Not by preexec_fn: gRPC is not made
+# for Python code between fork and exec.)
+COMMAND = """\
+import fcntl, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+from togetherchat_client.command import main
+sys.exit(main())
+"""
 STEERING = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\[\?2004[hl]|\r")
 
 
@@ -65,11 +74,14 @@ class Screen:
     async def until(self, expected: str) -> None:
         """Wait for `expected` to appear after what was last waited for."""
         async with asyncio.timeout(20):
-            while expected not in self.text[self._read_to :]:
-                assert not self._closed, f"the terminal was closed before {expected!r}: {self.text!r}"
-                self._grew.clear()
-                await self._grew.wait()
+            await self._seen(expected)
         self._read_to = self.text.index(expected, self._read_to) + len(expected)
+
+    async def _seen(self, expected: str) -> None:
+        while expected not in self.text[self._read_to :]:
+            assert not self._closed, f"the terminal was closed before {expected!r}: {self.text!r}"
+            self._grew.clear()
+            await self._grew.wait()
 
     async def press_until(self, key: str, expected: str) -> None:
         """Press `key` until `expected` appears, as a person would.
@@ -77,12 +89,12 @@ class Screen:
         A signal between the echo of a letter and Python's next wait for input is noticed with
         the next key only: Python looks for signals before it waits, not atomically with it.
         """
-        while expected not in self.text[self._read_to :]:
-            self.type(key)
-            self._grew.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.5):
-                    await self._grew.wait()
+        async with asyncio.timeout(20):
+            while expected not in self.text[self._read_to :]:
+                self.type(key)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0.5):
+                        await self._seen(expected)
         await self.until(expected)
 
     async def ended(self) -> int:
@@ -99,16 +111,14 @@ async def terminal(target: str, *arguments: str, **more: str):
     inherited = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        "-m",
-        "togetherchat_client.command",
+        "-c",
+        COMMAND,
         *arguments,
         stdin=screen_side,
         stdout=screen_side,
         stderr=screen_side,
         env={**inherited, "TERM": "xterm", "PYTHONUTF8": "1", "TOGETHERCHAT_TARGET": target, **more},
-        # Ctrl-C is for the session that the terminal controls.
         start_new_session=True,
-        preexec_fn=_control_terminal,
     )
     os.close(screen_side)
     screen = Screen(keyboard, process)
@@ -120,12 +130,6 @@ async def terminal(target: str, *arguments: str, **more: str):
             process.kill()
             await process.wait()
         os.close(keyboard)
-
-
-def _control_terminal() -> None:
-    import fcntl  # noqa: PLC0415  in the child, between fork and exec
-
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 async def test_a_chat_stops_an_answer_and_goes_on():
@@ -199,6 +203,30 @@ async def test_ctrl_c_at_the_prompt_forgets_the_line():
         screen.type(CTRL_D)
         assert 0 == await screen.ended()
     assert [user("Hi")] == list(scripted.seen[0].request.messages)
+
+
+async def test_ctrl_c_many_times_in_a_row_does_not_end_a_chat():
+    """Neither while an answer comes nor while the last one is dealt with."""
+    scripted = ScriptedService(
+        StreamComplete=[[started(), delta("Once upon"), asyncio.Event()], stream_of("Hello.")]
+    )
+    async with serving(scripted) as target, terminal(target, "chat") as screen:
+        await screen.until("> ")
+        screen.type("A story\n")
+        await screen.until("Once upon")
+        await scripted.waiting.wait()
+        for _ in range(200):
+            screen.process.send_signal(signal.SIGINT)
+            await asyncio.sleep(0)
+        await screen.until("stopped; what came is kept")
+        await screen.until("> ")
+        for _ in range(5):
+            await screen.press_until(CTRL_C, "> ")
+        screen.type("Hi\n")
+        await screen.until("Hello.")
+        await screen.until("> ")
+        screen.type(CTRL_D)
+        assert 0 == await screen.ended()
 
 
 async def test_words_with_a_slash_change_the_session(tmp_path):

@@ -171,3 +171,16 @@ async def test_a_provider_that_is_down_is_not_asked():
 
     assert BUSY is await failing(bench.complete())
     assert before == bench.provider.asked
+
+
+async def test_a_refusal_of_the_breaker_is_the_answer_at_once():
+    """It is not tried again: nothing was sent, and the next word of the breaker would be the same."""
+    bench = Bench(Provider(*[BUSY] * 1000), policy=RetryPolicy(wait_first_s=0.0))
+    for _ in range(200):
+        await failing(bench.complete())
+    before, waits = bench.provider.asked, len(bench.waits)
+    bench.chance = 0.5
+
+    assert BUSY is await failing(bench.complete())
+    assert BUSY is await failing(bench.stream())
+    assert (before, waits) == (bench.provider.asked, len(bench.waits))

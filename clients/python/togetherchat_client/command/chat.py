@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
-from togetherchat_client import Client, TogetherChatError
+from togetherchat_client import CallCancelledError, Client, TogetherChatError
 from togetherchat_client.command.arguments import Arguments
 from togetherchat_client.command.failures import Exit, report
+from togetherchat_client.command.interrupts import Interrupts
 from togetherchat_client.command.lines import Lines
 from togetherchat_client.command.session import Session
 from togetherchat_client.command.terminal import Terminal
@@ -30,47 +31,57 @@ Ctrl-C stops an answer. A line that ends in \\ goes on; a space before a slash s
 
 def run(client: Client, arguments: Arguments, terminal: Terminal) -> Exit:
     """Talk until Ctrl-D, /exit or the end of the input."""
-    session = Session(client, arguments, terminal)
+    interrupts = Interrupts()
+    session = Session(client, arguments, terminal, interrupts)
     with Lines(terminal, history=arguments.history) as lines:
         if lines.interactive:
             terminal.note(f"{session.model} at {arguments.target}. /help lists what there is; Ctrl-D leaves.")
-        while _turn(lines, session, arguments, terminal):
-            pass
+            with interrupts:
+                _talk(lines, session, arguments, terminal)
+        else:
+            while (line := _next_line(lines)) is not None:
+                _follow(line, session, terminal)
     return Exit.DONE
 
 
-def _turn(lines: Lines, session: Session, arguments: Arguments, terminal: Terminal) -> bool:
-    """One line and what it asks for; False when it was the last. Ctrl-C takes a terminal to the next."""
-    try:
-        line = lines.read()
-        if line is None or line.strip() == "/exit":
-            return False
-        if line.startswith("/"):
-            _obey(line, session, terminal)
-        elif line.strip():
-            _ask(line, session, arguments, terminal, interactive=lines.interactive)
-    except KeyboardInterrupt:
-        if not lines.interactive:
-            raise
-        terminal.line()
-    return True
+def _talk(lines: Lines, session: Session, arguments: Arguments, terminal: Terminal) -> None:
+    """With a person: no failure ends it, and Ctrl-C takes it to the next line."""
+    line: str | None = ""
+    while line is not None:
+        try:
+            with session.interrupts.typing():
+                line = _next_line(lines)
+        except KeyboardInterrupt:
+            terminal.line()
+        else:
+            _try_to_follow(line or "", session, arguments, terminal)
 
 
-def _ask(line: str, session: Session, arguments: Arguments, terminal: Terminal, *, interactive: bool) -> None:
+def _next_line(lines: Lines) -> str | None:
+    line = lines.read()
+    return None if line is None or line.strip() == "/exit" else line
+
+
+def _try_to_follow(line: str, session: Session, arguments: Arguments, terminal: Terminal) -> None:
     try:
-        session.ask(line)
+        _follow(line, session, terminal)
     except TogetherChatError as exc:
-        if not interactive:
-            raise
-        report(exc, terminal, target=arguments.target, as_json=arguments.json)
-    except KeyboardInterrupt:
-        if not interactive:
-            raise
-        terminal.note("stopped; what came is kept")
+        if isinstance(exc, CallCancelledError) and not exc.reason:
+            terminal.note("stopped; what came is kept")
+        else:
+            report(exc, terminal, target=arguments.target, as_json=arguments.json)
+
+
+def _follow(line: str, session: Session, terminal: Terminal) -> None:
+    """Do what `line` asks for."""
+    if line.startswith("/"):
+        _obey(line, session, terminal)
+    elif line.strip():
+        session.ask(line)
 
 
 def _obey(line: str, session: Session, terminal: Terminal) -> None:
-    word, _, rest = line.partition(" ")
+    word, _, rest = line.strip().partition(" ")
     obey = WORDS.get(word)
     if obey is None:
         terminal.warn(f"there is no {word}; /help lists what there is")

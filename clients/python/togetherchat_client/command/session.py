@@ -14,17 +14,21 @@ from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_client import Client, assistant, system, text_of, user
 from togetherchat_client.command.answers import request_of, show_stream, summary_of, warn_of
 from togetherchat_client.command.arguments import Arguments
+from togetherchat_client.command.interrupts import Interrupts
 from togetherchat_client.command.terminal import Terminal
 
 
 class Session:
     """A conversation with one model at a time."""
 
-    def __init__(self, client: Client, arguments: Arguments, terminal: Terminal) -> None:
+    def __init__(
+        self, client: Client, arguments: Arguments, terminal: Terminal, interrupts: Interrupts
+    ) -> None:
         self._client = client
         self._arguments = arguments
         self._terminal = terminal
         self._turns: list[chat.Message] = []
+        self.interrupts = interrupts
         self.model = arguments.model
         self.system = arguments.system
 
@@ -33,7 +37,7 @@ class Session:
         question = user(text)
         begun_s = time.monotonic()
         request = request_of(self._arguments, [*self._messages(), question], model=self.model)
-        with self._client.stream(request) as stream:
+        with self._client.stream(request) as stream, self.interrupts.answering(stream.cancel):
             try:
                 show_stream(stream, self._terminal, thinking=self._arguments.thinking)
             finally:

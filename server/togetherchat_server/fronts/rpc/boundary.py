@@ -27,7 +27,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, NoReturn, TypeAlias, TypeVar, final
+from typing import Final, NoReturn, TypeAlias, final
 
 import grpc
 from google.protobuf.message import Message
@@ -55,7 +55,6 @@ TIME_IS_UP: Final = {
 
 _log = logging.getLogger(__name__)
 
-Answered = TypeVar("Answered", bound=Message | None)
 # Quoted: generic to a type checker, not to Python.
 Handler: TypeAlias = "grpc.RpcMethodHandler[Received, Message]"
 Context: TypeAlias = "aio.ServicerContext[object, Message]"
@@ -175,8 +174,8 @@ class Boundary(grpc.GenericRpcHandler):
         return grpc.stream_stream_rpc_method_handler(refuse)
 
     async def _run(
-        self, name: str, context: Context, work: Callable[[Scope], Awaitable[Answered]]
-    ) -> Answered:
+        self, name: str, context: Context, work: Callable[[Scope], Awaitable[Message | None]]
+    ) -> Message | None:
         """Run the work of one call inside its deadline, and end the call in exactly one way."""
         task = asyncio.current_task()
         if task in self._running:
@@ -186,14 +185,14 @@ class Boundary(grpc.GenericRpcHandler):
             scope = Scope(self._desk.open(arrival))
         except ServiceError as error:
             await self._abort(context, Scope(self._desk.refused(arrival)), error)
+        response = None
         try:
             async with self._deadline(scope.call):
                 response = await work(scope)
         except ServiceError as error:
-            if error.kind in UNANSWERABLE:
-                self._close(scope, error.kind)
-                raise asyncio.CancelledError from error
-            await self._abort(context, scope, error)
+            # Time that is up after `completed` fails nothing: see the law of streams.
+            if not (scope.completed and error.kind in TIME_IS_UP):
+                await self._fail(context, scope, error)
         except asyncio.CancelledError:
             await self._end_cancelled(context, scope)
             raise
@@ -225,6 +224,12 @@ class Boundary(grpc.GenericRpcHandler):
             await self._abort(context, scope, ServiceError(Kind.DRAINING, STOPPED))
         in_margin = self._desk.seconds_left(scope.call) <= 0
         self._close(scope, scope.call.deadline_kind if in_margin else Kind.CALLER_CANCELLED)
+
+    async def _fail(self, context: Context, scope: Scope, error: ServiceError) -> NoReturn:
+        if error.kind in UNANSWERABLE:
+            self._close(scope, error.kind)
+            raise asyncio.CancelledError from error
+        await self._abort(context, scope, error)
 
     async def _abort(self, context: Context, scope: Scope, error: ServiceError) -> NoReturn:
         status = status_of(

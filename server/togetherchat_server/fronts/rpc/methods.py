@@ -34,10 +34,12 @@ Write: TypeAlias = Callable[[Message], Awaitable[None]]
 class Scope:
     """One call between its first and its last message."""
 
-    __slots__ = ("call", "messages_sent", "usage")
+    __slots__ = ("call", "completed", "messages_sent", "usage")
 
     def __init__(self, call: Call) -> None:
         self.call = call
+        self.completed = False
+        """Whether a stream's last message was handed to gRPC. The time that is up later is no failure."""
         self.messages_sent = 0
         self.usage: chat.Usage | None = None
 
@@ -92,10 +94,11 @@ class StreamMethod(Generic[Request]):
         async with aclosing(self.answer(_checked(received, self.request), scope.call)) as batches:
             async for events in batches:
                 for event in events:
+                    if event.HasField("completed"):
+                        scope.completed = True
+                        scope.usage = event.completed.usage
                     await write(event)
                     scope.messages_sent += 1
-                if events and events[-1].HasField("completed"):
-                    scope.usage = events[-1].completed.usage
 
 
 def _parse(message: type[Message], data: bytes) -> Received:

@@ -16,6 +16,7 @@ from togetherchat_server.fronts.rpc.reflection import add_reflection
 
 MEBIBYTE: Final = 2**20
 WATCHERS_MAX: Final = 1000
+SHARE_PORT: Final = "grpc.so_reuseport"
 
 OPTIONS: Final = (
     # Twice the service's own bound on a request, which answers with REQUEST_TOO_LARGE where
@@ -34,8 +35,9 @@ OPTIONS: Final = (
     # Connections that only stand there hold a place for ever otherwise.
     ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.max_concurrent_streams", 1024),
-    # A second server on the same port would take half of the calls, unnoticed.
-    ("grpc.so_reuseport", 0),
+    # A second server on the same port would take half of the calls, unnoticed. Workers, which
+    # share theirs on purpose, have it at 1: their supervisor looks out for strangers.
+    (SHARE_PORT, 0),
 )
 
 
@@ -44,17 +46,24 @@ class RpcFront:
     """The gRPC door: the public listener, and the plaintext one for probes if it is wanted."""
 
     def __init__(
-        self, *, boundary: Boundary, servicer: ChatServicer, reflection: bool, health_address: str | None
+        self,
+        *,
+        boundary: Boundary,
+        servicer: ChatServicer,
+        reflection: bool,
+        health_address: str | None,
+        share_port: bool,
     ) -> None:
+        options = tuple({**dict(OPTIONS), SHARE_PORT: int(share_port)}.items())
         self.health: Final = Health((SERVICE,), watchers_max=WATCHERS_MAX)
         self._boundary = boundary
         servicer.register(boundary)
-        self._server = aio.server(options=OPTIONS)
+        self._server = aio.server(options=options)
         self._server.add_generic_rpc_handlers((boundary,))
         self._server.add_generic_rpc_handlers((self.health.handlers(),))
         if reflection:
             add_reflection(self._server)
-        self._probes = None if health_address is None else aio.server(options=OPTIONS)
+        self._probes = None if health_address is None else aio.server(options=options)
         self._health_address = health_address
         if self._probes is not None:
             self._probes.add_generic_rpc_handlers((self.health.handlers(),))
@@ -75,7 +84,6 @@ class RpcFront:
 
     async def stop_accepting(self, grace_s: float) -> None:
         """GOAWAY to every connection, then wait for running calls, at most `grace_s`."""
-        self.health.end_watches()
         await self._server.stop(grace_s)
 
     async def finish(self, grace_s: float) -> None:

@@ -30,6 +30,8 @@ STATUS_BYTES_MAX: Final = 4096
 TRAILER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,254}[\x21-\x7e])?")
 BACK_OFF_FIRST_S: Final = 0.25
 BACK_OFF_MAX_S: Final = 8.0
+DELAY_MAX_S: Final = 10 * 366 * 86_400.0
+"""A provider may ask for any number of seconds; a Duration ends at ten thousand years."""
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -173,7 +175,7 @@ def trailers_of(call: Call) -> Metadata:
 
 def _delay_s(asked_s: float | None, previous_attempts: int, fraction: float) -> float:
     if asked_s is not None:
-        return asked_s * (1 + 0.2 * fraction)
+        return min(asked_s * (1 + 0.2 * fraction), DELAY_MAX_S)
     return min(BACK_OFF_MAX_S, BACK_OFF_FIRST_S * 2 ** min(previous_attempts, 10)) * (0.5 + 0.5 * fraction)
 
 

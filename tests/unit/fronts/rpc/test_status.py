@@ -139,6 +139,16 @@ def test_a_wait_beyond_the_deadline_is_no_pushback():
     assert found["RetryInfo"].retry_delay.seconds == 30
 
 
+@pytest.mark.parametrize("asked_s", [1e12, 1e32, float("inf")])
+def test_a_wait_beyond_all_bounds_can_still_be_said(asked_s):
+    """A provider that asks for a million years gets a status like any other."""
+    status = answer(ServiceError(Kind.RATE_LIMITED, "slow", retry_after_s=asked_s))
+    _, found = unpacked(status)
+
+    assert "-1" == dict(status.trailers)["grpc-retry-pushback-ms"]
+    assert found["RetryInfo"].retry_delay.ToTimedelta().days >= 3650
+
+
 @pytest.mark.parametrize(
     ("kind", "detail"),
     [

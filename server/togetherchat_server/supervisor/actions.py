@@ -1,0 +1,49 @@
+"""What a supervisor can be told to do."""
+
+import signal
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from togetherchat_server.supervisor.member import Member
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Start a process; `simulator` is the address of the API that it asks, or empty."""
+
+    member: Member
+    simulator: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Send:
+    """Send a signal."""
+
+    member: Member
+    number: signal.Signals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """Say to whoever reads the log."""
+
+    text: str
+    grave: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announce:
+    """The first worker serves: say so."""
+
+    simulator: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """Nothing is left: end with this status."""
+
+    clean: bool
+    problem: str
+
+
+Action: TypeAlias = Start | Send | Note | Announce | End

@@ -1,0 +1,78 @@
+"""The worker's end: says how it is, and notices when nobody listens any more.
+
+Reports are sent by the loop that serves: a loop that does not turn sends none, and that is
+what they are for. Knows neither what is served nor how it stops.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Self, final
+
+from togetherchat_server.supervisor.control import Assignment, Phase, Report
+
+
+@final
+class Leash:
+    """Reports every `heartbeat_s` and at every change, while entered.
+
+    `on_cut` is called once when the supervisor is gone.
+    """
+
+    def __init__(
+        self, assignment: Assignment, *, in_flight: Callable[[], int], on_cut: Callable[[], None]
+    ) -> None:
+        self._socket = socket.socket(fileno=assignment.control)
+        self._heartbeat_s = assignment.heartbeat_s
+        self._in_flight = in_flight
+        self._on_cut = on_cut
+        self._phase = Phase.STARTING
+        self._address = ""
+        self._failure = ""
+        self._next: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> Self:
+        self._socket.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._socket, self._heard)
+        self._beat()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._silence()
+        self._socket.close()
+
+    def serving(self, address: str) -> None:
+        self._phase, self._address = Phase.SERVING, address
+        self._report()
+
+    def stopping(self) -> None:
+        self._phase = Phase.STOPPING
+        self._report()
+
+    def failed(self, text: str) -> None:
+        self._phase, self._failure = Phase.FAILED, text
+        self._report()
+
+    def _beat(self) -> None:
+        self._report()
+        self._next = asyncio.get_running_loop().call_later(self._heartbeat_s, self._beat)
+
+    def _report(self) -> None:
+        report = Report(
+            phase=self._phase, in_flight=self._in_flight(), address=self._address, failure=self._failure
+        )
+        try:
+            self._socket.send(report.to_packet())
+        except OSError:
+            # Full (the supervisor is slow, the next report says it all) or cut, which is read.
+            return
+
+    def _heard(self) -> None:
+        """The supervisor never says a word: what can be read is the end."""
+        self._silence()
+        self._on_cut()
+
+    def _silence(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._socket)
+        if self._next is not None:
+            self._next.cancel()

@@ -1,0 +1,471 @@
+"""What an upstream can do wrong, a row each: the script, and how a call then ends.
+
+The rows of one table are acted out alike. What needs more than a script stands beneath them.
+"""
+
+import asyncio
+import gzip
+import json
+import random
+import socket
+import threading
+from dataclasses import dataclass, field
+
+import pytest
+
+from faults.answers import DONE, begun, drip, event, piece, told, wants_stream, well, whole
+from faults.matrix.measure import peak_growth_mib
+from faults.matrix.scene import METHODS, OK, Ending
+from support.certificates import OPENSSL, make_certificate
+from support.scripted_upstream import ScriptedUpstream, always
+from support.upstream_script import (
+    Fin,
+    Pause,
+    Pieces,
+    Repeat,
+    Reset,
+    Send,
+    Stall,
+    answer,
+    chunk,
+    head,
+    html_answer,
+    json_answer,
+    sse,
+    sse_head,
+)
+
+JSON = {"Content-Type": "application/json"}
+MALFORMED = Ending(code="INTERNAL", reason="UPSTREAM_MALFORMED_RESPONSE", pushback="-1")
+TOO_LARGE = Ending(code="INTERNAL", reason="UPSTREAM_TOO_LARGE", pushback="-1")
+BROKEN = Ending(code="UNAVAILABLE", reason="UPSTREAM_RESET", pushback="-1")
+CUT = Ending(code="UNAVAILABLE", reason="UPSTREAM_TRUNCATED", pushback="later")
+CUT_AFTER_TEXT = Ending(code="UNAVAILABLE", reason="UPSTREAM_TRUNCATED", pushback="-1", text="Hi")
+LATE = Ending(code="DEADLINE_EXCEEDED", reason="FIRST_TOKEN_TIMEOUT", pushback="-1")
+SILENT = Ending(code="DEADLINE_EXCEEDED", reason="STREAM_IDLE_TIMEOUT", pushback="-1", text="Hi")
+
+PAGE = "<html><title>Bad gateway</title>" + "<p>Ray ID</p>" * 500
+SHORT_WAITS = {"first_token_s": 0.3, "answer_s": 0.3, "silence_s": 0.3}
+SMALL_BOUNDS = {"body_bytes_max": 65536, "event_bytes_max": 65536, "stream_bytes_max": 262144}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A fault, and what both ways to ask end with, unless a row is about one of them."""
+
+    fault: str
+    script: object
+    ending: Ending
+    methods: tuple = METHODS
+    options: dict = field(default_factory=dict)
+
+
+def unary(fault, steps, ending, **options):
+    return Row(fault=fault, script=always(steps), ending=ending, methods=("Complete",), options=options)
+
+
+def stream(fault, steps, ending, **options):
+    return Row(fault=fault, script=always(steps), ending=ending, methods=("StreamComplete",), options=options)
+
+
+def both(fault, steps, ending, **options):
+    return Row(fault=fault, script=always(steps), ending=ending, options=options)
+
+
+def ends(code, reason, pushback="", *, requests=1):
+    return Ending(code=code, reason=reason, pushback=pushback, requests=requests)
+
+
+def unavailable(reason, pushback="later", *, requests=1):
+    return ends("UNAVAILABLE", reason, pushback, requests=requests)
+
+
+BODY_OF_100 = head(200, {**JSON, "Content-Length": 100})
+CHUNKED_BODY = head(200, {**JSON, "Transfer-Encoding": "chunked"})
+MANY_HEADERS = b"".join(b"x-h-%d: v\r\n" % number for number in range(5000))
+HUGE_HEADER = b"x-h: " + b"v" * 300_000 + b"\r\n"
+
+CONNECTIONS = [
+    both("reads the request and never answers", (Stall(),), LATE, **SHORT_WAITS),
+    both("headers one byte at a time, slowly", drip(b"HTTP/1.1 200 ok\r\nContent-Type: text/html\r\n", every_s=0.05), LATE,
+         **SHORT_WAITS),
+    unary("unary body one byte at a time, slowly", (Send(BODY_OF_100), *drip(b"{" * 100, every_s=0.05)), LATE, **SHORT_WAITS),
+    both("RST before headers on a fresh connection", (Reset(),), BROKEN),
+    both("FIN before headers on a fresh connection", (Fin(),), BROKEN),
+    both("RST in the headers", (Send(b"HTTP/1.1 200 ok\r\nContent-"), Reset()), BROKEN),
+    unary("FIN in a unary body, length too short", (Send(BODY_OF_100 + b'{"id": '), Fin()), CUT),
+    unary("RST in a unary body", (Send(BODY_OF_100 + b'{"id": '), Reset()), CUT),
+    unary("FIN in a unary body, within a chunk", (Send(CHUNKED_BODY + b'ff\r\n{"id": '), Fin()), CUT),
+    unary("a unary body whose first chunk is garbage", (Send(CHUNKED_BODY + b"zz\r\nnonsense\r\n"), Stall()), MALFORMED),
+    unary("a unary body whose second chunk is garbage", (Send(CHUNKED_BODY + chunk(b"{")), Pause(0.05), Send(b"zz\r\n"), Stall()), CUT),
+    stream("RST in a stream, before the first event", (Send(sse_head()), Reset()), CUT),
+    stream("RST in a stream, after a token", (begun(piece()), Reset()), CUT_AFTER_TEXT),
+    stream("FIN in a stream, after a token, within a chunk", (begun(piece()), Send(b"ff\r\ndata: "), Fin()), CUT_AFTER_TEXT),
+    stream("stream silent after token k", (begun(piece()), Stall()), SILENT, **SHORT_WAITS),
+    stream("comments alone for ever are no first token", (Send(sse_head()), *drip(chunk(b": keepalive\n\n") * 10, every_s=0.01)), LATE,
+           **SHORT_WAITS),
+    both("no HTTP at all", (Send(b"SSH-2.0-OpenSSH\r\n\r\n"), Stall()), MALFORMED),
+    both("5,000 headers", (Send(b"HTTP/1.1 200 ok\r\n" + MANY_HEADERS), Stall()), MALFORMED),
+    both("a header of 300 KB", (Send(b"HTTP/1.1 200 ok\r\n" + HUGE_HEADER), Stall()), MALFORMED),
+]  # fmt: skip
+
+STREAMS = [
+    stream("clean end, finish reason seen, no [DONE]", sse([piece(), piece("", "stop")]), OK),
+    stream("clean end, neither marker", sse([piece()]), CUT_AFTER_TEXT),
+    stream("clean end, nothing at all", sse([]), CUT),
+    stream("the last event without its blank line", (begun(piece(), piece("", "stop")), Send(chunk(b"data: [DONE]")), Send(chunk(b""))), OK),
+    stream("error object before the first token, of a status that is tried again",
+           sse(['{"error": {"message": "busy", "code": 503}}']), unavailable("UPSTREAM_OVERLOADED", requests=3)),
+    stream("error object before the first token, of a kind that is not",
+           sse(['{"error": {"message": "no", "type": "server_error"}}']), ends("INTERNAL", "UPSTREAM_INTERNAL", "-1")),
+    stream("`event: error` before the first token",
+           (Send(sse_head() + chunk(b'event: error\ndata: {"message": "busy", "code": "503"}\n\n') + chunk(b"")),),
+           unavailable("UPSTREAM_OVERLOADED", requests=3)),
+    stream("error object after a token", sse([piece(), '{"error": {"message": "busy", "code": 503}}']),
+           Ending(code="UNAVAILABLE", reason="UPSTREAM_OVERLOADED", pushback="-1", text="Hi")),
+    stream("`event: error` after a token",
+           (begun(piece()), Send(chunk(b'event: error\ndata: {"message": "busy", "code": "503"}\n\n') + chunk(b""))),
+           Ending(code="UNAVAILABLE", reason="UPSTREAM_OVERLOADED", pushback="-1", text="Hi")),
+    stream("an event that is no JSON", sse([piece(), "{nonsense", DONE]), Ending(code="INTERNAL", reason=MALFORMED.reason, pushback="-1", text="Hi")),
+    stream("an event of another shape", sse(["[]", DONE]), MALFORMED),
+    stream("JSON with an error in place of a stream", json_answer(200, {"error": {"message": "busy", "code": 503}}),
+           unavailable("UPSTREAM_OVERLOADED", requests=3)),
+    stream("a page in place of a stream", html_answer(200, PAGE), MALFORMED),
+    stream("one event of 64 MB", (Send(sse_head()), Repeat(chunk(b"x" * 65536), 1000)), TOO_LARGE, **SMALL_BOUNDS),
+    stream("a line without an end", (Send(sse_head()), Send(chunk(b"data: ")), Repeat(chunk(b"x" * 65536), 1000)), TOO_LARGE, **SMALL_BOUNDS),
+    stream("one HTTP chunk of 64 MB", (Send(sse_head() + b"4000000\r\n"), Repeat(b"x" * 65536, 1024)), TOO_LARGE, **SMALL_BOUNDS),
+]  # fmt: skip
+
+BODIES = [
+    unary("a body that is no JSON", answer(200, b'{"id": ', JSON), MALFORMED),
+    unary("a body of another shape", json_answer(200, ["nothing"]), MALFORMED),
+    unary("a body with an error and status 200", json_answer(200, {"error": {"message": "busy", "code": 503}}),
+          unavailable("UPSTREAM_OVERLOADED", requests=3)),
+    unary("a page with status 200", html_answer(200, PAGE), MALFORMED),
+    unary("a body without an end", (Send(CHUNKED_BODY), Repeat(chunk(b"x" * 65536), 1000)), TOO_LARGE, **SMALL_BOUNDS),
+    both("gzip that was not asked for", answer(200, gzip.compress(b"{}"), {**JSON, "Content-Encoding": "gzip"}), MALFORMED),
+    both("gzip that does not say so", answer(200, gzip.compress(b"{}"), JSON), MALFORMED),
+    both("100,000 nested arrays", answer(200, b'{"id":' + b"[" * 100_000 + b"]" * 100_000 + b"}", JSON), MALFORMED),
+    unary("duplicate keys: the last one counts", answer(200, b'{"id":"a","choices":[],"choices":[{"index":0,"finish_reason":"stop",'
+          b'"message":{"content":"no"},"message":{"content":"Hi"}}]}', JSON), OK),
+]  # fmt: skip
+
+STATUSES = [
+    both("400", told(400), ends("INVALID_ARGUMENT", "UPSTREAM_INVALID_REQUEST")),
+    both("422", told(422), ends("INVALID_ARGUMENT", "UPSTREAM_INVALID_REQUEST")),
+    both("413", told(413), ends("INVALID_ARGUMENT", "REQUEST_TOO_LARGE")),
+    both("401 to the service's own key", told(401, message="Invalid API key provided: tgp_v1_canary0123456789"),
+         ends("UNAUTHENTICATED", "SERVICE_KEY_REJECTED")),
+    both("402", told(402), ends("FAILED_PRECONDITION", "SPEND_LIMIT_REACHED", "-1")),
+    both("403", told(403), ends("PERMISSION_DENIED", "UPSTREAM_PERMISSION_DENIED")),
+    both("403 of the edge", html_answer(403, PAGE), unavailable("UPSTREAM_EDGE_BLOCKED", "-1")),
+    both("404", told(404), ends("INTERNAL", "UPSTREAM_ENDPOINT_NOT_FOUND", "-1")),
+    both("404 about the model", told(404, code="model_not_available"), ends("NOT_FOUND", "MODEL_NOT_FOUND")),
+    both("408", told(408), unavailable("UPSTREAM_REQUEST_TIMEOUT", requests=3)),
+    both("409", told(409), ends("ABORTED", "UPSTREAM_CONFLICT", requests=3)),
+    both("429 without a wait", told(429), ends("RESOURCE_EXHAUSTED", "RATE_LIMITED", "later", requests=3)),
+    both("429 that means money", told(429, message="You exceeded your current quota, please check your billing details."),
+         ends("RESOURCE_EXHAUSTED", "QUOTA_EXHAUSTED", "-1")),
+    both("500", told(500), ends("INTERNAL", "UPSTREAM_INTERNAL", "-1")),
+    both("500, where the operator pays for another try", told(500),
+         ends("INTERNAL", "UPSTREAM_INTERNAL", "-1", requests=2), costly_retries=1),
+    both("RST before headers, where the operator pays for another try", (Reset(),),
+         unavailable("UPSTREAM_RESET", "-1", requests=2), costly_retries=1),
+    both("502", told(502), unavailable("UPSTREAM_BAD_GATEWAY", requests=3)),
+    both("502 as a page", html_answer(502, PAGE), unavailable("UPSTREAM_BAD_GATEWAY", requests=3)),
+    both("503", told(503), unavailable("UPSTREAM_OVERLOADED", requests=3)),
+    both("529", told(529), unavailable("UPSTREAM_OVERLOADED", requests=3)),
+    both("520", html_answer(520, PAGE), unavailable("UPSTREAM_EDGE_ERROR", requests=3)),
+    both("522", html_answer(522, PAGE), unavailable("UPSTREAM_EDGE_UNREACHABLE", requests=3)),
+    both("526", html_answer(526, PAGE), unavailable("UPSTREAM_EDGE_UNREACHABLE", "-1")),
+    both("504", told(504), ends("DEADLINE_EXCEEDED", "UPSTREAM_GATEWAY_TIMEOUT", "-1")),
+    both("524", html_answer(524, PAGE), ends("DEADLINE_EXCEEDED", "UPSTREAM_GATEWAY_TIMEOUT", "-1")),
+]  # fmt: skip
+
+
+def limited(headers):
+    return in_turn_after(told(429, headers=headers))
+
+
+def in_turn_after(*answers):
+    """So many answers, then well; a whole call and a stream alike."""
+    left = list(answers)
+    return lambda asked: left.pop(0) if left else well(asked)
+
+
+def answered_after(attempts):
+    return Ending(text="Hi", requests=attempts)
+
+
+AT_ONCE = ends("RESOURCE_EXHAUSTED", "RATE_LIMITED", "-1")
+DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
+WAITS = [
+    ("seconds", {"Retry-After": "0.05"}, answered_after(2)),
+    ("milliseconds", {"retry-after-ms": "50"}, answered_after(2)),
+    ("a date, by the answer's own clock", {"Retry-After": DATE, "Date": DATE}, answered_after(2)),
+    ("a date that is past", {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, answered_after(2)),
+    ("x-ratelimit-reset", {"x-ratelimit-reset": "0.05"}, answered_after(2)),
+    ("garbage", {"Retry-After": "soon"}, answered_after(2)),
+    ("a negative number", {"Retry-After": "-5"}, answered_after(2)),
+    ("infinity", {"Retry-After": "1e999"}, answered_after(2)),
+    ("not a number", {"Retry-After": "nan", "retry-after-ms": "NaN"}, answered_after(2)),
+    ("nothing", {"Retry-After": ""}, answered_after(2)),
+    ("longer than anyone waits", {"Retry-After": "1000"}, AT_ONCE),
+    ("a year", {"Retry-After": "31536000"}, AT_ONCE),
+    ("a date in a year", {"Retry-After": "Thu, 21 Oct 2027 07:28:00 GMT", "Date": DATE}, AT_ONCE),
+    ("a number of 10 digits", {"Retry-After": "9" * 10}, AT_ONCE),
+    ("a number of 32 digits", {"Retry-After": "9" * 32}, answered_after(2)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", [*CONNECTIONS, *STREAMS, *BODIES, *STATUSES], ids=lambda row: row.fault)
+async def test_upstream(row, stage, table):
+    """One script, one ending."""
+    async with stage(row.script, **row.options) as scene:
+        seen = [await scene.ask(method) for method in row.methods]
+        sent = max(one.bytes_sent for one in scene.upstream.ledger.requests)
+
+    table(row.fault, row.ending, *seen)
+    assert sent < 2**23
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("spelling", "headers", "ending"), WAITS, ids=[spelling for spelling, *_ in WAITS])
+async def test_429_with_a_wait(spelling, headers, ending, method, stage, table):
+    """What makes sense is waited for where it fits, else answered at once; what makes none is passed over."""
+    async with stage(limited(headers), after="another/model") as scene:
+        seen = await scene.ask(method)
+
+    table(f"429, Retry-After as {spelling} ({method})", ending, seen)
+
+
+async def test_connection_refused(stage, table):
+    """Nothing reached the upstream: tried again, and safe to try later."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+    async with stage(base_url=nobody, attempts_are_requests=False) as scene:
+        seen = [await scene.ask(method) for method in METHODS]
+
+    table("connection refused", unavailable("UPSTREAM_CONNECT_FAILED", requests=0), *seen)
+    assert [3] * 2 == [record["attempts"] for record in scene.app.records()]
+
+
+async def test_no_such_name(stage, table, monkeypatch):
+    """A name that leads nowhere has its own reason."""
+
+    def unknown(*_rest, **_options):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    async with stage(base_url="http://nobody.invalid/v1", attempts_are_requests=False) as scene:
+        monkeypatch.setattr(socket, "getaddrinfo", unknown)
+        seen = [await scene.ask(method) for method in METHODS]
+
+    table("no such name", unavailable("UPSTREAM_DNS_FAILED", requests=0), *seen)
+
+
+async def test_a_silent_name_server(stage, table, monkeypatch):
+    """The thread that asks it cannot be cancelled; the caller's deadline holds all the same."""
+    answered = threading.Event()
+    real = socket.getaddrinfo
+
+    def silent(host, *rest, **options):
+        if host == "slow.example":
+            answered.wait(10)
+        return real("127.0.0.1", *rest, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    async with stage(base_url="http://slow.example:1/v1", attempts_are_requests=False) as scene:
+        began = scene.begin("Complete", timeout=0.5)
+        seen = await scene.ended(began)
+        answered.set()
+
+    table("the name server is silent", ends("DEADLINE_EXCEEDED", "CALLER_DEADLINE", requests=0), seen)
+
+
+async def test_tls_handshake_hangs(stage, table):
+    """It counts as connecting, and connecting has a limit of its own."""
+    async with stage(
+        on_connect=(Stall(),), scheme="https", connect_s=0.2, attempts_are_requests=False
+    ) as scene:
+        seen = [await scene.ask(method) for method in METHODS]
+
+    table("TCP accepted, TLS handshake hangs", unavailable("UPSTREAM_CONNECT_TIMEOUT", requests=0), *seen)
+
+
+async def test_no_tls_at_all(stage, table):
+    """Not tried again: it repeats."""
+    plain = (Send(b"HTTP/1.1 400 no\r\n\r\n"), Stall())
+    async with stage(on_connect=plain, scheme="https", attempts_are_requests=False) as scene:
+        seen = [await scene.ask(method) for method in METHODS]
+
+    table("plain text where TLS was meant", unavailable("UPSTREAM_TLS_FAILED", "-1", requests=0), *seen)
+
+
+@pytest.mark.skipif(OPENSSL is None, reason="needs the openssl command")
+async def test_unknown_authority(stage, table, tmp_path):
+    """A certificate that nobody vouches for ends the call before the key is sent."""
+    tls = make_certificate(tmp_path).server_context()
+    async with stage(tls=tls, attempts_are_requests=False) as scene:
+        seen = [await scene.ask(method) for method in METHODS]
+
+    table(
+        "a certificate of an unknown authority", unavailable("UPSTREAM_TLS_FAILED", "-1", requests=0), *seen
+    )
+
+
+@pytest.mark.parametrize("end", [Fin(), Reset()], ids=["FIN", "RST"])
+@pytest.mark.parametrize("method", METHODS)
+async def test_reused_idle_connection(end, method, stage, table):
+    """Closed by its peer as we send, without a byte: once more on a fresh connection, at once."""
+
+    def script(asked):
+        first_on_it = len(scene.upstream.ledger.connections[asked.connection].requests) == 1
+        return well(asked) if first_on_it else (end,)
+
+    async with stage(script, attempts_are_requests=False, retries=0) as scene:
+        assert OK == await scene.ask(method)
+        seen = await scene.ask(method)
+
+    table(
+        f"reused idle connection closed as we send ({type(end).__name__}, {method})", answered_after(2), seen
+    )
+    assert {1} == {record["attempts"] for record in scene.app.records()}
+
+
+@pytest.mark.parametrize(
+    "after",
+    [event(piece("foreign")), chunk(b"\n\n\n"), b"HTTP/1.1 200 ok\r\n\r\n"],
+    ids=["an event", "lines", "an answer"],
+)
+async def test_bytes_after_done(after, stage, table):
+    """What comes after the end mark reaches nobody, and the next call is not answered with it."""
+    end = chunk(b"") if after.startswith(b"HTTP") else b""
+    steps = (begun(piece(), piece("", "stop"), DONE), Send(end + after))
+    async with stage(always(steps)) as scene:
+        seen = [await scene.ask("StreamComplete") for _ in range(3)]
+
+    table("bytes after [DONE]", OK, *seen)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_redirect(status, stage, table):
+    """The key is sent nowhere else."""
+    async with ScriptedUpstream(well) as elsewhere:
+        script = always(answer(status, b"", {"Location": elsewhere.base_url + "/chat/completions"}))
+        async with stage(script) as scene:
+            seen = [await scene.ask(method) for method in METHODS]
+
+    table(f"{status} to another place", ends("INTERNAL", "UPSTREAM_UNEXPECTED_STATUS", "-1"), *seen)
+    assert 0 == len(elsewhere.ledger.connections)
+
+
+@pytest.mark.parametrize("coding", [{"Content-Encoding": "gzip"}, {}], ids=["said", "unsaid"])
+@pytest.mark.parametrize("method", METHODS)
+async def test_gzip_bomb(coding, method, stage, table):
+    """64 MB of zeros in 64 KB are not unpacked."""
+    bomb = gzip.compress(bytes(2**26))
+    kind = "application/json" if method == "Complete" else "text/event-stream"
+    async with stage(always(answer(200, bomb, {"Content-Type": kind, **coding}))) as scene:
+        with peak_growth_mib() as growth:
+            seen = await scene.ask(method)
+            grown = growth()
+
+    expected = MALFORMED if coding or method == "Complete" else CUT
+    table(f"gzip bomb, {'said' if coding else 'unsaid'} ({method})", f"{expected}, peak below 16 MiB",
+          f"{seen}, peak {grown:.0f} MiB", holds=seen == expected and grown < 16)  # fmt: skip
+
+
+TEXT = "a\u2028b\u0085c\x0cd “quoted” \\ 🐟 e\u0301 ß"
+ODD_TEXTS = [
+    ("one byte at a time", (Pieces(sse_head() + event(piece(TEXT).encode()) + event(piece("", "stop")) + event(DONE) + chunk(b"")),), TEXT),
+    ("U+2028, U+0085 and form feed, not escaped", (begun(piece().replace("Hi", "a\u2028b\u0085c")), *sse([piece("", "stop"), DONE])[1:]), "a\u2028b\u0085c"),
+    ("surrogates in two halves", (begun(piece().replace("Hi", "\\ud83d"), piece().replace("Hi", "\\udc1f")), *sse([piece("", "stop"), DONE])[1:]), "\ufffd\ufffd"),
+    ("a lone surrogate", (begun(piece().replace("Hi", "a\\ud83d b")), *sse([piece("", "stop"), DONE])[1:]), "a\ufffd b"),
+    ("CR for line ends", (Send(sse_head()), Pieces(chunk((f"data: {piece()}\r\rdata: " + piece("", "stop") + "\r\rdata: [DONE]\r\r").encode()) + chunk(b""))), "Hi"),
+    ("CRLF in two writes", (Send(sse_head()), Pieces(chunk((f"data: {piece()}\r\n\r\ndata: " + piece("", "stop") + "\r\n\r\ndata: [DONE]\r\n\r\n").encode()) + chunk(b""))), "Hi"),
+    ("a byte order mark", (Send(sse_head() + chunk(b"\xef\xbb\xbf") + event(piece())), *sse([piece("", "stop"), DONE])[1:]), "Hi"),
+    ("comments, other fields, no space after the colon", (Send(sse_head() + chunk(f": hello\nid: 7\nretry: 1\ndata:{piece()}\n\n".encode())), *sse([piece("", "stop"), DONE])[1:]), "Hi"),
+    ("data in several lines", (Send(sse_head() + chunk(("data: " + piece().replace(", ", ",\ndata: ") + "\n\n").encode())), *sse([piece("", "stop"), DONE])[1:]), "Hi"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("form", "steps", "text"), ODD_TEXTS, ids=[form for form, *_ in ODD_TEXTS])
+async def test_text(form, steps, text, stage, table):
+    """However it is cut and framed, the text is the same."""
+    async with stage(always(steps)) as scene:
+        seen = await scene.ask("StreamComplete")
+
+    table(f"text: {form}", Ending(text=text), seen)
+
+
+@pytest.mark.parametrize(
+    ("text", "repaired"),
+    [(b"a\xff\xfeb", "a\ufffd\ufffdb"), (b"a\xf0\x9f\x90", "a\ufffd")],
+    ids=["noise", "half a character"],
+)
+async def test_invalid_utf_8(text, repaired, stage, table):
+    """In a text it becomes U+FFFD, as a browser would have it; the rest of the text is untouched."""
+    body = b'{"id":"o","choices":[{"index":0,"finish_reason":"stop","message":{"content":"' + text + b'"}}]}'
+    async with stage(always(answer(200, body, JSON))) as scene:
+        seen = await scene.ask("Complete")
+        in_a_stream = piece("x").encode().replace(b'"x"', b'"' + text + b'"')
+        scene.upstream.script = always((begun(in_a_stream), *sse([piece("", "stop"), DONE])[1:]))
+        streamed = await scene.ask("StreamComplete")
+
+    table("invalid UTF-8 in a text", Ending(text=repaired), seen, streamed)
+
+
+ODD_NUMBERS = ["NaN", "Infinity", "-Infinity", "1e999", "9" * 5000, "-" + "9" * 400, "1e400", "0.1e-9999"]
+
+
+@pytest.mark.parametrize("number", ODD_NUMBERS, ids=lambda number: number[:9])
+async def test_odd_numbers(number, stage, table):
+    """In any field: dropped, or a malformed answer; never a number that is none, never an exception."""
+    bodies = [
+        whole(created="@"),
+        whole(usage={"prompt_tokens": "@", "completion_tokens": 1, "total_tokens": 2}),
+        whole(choices=[{**whole()["choices"][0], "seed": "@"}]),
+        whole(choices=[{**whole()["choices"][0], "index": "@"}]),
+        whole(choices=[{**whole()["choices"][0], "logprobs": {"tokens": ["a"], "token_logprobs": ["@"]}}]),
+    ]
+    async with stage() as scene:
+        seen = []
+        for body in bodies:
+            data = json.dumps(body).replace('"@"', number).encode()
+            scene.upstream.script = lambda asked, data=data: (
+                sse([data.replace(b'"message"', b'"delta"'), DONE])
+                if wants_stream(asked)
+                else answer(200, data, JSON)
+            )
+            for method in METHODS:
+                call = scene.begin(method)
+                seen.append(await scene.ended(call))
+
+    allowed = {(OK.code, OK.reason), (MALFORMED.code, MALFORMED.reason)}
+    table(f"the number {number[:9]} in any field", "OK without it, or MALFORMED",
+          *seen, holds={(one.code, one.reason) for one in seen} <= allowed)  # fmt: skip
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0])
+async def test_5xx_flapping(share, stage, table):
+    """Retries make a part good, within their budget; when all fails, most calls are not sent at all."""
+    chance, calls = random.Random(3), 100
+    async with stage(
+        lambda asked: told(503) if chance.random() < share else well(asked), chance=random.Random(5).random,
+        after="another/model",
+    ) as scene:  # fmt: skip
+        seen = [
+            one
+            for _ in range(calls // 10)
+            for one in await asyncio.gather(*(scene.ask("Complete") for _ in range(10)))
+        ]
+        asked = len(scene.upstream.ledger.requests)
+
+    good = sum(one.code == "OK" for one in seen)
+    assert {"OK", "UNAVAILABLE"} >= {one.code for one in seen}
+    bound = calls * 1.1 + 10
+    expected = (
+        f"at least 85% OK, at most {bound:.0f} requests" if share < 1 else f"at most {calls // 2} requests"
+    )
+    table(f"{share:.0%} of requests answered with 503", expected, f"{good / calls:.0%} OK, {asked} requests",
+          holds=good >= 0.85 * calls and asked <= bound if share < 1 else asked <= calls // 2)  # fmt: skip

@@ -1,0 +1,190 @@
+"""A seeded run: many callers, an upstream that misbehaves, and a service in a process of its own.
+
+    python -m faults.run --seed 7 --calls 20000
+
+The plan follows from the seed; what happened is kept as a history and handed to the checker.
+Where a law is broken the seed is printed, and the history is written to `--history`.
+"""
+
+import argparse
+import asyncio
+import secrets
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from faults.caller_actor import CallerActor
+from faults.checker import check, outlived, retry_windows
+from faults.history import Booked, History, Probe, Remains
+from faults.plan import ACTIONS, planned
+from faults.served import page, served
+from faults.upstream_actor import UpstreamActor
+from support.scripted_upstream import ScriptedUpstream
+
+FLAGS = (
+    *("--first-token-s", "0.8", "--answer-s", "0.8", "--silence-s", "0.6", "--write-stall-s", "2"),
+    *("--total-s", "30", "--request-s", "5", "--connect-s", "2"),
+)  # fmt: skip
+SETTLES_S = 10.0
+PROBE_EVERY_S = 0.05
+WARM_UP = 10**9 + 100
+"""The number of the first call that comes before the plan, so that what is kept for good is there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What happened, and what it cost."""
+
+    seed: int
+    history: History
+    seconds: float
+    cpu_s: float
+    memory_mib: tuple
+    odd_lines: Counter
+
+
+async def run(*, seed, calls, callers=48, actions=None):
+    """Make `calls` calls, `callers` at a time."""
+    upstream_actor, probes = UpstreamActor(seed, actions), []
+    async with ScriptedUpstream(upstream_actor.script) as upstream:
+        upstream_actor.upstream = upstream
+        async with served(upstream.base_url, *FLAGS) as service, CallerActor(service.address) as actor:
+            await _act(actor, (planned(seed, WARM_UP + number, {"stay": 1}) for number in range(50)), callers)
+            before, memory_before = await _held(service), service.memory_mib()
+            began_s, cpu_s = time.monotonic(), service.cpu_s()
+            probing = asyncio.create_task(_probe(service, probes))
+            await _act(actor, (planned(seed, number, actions) for number in range(calls)), callers)
+            seconds, cpu_s = time.monotonic() - began_s, service.cpu_s() - cpu_s
+            counts = await _settled(service)
+            probing.cancel()
+            after, memory_after = await _held(service), service.memory_mib()
+            service.command.process.terminate()
+            await service.command.ended()
+            booked = [
+                Booked(id=one["id"], code=one["code"], reason=one.get("reason", ""), attempts=one["attempts"])
+                for one in service.lines("call")
+            ]
+            odd = Counter(
+                line["message"].partition("scene")[0][:90]
+                for line in service.lines("log")
+                if line["level"] in {"warning", "error"}
+            )
+    remains = Remains(
+        calls_in_flight=counts["calls_in_flight"] + counts["calls_waiting"],
+        upstream_requests=counts["upstream_requests_in_flight"],
+        descriptors=after - before,
+        memory_mib=memory_after - memory_before,
+        lines=sum(count for line, count in odd.items() if line.startswith("call ")),
+    )
+    history = History(
+        calls=actor.seen, requests=upstream_actor.requests(), booked=booked, probes=probes, remains=remains
+    )
+    return Run(
+        seed=seed,
+        history=history,
+        seconds=seconds,
+        cpu_s=cpu_s,
+        memory_mib=(memory_before, memory_after),
+        odd_lines=odd,
+    )
+
+
+async def _act(actor, plan, callers):
+    """So many callers, each with the next call of the plan as soon as it is done with its last."""
+
+    async def one():
+        for call in plan:
+            await actor.act(call)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(callers):
+            group.create_task(one())
+
+
+async def _probe(service, probes):
+    """Ask every moment whether the service is alive."""
+    while True:
+        began_s = time.monotonic()
+        await page(service.admin, "/healthz")
+        probes.append(Probe(began_s=began_s, took_s=time.monotonic() - began_s))
+        await asyncio.sleep(PROBE_EVERY_S)
+
+
+async def _settled(service):
+    """What the service holds when it holds nothing any more, or after ten seconds."""
+    until_s = time.monotonic() + SETTLES_S
+    while True:
+        counts = await service.vars()
+        busy = counts["calls_in_flight"] + counts["calls_waiting"] + counts["upstream_requests_in_flight"]
+        if not busy or time.monotonic() > until_s:
+            return counts
+        await asyncio.sleep(0.05)
+
+
+async def _held(service):
+    """Open files, less those of connections that rest for the next request."""
+    return service.descriptors() - (await service.vars())["upstream_connections_resting"]
+
+
+def summary(done):
+    """What a run was, in lines."""
+    history = done.history
+    endings = Counter(f"{call.code} {call.reason}".strip() for call in history.calls)
+    late = sorted((late_s for *_, late_s in outlived(history)), reverse=True)
+    probes = sorted(probe.took_s for probe in history.probes)
+    windows = max(
+        ((retries - 0.1 * firsts, retries, firsts) for _, retries, firsts in retry_windows(history)),
+        default=(0, 0, 0),
+    )
+    calls, requests = len(history.calls), len(history.requests)
+    retries = requests - len({request.id for request in history.requests})
+    yield f"seed {done.seed}: {calls} calls in {done.seconds:.0f} s ({calls / max(done.seconds, 1e-9):.0f}/s), {requests} upstream requests, {retries} of them retries"
+    yield f"CPU of the service {done.cpu_s:.1f} s ({done.cpu_s / calls * 1000:.2f} ms a call), memory {done.memory_mib[0]:.0f} -> {done.memory_mib[1]:.0f} MiB, open files {history.remains.descriptors:+}"
+    yield f"sockets that outlived their calls: {len(late)}, the worst by {late[0] * 1000 if late else 0:.0f} ms, beyond 50 ms: {sum(one > 0.05 for one in late)}, beyond 250 ms: {sum(one > 0.25 for one in late)}"
+    yield f"probes: {len(probes)}, the median {probes[len(probes) // 2] * 1000:.0f} ms, the worst {probes[-1] * 1000:.0f} ms"
+    yield f"retries in the worst 10 s: {windows[1]} beside {windows[2]} calls"
+    yield "what callers did: " + ", ".join(
+        f"{name} {count}" for name, count in Counter(call.action for call in history.calls).most_common()
+    )
+    yield from (f"  {count:7} {ending}" for ending, count in endings.most_common())
+    yield from (f"  {count:7} x logged: {line}" for line, count in done.odd_lines.most_common(8))
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="faults.run", description=__doc__.partition("\n")[0])
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--calls", type=int, default=20_000)
+    parser.add_argument("--callers", type=int, default=48)
+    parser.add_argument("--only", choices=ACTIONS, help="what every caller does")
+    parser.add_argument(
+        "--tolerance-ms", type=float, default=250.0, help="how long a socket may outlive its call"
+    )
+    parser.add_argument("--history", type=Path, default=Path("faults-history.jsonl"))
+    words = parser.parse_args()
+    seed = secrets.randbelow(10**6) if words.seed is None else words.seed
+    done = asyncio.run(
+        run(
+            seed=seed,
+            calls=words.calls,
+            callers=words.callers,
+            actions={words.only: 1} if words.only else None,
+        )
+    )
+    violations = check(done.history)
+    sys.stdout.writelines(f"{line}\n" for line in summary(done))
+    if violations:
+        with words.history.open("w", encoding="utf-8") as file:
+            done.history.write(file)
+        sys.stdout.writelines(f"BROKEN {violation}\n" for violation in violations[:40])
+        sys.stdout.write(
+            f"{len(violations)} violations; again with --seed {seed}; the history is in {words.history}\n"
+        )
+        return 1
+    sys.stdout.write("no law was broken\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

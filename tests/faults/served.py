@@ -1,0 +1,88 @@
+"""The service as a process of its own: what it weighs, and what it wrote, is its own."""
+
+import asyncio
+import json
+import os
+import re
+import socket
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from grpc import aio
+
+from support.app import CANARY_KEY
+from support.command import Command, running_command
+from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
+
+RETRIES_OFF = (("grpc.enable_retries", 0),)
+
+
+@dataclass(kw_only=True)
+class Served:
+    """A running process."""
+
+    command: Command
+    address: str
+    admin: str
+    chat: service_grpc.ChatServiceStub
+
+    @property
+    def pid(self):
+        return self.command.process.pid
+
+    def lines(self, event):
+        """What it logged so far: `call` for the records of calls, `log` for the rest."""
+        lines = [json.loads(line) for line in self.command.lines if line.startswith("{")]
+        return [line for line in lines if line["event"] == event]
+
+    async def vars(self):
+        """What it holds now, by its own account."""
+        return json.loads((await page(self.admin, "/vars"))[1])
+
+    def descriptors(self):
+        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+
+    def memory_mib(self):
+        """What it holds now."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    def cpu_s(self):
+        """The processor time that it has used."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@asynccontextmanager
+async def served(base_url, *flags, environment=None, stderr=asyncio.subprocess.PIPE):
+    """`togetherchat-server` before `base_url`, with a caller's channel to it."""
+    listen, admin = free_address(), free_address()
+    key = {} if environment else {"TOGETHER_API_KEY": CANARY_KEY}
+    words = ("--listen", listen, "--admin", admin, "--log", "json", *flags)
+    surroundings = {"TOGETHER_BASE_URL": base_url, **key, **(environment or {})}
+    async with running_command(*words, environment=surroundings, stderr=stderr) as command:
+        if stderr == asyncio.subprocess.PIPE:
+            said = await command.said(" SERVING: ")
+            assert re.search(rf"gRPC on {re.escape(listen)}\b", said)
+        async with aio.insecure_channel(listen, options=RETRIES_OFF) as channel:
+            async with asyncio.timeout(20):
+                await channel.channel_ready()
+            yield Served(
+                command=command, address=listen, admin=admin, chat=service_grpc.ChatServiceStub(channel)
+            )
+
+
+def free_address():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+async def page(address, path):
+    """The status and the body of a page of the admin port."""
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n".encode())
+    top, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    return int(top.split()[1]), body

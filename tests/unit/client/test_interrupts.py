@@ -1,0 +1,58 @@
+"""What Ctrl-C does in a chat."""
+
+import signal
+
+import pytest
+
+from togetherchat_client.command.interrupts import Interrupts
+
+
+def press() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_while_a_line_is_typed_it_raises():
+    """Nothing else ends the waiting for a line."""
+    with Interrupts() as interrupts, pytest.raises(KeyboardInterrupt), interrupts.typing():
+        press()
+
+
+def test_pressed_again_it_raises_again():
+    """An exception can get lost on its way; the next one must not."""
+    with Interrupts() as interrupts, interrupts.typing():
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                press()
+
+
+def test_what_handles_it_is_not_hit():
+    """After the line there is nothing to interrupt."""
+    with Interrupts() as interrupts:
+        with pytest.raises(KeyboardInterrupt), interrupts.typing():
+            press()
+        press()
+
+
+def test_while_an_answer_comes_it_cancels():
+    """As often as it is pressed, for cancelling twice is cancelling once."""
+    cancelled = []
+    with Interrupts() as interrupts, interrupts.answering(lambda: cancelled.append(True)):
+        press()
+        press()
+    assert [True, True] == cancelled
+
+
+def test_between_the_two_it_does_nothing():
+    """There is nothing to interrupt."""
+    with Interrupts() as interrupts:
+        with interrupts.typing():
+            pass
+        press()
+
+
+def test_afterwards_all_is_as_before():
+    """Whoever calls the command keeps the handler that was set."""
+    before = signal.getsignal(signal.SIGINT)
+    with Interrupts():
+        pass
+    assert before == signal.getsignal(signal.SIGINT)
