@@ -94,9 +94,11 @@ Alternatives = Annotated[dict[str, Number] | None, _Or(None)]
 
 
 class _Wire(BaseModel):
-    """`hide_input_in_errors`: an exception must not carry a prompt or an answer into a log."""
+    """`hide_input_in_errors`: an exception must not carry a prompt or an answer into a log.
+    `cache_strings`: by default the parser keeps the last 16,384 short texts of answers for later.
+    """
 
-    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True, cache_strings="keys")
 
 
 class ErrorBody(_Wire):
@@ -293,7 +295,7 @@ _CHUNK: Final = TypeAdapter(Chunk)
 _ERROR: Final = TypeAdapter(_ErrorAnswer)
 # A union is no `_Wire` and would show its input.
 _MODELS: Final[TypeAdapter[_ModelList | _Entries]] = TypeAdapter(
-    _ModelList | _Entries, config=ConfigDict(hide_input_in_errors=True)
+    _ModelList | _Entries, config=ConfigDict(hide_input_in_errors=True, cache_strings="keys")
 )
 
 T = TypeVar("T")

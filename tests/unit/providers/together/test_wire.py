@@ -1,6 +1,7 @@
 """Reading Together's JSON: what is taken, what is let go, and what must never get through."""
 
 import json
+import sys
 import traceback
 from contextlib import suppress
 
@@ -158,6 +159,29 @@ def test_nothing_of_the_body_is_in_the_failure(parse, body: bytes):
 
     assert failure.value.__cause__ is not None
     assert prompt.decode() not in "".join(traceback.format_exception(failure.value))
+
+
+PARSERS = {
+    "chunk": (wire.parse_chunk, '{"id":"%s"}'),
+    "completion": (wire.parse_completion, '{"id":"%s"}'),
+    "error": (wire.parse_error, '{"message":"%s"}'),
+    "models": (wire.parse_models, '[{"id":"%s"}]'),
+}
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+def test_texts_are_not_kept(parser: str):
+    """What an answer said is gone with the answer: nothing of it stays in a cache of the parser's."""
+    parse, body = PARSERS[parser]
+
+    def blocks_after(texts: range) -> int:
+        for number in texts:
+            parse((body % f"{parser} {number}").encode())
+        return sys.getallocatedblocks()
+
+    before = blocks_after(range(100))
+
+    assert blocks_after(range(100, 2100)) - before < 500
 
 
 @pytest.mark.parametrize(
