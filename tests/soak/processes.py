@@ -16,6 +16,7 @@ from typing import Final
 
 READY_S: Final = 20.0
 STOP_S: Final = 40.0
+PAGE_S: Final = 30.0
 LEDGER_REQUESTS: Final = 5000
 SERVER_FLAGS: Final[Mapping[str, str]] = {
     "--log": "json",
@@ -101,7 +102,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _json(url: str) -> dict:
-    with urllib.request.urlopen(url, timeout=5) as page:
+    with urllib.request.urlopen(url, timeout=PAGE_S) as page:
         return json.loads(page.read())
 
 
