@@ -30,7 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for target in flags.target or TARGETS:
             inputs, size = keep(target)
             say(f"{target}: {inputs} inputs kept, {size:,} bytes\n")
-    return 1 if any(one.said or one.findings for one in runs) else 0
+    blind = [one.target for one in runs if not one.features]
+    if blind:
+        say(f"\nno coverage was seen in {', '.join(blind)}: the service was imported uninstrumented\n")
+    return 1 if blind or any(one.said or one.findings for one in runs) else 0
 
 
 def _parser() -> argparse.ArgumentParser:

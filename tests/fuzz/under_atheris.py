@@ -9,10 +9,12 @@ import importlib
 import random
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import atheris
 
-from fuzz.mutators import MUTATORS, Mutator
+if TYPE_CHECKING:
+    from fuzz.mutators import Mutator
 
 OURS = ["togetherchat_server"]
 
@@ -20,9 +22,10 @@ OURS = ["togetherchat_server"]
 def main(arguments: list[str]) -> None:
     """Never returns: libFuzzer ends the process."""
     _, name, *rest = arguments
+    # Whatever imports the service must be imported in here, or the fuzzer is blind.
     with atheris.instrument_imports(include=OURS, enable_loader_override=False):
         target = importlib.import_module(f"fuzz.targets.{name}").target
-    mutator = MUTATORS.get(name)
+        mutator = importlib.import_module("fuzz.mutators").MUTATORS.get(name)
     more = {"custom_mutator": _mixed(mutator)} if mutator else {}
     # To merge, libFuzzer starts itself again, through a shell, by what it takes for its name.
     again = f"{sys.executable} -m fuzz.under_atheris {name}"
@@ -30,7 +33,7 @@ def main(arguments: list[str]) -> None:
     atheris.Fuzz()
 
 
-def _mixed(mutator: Mutator) -> Callable[[bytes, int, int], bytes]:
+def _mixed(mutator: "Mutator") -> Callable[[bytes, int, int], bytes]:
     def mutate(data: bytes, bytes_max: int, seed: int) -> bytes:
         dice = random.Random(seed)
         changed = mutator(data, dice, atheris.Mutate) if dice.randrange(2) else None

@@ -142,7 +142,9 @@ async def lasting():
 
 async def test_a_killed_worker_fails_its_own_streams_and_is_back_soon():
     """Both serve; SIGKILL of one is UNAVAILABLE on its streams alone, and every next call is answered."""
+    begun_at = time.monotonic()
     async with held_streams() as (fleet, released, connections):
+        started_s = time.monotonic() - begun_at
         chats, calls, shares = await streams_on_every_worker(fleet, connections)
         victim, its_streams = next(iter(shares.items()))
         killed_at = time.monotonic()
@@ -157,7 +159,8 @@ async def test_a_killed_worker_fails_its_own_streams_and_is_back_soon():
     assert its_streams == codes.count(grpc.StatusCode.UNAVAILABLE)
     assert len(calls) - its_streams == codes.count(grpc.StatusCode.OK)
     assert {grpc.StatusCode.OK} == set(after)
-    assert restored_s < RESTORED_S
+    # Where the machine is so busy that the first start was slow, no second can be quick.
+    assert restored_s < max(RESTORED_S, 2 * started_s)
     assert 1 == sum(row["restarts"] for row in rows)
     assert "died of SIGKILL; a new one in 0.1 s" in fleet.command.error_text
 

@@ -20,6 +20,7 @@ OPTIONS: Final = (
     ("grpc.use_local_subchannel_pool", 1),  # else all channels of one address share a connection
     ("grpc.max_receive_message_length", 64 * 2**20),
 )
+CUT_OFF: Final = ("CANCELLED", "DEADLINE_EXCEEDED")
 UNFORESEEN: Final = frozenset({"INTERNAL_ERROR"})
 """Reasons that are a fault of the service's own."""
 
@@ -55,6 +56,11 @@ class Load:
     def done(self) -> bool:
         """Whether as many calls were begun as were wanted."""
         return self._most is not None and self._begun >= self._most
+
+    @property
+    def cut_off(self) -> int:
+        """How many were cancelled or ran into a deadline."""
+        return sum(times for (_, ending), times in self.ended.items() if ending.startswith(CUT_OFF))
 
     def resume(self) -> None:
         self._open.set()

@@ -89,3 +89,14 @@ def test_too_few_samples_say_nothing():
     """A verdict needs a run."""
     with pytest.raises(ValueError, match="samples after the warm-up"):
         slopes(run("tasks", *[4] * SAMPLES_MIN))
+
+
+def test_what_grpc_leaks_is_allowed_for():
+    """With cancels alone, 150 bytes a call are grpcio's and 250 are not; without any, both are ours."""
+
+    def run_of(a_call: float) -> list[Sample]:
+        return run("rss_kib", *(a_call / 1024 * number * 10_000 for number in range(40)))
+
+    for a_call, cut_off_share, expected in ((150, 1.0, []), (250, 1.0, ["rss_kib"]), (150, 0.0, ["rss_kib"])):
+        found = slopes(run_of(a_call), cut_off_share=cut_off_share)
+        assert expected == [slope.figure for slope in found if slope.leaks]
