@@ -10,7 +10,7 @@ PIP     = $(BIN)/python -m pip --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-tools fuzz soak verify fix generate lock release clean
+.PHONY: help run demo test test-tools fuzz soak faults overload outage verify fix generate lock release clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -49,6 +49,7 @@ test-tools: $(VENV)/.dev .tools/grpcurl  ## Run grpcurl against the server; need
 
 SECONDS ?= 60
 MINUTES ?= 10
+CALLS   ?= 20000
 
 $(FUZZER)/.ready: requirements/fuzz.txt
 	$(PYTHON) -m venv $(FUZZER)
@@ -60,6 +61,15 @@ fuzz: $(FUZZER)/.ready  ## Look for inputs that break the parsers, SECONDS=60 fo
 
 soak: $(VENV)/.server  ## Mix calls, cancels and faults for MINUTES=10, and see what stays behind (Linux)
 	PYTHONPATH=protos:server:tests $(BIN)/python -m soak --minutes $(MINUTES) $(ARGS)
+
+faults: $(VENV)/.dev  ## Act out the fault matrix as a table, then CALLS=20000 seeded calls and faults, SEED=...
+	PYTHONPATH=protos:server:tests $(BIN)/python -m faults $(if $(SEED),--seed $(SEED)) --calls $(CALLS) $(ARGS)
+
+overload: $(VENV)/.dev  ## Offer up to ten times of what the bounds let through: goodput and refusals (Linux)
+	PYTHONPATH=protos:server:tests $(BIN)/python -m faults.load overload $(ARGS)
+
+outage: $(VENV)/.dev  ## Take the upstream away for a minute: retries meanwhile, and the way back (Linux)
+	PYTHONPATH=protos:server:tests $(BIN)/python -m faults.load outage $(ARGS)
 
 verify: $(VENV)/.dev $(TOOLS)/.ready  ## Check style, types, architecture, contract, generated code, locked dependencies
 	$(BIN)/ruff check .

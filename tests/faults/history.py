@@ -68,7 +68,7 @@ class Booked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """How long the service took to say that it is alive: what the machine did to it just then."""
+    """A moment's rest, and the service's word that it is alive: what the machine did to both just then."""
 
     began_s: float
     took_s: float

@@ -104,12 +104,12 @@ async def _act(actor, plan, callers):
 
 
 async def _probe(service, probes):
-    """Ask every moment whether the service is alive."""
+    """Ask every moment whether the service is alive. That the asking itself was late counts too."""
     while True:
-        began_s = time.monotonic()
-        await page(service.admin, "/healthz")
-        probes.append(Probe(began_s=began_s, took_s=time.monotonic() - began_s))
+        due_s = time.monotonic() + PROBE_EVERY_S
         await asyncio.sleep(PROBE_EVERY_S)
+        await page(service.admin, "/healthz")
+        probes.append(Probe(began_s=due_s - PROBE_EVERY_S, took_s=time.monotonic() - due_s + PROBE_EVERY_S))
 
 
 async def _settled(service):
@@ -133,7 +133,7 @@ def summary(done):
     history = done.history
     endings = Counter(f"{call.code} {call.reason}".strip() for call in history.calls)
     late = sorted((late_s for *_, late_s in outlived(history)), reverse=True)
-    probes = sorted(probe.took_s for probe in history.probes)
+    probes = sorted(probe.took_s - PROBE_EVERY_S for probe in history.probes)
     windows = max(
         ((retries - 0.1 * firsts, retries, firsts) for _, retries, firsts in retry_windows(history)),
         default=(0, 0, 0),
@@ -152,7 +152,7 @@ def summary(done):
     yield from (f"  {count:7} x logged: {line}" for line, count in done.odd_lines.most_common(8))
 
 
-def main():
+def main(words=None):
     parser = argparse.ArgumentParser(prog="faults.run", description=__doc__.partition("\n")[0])
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--calls", type=int, default=20_000)
@@ -162,24 +162,24 @@ def main():
         "--tolerance-ms", type=float, default=250.0, help="how long a socket may outlive its call"
     )
     parser.add_argument("--history", type=Path, default=Path("faults-history.jsonl"))
-    words = parser.parse_args()
-    seed = secrets.randbelow(10**6) if words.seed is None else words.seed
+    chosen = parser.parse_args(words)
+    seed = secrets.randbelow(10**6) if chosen.seed is None else chosen.seed
     done = asyncio.run(
         run(
             seed=seed,
-            calls=words.calls,
-            callers=words.callers,
-            actions={words.only: 1} if words.only else None,
+            calls=chosen.calls,
+            callers=chosen.callers,
+            actions={chosen.only: 1} if chosen.only else None,
         )
     )
     violations = check(done.history)
     sys.stdout.writelines(f"{line}\n" for line in summary(done))
     if violations:
-        with words.history.open("w", encoding="utf-8") as file:
+        with chosen.history.open("w", encoding="utf-8") as file:
             done.history.write(file)
         sys.stdout.writelines(f"BROKEN {violation}\n" for violation in violations[:40])
         sys.stdout.write(
-            f"{len(violations)} violations; again with --seed {seed}; the history is in {words.history}\n"
+            f"{len(violations)} violations; again with --seed {seed}; the history is in {chosen.history}\n"
         )
         return 1
     sys.stdout.write("no law was broken\n")

@@ -12,6 +12,7 @@ import grpc
 import pytest
 
 from support.app import collect, failing, request, running_app, within
+from support.patience import eventually
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Repeat, Send, Stall, chunk, head, json_answer, sse_head
 
@@ -149,6 +150,21 @@ async def test_a_caller_who_reads_nothing_is_dropped():
 
     (record,) = app.records()
     assert ("CANCELLED", "CALLER_STALLED") == (record["code"], record["reason"])
+
+
+async def test_a_caller_who_was_dropped_hears_of_it_when_it_reads_on():
+    """What was sent before stands, and then there is an end: nobody waits for ever."""
+    phase = PHASES[-1]
+    async with upstream_in(phase) as upstream, running_app(upstream.base_url, write_stall_s=0.3) as app:
+        call = begin(app, phase)
+        await upstream.closed(0)
+        await eventually(lambda: app.app._admission.in_flight == 0)
+        async with asyncio.timeout(10):
+            events, failure = await collect(call)
+
+    assert events
+    assert (grpc.StatusCode.CANCELLED, "CALLER_STALLED") == (failure.code, failure.info.reason)
+    assert [("CANCELLED", "CALLER_STALLED")] == [(one["code"], one["reason"]) for one in app.records()]
 
 
 async def test_the_provider_is_read_no_faster_than_the_caller_reads():

@@ -106,6 +106,8 @@ class Attempts:
             raise error
         if call.progress.output_pieces:  # made, and billed, although nobody has seen it
             raise error
+        if self._breaker.is_open(_pair(request, call), now_s=around.clock()):
+            raise error  # a probe: another attempt would keep its caller waiting for the same
         wait_s = decide(
             error,
             attempt=attempt,

@@ -79,6 +79,11 @@ class Breaker:
         if fraction < _drop_chance(len(known.outcomes), len(known.accepts)):
             raise ServiceError(Kind.UPSTREAM_OVERLOADED, "the provider has refused most of the last requests")
 
+    def is_open(self, pair: Hashable, *, now_s: float) -> bool:
+        """Whether requests are being dropped: what is let through then is a probe."""
+        known = self._known(pair, now_s)
+        return _drop_chance(len(known.outcomes), len(known.accepts)) > 0
+
     def succeeded(self, pair: Hashable, *, now_s: float) -> None:
         """A request that was let through was accepted."""
         known = self._known(pair, now_s)

@@ -184,3 +184,14 @@ async def test_a_refusal_of_the_breaker_is_the_answer_at_once():
     assert BUSY is await failing(bench.complete())
     assert BUSY is await failing(bench.stream())
     assert (before, waits) == (bench.provider.asked, len(bench.waits))
+
+
+async def test_a_probe_is_not_tried_again():
+    """While most requests fail, a caller whose request is let through is not kept waiting for more of them."""
+    bench = Bench(Provider(*[BUSY] * 1000), policy=RetryPolicy(wait_first_s=0.0))
+    for _ in range(200):
+        await failing(bench.complete())
+    asked, waits = bench.provider.asked, len(bench.waits)
+
+    assert BUSY is await failing(bench.complete())
+    assert (asked + 1, waits) == (bench.provider.asked, len(bench.waits))

@@ -21,6 +21,9 @@ What grpcio's asyncio server does, and what follows (each measured on grpcio 1.8
 - `time_remaining()` follows the wall clock: it is read once.
 - gRPC itself receives the request and sends a whole answer, and waits for ever for a peer
   that neither sends the one nor takes the other. So a timer watches over both.
+- While a write waits for its peer no ending can be sent: it is an error in gRPC, and a peer that
+  comes back would wait for ever. So a write is not given up. After a while all that the call
+  holds is given back, and the write alone goes on: when the peer takes it, it hears the end.
 """
 
 import asyncio
@@ -45,9 +48,7 @@ FRONT: Final = "rpc"
 UNFORESEEN: Final = "something went wrong inside the service"
 STOPPED: Final = "the service was stopped before the answer was complete"
 NO_PLACE: Final = "no place became free in time"
-# A write that is still pending makes any other ending of the RPC an error in gRPC, and a peer
-# that has gone hears none: what we hold is released by leaving, gRPC frees the rest itself.
-UNANSWERABLE: Final = frozenset({Kind.CALLER_STALLED, Kind.CALLER_CANCELLED})
+STALLED: Final = "the caller read nothing for too long"
 TIME_IS_UP: Final = {
     Kind.CALLER_DEADLINE: "the caller's deadline passed before the answer was complete",
     Kind.CALL_TIMEOUT: "the call took longer than the service allows",
@@ -83,7 +84,9 @@ class Boundary(grpc.GenericRpcHandler):
         self._methods: dict[str, Method] = {}
         self._handlers: dict[str, Handler] = {}
         self._running: dict[asyncio.Task[object], asyncio.TimerHandle] = {}
+        self._tickets: dict[asyncio.Task[object], Ticket] = {}
         self._aborted: set[asyncio.Task[object]] = set()
+        self._releasing: set[asyncio.Task[None]] = set()
 
     def add(self, name: str, method: Method) -> None:
         self._methods[name] = method
@@ -101,7 +104,8 @@ class Boundary(grpc.GenericRpcHandler):
         except ServiceError as error:
             return self._refusal(arrival, error)
         task = self._give(self._limits.request_s)
-        task.add_done_callback(lambda ended: self._task_ended(ended, ticket))
+        self._tickets[task] = ticket
+        task.add_done_callback(self._task_ended)
         if ticket.turn is None:
             return self._handlers[name]
         return self._in_turn(name, method, ticket.turn)
@@ -111,7 +115,7 @@ class Boundary(grpc.GenericRpcHandler):
 
         async def handle(received: Received, context: Context) -> Message | None:
             async def work(scope: Scope) -> Message | None:
-                return await method.respond(received, scope, lambda message: self._write(context, message))
+                return await method.respond(received, scope, self._writer(context, scope))
 
             response = await self._run(name, context, work)
             if response is not None:
@@ -127,6 +131,7 @@ class Boundary(grpc.GenericRpcHandler):
         """For a call that must wait: nothing of its message is read before its turn."""
 
         async def work(scope: Scope, context: Context) -> None:
+            write = self._writer(context, scope)
             began_s = self._desk.seconds_left(scope.call)
             async with Within(self._limits.queue_s, Kind.OVERLOADED, NO_PLACE):
                 await turn
@@ -136,10 +141,11 @@ class Boundary(grpc.GenericRpcHandler):
             response = await method.respond(
                 received if isinstance(received, Message) else UNPARSABLE,
                 scope,
-                lambda message: self._write(context, message),
+                write,
             )
             if response is not None:
-                await self._write(context, response)
+                scope.completed = True
+                await write(response)
 
         async def handle(_requests: object, context: Context) -> None:
             await self._run(name, context, lambda scope: work(scope, context))
@@ -161,10 +167,15 @@ class Boundary(grpc.GenericRpcHandler):
         self._running[task] = asyncio.get_running_loop().call_later(seconds, task.cancel)
         return task
 
-    def _task_ended(self, task: asyncio.Task[object], ticket: Ticket) -> None:
+    def _task_ended(self, task: asyncio.Task[object]) -> None:
         self._running.pop(task).cancel()
         self._aborted.discard(task)
-        self._admission.leave(ticket)
+        self._leave(task)
+
+    def _leave(self, task: asyncio.Task[object]) -> None:
+        ticket = self._tickets.pop(task, None)
+        if ticket is not None:
+            self._admission.leave(ticket)
 
     def _refusal(self, arrival: Arrival, error: ServiceError) -> Handler:
         async def refuse(_requests: object, context: Context) -> None:
@@ -206,16 +217,41 @@ class Boundary(grpc.GenericRpcHandler):
     def _deadline(self, call: Call) -> Within:
         return Within(self._desk.seconds_left(call), call.deadline_kind, TIME_IS_UP[call.deadline_kind])
 
-    async def _write(self, context: Context, event: Message) -> None:
-        try:
-            async with Within(self._limits.write_stall_s, Kind.CALLER_STALLED, "the caller reads nothing"):
-                await context.write(event)
-        except aio.InternalError as exc:
-            raise ServiceError(Kind.CALLER_CANCELLED, "the caller left during a write") from exc
+    def _writer(self, context: Context, scope: Scope) -> Callable[[Message], Awaitable[None]]:
+        async def write(message: Message) -> None:
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101  gRPC calls handlers in a task
+            timer = task.get_loop().call_later(self._limits.write_stall_s, self._stalled, task, scope)
+            try:
+                await context.write(message)
+            except aio.InternalError as exc:
+                raise ServiceError(Kind.CALLER_CANCELLED, "the caller left during a write") from exc
+            finally:
+                timer.cancel()
+            if scope.stalled:
+                raise ServiceError(Kind.CALLER_STALLED, STALLED)
+
+        return write
+
+    def _stalled(self, task: asyncio.Task[object], scope: Scope) -> None:
+        """Give back what a caller who reads nothing holds: all but the write that waits for it.
+
+        Of a whole answer the last message alone is waiting: taken late, it is still whole.
+        """
+        self._leave(task)
+        if scope.release is not None:
+            releasing = asyncio.create_task(scope.release())
+            self._releasing.add(releasing)
+            releasing.add_done_callback(self._releasing.discard)
+        if not scope.completed:
+            scope.stalled = True
+            self._close(scope, Kind.CALLER_STALLED)
 
     async def _end_cancelled(self, context: Context, scope: Scope) -> None:
         """Decide who cancelled: the service (it drains), nobody (a stray), or the caller."""
         task = asyncio.current_task()
+        if scope.stalled:
+            return
         if task is None or not task.cancelling():
             _log.error("call %s was cancelled from within", scope.call.id)
             await self._abort(context, scope, ServiceError(Kind.INTERNAL_ERROR, UNFORESEEN))
@@ -226,7 +262,12 @@ class Boundary(grpc.GenericRpcHandler):
         self._close(scope, scope.call.deadline_kind if in_margin else Kind.CALLER_CANCELLED)
 
     async def _fail(self, context: Context, scope: Scope, error: ServiceError) -> NoReturn:
-        if error.kind in UNANSWERABLE:
+        """End the call with a status, unless nobody can hear it: the peer has gone or sends nothing,
+        or what it did not take is still waiting for it.
+        """
+        taken = scope.stalled and error.kind is Kind.CALLER_STALLED
+        gone = error.kind in {Kind.CALLER_CANCELLED, Kind.CALLER_STALLED}
+        if (gone or scope.stalled) and not taken:
             self._close(scope, error.kind)
             raise asyncio.CancelledError from error
         await self._abort(context, scope, error)
@@ -244,6 +285,9 @@ class Boundary(grpc.GenericRpcHandler):
         raise AssertionError  # unreachable: abort raises
 
     def _close(self, scope: Scope, kind: Kind | None) -> None:
+        if scope.closed:
+            return
+        scope.closed = True
         code = ROWS[kind].code.name if kind else "OK"
         ending = Ending(code=code, kind=kind, messages_sent=scope.messages_sent, usage=scope.usage)
         self._desk.close(scope.call, FRONT, ending)

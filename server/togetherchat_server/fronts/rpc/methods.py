@@ -4,7 +4,7 @@ Owns how the parts of an answer are written and counted. Knows no admission, no 
 no status: those are the boundary's.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar, final
@@ -34,12 +34,18 @@ Write: TypeAlias = Callable[[Message], Awaitable[None]]
 class Scope:
     """One call between its first and its last message."""
 
-    __slots__ = ("call", "completed", "messages_sent", "usage")
+    __slots__ = ("call", "closed", "completed", "messages_sent", "release", "stalled", "usage")
 
     def __init__(self, call: Call) -> None:
         self.call = call
         self.completed = False
-        """Whether a stream's last message was handed to gRPC. The time that is up later is no failure."""
+        """Whether the last message was handed to gRPC. The time that is up later is no failure."""
+        self.closed = False
+        """Whether the call is in the books."""
+        self.stalled = False
+        """Whether what it held was given back while a write was waiting for its peer."""
+        self.release: Callable[[], Coroutine[object, object, None]] | None = None
+        """Frees what is still held upstream, between two messages."""
         self.messages_sent = 0
         self.usage: chat.Usage | None = None
 
@@ -92,6 +98,7 @@ class StreamMethod(Generic[Request]):
 
     async def respond(self, received: Received, scope: Scope, write: Write) -> None:
         async with aclosing(self.answer(_checked(received, self.request), scope.call)) as batches:
+            scope.release = batches.aclose
             async for events in batches:
                 for event in events:
                     if event.HasField("completed"):
