@@ -23,7 +23,7 @@ from togetherchat_server.catalog.directory import ModelDirectory
 from togetherchat_server.config import Configuration, Settings, Upstream
 from togetherchat_server.fronts.rpc.boundary import Boundary, BoundaryLimits
 from togetherchat_server.fronts.rpc.chat import ChatServicer
-from togetherchat_server.fronts.rpc.server import RpcFront
+from togetherchat_server.fronts.rpc.server import ConnectionLimits, RpcFront
 from togetherchat_server.memory import MemoryGauge
 from togetherchat_server.observe.log import CallLog, LineWriter, LogHandler, attach
 from togetherchat_server.providers.together.provider import Patience, TogetherProvider
@@ -203,6 +203,7 @@ class App:
             ),
             reflection=settings.reflection,
             health_address=None if settings.health == OFF else settings.health,
+            connections=ConnectionLimits(age_s=settings.connection_age_s, farewell_s=settings.total_s),
             share_port=self._share_port,
         )
 
@@ -255,10 +256,11 @@ def _admission(settings: Settings, outside: Outside) -> Admission:
     limits = AdmissionLimits(
         calls_max=settings.calls_max,
         queue_max=settings.queue_max,
+        queue_s=settings.queue_s,
         caller_calls_max=settings.caller_calls_max,
     )
     gauge = MemoryGauge(share_max=settings.memory_share_max, clock=outside.clock)
-    return Admission(limits, short_of_memory=gauge.short)
+    return Admission(limits, clock=outside.clock, short_of_memory=gauge.short)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

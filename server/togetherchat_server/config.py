@@ -119,6 +119,9 @@ class Settings(BaseModel):
     write_stall_s: Seconds = Field(
         30.0, description="How long a caller may refuse to read before its call is dropped."
     )
+    connection_age_s: Seconds = Field(
+        1800.0, description="The age, give or take a tenth, at which a caller's connection is replaced."
+    )
     calls_max: Count = Field(1024, description="Calls in flight; one more is refused as OVERLOADED.")
     queue_max: Annotated[int, Field(ge=0, le=100_000)] = Field(
         128, description="Calls that may wait for a place when all are taken."

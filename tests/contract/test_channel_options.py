@@ -13,10 +13,12 @@ from grpc import aio
 from support.app import failing, request, running_app
 from support.http2_peer import (
     ACK,
+    DATA,
     END_STREAM,
     ENHANCE_YOUR_CALM,
     GOAWAY,
     HEADERS,
+    INITIAL_WINDOW_SIZE,
     MAX_CONCURRENT_STREAMS,
     PING,
     SETTINGS,
@@ -222,3 +224,43 @@ async def test_a_connection_that_never_says_hello_is_closed(options):
             while await reader.read(1024):
                 pass
         writer.close()
+
+
+async def test_a_connection_ends_at_its_age():
+    """Its client is told by GOAWAY in time, so that no call is lost when it connects anew."""
+    async with running_app(connection_age_s=0.3) as app, http2_peer(app.addresses.rpc) as peer:
+        await peer.seen(lambda frame: frame.kind == GOAWAY)
+        await peer.ended()
+
+
+async def test_no_call_is_lost_where_connections_end_at_their_age():
+    """Several generations of connections carry calls, one after the other and beside each other."""
+    async with (
+        ScriptedUpstream(always(whole_answer("Hi"))) as upstream,
+        running_app(upstream.base_url, connection_age_s=0.2) as app,
+    ):
+
+        async def caller():
+            for _ in range(60):
+                await app.chat.Complete(request())
+                await asyncio.sleep(0.02)
+
+        await asyncio.gather(*(caller() for _ in range(5)))
+        records = app.records()
+
+    assert 300 == sum(record["code"] == "OK" for record in records)
+
+
+async def test_a_peer_that_takes_nothing_is_gone_after_the_age_and_the_longest_call():
+    """Its window is closed and it answers pings: no other limit ends it."""
+    async with (
+        ScriptedUpstream(always(whole_answer("Hi"))) as upstream,
+        running_app(upstream.base_url, connection_age_s=0.2, total_s=1) as app,
+        http2_peer(app.addresses.rpc, {INITIAL_WINDOW_SIZE: 0}) as peer,
+    ):
+        peer.call(1, COMPLETE, request().SerializeToString())
+        await peer.seen(lambda frame: frame.kind == HEADERS)
+        await peer.seen(lambda frame: frame.kind == GOAWAY)
+        await peer.ended()
+
+    assert not [frame for frame in peer.frames if frame.kind == DATA]

@@ -283,6 +283,8 @@ async def test_a_caller_that_never_sends_its_message_loses_its_slot():
         await eventually(lambda: app.app._admission.in_flight == 1)
         await eventually(lambda: app.app._admission.in_flight == 0)
 
+    assert ("CANCELLED", "CALLER_STALLED") in [(one["code"], one.get("reason")) for one in app.records()]
+
 
 @pytest.mark.parametrize("method", METHODS)
 async def test_a_caller_that_takes_no_answer_loses_its_slot(method):

@@ -23,6 +23,7 @@ from support.patience import eventually
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, Send, chunk, sse_head
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
+from togetherchat_client.channel import service_config
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -31,30 +32,8 @@ RESTORED_S = 5.0
 SILENCE = ("--worker-silence-s", "3")
 OWN_CONNECTION = ("grpc.use_local_subchannel_pool", 1)
 NO_RETRIES = (OWN_CONNECTION, ("grpc.enable_retries", 0))
-# What docs/workers.md tells clients to do: gRPC's core answers a call that crosses its GOAWAY
-# with a bare CANCELLED.
-RETRY_CANCELLED = (
-    OWN_CONNECTION,
-    (
-        "grpc.service_config",
-        json.dumps(
-            {
-                "methodConfig": [
-                    {
-                        "name": [{}],
-                        "retryPolicy": {
-                            "maxAttempts": 3,
-                            "initialBackoff": "0.01s",
-                            "maxBackoff": "0.1s",
-                            "backoffMultiplier": 2,
-                            "retryableStatusCodes": ["CANCELLED"],
-                        },
-                    }
-                ]
-            }
-        ),
-    ),
-)
+# gRPC's core answers a call that crosses its GOAWAY with a bare CANCELLED: see docs/workers.md.
+SHIPPED = (OWN_CONNECTION, ("grpc.service_config", service_config()))
 
 
 def event(text, finish=None):
@@ -308,7 +287,7 @@ async def test_a_rolling_restart_under_load_loses_no_call(lasting):
     logged = len(lasting.command.lines)
     before = await lasting.all_serve()
     async with AsyncExitStack() as connections:
-        chats = [await connected(lasting, connections, RETRY_CANCELLED) for _ in range(6)]
+        chats = [await connected(lasting, connections, SHIPPED) for _ in range(6)]
         long = [chat.StreamComplete(request("count", model="sandbox/slow", max_tokens=5)) for chat in chats]
         load = [asyncio.create_task(asking_until(stop, chat)) for chat in chats]
         lasting.command.signal(signal.SIGHUP)

@@ -2,18 +2,21 @@
 
 A place is taken the moment a call is seen, before its message is read: a caller who is refused
 costs no more than its headers. When every place is taken, a few calls wait a moment, first
-come, first served; a longer queue would only make every call late. Knows no front and no
-time: a front bounds the wait, and gives the ticket back when the call's task has ended,
-whatever way it ended.
+come, first served. No more of them than will have their turn in time at the pace of the last
+calls (Little's law): who would wait in vain is refused at once. Knows no front: a front bounds
+the wait, and gives the ticket back when the call's task has ended, whatever way it ended.
 """
 
 import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 from togetherchat_server.errors import Kind, ServiceError
+
+PACE_OF: Final = 64
+"""About so many calls, the last ones, say how long calls take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +25,7 @@ class AdmissionLimits:
 
     calls_max: int
     queue_max: int = 0
+    queue_s: float = 0.25
     caller_calls_max: int = 0
 
 
@@ -29,11 +33,12 @@ class AdmissionLimits:
 class Ticket:
     """One call's place, or its place in the queue. `turn` is None where nobody has to wait."""
 
-    __slots__ = ("caller", "turn")
+    __slots__ = ("caller", "since_s", "turn")
 
-    def __init__(self, caller: str, turn: asyncio.Future[None] | None) -> None:
+    def __init__(self, caller: str, since_s: float) -> None:
         self.caller = caller
-        self.turn = turn
+        self.since_s = since_s
+        self.turn: asyncio.Future[None] | None = None
 
 
 @final
@@ -41,11 +46,17 @@ class Admission:
     """The bounds on the calls of one process."""
 
     def __init__(
-        self, limits: AdmissionLimits, *, short_of_memory: Callable[[], bool] = lambda: False
+        self,
+        limits: AdmissionLimits,
+        *,
+        clock: Callable[[], float],
+        short_of_memory: Callable[[], bool] = lambda: False,
     ) -> None:
         self._limits = limits
+        self._clock = clock
         self._short_of_memory = short_of_memory
         self._in_flight = 0
+        self._held_s = 0.0
         self._of_caller: Counter[str] = Counter()
         self._queue: OrderedDict[Ticket, asyncio.Future[None]] = OrderedDict()
         self._draining = False
@@ -74,10 +85,10 @@ class Admission:
             raise ServiceError(Kind.OVERLOADED, "the service is short of memory")
         if caller and 0 < limits.caller_calls_max <= self._of_caller[caller]:
             raise ServiceError(Kind.CALLER_QUOTA, f"{limits.caller_calls_max} calls of yours are in flight")
-        ticket = Ticket(caller, None)
+        ticket = Ticket(caller, self._clock())
         if self._in_flight < limits.calls_max:
             self._in_flight += 1
-        elif len(self._queue) < limits.queue_max:
+        elif len(self._queue) < self._room():
             ticket.turn = self._queue[ticket] = asyncio.get_running_loop().create_future()
         else:
             raise ServiceError(
@@ -92,8 +103,11 @@ class Admission:
         self._forget(ticket.caller)
         if self._queue.pop(ticket, None) is not None:
             return
+        now_s = self._clock()
+        self._note_pace(now_s - ticket.since_s)
         if self._queue:
-            _, turn = self._queue.popitem(last=False)
+            following, turn = self._queue.popitem(last=False)
+            following.since_s = now_s
             if not turn.done():
                 turn.set_result(None)
             return
@@ -107,6 +121,16 @@ class Admission:
         self._on_idle = on_idle
         if self._in_flight == 0:
             on_idle()
+
+    def _note_pace(self, held_s: float) -> None:
+        self._held_s += (held_s - self._held_s) / (PACE_OF if self._held_s else 1)
+
+    def _room(self) -> float:
+        """How many may wait: what leaves the places, all of them taken, in the time of the queue."""
+        limits = self._limits
+        if not self._held_s:
+            return limits.queue_max
+        return min(limits.queue_max, limits.calls_max * limits.queue_s / self._held_s)
 
     def _forget(self, caller: str) -> None:
         if caller:

@@ -6,8 +6,8 @@ from togetherchat_server.calls.admission import Admission, AdmissionLimits
 from togetherchat_server.errors import Kind, ServiceError
 
 
-def admission(calls_max=2, *, short=lambda: False, **limits):
-    return Admission(AdmissionLimits(calls_max=calls_max, **limits), short_of_memory=short)
+def admission(calls_max=2, *, short=lambda: False, clock=lambda: 0.0, **limits):
+    return Admission(AdmissionLimits(calls_max=calls_max, **limits), clock=clock, short_of_memory=short)
 
 
 def refusal(admission, caller=""):
@@ -48,6 +48,40 @@ async def test_the_first_in_the_queue_is_the_first_to_go():
     places.leave(first)
     assert second.turn.done()
     assert (1, 0) == (places.in_flight, places.waiting)
+
+
+async def test_nobody_waits_in_vain():
+    """Four places and calls of two seconds free a place every half second: one can wait for half a second.
+
+    When calls become short more can.
+    """
+    now = [0.0]
+    places = admission(4, queue_max=8, queue_s=0.5, clock=lambda: now[0])
+
+    def a_call(held_s):
+        tickets = [places.enter() for _ in range(4)]
+        now[0] += held_s
+        for ticket in tickets:
+            places.leave(ticket)
+
+    def who_may_wait():
+        held = [places.enter() for _ in range(4)]
+        waiting = []
+        while len(waiting) < 100:
+            try:
+                waiting.append(places.enter())
+            except ServiceError:
+                break
+        for ticket in [*waiting, *held]:
+            places.leave(ticket)
+        return len(waiting)
+
+    assert 8 == who_may_wait()
+    a_call(2.0)
+    assert 1 == who_may_wait()
+    for _ in range(100):
+        a_call(0.5)
+    assert 4 == who_may_wait()
 
 
 async def test_who_leaves_the_queue_takes_no_place():

@@ -86,7 +86,6 @@ class Boundary(grpc.GenericRpcHandler):
         self._running: dict[asyncio.Task[object], asyncio.TimerHandle] = {}
         self._tickets: dict[asyncio.Task[object], Ticket] = {}
         self._aborted: set[asyncio.Task[object]] = set()
-        self._releasing: set[asyncio.Task[None]] = set()
 
     def add(self, name: str, method: Method) -> None:
         self._methods[name] = method
@@ -103,7 +102,7 @@ class Boundary(grpc.GenericRpcHandler):
             ticket = self._admission.enter(self._desk.check(arrival))
         except ServiceError as error:
             return self._refusal(arrival, error)
-        task = self._give(self._limits.request_s)
+        task = self._give(self._limits.request_s, lambda: self._never_sent(arrival))
         self._tickets[task] = ticket
         task.add_done_callback(self._task_ended)
         if ticket.turn is None:
@@ -160,12 +159,20 @@ class Boundary(grpc.GenericRpcHandler):
         for task in self._running:
             task.cancel()
 
-    def _give(self, seconds: float) -> asyncio.Task[object]:
+    def _give(self, seconds: float, late: Callable[[], None] = lambda: None) -> asyncio.Task[object]:
         """Give the peer so long to send its request or to take its answer, or else drop it."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  gRPC calls handlers in a task
-        self._running[task] = asyncio.get_running_loop().call_later(seconds, task.cancel)
+
+        def drop() -> None:
+            late()
+            task.cancel()
+
+        self._running[task] = asyncio.get_running_loop().call_later(seconds, drop)
         return task
+
+    def _never_sent(self, arrival: Arrival) -> None:
+        self._close(Scope(self._desk.refused(arrival)), Kind.CALLER_STALLED)
 
     def _task_ended(self, task: asyncio.Task[object]) -> None:
         self._running.pop(task).cancel()
@@ -228,6 +235,8 @@ class Boundary(grpc.GenericRpcHandler):
                 raise ServiceError(Kind.CALLER_CANCELLED, "the caller left during a write") from exc
             finally:
                 timer.cancel()
+                if scope.releasing is not None:  # a generator is closed once, and by one task
+                    await asyncio.wait({scope.releasing})
             if scope.stalled:
                 raise ServiceError(Kind.CALLER_STALLED, STALLED)
 
@@ -240,9 +249,7 @@ class Boundary(grpc.GenericRpcHandler):
         """
         self._leave(task)
         if scope.release is not None:
-            releasing = asyncio.create_task(scope.release())
-            self._releasing.add(releasing)
-            releasing.add_done_callback(self._releasing.discard)
+            scope.releasing = asyncio.create_task(scope.release())
         if not scope.completed:
             scope.stalled = True
             self._close(scope, Kind.CALLER_STALLED)

@@ -4,6 +4,7 @@ Owns how the parts of an answer are written and counted. Knows no admission, no 
 no status: those are the boundary's.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ Write: TypeAlias = Callable[[Message], Awaitable[None]]
 class Scope:
     """One call between its first and its last message."""
 
-    __slots__ = ("call", "closed", "completed", "messages_sent", "release", "stalled", "usage")
+    __slots__ = ("call", "closed", "completed", "messages_sent", "release", "releasing", "stalled", "usage")
 
     def __init__(self, call: Call) -> None:
         self.call = call
@@ -46,6 +47,7 @@ class Scope:
         """Whether what it held was given back while a write was waiting for its peer."""
         self.release: Callable[[], Coroutine[object, object, None]] | None = None
         """Frees what is still held upstream, between two messages."""
+        self.releasing: asyncio.Task[None] | None = None
         self.messages_sent = 0
         self.usage: chat.Usage | None = None
 

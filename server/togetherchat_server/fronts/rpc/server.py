@@ -5,6 +5,7 @@ its behaviour in `tests/contract/test_channel_options.py`.
 """
 
 import socket
+from dataclasses import dataclass
 from typing import Final, final
 
 from grpc import aio
@@ -41,6 +42,25 @@ OPTIONS: Final = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLimits:
+    """How long a connection lives before its client is asked to open another, give or take a tenth,
+    and how long its calls may then go on: in seconds.
+
+    It spreads clients over replicas that came later. And gRPC keeps what it has of a call for as
+    long as the peer neither takes the answer nor goes: the end of the connection is its end.
+    """
+
+    age_s: float
+    farewell_s: float
+
+    def options(self) -> dict[str, int]:
+        return {
+            "grpc.max_connection_age_ms": round(self.age_s * 1000),
+            "grpc.max_connection_age_grace_ms": round(self.farewell_s * 1000),
+        }
+
+
 @final
 class RpcFront:
     """The gRPC door: the public listener, and the plaintext one for probes if it is wanted."""
@@ -52,9 +72,10 @@ class RpcFront:
         servicer: ChatServicer,
         reflection: bool,
         health_address: str | None,
+        connections: ConnectionLimits,
         share_port: bool,
     ) -> None:
-        options = tuple({**dict(OPTIONS), SHARE_PORT: int(share_port)}.items())
+        options = tuple({**dict(OPTIONS), **connections.options(), SHARE_PORT: int(share_port)}.items())
         self.health: Final = Health((SERVICE,), watchers_max=WATCHERS_MAX)
         self._boundary = boundary
         servicer.register(boundary)
