@@ -19,7 +19,7 @@ from togetherchat_server.calls.lifecycle import CallDesk
 from togetherchat_server.calls.routing import Router
 from togetherchat_server.calls.validation import RequestLimits
 from togetherchat_server.catalog.catalog import load_catalog
-from togetherchat_server.catalog.directory import ModelDirectory
+from togetherchat_server.catalog.directory import DirectoryLimits, ModelDirectory
 from togetherchat_server.config import Configuration, Settings, Upstream
 from togetherchat_server.fronts.rpc.boundary import Boundary, BoundaryLimits
 from togetherchat_server.fronts.rpc.chat import ChatServicer
@@ -173,7 +173,7 @@ class App:
             provider,
             load_catalog(None),
             aliases={},
-            fresh_s=settings.models_fresh_s,
+            limits=DirectoryLimits(fresh_s=settings.models_fresh_s),
             clock=outside.clock,
             wall_clock=outside.wall_clock,
         )
