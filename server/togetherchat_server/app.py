@@ -18,8 +18,10 @@ from togetherchat_server.calls.admission import Admission, AdmissionLimits
 from togetherchat_server.calls.lifecycle import CallDesk
 from togetherchat_server.calls.routing import Router
 from togetherchat_server.calls.validation import RequestLimits
+from togetherchat_server.catalog.aliases import names_of
 from togetherchat_server.catalog.catalog import load_catalog
 from togetherchat_server.catalog.directory import DirectoryLimits, ModelDirectory
+from togetherchat_server.catalog.refusals import Refusals
 from togetherchat_server.config import Configuration, Settings, Upstream
 from togetherchat_server.fronts.rpc.boundary import Boundary, BoundaryLimits
 from togetherchat_server.fronts.rpc.chat import ChatServicer
@@ -169,10 +171,13 @@ class App:
             breaker=Breaker(),
             surroundings=Surroundings(clock=outside.clock, random=outside.random),
         )
+        catalog, refusals = load_catalog(None), Refusals(clock=outside.clock)
+        names = names_of(self._configuration, catalog)
         directory = ModelDirectory(
             provider,
-            load_catalog(None),
-            aliases={},
+            catalog,
+            aliases=names.all(),
+            refusals=refusals,
             limits=DirectoryLimits(fresh_s=settings.models_fresh_s),
             clock=outside.clock,
             wall_clock=outside.wall_clock,
@@ -197,7 +202,7 @@ class App:
                 random=outside.random,
             ),
             servicer=ChatServicer(
-                Router(attempts, price=directory.price, clock=outside.clock),
+                Router(attempts, price=directory.price, clock=outside.clock, names=names, refusals=refusals),
                 directory,
                 RequestLimits(request_bytes_max=settings.request_bytes_max),
             ),

@@ -9,7 +9,8 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from togetherchat_server.config import SettingsError
+from togetherchat_server.catalog.catalog import Catalog
+from togetherchat_server.config import Configuration, SettingsError, is_together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,8 +25,29 @@ class ModelNames:
     def id_of(self, name: str) -> str:
         return self.aliases.get(name, name)
 
+    def all(self) -> dict[str, str]:
+        """Every name under which a model is accepted beside its id."""
+        return {**self.replacements, **self.aliases}
+
 
 NO_NAMES: Final = ModelNames()
+
+
+def names_of(configuration: Configuration, catalog: Catalog) -> ModelNames:
+    """The names that were set, and the successors that the catalogue knows.
+
+    A target must be listed where the upstream is Together's own: of another engine's models the
+    catalogue knows nothing.
+
+    Raises:
+        SettingsError: as `resolved_aliases`.
+    """
+    settings, upstream = configuration.settings, configuration.upstream
+    any_target = settings.alias_unlisted or upstream is None or not is_together(upstream.base_url)
+    return ModelNames(
+        aliases=resolved_aliases(settings.alias, listed=None if any_target else catalog.by_id),
+        replacements=catalog.replacements if settings.replace_retired else {},
+    )
 
 
 def resolved_aliases(named: Mapping[str, str], *, listed: Container[str] | None) -> dict[str, str]:

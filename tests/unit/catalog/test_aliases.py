@@ -2,8 +2,10 @@
 
 import pytest
 
-from togetherchat_server.catalog.aliases import ModelNames, resolved_aliases
-from togetherchat_server.config import SettingsError
+from togetherchat_server.catalog.aliases import ModelNames, names_of, resolved_aliases
+from togetherchat_server.catalog.catalog import Catalog
+from togetherchat_server.config import Configuration, Settings, SettingsError, Upstream
+from togetherchat_server.secret import Secret
 
 LISTED = frozenset({"maker/one", "maker/two"})
 
@@ -52,3 +54,38 @@ def test_a_name_that_is_no_alias_stands_for_itself():
     """Ids are compared with their case, as the provider does."""
     names = ModelNames(aliases={"fast": "maker/one"})
     assert ["maker/one", "Fast", "maker/two"] == [names.id_of(name) for name in ("fast", "Fast", "maker/two")]
+
+
+def configured(base_url=None, **settings):
+    upstream = base_url and Upstream(base_url=base_url, key=Secret("key"))
+    return Configuration(settings=Settings(**settings), upstream=upstream or None)
+
+
+CATALOG = Catalog(by_id=dict.fromkeys(LISTED), as_of="", replacements={"maker/one": "maker/two"})
+UNKNOWN = {"fast": "my/own"}
+
+
+def test_towards_together_a_target_must_be_listed():
+    """Unless it was said that it need not."""
+    together = "https://api.together.ai/v1"
+    with pytest.raises(SettingsError, match="my/own is neither"):
+        names_of(configured(together, alias=UNKNOWN), CATALOG)
+    assert UNKNOWN == names_of(configured(together, alias=UNKNOWN, alias_unlisted=True), CATALOG).aliases
+
+
+@pytest.mark.parametrize("base_url", [None, "http://localhost:8000/v1"])
+def test_towards_another_engine_a_target_may_be_anything(base_url):
+    """The catalogue is of Together's models."""
+    assert UNKNOWN == names_of(configured(base_url, alias=UNKNOWN), CATALOG).aliases
+
+
+def test_successors_can_be_turned_off():
+    """Then a refused model is refused."""
+    assert CATALOG.replacements == names_of(configured(), CATALOG).replacements
+    assert {} == names_of(configured(replace_retired=False), CATALOG).replacements
+
+
+def test_an_alias_goes_before_a_successor():
+    """The operator's word counts more than the provider's."""
+    names = ModelNames(aliases={"a": "b"}, replacements={"a": "c", "d": "e"})
+    assert {"a": "b", "d": "e"} == names.all()
