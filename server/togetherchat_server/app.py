@@ -27,6 +27,7 @@ from togetherchat_server.fronts.rpc.boundary import Boundary, BoundaryLimits
 from togetherchat_server.fronts.rpc.chat import ChatServicer
 from togetherchat_server.fronts.rpc.server import ConnectionLimits, RpcFront
 from togetherchat_server.memory import MemoryGauge
+from togetherchat_server.observe.limits import UpstreamLimits
 from togetherchat_server.observe.log import CallLog, LineWriter, LogHandler, attach
 from togetherchat_server.providers.together.provider import Patience, TogetherProvider
 from togetherchat_server.upstream.attempts import Attempts, Surroundings
@@ -188,7 +189,7 @@ class App:
             server_key=upstream.current_key,
             total_s=settings.total_s,
             clock=outside.clock,
-            sinks=(log,),
+            sinks=(log, UpstreamLimits(self._gauges, clock=outside.clock)),
         )
         return RpcFront(
             boundary=Boundary(

@@ -139,7 +139,9 @@ def _whence(error: BaseException) -> str:
 
 
 def _json_line(record: CallRecord) -> str:
-    fields = {key: value for key, value in asdict(record).items() if value not in (None, "")}
+    fields = {key: value for key, value in asdict(record).items() if value not in (None, "", ())}
+    if record.rate_limits:
+        fields["rate_limits"] = dict(record.rate_limits)
     for key in ("queued_s", "duration_s", "first_token_s"):
         if key in fields:
             fields[key] = round(fields[key], 4)
@@ -152,6 +154,7 @@ def _text_line(record: CallRecord) -> str:
         record.code,
         record.reason,
         record.model,
+        f"asked={record.model_asked}" if record.model_asked else "",
         f"{record.duration_s * 1000:.0f}ms",
         f"first={record.first_token_s * 1000:.0f}ms" if record.first_token_s is not None else "",
         f"tokens={record.prompt_tokens or 0}+{record.completion_tokens}" if record.completion_tokens else "",
