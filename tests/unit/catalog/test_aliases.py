@@ -1,6 +1,8 @@
 """The rules that a set of aliases must keep."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from togetherchat_server.catalog.aliases import ModelNames, names_of, resolved_aliases
 from togetherchat_server.catalog.catalog import Catalog
@@ -89,3 +91,28 @@ def test_an_alias_goes_before_a_successor():
     """The operator's word counts more than the provider's."""
     names = ModelNames(aliases={"a": "b"}, replacements={"a": "c", "d": "e"})
     assert {"a": "b", "d": "e"} == names.all()
+
+
+NAMES = st.sampled_from(["a", "b", "c", "d", "maker/one"])
+
+
+@given(named=st.dictionaries(NAMES, NAMES))
+def test_every_way_ends_at_a_model_or_is_a_circle(named):
+    """However names lead to each other: no alias is left in the result, and nothing is asked for ever."""
+    try:
+        resolved = resolved_aliases(named, listed=None)
+    except SettingsError:
+        assert any(_leads_to(name, name, named) for name in named)
+    else:
+        assert set(named) == set(resolved)
+        assert not set(named) & set(resolved.values())
+        assert all(_leads_to(name, resolved[name], named) for name in named)
+
+
+def _leads_to(start, end, named):
+    place = named.get(start)
+    for _ in named:
+        if place == end:
+            return True
+        place = named.get(place)
+    return False
