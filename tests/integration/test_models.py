@@ -4,17 +4,20 @@ The upstream is scripted: it lists, refuses and answers as each test says, by pa
 """
 
 import asyncio
+import csv
 import json
 import urllib.request
+from pathlib import Path
 
 import pytest
 
 from support.app import failing, request, running_app
 from support.scripted_upstream import ScriptedUpstream
-from support.upstream_script import AwaitClose, Reset, json_answer, sse
+from support.upstream_script import AwaitClose, Reset, Send, json_answer, sse, sse_head
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 
+BRIEF = Path(__file__).parents[1] / "unit" / "catalog" / "brief_models.tsv"
 PRICED, OTHER = "openai/gpt-oss-120b", "zai-org/GLM-5.3"
 OLD, NEW = "mistralai/Mistral-7B-Instruct-v0.3", "mistralai/Ministral-3-14B-Instruct-2512"
 LIMITS = {"x-ratelimit-limit": "200", "x-ratelimit-remaining": "199", "X-RateLimit-Odd!": "1"}
@@ -50,7 +53,8 @@ class Provider:
         shared = {"id": "oid-1", "created": 1, "model": model}
         if body.get("stream"):
             choice = {"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}
-            return sse([json.dumps({**shared, "choices": [choice], "usage": USAGE}), "[DONE]"])
+            _, *events = sse([json.dumps({**shared, "choices": [choice], "usage": USAGE}), "[DONE]"])
+            return (Send(sse_head(200, LIMITS)), *events)
         message = {"role": "assistant", "content": "Hi"}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         return json_answer(200, {**shared, "choices": [choice], "usage": USAGE}, LIMITS)
@@ -93,6 +97,26 @@ async def counts(app):
             return page.read()
 
     return json.loads(await asyncio.to_thread(fetch))
+
+
+async def test_every_model_of_the_brief_is_listed_with_its_context_and_quantization():
+    """50 models of two lists, whether or not the provider can be asked, on pages of ten."""
+    with BRIEF.open(encoding="utf-8") as file:
+        wanted = {
+            (row["id"], int(row["context_length"]), row["quantization"])
+            for row in csv.DictReader(file, delimiter="\t")
+        }
+    assert 50 == len({model for model, _, _ in wanted}) == len(wanted)
+    for provider in (Provider(PRICED), lambda _: (Reset(),)):
+        shown, asked = set(), service.ListModelsRequest(page_size=10)
+        async with ScriptedUpstream(provider) as upstream, served(upstream) as app:
+            while True:
+                page = await app.chat.ListModels(asked)
+                shown |= {(model.id, model.context_length, model.quantization) for model in page.models}
+                if not page.next_page_token:
+                    break
+                asked.page_token = page.next_page_token
+        assert set() == wanted - shown
 
 
 @pytest.mark.parametrize("shape", ["bare", "object"])
@@ -278,13 +302,45 @@ async def test_rate_limits_reach_the_caller_the_record_and_the_gauges():
     """As they came, less what no trailer may carry; gauges appear with the first of them."""
     async with ScriptedUpstream(Provider()) as upstream, served(upstream) as app:
         before = await counts(app)
-        call = app.chat.Complete(request(model=PRICED))
-        await call
-        trailers = {key: value for key, value in await call.trailing_metadata() if "limit" in key}
+        whole, stream = (
+            app.chat.Complete(request(model=PRICED)),
+            app.chat.StreamComplete(request(model=PRICED)),
+        )
+        await whole
+        assert [event async for event in stream]
+        told = [
+            {key: value for key, value in await call.trailing_metadata() if "limit" in key}
+            for call in (whole, stream)
+        ]
         after = await counts(app)
     legal = {"x-ratelimit-limit": "200", "x-ratelimit-remaining": "199"}
-    assert legal == trailers
+    assert [legal, legal] == told
     assert [] == [name for name in before if "limit" in name]
     assert (200, 199) == (after["upstream_ratelimit_limit"], after["upstream_ratelimit_remaining"])
     assert after["upstream_limits_age_s"] >= 0
-    assert legal == app.records()[0]["rate_limits"]
+    assert [legal, legal] == [record["rate_limits"] for record in app.records()]
+
+
+async def test_a_refusal_for_the_rate_tells_the_limits_too():
+    """The newest documentation promises the reset alone, and only here."""
+    body = {"error": {"message": "slow down", "type": "dynamic_request_limited", "code": None}}
+    refusal = json_answer(429, body, {"x-ratelimit-reset": "3"})
+    async with ScriptedUpstream(lambda _: refusal) as upstream, served(upstream) as app:
+        failure = await failing(app.chat.Complete(request(model=PRICED)))
+        gauges = await counts(app)
+    assert ("RATE_LIMITED_REQUESTS", "3") == (failure.info.reason, failure.trailers["x-ratelimit-reset"])
+    assert 3 == gauges["upstream_ratelimit_reset"]
+    assert {"x-ratelimit-reset": "3"} == app.records()[0]["rate_limits"]
+
+
+async def test_limits_of_keys_that_callers_bring_are_no_gauges_of_the_service():
+    """They come back to that caller alone."""
+    async with (
+        ScriptedUpstream(Provider()) as upstream,
+        served(upstream, upstream_key="caller-then-server") as app,
+    ):
+        call = app.chat.Complete(request(model=PRICED), metadata=[("authorization", "Bearer mine")])
+        await call
+        gauges = await counts(app)
+    assert ("x-ratelimit-limit", "200") in list(await call.trailing_metadata())
+    assert [] == [name for name in gauges if "limit" in name]
