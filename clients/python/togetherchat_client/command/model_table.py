@@ -5,12 +5,17 @@ Owns the words and the numbers for people, and the plain ones for a pipe. Prints
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
 
 from togetherchat.v1 import models_pb2 as models
 
 UNKNOWN = "-"
 GAP = 2
 """Spaces between two columns, as `Terminal.table` sets them."""
+
+_Price: TypeAlias = Literal[
+    "input_usd_per_million_tokens", "cached_input_usd_per_million_tokens", "output_usd_per_million_tokens"
+]
 
 WORD_BY_AVAILABILITY = {
     models.AVAILABILITY_UNSPECIFIED: UNKNOWN,
@@ -83,10 +88,10 @@ def _context(model: models.Model) -> str:
     return tokens(model.context_length) if model.HasField("context_length") else UNKNOWN
 
 
-def _priced(field: str, show: Callable[[float], str] = price) -> Callable[[models.Model], str]:
+def _priced(field: _Price, show: Callable[[float], str] = price) -> Callable[[models.Model], str]:
     def cell(model: models.Model) -> str:
         usd: float = getattr(model.pricing, field)
-        return show(usd) if model.pricing.HasField(field) else UNKNOWN  # pyright: ignore[reportArgumentType]  one of the fields below
+        return show(usd) if model.pricing.HasField(field) else UNKNOWN
 
     return cell
 
@@ -115,9 +120,9 @@ def _quantization(model: models.Model) -> str:
     return model.quantization or UNKNOWN
 
 
-_INPUT = "input_usd_per_million_tokens"
-_CACHED = "cached_input_usd_per_million_tokens"
-_OUTPUT = "output_usd_per_million_tokens"
+_INPUT: Final = "input_usd_per_million_tokens"
+_CACHED: Final = "cached_input_usd_per_million_tokens"
+_OUTPUT: Final = "output_usd_per_million_tokens"
 
 _STATE = _Column(heading="state", cell=_state)
 _SHORT_STATE = _Column(heading="state", cell=_short_state)
