@@ -218,6 +218,27 @@ async def test_messages_of_refused_callers(table, heard):
           holds=(codes, after) == ({"UNAUTHENTICATED"}, "OK") and grown < 150)  # fmt: skip
 
 
+async def test_memory_limit_near(stage, table):
+    """A process that is short of memory ends what it has begun and begins nothing."""
+    finish, short = asyncio.Event(), [False]
+    async with stage(lambda asked: (begun(piece()), Pause(finish), *END)) as scene:
+        scene.app.app._admission._short_of_memory = lambda: short[0]
+        running = scene.begin("StreamComplete")
+        waiting = asyncio.ensure_future(scene.ended(running))
+        await scene.upstream.asked()
+        short[0] = True
+        refused = await scene.ask("StreamComplete")
+        finish.set()
+        ended = await waiting
+        short[0] = False
+
+    table(
+        "the memory limit is near",
+        "the running call OK, a new one UNAVAILABLE OVERLOADED",
+        f"the running call {ended.code}, a new one {refused.code} {refused.reason}",
+    )
+
+
 @pytest.mark.parametrize("step_s", [3600, -3600])
 async def test_clock_step(step_s, stage, table, monkeypatch):
     """The time of day jumps by an hour in the middle of calls: no call fails, none is immortal."""
