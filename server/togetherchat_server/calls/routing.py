@@ -10,7 +10,7 @@ stands in the answer's warnings; its `model` is the one that served.
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
@@ -21,13 +21,18 @@ from togetherchat_server.catalog.refusals import Refusals
 from togetherchat_server.errors import FALLS_BACK, Kind, ServiceError
 from togetherchat_server.ports import Call, Chat, Events
 
+_REFUSED: Final = frozenset({Kind.MODEL_NOT_FOUND})
+_NEVER: Final = frozenset[Kind]()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Candidate:
     """One of the models to ask, and what the answer has to say of that."""
 
     request: service.CompleteRequest
-    warning: str = ""
+    warnings: tuple[str, ...]
+    gives_way_after: frozenset[Kind]
+    """The failures after which there is another to ask."""
 
     @property
     def model(self) -> str:
@@ -95,27 +100,29 @@ class Router:
         call.progress.model_asked = request.model
         names = [request.model, *request.fallback_models]
         ids = [self._names.id_of(name) for name in names]
-        for place, (name, model) in enumerate(zip(names, ids, strict=True)):
+        successor = self._names.replacements.get(ids[0]) if len(ids) == 1 else None
+        at_last = _REFUSED if successor else _NEVER
+        for place, (name, model) in enumerate(zip(names, ids, strict=True), start=1):
             call.progress.model = model
             yield _Candidate(
-                request=_asking(request, model, ids[place + 1 :]), warning=_alias_warning(name, model)
+                request=_asking(request, model, ids[place:]),
+                warnings=_alias_warnings(name, model),
+                gives_way_after=FALLS_BACK if ids[place:] else at_last,
             )
-        successor = self._names.replacements.get(ids[0])
-        if successor is not None and len(ids) == 1:
+        if successor:
+            refused = f"The provider refused {ids[0]}: {successor}, its successor there, was asked."
             call.progress.model = successor
             yield _Candidate(
                 request=_asking(request, successor, []),
-                warning=f"The provider refused {ids[0]}: {successor}, its successor there, was asked.",
+                warnings=(*_alias_warnings(names[0], ids[0]), refused),
+                gives_way_after=_NEVER,
             )
 
     def _failed(self, error: ServiceError, candidate: _Candidate, call: Call) -> ServiceError:
         """The failure, if another model may be asked. Raises it where it is final."""
-        refused = error.kind is Kind.MODEL_NOT_FOUND
-        if refused:
+        if error.kind in _REFUSED:
             self._refusals.refused(call.key_fingerprint(), candidate.model)
-        left = candidate.request.fallback_models
-        replaceable = refused and candidate.model in self._names.replacements
-        if error.kind not in FALLS_BACK or not (left or replaceable):
+        if error.kind not in candidate.gives_way_after:
             raise error
         return error
 
@@ -168,12 +175,12 @@ def _asking(
     return asking
 
 
-def _alias_warning(name: str, model: str) -> str:
-    return "" if name == model else f"{name} is an alias of this service: {model} was asked."
+def _alias_warnings(name: str, model: str) -> tuple[str, ...]:
+    return () if name == model else (f"{name} is an alias of this service: {model} was asked.",)
 
 
 def _warnings(candidate: _Candidate) -> list[chat.Warning]:
-    return [chat.Warning(message=candidate.warning)] if candidate.warning else []
+    return [chat.Warning(message=text) for text in candidate.warnings]
 
 
 def _exhausted(last: ServiceError | None) -> ServiceError:

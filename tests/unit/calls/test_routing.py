@@ -295,6 +295,7 @@ async def test_a_model_without_a_price_has_no_cost():
 NAMES = ModelNames(
     aliases={"fast": PRICED, "spare": "second", "old/id": "new/id"}, replacements={"retired/id": PRICED}
 )
+LED_ON = ModelNames(aliases={"fast": "retired/id"}, replacements={"retired/id": PRICED})
 
 
 def naming(fake, refusals=None):
@@ -380,6 +381,30 @@ async def test_who_names_fallbacks_gets_those_and_no_successor():
         await naming(fake).complete(request("retired/id", "second"), call())
 
     assert ["retired/id", "second"] == names(fake)
+
+
+async def test_an_alias_of_a_model_that_gave_way_says_both():
+    """Or the caller would read of a model that it never named."""
+    fake = FakeChat(failing(Kind.MODEL_NOT_FOUND, "retired/id"))
+
+    answer = await Router(fake, price=price_of, clock=lambda: END_S, names=LED_ON).complete(
+        request("fast"), call()
+    )
+
+    assert [
+        "fast is an alias of this service: retired/id was asked.",
+        "The provider refused retired/id: priced/model, its successor there, was asked.",
+    ] == [warning.message for warning in answer.warnings]
+
+
+async def test_a_fallback_has_no_successor():
+    """Also where it is the first model once more: what the caller named is all that is asked."""
+    fake = FakeChat(failing(Kind.MODEL_NOT_FOUND, "retired/id"))
+
+    with pytest.raises(ServiceError, match="no retired/id"):
+        await naming(fake).complete(request("retired/id", "retired/id"), call())
+
+    assert ["retired/id", "retired/id"] == names(fake)
 
 
 async def test_a_successor_that_is_refused_too_is_the_failure_that_is_told():
