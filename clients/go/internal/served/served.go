@@ -155,24 +155,17 @@ func (p *process) read(output io.ReadCloser, line *regexp.Regexp, address chan<-
 	defer close(p.ended)
 	defer output.Close()
 	var said []string
-	lines := bufio.NewScanner(output)
-	for found := false; lines.Scan(); {
-		if found {
-			continue
-		}
+	for lines := bufio.NewScanner(output); lines.Scan(); said = append(said, lines.Text()) {
 		if match := line.FindStringSubmatch(lines.Text()); match != nil {
 			address <- match[1]
-			found = true
+			_, _ = io.Copy(io.Discard, output)
+			return
 		}
-		said = append(said, lines.Text())
 	}
-	select {
-	case address <- "":
-		for _, text := range said {
-			fmt.Fprintln(os.Stderr, text)
-		}
-	default:
+	for _, text := range said {
+		fmt.Fprintln(os.Stderr, text)
 	}
+	address <- ""
 }
 
 func (p *process) stop() {
