@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 )
 
 // patience is for a busy machine; no test waits for it to pass.
-const patience = 2 * time.Minute
+const patience = time.Minute
 
 var service *served.Service
 
@@ -57,6 +58,14 @@ func failure(t *testing.T, err error) *togetherchat.Error {
 		t.Fatalf("expected a *togetherchat.Error, got %v", err)
 	}
 	return chatErr
+}
+
+var calls atomic.Int64
+
+// fresh is the id of a call that no other call has, however often the test runs.
+func fresh(t *testing.T) string {
+	t.Helper()
+	return fmt.Sprintf("%s-%d", t.Name(), calls.Add(1))
 }
 
 // ledger is what the simulator saw of a call.

@@ -45,26 +45,38 @@ type Request struct {
 
 // Start starts both. Python is that of TOGETHERCHAT_PYTHON, else that of the repository's .venv.
 func Start() (*Service, error) {
-	service := &Service{}
 	sandbox, address, err := start(sandboxLine, nil,
 		"togetherchat_sandbox", "--listen", "127.0.0.1:0", "--first-token-ms", "0", "--tokens-per-second", "0")
 	if err != nil {
 		return nil, err
 	}
-	service.processes = append(service.processes, sandbox)
-	service.sandboxURL = address
-	server, address, err := start(servingLine, []string{"TOGETHER_BASE_URL=" + address + "/v1"},
-		"togetherchat_server", "--listen", "127.0.0.1:0", "--admin", "off")
-	if err != nil {
+	service := &Service{sandboxURL: address, processes: []*process{sandbox}}
+	if err := service.serve(); err != nil {
 		service.Stop()
 		return nil, err
 	}
-	service.processes = append(service.processes, server)
-	service.Target = address
 	return service, nil
 }
 
-// Stop ends both, the server first.
+// Another starts one more server in front of the same simulator: one that remembers nothing of what
+// the provider said to the first, and has all of its retries before it.
+func (s *Service) Another() (*Service, error) {
+	another := &Service{sandboxURL: s.sandboxURL}
+	return another, another.serve()
+}
+
+func (s *Service) serve() error {
+	server, address, err := start(servingLine, []string{"TOGETHER_BASE_URL=" + s.sandboxURL + "/v1"},
+		"togetherchat_server", "--listen", "127.0.0.1:0", "--admin", "off")
+	if err != nil {
+		return err
+	}
+	s.processes = append(s.processes, server)
+	s.Target = address
+	return nil
+}
+
+// Stop ends what was started with it, the server first.
 func (s *Service) Stop() {
 	for i := len(s.processes) - 1; i >= 0; i-- {
 		s.processes[i].stop()
