@@ -93,7 +93,7 @@ func TestAnAnswer(t *testing.T) {
 	answered := saw(t, `{"id": "a", "call": "Complete", "request": `+request("sandbox/fast", "echo: <Größe>")+`}`)
 	equal(t, "OK", answered.Code)
 	equal(t, "", answered.Reason+answered.Message)
-	equal(t, true, answered.Retryable == nil && answered.RetryAfterMS == nil)
+	equal(t, true, !answered.Retryable && answered.RetryAfterMS == nil)
 	equal(t, true, bytes.Contains(answered.Answer, []byte(`"finishReason":"FINISH_REASON_STOP"`)))
 	equal(t, true, bytes.Contains(answered.Answer, []byte(`<Größe>`)))
 }
@@ -103,7 +103,7 @@ func TestAFailure(t *testing.T) {
 	answered := saw(t, `{"id": "b", "call": "Complete", "retries": false, "request": `+
 		request("sandbox/error-429-x99", t.Name())+`}`)
 	equal(t, "RESOURCE_EXHAUSTED", answered.Code)
-	equal(t, true, *answered.Retryable)
+	equal(t, true, answered.Retryable)
 	equal(t, true, *answered.RetryAfterMS > 0)
 	equal(t, "429", answered.ErrorMetadata["upstreamHttpStatus"])
 	equal(t, "null", string(answered.Answer))

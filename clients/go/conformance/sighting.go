@@ -19,7 +19,7 @@ type sighting struct {
 	Code          string            `json:"code"`
 	Reason        string            `json:"reason"`
 	Message       string            `json:"message"`
-	Retryable     *bool             `json:"retryable"`
+	Retryable     bool              `json:"retryable"`
 	RetryAfterMS  *float64          `json:"retry_after_ms"`
 	Violations    [][2]string       `json:"violations"`
 	ErrorMetadata map[string]string `json:"error_metadata"`
@@ -56,9 +56,7 @@ func (s *sighting) fail(chatErr *togetherchat.Error) {
 	s.Code = nameOf(chatErr.Code)
 	s.Reason = chatErr.Reason
 	s.Message = chatErr.Message
-	if chatErr.Reason != "" { // else the service did not get to say whether
-		s.Retryable = &chatErr.Retryable
-	}
+	s.Retryable = chatErr.Retryable
 	if chatErr.RetryAfter > 0 {
 		wait := float64(chatErr.RetryAfter.Microseconds()) / 1000
 		s.RetryAfterMS = &wait
