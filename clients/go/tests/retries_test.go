@@ -27,7 +27,8 @@ func TestTheServiceConfigsRetryRecovers(t *testing.T) {
 // A stream that failed before its first event is begun again in the same way.
 func TestAStreamIsRetriedBeforeItsFirstEvent(t *testing.T) {
 	id := fresh(t)
-	answer, err := dialAnother(t).Stream(patient(t), togetherchat.Ask(outlasts, id), togetherchat.WithRequestID(id)).Collect()
+	client := dialAnother(t)
+	answer, err := client.Stream(patient(t), togetherchat.Ask(outlasts, id), togetherchat.WithRequestID(id)).Collect()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +51,8 @@ func TestWithoutRetriesTheFailureIsTheCallers(t *testing.T) {
 // Pushback -1 is obeyed: one request at the provider, whatever the service config says.
 func TestPushbackOfMinusOneIsObeyed(t *testing.T) {
 	id := fresh(t)
-	_, err := dialAnother(t).Complete(patient(t), togetherchat.Ask("sandbox/error-429-quota", "Hi"), togetherchat.WithRequestID(id))
+	request := togetherchat.Ask("sandbox/error-429-quota", "Hi")
+	_, err := dialAnother(t).Complete(patient(t), request, togetherchat.WithRequestID(id))
 	chatErr := failure(t, err)
 	equal(t, togetherchat.ReasonQuotaExhausted, chatErr.Reason)
 	equal(t, false, chatErr.Retryable)

@@ -208,7 +208,9 @@ func streamOf(
 	events = append(events, interleaved(random, sequences)...)
 	for _, choice := range answer.GetChoices() {
 		events = append(events, scripted.Finished(&togetherchatv1.ChoiceFinished{
-			ChoiceIndex: choice.GetIndex(), FinishReason: choice.GetFinishReason(), FinishReasonRaw: choice.GetFinishReasonRaw(),
+			ChoiceIndex:     choice.GetIndex(),
+			FinishReason:    choice.GetFinishReason(),
+			FinishReasonRaw: choice.GetFinishReasonRaw(),
 		}))
 	}
 	completed := &togetherchatv1.Completed{Usage: answer.GetUsage(), Attempts: answer.GetAttempts()}

@@ -3,6 +3,8 @@ package togetherchat_test
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -64,7 +66,10 @@ func TestTheReasonsAreTheServices(t *testing.T) {
 }
 
 // sent is what a service finds in the metadata of a call.
-func sent(t *testing.T, header string, dialWith []togetherchat.Option, callWith []togetherchat.CallOption, pairs ...string) []string {
+func sent(
+	t *testing.T, header string,
+	dialWith []togetherchat.Option, callWith []togetherchat.CallOption, pairs ...string,
+) []string {
 	t.Helper()
 	var found []string
 	service := &scripted.Service{OnComplete: func(
@@ -90,6 +95,7 @@ func TestOneKeyGoesOut(t *testing.T) {
 		expected string
 	}{
 		{"none", sent(t, "authorization", nil, nil), ""},
+		{"the zero value's", sent(t, "authorization", []togetherchat.Option{togetherchat.KeyOption{}}, nil), ""},
 		{"the client's", sent(t, "authorization", client, nil), "Bearer first"},
 		{"the call's", sent(t, "authorization", client, call), "Bearer second"},
 		{"the call's alone", sent(t, "authorization", nil, call), "Bearer second"},
@@ -156,6 +162,29 @@ func TestTLSIsSpokenWhereItIsAskedFor(t *testing.T) {
 	}
 }
 
+// A service with a certificate of its own is reached by who trusts it, and by nobody else.
+func TestTLSIsVerified(t *testing.T) {
+	certificate := httptest.NewUnstartedServer(nil)
+	certificate.StartTLS()
+	defer certificate.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(certificate.Certificate())
+	service := saying(nil, whole...)
+	service.TLS = &tls.Config{Certificates: certificate.TLS.Certificates, MinVersion: tls.VersionTLS12}
+	for _, row := range []struct {
+		name    string
+		roots   *x509.CertPool
+		reaches bool
+	}{{"trusted", roots, true}, {"not trusted", x509.NewCertPool(), false}} {
+		t.Run(row.name, func(t *testing.T) {
+			config := &tls.Config{RootCAs: row.roots, MinVersion: tls.VersionTLS12}
+			_, err := dialed(t, service, togetherchat.WithTLS(config), togetherchat.WithoutRetries()).
+				Stream(t.Context(), togetherchat.Ask("m", "Hi")).Collect()
+			equal(t, row.reaches, err == nil)
+		})
+	}
+}
+
 // An answer above gRPC's default of 4 MiB comes through.
 func TestALargeAnswerComesThrough(t *testing.T) {
 	large := string(make([]byte, 8<<20))
@@ -196,7 +225,8 @@ func TestRetriesAreTheServicesToSteer(t *testing.T) {
 func TestAServiceThatIsNotServingGetsNoCalls(t *testing.T) {
 	service := saying(nil, whole...)
 	service.NotServing = true
-	_, err := dialed(t, service, togetherchat.WithoutRetries()).Stream(t.Context(), togetherchat.Ask("m", "Hi")).Collect()
+	_, err := dialed(t, service, togetherchat.WithoutRetries()).
+		Stream(t.Context(), togetherchat.Ask("m", "Hi")).Collect()
 	equal(t, codes.Unavailable, failure(t, err).Code)
 }
 

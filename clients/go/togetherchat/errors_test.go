@@ -40,9 +40,15 @@ func failing(t *testing.T, err error, trailer metadata.MD) error {
 func TestEveryDetailHasItsField(t *testing.T) {
 	failed := failing(t, scripted.Failure(codes.ResourceExhausted, togetherchat.ReasonRateLimited, "slow down",
 		&errdetails.RetryInfo{RetryDelay: durationpb.New(1500 * time.Millisecond)},
-		&errdetails.QuotaFailure{Violations: []*errdetails.QuotaFailure_Violation{{Subject: "requests", Description: "600 a minute"}}},
-		&errdetails.PreconditionFailure{Violations: []*errdetails.PreconditionFailure_Violation{{Subject: "account", Description: "limit reached"}}},
-		&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "n", Description: "too many"}}},
+		&errdetails.QuotaFailure{Violations: []*errdetails.QuotaFailure_Violation{
+			{Subject: "requests", Description: "600 a minute"},
+		}},
+		&errdetails.PreconditionFailure{Violations: []*errdetails.PreconditionFailure_Violation{
+			{Subject: "account", Description: "limit reached"},
+		}},
+		&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{
+			{Field: "n", Description: "too many"},
+		}},
 		&errdetails.Help{Links: []*errdetails.Help_Link{{Url: "https://docs.together.ai/docs/rate-limits"}}},
 		&errdetails.RequestInfo{RequestId: "theirs"},
 	), metadata.Pairs("x-error-retryable", "true", "x-ratelimit-reset", "1", "x-upstream", "sandbox"))

@@ -17,14 +17,22 @@ type CallOption interface {
 }
 
 // A KeyOption holds for every call of a client when it is given to [Dial], and for one call when
-// it is given to that call, where it wins.
+// it is given to that call, where it wins. The zero value sends no key.
 type KeyOption struct {
 	// A function and no text: printing an option must not print a key.
 	addTo func(*keys) error
 }
 
-func (o KeyOption) applyDial(plan *dialPlan) error { return o.addTo(&plan.keys) }
-func (o KeyOption) applyCall(plan *callPlan) error { return o.addTo(&plan.keys) }
+func (o KeyOption) applyDial(plan *dialPlan) error { return o.apply(&plan.keys) }
+func (o KeyOption) applyCall(plan *callPlan) error { return o.apply(&plan.keys) }
+
+// apply adds nothing for the zero value: who has no key need not branch.
+func (o KeyOption) apply(keys *keys) error {
+	if o.addTo == nil {
+		return nil
+	}
+	return o.addTo(keys)
+}
 
 // WithKey sends key as `authorization: Bearer key`: what the service knows this caller by.
 func WithKey(key string) KeyOption {

@@ -35,11 +35,11 @@ func main() {
 }
 
 func run(ctx context.Context, target, model, question string) error {
-	var options []togetherchat.Option
-	if key := os.Getenv("TOGETHERCHAT_KEY"); key != "" {
-		options = append(options, togetherchat.WithKey(key))
+	var key togetherchat.KeyOption
+	if text := os.Getenv("TOGETHERCHAT_KEY"); text != "" {
+		key = togetherchat.WithKey(text)
 	}
-	client, err := togetherchat.Dial(target, options...)
+	client, err := togetherchat.Dial(target, key)
 	if err != nil {
 		return err
 	}

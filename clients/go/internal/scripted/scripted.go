@@ -4,11 +4,14 @@ package scripted
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
@@ -30,6 +33,8 @@ type Service struct {
 	) (*togetherchatv1.ListModelsResponse, error)
 	// NotServing is what it says of its health.
 	NotServing bool
+	// TLS is how it encrypts; nil is plain text.
+	TLS *tls.Config
 }
 
 // Start serves on a free loopback port, and returns its address and what ends it.
@@ -38,7 +43,11 @@ func (s *Service) Start() (target string, stop func()) {
 	if err != nil {
 		panic(err)
 	}
-	server := grpc.NewServer(grpc.MaxRecvMsgSize(64 << 20))
+	transport := insecure.NewCredentials()
+	if s.TLS != nil {
+		transport = credentials.NewTLS(s.TLS)
+	}
+	server := grpc.NewServer(grpc.MaxRecvMsgSize(64<<20), grpc.Creds(transport))
 	togetherchatv1.RegisterChatServiceServer(server, s)
 	said := grpc_health_v1.HealthCheckResponse_SERVING
 	if s.NotServing {
