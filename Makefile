@@ -10,7 +10,7 @@ PIP     = $(BIN)/python -m pip --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-tools fuzz soak faults overload outage verify fix generate lock release clean
+.PHONY: help run demo test test-tools test-clients fuzz soak faults overload outage verify fix generate lock release clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -43,6 +43,9 @@ test: $(VENV)/.dev  ## Run the tests; needs Python alone
 
 test-tools: $(VENV)/.dev .tools/grpcurl  ## Run grpcurl against the server; needs Go
 	GRPCURL=$(CURDIR)/.tools/grpcurl $(BIN)/python -m pytest tests/tools
+
+test-clients: $(VENV)/.dev  ## Run every client that this machine has the tools for against the server, by one list
+	CLIENTS=all $(BIN)/python -m pytest tests/clients
 
 .tools/grpcurl:
 	GOBIN=$(CURDIR)/.tools go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
