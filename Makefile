@@ -5,6 +5,9 @@ BIN    := $(VENV)/bin
 TOOLS  := .venv-generate
 FUZZER := .venv-fuzz
 GRPCURL_VERSION := v1.9.4
+GHZ_VERSION     := v0.120.0
+PROTOC_VERSION  := 4.33.0
+GRPC_JAVA_VERSION := 1.76.0
 PIP     = $(BIN)/python -m pip --disable-pip-version-check
 
 export PYTHONDONTWRITEBYTECODE ?= 1
@@ -45,7 +48,20 @@ test-tools: $(VENV)/.dev .tools/grpcurl  ## Run grpcurl against the server; need
 	GRPCURL=$(CURDIR)/.tools/grpcurl $(BIN)/python -m pytest tests/tools
 
 test-clients: $(VENV)/.dev  ## Run every client that this machine has the tools for against the server, by one list
+	@if command -v mvn > /dev/null; then $(MAKE) .tools/protoc .tools/protoc-gen-grpc-java; fi
 	CLIENTS=all $(BIN)/python -m pytest tests/clients
+
+# protoc with its generators for C#, Ruby, PHP, Java and Kotlin, and one local plugin: as Maven has them.
+PLATFORM = $(shell uname -s | sed 's/Darwin/osx/; s/Linux/linux/')-$(shell uname -m | sed 's/aarch64\|arm64/aarch_64/')
+MVN_COPY = mvn --batch-mode --quiet dependency:copy -DoutputDirectory=$(CURDIR)/.tools -Dartifact
+
+.tools/protoc:
+	$(MVN_COPY)=com.google.protobuf:protoc:$(PROTOC_VERSION):exe:$(PLATFORM)
+	install -m 755 .tools/protoc-$(PROTOC_VERSION)-$(PLATFORM).exe $@
+
+.tools/protoc-gen-grpc-java:
+	$(MVN_COPY)=io.grpc:protoc-gen-grpc-java:$(GRPC_JAVA_VERSION):exe:$(PLATFORM)
+	install -m 755 .tools/protoc-gen-grpc-java-$(GRPC_JAVA_VERSION)-$(PLATFORM).exe $@
 
 .tools/grpcurl:
 	GOBIN=$(CURDIR)/.tools go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
@@ -124,8 +140,9 @@ lock:  ## Renew the locked dependencies (hashes, no addresses)
 LOCK_FLAGS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 LOCK        = .venv-lock/bin/uv pip compile $(LOCK_FLAGS) --output-file
 
-release: $(VENV)/.dev  ## Renew the baseline that `buf breaking` compares with
+release: $(VENV)/.dev  ## Renew the baseline that `buf breaking` compares with, and the descriptor set
 	$(BIN)/buf build --output protos/baseline.binpb
+	$(BIN)/python clients/descriptor_set.py
 
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) $(TOOLS) $(FUZZER) .venv-lock .tools .fuzz

@@ -36,15 +36,12 @@ class Language:
 
 JAVA_CLASSES: Final = "target/classes:target/test-classes"
 JAVA_ACTOR: Final = "dev.togetherchat.conformance.Actor"
-PYTHON: Final = os.environ.get("CONFORMANCE_PYTHON", sys.executable)
-"""The Python that runs the Python actors, which may have other packages than this one."""
-
 LANGUAGES: Final[Mapping[str, Language]] = {
     "python": Language(
-        tools=(), folder="clients/conformance", command=(PYTHON, "python_actor.py"),
+        tools=(), folder="clients/conformance", command=(sys.executable, "python_actor.py"),
     ),
     "python-blocking": Language(
-        tools=(), folder="clients/conformance", command=(PYTHON, "python_blocking_actor.py"),
+        tools=(), folder="clients/conformance", command=(sys.executable, "python_blocking_actor.py"),
     ),
     "go": Language(
         tools=("go",), folder="clients/go",

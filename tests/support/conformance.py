@@ -163,32 +163,38 @@ def verdicts(name):
         actors.build(language)
     except actors.ActorError as exc:
         return {case.id: [str(exc)] for case in CASES}
-    return asyncio.run(_play_all(language))
+    roots = [Path(package.__path__[0]).parent for package in (togetherchat, togetherchat_client)]
+    return play_all(language, {"PYTHONPATH": os.pathsep.join(map(str, roots))})
 
 
-async def _play_all(language):
+def play_all(language, environment):
+    """The same for a language that is built, with an environment of its actor's own."""
+    return asyncio.run(_play_all(language, environment))
+
+
+async def _play_all(language, environment):
     found = {}
     async with servers() as known:
         for server, (address, memory) in known.items():
             cases = [case for case in CASES if case.server == server]
-            found |= await _play(language, address, memory, cases)
+            async with actors.running(language, address, environment) as actor:
+                found |= await _play(actor, memory, cases)
     return found
 
 
-async def _play(language, address, memory, cases):
+async def _play(actor, memory, cases):
     found, observations = {}, {}
-    async with actors.running(language, address, environment()) as actor:
-        for case in cases:
-            told = judge.with_page_token(case.told, observations)
-            try:
-                observation = judge.parse_object(await actor.play(json.dumps(told)))
-            except (actors.ActorError, ValueError, TypeError) as exc:
-                found[case.id] = [f"{type(exc).__name__}: {exc}"]
-                continue
-            observations[case.id] = observation
-            found[case.id] = await _differences(case, observation, memory)
-        if (status := await actor.end()) != 0:
-            found[cases[-1].id] = [*found[cases[-1].id], f"the actor ended with {status}"]
+    for case in cases:
+        told = judge.with_page_token(case.told, observations)
+        try:
+            observation = judge.parse_object(await actor.play(json.dumps(told)))
+        except (actors.ActorError, ValueError, TypeError) as exc:
+            found[case.id] = [f"{type(exc).__name__}: {exc}"]
+            continue
+        observations[case.id] = observation
+        found[case.id] = await _differences(case, observation, memory)
+    if (status := await actor.end()) != 0:
+        found[cases[-1].id] = [*found[cases[-1].id], f"the actor ended with {status}"]
     return found
 
 
@@ -201,11 +207,3 @@ async def _differences(case, observation, memory):
         *judge.differences(seen, judge.facts(observation)),
         *judge.differences(beside, memory.beside(case.id)),
     ]
-
-
-def environment():
-    """Where a Python actor finds this tree; empty where its Python has the packages installed."""
-    if "CONFORMANCE_PYTHON" in os.environ:
-        return {"PYTHONPATH": ""}
-    roots = [Path(package.__path__[0]).parent for package in (togetherchat, togetherchat_client)]
-    return {"PYTHONPATH": os.pathsep.join(map(str, roots))}
