@@ -44,8 +44,8 @@ demo: $(VENV)/.server  ## Start, chat, stream, show a typed error and the models
 test: $(VENV)/.dev  ## Run the tests; needs Python alone
 	$(BIN)/python -m pytest
 
-test-tools: $(VENV)/.dev .tools/grpcurl  ## Run grpcurl against the server; needs Go
-	GRPCURL=$(CURDIR)/.tools/grpcurl $(BIN)/python -m pytest tests/tools
+test-tools: $(VENV)/.dev .tools/grpcurl .tools/ghz  ## Run grpcurl and ghz against the server; needs Go
+	GRPCURL=$(CURDIR)/.tools/grpcurl GHZ=$(CURDIR)/.tools/ghz $(BIN)/python -m pytest tests/tools
 
 test-clients: $(VENV)/.dev  ## Run every client that this machine has the tools for against the server, by one list
 	@if command -v mvn > /dev/null; then $(MAKE) .tools/protoc .tools/protoc-gen-grpc-java; fi
@@ -65,6 +65,9 @@ MVN_COPY = mvn --batch-mode --quiet dependency:copy -DoutputDirectory=$(CURDIR)/
 
 .tools/grpcurl:
 	GOBIN=$(CURDIR)/.tools go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
+
+.tools/ghz:
+	GOBIN=$(CURDIR)/.tools go install github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION)
 
 SECONDS ?= 60
 MINUTES ?= 10

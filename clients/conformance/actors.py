@@ -34,8 +34,6 @@ class Language:
         return [tool for tool in self.tools if shutil.which(tool) is None]
 
 
-JAVA_CLASSES: Final = "target/classes:target/test-classes"
-JAVA_ACTOR: Final = "dev.togetherchat.conformance.Actor"
 LANGUAGES: Final[Mapping[str, Language]] = {
     "python": Language(
         tools=(), folder="clients/conformance", command=(sys.executable, "python_actor.py"),
@@ -55,17 +53,8 @@ LANGUAGES: Final[Mapping[str, Language]] = {
     ),
     "java": Language(
         tools=("java", "mvn"), folder="clients/java",
-        build=(
-            (
-                "mvn", "--batch-mode", "--quiet", "-DskipTests", "test-compile",
-                "dependency:build-classpath", "-Dmdep.outputFile=target/classpath.txt",
-            ),
-        ),
-        command=(
-            "sh", "-c",
-            f'exec java -cp "{JAVA_CLASSES}:$(cat target/classpath.txt)" {JAVA_ACTOR} "$@"',
-            "actor",
-        ),
+        build=(("mvn", "--batch-mode", "--quiet", "-DskipTests", "package"),),
+        command=("java", "-jar", "programs/target/togetherchat-programs.jar"),
     ),
 }  # fmt: skip
 IN_PYTHON: Final = ("python", "python-blocking")

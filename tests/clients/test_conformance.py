@@ -5,11 +5,12 @@ need nothing more. A language whose tools are not installed is skipped, but not 
 """
 
 import os
+from dataclasses import replace
 
 import pytest
 
 from conformance import actors
-from support.conformance import CASES, verdicts
+from support.conformance import CASES, play_all, verdicts
 
 ASKED = os.environ.get("CLIENTS", ",".join(actors.IN_PYTHON))
 LANGUAGES = list(actors.LANGUAGES) if ASKED == "all" else ASKED.split(",")
@@ -26,3 +27,11 @@ def test_a_client_sees_what_it_should(case, language, record_property):
     record_property("cell", (language, case))
 
     assert [] == verdicts(language)[case]
+
+
+def test_an_actor_that_says_nothing_fails_every_case():
+    """Nothing is taken as seen that no actor has said."""
+    silent = replace(actors.LANGUAGES["python"], command=("true",))
+    found = play_all(silent, {})
+
+    assert [case.id for case in CASES] == [case for case, why in found.items() if "the actor ended" in why[0]]
