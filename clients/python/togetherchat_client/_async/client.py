@@ -164,9 +164,8 @@ class AsyncClient:
         **filters: Unpack[ListFields],
     ) -> AsyncIterator[models.Model]:
         """Every model that the filters let through, page after page."""
-        async for page in self.model_pages(
-            timeout_s=timeout_s, metadata=metadata, on_info=on_info, **filters
-        ):
+        pages = self.model_pages(timeout_s=timeout_s, metadata=metadata, on_info=on_info, **filters)
+        async for page in pages:
             for model in page.models:
                 yield model
 

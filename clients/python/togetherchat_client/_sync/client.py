@@ -165,7 +165,8 @@ class Client:
         **filters: Unpack[ListFields],
     ) -> Iterator[models.Model]:
         """Every model that the filters let through, page after page."""
-        for page in self.model_pages(timeout_s=timeout_s, metadata=metadata, on_info=on_info, **filters):
+        pages = self.model_pages(timeout_s=timeout_s, metadata=metadata, on_info=on_info, **filters)
+        for page in pages:
             yield from page.models
 
     def model_pages(
