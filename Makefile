@@ -5,15 +5,12 @@ BIN    := $(VENV)/bin
 TOOLS  := .venv-generate
 FUZZER := .venv-fuzz
 GRPCURL_VERSION := v1.9.4
-GHZ_VERSION     := v0.120.0
-PROTOC_VERSION  := 4.33.0
-GRPC_JAVA_VERSION := 1.76.0
 PIP     = $(BIN)/python -m pip --disable-pip-version-check
 
 export PYTHONDONTWRITEBYTECODE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-tools test-clients fuzz soak faults overload outage verify fix generate lock release clean
+.PHONY: help run demo test test-tools fuzz soak faults overload outage verify fix generate lock release clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -47,27 +44,8 @@ test: $(VENV)/.dev  ## Run the tests; needs Python alone
 test-tools: $(VENV)/.dev .tools/grpcurl .tools/ghz  ## Run grpcurl and ghz against the server; needs Go
 	GRPCURL=$(CURDIR)/.tools/grpcurl GHZ=$(CURDIR)/.tools/ghz $(BIN)/python -m pytest tests/tools
 
-test-clients: $(VENV)/.dev  ## Run every client that this machine has the tools for against the server, by one list
-	@if command -v mvn > /dev/null; then $(MAKE) .tools/protoc .tools/protoc-gen-grpc-java; fi
-	CLIENTS=all $(BIN)/python -m pytest tests/clients
-
-# protoc with its generators for C#, Ruby, PHP, Java and Kotlin, and one local plugin: as Maven has them.
-PLATFORM = $(shell uname -s | sed 's/Darwin/osx/; s/Linux/linux/')-$(shell uname -m | sed 's/aarch64\|arm64/aarch_64/')
-MVN_COPY = mvn --batch-mode --quiet dependency:copy -DoutputDirectory=$(CURDIR)/.tools -Dartifact
-
-.tools/protoc:
-	$(MVN_COPY)=com.google.protobuf:protoc:$(PROTOC_VERSION):exe:$(PLATFORM)
-	install -m 755 .tools/protoc-$(PROTOC_VERSION)-$(PLATFORM).exe $@
-
-.tools/protoc-gen-grpc-java:
-	$(MVN_COPY)=io.grpc:protoc-gen-grpc-java:$(GRPC_JAVA_VERSION):exe:$(PLATFORM)
-	install -m 755 .tools/protoc-gen-grpc-java-$(GRPC_JAVA_VERSION)-$(PLATFORM).exe $@
-
 .tools/grpcurl:
 	GOBIN=$(CURDIR)/.tools go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
-
-.tools/ghz:
-	GOBIN=$(CURDIR)/.tools go install github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION)
 
 SECONDS ?= 60
 MINUTES ?= 10
@@ -147,5 +125,29 @@ release: $(VENV)/.dev  ## Renew the baseline that `buf breaking` compares with, 
 	$(BIN)/buf build --output protos/baseline.binpb
 	$(BIN)/python clients/descriptor_set.py
 
+# What only these targets need. Maven has protoc with its generators for C#, Ruby, PHP, Java and Kotlin.
+GHZ_VERSION       := v0.120.0
+PROTOC_VERSION    := 4.33.0
+GRPC_JAVA_VERSION := 1.76.0
+
+.PHONY: test-clients
+test-clients: $(VENV)/.dev  ## Run every client that this machine has the tools for against the server, by one list
+	@if command -v mvn > /dev/null; then $(MAKE) .tools/protoc .tools/protoc-gen-grpc-java; fi
+	CLIENTS=all $(BIN)/python -m pytest tests/clients
+
+PLATFORM = $(shell uname -s | sed 's/Darwin/osx/; s/Linux/linux/')-$(shell uname -m | sed 's/aarch64\|arm64/aarch_64/')
+MVN_COPY = mvn --batch-mode --quiet dependency:copy -DoutputDirectory=$(CURDIR)/.tools -Dartifact
+
+.tools/protoc:
+	$(MVN_COPY)=com.google.protobuf:protoc:$(PROTOC_VERSION):exe:$(PLATFORM)
+	install -m 755 .tools/protoc-$(PROTOC_VERSION)-$(PLATFORM).exe $@
+
+.tools/protoc-gen-grpc-java:
+	$(MVN_COPY)=io.grpc:protoc-gen-grpc-java:$(GRPC_JAVA_VERSION):exe:$(PLATFORM)
+	install -m 755 .tools/protoc-gen-grpc-java-$(GRPC_JAVA_VERSION)-$(PLATFORM).exe $@
+
+.tools/ghz:
+	GOBIN=$(CURDIR)/.tools go install github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION)
+
 clean:  ## Remove what the targets made
-	rm -rf $(VENV) $(TOOLS) $(FUZZER) .venv-lock .tools .fuzz
+	rm -rf $(VENV) $(TOOLS) $(FUZZER) .venv-lock .tools .fuzz build
