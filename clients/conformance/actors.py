@@ -53,7 +53,7 @@ LANGUAGES: Final[Mapping[str, Language]] = {
     ),
     "java": Language(
         tools=("java", "mvn"), folder="clients/java",
-        build=(("mvn", "--batch-mode", "--quiet", "-DskipTests", "package"),),
+        build=(("mvn", "--batch-mode", "--quiet", "-Dmaven.test.skip=true", "package"),),
         command=("java", "-jar", "programs/target/togetherchat-programs.jar"),
     ),
 }  # fmt: skip
