@@ -35,6 +35,7 @@ export class AnswerStream implements AsyncIterableIterator<Event> {
   #info: CallInfo | undefined;
   #failure: ChatError | undefined;
   #ended = false;
+  #left = false;
 
   constructor(call: StreamCall) {
     this.#call = call;
@@ -56,7 +57,7 @@ export class AnswerStream implements AsyncIterableIterator<Event> {
       }
       this.#finish();
     } catch (thrown) {
-      this.#failure = chatErrorOf(thrown, this.requestId, this.#partial());
+      this.#failure ??= chatErrorOf(thrown, this.requestId, this.#partial());
       this.#end();
     }
     return this.#over();
@@ -64,8 +65,9 @@ export class AnswerStream implements AsyncIterableIterator<Event> {
 
   /** What leaving a `for await` does: it ends the call. */
   return(): Promise<IteratorResult<Event, undefined>> {
+    this.#left = true;
+    this.cancel();
     this.#end();
-    this.#controller.abort();
     return Promise.resolve({ done: true, value: undefined });
   }
 
@@ -86,7 +88,11 @@ export class AnswerStream implements AsyncIterableIterator<Event> {
 
   /** Stop the answer. Whoever is still iterating gets a `ChatError` with code CANCELLED. */
   cancel(): void {
-    this.#controller.abort();
+    if (!this.#ended) {
+      // Without the caller's reason: connect-node resets the stream with CANCEL only for an AbortError.
+      this.#controller.abort();
+      void this.#drain();
+    }
   }
 
   /** The answer as far as it has come; see `whole`. */
@@ -121,10 +127,21 @@ export class AnswerStream implements AsyncIterableIterator<Event> {
     return this.#events;
   }
 
-  // Without the caller's reason: connect-node resets the stream with CANCEL only for an AbortError.
   readonly #abort = (): void => {
-    this.#controller.abort();
+    this.cancel();
   };
+
+  /** Reads a cancelled call to its end, where connect-node clears the timer of its deadline. */
+  async #drain(): Promise<void> {
+    try {
+      for (let left = await this.#events?.next(); left?.done === false; left = await this.#events?.next()) {
+        this.#fold.add(left.value);
+      }
+    } catch (thrown) {
+      this.#failure ??= chatErrorOf(thrown, this.requestId, this.#partial());
+      this.#end();
+    }
+  }
 
   #finish(): void {
     this.#end();
@@ -136,7 +153,7 @@ export class AnswerStream implements AsyncIterableIterator<Event> {
   }
 
   #over(): IteratorResult<Event, undefined> {
-    if (this.#failure !== undefined) {
+    if (this.#failure !== undefined && !this.#left) {
       throw this.#failure;
     }
     return { done: true, value: undefined };
