@@ -8,6 +8,7 @@ import { type CallInfo, callInfoOf } from "./call_info.js";
 import { type ChatError, chatErrorOf, incompleteAnswer } from "./errors.js";
 import { Accumulator } from "./fold.js";
 import type { CompleteResponse, StreamCompleteResponse } from "./gen/togetherchat/v1/chat_service_pb.js";
+import { callerLeft } from "./status.js";
 
 type Event = StreamCompleteResponse;
 
@@ -89,8 +90,7 @@ export class AnswerStream implements AsyncIterableIterator<Event> {
   /** Stop the answer. Whoever is still iterating gets a `ChatError` with code CANCELLED. */
   cancel(): void {
     if (!this.#ended) {
-      // Without the caller's reason: connect-node resets the stream with CANCEL only for an AbortError.
-      this.#controller.abort();
+      this.#controller.abort(callerLeft("the stream was cancelled", this.#call.signal?.reason));
       void this.#drain();
     }
   }
@@ -119,7 +119,7 @@ export class AnswerStream implements AsyncIterableIterator<Event> {
       const { begin, signal } = this.#call;
       signal?.addEventListener("abort", this.#abort, { once: true });
       if (signal?.aborted === true) {
-        this.#controller.abort();
+        this.cancel();
       }
       const events = begin(this.#controller.signal, (trailers) => (this.#trailers = trailers));
       this.#events = events[Symbol.asyncIterator]();

@@ -29,6 +29,7 @@ import type { Model } from "./gen/togetherchat/v1/models_pb.js";
 import { type Completion, requestOf } from "./messages.js";
 import { retrying } from "./retry.js";
 import { policyOf } from "./service_config.js";
+import { callerLeft } from "./status.js";
 import { addressOf, type Tls } from "./target.js";
 
 const MEBIBYTE = 1024 * 1024;
@@ -152,7 +153,7 @@ export class Client {
 
   /** Close the connection; calls that are under way are cancelled. */
   close(): void {
-    this.#sessions.abort();
+    this.#sessions.abort(callerLeft("the client was closed"));
   }
 
   async #unary<T>(
@@ -164,7 +165,7 @@ export class Client {
     let trailers = new Headers();
     const controller = new AbortController();
     const abort = (): void => {
-      controller.abort();
+      controller.abort(callerLeft("the call was aborted", call.signal?.reason));
     };
     call.signal?.addEventListener("abort", abort, { once: true });
     if (call.signal?.aborted === true) {

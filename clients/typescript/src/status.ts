@@ -47,24 +47,49 @@ export const NAME_BY_CODE: Readonly<Record<Code, StatusName>> = {
 const OF_THE_CONNECTION: ReadonlySet<Code> = new Set([Code.Aborted, Code.Internal, Code.Unknown]);
 const CAUSES_MAX = 8;
 
+class CallerLeft extends Error {}
+
+/**
+ * What calls are aborted with when their caller leaves, for `reason`.
+ *
+ * A ConnectError that says CANCELLED, so that connect-node resets the stream with CANCEL and
+ * hands on the error as it is; of any other reason it would make an internal error.
+ */
+export function callerLeft(message: string, reason?: unknown): ConnectError {
+  const cause = new CallerLeft(message, { cause: reason });
+  return new ConnectError(message, Code.Canceled, undefined, undefined, cause);
+}
+
 /**
  * The status of a failure.
  *
- * A connection that cannot be had or is lost is UNAVAILABLE, as in every other gRPC client;
- * connect-node calls it aborted, internal or unknown, by the error of Node beneath it.
+ * A connection that cannot be had or is lost is UNAVAILABLE, as in every other gRPC client.
+ * connect-node calls it aborted, internal or unknown by the error of Node beneath it, and
+ * cancelled where Node resets the streams of a dead connection: a call is cancelled only where
+ * the caller did it, or the server says so.
  */
 export function statusOf(error: ConnectError): StatusName {
-  const local = !error.metadata.has("grpc-status") && OF_THE_CONNECTION.has(error.code);
-  return local && comesFromNode(error) ? "UNAVAILABLE" : NAME_BY_CODE[error.code];
+  if (error.metadata.has("grpc-status")) {
+    return NAME_BY_CODE[error.code];
+  }
+  const causes = causesOf(error);
+  const lost =
+    error.code === Code.Canceled
+      ? !causes.some((cause) => cause instanceof CallerLeft)
+      : OF_THE_CONNECTION.has(error.code) && causes.some(isOfNode);
+  return lost ? "UNAVAILABLE" : NAME_BY_CODE[error.code];
 }
 
-function comesFromNode(error: ConnectError): boolean {
-  let cause: unknown = error.cause;
-  for (let depth = 0; depth < CAUSES_MAX && cause instanceof Error; depth += 1) {
-    if (!(cause instanceof ConnectError) && "code" in cause && typeof cause.code === "string") {
-      return true;
-    }
+function isOfNode(cause: Error): boolean {
+  return !(cause instanceof ConnectError) && "code" in cause && typeof cause.code === "string";
+}
+
+function causesOf(error: Error): Error[] {
+  const causes: Error[] = [];
+  let cause = error.cause;
+  while (cause instanceof Error && causes.length < CAUSES_MAX) {
+    causes.push(cause);
     cause = cause.cause;
   }
-  return false;
+  return causes;
 }

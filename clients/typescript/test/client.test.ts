@@ -1,5 +1,7 @@
 /** The client against the real service, which answers from its simulator. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { after, before, test } from "node:test";
 
 import { ChatError } from "../src/errors.js";
@@ -170,6 +172,42 @@ test("a connection that is lost within a stream is UNAVAILABLE, and what came st
   await doomed.stop();
   const error = await failure(stream.finish());
   assert.deepEqual([error.code, error.partial !== undefined], ["UNAVAILABLE", true]);
+});
+
+test("a connection that gives no sign of life is given up", async () => {
+  const [host, port] = server.address.split(":");
+  const sockets: Socket[] = [];
+  const relay = createServer((inbound) => {
+    const outbound = connect(Number(port), host);
+    sockets.push(inbound, outbound);
+    inbound.pipe(outbound).pipe(inbound);
+  }).listen(0, "127.0.0.1");
+  await once(relay, "listening");
+  const wary = createClient(`127.0.0.1:${String((relay.address() as AddressInfo).port)}`, {
+    keepaliveMs: 500,
+    keepaliveTimeoutMs: 2000,
+    retries: false,
+  });
+  const stream = wary.stream({ model: "sandbox/stall-after-3", messages: "Hi" });
+  await stream.next();
+  for (const socket of sockets) {
+    socket.unpipe().pause();
+  }
+  assert.equal((await failure(stream.finish())).code, "UNAVAILABLE");
+  for (const socket of sockets) {
+    socket.destroy();
+  }
+  relay.close();
+});
+
+test("closing the client cancels what is under way", async () => {
+  const closing = createClient(server.address);
+  const stream = closing.stream({ model: "sandbox/stall-after-3", messages: "Hi" }, { requestId: "ts-close" });
+  await stream.next();
+  const reading = failure(stream.finish());
+  closing.close();
+  assert.equal((await reading).code, "CANCELLED");
+  assert.equal(await released("ts-close"), "client_closed");
 });
 
 test("its own retries outlast a failure that outlasts the gateway's", async () => {
