@@ -118,7 +118,10 @@ export class Client {
   }
 
   /** The whole answer. */
-  async complete(completion: Completion | CompleteRequest, call: CallOptions = {}): Promise<CompleteResponse> {
+  async complete(
+    completion: Completion | CompleteRequest,
+    call: CallOptions = {},
+  ): Promise<CompleteResponse> {
     const request = requestOf(completion);
     return this.#unary("Complete", call, (options) => this.#chat.complete(request, options));
   }
@@ -145,7 +148,7 @@ export class Client {
   async *models(filters: ModelFilters = {}, call: CallOptions = {}): AsyncGenerator<Model, void, undefined> {
     let pageToken = filters.pageToken ?? "";
     do {
-      const page = await this.listModels({ ...filters, pageToken } as ModelFilters, call);
+      const page = await this.listModels({ ...filters, pageToken }, call);
       yield* page.models;
       pageToken = page.nextPageToken;
     } while (pageToken !== "");

@@ -10,6 +10,7 @@ import { create } from "@bufbuild/protobuf";
 import {
   type Choice,
   ChoiceSchema,
+  FinishReason,
   LogprobsSchema,
   Role,
   type TokenLogprob,
@@ -152,7 +153,7 @@ function foldChoice(index: number, pieces: ChoicePieces): Choice {
       reasoning: pieces.reasoning,
       reasoningKey: pieces.reasoningKey,
     },
-    finishReason: finished?.finishReason ?? 0,
+    finishReason: finished?.finishReason ?? FinishReason.UNSPECIFIED,
     finishReasonRaw: finished?.finishReasonRaw ?? "",
   });
   if (tokens !== undefined) {

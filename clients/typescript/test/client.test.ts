@@ -51,7 +51,10 @@ test("a call is answered, and its info names the call and who answered", async (
 });
 
 test("a stream gives its text in pieces, and adds up to the answer", async () => {
-  const stream = client.stream({ model: PLAIN, messages: [system("Be brief."), user("echo: one two three")] });
+  const stream = client.stream({
+    model: PLAIN,
+    messages: [system("Be brief."), user("echo: one two three")],
+  });
   const pieces: string[] = [];
   for await (const piece of stream.text()) {
     pieces.push(piece);
@@ -126,11 +129,10 @@ test("a rate limit says how long to wait, and what the provider said", async () 
   const error = await failure(
     createClient(server.address, { retries: false }).complete({ model: "sandbox/error-429", messages: "Hi" }),
   );
-  assert.deepEqual([error.code, error.reason, error.retryable], [
-    "RESOURCE_EXHAUSTED",
-    "RATE_LIMITED_REQUESTS",
-    true,
-  ]);
+  assert.deepEqual(
+    [error.code, error.reason, error.retryable],
+    ["RESOURCE_EXHAUSTED", "RATE_LIMITED_REQUESTS", true],
+  );
   assert((error.retryAfterMs ?? 0) >= 1000, String(error.retryAfterMs));
   assert.equal(error.metadata["upstreamHttpStatus"], "429");
 });
@@ -202,7 +204,10 @@ test("a connection that gives no sign of life is given up", async () => {
 
 test("closing the client cancels what is under way", async () => {
   const closing = createClient(server.address);
-  const stream = closing.stream({ model: "sandbox/stall-after-3", messages: "Hi" }, { requestId: "ts-close" });
+  const stream = closing.stream(
+    { model: "sandbox/stall-after-3", messages: "Hi" },
+    { requestId: "ts-close" },
+  );
   await stream.next();
   const reading = failure(stream.finish());
   closing.close();
@@ -279,7 +284,10 @@ test("aborting the signal ends the generation, and the reader sees CANCELLED wit
 });
 
 test("a stream that nobody reads any more can be cancelled from elsewhere", async () => {
-  const stream = client.stream({ model: "sandbox/stall-after-3", messages: "Hi" }, { requestId: "ts-cancel" });
+  const stream = client.stream(
+    { model: "sandbox/stall-after-3", messages: "Hi" },
+    { requestId: "ts-cancel" },
+  );
   await stream.next();
   stream.cancel();
   assert.equal(await released("ts-cancel"), "client_closed");

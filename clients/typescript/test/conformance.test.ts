@@ -1,4 +1,4 @@
-/** The actor of `clients/conformance`: one line of JSON in, one line out, in the form that its README settles. */
+/** The actor of `clients/conformance`: a line of JSON in, a line out, in the form that its README settles. */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -45,7 +45,7 @@ const FIELDS = [
   "violations",
 ];
 
-test("cases are answered in their order, each with every field, and the actor ends with its input", async () => {
+test("cases are answered in order, each with every field, and the actor ends with its input", async () => {
   const answers = await act([
     { id: "a", call: "Complete", request: asking("m", "echo: Hello") },
     { id: "b", call: "StreamComplete", request: asking("m", "echo: Größe 🦀") },
@@ -53,7 +53,12 @@ test("cases are answered in their order, each with every field, and the actor en
     { id: "d", call: "Complete", request: asking("sandbox/error-503"), retries: false },
     { id: "e", call: "Complete", request: { model: "m", temperature: 9 } },
     { id: "f", call: "StreamComplete", request: asking("sandbox/cut-stream") },
-    { id: "g", call: "StreamComplete", request: asking("sandbox/stall-after-3"), cancel: { after_events: 2 } },
+    {
+      id: "g",
+      call: "StreamComplete",
+      request: asking("sandbox/stall-after-3"),
+      cancel: { after_events: 2 },
+    },
     { id: "h", call: "Complete", request: asking("sandbox/stall"), cancel: { after_ms: 200 } },
     { id: "i", call: "Complete", request: asking("sandbox/stall"), deadline_ms: 500 },
     { id: "j", call: "Complete", request: asking("m"), metadata: { "x-request-id": "mine" } },
@@ -79,13 +84,18 @@ test("cases are answered in their order, each with every field, and the actor en
   const [a, b, , , e, f, g] = answers;
   assert.match(JSON.stringify(a?.["answer"]), /"content":\[\{"text":"Hello"\}\]/);
   assert.match(JSON.stringify(b?.["answer"]), /"content":\[\{"text":"Größe 🦀"\}\]/);
-  assert.deepEqual((e?.["violations"] as string[][]).map(([field]) => field).sort(), ["messages", "temperature"]);
+  assert.deepEqual((e?.["violations"] as string[][]).map(([field]) => field).sort(), [
+    "messages",
+    "temperature",
+  ]);
   assert.notEqual(f?.["answer"], null);
   assert.equal(g?.["events"], 2);
 });
 
 test("without an address the actor says how it is used", async () => {
-  const actor = spawn(process.execPath, [`${FOLDER}dist/conformance.js`], { stdio: ["ignore", "ignore", "pipe"] });
+  const actor = spawn(process.execPath, [`${FOLDER}dist/conformance.js`], {
+    stdio: ["ignore", "ignore", "pipe"],
+  });
   const exited = once(actor, "exit");
   assert.match(await text(actor.stderr), /HOST:PORT/);
   assert.deepEqual(await exited, [2, null]);

@@ -22,7 +22,9 @@ import {
 } from "../src/gen/togetherchat/v1/chat_service_pb.js";
 import { seeded } from "./seeded.js";
 
-type Event = NonNullable<Exclude<MessageInitShape<typeof StreamCompleteResponseSchema>, StreamCompleteResponse>["event"]>;
+type Event = NonNullable<
+  Exclude<MessageInitShape<typeof StreamCompleteResponseSchema>, StreamCompleteResponse>["event"]
+>;
 
 function event(each: Event): StreamCompleteResponse {
   return create(StreamCompleteResponseSchema, { event: each });
@@ -126,7 +128,11 @@ test("tool calls are merged by index and come in its order, though pieces come m
   ];
   const answer = fold(pieces.map((piece) => delta({ toolCalls: [piece] })));
   assert.deepEqual(
-    answer.choices[0]?.message?.toolCalls.map(({ id, call }) => [id, call.value?.name, call.value?.arguments]),
+    answer.choices[0]?.message?.toolCalls.map(({ id, call }) => [
+      id,
+      call.value?.name,
+      call.value?.arguments,
+    ]),
     [
       ["a", "first", "{}"],
       ["b", "second", '{"y":12345678901234567890}'],
@@ -158,7 +164,10 @@ test("however an answer is cut, its fold is the same", () => {
     const answer = someAnswer(random);
     const events = [
       event({ case: "started", value: { id: answer.id, model: answer.model } }),
-      ...interleaved(random, answer.choices.map((choice) => deltasOf(random, choice))),
+      ...interleaved(
+        random,
+        answer.choices.map((choice) => deltasOf(random, choice)),
+      ),
       ...answer.choices.map(({ index, finishReason, finishReasonRaw }) =>
         event({ case: "choiceFinished", value: { choiceIndex: index, finishReason, finishReasonRaw } }),
       ),
@@ -207,7 +216,7 @@ function someAnswer(random: Random): CompleteResponse {
 
 /** `text` in pieces, cut anywhere, but not within a character. */
 function cut(random: Random, text: string): string[] {
-  const characters = [...text];
+  const characters = Array.from(text);
   const places = Array.from({ length: random(5) }, () => random(characters.length + 1)).sort((a, b) => a - b);
   return [0, ...places].map((start, piece) =>
     characters.slice(start, places[piece] ?? characters.length).join(""),
@@ -217,7 +226,7 @@ function cut(random: Random, text: string): string[] {
 function deltasOf(random: Random, { index, message }: Choice): StreamCompleteResponse[] {
   assert(message !== undefined);
   const here = { choiceIndex: index };
-  const text = message.content.map(({ part }) => part.value).join("");
+  const text = message.content.map(({ part }) => (part.case === "text" ? part.value : "")).join("");
   return [
     delta({ ...here, role: message.role }),
     ...cut(random, message.reasoning).map((reasoning) =>

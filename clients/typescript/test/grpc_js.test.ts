@@ -1,4 +1,4 @@
-/** The service as seen by plain @grpc/grpc-js, which loads the protos as they are and knows nothing of this library. */
+/** The service as plain @grpc/grpc-js sees it, with the protos as they are and nothing of this library. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
@@ -7,7 +7,11 @@ import { anyUnpack } from "@bufbuild/protobuf/wkt";
 import * as grpc from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 
-import { BadRequestSchema, ErrorInfoSchema, RequestInfoSchema } from "../src/gen/google/rpc/error_details_pb.js";
+import {
+  BadRequestSchema,
+  ErrorInfoSchema,
+  RequestInfoSchema,
+} from "../src/gen/google/rpc/error_details_pb.js";
 import { StatusSchema } from "../src/gen/google/rpc/status_pb.js";
 import { REPOSITORY, type Running, startServer } from "./processes.js";
 
@@ -36,7 +40,9 @@ before(async () => {
     oneofs: true,
   });
   const loaded = grpc.loadPackageDefinition(definition) as unknown as {
-    togetherchat: { v1: { ChatService: new (address: string, keys: grpc.ChannelCredentials) => DynamicClient } };
+    togetherchat: {
+      v1: { ChatService: new (address: string, keys: grpc.ChannelCredentials) => DynamicClient };
+    };
   };
   client = new loaded.togetherchat.v1.ChatService(server.address, grpc.credentials.createInsecure());
 });
@@ -50,7 +56,9 @@ function ask(model: string, text: string): Dynamic {
   return { model, messages: [{ role: "ROLE_USER", content: [{ text }] }] };
 }
 
-function complete(request: Dynamic): Promise<{ error: grpc.ServiceError | null; answer: Dynamic | undefined }> {
+function complete(
+  request: Dynamic,
+): Promise<{ error: grpc.ServiceError | null; answer: Dynamic | undefined }> {
   return new Promise((resolve) => {
     client.Complete(request, new grpc.Metadata(), { deadline: Date.now() + 60_000 }, (error, answer) => {
       resolve({ error, answer });
@@ -72,7 +80,9 @@ test("a call is answered", async () => {
 
 test("a stream comes in events, and the last is completed", async () => {
   const events: unknown[] = [];
-  for await (const { event } of client.StreamComplete(ask("openai/gpt-oss-120b", "Hi")) as AsyncIterable<Dynamic>) {
+  for await (const { event } of client.StreamComplete(
+    ask("openai/gpt-oss-120b", "Hi"),
+  ) as AsyncIterable<Dynamic>) {
     events.push(event);
   }
   assert.deepEqual([events[0], events.at(-2), events.at(-1)], ["started", "choiceFinished", "completed"]);
@@ -81,7 +91,9 @@ test("a stream comes in events, and the last is completed", async () => {
 test("an error has its reason in plain text, and in the details of its status", async () => {
   const { error } = await complete(ask("sandbox/error-404", "Hi"));
   assert(error !== null);
-  const info = detailsOf(error).map((each) => anyUnpack(each, ErrorInfoSchema)).find(Boolean);
+  const info = detailsOf(error)
+    .map((each) => anyUnpack(each, ErrorInfoSchema))
+    .find(Boolean);
   assert.deepEqual(
     [error.code, error.metadata.get("x-error-reason"), error.metadata.get("x-error-retryable")],
     [grpc.status.NOT_FOUND, ["MODEL_NOT_FOUND"], ["false"]],

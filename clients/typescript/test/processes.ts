@@ -63,7 +63,9 @@ async function start(
   environment: Record<string, string>,
 ): Promise<Running> {
   if (!existsSync(PYTHON)) {
-    throw new Error(`no Python with the service at ${PYTHON}: run make test once, or set TOGETHERCHAT_PYTHON`);
+    throw new Error(
+      `no Python with the service at ${PYTHON}: run make test once, or set TOGETHERCHAT_PYTHON`,
+    );
   }
   const child = spawn(PYTHON, ["-m", module, ...flags], {
     stdio: ["ignore", "ignore", "pipe"],

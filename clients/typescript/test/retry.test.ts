@@ -83,7 +83,12 @@ test("retries stop when half of the tokens are lost, and come back with successe
 });
 
 /** A clock that moves only by sleeping, and remembers how long. */
-function clock(): { readonly slept: number[]; nowMs(): number; random(): number; sleep(ms: number): Promise<void> } {
+function clock(): {
+  readonly slept: number[];
+  nowMs(): number;
+  random(): number;
+  sleep(ms: number): Promise<void>;
+} {
   const slept: number[] = [];
   return {
     slept,
@@ -115,7 +120,6 @@ function scripted(answer: Answer, interceptors: Interceptor[]) {
           take(context);
           return {};
         },
-        // eslint-disable-next-line @typescript-eslint/require-await -- connect asks for an async generator
         async *streamComplete(_, context) {
           if (context.requestHeader.has("break-late")) {
             yield create(StreamCompleteResponseSchema);
@@ -135,20 +139,29 @@ function unavailable(pushback?: string): ConnectError {
   return new ConnectError("down", Code.Unavailable, { "grpc-status": "14", ...headers });
 }
 
-test("a call is tried as often as its policy says, with growing caps, and each attempt says its number", async () => {
+test("a call is tried as often as its policy says, with growing caps, each attempt numbered", async () => {
   const time = clock();
   const { chat, seen } = scripted(() => {
     throw unavailable();
   }, [retrying(new Throttle(), time)]);
   await assert.rejects(chat.listModels({}), { code: Code.Unavailable });
-  assert.deepEqual([seen, time.slept], [[null, "1", "2", "3"], [250, 500, 1000]]);
+  assert.deepEqual(
+    [seen, time.slept],
+    [
+      [null, "1", "2", "3"],
+      [250, 500, 1000],
+    ],
+  );
 });
 
 test("a wait of the server's is obeyed, and the next of our own starts small again", async () => {
   const time = clock();
-  const { chat } = scripted((_, attempt) => {
-    throw unavailable(attempt === 2 ? "77" : undefined);
-  }, [retrying(new Throttle(), time)]);
+  const { chat } = scripted(
+    (_, attempt) => {
+      throw unavailable(attempt === 2 ? "77" : undefined);
+    },
+    [retrying(new Throttle(), time)],
+  );
   await assert.rejects(chat.listModels({}));
   assert.deepEqual(time.slept, [250, 77, 250]);
 });
@@ -163,11 +176,14 @@ test("pushback -1 ends it, and counts as a failure of the channel", async () => 
 });
 
 test("a stream that fails before its first message is begun again", async () => {
-  const { chat, attempts } = scripted((_, attempt) => {
-    if (attempt === 1) {
-      throw unavailable();
-    }
-  }, [retrying(new Throttle(), clock())]);
+  const { chat, attempts } = scripted(
+    (_, attempt) => {
+      if (attempt === 1) {
+        throw unavailable();
+      }
+    },
+    [retrying(new Throttle(), clock())],
+  );
   let messages = 0;
   for await (const _ of chat.streamComplete({ model: "m" })) {
     messages += 1;
@@ -180,7 +196,8 @@ test("a stream that breaks after a message is not begun again", async () => {
   const { chat, attempts } = scripted(() => {
     throw unavailable();
   }, [retrying(new Throttle(), time)]);
-  const stream = chat.streamComplete({ model: "m" }, { headers: { "break-late": "1" } })[Symbol.asyncIterator]();
+  const messages = chat.streamComplete({ model: "m" }, { headers: { "break-late": "1" } });
+  const stream = messages[Symbol.asyncIterator]();
   await stream.next();
   await assert.rejects(stream.next(), { code: Code.Unavailable });
   assert.deepEqual([attempts(), time.slept], [1, []]);
@@ -213,16 +230,19 @@ test("a wait that does not fit the deadline is not begun: the failure stands wit
 
 test("a retry has what is left of the deadline, not the whole again", async () => {
   const timeouts: (string | null)[] = [];
-  const { chat } = scripted((context) => {
-    timeouts.push(context.requestHeader.get("grpc-timeout"));
-    throw unavailable("10000");
-  }, [
-    (next) => (request) => {
-      request.header.set("grpc-timeout", "30000m");
-      return next(request);
+  const { chat } = scripted(
+    (context) => {
+      timeouts.push(context.requestHeader.get("grpc-timeout"));
+      throw unavailable("10000");
     },
-    retrying(new Throttle(), clock()),
-  ]);
+    [
+      (next) => (request) => {
+        request.header.set("grpc-timeout", "30000m");
+        return next(request);
+      },
+      retrying(new Throttle(), clock()),
+    ],
+  );
   await assert.rejects(chat.complete({}));
   assert.deepEqual(timeouts, ["30000m", "20000m"]);
 });

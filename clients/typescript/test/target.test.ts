@@ -25,7 +25,7 @@ const PLACES: [string, boolean | Tls | undefined, string][] = [
   ["localhost:50051", { rootCertificates: "PEM" }, "https://localhost:50051"],
 ];
 for (const [target, tls, expected] of PLACES) {
-  test(`${target} with tls ${JSON.stringify(tls) ?? "unset"} is ${expected}`, () => {
+  test(`${target} with tls ${tls === undefined ? "unset" : JSON.stringify(tls)} is ${expected}`, () => {
     assert.equal(addressOf(target, tls).baseUrl, expected);
   });
 }
@@ -34,7 +34,10 @@ test("TLS options reach Node under its own names", () => {
   const bytes = new TextEncoder().encode("ROOTS");
   const tls = { rootCertificates: bytes, privateKey: "KEY", certificateChain: "CHAIN", serverName: "chat" };
   const { ca, key, cert, servername } = addressOf("localhost:1", tls).nodeOptions as Record<string, unknown>;
-  assert.deepEqual({ ca, key, cert, servername }, { ca: "ROOTS", key: "KEY", cert: "CHAIN", servername: "chat" });
+  assert.deepEqual(
+    { ca, key, cert, servername },
+    { ca: "ROOTS", key: "KEY", cert: "CHAIN", servername: "chat" },
+  );
 });
 
 for (const target of ["", "https://chat.example.com", "a:1,b:2", "host:port", "user@host:1", "host:1/path"]) {
@@ -47,7 +50,8 @@ for (const key of ["", "  ", "two words", "line\nbreak", "clé"]) {
   test(`${JSON.stringify(key)} is no key, and the error does not repeat it`, () => {
     assert.throws(
       () => createClient("localhost:1", { key }),
-      (error: Error) => error instanceof TypeError && (key.trim() === "" || !error.message.includes(key.trim())),
+      (error: Error) =>
+        error instanceof TypeError && (key.trim() === "" || !error.message.includes(key.trim())),
     );
   });
 }
