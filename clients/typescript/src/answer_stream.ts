@@ -61,6 +61,10 @@ export class AnswerStream implements AsyncIterableIterator<Event> {
       this.#failure ??= chatErrorOf(thrown, this.requestId, this.#partial());
       this.#end();
     }
+    // Outside of the try: an exception of the caller's own is the caller's.
+    if (this.#info !== undefined) {
+      this.#call.onInfo?.(this.#info);
+    }
     return this.#over();
   }
 
@@ -149,7 +153,6 @@ export class AnswerStream implements AsyncIterableIterator<Event> {
       throw incompleteAnswer(this.#trailers, this.requestId, this.#partial());
     }
     this.#info = callInfoOf(this.#trailers, this.requestId);
-    this.#call.onInfo?.(this.#info);
   }
 
   #over(): IteratorResult<Event, undefined> {

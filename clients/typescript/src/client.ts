@@ -165,7 +165,7 @@ export class Client {
     send: (options: ConnectCallOptions) => Promise<T>,
   ): Promise<T> {
     const requestId = call.requestId ?? randomUUID();
-    let trailers = new Headers();
+    const options = this.#options(method, call, requestId);
     const controller = new AbortController();
     const abort = (): void => {
       controller.abort(callerLeft("the call was aborted", call.signal?.reason));
@@ -174,19 +174,19 @@ export class Client {
     if (call.signal?.aborted === true) {
       abort();
     }
+    let trailers = new Headers();
+    let answer: T;
     try {
-      const answer = await send({
-        ...this.#options(method, call, requestId),
-        signal: controller.signal,
-        onTrailer: (each) => (trailers = each),
-      });
-      call.onInfo?.(callInfoOf(trailers, requestId));
-      return answer;
+      const { signal } = controller;
+      answer = await send({ ...options, signal, onTrailer: (each) => (trailers = each) });
     } catch (thrown) {
       throw chatErrorOf(thrown, requestId);
     } finally {
       call.signal?.removeEventListener("abort", abort);
     }
+    // Outside of the try: an exception of the caller's own is the caller's.
+    call.onInfo?.(callInfoOf(trailers, requestId));
+    return answer;
   }
 
   #options(method: string, call: CallOptions, requestId: string): ConnectCallOptions {
