@@ -60,7 +60,7 @@ test("cases are answered in order, each with every field, and the actor ends wit
       cancel: { after_events: 2 },
     },
     { id: "h", call: "Complete", request: asking("sandbox/stall"), cancel: { after_ms: 200 } },
-    { id: "i", call: "Complete", request: asking("sandbox/stall"), deadline_ms: 500 },
+    { id: "i", call: "Complete", request: asking("sandbox/stall"), deadline_ms: 8000 },
     { id: "j", call: "Complete", request: asking("m"), metadata: { "x-request-id": "mine" } },
   ]);
   for (const answer of answers) {
