@@ -42,38 +42,38 @@ const USER_AGENT = "togetherchat-typescript";
 
 export interface ClientOptions {
   /** What the service knows this caller by; sent as `authorization: Bearer ...`. */
-  readonly key?: string;
+  readonly key?: string | undefined;
   /** The caller's own Together key, where the service takes one. */
-  readonly upstreamKey?: string;
+  readonly upstreamKey?: string | undefined;
   /** Deadline of every call that sets none. Unset: 600 s for an answer, 30 s for a page of models. */
-  readonly timeoutMs?: number;
+  readonly timeoutMs?: number | undefined;
   /** True, false or options. Unset: plain text on this machine, TLS elsewhere. */
-  readonly tls?: boolean | Tls;
+  readonly tls?: boolean | Tls | undefined;
   /** False for a client that never sends a call twice. Default true. */
-  readonly retries?: boolean;
+  readonly retries?: boolean | undefined;
   /** The largest message that is accepted. Default 64 MiB. */
-  readonly receiveBytesMax?: number;
+  readonly receiveBytesMax?: number | undefined;
   /** The largest message that is sent. Unset: the service is the judge. */
-  readonly sendBytesMax?: number;
+  readonly sendBytesMax?: number | undefined;
   /** A connection in use is asked for a sign of life after so long a silence. Default 30 s. */
-  readonly keepaliveMs?: number;
+  readonly keepaliveMs?: number | undefined;
   /** How long that sign may take before the connection is given up. Default 10 s. */
-  readonly keepaliveTimeoutMs?: number;
+  readonly keepaliveTimeoutMs?: number | undefined;
   /** More interceptors of Connect's, around the retries. */
-  readonly interceptors?: readonly Interceptor[];
+  readonly interceptors?: readonly Interceptor[] | undefined;
 }
 
 export interface CallOptions {
   /** Aborting it cancels the call, and with it the generation. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** Deadline of this call. */
-  readonly timeoutMs?: number;
+  readonly timeoutMs?: number | undefined;
   /** 1 to 128 printable ASCII characters; one is made up where it is unset. */
-  readonly requestId?: string;
+  readonly requestId?: string | undefined;
   /** More metadata to send. */
-  readonly headers?: Headers | Readonly<Record<string, string>>;
+  readonly headers?: Headers | Readonly<Record<string, string>> | undefined;
   /** Called after the call succeeded. A failure has the same in the error's `info`. */
-  readonly onInfo?: (info: CallInfo) => void;
+  readonly onInfo?: ((info: CallInfo) => void) | undefined;
 }
 
 /** The fields of ListModelsRequest. */
