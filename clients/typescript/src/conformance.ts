@@ -109,7 +109,7 @@ function plain(code: string): object {
     code,
     reason: "",
     message: code === "OK" ? "" : "the caller left",
-    retryable: null,
+    retryable: false,
     retry_after_ms: null,
     violations: [],
     error_metadata: {},
@@ -117,15 +117,17 @@ function plain(code: string): object {
 }
 
 async function main(target: string): Promise<void> {
+  const client = createClient(target);
+  const once = createClient(target, { retries: false });
   for await (const line of createInterface({ input: process.stdin })) {
     if (line.trim() !== "") {
       const each = JSON.parse(line) as Case;
-      // A client for each case: the failures of one must not stop the retries of the next.
-      const client = createClient(target, { retries: each.retries !== false });
-      process.stdout.write(`${JSON.stringify(await act(client, each))}\n`);
-      client.close();
+      const seen = await act(each.retries === false ? once : client, each);
+      process.stdout.write(`${JSON.stringify(seen)}\n`);
     }
   }
+  client.close();
+  once.close();
 }
 
 const [target] = process.argv.slice(2);

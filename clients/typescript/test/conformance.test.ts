@@ -69,16 +69,16 @@ test("cases are answered in order, each with every field, and the actor ends wit
   assert.deepEqual(
     answers.map(({ id, code, reason, retryable }) => [id, code, reason, retryable]),
     [
-      ["a", "OK", "", null],
-      ["b", "OK", "", null],
-      ["c", "OK", "", null],
+      ["a", "OK", "", false],
+      ["b", "OK", "", false],
+      ["c", "OK", "", false],
       ["d", "UNAVAILABLE", "UPSTREAM_OVERLOADED", true],
       ["e", "INVALID_ARGUMENT", "INVALID_REQUEST", false],
       ["f", "UNAVAILABLE", "UPSTREAM_TRUNCATED", false],
-      ["g", "CANCELLED", "", null],
+      ["g", "CANCELLED", "", false],
       ["h", "CANCELLED", "", null],
       ["i", "DEADLINE_EXCEEDED", "CALLER_DEADLINE", false],
-      ["j", "OK", "", null],
+      ["j", "OK", "", false],
     ],
   );
   const [a, b, , , e, f, g] = answers;
