@@ -44,6 +44,10 @@ test: $(VENV)/.dev  ## Run the tests; needs Python alone
 test-tools: $(VENV)/.dev .tools/grpcurl .tools/ghz  ## Run grpcurl and ghz against the server; needs Go
 	GRPCURL=$(CURDIR)/.tools/grpcurl GHZ=$(CURDIR)/.tools/ghz $(BIN)/python -m pytest tests/tools
 
+.PHONY: test-typescript
+test-typescript: $(VENV)/.server $(TOOLS)/.ready  ## Check and test the TypeScript client against the server; needs Node 20
+	cd clients/typescript && npm ci && ./generate.sh --check && npm run check && npm test
+
 .tools/grpcurl:
 	GOBIN=$(CURDIR)/.tools go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
 
