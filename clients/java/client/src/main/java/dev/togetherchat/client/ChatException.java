@@ -12,6 +12,8 @@ import java.util.Optional;
  *
  * <p>What the service says about a failure is read in {@link ErrorDetails}; this class only holds it.
  */
+// It cannot be serialized, as little as the exceptions of gRPC that cause it.
+@SuppressWarnings("serial")
 public final class ChatException extends RuntimeException {
     /** The one reason that is this library's own: an OK status without the end of the answer. */
     public static final String STREAM_INCOMPLETE = "STREAM_INCOMPLETE";
@@ -20,11 +22,7 @@ public final class ChatException extends RuntimeException {
 
     private final Status.Code code;
     private final String statusMessage;
-
-    // The collections in it are the JDK's own, which can be serialized.
-    @SuppressWarnings("serial")
     private final ErrorDetails details;
-
     private final CompleteResponse partial;
 
     ChatException(Status.Code code, String message, ErrorDetails details, CompleteResponse partial, Throwable cause) {

@@ -12,7 +12,6 @@ import com.google.rpc.RetryInfo;
 import io.grpc.Metadata;
 import io.grpc.StatusRuntimeException;
 import io.grpc.protobuf.StatusProto;
-import java.io.Serializable;
 import java.time.Duration;
 import java.util.List;
 import java.util.Map;
@@ -29,8 +28,7 @@ record ErrorDetails(
         Duration retryAfter,
         List<Violation> violations,
         List<Violation> limits,
-        Map<String, String> metadata)
-        implements Serializable {
+        Map<String, String> metadata) {
 
     private static final String DOMAIN = "togetherchat";
     private static final Metadata.Key<String> REASON = key("x-error-reason");

@@ -1,11 +1,9 @@
 package dev.togetherchat.client;
 
-import java.io.Serializable;
-
 /**
  * One thing that is wrong.
  *
  * @param field a path such as {@code messages[2].content[0].text}, or the subject of a quota
  * @param description what is wrong with it, for people
  */
-public record Violation(String field, String description) implements Serializable {}
+public record Violation(String field, String description) {}

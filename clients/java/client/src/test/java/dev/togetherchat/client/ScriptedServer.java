@@ -17,6 +17,7 @@ import io.grpc.ServerCall;
 import io.grpc.ServerCallHandler;
 import io.grpc.ServerInterceptor;
 import io.grpc.StatusRuntimeException;
+import io.grpc.health.v1.HealthCheckResponse.ServingStatus;
 import io.grpc.netty.shaded.io.grpc.netty.NettyServerBuilder;
 import io.grpc.protobuf.services.HealthStatusManager;
 import io.grpc.stub.ServerCallStreamObserver;
@@ -27,6 +28,7 @@ import java.net.InetSocketAddress;
 import java.util.List;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
 import java.util.function.BiConsumer;
 import java.util.function.Function;
 
@@ -42,9 +44,12 @@ final class ScriptedServer implements AutoCloseable {
     private final Server server;
 
     ScriptedServer() {
+        health.setStatus(TogetherChat.SERVICE, ServingStatus.SERVING);
         try {
             server = NettyServerBuilder.forAddress(new InetSocketAddress("127.0.0.1", 0))
                     .maxInboundMessageSize(64 * 1024 * 1024)
+                    // As the service does; grpc-java's own servers end a connection that asks every 30 s.
+                    .permitKeepAliveTime(10, TimeUnit.SECONDS)
                     .intercept(new Memory())
                     .addService(new Service())
                     .addService(health.getHealthService())
