@@ -45,12 +45,19 @@ final class Processes implements AutoCloseable {
     }
 
     @Override
-    public void close() throws InterruptedException {
+    public void close() {
         running.forEach(Process::destroy);
-        for (Process process : running) {
+        running.forEach(Processes::awaitEnd);
+    }
+
+    private static void awaitEnd(Process process) {
+        try {
             if (!process.waitFor(END_S, TimeUnit.SECONDS)) {
                 process.destroyForcibly();
             }
+        } catch (InterruptedException interrupted) {
+            process.destroyForcibly();
+            Thread.currentThread().interrupt();
         }
     }
 

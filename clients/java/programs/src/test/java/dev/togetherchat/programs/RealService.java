@@ -58,7 +58,7 @@ final class RealService implements AutoCloseable {
     }
 
     @Override
-    public void close() throws InterruptedException {
+    public void close() {
         processes.close();
     }
 

@@ -53,7 +53,7 @@ class RealServiceTest {
     }
 
     @AfterAll
-    static void stop() throws InterruptedException {
+    static void stop() {
         service.close();
     }
 
