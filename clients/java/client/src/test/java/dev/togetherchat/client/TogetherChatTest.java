@@ -159,6 +159,21 @@ class TogetherChatTest {
         }
     }
 
+    /** 127.1 leads to this machine, but its text does not say so: TLS, and no key in the clear, unless told. */
+    @Test
+    void aTargetThatIsNotPlainlyLocalIsSpokenToOverTls() {
+        String target = server.address().replace("127.0.0.1", "127.1");
+        try (TogetherChat chat = TogetherChat.builder(target).key("secret").retries(false).build()) {
+            ChatException failed = assertThrows(ChatException.class, () -> chat.complete(ASK));
+            assertEquals(Status.Code.UNAVAILABLE, failed.code());
+        }
+        assertEquals(0, server.calls.size());
+        try (TogetherChat chat = TogetherChat.builder(target).plaintext().build()) {
+            chat.complete(ASK);
+        }
+        assertEquals(1, server.calls.size());
+    }
+
     /** The next page is asked for by the token of the one before, with the same filters. */
     @Test
     void modelsComePageAfterPage() {

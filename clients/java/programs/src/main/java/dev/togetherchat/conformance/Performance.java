@@ -8,6 +8,8 @@ import dev.togetherchat.v1.CompleteRequest;
 import dev.togetherchat.v1.ListModelsRequest;
 import dev.togetherchat.v1.StreamCompleteResponse;
 import java.util.Iterator;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.FutureTask;
 
 /** Makes the call of one case, and leaves it by Java's idioms: a stream is closed, a waiting thread interrupted. */
 final class Performance {
@@ -21,14 +23,21 @@ final class Performance {
         this.sight = new Sight(asked.id());
     }
 
+    /** Fails where the case itself is wrong; a call that fails is a sight like any other. */
     JsonObject perform() throws InterruptedException {
-        Thread caller = new Thread(this::call, "caller of " + asked.id());
+        FutureTask<Void> call = new FutureTask<>(this::call, null);
+        Thread caller = new Thread(call, "caller of " + asked.id());
         caller.start();
         if (asked.cancelAfterMs().isPresent()) {
             caller.join(Math.max(1, asked.cancelAfterMs().getAsLong()));
             caller.interrupt();
         }
         caller.join();
+        try {
+            call.get();
+        } catch (ExecutionException wrong) {
+            throw new IllegalArgumentException("case " + asked.id(), wrong.getCause());
+        }
         return sight.json();
     }
 
