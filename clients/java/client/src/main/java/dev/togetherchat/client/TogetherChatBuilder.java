@@ -112,6 +112,10 @@ public final class TogetherChatBuilder {
         return new TogetherChat(this::open, new CallerMetadata(key, upstreamKey), timeout);
     }
 
+    ChannelCredentials credentials() {
+        return credentials;
+    }
+
     private ManagedChannel open(boolean withServiceConfig) {
         ManagedChannelBuilder<?> channel = Grpc.newChannelBuilder(target, credentials)
                 .userAgent("togetherchat-java")

@@ -3,6 +3,7 @@ package dev.togetherchat.client;
 import static dev.togetherchat.client.Messages.request;
 import static dev.togetherchat.client.Messages.user;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertInstanceOf;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -11,7 +12,9 @@ import dev.togetherchat.v1.CompleteResponse;
 import dev.togetherchat.v1.ListModelsRequest;
 import dev.togetherchat.v1.ListModelsResponse;
 import dev.togetherchat.v1.Model;
+import io.grpc.InsecureChannelCredentials;
 import io.grpc.Status;
+import io.grpc.TlsChannelCredentials;
 import io.grpc.health.v1.HealthCheckResponse.ServingStatus;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -159,19 +162,26 @@ class TogetherChatTest {
         }
     }
 
-    /** 127.1 leads to this machine, but its text does not say so: TLS, and no key in the clear, unless told. */
+    /** A key does not cross a network in the clear, unless someone said that it may. */
     @Test
-    void aTargetThatIsNotPlainlyLocalIsSpokenToOverTls() {
-        String target = server.address().replace("127.0.0.1", "127.1");
-        try (TogetherChat chat = TogetherChat.builder(target).key("secret").retries(false).build()) {
+    void aTargetElsewhereIsSpokenToOverTls() {
+        TogetherChatBuilder elsewhere = TogetherChat.builder("chat.example.com:443");
+        assertInstanceOf(TlsChannelCredentials.class, elsewhere.credentials());
+        assertInstanceOf(InsecureChannelCredentials.class, elsewhere.plaintext().credentials());
+        TogetherChatBuilder here = TogetherChat.builder("localhost:50051");
+        assertInstanceOf(InsecureChannelCredentials.class, here.credentials());
+        assertInstanceOf(TlsChannelCredentials.class, here.tls().credentials());
+    }
+
+    /** Where TLS is wanted and the server has none, the call fails, and nothing of it is sent. */
+    @Test
+    void tlsIsNotGivenUpForAServerThatHasNone() {
+        TogetherChatBuilder encrypted = TogetherChat.builder(server.address()).tls();
+        try (TogetherChat chat = encrypted.key("secret").retries(false).build()) {
             ChatException failed = assertThrows(ChatException.class, () -> chat.complete(ASK));
             assertEquals(Status.Code.UNAVAILABLE, failed.code());
         }
         assertEquals(0, server.calls.size());
-        try (TogetherChat chat = TogetherChat.builder(target).plaintext().build()) {
-            chat.complete(ASK);
-        }
-        assertEquals(1, server.calls.size());
     }
 
     /** The next page is asked for by the token of the one before, with the same filters. */
