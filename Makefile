@@ -10,7 +10,7 @@ PIP     = $(BIN)/python -m pip --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-tools test-java fuzz soak faults overload outage verify fix generate lock release clean
+.PHONY: help run demo test test-tools fuzz soak faults overload outage verify fix generate lock release clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -44,6 +44,7 @@ test: $(VENV)/.dev  ## Run the tests; needs Python alone
 test-tools: $(VENV)/.dev .tools/grpcurl  ## Run grpcurl against the server; needs Go
 	GRPCURL=$(CURDIR)/.tools/grpcurl $(BIN)/python -m pytest tests/tools
 
+.PHONY: test-java
 test-java: $(VENV)/.server  ## Build and test the Java client; needs a JDK 17 and Maven
 	TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python mvn --batch-mode --no-transfer-progress --file clients/java/pom.xml verify
 
