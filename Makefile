@@ -48,6 +48,10 @@ test-tools: $(VENV)/.dev .tools/grpcurl .tools/ghz  ## Run grpcurl and ghz again
 test-typescript: $(VENV)/.server $(TOOLS)/.ready  ## Check and test the TypeScript client against the server; needs Node 20
 	cd clients/typescript && npm ci && ./generate.sh --check && npm run check && npm test
 
+.PHONY: test-java
+test-java: $(VENV)/.server  ## Build and test the Java client; needs a JDK 17 and Maven
+	TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python mvn --batch-mode --no-transfer-progress --file clients/java/pom.xml verify
+
 .tools/grpcurl:
 	GOBIN=$(CURDIR)/.tools go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
 
