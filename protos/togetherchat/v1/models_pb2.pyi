@@ -60,7 +60,7 @@ class _ModelStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelState
     """In the provider's live list."""
     MODEL_STATE_UNCONFIRMED: _ModelState.ValueType  # 2
     """In the shipped catalogue alone: the provider's list was not to be had, or does
-    not name it.
+    not name it. Or listed, and lately refused by the provider all the same.
     """
     MODEL_STATE_RETIRED: _ModelState.ValueType  # 3
     """Past its retirement date."""
@@ -74,7 +74,7 @@ MODEL_STATE_ACTIVE: ModelState.ValueType  # 1
 """In the provider's live list."""
 MODEL_STATE_UNCONFIRMED: ModelState.ValueType  # 2
 """In the shipped catalogue alone: the provider's list was not to be had, or does
-not name it.
+not name it. Or listed, and lately refused by the provider all the same.
 """
 MODEL_STATE_RETIRED: ModelState.ValueType  # 3
 """Past its retirement date."""

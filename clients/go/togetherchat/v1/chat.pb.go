@@ -1394,7 +1394,7 @@ type TokenLogprob struct {
 	// for the first token of an echoed prompt.
 	Logprob *float64 `protobuf:"fixed64,3,opt,name=logprob,proto3,oneof" json:"logprob,omitempty"`
 	// The token's bytes, for tokens that are no whole characters.
-	TokenBytes []byte `protobuf:"bytes,4,opt,name=token_bytes,json=tokenBytes,proto3,oneof" json:"token_bytes,omitempty"`
+	Bytes []byte `protobuf:"bytes,4,opt,name=bytes,proto3,oneof" json:"bytes,omitempty"`
 	// The most likely alternatives at this place, most likely first.
 	Top           []*TopLogprob `protobuf:"bytes,5,rep,name=top,proto3" json:"top,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1452,9 +1452,9 @@ func (x *TokenLogprob) GetLogprob() float64 {
 	return 0
 }
 
-func (x *TokenLogprob) GetTokenBytes() []byte {
+func (x *TokenLogprob) GetBytes() []byte {
 	if x != nil {
-		return x.TokenBytes
+		return x.Bytes
 	}
 	return nil
 }
@@ -1474,7 +1474,7 @@ type TopLogprob struct {
 	// Natural logarithm of its probability.
 	Logprob *float64 `protobuf:"fixed64,2,opt,name=logprob,proto3,oneof" json:"logprob,omitempty"`
 	// The token's bytes.
-	TokenBytes    []byte `protobuf:"bytes,3,opt,name=token_bytes,json=tokenBytes,proto3,oneof" json:"token_bytes,omitempty"`
+	Bytes         []byte `protobuf:"bytes,3,opt,name=bytes,proto3,oneof" json:"bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1523,9 +1523,9 @@ func (x *TopLogprob) GetLogprob() float64 {
 	return 0
 }
 
-func (x *TopLogprob) GetTokenBytes() []byte {
+func (x *TopLogprob) GetBytes() []byte {
 	if x != nil {
-		return x.TokenBytes
+		return x.Bytes
 	}
 	return nil
 }
@@ -1884,27 +1884,25 @@ const file_togetherchat_v1_chat_proto_rawDesc = "" +
 	"\x04seed\x18\x06 \x01(\x04H\x00R\x04seed\x88\x01\x01B\a\n" +
 	"\x05_seed\"A\n" +
 	"\bLogprobs\x125\n" +
-	"\x06tokens\x18\x01 \x03(\v2\x1d.togetherchat.v1.TokenLogprobR\x06tokens\"\xe1\x01\n" +
+	"\x06tokens\x18\x01 \x03(\v2\x1d.togetherchat.v1.TokenLogprobR\x06tokens\"\xd0\x01\n" +
 	"\fTokenLogprob\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1e\n" +
 	"\btoken_id\x18\x02 \x01(\x05H\x00R\atokenId\x88\x01\x01\x12\x1d\n" +
-	"\alogprob\x18\x03 \x01(\x01H\x01R\alogprob\x88\x01\x01\x12$\n" +
-	"\vtoken_bytes\x18\x04 \x01(\fH\x02R\n" +
-	"tokenBytes\x88\x01\x01\x12-\n" +
+	"\alogprob\x18\x03 \x01(\x01H\x01R\alogprob\x88\x01\x01\x12\x19\n" +
+	"\x05bytes\x18\x04 \x01(\fH\x02R\x05bytes\x88\x01\x01\x12-\n" +
 	"\x03top\x18\x05 \x03(\v2\x1b.togetherchat.v1.TopLogprobR\x03topB\v\n" +
 	"\t_token_idB\n" +
 	"\n" +
-	"\b_logprobB\x0e\n" +
-	"\f_token_bytes\"\x83\x01\n" +
+	"\b_logprobB\b\n" +
+	"\x06_bytes\"r\n" +
 	"\n" +
 	"TopLogprob\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1d\n" +
-	"\alogprob\x18\x02 \x01(\x01H\x00R\alogprob\x88\x01\x01\x12$\n" +
-	"\vtoken_bytes\x18\x03 \x01(\fH\x01R\n" +
-	"tokenBytes\x88\x01\x01B\n" +
+	"\alogprob\x18\x02 \x01(\x01H\x00R\alogprob\x88\x01\x01\x12\x19\n" +
+	"\x05bytes\x18\x03 \x01(\fH\x01R\x05bytes\x88\x01\x01B\n" +
 	"\n" +
-	"\b_logprobB\x0e\n" +
-	"\f_token_bytes\"\x8a\x03\n" +
+	"\b_logprobB\b\n" +
+	"\x06_bytes\"\x8a\x03\n" +
 	"\x05Usage\x12#\n" +
 	"\rprompt_tokens\x18\x01 \x01(\x05R\fpromptTokens\x12+\n" +
 	"\x11completion_tokens\x18\x02 \x01(\x05R\x10completionTokens\x12!\n" +

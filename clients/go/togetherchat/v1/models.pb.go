@@ -90,7 +90,7 @@ const (
 	// In the provider's live list.
 	ModelState_MODEL_STATE_ACTIVE ModelState = 1
 	// In the shipped catalogue alone: the provider's list was not to be had, or does
-	// not name it.
+	// not name it. Or listed, and lately refused by the provider all the same.
 	ModelState_MODEL_STATE_UNCONFIRMED ModelState = 2
 	// Past its retirement date.
 	ModelState_MODEL_STATE_RETIRED ModelState = 3

@@ -88,9 +88,9 @@ def _of_entry(entry: wire.TokenEntry) -> chat.TokenLogprob:
     return chat.TokenLogprob(
         token=entry.token,
         logprob=entry.logprob,
-        token_bytes=_bytes(entry),
+        bytes=_bytes(entry),
         top=[
-            chat.TopLogprob(token=top.token, logprob=top.logprob, token_bytes=_bytes(top))
+            chat.TopLogprob(token=top.token, logprob=top.logprob, bytes=_bytes(top))
             for top in entry.top_logprobs or ()
         ],
     )

@@ -242,7 +242,7 @@ export enum ModelState {
 
   /**
    * In the shipped catalogue alone: the provider's list was not to be had, or does
-   * not name it.
+   * not name it. Or listed, and lately refused by the provider all the same.
    *
    * @generated from enum value: MODEL_STATE_UNCONFIRMED = 2;
    */
