@@ -1,0 +1,230 @@
+"""`make bench`: runs the figures on the contestants, in turns, and writes what came of it.
+
+It owns the order: which contestant's turn it is in which round, and what a run may leave out.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final
+
+from bench import cores, machine, report, stage, starts
+from bench.contestants import BY_NAME, CONTESTANTS, Contestant
+from bench.figures import FIGURES, Figure, Length, Turn, Values
+from bench.samples import Failure, Results, Sample
+from bench.stage import Running, Stage, StageError
+
+STARTED: Final = ("start", "import", "workers")
+"""Figures of processes that are started for them."""
+NAMES: Final = (*(figure.name for figure in FIGURES), *STARTED)
+QUICK_CONTESTANTS: Final = ("direct", "bare", "ours", "ours-http")
+QUICK_FIGURES: Final = ("unary", "burst", "trickle", "start", "import")
+START_ROUNDS: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a run does."""
+
+    contestants: tuple[str, ...]
+    figures: tuple[str, ...]
+    length: Length
+    rounds_max: int
+    variants_max: int
+
+
+FULL: Final = Plan(
+    contestants=tuple(BY_NAME),
+    figures=NAMES,
+    length=Length(warm_up_s=1, seconds=4),
+    rounds_max=5,
+    variants_max=10,
+)
+QUICK: Final = Plan(
+    contestants=QUICK_CONTESTANTS,
+    figures=QUICK_FIGURES,
+    length=Length(warm_up_s=1, seconds=2),
+    rounds_max=3,
+    variants_max=1,
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """A run under way."""
+
+    stage: Stage
+    plan: Plan
+    samples: list[Sample] = field(default_factory=list[Sample])
+    failures: list[Failure] = field(default_factory=list[Failure])
+
+    def everything(self, contestants: Sequence[Contestant]) -> None:
+        chosen = [figure for figure in FIGURES if figure.name in self.plan.figures]
+        with ExitStack() as stack:
+            places = [place for one in contestants if (place := self._entered(stack, one))]
+            for figure in chosen:
+                if not figure.fresh:
+                    self._figure(figure, places)
+        for figure in chosen:
+            if figure.fresh:
+                self._fresh(figure, contestants)
+        self._started(contestants)
+
+    def _entered(self, stack: ExitStack, contestant: Contestant) -> Running | None:
+        try:
+            place = stack.enter_context(self.stage.running(contestant))
+            stage.prove(place)
+        except (StageError, OSError) as error:
+            self.failures.append(_failure("start", contestant.name, "", 0, error))
+            return None
+        _say(f"{contestant.label}: serves after {place.start_s:.2f} s")
+        return place
+
+    def _figure(self, figure: Figure, places: Sequence[Running]) -> None:
+        taking_part = [place for place in places if place.contestant.name not in figure.leaves_out]
+        for turn_number in range(min(figure.rounds, self.plan.rounds_max)):
+            for variant in figure.variants[: self.plan.variants_max]:
+                for place in rotated(taking_part, turn_number):
+                    self._turn(figure, place, variant, turn_number)
+
+    def _fresh(self, figure: Figure, contestants: Sequence[Contestant]) -> None:
+        """Each from the start again, since memory that was once used is often not given back."""
+        for variant in figure.variants[: self.plan.variants_max]:
+            for contestant in contestants:
+                if contestant.name in figure.leaves_out or int(variant) > contestant.streams_max:
+                    continue
+                with ExitStack() as stack:
+                    place = self._entered(stack, contestant)
+                    if place:
+                        self._turn(figure, place, variant, 0)
+
+    def _turn(self, figure: Figure, place: Running, variant: str, turn_number: int) -> None:
+        name = place.contestant.name
+        if any((gone.figure, gone.contestant) == (figure.name, name) for gone in self.failures):
+            return
+        turn = Turn(
+            stage=self.stage, place=place, length=self.plan.length, capacities=self._capacities()
+        )
+        try:
+            values = figure.measure(turn, variant)
+        except (StageError, subprocess.TimeoutExpired) as error:
+            self.failures.append(_failure(figure.name, name, variant, turn_number, error))
+            return
+        self._keep(figure.name, name, variant, turn_number, values)
+
+    def _started(self, contestants: Sequence[Contestant]) -> None:
+        names = {contestant.name for contestant in contestants} & {"ours"}
+        for turn_number in range(min(START_ROUNDS, self.plan.rounds_max)):
+            if "import" in self.plan.figures:
+                self._keep("import", "client", "", turn_number, starts.import_s(self.stage))
+            if "start" in self.plan.figures and names:
+                self._keep("start", "ours", "", turn_number, starts.start_s(self.stage, "ours"))
+            if "workers" in self.plan.figures and names:
+                for count in (1, 2):
+                    values = starts.workers(self.stage, self.plan.length, count)
+                    self._keep("workers", "ours", str(count), turn_number, values)
+
+    def _capacities(self) -> dict[str, float]:
+        results = Results(self.samples)
+        (variant,) = next(figure.variants for figure in FIGURES if figure.name == "unary")
+        found = {name: results.median("unary", name, variant, "per_s") for name in BY_NAME}
+        return {name: per_s for name, per_s in found.items() if per_s}
+
+    def _keep(self, figure: str, name: str, variant: str, turn_number: int, values: Values) -> None:
+        self.samples.append(
+            Sample(figure=figure, contestant=name, variant=variant, round=turn_number, values=values)
+        )
+        told = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
+        _say(f"{figure} {variant} round {turn_number + 1} {name}: {told}")
+
+
+def rotated(items: Sequence[Running], by: int) -> list[Running]:
+    """Each round begins with another one, so that none always follows the same."""
+    if not items:
+        return []
+    by %= len(items)
+    return [*items[by:], *items[:by]]
+
+
+def _failure(figure: str, name: str, variant: str, turn_number: int, error: Exception) -> Failure:
+    _say(f"{figure} {variant} {name}: {error}")
+    return Failure(
+        figure=figure, contestant=name, variant=variant, round=turn_number, reason=str(error)[:200]
+    )
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+def main() -> None:
+    arguments = _arguments()
+    plan = QUICK if arguments.quick else FULL
+    installed, out = Path(arguments.installed).resolve(), Path(arguments.out)
+    began = time.monotonic()
+    facts = machine.facts(installed)
+    pins = cores.of_this_machine()
+    chosen = Plan(
+        contestants=_chosen(arguments.contestants, plan.contestants, tuple(BY_NAME)),
+        figures=_chosen(arguments.figures, plan.figures, NAMES),
+        length=Length(warm_up_s=1, seconds=arguments.seconds or plan.length.seconds),
+        rounds_max=arguments.rounds or plan.rounds_max,
+        variants_max=plan.variants_max,
+    )
+    with stage.upstream(installed, pins) as upstream:
+        run = Run(stage=Stage(installed=installed, cores=pins, upstream=upstream), plan=chosen)
+        left_out = list(_missing(chosen.contestants, installed))
+        names = {name for name, _ in left_out}
+        run.everything([one for one in CONTESTANTS if one.name in chosen.contestants and one.name not in names])
+    taken_s = time.monotonic() - began
+    out.mkdir(parents=True, exist_ok=True)
+    found = {
+        "machine": facts,
+        "cores": asdict(pins),
+        "seconds": round(taken_s),
+        "left_out": [reason for _, reason in left_out],
+        "samples": [asdict(sample) for sample in run.samples],
+        "failures": [asdict(failure) for failure in run.failures],
+    }
+    (out / "results.json").write_text(json.dumps(found, indent=1) + "\n")
+    text = report.markdown(report.read(found))
+    (out / "results.md").write_text(text)
+    sys.stdout.write(text)
+
+
+def _missing(names: Sequence[str], installed: Path) -> Iterator[tuple[str, str]]:
+    flags = subprocess.run(
+        [sys.executable, "-m", "togetherchat_server", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    for name in names:
+        if reason := stage.missing(BY_NAME[name], installed, flags):
+            yield name, reason
+
+
+def _chosen(asked: str, default: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in asked.split(",") if name.strip()) or default
+    if unknown := set(names) - set(known):
+        sys.exit(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    return names
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a few figures of a few, in two minutes")
+    parser.add_argument("--contestants", default="", help=f"of {', '.join(BY_NAME)}")
+    parser.add_argument("--figures", default="", help=f"of {', '.join(NAMES)}")
+    parser.add_argument("--rounds", type=int, default=0, help="at most so many of each figure")
+    parser.add_argument("--seconds", type=int, default=0, help="of each closed loop")
+    parser.add_argument("--installed", default=".bench", help="the folder of what is installed")
+    parser.add_argument("--out", default="bench/out", help="the folder of what is written")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

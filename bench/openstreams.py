@@ -1,0 +1,106 @@
+"""Runs bench/go/streams, our own load program, for what no public tool asks: see its head."""
+
+import json
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from bench.stage import Running, Stage, StageError
+
+END_S: Final = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantiles:
+    """Of times in milliseconds."""
+
+    count: int
+    p50: float
+    p99: float
+    max: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streams:
+    """What the streams of one run saw."""
+
+    streams: int
+    failed: int
+    failures: tuple[str, ...]
+    tokens: int
+    first_token: Quantiles
+    duration: Quantiles
+    token: Quantiles
+    health: Quantiles
+    health_failed: int
+
+
+def run(  # noqa: PLR0913  what is asked is said by name
+    stage: Stage,
+    place: Running,
+    script: str,
+    *,
+    streams: int,
+    repeat: int = 1,
+    ramp_s: float = 0.0,
+    hold_s: float = 0.0,
+    when_open: Callable[[], None] | None = None,
+) -> Streams:
+    """`when_open` is called while all streams are held open, once each had its first token."""
+    command = [stage.tool("streams"), "--model", script, "--streams", str(streams), "--repeat", str(repeat)]
+    command += ["--ramp", f"{ramp_s}s", "--hold", f"{hold_s}s", *_target(place)]
+    with subprocess.Popen(stage.load(command), stdout=subprocess.PIPE, text=True) as process:
+        if process.stdout is None:
+            raise StageError("no output")
+        try:
+            line = process.stdout.readline()
+            if hold_s and when_open and json.loads(line or "{}").get("open"):
+                when_open()
+            last = (process.stdout.read() or line).strip().splitlines()[-1:]
+        finally:
+            if process.poll() is None:
+                process.terminate()
+            process.wait(END_S)
+    return parsed(last[0] if last else "")
+
+
+def _target(place: Running) -> list[str]:
+    if place.contestant.protocol == "grpc":
+        return ["--protocol", "grpc", "--target", place.address]
+    headers = (f"{name}: {text}" for name, text in place.headers.items())
+    return [
+        *("--protocol", "http", "--target", place.url, "--health", place.health_url),
+        *(word for header in headers for word in ("--header", header)),
+    ]
+
+
+def parsed(line: str) -> Streams:
+    try:
+        said = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise StageError("the streams printed no result") from error
+    return Streams(
+        streams=said["streams"],
+        failed=said["failed"],
+        failures=tuple(said["failures"] or ()),
+        tokens=said["tokens"],
+        first_token=_quantiles(said["first_token_ms"]),
+        duration=_quantiles(said["duration_ms"]),
+        token=_quantiles(said["token_ms"]),
+        health=_quantiles(said["health_ms"]),
+        health_failed=said["health_failed"],
+    )
+
+
+def _quantiles(said: Mapping[str, float]) -> Quantiles:
+    return Quantiles(count=int(said["count"]), p50=said["p50"], p99=said["p99"], max=said["max"])
+
+
+def refusal(seen: Streams, *, tokens: int, allowed: Sequence[str] = ()) -> str | None:
+    """Why the run proves nothing, if so; `tokens` is what all streams should have brought."""
+    if set(seen.failures) - set(allowed):
+        return f"{seen.failed} of {seen.streams} streams failed: {'; '.join(seen.failures)[:160]}"
+    if seen.tokens < tokens:
+        return f"{seen.tokens} of {tokens} tokens came"
+    return None
