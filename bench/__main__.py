@@ -16,7 +16,7 @@ from typing import Final
 
 from bench import cores, machine, report, stage, starts
 from bench.contestants import BY_NAME, CONTESTANTS, Contestant
-from bench.figures import FIGURES, Figure, Length, Turn, Values
+from bench.figures import FIGURES, Figure, Turn, Values
 from bench.samples import Failure, Results, Sample
 from bench.stage import Running, Stage, StageError
 
@@ -26,6 +26,8 @@ NAMES: Final = (*(figure.name for figure in FIGURES), *STARTED)
 QUICK_CONTESTANTS: Final = ("direct", "bare", "ours", "ours-http")
 QUICK_FIGURES: Final = ("unary", "burst", "trickle", "start", "import")
 START_ROUNDS: Final = 5
+FAILURES_MAX: Final = 2
+"""Runs of one figure that may fail before a contestant is asked no more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +36,7 @@ class Plan:
 
     contestants: tuple[str, ...]
     figures: tuple[str, ...]
-    length: Length
+    seconds: int
     rounds_max: int
     variants_max: int
 
@@ -42,14 +44,14 @@ class Plan:
 FULL: Final = Plan(
     contestants=tuple(BY_NAME),
     figures=NAMES,
-    length=Length(warm_up_s=1, seconds=4),
+    seconds=4,
     rounds_max=5,
     variants_max=10,
 )
 QUICK: Final = Plan(
     contestants=QUICK_CONTESTANTS,
     figures=QUICK_FIGURES,
-    length=Length(warm_up_s=1, seconds=2),
+    seconds=2,
     rounds_max=3,
     variants_max=1,
 )
@@ -106,11 +108,10 @@ class Run:
 
     def _turn(self, figure: Figure, place: Running, variant: str, turn_number: int) -> None:
         name = place.contestant.name
-        if any((gone.figure, gone.contestant) == (figure.name, name) for gone in self.failures):
+        failed = [gone for gone in self.failures if (gone.figure, gone.contestant) == (figure.name, name)]
+        if len(failed) >= FAILURES_MAX:
             return
-        turn = Turn(
-            stage=self.stage, place=place, length=self.plan.length, capacities=self._capacities()
-        )
+        turn = Turn(stage=self.stage, place=place, seconds=self.plan.seconds, capacities=self._capacities())
         try:
             values = figure.measure(turn, variant)
         except (StageError, subprocess.TimeoutExpired) as error:
@@ -127,7 +128,7 @@ class Run:
                 self._keep("start", "ours", "", turn_number, starts.start_s(self.stage, "ours"))
             if "workers" in self.plan.figures and names:
                 for count in (1, 2):
-                    values = starts.workers(self.stage, self.plan.length, count)
+                    values = starts.workers(self.stage, self.plan.seconds, count)
                     self._keep("workers", "ours", str(count), turn_number, values)
 
     def _capacities(self) -> dict[str, float]:
@@ -173,7 +174,7 @@ def main() -> None:
     chosen = Plan(
         contestants=_chosen(arguments.contestants, plan.contestants, tuple(BY_NAME)),
         figures=_chosen(arguments.figures, plan.figures, NAMES),
-        length=Length(warm_up_s=1, seconds=arguments.seconds or plan.length.seconds),
+        seconds=arguments.seconds or plan.seconds,
         rounds_max=arguments.rounds or plan.rounds_max,
         variants_max=plan.variants_max,
     )
@@ -181,7 +182,9 @@ def main() -> None:
         run = Run(stage=Stage(installed=installed, cores=pins, upstream=upstream), plan=chosen)
         left_out = list(_missing(chosen.contestants, installed))
         names = {name for name, _ in left_out}
-        run.everything([one for one in CONTESTANTS if one.name in chosen.contestants and one.name not in names])
+        run.everything(
+            [one for one in CONTESTANTS if one.name in chosen.contestants and one.name not in names]
+        )
     taken_s = time.monotonic() - began
     out.mkdir(parents=True, exist_ok=True)
     found = {

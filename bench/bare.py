@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
-from grpc_health.v1 import health, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
-from bench.payloads import TEXT, TOKEN
+from bench.payloads import PIECE, TEXT
 from togetherchat.v1 import chat_pb2, chat_service_pb2, chat_service_pb2_grpc
 
 CREATED = Timestamp(seconds=1786528791)
@@ -28,9 +28,7 @@ ANSWER = chat_service_pb2.CompleteResponse(
         chat_pb2.Choice(
             finish_reason=chat_pb2.FINISH_REASON_STOP,
             finish_reason_raw="stop",
-            message=chat_pb2.Message(
-                role=chat_pb2.ROLE_ASSISTANT, content=[chat_pb2.ContentPart(text=TEXT)]
-            ),
+            message=chat_pb2.Message(role=chat_pb2.ROLE_ASSISTANT, content=[chat_pb2.ContentPart(text=TEXT)]),
         )
     ],
 )
@@ -38,18 +36,24 @@ Event = chat_service_pb2.StreamCompleteResponse
 
 
 class BareServicer(chat_service_pb2_grpc.ChatServiceServicer):
-    async def Complete(
+    """Answers from constants; paced streams by the clock, each token with its time."""
+
+    async def Complete(  # noqa: N802  the contract's name
         self,
         request: chat_service_pb2.CompleteRequest,
-        context: grpc.aio.ServicerContext[chat_service_pb2.CompleteRequest, chat_service_pb2.CompleteResponse],
+        context: grpc.aio.ServicerContext[
+            chat_service_pb2.CompleteRequest, chat_service_pb2.CompleteResponse
+        ],
     ) -> chat_service_pb2.CompleteResponse:
+        del request, context
         return ANSWER
 
-    async def StreamComplete(
+    async def StreamComplete(  # noqa: N802  the contract's name
         self,
         request: chat_service_pb2.CompleteRequest,
         context: grpc.aio.ServicerContext[chat_service_pb2.CompleteRequest, Event],
     ) -> AsyncIterator[Event]:
+        del context
         tokens, gap_ms = map(int, request.model.removeprefix("bench-").split("x"))
         yield Event(started=chat_service_pb2.Started(id="ovtS38F-bench", model="bench", create_time=CREATED))
         due_s = time.monotonic()
@@ -59,17 +63,47 @@ class BareServicer(chat_service_pb2_grpc.ChatServiceServicer):
                 due_s += gap_ms / 1000
                 await asyncio.sleep(due_s - time.monotonic())
             else:
-                yield Event(delta=chat_service_pb2.Delta(text=TOKEN))
+                yield Event(delta=chat_service_pb2.Delta(text=PIECE))
         yield Event(
             choice_finished=chat_service_pb2.ChoiceFinished(finish_reason=chat_pb2.FINISH_REASON_STOP)
         )
         yield Event(completed=chat_service_pb2.Completed(usage=USAGE))
 
+    async def ListModels(  # noqa: N802  the contract's name
+        self,
+        request: chat_service_pb2.ListModelsRequest,
+        context: grpc.aio.ServicerContext[
+            chat_service_pb2.ListModelsRequest, chat_service_pb2.ListModelsResponse
+        ],
+    ) -> chat_service_pb2.ListModelsResponse:
+        del request, context
+        return chat_service_pb2.ListModelsResponse()
+
+
+async def check(
+    request: health_pb2.HealthCheckRequest,
+    context: grpc.aio.ServicerContext[health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse],
+) -> health_pb2.HealthCheckResponse:
+    del request, context
+    return health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
+
+
+HEALTH = grpc.method_handlers_generic_handler(
+    "grpc.health.v1.Health",
+    {
+        "Check": grpc.unary_unary_rpc_method_handler(
+            check,
+            request_deserializer=health_pb2.HealthCheckRequest.FromString,
+            response_serializer=health_pb2.HealthCheckResponse.SerializeToString,
+        )
+    },
+)
+
 
 async def serve(listen: str) -> None:
     server = grpc.aio.server()
     chat_service_pb2_grpc.add_ChatServiceServicer_to_server(BareServicer(), server)
-    health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
+    server.add_generic_rpc_handlers((HEALTH,))
     server.add_insecure_port(listen)
     await server.start()
     await server.wait_for_termination()

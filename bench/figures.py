@@ -23,14 +23,6 @@ OPENED_PER_S: Final = 500.0
 HELD_S: Final = 4.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Length:
-    """How long a run of a closed loop takes, and the one before it that is thrown away."""
-
-    warm_up_s: int
-    seconds: int
-
-
 Values = dict[str, float]
 Capacities = Mapping[str, float]
 """Unary calls a second that each contestant has managed, from `unary`."""
@@ -38,20 +30,21 @@ Capacities = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One contestant's turn: where it runs, how long, and what the run knows of all of them."""
+    """One contestant's turn: where it runs, about how long a loop is, what is known of all of them."""
 
     stage: Stage
     place: Running
-    length: Length
+    seconds: int
     capacities: Capacities
 
 
 def closed_loop(turn: Turn, script: str, in_flight: int) -> tuple[saturation.Closed, float]:
     """The run and the seconds of CPU that it took, after a warm-up and with its proof."""
     stage, place = turn.stage, turn.place
-    saturation.run(stage, place, script, in_flight=in_flight, seconds=turn.length.warm_up_s)
+    warm = saturation.warmed(stage, place, script, in_flight=in_flight)
+    calls = max(in_flight, round(warm.per_s * turn.seconds))
     seen_before, cpu_before_s = stage.upstream.counts()["calls"], place.cpu_s()
-    closed = saturation.run(stage, place, script, in_flight=in_flight, seconds=turn.length.seconds)
+    closed = saturation.run(stage, place, script, in_flight=in_flight, calls=calls)
     cpu_s = place.cpu_s() - cpu_before_s
     reached = stage.upstream.counts()["calls"] - seen_before
     refused = saturation.refusal(
@@ -137,7 +130,7 @@ def added(turn: Turn, variant: str) -> Values:
 
 
 def _steady(turn: Turn, place: Running, per_s: float) -> rates.Steady:
-    seen = rates.run(turn.stage, place, per_s=per_s, seconds=float(turn.length.seconds))
+    seen = rates.run(turn.stage, place, per_s=per_s, seconds=float(turn.seconds))
     if seen.failed or not seen.calls:
         raise StageError(f"{seen.failed} of {seen.calls} calls failed at {per_s:.0f} a second")
     return seen

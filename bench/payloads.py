@@ -21,8 +21,8 @@ SYSTEM: Final = "You are a helpful assistant. Answer in plain words. " * 4
 QUESTION: Final = "Why is the sky blue, and why is it red at dusk? " * 15
 TEXT: Final = "The quick brown fox jumps over the lazy dog. " * 20
 """What the upstream answers to `bench-unary`."""
-TOKEN: Final = " tok"
-TEXT_BYTES: Final = {UNARY: len(TEXT), BURST: len(TOKEN) * TOKENS}
+PIECE: Final = " tok"
+TEXT_BYTES: Final = {UNARY: len(TEXT), BURST: len(PIECE) * TOKENS}
 """Of an answer; whatever a gateway packs it into, fewer bytes than these are no answer."""
 
 

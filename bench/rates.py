@@ -53,7 +53,7 @@ def _ghz(stage: Stage, place: Running, request: Path, per_s: float, seconds: flo
     ]
 
 
-def _vegeta(  # noqa: PLR0913, PLR0917  a command's words
+def _vegeta(
     stage: Stage, place: Running, request: Path, results: Path, per_s: float, seconds: float
 ) -> list[str]:
     targets = request.with_name("targets")
@@ -88,9 +88,10 @@ def of_ghz(printed: str) -> Steady:
 
 def of_vegeta(printed: str) -> Steady:
     said = json.loads(printed)
+    statuses: Mapping[str, int] = said["status_codes"] or {}
     return Steady(
         calls=said["requests"],
-        failed=said["requests"] - (said["status_codes"] or {}).get("200", 0),
+        failed=said["requests"] - statuses.get("200", 0),
         p50_ms=said["latencies"]["50th"] / NS_PER_MS,
         p99_ms=said["latencies"]["99th"] / NS_PER_MS,
     )

@@ -89,9 +89,7 @@ def summarise(values: Iterable[float]) -> Summary | None:
     found = list(values)
     if not found:
         return None
-    return Summary(
-        median=statistics.median(found), least=min(found), most=max(found), count=len(found)
-    )
+    return Summary(median=statistics.median(found), least=min(found), most=max(found), count=len(found))
 
 
 def percentile(values: Sequence[float], share: float) -> float:

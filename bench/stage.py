@@ -11,14 +11,14 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 from bench import payloads, procfs
 from bench.contestants import Contestant
@@ -87,7 +87,7 @@ class Stage:
     @contextmanager
     def running(
         self, contestant: Contestant, *, flags: Sequence[str] = (), cores: Sequence[int] | None = None
-    ) -> Iterator[Running]:
+    ) -> Generator[Running, None, None]:
         """From its first answer on; `flags` are more of its own."""
         if not contestant.command:
             yield Running(
@@ -108,36 +108,32 @@ class Stage:
         command = [word.format_map(words) for word in contestant.command] + list(flags)
         environment = {name: text.format_map(words) for name, text in contestant.environment.items()}
         began = time.perf_counter()
-        with process(pinned(cores or self.cores.gateway, command), environment) as pid:
+        with process(pinned(cores or self.cores.gateway, command), environment) as started:
             place = Running(
                 contestant=contestant,
-                pid=pid,
+                pid=started.pid,
                 address=f"127.0.0.1:{port}",
                 headers={name: text.format_map(words) for name, text in contestant.headers.items()},
                 start_s=0.0,
             )
-            _await_ready(place)
-            yield Running(
-                contestant=contestant,
-                pid=pid,
-                address=place.address,
-                headers=place.headers,
-                start_s=time.perf_counter() - began,
-            )
+            _await_ready(started, place)
+            yield replace(place, start_s=time.perf_counter() - began)
 
 
 @contextmanager
-def upstream(installed: Path, cores: Cores) -> Iterator[Upstream]:
+def upstream(installed: Path, cores: Cores) -> Generator[Upstream, None, None]:
     (port,) = free_ports(1)
     address = f"127.0.0.1:{port}"
     command = [str(installed / "bin" / "upstream"), "--listen", address]
-    with process(pinned(cores.load, command), {}) as pid:
-        _await(f"http://{address}/counts")
-        yield Upstream(pid=pid, address=address)
+    with process(pinned(cores.load, command), {}) as started:
+        _await_page(started, f"http://{address}/counts")
+        yield Upstream(pid=started.pid, address=address)
 
 
 @contextmanager
-def process(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[int]:
+def process(
+    command: Sequence[str], environment: Mapping[str, str]
+) -> Generator[subprocess.Popen[bytes], None, None]:
     """Its lines go nowhere: that they are written is a part of what is measured."""
     inherited = {name: text for name, text in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     started = subprocess.Popen(
@@ -148,7 +144,7 @@ def process(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[
         stderr=subprocess.DEVNULL,
     )
     try:
-        yield started.pid
+        yield started
     finally:
         _end(started)
 
@@ -186,43 +182,54 @@ def missing(contestant: Contestant, installed: Path, flags_of_ours: str) -> str 
 # Ready, and right -----------------------------------------------------------------------
 
 
-def _await_ready(place: Running) -> None:
+def _await_ready(started: subprocess.Popen[bytes], place: Running) -> None:
     if place.contestant.protocol == "grpc":
-        _await_serving(place.address)
+        _await_serving(started, place.address)
     else:
-        _await(place.health_url)
+        _await_page(started, place.health_url)
 
 
-def _await(url: str) -> None:
-    until_s = time.monotonic() + READY_S
-    while True:
+def _await_page(started: subprocess.Popen[bytes], url: str) -> None:
+    def asked() -> bool:
         try:
             urllib.request.urlopen(url, timeout=ANSWER_S).close()
-        except (urllib.error.URLError, ConnectionError) as error:
-            if time.monotonic() > until_s:
-                raise StageError("it did not get ready") from error
-            time.sleep(POLL_S)
-        else:
-            return
+        except (urllib.error.URLError, ConnectionError):
+            return False
+        return True
+
+    _await(started, asked)
 
 
-def _await_serving(address: str) -> None:
+def _await_serving(started: subprocess.Popen[bytes], address: str) -> None:
     """Look for the port first: a channel that was refused waits a second before it tries again."""
     host, _, port = address.partition(":")
-    until_s = time.monotonic() + READY_S
-    while True:
+
+    def listens() -> bool:
         try:
             socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
-            break
-        except ConnectionError as error:
-            if time.monotonic() > until_s:
-                raise StageError("it did not get ready") from error
-            time.sleep(POLL_S)
+        except ConnectionError:
+            return False
+        return True
+
+    _await(started, listens)
     with grpc.insecure_channel(address) as channel:
-        asked = health_pb2.HealthCheckRequest()
-        health = health_pb2_grpc.HealthStub(channel)
-        while health.Check(asked, timeout=READY_S).status != health_pb2.HealthCheckResponse.SERVING:
-            time.sleep(POLL_S)
+        check = channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        asked, serving = health_pb2.HealthCheckRequest(), health_pb2.HealthCheckResponse.SERVING
+        _await(started, lambda: check(asked, timeout=READY_S).status == serving)
+
+
+def _await(started: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
+    until_s = time.monotonic() + READY_S
+    while not ready():
+        if started.poll() is not None:
+            raise StageError(f"it ended with {started.returncode} instead of getting ready")
+        if time.monotonic() > until_s:
+            raise StageError(f"it did not get ready within {READY_S:.0f} s")
+        time.sleep(POLL_S)
 
 
 def prove(place: Running) -> None:

@@ -6,7 +6,7 @@ from typing import Final
 
 from bench import payloads, procfs
 from bench.contestants import BY_NAME
-from bench.figures import MICROSECONDS, Capacities, Length, Turn, Values, closed_loop
+from bench.figures import MICROSECONDS, Capacities, Turn, Values, closed_loop
 from bench.stage import Stage
 
 IMPORT: Final = (
@@ -28,7 +28,7 @@ def start_s(stage: Stage, name: str) -> Values:
         return {"seconds": place.start_s, "resident_mib": procfs.resident_mib(place.pid)}
 
 
-def workers(stage: Stage, length: Length, count: int) -> Values:
+def workers(stage: Stage, seconds: int, count: int) -> Values:
     """Unary calls with so many workers, on as many cores.
 
     Where the load has no cores of its own, two workers share theirs with it and the calls a second
@@ -36,7 +36,7 @@ def workers(stage: Stage, length: Length, count: int) -> Values:
     """
     cores = stage.cores.gateway if count == 1 else stage.cores.pair
     with stage.running(BY_NAME["ours"], flags=["--workers", str(count)], cores=cores) as place:
-        turn = Turn(stage=stage, place=place, length=length, capacities=NO_CAPACITIES)
+        turn = Turn(stage=stage, place=place, seconds=seconds, capacities=NO_CAPACITIES)
         before = procfs.cpu_s_by_process(place.pid)
         closed, cpu_s = closed_loop(turn, payloads.UNARY, WORKERS_IN_FLIGHT)
         after = procfs.cpu_s_by_process(place.pid)
@@ -51,5 +51,3 @@ def workers(stage: Stage, length: Length, count: int) -> Values:
 def scaling(one: float, many: float, count: int) -> float:
     """How many times the work of one worker `count` can do, by the CPU of a call with one and with many."""
     return count * one / many
-
-
