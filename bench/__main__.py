@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
-from bench import cores, machine, report, stage, starts
+from bench import cores, machine, openstreams, report, stage, starts
 from bench.contestants import BY_NAME, CONTESTANTS, Contestant
 from bench.figures import FIGURES, Figure, Turn, Values
 from bench.samples import Failure, Results, Sample
@@ -82,6 +82,7 @@ class Run:
         try:
             place = stack.enter_context(self.stage.running(contestant))
             stage.prove(place)
+            openstreams.prove(self.stage, place)
         except (StageError, OSError) as error:
             self.failures.append(_failure("start", contestant.name, "", 0, error))
             return None

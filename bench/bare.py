@@ -14,7 +14,7 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health_pb2
 
-from bench.payloads import PIECE, TEXT
+from bench.payloads import PIECES, TEXT
 from togetherchat.v1 import chat_pb2, chat_service_pb2, chat_service_pb2_grpc
 
 CREATED = Timestamp(seconds=1786528791)
@@ -57,13 +57,13 @@ class BareServicer(chat_service_pb2_grpc.ChatServiceServicer):
         tokens, gap_ms = map(int, request.model.removeprefix("bench-").split("x"))
         yield Event(started=chat_service_pb2.Started(id="ovtS38F-bench", model="bench", create_time=CREATED))
         due_s = time.monotonic()
-        for _ in range(tokens):
+        for number in range(tokens):
             if gap_ms:
                 yield Event(delta=chat_service_pb2.Delta(text=f" {time.time_ns() // 1000}"))
                 due_s += gap_ms / 1000
                 await asyncio.sleep(due_s - time.monotonic())
             else:
-                yield Event(delta=chat_service_pb2.Delta(text=PIECE))
+                yield Event(delta=chat_service_pb2.Delta(text=PIECES[number % len(PIECES)]))
         yield Event(
             choice_finished=chat_service_pb2.ChoiceFinished(finish_reason=chat_pb2.FINISH_REASON_STOP)
         )

@@ -2,13 +2,15 @@
 
 import json
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from bench import payloads
 from bench.stage import Running, Stage, StageError
 
 END_S: Final = 120.0
+PROVING_STREAMS: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,9 +99,16 @@ def _quantiles(said: Mapping[str, float]) -> Quantiles:
     return Quantiles(count=int(said["count"]), p50=said["p50"], p99=said["p99"], max=said["max"])
 
 
-def refusal(seen: Streams, *, tokens: int, allowed: Sequence[str] = ()) -> str | None:
+def prove(stage: Stage, place: Running) -> None:
+    """Some streams at once, all tokens of which must come: what the saturated runs cannot see."""
+    seen = run(stage, place, payloads.BURST, streams=PROVING_STREAMS)
+    if refused := refusal(seen, tokens=PROVING_STREAMS * payloads.TOKENS):
+        raise StageError(refused)
+
+
+def refusal(seen: Streams, *, tokens: int) -> str | None:
     """Why the run proves nothing, if so; `tokens` is what all streams should have brought."""
-    if set(seen.failures) - set(allowed):
+    if seen.failed:
         return f"{seen.failed} of {seen.streams} streams failed: {'; '.join(seen.failures)[:160]}"
     if seen.tokens < tokens:
         return f"{seen.tokens} of {tokens} tokens came"

@@ -21,8 +21,9 @@ SYSTEM: Final = "You are a helpful assistant. Answer in plain words. " * 4
 QUESTION: Final = "Why is the sky blue, and why is it red at dusk? " * 15
 TEXT: Final = "The quick brown fox jumps over the lazy dog. " * 20
 """What the upstream answers to `bench-unary`."""
-PIECE: Final = " tok"
-TEXT_BYTES: Final = {UNARY: len(TEXT), BURST: len(PIECE) * TOKENS}
+PIECES: Final = tuple(f" t{number % 100:02}" for number in range(TOKENS))
+"""What the upstream answers to `bench-400x0`, one after the other."""
+TEXT_BYTES: Final = {UNARY: len(TEXT), BURST: len("".join(PIECES))}
 """Of an answer; whatever a gateway packs it into, fewer bytes than these are no answer."""
 
 

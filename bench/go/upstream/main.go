@@ -202,14 +202,19 @@ func stampedChunk() []byte {
 	return bytes.ReplaceAll(stampChunk, []byte("0000000000000000"), []byte(stamp))
 }
 
-var bursts sync.Map // tokens -> the bytes of the whole stream
+// bursts holds the bytes of whole streams by their number of tokens. The tokens differ: some gateways
+// take a hundred that are alike for a model gone mad, and end the stream.
+var bursts sync.Map
 
 func burst(count int) []byte {
 	if made, found := bursts.Load(count); found {
 		return made.([]byte)
 	}
 	made := append(append([]byte{}, streamHead...), firstChunk...)
-	made = append(append(made, bytes.Repeat(tokenChunk, count)...), streamEnd...)
+	for number := range count {
+		made = append(made, token(fmt.Sprintf(" t%02d", number%100))...)
+	}
+	made = append(made, streamEnd...)
 	bursts.Store(count, made)
 	return made
 }
@@ -235,11 +240,8 @@ var (
 		"Cache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n")
 	firstChunk = event(`"index":0,"text":"","logprobs":null,"finish_reason":null,`+
 		`"delta":{"token_id":null,"role":"assistant","content":""}`, "null")
-	tokenChunk = event(`"index":0,"text":" tok","logprobs":null,"finish_reason":null,`+
-		`"delta":{"token_id":4037,"role":"assistant","content":" tok"}`, "null")
-	stampChunk = event(`"index":0,"text":" 0000000000000000","logprobs":null,"finish_reason":null,`+
-		`"delta":{"token_id":4037,"role":"assistant","content":" 0000000000000000"}`, "null")
-	streamEnd = bytes.Join([][]byte{
+	stampChunk = token(" 0000000000000000")
+	streamEnd  = bytes.Join([][]byte{
 		event(`"index":0,"text":"","logprobs":null,"finish_reason":"stop","seed":1234567890,`+
 			`"delta":{"token_id":0,"role":"assistant","content":""}`,
 			`{"prompt_tokens":180,"completion_tokens":400,"total_tokens":580}`),
@@ -260,6 +262,11 @@ func whole(body []byte) []byte {
 func event(choice, usage string) []byte {
 	return chunk(fmt.Sprintf(`data: {"id":"ovtS38F-bench","object":"chat.completion.chunk","created":%d,`+
 		`"choices":[{%s}],"model":"bench","usage":%s}`+"\n\n", created, choice, usage))
+}
+
+func token(text string) []byte {
+	return event(fmt.Sprintf(`"index":0,"text":%q,"logprobs":null,"finish_reason":null,`+
+		`"delta":{"token_id":4037,"role":"assistant","content":%q}`, text, text), "null")
 }
 
 func chunk(data string) []byte {
