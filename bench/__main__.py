@@ -25,7 +25,7 @@ STARTED: Final = ("start", "import", "workers")
 NAMES: Final = (*(figure.name for figure in FIGURES), *STARTED)
 QUICK_CONTESTANTS: Final = ("direct", "bare", "ours", "ours-http")
 QUICK_FIGURES: Final = ("unary", "burst", "trickle", "start", "import")
-START_ROUNDS: Final = 5
+START_ROUNDS: Final = 3
 FAILURES_MAX: Final = 2
 """Runs of one figure that may fail before a contestant is asked no more."""
 
@@ -44,7 +44,7 @@ class Plan:
 FULL: Final = Plan(
     contestants=tuple(BY_NAME),
     figures=NAMES,
-    seconds=4,
+    seconds=3,
     rounds_max=5,
     variants_max=10,
 )
@@ -91,14 +91,14 @@ class Run:
 
     def _figure(self, figure: Figure, places: Sequence[Running]) -> None:
         taking_part = [place for place in places if place.contestant.name not in figure.leaves_out]
-        for turn_number in range(min(figure.rounds, self.plan.rounds_max)):
-            for variant in figure.variants[: self.plan.variants_max]:
+        for turn_number in range(self.plan.rounds_max):
+            for variant in self._variants(figure, turn_number):
                 for place in rotated(taking_part, turn_number):
                     self._turn(figure, place, variant, turn_number)
 
     def _fresh(self, figure: Figure, contestants: Sequence[Contestant]) -> None:
         """Each from the start again, since memory that was once used is often not given back."""
-        for variant in figure.variants[: self.plan.variants_max]:
+        for variant in self._variants(figure, 0):
             for contestant in contestants:
                 if contestant.name in figure.leaves_out or int(variant) > contestant.streams_max:
                     continue
@@ -106,6 +106,11 @@ class Run:
                     place = self._entered(stack, contestant)
                     if place:
                         self._turn(figure, place, variant, 0)
+
+    def _variants(self, figure: Figure, turn_number: int) -> list[str]:
+        """The loads that are measured in this round."""
+        chosen = list(figure.variants.items())[: self.plan.variants_max]
+        return [variant for variant, rounds in chosen if turn_number < rounds]
 
     def _turn(self, figure: Figure, place: Running, variant: str, turn_number: int) -> None:
         name = place.contestant.name
@@ -134,8 +139,7 @@ class Run:
 
     def _capacities(self) -> dict[str, float]:
         results = Results(self.samples)
-        (variant,) = next(figure.variants for figure in FIGURES if figure.name == "unary")
-        found = {name: results.median("unary", name, variant, "per_s") for name in BY_NAME}
+        found = {name: results.median("unary", name, "16", "per_s") for name in BY_NAME}
         return {name: per_s for name, per_s in found.items() if per_s}
 
     def _keep(self, figure: str, name: str, variant: str, turn_number: int, values: Values) -> None:

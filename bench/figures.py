@@ -13,14 +13,11 @@ from bench.contestants import BY_NAME
 from bench.stage import Running, Stage, StageError
 
 MICROSECONDS: Final = 1e6
-UNARY_IN_FLIGHT: Final = 16
-BURST_IN_FLIGHT: Final = 8
-PACED_STREAMS: Final = 100
 IDEAL_PACED_MS: Final = 20.0 * payloads.TOKENS
 FIRST_TOKEN_STREAMS: Final = 40
 SHORT_TOKENS: Final = 5
 OPENED_PER_S: Final = 500.0
-HELD_S: Final = 4.0
+HELD_S: Final = 3.0
 
 
 Values = dict[str, float]
@@ -166,41 +163,38 @@ def held(turn: Turn, variant: str) -> Values:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """What is measured. `variants` are the loads, the first of them the one of the report's table."""
+    """What is measured, how, and under which loads."""
 
     name: str
     measure: Callable[[Turn, str], Values]
-    variants: tuple[str, ...]
-    rounds: int
+    variants: Mapping[str, int]
+    """The loads, and how many rounds each of them gets in a full run."""
     leaves_out: frozenset[str] = frozenset()
     fresh: bool = False
     """Whether each turn needs a process that has done nothing before."""
 
 
 FIGURES: Final = (
-    Figure(name="unary", measure=unary, variants=(str(UNARY_IN_FLIGHT),), rounds=5),
-    Figure(name="burst", measure=burst, variants=(str(BURST_IN_FLIGHT),), rounds=5),
-    Figure(name="trickle", measure=trickle, variants=(str(PACED_STREAMS), "10"), rounds=2),
-    Figure(name="first token", measure=first_token, variants=("1",), rounds=2),
+    Figure(name="unary", measure=unary, variants={"16": 4}),
+    Figure(name="burst", measure=burst, variants={"8": 4}),
+    Figure(name="trickle", measure=trickle, variants={"100": 2, "10": 1}),
+    Figure(name="first token", measure=first_token, variants={"1": 2}),
     Figure(
         name="added latency",
         measure=added,
-        variants=("10", "50", "80"),
-        rounds=2,
+        variants={"10": 3, "50": 1, "80": 1},
         leaves_out=frozenset({"direct"}),
     ),
     Figure(
         name="streams in flight",
         measure=burst,
-        variants=("1", "10", "100", "1000"),
-        rounds=1,
+        variants={"1": 1, "10": 1, "100": 1, "1000": 1},
         leaves_out=frozenset({"direct", "smg", "portkey", "litellm"}),
     ),
     Figure(
         name="open streams",
         measure=held,
-        variants=("100", "1000", "10000"),
-        rounds=1,
+        variants={"100": 1, "1000": 1, "10000": 1},
         leaves_out=frozenset({"direct"}),
         fresh=True,
     ),
