@@ -16,7 +16,8 @@ MICROSECONDS: Final = 1e6
 IDEAL_PACED_MS: Final = 20.0 * payloads.TOKENS
 FIRST_TOKEN_STREAMS: Final = 40
 SHORT_TOKENS: Final = 5
-OPENED_PER_S: Final = 500.0
+OPENING: Final = 50
+"""As fast as it takes them, and no faster: grpcio refuses calls when a thousand wait to be accepted."""
 HELD_S: Final = 3.0
 
 
@@ -145,7 +146,7 @@ def held(turn: Turn, variant: str) -> Values:
         turn.place,
         payloads.HELD,
         streams=streams,
-        ramp_s=streams / OPENED_PER_S,
+        opening=OPENING,
         hold_s=HELD_S,
         when_open=lambda: open_mib.append(procfs.resident_mib(turn.place.pid)),
     )

@@ -25,10 +25,10 @@ import (
 )
 
 type options struct {
-	protocol, target, model, health string
-	headers                         headers
-	streams, repeat, perConnection  int
-	hold, ramp                      time.Duration
+	protocol, target, model, health         string
+	headers                                 headers
+	streams, repeat, perConnection, opening int
+	hold, limit                             time.Duration
 }
 
 // headers are HTTP headers, `--header "Name: value"`, any number of times.
@@ -62,7 +62,8 @@ func main() {
 	flag.IntVar(&asked.repeat, "repeat", 1, "so many one after the other in each place")
 	flag.IntVar(&asked.perConnection, "per-connection", 100, "streams on one gRPC connection")
 	flag.DurationVar(&asked.hold, "hold", 0, "leave the streams open for so long")
-	flag.DurationVar(&asked.ramp, "ramp", 0, "the time over which the streams are opened")
+	flag.IntVar(&asked.opening, "opening", 0, "at most so many at once that wait for their first token; 0: all")
+	flag.DurationVar(&asked.limit, "limit", 2*time.Minute, "give up the streams that have not ended by then")
 	flag.Parse()
 	result := run(asked, connect(asked))
 	if err := json.NewEncoder(os.Stdout).Encode(result); err != nil {
@@ -121,18 +122,22 @@ type tally struct {
 }
 
 func run(asked options, to asker) result {
-	ctx, leave := context.WithCancel(context.Background())
+	ctx, leave := context.WithTimeout(context.Background(), asked.limit)
 	defer leave()
 	seen := &tally{}
 	var begun, ended sync.WaitGroup
-	for number := range asked.streams {
+	places := make(chan struct{}, max(asked.opening, 1))
+	for range asked.streams {
 		begun.Add(1)
 		ended.Add(1)
 		go func() {
 			defer ended.Done()
 			tell := sync.OnceFunc(begun.Done)
+			if asked.opening > 0 {
+				places <- struct{}{}
+				tell = sync.OnceFunc(func() { <-places; begun.Done() })
+			}
 			defer tell()
-			time.Sleep(asked.ramp * time.Duration(number) / time.Duration(asked.streams))
 			for range asked.repeat {
 				one(ctx, to, seen, asked.hold > 0, tell)
 			}
