@@ -23,7 +23,7 @@ from bench.stage import Running, Stage, StageError
 STARTED: Final = ("start", "import", "workers")
 """Figures of processes that are started for them."""
 NAMES: Final = (*(figure.name for figure in FIGURES), *STARTED)
-QUICK_CONTESTANTS: Final = ("direct", "bare", "ours", "ours-http")
+QUICK_CONTESTANTS: Final = ("direct", "bare", "ours")
 QUICK_FIGURES: Final = ("unary", "burst", "trickle", "start", "import")
 START_ROUNDS: Final = 3
 FAILURES_MAX: Final = 2
@@ -52,7 +52,7 @@ QUICK: Final = Plan(
     contestants=QUICK_CONTESTANTS,
     figures=QUICK_FIGURES,
     seconds=2,
-    rounds_max=3,
+    rounds_max=2,
     variants_max=1,
 )
 
@@ -68,11 +68,11 @@ class Run:
 
     def everything(self, contestants: Sequence[Contestant]) -> None:
         chosen = [figure for figure in FIGURES if figure.name in self.plan.figures]
+        lasting = [figure for figure in chosen if not figure.fresh]
         with ExitStack() as stack:
-            places = [place for one in contestants if (place := self._entered(stack, one))]
-            for figure in chosen:
-                if not figure.fresh:
-                    self._figure(figure, places)
+            places = [place for one in contestants if lasting and (place := self._entered(stack, one))]
+            for figure in lasting:
+                self._figure(figure, places)
         for figure in chosen:
             if figure.fresh:
                 self._fresh(figure, contestants)

@@ -2,7 +2,7 @@
 
 It compares CPU of ours with CPU of the bare handler, side by side in one run, and knows no
 seconds: on a machine that is twice as slow, or busy, both are. What disturbs one round disturbs
-both of its contestants; the least disturbed rounds decide.
+both of its contestants; the middle one decides.
 """
 
 import argparse
@@ -25,6 +25,7 @@ class Limit:
     figure: str
     variant: str
     most: float
+    rounds: int
     reason: str
 
 
@@ -32,23 +33,25 @@ LIMITS: Final = (
     Limit(
         figure="unary",
         variant="16",
-        most=5.5,
-        reason="measured 3.5 to 4.2 on a busy machine; a second parse or a second client layer adds 1.5",
+        most=6.0,
+        rounds=5,
+        reason="measured 3.6 to 4.7 on a busy machine; httpx's own transport instead of ours adds 10",
     ),
     Limit(
         figure="burst",
         variant="8",
-        most=1.6,
-        reason="measured 0.8 to 1.1; without merging what one read brought it is above 2",
+        most=1.5,
+        rounds=5,
+        reason="measured 0.4 to 1.1; above 1.1 it sends more messages than the floor does",
     ),
     Limit(
         figure="trickle",
         variant="100",
-        most=2.8,
-        reason="measured 1.5 to 2.0; a task or a timer more for each token adds 1",
+        most=3.0,
+        rounds=3,
+        reason="measured 1.6 to 2.0 on a busy machine; half as much again is room for noise",
     ),
 )
-ROUNDS: Final = 5
 ATTEMPTS: Final = 2
 """A figure that is over its limit is measured once more: a neighbour that wakes is no regression."""
 SECONDS: Final = 2
@@ -60,13 +63,13 @@ def middle_ratio(rounds: Sequence[Mapping[str, float]]) -> float:
     return ratios[len(ratios) // 2]
 
 
-def measured(run: Stage, places: Sequence[Running], figure: Figure, variant: str) -> float:
+def measured(run: Stage, places: Sequence[Running], figure: Figure, limit: Limit) -> float:
     rounds: list[dict[str, float]] = []
-    for _ in range(ROUNDS):
+    for _ in range(limit.rounds):
         costs: dict[str, float] = {}
         for place in places:
             turn = Turn(stage=run, place=place, seconds=SECONDS, capacities={})
-            costs[place.contestant.name] = figure.measure(turn, variant)["cpu_us"]
+            costs[place.contestant.name] = figure.measure(turn, limit.variant)["cpu_us"]
         rounds.append(costs)
     return middle_ratio(rounds)
 
@@ -75,7 +78,7 @@ def checked(run: Stage, places: Sequence[Running], limit: Limit) -> bool:
     figure = next(figure for figure in FIGURES if figure.name == limit.figure)
     ratio = 0.0
     for _ in range(ATTEMPTS):
-        ratio = measured(run, places, figure, limit.variant)
+        ratio = measured(run, places, figure, limit)
         if ratio <= limit.most:
             break
     holds = ratio <= limit.most
