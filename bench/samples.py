@@ -53,12 +53,7 @@ class Results:
         self.samples = samples
 
     def summary(self, figure: str, contestant: str, variant: str, value: str) -> Summary | None:
-        return summarise(
-            sample.values[value]
-            for sample in self.samples
-            if (sample.figure, sample.contestant, sample.variant) == (figure, contestant, variant)
-            and value in sample.values
-        )
+        return summarise(self._by_round(figure, contestant, variant, value).values())
 
     def median(self, figure: str, contestant: str, variant: str, value: str) -> float | None:
         found = self.summary(figure, contestant, variant, value)

@@ -9,7 +9,12 @@ from bench.contestants import BY_NAME
 from bench.figures import MICROSECONDS, Capacities, Turn, Values, closed_loop
 from bench.stage import Stage
 
-IMPORT: Final = "import time; began = time.perf_counter(); from togetherchat_client import connect; print(time.perf_counter() - began)"
+IMPORT: Final = """
+import time
+began = time.perf_counter()
+from togetherchat_client import connect
+print(time.perf_counter() - began)
+"""
 WORKERS_IN_FLIGHT: Final = 64
 NO_CAPACITIES: Final[Capacities] = {}
 
