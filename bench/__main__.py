@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -126,16 +126,23 @@ class Run:
         self._keep(figure.name, name, variant, turn_number, values)
 
     def _started(self, contestants: Sequence[Contestant]) -> None:
-        names = {contestant.name for contestant in contestants} & {"ours"}
+        """Figures of processes that are started for them: of our own alone."""
+        if "ours" not in {contestant.name for contestant in contestants}:
+            return
+        own: tuple[tuple[str, str, Callable[[], Values]], ...] = (
+            ("import", "", lambda: starts.import_s(self.stage)),
+            ("start", "", lambda: starts.start_s(self.stage, "ours")),
+            ("workers", "1", lambda: starts.workers(self.stage, self.plan.seconds, 1)),
+            ("workers", "2", lambda: starts.workers(self.stage, self.plan.seconds, 2)),
+        )
         for turn_number in range(min(START_ROUNDS, self.plan.rounds_max)):
-            if "import" in self.plan.figures:
-                self._keep("import", "client", "", turn_number, starts.import_s(self.stage))
-            if "start" in self.plan.figures and names:
-                self._keep("start", "ours", "", turn_number, starts.start_s(self.stage, "ours"))
-            if "workers" in self.plan.figures and names:
-                for count in (1, 2):
-                    values = starts.workers(self.stage, self.plan.seconds, count)
-                    self._keep("workers", "ours", str(count), turn_number, values)
+            for figure, variant, measure in own:
+                if figure not in self.plan.figures:
+                    continue
+                try:
+                    self._keep(figure, "ours", variant, turn_number, measure())
+                except (StageError, subprocess.TimeoutExpired) as error:
+                    self.failures.append(_failure(figure, "ours", variant, turn_number, error))
 
     def _capacities(self) -> dict[str, float]:
         results = Results(self.samples)
