@@ -42,8 +42,8 @@ demo: $(VENV)/.server  ## Start, chat, stream, show a typed error and the models
 test: $(VENV)/.dev  ## Run the tests; needs Python alone
 	$(BIN)/python -m pytest
 
-test-tools: $(VENV)/.dev .tools/grpcurl  ## Run grpcurl against the server; needs Go
-	GRPCURL=$(CURDIR)/.tools/grpcurl $(BIN)/python -m pytest tests/tools
+test-tools: $(VENV)/.dev .tools/grpcurl .tools/ghz  ## Run grpcurl and ghz against the server; needs Go
+	GRPCURL=$(CURDIR)/.tools/grpcurl GHZ=$(CURDIR)/.tools/ghz $(BIN)/python -m pytest tests/tools
 
 .tools/grpcurl:
 	GOBIN=$(CURDIR)/.tools go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
@@ -149,6 +149,29 @@ sys.stdout.buffer.write(files.SerializeToString())
 endef
 export DESCRIBE_HEALTH
 
+.PHONY: test-go generate-go
+PROTOC_GEN_GO_VERSION      := v1.36.11
+PROTOC_GEN_GO_GRPC_VERSION := v1.6.0
+GO_GENERATED               := clients/go/togetherchat/v1 clients/go/togetherchat/service_config.json
+
+test-go: $(VENV)/.server generate-go  ## Check and run the Go client against the server; needs Go
+	git diff --exit-code -- $(GO_GENERATED)
+	test -z "$$(git ls-files --others --exclude-standard -- $(GO_GENERATED) | tee /dev/stderr)"
+	cd clients/go && test -z "$$(gofmt -l . | tee /dev/stderr)" && go mod verify && go mod tidy -diff && go vet ./...
+	cd clients/go && TOGETHERCHAT_PYTHON="$${TOGETHERCHAT_PYTHON:-$(CURDIR)/$(BIN)/python}" go test -count=1 ./...
+
+generate-go: $(TOOLS)/.ready .tools/protoc-gen-go-$(PROTOC_GEN_GO_VERSION) .tools/protoc-gen-go-grpc-$(PROTOC_GEN_GO_GRPC_VERSION)  ## Generate the Go stubs, and copy the service config beside them; needs Go
+	clients/go/generate.sh .tools/protoc-gen-go-$(PROTOC_GEN_GO_VERSION) .tools/protoc-gen-go-grpc-$(PROTOC_GEN_GO_GRPC_VERSION)
+
+# Their versions are in their names, so that a pin that moves is a file that is missing.
+.tools/protoc-gen-go-v%:
+	GOBIN=$(CURDIR)/.tools go install google.golang.org/protobuf/cmd/protoc-gen-go@v$*
+	mv .tools/protoc-gen-go $@
+
+.tools/protoc-gen-go-grpc-v%:
+	GOBIN=$(CURDIR)/.tools go install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v$*
+	mv .tools/protoc-gen-go-grpc $@
+
 lock:  ## Renew the locked dependencies (hashes, no addresses)
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip --disable-pip-version-check install --quiet uv
@@ -161,8 +184,33 @@ lock:  ## Renew the locked dependencies (hashes, no addresses)
 LOCK_FLAGS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 LOCK        = .venv-lock/bin/uv pip compile $(LOCK_FLAGS) --output-file
 
-release: $(VENV)/.dev  ## Renew the baseline that `buf breaking` compares with
+release: $(VENV)/.dev  ## Renew the baseline that `buf breaking` compares with, and the descriptor set
 	$(BIN)/buf build --output protos/baseline.binpb
+	$(BIN)/python clients/descriptor_set.py
+
+# What only these targets need. Maven has protoc with its generators for C#, Ruby, PHP, Java and Kotlin.
+GHZ_VERSION       := v0.120.0
+PROTOC_VERSION    := 4.33.0
+GRPC_JAVA_VERSION := 1.76.0
+
+.PHONY: test-clients
+test-clients: $(VENV)/.dev  ## Run every client that this machine has the tools for against the server, by one list
+	@if command -v mvn > /dev/null; then $(MAKE) .tools/protoc .tools/protoc-gen-grpc-java; fi
+	CLIENTS=all $(BIN)/python -m pytest tests/clients
+
+PLATFORM = $(shell uname -s | sed 's/Darwin/osx/; s/Linux/linux/')-$(shell uname -m | sed 's/aarch64\|arm64/aarch_64/')
+MVN_COPY = mvn --batch-mode --quiet dependency:copy -DoutputDirectory=$(CURDIR)/.tools -Dartifact
+
+.tools/protoc:
+	$(MVN_COPY)=com.google.protobuf:protoc:$(PROTOC_VERSION):exe:$(PLATFORM)
+	install -m 755 .tools/protoc-$(PROTOC_VERSION)-$(PLATFORM).exe $@
+
+.tools/protoc-gen-grpc-java:
+	$(MVN_COPY)=io.grpc:protoc-gen-grpc-java:$(GRPC_JAVA_VERSION):exe:$(PLATFORM)
+	install -m 755 .tools/protoc-gen-grpc-java-$(GRPC_JAVA_VERSION)-$(PLATFORM).exe $@
+
+.tools/ghz:
+	GOBIN=$(CURDIR)/.tools go install github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION)
 
 clean:  ## Remove what the targets made
-	rm -rf $(VENV) $(TOOLS) $(FUZZER) .venv-lock .tools .fuzz $(BENCH) bench/go/contract
+	rm -rf $(VENV) $(TOOLS) $(FUZZER) .venv-lock .tools .fuzz $(BENCH) bench/go/contract build

@@ -5,6 +5,7 @@ matplotlib and what we are measured with never share an environment.
 """
 
 import json
+import math
 import statistics
 import sys
 from collections import defaultdict
@@ -100,7 +101,11 @@ def bars(axes: Axes, values: Values, *, title: str, unit: str, log: bool = False
         )
     if log:
         axes.set_xscale("log")
-    axes.margins(x=0.18)
+        axes.set_xlim(10 ** math.floor(math.log10(min(medians))), 2.5 * max(medians))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
+    else:
+        axes.margins(x=0.18)
     axes.set_title(title)
     axes.set_xlabel(unit + (", logarithmic" if log else ""))
 
@@ -168,6 +173,7 @@ def latency(samples: Samples) -> plt.Figure:
             y="ms over asking directly",
         )
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
     bars(
         right,
         by_contestant(samples, "first token", "1", "p50_ms"),
@@ -203,6 +209,7 @@ def streams(samples: Samples) -> plt.Figure:
     )
     for axes in (left, middle, right):
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.set_ylim(bottom=0)
     return figure
 

@@ -25,9 +25,13 @@ from support.http2_peer import END_STREAM, HEADERS, http2_peer
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, Reset, Stall
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
+from togetherchat_server.fronts.rpc.boundary import NO_PLACE
 
 PLACES = 32
 ANSWER_S = 0.5
+SPREAD = 0.5
+"""Answers take half as long to half as long again: at one and the same time all places would be taken and
+become free together, and a queue that is shorter than such a wave would be waited in for nothing."""
 CAPACITY = PLACES / ANSWER_S
 """Calls a second: what the bound on calls lets through, whatever the machine."""
 CHANNELS = 8
@@ -44,6 +48,7 @@ class Outcome:
     due_s: float
     took_s: float
     ended: str
+    queued: bool = False
 
 
 class Callers:
@@ -73,16 +78,22 @@ class Callers:
         return outcomes
 
     async def _call(self, number, due_s, began_s, outcomes):
-        from_s, ended = time.monotonic(), "OK"
+        from_s, ended, queued = time.monotonic(), "OK", False
         try:
             await self._stubs[number % CHANNELS].Complete(request(), timeout=30)
         except aio.AioRpcError as error:
             failure = failure_of(error)
             ended = failure.info.reason if failure.details else failure.code.name
+            queued = NO_PLACE in failure.message
         now_s = time.monotonic()
         # Of a call that began late by this process's own fault the delay counts, as it would for a person.
         outcomes.append(
-            Outcome(due_s=from_s - began_s, took_s=now_s - min(from_s, began_s + due_s), ended=ended)
+            Outcome(
+                due_s=from_s - began_s,
+                took_s=now_s - min(from_s, began_s + due_s),
+                ended=ended,
+                queued=queued,
+            )
         )
 
 
@@ -98,18 +109,24 @@ async def checked(callers, took, late):
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
-HEADINGS = "offered  calls/s  goodput  of peak  refused  p50 ms  p99 ms  otherwise  health p99 ms  own lateness p99 ms  CPU"
+HEADINGS = (
+    "offered  calls/s  goodput  of peak  refused  p50 ms  p99 ms  of these after a wait  otherwise"
+    "  health p99 ms  own lateness p99 ms  CPU"
+)
 
 
 async def overload(words):
     """The table of 1x to 10x, and how many refusals a second fill a core."""
 
+    chance = random.Random(1)
+
     def script(asked):
-        return (Pause(ANSWER_S), *well(asked))
+        return (Pause(ANSWER_S * chance.uniform(1 - SPREAD, 1 + SPREAD)), *well(asked))
 
     bounds = ("--calls-max", str(PLACES), "--queue-max", str(words.queue_max))
     say(
-        f"{PLACES} places, a queue of {words.queue_max}, answers after {ANSWER_S} s: {CAPACITY:.0f} calls/s pass"
+        f"{PLACES} places, a queue of {words.queue_max}, answers after {ANSWER_S} s on average:"
+        f" {CAPACITY:.0f} calls/s pass"
     )
     say(HEADINGS)
     peak = 0.0
@@ -133,11 +150,12 @@ async def _step(service, callers, times, seconds, peak):
     steady = [one for one in outcomes if one.due_s >= 1.0]
     counts = Counter(one.ended for one in steady)
     refused = [one.took_s for one in steady if one.ended == "OVERLOADED"]
+    waited = sum(one.queued for one in steady)
     goodput = counts["OK"] / seconds
     otherwise = len(steady) - counts["OK"] - len(refused)
     say(
         f"{times:6}x {len(steady) / seconds:8.0f} {goodput:8.1f} {goodput / max(peak, goodput):8.0%} {len(refused):8}"
-        f" {at(refused, 0.5):7.1f} {at(refused, 0.99):7.1f} {otherwise:10} {at(took, 0.99):14.1f}"
+        f" {at(refused, 0.5):7.1f} {at(refused, 0.99):7.1f} {waited:21} {otherwise:10} {at(took, 0.99):14.1f}"
         f" {at(late, 0.99):20.1f} {cpu:4.0%}"
     )
     return goodput
@@ -204,6 +222,11 @@ async def outage(words):
             (one.received_at - began_s, one.headers["x-request-id"]) for one in upstream.ledger.requests
         ]
     _windows(outcomes, requests)
+    retries, firsts = worst_window(requests)
+    say(
+        f"retries in the worst {WINDOW_S} s up to a retry: {retries} beside {firsts} first attempts;"
+        f" a tenth of them and one a second are {0.1 * firsts + WINDOW_S:.0f}"
+    )
     back_s = WINDOW_S + words.seconds
     late = [one.due_s for one in outcomes if one.due_s >= back_s and one.ended != "OK"]
     say(
@@ -213,10 +236,7 @@ async def outage(words):
 
 def _windows(outcomes, requests):
     """Ten seconds a line."""
-    first = {}
-    for at_s, call in requests:
-        first.setdefault(call, at_s)
-    again = [at_s for at_s, call in requests if at_s != first[call]]
+    _, again = split(requests)
     say("seconds   calls     OK  requests  retries  retries/calls  failed p50 ms  p99 ms  how they failed")
     for start_s in range(0, round(max(one.due_s for one in outcomes)), WINDOW_S):
         calls = [one for one in outcomes if start_s <= one.due_s < start_s + WINDOW_S]
@@ -229,6 +249,24 @@ def _windows(outcomes, requests):
             f" {retries / len(calls):14.2f} {at(failed, 0.5):14.1f} {at(failed, 0.99):7.1f}"
             f"  {', '.join(f'{name} {count}' for name, count in ends.items())}"
         )
+
+
+def split(requests):
+    """When first attempts came, and when others."""
+    first = {}
+    for at_s, call in requests:
+        first.setdefault(call, at_s)
+    return sorted(first.values()), sorted(at_s for at_s, call in requests if at_s != first[call])
+
+
+def worst_window(requests):
+    """Retries and first attempts in the ten seconds up to that retry which had the most of them beyond its due."""
+    firsts, again = split(requests)
+
+    def up_to(end_s):
+        return [sum(end_s - WINDOW_S < at_s <= end_s for at_s in times) for times in (again, firsts)]
+
+    return max(map(up_to, again), key=lambda counts: counts[0] - 0.1 * counts[1], default=[0, 0])
 
 
 def _within(start_s, times):
