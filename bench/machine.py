@@ -12,6 +12,11 @@ OURS: Final = ("grpcio", "aiohttp", "httptools", "orjson", "protobuf", "uvloop")
 COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "Go": ("go", "env", "GOVERSION"),
     "Node": ("node", "--version"),
+    "Portkey": (
+        "node",
+        "--print",
+        "require('{bin}/../portkey/node_modules/@portkey-ai/gateway/package.json').version",
+    ),
     "h2load": ("{bin}/h2load", "--version"),
 }
 PEERS: Final[Mapping[str, tuple[str, ...]]] = {
