@@ -5,12 +5,13 @@ BIN    := $(VENV)/bin
 TOOLS  := .venv-generate
 FUZZER := .venv-fuzz
 GRPCURL_VERSION := v1.9.4
+BENCH  := .bench
 PIP     = $(BIN)/python -m pip --disable-pip-version-check
 
 export PYTHONDONTWRITEBYTECODE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-tools fuzz soak faults overload outage verify fix generate lock release clean
+.PHONY: help run demo test test-tools fuzz soak faults overload outage bench bench-quick bench-guard verify fix generate lock release clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -78,6 +79,44 @@ overload: $(VENV)/.dev  ## Offer up to ten times of what the bounds let through:
 
 outage: $(VENV)/.dev  ## Take the upstream away for a minute: retries meanwhile, and the way back (Linux)
 	PYTHONPATH=protos:server:tests $(BIN)/python -m faults.load outage $(ARGS)
+
+# What the benchmark measures with and against, each in a place of its own, all of it pinned.
+BENCH_PYTHON = PYTHONPATH=.:protos:server:clients/python $(BIN)/python
+BENCH_INSTALL = GOBIN=$(CURDIR)/$(BENCH)/bin go install
+BENCH_VENV = $(PYTHON) -m venv $(BENCH)/$(1) && \
+    $(BENCH)/$(1)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r bench/requirements/$(1).txt
+
+$(BENCH)/.rig: $(VENV)/.server $(TOOLS)/.ready bench/install-h2load bench/go/go.mod $(wildcard bench/go/*/*.go protos/togetherchat/v1/*.proto)
+	mkdir -p $(BENCH)/bin bench/go/contract
+	bench/install-h2load $(BENCH)/bin
+	$(BENCH_INSTALL) google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.10
+	$(BENCH_INSTALL) google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.5.1
+	PATH="$(CURDIR)/$(BENCH)/bin:$$PATH" $(TOOLS)/bin/python -m grpc_tools.protoc -Iprotos \
+	    --go_out=paths=source_relative:bench/go/contract --go-grpc_out=paths=source_relative:bench/go/contract \
+	    protos/togetherchat/v1/*.proto
+	cd bench/go && go build -o ../../$(BENCH)/bin/ ./upstream ./translator ./streams
+	@touch $@
+
+$(BENCH)/.peers: $(wildcard bench/requirements/*.txt) bench/portkey/package-lock.json | $(BENCH)/.rig
+	$(BENCH_INSTALL) github.com/bojand/ghz/cmd/ghz@v0.120.0
+	$(BENCH_INSTALL) github.com/tsenart/vegeta/v12@v12.12.0
+	$(call BENCH_VENV,plots)
+	$(call BENCH_VENV,smg)
+	$(call BENCH_VENV,litellm)
+	@if command -v npm > /dev/null; then mkdir -p $(BENCH)/portkey && \
+	    cp bench/portkey/package.json bench/portkey/package-lock.json $(BENCH)/portkey && \
+	    npm ci --prefix $(BENCH)/portkey --no-fund --no-audit; else echo "bench: no Node, so no Portkey"; fi
+	@touch $@
+
+bench: $(BENCH)/.peers  ## Measure against a floor, a limit and the peers, ARGS="--figures unary" (Linux; needs Go)
+	$(BENCH_PYTHON) -m bench $(ARGS)
+	$(BENCH)/plots/bin/python bench/plots.py bench/out/results.json
+
+bench-quick: $(BENCH)/.rig  ## Measure the service, the floor and the upstream, in two minutes
+	$(BENCH_PYTHON) -m bench --quick $(ARGS)
+
+bench-guard: $(BENCH)/.rig  ## Compare the CPU of the hot path with the floor's: no clock, so it suits CI
+	$(BENCH_PYTHON) -m bench.guard
 
 verify: $(VENV)/.dev $(TOOLS)/.ready  ## Check style, types, architecture, contract, generated code, locked dependencies
 	$(BIN)/ruff check .
@@ -148,6 +187,7 @@ lock:  ## Renew the locked dependencies (hashes, no addresses)
 	$(LOCK) requirements/dev.txt pyproject.toml --extra server --extra cli --group build --group dev
 	$(LOCK) requirements/fuzz.txt pyproject.toml --extra server --group fuzz
 	$(LOCK) requirements/generate.txt --group generate
+	for peer in litellm smg plots; do $(LOCK) bench/requirements/$$peer.txt bench/requirements/$$peer.in || exit; done
 
 LOCK_FLAGS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 LOCK        = .venv-lock/bin/uv pip compile $(LOCK_FLAGS) --output-file
@@ -181,4 +221,4 @@ MVN_COPY = mvn --batch-mode --quiet dependency:copy -DoutputDirectory=$(CURDIR)/
 	GOBIN=$(CURDIR)/.tools go install github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION)
 
 clean:  ## Remove what the targets made
-	rm -rf $(VENV) $(TOOLS) $(FUZZER) .venv-lock .tools .fuzz build
+	rm -rf $(VENV) $(TOOLS) $(FUZZER) .venv-lock .tools .fuzz $(BENCH) bench/go/contract build

@@ -6,7 +6,7 @@ One process serves fixed answers over the loopback; this one asks. The contestan
 round by round, so that a busy machine is busy for all of them; what is printed are medians
 of the rounds, as a table in Markdown. CPU is user and system time of this process alone.
 Absolute figures belong to the machine that they were taken on; compare within one table.
-"""  # noqa: INP001  a command, not a package
+"""
 
 import argparse
 import asyncio
@@ -225,7 +225,7 @@ async def serve() -> None:
 @contextlib.contextmanager
 def upstream() -> Generator[str, None, None]:
     command = [sys.executable, str(Path(__file__).resolve()), "--serve"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603  this file
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None  # noqa: S101  for the types
         try:
             yield f"http://127.0.0.1:{process.stdout.readline().strip()}"

@@ -1,0 +1,245 @@
+"""`make bench`: runs the figures on the contestants, in turns, and writes what came of it.
+
+It owns the order: which contestant's turn it is in which round, and what a run may leave out.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final
+
+from bench import cores, machine, openstreams, report, stage, starts
+from bench.contestants import BY_NAME, CONTESTANTS, Contestant
+from bench.figures import FIGURES, Figure, Turn, Values
+from bench.samples import Failure, Results, Sample
+from bench.stage import Running, Stage, StageError
+
+STARTED: Final = ("start", "import", "workers")
+"""Figures of processes that are started for them."""
+NAMES: Final = (*(figure.name for figure in FIGURES), *STARTED)
+QUICK_CONTESTANTS: Final = ("direct", "bare", "ours")
+QUICK_FIGURES: Final = ("unary", "burst", "trickle", "start", "import")
+START_ROUNDS: Final = 3
+FAILURES_MAX: Final = 2
+"""Runs of one figure that may fail before a contestant is asked no more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a run does."""
+
+    contestants: tuple[str, ...]
+    figures: tuple[str, ...]
+    seconds: int
+    rounds_max: int
+    variants_max: int
+
+
+FULL: Final = Plan(
+    contestants=tuple(BY_NAME),
+    figures=NAMES,
+    seconds=3,
+    rounds_max=5,
+    variants_max=10,
+)
+QUICK: Final = Plan(
+    contestants=QUICK_CONTESTANTS,
+    figures=QUICK_FIGURES,
+    seconds=2,
+    rounds_max=2,
+    variants_max=1,
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """A run under way."""
+
+    stage: Stage
+    plan: Plan
+    samples: list[Sample] = field(default_factory=list[Sample])
+    failures: list[Failure] = field(default_factory=list[Failure])
+
+    def everything(self, contestants: Sequence[Contestant]) -> None:
+        chosen = [figure for figure in FIGURES if figure.name in self.plan.figures]
+        lasting = [figure for figure in chosen if not figure.fresh]
+        with ExitStack() as stack:
+            places = [place for one in contestants if lasting and (place := self._entered(stack, one))]
+            for figure in lasting:
+                self._figure(figure, places)
+        for figure in chosen:
+            if figure.fresh:
+                self._fresh(figure, contestants)
+        self._started(contestants)
+
+    def _entered(self, stack: ExitStack, contestant: Contestant) -> Running | None:
+        try:
+            place = stack.enter_context(self.stage.running(contestant))
+            stage.prove(place)
+            openstreams.prove(self.stage, place)
+        except (StageError, OSError) as error:
+            self.failures.append(_failure("start", contestant.name, "", 0, error))
+            return None
+        _say(f"{contestant.label}: serves after {place.start_s:.2f} s")
+        return place
+
+    def _figure(self, figure: Figure, places: Sequence[Running]) -> None:
+        taking_part = [place for place in places if place.contestant.name not in figure.leaves_out]
+        for turn_number in range(self.plan.rounds_max):
+            for variant in self._variants(figure, turn_number):
+                for place in rotated(taking_part, turn_number):
+                    self._turn(figure, place, variant, turn_number)
+
+    def _fresh(self, figure: Figure, contestants: Sequence[Contestant]) -> None:
+        """Each from the start again, since memory that was once used is often not given back."""
+        for variant in self._variants(figure, 0):
+            for contestant in contestants:
+                if contestant.name in figure.leaves_out or int(variant) > contestant.streams_max:
+                    continue
+                with ExitStack() as stack:
+                    place = self._entered(stack, contestant)
+                    if place:
+                        self._turn(figure, place, variant, 0)
+
+    def _variants(self, figure: Figure, turn_number: int) -> list[str]:
+        """The loads that are measured in this round."""
+        chosen = list(figure.variants.items())[: self.plan.variants_max]
+        return [variant for variant, rounds in chosen if turn_number < rounds]
+
+    def _turn(self, figure: Figure, place: Running, variant: str, turn_number: int) -> None:
+        name = place.contestant.name
+        failed = [gone for gone in self.failures if (gone.figure, gone.contestant) == (figure.name, name)]
+        if len(failed) >= FAILURES_MAX:
+            return
+        turn = Turn(stage=self.stage, place=place, seconds=self.plan.seconds, capacities=self._capacities())
+        try:
+            values = figure.measure(turn, variant)
+        except (StageError, subprocess.TimeoutExpired) as error:
+            self.failures.append(_failure(figure.name, name, variant, turn_number, error))
+            return
+        self._keep(figure.name, name, variant, turn_number, values)
+
+    def _started(self, contestants: Sequence[Contestant]) -> None:
+        """Figures of processes that are started for them: of our own alone."""
+        if "ours" not in {contestant.name for contestant in contestants}:
+            return
+        own: tuple[tuple[str, str, Callable[[], Values]], ...] = (
+            ("import", "", lambda: starts.import_s(self.stage)),
+            ("start", "", lambda: starts.start_s(self.stage, "ours")),
+            ("workers", "1", lambda: starts.workers(self.stage, self.plan.seconds, 1)),
+            ("workers", "2", lambda: starts.workers(self.stage, self.plan.seconds, 2)),
+        )
+        for turn_number in range(min(START_ROUNDS, self.plan.rounds_max)):
+            for figure, variant, measure in own:
+                if figure not in self.plan.figures:
+                    continue
+                try:
+                    self._keep(figure, "ours", variant, turn_number, measure())
+                except (StageError, subprocess.TimeoutExpired) as error:
+                    self.failures.append(_failure(figure, "ours", variant, turn_number, error))
+
+    def _capacities(self) -> dict[str, float]:
+        results = Results(self.samples)
+        found = {name: results.median("unary", name, "16", "per_s") for name in BY_NAME}
+        return {name: per_s for name, per_s in found.items() if per_s}
+
+    def _keep(self, figure: str, name: str, variant: str, turn_number: int, values: Values) -> None:
+        self.samples.append(
+            Sample(figure=figure, contestant=name, variant=variant, round=turn_number, values=values)
+        )
+        told = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
+        _say(f"{figure} {variant} round {turn_number + 1} {name}: {told}")
+
+
+def rotated(items: Sequence[Running], by: int) -> list[Running]:
+    """Each round begins with another one, so that none always follows the same."""
+    if not items:
+        return []
+    by %= len(items)
+    return [*items[by:], *items[:by]]
+
+
+def _failure(figure: str, name: str, variant: str, turn_number: int, error: Exception) -> Failure:
+    _say(f"{figure} {variant} {name}: {error}")
+    return Failure(
+        figure=figure, contestant=name, variant=variant, round=turn_number, reason=str(error)[:200]
+    )
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+def main() -> None:
+    arguments = _arguments()
+    plan = QUICK if arguments.quick else FULL
+    installed, out = Path(arguments.installed).resolve(), Path(arguments.out)
+    began = time.monotonic()
+    facts = machine.facts(installed)
+    pins = cores.of_this_machine()
+    chosen = Plan(
+        contestants=_chosen(arguments.contestants, plan.contestants, tuple(BY_NAME)),
+        figures=_chosen(arguments.figures, plan.figures, NAMES),
+        seconds=arguments.seconds or plan.seconds,
+        rounds_max=arguments.rounds or plan.rounds_max,
+        variants_max=plan.variants_max,
+    )
+    with stage.upstream(installed, pins) as upstream:
+        run = Run(stage=Stage(installed=installed, cores=pins, upstream=upstream), plan=chosen)
+        left_out = list(_missing(chosen.contestants, installed))
+        names = {name for name, _ in left_out}
+        run.everything(
+            [one for one in CONTESTANTS if one.name in chosen.contestants and one.name not in names]
+        )
+    taken_s = time.monotonic() - began
+    out.mkdir(parents=True, exist_ok=True)
+    found = {
+        "machine": facts,
+        "cores": asdict(pins),
+        "seconds": round(taken_s),
+        "left_out": [reason for _, reason in left_out],
+        "samples": [asdict(sample) for sample in run.samples],
+        "failures": [asdict(failure) for failure in run.failures],
+    }
+    (out / "results.json").write_text(json.dumps(found, indent=1) + "\n")
+    text = report.markdown(report.read(found))
+    (out / "results.md").write_text(text)
+    sys.stdout.write(text)
+
+
+def _missing(names: Sequence[str], installed: Path) -> Iterator[tuple[str, str]]:
+    flags = subprocess.run(
+        [sys.executable, "-m", "togetherchat_server", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    for name in names:
+        if reason := stage.missing(BY_NAME[name], installed, flags):
+            yield name, reason
+
+
+def _chosen(asked: str, default: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in asked.split(",") if name.strip()) or default
+    if unknown := set(names) - set(known):
+        sys.exit(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    return names
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a few figures of a few, in two minutes")
+    parser.add_argument("--contestants", default="", help=f"of {', '.join(BY_NAME)}")
+    parser.add_argument("--figures", default="", help=f"of {', '.join(NAMES)}")
+    parser.add_argument("--rounds", type=int, default=0, help="at most so many of each figure")
+    parser.add_argument("--seconds", type=int, default=0, help="of each closed loop")
+    parser.add_argument("--installed", default=".bench", help="the folder of what is installed")
+    parser.add_argument("--out", default="bench/out", help="the folder of what is written")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Who is measured, and how a user would start each of them: a table.
+
+It knows no load and no figure. In commands `{port}`, `{spare}` (a second free port), `{upstream}`
+(HOST:PORT) and `{installed}` (the folder where `make bench` installs) are filled in.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+Protocol = Literal["grpc", "http"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contestant:
+    """One of those who are measured. No command: it is the upstream itself."""
+
+    name: str
+    label: str
+    protocol: Protocol
+    command: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    path: str = "/v1/chat/completions"
+    health: str = ""
+    needs: str = ""
+    """A file in the folder of what is installed, without which it is left out."""
+    needs_flag: str = ""
+    """A flag of our server without which it is left out."""
+    asks_upstream: bool = True
+    streams_max: int = 10_000
+    """More open streams than these are not tried: they fail, or take minutes to open."""
+
+
+OURS: Final = (sys.executable, "-m", "togetherchat_server", "--admin", "off", "--calls-max", "12000")
+OURS_ENVIRONMENT: Final = {"TOGETHER_BASE_URL": "http://{upstream}/v1", "TOGETHER_API_KEY": "bench"}
+"""All features on, as shipped, the line of log of every call included. Of its bounds one is wider, so
+that ten thousand streams may be open."""
+
+CONTESTANTS: Final = (
+    Contestant(
+        name="direct",
+        label="direct to the upstream",
+        protocol="http",
+        health="/v1/models",
+    ),
+    Contestant(
+        name="bare",
+        label="bare grpcio.aio handler",
+        protocol="grpc",
+        command=(sys.executable, "-m", "bench.bare", "--listen", "127.0.0.1:{port}"),
+        asks_upstream=False,
+    ),
+    Contestant(
+        name="ours",
+        label="togetherchat, gRPC",
+        protocol="grpc",
+        command=(*OURS, "--listen", "127.0.0.1:{port}"),
+        environment=OURS_ENVIRONMENT,
+    ),
+    Contestant(
+        name="ours-http",
+        label="togetherchat, HTTP",
+        protocol="http",
+        command=(*OURS, "--listen", "127.0.0.1:{spare}", "--http", "127.0.0.1:{port}"),
+        environment=OURS_ENVIRONMENT,
+        health="/v1/models",
+        needs_flag="--http",
+    ),
+    Contestant(
+        name="go",
+        label="minimal Go translator",
+        protocol="grpc",
+        command=(
+            "{installed}/bin/translator",
+            "--listen",
+            "127.0.0.1:{port}",
+            "--upstream",
+            "http://{upstream}/v1",
+        ),
+        needs="bin/translator",
+    ),
+    Contestant(
+        name="smg",
+        label="SMG",
+        protocol="http",
+        command=(
+            *("{installed}/smg/bin/smg", "launch", "--backend", "openai"),
+            *("--worker-urls", "http://{upstream}", "--host", "127.0.0.1", "--port", "{port}"),
+            *("--prometheus-host", "127.0.0.1", "--prometheus-port", "{spare}", "--log-level", "warn"),
+        ),
+        headers={"Authorization": "Bearer bench"},
+        health="/health",
+        needs="smg/bin/smg",
+        streams_max=1_000,
+    ),
+    Contestant(
+        name="portkey",
+        label="Portkey gateway",
+        protocol="http",
+        command=(
+            "node",
+            "{installed}/portkey/node_modules/@portkey-ai/gateway/build/start-server.js",
+            "--headless",
+            "--port={port}",
+        ),
+        environment={"NODE_ENV": "production"},
+        headers={
+            "Authorization": "Bearer bench",
+            "x-portkey-provider": "together-ai",
+            "x-portkey-custom-host": "http://{upstream}/v1",
+        },
+        health="/",
+        needs="portkey/node_modules/@portkey-ai/gateway/build/start-server.js",
+        streams_max=1_000,
+    ),
+    Contestant(
+        name="litellm",
+        label="LiteLLM proxy",
+        protocol="http",
+        command=(
+            *("{installed}/litellm/bin/litellm", "--config", "bench/litellm.yaml"),
+            *("--host", "127.0.0.1", "--port", "{port}"),
+        ),
+        environment={
+            "HF_HUB_OFFLINE": "1",
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            "LITELLM_LOG": "ERROR",
+            "BENCH_UPSTREAM": "http://{upstream}/v1",
+        },
+        headers={"Authorization": "Bearer sk-bench"},
+        health="/health/liveliness",
+        needs="litellm/bin/litellm",
+        streams_max=100,
+    ),
+)
+BY_NAME: Final[Mapping[str, Contestant]] = {contestant.name: contestant for contestant in CONTESTANTS}

@@ -1,0 +1,274 @@
+// The scripted upstream: Together's HTTP API reduced to what a benchmark asks for.
+//
+// It owns the pace of the answers and the count of what was asked, and refuses to know who asks.
+// It speaks HTTP/1.1 over plain sockets instead of net/http: an answer is one write of bytes that
+// were made before, so that it costs a few microseconds and never limits what stands in front of it.
+// The model's name is the script: `bench-unary`, `bench-wait20` (answers after 20 ms), `bench-400x0`
+// (400 tokens at once, each an HTTP chunk of its own), `bench-400x20` (one every 20 ms, each saying
+// in microseconds since the epoch when it was sent).
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const bodyBytesMax = 1 << 20
+
+// Counts of what reached the upstream since it started; `open` is a gauge of streams under way.
+var calls, streams, tokens, open atomic.Int64
+
+func main() {
+	listen := flag.String("listen", "127.0.0.1:0", "HOST:PORT")
+	flag.Parse()
+	listener, err := net.Listen("tcp", *listen)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(listener.Addr())
+	for {
+		connection, err := listener.Accept()
+		if err != nil {
+			log.Fatal(err)
+		}
+		go serve(connection)
+	}
+}
+
+func serve(connection net.Conn) {
+	defer connection.Close()
+	reader := bufio.NewReaderSize(connection, 16<<10)
+	for {
+		path, body, err := readRequest(reader)
+		if err != nil || answer(connection, path, body) != nil {
+			return
+		}
+	}
+}
+
+// readRequest reads one request with a Content-Length, a chunked body, or none.
+func readRequest(reader *bufio.Reader) (path string, body []byte, err error) {
+	line, err := reader.ReadSlice('\n')
+	if err != nil {
+		return "", nil, err
+	}
+	words := strings.Fields(string(line))
+	if len(words) != 3 {
+		return "", nil, io.ErrUnexpectedEOF
+	}
+	length, chunked := 0, false
+	for {
+		line, err = reader.ReadSlice('\n')
+		if err != nil {
+			return "", nil, err
+		}
+		line = bytes.TrimSpace(line)
+		if len(line) == 0 {
+			break
+		}
+		name, value, _ := bytes.Cut(line, []byte(":"))
+		switch {
+		case bytes.EqualFold(name, []byte("content-length")):
+			length, err = strconv.Atoi(string(bytes.TrimSpace(value)))
+			if err != nil || length > bodyBytesMax {
+				return "", nil, io.ErrShortBuffer
+			}
+		case bytes.EqualFold(name, []byte("transfer-encoding")):
+			chunked = true
+		}
+	}
+	if chunked {
+		body, err = readChunks(reader)
+		return words[1], body, err
+	}
+	body = make([]byte, length)
+	_, err = io.ReadFull(reader, body)
+	return words[1], body, err
+}
+
+func readChunks(reader *bufio.Reader) ([]byte, error) {
+	var body []byte
+	for {
+		line, err := reader.ReadSlice('\n')
+		if err != nil {
+			return nil, err
+		}
+		size, err := strconv.ParseInt(string(bytes.TrimSpace(line)), 16, 32)
+		if err != nil || len(body)+int(size) > bodyBytesMax {
+			return nil, io.ErrShortBuffer
+		}
+		chunk := make([]byte, size+2)
+		if _, err = io.ReadFull(reader, chunk); err != nil {
+			return nil, err
+		}
+		if size == 0 {
+			return body, nil
+		}
+		body = append(body, chunk[:size]...)
+	}
+}
+
+func answer(connection net.Conn, path string, body []byte) error {
+	switch {
+	case strings.HasSuffix(path, "/counts"):
+		return write(connection, whole(fmt.Appendf(nil, `{"calls":%d,"streams":%d,"tokens":%d,"open":%d}`,
+			calls.Load(), streams.Load(), tokens.Load(), open.Load())))
+	case strings.HasSuffix(path, "/chat/completions"):
+		return complete(connection, scriptOf(body))
+	default:
+		return write(connection, models)
+	}
+}
+
+// script is what a model's name asks for.
+type script struct {
+	tokens int // 0: an answer in one piece
+	gap    time.Duration
+}
+
+func scriptOf(body []byte) script {
+	name := modelOf(body)
+	if wait, found := strings.CutPrefix(name, "wait"); found {
+		return script{gap: milliseconds(wait)}
+	}
+	count, gap, found := strings.Cut(name, "x")
+	if !found {
+		return script{}
+	}
+	number, _ := strconv.Atoi(count)
+	return script{tokens: number, gap: milliseconds(gap)}
+}
+
+// modelOf is the name behind `"model": "bench-`, wherever a gateway put the member.
+func modelOf(body []byte) string {
+	_, rest, _ := bytes.Cut(body, []byte(`"model"`))
+	_, rest, _ = bytes.Cut(rest, []byte("bench-"))
+	name, _, _ := bytes.Cut(rest, []byte(`"`))
+	return string(name)
+}
+
+func milliseconds(text string) time.Duration {
+	number, _ := strconv.Atoi(text)
+	return time.Duration(number) * time.Millisecond
+}
+
+func complete(connection net.Conn, asked script) error {
+	calls.Add(1)
+	if asked.tokens == 0 {
+		time.Sleep(asked.gap)
+		return write(connection, unary)
+	}
+	streams.Add(1)
+	open.Add(1)
+	defer open.Add(-1)
+	if asked.gap == 0 {
+		tokens.Add(int64(asked.tokens))
+		return write(connection, burst(asked.tokens))
+	}
+	return trickle(connection, asked)
+}
+
+// trickle writes the head with the first token, then one token every gap, by the clock and not by
+// sleeping, so that lateness does not add up.
+func trickle(connection net.Conn, asked script) error {
+	due := time.Now()
+	piece := append(append([]byte{}, streamHead...), firstChunk...)
+	for range asked.tokens {
+		piece = append(piece, stampedChunk()...)
+		if err := write(connection, piece); err != nil {
+			return err
+		}
+		tokens.Add(1)
+		piece = piece[:0]
+		due = due.Add(asked.gap)
+		time.Sleep(time.Until(due))
+	}
+	return write(connection, streamEnd)
+}
+
+// stampedChunk is a token that says when it was sent; of the same length until the year 2286.
+func stampedChunk() []byte {
+	stamp := strconv.FormatInt(time.Now().UnixMicro(), 10)
+	return bytes.ReplaceAll(stampChunk, []byte("0000000000000000"), []byte(stamp))
+}
+
+// bursts holds the bytes of whole streams by their number of tokens. The tokens differ: some gateways
+// take a hundred that are alike for a model gone mad, and end the stream.
+var bursts sync.Map
+
+func burst(count int) []byte {
+	if made, found := bursts.Load(count); found {
+		return made.([]byte)
+	}
+	made := append(append([]byte{}, streamHead...), firstChunk...)
+	for number := range count {
+		made = append(made, token(fmt.Sprintf(" t%02d", number%100))...)
+	}
+	made = append(made, streamEnd...)
+	bursts.Store(count, made)
+	return made
+}
+
+func write(connection net.Conn, data []byte) error {
+	_, err := connection.Write(data)
+	return err
+}
+
+// What is answered, in the shapes that Together sends ------------------------------------------
+
+const created = 1786528791
+
+var (
+	text  = strings.Repeat("The quick brown fox jumps over the lazy dog. ", 20)
+	unary = whole(fmt.Appendf(nil, `{"id":"ovtS38F-bench","object":"chat.completion","created":%d,`+
+		`"model":"bench","prompt":[],"choices":[{"finish_reason":"stop","seed":1234567890,"logprobs":null,`+
+		`"index":0,"message":{"role":"assistant","content":%q,"tool_calls":[]}}],`+
+		`"usage":{"prompt_tokens":180,"completion_tokens":200,"total_tokens":380}}`, created, text))
+	models = whole(fmt.Appendf(nil, `{"object":"list","data":[%s,%s]}`, model("bench-unary"), model("bench-400x0")))
+
+	streamHead = []byte("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n" +
+		"Cache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n")
+	firstChunk = event(`"index":0,"text":"","logprobs":null,"finish_reason":null,`+
+		`"delta":{"token_id":null,"role":"assistant","content":""}`, "null")
+	stampChunk = token(" 0000000000000000")
+	streamEnd  = bytes.Join([][]byte{
+		event(`"index":0,"text":"","logprobs":null,"finish_reason":"stop","seed":1234567890,`+
+			`"delta":{"token_id":0,"role":"assistant","content":""}`,
+			`{"prompt_tokens":180,"completion_tokens":400,"total_tokens":580}`),
+		chunk("data: [DONE]\n\n"),
+		[]byte("0\r\n\r\n"),
+	}, nil)
+)
+
+func model(id string) string {
+	return fmt.Sprintf(`{"id":%q,"object":"model","created":%d,"owned_by":"bench","type":"chat"}`, id, created)
+}
+
+func whole(body []byte) []byte {
+	head := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", len(body))
+	return append([]byte(head), body...)
+}
+
+func event(choice, usage string) []byte {
+	return chunk(fmt.Sprintf(`data: {"id":"ovtS38F-bench","object":"chat.completion.chunk","created":%d,`+
+		`"choices":[{%s}],"model":"bench","usage":%s}`+"\n\n", created, choice, usage))
+}
+
+func token(text string) []byte {
+	return event(fmt.Sprintf(`"index":0,"text":%q,"logprobs":null,"finish_reason":null,`+
+		`"delta":{"token_id":4037,"role":"assistant","content":%q}`, text, text), "null")
+}
+
+func chunk(data string) []byte {
+	return fmt.Appendf(nil, "%x\r\n%s\r\n", len(data), data)
+}
