@@ -30,7 +30,7 @@ CLOSE_S: Final = 2.0
 TEXT_LINE_MAX: Final = 2000
 
 OURS: Final = "togetherchat_server"
-LIBRARIES: Final = ("grpc", "aiohttp", "asyncio", "httpx")
+LIBRARIES: Final = ("grpc", "aiohttp", "asyncio", "httpx", "uvicorn")
 
 Form = Literal["json", "text"]
 
