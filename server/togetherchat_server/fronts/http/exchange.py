@@ -4,7 +4,7 @@ Owns the reading of a bounded body, the order of a response's parts, and the wai
 that does not read. Knows no call, no kind of failure beyond those two, and no route.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final, cast, final
 
 from starlette.types import Receive, Scope, Send
@@ -65,10 +65,8 @@ class Exchange:
         length = self.headers.get("content-length", "0")
         if len(length) > len(str(bytes_max)) or int(length) > bytes_max:
             raise _too_large(bytes_max)
-        message = await self._receive_soon(within_s)
-        if not message.get("more_body", False):
-            return cast("bytes", message.get("body", b""))
-        return await self._gathered(cast("bytes", message.get("body", b"")), bytes_max, within_s)
+        async with Within(within_s, Kind.CALLER_STALLED, NOT_SENT):
+            return await self._body(bytes_max)
 
     async def start(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
         """Send the status; `write` and `end` follow."""
@@ -104,23 +102,24 @@ class Exchange:
         await self.start(status, (*headers, ("content-length", str(len(body)))))
         await self.end(body)
 
-    async def _receive_soon(self, within_s: float) -> Mapping[str, object]:
-        async with Within(within_s, Kind.CALLER_STALLED, NOT_SENT):
-            return await self._receive()
-
-    async def _gathered(self, first: bytes, bytes_max: int, within_s: float) -> bytes:
-        body = bytearray(first)
-        async with Within(within_s, Kind.CALLER_STALLED, NOT_SENT):
-            more = True
-            while more:
-                message = await self._receive()
-                if message["type"] == "http.disconnect":
-                    raise ServiceError(Kind.CALLER_CANCELLED, "the caller left before its request was whole")
-                body += message.get("body", b"")
-                if len(body) > bytes_max:
-                    raise _too_large(bytes_max)
-                more = message.get("more_body", False)
-        return bytes(body)
+    async def _body(self, bytes_max: int) -> bytes:
+        body, more = b"", True
+        gathered: bytearray | None = None
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ServiceError(Kind.CALLER_CANCELLED, "the caller left before its request was whole")
+            piece: bytes = message.get("body", b"")
+            more = message.get("more_body", False)
+            if gathered is None and not more:
+                body = piece  # the common case: it came in one piece
+            elif gathered is None:
+                gathered = bytearray(piece)
+            else:
+                gathered += piece
+            if len(body if gathered is None else gathered) > bytes_max:
+                raise _too_large(bytes_max)
+        return body if gathered is None else bytes(gathered)
 
     async def _drained(self) -> None:
         async with Within(self._write_stall_s, Kind.CALLER_STALLED, STALLED):

@@ -20,6 +20,7 @@ INT32_MAX: Final = 2**31 - 1
 INT64_MIN: Final = -(2**63)
 INT64_MAX: Final = 2**63 - 1
 VIOLATIONS_MAX: Final = 16
+PROBLEMS_MAX: Final = 64
 # JSON has no such numbers; Python's parsers take them.
 NO_NUMBERS: Final = (b"NaN", b"Infinity")
 
@@ -250,13 +251,21 @@ def _refusal(error: ValidationError) -> ServiceError:
     if problems[0]["type"] == "json_invalid":
         text = problems[0]["msg"].removeprefix("Invalid JSON: ")
         return ServiceError(Kind.INVALID_REQUEST, f"the body is not JSON: {sanitise(text)}")
-    found = [
-        Violation(field=_path(problem["loc"]), description=_rule(problem["msg"]))
-        for problem in problems[:VIOLATIONS_MAX]
-    ]
+    found = _deepest([(_path(problem["loc"]), _rule(problem["msg"])) for problem in problems])
     first = found[0]
     text = f"{first.field}: {first.description}" if first.field else f"the body: {first.description}"
     return ServiceError(Kind.INVALID_REQUEST, text, violations=tuple(found))
+
+
+def _deepest(problems: list[tuple[str, str]]) -> list[Violation]:
+    """Every arm of a union complains. Who has come furthest has understood what was meant; those that
+    have come as far are told in one line.
+    """
+    rules: dict[str, str] = {}
+    for path, rule in problems[:PROBLEMS_MAX]:
+        rules[path] = f"{rules[path]}, or {rule}" if path in rules else rule
+    deepest = [path for path in rules if not any(other != path and other.startswith(path) for other in rules)]
+    return [Violation(field=path, description=rules[path]) for path in deepest[:VIOLATIONS_MAX]]
 
 
 def _rule(message: str) -> str:
