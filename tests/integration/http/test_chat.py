@@ -35,9 +35,11 @@ STREAM = sse(
 
 async def test_a_whole_answer():
     """Members, names and order are OpenAI's; the provider was asked what was asked."""
-    async with ScriptedUpstream(always(json_answer(200, WHOLE))) as upstream:
-        async with running_door(upstream.base_url) as door:
-            response = await door.complete(temperature=0, max_completion_tokens=9)
+    async with (
+        ScriptedUpstream(always(json_answer(200, WHOLE))) as upstream,
+        running_door(upstream.base_url) as door,
+    ):
+        response = await door.complete(temperature=0, max_completion_tokens=9)
 
     assert {
         "id": "o1",
@@ -92,9 +94,11 @@ async def test_what_one_read_brought_is_one_write():
     )
     end = (Send(chunk(b"data: %s\n\n" % piece("", finish="stop").encode())),)
     ended = (Send(chunk(b"data: [DONE]\n\n") + chunk(b"")),)
-    async with ScriptedUpstream(always(together + end + ended)) as upstream:
-        async with running_door(upstream.base_url) as door:
-            events = await door.events()
+    async with (
+        ScriptedUpstream(always(together + end + ended)) as upstream,
+        running_door(upstream.base_url) as door,
+    ):
+        events = await door.events()
 
     assert "abc" == "".join(event["choices"][0]["delta"].get("content", "") for event in events[:-1])
     (record,) = door.records()
@@ -114,10 +118,12 @@ async def test_the_headers_of_a_stream_keep_proxies_from_gathering_it():
 async def test_what_was_ignored_is_named():
     """Members that Together has no meaning for are accepted, and the answer says which."""
     message = {"role": "user", "content": "Hi", "cache_control": {"type": "ephemeral"}}
-    async with ScriptedUpstream(always(json_answer(200, WHOLE))) as upstream:
-        async with running_door(upstream.base_url) as door:
-            response = await door.complete(user="me", store=True, metadata={"a": "b"}, messages=[message])
-            plain = await door.complete()
+    async with (
+        ScriptedUpstream(always(json_answer(200, WHOLE))) as upstream,
+        running_door(upstream.base_url) as door,
+    ):
+        response = await door.complete(user="me", store=True, metadata={"a": "b"}, messages=[message])
+        plain = await door.complete()
 
     names = response.headers["x-togetherchat-ignored"].split(", ")
     assert {"user", "store", "metadata", "messages[].cache_control"} == set(names)
@@ -127,9 +133,11 @@ async def test_what_was_ignored_is_named():
 
 async def test_what_is_not_known_travels_on():
     """A member that this service does not know reaches the provider as it is."""
-    async with ScriptedUpstream(always(json_answer(200, WHOLE))) as upstream:
-        async with running_door(upstream.base_url) as door:
-            await door.complete(parallel_tool_calls=False, new_thing={"b": 1.0, "a": 2**70})
+    async with (
+        ScriptedUpstream(always(json_answer(200, WHOLE))) as upstream,
+        running_door(upstream.base_url) as door,
+    ):
+        await door.complete(parallel_tool_calls=False, new_thing={"b": 1.0, "a": 2**70})
 
     body = upstream.ledger.requests[0].body
     assert b'"new_thing":{"b":1.0,"a":1180591620717411303424}' in body
@@ -142,18 +150,22 @@ async def test_what_is_not_known_travels_on():
 async def test_the_key_that_pays_follows_the_mode(mode, expected):
     """`Authorization` counts where callers bring their keys."""
     headers = {"authorization": f"Bearer {TOKEN}"}
-    async with ScriptedUpstream(always(json_answer(200, WHOLE))) as upstream:
-        async with running_door(upstream.base_url, headers=headers, upstream_key=mode) as door:
-            assert 200 == (await door.complete()).status_code
+    async with (
+        ScriptedUpstream(always(json_answer(200, WHOLE))) as upstream,
+        running_door(upstream.base_url, headers=headers, upstream_key=mode) as door,
+    ):
+        assert 200 == (await door.complete()).status_code
 
     assert f"Bearer {expected}" == upstream.ledger.requests[0].headers["authorization"]
 
 
 async def test_a_call_is_recorded_as_any_other():
     """The same record as gRPC's, with the door's name in it."""
-    async with ScriptedUpstream(always(json_answer(200, WHOLE))) as upstream:
-        async with running_door(upstream.base_url, headers={"x-request-id": "mine"}) as door:
-            response = await door.complete()
+    async with (
+        ScriptedUpstream(always(json_answer(200, WHOLE))) as upstream,
+        running_door(upstream.base_url, headers={"x-request-id": "mine"}) as door,
+    ):
+        response = await door.complete()
 
     (record,) = door.records()
     assert ("http", "chat.completions", "OK", "mine") == tuple(
@@ -168,9 +180,11 @@ async def test_a_call_is_recorded_as_any_other():
 
 async def test_the_paths_work_without_their_prefix_too():
     """Some clients are given a base URL without `/v1`."""
-    async with ScriptedUpstream(always(json_answer(200, WHOLE))) as upstream:
-        async with running_door(upstream.base_url) as door:
-            assert 200 == (await door.client.post("/chat/completions", json=ask())).status_code
+    async with (
+        ScriptedUpstream(always(json_answer(200, WHOLE))) as upstream,
+        running_door(upstream.base_url) as door,
+    ):
+        assert 200 == (await door.client.post("/chat/completions", json=ask())).status_code
 
 
 async def test_the_models_are_a_list_object():

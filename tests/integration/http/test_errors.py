@@ -36,9 +36,11 @@ PROVIDER = [
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_failure_of_the_provider(status, body, expected, code, retry, stream):
     """Before anything was sent, a stream fails with the same status as a whole answer."""
-    async with ScriptedUpstream(always(json_answer(status, body))) as upstream:
-        async with running_door(upstream.base_url) as door:
-            response = await door.complete(stream=stream)
+    async with (
+        ScriptedUpstream(always(json_answer(status, body))) as upstream,
+        running_door(upstream.base_url) as door,
+    ):
+        response = await door.complete(stream=stream)
 
     assert expected == response.status_code, response.text
     error = response.json()["error"]
@@ -194,13 +196,15 @@ async def test_a_deadline_of_the_client_is_answered_before_it_passes():
 
 async def test_calls_beyond_the_bound_are_refused():
     """OVERLOADED is 503, to be tried again; the call that runs is not disturbed."""
-    async with ScriptedUpstream(always((Stall(),))) as upstream:
-        async with running_door(upstream.base_url, calls_max=1) as door:
-            first = asyncio.ensure_future(door.complete())
-            await upstream.asked()
-            second = await door.complete()
-            first.cancel()
-            await asyncio.gather(first, return_exceptions=True)
+    async with (
+        ScriptedUpstream(always((Stall(),))) as upstream,
+        running_door(upstream.base_url, calls_max=1) as door,
+    ):
+        first = asyncio.ensure_future(door.complete())
+        await upstream.asked()
+        second = await door.complete()
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
 
     assert (503, "overloaded") == (second.status_code, second.json()["error"]["code"])
     assert "true" == second.headers["x-should-retry"]
@@ -209,9 +213,11 @@ async def test_calls_beyond_the_bound_are_refused():
 async def test_no_key_and_no_prompt_in_a_failure_or_in_the_log():
     """Whatever the provider says of them."""
     body = said(None, f"your key {CANARY_KEY} and {CANARY_PROMPT}")
-    async with ScriptedUpstream(always(json_answer(401, body))) as upstream:
-        async with running_door(upstream.base_url) as door:
-            response = await door.complete(messages=[{"role": "user", "content": CANARY_PROMPT}])
+    async with (
+        ScriptedUpstream(always(json_answer(401, body))) as upstream,
+        running_door(upstream.base_url) as door,
+    ):
+        response = await door.complete(messages=[{"role": "user", "content": CANARY_PROMPT}])
 
     assert CANARY_KEY not in response.text + str(response.headers) + door.app.log.getvalue()
     assert CANARY_PROMPT not in door.app.log.getvalue()
@@ -219,8 +225,10 @@ async def test_no_key_and_no_prompt_in_a_failure_or_in_the_log():
 
 async def test_an_answer_that_is_no_json_is_a_502():
     """The caller can tell it from a fault of this service."""
-    async with ScriptedUpstream(always(answer(200, b"<html>", {"content-type": "text/html"}))) as upstream:
-        async with running_door(upstream.base_url) as door:
-            response = await door.complete()
+    async with (
+        ScriptedUpstream(always(answer(200, b"<html>", {"content-type": "text/html"}))) as upstream,
+        running_door(upstream.base_url) as door,
+    ):
+        response = await door.complete()
 
     assert (502, "false") == (response.status_code, response.headers["x-should-retry"])

@@ -45,19 +45,19 @@ async def test_a_body_of_unknown_length_is_bounded_while_it_is_read():
 
 async def test_the_rest_of_a_refused_body_is_thrown_away_and_the_connection_serves_on():
     """The peer is not reset while it sends; when it is done it may ask again."""
-    async with ScriptedUpstream(always(json_answer(200, WHOLE))) as upstream:
-        async with (
-            running_door(upstream.base_url, request_bytes_max=100_000) as door,
-            raw_caller(door) as caller,
-        ):
-            await caller.send(head("content-length: 300000"))
-            first = await caller.head()
-            for _ in range(3):
-                await caller.send(b" " * 100_000)
-            length = int(dict(line.split(b": ") for line in first.split(b"\r\n")[1:-2])[b"content-length"])
-            await caller.reader.readexactly(length)
-            await caller.ask(ask())
-            second = await caller.head()
+    async with (
+        ScriptedUpstream(always(json_answer(200, WHOLE))) as upstream,
+        running_door(upstream.base_url, request_bytes_max=100_000) as door,
+        raw_caller(door) as caller,
+    ):
+        await caller.send(head("content-length: 300000"))
+        first = await caller.head()
+        for _ in range(3):
+            await caller.send(b" " * 100_000)
+        length = int(dict(line.split(b": ") for line in first.split(b"\r\n")[1:-2])[b"content-length"])
+        await caller.reader.readexactly(length)
+        await caller.ask(ask())
+        second = await caller.head()
 
     assert first.startswith(b"HTTP/1.1 413 ")
     assert second.startswith(b"HTTP/1.1 200 ")
