@@ -21,6 +21,9 @@ from togetherchat_server.ports import Chat
 METHOD: Final = "chat.completions"
 # Node's client and Python's, in seconds.
 PATIENCE_HEADERS: Final = ("x-stainless-timeout", "x-stainless-read-timeout")
+# Their timers start before they connect.
+HEAD_START_S: Final = 0.25
+HEAD_START_SHARE: Final = 0.1
 IGNORED_HEADER: Final = "x-togetherchat-ignored"
 IGNORED_CHARACTERS_MAX: Final = 1024
 
@@ -76,7 +79,7 @@ def _patience_s(headers: dict[str, str]) -> float | None:
         except ValueError:
             continue
         if seconds > 0 and math.isfinite(seconds):
-            return seconds
+            return seconds - min(HEAD_START_S, HEAD_START_SHARE * seconds)
     return None
 
 
