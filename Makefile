@@ -4,13 +4,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 TOOLS  := .venv-generate
 FUZZER := .venv-fuzz
+SDKS   := .venv-sdks
 GRPCURL_VERSION := v1.9.4
 PIP     = $(BIN)/python -m pip --disable-pip-version-check
 
 export PYTHONDONTWRITEBYTECODE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-tools fuzz soak faults overload outage verify fix generate lock release clean
+.PHONY: help run demo test test-tools test-sdks fuzz soak faults overload outage verify fix generate lock release clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -46,6 +47,16 @@ test-tools: $(VENV)/.dev .tools/grpcurl  ## Run grpcurl against the server; need
 
 .tools/grpcurl:
 	GOBIN=$(CURDIR)/.tools go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
+
+$(SDKS)/.ready: requirements/sdks.txt tests/sdks/node/package-lock.json
+	$(PYTHON) -m venv $(SDKS)
+	$(SDKS)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/sdks.txt
+	@if command -v npm > /dev/null; then cd tests/sdks/node && npm ci --silent; fi
+	@touch $@
+
+test-sdks: $(VENV)/.server $(SDKS)/.ready  ## Run the clients of OpenAI's API as they are installed; with Node, its clients too
+	TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python $(SDKS)/bin/python -m pytest -c tests/sdks/pytest.ini tests/sdks
+	@if command -v npm > /dev/null; then cd tests/sdks/node && TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python npm test; fi
 
 SECONDS ?= 60
 MINUTES ?= 10
@@ -116,6 +127,7 @@ lock:  ## Renew the locked dependencies (hashes, no addresses)
 	$(LOCK) requirements/server.txt pyproject.toml --extra server --extra cli --group build
 	$(LOCK) requirements/dev.txt pyproject.toml --extra server --extra cli --group build --group dev
 	$(LOCK) requirements/fuzz.txt pyproject.toml --extra server --group fuzz
+	$(LOCK) requirements/sdks.txt --group sdks
 	$(LOCK) requirements/generate.txt --group generate
 
 LOCK_FLAGS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
@@ -125,4 +137,4 @@ release: $(VENV)/.dev  ## Renew the baseline that `buf breaking` compares with
 	$(BIN)/buf build --output protos/baseline.binpb
 
 clean:  ## Remove what the targets made
-	rm -rf $(VENV) $(TOOLS) $(FUZZER) .venv-lock .tools .fuzz
+	rm -rf $(VENV) $(TOOLS) $(FUZZER) $(SDKS) .venv-lock .tools .fuzz tests/sdks/node/node_modules

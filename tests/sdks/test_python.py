@@ -49,7 +49,9 @@ def client(name, served):
 
 def texts(stream):
     """The pieces of text of a stream."""
-    return [chunk.choices[0].delta.content for chunk in stream if chunk.choices and chunk.choices[0].delta.content]
+    return [
+        chunk.choices[0].delta.content for chunk in stream if chunk.choices and chunk.choices[0].delta.content
+    ]
 
 
 def test_a_call(client):
@@ -83,7 +85,9 @@ def test_usage_of_a_stream(client):
 def test_a_tool_and_its_result(client):
     """The call goes out, its result goes back, appended as the client has it."""
     question = [{"role": "user", "content": "What is the weather in Paris?"}]
-    asked = client.chat.completions.create(model=MODEL, messages=question, tools=[WEATHER], tool_choice="required")
+    asked = client.chat.completions.create(
+        model=MODEL, messages=question, tools=[WEATHER], tool_choice="required"
+    )
     message = asked.choices[0].message
     (call,) = message.tool_calls
     result = {"role": "tool", "tool_call_id": call.id, "content": "Rain."}
@@ -116,7 +120,10 @@ def test_json_that_follows_a_schema(client):
     answer = client.chat.completions.create(
         model=MODEL,
         messages=[{"role": "user", "content": "Who? Answer in JSON."}],
-        response_format={"type": "json_schema", "json_schema": {"name": "person", "schema": SCHEMA, "strict": True}},
+        response_format={
+            "type": "json_schema",
+            "json_schema": {"name": "person", "schema": SCHEMA, "strict": True},
+        },
     )
 
     assert {"name", "age"} == json.loads(answer.choices[0].message.content).keys()
@@ -130,12 +137,16 @@ def test_json_that_follows_a_schema(client):
         ("sandbox/context-length", "BadRequestError", 1),
         ("sandbox/error-500", "InternalServerError", 1),
         ("sandbox/error-503", "InternalServerError", 2),
-        ("sandbox/error-429", "RateLimitError", 2),
+        ("sandbox/error-429-x99", "RateLimitError", 2),
         ("sandbox/error-429-quota", "RateLimitError", 1),
     ],
 )
-def test_errors_are_the_packages_own_and_are_retried_where_that_helps(name, client, served, model, error, times):
+def test_errors_are_the_packages_own_and_are_retried_where_that_helps(
+    name, client, served, model, error, times
+):
     """Given one retry, the package uses it where the door says so, and nowhere else."""
+    # A wait that was asked for holds for a model, and the next client would be refused unasked.
+    model += "0" if name == "openai" and "-x" in model else ""
     before = len(served.asked(model))
     with pytest.raises(getattr(PACKAGES[name], error)) as caught:
         client.with_options(max_retries=1).chat.completions.create(model=model, messages=HELLO)
@@ -157,7 +168,9 @@ def test_an_error_within_a_stream_is_raised(name, client):
     """What came before it has been seen; the stream does not end as if all were well."""
     seen = []
     with pytest.raises(PACKAGES[name].APIError):
-        for chunk in client.chat.completions.create(model="sandbox/stream-error-after-3", messages=HELLO, stream=True):
+        for chunk in client.chat.completions.create(
+            model="sandbox/stream-error-after-3", messages=HELLO, stream=True
+        ):
             seen.append(chunk)  # noqa: PERF401  what came before the failure is kept
 
     assert seen
@@ -205,6 +218,7 @@ def test_openais_log_probabilities(served):
 
 def test_the_packages_parsed_answers(served):
     """OpenAI's helpers for schemas and for whole streams."""
+
     class Person(pydantic.BaseModel):
         name: str
         age: int
