@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from conftest import REASONABLE_S, start
 
 CURL = """curl -X POST http://localhost:3000/v1/chat/completions \\

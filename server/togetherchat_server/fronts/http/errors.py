@@ -93,15 +93,12 @@ ROWS: Final[Mapping[Kind, Row]] = {
 
 # The places of a `CompleteRequest` in the words of a client that never saw one.
 PLACES: Final = (
-    (".image.url", ".image_url.url"),
-    (".video_url", ".video_url.url"),
-    (".audio_url", ".audio_url.url"),
-    (".audio.", ".input_audio."),
-    ("parameters_json", "parameters"),
-    ("schema_json", "schema"),
-    ("chat_template_kwargs_json", "chat_template_kwargs"),
-    ("extra_body_json", "the members that this service does not know"),
-    ("reasoning_enabled", "reasoning.enabled"),
+    (re.compile(r"\.image\.url\b"), ".image_url.url"),
+    (re.compile(r"\.(video_url|audio_url)\b"), r".\1.url"),
+    (re.compile(r"\.audio\."), ".input_audio."),
+    (re.compile(r"\bextra_body_json\b"), "the members that this service does not know"),
+    (re.compile(r"\b(parameters|schema|chat_template_kwargs)_json\b"), r"\1"),
+    (re.compile(r"\breasoning_enabled\b"), "reasoning.enabled"),
 )
 _ROLE: Final = re.compile(r"\bROLE_([A-Z]+)\b")
 
@@ -159,6 +156,5 @@ def _param(error: ServiceError) -> str | None:
 
 def _spoken(text: str) -> str:
     for ours, theirs in PLACES:
-        if ours in text and theirs not in text:
-            text = text.replace(ours, theirs)
+        text = ours.sub(theirs, text)
     return _ROLE.sub(lambda found: found[1].lower(), text)
