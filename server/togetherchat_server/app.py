@@ -21,7 +21,7 @@ from togetherchat_server.calls.routing import Router
 from togetherchat_server.calls.validation import RequestLimits
 from togetherchat_server.catalog.catalog import load_catalog
 from togetherchat_server.catalog.directory import ModelDirectory
-from togetherchat_server.config import Configuration, Settings, Upstream
+from togetherchat_server.config import Configuration, Settings, Upstream, is_loopback
 from togetherchat_server.fronts.rpc.boundary import Boundary, BoundaryLimits
 from togetherchat_server.fronts.rpc.chat import ChatServicer
 from togetherchat_server.fronts.rpc.server import ConnectionLimits, RpcFront
@@ -245,6 +245,7 @@ class App:
                 wall_clock=self._outside.wall_clock,
                 version=self._outside.version,
                 share_port=self._share_port,
+                local_pages_only=is_loopback(settings.http) and not settings.allow_open_access,
             ),
         )
 
@@ -253,6 +254,7 @@ class App:
             return None
         address = await self._door.start(settings.http)
         self._resources.push_async_callback(self._door.close)
+        self._gauges["http_connections"] = lambda: self._door.connections if self._door else 0
         return address
 
     def _open_provider(self, settings: Settings, upstream: Upstream) -> TogetherProvider:

@@ -121,6 +121,24 @@ async def test_a_request_that_is_refused(body, headers, status, code, param):
 
 
 @pytest.mark.parametrize(
+    ("host", "settings", "status"),
+    [
+        ("localhost:3000", {}, 200),
+        ("[::1]:3000", {}, 200),
+        ("rebound.example:3000", {}, 403),
+        ("behind.example", {"allow_open_access": True}, 200),
+    ],
+)
+async def test_a_page_that_asks_the_site_it_came_from(host, settings, status):
+    """On a loopback address only a page of this machine: any other has a name that was bent to it."""
+    async with running_door(sandbox_tokens_per_second=0, **settings) as door:
+        headers = {"host": host, "origin": f"http://{host}"}
+        response = await door.client.post(COMPLETIONS, json=ask(), headers=headers)
+
+    assert status == response.status_code
+
+
+@pytest.mark.parametrize(
     ("method", "path", "status"),
     [
         ("GET", "/", 404),

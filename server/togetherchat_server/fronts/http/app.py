@@ -3,10 +3,12 @@
 An ASGI application without middleware. What is refused here (an unknown path, a wrong method,
 another provider, a body that is no JSON by its own word) is no call yet, and leaves no record.
 
-Two rules look at the body's type and at the page that asks. A web page may send a form or plain
+Three rules look at the body's type and at the page that asks. A web page may send a form or plain
 text to any address without asking, and a JSON body only to the site that it came from: so what
-is not declared to be JSON is refused, and so is a page of another site. Without them, any page
-that a developer opens could spend the key of a service on the developer's own machine.
+is not declared to be JSON is refused, and so is a page of another site. And a page may have its
+own name lead to this machine, once it is loaded: so where the service's key pays on a loopback
+address, a page must have come from one. Without them, any page that a developer opens could
+spend the key of a service on the developer's own machine.
 """
 
 from collections.abc import Awaitable, Callable
@@ -19,6 +21,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from togetherchat_server.calls.lifecycle import request_id_or_new
+from togetherchat_server.config import LOOPBACK_HOSTS
 from togetherchat_server.fronts.http import chat, models, openapi
 from togetherchat_server.fronts.http.boundary import Boundary, Work
 from togetherchat_server.fronts.http.chat import ChatEndpoint
@@ -43,6 +46,8 @@ class Door:
     chat: ChatEndpoint
     models: ModelsEndpoint
     version: str
+    local_pages_only: bool
+    """Whether pages are served that have come from this machine alone."""
 
     def application(self) -> Router:
         """The application that is served."""
@@ -63,7 +68,7 @@ class Door:
 
     def _call(self, method: str, allowed: tuple[HTTPMethod, ...], work: Work) -> "_Endpoint":
         async def run(exchange: Exchange) -> None:
-            fault = _refused(exchange)
+            fault = _refused(exchange, local_pages_only=self.local_pages_only)
             if fault is not None:
                 await refuse(exchange, fault)
             else:
@@ -120,7 +125,7 @@ def _wrong_method(allowed: tuple[HTTPMethod, ...]) -> Fault:
     )
 
 
-def _refused(exchange: Exchange) -> Fault | None:
+def _refused(exchange: Exchange, *, local_pages_only: bool) -> Fault | None:
     """What the headers alone tell."""
     headers = exchange.headers
     provider = headers.get(PROVIDER_HEADER)
@@ -133,7 +138,9 @@ def _refused(exchange: Exchange) -> Fault | None:
             param=PROVIDER_HEADER,
         )
     origin = headers.get("origin")
-    if origin is not None and _authority(origin) != headers.get("host", "").lower():
+    if origin is not None and not _may_ask(
+        origin, headers.get("host", ""), local_pages_only=local_pages_only
+    ):
         return Fault(
             status=HTTPStatus.FORBIDDEN,
             type="permission_error",
@@ -151,11 +158,13 @@ def _refused(exchange: Exchange) -> Fault | None:
     return None
 
 
-def _authority(origin: str) -> str:
+def _may_ask(origin: str, host: str, *, local_pages_only: bool) -> bool:
     try:
-        return urlsplit(origin).netloc.lower()
+        page = urlsplit(origin)
+        name = page.hostname
     except ValueError:
-        return ""
+        return False
+    return page.netloc.lower() == host.lower() and (not local_pages_only or name in LOOPBACK_HOSTS)
 
 
 def _id_of(exchange: Exchange) -> tuple[tuple[str, str], ...]:

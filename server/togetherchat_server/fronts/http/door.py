@@ -17,12 +17,13 @@ __all__ = ["BoundaryLimits", "Surroundings", "open_door"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What is outside of the door: chance, the time of day, and how it shares its port."""
+    """What is outside of the door: chance, the time of day, its port, and whose pages may ask."""
 
     random: Callable[[], float]
     wall_clock: Callable[[], float]
     version: str
     share_port: bool
+    local_pages_only: bool
 
 
 def open_door(
@@ -38,7 +39,11 @@ def open_door(
     boundary = Boundary(desk=desk, admission=admission, limits=limits, random=surroundings.random)
     endpoint = ChatEndpoint(chat, request_bytes_max=limits.request_bytes_max, request_s=limits.request_s)
     door = Door(
-        boundary=boundary, chat=endpoint, models=ModelsEndpoint(listing), version=surroundings.version
+        boundary=boundary,
+        chat=endpoint,
+        models=ModelsEndpoint(listing),
+        version=surroundings.version,
+        local_pages_only=surroundings.local_pages_only,
     )
     return HttpFront(
         boundary=boundary,
