@@ -31,7 +31,8 @@ async def test_the_command_says_where_the_door_is():
         command.signal(15)
         assert 0 == await command.ended()
 
-    called = [line for line in map(json.loads, command.lines[1:]) if line["event"] == "call"]
+    lines = [json.loads(line) for line in command.lines if line.startswith("{")]
+    called = [line for line in lines if line["event"] == "call"]
     assert ["http"] == [line["front"] for line in called]
 
 

@@ -68,7 +68,7 @@ class ChatEndpoint:
                 if chunks.whole:
                     visit.usage = chunks.usage
                     await exchange.end(data)
-                elif data:
+                else:
                     await exchange.write(data)
 
 

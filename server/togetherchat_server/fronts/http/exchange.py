@@ -5,6 +5,7 @@ that does not read. Knows no call, no kind of failure beyond those two, and no r
 """
 
 from collections.abc import Iterable
+from http import HTTPMethod
 from typing import Final, cast, final
 
 from starlette.types import Receive, Scope, Send
@@ -65,14 +66,21 @@ class Exchange:
         length = self.headers.get("content-length", "0")
         if len(length) > len(str(bytes_max)) or int(length) > bytes_max:
             raise _too_large(bytes_max)
+        if self.connection.received:
+            return await self._body(bytes_max)
         async with Within(within_s, Kind.CALLER_STALLED, NOT_SENT):
             return await self._body(bytes_max)
 
     async def start(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
-        """Send the status; `write` and `end` follow."""
+        """Send the status, together with the first piece: `write` or `end` follows at once."""
         self.started = True
         pairs = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
-        await self._send({"type": "http.response.start", "status": status, "headers": pairs})
+        # To HEAD uvicorn writes nothing more that the head could wait for.
+        self.connection.cork(self.method != HTTPMethod.HEAD)
+        try:
+            await self._send({"type": "http.response.start", "status": status, "headers": pairs})
+        finally:
+            self.connection.cork(False)
 
     async def write(self, data: bytes) -> None:
         """Send a piece, once the peer has taken what came before.
