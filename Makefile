@@ -121,6 +121,29 @@ sys.stdout.buffer.write(files.SerializeToString())
 endef
 export DESCRIBE_HEALTH
 
+.PHONY: test-go generate-go
+PROTOC_GEN_GO_VERSION      := v1.36.11
+PROTOC_GEN_GO_GRPC_VERSION := v1.6.0
+GO_GENERATED               := clients/go/togetherchat/v1 clients/go/togetherchat/service_config.json
+
+test-go: $(VENV)/.server generate-go  ## Check and run the Go client against the server; needs Go
+	git diff --exit-code -- $(GO_GENERATED)
+	test -z "$$(git ls-files --others --exclude-standard -- $(GO_GENERATED) | tee /dev/stderr)"
+	cd clients/go && test -z "$$(gofmt -l . | tee /dev/stderr)" && go mod verify && go mod tidy -diff && go vet ./...
+	cd clients/go && TOGETHERCHAT_PYTHON="$${TOGETHERCHAT_PYTHON:-$(CURDIR)/$(BIN)/python}" go test -count=1 ./...
+
+generate-go: $(TOOLS)/.ready .tools/protoc-gen-go-$(PROTOC_GEN_GO_VERSION) .tools/protoc-gen-go-grpc-$(PROTOC_GEN_GO_GRPC_VERSION)  ## Generate the Go stubs, and copy the service config beside them; needs Go
+	clients/go/generate.sh .tools/protoc-gen-go-$(PROTOC_GEN_GO_VERSION) .tools/protoc-gen-go-grpc-$(PROTOC_GEN_GO_GRPC_VERSION)
+
+# Their versions are in their names, so that a pin that moves is a file that is missing.
+.tools/protoc-gen-go-v%:
+	GOBIN=$(CURDIR)/.tools go install google.golang.org/protobuf/cmd/protoc-gen-go@v$*
+	mv .tools/protoc-gen-go $@
+
+.tools/protoc-gen-go-grpc-v%:
+	GOBIN=$(CURDIR)/.tools go install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v$*
+	mv .tools/protoc-gen-go-grpc $@
+
 lock:  ## Renew the locked dependencies (hashes, no addresses)
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip --disable-pip-version-check install --quiet uv

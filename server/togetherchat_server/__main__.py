@@ -33,10 +33,20 @@ def main() -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         configuration = read_configuration(sys.argv[1:], os.environ)
+        if configuration.settings.alias:
+            _check_aliases(configuration)
     except SettingsError as exc:
         _complain(str(exc))
         return EXIT_USAGE
     return asyncio.run(_run(configuration))
+
+
+def _check_aliases(configuration: Configuration) -> None:
+    """Refuse now what every worker would refuse. Raises SettingsError."""
+    from togetherchat_server.catalog.aliases import names_of  # noqa: PLC0415  see the top
+    from togetherchat_server.catalog.catalog import load_catalog  # noqa: PLC0415  as above
+
+    names_of(configuration, load_catalog(None))
 
 
 async def _run(configuration: Configuration) -> int:

@@ -19,13 +19,16 @@ from togetherchat_server.calls.checked import CheckedChat
 from togetherchat_server.calls.lifecycle import CallDesk
 from togetherchat_server.calls.routing import Router
 from togetherchat_server.calls.validation import RequestLimits
+from togetherchat_server.catalog.aliases import names_of
 from togetherchat_server.catalog.catalog import load_catalog
-from togetherchat_server.catalog.directory import ModelDirectory
+from togetherchat_server.catalog.directory import DirectoryLimits, ModelDirectory
+from togetherchat_server.catalog.refusals import Refusals
 from togetherchat_server.config import Configuration, Settings, Upstream, is_loopback
 from togetherchat_server.fronts.rpc.boundary import Boundary, BoundaryLimits
 from togetherchat_server.fronts.rpc.chat import ChatServicer
 from togetherchat_server.fronts.rpc.server import ConnectionLimits, RpcFront
 from togetherchat_server.memory import MemoryGauge
+from togetherchat_server.observe.limits import UpstreamLimits
 from togetherchat_server.observe.log import CallLog, LineWriter, LogHandler, attach
 from togetherchat_server.ports import Chat, ModelListing
 from togetherchat_server.providers.together.provider import Patience, TogetherProvider
@@ -183,11 +186,14 @@ class App:
             breaker=Breaker(),
             surroundings=Surroundings(clock=outside.clock, random=outside.random),
         )
+        catalog, refusals = load_catalog(None), Refusals(clock=outside.clock)
+        names = names_of(self._configuration, catalog)
         directory = ModelDirectory(
             provider,
-            load_catalog(None),
-            aliases={},
-            fresh_s=settings.models_fresh_s,
+            catalog,
+            aliases=names.all(),
+            refusals=refusals,
+            limits=DirectoryLimits(fresh_s=settings.models_fresh_s),
             clock=outside.clock,
             wall_clock=outside.wall_clock,
         )
@@ -197,10 +203,10 @@ class App:
             server_key=upstream.current_key,
             total_s=settings.total_s,
             clock=outside.clock,
-            sinks=(log,),
+            sinks=(log, UpstreamLimits(self._gauges, clock=outside.clock)),
         )
         chat = CheckedChat(
-            Router(attempts, price=directory.price, clock=outside.clock),
+            Router(attempts, price=directory.price, clock=outside.clock, names=names, refusals=refusals),
             RequestLimits(request_bytes_max=settings.request_bytes_max),
         )
         if settings.http != OFF:

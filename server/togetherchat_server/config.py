@@ -11,11 +11,12 @@ alone is configured by its own names: `TOGETHER_API_KEY`, `TOGETHER_API_KEY_FILE
 """
 
 import argparse
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn, final
+from typing import Annotated, Literal, NoReturn, cast, final
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -27,6 +28,9 @@ TOGETHER_DOMAINS = ("together.ai", "together.xyz")
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1", "[::1]")
 MEBIBYTE = 2**20
 WORKERS_MAX = 256
+NO_ALIASES = "{}"
+
+_MODEL_NAME = re.compile(r"[^\s,=]{1,256}")
 
 
 @final
@@ -54,8 +58,31 @@ def _workers(said: object) -> object:
     return text if text == "auto" else int(text)
 
 
+def _aliases(said: object) -> object:
+    """A table of the file, the words of repeated flags, or what one variable says, apart by commas.
+
+    `{}` says that there are none, whatever a weaker source says.
+    """
+    if isinstance(said, Mapping):
+        return cast("Mapping[str, str]", said)
+    words = said.split(",") if isinstance(said, str) else cast("Sequence[object]", said)
+    pairs = [str(word).partition("=") for word in words if word != NO_ALIASES]
+    return {name.strip(): model.strip() for name, _, model in pairs}
+
+
+def _named(aliases: Mapping[str, str]) -> Mapping[str, str]:
+    for name, model in aliases.items():
+        if not (_MODEL_NAME.fullmatch(name) and _MODEL_NAME.fullmatch(model)):
+            raise ValueError(
+                "must be NAME=MODEL, for example fast=openai/gpt-oss-120b, without spaces or commas, "
+                "256 characters a name at most"
+            )
+    return aliases
+
+
 Address = Annotated[str, AfterValidator(_address)]
 OptionalAddress = Annotated[str, AfterValidator(_optional_address)]
+Aliases = Annotated[Mapping[str, str], BeforeValidator(_aliases), AfterValidator(_named)]
 Workers = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 SecondsOrNone = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
@@ -155,6 +182,15 @@ class Settings(BaseModel):
     models_fresh_s: Seconds = Field(
         300.0, description="How long the provider's list of models is taken as fresh."
     )
+    alias: Aliases = Field(
+        {}, description="Names of your own for models, NAME=MODEL; may be repeated. In the file a table."
+    )
+    alias_unlisted: bool = Field(
+        False, description="Let aliases stand for models that the catalogue does not name: private ones."
+    )
+    replace_retired: bool = Field(
+        True, description="Ask for the successor that Together names where it refuses a model."
+    )
     propagation_s: SecondsOrNone = Field(
         0.0, description="How long new calls are still taken after SIGTERM, so that balancers can notice."
     )
@@ -227,6 +263,8 @@ def flag_parser() -> argparse.ArgumentParser:
         text = f"{field.description} (default: {default})"
         if isinstance(field.default, bool):
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
+        elif isinstance(field.default, dict):
+            parser.add_argument(flag, metavar=_metavar(name), action="append", help=text)
         else:
             parser.add_argument(flag, metavar=_metavar(name), help=text)
     return parser
@@ -237,6 +275,8 @@ def _metavar(name: str) -> str:
         return "HOST:PORT"
     if name == "workers":
         return "N|auto"
+    if name == "alias":
+        return "NAME=MODEL"
     return name.rpartition("_")[2].upper() if "_" in name else name.upper()
 
 

@@ -40,6 +40,8 @@ class Progress:
     """Requests sent to the provider."""
     model: str = ""
     """The model last asked for, after aliases and fallbacks."""
+    model_asked: str = ""
+    """The model as the caller wrote it."""
     upstream_request_id: str = ""
     rate_limits: tuple[tuple[str, str], ...] = ()
     """The provider's rate-limit headers, lower case, of the last attempt."""
@@ -70,6 +72,10 @@ class Call:
 
     def seconds_left(self, now_s: float) -> float:
         return self.deadline_s - now_s
+
+    def key_fingerprint(self) -> str:
+        """What tells the upstream key from others, empty where there is none."""
+        return "" if self.upstream_key is None else self.upstream_key.fingerprint()
 
 
 Events = Sequence[service.StreamCompleteResponse]

@@ -19,7 +19,7 @@ _LEGAL = re.compile(r"[\x21-\x7e]+")
 class Secret:
     """A key whose `repr`, `str` and pickled form show nothing of it."""
 
-    __slots__ = ("_text",)
+    __slots__ = ("_fingerprint", "_text")
 
     def __init__(self, text: str) -> None:
         """Take `text` without the white space around it.
@@ -36,6 +36,7 @@ class Secret:
         if not _LEGAL.fullmatch(stripped):
             raise ValueError("the key has a space, a control character or a character outside ASCII")
         self._text = stripped
+        self._fingerprint = ""
 
     def reveal(self) -> str:
         """The key itself: for the header that needs it, nowhere else."""
@@ -43,7 +44,9 @@ class Secret:
 
     def fingerprint(self) -> str:
         """16 hexadecimal digits that tell keys apart and give none away."""
-        return hashlib.sha256(self._text.encode("ascii")).hexdigest()[:16]
+        if not self._fingerprint:
+            self._fingerprint = hashlib.sha256(self._text.encode("ascii")).hexdigest()[:16]
+        return self._fingerprint
 
     def __repr__(self) -> str:
         return "Secret('…')"

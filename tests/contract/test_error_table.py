@@ -520,7 +520,7 @@ async def test_a_deadline_after_the_last_event_is_none(monkeypatch):
     monkeypatch.setattr(provider, "END_OF_HTTP_S", 5.0)
     steps = (Send(sse_head() + chunk(f"data: {delta('Hi', 'stop')}\n\ndata: [DONE]\n\n".encode())), Stall())
     async with ScriptedUpstream(always(steps)) as upstream, running_app(upstream.base_url) as app:
-        events, failure = await collect(app.chat.StreamComplete(request(), timeout=0.6))
+        events, failure = await collect(app.chat.StreamComplete(request(), metadata=within(2000)))
 
     assert events[-1].HasField("completed")
     assert failure is None

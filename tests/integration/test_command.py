@@ -118,6 +118,8 @@ async def test_what_cannot_work_is_refused_with_one_line(tmp_path):
         "--total-s": (("--total-s", "soon"), key),
         "is not TOML": (("--config", str(bad_file)), key),
         "lisen": (("--config", str(strange_file)), key),
+        "goes in a circle: a -> b -> a": (("--alias", "a=b", "--alias", "b=a"), key),
+        "neither a model of the catalogue": (("--alias", "fast=no/such", "--workers", "2"), key),
         "--allow-open-access": (("--listen", "0.0.0.0:0"), key),
         "TOGETHER_API_KEY: the key": ((), {"TOGETHER_API_KEY": f"{CANARY_KEY}\nx"}),
     }

@@ -224,3 +224,32 @@ def test_the_http_door_is_an_open_address_too():
 def test_an_address_is_open_when_that_is_safe_or_said(words):
     """Loopback, callers' own keys, or the operator's word."""
     assert read(*words, **KEY).settings.listen == words[1]
+
+
+def test_aliases_are_said_in_three_ways(tmp_path):
+    """A flag for each, one variable with commas, a table of the file; the strongest source alone counts."""
+    file = tmp_path / "settings.toml"
+    file.write_text('[alias]\nfast = "a/b"\n"old/id" = "new/id"\n')
+    both = {"fast": "a/b", "old/id": "new/id"}
+
+    by_flag = read("--alias", "fast=a/b", "--alias", "old/id=new/id", **KEY)
+    by_variable = read(TOGETHERCHAT_ALIAS="fast=a/b, old/id=new/id", **KEY)
+    by_file = read("--config", str(file), **KEY)
+    over_the_file = read("--config", str(file), "--alias", "slow=c/d", **KEY)
+
+    assert [both] * 3 == [read.settings.alias for read in (by_flag, by_variable, by_file)]
+    assert {"slow": "c/d"} == over_the_file.settings.alias
+
+
+@pytest.mark.parametrize("said", ["fast", "fast=", "=a/b", "fast=a b", "fast=a=b", "f" * 257 + "=a/b"])
+def test_an_alias_is_a_name_and_a_model(said):
+    """Neither empty, nor with a space, nor longer than a model's name can be."""
+    assert "--alias (TOGETHERCHAT_ALIAS): must be NAME=MODEL" in problem("--alias", said, **KEY)
+
+
+def test_an_alias_of_the_file_is_text(tmp_path):
+    """A number is no model."""
+    file = tmp_path / "settings.toml"
+    file.write_text("[alias]\nfast = 5\n")
+
+    assert "--alias" in problem("--config", str(file), **KEY)

@@ -178,6 +178,9 @@ def record_of(call: Call, front: str, ending: Ending, *, now_s: float) -> CallRe
         completion_tokens=usage.completion_tokens if usage else pieces,
         usage_estimated=usage.estimated if usage else pieces is not None,
         cost_nano_usd=usage.cost_nano_usd if usage and usage.HasField("cost_nano_usd") else None,
+        model_asked=progress.model_asked if progress.model_asked != progress.model else "",
+        rate_limits=progress.rate_limits,
+        caller_key=call.caller_brought_key,
     )
 
 

@@ -5,8 +5,8 @@ and leaves the file to `models_file.py`.
 """
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.catalog.models_file import ID_CHARACTERS_MAX, read_models, shipped_text
@@ -22,6 +22,8 @@ class Catalog:
     """In the order of the file; `source` and `state` unset, since they depend on the day."""
     as_of: str
     """The month of its newest list, `YYYY-MM`. Empty in an empty catalogue."""
+    replacements: Mapping[str, str] = field(default_factory=dict[str, str])
+    """A model's id to that of the one which the provider names as its successor."""
 
     def price(self, model_id: str) -> models.Pricing | None:
         model = self.by_id.get(model_id)
@@ -34,8 +36,8 @@ def load_catalog(text: bytes | None) -> Catalog:
     Raises:
         CatalogError: with the first thing that is wrong, and where.
     """
-    by_id, as_of = read_models(shipped_text() if text is None else text)
-    return Catalog(by_id=by_id, as_of=as_of)
+    read = read_models(shipped_text() if text is None else text)
+    return Catalog(by_id=read.by_id, as_of=read.as_of, replacements=read.replacements)
 
 
 def merge(
@@ -44,12 +46,14 @@ def merge(
     *,
     today: dt.date,
     aliases: Mapping[str, str],
+    refused: Container[str] = (),
 ) -> list[models.Model]:
     """One entry a model: the provider is right where it says something, the catalogue fills the rest.
 
     `live` is None when there was no list to be had. A model that the provider lists is ACTIVE
     even past its retirement date, which stays for information: the provider is known to list
-    models that it no longer serves. `aliases` maps a name of ours to the id it stands for.
+    models that it no longer serves. One that it lists and lately `refused` to serve is
+    UNCONFIRMED. `aliases` maps a name of ours to the id it stands for.
     """
     listed = {model.id: model for model in reversed(live or ()) if 0 < len(model.id) <= ID_CHARACTERS_MAX}
     names = _names_by_id(aliases)
@@ -57,6 +61,8 @@ def merge(
     merged += [_provider_entry(model) for model in reversed(listed.values())]
     for model in merged:
         model.aliases.extend(names.get(model.id, ()))
+        if model.state == models.MODEL_STATE_ACTIVE and model.id in refused:
+            model.state = models.MODEL_STATE_UNCONFIRMED
     return merged
 
 

@@ -36,12 +36,24 @@ def shipped_text() -> bytes:
     return importlib.resources.files(_PACKAGE).joinpath(_SHIPPED_FILE).read_bytes()
 
 
-def read_models(text: bytes) -> tuple[dict[str, models.Model], str]:
-    """The models by id, in the order of the file, and the month of the newest list.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelsFile:
+    """What the file says."""
+
+    by_id: dict[str, models.Model]
+    """In the order of the file."""
+    as_of: str
+    """The month of its newest list, empty where it has none."""
+    replacements: dict[str, str]
+    """An id to its successor's."""
+
+
+def read_models(text: bytes) -> ModelsFile:
+    """Everything that the file says.
 
     Raises:
         CatalogError: it is no TOML, or has an unknown or missing key, a value of the wrong
-            kind, or an id twice.
+            kind, an id twice, or a model that is replaced by one that it does not name.
     """
     try:
         document: dict[str, object] = tomllib.loads(text.decode("utf-8"))
@@ -49,6 +61,7 @@ def read_models(text: bytes) -> tuple[dict[str, models.Model], str]:
         raise CatalogError(f"the catalogue is no TOML in UTF-8: {exc}") from exc
     _check_keys(document, _DOCUMENT_KEYS, "the catalogue")
     by_id: dict[str, models.Model] = {}
+    replacements: dict[str, str] = {}
     months: list[str] = []
     for place, table in _tables(document["lists"], "lists"):
         _check_keys(table, _LIST_KEYS, place)
@@ -58,7 +71,16 @@ def read_models(text: bytes) -> tuple[dict[str, models.Model], str]:
             if model.id in by_id:
                 raise CatalogError(f"{model_place}.id: {model.id} stands in the catalogue twice")
             by_id[model.id] = model
-    return by_id, max(months, default="")
+            if _REPLACED_BY in row:
+                replacements[model.id] = cast("str", row[_REPLACED_BY])
+    _check_replacements(replacements, by_id)
+    return ModelsFile(by_id=by_id, as_of=max(months, default=""), replacements=replacements)
+
+
+def _check_replacements(replacements: Mapping[str, str], by_id: Mapping[str, models.Model]) -> None:
+    for model_id, successor in replacements.items():
+        if successor not in by_id or successor == model_id:
+            raise CatalogError(f"{model_id}.replaced_by: {successor} is no other model of the catalogue")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +133,7 @@ _PRICE_FIELDS: Final = {
     "cached_input_usd": "cached_input_usd_per_million_tokens",
     "hourly_usd": "hourly_usd",
 }
+_REPLACED_BY: Final = "replaced_by"
 _MODEL_KEYS: Final = {
     "id": _Key(fits=_is_id, wanted="an id of 1 to 256 characters without spaces", required=True),
     "display_name": _REQUIRED_TEXT,
@@ -122,6 +145,7 @@ _MODEL_KEYS: Final = {
     "retirement_date": _Key(
         fits=lambda value: type(value) is dt.date, wanted="a date such as 2026-11-22, without quotes"
     ),
+    _REPLACED_BY: _Key(fits=_is_id, wanted="the id of another model"),
     **dict.fromkeys(_PRICE_FIELDS, _PRICE),
 }
 
@@ -149,6 +173,8 @@ def _model(row: dict[str, object], table: dict[str, object], place: str) -> mode
     _check_keys(row, _MODEL_KEYS, place)
     model = models.Model(type=cast("str", table["type"]), availability=_AVAILABILITY[table["availability"]])
     for name, value in row.items():
+        if name == _REPLACED_BY:
+            continue
         if name in _PRICE_FIELDS:
             setattr(model.pricing, _PRICE_FIELDS[name], value)
         else:

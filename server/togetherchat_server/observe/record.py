@@ -32,6 +32,12 @@ class CallRecord:
     completion_tokens: int | None
     usage_estimated: bool
     cost_nano_usd: int | None
+    model_asked: str = ""
+    """The model as the caller wrote it, where that is not `model`: an alias, or one that gave way."""
+    rate_limits: tuple[tuple[str, str], ...] = ()
+    """The provider's rate-limit headers, as the last attempt brought them."""
+    caller_key: bool = False
+    """Whether the provider was asked with a key that the caller brought."""
 
 
 Sink = Callable[[CallRecord], None]

@@ -16,6 +16,7 @@ import pytest
 from faults.answers import DONE, begun, drip, event, piece, told, wants_stream, well, whole
 from faults.matrix.measure import peak_growth_mib
 from faults.matrix.scene import METHODS, OK, Ending
+from support.app import within
 from support.certificates import OPENSSL, make_certificate
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import (
@@ -275,7 +276,7 @@ async def test_a_silent_name_server(stage, table, monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", silent)
     async with stage(base_url="http://slow.example:1/v1", attempts_are_requests=False) as scene:
-        began = scene.begin("Complete", timeout=0.5)
+        began = scene.begin("Complete", metadata=within(500))
         seen = await scene.ended(began)
         answered.set()
 

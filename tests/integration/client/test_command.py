@@ -373,8 +373,8 @@ async def test_models_are_a_line_each_with_tabs_between():
     async with serving(ScriptedService(ListModels=[[page]])) as target:
         ended = await run(target, "models")
     expected = [
-        f"{MODEL}\t131072\t0.15\t0.6\tMXFP4\tserverless\tactive",
-        "some/other\t-\t-\t-\t-\t-\tunconfirmed",
+        f"{MODEL}\t131072\t0.15\t0.6\tMXFP4\tserverless\tactive\t-\t-\t-",
+        "some/other\t-\t-\t-\t-\t-\tunconfirmed\t-\t-\t-",
     ]
     assert (0, expected, "") == (ended.code, ended.out.splitlines(), ended.err)
 

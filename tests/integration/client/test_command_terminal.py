@@ -340,5 +340,29 @@ async def test_models_are_a_table_with_a_head():
     ):
         await screen.until("2 models")
         assert 0 == await screen.ended()
-    assert "quantization" in screen.text
+    assert "context" in screen.text
     assert long_id in screen.text
+
+
+async def test_the_table_of_models_fits_into_80_columns():
+    """What a terminal has when it does not say otherwise."""
+    listed = [
+        models.Model(
+            id=model_id,
+            context_length=1048576,
+            quantization="MXFP4",
+            availability=models.AVAILABILITY_SERVERLESS,
+            state=models.MODEL_STATE_UNCONFIRMED,
+            retirement_date="2026-12-31",
+            pricing=models.Pricing(input_usd_per_million_tokens=3, output_usd_per_million_tokens=15),
+        )
+        for model_id in (MODEL, "gradientai/Llama-3-70B-Instruct-Gradient-1048k")
+    ]
+    async with (
+        serving(ScriptedService(ListModels=[[service.ListModelsResponse(models=listed)]])) as target,
+        terminal(target, "models") as screen,
+    ):
+        await screen.until("2 models")
+        assert 0 == await screen.ended()
+    rows = [line for line in screen.text.splitlines() if " 1M " in line]
+    assert [True, True] == [len(line) <= 80 and line.endswith("to 12-31") for line in rows]

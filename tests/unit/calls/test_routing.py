@@ -5,8 +5,10 @@ import pytest
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
-from togetherchat_server.calls.routing import FALLS_BACK, Router
-from togetherchat_server.errors import Kind, ServiceError
+from togetherchat_server.calls.routing import Router
+from togetherchat_server.catalog.aliases import ModelNames
+from togetherchat_server.catalog.refusals import Refusals
+from togetherchat_server.errors import FALLS_BACK, Kind, ServiceError
 from togetherchat_server.ports import Call
 
 RECEIVED_S = 1000.0
@@ -288,3 +290,209 @@ async def test_a_model_without_a_price_has_no_cost():
 
     assert not answer.usage.HasField("cost_nano_usd")
     assert not events[-1].completed.usage.HasField("cost_nano_usd")
+
+
+NAMES = ModelNames(
+    aliases={"fast": PRICED, "spare": "second", "old/id": "new/id"}, replacements={"retired/id": PRICED}
+)
+LED_ON = ModelNames(aliases={"fast": "retired/id"}, replacements={"retired/id": PRICED})
+
+
+def naming(fake, refusals=None):
+    return Router(fake, price=price_of, clock=lambda: END_S, names=NAMES, refusals=refusals)
+
+
+async def both(fake, asked, of):
+    """The models asked by a whole answer and by a stream, what served, what it cost, what was remarked."""
+    whole = await naming(fake).complete(asked, of)
+    events = []
+    async with naming(fake).stream(asked, of) as batches:
+        async for batch in batches:
+            events.extend(batch)
+    completed = events[-1].completed
+    assert list(whole.warnings) == list(completed.warnings)
+    assert whole.usage.cost_nano_usd == completed.usage.cost_nano_usd
+    assert whole.model == events[0].started.model
+    return whole, [warning.message for warning in whole.warnings]
+
+
+async def test_an_alias_asks_for_the_model_that_it_stands_for():
+    """The answer names the model and says so; the call knows both names; the cost is the model's."""
+    fake, of, asked = FakeChat(), call(), request("fast")
+
+    whole, remarks = await both(fake, asked, of)
+
+    assert ([PRICED, PRICED], PRICED) == (names(fake), whole.model)
+    assert ["fast is an alias of this service: priced/model was asked."] == remarks
+    assert ("fast", PRICED) == (of.progress.model_asked, of.progress.model)
+    assert 520_000 == whole.usage.cost_nano_usd
+    assert "fast" == asked.model
+
+
+async def test_a_fallback_may_be_an_alias():
+    """It is remarked where it served, and only there."""
+    fake = FakeChat(failing(Kind.UPSTREAM_OVERLOADED, "first"))
+
+    whole, remarks = await both(fake, request("first", "spare", "fast"), call())
+
+    assert (["first", "second"] * 2, "second") == (names(fake), whole.model)
+    assert ["spare is an alias of this service: second was asked."] == remarks
+    assert [["second", PRICED], [PRICED]] == [list(asked.fallback_models) for asked in fake.asked[:2]]
+
+
+async def test_an_answer_of_the_model_that_was_asked_for_has_no_remark():
+    """Nothing was put in its place; a model asked for by its own name has but one."""
+    fake, of = FakeChat(), call()
+
+    _, remarks = await both(fake, request("first", "fast"), of)
+
+    assert ([], "first") == (remarks, of.progress.model_asked)
+
+
+async def test_a_refused_model_gives_way_to_the_successor_that_the_provider_names():
+    """The provider is asked first, for it may serve the model after all."""
+    fake, of = FakeChat(failing(Kind.MODEL_NOT_FOUND, "retired/id")), call()
+
+    whole, remarks = await both(fake, request("retired/id"), of)
+
+    assert ((["retired/id", PRICED] * 2), PRICED) == (names(fake), whole.model)
+    assert ["The provider refused retired/id: priced/model, its successor there, was asked."] == remarks
+    assert ("retired/id", PRICED) == (of.progress.model_asked, of.progress.model)
+    served = FakeChat()
+    assert (await both(served, request("retired/id"), call()))[1] == []
+
+
+@pytest.mark.parametrize("kind", sorted(FALLS_BACK - {Kind.MODEL_NOT_FOUND}))
+async def test_a_busy_model_does_not_give_way_to_its_successor(kind):
+    """Only who refuses the model itself says that it is gone."""
+    fake = FakeChat(failing(kind, "retired/id"))
+
+    with pytest.raises(ServiceError, match="no retired/id"):
+        await naming(fake).complete(request("retired/id"), call())
+
+    assert ["retired/id"] == names(fake)
+
+
+async def test_who_names_fallbacks_gets_those_and_no_successor():
+    """The caller has said what it wants instead."""
+    fake = FakeChat(failing(Kind.MODEL_NOT_FOUND, "retired/id", "second"))
+
+    with pytest.raises(ServiceError, match="no second"):
+        await naming(fake).complete(request("retired/id", "second"), call())
+
+    assert ["retired/id", "second"] == names(fake)
+
+
+async def test_an_alias_of_a_model_that_gave_way_says_both():
+    """Or the caller would read of a model that it never named."""
+    fake = FakeChat(failing(Kind.MODEL_NOT_FOUND, "retired/id"))
+
+    answer = await Router(fake, price=price_of, clock=lambda: END_S, names=LED_ON).complete(
+        request("fast"), call()
+    )
+
+    assert [
+        "fast is an alias of this service: retired/id was asked.",
+        "The provider refused retired/id: priced/model, its successor there, was asked.",
+    ] == [warning.message for warning in answer.warnings]
+
+
+async def test_a_fallback_has_no_successor():
+    """Also where it is the first model once more: what the caller named is all that is asked."""
+    fake = FakeChat(failing(Kind.MODEL_NOT_FOUND, "retired/id"))
+
+    with pytest.raises(ServiceError, match="no retired/id"):
+        await naming(fake).complete(request("retired/id", "retired/id"), call())
+
+    assert ["retired/id", "retired/id"] == names(fake)
+
+
+async def test_a_successor_that_is_refused_too_is_the_failure_that_is_told():
+    """One step, no chain."""
+    fake = FakeChat(failing(Kind.MODEL_NOT_FOUND, "retired/id", PRICED))
+
+    with pytest.raises(ServiceError, match=f"no {PRICED}"):
+        await naming(fake).complete(request("retired/id"), call())
+
+
+async def test_what_the_provider_refuses_is_noted_until_it_serves():
+    """For the key that was used, whole answers and streams alike; nothing is refused for it."""
+    refusals = Refusals(clock=lambda: END_S)
+    fake = FakeChat(failing(Kind.MODEL_NOT_FOUND, "first"))
+    await naming(fake, refusals).complete(request("first", "spare"), call())
+    assert {"first"} == refusals.of("")
+
+    fake.failures.clear()
+    async with naming(fake, refusals).stream(request("first"), call()) as batches:
+        await anext(batches)
+    assert set() == refusals.of("")
+
+    fake.failures.update(failing(Kind.MODEL_NOT_FOUND, "first"))
+    async with naming(fake, refusals).stream(request("first", "second"), call()) as batches:
+        await anext(batches)
+    assert {"first"} == refusals.of("")
+
+
+@pytest.mark.parametrize("kind", sorted(FALLS_BACK - {Kind.MODEL_NOT_FOUND}))
+async def test_a_model_that_is_busy_is_not_noted(kind):
+    """It can be called, later."""
+    refusals = Refusals(clock=lambda: END_S)
+
+    with pytest.raises(ServiceError):
+        await naming(FakeChat(failing(kind, "first")), refusals).complete(request("first"), call())
+
+    assert set() == refusals.of("")
+
+
+async def test_a_provider_that_redirects_is_paid_for_what_served():
+    """It answers with another model's name: that one's price counts, where it is known."""
+
+    class Redirecting(FakeChat):
+        async def complete(self, request, call):
+            answer = await super().complete(request, call)
+            answer.model = PRICED
+            return answer
+
+        async def _batches(self, request, call):
+            async for batch in super()._batches(request, call):
+                if batch[0].HasField("started"):
+                    batch[0].started.model = PRICED
+                yield batch
+
+    fake = Redirecting()
+    whole, _ = await both(fake, request("old"), call())
+    assert ("old", 520_000) == (fake.asked[0].model, whole.usage.cost_nano_usd)
+
+
+async def test_tokens_from_the_providers_cache_cost_their_own_rate():
+    """Where the provider counts them and the price is known: whole answers and streams."""
+
+    class Cached(FakeChat):
+        async def complete(self, request, call):
+            answer = await super().complete(request, call)
+            answer.usage.cached_tokens = 600
+            return answer
+
+        async def _batches(self, request, call):
+            async for batch in super()._batches(request, call):
+                if batch[-1].HasField("completed"):
+                    batch[-1].completed.usage.cached_tokens = 600
+                yield batch
+
+    def price(_):
+        return models.Pricing(
+            input_usd_per_million_tokens=1.0,
+            cached_input_usd_per_million_tokens=0.1,
+            output_usd_per_million_tokens=2.0,
+        )
+
+    priced = Router(Cached(), price=price, clock=lambda: END_S)
+    whole = await priced.complete(request(), call())
+    async with priced.stream(request(), call()) as batches:
+        *_, last = [batch async for batch in batches]
+
+    expected = 400 * 1000 + 600 * 100 + 10 * 2000
+    assert (expected, expected) == (
+        whole.usage.cost_nano_usd,
+        last[-1].completed.usage.cost_nano_usd,
+    )

@@ -263,3 +263,29 @@ def test_a_merged_model_has_the_merged_price():
     live = models.Model(id="maker/one", pricing=pricing(0.5, 2.0))
     assert pricing(0.5, 2.0) == merged_one(catalog, [live]).pricing
     assert pricing(1.0, 2.0, 0.1) == merged_one(catalog, [models.Model(id="maker/one")]).pricing
+
+
+def test_a_model_may_name_its_successor():
+    """An id that the provider leads on: known beside the models, for the contract has no field for it."""
+    successor = row(id='"maker/two"')
+    catalog = catalog_of(row(replaced_by='"maker/two"'), successor)
+    assert {"maker/one": "maker/two"} == catalog.replacements
+
+
+@pytest.mark.parametrize("successor", ["maker/one", "maker/three"])
+def test_a_successor_is_another_model_of_the_catalogue(successor):
+    """Or the reader could not say what became of the first."""
+    with pytest.raises(CatalogError, match=rf"maker/one.replaced_by: {successor} is no other model"):
+        catalog_of(row(replaced_by=f'"{successor}"'))
+
+
+def test_a_listed_model_that_was_refused_is_unconfirmed():
+    """What the provider answers goes before what it lists; of the others nothing changes."""
+    live = [models.Model(id=model_id) for model_id in ("maker/one", "x/y")]
+    catalog = catalog_of(ROW, row(id='"gone"', retirement_date="2026-01-01"))
+    merged = merge(catalog, live, today=TODAY, aliases={}, refused={"maker/one", "gone"})
+    assert {model.id: model.state for model in merged} == {
+        "maker/one": models.MODEL_STATE_UNCONFIRMED,
+        "gone": models.MODEL_STATE_RETIRED,
+        "x/y": models.MODEL_STATE_ACTIVE,
+    }

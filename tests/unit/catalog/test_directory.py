@@ -8,7 +8,8 @@ import pytest
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.catalog.catalog import Catalog, load_catalog
-from togetherchat_server.catalog.directory import ModelDirectory
+from togetherchat_server.catalog.directory import DirectoryLimits, ModelDirectory
+from togetherchat_server.catalog.refusals import Refusals
 from togetherchat_server.errors import Kind, ServiceError, UpstreamAnswer
 from togetherchat_server.ports import Call
 from togetherchat_server.secret import Secret
@@ -81,13 +82,15 @@ class Desk:
         self.clock = Clock(1000.0)
         self.wall_clock = Clock(NOVEMBER_22_S)
         self.provider = Provider(*answers)
+        self.refusals = Refusals(clock=self.clock)
         self.directory = ModelDirectory(
             self.provider,
             catalog,
             aliases={"quick": "shipped"},
             clock=self.clock,
             wall_clock=self.wall_clock,
-            **bounds,
+            refusals=self.refusals,
+            limits=DirectoryLimits(**bounds),
         )
 
     def pass_time(self, seconds: float) -> None:
@@ -384,6 +387,136 @@ async def test_closing_gives_up_readings_and_answers_their_callers():
     assert desk.provider.cancelled == 1
     assert "shipped" in states(await asking)
     assert {asyncio.current_task()} == asyncio.all_tasks()
+
+
+async def test_a_list_that_grows_old_is_renewed_while_it_still_answers():
+    """From four fifths of its time on: the caller is answered at once, the next one from the new list."""
+    desk = Desk(live("one"), live("two"))
+    await desk.ask()
+    desk.pass_time(240.0)
+    desk.provider.gate.clear()
+    response = await desk.ask()
+    assert ("one" in states(response), remarks(response)) == (True, [])
+    await until_all_wait()
+    desk.provider.gate.set()
+    await until_all_wait()
+    assert "two" in states(await desk.ask())
+    assert len(desk.provider.calls) == 2
+
+
+async def test_a_renewal_is_begun_once_and_writes_into_no_call():
+    """Callers meanwhile start no other; theirs ended before it does."""
+    desk = Desk(live("one"), live("two"))
+    await desk.ask()
+    desk.pass_time(299.0)
+    desk.provider.gate.clear()
+    asked = desk.call()
+    await desk.directory.list_models(service.ListModelsRequest(), asked)
+    await desk.ask()
+    await until_all_wait()
+    assert len(desk.provider.calls) == 2
+    assert desk.provider.calls[1].progress is not asked.progress
+    await desk.directory.aclose()
+    assert desk.provider.cancelled == 1
+
+
+async def test_a_renewal_that_fails_leaves_the_list_as_it_was():
+    """And is told only once the list is old."""
+    desk = Desk(live("one"), FAILURE)
+    await desk.ask()
+    desk.pass_time(299.0)
+    assert remarks(await desk.ask()) == []
+    await until_all_wait()
+    assert remarks(await desk.ask()) == []
+    desk.pass_time(1.0)
+    assert "UPSTREAM_CONNECT_FAILED" in remarks(await desk.ask())[0]
+
+
+async def test_so_many_renewals_are_under_way_at_most():
+    """Then a list is read when it is old, by who asks for it."""
+    desk = Desk(live("a"), background_max=1)
+    for key in ("first", "second"):
+        await desk.ask(key=key, brought=True)
+    desk.pass_time(299.0)
+    desk.provider.gate.clear()
+    for key in ("first", "second"):
+        await desk.ask(key=key, brought=True)
+    await until_all_wait()
+    assert [call.upstream_key for call in desk.provider.calls[2:]] == [Secret("first")]
+    await desk.directory.aclose()
+
+
+async def test_with_an_older_list_at_hand_nobody_waits_long_for_the_new_one():
+    """It answers with a remark, and the reading goes on for those who come later."""
+    desk = Desk(live("one"), live("two"), stale_wait_s=0.0)
+    await desk.ask()
+    desk.pass_time(300.0)
+    desk.provider.gate.clear()
+    response = await desk.ask()
+    assert "one" in states(response)
+    assert remarks(response) == [
+        "The provider's list is not to be had (it did not come in time): these models are from its last one."
+    ]
+    desk.provider.gate.set()
+    await until_all_wait()
+    assert ("two" in states(await desk.ask()), desk.provider.cancelled) == (True, 0)
+    assert len(desk.provider.calls) == 2
+
+
+async def test_a_list_is_kept_to_its_bound_and_says_so():
+    """A provider that lists without end fills no memory."""
+    desk = Desk(live("a", "b", "c"), models_max=2)
+    response = await desk.ask()
+    assert ({"a", "b"} <= set(states(response)), "c" in states(response)) == (True, False)
+    assert remarks(response) == ["The provider lists more than 2 models: the rest is left out."]
+
+
+async def test_all_lists_together_are_kept_to_their_bound():
+    """The list that was used longest ago is forgotten, whatever the number of keys."""
+    desk = Desk(live("a" * 60), bytes_max=150)
+    for key in ("first", "second", "third"):
+        await desk.ask(key=key, brought=True)
+    await desk.ask(key="second", brought=True)
+    assert len(desk.provider.calls) == 3
+    await desk.ask(key="first", brought=True)
+    assert len(desk.provider.calls) == 4
+
+
+async def test_a_listed_model_that_was_refused_is_unconfirmed_and_named():
+    """Listed is not callable: what the provider said last counts, for the key it said it to."""
+    desk = Desk(live("shipped", "new"))
+    refused_to = desk.call().key_fingerprint()
+    desk.refusals.refused(refused_to, "new")
+    response = await desk.ask()
+    assert states(response) == {"shipped": "ACTIVE", "new": "UNCONFIRMED", "old": "RETIRED"}
+    assert remarks(response) == ["The provider lately refused calls of new, as not available with this key."]
+    other = await desk.ask(key="other", brought=True)
+    assert (states(other)["new"], remarks(other)) == ("ACTIVE", [])
+
+
+async def test_a_refused_model_is_active_again_when_it_is_forgotten():
+    """After a quarter of an hour, or at once when it has answered."""
+    desk = Desk(live("new"))
+    key = desk.call().key_fingerprint()
+    desk.refusals.refused(key, "new")
+    desk.refusals.served(key, "new")
+    assert states(await desk.ask())["new"] == "ACTIVE"
+    desk.refusals.refused(key, "new")
+    desk.pass_time(900.0)
+    assert states(await desk.ask())["new"] == "ACTIVE"
+
+
+async def test_a_remark_names_ten_refused_models_of_the_page():
+    """And counts the rest; those of other pages are not told."""
+    desk = Desk(live(*(f"m{number:02}" for number in range(20))))
+    for number in range(20):
+        desk.refusals.refused(desk.call().key_fingerprint(), f"m{number:02}")
+    asked = service.ListModelsRequest(page_size=12)
+    response = await desk.directory.list_models(asked, desk.call())
+    named = ", ".join(f"m{number:02}" for number in range(10))
+    assert remarks(response) == [
+        f"The provider lately refused calls of {named} and 2 more, as not available with this key."
+    ]
 
 
 def priced(model_id: str, price: float) -> models.Model:

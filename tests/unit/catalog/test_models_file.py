@@ -72,11 +72,25 @@ def test_every_model_is_a_chat_model_with_a_name_and_a_maker(shipped):
         ("meta-llama/Llama-3.3-70B-Instruct-Turbo", "2026-10-22"),
         ("openai/gpt-oss-20b", "2026-09-15"),
         ("thinkingmachines/Inkling", "2026-11-06"),
+        ("google/gemma-2-9b-it", "2025-06-13"),
+        ("moonshotai/Kimi-K2.5", "2026-05-21"),
     ],
 )
 def test_retirement_dates_that_are_known_are_told(model_id, date, shipped):
     """A date stands as YYYY-MM-DD."""
     assert date == shipped.by_id[model_id].retirement_date
+
+
+def test_the_successors_that_the_provider_names_are_known(shipped):
+    """The one redirect that its page gives by ids; none of them leads to a retired model."""
+    expected = {"mistralai/Mistral-7B-Instruct-v0.3": "mistralai/Ministral-3-14B-Instruct-2512"}
+    assert expected == shipped.replacements
+    assert [] == [successor for successor in expected.values() if shipped.by_id[successor].retirement_date]
+
+
+def test_of_both_lists_eleven_models_are_the_same():
+    """50 distinct ids in 61 rows."""
+    assert 11 == sum(len(lists) == 2 for lists in brief_lists().values())
 
 
 def test_dates_of_retirement_are_days_that_exist(shipped):

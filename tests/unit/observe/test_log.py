@@ -6,8 +6,8 @@ import time
 
 import pytest
 
+from support.records import record
 from togetherchat_server.observe.log import CallLog, LineWriter, LogHandler, attach
-from togetherchat_server.observe.record import CallRecord
 
 CANARY = "canary"
 
@@ -45,33 +45,6 @@ class Lines:
 
     def write(self, line):
         self.lines.append(line)
-
-
-def record(**changed):
-    return CallRecord(
-        **{
-            "id": "request-1",
-            "front": "rpc",
-            "method": "/togetherchat.v1.ChatService/Complete",
-            "code": "OK",
-            "reason": "",
-            "phase": "answering",
-            "model": "some/model",
-            "upstream": "together",
-            "upstream_request_id": "upstream-1",
-            "attempts": 1,
-            "previous_attempts": 0,
-            "queued_s": 0.0,
-            "duration_s": 1.23456789,
-            "first_token_s": None,
-            "messages_sent": 1,
-            "prompt_tokens": 3,
-            "completion_tokens": 4,
-            "usage_estimated": False,
-            "cost_nano_usd": None,
-            **changed,
-        }
-    )
 
 
 def line_of(form, **changed):
@@ -180,6 +153,7 @@ def test_a_call_is_one_json_object():
         "prompt_tokens": 3,
         "completion_tokens": 4,
         "usage_estimated": False,
+        "caller_key": False,
     } == json.loads(line)
 
 
@@ -262,3 +236,19 @@ def test_nothing_is_left_attached():
     detach()
 
     assert before == logging.getLogger("grpc").handlers
+
+
+def test_a_line_says_what_was_asked_for_where_another_model_answered():
+    """An alias, or a model that gave way."""
+    asked = {"model_asked": "fast"}
+    assert "fast" == json.loads(line_of("json", **asked))["model_asked"]
+    assert " some/model asked=fast " in line_of("text", **asked)
+    assert "model_asked" not in json.loads(line_of("json"))
+    assert "asked=" not in line_of("text")
+
+
+def test_a_line_tells_the_providers_limits_where_it_told_them():
+    """By the names of its headers."""
+    limits = (("x-ratelimit-limit", "200"), ("x-ratelimit-remaining", "199"))
+    assert dict(limits) == json.loads(line_of("json", rate_limits=limits))["rate_limits"]
+    assert "rate_limits" not in json.loads(line_of("json"))

@@ -72,6 +72,7 @@ class Arguments(argparse.Namespace):
     availability: str
     min_context: int | None
     max_price: float | None
+    state: str
     sort: str
     all: bool
 
@@ -179,6 +180,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--query", default="", metavar="TEXT", help="text in the id or name")
     parser.add_argument("--quantization", default="", metavar="WORD", help="FP8, FP16, ...")
     parser.add_argument("--availability", choices=["serverless", "dedicated"], default="")
+    parser.add_argument("--state", choices=["active", "unconfirmed", "retired"], default="")
     parser.add_argument("--min-context", type=_integer(32), metavar="TOKENS")
     parser.add_argument("--max-price", type=float, metavar="USD", help="for a million prompt tokens")
     parser.add_argument("--sort", choices=["id", "context", "price"], default="id")

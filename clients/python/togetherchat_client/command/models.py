@@ -1,4 +1,10 @@
-"""`togetherchat models`: the list of models."""
+"""`togetherchat models`: the list of models.
+
+Owns what is asked of the service and what is said about the answer. How a model looks in a row is
+`model_table.py`'s matter.
+"""
+
+import datetime as dt
 
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
@@ -6,12 +12,9 @@ from togetherchat_client import Client
 from togetherchat_client.command.arguments import Arguments
 from togetherchat_client.command.complete import json_of
 from togetherchat_client.command.failures import Exit
+from togetherchat_client.command.model_table import plain_rows, table_for
 from togetherchat_client.command.terminal import Terminal
 from togetherchat_client.requests import ListFields
-
-HEADINGS = ("id", "context", "$in/M", "$out/M", "quantization", "availability", "state")
-NUMBERS = frozenset({"context", "$in/M", "$out/M"})
-UNKNOWN = "-"
 
 ORDER_BY_SORT = {"id": "id", "context": "context_length", "price": "input_price"}
 AVAILABILITY_BY_WORD = {
@@ -19,18 +22,11 @@ AVAILABILITY_BY_WORD = {
     "serverless": models.AVAILABILITY_SERVERLESS,
     "dedicated": models.AVAILABILITY_DEDICATED,
 }
-
-WORD_BY_AVAILABILITY = {
-    models.AVAILABILITY_UNSPECIFIED: UNKNOWN,
-    models.AVAILABILITY_SERVERLESS: "serverless",
-    models.AVAILABILITY_DEDICATED: "dedicated",
-    models.AVAILABILITY_BOTH: "both",
-}
-WORD_BY_STATE = {
-    models.MODEL_STATE_UNSPECIFIED: UNKNOWN,
-    models.MODEL_STATE_ACTIVE: "active",
-    models.MODEL_STATE_UNCONFIRMED: "unconfirmed",
-    models.MODEL_STATE_RETIRED: "retired",
+STATE_BY_WORD = {
+    "": models.MODEL_STATE_UNSPECIFIED,
+    "active": models.MODEL_STATE_ACTIVE,
+    "unconfirmed": models.MODEL_STATE_UNCONFIRMED,
+    "retired": models.MODEL_STATE_RETIRED,
 }
 
 
@@ -42,21 +38,27 @@ def run(client: Client, arguments: Arguments, terminal: Terminal) -> Exit:
         terminal.warn(f"warning: {warning.message}")
     if arguments.json:
         terminal.line(json_of(listing, pretty=terminal.interactive))
-        return Exit.DONE
-    terminal.table(HEADINGS, [_row(model) for model in listing.models], numbers=NUMBERS)
-    terminal.note(f"{len(listing.models)} models; prices in USD for a million tokens")
+    elif terminal.interactive:
+        table = table_for(listing.models, width=terminal.columns)
+        terminal.table(table.headings, table.rows, numbers=table.numbers)
+        terminal.note(_summary(listing))
+    else:
+        for row in plain_rows(listing.models):
+            terminal.tabs(row)
     return Exit.DONE
 
 
 def _gather(client: Client, arguments: Arguments) -> service.ListModelsResponse:
-    """All pages as one, without the retired unless they are asked for."""
+    """All pages as one, without the retired unless they are asked for, each warning once."""
     listing = service.ListModelsResponse()
     for page in client.model_pages(**_filters(arguments)):
-        del listing.warnings[:]
         listing.MergeFrom(page)
-    shown = [model for model in listing.models if arguments.all or model.state != models.MODEL_STATE_RETIRED]
-    del listing.models[:]
+    retired_too = arguments.all or arguments.state == "retired"
+    shown = [model for model in listing.models if retired_too or model.state != models.MODEL_STATE_RETIRED]
+    said = {warning.message: warning for warning in listing.warnings}
+    del listing.models[:], listing.warnings[:]
     listing.models.extend(shown)
+    listing.warnings.extend(said.values())
     listing.total_size = len(shown)
     listing.next_page_token = ""
     return listing
@@ -69,6 +71,7 @@ def _filters(arguments: Arguments) -> ListFields:
         query=arguments.query,
         quantization=arguments.quantization,
         availability=AVAILABILITY_BY_WORD[arguments.availability],
+        state=STATE_BY_WORD[arguments.state],
         order_by=ORDER_BY_SORT[arguments.sort],
     )
     if arguments.min_context is not None:
@@ -78,18 +81,10 @@ def _filters(arguments: Arguments) -> ListFields:
     return filters
 
 
-def _row(model: models.Model) -> tuple[str, ...]:
-    pricing = model.pricing
-    return (
-        model.id,
-        str(model.context_length) if model.HasField("context_length") else UNKNOWN,
-        f"{pricing.input_usd_per_million_tokens:g}"
-        if pricing.HasField("input_usd_per_million_tokens")
-        else UNKNOWN,
-        f"{pricing.output_usd_per_million_tokens:g}"
-        if pricing.HasField("output_usd_per_million_tokens")
-        else UNKNOWN,
-        model.quantization or UNKNOWN,
-        WORD_BY_AVAILABILITY.get(model.availability, UNKNOWN),
-        WORD_BY_STATE.get(model.state, UNKNOWN),
-    )
+def _summary(listing: service.ListModelsResponse) -> str:
+    count = len(listing.models)
+    text = f"{count} model{'s' * (count != 1)}; prices in USD for a million tokens"
+    if listing.HasField("provider_list_time"):
+        read = listing.provider_list_time.ToDatetime(tzinfo=dt.UTC)
+        text += f"; the provider's list is of {read:%Y-%m-%d %H:%M} UTC"
+    return text

@@ -77,15 +77,20 @@ class Terminal:
         """A failure as one line of JSON."""
         self._notes.print(Text(text))
 
+    @property
+    def columns(self) -> int:
+        """How wide the window is."""
+        return self._console.width
+
+    def tabs(self, row: Sequence[str]) -> None:
+        """A row for a pipe: tabs between the columns."""
+        self.line("\t".join(one_line(cell) for cell in row))
+
     def table(
         self, headings: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: frozenset[str]
     ) -> None:
-        """A table with a head on a terminal; tabs between columns and no head in a pipe."""
+        """A table with a head, for a terminal."""
         cells = [[one_line(cell) for cell in row] for row in rows]
-        if not self.interactive:
-            for row in cells:
-                self.line("\t".join(row))
-            return
         # Not rich's own table, which cuts words to fit the window: an id is there to be copied.
         widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
         right = [heading in numbers for heading in headings]

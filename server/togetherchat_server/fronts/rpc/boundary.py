@@ -12,15 +12,11 @@ What grpcio's asyncio server does, and what follows (each measured on grpcio 1.8
   `aclosing`, and messages are sent with `context.write`.
 - A caller who is refused by a handler that reads has its whole message buffered first. So
   refusals that need no message come from a stream-shaped handler that never reads.
-- The slot of a call is given back by the end of its task: given back in the handler it
-  leaked when the peer left between admission and the handler's first step.
 - A caller who leaves during a write shows as an internal error of gRPC's, at any other
   time as a cancel. `context.cancelled()` is false in both.
 - A CancelledError that is not a cancel of the task (some library's own) sends no status at
   all: the caller would wait for ever. `Task.cancelling()` tells the two apart.
 - `time_remaining()` follows the wall clock: it is read once.
-- gRPC itself receives the request and sends a whole answer, and waits for ever for a peer
-  that neither sends the one nor takes the other. So a timer watches over both.
 - While a write waits for its peer no ending can be sent: it is an error in gRPC, and a peer that
   comes back would wait for ever. So a write is not given up. After a while all that the call
   holds is given back, and the write alone goes on: when the peer takes it, it hears the end.
@@ -36,11 +32,12 @@ import grpc
 from google.protobuf.message import Message
 from grpc import aio
 
-from togetherchat_server.calls.admission import Admission, Ticket
+from togetherchat_server.calls.admission import Admission
 from togetherchat_server.calls.endings import NO_PLACE, STALLED, STOPPED, TIME_IS_UP, UNFORESEEN, facts_of
 from togetherchat_server.calls.lifecycle import Arrival, CallDesk, Ending
 from togetherchat_server.errors import Kind, ServiceError
 from togetherchat_server.fronts.rpc.methods import UNPARSABLE, Method, Received, Scope
+from togetherchat_server.fronts.rpc.running import RunningCalls, Task, current_task
 from togetherchat_server.fronts.rpc.status import ROWS, status_of
 from togetherchat_server.patience import Within
 from togetherchat_server.ports import Call
@@ -72,13 +69,11 @@ class Boundary(grpc.GenericRpcHandler):
     ) -> None:
         self._desk = desk
         self._admission = admission
+        self._running = RunningCalls(admission)
         self._limits = limits
         self._random = random
         self._methods: dict[str, Method] = {}
         self._handlers: dict[str, Handler] = {}
-        self._running: dict[asyncio.Task[object], asyncio.TimerHandle] = {}
-        self._tickets: dict[asyncio.Task[object], Ticket] = {}
-        self._aborted: set[asyncio.Task[object]] = set()
 
     def add(self, name: str, method: Method) -> None:
         self._methods[name] = method
@@ -95,9 +90,9 @@ class Boundary(grpc.GenericRpcHandler):
             ticket = self._admission.enter(self._desk.check(arrival))
         except ServiceError as error:
             return self._refusal(arrival, error)
-        task = self._give(self._limits.request_s, lambda: self._never_sent(arrival))
-        self._tickets[task] = ticket
-        task.add_done_callback(self._task_ended)
+        self._running.begin(
+            ticket, request_s=self._limits.request_s, never_sent=lambda: self._never_sent(arrival)
+        )
         if ticket.turn is None:
             return self._handlers[name]
         return self._in_turn(name, method, ticket.turn)
@@ -111,7 +106,7 @@ class Boundary(grpc.GenericRpcHandler):
 
             response = await self._run(name, context, work)
             if response is not None:
-                self._give(self._limits.write_stall_s)
+                self._running.answered(self._limits.write_stall_s)
             return response
 
         shape = (
@@ -148,34 +143,10 @@ class Boundary(grpc.GenericRpcHandler):
 
     def abort_running(self) -> None:
         """Cancel what runs: it ends as DRAINING, with a status that says so."""
-        self._aborted.update(self._running)
-        for task in self._running:
-            task.cancel()
-
-    def _give(self, seconds: float, late: Callable[[], None] = lambda: None) -> asyncio.Task[object]:
-        """Give the peer so long to send its request or to take its answer, or else drop it."""
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101  gRPC calls handlers in a task
-
-        def drop() -> None:
-            late()
-            task.cancel()
-
-        self._running[task] = asyncio.get_running_loop().call_later(seconds, drop)
-        return task
+        self._running.abort_all()
 
     def _never_sent(self, arrival: Arrival) -> None:
         self._close(Scope(self._desk.refused(arrival)), Kind.CALLER_STALLED)
-
-    def _task_ended(self, task: asyncio.Task[object]) -> None:
-        self._running.pop(task).cancel()
-        self._aborted.discard(task)
-        self._leave(task)
-
-    def _leave(self, task: asyncio.Task[object]) -> None:
-        ticket = self._tickets.pop(task, None)
-        if ticket is not None:
-            self._admission.leave(ticket)
 
     def _refusal(self, arrival: Arrival, error: ServiceError) -> Handler:
         async def refuse(_requests: object, context: Context) -> None:
@@ -188,9 +159,7 @@ class Boundary(grpc.GenericRpcHandler):
         self, name: str, context: Context, work: Callable[[Scope], Awaitable[Message | None]]
     ) -> Message | None:
         """Run the work of one call inside its deadline, and end the call in exactly one way."""
-        task = asyncio.current_task()
-        if task in self._running:
-            self._running[task].cancel()
+        self._running.received()
         arrival = _arrival(name, context.invocation_metadata(), context.time_remaining())
         try:
             scope = Scope(self._desk.open(arrival))
@@ -219,8 +188,7 @@ class Boundary(grpc.GenericRpcHandler):
 
     def _writer(self, context: Context, scope: Scope) -> Callable[[Message], Awaitable[None]]:
         async def write(message: Message) -> None:
-            task = asyncio.current_task()
-            assert task is not None  # noqa: S101  gRPC calls handlers in a task
+            task = current_task()
             timer = task.get_loop().call_later(self._limits.write_stall_s, self._stalled, task, scope)
             try:
                 await context.write(message)
@@ -235,12 +203,12 @@ class Boundary(grpc.GenericRpcHandler):
 
         return write
 
-    def _stalled(self, task: asyncio.Task[object], scope: Scope) -> None:
+    def _stalled(self, task: Task, scope: Scope) -> None:
         """Give back what a caller who reads nothing holds: all but the write that waits for it.
 
         Of a whole answer the last message alone is waiting: taken late, it is still whole.
         """
-        self._leave(task)
+        self._running.leave(task)
         if scope.release is not None:
             scope.releasing = asyncio.create_task(scope.release())
         if not scope.completed:
@@ -249,13 +217,13 @@ class Boundary(grpc.GenericRpcHandler):
 
     async def _end_cancelled(self, context: Context, scope: Scope) -> None:
         """Decide who cancelled: the service (it drains), nobody (a stray), or the caller."""
-        task = asyncio.current_task()
+        task = current_task()
         if scope.stalled:
             return
-        if task is None or not task.cancelling():
+        if not task.cancelling():
             _log.error("call %s was cancelled from within", scope.call.id)
             await self._abort(context, scope, ServiceError(Kind.INTERNAL_ERROR, UNFORESEEN))
-        if task in self._aborted:
+        if self._running.is_aborted(task):
             task.uncancel()
             await self._abort(context, scope, ServiceError(Kind.DRAINING, STOPPED))
         in_margin = self._desk.seconds_left(scope.call) <= 0

@@ -17,7 +17,7 @@ from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.errors import Kind, ServiceError
 from togetherchat_server.patience import Within
 from togetherchat_server.ports import Call, Events, Phase
-from togetherchat_server.providers.together import chat, chat_stream, failures, wire
+from togetherchat_server.providers.together import chat, chat_stream, failures, rate_limits, wire
 from togetherchat_server.providers.together import models as model_list
 from togetherchat_server.secret import Secret
 from togetherchat_server.upstream.sse import SseDecoder
@@ -33,9 +33,7 @@ ERROR_EVENT: Final = "error"
 JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream"
 END_OF_HTTP_S: Final = 0.05
-RATE_LIMITS_MAX: Final = 16
 ERROR_BODY_BYTES_MAX: Final = 64 * 2**10
-RATE_LIMIT_PREFIXES: Final = ("x-ratelimit-", "x-tokenlimit-")
 REQUEST_ID_HEADERS: Final = ("x-request-id", "x-together-traceid", "cf-ray")
 
 LATE: Final = {
@@ -211,9 +209,7 @@ class TogetherProvider:
         progress = call.progress
         if headers.get("x-upstream") == SANDBOX:
             progress.upstream = SANDBOX
-        progress.rate_limits = tuple(
-            (name, value) for name, value in headers.items() if name.startswith(RATE_LIMIT_PREFIXES)
-        )[:RATE_LIMITS_MAX]
+        progress.rate_limits = rate_limits.from_headers(headers)
         given = (headers.get(name, "") for name in REQUEST_ID_HEADERS)
         progress.upstream_request_id = next((value for value in given if value and value != call.id), "")
 

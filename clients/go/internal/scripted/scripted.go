@@ -1,0 +1,142 @@
+// Package scripted is a chat service that says what a test tells it to. It knows nothing of the
+// client.
+package scripted
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+
+	togetherchatv1 "github.com/togetherchat/togetherchat/clients/go/togetherchat/v1"
+)
+
+// Service answers with its functions; a call whose function is nil is UNIMPLEMENTED.
+type Service struct {
+	togetherchatv1.UnimplementedChatServiceServer
+
+	OnComplete func(context.Context, *togetherchatv1.CompleteRequest) (*togetherchatv1.CompleteResponse, error)
+	OnStream   func(
+		*togetherchatv1.CompleteRequest, grpc.ServerStreamingServer[togetherchatv1.StreamCompleteResponse],
+	) error
+	OnListModels func(
+		context.Context, *togetherchatv1.ListModelsRequest,
+	) (*togetherchatv1.ListModelsResponse, error)
+	// NotServing is what it says of its health.
+	NotServing bool
+	// TLS is how it encrypts; nil is plain text.
+	TLS *tls.Config
+}
+
+// Start serves on a free loopback port, and returns its address and what ends it.
+func (s *Service) Start() (target string, stop func()) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	transport := insecure.NewCredentials()
+	if s.TLS != nil {
+		transport = credentials.NewTLS(s.TLS)
+	}
+	server := grpc.NewServer(grpc.MaxRecvMsgSize(64<<20), grpc.Creds(transport))
+	togetherchatv1.RegisterChatServiceServer(server, s)
+	said := grpc_health_v1.HealthCheckResponse_SERVING
+	if s.NotServing {
+		said = grpc_health_v1.HealthCheckResponse_NOT_SERVING
+	}
+	state := health.NewServer()
+	state.SetServingStatus(togetherchatv1.ChatService_ServiceDesc.ServiceName, said)
+	grpc_health_v1.RegisterHealthServer(server, state)
+	go func() { _ = server.Serve(listener) }()
+	return listener.Addr().String(), server.Stop
+}
+
+// Complete makes Service a ChatServiceServer.
+func (s *Service) Complete(
+	ctx context.Context, request *togetherchatv1.CompleteRequest,
+) (*togetherchatv1.CompleteResponse, error) {
+	if s.OnComplete == nil {
+		return s.UnimplementedChatServiceServer.Complete(ctx, request)
+	}
+	return s.OnComplete(ctx, request)
+}
+
+// StreamComplete makes Service a ChatServiceServer.
+func (s *Service) StreamComplete(
+	request *togetherchatv1.CompleteRequest,
+	stream grpc.ServerStreamingServer[togetherchatv1.StreamCompleteResponse],
+) error {
+	if s.OnStream == nil {
+		return s.UnimplementedChatServiceServer.StreamComplete(request, stream)
+	}
+	return s.OnStream(request, stream)
+}
+
+// ListModels makes Service a ChatServiceServer.
+func (s *Service) ListModels(
+	ctx context.Context, request *togetherchatv1.ListModelsRequest,
+) (*togetherchatv1.ListModelsResponse, error) {
+	if s.OnListModels == nil {
+		return s.UnimplementedChatServiceServer.ListModels(ctx, request)
+	}
+	return s.OnListModels(ctx, request)
+}
+
+// Failure is a status with the service's own ErrorInfo, and what else is given.
+func Failure(code codes.Code, reason, message string, more ...protoadapt.MessageV1) error {
+	told := append([]protoadapt.MessageV1{&errdetails.ErrorInfo{Domain: "togetherchat", Reason: reason}}, more...)
+	failed, err := status.New(code, message).WithDetails(told...)
+	if err != nil {
+		panic(err)
+	}
+	return failed.Err()
+}
+
+// Started is the first event of a stream.
+func Started(id, model string) *togetherchatv1.StreamCompleteResponse {
+	return &togetherchatv1.StreamCompleteResponse{Event: &togetherchatv1.StreamCompleteResponse_Started{
+		Started: &togetherchatv1.Started{Id: id, Model: model},
+	}}
+}
+
+// Piece is a delta as an event.
+func Piece(delta *togetherchatv1.Delta) *togetherchatv1.StreamCompleteResponse {
+	return &togetherchatv1.StreamCompleteResponse{
+		Event: &togetherchatv1.StreamCompleteResponse_Delta{Delta: delta},
+	}
+}
+
+// Text is a piece of the first choice's text.
+func Text(text string) *togetherchatv1.StreamCompleteResponse {
+	return Piece(&togetherchatv1.Delta{Text: text})
+}
+
+// Finished is the end of a choice.
+func Finished(finished *togetherchatv1.ChoiceFinished) *togetherchatv1.StreamCompleteResponse {
+	return &togetherchatv1.StreamCompleteResponse{
+		Event: &togetherchatv1.StreamCompleteResponse_ChoiceFinished{ChoiceFinished: finished},
+	}
+}
+
+// Completed is the last event of a stream.
+func Completed(completed *togetherchatv1.Completed) *togetherchatv1.StreamCompleteResponse {
+	return &togetherchatv1.StreamCompleteResponse{
+		Event: &togetherchatv1.StreamCompleteResponse_Completed{Completed: completed},
+	}
+}
+
+// Unknown is an event of a later version of the contract, in field 99.
+func Unknown() *togetherchatv1.StreamCompleteResponse {
+	event := &togetherchatv1.StreamCompleteResponse{}
+	event.ProtoReflect().SetUnknown([]byte("\x9a\x06\x03abc"))
+	return event
+}

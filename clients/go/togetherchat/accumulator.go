@@ -1,0 +1,161 @@
+package togetherchat
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	togetherchatv1 "github.com/togetherchat/togetherchat/clients/go/togetherchat/v1"
+)
+
+// Accumulator folds the events of a stream into the answer that Complete would have given. The
+// law it follows is written at the contract's StreamComplete: text is appended to text, a tool
+// call's arguments to the arguments of the call with the same index, each choice by itself, and an
+// event that is not known is none.
+//
+// The zero value is ready. A [Stream] has one of its own.
+type Accumulator struct {
+	started   *togetherchatv1.Started
+	choices   map[int32]*choiceParts
+	completed *togetherchatv1.Completed
+	any       bool
+}
+
+// Add takes the next event. One that this version does not know changes nothing.
+func (a *Accumulator) Add(event *togetherchatv1.StreamCompleteResponse) {
+	switch event := event.GetEvent().(type) {
+	case *togetherchatv1.StreamCompleteResponse_Started:
+		a.started = event.Started
+	case *togetherchatv1.StreamCompleteResponse_Delta:
+		a.choice(event.Delta.GetChoiceIndex()).add(event.Delta)
+	case *togetherchatv1.StreamCompleteResponse_ChoiceFinished:
+		a.choice(event.ChoiceFinished.GetChoiceIndex()).finished = event.ChoiceFinished
+	case *togetherchatv1.StreamCompleteResponse_Completed:
+		a.completed = event.Completed
+	default:
+		return
+	}
+	a.any = true
+}
+
+// Whole says whether the last event came: nothing is missing.
+func (a *Accumulator) Whole() bool { return a.completed != nil }
+
+// Empty says whether no event that is known came.
+func (a *Accumulator) Empty() bool { return !a.any }
+
+// Response is the answer; of a stream that is not whole, the part that came. It may share messages
+// with the events that were added.
+func (a *Accumulator) Response() *togetherchatv1.CompleteResponse {
+	response := &togetherchatv1.CompleteResponse{
+		Id:                a.started.GetId(),
+		Model:             a.started.GetModel(),
+		CreateTime:        a.started.GetCreateTime(),
+		SystemFingerprint: a.started.GetSystemFingerprint(),
+		Usage:             a.completed.GetUsage(),
+		Warnings:          a.completed.GetWarnings(),
+		Attempts:          a.completed.GetAttempts(),
+	}
+	for _, index := range slices.Sorted(maps.Keys(a.choices)) {
+		response.Choices = append(response.Choices, a.choices[index].folded(index))
+	}
+	return response
+}
+
+func (a *Accumulator) choice(index int32) *choiceParts {
+	if a.choices == nil {
+		a.choices = map[int32]*choiceParts{}
+	}
+	if a.choices[index] == nil {
+		a.choices[index] = &choiceParts{role: togetherchatv1.Role_ROLE_ASSISTANT, calls: map[int32]*callParts{}}
+	}
+	return a.choices[index]
+}
+
+// choiceParts is one choice as far as it has come.
+type choiceParts struct {
+	role         togetherchatv1.Role
+	text         strings.Builder
+	reasoning    strings.Builder
+	reasoningKey string
+	calls        map[int32]*callParts
+	logprobs     []*togetherchatv1.TokenLogprob
+	hasLogprobs  bool
+	finished     *togetherchatv1.ChoiceFinished
+}
+
+func (c *choiceParts) add(delta *togetherchatv1.Delta) {
+	if delta.GetRole() != togetherchatv1.Role_ROLE_UNSPECIFIED {
+		c.role = delta.GetRole()
+	}
+	if delta.GetReasoningKey() != "" {
+		c.reasoningKey = delta.GetReasoningKey()
+	}
+	c.text.WriteString(delta.GetText())
+	c.reasoning.WriteString(delta.GetReasoning())
+	for _, piece := range delta.GetToolCalls() {
+		c.call(piece.GetIndex()).add(piece)
+	}
+	if delta.GetLogprobs() != nil {
+		c.hasLogprobs = true
+		c.logprobs = append(c.logprobs, delta.GetLogprobs().GetTokens()...)
+	}
+}
+
+func (c *choiceParts) call(index int32) *callParts {
+	if c.calls[index] == nil {
+		c.calls[index] = &callParts{}
+	}
+	return c.calls[index]
+}
+
+func (c *choiceParts) folded(index int32) *togetherchatv1.Choice {
+	choice := &togetherchatv1.Choice{
+		Index: index,
+		Message: &togetherchatv1.Message{
+			Role:         c.role,
+			Reasoning:    c.reasoning.String(),
+			ReasoningKey: c.reasoningKey,
+		},
+		FinishReason:    c.finished.GetFinishReason(),
+		FinishReasonRaw: c.finished.GetFinishReasonRaw(),
+	}
+	if c.finished != nil {
+		choice.Seed = c.finished.Seed
+	}
+	if c.text.Len() > 0 {
+		choice.Message.Content = []*togetherchatv1.ContentPart{textPart(c.text.String())}
+	}
+	for _, place := range slices.Sorted(maps.Keys(c.calls)) {
+		choice.Message.ToolCalls = append(choice.Message.ToolCalls, c.calls[place].folded())
+	}
+	if c.hasLogprobs {
+		choice.Logprobs = &togetherchatv1.Logprobs{Tokens: slices.Clone(c.logprobs)}
+	}
+	return choice
+}
+
+// callParts is one tool call as far as it has come.
+type callParts struct {
+	id        string
+	name      string
+	arguments strings.Builder
+}
+
+func (c *callParts) add(piece *togetherchatv1.ToolCallDelta) {
+	if piece.GetId() != "" {
+		c.id = piece.GetId()
+	}
+	if piece.GetName() != "" {
+		c.name = piece.GetName()
+	}
+	c.arguments.WriteString(piece.GetArguments())
+}
+
+func (c *callParts) folded() *togetherchatv1.ToolCall {
+	function := &togetherchatv1.FunctionCall{Name: c.name, Arguments: c.arguments.String()}
+	return &togetherchatv1.ToolCall{
+		Id:   c.id,
+		Call: &togetherchatv1.ToolCall_Function{Function: function},
+	}
+}

@@ -1,0 +1,57 @@
+package togetherchat
+
+import (
+	"strings"
+
+	"google.golang.org/grpc/metadata"
+)
+
+const (
+	requestIDHeader         = "x-request-id"
+	upstreamRequestIDHeader = "x-upstream-request-id"
+	upstreamHeader          = "x-upstream"
+)
+
+var rateLimitPrefixes = []string{"x-ratelimit", "x-tokenlimit"}
+
+// CallInfo is what a call's trailers say beside the answer.
+type CallInfo struct {
+	// RequestID is the id of the call: the one that was sent, unless the service replaced it.
+	RequestID string
+	// UpstreamRequestID is the provider's own id, for its support. Empty where it gave none.
+	UpstreamRequestID string
+	// Upstream says who answered: `together` or `sandbox`. Empty where nobody was asked.
+	Upstream string
+	// RateLimits are the provider's rate-limit headers, in lower case.
+	RateLimits map[string]string
+	// Metadata is every trailer, as it came.
+	Metadata metadata.MD
+}
+
+func readCallInfo(trailer metadata.MD, sentID string) CallInfo {
+	info := CallInfo{
+		RequestID:         sentID,
+		UpstreamRequestID: first(trailer, upstreamRequestIDHeader),
+		Upstream:          first(trailer, upstreamHeader),
+		RateLimits:        map[string]string{},
+		Metadata:          trailer,
+	}
+	if id := first(trailer, requestIDHeader); id != "" {
+		info.RequestID = id
+	}
+	for key := range trailer {
+		for _, prefix := range rateLimitPrefixes {
+			if strings.HasPrefix(key, prefix) {
+				info.RateLimits[key] = first(trailer, key)
+			}
+		}
+	}
+	return info
+}
+
+func first(trailer metadata.MD, key string) string {
+	if values := trailer.Get(key); len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}

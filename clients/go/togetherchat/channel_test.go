@@ -1,0 +1,270 @@
+package togetherchat_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/togetherchat/togetherchat/clients/go/internal/scripted"
+	"github.com/togetherchat/togetherchat/clients/go/togetherchat"
+	togetherchatv1 "github.com/togetherchat/togetherchat/clients/go/togetherchat/v1"
+)
+
+// read is a file of the repository; the tests of a module that was fetched alone have none.
+func read(t *testing.T, parts ...string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(append([]string{"..", "..", ".."}, parts...)...))
+	if os.IsNotExist(err) {
+		t.Skip("outside of the repository")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// The copy that is embedded is the contract's own, byte for byte.
+func TestTheServiceConfigIsTheContracts(t *testing.T) {
+	equal(t, read(t, "protos", "togetherchat", "v1", "service_config.json"), togetherchat.ServiceConfig)
+}
+
+// Every reason that the service can give has its constant, and none lingers.
+func TestTheReasonsAreTheServices(t *testing.T) {
+	words := func(text, pattern string) []string {
+		found := []string{}
+		for _, match := range regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1) {
+			found = append(found, match[1])
+		}
+		slices.Sort(found)
+		return slices.Compact(found)
+	}
+	rows := read(t, "server", "togetherchat_server", "fronts", "rpc", "status.py")
+	renamed := words(rows, `Kind\.([A-Z_]+): Row\(.*, "[A-Z_]+"\)`)
+	said := slices.DeleteFunc(words(rows, `Kind\.([A-Z_]+): Row\(`), func(kind string) bool {
+		return slices.Contains(renamed, kind)
+	})
+	said = append(said, words(rows, `Kind\.[A-Z_]+: Row\(.*, "([A-Z_]+)"\)`)...)
+	slices.Sort(said)
+	source, err := os.ReadFile("reasons.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	constants := words(string(source), `\tReason\w+ += "([A-Z_]+)"`)
+	if !slices.Equal(slices.Compact(said), constants) {
+		t.Errorf("expected %v, got %v", said, constants)
+	}
+}
+
+// sent is what a service finds in the metadata of a call.
+func sent(
+	t *testing.T, header string,
+	dialWith []togetherchat.Option, callWith []togetherchat.CallOption, pairs ...string,
+) []string {
+	t.Helper()
+	var found []string
+	service := &scripted.Service{OnComplete: func(
+		ctx context.Context, _ *togetherchatv1.CompleteRequest,
+	) (*togetherchatv1.CompleteResponse, error) {
+		found = metadata.ValueFromIncomingContext(ctx, header)
+		return &togetherchatv1.CompleteResponse{}, nil
+	}}
+	ctx := metadata.AppendToOutgoingContext(t.Context(), pairs...)
+	if _, err := dialed(t, service, dialWith...).Complete(ctx, togetherchat.Ask("m", "Hi"), callWith...); err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// One key goes out: the call's before the client's, and the caller's own metadata before both.
+func TestOneKeyGoesOut(t *testing.T) {
+	client := []togetherchat.Option{togetherchat.WithKey(" first\n")}
+	call := []togetherchat.CallOption{togetherchat.WithKey("second")}
+	for _, row := range []struct {
+		name     string
+		actual   []string
+		expected string
+	}{
+		{"none", sent(t, "authorization", nil, nil), ""},
+		{"the zero value's", sent(t, "authorization", []togetherchat.Option{togetherchat.KeyOption{}}, nil), ""},
+		{"the client's", sent(t, "authorization", client, nil), "Bearer first"},
+		{"the call's", sent(t, "authorization", client, call), "Bearer second"},
+		{"the call's alone", sent(t, "authorization", nil, call), "Bearer second"},
+		{"the metadata's", sent(t, "authorization", client, call, "authorization", "Basic third"), "Basic third"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			expected := []string{row.expected}
+			if row.expected == "" {
+				expected = nil
+			}
+			if !slices.Equal(expected, row.actual) {
+				t.Errorf("expected %q, got %q", expected, row.actual)
+			}
+		})
+	}
+}
+
+// The caller's own Together key has a header of its own.
+func TestAnUpstreamKeyGoesOutBesideTheKey(t *testing.T) {
+	options := []togetherchat.Option{togetherchat.WithKey("mine"), togetherchat.WithUpstreamKey("theirs")}
+	equal(t, "theirs", sent(t, "x-together-api-key", options, nil)[0])
+}
+
+// A call has one id: the option's, else the metadata's, else one that is made up.
+func TestACallHasOneID(t *testing.T) {
+	named := []togetherchat.CallOption{togetherchat.WithRequestID("mine")}
+	equal(t, "mine", sent(t, "x-request-id", nil, named)[0])
+	inMetadata := sent(t, "x-request-id", nil, nil, "x-request-id", "theirs")
+	equal(t, 1, len(inMetadata))
+	equal(t, "theirs", inMetadata[0])
+	equal(t, 32, len(sent(t, "x-request-id", nil, nil)[0]))
+}
+
+// What a key cannot be is found before a call is made.
+func TestAKeyThatMetadataCannotCarryIsRefused(t *testing.T) {
+	for _, key := range []string{"", " \n", "two words", "schlüssel", "a\x00b"} {
+		if _, err := togetherchat.Dial("localhost:1", togetherchat.WithKey(key)); err == nil {
+			t.Errorf("the key %q was taken", key)
+		}
+	}
+}
+
+// Plain text needs no word on this machine; a client that asks for TLS there gets it.
+func TestTLSIsSpokenWhereItIsAskedFor(t *testing.T) {
+	service := saying(nil, whole...)
+	for _, row := range []struct {
+		name    string
+		option  togetherchat.Option
+		reaches bool
+	}{
+		{"nothing asked", togetherchat.WithDialOptions(), true},
+		{"plain text asked", togetherchat.WithPlaintext(), true},
+		{"TLS asked", togetherchat.WithTLS(nil), false},
+		{"TLS asked with a config", togetherchat.WithTLS(&tls.Config{MinVersion: tls.VersionTLS13}), false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			_, err := dialed(t, service, row.option, togetherchat.WithoutRetries()).
+				Stream(t.Context(), togetherchat.Ask("m", "Hi")).Collect()
+			equal(t, row.reaches, err == nil)
+			if !row.reaches {
+				equal(t, codes.Unavailable, failure(t, err).Code)
+			}
+		})
+	}
+}
+
+// A service with a certificate of its own is reached by who trusts it, and by nobody else.
+func TestTLSIsVerified(t *testing.T) {
+	certificate := httptest.NewUnstartedServer(nil)
+	certificate.StartTLS()
+	defer certificate.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(certificate.Certificate())
+	service := saying(nil, whole...)
+	service.TLS = &tls.Config{Certificates: certificate.TLS.Certificates, MinVersion: tls.VersionTLS12}
+	for _, row := range []struct {
+		name    string
+		roots   *x509.CertPool
+		reaches bool
+	}{{"trusted", roots, true}, {"not trusted", x509.NewCertPool(), false}} {
+		t.Run(row.name, func(t *testing.T) {
+			config := &tls.Config{RootCAs: row.roots, MinVersion: tls.VersionTLS12}
+			_, err := dialed(t, service, togetherchat.WithTLS(config), togetherchat.WithoutRetries()).
+				Stream(t.Context(), togetherchat.Ask("m", "Hi")).Collect()
+			equal(t, row.reaches, err == nil)
+		})
+	}
+}
+
+// An answer above gRPC's default of 4 MiB comes through.
+func TestALargeAnswerComesThrough(t *testing.T) {
+	large := string(make([]byte, 8<<20))
+	answer, err := dialed(t, saying(nil, scripted.Text(large), scripted.Completed(&togetherchatv1.Completed{}))).
+		Stream(t.Context(), togetherchat.Ask("m", "Hi")).Collect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, len(large), len(togetherchat.Text(answer)))
+}
+
+// attempts is how often a service is asked that always answers with this pushback.
+func attempts(t *testing.T, pushback string, options ...togetherchat.Option) int {
+	t.Helper()
+	asked := 0
+	service := &scripted.Service{OnComplete: func(
+		ctx context.Context, _ *togetherchatv1.CompleteRequest,
+	) (*togetherchatv1.CompleteResponse, error) {
+		asked++
+		if err := grpc.SetTrailer(ctx, metadata.Pairs("grpc-retry-pushback-ms", pushback)); err != nil {
+			return nil, err
+		}
+		return nil, scripted.Failure(codes.Unavailable, togetherchat.ReasonOverloaded, "busy")
+	}}
+	_, err := dialed(t, service, options...).Complete(t.Context(), togetherchat.Ask("m", "Hi"))
+	equal(t, togetherchat.ReasonOverloaded, failure(t, err).Reason)
+	return asked
+}
+
+// The service config's two attempts are made when the service says when, and never against its word.
+func TestRetriesAreTheServicesToSteer(t *testing.T) {
+	equal(t, 2, attempts(t, "1"))
+	equal(t, 1, attempts(t, "-1"))
+	equal(t, 1, attempts(t, "1", togetherchat.WithoutRetries()))
+}
+
+// A service that says NOT_SERVING gets no calls: the health check of the service config is made.
+func TestAServiceThatIsNotServingGetsNoCalls(t *testing.T) {
+	service := saying(nil, whole...)
+	service.NotServing = true
+	_, err := dialed(t, service, togetherchat.WithoutRetries()).
+		Stream(t.Context(), togetherchat.Ask("m", "Hi")).Collect()
+	equal(t, codes.Unavailable, failure(t, err).Code)
+}
+
+// All pages are one range, with the request's filters on each.
+func TestModelsRangesOverAllPages(t *testing.T) {
+	var queries []string
+	service := &scripted.Service{OnListModels: func(
+		_ context.Context, request *togetherchatv1.ListModelsRequest,
+	) (*togetherchatv1.ListModelsResponse, error) {
+		queries = append(queries, request.GetQuery())
+		next := map[string]string{"": "b", "b": "c"}[request.GetPageToken()]
+		return &togetherchatv1.ListModelsResponse{
+			Models: []*togetherchatv1.Model{{Id: "model-" + request.GetPageToken()}}, NextPageToken: next,
+		}, nil
+	}}
+	request := &togetherchatv1.ListModelsRequest{Query: "llama"}
+	var ids []string
+	for model, err := range dialed(t, service).Models(t.Context(), request) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, model.GetId())
+	}
+	if !slices.Equal([]string{"model-", "model-b", "model-c"}, ids) {
+		t.Errorf("got %v", ids)
+	}
+	if !slices.Equal([]string{"llama", "llama", "llama"}, queries) {
+		t.Errorf("got %v", queries)
+	}
+	equal(t, "", request.GetPageToken())
+}
+
+// A page that fails is the last pair.
+func TestModelsEndsWithAFailure(t *testing.T) {
+	failures := 0
+	for _, err := range dialed(t, &scripted.Service{}).Models(t.Context(), &togetherchatv1.ListModelsRequest{}) {
+		equal(t, codes.Unimplemented, failure(t, err).Code)
+		failures++
+	}
+	equal(t, 1, failures)
+}

@@ -1,0 +1,77 @@
+package togetherchat
+
+import (
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+const (
+	errorDomain     = "togetherchat"
+	reasonHeader    = "x-error-reason"
+	retryableHeader = "x-error-retryable"
+)
+
+// details are what the service said about a failure beyond its status. They come in two forms:
+// google.rpc messages in the status, and plain trailers that say the most important of it.
+type details struct {
+	reason     string
+	requestID  string
+	retryable  bool
+	retryAfter time.Duration
+	violations []Violation
+	metadata   map[string]string
+	helpURLs   []string
+}
+
+// readDetails leaves out what is missing or cannot be parsed.
+func readDetails(failed *status.Status, trailer metadata.MD) details {
+	told := details{
+		reason:    first(trailer, reasonHeader),
+		requestID: first(trailer, requestIDHeader),
+		retryable: first(trailer, retryableHeader) == "true",
+	}
+	for _, detail := range failed.Details() {
+		told.add(detail)
+	}
+	return told
+}
+
+func (d *details) add(detail any) {
+	switch detail := detail.(type) {
+	case *errdetails.ErrorInfo:
+		// A proxy between may answer with an ErrorInfo of its own: its words are not ours.
+		if detail.GetDomain() == errorDomain {
+			d.reason = detail.GetReason()
+			d.metadata = detail.GetMetadata()
+		}
+	case *errdetails.RequestInfo:
+		if detail.GetRequestId() != "" {
+			d.requestID = detail.GetRequestId()
+		}
+	case *errdetails.RetryInfo:
+		d.retryAfter = detail.GetRetryDelay().AsDuration()
+	case *errdetails.Help:
+		for _, link := range detail.GetLinks() {
+			d.helpURLs = append(d.helpURLs, link.GetUrl())
+		}
+	case *errdetails.BadRequest:
+		for _, violation := range detail.GetFieldViolations() {
+			d.violate(violation.GetField(), violation.GetDescription())
+		}
+	case *errdetails.QuotaFailure:
+		for _, violation := range detail.GetViolations() {
+			d.violate(violation.GetSubject(), violation.GetDescription())
+		}
+	case *errdetails.PreconditionFailure:
+		for _, violation := range detail.GetViolations() {
+			d.violate(violation.GetSubject(), violation.GetDescription())
+		}
+	}
+}
+
+func (d *details) violate(field, description string) {
+	d.violations = append(d.violations, Violation{Field: field, Description: description})
+}

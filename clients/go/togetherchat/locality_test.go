@@ -1,0 +1,64 @@
+package togetherchat
+
+import "testing"
+
+// A target is local by its text alone, and only where every address of it is.
+func TestWhatIsOnThisMachine(t *testing.T) {
+	for target, expected := range map[string]bool{
+		"localhost:50051":                  true,
+		"127.0.0.1:50051":                  true,
+		"127.9.9.9:1":                      true,
+		"[::1]:50051":                      true,
+		"::1":                              true,
+		"unix:run.sock":                    true,
+		"unix:///run.sock":                 true,
+		"unix-abstract:name":               true,
+		"dns:///localhost:1":               true,
+		"dns:localhost:1":                  true,
+		"passthrough:///127.0.0.1:1":       true,
+		"ipv4:127.0.0.1:1,127.0.0.2:1":     true,
+		"ipv4:127.0.0.1:1,192.0.2.1:1":     false,
+		"ipv6:[::1]:1":                     true,
+		"192.0.2.1:50051":                  false,
+		"[2001:db8::1]:50051":              false,
+		"chat.example:443":                 false,
+		"localhost.example:443":            false,
+		"127.0.0.1.example:443":            false,
+		"dns:///chat.example:443":          false,
+		"dns://127.0.0.1/chat.example:443": false,
+		"xds:///localhost":                 false,
+		"":                                 false,
+		"0.0.0.0:50051":                    false,
+	} {
+		t.Run(target, func(t *testing.T) {
+			if actual := isLocal(target); expected != actual {
+				t.Errorf("expected %v, got %v", expected, actual)
+			}
+		})
+	}
+}
+
+// The key's way decides: plain text for this machine and for who asked for it, TLS for the rest.
+func TestWhichTransportATargetGets(t *testing.T) {
+	for _, row := range []struct {
+		name, target, expected string
+		options                []Option
+	}{
+		{"this machine", "localhost:1", "insecure", nil},
+		{"a network", "chat.example:443", "tls", nil},
+		{"a network, in plain text by will", "chat.example:443", "insecure", []Option{WithPlaintext()}},
+		{"this machine, with TLS by will", "localhost:1", "tls", []Option{WithTLS(nil)}},
+		{"the last word wins", "localhost:1", "insecure", []Option{WithTLS(nil), WithPlaintext()}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			plan, err := planDial(row.options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			actual := plan.transportCredentials(row.target).Info().SecurityProtocol
+			if row.expected != actual {
+				t.Errorf("expected %s, got %s", row.expected, actual)
+			}
+		})
+	}
+}

@@ -1,0 +1,30 @@
+"""Call records with everything in them, for tests of what is made of records."""
+
+from togetherchat_server.observe.record import CallRecord
+
+
+def record(**changed):
+    return CallRecord(
+        **{
+            "id": "request-1",
+            "front": "rpc",
+            "method": "/togetherchat.v1.ChatService/Complete",
+            "code": "OK",
+            "reason": "",
+            "phase": "answering",
+            "model": "some/model",
+            "upstream": "together",
+            "upstream_request_id": "upstream-1",
+            "attempts": 1,
+            "previous_attempts": 0,
+            "queued_s": 0.0,
+            "duration_s": 1.23456789,
+            "first_token_s": None,
+            "messages_sent": 1,
+            "prompt_tokens": 3,
+            "completion_tokens": 4,
+            "usage_estimated": False,
+            "cost_nano_usd": None,
+            **changed,
+        }
+    )
