@@ -12,8 +12,6 @@ from togetherchat_server.config import Settings
 from togetherchat_server.errors import Kind
 from togetherchat_server.fronts.rpc.status import ROWS, Retry
 
-_ROOT = Path(__file__).parents[2]
-
 README = Path(__file__).parents[2] / "README.md"
 ADDRESS = "localhost:50051"
 WORDS = {Retry.SILENT: "", Retry.LATER: "later", Retry.NEVER: "never"}
@@ -73,14 +71,3 @@ async def test_a_python_snippet_runs_as_printed(snippet):
 
     assert (0, b"") == (process.returncode, err)
     assert b"RATE_LIMITED" in out
-
-
-def test_the_tests_that_the_door_names_are_there():
-    """Each line of the table of proofs names files, and functions in them."""
-    page = (_ROOT / "docs" / "http.md").read_text("utf-8")
-    named = re.findall(r"`(tests/[\w./]+)(?:::(\w+))?`", page.partition("## The brief, line by line")[2])
-
-    assert named
-    for file, function in named:
-        assert not function or f"def {function}(" in (_ROOT / file).read_text("utf-8"), (file, function)
-        assert (_ROOT / file).exists()

@@ -119,7 +119,7 @@ class Connection(HttpToolsProtocol):
         """End it now, whatever waits to be sent."""
         self.transport.abort()
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:
         self._corked = Corked(transport)
         super().connection_made(cast("asyncio.Transport", self._corked))
         if len(self.connections) > self._limits.connections_max:

@@ -103,7 +103,7 @@ def entry(model: models.Model) -> Json:
         body["pricing"] = {
             name: getattr(model.pricing, field)
             for name, field in _PRICES.items()
-            if model.pricing.HasField(field)  # type: ignore[arg-type]
+            if model.pricing.HasField(field)  # pyright: ignore[reportArgumentType]  the table has its names
         }
     return body
 
