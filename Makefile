@@ -42,8 +42,16 @@ demo: $(VENV)/.server  ## Start, chat, stream, show a typed error and the models
 test: $(VENV)/.dev  ## Run the tests; needs Python alone
 	$(BIN)/python -m pytest
 
-test-tools: $(VENV)/.dev .tools/grpcurl  ## Run grpcurl against the server; needs Go
-	GRPCURL=$(CURDIR)/.tools/grpcurl $(BIN)/python -m pytest tests/tools
+test-tools: $(VENV)/.dev .tools/grpcurl .tools/ghz  ## Run grpcurl and ghz against the server; needs Go
+	GRPCURL=$(CURDIR)/.tools/grpcurl GHZ=$(CURDIR)/.tools/ghz $(BIN)/python -m pytest tests/tools
+
+.PHONY: test-typescript
+test-typescript: $(VENV)/.server $(TOOLS)/.ready  ## Check and test the TypeScript client against the server; needs Node 20
+	cd clients/typescript && npm ci && ./generate.sh --check && npm run check && npm test
+
+.PHONY: test-java
+test-java: $(VENV)/.server  ## Build and test the Java client; needs a JDK 17 and Maven
+	TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python mvn --batch-mode --no-transfer-progress --file clients/java/pom.xml verify
 
 .tools/grpcurl:
 	GOBIN=$(CURDIR)/.tools go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
@@ -156,8 +164,33 @@ lock:  ## Renew the locked dependencies (hashes, no addresses)
 LOCK_FLAGS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 LOCK        = .venv-lock/bin/uv pip compile $(LOCK_FLAGS) --output-file
 
-release: $(VENV)/.dev  ## Renew the baseline that `buf breaking` compares with
+release: $(VENV)/.dev  ## Renew the baseline that `buf breaking` compares with, and the descriptor set
 	$(BIN)/buf build --output protos/baseline.binpb
+	$(BIN)/python clients/descriptor_set.py
+
+# What only these targets need. Maven has protoc with its generators for C#, Ruby, PHP, Java and Kotlin.
+GHZ_VERSION       := v0.120.0
+PROTOC_VERSION    := 4.33.0
+GRPC_JAVA_VERSION := 1.76.0
+
+.PHONY: test-clients
+test-clients: $(VENV)/.dev  ## Run every client that this machine has the tools for against the server, by one list
+	@if command -v mvn > /dev/null; then $(MAKE) .tools/protoc .tools/protoc-gen-grpc-java; fi
+	CLIENTS=all $(BIN)/python -m pytest tests/clients
+
+PLATFORM = $(shell uname -s | sed 's/Darwin/osx/; s/Linux/linux/')-$(shell uname -m | sed 's/aarch64\|arm64/aarch_64/')
+MVN_COPY = mvn --batch-mode --quiet dependency:copy -DoutputDirectory=$(CURDIR)/.tools -Dartifact
+
+.tools/protoc:
+	$(MVN_COPY)=com.google.protobuf:protoc:$(PROTOC_VERSION):exe:$(PLATFORM)
+	install -m 755 .tools/protoc-$(PROTOC_VERSION)-$(PLATFORM).exe $@
+
+.tools/protoc-gen-grpc-java:
+	$(MVN_COPY)=io.grpc:protoc-gen-grpc-java:$(GRPC_JAVA_VERSION):exe:$(PLATFORM)
+	install -m 755 .tools/protoc-gen-grpc-java-$(GRPC_JAVA_VERSION)-$(PLATFORM).exe $@
+
+.tools/ghz:
+	GOBIN=$(CURDIR)/.tools go install github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION)
 
 clean:  ## Remove what the targets made
-	rm -rf $(VENV) $(TOOLS) $(FUZZER) $(SDKS) .venv-lock .tools .fuzz tests/sdks/node/node_modules
+	rm -rf $(VENV) $(TOOLS) $(FUZZER) $(SDKS) .venv-lock .tools .fuzz build tests/sdks/node/node_modules

@@ -8,31 +8,12 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 README = Path(__file__).parents[2] / "README.md"
 PRINTED = "localhost:50051"
-
-
-@pytest.fixture(scope="module")
-def address():
-    """The server, as `make run` starts it, on a free port."""
-    words = ["--sandbox", "--listen", "127.0.0.1:0", "--admin", "off", "--sandbox-tokens-per-second", "0"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "togetherchat_server", *words], stderr=subprocess.PIPE, text=True
-    ) as server:
-        found = None
-        while not found:
-            line = server.stderr.readline()
-            assert line, "the server ended before it served"
-            found = re.search(r"SERVING: gRPC on ([^,\s]+)", line)
-        yield found[1]
-        server.terminate()
-        server.communicate()
-    assert 0 == server.returncode
 
 
 def lines():

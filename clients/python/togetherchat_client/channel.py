@@ -23,6 +23,7 @@ from typing import Final, TypeAlias, TypedDict
 import grpc
 
 Option: TypeAlias = tuple[str, str | int]
+Metadata: TypeAlias = Sequence[tuple[str, str]]
 
 MEBIBYTE: Final = 1024 * 1024
 RECEIVE_BYTES_MAX: Final = 64 * MEBIBYTE
@@ -97,14 +98,14 @@ class Connection:
             return asked_s
         return method_timeouts_s()[method] if self.timeout_s is None else self.timeout_s
 
-    def metadata(self, request_id: str) -> tuple[tuple[str, str | bytes], ...]:
-        """What goes out with every call."""
+    def metadata(self, request_id: str, more: Metadata = ()) -> tuple[tuple[str, str | bytes], ...]:
+        """What goes out with every call, and after it what one call adds."""
         pairs: list[tuple[str, str | bytes]] = [("x-request-id", request_id)]
         if self.key is not None:
             pairs.append(("authorization", f"Bearer {self.key}"))
         if self.upstream_key is not None:
             pairs.append(("x-together-api-key", self.upstream_key))
-        return tuple(pairs)
+        return (*pairs, *more)
 
 
 def plan_connection(  # noqa: PLR0913  the arguments of `connect`, all named

@@ -81,6 +81,22 @@ async def test_keys_and_the_request_id_travel_as_metadata():
     )
 
 
+async def test_a_call_may_send_more_metadata():
+    """A trace goes on through every kind of call."""
+    scripted = ScriptedService(
+        Complete=[[answer("Hello.")]],
+        StreamComplete=[stream_of("Hello.")],
+        ListModels=[[service.ListModelsResponse()]],
+    )
+    more = (("traceparent", "00-1-2-01"),)
+    async with serving(scripted) as target, connect_async(target) as client:
+        await client.complete(MODEL, "Hi", metadata=more)
+        async with client.stream(MODEL, "Hi", metadata=more) as stream:
+            await stream.finish()
+        assert [] == [model async for model in client.models(metadata=more)]
+    assert ["00-1-2-01"] * 3 == [seen.metadata["traceparent"] for seen in scripted.seen]
+
+
 async def test_a_call_without_an_id_gets_one_of_its_own():
     """Two calls can be told apart in the service's records."""
     scripted = ScriptedService(Complete=[[answer("Hello.")]])
@@ -342,6 +358,17 @@ async def test_models_come_from_all_pages():
         service.ListModelsRequest(type="chat", page_size=2, page_token="t"),
     ]
     assert (["a", "b", "c"], expected) == (ids, [seen.request for seen in scripted.seen])
+
+
+async def test_a_page_of_models_is_asked_for_by_its_token():
+    """For whoever hands pages on, one by one."""
+    page = service.ListModelsResponse(models=[models.Model(id="a")], next_page_token="3")
+    scripted = ScriptedService(ListModels=[[page]])
+    async with serving(scripted) as target, connect_async(target) as client:
+        assert page == await client.model_page("2", request_id="mine-1", page_size=1)
+    (seen,) = scripted.seen
+    assert service.ListModelsRequest(page_token="2", page_size=1) == seen.request
+    assert "mine-1" == seen.metadata["x-request-id"]
 
 
 async def test_the_blocking_client_does_all_of_it_too():

@@ -36,13 +36,18 @@ def test_the_library_needs_the_base_install_alone():
     (The outer package of some is loaded by gRPC itself where it is installed.)
     """
     extras = {
+        "aiohttp",
         "grpc_health.v1",
         "grpc_reflection.v1alpha",
         "grpc_status",
+        "httpx",
+        "orjson",
         "pydantic",
         "rich",
+        "starlette",
         "togetherchat_sandbox",
         "togetherchat_server",
+        "uvicorn",
     }
     assert set() == loaded_after(EVERY_NAME) & extras
 

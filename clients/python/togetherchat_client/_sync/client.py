@@ -14,7 +14,14 @@ from togetherchat.v1 import models_pb2 as models
 from togetherchat.v1.chat_service_pb2_grpc import ChatServiceStub
 from togetherchat_client._sync.answer_stream import AnswerStream
 from togetherchat_client._sync.calls import OnInfo, unary
-from togetherchat_client.channel import Connection, Option, Tls, plan_connection, without_health_checks
+from togetherchat_client.channel import (
+    Connection,
+    Metadata,
+    Option,
+    Tls,
+    plan_connection,
+    without_health_checks,
+)
 from togetherchat_client.health import CHECK, ServingStatus, decode_response, encode_request
 from togetherchat_client.requests import (
     CompleteFields,
@@ -93,6 +100,7 @@ class Client:
         *,
         timeout_s: float | None = None,
         request_id: str = "",
+        metadata: Metadata = (),
         on_info: OnInfo | None = None,
         **fields: Unpack[CompleteFields],
     ) -> service.CompleteResponse:
@@ -103,6 +111,7 @@ class Client:
             messages: the conversation, or one string as the user's question.
             timeout_s: deadline of this call in seconds.
             request_id: 1 to 128 printable ASCII characters; one is made up where it is empty.
+            metadata: pairs to send besides, such as `traceparent`; names in lower case.
             on_info: called with the call's CallInfo after it succeeded. A failure has it in
                 the exception's `info`.
             **fields: such as `temperature=0.2` or `max_tokens=500`.
@@ -115,7 +124,7 @@ class Client:
         call = self._stub.Complete.future(
             request,
             timeout=self._connection.deadline_s("Complete", timeout_s),
-            metadata=self._connection.metadata(request_id),
+            metadata=self._connection.metadata(request_id, metadata),
         )
         return unary(call, request_id=request_id, on_info=on_info)
 
@@ -127,6 +136,7 @@ class Client:
         *,
         timeout_s: float | None = None,
         request_id: str = "",
+        metadata: Metadata = (),
         on_info: OnInfo | None = None,
         **fields: Unpack[CompleteFields],
     ) -> Generator[AnswerStream, None, None]:
@@ -139,7 +149,7 @@ class Client:
         call = self._stub.StreamComplete(
             request,
             timeout=self._connection.deadline_s("StreamComplete", timeout_s),
-            metadata=self._connection.metadata(request_id),
+            metadata=self._connection.metadata(request_id, metadata),
         )
         try:
             yield AnswerStream(call, request_id=request_id, on_info=on_info)
@@ -147,29 +157,55 @@ class Client:
             call.cancel()
 
     def models(
-        self, *, timeout_s: float | None = None, on_info: OnInfo | None = None, **filters: Unpack[ListFields]
+        self,
+        *,
+        timeout_s: float | None = None,
+        metadata: Metadata = (),
+        on_info: OnInfo | None = None,
+        **filters: Unpack[ListFields],
     ) -> Iterator[models.Model]:
         """Every model that the filters let through, page after page."""
-        for page in self.model_pages(timeout_s=timeout_s, on_info=on_info, **filters):
+        pages = self.model_pages(timeout_s=timeout_s, metadata=metadata, on_info=on_info, **filters)
+        for page in pages:
             yield from page.models
 
     def model_pages(
-        self, *, timeout_s: float | None = None, on_info: OnInfo | None = None, **filters: Unpack[ListFields]
+        self,
+        *,
+        timeout_s: float | None = None,
+        metadata: Metadata = (),
+        on_info: OnInfo | None = None,
+        **filters: Unpack[ListFields],
     ) -> Iterator[service.ListModelsResponse]:
         """The pages of `models`, with what they say beside the models. `on_info` is called for each."""
         page_token = ""
         while True:
-            request_id = _new_request_id()
-            call = self._stub.ListModels.future(
-                list_request(page_token, **filters),
-                timeout=self._connection.deadline_s("ListModels", timeout_s),
-                metadata=self._connection.metadata(request_id),
+            page = self.model_page(
+                page_token, timeout_s=timeout_s, metadata=metadata, on_info=on_info, **filters
             )
-            page = unary(call, request_id=request_id, on_info=on_info)
             yield page
             page_token = page.next_page_token
             if not page_token:
                 return
+
+    def model_page(
+        self,
+        page_token: str = "",
+        *,
+        timeout_s: float | None = None,
+        request_id: str = "",
+        metadata: Metadata = (),
+        on_info: OnInfo | None = None,
+        **filters: Unpack[ListFields],
+    ) -> service.ListModelsResponse:
+        """One page: the first, or the one that `next_page_token` of the page before it names."""
+        request_id = request_id or _new_request_id()
+        call = self._stub.ListModels.future(
+            list_request(page_token, **filters),
+            timeout=self._connection.deadline_s("ListModels", timeout_s),
+            metadata=self._connection.metadata(request_id, metadata),
+        )
+        return unary(call, request_id=request_id, on_info=on_info)
 
     def health(self, service: str = "", *, timeout_s: float | None = None) -> ServingStatus:
         """Whether `service` takes calls; empty asks about the server as a whole.

@@ -1,0 +1,69 @@
+"""The actor of the Python client on asyncio: python python_actor.py HOST:PORT. See README.md."""
+
+import asyncio
+import sys
+
+from python_observation import Observation, Task, say
+from togetherchat_client import AsyncClient, TogetherChatError, connect_async
+from togetherchat_client.requests import ListFields
+
+
+async def main(target: str) -> None:
+    async with connect_async(target) as client, connect_async(target, retries=False) as single:
+        # Between two cases nothing else wants to run, so that reading may block.
+        for line in sys.stdin:
+            task = Task.of(line)
+            say(await _play(task, client if task.retries else single))
+
+
+async def _play(task: Task, client: AsyncClient) -> Observation:
+    seen = Observation(id=task.id)
+    call = asyncio.create_task(_call(task, client, seen))
+    if task.cancel.after_ms is not None:
+        asyncio.get_running_loop().call_later(task.cancel.after_ms / 1000, call.cancel)
+    try:
+        await call
+    except TogetherChatError as exc:
+        seen.failed(exc)
+    except asyncio.CancelledError:
+        seen.code = "CANCELLED"
+    return seen
+
+
+async def _call(task: Task, client: AsyncClient, seen: Observation) -> None:
+    match task.call:
+        case "Complete":
+            seen.answer = await client.complete(
+                task.complete_request(),
+                timeout_s=task.timeout_s,
+                request_id=task.id,
+                metadata=task.metadata,
+            )
+        case "StreamComplete":
+            await _stream(task, client, seen)
+        case _:
+            request = task.list_request()
+            filters: ListFields = {"page_size": request.page_size, "query": request.query}
+            seen.answer = await client.model_page(
+                request.page_token,
+                timeout_s=task.timeout_s,
+                request_id=task.id,
+                metadata=task.metadata,
+                **filters,
+            )
+
+
+async def _stream(task: Task, client: AsyncClient, seen: Observation) -> None:
+    async with client.stream(
+        task.complete_request(), timeout_s=task.timeout_s, request_id=task.id, metadata=task.metadata
+    ) as stream:
+        async for _ in stream:
+            seen.events += 1
+            seen.answer = stream.response
+            if seen.events == task.cancel.after_events:
+                seen.code = "CANCELLED"
+                break
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))

@@ -1,0 +1,78 @@
+"""The actor of the blocking Python client: python python_blocking_actor.py HOST:PORT. See README.md."""
+
+import sys
+import threading
+
+from python_observation import Observation, Task, say
+from togetherchat_client import Client, TogetherChatError, connect
+from togetherchat_client.requests import ListFields
+
+
+def main(target: str) -> None:
+    with connect(target) as client, connect(target, retries=False) as single:
+        for line in sys.stdin:
+            task = Task.of(line)
+            if task.cancel.after_ms is None:
+                say(_play(task, client if task.retries else single))
+            else:
+                say(_play_until(task, target, task.cancel.after_ms))
+
+
+def _play_until(task: Task, target: str, after_ms: int) -> Observation:
+    """A blocking call is left by closing its client from another thread."""
+    with connect(target, retries=task.retries) as client:
+        timer = threading.Timer(after_ms / 1000, client.close)
+        timer.start()
+        try:
+            return _play(task, client)
+        finally:
+            timer.cancel()
+            timer.join()
+
+
+def _play(task: Task, client: Client) -> Observation:
+    seen = Observation(id=task.id)
+    try:
+        _call(task, client, seen)
+    except TogetherChatError as exc:
+        seen.failed(exc)
+    return seen
+
+
+def _call(task: Task, client: Client, seen: Observation) -> None:
+    match task.call:
+        case "Complete":
+            seen.answer = client.complete(
+                task.complete_request(),
+                timeout_s=task.timeout_s,
+                request_id=task.id,
+                metadata=task.metadata,
+            )
+        case "StreamComplete":
+            _stream(task, client, seen)
+        case _:
+            request = task.list_request()
+            filters: ListFields = {"page_size": request.page_size, "query": request.query}
+            seen.answer = client.model_page(
+                request.page_token,
+                timeout_s=task.timeout_s,
+                request_id=task.id,
+                metadata=task.metadata,
+                **filters,
+            )
+
+
+def _stream(task: Task, client: Client, seen: Observation) -> None:
+    with client.stream(
+        task.complete_request(), timeout_s=task.timeout_s, request_id=task.id, metadata=task.metadata
+    ) as stream:
+        for _ in stream:
+            seen.events += 1
+            seen.answer = stream.response
+            if seen.events == task.cancel.after_events:
+                seen.code = "CANCELLED"
+                break
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,94 @@
+"""What a Python actor says of a call: the protocol of README.md, for both clients."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from google.protobuf.json_format import MessageToDict, ParseDict
+
+from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat_client import TogetherChatError
+
+Answer: TypeAlias = service.CompleteResponse | service.ListModelsResponse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel:
+    """When a call is to be left."""
+
+    after_events: int | None = None
+    after_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A case, as an actor reads it."""
+
+    id: str
+    call: str
+    request: Mapping[str, object]
+    timeout_s: float | None
+    cancel: Cancel
+    metadata: tuple[tuple[str, str], ...]
+    retries: bool
+
+    @classmethod
+    def of(cls, line: str) -> "Task":
+        case = json.loads(line)
+        deadline_ms = case.get("deadline_ms")
+        return cls(
+            id=case["id"],
+            call=case["call"],
+            request=case["request"],
+            timeout_s=None if deadline_ms is None else deadline_ms / 1000,
+            cancel=Cancel(**case.get("cancel", {})),
+            metadata=tuple(case.get("metadata", {}).items()),
+            retries=case.get("retries", True),
+        )
+
+    def complete_request(self) -> service.CompleteRequest:
+        return ParseDict(dict(self.request), service.CompleteRequest())
+
+    def list_request(self) -> service.ListModelsRequest:
+        return ParseDict(dict(self.request), service.ListModelsRequest())
+
+
+@dataclass(slots=True, kw_only=True)
+class Observation:
+    """What was seen of one call so far."""
+
+    id: str
+    code: str = "OK"
+    events: int = 0
+    answer: Answer | None = None
+    error: TogetherChatError | None = None
+
+    def failed(self, error: TogetherChatError) -> None:
+        self.code = error.code.name
+        self.error = error
+        self.answer = error.partial or self.answer
+
+    def line(self) -> str:
+        """One line of JSON."""
+        error = self.error
+        wait_s = error.retry_after_s if error else None
+        said = {
+            "id": self.id,
+            "code": self.code,
+            "reason": error.reason if error else "",
+            "message": error.message if error else "",
+            "retryable": bool(error and error.retryable),
+            "retry_after_ms": None if wait_s is None else round(wait_s * 1000),
+            "violations": [[each.field, each.description] for each in error.violations] if error else [],
+            "error_metadata": dict(error.metadata) if error else {},
+            "events": self.events,
+            "answer": None if self.answer is None else MessageToDict(self.answer),
+        }
+        return json.dumps(said, ensure_ascii=False)
+
+
+def say(observation: Observation) -> None:
+    sys.stdout.write(observation.line() + "\n")
+    sys.stdout.flush()

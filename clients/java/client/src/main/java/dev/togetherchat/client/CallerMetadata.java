@@ -1,0 +1,45 @@
+package dev.togetherchat.client;
+
+import io.grpc.Metadata;
+import java.util.UUID;
+
+/** What goes out with every call: who calls, and the call's id. Its text never shows a key. */
+final class CallerMetadata {
+    private static final Metadata.Key<String> AUTHORIZATION = key("authorization");
+    private static final Metadata.Key<String> UPSTREAM_KEY = key("x-together-api-key");
+    private static final Metadata.Key<String> REQUEST_ID = key("x-request-id");
+
+    private final String callerKey;
+    private final String upstreamKey;
+
+    /** Either may be null. */
+    CallerMetadata(String callerKey, String upstreamKey) {
+        this.callerKey = callerKey;
+        this.upstreamKey = upstreamKey;
+    }
+
+    /** The id of a call with these settings. */
+    static String requestId(CallSettings settings) {
+        return settings.requestId().isEmpty()
+                ? UUID.randomUUID().toString().replace("-", "")
+                : settings.requestId();
+    }
+
+    /** The pairs of a call. */
+    Metadata of(CallSettings settings, String requestId) {
+        Metadata metadata = new Metadata();
+        metadata.put(REQUEST_ID, requestId);
+        if (callerKey != null) {
+            metadata.put(AUTHORIZATION, "Bearer " + callerKey);
+        }
+        if (upstreamKey != null) {
+            metadata.put(UPSTREAM_KEY, upstreamKey);
+        }
+        settings.metadata().forEach((name, value) -> metadata.put(key(name), value));
+        return metadata;
+    }
+
+    private static Metadata.Key<String> key(String name) {
+        return Metadata.Key.of(name, Metadata.ASCII_STRING_MARSHALLER);
+    }
+}

@@ -1,0 +1,131 @@
+package dev.togetherchat.client;
+
+import com.google.protobuf.Any;
+import com.google.protobuf.InvalidProtocolBufferException;
+import com.google.protobuf.Message;
+import com.google.rpc.BadRequest;
+import com.google.rpc.ErrorInfo;
+import com.google.rpc.PreconditionFailure;
+import com.google.rpc.QuotaFailure;
+import com.google.rpc.RequestInfo;
+import com.google.rpc.RetryInfo;
+import io.grpc.Metadata;
+import io.grpc.StatusRuntimeException;
+import io.grpc.protobuf.StatusProto;
+import java.time.Duration;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+
+/**
+ * What the service said about a failure beyond its status: the {@code google.rpc} details, and where they are missing
+ * (a proxy may drop them) their twins in plain text. Looks at no message text.
+ */
+record ErrorDetails(
+        String reason,
+        String requestId,
+        Boolean retryable,
+        Duration retryAfter,
+        List<Violation> violations,
+        List<Violation> limits,
+        Map<String, String> metadata) {
+
+    private static final String DOMAIN = "togetherchat";
+    private static final Metadata.Key<String> REASON = key("x-error-reason");
+    private static final Metadata.Key<String> RETRYABLE = key("x-error-retryable");
+    private static final Metadata.Key<String> REQUEST_ID = key("x-request-id");
+
+    /** The details of a failure that nobody explained. */
+    static ErrorDetails unexplained(String reason, String requestId) {
+        return new ErrorDetails(reason, requestId, null, null, List.of(), List.of(), Map.of());
+    }
+
+    /** The details of a failed call. A part that is missing or cannot be parsed is left out. */
+    static ErrorDetails of(StatusRuntimeException failure, String sentRequestId) {
+        Metadata trailers = failure.getTrailers() == null ? new Metadata() : failure.getTrailers();
+        Packed packed = Packed.of(failure);
+        Optional<ErrorInfo> info = packed.find(ErrorInfo.class)
+                // A proxy between may answer with an ErrorInfo of its own: its words are not ours.
+                .filter(found -> found.getDomain().equals(DOMAIN));
+        return new ErrorDetails(
+                info.map(ErrorInfo::getReason).orElse(text(trailers, REASON)),
+                packed.find(RequestInfo.class)
+                        .map(RequestInfo::getRequestId)
+                        .filter(id -> !id.isEmpty())
+                        .orElse(Optional.ofNullable(trailers.get(REQUEST_ID)).orElse(sentRequestId)),
+                flag(text(trailers, RETRYABLE)),
+                packed.find(RetryInfo.class).map(ErrorDetails::delay).orElse(null),
+                packed.find(BadRequest.class).map(ErrorDetails::wrongs).orElse(List.of()),
+                packed.find(QuotaFailure.class)
+                        .map(ErrorDetails::limits)
+                        .or(() -> packed.find(PreconditionFailure.class).map(ErrorDetails::conditions))
+                        .orElse(List.of()),
+                info.map(ErrorInfo::getMetadataMap).map(Map::copyOf).orElse(Map.of()));
+    }
+
+    private static Duration delay(RetryInfo info) {
+        return Duration.ofSeconds(
+                info.getRetryDelay().getSeconds(), info.getRetryDelay().getNanos());
+    }
+
+    private static List<Violation> wrongs(BadRequest bad) {
+        return bad.getFieldViolationsList().stream()
+                .map(wrong -> new Violation(wrong.getField(), wrong.getDescription()))
+                .toList();
+    }
+
+    private static List<Violation> limits(QuotaFailure failure) {
+        return failure.getViolationsList().stream()
+                .map(limit -> new Violation(limit.getSubject(), limit.getDescription()))
+                .toList();
+    }
+
+    private static List<Violation> conditions(PreconditionFailure failure) {
+        return failure.getViolationsList().stream()
+                .map(condition -> new Violation(condition.getSubject(), condition.getDescription()))
+                .toList();
+    }
+
+    private static Boolean flag(String word) {
+        return switch (word) {
+            case "true" -> Boolean.TRUE;
+            case "false" -> Boolean.FALSE;
+            default -> null;
+        };
+    }
+
+    private static String text(Metadata trailers, Metadata.Key<String> key) {
+        String value = trailers.get(key);
+        return value == null ? "" : value;
+    }
+
+    private static Metadata.Key<String> key(String name) {
+        return Metadata.Key.of(name, Metadata.ASCII_STRING_MARSHALLER);
+    }
+
+    /** The details as they travel. */
+    private record Packed(List<Any> details) {
+        static Packed of(StatusRuntimeException failure) {
+            try {
+                com.google.rpc.Status status = StatusProto.fromThrowable(failure);
+                return new Packed(status == null ? List.of() : status.getDetailsList());
+            } catch (IllegalArgumentException unreadable) {
+                // Bytes that are no google.rpc.Status, or one of another code than the call's.
+                return new Packed(List.of());
+            }
+        }
+
+        <T extends Message> Optional<T> find(Class<T> type) {
+            for (Any detail : details) {
+                if (detail.is(type)) {
+                    try {
+                        return Optional.of(detail.unpack(type));
+                    } catch (InvalidProtocolBufferException unreadable) {
+                        return Optional.empty();
+                    }
+                }
+            }
+            return Optional.empty();
+        }
+    }
+}

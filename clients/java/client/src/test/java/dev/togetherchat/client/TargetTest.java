@@ -1,0 +1,50 @@
+package dev.togetherchat.client;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/** Which targets are this machine: the only ones that are spoken to in plain text unasked. */
+class TargetTest {
+    /** All its addresses are loopback. */
+    @ParameterizedTest
+    @ValueSource(
+            strings = {
+                "localhost:50051",
+                "localhost",
+                "127.0.0.1:1",
+                "127.255.0.9",
+                "[::1]:50051",
+                "::1",
+                "dns:///localhost:50051",
+                "dns:127.0.0.1:50051",
+                "ipv6:[::1]:50051",
+                "ipv4:127.0.0.1:1,127.0.0.2:2",
+                "unix:/run/chat.sock",
+                "unix-abstract:chat"
+            })
+    void thisMachine(String target) {
+        assertEquals(true, Target.isLocal(target));
+    }
+
+    /** A name may mean anything, even one that looks like an address. */
+    @ParameterizedTest
+    @ValueSource(
+            strings = {
+                "chat.example.com:443",
+                "localhost.example.com:50051",
+                "127.0.0.1.example.com",
+                "127.0.0.256",
+                "127.0.0.01",
+                "10.0.0.1:50051",
+                "[2001:db8::1]:50051",
+                "ipv4:127.0.0.1:1,10.0.0.1:2",
+                "dns:///chat",
+                "",
+                "xds:///localhost"
+            })
+    void anotherMachine(String target) {
+        assertEquals(false, Target.isLocal(target));
+    }
+}

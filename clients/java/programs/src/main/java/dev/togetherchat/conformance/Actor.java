@@ -1,0 +1,41 @@
+package dev.togetherchat.conformance;
+
+import com.google.gson.JsonObject;
+import com.google.gson.JsonParser;
+import dev.togetherchat.client.TogetherChat;
+import java.io.BufferedReader;
+import java.io.IOException;
+import java.io.InputStreamReader;
+import java.io.PrintStream;
+import java.nio.charset.StandardCharsets;
+import java.util.Objects;
+
+/**
+ * The Java actor of {@code clients/conformance}: reads cases from standard input, makes their calls, and writes what it
+ * saw. It judges nothing.
+ */
+public final class Actor {
+    private Actor() {}
+
+    /** Takes the server's address. */
+    public static void main(String[] arguments) throws IOException, InterruptedException {
+        if (arguments.length != 1) {
+            System.err.println("usage: Actor HOST:PORT < cases");
+            System.exit(2);
+        }
+        String target = Objects.requireNonNull(arguments[0]);
+        BufferedReader cases = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+        PrintStream seen = new PrintStream(System.out, true, StandardCharsets.UTF_8);
+        try (TogetherChat chat = TogetherChat.builder(target).plaintext().build();
+                TogetherChat chatOnce =
+                        TogetherChat.builder(target).plaintext().retries(false).build()) {
+            for (String line = cases.readLine(); line != null; line = cases.readLine()) {
+                if (!line.isBlank()) {
+                    Case asked = new Case(JsonParser.parseString(line).getAsJsonObject());
+                    JsonObject answer = new Performance(asked.retries() ? chat : chatOnce, asked).perform();
+                    seen.println(answer);
+                }
+            }
+        }
+    }
+}

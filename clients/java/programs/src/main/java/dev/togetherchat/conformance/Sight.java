@@ -1,0 +1,70 @@
+package dev.togetherchat.conformance;
+
+import com.google.gson.JsonArray;
+import com.google.gson.JsonElement;
+import com.google.gson.JsonNull;
+import com.google.gson.JsonObject;
+import com.google.gson.JsonParser;
+import com.google.gson.JsonPrimitive;
+import com.google.protobuf.InvalidProtocolBufferException;
+import com.google.protobuf.MessageOrBuilder;
+import com.google.protobuf.util.JsonFormat;
+import dev.togetherchat.client.ChatException;
+import dev.togetherchat.client.Violation;
+
+/** What the actor saw of a case, in the protocol's words. */
+final class Sight {
+    private static final JsonFormat.Printer PROTO_JSON = JsonFormat.printer().omittingInsignificantWhitespace();
+
+    private final JsonObject json = new JsonObject();
+
+    Sight(String id) {
+        json.addProperty("id", id);
+        json.addProperty("code", "OK");
+        json.addProperty("reason", "");
+        json.addProperty("message", "");
+        json.addProperty("retryable", false);
+        json.add("retry_after_ms", JsonNull.INSTANCE);
+        json.add("violations", new JsonArray());
+        json.add("error_metadata", new JsonObject());
+        json.addProperty("events", 0);
+        json.add("answer", JsonNull.INSTANCE);
+    }
+
+    JsonObject json() {
+        return json;
+    }
+
+    /** One more message of a stream. */
+    void event() {
+        json.addProperty("events", json.get("events").getAsInt() + 1);
+    }
+
+    void answer(MessageOrBuilder answer) {
+        try {
+            json.add("answer", JsonParser.parseString(PROTO_JSON.print(answer)));
+        } catch (InvalidProtocolBufferException impossible) {
+            throw new IllegalStateException("an answer without Any cannot fail to print", impossible);
+        }
+    }
+
+    void failure(ChatException failure) {
+        json.addProperty("code", failure.code().name());
+        json.addProperty("reason", failure.reason());
+        json.addProperty("message", failure.statusMessage());
+        json.add("retryable", failure.retryable().<JsonElement>map(JsonPrimitive::new).orElse(JsonNull.INSTANCE));
+        failure.retryAfter().ifPresent(wait -> json.addProperty("retry_after_ms", wait.toMillis()));
+        JsonArray violations = json.getAsJsonArray("violations");
+        failure.violations().forEach(violation -> violations.add(pair(violation)));
+        JsonObject metadata = json.getAsJsonObject("error_metadata");
+        failure.metadata().forEach(metadata::addProperty);
+        failure.partial().ifPresent(this::answer);
+    }
+
+    private static JsonArray pair(Violation violation) {
+        JsonArray pair = new JsonArray();
+        pair.add(violation.field());
+        pair.add(violation.description());
+        return pair;
+    }
+}

@@ -1,0 +1,68 @@
+package dev.togetherchat.programs;
+
+import com.google.gson.JsonElement;
+import com.google.gson.JsonObject;
+import com.google.gson.JsonParser;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.net.URI;
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpResponse;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.regex.Pattern;
+
+/** The service and the simulator of the provider behind it, each a process of its own. */
+final class RealService implements AutoCloseable {
+    private static final Pattern SANDBOX = Pattern.compile("listening on (http://[0-9.:]+)/v1");
+    private static final Pattern SERVING = Pattern.compile("SERVING: gRPC on ([0-9.:]+)");
+
+    private final Processes processes = new Processes();
+    private final HttpClient http = HttpClient.newHttpClient();
+    private final String sandbox;
+    private final String address;
+
+    RealService() {
+        sandbox = processes
+                .start(SANDBOX, Map.of(), "togetherchat_sandbox", "--listen", "127.0.0.1:0", "--tokens-per-second", "0")
+                .group(1);
+        Map<String, String> provider = Map.of("TOGETHER_BASE_URL", sandbox + "/v1", "TOGETHER_API_KEY", "simulated");
+        String[] command = {"togetherchat_server", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"};
+        address = processes.start(SERVING, provider, command).group(1);
+    }
+
+    String address() {
+        return address;
+    }
+
+    /** The simulator's requests of one model, oldest first. */
+    List<JsonObject> ledger(String model) {
+        HttpRequest request = HttpRequest.newBuilder(URI.create(sandbox + "/sandbox/ledger")).build();
+        try {
+            String body = http.send(request, HttpResponse.BodyHandlers.ofString()).body();
+            List<JsonObject> entries = new ArrayList<>();
+            for (JsonElement entry : JsonParser.parseString(body).getAsJsonObject().getAsJsonArray("requests")) {
+                if (model.equals(text(entry.getAsJsonObject(), "model"))) {
+                    entries.add(entry.getAsJsonObject());
+                }
+            }
+            return entries;
+        } catch (IOException broken) {
+            throw new UncheckedIOException(broken);
+        } catch (InterruptedException interrupted) {
+            Thread.currentThread().interrupt();
+            throw new IllegalStateException("interrupted", interrupted);
+        }
+    }
+
+    @Override
+    public void close() {
+        processes.close();
+    }
+
+    private static String text(JsonObject entry, String name) {
+        return entry.has(name) && !entry.get(name).isJsonNull() ? entry.get(name).getAsString() : "";
+    }
+}

@@ -1,0 +1,220 @@
+/**
+ * Tries calls again as gRPC's own clients do: what connect-node lacks of a service config.
+ *
+ * After gRPC's proposal A6. A call is tried again while nothing of its answer has come, its
+ * status is one of the policy's, attempts are left, the server does not forbid it, and not too
+ * many calls have failed of late. The wait is the server's (`grpc-retry-pushback-ms`) or full
+ * jitter below a cap that grows. One thing differs: where the wait does not fit the deadline
+ * the failure is reported at once, for waiting would only replace its reason by
+ * DEADLINE_EXCEEDED.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+
+import {
+  ConnectError,
+  type Interceptor,
+  type StreamRequest,
+  type StreamResponse,
+  type UnaryRequest,
+  type UnaryResponse,
+} from "@connectrpc/connect";
+
+import { METHOD_POLICIES, type RetryPolicy, THROTTLE_POLICY, type ThrottlePolicy } from "./service_config.js";
+import { statusOf, type StatusName } from "./status.js";
+
+const PUSHBACK = "grpc-retry-pushback-ms";
+const PREVIOUS_ATTEMPTS = "grpc-previous-rpc-attempts";
+const TIMEOUT = "grpc-timeout";
+
+type Request = UnaryRequest | StreamRequest;
+type Response = UnaryResponse | StreamResponse;
+type Next = (request: Request) => Promise<Response>;
+
+/** The tokens of one channel: while more than half are there, calls may be tried again. */
+export class Throttle {
+  readonly #policy: ThrottlePolicy;
+  #tokens: number;
+
+  constructor(policy: ThrottlePolicy = THROTTLE_POLICY) {
+    this.#policy = policy;
+    this.#tokens = policy.tokensMax;
+  }
+
+  get open(): boolean {
+    return this.#tokens > this.#policy.tokensMax / 2;
+  }
+
+  failed(): void {
+    this.#tokens = Math.max(0, this.#tokens - 1);
+  }
+
+  succeeded(): void {
+    this.#tokens = Math.min(this.#policy.tokensMax, this.#tokens + this.#policy.tokenRatio);
+  }
+}
+
+/** An attempt that failed. */
+export interface FailedAttempt {
+  readonly status: StatusName;
+  /** `grpc-retry-pushback-ms` as it came. */
+  readonly pushback: string | null;
+  /** This attempt's number, from 1. */
+  readonly attempt: number;
+  /** How many waits of our own choosing came before it since the server chose one. */
+  readonly backoffs: number;
+}
+
+/**
+ * Milliseconds to wait before the next attempt, or undefined for none.
+ *
+ * @param fraction random, 0 to 1.
+ */
+export function waitMs(policy: RetryPolicy, failed: FailedAttempt, fraction: number): number | undefined {
+  if (!policy.retryable.has(failed.status) || failed.attempt >= policy.attemptsMax) {
+    return undefined;
+  }
+  if (failed.pushback !== null) {
+    return /^\d{1,9}$/.test(failed.pushback) ? Number(failed.pushback) : undefined;
+  }
+  const cap = policy.initialBackoffMs * policy.backoffMultiplier ** failed.backoffs;
+  return fraction * Math.min(cap, policy.backoffMsMax);
+}
+
+/** What a retry needs of the world. */
+export interface RetryClock {
+  readonly nowMs: () => number;
+  readonly random: () => number;
+  readonly sleep: (ms: number, signal: AbortSignal) => Promise<void>;
+}
+
+const CLOCK: RetryClock = {
+  nowMs: () => performance.now(),
+  random: Math.random,
+  sleep: (ms, signal) => sleep(ms, undefined, { signal }),
+};
+
+/** An interceptor that retries by the service config. One for each channel: its throttle is its own. */
+export function retrying(throttle = new Throttle(), clock = CLOCK): Interceptor {
+  return (next) => async (request) => {
+    const policy = METHOD_POLICIES.get(`${request.service.typeName}/${request.method.name}`);
+    if (policy === undefined || request.method.methodKind === "client_streaming") {
+      return next(request);
+    }
+    return new Retries(policy.retry, throttle, clock, next).run(await repeatable(request));
+  };
+}
+
+class Retries {
+  readonly #startedAtMs: number;
+  #attempt = 1;
+  #backoffs = 0;
+
+  constructor(
+    readonly policy: RetryPolicy,
+    readonly throttle: Throttle,
+    readonly clock: RetryClock,
+    readonly next: Next,
+  ) {
+    this.#startedAtMs = clock.nowMs();
+  }
+
+  async run(again: () => Request): Promise<Response> {
+    const msLeftAtStart = timeoutMs(again().header);
+    for (;;) {
+      const request = again();
+      const msLeft = msLeftAtStart - (this.clock.nowMs() - this.#startedAtMs);
+      if (this.#attempt > 1) {
+        mark(request.header, this.#attempt, msLeft);
+      }
+      try {
+        return await begin(this.next, request, this.throttle);
+      } catch (thrown) {
+        const ms = this.#wait(thrown, request.signal);
+        if (ms === undefined || ms >= msLeftAtStart - (this.clock.nowMs() - this.#startedAtMs)) {
+          throw thrown;
+        }
+        await this.clock.sleep(ms, request.signal);
+        this.#attempt += 1;
+      }
+    }
+  }
+
+  /** Counts the failure and decides what follows it. */
+  #wait(thrown: unknown, signal: AbortSignal): number | undefined {
+    if (signal.aborted) {
+      return undefined;
+    }
+    const error = ConnectError.from(thrown);
+    const status = statusOf(error);
+    const pushback = error.metadata.get(PUSHBACK);
+    const ms = waitMs(
+      this.policy,
+      { status, pushback, attempt: this.#attempt, backoffs: this.#backoffs },
+      this.clock.random(),
+    );
+    if (this.policy.retryable.has(status) || pushback === "-1") {
+      this.throttle.failed();
+    }
+    this.#backoffs = pushback === null ? this.#backoffs + 1 : 0;
+    return this.throttle.open ? ms : undefined;
+  }
+}
+
+/** Makes requests that can be sent more than once: a stream's one message is read and kept. */
+async function repeatable(request: Request): Promise<() => Request> {
+  if (!request.stream) {
+    return () => ({ ...request, header: new Headers(request.header) });
+  }
+  const messages = await all(request.message);
+  return () => ({ ...request, header: new Headers(request.header), message: each(messages) });
+}
+
+async function all<T>(values: AsyncIterable<T>): Promise<T[]> {
+  const read: T[] = [];
+  for await (const value of values) {
+    read.push(value);
+  }
+  return read;
+}
+
+// eslint-disable-next-line @typescript-eslint/require-await -- connect asks for an async iterable
+async function* each<T>(values: readonly T[]): AsyncGenerator<T> {
+  yield* values;
+}
+
+/** One attempt, to the point from which it is not repeated: an answer, or a stream's first message. */
+async function begin(next: Next, request: Request, throttle: Throttle): Promise<Response> {
+  const response = await next(request);
+  if (!response.stream) {
+    throttle.succeeded();
+    return response;
+  }
+  const messages = response.message[Symbol.asyncIterator]();
+  const first = await messages.next();
+  return { ...response, message: resumed(first, messages, throttle) };
+}
+
+async function* resumed<T>(
+  first: IteratorResult<T>,
+  messages: AsyncIterator<T>,
+  throttle: Throttle,
+): AsyncGenerator<T> {
+  for (let result = first; result.done !== true; result = await messages.next()) {
+    yield result.value;
+  }
+  throttle.succeeded();
+}
+
+/** Tells the server which attempt this is, and how long it has: the deadline is the whole call's. */
+function mark(header: Headers, attempt: number, msLeft: number): void {
+  header.set(PREVIOUS_ATTEMPTS, String(attempt - 1));
+  if (header.has(TIMEOUT)) {
+    header.set(TIMEOUT, `${String(Math.max(1, Math.ceil(msLeft)))}m`);
+  }
+}
+
+/** The timeout that connect-node wrote, always in milliseconds. */
+function timeoutMs(header: Headers): number {
+  const text = header.get(TIMEOUT);
+  return text === null ? Infinity : Number(text.slice(0, -1));
+}

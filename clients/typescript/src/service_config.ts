@@ -1,0 +1,85 @@
+/**
+ * The service config that comes with the contract: timeouts and retry policies of the methods.
+ *
+ * Owns the reading of `service_config.json`, a copy of the file beside the protos. gRPC's own
+ * clients are given that file as it is; connect-node has no such thing, so `retry.ts` follows it.
+ */
+import { readFileSync } from "node:fs";
+
+import type { StatusName } from "./status.js";
+
+/** When, how often and after which wait a method is tried again. */
+export interface RetryPolicy {
+  readonly attemptsMax: number;
+  readonly initialBackoffMs: number;
+  readonly backoffMsMax: number;
+  readonly backoffMultiplier: number;
+  readonly retryable: ReadonlySet<StatusName>;
+}
+
+/** What the config says of one method. */
+export interface MethodPolicy {
+  readonly timeoutMs: number;
+  readonly retry: RetryPolicy;
+}
+
+/** How many failures in a row stop all retries, and how fast successes allow them again. */
+export interface ThrottlePolicy {
+  readonly tokensMax: number;
+  readonly tokenRatio: number;
+}
+
+interface ServiceConfigJson {
+  readonly methodConfig: readonly {
+    readonly name: readonly { readonly service: string; readonly method: string }[];
+    readonly timeout: string;
+    readonly retryPolicy: {
+      readonly maxAttempts: number;
+      readonly initialBackoff: string;
+      readonly maxBackoff: string;
+      readonly backoffMultiplier: number;
+      readonly retryableStatusCodes: readonly StatusName[];
+    };
+  }[];
+  readonly retryThrottling: { readonly maxTokens: number; readonly tokenRatio: number };
+}
+
+const FILE = new URL("./service_config.json", import.meta.url);
+const CONFIG = JSON.parse(readFileSync(FILE, "utf8")) as ServiceConfigJson;
+
+/** Policies by `package.Service/Method`. */
+export const METHOD_POLICIES: ReadonlyMap<string, MethodPolicy> = new Map(
+  CONFIG.methodConfig.flatMap(({ name, timeout, retryPolicy }) =>
+    name.map(({ service, method }) => [
+      `${service}/${method}`,
+      {
+        timeoutMs: milliseconds(timeout),
+        retry: {
+          attemptsMax: retryPolicy.maxAttempts,
+          initialBackoffMs: milliseconds(retryPolicy.initialBackoff),
+          backoffMsMax: milliseconds(retryPolicy.maxBackoff),
+          backoffMultiplier: retryPolicy.backoffMultiplier,
+          retryable: new Set(retryPolicy.retryableStatusCodes),
+        },
+      },
+    ]),
+  ),
+);
+
+export const THROTTLE_POLICY: ThrottlePolicy = {
+  tokensMax: CONFIG.retryThrottling.maxTokens,
+  tokenRatio: CONFIG.retryThrottling.tokenRatio,
+};
+
+/** The policy of a method of ours. */
+export function policyOf(service: string, method: string): MethodPolicy {
+  const policy = METHOD_POLICIES.get(`${service}/${method}`);
+  if (policy === undefined) {
+    throw new Error(`service_config.json says nothing of ${service}/${method}`);
+  }
+  return policy;
+}
+
+function milliseconds(duration: string): number {
+  return Number(duration.slice(0, -1)) * 1000;
+}

@@ -1,0 +1,98 @@
+/** Starts the programs that the tests talk to: the service and the simulator, on free ports. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+const HERE = fileURLToPath(new URL("../../", import.meta.url));
+const TOP = fileURLToPath(new URL("../../../../", import.meta.url));
+const PYTHON = process.env["TOGETHERCHAT_PYTHON"] ?? `${TOP}.venv/bin/python`;
+
+/** The folder of this package, and of the repository; both end with a slash. */
+export const FOLDER = HERE;
+export const REPOSITORY = TOP;
+
+export interface Running {
+  readonly address: string;
+  readonly process: ChildProcess;
+  stop(): Promise<void>;
+}
+
+/** The service. Without a provider's address it answers from its own simulator, as fast as it can. */
+export function startServer(options: { upstream?: string; flags?: string[] } = {}): Promise<Running> {
+  const sandbox = options.upstream === undefined ? ["--sandbox", "--sandbox-tokens-per-second=0"] : [];
+  const listen = ["--listen=127.0.0.1:0", "--admin=127.0.0.1:0"];
+  return start("togetherchat_server", [...sandbox, ...listen, ...(options.flags ?? [])], /gRPC on (\S+?),/, {
+    ...(options.upstream !== undefined && { TOGETHER_BASE_URL: `http://${options.upstream}/v1` }),
+  });
+}
+
+/** The simulator by itself, whose ledger can be read. */
+export function startSandbox(): Promise<Running> {
+  return start("togetherchat_sandbox", ["--listen=127.0.0.1:0"], /http:\/\/(\S+)\/v1/, {});
+}
+
+export interface LedgerEntry {
+  readonly ended: "complete" | "client_closed" | "aborted_by_sandbox" | "running";
+  readonly tokens_sent: number;
+}
+
+/** What the simulator saw of the call with this id. */
+export async function ledger(sandbox: Running, id: string): Promise<LedgerEntry[]> {
+  const response = await fetch(`http://${sandbox.address}/sandbox/ledger?id=${id}`);
+  return ((await response.json()) as { requests: LedgerEntry[] }).requests;
+}
+
+/** Waits until `reached` gives something. */
+export async function eventually<T>(reached: () => Promise<T | undefined>, withinMs = 60_000): Promise<T> {
+  for (const end = performance.now() + withinMs; performance.now() < end;) {
+    const value = await reached();
+    if (value !== undefined) {
+      return value;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  throw new Error("what was waited for did not come");
+}
+
+async function start(
+  module: string,
+  flags: string[],
+  greeting: RegExp,
+  environment: Record<string, string>,
+): Promise<Running> {
+  if (!existsSync(PYTHON)) {
+    throw new Error(
+      `no Python with the service at ${PYTHON}: run make test once, or set TOGETHERCHAT_PYTHON`,
+    );
+  }
+  const child = spawn(PYTHON, ["-m", module, ...flags], {
+    stdio: ["ignore", "ignore", "pipe"],
+    env: { PATH: process.env["PATH"], PYTHONPATH: `${TOP}protos:${TOP}server`, ...environment },
+  });
+  const exited = once(child, "exit");
+  const lines = createInterface({ input: child.stderr });
+  const address = await new Promise<string>((resolve, reject) => {
+    const said: string[] = [];
+    // The listener stays: a pipe that nobody reads would stop the program.
+    lines.on("line", (line) => {
+      said.push(line);
+      const found = greeting.exec(line)?.[1];
+      if (found !== undefined) {
+        resolve(found);
+      }
+    });
+    void exited.then(() => {
+      reject(new Error(`${module} did not start:\n${said.join("\n")}`));
+    });
+  });
+  return {
+    address,
+    process: child,
+    async stop() {
+      child.kill("SIGKILL");
+      await exited;
+    },
+  };
+}

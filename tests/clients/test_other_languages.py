@@ -1,0 +1,102 @@
+"""The page about other languages tells the truth, as far as this machine has the tools."""
+
+import asyncio
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from support.app import running_app
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "other-languages.md").read_text(encoding="utf-8")
+PROTOC = ROOT / ".tools" / "protoc"
+PROTOC_LINES = re.findall(r"^protoc .*_out=generated/.*$", PAGE, re.MULTILINE)
+RUST = re.findall(r"```(?:toml|rust)\n(.*?)```", PAGE, re.DOTALL)
+SERVICE_BY_LANGUAGE = {
+    "csharp": ("V1/ChatService.cs", "class StreamCompleteResponse"),
+    "java": ("dev/togetherchat/v1/ChatServiceGrpc.java", "class ChatServiceStub"),
+    "kotlin": ("dev/togetherchat/v1/CompleteRequestKt.kt", "completeRequest"),
+    "php": ("TogetherChat/V1/CompleteRequest.php", "class CompleteRequest"),
+    "ruby": ("togetherchat/v1/chat_service_pb.rb", "StreamCompleteResponse"),
+}
+
+
+def needs(found, what):
+    if not found:
+        assert "CI" not in os.environ, what
+        pytest.skip(what)
+
+
+def run(*words, cwd, **environment):
+    done = subprocess.run(
+        words, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    assert 0 == done.returncode, (done.stdout + done.stderr)[-4000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory):
+    """What `buf generate` makes of the contract."""
+    needs(PROTOC.exists(), "`make .tools/protoc` needs Maven")
+    folder = tmp_path_factory.mktemp("generated")
+    run(ROOT / ".venv" / "bin" / "buf", "generate", "--output", folder, cwd=ROOT)
+    return folder / "build" / "generated"
+
+
+@pytest.mark.parametrize("language", SERVICE_BY_LANGUAGE)
+def test_buf_generates(language, generated):
+    """Messages in every language that the file names, and the stubs for the JVM."""
+    name, word = SERVICE_BY_LANGUAGE[language]
+
+    assert word in (generated / language / name).read_text(encoding="utf-8")
+
+
+def test_the_page_names_every_language_of_the_template():
+    """And the template is read as version 2."""
+    template = (ROOT / "buf.gen.yaml").read_text(encoding="utf-8")
+
+    assert set(SERVICE_BY_LANGUAGE) == set(re.findall(r"build/generated/(\w+)", template))
+    assert "version: v2" in template
+
+
+@pytest.mark.parametrize("line", PROTOC_LINES, ids=lambda line: re.search(r"--(\w+)_out", line)[1])
+def test_a_line_for_protoc_generates(line, tmp_path):
+    """As it is printed, from the top of a clone."""
+    needs(PROTOC.exists(), "`make .tools/protoc` needs Maven")
+    shutil.copytree(ROOT / "protos", tmp_path / "protos")
+    out = tmp_path / re.search(r"_out=(\S+)", line)[1]
+    out.mkdir(parents=True)
+    run(PROTOC, *shlex.split(line)[1:], cwd=tmp_path)
+
+    assert any(path.is_file() for path in out.rglob("*"))
+
+
+async def test_the_rust_program_streams(tmp_path):
+    """The three files of the page, built with cargo, print an answer and a reason."""
+    if shutil.which("cargo") is None:
+        pytest.skip("cargo is not installed")
+    manifest, build, main = RUST
+    async with running_app(sandbox_tokens_per_second=0) as app:
+        (tmp_path / "src").mkdir()
+        (tmp_path / "Cargo.toml").write_text(manifest, encoding="utf-8")
+        (tmp_path / "build.rs").write_text(build, encoding="utf-8")
+        main = main.replace("localhost:50051", app.addresses.rpc)
+        (tmp_path / "src" / "main.rs").write_text(main, encoding="utf-8")
+        shutil.copy(ROOT / "protos" / "togetherchat.binpb", tmp_path)
+        process = await asyncio.create_subprocess_exec(
+            "cargo", "run", "--quiet",
+            cwd=tmp_path, env={**os.environ, "CARGO_TARGET_DIR": str(ROOT / "build" / "rust")},
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, err = await process.communicate()
+
+    assert 0 == process.returncode, err.decode()
+    answer, refusal = out.decode().splitlines()
+    assert answer
+    assert 'ResourceExhausted Some("RATE_LIMITED_REQUESTS")' == refusal

@@ -1,0 +1,50 @@
+"""The descriptor set of the release is the contract as it stands, with all that it needs."""
+
+import runpy
+from pathlib import Path
+
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.descriptor_pool import DescriptorPool
+
+ROOT = Path(__file__).parents[2]
+COMMITTED = (ROOT / "protos" / "togetherchat.binpb").read_bytes()
+FILES = {file.name: file for file in FileDescriptorSet.FromString(COMMITTED).file}
+OURS = ("chat.proto", "chat_service.proto", "models.proto")
+
+
+def test_it_is_current():
+    """`make release` would write the same."""
+    built = runpy.run_path(str(ROOT / "clients" / "descriptor_set.py"))["build"]()
+    now = {file.name: file for file in FileDescriptorSet.FromString(built).file}
+
+    assert set(now) == set(FILES)
+    assert [] == [name for name in OURS if now[f"togetherchat/v1/{name}"] != FILES[f"togetherchat/v1/{name}"]]
+
+
+def test_it_needs_no_other_file():
+    """Every import is in it, before whoever needs it."""
+    pool = DescriptorPool()
+    for file in FILES.values():
+        pool.Add(file)
+
+    assert ["Complete", "StreamComplete", "ListModels"] == [
+        method.name for method in pool.FindServiceByName("togetherchat.v1.ChatService").methods
+    ]
+
+
+def test_it_knows_what_travels_beside_the_contract():
+    """The details of errors and the health service can be read with it."""
+    packages = {file.package for file in FILES.values()}
+
+    assert {"togetherchat.v1", "google.rpc", "grpc.health.v1"} <= packages
+
+
+def test_it_has_the_comments():
+    """A generator puts them into its code."""
+    said = [
+        place.leading_comments
+        for name in OURS
+        for place in FILES[f"togetherchat/v1/{name}"].source_code_info.location
+    ]
+
+    assert any("The law of the stream" in comment for comment in said)

@@ -1,0 +1,209 @@
+"""Plays the cases of clients/conformance with one language's actor, and compares.
+
+The service is the real one, in the test's own process, in front of the sandbox; beside it a
+scripted service that sends what the real one does not send yet.
+"""
+
+import asyncio
+import functools
+import json
+import os
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.rpc import status_pb2
+
+import togetherchat
+import togetherchat_client
+from conformance import actors, judge
+from support.app import running_app
+from support.patience import eventually
+from support.scripted_service import Failure, ScriptedService, answer, delta, ending, serving, started
+from togetherchat.v1 import chat_pb2 as chat
+from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat_sandbox import Sandbox, SandboxSettings
+
+CASES = judge.read_cases(judge.CASES.read_text(encoding="utf-8"))
+BESIDE = ("provider_requests", "provider_saw", "service_calls")
+"""What is known on the other side of a call, some of it a little after the call's end."""
+
+UNKNOWN_EVENT = service.StreamCompleteResponse.FromString(b"\x82\x01\x03new")
+UINT64_MAX = 2**64 - 1
+INT64_MAX = 2**63 - 1
+
+
+class _OddFailure(Failure):
+    """A failure with a detail of a type that nobody knows, before those of the contract."""
+
+    def status(self):
+        status = Failure.status(self)
+        known = list(status.details)
+        odd = Any(type_url="type.googleapis.com/togetherchat.v9.Unheard", value=b"\x0a\x01x")
+        return status_pb2.Status(code=status.code, message=status.message, details=[odd, *known])
+
+
+def _overloaded(pushback_ms):
+    return Failure(
+        code=grpc.StatusCode.UNAVAILABLE, reason="OVERLOADED", pushback_ms=pushback_ms, retryable=True
+    )
+
+
+def _large(message):
+    """The largest numbers that the contract has, put into an answer or into the events of one."""
+    match message:
+        case service.CompleteResponse():
+            message.choices[0].seed = UINT64_MAX
+            message.usage.cost_nano_usd = INT64_MAX
+        case _ if message.HasField("choice_finished"):
+            message.choice_finished.seed = UINT64_MAX
+        case _ if message.HasField("completed"):
+            message.completed.usage.cost_nano_usd = INT64_MAX
+    return message
+
+
+def _of_another_time(message):
+    message.choices[0].finish_reason = 99
+    return message
+
+
+def _piece(index, arguments, **first):
+    call = service.ToolCallDelta(index=index, arguments=arguments, **first)
+    return service.StreamCompleteResponse(delta=service.Delta(tool_calls=[call]))
+
+
+def _fragments():
+    finished, completed = ending()
+    finished.choice_finished.finish_reason = chat.FINISH_REASON_TOOL_CALLS
+    return [
+        started(),
+        _piece(0, '{"id": 90071992', id="call_1", name="put"),
+        _piece(1, "", id="call_2", name="get"),
+        _piece(1, '{"id":18446744'),
+        _piece(0, '54740993, "name": "größe"}'),
+        _piece(1, "073709551616}"),
+        finished,
+        completed,
+    ]
+
+
+def plays():
+    """The turns of each model of the scripted service."""
+    return {
+        "unknown-event": [[started(), delta("Hel"), UNKNOWN_EVENT, delta("lo."), *ending()]],
+        "unknown-finish-reason": [[_of_another_time(answer("Hello."))]],
+        "largest-numbers": [[_large(answer("Hello."))]],
+        "stream-largest-numbers": [[started(), delta("Hello."), *map(_large, ending())]],
+        "stream-tool-call-fragments": [_fragments()],
+        "unknown-detail": [
+            [_OddFailure(code=grpc.StatusCode.NOT_FOUND, reason="MODEL_NOT_FOUND", retry_after_s=7)]
+        ],
+        "pushback": [[_overloaded(20)], [answer("Hello.")]],
+        "pushback-never": [[_overloaded(-1)], [answer("Hello.")]],
+        "no-retry-in-mid-stream": [
+            [started(), delta("Hel"), _overloaded(1)],
+            [started(), delta("lo."), *ending()],
+        ],
+    }
+
+
+class Stage(ScriptedService):
+    """The scripted service; the model `scripted/NAME` chooses what is played."""
+
+    def __init__(self):
+        super().__init__()
+        self._plays = plays()
+
+    def _next_turn(self, method):
+        turns = self._plays[self.seen[-1].request.model.removeprefix("scripted/")]
+        return turns.pop(0) if len(turns) > 1 else turns[0]
+
+    def beside(self, case_id):
+        return {"service_calls": sum(seen.metadata["x-request-id"] == case_id for seen in self.seen)}
+
+
+class Service:
+    """The real service and the provider behind it, as they remember a call."""
+
+    def __init__(self, app, sandbox):
+        self._app = app
+        self._sandbox = sandbox
+
+    def beside(self, case_id):
+        asked = self._sandbox.ledger.entries(id=case_id)
+        ended = [record for record in self._app.records() if record["id"] == case_id]
+        return {
+            "provider_requests": len(asked),
+            "provider_saw": asked[-1].told()["ended"] if asked else "nothing",
+            "service_calls": len(ended),
+        }
+
+
+@asynccontextmanager
+async def servers():
+    """Address and memory of each server, by the name that cases have for it."""
+    async with AsyncExitStack() as stack:
+        sandbox = await stack.enter_async_context(
+            Sandbox(SandboxSettings(first_token_ms=0, tokens_per_second=0))
+        )
+        app = await stack.enter_async_context(
+            running_app(sandbox.base_url, retries=2, queue_max=128, upstream_key="caller-then-server")
+        )
+        stage = Stage()
+        address = await stack.enter_async_context(serving(stage))
+        yield {"service": (app.addresses.rpc, Service(app, sandbox)), "scripted": (address, stage)}
+
+
+@functools.cache
+def verdicts(name):
+    """What differs in each case, by its id; nothing where all is as it should be."""
+    language = actors.LANGUAGES[name]
+    try:
+        actors.build(language)
+    except actors.ActorError as exc:
+        return {case.id: [str(exc)] for case in CASES}
+    roots = [Path(package.__path__[0]).parent for package in (togetherchat, togetherchat_client)]
+    return play_all(language, {"PYTHONPATH": os.pathsep.join(map(str, roots))})
+
+
+def play_all(language, environment):
+    """The same for a language that is built, with an environment of its actor's own."""
+    return asyncio.run(_play_all(language, environment))
+
+
+async def _play_all(language, environment):
+    found = {}
+    async with servers() as known:
+        for server, (address, memory) in known.items():
+            cases = [case for case in CASES if case.server == server]
+            async with actors.running(language, address, environment) as actor:
+                found |= await _play(actor, memory, cases)
+    return found
+
+
+async def _play(actor, memory, cases):
+    found, observations = {}, {}
+    for case in cases:
+        told = judge.with_page_token(case.told, observations)
+        try:
+            observation = judge.parse_object(await actor.play(json.dumps(told)))
+        except (actors.ActorError, ValueError, TypeError) as exc:
+            found[case.id] = [f"{type(exc).__name__}: {exc}"]
+            continue
+        observations[case.id] = observation
+        found[case.id] = await _differences(case, observation, memory)
+    if (status := await actor.end()) != 0:
+        found[cases[-1].id] = [*found[cases[-1].id], f"the actor ended with {status}"]
+    return found
+
+
+async def _differences(case, observation, memory):
+    seen = {"id": case.id} | {name: each for name, each in case.expect.items() if name not in BESIDE}
+    beside = {name: each for name, each in case.expect.items() if name in BESIDE}
+    with suppress(TimeoutError):
+        await eventually(lambda: not list(judge.differences(beside, memory.beside(case.id))), within_s=20)
+    return [
+        *judge.differences(seen, judge.facts(observation)),
+        *judge.differences(beside, memory.beside(case.id)),
+    ]

@@ -1,0 +1,49 @@
+"""The server that other people's tools speak to."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+WORDS = (
+    "--sandbox", "--sandbox-tokens-per-second", "0", "--upstream-key", "caller-then-server",
+    "--listen", "127.0.0.1:0", "--admin", "off",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def address():
+    """Where it serves: as `make run` starts it, on a free port."""
+    with started() as server:
+        yield address_of(server)
+        stop(server)
+
+
+@pytest.fixture(scope="session")
+def address_without_reflection():
+    """Where one serves that does not describe itself."""
+    with started("--no-reflection") as server:
+        yield address_of(server)
+        stop(server)
+
+
+def started(*more):
+    return subprocess.Popen(
+        [sys.executable, "-m", "togetherchat_server", *WORDS, *more], stderr=subprocess.PIPE, text=True
+    )
+
+
+def address_of(server):
+    found = None
+    while not found:
+        line = server.stderr.readline()
+        assert line, "the server ended before it served"
+        found = re.search(r"SERVING: gRPC on ([^,\s]+)", line)
+    return found[1]
+
+
+def stop(server):
+    server.terminate()
+    server.communicate()
+    assert 0 == server.returncode
