@@ -4,6 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 TOOLS  := .venv-generate
 FUZZER := .venv-fuzz
+SDKS   := .venv-sdks
 GRPCURL_VERSION := v1.9.4
 BENCH  := .bench
 PIP     = $(BIN)/python -m pip --disable-pip-version-check
@@ -11,7 +12,7 @@ PIP     = $(BIN)/python -m pip --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-tools fuzz soak faults overload outage bench bench-quick bench-guard verify fix generate lock release clean
+.PHONY: help run demo test test-tools test-sdks fuzz soak faults overload outage bench bench-quick bench-guard verify fix generate lock release clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -31,10 +32,10 @@ $(TOOLS)/.ready: requirements/generate.txt
 	$(TOOLS)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/generate.txt
 	@touch $@
 
-run: $(VENV)/.server  ## Serve gRPC on localhost:50051: Together with a key in TOGETHER_API_KEY, else the sandbox
+run: $(VENV)/.server  ## Serve gRPC on localhost:50051 and HTTP on localhost:3000: Together with a key in TOGETHER_API_KEY, else the sandbox
 	@if [ -n "$$TOGETHER_API_KEY$$TOGETHER_API_KEY_FILE$$TOGETHER_BASE_URL" ]; \
-	    then exec $(BIN)/togetherchat-server $(ARGS); \
-	    else exec $(BIN)/togetherchat-server --sandbox $(ARGS); fi
+	    then exec $(BIN)/togetherchat-server --http 127.0.0.1:3000 $(ARGS); \
+	    else exec $(BIN)/togetherchat-server --http 127.0.0.1:3000 --sandbox $(ARGS); fi
 
 demo: $(VENV)/.server  ## Start, chat, stream, show a typed error and the models, stop
 	@clients/python/examples/demo.sh $(BIN)
@@ -55,6 +56,16 @@ test-java: $(VENV)/.server  ## Build and test the Java client; needs a JDK 17 an
 
 .tools/grpcurl:
 	GOBIN=$(CURDIR)/.tools go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
+
+$(SDKS)/.ready: requirements/sdks.txt tests/sdks/node/package-lock.json
+	$(PYTHON) -m venv $(SDKS)
+	$(SDKS)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/sdks.txt
+	@if command -v npm > /dev/null; then cd tests/sdks/node && npm ci --silent; fi
+	@touch $@
+
+test-sdks: $(VENV)/.server $(SDKS)/.ready  ## Run the clients of OpenAI's API as they are installed; with Node, its clients too
+	TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python $(SDKS)/bin/python -m pytest -c tests/sdks/pytest.ini tests/sdks
+	@if command -v npm > /dev/null; then cd tests/sdks/node && TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python npm test; fi
 
 SECONDS ?= 60
 MINUTES ?= 10
@@ -186,6 +197,7 @@ lock:  ## Renew the locked dependencies (hashes, no addresses)
 	$(LOCK) requirements/server.txt pyproject.toml --extra server --extra cli --group build
 	$(LOCK) requirements/dev.txt pyproject.toml --extra server --extra cli --group build --group dev
 	$(LOCK) requirements/fuzz.txt pyproject.toml --extra server --group fuzz
+	$(LOCK) requirements/sdks.txt --group sdks
 	$(LOCK) requirements/generate.txt --group generate
 	for peer in litellm smg plots; do $(LOCK) bench/requirements/$$peer.txt bench/requirements/$$peer.in || exit; done
 
@@ -221,4 +233,4 @@ MVN_COPY = mvn --batch-mode --quiet dependency:copy -DoutputDirectory=$(CURDIR)/
 	GOBIN=$(CURDIR)/.tools go install github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION)
 
 clean:  ## Remove what the targets made
-	rm -rf $(VENV) $(TOOLS) $(FUZZER) .venv-lock .tools .fuzz $(BENCH) bench/go/contract build
+	rm -rf $(VENV) $(TOOLS) $(FUZZER) $(SDKS) .venv-lock .tools .fuzz $(BENCH) bench/go/contract build tests/sdks/node/node_modules

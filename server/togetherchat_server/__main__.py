@@ -65,8 +65,8 @@ async def _serve_alone(configuration: Configuration) -> int:
     from togetherchat_server.serving import Process, serve_alone  # noqa: PLC0415  see the top
 
     def greet(addresses: "Addresses") -> None:
-        places = _places(addresses.rpc, health=addresses.health, admin=addresses.admin)
-        _say(_greeting(configuration, places, upstream=addresses.upstream, try_on=addresses.rpc))
+        places = _places(addresses)
+        _say(_greeting(configuration, places, upstream=addresses.upstream, try_on=addresses))
 
     process = Process(configuration=configuration, signals=signals, log=_log_stream(), version=_version())
     problem = await serve_alone(process, greet)
@@ -88,9 +88,9 @@ async def _supervise(configuration: Configuration, workers: int) -> int:
 
     def greet(reached: "Reached") -> None:
         upstream = configuration.upstream.base_url if configuration.upstream else reached.simulator
-        places = _places(reached.rpc, health=reached.health, admin=reached.admin)
+        places = _places(reached)
         places.insert(1, f"{workers} workers")
-        _say(_greeting(configuration, places, upstream=upstream, try_on=reached.rpc))
+        _say(_greeting(configuration, places, upstream=upstream, try_on=reached))
 
     job = Job(
         settings=configuration.settings,
@@ -115,21 +115,25 @@ def _log_stream() -> TextIO:
     return os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="backslashreplace")
 
 
-def _places(rpc: str, *, health: str | None, admin: str | None) -> list[str]:
-    places = [f"gRPC on {rpc}"]
-    if health:
-        places.append(f"health on {health}")
-    if admin:
-        places.append(f"admin on http://{admin}")
+def _places(reached: "Addresses | Reached") -> list[str]:
+    places = [f"gRPC on {reached.rpc}"]
+    if reached.http:
+        places.append(f"HTTP on http://{reached.http}/v1")
+    if reached.health:
+        places.append(f"health on {reached.health}")
+    if reached.admin:
+        places.append(f"admin on http://{reached.admin}")
     return places
 
 
-def _greeting(configuration: Configuration, places: list[str], *, upstream: str, try_on: str) -> str:
+def _greeting(
+    configuration: Configuration, places: list[str], *, upstream: str, try_on: "Addresses | Reached"
+) -> str:
     source = "answers from " if configuration.upstream else "simulated answers from "
     line = f"togetherchat {_version()} SERVING: " + ", ".join([*places, source + upstream])
     if configuration.settings.log == "json":
         return line
-    return line + "\n" + _hints(try_on)
+    return line + "\n" + _hints(try_on.rpc) + (_http_hint(try_on.http) if try_on.http else "")
 
 
 def _hints(address: str) -> str:
@@ -144,6 +148,11 @@ def _hints(address: str) -> str:
         f"  {call}/StreamComplete\n"
         f"  grpcurl -plaintext -d '{{\"page_size\": 3}}' {address} togetherchat.v1.ChatService/ListModels"
     )
+
+
+def _http_hint(address: str) -> str:
+    ask = '{"model": "openai/gpt-oss-120b", "messages": [{"role": "user", "content": "Hello!"}]}'
+    return f"\n  curl http://{address}/v1/chat/completions -H 'Content-Type: application/json' -d '{ask}'"
 
 
 def _version() -> str:

@@ -10,11 +10,12 @@ import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from typing import Final, TextIO, final
+from typing import TYPE_CHECKING, Final, TextIO, final
 
 from togetherchat_sandbox import Sandbox, SandboxSettings
 from togetherchat_server.admin import Admin, pages
 from togetherchat_server.calls.admission import Admission, AdmissionLimits
+from togetherchat_server.calls.checked import CheckedChat
 from togetherchat_server.calls.lifecycle import CallDesk
 from togetherchat_server.calls.routing import Router
 from togetherchat_server.calls.validation import RequestLimits
@@ -22,18 +23,22 @@ from togetherchat_server.catalog.aliases import names_of
 from togetherchat_server.catalog.catalog import load_catalog
 from togetherchat_server.catalog.directory import DirectoryLimits, ModelDirectory
 from togetherchat_server.catalog.refusals import Refusals
-from togetherchat_server.config import Configuration, Settings, Upstream
+from togetherchat_server.config import Configuration, Settings, Upstream, is_loopback
 from togetherchat_server.fronts.rpc.boundary import Boundary, BoundaryLimits
 from togetherchat_server.fronts.rpc.chat import ChatServicer
 from togetherchat_server.fronts.rpc.server import ConnectionLimits, RpcFront
 from togetherchat_server.memory import MemoryGauge
 from togetherchat_server.observe.limits import UpstreamLimits
 from togetherchat_server.observe.log import CallLog, LineWriter, LogHandler, attach
+from togetherchat_server.ports import Chat, ModelListing
 from togetherchat_server.providers.together.provider import Patience, TogetherProvider
 from togetherchat_server.upstream.attempts import Attempts, Surroundings
 from togetherchat_server.upstream.breaker import Breaker
 from togetherchat_server.upstream.retry import RetryBudget, RetryPolicy
 from togetherchat_server.upstream.transport import Transport, TransportLimits
+
+if TYPE_CHECKING:
+    from togetherchat_server.fronts.http.server import HttpFront
 
 OFF: Final = "off"
 # The rest of the drain, in which calls that did not finish are told so.
@@ -60,6 +65,7 @@ class Addresses:
     """Where the app is reached; None where it is not."""
 
     rpc: str
+    http: str | None
     admin: str | None
     health: str | None
     upstream: str
@@ -77,6 +83,7 @@ class App:
         self._resources = AsyncExitStack()
         self._admission = _admission(configuration.settings, outside)
         self._front: RpcFront | None = None
+        self._door: HttpFront | None = None
         self._gauges: dict[str, Callable[[], int]] = {
             "tasks": lambda: len(asyncio.all_tasks()),
             "memory_blocks": sys.getallocatedblocks,
@@ -107,13 +114,14 @@ class App:
             front = self._open_front(settings, upstream, log)
             rpc, health = await front.start(settings.listen)
             self._resources.push_async_callback(front.close)
+            http = await self._start_door(settings)
             admin = await self._open_admin(settings)
         except BaseException:
             await self._resources.aclose()
             raise
         self._front = front
         front.health.set_serving(True, reason="started")
-        return Addresses(rpc=rpc, admin=admin, health=health, upstream=upstream.base_url)
+        return Addresses(rpc=rpc, http=http, admin=admin, health=health, upstream=upstream.base_url)
 
     async def stop(
         self, *, propagation_s: float = 0.0, hurry: asyncio.Event | None = None, replaced: bool = False
@@ -137,6 +145,8 @@ class App:
         drain_s = self._configuration.settings.drain_s
         idle = asyncio.Event()
         stopping = asyncio.create_task(front.stop_accepting(drain_s + FAREWELL_S))
+        if self._door is not None:
+            self._door.stop_accepting()
         # What gRPC took before its GOAWAY is still on the way through the loop: it may finish.
         await _wait(hurry, STRAGGLERS_S)
         front.health.end_watches()
@@ -148,6 +158,10 @@ class App:
         if not idle.is_set():
             _log.warning("%d calls did not end in time", self._admission.in_flight)
             front.abort_running()
+            if self._door is not None:
+                self._door.abort_running()
+        if self._door is not None:
+            await self._door.finish(FAREWELL_S)
         await front.finish(FAREWELL_S)
         await stopping
 
@@ -191,6 +205,12 @@ class App:
             clock=outside.clock,
             sinks=(log, UpstreamLimits(self._gauges, clock=outside.clock)),
         )
+        chat = CheckedChat(
+            Router(attempts, price=directory.price, clock=outside.clock, names=names, refusals=refusals),
+            RequestLimits(request_bytes_max=settings.request_bytes_max),
+        )
+        if settings.http != OFF:
+            self._door = self._make_door(settings, desk, chat, directory)
         return RpcFront(
             boundary=Boundary(
                 desk=desk,
@@ -202,16 +222,46 @@ class App:
                 ),
                 random=outside.random,
             ),
-            servicer=ChatServicer(
-                Router(attempts, price=directory.price, clock=outside.clock, names=names, refusals=refusals),
-                directory,
-                RequestLimits(request_bytes_max=settings.request_bytes_max),
-            ),
+            servicer=ChatServicer(chat, directory),
             reflection=settings.reflection,
             health_address=None if settings.health == OFF else settings.health,
             connections=ConnectionLimits(age_s=settings.connection_age_s, farewell_s=settings.total_s),
             share_port=self._share_port,
         )
+
+    def _make_door(
+        self, settings: Settings, desk: CallDesk, chat: Chat, listing: ModelListing
+    ) -> "HttpFront":
+        # Loaded where it is wanted: it takes a tenth of a second that most starts can do without.
+        from togetherchat_server.fronts.http import door  # noqa: PLC0415
+
+        return door.open_door(
+            desk=desk,
+            admission=self._admission,
+            chat=chat,
+            listing=listing,
+            limits=door.BoundaryLimits(
+                request_s=settings.request_s,
+                write_stall_s=settings.write_stall_s,
+                queue_s=settings.queue_s,
+                request_bytes_max=settings.request_bytes_max,
+            ),
+            surroundings=door.Surroundings(
+                random=self._outside.random,
+                wall_clock=self._outside.wall_clock,
+                version=self._outside.version,
+                share_port=self._share_port,
+                local_pages_only=is_loopback(settings.http) and not settings.allow_open_access,
+            ),
+        )
+
+    async def _start_door(self, settings: Settings) -> str | None:
+        if self._door is None:
+            return None
+        address = await self._door.start(settings.http)
+        self._resources.push_async_callback(self._door.close)
+        self._gauges["http_connections"] = lambda: self._door.connections if self._door else 0
+        return address
 
     def _open_provider(self, settings: Settings, upstream: Upstream) -> TogetherProvider:
         transport = Transport.connect(

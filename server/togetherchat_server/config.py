@@ -99,6 +99,10 @@ class Settings(BaseModel):
     listen: Address = Field(
         "127.0.0.1:50051", description="Where callers find the gRPC service; port 0 takes a free one."
     )
+    http: OptionalAddress = Field(
+        "off",
+        description="Where OpenAI's clients find the service over HTTP, for example 127.0.0.1:3000, or off.",
+    )
     admin: OptionalAddress = Field(
         "127.0.0.1:9464", description="Where /healthz, /readyz and /version are served over HTTP, or off."
     )
@@ -267,7 +271,7 @@ def flag_parser() -> argparse.ArgumentParser:
 
 
 def _metavar(name: str) -> str:
-    if name in {"listen", "admin", "health"}:
+    if name in {"listen", "http", "admin", "health"}:
         return "HOST:PORT"
     if name == "workers":
         return "N|auto"
@@ -356,8 +360,13 @@ def is_loopback(address: str) -> bool:
 
 def _refuse_open_access(settings: Settings, upstream: Upstream) -> None:
     pays = upstream.key is not None and settings.upstream_key != "caller"
-    if pays and not is_loopback(settings.listen) and not settings.allow_open_access:
+    open_to_all = [
+        f"--{name} {address}"
+        for name, address in (("listen", settings.listen), ("http", settings.http))
+        if address != "off" and not is_loopback(address)
+    ]
+    if pays and open_to_all and not settings.allow_open_access:
         raise SettingsError(
-            f"--listen {settings.listen} would let anyone who reaches it spend this service's key: listen on "
+            f"{open_to_all[0]} would let anyone who reaches it spend this service's key: listen on "
             "127.0.0.1, let callers bring theirs (--upstream-key caller), or say --allow-open-access"
         )

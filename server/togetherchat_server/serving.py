@@ -77,7 +77,8 @@ async def _work(process: Process, assignment: Assignment) -> bool:
         number = await process.signals.first
         leash.stopping()
         if number == REPLACED:
-            stop_listening(int(addresses.rpc.rpartition(":")[2]))
+            for address in filter(None, (addresses.rpc, addresses.http)):
+                stop_listening(int(address.rpartition(":")[2]))
             await asyncio.sleep(SETTLE_S)
         await _drain(app, process, number)
     return True

@@ -6,8 +6,9 @@ from typing import Final
 
 from google.rpc import error_details_pb2, status_pb2
 
+from togetherchat_server.calls.endings import facts_of
 from togetherchat_server.errors import Kind, ServiceError
-from togetherchat_server.fronts.rpc.status import STATUS_BYTES_MAX, status_of, trailers_of
+from togetherchat_server.fronts.rpc.status import STATUS_BYTES_MAX, status_of
 from togetherchat_server.ports import Call, Progress
 
 DURATION_S_MAX: Final = 315_576_000_000
@@ -35,7 +36,7 @@ def travels(error: ServiceError, headers: Mapping[str, str]) -> bytes:
         progress=progress,
     )
     status = status_of(error, call, output_sent=False, seconds_left=60.0, fraction=1.0)
-    for name, value in (*status.trailers, *trailers_of(call)):
+    for name, value in (*status.trailers, *facts_of(call)):
         assert _NAME.fullmatch(name)
         assert isinstance(value, bytes) or _TEXT.fullmatch(value)
     packed = dict(status.trailers)["grpc-status-details-bin"]

@@ -70,9 +70,8 @@ class Fleet:
 
     def ended_calls(self, *, since):
         """The codes and reasons of the call records in the log, from a line on."""
-        records = [line for line in self.command.lines[since:] if line.startswith('{"event": "call"')]
-        lines = [json.loads(record) for record in records]
-        return [(line["code"], line.get("reason", "")) for line in lines]
+        lines = [json.loads(line) for line in self.command.lines[since:] if line.startswith("{")]
+        return [(line["code"], line.get("reason", "")) for line in lines if line["event"] == "call"]
 
 
 @asynccontextmanager

@@ -203,6 +203,15 @@ def test_giving_the_own_key_to_a_network_is_refused():
     assert "--allow-open-access" in said
 
 
+def test_the_http_door_is_an_open_address_too():
+    """The key can be spent through either."""
+    said = problem("--http", "0.0.0.0:3000", **KEY)
+
+    assert said.startswith("--http 0.0.0.0:3000 would let anyone")
+    assert "0.0.0.0:3000" == read("--http", "0.0.0.0:3000", "--allow-open-access", **KEY).settings.http
+    assert "0.0.0.0:3000" == read("--http", "0.0.0.0:3000", "--sandbox").settings.http
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -533,12 +533,19 @@ def test_an_assignment_decides_the_addresses_and_nothing_else(simulator):
     """Ports are the supervisor's, the admin port is its own, and the simulator has no key."""
     given = Configuration(settings=Settings(drain_s=7), upstream=Upstream(base_url="http://x/v1", key=None))
     assignment = Assignment(
-        role=Role.WORKER, control=5, heartbeat_s=1.0, listen="[::1]:7", health="h:8", simulator=simulator
+        role=Role.WORKER,
+        control=5,
+        heartbeat_s=1.0,
+        listen="[::1]:7",
+        http="h:9",
+        health="h:8",
+        simulator=simulator,
     )
 
     configuration = assignment.applied_to(given)
 
-    assert Settings(drain_s=7, listen="[::1]:7", health="h:8", admin="off") == configuration.settings
+    expected = Settings(drain_s=7, listen="[::1]:7", http="h:9", health="h:8", admin="off")
+    assert expected == configuration.settings
     assert Upstream(base_url=simulator or "http://x/v1", key=None) == configuration.upstream
 
 

@@ -32,7 +32,7 @@ GATHER_S: Final = 0.02
 TEXT_LINE_MAX: Final = 2000
 
 OURS: Final = "togetherchat_server"
-LIBRARIES: Final = ("grpc", "aiohttp", "asyncio", "httpx")
+LIBRARIES: Final = ("grpc", "aiohttp", "asyncio", "httpx", "uvicorn")
 
 Form = Literal["json", "text"]
 

@@ -40,7 +40,7 @@ class Phase(StrEnum):
 class Assignment:
     """What a process is told when it is started.
 
-    `listen` and `health` are the settings of that name with the ports that the supervisor
+    `listen`, `http` and `health` are the settings of that name with the ports that the supervisor
     holds, for the sandbox its own address. `simulator` is the API that the workers ask with
     `--sandbox`, empty without.
     """
@@ -49,6 +49,7 @@ class Assignment:
     control: int
     heartbeat_s: float
     listen: str
+    http: str = "off"
     health: str = ""
     simulator: str = ""
 
@@ -66,7 +67,7 @@ class Assignment:
 
     def applied_to(self, configuration: Configuration) -> Configuration:
         """What was set, with the supervisor's word on addresses."""
-        changes = {"listen": self.listen, "health": self.health, "admin": "off"}
+        changes = {"listen": self.listen, "http": self.http, "health": self.health, "admin": "off"}
         upstream = Upstream(base_url=self.simulator, key=None) if self.simulator else configuration.upstream
         return replace(
             configuration, settings=configuration.settings.model_copy(update=changes), upstream=upstream

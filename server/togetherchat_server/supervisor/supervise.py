@@ -41,6 +41,7 @@ class Reached:
     """
 
     rpc: str
+    http: str | None
     health: str | None
     admin: str | None
     simulator: str
@@ -83,6 +84,7 @@ class Supervisor:
         self._resources = AsyncExitStack()
         self._happened = asyncio.Event()
         self._listen = ""
+        self._http = OFF
         self._health = OFF
         self._admin: str | None = None
 
@@ -105,6 +107,8 @@ class Supervisor:
     async def _take_addresses(self) -> None:
         settings = self._job.settings
         self._listen = self._reserve(settings.listen)
+        if settings.http != OFF:
+            self._http = self._reserve(settings.http)
         if settings.health != OFF:
             self._health = self._reserve(settings.health)
         if settings.admin != OFF:
@@ -132,8 +136,15 @@ class Supervisor:
                 _log.log(logging.WARNING if action.grave else logging.INFO, "%s", action.text)
             case Announce():
                 health = None if self._health == OFF else self._health
+                http = None if self._http == OFF else self._http
                 self._job.greet(
-                    Reached(rpc=self._listen, health=health, admin=self._admin, simulator=action.simulator)
+                    Reached(
+                        rpc=self._listen,
+                        http=http,
+                        health=health,
+                        admin=self._admin,
+                        simulator=action.simulator,
+                    )
                 )
             case End():
                 pass
@@ -164,6 +175,7 @@ class Supervisor:
             control=control,
             heartbeat_s=heartbeat_s,
             listen=self._listen,
+            http=self._http,
             health=self._health,
             simulator=start.simulator,
         )

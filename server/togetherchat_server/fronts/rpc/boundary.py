@@ -33,23 +33,16 @@ from google.protobuf.message import Message
 from grpc import aio
 
 from togetherchat_server.calls.admission import Admission
+from togetherchat_server.calls.endings import NO_PLACE, STALLED, STOPPED, TIME_IS_UP, UNFORESEEN, facts_of
 from togetherchat_server.calls.lifecycle import Arrival, CallDesk, Ending
 from togetherchat_server.errors import Kind, ServiceError
 from togetherchat_server.fronts.rpc.methods import UNPARSABLE, Method, Received, Scope
 from togetherchat_server.fronts.rpc.running import RunningCalls, Task, current_task
-from togetherchat_server.fronts.rpc.status import ROWS, status_of, trailers_of
+from togetherchat_server.fronts.rpc.status import ROWS, status_of
 from togetherchat_server.patience import Within
 from togetherchat_server.ports import Call
 
 FRONT: Final = "rpc"
-UNFORESEEN: Final = "something went wrong inside the service"
-STOPPED: Final = "the service was stopped before the answer was complete"
-NO_PLACE: Final = "no place became free in time"
-STALLED: Final = "the caller read nothing for too long"
-TIME_IS_UP: Final = {
-    Kind.CALLER_DEADLINE: "the caller's deadline passed before the answer was complete",
-    Kind.CALL_TIMEOUT: "the call took longer than the service allows",
-}
 
 _log = logging.getLogger(__name__)
 
@@ -186,7 +179,7 @@ class Boundary(grpc.GenericRpcHandler):
         except Exception:  # noqa: BLE001  the front's one broad except: see above
             _log.exception("call %s failed in an unforeseen way", scope.call.id)
             await self._abort(context, scope, ServiceError(Kind.INTERNAL_ERROR, UNFORESEEN))
-        context.set_trailing_metadata(trailers_of(scope.call))
+        context.set_trailing_metadata(facts_of(scope.call))
         self._close(scope, None)
         return response
 

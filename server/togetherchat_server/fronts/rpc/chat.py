@@ -1,10 +1,9 @@
-"""The ChatService, thin: check the request, ask the port, hand on the answer."""
+"""The ChatService, thin: ask the port, hand on the answer."""
 
 from collections.abc import AsyncGenerator
 from typing import Final, final
 
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.calls.validation import RequestLimits, validate
 from togetherchat_server.fronts.rpc.boundary import Boundary
 from togetherchat_server.fronts.rpc.methods import StreamMethod, UnaryMethod
 from togetherchat_server.ports import Call, Chat, Events, ModelListing
@@ -16,19 +15,16 @@ SERVICE: Final = "togetherchat.v1.ChatService"
 class ChatServicer:
     """The three RPCs."""
 
-    def __init__(self, chat: Chat, models: ModelListing, limits: RequestLimits) -> None:
+    def __init__(self, chat: Chat, models: ModelListing) -> None:
         self._chat = chat
         self._models = models
-        self._limits = limits
 
     async def complete(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
-        validate(request, self._limits)
         return await self._chat.complete(request, call)
 
     async def stream_complete(
         self, request: service.CompleteRequest, call: Call
     ) -> AsyncGenerator[Events, None]:
-        validate(request, self._limits)
         async with self._chat.stream(request, call) as batches:
             async for events in batches:
                 yield events

@@ -12,7 +12,6 @@ the true one.
 """
 
 import enum
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -22,16 +21,12 @@ from google.protobuf import any_pb2, duration_pb2, message
 from google.rpc import error_details_pb2 as details
 from google.rpc import status_pb2
 
+from togetherchat_server.calls.endings import come_back_s, facts_of
 from togetherchat_server.errors import Kind, ServiceError, sanitise
 from togetherchat_server.ports import Call, Phase
 
 DOMAIN: Final = "togetherchat"
 STATUS_BYTES_MAX: Final = 4096
-TRAILER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,254}[\x21-\x7e])?")
-BACK_OFF_FIRST_S: Final = 0.25
-BACK_OFF_MAX_S: Final = 8.0
-DELAY_MAX_S: Final = 10 * 366 * 86_400.0
-"""A provider may ask for any number of seconds; a Duration ends at ten thousand years."""
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -144,7 +139,7 @@ def status_of(
     """
     row = ROWS[error.kind]
     retryable = row.retry is Retry.LATER and not output_sent
-    delay_s = _delay_s(error.retry_after_s, call.previous_attempts, fraction) if retryable else None
+    delay_s = come_back_s(error.retry_after_s, call.previous_attempts, fraction) if retryable else None
     text = sanitise(error.message)
     reason = row.reason or error.kind.value
     packed = _packed(row.code, text, _details(error, reason, call, output_sent=output_sent, delay_s=delay_s))
@@ -152,31 +147,13 @@ def status_of(
         code=row.code,
         message=text,
         trailers=(
-            *trailers_of(call),
+            *facts_of(call),
             ("x-error-reason", reason),
             ("x-error-retryable", "true" if retryable else "false"),
             *_pushback(row.retry, delay_s, seconds_left),
             ("grpc-status-details-bin", packed),
         ),
     )
-
-
-def trailers_of(call: Call) -> Metadata:
-    """What every answer carries, a failed one too."""
-    progress = call.progress
-    offered = (
-        ("x-request-id", call.id),
-        ("x-upstream", progress.upstream),
-        ("x-upstream-request-id", progress.upstream_request_id),
-        *progress.rate_limits,
-    )
-    return tuple((name, value) for name, value in offered if TRAILER_VALUE.fullmatch(value))
-
-
-def _delay_s(asked_s: float | None, previous_attempts: int, fraction: float) -> float:
-    if asked_s is not None:
-        return min(asked_s * (1 + 0.2 * fraction), DELAY_MAX_S)
-    return min(BACK_OFF_MAX_S, BACK_OFF_FIRST_S * 2 ** min(previous_attempts, 10)) * (0.5 + 0.5 * fraction)
 
 
 def _pushback(retry: Retry, delay_s: float | None, seconds_left: float) -> Metadata:

@@ -6,8 +6,9 @@ import pytest
 from google.rpc import error_details_pb2 as details
 from google.rpc import status_pb2
 
+from togetherchat_server.calls.endings import facts_of
 from togetherchat_server.errors import Kind, ServiceError, UpstreamAnswer, Violation
-from togetherchat_server.fronts.rpc.status import ROWS, STATUS_BYTES_MAX, Retry, status_of, trailers_of
+from togetherchat_server.fronts.rpc.status import ROWS, STATUS_BYTES_MAX, Retry, status_of
 from togetherchat_server.ports import Call, Phase, Progress
 
 DETAIL_TYPES = {
@@ -238,7 +239,7 @@ def test_a_value_that_no_trailer_may_carry_is_left_out(value):
     of = call(
         upstream_request_id=value, rate_limits=(("x-ratelimit-limit", value), ("x-ratelimit-reset", "2"))
     )
-    trailers = dict(trailers_of(of))
+    trailers = dict(facts_of(of))
 
     assert (
         trailers["x-ratelimit-reset"],

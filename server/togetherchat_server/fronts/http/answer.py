@@ -1,0 +1,117 @@
+"""A whole answer of ours as OpenAI's `chat.completion`, and the parts that streams share.
+
+Pure. What OpenAI always sends is always there, null where it is nothing. What it does not
+know is there under Together's own names, and only where there is some: the thinking, the
+seed, an echoed prompt, warnings.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import orjson
+
+from togetherchat.v1 import chat_pb2 as chat
+from togetherchat.v1 import chat_service_pb2 as service
+
+Json = dict[str, object]
+
+FINISH_REASONS: Final[Mapping[chat.FinishReason.ValueType, str]] = {
+    chat.FINISH_REASON_STOP: "stop",
+    chat.FINISH_REASON_LENGTH: "length",
+    chat.FINISH_REASON_TOOL_CALLS: "tool_calls",
+    chat.FINISH_REASON_CONTENT_FILTER: "content_filter",
+}
+
+
+def completion(response: service.CompleteResponse, *, alternatives: bool) -> bytes:
+    """The body of the answer. `alternatives`: whether log probabilities show what was not chosen."""
+    body: Json = {
+        "id": response.id,
+        "object": "chat.completion",
+        "created": response.create_time.seconds,
+        "model": response.model,
+        "choices": [_choice(choice, alternatives=alternatives) for choice in response.choices],
+        "usage": usage(response.usage),
+    }
+    if response.system_fingerprint:
+        body["system_fingerprint"] = response.system_fingerprint
+    if response.warnings:
+        body["warnings"] = [{"message": warning.message} for warning in response.warnings]
+    if response.prompt:
+        body["prompt"] = [_echoed(prompt) for prompt in response.prompt]
+    return orjson.dumps(body)
+
+
+def finish_reason(reason: chat.FinishReason.ValueType, raw: str) -> str:
+    """OpenAI's word; the provider's own where OpenAI has none. Null would say that it goes on."""
+    return FINISH_REASONS.get(reason) or raw or "stop"
+
+
+def usage(counts: chat.Usage) -> Json:
+    body: Json = {
+        "prompt_tokens": counts.prompt_tokens,
+        "completion_tokens": counts.completion_tokens,
+        "total_tokens": counts.total_tokens,
+    }
+    if counts.HasField("cached_tokens"):
+        body["prompt_tokens_details"] = {"cached_tokens": counts.cached_tokens}
+    if counts.HasField("reasoning_tokens"):
+        body["completion_tokens_details"] = {"reasoning_tokens": counts.reasoning_tokens}
+    return body
+
+
+def logprobs(tokens: Iterable[chat.TokenLogprob], *, alternatives: bool) -> Json:
+    content = [
+        _token(token) | {"top_logprobs": [_token(top) for top in token.top] if alternatives else []}
+        for token in tokens
+    ]
+    return {"content": content, "refusal": None}
+
+
+def tool_call(place: int, call: chat.ToolCall) -> Json:
+    """With its `index`, which Together sends and OpenAI does not: its clients pay no heed."""
+    function = {"name": call.function.name, "arguments": call.function.arguments}
+    return {"index": place, "id": call.id, "type": "function", "function": function}
+
+
+def _choice(choice: chat.Choice, *, alternatives: bool) -> Json:
+    body: Json = {
+        "index": choice.index,
+        "message": _message(choice.message),
+        "logprobs": None,
+        "finish_reason": finish_reason(choice.finish_reason, choice.finish_reason_raw),
+    }
+    if choice.HasField("logprobs"):
+        body["logprobs"] = logprobs(choice.logprobs.tokens, alternatives=alternatives)
+    if choice.HasField("seed"):
+        body["seed"] = choice.seed
+    return body
+
+
+def _message(message: chat.Message) -> Json:
+    texts = [part.text for part in message.content]
+    body: Json = {
+        "role": "assistant",
+        "content": "".join(texts) if texts or not message.tool_calls else None,
+        "refusal": None,
+    }
+    if message.reasoning:
+        body[message.reasoning_key or "reasoning"] = message.reasoning
+    if message.tool_calls:
+        body["tool_calls"] = [tool_call(place, call) for place, call in enumerate(message.tool_calls)]
+    return body
+
+
+def _token(token: chat.TokenLogprob | chat.TopLogprob) -> Json:
+    return {
+        "token": token.token,
+        "logprob": token.logprob if token.HasField("logprob") else None,
+        "bytes": list(token.token_bytes) if token.HasField("token_bytes") else None,
+    }
+
+
+def _echoed(prompt: chat.EchoedPrompt) -> Json:
+    body: Json = {"text": prompt.text, "logprobs": None}
+    if prompt.HasField("logprobs"):
+        body["logprobs"] = logprobs(prompt.logprobs.tokens, alternatives=True)
+    return body

@@ -1,0 +1,53 @@
+"""Puts the door together: what `app` needs to know of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from togetherchat_server.calls.admission import Admission
+from togetherchat_server.calls.lifecycle import CallDesk
+from togetherchat_server.fronts.http.app import Door
+from togetherchat_server.fronts.http.boundary import Boundary, BoundaryLimits
+from togetherchat_server.fronts.http.chat import ChatEndpoint
+from togetherchat_server.fronts.http.models import ModelsEndpoint
+from togetherchat_server.fronts.http.server import HttpFront
+from togetherchat_server.ports import Chat, ModelListing
+
+__all__ = ["BoundaryLimits", "Surroundings", "open_door"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What is outside of the door: chance, the time of day, its port, and whose pages may ask."""
+
+    random: Callable[[], float]
+    wall_clock: Callable[[], float]
+    version: str
+    share_port: bool
+    local_pages_only: bool
+
+
+def open_door(
+    *,
+    desk: CallDesk,
+    admission: Admission,
+    chat: Chat,
+    listing: ModelListing,
+    limits: BoundaryLimits,
+    surroundings: Surroundings,
+) -> HttpFront:
+    """The front, not yet listening. `chat` checks what it is asked, see `calls.checked`."""
+    boundary = Boundary(desk=desk, admission=admission, limits=limits, random=surroundings.random)
+    endpoint = ChatEndpoint(chat, request_bytes_max=limits.request_bytes_max, request_s=limits.request_s)
+    door = Door(
+        boundary=boundary,
+        chat=endpoint,
+        models=ModelsEndpoint(listing),
+        version=surroundings.version,
+        local_pages_only=surroundings.local_pages_only,
+    )
+    return HttpFront(
+        boundary=boundary,
+        application=door.application(),
+        wall_clock=surroundings.wall_clock,
+        share_port=surroundings.share_port,
+    )

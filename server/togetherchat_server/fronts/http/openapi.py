@@ -1,0 +1,154 @@
+"""The door's own description, in OpenAPI 3.1.
+
+The request's schema is made from what reads requests; answers are described as they are
+written. Pure.
+"""
+
+from collections.abc import Mapping
+from typing import Final, cast
+
+import orjson
+
+from togetherchat_server.fronts.http import wire
+
+REFERENCES: Final = "#/components/schemas/{model}"
+
+Json = dict[str, object]
+
+
+def document(version: str) -> bytes:
+    """The document as JSON."""
+    request = wire.request_schema(REFERENCES)
+    parts = cast("Json", request.pop("$defs"))
+    return orjson.dumps(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "togetherchat",
+                "version": version,
+                "description": "Together AI's chat models behind OpenAI's chat API.",
+            },
+            "servers": [{"url": "/"}],
+            "security": [{"bearer": []}, {}],
+            "paths": _paths(),
+            "components": {
+                "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+                "schemas": {"Request": request, **parts, **SCHEMAS},
+            },
+        }
+    )
+
+
+def _paths() -> Json:
+    provider = {
+        "name": "x-provider",
+        "in": "header",
+        "required": False,
+        "schema": {"type": "string", "enum": ["together"]},
+    }
+    model = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    stream = {"text/event-stream": {"schema": {"type": "string"}}}
+    return {
+        "/v1/chat/completions": {
+            "post": {
+                "operationId": "createChatCompletion",
+                "summary": "Answer a conversation, whole or as a stream.",
+                "parameters": [provider],
+                "requestBody": {"required": True, "content": _json("Request")},
+                "responses": _answers({**_json("Completion"), **stream}),
+            }
+        },
+        "/v1/models": {
+            "get": {
+                "operationId": "listModels",
+                "summary": "List the models.",
+                "parameters": [provider],
+                "responses": _answers(_json("ModelList")),
+            }
+        },
+        "/v1/models/{id}": {
+            "get": {
+                "operationId": "retrieveModel",
+                "summary": "One model.",
+                "parameters": [provider, model],
+                "responses": _answers(_json("Model")),
+            }
+        },
+    }
+
+
+def _json(name: str) -> Json:
+    return {"application/json": {"schema": {"$ref": REFERENCES.format(model=name)}}}
+
+
+def _answers(content: Mapping[str, object]) -> Json:
+    failed = {"description": "What went wrong.", "content": _json("Error")}
+    return {
+        "200": {"description": "The answer.", "content": content},
+        "4XX": failed,
+        "5XX": failed,
+    }
+
+
+def _object(required: list[str], **properties: object) -> Json:
+    return {"type": "object", "required": required, "properties": properties}
+
+
+_STRING: Final[Json] = {"type": "string"}
+_TEXT_OR_NULL: Final[Json] = {"type": ["string", "null"]}
+_INTEGER: Final[Json] = {"type": "integer"}
+_OBJECT_OR_NULL: Final[Json] = {"type": ["object", "null"]}
+
+
+def _list_of(name: str) -> Json:
+    return {"type": "array", "items": {"$ref": REFERENCES.format(model=name)}}
+
+
+SCHEMAS: Final[Mapping[str, object]] = {
+    "Error": _object(
+        ["error"],
+        error=_object(
+            ["message", "type", "param", "code"],
+            message=_STRING,
+            type=_STRING,
+            param=_TEXT_OR_NULL,
+            code=_STRING,
+        ),
+    ),
+    "Completion": _object(
+        ["id", "object", "created", "model", "choices", "usage"],
+        id=_STRING,
+        object={"const": "chat.completion"},
+        created=_INTEGER,
+        model=_STRING,
+        choices=_list_of("Choice"),
+        usage=_object(
+            ["prompt_tokens", "completion_tokens", "total_tokens"],
+            prompt_tokens=_INTEGER,
+            completion_tokens=_INTEGER,
+            total_tokens=_INTEGER,
+        ),
+        system_fingerprint=_STRING,
+    ),
+    "Choice": _object(
+        ["index", "message", "logprobs", "finish_reason"],
+        index=_INTEGER,
+        message=_object(
+            ["role", "content", "refusal"],
+            role={"const": "assistant"},
+            content=_TEXT_OR_NULL,
+            refusal={"type": "null"},
+            tool_calls={"type": "array"},
+        ),
+        logprobs=_OBJECT_OR_NULL,
+        finish_reason=_STRING,
+    ),
+    "ModelList": _object(["object", "data"], object={"const": "list"}, data=_list_of("Model")),
+    "Model": _object(
+        ["id", "object", "created", "owned_by"],
+        id=_STRING,
+        object={"const": "model"},
+        created=_INTEGER,
+        owned_by=_STRING,
+    ),
+}
