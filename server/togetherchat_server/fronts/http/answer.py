@@ -106,7 +106,7 @@ def _token(token: chat.TokenLogprob | chat.TopLogprob) -> Json:
     return {
         "token": token.token,
         "logprob": token.logprob if token.HasField("logprob") else None,
-        "bytes": list(token.token_bytes) if token.HasField("token_bytes") else None,
+        "bytes": list(token.bytes) if token.HasField("bytes") else None,
     }
 
 
