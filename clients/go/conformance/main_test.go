@@ -71,7 +71,7 @@ func TestEveryCaseOfTheListIsAnswered(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, each := range cases {
-		if bytes.Contains(each["request"], []byte(`"$repeat"`)) {
+		if bytes.Contains(each["request"], []byte(`{"$`)) {
 			continue // the judge writes these out
 		}
 		var id string
