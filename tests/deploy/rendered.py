@@ -6,6 +6,7 @@ Refuses to know what is right; the tests beside it do.
 import json
 import os
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,6 +91,18 @@ def kustomized(folder: Path) -> Rendering:
     return Rendering(name=folder.name, text=run(tool("kustomize"), "build", str(folder)))
 
 
+def extended(overlay: str, components: Sequence[str], scratch: Path) -> Rendering:
+    """An overlay with more components, as an operator would write it down."""
+    made = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [os.path.relpath(OVERLAYS / overlay, scratch)],
+        "components": [os.path.relpath(COMPONENTS / name, scratch) for name in components],
+    }
+    (scratch / "kustomization.yaml").write_text(yaml.safe_dump(made), encoding="utf-8")
+    return kustomized(scratch)
+
+
 def helmed(*files: Path, values: dict | None = None) -> Rendering:
     """The chart's objects, with files of values and then single ones over its defaults."""
     words = [word for file in files for word in ("--values", str(file))]
@@ -119,11 +132,12 @@ def configuration(rendering: Rendering, disk: Path, **image: str) -> Configurati
 
 
 def _files(rendering: Rendering, volume: dict) -> dict[str, str]:
-    if "configMap" in volume:
-        held = rendering.one("ConfigMap")
-        assert volume["configMap"]["name"] == held["metadata"]["name"]
-        return held["data"]
-    return {item["path"]: "held-in-a-secret\n" for item in volume["secret"]["items"]}
+    source = volume.get("configMap") or volume["secret"]
+    if "items" in source:  # made by the operator, beforehand
+        return {item["path"]: "what-the-operator-keeps\n" for item in source["items"]}
+    held = rendering.one("ConfigMap")
+    assert source["name"] == held["metadata"]["name"]
+    return held["data"]
 
 
 def _moved(text: str, mounts: dict[str, str], disk: Path) -> str:
