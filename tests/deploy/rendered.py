@@ -6,7 +6,7 @@ Refuses to know what is right; the tests beside it do.
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,8 +113,12 @@ def helmed(*files: Path, values: dict | None = None) -> Rendering:
     return Rendering(name="chart", text=text)
 
 
-def configuration(rendering: Rendering, disk: Path, **image: str) -> Configuration:
-    """What the server makes of the pod, with its volumes laid out below `disk`; `image`: its variables.
+def configuration(
+    rendering: Rendering, disk: Path, *, image: Mapping[str, str] = {}, held: Mapping[str, str] = {}
+) -> Configuration:
+    """What the server makes of the pod, with its volumes laid out below `disk`.
+
+    `image` are variables that the image brings along, `held` what the operator keeps, by the name of the file.
 
     Raises:
         SettingsError: the server refuses to start with it.
@@ -123,24 +127,25 @@ def configuration(rendering: Rendering, disk: Path, **image: str) -> Configurati
     for volume in rendering.pod["volumes"]:
         folder = disk / mounts[volume["name"]].lstrip("/")
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in _files(rendering, volume).items():
+        for name, text in _files(rendering, volume, held).items():
             (folder / name).write_text(_moved(text, mounts, disk), encoding="utf-8")
     words = [_moved(word, mounts, disk) for word in rendering.container["args"]]
     said = rendering.container.get("env", [])
-    environment = image | {it["name"]: _moved(it["value"], mounts, disk) for it in said}
-    return read_configuration(words, environment)
+    return read_configuration(
+        words, {**image, **{it["name"]: _moved(it["value"], mounts, disk) for it in said}}
+    )
 
 
-def _files(rendering: Rendering, volume: dict) -> dict[str, str]:
+def _files(rendering: Rendering, volume: dict, held: Mapping[str, str]) -> dict[str, str]:
     source = volume.get("configMap") or volume["secret"]
     if "items" in source:  # made by the operator, beforehand
-        return {item["path"]: "what-the-operator-keeps\n" for item in source["items"]}
-    held = rendering.one("ConfigMap")
-    assert source["name"] == held["metadata"]["name"]
-    return held["data"]
+        return {item["path"]: held.get(item["path"], "what-the-operator-keeps\n") for item in source["items"]}
+    ours = rendering.one("ConfigMap")
+    assert source["name"] == ours["metadata"]["name"]
+    return ours["data"]
 
 
-def _moved(text: str, mounts: dict[str, str], disk: Path) -> str:
+def _moved(text: str, mounts: Mapping[str, str], disk: Path) -> str:
     for path in mounts.values():
         text = text.replace(path + "/", f"{disk}{path}/")
     return text

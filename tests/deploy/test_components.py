@@ -3,6 +3,7 @@
 import pytest
 from rendered import RefusedError, configuration, extended, helmed, meaning
 
+from support.certificates import make_certificate
 from togetherchat_server.config import Settings, SettingsError
 
 KEYS = {
@@ -38,15 +39,21 @@ def test_the_chart_adds_the_same(components, settings, values, tmp_path):
 def test_the_server_reads_what_is_mounted(components, settings, values, tmp_path):
     """Each file is where its flag says. A server without that flag says so, and does not start."""
     rendering = extended("production", components, tmp_path)
+    certificate = make_certificate(tmp_path)
+    held = {
+        "tls.crt": certificate.certificate_file.read_text("ascii"),
+        "tls.key": certificate.key_file.read_text("ascii"),
+        "ca.crt": certificate.certificate_file.read_text("ascii"),
+    }
 
     if set(settings) <= set(Settings.model_fields):
-        made = configuration(rendering, tmp_path / "disk").settings.model_dump()
+        made = configuration(rendering, tmp_path / "disk", held=held).settings.model_dump()
         assert {name: f"{tmp_path}/disk{path}" for name, path in settings.items()} == {
             name: made[name] for name in settings
         }
     else:
         with pytest.raises(SettingsError, match="--"):
-            configuration(rendering, tmp_path / "disk")
+            configuration(rendering, tmp_path / "disk", held=held)
 
 
 @cases

@@ -30,7 +30,7 @@ def test_the_settings_of_the_file_all_exist(rendering):
 def test_ports_are_those_that_the_server_listens_on(rendering, tmp_path):
     """Names and numbers agree with the addresses, whatever variables an image brings along."""
     image = {f"TOGETHERCHAT_{name}": "127.0.0.1:1" for name in ("LISTEN", "HTTP", "HEALTH", "ADMIN")}
-    settings = configuration(rendering, tmp_path, **image).settings
+    settings = configuration(rendering, tmp_path, image=image).settings
     ports = {it["name"]: it["containerPort"] for it in rendering.container["ports"]}
 
     listens = {
