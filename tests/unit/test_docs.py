@@ -7,7 +7,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
-    page for folder in (ROOT, ROOT / "docs", *(ROOT / "clients").iterdir()) for page in folder.glob("*.md")
+    page
+    for folder in (ROOT, ROOT / "docs", ROOT / "deploy", *(ROOT / "clients").iterdir())
+    for page in folder.glob("*.md")
 )
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#]+)")
