@@ -22,7 +22,7 @@ keeps the socket for half a minute. What is unread stays in the kernel: beyond
 import asyncio
 import ssl
 from collections.abc import Callable
-from typing import Final, final
+from typing import Final, cast, final
 
 import httptools
 
@@ -169,8 +169,8 @@ class Connection(asyncio.Protocol):
     # What asyncio tells.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  a stream's protocol gets a stream
-        self._transport = transport
+        # A stream's protocol gets a stream; uvloop's is no subclass of asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         if not self._asked or self._complete:  # nobody's
