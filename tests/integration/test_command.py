@@ -313,4 +313,4 @@ async def test_a_log_that_nobody_reads_does_not_stop_the_service():
         os.close(write_end)
 
     assert 0 == status
-    assert 3000 < len(written)
+    assert written.count('"event":"call"') < 61  # else the pipe was not full
