@@ -84,7 +84,7 @@ class Connection(asyncio.Protocol):
         self._complete = False
         self._reusable = False
         self._paused = False
-        self._writable: asyncio.Future[None] | None = None
+        self._full = False
         self._idle_bytes = 0
         self._pieces: list[bytes] = []
         self._buffered = 0
@@ -199,12 +199,11 @@ class Connection(asyncio.Protocol):
             self.on_lost = None
 
     def pause_writing(self) -> None:
-        self._writable = asyncio.get_running_loop().create_future()
+        self._full = True
 
     def resume_writing(self) -> None:
-        writable, self._writable = self._writable, None
-        if writable is not None and not writable.done():
-            writable.set_result(None)
+        self._full = False
+        self._wake()
 
     # What the parser finds. It raises what these raise only after it has printed it: so they note.
 
@@ -262,7 +261,7 @@ class Connection(asyncio.Protocol):
         view = memoryview(body)
         for start in range(0, len(body), WRITE_BYTES):
             self._write(bytes(view[start : start + WRITE_BYTES]))
-            while self._writable is not None and not self._head_done and self._failure is None:
+            while self._full and not self._head_done and self._failure is None:
                 await self._news()
             if self._head_done or self._failure is not None:
                 return
@@ -301,7 +300,6 @@ class Connection(asyncio.Protocol):
                 self._failure = self._failure or self._broken(cause)
         self._reusable = False
         self.abort()
-        self.resume_writing()
         self._wake()
 
     def _broken(self, cause: Exception | None) -> ConnectionBrokeError:
