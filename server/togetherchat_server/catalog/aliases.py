@@ -1,7 +1,7 @@
 """Names of our own for models: what each stands for in the end.
 
 Owns the rules that a set of aliases must keep, and what is done with a name in a request.
-Knows neither how aliases are written down (`config.py`) nor who asks for a model
+Knows neither how aliases are written down (`config`) nor who asks for a model
 (`calls/routing.py`).
 """
 

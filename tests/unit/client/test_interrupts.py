@@ -1,10 +1,12 @@
-"""What Ctrl-C does in a chat."""
+"""What Ctrl-C does."""
 
 import signal
+import time
 
 import pytest
 
-from togetherchat_client.command.interrupts import Interrupts
+from togetherchat_client.command import interrupts as module
+from togetherchat_client.command.interrupts import Interrupts, insistent
 
 
 def press() -> None:
@@ -56,3 +58,17 @@ def test_afterwards_all_is_as_before():
     with Interrupts():
         pass
     assert before == signal.getsignal(signal.SIGINT)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there is no such timer on Windows")
+def test_an_exception_that_got_lost_comes_again(monkeypatch):
+    """Pressed once, it is raised until the command ends; afterwards everything is as it was."""
+    monkeypatch.setattr(module, "AGAIN_S", 0.01)
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGALRM)]
+    with insistent():
+        for _ in range(3):
+            with pytest.raises(KeyboardInterrupt):
+                press() if signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0) else time.sleep(10)
+
+    assert (0.0, 0.0) == signal.getitimer(signal.ITIMER_REAL)
+    assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGALRM)]

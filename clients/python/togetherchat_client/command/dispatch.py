@@ -10,6 +10,7 @@ from togetherchat_client.command import chat, complete, health, models
 from togetherchat_client.command.arguments import Arguments, UsageError, parse
 from togetherchat_client.command.connection import open_client
 from togetherchat_client.command.failures import Exit, exit_of, report
+from togetherchat_client.command.interrupts import insistent
 from togetherchat_client.command.terminal import Terminal
 
 SUBCOMMANDS: Mapping[str, Callable[[Client, Arguments, Terminal], Exit]] = {
@@ -25,7 +26,7 @@ def dispatch(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     arguments = parse(argv, environ)
     terminal = Terminal(sys.stdout, sys.stderr, color=arguments.color)
     try:
-        with open_client(arguments, environ) as client:
+        with insistent(), open_client(arguments, environ) as client:
             exit_code = SUBCOMMANDS[arguments.subcommand](client, arguments, terminal)
         sys.stdout.flush()
     except UsageError as exc:

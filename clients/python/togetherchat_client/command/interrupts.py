@@ -1,4 +1,7 @@
-"""What Ctrl-C does in a chat.
+"""What Ctrl-C does: in a command that asks once, and in a chat.
+
+A command that asks once ends by Python's own way, an exception, which inside of gRPC was seen to
+be swallowed: so there it comes again until the command has ended.
 
 Python's own way, an exception wherever the program happens to be, is not for a program that
 goes on afterwards: it can hit the handler of the last Ctrl-C and end the chat, and inside of
@@ -12,6 +15,28 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Self
+
+AGAIN_S = 0.5
+
+
+@contextmanager
+def insistent() -> Generator[None, None, None]:
+    """Here Ctrl-C raises KeyboardInterrupt, and again every half second until this is left."""
+    if not hasattr(signal, "setitimer"):  # Windows
+        yield
+        return
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
+        raise KeyboardInterrupt
+
+    before = [(number, signal.signal(number, interrupt)) for number in (signal.SIGINT, signal.SIGALRM)]
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 class Interrupts:

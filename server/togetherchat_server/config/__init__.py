@@ -1,0 +1,18 @@
+"""How the service is set up: the settings, the provider, and where both are read from."""
+
+from togetherchat_server.config.exposure import LOOPBACK_HOSTS, is_loopback
+from togetherchat_server.config.settings import Settings, SettingsError
+from togetherchat_server.config.sources import Configuration, flag_parser, read_configuration
+from togetherchat_server.config.upstream import Upstream, is_together
+
+__all__ = [
+    "LOOPBACK_HOSTS",
+    "Configuration",
+    "Settings",
+    "SettingsError",
+    "Upstream",
+    "flag_parser",
+    "is_loopback",
+    "is_together",
+    "read_configuration",
+]

@@ -1,0 +1,115 @@
+"""Where settings are read from, and which source wins: flags, then environment, then file.
+
+Refuses to know the process: `__main__` hands in the words of the command line and a mapping
+of the environment.
+"""
+
+import argparse
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn, final
+
+from pydantic import ValidationError
+
+from togetherchat_server.config.exposure import refuse_open_access
+from togetherchat_server.config.settings import Settings, SettingsError
+from togetherchat_server.config.upstream import Upstream, upstream_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """Everything that was set: the settings, and the provider (None: the simulator)."""
+
+    settings: Settings
+    upstream: Upstream | None
+
+
+def read_configuration(words: Sequence[str], environment: Mapping[str, str]) -> Configuration:
+    """The configuration from flags, environment and file.
+
+    Raises:
+        SettingsError: something is wrong or missing.
+        SystemExit: argparse printed help.
+    """
+    flags = vars(flag_parser().parse_args(words))
+    path = flags.pop("config", None) or environment.get("TOGETHERCHAT_CONFIG")
+    chosen = {**_from_file(path), **_from_environment(environment), **flags}
+    try:
+        settings = Settings.model_validate(chosen)
+    except ValidationError as exc:
+        raise SettingsError(_first_problem(exc)) from None
+    upstream = None if settings.sandbox else upstream_of(settings, environment)
+    if upstream is not None:
+        refuse_open_access(settings, upstream)
+    return Configuration(settings=settings, upstream=upstream)
+
+
+@final
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other source of settings does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"{message}; --help lists the settings")
+
+
+def flag_parser() -> argparse.ArgumentParser:
+    """The flags, made from the fields of `Settings`."""
+    parser = _Parser(
+        prog="togetherchat-server",
+        description="Together AI's chat models over gRPC.",
+        epilog="TOGETHER_API_KEY or TOGETHER_API_KEY_FILE is the provider's key, TOGETHER_BASE_URL "
+        "its address. "
+        "Every flag is also TOGETHERCHAT_<FLAG> in the environment and a key of the TOML file.",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", metavar="FILE", help="a TOML file with settings")
+    for name, field in Settings.model_fields.items():
+        flag = "--" + name.replace("_", "-")
+        default = str(field.default).lower() if isinstance(field.default, bool) else field.default
+        text = f"{field.description} (default: {default})"
+        if isinstance(field.default, bool):
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
+        elif isinstance(field.default, dict):
+            parser.add_argument(flag, metavar=_metavar(name), action="append", help=text)
+        else:
+            parser.add_argument(flag, metavar=_metavar(name), help=text)
+    return parser
+
+
+def _metavar(name: str) -> str:
+    if name in {"listen", "http", "admin", "health"}:
+        return "HOST:PORT"
+    if name == "workers":
+        return "N|auto"
+    if name == "alias":
+        return "NAME=MODEL"
+    return name.rpartition("_")[2].upper() if "_" in name else name.upper()
+
+
+def _from_file(path: str | None) -> dict[str, object]:
+    if path is None:
+        return {}
+    try:
+        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise SettingsError(f"cannot read the configuration file {path}: {exc.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise SettingsError(f"the configuration file {path} is not TOML: {exc}") from None
+    return {key.replace("-", "_"): value for key, value in table.items()}
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
+    named = {"TOGETHERCHAT_" + name.upper(): name for name in Settings.model_fields}
+    return {named[key]: value for key, value in environment.items() if key in named and value}
+
+
+def _first_problem(exc: ValidationError) -> str:
+    problem = exc.errors(include_url=False, include_context=False)[0]
+    name = str(problem["loc"][0])
+    if problem["type"] == "extra_forbidden":
+        return f"there is no setting {name!r}"
+    flag = "--" + name.replace("_", "-")
+    return f"{flag} (TOGETHERCHAT_{name.upper()}): {problem['msg'].removeprefix('Value error, ')}"
