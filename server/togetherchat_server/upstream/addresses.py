@@ -17,7 +17,11 @@ NEXT_ADDRESS_S: Final = 0.25
 NAMES_MAX: Final = 64
 
 AddressInfo: TypeAlias = tuple[
-    socket.AddressFamily, socket.SocketKind, int, str, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
+    socket.AddressFamily,
+    socket.SocketKind,
+    int,
+    str,
+    tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes],
 ]
 Resolve = Callable[[str, int], Awaitable[list[AddressInfo]]]
 

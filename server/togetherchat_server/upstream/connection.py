@@ -74,6 +74,9 @@ class Connection(asyncio.Protocol):
         self._now_s = now_s
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
+        # An answer that is paid for is not lost to a control character in one of its headers. Neither
+        # CR nor LF can hide in one all the same.
+        self._parser.set_dangerous_leniencies(lenient_headers=True)
         self._asked_s = 0.0
         self._requests = 0
         self._asked = False
