@@ -232,10 +232,11 @@ $(DEPLOY)/.ready: requirements/deploy.txt
 	@touch $@
 
 .PHONY: test-deploy
-test-deploy: $(DEPLOY)/.ready .tools/kustomize-$(KUSTOMIZE_VERSION) .tools/helm-$(HELM_VERSION) .tools/kube-score-$(KUBE_SCORE_VERSION)  ## Render the manifests and the chart, and hold them to schemas, policies and settings; needs Go
+test-deploy: $(VENV)/.server $(DEPLOY)/.ready .tools/kustomize-$(KUSTOMIZE_VERSION) .tools/helm-$(HELM_VERSION) .tools/kube-score-$(KUBE_SCORE_VERSION)  ## Render manifests and chart, hold them to schemas, policies and settings, act a rollout out; needs Go
 	KUSTOMIZE=$(CURDIR)/.tools/kustomize-$(KUSTOMIZE_VERSION) HELM=$(CURDIR)/.tools/helm-$(HELM_VERSION) \
 	    KUBE_SCORE=$(CURDIR)/.tools/kube-score-$(KUBE_SCORE_VERSION) \
-	    PYTHONPATH=server $(DEPLOY)/bin/python -m pytest -c tests/deploy/pytest.ini tests/deploy
+	    TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python PYTHONPATH=protos:server:clients/python:tests \
+	    $(DEPLOY)/bin/python -m pytest -c tests/deploy/pytest.ini tests/deploy
 
 .tools/kustomize-v%:
 	GOBIN=$(CURDIR)/.tools go install sigs.k8s.io/kustomize/kustomize/v5@v$*

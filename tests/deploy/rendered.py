@@ -123,6 +123,14 @@ def configuration(
     Raises:
         SettingsError: the server refuses to start with it.
     """
+    words, environment = command_line(rendering, disk, held=held)
+    return read_configuration(words, {**image, **environment})
+
+
+def command_line(
+    rendering: Rendering, disk: Path, *, held: Mapping[str, str] = {}
+) -> tuple[list[str], dict[str, str]]:
+    """The container's words and variables, with its volumes laid out below `disk`."""
     mounts = {mount["name"]: mount["mountPath"] for mount in rendering.container["volumeMounts"]}
     for volume in rendering.pod["volumes"]:
         folder = disk / mounts[volume["name"]].lstrip("/")
@@ -131,9 +139,7 @@ def configuration(
             (folder / name).write_text(_moved(text, mounts, disk), encoding="utf-8")
     words = [_moved(word, mounts, disk) for word in rendering.container["args"]]
     said = rendering.container.get("env", [])
-    return read_configuration(
-        words, {**image, **{it["name"]: _moved(it["value"], mounts, disk) for it in said}}
-    )
+    return words, {it["name"]: _moved(it["value"], mounts, disk) for it in said}
 
 
 def _files(rendering: Rendering, volume: dict, held: Mapping[str, str]) -> dict[str, str]:
