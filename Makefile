@@ -238,6 +238,14 @@ test-deploy: $(VENV)/.server $(DEPLOY)/.ready .tools/kustomize-$(KUSTOMIZE_VERSI
 	    TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python PYTHONPATH=protos:server:clients/python:tests \
 	    $(DEPLOY)/bin/python -m pytest -c tests/deploy/pytest.ini tests/deploy
 
+.PHONY: test-e2e
+test-e2e: $(DEPLOY)/.ready .tools/kustomize-$(KUSTOMIZE_VERSION) .tools/helm-$(HELM_VERSION) .tools/e2e/kube-apiserver  ## Have a real API server judge the manifests; needs Go, etcd and patience for the build
+	KUSTOMIZE=$(CURDIR)/.tools/kustomize-$(KUSTOMIZE_VERSION) HELM=$(CURDIR)/.tools/helm-$(HELM_VERSION) \
+	    PYTHONPATH=protos:server:tests $(DEPLOY)/bin/python -m pytest -c tests/deploy/e2e/pytest.ini tests/deploy/e2e
+
+.tools/e2e/kube-apiserver: deploy/e2e/controlplane/go.sum
+	cd deploy/e2e/controlplane && go build -o $(CURDIR)/.tools/e2e/ k8s.io/kubernetes/cmd/kube-apiserver
+
 .tools/kustomize-v%:
 	GOBIN=$(CURDIR)/.tools go install sigs.k8s.io/kustomize/kustomize/v5@v$*
 	mv .tools/kustomize $@
