@@ -6,7 +6,7 @@ import pytest
 
 from support.app import CANARY_KEY
 from support.door import TOKEN, ask, running_door
-from support.scripted_upstream import ScriptedUpstream, always
+from support.scripted_upstream import ScriptedUpstream, always, in_turn
 from support.upstream_script import Send, chunk, json_answer, sse, sse_head
 
 WHOLE = {
@@ -85,6 +85,25 @@ async def test_usage_comes_in_a_last_chunk_where_it_was_asked_for():
     assert {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5} == last["usage"]
     assert ([], "[DONE]") == (last["choices"], done)
     assert {None} == {chunk["usage"] for chunk in chunks}
+
+
+PRICED = "openai/gpt-oss-120b"
+
+
+@pytest.mark.parametrize(("model", "expected"), [(PRICED, {"cost": 4.5e-07}), ("no/price", {})])
+async def test_usage_has_the_cost_in_dollars_where_the_price_is_known(model, expected):
+    """Three tokens at 0.15 USD a million: whole, and in the stream's last chunk alike."""
+    counts = {"prompt_tokens": 3, "completion_tokens": 0, "total_tokens": 3}
+    whole = json_answer(200, {**WHOLE, "usage": counts})
+    streamed = sse([piece("", finish="stop", usage=counts), "[DONE]"])
+    async with (
+        ScriptedUpstream(in_turn(whole, streamed)) as upstream,
+        running_door(upstream.base_url) as door,
+    ):
+        answered = (await door.complete(model=model)).json()
+        *_, last, _ = await door.events(model=model, stream_options={"include_usage": True})
+
+    assert {**counts, **expected} == answered["usage"] == last["usage"]
 
 
 async def test_what_one_read_brought_is_one_write():

@@ -127,6 +127,7 @@ SCHEMAS: Final[Mapping[str, object]] = {
             prompt_tokens=_INTEGER,
             completion_tokens=_INTEGER,
             total_tokens=_INTEGER,
+            cost={"type": "number", "minimum": 0, "description": "US dollars, where the price is known."},
         ),
         system_fingerprint=_STRING,
     ),
