@@ -16,8 +16,8 @@ REFERENCES: Final = "#/components/schemas/{model}"
 Json = dict[str, object]
 
 
-def document(version: str) -> bytes:
-    """The document as JSON."""
+def document(version: str, *, console: bool) -> bytes:
+    """The document as JSON, with the console's paths where there is one."""
     request = wire.request_schema(REFERENCES)
     parts = cast("Json", request.pop("$defs"))
     return orjson.dumps(
@@ -30,7 +30,7 @@ def document(version: str) -> bytes:
             },
             "servers": [{"url": "/"}],
             "security": [{"bearer": []}, {}],
-            "paths": _paths(),
+            "paths": _paths() | (_console_paths() if console else {}),
             "components": {
                 "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
                 "schemas": {"Request": request, **parts, **SCHEMAS},
@@ -77,17 +77,38 @@ def _paths() -> Json:
     }
 
 
+def _console_paths() -> Json:
+    page = {"200": {"description": "The page.", "content": {"text/html": {"schema": {"type": "string"}}}}}
+    return {
+        "/": {"get": {"operationId": "console", "summary": "The console.", "responses": _failing(page)}},
+        "/console/figures": {
+            "get": {
+                "operationId": "consoleFigures",
+                "summary": "Counts since the start, and a sliding minute.",
+                "responses": _answers(_json("Figures")),
+            }
+        },
+        "/console/models": {
+            "get": {
+                "operationId": "consoleModels",
+                "summary": "Every model, the retired too.",
+                "responses": _answers(_json("EveryModel")),
+            }
+        },
+    }
+
+
 def _json(name: str) -> Json:
     return {"application/json": {"schema": {"$ref": REFERENCES.format(model=name)}}}
 
 
 def _answers(content: Mapping[str, object]) -> Json:
+    return _failing({"200": {"description": "The answer.", "content": content}})
+
+
+def _failing(answers: Mapping[str, object]) -> Json:
     failed = {"description": "What went wrong.", "content": _json("Error")}
-    return {
-        "200": {"description": "The answer.", "content": content},
-        "4XX": failed,
-        "5XX": failed,
-    }
+    return {**answers, "4XX": failed, "5XX": failed}
 
 
 def _object(required: list[str], **properties: object) -> Json:
@@ -97,6 +118,7 @@ def _object(required: list[str], **properties: object) -> Json:
 _STRING: Final[Json] = {"type": "string"}
 _TEXT_OR_NULL: Final[Json] = {"type": ["string", "null"]}
 _INTEGER: Final[Json] = {"type": "integer"}
+_OBJECT: Final[Json] = {"type": "object"}
 _OBJECT_OR_NULL: Final[Json] = {"type": ["object", "null"]}
 
 
@@ -145,6 +167,26 @@ SCHEMAS: Final[Mapping[str, object]] = {
         finish_reason=_STRING,
     ),
     "ModelList": _object(["object", "data"], object={"const": "list"}, data=_list_of("Model")),
+    "EveryModel": _object(
+        ["data", "warnings"],
+        data=_list_of("Model"),
+        warnings={"type": "array", "items": _STRING},
+        provider_list_time=_INTEGER,
+    ),
+    "Figures": _object(
+        ["version", "in_flight", "calls", "codes", "reasons", "seconds", "first_token", "upstream"],
+        calls=_INTEGER,
+        codes=_OBJECT,
+        reasons=_OBJECT,
+        tokens=_INTEGER,
+        cost_usd={"type": "number"},
+        in_flight=_INTEGER,
+        waiting=_INTEGER,
+        seconds=_OBJECT,
+        first_token=_OBJECT,
+        upstream=_OBJECT,
+        version=_STRING,
+    ),
     "Model": _object(
         ["id", "object", "created", "owned_by"],
         id=_STRING,
