@@ -7,7 +7,14 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 BOUNDED = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-OPERATIONS = [("/v1/chat/completions", "POST"), ("/v1/models", "GET"), ("/v1/models/{id}", "GET")]
+OPERATIONS = [
+    ("/v1/chat/completions", "POST"),
+    ("/v1/models", "GET"),
+    ("/v1/models/{id}", "GET"),
+    ("/", "GET"),
+    ("/console/figures", "GET"),
+    ("/console/models", "GET"),
+]
 
 
 @pytest.fixture(scope="module")
