@@ -14,6 +14,8 @@ LOCKS = {
     "server.txt": ["dependencies", "server", "cli", "build"],
     "dev.txt": ["dependencies", "server", "cli", "build", "dev"],
     "fuzz.txt": ["dependencies", "server", "fuzz"],
+    "sdks.txt": ["sdks"],
+    "console.txt": ["console"],
     "generate.txt": ["generate"],
 }
 
