@@ -220,6 +220,31 @@ async def test_the_models_are_a_list_object():
     assert {"model"} == {model["object"] for model in bare}
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        "togethercomputer/llama-2-7b-chat",
+        "togethercomputer/llama-2-13b-chat",
+        "togethercomputer/llama-2-70b-chat",
+        "mistralai/Mixtral-8x7B-Instruct-v0.1",
+        "codellama/CodeLlama-34b-Instruct-hf",
+        "stabilityai/stablelm-base-alpha-7b",
+        "zero-one-ai/Yi-34B-Chat",
+        "Qwen/Qwen2.5-72B-Instruct-Turbo",
+    ],
+)
+async def test_every_family_of_the_brief_can_be_called(model):
+    """Whether the catalogue names the model, knows it as retired or has never heard of it."""
+    async with (
+        ScriptedUpstream(always(json_answer(200, {**WHOLE, "model": model}))) as upstream,
+        running_door(upstream.base_url) as door,
+    ):
+        response = await door.complete(model=model)
+
+    assert (200, model) == (response.status_code, response.json()["model"])
+    assert model == json.loads(upstream.ledger.requests[0].body)["model"]
+
+
 async def test_the_rate_limits_of_the_provider_are_passed_on():
     """A caller can watch its quota."""
     answer = json_answer(200, WHOLE, {"x-ratelimit-remaining": "41", "x-request-id": "theirs"})
