@@ -74,7 +74,7 @@ $(CONSOLE)/.ready: requirements/console.txt
 	@touch $@
 
 .PHONY: test-console
-test-console: $(VENV)/.server $(CONSOLE)/.ready  ## Try the console in a headless Chromium (on Debian root is given one), PICTURES=docs/pictures
+test-console: $(VENV)/.server $(CONSOLE)/.ready  ## Try the console in a headless Chromium (on Debian root is given one); PICTURES=FOLDER takes its pictures
 	browser=$$(tests/console/browser) && TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python TOGETHERCHAT_BROWSER=$$browser PICTURES=$(PICTURES) \
 	    $(CONSOLE)/bin/python -m pytest -c tests/console/pytest.ini tests/console
 

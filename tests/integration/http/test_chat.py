@@ -245,6 +245,39 @@ async def test_every_family_of_the_brief_can_be_called(model):
     assert model == json.loads(upstream.ledger.requests[0].body)["model"]
 
 
+REFUSAL = {"error": {"message": "Slow down.", "type": "rate_limit", "code": None}}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("status", [200, 429])
+async def test_the_quota_that_is_left_is_told_with_every_answer(status, stream):
+    """Whole, streamed or refused: a caller can watch it, and slow down in time."""
+    limits = {"x-ratelimit-limit": "60", "x-ratelimit-remaining": "41", "x-tokenlimit-remaining": "7000"}
+    answer = json_answer(status, REFUSAL if status == 429 else WHOLE, limits)
+    if stream and status == 200:
+        answer = (Send(sse_head(headers=limits)), *STREAM[1:])
+    async with ScriptedUpstream(always(answer)) as upstream, running_door(upstream.base_url) as door:
+        response = await door.complete(stream=stream)
+
+    assert status == response.status_code
+    assert limits == {name: response.headers.get(name) for name in limits}
+
+
+async def test_a_fallback_answers_where_the_model_does_not():
+    """`model` is the one that served, and its price makes the cost."""
+    refused = json_answer(404, {"error": {"message": "No.", "code": "model_not_available"}})
+    answer = json_answer(200, {**WHOLE, "model": PRICED})
+    async with (
+        ScriptedUpstream(in_turn(refused, answer)) as upstream,
+        running_door(upstream.base_url) as door,
+    ):
+        response = await door.complete(model="gone/model", fallback_models=[PRICED])
+
+    assert [b"gone/model" in asked.body for asked in upstream.ledger.requests] == [True, False]
+    assert PRICED == response.json()["model"]
+    assert response.json()["usage"]["cost"] > 0
+
+
 async def test_the_rate_limits_of_the_provider_are_passed_on():
     """A caller can watch its quota."""
     answer = json_answer(200, WHOLE, {"x-ratelimit-remaining": "41", "x-request-id": "theirs"})
