@@ -328,6 +328,16 @@ def test_it_works_by_the_keyboard(window):
     window.ended("stopped")
 
 
+def test_whoever_writes_meanwhile_keeps_the_focus(window):
+    """The end of an answer does not take the next question out of one's hands."""
+    window.ask("say: one two three four five six seven eight")
+    window.part("#prompt").focus()
+    window.ended("complete")
+
+    expect(window.part("#send")).to_be_enabled()
+    expect(window.part("#prompt")).to_be_focused()
+
+
 def test_everything_that_can_be_used_has_a_name(window):
     """For those who hear the page."""
     unnamed = """Array.from(document.querySelectorAll("input, select, textarea, button, [role=region], meter"))

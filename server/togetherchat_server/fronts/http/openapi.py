@@ -15,6 +15,13 @@ REFERENCES: Final = "#/components/schemas/{model}"
 
 Json = dict[str, object]
 
+PROVIDER: Final[Json] = {
+    "name": "x-provider",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "enum": ["together"]},
+}
+
 
 def document(version: str, *, console: bool) -> bytes:
     """The document as JSON, with the console's paths where there is one."""
@@ -40,12 +47,6 @@ def document(version: str, *, console: bool) -> bytes:
 
 
 def _paths() -> Json:
-    provider = {
-        "name": "x-provider",
-        "in": "header",
-        "required": False,
-        "schema": {"type": "string", "enum": ["together"]},
-    }
     model = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
     stream = {"text/event-stream": {"schema": {"type": "string"}}}
     return {
@@ -53,7 +54,7 @@ def _paths() -> Json:
             "post": {
                 "operationId": "createChatCompletion",
                 "summary": "Answer a conversation, whole or as a stream.",
-                "parameters": [provider],
+                "parameters": [PROVIDER],
                 "requestBody": {"required": True, "content": _json("Request")},
                 "responses": _answers({**_json("Completion"), **stream}),
             }
@@ -62,7 +63,7 @@ def _paths() -> Json:
             "get": {
                 "operationId": "listModels",
                 "summary": "List the models.",
-                "parameters": [provider],
+                "parameters": [PROVIDER],
                 "responses": _answers(_json("ModelList")),
             }
         },
@@ -70,7 +71,7 @@ def _paths() -> Json:
             "get": {
                 "operationId": "retrieveModel",
                 "summary": "One model.",
-                "parameters": [provider, model],
+                "parameters": [PROVIDER, model],
                 "responses": _answers(_json("Model")),
             }
         },
@@ -92,6 +93,7 @@ def _console_paths() -> Json:
             "get": {
                 "operationId": "consoleModels",
                 "summary": "Every model, the retired too.",
+                "parameters": [PROVIDER],
                 "responses": _answers(_json("EveryModel")),
             }
         },
