@@ -93,6 +93,23 @@ def test_the_client_passes_its_tests(pinned, tmp_path):
     assert re.search(r"\d+ passed", said)
 
 
+def test_the_wheel_holds_four_packages_and_their_licence(wheel):
+    """No test, no generator and nothing compiled: what is imported, its types and data, and what the wheel says of itself."""
+    names = zipfile.ZipFile(wheel).namelist()
+    said = [name for name in names if ".dist-info/" in name]
+
+    assert {
+        "togetherchat",
+        "togetherchat_client",
+        "togetherchat_sandbox",
+        "togetherchat_server",
+    } == {name.split("/")[0] for name in names if name not in said}
+    assert [] == [name for name in names if re.search(r"\.pyc$|(^|/)(test_|conftest|generate_)", name)]
+    assert {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"} == {
+        name.partition("/")[2] for name in said
+    }
+
+
 @pytest.mark.parametrize("name", actors.IN_PYTHON)
 def test_the_actors_see_what_they_should(name, pinned):
     """Every case of the conformance list, with these versions."""
