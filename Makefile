@@ -44,8 +44,8 @@ demo: $(VENV)/.server  ## Start, chat, stream, show a typed error and the models
 test: $(VENV)/.dev  ## Run the tests; needs Python alone
 	$(BIN)/python -m pytest
 
-test-tools: $(VENV)/.dev .tools/grpcurl .tools/ghz  ## Run grpcurl and ghz against the server; needs Go
-	GRPCURL=$(CURDIR)/.tools/grpcurl GHZ=$(CURDIR)/.tools/ghz $(BIN)/python -m pytest tests/tools
+test-tools: $(VENV)/.dev .tools/grpcurl .tools/ghz .tools/grpcui  ## Run grpcurl, ghz and grpcui against the server; needs Go
+	GRPCURL=$(CURDIR)/.tools/grpcurl GHZ=$(CURDIR)/.tools/ghz GRPCUI=$(CURDIR)/.tools/grpcui $(BIN)/python -m pytest tests/tools
 
 .PHONY: test-typescript
 test-typescript: $(VENV)/.server $(TOOLS)/.ready  ## Check and test the TypeScript client against the server; needs Node 20
@@ -275,6 +275,9 @@ MVN_COPY = mvn --batch-mode --quiet dependency:copy -DoutputDirectory=$(CURDIR)/
 
 .tools/ghz:
 	GOBIN=$(CURDIR)/.tools go install github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION)
+
+.tools/grpcui: tests/tools/grpcui/go.mod
+	cd tests/tools/grpcui && go build -o $(CURDIR)/$@ github.com/fullstorydev/grpcui/cmd/grpcui
 
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) $(TOOLS) $(FUZZER) $(SDKS) $(CONSOLE) $(DEPLOY) .venv-lock .tools .fuzz $(BENCH) bench/go/contract build tests/sdks/node/node_modules
