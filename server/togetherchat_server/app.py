@@ -26,7 +26,7 @@ from togetherchat_server.catalog.refusals import Refusals
 from togetherchat_server.config import Configuration, Settings, Upstream, is_loopback
 from togetherchat_server.fronts.rpc.boundary import Boundary, BoundaryLimits
 from togetherchat_server.fronts.rpc.chat import ChatServicer
-from togetherchat_server.fronts.rpc.server import ConnectionLimits, RpcFront
+from togetherchat_server.fronts.rpc.server import ConnectionLimits, Listening, RpcFront
 from togetherchat_server.memory import MemoryGauge
 from togetherchat_server.observe.limits import UpstreamLimits
 from togetherchat_server.observe.log import CallLog, LineWriter, LogHandler, attach
@@ -110,6 +110,7 @@ class App:
         settings = self._configuration.settings
         try:
             log = self._open_log(settings)
+            self._show_certificate()
             upstream = self._configuration.upstream or await self._open_sandbox(settings)
             front = self._open_front(settings, upstream, log)
             rpc, health = await front.start(settings.listen)
@@ -172,6 +173,20 @@ class App:
         self._resources.callback(attach(LogHandler(writer, settings.log)))
         return CallLog(writer, settings.log)
 
+    def _show_certificate(self) -> None:
+        """Say which certificate is served, and until when, at the start and on `/vars`."""
+        certificates, wall_clock = self._configuration.certificates, self._outside.wall_clock
+        if certificates is None:
+            return
+        facts, now_s = certificates.current().facts, wall_clock()
+        valid = facts.not_before_s <= now_s < facts.not_after_s
+        _log.info("TLS certificate: %s", facts)
+        if not valid:
+            _log.warning("callers will refuse the TLS certificate: it is valid at another time")
+        self._gauges["tls_certificate_expires_s"] = lambda: round(
+            certificates.current().facts.not_after_s - wall_clock()
+        )
+
     async def _open_sandbox(self, settings: Settings) -> Upstream:
         sandbox = await self._resources.enter_async_context(simulator(settings))
         return Upstream(base_url=sandbox.base_url, key=None)
@@ -224,9 +239,12 @@ class App:
             ),
             servicer=ChatServicer(chat, directory),
             reflection=settings.reflection,
-            health_address=None if settings.health == OFF else settings.health,
             connections=ConnectionLimits(age_s=settings.connection_age_s, farewell_s=settings.total_s),
-            share_port=self._share_port,
+            listening=Listening(
+                share_port=self._share_port,
+                certificates=self._configuration.certificates,
+                health_address=None if settings.health == OFF else settings.health,
+            ),
         )
 
     def _make_door(
@@ -251,6 +269,7 @@ class App:
                 wall_clock=self._outside.wall_clock,
                 version=self._outside.version,
                 share_port=self._share_port,
+                certificates=self._configuration.certificates,
                 local_pages_only=is_loopback(settings.http) and not settings.allow_open_access,
             ),
         )

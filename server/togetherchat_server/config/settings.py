@@ -47,6 +47,17 @@ class Settings(BaseModel):
         "off",
         description="A second, plaintext gRPC listener with the health service alone, for probes, or off.",
     )
+    tls_cert: str = Field(
+        "off",
+        description="The certificate that callers are shown, with its chain: a PEM file, or off.",
+    )
+    tls_key: str = Field(
+        "off", description="Its private key, a PEM file; all three are read again when replaced."
+    )
+    tls_client_ca: str = Field(
+        "off",
+        description="Authorities of callers, who must then show a certificate (mTLS): a PEM file, or off.",
+    )
     workers: Workers = Field(
         1, description="Processes that serve, on the same port, or auto: as many as there are CPUs to use."
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from togetherchat_server.calls.admission import Admission
 from togetherchat_server.calls.lifecycle import CallDesk
+from togetherchat_server.certificates import Certificates
 from togetherchat_server.fronts.http.app import Door
 from togetherchat_server.fronts.http.boundary import Boundary, BoundaryLimits
 from togetherchat_server.fronts.http.chat import ChatEndpoint
@@ -17,12 +18,15 @@ __all__ = ["BoundaryLimits", "Surroundings", "open_door"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What is outside of the door: chance, the time of day, its port, and whose pages may ask."""
+    """What is outside of the door: chance, the time of day, its port, and whose pages may ask; and
+    its certificate, None for plain text.
+    """
 
     random: Callable[[], float]
     wall_clock: Callable[[], float]
     version: str
     share_port: bool
+    certificates: Certificates | None
     local_pages_only: bool
 
 
@@ -50,4 +54,5 @@ def open_door(
         application=door.application(),
         wall_clock=surroundings.wall_clock,
         share_port=surroundings.share_port,
+        certificates=surroundings.certificates,
     )
