@@ -2,10 +2,16 @@
 
 import asyncio
 import json
+import os
+import re
+import shlex
 import signal
 import ssl
+import subprocess
+import sys
 import warnings
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import grpc
 import pytest
@@ -14,6 +20,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from support.app import CANARY_KEY, collect, failing, request, running_app
+from support.certificates import OPENSSL
 from support.command import running_command
 from support.door import COMPLETIONS, ask
 from support.fleet import running_fleet
@@ -351,3 +358,33 @@ async def test_the_greeting_names_lines_that_work_over_tls(folder):
     assert "HTTP on https://127.0.0.1:" in greeting
     assert "  grpcurl -cacert ca.pem -cert caller.pem -key caller.key 127.0.0.1:" in command.error_text
     assert "  curl --cacert ca.pem --cert caller.pem --key caller.key https://" in command.error_text
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "tls.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.skipif(not OPENSSL, reason="no openssl command")
+async def test_the_lines_of_the_page_work(tmp_path):
+    """The certificates that it makes are served and shown; addresses and programs are this test's."""
+    start, make, call, curl = BLOCKS
+    made = await asyncio.create_subprocess_exec(
+        "bash", "-e", "-c", make, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    words = [str(tmp_path / word) if "." in word and ":" not in word else word for word in shlex.split(start)]
+    assert 0 == await made.wait()
+    async with running_command(
+        "--listen", "127.0.0.1:0", "--admin", "off", "--sandbox", *words[3:]
+    ) as command:
+        address = (await command.said("SERVING: ")).partition("gRPC on ")[2].partition(",")[0]
+        line = call.splitlines()[0].replace("localhost:50051", address)
+        called = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "togetherchat_client.command", *shlex.split(line)[1:],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)},
+            cwd=tmp_path, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, _ = await called.communicate()
+
+    assert ["togetherchat-server", "--listen", "0.0.0.0:50051"] == words[:3]
+    assert (0, True) == (called.returncode, bool(out))
+    assert "--cacert ca.pem --cert caller.pem --key caller.key" in curl
