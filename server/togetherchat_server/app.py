@@ -16,6 +16,7 @@ from togetherchat_sandbox import Sandbox, SandboxSettings
 from togetherchat_server.admin import Admin, pages
 from togetherchat_server.calls.admission import Admission, AdmissionLimits
 from togetherchat_server.calls.checked import CheckedChat
+from togetherchat_server.calls.failures import Failures
 from togetherchat_server.calls.lifecycle import CallDesk
 from togetherchat_server.calls.routing import Router
 from togetherchat_server.calls.validation import RequestLimits
@@ -82,6 +83,7 @@ class App:
         self._share_port = share_port
         self._resources = AsyncExitStack()
         self._admission = _admission(configuration.settings, outside)
+        self._failures = Failures(per_minute=configuration.settings.failures_per_minute, clock=outside.clock)
         self._front: RpcFront | None = None
         self._door: HttpFront | None = None
         self._gauges: dict[str, Callable[[], int]] = {
@@ -230,6 +232,7 @@ class App:
             boundary=Boundary(
                 desk=desk,
                 admission=self._admission,
+                failures=self._failures,
                 limits=BoundaryLimits(
                     request_s=settings.request_s,
                     write_stall_s=settings.write_stall_s,
@@ -267,6 +270,7 @@ class App:
             surroundings=door.Surroundings(
                 random=self._outside.random,
                 wall_clock=self._outside.wall_clock,
+                failures=self._failures,
                 version=self._outside.version,
                 share_port=self._share_port,
                 certificates=self._configuration.certificates,

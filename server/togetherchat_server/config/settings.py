@@ -110,6 +110,9 @@ class Settings(BaseModel):
         0,
         description="Calls in flight of one caller's key, beyond which CALLER_QUOTA; 0: no bound.",
     )
+    failures_per_minute: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        60, description="Bad credentials from one address, beyond which it has to wait; 0: no bound."
+    )
     memory_share_max: Annotated[float, Field(gt=0, le=1)] = Field(
         0.9, description="From this share of the container's memory on, new calls are refused as OVERLOADED."
     )

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from togetherchat_server.calls.admission import Admission
+from togetherchat_server.calls.failures import Failures
 from togetherchat_server.calls.lifecycle import CallDesk
 from togetherchat_server.certificates import Certificates
 from togetherchat_server.fronts.http.app import Door
@@ -18,12 +19,13 @@ __all__ = ["BoundaryLimits", "Surroundings", "open_door"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What is outside of the door: chance, the time of day, its port, and whose pages may ask; and
-    its certificate, None for plain text.
+    """What is outside of the door: chance, the time of day, who failed lately, its port, whose pages
+    may ask, and its certificate (None: plain text).
     """
 
     random: Callable[[], float]
     wall_clock: Callable[[], float]
+    failures: Failures
     version: str
     share_port: bool
     certificates: Certificates | None
@@ -40,7 +42,13 @@ def open_door(
     surroundings: Surroundings,
 ) -> HttpFront:
     """The front, not yet listening. `chat` checks what it is asked, see `calls.checked`."""
-    boundary = Boundary(desk=desk, admission=admission, limits=limits, random=surroundings.random)
+    boundary = Boundary(
+        desk=desk,
+        admission=admission,
+        failures=surroundings.failures,
+        limits=limits,
+        random=surroundings.random,
+    )
     endpoint = ChatEndpoint(chat, request_bytes_max=limits.request_bytes_max, request_s=limits.request_s)
     door = Door(
         boundary=boundary,

@@ -27,13 +27,15 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, NoReturn, TypeAlias, final
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.message import Message
 from grpc import aio
 
-from togetherchat_server.calls.admission import Admission
+from togetherchat_server.calls.admission import Admission, Ticket
 from togetherchat_server.calls.endings import NO_PLACE, STALLED, STOPPED, TIME_IS_UP, UNFORESEEN, facts_of
+from togetherchat_server.calls.failures import Failures
 from togetherchat_server.calls.lifecycle import Arrival, CallDesk, Ending
 from togetherchat_server.errors import Kind, ServiceError
 from togetherchat_server.fronts.rpc.methods import UNPARSABLE, Method, Received, Scope
@@ -65,9 +67,16 @@ class Boundary(grpc.GenericRpcHandler):
     """Serves a table of methods, full names such as `/togetherchat.v1.ChatService/Complete`."""
 
     def __init__(
-        self, *, desk: CallDesk, admission: Admission, limits: BoundaryLimits, random: Callable[[], float]
+        self,
+        *,
+        desk: CallDesk,
+        admission: Admission,
+        failures: Failures,
+        limits: BoundaryLimits,
+        random: Callable[[], float],
     ) -> None:
         self._desk = desk
+        self._failures = failures
         self._admission = admission
         self._running = RunningCalls(admission)
         self._limits = limits
@@ -93,9 +102,10 @@ class Boundary(grpc.GenericRpcHandler):
         self._running.begin(
             ticket, request_s=self._limits.request_s, never_sent=lambda: self._never_sent(arrival)
         )
-        if ticket.turn is None:
+        # The address of the peer is known to a handler alone: it is asked for it before it reads.
+        if ticket.turn is None and not self._failures.watching:
             return self._handlers[name]
-        return self._in_turn(name, method, ticket.turn)
+        return self._in_turn(name, method, ticket)
 
     def _at_once(self, name: str, method: Method) -> Handler:
         """For a call that has a place: gRPC reads the request, and sends a whole answer."""
@@ -114,15 +124,17 @@ class Boundary(grpc.GenericRpcHandler):
         )
         return shape(handle, request_deserializer=method.parse, response_serializer=_serialised)
 
-    def _in_turn(self, name: str, method: Method, turn: asyncio.Future[None]) -> Handler:
-        """For a call that must wait: nothing of its message is read before its turn."""
+    def _in_turn(self, name: str, method: Method, ticket: Ticket) -> Handler:
+        """For a call that may have to wait: nothing of its message is read before its turn."""
 
         async def work(scope: Scope, context: Context) -> None:
+            self._failures.check(_host(context), ticket.caller)
             write = self._writer(context, scope)
-            began_s = self._desk.seconds_left(scope.call)
-            async with Within(self._limits.queue_s, Kind.OVERLOADED, NO_PLACE):
-                await turn
-            scope.call.progress.queued_s = began_s - self._desk.seconds_left(scope.call)
+            if ticket.turn is not None:
+                began_s = self._desk.seconds_left(scope.call)
+                async with Within(self._limits.queue_s, Kind.OVERLOADED, NO_PLACE):
+                    await ticket.turn
+                scope.call.progress.queued_s = began_s - self._desk.seconds_left(scope.call)
             async with Within(self._limits.request_s, Kind.CALLER_STALLED, "the caller sends no request"):
                 received = await context.read()
             response = await method.respond(
@@ -180,6 +192,8 @@ class Boundary(grpc.GenericRpcHandler):
             _log.exception("call %s failed in an unforeseen way", scope.call.id)
             await self._abort(context, scope, ServiceError(Kind.INTERNAL_ERROR, UNFORESEEN))
         context.set_trailing_metadata(facts_of(scope.call))
+        if scope.call.progress.attempts:
+            self._failures.served(self._running.caller())
         self._close(scope, None)
         return response
 
@@ -241,6 +255,7 @@ class Boundary(grpc.GenericRpcHandler):
         await self._abort(context, scope, error)
 
     async def _abort(self, context: Context, scope: Scope, error: ServiceError) -> NoReturn:
+        error = self._failures.answer(_host(context), self._running.caller(), error)
         status = status_of(
             error,
             scope.call,
@@ -259,6 +274,14 @@ class Boundary(grpc.GenericRpcHandler):
         code = ROWS[kind].code.name if kind else "OK"
         ending = Ending(code=code, kind=kind, messages_sent=scope.messages_sent, usage=scope.usage)
         self._desk.close(scope.call, FRONT, ending)
+
+
+def _host(context: Context) -> str:
+    """The peer's address without its port: `ipv4:127.0.0.1:5`, `ipv6:%5B::1%5D:5`, `unix:...`."""
+    family, _, place = context.peer().partition(":")
+    if family not in {"ipv4", "ipv6"}:
+        return place
+    return unquote(place.rpartition(":")[0]).strip("[]")
 
 
 def _serialised(message: Message) -> bytes:

@@ -47,6 +47,11 @@ class RunningCalls:
         if timer is not None:
             timer.cancel()
 
+    def caller(self) -> str:
+        """Who made the current task's call, empty where that is not known."""
+        ticket = self._tickets.get(current_task())
+        return "" if ticket is None else ticket.caller
+
     def answered(self, take_s: float) -> None:
         """The current task has answered; its peer has so long to take it."""
         self._time(current_task(), take_s, _nothing)
