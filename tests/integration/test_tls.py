@@ -28,6 +28,7 @@ from support.scripted_upstream import ScriptedUpstream, always
 from support.tls import CANARY_COMMENT, Folder, Pair, caller_context, credentials, expired, replace, shaken
 from support.upstream_script import Pause, Send, chunk, sse_head
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
+from togetherchat_server.fronts.http import server
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 LISTENERS = ["rpc", "http"]
@@ -232,6 +233,18 @@ async def test_a_handshake_that_fails_leaves_nothing_behind(serving, pairs, fold
 
     assert 0 == open_between
     assert 200 == status
+
+
+async def test_a_peer_that_does_not_shake_hands_is_let_go(serving, monkeypatch):
+    """It said nothing, and holds its place for so long at most. gRPC's bound is an option of its server."""
+    monkeypatch.setattr(server, "HANDSHAKE_S", 0.2)
+    async with serving() as app:
+        host, _, port = app.addresses.http.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        heard = await reader.read()
+        writer.close()
+
+    assert b"" == heard
 
 
 async def test_new_handshakes_see_the_new_certificate_and_a_running_stream_goes_on(serving, folder, pairs):
