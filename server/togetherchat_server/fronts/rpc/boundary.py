@@ -27,7 +27,6 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, NoReturn, TypeAlias, final
-from urllib.parse import unquote
 
 import grpc
 from google.protobuf.message import Message
@@ -35,10 +34,11 @@ from grpc import aio
 
 from togetherchat_server.calls.admission import Admission, Ticket
 from togetherchat_server.calls.endings import NO_PLACE, STALLED, STOPPED, TIME_IS_UP, UNFORESEEN, facts_of
-from togetherchat_server.calls.failures import Failures
+from togetherchat_server.calls.failures import COUNTED, Failures
 from togetherchat_server.calls.lifecycle import Arrival, CallDesk, Ending
 from togetherchat_server.errors import Kind, ServiceError
 from togetherchat_server.fronts.rpc.methods import UNPARSABLE, Method, Received, Scope
+from togetherchat_server.fronts.rpc.peer import host_of
 from togetherchat_server.fronts.rpc.running import RunningCalls, Task, current_task
 from togetherchat_server.fronts.rpc.status import ROWS, status_of
 from togetherchat_server.patience import Within
@@ -128,7 +128,7 @@ class Boundary(grpc.GenericRpcHandler):
         """For a call that may have to wait: nothing of its message is read before its turn."""
 
         async def work(scope: Scope, context: Context) -> None:
-            self._failures.check(_host(context), ticket.caller)
+            self._failures.check(host_of(context.peer()), ticket.caller)
             write = self._writer(context, scope)
             if ticket.turn is not None:
                 began_s = self._desk.seconds_left(scope.call)
@@ -255,7 +255,8 @@ class Boundary(grpc.GenericRpcHandler):
         await self._abort(context, scope, error)
 
     async def _abort(self, context: Context, scope: Scope, error: ServiceError) -> NoReturn:
-        error = self._failures.answer(_host(context), self._running.caller(), error)
+        if error.kind in COUNTED:
+            error = self._failures.answer(host_of(context.peer()), self._running.caller(), error)
         status = status_of(
             error,
             scope.call,
@@ -274,14 +275,6 @@ class Boundary(grpc.GenericRpcHandler):
         code = ROWS[kind].code.name if kind else "OK"
         ending = Ending(code=code, kind=kind, messages_sent=scope.messages_sent, usage=scope.usage)
         self._desk.close(scope.call, FRONT, ending)
-
-
-def _host(context: Context) -> str:
-    """The peer's address without its port: `ipv4:127.0.0.1:5`, `ipv6:%5B::1%5D:5`, `unix:...`."""
-    family, _, place = context.peer().partition(":")
-    if family not in {"ipv4", "ipv6"}:
-        return place
-    return unquote(place.rpartition(":")[0]).strip("[]")
 
 
 def _serialised(message: Message) -> bytes:
