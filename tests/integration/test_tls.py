@@ -401,3 +401,18 @@ async def test_the_lines_of_the_page_work(tmp_path):
     assert ["togetherchat-server", "--listen", "0.0.0.0:50051"] == words[:3]
     assert (0, True) == (called.returncode, bool(out))
     assert "--cacert ca.pem --cert caller.pem --key caller.key" in curl
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="an address of this machine that is not written as one")
+async def test_a_start_warns_once_of_callers_keys_in_plain_text():
+    """With workers, too: it is said by the process that was started, before anything is served."""
+    words = ("--listen", "127.0.0.2:0", "--admin", "off", "--upstream-key", "caller", "--workers", "2")
+    async with running_command(*words, environment={"TOGETHER_BASE_URL": "http://127.0.0.1:1"}) as command:
+        await command.said("SERVING: ")
+        command.signal(signal.SIGTERM)
+        await command.ended()
+
+    assert command.lines[0].startswith(
+        "togetherchat-server: warning: --listen 127.0.0.2:0 takes callers' keys in plain text: set --tls-cert"
+    )
+    assert 1 == command.error_text.count("warning:")
