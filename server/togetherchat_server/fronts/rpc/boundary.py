@@ -78,7 +78,7 @@ class Boundary(grpc.GenericRpcHandler):
         self._desk = desk
         self._failures = failures
         self._admission = admission
-        self._running = RunningCalls(admission)
+        self._running = RunningCalls(admission, request_s=limits.request_s, take_s=limits.write_stall_s)
         self._limits = limits
         self._random = random
         self._methods: dict[str, Method] = {}
@@ -99,9 +99,7 @@ class Boundary(grpc.GenericRpcHandler):
             ticket = self._admission.enter(self._desk.check(arrival))
         except ServiceError as error:
             return self._refusal(arrival, error)
-        self._running.begin(
-            ticket, request_s=self._limits.request_s, never_sent=lambda: self._never_sent(arrival)
-        )
+        self._running.begin(ticket, never_sent=lambda: self._never_sent(arrival))
         # The address of the peer is known to a handler alone: it is asked for it before it reads.
         if ticket.turn is None and not self._failures.watching:
             return self._handlers[name]
@@ -116,7 +114,7 @@ class Boundary(grpc.GenericRpcHandler):
 
             response = await self._run(name, context, work)
             if response is not None:
-                self._running.answered(self._limits.write_stall_s)
+                self._running.answered()
             return response
 
         shape = (
