@@ -15,7 +15,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final, TextIO
 
-from togetherchat_server.config import Configuration, SettingsError, read_configuration
+from togetherchat_server.config import Configuration, Settings, SettingsError, cautions, read_configuration
 from togetherchat_server.signals import StopSignals
 from togetherchat_server.supervisor.control import REPLACED, Assignment
 from togetherchat_server.supervisor.cpus import usable_cpus
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 EXIT_USAGE: Final = 2
 EXIT_CANNOT_SERVE: Final = 1
+OFF: Final = "off"
 
 
 def main() -> int:
@@ -55,6 +56,8 @@ async def _run(configuration: Configuration) -> int:
     workers = usable_cpus() if workers == "auto" else workers
     if assignment is not None:
         return await _serve_as_assigned(configuration, assignment)
+    for caution in cautions(configuration.settings):
+        _complain(f"warning: {caution}")
     if workers > 1:
         return await _supervise(configuration, workers)
     return await _serve_alone(configuration)
@@ -65,7 +68,7 @@ async def _serve_alone(configuration: Configuration) -> int:
     from togetherchat_server.serving import Process, serve_alone  # noqa: PLC0415  see the top
 
     def greet(addresses: "Addresses") -> None:
-        places = _places(addresses)
+        places = _places(addresses, configuration.settings)
         _say(_greeting(configuration, places, upstream=addresses.upstream, try_on=addresses))
 
     process = Process(configuration=configuration, signals=signals, log=_log_stream(), version=_version())
@@ -88,7 +91,7 @@ async def _supervise(configuration: Configuration, workers: int) -> int:
 
     def greet(reached: "Reached") -> None:
         upstream = configuration.upstream.base_url if configuration.upstream else reached.simulator
-        places = _places(reached)
+        places = _places(reached, configuration.settings)
         places.insert(1, f"{workers} workers")
         _say(_greeting(configuration, places, upstream=upstream, try_on=reached))
 
@@ -115,10 +118,10 @@ def _log_stream() -> TextIO:
     return os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="backslashreplace")
 
 
-def _places(reached: "Addresses | Reached") -> list[str]:
+def _places(reached: "Addresses | Reached", settings: Settings) -> list[str]:
     places = [f"gRPC on {reached.rpc}"]
     if reached.http:
-        places.append(f"HTTP on http://{reached.http}/v1")
+        places.append(f"HTTP on {_scheme(settings)}://{reached.http}/v1")
     if reached.health:
         places.append(f"health on {reached.health}")
     if reached.admin:
@@ -133,27 +136,44 @@ def _greeting(
     line = f"togetherchat {_version()} SERVING: " + ", ".join([*places, source + upstream])
     if configuration.settings.log == "json":
         return line
-    console = f"\n  http://{try_on.http}/ in a browser" if configuration.settings.console else ""
-    return line + "\n" + _hints(try_on.rpc) + (_http_hint(try_on.http) if try_on.http else "") + console
+    settings = configuration.settings
+    http_hint = _http_hint(try_on.http, settings) if try_on.http else ""
+    console = f"\n  {_scheme(settings)}://{try_on.http}/ in a browser" if settings.console else ""
+    return f"{line}\n{_hints(try_on.rpc, settings)}{http_hint}{console}"
 
 
-def _hints(address: str) -> str:
+def _hints(address: str, settings: Settings) -> str:
     """Lines to try, as they are."""
     message = '{"role": "ROLE_USER", "content": [{"text": "Hello!"}]}'
     ask = f'{{"model": "openai/gpt-oss-120b", "messages": [{message}]}}'
-    call = f"grpcurl -plaintext -d '{ask}' {address} togetherchat.v1.ChatService"
+    grpcurl = "grpcurl" + _tls_flags(settings, "-", plaintext=" -plaintext")
+    call = f"{grpcurl} -d '{ask}' {address} togetherchat.v1.ChatService"
     return (
         "Try:\n"
-        f"  grpcurl -plaintext {address} list\n"
+        f"  {grpcurl} {address} list\n"
         f"  {call}/Complete\n"
         f"  {call}/StreamComplete\n"
-        f"  grpcurl -plaintext -d '{{\"page_size\": 3}}' {address} togetherchat.v1.ChatService/ListModels"
+        f"  {grpcurl} -d '{{\"page_size\": 3}}' {address} togetherchat.v1.ChatService/ListModels"
     )
 
 
-def _http_hint(address: str) -> str:
+def _tls_flags(settings: Settings, dash: str, plaintext: str) -> str:
+    """What grpcurl and curl want to know, with one dash or two before it."""
+    if settings.tls_cert == OFF:
+        return plaintext
+    own = f" {dash}cert caller.pem {dash}key caller.key" if settings.tls_client_ca != OFF else ""
+    return f" {dash}cacert ca.pem{own}"
+
+
+def _scheme(settings: Settings) -> str:
+    return "http" if settings.tls_cert == OFF else "https"
+
+
+def _http_hint(address: str, settings: Settings) -> str:
+    curl = "curl" + _tls_flags(settings, "--", plaintext="")
     ask = '{"model": "openai/gpt-oss-120b", "messages": [{"role": "user", "content": "Hello!"}]}'
-    return f"\n  curl http://{address}/v1/chat/completions -H 'Content-Type: application/json' -d '{ask}'"
+    url = f"{_scheme(settings)}://{address}/v1/chat/completions"
+    return f"\n  {curl} {url} -H 'Content-Type: application/json' -d '{ask}'"
 
 
 def _version() -> str:

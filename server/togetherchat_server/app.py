@@ -16,6 +16,7 @@ from togetherchat_sandbox import Sandbox, SandboxSettings
 from togetherchat_server.admin import Admin, pages
 from togetherchat_server.calls.admission import Admission, AdmissionLimits
 from togetherchat_server.calls.checked import CheckedChat
+from togetherchat_server.calls.failures import Failures
 from togetherchat_server.calls.lifecycle import CallDesk
 from togetherchat_server.calls.routing import Router
 from togetherchat_server.calls.validation import RequestLimits
@@ -26,7 +27,7 @@ from togetherchat_server.catalog.refusals import Refusals
 from togetherchat_server.config import Configuration, Settings, Upstream, is_loopback
 from togetherchat_server.fronts.rpc.boundary import Boundary, BoundaryLimits
 from togetherchat_server.fronts.rpc.chat import ChatServicer
-from togetherchat_server.fronts.rpc.server import ConnectionLimits, RpcFront
+from togetherchat_server.fronts.rpc.server import ConnectionLimits, Listening, RpcFront
 from togetherchat_server.memory import MemoryGauge
 from togetherchat_server.observe.figures import Figures
 from togetherchat_server.observe.limits import UpstreamLimits
@@ -85,6 +86,7 @@ class App:
         self._resources = AsyncExitStack()
         self._admission = _admission(configuration.settings, outside)
         self._figures = Figures(clock=outside.clock) if configuration.settings.console else None
+        self._failures = Failures(per_minute=configuration.settings.failures_per_minute, clock=outside.clock)
         self._front: RpcFront | None = None
         self._door: HttpFront | None = None
         self._gauges: dict[str, Callable[[], int]] = {
@@ -113,6 +115,7 @@ class App:
         settings = self._configuration.settings
         try:
             log = self._open_log(settings)
+            self._show_certificate()
             upstream = self._configuration.upstream or await self._open_sandbox(settings)
             front = self._open_front(settings, upstream, log)
             rpc, health = await front.start(settings.listen)
@@ -175,6 +178,20 @@ class App:
         self._resources.callback(attach(LogHandler(writer, settings.log)))
         return CallLog(writer, settings.log)
 
+    def _show_certificate(self) -> None:
+        """Say which certificate is served, and until when, at the start and on `/vars`."""
+        certificates, wall_clock = self._configuration.certificates, self._outside.wall_clock
+        if certificates is None:
+            return
+        facts, now_s = certificates.current().facts, wall_clock()
+        valid = facts.not_before_s <= now_s < facts.not_after_s
+        _log.info("TLS certificate: %s", facts)
+        if not valid:
+            _log.warning("callers will refuse the TLS certificate: it is valid at another time")
+        self._gauges["tls_certificate_expires_s"] = lambda: round(
+            certificates.current().facts.not_after_s - wall_clock()
+        )
+
     async def _open_sandbox(self, settings: Settings) -> Upstream:
         sandbox = await self._resources.enter_async_context(simulator(settings))
         return Upstream(base_url=sandbox.base_url, key=None)
@@ -218,6 +235,7 @@ class App:
             boundary=Boundary(
                 desk=desk,
                 admission=self._admission,
+                failures=self._failures,
                 limits=BoundaryLimits(
                     request_s=settings.request_s,
                     write_stall_s=settings.write_stall_s,
@@ -227,9 +245,12 @@ class App:
             ),
             servicer=ChatServicer(chat, directory),
             reflection=settings.reflection,
-            health_address=None if settings.health == OFF else settings.health,
             connections=ConnectionLimits(age_s=settings.connection_age_s, farewell_s=settings.total_s),
-            share_port=self._share_port,
+            listening=Listening(
+                share_port=self._share_port,
+                certificates=self._configuration.certificates,
+                health_address=None if settings.health == OFF else settings.health,
+            ),
         )
 
     def _figure_sinks(self) -> tuple[Sink, ...]:
@@ -261,8 +282,10 @@ class App:
             surroundings=door.Surroundings(
                 random=self._outside.random,
                 wall_clock=self._outside.wall_clock,
+                failures=self._failures,
                 version=self._outside.version,
                 share_port=self._share_port,
+                certificates=self._configuration.certificates,
                 local_pages_only=is_loopback(settings.http) and not settings.allow_open_access,
                 figures=None if self._figures is None else self._count,
             ),

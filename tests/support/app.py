@@ -16,7 +16,7 @@ from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 from togetherchat_server.app import App, Outside
-from togetherchat_server.config import Configuration, Settings, Upstream
+from togetherchat_server.config import Configuration, Settings, Upstream, certificates_of
 from togetherchat_server.secret import Secret
 
 CANARY_KEY = "tgp_v1_canary0123456789"
@@ -50,8 +50,9 @@ async def running_app(base_url=None, *, key=CANARY_KEY, chance=None, wall_clock=
     """
     chosen = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "log": "json", **PLAIN, **settings}
     upstream = base_url and Upstream(base_url=base_url, key=Secret(key) if key else None)
+    settings = Settings(sandbox=base_url is None, **chosen)
     configuration = Configuration(
-        settings=Settings(sandbox=base_url is None, **chosen), upstream=upstream or None
+        settings=settings, upstream=upstream or None, certificates=certificates_of(settings)
     )
     log = io.StringIO()
     outside = Outside(

@@ -50,6 +50,17 @@ class Settings(BaseModel):
         "off",
         description="A second, plaintext gRPC listener with the health service alone, for probes, or off.",
     )
+    tls_cert: str = Field(
+        "off",
+        description="The certificate that callers are shown, with its chain: a PEM file, or off.",
+    )
+    tls_key: str = Field(
+        "off", description="Its private key, a PEM file; all three are read again when replaced."
+    )
+    tls_client_ca: str = Field(
+        "off",
+        description="Authorities of callers, who must then show a certificate (mTLS): a PEM file, or off.",
+    )
     workers: Workers = Field(
         1, description="Processes that serve, on the same port, or auto: as many as there are CPUs to use."
     )
@@ -101,6 +112,9 @@ class Settings(BaseModel):
     caller_calls_max: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
         0,
         description="Calls in flight of one caller's key, beyond which CALLER_QUOTA; 0: no bound.",
+    )
+    failures_per_minute: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        60, description="Bad credentials from one address, beyond which it has to wait; 0: no bound."
     )
     memory_share_max: Annotated[float, Field(gt=0, le=1)] = Field(
         0.9, description="From this share of the container's memory on, new calls are refused as OVERLOADED."

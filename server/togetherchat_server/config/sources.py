@@ -13,6 +13,8 @@ from typing import NoReturn, final
 
 from pydantic import ValidationError
 
+from togetherchat_server.certificates import Certificates
+from togetherchat_server.config.encryption import certificates_of
 from togetherchat_server.config.exposure import refuse_open_access
 from togetherchat_server.config.settings import Settings, SettingsError
 from togetherchat_server.config.upstream import Upstream, upstream_of
@@ -20,10 +22,13 @@ from togetherchat_server.config.upstream import Upstream, upstream_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """Everything that was set: the settings, and the provider (None: the simulator)."""
+    """Everything that was set: the settings, the provider (None: the simulator), and the certificate
+    to serve with (None: plain text).
+    """
 
     settings: Settings
     upstream: Upstream | None
+    certificates: Certificates | None = None
 
 
 def read_configuration(words: Sequence[str], environment: Mapping[str, str]) -> Configuration:
@@ -45,7 +50,7 @@ def read_configuration(words: Sequence[str], environment: Mapping[str, str]) -> 
     upstream = None if settings.sandbox else upstream_of(settings, environment)
     if upstream is not None:
         refuse_open_access(settings, upstream)
-    return Configuration(settings=settings, upstream=upstream)
+    return Configuration(settings=settings, upstream=upstream, certificates=certificates_of(settings))
 
 
 @final
@@ -84,6 +89,8 @@ def flag_parser() -> argparse.ArgumentParser:
 def _metavar(name: str) -> str:
     if name in {"listen", "http", "admin", "health"}:
         return "HOST:PORT"
+    if name.startswith("tls_"):
+        return "FILE"
     if name == "workers":
         return "N|auto"
     if name == "alias":

@@ -50,6 +50,11 @@ class RunningCalls:
         """The current task's request is there."""
         self._unsent.end(current_task())
 
+    def caller(self) -> str:
+        """Who made the current task's call, empty where that is not known."""
+        ticket = self._tickets.get(current_task())
+        return "" if ticket is None else ticket.caller
+
     def answered(self) -> None:
         """The current task has answered, which its peer is to take."""
         self._untaken.begin(current_task())
