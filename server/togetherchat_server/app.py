@@ -18,6 +18,7 @@ from togetherchat_server.calls.admission import Admission, AdmissionLimits
 from togetherchat_server.calls.checked import CheckedChat
 from togetherchat_server.calls.lifecycle import CallDesk
 from togetherchat_server.calls.routing import Router
+from togetherchat_server.calls.tenancy import TenantChat
 from togetherchat_server.calls.validation import RequestLimits
 from togetherchat_server.catalog.aliases import names_of
 from togetherchat_server.catalog.catalog import load_catalog
@@ -32,6 +33,9 @@ from togetherchat_server.observe.limits import UpstreamLimits
 from togetherchat_server.observe.log import CallLog, LineWriter, LogHandler, attach
 from togetherchat_server.ports import Chat, ModelListing
 from togetherchat_server.providers.together.provider import Patience, TogetherProvider
+from togetherchat_server.tenants.files import files_of
+from togetherchat_server.tenants.gate import Gate
+from togetherchat_server.tenants.tally import LocalTally
 from togetherchat_server.upstream.attempts import Attempts, Surroundings
 from togetherchat_server.upstream.breaker import Breaker
 from togetherchat_server.upstream.retry import RetryBudget, RetryPolicy
@@ -76,12 +80,19 @@ class App:
     """The whole service in one process."""
 
     def __init__(self, configuration: Configuration, outside: Outside, *, share_port: bool = False) -> None:
-        """With `share_port` other processes may listen on the same addresses."""
+        """With `share_port` other processes may listen on the same addresses.
+
+        Raises:
+            SettingsError: the aliases, or a file of tenants, cannot be used.
+        """
         self._configuration = configuration
         self._outside = outside
         self._share_port = share_port
         self._resources = AsyncExitStack()
-        self._admission = _admission(configuration.settings, outside)
+        self._catalog = load_catalog(None)
+        self._names = names_of(configuration, self._catalog)
+        self._gate = self._open_gate(configuration.settings)
+        self._admission = _admission(configuration.settings, outside, self._gate)
         self._front: RpcFront | None = None
         self._door: HttpFront | None = None
         self._gauges: dict[str, Callable[[], int]] = {
@@ -165,6 +176,19 @@ class App:
         await front.finish(FAREWELL_S)
         await stopping
 
+    def _open_gate(self, settings: Settings) -> Gate | None:
+        files = files_of(settings)
+        if files is None:
+            return None
+        outside = self._outside
+        return Gate(
+            files,
+            LocalTally(),
+            clock=outside.clock,
+            wall_clock=outside.wall_clock,
+            aliases=self._names.aliases,
+        )
+
     def _open_log(self, settings: Settings) -> CallLog:
         writer = LineWriter(self._outside.log)
         self._gauges["log_lines_dropped"] = lambda: writer.dropped
@@ -186,16 +210,17 @@ class App:
             breaker=Breaker(),
             surroundings=Surroundings(clock=outside.clock, random=outside.random),
         )
-        catalog, refusals = load_catalog(None), Refusals(clock=outside.clock)
-        names = names_of(self._configuration, catalog)
+        names, gate, refusals = self._names, self._gate, Refusals(clock=outside.clock)
+        permits = gate.permits if gate is not None else None
         directory = ModelDirectory(
             provider,
-            catalog,
+            self._catalog,
             aliases=names.all(),
             refusals=refusals,
             limits=DirectoryLimits(fresh_s=settings.models_fresh_s),
             clock=outside.clock,
             wall_clock=outside.wall_clock,
+            permits=permits,
         )
         self._resources.push_async_callback(directory.aclose)
         desk = CallDesk(
@@ -203,10 +228,19 @@ class App:
             server_key=upstream.current_key,
             total_s=settings.total_s,
             clock=outside.clock,
-            sinks=(log, UpstreamLimits(self._gauges, clock=outside.clock)),
+            sinks=(log, UpstreamLimits(self._gauges, clock=outside.clock), *((gate,) if gate else ())),
+            gate=gate,
+        )
+        router = Router(
+            attempts,
+            price=directory.price,
+            clock=outside.clock,
+            names=names,
+            refusals=refusals,
+            permits=permits,
         )
         chat = CheckedChat(
-            Router(attempts, price=directory.price, clock=outside.clock, names=names, refusals=refusals),
+            TenantChat(router, gate, names) if gate is not None else router,
             RequestLimits(request_bytes_max=settings.request_bytes_max),
         )
         if settings.http != OFF:
@@ -308,7 +342,7 @@ def simulator(settings: Settings, *, port: int = 0) -> Sandbox:
     return Sandbox(pacing, host="127.0.0.1", port=port)
 
 
-def _admission(settings: Settings, outside: Outside) -> Admission:
+def _admission(settings: Settings, outside: Outside, gate: Gate | None) -> Admission:
     limits = AdmissionLimits(
         calls_max=settings.calls_max,
         queue_max=settings.queue_max,
@@ -316,7 +350,7 @@ def _admission(settings: Settings, outside: Outside) -> Admission:
         caller_calls_max=settings.caller_calls_max,
     )
     gauge = MemoryGauge(share_max=settings.memory_share_max, clock=outside.clock)
-    return Admission(limits, clock=outside.clock, short_of_memory=gauge.short)
+    return Admission(limits, clock=outside.clock, short_of_memory=gauge.short, quotas=gate)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

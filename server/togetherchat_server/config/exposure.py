@@ -23,8 +23,9 @@ def refuse_open_access(settings: Settings, upstream: Upstream) -> None:
         for name, address in (("listen", settings.listen), ("http", settings.http))
         if address != "off" and not is_loopback(address)
     ]
-    if pays and open_to_all and not settings.allow_open_access:
+    if pays and open_to_all and not (settings.keys or settings.allow_open_access):
         raise SettingsError(
             f"{open_to_all[0]} would let anyone who reaches it spend this service's key: listen on "
-            "127.0.0.1, let callers bring theirs (--upstream-key caller), or say --allow-open-access"
+            "127.0.0.1, give callers keys (--keys), let them bring theirs (--upstream-key caller), or say "
+            "--allow-open-access"
         )

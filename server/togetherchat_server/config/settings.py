@@ -65,6 +65,12 @@ class Settings(BaseModel):
         False,
         description="Serve anyone on an address that is not loopback although this service's own key pays.",
     )
+    keys: str = Field(
+        "", description="The file of callers' keys, made by `togetherchat-server keys create`; none: no keys."
+    )
+    tenants: str = Field(
+        "", description="The file of the limits of each tenant, for callers with keys; none: no limits."
+    )
     reflection: bool = Field(True, description="Describe the service to grpcurl and its like.")
     log: Literal["json", "text"] = Field(
         "text", description="The form of the one line that each call leaves on standard error."
