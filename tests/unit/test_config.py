@@ -217,6 +217,7 @@ def test_the_http_door_is_an_open_address_too():
     [
         ["--listen", "0.0.0.0:50051", "--allow-open-access"],
         ["--listen", "0.0.0.0:50051", "--upstream-key", "caller"],
+        ["--listen", "0.0.0.0:50051", "--keys", "/some/file"],
         ["--listen", "localhost:50051"],
         ["--listen", "[::1]:50051"],
     ],

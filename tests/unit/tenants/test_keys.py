@@ -2,7 +2,6 @@
 
 import hmac
 import json
-import os
 import re
 from datetime import UTC, datetime
 
@@ -196,7 +195,7 @@ def test_the_file_is_replaced_and_never_written_into(keys):
 
         assert 2 == len(held.read().splitlines())
     assert before != keys.path.stat().st_ino
-    assert [keys.path.name] == os.listdir(keys.path.parent)
+    assert [keys.path] == list(keys.path.parent.iterdir())
 
 
 def test_a_link_stays_a_link(keys, tmp_path):
