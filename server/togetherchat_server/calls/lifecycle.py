@@ -148,7 +148,7 @@ class CallDesk:
             return ""
         if not arrival.authorization:
             raise ServiceError(Kind.MISSING_CREDENTIALS, MISSING)
-        return self._gate.tenant_of(_bearer(arrival.authorization))
+        return self._gate.tenant_of(_after_bearer(arrival.authorization))
 
     def _tenant_if_known(self, arrival: Arrival) -> str:
         try:
@@ -165,7 +165,7 @@ class CallDesk:
             place = "`authorization: Bearer <key>`" if self._gate is None else "`x-together-api-key: <key>`"
             raise ServiceError(Kind.MISSING_CREDENTIALS, f"send your Together key as {place} metadata")
         if self._gate is None:
-            return _bearer(offered), True
+            return _secret(_after_bearer(offered), "authorization"), True
         return _secret(offered, "x-together-api-key"), True
 
 
@@ -213,11 +213,11 @@ def record_of(call: Call, front: str, ending: Ending, *, now_s: float) -> CallRe
     )
 
 
-def _bearer(authorization: str) -> Secret:
+def _after_bearer(authorization: str) -> str:
     scheme, _, key = authorization.partition(" ")
     if scheme.lower() != "bearer":
         raise ServiceError(Kind.INVALID_CREDENTIALS, "`authorization` must be `Bearer <key>`")
-    return _secret(key, "authorization")
+    return key.strip()
 
 
 def _secret(key: str, place: str) -> Secret:

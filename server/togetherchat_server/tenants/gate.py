@@ -11,7 +11,6 @@ from typing import Final, Protocol, final
 
 from togetherchat_server.errors import Kind, ServiceError, Violation
 from togetherchat_server.observe.record import CallRecord
-from togetherchat_server.secret import Secret
 from togetherchat_server.tenants.keys import KeyRing
 from togetherchat_server.tenants.limits import TenantLimits, permits, read_limits
 from togetherchat_server.tenants.tally import Limit, Refusal, Tally
@@ -64,7 +63,7 @@ class Gate:
         self._aliases = aliases
         self._replicas = replicas
 
-    def tenant_of(self, key: Secret) -> str:
+    def tenant_of(self, key: str) -> str:
         """Raises ServiceError INVALID_CREDENTIALS."""
         return self._keys.tenant_of(key)
 

@@ -32,4 +32,4 @@ def id_of(text: str) -> str | None:
 
 
 def _checksum(body: str) -> str:
-    return f"{zlib.crc32(body.encode('ascii')):08x}"
+    return f"{zlib.crc32(body.encode()):08x}"

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final, final
 
 from togetherchat_server.errors import Kind, ServiceError
-from togetherchat_server.secret import Secret
 from togetherchat_server.tenants.key_file import KeyLine, KeyTable, read_keys, seconds_of
 from togetherchat_server.tenants.key_text import id_of
 from togetherchat_server.tenants.watched import WatchedFile
@@ -59,13 +58,12 @@ class KeyRing:
         self._file = WatchedFile(path, _ring, clock=clock)
         self._wall_clock = wall_clock
 
-    def tenant_of(self, key: Secret) -> str:
-        """The tenant who holds this key.
+    def tenant_of(self, text: str) -> str:
+        """The tenant who holds this key. The text may be anything that a caller sent.
 
         Raises:
             ServiceError: INVALID_CREDENTIALS.
         """
-        text = key.reveal()
         key_id = id_of(text)
         if key_id is None:
             raise ServiceError(Kind.INVALID_CREDENTIALS, NO_KEY)

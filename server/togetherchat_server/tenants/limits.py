@@ -15,6 +15,7 @@ which are read once. A limit that is left out does not bind.
 """
 
 import fnmatch
+import functools
 import re
 import tomllib
 from collections.abc import Mapping
@@ -86,14 +87,17 @@ def permits(allowed: tuple[str, ...], model: str, aliases: Mapping[str, str]) ->
     """Whether a model, by its id, is on a list; an empty list has them all."""
     if not allowed:
         return True
+    if model in allowed and model not in aliases:
+        return True
     return any(
         bool(_pattern(name).fullmatch(model)) if "*" in name else aliases.get(name, name) == model
         for name in allowed
     )
 
 
+@functools.lru_cache(MODELS_MAX)
 def _pattern(text: str) -> re.Pattern[str]:
-    # `re` keeps the last 512 patterns compiled. Only `*` has a meaning.
+    """Only `*` has a meaning."""
     return re.compile(fnmatch.translate(text.replace("[", "[[]").replace("?", "[?]")))
 
 

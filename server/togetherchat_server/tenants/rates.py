@@ -12,15 +12,20 @@ so they are put on the account afterwards, which may go into debt: nobody is let
 from typing import Final
 
 MINUTE_S: Final = 60.0
+# Sums of tenths are no tenths: a minute's last request must not fail by a rounding error.
+ROUNDING_S: Final = 1e-6
 
 
-def wait_s(used_until_s: float, now_s: float, *, per_minute: int, units: int) -> float:
-    """How long until so many units may be had; 0: now."""
-    ahead_s = max(used_until_s, now_s) + units * MINUTE_S / per_minute - now_s
-    # Sums of tenths are no tenths: a minute's last request must not fail by a rounding error.
-    return max(0.0, ahead_s - MINUTE_S) if ahead_s - MINUTE_S > 1e-6 else 0.0
+def wait_s(used_until_s: float, now_s: float, per_minute: int) -> float:
+    """How long until one more may be had; 0: now. A limit of 0 does not bind."""
+    if not per_minute:
+        return 0.0
+    over_s = max(used_until_s, now_s) + MINUTE_S / per_minute - now_s - MINUTE_S
+    return over_s if over_s > ROUNDING_S else 0.0
 
 
-def used(used_until_s: float, now_s: float, *, per_minute: int, units: int) -> float:
-    """The account with so many units more on it."""
+def used(used_until_s: float, now_s: float, per_minute: int, units: int) -> float:
+    """The account with so many units more on it. Where no limit binds, none is kept."""
+    if not per_minute:
+        return used_until_s
     return max(used_until_s, now_s) + units * MINUTE_S / per_minute

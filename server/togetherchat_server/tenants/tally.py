@@ -67,28 +67,27 @@ class LocalTally:
 
     def spend(self, tenant: str, tokens: int, limits: TenantLimits, now_s: float) -> None:
         account = self._accounts.setdefault(tenant, Account())
-        account.tokens_until_s = used(
-            account.tokens_until_s, now_s, per_minute=limits.tokens_per_minute, units=tokens
-        )
+        account.tokens_until_s = used(account.tokens_until_s, now_s, limits.tokens_per_minute, tokens)
 
 
 def refusal_of(account: Account, limits: TenantLimits, now_s: float) -> Refusal | None:
     """Why one more call of this tenant is not to be let in now. The longest wait rules."""
     if 0 < limits.calls_max <= account.calls:
         return Refusal(Limit.CALLS, None)
-    refusals: list[Refusal] = []
-    if limits.requests_per_minute:
-        again_s = wait_s(account.requests_until_s, now_s, per_minute=limits.requests_per_minute, units=1)
-        refusals.append(Refusal(Limit.REQUESTS, again_s))
-    if limits.tokens_per_minute:
-        again_s = wait_s(account.tokens_until_s, now_s, per_minute=limits.tokens_per_minute, units=1)
-        refusals.append(Refusal(Limit.TOKENS, again_s))
-    worst = max(refusals, key=lambda refusal: refusal.again_s or 0.0, default=None)
-    return worst if worst is not None and worst.again_s else None
+    requests_s = wait_s(account.requests_until_s, now_s, limits.requests_per_minute)
+    tokens_s = wait_s(account.tokens_until_s, now_s, limits.tokens_per_minute)
+    if not (requests_s or tokens_s):
+        return None
+    return longest(requests_s, tokens_s)
+
+
+def longest(requests_s: float, tokens_s: float) -> Refusal:
+    """Of two waits the longer."""
+    if requests_s >= tokens_s:
+        return Refusal(Limit.REQUESTS, requests_s)
+    return Refusal(Limit.TOKENS, tokens_s)
 
 
 def after_request(until_s: float, limits: TenantLimits, now_s: float) -> float:
     """The account of requests with one more on it."""
-    if not limits.requests_per_minute:
-        return until_s
-    return used(until_s, now_s, per_minute=limits.requests_per_minute, units=1)
+    return used(until_s, now_s, limits.requests_per_minute, 1)

@@ -9,7 +9,6 @@ import pytest
 
 from support.tenants import Keys, now_of
 from togetherchat_server.errors import Kind, ServiceError
-from togetherchat_server.secret import Secret
 from togetherchat_server.tenants import keys as keys_module
 from togetherchat_server.tenants.key_file import KeyTable, read_keys, write_keys
 from togetherchat_server.tenants.key_text import id_of, key_text
@@ -32,7 +31,7 @@ class Ring:
         self.ring = KeyRing(path, clock=lambda: self.now_s, wall_clock=lambda: self.today_s)
 
     def tenant_of(self, text):
-        return self.ring.tenant_of(Secret(text))
+        return self.ring.tenant_of(text)
 
     def refusal(self, text):
         with pytest.raises(ServiceError) as caught:

@@ -15,10 +15,10 @@ class Taker:
     def __init__(self, per_minute):
         self.per_minute, self.until_s = per_minute, 0.0
 
-    def take(self, now_s, units=1):
-        waiting_s = wait_s(self.until_s, now_s, per_minute=self.per_minute, units=units)
+    def take(self, now_s):
+        waiting_s = wait_s(self.until_s, now_s, self.per_minute)
         if not waiting_s:
-            self.until_s = used(self.until_s, now_s, per_minute=self.per_minute, units=units)
+            self.until_s = used(self.until_s, now_s, self.per_minute, 1)
         return waiting_s
 
 
