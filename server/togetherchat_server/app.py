@@ -35,6 +35,7 @@ from togetherchat_server.ports import Chat, ModelListing
 from togetherchat_server.providers.together.provider import Patience, TogetherProvider
 from togetherchat_server.tenants.files import files_of
 from togetherchat_server.tenants.gate import Gate
+from togetherchat_server.tenants.shared_tally import SharedTally
 from togetherchat_server.tenants.tally import LocalTally
 from togetherchat_server.upstream.attempts import Attempts, Surroundings
 from togetherchat_server.upstream.breaker import Breaker
@@ -79,8 +80,16 @@ class Addresses:
 class App:
     """The whole service in one process."""
 
-    def __init__(self, configuration: Configuration, outside: Outside, *, share_port: bool = False) -> None:
-        """With `share_port` other processes may listen on the same addresses.
+    def __init__(
+        self,
+        configuration: Configuration,
+        outside: Outside,
+        *,
+        share_port: bool = False,
+        tally: int | None = None,
+    ) -> None:
+        """With `share_port` other processes may listen on the same addresses; the descriptor `tally` is
+        what they share of the limits of tenants.
 
         Raises:
             SettingsError: the aliases, or a file of tenants, cannot be used.
@@ -91,7 +100,7 @@ class App:
         self._resources = AsyncExitStack()
         self._catalog = load_catalog(None)
         self._names = names_of(configuration, self._catalog)
-        self._gate = self._open_gate(configuration.settings)
+        self._gate = self._open_gate(configuration.settings, tally)
         self._admission = _admission(configuration.settings, outside, self._gate)
         self._front: RpcFront | None = None
         self._door: HttpFront | None = None
@@ -176,14 +185,14 @@ class App:
         await front.finish(FAREWELL_S)
         await stopping
 
-    def _open_gate(self, settings: Settings) -> Gate | None:
+    def _open_gate(self, settings: Settings, tally: int | None) -> Gate | None:
         files = files_of(settings)
         if files is None:
             return None
         outside = self._outside
         return Gate(
             files,
-            LocalTally(),
+            LocalTally() if tally is None else SharedTally.joined(tally),
             clock=outside.clock,
             wall_clock=outside.wall_clock,
             aliases=self._names.aliases,
