@@ -100,8 +100,6 @@ class App:
         self._resources = AsyncExitStack()
         self._catalog = load_catalog(None)
         self._names = names_of(configuration, self._catalog)
-        self._gate = self._open_gate(configuration.settings, tally)
-        self._admission = _admission(configuration.settings, outside, self._gate)
         self._front: RpcFront | None = None
         self._door: HttpFront | None = None
         self._gauges: dict[str, Callable[[], int]] = {
@@ -110,6 +108,8 @@ class App:
             "calls_in_flight": lambda: self._admission.in_flight,
             "calls_waiting": lambda: self._admission.waiting,
         }
+        self._gate = self._open_gate(configuration.settings, tally)
+        self._admission = _admission(configuration.settings, outside, self._gate)
 
     @property
     def waiting(self) -> int:
@@ -190,12 +190,23 @@ class App:
         if files is None:
             return None
         outside = self._outside
+        replicas = None
+        if settings.quota_redis:
+            # Loaded where it is wanted: it is not always installed.
+            from togetherchat_server.tenants.redis_quotas import RedisQuotas  # noqa: PLC0415
+
+            replicas = RedisQuotas(
+                settings.quota_redis, patience_s=settings.quota_redis_s, clock=outside.clock
+            )
+            self._resources.push_async_callback(replicas.aclose)
+            self._gauges["quota_redis_away"] = lambda: replicas.away
         return Gate(
             files,
             LocalTally() if tally is None else SharedTally.joined(tally),
             clock=outside.clock,
             wall_clock=outside.wall_clock,
             aliases=self._names.aliases,
+            replicas=replicas,
         )
 
     def _open_log(self, settings: Settings) -> CallLog:

@@ -89,6 +89,8 @@ def _metavar(name: str) -> str:
         return "NAME=MODEL"
     if name in {"keys", "tenants"}:
         return "FILE"
+    if name == "quota_redis":
+        return "URL"
     return name.rpartition("_")[2].upper() if "_" in name else name.upper()
 
 
