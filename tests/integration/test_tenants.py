@@ -385,9 +385,7 @@ async def test_limits_change_while_the_service_runs(keys, limits):
     ):
         assert "OK" == await code_of(app.chat.Complete(request(model=OTHER), metadata=bearer(text)))
         limits(f'[tenants.acme]\nmodels = ["{MODEL}"]')
-        while (
-            code := await code_of(app.chat.Complete(request(model=OTHER), metadata=bearer(text)))
-        ) == "OK":
+        while (code := await code_of(app.chat.Complete(request(model=OTHER), metadata=bearer(text)))) == "OK":
             pass
 
     assert "PERMISSION_DENIED" == code
