@@ -70,6 +70,8 @@ class Call:
     traceparent: str = ""
     tenant: str = ""
     """Whose call it is, where callers have keys of this service."""
+    key_id: str = ""
+    """Which of its keys it came with: the id, which is no secret."""
     progress: Progress = field(default_factory=Progress)
 
     def seconds_left(self, now_s: float) -> float:

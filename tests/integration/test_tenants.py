@@ -13,7 +13,7 @@ from support.scripted_upstream import ScriptedUpstream, always
 from support.tenants import Keys, bearer
 from support.upstream_script import Stall, json_answer
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.tenants.key_text import key_text
+from togetherchat_server.tenants.key_text import id_of, key_text
 
 MODEL, OTHER = "openai/gpt-oss-120b", "zai-org/GLM-5.3"
 OLD, NEW = "mistralai/Mistral-7B-Instruct-v0.3", "mistralai/Ministral-3-14B-Instruct-2512"
@@ -132,7 +132,7 @@ async def test_a_revoked_key_ends_and_another_goes_on(keys):
 
 
 async def test_calls_are_recorded_under_their_tenant(keys):
-    """A call that its tenant's key opened, and no other."""
+    """And under the id of the key, so that one that nobody uses any more is known; others under none."""
     text = keys.create("acme")
     async with (
         ScriptedUpstream(answering) as upstream,
@@ -141,9 +141,10 @@ async def test_calls_are_recorded_under_their_tenant(keys):
         await app.chat.Complete(request(), metadata=bearer(text))
         await failing(app.chat.Complete(request(), metadata=bearer(UNKNOWN)))
         await eventually(lambda: len(app.records()) == 2)
-        tenants = {record["code"]: record.get("tenant", "") for record in app.records()}
+        callers = {one["code"]: (one.get("tenant"), one.get("key_id")) for one in app.records()}
 
-    assert {"OK": "acme", "UNAUTHENTICATED": ""} == tenants
+    assert ("acme", id_of(text)) == callers["OK"]
+    assert not any(callers["UNAUTHENTICATED"])
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from togetherchat_server.observe.record import CallRecord, Sink
 from togetherchat_server.ports import Call
 from togetherchat_server.secret import Secret
 from togetherchat_server.tenants.gate import Gate
-from togetherchat_server.tenants.keys import MISSING
+from togetherchat_server.tenants.keys import MISSING, NOBODY, Identity
 
 MARGIN_LEAST_S: Final = 0.1
 MARGIN_SHARE: Final = 0.01
@@ -86,10 +86,10 @@ class CallDesk:
         Raises:
             ServiceError: MISSING_CREDENTIALS or INVALID_CREDENTIALS.
         """
-        tenant = self._tenant(arrival)
+        caller = self._identity(arrival)
         key, caller_brought_key = self._key(arrival)
-        if tenant:
-            return tenant
+        if caller.tenant:
+            return caller.tenant
         return key.fingerprint() if key is not None and caller_brought_key else ""
 
     def open(self, arrival: Arrival) -> Call:
@@ -99,7 +99,7 @@ class CallDesk:
             ServiceError: as `check`.
         """
         now_s = self._clock()
-        tenant = self._tenant(arrival)
+        caller = self._identity(arrival)
         key, caller_brought_key = self._key(arrival)
         left_s, kind = self._total_s, Kind.CALL_TIMEOUT
         if arrival.seconds_left is not None:
@@ -116,12 +116,13 @@ class CallDesk:
             caller_brought_key=caller_brought_key,
             previous_attempts=_small_number(arrival.previous_attempts),
             traceparent=arrival.traceparent if _TRACEPARENT.fullmatch(arrival.traceparent) else "",
-            tenant=tenant,
+            tenant=caller.tenant,
+            key_id=caller.key_id,
         )
 
     def refused(self, arrival: Arrival) -> Call:
         """The call of a caller who was refused before anything was read: an id to answer under."""
-        now_s = self._clock()
+        now_s, caller = self._clock(), self._identity_if_known(arrival)
         return Call(
             id=request_id_or_new(arrival.request_id),
             method=arrival.method,
@@ -130,7 +131,8 @@ class CallDesk:
             deadline_kind=Kind.CALL_TIMEOUT,
             upstream_key=None,
             previous_attempts=_small_number(arrival.previous_attempts),
-            tenant=self._tenant_if_known(arrival),
+            tenant=caller.tenant,
+            key_id=caller.key_id,
         )
 
     def close(self, call: Call, front: str, ending: Ending) -> None:
@@ -142,19 +144,19 @@ class CallDesk:
     def seconds_left(self, call: Call) -> float:
         return call.seconds_left(self._clock())
 
-    def _tenant(self, arrival: Arrival) -> str:
-        """Whose call it is; empty where callers need no key of this service."""
+    def _identity(self, arrival: Arrival) -> Identity:
+        """Who calls; nobody where callers need no key of this service."""
         if self._gate is None:
-            return ""
+            return NOBODY
         if not arrival.authorization:
             raise ServiceError(Kind.MISSING_CREDENTIALS, MISSING)
-        return self._gate.tenant_of(_after_bearer(arrival.authorization))
+        return self._gate.identity_of(_after_bearer(arrival.authorization))
 
-    def _tenant_if_known(self, arrival: Arrival) -> str:
+    def _identity_if_known(self, arrival: Arrival) -> Identity:
         try:
-            return self._tenant(arrival)
+            return self._identity(arrival)
         except ServiceError:
-            return ""
+            return NOBODY
 
     def _key(self, arrival: Arrival) -> tuple[Secret | None, bool]:
         """The key to ask the provider with, and whether the caller brought it."""
@@ -209,6 +211,7 @@ def record_of(call: Call, front: str, ending: Ending, *, now_s: float) -> CallRe
         model_asked=progress.model_asked if progress.model_asked != progress.model else "",
         rate_limits=progress.rate_limits,
         tenant=call.tenant,
+        key_id=call.key_id,
         caller_key=call.caller_brought_key,
     )
 

@@ -38,6 +38,8 @@ class CallRecord:
     """The provider's rate-limit headers, as the last attempt brought them."""
     tenant: str = ""
     """Whose call it was, where callers have keys of this service."""
+    key_id: str = ""
+    """Which of its keys it came with: the id, which is no secret."""
     caller_key: bool = False
     """Whether the provider was asked with a key that the caller brought."""
 

@@ -1,7 +1,7 @@
 """Tenants as the rest of the service sees them: who calls, what they may, what they have used.
 
 Identity comes from a key. Another proof of it, a client's certificate for example, would be another
-`tenant_of` here: nothing behind the gate knows how a tenant was recognised.
+`identity_of` here: nothing behind the gate knows how a tenant was recognised.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from typing import Final, Protocol, final
 
 from togetherchat_server.errors import Kind, ServiceError, Violation
 from togetherchat_server.observe.record import CallRecord
-from togetherchat_server.tenants.keys import KeyRing
+from togetherchat_server.tenants.keys import Identity, KeyRing
 from togetherchat_server.tenants.limits import TenantLimits, permits, read_limits
 from togetherchat_server.tenants.tally import Limit, Refusal, Tally
 from togetherchat_server.tenants.watched import WatchedFile
@@ -63,9 +63,9 @@ class Gate:
         self._aliases = aliases
         self._replicas = replicas
 
-    def tenant_of(self, key: str) -> str:
+    def identity_of(self, key: str) -> Identity:
         """Raises ServiceError INVALID_CREDENTIALS."""
-        return self._keys.tenant_of(key)
+        return self._keys.identity_of(key)
 
     def enter(self, tenant: str) -> None:
         """Count a call in, before anything of it is read.

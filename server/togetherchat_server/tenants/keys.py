@@ -27,11 +27,22 @@ EXPIRED: Final = "the key has expired"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who calls: the tenant, and the id of the key that said so, which is no secret."""
+
+    tenant: str
+    key_id: str
+
+
+NOBODY: Final = Identity(tenant="", key_id="")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Known:
     """One key, ready to be compared with."""
 
     digest: bytes
-    tenant: str
+    identity: Identity
     revoked: bool
     expires_s: float | None
 
@@ -42,7 +53,7 @@ class _Ring:
     known: dict[str, _Known]
 
 
-_NOBODY: Final = _Known(digest=bytes(32), tenant="", revoked=True, expires_s=None)
+_UNKNOWN: Final = _Known(digest=bytes(32), identity=NOBODY, revoked=True, expires_s=None)
 
 
 @final
@@ -58,8 +69,8 @@ class KeyRing:
         self._file = WatchedFile(path, _ring, clock=clock)
         self._wall_clock = wall_clock
 
-    def tenant_of(self, text: str) -> str:
-        """The tenant who holds this key. The text may be anything that a caller sent.
+    def identity_of(self, text: str) -> Identity:
+        """Who holds this key. The text may be anything that a caller sent.
 
         Raises:
             ServiceError: INVALID_CREDENTIALS.
@@ -68,15 +79,15 @@ class KeyRing:
         if key_id is None:
             raise ServiceError(Kind.INVALID_CREDENTIALS, NO_KEY)
         ring = self._file.current()
-        known = ring.known.get(key_id, _NOBODY)
+        known = ring.known.get(key_id, _UNKNOWN)
         right = hmac.compare_digest(known.digest, ring.table.digest(text))
-        if not right or known is _NOBODY:
+        if not right or known is _UNKNOWN:
             raise ServiceError(Kind.INVALID_CREDENTIALS, WRONG)
         if known.revoked:
             raise ServiceError(Kind.INVALID_CREDENTIALS, REVOKED)
         if known.expires_s is not None and known.expires_s <= self._wall_clock():
             raise ServiceError(Kind.INVALID_CREDENTIALS, EXPIRED)
-        return known.tenant
+        return known.identity
 
 
 def _ring(path: Path) -> _Ring:
@@ -87,7 +98,7 @@ def _ring(path: Path) -> _Ring:
 def _ready(line: KeyLine) -> _Known:
     return _Known(
         digest=bytes.fromhex(line.digest),
-        tenant=line.tenant,
+        identity=Identity(tenant=line.tenant, key_id=line.id),
         revoked=bool(line.revoked),
         expires_s=seconds_of(line.expires) if line.expires else None,
     )

@@ -31,7 +31,7 @@ class Ring:
         self.ring = KeyRing(path, clock=lambda: self.now_s, wall_clock=lambda: self.today_s)
 
     def tenant_of(self, text):
-        return self.ring.tenant_of(text)
+        return self.ring.identity_of(text).tenant
 
     def refusal(self, text):
         with pytest.raises(ServiceError) as caught:
