@@ -47,6 +47,10 @@ test: $(VENV)/.dev  ## Run the tests; needs Python alone
 test-tools: $(VENV)/.dev .tools/grpcurl .tools/ghz .tools/grpcui  ## Run grpcurl, ghz and grpcui against the server; needs Go
 	GRPCURL=$(CURDIR)/.tools/grpcurl GHZ=$(CURDIR)/.tools/ghz GRPCUI=$(CURDIR)/.tools/grpcui $(BIN)/python -m pytest tests/tools
 
+.PHONY: test-redis
+test-redis: $(VENV)/.dev  ## Run the tests of limits that replicas share; needs the command redis-server
+	$(BIN)/python -m pytest tests/replicas
+
 .PHONY: test-typescript
 test-typescript: $(VENV)/.server $(TOOLS)/.ready  ## Check and test the TypeScript client against the server; needs Node 20
 	cd clients/typescript && npm ci && ./generate.sh --check && npm run check && npm test
@@ -206,7 +210,7 @@ lock:  ## Renew the locked dependencies (hashes, no addresses)
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip --disable-pip-version-check install --quiet uv
 	$(LOCK) requirements/server.txt pyproject.toml --extra server --extra cli --group build
-	$(LOCK) requirements/dev.txt pyproject.toml --extra server --extra cli --group build --group dev
+	$(LOCK) requirements/dev.txt pyproject.toml --extra server --extra cli --extra redis --group build --group dev
 	$(LOCK) requirements/fuzz.txt pyproject.toml --extra server --group fuzz
 	$(LOCK) requirements/sdks.txt --group sdks
 	$(LOCK) requirements/console.txt --group console

@@ -1,10 +1,10 @@
 """The command `togetherchat-server`: reads what was set and takes the role that follows.
 
-A process serves alone, serves as the supervisor that started it assigned, or is that
-supervisor and serves nothing. What serves is imported last, when the settings are known to be
-good and signals are listened to: gRPC alone takes a third of a second, in which a first
-process of a container would miss the signal to stop, and gRPC's core decides at its import
-what it prints. A supervisor must not load it at all.
+With `keys` as its first word it keeps the file of keys. Else a process serves alone, serves as the
+supervisor that started it assigned, or is that supervisor and serves nothing. What serves is
+imported last, when the settings are known to be good and signals are listened to: gRPC alone takes
+a third of a second, in which a first process of a container would miss the signal to stop, and
+gRPC's core decides at its import what it prints. A supervisor must not load it at all.
 """
 
 import asyncio
@@ -13,12 +13,15 @@ import importlib.metadata
 import os
 import sys
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TextIO
 
 from togetherchat_server.config import Configuration, Settings, SettingsError, cautions, read_configuration
 from togetherchat_server.signals import StopSignals
 from togetherchat_server.supervisor.control import REPLACED, Assignment
 from togetherchat_server.supervisor.cpus import usable_cpus
+from togetherchat_server.tenants.command import Desk, run
+from togetherchat_server.tenants.files import files_of
 
 if TYPE_CHECKING:
     from togetherchat_server.app import Addresses
@@ -32,14 +35,22 @@ OFF: Final = "off"
 def main() -> int:
     # gRPC's core would write to standard error from threads of its own, around the log.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    if sys.argv[1:2] == ["keys"]:
+        return _keep_keys(sys.argv[2:])
     try:
         configuration = read_configuration(sys.argv[1:], os.environ)
         if configuration.settings.alias:
             _check_aliases(configuration)
+        files_of(configuration.settings)
     except SettingsError as exc:
         _complain(str(exc))
         return EXIT_USAGE
     return asyncio.run(_run(configuration))
+
+
+def _keep_keys(words: list[str]) -> int:
+    desk = Desk(environment=os.environ, out=sys.stdout, error=sys.stderr, now=lambda: datetime.now(UTC))
+    return run(words, desk)
 
 
 def _check_aliases(configuration: Configuration) -> None:

@@ -19,6 +19,7 @@ from togetherchat_server.calls.checked import CheckedChat
 from togetherchat_server.calls.failures import Failures
 from togetherchat_server.calls.lifecycle import CallDesk
 from togetherchat_server.calls.routing import Router
+from togetherchat_server.calls.tenancy import TenantChat
 from togetherchat_server.calls.validation import RequestLimits
 from togetherchat_server.catalog.aliases import names_of
 from togetherchat_server.catalog.catalog import load_catalog
@@ -35,6 +36,10 @@ from togetherchat_server.observe.log import CallLog, LineWriter, LogHandler, att
 from togetherchat_server.observe.record import Sink
 from togetherchat_server.ports import Chat, ModelListing
 from togetherchat_server.providers.together.provider import Patience, TogetherProvider
+from togetherchat_server.tenants.files import files_of
+from togetherchat_server.tenants.gate import Gate
+from togetherchat_server.tenants.shared_tally import SharedTally
+from togetherchat_server.tenants.tally import LocalTally
 from togetherchat_server.upstream.attempts import Attempts, Surroundings
 from togetherchat_server.upstream.breaker import Breaker
 from togetherchat_server.upstream.retry import RetryBudget, RetryPolicy
@@ -78,13 +83,26 @@ class Addresses:
 class App:
     """The whole service in one process."""
 
-    def __init__(self, configuration: Configuration, outside: Outside, *, share_port: bool = False) -> None:
-        """With `share_port` other processes may listen on the same addresses."""
+    def __init__(
+        self,
+        configuration: Configuration,
+        outside: Outside,
+        *,
+        share_port: bool = False,
+        tally: int | None = None,
+    ) -> None:
+        """With `share_port` other processes may listen on the same addresses; the descriptor `tally` is
+        what they share of the limits of tenants.
+
+        Raises:
+            SettingsError: the aliases, or a file of tenants, cannot be used.
+        """
         self._configuration = configuration
         self._outside = outside
         self._share_port = share_port
         self._resources = AsyncExitStack()
-        self._admission = _admission(configuration.settings, outside)
+        self._catalog = load_catalog(None)
+        self._names = names_of(configuration, self._catalog)
         self._figures = Figures(clock=outside.clock) if configuration.settings.console else None
         self._failures = Failures(per_minute=configuration.settings.failures_per_minute, clock=outside.clock)
         self._front: RpcFront | None = None
@@ -95,6 +113,8 @@ class App:
             "calls_in_flight": lambda: self._admission.in_flight,
             "calls_waiting": lambda: self._admission.waiting,
         }
+        self._gate = self._open_gate(configuration.settings, tally)
+        self._admission = _admission(configuration.settings, outside, self._gate)
 
     @property
     def waiting(self) -> int:
@@ -171,6 +191,30 @@ class App:
         await front.finish(FAREWELL_S)
         await stopping
 
+    def _open_gate(self, settings: Settings, tally: int | None) -> Gate | None:
+        files = files_of(settings)
+        if files is None:
+            return None
+        outside = self._outside
+        replicas = None
+        if settings.quota_redis:
+            # Loaded where it is wanted: it is not always installed.
+            from togetherchat_server.tenants.redis_quotas import RedisQuotas  # noqa: PLC0415
+
+            replicas = RedisQuotas(
+                settings.quota_redis, patience_s=settings.quota_redis_s, clock=outside.clock
+            )
+            self._resources.push_async_callback(replicas.aclose)
+            self._gauges["quota_redis_away"] = lambda: replicas.away
+        return Gate(
+            files,
+            LocalTally() if tally is None else SharedTally.joined(tally),
+            clock=outside.clock,
+            wall_clock=outside.wall_clock,
+            aliases=self._names.aliases,
+            replicas=replicas,
+        )
+
     def _open_log(self, settings: Settings) -> CallLog:
         writer = LineWriter(self._outside.log)
         self._gauges["log_lines_dropped"] = lambda: writer.dropped
@@ -206,16 +250,17 @@ class App:
             breaker=Breaker(),
             surroundings=Surroundings(clock=outside.clock, random=outside.random),
         )
-        catalog, refusals = load_catalog(None), Refusals(clock=outside.clock)
-        names = names_of(self._configuration, catalog)
+        names, gate, refusals = self._names, self._gate, Refusals(clock=outside.clock)
+        permits = gate.permits if gate is not None else None
         directory = ModelDirectory(
             provider,
-            catalog,
+            self._catalog,
             aliases=names.all(),
             refusals=refusals,
             limits=DirectoryLimits(fresh_s=settings.models_fresh_s),
             clock=outside.clock,
             wall_clock=outside.wall_clock,
+            permits=permits,
         )
         self._resources.push_async_callback(directory.aclose)
         desk = CallDesk(
@@ -223,10 +268,24 @@ class App:
             server_key=upstream.current_key,
             total_s=settings.total_s,
             clock=outside.clock,
-            sinks=(log, UpstreamLimits(self._gauges, clock=outside.clock), *self._figure_sinks()),
+            sinks=(
+                log,
+                UpstreamLimits(self._gauges, clock=outside.clock),
+                *self._figure_sinks(),
+                *((gate,) if gate else ()),
+            ),
+            gate=gate,
+        )
+        router = Router(
+            attempts,
+            price=directory.price,
+            clock=outside.clock,
+            names=names,
+            refusals=refusals,
+            permits=permits,
         )
         chat = CheckedChat(
-            Router(attempts, price=directory.price, clock=outside.clock, names=names, refusals=refusals),
+            TenantChat(router, gate, names) if gate is not None else router,
             RequestLimits(request_bytes_max=settings.request_bytes_max),
         )
         if settings.http != OFF:
@@ -344,7 +403,7 @@ def simulator(settings: Settings, *, port: int = 0) -> Sandbox:
     return Sandbox(pacing, host="127.0.0.1", port=port)
 
 
-def _admission(settings: Settings, outside: Outside) -> Admission:
+def _admission(settings: Settings, outside: Outside, gate: Gate | None) -> Admission:
     limits = AdmissionLimits(
         calls_max=settings.calls_max,
         queue_max=settings.queue_max,
@@ -352,7 +411,7 @@ def _admission(settings: Settings, outside: Outside) -> Admission:
         caller_calls_max=settings.caller_calls_max,
     )
     gauge = MemoryGauge(share_max=settings.memory_share_max, clock=outside.clock)
-    return Admission(limits, clock=outside.clock, short_of_memory=gauge.short)
+    return Admission(limits, clock=outside.clock, short_of_memory=gauge.short, quotas=gate)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

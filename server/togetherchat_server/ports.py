@@ -68,6 +68,10 @@ class Call:
     previous_attempts: int = 0
     """Attempts of the caller's own retry before this one (`grpc-previous-rpc-attempts`)."""
     traceparent: str = ""
+    tenant: str = ""
+    """Whose call it is, where callers have keys of this service."""
+    key_id: str = ""
+    """Which of its keys it came with: the id, which is no secret."""
     progress: Progress = field(default_factory=Progress)
 
     def seconds_left(self, now_s: float) -> float:

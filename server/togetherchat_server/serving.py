@@ -62,7 +62,12 @@ async def serve_as_assigned(process: Process, assignment: Assignment) -> bool:
 
 
 async def _work(process: Process, assignment: Assignment) -> bool:
-    app = App(assignment.applied_to(process.configuration), _outside(process), share_port=True)
+    app = App(
+        assignment.applied_to(process.configuration),
+        _outside(process),
+        share_port=True,
+        tally=assignment.tally,
+    )
 
     def hurry_and_stop() -> None:
         process.signals.stop()

@@ -220,6 +220,7 @@ def test_the_http_door_is_an_open_address_too():
         ["--listen", "0.0.0.0:50051", "--allow-open-access"],
         ["--listen", "0.0.0.0:50051", "--upstream-key", "caller"],
         ["--listen", "0.0.0.0:50051", "--tls-cert", "CERT", "--tls-key", "KEY", "--tls-client-ca", "CA"],
+        ["--listen", "0.0.0.0:50051", "--keys", "/some/file"],
         ["--listen", "localhost:50051"],
         ["--listen", "[::1]:50051"],
     ],
@@ -292,6 +293,8 @@ TLS = ["--tls-cert", "CERT", "--tls-key", "KEY"]
     [
         ([*CALLERS_KEYS, "--listen", "0.0.0.0:50051"], "--listen 0.0.0.0:50051"),
         ([*CALLERS_KEYS, "--http", "0.0.0.0:3000"], "--http 0.0.0.0:3000"),
+        (["--keys", "/some/file", "--listen", "0.0.0.0:50051"], "--listen 0.0.0.0:50051"),
+        (["--keys", "/some/file", "--listen", "0.0.0.0:50051", *TLS], None),
         ([*CALLERS_KEYS, "--listen", "0.0.0.0:50051", *TLS], None),
         ([*CALLERS_KEYS], None),
         (["--listen", "0.0.0.0:50051", "--allow-open-access"], None),

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 LOCKS = {
     "server.txt": ["dependencies", "server", "cli", "build"],
-    "dev.txt": ["dependencies", "server", "cli", "build", "dev"],
+    "dev.txt": ["dependencies", "server", "cli", "redis", "build", "dev"],
     "fuzz.txt": ["dependencies", "server", "fuzz"],
     "sdks.txt": ["sdks"],
     "console.txt": ["console"],

@@ -12,6 +12,7 @@ LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1", "[::1]")
 OFF: Final = "off"
 
 PROTECTIONS: Final[tuple[tuple[str, Callable[[Settings], bool]], ...]] = (
+    ("give callers keys (--keys FILE)", lambda settings: bool(settings.keys)),
     ("let callers bring theirs (--upstream-key caller)", lambda settings: settings.upstream_key == "caller"),
     ("ask callers for certificates (--tls-client-ca FILE)", lambda settings: settings.tls_client_ca != OFF),
     ("or say --allow-open-access", lambda settings: settings.allow_open_access),
@@ -40,7 +41,8 @@ def refuse_open_access(settings: Settings, upstream: Upstream) -> None:
 def cautions(settings: Settings) -> tuple[str, ...]:
     """What is allowed and may still not be meant, a sentence each."""
     exposed = next(_exposed(settings), None)
-    if exposed is None or settings.upstream_key == "server" or settings.tls_cert != OFF:
+    with_keys = bool(settings.keys) or settings.upstream_key != "server"
+    if exposed is None or not with_keys or settings.tls_cert != OFF:
         return ()
     way_out = "set --tls-cert and --tls-key, unless something before it encrypts"
     return (f"{exposed} takes callers' keys in plain text: {way_out}",)

@@ -79,6 +79,20 @@ class Settings(BaseModel):
         False,
         description="Serve anyone on an address that is not loopback although this service's own key pays.",
     )
+    keys: str = Field(
+        "", description="The file of callers' keys, made by `togetherchat-server keys create`; none: no keys."
+    )
+    tenants: str = Field(
+        "", description="The file of the limits of each tenant, for callers with keys; none: no limits."
+    )
+    quota_redis: str = Field(
+        "",
+        description="The Redis by which replicas share tenants' limits, such as redis://host:6379/0; none: "
+        "each counts alone.",
+    )
+    quota_redis_s: Seconds = Field(
+        0.05, description="How long a call waits for Redis before the limits of its machine alone hold."
+    )
     reflection: bool = Field(True, description="Describe the service to grpcurl and its like.")
     log: Literal["json", "text"] = Field(
         "text", description="The form of the one line that each call leaves on standard error."

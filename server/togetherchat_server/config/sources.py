@@ -68,7 +68,8 @@ def flag_parser() -> argparse.ArgumentParser:
         description="Together AI's chat models over gRPC.",
         epilog="TOGETHER_API_KEY or TOGETHER_API_KEY_FILE is the provider's key, TOGETHER_BASE_URL "
         "its address. "
-        "Every flag is also TOGETHERCHAT_<FLAG> in the environment and a key of the TOML file.",
+        "Every flag is also TOGETHERCHAT_<FLAG> in the environment and a key of the TOML file. "
+        "`togetherchat-server keys --help` is about callers' keys.",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
@@ -95,6 +96,10 @@ def _metavar(name: str) -> str:
         return "N|auto"
     if name == "alias":
         return "NAME=MODEL"
+    if name in {"keys", "tenants"}:
+        return "FILE"
+    if name == "quota_redis":
+        return "URL"
     return name.rpartition("_")[2].upper() if "_" in name else name.upper()
 
 

@@ -36,6 +36,10 @@ class CallRecord:
     """The model as the caller wrote it, where that is not `model`: an alias, or one that gave way."""
     rate_limits: tuple[tuple[str, str], ...] = ()
     """The provider's rate-limit headers, as the last attempt brought them."""
+    tenant: str = ""
+    """Whose call it was, where callers have keys of this service."""
+    key_id: str = ""
+    """Which of its keys it came with: the id, which is no secret."""
     caller_key: bool = False
     """Whether the provider was asked with a key that the caller brought."""
 

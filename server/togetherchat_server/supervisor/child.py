@@ -24,8 +24,14 @@ class Child:
     """
 
     def __init__(
-        self, words: Sequence[str], environment: Mapping[str, str], assign: Callable[[int], Assignment]
+        self,
+        words: Sequence[str],
+        environment: Mapping[str, str],
+        assign: Callable[[int], Assignment],
+        *,
+        handed: Sequence[int] = (),
     ) -> None:
+        """`handed` are descriptors that it gets under the same numbers."""
         # Packets: a report arrives whole or not at all, and the end is an empty one.
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
@@ -35,7 +41,7 @@ class Child:
                     [sys.executable, *import_flags(sys.path, Path.cwd()), "-m", PROGRAM, *words],
                     env={**environment, VARIABLE: assign(theirs.fileno()).to_text()},
                     stdin=subprocess.DEVNULL,
-                    pass_fds=(theirs.fileno(),),
+                    pass_fds=(theirs.fileno(), *handed),
                     start_new_session=True,
                 )
         except BaseException:

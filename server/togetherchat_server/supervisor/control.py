@@ -52,6 +52,8 @@ class Assignment:
     http: str = "off"
     health: str = ""
     simulator: str = ""
+    tally: int | None = None
+    """The descriptor of what tenants have in use on this machine, where they have limits."""
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Self | None:

@@ -22,6 +22,7 @@ from togetherchat_server.supervisor.child import Child, cannot_start
 from togetherchat_server.supervisor.control import Assignment, Role
 from togetherchat_server.supervisor.fleet import Fleet, Limits
 from togetherchat_server.supervisor.reservation import Reservation
+from togetherchat_server.tenants.shared_tally import new_segment
 
 # The supervisor looks around so often, and at once when something happens.
 TICK_S: Final = 0.1
@@ -87,6 +88,7 @@ class Supervisor:
         self._http = OFF
         self._health = OFF
         self._admin: str | None = None
+        self._tally: int | None = None
 
     async def run(self) -> End:
         """Serve until told to stop."""
@@ -94,6 +96,7 @@ class Supervisor:
             self._open_log()
             try:
                 await self._take_addresses()
+                self._open_tally()
             except OSError as exc:
                 return End(clean=False, problem=f"cannot serve: {exc}")
             self._hear_signals()
@@ -155,7 +158,10 @@ class Supervisor:
         member = start.member
         try:
             child = Child(
-                self._job.words, self._job.environment, lambda control: self._assignment(start, control)
+                self._job.words,
+                self._job.environment,
+                lambda control: self._assignment(start, control),
+                handed=() if self._tally is None else (self._tally,),
             )
         except OSError as exc:
             member.failure = cannot_start(exc)
@@ -178,6 +184,7 @@ class Supervisor:
             http=self._http,
             health=self._health,
             simulator=start.simulator,
+            tally=self._tally,
         )
 
     def _hear(self, member_id: int, child: Child) -> None:
@@ -218,6 +225,12 @@ class Supervisor:
         reservation = Reservation(address)
         self._resources.callback(reservation.close)
         return reservation.address
+
+    def _open_tally(self) -> None:
+        """What tenants have in use, where they have limits, for all workers together."""
+        if self._job.settings.tenants:
+            self._tally = new_segment(workers=self._job.workers)
+            self._resources.callback(os.close, self._tally)
 
     def _open_log(self) -> None:
         writer = LineWriter(self._job.log)

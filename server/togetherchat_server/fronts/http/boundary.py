@@ -212,6 +212,7 @@ def _arrival(exchange: Exchange, method: str) -> Arrival:
         method=method,
         request_id=request_id_or_new(headers.get("x-request-id", "")),
         authorization=headers.get("authorization", ""),
+        together_key=headers.get("x-together-api-key", ""),
         traceparent=headers.get("traceparent", ""),
         previous_attempts=headers.get("x-stainless-retry-count", ""),
     )

@@ -282,6 +282,7 @@ def _serialised(message: Message) -> bytes:
 _HEADERS: Final = {
     "x-request-id": "request_id",
     "authorization": "authorization",
+    "x-together-api-key": "together_key",
     "traceparent": "traceparent",
     "grpc-previous-rpc-attempts": "previous_attempts",
 }
