@@ -38,6 +38,8 @@ class CallRecord:
     """The provider's rate-limit headers, as the last attempt brought them."""
     caller_key: bool = False
     """Whether the provider was asked with a key that the caller brought."""
+    tenant: str = ""
+    """Whose call it was, by the name of its key; empty where keys have no names."""
 
 
 Sink = Callable[[CallRecord], None]
