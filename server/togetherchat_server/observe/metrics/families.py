@@ -146,7 +146,7 @@ _ALL: Final[tuple[Family, ...]] = (
         kind="counter",
         help="Lines of the log that were not written: nobody read fast enough.",
     ),
-    Family(name=RESTARTS, kind="counter", help="Workers that were started in place of one that was lost."),
+    Family(name=RESTARTS, kind="counter", help="Workers that were lost and started again."),
     Family(
         name=CPU,
         kind="counter",
@@ -230,7 +230,12 @@ _ALL: Final[tuple[Family, ...]] = (
     Family(name=BUILD, kind="gauge", labels=("version", "python"), merge="max", help="Always 1; what runs."),
     Family(name=RESIDENT, kind="gauge", help="Resident memory in bytes; with workers, of them all."),
     Family(name=VIRTUAL, kind="gauge", help="Virtual memory in bytes; with workers, of them all."),
-    Family(name=FILES, kind="gauge", help="Open files and sockets; with workers, of them all."),
+    Family(
+        name=FILES,
+        kind="gauge",
+        merge="max",
+        help="Open files and sockets; with workers, of the one that has the most.",
+    ),
     Family(name=FILES_MAX, kind="gauge", merge="min", help="How many one process may open."),
     Family(
         name=STARTED,
