@@ -75,9 +75,11 @@ def test_what_is_taken_is_handed_over_once():
         for _ in range(calls):
             bench.sink(record(rate_limits=LIMITS))
         tally = bench.meters.take().tally
-        taken.append((sum(n for key, n in tally.counts.items() if key[0] == names.CALLS), len(tally.words)))
+        counted = sum(number for key, number in tally.counts.items() if key[0] == names.CALLS)
+        fallen = sum(sum(spread[:-1]) for key, spread in tally.spreads.items() if key[0] == names.DURATION)
+        taken.append((counted, fallen, len(tally.words)))
 
-    assert [(2, 3), (0, 0), (1, 3)] == taken
+    assert [(2, 2, 3), (0, 0, 0), (1, 1, 3)] == taken
 
 
 def test_figures_survive_the_way():
