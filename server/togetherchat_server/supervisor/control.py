@@ -17,8 +17,8 @@ from togetherchat_server.config import Configuration, Upstream
 VARIABLE: Final = "TOGETHERCHAT_ASSIGNMENT"
 # A worker's signal to leave to another one, which serves at the same address already.
 REPLACED: Final = signal.SIGHUP
+# Of a report, and of anything that a worker says: figures are sent in packets that are half of this.
 REPORT_BYTES_MAX: Final = 4096
-# Of anything that a worker says; figures are sent in packets that are half as large.
 PACKET_BYTES_MAX: Final = 64 * 1024
 FAILURE_CHARACTERS_MAX: Final = 500
 
