@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 TOOLS  := .venv-generate
 FUZZER := .venv-fuzz
 SDKS   := .venv-sdks
+CONSOLE := .venv-console
 GRPCURL_VERSION := v1.9.4
 BENCH  := .bench
 PIP     = $(BIN)/python -m pip --disable-pip-version-check
@@ -32,10 +33,10 @@ $(TOOLS)/.ready: requirements/generate.txt
 	$(TOOLS)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/generate.txt
 	@touch $@
 
-run: $(VENV)/.server  ## Serve gRPC on localhost:50051 and HTTP on localhost:3000: Together with a key in TOGETHER_API_KEY, else the sandbox
+run: $(VENV)/.server  ## Serve gRPC on localhost:50051, HTTP and a console on localhost:3000: Together with a key in TOGETHER_API_KEY, else the sandbox
 	@if [ -n "$$TOGETHER_API_KEY$$TOGETHER_API_KEY_FILE$$TOGETHER_BASE_URL" ]; \
-	    then exec $(BIN)/togetherchat-server --http 127.0.0.1:3000 $(ARGS); \
-	    else exec $(BIN)/togetherchat-server --http 127.0.0.1:3000 --sandbox $(ARGS); fi
+	    then exec $(BIN)/togetherchat-server --http 127.0.0.1:3000 --console $(ARGS); \
+	    else exec $(BIN)/togetherchat-server --http 127.0.0.1:3000 --console --sandbox $(ARGS); fi
 
 demo: $(VENV)/.server  ## Start, chat, stream, show a typed error and the models, stop
 	@clients/python/examples/demo.sh $(BIN)
@@ -73,6 +74,16 @@ $(SDKS)/.ready: requirements/sdks.txt tests/sdks/node/package-lock.json
 test-sdks: $(VENV)/.server $(SDKS)/.ready  ## Run the clients of OpenAI's API as they are installed; with Node, its clients too
 	TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python $(SDKS)/bin/python -m pytest -c tests/sdks/pytest.ini tests/sdks
 	@if command -v npm > /dev/null; then cd tests/sdks/node && TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python npm test; fi
+
+$(CONSOLE)/.ready: requirements/console.txt
+	$(PYTHON) -m venv $(CONSOLE)
+	$(CONSOLE)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/console.txt
+	@touch $@
+
+.PHONY: test-console
+test-console: $(VENV)/.server $(CONSOLE)/.ready  ## Try the console in a headless Chromium (on Debian root is given one); PICTURES=FOLDER takes its pictures
+	browser=$$(tests/console/browser) && TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python TOGETHERCHAT_BROWSER=$$browser PICTURES=$(PICTURES) \
+	    $(CONSOLE)/bin/python -m pytest -c tests/console/pytest.ini tests/console
 
 SECONDS ?= 60
 MINUTES ?= 10
@@ -206,6 +217,7 @@ lock:  ## Renew the locked dependencies (hashes, no addresses)
 	$(LOCK) requirements/dev.txt pyproject.toml --extra server --extra cli --group build --group dev
 	$(LOCK) requirements/fuzz.txt pyproject.toml --extra server --group fuzz
 	$(LOCK) requirements/sdks.txt --group sdks
+	$(LOCK) requirements/console.txt --group console
 	$(LOCK) requirements/generate.txt --group generate
 	for peer in litellm smg plots; do $(LOCK) bench/requirements/$$peer.txt bench/requirements/$$peer.in || exit; done
 
@@ -241,4 +253,4 @@ MVN_COPY = mvn --batch-mode --quiet dependency:copy -DoutputDirectory=$(CURDIR)/
 	GOBIN=$(CURDIR)/.tools go install github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION)
 
 clean:  ## Remove what the targets made
-	rm -rf $(VENV) $(TOOLS) $(FUZZER) $(SDKS) .venv-lock .tools .fuzz $(BENCH) bench/go/contract build tests/sdks/node/node_modules
+	rm -rf $(VENV) $(TOOLS) $(FUZZER) $(SDKS) $(CONSOLE) .venv-lock .tools .fuzz $(BENCH) bench/go/contract build tests/sdks/node/node_modules
