@@ -44,8 +44,8 @@ demo: $(VENV)/.server  ## Start, chat, stream, show a typed error and the models
 test: $(VENV)/.dev  ## Run the tests; needs Python alone
 	$(BIN)/python -m pytest
 
-test-tools: $(VENV)/.dev .tools/grpcurl .tools/ghz  ## Run grpcurl and ghz against the server; needs Go
-	GRPCURL=$(CURDIR)/.tools/grpcurl GHZ=$(CURDIR)/.tools/ghz $(BIN)/python -m pytest tests/tools
+test-tools: $(VENV)/.dev .tools/grpcurl .tools/ghz .tools/grpcui  ## Run grpcurl, ghz and grpcui against the server; needs Go
+	GRPCURL=$(CURDIR)/.tools/grpcurl GHZ=$(CURDIR)/.tools/ghz GRPCUI=$(CURDIR)/.tools/grpcui $(BIN)/python -m pytest tests/tools
 
 .PHONY: test-typescript
 test-typescript: $(VENV)/.server $(TOOLS)/.ready  ## Check and test the TypeScript client against the server; needs Node 20
@@ -219,6 +219,7 @@ lock:  ## Renew the locked dependencies (hashes, no addresses)
 	$(LOCK) requirements/sdks.txt --group sdks
 	$(LOCK) requirements/console.txt --group console
 	$(LOCK) requirements/generate.txt --group generate
+	$(LOCK) requirements/deploy.txt --group deploy
 	for peer in litellm smg plots; do $(LOCK) bench/requirements/$$peer.txt bench/requirements/$$peer.in || exit; done
 
 LOCK_FLAGS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
@@ -238,6 +239,37 @@ test-clients: $(VENV)/.dev  ## Run every client that this machine has the tools 
 	@if command -v mvn > /dev/null; then $(MAKE) .tools/protoc .tools/protoc-gen-grpc-java; fi
 	CLIENTS=all $(BIN)/python -m pytest tests/clients
 
+# What renders, checks and scores the manifests: an environment and tools of their own. This kustomize is
+# the newest that Go 1.26 builds.
+DEPLOY             := .venv-deploy
+KUSTOMIZE_VERSION  := v5.8.1
+HELM_VERSION       := v3.22.0
+KUBE_SCORE_VERSION := v1.20.0
+
+$(DEPLOY)/.ready: requirements/deploy.txt
+	$(PYTHON) -m venv $(DEPLOY)
+	$(DEPLOY)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/deploy.txt
+	@touch $@
+
+.PHONY: test-deploy
+test-deploy: $(VENV)/.server $(DEPLOY)/.ready .tools/kustomize-$(KUSTOMIZE_VERSION) .tools/helm-$(HELM_VERSION) .tools/kube-score-$(KUBE_SCORE_VERSION)  ## Render manifests and chart, hold them to schemas, policies and settings, act a rollout out; needs Go
+	KUSTOMIZE=$(CURDIR)/.tools/kustomize-$(KUSTOMIZE_VERSION) HELM=$(CURDIR)/.tools/helm-$(HELM_VERSION) \
+	    KUBE_SCORE=$(CURDIR)/.tools/kube-score-$(KUBE_SCORE_VERSION) \
+	    TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python PYTHONPATH=protos:server:clients/python:tests \
+	    $(DEPLOY)/bin/python -m pytest -c tests/deploy/pytest.ini tests/deploy
+
+.tools/kustomize-v%:
+	GOBIN=$(CURDIR)/.tools go install sigs.k8s.io/kustomize/kustomize/v5@v$*
+	mv .tools/kustomize $@
+
+.tools/helm-v%:
+	GOBIN=$(CURDIR)/.tools go install helm.sh/helm/v3/cmd/helm@v$*
+	mv .tools/helm $@
+
+.tools/kube-score-v%:
+	GOBIN=$(CURDIR)/.tools go install github.com/zegl/kube-score/cmd/kube-score@v$*
+	mv .tools/kube-score $@
+
 PLATFORM = $(shell uname -s | sed 's/Darwin/osx/; s/Linux/linux/')-$(shell uname -m | sed 's/aarch64\|arm64/aarch_64/')
 MVN_COPY = mvn --batch-mode --quiet dependency:copy -DoutputDirectory=$(CURDIR)/.tools -Dartifact
 
@@ -252,5 +284,8 @@ MVN_COPY = mvn --batch-mode --quiet dependency:copy -DoutputDirectory=$(CURDIR)/
 .tools/ghz:
 	GOBIN=$(CURDIR)/.tools go install github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION)
 
+.tools/grpcui: tests/tools/grpcui/go.mod
+	cd tests/tools/grpcui && go build -o $(CURDIR)/$@ github.com/fullstorydev/grpcui/cmd/grpcui
+
 clean:  ## Remove what the targets made
-	rm -rf $(VENV) $(TOOLS) $(FUZZER) $(SDKS) $(CONSOLE) .venv-lock .tools .fuzz $(BENCH) bench/go/contract build tests/sdks/node/node_modules
+	rm -rf $(VENV) $(TOOLS) $(FUZZER) $(SDKS) $(CONSOLE) $(DEPLOY) .venv-lock .tools .fuzz $(BENCH) bench/go/contract build tests/sdks/node/node_modules

@@ -7,7 +7,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
-    page for folder in (ROOT, ROOT / "docs", *(ROOT / "clients").iterdir()) for page in folder.glob("*.md")
+    page
+    for folder in (ROOT, ROOT / "docs", ROOT / "deploy", *(ROOT / "clients").iterdir())
+    for page in folder.glob("*.md")
 )
 BRIEF = Path(__file__).with_name("brief_lines.txt")
 PROOF = re.compile(r"`(tests/[\w/.]+?)(?:::(\w+))?`")
