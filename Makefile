@@ -59,6 +59,13 @@ test-typescript: $(VENV)/.server $(TOOLS)/.ready  ## Check and test the TypeScri
 test-java: $(VENV)/.server  ## Build and test the Java client; needs a JDK 17 and Maven
 	TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python mvn --batch-mode --no-transfer-progress --file clients/java/pom.xml verify
 
+.PHONY: test-observability
+test-observability: $(VENV)/.dev .tools/promtool  ## Let Prometheus's promtool read metrics, alerts, dashboard and queries
+	PROMTOOL=$(CURDIR)/.tools/promtool $(BIN)/python -m pytest tests/observability
+
+.tools/promtool:
+	deploy/prometheus/install-promtool .tools
+
 .tools/grpcurl:
 	GOBIN=$(CURDIR)/.tools go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
 
@@ -153,7 +160,7 @@ verify: $(VENV)/.dev $(TOOLS)/.ready  ## Check style, types, architecture, contr
 	$(BIN)/buf format --diff --exit-code
 	$(BIN)/buf breaking --against protos/baseline.binpb
 	$(MAKE) generate
-	git diff --exit-code -- protos typings clients
+	git diff --exit-code -- protos typings clients deploy/grafana
 	$(PIP) check
 
 fix: $(VENV)/.dev  ## Mend what a machine can mend
@@ -169,6 +176,7 @@ generate: $(VENV)/.server $(TOOLS)/.ready  ## Generate the contract's Python cod
 	mkdir -p typings && $(BIN)/python -c "$$DESCRIBE_HEALTH" > $(TOOLS)/health.binpb
 	$(PROTOC) --descriptor_set_in=$(TOOLS)/health.binpb --mypy_out=quiet:typings grpc_health/v1/health.proto
 	$(BIN)/python clients/python/generate_sync.py
+	$(BIN)/python deploy/grafana/dashboard.py > deploy/grafana/togetherchat.json
 	$(PROTOC) -I$(wildcard $(TOOLS)/lib/python*/site-packages) --mypy_out=quiet:typings \
 	    google/rpc/status.proto google/rpc/error_details.proto
 

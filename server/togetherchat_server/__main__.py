@@ -113,6 +113,7 @@ async def _supervise(configuration: Configuration, workers: int) -> int:
         environment=os.environ,
         version=_version(),
         clock=time.monotonic,
+        wall_clock=time.time,
         log=_log_stream(),
         greet=greet,
     )

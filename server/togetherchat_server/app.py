@@ -33,6 +33,7 @@ from togetherchat_server.memory import MemoryGauge
 from togetherchat_server.observe.figures import Figures
 from togetherchat_server.observe.limits import UpstreamLimits
 from togetherchat_server.observe.log import CallLog, LineWriter, LogHandler, attach
+from togetherchat_server.observe.metrics.meters import Facts, Meters
 from togetherchat_server.observe.record import Sink
 from togetherchat_server.ports import Chat, ModelListing
 from togetherchat_server.providers.together.provider import Patience, TogetherProvider
@@ -115,6 +116,15 @@ class App:
         }
         self._gate = self._open_gate(configuration.settings, tally)
         self._admission = _admission(configuration.settings, outside, self._gate)
+        self.meters = Meters(
+            self._gauges,
+            facts=Facts(
+                version=outside.version,
+                calls_max=configuration.settings.calls_max,
+                wall_clock=outside.wall_clock,
+            ),
+            ready=self._ready,
+        )
 
     @property
     def waiting(self) -> int:
@@ -145,6 +155,8 @@ class App:
         except BaseException:
             await self._resources.aclose()
             raise
+        self.meters.start()
+        self._resources.callback(self.meters.stop)
         self._front = front
         front.health.set_serving(True, reason="started")
         return Addresses(rpc=rpc, http=http, admin=admin, health=health, upstream=upstream.base_url)
@@ -243,11 +255,17 @@ class App:
     def _open_front(self, settings: Settings, upstream: Upstream, log: CallLog) -> RpcFront:
         outside = self._outside
         provider = self._open_provider(settings, upstream)
+        budget, breaker = RetryBudget(), Breaker()
+        self._gauges |= {
+            "retry_budget_left": lambda: budget.left(outside.clock()),
+            "breaker_pairs_held": lambda: breaker.held(now_s=outside.clock()),
+            "breaker_pairs_dropping": lambda: breaker.dropping(now_s=outside.clock()),
+        }
         attempts = Attempts(
             provider,
             policy=RetryPolicy(retries_max=settings.retries, costly_retries_max=settings.costly_retries),
-            budget=RetryBudget(),
-            breaker=Breaker(),
+            budget=budget,
+            breaker=breaker,
             surroundings=Surroundings(clock=outside.clock, random=outside.random),
         )
         names, gate, refusals = self._names, self._gate, Refusals(clock=outside.clock)
@@ -271,6 +289,7 @@ class App:
             sinks=(
                 log,
                 UpstreamLimits(self._gauges, clock=outside.clock),
+                self.meters.sink(models={*self._catalog.by_id, *names.all().values()}),
                 *self._figure_sinks(),
                 *((gate,) if gate else ()),
             ),
@@ -388,7 +407,13 @@ class App:
     async def _open_admin(self, settings: Settings) -> str | None:
         if settings.admin == OFF:
             return None
-        admin = Admin(pages(ready=self._ready, version=self._outside.version, gauges=self._gauges))
+        # Loaded where it is wanted: a worker, whose supervisor is scraped, does without.
+        from togetherchat_server.observe.metrics.exposition import exposition  # noqa: PLC0415
+
+        admin = Admin(
+            pages(ready=self._ready, version=self._outside.version, gauges=self._gauges),
+            lambda accept: exposition(self.meters.figures(), accept),
+        )
         address = await admin.start(settings.admin)
         self._resources.push_async_callback(admin.close)
         return address

@@ -237,8 +237,8 @@ def test_to_be_encrypted_is_not_to_be_closed(tls_files):
 
     assert (
         "--listen 0.0.0.0:50051 would let anyone who reaches it spend this service's key: listen on "
-        "127.0.0.1, let callers bring theirs (--upstream-key caller), ask callers for certificates "
-        "(--tls-client-ca FILE), or say --allow-open-access"
+        "127.0.0.1, give callers keys (--keys FILE), let callers bring theirs (--upstream-key caller), "
+        "ask callers for certificates (--tls-client-ca FILE), or say --allow-open-access"
     ) == said
 
 

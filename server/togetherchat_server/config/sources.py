@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, final
+from typing import Final, NoReturn, final
 
 from pydantic import ValidationError
 
@@ -88,19 +88,22 @@ def flag_parser() -> argparse.ArgumentParser:
 
 
 def _metavar(name: str) -> str:
-    if name in {"listen", "http", "admin", "health"}:
-        return "HOST:PORT"
-    if name.startswith("tls_"):
-        return "FILE"
-    if name == "workers":
-        return "N|auto"
-    if name == "alias":
-        return "NAME=MODEL"
-    if name in {"keys", "tenants"}:
-        return "FILE"
-    if name == "quota_redis":
-        return "URL"
-    return name.rpartition("_")[2].upper() if "_" in name else name.upper()
+    last = name.rpartition("_")[2]
+    return _METAVARS.get(name) or _METAVARS.get(f"{name.partition('_')[0]}_*", last.upper())
+
+
+_METAVARS: Final = {
+    "admin": "HOST:PORT",
+    "alias": "NAME=MODEL",
+    "health": "HOST:PORT",
+    "http": "HOST:PORT",
+    "keys": "FILE",
+    "listen": "HOST:PORT",
+    "quota_redis": "URL",
+    "tenants": "FILE",
+    "tls_*": "FILE",
+    "workers": "N|auto",
+}
 
 
 def _from_file(path: str | None) -> dict[str, object]:
