@@ -7,6 +7,7 @@ What stays behind: the shell, the package managers, whatever installs, compiles 
 Runs in the build stage, on Debian and what derives from it; knows nothing of the service.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -82,7 +83,7 @@ class Root:
             if reached.is_symlink():
                 target = reached.readlink()
                 self._repeat(reached, target)
-                parts = [*(reached.parent / target).resolve(strict=False).parts[1:], *parts]
+                parts = [*Path(os.path.normpath(reached.parent / target)).parts[1:], *parts]
                 reached = Path("/")
         return reached
 
@@ -140,7 +141,7 @@ def linked(program: Path) -> Iterator[str]:
 
 def packages(taken: set[Path]) -> list[str]:
     """The Debian packages that the files came from; a usr-merged path may be known by its old name."""
-    names = [str(path) for path in taken]
+    names = [str(path) for path in taken if not path.is_dir()]
     names += [name.removeprefix("/usr") for name in names if name.startswith("/usr/lib")]
     found: set[str] = set()
     for start in range(0, len(names), 500):

@@ -8,5 +8,6 @@ if [ "$ENGINE" = podman ]; then
     # Podman would ask for more than a process without CAP_SYS_RESOURCE may have.
     LIMITS=(--ulimit nofile=4096:4096 --ulimit nproc=4096:4096)
     # crun does not run where control groups of both versions are mounted.
-    if [ ! -e /sys/fs/cgroup/cgroup.controllers ]; then podman() { command podman --runtime runc "$@"; }; fi
+    RUNTIME=()
+    if [ ! -e /sys/fs/cgroup/cgroup.controllers ]; then RUNTIME=(--runtime runc); fi
 fi
