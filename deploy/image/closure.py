@@ -19,7 +19,7 @@ from pathlib import Path
 # Of the standard library: installers, development, terminals and windows, and the databases,
 # whose shared libraries would come with them.
 LEFT_BEHIND = (
-    *("ensurepip", "idlelib", "lib2to3", "pydoc_data", "test", "tkinter", "turtledemo", "turtle.py", "venv"),
+    *("distutils", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "test", "tkinter", "turtledemo", "turtle.py", "venv"),
     *("curses", "dbm", "sqlite3", "dist-packages", "site-packages", "__pycache__", "config-*", "EXTERNALLY-MANAGED"),
     *("_bsddb*", "_crypt*", "_ctypes_test*", "_curses*", "_dbm*", "_gdbm*", "_sqlite3*", "_test*", "_tkinter*"),
     *("nis*", "ossaudiodev*", "readline*", "xx*", "sitecustomize.py"),

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from containers import IMAGE, podman
+from image.containers import IMAGE, podman
 from grpc import aio
 
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc

@@ -3,7 +3,7 @@
 import os
 import stat
 
-from containers import IMAGE, podman
+from image.containers import IMAGE, podman
 
 PYTHON = "usr/lib/python3.11"
 PACKAGES = "opt/togetherchat/lib/python3.11/site-packages"
@@ -12,7 +12,7 @@ TOOLS = {
     *("apt", "apt-get", "dpkg", "pip", "pip3", "uv", "conda"),
     *("gcc", "cc", "g++", "ld", "as", "make", "git", "curl", "wget"),
 }
-BUILDERS = ("pip", "ensurepip", "setuptools", "wheel", "hatchling", "distutils.command", "venv")
+BUILDERS = ("pip", "ensurepip", "setuptools", "wheel", "hatchling", "distutils", "venv")
 
 
 def files(root):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from containers import MEMORY_BYTES, container
+from image.containers import MEMORY_BYTES, container
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
