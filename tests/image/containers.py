@@ -35,9 +35,13 @@ class Container:
     async def serves(self) -> None:
         await self.command.said("SERVING")
 
-    def stop(self) -> subprocess.Popen:
+    def stop(self) -> asyncio.Task[int]:
         """Ask it to stop by the signal that the image names, with a minute to do so."""
-        return subprocess.Popen([*PODMAN, "stop", "--time", "60", self.name], stdout=subprocess.DEVNULL)
+        return asyncio.create_task(self._stop())
+
+    async def _stop(self) -> int:
+        words = (*PODMAN, "stop", "--time", "60", self.name)
+        return await (await asyncio.create_subprocess_exec(*words, stdout=subprocess.DEVNULL)).wait()
 
     def execute(self, *words: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
         """Run a command inside."""

@@ -1,6 +1,5 @@
 """The image, run: it serves, it is confined, it stops as it should."""
 
-import asyncio
 import json
 import os
 import signal
@@ -88,6 +87,7 @@ async def test_it_sheds_calls_when_its_memory_is_short(chat, tmp_path):
     """It reads the control group (version 2) where the kernel shows it, and takes no more calls."""
     for name, text in {"memory.max": "1000", "memory.current": "950", "memory.stat": "inactive_file 0"}.items():
         (tmp_path / name).write_text(text)
+    tmp_path.chmod(0o755)
     async with container("--sandbox", options=("--volume", f"{tmp_path}:/sys/fs/cgroup:ro")) as running:
         await running.serves()
 
@@ -114,7 +114,7 @@ async def test_probes_are_answered():
 
 async def test_the_image_checks_itself_by_that_command(manifest):
     """Engines without probes of their own run it."""
-    assert ["CMD", "togetherchat-ready"] == manifest["Config"]["Healthcheck"]["Test"]
+    assert ["CMD", "togetherchat-ready"] == manifest["Healthcheck"]["Test"]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -123,12 +123,13 @@ async def test_a_stream_in_flight_ends_well_when_it_is_stopped(chat, workers):
     async with container("--sandbox", "--workers", str(workers)) as running:
         await running.serves()
         call = chat.StreamComplete(request(model="sandbox/slow", max_tokens=12))
-        events = [await call.read()]
+        arriving = aiter(call)
+        events = [await anext(arriving)]
         stopping = running.stop()
         await running.command.said("not serving" if workers == 1 else "stop")
-        events += [event async for event in call]
+        events += [event async for event in arriving]
         status = await running.command.ended()
-        await asyncio.to_thread(stopping.wait)
+        await stopping
 
     assert "started" == events[0].WhichOneof("event")
     assert "completed" == events[-1].WhichOneof("event")
@@ -157,8 +158,8 @@ async def two_workers():
 def worker_pids():
     """The workers that serve, as the container numbers them."""
     with urllib.request.urlopen("http://127.0.0.1:9464/workers") as page:
-        found = json.load(page)
-    return found
+        rows = json.load(page)["processes"]
+    return {row["pid"] for row in rows if "worker" == row["role"] and "serving" == row["state"]}
 
 
 def on_this_machine(running, pid):
@@ -215,7 +216,7 @@ async def test_a_caller_is_told_when_nobody_serves(channel, chat):
     """What a stopped container leaves behind is a closed port."""
     async with container("--sandbox") as running:
         await running.serves()
-        running.stop().wait()
+        await running.stop()
 
     with pytest.raises(aio.AioRpcError) as refused:
         await chat.Complete(request(), timeout=REASONABLE_S)
