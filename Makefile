@@ -195,6 +195,8 @@ lock:  ## Renew the locked dependencies (hashes, no addresses)
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip --disable-pip-version-check install --quiet uv
 	$(LOCK) requirements/server.txt pyproject.toml --extra server --extra cli --group build
+	$(LOCK) requirements/image.txt --constraint requirements/server.txt pyproject.toml --extra server
+	$(LOCK) requirements/build.txt --constraint requirements/server.txt --group build
 	$(LOCK) requirements/dev.txt pyproject.toml --extra server --extra cli --group build --group dev
 	$(LOCK) requirements/fuzz.txt pyproject.toml --extra server --group fuzz
 	$(LOCK) requirements/sdks.txt --group sdks
@@ -234,3 +236,14 @@ MVN_COPY = mvn --batch-mode --quiet dependency:copy -DoutputDirectory=$(CURDIR)/
 
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) $(TOOLS) $(FUZZER) $(SDKS) .venv-lock .tools .fuzz $(BENCH) bench/go/contract build tests/sdks/node/node_modules
+
+# By default from the base that deploy/Dockerfile names. BASE=debian makes one of Debian's packages.
+TAG  ?= togetherchat:latest
+BASE ?=
+.PHONY: image test-image
+image:  ## Build the image, TAG=togetherchat:latest BASE=... (needs docker or podman)
+	BASE=$(BASE) deploy/image/build $(TAG)
+
+test-image: $(VENV)/.dev  ## Build the image and run it: confined, probed, drained (root; mmdebstrap, podman, runc)
+	ENGINE=podman BASE=$(or $(BASE),debian) deploy/image/build togetherchat:test
+	deploy/image/test togetherchat:test $(ARGS)

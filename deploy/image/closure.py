@@ -1,4 +1,4 @@
-"""Copies an environment of Python, and what it needs to run, into an empty root: `closure.py ENVIRONMENT ROOT`.
+"""`closure.py ENVIRONMENT ROOT` copies an environment of Python and all that it needs into an empty root.
 
 What is taken: the environment (made by `python3 -m venv`), the interpreter with the standard
 library, every shared library that any of it is linked with, the certificates, and of each Debian
@@ -6,6 +6,8 @@ package that a file came from its record and its licence, so that a scanner sees
 What stays behind: the shell, the package managers, whatever installs, compiles or draws windows.
 Runs in the build stage, on Debian and what derives from it; knows nothing of the service.
 """
+
+# ruff: noqa: INP001, S603, S607  a script, and it asks the tools that every Debian has
 
 import os
 import re
@@ -19,13 +21,54 @@ from pathlib import Path
 # Of the standard library: installers, development, terminals and windows, and the databases,
 # whose shared libraries would come with them.
 LEFT_BEHIND = (
-    *("distutils", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "test", "tkinter", "turtledemo", "turtle.py", "venv"),
-    *("curses", "dbm", "sqlite3", "dist-packages", "site-packages", "__pycache__", "config-*", "EXTERNALLY-MANAGED"),
-    *("_bsddb*", "_crypt*", "_ctypes_test*", "_curses*", "_dbm*", "_gdbm*", "_sqlite3*", "_test*", "_tkinter*"),
+    *(
+        "distutils",
+        "ensurepip",
+        "idlelib",
+        "lib2to3",
+        "pydoc_data",
+        "test",
+        "tkinter",
+        "turtledemo",
+        "turtle.py",
+        "venv",
+    ),
+    *(
+        "curses",
+        "dbm",
+        "sqlite3",
+        "dist-packages",
+        "site-packages",
+        "__pycache__",
+        "config-*",
+        "EXTERNALLY-MANAGED",
+    ),
+    *(
+        "_bsddb*",
+        "_crypt*",
+        "_ctypes_test*",
+        "_curses*",
+        "_dbm*",
+        "_gdbm*",
+        "_sqlite3*",
+        "_test*",
+        "_tkinter*",
+    ),
     *("nis*", "ossaudiodev*", "readline*", "xx*", "sitecustomize.py"),
 )
 # Of the environment: what activates it, and headers, stubs and tests that packages bring.
-UNUSED = ("activate*", "Activate*", "__pycache__", "include", "*.pyi", "*.pyx", "*.pxd", "*.c", "*.h", "tests")
+UNUSED = (
+    "activate*",
+    "Activate*",
+    "__pycache__",
+    "include",
+    "*.pyi",
+    "*.pyx",
+    "*.pxd",
+    "*.c",
+    "*.h",
+    "tests",
+)
 COMMANDS = ("python", "python3", "python3.*", "togetherchat", "togetherchat-*")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 # Loaded by name while the program runs, so that `ldd` does not see it: threads end with it.
@@ -127,7 +170,11 @@ def libraries(taken: set[Path]) -> set[Path]:
     found = {Path(name) for program in programs for name in linked(program)}
     # Ours in an environment are found by paths of their own, and come with it.
     loader = output("ldconfig", "-p")
-    by_name = {Path(line.rpartition("=> ")[2]) for line in loader.splitlines() if line.strip().startswith(LOADED_BY_NAME)}
+    by_name = {
+        Path(line.rpartition("=> ")[2])
+        for line in loader.splitlines()
+        if line.strip().startswith(LOADED_BY_NAME)
+    }
     return found | by_name
 
 

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from image.containers import IMAGE, podman
 from grpc import aio
 
+from image.containers import IMAGE, podman
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 
 

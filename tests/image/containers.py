@@ -62,7 +62,9 @@ class Container:
 
     def processes(self) -> dict[int, str]:
         """Every process inside but those that we put there, and its state."""
-        groups = [line.split(":", 2) for line in Path(f"/proc/{self.first_pid}/cgroup").read_text().splitlines()]
+        groups = [
+            line.split(":", 2) for line in Path(f"/proc/{self.first_pid}/cgroup").read_text().splitlines()
+        ]
         found = {}
         for folder in Path("/proc").glob("[0-9]*"):
             try:
@@ -75,7 +77,10 @@ class Container:
     def status(self) -> dict[str, str]:
         """What the kernel says of the first process."""
         text = Path(f"/proc/{self.first_pid}/status").read_text()
-        return {name: " ".join(value.split()) for name, _, value in (line.partition(":") for line in text.splitlines())}
+        return {
+            name: " ".join(value.split())
+            for name, _, value in (line.partition(":") for line in text.splitlines())
+        }
 
 
 @asynccontextmanager
@@ -93,7 +98,8 @@ async def container(*words: str, options: tuple[str, ...] = (), environment: dic
     try:
         yield Container(name, command)
     finally:
-        subprocess.run([*PODMAN, "rm", "--force", "--time", "0", name], check=False, capture_output=True)
+        removing = (*PODMAN, "rm", "--force", "--time", "0", name)
+        await (await asyncio.create_subprocess_exec(*removing, stdout=subprocess.DEVNULL)).wait()
         await command.ended()
 
 
