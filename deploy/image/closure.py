@@ -158,10 +158,18 @@ def close(environment: Path, root: Root) -> None:
     root.take(Path("/etc/os-release"))
     for library in sorted(libraries(root.taken)):
         root.take(library)
+    root.take(Path("/etc/ld.so.conf"))
+    root.take(Path("/etc/ld.so.conf.d"))
     for package in packages(root.taken):
         record = output("dpkg-query", "--status", package)
         root.write(f"var/lib/dpkg/status.d/{package.partition(':')[0]}", record)
         root.take(Path("/usr/share/doc", package.partition(":")[0], "copyright"))
+
+
+def index_libraries(folder: Path) -> None:
+    """Let the loader find what lies outside of its usual folders, as a Python in /usr/local may have."""
+    output("ldconfig", "-r", str(folder))
+    shutil.rmtree(folder / "var/cache", ignore_errors=True)
 
 
 def libraries(taken: set[Path]) -> set[Path]:
@@ -205,3 +213,4 @@ def output(*command: str) -> str:
 
 if __name__ == "__main__":
     close(Path(sys.argv[1]), Root(Path(sys.argv[2])))
+    index_libraries(Path(sys.argv[2]))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from image.containers import IMAGE, podman
 
-PYTHON = "usr/lib/python3.11"
+LIBRARIES = ("usr/lib/python3.11", "usr/local/lib/python3.11")
 PACKAGES = "opt/togetherchat/lib/python3.11/site-packages"
 TOOLS = {
     *("sh", "bash", "dash", "busybox", "perl", "env"),
@@ -36,7 +36,7 @@ def test_it_holds_nothing_of_python_that_installs(root):
     here = [
         name
         for name in BUILDERS
-        for place in (PYTHON, PACKAGES)
+        for place in (*LIBRARIES, PACKAGES)
         if any((root / place / name.replace(".", "/")).with_suffix(end).exists() for end in ("", ".py"))
     ]
 
