@@ -219,11 +219,14 @@ lock:  ## Renew the locked dependencies (hashes, no addresses)
 	.venv-lock/bin/python -m pip --disable-pip-version-check install --quiet uv
 	$(LOCK) requirements/server.txt pyproject.toml --extra server --extra cli --group build
 	$(LOCK) requirements/dev.txt pyproject.toml --extra server --extra cli --extra redis --group build --group dev
+	$(LOCK) requirements/image.txt --constraint requirements/server.txt pyproject.toml --extra server --extra redis
+	$(LOCK) requirements/build.txt --constraint requirements/server.txt --group build
 	$(LOCK) requirements/fuzz.txt pyproject.toml --extra server --group fuzz
 	$(LOCK) requirements/sdks.txt --group sdks
 	$(LOCK) requirements/console.txt --group console
 	$(LOCK) requirements/generate.txt --group generate
 	$(LOCK) requirements/deploy.txt --group deploy
+	$(LOCK) deploy/image/lint.txt deploy/image/lint.in
 	for peer in litellm smg plots; do $(LOCK) bench/requirements/$$peer.txt bench/requirements/$$peer.in || exit; done
 
 LOCK_FLAGS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
@@ -292,4 +295,26 @@ MVN_COPY = mvn --batch-mode --quiet dependency:copy -DoutputDirectory=$(CURDIR)/
 	cd tests/tools/grpcui && go build -o $(CURDIR)/$@ github.com/fullstorydev/grpcui/cmd/grpcui
 
 clean:  ## Remove what the targets made
-	rm -rf $(VENV) $(TOOLS) $(FUZZER) $(SDKS) $(CONSOLE) $(DEPLOY) .venv-lock .tools .fuzz $(BENCH) bench/go/contract build tests/sdks/node/node_modules
+	rm -rf $(VENV) $(TOOLS) $(FUZZER) $(SDKS) $(CONSOLE) $(DEPLOY) .venv-lock .venv-image .tools .fuzz $(BENCH) bench/go/contract build tests/sdks/node/node_modules
+
+# By default from the base that deploy/Dockerfile names. BASE=debian makes one of Debian's packages.
+TAG  ?= togetherchat:latest
+BASE ?=
+.PHONY: image test-image
+image:  ## Build the image, TAG=togetherchat:latest BASE=... (needs docker or podman)
+	BASE=$(BASE) deploy/image/build $(TAG)
+
+test-image: $(VENV)/.dev  ## Build the image and run it: confined, probed, drained (root; mmdebstrap, podman, runc)
+	ENGINE=podman BASE=$(or $(BASE),debian) deploy/image/build togetherchat:test
+	deploy/image/test togetherchat:test $(ARGS)
+
+.PHONY: lint-image
+COMPOSE_SCHEMA := github.com/compose-spec/compose-go/v2/cmd@v2.4.9
+.venv-image/.ready: deploy/image/lint.txt
+	$(PYTHON) -m venv .venv-image
+	.venv-image/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r deploy/image/lint.txt
+	@touch $@
+
+lint-image: .venv-image/.ready  ## Check the Dockerfile by hadolint, the compose file by its schema; needs Go
+	.venv-image/bin/hadolint deploy/Dockerfile
+	cd deploy && go run $(COMPOSE_SCHEMA) compose.yaml > /dev/null

@@ -16,6 +16,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 LOCKS = {
     "server.txt": ["dependencies", "server", "cli", "build"],
     "dev.txt": ["dependencies", "server", "cli", "redis", "build", "dev"],
+    "image.txt": ["dependencies", "server", "redis"],
+    "build.txt": ["build"],
     "fuzz.txt": ["dependencies", "server", "fuzz"],
     "sdks.txt": ["sdks"],
     "console.txt": ["console"],
@@ -59,6 +61,14 @@ def test_a_lock_has_hashes_and_no_addresses(lock):
     assert len(pinned) == len(blocks)
     assert [] == [block for block in blocks if "--hash=sha256:" not in block]
     assert None is re.search(r"https?:|--index|--find-links", text)
+
+
+@pytest.mark.parametrize("lock", ["image.txt", "build.txt"])
+def test_the_image_holds_what_was_tested(lock):
+    """Whatever goes into the image has the version that everybody runs."""
+    tested, _ = pins("server.txt")
+
+    assert [] == [(name, pin) for name, pin in pins(lock)[0].items() if tested.get(name) != pin]
 
 
 def test_the_packages_are_typed_and_named_apart():
