@@ -30,6 +30,7 @@ from togetherchat_server.fronts.rpc.server import ConnectionLimits, RpcFront
 from togetherchat_server.memory import MemoryGauge
 from togetherchat_server.observe.limits import UpstreamLimits
 from togetherchat_server.observe.log import CallLog, LineWriter, LogHandler, attach
+from togetherchat_server.observe.record import Spans
 from togetherchat_server.ports import Chat, ModelListing
 from togetherchat_server.providers.together.provider import Patience, TogetherProvider
 from togetherchat_server.upstream.attempts import Attempts, Surroundings
@@ -204,6 +205,7 @@ class App:
             total_s=settings.total_s,
             clock=outside.clock,
             sinks=(log, UpstreamLimits(self._gauges, clock=outside.clock)),
+            spans=self._open_spans(settings, upstream),
         )
         chat = CheckedChat(
             Router(attempts, price=directory.price, clock=outside.clock, names=names, refusals=refusals),
@@ -228,6 +230,24 @@ class App:
             connections=ConnectionLimits(age_s=settings.connection_age_s, farewell_s=settings.total_s),
             share_port=self._share_port,
         )
+
+    def _open_spans(self, settings: Settings, upstream: Upstream) -> Spans | None:
+        if settings.traces == OFF:
+            return None
+        # Loaded where it is wanted: it is an extra, and takes a third of a second.
+        from togetherchat_server.observe.trace import open_spans  # noqa: PLC0415
+
+        outside = self._outside
+        spans = open_spans(
+            base_url=upstream.base_url,
+            version=outside.version,
+            clock=outside.clock,
+            wall_clock=outside.wall_clock,
+        )
+        if spans is not None:
+            self._gauges |= spans.gauges
+            self._resources.push_async_callback(spans.aclose)
+        return spans
 
     def _make_door(
         self, settings: Settings, desk: CallDesk, chat: Chat, listing: ModelListing

@@ -13,9 +13,10 @@ from typing import Final, Literal, final
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat_server.errors import Kind, ServiceError
-from togetherchat_server.observe.record import CallRecord, Sink
+from togetherchat_server.observe.record import CallRecord, Sink, Spans
 from togetherchat_server.ports import Call
 from togetherchat_server.secret import Secret
+from togetherchat_server.tracing import CallTrace, SpanContext
 
 MARGIN_LEAST_S: Final = 0.1
 MARGIN_SHARE: Final = 0.01
@@ -24,7 +25,6 @@ MARGIN_SHARE_MAX: Final = 0.2
 UpstreamKeyMode = Literal["server", "caller", "caller-then-server"]
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,7 @@ class Arrival:
     request_id: str = ""
     authorization: str = ""
     traceparent: str = ""
+    tracestate: str = ""
     previous_attempts: str = ""
     seconds_left: float | None = None
     """What is left of the caller's deadline; None: it set none."""
@@ -63,12 +64,14 @@ class CallDesk:
         total_s: float,
         clock: Callable[[], float],
         sinks: Sequence[Sink] = (),
+        spans: Spans | None = None,
     ) -> None:
         self._key_mode = key_mode
         self._server_key = server_key
         self._total_s = total_s
         self._clock = clock
         self._sinks = tuple(sinks)
+        self._spans = spans
 
     def check(self, arrival: Arrival) -> str:
         """Refuse a caller by its metadata alone, before its message is read.
@@ -94,6 +97,7 @@ class CallDesk:
             with_margin_s = arrival.seconds_left - answer_margin_s(arrival.seconds_left)
             if with_margin_s <= left_s:
                 left_s, kind = with_margin_s, Kind.CALLER_DEADLINE
+        told, trace = self._traced(arrival)
         return Call(
             id=request_id_or_new(arrival.request_id),
             method=arrival.method,
@@ -103,7 +107,9 @@ class CallDesk:
             upstream_key=key,
             caller_brought_key=caller_brought_key,
             previous_attempts=_small_number(arrival.previous_attempts),
-            traceparent=arrival.traceparent if _TRACEPARENT.fullmatch(arrival.traceparent) else "",
+            traceparent=told.traceparent if told else "",
+            tracestate=told.state if told else "",
+            trace=trace,
         )
 
     def refused(self, arrival: Arrival) -> Call:
@@ -117,6 +123,7 @@ class CallDesk:
             deadline_kind=Kind.CALL_TIMEOUT,
             upstream_key=None,
             previous_attempts=_small_number(arrival.previous_attempts),
+            trace=self._traced(arrival)[1],
         )
 
     def close(self, call: Call, front: str, ending: Ending) -> None:
@@ -124,9 +131,16 @@ class CallDesk:
         record = record_of(call, front, ending, now_s=self._clock())
         for sink in self._sinks:
             sink(record)
+        if self._spans is not None and call.trace is not None:
+            self._spans.end(call, record)
 
     def seconds_left(self, call: Call) -> float:
         return call.seconds_left(self._clock())
+
+    def _traced(self, arrival: Arrival) -> tuple[SpanContext | None, CallTrace | None]:
+        """What the provider is told of the trace, and where the call is traced, its own place in it."""
+        parent = SpanContext.of(arrival.traceparent, arrival.tracestate) if arrival.traceparent else None
+        return (parent, None) if self._spans is None else self._spans.begin(parent)
 
     def _key(self, arrival: Arrival) -> tuple[Secret | None, bool]:
         """The key to ask the provider with, and whether the caller brought it."""
@@ -181,6 +195,7 @@ def record_of(call: Call, front: str, ending: Ending, *, now_s: float) -> CallRe
         model_asked=progress.model_asked if progress.model_asked != progress.model else "",
         rate_limits=progress.rate_limits,
         caller_key=call.caller_brought_key,
+        trace=call.trace.trace_id if call.trace else "",
     )
 
 

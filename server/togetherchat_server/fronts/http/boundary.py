@@ -178,5 +178,6 @@ def _arrival(exchange: Exchange, method: str) -> Arrival:
         request_id=request_id_or_new(headers.get("x-request-id", "")),
         authorization=headers.get("authorization", ""),
         traceparent=headers.get("traceparent", ""),
+        tracestate=headers.get("tracestate", ""),
         previous_attempts=headers.get("x-stainless-retry-count", ""),
     )

@@ -269,6 +269,7 @@ _HEADERS: Final = {
     "x-request-id": "request_id",
     "authorization": "authorization",
     "traceparent": "traceparent",
+    "tracestate": "tracestate",
     "grpc-previous-rpc-attempts": "previous_attempts",
 }
 
