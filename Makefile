@@ -195,6 +195,7 @@ lock:  ## Renew the locked dependencies (hashes, no addresses)
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip --disable-pip-version-check install --quiet uv
 	$(LOCK) requirements/server.txt pyproject.toml --extra server --extra cli --group build
+	$(LOCK) requirements/telemetry.txt pyproject.toml --extra server --extra cli --extra telemetry --group build --constraint requirements/server.txt
 	$(LOCK) requirements/dev.txt pyproject.toml --extra server --extra cli --group build --group dev
 	$(LOCK) requirements/fuzz.txt pyproject.toml --extra server --group fuzz
 	$(LOCK) requirements/sdks.txt --group sdks
