@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 TOOLS  := .venv-generate
 FUZZER := .venv-fuzz
 SDKS   := .venv-sdks
+SUPPLY := .venv-supply
+BILLED := .venv-billed
 GRPCURL_VERSION := v1.9.4
 BENCH  := .bench
 PIP     = $(BIN)/python -m pip --disable-pip-version-check
@@ -140,6 +142,7 @@ verify: $(VENV)/.dev $(TOOLS)/.ready  ## Check style, types, architecture, contr
 	$(MAKE) generate
 	git diff --exit-code -- protos typings clients
 	$(PIP) check
+	$(BIN)/python -m pytest --quiet tests/unit/test_supply.py tests/unit/test_packaging.py
 
 fix: $(VENV)/.dev  ## Mend what a machine can mend
 	$(BIN)/ruff check --fix .
@@ -199,6 +202,7 @@ lock:  ## Renew the locked dependencies (hashes, no addresses)
 	$(LOCK) requirements/dev.txt pyproject.toml --extra server --extra cli --group build --group dev
 	$(LOCK) requirements/fuzz.txt pyproject.toml --extra server --group fuzz
 	$(LOCK) requirements/sdks.txt --group sdks
+	$(LOCK) requirements/supply.txt --group supply
 	$(LOCK) requirements/generate.txt --group generate
 	for peer in litellm smg plots; do $(LOCK) bench/requirements/$$peer.txt bench/requirements/$$peer.in || exit; done
 
@@ -208,6 +212,28 @@ LOCK        = .venv-lock/bin/uv pip compile $(LOCK_FLAGS) --output-file
 release: $(VENV)/.dev  ## Renew the baseline that `buf breaking` compares with, and the descriptor set
 	$(BIN)/buf build --output protos/baseline.binpb
 	$(BIN)/python clients/descriptor_set.py
+	$(MAKE) sbom
+
+.PHONY: audit sbom licences
+$(SUPPLY)/.ready: requirements/supply.txt
+	$(PYTHON) -m venv $(SUPPLY)
+	$(SUPPLY)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/supply.txt
+	@touch $@
+
+audit: $(SUPPLY)/.ready  ## Ask a service of advisories about what is locked; fails too where it does not answer
+	$(SUPPLY)/bin/python requirements/audit.py $(wildcard requirements/*.txt)
+
+# Of what a server is installed from, telemetry included, in an environment that holds nothing else.
+sbom: $(SUPPLY)/.ready  ## Write the bill of materials of a server, dist/togetherchat.cdx.json (CycloneDX 1.6)
+	rm -rf $(BILLED) && $(PYTHON) -m venv --without-pip $(BILLED) && mkdir -p dist
+	$(SUPPLY)/bin/python -m pip --disable-pip-version-check --python $(BILLED)/bin/python install --quiet --require-hashes \
+	    -r requirements/telemetry.txt
+	$(SUPPLY)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --spec-version 1.6 --validate \
+	    --output-file dist/togetherchat.cdx.json $(BILLED)/bin/python
+	rm -rf $(BILLED)
+
+licences: $(VENV)/.dev  ## Renew docs/licences.md
+	$(BIN)/python requirements/licences.py > docs/licences.md
 
 # What only these targets need. Maven has protoc with its generators for C#, Ruby, PHP, Java and Kotlin.
 GHZ_VERSION       := v0.120.0
@@ -234,4 +260,4 @@ MVN_COPY = mvn --batch-mode --quiet dependency:copy -DoutputDirectory=$(CURDIR)/
 	GOBIN=$(CURDIR)/.tools go install github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION)
 
 clean:  ## Remove what the targets made
-	rm -rf $(VENV) $(TOOLS) $(FUZZER) $(SDKS) .venv-lock .tools .fuzz $(BENCH) bench/go/contract build tests/sdks/node/node_modules
+	rm -rf $(VENV) $(TOOLS) $(FUZZER) $(SDKS) $(SUPPLY) $(BILLED) dist .venv-lock .tools .fuzz $(BENCH) bench/go/contract build tests/sdks/node/node_modules

@@ -12,9 +12,11 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 LOCKS = {
     "server.txt": ["dependencies", "server", "cli", "build"],
+    "telemetry.txt": ["dependencies", "server", "cli", "telemetry", "build"],
     "dev.txt": ["dependencies", "server", "cli", "build", "dev"],
     "fuzz.txt": ["dependencies", "server", "fuzz"],
     "generate.txt": ["generate"],
+    "supply.txt": ["supply"],
 }
 
 
