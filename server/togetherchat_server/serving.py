@@ -5,6 +5,7 @@ stop. Knows what is assigned to it, not who supervises and how.
 """
 
 import asyncio
+import gc
 import random
 import signal
 import time
@@ -48,6 +49,7 @@ async def serve_alone(process: Process, greet: Callable[[Addresses], None]) -> s
         addresses = await app.start()
     except OSError as exc:
         return f"cannot serve: {exc}"
+    _leave_out_of_collections()
     greet(addresses)
     await _drain(app, process, await process.signals.first)
     return ""
@@ -73,6 +75,7 @@ async def _work(process: Process, assignment: Assignment) -> bool:
         except OSError as exc:
             leash.failed(f"cannot serve: {exc}")
             return False
+        _leave_out_of_collections()
         leash.serving(addresses.rpc)
         number = await process.signals.first
         leash.stopping()
@@ -106,6 +109,15 @@ async def _drain(app: App, process: Process, number: int) -> None:
     propagation_s = settings.propagation_s if number == signal.SIGTERM else 0.0
     hurry, replaced = process.signals.second, number == REPLACED
     await app.stop(propagation_s=propagation_s, hurry=hurry, replaced=replaced)
+
+
+def _leave_out_of_collections() -> None:
+    """What was loaded at the start is passed over by every later collection of garbage.
+
+    It never becomes garbage, and to look through it stopped every call for 40 ms and more.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _end_at_last() -> None:

@@ -96,7 +96,7 @@ async def test_the_environment_names_no_proxy_and_no_password(serve, key, monkey
 
 
 async def test_a_large_body_arrives_whole(serve, key):
-    """More than aiohttp sends in one write, and without its warning."""
+    """More than the kernel takes at once."""
     body = b"0123456789abcdef" * 2**18
     async with serve(always(json_answer(200, {}))) as (upstream, transport):
         await transport.send("POST", "x", key=key, request_id="r", body=body)

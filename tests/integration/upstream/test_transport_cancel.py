@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-from aiohttp.abc import AbstractResolver
 
 from support.asking import BODY
 from support.scripted_upstream import ScriptedUpstream, always
@@ -132,28 +131,20 @@ async def test_cancel_in_a_tls_handshake(serve, key):
         assert await upstream.closed(0) - asked_at < PROMISED_S
 
 
-class NeverResolves(AbstractResolver):
-    def __init__(self) -> None:
-        self.asked = asyncio.Event()
-
-    async def resolve(self, host, port=0, family=0):
-        self.asked.set()
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    async def close(self) -> None:
-        pass
-
-
 async def test_cancel_in_a_look_up_of_a_name(key):
     """The look-up itself cannot be stopped; the call is over all the same, and so is its place."""
-    resolver = NeverResolves()
-    engine = Engine(TransportLimits(), tls=ssl.create_default_context(), resolver=resolver)
+    asked = asyncio.Event()
+
+    async def never(_host, _port):
+        asked.set()
+        await asyncio.Event().wait()
+
+    engine = Engine(TransportLimits(), tls=ssl.create_default_context(), resolve=never)
     transport = Transport(
         engine, base_url="http://name.example/v1", limits=TransportLimits(), user_agent="t/1"
     )
     task = asyncio.ensure_future(transport.send("GET", "x", key=key, request_id="r"))
-    await resolver.asked.wait()
+    await asked.wait()
     asked_at = await cancel(task)
     assert time.monotonic() - asked_at < PROMISED_S
     assert 0 == engine.in_flight
@@ -232,9 +223,9 @@ async def test_churn_leaves_nothing_behind(key, certificate, over_tls):
         async with asyncio.TaskGroup() as group:
             for _ in range(16):
                 group.create_task(churn(transport, key, rng, 25))
-        connector = engine._pooled.connector
-        kept = sum(len(idle) for idle in connector._conns.values())
-        assert (0, set(), {}) == (engine.in_flight, connector._acquired, dict(connector._waiters))
+        await upstream.until(lambda ledger: 0 == engine.connections()[0])
+        leased, kept = engine.connections()
+        assert (0, 0) == (engine.in_flight, leased)
         await upstream.until(lambda ledger: len(ledger.still_open) == kept)
         assert b'{"id": "1"}' == (await transport.send("GET", "x", key=key, request_id="0")).body
         await transport.aclose()

@@ -9,7 +9,7 @@ from support.asking import BODY, failure_of_send
 from support.scripted_upstream import ScriptedUpstream, always, in_turn
 from support.upstream_script import Fin, Pause, Reset, Send, chunk, json_answer, sse, sse_head
 from togetherchat_server.errors import Kind
-from togetherchat_server.upstream.connections import KEEPALIVE_RACE_S
+from togetherchat_server.upstream.connection import KEEPALIVE_RACE_S
 from togetherchat_server.upstream.engine import Engine
 from togetherchat_server.upstream.transport import Transport, TransportLimits
 
@@ -110,9 +110,16 @@ async def test_bytes_that_nobody_asked_for_at_the_end_of_a_body(serve, key):
 @pytest.mark.parametrize("end", [Fin(), Reset()])
 async def test_an_upstream_that_dies_over_a_request_is_no_keep_alive_that_ran_out(key, end):
     """Later than a round trip: the tokens it had made are paid for, so it is not asked again."""
-    clock = iter([0.0, 0.0, 5.0, 5.0 + KEEPALIVE_RACE_S + 0.1])
-    async with ScriptedUpstream(in_turn(OK, (end,), OK)) as upstream:
-        engine = Engine(TransportLimits(), tls=ssl.create_default_context(), now_s=lambda: next(clock))
+    now_s = [0.0]
+
+    def script(request):
+        if len(upstream.ledger.requests) == 1:
+            return OK
+        now_s[0] += KEEPALIVE_RACE_S + 0.1  # while the request is there, and before its answer
+        return (end,)
+
+    async with ScriptedUpstream(script) as upstream:
+        engine = Engine(TransportLimits(), tls=ssl.create_default_context(), now_s=lambda: now_s[0])
         transport = Transport(engine, base_url=upstream.base_url, limits=TransportLimits(), user_agent="t/1")
         await transport.send("POST", "x", key=key, request_id="r", body=BODY)
         assert Kind.UPSTREAM_RESET == (await failure_of_send(transport, key)).kind
