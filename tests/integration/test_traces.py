@@ -22,7 +22,7 @@ from support.collector import (
 )
 from support.patience import eventually
 from support.scripted_upstream import ScriptedUpstream, always, in_turn
-from support.upstream_script import Send, Stall, chunk, json_answer, sse, sse_head
+from support.upstream_script import Fin, Send, Stall, chunk, json_answer, sse, sse_head
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT_ID = "b7ad6b7169203331"
@@ -70,9 +70,11 @@ async def test_a_call_is_a_child_of_its_caller_and_its_attempt_of_the_call():
         ScriptedUpstream(always(WHOLE)) as upstream,
         traced_app(upstream.base_url) as (app, collector),
     ):
+        began_s = time.time()
         await app.chat.Complete(request(), metadata=parent())
         call, attempt = await collector.seen(2)
 
+    assert began_s - 1 < call.start_ns / 1e9 < time.time() + 1
     assert (SERVER, CLIENT) == (call.kind, attempt.kind)
     assert {TRACE_ID} == {call.trace_id, attempt.trace_id}
     assert (PARENT_ID, call.span_id) == (call.parent_span_id, attempt.parent_span_id)
@@ -173,6 +175,21 @@ async def test_a_retry_is_a_span_of_its_own(answer):
     assert (503, 200) == tuple(span.attributes["http.response.status_code"] for span in (first, second))
     assert 1 == second.attributes["http.request.resend_count"]
     assert "http.request.resend_count" not in first.attributes
+
+
+async def test_a_stream_that_ended_before_its_first_event_failed():
+    """The retry that hides it from the caller must not hide it from the trace."""
+    cut = (Send(sse_head()), Fin())
+    async with (
+        ScriptedUpstream(in_turn(cut, STREAM)) as upstream,
+        traced_app(upstream.base_url, retries=1) as (app, collector),
+    ):
+        _, failure = await collect(app.chat.StreamComplete(request()))
+        _, first, second = await collector.seen(3)
+
+    assert None is failure
+    assert (ERROR, UNSET) == (first.status, second.status)
+    assert "UPSTREAM_TRUNCATED" == first.attributes["error.type"]
 
 
 async def test_a_failure_of_ours_is_an_error_in_both_spans():
