@@ -210,10 +210,14 @@ class Transport:
     ) -> Answer:
         """Ask for a whole answer. `path` is relative to the base URL: `chat/completions`."""
         request = self._request(method, path, key, request_id, body, (traceparent, tracestate))
-        async with self._ask(request, bytes_max=self._limits.body_bytes_max) as answer:
+        response = await self._asked(request)
+        try:
+            answer = _uncoded(response, bytes_max=self._limits.body_bytes_max)
             failed = answer.status >= httpx.codes.BAD_REQUEST
             bytes_max = self._limits.error_body_bytes_max if failed else self._limits.body_bytes_max
             text = await answer.read_all(bytes_max)
+        finally:
+            await _body(response).aclose()
         return Answer(status=answer.status, headers=answer.headers, body=text)
 
     def stream(
@@ -264,17 +268,17 @@ class Transport:
 
     @asynccontextmanager
     async def _ask(self, request: httpx.Request, *, bytes_max: int) -> AsyncGenerator[AnswerStream, None]:
+        response = await self._asked(request)
         try:
-            response = await self._engine.handle_async_request(request)
-        except httpx.RequestError as exc:
-            raise _error(_before_answer(exc)) from exc
-        try:
-            answer = AnswerStream(response, bytes_max=bytes_max)
-            if answer.headers.get("content-encoding", "").strip().lower() not in _UNCODED:
-                raise _error(Kind.UPSTREAM_MALFORMED_RESPONSE)
-            yield answer
+            yield _uncoded(response, bytes_max=bytes_max)
         finally:
             await _body(response).aclose()
+
+    async def _asked(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return await self._engine.handle_async_request(request)
+        except httpx.RequestError as exc:
+            raise _error(_before_answer(exc)) from exc
 
 
 @functools.lru_cache(PATHS_MAX)
@@ -286,6 +290,13 @@ def _body(response: httpx.Response) -> httpx.AsyncByteStream:
     if not isinstance(response.stream, httpx.AsyncByteStream):
         raise TypeError("an engine's answers are asynchronous")
     return response.stream
+
+
+def _uncoded(response: httpx.Response, *, bytes_max: int) -> AnswerStream:
+    answer = AnswerStream(response, bytes_max=bytes_max)
+    if answer.headers.get("content-encoding", "").strip().lower() not in _UNCODED:
+        raise _error(Kind.UPSTREAM_MALFORMED_RESPONSE)
+    return answer
 
 
 def _lower_case(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -69,7 +69,7 @@ class Boundary(grpc.GenericRpcHandler):
     ) -> None:
         self._desk = desk
         self._admission = admission
-        self._running = RunningCalls(admission)
+        self._running = RunningCalls(admission, request_s=limits.request_s, take_s=limits.write_stall_s)
         self._limits = limits
         self._random = random
         self._methods: dict[str, Method] = {}
@@ -90,9 +90,7 @@ class Boundary(grpc.GenericRpcHandler):
             ticket = self._admission.enter(self._desk.check(arrival))
         except ServiceError as error:
             return self._refusal(arrival, error)
-        self._running.begin(
-            ticket, request_s=self._limits.request_s, never_sent=lambda: self._never_sent(arrival)
-        )
+        self._running.begin(ticket, never_sent=lambda: self._never_sent(arrival))
         if ticket.turn is None:
             return self._handlers[name]
         return self._in_turn(name, method, ticket.turn)
@@ -106,7 +104,7 @@ class Boundary(grpc.GenericRpcHandler):
 
             response = await self._run(name, context, work)
             if response is not None:
-                self._running.answered(self._limits.write_stall_s)
+                self._running.answered()
             return response
 
         shape = (
