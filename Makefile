@@ -7,6 +7,7 @@ FUZZER := .venv-fuzz
 SDKS   := .venv-sdks
 SUPPLY := .venv-supply
 BILLED := .venv-billed
+CONSOLE := .venv-console
 GRPCURL_VERSION := v1.9.4
 BENCH  := .bench
 PIP     = $(BIN)/python -m pip --disable-pip-version-check
@@ -34,10 +35,10 @@ $(TOOLS)/.ready: requirements/generate.txt
 	$(TOOLS)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/generate.txt
 	@touch $@
 
-run: $(VENV)/.server  ## Serve gRPC on localhost:50051 and HTTP on localhost:3000: Together with a key in TOGETHER_API_KEY, else the sandbox
+run: $(VENV)/.server  ## Serve gRPC on localhost:50051, HTTP and a console on localhost:3000: Together with a key in TOGETHER_API_KEY, else the sandbox
 	@if [ -n "$$TOGETHER_API_KEY$$TOGETHER_API_KEY_FILE$$TOGETHER_BASE_URL" ]; \
-	    then exec $(BIN)/togetherchat-server --http 127.0.0.1:3000 $(ARGS); \
-	    else exec $(BIN)/togetherchat-server --http 127.0.0.1:3000 --sandbox $(ARGS); fi
+	    then exec $(BIN)/togetherchat-server --http 127.0.0.1:3000 --console $(ARGS); \
+	    else exec $(BIN)/togetherchat-server --http 127.0.0.1:3000 --console --sandbox $(ARGS); fi
 
 demo: $(VENV)/.server  ## Start, chat, stream, show a typed error and the models, stop
 	@clients/python/examples/demo.sh $(BIN)
@@ -45,8 +46,8 @@ demo: $(VENV)/.server  ## Start, chat, stream, show a typed error and the models
 test: $(VENV)/.dev  ## Run the tests; needs Python alone
 	$(BIN)/python -m pytest
 
-test-tools: $(VENV)/.dev .tools/grpcurl .tools/ghz  ## Run grpcurl and ghz against the server; needs Go
-	GRPCURL=$(CURDIR)/.tools/grpcurl GHZ=$(CURDIR)/.tools/ghz $(BIN)/python -m pytest tests/tools
+test-tools: $(VENV)/.dev .tools/grpcurl .tools/ghz .tools/grpcui  ## Run grpcurl, ghz and grpcui against the server; needs Go
+	GRPCURL=$(CURDIR)/.tools/grpcurl GHZ=$(CURDIR)/.tools/ghz GRPCUI=$(CURDIR)/.tools/grpcui $(BIN)/python -m pytest tests/tools
 
 .PHONY: test-typescript
 test-typescript: $(VENV)/.server $(TOOLS)/.ready  ## Check and test the TypeScript client against the server; needs Node 20
@@ -68,6 +69,16 @@ $(SDKS)/.ready: requirements/sdks.txt tests/sdks/node/package-lock.json
 test-sdks: $(VENV)/.server $(SDKS)/.ready  ## Run the clients of OpenAI's API as they are installed; with Node, its clients too
 	TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python $(SDKS)/bin/python -m pytest -c tests/sdks/pytest.ini tests/sdks
 	@if command -v npm > /dev/null; then cd tests/sdks/node && TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python npm test; fi
+
+$(CONSOLE)/.ready: requirements/console.txt
+	$(PYTHON) -m venv $(CONSOLE)
+	$(CONSOLE)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/console.txt
+	@touch $@
+
+.PHONY: test-console
+test-console: $(VENV)/.server $(CONSOLE)/.ready  ## Try the console in a headless Chromium (on Debian root is given one); PICTURES=FOLDER takes its pictures
+	browser=$$(tests/console/browser) && TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python TOGETHERCHAT_BROWSER=$$browser PICTURES=$(PICTURES) \
+	    $(CONSOLE)/bin/python -m pytest -c tests/console/pytest.ini tests/console
 
 SECONDS ?= 60
 MINUTES ?= 10
@@ -203,7 +214,9 @@ lock:  ## Renew the locked dependencies (hashes, no addresses)
 	$(LOCK) requirements/fuzz.txt pyproject.toml --extra server --group fuzz
 	$(LOCK) requirements/sdks.txt --group sdks
 	$(LOCK) requirements/supply.txt --group supply
+	$(LOCK) requirements/console.txt --group console
 	$(LOCK) requirements/generate.txt --group generate
+	$(LOCK) requirements/deploy.txt --group deploy
 	for peer in litellm smg plots; do $(LOCK) bench/requirements/$$peer.txt bench/requirements/$$peer.in || exit; done
 
 LOCK_FLAGS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
@@ -245,6 +258,37 @@ test-clients: $(VENV)/.dev  ## Run every client that this machine has the tools 
 	@if command -v mvn > /dev/null; then $(MAKE) .tools/protoc .tools/protoc-gen-grpc-java; fi
 	CLIENTS=all $(BIN)/python -m pytest tests/clients
 
+# What renders, checks and scores the manifests: an environment and tools of their own. This kustomize is
+# the newest that Go 1.26 builds.
+DEPLOY             := .venv-deploy
+KUSTOMIZE_VERSION  := v5.8.1
+HELM_VERSION       := v3.22.0
+KUBE_SCORE_VERSION := v1.20.0
+
+$(DEPLOY)/.ready: requirements/deploy.txt
+	$(PYTHON) -m venv $(DEPLOY)
+	$(DEPLOY)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/deploy.txt
+	@touch $@
+
+.PHONY: test-deploy
+test-deploy: $(VENV)/.server $(DEPLOY)/.ready .tools/kustomize-$(KUSTOMIZE_VERSION) .tools/helm-$(HELM_VERSION) .tools/kube-score-$(KUBE_SCORE_VERSION)  ## Render manifests and chart, hold them to schemas, policies and settings, act a rollout out; needs Go
+	KUSTOMIZE=$(CURDIR)/.tools/kustomize-$(KUSTOMIZE_VERSION) HELM=$(CURDIR)/.tools/helm-$(HELM_VERSION) \
+	    KUBE_SCORE=$(CURDIR)/.tools/kube-score-$(KUBE_SCORE_VERSION) \
+	    TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python PYTHONPATH=protos:server:clients/python:tests \
+	    $(DEPLOY)/bin/python -m pytest -c tests/deploy/pytest.ini tests/deploy
+
+.tools/kustomize-v%:
+	GOBIN=$(CURDIR)/.tools go install sigs.k8s.io/kustomize/kustomize/v5@v$*
+	mv .tools/kustomize $@
+
+.tools/helm-v%:
+	GOBIN=$(CURDIR)/.tools go install helm.sh/helm/v3/cmd/helm@v$*
+	mv .tools/helm $@
+
+.tools/kube-score-v%:
+	GOBIN=$(CURDIR)/.tools go install github.com/zegl/kube-score/cmd/kube-score@v$*
+	mv .tools/kube-score $@
+
 PLATFORM = $(shell uname -s | sed 's/Darwin/osx/; s/Linux/linux/')-$(shell uname -m | sed 's/aarch64\|arm64/aarch_64/')
 MVN_COPY = mvn --batch-mode --quiet dependency:copy -DoutputDirectory=$(CURDIR)/.tools -Dartifact
 
@@ -259,5 +303,8 @@ MVN_COPY = mvn --batch-mode --quiet dependency:copy -DoutputDirectory=$(CURDIR)/
 .tools/ghz:
 	GOBIN=$(CURDIR)/.tools go install github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION)
 
+.tools/grpcui: tests/tools/grpcui/go.mod
+	cd tests/tools/grpcui && go build -o $(CURDIR)/$@ github.com/fullstorydev/grpcui/cmd/grpcui
+
 clean:  ## Remove what the targets made
-	rm -rf $(VENV) $(TOOLS) $(FUZZER) $(SDKS) $(SUPPLY) $(BILLED) dist .venv-lock .tools .fuzz $(BENCH) bench/go/contract build tests/sdks/node/node_modules
+	rm -rf $(VENV) $(TOOLS) $(FUZZER) $(SDKS) $(CONSOLE) $(DEPLOY) $(SUPPLY) $(BILLED) dist .venv-lock .tools .fuzz $(BENCH) bench/go/contract build tests/sdks/node/node_modules

@@ -153,7 +153,8 @@ def _greeting(
     line = f"togetherchat {_version()} SERVING: " + ", ".join([*places, source + upstream])
     if configuration.settings.log == "json":
         return line
-    return line + "\n" + _hints(try_on.rpc) + (_http_hint(try_on.http) if try_on.http else "")
+    console = f"\n  http://{try_on.http}/ in a browser" if configuration.settings.console else ""
+    return line + "\n" + _hints(try_on.rpc) + (_http_hint(try_on.http) if try_on.http else "") + console
 
 
 def _hints(address: str) -> str:

@@ -28,9 +28,10 @@ from togetherchat_server.fronts.rpc.boundary import Boundary, BoundaryLimits
 from togetherchat_server.fronts.rpc.chat import ChatServicer
 from togetherchat_server.fronts.rpc.server import ConnectionLimits, RpcFront
 from togetherchat_server.memory import MemoryGauge
+from togetherchat_server.observe.figures import Figures
 from togetherchat_server.observe.limits import UpstreamLimits
 from togetherchat_server.observe.log import CallLog, LineWriter, LogHandler, attach
-from togetherchat_server.observe.record import Spans
+from togetherchat_server.observe.record import Sink, Spans
 from togetherchat_server.ports import Chat, ModelListing
 from togetherchat_server.providers.together.provider import Patience, TogetherProvider
 from togetherchat_server.upstream.attempts import Attempts, Surroundings
@@ -83,6 +84,7 @@ class App:
         self._share_port = share_port
         self._resources = AsyncExitStack()
         self._admission = _admission(configuration.settings, outside)
+        self._figures = Figures(clock=outside.clock) if configuration.settings.console else None
         self._front: RpcFront | None = None
         self._door: HttpFront | None = None
         self._gauges: dict[str, Callable[[], int]] = {
@@ -204,7 +206,7 @@ class App:
             server_key=upstream.current_key,
             total_s=settings.total_s,
             clock=outside.clock,
-            sinks=(log, UpstreamLimits(self._gauges, clock=outside.clock)),
+            sinks=(log, UpstreamLimits(self._gauges, clock=outside.clock), *self._figure_sinks()),
             spans=self._open_spans(settings, upstream),
         )
         chat = CheckedChat(
@@ -249,6 +251,15 @@ class App:
             self._resources.push_async_callback(spans.aclose)
         return spans
 
+    def _figure_sinks(self) -> tuple[Sink, ...]:
+        return () if self._figures is None else (self._figures,)
+
+    def _count(self) -> dict[str, object]:
+        """What the console shows of this process."""
+        assert self._figures is not None  # noqa: S101  asked by the console alone
+        now = {"in_flight": self.in_flight, "waiting": self.waiting, "version": self._outside.version}
+        return self._figures.snapshot() | now
+
     def _make_door(
         self, settings: Settings, desk: CallDesk, chat: Chat, listing: ModelListing
     ) -> "HttpFront":
@@ -272,6 +283,7 @@ class App:
                 version=self._outside.version,
                 share_port=self._share_port,
                 local_pages_only=is_loopback(settings.http) and not settings.allow_open_access,
+                figures=None if self._figures is None else self._count,
             ),
         )
 

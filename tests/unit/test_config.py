@@ -253,3 +253,9 @@ def test_an_alias_of_the_file_is_text(tmp_path):
     file.write_text("[alias]\nfast = 5\n")
 
     assert "--alias" in problem("--config", str(file), **KEY)
+
+
+def test_a_console_needs_the_door_that_it_is_a_page_of():
+    """It would be nowhere."""
+    assert "--http" in problem("--console", "--sandbox")
+    assert read("--console", "--http", "127.0.0.1:3000", "--sandbox").settings.console

@@ -2,7 +2,10 @@
 
 import importlib.metadata
 import re
+import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,8 @@ LOCKS = {
     "telemetry.txt": ["dependencies", "server", "cli", "telemetry", "build"],
     "dev.txt": ["dependencies", "server", "cli", "build", "dev"],
     "fuzz.txt": ["dependencies", "server", "fuzz"],
+    "sdks.txt": ["sdks"],
+    "console.txt": ["console"],
     "generate.txt": ["generate"],
     "supply.txt": ["supply"],
 }
@@ -74,3 +79,18 @@ def test_the_changelog_knows_the_version():
 
     assert newest is not None
     assert importlib.metadata.version("togetherchat") == PROJECT["project"]["version"] == newest[1]
+
+
+def test_a_wheel_holds_what_the_service_reads(tmp_path):
+    """The files that are no Python: the catalogue and the console's page."""
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    read = {
+        str(path.relative_to(ROOT / "server"))
+        for path in (ROOT / "server").rglob("*")
+        if path.suffix in {".toml", ".html"}
+    }
+
+    assert {"console.html", "models.toml"} == {Path(name).name for name in read}
+    assert set() == read - set(zipfile.ZipFile(wheel).namelist())

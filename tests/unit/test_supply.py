@@ -25,8 +25,11 @@ OTHERS = [
     if Path(name).name in {"package-lock.json", "go.sum", "go.mod", ".npmrc", "pom.xml"}
 ]
 PIN = re.compile(r"^([a-z0-9-]+)==([^ ;\\]+)", re.MULTILINE)
-# A module's name in Go begins with a host, and XML names its schemas by addresses: neither is fetched from there.
-NO_PLACE = re.compile(r"https?://(maven\.apache\.org/(POM|xsd)|www\.w3\.org/)[^\"\s]*")
+# XML names its schemas by addresses, and a project its homepage: nothing is fetched from there. A place
+# to fetch from is a `<repository>`.
+NO_PLACE = re.compile(
+    r"<(url|connection|developerConnection)>[^<]*<|https?://(maven\.apache\.org/(POM|xsd)|www\.w3\.org/)[^\"\s]*"
+)
 ADDRESS = re.compile(
     r"https?://|\bregistry\s*=|--index|--find-links|<repository>|\b\d{1,3}(\.\d{1,3}){3}:\d+"
 )

@@ -40,6 +40,9 @@ class Settings(BaseModel):
         "off",
         description="Where OpenAI's clients find the service over HTTP, for example 127.0.0.1:3000, or off.",
     )
+    console: bool = Field(
+        False, description="A page at / of the HTTP door: models, a playground and live figures."
+    )
     admin: OptionalAddress = Field(
         "127.0.0.1:9464", description="Where /healthz, /readyz and /version are served over HTTP, or off."
     )

@@ -40,6 +40,8 @@ def read_configuration(words: Sequence[str], environment: Mapping[str, str]) -> 
         settings = Settings.model_validate(chosen)
     except ValidationError as exc:
         raise SettingsError(_first_problem(exc)) from None
+    if settings.console and settings.http == "off":
+        raise SettingsError("--console is a page of the HTTP door: say --http HOST:PORT as well")
     upstream = None if settings.sandbox else upstream_of(settings, environment)
     if upstream is not None:
         refuse_open_access(settings, upstream)

@@ -26,7 +26,7 @@ from togetherchat_server.calls.admission import Admission
 from togetherchat_server.calls.endings import NO_PLACE, STOPPED, TIME_IS_UP, UNFORESEEN
 from togetherchat_server.calls.lifecycle import Arrival, CallDesk, Ending, request_id_or_new
 from togetherchat_server.errors import Kind, ServiceError
-from togetherchat_server.fronts.http.errors import ROWS, fault_of
+from togetherchat_server.fronts.http.errors import ROWS, Fault, fault_of
 from togetherchat_server.fronts.http.exchange import JSON, Exchange
 from togetherchat_server.fronts.http.sse import error_event
 from togetherchat_server.patience import Within
@@ -92,6 +92,16 @@ class Boundary:
         self._aborted.update(self._running)
         for task in self._running:
             task.cancel()
+
+    def refusal(self, exchange: Exchange, method: str) -> Fault | None:
+        """What a caller's headers alone refuse, where its request is to be no call."""
+        arrival = _arrival(exchange, method)
+        try:
+            self._desk.check(arrival)
+        except ServiceError as error:
+            call = self._desk.refused(arrival)
+            return fault_of(error, call, output_sent=False, fraction=self._random())
+        return None
 
     async def run(self, exchange: Exchange, method: str, work: Work) -> None:
         """Run the work of one call, and end it in exactly one way."""

@@ -8,6 +8,7 @@ from togetherchat_server.calls.lifecycle import CallDesk
 from togetherchat_server.fronts.http.app import Door
 from togetherchat_server.fronts.http.boundary import Boundary, BoundaryLimits
 from togetherchat_server.fronts.http.chat import ChatEndpoint
+from togetherchat_server.fronts.http.console import Console, Figures
 from togetherchat_server.fronts.http.models import ModelsEndpoint
 from togetherchat_server.fronts.http.server import HttpFront
 from togetherchat_server.ports import Chat, ModelListing
@@ -17,13 +18,17 @@ __all__ = ["BoundaryLimits", "Surroundings", "open_door"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What is outside of the door: chance, the time of day, its port, and whose pages may ask."""
+    """What is outside of the door: chance, the time of day, its port, whose pages may ask, and what
+    is known of the service.
+    """
 
     random: Callable[[], float]
     wall_clock: Callable[[], float]
     version: str
     share_port: bool
     local_pages_only: bool
+    figures: Figures | None
+    """What the console shows of the service; None: there is no console."""
 
 
 def open_door(
@@ -38,10 +43,12 @@ def open_door(
     """The front, not yet listening. `chat` checks what it is asked, see `calls.checked`."""
     boundary = Boundary(desk=desk, admission=admission, limits=limits, random=surroundings.random)
     endpoint = ChatEndpoint(chat, request_bytes_max=limits.request_bytes_max, request_s=limits.request_s)
+    figures = surroundings.figures
     door = Door(
         boundary=boundary,
         chat=endpoint,
         models=ModelsEndpoint(listing),
+        console=None if figures is None else Console(boundary=boundary, figures=figures),
         version=surroundings.version,
         local_pages_only=surroundings.local_pages_only,
     )

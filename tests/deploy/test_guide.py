@@ -1,0 +1,128 @@
+"""What the operations guide names exists."""
+
+import re
+import shlex
+
+import pytest
+import yaml
+from rendered import COMPONENTS, ROOT, configuration, kustomized
+
+from togetherchat_server.config import Settings
+from togetherchat_server.config.sources import flag_parser
+
+GUIDE = (ROOT / "deploy/README.md").read_text("utf-8")
+CODE = re.compile(r"`([^`\n]+)`")
+FENCES = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
+METRIC = re.compile(r"(?:togetherchat|process)(?:_[a-z]+)+")
+REASON = re.compile(r"\b[A-Z]+(?:_[A-Z]+)+\b")
+FAMILIES = ROOT / "server/togetherchat_server/observe/metrics/families.py"
+NO_REASONS = {"NOT_SERVING"}
+
+
+def spans():
+    """What stands in backticks within sentences and tables."""
+    return CODE.findall(FENCES.sub("", GUIDE))
+
+
+def fenced(language):
+    return [text for name, text in FENCES.findall(GUIDE) if name == language]
+
+
+def test_flags_are_flags_of_the_server():
+    """Each one that is named alone in backticks, but for --help."""
+    named = {span.split("=")[0] for span in spans() if span.startswith("--")}
+    known = {word for action in flag_parser()._actions for word in action.option_strings}
+
+    assert set() == named - known
+
+
+def test_settings_are_settings():
+    """Names with a unit, such as drain_s."""
+    named = {span.split(" = ")[0] for span in spans() if re.fullmatch(r"[a-z]+(_[a-z]+)*_s( = \d+)?", span)}
+
+    assert {"drain_s", "propagation_s"} == named
+    assert named <= set(Settings.model_fields)
+
+
+@pytest.mark.skipif(not FAMILIES.exists(), reason="this server exports no metrics yet")
+def test_metrics_are_exported():
+    """Each one is in the server's table of metrics."""
+    table = FAMILIES.read_text("utf-8")
+
+    named = {name for span in spans() for name in METRIC.findall(span)}
+    assert set() == {name for name in named if f'"{name}"' not in table}
+    assert "togetherchat_calls_in_flight" in named
+
+
+def test_reasons_are_those_of_the_error_table():
+    """Each reason in the table of incidents stands in the project's README."""
+    table = (ROOT / "README.md").read_text("utf-8")
+    incidents = GUIDE.partition("## Incidents")[2].partition("\n## ")[0]
+
+    named = set(REASON.findall(incidents)) - NO_REASONS
+    assert len(named) > 10
+    assert set() == {reason for reason in named if f"| {reason} |" not in table}
+
+
+def test_components_exist():
+    """Each component that is named has a folder, and each folder is named."""
+    named = {span.partition("/")[2] for span in spans() if span.startswith("components/")}
+
+    assert {folder.name for folder in COMPONENTS.iterdir()} == named
+
+
+def test_lines_name_files_that_exist():
+    """Paths of this repository in the lines to copy, from its root."""
+    words = [
+        word
+        for text in fenced("sh")
+        for line in text.splitlines()
+        for word in shlex.split(line, comments=True)
+    ]
+    paths = [word for word in words if word.startswith("deploy/")]
+
+    assert len(paths) > 3
+    assert [] == [path for path in paths if not (ROOT / path).exists()]
+
+
+def test_the_overlay_of_ones_own_works(tmp_path):
+    """The example renders, with its image and its flag."""
+    (ours,) = (text for text in fenced("yaml") if "kind: Kustomization" in text)
+    (tmp_path / "togetherchat").symlink_to(ROOT, target_is_directory=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/kustomization.yaml").write_text(ours, encoding="utf-8")
+
+    rendering = kustomized(tmp_path / "mine")
+
+    assert "registry.example.com/togetherchat:0.1.0" == rendering.container["image"]
+    assert {"fast": "openai/gpt-oss-120b"} == configuration(rendering, tmp_path / "disk").settings.alias
+
+
+def test_the_adapters_rule_is_about_the_autoscalers_metric(production):
+    """The example's series is the metric that the autoscaler asks for."""
+    (rule,) = (yaml.safe_load(text)["rules"][0] for text in fenced("yaml") if "seriesQuery" in text)
+    metrics = production.one("HorizontalPodAutoscaler")["spec"]["metrics"]
+
+    assert [rule["seriesQuery"]] == [it["pods"]["metric"]["name"] for it in metrics if it["type"] == "Pods"]
+
+
+def test_the_timeline_is_that_of_the_settings(production, tmp_path):
+    """Seconds of the drain, as the table counts them."""
+    settings = configuration(production, tmp_path).settings
+    rows = re.findall(
+        r"^\| (?:to )?(\d+)\b", GUIDE.partition("| second |")[2].partition("\n\n")[0], re.MULTILINE
+    )
+
+    over = settings.propagation_s + settings.drain_s - 1
+    grace_s = production.pod["terminationGracePeriodSeconds"]
+    assert [0, settings.propagation_s, over, over, grace_s] == [int(row) for row in rows]
+
+
+def test_figures_of_sizing_are_those_of_the_autoscaler(production):
+    """What the guide says of pods and calls is what the manifests say."""
+    spec = production.one("HorizontalPodAutoscaler")["spec"]
+    target = spec["metrics"][0]["pods"]["target"]["averageValue"]
+
+    assert f"{spec['minReplicas']} to {spec['maxReplicas']} pods" in GUIDE
+    assert f"aims for {target} a pod" in GUIDE
+    assert f"{Settings().calls_max:,} that one takes" in GUIDE
