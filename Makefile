@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 TOOLS  := .venv-generate
 FUZZER := .venv-fuzz
 SDKS   := .venv-sdks
+SUPPLY := .venv-supply
+BILLED := .venv-billed
 CONSOLE := .venv-console
 GRPCURL_VERSION := v1.9.4
 BENCH  := .bench
@@ -162,6 +164,7 @@ verify: $(VENV)/.dev $(TOOLS)/.ready  ## Check style, types, architecture, contr
 	$(MAKE) generate
 	git diff --exit-code -- protos typings clients deploy/grafana
 	$(PIP) check
+	$(BIN)/python -m pytest --quiet tests/unit/test_supply.py tests/unit/test_packaging.py
 
 fix: $(VENV)/.dev  ## Mend what a machine can mend
 	$(BIN)/ruff check --fix .
@@ -221,8 +224,10 @@ lock:  ## Renew the locked dependencies (hashes, no addresses)
 	$(LOCK) requirements/dev.txt pyproject.toml --extra server --extra cli --extra redis --group build --group dev
 	$(LOCK) requirements/image.txt --constraint requirements/server.txt pyproject.toml --extra server --extra redis
 	$(LOCK) requirements/build.txt --constraint requirements/server.txt --group build
+	$(LOCK) requirements/telemetry.txt pyproject.toml --extra server --extra cli --extra telemetry --group build --constraint requirements/server.txt
 	$(LOCK) requirements/fuzz.txt pyproject.toml --extra server --group fuzz
 	$(LOCK) requirements/sdks.txt --group sdks
+	$(LOCK) requirements/supply.txt --group supply
 	$(LOCK) requirements/console.txt --group console
 	$(LOCK) requirements/generate.txt --group generate
 	$(LOCK) requirements/deploy.txt --group deploy
@@ -235,6 +240,28 @@ LOCK        = .venv-lock/bin/uv pip compile $(LOCK_FLAGS) --output-file
 release: $(VENV)/.dev  ## Renew the baseline that `buf breaking` compares with, and the descriptor set
 	$(BIN)/buf build --output protos/baseline.binpb
 	$(BIN)/python clients/descriptor_set.py
+	$(MAKE) sbom
+
+.PHONY: audit sbom licences
+$(SUPPLY)/.ready: requirements/supply.txt
+	$(PYTHON) -m venv $(SUPPLY)
+	$(SUPPLY)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/supply.txt
+	@touch $@
+
+audit: $(SUPPLY)/.ready  ## Ask a service of advisories about what is locked; fails too where it does not answer
+	$(SUPPLY)/bin/python requirements/audit.py $(wildcard requirements/*.txt)
+
+# Of what a server is installed from, telemetry included, in an environment that holds nothing else.
+sbom: $(SUPPLY)/.ready  ## Write the bill of materials of a server, dist/togetherchat.cdx.json (CycloneDX 1.6)
+	rm -rf $(BILLED) && $(PYTHON) -m venv --without-pip $(BILLED) && mkdir -p dist
+	$(SUPPLY)/bin/python -m pip --disable-pip-version-check --python $(BILLED)/bin/python install --quiet --require-hashes \
+	    -r requirements/telemetry.txt
+	$(SUPPLY)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --spec-version 1.6 --validate \
+	    --output-file dist/togetherchat.cdx.json $(BILLED)/bin/python
+	rm -rf $(BILLED)
+
+licences: $(VENV)/.dev  ## Renew docs/licences.md
+	$(BIN)/python requirements/licences.py > docs/licences.md
 
 # What only these targets need. Maven has protoc with its generators for C#, Ruby, PHP, Java and Kotlin.
 GHZ_VERSION       := v0.120.0
@@ -295,7 +322,7 @@ MVN_COPY = mvn --batch-mode --quiet dependency:copy -DoutputDirectory=$(CURDIR)/
 	cd tests/tools/grpcui && go build -o $(CURDIR)/$@ github.com/fullstorydev/grpcui/cmd/grpcui
 
 clean:  ## Remove what the targets made
-	rm -rf $(VENV) $(TOOLS) $(FUZZER) $(SDKS) $(CONSOLE) $(DEPLOY) .venv-lock .venv-image .tools .fuzz $(BENCH) bench/go/contract build tests/sdks/node/node_modules
+	rm -rf $(VENV) $(TOOLS) $(FUZZER) $(SDKS) $(CONSOLE) $(DEPLOY) $(SUPPLY) $(BILLED) dist .venv-lock .venv-image .tools .fuzz $(BENCH) bench/go/contract build tests/sdks/node/node_modules
 
 # By default from the base that deploy/Dockerfile names. BASE=debian makes one of Debian's packages.
 TAG  ?= togetherchat:latest

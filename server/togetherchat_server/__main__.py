@@ -13,6 +13,7 @@ import importlib.metadata
 import os
 import sys
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TextIO
 
@@ -26,6 +27,9 @@ from togetherchat_server.tenants.files import files_of
 if TYPE_CHECKING:
     from togetherchat_server.app import Addresses
     from togetherchat_server.supervisor.supervise import Reached
+
+TELEMETRY: Final = ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-grpc")
+OTLP_PROTOCOL: Final = "grpc"
 
 EXIT_USAGE: Final = 2
 EXIT_CANNOT_SERVE: Final = 1
@@ -42,6 +46,8 @@ def main() -> int:
         if configuration.settings.alias:
             _check_aliases(configuration)
         files_of(configuration.settings)
+        if configuration.settings.traces != "off":
+            _check_telemetry(os.environ)
     except SettingsError as exc:
         _complain(str(exc))
         return EXIT_USAGE
@@ -59,6 +65,20 @@ def _check_aliases(configuration: Configuration) -> None:
     from togetherchat_server.catalog.catalog import load_catalog  # noqa: PLC0415  as above
 
     names_of(configuration, load_catalog(None))
+
+
+def _check_telemetry(environment: Mapping[str, str]) -> None:
+    """Refuse now, without loading what a supervisor must not load. Raises SettingsError."""
+    for name in TELEMETRY:
+        try:
+            importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            raise SettingsError(
+                f"--traces otlp needs {name}: pip install 'togetherchat[server,telemetry]'"
+            ) from None
+    for variable in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        if environment.get(variable, OTLP_PROTOCOL) not in {"", OTLP_PROTOCOL}:
+            raise SettingsError(f"{variable}: traces are sent over {OTLP_PROTOCOL} alone (port 4317)")
 
 
 async def _run(configuration: Configuration) -> int:

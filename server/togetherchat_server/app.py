@@ -34,7 +34,7 @@ from togetherchat_server.observe.figures import Figures
 from togetherchat_server.observe.limits import UpstreamLimits
 from togetherchat_server.observe.log import CallLog, LineWriter, LogHandler, attach
 from togetherchat_server.observe.metrics.meters import Facts, Meters
-from togetherchat_server.observe.record import Sink
+from togetherchat_server.observe.record import Sink, Spans
 from togetherchat_server.ports import Chat, ModelListing
 from togetherchat_server.providers.together.provider import Patience, TogetherProvider
 from togetherchat_server.tenants.files import files_of
@@ -294,6 +294,7 @@ class App:
                 *((gate,) if gate else ()),
             ),
             gate=gate,
+            spans=self._open_spans(settings, upstream),
         )
         router = Router(
             attempts,
@@ -330,6 +331,24 @@ class App:
                 health_address=None if settings.health == OFF else settings.health,
             ),
         )
+
+    def _open_spans(self, settings: Settings, upstream: Upstream) -> Spans | None:
+        if settings.traces == OFF:
+            return None
+        # Loaded where it is wanted: it is an extra, and takes a third of a second.
+        from togetherchat_server.observe.trace import open_spans  # noqa: PLC0415
+
+        outside = self._outside
+        spans = open_spans(
+            base_url=upstream.base_url,
+            version=outside.version,
+            clock=outside.clock,
+            wall_clock=outside.wall_clock,
+        )
+        if spans is not None:
+            self._gauges |= spans.gauges
+            self._resources.push_async_callback(spans.aclose)
+        return spans
 
     def _figure_sinks(self) -> tuple[Sink, ...]:
         return () if self._figures is None else (self._figures,)

@@ -18,10 +18,12 @@ LOCKS = {
     "dev.txt": ["dependencies", "server", "cli", "redis", "build", "dev"],
     "image.txt": ["dependencies", "server", "redis"],
     "build.txt": ["build"],
+    "telemetry.txt": ["dependencies", "server", "cli", "telemetry", "build"],
     "fuzz.txt": ["dependencies", "server", "fuzz"],
     "sdks.txt": ["sdks"],
     "console.txt": ["console"],
     "generate.txt": ["generate"],
+    "supply.txt": ["supply"],
 }
 
 

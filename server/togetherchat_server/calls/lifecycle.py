@@ -13,11 +13,12 @@ from typing import Final, Literal, final
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat_server.errors import Kind, ServiceError
-from togetherchat_server.observe.record import CallRecord, Sink
+from togetherchat_server.observe.record import CallRecord, Sink, Spans
 from togetherchat_server.ports import Call
 from togetherchat_server.secret import Secret
 from togetherchat_server.tenants.gate import Gate
 from togetherchat_server.tenants.keys import MISSING, NOBODY, Identity
+from togetherchat_server.tracing import CallTrace, SpanContext
 
 MARGIN_LEAST_S: Final = 0.1
 MARGIN_SHARE: Final = 0.01
@@ -26,7 +27,6 @@ MARGIN_SHARE_MAX: Final = 0.2
 UpstreamKeyMode = Literal["server", "caller", "caller-then-server"]
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +40,7 @@ class Arrival:
     together_key: str = ""
     """`x-together-api-key`: the caller's own key for the provider, where `authorization` is a key of ours."""
     traceparent: str = ""
+    tracestate: str = ""
     previous_attempts: str = ""
     seconds_left: float | None = None
     """What is left of the caller's deadline; None: it set none."""
@@ -59,7 +60,7 @@ class Ending:
 class CallDesk:
     """Opens calls and closes them."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  what a call is made of, and who hears of its end
         self,
         *,
         key_mode: UpstreamKeyMode,
@@ -68,6 +69,7 @@ class CallDesk:
         clock: Callable[[], float],
         sinks: Sequence[Sink] = (),
         gate: Gate | None = None,
+        spans: Spans | None = None,
     ) -> None:
         """With a `gate` every call needs a key of this service."""
         self._key_mode = key_mode
@@ -76,6 +78,7 @@ class CallDesk:
         self._clock = clock
         self._sinks = tuple(sinks)
         self._gate = gate
+        self._spans = spans
 
     def check(self, arrival: Arrival) -> str:
         """Refuse a caller by its metadata alone, before its message is read.
@@ -106,6 +109,7 @@ class CallDesk:
             with_margin_s = arrival.seconds_left - answer_margin_s(arrival.seconds_left)
             if with_margin_s <= left_s:
                 left_s, kind = with_margin_s, Kind.CALLER_DEADLINE
+        told, trace = self._traced(arrival)
         return Call(
             id=request_id_or_new(arrival.request_id),
             method=arrival.method,
@@ -115,9 +119,11 @@ class CallDesk:
             upstream_key=key,
             caller_brought_key=caller_brought_key,
             previous_attempts=_small_number(arrival.previous_attempts),
-            traceparent=arrival.traceparent if _TRACEPARENT.fullmatch(arrival.traceparent) else "",
             tenant=caller.tenant,
             key_id=caller.key_id,
+            traceparent=told.traceparent if told else "",
+            tracestate=told.state if told else "",
+            trace=trace,
         )
 
     def refused(self, arrival: Arrival) -> Call:
@@ -133,6 +139,7 @@ class CallDesk:
             previous_attempts=_small_number(arrival.previous_attempts),
             tenant=caller.tenant,
             key_id=caller.key_id,
+            trace=self._traced(arrival)[1],
         )
 
     def close(self, call: Call, front: str, ending: Ending) -> None:
@@ -140,6 +147,8 @@ class CallDesk:
         record = record_of(call, front, ending, now_s=self._clock())
         for sink in self._sinks:
             sink(record)
+        if self._spans is not None and call.trace is not None:
+            self._spans.end(call, record)
 
     def seconds_left(self, call: Call) -> float:
         return call.seconds_left(self._clock())
@@ -157,6 +166,11 @@ class CallDesk:
             return self._identity(arrival)
         except ServiceError:
             return NOBODY
+
+    def _traced(self, arrival: Arrival) -> tuple[SpanContext | None, CallTrace | None]:
+        """What the provider is told of the trace, and where the call is traced, its own place in it."""
+        parent = SpanContext.of(arrival.traceparent, arrival.tracestate) if arrival.traceparent else None
+        return (parent, None) if self._spans is None else self._spans.begin(parent)
 
     def _key(self, arrival: Arrival) -> tuple[Secret | None, bool]:
         """The key to ask the provider with, and whether the caller brought it."""
@@ -213,6 +227,7 @@ def record_of(call: Call, front: str, ending: Ending, *, now_s: float) -> CallRe
         tenant=call.tenant,
         key_id=call.key_id,
         caller_key=call.caller_brought_key,
+        trace=call.trace.trace_id if call.trace else "",
     )
 
 

@@ -97,6 +97,9 @@ class Settings(BaseModel):
     log: Literal["json", "text"] = Field(
         "text", description="The form of the one line that each call leaves on standard error."
     )
+    traces: Literal["off", "otlp"] = Field(
+        "off", description="Send spans over OTLP to where the OTEL_* variables say; needs [telemetry]."
+    )
 
     total_s: Seconds = Field(
         600.0, description="The longest that a call may take, whatever its own deadline."

@@ -197,7 +197,7 @@ class Transport:
         tls.set_alpn_protocols(["http/1.1"])
         return cls(Engine(limits, tls=tls), base_url=base_url, limits=limits, user_agent=user_agent)
 
-    async def send(
+    async def send(  # noqa: PLR0913  what a request carries, by name
         self,
         method: str,
         path: str,
@@ -206,9 +206,10 @@ class Transport:
         request_id: str,
         body: bytes | None = None,
         traceparent: str = "",
+        tracestate: str = "",
     ) -> Answer:
         """Ask for a whole answer. `path` is relative to the base URL: `chat/completions`."""
-        request = self._request(method, path, key, request_id, body, traceparent)
+        request = self._request(method, path, key, request_id, body, (traceparent, tracestate))
         response = await self._asked(request)
         try:
             answer = _uncoded(response, bytes_max=self._limits.body_bytes_max)
@@ -220,14 +221,21 @@ class Transport:
         return Answer(status=answer.status, headers=answer.headers, body=text)
 
     def stream(
-        self, path: str, *, key: Secret | None, request_id: str, body: bytes, traceparent: str = ""
+        self,
+        path: str,
+        *,
+        key: Secret | None,
+        request_id: str,
+        body: bytes,
+        traceparent: str = "",
+        tracestate: str = "",
     ) -> AbstractAsyncContextManager[AnswerStream]:
         """Ask for an answer to be read as it arrives.
 
         Leaving the context gives the connection back where the answer has ended, and closes
         it at once where it has not.
         """
-        request = self._request("POST", path, key, request_id, body, traceparent)
+        request = self._request("POST", path, key, request_id, body, (traceparent, tracestate))
         return self._ask(request, bytes_max=self._limits.stream_bytes_max)
 
     async def aclose(self) -> None:
@@ -241,15 +249,18 @@ class Transport:
         key: Secret | None,
         request_id: str,
         body: bytes | None,
-        traceparent: str,
+        trace: tuple[str, str],
     ) -> httpx.Request:
         headers = [*self._headers, (b"x-request-id", request_id.encode("ascii", "replace"))]
         if body is not None:
             headers.append((b"Content-Type", b"application/json"))
         if key is not None:
             headers.append((b"Authorization", b"Bearer " + key.reveal().encode("ascii")))
+        traceparent, tracestate = trace
         if _TRACEPARENT.fullmatch(traceparent):
             headers.append((b"traceparent", traceparent.encode("ascii")))
+            if tracestate:
+                headers.append((b"tracestate", tracestate.encode("ascii")))
         # With `stream` rather than `content`, httpx adds no headers; the engine has to anyway.
         return httpx.Request(
             method, _url(f"{self._base}/{path}"), headers=headers, stream=httpx.ByteStream(body or b"")

@@ -214,5 +214,6 @@ def _arrival(exchange: Exchange, method: str) -> Arrival:
         authorization=headers.get("authorization", ""),
         together_key=headers.get("x-together-api-key", ""),
         traceparent=headers.get("traceparent", ""),
+        tracestate=headers.get("tracestate", ""),
         previous_attempts=headers.get("x-stainless-retry-count", ""),
     )

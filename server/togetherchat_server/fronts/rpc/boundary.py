@@ -284,6 +284,7 @@ _HEADERS: Final = {
     "authorization": "authorization",
     "x-together-api-key": "together_key",
     "traceparent": "traceparent",
+    "tracestate": "tracestate",
     "grpc-previous-rpc-attempts": "previous_attempts",
 }
 
