@@ -222,7 +222,7 @@ lock:  ## Renew the locked dependencies (hashes, no addresses)
 	.venv-lock/bin/python -m pip --disable-pip-version-check install --quiet uv
 	$(LOCK) requirements/server.txt pyproject.toml --extra server --extra cli --group build
 	$(LOCK) requirements/dev.txt pyproject.toml --extra server --extra cli --extra redis --group build --group dev
-	$(LOCK) requirements/image.txt --constraint requirements/server.txt pyproject.toml --extra server --extra redis
+	$(LOCK) requirements/image.txt --constraint requirements/server.txt --constraint requirements/telemetry.txt --constraint requirements/dev.txt pyproject.toml --extra server --extra redis --extra telemetry
 	$(LOCK) requirements/build.txt --constraint requirements/server.txt --group build
 	$(LOCK) requirements/telemetry.txt pyproject.toml --extra server --extra cli --extra telemetry --group build --constraint requirements/server.txt
 	$(LOCK) requirements/fuzz.txt pyproject.toml --extra server --group fuzz
