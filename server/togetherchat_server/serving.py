@@ -13,9 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TextIO
 
-from togetherchat_server.app import Addresses, App, Outside, simulator
+from togetherchat_server.app import Addresses, App, simulator
+from togetherchat_server.assembly import Shared
 from togetherchat_server.config import Configuration
 from togetherchat_server.observe.metrics.packets import to_packets
+from togetherchat_server.observers import Outside
 from togetherchat_server.signals import StopSignals
 from togetherchat_server.supervisor.control import REPLACED, Assignment, Role
 from togetherchat_server.supervisor.leash import Leash
@@ -63,12 +65,8 @@ async def serve_as_assigned(process: Process, assignment: Assignment) -> bool:
 
 
 async def _work(process: Process, assignment: Assignment) -> bool:
-    app = App(
-        assignment.applied_to(process.configuration),
-        _outside(process),
-        share_port=True,
-        tally=assignment.tally,
-    )
+    shared = Shared(port=True, tally=assignment.tally)
+    app = App(assignment.applied_to(process.configuration), _outside(process), shared)
 
     def hurry_and_stop() -> None:
         process.signals.stop()
