@@ -80,7 +80,7 @@ async def test_what_is_exported_is_what_the_table_says(accept):
 async def test_every_gauge_of_vars_is_a_metric():
     """Whoever counts something new for `/vars` says how it is called here; limits are told apart by model."""
     async with running_door() as door:
-        counted = set(door.app.app._gauges)
+        counted = set(door.app.gauges)
 
     assert set(GAUGES) | set(TOTALS) == {
         name for name in counted if not name.startswith("upstream_ratelimit")

@@ -406,7 +406,7 @@ async def test_a_collector_that_dies_costs_no_call_and_one_line(caplog):
                 await collector.server.stop(None)
                 for _ in range(3):
                     await app.chat.Complete(request())
-                gauges = app.app._gauges
+                gauges = app.gauges
                 await eventually(lambda: gauges["trace_spans_lost"]() == 6)
 
     said = [record.getMessage() for record in caplog.records if "trace" in record.name]
@@ -438,7 +438,7 @@ async def test_a_full_queue_makes_no_call_wait():
             async with running_app(upstream.base_url, traces="otlp") as app:
                 for _ in range(20):
                     await app.chat.Complete(request())
-                made = app.app._gauges["trace_spans_made"]()
+                made = app.gauges["trace_spans_made"]()
 
     assert (40, 1) == (made, len(collector.exports))
 

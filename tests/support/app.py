@@ -36,6 +36,24 @@ class RunningApp:
     chat: service_grpc.ChatServiceStub
     log: io.StringIO = field(repr=False)
 
+    # What is within: for what cannot be seen from without.
+
+    @property
+    def admission(self):
+        return self.app._parts.admission
+
+    @property
+    def front(self):
+        return self.app._fronts.rpc
+
+    @property
+    def door(self):
+        return self.app._fronts.http
+
+    @property
+    def gauges(self):
+        return self.app._observers.gauges
+
     def records(self):
         """The call records in the log; complete once the app has stopped."""
         lines = [json.loads(line) for line in self.log.getvalue().splitlines()]

@@ -120,7 +120,7 @@ class Scene:
         return sum(one.headers.get("x-request-id") == call.id for one in self.upstream.ledger.requests)
 
     async def nothing_in_flight(self):
-        admission = self.app.app._admission
+        admission = self.app.admission
         await eventually(lambda: admission.in_flight == admission.waiting == 0)
 
 
