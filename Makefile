@@ -50,8 +50,11 @@ test-tools: $(VENV)/.dev .tools/grpcurl .tools/ghz .tools/grpcui  ## Run grpcurl
 	GRPCURL=$(CURDIR)/.tools/grpcurl GHZ=$(CURDIR)/.tools/ghz GRPCUI=$(CURDIR)/.tools/grpcui $(BIN)/python -m pytest tests/tools
 
 .PHONY: test-redis
-test-redis: $(VENV)/.dev  ## Run the tests of limits that replicas share; needs the command redis-server
-	$(BIN)/python -m pytest tests/replicas
+test-redis: $(VENV)/.dev .tools/redis-server  ## Run the tests of limits that replicas share, with a real Redis
+	REDIS_SERVER=$(CURDIR)/.tools/redis-server $(BIN)/python -m pytest tests/replicas
+
+.tools/redis-server:
+	tests/replicas/install-redis .tools
 
 .PHONY: test-typescript
 test-typescript: $(VENV)/.server $(TOOLS)/.ready  ## Check and test the TypeScript client against the server; needs Node 20

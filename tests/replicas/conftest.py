@@ -1,9 +1,10 @@
 """A Redis of the tests' own: the server of the system, on a free port of the loopback, without a disk.
 
-`make test-redis` runs this folder; it needs the command `redis-server`, from Debian's package of that name.
+`make test-redis` runs this folder, and fetches the command `redis-server` where there is none.
 """
 
 import asyncio
+import os
 import shutil
 import socket
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 REASONABLE_S = 20.0
-PROGRAM = shutil.which("redis-server")
+PROGRAM = os.environ.get("REDIS_SERVER") or shutil.which("redis-server")
 PASSWORD = "canary-of-redis"
 
 
