@@ -2,11 +2,13 @@
 
 import re
 import shlex
+import shutil
+from pathlib import Path
 
 import kubernetes_validate
 import pytest
 import yaml
-from rendered import COMPONENTS, NEWEST, ROOT, configuration, kustomized, run
+from rendered import COMPONENTS, NEWEST, OVERLAYS, ROOT, configuration, kustomized, run
 
 from togetherchat_server.config import Settings, SettingsError, read_configuration
 from togetherchat_server.config.sources import flag_parser
@@ -112,6 +114,20 @@ def test_the_overlay_of_ones_own_works(tmp_path):
 
     assert "registry.example.com/togetherchat:0.1.0" == rendering.container["image"]
     assert {"fast": "openai/gpt-oss-120b"} == configuration(rendering, tmp_path / "disk").settings.alias
+
+
+def test_an_overlay_without_keys_and_tls_is_a_copy(tmp_path):
+    """Beside ours, with other components: callers are somebody else's business then, and it starts."""
+    tree = Path(shutil.copytree(OVERLAYS.parent, tmp_path / "kustomize"))
+    copied = Path(shutil.copytree(tree / "overlays/production", tree / "overlays/ours"))
+    file = copied / "kustomization.yaml"
+    made = yaml.safe_load(file.read_text("utf-8"))
+    made["components"] = ["../../components/open-access"]
+    file.write_text(yaml.safe_dump(made), encoding="utf-8")
+
+    settings = configuration(kustomized(copied), tmp_path / "disk").settings
+
+    assert ("", "off", True) == (settings.keys, settings.tls_cert, settings.allow_open_access)
 
 
 def test_the_adapters_rule_is_about_the_autoscalers_metric(production):
