@@ -1,4 +1,4 @@
-"""What observing costs: a call's record counted, its line in the log, and one scrape.
+"""What observing costs: a call's record counted, its line in the log, its spans, and one scrape.
 
     python -m bench.observe
 
@@ -20,10 +20,13 @@ from typing import Any, Final
 
 import orjson
 
+from togetherchat_server.errors import Kind
 from togetherchat_server.observe.log import CallLog, LineWriter
 from togetherchat_server.observe.metrics.exposition import exposition
 from togetherchat_server.observe.metrics.meters import Facts, Meters
 from togetherchat_server.observe.record import CallRecord
+from togetherchat_server.ports import Call
+from togetherchat_server.tracing import SAMPLED, SpanContext
 
 ROUNDS: Final = 7
 MODELS: Final = tuple(f"organization/model-{number}-Instruct-Turbo" for number in range(50))
@@ -52,15 +55,26 @@ RECORD: Final = CallRecord(
     rate_limits=(("x-ratelimit-limit", "100"), ("x-ratelimit-remaining", "99")),
 )
 
+CALL: Final = Call(
+    id=RECORD.id,
+    method=RECORD.method,
+    received_s=0.0,
+    deadline_s=600.0,
+    deadline_kind=Kind.CALL_TIMEOUT,
+    upstream_key=None,
+)
 
-def microseconds(action: Callable[[], object], times: int) -> float:
+
+def microseconds(
+    action: Callable[[], object], times: int, *, clock: Callable[[], float] = time.process_time
+) -> float:
     """CPU time of one, of the best round."""
 
     def one_round() -> float:
-        begun_s = time.process_time()
+        begun_s = clock()
         for _ in range(times):
             action()
-        return (time.process_time() - begun_s) / times * 1e6
+        return (clock() - begun_s) / times * 1e6
 
     return min(one_round() for _ in range(ROUNDS))
 
@@ -101,6 +115,29 @@ def structlog_line() -> float | None:
     return microseconds(lambda: logger.info("call", **{name: getattr(RECORD, name) for name in names}), 5_000)
 
 
+def traced(*, sampled: bool) -> float | None:
+    """The loop's part of a call with one attempt; the thread that exports finds no collector here."""
+    if importlib.util.find_spec("opentelemetry.sdk") is None:
+        return None
+    trace: Any = importlib.import_module("togetherchat_server.observe.trace")
+    spans = trace.OtlpSpans(
+        base_url="http://127.0.0.1/v1", version="0", clock=time.monotonic, wall_clock=time.time
+    )
+    parent = SpanContext(trace_id=1, span_id=1, flags=SAMPLED if sampled else 0)
+
+    def one() -> None:
+        _, place = spans.begin(parent)
+        if place is not None:
+            attempt = place.attempt(http_method="POST", path="chat/completions", started_s=1.0)
+            attempt.model, attempt.upstream, attempt.ended_s = RECORD.model, RECORD.upstream, 2.0
+            attempt.usage = {"prompt_tokens": 30, "completion_tokens": 100}
+            spans.end(replace(CALL, trace=place), RECORD)
+
+    cost = microseconds(one, 2_000, clock=time.thread_time)
+    asyncio.run(spans.aclose())
+    return cost
+
+
 async def scrape(accept: str) -> tuple[int, int, float, float]:
     """Lines, bytes, CPU seconds in all, and the most of them in which the loop did not turn."""
     measured = meters()
@@ -130,6 +167,10 @@ def report() -> Iterator[str]:
     yield f"one line of our log       {our_line():6.1f} us"
     line = structlog_line()
     yield f"the same with structlog   {line:6.1f} us" if line else "structlog is not installed here"
+    for sampled in (False, True):
+        cost = traced(sampled=sampled)
+        name = "spans, sampled           " if sampled else "spans, not sampled       "
+        yield f"{name} {cost:6.1f} us" if cost else "OpenTelemetry is not installed here"
     for accept in ("text/plain", OPENMETRICS):
         scrapes = (asyncio.run(scrape(accept)) for _ in range(ROUNDS))
         lines, size, spent_s, longest_s = min(scrapes, key=lambda found: found[2])
