@@ -44,7 +44,8 @@ class Settings(BaseModel):
         False, description="A page at / of the HTTP door: models, a playground and live figures."
     )
     admin: OptionalAddress = Field(
-        "127.0.0.1:9464", description="Where /healthz, /readyz and /version are served over HTTP, or off."
+        "127.0.0.1:9464",
+        description="Where /metrics, /healthz, /readyz and /version are served over HTTP, or off.",
     )
     health: OptionalAddress = Field(
         "off",
