@@ -5,6 +5,9 @@ BIN    := $(VENV)/bin
 TOOLS  := .venv-generate
 FUZZER := .venv-fuzz
 SDKS   := .venv-sdks
+SUPPLY := .venv-supply
+BILLED := .venv-billed
+CONSOLE := .venv-console
 GRPCURL_VERSION := v1.9.4
 BENCH  := .bench
 PIP     = $(BIN)/python -m pip --disable-pip-version-check
@@ -32,10 +35,10 @@ $(TOOLS)/.ready: requirements/generate.txt
 	$(TOOLS)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/generate.txt
 	@touch $@
 
-run: $(VENV)/.server  ## Serve gRPC on localhost:50051 and HTTP on localhost:3000: Together with a key in TOGETHER_API_KEY, else the sandbox
+run: $(VENV)/.server  ## Serve gRPC on localhost:50051, HTTP and a console on localhost:3000: Together with a key in TOGETHER_API_KEY, else the sandbox
 	@if [ -n "$$TOGETHER_API_KEY$$TOGETHER_API_KEY_FILE$$TOGETHER_BASE_URL" ]; \
-	    then exec $(BIN)/togetherchat-server --http 127.0.0.1:3000 $(ARGS); \
-	    else exec $(BIN)/togetherchat-server --http 127.0.0.1:3000 --sandbox $(ARGS); fi
+	    then exec $(BIN)/togetherchat-server --http 127.0.0.1:3000 --console $(ARGS); \
+	    else exec $(BIN)/togetherchat-server --http 127.0.0.1:3000 --console --sandbox $(ARGS); fi
 
 demo: $(VENV)/.server  ## Start, chat, stream, show a typed error and the models, stop
 	@clients/python/examples/demo.sh $(BIN)
@@ -43,8 +46,15 @@ demo: $(VENV)/.server  ## Start, chat, stream, show a typed error and the models
 test: $(VENV)/.dev  ## Run the tests; needs Python alone
 	$(BIN)/python -m pytest
 
-test-tools: $(VENV)/.dev .tools/grpcurl .tools/ghz  ## Run grpcurl and ghz against the server; needs Go
-	GRPCURL=$(CURDIR)/.tools/grpcurl GHZ=$(CURDIR)/.tools/ghz $(BIN)/python -m pytest tests/tools
+test-tools: $(VENV)/.dev .tools/grpcurl .tools/ghz .tools/grpcui  ## Run grpcurl, ghz and grpcui against the server; needs Go
+	GRPCURL=$(CURDIR)/.tools/grpcurl GHZ=$(CURDIR)/.tools/ghz GRPCUI=$(CURDIR)/.tools/grpcui $(BIN)/python -m pytest tests/tools
+
+.PHONY: test-redis
+test-redis: $(VENV)/.dev .tools/redis-server  ## Run the tests of limits that replicas share, with a real Redis
+	REDIS_SERVER=$(CURDIR)/.tools/redis-server $(BIN)/python -m pytest tests/replicas
+
+.tools/redis-server:
+	tests/replicas/install-redis .tools
 
 .PHONY: test-typescript
 test-typescript: $(VENV)/.server $(TOOLS)/.ready  ## Check and test the TypeScript client against the server; needs Node 20
@@ -53,6 +63,13 @@ test-typescript: $(VENV)/.server $(TOOLS)/.ready  ## Check and test the TypeScri
 .PHONY: test-java
 test-java: $(VENV)/.server  ## Build and test the Java client; needs a JDK 17 and Maven
 	TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python mvn --batch-mode --no-transfer-progress --file clients/java/pom.xml verify
+
+.PHONY: test-observability
+test-observability: $(VENV)/.dev .tools/promtool  ## Let Prometheus's promtool read metrics, alerts, dashboard and queries
+	PROMTOOL=$(CURDIR)/.tools/promtool $(BIN)/python -m pytest tests/observability
+
+.tools/promtool:
+	deploy/prometheus/install-promtool .tools
 
 .tools/grpcurl:
 	GOBIN=$(CURDIR)/.tools go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
@@ -66,6 +83,16 @@ $(SDKS)/.ready: requirements/sdks.txt tests/sdks/node/package-lock.json
 test-sdks: $(VENV)/.server $(SDKS)/.ready  ## Run the clients of OpenAI's API as they are installed; with Node, its clients too
 	TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python $(SDKS)/bin/python -m pytest -c tests/sdks/pytest.ini tests/sdks
 	@if command -v npm > /dev/null; then cd tests/sdks/node && TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python npm test; fi
+
+$(CONSOLE)/.ready: requirements/console.txt
+	$(PYTHON) -m venv $(CONSOLE)
+	$(CONSOLE)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/console.txt
+	@touch $@
+
+.PHONY: test-console
+test-console: $(VENV)/.server $(CONSOLE)/.ready  ## Try the console in a headless Chromium (on Debian root is given one); PICTURES=FOLDER takes its pictures
+	browser=$$(tests/console/browser) && TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python TOGETHERCHAT_BROWSER=$$browser PICTURES=$(PICTURES) \
+	    $(CONSOLE)/bin/python -m pytest -c tests/console/pytest.ini tests/console
 
 SECONDS ?= 60
 MINUTES ?= 10
@@ -138,8 +165,9 @@ verify: $(VENV)/.dev $(TOOLS)/.ready  ## Check style, types, architecture, contr
 	$(BIN)/buf format --diff --exit-code
 	$(BIN)/buf breaking --against protos/baseline.binpb
 	$(MAKE) generate
-	git diff --exit-code -- protos typings clients
+	git diff --exit-code -- protos typings clients deploy/grafana
 	$(PIP) check
+	$(BIN)/python -m pytest --quiet tests/unit/test_supply.py tests/unit/test_packaging.py
 
 fix: $(VENV)/.dev  ## Mend what a machine can mend
 	$(BIN)/ruff check --fix .
@@ -154,6 +182,7 @@ generate: $(VENV)/.server $(TOOLS)/.ready  ## Generate the contract's Python cod
 	mkdir -p typings && $(BIN)/python -c "$$DESCRIBE_HEALTH" > $(TOOLS)/health.binpb
 	$(PROTOC) --descriptor_set_in=$(TOOLS)/health.binpb --mypy_out=quiet:typings grpc_health/v1/health.proto
 	$(BIN)/python clients/python/generate_sync.py
+	$(BIN)/python deploy/grafana/dashboard.py > deploy/grafana/togetherchat.json
 	$(PROTOC) -I$(wildcard $(TOOLS)/lib/python*/site-packages) --mypy_out=quiet:typings \
 	    google/rpc/status.proto google/rpc/error_details.proto
 
@@ -195,11 +224,17 @@ lock:  ## Renew the locked dependencies (hashes, no addresses)
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip --disable-pip-version-check install --quiet uv
 	$(LOCK) requirements/server.txt pyproject.toml --extra server --extra cli --group build
-	$(LOCK) requirements/dev.txt pyproject.toml --extra server --extra cli --group build --group dev
+	$(LOCK) requirements/dev.txt pyproject.toml --extra server --extra cli --extra redis --group build --group dev
+	$(LOCK) requirements/image.txt --constraint requirements/server.txt --constraint requirements/telemetry.txt --constraint requirements/dev.txt pyproject.toml --extra server --extra redis --extra telemetry
+	$(LOCK) requirements/build.txt --constraint requirements/server.txt --group build
+	$(LOCK) requirements/telemetry.txt pyproject.toml --extra server --extra cli --extra telemetry --group build --constraint requirements/server.txt
 	$(LOCK) requirements/fuzz.txt pyproject.toml --extra server --group fuzz
 	$(LOCK) requirements/sdks.txt --group sdks
+	$(LOCK) requirements/supply.txt --group supply
+	$(LOCK) requirements/console.txt --group console
 	$(LOCK) requirements/generate.txt --group generate
 	$(LOCK) requirements/deploy.txt --group deploy
+	$(LOCK) deploy/image/lint.txt deploy/image/lint.in
 	for peer in litellm smg plots; do $(LOCK) bench/requirements/$$peer.txt bench/requirements/$$peer.in || exit; done
 
 LOCK_FLAGS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
@@ -208,6 +243,28 @@ LOCK        = .venv-lock/bin/uv pip compile $(LOCK_FLAGS) --output-file
 release: $(VENV)/.dev  ## Renew the baseline that `buf breaking` compares with, and the descriptor set
 	$(BIN)/buf build --output protos/baseline.binpb
 	$(BIN)/python clients/descriptor_set.py
+	$(MAKE) sbom
+
+.PHONY: audit sbom licences
+$(SUPPLY)/.ready: requirements/supply.txt
+	$(PYTHON) -m venv $(SUPPLY)
+	$(SUPPLY)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/supply.txt
+	@touch $@
+
+audit: $(SUPPLY)/.ready  ## Ask a service of advisories about what is locked; fails too where it does not answer
+	$(SUPPLY)/bin/python requirements/audit.py $(wildcard requirements/*.txt)
+
+# Of what a server is installed from, telemetry included, in an environment that holds nothing else.
+sbom: $(SUPPLY)/.ready  ## Write the bill of materials of a server, dist/togetherchat.cdx.json (CycloneDX 1.6)
+	rm -rf $(BILLED) && $(PYTHON) -m venv --without-pip $(BILLED) && mkdir -p dist
+	$(SUPPLY)/bin/python -m pip --disable-pip-version-check --python $(BILLED)/bin/python install --quiet --require-hashes \
+	    -r requirements/telemetry.txt
+	$(SUPPLY)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --spec-version 1.6 --validate \
+	    --output-file dist/togetherchat.cdx.json $(BILLED)/bin/python
+	rm -rf $(BILLED)
+
+licences: $(VENV)/.dev  ## Renew docs/licences.md
+	$(BIN)/python requirements/licences.py > docs/licences.md
 
 # What only these targets need. Maven has protoc with its generators for C#, Ruby, PHP, Java and Kotlin.
 GHZ_VERSION       := v0.120.0
@@ -272,5 +329,30 @@ MVN_COPY = mvn --batch-mode --quiet dependency:copy -DoutputDirectory=$(CURDIR)/
 .tools/ghz:
 	GOBIN=$(CURDIR)/.tools go install github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION)
 
+.tools/grpcui: tests/tools/grpcui/go.mod
+	cd tests/tools/grpcui && go build -o $(CURDIR)/$@ github.com/fullstorydev/grpcui/cmd/grpcui
+
 clean:  ## Remove what the targets made
-	rm -rf $(VENV) $(TOOLS) $(FUZZER) $(SDKS) $(DEPLOY) .venv-lock .tools .fuzz $(BENCH) bench/go/contract build tests/sdks/node/node_modules
+	rm -rf $(VENV) $(TOOLS) $(FUZZER) $(SDKS) $(CONSOLE) $(DEPLOY) $(SUPPLY) $(BILLED) dist .venv-lock .venv-image .tools .fuzz $(BENCH) bench/go/contract build tests/sdks/node/node_modules
+
+# By default from the base that deploy/Dockerfile names. BASE=debian makes one of Debian's packages.
+TAG  ?= togetherchat:latest
+BASE ?=
+.PHONY: image test-image
+image:  ## Build the image, TAG=togetherchat:latest BASE=... (needs docker or podman)
+	BASE=$(BASE) deploy/image/build $(TAG)
+
+test-image: $(VENV)/.dev  ## Build the image and run it: confined, probed, drained (root; mmdebstrap, podman, runc)
+	ENGINE=podman BASE=$(or $(BASE),debian) deploy/image/build togetherchat:test
+	deploy/image/test togetherchat:test $(ARGS)
+
+.PHONY: lint-image
+COMPOSE_SCHEMA := github.com/compose-spec/compose-go/v2/cmd@v2.4.9
+.venv-image/.ready: deploy/image/lint.txt
+	$(PYTHON) -m venv .venv-image
+	.venv-image/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r deploy/image/lint.txt
+	@touch $@
+
+lint-image: .venv-image/.ready  ## Check the Dockerfile by hadolint, the compose file by its schema; needs Go
+	.venv-image/bin/hadolint deploy/Dockerfile
+	cd deploy && go run $(COMPOSE_SCHEMA) compose.yaml > /dev/null

@@ -1,10 +1,10 @@
 """The command `togetherchat-server`: reads what was set and takes the role that follows.
 
-A process serves alone, serves as the supervisor that started it assigned, or is that
-supervisor and serves nothing. What serves is imported last, when the settings are known to be
-good and signals are listened to: gRPC alone takes a third of a second, in which a first
-process of a container would miss the signal to stop, and gRPC's core decides at its import
-what it prints. A supervisor must not load it at all.
+With `keys` as its first word it keeps the file of keys. Else a process serves alone, serves as the
+supervisor that started it assigned, or is that supervisor and serves nothing. What serves is
+imported last, when the settings are known to be good and signals are listened to: gRPC alone takes
+a third of a second, in which a first process of a container would miss the signal to stop, and
+gRPC's core decides at its import what it prints. A supervisor must not load it at all.
 """
 
 import asyncio
@@ -13,32 +13,50 @@ import importlib.metadata
 import os
 import sys
 import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TextIO
 
-from togetherchat_server.config import Configuration, SettingsError, read_configuration
+from togetherchat_server.config import Configuration, Settings, SettingsError, cautions, read_configuration
 from togetherchat_server.signals import StopSignals
 from togetherchat_server.supervisor.control import REPLACED, Assignment
 from togetherchat_server.supervisor.cpus import usable_cpus
+from togetherchat_server.tenants.command import Desk, run
+from togetherchat_server.tenants.files import files_of
 
 if TYPE_CHECKING:
     from togetherchat_server.app import Addresses
     from togetherchat_server.supervisor.supervise import Reached
 
+TELEMETRY: Final = ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-grpc")
+OTLP_PROTOCOL: Final = "grpc"
+
 EXIT_USAGE: Final = 2
 EXIT_CANNOT_SERVE: Final = 1
+OFF: Final = "off"
 
 
 def main() -> int:
     # gRPC's core would write to standard error from threads of its own, around the log.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    if sys.argv[1:2] == ["keys"]:
+        return _keep_keys(sys.argv[2:])
     try:
         configuration = read_configuration(sys.argv[1:], os.environ)
         if configuration.settings.alias:
             _check_aliases(configuration)
+        files_of(configuration.settings)
+        if configuration.settings.traces != "off":
+            _check_telemetry(os.environ)
     except SettingsError as exc:
         _complain(str(exc))
         return EXIT_USAGE
     return asyncio.run(_run(configuration))
+
+
+def _keep_keys(words: list[str]) -> int:
+    desk = Desk(environment=os.environ, out=sys.stdout, error=sys.stderr, now=lambda: datetime.now(UTC))
+    return run(words, desk)
 
 
 def _check_aliases(configuration: Configuration) -> None:
@@ -49,12 +67,28 @@ def _check_aliases(configuration: Configuration) -> None:
     names_of(configuration, load_catalog(None))
 
 
+def _check_telemetry(environment: Mapping[str, str]) -> None:
+    """Refuse now, without loading what a supervisor must not load. Raises SettingsError."""
+    for name in TELEMETRY:
+        try:
+            importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            raise SettingsError(
+                f"--traces otlp needs {name}: pip install 'togetherchat[server,telemetry]'"
+            ) from None
+    for variable in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        if environment.get(variable, OTLP_PROTOCOL) not in {"", OTLP_PROTOCOL}:
+            raise SettingsError(f"{variable}: traces are sent over {OTLP_PROTOCOL} alone (port 4317)")
+
+
 async def _run(configuration: Configuration) -> int:
     assignment = Assignment.of(os.environ)
     workers = configuration.settings.workers
     workers = usable_cpus() if workers == "auto" else workers
     if assignment is not None:
         return await _serve_as_assigned(configuration, assignment)
+    for caution in cautions(configuration.settings):
+        _complain(f"warning: {caution}")
     if workers > 1:
         return await _supervise(configuration, workers)
     return await _serve_alone(configuration)
@@ -65,7 +99,7 @@ async def _serve_alone(configuration: Configuration) -> int:
     from togetherchat_server.serving import Process, serve_alone  # noqa: PLC0415  see the top
 
     def greet(addresses: "Addresses") -> None:
-        places = _places(addresses)
+        places = _places(addresses, configuration.settings)
         _say(_greeting(configuration, places, upstream=addresses.upstream, try_on=addresses))
 
     process = Process(configuration=configuration, signals=signals, log=_log_stream(), version=_version())
@@ -88,7 +122,7 @@ async def _supervise(configuration: Configuration, workers: int) -> int:
 
     def greet(reached: "Reached") -> None:
         upstream = configuration.upstream.base_url if configuration.upstream else reached.simulator
-        places = _places(reached)
+        places = _places(reached, configuration.settings)
         places.insert(1, f"{workers} workers")
         _say(_greeting(configuration, places, upstream=upstream, try_on=reached))
 
@@ -99,6 +133,7 @@ async def _supervise(configuration: Configuration, workers: int) -> int:
         environment=os.environ,
         version=_version(),
         clock=time.monotonic,
+        wall_clock=time.time,
         log=_log_stream(),
         greet=greet,
     )
@@ -115,10 +150,10 @@ def _log_stream() -> TextIO:
     return os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="backslashreplace")
 
 
-def _places(reached: "Addresses | Reached") -> list[str]:
+def _places(reached: "Addresses | Reached", settings: Settings) -> list[str]:
     places = [f"gRPC on {reached.rpc}"]
     if reached.http:
-        places.append(f"HTTP on http://{reached.http}/v1")
+        places.append(f"HTTP on {_scheme(settings)}://{reached.http}/v1")
     if reached.health:
         places.append(f"health on {reached.health}")
     if reached.admin:
@@ -133,26 +168,44 @@ def _greeting(
     line = f"togetherchat {_version()} SERVING: " + ", ".join([*places, source + upstream])
     if configuration.settings.log == "json":
         return line
-    return line + "\n" + _hints(try_on.rpc) + (_http_hint(try_on.http) if try_on.http else "")
+    settings = configuration.settings
+    http_hint = _http_hint(try_on.http, settings) if try_on.http else ""
+    console = f"\n  {_scheme(settings)}://{try_on.http}/ in a browser" if settings.console else ""
+    return f"{line}\n{_hints(try_on.rpc, settings)}{http_hint}{console}"
 
 
-def _hints(address: str) -> str:
+def _hints(address: str, settings: Settings) -> str:
     """Lines to try, as they are."""
     message = '{"role": "ROLE_USER", "content": [{"text": "Hello!"}]}'
     ask = f'{{"model": "openai/gpt-oss-120b", "messages": [{message}]}}'
-    call = f"grpcurl -plaintext -d '{ask}' {address} togetherchat.v1.ChatService"
+    grpcurl = "grpcurl" + _tls_flags(settings, "-", plaintext=" -plaintext")
+    call = f"{grpcurl} -d '{ask}' {address} togetherchat.v1.ChatService"
     return (
         "Try:\n"
-        f"  grpcurl -plaintext {address} list\n"
+        f"  {grpcurl} {address} list\n"
         f"  {call}/Complete\n"
         f"  {call}/StreamComplete\n"
-        f"  grpcurl -plaintext -d '{{\"page_size\": 3}}' {address} togetherchat.v1.ChatService/ListModels"
+        f"  {grpcurl} -d '{{\"page_size\": 3}}' {address} togetherchat.v1.ChatService/ListModels"
     )
 
 
-def _http_hint(address: str) -> str:
+def _tls_flags(settings: Settings, dash: str, plaintext: str) -> str:
+    """What grpcurl and curl want to know, with one dash or two before it."""
+    if settings.tls_cert == OFF:
+        return plaintext
+    own = f" {dash}cert caller.pem {dash}key caller.key" if settings.tls_client_ca != OFF else ""
+    return f" {dash}cacert ca.pem{own}"
+
+
+def _scheme(settings: Settings) -> str:
+    return "http" if settings.tls_cert == OFF else "https"
+
+
+def _http_hint(address: str, settings: Settings) -> str:
+    curl = "curl" + _tls_flags(settings, "--", plaintext="")
     ask = '{"model": "openai/gpt-oss-120b", "messages": [{"role": "user", "content": "Hello!"}]}'
-    return f"\n  curl http://{address}/v1/chat/completions -H 'Content-Type: application/json' -d '{ask}'"
+    url = f"{_scheme(settings)}://{address}/v1/chat/completions"
+    return f"\n  {curl} {url} -H 'Content-Type: application/json' -d '{ask}'"
 
 
 def _version() -> str:

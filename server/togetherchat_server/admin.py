@@ -4,18 +4,20 @@ A few lines of HTTP on asyncio's streams, so that a probe is answered by the sam
 serves the calls, and by nothing that could be busy with anything else. Bounded: one short
 request a connection, five seconds for it. `/healthz` says that the loop turns, `/readyz`
 that calls are wanted; neither asks the provider. `/vars` counts what the process holds now:
-numbers and nothing of a call.
+numbers and nothing of a call. `/metrics` is what is counted, for Prometheus; how it is written
+is not known here.
 """
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, final
 
 REQUEST_BYTES_MAX: Final = 8192
 REQUEST_S: Final = 5.0
+METRICS: Final = "/metrics"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,8 @@ class Page:
 Pages = Mapping[str, Callable[[], Page]]
 Gauges = Mapping[str, Callable[[], int]]
 """What can be counted at any moment, by name."""
+Scrape = Callable[[str], Awaitable[tuple[str, bytes]]]
+"""The content type and the body of `/metrics`, for what the `accept` header says."""
 
 
 def pages(
@@ -64,8 +68,9 @@ def pages(
 class Admin:
     """Serves pages over HTTP."""
 
-    def __init__(self, served: Pages) -> None:
+    def __init__(self, served: Pages, scrape: Scrape | None = None) -> None:
         self._pages = served
+        self._scrape = scrape
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
 
@@ -94,24 +99,43 @@ class Admin:
         try:
             async with asyncio.timeout(REQUEST_S):
                 head = await reader.readuntil(b"\r\n\r\n")
-                writer.write(_response(head, self._pages))
+                method, _, rest = head.partition(b" ")
+                path = rest.partition(b" ")[0].partition(b"?")[0].decode("latin-1")
+                page = await self._page(method, path, head)
+                writer.write(_response(page, with_body=method != b"HEAD"))
                 await writer.drain()
-        except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
+        except TimeoutError:
+            # What a slow reader has not taken is not kept for it.
+            writer.transport.abort()
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
             pass
         finally:
             self._open.discard(writer)
             writer.close()
 
+    async def _page(self, method: bytes, path: str, head: bytes) -> Page:
+        if method not in {b"GET", b"HEAD"}:
+            return _text(HTTPStatus.METHOD_NOT_ALLOWED, "GET only")
+        if path in self._pages:
+            return self._pages[path]()
+        if self._scrape is None or path != METRICS:
+            there = [*self._pages, *([] if self._scrape is None else [METRICS])]
+            return _text(HTTPStatus.NOT_FOUND, "there are " + ", ".join(there))
+        content_type, body = await self._scrape(_accept(head))
+        return Page(status=HTTPStatus.OK, content_type=content_type, body=body)
 
-def _response(head: bytes, served: Pages) -> bytes:
-    method, _, rest = head.partition(b" ")
-    path = rest.partition(b" ")[0].partition(b"?")[0].decode("latin-1")
-    if method not in {b"GET", b"HEAD"}:
-        page = _text(HTTPStatus.METHOD_NOT_ALLOWED, "GET only")
-    elif path in served:
-        page = served[path]()
-    else:
-        page = _text(HTTPStatus.NOT_FOUND, "there are " + ", ".join(served))
+
+def _accept(head: bytes) -> str:
+    """The `accept` header, every one of them."""
+    values = [
+        value.strip().decode("latin-1")
+        for name, _, value in (line.partition(b":") for line in head.split(b"\r\n")[1:])
+        if name.lower() == b"accept"
+    ]
+    return ", ".join(values)
+
+
+def _response(page: Page, *, with_body: bool) -> bytes:
     lines = (
         f"HTTP/1.1 {page.status.value} {page.status.phrase}",
         f"content-type: {page.content_type}",
@@ -120,7 +144,7 @@ def _response(head: bytes, served: Pages) -> bytes:
         "connection: close",
         "\r\n",
     )
-    return "\r\n".join(lines).encode("latin-1") + (page.body if method != b"HEAD" else b"")
+    return "\r\n".join(lines).encode("latin-1") + (page.body if with_body else b"")
 
 
 def _json(body: Mapping[str, object]) -> Page:

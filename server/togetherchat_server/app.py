@@ -1,63 +1,28 @@
-"""Start and stop: the one place where a front meets a provider.
+"""Start, serve, drain, stop.
 
 `App` is a value: a test builds one, starts it on port 0, calls it and stops it. Clocks and
-randomness come from outside. Knows no signal and no environment; `__main__` does.
+randomness come from outside. Knows no signal and no environment; `__main__` does. What it is made
+of is known to `assembly` alone.
 """
 
 import asyncio
 import logging
-import sys
-from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TextIO, final
+from typing import Final, final
 
 from togetherchat_sandbox import Sandbox, SandboxSettings
-from togetherchat_server.admin import Admin, pages
-from togetherchat_server.calls.admission import Admission, AdmissionLimits
-from togetherchat_server.calls.checked import CheckedChat
-from togetherchat_server.calls.lifecycle import CallDesk
-from togetherchat_server.calls.routing import Router
-from togetherchat_server.calls.validation import RequestLimits
-from togetherchat_server.catalog.aliases import names_of
-from togetherchat_server.catalog.catalog import load_catalog
-from togetherchat_server.catalog.directory import DirectoryLimits, ModelDirectory
-from togetherchat_server.catalog.refusals import Refusals
-from togetherchat_server.config import Configuration, Settings, Upstream, is_loopback
-from togetherchat_server.fronts.rpc.boundary import Boundary, BoundaryLimits
-from togetherchat_server.fronts.rpc.chat import ChatServicer
-from togetherchat_server.fronts.rpc.server import ConnectionLimits, RpcFront
-from togetherchat_server.memory import MemoryGauge
-from togetherchat_server.observe.limits import UpstreamLimits
-from togetherchat_server.observe.log import CallLog, LineWriter, LogHandler, attach
-from togetherchat_server.ports import Chat, ModelListing
-from togetherchat_server.providers.together.provider import Patience, TogetherProvider
-from togetherchat_server.upstream.attempts import Attempts, Surroundings
-from togetherchat_server.upstream.breaker import Breaker
-from togetherchat_server.upstream.retry import RetryBudget, RetryPolicy
-from togetherchat_server.upstream.transport import Transport, TransportLimits
+from togetherchat_server.assembly import ALONE, Assembly, Fronts, Shared
+from togetherchat_server.config import Configuration, Settings, Upstream
+from togetherchat_server.observe.metrics.meters import Meters
+from togetherchat_server.observers import Observers, Outside
 
-if TYPE_CHECKING:
-    from togetherchat_server.fronts.http.server import HttpFront
-
-OFF: Final = "off"
 # The rest of the drain, in which calls that did not finish are told so.
 FAREWELL_S: Final = 1.0
 # How long after the GOAWAY calls that came before it are still taken up.
 STRAGGLERS_S: Final = 0.2
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outside:
-    """What the process gives to the app: time, chance, and a place for the log."""
-
-    version: str
-    clock: Callable[[], float]
-    wall_clock: Callable[[], float]
-    random: Callable[[], float]
-    log: TextIO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,33 +38,34 @@ class Addresses:
 
 @final
 class App:
-    """The whole service in one process."""
+    """The whole service in one process.
 
-    def __init__(self, configuration: Configuration, outside: Outside, *, share_port: bool = False) -> None:
-        """With `share_port` other processes may listen on the same addresses."""
+    Raises:
+        SettingsError: the aliases, or a file of tenants, cannot be used.
+    """
+
+    def __init__(self, configuration: Configuration, outside: Outside, shared: Shared = ALONE) -> None:
         self._configuration = configuration
-        self._outside = outside
-        self._share_port = share_port
+        self._settings = configuration.settings
         self._resources = AsyncExitStack()
-        self._admission = _admission(configuration.settings, outside)
-        self._front: RpcFront | None = None
-        self._door: HttpFront | None = None
-        self._gauges: dict[str, Callable[[], int]] = {
-            "tasks": lambda: len(asyncio.all_tasks()),
-            "memory_blocks": sys.getallocatedblocks,
-            "calls_in_flight": lambda: self._admission.in_flight,
-            "calls_waiting": lambda: self._admission.waiting,
-        }
+        self._observers = Observers(configuration, outside, self._resources, ready=self._ready)
+        self._parts = Assembly(configuration, outside, self._resources, self._observers, shared)
+        self._fronts: Fronts | None = None
+
+    @property
+    def meters(self) -> Meters:
+        """What this process has counted."""
+        return self._observers.meters
 
     @property
     def waiting(self) -> int:
         """Calls that wait for a place."""
-        return self._admission.waiting
+        return self._parts.admission.waiting
 
     @property
     def in_flight(self) -> int:
         """Calls that have a place."""
-        return self._admission.in_flight
+        return self._parts.admission.in_flight
 
     async def start(self) -> Addresses:
         """Open everything and serve.
@@ -107,20 +73,20 @@ class App:
         Raises:
             OSError: an address cannot be bound.
         """
-        settings = self._configuration.settings
         try:
-            log = self._open_log(settings)
-            upstream = self._configuration.upstream or await self._open_sandbox(settings)
-            front = self._open_front(settings, upstream, log)
-            rpc, health = await front.start(settings.listen)
-            self._resources.push_async_callback(front.close)
-            http = await self._start_door(settings)
-            admin = await self._open_admin(settings)
+            log = self._observers.open_log()
+            upstream = self._configuration.upstream or await self._open_sandbox()
+            fronts = self._parts.fronts(upstream, log)
+            rpc, health = await fronts.rpc.start(self._settings.listen)
+            self._resources.push_async_callback(fronts.rpc.close)
+            http = await self._start_door(fronts)
+            admin = await self._observers.open_admin()
         except BaseException:
             await self._resources.aclose()
             raise
-        self._front = front
-        front.health.set_serving(True, reason="started")
+        self._observers.start()
+        self._fronts = fronts
+        fronts.rpc.health.set_serving(True, reason="started")
         return Addresses(rpc=rpc, http=http, admin=admin, health=health, upstream=upstream.base_url)
 
     async def stop(
@@ -133,190 +99,58 @@ class App:
         fails its calls until it has connected anew, one that sees its connection end lets them
         wait.
         """
-        front, hurry = self._front, hurry or asyncio.Event()
-        if front is not None and not replaced:
-            front.health.set_serving(False, reason="stopping")
+        fronts, hurry = self._fronts, hurry or asyncio.Event()
+        if fronts is not None and not replaced:
+            fronts.rpc.health.set_serving(False, reason="stopping")
             await _wait(hurry, propagation_s)
-        if front is not None:
-            await self._drain(front, hurry)
+        if fronts is not None:
+            await self._drain(fronts, hurry)
         await self._resources.aclose()
 
-    async def _drain(self, front: RpcFront, hurry: asyncio.Event) -> None:
-        drain_s = self._configuration.settings.drain_s
+    async def _drain(self, fronts: Fronts, hurry: asyncio.Event) -> None:
+        front, door, admission = fronts.rpc, fronts.http, self._parts.admission
+        drain_s = self._settings.drain_s
         idle = asyncio.Event()
         stopping = asyncio.create_task(front.stop_accepting(drain_s + FAREWELL_S))
-        if self._door is not None:
-            self._door.stop_accepting()
+        if door is not None:
+            door.stop_accepting()
         # What gRPC took before its GOAWAY is still on the way through the loop: it may finish.
         await _wait(hurry, STRAGGLERS_S)
         front.health.end_watches()
-        self._admission.refuse_new_calls(idle.set)
+        admission.refuse_new_calls(idle.set)
         waits = [asyncio.create_task(event.wait()) for event in (idle, hurry)]
         await asyncio.wait(waits, timeout=max(0.0, drain_s - FAREWELL_S), return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
         if not idle.is_set():
-            _log.warning("%d calls did not end in time", self._admission.in_flight)
+            _log.warning("%d calls did not end in time", admission.in_flight)
             front.abort_running()
-            if self._door is not None:
-                self._door.abort_running()
-        if self._door is not None:
-            await self._door.finish(FAREWELL_S)
+            if door is not None:
+                door.abort_running()
+        if door is not None:
+            await door.finish(FAREWELL_S)
         await front.finish(FAREWELL_S)
         await stopping
 
-    def _open_log(self, settings: Settings) -> CallLog:
-        writer = LineWriter(self._outside.log)
-        self._gauges["log_lines_dropped"] = lambda: writer.dropped
-        self._resources.callback(writer.close)
-        self._resources.callback(attach(LogHandler(writer, settings.log)))
-        return CallLog(writer, settings.log)
-
-    async def _open_sandbox(self, settings: Settings) -> Upstream:
-        sandbox = await self._resources.enter_async_context(simulator(settings))
+    async def _open_sandbox(self) -> Upstream:
+        sandbox = await self._resources.enter_async_context(simulator(self._settings))
         return Upstream(base_url=sandbox.base_url, key=None)
 
-    def _open_front(self, settings: Settings, upstream: Upstream, log: CallLog) -> RpcFront:
-        outside = self._outside
-        provider = self._open_provider(settings, upstream)
-        attempts = Attempts(
-            provider,
-            policy=RetryPolicy(retries_max=settings.retries, costly_retries_max=settings.costly_retries),
-            budget=RetryBudget(),
-            breaker=Breaker(),
-            surroundings=Surroundings(clock=outside.clock, random=outside.random),
-        )
-        catalog, refusals = load_catalog(None), Refusals(clock=outside.clock)
-        names = names_of(self._configuration, catalog)
-        directory = ModelDirectory(
-            provider,
-            catalog,
-            aliases=names.all(),
-            refusals=refusals,
-            limits=DirectoryLimits(fresh_s=settings.models_fresh_s),
-            clock=outside.clock,
-            wall_clock=outside.wall_clock,
-        )
-        self._resources.push_async_callback(directory.aclose)
-        desk = CallDesk(
-            key_mode=settings.upstream_key,
-            server_key=upstream.current_key,
-            total_s=settings.total_s,
-            clock=outside.clock,
-            sinks=(log, UpstreamLimits(self._gauges, clock=outside.clock)),
-        )
-        chat = CheckedChat(
-            Router(attempts, price=directory.price, clock=outside.clock, names=names, refusals=refusals),
-            RequestLimits(request_bytes_max=settings.request_bytes_max),
-        )
-        if settings.http != OFF:
-            self._door = self._make_door(settings, desk, chat, directory)
-        return RpcFront(
-            boundary=Boundary(
-                desk=desk,
-                admission=self._admission,
-                limits=BoundaryLimits(
-                    request_s=settings.request_s,
-                    write_stall_s=settings.write_stall_s,
-                    queue_s=settings.queue_s,
-                ),
-                random=outside.random,
-            ),
-            servicer=ChatServicer(chat, directory),
-            reflection=settings.reflection,
-            health_address=None if settings.health == OFF else settings.health,
-            connections=ConnectionLimits(age_s=settings.connection_age_s, farewell_s=settings.total_s),
-            share_port=self._share_port,
-        )
-
-    def _make_door(
-        self, settings: Settings, desk: CallDesk, chat: Chat, listing: ModelListing
-    ) -> "HttpFront":
-        # Loaded where it is wanted: it takes a tenth of a second that most starts can do without.
-        from togetherchat_server.fronts.http import door  # noqa: PLC0415
-
-        return door.open_door(
-            desk=desk,
-            admission=self._admission,
-            chat=chat,
-            listing=listing,
-            limits=door.BoundaryLimits(
-                request_s=settings.request_s,
-                write_stall_s=settings.write_stall_s,
-                queue_s=settings.queue_s,
-                request_bytes_max=settings.request_bytes_max,
-            ),
-            surroundings=door.Surroundings(
-                random=self._outside.random,
-                wall_clock=self._outside.wall_clock,
-                version=self._outside.version,
-                share_port=self._share_port,
-                local_pages_only=is_loopback(settings.http) and not settings.allow_open_access,
-            ),
-        )
-
-    async def _start_door(self, settings: Settings) -> str | None:
-        if self._door is None:
+    async def _start_door(self, fronts: Fronts) -> str | None:
+        if fronts.http is None:
             return None
-        address = await self._door.start(settings.http)
-        self._resources.push_async_callback(self._door.close)
-        self._gauges["http_connections"] = lambda: self._door.connections if self._door else 0
-        return address
-
-    def _open_provider(self, settings: Settings, upstream: Upstream) -> TogetherProvider:
-        transport = Transport.connect(
-            base_url=upstream.base_url,
-            limits=TransportLimits(
-                connect_s=settings.connect_s,
-                body_bytes_max=settings.body_bytes_max,
-                stream_bytes_max=settings.stream_bytes_max,
-                connections_max=settings.calls_max,
-            ),
-            user_agent=f"togetherchat/{self._outside.version}",
-        )
-        self._resources.push_async_callback(transport.aclose)
-        self._gauges |= transport.gauges
-        return TogetherProvider(
-            transport,
-            patience=Patience(
-                answer_s=settings.answer_s,
-                first_token_s=settings.first_token_s,
-                silence_s=settings.silence_s,
-                body_bytes_max=settings.body_bytes_max,
-                event_bytes_max=settings.event_bytes_max,
-                fold_from_tokens=settings.fold_from_tokens,
-            ),
-            clock=self._outside.clock,
-            wall_clock=self._outside.wall_clock,
-        )
-
-    async def _open_admin(self, settings: Settings) -> str | None:
-        if settings.admin == OFF:
-            return None
-        admin = Admin(pages(ready=self._ready, version=self._outside.version, gauges=self._gauges))
-        address = await admin.start(settings.admin)
-        self._resources.push_async_callback(admin.close)
+        address = await fronts.http.start(self._settings.http)
+        self._resources.push_async_callback(fronts.http.close)
         return address
 
     def _ready(self) -> bool:
-        return self._front is not None and self._front.health.serving
+        return self._fronts is not None and self._fronts.rpc.health.serving
 
 
 def simulator(settings: Settings, *, port: int = 0) -> Sandbox:
     """The simulator as it is set, not yet started."""
     pacing = SandboxSettings(tokens_per_second=settings.sandbox_tokens_per_second)
     return Sandbox(pacing, host="127.0.0.1", port=port)
-
-
-def _admission(settings: Settings, outside: Outside) -> Admission:
-    limits = AdmissionLimits(
-        calls_max=settings.calls_max,
-        queue_max=settings.queue_max,
-        queue_s=settings.queue_s,
-        caller_calls_max=settings.caller_calls_max,
-    )
-    gauge = MemoryGauge(share_max=settings.memory_share_max, clock=outside.clock)
-    return Admission(limits, clock=outside.clock, short_of_memory=gauge.short)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

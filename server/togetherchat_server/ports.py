@@ -16,6 +16,7 @@ from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.errors import Kind
 from togetherchat_server.secret import Secret
+from togetherchat_server.tracing import CallTrace
 
 
 class Phase(enum.StrEnum):
@@ -67,7 +68,15 @@ class Call:
     caller_brought_key: bool = False
     previous_attempts: int = 0
     """Attempts of the caller's own retry before this one (`grpc-previous-rpc-attempts`)."""
+    tenant: str = ""
+    """Whose call it is, where callers have keys of this service."""
+    key_id: str = ""
+    """Which of its keys it came with: the id, which is no secret."""
     traceparent: str = ""
+    """What the provider is told of the trace where no span is made of the attempt."""
+    tracestate: str = ""
+    trace: CallTrace | None = None
+    """Where its spans are made of; None where it is not traced."""
     progress: Progress = field(default_factory=Progress)
 
     def seconds_left(self, now_s: float) -> float:

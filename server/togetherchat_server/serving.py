@@ -13,8 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TextIO
 
-from togetherchat_server.app import Addresses, App, Outside, simulator
+from togetherchat_server.app import Addresses, App, simulator
+from togetherchat_server.assembly import Shared
 from togetherchat_server.config import Configuration
+from togetherchat_server.observe.metrics.packets import to_packets
+from togetherchat_server.observers import Outside
 from togetherchat_server.signals import StopSignals
 from togetherchat_server.supervisor.control import REPLACED, Assignment, Role
 from togetherchat_server.supervisor.leash import Leash
@@ -62,14 +65,20 @@ async def serve_as_assigned(process: Process, assignment: Assignment) -> bool:
 
 
 async def _work(process: Process, assignment: Assignment) -> bool:
-    app = App(assignment.applied_to(process.configuration), _outside(process), share_port=True)
+    shared = Shared(port=True, tally=assignment.tally)
+    app = App(assignment.applied_to(process.configuration), _outside(process), shared)
 
     def hurry_and_stop() -> None:
         process.signals.stop()
         asyncio.get_running_loop().call_later(ORPHAN_DRAIN_S, process.signals.second.set)
         _end_at_last()
 
-    with Leash(assignment, in_flight=lambda: app.in_flight, on_cut=hurry_and_stop) as leash:
+    with Leash(
+        assignment,
+        in_flight=lambda: app.in_flight,
+        on_cut=hurry_and_stop,
+        take_figures=lambda: to_packets(app.meters.take()),
+    ) as leash:
         try:
             addresses = await app.start()
         except OSError as exc:

@@ -14,11 +14,9 @@ from packaging.version import Version
 from conformance import actors
 from support.app import running_app
 from support.conformance import play_all
-from support.python_environment import ROOT, build_wheel, floors, install, make_environment, run
+from support.python_environment import build_wheel, floors, install, make_environment, run
 from togetherchat_sandbox import Sandbox, SandboxSettings
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-SNIPPETS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 CLIENT_TESTS = ("tests/integration/client/test_calls.py", "tests/integration/client/test_service_config.py")
 LOWEST = floors()
 PINS = {
@@ -45,12 +43,6 @@ print(theirs.choices[0].message.content, text_of(ours), sep="|")
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     return build_wheel(tmp_path_factory.mktemp("wheel"))
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory, wheel):
-    """A Python with the wheel, what that asks for, and nothing else."""
-    return make_environment(tmp_path_factory.mktemp("alone") / "venv", wheel)
 
 
 @pytest.fixture(scope="module", params=list(PINS))
@@ -89,16 +81,6 @@ def test_the_wheel_says_that_it_is_typed(wheel):
     )
 
 
-@pytest.mark.parametrize("snippet", SNIPPETS)
-def test_the_lines_of_the_readme_run_with_the_wheel_alone(snippet, alone, tmp_path):
-    """A newcomer needs one install and a copy of ten lines."""
-    said = with_servers(
-        lambda address, _: run(alone, "-c", snippet.replace("localhost:50051", address), cwd=tmp_path)
-    )
-
-    assert "RATE_LIMITED" in said
-
-
 def test_the_client_passes_its_tests(pinned, tmp_path):
     """The library is the wheel's, the tests are this tree's."""
     name, python = pinned
@@ -109,6 +91,23 @@ def test_the_client_passes_its_tests(pinned, tmp_path):
 
     assert where.startswith(str(python.parents[1]))
     assert re.search(r"\d+ passed", said)
+
+
+def test_the_wheel_holds_four_packages_and_their_licence(wheel):
+    """No test, no generator and nothing compiled: what is imported, its types and data, and what the wheel says of itself."""
+    names = zipfile.ZipFile(wheel).namelist()
+    said = [name for name in names if ".dist-info/" in name]
+
+    assert {
+        "togetherchat",
+        "togetherchat_client",
+        "togetherchat_sandbox",
+        "togetherchat_server",
+    } == {name.split("/")[0] for name in names if name not in said}
+    assert [] == [name for name in names if re.search(r"\.pyc$|(^|/)(test_|conftest|generate_)", name)]
+    assert {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"} == {
+        name.partition("/")[2] for name in said
+    }
 
 
 @pytest.mark.parametrize("name", actors.IN_PYTHON)

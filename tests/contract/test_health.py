@@ -96,7 +96,7 @@ async def test_a_watcher_that_takes_no_message_freezes_nobody():
         other = health(app).Watch(of(""))
 
         assert SERVING == (await other.read()).status
-        app.app._front.health.set_serving(False, reason="a test")
+        app.front.health.set_serving(False, reason="a test")
         assert NOT_SERVING == (await other.read()).status
         assert NOT_SERVING == (await health(app).Check(of(""))).status
         assert not [frame for frame in peer.frames if frame.kind == DATA]
@@ -124,7 +124,7 @@ async def test_a_watcher_that_leaves_while_stuck_is_forgotten(caplog):
             await peer.seen(opens)
         other = health(app).Watch(of(""))
         await other.read()
-        await eventually(lambda: app.app._front.health._watchers == 1)
+        await eventually(lambda: app.front.health._watchers == 1)
         other.cancel()
 
     assert [] == [record for record in caplog.records if record.name.startswith("grpc")]
@@ -139,7 +139,7 @@ async def test_watches_are_bounded(monkeypatch):
             await watch.read()
         refused = await failing(health(app).Watch(of("")).read())
         watches[0].cancel()
-        await eventually(lambda: app.app._front.health._watchers < 3)
+        await eventually(lambda: app.front.health._watchers < 3)
         late = health(app).Watch(of(""))
 
         assert grpc.StatusCode.RESOURCE_EXHAUSTED is refused.code

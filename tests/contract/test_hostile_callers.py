@@ -59,12 +59,12 @@ async def still_serving(script=None, **settings):
     ):
         yield app, upstream
         upstream.script = answering()
-        await eventually(lambda: app.app._admission.in_flight == 0)
+        await eventually(lambda: app.admission.in_flight == 0)
         answer = await app.chat.Complete(
             request(), metadata=[("authorization", f"Bearer {CANARY_KEY}")], timeout=10
         )
         assert "Hi" == answer.choices[0].message.content[0].text
-        await eventually(lambda: app.app._admission.in_flight == 0)
+        await eventually(lambda: app.admission.in_flight == 0)
 
 
 async def outcome(app, method, message):
@@ -280,8 +280,8 @@ async def test_a_caller_that_never_sends_its_message_loses_its_slot():
     """Headers alone take a place; without a message it is given back after a while."""
     async with still_serving(calls_max=1, request_s=0.2) as (app, _), http2_peer(app.addresses.rpc) as peer:
         peer.open(1, f"{SERVICE}/Complete")
-        await eventually(lambda: app.app._admission.in_flight == 1)
-        await eventually(lambda: app.app._admission.in_flight == 0)
+        await eventually(lambda: app.admission.in_flight == 1)
+        await eventually(lambda: app.admission.in_flight == 0)
 
     assert ("CANCELLED", "CALLER_STALLED") in [(one["code"], one.get("reason")) for one in app.records()]
 
@@ -295,7 +295,7 @@ async def test_a_caller_that_takes_no_answer_loses_its_slot(method):
     ):
         peer.call(1, f"{SERVICE}/{method}", request().SerializeToString() if method != "ListModels" else b"")
         await peer.seen(lambda frame: frame.kind == HEADERS and frame.stream == 1)
-        await eventually(lambda: app.app._admission.in_flight == 0)
+        await eventually(lambda: app.admission.in_flight == 0)
 
         assert not [frame for frame in peer.frames if frame.kind == DATA]
 
@@ -325,7 +325,7 @@ async def test_callers_that_leave_at_every_moment_leave_nothing_behind(method):
                     if leave == "reset":
                         peer.reset(1)
                     await peer.flush()
-        await eventually(lambda: app.app._admission.in_flight == 0)
+        await eventually(lambda: app.admission.in_flight == 0)
         for number in range(len(upstream.ledger.connections)):
             await upstream.closed(number)
 

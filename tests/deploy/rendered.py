@@ -6,12 +6,15 @@ Refuses to know what is right; the tests beside it do.
 import json
 import os
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import yaml
 
+from support.certificates import make_certificate
 from togetherchat_server.config import Configuration, read_configuration
 
 ROOT = Path(__file__).parents[2]
@@ -20,6 +23,7 @@ COMPONENTS = ROOT / "deploy/kustomize/components"
 CHART = ROOT / "deploy/helm/togetherchat"
 NEWEST = "1.37.0"
 # What carries no meaning for the cluster: who rendered it, and names made from a content.
+REDIS = "redis://:a-password@redis.databases:6379/0"
 RENDERERS_MARKS = (
     "app.kubernetes.io/instance",
     "app.kubernetes.io/version",
@@ -118,7 +122,8 @@ def configuration(
 ) -> Configuration:
     """What the server makes of the pod, with its volumes laid out below `disk`.
 
-    `image` are variables that the image brings along, `held` what the operator keeps, by the name of the file.
+    `image` are variables that the image brings along, `held` what the operator keeps, by the name of the file:
+    certificates that can be read, unless it says otherwise.
 
     Raises:
         SettingsError: the server refuses to start with it.
@@ -139,13 +144,23 @@ def command_line(
             (folder / name).write_text(_moved(text, mounts, disk), encoding="utf-8")
     words = [_moved(word, mounts, disk) for word in rendering.container["args"]]
     said = rendering.container.get("env", [])
-    return words, {it["name"]: _moved(it["value"], mounts, disk) for it in said}
+    return words, {it["name"]: _moved(it["value"], mounts, disk) if "value" in it else REDIS for it in said}
+
+
+@cache
+def held_certificates() -> Mapping[str, str]:
+    """A certificate, its key and their authority, by the names that the pod's files have."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = make_certificate(Path(folder))
+        certificate, key = (file.read_text("ascii") for file in (made.certificate_file, made.key_file))
+    return {"tls.crt": certificate, "tls.key": key, "ca.crt": certificate}
 
 
 def _files(rendering: Rendering, volume: dict, held: Mapping[str, str]) -> dict[str, str]:
     source = volume.get("configMap") or volume["secret"]
     if "items" in source:  # made by the operator, beforehand
-        return {item["path"]: held.get(item["path"], "what-the-operator-keeps\n") for item in source["items"]}
+        kept = {**held_certificates(), **held}
+        return {item["path"]: kept.get(item["path"], "what-the-operator-keeps\n") for item in source["items"]}
     ours = rendering.one("ConfigMap")
     assert source["name"] == ours["metadata"]["name"]
     return ours["data"]
@@ -172,7 +187,8 @@ def meaning(rendering: Rendering) -> dict[tuple[str, str], dict]:
     deployment["spec"].setdefault("replicas", 1)
     pod = deployment["spec"]["template"]["spec"]
     pod["containers"][0].pop("args")
-    for part in (pod["volumes"], pod["containers"][0]["volumeMounts"]):
+    container = pod["containers"][0]
+    for part in (pod["volumes"], container["volumeMounts"], container.get("env", [])):
         part.sort(key=lambda entry: entry["name"])
     next(volume for volume in pod["volumes"] if volume["name"] == "settings")["configMap"].pop("name")
     return kept

@@ -1,6 +1,7 @@
 """The chart: the same outcome as the overlays, and values that are checked before anything is sent."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def test_it_renders_the_objects_of_the_overlay(request, overlay, of_chart):
 @pytest.mark.parametrize(("overlay", "of_chart"), [("production", "chart"), ("dev", "chart_dev")])
 def test_the_server_understands_the_same_by_both(request, overlay, of_chart, tmp_path):
     """Flags and file come to the same settings."""
-    made = [configuration(request.getfixturevalue(name), tmp_path / name) for name in (overlay, of_chart)]
+    made = [configuration(request.getfixturevalue(name), tmp_path) for name in (overlay, of_chart)]
 
     assert made[0].settings == made[1].settings
 
@@ -119,14 +120,28 @@ def test_two_releases_do_not_meet():
     )
 
 
-@pytest.mark.parametrize("values", [[], ["--values", str(CHART / "values-dev.yaml")]])
-def test_the_notes_end_with_a_first_call(values, tmp_path):
-    """With reflection as it is, without it by the committed descriptor set."""
-    line = notes(tmp_path, *values).splitlines()[-1].strip()
+PROTOSET = ["-protoset", "protos/togetherchat.binpb"]
+TRUST = ["-cacert", "ca.crt", "-authority", "togetherchat.default.svc"]
+KEY = ["-H", "authorization: Bearer $KEY"]
+OWN = ["-cert", "caller.pem", "-key", "caller.key"]
 
-    assert line.startswith("grpcurl -plaintext ")
-    assert line.endswith("localhost:50051 togetherchat.v1.ChatService/Complete")
-    assert ("-protoset protos/togetherchat.binpb" in line) == (not values)
+
+@pytest.mark.parametrize(
+    ("values", "flags"),
+    [
+        ([], [*TRUST, *KEY, *PROTOSET]),
+        (["--set", "tls.clientCaConfigMap=authorities"], [*TRUST, *OWN, *KEY, *PROTOSET]),
+        (["--set", "tls.secretName="], ["-plaintext", *KEY, *PROTOSET]),
+        (["--values", str(CHART / "values-dev.yaml")], ["-plaintext"]),
+    ],
+    ids=["production", "mtls", "mesh", "dev"],
+)
+def test_the_notes_end_with_a_first_call(values, flags, tmp_path):
+    """With what the installation asks for; without reflection by the committed descriptor set."""
+    words = shlex.split(notes(tmp_path, *values).splitlines()[-1])
+
+    assert ["grpcurl", *flags, "-d"] == words[: len(flags) + 2]
+    assert ["localhost:50051", "togetherchat.v1.ChatService/Complete"] == words[-2:]
 
 
 def notes(scratch, *values):

@@ -80,6 +80,16 @@ def test_the_providers_key_comes_from_a_file_that_can_change(request, name, tmp_
 
 
 @pytest.mark.parametrize("name", ["production", "chart"])
+def test_callers_of_production_have_keys_and_speak_tls(request, name, tmp_path):
+    """So the server starts without being told that open access is meant."""
+    made = configuration(request.getfixturevalue(name), tmp_path)
+
+    assert f"{tmp_path}/etc/togetherchat-callers/keys" == made.settings.keys
+    assert made.certificates is not None
+    assert made.settings.allow_open_access is False
+
+
+@pytest.mark.parametrize("name", ["production", "chart"])
 def test_production_describes_itself_to_nobody(request, name, tmp_path):
     """No reflection, no simulator."""
     settings = configuration(request.getfixturevalue(name), tmp_path).settings

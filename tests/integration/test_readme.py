@@ -3,17 +3,17 @@
 import asyncio
 import re
 import sys
-from pathlib import Path
 
 import pytest
 
 from support.app import running_app
+from support.readme import ADDRESS, README, WRITTEN, languages
 from togetherchat_server.config import Settings
 from togetherchat_server.errors import Kind
 from togetherchat_server.fronts.rpc.status import ROWS, Retry
 
-README = Path(__file__).parents[2] / "README.md"
-ADDRESS = "localhost:50051"
+LANGUAGES = languages()
+LINES_MAX = 15
 WORDS = {Retry.SILENT: "", Retry.LATER: "later", Retry.NEVER: "never"}
 
 
@@ -30,10 +30,6 @@ def rows(header):
             break
         table.append([cell.strip() for cell in line.strip("|").split("|")])
     return table
-
-
-def snippets(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", text(), re.MULTILINE | re.DOTALL)
 
 
 def test_the_error_table_is_the_codes():
@@ -59,15 +55,30 @@ def setting_row(name):
     return f"`--{name.replace('_', '-')}`", f"`{default}`", field.description
 
 
-@pytest.mark.parametrize("snippet", snippets("python"))
-async def test_a_python_snippet_runs_as_printed(snippet):
-    """What the README shows in Python works against a running service."""
-    async with running_app(sandbox_tokens_per_second=0) as app:
+@pytest.mark.parametrize("name", ["python", "go", "typescript", "java"])
+def test_a_language_has_its_four_programs(name):
+    """A stream, a call, a tool loop, an error with back-off: in some ten lines each, for the service of `make run`."""
+    shown = LANGUAGES[name]
+
+    assert list(WRITTEN) == list(shown.snippets)
+    assert [] == [title for title, whole in shown.programs.items() if 1 != whole.count(ADDRESS)]
+    assert [] == [
+        title
+        for title, snippet in shown.snippets.items()
+        if len([line for line in snippet.splitlines() if line.strip()]) > LINES_MAX
+    ]
+
+
+@pytest.mark.parametrize("title", WRITTEN)
+async def test_a_python_program_runs_as_printed(title):
+    """What the README shows in Python works against a running service, and writes what it is there for."""
+    program = LANGUAGES["python"].programs[title]
+    async with running_app(sandbox_tokens_per_second=0, retries=2) as app:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", snippet.replace(ADDRESS, app.addresses.rpc),
+            sys.executable, "-c", program.replace(ADDRESS, app.addresses.rpc),
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         out, err = await process.communicate()
 
     assert (0, b"") == (process.returncode, err)
-    assert b"RATE_LIMITED" in out
+    assert re.search(WRITTEN[title], out.decode(), re.MULTILINE), out

@@ -158,7 +158,7 @@ async def test_a_caller_who_was_dropped_hears_of_it_when_it_reads_on():
     async with upstream_in(phase) as upstream, running_app(upstream.base_url, write_stall_s=0.3) as app:
         call = begin(app, phase)
         await upstream.closed(0)
-        await eventually(lambda: app.app._admission.in_flight == 0)
+        await eventually(lambda: app.admission.in_flight == 0)
         async with asyncio.timeout(10):
             events, failure = await collect(call)
 

@@ -63,6 +63,17 @@ def test_a_call(client):
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
 
 
+def test_the_cost_beside_the_usage(client):
+    """The packages keep a member that they do not know, whole and streamed."""
+    ask = {"model": "openai/gpt-oss-120b", "messages": HELLO, "max_tokens": 50}
+    answer = client.chat.completions.create(**ask)
+    options = {"stream_options": {"include_usage": True}}
+    *_, last = client.chat.completions.create(**ask, stream=True, extra_body=options)
+
+    assert answer.usage.cost > 0
+    assert last.usage.cost > 0
+
+
 def test_a_stream(client):
     """Its pieces make the same answer; the last chunk before the end has the finish reason."""
     ask = [{"role": "user", "content": f"say: {LONG}"}]

@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import REASONABLE_S, start
+
+from support.served import REASONABLE_S, start
 
 CURL = """curl -X POST http://localhost:3000/v1/chat/completions \\
   -H "Content-Type: application/json" \\

@@ -15,8 +15,9 @@ from grpc import aio
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
-from togetherchat_server.app import App, Outside
-from togetherchat_server.config import Configuration, Settings, Upstream
+from togetherchat_server.app import App
+from togetherchat_server.config import Configuration, Settings, Upstream, certificates_of
+from togetherchat_server.observers import Outside
 from togetherchat_server.secret import Secret
 
 CANARY_KEY = "tgp_v1_canary0123456789"
@@ -35,6 +36,24 @@ class RunningApp:
     chat: service_grpc.ChatServiceStub
     log: io.StringIO = field(repr=False)
 
+    # What is within: for what cannot be seen from without.
+
+    @property
+    def admission(self):
+        return self.app._parts.admission
+
+    @property
+    def front(self):
+        return self.app._fronts.rpc
+
+    @property
+    def door(self):
+        return self.app._fronts.http
+
+    @property
+    def gauges(self):
+        return self.app._observers.gauges
+
     def records(self):
         """The call records in the log; complete once the app has stopped."""
         lines = [json.loads(line) for line in self.log.getvalue().splitlines()]
@@ -50,8 +69,9 @@ async def running_app(base_url=None, *, key=CANARY_KEY, chance=None, wall_clock=
     """
     chosen = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "log": "json", **PLAIN, **settings}
     upstream = base_url and Upstream(base_url=base_url, key=Secret(key) if key else None)
+    settings = Settings(sandbox=base_url is None, **chosen)
     configuration = Configuration(
-        settings=Settings(sandbox=base_url is None, **chosen), upstream=upstream or None
+        settings=settings, upstream=upstream or None, certificates=certificates_of(settings)
     )
     log = io.StringIO()
     outside = Outside(

@@ -165,3 +165,79 @@ async def test_ipv6_addresses_keep_their_brackets():
     await admin.close()
 
     assert address.startswith("[::1]:")
+
+
+async def figures(accept):
+    return "text/plain; of=" + accept, b"metric 1\n" * 500_000 if accept == "much" else b"metric 1\n"
+
+
+@asynccontextmanager
+async def scraped():
+    admin = Admin(pages(ready=lambda: True, version="1.2.3"), figures)
+    try:
+        yield await admin.start("127.0.0.1:0")
+    finally:
+        await admin.close()
+
+
+@pytest.mark.parametrize(
+    ("headers", "accept"),
+    [
+        ("", ""),
+        ("Accept: a/b\r\n", "a/b"),
+        ("host: x\r\nACCEPT:  a/b;q=0.5 \r\naccept: c\r\n", "a/b;q=0.5, c"),
+    ],
+)
+async def test_figures_are_given_as_the_scraper_accepts_them(headers, accept):
+    """The header decides about the format, however it is written."""
+    async with scraped() as address:
+        answer = await sent(address, f"GET /metrics HTTP/1.1\r\n{headers}\r\n".encode())
+
+    assert (200, f"text/plain; of={accept}", b"metric 1\n") == (
+        split(answer)[0],
+        split(answer)[1]["content-type"],
+        split(answer)[2],
+    )
+
+
+async def test_head_of_the_figures_has_no_body():
+    """As of every page; and nothing can be sent there."""
+    async with scraped() as address:
+        head = await sent(address, b"HEAD /metrics HTTP/1.1\r\n\r\n")
+        post = await sent(address, b"POST /metrics HTTP/1.1\r\n\r\n")
+
+    assert (200, "9", b"") == (split(head)[0], split(head)[1]["content-length"], split(head)[2])
+    assert 405 == split(post)[0]
+
+
+async def test_a_process_without_figures_does_not_name_them():
+    """404, and not in the list of what there is."""
+    status, _, body = await asked("/metrics")
+
+    assert 404 == status
+    assert b"/metrics" not in body
+
+
+async def test_a_scraper_that_reads_nothing_is_cut_off(monkeypatch):
+    """What it did not take is not kept for it, and others are served meanwhile."""
+    monkeypatch.setattr(module, "REQUEST_S", 0.5)
+    async with scraped() as address:
+        host, _, port = address.rpartition(":")
+        with socket.create_connection((host, int(port))) as slow:
+            slow.send(b"GET /metrics HTTP/1.1\r\naccept: much\r\n\r\n")
+            other = await sent(address, b"GET /metrics HTTP/1.1\r\n\r\n")
+            slow.setblocking(False)
+            received = await to_the_end(slow)
+
+    assert 200 == split(other)[0]
+    assert received < 4_500_000
+
+
+async def to_the_end(slow):
+    """How many bytes come, to the end or the reset, once the server has given up."""
+    received = 0
+    await asyncio.sleep(2 * module.REQUEST_S)
+    with suppress(ConnectionError):
+        while part := await asyncio.get_running_loop().sock_recv(slow, 65536):
+            received += len(part)
+    return received

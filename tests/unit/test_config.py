@@ -1,6 +1,8 @@
 import pytest
+import trustme
 
-from togetherchat_server.config import Settings, SettingsError, is_together, read_configuration
+from support.tls import Folder, Pair
+from togetherchat_server.config import Settings, SettingsError, cautions, is_together, read_configuration
 from togetherchat_server.secret import Secret
 
 KEY = {"TOGETHER_API_KEY": "tgp_v1_canary"}
@@ -217,13 +219,94 @@ def test_the_http_door_is_an_open_address_too():
     [
         ["--listen", "0.0.0.0:50051", "--allow-open-access"],
         ["--listen", "0.0.0.0:50051", "--upstream-key", "caller"],
+        ["--listen", "0.0.0.0:50051", "--tls-cert", "CERT", "--tls-key", "KEY", "--tls-client-ca", "CA"],
+        ["--listen", "0.0.0.0:50051", "--keys", "/some/file"],
         ["--listen", "localhost:50051"],
         ["--listen", "[::1]:50051"],
     ],
 )
-def test_an_address_is_open_when_that_is_safe_or_said(words):
-    """Loopback, callers' own keys, or the operator's word."""
-    assert read(*words, **KEY).settings.listen == words[1]
+def test_an_address_is_open_when_that_is_safe_or_said(words, tls_files):
+    """Loopback, callers' own keys or certificates, or the operator's word."""
+    assert read(*with_files(words, tls_files), **KEY).settings.listen == words[1]
+
+
+def test_to_be_encrypted_is_not_to_be_closed(tls_files):
+    """TLS alone keeps nobody out who has no certificate: the refusal names every way that does."""
+    words = ["--listen", "0.0.0.0:50051", "--tls-cert", "CERT", "--tls-key", "KEY"]
+    said = problem(*with_files(words, tls_files), **KEY)
+
+    assert (
+        "--listen 0.0.0.0:50051 would let anyone who reaches it spend this service's key: listen on "
+        "127.0.0.1, give callers keys (--keys FILE), let callers bring theirs (--upstream-key caller), "
+        "ask callers for certificates (--tls-client-ca FILE), or say --allow-open-access"
+    ) == said
+
+
+@pytest.fixture(scope="module")
+def tls_files(tmp_path_factory):
+    authority = trustme.CA()
+    folder = Folder(tmp_path_factory.mktemp("tls")).put(Pair(authority), client_ca=authority)
+    return {"CERT": str(folder.certificate), "KEY": str(folder.key), "CA": str(folder.client_ca)}
+
+
+def with_files(words, files):
+    return [files.get(word, word) for word in words]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--tls-cert", "CERT"], "--tls-cert needs its private key: --tls-key FILE"),
+        (["--tls-key", "KEY"], "--tls-key says nothing without --tls-cert"),
+        (["--tls-client-ca", "CA"], "--tls-client-ca says nothing without --tls-cert"),
+        (
+            ["--tls-cert", "/nowhere.pem", "--tls-key", "KEY"],
+            "TLS: cannot read /nowhere.pem: No such file or directory",
+        ),
+        (["--tls-cert", "CERT", "--tls-key", "CERT"], "TLS: CERT holds no private key in PEM"),
+    ],
+)
+def test_half_of_a_tls_setting_is_refused(words, said, tls_files):
+    """Each file needs its others, and a name that leads nowhere is named."""
+    for word, path in tls_files.items():
+        said = said.replace(f" {word} ", f" {path} ")
+
+    assert said == problem(*with_files(words, tls_files), "--sandbox")
+
+
+def test_certificates_are_there_when_they_are_set(tls_files):
+    """Otherwise the service speaks plain text."""
+    words = with_files(["--tls-cert", "CERT", "--tls-key", "KEY"], tls_files)
+    certificates = read(*words, "--sandbox").certificates
+
+    assert certificates is not None
+    assert not certificates.names_clients
+    assert read("--sandbox").certificates is None
+
+
+CALLERS_KEYS = ["--upstream-key", "caller"]
+TLS = ["--tls-cert", "CERT", "--tls-key", "KEY"]
+
+
+@pytest.mark.parametrize(
+    ("words", "warned"),
+    [
+        ([*CALLERS_KEYS, "--listen", "0.0.0.0:50051"], "--listen 0.0.0.0:50051"),
+        ([*CALLERS_KEYS, "--http", "0.0.0.0:3000"], "--http 0.0.0.0:3000"),
+        (["--keys", "/some/file", "--listen", "0.0.0.0:50051"], "--listen 0.0.0.0:50051"),
+        (["--keys", "/some/file", "--listen", "0.0.0.0:50051", *TLS], None),
+        ([*CALLERS_KEYS, "--listen", "0.0.0.0:50051", *TLS], None),
+        ([*CALLERS_KEYS], None),
+        (["--listen", "0.0.0.0:50051", "--allow-open-access"], None),
+    ],
+)
+def test_callers_keys_in_plain_text_are_warned_of(words, warned, tls_files):
+    """Where another machine can listen; in a mesh it is right, so it is no refusal."""
+    said = cautions(read(*with_files(words, tls_files), **KEY).settings)
+
+    assert ([f"{warned} takes callers' keys in plain text"] if warned else []) == [
+        one.partition(": set")[0] for one in said
+    ]
 
 
 def test_aliases_are_said_in_three_ways(tmp_path):
@@ -253,3 +336,9 @@ def test_an_alias_of_the_file_is_text(tmp_path):
     file.write_text("[alias]\nfast = 5\n")
 
     assert "--alias" in problem("--config", str(file), **KEY)
+
+
+def test_a_console_needs_the_door_that_it_is_a_page_of():
+    """It would be nowhere."""
+    assert "--http" in problem("--console", "--sandbox")
+    assert read("--console", "--http", "127.0.0.1:3000", "--sandbox").settings.console

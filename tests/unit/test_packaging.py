@@ -2,7 +2,10 @@
 
 import importlib.metadata
 import re
+import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,9 +15,15 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 LOCKS = {
     "server.txt": ["dependencies", "server", "cli", "build"],
-    "dev.txt": ["dependencies", "server", "cli", "build", "dev"],
+    "dev.txt": ["dependencies", "server", "cli", "redis", "build", "dev"],
+    "image.txt": ["dependencies", "server", "redis", "telemetry"],
+    "build.txt": ["build"],
+    "telemetry.txt": ["dependencies", "server", "cli", "telemetry", "build"],
     "fuzz.txt": ["dependencies", "server", "fuzz"],
+    "sdks.txt": ["sdks"],
+    "console.txt": ["console"],
     "generate.txt": ["generate"],
+    "supply.txt": ["supply"],
 }
 
 
@@ -56,6 +65,14 @@ def test_a_lock_has_hashes_and_no_addresses(lock):
     assert None is re.search(r"https?:|--index|--find-links", text)
 
 
+@pytest.mark.parametrize("lock", ["image.txt", "build.txt"])
+def test_the_image_holds_what_was_tested(lock):
+    """Whatever goes into the image has the version that everybody runs."""
+    tested = pins("dev.txt")[0] | pins("telemetry.txt")[0]
+
+    assert [] == [(name, pin) for name, pin in pins(lock)[0].items() if tested.get(name) != pin]
+
+
 def test_the_packages_are_typed_and_named_apart():
     """What a wheel installs are names that are nobody else's, with their types."""
     packages = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
@@ -72,3 +89,18 @@ def test_the_changelog_knows_the_version():
 
     assert newest is not None
     assert importlib.metadata.version("togetherchat") == PROJECT["project"]["version"] == newest[1]
+
+
+def test_a_wheel_holds_what_the_service_reads(tmp_path):
+    """The files that are no Python: the catalogue and the console's page."""
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    read = {
+        str(path.relative_to(ROOT / "server"))
+        for path in (ROOT / "server").rglob("*")
+        if path.suffix in {".toml", ".html"}
+    }
+
+    assert {"console.html", "models.toml"} == {Path(name).name for name in read}
+    assert set() == read - set(zipfile.ZipFile(wheel).namelist())

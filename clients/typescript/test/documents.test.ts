@@ -8,7 +8,7 @@ import { after, before, test } from "node:test";
 
 import ts from "typescript";
 
-import { FOLDER, type Running, startServer } from "./processes.js";
+import { FOLDER, REPOSITORY, type Running, startServer } from "./processes.js";
 
 const ADDRESS = "localhost:50051";
 const PLACE = `${FOLDER}.build/documents/`;
@@ -22,12 +22,18 @@ const SNIPPETS: RegExp[] = [
   /CANCELLED \S/,
 ];
 
+/** The programs of the repository's own README, which its reader runs as JavaScript: tests/clients does it too. */
+const FRONT_PAGE = [...readFileSync(`${REPOSITORY}README.md`, "utf8").matchAll(/^```ts\n(.*?)^```/gms)].map(
+  ([, source], place) => [`front_page_${String(place)}.ts`, source ?? ""] as const,
+);
+
 const EXAMPLES = readdirSync(`${FOLDER}examples`);
 const WRONG = 'import { createClient } from "togetherchat";\ncreateClient(1);\n';
 const SOURCES: ReadonlyMap<string, string> = new Map([
   ...[...README.matchAll(/^```ts\n(.*?)^```/gms)].map(
     ([, source], place) => [`snippet_${String(place)}.ts`, source ?? ""] as const,
   ),
+  ...FRONT_PAGE,
   ...EXAMPLES.map((name) => [name, readFileSync(`${FOLDER}examples/${name}`, "utf8")] as const),
   ["wrong.ts", WRONG],
 ]);
@@ -100,6 +106,14 @@ for (const name of EXAMPLES) {
     assert.match(await run(name), /\S/);
   });
 }
+
+test("the programs on the repository's front page have no type that is wrong", () => {
+  assert.equal(FRONT_PAGE.length, 4);
+  assert.deepEqual(
+    FRONT_PAGE.flatMap(([name]) => problems.get(name)),
+    [],
+  );
+});
 
 test("what is not in the types is not let through: the check of the snippets can fail", () => {
   assert.equal(problems.get("wrong.ts")?.length, 1);

@@ -44,7 +44,7 @@ test("every method of the service has its policy, read from the file", () => {
   );
   assert.deepEqual(
     [LIST.initialBackoffMs, LIST.backoffMsMax, LIST.backoffMultiplier, [...LIST.retryable], THROTTLE_POLICY],
-    [500, 10_000, 2, ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"], { tokensMax: 10, tokenRatio: 0.1 }],
+    [500, 10_000, 2, ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"], { tokensMax: 400, tokenRatio: 0.1 }],
   );
 });
 

@@ -11,7 +11,7 @@ import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Final, Protocol, final
 
 from togetherchat_server.errors import Kind, ServiceError
 
@@ -27,6 +27,16 @@ class AdmissionLimits:
     queue_max: int = 0
     queue_s: float = 0.25
     caller_calls_max: int = 0
+
+
+class Quotas(Protocol):
+    """Bounds of single callers, kept elsewhere. Who entered leaves, once."""
+
+    def enter(self, caller: str, /) -> None:
+        """Raises ServiceError CALLER_QUOTA."""
+        ...
+
+    def leave(self, caller: str, /) -> None: ...
 
 
 @final
@@ -51,10 +61,13 @@ class Admission:
         *,
         clock: Callable[[], float],
         short_of_memory: Callable[[], bool] = lambda: False,
+        quotas: Quotas | None = None,
     ) -> None:
+        """`quotas` are asked last, so that what is refused for another reason uses none of them up."""
         self._limits = limits
         self._clock = clock
         self._short_of_memory = short_of_memory
+        self._quotas = quotas
         self._in_flight = 0
         self._held_s = 0.0
         self._of_caller: Counter[str] = Counter()
@@ -85,21 +98,26 @@ class Admission:
             raise ServiceError(Kind.OVERLOADED, "the service is short of memory")
         if caller and 0 < limits.caller_calls_max <= self._of_caller[caller]:
             raise ServiceError(Kind.CALLER_QUOTA, f"{limits.caller_calls_max} calls of yours are in flight")
-        ticket = Ticket(caller, self._clock())
-        if self._in_flight < limits.calls_max:
-            self._in_flight += 1
-        elif len(self._queue) < self._room():
-            ticket.turn = self._queue[ticket] = asyncio.get_running_loop().create_future()
-        else:
+        at_once = self._in_flight < limits.calls_max
+        if not (at_once or len(self._queue) < self._room()):
             raise ServiceError(
                 Kind.OVERLOADED, f"the service has {limits.calls_max} calls in flight, its limit"
             )
+        if self._quotas is not None:
+            self._quotas.enter(caller)
+        ticket = Ticket(caller, self._clock())
+        if at_once:
+            self._in_flight += 1
+        else:
+            ticket.turn = self._queue[ticket] = asyncio.get_running_loop().create_future()
         if caller:
             self._of_caller[caller] += 1
         return ticket
 
     def leave(self, ticket: Ticket) -> None:
         """Give a ticket back, once: the place goes to the next in the queue."""
+        if self._quotas is not None:
+            self._quotas.leave(ticket.caller)
         self._forget(ticket.caller)
         if self._queue.pop(ticket, None) is not None:
             return

@@ -13,9 +13,12 @@ from typing import Final, Literal, final
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat_server.errors import Kind, ServiceError
-from togetherchat_server.observe.record import CallRecord, Sink
+from togetherchat_server.observe.record import CallRecord, Sink, Spans
 from togetherchat_server.ports import Call
 from togetherchat_server.secret import Secret
+from togetherchat_server.tenants.gate import Gate
+from togetherchat_server.tenants.keys import MISSING, NOBODY, Identity
+from togetherchat_server.tracing import CallTrace, SpanContext
 
 MARGIN_LEAST_S: Final = 0.1
 MARGIN_SHARE: Final = 0.01
@@ -24,7 +27,6 @@ MARGIN_SHARE_MAX: Final = 0.2
 UpstreamKeyMode = Literal["server", "caller", "caller-then-server"]
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +37,10 @@ class Arrival:
     method: str
     request_id: str = ""
     authorization: str = ""
+    together_key: str = ""
+    """`x-together-api-key`: the caller's own key for the provider, where `authorization` is a key of ours."""
     traceparent: str = ""
+    tracestate: str = ""
     previous_attempts: str = ""
     seconds_left: float | None = None
     """What is left of the caller's deadline; None: it set none."""
@@ -55,7 +60,7 @@ class Ending:
 class CallDesk:
     """Opens calls and closes them."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  what a call is made of, and who hears of its end
         self,
         *,
         key_mode: UpstreamKeyMode,
@@ -63,22 +68,31 @@ class CallDesk:
         total_s: float,
         clock: Callable[[], float],
         sinks: Sequence[Sink] = (),
+        gate: Gate | None = None,
+        spans: Spans | None = None,
     ) -> None:
+        """With a `gate` every call needs a key of this service."""
         self._key_mode = key_mode
         self._server_key = server_key
         self._total_s = total_s
         self._clock = clock
         self._sinks = tuple(sinks)
+        self._gate = gate
+        self._spans = spans
 
     def check(self, arrival: Arrival) -> str:
         """Refuse a caller by its metadata alone, before its message is read.
 
-        Returns what tells it from other callers, empty where nothing does.
+        Returns what tells it from other callers, empty where nothing does: its tenant, where
+        callers have keys of this service.
 
         Raises:
             ServiceError: MISSING_CREDENTIALS or INVALID_CREDENTIALS.
         """
+        caller = self._identity(arrival)
         key, caller_brought_key = self._key(arrival)
+        if caller.tenant:
+            return caller.tenant
         return key.fingerprint() if key is not None and caller_brought_key else ""
 
     def open(self, arrival: Arrival) -> Call:
@@ -88,12 +102,14 @@ class CallDesk:
             ServiceError: as `check`.
         """
         now_s = self._clock()
+        caller = self._identity(arrival)
         key, caller_brought_key = self._key(arrival)
         left_s, kind = self._total_s, Kind.CALL_TIMEOUT
         if arrival.seconds_left is not None:
             with_margin_s = arrival.seconds_left - answer_margin_s(arrival.seconds_left)
             if with_margin_s <= left_s:
                 left_s, kind = with_margin_s, Kind.CALLER_DEADLINE
+        told, trace = self._traced(arrival)
         return Call(
             id=request_id_or_new(arrival.request_id),
             method=arrival.method,
@@ -103,12 +119,16 @@ class CallDesk:
             upstream_key=key,
             caller_brought_key=caller_brought_key,
             previous_attempts=_small_number(arrival.previous_attempts),
-            traceparent=arrival.traceparent if _TRACEPARENT.fullmatch(arrival.traceparent) else "",
+            tenant=caller.tenant,
+            key_id=caller.key_id,
+            traceparent=told.traceparent if told else "",
+            tracestate=told.state if told else "",
+            trace=trace,
         )
 
     def refused(self, arrival: Arrival) -> Call:
         """The call of a caller who was refused before anything was read: an id to answer under."""
-        now_s = self._clock()
+        now_s, caller = self._clock(), self._identity_if_known(arrival)
         return Call(
             id=request_id_or_new(arrival.request_id),
             method=arrival.method,
@@ -117,6 +137,9 @@ class CallDesk:
             deadline_kind=Kind.CALL_TIMEOUT,
             upstream_key=None,
             previous_attempts=_small_number(arrival.previous_attempts),
+            tenant=caller.tenant,
+            key_id=caller.key_id,
+            trace=self._traced(arrival)[1],
         )
 
     def close(self, call: Call, front: str, ending: Ending) -> None:
@@ -124,21 +147,42 @@ class CallDesk:
         record = record_of(call, front, ending, now_s=self._clock())
         for sink in self._sinks:
             sink(record)
+        if self._spans is not None and call.trace is not None:
+            self._spans.end(call, record)
 
     def seconds_left(self, call: Call) -> float:
         return call.seconds_left(self._clock())
 
+    def _identity(self, arrival: Arrival) -> Identity:
+        """Who calls; nobody where callers need no key of this service."""
+        if self._gate is None:
+            return NOBODY
+        if not arrival.authorization:
+            raise ServiceError(Kind.MISSING_CREDENTIALS, MISSING)
+        return self._gate.identity_of(_after_bearer(arrival.authorization))
+
+    def _identity_if_known(self, arrival: Arrival) -> Identity:
+        try:
+            return self._identity(arrival)
+        except ServiceError:
+            return NOBODY
+
+    def _traced(self, arrival: Arrival) -> tuple[SpanContext | None, CallTrace | None]:
+        """What the provider is told of the trace, and where the call is traced, its own place in it."""
+        parent = SpanContext.of(arrival.traceparent, arrival.tracestate) if arrival.traceparent else None
+        return (parent, None) if self._spans is None else self._spans.begin(parent)
+
     def _key(self, arrival: Arrival) -> tuple[Secret | None, bool]:
         """The key to ask the provider with, and whether the caller brought it."""
-        if self._key_mode == "server" or (
-            self._key_mode == "caller-then-server" and not arrival.authorization
-        ):
+        offered = arrival.authorization if self._gate is None else arrival.together_key
+        if self._key_mode == "server" or (self._key_mode == "caller-then-server" and not offered):
             return self._server_key(), False
-        if not arrival.authorization:
-            raise ServiceError(
-                Kind.MISSING_CREDENTIALS, "send your Together key as `authorization: Bearer <key>` metadata"
-            )
-        return _bearer(arrival.authorization), True
+        if not offered:
+            place = "`authorization: Bearer <key>`" if self._gate is None else "`x-together-api-key: <key>`"
+            raise ServiceError(Kind.MISSING_CREDENTIALS, f"send your Together key as {place} metadata")
+        if self._gate is None:
+            return _secret(_after_bearer(offered), "authorization"), True
+        return _secret(offered, "x-together-api-key"), True
 
 
 def answer_margin_s(seconds_left: float) -> float:
@@ -180,18 +224,25 @@ def record_of(call: Call, front: str, ending: Ending, *, now_s: float) -> CallRe
         cost_nano_usd=usage.cost_nano_usd if usage and usage.HasField("cost_nano_usd") else None,
         model_asked=progress.model_asked if progress.model_asked != progress.model else "",
         rate_limits=progress.rate_limits,
+        tenant=call.tenant,
+        key_id=call.key_id,
         caller_key=call.caller_brought_key,
+        trace=call.trace.trace_id if call.trace else "",
     )
 
 
-def _bearer(authorization: str) -> Secret:
+def _after_bearer(authorization: str) -> str:
     scheme, _, key = authorization.partition(" ")
     if scheme.lower() != "bearer":
         raise ServiceError(Kind.INVALID_CREDENTIALS, "`authorization` must be `Bearer <key>`")
+    return key.strip()
+
+
+def _secret(key: str, place: str) -> Secret:
     try:
         return Secret(key)
     except ValueError as exc:
-        raise ServiceError(Kind.INVALID_CREDENTIALS, f"`authorization`: {exc}") from None
+        raise ServiceError(Kind.INVALID_CREDENTIALS, f"`{place}`: {exc}") from None
 
 
 def _small_number(text: str) -> int:

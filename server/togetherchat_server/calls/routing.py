@@ -54,12 +54,15 @@ class Router:
         clock: Callable[[], float],
         names: ModelNames = NO_NAMES,
         refusals: Refusals | None = None,
+        permits: Callable[[str, str], bool] | None = None,
     ) -> None:
+        """A successor is asked where `permits` lets the call's tenant have it."""
         self._chat = chat
         self._price = price
         self._clock = clock
         self._names = names
         self._refusals = refusals if refusals is not None else Refusals(clock=clock)
+        self._permits = permits
 
     async def complete(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
         last: ServiceError | None = None
@@ -101,6 +104,8 @@ class Router:
         names = [request.model, *request.fallback_models]
         ids = [self._names.id_of(name) for name in names]
         successor = self._names.replacements.get(ids[0]) if len(ids) == 1 else None
+        if successor and self._permits is not None and not self._permits(call.tenant, successor):
+            successor = None
         at_last = _REFUSED if successor else _NEVER
         for place, (name, model) in enumerate(zip(names, ids, strict=True), start=1):
             call.progress.model = model

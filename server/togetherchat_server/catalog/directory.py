@@ -95,7 +95,8 @@ class ModelDirectory:
     """A `ModelListing` over a `LiveModels` and a catalogue.
 
     `aliases` maps a name of ours to a model id. `clock` is the monotonic clock of the calls'
-    deadlines, `wall_clock` gives seconds since 1970. What `refusals` remembers is shown.
+    deadlines, `wall_clock` gives seconds since 1970. What `refusals` remembers is shown. A caller
+    sees the models that `permits` lets its tenant have.
     """
 
     def __init__(  # noqa: PLR0913  two sources, what is remembered beside them, two clocks, bounds
@@ -108,6 +109,7 @@ class ModelDirectory:
         wall_clock: Callable[[], float],
         refusals: Refusals | None = None,
         limits: DirectoryLimits | None = None,
+        permits: Callable[[str, str], bool] | None = None,
     ) -> None:
         self._provider = provider
         self._catalog = catalog
@@ -116,6 +118,7 @@ class ModelDirectory:
         self._wall_clock = wall_clock
         self._refusals = refusals if refusals is not None else Refusals(clock=clock)
         self._limits = limits if limits is not None else DirectoryLimits()
+        self._permits = permits
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._live_prices: Mapping[str, models.Pricing] = {}
@@ -254,6 +257,9 @@ class ModelDirectory:
             aliases=self._aliases,
             refused=refused,
         )
+        permits = self._permits
+        if permits is not None:
+            merged = [model for model in merged if permits(call.tenant, model.id)]
         response = page(merged, request)
         if known.live is not None:
             response.provider_list_time.FromNanoseconds(int(known.read_at_s * 1e9))

@@ -1,6 +1,7 @@
 """How the service is set up: the settings, the provider, and where both are read from."""
 
-from togetherchat_server.config.exposure import LOOPBACK_HOSTS, is_loopback
+from togetherchat_server.config.encryption import certificates_of
+from togetherchat_server.config.exposure import LOOPBACK_HOSTS, cautions, is_loopback
 from togetherchat_server.config.settings import Settings, SettingsError
 from togetherchat_server.config.sources import Configuration, flag_parser, read_configuration
 from togetherchat_server.config.upstream import Upstream, is_together
@@ -11,6 +12,8 @@ __all__ = [
     "Settings",
     "SettingsError",
     "Upstream",
+    "cautions",
+    "certificates_of",
     "flag_parser",
     "is_loopback",
     "is_together",

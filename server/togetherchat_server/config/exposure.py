@@ -1,9 +1,23 @@
-"""Who could spend this service's key: a start that lets anyone do so is refused."""
+"""Who could spend this service's key, or overhear a caller's: a start that lets anyone spend it is
+refused, one that lets keys cross a network in the clear is warned of.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Final
 
 from togetherchat_server.config.settings import Settings, SettingsError
 from togetherchat_server.config.upstream import Upstream
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1", "[::1]")
+OFF: Final = "off"
+
+PROTECTIONS: Final[tuple[tuple[str, Callable[[Settings], bool]], ...]] = (
+    ("give callers keys (--keys FILE)", lambda settings: bool(settings.keys)),
+    ("let callers bring theirs (--upstream-key caller)", lambda settings: settings.upstream_key == "caller"),
+    ("ask callers for certificates (--tls-client-ca FILE)", lambda settings: settings.tls_client_ca != OFF),
+    ("or say --allow-open-access", lambda settings: settings.allow_open_access),
+)
+"""What keeps strangers from this service's key, in the words that say so. One is enough."""
 
 
 def is_loopback(address: str) -> bool:
@@ -15,16 +29,27 @@ def refuse_open_access(settings: Settings, upstream: Upstream) -> None:
     """Refuse a start that would let strangers spend this service's key.
 
     Raises:
-        SettingsError: it would, and nobody said that it may.
+        SettingsError: it would, and nothing of `PROTECTIONS` is set.
     """
-    pays = upstream.key is not None and settings.upstream_key != "caller"
-    open_to_all = [
-        f"--{name} {address}"
-        for name, address in (("listen", settings.listen), ("http", settings.http))
-        if address != "off" and not is_loopback(address)
-    ]
-    if pays and open_to_all and not settings.allow_open_access:
-        raise SettingsError(
-            f"{open_to_all[0]} would let anyone who reaches it spend this service's key: listen on "
-            "127.0.0.1, let callers bring theirs (--upstream-key caller), or say --allow-open-access"
-        )
+    exposed = next(_exposed(settings), None)
+    if upstream.key is None or exposed is None or any(protects(settings) for _, protects in PROTECTIONS):
+        return
+    ways = ", ".join(("listen on 127.0.0.1", *(words for words, _ in PROTECTIONS)))
+    raise SettingsError(f"{exposed} would let anyone who reaches it spend this service's key: {ways}")
+
+
+def cautions(settings: Settings) -> tuple[str, ...]:
+    """What is allowed and may still not be meant, a sentence each."""
+    exposed = next(_exposed(settings), None)
+    with_keys = bool(settings.keys) or settings.upstream_key != "server"
+    if exposed is None or not with_keys or settings.tls_cert != OFF:
+        return ()
+    way_out = "set --tls-cert and --tls-key, unless something before it encrypts"
+    return (f"{exposed} takes callers' keys in plain text: {way_out}",)
+
+
+def _exposed(settings: Settings) -> Iterator[str]:
+    """Listeners that other machines reach, as they were set."""
+    for name, address in (("listen", settings.listen), ("http", settings.http)):
+        if address != OFF and not is_loopback(address):
+            yield f"--{name} {address}"

@@ -40,12 +40,27 @@ class Settings(BaseModel):
         "off",
         description="Where OpenAI's clients find the service over HTTP, for example 127.0.0.1:3000, or off.",
     )
+    console: bool = Field(
+        False, description="A page at / of the HTTP door: models, a playground and live figures."
+    )
     admin: OptionalAddress = Field(
-        "127.0.0.1:9464", description="Where /healthz, /readyz and /version are served over HTTP, or off."
+        "127.0.0.1:9464",
+        description="Where /metrics, /healthz, /readyz and /version are served over HTTP, or off.",
     )
     health: OptionalAddress = Field(
         "off",
         description="A second, plaintext gRPC listener with the health service alone, for probes, or off.",
+    )
+    tls_cert: str = Field(
+        "off",
+        description="The certificate that callers are shown, with its chain: a PEM file, or off.",
+    )
+    tls_key: str = Field(
+        "off", description="Its private key, a PEM file; all three are read again when replaced."
+    )
+    tls_client_ca: str = Field(
+        "off",
+        description="Authorities of callers, who must then show a certificate (mTLS): a PEM file, or off.",
     )
     workers: Workers = Field(
         1, description="Processes that serve, on the same port, or auto: as many as there are CPUs to use."
@@ -65,9 +80,26 @@ class Settings(BaseModel):
         False,
         description="Serve anyone on an address that is not loopback although this service's own key pays.",
     )
+    keys: str = Field(
+        "", description="The file of callers' keys, made by `togetherchat-server keys create`; none: no keys."
+    )
+    tenants: str = Field(
+        "", description="The file of the limits of each tenant, for callers with keys; none: no limits."
+    )
+    quota_redis: str = Field(
+        "",
+        description="The Redis by which replicas share tenants' limits, such as redis://host:6379/0; none: "
+        "each counts alone.",
+    )
+    quota_redis_s: Seconds = Field(
+        0.05, description="How long a call waits for Redis before the limits of its machine alone hold."
+    )
     reflection: bool = Field(True, description="Describe the service to grpcurl and its like.")
     log: Literal["json", "text"] = Field(
         "text", description="The form of the one line that each call leaves on standard error."
+    )
+    traces: Literal["off", "otlp"] = Field(
+        "off", description="Send spans over OTLP to where the OTEL_* variables say; needs [telemetry]."
     )
 
     total_s: Seconds = Field(
@@ -98,6 +130,9 @@ class Settings(BaseModel):
     caller_calls_max: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
         0,
         description="Calls in flight of one caller's key, beyond which CALLER_QUOTA; 0: no bound.",
+    )
+    failures_per_minute: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        60, description="Bad credentials from one address, beyond which it has to wait; 0: no bound."
     )
     memory_share_max: Annotated[float, Field(gt=0, le=1)] = Field(
         0.9, description="From this share of the container's memory on, new calls are refused as OVERLOADED."

@@ -9,10 +9,12 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, final
+from typing import Final, NoReturn, final
 
 from pydantic import ValidationError
 
+from togetherchat_server.certificates import Certificates
+from togetherchat_server.config.encryption import certificates_of
 from togetherchat_server.config.exposure import refuse_open_access
 from togetherchat_server.config.settings import Settings, SettingsError
 from togetherchat_server.config.upstream import Upstream, upstream_of
@@ -20,10 +22,13 @@ from togetherchat_server.config.upstream import Upstream, upstream_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """Everything that was set: the settings, and the provider (None: the simulator)."""
+    """Everything that was set: the settings, the provider (None: the simulator), and the certificate
+    to serve with (None: plain text).
+    """
 
     settings: Settings
     upstream: Upstream | None
+    certificates: Certificates | None = None
 
 
 def read_configuration(words: Sequence[str], environment: Mapping[str, str]) -> Configuration:
@@ -40,10 +45,12 @@ def read_configuration(words: Sequence[str], environment: Mapping[str, str]) -> 
         settings = Settings.model_validate(chosen)
     except ValidationError as exc:
         raise SettingsError(_first_problem(exc)) from None
+    if settings.console and settings.http == "off":
+        raise SettingsError("--console is a page of the HTTP door: say --http HOST:PORT as well")
     upstream = None if settings.sandbox else upstream_of(settings, environment)
     if upstream is not None:
         refuse_open_access(settings, upstream)
-    return Configuration(settings=settings, upstream=upstream)
+    return Configuration(settings=settings, upstream=upstream, certificates=certificates_of(settings))
 
 
 @final
@@ -61,7 +68,8 @@ def flag_parser() -> argparse.ArgumentParser:
         description="Together AI's chat models over gRPC.",
         epilog="TOGETHER_API_KEY or TOGETHER_API_KEY_FILE is the provider's key, TOGETHER_BASE_URL "
         "its address. "
-        "Every flag is also TOGETHERCHAT_<FLAG> in the environment and a key of the TOML file.",
+        "Every flag is also TOGETHERCHAT_<FLAG> in the environment and a key of the TOML file. "
+        "`togetherchat-server keys --help` is about callers' keys.",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
@@ -80,13 +88,22 @@ def flag_parser() -> argparse.ArgumentParser:
 
 
 def _metavar(name: str) -> str:
-    if name in {"listen", "http", "admin", "health"}:
-        return "HOST:PORT"
-    if name == "workers":
-        return "N|auto"
-    if name == "alias":
-        return "NAME=MODEL"
-    return name.rpartition("_")[2].upper() if "_" in name else name.upper()
+    last = name.rpartition("_")[2]
+    return _METAVARS.get(name) or _METAVARS.get(f"{name.partition('_')[0]}_*", last.upper())
+
+
+_METAVARS: Final = {
+    "admin": "HOST:PORT",
+    "alias": "NAME=MODEL",
+    "health": "HOST:PORT",
+    "http": "HOST:PORT",
+    "keys": "FILE",
+    "listen": "HOST:PORT",
+    "quota_redis": "URL",
+    "tenants": "FILE",
+    "tls_*": "FILE",
+    "workers": "N|auto",
+}
 
 
 def _from_file(path: str | None) -> dict[str, object]:

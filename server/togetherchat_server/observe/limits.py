@@ -56,12 +56,13 @@ class UpstreamLimits:
 def _numbers(record: CallRecord) -> dict[str, int]:
     told: dict[str, int] = {}
     for header, text in record.rate_limits:
-        if header in NAMES and (number := _number(text)) is not None:
+        if header in NAMES and (number := number_of(text)) is not None:
             told[NAMES[header]] = number
     return told
 
 
-def _number(text: str) -> int | None:
+def number_of(text: str) -> int | None:
+    """What a header of a limit says, rounded down; None where that is no number to show."""
     try:
         number = float(text)
     except ValueError:

@@ -177,6 +177,7 @@ def _text_line(record: CallRecord) -> str:
         f"attempts={record.attempts}" if record.attempts > 1 else "",
         record.upstream,
         record.id,
+        f"trace={record.trace}" if record.trace else "",
     ]
     # A model's name is the caller's text: no line end of it, no escape for a terminal.
     return sanitise(" ".join(word for word in words if word), characters_max=TEXT_LINE_MAX)

@@ -5,6 +5,10 @@ The record holds no text of the caller's and no key: a sink may write all of it.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
+
+from togetherchat_server.ports import Call
+from togetherchat_server.tracing import CallTrace, SpanContext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +40,26 @@ class CallRecord:
     """The model as the caller wrote it, where that is not `model`: an alias, or one that gave way."""
     rate_limits: tuple[tuple[str, str], ...] = ()
     """The provider's rate-limit headers, as the last attempt brought them."""
+    tenant: str = ""
+    """Whose call it was, where callers have keys of this service."""
+    key_id: str = ""
+    """Which of its keys it came with: the id, which is no secret."""
     caller_key: bool = False
     """Whether the provider was asked with a key that the caller brought."""
+    trace: str = ""
+    """The trace that holds its spans, empty where there are none."""
 
 
 Sink = Callable[[CallRecord], None]
+
+
+class Spans(Protocol):
+    """Makes the spans of calls."""
+
+    def begin(self, parent: SpanContext | None) -> tuple[SpanContext, CallTrace | None]:
+        """Decide whether a call is traced. What the provider is told, and where spans are made of."""
+        ...
+
+    def end(self, call: Call, record: CallRecord) -> None:
+        """Make the spans of a traced call. Never waits."""
+        ...

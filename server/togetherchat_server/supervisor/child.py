@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, final
 
-from togetherchat_server.supervisor.control import REPORT_BYTES_MAX, VARIABLE, Assignment, Report
+from togetherchat_server.observe.metrics.packets import Figures, from_packet, is_figures
+from togetherchat_server.supervisor.control import PACKET_BYTES_MAX, VARIABLE, Assignment, Report
 
 PROGRAM: Final = "togetherchat_server"
 
@@ -24,8 +25,14 @@ class Child:
     """
 
     def __init__(
-        self, words: Sequence[str], environment: Mapping[str, str], assign: Callable[[int], Assignment]
+        self,
+        words: Sequence[str],
+        environment: Mapping[str, str],
+        assign: Callable[[int], Assignment],
+        *,
+        handed: Sequence[int] = (),
     ) -> None:
+        """`handed` are descriptors that it gets under the same numbers."""
         # Packets: a report arrives whole or not at all, and the end is an empty one.
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
@@ -35,7 +42,7 @@ class Child:
                     [sys.executable, *import_flags(sys.path, Path.cwd()), "-m", PROGRAM, *words],
                     env={**environment, VARIABLE: assign(theirs.fileno()).to_text()},
                     stdin=subprocess.DEVNULL,
-                    pass_fds=(theirs.fileno(),),
+                    pass_fds=(theirs.fileno(), *handed),
                     start_new_session=True,
                 )
         except BaseException:
@@ -44,11 +51,11 @@ class Child:
         self.control.setblocking(False)
         self.pid: Final = self._process.pid
 
-    def reports(self) -> Iterator[Report]:
+    def reports(self) -> Iterator[Report | Figures]:
         """What it has said since it was last asked; raises EOFError when it will say no more."""
         with contextlib.suppress(BlockingIOError):
-            while packet := self.control.recv(REPORT_BYTES_MAX):
-                yield Report.from_packet(packet)
+            while packet := self.control.recv(PACKET_BYTES_MAX):
+                yield from_packet(packet) if is_figures(packet) else Report.from_packet(packet)
             raise EOFError
 
     def exit_code(self) -> int | None:

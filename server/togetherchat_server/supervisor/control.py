@@ -1,7 +1,8 @@
 """What supervisor and workers say to each other: an assignment at the start, reports ever after.
 
 The assignment travels in one variable of the environment, a report as one packet of JSON on a
-socket that only the two hold. Nothing of a call is in either but how many there are.
+socket that only the two hold. Nothing of a call is in either but how many there are. Figures
+for `/metrics` come the same way: see `observe/metrics/packets.py`.
 """
 
 import json
@@ -16,7 +17,9 @@ from togetherchat_server.config import Configuration, Upstream
 VARIABLE: Final = "TOGETHERCHAT_ASSIGNMENT"
 # A worker's signal to leave to another one, which serves at the same address already.
 REPLACED: Final = signal.SIGHUP
+# Of a report, and of anything that a worker says: figures are sent in packets that are half of this.
 REPORT_BYTES_MAX: Final = 4096
+PACKET_BYTES_MAX: Final = 64 * 1024
 FAILURE_CHARACTERS_MAX: Final = 500
 
 
@@ -52,6 +55,8 @@ class Assignment:
     http: str = "off"
     health: str = ""
     simulator: str = ""
+    tally: int | None = None
+    """The descriptor of what tenants have in use on this machine, where they have limits."""
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Self | None:

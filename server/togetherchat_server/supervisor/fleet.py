@@ -114,6 +114,11 @@ class Fleet:
         """Whether the fleet does its work or may yet: false when nothing helped for a minute."""
         return self._stopping or self.ready or now - self._served_at < RESTORE_S
 
+    @property
+    def restarts(self) -> int:
+        """Workers that were lost and replaced."""
+        return sum(place.restarts for place in self._workers)
+
     def roster(self, now: float) -> list[Row]:
         """Every place, and every process that still leaves."""
         places = [*([] if self._sandbox is None else [self._sandbox]), *self._workers]

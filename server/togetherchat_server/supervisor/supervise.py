@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -17,11 +18,17 @@ from typing import Final, TextIO, assert_never, final
 from togetherchat_server.admin import Admin, Page, Pages, pages
 from togetherchat_server.config import Settings
 from togetherchat_server.observe.log import LineWriter, LogHandler, attach
+from togetherchat_server.observe.metrics import families as names
+from togetherchat_server.observe.metrics.exposition import exposition
+from togetherchat_server.observe.metrics.packets import Figures
+from togetherchat_server.observe.metrics.tally import Key
 from togetherchat_server.supervisor.actions import Action, Announce, End, Note, Send, Start
 from togetherchat_server.supervisor.child import Child, cannot_start
-from togetherchat_server.supervisor.control import Assignment, Role
+from togetherchat_server.supervisor.control import Assignment, Phase, Role
+from togetherchat_server.supervisor.figures import FleetFigures
 from togetherchat_server.supervisor.fleet import Fleet, Limits
 from togetherchat_server.supervisor.reservation import Reservation
+from togetherchat_server.tenants.shared_tally import new_segment
 
 # The supervisor looks around so often, and at once when something happens.
 TICK_S: Final = 0.1
@@ -30,6 +37,7 @@ REPORTS_IN_SILENCE: Final = 8
 SANDBOX_LISTEN: Final = "127.0.0.1:0"
 OFF: Final = "off"
 SPAWN_FAILED: Final = 1
+WORKER_STATES: Final = ("waiting", *Phase, "killed")
 
 _log = logging.getLogger(__name__)
 
@@ -59,6 +67,7 @@ class Job:
     environment: Mapping[str, str]
     version: str
     clock: Callable[[], float]
+    wall_clock: Callable[[], float]
     log: TextIO
     greet: Callable[[Reached], None]
 
@@ -80,6 +89,8 @@ class Supervisor:
             ),
             now=job.clock(),
         )
+        self._figures = FleetFigures()
+        self._started_s = job.wall_clock()
         self._children: dict[int, Child] = {}
         self._resources = AsyncExitStack()
         self._happened = asyncio.Event()
@@ -87,6 +98,7 @@ class Supervisor:
         self._http = OFF
         self._health = OFF
         self._admin: str | None = None
+        self._tally: int | None = None
 
     async def run(self) -> End:
         """Serve until told to stop."""
@@ -94,6 +106,7 @@ class Supervisor:
             self._open_log()
             try:
                 await self._take_addresses()
+                self._open_tally()
             except OSError as exc:
                 return End(clean=False, problem=f"cannot serve: {exc}")
             self._hear_signals()
@@ -112,7 +125,7 @@ class Supervisor:
         if settings.health != OFF:
             self._health = self._reserve(settings.health)
         if settings.admin != OFF:
-            admin = Admin(self._pages())
+            admin = Admin(self._pages(), lambda accept: exposition(self._figures_now(), accept))
             self._admin = await admin.start(settings.admin)
             self._resources.push_async_callback(admin.close)
 
@@ -155,7 +168,10 @@ class Supervisor:
         member = start.member
         try:
             child = Child(
-                self._job.words, self._job.environment, lambda control: self._assignment(start, control)
+                self._job.words,
+                self._job.environment,
+                lambda control: self._assignment(start, control),
+                handed=() if self._tally is None else (self._tally,),
             )
         except OSError as exc:
             member.failure = cannot_start(exc)
@@ -178,12 +194,16 @@ class Supervisor:
             http=self._http,
             health=self._health,
             simulator=start.simulator,
+            tally=self._tally,
         )
 
     def _hear(self, member_id: int, child: Child) -> None:
         try:
-            for report in child.reports():
-                self._fleet.heard(member_id, report, self._job.clock())
+            for said in child.reports():
+                if isinstance(said, Figures):
+                    self._figures.heard(member_id, said)
+                else:
+                    self._fleet.heard(member_id, said, self._job.clock())
         except (EOFError, ConnectionError):
             asyncio.get_running_loop().remove_reader(child.control)
         self._happened.set()
@@ -196,6 +216,7 @@ class Supervisor:
                 del self._children[member_id]
                 self._hear(member_id, child)
                 child.close()
+                self._figures.gone(member_id)
                 self._fleet.gone(member_id, code, self._job.clock())
 
     def _hear_signals(self) -> None:
@@ -219,10 +240,25 @@ class Supervisor:
         self._resources.callback(reservation.close)
         return reservation.address
 
+    def _open_tally(self) -> None:
+        """What tenants have in use, where they have limits, for all workers together."""
+        if self._job.settings.tenants:
+            self._tally = new_segment(workers=self._job.workers)
+            self._resources.callback(os.close, self._tally)
+
     def _open_log(self) -> None:
         writer = LineWriter(self._job.log)
         self._resources.callback(writer.close)
         self._resources.callback(attach(LogHandler(writer, self._job.settings.log)))
+
+    def _figures_now(self) -> Figures:
+        states = Counter(
+            row["state"] for row in self._fleet.roster(self._job.clock()) if row["role"] == Role.WORKER
+        )
+        own: dict[Key, float] = {(names.WORKERS, state): states[state] for state in WORKER_STATES}
+        own[names.READY,] = int(self._fleet.ready)
+        own[names.STARTED,] = self._started_s
+        return self._figures.figures(own=own, restarts=self._fleet.restarts)
 
     def _pages(self) -> Pages:
         def alive() -> bool:

@@ -102,15 +102,31 @@ class Breaker:
             known.held_until_s = now_s + min(error.retry_after_s, HOLD_MAX_S)
             known.held_as = error.kind
 
+    def held(self, *, now_s: float) -> int:
+        """Before how many pairs a wait that was asked for is not over."""
+        return sum(now_s < known.held_until_s for known in self._pairs.values())
+
+    def dropping(self, *, now_s: float) -> int:
+        """Of how many pairs a share of the requests is dropped."""
+        dropping = 0
+        for known in self._pairs.values():
+            _forget_old(known, now_s)
+            dropping += _drop_chance(len(known.outcomes), len(known.accepts)) > 0
+        return dropping
+
     def _known(self, pair: Hashable, now_s: float) -> _Pair:
         known = self._pairs.pop(pair, None) or _Pair()
         self._pairs[pair] = known
         if len(self._pairs) > self._pairs_max:
             self._pairs.popitem(last=False)
-        for times in (known.outcomes, known.accepts):
-            while times and times[0] <= now_s - WINDOW_S:
-                times.popleft()
+        _forget_old(known, now_s)
         return known
+
+
+def _forget_old(known: _Pair, now_s: float) -> None:
+    for times in (known.outcomes, known.accepts):
+        while times and times[0] <= now_s - WINDOW_S:
+            times.popleft()
 
 
 def _drop_chance(outcomes: int, accepts: int) -> float:

@@ -105,7 +105,12 @@ class Engine(httpx.AsyncBaseTransport):
 
     async def _ask(self, request: httpx.Request) -> tuple[Connection, Origin]:
         origin = _origin(request.url)
-        body = await request.aread()
+        # Not `aread`: it keeps the body a second time.
+        body = (
+            b"".join(request.stream)
+            if isinstance(request.stream, httpx.ByteStream)
+            else await request.aread()
+        )
         head = _head(request, len(body))
         resting = self._rested(origin)
         if resting is not None:

@@ -121,6 +121,11 @@ class RetryBudget:
         self._retries.append(now_s)
         return True
 
+    def left(self, now_s: float) -> int:
+        """How many retries could be taken now."""
+        self._forget(now_s)
+        return max(0, int(self._share * len(self._first) + self._floor) - len(self._retries))
+
     def _forget(self, now_s: float) -> None:
         for times in (self._first, self._retries):
             while times and times[0] <= now_s - self._window_s:

@@ -197,7 +197,7 @@ class Transport:
         tls.set_alpn_protocols(["http/1.1"])
         return cls(Engine(limits, tls=tls), base_url=base_url, limits=limits, user_agent=user_agent)
 
-    async def send(
+    async def send(  # noqa: PLR0913  what a request carries, by name
         self,
         method: str,
         path: str,
@@ -206,24 +206,36 @@ class Transport:
         request_id: str,
         body: bytes | None = None,
         traceparent: str = "",
+        tracestate: str = "",
     ) -> Answer:
         """Ask for a whole answer. `path` is relative to the base URL: `chat/completions`."""
-        request = self._request(method, path, key, request_id, body, traceparent)
-        async with self._ask(request, bytes_max=self._limits.body_bytes_max) as answer:
+        request = self._request(method, path, key, request_id, body, (traceparent, tracestate))
+        response = await self._asked(request)
+        try:
+            answer = _uncoded(response, bytes_max=self._limits.body_bytes_max)
             failed = answer.status >= httpx.codes.BAD_REQUEST
             bytes_max = self._limits.error_body_bytes_max if failed else self._limits.body_bytes_max
             text = await answer.read_all(bytes_max)
+        finally:
+            await _body(response).aclose()
         return Answer(status=answer.status, headers=answer.headers, body=text)
 
     def stream(
-        self, path: str, *, key: Secret | None, request_id: str, body: bytes, traceparent: str = ""
+        self,
+        path: str,
+        *,
+        key: Secret | None,
+        request_id: str,
+        body: bytes,
+        traceparent: str = "",
+        tracestate: str = "",
     ) -> AbstractAsyncContextManager[AnswerStream]:
         """Ask for an answer to be read as it arrives.
 
         Leaving the context gives the connection back where the answer has ended, and closes
         it at once where it has not.
         """
-        request = self._request("POST", path, key, request_id, body, traceparent)
+        request = self._request("POST", path, key, request_id, body, (traceparent, tracestate))
         return self._ask(request, bytes_max=self._limits.stream_bytes_max)
 
     async def aclose(self) -> None:
@@ -237,15 +249,18 @@ class Transport:
         key: Secret | None,
         request_id: str,
         body: bytes | None,
-        traceparent: str,
+        trace: tuple[str, str],
     ) -> httpx.Request:
         headers = [*self._headers, (b"x-request-id", request_id.encode("ascii", "replace"))]
         if body is not None:
             headers.append((b"Content-Type", b"application/json"))
         if key is not None:
             headers.append((b"Authorization", b"Bearer " + key.reveal().encode("ascii")))
+        traceparent, tracestate = trace
         if _TRACEPARENT.fullmatch(traceparent):
             headers.append((b"traceparent", traceparent.encode("ascii")))
+            if tracestate:
+                headers.append((b"tracestate", tracestate.encode("ascii")))
         # With `stream` rather than `content`, httpx adds no headers; the engine has to anyway.
         return httpx.Request(
             method, _url(f"{self._base}/{path}"), headers=headers, stream=httpx.ByteStream(body or b"")
@@ -253,17 +268,17 @@ class Transport:
 
     @asynccontextmanager
     async def _ask(self, request: httpx.Request, *, bytes_max: int) -> AsyncGenerator[AnswerStream, None]:
+        response = await self._asked(request)
         try:
-            response = await self._engine.handle_async_request(request)
-        except httpx.RequestError as exc:
-            raise _error(_before_answer(exc)) from exc
-        try:
-            answer = AnswerStream(response, bytes_max=bytes_max)
-            if answer.headers.get("content-encoding", "").strip().lower() not in _UNCODED:
-                raise _error(Kind.UPSTREAM_MALFORMED_RESPONSE)
-            yield answer
+            yield _uncoded(response, bytes_max=bytes_max)
         finally:
             await _body(response).aclose()
+
+    async def _asked(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return await self._engine.handle_async_request(request)
+        except httpx.RequestError as exc:
+            raise _error(_before_answer(exc)) from exc
 
 
 @functools.lru_cache(PATHS_MAX)
@@ -275,6 +290,13 @@ def _body(response: httpx.Response) -> httpx.AsyncByteStream:
     if not isinstance(response.stream, httpx.AsyncByteStream):
         raise TypeError("an engine's answers are asynchronous")
     return response.stream
+
+
+def _uncoded(response: httpx.Response, *, bytes_max: int) -> AnswerStream:
+    answer = AnswerStream(response, bytes_max=bytes_max)
+    if answer.headers.get("content-encoding", "").strip().lower() not in _UNCODED:
+        raise _error(Kind.UPSTREAM_MALFORMED_RESPONSE)
+    return answer
 
 
 def _lower_case(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -22,6 +22,7 @@ from grpc import aio
 from faults.answers import well
 from support.app import CANARY_KEY, CANARY_PROMPT, MODEL, collect, failure_of, request, running_app
 from support.patience import eventually
+from support.scraping import scraped
 from support.scripted_upstream import ScriptedUpstream
 
 PROMISE_S = 0.25
@@ -119,7 +120,7 @@ class Scene:
         return sum(one.headers.get("x-request-id") == call.id for one in self.upstream.ledger.requests)
 
     async def nothing_in_flight(self):
-        admission = self.app.app._admission
+        admission = self.app.admission
         await eventually(lambda: admission.in_flight == admission.waiting == 0)
 
 
@@ -156,6 +157,7 @@ async def acted(
             yield scene
             await scene.nothing_in_flight()
             await _nothing_is_left(scene, tasks)
+            heard((await scraped(app.addresses.admin)).text)
             if not (base_url or to_upstream):
                 await _the_next_call_works(scene, after)
         heard(app.log.getvalue())

@@ -122,10 +122,10 @@ async def filled(scene, calls=1):
 
 async def queued(scene, method="Complete", **options):
     """A call that waits for a place."""
-    before = scene.app.app._admission.waiting
+    before = scene.app.admission.waiting
     call = scene.begin(method, **options)
     waiting = asyncio.ensure_future(scene.ended(call))
-    await eventually(lambda: scene.app.app._admission.waiting == before + 1)
+    await eventually(lambda: scene.app.admission.waiting == before + 1)
     return call, waiting
 
 
@@ -138,7 +138,7 @@ async def test_cancel_while_queued(method, stage, table):
         _, next_one = await queued(scene, method, timeout=60)
         left.leave()
         await asyncio.gather(leaving, return_exceptions=True)
-        await eventually(lambda: scene.app.app._admission.waiting == 1)
+        await eventually(lambda: scene.app.admission.waiting == 1)
         scene.upstream.script = well
         held.leave()
         seen = await next_one
@@ -514,7 +514,7 @@ async def test_ten_thousand_streams_at_once(stage, table):
             await scene.upstream.asked()
             seen = await scene.ask("Complete", timeout=30)
             peak = len(scene.upstream.ledger.connections)
-        await eventually(lambda: scene.app.app._admission.in_flight == 0, within_s=30)
+        await eventually(lambda: scene.app.admission.in_flight == 0, within_s=30)
 
     table("10,000 streams at once on one connection", "others are served; at most 1,024 of it run", f"{seen.code}; {peak} connections upstream",
           holds=seen.code == "OK" and peak <= 1025)  # fmt: skip
@@ -531,7 +531,7 @@ async def test_rapid_reset(stage, table):
             began_s = time.monotonic()
             seen = await scene.ask("Complete", timeout=30)
             took_s = time.monotonic() - began_s
-        await eventually(lambda: scene.app.app._admission.in_flight == 0, within_s=30)
+        await eventually(lambda: scene.app.admission.in_flight == 0, within_s=30)
         for number in range(len(scene.upstream.ledger.connections)):
             connection = scene.upstream.ledger.connections[number]
             assert connection.closed_at or connection.requests[-1].answered_at
@@ -547,7 +547,7 @@ async def test_headers_then_silence(stage, table):
     """The place of a call whose message never comes is given back."""
     async with stage(calls_max=1, request_s=0.2) as scene, http2_peer(scene.app.addresses.rpc) as peer:
         peer.open(1, COMPLETE, CANARY_HEADERS)
-        await eventually(lambda: scene.app.app._admission.in_flight == 1)
+        await eventually(lambda: scene.app.admission.in_flight == 1)
         began_s = time.monotonic()
         await scene.nothing_in_flight()
         held_s = time.monotonic() - began_s

@@ -222,7 +222,7 @@ async def test_memory_limit_near(stage, table):
     """A process that is short of memory ends what it has begun and begins nothing."""
     finish, short = asyncio.Event(), [False]
     async with stage(lambda asked: (begun(piece()), Pause(finish), *END)) as scene:
-        scene.app.app._admission._short_of_memory = lambda: short[0]
+        scene.app.admission._short_of_memory = lambda: short[0]
         running = scene.begin("StreamComplete")
         waiting = asyncio.ensure_future(scene.ended(running))
         await scene.upstream.asked()

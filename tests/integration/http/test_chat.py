@@ -6,7 +6,7 @@ import pytest
 
 from support.app import CANARY_KEY
 from support.door import TOKEN, ask, running_door
-from support.scripted_upstream import ScriptedUpstream, always
+from support.scripted_upstream import ScriptedUpstream, always, in_turn
 from support.upstream_script import Send, chunk, json_answer, sse, sse_head
 
 WHOLE = {
@@ -85,6 +85,25 @@ async def test_usage_comes_in_a_last_chunk_where_it_was_asked_for():
     assert {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5} == last["usage"]
     assert ([], "[DONE]") == (last["choices"], done)
     assert {None} == {chunk["usage"] for chunk in chunks}
+
+
+PRICED = "openai/gpt-oss-120b"
+
+
+@pytest.mark.parametrize(("model", "expected"), [(PRICED, {"cost": 4.5e-07}), ("no/price", {})])
+async def test_usage_has_the_cost_in_dollars_where_the_price_is_known(model, expected):
+    """Three tokens at 0.15 USD a million: whole, and in the stream's last chunk alike."""
+    counts = {"prompt_tokens": 3, "completion_tokens": 0, "total_tokens": 3}
+    whole = json_answer(200, {**WHOLE, "usage": counts})
+    streamed = sse([piece("", finish="stop", usage=counts), "[DONE]"])
+    async with (
+        ScriptedUpstream(in_turn(whole, streamed)) as upstream,
+        running_door(upstream.base_url) as door,
+    ):
+        answered = (await door.complete(model=model)).json()
+        *_, last, _ = await door.events(model=model, stream_options={"include_usage": True})
+
+    assert {**counts, **expected} == answered["usage"] == last["usage"]
 
 
 async def test_what_one_read_brought_is_one_write():
@@ -199,6 +218,64 @@ async def test_the_models_are_a_list_object():
     assert one == listed["data"][0]
     assert all({"id", "object", "created", "owned_by"} <= model.keys() for model in bare)
     assert {"model"} == {model["object"] for model in bare}
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "togethercomputer/llama-2-7b-chat",
+        "togethercomputer/llama-2-13b-chat",
+        "togethercomputer/llama-2-70b-chat",
+        "mistralai/Mixtral-8x7B-Instruct-v0.1",
+        "codellama/CodeLlama-34b-Instruct-hf",
+        "stabilityai/stablelm-base-alpha-7b",
+        "zero-one-ai/Yi-34B-Chat",
+        "Qwen/Qwen2.5-72B-Instruct-Turbo",
+    ],
+)
+async def test_every_family_of_the_brief_can_be_called(model):
+    """Whether the catalogue names the model, knows it as retired or has never heard of it."""
+    async with (
+        ScriptedUpstream(always(json_answer(200, {**WHOLE, "model": model}))) as upstream,
+        running_door(upstream.base_url) as door,
+    ):
+        response = await door.complete(model=model)
+
+    assert (200, model) == (response.status_code, response.json()["model"])
+    assert model == json.loads(upstream.ledger.requests[0].body)["model"]
+
+
+REFUSAL = {"error": {"message": "Slow down.", "type": "rate_limit", "code": None}}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("status", [200, 429])
+async def test_the_quota_that_is_left_is_told_with_every_answer(status, stream):
+    """Whole, streamed or refused: a caller can watch it, and slow down in time."""
+    limits = {"x-ratelimit-limit": "60", "x-ratelimit-remaining": "41", "x-tokenlimit-remaining": "7000"}
+    answer = json_answer(status, REFUSAL if status == 429 else WHOLE, limits)
+    if stream and status == 200:
+        answer = (Send(sse_head(headers=limits)), *STREAM[1:])
+    async with ScriptedUpstream(always(answer)) as upstream, running_door(upstream.base_url) as door:
+        response = await door.complete(stream=stream)
+
+    assert status == response.status_code
+    assert limits == {name: response.headers.get(name) for name in limits}
+
+
+async def test_a_fallback_answers_where_the_model_does_not():
+    """`model` is the one that served, and its price makes the cost."""
+    refused = json_answer(404, {"error": {"message": "No.", "code": "model_not_available"}})
+    answer = json_answer(200, {**WHOLE, "model": PRICED})
+    async with (
+        ScriptedUpstream(in_turn(refused, answer)) as upstream,
+        running_door(upstream.base_url) as door,
+    ):
+        response = await door.complete(model="gone/model", fallback_models=[PRICED])
+
+    assert [b"gone/model" in asked.body for asked in upstream.ledger.requests] == [True, False]
+    assert PRICED == response.json()["model"]
+    assert response.json()["usage"]["cost"] > 0
 
 
 async def test_the_rate_limits_of_the_provider_are_passed_on():

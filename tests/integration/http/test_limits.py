@@ -18,7 +18,7 @@ WHOLE = {"id": "o", "choices": [{"index": 0, "finish_reason": "stop", "message":
 
 def limited(door, **limits):
     """The door with other bounds on its connections, for those that come from now on."""
-    door.app.app._door._limits = ConnectionLimits(**limits)
+    door.app.door._limits = ConnectionLimits(**limits)
 
 
 def code_of(answer):
@@ -127,7 +127,7 @@ async def test_connections_beyond_the_bound_are_let_go():
     ):
         limited(door, connections_max=1)
         async with raw_caller(door) as first:
-            await eventually(lambda: door.app.app._door.connections == 1)
+            await eventually(lambda: door.app.door.connections == 1)
             async with raw_caller(door) as second:
                 assert b"" == await second.ended()
             await first.ask(ask())
@@ -137,7 +137,7 @@ async def test_connections_beyond_the_bound_are_let_go():
 async def test_an_idle_connection_is_closed():
     """In order, after a while."""
     async with running_door() as door:
-        door.app.app._door._config.timeout_keep_alive = 0
+        door.app.door._config.timeout_keep_alive = 0
         async with raw_caller(door) as caller:
             await caller.send(head(method="GET", path="/nothing"))
             assert (await caller.ended()).startswith(b"HTTP/1.1 404 ")

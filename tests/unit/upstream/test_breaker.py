@@ -157,3 +157,15 @@ def test_the_memory_is_bounded():
         ask(breaker, pair=("key", f"model {number}"))
 
     assert None is ask(breaker)
+
+
+def test_pairs_that_are_held_and_dropped_are_counted():
+    """Each while it lasts; to look changes nothing."""
+    breaker = Breaker()
+    fail(breaker, times=200)
+    fail(breaker, Kind.RATE_LIMITED, asked_s=5.0, pair=OTHER)
+    counted = [
+        (breaker.held(now_s=now_s), breaker.dropping(now_s=now_s)) for now_s in (0.0, 4.9, 5.0, WINDOW_S)
+    ]
+
+    assert [(1, 1), (1, 1), (0, 1), (0, 0)] == counted

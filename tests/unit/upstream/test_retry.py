@@ -125,3 +125,16 @@ def test_retries_stay_a_tenth_of_the_load_over_any_window():
     for start_s in range(51):
         window = [when for when in spent if start_s <= when < start_s + 10]
         assert len(window) <= 0.1 * 500 + 10
+
+
+def test_what_is_left_of_the_budget_is_what_may_be_spent():
+    """It can be looked at without spending, and falls by one with each retry."""
+    budget = RetryBudget()
+    for _ in range(105):
+        budget.note_first_attempt(0.0)
+    left = [budget.left(0.0)]
+    while budget.spend(0.0):
+        left.append(budget.left(0.0))
+
+    assert list(range(20, -1, -1)) == left
+    assert 10 == budget.left(10.0)

@@ -41,6 +41,8 @@ class Arguments(argparse.Namespace):
     target: str
     tls: bool | None
     ca_file: Path | None
+    cert_file: Path | None
+    cert_key_file: Path | None
     key_file: Path | None
     upstream_key_file: Path | None
     timeout: float | None
@@ -122,6 +124,10 @@ def _shared(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         "--tls", action=argparse.BooleanOptionalAction, help="default: TLS, but plain text on this machine"
     )
     options.add_argument("--ca-file", type=Path, metavar="FILE", help="trust these certificates (PEM)")
+    options.add_argument(
+        "--cert-file", type=Path, metavar="FILE", help="show this certificate, with its chain (PEM)"
+    )
+    options.add_argument("--cert-key-file", type=Path, metavar="FILE", help="its private key (PEM)")
     options.add_argument("--key-file", type=Path, metavar="FILE", help="a file with the key")
     options.add_argument(
         "--upstream-key-file", type=Path, metavar="FILE", help="a file with your Together key"

@@ -29,11 +29,24 @@ def _key(path: Path | None, from_environment: str | None) -> str | None:
 
 
 def _tls(arguments: Arguments) -> bool | Tls | None:
-    if arguments.ca_file is None:
+    files = {
+        "--ca-file": arguments.ca_file,
+        "--cert-file": arguments.cert_file,
+        "--cert-key-file": arguments.cert_key_file,
+    }
+    given = [option for option, path in files.items() if path is not None]
+    if not given:
         return arguments.tls
     if arguments.tls is False:
-        raise UsageError("--ca-file and --no-tls contradict each other")
-    return Tls(root_certificates=_read(arguments.ca_file))
+        raise UsageError(f"{given[0]} and --no-tls contradict each other")
+    if (arguments.cert_file is None) != (arguments.cert_key_file is None):
+        raise UsageError("--cert-file and --cert-key-file go together")
+    contents = {option: _read(path) for option, path in files.items() if path is not None}
+    return Tls(
+        root_certificates=contents.get("--ca-file"),
+        certificate_chain=contents.get("--cert-file"),
+        private_key=contents.get("--cert-key-file"),
+    )
 
 
 def _read(path: Path) -> bytes:

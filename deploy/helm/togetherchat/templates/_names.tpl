@@ -20,3 +20,8 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- define "togetherchat.settings" -}}
 {{ omit . "listen" "http" "health" "admin" "log" "workers" | toToml }}
 {{- end }}
+
+{{/* What a port speaks, to meshes: with TLS they cannot see into it. */}}
+{{- define "togetherchat.protocol" -}}
+{{ if (first .).Values.tls.secretName }}https{{ else }}{{ last . }}{{ end }}
+{{- end }}

@@ -2,7 +2,7 @@
 
 Pure. What OpenAI always sends is always there, null where it is nothing. What it does not
 know is there under Together's own names, and only where there is some: the thinking, the
-seed, an echoed prompt, warnings.
+seed, an echoed prompt, warnings. What a call cost is in its usage under OpenRouter's name.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,6 +14,8 @@ from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 
 Json = dict[str, object]
+
+NANO_PER_USD: Final = 1e9
 
 FINISH_REASONS: Final[Mapping[chat.FinishReason.ValueType, str]] = {
     chat.FINISH_REASON_STOP: "stop",
@@ -48,6 +50,11 @@ def finish_reason(reason: chat.FinishReason.ValueType, raw: str) -> str:
 
 
 def usage(counts: chat.Usage) -> Json:
+    """The tokens, and `cost` in US dollars where the price is known.
+
+    A number, as OpenRouter's is. Fifteen digits are exact in it: a million dollars to the
+    billionth.
+    """
     body: Json = {
         "prompt_tokens": counts.prompt_tokens,
         "completion_tokens": counts.completion_tokens,
@@ -57,6 +64,8 @@ def usage(counts: chat.Usage) -> Json:
         body["prompt_tokens_details"] = {"cached_tokens": counts.cached_tokens}
     if counts.HasField("reasoning_tokens"):
         body["completion_tokens_details"] = {"reasoning_tokens": counts.reasoning_tokens}
+    if counts.HasField("cost_nano_usd"):
+        body["cost"] = counts.cost_nano_usd / NANO_PER_USD
     return body
 
 

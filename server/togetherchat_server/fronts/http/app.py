@@ -25,6 +25,7 @@ from togetherchat_server.config import LOOPBACK_HOSTS
 from togetherchat_server.fronts.http import chat, models, openapi
 from togetherchat_server.fronts.http.boundary import Boundary, Work
 from togetherchat_server.fronts.http.chat import ChatEndpoint
+from togetherchat_server.fronts.http.console import MODELS_METHOD, Console, foreign_name
 from togetherchat_server.fronts.http.errors import INVALID, Fault
 from togetherchat_server.fronts.http.exchange import JSON, Exchange
 from togetherchat_server.fronts.http.models import ModelsEndpoint
@@ -45,13 +46,14 @@ class Door:
     boundary: Boundary
     chat: ChatEndpoint
     models: ModelsEndpoint
+    console: Console | None
     version: str
     local_pages_only: bool
     """Whether pages are served that have come from this machine alone."""
 
     def application(self) -> Router:
         """The application that is served."""
-        document = openapi.document(self.version)
+        document = openapi.document(self.version, console=self.console is not None)
 
         async def describe(exchange: Exchange) -> None:
             headers = (("content-type", JSON), *_id_of(exchange))
@@ -64,9 +66,31 @@ class Door:
         )
         routes = [Route(prefix + path, endpoint) for prefix in PREFIXES for path, endpoint in places]
         routes.append(Route("/openapi.json", self._endpoint(GETTING, describe)))
+        if self.console is not None:
+            routes += self._console(self.console)
         return Router(routes, redirect_slashes=False, default=self._endpoint((), _no_such_path))
 
+    def _console(self, console: Console) -> list[Route]:
+        guarded: tuple[tuple[str, Handler], ...] = (
+            ("/", console.page),
+            ("/console/figures", console.count),
+            ("/console/models", self._asked(MODELS_METHOD, self.models.everything)),
+        )
+        return [Route(path, self._endpoint(GETTING, self._local(handler))) for path, handler in guarded]
+
+    def _local(self, handler: Handler) -> Handler:
+        """The same, for pages of this machine's own names where no others are served."""
+
+        async def run(exchange: Exchange) -> None:
+            fault = foreign_name(exchange) if self.local_pages_only else None
+            await (handler(exchange) if fault is None else refuse(exchange, fault))
+
+        return run
+
     def _call(self, method: str, allowed: tuple[HTTPMethod, ...], work: Work) -> "_Endpoint":
+        return self._endpoint(allowed, self._asked(method, work))
+
+    def _asked(self, method: str, work: Work) -> Handler:
         async def run(exchange: Exchange) -> None:
             fault = _refused(exchange, local_pages_only=self.local_pages_only)
             if fault is not None:
@@ -74,7 +98,7 @@ class Door:
             else:
                 await self.boundary.run(exchange, method, work)
 
-        return self._endpoint(allowed, run)
+        return run
 
     def _endpoint(self, allowed: tuple[HTTPMethod, ...], handler: Handler) -> "_Endpoint":
         return _Endpoint(allowed, handler, write_stall_s=self.boundary.limits.write_stall_s)

@@ -24,9 +24,10 @@ from typing import Final, final
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat_server.calls.admission import Admission
 from togetherchat_server.calls.endings import NO_PLACE, STOPPED, TIME_IS_UP, UNFORESEEN
+from togetherchat_server.calls.failures import Failures
 from togetherchat_server.calls.lifecycle import Arrival, CallDesk, Ending, request_id_or_new
 from togetherchat_server.errors import Kind, ServiceError
-from togetherchat_server.fronts.http.errors import ROWS, fault_of
+from togetherchat_server.fronts.http.errors import ROWS, Fault, fault_of
 from togetherchat_server.fronts.http.exchange import JSON, Exchange
 from togetherchat_server.fronts.http.sse import error_event
 from togetherchat_server.patience import Within
@@ -50,13 +51,25 @@ class BoundaryLimits:
 class Visit:
     """One call between its first byte and its record."""
 
-    __slots__ = ("_desk", "arrival", "call", "closed", "exchange", "messages_sent", "queued_s", "usage")
+    __slots__ = (
+        "_desk",
+        "arrival",
+        "call",
+        "caller",
+        "closed",
+        "exchange",
+        "messages_sent",
+        "queued_s",
+        "usage",
+    )
 
     def __init__(self, exchange: Exchange, arrival: Arrival, desk: CallDesk) -> None:
         self.exchange = exchange
         self.arrival = arrival
         self.call = desk.refused(arrival)
         """Until it is opened: an id to be refused under."""
+        self.caller = ""
+        """What tells it from others, once it was let in."""
         self.closed = False
         self.messages_sent = 0
         self.queued_s = 0.0
@@ -78,11 +91,18 @@ class Boundary:
     """Runs the calls of one front."""
 
     def __init__(
-        self, *, desk: CallDesk, admission: Admission, limits: BoundaryLimits, random: Callable[[], float]
+        self,
+        *,
+        desk: CallDesk,
+        admission: Admission,
+        failures: Failures,
+        limits: BoundaryLimits,
+        random: Callable[[], float],
     ) -> None:
         self.limits: Final = limits
         self._desk = desk
         self._admission = admission
+        self._failures = failures
         self._random = random
         self._running: set[asyncio.Task[object]] = set()
         self._aborted: set[asyncio.Task[object]] = set()
@@ -92,6 +112,16 @@ class Boundary:
         self._aborted.update(self._running)
         for task in self._running:
             task.cancel()
+
+    def refusal(self, exchange: Exchange, method: str) -> Fault | None:
+        """What a caller's headers alone refuse, where its request is to be no call."""
+        arrival = _arrival(exchange, method)
+        try:
+            self._desk.check(arrival)
+        except ServiceError as error:
+            call = self._desk.refused(arrival)
+            return fault_of(error, call, output_sent=False, fraction=self._random())
+        return None
 
     async def run(self, exchange: Exchange, method: str, work: Work) -> None:
         """Run the work of one call, and end it in exactly one way."""
@@ -118,11 +148,15 @@ class Boundary:
         self._close(visit, None)
 
     async def _admitted(self, visit: Visit, work: Work) -> None:
-        ticket = self._admission.enter(self._desk.check(visit.arrival))
+        visit.caller = self._desk.check(visit.arrival)
+        self._failures.check(visit.exchange.host, visit.caller)
+        ticket = self._admission.enter(visit.caller)
         try:
             if ticket.turn is not None:
                 await self._in_turn(visit, ticket.turn)
             await work(visit)
+            if visit.call.progress.attempts:
+                self._failures.served(visit.caller)
         finally:
             self._admission.leave(ticket)
 
@@ -147,6 +181,7 @@ class Boundary:
     async def _fail(self, visit: Visit, error: ServiceError) -> None:
         """End the call with a fault, as a response or as the last event of a stream."""
         exchange = visit.exchange
+        error = self._failures.answer(exchange.host, visit.caller, error)
         self._close(visit, error.kind)
         if exchange.finished or exchange.connection.stalled:
             exchange.connection.abort()
@@ -177,6 +212,8 @@ def _arrival(exchange: Exchange, method: str) -> Arrival:
         method=method,
         request_id=request_id_or_new(headers.get("x-request-id", "")),
         authorization=headers.get("authorization", ""),
+        together_key=headers.get("x-together-api-key", ""),
         traceparent=headers.get("traceparent", ""),
+        tracestate=headers.get("tracestate", ""),
         previous_attempts=headers.get("x-stainless-retry-count", ""),
     )

@@ -85,12 +85,14 @@ class Connection(HttpToolsProtocol):
         config: Config,
         server_state: ServerState,
         limits: ConnectionLimits,
+        began: Callable[["Connection"], object],
         ended: Callable[["Connection"], object],
     ) -> None:
         super().__init__(config, server_state, {KEY: self})
         self.on_lost: Callable[[], object] | None = None
         """Called when the peer has left, if a call is running."""
         self._limits = limits
+        self._began = began
         self._ended = ended
         self._asked = False
         self._in_head = True
@@ -122,6 +124,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:
         self._corked = Corked(transport)
         super().connection_made(cast("asyncio.Transport", self._corked))
+        self._began(self)
         if len(self.connections) > self._limits.connections_max:
             transport.abort()
             return

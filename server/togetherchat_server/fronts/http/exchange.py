@@ -54,6 +54,12 @@ class Exchange:
         self._write_stall_s = write_stall_s
 
     @property
+    def host(self) -> str:
+        """The peer's address, empty where it has none."""
+        client = cast("tuple[str, int] | None", self.scope.get("client"))
+        return client[0] if client else ""
+
+    @property
     def method(self) -> str:
         return cast("str", self.scope["method"])
 

@@ -5,6 +5,7 @@ Together's names. Together's own API answers with a bare array, and its client r
 else: to that client alone the list is given so.
 """
 
+from collections.abc import AsyncIterator
 from typing import Final, final
 
 import orjson
@@ -58,6 +59,18 @@ class ModelsEndpoint:
             bare = agent.startswith(TOGETHERS_CLIENTS)
             await _answer(visit, entries if bare else {"object": "list", "data": entries})
 
+    async def everything(self, visit: Visit) -> None:
+        """Every model, the retired too, with what there is to say of the list."""
+        async with visit.open():
+            pages = [page async for page in self._pages(visit)]
+            listed: Json = {
+                "data": [entry(model) for page in pages for model in page.models],
+                "warnings": [warning.message for warning in pages[0].warnings],
+            }
+            if pages[0].HasField("provider_list_time"):
+                listed["provider_list_time"] = pages[0].provider_list_time.seconds
+            await _answer(visit, listed)
+
     async def retrieved(self, visit: Visit) -> None:
         """The model with this id or alias."""
         wanted: str = visit.exchange.scope["path_params"]["id"]
@@ -70,15 +83,15 @@ class ModelsEndpoint:
         raise ServiceError(Kind.MODEL_NOT_FOUND, "there is no such model")
 
     async def _every(self, visit: Visit) -> list[models.Model]:
-        found: list[models.Model] = []
-        token = ""
-        while True:
+        return [model async for page in self._pages(visit) for model in page.models]
+
+    async def _pages(self, visit: Visit) -> AsyncIterator[service.ListModelsResponse]:
+        token: str | None = ""
+        while token is not None:
             request = service.ListModelsRequest(page_size=PAGE_SIZE, page_token=token)
             page = await self._models.list_models(request, visit.call)
-            found += page.models
-            token = page.next_page_token
-            if not token:
-                return found
+            yield page
+            token = page.next_page_token or None
 
 
 def entry(model: models.Model) -> Json:

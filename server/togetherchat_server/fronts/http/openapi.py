@@ -15,9 +15,16 @@ REFERENCES: Final = "#/components/schemas/{model}"
 
 Json = dict[str, object]
 
+PROVIDER: Final[Json] = {
+    "name": "x-provider",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "enum": ["together"]},
+}
 
-def document(version: str) -> bytes:
-    """The document as JSON."""
+
+def document(version: str, *, console: bool) -> bytes:
+    """The document as JSON, with the console's paths where there is one."""
     request = wire.request_schema(REFERENCES)
     parts = cast("Json", request.pop("$defs"))
     return orjson.dumps(
@@ -30,7 +37,7 @@ def document(version: str) -> bytes:
             },
             "servers": [{"url": "/"}],
             "security": [{"bearer": []}, {}],
-            "paths": _paths(),
+            "paths": _paths() | (_console_paths() if console else {}),
             "components": {
                 "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
                 "schemas": {"Request": request, **parts, **SCHEMAS},
@@ -40,12 +47,6 @@ def document(version: str) -> bytes:
 
 
 def _paths() -> Json:
-    provider = {
-        "name": "x-provider",
-        "in": "header",
-        "required": False,
-        "schema": {"type": "string", "enum": ["together"]},
-    }
     model = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
     stream = {"text/event-stream": {"schema": {"type": "string"}}}
     return {
@@ -53,7 +54,7 @@ def _paths() -> Json:
             "post": {
                 "operationId": "createChatCompletion",
                 "summary": "Answer a conversation, whole or as a stream.",
-                "parameters": [provider],
+                "parameters": [PROVIDER],
                 "requestBody": {"required": True, "content": _json("Request")},
                 "responses": _answers({**_json("Completion"), **stream}),
             }
@@ -62,7 +63,7 @@ def _paths() -> Json:
             "get": {
                 "operationId": "listModels",
                 "summary": "List the models.",
-                "parameters": [provider],
+                "parameters": [PROVIDER],
                 "responses": _answers(_json("ModelList")),
             }
         },
@@ -70,8 +71,30 @@ def _paths() -> Json:
             "get": {
                 "operationId": "retrieveModel",
                 "summary": "One model.",
-                "parameters": [provider, model],
+                "parameters": [PROVIDER, model],
                 "responses": _answers(_json("Model")),
+            }
+        },
+    }
+
+
+def _console_paths() -> Json:
+    page = {"200": {"description": "The page.", "content": {"text/html": {"schema": {"type": "string"}}}}}
+    return {
+        "/": {"get": {"operationId": "console", "summary": "The console.", "responses": _failing(page)}},
+        "/console/figures": {
+            "get": {
+                "operationId": "consoleFigures",
+                "summary": "Counts since the start, and a sliding minute.",
+                "responses": _answers(_json("Figures")),
+            }
+        },
+        "/console/models": {
+            "get": {
+                "operationId": "consoleModels",
+                "summary": "Every model, the retired too.",
+                "parameters": [PROVIDER],
+                "responses": _answers(_json("EveryModel")),
             }
         },
     }
@@ -82,12 +105,12 @@ def _json(name: str) -> Json:
 
 
 def _answers(content: Mapping[str, object]) -> Json:
+    return _failing({"200": {"description": "The answer.", "content": content}})
+
+
+def _failing(answers: Mapping[str, object]) -> Json:
     failed = {"description": "What went wrong.", "content": _json("Error")}
-    return {
-        "200": {"description": "The answer.", "content": content},
-        "4XX": failed,
-        "5XX": failed,
-    }
+    return {**answers, "4XX": failed, "5XX": failed}
 
 
 def _object(required: list[str], **properties: object) -> Json:
@@ -97,6 +120,7 @@ def _object(required: list[str], **properties: object) -> Json:
 _STRING: Final[Json] = {"type": "string"}
 _TEXT_OR_NULL: Final[Json] = {"type": ["string", "null"]}
 _INTEGER: Final[Json] = {"type": "integer"}
+_OBJECT: Final[Json] = {"type": "object"}
 _OBJECT_OR_NULL: Final[Json] = {"type": ["object", "null"]}
 
 
@@ -127,6 +151,7 @@ SCHEMAS: Final[Mapping[str, object]] = {
             prompt_tokens=_INTEGER,
             completion_tokens=_INTEGER,
             total_tokens=_INTEGER,
+            cost={"type": "number", "minimum": 0, "description": "US dollars, where the price is known."},
         ),
         system_fingerprint=_STRING,
     ),
@@ -144,6 +169,26 @@ SCHEMAS: Final[Mapping[str, object]] = {
         finish_reason=_STRING,
     ),
     "ModelList": _object(["object", "data"], object={"const": "list"}, data=_list_of("Model")),
+    "EveryModel": _object(
+        ["data", "warnings"],
+        data=_list_of("Model"),
+        warnings={"type": "array", "items": _STRING},
+        provider_list_time=_INTEGER,
+    ),
+    "Figures": _object(
+        ["version", "in_flight", "calls", "codes", "reasons", "seconds", "first_token", "upstream"],
+        calls=_INTEGER,
+        codes=_OBJECT,
+        reasons=_OBJECT,
+        tokens=_INTEGER,
+        cost_usd={"type": "number"},
+        in_flight=_INTEGER,
+        waiting=_INTEGER,
+        seconds=_OBJECT,
+        first_token=_OBJECT,
+        upstream=_OBJECT,
+        version=_STRING,
+    ),
     "Model": _object(
         ["id", "object", "created", "owned_by"],
         id=_STRING,

@@ -18,11 +18,16 @@ from starlette.types import ASGIApp
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from togetherchat_server.certificates import Certificates
 from togetherchat_server.fronts.http.boundary import Boundary
 from togetherchat_server.fronts.http.connection import Connection, ConnectionLimits
+from togetherchat_server.fronts.http.encryption import CurrentContext
 
 BACKLOG: Final = 1024
 DATE_S: Final = 1.0
+# A peer that says nothing, and one that does not say goodbye.
+HANDSHAKE_S: Final = 10.0
+GOODBYE_S: Final = 1.0
 # A name such as localhost has an address of a family that this machine may not speak.
 NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
@@ -38,11 +43,13 @@ class HttpFront:
         application: ASGIApp,
         wall_clock: Callable[[], float],
         share_port: bool,
+        certificates: Certificates | None = None,
         limits: ConnectionLimits | None = None,
     ) -> None:
         self._boundary = boundary
         self._wall_clock = wall_clock
         self._share_port = share_port
+        self._certificates = certificates
         self._limits = limits or ConnectionLimits()
         self._config = Config(
             application,
@@ -77,11 +84,23 @@ class HttpFront:
         """
         host, _, port = address.rpartition(":")
         sockets = _bound(host, int(port), share_port=self._share_port)
-        loop = asyncio.get_running_loop()
         for listener in sockets:
-            self._servers.append(await loop.create_server(self._connection, sock=listener, backlog=BACKLOG))
+            self._servers.append(await self._listen(listener))
         self._tick()
         return f"{host}:{sockets[0].getsockname()[1]}"
+
+    async def _listen(self, listener: socket.socket) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        if self._certificates is None:
+            return await loop.create_server(self._connection, sock=listener, backlog=BACKLOG)
+        return await loop.create_server(
+            self._connection,
+            sock=listener,
+            backlog=BACKLOG,
+            ssl=CurrentContext(self._certificates),
+            ssl_handshake_timeout=HANDSHAKE_S,
+            ssl_shutdown_timeout=GOODBYE_S,
+        )
 
     def stop_accepting(self) -> None:
         """Listen no more, and let every connection end with what it is doing now."""
@@ -111,10 +130,12 @@ class HttpFront:
             await asyncio.wait(self._state.tasks)
 
     def _connection(self) -> Connection:
+        return Connection(self._config, self._state, self._limits, self._made, self._gone)
+
+    def _made(self, connection: Connection) -> None:
+        """Its handshake is through, where there is one: of one that fails nothing more is heard."""
         self._all_gone.clear()
-        connection = Connection(self._config, self._state, self._limits, self._gone)
         self._open.add(connection)
-        return connection
 
     def _gone(self, connection: Connection) -> None:
         self._open.discard(connection)

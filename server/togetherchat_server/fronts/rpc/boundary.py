@@ -32,11 +32,13 @@ import grpc
 from google.protobuf.message import Message
 from grpc import aio
 
-from togetherchat_server.calls.admission import Admission
+from togetherchat_server.calls.admission import Admission, Ticket
 from togetherchat_server.calls.endings import NO_PLACE, STALLED, STOPPED, TIME_IS_UP, UNFORESEEN, facts_of
+from togetherchat_server.calls.failures import COUNTED, Failures
 from togetherchat_server.calls.lifecycle import Arrival, CallDesk, Ending
 from togetherchat_server.errors import Kind, ServiceError
 from togetherchat_server.fronts.rpc.methods import UNPARSABLE, Method, Received, Scope
+from togetherchat_server.fronts.rpc.peer import host_of
 from togetherchat_server.fronts.rpc.running import RunningCalls, Task, current_task
 from togetherchat_server.fronts.rpc.status import ROWS, status_of
 from togetherchat_server.patience import Within
@@ -65,11 +67,18 @@ class Boundary(grpc.GenericRpcHandler):
     """Serves a table of methods, full names such as `/togetherchat.v1.ChatService/Complete`."""
 
     def __init__(
-        self, *, desk: CallDesk, admission: Admission, limits: BoundaryLimits, random: Callable[[], float]
+        self,
+        *,
+        desk: CallDesk,
+        admission: Admission,
+        failures: Failures,
+        limits: BoundaryLimits,
+        random: Callable[[], float],
     ) -> None:
         self._desk = desk
+        self._failures = failures
         self._admission = admission
-        self._running = RunningCalls(admission)
+        self._running = RunningCalls(admission, request_s=limits.request_s, take_s=limits.write_stall_s)
         self._limits = limits
         self._random = random
         self._methods: dict[str, Method] = {}
@@ -90,12 +99,11 @@ class Boundary(grpc.GenericRpcHandler):
             ticket = self._admission.enter(self._desk.check(arrival))
         except ServiceError as error:
             return self._refusal(arrival, error)
-        self._running.begin(
-            ticket, request_s=self._limits.request_s, never_sent=lambda: self._never_sent(arrival)
-        )
-        if ticket.turn is None:
+        self._running.begin(ticket, never_sent=lambda: self._never_sent(arrival))
+        # The address of the peer is known to a handler alone: it is asked for it before it reads.
+        if ticket.turn is None and not self._failures.watching:
             return self._handlers[name]
-        return self._in_turn(name, method, ticket.turn)
+        return self._in_turn(name, method, ticket)
 
     def _at_once(self, name: str, method: Method) -> Handler:
         """For a call that has a place: gRPC reads the request, and sends a whole answer."""
@@ -106,7 +114,7 @@ class Boundary(grpc.GenericRpcHandler):
 
             response = await self._run(name, context, work)
             if response is not None:
-                self._running.answered(self._limits.write_stall_s)
+                self._running.answered()
             return response
 
         shape = (
@@ -114,15 +122,17 @@ class Boundary(grpc.GenericRpcHandler):
         )
         return shape(handle, request_deserializer=method.parse, response_serializer=_serialised)
 
-    def _in_turn(self, name: str, method: Method, turn: asyncio.Future[None]) -> Handler:
-        """For a call that must wait: nothing of its message is read before its turn."""
+    def _in_turn(self, name: str, method: Method, ticket: Ticket) -> Handler:
+        """For a call that may have to wait: nothing of its message is read before its turn."""
 
         async def work(scope: Scope, context: Context) -> None:
+            self._failures.check(host_of(context.peer()), ticket.caller)
             write = self._writer(context, scope)
-            began_s = self._desk.seconds_left(scope.call)
-            async with Within(self._limits.queue_s, Kind.OVERLOADED, NO_PLACE):
-                await turn
-            scope.call.progress.queued_s = began_s - self._desk.seconds_left(scope.call)
+            if ticket.turn is not None:
+                began_s = self._desk.seconds_left(scope.call)
+                async with Within(self._limits.queue_s, Kind.OVERLOADED, NO_PLACE):
+                    await ticket.turn
+                scope.call.progress.queued_s = began_s - self._desk.seconds_left(scope.call)
             async with Within(self._limits.request_s, Kind.CALLER_STALLED, "the caller sends no request"):
                 received = await context.read()
             response = await method.respond(
@@ -180,6 +190,8 @@ class Boundary(grpc.GenericRpcHandler):
             _log.exception("call %s failed in an unforeseen way", scope.call.id)
             await self._abort(context, scope, ServiceError(Kind.INTERNAL_ERROR, UNFORESEEN))
         context.set_trailing_metadata(facts_of(scope.call))
+        if scope.call.progress.attempts:
+            self._failures.served(self._running.caller())
         self._close(scope, None)
         return response
 
@@ -241,6 +253,8 @@ class Boundary(grpc.GenericRpcHandler):
         await self._abort(context, scope, error)
 
     async def _abort(self, context: Context, scope: Scope, error: ServiceError) -> NoReturn:
+        if error.kind in COUNTED:
+            error = self._failures.answer(host_of(context.peer()), self._running.caller(), error)
         status = status_of(
             error,
             scope.call,
@@ -268,7 +282,9 @@ def _serialised(message: Message) -> bytes:
 _HEADERS: Final = {
     "x-request-id": "request_id",
     "authorization": "authorization",
+    "x-together-api-key": "together_key",
     "traceparent": "traceparent",
+    "tracestate": "tracestate",
     "grpc-previous-rpc-attempts": "previous_attempts",
 }
 

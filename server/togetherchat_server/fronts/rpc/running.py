@@ -1,7 +1,7 @@
-"""The tasks of calls, and what each of them holds: its ticket, and a timer while its peer has the word.
+"""The tasks of calls, what each of them holds, and how long it waits while its peer has the word.
 
 gRPC itself receives the request and sends a whole answer, and waits for ever for a peer that
-neither sends the one nor takes the other: hence the timer. The ticket is given back by the end
+neither sends the one nor takes the other: hence a limit. The ticket is given back by the end
 of the task: given back in the handler it leaked when the peer left between admission and the
 handler's first step.
 
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TypeAlias, final
 
 from togetherchat_server.calls.admission import Admission, Ticket
+from togetherchat_server.fronts.rpc.overdue import Overdue
 
 Task: TypeAlias = "asyncio.Task[object]"
 
@@ -28,28 +29,35 @@ def current_task() -> Task:
 class RunningCalls:
     """Every call between its admission and the end of its task."""
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, *, request_s: float, take_s: float) -> None:
+        """A peer has `request_s` to send its request, and `take_s` to take its answer."""
         self._admission = admission
-        self._timers: dict[Task, asyncio.TimerHandle] = {}
+        self._tasks: set[Task] = set()
         self._tickets: dict[Task, Ticket] = {}
         self._aborted: set[Task] = set()
+        self._unsent = Overdue(request_s)
+        self._untaken = Overdue(take_s)
 
-    def begin(self, ticket: Ticket, *, request_s: float, never_sent: Callable[[], None]) -> None:
-        """Hold a ticket for the current task, whose peer has so long to send its request."""
+    def begin(self, ticket: Ticket, *, never_sent: Callable[[], None]) -> None:
+        """Hold a ticket for the current task, whose peer is to send its request."""
         task = current_task()
+        self._tasks.add(task)
         self._tickets[task] = ticket
-        self._time(task, request_s, never_sent)
+        self._unsent.begin(task, never_sent)
         task.add_done_callback(self._ended)
 
     def received(self) -> None:
         """The current task's request is there."""
-        timer = self._timers.get(current_task())
-        if timer is not None:
-            timer.cancel()
+        self._unsent.end(current_task())
 
-    def answered(self, take_s: float) -> None:
-        """The current task has answered; its peer has so long to take it."""
-        self._time(current_task(), take_s, _nothing)
+    def caller(self) -> str:
+        """Who made the current task's call, empty where that is not known."""
+        ticket = self._tickets.get(current_task())
+        return "" if ticket is None else ticket.caller
+
+    def answered(self) -> None:
+        """The current task has answered, which its peer is to take."""
+        self._untaken.begin(current_task())
 
     def leave(self, task: Task) -> None:
         """Give the ticket back, if that was not done before."""
@@ -59,25 +67,16 @@ class RunningCalls:
 
     def abort_all(self) -> None:
         """Cancel every task; `is_aborted` tells them from those that others cancelled."""
-        self._aborted.update(self._timers)
-        for task in self._timers:
+        self._aborted.update(self._tasks)
+        for task in self._tasks:
             task.cancel()
 
     def is_aborted(self, task: Task) -> bool:
         return task in self._aborted
 
-    def _time(self, task: Task, seconds: float, late: Callable[[], None]) -> None:
-        def drop() -> None:
-            late()
-            task.cancel()
-
-        self._timers[task] = task.get_loop().call_later(seconds, drop)
-
     def _ended(self, task: Task) -> None:
-        self._timers.pop(task).cancel()
+        self._tasks.discard(task)
+        self._unsent.end(task)
+        self._untaken.end(task)
         self._aborted.discard(task)
         self.leave(task)
-
-
-def _nothing() -> None:
-    pass

@@ -10,8 +10,10 @@ from typing import Final, final
 
 from grpc import aio
 
+from togetherchat_server.certificates import Certificates
 from togetherchat_server.fronts.rpc.boundary import Boundary
 from togetherchat_server.fronts.rpc.chat import SERVICE, ChatServicer
+from togetherchat_server.fronts.rpc.credentials import server_credentials
 from togetherchat_server.fronts.rpc.health import Health
 from togetherchat_server.fronts.rpc.reflection import add_reflection
 
@@ -61,6 +63,18 @@ class ConnectionLimits:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listening:
+    """How the service listens: whether others share its port, with which certificate (None: plain
+    text), and where probes are answered (None: nowhere else). Those are always answered in plain
+    text: a kubelet has no certificate to show.
+    """
+
+    share_port: bool
+    certificates: Certificates | None
+    health_address: str | None
+
+
 @final
 class RpcFront:
     """The gRPC door: the public listener, and the plaintext one for probes if it is wanted."""
@@ -71,21 +85,22 @@ class RpcFront:
         boundary: Boundary,
         servicer: ChatServicer,
         reflection: bool,
-        health_address: str | None,
         connections: ConnectionLimits,
-        share_port: bool,
+        listening: Listening,
     ) -> None:
-        options = tuple({**dict(OPTIONS), **connections.options(), SHARE_PORT: int(share_port)}.items())
+        options = tuple(
+            {**dict(OPTIONS), **connections.options(), SHARE_PORT: int(listening.share_port)}.items()
+        )
         self.health: Final = Health((SERVICE,), watchers_max=WATCHERS_MAX)
         self._boundary = boundary
+        self._listening = listening
         servicer.register(boundary)
         self._server = aio.server(options=options)
         self._server.add_generic_rpc_handlers((boundary,))
         self._server.add_generic_rpc_handlers((self.health.handlers(),))
         if reflection:
             add_reflection(self._server)
-        self._probes = None if health_address is None else aio.server(options=options)
-        self._health_address = health_address
+        self._probes = None if listening.health_address is None else aio.server(options=options)
         if self._probes is not None:
             self._probes.add_generic_rpc_handlers((self.health.handlers(),))
 
@@ -95,10 +110,10 @@ class RpcFront:
         Raises:
             OSError: an address cannot be bound.
         """
-        bound = _bind(self._server, address)
+        bound = _bind(self._server, address, self._listening.certificates)
         probes = None
-        if self._probes is not None and self._health_address is not None:
-            probes = _bind(self._probes, self._health_address)
+        if self._probes is not None and self._listening.health_address is not None:
+            probes = _bind(self._probes, self._listening.health_address)
             await self._probes.start()
         await self._server.start()
         return bound, probes
@@ -122,11 +137,13 @@ class RpcFront:
             await self._probes.stop(0)
 
 
-def _bind(server: aio.Server, address: str) -> str:
+def _bind(server: aio.Server, address: str, certificates: Certificates | None = None) -> str:
     """Bind and say where; port 0 has become a real one."""
     host, _, port = address.rpartition(":")
     try:
-        return f"{host}:{server.add_insecure_port(address)}"
+        if certificates is None:
+            return f"{host}:{server.add_insecure_port(address)}"
+        return f"{host}:{server.add_secure_port(address, server_credentials(certificates))}"
     except RuntimeError:
         raise OSError(f"cannot listen on {address}: {_refusal(host.strip('[]'), int(port))}") from None
 
@@ -139,4 +156,4 @@ def _refusal(host: str, port: int) -> str:
             probe.bind(place)
     except OSError as exc:
         return exc.strerror or str(exc)
-    return "gRPC gives no reason"
+    return "gRPC gives no reason; with TLS, a certificate that OpenSSL takes and gRPC does not"

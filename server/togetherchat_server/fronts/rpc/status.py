@@ -174,7 +174,12 @@ def _details(
     if delay_s is not None:
         yield details.RetryInfo(retry_delay=_duration(delay_s))
     if error.kind in QUOTAS:
-        violation = details.QuotaFailure.Violation(subject=_model(call), description=QUOTAS[error.kind])
+        # Which of its limits a tenant ran into is said by the message alone.
+        ours = error.kind is Kind.CALLER_QUOTA and bool(call.tenant)
+        violation = details.QuotaFailure.Violation(
+            subject=f"tenant:{call.tenant}" if ours else _model(call),
+            description=sanitise(error.message) if ours else QUOTAS[error.kind],
+        )
         yield details.QuotaFailure(violations=[violation])
     if error.kind is Kind.SPEND_LIMIT_REACHED:
         unmet = details.PreconditionFailure.Violation(

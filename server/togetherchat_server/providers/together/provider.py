@@ -19,6 +19,7 @@ from togetherchat_server.patience import Within
 from togetherchat_server.ports import Call, Events, Phase
 from togetherchat_server.providers.together import chat, chat_stream, failures, rate_limits, wire
 from togetherchat_server.providers.together import models as model_list
+from togetherchat_server.providers.together.noted import Noted, Unnoted
 from togetherchat_server.secret import Secret
 from togetherchat_server.upstream.sse import SseDecoder
 from togetherchat_server.upstream.timeouts import StreamTimers
@@ -75,8 +76,12 @@ class TogetherProvider:
     async def complete(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
         if self._is_long(request):
             return await self._folded(request, call)
-        answer = await self._ask("POST", CHAT_PATH, call, chat.to_wire(request, stream=False))
-        response = _response(answer.body, request, call)
+        body = chat.to_wire(request, stream=False)
+        with self._begin_attempt("POST", CHAT_PATH, call) as noted:
+            noted.request(request, streamed=False)
+            answer = await self._ask("POST", CHAT_PATH, call, body, noted)
+            response = _response(answer.body, request, call)
+            noted.response(response)
         self._note_id(response.id, call)
         return response
 
@@ -90,28 +95,34 @@ class TogetherProvider:
             first_token_s=self._patience.first_token_s,
             idle_s=self._patience.silence_s,
         )
-        self._begin_attempt(call)
-        opening = self._transport.stream(
-            CHAT_PATH,
-            key=call.upstream_key,
-            request_id=call.id,
-            body=body,
-            traceparent=call.traceparent,
-        )
         async with AsyncExitStack() as stack:
+            noted = stack.enter_context(self._begin_attempt("POST", CHAT_PATH, call))
+            noted.request(request, streamed=True)
+            opening = self._transport.stream(
+                CHAT_PATH,
+                key=call.upstream_key,
+                request_id=call.id,
+                body=body,
+                traceparent=noted.traceparent,
+                tracestate=noted.tracestate,
+            )
             async with _patience(timers, self._clock()):
                 answer = await stack.enter_async_context(opening)
             self._note_headers(answer.headers, call)
+            noted.status(answer.status, call.progress.upstream)
             if answer.status != HTTPStatus.OK:
                 async with _patience(timers, self._clock()):
                     body = await answer.read_all(ERROR_BODY_BYTES_MAX)
                 raise self._failure(Answer(status=answer.status, headers=answer.headers, body=body), call)
             answered = self._answered(answer, timers, request, call)
-            yield await stack.enter_async_context(aclosing(answered))
+            yield await stack.enter_async_context(aclosing(noted.following(answered)))
 
     async def live_models(self, call: Call) -> Sequence[models.Model]:
-        answer = await self._ask("GET", MODELS_PATH, call, None)
-        return model_list.from_wire(wire.parse_models(answer.body))
+        with self._begin_attempt("GET", MODELS_PATH, call) as noted:
+            answer = await self._ask("GET", MODELS_PATH, call, None, noted)
+            live = model_list.from_wire(wire.parse_models(answer.body))
+            noted.done()
+        return live
 
     def _is_long(self, request: service.CompleteRequest) -> bool:
         """Whether the answer may take longer than the provider's edge lets a silent request last.
@@ -130,9 +141,8 @@ class TogetherProvider:
                     fold.add(event)
         return fold.response()
 
-    async def _ask(self, method: str, path: str, call: Call, body: bytes | None) -> Answer:
+    async def _ask(self, method: str, path: str, call: Call, body: bytes | None, noted: Unnoted) -> Answer:
         """One request with one JSON answer."""
-        self._begin_attempt(call)
         async with Within(self._patience.answer_s, Kind.FIRST_TOKEN_TIMEOUT, LATE[Kind.FIRST_TOKEN_TIMEOUT]):
             answer = await self._transport.send(
                 method,
@@ -140,9 +150,11 @@ class TogetherProvider:
                 key=call.upstream_key,
                 request_id=call.id,
                 body=body,
-                traceparent=call.traceparent,
+                traceparent=noted.traceparent,
+                tracestate=noted.tracestate,
             )
         self._note_headers(answer.headers, call)
+        noted.status(answer.status, call.progress.upstream)
         if answer.status != HTTPStatus.OK:
             raise self._failure(answer, call)
         _demand_json(answer.headers)
@@ -196,7 +208,7 @@ class TogetherProvider:
         yield reading.translator.take()
         await answer.finish(END_OF_HTTP_S)
 
-    def _begin_attempt(self, call: Call) -> None:
+    def _begin_attempt(self, method: str, path: str, call: Call) -> Unnoted:
         progress = call.progress
         progress.attempts += 1
         progress.output_pieces = 0
@@ -204,6 +216,11 @@ class TogetherProvider:
         progress.upstream = NAME
         progress.upstream_request_id = ""
         progress.rate_limits = ()
+        if call.trace is None:
+            return Unnoted(call)
+        attempt = call.trace.attempt(http_method=method, path=path, started_s=self._clock())
+        attempt.upstream = NAME
+        return Noted(attempt, self._clock)
 
     def _note_headers(self, headers: Mapping[str, str], call: Call) -> None:
         progress = call.progress

@@ -15,7 +15,7 @@ class ServiceConfigTest {
         Map<String, Object> config = ServiceConfig.load();
         assertEquals(List.of(Map.of("round_robin", Map.of())), config.get("loadBalancingConfig"));
         assertEquals(Map.of("serviceName", TogetherChat.SERVICE), config.get("healthCheckConfig"));
-        assertEquals(Map.of("maxTokens", 10.0, "tokenRatio", 0.1), config.get("retryThrottling"));
+        assertEquals(Map.of("maxTokens", 400.0, "tokenRatio", 0.1), config.get("retryThrottling"));
     }
 
     /** A key that metadata cannot carry is refused where it is given, and not repeated. */

@@ -1,0 +1,185 @@
+"""What observing costs: a call's record counted, its line in the log, its spans, and one scrape.
+
+    python -m bench.observe
+
+CPU time of this process, the best of several rounds. Where structlog is installed, which the
+service does without, its line is measured beside ours: the same fields, `orjson` for both,
+and the same stream.
+"""
+
+import asyncio
+import importlib
+import importlib.util
+import io
+import itertools
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+from typing import Any, Final
+
+import orjson
+
+from togetherchat_server.errors import Kind
+from togetherchat_server.observe.log import CallLog, LineWriter
+from togetherchat_server.observe.metrics.exposition import exposition
+from togetherchat_server.observe.metrics.meters import Facts, Meters
+from togetherchat_server.observe.record import CallRecord
+from togetherchat_server.ports import Call
+from togetherchat_server.tracing import SAMPLED, SpanContext
+
+ROUNDS: Final = 7
+MODELS: Final = tuple(f"organization/model-{number}-Instruct-Turbo" for number in range(50))
+TENANTS: Final = tuple(f"tenant-{number}" for number in range(20))
+OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0"
+RECORD: Final = CallRecord(
+    id="0123456789abcdef0123456789abcdef",
+    front="rpc",
+    method="/togetherchat.v1.ChatService/StreamComplete",
+    code="OK",
+    reason="",
+    phase="answering",
+    model=MODELS[0],
+    upstream="together",
+    upstream_request_id="oid-0123456789",
+    attempts=1,
+    previous_attempts=0,
+    queued_s=0.0,
+    duration_s=1.23456789,
+    first_token_s=0.2345678,
+    messages_sent=102,
+    prompt_tokens=30,
+    completion_tokens=100,
+    usage_estimated=False,
+    cost_nano_usd=12345,
+    rate_limits=(("x-ratelimit-limit", "100"), ("x-ratelimit-remaining", "99")),
+)
+
+CALL: Final = Call(
+    id=RECORD.id,
+    method=RECORD.method,
+    received_s=0.0,
+    deadline_s=600.0,
+    deadline_kind=Kind.CALL_TIMEOUT,
+    upstream_key=None,
+)
+
+
+def microseconds(
+    action: Callable[[], object], times: int, *, clock: Callable[[], float] = time.process_time
+) -> float:
+    """CPU time of one, of the best round."""
+
+    def one_round() -> float:
+        begun_s = clock()
+        for _ in range(times):
+            action()
+        return (clock() - begun_s) / times * 1e6
+
+    return min(one_round() for _ in range(ROUNDS))
+
+
+def meters() -> Meters:
+    facts = Facts(version="0", calls_max=1, wall_clock=time.time)
+    return Meters({}, facts=facts, ready=lambda: True)
+
+
+def counting() -> float:
+    sink = meters().sink(models=MODELS)
+    return microseconds(lambda: sink(RECORD), 20_000)
+
+
+def our_line() -> float:
+    """With the thread that writes, whose CPU counts too."""
+    writer = LineWriter(io.StringIO(), lines_max=10**9)
+    log = CallLog(writer, "json")
+    cost = microseconds(lambda: log(RECORD), 5_000)
+    writer.close()
+    return cost
+
+
+def structlog_line() -> float | None:
+    if importlib.util.find_spec("structlog") is None:
+        return None
+    structlog: Any = importlib.import_module("structlog")
+    logger = structlog.wrap_logger(
+        structlog.BytesLogger(io.BytesIO()),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.JSONRenderer(serializer=orjson.dumps),
+        ],
+        wrapper_class=structlog.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    names = [field.name for field in fields(RECORD)]
+    return microseconds(lambda: logger.info("call", **{name: getattr(RECORD, name) for name in names}), 5_000)
+
+
+def traced(*, sampled: bool) -> float | None:
+    """The loop's part of a call with one attempt; the thread that exports finds no collector here."""
+    if importlib.util.find_spec("opentelemetry.sdk") is None:
+        return None
+    trace: Any = importlib.import_module("togetherchat_server.observe.trace")
+    spans = trace.OtlpSpans(
+        base_url="http://127.0.0.1/v1", version="0", clock=time.monotonic, wall_clock=time.time
+    )
+    parent = SpanContext(trace_id=1, span_id=1, flags=SAMPLED if sampled else 0)
+
+    def one() -> None:
+        _, place = spans.begin(parent)
+        if place is not None:
+            attempt = place.attempt(http_method="POST", path="chat/completions", started_s=1.0)
+            attempt.model, attempt.upstream, attempt.ended_s = RECORD.model, RECORD.upstream, 2.0
+            attempt.usage = {"prompt_tokens": 30, "completion_tokens": 100}
+            spans.end(replace(CALL, trace=place), RECORD)
+
+    cost = microseconds(one, 2_000, clock=time.thread_time)
+    asyncio.run(spans.aclose())
+    return cost
+
+
+async def scrape(accept: str) -> tuple[int, int, float, float]:
+    """Lines, bytes, CPU seconds in all, and the most of them in which the loop did not turn."""
+    measured = meters()
+    sink = measured.sink(models=MODELS)
+    for model in MODELS:
+        for tenant in TENANTS:
+            for code, reason in (("OK", ""), ("UNAVAILABLE", "UPSTREAM_RESET")):
+                sink(replace(RECORD, model=model, tenant=tenant, code=code, reason=reason))
+    turns = [time.process_time()]
+    watching = asyncio.create_task(watch(turns))
+    begun_s = time.process_time()
+    _, body = await exposition(measured.figures(), accept)
+    spent_s = time.process_time() - begun_s
+    watching.cancel()
+    longest_s = max(after - before for before, after in itertools.pairwise(turns))
+    return body.count(b"\n"), len(body), spent_s, longest_s
+
+
+async def watch(turns: list[float]) -> None:
+    while True:
+        turns.append(time.process_time())
+        await asyncio.sleep(0)
+
+
+def report() -> Iterator[str]:
+    yield f"one record counted        {counting():6.1f} us"
+    yield f"one line of our log       {our_line():6.1f} us"
+    line = structlog_line()
+    yield f"the same with structlog   {line:6.1f} us" if line else "structlog is not installed here"
+    for sampled in (False, True):
+        cost = traced(sampled=sampled)
+        name = "spans, sampled           " if sampled else "spans, not sampled       "
+        yield f"{name} {cost:6.1f} us" if cost else "OpenTelemetry is not installed here"
+    for accept in ("text/plain", OPENMETRICS):
+        scrapes = (asyncio.run(scrape(accept)) for _ in range(ROUNDS))
+        lines, size, spent_s, longest_s = min(scrapes, key=lambda found: found[2])
+        yield (
+            f"{accept.partition(';')[0]}, {len(MODELS)} models, {len(TENANTS)} tenants: {lines} lines, "
+            f"{size / 1024:.0f} KiB in {spent_s * 1e3:.0f} ms of CPU, {longest_s * 1e3:.1f} ms at a time"
+        )
+
+
+if __name__ == "__main__":
+    for told in report():
+        sys.stdout.write(told + "\n")

@@ -1,0 +1,97 @@
+"""The dashboard's panels as a picture, drawn without Grafana from a Prometheus that has the figures.
+
+    python deploy/grafana/picture.py http://127.0.0.1:9090 docs/observability.png --minutes 6
+
+Needs matplotlib: the environment of `bench/requirements/plots.txt` has it. It asks the queries
+of the dashboard's own table, so what it shows is what Grafana would be given.
+"""
+
+import argparse
+import io
+import json
+import math
+import re
+import time
+import urllib.parse
+import urllib.request
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+from dashboard import ROWS, Panel
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from PIL import Image
+
+STEP_S = 5
+UNITS = {
+    "reqps": "calls/s",
+    "s": "s",
+    "percentunit": "share",
+    "currencyUSD": "US$",
+    "bytes": "MB",
+    "short": "",
+}
+SERIES_MAX = 8
+
+
+def asked(source: str, expression: str, minutes: float) -> list[dict]:
+    """The series of a query over the last minutes."""
+    end = time.time()
+    query = re.sub(r"\$\w+", ".*", expression.replace("$__rate_interval", "30s"))
+    words = urllib.parse.urlencode({"query": query, "start": end - 60 * minutes, "end": end, "step": STEP_S})
+    with urllib.request.urlopen(f"{source}/api/v1/query_range?{words}", timeout=30) as answer:
+        return json.load(answer)["data"]["result"]
+
+
+def legend(template: str, labels: dict) -> str:
+    return re.sub(r"{{(\w+)}}", lambda found: labels.get(found[1], ""), template)
+
+
+def drawn(axes: Axes, source: str, panel: Panel, minutes: float) -> None:
+    scale = 1e-6 if panel.unit == "bytes" else 1
+    for expression, template in panel.queries:
+        for series in asked(source, expression, minutes)[:SERIES_MAX]:
+            points = [(when - time.time(), float(value) * scale) for when, value in series["values"]]
+            if all(math.isnan(value) for _, value in points):
+                continue
+            since = [ago_s / 60 for ago_s, _ in points]
+            axes.plot(
+                since, [value for _, value in points], linewidth=1.2, label=legend(template, series["metric"])
+            )
+    axes.set_title(panel.title, fontsize=9, loc="left")
+    axes.set_ylabel(UNITS[panel.unit], fontsize=7)
+    axes.margins(y=0.2)
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(-minutes, 0)
+    axes.tick_params(labelsize=7)
+    axes.grid(alpha=0.3)
+    if axes.lines:
+        axes.legend(fontsize=6, loc="best", framealpha=0.6)
+    else:
+        axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center", color="grey", fontsize=8)
+
+
+def main() -> None:
+    words = argparse.ArgumentParser()
+    words.add_argument("source")
+    words.add_argument("file")
+    words.add_argument("--minutes", type=float, default=6)
+    given = words.parse_args()
+    panels = [panel for _, row in ROWS for panel in row if panel.kind == "timeseries"]
+    columns = 4
+    rows = -(-len(panels) // columns)
+    figure, places = plt.subplots(rows, columns, figsize=(17, 2.6 * rows), dpi=70, layout="constrained")
+    for axes, panel in zip(places.flat, panels, strict=False):
+        drawn(axes, given.source, panel, given.minutes)
+    for axes in places.flat[len(panels) :]:
+        axes.axis("off")
+    figure.supxlabel("minutes", fontsize=8)
+    drawing = io.BytesIO()
+    figure.savefig(drawing)
+    # 64 colours are enough for lines, and a quarter of the bytes.
+    Image.open(drawing).convert("RGB").quantize(64).save(given.file, optimize=True)
+
+
+if __name__ == "__main__":
+    main()

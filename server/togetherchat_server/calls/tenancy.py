@@ -1,0 +1,76 @@
+"""What a tenant may ask for: its models, and how much output a call may have.
+
+Between the checks of a request and the choice of its model: names are held against the tenant's
+list by the ids that they stand for.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final, cast, final
+
+import orjson
+
+from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat_server.catalog.aliases import ModelNames
+from togetherchat_server.errors import Kind, ServiceError, Violation
+from togetherchat_server.ports import Call, Chat, Events
+from togetherchat_server.tenants.gate import Gate
+
+OTHER_BOUNDS: Final = ("max_completion_tokens", "max_new_tokens", "max_output_tokens")
+"""Names under which engines take a bound on the output beside `max_tokens`."""
+
+
+@final
+class TenantChat:
+    """A `Chat` before a `Chat`: lets through what the call's tenant may have."""
+
+    def __init__(self, chat: Chat, gate: Gate, names: ModelNames) -> None:
+        self._chat = chat
+        self._gate = gate
+        self._names = names
+
+    async def complete(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
+        permitted = self._permitted(request, call)
+        await self._gate.enter_replicas(call.tenant)
+        return await self._chat.complete(permitted, call)
+
+    @asynccontextmanager
+    async def stream(
+        self, request: service.CompleteRequest, call: Call
+    ) -> AsyncGenerator[AsyncIterator[Events]]:
+        permitted = self._permitted(request, call)
+        await self._gate.enter_replicas(call.tenant)
+        async with self._chat.stream(permitted, call) as batches:
+            yield batches
+
+    def _permitted(self, request: service.CompleteRequest, call: Call) -> service.CompleteRequest:
+        """The request, with the tenant's bound on its output. Raises ServiceError."""
+        for name in (request.model, *request.fallback_models):
+            call.progress.model = self._names.id_of(name)
+            self._gate.check_model(call.tenant, call.progress.model)
+        if not self._gate.bounds_output(call.tenant):
+            return request
+        _refuse_other_bounds(request)
+        asked = request.max_tokens if request.HasField("max_tokens") else None
+        choices = request.n if request.HasField("n") else 1
+        bound = self._gate.output_tokens(call.tenant, asked, choices)
+        if bound is None or bound == asked:
+            return request
+        bounded = service.CompleteRequest()
+        bounded.CopyFrom(request)
+        bounded.max_tokens = bound
+        return bounded
+
+
+def _refuse_other_bounds(request: service.CompleteRequest) -> None:
+    if not request.extra_body_json:
+        return
+    added = cast("dict[str, object]", orjson.loads(request.extra_body_json))
+    named = [name for name in OTHER_BOUNDS if name in added]
+    if named:
+        violation = Violation(
+            field="extra_body_json", description=f"must leave out {named[0]!r}: say max_tokens"
+        )
+        raise ServiceError(
+            Kind.INVALID_REQUEST, f"extra_body_json {violation.description}", violations=(violation,)
+        )

@@ -1,0 +1,161 @@
+"""Tenants as the rest of the service sees them: who calls, what they may, what they have used.
+
+Identity comes from a key. Another proof of it, a client's certificate for example, would be another
+`identity_of` here: nothing behind the gate knows how a tenant was recognised.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol, final
+
+from togetherchat_server.errors import Kind, ServiceError, Violation
+from togetherchat_server.observe.record import CallRecord
+from togetherchat_server.tenants.keys import Identity, KeyRing
+from togetherchat_server.tenants.limits import TenantLimits, permits, read_limits
+from togetherchat_server.tenants.tally import Limit, Refusal, Tally
+from togetherchat_server.tenants.watched import WatchedFile
+
+_UNBOUND: Final = TenantLimits()
+
+
+class ReplicaQuotas(Protocol):
+    """The accounts that replicas share."""
+
+    async def enter(self, tenant: str, limits: TenantLimits) -> Refusal | None: ...
+
+    def spend(self, tenant: str, tokens: int, limits: TenantLimits) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateFiles:
+    """Where keys and limits are; without a file of limits nothing binds."""
+
+    keys: Path
+    limits: Path | None
+
+
+@final
+class Gate:
+    """The one object that fronts' callers pass, and a sink of call records: it books the tokens.
+
+    `clock` must be one for all who share the `tally`.
+
+    Raises:
+        OSError: a file cannot be read at the start.
+        ValueError: a file is wrong then.
+    """
+
+    def __init__(
+        self,
+        files: GateFiles,
+        tally: Tally,
+        *,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+        aliases: Mapping[str, str],
+        replicas: ReplicaQuotas | None = None,
+    ) -> None:
+        self._keys = KeyRing(files.keys, clock=clock, wall_clock=wall_clock)
+        self._limits = files.limits and WatchedFile(files.limits, read_limits, clock=clock)
+        self._tally = tally
+        self._clock = clock
+        self._aliases = aliases
+        self._replicas = replicas
+
+    def identity_of(self, key: str) -> Identity:
+        """Raises ServiceError INVALID_CREDENTIALS."""
+        return self._keys.identity_of(key)
+
+    def enter(self, tenant: str) -> None:
+        """Count a call in, before anything of it is read.
+
+        Raises:
+            ServiceError: CALLER_QUOTA.
+        """
+        limits = self._of(tenant)
+        refusal = self._tally.enter(tenant, limits, self._clock())
+        if refusal is not None:
+            raise quota_error(tenant, refusal, limits)
+
+    def leave(self, tenant: str) -> None:
+        """Count a call out that was counted in."""
+        self._tally.leave(tenant)
+
+    async def enter_replicas(self, tenant: str) -> None:
+        """Count a conversation in where replicas share their accounts.
+
+        Raises:
+            ServiceError: CALLER_QUOTA.
+        """
+        if self._replicas is None:
+            return
+        limits = self._of(tenant)
+        refusal = await self._replicas.enter(tenant, limits)
+        if refusal is not None:
+            raise quota_error(tenant, refusal, limits)
+
+    def permits(self, tenant: str, model: str) -> bool:
+        """Whether the tenant may ask for the model with this id."""
+        return not tenant or permits(self._of(tenant).models, model, self._aliases)
+
+    def check_model(self, tenant: str, model: str) -> None:
+        """Raises ServiceError MODEL_NOT_ALLOWED, which says what is allowed."""
+        if not self.permits(tenant, model):
+            allowed = ", ".join(self._of(tenant).models)
+            raise ServiceError(
+                Kind.MODEL_NOT_ALLOWED, f"tenant {tenant} may not ask for {model}, but for: {allowed}"
+            )
+
+    def output_tokens(self, tenant: str, asked: int | None, choices: int) -> int | None:
+        """The `max_tokens` to ask for: what was asked, or what the tenant's bound leaves where nothing was.
+
+        Raises:
+            ServiceError: INVALID_REQUEST where more was asked for. It is not cut down in silence: the
+                answer would end early, and its caller would not know why.
+        """
+        bound = self._of(tenant).output_tokens_max
+        if not bound or (asked is not None and asked * choices <= bound):
+            return asked
+        each = bound // choices
+        if asked is None and each:
+            return each
+        violation = Violation(
+            field="max_tokens" if each else "n",
+            description=f"must be {each or bound} at most: tenant {tenant} may have {bound} tokens of output "
+            "a call, over all its choices",
+        )
+        raise ServiceError(
+            Kind.INVALID_REQUEST, f"{violation.field} {violation.description}", violations=(violation,)
+        )
+
+    def bounds_output(self, tenant: str) -> bool:
+        return self._of(tenant).output_tokens_max > 0
+
+    def __call__(self, record: CallRecord) -> None:
+        """Book what an ended call used: what it is known to have used, where it broke off."""
+        tokens = (record.prompt_tokens or 0) + (record.completion_tokens or 0)
+        if not (record.tenant and tokens):
+            return
+        limits = self._of(record.tenant)
+        if limits.tokens_per_minute:
+            self._tally.spend(record.tenant, tokens, limits, self._clock())
+            if self._replicas is not None:
+                self._replicas.spend(record.tenant, tokens, limits)
+
+    def _of(self, tenant: str) -> TenantLimits:
+        return self._limits.current().of(tenant) if self._limits else _UNBOUND
+
+
+def quota_error(tenant: str, refusal: Refusal, limits: TenantLimits) -> ServiceError:
+    """What a caller hears of the limit that it ran into."""
+    number = {
+        Limit.CALLS: limits.calls_max,
+        Limit.REQUESTS: limits.requests_per_minute,
+        Limit.TOKENS: limits.tokens_per_minute,
+    }[refusal.limit]
+    return ServiceError(
+        Kind.CALLER_QUOTA,
+        f"tenant {tenant} has used up its {number} {refusal.limit}",
+        retry_after_s=refusal.again_s,
+    )

@@ -1,0 +1,149 @@
+"""What a release of each client would hold, and that it works from outside of this tree. Nothing is published.
+
+The wheel has its own file, test_python_environments.py.
+"""
+
+import asyncio
+import json
+import re
+import subprocess
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from support.app import running_app
+from support.newcomers import needs, shell
+from support.readme import ADDRESS, README, WRITTEN, languages
+
+ROOT = README.parent
+LANGUAGES = languages()
+MODULE = "github.com/togetherchat/togetherchat/clients/go"
+IN_THE_TARBALL = r"(LICENSE|README\.md|package\.json|dist/.+\.(js|d\.ts|json))"
+WRONG = 'import { createClient } from "togetherchat";\ncreateClient(1);\n'
+STRICT = "--noEmit --strict --skipLibCheck --target es2022 --module nodenext --types node"
+COMPILER = "org.apache.maven.plugins:maven-compiler-plugin:3.14.1:compile"
+CLASS_PATH = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:build-classpath"
+PROJECT = """
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>org.example</groupId>
+  <artifactId>hello</artifactId>
+  <version>1</version>
+  <properties>
+    <maven.compiler.release>17</maven.compiler.release>
+    <project.build.sourceEncoding>UTF-8</project.build.sourceEncoding>
+  </properties>
+  <dependencies>
+    {dependency}
+  </dependencies>
+</project>
+"""
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    """The tarball of the TypeScript package, by the lines of clients/README.md, and what npm says of it."""
+    needs("typescript")
+    folder = tmp_path_factory.mktemp("npm")
+    line = release_line("npm pack").replace("npm pack", f"npm pack --json --pack-destination '{folder}'")
+    said = asyncio.run(shell(line, ROOT))
+    (about,) = json.loads(said[said.index("\n[") :])
+    return folder / about["filename"], about
+
+
+def release_line(words):
+    """The line of clients/README.md that has these words."""
+    page = (ROOT / "clients" / "README.md").read_text(encoding="utf-8")
+    (line,) = [line for line in page.splitlines() if words in line and not line.startswith("|")]
+    return line
+
+
+def test_the_tarball_holds_code_types_and_the_licence(packed):
+    """And nothing that only this repository needs: no sources, no tests, no actor."""
+    _, about = packed
+    names = [file["path"] for file in about["files"]]
+
+    assert [] == [name for name in names if not re.fullmatch(IN_THE_TARBALL, name) or "conformance" in name]
+    assert set() == {"LICENSE", "dist/index.js", "dist/index.d.ts", "dist/protos.js", "dist/protos.d.ts"} - {
+        *names
+    }
+
+
+def test_the_tarball_brings_its_types(packed, tmp_path):
+    """A strict compiler finds no fault in the README's programs, and one in a call that is wrong."""
+    tarball, _ = packed
+    compiler = ROOT / "clients" / "typescript" / "node_modules" / "typescript" / "bin" / "tsc"
+    types = ROOT / "clients" / "typescript" / "node_modules" / "@types"
+    asyncio.run(shell(f"npm install '{tarball}'", tmp_path))
+    names = [f"right{place}.mts" for place, _ in enumerate(WRITTEN)]
+    for name, title in zip(names, WRITTEN, strict=True):
+        (tmp_path / name).write_text(LANGUAGES["typescript"].programs[title], encoding="utf-8")
+    (tmp_path / "wrong.mts").write_text(WRONG, encoding="utf-8")
+    words = ["node", compiler, *STRICT.split(), "--typeRoots", types]
+    right = subprocess.run([*words, *names], cwd=tmp_path, capture_output=True, text=True, check=False)
+    wrong = subprocess.run([*words, "wrong.mts"], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert (0, "") == (right.returncode, right.stdout)
+    assert re.fullmatch(r"wrong\.mts\(2,14\): error .*\n", wrong.stdout)
+
+
+async def test_a_tag_of_the_go_module_can_be_fetched(tmp_path):
+    """By the form of tag that clients/README.md names: Go takes it from a repository with such a tag, and builds."""
+    needs("go")
+    form = re.search(r"`(clients/go/v)[\d.]+`", release_page())[1]
+    head = (await shell("git rev-parse --short=12 HEAD", ROOT)).strip()
+    # A version that no release will have: Go keeps what it fetched.
+    version = f"0.0.0-check.{head}"
+    await shell(
+        f"git clone --quiet --bare '{ROOT}' origin && git -C origin tag '{form}{version}' {head}", tmp_path
+    )
+    folder = tmp_path / "hello"
+    folder.mkdir()
+    (folder / "hello.go").write_text(LANGUAGES["go"].programs["A stream"], encoding="utf-8")
+    here = {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.file://{tmp_path}/origin.insteadOf",
+        "GIT_CONFIG_VALUE_0": "https://github.com/togetherchat/togetherchat",
+        "GOPRIVATE": MODULE,
+        "GIT_ALLOW_PROTOCOL": "file",
+    }
+    await shell(f"go mod init hello && go get {MODULE}@v{version} && go mod tidy && go build", folder, **here)
+
+    assert f"{MODULE} v{version}" == (await shell(f"go list -m {MODULE}", folder, **here)).strip()
+
+
+def release_page():
+    return (ROOT / "clients" / "README.md").read_text(encoding="utf-8")
+
+
+async def test_a_maven_project_takes_the_client_by_its_coordinates(tmp_path):
+    """After the line that installs it: the dependency that the Java README prints is all that a project needs."""
+    needs("java")
+    page = (ROOT / "clients" / "java" / "README.md").read_text(encoding="utf-8")
+    dependency = re.search(r"^<dependency>.*?^</dependency>", page, re.MULTILINE | re.DOTALL)[0]
+    (tmp_path / "pom.xml").write_text(PROJECT.format(dependency=dependency), encoding="utf-8")
+    sources = tmp_path / "src" / "main" / "java"
+    sources.mkdir(parents=True)
+    await shell(release_line("mvn "), ROOT)
+    async with running_app(sandbox_tokens_per_second=0) as app:
+        program = LANGUAGES["java"].programs["A stream"].replace(ADDRESS, app.addresses.rpc)
+        (sources / "Hello.java").write_text(program, encoding="utf-8")
+        await shell(f"mvn --batch-mode --quiet {COMPILER} {CLASS_PATH} -Dmdep.outputFile=path", tmp_path)
+        written = await shell('java -cp "target/classes:$(cat path)" Hello', tmp_path)
+
+    assert re.search(WRITTEN["A stream"], written)
+
+
+def test_every_client_has_the_version_of_the_project():
+    """One number: the wheel's, the npm package's, the Maven artefacts' and the one in the README's Go lines."""
+    version = re.search(
+        r'^version = "([^"]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE
+    )[1]
+    npm = json.loads((ROOT / "clients" / "typescript" / "package.json").read_text(encoding="utf-8"))[
+        "version"
+    ]
+    maven = ET.parse(ROOT / "clients" / "java" / "pom.xml").findtext("{*}version")
+    go = re.search(r"clients/go@v([\d.]+)", README.read_text(encoding="utf-8"))[1]
+    tag = re.search(r"`clients/go/v([\d.]+)`", release_page())[1]
+
+    assert {version} == {npm, maven, go, tag}

@@ -1,0 +1,52 @@
+"""A newcomer to a language, with the README's lines and nothing else: an empty folder beside a clone, and a service."""
+
+import asyncio
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from support.app import running_app
+from support.newcomers import asked, needs, shell
+from support.readme import ADDRESS, README, WRITTEN, languages
+
+LANGUAGES = languages()
+
+
+@pytest.fixture(scope="module", params=asked())
+def newcomer(request, tmp_path_factory):
+    """A language, and the folder in which the README's lines of installation were run."""
+    name = request.param
+    needs(name)
+    top = tmp_path_factory.mktemp(name)
+    (top / "togetherchat").symlink_to(README.parent)
+    folder = top / "empty"
+    folder.mkdir()
+    asyncio.run(shell(LANGUAGES[name].install, folder))
+    return LANGUAGES[name], folder
+
+
+@pytest.mark.parametrize("title", WRITTEN)
+async def test_a_program_of_the_readme_runs_as_printed(title, newcomer):
+    """Copied into the file that the README names, run by its line, it writes what it is there for."""
+    language, folder = newcomer
+    async with running_app(sandbox_tokens_per_second=0, retries=2) as app:
+        (folder / language.file).write_text(
+            language.programs[title].replace(ADDRESS, app.addresses.rpc), encoding="utf-8"
+        )
+        written = await shell(language.run, folder)
+
+    assert re.search(WRITTEN[title], written, re.MULTILINE), written
+
+
+@pytest.mark.parametrize("title", WRITTEN)
+def test_a_go_program_is_as_gofmt_has_it(title, tmp_path):
+    """Tabs, and nothing else that gofmt would change."""
+    needs("go")
+    (tmp_path / "hello.go").write_text(LANGUAGES["go"].programs[title], encoding="utf-8")
+    gofmt = shutil.which("gofmt")
+    assert gofmt is not None
+    done = subprocess.run([gofmt, "-l", "."], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert (0, "") == (done.returncode, done.stdout + done.stderr)

@@ -1,0 +1,61 @@
+"""A provider whose every text tries to become markup of the page that shows it."""
+
+import json
+from contextlib import AbstractContextManager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+ATTACK = '</script><script>window.broken=1</script><img src=x onerror="window.broken=1"><b id="broken">'
+MODEL = '"><img/src=x/onerror=window.broken=1>'
+NAME = f"Nice {ATTACK}"
+LONG = "w" * 3000
+REFUSED = f"No: {ATTACK}"
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Lists one model, answers every question with an attack, and refuses the model `refused`."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        model = {"id": MODEL, "object": "model", "display_name": NAME, "organization": ATTACK, "type": ATTACK}
+        self.send(200, "application/json", json.dumps([model]))
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if asked["model"] == "refused":
+            error = {"message": REFUSED, "type": "invalid_request_error", "code": ATTACK}
+            self.send(400, "application/json", json.dumps({"error": error}))
+            return
+        deltas = [{"role": "assistant", "reasoning": ATTACK}, {"content": ATTACK}, {"content": LONG}]
+        pieces = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+        pieces.append({"index": 0, "delta": {}, "finish_reason": "stop"})
+        events = [{"id": "o", "created": 1, "model": MODEL, "choices": [piece]} for piece in pieces]
+        data = [json.dumps(event) for event in events] + ["[DONE]"]
+        self.send(200, "text/event-stream", "".join(f"data: {one}\n\n" for one in data))
+
+    def send(self, status, media_type, text):
+        body = text.encode()
+        self.send_response(status)
+        self.send_header("content-type", media_type)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *words):
+        """Say nothing."""
+
+
+class HostileProvider(AbstractContextManager):
+    """Serves while its context is open."""
+
+    def __init__(self):
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+        self.thread = Thread(target=self.server.serve_forever, args=(0.05,))
+        self.base_url = f"http://127.0.0.1:{self.server.server_port}/v1"
+        self.thread.start()
+
+    def __exit__(self, *failure):
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()

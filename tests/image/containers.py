@@ -1,0 +1,107 @@
+"""Containers of the image under test, run as a careful operator runs them.
+
+Read-only root, no capability, no new privileges, a bounded memory and number of processes; the
+network is this process's own, whose loopback `deploy/image/test` made for it.
+"""
+
+import asyncio
+import os
+import subprocess
+import uuid
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from support.command import Command
+
+IMAGE = os.environ["TOGETHERCHAT_IMAGE"]
+MEMORY_BYTES = 512 * 1024 * 1024
+PODMAN = ("podman", *os.environ.get("TOGETHERCHAT_PODMAN", "").split())
+LIMITS = os.environ.get("TOGETHERCHAT_PODMAN_LIMITS", "").split()
+CAREFULLY = (
+    *("--read-only", "--read-only-tmpfs=false", "--tmpfs", "/tmp:size=16m"),
+    *("--cap-drop", "all", "--security-opt", "no-new-privileges"),
+    *("--memory", str(MEMORY_BYTES), "--pids-limit", "200"),
+    *("--network", "host", "--no-healthcheck", *LIMITS),
+)
+
+
+class Container:
+    """A container in the foreground; `command` is what it says, and its end."""
+
+    def __init__(self, name: str, command: Command) -> None:
+        self.name = name
+        self.command = command
+
+    async def serves(self) -> None:
+        await self.command.said("SERVING")
+
+    def stop(self) -> asyncio.Task[int]:
+        """Ask it to stop by the signal that the image names, with a minute to do so."""
+        return asyncio.create_task(self._stop())
+
+    async def _stop(self) -> int:
+        words = (*PODMAN, "stop", "--time", "60", self.name)
+        return await (await asyncio.create_subprocess_exec(*words, stdout=subprocess.DEVNULL)).wait()
+
+    def execute(self, *words: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        """Run a command inside."""
+        return subprocess.run(
+            [*PODMAN, "exec", *options, self.name, *words], check=False, capture_output=True, text=True
+        )
+
+    def evaluate(self, expression: str) -> str:
+        """What a line of Python prints inside."""
+        done = self.execute("python", "-c", f"import os, sys; print({expression})")
+        assert 0 == done.returncode, done.stderr
+        return done.stdout.strip()
+
+    @property
+    def first_pid(self) -> int:
+        """The container's first process, as this machine numbers it."""
+        return int(podman("inspect", "--format", "{{.State.Pid}}", self.name))
+
+    def processes(self) -> dict[int, str]:
+        """Every process inside but those that we put there, and its state."""
+        groups = [
+            line.split(":", 2) for line in Path(f"/proc/{self.first_pid}/cgroup").read_text().splitlines()
+        ]
+        found = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if [line.split(":", 2) for line in (folder / "cgroup").read_text().splitlines()] == groups:
+                    found[int(folder.name)] = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+            except OSError:
+                continue
+        return found
+
+    def status(self) -> dict[str, str]:
+        """What the kernel says of the first process."""
+        text = Path(f"/proc/{self.first_pid}/status").read_text()
+        return {
+            name: " ".join(value.split())
+            for name, _, value in (line.partition(":") for line in text.splitlines())
+        }
+
+
+@asynccontextmanager
+async def container(*words: str, options: tuple[str, ...] = (), environment: dict[str, str] | None = None):
+    """The image, run with these words after its entry point."""
+    name = f"togetherchat-test-{uuid.uuid4().hex[:12]}"
+    settings = [f"--env={key}={value}" for key, value in (environment or {}).items()]
+    process = await asyncio.create_subprocess_exec(
+        *(*PODMAN, "run", "--name", name, *CAREFULLY, *options, *settings, IMAGE, *words),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    command = Command(process)
+    try:
+        yield Container(name, command)
+    finally:
+        removing = (*PODMAN, "rm", "--force", "--time", "0", name)
+        await (await asyncio.create_subprocess_exec(*removing, stdout=subprocess.DEVNULL)).wait()
+        await command.ended()
+
+
+def podman(*words: str) -> str:
+    return subprocess.run([*PODMAN, *words], check=True, capture_output=True, text=True).stdout.strip()

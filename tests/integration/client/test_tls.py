@@ -1,0 +1,119 @@
+"""The client library and the command against the service over TLS."""
+
+import asyncio
+import os
+import sys
+
+import pytest
+import trustme
+
+from support.app import running_app
+from support.tls import Folder, Pair
+from togetherchat_client import Tls, UnavailableError, connect, connect_async, text_of
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def server(authority):
+    return Pair(authority)
+
+
+@pytest.fixture(scope="module")
+def own(authority):
+    return Pair(authority, "service-a.example.com")
+
+
+@pytest.fixture
+def folder(tmp_path, server, own, authority):
+    made = Folder(tmp_path).put(server, client_ca=authority)
+    (tmp_path / "own.crt").write_bytes(own.chain)
+    (tmp_path / "own.key").write_bytes(own.key)
+    return made
+
+
+def serving(folder):
+    return running_app(**folder.settings(mutual=True), sandbox_tokens_per_second=0)
+
+
+def shown(server, own):
+    return Tls(
+        root_certificates=server.authority, certificate_chain=own.chain, private_key=own.key, server_name=""
+    )
+
+
+async def test_the_library_shows_a_certificate(folder, server, own):
+    """Both clients, to a service that asks for one."""
+    async with serving(folder) as app:
+        async with connect_async(app.addresses.rpc, tls=shown(server, own)) as client:
+            answers = [await client.complete("some/model", "echo: hi")]
+
+        def blocking():
+            with connect(app.addresses.rpc, tls=shown(server, own)) as client:
+                return client.complete("some/model", "echo: hi")
+
+        answers.append(await asyncio.to_thread(blocking))
+
+    assert ["hi"] * 2 == [text_of(answer) for answer in answers]
+
+
+async def test_without_a_certificate_the_service_is_unavailable(folder, server):
+    """It is the connection that fails, before any call."""
+    async with (
+        serving(folder) as app,
+        connect_async(
+            app.addresses.rpc, tls=Tls(root_certificates=server.authority), retries=False
+        ) as client,
+    ):
+        with pytest.raises(UnavailableError):
+            await client.complete("some/model", "echo: hi")
+
+
+def test_the_options_do_not_print_the_key(server, own):
+    """`repr` is what ends in a log by accident."""
+    assert "PRIVATE" not in repr(shown(server, own))
+
+
+async def command(*words, target):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "togetherchat_client.command", *words,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), "TOGETHERCHAT_TARGET": target},
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await process.communicate()
+    return process.returncode, out.decode().strip(), err.decode()
+
+
+async def test_the_command_shows_a_certificate(folder):
+    """From files, named by options; without them it is told that the service is unavailable."""
+    trust = ("--ca-file", str(folder.client_ca))
+    show = ("--cert-file", str(folder.path / "own.crt"), "--cert-key-file", str(folder.path / "own.key"))
+    async with serving(folder) as app:
+        served = await command("complete", "echo: hi", *trust, *show, target=app.addresses.rpc)
+        refused = await command("complete", "Hi", *trust, "--no-retries", target=app.addresses.rpc)
+
+    assert (0, "hi") == served[:2]
+    assert (7, "") == refused[:2]
+    assert "Traceback" not in refused[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--cert-file", "own.crt"], "--cert-file and --cert-key-file go together"),
+        (["--cert-key-file", "own.key"], "--cert-file and --cert-key-file go together"),
+        (
+            ["--cert-file", "own.crt", "--cert-key-file", "own.key", "--no-tls"],
+            "--cert-file and --no-tls contradict each other",
+        ),
+    ],
+)
+async def test_half_of_a_certificate_is_wrong_usage(words, said):
+    """Exit code 2 and a sentence."""
+    code, out, err = await command("complete", "Hi", *words, target="127.0.0.1:1")
+
+    assert (2, "") == (code, out)
+    assert said in err

@@ -1,0 +1,416 @@
+"""Tenants in front of the real service: their keys, the end of those, and every limit."""
+
+import json
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from support.app import CANARY_KEY, CANARY_PROMPT, collect, failing, request, running_app
+from support.door import COMPLETIONS, ask, running_door
+from support.patience import eventually
+from support.scripted_upstream import ScriptedUpstream, always
+from support.tenants import Keys, bearer
+from support.upstream_script import Stall, json_answer
+from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat_server.tenants.key_text import id_of, key_text
+
+MODEL, OTHER = "openai/gpt-oss-120b", "zai-org/GLM-5.3"
+OLD, NEW = "mistralai/Mistral-7B-Instruct-v0.3", "mistralai/Ministral-3-14B-Instruct-2512"
+OWN = "tgp_v1_own0123456789"
+USAGE = {"prompt_tokens": 90, "completion_tokens": 10, "total_tokens": 100}
+UNKNOWN = key_text(bytes(6), bytes(32))
+
+
+def answering(asked):
+    """Lists two models, refuses an old one, and answers the rest."""
+    if asked.path == "/v1/models":
+        return json_answer(200, [{"id": name, "object": "model", "type": "chat"} for name in (MODEL, OTHER)])
+    model = json.loads(asked.body)["model"]
+    if model == OLD:
+        return json_answer(404, {"error": {"message": "no such model", "code": "model_not_available"}})
+    message = {"role": "assistant", "content": "Hi"}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    return json_answer(200, {"id": "1", "model": model, "created": 1, "choices": [choice], "usage": USAGE})
+
+
+@pytest.fixture
+def keys(tmp_path):
+    return Keys(tmp_path / "keys")
+
+
+@pytest.fixture
+def limits(tmp_path):
+    """Writes the file of limits, and gives its path."""
+
+    def write(text):
+        path = tmp_path / "tenants.toml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+async def code_of(call):
+    """How a call ends."""
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        return error.code().name
+    return "OK"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "reason"),
+    [
+        ([], "MISSING_CREDENTIALS"),
+        ([("authorization", "Basic abc")], "INVALID_CREDENTIALS"),
+        (bearer(OWN), "INVALID_CREDENTIALS"),
+        (bearer(UNKNOWN), "INVALID_CREDENTIALS"),
+        (bearer(UNKNOWN, *bearer(UNKNOWN)), "INVALID_CREDENTIALS"),
+    ],
+)
+async def test_no_call_without_a_key(keys, metadata, reason):
+    """Each RPC is refused, and the provider is not asked."""
+    keys.create("acme")
+    async with (
+        ScriptedUpstream(answering) as upstream,
+        running_app(upstream.base_url, keys=str(keys.path)) as app,
+    ):
+        _, streaming = await collect(app.chat.StreamComplete(request(), metadata=metadata))
+        failures = [
+            await failing(app.chat.Complete(request(), metadata=metadata)),
+            streaming,
+            await failing(app.chat.ListModels(service.ListModelsRequest(), metadata=metadata)),
+        ]
+
+    assert [grpc.StatusCode.UNAUTHENTICATED] * 3 == [failure.code for failure in failures]
+    assert [reason] * 3 == [failure.info.reason for failure in failures]
+    assert [] == upstream.ledger.requests
+
+
+async def test_health_needs_no_key(keys):
+    """Probes have none."""
+    keys.create("acme")
+    async with running_app(keys=str(keys.path)) as app:
+        answer = await health_pb2_grpc.HealthStub(app.channel).Check(health_pb2.HealthCheckRequest())
+
+    assert health_pb2.HealthCheckResponse.SERVING == answer.status
+
+
+async def test_a_stranger_is_refused_before_its_message_is_read(keys):
+    """32 MiB that never come: the answer is there with the headers."""
+    keys.create("acme")
+    async with running_app(keys=str(keys.path)) as app:
+        stream = app.channel.stream_unary("/togetherchat.v1.ChatService/Complete")(metadata=bearer(UNKNOWN))
+
+        assert "UNAUTHENTICATED" == await code_of(stream)
+
+
+async def test_a_revoked_key_ends_and_another_goes_on(keys):
+    """On the running service, within a second or so; a new key works as soon. So a key is renewed:
+    create, hand out, revoke, and no call fails meanwhile. Asked for all the time, so nothing is counted.
+    """
+    old = keys.create("acme")
+    async with (
+        ScriptedUpstream(answering) as upstream,
+        running_app(upstream.base_url, keys=str(keys.path), failures_per_minute=0) as app,
+    ):
+
+        async def codes():
+            return [await code_of(app.chat.Complete(request(), metadata=bearer(text))) for text in (old, new)]
+
+        async def until(wanted):
+            while (seen := await codes()) != wanted:
+                assert seen in (["OK", "UNAUTHENTICATED"], ["OK", "OK"])
+            return seen
+
+        new = keys.create("acme")
+        assert ["OK", "OK"] == await until(["OK", "OK"])
+        keys.revoke(old)
+        assert ["UNAUTHENTICATED", "OK"] == await until(["UNAUTHENTICATED", "OK"])
+
+
+async def test_calls_are_recorded_under_their_tenant(keys):
+    """And under the id of the key, so that one that nobody uses any more is known; others under none."""
+    text = keys.create("acme")
+    async with (
+        ScriptedUpstream(answering) as upstream,
+        running_app(upstream.base_url, keys=str(keys.path)) as app,
+    ):
+        await app.chat.Complete(request(), metadata=bearer(text))
+        await failing(app.chat.Complete(request(), metadata=bearer(UNKNOWN)))
+        await eventually(lambda: len(app.records()) == 2)
+        callers = {one["code"]: (one.get("tenant"), one.get("key_id")) for one in app.records()}
+
+    assert ("acme", id_of(text)) == callers["OK"]
+    assert not any(callers["UNAUTHENTICATED"])
+
+
+@pytest.mark.parametrize(
+    ("mode", "more", "sent"),
+    [
+        ("server", (), CANARY_KEY),
+        ("server", (("x-together-api-key", OWN),), CANARY_KEY),
+        ("caller", (("x-together-api-key", OWN),), OWN),
+        ("caller", (), None),
+        ("caller", (("x-together-api-key", "a b"),), None),
+        ("caller-then-server", (("x-together-api-key", OWN),), OWN),
+        ("caller-then-server", (), CANARY_KEY),
+    ],
+)
+async def test_the_callers_own_together_key_has_a_place_of_its_own(keys, mode, more, sent):
+    """`authorization` is for this service; the modes mean what they meant, with the other header."""
+    text = keys.create("acme")
+    async with (
+        ScriptedUpstream(answering) as upstream,
+        running_app(upstream.base_url, keys=str(keys.path), upstream_key=mode) as app,
+    ):
+        code = await code_of(app.chat.Complete(request(), metadata=bearer(text, *more)))
+        seen = [one.headers["authorization"] for one in upstream.ledger.requests]
+
+    assert [f"Bearer {sent}"] * (sent is not None) == seen
+    assert ("OK" if sent else "UNAUTHENTICATED") == code
+
+
+async def test_no_key_leaves_a_trace(keys, limits):
+    """Not in a log line, a status, a trailer or what the provider is sent, whatever happens to its call."""
+    text, revoked = keys.create("acme"), keys.create("acme")
+    keys.revoke(revoked)
+    path = limits('[default]\nrequests_per_minute = 1\nmodels = ["some/model"]')
+    seen = []
+    async with (
+        ScriptedUpstream(answering) as upstream,
+        running_app(upstream.base_url, keys=str(keys.path), tenants=path, log="text") as app,
+    ):
+        for one in (text, text, revoked, UNKNOWN, text[:-1], f"{text}, {text}"):
+            try:
+                await app.chat.Complete(request(), metadata=bearer(one))
+            except grpc.aio.AioRpcError as error:
+                seen.append(repr(error))
+        keys.path.write_text(f"{text}\n")
+        seen += [repr(app.app), str(upstream.ledger.requests)]
+    seen.append(app.log.getvalue())
+
+    told = "\n".join(seen)
+    for one in (text, revoked):
+        assert one[16:32] not in told
+    assert CANARY_PROMPT not in app.log.getvalue()
+
+
+async def test_models_that_are_not_allowed(keys, limits):
+    """By id, by alias, as a fallback: refused with the models that are allowed; those are served."""
+    text = keys.create("acme")
+    path = limits(f'[tenants.acme]\nmodels = ["fast", "mistralai/*"]\n[default]\nmodels = ["{OTHER}"]')
+    async with (
+        ScriptedUpstream(answering) as upstream,
+        running_app(
+            upstream.base_url, keys=str(keys.path), tenants=path, alias={"fast": MODEL, "slow": OTHER}
+        ) as app,
+    ):
+
+        def ends(**fields):
+            return app.chat.Complete(request(**fields), metadata=bearer(text))
+
+        served = [await code_of(ends(model=name)) for name in ("fast", MODEL, NEW)]
+        refused = [
+            await failing(ends(model=OTHER)),
+            await failing(ends(model="slow")),
+            await failing(ends(model=MODEL, fallback_models=[OTHER])),
+        ]
+        _, streaming = await collect(app.chat.StreamComplete(request(model=OTHER), metadata=bearer(text)))
+
+    assert ["OK"] * 3 == served
+    said = f"tenant acme may not ask for {OTHER}, but for: fast, mistralai/*"
+    assert [said] * 4 == [failure.message for failure in (*refused, streaming)]
+    assert ["MODEL_NOT_ALLOWED"] * 3 == [failure.info.reason for failure in refused]
+    assert [OTHER] * 3 == [failure.details["ResourceInfo"].resource_name for failure in refused]
+
+
+@pytest.mark.parametrize(("allowed", "code"), [([OLD, NEW], "OK"), ([OLD], "NOT_FOUND")])
+async def test_a_successor_must_be_allowed_too(keys, limits, allowed, code):
+    """What stands in for a model that the provider refuses is no way around the list."""
+    text = keys.create("acme")
+    path = limits(f"[default]\nmodels = {json.dumps(allowed)}")
+    async with (
+        ScriptedUpstream(answering) as upstream,
+        running_app(upstream.base_url, keys=str(keys.path), tenants=path) as app,
+    ):
+        assert code == await code_of(app.chat.Complete(request(model=OLD), metadata=bearer(text)))
+
+
+async def test_a_tenant_sees_its_models_alone(keys, limits):
+    """Over all pages, in the count too; another tenant sees them all."""
+    ours, theirs = keys.create("acme"), keys.create("globex")
+    path = limits(f'[tenants.acme]\nmodels = ["{MODEL}", "zai-org/*"]')
+    async with (
+        ScriptedUpstream(answering) as upstream,
+        running_app(upstream.base_url, keys=str(keys.path), tenants=path) as app,
+    ):
+
+        async def listed(text):
+            page, names = (
+                await app.chat.ListModels(service.ListModelsRequest(page_size=1), metadata=bearer(text)),
+                [],
+            )
+            total = page.total_size
+            while True:
+                names += [model.id for model in page.models]
+                if not page.next_page_token:
+                    return names, total
+                page = await app.chat.ListModels(
+                    service.ListModelsRequest(page_size=1, page_token=page.next_page_token),
+                    metadata=bearer(text),
+                )
+
+        names, total = await listed(ours)
+        everything = await app.chat.ListModels(service.ListModelsRequest(), metadata=bearer(theirs))
+
+    assert len(names) == total
+    assert {MODEL, OTHER} <= set(names)
+    assert [] == [name for name in names if name != MODEL and not name.startswith("zai-org/")]
+    assert everything.total_size > total
+
+
+async def test_the_bound_on_output_is_set_where_none_is_asked_for(keys, limits):
+    """Shared by the choices; what asks for less is left as it is."""
+    text = keys.create("acme")
+    path = limits("[default]\noutput_tokens_max = 100")
+    asks = [{}, {"n": 3}, {"max_tokens": 7}, {"max_tokens": 50, "n": 2}]
+    async with (
+        ScriptedUpstream(answering) as upstream,
+        running_app(upstream.base_url, keys=str(keys.path), tenants=path) as app,
+    ):
+        for fields in asks:
+            await app.chat.Complete(request(**fields), metadata=bearer(text))
+
+    assert [100, 33, 7, 50] == [json.loads(one.body)["max_tokens"] for one in upstream.ledger.requests]
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "said"),
+    [
+        ({"max_tokens": 101}, "max_tokens", "must be 100 at most"),
+        ({"max_tokens": 51, "n": 2}, "max_tokens", "must be 50 at most"),
+        ({"n": 101}, "n", "must be 100 at most"),
+        ({"extra_body_json": '{"max_completion_tokens": 9}'}, "extra_body_json", "say max_tokens"),
+    ],
+)
+async def test_more_output_than_is_allowed_is_refused_by_name(keys, limits, fields, field, said):
+    """Not cut down in silence, and not to be had under another name."""
+    text = keys.create("acme")
+    path = limits("[default]\noutput_tokens_max = 100")
+    async with (
+        ScriptedUpstream(answering) as upstream,
+        running_app(upstream.base_url, keys=str(keys.path), tenants=path) as app,
+    ):
+        failure = await failing(app.chat.Complete(request(**fields), metadata=bearer(text)))
+
+    (violation,) = failure.details["BadRequest"].field_violations
+    assert (grpc.StatusCode.INVALID_ARGUMENT, field) == (failure.code, violation.field)
+    assert said in violation.description
+    assert [] == upstream.ledger.requests
+
+
+def quota_of(failure):
+    (violation,) = failure.details["QuotaFailure"].violations
+    return failure.info.reason, violation.subject, violation.description
+
+
+async def test_requests_beyond_the_limit(keys, limits):
+    """Told which limit, of whom, and when again; another tenant is served."""
+    ours, theirs = keys.create("acme"), keys.create("globex")
+    path = limits("[tenants.acme]\nrequests_per_minute = 2")
+    async with (
+        ScriptedUpstream(answering) as upstream,
+        running_app(upstream.base_url, keys=str(keys.path), tenants=path) as app,
+    ):
+        codes = [await code_of(app.chat.Complete(request(), metadata=bearer(ours))) for _ in range(2)]
+        failure = await failing(app.chat.Complete(request(), metadata=bearer(ours)))
+        other = await code_of(app.chat.Complete(request(), metadata=bearer(theirs)))
+        await eventually(lambda: len(app.records()) == 4)
+        refused = [record for record in app.records() if record["code"] == "RESOURCE_EXHAUSTED"]
+
+    assert (["OK", "OK"], "OK") == (codes, other)
+    said = "tenant acme has used up its 2 requests per minute"
+    assert ("CALLER_QUOTA", "tenant:acme", said) == quota_of(failure)
+    assert 1 <= failure.details["RetryInfo"].retry_delay.seconds <= 36
+    assert ["acme"] == [record["tenant"] for record in refused]
+
+
+async def test_tokens_beyond_the_limit(keys, limits):
+    """100 of 150 used leave room for another call, and then there is none for a while."""
+    text = keys.create("acme")
+    path = limits("[default]\ntokens_per_minute = 150")
+    async with (
+        ScriptedUpstream(answering) as upstream,
+        running_app(upstream.base_url, keys=str(keys.path), tenants=path) as app,
+    ):
+        codes = [await code_of(app.chat.Complete(request(), metadata=bearer(text))) for _ in range(2)]
+        failure = await failing(app.chat.Complete(request(), metadata=bearer(text)))
+
+    assert ["OK", "OK"] == codes
+    said = "tenant acme has used up its 150 tokens per minute"
+    assert ("CALLER_QUOTA", "tenant:acme", said) == quota_of(failure)
+    assert failure.details["RetryInfo"].retry_delay.seconds >= 1
+
+
+async def test_calls_in_flight_beyond_the_limit(keys, limits):
+    """A call that ends, whatever way, makes room."""
+    text = keys.create("acme")
+    path = limits("[default]\ncalls_max = 1")
+    async with (
+        ScriptedUpstream(always((Stall(),))) as upstream,
+        running_app(upstream.base_url, keys=str(keys.path), tenants=path) as app,
+    ):
+        first = app.chat.Complete(request(), metadata=bearer(text))
+        await upstream.asked(1)
+        failure = await failing(app.chat.Complete(request(), metadata=bearer(text)))
+        first.cancel()
+        await eventually(lambda: app.app.in_flight == 0)
+        second = app.chat.Complete(request(), metadata=bearer(text))
+        await upstream.asked(2)
+        second.cancel()
+
+    said = "tenant acme has used up its 1 calls in flight"
+    assert ("CALLER_QUOTA", "tenant:acme", said) == quota_of(failure)
+
+
+async def test_limits_change_while_the_service_runs(keys, limits):
+    """The file is followed like that of the keys."""
+    text = keys.create("acme")
+    path = limits("")
+    async with (
+        ScriptedUpstream(answering) as upstream,
+        running_app(upstream.base_url, keys=str(keys.path), tenants=path) as app,
+    ):
+        assert "OK" == await code_of(app.chat.Complete(request(model=OTHER), metadata=bearer(text)))
+        limits(f'[tenants.acme]\nmodels = ["{MODEL}"]')
+        while (code := await code_of(app.chat.Complete(request(model=OTHER), metadata=bearer(text)))) == "OK":
+            pass
+
+    assert "PERMISSION_DENIED" == code
+
+
+async def test_the_http_door_keeps_the_same_rules(keys, limits):
+    """Keys, models and limits, in the words of OpenAI's API."""
+    text = keys.create("acme")
+    path = limits(f'[default]\nrequests_per_minute = 4\nmodels = ["{MODEL}"]')
+    headers = dict(bearer(text))
+    async with (
+        ScriptedUpstream(answering) as upstream,
+        running_door(upstream.base_url, keys=str(keys.path), tenants=path) as door,
+    ):
+
+        async def post(headers, model=MODEL):
+            return await door.client.post(COMPLETIONS, json=ask(model=model), headers=headers)
+
+        answers = [await post(one) for one in ({}, dict(bearer(UNKNOWN)))]
+        answers += [await post(headers), await post(headers, OTHER)]
+        listed = await door.client.get("/v1/models", headers=headers)
+        answers += [await post(headers), await post(headers)]
+
+    assert [401, 401, 200, 403, 200, 429] == [answer.status_code for answer in answers]
+    assert [MODEL] == [model["id"] for model in listed.json()["data"]]
+    assert "tenant acme has used up its 4 requests per minute" == answers[-1].json()["error"]["message"]
+    assert int(answers[-1].headers["retry-after"]) >= 1

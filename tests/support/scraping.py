@@ -1,0 +1,53 @@
+"""`/metrics` of a running service, read by a parser that is not ours."""
+
+import asyncio
+from dataclasses import dataclass
+
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as read_text
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scraped:
+    """What one scrape brought."""
+
+    content_type: str
+    text: str
+
+    @property
+    def families(self):
+        read = read_openmetrics if self.content_type.startswith("application/openmetrics") else read_text
+        return list(read(self.text))
+
+    def samples(self, name):
+        """The values of a sample by its labels' values, in the order of the labels' names."""
+        return {
+            tuple(value for _, value in sorted(sample.labels.items())): sample.value
+            for family in self.families
+            for sample in family.samples
+            if sample.name == name
+        }
+
+    def value(self, name, **labels):
+        """The sum of the samples of this name that have these labels."""
+        return sum(
+            sample.value
+            for family in self.families
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+
+async def scraped(admin, accept="text/plain"):
+    """The page, asked for without a look-up of names: tests take those away."""
+    host, _, port = admin.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"GET /metrics HTTP/1.1\r\nAccept: {accept}\r\n\r\n".encode())
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    status, *lines = head.decode().split("\r\n")
+    assert "HTTP/1.1 200 OK" == status
+    headers = dict(line.split(": ", 1) for line in lines)
+    return Scraped(content_type=headers["content-type"], text=body.decode())

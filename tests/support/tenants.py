@@ -1,0 +1,47 @@
+"""Files of keys, made by the command as a user makes them."""
+
+import io
+import json
+from datetime import UTC, datetime
+
+from togetherchat_server.tenants.command import Desk, run
+from togetherchat_server.tenants.key_text import id_of
+
+
+def now_of(text):
+    return datetime.fromisoformat(text).timestamp()
+
+
+class Keys:
+    """`togetherchat-server keys` on one file."""
+
+    def __init__(self, path, *, today="2029-06-01T00:00:00+00:00"):
+        self.path = path
+        self.today = datetime.fromisoformat(today).astimezone(UTC)
+
+    def run(self, *words, environment=None):
+        """The status, and what was written to the two streams."""
+        out, error = io.StringIO(), io.StringIO()
+        environment = {"TOGETHERCHAT_KEYS": str(self.path)} if environment is None else environment
+        status = run(words, Desk(environment=environment, out=out, error=error, now=lambda: self.today))
+        return status, out.getvalue(), error.getvalue()
+
+    def create(self, tenant, *words):
+        """A new key."""
+        status, out, error = self.run("create", "--tenant", tenant, *words)
+        assert 0 == status, error
+        return out.strip()
+
+    def revoke(self, text):
+        status, _, error = self.run("revoke", id_of(text))
+        assert 0 == status, error
+
+    def listed(self, *words):
+        status, out, error = self.run("list", "--json", *words)
+        assert 0 == status, error
+        return json.loads(out)
+
+
+def bearer(text, *more):
+    """Metadata with a key."""
+    return [("authorization", f"Bearer {text}"), *more]

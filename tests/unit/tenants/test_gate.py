@@ -1,0 +1,96 @@
+"""The gate: what is counted, what is booked, and what a caller hears."""
+
+import pytest
+
+from support.records import record
+from support.tenants import Keys
+from togetherchat_server.errors import Kind, ServiceError
+from togetherchat_server.tenants.gate import Gate, GateFiles
+from togetherchat_server.tenants.tally import Limit, LocalTally, Refusal
+
+LIMITS = """
+[tenants.acme]
+calls_max = 1
+requests_per_minute = 60
+tokens_per_minute = 1000
+"""
+
+
+class Replicas:
+    """Accounts elsewhere, that answer as the test says and remember what was booked."""
+
+    def __init__(self):
+        self.refusal = None
+        self.spent = []
+
+    async def enter(self, tenant, limits):
+        return self.refusal
+
+    def spend(self, tenant, tokens, limits):
+        self.spent.append((tenant, tokens, limits.tokens_per_minute))
+
+
+@pytest.fixture
+def replicas():
+    return Replicas()
+
+
+@pytest.fixture
+def gate(tmp_path, replicas):
+    keys = Keys(tmp_path / "keys")
+    keys.create("acme")
+    limits = tmp_path / "tenants.toml"
+    limits.write_text(LIMITS)
+    return Gate(
+        GateFiles(keys=keys.path, limits=limits),
+        LocalTally(),
+        clock=lambda: 0.0,
+        wall_clock=lambda: 0.0,
+        aliases={},
+        replicas=replicas,
+    )
+
+
+def refusal_of(gate):
+    with pytest.raises(ServiceError) as caught:
+        gate.enter("acme")
+    return caught.value
+
+
+def test_a_limit_that_time_mends_says_when(gate):
+    """Of tokens it is known when there will be some; of calls in flight nobody knows."""
+    gate.enter("acme")
+    in_flight = refusal_of(gate)
+    gate.leave("acme")
+    gate(record(tenant="acme", prompt_tokens=1500, completion_tokens=500))
+    tokens = refusal_of(gate)
+
+    assert (Kind.CALLER_QUOTA, None) == (in_flight.kind, in_flight.retry_after_s)
+    assert (Kind.CALLER_QUOTA, pytest.approx(60.06)) == (tokens.kind, tokens.retry_after_s)
+
+
+async def test_what_replicas_refuse_is_refused_in_the_same_words(gate, replicas):
+    """A caller need not know who counted."""
+    replicas.refusal = Refusal(Limit.REQUESTS, 3.5)
+    with pytest.raises(ServiceError) as caught:
+        await gate.enter_replicas("acme")
+
+    assert (Kind.CALLER_QUOTA, 3.5) == (caught.value.kind, caught.value.retry_after_s)
+    assert "tenant acme has used up its 60 requests per minute" == caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("used", "booked"),
+    [
+        ({"tenant": "acme"}, [("acme", 7, 1000)]),
+        ({"tenant": "acme", "prompt_tokens": None, "usage_estimated": True}, [("acme", 4, 1000)]),
+        ({"tenant": "acme", "prompt_tokens": None, "completion_tokens": None}, []),
+        ({"tenant": "globex"}, []),
+        ({"tenant": ""}, []),
+    ],
+)
+def test_what_a_call_used_is_booked(gate, replicas, used, booked):
+    """What is known of it, where it broke off; nothing for who has no limit on tokens."""
+    gate(record(**used))
+
+    assert booked == replicas.spent
