@@ -1,0 +1,265 @@
+"""A Kubernetes of one node: its parts are started in order, a command is run, and they are ended.
+
+Owns processes, their words and their files. Runs in namespaces of its own (`inside`), so that it takes
+fixed addresses and folders; refuses to know what is deployed.
+"""
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+ADDRESS = os.environ["E2E_ADDRESS"]
+TOOLS = Path(os.environ["E2E_TOOLS"])
+LOGS = Path(os.environ["E2E_LOGS"])
+CGROUP = os.environ["E2E_CGROUP"]
+STATE = Path("/run/e2e")
+ETCD = "http://127.0.0.1:2379"
+API = f"https://{ADDRESS}:6443"
+CONTAINERD = "/run/containerd/containerd.sock"
+SERVICES, PODS = "10.96.0.0/16", "10.98.0.0/24"
+# Beyond these Debian has too old a release for the kubelet, and says so when it is tried.
+START_S, STOP_S = 180.0, 20.0
+
+# Who each part is to the API server; the last is whoever runs the command.
+WHO = {
+    "kube-controller-manager": ("system:kube-controller-manager", ""),
+    "kube-scheduler": ("system:kube-scheduler", ""),
+    "kube-proxy": ("system:kube-proxy", ""),
+    "kubelet": ("system:node:node", "system:nodes"),
+    "admin": ("admin", "system:masters"),
+}
+
+
+def main(command: Sequence[str]) -> int:
+    """Run it in the node; its exit status."""
+    STATE.mkdir()
+    with ExitStack() as parts:
+        for start in (etcd, api_server, controllers, containerd, names, kubelet, proxy):
+            _say(f"starting {start.__name__.replace('_', ' ')}")
+            parts.enter_context(start())
+        _eventually("the node is ready", _node_is_ready)
+        _say(f"{_kubectl('version').splitlines()[-1]} is up; logs are in {LOGS}")
+        return subprocess.run(command, env={**os.environ, "KUBECONFIG": str(_access('admin'))}).returncode
+
+
+@contextmanager
+def etcd() -> Iterator[None]:
+    words = ["--data-dir", str(STATE / "etcd"), "--unsafe-no-fsync"]
+    with _running("etcd", *words, "--listen-client-urls", ETCD, "--advertise-client-urls", ETCD) as alive:
+        _eventually("etcd serves", lambda: _answers(f"{ETCD}/health"), alive)
+        yield
+
+
+@contextmanager
+def api_server() -> Iterator[None]:
+    tokens = {name: secrets.token_hex(16) for name in WHO}
+    rows = [f'{tokens[name]},{user},{user},"{group}"\n' for name, (user, group) in WHO.items()]
+    _write("tokens.csv", "".join(rows))
+    key = STATE / "accounts.pem"
+    subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
+    words = [
+        *("--etcd-servers", ETCD, "--cert-dir", str(STATE / "api"), "--advertise-address", ADDRESS),
+        *("--token-auth-file", str(STATE / "tokens.csv"), "--authorization-mode", "Node,RBAC"),
+        *("--kubelet-preferred-address-types", "InternalIP"),
+        *("--enable-admission-plugins", "NodeRestriction", "--service-cluster-ip-range", SERVICES),
+        *("--service-account-issuer", "https://kubernetes.default.svc"),
+        *("--service-account-signing-key-file", str(key), "--service-account-key-file", str(key)),
+    ]
+    certificate = STATE / "api/apiserver.crt"
+    with _running("kube-apiserver", *words) as alive:
+        _eventually("the API server has a certificate", certificate.exists, alive)
+        for name, token in tokens.items():
+            _write(f"{name}.json", json.dumps(_kubeconfig(certificate, token)))
+        _eventually("the API server is ready", lambda: "ok" == _kubectl("get", "--raw", "/readyz"), alive)
+        yield
+
+
+@contextmanager
+def controllers() -> Iterator[None]:
+    """Those that make pods of Deployments, and the one that gives pods to nodes."""
+    key = str(STATE / "accounts.pem")
+    manager = ("--use-service-account-credentials", "--service-account-private-key-file", key)
+    with (
+        _running("kube-controller-manager", *_as("kube-controller-manager"), *manager),
+        _running("kube-scheduler", *_as("kube-scheduler")),
+    ):
+        yield
+
+
+@contextmanager
+def containerd() -> Iterator[None]:
+    """With the images that `parts` has made: there is no registry."""
+    nets = {"cniVersion": "1.0.0", "name": "pods", "plugins": [_pods_network(), {"type": "portmap"}]}
+    _write("cni/pods.conflist", json.dumps(nets))
+    with _running("containerd", "--config", str(_write("containerd.toml", CONTAINERD_SETTINGS))) as alive:
+        _eventually("containerd serves", lambda: _quiet("ctr", "--address", CONTAINERD, "version"), alive)
+        for image in sorted((TOOLS / "images").glob("*.tar")):
+            ctr = ("ctr", "--address", CONTAINERD, "--namespace", "k8s.io")
+            subprocess.run([*ctr, "images", "import", str(image)], check=True, stdout=subprocess.DEVNULL)
+        yield
+
+
+CONTAINERD_SETTINGS = f"""
+version = 3
+[grpc]
+address = "{CONTAINERD}"
+[plugins."io.containerd.cri.v1.images".pinned_images]
+sandbox = "localhost/pause:e2e"
+[plugins."io.containerd.cri.v1.runtime"]
+# Root without CAP_SYS_RESOURCE, as in a container, may not go below its own.
+restrict_oom_score_adj = true
+[plugins."io.containerd.cri.v1.runtime".cni]
+bin_dirs = ["/usr/lib/cni"]
+conf_dir = "{STATE}/cni"
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+"""
+
+
+@contextmanager
+def names() -> Iterator[None]:
+    """The cluster's DNS, beside the kubelet rather than in a pod."""
+    access = f"kubeconfig {STATE}/admin.json"
+    zone = f"cluster.local:53 {{\n  bind {ADDRESS}\n  errors\n  kubernetes {{\n    {access}\n    ttl 5\n  }}\n}}\n"
+    with _running("coredns", "-conf", str(_write("Corefile", zone))):
+        yield
+
+
+@contextmanager
+def kubelet() -> Iterator[None]:
+    for controller in Path("/sys/fs/cgroup").iterdir():
+        (controller / CGROUP).mkdir(exist_ok=True)
+    settings = {
+        "kind": "KubeletConfiguration",
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "containerRuntimeEndpoint": f"unix://{CONTAINERD}",
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": f"/{CGROUP}",
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        "clusterDomain": "cluster.local",
+        "clusterDNS": [ADDRESS],
+        # Nobody but the API server reaches it.
+        "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
+        "authorization": {"mode": "AlwaysAllow"},
+        # Pods are not to leave because others fill this machine's disk.
+        "evictionHard": {"memory.available": "0%", "nodefs.available": "0%", "imagefs.available": "0%"},
+        "imageGCHighThresholdPercent": 100,
+    }
+    words = ["--config", str(_write("kubelet-settings.json", json.dumps(settings)))]
+    words += ["--hostname-override", "node", "--node-ip", ADDRESS]
+    with _running("kubelet", *_as("kubelet"), *words) as alive:
+        _eventually("the node is ready", _node_is_ready, alive)
+        yield
+
+
+@contextmanager
+def proxy() -> Iterator[None]:
+    settings = {
+        "kind": "KubeProxyConfiguration",
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "mode": "nftables",
+        "clusterCIDR": PODS,
+        "hostnameOverride": "node",
+        "clientConnection": {"kubeconfig": str(_access("kube-proxy"))},
+        # What is counted for the whole machine stays as it is.
+        "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
+    }
+    with _running("kube-proxy", "--config", str(_write("proxy-settings.json", json.dumps(settings)))):
+        yield
+
+
+def _pods_network() -> dict:
+    """Each pod has a cable of its own to the node, which routes."""
+    addresses = {"type": "host-local", "ranges": [[{"subnet": PODS}]], "routes": [{"dst": "0.0.0.0/0"}]}
+    return {"type": "ptp", "ipMasq": False, "ipam": addresses}
+
+
+def _node_is_ready() -> bool:
+    path = 'jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}'
+    return "True" == _kubectl("get", "nodes", "--output", path)
+
+
+def _kubeconfig(certificate: Path, token: str) -> dict:
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "e2e", "cluster": {"server": API, "certificate-authority": str(certificate)}}],
+        "users": [{"name": "e2e", "user": {"token": token}}],
+        "contexts": [{"name": "e2e", "context": {"cluster": "e2e", "user": "e2e"}}],
+        "current-context": "e2e",
+    }
+
+
+def _access(name: str) -> Path:
+    return STATE / f"{name}.json"
+
+
+def _as(name: str) -> tuple[str, str]:
+    return ("--kubeconfig", str(_access(name)))
+
+
+def _kubectl(*words: str) -> str:
+    """What it prints, which is nothing where it fails."""
+    run = subprocess.run(["kubectl", *_as("admin"), *words], capture_output=True, text=True, check=False)
+    return run.stdout.strip()
+
+
+def _quiet(*words: str) -> bool:
+    return 0 == subprocess.run(words, capture_output=True, check=False).returncode
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return 200 == answer.status
+    except OSError:
+        return False
+
+
+def _write(name: str, text: str) -> Path:
+    file = STATE / name
+    file.parent.mkdir(exist_ok=True)
+    file.touch(mode=0o600)
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+@contextmanager
+def _running(name: str, *words: str) -> Iterator[Callable[[], bool]]:
+    """A part, until the end of the block; what is yielded says whether it still runs."""
+    with (LOGS / f"{name}.log").open("wb") as log:
+        process = subprocess.Popen([name, *words], stdout=log, stderr=subprocess.STDOUT)
+    try:
+        yield lambda: process.poll() is None
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _eventually(what: str, reached: Callable[[], bool], alive: Callable[[], bool] = lambda: True) -> None:
+    end = time.monotonic() + START_S
+    while not reached():
+        if not alive() or time.monotonic() > end:
+            raise SystemExit(f"e2e: not reached: {what}; the logs are in {LOGS}")
+        time.sleep(0.2)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"e2e: {text}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

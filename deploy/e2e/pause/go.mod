@@ -1,0 +1,3 @@
+module togetherchat/pause
+
+go 1.26.0
