@@ -129,7 +129,7 @@ def names() -> Iterator[None]:
     """The cluster's DNS, beside the kubelet rather than in a pod."""
     access = f"kubeconfig {STATE}/admin.json"
     zone = f"cluster.local:53 {{\n  bind {ADDRESS}\n  errors\n  kubernetes {{\n    {access}\n    ttl 5\n  }}\n}}\n"
-    with _running("coredns", "-conf", str(_write("Corefile", zone))):
+    with _running("dns", "-conf", str(_write("Corefile", zone))):
         yield
 
 

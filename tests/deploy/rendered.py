@@ -17,7 +17,7 @@ import yaml
 from support.certificates import make_certificate
 from togetherchat_server.config import Configuration, read_configuration
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 OVERLAYS = ROOT / "deploy/kustomize/overlays"
 COMPONENTS = ROOT / "deploy/kustomize/components"
 CHART = ROOT / "deploy/helm/togetherchat"
