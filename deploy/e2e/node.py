@@ -7,10 +7,10 @@ fixed addresses and folders; refuses to know what is deployed.
 import json
 import os
 import secrets
+import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -129,7 +129,8 @@ def names() -> Iterator[None]:
     """The cluster's DNS, beside the kubelet rather than in a pod."""
     access = f"kubeconfig {STATE}/admin.json"
     zone = f"cluster.local:53 {{\n  bind {ADDRESS}\n  errors\n  kubernetes {{\n    {access}\n    ttl 5\n  }}\n}}\n"
-    with _running("dns", "-conf", str(_write("Corefile", zone))):
+    with _running("dns", "-conf", str(_write("Corefile", zone))) as alive:
+        _eventually("names are known", lambda: _known("kubernetes.default.svc.cluster.local"), alive)
         yield
 
 
@@ -221,6 +222,13 @@ def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
             return 200 == answer.status
+    except OSError:
+        return False
+
+
+def _known(name: str) -> bool:
+    try:
+        return bool(socket.getaddrinfo(name, 443))
     except OSError:
         return False
 
