@@ -92,7 +92,7 @@ class App:
     async def stop(
         self, *, propagation_s: float = 0.0, hurry: asyncio.Event | None = None, replaced: bool = False
     ) -> None:
-        """Drain and close: say so, keep taking calls for `propagation_s`, let running ones end.
+        """Drain and close: say so to who asks, keep taking calls for `propagation_s`, let running ones end.
 
         Setting `hurry` ends every wait at once; what still runs is told DRAINING. Where this
         process is `replaced` at its address nothing is said: a client that hears NOT_SERVING
@@ -101,7 +101,7 @@ class App:
         """
         fronts, hurry = self._fronts, hurry or asyncio.Event()
         if fronts is not None and not replaced:
-            fronts.rpc.health.set_serving(False, reason="stopping")
+            fronts.rpc.health.withdraw(reason="stopping")
             await _wait(hurry, propagation_s)
         if fronts is not None:
             await self._drain(fronts, hurry)

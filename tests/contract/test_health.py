@@ -75,7 +75,7 @@ async def test_watch_of_an_unknown_service_waits_for_it():
 
 @pytest.mark.parametrize("service", ["", SERVICE])
 async def test_a_watcher_sees_the_stop_and_its_watch_ends(service):
-    """SERVING, then NOT_SERVING as soon as the stop begins, then the end of the stream."""
+    """SERVING, then NOT_SERVING once connections are told to end, then the end of the stream."""
     async with running_app() as app:
         watch = health(app).Watch(of(service))
         first = await watch.read()
@@ -86,6 +86,27 @@ async def test_a_watcher_sees_the_stop_and_its_watch_ends(service):
 
     assert (SERVING, NOT_SERVING, aio.EOF) == (first.status, second.status, ended)
     assert grpc.StatusCode.OK is await watch.code()
+
+
+async def test_during_the_propagation_who_asks_is_told_and_who_watches_is_not():
+    """A client fails its calls once it hears NOT_SERVING: it is to hear of the stop by its connection's end."""
+    async with running_app() as app:
+        hurry = asyncio.Event()
+        watch = health(app).Watch(of(SERVICE))
+        first = await watch.read()
+        stopping = asyncio.create_task(app.app.stop(propagation_s=600, hurry=hurry))
+        await eventually(lambda: not app.front.health.serving)
+        asked = await health(app).Check(of(SERVICE))
+        newcomer = await health(app).Watch(of(SERVICE)).read()
+        second = asyncio.create_task(watch.read())
+        answer = await app.chat.Complete(request())
+
+        assert (SERVING, NOT_SERVING, SERVING) == (first.status, asked.status, newcomer.status)
+        assert not second.done()
+        assert answer.choices
+        hurry.set()
+        assert NOT_SERVING == (await second).status
+        await stopping
 
 
 async def test_a_watcher_that_takes_no_message_freezes_nobody():

@@ -20,6 +20,7 @@ from support.http2_peer import END_STREAM, HEADERS, http2_peer
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, Send, Stall, chunk, json_answer, sse_head
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
+from togetherchat_client import connect_async, text_of
 from togetherchat_server.config import Settings
 
 COMPLETE = "/togetherchat.v1.ChatService/Complete"
@@ -195,6 +196,20 @@ async def test_during_propagation_calls_are_still_taken_and_a_second_signal_ends
 
     assert (503, 0) == (readiness, status)
     assert "Hi" == answer.choices[0].message.content[0].text
+
+
+async def test_during_propagation_a_client_that_watches_health_is_served():
+    """One connection to one address, as through a cluster's Service: its calls do not fail meanwhile."""
+    async with serving("--sandbox", "--propagation-s", "600") as (command, _, (rpc, _, _)):
+        async with connect_async(rpc) as client:
+            before = text_of(await client.complete(SANDBOX_MODEL, "echo: yes"))
+            command.signal(signal.SIGTERM)
+            await command.said("not serving")
+            after = [text_of(await client.complete(SANDBOX_MODEL, "echo: yes")) for _ in range(5)]
+        command.signal(signal.SIGTERM)
+        await command.ended()
+
+    assert ["yes"] * 6 == [before, *after]
 
 
 async def test_sigint_skips_propagation():

@@ -6,6 +6,13 @@ Here each watcher waits for the next change on its own and writes with nothing h
 
 The status says whether this process wants calls. It never follows the provider: if it did,
 every replica would leave its balancer in the same moment.
+
+Who asks and who watches hear of a stop at different times. Check is what probes and proxies ask:
+they hear of it at once, and take the process out of what they balance. Watch is what gRPC's own
+clients do on the connection that carries their calls. One that hears NOT_SERVING fails its calls
+until it has another backend, and where all pods are behind one address it has none before this
+connection ends (in a cluster, 69 of 347 calls were lost in the five seconds between). So watchers
+hear of it when the connection ends, by which clients connect anew while their calls wait.
 """
 
 import asyncio
@@ -38,6 +45,7 @@ class Health:
     def __init__(self, services: tuple[str, ...], *, watchers_max: int) -> None:
         self._names = (OVERALL, *services)
         self._status: Status = NOT_SERVING
+        self._watched: Status = NOT_SERVING
         self._changed = asyncio.Event()
         self._ended = False
         self._watchers = 0
@@ -49,14 +57,17 @@ class Health:
 
     def set_serving(self, serving: bool, *, reason: str) -> None:  # noqa: FBT001  the word is in the name
         """Change the status and tell every watcher."""
-        self._status = SERVING if serving else NOT_SERVING
-        _log.info("health is now %s: %s", "serving" if serving else "not serving", reason)
-        self._wake()
+        self._change(SERVING if serving else NOT_SERVING, reason)
+        self._tell_watchers()
+
+    def withdraw(self, *, reason: str) -> None:
+        """Whoever asks is told NOT_SERVING from now on; watchers when their watches end."""
+        self._change(NOT_SERVING, reason)
 
     def end_watches(self) -> None:
         """Let watches end, so that open ones do not hold up the stop of the server."""
         self._ended = True
-        self._wake()
+        self._tell_watchers()
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """What a server serves."""
@@ -69,12 +80,17 @@ class Health:
             },
         )
 
-    def _wake(self) -> None:
+    def _change(self, status: Status, reason: str) -> None:
+        self._status = status
+        _log.info("health is now %s: %s", "serving" if status == SERVING else "not serving", reason)
+
+    def _tell_watchers(self) -> None:
+        self._watched = self._status
         waited_for, self._changed = self._changed, asyncio.Event()
         waited_for.set()
 
-    def _status_of(self, service: str) -> Status:
-        return self._status if service in self._names else SERVICE_UNKNOWN
+    def _watched_of(self, service: str) -> Status:
+        return self._watched if service in self._names else SERVICE_UNKNOWN
 
     async def check(
         self,
@@ -117,7 +133,7 @@ class Health:
         told: Status | None = None
         while True:
             changed = self._changed
-            status = self._status_of(service)
+            status = self._watched_of(service)
             if status != told:
                 await _tell(status, context)
                 told = status
