@@ -1,6 +1,10 @@
 """What a rollout of real pods costs callers, with the client and its service config as they are shipped."""
 
+import json
+
+import pytest
 from cluster import calling, eventually
+from rendered import OVERLAYS, kustomized
 
 
 def ways(dev):
@@ -14,9 +18,19 @@ def ways(dev):
     }
 
 
-def test_a_rollout_under_load_loses_no_call(dev, figures):
-    """Every pod is replaced, and every call of every way is answered in full."""
+@pytest.fixture
+def paced(dev):
+    """Two pods, at the pace that production has."""
+    pace = {"minReadySeconds": kustomized(OVERLAYS / "production").one("Deployment")["spec"]["minReadySeconds"]}
+    dev.kubectl("patch", "deployment/togetherchat", "--patch", json.dumps({"spec": pace}))
     dev.scale(2)
+    yield dev
+    dev.kubectl("patch", "deployment/togetherchat", "--patch", '{"spec": {"minReadySeconds": 0}}')
+
+
+def test_a_rollout_under_load_loses_no_call(paced, figures):
+    """Every pod is replaced, and every call of every way is answered in full."""
+    dev = paced
     old = dev.ready()
     with calling(**ways(dev)) as callers:
         dev.kubectl("rollout", "restart", "deployment/togetherchat")
