@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 
 from load import PATIENCE_S, Seen, call_until, more_calls
+
 from support.command import Command, running_command
 from support.patience import eventually
 

@@ -16,7 +16,7 @@ from tempfile import TemporaryFile
 
 from rendered import ROOT, RefusedError, run
 
-PATIENCE_S = 240.0
+PATIENCE_S = 60.0
 DOMAIN = "svc.cluster.local"
 PYTHON = os.environ.get("TOGETHERCHAT_PYTHON", f"{ROOT}/.venv/bin/python")
 HERE = Path(__file__).parent
@@ -64,6 +64,36 @@ class Installation:
         left = {it["metadata"]["name"] for it in objects("pods", "--namespace", self.namespace)}
         return not names & left
 
+    def failing(self) -> set[str]:
+        """Names of the pods whose container has ended by itself."""
+        return {name for name, pod in self.pods().items() if _ended_by_itself(pod)}
+
+    def service(self, name: str) -> dict:
+        return json.loads(self.kubectl("get", "service", name, "--output", "json"))
+
+    def budget(self) -> dict:
+        """What the budget for disruptions has come to."""
+        (found,) = objects("poddisruptionbudgets", "--namespace", self.namespace)
+        return found.get("status", {"disruptionsAllowed": 0})
+
+    def everything(self) -> list[dict]:
+        """What an installation consists of."""
+        return objects("deployments,services,pods", "--namespace", self.namespace)
+
+    def watched_end(self, pod: str) -> Callable[[], int]:
+        """Watch a pod to its end; what is returned waits for it, and says the exit status."""
+        path = "jsonpath={.status.containerStatuses[0].state.terminated.exitCode}{'\\n'}"
+        words = ["kubectl", "--namespace", self.namespace, "get", "pod", pod, "--watch", "--output", path]
+        watch = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+
+        def ended() -> int:
+            said = next(line for line in watch.stdout if line.strip())
+            watch.terminate()
+            watch.communicate()
+            return int(said)
+
+        return ended
+
     def scale(self, replicas: int) -> None:
         """To so many pods, all of them ready and none leaving."""
         self.kubectl("scale", "deployment/togetherchat", f"--replicas={replicas}")
@@ -88,6 +118,11 @@ class Installation:
 def _condition(pod: dict, kind: str) -> bool:
     found = pod["status"].get("conditions", [])
     return any(it["type"] == kind and it["status"] == "True" for it in found)
+
+
+def _ended_by_itself(pod: dict) -> bool:
+    (container,) = pod["status"].get("containerStatuses", [{}])
+    return "terminated" in {**container.get("lastState", {}), **container.get("state", {})}
 
 
 class Callers:

@@ -1,9 +1,10 @@
 """The dev overlay, deployed once, by the lines of the guide."""
 
+import os
 import re
 
 import pytest
-from cluster import Installation, pasted
+from cluster import Installation, kubectl, pasted
 from rendered import ROOT
 
 GUIDE = (ROOT / "deploy/README.md").read_text("utf-8")
@@ -13,6 +14,13 @@ def blocks(title):
     """What the guide has to be pasted under a title."""
     part = GUIDE.partition(f"## {title}\n")[2].partition("\n## ")[0]
     return re.findall(r"```sh\n(.*?)```", part, re.DOTALL)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kinds():
+    """Those of the Prometheus operator, which does not run; only its word on our objects is wanted."""
+    kubectl("apply", "--server-side", "--filename", os.environ["E2E_TOOLS"] + "/kinds")
+    kubectl("wait", "--for=condition=established", "customresourcedefinitions", "--all")
 
 
 @pytest.fixture(scope="session")

@@ -1,49 +1,17 @@
 """What a real API server says of the objects: it checks what no schema can say."""
 
 import copy
+import json
 
 import pytest
-from api_server import RefusedError, api_server
-from rendered import CHART, OVERLAYS, extended, helmed, kustomized
-
-# Its kind comes with the Prometheus operator, which is not there.
-FOREIGN = {"ServiceMonitor"}
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory):
-    with api_server(tmp_path_factory.mktemp("kubernetes")) as serving:
-        yield serving
-
-
-def namespace_of(name):
-    """A namespace that lets in what the strictest of the standard profiles lets in."""
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
-
-
-def apply_all(api, rendering, namespace):
-    """Apply everything to a namespace; the answers by kind and name."""
-    api.apply(namespace_of(namespace))
-    answers = {}
-    for it in copy.deepcopy(rendering.objects):
-        if it["kind"] not in FOREIGN | {"Namespace"}:
-            it["metadata"]["namespace"] = namespace
-            answers[it["kind"], it["metadata"]["name"]] = api.apply(it, namespace=namespace)
-    return answers
-
-
-def pod_of(rendering, namespace):
-    """The pod that the Deployment's controller would make."""
-    template = copy.deepcopy(rendering.one("Deployment")["spec"]["template"])
-    metadata = {**template["metadata"], "name": "made-by-hand", "namespace": namespace}
-    return {"apiVersion": "v1", "kind": "Pod", **template, "metadata": metadata}
-
+from cluster import eventually, kubectl
+from cluster import objects as found
+from rendered import CHART, OVERLAYS, RefusedError, extended, helmed, kustomized
 
 RENDERINGS = {
     "dev": lambda scratch: kustomized(OVERLAYS / "dev"),
     "production": lambda scratch: kustomized(OVERLAYS / "production"),
-    "production-complete": lambda scratch: extended("production", ["keys", "tls", "mtls"], scratch),
+    "production-complete": lambda scratch: extended("production", ["redis", "mtls"], scratch),
     "chart": lambda scratch: helmed(),
     "chart-dev": lambda scratch: helmed(CHART / "values-dev.yaml"),
 }
@@ -54,44 +22,90 @@ def rendering(request, tmp_path):
     return RENDERINGS[request.param](tmp_path), request.param
 
 
-def test_every_object_is_taken(api, rendering):
-    """Applied with strict fields; and applied again, as every upgrade does, it changes nothing."""
+@pytest.fixture(scope="module")
+def restricted():
+    """A namespace that lets in what the strictest of the standard profiles lets in."""
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "restricted", "labels": labels}})
+    eventually("it has an account for pods", lambda: found("serviceaccounts", "--namespace", "restricted"))
+    return "restricted"
+
+
+def unpopulated(name):
+    """A namespace that takes objects, and in which no pod comes to be."""
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "no-pods", "namespace": name}}
+    apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    apply({**quota, "spec": {"hard": {"pods": "0"}}})
+    return name
+
+
+def as_list(*objects):
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+
+
+def apply(*objects):
+    """Apply as the server does it, refusing fields that it does not know."""
+    return kubectl("apply", "--server-side", "--validate=strict", "--filename", "-", stdin=as_list(*objects))
+
+
+def placed(rendering, namespace):
+    """The objects, in a namespace of the test's."""
+    objects = [it for it in copy.deepcopy(rendering.objects) if it["kind"] != "Namespace"]
+    for it in objects:
+        it["metadata"]["namespace"] = namespace
+    return objects
+
+
+def pod_of(rendering, namespace):
+    """The pod that the Deployment's controller would make."""
+    template = copy.deepcopy(rendering.one("Deployment")["spec"]["template"])
+    metadata = {**template["metadata"], "name": "made-by-hand", "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "Pod", **template, "metadata": metadata}
+
+
+def tried(pod):
+    """What the server would make of a pod."""
+    words = ("create", "--dry-run=server", "--validate=strict", "--output", "json", "--filename", "-")
+    return json.loads(kubectl(*words, stdin=json.dumps(pod)))
+
+
+def test_every_object_is_taken(rendering):
+    """Applied with strict fields; and applied again, as every upgrade does, it would change nothing."""
     rendered, name = rendering
-    first = apply_all(api, rendered, f"objects-{name}")
+    objects = placed(rendered, unpopulated(f"objects-{name}"))
 
-    again = apply_all(api, rendered, f"objects-{name}")
+    said = apply(*objects)
+    changed = kubectl("diff", "--server-side", "--filename", "-", stdin=as_list(*objects))
 
-    assert len(first) >= 4
-    assert {key: it["metadata"].get("generation") for key, it in first.items()} == {
-        key: it["metadata"].get("generation") for key, it in again.items()
-    }
+    assert len(objects) == said.count("serverside-applied")
+    assert "" == changed
 
 
-def test_the_pod_is_let_into_a_restricted_namespace(api, rendering):
+def test_the_pod_is_let_into_a_restricted_namespace(rendering, restricted):
     """Pod security admission, which only a server has, enforces the profile `restricted`."""
-    rendered, name = rendering
-    api.apply(namespace_of(f"pods-{name}"))
+    rendered, _ = rendering
 
-    pod = api.apply(pod_of(rendered, f"pods-{name}"), namespace=f"pods-{name}")
+    pod = tried(pod_of(rendered, restricted))
 
     assert "Pending" == pod["status"]["phase"]
     assert "Burstable" == pod["status"]["qosClass"]
 
 
-def test_a_pod_with_rights_is_not(api):
+def test_a_pod_with_rights_is_not(restricted):
     """The check above is none that lets everything pass."""
-    api.apply(namespace_of("guarded"))
-    pod = pod_of(kustomized(OVERLAYS / "dev"), "guarded")
+    pod = pod_of(kustomized(OVERLAYS / "dev"), restricted)
     pod["spec"]["containers"][0]["securityContext"]["capabilities"] = {"add": ["NET_ADMIN"]}
 
     with pytest.raises(RefusedError, match="violates PodSecurity"):
-        api.apply(pod, namespace="guarded")
+        tried(pod)
 
 
-def test_dev_becomes_production_in_place(api):
+def test_dev_becomes_production_in_place():
     """Selectors, which can never change, are the same: an overlay can be applied over another."""
-    apply_all(api, kustomized(OVERLAYS / "dev"), "in-place")
+    namespace = unpopulated("in-place")
+    apply(*placed(kustomized(OVERLAYS / "dev"), namespace))
 
-    answers = apply_all(api, kustomized(OVERLAYS / "production"), "in-place")
+    apply(*placed(kustomized(OVERLAYS / "production"), namespace))
 
-    assert 2 == answers["Deployment", "togetherchat"]["metadata"]["generation"]
+    (deployment,) = found("deployments", "--namespace", namespace)
+    assert "--sandbox" not in deployment["spec"]["template"]["spec"]["containers"][0]["args"]

@@ -21,7 +21,9 @@ def ways(dev):
 @pytest.fixture
 def paced(dev):
     """Two pods, at the pace that production has."""
-    pace = {"minReadySeconds": kustomized(OVERLAYS / "production").one("Deployment")["spec"]["minReadySeconds"]}
+    pace = {
+        "minReadySeconds": kustomized(OVERLAYS / "production").one("Deployment")["spec"]["minReadySeconds"]
+    }
     dev.kubectl("patch", "deployment/togetherchat", "--patch", json.dumps({"spec": pace}))
     dev.scale(2)
     yield dev
