@@ -16,7 +16,7 @@ from tempfile import TemporaryFile
 
 from rendered import ROOT, RefusedError, run
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 DOMAIN = "svc.cluster.local"
 PYTHON = os.environ.get("TOGETHERCHAT_PYTHON", f"{ROOT}/.venv/bin/python")
 HERE = Path(__file__).parent
@@ -164,14 +164,22 @@ def calling(*, grpc: Mapping[str, str], http: str = "") -> Iterator[Callers]:
         process.communicate()
 
 
-def pasted(lines: str) -> str:
-    """What a shell says to lines that are pasted into it, from the root of this repository.
+def pasted(lines: str, folder: Path = ROOT, *, typed: str = "") -> str:
+    """What a shell says to lines that are pasted into it, and to what is typed when it asks.
 
     What they leave running is ended. Raises RefusedError where one of them fails.
     """
-    with TemporaryFile("w+") as said:
+    with TemporaryFile("w+") as said, TemporaryFile("w+") as keyboard:
+        keyboard.write(typed)
+        keyboard.seek(0)
         shell = subprocess.Popen(
-            ["bash", "-e", "-c", lines], cwd=ROOT, stdout=said, stderr=said, start_new_session=True
+            ["bash", "-e", "-c", lines],
+            cwd=folder,
+            stdin=keyboard,
+            stdout=said,
+            stderr=said,
+            env={**os.environ, "PATH": f"{Path(PYTHON).parent}:{os.environ['PATH']}"},
+            start_new_session=True,
         )
         shell.wait()
         with contextlib.suppress(ProcessLookupError):  # nothing was left

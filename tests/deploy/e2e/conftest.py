@@ -1,4 +1,4 @@
-"""The dev overlay, deployed once, by the lines of the guide."""
+"""The dev overlay, deployed for each file of tests by the lines of the guide."""
 
 import os
 import re
@@ -23,13 +23,15 @@ def kinds():
     kubectl("wait", "--for=condition=established", "customresourcedefinitions", "--all")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tried():
-    """What a newcomer sees who pastes the lines of "Try it"."""
-    return pasted(blocks("Try it")[0])
+    """What a newcomer sees who pastes the lines of "Try it"; afterwards its last line removes all of it."""
+    deploy, other_ways = blocks("Try it")
+    yield pasted(deploy)
+    pasted(other_ways.splitlines()[-1])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def dev(tried):
     """What the lines have brought about."""
     return Installation(namespace="togetherchat-dev")
