@@ -100,6 +100,12 @@ class Installation:
         self.rolled_out()
         eventually(f"{replicas} pods", lambda: replicas == len(self._all()))
 
+    def with_flags(self, *flags: str) -> None:
+        """Give the pods more flags, which is a rollout."""
+        path = "/spec/template/spec/containers/0/args/-"
+        more = json.dumps([{"op": "add", "path": path, "value": flag} for flag in flags])
+        self.kubectl("patch", "deployment/togetherchat", "--type", "json", "--patch", more)
+
     def rolled_out(self) -> None:
         self.kubectl("rollout", "status", "deployment/togetherchat", f"--timeout={PATIENCE_S:.0f}s")
 

@@ -49,11 +49,26 @@ def test_a_stream_outlives_the_deletion_of_its_pod(dev, figures):
     assert 0 == end()
 
 
+def test_a_drain_that_is_too_short_is_seen(dev):
+    """The check above is none that lets everything pass: with a second to finish, streams are told DRAINING."""
+    dev.with_flags("--propagation-s=0", "--drain-s=1.5")
+    dev.rolled_out()
+    dev.scale(1)
+    (old,) = dev.ready()
+    with calling(grpc={"service": f"dns:///{dev.name('togetherchat')}:50051"}) as callers:
+        dev.kubectl("delete", "pod", old, "--wait=false")
+        eventually("the pod is gone", lambda: dev.gone({old}))
+        seen = callers.ended()
+    dev.kubectl("rollout", "undo", "deployment/togetherchat")
+    dev.rolled_out()
+
+    assert any("DRAINING" in lost for lost in seen["service"]["lost"])
+
+
 def test_a_misspelt_setting_stops_the_rollout_and_nothing_else(dev):
     """The new pod does not start and says which; the old one goes on; `rollout undo` mends it."""
     old = dev.ready()
-    wrong = [{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--drian-s=120"}]
-    dev.kubectl("patch", "deployment/togetherchat", "--type", "json", "--patch", json.dumps(wrong))
+    dev.with_flags("--drian-s=120")
     eventually("the new pod has ended", dev.failing)
     (failing,) = dev.failing()
     eventually("its log is there", lambda: dev.kubectl("logs", failing))
