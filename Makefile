@@ -157,6 +157,10 @@ bench-quick: $(BENCH)/.rig  ## Measure the service, the floor and the upstream, 
 bench-handshakes: $(VENV)/.dev  ## Measure new connections over TLS, with sessions and without
 	$(BENCH_PYTHON) -m bench.handshakes $(ARGS)
 
+.PHONY: bench-streamsize
+bench-streamsize: $(BENCH)/.rig  ## Say what the memory of an open stream is made of (Linux)
+	$(BENCH_PYTHON) -m bench.streamsize $(ARGS)
+
 .PHONY: bench-http2
 bench-http2: $(BENCH)/http2/.ready  ## Measure HTTP/1.1 and HTTP/2 towards the provider, a minute
 	PYTHONPATH=.:protos:server $(BENCH)/http2/bin/python -m bench.http2 $(ARGS)

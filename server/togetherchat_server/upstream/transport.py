@@ -271,6 +271,7 @@ class Transport:
     @asynccontextmanager
     async def _ask(self, request: httpx.Request, *, bytes_max: int) -> AsyncGenerator[AnswerStream, None]:
         response = await self._asked(request)
+        del request  # a stream may be open for long, and its prompt long too
         try:
             yield _uncoded(response, bytes_max=bytes_max)
         finally:
