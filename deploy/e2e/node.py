@@ -7,26 +7,21 @@ fixed addresses and folders; refuses to know what is deployed.
 import json
 import os
 import secrets
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from part import LOGS, answers, eventually, known, prints, running, say, status_of
+
 ADDRESS = os.environ["E2E_ADDRESS"]
 TOOLS = Path(os.environ["E2E_TOOLS"])
-LOGS = Path(os.environ["E2E_LOGS"])
 CGROUP = os.environ["E2E_CGROUP"]
 STATE = Path("/run/e2e")
 ETCD = "http://127.0.0.1:2379"
 API = f"https://{ADDRESS}:6443"
 CONTAINERD = "/run/containerd/containerd.sock"
 SERVICES, PODS = "10.96.0.0/16", "10.98.0.0/24"
-# Beyond these Debian has too old a release for the kubelet, and says so when it is tried.
-START_S, STOP_S = 180.0, 20.0
 
 # Who each part is to the API server; the last is whoever runs the command.
 WHO = {
@@ -43,18 +38,18 @@ def main(command: Sequence[str]) -> int:
     STATE.mkdir()
     with ExitStack() as parts:
         for start in (etcd, api_server, controllers, containerd, names, kubelet, proxy):
-            _say(f"starting {start.__name__.replace('_', ' ')}")
+            say(f"starting {start.__name__.replace('_', ' ')}")
             parts.enter_context(start())
-        _eventually("the node is ready", _node_is_ready)
-        _say(f"{_kubectl('version').splitlines()[-1]} is up; logs are in {LOGS}")
-        return subprocess.run(command, env={**os.environ, "KUBECONFIG": str(_access('admin'))}).returncode
+        version = json.loads(_kubectl("get", "--raw", "/version"))["gitVersion"]
+        say(f"Kubernetes {version} is up; logs are in {LOGS}")
+        return status_of(*command, KUBECONFIG=str(_access("admin")))
 
 
 @contextmanager
 def etcd() -> Iterator[None]:
     words = ["--data-dir", str(STATE / "etcd"), "--unsafe-no-fsync"]
-    with _running("etcd", *words, "--listen-client-urls", ETCD, "--advertise-client-urls", ETCD) as alive:
-        _eventually("etcd serves", lambda: _answers(f"{ETCD}/health"), alive)
+    with running("etcd", *words, "--listen-client-urls", ETCD, "--advertise-client-urls", ETCD) as alive:
+        eventually("etcd serves", lambda: answers(f"{ETCD}/health"), alive)
         yield
 
 
@@ -64,7 +59,7 @@ def api_server() -> Iterator[None]:
     rows = [f'{tokens[name]},{user},{user},"{group}"\n' for name, (user, group) in WHO.items()]
     _write("tokens.csv", "".join(rows))
     key = STATE / "accounts.pem"
-    subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
+    prints("openssl", "genrsa", "-out", str(key), "2048")
     words = [
         *("--etcd-servers", ETCD, "--cert-dir", str(STATE / "api"), "--advertise-address", ADDRESS),
         *("--token-auth-file", str(STATE / "tokens.csv"), "--authorization-mode", "Node,RBAC"),
@@ -74,11 +69,11 @@ def api_server() -> Iterator[None]:
         *("--service-account-signing-key-file", str(key), "--service-account-key-file", str(key)),
     ]
     certificate = STATE / "api/apiserver.crt"
-    with _running("kube-apiserver", *words) as alive:
-        _eventually("the API server has a certificate", certificate.exists, alive)
+    with running("kube-apiserver", *words) as alive:
+        eventually("the API server has a certificate", certificate.exists, alive)
         for name, token in tokens.items():
             _write(f"{name}.json", json.dumps(_kubeconfig(certificate, token)))
-        _eventually("the API server is ready", lambda: "ok" == _kubectl("get", "--raw", "/readyz"), alive)
+        eventually("the API server is ready", lambda: _kubectl("get", "--raw", "/readyz") == "ok", alive)
         yield
 
 
@@ -88,8 +83,8 @@ def controllers() -> Iterator[None]:
     key = str(STATE / "accounts.pem")
     manager = ("--use-service-account-credentials", "--service-account-private-key-file", key)
     with (
-        _running("kube-controller-manager", *_as("kube-controller-manager"), *manager),
-        _running("kube-scheduler", *_as("kube-scheduler")),
+        running("kube-controller-manager", *_as("kube-controller-manager"), *manager),
+        running("kube-scheduler", *_as("kube-scheduler")),
     ):
         yield
 
@@ -99,11 +94,13 @@ def containerd() -> Iterator[None]:
     """With the images that `parts` has made: there is no registry."""
     nets = {"cniVersion": "1.0.0", "name": "pods", "plugins": [_pods_network(), {"type": "portmap"}]}
     _write("cni/pods.conflist", json.dumps(nets))
-    with _running("containerd", "--config", str(_write("containerd.toml", CONTAINERD_SETTINGS))) as alive:
-        _eventually("containerd serves", lambda: _quiet("ctr", "--address", CONTAINERD, "version"), alive)
+    ctr = ("ctr", "--address", CONTAINERD, "--namespace", "k8s.io")
+    with running("containerd", "--config", str(_write("containerd.toml", CONTAINERD_SETTINGS))) as alive:
+        eventually("containerd serves", lambda: prints(*ctr, "version"), alive)
         for image in sorted((TOOLS / "images").glob("*.tar")):
-            ctr = ("ctr", "--address", CONTAINERD, "--namespace", "k8s.io")
-            subprocess.run([*ctr, "images", "import", str(image)], check=True, stdout=subprocess.DEVNULL)
+            eventually(
+                f"{image.name} is imported", lambda image=image: prints(*ctr, "images", "import", str(image))
+            )
         yield
 
 
@@ -127,10 +124,10 @@ runtime_type = "io.containerd.runc.v2"
 @contextmanager
 def names() -> Iterator[None]:
     """The cluster's DNS, beside the kubelet rather than in a pod."""
-    access = f"kubeconfig {STATE}/admin.json"
-    zone = f"cluster.local:53 {{\n  bind {ADDRESS}\n  errors\n  kubernetes {{\n    {access}\n    ttl 5\n  }}\n}}\n"
-    with _running("dns", "-conf", str(_write("Corefile", zone))) as alive:
-        _eventually("names are known", lambda: _known("kubernetes.default.svc.cluster.local"), alive)
+    access = f"{{\n kubeconfig {STATE}/admin.json\n ttl 5\n }}"
+    zone = f"cluster.local:53 {{\n bind {ADDRESS}\n errors\n kubernetes {access}\n}}\n"
+    with running("dns", "-conf", str(_write("Corefile", zone))) as alive:
+        eventually("names are known", lambda: known("kubernetes.default.svc.cluster.local"), alive)
         yield
 
 
@@ -157,8 +154,8 @@ def kubelet() -> Iterator[None]:
     }
     words = ["--config", str(_write("kubelet-settings.json", json.dumps(settings)))]
     words += ["--hostname-override", "node", "--node-ip", ADDRESS]
-    with _running("kubelet", *_as("kubelet"), *words) as alive:
-        _eventually("the node is ready", _node_is_ready, alive)
+    with running("kubelet", *_as("kubelet"), *words) as alive:
+        eventually("the node is ready", _node_is_ready, alive)
         yield
 
 
@@ -174,7 +171,7 @@ def proxy() -> Iterator[None]:
         # What is counted for the whole machine stays as it is.
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
     }
-    with _running("kube-proxy", "--config", str(_write("proxy-settings.json", json.dumps(settings)))):
+    with running("kube-proxy", "--config", str(_write("proxy-settings.json", json.dumps(settings)))):
         yield
 
 
@@ -186,7 +183,7 @@ def _pods_network() -> dict:
 
 def _node_is_ready() -> bool:
     path = 'jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}'
-    return "True" == _kubectl("get", "nodes", "--output", path)
+    return _kubectl("get", "nodes", "--output", path) == "True"
 
 
 def _kubeconfig(certificate: Path, token: str) -> dict:
@@ -209,28 +206,7 @@ def _as(name: str) -> tuple[str, str]:
 
 
 def _kubectl(*words: str) -> str:
-    """What it prints, which is nothing where it fails."""
-    run = subprocess.run(["kubectl", *_as("admin"), *words], capture_output=True, text=True, check=False)
-    return run.stdout.strip()
-
-
-def _quiet(*words: str) -> bool:
-    return 0 == subprocess.run(words, capture_output=True, check=False).returncode
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return 200 == answer.status
-    except OSError:
-        return False
-
-
-def _known(name: str) -> bool:
-    try:
-        return bool(socket.getaddrinfo(name, 443))
-    except OSError:
-        return False
+    return prints("kubectl", *_as("admin"), *words)
 
 
 def _write(name: str, text: str) -> Path:
@@ -239,34 +215,6 @@ def _write(name: str, text: str) -> Path:
     file.touch(mode=0o600)
     file.write_text(text, encoding="utf-8")
     return file
-
-
-@contextmanager
-def _running(name: str, *words: str) -> Iterator[Callable[[], bool]]:
-    """A part, until the end of the block; what is yielded says whether it still runs."""
-    with (LOGS / f"{name}.log").open("wb") as log:
-        process = subprocess.Popen([name, *words], stdout=log, stderr=subprocess.STDOUT)
-    try:
-        yield lambda: process.poll() is None
-    finally:
-        process.terminate()
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _eventually(what: str, reached: Callable[[], bool], alive: Callable[[], bool] = lambda: True) -> None:
-    end = time.monotonic() + START_S
-    while not reached():
-        if not alive() or time.monotonic() > end:
-            raise SystemExit(f"e2e: not reached: {what}; the logs are in {LOGS}")
-        time.sleep(0.2)
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"e2e: {text}\n")
 
 
 if __name__ == "__main__":
