@@ -8,7 +8,7 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def main(command: Sequence[str]) -> int:
 
 
 @contextmanager
-def etcd() -> Iterator[None]:
+def etcd() -> Generator[None]:
     words = ["--data-dir", str(STATE / "etcd"), "--unsafe-no-fsync"]
     with running("etcd", *words, "--listen-client-urls", ETCD, "--advertise-client-urls", ETCD) as alive:
         eventually("etcd serves", lambda: answers(f"{ETCD}/health"), alive)
@@ -54,7 +54,7 @@ def etcd() -> Iterator[None]:
 
 
 @contextmanager
-def api_server() -> Iterator[None]:
+def api_server() -> Generator[None]:
     tokens = {name: secrets.token_hex(16) for name in WHO}
     rows = [f'{tokens[name]},{user},{user},"{group}"\n' for name, (user, group) in WHO.items()]
     _write("tokens.csv", "".join(rows))
@@ -78,7 +78,7 @@ def api_server() -> Iterator[None]:
 
 
 @contextmanager
-def controllers() -> Iterator[None]:
+def controllers() -> Generator[None]:
     """Those that make pods of Deployments, and the one that gives pods to nodes."""
     key = str(STATE / "accounts.pem")
     manager = ("--use-service-account-credentials", "--service-account-private-key-file", key)
@@ -90,7 +90,7 @@ def controllers() -> Iterator[None]:
 
 
 @contextmanager
-def containerd() -> Iterator[None]:
+def containerd() -> Generator[None]:
     """With the images that `parts` has made: there is no registry."""
     nets = {"cniVersion": "1.0.0", "name": "pods", "plugins": [_pods_network(), {"type": "portmap"}]}
     _write("cni/pods.conflist", json.dumps(nets))
@@ -122,7 +122,7 @@ runtime_type = "io.containerd.runc.v2"
 
 
 @contextmanager
-def names() -> Iterator[None]:
+def names() -> Generator[None]:
     """The cluster's DNS, beside the kubelet rather than in a pod."""
     access = f"{{\n kubeconfig {STATE}/admin.json\n ttl 5\n }}"
     zone = f"cluster.local:53 {{\n bind {ADDRESS}\n errors\n kubernetes {access}\n}}\n"
@@ -132,7 +132,7 @@ def names() -> Iterator[None]:
 
 
 @contextmanager
-def kubelet() -> Iterator[None]:
+def kubelet() -> Generator[None]:
     for controller in Path("/sys/fs/cgroup").iterdir():
         (controller / CGROUP).mkdir(exist_ok=True)
     settings = {
@@ -160,7 +160,7 @@ def kubelet() -> Iterator[None]:
 
 
 @contextmanager
-def proxy() -> Iterator[None]:
+def proxy() -> Generator[None]:
     settings = {
         "kind": "KubeProxyConfiguration",
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
@@ -175,7 +175,7 @@ def proxy() -> Iterator[None]:
         yield
 
 
-def _pods_network() -> dict:
+def _pods_network() -> dict[str, object]:
     """Each pod has a cable of its own to the node, which routes."""
     addresses = {"type": "host-local", "ranges": [[{"subnet": PODS}]], "routes": [{"dst": "0.0.0.0/0"}]}
     return {"type": "ptp", "ipMasq": False, "ipam": addresses}
@@ -186,7 +186,7 @@ def _node_is_ready() -> bool:
     return _kubectl("get", "nodes", "--output", path) == "True"
 
 
-def _kubeconfig(certificate: Path, token: str) -> dict:
+def _kubeconfig(certificate: Path, token: str) -> dict[str, object]:
     return {
         "apiVersion": "v1",
         "kind": "Config",

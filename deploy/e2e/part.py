@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +18,7 @@ START_S, STOP_S = 180.0, 20.0
 
 
 @contextmanager
-def running(name: str, *words: str) -> Iterator[Callable[[], bool]]:
+def running(name: str, *words: str) -> Generator[Callable[[], bool]]:
     """A part, until the end of the block; what is yielded says whether it still runs."""
     with (LOGS / f"{name}.log").open("wb") as log:
         process = subprocess.Popen([name, *words], stdout=log, stderr=subprocess.STDOUT)  # noqa: S603  ours
