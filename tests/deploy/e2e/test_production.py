@@ -11,6 +11,7 @@ from conftest import blocks
 from rendered import ROOT, RefusedError, run
 
 DEPLOY, CALL = (text for text in blocks("Production") if "kubectl" in text)
+(CHANGE,) = (text for text in blocks("Keys and certificates") if "keys revoke" in text)
 NAMES = ("togetherchat-headless.togetherchat.svc.cluster.local", "togetherchat.togetherchat.svc")
 # Of a machine that has two cores for three pods, and no provider.
 OURS = [
@@ -72,16 +73,43 @@ def test_a_caller_with_a_key_is_answered_over_tls(production, folder):
     assert '"object":"list"' in said
 
 
-def test_a_caller_without_one_is_refused(production, folder):
+def listed(folder, *words):
+    """What a caller of the headless Service hears who asks for the models."""
+    words = ["-cacert", str(folder / "ca.crt"), "-protoset", str(ROOT / "protos/togetherchat.binpb"), *words]
+    return run("grpcurl", *words, "-d", "{}", f"{NAMES[0]}:50051", "togetherchat.v1.ChatService/ListModels")
+
+
+def heard(folder, key):
+    """What a caller with the key of a file hears."""
+    try:
+        return listed(folder, "-H", f"authorization: Bearer {(folder / key).read_text('ascii').strip()}")
+    except RefusedError as exc:
+        return str(exc)
+
+
+def test_a_caller_without_a_key_is_refused(production, folder):
     """The certificate is right, the key is missing."""
     eventually("a pod", production.ready)
-    words = [
-        "grpcurl",
-        "-cacert",
-        str(folder / "ca.crt"),
-        "-protoset",
-        str(ROOT / "protos/togetherchat.binpb"),
-    ]
 
     with pytest.raises(RefusedError, match="MISSING_CREDENTIALS"):
-        run(*words, "-d", "{}", f"{NAMES[0]}:50051", "togetherchat.v1.ChatService/ListModels")
+        listed(folder)
+
+
+def test_keys_change_without_a_restart(production, folder):
+    """By the guide's lines: the kubelet brings the changed Secret, and the pods read it."""
+    eventually("a pod", production.ready)
+    before = heard(folder, "acme.key")
+
+    pasted(CHANGE, folder)
+    eventually("the old key is known no more", lambda: "INVALID_CREDENTIALS" in heard(folder, "acme.key"))
+    eventually("the new key is known", lambda: '"models"' in heard(folder, "acme-2.key"))
+
+    assert '"models"' in before
+    assert {0} == {it["status"]["containerStatuses"][0]["restartCount"] for it in production.pods().values()}
+
+
+def test_the_alerts_are_taken_as_an_object_of_the_operator(production, folder):
+    """By the guide's line, and by the operator's own schema."""
+    (line,) = blocks("Watching")
+
+    assert "prometheusrule.monitoring.coreos.com/togetherchat created" in pasted(line, folder)
