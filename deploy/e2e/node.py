@@ -133,8 +133,8 @@ def names() -> Generator[None]:
 
 @contextmanager
 def kubelet() -> Generator[None]:
-    for controller in Path("/sys/fs/cgroup").iterdir():
-        (controller / CGROUP).mkdir(exist_ok=True)
+    for hierarchy in _cgroup_hierarchies():
+        (hierarchy / CGROUP).mkdir()
     settings = {
         "kind": "KubeletConfiguration",
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -173,6 +173,12 @@ def proxy() -> Generator[None]:
     }
     with running("kube-proxy", "--config", str(_write("proxy-settings.json", json.dumps(settings)))):
         yield
+
+
+def _cgroup_hierarchies() -> list[Path]:
+    """One for each controller, or with version 2 one for all."""
+    top = Path("/sys/fs/cgroup")
+    return [top] if (top / "cgroup.controllers").exists() else [it for it in top.iterdir() if it.is_dir()]
 
 
 def _pods_network() -> dict[str, object]:
