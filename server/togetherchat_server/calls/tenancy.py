@@ -13,7 +13,7 @@ import orjson
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.catalog.aliases import ModelNames
 from togetherchat_server.errors import Kind, ServiceError, Violation
-from togetherchat_server.ports import Call, Chat, Events
+from togetherchat_server.ports import Call, Chat, Events, ModelListing
 from togetherchat_server.tenants.gate import Gate
 
 OTHER_BOUNDS: Final = ("max_completion_tokens", "max_new_tokens", "max_output_tokens")
@@ -31,16 +31,15 @@ class TenantChat:
 
     async def complete(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
         permitted = self._permitted(request, call)
-        await self._gate.enter_replicas(call.tenant)
-        return await self._chat.complete(permitted, call)
+        async with self._gate.in_replicas(call.tenant):
+            return await self._chat.complete(permitted, call)
 
     @asynccontextmanager
     async def stream(
         self, request: service.CompleteRequest, call: Call
     ) -> AsyncGenerator[AsyncIterator[Events]]:
         permitted = self._permitted(request, call)
-        await self._gate.enter_replicas(call.tenant)
-        async with self._chat.stream(permitted, call) as batches:
+        async with self._gate.in_replicas(call.tenant), self._chat.stream(permitted, call) as batches:
             yield batches
 
     def _permitted(self, request: service.CompleteRequest, call: Call) -> service.CompleteRequest:
@@ -60,6 +59,19 @@ class TenantChat:
         bounded.CopyFrom(request)
         bounded.max_tokens = bound
         return bounded
+
+
+@final
+class TenantListing:
+    """A `ModelListing` before a `ModelListing`: a request like any other, for who counts them."""
+
+    def __init__(self, listing: ModelListing, gate: Gate) -> None:
+        self._listing = listing
+        self._gate = gate
+
+    async def list_models(self, request: service.ListModelsRequest, call: Call) -> service.ListModelsResponse:
+        async with self._gate.in_replicas(call.tenant):
+            return await self._listing.list_models(request, call)
 
 
 def _refuse_other_bounds(request: service.CompleteRequest) -> None:
