@@ -227,6 +227,42 @@ async def test_models_that_are_not_allowed(keys, limits):
     assert [OTHER] * 3 == [failure.details["ResourceInfo"].resource_name for failure in refused]
 
 
+GUARD = "meta-llama/Llama-Guard-4-12B"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "safety_model", "refused"),
+    [
+        ([MODEL], GUARD, True),
+        ([MODEL], "guard", True),
+        (["meta-llama/*", MODEL], GUARD, False),
+        (["guard", MODEL], GUARD, False),
+        (["guard", MODEL], "guard", True),
+    ],
+)
+async def test_a_model_that_checks_the_answer_must_be_allowed_too(
+    keys, limits, allowed, safety_model, refused
+):
+    """Over gRPC, whole and streamed, and over HTTP. It is sent as it was named, so an alias is no such name."""
+    headers, path = bearer(keys.create("acme")), limits(f"[default]\nmodels = {json.dumps(allowed)}")
+    asked = {"model": MODEL, "safety_model": safety_model}
+    async with (
+        ScriptedUpstream(answering) as upstream,
+        running_door(
+            upstream.base_url, keys=str(keys.path), tenants=path, alias={"guard": GUARD}, alias_unlisted=True
+        ) as door,
+    ):
+        chat = door.app.chat
+        codes = [await code_of(chat.Complete(request(**asked), metadata=headers))]
+        _, failure = await collect(chat.StreamComplete(request(**asked), metadata=headers))
+        answer = await door.client.post(COMPLETIONS, json=ask(**asked), headers=dict(headers))
+        sent = [json.loads(one.body)["safety_model"] for one in upstream.ledger.requests]
+
+    expected = (["PERMISSION_DENIED"], 403, []) if refused else (["OK"], 200, [safety_model] * 3)
+    assert expected == (codes, answer.status_code, sent)
+    assert (safety_model if refused else None) == (failure and failure.details["ResourceInfo"].resource_name)
+
+
 @pytest.mark.parametrize(("allowed", "code"), [([OLD, NEW], "OK"), ([OLD], "NOT_FOUND")])
 async def test_a_successor_must_be_allowed_too(keys, limits, allowed, code):
     """What stands in for a model that the provider refuses is no way around the list."""

@@ -1,7 +1,7 @@
 """What a tenant may ask for: its models, and how much output a call may have.
 
 Between the checks of a request and the choice of its model: names are held against the tenant's
-list by the ids that they stand for.
+list by the ids that they stand for, those of fallbacks and of the model that checks the answer too.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -44,16 +44,18 @@ class TenantChat:
 
     def _permitted(self, request: service.CompleteRequest, call: Call) -> service.CompleteRequest:
         """The request, with the tenant's bound on its output. Raises ServiceError."""
-        for name in (request.model, *request.fallback_models):
-            call.progress.model = self._names.id_of(name)
-            self._gate.check_model(call.tenant, call.progress.model)
+        asked = [self._names.id_of(name) for name in (request.model, *request.fallback_models)]
+        # It goes out as it came: an alias is no name of a model there.
+        for model in (*asked, request.safety_model) if request.safety_model else asked:
+            call.progress.model = model
+            self._gate.check_model(call.tenant, model)
         if not self._gate.bounds_output(call.tenant):
             return request
         _refuse_other_bounds(request)
-        asked = request.max_tokens if request.HasField("max_tokens") else None
+        tokens = request.max_tokens if request.HasField("max_tokens") else None
         choices = request.n if request.HasField("n") else 1
-        bound = self._gate.output_tokens(call.tenant, asked, choices)
-        if bound is None or bound == asked:
+        bound = self._gate.output_tokens(call.tenant, tokens, choices)
+        if bound is None or bound == tokens:
             return request
         bounded = service.CompleteRequest()
         bounded.CopyFrom(request)
