@@ -317,6 +317,23 @@ async def test_cancelled_calls_of_a_service_leave_no_place_behind(serving, withi
         await answered(lambda: empty(within))
 
 
+async def test_a_service_that_stops_leaves_no_place_behind(serving, within):
+    """What its last calls held is given back before it is gone, and not when the leases would end."""
+    async with (
+        ScriptedUpstream(always((Stall(),))) as upstream,
+        serving(upstream.base_url, "calls_max = 10") as app,
+    ):
+        calls = [app.chat.StreamComplete(request(), metadata=serving.metadata) for _ in range(5)]
+        reading = [asyncio.ensure_future(call.code()) for call in calls]
+        await upstream.asked(5)
+        held = await within.zcard(KEY)
+        for call in calls:
+            call.cancel()
+        await asyncio.wait(reading)
+
+    assert (5, 0) == (held, await within.zcard(KEY))
+
+
 async def test_a_redis_that_hangs_costs_no_call_its_answer(redis, serving):
     """It is waited for as long as was set, and the call goes on."""
     settings = {"quota_redis_s": 0.05, "sandbox_tokens_per_second": 0}

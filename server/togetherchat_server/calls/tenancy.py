@@ -65,7 +65,10 @@ class TenantChat:
 
 @final
 class TenantListing:
-    """A `ModelListing` before a `ModelListing`: a request like any other, for who counts them."""
+    """A `ModelListing` before a `ModelListing`: a request like any other, for who counts them.
+
+    A page is one: of a list that is longer than a page, which is rare, the HTTP front asks for several.
+    """
 
     def __init__(self, listing: ModelListing, gate: Gate) -> None:
         self._listing = listing
