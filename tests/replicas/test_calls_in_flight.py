@@ -224,9 +224,10 @@ async def test_a_storm_of_cancels_leaves_no_call_behind(redis, within):
 
     async def storm():
         task = asyncio.create_task(call())
-        for _ in range(dice.randrange(60)):
-            await asyncio.sleep(0)
-        task.cancel()
+        if dice.random() < 0.8:
+            for _ in range(dice.randrange(60)):
+                await asyncio.sleep(0)
+            task.cancel()
         with suppress(asyncio.CancelledError):
             await task
 
