@@ -155,6 +155,24 @@ async def test_what_redis_does_not_hear_of_is_left_to_end_by_itself(redis):
     assert {} == book.gone()
 
 
+async def test_a_redis_that_does_not_hear_is_not_told_of_each_end(redis):
+    """They gather, at no cost but their names, until leases are put off or Redis is back."""
+    redis.hears = False
+    async with keeping(redis, LONG_S) as (book, keeper):
+        keeper.give_back(book.new("acme"))
+        await eventually(lambda: redis.released)
+        for _ in range(100):
+            keeper.give_back(book.new("acme"))
+            await asyncio.sleep(0)
+        told = len(redis.released)
+        redis.hears = True
+        keeper.renew_now()
+        await eventually(lambda: not book.gone())
+
+    assert 1 == told
+    assert [1, 101] == [len(released["acme"]) for released in redis.released]
+
+
 async def test_a_redis_that_is_back_hears_of_what_is_held_at_once(redis):
     """It may have lost everything."""
     async with keeping(redis, LONG_S) as (book, keeper):

@@ -32,6 +32,7 @@ class LeaseKeeper:
         self._clock = clock
         self._renew_at_s = float("-inf")
         self._stirred = asyncio.Event()
+        self._unheard = False
         self._closed = False
         self._task: asyncio.Task[None] | None = None
 
@@ -42,7 +43,9 @@ class LeaseKeeper:
     def give_back(self, lease: Lease) -> None:
         self._leases.give_back(lease)
         self._start()
-        self._stirred.set()
+        # Where Redis did not hear of the last ones, to gather them all for each one more would be in vain.
+        if not self._unheard:
+            self._stirred.set()
 
     def renew_now(self) -> None:
         """Redis is back: what it missed, or has lost, it hears at once."""
@@ -71,7 +74,8 @@ class LeaseKeeper:
             due = self._clock() >= self._renew_at_s
             gone = self._leases.gone()
             # What Redis does not hear of by now ends by itself, not much later.
-            if gone and (await self._release(gone) or due):
+            self._unheard = bool(gone) and not await self._release(gone)
+            if due or not self._unheard:
                 self._leases.forget(gone)
             if due:
                 held = self._leases.held()
