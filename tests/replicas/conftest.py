@@ -85,3 +85,10 @@ async def replicas(redis):
     yield ends
     for end in ends:
         await end.aclose()
+
+
+@pytest.fixture
+async def within(redis):
+    """What Redis itself knows."""
+    async with Redis.from_url(redis.url) as client:
+        yield client

@@ -5,21 +5,14 @@ import random
 import signal
 import subprocess
 import sys
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
-import grpc
-import pytest
 from redis.asyncio import Redis
 
-from support.app import failing, request, running_app
 from support.command import ROOTS
-from support.patience import answered, eventually
-from support.replicas import PATIENT_S, replica_end
-from support.scripted_upstream import ScriptedUpstream, always
-from support.tenants import Keys, bearer
-from support.upstream_script import Stall
-from togetherchat.v1 import chat_service_pb2 as service
+from support.patience import answered
+from support.replicas import CALLS, PATIENT_S, empty, replica_end
 from togetherchat_server.tenants.limits import TenantLimits
 from togetherchat_server.tenants.replicas.leases import Lease
 from togetherchat_server.tenants.tally import Limit, Refusal
@@ -27,25 +20,12 @@ from togetherchat_server.tenants.tally import Limit, Refusal
 THREE = TenantLimits(calls_max=3)
 PLENTY = TenantLimits(calls_max=10_000)
 FULL = Refusal(Limit.CALLS, None)
-KEY = "togetherchat:{acme}:calls"
 LONG_S = 60.0
-
-
-@pytest.fixture
-async def within(redis):
-    """What Redis itself knows."""
-    async with Redis.from_url(redis.url) as client:
-        yield client
 
 
 async def now_s(within):
     seconds, microseconds = await within.time()
     return seconds + microseconds / 1e6
-
-
-async def empty(within):
-    """True once Redis knows of no call in flight."""
-    return await within.zcard(KEY) == 0 or None
 
 
 async def test_two_replicas_let_in_as_many_as_one_would(replicas):
@@ -93,8 +73,8 @@ async def test_what_nobody_keeps_up_is_forgotten(redis, within):
     end = replica_end(redis, lease_s=LONG_S)
     await end.enter("acme", THREE)
     life_s, ends_s, asked_s = (
-        await within.ttl(KEY),
-        await within.zrange(KEY, 0, -1, withscores=True),
+        await within.ttl(CALLS),
+        await within.zrange(CALLS, 0, -1, withscores=True),
         await now_s(within),
     )
     await end.aclose()
@@ -118,7 +98,7 @@ async def test_a_replica_that_is_killed_gives_its_calls_back(redis, within):
     finally:
         process.kill()
         await process.wait()
-    ends_s = [end_s for _, end_s in await within.zrange(KEY, 0, -1, withscores=True)]
+    ends_s = [end_s for _, end_s in await within.zrange(CALLS, 0, -1, withscores=True)]
     end = replica_end(redis, lease_s=lease_s)
 
     async def let_in():
@@ -137,14 +117,14 @@ async def test_a_call_that_outlasts_its_lease_keeps_its_place(redis, within):
     """Its replica puts the end off, before it comes, for as long as the call lasts."""
     ours, theirs = replica_end(redis, lease_s=3.0), replica_end(redis, lease_s=3.0)
     lease = await ours.enter("acme", TenantLimits(calls_max=1))
-    first_end_s = await within.zscore(KEY, lease.id)
+    first_end_s = await within.zscore(CALLS, lease.id)
 
     async def past_the_first_end():
         return True if await now_s(within) > first_end_s else None
 
     await answered(past_the_first_end)
     refused = await theirs.enter("acme", TenantLimits(calls_max=1))
-    later_end_s = await within.zscore(KEY, lease.id)
+    later_end_s = await within.zscore(CALLS, lease.id)
     ours.leave(lease)
     await answered(lambda: empty(within))
     await ours.aclose()
@@ -170,7 +150,7 @@ async def test_calls_go_on_without_redis_and_it_hears_of_them_when_it_is_back(re
         async def known():
             for end in (ours, theirs):
                 await end.enter("globex", PLENTY)
-            names = {name.decode() for name in await within.zrange(KEY, 0, -1)}
+            names = {name.decode() for name in await within.zrange(CALLS, 0, -1)}
             return names if names >= held else None
 
         names = await answered(known)
@@ -237,112 +217,3 @@ async def test_a_storm_of_cancels_leaves_no_call_behind(redis, within):
     await end.aclose()
 
     assert 0 < len(let_in) < 1000
-
-
-@pytest.fixture
-def serving(redis, tmp_path):
-    """Services with one file of keys and one of limits; `serving.text` is a key."""
-    keys, path = Keys(tmp_path / "keys"), tmp_path / "tenants.toml"
-
-    @asynccontextmanager
-    async def served(base_url, limits, **settings):
-        path.write_text(f"[default]\n{limits}")
-        settings = {"quota_redis": redis.url, "quota_redis_s": PATIENT_S, **settings}
-        async with running_app(base_url, keys=str(keys.path), tenants=str(path), **settings) as app:
-            yield app
-
-    served.metadata = bearer(keys.create("acme"))
-    return served
-
-
-async def test_two_services_share_a_tenants_places(serving):
-    """A stream at one is a place less at the other; it is given back when its caller leaves."""
-    async with (
-        ScriptedUpstream(always((Stall(),))) as upstream,
-        serving(upstream.base_url, "calls_max = 1") as ours,
-        serving(upstream.base_url, "calls_max = 1") as theirs,
-    ):
-        stream = ours.chat.StreamComplete(request(), metadata=serving.metadata)
-        reading = asyncio.create_task(stream.read())
-        await upstream.asked(1)
-        failure = await failing(theirs.chat.Complete(request(), metadata=serving.metadata))
-        stream.cancel()
-        await asyncio.wait({reading})
-
-        async def let_in():
-            call = theirs.chat.Complete(request(), metadata=serving.metadata)
-            ended = asyncio.ensure_future(call.code())
-            await eventually(lambda: ended.done() or len(upstream.ledger.requests) == 2)
-            call.cancel()
-            await ended
-            return len(upstream.ledger.requests) == 2 or None
-
-        await answered(let_in)
-
-    assert grpc.StatusCode.RESOURCE_EXHAUSTED is failure.code
-    assert ("CALLER_QUOTA", "tenant acme has used up its 1 calls in flight") == (
-        failure.info.reason,
-        failure.message,
-    )
-
-
-async def test_the_requests_of_lists_of_models_are_shared(serving):
-    """Two of any method a minute, wherever they are asked."""
-    listing = service.ListModelsRequest(page_size=1)
-    async with (
-        serving(None, "requests_per_minute = 2") as ours,
-        serving(None, "requests_per_minute = 2") as theirs,
-    ):
-        for app in (ours, theirs):
-            await app.chat.ListModels(listing, metadata=serving.metadata)
-        failure = await failing(ours.chat.ListModels(listing, metadata=serving.metadata))
-
-    assert "tenant acme has used up its 2 requests per minute" == failure.message
-
-
-async def test_cancelled_calls_of_a_service_leave_no_place_behind(serving, within):
-    """Whole answers and streams, cancelled at any moment: long before a lease would end."""
-    dice = random.Random(11)
-    async with (
-        ScriptedUpstream(always((Stall(),))) as upstream,
-        serving(upstream.base_url, "calls_max = 1000") as app,
-    ):
-        for turn in range(100):
-            rpc = app.chat.Complete if turn % 2 else app.chat.StreamComplete
-            call = rpc(request(), metadata=serving.metadata)
-            waiting = asyncio.ensure_future(call.code())
-            await asyncio.wait({waiting}, timeout=dice.random() * 0.02)
-            call.cancel()
-            await waiting
-        await eventually(lambda: app.app.in_flight == 0)
-        await answered(lambda: empty(within))
-
-
-async def test_a_service_that_stops_leaves_no_place_behind(serving, within):
-    """What its last calls held is given back before it is gone, and not when the leases would end."""
-    async with (
-        ScriptedUpstream(always((Stall(),))) as upstream,
-        serving(upstream.base_url, "calls_max = 10") as app,
-    ):
-        calls = [app.chat.StreamComplete(request(), metadata=serving.metadata) for _ in range(5)]
-        reading = [asyncio.ensure_future(call.code()) for call in calls]
-        await upstream.asked(5)
-        held = await within.zcard(KEY)
-        for call in calls:
-            call.cancel()
-        await asyncio.wait(reading)
-
-    assert (5, 0) == (held, await within.zcard(KEY))
-
-
-async def test_a_redis_that_hangs_costs_no_call_its_answer(redis, serving):
-    """It is waited for as long as was set, and the call goes on."""
-    settings = {"quota_redis_s": 0.05, "sandbox_tokens_per_second": 0}
-    async with serving(None, "calls_max = 1", **settings) as app:
-        redis.process.send_signal(signal.SIGSTOP)
-        try:
-            for _ in range(3):
-                await app.chat.Complete(request(max_tokens=1), metadata=serving.metadata)
-            assert "does not answer" in app.log.getvalue()
-        finally:
-            redis.process.send_signal(signal.SIGCONT)

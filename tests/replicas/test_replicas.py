@@ -4,13 +4,8 @@ import asyncio
 import signal
 import time
 
-import grpc
-import pytest
-
-from support.app import failing, request, running_app
-from support.patience import answered, eventually
+from support.patience import answered
 from support.replicas import PATIENT_S, replica_end
-from support.tenants import Keys, bearer
 from togetherchat_server.tenants.limits import TenantLimits
 from togetherchat_server.tenants.tally import Limit
 
@@ -110,36 +105,3 @@ async def test_a_redis_that_hangs_is_waited_for_a_moment(redis):
     finally:
         redis.process.send_signal(signal.SIGCONT)
     await end.aclose()
-
-
-@pytest.fixture
-def keys(tmp_path):
-    return Keys(tmp_path / "keys")
-
-
-async def test_two_services_share_a_tenants_limits(redis, keys, tmp_path):
-    """Four requests a minute, wherever they are asked; without Redis each counts alone, and serves."""
-    text, path = keys.create("acme"), tmp_path / "tenants.toml"
-    path.write_text("[default]\nrequests_per_minute = 4")
-    settings = {
-        "keys": str(keys.path),
-        "tenants": str(path),
-        "quota_redis": redis.url,
-        "quota_redis_s": PATIENT_S,
-        "sandbox_tokens_per_second": 0,
-    }
-    async with running_app(**settings) as ours, running_app(**settings) as theirs:
-
-        def complete(app):
-            return app.chat.Complete(request(max_tokens=1), metadata=bearer(text))
-
-        for app in (ours, ours, theirs, theirs):
-            await complete(app)
-        failure = await failing(complete(ours))
-        await redis.stop()
-        await complete(theirs)
-        await eventually(lambda: "does not answer" in theirs.log.getvalue())
-
-    assert grpc.StatusCode.RESOURCE_EXHAUSTED is failure.code
-    assert "tenant acme has used up its 4 requests per minute" == failure.message
-    assert "canary-of-redis" not in ours.log.getvalue() + theirs.log.getvalue()
