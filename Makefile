@@ -314,7 +314,7 @@ test-deploy: $(VENV)/.server $(DEPLOY)/.ready .tools/kustomize-$(KUSTOMIZE_VERSI
 	    $(DEPLOY)/bin/python -m pytest -c tests/deploy/pytest.ini tests/deploy
 
 .PHONY: test-e2e
-test-e2e: $(VENV)/.server $(DEPLOY)/.ready .tools/kustomize-$(KUSTOMIZE_VERSION) .tools/helm-$(HELM_VERSION) .tools/grpcurl  ## Bring up a real Kubernetes, deploy by the guide's lines, roll out under load (Linux, root, Go; half an hour, once)
+test-e2e: $(VENV)/.server $(DEPLOY)/.ready .tools/kustomize-$(KUSTOMIZE_VERSION) .tools/helm-$(HELM_VERSION) .tools/grpcurl  ## Bring up a real Kubernetes, deploy by the guide's lines, roll out under load (Linux, root, Go)
 	mkdir -p .tools/e2e && ln -sf ../helm-$(HELM_VERSION) .tools/e2e/helm
 	KUSTOMIZE=$(CURDIR)/.tools/kustomize-$(KUSTOMIZE_VERSION) HELM=$(CURDIR)/.tools/helm-$(HELM_VERSION) \
 	    TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python PYTHONPATH=protos:server:clients/python:tests BASE=$(BASE) \
