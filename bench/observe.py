@@ -21,7 +21,8 @@ from typing import Any, Final
 import orjson
 
 from togetherchat_server.errors import Kind
-from togetherchat_server.observe.log import CallLog, LineWriter
+from togetherchat_server.observe.lines import LineWriter
+from togetherchat_server.observe.log import CallLog
 from togetherchat_server.observe.metrics.exposition import exposition
 from togetherchat_server.observe.metrics.meters import Facts, Meters
 from togetherchat_server.observe.record import CallRecord

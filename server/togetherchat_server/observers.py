@@ -16,7 +16,8 @@ from togetherchat_server.admin import Admin, pages
 from togetherchat_server.config import Configuration
 from togetherchat_server.observe.figures import Figures
 from togetherchat_server.observe.limits import UpstreamLimits
-from togetherchat_server.observe.log import CallLog, LineWriter, LogHandler, attach
+from togetherchat_server.observe.lines import LineWriter
+from togetherchat_server.observe.log import CallLog, LogHandler, attach
 from togetherchat_server.observe.metrics.meters import Facts, Meters
 from togetherchat_server.observe.record import Sink, Spans
 

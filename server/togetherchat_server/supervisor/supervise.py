@@ -17,7 +17,8 @@ from typing import Final, TextIO, assert_never, final
 
 from togetherchat_server.admin import Admin, Page, Pages, pages
 from togetherchat_server.config import Settings
-from togetherchat_server.observe.log import LineWriter, LogHandler, attach
+from togetherchat_server.observe.lines import LineWriter
+from togetherchat_server.observe.log import LogHandler, attach
 from togetherchat_server.observe.metrics import families as names
 from togetherchat_server.observe.metrics.exposition import exposition
 from togetherchat_server.observe.metrics.packets import Figures
