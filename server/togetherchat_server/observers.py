@@ -17,7 +17,7 @@ from togetherchat_server.config import Configuration
 from togetherchat_server.observe.figures import Figures
 from togetherchat_server.observe.limits import UpstreamLimits
 from togetherchat_server.observe.lines import LineWriter
-from togetherchat_server.observe.log import CallLog, LogHandler, attach
+from togetherchat_server.observe.log import CallLog, LogHandler, attach, logger_of
 from togetherchat_server.observe.metrics.meters import Facts, Meters
 from togetherchat_server.observe.record import Sink, Spans
 
@@ -69,9 +69,10 @@ class Observers:
         writer = LineWriter(self._outside.log)
         self.gauges["log_lines_dropped"] = lambda: writer.dropped
         self._resources.callback(writer.close)
-        self._resources.callback(attach(LogHandler(writer, self._settings.log)))
+        logger = logger_of(writer, self._settings.log)
+        self._resources.callback(attach(LogHandler(logger)))
         self._show_certificate()
-        return CallLog(writer, self._settings.log)
+        return CallLog(logger)
 
     def sinks(self, log: Sink, *, models: Container[str]) -> tuple[Sink, ...]:
         """What hears of every ended call. Metrics name `models`, and no others."""

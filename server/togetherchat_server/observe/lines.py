@@ -40,6 +40,14 @@ class LineWriter:
         if not self._news.is_set():
             self._news.set()
 
+    # structlog hands a line to the method that is named as its level.
+    debug = info = warning = error = critical = write
+
+    @property
+    def terminal(self) -> bool:
+        """Whether a person reads along."""
+        return self._stream.isatty()
+
     def close(self) -> None:
         """Write what is queued, for at most two seconds."""
         self._closing.set()

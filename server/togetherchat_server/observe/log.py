@@ -1,4 +1,7 @@
-"""One line a call. Lines hold keys, no sentences, and nothing of what callers and models said.
+"""One line a call, by structlog. Lines hold keys, and nothing of what callers and models said.
+
+structlog's loggers write where they are called, which here is the event loop: so the one that is
+wrapped is a queue, `LineWriter`. Its global configuration is neither read nor set.
 
 What libraries log comes the same way. Left alone, Python writes their warnings to standard
 error from wherever they arise. And gRPC's hold what callers sent: a header with a byte that
@@ -15,12 +18,13 @@ from pathlib import PurePath
 from typing import Final, Literal, final
 
 import orjson
+import structlog
+from structlog.processors import JSONRenderer, add_log_level
+from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
-from togetherchat_server.errors import sanitise
+from togetherchat_server.observe import terminal
 from togetherchat_server.observe.lines import LineWriter
 from togetherchat_server.observe.record import CallRecord
-
-TEXT_LINE_MAX: Final = 2000
 
 OURS: Final = "togetherchat_server"
 LIBRARIES: Final = ("grpc", "aiohttp", "asyncio", "httpx", "uvicorn")
@@ -29,35 +33,56 @@ Form = Literal["json", "text"]
 
 _RATE_LIMITS: Final = "rate_limits"
 _FIELDS: Final = tuple(field.name for field in fields(CallRecord) if field.name != _RATE_LIMITS)
-_LEVELS: Final = {"SERVICE_KEY_REJECTED": "error", "INTERNAL_ERROR": "error", "UPSTREAM_TLS_FAILED": "error"}
+_ERRORS: Final = frozenset({"SERVICE_KEY_REJECTED", "INTERNAL_ERROR", "UPSTREAM_TLS_FAILED"})
+"""What an operator must mend."""
+
+
+def logger_of(writer: LineWriter, form: Form) -> FilteringBoundLogger:
+    """A logger whose lines go to `writer`."""
+    chain: dict[Form, tuple[Processor, ...]] = {
+        "json": (_unfolded, JSONRenderer(serializer=_json)),
+        "text": (terminal.in_words, terminal.renderer(colours=terminal.colours_wanted(writer))),
+    }
+    proxy: FilteringBoundLogger = structlog.wrap_logger(
+        writer,
+        processors=(add_log_level, *chain[form]),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
+        context_class=dict,
+        cache_logger_on_first_use=True,
+        # Bound so that they come first: a key keeps the place that it was given first.
+        event="",
+        level="",
+    )
+    return proxy.bind()
 
 
 @final
 class CallLog:
-    """The sink of call records."""
+    """The sink of call records.
 
-    def __init__(self, writer: LineWriter, form: Form) -> None:
-        self._writer = writer
-        self._line = _json_line if form == "json" else _text_line
+    A record goes along whole: as keywords its fields would be copied three times on the way to
+    the first processor, which was half of what a line costs.
+    """
+
+    def __init__(self, logger: FilteringBoundLogger) -> None:
+        self._logger = logger
 
     def __call__(self, record: CallRecord) -> None:
-        self._writer.write(self._line(record))
+        level = logging.ERROR if record.reason in _ERRORS else logging.INFO
+        self._logger.log(level, "call", record=record)
 
 
 @final
 class LogHandler(logging.Handler):
     """Sends what the service and its libraries log the same way."""
 
-    def __init__(self, writer: LineWriter, form: Form) -> None:
+    def __init__(self, logger: FilteringBoundLogger) -> None:
         super().__init__()
-        self._writer = writer
-        self._form = form
+        self._logger = logger
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = _said(record)
-        if self._form == "json":
-            text = json.dumps({"event": "log", "level": record.levelname.lower(), "message": text})
-        self._writer.write(text)
+        level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)
+        self._logger.log(level, "log", message=_said(record))
 
 
 def attach(handler: logging.Handler) -> Callable[[], None]:
@@ -91,33 +116,21 @@ def _whence(error: BaseException) -> str:
     return f"{type(error).__name__} in {' > '.join(places)}"
 
 
-def _json_line(record: CallRecord) -> str:
-    line: dict[str, object] = {"event": "call", "level": _LEVELS.get(record.reason, "info")}
+def _unfolded(_logger: LineWriter, _level: str, line: EventDict) -> EventDict:
+    """The fields of a record for the record, but for those that never came to be."""
+    record = line.pop("record", None)
+    if not isinstance(record, CallRecord):
+        return line
     for name in _FIELDS:
         value: object = getattr(record, name)
         if value is not None and value != "":
             line[name] = round(value, 4) if isinstance(value, float) else value
     if record.rate_limits:
         line[_RATE_LIMITS] = dict(record.rate_limits)
+    return line
+
+
+def _json(line: EventDict, **_default: object) -> str:
     text = orjson.dumps(line)
     # Escaped where it is not ASCII: a model's name may hold what readers of lines take for a line's end.
     return text.decode("ascii") if text.isascii() else json.dumps(line)
-
-
-def _text_line(record: CallRecord) -> str:
-    words = [
-        record.method.rpartition("/")[2],
-        record.code,
-        record.reason,
-        record.model,
-        f"asked={record.model_asked}" if record.model_asked else "",
-        f"{record.duration_s * 1000:.0f}ms",
-        f"first={record.first_token_s * 1000:.0f}ms" if record.first_token_s is not None else "",
-        f"tokens={record.prompt_tokens or 0}+{record.completion_tokens}" if record.completion_tokens else "",
-        f"attempts={record.attempts}" if record.attempts > 1 else "",
-        record.upstream,
-        record.id,
-        f"trace={record.trace}" if record.trace else "",
-    ]
-    # A model's name is the caller's text: no line end of it, no escape for a terminal.
-    return sanitise(" ".join(word for word in words if word), characters_max=TEXT_LINE_MAX)
