@@ -26,6 +26,7 @@ from togetherchat_server.observe.log import CallLog, Form, logger_of
 from togetherchat_server.observe.metrics.exposition import exposition
 from togetherchat_server.observe.metrics.meters import Facts, Meters
 from togetherchat_server.observe.record import CallRecord
+from togetherchat_server.observe.span_facts import Doors
 from togetherchat_server.ports import Call
 from togetherchat_server.tracing import SAMPLED, SpanContext
 
@@ -125,7 +126,11 @@ def traced(*, sampled: bool) -> float | None:
         return None
     trace: Any = importlib.import_module("togetherchat_server.observe.trace")
     spans = trace.OtlpSpans(
-        base_url="http://127.0.0.1/v1", version="0", clock=time.monotonic, wall_clock=time.time
+        base_url="http://127.0.0.1/v1",
+        doors=Doors.of(rpc="127.0.0.1:50051", http="off", tls=False, machine=""),
+        version="0",
+        clock=time.monotonic,
+        wall_clock=time.time,
     )
     parent = SpanContext(trace_id=1, span_id=1, flags=SAMPLED if sampled else 0)
 

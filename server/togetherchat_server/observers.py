@@ -6,6 +6,7 @@ record.
 
 import asyncio
 import logging
+import socket
 import sys
 from collections.abc import Callable, Container
 from contextlib import AsyncExitStack
@@ -20,6 +21,7 @@ from togetherchat_server.observe.lines import LineWriter
 from togetherchat_server.observe.log import CallLog, LogHandler, attach, logger_of
 from togetherchat_server.observe.metrics.meters import Facts, Meters
 from togetherchat_server.observe.record import Sink, Spans
+from togetherchat_server.observe.span_facts import Doors
 
 OFF: Final = "off"
 
@@ -87,9 +89,15 @@ class Observers:
         # Loaded where it is wanted: it is an extra, and takes a third of a second.
         from togetherchat_server.observe.trace import open_spans  # noqa: PLC0415
 
-        outside = self._outside
+        settings, outside = self._settings, self._outside
         spans = open_spans(
             base_url=base_url,
+            doors=Doors.of(
+                rpc=settings.listen,
+                http=settings.http,
+                tls=self._configuration.certificates is not None,
+                machine=socket.gethostname(),
+            ),
             version=outside.version,
             clock=outside.clock,
             wall_clock=outside.wall_clock,

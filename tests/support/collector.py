@@ -109,14 +109,15 @@ async def running_collector(*, hangs=False):
         await server.stop(None)
 
 
+def sent_to(port):
+    """The variables of a service that sends its traces to `port`, soon."""
+    return {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}", "OTEL_BSP_SCHEDULE_DELAY": "20"}
+
+
 @contextmanager
 def telemetry(port, **variables):
-    """The environment of a service that sends its traces to `port`, soon."""
-    chosen = {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
-        "OTEL_BSP_SCHEDULE_DELAY": "20",
-        **variables,
-    }
+    """As the environment of this process."""
+    chosen = {**sent_to(port), **variables}
     before = {name: os.environ.get(name) for name in chosen}
     os.environ.update(chosen)
     try:
