@@ -13,7 +13,7 @@ import io
 import itertools
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import Any, Final
@@ -114,7 +114,7 @@ def bare_line() -> float:
 
 
 @contextmanager
-def writing() -> Iterator[LineWriter]:
+def writing() -> Generator[LineWriter]:
     writer = LineWriter(io.StringIO(), lines_max=10**9)
     yield writer
     writer.close()
