@@ -35,13 +35,8 @@ class SeenSpan:
     resource: dict
 
 
-@dataclass(kw_only=True)
-class Collector:
-    """What was exported, as bytes and as spans."""
-
-    port: int
-    server: aio.Server
-    exports: list = field(default_factory=list)
+class Collected:
+    """What `exports`, which are bytes, have in them."""
 
     @property
     def spans(self):
@@ -54,6 +49,15 @@ class Collector:
         """The spans, once there are so many; servers first, each followed by its attempts."""
         await eventually(lambda: len(self.spans) >= count)
         return sorted(self.spans, key=lambda span: (span.kind, span.start_ns))
+
+
+@dataclass(kw_only=True)
+class Collector(Collected):
+    """What was exported."""
+
+    port: int
+    server: aio.Server
+    exports: list = field(default_factory=list)
 
 
 def _spans(data):
