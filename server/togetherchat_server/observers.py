@@ -118,6 +118,8 @@ class Observers:
                 "in_flight": self.gauges["calls_in_flight"](),
                 "waiting": self.gauges["calls_waiting"](),
                 "version": self._outside.version,
+                # What others count is not in it, where there are others.
+                "workers": self._settings.workers,
             }
             return figures.snapshot() | now
 
