@@ -157,6 +157,24 @@ bench: $(BENCH)/.peers  ## Measure against a floor, a limit and the peers, ARGS=
 bench-quick: $(BENCH)/.rig  ## Measure the service, the floor and the upstream, in two minutes
 	$(BENCH_PYTHON) -m bench --quick $(ARGS)
 
+.PHONY: bench-handshakes
+bench-handshakes: $(VENV)/.dev  ## Measure new connections over TLS, with sessions and without
+	$(BENCH_PYTHON) -m bench.handshakes $(ARGS)
+
+.PHONY: bench-streamsize
+bench-streamsize: $(BENCH)/.rig  ## Say what the memory of an open stream is made of (Linux)
+	$(BENCH_PYTHON) -m bench.streamsize $(ARGS)
+
+.PHONY: bench-http2
+bench-http2: $(BENCH)/http2/.ready  ## Measure HTTP/1.1 and HTTP/2 towards the provider, a minute
+	PYTHONPATH=.:protos:server $(BENCH)/http2/bin/python -m bench.http2 $(ARGS)
+
+$(BENCH)/http2/.ready: requirements/server.txt bench/requirements/http2.txt
+	$(PYTHON) -m venv $(BENCH)/http2
+	$(BENCH)/http2/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes \
+	    -r requirements/server.txt -r bench/requirements/http2.txt
+	@touch $@
+
 bench-guard: $(BENCH)/.rig  ## Compare the CPU of the hot path with the floor's: no clock, so it suits CI
 	$(BENCH_PYTHON) -m bench.guard
 
@@ -239,7 +257,7 @@ lock:  ## Renew the locked dependencies (hashes, no addresses)
 	$(LOCK) requirements/generate.txt --group generate
 	$(LOCK) requirements/deploy.txt --group deploy
 	$(LOCK) deploy/image/lint.txt deploy/image/lint.in
-	for peer in litellm smg plots; do $(LOCK) bench/requirements/$$peer.txt bench/requirements/$$peer.in || exit; done
+	for peer in litellm smg plots http2; do $(LOCK) bench/requirements/$$peer.txt bench/requirements/$$peer.in || exit; done
 
 LOCK_FLAGS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 LOCK        = .venv-lock/bin/uv pip compile $(LOCK_FLAGS) --output-file

@@ -53,6 +53,13 @@ CONTESTANTS: Final = (
         asks_upstream=False,
     ),
     Contestant(
+        name="relay",
+        label="minimal grpcio.aio relay",
+        protocol="grpc",
+        command=(sys.executable, "-m", "bench.relay", "--listen", "127.0.0.1:{port}"),
+        environment={"TOGETHER_BASE_URL": "http://{upstream}/v1"},
+    ),
+    Contestant(
         name="ours",
         label="togetherchat, gRPC",
         protocol="grpc",

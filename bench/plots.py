@@ -23,6 +23,7 @@ from matplotlib.axes import Axes
 LABELS: Final = {
     "direct": "direct",
     "bare": "bare grpcio",
+    "relay": "bare relay",
     "ours": "togetherchat",
     "ours-http": "togetherchat, HTTP",
     "go": "Go translator",
@@ -33,6 +34,7 @@ LABELS: Final = {
 OURS: Final = "#1f6f8b"
 OTHERS: Final = {
     "bare": "#9aa5ab",
+    "relay": "#6b7a82",
     "go": "#c9a227",
     "smg": "#b5651d",
     "portkey": "#7d5ba6",

@@ -118,7 +118,7 @@ CONTESTANTS: dict[str, Contestant] = {
 async def cpu_per_request_ms(ask: Ask, *, in_flight: int, seconds: float) -> float:
     """So many at a time, each asking again as soon as it is answered."""
     await asyncio.gather(*(ask("fast") for _ in range(in_flight)))
-    ends_at, asked, began = asyncio.get_running_loop().time() + seconds, 0, _cpu_s()
+    ends_at, asked, began = asyncio.get_running_loop().time() + seconds, 0, cpu_s()
 
     async def keep_asking() -> None:
         nonlocal asked
@@ -130,7 +130,7 @@ async def cpu_per_request_ms(ask: Ask, *, in_flight: int, seconds: float) -> flo
     async with asyncio.TaskGroup() as group:
         for _ in range(in_flight):
             group.create_task(keep_asking())
-    return (_cpu_s() - began) / asked * 1000
+    return (cpu_s() - began) / asked * 1000
 
 
 async def churn(ask: Ask, *, seconds: float) -> tuple[int, int]:
@@ -171,7 +171,7 @@ async def places_left(ask: Ask, base_url: str) -> tuple[int, int]:
     return places, others
 
 
-def _cpu_s() -> float:
+def cpu_s() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 

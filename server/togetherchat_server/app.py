@@ -1,7 +1,7 @@
 """Start, serve, drain, stop.
 
 `App` is a value: a test builds one, starts it on port 0, calls it and stops it. Clocks and
-randomness come from outside. Knows no signal and no environment; `__main__` does. What it is made
+randomness come from outside. Knows no signal and no environment; `command` does. What it is made
 of is known to `assembly` alone.
 """
 

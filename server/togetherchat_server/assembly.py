@@ -3,6 +3,7 @@
 Owns who is given what. Nothing here listens, waits or decides anything about a call.
 """
 
+import secrets
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from togetherchat_server.calls.checked import CheckedChat
 from togetherchat_server.calls.failures import Failures
 from togetherchat_server.calls.lifecycle import CallDesk
 from togetherchat_server.calls.routing import Router
-from togetherchat_server.calls.tenancy import TenantChat
+from togetherchat_server.calls.tenancy import TenantChat, TenantListing
 from togetherchat_server.calls.validation import RequestLimits
 from togetherchat_server.catalog.aliases import names_of
 from togetherchat_server.catalog.catalog import load_catalog
@@ -96,10 +97,11 @@ class Assembly:
         refusals = Refusals(clock=self._outside.clock)
         directory = self._make_directory(provider, refusals)
         chat = self._make_chat(self._make_attempts(provider), directory, refusals)
+        listing = directory if self._gate is None else TenantListing(directory, self._gate)
         desk = self._make_desk(upstream, log)
         return Fronts(
-            rpc=self._make_rpc(desk, chat, directory),
-            http=None if self._settings.http == OFF else self._make_door(desk, chat, directory),
+            rpc=self._make_rpc(desk, chat, listing),
+            http=None if self._settings.http == OFF else self._make_door(desk, chat, listing),
         )
 
     def _make_gate(self) -> Gate | None:
@@ -110,10 +112,13 @@ class Assembly:
         replicas = None
         if settings.quota_redis:
             # Loaded where it is wanted: it is not always installed.
-            from togetherchat_server.tenants.redis_quotas import RedisQuotas  # noqa: PLC0415
+            from togetherchat_server.tenants.replicas.quotas import RedisQuotas  # noqa: PLC0415
 
             replicas = RedisQuotas(
-                settings.quota_redis, patience_s=settings.quota_redis_s, clock=outside.clock
+                settings.quota_redis,
+                patience_s=settings.quota_redis_s,
+                clock=outside.clock,
+                replica=secrets.token_hex(8),
             )
             self._resources.push_async_callback(replicas.aclose)
             self._observers.gauges["quota_redis_away"] = lambda: replicas.away

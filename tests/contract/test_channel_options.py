@@ -5,6 +5,8 @@ of an option could be gRPC's own default, the same is shown to fail without the 
 """
 
 import asyncio
+import threading
+import time
 
 import grpc
 import pytest
@@ -42,6 +44,8 @@ PROVEN = {
     "grpc.http2.ping_timeout_ms",
     "grpc.server_handshake_timeout_ms",
     "grpc.max_concurrent_streams",
+    "grpc.server.max_pending_requests",
+    "grpc.server.max_pending_requests_hard_limit",
     "grpc.so_reuseport",
 }
 
@@ -264,3 +268,29 @@ async def test_a_peer_that_takes_nothing_is_gone_after_the_age_and_the_longest_c
         await peer.ended()
 
     assert not [frame for frame in peer.frames if frame.kind == DATA]
+
+
+def asked_at_once(address, calls, started):
+    """The codes of so many calls, all of them on their way when `started` is set."""
+    with grpc.insecure_channel(address) as channel:
+        complete = channel.unary_unary(COMPLETE)
+        futures = [complete.future(request().SerializeToString()) for _ in range(calls)]
+        started.set()
+        return {future.code() for future in futures}
+
+
+@pytest.mark.parametrize("pending_max", [front.PENDING_MAX, 10])
+async def test_a_burst_beyond_what_the_loop_can_take_up_is_answered(options, pending_max):
+    """Each call is served or refused by us. gRPC's own bound, had it been reached, cancels without a word."""
+    options(max_pending_requests=pending_max, max_pending_requests_hard_limit=pending_max)
+    started = threading.Event()
+    async with running_app(calls_max=5) as app:
+        asking = asyncio.create_task(asyncio.to_thread(asked_at_once, app.addresses.rpc, 200, started))
+        while not started.is_set():  # the loop is kept from taking them up, from the first one on
+            await asyncio.sleep(0)
+            time.sleep(0.3)  # noqa: ASYNC251  that is what is tried
+        codes = await asking
+
+    assert codes - {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE} == (
+        set() if pending_max == front.PENDING_MAX else {grpc.StatusCode.CANCELLED}
+    )

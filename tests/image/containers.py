@@ -6,6 +6,7 @@ network is this process's own, whose loopback `deploy/image/test` made for it.
 
 import asyncio
 import os
+import signal
 import subprocess
 import uuid
 from contextlib import asynccontextmanager
@@ -59,6 +60,18 @@ class Container:
     def first_pid(self) -> int:
         """The container's first process, as this machine numbers it."""
         return int(podman("inspect", "--format", "{{.State.Pid}}", self.name))
+
+    def listens_to_signals(self) -> bool:
+        """Whether the first process is ours already and has a handler for SIGTERM, by what the kernel says."""
+        words = [*PODMAN, "inspect", "--format", "{{.State.Pid}}", self.name]
+        pid = subprocess.run(words, check=False, capture_output=True, text=True).stdout.strip()
+        # What starts it bears its number before it, and has handlers too.
+        if pid in {"", "0"} or b"togetherchat-server" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return False
+        return bool(int(self.status()["SigCgt"], 16) >> (signal.SIGTERM - 1) & 1)
+
+    def signal(self, name: str) -> None:
+        podman("kill", "--signal", name, self.name)
 
     def processes(self) -> dict[int, str]:
         """Every process inside but those that we put there, and its state."""

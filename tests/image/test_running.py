@@ -1,5 +1,6 @@
 """The image, run: it serves, it is confined, it stops as it should."""
 
+import asyncio
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from image.containers import MEMORY_BYTES, container
-from support.app import failing, request
+from support.app import collect, request
 from support.command import REASONABLE_S
 from support.patience import eventually
 from support.scripted_upstream import ScriptedUpstream, always
@@ -85,21 +86,28 @@ def memory_limit(pid):
     return int(Path(f"/sys/fs/cgroup{groups['']}/memory.max").read_text())
 
 
-async def test_it_sheds_calls_when_its_memory_is_short(chat, tmp_path):
-    """It reads the control group (version 2) where the kernel shows it, and takes no more calls."""
-    for name, text in {
-        "memory.max": "1000",
-        "memory.current": "950",
-        "memory.stat": "inactive_file 0",
-    }.items():
-        (tmp_path / name).write_text(text)
-    tmp_path.chmod(0o755)
-    async with container("--sandbox", options=("--volume", f"{tmp_path}:/sys/fs/cgroup:ro")) as running:
+@pytest.mark.parametrize(("share", "reason"), [("0.99", None), ("0.02", "OVERLOADED")])
+async def test_it_sheds_calls_when_its_memory_is_short(chat, share, reason):
+    """It reads its own control group, of either version, where the kernel shows it: here it uses about a tenth."""
+    async with container("--sandbox", "--memory-share-max", share) as running:
         await running.serves()
+        events, failure = await collect(chat.StreamComplete(request()))
 
-        failure = await failing(chat.Complete(request()))
+    assert reason == (failure and failure.info.reason)
+    assert (reason is None) == bool(events)
 
-    assert "OVERLOADED" == failure.info.reason
+
+async def test_told_to_stop_before_it_serves_it_ends():
+    """The kernel keeps from a container's first process what it has no handler for: there is one at once."""
+    ends = []
+    for moment_s in (0, 0.1, 0.2, 0.4):
+        async with container("--sandbox") as running:
+            await eventually(running.listens_to_signals, within_s=60)
+            await asyncio.sleep(moment_s)
+            running.signal("TERM")
+            ends.append((await running.command.ended(), "Traceback" in running.command.error_text))
+
+    assert [(0, False)] * 4 == ends
 
 
 async def test_probes_are_answered():

@@ -1,13 +1,15 @@
 """Tenants in front of the real service: their keys, the end of those, and every limit."""
 
 import json
+import struct
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from support.app import CANARY_KEY, CANARY_PROMPT, collect, failing, request, running_app
-from support.door import COMPLETIONS, ask, running_door
+from support.door import COMPLETIONS, ask, head, raw_caller, running_door
+from support.http2_peer import ACK, DATA, HEADERS, PING, RST_STREAM, WINDOW_UPDATE, http2_peer, status_in
 from support.patience import eventually
 from support.scripted_upstream import ScriptedUpstream, always
 from support.tenants import Keys, bearer
@@ -105,6 +107,73 @@ async def test_a_stranger_is_refused_before_its_message_is_read(keys):
         stream = app.channel.stream_unary("/togetherchat.v1.ChatService/Complete")(metadata=bearer(UNKNOWN))
 
         assert "UNAUTHENTICATED" == await code_of(stream)
+
+
+MESSAGE_BYTES = 4 * 2**20
+NO_ERROR = 0
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_of_a_large_message_with_a_bad_key_nothing_is_read(keys, known):
+    """Its sender is told to stop, and is granted nothing for what it has sent; one with a good key is."""
+    text = keys.create("acme")
+    headers = [("authorization", f"Bearer {text if known else UNKNOWN}")]
+    begun = struct.pack("!BI", 0, MESSAGE_BYTES).ljust(2**14, b"\0")
+    async with running_app(keys=str(keys.path)) as app, http2_peer(app.addresses.rpc) as peer:
+
+        async def echo(number):
+            peer.ping(number)
+            await peer.seen(lambda frame: frame.kind == PING and frame.flags & ACK, times=number)
+
+        def of_the_call(kind):
+            return [frame for frame in peer.frames if frame.stream == 1 and frame.kind == kind]
+
+        peer.open(1, "/togetherchat.v1.ChatService/Complete", headers)
+        await eventually(lambda: known or of_the_call(RST_STREAM))
+        for number in range(1, 9):
+            peer.send(DATA, stream=1, payload=begun if number == 1 else bytes(2**14))
+            await echo(number)
+        await eventually(lambda: not known or of_the_call(WINDOW_UPDATE))
+        granted, ended, stopped = (of_the_call(kind) for kind in (WINDOW_UPDATE, HEADERS, RST_STREAM))
+
+    unauthenticated = grpc.StatusCode.UNAUTHENTICATED.value[0]
+    assert ([] if known else [unauthenticated]) == [status_in(one) for one in ended]
+    assert ([] if known else [NO_ERROR]) == [one.error for one in stopped]
+    assert known == bool(granted)
+
+
+async def test_of_a_large_body_with_a_bad_key_nothing_is_waited_for(keys):
+    """Over HTTP too: the answer is there with the headers."""
+    keys.create("acme")
+    async with running_door(keys=str(keys.path)) as door, raw_caller(door) as caller:
+        await caller.send(head(f"content-length: {MESSAGE_BYTES}", f"authorization: Bearer {UNKNOWN}"))
+        answer = await caller.head()
+
+    assert answer.startswith(b"HTTP/1.1 401 ")
+
+
+async def test_who_guesses_keys_has_to_wait(keys):
+    """At its address, in both fronts, whatever it brings: a good key that it found says nothing then. Who
+    was served there before is served.
+    """
+    ours, theirs = keys.create("acme"), keys.create("globex")
+    async with (
+        ScriptedUpstream(answering) as upstream,
+        running_door(upstream.base_url, keys=str(keys.path), failures_per_minute=1) as door,
+    ):
+
+        async def reason(text):
+            failure = await failing(door.app.chat.Complete(request(), metadata=bearer(text)))
+            return failure.info.reason
+
+        before = await code_of(door.app.chat.Complete(request(), metadata=bearer(ours)))
+        reasons = [await reason(text) for text in (UNKNOWN, UNKNOWN, theirs)]
+        over_http = await door.client.post(COMPLETIONS, json=ask(), headers=dict(bearer(UNKNOWN)))
+        after = await code_of(door.app.chat.Complete(request(), metadata=bearer(ours)))
+
+    assert ["INVALID_CREDENTIALS", "CALLER_QUOTA", "CALLER_QUOTA"] == reasons
+    assert 429 == over_http.status_code
+    assert ("OK", "OK") == (before, after)
 
 
 async def test_a_revoked_key_ends_and_another_goes_on(keys):
@@ -225,6 +294,42 @@ async def test_models_that_are_not_allowed(keys, limits):
     assert [said] * 4 == [failure.message for failure in (*refused, streaming)]
     assert ["MODEL_NOT_ALLOWED"] * 3 == [failure.info.reason for failure in refused]
     assert [OTHER] * 3 == [failure.details["ResourceInfo"].resource_name for failure in refused]
+
+
+GUARD = "meta-llama/Llama-Guard-4-12B"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "safety_model", "refused"),
+    [
+        ([MODEL], GUARD, True),
+        ([MODEL], "guard", True),
+        (["meta-llama/*", MODEL], GUARD, False),
+        (["guard", MODEL], GUARD, False),
+        (["guard", MODEL], "guard", True),
+    ],
+)
+async def test_a_model_that_checks_the_answer_must_be_allowed_too(
+    keys, limits, allowed, safety_model, refused
+):
+    """Over gRPC, whole and streamed, and over HTTP. It is sent as it was named, so an alias is no such name."""
+    headers, path = bearer(keys.create("acme")), limits(f"[default]\nmodels = {json.dumps(allowed)}")
+    asked = {"model": MODEL, "safety_model": safety_model}
+    async with (
+        ScriptedUpstream(answering) as upstream,
+        running_door(
+            upstream.base_url, keys=str(keys.path), tenants=path, alias={"guard": GUARD}, alias_unlisted=True
+        ) as door,
+    ):
+        chat = door.app.chat
+        codes = [await code_of(chat.Complete(request(**asked), metadata=headers))]
+        _, failure = await collect(chat.StreamComplete(request(**asked), metadata=headers))
+        answer = await door.client.post(COMPLETIONS, json=ask(**asked), headers=dict(headers))
+        sent = [json.loads(one.body)["safety_model"] for one in upstream.ledger.requests]
+
+    expected = (["PERMISSION_DENIED"], 403, []) if refused else (["OK"], 200, [safety_model] * 3)
+    assert expected == (codes, answer.status_code, sent)
+    assert (safety_model if refused else None) == (failure and failure.details["ResourceInfo"].resource_name)
 
 
 @pytest.mark.parametrize(("allowed", "code"), [([OLD, NEW], "OK"), ([OLD], "NOT_FOUND")])

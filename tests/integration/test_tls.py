@@ -15,7 +15,6 @@ from pathlib import Path
 
 import grpc
 import pytest
-import trustme
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -25,36 +24,18 @@ from support.command import running_command
 from support.door import COMPLETIONS, ask
 from support.fleet import running_fleet
 from support.scripted_upstream import ScriptedUpstream, always
-from support.tls import CANARY_COMMENT, Folder, Pair, caller_context, credentials, expired, replace, shaken
+from support.tls import CANARY_COMMENT, Pair, caller_context, credentials, expired, replace, shaken
 from support.upstream_script import Pause, Send, chunk, sse_head
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 from togetherchat_server.fronts.http import server
+
+pytest_plugins = ["support.tls_fixtures"]
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 LISTENERS = ["rpc", "http"]
 PROTOCOLS = {"rpc": "h2", "http": "http/1.1"}
 SANDBOX = ("--sandbox", "--sandbox-tokens-per-second", "0", "--log", "json")
 NOWHERE = ("--listen", "127.0.0.1:0", "--admin", "off")
-
-
-@pytest.fixture(scope="module")
-def authority():
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def stranger():
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def pairs(authority):
-    return Pair(authority), Pair(authority)
-
-
-@pytest.fixture
-def folder(tmp_path, pairs, authority):
-    return Folder(tmp_path).put(pairs[0], client_ca=authority)
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from support.replicas import replica_end
+
 REASONABLE_S = 20.0
 PROGRAM = os.environ.get("REDIS_SERVER") or shutil.which("redis-server")
 PASSWORD = "canary-of-redis"
@@ -74,3 +76,19 @@ async def redis():
     assert PROGRAM, "no redis-server here: apt install redis-server"
     async with _running() as server:
         yield server
+
+
+@pytest.fixture
+async def replicas(redis):
+    """Two ends, as of two machines."""
+    ends = [replica_end(redis) for _ in range(2)]
+    yield ends
+    for end in ends:
+        await end.aclose()
+
+
+@pytest.fixture
+async def within(redis):
+    """What Redis itself knows."""
+    async with Redis.from_url(redis.url) as client:
+        yield client

@@ -4,35 +4,10 @@ import asyncio
 import signal
 import time
 
-import grpc
-import pytest
-
-from support.app import failing, request, running_app
-from support.patience import eventually
-from support.tenants import Keys, bearer
+from support.patience import answered
+from support.replicas import PATIENT_S, replica_end
 from togetherchat_server.tenants.limits import TenantLimits
-from togetherchat_server.tenants.redis_quotas import RedisQuotas
 from togetherchat_server.tenants.tally import Limit
-
-PATIENT_S = 10.0
-"""What is asked must be answered, however busy the machine is."""
-
-
-async def come_to(ask):
-    """The first answer to an asking that goes on until there is one."""
-    async with asyncio.timeout(PATIENT_S):
-        while (answer := await ask()) is None:  # noqa: ASYNC110  Redis is asked, and tells nobody
-            await asyncio.sleep(0.01)
-    return answer
-
-
-@pytest.fixture
-async def replicas(redis):
-    """Two ends, as of two machines."""
-    ends = [RedisQuotas(redis.url, patience_s=PATIENT_S, clock=time.monotonic) for _ in range(2)]
-    yield ends
-    for end in ends:
-        await end.aclose()
 
 
 async def test_requests_are_counted_together(replicas):
@@ -53,7 +28,7 @@ async def test_tokens_are_counted_together(replicas):
     limits = TenantLimits(tokens_per_minute=600)
     assert None is await ours.enter("acme", limits)
     ours.spend("acme", 1800, limits)
-    refusal = await come_to(lambda: theirs.enter("acme", limits))
+    refusal = await answered(lambda: theirs.enter("acme", limits))
 
     assert Limit.TOKENS is refusal.limit
     assert 100 < refusal.again_s <= 121
@@ -65,7 +40,7 @@ async def test_what_is_refused_costs_nothing(replicas):
     ours, _ = replicas
     both = TenantLimits(requests_per_minute=2, tokens_per_minute=600)
     ours.spend("acme", 6000, both)
-    await come_to(lambda: ours.enter("acme", TenantLimits(tokens_per_minute=600)))
+    await answered(lambda: ours.enter("acme", TenantLimits(tokens_per_minute=600)))
     for _ in range(5):
         assert Limit.TOKENS is (await ours.enter("acme", both)).limit
 
@@ -85,7 +60,7 @@ async def test_what_nobody_uses_is_forgotten(redis, replicas):
         names = await client.keys("*")
         return names if len(names) == 2 else None
 
-    names = await come_to(both)
+    names = await answered(both)
     lives_s = [await client.ttl(name) for name in names]
 
     assert {b"togetherchat:{acme}:requests", b"togetherchat:{acme}:tokens"} == set(names)
@@ -95,7 +70,7 @@ async def test_what_nobody_uses_is_forgotten(redis, replicas):
 async def test_a_lost_redis_is_said_once_and_asked_again(redis, caplog):
     """Calls are let in at once meanwhile; when it is back it is used again, by itself."""
     now_s = [0.0]
-    end = RedisQuotas(redis.url, patience_s=PATIENT_S, clock=lambda: now_s[0])
+    end = replica_end(redis, clock=lambda: now_s[0])
     limits = TenantLimits(requests_per_minute=1)
     assert None is await end.enter("acme", limits)
     assert None is not await end.enter("acme", limits)
@@ -121,7 +96,7 @@ async def test_a_lost_redis_is_said_once_and_asked_again(redis, caplog):
 
 async def test_a_redis_that_hangs_is_waited_for_a_moment(redis):
     """One that takes the question and does not answer costs the patience once, and then nothing."""
-    end = RedisQuotas(redis.url, patience_s=0.05, clock=lambda: 0.0)
+    end = replica_end(redis, patience_s=0.05, clock=lambda: 0.0)
     limits = TenantLimits(requests_per_minute=1)
     redis.process.send_signal(signal.SIGSTOP)
     try:
@@ -130,36 +105,3 @@ async def test_a_redis_that_hangs_is_waited_for_a_moment(redis):
     finally:
         redis.process.send_signal(signal.SIGCONT)
     await end.aclose()
-
-
-@pytest.fixture
-def keys(tmp_path):
-    return Keys(tmp_path / "keys")
-
-
-async def test_two_services_share_a_tenants_limits(redis, keys, tmp_path):
-    """Four requests a minute, wherever they are asked; without Redis each counts alone, and serves."""
-    text, path = keys.create("acme"), tmp_path / "tenants.toml"
-    path.write_text("[default]\nrequests_per_minute = 4")
-    settings = {
-        "keys": str(keys.path),
-        "tenants": str(path),
-        "quota_redis": redis.url,
-        "quota_redis_s": PATIENT_S,
-        "sandbox_tokens_per_second": 0,
-    }
-    async with running_app(**settings) as ours, running_app(**settings) as theirs:
-
-        def complete(app):
-            return app.chat.Complete(request(max_tokens=1), metadata=bearer(text))
-
-        for app in (ours, ours, theirs, theirs):
-            await complete(app)
-        failure = await failing(complete(ours))
-        await redis.stop()
-        await complete(theirs)
-        await eventually(lambda: "does not answer" in theirs.log.getvalue())
-
-    assert grpc.StatusCode.RESOURCE_EXHAUSTED is failure.code
-    assert "tenant acme has used up its 4 requests per minute" == failure.message
-    assert "canary-of-redis" not in ours.log.getvalue() + theirs.log.getvalue()

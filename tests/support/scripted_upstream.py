@@ -67,11 +67,15 @@ class Request:
 
 @dataclass(slots=True, kw_only=True)
 class Connection:
-    """`closed_at` is when the peer's FIN or RST arrived, or when the script closed."""
+    """`closed_at` is when the peer's FIN or RST arrived, or when the script closed.
+
+    `resumed`: its TLS handshake went on from an earlier one.
+    """
 
     accepted_at: float
     closed_at: float | None = None
     bytes_received: int = 0
+    resumed: bool = False
     requests: list[Request] = field(default_factory=list)
 
 
@@ -135,13 +139,24 @@ class ScriptedUpstream:
         self._failures: list[Exception] = []
 
     async def __aenter__(self) -> Self:
-        listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        await self._listen(0)
+        return self
+
+    async def change_tls(self, tls: ssl.SSLContext) -> None:
+        """Be another server at the same port, which knows nothing of the connections that were."""
+        self._server.close()
+        for peer in list(self._open):
+            peer.abort()
+        self._tls = tls
+        await self._listen(self.port)
+
+    async def _listen(self, port: int) -> None:
+        listener = socket.create_server(("127.0.0.1", port), backlog=1024)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self.port: int = listener.getsockname()[1]
         self.base_url = f"{self._scheme}://{self._host}:{self.port}/v1"
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: _Peer(self), sock=listener, ssl=self._tls)
-        return self
 
     async def __aexit__(self, *_exception: object) -> None:
         self._server.close()
@@ -207,6 +222,8 @@ class _Peer(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._transport.set_write_buffer_limits(high=0)
+        secured: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+        self._record.resumed = bool(secured and secured.session_reused)
         ledger = self._upstream.ledger
         self._number = len(ledger.connections)
         ledger.connections.append(self._record)

@@ -9,26 +9,13 @@ import pytest
 import trustme
 
 from support.certificates import OPENSSL
-from support.tls import CANARY_COMMENT, Folder, Pair, expired, replace
+from support.tls import CANARY_COMMENT, Folder, expired, replace
 from togetherchat_server.certificates import CertificateError, CertificateFiles, Certificates
+
+pytest_plugins = ["support.tls_fixtures"]
 
 GARBAGE = "-----BEGIN {0}-----\nQUFBQQ==\n-----END {0}-----\n"
 MODULE = "togetherchat_server.certificates"
-
-
-@pytest.fixture(scope="module")
-def authority():
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def pairs(authority):
-    return Pair(authority), Pair(authority)
-
-
-@pytest.fixture
-def folder(tmp_path, pairs, authority):
-    return Folder(tmp_path).put(pairs[0], client_ca=authority)
 
 
 def opened(folder, *, mutual=False):

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from togetherchat_server.__main__ import main
+from togetherchat_server.command import main
 
 
 @pytest.mark.parametrize("missing", ["opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-grpc"])

@@ -1,6 +1,6 @@
 """Where settings are read from, and which source wins: flags, then environment, then file.
 
-Refuses to know the process: `__main__` hands in the words of the command line and a mapping
+Refuses to know the process: `command` hands in the words of the command line and a mapping
 of the environment.
 """
 

@@ -4,7 +4,8 @@ Identity comes from a key. Another proof of it, a client's certificate for examp
 `identity_of` here: nothing behind the gate knows how a tenant was recognised.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, final
@@ -13,6 +14,7 @@ from togetherchat_server.errors import Kind, ServiceError, Violation
 from togetherchat_server.observe.record import CallRecord
 from togetherchat_server.tenants.keys import Identity, KeyRing
 from togetherchat_server.tenants.limits import TenantLimits, permits, read_limits
+from togetherchat_server.tenants.replicas.leases import Lease
 from togetherchat_server.tenants.tally import Limit, Refusal, Tally
 from togetherchat_server.tenants.watched import WatchedFile
 
@@ -20,9 +22,11 @@ _UNBOUND: Final = TenantLimits()
 
 
 class ReplicaQuotas(Protocol):
-    """The accounts that replicas share."""
+    """The accounts that replicas share. What `enter` gives is given back, once."""
 
-    async def enter(self, tenant: str, limits: TenantLimits) -> Refusal | None: ...
+    async def enter(self, tenant: str, limits: TenantLimits) -> Refusal | Lease | None: ...
+
+    def leave(self, lease: Lease) -> None: ...
 
     def spend(self, tenant: str, tokens: int, limits: TenantLimits) -> None: ...
 
@@ -82,18 +86,25 @@ class Gate:
         """Count a call out that was counted in."""
         self._tally.leave(tenant)
 
-    async def enter_replicas(self, tenant: str) -> None:
-        """Count a conversation in where replicas share their accounts.
+    @asynccontextmanager
+    async def in_replicas(self, tenant: str) -> AsyncGenerator[None]:
+        """Count a call in, and out at its end, where replicas share their accounts.
 
         Raises:
             ServiceError: CALLER_QUOTA.
         """
         if self._replicas is None:
+            yield
             return
         limits = self._of(tenant)
-        refusal = await self._replicas.enter(tenant, limits)
-        if refusal is not None:
-            raise quota_error(tenant, refusal, limits)
+        entered = await self._replicas.enter(tenant, limits)
+        if isinstance(entered, Refusal):
+            raise quota_error(tenant, entered, limits)
+        try:
+            yield
+        finally:
+            if entered is not None:
+                self._replicas.leave(entered)
 
     def permits(self, tenant: str, model: str) -> bool:
         """Whether the tenant may ask for the model with this id."""

@@ -27,6 +27,7 @@ import httpx
 
 from togetherchat_server.errors import Kind, ServiceError
 from togetherchat_server.secret import Secret
+from togetherchat_server.upstream import tls_sessions
 from togetherchat_server.upstream.engine import Engine
 from togetherchat_server.upstream.limits import TransportLimits
 
@@ -195,6 +196,7 @@ class Transport:
         """
         tls = ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context()
         tls.set_alpn_protocols(["http/1.1"])
+        tls_sessions.resume(tls)
         return cls(Engine(limits, tls=tls), base_url=base_url, limits=limits, user_agent=user_agent)
 
     async def send(  # noqa: PLR0913  what a request carries, by name
@@ -269,6 +271,7 @@ class Transport:
     @asynccontextmanager
     async def _ask(self, request: httpx.Request, *, bytes_max: int) -> AsyncGenerator[AnswerStream, None]:
         response = await self._asked(request)
+        del request  # a stream may be open for long, and its prompt long too
         try:
             yield _uncoded(response, bytes_max=bytes_max)
         finally:

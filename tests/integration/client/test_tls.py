@@ -5,21 +5,17 @@ import os
 import sys
 
 import pytest
-import trustme
 
 from support.app import running_app
-from support.tls import Folder, Pair
+from support.tls import Pair
 from togetherchat_client import Tls, UnavailableError, connect, connect_async, text_of
 
-
-@pytest.fixture(scope="module")
-def authority():
-    return trustme.CA()
+pytest_plugins = ["support.tls_fixtures"]
 
 
 @pytest.fixture(scope="module")
-def server(authority):
-    return Pair(authority)
+def server(pairs):
+    return pairs[0]
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +24,11 @@ def own(authority):
 
 
 @pytest.fixture
-def folder(tmp_path, server, own, authority):
-    made = Folder(tmp_path).put(server, client_ca=authority)
-    (tmp_path / "own.crt").write_bytes(own.chain)
-    (tmp_path / "own.key").write_bytes(own.key)
-    return made
+def folder(folder, own):
+    """With a caller's own certificate beside it."""
+    (folder.path / "own.crt").write_bytes(own.chain)
+    (folder.path / "own.key").write_bytes(own.key)
+    return folder
 
 
 def serving(folder):

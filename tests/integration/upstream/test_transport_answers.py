@@ -1,6 +1,7 @@
 """What a request carries, and how a proper answer comes back."""
 
 import asyncio
+import sys
 
 import pytest
 
@@ -166,3 +167,17 @@ async def test_a_slow_reader_loses_nothing_to_an_end_that_is_already_there(serve
             read += piece
             await asyncio.sleep(0)
     assert body == read
+
+
+async def test_a_stream_that_has_begun_holds_its_prompt_no_longer(serve, key):
+    """Ten thousand streams with long prompts would hold a gigabyte for nothing."""
+    prompt = b"{" + b" " * 100_000 + b"}"
+    go = asyncio.Event()
+    streamed = (Send(sse_head()), Send(chunk(b"data: 1\n\n")), Pause(go), Send(chunk(b"")))
+    async with serve(always(streamed)) as (_upstream, transport):
+        held = sys.getrefcount(prompt)
+        async with transport.stream("x", key=key, request_id="r", body=prompt) as answer:
+            assert b"data: 1\n\n" == await answer.read()
+            assert held == sys.getrefcount(prompt)
+            go.set()
+            assert b"" == await answer.read()

@@ -16,6 +16,7 @@ from togetherchat_server.errors import Kind
 from togetherchat_server.upstream.transport import TransportLimits
 
 OK = json_answer(200, {"id": "1"})
+CLOSING = json_answer(200, {"id": "1"}, headers={"Connection": "close"})
 
 
 async def test_refused(serve, key):
@@ -73,6 +74,38 @@ async def test_trusted_certificate(serve, key, certificate):
         for _ in range(2):
             assert 200 == (await transport.send("POST", "x", key=key, request_id="r", body=BODY)).status
         assert [0, 0] == [request.connection for request in upstream.ledger.requests]
+
+
+async def test_a_second_connection_resumes_the_session_of_the_first(serve, key, certificate):
+    """As the server sees it: no certificate is shown and checked again, over every connection that follows."""
+    async with serve(
+        always(CLOSING), tls=certificate.server_context(), host="localhost", trust=certificate
+    ) as (upstream, transport):
+        for _ in range(3):
+            assert 200 == (await transport.send("GET", "x", key=key, request_id="r")).status
+        assert [False, True, True] == [connection.resumed for connection in upstream.ledger.connections]
+
+
+async def test_connections_made_at_once_resume_it_all(serve, key, certificate):
+    """A burst of calls gets as many quick handshakes."""
+    async with serve(
+        always(CLOSING), tls=certificate.server_context(), host="localhost", trust=certificate
+    ) as (upstream, transport):
+        await transport.send("GET", "x", key=key, request_id="r")
+        await asyncio.gather(*(transport.send("GET", "x", key=key, request_id="r") for _ in range(20)))
+        assert [False] + [True] * 20 == [connection.resumed for connection in upstream.ledger.connections]
+
+
+async def test_a_session_is_no_way_around_the_certificate(serve, key, certificate, tmp_path):
+    """Another server at the same place, whose certificate nobody trusts, is refused as ever."""
+    async with serve(
+        always(CLOSING), tls=certificate.server_context(), host="localhost", trust=certificate
+    ) as (upstream, transport):
+        assert 200 == (await transport.send("GET", "x", key=key, request_id="r")).status
+        impostor = make_certificate(tmp_path, names="DNS:localhost")
+        await upstream.change_tls(impostor.server_context())
+        assert Kind.UPSTREAM_TLS_FAILED == (await failure_of_send(transport, key)).kind
+        assert 1 == len(upstream.ledger.requests)
 
 
 async def test_tls_handshake_hangs(serve, key):

@@ -1,11 +1,15 @@
 """The gate: what is counted, what is booked, and what a caller hears."""
 
+import asyncio
+from contextlib import suppress
+
 import pytest
 
 from support.records import record
 from support.tenants import Keys
 from togetherchat_server.errors import Kind, ServiceError
 from togetherchat_server.tenants.gate import Gate, GateFiles
+from togetherchat_server.tenants.replicas.leases import Lease
 from togetherchat_server.tenants.tally import Limit, LocalTally, Refusal
 
 LIMITS = """
@@ -16,15 +20,22 @@ tokens_per_minute = 1000
 """
 
 
+LEASE = Lease(tenant="acme", id="one:1")
+
+
 class Replicas:
-    """Accounts elsewhere, that answer as the test says and remember what was booked."""
+    """Accounts elsewhere, that answer as the test says and remember what was booked and given back."""
 
     def __init__(self):
-        self.refusal = None
+        self.answer = None
+        self.left = []
         self.spent = []
 
     async def enter(self, tenant, limits):
-        return self.refusal
+        return self.answer
+
+    def leave(self, lease):
+        self.left.append(lease)
 
     def spend(self, tenant, tokens, limits):
         self.spent.append((tenant, tokens, limits.tokens_per_minute))
@@ -71,12 +82,29 @@ def test_a_limit_that_time_mends_says_when(gate):
 
 async def test_what_replicas_refuse_is_refused_in_the_same_words(gate, replicas):
     """A caller need not know who counted."""
-    replicas.refusal = Refusal(Limit.REQUESTS, 3.5)
+    replicas.answer = Refusal(Limit.REQUESTS, 3.5)
     with pytest.raises(ServiceError) as caught:
-        await gate.enter_replicas("acme")
+        async with gate.in_replicas("acme"):
+            raise AssertionError("it was let in")
 
     assert (Kind.CALLER_QUOTA, 3.5) == (caught.value.kind, caught.value.retry_after_s)
     assert "tenant acme has used up its 60 requests per minute" == caught.value.message
+    assert [] == replicas.left
+
+
+@pytest.mark.parametrize(("answer", "left"), [(LEASE, [LEASE]), (None, [])])
+@pytest.mark.parametrize("failure", [None, ServiceError(Kind.OVERLOADED, "no"), asyncio.CancelledError()])
+async def test_a_place_of_all_replicas_is_given_back_once(gate, replicas, answer, left, failure):
+    """When its call ends, whatever way, and not before; where nothing is held there is nothing to give."""
+    replicas.answer = answer
+    before = None
+    with suppress(ServiceError, asyncio.CancelledError):
+        async with gate.in_replicas("acme"):
+            before = list(replicas.left)
+            if failure is not None:
+                raise failure
+
+    assert ([], left) == (before, replicas.left)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from togetherchat_server.fronts.rpc.reflection import add_reflection
 
 MEBIBYTE: Final = 2**20
 WATCHERS_MAX: Final = 1000
+PENDING_MAX: Final = 100_000
 SHARE_PORT: Final = "grpc.so_reuseport"
 
 OPTIONS: Final = (
@@ -38,6 +39,10 @@ OPTIONS: Final = (
     # Connections that only stand there hold a place for ever otherwise.
     ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.max_concurrent_streams", 1024),
+    # Calls that wait for the loop to take them up. Beyond a thousand of them gRPC cancels some at
+    # random, without a word: admission, which answers, is to see them all.
+    ("grpc.server.max_pending_requests", PENDING_MAX),
+    ("grpc.server.max_pending_requests_hard_limit", PENDING_MAX),
     # A second server on the same port would take half of the calls, unnoticed. Workers, which
     # share theirs on purpose, have it at 1: their supervisor looks out for strangers.
     (SHARE_PORT, 0),

@@ -89,7 +89,6 @@ class TogetherProvider:
     async def stream(
         self, request: service.CompleteRequest, call: Call
     ) -> AsyncGenerator[AsyncIterator[Events]]:
-        body = chat.to_wire(request, stream=True)
         timers = StreamTimers(
             started_s=self._clock(),
             first_token_s=self._patience.first_token_s,
@@ -102,7 +101,7 @@ class TogetherProvider:
                 CHAT_PATH,
                 key=call.upstream_key,
                 request_id=call.id,
-                body=body,
+                body=chat.to_wire(request, stream=True),
                 traceparent=noted.traceparent,
                 tracestate=noted.tracestate,
             )

@@ -1,0 +1,121 @@
+"""What a new connection costs over TLS: whole handshakes and resumed ones, side by side.
+
+    make bench-handshakes       # or ARGS="--connections 500 --rounds 9"
+
+One process serves TLS 1.3 on the loopback, with a certificate from an intermediate authority; this
+one sends a request over a connection of its own, again and again. The contestants take turns. CPU
+is of this process alone; what the provider saves, its signature, shows in the time.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import ssl
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Final
+
+import httpx
+import trustme
+
+from bench.transports import cpu_s
+from togetherchat_server.upstream import tls_sessions
+from togetherchat_server.upstream.engine import Engine
+from togetherchat_server.upstream.limits import TransportLimits
+
+HEAD_END: Final = b"\r\n\r\n"
+ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
+
+
+async def serve(folder: Path) -> None:
+    root = trustme.CA()
+    root.cert_pem.write_to_path(str(folder / "root.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    leaf = root.create_child_ca().issue_cert("localhost")
+    leaf.configure_cert(context)  # pyright: ignore[reportUnknownMemberType]  pyOpenSSL's types, not installed
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await reader.readuntil(HEAD_END)
+            writer.write(ANSWER)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
+    sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
+    sys.stdout.flush()
+    await server.serve_forever()
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Generator[str, None, None]:
+    command = [sys.executable, "-m", "bench.handshakes", "--serve", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None  # noqa: S101  for the types
+        try:
+            yield f"https://localhost:{process.stdout.readline().strip()}/"
+        finally:
+            process.terminate()
+
+
+async def measure(url: str, authority: Path, arguments: argparse.Namespace) -> dict[str, list[list[float]]]:
+    engines: dict[str, Engine] = {}
+    for name in ("whole", "resumed"):
+        context = ssl.create_default_context(cafile=str(authority))
+        if name == "resumed":
+            tls_sessions.resume(context)
+        engines[name] = Engine(TransportLimits(), tls=context)
+    figures: dict[str, list[list[float]]] = {name: [] for name in engines}
+    for _ in range(arguments.rounds):
+        for name, engine in engines.items():
+            began_s, used_s = time.perf_counter(), cpu_s()
+            for _ in range(arguments.connections):
+                response = await engine.handle_async_request(httpx.Request("GET", url))
+                await response.aread()
+                await response.aclose()
+            each_ms = 1000 / arguments.connections
+            figures[name].append([(cpu_s() - used_s) * each_ms, (time.perf_counter() - began_s) * each_ms])
+    for engine in engines.values():
+        await engine.aclose()
+    return figures
+
+
+def report(figures: dict[str, list[list[float]]]) -> str:
+    lines = ["| handshake | CPU ms a connection | ms from connecting to the answer |", "|---|---|---|"]
+    for name, rounds in figures.items():
+        cells = [
+            f"{statistics.median(column):.2f} ({min(column):.2f}-{max(column):.2f})"
+            for column in zip(*rounds, strict=True)
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--connections", type=int, default=300, help="of every round of each of the two")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--serve", metavar="FOLDER", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(serve(Path(arguments.serve)))
+        return
+    with tempfile.TemporaryDirectory() as folder, served(Path(folder)) as url:
+        figures = asyncio.run(measure(url, Path(folder) / "root.pem", arguments))
+    sys.stdout.write(
+        f"{ssl.OPENSSL_VERSION}; {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; median (least-most) "
+        f"of {arguments.rounds} rounds of {arguments.connections} connections.\n\n{report(figures)}\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

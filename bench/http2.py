@@ -1,0 +1,292 @@
+"""HTTP/1.1 or HTTP/2 towards the provider: CPU of a whole answer and of a streamed token, by protocol.
+
+    make bench-http2        # or ARGS="--seconds 2 --rounds 5"
+
+One process answers over both protocols from bytes made beforehand, in plain text on the loopback;
+this one asks, with its CPU counted. The contestants take turns. What comes of TLS is the same for
+both and left out, and so is what HTTP/2 is for: many requests on one connection. A pool of warm
+connections has that too, at the price of more sockets.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Final
+
+import h2.config
+import h2.connection
+import h2.events
+import httpx
+import pyqwest
+
+from bench.transports import ANSWER, BODY, HEADERS, KEY, cpu_per_request_ms, cpu_s
+from togetherchat_server.secret import Secret
+from togetherchat_server.upstream.transport import Transport, TransportLimits
+
+IN_FLIGHT: Final = (8, 128)
+STREAMS: Final = 8
+TOKENS: Final = 400
+EVENT: Final = b'data: {"id":"1","choices":[{"index":0,"delta":{"content":" token"}}]}' + b" " * 180 + b"\n\n"
+STREAMED: Final = TOKENS * len(EVENT)
+BODIES: Final = {"fast": ANSWER, "stream": EVENT * TOKENS}
+
+Ask = Callable[[str], Awaitable[int]]
+"""Ask for a path, read the answer as it arrives, say how many bytes it had."""
+Contestant = Callable[[int, int], AbstractAsyncContextManager[Ask]]
+"""Given the ports of HTTP/1.1 and HTTP/2."""
+
+
+# The contestants ------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def ours(http1: int, _http2: int) -> AsyncGenerator[Ask, None]:
+    transport = Transport.connect(
+        base_url=f"http://127.0.0.1:{http1}", limits=TransportLimits(), user_agent="bench/1"
+    )
+    key = Secret(KEY)
+
+    async def ask(path: str) -> int:
+        read = 0
+        async with transport.stream(path, key=key, request_id="r", body=BODY) as answer:
+            while piece := await answer.read():
+                read += len(piece)
+        return read
+
+    yield ask
+    await transport.aclose()
+
+
+@asynccontextmanager
+async def httpx_http2(_http1: int, http2: int) -> AsyncGenerator[Ask, None]:
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(http1=False, http2=True, timeout=None, limits=limits) as client:  # noqa: S113
+
+        async def ask(path: str) -> int:
+            read = 0
+            url = f"http://127.0.0.1:{http2}/{path}"
+            async with client.stream("POST", url, content=BODY, headers=HEADERS) as answer:
+                async for piece in answer.aiter_raw():
+                    read += len(piece)
+            return read
+
+        yield ask
+
+
+@asynccontextmanager
+async def pyqwest_http1(http1: int, _http2: int) -> AsyncGenerator[Ask, None]:
+    yield _through_pyqwest(pyqwest.HTTPVersion.HTTP1, http1)
+
+
+@asynccontextmanager
+async def pyqwest_http2(_http1: int, http2: int) -> AsyncGenerator[Ask, None]:
+    yield _through_pyqwest(pyqwest.HTTPVersion.HTTP2, http2)
+
+
+def _through_pyqwest(version: pyqwest.HTTPVersion, port: int) -> Ask:
+    client = pyqwest.Client(pyqwest.HTTPTransport(http_version=version, enable_otel=False))
+
+    async def ask(path: str) -> int:
+        read = 0
+        async with client.stream("POST", f"http://127.0.0.1:{port}/{path}", HEADERS, BODY) as answer:
+            async for piece in answer.content:
+                read += len(piece)
+        return read
+
+    return ask
+
+
+CONTESTANTS: Final[dict[str, Contestant]] = {
+    "our `Transport`, HTTP/1.1": ours,
+    "httpx and h2, HTTP/2": httpx_http2,
+    "pyqwest (compiled), HTTP/1.1": pyqwest_http1,
+    "pyqwest (compiled), HTTP/2": pyqwest_http2,
+}
+
+
+async def cpu_per_token_us(ask: Ask, *, seconds: float) -> float:
+    """Of some streams at a time, whose tokens are all there at once."""
+    await asyncio.gather(*(ask("stream") for _ in range(STREAMS)))
+    ends_at, tokens, began = asyncio.get_running_loop().time() + seconds, 0, cpu_s()
+
+    async def keep_asking() -> None:
+        nonlocal tokens
+        while asyncio.get_running_loop().time() < ends_at:
+            if await ask("stream") != STREAMED:
+                raise RuntimeError("a stream was not whole")
+            tokens += TOKENS
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(STREAMS):
+            group.create_task(keep_asking())
+    return (cpu_s() - began) / tokens * 1e6
+
+
+# The upstream, in a process of its own --------------------------------------------------
+
+
+class Http1(asyncio.Protocol):
+    """Each event in a chunk of its own, all of them in one write."""
+
+    ANSWERS: Final = {
+        path: b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + b"".join(
+            b"%x\r\n%b\r\n" % (len(piece), piece)
+            for piece in ([EVENT] * TOKENS if path == "stream" else [body])
+        )
+        + b"0\r\n\r\n"
+        for path, body in BODIES.items()
+    }
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self.received = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        top, found, body = self.received.partition(b"\r\n\r\n")
+        if found and len(body) >= len(BODY):
+            self.received = b""
+            path = top.split(b" ", 2)[1].decode().lstrip("/")
+            if isinstance(self.transport, asyncio.WriteTransport):
+                self.transport.write(self.ANSWERS[path])
+
+
+@dataclass(slots=True)
+class Sending:
+    """What is left of an answer."""
+
+    body: memoryview
+    piece: int
+
+
+@dataclass(slots=True)
+class Http2(asyncio.Protocol):
+    """Each event in a frame of its own, as many in one write as the client's window takes."""
+
+    http2: h2.connection.H2Connection = field(
+        default_factory=lambda: h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+    )
+    sending: dict[int, Sending] = field(default_factory=dict[int, Sending])
+    paths: dict[int, str] = field(default_factory=dict[int, str])
+    transport: asyncio.BaseTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self.http2.initiate_connection()
+        self.flush()
+
+    def data_received(self, data: bytes) -> None:
+        for event in self.http2.receive_data(data):
+            match event:
+                case h2.events.RequestReceived():
+                    said = {bytes(name): bytes(value) for name, value in event.headers}
+                    self.paths[event.stream_id] = said[b":path"].decode().lstrip("/")
+                case h2.events.DataReceived():
+                    self.http2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                case h2.events.StreamEnded():
+                    self.answer(event.stream_id)
+                case _:
+                    pass
+        for stream in list(self.sending):
+            self.go_on(stream)
+        self.flush()
+
+    def answer(self, stream: int) -> None:
+        path = self.paths.pop(stream)
+        self.http2.send_headers(stream, [(":status", "200")])
+        piece = len(EVENT) if path == "stream" else len(ANSWER)
+        self.sending[stream] = Sending(memoryview(BODIES[path]), piece)
+
+    def go_on(self, stream: int) -> None:
+        left = self.sending[stream]
+        while left.body and self.http2.local_flow_control_window(stream) >= left.piece:
+            self.http2.send_data(stream, bytes(left.body[: left.piece]))
+            left.body = left.body[left.piece :]
+        if not left.body:
+            self.http2.end_stream(stream)
+            del self.sending[stream]
+
+    def flush(self) -> None:
+        if isinstance(self.transport, asyncio.WriteTransport):
+            self.transport.write(self.http2.data_to_send())
+
+
+async def serve() -> None:
+    loop = asyncio.get_running_loop()
+    servers = [await loop.create_server(kind, "127.0.0.1", 0, backlog=1024) for kind in (Http1, Http2)]
+    sys.stdout.write(" ".join(str(server.sockets[0].getsockname()[1]) for server in servers) + "\n")
+    sys.stdout.flush()
+    await asyncio.gather(*(server.serve_forever() for server in servers))
+
+
+@contextlib.contextmanager
+def upstream() -> Generator[tuple[int, int], None, None]:
+    command = [sys.executable, "-m", "bench.http2", "--serve"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None  # noqa: S101  for the types
+        try:
+            http1, http2 = map(int, process.stdout.readline().split())
+            yield http1, http2
+        finally:
+            process.terminate()
+
+
+# The report -----------------------------------------------------------------------------
+
+
+async def measure(ports: tuple[int, int], arguments: argparse.Namespace) -> str:
+    figures: dict[tuple[str, int], list[float]] = {}
+    for _ in range(arguments.rounds):
+        for name, contestant in CONTESTANTS.items():
+            async with contestant(*ports) as ask:
+                for in_flight in IN_FLIGHT:
+                    took = await cpu_per_request_ms(ask, in_flight=in_flight, seconds=arguments.seconds)
+                    figures.setdefault((name, in_flight), []).append(took)
+                figures.setdefault((name, 0), []).append(
+                    await cpu_per_token_us(ask, seconds=arguments.seconds)
+                )
+    lines = ["| client | " + " | ".join(f"CPU ms an answer, {n} in flight" for n in IN_FLIGHT)]
+    lines[0] += f" | CPU us a token, {STREAMS} streams |"
+    lines.append("|---" * (len(IN_FLIGHT) + 2) + "|")
+    for name in CONTESTANTS:
+        cells = " | ".join(_median(figures[name, column]) for column in (*IN_FLIGHT, 0))
+        lines.append(f"| {name} | {cells} |")
+    return "\n".join(lines)
+
+
+def _median(figures: list[float]) -> str:
+    return f"{statistics.median(figures):.2f} ({min(figures):.2f}-{max(figures):.2f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=1.0, help="of every figure of every round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(serve())
+        return
+    with upstream() as ports:
+        table = asyncio.run(measure(ports, arguments))
+    versions = ", ".join(f"{name} {version(name)}" for name in ("httpx", "h2", "pyqwest", "httptools"))
+    sys.stdout.write(
+        f"{versions}; {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; median (least-most) of "
+        f"{arguments.rounds} rounds of {arguments.seconds:g} s.\n\n{table}\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

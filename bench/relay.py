@@ -1,0 +1,111 @@
+"""The least that a relay in Python costs: grpcio.aio before the service's own HTTP client, and no more.
+
+Between the two stand a few lines that turn messages into JSON and back. It checks nothing, limits
+nothing, retries nothing, writes no log and has no metrics: what the service costs beyond it is what
+its users get for it, what it costs itself nobody who uses grpcio can save.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from typing import Final
+
+import grpc
+import orjson
+
+from bench.bare import HEALTH
+from togetherchat.v1 import chat_pb2, chat_service_pb2, chat_service_pb2_grpc
+from togetherchat_server.secret import Secret
+from togetherchat_server.upstream.sse import SseDecoder
+from togetherchat_server.upstream.transport import Transport, TransportLimits
+
+Request = chat_service_pb2.CompleteRequest
+Response = chat_service_pb2.CompleteResponse
+Event = chat_service_pb2.StreamCompleteResponse
+PATH: Final = "chat/completions"
+KEY: Final = Secret("key-of-a-benchmark-0123456789")
+
+
+class RelayServicer(chat_service_pb2_grpc.ChatServiceServicer):
+    """Text in, text out."""
+
+    def __init__(self, upstream: Transport) -> None:
+        self._upstream = upstream
+
+    async def Complete(  # noqa: N802  the contract's name
+        self, request: Request, context: grpc.aio.ServicerContext[Request, Response]
+    ) -> Response:
+        del context
+        answer = await self._upstream.send("POST", PATH, key=KEY, request_id="r", body=_body(request))
+        said = orjson.loads(answer.body)
+        text: str = said["choices"][0]["message"]["content"]
+        usage = {name: said["usage"][name] for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
+        message = chat_pb2.Message(role=chat_pb2.ROLE_ASSISTANT, content=[chat_pb2.ContentPart(text=text)])
+        choice = chat_pb2.Choice(finish_reason=chat_pb2.FINISH_REASON_STOP, message=message)
+        return Response(id=said["id"], model=said["model"], choices=[choice], usage=chat_pb2.Usage(**usage))
+
+    async def StreamComplete(  # noqa: N802  the contract's name
+        self, request: Request, context: grpc.aio.ServicerContext[Request, Event]
+    ) -> AsyncIterator[Event]:
+        """One message a token."""
+        del context
+        decoder = SseDecoder(event_bytes_max=1 << 20)
+        asking = self._upstream.stream(PATH, key=KEY, request_id="r", body=_body(request, stream=True))
+        yield Event(started=chat_service_pb2.Started(model=request.model))
+        async with asking as answer:
+            while data := await answer.read():
+                for event in decoder.feed(data):
+                    if event.data != b"[DONE]":
+                        for choice in orjson.loads(event.data)["choices"]:
+                            yield Event(delta=chat_service_pb2.Delta(text=choice["delta"]["content"] or ""))
+        yield Event(
+            choice_finished=chat_service_pb2.ChoiceFinished(finish_reason=chat_pb2.FINISH_REASON_STOP)
+        )
+        yield Event(completed=chat_service_pb2.Completed())
+
+    async def ListModels(  # noqa: N802  the contract's name
+        self,
+        request: chat_service_pb2.ListModelsRequest,
+        context: grpc.aio.ServicerContext[
+            chat_service_pb2.ListModelsRequest, chat_service_pb2.ListModelsResponse
+        ],
+    ) -> chat_service_pb2.ListModelsResponse:
+        del request, context
+        return chat_service_pb2.ListModelsResponse()
+
+
+def _body(request: Request, *, stream: bool = False) -> bytes:
+    messages = [
+        {"role": "user", "content": "".join(part.text for part in message.content)}
+        for message in request.messages
+    ]
+    return orjson.dumps({"model": request.model, "messages": messages, "stream": stream})
+
+
+async def serve(listen: str) -> None:
+    transport = Transport.connect(
+        base_url=os.environ["TOGETHER_BASE_URL"],
+        limits=TransportLimits(connections_max=12_000),
+        user_agent="bench/1",
+    )
+    server = grpc.aio.server()
+    chat_service_pb2_grpc.add_ChatServiceServicer_to_server(RelayServicer(transport), server)
+    server.add_generic_rpc_handlers((HEALTH,))
+    server.add_insecure_port(listen)
+    await server.start()
+    await server.wait_for_termination()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT")
+    try:
+        asyncio.run(serve(parser.parse_args().listen))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

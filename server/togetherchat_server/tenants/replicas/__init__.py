@@ -1,0 +1,1 @@
+"""What replicas count together, through a Redis that they share."""

@@ -1,0 +1,29 @@
+"""A replica for a test to kill: `python replica.py URL TENANT CALLS_MAX LEASE_S` takes every place.
+
+It says so in a line, and then keeps them until it is ended.
+"""
+
+import asyncio
+import secrets
+import sys
+import time
+
+from togetherchat_server.tenants.limits import TenantLimits
+from togetherchat_server.tenants.replicas.leases import Lease
+from togetherchat_server.tenants.replicas.quotas import RedisQuotas
+
+
+async def main():
+    url, tenant, calls_max, lease_s = sys.argv[1:]
+    end = RedisQuotas(
+        url, patience_s=10, clock=time.monotonic, replica=secrets.token_hex(8), lease_s=float(lease_s)
+    )
+    limits = TenantLimits(calls_max=int(calls_max))
+    taken = [await end.enter(tenant, limits) for _ in range(limits.calls_max)]
+    assert all(isinstance(one, Lease) for one in taken)
+    sys.stdout.write("every place is taken\n")
+    sys.stdout.flush()
+    await asyncio.Event().wait()
+
+
+asyncio.run(main())
