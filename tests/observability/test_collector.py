@@ -44,8 +44,8 @@ BUSY = json_answer(503, {"error": {"message": f"{CANARY_PROMPT} {CANARY_KEY}"}})
 LOCAL = ("--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", "off", "--log", "json")
 
 
-async def asked(collector, *flags, answers, calls, environment):
-    """Serve as a process, make the calls, end it; what the collector then has, and what was logged."""
+async def asked(collector, *flags, answers, calls, until, environment):
+    """Serve as a process, make the calls, end it; what was logged."""
     async with ScriptedUpstream(in_turn(*answers)) as upstream:
         surroundings = {
             "TOGETHER_BASE_URL": upstream.base_url,
@@ -63,6 +63,7 @@ async def asked(collector, *flags, answers, calls, environment):
                 httpx.AsyncClient(base_url=http, trust_env=False) as client,
             ):
                 await calls(service_grpc.ChatServiceStub(channel), client)
+            await until(command)
             command.process.terminate()
             await command.ended()
     return command.error_text
@@ -89,6 +90,7 @@ async def test_every_kind_of_call_arrives(tmp_path):
             "1",
             answers=(WHOLE, STREAM, BUSY, WHOLE, BUSY, BUSY, WHOLE),
             calls=calls,
+            until=lambda _: collector.seen(12),
             environment={},
         )
         spans = await collector.seen(12)
@@ -141,7 +143,13 @@ async def test_spans_go_encrypted_and_compressed(tmp_path, mutual):
         if mutual:
             environment["OTEL_EXPORTER_OTLP_CLIENT_KEY"] = str(own.key)
             environment["OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"] = str(own.certificate)
-        await asked(collector, answers=(WHOLE,), calls=calls, environment=environment)
+        await asked(
+            collector,
+            answers=(WHOLE,),
+            calls=calls,
+            until=lambda _: collector.seen(2),
+            environment=environment,
+        )
         spans = await collector.seen(2)
 
     assert [SERVER, CLIENT] == [span.kind for span in spans]
@@ -166,7 +174,13 @@ async def test_a_collector_that_asks_for_a_certificate_gets_no_span_without_one(
             "OTEL_EXPORTER_OTLP_CERTIFICATE": str(theirs.client_ca),
             "OTEL_EXPORTER_OTLP_TIMEOUT": "0.5",
         }
-        log = await asked(collector, answers=(WHOLE,), calls=calls, environment=environment)
+        log = await asked(
+            collector,
+            answers=(WHOLE,),
+            calls=calls,
+            until=lambda command: command.said("takes no spans"),
+            environment=environment,
+        )
 
     assert [] == collector.spans
     assert 1 == log.count("the collector of traces takes no spans")
