@@ -2,9 +2,8 @@
 
     python -m bench.observe
 
-CPU time of this process, the best of several rounds. Where structlog is installed, which the
-service does without, its line is measured beside ours: the same fields, `orjson` for both,
-and the same stream.
+CPU time of this process, the best of several rounds. Beside a line of the log stands what it is
+made of: its JSON and the queue to the thread that writes it, without structlog between them.
 """
 
 import asyncio
@@ -14,17 +13,20 @@ import io
 import itertools
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import Any, Final
 
 import orjson
 
 from togetherchat_server.errors import Kind
-from togetherchat_server.observe.log import CallLog, LineWriter
+from togetherchat_server.observe.lines import LineWriter
+from togetherchat_server.observe.log import CallLog, Form, logger_of
 from togetherchat_server.observe.metrics.exposition import exposition
 from togetherchat_server.observe.metrics.meters import Facts, Meters
 from togetherchat_server.observe.record import CallRecord
+from togetherchat_server.observe.span_facts import Doors
 from togetherchat_server.ports import Call
 from togetherchat_server.tracing import SAMPLED, SpanContext
 
@@ -89,30 +91,33 @@ def counting() -> float:
     return microseconds(lambda: sink(RECORD), 20_000)
 
 
-def our_line() -> float:
+def line(form: Form) -> float:
     """With the thread that writes, whose CPU counts too."""
-    writer = LineWriter(io.StringIO(), lines_max=10**9)
-    log = CallLog(writer, "json")
-    cost = microseconds(lambda: log(RECORD), 5_000)
-    writer.close()
-    return cost
+    with writing() as writer:
+        log = CallLog(logger_of(writer, form))
+        return microseconds(lambda: log(RECORD), 5_000)
 
 
-def structlog_line() -> float | None:
-    if importlib.util.find_spec("structlog") is None:
-        return None
-    structlog: Any = importlib.import_module("structlog")
-    logger = structlog.wrap_logger(
-        structlog.BytesLogger(io.BytesIO()),
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.JSONRenderer(serializer=orjson.dumps),
-        ],
-        wrapper_class=structlog.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
+def bare_line() -> float:
     names = [field.name for field in fields(RECORD)]
-    return microseconds(lambda: logger.info("call", **{name: getattr(RECORD, name) for name in names}), 5_000)
+
+    def text() -> str:
+        facts: dict[str, object] = {}
+        for name in names:
+            value: object = getattr(RECORD, name)
+            if value is not None and value != "":
+                facts[name] = round(value, 4) if isinstance(value, float) else value
+        return orjson.dumps(facts).decode()
+
+    with writing() as writer:
+        return microseconds(lambda: writer.write(text()), 5_000)
+
+
+@contextmanager
+def writing() -> Generator[LineWriter]:
+    writer = LineWriter(io.StringIO(), lines_max=10**9)
+    yield writer
+    writer.close()
 
 
 def traced(*, sampled: bool) -> float | None:
@@ -121,7 +126,11 @@ def traced(*, sampled: bool) -> float | None:
         return None
     trace: Any = importlib.import_module("togetherchat_server.observe.trace")
     spans = trace.OtlpSpans(
-        base_url="http://127.0.0.1/v1", version="0", clock=time.monotonic, wall_clock=time.time
+        base_url="http://127.0.0.1/v1",
+        doors=Doors.of(rpc="127.0.0.1:50051", http="off", tls=False, machine=""),
+        version="0",
+        clock=time.monotonic,
+        wall_clock=time.time,
     )
     parent = SpanContext(trace_id=1, span_id=1, flags=SAMPLED if sampled else 0)
 
@@ -164,9 +173,9 @@ async def watch(turns: list[float]) -> None:
 
 def report() -> Iterator[str]:
     yield f"one record counted        {counting():6.1f} us"
-    yield f"one line of our log       {our_line():6.1f} us"
-    line = structlog_line()
-    yield f"the same with structlog   {line:6.1f} us" if line else "structlog is not installed here"
+    yield f"a line of the log, JSON   {line('json'):6.1f} us"
+    yield f"the same, no structlog    {bare_line():6.1f} us"
+    yield f"a line of the log, text   {line('text'):6.1f} us"
     for sampled in (False, True):
         cost = traced(sampled=sampled)
         name = "spans, sampled           " if sampled else "spans, not sampled       "

@@ -6,6 +6,7 @@ record.
 
 import asyncio
 import logging
+import socket
 import sys
 from collections.abc import Callable, Container
 from contextlib import AsyncExitStack
@@ -16,9 +17,11 @@ from togetherchat_server.admin import Admin, pages
 from togetherchat_server.config import Configuration
 from togetherchat_server.observe.figures import Figures
 from togetherchat_server.observe.limits import UpstreamLimits
-from togetherchat_server.observe.log import CallLog, LineWriter, LogHandler, attach
+from togetherchat_server.observe.lines import LineWriter
+from togetherchat_server.observe.log import CallLog, LogHandler, attach, logger_of
 from togetherchat_server.observe.metrics.meters import Facts, Meters
 from togetherchat_server.observe.record import Sink, Spans
+from togetherchat_server.observe.span_facts import Doors
 
 OFF: Final = "off"
 
@@ -68,9 +71,10 @@ class Observers:
         writer = LineWriter(self._outside.log)
         self.gauges["log_lines_dropped"] = lambda: writer.dropped
         self._resources.callback(writer.close)
-        self._resources.callback(attach(LogHandler(writer, self._settings.log)))
+        logger = logger_of(writer, self._settings.log)
+        self._resources.callback(attach(LogHandler(logger)))
         self._show_certificate()
-        return CallLog(writer, self._settings.log)
+        return CallLog(logger)
 
     def sinks(self, log: Sink, *, models: Container[str]) -> tuple[Sink, ...]:
         """What hears of every ended call. Metrics name `models`, and no others."""
@@ -85,9 +89,15 @@ class Observers:
         # Loaded where it is wanted: it is an extra, and takes a third of a second.
         from togetherchat_server.observe.trace import open_spans  # noqa: PLC0415
 
-        outside = self._outside
+        settings, outside = self._settings, self._outside
         spans = open_spans(
             base_url=base_url,
+            doors=Doors.of(
+                rpc=settings.listen,
+                http=settings.http,
+                tls=self._configuration.certificates is not None,
+                machine=socket.gethostname(),
+            ),
             version=outside.version,
             clock=outside.clock,
             wall_clock=outside.wall_clock,
@@ -108,6 +118,8 @@ class Observers:
                 "in_flight": self.gauges["calls_in_flight"](),
                 "waiting": self.gauges["calls_waiting"](),
                 "version": self._outside.version,
+                # What others count is not in it, where there are others.
+                "workers": self._settings.workers,
             }
             return figures.snapshot() | now
 

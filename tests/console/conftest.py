@@ -39,6 +39,13 @@ def served():
         yield service
 
 
+@pytest.fixture
+def served_by_workers():
+    """Each with figures of its own."""
+    with serving("--console", "--workers", "2") as service:
+        yield service
+
+
 @pytest.fixture(scope="session")
 def served_with_keys():
     """Callers bring their keys."""

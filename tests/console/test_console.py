@@ -259,6 +259,15 @@ def test_the_figures_move(open_window, served):
     assert window.part("#calls-spark polyline").get_attribute("points").count(",") == 60
 
 
+def test_figures_of_one_of_several_workers_are_called_that(open_window, window, served_by_workers):
+    """Of a process that is alone nothing is said."""
+    expect(window.part("#waiting")).to_have_text(re.compile(r"^\d+ waiting \u00b7 up \d+ (s|min)$"))
+    one = open_window(served_by_workers)
+    expect(one.part("#waiting")).to_have_text(
+        re.compile(r"^\d+ waiting \u00b7 up \d+ s \u00b7 this worker alone$")
+    )
+
+
 def test_a_service_that_is_gone_is_said_to_be(open_window, served):
     """The figures that stand are not live any more."""
     window = open_window(served, refusals=True).filled()

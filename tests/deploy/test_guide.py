@@ -23,9 +23,6 @@ FAMILIES = SERVER / "observe/metrics/families.py"
 NO_REASONS = {"NOT_SERVING"}
 # Of Docker and BuildKit, in the part about the image.
 ENGINES = {"--read-only", "--cap-drop all --security-opt no-new-privileges", "--output type"}
-VARS = {"tls_certificate_expires_s", "quota_redis_away"} | {
-    f"trace_spans_{what}" for what in ("made", "exported", "lost")
-}
 
 
 def spans():
@@ -47,20 +44,10 @@ def test_flags_are_flags_of_the_server():
 
 def test_settings_are_settings():
     """Names with a unit, such as drain_s."""
-    named = {
-        span.split(" = ")[0] for span in spans() if re.fullmatch(r"[a-z]+(_[a-z]+)*_s( = \d+)?", span)
-    } - VARS
+    named = {span.split(" = ")[0] for span in spans() if re.fullmatch(r"[a-z]+(_[a-z]+)*_s( = \d+)?", span)}
 
     assert {"drain_s", "propagation_s"} == named
     assert named <= set(Settings.model_fields)
-
-
-def test_gauges_of_vars_are_the_servers():
-    """Those that are no metrics, each under its name in the server's code."""
-    code = "".join(file.read_text("utf-8") for file in SERVER.rglob("*.py"))
-
-    assert set(spans()) >= VARS
-    assert set() == {name for name in VARS if f'"{name}"' not in code}
 
 
 def test_metrics_are_exported():

@@ -2,16 +2,24 @@
 
 import asyncio
 import re
+import socket
 import urllib.request
+from contextlib import asynccontextmanager
 
 import pytest
+import trustme
+from grpc import aio
 
 from support.app import CANARY_KEY, CANARY_PROMPT, failing, request, running_app, within
+from support.collector import traced_app
 from support.door import running_door
 from support.patience import eventually
 from support.scraping import OPENMETRICS, scraped
 from support.scripted_upstream import ScriptedUpstream, always
+from support.tenants import Keys, bearer
+from support.tls import Folder, Pair, credentials
 from support.upstream_script import json_answer
+from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 from togetherchat_server.observe.metrics import families as names
 from togetherchat_server.observe.metrics.families import FAMILIES
 from togetherchat_server.observe.metrics.meters import GAUGES, TOTALS
@@ -20,6 +28,7 @@ LAG_COUNT = "togetherchat_loop_lag_seconds_count"
 CALLER_KEY = "tgp_v1_canary_of_a_caller_0123456789"
 WITH_WORKERS_ALONE = {names.WORKERS, names.RESTARTS}
 TOLD_BY_THE_PROVIDER = {names.LIMIT, names.LIMIT_TOLD}
+WHERE_IT_IS_ASKED_FOR = {names.SPANS, names.QUOTAS_APART, names.CERTIFICATE_LEFT}
 OF_PRICED_MODELS = {names.COST}
 
 
@@ -73,18 +82,53 @@ async def test_what_is_exported_is_what_the_table_says(accept):
     exported.setdefault(names.RESTARTS, ("counter", set()))
 
     missing = set(FAMILIES) - set(exported)
-    assert missing <= WITH_WORKERS_ALONE | TOLD_BY_THE_PROVIDER | {names.REFUSED}
+    assert missing <= WITH_WORKERS_ALONE | TOLD_BY_THE_PROVIDER | WHERE_IT_IS_ASKED_FOR | {names.REFUSED}
     assert {name: (FAMILIES[name].kind, set(FAMILIES[name].labels)) for name in exported} == exported
 
 
-async def test_every_gauge_of_vars_is_a_metric():
+@asynccontextmanager
+async def with_everything(tmp_path):
+    """A service in which nothing is left off, and no Redis at the address of the one that it is to ask."""
+    keys = Keys(tmp_path / "keys")
+    tenants = tmp_path / "tenants.toml"
+    tenants.write_text("[tenants.team]\nrequests_per_minute = 60\n", encoding="utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nowhere = taken.getsockname()[1]
+    limits = {"keys": str(keys.path), "tenants": str(tenants), "quota_redis": f"redis://127.0.0.1:{nowhere}"}
+    pair = Pair(trustme.CA())
+    key = keys.create("team")
+    tls = Folder(tmp_path).put(pair).settings()
+    async with traced_app(http="127.0.0.1:0", sandbox_tokens_per_second=0, **limits, **tls) as (
+        app,
+        collector,
+    ):
+        async with aio.secure_channel(app.addresses.rpc, credentials(pair)) as channel:
+            chat = service_grpc.ChatServiceStub(channel)
+            await chat.Complete(request(model="sandbox/fast"), metadata=bearer(key))
+        await collector.seen(2)
+        yield app
+
+
+async def test_every_gauge_of_vars_is_a_metric(tmp_path):
     """Whoever counts something new for `/vars` says how it is called here; limits are told apart by model."""
-    async with running_door() as door:
-        counted = set(door.app.gauges)
+    async with with_everything(tmp_path) as app:
+        counted = set(app.gauges)
 
     assert set(GAUGES) | set(TOTALS) == {
-        name for name in counted if not name.startswith("upstream_ratelimit")
+        name for name in counted if not name.startswith(("upstream_ratelimit", "upstream_limits"))
     }
+
+
+async def test_what_is_asked_for_is_measured(tmp_path):
+    """Spans, the Redis of the limits, the certificate: with workers `/vars` is nobody's, and this all there is."""
+    async with with_everything(tmp_path) as app:
+        page = await scraped(app.addresses.admin)
+        left_s = app.gauges["tls_certificate_expires_s"]()
+
+    assert {("made",): 2, ("exported",): 2, ("lost",): 0} == page.samples(names.SPANS)
+    assert {(): 1} == page.samples(names.QUOTAS_APART)
+    assert page.value(names.CERTIFICATE_LEFT) == pytest.approx(left_s, abs=60)
+    assert left_s > 0
 
 
 async def test_the_books_balance():

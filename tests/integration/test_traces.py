@@ -111,6 +111,7 @@ async def test_what_the_spans_of_a_call_say():
         "rpc.system.name": "grpc",
         "rpc.method": "togetherchat.v1.ChatService/Complete",
         "rpc.response.status_code": "OK",
+        "server.address": "127.0.0.1",
         "togetherchat.request_id": "order-17",
         "togetherchat.attempts": 1,
         "togetherchat.model": MODEL,
@@ -271,9 +272,9 @@ async def test_the_http_door_continues_a_trace():
         call, attempt = await collector.seen(2)
 
     assert ("POST /v1/chat/completions", PARENT_ID) == (call.name, call.parent_span_id)
-    assert ("POST", 200) == (
-        call.attributes["http.request.method"],
-        call.attributes["http.response.status_code"],
+    assert ("POST", 200, "http", "127.0.0.1") == tuple(
+        call.attributes[name]
+        for name in ("http.request.method", "http.response.status_code", "url.scheme", "server.address")
     )
     assert [f"00-{TRACE_ID}-{attempt.span_id}-01"] == told(upstream)
 

@@ -35,7 +35,7 @@ def rules_of(expressions):
 
 def test_the_rules_and_the_configuration_are_valid():
     """Every alert is found, and the configuration finds their file."""
-    assert "14 rules found" in promtool("check", "rules", "alerts.yaml")
+    assert "17 rules found" in promtool("check", "rules", "alerts.yaml")
     promtool("check", "config", "prometheus.yaml")
 
 

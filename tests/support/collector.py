@@ -35,13 +35,8 @@ class SeenSpan:
     resource: dict
 
 
-@dataclass(kw_only=True)
-class Collector:
-    """What was exported, as bytes and as spans."""
-
-    port: int
-    server: aio.Server
-    exports: list = field(default_factory=list)
+class Collected:
+    """What `exports`, which are bytes, have in them."""
 
     @property
     def spans(self):
@@ -54,6 +49,15 @@ class Collector:
         """The spans, once there are so many; servers first, each followed by its attempts."""
         await eventually(lambda: len(self.spans) >= count)
         return sorted(self.spans, key=lambda span: (span.kind, span.start_ns))
+
+
+@dataclass(kw_only=True)
+class Collector(Collected):
+    """What was exported."""
+
+    port: int
+    server: aio.Server
+    exports: list = field(default_factory=list)
 
 
 def _spans(data):
@@ -109,14 +113,15 @@ async def running_collector(*, hangs=False):
         await server.stop(None)
 
 
+def sent_to(port):
+    """The variables of a service that sends its traces to `port`, soon."""
+    return {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}", "OTEL_BSP_SCHEDULE_DELAY": "20"}
+
+
 @contextmanager
 def telemetry(port, **variables):
-    """The environment of a service that sends its traces to `port`, soon."""
-    chosen = {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
-        "OTEL_BSP_SCHEDULE_DELAY": "20",
-        **variables,
-    }
+    """As the environment of this process."""
+    chosen = {**sent_to(port), **variables}
     before = {name: os.environ.get(name) for name in chosen}
     os.environ.update(chosen)
     try:

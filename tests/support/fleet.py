@@ -75,10 +75,10 @@ class Fleet:
 
 
 @asynccontextmanager
-async def running_fleet(*words, base_url=None):
+async def running_fleet(*words, base_url=None, environment=None):
     """Two workers in front of `base_url`, or of the simulator where there is none."""
     source = ("--upstream-key", "server") if base_url else SANDBOX
-    environment = {"TOGETHER_BASE_URL": base_url} if base_url else None
+    environment = {**({"TOGETHER_BASE_URL": base_url} if base_url else {}), **(environment or {})}
     async with running_command(
         *LOOPBACK, "--workers", "2", *source, *words, environment=environment
     ) as command:

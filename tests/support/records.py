@@ -1,5 +1,7 @@
 """Call records with everything in them, for tests of what is made of records."""
 
+from dataclasses import dataclass, field
+
 from togetherchat_server.observe.record import CallRecord
 
 
@@ -28,3 +30,16 @@ def record(**changed):
             **changed,
         }
     )
+
+
+@dataclass
+class Lines:
+    """A writer that keeps its lines."""
+
+    terminal: bool = False
+    lines: list = field(default_factory=list)
+
+    def write(self, line):
+        self.lines.append(line)
+
+    debug = info = warning = error = critical = write

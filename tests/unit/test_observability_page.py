@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from support.records import Lines, record
 from togetherchat_server.errors import Kind
+from togetherchat_server.observe.log import CallLog, logger_of
 from togetherchat_server.observe.metrics.families import FAMILIES
 from togetherchat_server.observe.record import CallRecord
 
@@ -155,3 +157,13 @@ def test_the_line_on_the_page_is_one():
     (line,) = re.findall(r"```json\n(.*)\n```", PAGE)
 
     assert set() == set(json.loads(line)) - {"event", "level"} - {field.name for field in fields(CallRecord)}
+
+
+def test_the_line_of_words_on_the_page_is_that_line():
+    """Of the same call, as the code words it."""
+    (line,) = re.findall(r"```json\n(.*)\n```", PAGE)
+    said = {name: value for name, value in json.loads(line).items() if name not in {"event", "level"}}
+    lines = Lines()
+    CallLog(logger_of(lines, "text"))(record(**said))
+
+    assert lines.lines == re.findall(r"^\[info +\] .*$", PAGE, re.MULTILINE)

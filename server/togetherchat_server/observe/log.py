@@ -1,9 +1,7 @@
-"""One line a call, written by a thread of its own.
+"""One line a call, by structlog. Lines hold keys, and nothing of what callers and models said.
 
-A pipe that nobody reads blocks its writer: a line written from the event loop would stop the
-service for the sake of its log. So lines go through a bounded queue to a thread, and are
-dropped and counted while it is full. Lines hold keys, no sentences, and nothing of what
-callers and models said.
+structlog's loggers write where they are called, which here is the event loop: so the one that is
+wrapped is a queue, `LineWriter`. Its global configuration is neither read nor set.
 
 What libraries log comes the same way. Left alone, Python writes their warnings to standard
 error from wherever they arise. And gRPC's hold what callers sent: a header with a byte that
@@ -13,23 +11,20 @@ template is written, and of an exception its type and where it arose, never its 
 
 import json
 import logging
-import threading
 import traceback
-from collections import deque
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import PurePath
-from typing import Final, Literal, TextIO, final
+from typing import Final, Literal, final
 
 import orjson
+import structlog
+from structlog.processors import JSONRenderer, add_log_level
+from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
-from togetherchat_server.errors import sanitise
+from togetherchat_server.observe import terminal
+from togetherchat_server.observe.lines import LineWriter
 from togetherchat_server.observe.record import CallRecord
-
-LINES_MAX: Final = 10_000
-CLOSE_S: Final = 2.0
-GATHER_S: Final = 0.02
-TEXT_LINE_MAX: Final = 2000
 
 OURS: Final = "togetherchat_server"
 LIBRARIES: Final = ("grpc", "aiohttp", "asyncio", "httpx", "uvicorn")
@@ -38,86 +33,56 @@ Form = Literal["json", "text"]
 
 _RATE_LIMITS: Final = "rate_limits"
 _FIELDS: Final = tuple(field.name for field in fields(CallRecord) if field.name != _RATE_LIMITS)
-_LEVELS: Final = {"SERVICE_KEY_REJECTED": "error", "INTERNAL_ERROR": "error", "UPSTREAM_TLS_FAILED": "error"}
+_ERRORS: Final = frozenset({"SERVICE_KEY_REJECTED", "INTERNAL_ERROR", "UPSTREAM_TLS_FAILED"})
+"""What an operator must mend."""
 
 
-@final
-class LineWriter:
-    """Writes lines to a stream that may be slow, without ever making its caller wait.
-
-    The thread gathers lines for a moment before it writes again: to wake it up for each of
-    them cost a busy service a tenth of its CPU.
-    """
-
-    def __init__(self, stream: TextIO, *, lines_max: int = LINES_MAX) -> None:
-        self._stream = stream
-        self._lines_max = lines_max
-        self._lines: deque[str] = deque()
-        self._news = threading.Event()
-        self._closing = threading.Event()
-        self.dropped = 0
-        self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
-        self._thread.start()
-
-    def write(self, line: str) -> None:
-        if len(self._lines) >= self._lines_max:
-            self.dropped += 1
-            return
-        self._lines.append(line)
-        if not self._news.is_set():
-            self._news.set()
-
-    def close(self) -> None:
-        """Write what is queued, for at most two seconds."""
-        self._closing.set()
-        self._news.set()
-        self._thread.join(CLOSE_S)
-
-    def _write_all(self) -> None:
-        while not (self._closing.is_set() and not self._lines):
-            self._news.wait()
-            self._news.clear()  # before the lines are taken: one that comes now is news again
-            self._write_some()
-            self._closing.wait(GATHER_S)
-
-    def _write_some(self) -> None:
-        written = 0
-        try:
-            while self._lines:
-                written += 1
-                self._stream.write(self._lines.popleft() + "\n")
-            self._stream.flush()
-        except (OSError, ValueError):
-            # A full disk or a reader that has gone: the service goes on without its log.
-            self.dropped += written
+def logger_of(writer: LineWriter, form: Form) -> FilteringBoundLogger:
+    """A logger whose lines go to `writer`."""
+    chain: dict[Form, tuple[Processor, ...]] = {
+        "json": (_unfolded, JSONRenderer(serializer=_json)),
+        "text": (terminal.in_words, terminal.renderer(colours=terminal.colours_wanted(writer))),
+    }
+    proxy: FilteringBoundLogger = structlog.wrap_logger(
+        writer,
+        processors=(add_log_level, *chain[form]),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
+        context_class=dict,
+        cache_logger_on_first_use=True,
+        # Bound so that they come first: a key keeps the place that it was given first.
+        event="",
+        level="",
+    )
+    return proxy.bind()
 
 
 @final
 class CallLog:
-    """The sink of call records."""
+    """The sink of call records.
 
-    def __init__(self, writer: LineWriter, form: Form) -> None:
-        self._writer = writer
-        self._line = _json_line if form == "json" else _text_line
+    A record goes along whole: as keywords its fields would be copied three times on the way to
+    the first processor, which was half of what a line costs.
+    """
+
+    def __init__(self, logger: FilteringBoundLogger) -> None:
+        self._logger = logger
 
     def __call__(self, record: CallRecord) -> None:
-        self._writer.write(self._line(record))
+        level = logging.ERROR if record.reason in _ERRORS else logging.INFO
+        self._logger.log(level, "call", record=record)
 
 
 @final
 class LogHandler(logging.Handler):
     """Sends what the service and its libraries log the same way."""
 
-    def __init__(self, writer: LineWriter, form: Form) -> None:
+    def __init__(self, logger: FilteringBoundLogger) -> None:
         super().__init__()
-        self._writer = writer
-        self._form = form
+        self._logger = logger
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = _said(record)
-        if self._form == "json":
-            text = json.dumps({"event": "log", "level": record.levelname.lower(), "message": text})
-        self._writer.write(text)
+        level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)
+        self._logger.log(level, "log", message=_said(record))
 
 
 def attach(handler: logging.Handler) -> Callable[[], None]:
@@ -151,33 +116,21 @@ def _whence(error: BaseException) -> str:
     return f"{type(error).__name__} in {' > '.join(places)}"
 
 
-def _json_line(record: CallRecord) -> str:
-    line: dict[str, object] = {"event": "call", "level": _LEVELS.get(record.reason, "info")}
+def _unfolded(_logger: LineWriter, _level: str, line: EventDict) -> EventDict:
+    """The fields of a record for the record, but for those that never came to be."""
+    record = line.pop("record", None)
+    if not isinstance(record, CallRecord):
+        return line
     for name in _FIELDS:
         value: object = getattr(record, name)
         if value is not None and value != "":
             line[name] = round(value, 4) if isinstance(value, float) else value
     if record.rate_limits:
         line[_RATE_LIMITS] = dict(record.rate_limits)
+    return line
+
+
+def _json(line: EventDict, **_default: object) -> str:
     text = orjson.dumps(line)
     # Escaped where it is not ASCII: a model's name may hold what readers of lines take for a line's end.
     return text.decode("ascii") if text.isascii() else json.dumps(line)
-
-
-def _text_line(record: CallRecord) -> str:
-    words = [
-        record.method.rpartition("/")[2],
-        record.code,
-        record.reason,
-        record.model,
-        f"asked={record.model_asked}" if record.model_asked else "",
-        f"{record.duration_s * 1000:.0f}ms",
-        f"first={record.first_token_s * 1000:.0f}ms" if record.first_token_s is not None else "",
-        f"tokens={record.prompt_tokens or 0}+{record.completion_tokens}" if record.completion_tokens else "",
-        f"attempts={record.attempts}" if record.attempts > 1 else "",
-        record.upstream,
-        record.id,
-        f"trace={record.trace}" if record.trace else "",
-    ]
-    # A model's name is the caller's text: no line end of it, no escape for a terminal.
-    return sanitise(" ".join(word for word in words if word), characters_max=TEXT_LINE_MAX)

@@ -22,6 +22,7 @@ TEXT_CHARACTERS_MAX: Final = 256
 ERROR_CODES: Final = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 )
+EVERY_HOST: Final = frozenset({"0.0.0.0", "::", "[::]"})
 DOOR: Final[Mapping[str, tuple[str, str]]] = {
     "chat.completions": ("POST", "/v1/chat/completions"),
     "models.list": ("GET", "/v1/models"),
@@ -62,11 +63,29 @@ class Place:
         )
 
 
-def call_attributes(record: CallRecord) -> Attributes:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doors:
+    """What is the same in every call: where callers come in. By our own settings, not by what they say."""
+
+    rpc: Mapping[str, Value]
+    http: Mapping[str, Value]
+
+    @classmethod
+    def of(cls, *, rpc: str, http: str, tls: bool, machine: str) -> "Doors":
+        """From the addresses that are listened at; one that takes all of a machine's goes by its name."""
+        return cls(
+            rpc=_local(rpc, machine),
+            http={"url.scheme": "https" if tls else "http", **_local(http, machine)},
+        )
+
+
+def call_attributes(record: CallRecord, doors: Doors) -> Attributes:
     """Of the span of a call, `SERVER`. Tokens are with the attempts, so that a sum counts them once."""
     rpc = record.front == "rpc"
     failed = record.code in ERROR_CODES if rpc else record.code.startswith("5")
-    told: Attributes = _rpc_attributes(record) if rpc else _http_attributes(record)
+    told: Attributes = (
+        {**doors.rpc, **_rpc_attributes(record)} if rpc else {**doors.http, **_http_attributes(record)}
+    )
     told["togetherchat.request_id"] = record.id
     told["togetherchat.attempts"] = record.attempts
     told["togetherchat.queued_s"] = record.queued_s
@@ -114,6 +133,15 @@ def attempt_name(attempt: Attempt) -> str:
     return f"{attempt.http_method} {attempt.path}"
 
 
+def _local(address: str, machine: str) -> Mapping[str, Value]:
+    host, colon, port = address.rpartition(":")
+    if not colon:
+        return {}  # off
+    name = machine if host in EVERY_HOST else host.strip("[]")
+    # Port 0 is one that the system chooses, later.
+    return {"server.address": name, "server.port": int(port)} if int(port) else {"server.address": name}
+
+
 def _rpc_attributes(record: CallRecord) -> Attributes:
     return {
         "rpc.system.name": "grpc",
@@ -124,7 +152,7 @@ def _rpc_attributes(record: CallRecord) -> Attributes:
 
 def _http_attributes(record: CallRecord) -> Attributes:
     method, route = DOOR.get(record.method, ("_OTHER", record.method))
-    told: Attributes = {"http.request.method": method, "http.route": route, "url.scheme": "http"}
+    told: Attributes = {"http.request.method": method, "http.route": route}
     # An answer that was given in full; a status that was never sent is none.
     told["http.response.status_code"] = 200 if record.code == "OK" else int(record.code)
     return told

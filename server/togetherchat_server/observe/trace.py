@@ -40,6 +40,7 @@ from opentelemetry.trace import SpanContext as SdkContext
 from togetherchat_server.observe.record import CallRecord
 from togetherchat_server.observe.span_facts import (
     Attributes,
+    Doors,
     Place,
     attempt_attributes,
     attempt_name,
@@ -106,6 +107,7 @@ class OtlpSpans:
         self,
         *,
         base_url: str,
+        doors: Doors,
         version: str,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
@@ -121,6 +123,7 @@ class OtlpSpans:
         self._resource = provider.resource
         self._scope = InstrumentationScope(SERVICE, version)
         self._place = Place.of(base_url)
+        self._doors = doors
         self._clock = clock
         self._wall_clock = wall_clock
         self._made = 0
@@ -168,7 +171,7 @@ class OtlpSpans:
             call_name(record),
             SpanKind.SERVER,
             (call_context, parent),
-            call_attributes(record),
+            call_attributes(record, self._doors),
             (call.received_s + wall_s, ended_s + wall_s),
         )
 
@@ -214,12 +217,17 @@ _FAILED: Final = Status(StatusCode.ERROR)
 
 
 def open_spans(
-    *, base_url: str, version: str, clock: Callable[[], float], wall_clock: Callable[[], float]
+    *,
+    base_url: str,
+    doors: Doors,
+    version: str,
+    clock: Callable[[], float],
+    wall_clock: Callable[[], float],
 ) -> OtlpSpans | None:
     """Ready to make spans; None where OTEL_SDK_DISABLED says that none are wanted."""
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return None
-    return OtlpSpans(base_url=base_url, version=version, clock=clock, wall_clock=wall_clock)
+    return OtlpSpans(base_url=base_url, doors=doors, version=version, clock=clock, wall_clock=wall_clock)
 
 
 def _resource(version: str) -> Resource:

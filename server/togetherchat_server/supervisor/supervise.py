@@ -17,7 +17,8 @@ from typing import Final, TextIO, assert_never, final
 
 from togetherchat_server.admin import Admin, Page, Pages, pages
 from togetherchat_server.config import Settings
-from togetherchat_server.observe.log import LineWriter, LogHandler, attach
+from togetherchat_server.observe.lines import LineWriter
+from togetherchat_server.observe.log import LogHandler, attach, logger_of
 from togetherchat_server.observe.metrics import families as names
 from togetherchat_server.observe.metrics.exposition import exposition
 from togetherchat_server.observe.metrics.packets import Figures
@@ -249,7 +250,7 @@ class Supervisor:
     def _open_log(self) -> None:
         writer = LineWriter(self._job.log)
         self._resources.callback(writer.close)
-        self._resources.callback(attach(LogHandler(writer, self._job.settings.log)))
+        self._resources.callback(attach(LogHandler(logger_of(writer, self._job.settings.log))))
 
     def _figures_now(self) -> Figures:
         states = Counter(

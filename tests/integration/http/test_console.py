@@ -111,6 +111,15 @@ async def test_figures_are_of_the_calls_so_far_and_no_calls_themselves():
     assert 1 == len(records)
 
 
+@pytest.mark.parametrize("workers", [1, 4, "auto"])
+async def test_figures_say_whether_there_are_others(workers):
+    """With workers they are one worker's, and the page has to say so."""
+    async with running_door(console=True, workers=workers) as door:
+        figures = (await door.client.get("/console/figures")).json()
+
+    assert workers == figures["workers"]
+
+
 async def test_the_consoles_models_have_the_retired_too():
     """And when the provider's list was read."""
     async with running_door(console=True) as door:

@@ -1,55 +1,18 @@
-import io
 import json
 import logging
-import threading
-import time
 
 import pytest
+import structlog
 
-from support.records import record
-from togetherchat_server.observe.log import CallLog, LineWriter, LogHandler, attach
+from support.records import Lines, record
+from togetherchat_server.observe.log import CallLog, LogHandler, attach, logger_of
 
 CANARY = "canary"
 
 
-class Blocked(io.StringIO):
-    """A stream whose reader sleeps until the test lets go."""
-
-    def __init__(self):
-        super().__init__()
-        self.writing = threading.Event()
-        self.go = threading.Event()
-
-    def write(self, text):
-        self.writing.set()
-        self.go.wait(10)
-        return super().write(text)
-
-
-class Broken(io.StringIO):
-    """A stream whose reader has gone, for a while."""
-
-    broken = True
-
-    def write(self, text):
-        if self.broken:
-            raise BrokenPipeError
-        return super().write(text)
-
-
-class Lines:
-    """A writer that keeps its lines."""
-
-    def __init__(self):
-        self.lines = []
-
-    def write(self, line):
-        self.lines.append(line)
-
-
 def line_of(form, **changed):
     lines = Lines()
-    CallLog(lines, form)(record(**changed))
+    CallLog(logger_of(lines, form))(record(**changed))
     (line,) = lines.lines
     return line
 
@@ -57,7 +20,7 @@ def line_of(form, **changed):
 def logged(form, log):
     """The lines that `log(logger_of)` leaves."""
     lines = Lines()
-    detach = attach(LogHandler(lines, form))
+    detach = attach(LogHandler(logger_of(lines, form)))
     try:
         log(logging.getLogger)
     finally:
@@ -70,62 +33,6 @@ def failed(text):
         int(text)
     except ValueError as error:
         return error
-
-
-def test_lines_are_written_in_order_and_closing_writes_the_rest():
-    """What was handed in before the end is in the stream after it."""
-    stream = io.StringIO()
-    writer = LineWriter(stream)
-
-    for number in range(100):
-        writer.write(f"{number}")
-    writer.close()
-
-    assert [f"{number}" for number in range(100)] == stream.getvalue().splitlines()
-
-
-def test_a_reader_that_sleeps_makes_nobody_wait():
-    """The queue is bounded: what does not fit is dropped and counted, and no write blocks."""
-    stream = Blocked()
-    writer = LineWriter(stream, lines_max=2)
-    writer.write("being written")
-    assert stream.writing.wait(10)
-
-    for number in range(10):
-        writer.write(f"{number}")
-
-    assert 8 == writer.dropped
-    stream.go.set()
-    writer.close()
-    assert ["being written", "0", "1"] == stream.getvalue().splitlines()
-
-
-def test_closing_a_log_that_nobody_reads_ends(monkeypatch):
-    """The end of the process waits a bounded time for the log, whether the queue is full or not."""
-    monkeypatch.setattr("togetherchat_server.observe.log.CLOSE_S", 0.05)
-    for lines in (1, 5):
-        stream = Blocked()
-        writer = LineWriter(stream, lines_max=2)
-        for _ in range(lines):
-            writer.write("line")
-        begun_s = time.monotonic()
-        writer.close()
-        assert 2 > time.monotonic() - begun_s
-        stream.go.set()
-
-
-def test_a_broken_stream_drops_lines_and_recovers():
-    """A reader that has gone costs its lines, not the thread that writes them."""
-    stream = Broken()
-    writer = LineWriter(stream)
-    writer.write("lost")
-    while not writer.dropped:
-        time.sleep(0.001)
-    stream.broken = False
-    writer.write("kept")
-    writer.close()
-
-    assert (1, "kept\n") == (writer.dropped, stream.getvalue())
 
 
 def test_a_call_is_one_json_object():
@@ -168,22 +75,6 @@ def test_what_callers_and_providers_do_is_no_error():
     assert "info" == json.loads(line_of("json", code="UNAVAILABLE", reason="UPSTREAM_OVERLOADED"))["level"]
 
 
-def test_a_call_is_one_line_of_words():
-    """The text form says the same in words, shortest first, and leaves out what is nothing."""
-    assert "Complete OK some/model 1235ms tokens=3+4 together request-1" == line_of("text")
-    assert (
-        "Complete UNAVAILABLE UPSTREAM_TRUNCATED some/model 1235ms first=120ms attempts=2 together request-1"
-    ) == line_of(
-        "text",
-        code="UNAVAILABLE",
-        reason="UPSTREAM_TRUNCATED",
-        first_token_s=0.12,
-        attempts=2,
-        prompt_tokens=None,
-        completion_tokens=None,
-    )
-
-
 @pytest.mark.parametrize("form", ["json", "text"])
 def test_odd_text_stays_on_its_line(form):
     """A model's name with line ends in it cannot forge a second line."""
@@ -206,33 +97,46 @@ def test_the_services_own_words_are_written_in_full():
 @pytest.mark.parametrize("library", ["grpc._cython.cygrpc", "aiohttp.server", "asyncio"])
 def test_of_a_librarys_words_only_the_template_is_written(library):
     """gRPC prints a header that it cannot read, a key too: the values stay out."""
-    lines = logged("text", lambda logger: logger(library).error("Invalid encoding on %s", CANARY))
+    lines = logged("json", lambda logger: logger(library).error("Invalid encoding on %s", CANARY))
 
-    assert [f"{library}: Invalid encoding on %s"] == lines
+    assert [f"{library}: Invalid encoding on %s"] == [json.loads(line)["message"] for line in lines]
 
 
 def test_of_a_message_of_many_lines_the_first_is_written():
     """asyncio spells out the task and its exception in the lines after it."""
-    lines = logged("text", lambda logger: logger("asyncio").error(f"Task exception\nfuture: {CANARY}"))
+    lines = logged("json", lambda logger: logger("asyncio").error(f"Task exception\nfuture: {CANARY}"))
 
-    assert ["asyncio: Task exception"] == lines
+    assert ["asyncio: Task exception"] == [json.loads(line)["message"] for line in lines]
 
 
+@pytest.mark.parametrize(
+    ("number", "level"), [(5, "debug"), (25, "info"), (30, "warning"), (50, "critical"), (99, "critical")]
+)
+def test_a_level_that_has_no_name_is_the_one_below_it(number, level):
+    """Libraries make up levels of their own: no line is lost to that."""
+    lines = Lines()
+    handler = LogHandler(logger_of(lines, "json"))
+    handler.emit(logging.LogRecord("grpc", number, "", 0, "odd", (), None))
+
+    assert [level] == [json.loads(line)["level"] for line in lines.lines]
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
 @pytest.mark.parametrize("name", ["togetherchat_server.fronts", "grpc"])
-def test_an_exception_is_its_type_and_its_place(name):
+def test_an_exception_is_its_type_and_its_place(name, form):
     """The text of an exception may be a prompt or a key; where it arose is what mends it."""
     error = failed(CANARY)
-    (line,) = logged("text", lambda logger: logger(name).error("call failed", exc_info=error))
+    (line,) = logged(form, lambda logger: logger(name).error("call failed", exc_info=error))
 
     place = f"test_log.py:{error.__traceback__.tb_lineno} failed"
-    assert line.endswith(f"call failed: ValueError in {place}")
+    assert f"call failed: ValueError in {place}" in line
     assert CANARY not in line
 
 
 def test_nothing_is_left_attached():
     """After the stop loggers are as they were before."""
     before = list(logging.getLogger("grpc").handlers)
-    detach = attach(LogHandler(Lines(), "text"))
+    detach = attach(LogHandler(logger_of(Lines(), "text")))
     detach()
 
     assert before == logging.getLogger("grpc").handlers
@@ -242,9 +146,7 @@ def test_a_line_says_what_was_asked_for_where_another_model_answered():
     """An alias, or a model that gave way."""
     asked = {"model_asked": "fast"}
     assert "fast" == json.loads(line_of("json", **asked))["model_asked"]
-    assert " some/model asked=fast " in line_of("text", **asked)
     assert "model_asked" not in json.loads(line_of("json"))
-    assert "asked=" not in line_of("text")
 
 
 def test_a_line_tells_the_providers_limits_where_it_told_them():
@@ -252,3 +154,16 @@ def test_a_line_tells_the_providers_limits_where_it_told_them():
     limits = (("x-ratelimit-limit", "200"), ("x-ratelimit-remaining", "199"))
     assert dict(limits) == json.loads(line_of("json", rate_limits=limits))["rate_limits"]
     assert "rate_limits" not in json.loads(line_of("json"))
+
+
+def test_structlogs_own_configuration_is_left_alone():
+    """Whoever embeds the service and has configured structlog keeps what was configured, and we ours."""
+    before = structlog.get_config()
+    structlog.configure(processors=[lambda *_: "elsewhere"])
+    try:
+        assert "call" == json.loads(line_of("json"))["event"]
+    finally:
+        structlog.reset_defaults()
+
+    assert before == structlog.get_config()
+    assert not structlog.is_configured()

@@ -8,6 +8,7 @@ from togetherchat_server.observe.span_facts import (
     ERROR_CODES,
     PARAMETERS,
     USAGE,
+    Doors,
     Place,
     attempt_attributes,
     attempt_name,
@@ -18,6 +19,7 @@ from togetherchat_server.providers.together import noted
 from togetherchat_server.tracing import CANCELLED, Attempt, SpanContext
 
 HERE = Place.of("https://api.example/v1")
+DOORS = Doors.of(rpc="127.0.0.1:50051", http="0.0.0.0:443", tls=True, machine="pod-1")
 
 
 def attempt(**changed):
@@ -47,7 +49,7 @@ def test_the_tables_are_total():
 def test_an_error_of_the_server_has_its_reason_as_type(row):
     """Codes that blame the caller leave the span without an error, every code leaves the reason."""
     code = ROWS[row].code.name
-    told = call_attributes(record(code=code, reason=row.value))
+    told = call_attributes(record(code=code, reason=row.value), DOORS)
 
     assert (row.value if code in ERROR_CODES else None) == told.get("error.type")
     assert (code, row.value) == (told["rpc.response.status_code"], told["togetherchat.reason"])
@@ -56,7 +58,7 @@ def test_an_error_of_the_server_has_its_reason_as_type(row):
 @pytest.mark.parametrize(("code", "error"), [("503", "OVERLOADED"), ("429", None)])
 def test_an_http_status_from_500_on_is_an_error(code, error):
     """Below, the caller can do something about it."""
-    told = call_attributes(record(front="http", method=chat.METHOD, code=code, reason="OVERLOADED"))
+    told = call_attributes(record(front="http", method=chat.METHOD, code=code, reason="OVERLOADED"), DOORS)
 
     assert (int(code), error) == (told["http.response.status_code"], told.get("error.type"))
 
@@ -72,6 +74,37 @@ def test_an_http_status_from_500_on_is_an_error(code, error):
 def test_a_call_is_named_by_its_method_and_route(front, method, name):
     """Of which there are few: no path and no model of a caller's."""
     assert name == call_name(record(front=front, method=method))
+
+
+@pytest.mark.parametrize(
+    ("address", "here"),
+    [
+        ("127.0.0.1:50051", {"server.address": "127.0.0.1", "server.port": 50051}),
+        ("[::1]:50051", {"server.address": "::1", "server.port": 50051}),
+        ("0.0.0.0:50051", {"server.address": "pod-1", "server.port": 50051}),
+        ("[::]:50051", {"server.address": "pod-1", "server.port": 50051}),
+        ("localhost:0", {"server.address": "localhost"}),
+        ("off", {}),
+    ],
+)
+@pytest.mark.parametrize(("front", "method"), [("rpc", "/x/Complete"), ("http", chat.METHOD)])
+def test_where_callers_come_in(address, here, front, method):
+    """As it is set; a machine that is listened at whole goes by its name. What callers say it is called is theirs."""
+    doors = Doors.of(rpc=address, http=address, tls=False, machine="pod-1")
+    told = call_attributes(record(front=front, method=method, code="200"), doors)
+
+    assert here == {name: value for name, value in told.items() if name.startswith("server.")}
+
+
+@pytest.mark.parametrize(("tls", "scheme"), [(True, "https"), (False, "http")])
+def test_the_doors_scheme_is_that_of_its_connections(tls, scheme):
+    """Encrypted or not; gRPC's conventions have no word for it."""
+    doors = Doors.of(rpc="h:1", http="h:2", tls=tls, machine="")
+
+    assert (
+        scheme == call_attributes(record(front="http", method=chat.METHOD, code="200"), doors)["url.scheme"]
+    )
+    assert "url.scheme" not in call_attributes(record(), doors)
 
 
 @pytest.mark.parametrize(

@@ -188,6 +188,7 @@ SCHEMAS: Final[Mapping[str, object]] = {
         first_token=_OBJECT,
         upstream=_OBJECT,
         version=_STRING,
+        workers={"type": ["integer", "string"]},
     ),
     "Model": _object(
         ["id", "object", "created", "owned_by"],

@@ -35,6 +35,7 @@ ESTIMATED: Final = "togetherchat_usage_estimated_calls_total"
 ATTEMPTS: Final = "togetherchat_upstream_attempts_total"
 RETRIES: Final = "togetherchat_upstream_retries_total"
 LINES_DROPPED: Final = "togetherchat_log_lines_dropped_total"
+SPANS: Final = "togetherchat_trace_spans_total"
 RESTARTS: Final = "togetherchat_worker_restarts_total"
 CPU: Final = "process_cpu_seconds_total"
 
@@ -56,6 +57,8 @@ BUDGET: Final = "togetherchat_retry_budget_left"
 BREAKER: Final = "togetherchat_breaker_pairs"
 LIMIT: Final = "togetherchat_upstream_rate_limit"
 LIMIT_TOLD: Final = "togetherchat_upstream_rate_limit_told_timestamp_seconds"
+QUOTAS_APART: Final = "togetherchat_quota_redis_away"
+CERTIFICATE_LEFT: Final = "togetherchat_tls_certificate_left_seconds"
 READY: Final = "togetherchat_ready"
 WORKERS: Final = "togetherchat_workers"
 BUILD: Final = "togetherchat_build_info"
@@ -146,6 +149,12 @@ _ALL: Final[tuple[Family, ...]] = (
         kind="counter",
         help="Lines of the log that were not written: nobody read fast enough.",
     ),
+    Family(
+        name=SPANS,
+        kind="counter",
+        labels=("state",),
+        help="Spans of traced calls: `made`, `exported` to the collector, or `lost` since it took none.",
+    ),
     Family(name=RESTARTS, kind="counter", help="Workers that were lost and started again."),
     Family(
         name=CPU,
@@ -222,6 +231,17 @@ _ALL: Final[tuple[Family, ...]] = (
         labels=("model",),
         merge="max",
         help="When the provider last told its limits, in seconds since 1970.",
+    ),
+    Family(
+        name=QUOTAS_APART,
+        kind="gauge",
+        help="Processes that count for themselves, because the Redis for the limits of all replicas is away.",
+    ),
+    Family(
+        name=CERTIFICATE_LEFT,
+        kind="gauge",
+        merge="min",
+        help="Seconds until the certificate that callers are shown is no longer valid; below 0 after.",
     ),
     Family(name=READY, kind="gauge", merge="max", help="1 while calls are wanted, as /readyz says, else 0."),
     Family(

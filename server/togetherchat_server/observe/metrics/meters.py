@@ -29,9 +29,16 @@ GAUGES: Final[Mapping[str, Key]] = {
     "retry_budget_left": (names.BUDGET,),
     "breaker_pairs_held": (names.BREAKER, "held"),
     "breaker_pairs_dropping": (names.BREAKER, "dropping"),
+    "quota_redis_away": (names.QUOTAS_APART,),
+    "tls_certificate_expires_s": (names.CERTIFICATE_LEFT,),
 }
 """What is counted for `/vars` by the name it has there."""
-TOTALS: Final[Mapping[str, Key]] = {"log_lines_dropped": (names.LINES_DROPPED,)}
+TOTALS: Final[Mapping[str, Key]] = {
+    "log_lines_dropped": (names.LINES_DROPPED,),
+    "trace_spans_made": (names.SPANS, "made"),
+    "trace_spans_exported": (names.SPANS, "exported"),
+    "trace_spans_lost": (names.SPANS, "lost"),
+}
 """What `/vars` shows and never falls."""
 
 
@@ -100,7 +107,7 @@ class Meters:
                 self._tally.words.update(_limits(model, told_s, headers))
 
     def _gauges(self) -> dict[Key, float]:
-        read = {key: self._vars[name]() for name, key in GAUGES.items() if name in self._vars}
+        read = {key: float(self._vars[name]()) for name, key in GAUGES.items() if name in self._vars}
         return {**self._fixed, **process.in_use(), **read, (names.READY,): int(self._ready())}
 
 

@@ -1,0 +1,186 @@
+"""Spans as OpenTelemetry's own collector takes them from a real server: `make test-observability`."""
+
+import json
+
+import httpx
+import pytest
+import trustme
+from grpc import aio
+
+from support.app import CANARY_KEY, CANARY_PROMPT, collect, failing, request
+from support.collector import CLIENT, ERROR, SERVER, UNSET, sent_to
+from support.command import running_command
+from support.door import COMPLETIONS, ask
+from support.real_collector import real_collector
+from support.scripted_upstream import ScriptedUpstream, in_turn
+from support.tls import Folder, Pair
+from support.upstream_script import json_answer, sse
+from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
+
+TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
+PARENT_ID = "b7ad6b7169203331"
+PARENT = (("traceparent", f"00-{TRACE_ID}-{PARENT_ID}-01"), ("tracestate", "vendor=one"))
+ANSWER = "canary answer, never to be seen outside"
+USAGE = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
+WHOLE = json_answer(
+    200,
+    {
+        "id": "answer-1",
+        "model": "served/model",
+        "usage": USAGE,
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": ANSWER}}],
+    },
+)
+DELTA = {"index": 0, "delta": {"role": "assistant", "content": ANSWER}, "finish_reason": None}
+LAST = {"index": 0, "delta": {"content": ""}, "finish_reason": "length"}
+STREAM = sse(
+    [
+        json.dumps({"id": "answer-1", "model": "served/model", "choices": [DELTA]}),
+        json.dumps({"id": "answer-1", "choices": [LAST], "usage": USAGE}),
+        "[DONE]",
+    ]
+)
+BUSY = json_answer(503, {"error": {"message": f"{CANARY_PROMPT} {CANARY_KEY}"}})
+LOCAL = ("--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", "off", "--log", "json")
+
+
+async def asked(collector, *flags, answers, calls, until, environment):
+    """Serve as a process, make the calls, end it; what was logged."""
+    async with ScriptedUpstream(in_turn(*answers)) as upstream:
+        surroundings = {
+            "TOGETHER_BASE_URL": upstream.base_url,
+            "TOGETHER_API_KEY": CANARY_KEY,
+            **sent_to(collector.port),
+            **environment,
+        }
+        words = (*LOCAL, "--traces", "otlp", *flags)
+        async with running_command(*words, environment=surroundings) as command:
+            said = await command.said(" SERVING: ")
+            rpc = said.partition("gRPC on ")[2].partition(",")[0]
+            http = said.partition("HTTP on ")[2].partition("/v1")[0]
+            async with (
+                aio.insecure_channel(rpc, options=[("grpc.enable_retries", 0)]) as channel,
+                httpx.AsyncClient(base_url=http, trust_env=False) as client,
+            ):
+                await calls(service_grpc.ChatServiceStub(channel), client)
+            await until(command)
+            command.process.terminate()
+            await command.ended()
+    return command.error_text
+
+
+async def test_every_kind_of_call_arrives(tmp_path):
+    """Whole, streamed, tried again, failed, over HTTP: each with its attempts, in its caller's trace, and nothing
+    that was said.
+    """
+
+    async def calls(chat, client):
+        await chat.Complete(request(), metadata=PARENT)
+        await collect(chat.StreamComplete(request(), metadata=PARENT))
+        await chat.Complete(request(), metadata=PARENT)
+        failure = await failing(chat.Complete(request(), metadata=PARENT))
+        assert "UPSTREAM_OVERLOADED" == failure.info.reason
+        answer = await client.post(COMPLETIONS, json=ask(), headers=dict(PARENT))
+        assert 200 == answer.status_code
+
+    async with real_collector(tmp_path) as collector:
+        log = await asked(
+            collector,
+            "--retries",
+            "1",
+            answers=(WHOLE, STREAM, BUSY, WHOLE, BUSY, BUSY, WHOLE),
+            calls=calls,
+            until=lambda _: collector.seen(12),
+            environment={},
+        )
+        spans = await collector.seen(12)
+
+    ended = [
+        ("togetherchat.v1.ChatService/Complete", UNSET, [UNSET]),
+        ("togetherchat.v1.ChatService/StreamComplete", UNSET, [UNSET]),
+        ("togetherchat.v1.ChatService/Complete", UNSET, [ERROR, UNSET]),
+        ("togetherchat.v1.ChatService/Complete", ERROR, [ERROR, ERROR]),
+        ("POST /v1/chat/completions", UNSET, [UNSET]),
+    ]
+    found = [span for span in spans if span.kind == SERVER]
+    attempts = [span for span in spans if span.kind == CLIENT]
+    assert ended == [
+        (call.name, call.status, [one.status for one in attempts if one.parent_span_id == call.span_id])
+        for call in found
+    ]
+    assert {(TRACE_ID, PARENT_ID, "vendor=one")} == {
+        (span.trace_id, span.parent_span_id, span.state) for span in found
+    }
+    assert {"served/model"} == {
+        one.attributes["gen_ai.response.model"] for one in attempts if one.status == UNSET
+    }
+    assert {"togetherchat"} == {span.resource["service.name"] for span in spans}
+    kept = collector.file.read_bytes().decode("latin-1") + collector.log.read_text("utf-8") + log
+    assert [] == [word for word in ("canary", CANARY_KEY, "Bearer") if word in kept]
+
+
+@pytest.mark.parametrize("mutual", [False, True], ids=["tls", "mutual tls"])
+async def test_spans_go_encrypted_and_compressed(tmp_path, mutual):
+    """By OpenTelemetry's own variables, which the page names."""
+    authority = trustme.CA()
+    theirs = Folder(tmp_path).put(Pair(authority), client_ca=authority)
+    ours = tmp_path / "ours"
+    ours.mkdir()
+    own = Folder(ours).put(Pair(authority), client_ca=authority)
+    receiver = {"cert_file": str(theirs.certificate), "key_file": str(theirs.key)}
+    if mutual:
+        receiver["client_ca_file"] = str(theirs.client_ca)
+
+    async def calls(chat, _client):
+        await chat.Complete(request())
+
+    async with real_collector(tmp_path, tls=receiver) as collector:
+        environment = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"https://localhost:{collector.port}",
+            "OTEL_EXPORTER_OTLP_CERTIFICATE": str(own.client_ca),
+            "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
+        }
+        if mutual:
+            environment["OTEL_EXPORTER_OTLP_CLIENT_KEY"] = str(own.key)
+            environment["OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"] = str(own.certificate)
+        await asked(
+            collector,
+            answers=(WHOLE,),
+            calls=calls,
+            until=lambda _: collector.seen(2),
+            environment=environment,
+        )
+        spans = await collector.seen(2)
+
+    assert [SERVER, CLIENT] == [span.kind for span in spans]
+
+
+async def test_a_collector_that_asks_for_a_certificate_gets_no_span_without_one(tmp_path):
+    """So the test above shows what it says; and the log says once that none are taken."""
+    authority = trustme.CA()
+    theirs = Folder(tmp_path).put(Pair(authority), client_ca=authority)
+    receiver = {
+        "cert_file": str(theirs.certificate),
+        "key_file": str(theirs.key),
+        "client_ca_file": str(theirs.client_ca),
+    }
+
+    async def calls(chat, _client):
+        await chat.Complete(request())
+
+    async with real_collector(tmp_path, tls=receiver) as collector:
+        environment = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"https://localhost:{collector.port}",
+            "OTEL_EXPORTER_OTLP_CERTIFICATE": str(theirs.client_ca),
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "0.5",
+        }
+        log = await asked(
+            collector,
+            answers=(WHOLE,),
+            calls=calls,
+            until=lambda command: command.said("takes no spans"),
+            environment=environment,
+        )
+
+    assert [] == collector.spans
+    assert 1 == log.count("the collector of traces takes no spans")
