@@ -68,6 +68,11 @@ test-java: $(VENV)/.server  ## Build and test the Java client; needs a JDK 17 an
 test-observability: $(VENV)/.dev .tools/promtool .tools/otel-collector  ## Let Prometheus's promtool read metrics, alerts and queries, and OpenTelemetry's collector take spans; needs Go
 	PROMTOOL=$(CURDIR)/.tools/promtool OTEL_COLLECTOR=$(CURDIR)/.tools/otel-collector $(BIN)/python -m pytest tests/observability
 
+.PHONY: dashboard-picture
+dashboard-picture: $(VENV)/.dev $(BENCH)/.peers  ## Draw the dashboard over six minutes of a service with mishaps; needs Prometheus
+	PYTHONPATH=protos:server:clients/python $(BIN)/python deploy/grafana/rehearsal.py docs/observability.png \
+	    --draw-with $(BENCH)/plots/bin/python $(ARGS)
+
 .tools/promtool:
 	deploy/prometheus/install-promtool .tools
 

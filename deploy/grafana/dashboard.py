@@ -286,6 +286,34 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
             ),
         ),
     ),
+    (
+        "What it leans on",
+        (
+            Panel(
+                title="Certificate left",
+                unit="d",
+                about="Until the certificate that callers are shown is no longer valid.",
+                queries=(
+                    (
+                        f"min by (instance) (togetherchat_tls_certificate_left_seconds{{{HERE}}}) / 86400",
+                        "{{instance}}",
+                    ),
+                ),
+            ),
+            Panel(
+                title="Counting apart from Redis",
+                unit="short",
+                about="Processes that hold tenants' limits by their own count, since Redis does not answer.",
+                queries=((now("togetherchat_quota_redis_away"), "processes"),),
+            ),
+            Panel(
+                title="Spans",
+                unit="short",
+                about="Made, sent, and given up because the collector takes none.",
+                queries=((rate("togetherchat_trace_spans_total", by="state"), "{{state}}"),),
+            ),
+        ),
+    ),
 )
 
 

@@ -30,6 +30,7 @@ UNITS = {
     "percentunit": "share",
     "currencyUSD": "US$",
     "bytes": "MB",
+    "d": "days",
     "short": "",
 }
 SERIES_MAX = 8

@@ -7,7 +7,7 @@ What stays behind: the shell, the package managers, whatever installs, compiles 
 Runs in the build stage, on Debian and what derives from it; knows nothing of the service.
 """
 
-# ruff: noqa: S603, S607  a script, and it asks the tools that every Debian has
+# ruff: noqa: S607  a script, and it asks the tools that every Debian has
 
 import os
 import re
