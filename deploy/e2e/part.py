@@ -21,7 +21,7 @@ START_S, STOP_S = 180.0, 20.0
 def running(name: str, *words: str) -> Generator[Callable[[], bool]]:
     """A part, until the end of the block; what is yielded says whether it still runs."""
     with (LOGS / f"{name}.log").open("wb") as log:
-        process = subprocess.Popen([name, *words], stdout=log, stderr=subprocess.STDOUT)  # noqa: S603  ours
+        process = subprocess.Popen([name, *words], stdout=log, stderr=subprocess.STDOUT)
     try:
         yield lambda: process.poll() is None
     finally:
@@ -48,13 +48,13 @@ def eventually(what: str, reached: Callable[[], object], alive: Callable[[], boo
 
 def prints(*words: str) -> str:
     """What a program prints, which is nothing where it fails."""
-    run = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603  ours
+    run = subprocess.run(words, capture_output=True, text=True, check=False)
     return "" if run.returncode else run.stdout.strip()
 
 
 def status_of(*words: str, **environment: str) -> int:
     """The exit status of a program that has the terminal."""
-    return subprocess.run(words, check=False, env={**os.environ, **environment}).returncode  # noqa: S603  ours
+    return subprocess.run(words, check=False, env={**os.environ, **environment}).returncode
 
 
 def answers(url: str) -> bool:
