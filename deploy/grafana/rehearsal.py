@@ -36,9 +36,9 @@ SCRAPE_S = 5
 SERVICE = (sys.executable, "-m", "togetherchat_server")
 # Who asks how often a second at most, which models, and how. Most of it is well, as it is in life.
 TENANTS = {
-    "shop": (9.0, ("openai/gpt-oss-120b", "openai/gpt-oss-20b"), "stream"),
-    "search": (6.0, ("openai/gpt-oss-20b", "deepseek-ai/DeepSeek-V3.1"), "whole"),
-    "lab": (3.0, ("Qwen/Qwen3-235B-A22B-Instruct-2507-tput",), "stream"),
+    "shop": (9.0, ("openai/gpt-oss-120b", "Qwen/Qwen3.7-Plus"), "stream"),
+    "search": (6.0, ("Qwen/Qwen3.7-Plus", "MiniMaxAI/MiniMax-M3"), "whole"),
+    "lab": (3.0, ("zai-org/GLM-5.2",), "stream"),
 }
 MISHAPS = (
     "sandbox/error-503-x1",
