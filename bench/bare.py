@@ -6,6 +6,7 @@ service in Python does comes on top of it.
 
 import argparse
 import asyncio
+import contextlib
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -100,23 +101,18 @@ HEALTH = grpc.method_handlers_generic_handler(
 )
 
 
-async def serve(listen: str) -> None:
+async def serve(servicer: chat_service_pb2_grpc.ChatServiceServicer) -> None:
+    """Serve the contract and health at the address that `--listen` names."""
+    words = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
+    words.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT")
     server = grpc.aio.server()
-    chat_service_pb2_grpc.add_ChatServiceServicer_to_server(BareServicer(), server)
+    chat_service_pb2_grpc.add_ChatServiceServicer_to_server(servicer, server)
     server.add_generic_rpc_handlers((HEALTH,))
-    server.add_insecure_port(listen)
+    server.add_insecure_port(words.parse_args().listen)
     await server.start()
     await server.wait_for_termination()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT")
-    try:
-        asyncio.run(serve(parser.parse_args().listen))
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
 if __name__ == "__main__":
-    main()
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve(BareServicer()))

@@ -5,17 +5,16 @@ nothing, retries nothing, writes no log and has no metrics: what the service cos
 its users get for it, what it costs itself nobody who uses grpcio can save.
 """
 
-import argparse
 import asyncio
+import contextlib
 import os
-import sys
 from collections.abc import AsyncIterator
 from typing import Final
 
 import grpc
 import orjson
 
-from bench.bare import HEALTH
+from bench.bare import serve
 from togetherchat.v1 import chat_pb2, chat_service_pb2, chat_service_pb2_grpc
 from togetherchat_server.secret import Secret
 from togetherchat_server.upstream.sse import SseDecoder
@@ -84,28 +83,15 @@ def _body(request: Request, *, stream: bool = False) -> bytes:
     return orjson.dumps({"model": request.model, "messages": messages, "stream": stream})
 
 
-async def serve(listen: str) -> None:
+async def main() -> None:
     transport = Transport.connect(
         base_url=os.environ["TOGETHER_BASE_URL"],
         limits=TransportLimits(connections_max=12_000),
         user_agent="bench/1",
     )
-    server = grpc.aio.server()
-    chat_service_pb2_grpc.add_ChatServiceServicer_to_server(RelayServicer(transport), server)
-    server.add_generic_rpc_handlers((HEALTH,))
-    server.add_insecure_port(listen)
-    await server.start()
-    await server.wait_for_termination()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT")
-    try:
-        asyncio.run(serve(parser.parse_args().listen))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    await serve(RelayServicer(transport))
 
 
 if __name__ == "__main__":
-    main()
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(main())
