@@ -26,8 +26,8 @@ import trustme
 
 from bench.transports import cpu_s
 from togetherchat_server.upstream import tls_sessions
-from togetherchat_server.upstream.engine import Engine
 from togetherchat_server.upstream.limits import TransportLimits
+from togetherchat_server.upstream.pool import Engine
 
 HEAD_END: Final = b"\r\n\r\n"
 ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"

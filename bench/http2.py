@@ -28,8 +28,8 @@ import httpx
 import pyqwest
 
 from bench.transports import ANSWER, BODY, HEADERS, KEY, cpu_per_request_ms, cpu_s
-from togetherchat_server.secret import Secret
-from togetherchat_server.upstream.transport import Transport, TransportLimits
+from togetherchat_server.domain.secret import Secret
+from togetherchat_server.upstream.client import Transport, TransportLimits
 
 IN_FLIGHT: Final = (8, 128)
 STREAMS: Final = 8

@@ -20,15 +20,15 @@ from typing import Any, Final
 
 import orjson
 
-from togetherchat_server.errors import Kind
-from togetherchat_server.observe.lines import LineWriter
-from togetherchat_server.observe.log import CallLog, Form, logger_of
-from togetherchat_server.observe.metrics.exposition import exposition
-from togetherchat_server.observe.metrics.meters import Facts, Meters
-from togetherchat_server.observe.record import CallRecord
-from togetherchat_server.observe.span_facts import Doors
-from togetherchat_server.ports import Call
-from togetherchat_server.tracing import SAMPLED, SpanContext
+from togetherchat_server.domain.call import Call
+from togetherchat_server.domain.reasons import Kind
+from togetherchat_server.domain.trace_context import SAMPLED, SpanContext
+from togetherchat_server.telemetry.call_record import CallRecord
+from togetherchat_server.telemetry.log import CallLog, Form, logger_of
+from togetherchat_server.telemetry.log_writer import LineWriter
+from togetherchat_server.telemetry.metrics.collector import Facts, Meters
+from togetherchat_server.telemetry.metrics.exposition import exposition
+from togetherchat_server.telemetry.semconv import Doors
 
 ROUNDS: Final = 7
 MODELS: Final = tuple(f"organization/model-{number}-Instruct-Turbo" for number in range(50))
@@ -124,7 +124,7 @@ def traced(*, sampled: bool) -> float | None:
     """The loop's part of a call with one attempt; the thread that exports finds no collector here."""
     if importlib.util.find_spec("opentelemetry.sdk") is None:
         return None
-    trace: Any = importlib.import_module("togetherchat_server.observe.trace")
+    trace: Any = importlib.import_module("togetherchat_server.telemetry.tracing")
     spans = trace.OtlpSpans(
         base_url="http://127.0.0.1/v1",
         doors=Doors.of(rpc="127.0.0.1:50051", http="off", tls=False, machine=""),

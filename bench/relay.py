@@ -16,9 +16,9 @@ import orjson
 
 from bench.bare import serve
 from togetherchat.v1 import chat_pb2, chat_service_pb2, chat_service_pb2_grpc
-from togetherchat_server.secret import Secret
+from togetherchat_server.domain.secret import Secret
+from togetherchat_server.upstream.client import Transport, TransportLimits
 from togetherchat_server.upstream.sse import SseDecoder
-from togetherchat_server.upstream.transport import Transport, TransportLimits
 
 Request = chat_service_pb2.CompleteRequest
 Response = chat_service_pb2.CompleteResponse

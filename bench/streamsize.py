@@ -23,16 +23,16 @@ from pathlib import Path
 from typing import Final
 
 from bench import payloads, procfs
-from togetherchat_server.app import App
 from togetherchat_server.config import Configuration, Settings, Upstream
-from togetherchat_server.observers import Outside
-from togetherchat_server.secret import Secret
+from togetherchat_server.domain.secret import Secret
+from togetherchat_server.runtime.app import App
+from togetherchat_server.runtime.observability import Outside
 
 HOLD_S: Final = 6
 WARM_STREAMS: Final = 50
 KIB: Final = 1024
 OWNERS: Final = (
-    ("fronts: the call and its message", "togetherchat_server/fronts/"),
+    ("fronts: the call and its message", "togetherchat_server/frontends/"),
     ("calls: admission, validation, routing", "togetherchat_server/calls/"),
     ("the provider: translation, event parser", "togetherchat_server/providers/"),
     ("upstream: connection, its HTTP parser, retries", "togetherchat_server/upstream/"),

@@ -26,9 +26,9 @@ from pathlib import Path
 import aiohttp
 import httpx
 
-from togetherchat_server.secret import Secret
-from togetherchat_server.upstream.engine import Engine
-from togetherchat_server.upstream.transport import Transport, TransportLimits
+from togetherchat_server.domain.secret import Secret
+from togetherchat_server.upstream.client import Transport, TransportLimits
+from togetherchat_server.upstream.pool import Engine
 
 KEY = "key-of-a-benchmark-0123456789"
 BODY = b'{"model":"m","messages":[{"role":"user","content":"' + b"x" * 900 + b'"}]}'

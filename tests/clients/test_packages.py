@@ -12,8 +12,8 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from support.app import running_app
-from support.newcomers import needs, shell
 from support.readme import ADDRESS, README, WRITTEN, languages
+from support.toolchains import needs, shell
 
 ROOT = README.parent
 LANGUAGES = languages()

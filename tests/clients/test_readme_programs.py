@@ -8,8 +8,8 @@ import subprocess
 import pytest
 
 from support.app import running_app
-from support.newcomers import asked, needs, shell
 from support.readme import ADDRESS, README, WRITTEN, languages
+from support.toolchains import asked, needs, shell
 
 LANGUAGES = languages()
 

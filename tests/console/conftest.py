@@ -11,7 +11,7 @@ import pytest
 from hostile_provider import HostileProvider
 from playwright.sync_api import expect, sync_playwright
 
-from support.served import ROOT, serving
+from support.service_process import ROOT, serving
 
 PICTURES = Path(os.environ.get("PICTURES") or ROOT / "build" / "console")
 DESKTOP = {"width": 1280, "height": 900}

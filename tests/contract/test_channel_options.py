@@ -29,7 +29,7 @@ from support.http2_peer import (
 )
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, json_answer
-from togetherchat_server.fronts.rpc import server as front
+from togetherchat_server.frontends.grpc import server as front
 
 MEBIBYTE = 2**20
 WATCH = "/grpc.health.v1.Health/Watch"

@@ -26,8 +26,8 @@ from support.upstream_script import (
     sse,
     sse_head,
 )
-from togetherchat_server.errors import Kind, ServiceError
-from togetherchat_server.fronts.rpc.status import ROWS
+from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.frontends.grpc.status import ROWS
 from togetherchat_server.providers.together import provider
 from togetherchat_server.providers.together.provider import TogetherProvider
 

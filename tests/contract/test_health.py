@@ -16,10 +16,10 @@ from support.http2_peer import (
     INITIAL_WINDOW_SIZE,
     http2_peer,
 )
-from support.patience import eventually
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Stall
-from togetherchat_server.fronts.rpc import server as front
+from support.waiting import eventually
+from togetherchat_server.frontends.grpc import server as front
 
 SERVICE = "togetherchat.v1.ChatService"
 WATCH = "/grpc.health.v1.Health/Watch"

@@ -13,9 +13,9 @@ from grpc import aio
 
 from support.app import CANARY_KEY, collect, failing, failure_of, request, running_app
 from support.http2_peer import DATA, END_STREAM, HEADERS, INITIAL_WINDOW_SIZE, http2_peer, status_in
-from support.patience import eventually
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, Send, Stall, chunk, json_answer, sse, sse_head
+from support.waiting import eventually
 
 SERVICE = "/togetherchat.v1.ChatService"
 METHODS = ("Complete", "StreamComplete", "ListModels")

@@ -3,7 +3,7 @@
 import asyncio
 
 from support.app import collect, request, running_app
-from support.patience import eventually
+from support.waiting import eventually
 
 
 def others():

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from load import PATIENCE_S, Seen, call_until, more_calls
 
 from support.command import Command, running_command
-from support.patience import eventually
+from support.waiting import eventually
 
 # The list of addresses is fixed here, where a cluster's name would bring new ones along: so the
 # client has to come back to those that were not there yet.

@@ -19,7 +19,7 @@ FENCES = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 METRIC = re.compile(r"(?:togetherchat|process)(?:_[a-z]+)+")
 REASON = re.compile(r"\b[A-Z]+(?:_[A-Z]+)+\b")
 SERVER = ROOT / "server/togetherchat_server"
-FAMILIES = SERVER / "observe/metrics/families.py"
+FAMILIES = SERVER / "telemetry/metrics/definitions.py"
 NO_REASONS = {"NOT_SERVING"}
 # Of Docker and BuildKit, in the part about the image.
 ENGINES = {"--read-only", "--cap-drop all --security-opt no-new-privileges", "--output type"}

@@ -4,7 +4,7 @@ import pytest
 from rendered import configuration
 
 from togetherchat_server.config import Settings
-from togetherchat_server.secret import KeyFile
+from togetherchat_server.domain.secret import KeyFile
 
 # Beside propagation and drain, what it takes to close, flush and leave.
 CLOSING_S = 5

@@ -26,7 +26,7 @@ from support.http2_peer import END_STREAM, HEADERS, http2_peer
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, Reset, Stall
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
-from togetherchat_server.calls.endings import NO_PLACE
+from togetherchat_server.calls.session import NO_PLACE
 
 PLACES = 32
 ANSWER_S = 0.5

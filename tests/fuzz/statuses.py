@@ -6,10 +6,10 @@ from typing import Final
 
 from google.rpc import error_details_pb2, status_pb2
 
-from togetherchat_server.calls.endings import facts_of
-from togetherchat_server.errors import Kind, ServiceError
-from togetherchat_server.fronts.rpc.status import STATUS_BYTES_MAX, status_of
-from togetherchat_server.ports import Call, Progress
+from togetherchat_server.calls.session import facts_of
+from togetherchat_server.domain.call import Call, Progress
+from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.frontends.grpc.status import STATUS_BYTES_MAX, status_of
 
 DURATION_S_MAX: Final = 315_576_000_000
 """Ten thousand years: what a protobuf Duration may hold."""

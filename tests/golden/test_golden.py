@@ -10,8 +10,10 @@ from support import golden
 from support.fold import fold
 from support.translation import translate
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.errors import ServiceError
-from togetherchat_server.providers.together import chat, failures, models, wire
+from togetherchat_server.domain.reasons import ServiceError
+from togetherchat_server.providers.together import errors, models, schema
+from togetherchat_server.providers.together.request import to_schema
+from togetherchat_server.providers.together.response import from_schema
 
 
 def described(failure: ServiceError) -> dict[str, object]:
@@ -28,7 +30,7 @@ def described(failure: ServiceError) -> dict[str, object]:
 @pytest.mark.parametrize("case", golden.cases("request"), ids=golden.name)
 def test_request(case: Path):
     """A request becomes exactly these bytes."""
-    body = chat.to_wire(golden.request(case), stream=case.name.endswith("-stream"))
+    body = to_schema(golden.request(case), stream=case.name.endswith("-stream"))
 
     assert golden.upstream(case) == body
 
@@ -55,7 +57,7 @@ def test_the_case_with_every_field_has_every_field():
 @pytest.mark.parametrize("case", golden.cases("answer"), ids=golden.name)
 def test_answer(case: Path):
     """A unary body becomes exactly this response."""
-    assert golden.response(case) == chat.from_wire(wire.parse_completion(golden.upstream(case)))
+    assert golden.response(case) == from_schema(schema.parse_completion(golden.upstream(case)))
 
 
 @pytest.mark.parametrize("case", golden.cases("stream"), ids=golden.name)
@@ -93,9 +95,9 @@ def test_a_stream_and_an_answer_of_the_same_content_agree(stream: str, answer: s
 @pytest.mark.parametrize("case", golden.cases("models"), ids=golden.name)
 def test_models(case: Path):
     """A models list becomes exactly these models."""
-    entries = wire.parse_models(golden.upstream(case))
+    entries = schema.parse_models(golden.upstream(case))
 
-    assert list(golden.models(case).models) == models.from_wire(entries)
+    assert list(golden.models(case).models) == models.from_schema(entries)
 
 
 @pytest.mark.parametrize("case", golden.cases("error"), ids=golden.name)
@@ -103,7 +105,7 @@ def test_error(case: Path):
     """A failure's answer becomes exactly this failure."""
     answer = json.loads((case / "answer.json").read_text("utf-8"))
 
-    failure = failures.from_answer(
+    failure = errors.from_answer(
         status=answer["status"],
         headers=answer["headers"],
         body=golden.upstream(case),

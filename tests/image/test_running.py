@@ -15,9 +15,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from image.containers import MEMORY_BYTES, container
 from support.app import collect, request
 from support.command import REASONABLE_S
-from support.patience import eventually
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import json_answer
+from support.waiting import eventually
 from togetherchat.v1 import chat_service_pb2 as service
 
 KEY = "tgp_v1_canary0123456789"

@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from support.app import collect, failing, request
-from support.door import ask, running_door
+from support.http_client import ask, running_door
 from support.scripted_upstream import ScriptedUpstream
 from support.upstream_script import json_answer
 

@@ -20,12 +20,12 @@ from grpc import aio
 
 from support.app import collect, request
 from support.collector import traced_app
-from support.door import COMPLETIONS, ask
-from support.patience import eventually
+from support.http_client import COMPLETIONS, ask
 from support.scraping import OPENMETRICS, scraped
 from support.scripted_upstream import ScriptedUpstream, always
 from support.tenants import Keys
 from support.upstream_script import answer, html_answer, json_answer, sse
+from support.waiting import eventually
 from togetherchat.v1 import chat_pb2 as chat
 
 WORD = "kanarie"

@@ -9,7 +9,7 @@ import pytest
 
 from support.command import ROOTS, running_command
 from support.tenants import Keys
-from togetherchat_server.tenants.limits import read_limits
+from togetherchat_server.tenants.policy import read_limits
 
 PAGE = (Path(__file__).parents[2] / "docs" / "keys.md").read_text(encoding="utf-8")
 MAKING, CALLING = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)

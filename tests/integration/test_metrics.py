@@ -12,17 +12,17 @@ from grpc import aio
 
 from support.app import CANARY_KEY, CANARY_PROMPT, failing, request, running_app, within
 from support.collector import traced_app
-from support.door import running_door
-from support.patience import eventually
+from support.http_client import running_door
 from support.scraping import OPENMETRICS, scraped
 from support.scripted_upstream import ScriptedUpstream, always
 from support.tenants import Keys, bearer
 from support.tls import Folder, Pair, credentials
 from support.upstream_script import json_answer
+from support.waiting import eventually
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
-from togetherchat_server.observe.metrics import families as names
-from togetherchat_server.observe.metrics.families import FAMILIES
-from togetherchat_server.observe.metrics.meters import GAUGES, TOTALS
+from togetherchat_server.telemetry.metrics import definitions as names
+from togetherchat_server.telemetry.metrics.collector import GAUGES, TOTALS
+from togetherchat_server.telemetry.metrics.definitions import FAMILIES
 
 LAG_COUNT = "togetherchat_loop_lag_seconds_count"
 CALLER_KEY = "tgp_v1_canary_of_a_caller_0123456789"

@@ -11,7 +11,7 @@ from support.command import REASONABLE_S
 from support.fleet import running_fleet
 from support.scraping import scraped
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
-from togetherchat_server.observe.metrics import families as names
+from togetherchat_server.telemetry.metrics import definitions as names
 
 # A heartbeat is an eighth of it: half a second.
 SILENCE = ("--worker-silence-s", "4")

@@ -17,7 +17,7 @@ from support.upstream_script import AwaitClose, Reset, Send, json_answer, sse, s
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 
-BRIEF = Path(__file__).parents[1] / "unit" / "catalog" / "brief_models.tsv"
+BRIEF = Path(__file__).parents[1] / "unit" / "models" / "brief_models.tsv"
 PRICED, OTHER = "openai/gpt-oss-120b", "zai-org/GLM-5.3"
 OLD, NEW = "mistralai/Mistral-7B-Instruct-v0.3", "mistralai/Ministral-3-14B-Instruct-2512"
 LIMITS = {"x-ratelimit-limit": "200", "x-ratelimit-remaining": "199", "X-RateLimit-Odd!": "1"}

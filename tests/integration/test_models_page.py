@@ -12,10 +12,10 @@ import pytest
 
 from support.app import running_app
 from togetherchat.v1 import models_pb2 as models
-from togetherchat_server.catalog.aliases import names_of
-from togetherchat_server.catalog.catalog import Catalog, load_catalog
 from togetherchat_server.config import read_configuration
-from togetherchat_server.observe.limits import AGE, NAMES
+from togetherchat_server.models.aliases import names_of
+from togetherchat_server.models.catalog import Catalog, load_catalog
+from togetherchat_server.telemetry.provider_limits import AGE, NAMES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
 ADDRESS = "localhost:50051"

@@ -9,8 +9,8 @@ import pytest
 from support.app import running_app
 from support.readme import ADDRESS, README, WRITTEN, languages
 from togetherchat_server.config import Settings
-from togetherchat_server.errors import Kind
-from togetherchat_server.fronts.rpc.status import ROWS, Retry
+from togetherchat_server.domain.reasons import Kind
+from togetherchat_server.frontends.grpc.status import ROWS, Retry
 
 LANGUAGES = languages()
 LINES_MAX = 15

@@ -12,9 +12,9 @@ import grpc
 import pytest
 
 from support.app import collect, failing, request, running_app, within
-from support.patience import eventually
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Repeat, Send, Stall, chunk, head, json_answer, sse_head
+from support.waiting import eventually
 
 PROMISE_S = 0.25
 DEADLINE_MS = 500

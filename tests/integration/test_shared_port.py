@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from togetherchat_server.supervisor.listening import stop_listening
-from togetherchat_server.supervisor.reservation import Reservation
+from togetherchat_server.supervisor.port_reservation import Reservation
 
 HERE = "127.0.0.1"
 

@@ -8,14 +8,14 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from support.app import CANARY_KEY, CANARY_PROMPT, collect, failing, request, running_app
-from support.door import COMPLETIONS, ask, head, raw_caller, running_door
 from support.http2_peer import ACK, DATA, HEADERS, PING, RST_STREAM, WINDOW_UPDATE, http2_peer, status_in
-from support.patience import eventually
+from support.http_client import COMPLETIONS, ask, head, raw_caller, running_door
 from support.scripted_upstream import ScriptedUpstream, always
 from support.tenants import Keys, bearer
 from support.upstream_script import Stall, json_answer
+from support.waiting import eventually
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.tenants.key_text import id_of, key_text
+from togetherchat_server.tenants.key_format import id_of, key_text
 
 MODEL, OTHER = "openai/gpt-oss-120b", "zai-org/GLM-5.3"
 OLD, NEW = "mistralai/Mistral-7B-Instruct-v0.3", "mistralai/Ministral-3-14B-Instruct-2512"

@@ -21,13 +21,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.app import CANARY_KEY, collect, failing, request, running_app
 from support.certificates import OPENSSL
 from support.command import running_command
-from support.door import COMPLETIONS, ask
 from support.fleet import running_fleet
+from support.http_client import COMPLETIONS, ask
 from support.scripted_upstream import ScriptedUpstream, always
 from support.tls import CANARY_COMMENT, Pair, caller_context, credentials, expired, replace, shaken
 from support.upstream_script import Pause, Send, chunk, sse_head
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
-from togetherchat_server.fronts.http import server
+from togetherchat_server.frontends.http import server
 
 pytest_plugins = ["support.tls_fixtures"]
 

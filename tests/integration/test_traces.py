@@ -20,9 +20,9 @@ from support.collector import (
     traced_app,
     traced_door,
 )
-from support.patience import eventually
 from support.scripted_upstream import ScriptedUpstream, always, in_turn
 from support.upstream_script import Fin, Send, Stall, chunk, json_answer, sse, sse_head
+from support.waiting import eventually
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT_ID = "b7ad6b7169203331"

@@ -7,8 +7,8 @@ from grpc import aio
 
 from support.app import collect, request
 from support.collector import CLIENT, SERVER, running_collector, sent_to, traced_app
-from support.door import COMPLETIONS, ask
 from support.fleet import running_fleet
+from support.http_client import COMPLETIONS, ask
 from support.tls import Folder, Pair, caller_context, credentials
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 

@@ -19,9 +19,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.app import collect, request
 from support.command import ROOTS, running_command
 from support.fleet import LOOPBACK, SANDBOX, lives, running_fleet
-from support.patience import eventually
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, Send, chunk, sse_head
+from support.waiting import eventually
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 from togetherchat_client.channel import service_config
 
@@ -197,10 +197,8 @@ async def test_a_keyboard_interrupt_reaches_the_supervisor_alone(lasting):
 
 async def test_no_module_of_the_supervisor_loads_grpc_or_an_http_client():
     """A process that loaded them must not start others; and it would be slow to start."""
-    roles = (
-        "togetherchat_server.__main__, togetherchat_server.command, togetherchat_server.supervisor.supervise"
-    )
-    unwanted = "{'grpc', 'aiohttp', 'httpx', 'togetherchat_server.app', 'togetherchat_sandbox'}"
+    roles = "togetherchat_server.__main__, togetherchat_server.cli.main, togetherchat_server.supervisor.supervisor"
+    unwanted = "{'grpc', 'aiohttp', 'httpx', 'togetherchat_server.runtime.app', 'togetherchat_sandbox'}"
     script = f"import sys, {roles}; print(sorted({unwanted} & set(sys.modules)))"
     environment = {"PYTHONPATH": os.pathsep.join(ROOTS)}
 

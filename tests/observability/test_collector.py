@@ -10,7 +10,7 @@ from grpc import aio
 from support.app import CANARY_KEY, CANARY_PROMPT, collect, failing, request
 from support.collector import CLIENT, ERROR, SERVER, UNSET, sent_to
 from support.command import running_command
-from support.door import COMPLETIONS, ask
+from support.http_client import COMPLETIONS, ask
 from support.real_collector import real_collector
 from support.scripted_upstream import ScriptedUpstream, in_turn
 from support.tls import Folder, Pair

@@ -8,9 +8,9 @@ import secrets
 import sys
 import time
 
-from togetherchat_server.tenants.limits import TenantLimits
-from togetherchat_server.tenants.replicas.leases import Lease
-from togetherchat_server.tenants.replicas.quotas import RedisQuotas
+from togetherchat_server.tenants.policy import TenantLimits
+from togetherchat_server.tenants.redis.leases import Lease
+from togetherchat_server.tenants.redis.quotas import RedisQuotas
 
 
 async def main():

@@ -11,11 +11,11 @@ from pathlib import Path
 from redis.asyncio import Redis
 
 from support.command import ROOTS
-from support.patience import answered
 from support.replicas import CALLS, PATIENT_S, empty, replica_end
-from togetherchat_server.tenants.limits import TenantLimits
-from togetherchat_server.tenants.replicas.leases import Lease
-from togetherchat_server.tenants.tally import Limit, Refusal
+from support.waiting import answered
+from togetherchat_server.tenants.policy import TenantLimits
+from togetherchat_server.tenants.quota_store import Limit, Refusal
+from togetherchat_server.tenants.redis.leases import Lease
 
 THREE = TenantLimits(calls_max=3)
 PLENTY = TenantLimits(calls_max=10_000)

@@ -4,10 +4,10 @@ import asyncio
 import signal
 import time
 
-from support.patience import answered
 from support.replicas import PATIENT_S, replica_end
-from togetherchat_server.tenants.limits import TenantLimits
-from togetherchat_server.tenants.tally import Limit
+from support.waiting import answered
+from togetherchat_server.tenants.policy import TenantLimits
+from togetherchat_server.tenants.quota_store import Limit
 
 
 async def test_requests_are_counted_together(replicas):

@@ -9,11 +9,11 @@ import grpc
 import pytest
 
 from support.app import failing, request, running_app
-from support.patience import answered, eventually
 from support.replicas import CALLS, PATIENT_S, empty
 from support.scripted_upstream import ScriptedUpstream, always
 from support.tenants import Keys, bearer
 from support.upstream_script import Stall
+from support.waiting import answered, eventually
 from togetherchat.v1 import chat_service_pb2 as service
 
 

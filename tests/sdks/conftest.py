@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.served import serving
+from support.service_process import serving
 
 
 @pytest.fixture(scope="session")

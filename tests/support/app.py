@@ -15,10 +15,10 @@ from grpc import aio
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
-from togetherchat_server.app import App
 from togetherchat_server.config import Configuration, Settings, Upstream, certificates_of
-from togetherchat_server.observers import Outside
-from togetherchat_server.secret import Secret
+from togetherchat_server.domain.secret import Secret
+from togetherchat_server.runtime.app import App
+from togetherchat_server.runtime.observability import Outside
 
 CANARY_KEY = "tgp_v1_canary0123456789"
 CANARY_PROMPT = "canary prompt, never to be seen outside"

@@ -19,8 +19,8 @@ import togetherchat
 import togetherchat_client
 from conformance import actors, judge
 from support.app import running_app
-from support.patience import eventually
 from support.scripted_service import Failure, ScriptedService, answer, delta, ending, serving, started
+from support.waiting import eventually
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_sandbox import Sandbox, SandboxSettings

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from support.collector import Collected
-from support.patience import eventually
+from support.waiting import eventually
 
 PROGRAM = os.environ.get("OTEL_COLLECTOR", "otel-collector")
 LENGTH_BYTES = 4

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from togetherchat_server.observe.record import CallRecord
+from togetherchat_server.telemetry.call_record import CallRecord
 
 
 def record(**changed):

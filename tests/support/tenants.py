@@ -4,8 +4,8 @@ import io
 import json
 from datetime import UTC, datetime
 
-from togetherchat_server.tenants.command import Desk, run
-from togetherchat_server.tenants.key_text import id_of
+from togetherchat_server.cli.keys import Desk, run
+from togetherchat_server.tenants.key_format import id_of
 
 
 def now_of(text):

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.errors import ServiceError
-from togetherchat_server.providers.together import wire
-from togetherchat_server.providers.together.chat_stream import ChatStreamTranslator
+from togetherchat_server.domain.reasons import ServiceError
+from togetherchat_server.providers.together import schema
+from togetherchat_server.providers.together.stream import ChatStreamTranslator
 from togetherchat_server.upstream.sse import SseDecoder
 
 EVENT_BYTES_MAX = 1 << 20
@@ -32,7 +32,7 @@ def translate(reads: Iterable[bytes]) -> Outcome:
             for event in decoder.feed(read):
                 done = done or event.data == b"[DONE]"
                 if not done:
-                    translator.feed(wire.parse_chunk(event.data))
+                    translator.feed(schema.parse_chunk(event.data))
             events.extend(translator.take())
         translator.finish(done=done, attempts=1)
     except ServiceError as failure:

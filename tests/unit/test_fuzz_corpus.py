@@ -69,8 +69,8 @@ class SplitsAtEveryRead:
         return getattr(self._decoder, name)
 
 
-FAILURES = "togetherchat_server.providers.together.failures"
-ANSWER = "togetherchat_server.providers.together.answer"
+FAILURES = "togetherchat_server.providers.together.errors"
+ANSWER = "togetherchat_server.providers.together.response_parts"
 DEFECTS = [
     pytest.param(
         "decoder", "fuzz.targets.decoder.SseDecoder", lambda real: lambda **to: SplitsAtEveryRead(real, **to),

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from support.records import Lines, record
-from togetherchat_server.errors import Kind
-from togetherchat_server.observe.log import CallLog, logger_of
-from togetherchat_server.observe.metrics.families import FAMILIES
-from togetherchat_server.observe.record import CallRecord
+from togetherchat_server.domain.reasons import Kind
+from togetherchat_server.telemetry.call_record import CallRecord
+from togetherchat_server.telemetry.log import CallLog, logger_of
+from togetherchat_server.telemetry.metrics.definitions import FAMILIES
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "observability.md").read_text("utf-8")

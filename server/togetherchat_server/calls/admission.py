@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, final
 
-from togetherchat_server.errors import Kind, ServiceError
+from togetherchat_server.domain.reasons import Kind, ServiceError
 
 PACE_OF: Final = 64
 """About so many calls, the last ones, say how long calls take."""

@@ -5,8 +5,8 @@ refused, one that lets keys cross a network in the clear is warned of.
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from togetherchat_server.config.provider import Upstream
 from togetherchat_server.config.settings import Settings, SettingsError
-from togetherchat_server.config.upstream import Upstream
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1", "[::1]")
 OFF: Final = "off"

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from togetherchat_server.config.values import (
+from togetherchat_server.config.types import (
     MEBIBYTE,
     Address,
     Aliases,

@@ -13,11 +13,10 @@ from typing import Final, NoReturn, final
 
 from pydantic import ValidationError
 
-from togetherchat_server.certificates import Certificates
-from togetherchat_server.config.encryption import certificates_of
 from togetherchat_server.config.exposure import refuse_open_access
+from togetherchat_server.config.provider import Upstream, upstream_of
 from togetherchat_server.config.settings import Settings, SettingsError
-from togetherchat_server.config.upstream import Upstream, upstream_of
+from togetherchat_server.config.tls import Certificates, certificates_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ import signal
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from togetherchat_server.supervisor.member import Member
+from togetherchat_server.supervisor.worker_process import Member
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

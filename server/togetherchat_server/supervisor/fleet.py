@@ -12,8 +12,8 @@ from typing import Final, final
 
 from togetherchat_server.supervisor.actions import Action, Announce, End, Note, Send, Start
 from togetherchat_server.supervisor.control import REPLACED, Phase, Report, Role
-from togetherchat_server.supervisor.member import Member, Place, ending, overdue
 from togetherchat_server.supervisor.roster import Row, row
+from togetherchat_server.supervisor.worker_process import Member, Place, ending, overdue
 
 # As many failures of one place before anything ever served, and the start is given up.
 START_FAILURES_MAX: Final = 3

@@ -1,6 +1,6 @@
 """What the admin port says of the places and their processes, for people."""
 
-from togetherchat_server.supervisor.member import Member, Place
+from togetherchat_server.supervisor.worker_process import Member, Place
 
 Row = dict[str, str | int | float | None]
 

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 from togetherchat_server.config import Settings, SettingsError
 from togetherchat_server.tenants.gate import GateFiles
 from togetherchat_server.tenants.key_file import read_keys
-from togetherchat_server.tenants.limits import read_limits
+from togetherchat_server.tenants.policy import read_limits
 
 REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://")
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, final
 
-from togetherchat_server.errors import Kind, ServiceError, Violation
-from togetherchat_server.observe.record import CallRecord
-from togetherchat_server.tenants.keys import Identity, KeyRing
-from togetherchat_server.tenants.limits import TenantLimits, permits, read_limits
-from togetherchat_server.tenants.replicas.leases import Lease
-from togetherchat_server.tenants.tally import Limit, Refusal, Tally
-from togetherchat_server.tenants.watched import WatchedFile
+from togetherchat_server.domain.reasons import Kind, ServiceError, Violation
+from togetherchat_server.telemetry.call_record import CallRecord
+from togetherchat_server.tenants.authenticator import Identity, KeyRing
+from togetherchat_server.tenants.policy import TenantLimits, permits, read_limits
+from togetherchat_server.tenants.quota_store import Limit, Refusal, Tally
+from togetherchat_server.tenants.redis.leases import Lease
+from togetherchat_server.tenants.reloading_file import WatchedFile
 
 _UNBOUND: Final = TenantLimits()
 

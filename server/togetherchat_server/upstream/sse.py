@@ -13,7 +13,7 @@ stream that arrives byte by byte costs what it costs in one piece.
 from dataclasses import dataclass
 from typing import final
 
-from togetherchat_server.errors import Kind, ServiceError
+from togetherchat_server.domain.reasons import Kind, ServiceError
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 

@@ -21,9 +21,9 @@ from grpc import aio
 
 from faults.answers import well
 from support.app import CANARY_KEY, CANARY_PROMPT, MODEL, collect, failure_of, request, running_app
-from support.patience import eventually
 from support.scraping import scraped
 from support.scripted_upstream import ScriptedUpstream
+from support.waiting import eventually
 
 PROMISE_S = 0.25
 BUSY_S = 2.0

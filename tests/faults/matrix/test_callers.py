@@ -22,11 +22,11 @@ from support.http2_peer import (
     http2_peer,
     status_in,
 )
-from support.patience import eventually
 from support.scripted_upstream import always
 from support.upstream_script import AwaitClose, Pause, Repeat, Send, Stall, sse_head
+from support.waiting import eventually
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
-from togetherchat_server.fronts.rpc import server as front
+from togetherchat_server.frontends.grpc import server as front
 
 SERVICE = "/togetherchat.v1.ChatService"
 COMPLETE, STREAM = (f"{SERVICE}/{method}" for method in METHODS)

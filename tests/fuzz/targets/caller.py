@@ -15,8 +15,8 @@ from fuzz.statuses import travels
 from fuzz.tape import Tape
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.calls.validation import RequestLimits, validate
-from togetherchat_server.errors import Kind, ServiceError
-from togetherchat_server.providers.together import chat
+from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.providers.together.request import to_schema
 
 LIMITS: Final = (
     RequestLimits(),
@@ -48,7 +48,7 @@ def target(data: bytes) -> None:
     except ServiceError as error:
         _refused(error, limits)
         return
-    _accepted(request, chat.to_wire(request, stream=stream), stream=stream)
+    _accepted(request, to_schema(request, stream=stream), stream=stream)
 
 
 def _refused(error: ServiceError, limits: RequestLimits) -> None:

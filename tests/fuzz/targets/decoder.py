@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from fuzz.tape import Tape
-from togetherchat_server.errors import Kind, ServiceError
+from togetherchat_server.domain.reasons import Kind, ServiceError
 from togetherchat_server.upstream.sse import SseDecoder, SseEvent
 
 BOUNDS = (1 << 20, 4096, 256, 32, 8)

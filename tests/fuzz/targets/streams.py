@@ -16,8 +16,8 @@ from fuzz.tape import Tape
 from support.fold import fold
 from support.translation import cut, pieces
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.errors import Kind, ServiceError
-from togetherchat_server.ports import Call
+from togetherchat_server.domain.call import Call
+from togetherchat_server.domain.reasons import Kind, ServiceError
 from togetherchat_server.providers.together.provider import _Reading
 
 EVENT_BYTES_MAX: Final = 1 << 20

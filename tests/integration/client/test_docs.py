@@ -15,7 +15,7 @@ from togetherchat_client.command.failures import Exit
 
 DOCS = Path(__file__).parents[3] / "docs"
 PYTHON = (DOCS / "python.md").read_text(encoding="utf-8")
-COMMAND = (DOCS / "command.md").read_text(encoding="utf-8")
+COMMAND = (DOCS / "cli.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", PYTHON, re.DOTALL)
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from support.app import CANARY_KEY
-from support.door import TOKEN, ask, running_door
+from support.http_client import TOKEN, ask, running_door
 from support.scripted_upstream import ScriptedUpstream, always, in_turn
 from support.upstream_script import Send, chunk, json_answer, sse, sse_head
 

@@ -6,7 +6,7 @@ import json
 import httpx
 
 from support.command import running_command
-from support.door import COMPLETIONS, ask
+from support.http_client import COMPLETIONS, ask
 
 LOOPBACK = ("--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", "off", "--log", "json")
 SANDBOX = ("--sandbox", "--sandbox-tokens-per-second", "0")

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from support.door import TOKEN, running_door
-from togetherchat_server.fronts.http.console import PAGE
+from support.http_client import TOKEN, running_door
+from togetherchat_server.frontends.http.console.page import PAGE
 
 PATHS = ("/", "/console/figures", "/console/models")
 KEY = {"authorization": f"Bearer {TOKEN}"}

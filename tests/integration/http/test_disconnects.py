@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from support.door import ask, head, raw_caller, running_door
-from support.patience import eventually
+from support.http_client import ask, head, raw_caller, running_door
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Repeat, Send, Stall, chunk, json_answer, sse_head
+from support.waiting import eventually
 
 PROMISE_S = 0.25
 PIECE = chunk(

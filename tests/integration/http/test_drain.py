@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from support.app import failing, request
-from support.door import ask, events_of, raw_caller, running_door
-from support.patience import eventually
+from support.http_client import ask, events_of, raw_caller, running_door
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, Send, Stall, chunk, json_answer, sse_head
+from support.waiting import eventually
 
 WHOLE = {"id": "o", "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "Hi"}}]}
 PIECE = chunk(

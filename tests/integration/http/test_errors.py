@@ -6,7 +6,7 @@ import json
 import pytest
 
 from support.app import CANARY_KEY, CANARY_PROMPT
-from support.door import COMPLETIONS, ask, events_of, raw_caller, running_door
+from support.http_client import COMPLETIONS, ask, events_of, raw_caller, running_door
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Fin, Send, Stall, answer, chunk, json_answer, sse_head
 

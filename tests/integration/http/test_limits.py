@@ -7,11 +7,11 @@ import socket
 import pytest
 
 from support.app import running_app
-from support.door import ask, head, raw_caller, running_door
-from support.patience import eventually
+from support.http_client import ask, head, raw_caller, running_door
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Stall, json_answer
-from togetherchat_server.fronts.http.connection import ConnectionLimits
+from support.waiting import eventually
+from togetherchat_server.frontends.http.protocol import ConnectionLimits
 
 WHOLE = {"id": "o", "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "Hi"}}]}
 

@@ -8,8 +8,8 @@ import pytest
 
 from support.certificates import OPENSSL, Certificate, make_certificate
 from support.scripted_upstream import Script, ScriptedUpstream
-from togetherchat_server.secret import Secret
-from togetherchat_server.upstream.transport import Transport, TransportLimits
+from togetherchat_server.domain.secret import Secret
+from togetherchat_server.upstream.client import Transport, TransportLimits
 
 Between = tuple[ScriptedUpstream, Transport]
 Serve = Callable[..., AbstractAsyncContextManager[Between]]

@@ -3,7 +3,7 @@
 import pytest
 
 from togetherchat_server.calls.admission import Admission, AdmissionLimits
-from togetherchat_server.errors import Kind, ServiceError
+from togetherchat_server.domain.reasons import Kind, ServiceError
 
 
 def admission(calls_max=2, *, short=lambda: False, clock=lambda: 0.0, **limits):

@@ -8,7 +8,7 @@ import pytest
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.calls.validation import RequestLimits, validate
-from togetherchat_server.errors import Kind, ServiceError, Violation
+from togetherchat_server.domain.reasons import Kind, ServiceError, Violation
 
 LIMITS = RequestLimits()
 TEXT = chat.ContentPart(text="hello")

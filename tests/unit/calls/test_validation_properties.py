@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.calls.validation import RequestLimits, validate
-from togetherchat_server.errors import Kind, ServiceError
+from togetherchat_server.domain.reasons import Kind, ServiceError
 
 LIMITS = RequestLimits()
 TEXT = st.text(max_size=12) | st.sampled_from(["m", "a b", "{}", "[]", "{", "data:,", "https://h", "file:x"])

@@ -15,7 +15,7 @@ from togetherchat_client.command.connection import open_client
 from togetherchat_client.command.failures import EXIT_BY_CLASS, HINT_BY_REASON, Exit, exit_of, report
 from togetherchat_client.command.model_table import WORD_BY_AVAILABILITY, WORD_BY_STATE
 from togetherchat_client.command.terminal import Terminal, one_line, visible
-from togetherchat_server.errors import Kind
+from togetherchat_server.domain.reasons import Kind
 
 
 def failed(failure: Failure) -> errors.TogetherChatError:

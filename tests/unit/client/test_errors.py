@@ -23,7 +23,7 @@ from togetherchat_client import (
 )
 from togetherchat_client.details import read_details
 from togetherchat_client.errors import CLASS_BY_CODE, CLASS_BY_REASON, class_of, error_of
-from togetherchat_server.errors import Kind
+from togetherchat_server.domain.reasons import Kind
 
 
 def test_every_status_code_has_its_class():

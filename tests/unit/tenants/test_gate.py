@@ -7,10 +7,10 @@ import pytest
 
 from support.records import record
 from support.tenants import Keys
-from togetherchat_server.errors import Kind, ServiceError
+from togetherchat_server.domain.reasons import Kind, ServiceError
 from togetherchat_server.tenants.gate import Gate, GateFiles
-from togetherchat_server.tenants.replicas.leases import Lease
-from togetherchat_server.tenants.tally import Limit, LocalTally, Refusal
+from togetherchat_server.tenants.quota_store import Limit, LocalTally, Refusal
+from togetherchat_server.tenants.redis.leases import Lease
 
 LIMITS = """
 [tenants.acme]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from support import golden
 from support.translation import cut
-from togetherchat_server.errors import Kind, ServiceError
+from togetherchat_server.domain.reasons import Kind, ServiceError
 from togetherchat_server.upstream.sse import SseDecoder, SseEvent
 
 

@@ -10,13 +10,13 @@ before it is walked.
 """
 
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.calls.validation.findings import Findings
+from togetherchat_server.calls.validation.bounds import RequestLimits
 from togetherchat_server.calls.validation.json_texts import JsonTexts
-from togetherchat_server.calls.validation.limits import RequestLimits
 from togetherchat_server.calls.validation.messages import check_messages
 from togetherchat_server.calls.validation.options import check_extra_body, check_options
 from togetherchat_server.calls.validation.tools import check_response_format, check_tool_choice, check_tools
-from togetherchat_server.errors import Kind, ServiceError
+from togetherchat_server.calls.validation.violations import Findings
+from togetherchat_server.domain.reasons import Kind, ServiceError
 
 __all__ = ["RequestLimits", "validate"]
 

@@ -7,8 +7,8 @@ from typing import Final, cast, final
 
 import orjson
 
-from togetherchat_server.calls.validation.findings import Findings
-from togetherchat_server.calls.validation.limits import RequestLimits
+from togetherchat_server.calls.validation.bounds import RequestLimits
+from togetherchat_server.calls.validation.violations import Findings
 
 _OBJECT: Final = "must be the text of one JSON object"
 

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from typing import Final, assert_never, final
 
 from togetherchat.v1 import chat_pb2 as chat
-from togetherchat_server.calls.validation.findings import Findings
-from togetherchat_server.calls.validation.limits import RequestLimits
+from togetherchat_server.calls.validation.bounds import RequestLimits
 from togetherchat_server.calls.validation.texts import (
     check_count,
     check_url,
     is_audio_format,
     is_media_type,
 )
+from togetherchat_server.calls.validation.violations import Findings
 
 ROLES: Final = frozenset(chat.Role.values()) - {chat.ROLE_UNSPECIFIED}
 _PLAIN_ROLES: Final = ROLES - {chat.ROLE_TOOL}

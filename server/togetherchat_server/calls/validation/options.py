@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.calls.validation.findings import Findings
+from togetherchat_server.calls.validation.bounds import RequestLimits
 from togetherchat_server.calls.validation.json_texts import JsonTexts
-from togetherchat_server.calls.validation.limits import RequestLimits
 from togetherchat_server.calls.validation.texts import (
     check_count,
     check_length,
@@ -15,6 +14,7 @@ from togetherchat_server.calls.validation.texts import (
     is_word,
     model_id_rule,
 )
+from togetherchat_server.calls.validation.violations import Findings
 
 _Number = Literal[
     "max_tokens",

@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from togetherchat_server.calls.validation.findings import Findings
-from togetherchat_server.calls.validation.limits import RequestLimits
+from togetherchat_server.calls.validation.bounds import RequestLimits
+from togetherchat_server.calls.validation.violations import Findings
 
 TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 TOOL_NAME_RULE: Final = "must have 1 to 64 of a-z A-Z 0-9 _ -"

@@ -5,15 +5,15 @@ from typing import Final, assert_never
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.calls.validation.findings import Findings
+from togetherchat_server.calls.validation.bounds import RequestLimits
 from togetherchat_server.calls.validation.json_texts import JsonTexts
-from togetherchat_server.calls.validation.limits import RequestLimits
 from togetherchat_server.calls.validation.texts import (
     TOOL_NAME,
     TOOL_NAME_RULE,
     check_count,
     check_length,
 )
+from togetherchat_server.calls.validation.violations import Findings
 
 TOOL_CHOICE_MODES: Final = frozenset(chat.ToolChoiceMode.values())
 

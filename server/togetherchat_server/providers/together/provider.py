@@ -2,7 +2,7 @@
 
 Owns the order of things in one attempt: ask, judge the status, read, translate; and what is
 noted of it in the call's `Progress`. Every decision is made elsewhere: translation in
-`chat` and `chat_stream`, meaning of failures in `failures`, patience in `timeouts`.
+`request`, `response` and `stream`, meaning of failures in `errors`, patience in `timeouts`.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
@@ -14,16 +14,18 @@ from typing import Final, final
 from togetherchat.fold import Accumulator
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
-from togetherchat_server.errors import Kind, ServiceError
-from togetherchat_server.patience import Within
-from togetherchat_server.ports import Call, Events, Phase
-from togetherchat_server.providers.together import chat, chat_stream, failures, rate_limits, wire
+from togetherchat_server.domain.call import Call, Events, Phase
+from togetherchat_server.domain.deadline import Within
+from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.domain.secret import Secret
+from togetherchat_server.providers.together import errors, rate_limits, schema, stream
 from togetherchat_server.providers.together import models as model_list
-from togetherchat_server.providers.together.noted import Noted, Unnoted
-from togetherchat_server.secret import Secret
+from togetherchat_server.providers.together.attempt_span import Noted, Unnoted
+from togetherchat_server.providers.together.request import to_schema
+from togetherchat_server.providers.together.response import from_schema
+from togetherchat_server.upstream.client import Answer, AnswerStream, Transport
 from togetherchat_server.upstream.sse import SseDecoder
-from togetherchat_server.upstream.timeouts import StreamTimers
-from togetherchat_server.upstream.transport import Answer, AnswerStream, Transport
+from togetherchat_server.upstream.stream_timeouts import StreamTimers
 
 NAME: Final = "together"
 SANDBOX: Final = "sandbox"
@@ -76,7 +78,7 @@ class TogetherProvider:
     async def complete(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
         if self._is_long(request):
             return await self._folded(request, call)
-        body = chat.to_wire(request, stream=False)
+        body = to_schema(request, stream=False)
         with self._begin_attempt("POST", CHAT_PATH, call) as noted:
             noted.request(request, streamed=False)
             answer = await self._ask("POST", CHAT_PATH, call, body, noted)
@@ -101,7 +103,7 @@ class TogetherProvider:
                 CHAT_PATH,
                 key=call.upstream_key,
                 request_id=call.id,
-                body=chat.to_wire(request, stream=True),
+                body=to_schema(request, stream=True),
                 traceparent=noted.traceparent,
                 tracestate=noted.tracestate,
             )
@@ -119,7 +121,7 @@ class TogetherProvider:
     async def live_models(self, call: Call) -> Sequence[models.Model]:
         with self._begin_attempt("GET", MODELS_PATH, call) as noted:
             answer = await self._ask("GET", MODELS_PATH, call, None, noted)
-            live = model_list.from_wire(wire.parse_models(answer.body))
+            live = model_list.from_schema(schema.parse_models(answer.body))
             noted.done()
         return live
 
@@ -169,7 +171,7 @@ class TogetherProvider:
                 body = await answer.read_all(self._patience.body_bytes_max)
             response = _response(body, request, call)
             self._note_event(response.id, call)
-            yield chat_stream.events_from(response)
+            yield stream.events_from(response)
             return
         if _media_type(answer.headers) != EVENT_STREAM:
             raise ServiceError(Kind.UPSTREAM_MALFORMED_RESPONSE, "the provider's answer is no event stream")
@@ -242,7 +244,7 @@ class TogetherProvider:
             call.progress.upstream_request_id = upstream_id
 
     def _failure(self, answer: Answer, call: Call) -> ServiceError:
-        return failures.from_answer(
+        return errors.from_answer(
             status=answer.status,
             headers=answer.headers,
             body=answer.body,
@@ -260,7 +262,7 @@ class _Reading:
     def __init__(self, call: Call, *, event_bytes_max: int) -> None:
         self._call = call
         self._decoder = SseDecoder(event_bytes_max=event_bytes_max)
-        self.translator = chat_stream.ChatStreamTranslator(
+        self.translator = stream.ChatStreamTranslator(
             caller_brought_key=call.caller_brought_key, secrets=_secrets(call)
         )
         self.done = False
@@ -272,7 +274,7 @@ class _Reading:
                 return
             if event.name == ERROR_EVENT:
                 raise _named_error(event.data, self._call)
-            self.translator.feed(wire.parse_chunk(event.data))
+            self.translator.feed(schema.parse_chunk(event.data))
 
     def take(self, model: str) -> Events:
         """The events since the last take; an engine that does not say which model serves is taken at
@@ -290,8 +292,8 @@ def _patience(timers: StreamTimers, now_s: float) -> Within:
 
 
 def _response(body: bytes, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
-    response = chat.from_wire(
-        wire.parse_completion(body),
+    response = from_schema(
+        schema.parse_completion(body),
         caller_brought_key=call.caller_brought_key,
         secrets=_secrets(call),
     )
@@ -302,8 +304,8 @@ def _response(body: bytes, request: service.CompleteRequest, call: Call) -> serv
 
 def _named_error(data: bytes, call: Call) -> ServiceError:
     """What an event called `error` says, whatever its form."""
-    return failures.from_stream_error(
-        wire.parse_error(data) or wire.ErrorBody(),
+    return errors.from_stream_error(
+        schema.parse_error(data) or schema.ErrorBody(),
         caller_brought_key=call.caller_brought_key,
         model=call.progress.model,
         secrets=_secrets(call),

@@ -1,0 +1,34 @@
+"""A limit of time that ends as a `ServiceError`."""
+
+import asyncio
+from types import TracebackType
+from typing import final
+
+from togetherchat_server.domain.reasons import Kind, ServiceError
+
+
+@final
+class Within:
+    """`async with Within(seconds, kind, message)`: what takes longer is cancelled and raises.
+
+    `asyncio.timeout` rather than `asyncio.wait_for`, which on Python 3.11 swallows a cancel
+    that races with the result. A TimeoutError of the work itself passes unchanged.
+    """
+
+    __slots__ = ("_kind", "_message", "_timer")
+
+    def __init__(self, seconds: float, kind: Kind, message: str) -> None:
+        self._timer = asyncio.timeout(seconds)
+        self._kind = kind
+        self._message = message
+
+    async def __aenter__(self) -> None:
+        await self._timer.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._timer.__aexit__(kind, error, trace)
+        except TimeoutError as exc:
+            raise ServiceError(self._kind, self._message) from exc

@@ -1,0 +1,310 @@
+"""The edge between gRPC and the service: the one place that knows the shapes of an RPC.
+
+Owns how a call is admitted, answered, ended and recorded. Handlers inside raise
+`ServiceError` and know no gRPC; nothing but a status of the table leaves here.
+
+What grpcio's asyncio server does, and what follows (each measured on grpcio 1.85):
+
+- The text of an exception that escapes a handler is sent to the caller. So everything is
+  caught here, in the one broad `except` of the front.
+- A generator handed to gRPC is closed by the event loop's finaliser, in another task, when
+  the caller leaves during a write. So handlers' generators are consumed here under
+  `aclosing`, and messages are sent with `context.write`.
+- A caller who is refused by a handler that reads has its whole message buffered first. So
+  refusals that need no message come from a stream-shaped handler that never reads.
+- A caller who leaves during a write shows as an internal error of gRPC's, at any other
+  time as a cancel. `context.cancelled()` is false in both.
+- A CancelledError that is not a cancel of the task (some library's own) sends no status at
+  all: the caller would wait for ever. `Task.cancelling()` tells the two apart.
+- `time_remaining()` follows the wall clock: it is read once.
+- While a write waits for its peer no ending can be sent: it is an error in gRPC, and a peer that
+  comes back would wait for ever. So a write is not given up. After a while all that the call
+  holds is given back, and the write alone goes on: when the peer takes it, it hears the end.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, NoReturn, TypeAlias, final
+
+import grpc
+from google.protobuf.message import Message
+from grpc import aio
+
+from togetherchat_server.calls.admission import Admission, Ticket
+from togetherchat_server.calls.auth_throttle import COUNTED, Failures
+from togetherchat_server.calls.session import (
+    NO_PLACE,
+    STALLED,
+    STOPPED,
+    TIME_IS_UP,
+    UNFORESEEN,
+    Arrival,
+    CallDesk,
+    Ending,
+    facts_of,
+)
+from togetherchat_server.domain.call import Call
+from togetherchat_server.domain.deadline import Within
+from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.frontends.grpc.in_flight import RunningCalls, Task, current_task
+from togetherchat_server.frontends.grpc.methods import UNPARSABLE, Method, Received, Scope
+from togetherchat_server.frontends.grpc.peer import host_of
+from togetherchat_server.frontends.grpc.status import ROWS, status_of
+
+FRONT: Final = "rpc"
+
+_log = logging.getLogger(__name__)
+
+# Quoted: generic to a type checker, not to Python.
+Handler: TypeAlias = "grpc.RpcMethodHandler[Received, Message]"
+Context: TypeAlias = "aio.ServicerContext[object, Message]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoundaryLimits:
+    """How long a peer may keep us waiting, in seconds."""
+
+    request_s: float
+    write_stall_s: float
+    queue_s: float
+
+
+@final
+class Boundary(grpc.GenericRpcHandler):
+    """Serves a table of methods, full names such as `/togetherchat.v1.ChatService/Complete`."""
+
+    def __init__(
+        self,
+        *,
+        desk: CallDesk,
+        admission: Admission,
+        failures: Failures,
+        limits: BoundaryLimits,
+        random: Callable[[], float],
+    ) -> None:
+        self._desk = desk
+        self._failures = failures
+        self._admission = admission
+        self._running = RunningCalls(admission, request_s=limits.request_s, take_s=limits.write_stall_s)
+        self._limits = limits
+        self._random = random
+        self._methods: dict[str, Method] = {}
+        self._handlers: dict[str, Handler] = {}
+
+    def add(self, name: str, method: Method) -> None:
+        self._methods[name] = method
+        self._handlers[name] = self._at_once(name, method)
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "Handler | None":
+        """Called by gRPC in the task of the call, before anything of the message is read."""
+        name = handler_call_details.method
+        method = self._methods.get(name)
+        if method is None:
+            return None
+        arrival = _arrival(name, handler_call_details.invocation_metadata)
+        try:
+            ticket = self._admission.enter(self._desk.check(arrival))
+        except ServiceError as error:
+            return self._refusal(arrival, error)
+        self._running.begin(ticket, never_sent=lambda: self._never_sent(arrival))
+        # The address of the peer is known to a handler alone: it is asked for it before it reads.
+        if ticket.turn is None and not self._failures.watching:
+            return self._handlers[name]
+        return self._in_turn(name, method, ticket)
+
+    def _at_once(self, name: str, method: Method) -> Handler:
+        """For a call that has a place: gRPC reads the request, and sends a whole answer."""
+
+        async def handle(received: Received, context: Context) -> Message | None:
+            async def work(scope: Scope) -> Message | None:
+                return await method.respond(received, scope, self._writer(context, scope))
+
+            response = await self._run(name, context, work)
+            if response is not None:
+                self._running.answered()
+            return response
+
+        shape = (
+            grpc.unary_stream_rpc_method_handler if method.streams else grpc.unary_unary_rpc_method_handler
+        )
+        return shape(handle, request_deserializer=method.parse, response_serializer=_serialised)
+
+    def _in_turn(self, name: str, method: Method, ticket: Ticket) -> Handler:
+        """For a call that may have to wait: nothing of its message is read before its turn."""
+
+        async def work(scope: Scope, context: Context) -> None:
+            self._failures.check(host_of(context.peer()), ticket.caller)
+            write = self._writer(context, scope)
+            if ticket.turn is not None:
+                began_s = self._desk.seconds_left(scope.call)
+                async with Within(self._limits.queue_s, Kind.OVERLOADED, NO_PLACE):
+                    await ticket.turn
+                scope.call.progress.queued_s = began_s - self._desk.seconds_left(scope.call)
+            async with Within(self._limits.request_s, Kind.CALLER_STALLED, "the caller sends no request"):
+                received = await context.read()
+            response = await method.respond(
+                received if isinstance(received, Message) else UNPARSABLE,
+                scope,
+                write,
+            )
+            if response is not None:
+                scope.completed = True
+                await write(response)
+
+        async def handle(_requests: object, context: Context) -> None:
+            await self._run(name, context, lambda scope: work(scope, context))
+
+        return grpc.stream_stream_rpc_method_handler(
+            handle, request_deserializer=method.parse, response_serializer=_serialised
+        )
+
+    def abort_running(self) -> None:
+        """Cancel what runs: it ends as DRAINING, with a status that says so."""
+        self._running.abort_all()
+
+    def _never_sent(self, arrival: Arrival) -> None:
+        self._close(Scope(self._desk.refused(arrival)), Kind.CALLER_STALLED)
+
+    def _refusal(self, arrival: Arrival, error: ServiceError) -> Handler:
+        async def refuse(_requests: object, context: Context) -> None:
+            call = self._desk.refused(arrival)
+            await self._abort(context, Scope(call), error)
+
+        return grpc.stream_stream_rpc_method_handler(refuse)
+
+    async def _run(
+        self, name: str, context: Context, work: Callable[[Scope], Awaitable[Message | None]]
+    ) -> Message | None:
+        """Run the work of one call inside its deadline, and end the call in exactly one way."""
+        self._running.received()
+        arrival = _arrival(name, context.invocation_metadata(), context.time_remaining())
+        try:
+            scope = Scope(self._desk.open(arrival))
+        except ServiceError as error:
+            await self._abort(context, Scope(self._desk.refused(arrival)), error)
+        response = None
+        try:
+            async with self._deadline(scope.call):
+                response = await work(scope)
+        except ServiceError as error:
+            # Time that is up after `completed` fails nothing: see the law of streams.
+            if not (scope.completed and error.kind in TIME_IS_UP):
+                await self._fail(context, scope, error)
+        except asyncio.CancelledError:
+            await self._end_cancelled(context, scope)
+            raise
+        except Exception:  # noqa: BLE001  the front's one broad except: see above
+            _log.exception("call %s failed in an unforeseen way", scope.call.id)
+            await self._abort(context, scope, ServiceError(Kind.INTERNAL_ERROR, UNFORESEEN))
+        context.set_trailing_metadata(facts_of(scope.call))
+        if scope.call.progress.attempts:
+            self._failures.served(self._running.caller())
+        self._close(scope, None)
+        return response
+
+    def _deadline(self, call: Call) -> Within:
+        return Within(self._desk.seconds_left(call), call.deadline_kind, TIME_IS_UP[call.deadline_kind])
+
+    def _writer(self, context: Context, scope: Scope) -> Callable[[Message], Awaitable[None]]:
+        async def write(message: Message) -> None:
+            task = current_task()
+            timer = task.get_loop().call_later(self._limits.write_stall_s, self._stalled, task, scope)
+            try:
+                await context.write(message)
+            except aio.InternalError as exc:
+                raise ServiceError(Kind.CALLER_CANCELLED, "the caller left during a write") from exc
+            finally:
+                timer.cancel()
+                if scope.releasing is not None:  # a generator is closed once, and by one task
+                    await asyncio.wait({scope.releasing})
+            if scope.stalled:
+                raise ServiceError(Kind.CALLER_STALLED, STALLED)
+
+        return write
+
+    def _stalled(self, task: Task, scope: Scope) -> None:
+        """Give back what a caller who reads nothing holds: all but the write that waits for it.
+
+        Of a whole answer the last message alone is waiting: taken late, it is still whole.
+        """
+        self._running.leave(task)
+        if scope.release is not None:
+            scope.releasing = asyncio.create_task(scope.release())
+        if not scope.completed:
+            scope.stalled = True
+            self._close(scope, Kind.CALLER_STALLED)
+
+    async def _end_cancelled(self, context: Context, scope: Scope) -> None:
+        """Decide who cancelled: the service (it drains), nobody (a stray), or the caller."""
+        task = current_task()
+        if scope.stalled:
+            return
+        if not task.cancelling():
+            _log.error("call %s was cancelled from within", scope.call.id)
+            await self._abort(context, scope, ServiceError(Kind.INTERNAL_ERROR, UNFORESEEN))
+        if self._running.is_aborted(task):
+            task.uncancel()
+            await self._abort(context, scope, ServiceError(Kind.DRAINING, STOPPED))
+        in_margin = self._desk.seconds_left(scope.call) <= 0
+        self._close(scope, scope.call.deadline_kind if in_margin else Kind.CALLER_CANCELLED)
+
+    async def _fail(self, context: Context, scope: Scope, error: ServiceError) -> NoReturn:
+        """End the call with a status, unless nobody can hear it: the peer has gone or sends nothing,
+        or what it did not take is still waiting for it.
+        """
+        taken = scope.stalled and error.kind is Kind.CALLER_STALLED
+        gone = error.kind in {Kind.CALLER_CANCELLED, Kind.CALLER_STALLED}
+        if (gone or scope.stalled) and not taken:
+            self._close(scope, error.kind)
+            raise asyncio.CancelledError from error
+        await self._abort(context, scope, error)
+
+    async def _abort(self, context: Context, scope: Scope, error: ServiceError) -> NoReturn:
+        if error.kind in COUNTED:
+            error = self._failures.answer(host_of(context.peer()), self._running.caller(), error)
+        status = status_of(
+            error,
+            scope.call,
+            output_sent=scope.messages_sent > 0,
+            seconds_left=self._desk.seconds_left(scope.call),
+            fraction=self._random(),
+        )
+        self._close(scope, error.kind)
+        await context.abort(status.code, status.message, status.trailers)
+        raise AssertionError  # unreachable: abort raises
+
+    def _close(self, scope: Scope, kind: Kind | None) -> None:
+        if scope.closed:
+            return
+        scope.closed = True
+        code = ROWS[kind].code.name if kind else "OK"
+        ending = Ending(code=code, kind=kind, messages_sent=scope.messages_sent, usage=scope.usage)
+        self._desk.close(scope.call, FRONT, ending)
+
+
+def _serialised(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+_HEADERS: Final = {
+    "x-request-id": "request_id",
+    "authorization": "authorization",
+    "x-together-api-key": "together_key",
+    "traceparent": "traceparent",
+    "tracestate": "tracestate",
+    "grpc-previous-rpc-attempts": "previous_attempts",
+}
+
+
+def _arrival(
+    method: str, metadata: Iterable[tuple[str, str | bytes]] | None, seconds_left: float | None = None
+) -> Arrival:
+    found: dict[str, str] = {}
+    for key, value in metadata or ():
+        name = _HEADERS.get(key)
+        if name is not None and isinstance(value, str):
+            # A header sent twice becomes a value that no check lets through.
+            found[name] = f"{found[name]}, {value}" if name in found else value
+    return Arrival(front=FRONT, method=method, seconds_left=seconds_left, **found)

@@ -1,0 +1,190 @@
+"""The HTTP server: where it listens, how it stops. uvicorn serves its connections, nothing more.
+
+uvicorn's own server would take the process's signals, log each request in lines of its own,
+and drain by its own clock. So its protocol alone is used, in the service's loop, on sockets of
+ours: port 0 becomes a number, an address in use is an error before anything is served, and
+workers share a port.
+"""
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from email.utils import formatdate
+from typing import Final, final
+
+from starlette.types import ASGIApp
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from togetherchat_server.config.tls import Certificates
+from togetherchat_server.frontends.http.handler import Boundary
+from togetherchat_server.frontends.http.protocol import Connection, ConnectionLimits
+from togetherchat_server.frontends.http.tls_context import CurrentContext
+
+BACKLOG: Final = 1024
+DATE_S: Final = 1.0
+# A peer that says nothing, and one that does not say goodbye.
+HANDSHAKE_S: Final = 10.0
+GOODBYE_S: Final = 1.0
+# A name such as localhost has an address of a family that this machine may not speak.
+NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+
+
+@final
+class HttpFront:
+    """The HTTP door."""
+
+    def __init__(
+        self,
+        *,
+        boundary: Boundary,
+        application: ASGIApp,
+        wall_clock: Callable[[], float],
+        share_port: bool,
+        certificates: Certificates | None = None,
+        limits: ConnectionLimits | None = None,
+    ) -> None:
+        self._boundary = boundary
+        self._wall_clock = wall_clock
+        self._share_port = share_port
+        self._certificates = certificates
+        self._limits = limits or ConnectionLimits()
+        self._config = Config(
+            application,
+            interface="asgi3",
+            loop="none",
+            http=Connection,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=round(self._limits.idle_s),
+        )
+        self._config.load()
+        self._state = ServerState()
+        self._open: set[Connection] = set()
+        self._all_gone = asyncio.Event()
+        self._servers: list[asyncio.Server] = []
+        self._ticking: asyncio.TimerHandle | None = None
+
+    @property
+    def connections(self) -> int:
+        """Callers' connections, idle ones too."""
+        return len(self._open)
+
+    async def start(self, address: str) -> str:
+        """Bind and serve; the bound address.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        host, _, port = address.rpartition(":")
+        sockets = _bound(host, int(port), share_port=self._share_port)
+        for listener in sockets:
+            self._servers.append(await self._listen(listener))
+        self._tick()
+        return f"{host}:{sockets[0].getsockname()[1]}"
+
+    async def _listen(self, listener: socket.socket) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        if self._certificates is None:
+            return await loop.create_server(self._connection, sock=listener, backlog=BACKLOG)
+        return await loop.create_server(
+            self._connection,
+            sock=listener,
+            backlog=BACKLOG,
+            ssl=CurrentContext(self._certificates),
+            ssl_handshake_timeout=HANDSHAKE_S,
+            ssl_shutdown_timeout=GOODBYE_S,
+        )
+
+    def stop_accepting(self) -> None:
+        """Listen no more, and let every connection end with what it is doing now."""
+        for server in self._servers:
+            server.close()
+        for connection in list(self._open):
+            connection.shutdown()
+
+    def abort_running(self) -> None:
+        self._boundary.abort_running()
+
+    async def finish(self, grace_s: float) -> None:
+        """Wait for the last bytes, at most `grace_s`, then cut off who has not taken them."""
+        if self._open:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(grace_s):
+                    await self._all_gone.wait()
+        await self.close()
+
+    async def close(self) -> None:
+        if self._ticking is not None:
+            self._ticking.cancel()
+        self.stop_accepting()
+        for connection in list(self._open):
+            connection.abort()
+        if self._state.tasks:
+            await asyncio.wait(self._state.tasks)
+
+    def _connection(self) -> Connection:
+        return Connection(self._config, self._state, self._limits, self._made, self._gone)
+
+    def _made(self, connection: Connection) -> None:
+        """Its handshake is through, where there is one: of one that fails nothing more is heard."""
+        self._all_gone.clear()
+        self._open.add(connection)
+
+    def _gone(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        if not self._open:
+            self._all_gone.set()
+
+    def _tick(self) -> None:
+        """The date of every response, made once a second."""
+        date = formatdate(self._wall_clock(), usegmt=True).encode("ascii")
+        self._state.default_headers = [(b"date", date)]
+        self._ticking = asyncio.get_running_loop().call_later(DATE_S, self._tick)
+
+
+def _bound(host: str, port: int, *, share_port: bool) -> list[socket.socket]:
+    """Sockets at every address of the host, on one port."""
+    bound: list[socket.socket] = []
+    problem: OSError | None = None
+    try:
+        places = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, _, _, _, place in dict.fromkeys(places):
+            try:
+                bound.append(_bound_one(family, str(place[0]), port, share_port=share_port))
+            except OSError as exc:
+                if exc.errno not in NOT_HERE:
+                    raise
+                problem = exc
+            else:
+                port = bound[0].getsockname()[1]
+    except OSError as exc:
+        for one in bound:
+            one.close()
+        raise OSError(f"cannot listen on {host}:{port}: {exc.strerror}") from exc
+    if not bound:
+        raise OSError(f"cannot listen on {host}:{port}: {problem.strerror if problem else 'no such address'}")
+    return bound
+
+
+def _bound_one(family: int, place: str, port: int, *, share_port: bool) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setblocking(False)
+        # Connections of a server that stopped a minute ago are no server.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share_port:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((place, port))
+    except BaseException:
+        listener.close()
+        raise
+    return listener

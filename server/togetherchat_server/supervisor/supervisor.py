@@ -1,0 +1,273 @@
+"""Runs a fleet: feeds it with what happens, does what it decides. Thin, and all of it waits.
+
+Imports neither gRPC nor anything that does: see the package.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final, TextIO, assert_never, final
+
+from togetherchat_server.config import Settings
+from togetherchat_server.supervisor.actions import Action, Announce, End, Note, Send, Start
+from togetherchat_server.supervisor.control import Assignment, Phase, Role
+from togetherchat_server.supervisor.fleet import Fleet, Limits
+from togetherchat_server.supervisor.fleet_metrics import FleetFigures
+from togetherchat_server.supervisor.port_reservation import Reservation
+from togetherchat_server.supervisor.worker_process import Child, cannot_start
+from togetherchat_server.telemetry.admin import Admin, Page, Pages, pages
+from togetherchat_server.telemetry.log import LogHandler, attach, logger_of
+from togetherchat_server.telemetry.log_writer import LineWriter
+from togetherchat_server.telemetry.metrics import definitions as names
+from togetherchat_server.telemetry.metrics.exposition import exposition
+from togetherchat_server.telemetry.metrics.store import Key
+from togetherchat_server.telemetry.metrics.wire import Figures
+from togetherchat_server.tenants.shared_quota_store import new_segment
+
+# The supervisor looks around so often, and at once when something happens.
+TICK_S: Final = 0.1
+# A worker reports so many times within what is taken for silence.
+REPORTS_IN_SILENCE: Final = 8
+SANDBOX_LISTEN: Final = "127.0.0.1:0"
+OFF: Final = "off"
+SPAWN_FAILED: Final = 1
+WORKER_STATES: Final = ("waiting", *Phase, "killed")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reached:
+    """Where the workers and the supervisor are reached, None where they are not; and the address
+    of the simulator, empty without.
+    """
+
+    rpc: str
+    http: str | None
+    health: str | None
+    admin: str | None
+    simulator: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What the process hands in: the command line and environment that every worker gets as they
+    are, and the world outside. `greet` is told where everything is once the first worker serves.
+    """
+
+    settings: Settings
+    workers: int
+    words: Sequence[str]
+    environment: Mapping[str, str]
+    version: str
+    clock: Callable[[], float]
+    wall_clock: Callable[[], float]
+    log: TextIO
+    greet: Callable[[Reached], None]
+
+
+@final
+class Supervisor:
+    """One run, from the first worker's start to the last one's end."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        settings = job.settings
+        self._fleet = Fleet(
+            workers=job.workers,
+            sandbox=settings.sandbox,
+            limits=Limits(
+                silence_s=settings.worker_silence_s,
+                propagation_s=settings.propagation_s,
+                drain_s=settings.drain_s,
+            ),
+            now=job.clock(),
+        )
+        self._figures = FleetFigures()
+        self._started_s = job.wall_clock()
+        self._children: dict[int, Child] = {}
+        self._resources = AsyncExitStack()
+        self._happened = asyncio.Event()
+        self._listen = ""
+        self._http = OFF
+        self._health = OFF
+        self._admin: str | None = None
+        self._tally: int | None = None
+
+    async def run(self) -> End:
+        """Serve until told to stop."""
+        async with self._resources:
+            self._open_log()
+            try:
+                await self._take_addresses()
+                self._open_tally()
+            except OSError as exc:
+                return End(clean=False, problem=f"cannot serve: {exc}")
+            self._hear_signals()
+            while True:
+                for action in self._fleet.decide(self._job.clock()):
+                    if isinstance(action, End):
+                        return action
+                    self._do(action)
+                await self._something()
+
+    async def _take_addresses(self) -> None:
+        settings = self._job.settings
+        self._listen = self._reserve(settings.listen)
+        if settings.http != OFF:
+            self._http = self._reserve(settings.http)
+        if settings.health != OFF:
+            self._health = self._reserve(settings.health)
+        if settings.admin != OFF:
+            admin = Admin(self._pages(), lambda accept: exposition(self._figures_now(), accept))
+            self._admin = await admin.start(settings.admin)
+            self._resources.push_async_callback(admin.close)
+
+    async def _something(self) -> None:
+        try:
+            async with asyncio.timeout(TICK_S):
+                await self._happened.wait()
+        except TimeoutError:
+            pass
+        self._happened.clear()
+        self._reap()
+
+    def _do(self, action: Action) -> None:
+        match action:
+            case Start():
+                self._start(action)
+            case Send():
+                if action.member.id in self._children:
+                    self._children[action.member.id].send(action.number)
+            case Note():
+                _log.log(logging.WARNING if action.grave else logging.INFO, "%s", action.text)
+            case Announce():
+                health = None if self._health == OFF else self._health
+                http = None if self._http == OFF else self._http
+                self._job.greet(
+                    Reached(
+                        rpc=self._listen,
+                        http=http,
+                        health=health,
+                        admin=self._admin,
+                        simulator=action.simulator,
+                    )
+                )
+            case End():
+                pass
+            case _:
+                assert_never(action)
+
+    def _start(self, start: Start) -> None:
+        member = start.member
+        try:
+            child = Child(
+                self._job.words,
+                self._job.environment,
+                lambda control: self._assignment(start, control),
+                handed=() if self._tally is None else (self._tally,),
+            )
+        except OSError as exc:
+            member.failure = cannot_start(exc)
+            self._fleet.gone(member.id, SPAWN_FAILED, self._job.clock())
+            return
+        member.pid = child.pid
+        self._children[member.id] = child
+        asyncio.get_running_loop().add_reader(child.control, self._hear, member.id, child)
+
+    def _assignment(self, start: Start, control: int) -> Assignment:
+        heartbeat_s = self._job.settings.worker_silence_s / REPORTS_IN_SILENCE
+        if start.member.role is Role.SANDBOX:
+            listen = start.simulator.removeprefix("http://").removesuffix("/v1") or SANDBOX_LISTEN
+            return Assignment(role=start.member.role, control=control, heartbeat_s=heartbeat_s, listen=listen)
+        return Assignment(
+            role=start.member.role,
+            control=control,
+            heartbeat_s=heartbeat_s,
+            listen=self._listen,
+            http=self._http,
+            health=self._health,
+            simulator=start.simulator,
+            tally=self._tally,
+        )
+
+    def _hear(self, member_id: int, child: Child) -> None:
+        try:
+            for said in child.reports():
+                if isinstance(said, Figures):
+                    self._figures.heard(member_id, said)
+                else:
+                    self._fleet.heard(member_id, said, self._job.clock())
+        except (EOFError, ConnectionError):
+            asyncio.get_running_loop().remove_reader(child.control)
+        self._happened.set()
+
+    def _reap(self) -> None:
+        """Tell the fleet who has ended, with its last words heard first."""
+        for member_id, child in list(self._children.items()):
+            code = child.exit_code()
+            if code is not None:
+                del self._children[member_id]
+                self._hear(member_id, child)
+                child.close()
+                self._figures.gone(member_id)
+                self._fleet.gone(member_id, code, self._job.clock())
+
+    def _hear_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+
+        def stop(number: signal.Signals) -> None:
+            self._fleet.stop(number)
+            self._happened.set()
+
+        def roll() -> None:
+            self._fleet.roll()
+            self._happened.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop, number)
+        loop.add_signal_handler(signal.SIGHUP, roll)
+        loop.add_signal_handler(signal.SIGCHLD, self._happened.set)
+
+    def _reserve(self, address: str) -> str:
+        reservation = Reservation(address)
+        self._resources.callback(reservation.close)
+        return reservation.address
+
+    def _open_tally(self) -> None:
+        """What tenants have in use, where they have limits, for all workers together."""
+        if self._job.settings.tenants:
+            self._tally = new_segment(workers=self._job.workers)
+            self._resources.callback(os.close, self._tally)
+
+    def _open_log(self) -> None:
+        writer = LineWriter(self._job.log)
+        self._resources.callback(writer.close)
+        self._resources.callback(attach(LogHandler(logger_of(writer, self._job.settings.log))))
+
+    def _figures_now(self) -> Figures:
+        states = Counter(
+            row["state"] for row in self._fleet.roster(self._job.clock()) if row["role"] == Role.WORKER
+        )
+        own: dict[Key, float] = {(names.WORKERS, state): states[state] for state in WORKER_STATES}
+        own[names.READY,] = int(self._fleet.ready)
+        own[names.STARTED,] = self._started_s
+        return self._figures.figures(own=own, restarts=self._fleet.restarts)
+
+    def _pages(self) -> Pages:
+        def alive() -> bool:
+            return self._fleet.alive(self._job.clock())
+
+        def workers() -> Page:
+            body = json.dumps({"supervisor": os.getpid(), "processes": self._fleet.roster(self._job.clock())})
+            return Page(status=HTTPStatus.OK, content_type="application/json", body=body.encode())
+
+        usual = pages(ready=lambda: self._fleet.ready, version=self._job.version, alive=alive)
+        return {**usual, "/workers": workers}
