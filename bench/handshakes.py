@@ -26,8 +26,8 @@ import trustme
 
 from bench.transports import cpu_s
 from togetherchat_server.upstream import tls_sessions
-from togetherchat_server.upstream.limits import TransportLimits
-from togetherchat_server.upstream.pool import Engine
+from togetherchat_server.upstream.limits import UpstreamLimits
+from togetherchat_server.upstream.pool import ConnectionPool
 
 HEAD_END: Final = b"\r\n\r\n"
 ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
@@ -65,12 +65,12 @@ def served(folder: Path) -> Generator[str, None, None]:
 
 
 async def measure(url: str, authority: Path, arguments: argparse.Namespace) -> dict[str, list[list[float]]]:
-    engines: dict[str, Engine] = {}
+    engines: dict[str, ConnectionPool] = {}
     for name in ("whole", "resumed"):
         context = ssl.create_default_context(cafile=str(authority))
         if name == "resumed":
             tls_sessions.resume(context)
-        engines[name] = Engine(TransportLimits(), tls=context)
+        engines[name] = ConnectionPool(UpstreamLimits(), tls=context)
     figures: dict[str, list[list[float]]] = {name: [] for name in engines}
     for _ in range(arguments.rounds):
         for name, engine in engines.items():

@@ -21,14 +21,14 @@ from typing import Any, Final
 import orjson
 
 from togetherchat_server.domain.call import Call
-from togetherchat_server.domain.reasons import Kind
+from togetherchat_server.domain.reasons import Reason
 from togetherchat_server.domain.trace_context import SAMPLED, SpanContext
 from togetherchat_server.telemetry.call_record import CallRecord
-from togetherchat_server.telemetry.log import CallLog, Form, logger_of
-from togetherchat_server.telemetry.log_writer import LineWriter
-from togetherchat_server.telemetry.metrics.collector import Facts, Meters
+from togetherchat_server.telemetry.log import CallLog, LogFormat, logger_of
+from togetherchat_server.telemetry.log_writer import LogWriter
+from togetherchat_server.telemetry.metrics.collector import MetricsCollector, ProcessInfo
 from togetherchat_server.telemetry.metrics.exposition import exposition
-from togetherchat_server.telemetry.semconv import Doors
+from togetherchat_server.telemetry.semconv import ListenerAttributes
 
 ROUNDS: Final = 7
 MODELS: Final = tuple(f"organization/model-{number}-Instruct-Turbo" for number in range(50))
@@ -62,7 +62,7 @@ CALL: Final = Call(
     method=RECORD.method,
     received_s=0.0,
     deadline_s=600.0,
-    deadline_kind=Kind.CALL_TIMEOUT,
+    deadline_reason=Reason.CALL_TIMEOUT,
     upstream_key=None,
 )
 
@@ -81,9 +81,9 @@ def microseconds(
     return min(one_round() for _ in range(ROUNDS))
 
 
-def meters() -> Meters:
-    facts = Facts(version="0", calls_max=1, wall_clock=time.time)
-    return Meters({}, facts=facts, ready=lambda: True)
+def meters() -> MetricsCollector:
+    facts = ProcessInfo(version="0", calls_max=1, wall_clock=time.time)
+    return MetricsCollector({}, facts=facts, ready=lambda: True)
 
 
 def counting() -> float:
@@ -91,7 +91,7 @@ def counting() -> float:
     return microseconds(lambda: sink(RECORD), 20_000)
 
 
-def line(form: Form) -> float:
+def line(form: LogFormat) -> float:
     """With the thread that writes, whose CPU counts too."""
     with writing() as writer:
         log = CallLog(logger_of(writer, form))
@@ -114,8 +114,8 @@ def bare_line() -> float:
 
 
 @contextmanager
-def writing() -> Generator[LineWriter]:
-    writer = LineWriter(io.StringIO(), lines_max=10**9)
+def writing() -> Generator[LogWriter]:
+    writer = LogWriter(io.StringIO(), lines_max=10**9)
     yield writer
     writer.close()
 
@@ -127,7 +127,7 @@ def traced(*, sampled: bool) -> float | None:
     trace: Any = importlib.import_module("togetherchat_server.telemetry.tracing")
     spans = trace.OtlpSpans(
         base_url="http://127.0.0.1/v1",
-        doors=Doors.of(rpc="127.0.0.1:50051", http="off", tls=False, machine=""),
+        doors=ListenerAttributes.of(rpc="127.0.0.1:50051", http="off", tls=False, machine=""),
         version="0",
         clock=time.monotonic,
         wall_clock=time.time,

@@ -17,7 +17,7 @@ import orjson
 from bench.bare import serve
 from togetherchat.v1 import chat_pb2, chat_service_pb2, chat_service_pb2_grpc
 from togetherchat_server.domain.secret import Secret
-from togetherchat_server.upstream.client import Transport, TransportLimits
+from togetherchat_server.upstream.client import UpstreamLimits, UpstreamClient
 from togetherchat_server.upstream.sse import SseDecoder
 
 Request = chat_service_pb2.CompleteRequest
@@ -30,7 +30,7 @@ KEY: Final = Secret("key-of-a-benchmark-0123456789")
 class RelayServicer(chat_service_pb2_grpc.ChatServiceServicer):
     """Text in, text out."""
 
-    def __init__(self, upstream: Transport) -> None:
+    def __init__(self, upstream: UpstreamClient) -> None:
         self._upstream = upstream
 
     async def Complete(  # noqa: N802  the contract's name
@@ -84,9 +84,9 @@ def _body(request: Request, *, stream: bool = False) -> bytes:
 
 
 async def main() -> None:
-    transport = Transport.connect(
+    transport = UpstreamClient.connect(
         base_url=os.environ["TOGETHER_BASE_URL"],
-        limits=TransportLimits(connections_max=12_000),
+        limits=UpstreamLimits(connections_max=12_000),
         user_agent="bench/1",
     )
     await serve(RelayServicer(transport))

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Final
 
 from bench import payloads, procfs
-from togetherchat_server.config import Configuration, Settings, Upstream
+from togetherchat_server.config import Configuration, ProviderConfig, Settings
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.runtime.app import App
-from togetherchat_server.runtime.observability import Outside
+from togetherchat_server.runtime.observability import Environment
 
 HOLD_S: Final = 6
 WARM_STREAMS: Final = 50
@@ -52,8 +52,8 @@ async def service(upstream: str) -> AsyncGenerator[str, None]:
     settings = Settings.model_validate(
         {"listen": "127.0.0.1:0", "admin": "off", "log": "json", "calls_max": 12_000}
     )
-    aside = Upstream(base_url=f"http://{upstream}/v1", key=Secret("key-of-a-benchmark-0123456789"))
-    outside = Outside(
+    aside = ProviderConfig(base_url=f"http://{upstream}/v1", key=Secret("key-of-a-benchmark-0123456789"))
+    outside = Environment(
         version="0", clock=time.monotonic, wall_clock=time.time, random=lambda: 0.5, log=io.StringIO()
     )
     app = App(Configuration(settings=settings, upstream=aside, certificates=None), outside)

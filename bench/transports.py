@@ -27,8 +27,8 @@ import aiohttp
 import httpx
 
 from togetherchat_server.domain.secret import Secret
-from togetherchat_server.upstream.client import Transport, TransportLimits
-from togetherchat_server.upstream.pool import Engine
+from togetherchat_server.upstream.client import UpstreamLimits, UpstreamClient
+from togetherchat_server.upstream.pool import ConnectionPool
 
 KEY = "key-of-a-benchmark-0123456789"
 BODY = b'{"model":"m","messages":[{"role":"user","content":"' + b"x" * 900 + b'"}]}'
@@ -63,15 +63,15 @@ async def stock_httpx(base_url: str, connections_max: int) -> AsyncGenerator[Ask
 
 @asynccontextmanager
 async def httpx_over_our_engine(base_url: str, connections_max: int) -> AsyncGenerator[Ask, None]:
-    engine = Engine(TransportLimits(connections_max=connections_max), tls=ssl.create_default_context())
+    engine = ConnectionPool(UpstreamLimits(connections_max=connections_max), tls=ssl.create_default_context())
     async with httpx.AsyncClient(transport=engine, timeout=None) as client:  # noqa: S113  the caller times
         yield _through_client(client, base_url)
 
 
 @asynccontextmanager
 async def our_transport(base_url: str, connections_max: int) -> AsyncGenerator[Ask, None]:
-    limits = TransportLimits(connections_max=connections_max)
-    transport = Transport.connect(base_url=base_url, limits=limits, user_agent="bench/1")
+    limits = UpstreamLimits(connections_max=connections_max)
+    transport = UpstreamClient.connect(base_url=base_url, limits=limits, user_agent="bench/1")
     key = Secret(KEY)
 
     async def ask(path: str) -> int:
@@ -107,7 +107,7 @@ def _through_client(client: httpx.AsyncClient, base_url: str) -> Ask:
 CONTESTANTS: dict[str, Contestant] = {
     "`httpx.AsyncClient`": stock_httpx,
     "`httpx.AsyncClient` over our engine": httpx_over_our_engine,
-    "our `Transport`": our_transport,
+    "our `UpstreamClient`": our_transport,
     "bare aiohttp": bare_aiohttp,
 }
 

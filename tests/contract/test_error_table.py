@@ -26,7 +26,7 @@ from support.upstream_script import (
     sse,
     sse_head,
 )
-from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.frontends.grpc.status import ROWS
 from togetherchat_server.providers.together import provider
 from togetherchat_server.providers.together.provider import TogetherProvider
@@ -158,7 +158,7 @@ STREAMS = [
         "UPSTREAM_INTERNAL", NEVER),
     Row("error with a status", always(sse(['{"error": {"message": "no", "code": 503}}'])), C.UNAVAILABLE,
         "UPSTREAM_OVERLOADED", LATER),
-    Row("error of an unknown kind", always(sse(['{"error": "boom"}'])), C.UNAVAILABLE, "UPSTREAM_STREAM_ERROR", LATER),
+    Row("error of an unknown reason", always(sse(['{"error": "boom"}'])), C.UNAVAILABLE, "UPSTREAM_STREAM_ERROR", LATER),
     Row("error after output", always(sse([delta("Hi"), '{"error": {"message": "no", "code": 503}}'])), C.UNAVAILABLE,
         "UPSTREAM_OVERLOADED", NEVER, (), {"partialOutput": "true"}),
 ]  # fmt: skip
@@ -187,7 +187,7 @@ def check(row, failure):
 
 @pytest.mark.parametrize("row", ANSWERS, ids=lambda row: row.name)
 async def test_an_answer_of_the_provider_becomes_its_row(row):
-    """One kind of answer, one status, the same for a whole answer and for a stream."""
+    """One reason of answer, one status, the same for a whole answer and for a stream."""
     async with ScriptedUpstream(row.script) as upstream, running_app(upstream.base_url) as app:
         unary = await failing(app.chat.Complete(request()))
         events, stream = await collect(app.chat.StreamComplete(request()))
@@ -491,15 +491,18 @@ async def raising(error, monkeypatch, app):
     return await failing(app.chat.Complete(request())), streamed
 
 
-ANSWERED = sorted(set(Kind) - {Kind.CALLER_CANCELLED, Kind.CALLER_STALLED})
+ANSWERED = sorted(set(Reason) - {Reason.CALLER_CANCELLED, Reason.CALLER_STALLED})
 
 
 async def test_every_kind_reaches_the_caller_as_its_row(monkeypatch):
-    """Total over the kinds, through a real channel: those of callers who are not there any more aside."""
+    """Total over the reasons, through a real channel: those of callers who are not there any more aside."""
     async with running_app("http://127.0.0.1:1/v1") as app:
-        for kind in ANSWERED:
-            for seen in await raising(ServiceError(kind, "the reason why"), monkeypatch, app):
-                assert (ROWS[kind].code, ROWS[kind].reason or kind.value) == (seen.code, seen.info.reason)
+        for reason in ANSWERED:
+            for seen in await raising(ServiceError(reason, "the reason why"), monkeypatch, app):
+                assert (ROWS[reason].code, ROWS[reason].reason or reason.value) == (
+                    seen.code,
+                    seen.info.reason,
+                )
                 assert "the reason why" == seen.message
 
 

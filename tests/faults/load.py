@@ -26,7 +26,7 @@ from support.http2_peer import END_STREAM, HEADERS, http2_peer
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, Reset, Stall
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
-from togetherchat_server.calls.session import NO_PLACE
+from togetherchat_server.calls.session import QUEUE_TIMEOUT_MESSAGE
 
 PLACES = 32
 ANSWER_S = 0.5
@@ -85,7 +85,7 @@ class Callers:
         except aio.AioRpcError as error:
             failure = failure_of(error)
             ended = failure.info.reason if failure.details else failure.code.name
-            queued = NO_PLACE in failure.message
+            queued = QUEUE_TIMEOUT_MESSAGE in failure.message
         now_s = time.monotonic()
         # Of a call that began late by this process's own fault the delay counts, as it would for a person.
         outcomes.append(

@@ -6,7 +6,7 @@ from typing import Final
 from pydantic import BaseModel
 
 from fuzz.targets import answers
-from togetherchat_server.providers.together import errors
+from togetherchat_server.providers.together import errors, schema
 
 _FRAMES: Final = (
     "data: ",
@@ -48,6 +48,6 @@ def dictionary() -> str:
 
 
 def _keys() -> Iterator[str]:
-    for shape in vars(wire).values():
+    for shape in vars(schema).values():
         if isinstance(shape, type) and issubclass(shape, BaseModel):
             yield from shape.model_fields

@@ -19,7 +19,7 @@ from togetherchat_server.providers.together.response import from_schema
 def described(failure: ServiceError) -> dict[str, object]:
     assert failure.upstream is not None
     return {
-        "kind": str(failure.kind),
+        "reason": str(failure.reason),
         "message": failure.message,
         "retry_after_s": failure.retry_after_s,
         "error_type": failure.upstream.error_type,
@@ -70,7 +70,7 @@ def test_stream(case: Path):
         assert not (case / "failure.json").exists()
     else:
         expected = json.loads((case / "failure.json").read_text("utf-8"))
-        assert expected == {"kind": outcome.failure.kind, "message": outcome.failure.message}
+        assert expected == {"reason": outcome.failure.reason, "message": outcome.failure.message}
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from support.waiting import eventually
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 from togetherchat_server.telemetry.metrics import definitions as names
 from togetherchat_server.telemetry.metrics.collector import GAUGES, TOTALS
-from togetherchat_server.telemetry.metrics.definitions import FAMILIES
+from togetherchat_server.telemetry.metrics.definitions import DEFINITIONS
 
 LAG_COUNT = "togetherchat_loop_lag_seconds_count"
 CALLER_KEY = "tgp_v1_canary_of_a_caller_0123456789"
@@ -81,9 +81,9 @@ async def test_what_is_exported_is_what_the_table_says(accept):
     exported = names_in(page)
     exported.setdefault(names.RESTARTS, ("counter", set()))
 
-    missing = set(FAMILIES) - set(exported)
+    missing = set(DEFINITIONS) - set(exported)
     assert missing <= WITH_WORKERS_ALONE | TOLD_BY_THE_PROVIDER | WHERE_IT_IS_ASKED_FOR | {names.REFUSED}
-    assert {name: (FAMILIES[name].kind, set(FAMILIES[name].labels)) for name in exported} == exported
+    assert {name: (DEFINITIONS[name].kind, set(DEFINITIONS[name].labels)) for name in exported} == exported
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ import pytest
 from support.app import running_app
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.config import read_configuration
-from togetherchat_server.models.aliases import names_of
+from togetherchat_server.models.aliases import resolve_aliases
 from togetherchat_server.models.catalog import Catalog, load_catalog
 from togetherchat_server.telemetry.provider_limits import AGE, NAMES
 
@@ -110,9 +110,11 @@ def test_the_aliases_of_the_page_can_be_set(tmp_path, shipped):
     file = tmp_path / "settings.toml"
     file.write_text(table)
 
-    by_flag = names_of(read_configuration(flags, KEY), shipped).aliases
-    by_variable = names_of(read_configuration([], {**KEY, "TOGETHERCHAT_ALIAS": variable}), shipped).aliases
-    by_file = names_of(read_configuration(["--config", str(file)], KEY), shipped).aliases
+    by_flag = resolve_aliases(read_configuration(flags, KEY), shipped).aliases
+    by_variable = resolve_aliases(
+        read_configuration([], {**KEY, "TOGETHERCHAT_ALIAS": variable}), shipped
+    ).aliases
+    by_file = resolve_aliases(read_configuration(["--config", str(file)], KEY), shipped).aliases
 
     assert {"fast": "openai/gpt-oss-120b", "best": "moonshotai/Kimi-K3"} == by_flag == by_variable
     assert set(tomllib.loads(table)["alias"]) == set(by_file)

@@ -9,7 +9,7 @@ import pytest
 from support.app import running_app
 from support.readme import ADDRESS, README, WRITTEN, languages
 from togetherchat_server.config import Settings
-from togetherchat_server.domain.reasons import Kind
+from togetherchat_server.domain.reasons import Reason
 from togetherchat_server.frontends.grpc.status import ROWS, Retry
 
 LANGUAGES = languages()
@@ -33,10 +33,11 @@ def rows(header):
 
 
 def test_the_error_table_is_the_codes():
-    """Every kind of failure has its line, with its reason, code and word on retries."""
+    """Every reason of failure has its line, with its reason, code and word on retries."""
     said = [tuple(row[:3]) for row in rows("| reason | code | retry | when |")]
     meant = [
-        (ROWS[kind].reason or kind.value, ROWS[kind].code.name, WORDS[ROWS[kind].retry]) for kind in Kind
+        (ROWS[reason].reason or reason.value, ROWS[reason].code.name, WORDS[ROWS[reason].retry])
+        for reason in Reason
     ]
 
     assert sorted(meant) == sorted(said)

@@ -22,14 +22,14 @@ from support.upstream_script import Stall
 from support.waiting import eventually
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 from togetherchat_server.tenants.policy import TenantLimits
-from togetherchat_server.tenants.quota_store import Limit, LocalTally, Refusal
-from togetherchat_server.tenants.shared_quota_store import SharedTally, new_segment
+from togetherchat_server.tenants.quota_store import LocalQuotaStore, QuotaLimit, QuotaRejection
+from togetherchat_server.tenants.shared_quota_store import SharedQuotaStore, new_segment
 
 OTHER_PROCESS = """
 import json, sys
 from togetherchat_server.tenants.policy import TenantLimits
-from togetherchat_server.tenants.shared_quota_store import SharedTally
-tally = SharedTally(int(sys.argv[1]))
+from togetherchat_server.tenants.shared_quota_store import SharedQuotaStore
+tally = SharedQuotaStore(int(sys.argv[1]))
 for line in sys.stdin:
     name, tenant, *more = json.loads(line)
     more = [TenantLimits(**one) if isinstance(one, dict) else one for one in more]
@@ -91,12 +91,12 @@ def segment():
 
 def test_calls_of_all_processes_count_together(segment):
     """Five are let in, wherever they come; one that leaves makes room anywhere."""
-    ours, limits = SharedTally(segment), TenantLimits(**FIVE)
+    ours, limits = SharedQuotaStore(segment), TenantLimits(**FIVE)
     with joined(segment) as (other,):
         assert [None] * 3 == [ours.enter("acme", limits, 0.0) for _ in range(3)]
         assert [None] * 2 == [other.ask("enter", "acme", FIVE, 0.0) for _ in range(2)]
-        assert Refusal(Limit.CALLS, None) == ours.enter("acme", limits, 0.0)
-        assert [Limit.CALLS, None] == other.ask("enter", "acme", FIVE, 0.0)
+        assert QuotaRejection(QuotaLimit.CALLS, None) == ours.enter("acme", limits, 0.0)
+        assert [QuotaLimit.CALLS, None] == other.ask("enter", "acme", FIVE, 0.0)
         assert None is other.ask("enter", "globex", FIVE, 0.0)
         ours.leave("acme")
         assert None is other.ask("enter", "acme", FIVE, 0.0)
@@ -104,16 +104,16 @@ def test_calls_of_all_processes_count_together(segment):
 
 def test_accounts_are_the_same_for_all(segment):
     """Requests and tokens of one process are on the account that another one reads."""
-    ours, per_minute = SharedTally(segment), {"requests_per_minute": 2, "tokens_per_minute": 60}
+    ours, per_minute = SharedQuotaStore(segment), {"requests_per_minute": 2, "tokens_per_minute": 60}
     limits = TenantLimits(**per_minute)
     with joined(segment) as (other,):
         assert None is ours.enter("acme", limits, 0.0)
         other.ask("spend", "acme", 120, per_minute, 0.0)
         refusal = ours.enter("acme", limits, 0.0)
-        assert (Limit.TOKENS, pytest.approx(61.0)) == (refusal.limit, refusal.again_s)
+        assert (QuotaLimit.TOKENS, pytest.approx(61.0)) == (refusal.limit, refusal.again_s)
         assert None is other.ask("enter", "acme", per_minute, 61.0)
         assert None is ours.enter("acme", limits, 61.0)
-        assert Limit.REQUESTS is ours.enter("acme", limits, 61.0).limit
+        assert QuotaLimit.REQUESTS is ours.enter("acme", limits, 61.0).limit
 
 
 def test_nothing_is_lost_when_all_write_at_once(segment):
@@ -129,16 +129,16 @@ def test_nothing_is_lost_when_all_write_at_once(segment):
 
 def test_a_process_that_is_killed_gives_its_calls_back(segment):
     """At the next refusal, once a second at most: its column is taken from nobody who lives."""
-    ours, limits = SharedTally(segment), TenantLimits(**FIVE)
+    ours, limits = SharedQuotaStore(segment), TenantLimits(**FIVE)
     with joined(segment, 2) as (dying, living):
         for other in (dying, dying, dying, living):
             other.ask("enter", "acme", FIVE, 0.0)
         ours.enter("acme", limits, 0.0)
-        assert Limit.CALLS is ours.enter("acme", limits, 0.0).limit
+        assert QuotaLimit.CALLS is ours.enter("acme", limits, 0.0).limit
         dying.kill()
-        assert Limit.CALLS is ours.enter("acme", limits, 0.5).limit
+        assert QuotaLimit.CALLS is ours.enter("acme", limits, 0.5).limit
         assert [None] * 3 == [ours.enter("acme", limits, 1.0) for _ in range(3)]
-        assert Limit.CALLS is ours.enter("acme", limits, 2.0).limit
+        assert QuotaLimit.CALLS is ours.enter("acme", limits, 2.0).limit
 
 
 def test_the_next_process_takes_the_column_of_a_dead_one(segment):
@@ -148,12 +148,12 @@ def test_the_next_process_takes_the_column_of_a_dead_one(segment):
         with joined(segment) as (other,):
             assert [None] * 5 == [other.ask("enter", "acme", FIVE, 0.0) for _ in range(5)]
 
-    assert None is SharedTally(segment).enter("acme", limits, 0.0)
+    assert None is SharedQuotaStore(segment).enter("acme", limits, 0.0)
 
 
 def test_a_stopped_process_stops_nobody(segment):
     """One that holds the lock and does not go on is passed by after a moment."""
-    ours = SharedTally(segment)
+    ours = SharedQuotaStore(segment)
     held = "import fcntl, sys; fcntl.lockf(int(sys.argv[1]), fcntl.LOCK_EX, 1, 0); print(flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", held, str(segment)],
@@ -168,7 +168,7 @@ def test_what_is_no_tally_is_not_used(tmp_path, caplog):
     """The worker serves all the same, and says that it counts alone."""
     descriptor = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
 
-    assert isinstance(SharedTally.joined(descriptor), LocalTally)
+    assert isinstance(SharedQuotaStore.joined(descriptor), LocalQuotaStore)
     os.close(descriptor)
     assert "for this worker alone" in caplog.text
 

@@ -14,12 +14,12 @@ from support.command import ROOTS
 from support.replicas import CALLS, PATIENT_S, empty, replica_end
 from support.waiting import answered
 from togetherchat_server.tenants.policy import TenantLimits
-from togetherchat_server.tenants.quota_store import Limit, Refusal
+from togetherchat_server.tenants.quota_store import QuotaLimit, QuotaRejection
 from togetherchat_server.tenants.redis.leases import Lease
 
 THREE = TenantLimits(calls_max=3)
 PLENTY = TenantLimits(calls_max=10_000)
-FULL = Refusal(Limit.CALLS, None)
+FULL = QuotaRejection(QuotaLimit.CALLS, None)
 LONG_S = 60.0
 
 
@@ -64,7 +64,7 @@ async def test_a_call_that_finds_no_place_costs_no_request(replicas):
         one = await ours.enter("acme", both)
         return one if one != FULL else None
 
-    assert Limit.REQUESTS is (await answered(without_a_request)).limit
+    assert QuotaLimit.REQUESTS is (await answered(without_a_request)).limit
     assert isinstance(await ours.enter("acme", TenantLimits(calls_max=1)), Lease)
 
 

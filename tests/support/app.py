@@ -15,10 +15,10 @@ from grpc import aio
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
-from togetherchat_server.config import Configuration, Settings, Upstream, certificates_of
+from togetherchat_server.config import Configuration, ProviderConfig, Settings, load_certificates
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.runtime.app import App
-from togetherchat_server.runtime.observability import Outside
+from togetherchat_server.runtime.observability import Environment
 
 CANARY_KEY = "tgp_v1_canary0123456789"
 CANARY_PROMPT = "canary prompt, never to be seen outside"
@@ -68,13 +68,13 @@ async def running_app(base_url=None, *, key=CANARY_KEY, chance=None, wall_clock=
     is called for every random number of the service, `wall_clock` for the time of day.
     """
     chosen = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "log": "json", **PLAIN, **settings}
-    upstream = base_url and Upstream(base_url=base_url, key=Secret(key) if key else None)
+    upstream = base_url and ProviderConfig(base_url=base_url, key=Secret(key) if key else None)
     settings = Settings(sandbox=base_url is None, **chosen)
     configuration = Configuration(
-        settings=settings, upstream=upstream or None, certificates=certificates_of(settings)
+        settings=settings, upstream=upstream or None, certificates=load_certificates(settings)
     )
     log = io.StringIO()
-    outside = Outside(
+    outside = Environment(
         version="0.0.0",
         clock=time.monotonic,
         wall_clock=wall_clock,

@@ -4,7 +4,7 @@ import io
 import json
 from datetime import UTC, datetime
 
-from togetherchat_server.cli.keys import Desk, run
+from togetherchat_server.cli.keys import CommandContext, run
 from togetherchat_server.tenants.key_format import id_of
 
 
@@ -23,7 +23,9 @@ class Keys:
         """The status, and what was written to the two streams."""
         out, error = io.StringIO(), io.StringIO()
         environment = {"TOGETHERCHAT_KEYS": str(self.path)} if environment is None else environment
-        status = run(words, Desk(environment=environment, out=out, error=error, now=lambda: self.today))
+        status = run(
+            words, CommandContext(environment=environment, out=out, error=error, now=lambda: self.today)
+        )
         return status, out.getvalue(), error.getvalue()
 
     def create(self, tenant, *words):

@@ -52,16 +52,16 @@ _GROWING = frozenset({"reasoning", "text", "arguments"})
 
 
 def pieces(events: Sequence[service.StreamCompleteResponse]) -> list[Piece]:
-    """The events without the accident of how deltas were merged: neighbours of one kind are joined.
+    """The events without the accident of how deltas were merged: neighbours of one reason are joined.
 
     The log probabilities of a choice are one list, because they may come beside any piece.
     """
     joined: list[list[object]] = []
     logprobs: dict[int, list[bytes]] = {}
     for event in events:
-        kind = event.WhichOneof("event")
-        if kind != "delta":
-            joined.append([kind, event.SerializeToString(deterministic=True)])
+        reason = event.WhichOneof("event")
+        if reason != "delta":
+            joined.append([reason, event.SerializeToString(deterministic=True)])
             continue
         delta = event.delta
         tokens = (token.SerializeToString(deterministic=True) for token in delta.logprobs.tokens)

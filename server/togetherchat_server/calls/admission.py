@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, final
 
-from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError
 
 PACE_OF: Final = 64
 """About so many calls, the last ones, say how long calls take."""
@@ -40,7 +40,7 @@ class Quotas(Protocol):
 
 
 @final
-class Ticket:
+class Permit:
     """One call's place, or its place in the queue. `turn` is None where nobody has to wait."""
 
     __slots__ = ("caller", "since_s", "turn")
@@ -71,7 +71,7 @@ class Admission:
         self._in_flight = 0
         self._held_s = 0.0
         self._of_caller: Counter[str] = Counter()
-        self._queue: OrderedDict[Ticket, asyncio.Future[None]] = OrderedDict()
+        self._queue: OrderedDict[Permit, asyncio.Future[None]] = OrderedDict()
         self._draining = False
         self._on_idle: Callable[[], None] | None = None
 
@@ -85,7 +85,7 @@ class Admission:
         """Calls in the queue."""
         return len(self._queue)
 
-    def enter(self, caller: str = "") -> Ticket:
+    def enter(self, caller: str = "") -> Permit:
         """Take a place, or a place in the queue. `caller` tells callers apart; empty: it is not known.
 
         Raises:
@@ -93,19 +93,19 @@ class Admission:
         """
         limits = self._limits
         if self._draining:
-            raise ServiceError(Kind.DRAINING, "the service is stopping; another replica may serve")
+            raise ServiceError(Reason.DRAINING, "the service is stopping; another replica may serve")
         if self._short_of_memory():
-            raise ServiceError(Kind.OVERLOADED, "the service is short of memory")
+            raise ServiceError(Reason.OVERLOADED, "the service is short of memory")
         if caller and 0 < limits.caller_calls_max <= self._of_caller[caller]:
-            raise ServiceError(Kind.CALLER_QUOTA, f"{limits.caller_calls_max} calls of yours are in flight")
+            raise ServiceError(Reason.CALLER_QUOTA, f"{limits.caller_calls_max} calls of yours are in flight")
         at_once = self._in_flight < limits.calls_max
         if not (at_once or len(self._queue) < self._room()):
             raise ServiceError(
-                Kind.OVERLOADED, f"the service has {limits.calls_max} calls in flight, its limit"
+                Reason.OVERLOADED, f"the service has {limits.calls_max} calls in flight, its limit"
             )
         if self._quotas is not None:
             self._quotas.enter(caller)
-        ticket = Ticket(caller, self._clock())
+        ticket = Permit(caller, self._clock())
         if at_once:
             self._in_flight += 1
         else:
@@ -114,7 +114,7 @@ class Admission:
             self._of_caller[caller] += 1
         return ticket
 
-    def leave(self, ticket: Ticket) -> None:
+    def leave(self, ticket: Permit) -> None:
         """Give a ticket back, once: the place goes to the next in the queue."""
         if self._quotas is not None:
             self._quotas.leave(ticket.caller)

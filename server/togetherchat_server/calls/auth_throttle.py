@@ -16,7 +16,7 @@ import ipaddress
 from collections.abc import Callable
 from typing import Final, final
 
-from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError
 
 REMEMBERED_MAX: Final = 4096
 """Addresses with failures, and callers who were served; of more the oldest are forgotten."""
@@ -24,12 +24,12 @@ MINUTE_S: Final = 60.0
 IPV6_NETWORK_BITS: Final = 64
 """What one customer of a network has at least, to choose addresses from."""
 
-REFUSED_HERE: Final = frozenset({Kind.MISSING_CREDENTIALS, Kind.INVALID_CREDENTIALS})
-COUNTED: Final = REFUSED_HERE | {Kind.CALLER_KEY_REJECTED}
+REJECTED_LOCALLY: Final = frozenset({Reason.MISSING_CREDENTIALS, Reason.INVALID_CREDENTIALS})
+COUNTED: Final = REJECTED_LOCALLY | {Reason.CALLER_KEY_REJECTED}
 
 
 @final
-class Failures:
+class AuthThrottle:
     """The buckets of one process. With `per_minute` 0 nothing is counted and nobody waits."""
 
     def __init__(self, *, per_minute: int, clock: Callable[[], float]) -> None:
@@ -67,12 +67,12 @@ class Failures:
         """What a failed call is answered with: its own error, counted if it is one of credentials; or
         that its address has to wait.
         """
-        if not self._interval_s or error.kind not in COUNTED:
+        if not self._interval_s or error.reason not in COUNTED:
             return error
         self._served.pop(caller, None)
         address = _address(host)
         wait_s = self._wait_s(address)
-        if wait_s > 0 and error.kind in REFUSED_HERE:
+        if wait_s > 0 and error.reason in REJECTED_LOCALLY:
             return _refused(wait_s)
         self._count(address)
         return error
@@ -97,7 +97,7 @@ def _forget_oldest(remembered: dict[str, float] | dict[str, None]) -> None:
 
 def _refused(wait_s: float) -> ServiceError:
     return ServiceError(
-        Kind.CALLER_QUOTA,
+        Reason.CALLER_QUOTA,
         "too many calls from this address were refused for their credentials: mend those, then come back",
         retry_after_s=wait_s,
     )

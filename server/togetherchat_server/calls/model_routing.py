@@ -15,15 +15,15 @@ from typing import Final, final
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
-from togetherchat_server.domain.call import Call, Events
+from togetherchat_server.domain.call import Call, EventBatch
 from togetherchat_server.domain.ports import Chat
-from togetherchat_server.domain.reasons import FALLS_BACK, Kind, ServiceError
+from togetherchat_server.domain.reasons import FALLS_BACK, Reason, ServiceError
 from togetherchat_server.models.aliases import NO_NAMES, ModelNames
 from togetherchat_server.models.pricing import cost_nano_usd
-from togetherchat_server.models.unavailable import Refusals
+from togetherchat_server.models.unavailable import UnavailableModels
 
-_REFUSED: Final = frozenset({Kind.MODEL_NOT_FOUND})
-_NEVER: Final = frozenset[Kind]()
+_REFUSED: Final = frozenset({Reason.MODEL_NOT_FOUND})
+_NEVER: Final = frozenset[Reason]()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class _Candidate:
 
     request: service.CompleteRequest
     warnings: tuple[str, ...]
-    gives_way_after: frozenset[Kind]
+    gives_way_after: frozenset[Reason]
     """The failures after which there is another to ask."""
 
     @property
@@ -41,7 +41,7 @@ class _Candidate:
 
 
 @final
-class Router:
+class RoutingChat:
     """A `Chat` before a `Chat`: chooses the model, fills in cost and timings.
 
     What the provider says of models that it does not serve is noted in `refusals`.
@@ -54,7 +54,7 @@ class Router:
         price: Callable[[str], models.Pricing | None],
         clock: Callable[[], float],
         names: ModelNames = NO_NAMES,
-        refusals: Refusals | None = None,
+        refusals: UnavailableModels | None = None,
         permits: Callable[[str, str], bool] | None = None,
     ) -> None:
         """A successor is asked where `permits` lets the call's tenant have it."""
@@ -62,7 +62,7 @@ class Router:
         self._price = price
         self._clock = clock
         self._names = names
-        self._refusals = refusals if refusals is not None else Refusals(clock=clock)
+        self._refusals = refusals if refusals is not None else UnavailableModels(clock=clock)
         self._permits = permits
 
     async def complete(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
@@ -83,7 +83,7 @@ class Router:
     @asynccontextmanager
     async def stream(
         self, request: service.CompleteRequest, call: Call
-    ) -> AsyncGenerator[AsyncIterator[Events]]:
+    ) -> AsyncGenerator[AsyncIterator[EventBatch]]:
         last: ServiceError | None = None
         for candidate in self._candidates(request, call):
             async with AsyncExitStack() as stack:
@@ -126,9 +126,9 @@ class Router:
 
     def _failed(self, error: ServiceError, candidate: _Candidate, call: Call) -> ServiceError:
         """The failure, if another model may be asked. Raises it where it is final."""
-        if error.kind in _REFUSED:
+        if error.reason in _REFUSED:
             self._refusals.refused(call.key_fingerprint(), candidate.model)
-        if error.kind not in candidate.gives_way_after:
+        if error.reason not in candidate.gives_way_after:
             raise error
         return error
 
@@ -137,8 +137,8 @@ class Router:
             self._refusals.served(call.key_fingerprint(), candidate.model)
 
     async def _accounted(
-        self, first: Events, rest: AsyncIterator[Events], candidate: _Candidate, call: Call
-    ) -> AsyncGenerator[Events]:
+        self, first: EventBatch, rest: AsyncIterator[EventBatch], candidate: _Candidate, call: Call
+    ) -> AsyncGenerator[EventBatch]:
         served = first[0].started.model if first else ""
         self._account_last(first, served, candidate, call)
         yield first
@@ -146,7 +146,7 @@ class Router:
             self._account_last(events, served, candidate, call)
             yield events
 
-    def _account_last(self, events: Events, served: str, candidate: _Candidate, call: Call) -> None:
+    def _account_last(self, events: EventBatch, served: str, candidate: _Candidate, call: Call) -> None:
         if events and events[-1].HasField("completed"):
             completed = events[-1].completed
             self._account(completed.usage, (served, candidate.model), call)

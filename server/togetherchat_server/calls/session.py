@@ -5,7 +5,7 @@ Pure. Knows no status and no header of any protocol: a front puts these into its
 MERGED: The beginning and the end of a call, the same for every front.
 
 Owns what a call is made of (its id, its deadline, the key that pays) and what is recorded
-when it has ended. Knows no gRPC and no HTTP: a front hands in an `Arrival` and, at the end,
+when it has ended. Knows no gRPC and no HTTP: a front hands in an `IncomingCall` and, at the end,
 the word that it answered with.
 """
 
@@ -17,33 +17,33 @@ from typing import Final, Literal, final
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat_server.domain.call import Call
-from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.domain.trace_context import CallTrace, SpanContext
 from togetherchat_server.telemetry.call_record import CallRecord, Sink, Spans
 from togetherchat_server.tenants.authenticator import MISSING, NOBODY, Identity
 from togetherchat_server.tenants.gate import Gate
 
-UNFORESEEN: Final = "something went wrong inside the service"
-STOPPED: Final = "the service was stopped before the answer was complete"
-NO_PLACE: Final = "no place became free in time"
-STALLED: Final = "the caller read nothing for too long"
-TIME_IS_UP: Final[Mapping[Kind, str]] = {
-    Kind.CALLER_DEADLINE: "the caller's deadline passed before the answer was complete",
-    Kind.CALL_TIMEOUT: "the call took longer than the service allows",
+INTERNAL_ERROR_MESSAGE: Final = "something went wrong inside the service"
+DRAINING_MESSAGE: Final = "the service was stopped before the answer was complete"
+QUEUE_TIMEOUT_MESSAGE: Final = "no place became free in time"
+WRITE_TIMEOUT_MESSAGE: Final = "the caller read nothing for too long"
+DEADLINE_MESSAGES: Final[Mapping[Reason, str]] = {
+    Reason.CALLER_DEADLINE: "the caller's deadline passed before the answer was complete",
+    Reason.CALL_TIMEOUT: "the call took longer than the service allows",
 }
 
 # What a header and a gRPC trailer may carry alike.
-FACT_VALUE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,254}[\x21-\x7e])?")
+METADATA_VALUE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,254}[\x21-\x7e])?")
 BACK_OFF_FIRST_S: Final = 0.25
 BACK_OFF_MAX_S: Final = 8.0
 DELAY_MAX_S: Final = 10 * 366 * 86_400.0
 """A provider may ask for any number of seconds; a Duration ends at ten thousand years."""
 
-Facts = tuple[tuple[str, str], ...]
+ResponseMetadata = tuple[tuple[str, str], ...]
 
 
-def facts_of(call: Call) -> Facts:
+def response_metadata(call: Call) -> ResponseMetadata:
     """What every answer carries, a failed one too, under lower-case names."""
     progress = call.progress
     offered = (
@@ -52,10 +52,10 @@ def facts_of(call: Call) -> Facts:
         ("x-upstream-request-id", progress.upstream_request_id),
         *progress.rate_limits,
     )
-    return tuple((name, value) for name, value in offered if FACT_VALUE.fullmatch(value))
+    return tuple((name, value) for name, value in offered if METADATA_VALUE.fullmatch(value))
 
 
-def come_back_s(asked_s: float | None, previous_attempts: int, fraction: float) -> float:
+def retry_delay_s(asked_s: float | None, previous_attempts: int, fraction: float) -> float:
     """After how many seconds a refused caller may try again.
 
     Clients obey it to the millisecond, which would send a thousand of them back in the same
@@ -77,7 +77,7 @@ _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Arrival:
+class IncomingCall:
     """What a front knows of a call as it comes in. Strings are the caller's own, unchecked."""
 
     front: str
@@ -94,17 +94,17 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
+class Outcome:
     """How a call ended."""
 
     code: str
-    kind: Kind | None
+    reason: Reason | None
     messages_sent: int = 0
     usage: chat.Usage | None = None
 
 
 @final
-class CallDesk:
+class Sessions:
     """Opens calls and closes them."""
 
     def __init__(  # noqa: PLR0913  what a call is made of, and who hears of its end
@@ -127,7 +127,7 @@ class CallDesk:
         self._gate = gate
         self._spans = spans
 
-    def check(self, arrival: Arrival) -> str:
+    def check(self, arrival: IncomingCall) -> str:
         """Refuse a caller by its metadata alone, before its message is read.
 
         Returns what tells it from other callers, empty where nothing does: its tenant, where
@@ -142,7 +142,7 @@ class CallDesk:
             return caller.tenant
         return key.fingerprint() if key is not None and caller_brought_key else ""
 
-    def open(self, arrival: Arrival) -> Call:
+    def open(self, arrival: IncomingCall) -> Call:
         """The call, its deadline running.
 
         Raises:
@@ -151,18 +151,18 @@ class CallDesk:
         now_s = self._clock()
         caller = self._identity(arrival)
         key, caller_brought_key = self._key(arrival)
-        left_s, kind = self._total_s, Kind.CALL_TIMEOUT
+        left_s, reason = self._total_s, Reason.CALL_TIMEOUT
         if arrival.seconds_left is not None:
-            with_margin_s = arrival.seconds_left - answer_margin_s(arrival.seconds_left)
+            with_margin_s = arrival.seconds_left - deadline_margin_s(arrival.seconds_left)
             if with_margin_s <= left_s:
-                left_s, kind = with_margin_s, Kind.CALLER_DEADLINE
+                left_s, reason = with_margin_s, Reason.CALLER_DEADLINE
         told, trace = self._traced(arrival)
         return Call(
             id=request_id_or_new(arrival.request_id),
             method=arrival.method,
             received_s=now_s,
             deadline_s=now_s + left_s,
-            deadline_kind=kind,
+            deadline_reason=reason,
             upstream_key=key,
             caller_brought_key=caller_brought_key,
             previous_attempts=_small_number(arrival.previous_attempts),
@@ -173,7 +173,7 @@ class CallDesk:
             trace=trace,
         )
 
-    def refused(self, arrival: Arrival) -> Call:
+    def refused(self, arrival: IncomingCall) -> Call:
         """The call of a caller who was refused before anything was read: an id to answer under."""
         now_s, caller = self._clock(), self._identity_if_known(arrival)
         return Call(
@@ -181,7 +181,7 @@ class CallDesk:
             method=arrival.method,
             received_s=now_s,
             deadline_s=now_s + self._total_s,
-            deadline_kind=Kind.CALL_TIMEOUT,
+            deadline_reason=Reason.CALL_TIMEOUT,
             upstream_key=None,
             previous_attempts=_small_number(arrival.previous_attempts),
             tenant=caller.tenant,
@@ -189,9 +189,9 @@ class CallDesk:
             trace=self._traced(arrival)[1],
         )
 
-    def close(self, call: Call, front: str, ending: Ending) -> None:
+    def close(self, call: Call, front: str, ending: Outcome) -> None:
         """Record how it ended. Called exactly once for every call that was opened or refused."""
-        record = record_of(call, front, ending, now_s=self._clock())
+        record = call_record(call, front, ending, now_s=self._clock())
         for sink in self._sinks:
             sink(record)
         if self._spans is not None and call.trace is not None:
@@ -200,39 +200,39 @@ class CallDesk:
     def seconds_left(self, call: Call) -> float:
         return call.seconds_left(self._clock())
 
-    def _identity(self, arrival: Arrival) -> Identity:
+    def _identity(self, arrival: IncomingCall) -> Identity:
         """Who calls; nobody where callers need no key of this service."""
         if self._gate is None:
             return NOBODY
         if not arrival.authorization:
-            raise ServiceError(Kind.MISSING_CREDENTIALS, MISSING)
+            raise ServiceError(Reason.MISSING_CREDENTIALS, MISSING)
         return self._gate.identity_of(_after_bearer(arrival.authorization))
 
-    def _identity_if_known(self, arrival: Arrival) -> Identity:
+    def _identity_if_known(self, arrival: IncomingCall) -> Identity:
         try:
             return self._identity(arrival)
         except ServiceError:
             return NOBODY
 
-    def _traced(self, arrival: Arrival) -> tuple[SpanContext | None, CallTrace | None]:
+    def _traced(self, arrival: IncomingCall) -> tuple[SpanContext | None, CallTrace | None]:
         """What the provider is told of the trace, and where the call is traced, its own place in it."""
         parent = SpanContext.of(arrival.traceparent, arrival.tracestate) if arrival.traceparent else None
         return (parent, None) if self._spans is None else self._spans.begin(parent)
 
-    def _key(self, arrival: Arrival) -> tuple[Secret | None, bool]:
+    def _key(self, arrival: IncomingCall) -> tuple[Secret | None, bool]:
         """The key to ask the provider with, and whether the caller brought it."""
         offered = arrival.authorization if self._gate is None else arrival.together_key
         if self._key_mode == "server" or (self._key_mode == "caller-then-server" and not offered):
             return self._server_key(), False
         if not offered:
             place = "`authorization: Bearer <key>`" if self._gate is None else "`x-together-api-key: <key>`"
-            raise ServiceError(Kind.MISSING_CREDENTIALS, f"send your Together key as {place} metadata")
+            raise ServiceError(Reason.MISSING_CREDENTIALS, f"send your Together key as {place} metadata")
         if self._gate is None:
             return _secret(_after_bearer(offered), "authorization"), True
         return _secret(offered, "x-together-api-key"), True
 
 
-def answer_margin_s(seconds_left: float) -> float:
+def deadline_margin_s(seconds_left: float) -> float:
     """How long before the caller's deadline this service answers, so that its status, which says
     why, comes before the caller's own timer. `grpc-timeout` is rounded up on its way, by up to
     one part in a hundred: hence a share, and never more than a fifth of a short deadline.
@@ -244,7 +244,7 @@ def request_id_or_new(offered: str) -> str:
     return offered if _REQUEST_ID.fullmatch(offered) else secrets.token_hex(16)
 
 
-def record_of(call: Call, front: str, ending: Ending, *, now_s: float) -> CallRecord:
+def call_record(call: Call, front: str, ending: Outcome, *, now_s: float) -> CallRecord:
     """The record of an ended call. An answer that broke off counts the pieces that had come."""
     progress, usage = call.progress, ending.usage
     pieces = progress.output_pieces or None
@@ -254,7 +254,7 @@ def record_of(call: Call, front: str, ending: Ending, *, now_s: float) -> CallRe
         front=front,
         method=call.method,
         code=ending.code,
-        reason=ending.kind.value if ending.kind else "",
+        reason=ending.reason.value if ending.reason else "",
         phase=progress.phase.value,
         model=progress.model,
         upstream=progress.upstream,
@@ -281,7 +281,7 @@ def record_of(call: Call, front: str, ending: Ending, *, now_s: float) -> CallRe
 def _after_bearer(authorization: str) -> str:
     scheme, _, key = authorization.partition(" ")
     if scheme.lower() != "bearer":
-        raise ServiceError(Kind.INVALID_CREDENTIALS, "`authorization` must be `Bearer <key>`")
+        raise ServiceError(Reason.INVALID_CREDENTIALS, "`authorization` must be `Bearer <key>`")
     return key.strip()
 
 
@@ -289,7 +289,7 @@ def _secret(key: str, place: str) -> Secret:
     try:
         return Secret(key)
     except ValueError as exc:
-        raise ServiceError(Kind.INVALID_CREDENTIALS, f"`{place}`: {exc}") from None
+        raise ServiceError(Reason.INVALID_CREDENTIALS, f"`{place}`: {exc}") from None
 
 
 def _small_number(text: str) -> int:

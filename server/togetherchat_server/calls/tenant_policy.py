@@ -11,9 +11,9 @@ from typing import Final, cast, final
 import orjson
 
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.domain.call import Call, Events
+from togetherchat_server.domain.call import Call, EventBatch
 from togetherchat_server.domain.ports import Chat, ModelListing
-from togetherchat_server.domain.reasons import Kind, ServiceError, Violation
+from togetherchat_server.domain.reasons import Reason, ServiceError, Violation
 from togetherchat_server.models.aliases import ModelNames
 from togetherchat_server.tenants.gate import Gate
 
@@ -22,7 +22,7 @@ OTHER_BOUNDS: Final = ("max_completion_tokens", "max_new_tokens", "max_output_to
 
 
 @final
-class TenantChat:
+class PolicyChat:
     """A `Chat` before a `Chat`: lets through what the call's tenant may have."""
 
     def __init__(self, chat: Chat, gate: Gate, names: ModelNames) -> None:
@@ -38,7 +38,7 @@ class TenantChat:
     @asynccontextmanager
     async def stream(
         self, request: service.CompleteRequest, call: Call
-    ) -> AsyncGenerator[AsyncIterator[Events]]:
+    ) -> AsyncGenerator[AsyncIterator[EventBatch]]:
         permitted = self._permitted(request, call)
         async with self._gate.in_replicas(call.tenant), self._chat.stream(permitted, call) as batches:
             yield batches
@@ -65,7 +65,7 @@ class TenantChat:
 
 
 @final
-class TenantListing:
+class QuotaModelListing:
     """A `ModelListing` before a `ModelListing`: a request like any other, for who counts them.
 
     A page is one: of a list that is longer than a page, which is rare, the HTTP front asks for several.
@@ -90,5 +90,5 @@ def _refuse_other_bounds(request: service.CompleteRequest) -> None:
             field="extra_body_json", description=f"must leave out {named[0]!r}: say max_tokens"
         )
         raise ServiceError(
-            Kind.INVALID_REQUEST, f"extra_body_json {violation.description}", violations=(violation,)
+            Reason.INVALID_REQUEST, f"extra_body_json {violation.description}", violations=(violation,)
         )

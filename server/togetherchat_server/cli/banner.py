@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Final
 from togetherchat_server.config import Configuration, Settings
 
 if TYPE_CHECKING:
-    from togetherchat_server.runtime.app import Addresses
-    from togetherchat_server.supervisor.supervisor import Reached
+    from togetherchat_server.runtime.app import BoundAddresses
+    from togetherchat_server.supervisor.supervisor import FleetAddresses
 
 OFF: Final = "off"
 
 
-def addresses_of(reached: "Addresses | Reached", settings: Settings) -> list[str]:
+def addresses_of(reached: "BoundAddresses | FleetAddresses", settings: Settings) -> list[str]:
     places = [f"gRPC on {reached.rpc}"]
     if reached.http:
         places.append(f"HTTP on {_scheme(settings)}://{reached.http}/v1")
@@ -28,7 +28,7 @@ def banner(
     *,
     version: str,
     upstream: str,
-    try_on: "Addresses | Reached",
+    try_on: "BoundAddresses | FleetAddresses",
 ) -> str:
     source = "answers from " if configuration.upstream else "simulated answers from "
     line = f"togetherchat {version} SERVING: " + ", ".join([*places, source + upstream])

@@ -37,7 +37,7 @@ _COLUMNS: Final = ("id", "tenant", "state", "created", "expires", "label")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
+class CommandContext:
     """What the process gives: its environment, its two streams, the time."""
 
     environment: Mapping[str, str]
@@ -51,7 +51,7 @@ class _CannotError(Exception):
     """It could not be done. The message is one line, and no key is in it."""
 
 
-def run(words: Sequence[str], desk: Desk) -> int:
+def run(words: Sequence[str], desk: CommandContext) -> int:
     """Do what the words say; the exit status."""
     try:
         said = _parser().parse_args(words)
@@ -66,7 +66,7 @@ def run(words: Sequence[str], desk: Desk) -> int:
     return DONE
 
 
-def _create(said: argparse.Namespace, path: Path, desk: Desk) -> None:
+def _create(said: argparse.Namespace, path: Path, desk: CommandContext) -> None:
     now = desk.now()
     with one_writer(path):
         table = _read(path) if path.exists() else KeyTable.new()
@@ -91,7 +91,7 @@ def _create(said: argparse.Namespace, path: Path, desk: Desk) -> None:
     print(f"Key {line.id} of {line.tenant}{until}. It is not shown again.", file=desk.error)
 
 
-def _list(said: argparse.Namespace, path: Path, desk: Desk) -> None:
+def _list(said: argparse.Namespace, path: Path, desk: CommandContext) -> None:
     now = desk.now()
     lines = [line for line in _read(path).keys.values() if said.tenant in {None, line.tenant}]
     rows = [_shown(line, now) for line in lines]
@@ -105,7 +105,7 @@ def _list(said: argparse.Namespace, path: Path, desk: Desk) -> None:
         print(text.rstrip(), file=desk.out)
 
 
-def _revoke(said: argparse.Namespace, path: Path, desk: Desk) -> None:
+def _revoke(said: argparse.Namespace, path: Path, desk: CommandContext) -> None:
     with one_writer(path):
         table = _read(path)
         line = table.keys.get(said.id)
@@ -222,6 +222,6 @@ def _iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="seconds")
 
 
-def _complain(desk: Desk, text: str, status: int) -> int:
+def _complain(desk: CommandContext, text: str, status: int) -> int:
     print(f"togetherchat-server keys: {text}", file=desk.error)
     return status

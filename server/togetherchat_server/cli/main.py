@@ -18,16 +18,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TextIO
 
 from togetherchat_server.cli.banner import addresses_of, banner
-from togetherchat_server.cli.keys import Desk, run
-from togetherchat_server.config import Configuration, SettingsError, cautions, read_configuration
+from togetherchat_server.cli.keys import CommandContext, run
+from togetherchat_server.config import Configuration, SettingsError, exposure_warnings, read_configuration
 from togetherchat_server.runtime.signals import StopSignals
 from togetherchat_server.supervisor.control import REPLACED, Assignment
 from togetherchat_server.supervisor.cpus import usable_cpus
-from togetherchat_server.tenants.files import files_of
+from togetherchat_server.tenants.files import load_tenant_files
 
 if TYPE_CHECKING:
-    from togetherchat_server.runtime.app import Addresses
-    from togetherchat_server.supervisor.supervisor import Reached
+    from togetherchat_server.runtime.app import BoundAddresses
+    from togetherchat_server.supervisor.supervisor import FleetAddresses
 
 TELEMETRY: Final = ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-grpc")
 OTLP_PROTOCOL: Final = "grpc"
@@ -46,7 +46,7 @@ def main() -> int:
         configuration = read_configuration(sys.argv[1:], os.environ)
         if configuration.settings.alias:
             _check_aliases(configuration)
-        files_of(configuration.settings)
+        load_tenant_files(configuration.settings)
         if configuration.settings.traces != "off":
             _check_telemetry(os.environ)
     except SettingsError as exc:
@@ -56,16 +56,18 @@ def main() -> int:
 
 
 def _keep_keys(words: list[str]) -> int:
-    desk = Desk(environment=os.environ, out=sys.stdout, error=sys.stderr, now=lambda: datetime.now(UTC))
+    desk = CommandContext(
+        environment=os.environ, out=sys.stdout, error=sys.stderr, now=lambda: datetime.now(UTC)
+    )
     return run(words, desk)
 
 
 def _check_aliases(configuration: Configuration) -> None:
     """Refuse now what every worker would refuse. Raises SettingsError."""
-    from togetherchat_server.models.aliases import names_of  # noqa: PLC0415  see the top
+    from togetherchat_server.models.aliases import resolve_aliases  # noqa: PLC0415  see the top
     from togetherchat_server.models.catalog import load_catalog  # noqa: PLC0415  as above
 
-    names_of(configuration, load_catalog(None))
+    resolve_aliases(configuration, load_catalog(None))
 
 
 def _check_telemetry(environment: Mapping[str, str]) -> None:
@@ -88,7 +90,7 @@ async def _run(configuration: Configuration) -> int:
     workers = usable_cpus() if workers == "auto" else workers
     if assignment is not None:
         return await _serve_as_assigned(configuration, assignment)
-    for caution in cautions(configuration.settings):
+    for caution in exposure_warnings(configuration.settings):
         _complain(f"warning: {caution}")
     if workers > 1:
         return await _supervise(configuration, workers)
@@ -99,7 +101,7 @@ async def _serve_alone(configuration: Configuration) -> int:
     signals = StopSignals()
     from togetherchat_server.runtime.process import Process, serve_alone  # noqa: PLC0415  see the top
 
-    def greet(addresses: "Addresses") -> None:
+    def greet(addresses: "BoundAddresses") -> None:
         places = addresses_of(addresses, configuration.settings)
         _say(banner(configuration, places, version=_version(), upstream=addresses.upstream, try_on=addresses))
 
@@ -119,15 +121,15 @@ async def _serve_as_assigned(configuration: Configuration, assignment: Assignmen
 
 
 async def _supervise(configuration: Configuration, workers: int) -> int:
-    from togetherchat_server.supervisor.supervisor import Job, Supervisor  # noqa: PLC0415  no other role needs it
+    from togetherchat_server.supervisor.supervisor import Supervisor, SupervisorOptions  # noqa: PLC0415  no other role needs it
 
-    def greet(reached: "Reached") -> None:
+    def greet(reached: "FleetAddresses") -> None:
         upstream = configuration.upstream.base_url if configuration.upstream else reached.simulator
         places = addresses_of(reached, configuration.settings)
         places.insert(1, f"{workers} workers")
         _say(banner(configuration, places, version=_version(), upstream=upstream, try_on=reached))
 
-    job = Job(
+    job = SupervisorOptions(
         settings=configuration.settings,
         workers=workers,
         words=sys.argv[1:],

@@ -5,7 +5,7 @@ refused, one that lets keys cross a network in the clear is warned of.
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from togetherchat_server.config.provider import Upstream
+from togetherchat_server.config.provider import ProviderConfig
 from togetherchat_server.config.settings import Settings, SettingsError
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1", "[::1]")
@@ -25,7 +25,7 @@ def is_loopback(address: str) -> bool:
     return address.rpartition(":")[0] in LOOPBACK_HOSTS
 
 
-def refuse_open_access(settings: Settings, upstream: Upstream) -> None:
+def reject_open_access(settings: Settings, upstream: ProviderConfig) -> None:
     """Refuse a start that would let strangers spend this service's key.
 
     Raises:
@@ -38,7 +38,7 @@ def refuse_open_access(settings: Settings, upstream: Upstream) -> None:
     raise SettingsError(f"{exposed} would let anyone who reaches it spend this service's key: {ways}")
 
 
-def cautions(settings: Settings) -> tuple[str, ...]:
+def exposure_warnings(settings: Settings) -> tuple[str, ...]:
     """What is allowed and may still not be meant, a sentence each."""
     exposed = next(_exposed(settings), None)
     with_keys = bool(settings.keys) or settings.upstream_key != "server"

@@ -17,7 +17,7 @@ TOGETHER_DOMAINS = ("together.ai", "together.xyz")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Upstream:
+class ProviderConfig:
     """Who answers: the address of an OpenAI-compatible API and this service's own key for it."""
 
     base_url: str
@@ -28,7 +28,7 @@ class Upstream:
         return self.key.current() if isinstance(self.key, KeyFile) else self.key
 
 
-def upstream_of(settings: Settings, environment: Mapping[str, str]) -> Upstream:
+def load_provider(settings: Settings, environment: Mapping[str, str]) -> ProviderConfig:
     """The provider as the environment names it.
 
     Raises:
@@ -42,7 +42,7 @@ def upstream_of(settings: Settings, environment: Mapping[str, str]) -> Upstream:
             "or let callers bring theirs (--upstream-key caller), "
             "or ask for simulated answers (--sandbox)"
         )
-    return Upstream(base_url=base_url, key=key)
+    return ProviderConfig(base_url=base_url, key=key)
 
 
 def _key(environment: Mapping[str, str]) -> KeyFile | Secret | None:

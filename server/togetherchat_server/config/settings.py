@@ -15,9 +15,9 @@ from togetherchat_server.config.types import (
     Aliases,
     Bytes,
     Count,
+    NonNegativeSeconds,
     OptionalAddress,
     Seconds,
-    SecondsOrNone,
     Workers,
 )
 
@@ -163,7 +163,7 @@ class Settings(BaseModel):
     replace_retired: bool = Field(
         True, description="Ask for the successor that Together names where it refuses a model."
     )
-    propagation_s: SecondsOrNone = Field(
+    propagation_s: NonNegativeSeconds = Field(
         0.0, description="How long new calls are still taken after SIGTERM, so that balancers can notice."
     )
-    drain_s: SecondsOrNone = Field(30.0, description="How long running calls may finish after that.")
+    drain_s: NonNegativeSeconds = Field(30.0, description="How long running calls may finish after that.")

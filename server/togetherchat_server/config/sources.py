@@ -13,10 +13,10 @@ from typing import Final, NoReturn, final
 
 from pydantic import ValidationError
 
-from togetherchat_server.config.exposure import refuse_open_access
-from togetherchat_server.config.provider import Upstream, upstream_of
+from togetherchat_server.config.exposure import reject_open_access
+from togetherchat_server.config.provider import ProviderConfig, load_provider
 from togetherchat_server.config.settings import Settings, SettingsError
-from togetherchat_server.config.tls import Certificates, certificates_of
+from togetherchat_server.config.tls import Certificates, load_certificates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,7 @@ class Configuration:
     """
 
     settings: Settings
-    upstream: Upstream | None
+    upstream: ProviderConfig | None
     certificates: Certificates | None = None
 
 
@@ -46,10 +46,10 @@ def read_configuration(words: Sequence[str], environment: Mapping[str, str]) -> 
         raise SettingsError(_first_problem(exc)) from None
     if settings.console and settings.http == "off":
         raise SettingsError("--console is a page of the HTTP door: say --http HOST:PORT as well")
-    upstream = None if settings.sandbox else upstream_of(settings, environment)
+    upstream = None if settings.sandbox else load_provider(settings, environment)
     if upstream is not None:
-        refuse_open_access(settings, upstream)
-    return Configuration(settings=settings, upstream=upstream, certificates=certificates_of(settings))
+        reject_open_access(settings, upstream)
+    return Configuration(settings=settings, upstream=upstream, certificates=load_certificates(settings))
 
 
 @final

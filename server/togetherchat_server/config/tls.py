@@ -65,7 +65,7 @@ class CertificateFiles:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class CertificateInfo:
     """What a caller can read from a certificate. Times are seconds since 1970."""
 
     names: tuple[str, ...]
@@ -79,14 +79,14 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Material:
+class TlsMaterial:
     """One set of files, as it was read: for gRPC its bytes, for HTTP a context that is made of it."""
 
     chain: bytes
     key: bytes = field(repr=False)
     client_ca: bytes | None
     context: ssl.SSLContext
-    facts: Facts
+    facts: CertificateInfo
 
 
 @final
@@ -109,7 +109,7 @@ class Certificates:
         """Whether callers need a certificate of their own."""
         return self._files.client_ca is not None
 
-    def current(self) -> Material:
+    def current(self) -> TlsMaterial:
         """What to shake hands with. Files that cannot be used leave those before them in force."""
         with self._lock:
             try:
@@ -124,7 +124,7 @@ class Certificates:
             return self._material
 
 
-def _read(files: CertificateFiles) -> tuple[State, Material]:
+def _read(files: CertificateFiles) -> tuple[State, TlsMaterial]:
     """One set of files that belong together, and how they looked then."""
     problem = CertificateError(f"{files.certificate} is being written")
     for _ in range(READS_MAX):
@@ -155,7 +155,7 @@ def _paths(files: CertificateFiles) -> Iterable[Path]:
     return filter(None, (files.certificate, files.key, files.client_ca))
 
 
-def _load(files: CertificateFiles) -> Material:
+def _load(files: CertificateFiles) -> TlsMaterial:
     chain, key = _bytes(files.certificate), _bytes(files.key)
     leaf = _CERTIFICATE.search(chain)
     if leaf is None:
@@ -165,7 +165,7 @@ def _load(files: CertificateFiles) -> Material:
     if b"ENCRYPTED" in key:
         raise CertificateError(f"{files.key} is encrypted: nobody is there to type its password")
     context = _context(files)
-    return Material(
+    return TlsMaterial(
         chain=chain,
         key=key,
         client_ca=None if files.client_ca is None else _bytes(files.client_ca),
@@ -210,7 +210,7 @@ def _context(files: CertificateFiles) -> ssl.SSLContext:
     return context
 
 
-def _tried(context: ssl.SSLContext, leaf: str, path: Path) -> Facts:
+def _tried(context: ssl.SSLContext, leaf: str, path: Path) -> CertificateInfo:
     """Shake hands in memory with a caller who trusts `leaf` alone, and say what it has seen."""
     try:
         der = ssl.PEM_cert_to_DER_cert(leaf)
@@ -223,7 +223,7 @@ def _tried(context: ssl.SSLContext, leaf: str, path: Path) -> Facts:
     except (ssl.SSLError, ValueError) as exc:
         raise CertificateError(f"{path} is no certificate that callers can take: {_reason(exc)}") from None
     named = cast("tuple[tuple[str, str], ...]", seen.get("subjectAltName", ()))
-    return Facts(
+    return CertificateInfo(
         names=tuple(name for _, name in named),
         sha256=hashlib.sha256(der).hexdigest(),
         not_before_s=ssl.cert_time_to_seconds(str(seen["notBefore"])),
@@ -255,7 +255,7 @@ def _reason(exc: Exception) -> str:
 OFF: Final = "off"
 
 
-def certificates_of(settings: Settings) -> Certificates | None:
+def load_certificates(settings: Settings) -> Certificates | None:
     """The certificate to serve with, read and tried; None: plain text.
 
     Raises:

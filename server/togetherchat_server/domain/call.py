@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.domain.reasons import Kind
+from togetherchat_server.domain.reasons import Reason
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.domain.trace_context import CallTrace
 
@@ -55,7 +55,7 @@ class Call:
     received_s: float
     deadline_s: float
     """When it must have ended: the caller's deadline less the margin, or our own cap."""
-    deadline_kind: Kind
+    deadline_reason: Reason
     """Whose deadline that is: CALLER_DEADLINE or CALL_TIMEOUT."""
     upstream_key: Secret | None
     """The key to ask the provider with; None towards an upstream that needs none."""
@@ -81,5 +81,5 @@ class Call:
         return "" if self.upstream_key is None else self.upstream_key.fingerprint()
 
 
-Events = Sequence[service.StreamCompleteResponse]
+EventBatch = Sequence[service.StreamCompleteResponse]
 """What one read of the upstream socket brought, translated."""

@@ -4,22 +4,22 @@ import asyncio
 from types import TracebackType
 from typing import final
 
-from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError
 
 
 @final
-class Within:
-    """`async with Within(seconds, kind, message)`: what takes longer is cancelled and raises.
+class Deadline:
+    """`async with Deadline(seconds, reason, message)`: what takes longer is cancelled and raises.
 
     `asyncio.timeout` rather than `asyncio.wait_for`, which on Python 3.11 swallows a cancel
     that races with the result. A TimeoutError of the work itself passes unchanged.
     """
 
-    __slots__ = ("_kind", "_message", "_timer")
+    __slots__ = ("_reason", "_message", "_timer")
 
-    def __init__(self, seconds: float, kind: Kind, message: str) -> None:
+    def __init__(self, seconds: float, reason: Reason, message: str) -> None:
         self._timer = asyncio.timeout(seconds)
-        self._kind = kind
+        self._reason = reason
         self._message = message
 
     async def __aenter__(self) -> None:
@@ -31,4 +31,4 @@ class Within:
         try:
             await self._timer.__aexit__(kind, error, trace)
         except TimeoutError as exc:
-            raise ServiceError(self._kind, self._message) from exc
+            raise ServiceError(self._reason, self._message) from exc

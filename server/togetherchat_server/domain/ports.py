@@ -10,7 +10,7 @@ from typing import Protocol
 
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
-from togetherchat_server.domain.call import Call, Events
+from togetherchat_server.domain.call import Call, EventBatch
 
 
 class Chat(Protocol):
@@ -22,7 +22,7 @@ class Chat(Protocol):
 
     def stream(
         self, request: service.CompleteRequest, call: Call
-    ) -> AbstractAsyncContextManager[AsyncIterator[Events]]:
+    ) -> AbstractAsyncContextManager[AsyncIterator[EventBatch]]:
         """The answer as it is made. Leaving the context releases the upstream.
 
         The events keep the law written at `ChatService.StreamComplete`; a stream that ends

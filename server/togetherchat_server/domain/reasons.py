@@ -1,8 +1,8 @@
 """What can go wrong with a call, in words that belong to no protocol.
 
-Owns the closed list of kinds and the one exception that carries them. Knows no gRPC
-and no HTTP client: a front turns a kind into its statuses by a table
-(`fronts/rpc/status.py`), a provider turns answers into kinds by a table
+Owns the closed list of reasons and the one exception that carries them. Knows no gRPC
+and no HTTP client: a front turns a reason into its statuses by a table
+(`fronts/rpc/status.py`), a provider turns answers into reasons by a table
 (`providers/together/failures.py`).
 
     ServiceError
@@ -37,7 +37,7 @@ TEXT_CHARACTERS_MAX = 256
 
 
 @final
-class Kind(enum.StrEnum):
+class Reason(enum.StrEnum):
     """Every way in which a call can fail. Closed: a front's table must be total over it."""
 
     INVALID_REQUEST = "INVALID_REQUEST"
@@ -100,11 +100,11 @@ class Kind(enum.StrEnum):
 
 FALLS_BACK: Final = frozenset(
     {
-        Kind.MODEL_NOT_FOUND,
-        Kind.RATE_LIMITED,
-        Kind.RATE_LIMITED_REQUESTS,
-        Kind.RATE_LIMITED_TOKENS,
-        Kind.UPSTREAM_OVERLOADED,
+        Reason.MODEL_NOT_FOUND,
+        Reason.RATE_LIMITED,
+        Reason.RATE_LIMITED_REQUESTS,
+        Reason.RATE_LIMITED_TOKENS,
+        Reason.UPSTREAM_OVERLOADED,
     }
 )
 """After these another model may do what this one did not."""
@@ -119,7 +119,7 @@ class Violation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UpstreamAnswer:
+class ProviderErrorInfo:
     """What the provider itself said about a failure, sanitised."""
 
     http_status: int | None = None
@@ -137,22 +137,22 @@ class ServiceError(Exception):
 
     def __init__(
         self,
-        kind: Kind,
+        reason: Reason,
         message: str,
         *,
         retry_after_s: float | None = None,
         violations: tuple[Violation, ...] = (),
-        upstream: UpstreamAnswer | None = None,
+        upstream: ProviderErrorInfo | None = None,
     ) -> None:
-        super().__init__(kind, message)
-        self.kind = kind
+        super().__init__(reason, message)
+        self.reason = reason
         self.message = message
         self.retry_after_s = retry_after_s
         self.violations = violations
         self.upstream = upstream
 
     def __str__(self) -> str:
-        return f"{self.kind}: {self.message}"
+        return f"{self.reason}: {self.message}"
 
 
 def sanitise(text: str, *, characters_max: int = TEXT_CHARACTERS_MAX) -> str:

@@ -65,7 +65,7 @@ class SpanContext:
 
 
 @dataclass(slots=True, kw_only=True)
-class Attempt:
+class AttemptTrace:
     """One request to the provider. Times are seconds on the monotonic clock."""
 
     span: SpanContext
@@ -104,14 +104,14 @@ class CallTrace:
     ) -> None:
         self.span = span
         self.parent = parent
-        self.attempts: list[Attempt] = []
+        self.attempts: list[AttemptTrace] = []
         self._new_span_id = new_span_id
 
     @property
     def trace_id(self) -> str:
         return f"{self.span.trace_id:032x}"
 
-    def attempt(self, *, http_method: str, path: str, started_s: float) -> Attempt:
+    def attempt(self, *, http_method: str, path: str, started_s: float) -> AttemptTrace:
         """A new attempt, whose span the provider is told as its parent."""
         span = SpanContext(
             trace_id=self.span.trace_id,
@@ -119,7 +119,7 @@ class CallTrace:
             flags=self.span.flags,
             state=self.span.state,
         )
-        attempt = Attempt(span=span, http_method=http_method, path=path, started_s=started_s)
+        attempt = AttemptTrace(span=span, http_method=http_method, path=path, started_s=started_s)
         self.attempts.append(attempt)
         return attempt
 

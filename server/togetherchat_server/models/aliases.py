@@ -33,7 +33,7 @@ class ModelNames:
 NO_NAMES: Final = ModelNames()
 
 
-def names_of(configuration: Configuration, catalog: Catalog) -> ModelNames:
+def resolve_aliases(configuration: Configuration, catalog: Catalog) -> ModelNames:
     """The names that were set, and the successors that the catalogue knows.
 
     A target must be listed where the upstream is Together's own: of another engine's models the

@@ -37,7 +37,7 @@ def shipped_text() -> bytes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelsFile:
+class CatalogFile:
     """What the file says."""
 
     by_id: dict[str, models.Model]
@@ -48,7 +48,7 @@ class ModelsFile:
     """An id to its successor's."""
 
 
-def read_models(text: bytes) -> ModelsFile:
+def read_models(text: bytes) -> CatalogFile:
     """Everything that the file says.
 
     Raises:
@@ -74,7 +74,7 @@ def read_models(text: bytes) -> ModelsFile:
             if _REPLACED_BY in row:
                 replacements[model.id] = cast("str", row[_REPLACED_BY])
     _check_replacements(replacements, by_id)
-    return ModelsFile(by_id=by_id, as_of=max(months, default=""), replacements=replacements)
+    return CatalogFile(by_id=by_id, as_of=max(months, default=""), replacements=replacements)
 
 
 def _check_replacements(replacements: Mapping[str, str], by_id: Mapping[str, models.Model]) -> None:

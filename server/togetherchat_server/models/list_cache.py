@@ -25,12 +25,12 @@ from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.domain.call import Call, Progress
 from togetherchat_server.domain.ports import LiveModels
-from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.models.catalog import Catalog, merge, merged_pricing
 from togetherchat_server.models.pagination import check, page
-from togetherchat_server.models.unavailable import Refusals
+from togetherchat_server.models.unavailable import UnavailableModels
 
-_KEY_REJECTED: Final = frozenset({Kind.CALLER_KEY_REJECTED, Kind.SERVICE_KEY_REJECTED})
+_KEY_REJECTED: Final = frozenset({Reason.CALLER_KEY_REJECTED, Reason.SERVICE_KEY_REJECTED})
 _PATIENCE: Final = 0.8
 """The share of a caller's remaining time that is spent on waiting; the rest is for the answer
 from what is known already, which is better than none."""
@@ -41,7 +41,7 @@ _NAMED_MAX: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DirectoryLimits:
+class ListCacheLimits:
     """How long things take and are kept, and how much of them."""
 
     fresh_s: float = 300.0
@@ -63,7 +63,7 @@ class DirectoryLimits:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Reading:
+class _Fetch:
     """One reading of the provider's list, and how many calls wait for it."""
 
     task: asyncio.Task[None]
@@ -73,7 +73,7 @@ class _Reading:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Known:
+class _Entry:
     """What is remembered for one upstream key."""
 
     live: Sequence[models.Model] | None = None
@@ -88,11 +88,11 @@ class _Known:
     failure: ServiceError | None = None
     """Why the last reading failed; None after one that did not."""
     failed_s: float = -math.inf
-    reading: _Reading | None = field(default=None, repr=False)
+    reading: _Fetch | None = field(default=None, repr=False)
 
 
 @final
-class ModelDirectory:
+class ModelListCache:
     """A `ModelListing` over a `LiveModels` and a catalogue.
 
     `aliases` maps a name of ours to a model id. `clock` is the monotonic clock of the calls'
@@ -108,8 +108,8 @@ class ModelDirectory:
         aliases: Mapping[str, str],
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
-        refusals: Refusals | None = None,
-        limits: DirectoryLimits | None = None,
+        refusals: UnavailableModels | None = None,
+        limits: ListCacheLimits | None = None,
         permits: Callable[[str, str], bool] | None = None,
     ) -> None:
         self._provider = provider
@@ -117,10 +117,10 @@ class ModelDirectory:
         self._aliases = aliases
         self._clock = clock
         self._wall_clock = wall_clock
-        self._refusals = refusals if refusals is not None else Refusals(clock=clock)
-        self._limits = limits if limits is not None else DirectoryLimits()
+        self._refusals = refusals if refusals is not None else UnavailableModels(clock=clock)
+        self._limits = limits if limits is not None else ListCacheLimits()
         self._permits = permits
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._known: OrderedDict[str, _Entry] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._live_prices: Mapping[str, models.Pricing] = {}
 
@@ -162,9 +162,9 @@ class ModelDirectory:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _known_for(self, call: Call) -> _Known:
+    def _known_for(self, call: Call) -> _Entry:
         key = call.key_fingerprint()
-        known = self._known.setdefault(key, _Known())
+        known = self._known.setdefault(key, _Entry())
         self._known.move_to_end(key)
         self._forget_the_oldest()
         return known
@@ -175,11 +175,11 @@ class ModelDirectory:
             _, forgotten = self._known.popitem(last=False)
             total_bytes -= forgotten.live_bytes
 
-    def _is_current(self, known: _Known, asked_s: float) -> bool:
+    def _is_current(self, known: _Entry, asked_s: float) -> bool:
         """Whether the list was fresh when the caller asked, or has been read since."""
         return asked_s - known.read_s < self._limits.fresh_s or known.read_s >= asked_s
 
-    async def _wait_for_reading(self, known: _Known, call: Call) -> None:
+    async def _wait_for_reading(self, known: _Entry, call: Call) -> None:
         reading = known.reading or self._start_reading(known, call)
         patience_s = max(0.0, call.seconds_left(self._clock()) * _PATIENCE)
         if known.live is not None:
@@ -197,7 +197,7 @@ class ModelDirectory:
         if reading.task.done() and not reading.task.cancelled():
             reading.task.result()  # a defect is the caller's to see, as in its own code
 
-    def _read_in_background(self, known: _Known, call: Call) -> None:
+    def _read_in_background(self, known: _Entry, call: Call) -> None:
         """Renew a list that is fresh still. The call that asked for it has ended by then, so what is
         learnt on the way is written into nobody's progress.
         """
@@ -205,33 +205,35 @@ class ModelDirectory:
             alone = dataclasses.replace(call, progress=Progress())
             self._start_reading(known, alone).background = True
 
-    def _start_reading(self, known: _Known, call: Call) -> _Reading:
+    def _start_reading(self, known: _Entry, call: Call) -> _Fetch:
         task = asyncio.create_task(self._read(known, call), name="read the provider's list of models")
-        reading = _Reading(task=task)
+        reading = _Fetch(task=task)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda _: _forget(known, reading))
         known.reading = reading
         return reading
 
-    async def _read(self, known: _Known, call: Call) -> None:
+    async def _read(self, known: _Entry, call: Call) -> None:
         """Ask the provider, for as long as `fetch_s` and not the first caller's deadline allows."""
         fetch_s = self._limits.fetch_s
-        ours = dataclasses.replace(call, deadline_s=self._clock() + fetch_s, deadline_kind=Kind.CALL_TIMEOUT)
+        ours = dataclasses.replace(
+            call, deadline_s=self._clock() + fetch_s, deadline_reason=Reason.CALL_TIMEOUT
+        )
         try:
             async with asyncio.timeout(fetch_s):
                 live = await self._provider.live_models(ours)
         except ServiceError as error:
             # A copy: the exception itself would hold its frames, and theirs hold the call.
-            known.failure = ServiceError(error.kind, error.message, upstream=error.upstream)
+            known.failure = ServiceError(error.reason, error.message, upstream=error.upstream)
             known.failed_s = self._clock()
         except TimeoutError:
-            known.failure = ServiceError(Kind.CALL_TIMEOUT, "the provider's list took too long")
+            known.failure = ServiceError(Reason.CALL_TIMEOUT, "the provider's list took too long")
             known.failed_s = self._clock()
         else:
             self._keep(live, known, call)
 
-    def _keep(self, live: Sequence[models.Model], known: _Known, call: Call) -> None:
+    def _keep(self, live: Sequence[models.Model], known: _Entry, call: Call) -> None:
         known.cut = len(live) > self._limits.models_max
         known.live, known.failure = live[: self._limits.models_max], None
         known.live_bytes = sum(model.ByteSize() for model in known.live)
@@ -248,7 +250,7 @@ class ModelDirectory:
         }
 
     def _answer(
-        self, request: service.ListModelsRequest, known: _Known, call: Call
+        self, request: service.ListModelsRequest, known: _Entry, call: Call
     ) -> service.ListModelsResponse:
         refused = self._refusals.of(call.key_fingerprint())
         merged = merge(
@@ -274,8 +276,8 @@ class ModelDirectory:
             response.warnings.append(chat.Warning(message=_refused_remark(shown)))
         return response
 
-    def _remark(self, known: _Known) -> str:
-        why = known.failure.kind if known.failure is not None else "it did not come in time"
+    def _remark(self, known: _Entry) -> str:
+        why = known.failure.reason if known.failure is not None else "it did not come in time"
         if known.live is not None:
             return f"The provider's list is not to be had ({why}): these models are from its last one."
         return (
@@ -284,15 +286,15 @@ class ModelDirectory:
         )
 
 
-def _forget(known: _Known, reading: _Reading) -> None:
+def _forget(known: _Entry, reading: _Fetch) -> None:
     if known.reading is reading:
         known.reading = None
 
 
-def _raise_if_rejected(known: _Known, call: Call) -> None:
+def _raise_if_rejected(known: _Entry, call: Call) -> None:
     failure = known.failure
-    if failure is not None and call.caller_brought_key and failure.kind in _KEY_REJECTED:
-        raise ServiceError(Kind.CALLER_KEY_REJECTED, failure.message, upstream=failure.upstream)
+    if failure is not None and call.caller_brought_key and failure.reason in _KEY_REJECTED:
+        raise ServiceError(Reason.CALLER_KEY_REJECTED, failure.message, upstream=failure.upstream)
 
 
 def _refused_remark(refused: Sequence[str]) -> str:

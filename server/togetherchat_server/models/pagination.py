@@ -19,7 +19,7 @@ import orjson
 
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
-from togetherchat_server.domain.reasons import Kind, ServiceError, Violation
+from togetherchat_server.domain.reasons import Reason, ServiceError, Violation
 
 PAGE_SIZE_DEFAULT: Final = 100
 PAGE_SIZE_MAX: Final = 1000
@@ -100,7 +100,7 @@ def check(request: service.ListModelsRequest) -> _Place | None:
     if violations:
         first = violations[0]
         raise ServiceError(
-            Kind.INVALID_REQUEST, f"{first.field}: {first.description}", violations=tuple(violations)
+            Reason.INVALID_REQUEST, f"{first.field}: {first.description}", violations=tuple(violations)
         )
     return last
 

@@ -17,7 +17,7 @@ MODELS_MAX = 64
 
 
 @final
-class Refusals:
+class UnavailableModels:
     """Model ids by upstream key, each for `remembered_s`.
 
     The `keys_max` keys and, of each, the `models_max` models that were refused last are kept:

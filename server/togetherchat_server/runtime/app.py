@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from togetherchat_sandbox import Sandbox, SandboxSettings
-from togetherchat_server.config import Configuration, Settings, Upstream
-from togetherchat_server.runtime.observability import Observers, Outside
-from togetherchat_server.runtime.wiring import ALONE, Assembly, Fronts, Shared
-from togetherchat_server.telemetry.metrics.collector import Meters
+from togetherchat_server.config import Configuration, ProviderConfig, Settings
+from togetherchat_server.runtime.observability import Environment, Observability
+from togetherchat_server.runtime.wiring import SINGLE_PROCESS, Frontends, Wiring, WorkerShare
+from togetherchat_server.telemetry.metrics.collector import MetricsCollector
 
 # The rest of the drain, in which calls that did not finish are told so.
-FAREWELL_S: Final = 1.0
+ABORT_GRACE_S: Final = 1.0
 # How long after the GOAWAY calls that came before it are still taken up.
 STRAGGLERS_S: Final = 0.2
 
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Addresses:
+class BoundAddresses:
     """Where the app is reached; None where it is not."""
 
     rpc: str
@@ -44,16 +44,18 @@ class App:
         SettingsError: the aliases, or a file of tenants, cannot be used.
     """
 
-    def __init__(self, configuration: Configuration, outside: Outside, shared: Shared = ALONE) -> None:
+    def __init__(
+        self, configuration: Configuration, outside: Environment, shared: WorkerShare = SINGLE_PROCESS
+    ) -> None:
         self._configuration = configuration
         self._settings = configuration.settings
         self._resources = AsyncExitStack()
-        self._observers = Observers(configuration, outside, self._resources, ready=self._ready)
-        self._parts = Assembly(configuration, outside, self._resources, self._observers, shared)
-        self._fronts: Fronts | None = None
+        self._observers = Observability(configuration, outside, self._resources, ready=self._ready)
+        self._parts = Wiring(configuration, outside, self._resources, self._observers, shared)
+        self._fronts: Frontends | None = None
 
     @property
-    def meters(self) -> Meters:
+    def meters(self) -> MetricsCollector:
         """What this process has counted."""
         return self._observers.meters
 
@@ -67,7 +69,7 @@ class App:
         """Calls that have a place."""
         return self._parts.admission.in_flight
 
-    async def start(self) -> Addresses:
+    async def start(self) -> BoundAddresses:
         """Open everything and serve.
 
         Raises:
@@ -87,7 +89,7 @@ class App:
         self._observers.start()
         self._fronts = fronts
         fronts.rpc.health.set_serving(True, reason="started")
-        return Addresses(rpc=rpc, http=http, admin=admin, health=health, upstream=upstream.base_url)
+        return BoundAddresses(rpc=rpc, http=http, admin=admin, health=health, upstream=upstream.base_url)
 
     async def stop(
         self, *, propagation_s: float = 0.0, hurry: asyncio.Event | None = None, replaced: bool = False
@@ -107,11 +109,11 @@ class App:
             await self._drain(fronts, hurry)
         await self._resources.aclose()
 
-    async def _drain(self, fronts: Fronts, hurry: asyncio.Event) -> None:
+    async def _drain(self, fronts: Frontends, hurry: asyncio.Event) -> None:
         front, door, admission = fronts.rpc, fronts.http, self._parts.admission
         drain_s = self._settings.drain_s
         idle = asyncio.Event()
-        stopping = asyncio.create_task(front.stop_accepting(drain_s + FAREWELL_S))
+        stopping = asyncio.create_task(front.stop_accepting(drain_s + ABORT_GRACE_S))
         if door is not None:
             door.stop_accepting()
         # What gRPC took before its GOAWAY is still on the way through the loop: it may finish.
@@ -119,7 +121,9 @@ class App:
         front.health.end_watches()
         admission.refuse_new_calls(idle.set)
         waits = [asyncio.create_task(event.wait()) for event in (idle, hurry)]
-        await asyncio.wait(waits, timeout=max(0.0, drain_s - FAREWELL_S), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            waits, timeout=max(0.0, drain_s - ABORT_GRACE_S), return_when=asyncio.FIRST_COMPLETED
+        )
         for wait in waits:
             wait.cancel()
         if not idle.is_set():
@@ -128,15 +132,15 @@ class App:
             if door is not None:
                 door.abort_running()
         if door is not None:
-            await door.finish(FAREWELL_S)
-        await front.finish(FAREWELL_S)
+            await door.finish(ABORT_GRACE_S)
+        await front.finish(ABORT_GRACE_S)
         await stopping
 
-    async def _open_sandbox(self) -> Upstream:
+    async def _open_sandbox(self) -> ProviderConfig:
         sandbox = await self._resources.enter_async_context(simulator(self._settings))
-        return Upstream(base_url=sandbox.base_url, key=None)
+        return ProviderConfig(base_url=sandbox.base_url, key=None)
 
-    async def _start_door(self, fronts: Fronts) -> str | None:
+    async def _start_door(self, fronts: Frontends) -> str | None:
         if fronts.http is None:
             return None
         address = await fronts.http.start(self._settings.http)

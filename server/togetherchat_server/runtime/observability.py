@@ -16,12 +16,12 @@ from typing import Final, TextIO, final
 from togetherchat_server.config import Configuration
 from togetherchat_server.telemetry.admin import Admin, pages
 from togetherchat_server.telemetry.call_record import Sink, Spans
-from togetherchat_server.telemetry.dashboard import Figures
+from togetherchat_server.telemetry.dashboard import LiveFigures
 from togetherchat_server.telemetry.log import CallLog, LogHandler, attach, logger_of
-from togetherchat_server.telemetry.log_writer import LineWriter
-from togetherchat_server.telemetry.metrics.collector import Facts, Meters
-from togetherchat_server.telemetry.provider_limits import UpstreamLimits
-from togetherchat_server.telemetry.semconv import Doors
+from togetherchat_server.telemetry.log_writer import LogWriter
+from togetherchat_server.telemetry.metrics.collector import MetricsCollector, ProcessInfo
+from togetherchat_server.telemetry.provider_limits import ProviderRateLimits
+from togetherchat_server.telemetry.semconv import ListenerAttributes
 
 OFF: Final = "off"
 
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outside:
+class Environment:
     """What the process gives to the app: time, chance, and a place for the log."""
 
     version: str
@@ -40,13 +40,13 @@ class Outside:
 
 
 @final
-class Observers:
+class Observability:
     """Those of one process. What they open is closed with `resources`."""
 
     def __init__(
         self,
         configuration: Configuration,
-        outside: Outside,
+        outside: Environment,
         resources: AsyncExitStack,
         *,
         ready: Callable[[], bool],
@@ -56,19 +56,19 @@ class Observers:
         self._outside = outside
         self._resources = resources
         self._ready = ready
-        self._figures = Figures(clock=outside.clock) if self._settings.console else None
+        self._figures = LiveFigures(clock=outside.clock) if self._settings.console else None
         self.gauges: dict[str, Callable[[], int]] = {
             "tasks": lambda: len(asyncio.all_tasks()),
             "memory_blocks": sys.getallocatedblocks,
         }
-        facts = Facts(
+        facts = ProcessInfo(
             version=outside.version, calls_max=self._settings.calls_max, wall_clock=outside.wall_clock
         )
-        self.meters = Meters(self.gauges, facts=facts, ready=ready)
+        self.meters = MetricsCollector(self.gauges, facts=facts, ready=ready)
 
     def open_log(self) -> Sink:
         """Write lines from here on, of calls and of what happens beside them."""
-        writer = LineWriter(self._outside.log)
+        writer = LogWriter(self._outside.log)
         self.gauges["log_lines_dropped"] = lambda: writer.dropped
         self._resources.callback(writer.close)
         logger = logger_of(writer, self._settings.log)
@@ -78,7 +78,7 @@ class Observers:
 
     def sinks(self, log: Sink, *, models: Container[str]) -> tuple[Sink, ...]:
         """What hears of every ended call. Metrics name `models`, and no others."""
-        limits = UpstreamLimits(self.gauges, clock=self._outside.clock)
+        limits = ProviderRateLimits(self.gauges, clock=self._outside.clock)
         figures = () if self._figures is None else (self._figures,)
         return (log, limits, self.meters.sink(models=models), *figures)
 
@@ -92,7 +92,7 @@ class Observers:
         settings, outside = self._settings, self._outside
         spans = open_spans(
             base_url=base_url,
-            doors=Doors.of(
+            doors=ListenerAttributes.of(
                 rpc=settings.listen,
                 http=settings.http,
                 tls=self._configuration.certificates is not None,

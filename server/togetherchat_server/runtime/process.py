@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Final, TextIO
 
 from togetherchat_server.config import Configuration
-from togetherchat_server.runtime.app import Addresses, App, simulator
-from togetherchat_server.runtime.observability import Outside
+from togetherchat_server.runtime.app import App, BoundAddresses, simulator
+from togetherchat_server.runtime.observability import Environment
 from togetherchat_server.runtime.signals import StopSignals
-from togetherchat_server.runtime.wiring import Shared
+from togetherchat_server.runtime.wiring import WorkerShare
 from togetherchat_server.supervisor.control import REPLACED, Assignment, Role
-from togetherchat_server.supervisor.heartbeat import Leash
+from togetherchat_server.supervisor.heartbeat import Heartbeat
 from togetherchat_server.supervisor.listening import stop_listening
 from togetherchat_server.telemetry.metrics.wire import to_packets
 
@@ -42,7 +42,7 @@ class Process:
     version: str
 
 
-async def serve_alone(process: Process, greet: Callable[[Addresses], None]) -> str:
+async def serve_alone(process: Process, greet: Callable[[BoundAddresses], None]) -> str:
     """Serve until a signal comes, then drain; the problem if it could not, else empty.
 
     `greet` is called once it serves.
@@ -65,7 +65,7 @@ async def serve_as_assigned(process: Process, assignment: Assignment) -> bool:
 
 
 async def _work(process: Process, assignment: Assignment) -> bool:
-    shared = Shared(port=True, tally=assignment.tally)
+    shared = WorkerShare(port=True, tally=assignment.tally)
     app = App(assignment.applied_to(process.configuration), _outside(process), shared)
 
     def hurry_and_stop() -> None:
@@ -73,7 +73,7 @@ async def _work(process: Process, assignment: Assignment) -> bool:
         asyncio.get_running_loop().call_later(ORPHAN_DRAIN_S, process.signals.second.set)
         _end_at_last()
 
-    with Leash(
+    with Heartbeat(
         assignment,
         in_flight=lambda: app.in_flight,
         on_cut=hurry_and_stop,
@@ -102,7 +102,7 @@ async def _simulate(process: Process, assignment: Assignment) -> bool:
         _end_at_last()
 
     port = int(assignment.listen.rpartition(":")[2])
-    with Leash(assignment, in_flight=lambda: 0, on_cut=outlive_the_workers) as leash:
+    with Heartbeat(assignment, in_flight=lambda: 0, on_cut=outlive_the_workers) as leash:
         try:
             async with simulator(process.configuration.settings, port=port) as sandbox:
                 leash.serving(sandbox.base_url)
@@ -134,8 +134,8 @@ def _end_at_last() -> None:
     signal.alarm(ORPHAN_EXIT_S)
 
 
-def _outside(process: Process) -> Outside:
-    return Outside(
+def _outside(process: Process) -> Environment:
+    return Environment(
         version=process.version,
         clock=time.monotonic,
         wall_clock=time.time,

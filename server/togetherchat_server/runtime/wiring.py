@@ -10,59 +10,60 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
 from togetherchat_server.calls.admission import Admission, AdmissionLimits
-from togetherchat_server.calls.auth_throttle import Failures
-from togetherchat_server.calls.model_routing import Router
-from togetherchat_server.calls.session import CallDesk
-from togetherchat_server.calls.tenant_policy import TenantChat, TenantListing
+from togetherchat_server.calls.auth_throttle import AuthThrottle
+from togetherchat_server.calls.model_routing import RoutingChat
+from togetherchat_server.calls.session import Sessions
+from togetherchat_server.calls.tenant_policy import PolicyChat, QuotaModelListing
 from togetherchat_server.calls.validation import RequestLimits
-from togetherchat_server.calls.validation.validating_chat import CheckedChat
-from togetherchat_server.config import Configuration, Upstream, is_loopback
+from togetherchat_server.calls.validation.validating_chat import ValidatingChat
+from togetherchat_server.config import Configuration, ProviderConfig, is_loopback
 from togetherchat_server.domain.ports import Chat, ModelListing
-from togetherchat_server.frontends.grpc.handler import Boundary, BoundaryLimits
+from togetherchat_server.frontends.grpc.handler import GrpcHandler, GrpcTimeouts
 from togetherchat_server.frontends.grpc.methods import chat_methods
-from togetherchat_server.frontends.grpc.server import ConnectionLimits, Listening, RpcFront
-from togetherchat_server.models.aliases import names_of
+from togetherchat_server.frontends.grpc.server import ConnectionAge, GrpcServer, ListenerOptions
+from togetherchat_server.frontends.http.handler import HttpLimits
+from togetherchat_server.models.aliases import resolve_aliases
 from togetherchat_server.models.catalog import load_catalog
-from togetherchat_server.models.list_cache import DirectoryLimits, ModelDirectory
-from togetherchat_server.models.unavailable import Refusals
-from togetherchat_server.providers.together.provider import Patience, TogetherProvider
+from togetherchat_server.models.list_cache import ListCacheLimits, ModelListCache
+from togetherchat_server.models.unavailable import UnavailableModels
+from togetherchat_server.providers.together.provider import ProviderLimits, TogetherProvider
 from togetherchat_server.runtime.memory import MemoryGauge
-from togetherchat_server.runtime.observability import OFF, Observers, Outside
+from togetherchat_server.runtime.observability import OFF, Environment, Observability
 from togetherchat_server.telemetry.call_record import Sink
-from togetherchat_server.tenants.files import files_of
+from togetherchat_server.tenants.files import load_tenant_files
 from togetherchat_server.tenants.gate import Gate
-from togetherchat_server.tenants.quota_store import LocalTally
-from togetherchat_server.tenants.shared_quota_store import SharedTally
-from togetherchat_server.upstream.adaptive_throttle import Breaker
-from togetherchat_server.upstream.client import Transport, TransportLimits
-from togetherchat_server.upstream.retry_loop import Attempts, Surroundings
+from togetherchat_server.tenants.quota_store import LocalQuotaStore
+from togetherchat_server.tenants.shared_quota_store import SharedQuotaStore
+from togetherchat_server.upstream.adaptive_throttle import AdaptiveThrottle
+from togetherchat_server.upstream.client import UpstreamLimits, UpstreamClient
+from togetherchat_server.upstream.retry_loop import RetryEnvironment, RetryingChat
 from togetherchat_server.upstream.retry_policy import RetryBudget, RetryPolicy
 
 if TYPE_CHECKING:
-    from togetherchat_server.frontends.http.server import HttpFront
+    from togetherchat_server.frontends.http.server import HttpServer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shared:
+class WorkerShare:
     """What this process shares with others: its addresses, and a descriptor of tenants' accounts."""
 
     port: bool = False
     tally: int | None = None
 
 
-ALONE: Final = Shared()
+SINGLE_PROCESS: Final = WorkerShare()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fronts:
+class Frontends:
     """Where callers come in, not yet listening."""
 
-    rpc: RpcFront
-    http: "HttpFront | None"
+    rpc: GrpcServer
+    http: "HttpServer | None"
 
 
 @final
-class Assembly:
+class Wiring:
     """The parts of one process. What they open is closed with `resources`.
 
     Raises:
@@ -72,10 +73,10 @@ class Assembly:
     def __init__(
         self,
         configuration: Configuration,
-        outside: Outside,
+        outside: Environment,
         resources: AsyncExitStack,
-        observers: Observers,
-        shared: Shared,
+        observers: Observability,
+        shared: WorkerShare,
     ) -> None:
         self._configuration = configuration
         self._settings = configuration.settings
@@ -84,29 +85,29 @@ class Assembly:
         self._observers = observers
         self._shared = shared
         self._catalog = load_catalog(None)
-        self._names = names_of(configuration, self._catalog)
-        self._failures = Failures(per_minute=self._settings.failures_per_minute, clock=outside.clock)
+        self._names = resolve_aliases(configuration, self._catalog)
+        self._failures = AuthThrottle(per_minute=self._settings.failures_per_minute, clock=outside.clock)
         self._gate = self._make_gate()
         self.admission: Final = self._make_admission()
         observers.gauges["calls_in_flight"] = lambda: self.admission.in_flight
         observers.gauges["calls_waiting"] = lambda: self.admission.waiting
 
-    def fronts(self, upstream: Upstream, log: Sink) -> Fronts:
+    def fronts(self, upstream: ProviderConfig, log: Sink) -> Frontends:
         """The fronts before everything that is behind them."""
         provider = self._make_provider(upstream)
-        refusals = Refusals(clock=self._outside.clock)
+        refusals = UnavailableModels(clock=self._outside.clock)
         directory = self._make_directory(provider, refusals)
         chat = self._make_chat(self._make_attempts(provider), directory, refusals)
-        listing = directory if self._gate is None else TenantListing(directory, self._gate)
+        listing = directory if self._gate is None else QuotaModelListing(directory, self._gate)
         desk = self._make_desk(upstream, log)
-        return Fronts(
+        return Frontends(
             rpc=self._make_rpc(desk, chat, listing),
             http=None if self._settings.http == OFF else self._make_door(desk, chat, listing),
         )
 
     def _make_gate(self) -> Gate | None:
         settings, outside = self._settings, self._outside
-        files = files_of(settings)
+        files = load_tenant_files(settings)
         if files is None:
             return None
         replicas = None
@@ -125,7 +126,7 @@ class Assembly:
         tally = self._shared.tally
         return Gate(
             files,
-            LocalTally() if tally is None else SharedTally.joined(tally),
+            LocalQuotaStore() if tally is None else SharedQuotaStore.joined(tally),
             clock=outside.clock,
             wall_clock=outside.wall_clock,
             aliases=self._names.aliases,
@@ -143,11 +144,11 @@ class Assembly:
         memory = MemoryGauge(share_max=settings.memory_share_max, clock=clock)
         return Admission(limits, clock=clock, short_of_memory=memory.short, quotas=self._gate)
 
-    def _make_provider(self, upstream: Upstream) -> TogetherProvider:
+    def _make_provider(self, upstream: ProviderConfig) -> TogetherProvider:
         settings = self._settings
-        transport = Transport.connect(
+        transport = UpstreamClient.connect(
             base_url=upstream.base_url,
-            limits=TransportLimits(
+            limits=UpstreamLimits(
                 connect_s=settings.connect_s,
                 body_bytes_max=settings.body_bytes_max,
                 stream_bytes_max=settings.stream_bytes_max,
@@ -159,7 +160,7 @@ class Assembly:
         self._observers.gauges |= transport.gauges
         return TogetherProvider(
             transport,
-            patience=Patience(
+            patience=ProviderLimits(
                 answer_s=settings.answer_s,
                 first_token_s=settings.first_token_s,
                 silence_s=settings.silence_s,
@@ -171,29 +172,29 @@ class Assembly:
             wall_clock=self._outside.wall_clock,
         )
 
-    def _make_attempts(self, provider: TogetherProvider) -> Attempts:
+    def _make_attempts(self, provider: TogetherProvider) -> RetryingChat:
         settings, outside = self._settings, self._outside
-        budget, breaker = RetryBudget(), Breaker()
+        budget, breaker = RetryBudget(), AdaptiveThrottle()
         self._observers.gauges |= {
             "retry_budget_left": lambda: budget.left(outside.clock()),
             "breaker_pairs_held": lambda: breaker.held(now_s=outside.clock()),
             "breaker_pairs_dropping": lambda: breaker.dropping(now_s=outside.clock()),
         }
-        return Attempts(
+        return RetryingChat(
             provider,
             policy=RetryPolicy(retries_max=settings.retries, costly_retries_max=settings.costly_retries),
             budget=budget,
             breaker=breaker,
-            surroundings=Surroundings(clock=outside.clock, random=outside.random),
+            surroundings=RetryEnvironment(clock=outside.clock, random=outside.random),
         )
 
-    def _make_directory(self, provider: TogetherProvider, refusals: Refusals) -> ModelDirectory:
-        directory = ModelDirectory(
+    def _make_directory(self, provider: TogetherProvider, refusals: UnavailableModels) -> ModelListCache:
+        directory = ModelListCache(
             provider,
             self._catalog,
             aliases=self._names.all(),
             refusals=refusals,
-            limits=DirectoryLimits(fresh_s=self._settings.models_fresh_s),
+            limits=ListCacheLimits(fresh_s=self._settings.models_fresh_s),
             clock=self._outside.clock,
             wall_clock=self._outside.wall_clock,
             permits=self._permits(),
@@ -201,8 +202,10 @@ class Assembly:
         self._resources.push_async_callback(directory.aclose)
         return directory
 
-    def _make_chat(self, attempts: Attempts, directory: ModelDirectory, refusals: Refusals) -> Chat:
-        router = Router(
+    def _make_chat(
+        self, attempts: RetryingChat, directory: ModelListCache, refusals: UnavailableModels
+    ) -> Chat:
+        router = RoutingChat(
             attempts,
             price=directory.price,
             clock=self._outside.clock,
@@ -210,18 +213,18 @@ class Assembly:
             refusals=refusals,
             permits=self._permits(),
         )
-        return CheckedChat(
-            router if self._gate is None else TenantChat(router, self._gate, self._names),
+        return ValidatingChat(
+            router if self._gate is None else PolicyChat(router, self._gate, self._names),
             RequestLimits(request_bytes_max=self._settings.request_bytes_max),
         )
 
     def _permits(self) -> Callable[[str, str], bool] | None:
         return None if self._gate is None else self._gate.permits
 
-    def _make_desk(self, upstream: Upstream, log: Sink) -> CallDesk:
+    def _make_desk(self, upstream: ProviderConfig, log: Sink) -> Sessions:
         models = {*self._catalog.by_id, *self._names.all().values()}
         booked = () if self._gate is None else (self._gate,)
-        return CallDesk(
+        return Sessions(
             key_mode=self._settings.upstream_key,
             server_key=upstream.current_key,
             total_s=self._settings.total_s,
@@ -231,14 +234,14 @@ class Assembly:
             spans=self._observers.open_spans(upstream.base_url),
         )
 
-    def _make_rpc(self, desk: CallDesk, chat: Chat, listing: ModelListing) -> RpcFront:
+    def _make_rpc(self, desk: Sessions, chat: Chat, listing: ModelListing) -> GrpcServer:
         settings = self._settings
-        return RpcFront(
-            boundary=Boundary(
+        return GrpcServer(
+            boundary=GrpcHandler(
                 desk=desk,
                 admission=self.admission,
                 failures=self._failures,
-                limits=BoundaryLimits(
+                limits=GrpcTimeouts(
                     request_s=settings.request_s,
                     write_stall_s=settings.write_stall_s,
                     queue_s=settings.queue_s,
@@ -247,31 +250,31 @@ class Assembly:
             ),
             methods=chat_methods(chat, listing),
             reflection=settings.reflection,
-            connections=ConnectionLimits(age_s=settings.connection_age_s, farewell_s=settings.total_s),
-            listening=Listening(
+            connections=ConnectionAge(age_s=settings.connection_age_s, farewell_s=settings.total_s),
+            listening=ListenerOptions(
                 share_port=self._shared.port,
                 certificates=self._configuration.certificates,
                 health_address=None if settings.health == OFF else settings.health,
             ),
         )
 
-    def _make_door(self, desk: CallDesk, chat: Chat, listing: ModelListing) -> "HttpFront":
+    def _make_door(self, desk: Sessions, chat: Chat, listing: ModelListing) -> "HttpServer":
         # Loaded where it is wanted: it takes a tenth of a second that most starts can do without.
         from togetherchat_server.frontends.http import routes  # noqa: PLC0415
 
         settings = self._settings
-        front = routes.open_door(
+        front = routes.create_http_server(
             desk=desk,
             admission=self.admission,
             chat=chat,
             listing=listing,
-            limits=routes.BoundaryLimits(
+            limits=HttpLimits(
                 request_s=settings.request_s,
                 write_stall_s=settings.write_stall_s,
                 queue_s=settings.queue_s,
                 request_bytes_max=settings.request_bytes_max,
             ),
-            surroundings=routes.Surroundings(
+            surroundings=routes.HttpEnvironment(
                 random=self._outside.random,
                 wall_clock=self._outside.wall_clock,
                 failures=self._failures,

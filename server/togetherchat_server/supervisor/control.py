@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Final, Self
 
-from togetherchat_server.config import Configuration, Upstream
+from togetherchat_server.config import Configuration, ProviderConfig
 
 VARIABLE: Final = "TOGETHERCHAT_ASSIGNMENT"
 # A worker's signal to leave to another one, which serves at the same address already.
@@ -30,7 +30,7 @@ class Role(StrEnum):
     SANDBOX = "sandbox"
 
 
-class Phase(StrEnum):
+class WorkerPhase(StrEnum):
     """How far a process is, in its own words."""
 
     STARTING = "starting"
@@ -73,7 +73,9 @@ class Assignment:
     def applied_to(self, configuration: Configuration) -> Configuration:
         """What was set, with the supervisor's word on addresses."""
         changes = {"listen": self.listen, "http": self.http, "health": self.health, "admin": "off"}
-        upstream = Upstream(base_url=self.simulator, key=None) if self.simulator else configuration.upstream
+        upstream = (
+            ProviderConfig(base_url=self.simulator, key=None) if self.simulator else configuration.upstream
+        )
         return replace(
             configuration, settings=configuration.settings.model_copy(update=changes), upstream=upstream
         )
@@ -83,7 +85,7 @@ class Assignment:
 class Report:
     """A sign of life. `address` is where it serves, `failure` why it cannot."""
 
-    phase: Phase
+    phase: WorkerPhase
     in_flight: int = 0
     address: str = ""
     failure: str = ""
@@ -91,7 +93,7 @@ class Report:
     @classmethod
     def from_packet(cls, packet: bytes) -> Self:
         said = cls(**json.loads(packet))
-        return replace(said, phase=Phase(said.phase))
+        return replace(said, phase=WorkerPhase(said.phase))
 
     def to_packet(self) -> bytes:
         return json.dumps(asdict(replace(self, failure=self.failure[:FAILURE_CHARACTERS_MAX]))).encode()

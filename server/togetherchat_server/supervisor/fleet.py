@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, final
 
-from togetherchat_server.supervisor.actions import Action, Announce, End, Note, Send, Start
-from togetherchat_server.supervisor.control import REPLACED, Phase, Report, Role
-from togetherchat_server.supervisor.roster import Row, row
-from togetherchat_server.supervisor.worker_process import Member, Place, ending, overdue
+from togetherchat_server.supervisor.actions import Action, Announce, Exit, LogMessage, Send, Start
+from togetherchat_server.supervisor.control import REPLACED, Report, Role, WorkerPhase
+from togetherchat_server.supervisor.roster import RosterRow, row
+from togetherchat_server.supervisor.worker_process import Slot, Worker, ending, overdue
 
 # As many failures of one place before anything ever served, and the start is given up.
 START_FAILURES_MAX: Final = 3
@@ -26,7 +26,7 @@ RESTORE_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class FleetLimits:
     """The settings that matter here."""
 
     silence_s: float
@@ -38,13 +38,13 @@ class Limits:
 class Fleet:
     """The workers, and the sandbox they ask if there is one."""
 
-    def __init__(self, *, workers: int, sandbox: bool, limits: Limits, now: float) -> None:
+    def __init__(self, *, workers: int, sandbox: bool, limits: FleetLimits, now: float) -> None:
         self._limits = limits
-        self._workers = [Place(number=number, role=Role.WORKER) for number in range(1, workers + 1)]
-        self._sandbox = Place(number=0, role=Role.SANDBOX) if sandbox else None
-        self._members: dict[int, Member] = {}
+        self._workers = [Slot(number=number, role=Role.WORKER) for number in range(1, workers + 1)]
+        self._sandbox = Slot(number=0, role=Role.SANDBOX) if sandbox else None
+        self._members: dict[int, Worker] = {}
         self._ids = 0
-        self._notes: list[Note] = []
+        self._notes: list[LogMessage] = []
         self._stale: set[int] = set()
         self._signals: list[signal.Signals] = []
         self._forwarded = 0
@@ -62,7 +62,7 @@ class Fleet:
         member.heard_at = now
         member.phase, member.in_flight = report.phase, report.in_flight
         member.address, member.failure = report.address, report.failure
-        if report.phase is Phase.SERVING and member.served_at is None:
+        if report.phase is WorkerPhase.SERVING and member.served_at is None:
             member.served_at = now
             if member.role is Role.SANDBOX:
                 self._simulator = report.address
@@ -119,7 +119,7 @@ class Fleet:
         """Workers that were lost and replaced."""
         return sum(place.restarts for place in self._workers)
 
-    def roster(self, now: float) -> list[Row]:
+    def roster(self, now: float) -> list[RosterRow]:
         """Every place, and every process that still leaves."""
         places = [*([] if self._sandbox is None else [self._sandbox]), *self._workers]
         filling = {place.current.id for place in places if place.current is not None}
@@ -147,16 +147,16 @@ class Fleet:
         if self._stopping:
             yield from self._end(now)
 
-    def _place(self, member: Member) -> Place:
+    def _place(self, member: Worker) -> Slot:
         if member.role is Role.SANDBOX:
             assert self._sandbox is not None  # noqa: S101  only its place starts one
             return self._sandbox
         return self._workers[member.place - 1]
 
     def _note(self, text: str, *, grave: bool = False) -> None:
-        self._notes.append(Note(text=text, grave=grave))
+        self._notes.append(LogMessage(text=text, grave=grave))
 
-    def _left(self, member: Member, code: int, how: str) -> None:
+    def _left(self, member: Worker, code: int, how: str) -> None:
         """Told to go, and gone."""
         place = self._place(member)
         place.current = None if place.current is member else place.current
@@ -166,7 +166,7 @@ class Fleet:
             self._clean = self._clean and not self._stopping
             self._note(f"{member.name()} {how}", grave=True)
 
-    def _replace_later(self, place: Place, member: Member, how: str, now: float) -> None:
+    def _replace_later(self, place: Slot, member: Worker, how: str, now: float) -> None:
         """After its back-off, unless nothing ever served and it failed too often."""
         delay_s = place.lost(member, now)
         if self._announced or place.failures < START_FAILURES_MAX:
@@ -192,9 +192,9 @@ class Fleet:
                 place.current = self._new_member(place, now)
                 yield Start(member=place.current, simulator=self._simulator)
 
-    def _new_member(self, place: Place, now: float) -> Member:
+    def _new_member(self, place: Slot, now: float) -> Worker:
         self._ids += 1
-        member = Member(id=self._ids, place=place.number, role=place.role, started_at=now)
+        member = Worker(id=self._ids, place=place.number, role=place.role, started_at=now)
         self._members[member.id] = member
         return member
 
@@ -213,7 +213,7 @@ class Fleet:
             place.replacement = self._new_member(place, now)
             yield Start(member=place.replacement, simulator=self._simulator)
 
-    def _swap(self, place: Place, now: float) -> Iterator[Action]:
+    def _swap(self, place: Slot, now: float) -> Iterator[Action]:
         old, place.current, place.replacement = place.current, place.replacement, None
         place.failures = 0
         if old is not None:
@@ -253,7 +253,7 @@ class Fleet:
                 member.leave_by = now + HURRY_S
                 yield Send(member=member, number=signal.SIGTERM)
         if not self._members:
-            yield End(clean=self._clean and not self._problem, problem=self._problem)
+            yield Exit(clean=self._clean and not self._problem, problem=self._problem)
 
 
 def _unlike(first: signal.Signals) -> signal.Signals:
@@ -261,6 +261,6 @@ def _unlike(first: signal.Signals) -> signal.Signals:
     return signal.SIGINT if first is signal.SIGTERM else signal.SIGTERM
 
 
-def _fit(member: Member, number: signal.Signals) -> signal.Signals:
+def _fit(member: Worker, number: signal.Signals) -> signal.Signals:
     """Python that is still loading dies of SIGTERM in silence, of SIGINT with a traceback."""
-    return signal.SIGTERM if member.phase is Phase.STARTING else number
+    return signal.SIGTERM if member.phase is WorkerPhase.STARTING else number

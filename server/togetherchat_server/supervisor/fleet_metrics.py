@@ -8,23 +8,23 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, final
 
 from togetherchat_server.telemetry.metrics import definitions as names
-from togetherchat_server.telemetry.metrics.definitions import FAMILIES
-from togetherchat_server.telemetry.metrics.store import Key, Tally
-from togetherchat_server.telemetry.metrics.wire import Figures
+from togetherchat_server.telemetry.metrics.definitions import DEFINITIONS
+from togetherchat_server.telemetry.metrics.store import Key, MetricStore
+from togetherchat_server.telemetry.metrics.wire import Snapshot
 
 # How the gauges of several processes become one.
 _MERGES: Final[Mapping[str, Callable[[Iterable[float]], float]]] = {"sum": sum, "max": max, "min": min}
 
 
 @final
-class FleetFigures:
+class FleetMetrics:
     """Adds up what workers tell."""
 
     def __init__(self) -> None:
-        self._tally = Tally()
+        self._tally = MetricStore()
         self._gauges: dict[int, dict[Key, float]] = {}
 
-    def heard(self, member_id: int, told: Figures) -> None:
+    def heard(self, member_id: int, told: Snapshot) -> None:
         """A packet came from a worker: what is new since its last one."""
         for key, number in told.tally.counts.items():
             self._tally.count(key, number)
@@ -37,15 +37,15 @@ class FleetFigures:
     def gone(self, member_id: int) -> None:
         self._gauges.pop(member_id, None)
 
-    def figures(self, *, own: Mapping[Key, float], restarts: int) -> Figures:
+    def figures(self, *, own: Mapping[Key, float], restarts: int) -> Snapshot:
         """All workers as one. Where the supervisor has a gauge of its `own`, that one holds."""
         merged = dict[Key, float]()
         for gauges in self._gauges.values():
             for key, number in gauges.items():
-                merge = _MERGES[FAMILIES[key[0]].merge]
+                merge = _MERGES[DEFINITIONS[key[0]].merge]
                 merged[key] = merge((merged[key], number)) if key in merged else number
         merged.update(own)
-        tally = Tally()
+        tally = MetricStore()
         tally.counts = {**self._tally.counts, (names.RESTARTS,): restarts}
         tally.spreads, tally.words = self._tally.spreads, self._tally.words
-        return Figures(tally=tally, gauges=merged)
+        return Snapshot(tally=tally, gauges=merged)

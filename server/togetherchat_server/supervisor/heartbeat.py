@@ -12,11 +12,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Self, final
 
-from togetherchat_server.supervisor.control import Assignment, Phase, Report
+from togetherchat_server.supervisor.control import Assignment, Report, WorkerPhase
 
 
 @final
-class Leash:
+class Heartbeat:
     """Reports every `heartbeat_s` and at every change, while entered.
 
     `on_cut` is called once when the supervisor is gone, `take_figures` when the last ones are told.
@@ -36,7 +36,7 @@ class Leash:
         self._on_cut = on_cut
         self._take_figures = take_figures
         self._untold: deque[bytes] = deque()
-        self._phase = Phase.STARTING
+        self._phase = WorkerPhase.STARTING
         self._address = ""
         self._failure = ""
         self._next: asyncio.TimerHandle | None = None
@@ -53,15 +53,15 @@ class Leash:
         self._socket.close()
 
     def serving(self, address: str) -> None:
-        self._phase, self._address = Phase.SERVING, address
+        self._phase, self._address = WorkerPhase.SERVING, address
         self._report()
 
     def stopping(self) -> None:
-        self._phase = Phase.STOPPING
+        self._phase = WorkerPhase.STOPPING
         self._report()
 
     def failed(self, text: str) -> None:
-        self._phase, self._failure = Phase.FAILED, text
+        self._phase, self._failure = WorkerPhase.FAILED, text
         self._report()
 
     def _beat(self) -> None:

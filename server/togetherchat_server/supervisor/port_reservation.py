@@ -17,7 +17,7 @@ NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
 @final
-class Reservation:
+class PortReservation:
     """Holds one HOST:PORT, every address of the host.
 
     Raises:

@@ -1,13 +1,13 @@
 """What the admin port says of the places and their processes, for people."""
 
-from togetherchat_server.supervisor.worker_process import Member, Place
+from togetherchat_server.supervisor.worker_process import Slot, Worker
 
-Row = dict[str, str | int | float | None]
+RosterRow = dict[str, str | int | float | None]
 
 
-def row(place: Place, member: Member | None, now: float) -> Row:
+def row(place: Slot, member: Worker | None, now: float) -> RosterRow:
     """One line: a place with its process, or without one until its back-off is over."""
-    about: Row = {"role": str(place.role), "place": place.number, "restarts": place.restarts}
+    about: RosterRow = {"role": str(place.role), "place": place.number, "restarts": place.restarts}
     if member is None:
         return {**about, "state": "waiting", "starts_in_s": round(max(0.0, place.start_at - now), 1)}
     return {
@@ -19,7 +19,7 @@ def row(place: Place, member: Member | None, now: float) -> Row:
     }
 
 
-def _state(member: Member) -> str:
+def _state(member: Worker) -> str:
     if member.killed:
         return "killed"
     return "stopping" if member.leaving else str(member.phase)

@@ -16,19 +16,19 @@ from http import HTTPStatus
 from typing import Final, TextIO, assert_never, final
 
 from togetherchat_server.config import Settings
-from togetherchat_server.supervisor.actions import Action, Announce, End, Note, Send, Start
-from togetherchat_server.supervisor.control import Assignment, Phase, Role
-from togetherchat_server.supervisor.fleet import Fleet, Limits
-from togetherchat_server.supervisor.fleet_metrics import FleetFigures
-from togetherchat_server.supervisor.port_reservation import Reservation
-from togetherchat_server.supervisor.worker_process import Child, cannot_start
+from togetherchat_server.supervisor.actions import Action, Announce, Exit, LogMessage, Send, Start
+from togetherchat_server.supervisor.control import Assignment, Role, WorkerPhase
+from togetherchat_server.supervisor.fleet import Fleet, FleetLimits
+from togetherchat_server.supervisor.fleet_metrics import FleetMetrics
+from togetherchat_server.supervisor.port_reservation import PortReservation
+from togetherchat_server.supervisor.worker_process import WorkerProcess, cannot_start
 from togetherchat_server.telemetry.admin import Admin, Page, Pages, pages
 from togetherchat_server.telemetry.log import LogHandler, attach, logger_of
-from togetherchat_server.telemetry.log_writer import LineWriter
+from togetherchat_server.telemetry.log_writer import LogWriter
 from togetherchat_server.telemetry.metrics import definitions as names
 from togetherchat_server.telemetry.metrics.exposition import exposition
 from togetherchat_server.telemetry.metrics.store import Key
-from togetherchat_server.telemetry.metrics.wire import Figures
+from togetherchat_server.telemetry.metrics.wire import Snapshot
 from togetherchat_server.tenants.shared_quota_store import new_segment
 
 # The supervisor looks around so often, and at once when something happens.
@@ -38,13 +38,13 @@ REPORTS_IN_SILENCE: Final = 8
 SANDBOX_LISTEN: Final = "127.0.0.1:0"
 OFF: Final = "off"
 SPAWN_FAILED: Final = 1
-WORKER_STATES: Final = ("waiting", *Phase, "killed")
+WORKER_STATES: Final = ("waiting", *WorkerPhase, "killed")
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reached:
+class FleetAddresses:
     """Where the workers and the supervisor are reached, None where they are not; and the address
     of the simulator, empty without.
     """
@@ -57,7 +57,7 @@ class Reached:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class SupervisorOptions:
     """What the process hands in: the command line and environment that every worker gets as they
     are, and the world outside. `greet` is told where everything is once the first worker serves.
     """
@@ -70,29 +70,29 @@ class Job:
     clock: Callable[[], float]
     wall_clock: Callable[[], float]
     log: TextIO
-    greet: Callable[[Reached], None]
+    greet: Callable[[FleetAddresses], None]
 
 
 @final
 class Supervisor:
     """One run, from the first worker's start to the last one's end."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: SupervisorOptions) -> None:
         self._job = job
         settings = job.settings
         self._fleet = Fleet(
             workers=job.workers,
             sandbox=settings.sandbox,
-            limits=Limits(
+            limits=FleetLimits(
                 silence_s=settings.worker_silence_s,
                 propagation_s=settings.propagation_s,
                 drain_s=settings.drain_s,
             ),
             now=job.clock(),
         )
-        self._figures = FleetFigures()
+        self._figures = FleetMetrics()
         self._started_s = job.wall_clock()
-        self._children: dict[int, Child] = {}
+        self._children: dict[int, WorkerProcess] = {}
         self._resources = AsyncExitStack()
         self._happened = asyncio.Event()
         self._listen = ""
@@ -101,7 +101,7 @@ class Supervisor:
         self._admin: str | None = None
         self._tally: int | None = None
 
-    async def run(self) -> End:
+    async def run(self) -> Exit:
         """Serve until told to stop."""
         async with self._resources:
             self._open_log()
@@ -109,11 +109,11 @@ class Supervisor:
                 await self._take_addresses()
                 self._open_tally()
             except OSError as exc:
-                return End(clean=False, problem=f"cannot serve: {exc}")
+                return Exit(clean=False, problem=f"cannot serve: {exc}")
             self._hear_signals()
             while True:
                 for action in self._fleet.decide(self._job.clock()):
-                    if isinstance(action, End):
+                    if isinstance(action, Exit):
                         return action
                     self._do(action)
                 await self._something()
@@ -146,13 +146,13 @@ class Supervisor:
             case Send():
                 if action.member.id in self._children:
                     self._children[action.member.id].send(action.number)
-            case Note():
+            case LogMessage():
                 _log.log(logging.WARNING if action.grave else logging.INFO, "%s", action.text)
             case Announce():
                 health = None if self._health == OFF else self._health
                 http = None if self._http == OFF else self._http
                 self._job.greet(
-                    Reached(
+                    FleetAddresses(
                         rpc=self._listen,
                         http=http,
                         health=health,
@@ -160,7 +160,7 @@ class Supervisor:
                         simulator=action.simulator,
                     )
                 )
-            case End():
+            case Exit():
                 pass
             case _:
                 assert_never(action)
@@ -168,7 +168,7 @@ class Supervisor:
     def _start(self, start: Start) -> None:
         member = start.member
         try:
-            child = Child(
+            child = WorkerProcess(
                 self._job.words,
                 self._job.environment,
                 lambda control: self._assignment(start, control),
@@ -198,10 +198,10 @@ class Supervisor:
             tally=self._tally,
         )
 
-    def _hear(self, member_id: int, child: Child) -> None:
+    def _hear(self, member_id: int, child: WorkerProcess) -> None:
         try:
             for said in child.reports():
-                if isinstance(said, Figures):
+                if isinstance(said, Snapshot):
                     self._figures.heard(member_id, said)
                 else:
                     self._fleet.heard(member_id, said, self._job.clock())
@@ -237,7 +237,7 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGCHLD, self._happened.set)
 
     def _reserve(self, address: str) -> str:
-        reservation = Reservation(address)
+        reservation = PortReservation(address)
         self._resources.callback(reservation.close)
         return reservation.address
 
@@ -248,11 +248,11 @@ class Supervisor:
             self._resources.callback(os.close, self._tally)
 
     def _open_log(self) -> None:
-        writer = LineWriter(self._job.log)
+        writer = LogWriter(self._job.log)
         self._resources.callback(writer.close)
         self._resources.callback(attach(LogHandler(logger_of(writer, self._job.settings.log))))
 
-    def _figures_now(self) -> Figures:
+    def _figures_now(self) -> Snapshot:
         states = Counter(
             row["state"] for row in self._fleet.roster(self._job.clock()) if row["role"] == Role.WORKER
         )

@@ -18,8 +18,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, final
 
-from togetherchat_server.supervisor.control import PACKET_BYTES_MAX, VARIABLE, Assignment, Phase, Report, Role
-from togetherchat_server.telemetry.metrics.wire import Figures, from_packet, is_figures
+from togetherchat_server.supervisor.control import (
+    PACKET_BYTES_MAX,
+    VARIABLE,
+    Assignment,
+    Report,
+    Role,
+    WorkerPhase,
+)
+from togetherchat_server.telemetry.metrics.wire import Snapshot, from_packet, is_snapshot
 
 BACKOFF_FIRST_S: Final = 0.1
 BACKOFF_MAX_S: Final = 5.0
@@ -30,7 +37,7 @@ START_S: Final = 30.0
 
 
 @dataclass(slots=True, kw_only=True)
-class Member:
+class Worker:
     """A process, as far as it is known."""
 
     id: int
@@ -38,7 +45,7 @@ class Member:
     role: Role
     started_at: float
     pid: int = 0
-    phase: Phase = Phase.STARTING
+    phase: WorkerPhase = WorkerPhase.STARTING
     in_flight: int = 0
     address: str = ""
     failure: str = ""
@@ -54,7 +61,7 @@ class Member:
 
     @property
     def serves(self) -> bool:
-        return self.phase is Phase.SERVING and not self.leaving and not self.killed
+        return self.phase is WorkerPhase.SERVING and not self.leaving and not self.killed
 
     def name(self) -> str:
         who = "sandbox" if self.role is Role.SANDBOX else f"worker {self.place}"
@@ -62,19 +69,19 @@ class Member:
 
 
 @dataclass(slots=True, kw_only=True)
-class Place:
+class Slot:
     """A position that is to be filled, with one process or, while it is replaced, with two."""
 
     number: int
     role: Role
-    current: Member | None = None
-    replacement: Member | None = None
+    current: Worker | None = None
+    replacement: Worker | None = None
     failures: int = 0
     """Processes in a row that did not last."""
     restarts: int = 0
     start_at: float = field(default=float("-inf"))
 
-    def lost(self, member: Member, now: float) -> float:
+    def lost(self, member: Worker, now: float) -> float:
         """The process is gone unasked; seconds until the next may start."""
         lasted = member.served_at is not None and now - member.served_at >= HEALTHY_S
         self.failures = 1 if lasted else self.failures + 1
@@ -90,11 +97,11 @@ def backoff_s(failures: int) -> float:
     return min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 16))
 
 
-def overdue(member: Member, now: float, silence_s: float) -> str | None:
+def overdue(member: Worker, now: float, silence_s: float) -> str | None:
     """Why the process must be killed, if it must."""
     if member.leave_by is not None and now >= member.leave_by:
         return "did not end in time"
-    if member.phase is Phase.STARTING and now - member.started_at >= START_S:
+    if member.phase is WorkerPhase.STARTING and now - member.started_at >= START_S:
         return f"did not serve within {START_S:g} s"
     if member.heard_at is not None and now - member.heard_at >= silence_s:
         return f"gave no sign of life for {silence_s:g} s"
@@ -115,7 +122,7 @@ PROGRAM: Final = "togetherchat_server"
 
 
 @final
-class Child:
+class WorkerProcess:
     """A process that was given an assignment.
 
     Raises:
@@ -149,11 +156,11 @@ class Child:
         self.control.setblocking(False)
         self.pid: Final = self._process.pid
 
-    def reports(self) -> Iterator[Report | Figures]:
+    def reports(self) -> Iterator[Report | Snapshot]:
         """What it has said since it was last asked; raises EOFError when it will say no more."""
         with contextlib.suppress(BlockingIOError):
             while packet := self.control.recv(PACKET_BYTES_MAX):
-                yield from_packet(packet) if is_figures(packet) else Report.from_packet(packet)
+                yield from_packet(packet) if is_snapshot(packet) else Report.from_packet(packet)
             raise EOFError
 
     def exit_code(self) -> int | None:

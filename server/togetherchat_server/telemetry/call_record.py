@@ -21,7 +21,7 @@ class CallRecord:
     code: str
     """The status as the front words it, `OK` or for example `UNAVAILABLE`."""
     reason: str
-    """The kind of failure, empty when there was none."""
+    """The reason of the failure, empty when there was none."""
     phase: str
     model: str
     upstream: str

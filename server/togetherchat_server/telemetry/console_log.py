@@ -15,7 +15,7 @@ from structlog.typing import EventDict
 
 from togetherchat_server.domain.reasons import sanitise
 from togetherchat_server.telemetry.call_record import CallRecord
-from togetherchat_server.telemetry.log_writer import LineWriter
+from togetherchat_server.telemetry.log_writer import LogWriter
 
 WORD_CHARACTERS_MAX: Final = 200
 MESSAGE_CHARACTERS_MAX: Final = 2000
@@ -24,12 +24,12 @@ TOOK_WIDTH: Final = 8
 CODE_WIDTH: Final = len("UNAVAILABLE")
 
 
-def colours_wanted(writer: LineWriter) -> bool:
+def colours_wanted(writer: LogWriter) -> bool:
     """As https://no-color.org has it, and where a person reads along."""
     return writer.terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def in_words(_logger: LineWriter, level: str, line: EventDict) -> EventDict:
+def in_words(_logger: LogWriter, level: str, line: EventDict) -> EventDict:
     """A record in a few words, or the message of what is no call."""
     record = line.pop("record", None)
     if not isinstance(record, CallRecord):

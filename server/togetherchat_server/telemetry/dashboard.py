@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
-from togetherchat_server.domain.reasons import Kind
+from togetherchat_server.domain.reasons import Reason
 from togetherchat_server.telemetry.call_record import CallRecord
 
 WINDOW_S: Final = 60
@@ -23,23 +23,23 @@ RECENT_S: Final = 15
 
 CALLERS_OWN: Final = frozenset(
     {
-        Kind.INVALID_REQUEST,
-        Kind.REQUEST_TOO_LARGE,
-        Kind.CONTEXT_LENGTH_EXCEEDED,
-        Kind.MODEL_NOT_FOUND,
-        Kind.UPSTREAM_INVALID_REQUEST,
-        Kind.MISSING_CREDENTIALS,
-        Kind.INVALID_CREDENTIALS,
-        Kind.CALLER_KEY_REJECTED,
-        Kind.MODEL_NOT_ALLOWED,
-        Kind.CALLER_QUOTA,
-        Kind.CALLER_DEADLINE,
-        Kind.CALLER_CANCELLED,
-        Kind.CALLER_STALLED,
+        Reason.INVALID_REQUEST,
+        Reason.REQUEST_TOO_LARGE,
+        Reason.CONTEXT_LENGTH_EXCEEDED,
+        Reason.MODEL_NOT_FOUND,
+        Reason.UPSTREAM_INVALID_REQUEST,
+        Reason.MISSING_CREDENTIALS,
+        Reason.INVALID_CREDENTIALS,
+        Reason.CALLER_KEY_REJECTED,
+        Reason.MODEL_NOT_ALLOWED,
+        Reason.CALLER_QUOTA,
+        Reason.CALLER_DEADLINE,
+        Reason.CALLER_CANCELLED,
+        Reason.CALLER_STALLED,
     }
 )
-OURS: Final = frozenset({Kind.CALL_TIMEOUT, Kind.OVERLOADED, Kind.DRAINING, Kind.INTERNAL_ERROR})
-UPSTREAMS: Final = frozenset(kind.value for kind in set(Kind) - CALLERS_OWN - OURS)
+OURS: Final = frozenset({Reason.CALL_TIMEOUT, Reason.OVERLOADED, Reason.DRAINING, Reason.INTERNAL_ERROR})
+UPSTREAMS: Final = frozenset(reason.value for reason in set(Reason) - CALLERS_OWN - OURS)
 """Reasons that say something of the provider."""
 
 
@@ -58,7 +58,7 @@ class _Second:
 
 
 @final
-class Figures:
+class LiveFigures:
     """The sink, and what it knows."""
 
     def __init__(self, *, clock: Callable[[], float]) -> None:

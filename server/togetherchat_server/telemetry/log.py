@@ -1,7 +1,7 @@
 """One line a call, by structlog. Lines hold keys, and nothing of what callers and models said.
 
 structlog's loggers write where they are called, which here is the event loop: so the one that is
-wrapped is a queue, `LineWriter`. Its global configuration is neither read nor set.
+wrapped is a queue, `LogWriter`. Its global configuration is neither read nor set.
 
 What libraries log comes the same way. Left alone, Python writes their warnings to standard
 error from wherever they arise. And gRPC's hold what callers sent: a header with a byte that
@@ -24,12 +24,12 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 from togetherchat_server.telemetry import console_log
 from togetherchat_server.telemetry.call_record import CallRecord
-from togetherchat_server.telemetry.log_writer import LineWriter
+from togetherchat_server.telemetry.log_writer import LogWriter
 
 OURS: Final = "togetherchat_server"
 LIBRARIES: Final = ("grpc", "aiohttp", "asyncio", "httpx", "uvicorn")
 
-Form = Literal["json", "text"]
+LogFormat = Literal["json", "text"]
 
 _RATE_LIMITS: Final = "rate_limits"
 _FIELDS: Final = tuple(field.name for field in fields(CallRecord) if field.name != _RATE_LIMITS)
@@ -37,9 +37,9 @@ _ERRORS: Final = frozenset({"SERVICE_KEY_REJECTED", "INTERNAL_ERROR", "UPSTREAM_
 """What an operator must mend."""
 
 
-def logger_of(writer: LineWriter, form: Form) -> FilteringBoundLogger:
+def logger_of(writer: LogWriter, form: LogFormat) -> FilteringBoundLogger:
     """A logger whose lines go to `writer`."""
-    chain: dict[Form, tuple[Processor, ...]] = {
+    chain: dict[LogFormat, tuple[Processor, ...]] = {
         "json": (_unfolded, JSONRenderer(serializer=_json)),
         "text": (console_log.in_words, console_log.renderer(colours=console_log.colours_wanted(writer))),
     }
@@ -116,7 +116,7 @@ def _whence(error: BaseException) -> str:
     return f"{type(error).__name__} in {' > '.join(places)}"
 
 
-def _unfolded(_logger: LineWriter, _level: str, line: EventDict) -> EventDict:
+def _unfolded(_logger: LogWriter, _level: str, line: EventDict) -> EventDict:
     """The fields of a record for the record, but for those that never came to be."""
     record = line.pop("record", None)
     if not isinstance(record, CallRecord):

@@ -15,7 +15,7 @@ GATHER_S: Final = 0.02
 
 
 @final
-class LineWriter:
+class LogWriter:
     """Writes lines to a stream that may be slow, without ever making its caller wait.
 
     The thread gathers lines for a moment before it writes again: to wake it up for each of

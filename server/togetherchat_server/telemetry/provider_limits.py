@@ -30,7 +30,7 @@ AGE: Final = "upstream_limits_age_s"
 
 
 @final
-class UpstreamLimits:
+class ProviderRateLimits:
     """Puts the limits into `gauges`, rounded down, and how many seconds ago the last came."""
 
     def __init__(self, gauges: MutableMapping[str, Callable[[], int]], *, clock: Callable[[], float]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from togetherchat_server.domain.trace_context import CANCELLED, Attempt
+from togetherchat_server.domain.trace_context import CANCELLED, AttemptTrace
 from togetherchat_server.telemetry.call_record import CallRecord
 
 Value = str | int | float | bool | Sequence[str]
@@ -47,14 +47,14 @@ USAGE: Final[Mapping[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class ProviderAttributes:
     """What is the same in every attempt: where the provider is."""
 
     base_url: str
     attributes: Mapping[str, Value]
 
     @classmethod
-    def of(cls, base_url: str) -> "Place":
+    def of(cls, base_url: str) -> "ProviderAttributes":
         parts = urlsplit(base_url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         return cls(
@@ -64,14 +64,14 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Doors:
+class ListenerAttributes:
     """What is the same in every call: where callers come in. By our own settings, not by what they say."""
 
     rpc: Mapping[str, Value]
     http: Mapping[str, Value]
 
     @classmethod
-    def of(cls, *, rpc: str, http: str, tls: bool, machine: str) -> "Doors":
+    def of(cls, *, rpc: str, http: str, tls: bool, machine: str) -> "ListenerAttributes":
         """From the addresses that are listened at; one that takes all of a machine's goes by its name."""
         return cls(
             rpc=_local(rpc, machine),
@@ -79,7 +79,7 @@ class Doors:
         )
 
 
-def call_attributes(record: CallRecord, doors: Doors) -> Attributes:
+def call_attributes(record: CallRecord, doors: ListenerAttributes) -> Attributes:
     """Of the span of a call, `SERVER`. Tokens are with the attempts, so that a sum counts them once."""
     rpc = record.front == "rpc"
     failed = record.code in ERROR_CODES if rpc else record.code.startswith("5")
@@ -103,7 +103,9 @@ def call_attributes(record: CallRecord, doors: Doors) -> Attributes:
     return told
 
 
-def attempt_attributes(attempt: Attempt, number: int, place: Place, record: CallRecord) -> Attributes:
+def attempt_attributes(
+    attempt: AttemptTrace, number: int, place: ProviderAttributes, record: CallRecord
+) -> Attributes:
     """Of the span of an attempt, `CLIENT`; `number` counts from 0."""
     told: Attributes = {
         **place.attributes,
@@ -127,7 +129,7 @@ def call_name(record: CallRecord) -> str:
     return record.method.removeprefix("/") if record.front == "rpc" else " ".join(DOOR.get(record.method, ()))
 
 
-def attempt_name(attempt: Attempt) -> str:
+def attempt_name(attempt: AttemptTrace) -> str:
     if attempt.model:
         return f"chat {_text(attempt.model)}"
     return f"{attempt.http_method} {attempt.path}"
@@ -158,7 +160,7 @@ def _http_attributes(record: CallRecord) -> Attributes:
     return told
 
 
-def _generative(attempt: Attempt) -> Attributes:
+def _generative(attempt: AttemptTrace) -> Attributes:
     told: Attributes = {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": attempt.upstream,

@@ -42,8 +42,8 @@ from togetherchat_server.domain.trace_context import RANDOM, SAMPLED, CallTrace,
 from togetherchat_server.telemetry.call_record import CallRecord
 from togetherchat_server.telemetry.semconv import (
     Attributes,
-    Doors,
-    Place,
+    ListenerAttributes,
+    ProviderAttributes,
     attempt_attributes,
     attempt_name,
     call_attributes,
@@ -62,7 +62,7 @@ _log = logging.getLogger(__name__)
 
 
 @final
-class Collector(SpanExporter):
+class SpanCounter(SpanExporter):
     """The way to the collector: says once that it is not there, counts what it took and what is lost."""
 
     def __init__(self, exporter: SpanExporter) -> None:
@@ -107,7 +107,7 @@ class OtlpSpans:
         self,
         *,
         base_url: str,
-        doors: Doors,
+        doors: ListenerAttributes,
         version: str,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
@@ -122,12 +122,12 @@ class OtlpSpans:
         self._ids = provider.id_generator
         self._resource = provider.resource
         self._scope = InstrumentationScope(SERVICE, version)
-        self._place = Place.of(base_url)
+        self._place = ProviderAttributes.of(base_url)
         self._doors = doors
         self._clock = clock
         self._wall_clock = wall_clock
         self._made = 0
-        self._collector = Collector(OTLPSpanExporter())
+        self._collector = SpanCounter(OTLPSpanExporter())
         self._queue = BatchSpanProcessor(self._collector)
 
     @property
@@ -219,7 +219,7 @@ _FAILED: Final = Status(StatusCode.ERROR)
 def open_spans(
     *,
     base_url: str,
-    doors: Doors,
+    doors: ListenerAttributes,
     version: str,
     clock: Callable[[], float],
     wall_clock: Callable[[], float],

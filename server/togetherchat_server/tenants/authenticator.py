@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
-from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.tenants.key_file import KeyLine, KeyTable, read_keys, seconds_of
 from togetherchat_server.tenants.key_format import id_of
-from togetherchat_server.tenants.reloading_file import WatchedFile
+from togetherchat_server.tenants.reloading_file import ReloadingFile
 
 MISSING: Final = "send a key of this service as `authorization: Bearer tc_...`"
 NO_KEY: Final = (
@@ -38,7 +38,7 @@ NOBODY: Final = Identity(tenant="", key_id="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Known:
+class _KeyEntry:
     """One key, ready to be compared with."""
 
     digest: bytes
@@ -50,14 +50,14 @@ class _Known:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Ring:
     table: KeyTable
-    known: dict[str, _Known]
+    known: dict[str, _KeyEntry]
 
 
-_UNKNOWN: Final = _Known(digest=bytes(32), identity=NOBODY, revoked=True, expires_s=None)
+_UNKNOWN: Final = _KeyEntry(digest=bytes(32), identity=NOBODY, revoked=True, expires_s=None)
 
 
 @final
-class KeyRing:
+class Authenticator:
     """The keys of a file, as it is now. `wall_clock` gives seconds since 1970.
 
     Raises:
@@ -66,7 +66,7 @@ class KeyRing:
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float], wall_clock: Callable[[], float]) -> None:
-        self._file = WatchedFile(path, _ring, clock=clock)
+        self._file = ReloadingFile(path, _ring, clock=clock)
         self._wall_clock = wall_clock
 
     def identity_of(self, text: str) -> Identity:
@@ -77,16 +77,16 @@ class KeyRing:
         """
         key_id = id_of(text)
         if key_id is None:
-            raise ServiceError(Kind.INVALID_CREDENTIALS, NO_KEY)
+            raise ServiceError(Reason.INVALID_CREDENTIALS, NO_KEY)
         ring = self._file.current()
         known = ring.known.get(key_id, _UNKNOWN)
         right = hmac.compare_digest(known.digest, ring.table.digest(text))
         if not right or known is _UNKNOWN:
-            raise ServiceError(Kind.INVALID_CREDENTIALS, WRONG)
+            raise ServiceError(Reason.INVALID_CREDENTIALS, WRONG)
         if known.revoked:
-            raise ServiceError(Kind.INVALID_CREDENTIALS, REVOKED)
+            raise ServiceError(Reason.INVALID_CREDENTIALS, REVOKED)
         if known.expires_s is not None and known.expires_s <= self._wall_clock():
-            raise ServiceError(Kind.INVALID_CREDENTIALS, EXPIRED)
+            raise ServiceError(Reason.INVALID_CREDENTIALS, EXPIRED)
         return known.identity
 
 
@@ -95,8 +95,8 @@ def _ring(path: Path) -> _Ring:
     return _Ring(table=table, known={line.id: _ready(line) for line in table.keys.values()})
 
 
-def _ready(line: KeyLine) -> _Known:
-    return _Known(
+def _ready(line: KeyLine) -> _KeyEntry:
+    return _KeyEntry(
         digest=bytes.fromhex(line.digest),
         identity=Identity(tenant=line.tenant, key_id=line.id),
         revoked=bool(line.revoked),

@@ -15,7 +15,7 @@ REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://")
 Value = TypeVar("Value")
 
 
-def files_of(settings: Settings) -> GateFiles | None:
+def load_tenant_files(settings: Settings) -> GateFiles | None:
     """Where keys and limits are, read once to see that they can be; None where callers need no keys.
 
     Raises:

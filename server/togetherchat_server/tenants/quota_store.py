@@ -12,7 +12,7 @@ from togetherchat_server.tenants.policy import TenantLimits
 from togetherchat_server.tenants.rate_limiter import used, wait_s
 
 
-class Limit(enum.StrEnum):
+class QuotaLimit(enum.StrEnum):
     """The limit of a tenant that a call ran into, in words."""
 
     CALLS = "calls in flight"
@@ -21,10 +21,10 @@ class Limit(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class QuotaRejection:
     """Why a call is not let in, and in how many seconds it may be; None: nobody knows."""
 
-    limit: Limit
+    limit: QuotaLimit
     again_s: float | None
 
 
@@ -37,10 +37,10 @@ class Account:
     tokens_until_s: float = 0.0
 
 
-class Tally(Protocol):
+class QuotaStore(Protocol):
     """Calls that entered must leave, once. `now_s` is of one clock for all who share the tally."""
 
-    def enter(self, tenant: str, limits: TenantLimits, now_s: float) -> Refusal | None: ...
+    def enter(self, tenant: str, limits: TenantLimits, now_s: float) -> QuotaRejection | None: ...
 
     def leave(self, tenant: str) -> None: ...
 
@@ -48,15 +48,15 @@ class Tally(Protocol):
 
 
 @final
-class LocalTally:
+class LocalQuotaStore:
     """The tally of one process."""
 
     def __init__(self) -> None:
         self._accounts: dict[str, Account] = {}
 
-    def enter(self, tenant: str, limits: TenantLimits, now_s: float) -> Refusal | None:
+    def enter(self, tenant: str, limits: TenantLimits, now_s: float) -> QuotaRejection | None:
         account = self._accounts.setdefault(tenant, Account())
-        refusal = refusal_of(account, limits, now_s)
+        refusal = rejection_of(account, limits, now_s)
         if refusal is None:
             account.calls += 1
             account.requests_until_s = after_request(account.requests_until_s, limits, now_s)
@@ -70,10 +70,10 @@ class LocalTally:
         account.tokens_until_s = used(account.tokens_until_s, now_s, limits.tokens_per_minute, tokens)
 
 
-def refusal_of(account: Account, limits: TenantLimits, now_s: float) -> Refusal | None:
+def rejection_of(account: Account, limits: TenantLimits, now_s: float) -> QuotaRejection | None:
     """Why one more call of this tenant is not to be let in now. The longest wait rules."""
     if 0 < limits.calls_max <= account.calls:
-        return Refusal(Limit.CALLS, None)
+        return QuotaRejection(QuotaLimit.CALLS, None)
     requests_s = wait_s(account.requests_until_s, now_s, limits.requests_per_minute)
     tokens_s = wait_s(account.tokens_until_s, now_s, limits.tokens_per_minute)
     if not (requests_s or tokens_s):
@@ -81,11 +81,11 @@ def refusal_of(account: Account, limits: TenantLimits, now_s: float) -> Refusal 
     return longest(requests_s, tokens_s)
 
 
-def longest(requests_s: float, tokens_s: float) -> Refusal:
+def longest(requests_s: float, tokens_s: float) -> QuotaRejection:
     """Of two waits the longer."""
     if requests_s >= tokens_s:
-        return Refusal(Limit.REQUESTS, requests_s)
-    return Refusal(Limit.TOKENS, tokens_s)
+        return QuotaRejection(QuotaLimit.REQUESTS, requests_s)
+    return QuotaRejection(QuotaLimit.TOKENS, tokens_s)
 
 
 def after_request(until_s: float, limits: TenantLimits, now_s: float) -> float:

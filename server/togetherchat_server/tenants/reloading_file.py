@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 @final
-class WatchedFile(Generic[Value]):
+class ReloadingFile(Generic[Value]):
     """What `read` makes of a file. Its first reading raises what `read` raises: OSError, ValueError."""
 
     def __init__(self, path: Path, read: Callable[[Path], Value], *, clock: Callable[[], float]) -> None:

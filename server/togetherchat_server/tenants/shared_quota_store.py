@@ -26,11 +26,11 @@ from typing import Final, Self, final
 from togetherchat_server.tenants.policy import TenantLimits
 from togetherchat_server.tenants.quota_store import (
     Account,
-    Limit,
-    LocalTally,
-    Refusal,
+    LocalQuotaStore,
+    QuotaLimit,
+    QuotaRejection,
     after_request,
-    refusal_of,
+    rejection_of,
 )
 from togetherchat_server.tenants.rate_limiter import used
 
@@ -68,7 +68,7 @@ def new_segment(*, workers: int) -> int:
 
 
 @final
-class SharedTally:
+class SharedQuotaStore:
     """One worker's end of it.
 
     Raises:
@@ -89,28 +89,28 @@ class SharedTally:
         self._untils = view[names_end:accounts_end].cast("d")
         self._calls = view[accounts_end:].cast("I")
         self._rows: dict[str, int] = {}
-        self._beyond = LocalTally()
+        self._beyond = LocalQuotaStore()
         self._reap_at_s = float("-inf")
         self._column = self._claim()
 
     @classmethod
-    def joined(cls, descriptor: int) -> "Self | LocalTally":
+    def joined(cls, descriptor: int) -> "Self | LocalQuotaStore":
         """The shared tally, or one of this process alone where there is no place in it."""
         try:
             return cls(descriptor)
         except (ValueError, OSError) as exc:
             _log.warning("limits of tenants hold for this worker alone: %s", exc)
-            return LocalTally()
+            return LocalQuotaStore()
 
-    def enter(self, tenant: str, limits: TenantLimits, now_s: float) -> Refusal | None:
+    def enter(self, tenant: str, limits: TenantLimits, now_s: float) -> QuotaRejection | None:
         row = self._row(tenant)
         if row is None:
             return self._beyond.enter(tenant, limits, now_s)
         locked = self._lock()
         try:
-            refusal = refusal_of(self._account(row), limits, now_s)
-            if refusal is not None and refusal.limit is Limit.CALLS and self._reap(now_s):
-                refusal = refusal_of(self._account(row), limits, now_s)
+            refusal = rejection_of(self._account(row), limits, now_s)
+            if refusal is not None and refusal.limit is QuotaLimit.CALLS and self._reap(now_s):
+                refusal = rejection_of(self._account(row), limits, now_s)
             if refusal is None:
                 self._calls[row * self._columns + self._column] += 1
                 self._untils[2 * row] = after_request(self._untils[2 * row], limits, now_s)

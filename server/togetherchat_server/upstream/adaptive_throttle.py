@@ -23,8 +23,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Final, final
 
-from togetherchat_server.domain.reasons import Kind, ServiceError
-from togetherchat_server.upstream.retry_policy import CLASSES, Class
+from togetherchat_server.domain.reasons import Reason, ServiceError
+from togetherchat_server.upstream.retry_policy import ATTEMPT_CLASSES, AttemptClass
 
 WINDOW_S: Final = 10.0
 OUTCOMES_MIN: Final = 20
@@ -33,13 +33,22 @@ DROP_MAX: Final = 0.9
 HOLD_MAX_S: Final = 30.0
 PAIRS_MAX: Final = 4096
 
-RATE: Final = frozenset({Kind.RATE_LIMITED, Kind.RATE_LIMITED_REQUESTS, Kind.RATE_LIMITED_TOKENS})
+RATE: Final = frozenset({Reason.RATE_LIMITED, Reason.RATE_LIMITED_REQUESTS, Reason.RATE_LIMITED_TOKENS})
 NEITHER: Final = frozenset(
-    {Kind.CALLER_CANCELLED, Kind.CALLER_DEADLINE, Kind.CALL_TIMEOUT, Kind.CALLER_STALLED}
+    {Reason.CALLER_CANCELLED, Reason.CALLER_DEADLINE, Reason.CALL_TIMEOUT, Reason.CALLER_STALLED}
 )
 NOT_ACCEPTED: Final = frozenset(
-    {kind for kind, class_ in CLASSES.items() if class_ is not Class.COSTLY and kind not in RATE}
-    | {Kind.UPSTREAM_RESET, Kind.UPSTREAM_GATEWAY_TIMEOUT, Kind.FIRST_TOKEN_TIMEOUT, Kind.UPSTREAM_TLS_FAILED}
+    {
+        reason
+        for reason, class_ in ATTEMPT_CLASSES.items()
+        if class_ is not AttemptClass.COSTLY and reason not in RATE
+    }
+    | {
+        Reason.UPSTREAM_RESET,
+        Reason.UPSTREAM_GATEWAY_TIMEOUT,
+        Reason.FIRST_TOKEN_TIMEOUT,
+        Reason.UPSTREAM_TLS_FAILED,
+    }
 )
 """What counts against the provider. A rate limit does not: the provider works, and says how long."""
 
@@ -52,11 +61,11 @@ class _Pair:
     outcomes: deque[float] = field(default_factory=deque[float])
     accepts: deque[float] = field(default_factory=deque[float])
     held_until_s: float = 0.0
-    held_as: Kind = Kind.RATE_LIMITED
+    held_as: Reason = Reason.RATE_LIMITED
 
 
 @final
-class Breaker:
+class AdaptiveThrottle:
     """Asked before each request, told what became of it."""
 
     def __init__(self, *, pairs_max: int = PAIRS_MAX) -> None:
@@ -77,7 +86,9 @@ class Breaker:
                 retry_after_s=known.held_until_s - now_s,
             )
         if fraction < _drop_chance(len(known.outcomes), len(known.accepts)):
-            raise ServiceError(Kind.UPSTREAM_OVERLOADED, "the provider has refused most of the last requests")
+            raise ServiceError(
+                Reason.UPSTREAM_OVERLOADED, "the provider has refused most of the last requests"
+            )
 
     def is_open(self, pair: Hashable, *, now_s: float) -> bool:
         """Whether requests are being dropped: what is let through then is a probe."""
@@ -92,15 +103,15 @@ class Breaker:
 
     def failed(self, pair: Hashable, error: ServiceError, *, now_s: float) -> None:
         """A request that was let through ended so."""
-        if error.kind in NEITHER:
+        if error.reason in NEITHER:
             return
         known = self._known(pair, now_s)
         known.outcomes.append(now_s)
-        if error.kind not in NOT_ACCEPTED:
+        if error.reason not in NOT_ACCEPTED:
             known.accepts.append(now_s)
-        if error.kind in RATE and error.retry_after_s is not None:
+        if error.reason in RATE and error.retry_after_s is not None:
             known.held_until_s = now_s + min(error.retry_after_s, HOLD_MAX_S)
-            known.held_as = error.kind
+            known.held_as = error.reason
 
     def held(self, *, now_s: float) -> int:
         """Before how many pairs a wait that was asked for is not over."""

@@ -25,11 +25,11 @@ from typing import Final, Self, final
 
 import httpx
 
-from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.upstream import tls_sessions
-from togetherchat_server.upstream.limits import TransportLimits
-from togetherchat_server.upstream.pool import Engine
+from togetherchat_server.upstream.limits import UpstreamLimits
+from togetherchat_server.upstream.pool import ConnectionPool
 
 PATHS_MAX: Final = 16
 CAUSES_MAX: Final = 8
@@ -37,44 +37,44 @@ CAUSES_MAX: Final = 8
 _TRACEPARENT: Final = re.compile(r"[\da-f]{2}-[\da-f]{32}-[\da-f]{16}-[\da-f]{2}")
 _UNCODED: Final = frozenset({"", "identity"})
 
-Failures = tuple[tuple[type[BaseException], Kind], ...]
+ReasonTable = tuple[tuple[type[BaseException], Reason], ...]
 
 # Tables are read from the top: the first that fits.
 # Of a failure before the answer, what is beneath it says more than it does itself.
-_CAUSES: Final[Failures] = (
-    (socket.gaierror, Kind.UPSTREAM_DNS_FAILED),
-    (ssl.SSLError, Kind.UPSTREAM_TLS_FAILED),
+_CAUSES: Final[ReasonTable] = (
+    (socket.gaierror, Reason.UPSTREAM_DNS_FAILED),
+    (ssl.SSLError, Reason.UPSTREAM_TLS_FAILED),
 )
-_BEFORE_ANSWER: Final[Failures] = (
-    (httpx.PoolTimeout, Kind.OVERLOADED),
-    (httpx.ConnectTimeout, Kind.UPSTREAM_CONNECT_TIMEOUT),
-    (httpx.ConnectError, Kind.UPSTREAM_CONNECT_FAILED),
-    (httpx.ProxyError, Kind.UPSTREAM_CONNECT_FAILED),
-    (httpx.RemoteProtocolError, Kind.UPSTREAM_MALFORMED_RESPONSE),
-    (httpx.LocalProtocolError, Kind.INTERNAL_ERROR),
-    (httpx.UnsupportedProtocol, Kind.INTERNAL_ERROR),
-    (httpx.RequestError, Kind.UPSTREAM_RESET),
+_BEFORE_ANSWER: Final[ReasonTable] = (
+    (httpx.PoolTimeout, Reason.OVERLOADED),
+    (httpx.ConnectTimeout, Reason.UPSTREAM_CONNECT_TIMEOUT),
+    (httpx.ConnectError, Reason.UPSTREAM_CONNECT_FAILED),
+    (httpx.ProxyError, Reason.UPSTREAM_CONNECT_FAILED),
+    (httpx.RemoteProtocolError, Reason.UPSTREAM_MALFORMED_RESPONSE),
+    (httpx.LocalProtocolError, Reason.INTERNAL_ERROR),
+    (httpx.UnsupportedProtocol, Reason.INTERNAL_ERROR),
+    (httpx.RequestError, Reason.UPSTREAM_RESET),
 )
-_IN_ANSWER: Final[Failures] = (
-    (httpx.DecodingError, Kind.UPSTREAM_MALFORMED_RESPONSE),
-    (httpx.RequestError, Kind.UPSTREAM_TRUNCATED),
+_IN_ANSWER: Final[ReasonTable] = (
+    (httpx.DecodingError, Reason.UPSTREAM_MALFORMED_RESPONSE),
+    (httpx.RequestError, Reason.UPSTREAM_TRUNCATED),
 )
-_MESSAGES: Final[Mapping[Kind, str]] = {
-    Kind.OVERLOADED: "every connection to the provider is in use",
-    Kind.UPSTREAM_DNS_FAILED: "the provider's name could not be resolved",
-    Kind.UPSTREAM_TLS_FAILED: "no trusted connection to the provider could be made",
-    Kind.UPSTREAM_CONNECT_TIMEOUT: "the provider could not be reached in time",
-    Kind.UPSTREAM_CONNECT_FAILED: "the provider could not be reached",
-    Kind.UPSTREAM_MALFORMED_RESPONSE: "the provider's answer could not be read",
-    Kind.UPSTREAM_RESET: "the connection to the provider broke before it answered",
-    Kind.UPSTREAM_TRUNCATED: "the provider's answer was cut short",
-    Kind.UPSTREAM_TOO_LARGE: "the provider's answer is larger than this service accepts",
-    Kind.INTERNAL_ERROR: "the request to the provider could not be made",
+_MESSAGES: Final[Mapping[Reason, str]] = {
+    Reason.OVERLOADED: "every connection to the provider is in use",
+    Reason.UPSTREAM_DNS_FAILED: "the provider's name could not be resolved",
+    Reason.UPSTREAM_TLS_FAILED: "no trusted connection to the provider could be made",
+    Reason.UPSTREAM_CONNECT_TIMEOUT: "the provider could not be reached in time",
+    Reason.UPSTREAM_CONNECT_FAILED: "the provider could not be reached",
+    Reason.UPSTREAM_MALFORMED_RESPONSE: "the provider's answer could not be read",
+    Reason.UPSTREAM_RESET: "the connection to the provider broke before it answered",
+    Reason.UPSTREAM_TRUNCATED: "the provider's answer was cut short",
+    Reason.UPSTREAM_TOO_LARGE: "the provider's answer is larger than this service accepts",
+    Reason.INTERNAL_ERROR: "the request to the provider could not be made",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class UpstreamResponse:
     """A whole answer. Names of headers are in lower case; one that came twice is joined by commas."""
 
     status: int
@@ -83,7 +83,7 @@ class Answer:
 
 
 @final
-class AnswerStream:
+class UpstreamStream:
     """An answer as it arrives. Its status and headers are there; its body is read once, in order."""
 
     def __init__(self, response: httpx.Response, *, bytes_max: int) -> None:
@@ -107,7 +107,7 @@ class AnswerStream:
             raise _error(_first(_IN_ANSWER, exc)) from exc
         self._bytes_left -= len(piece)
         if self._bytes_left < 0:
-            raise _error(Kind.UPSTREAM_TOO_LARGE)
+            raise _error(Reason.UPSTREAM_TOO_LARGE)
         return piece
 
     async def read_all(self, bytes_max: int) -> bytes:
@@ -126,7 +126,7 @@ class AnswerStream:
                 pieces.append(piece[:left])
                 left -= len(piece)
                 if left < 0:
-                    raise _error(Kind.UPSTREAM_TOO_LARGE)
+                    raise _error(Reason.UPSTREAM_TOO_LARGE)
         except ServiceError:
             if self.status < httpx.codes.BAD_REQUEST:
                 raise
@@ -145,7 +145,7 @@ class AnswerStream:
 
 
 @final
-class Transport:
+class UpstreamClient:
     """The way to one upstream.
 
     Every failure is a `ServiceError` whose message is one of a fixed set. Of a request of which
@@ -162,7 +162,7 @@ class Transport:
     """
 
     def __init__(
-        self, engine: httpx.AsyncBaseTransport, *, base_url: str, limits: TransportLimits, user_agent: str
+        self, engine: httpx.AsyncBaseTransport, *, base_url: str, limits: UpstreamLimits, user_agent: str
     ) -> None:
         self._engine = engine
         self._limits = limits
@@ -176,7 +176,7 @@ class Transport:
     @property
     def gauges(self) -> Mapping[str, Callable[[], int]]:
         """What can be counted at any moment; nothing of an engine that is not ours."""
-        if not isinstance(self._engine, Engine):
+        if not isinstance(self._engine, ConnectionPool):
             return {}
         engine = self._engine
         return {
@@ -187,7 +187,7 @@ class Transport:
 
     @classmethod
     def connect(
-        cls, *, base_url: str, limits: TransportLimits, user_agent: str, ca_file: str | None = None
+        cls, *, base_url: str, limits: UpstreamLimits, user_agent: str, ca_file: str | None = None
     ) -> Self:
         """Over real connections, which are made with the first request.
 
@@ -197,7 +197,7 @@ class Transport:
         tls = ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context()
         tls.set_alpn_protocols(["http/1.1"])
         tls_sessions.resume(tls)
-        return cls(Engine(limits, tls=tls), base_url=base_url, limits=limits, user_agent=user_agent)
+        return cls(ConnectionPool(limits, tls=tls), base_url=base_url, limits=limits, user_agent=user_agent)
 
     async def send(  # noqa: PLR0913  what a request carries, by name
         self,
@@ -209,7 +209,7 @@ class Transport:
         body: bytes | None = None,
         traceparent: str = "",
         tracestate: str = "",
-    ) -> Answer:
+    ) -> UpstreamResponse:
         """Ask for a whole answer. `path` is relative to the base URL: `chat/completions`."""
         request = self._request(method, path, key, request_id, body, (traceparent, tracestate))
         response = await self._asked(request)
@@ -220,7 +220,7 @@ class Transport:
             text = await answer.read_all(bytes_max)
         finally:
             await _body(response).aclose()
-        return Answer(status=answer.status, headers=answer.headers, body=text)
+        return UpstreamResponse(status=answer.status, headers=answer.headers, body=text)
 
     def stream(
         self,
@@ -231,7 +231,7 @@ class Transport:
         body: bytes,
         traceparent: str = "",
         tracestate: str = "",
-    ) -> AbstractAsyncContextManager[AnswerStream]:
+    ) -> AbstractAsyncContextManager[UpstreamStream]:
         """Ask for an answer to be read as it arrives.
 
         Leaving the context gives the connection back where the answer has ended, and closes
@@ -269,7 +269,7 @@ class Transport:
         )
 
     @asynccontextmanager
-    async def _ask(self, request: httpx.Request, *, bytes_max: int) -> AsyncGenerator[AnswerStream, None]:
+    async def _ask(self, request: httpx.Request, *, bytes_max: int) -> AsyncGenerator[UpstreamStream, None]:
         response = await self._asked(request)
         del request  # a stream may be open for long, and its prompt long too
         try:
@@ -295,10 +295,10 @@ def _body(response: httpx.Response) -> httpx.AsyncByteStream:
     return response.stream
 
 
-def _uncoded(response: httpx.Response, *, bytes_max: int) -> AnswerStream:
-    answer = AnswerStream(response, bytes_max=bytes_max)
+def _uncoded(response: httpx.Response, *, bytes_max: int) -> UpstreamStream:
+    answer = UpstreamStream(response, bytes_max=bytes_max)
     if answer.headers.get("content-encoding", "").strip().lower() not in _UNCODED:
-        raise _error(Kind.UPSTREAM_MALFORMED_RESPONSE)
+        raise _error(Reason.UPSTREAM_MALFORMED_RESPONSE)
     return answer
 
 
@@ -310,17 +310,17 @@ def _lower_case(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return headers
 
 
-def _error(kind: Kind) -> ServiceError:
-    return ServiceError(kind, _MESSAGES[kind])
+def _error(reason: Reason) -> ServiceError:
+    return ServiceError(reason, _MESSAGES[reason])
 
 
-def _first(table: Failures, failure: BaseException) -> Kind:
-    return next(kind for known, kind in table if isinstance(failure, known))
+def _first(table: ReasonTable, failure: BaseException) -> Reason:
+    return next(reason for known, reason in table if isinstance(failure, known))
 
 
-def _before_answer(failure: httpx.RequestError) -> Kind:
+def _before_answer(failure: httpx.RequestError) -> Reason:
     return next(
-        (kind for cause in _causes(failure) for known, kind in _CAUSES if isinstance(cause, known)),
+        (reason for cause in _causes(failure) for known, reason in _CAUSES if isinstance(cause, known)),
         _first(_BEFORE_ANSWER, failure),
     )
 

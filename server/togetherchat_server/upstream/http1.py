@@ -12,7 +12,7 @@ answer says is believed only as far as HTTP lets it be whole:
 - bytes that nobody asked for, behind an answer or while it rests, are nobody's: the connection is
   dropped, so that they cannot become the answer to the next request;
 - a reused connection that ends as soon as it is used, without one byte, had been given up by
-  the upstream before: that request was never looked at (`KeepAliveRanOutError`).
+  the upstream before: that request was never looked at (`StaleConnectionError`).
 
 It is never closed politely: a close that waits, for a rest to be sent or for TLS to say goodbye,
 keeps the socket for half a minute. What is unread stays in the kernel: beyond
@@ -48,20 +48,20 @@ _SWITCHING: Final = 101
 Headers = list[tuple[bytes, bytes]]
 
 
-class ConnectionBrokeError(Exception):
+class BrokenConnectionError(Exception):
     """The connection ended before the answer did."""
 
 
-class KeepAliveRanOutError(ConnectionBrokeError):
+class StaleConnectionError(BrokenConnectionError):
     """It had been used before, and ended as soon as it was used again, without a byte."""
 
 
-class NoHttpError(Exception):
+class ProtocolError(Exception):
     """What came is no answer in HTTP, or one beyond all bounds. Has no text: it would quote the answer."""
 
 
 @final
-class Connection(asyncio.Protocol):
+class Http1Connection(asyncio.Protocol):
     """Made by `loop.create_connection`."""
 
     def __init__(self, *, now_s: Callable[[], float]) -> None:
@@ -69,7 +69,7 @@ class Connection(asyncio.Protocol):
         self.headers: Headers = []
         self.made_s: Final = now_s()
         self.rested_s = self.made_s
-        self.on_lost: Callable[[Connection], None] | None = None
+        self.on_lost: Callable[[Http1Connection], None] | None = None
         """Called once, when the connection is gone."""
         self._now_s = now_s
         self._transport: asyncio.Transport | None = None
@@ -120,8 +120,8 @@ class Connection(asyncio.Protocol):
         """Send a request, and wait for the head of its answer: `status` and `headers`.
 
         Raises:
-            ConnectionBrokeError: it ended before.
-            NoHttpError: the answer is none.
+            BrokenConnectionError: it ended before.
+            ProtocolError: the answer is none.
         """
         self._begin()
         if len(body) <= WRITE_BYTES:
@@ -137,7 +137,7 @@ class Connection(asyncio.Protocol):
         """All of the body that has arrived since, at least one byte; `b""` at its end.
 
         Raises:
-            ConnectionBrokeError, NoHttpError: the body is not whole.
+            BrokenConnectionError, ProtocolError: the body is not whole.
         """
         while not self._pieces:
             if self._complete:
@@ -187,7 +187,7 @@ class Connection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._reusable = False
             if not self._complete:
-                self._fail(NoHttpError())
+                self._fail(ProtocolError())
             return
         self._bound(len(data), progress=self._buffered > before or self._complete)
         self._wake()
@@ -278,15 +278,15 @@ class Connection(asyncio.Protocol):
         if not self._head_done:
             self._head_bytes += received
             if self._head_bytes > HEAD_BYTES_MAX:
-                self._fail(NoHttpError())
+                self._fail(ProtocolError())
         elif not progress:
             self._idle_bytes += received
             if self._idle_bytes > IDLE_BYTES_MAX:
-                self._fail(NoHttpError())
+                self._fail(ProtocolError())
         else:
             self._idle_bytes = 0
         if len(self.headers) > HEADERS_MAX:
-            self._fail(NoHttpError())
+            self._fail(ProtocolError())
         if self._buffered > BUFFER_BYTES_MAX and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
@@ -305,10 +305,10 @@ class Connection(asyncio.Protocol):
         self.abort()
         self._wake()
 
-    def _broken(self, cause: Exception | None) -> ConnectionBrokeError:
+    def _broken(self, cause: Exception | None) -> BrokenConnectionError:
         at_once = self._now_s() - self._asked_s <= KEEPALIVE_RACE_S
         ran_out = self._requests > 1 and not self._byte_seen and at_once
-        broke = KeepAliveRanOutError() if ran_out else ConnectionBrokeError()
+        broke = StaleConnectionError() if ran_out else BrokenConnectionError()
         broke.__cause__ = cause if isinstance(cause, OSError) else None
         return broke
 

@@ -6,7 +6,7 @@ MIB = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TransportLimits:
+class UpstreamLimits:
     """Read by `Transport` and `Engine`. There is no limit of time but for connecting: who asks, times."""
 
     connect_s: float = 5.0

@@ -20,13 +20,13 @@ from typing import Final, Self, final
 import httpx
 
 from togetherchat_server.upstream.http1 import (
-    Connection,
-    ConnectionBrokeError,
-    KeepAliveRanOutError,
-    NoHttpError,
+    BrokenConnectionError,
+    Http1Connection,
+    ProtocolError,
+    StaleConnectionError,
 )
-from togetherchat_server.upstream.limits import TransportLimits
-from togetherchat_server.upstream.resolver import Addresses, Resolve
+from togetherchat_server.upstream.limits import UpstreamLimits
+from togetherchat_server.upstream.resolver import Resolve, Resolver
 
 GONE_TURNS: Final = 8
 PORTS: Final = {"http": 80, "https": 443}
@@ -36,7 +36,7 @@ Origin = tuple[str, str, int]
 
 
 @final
-class Engine(httpx.AsyncBaseTransport):
+class ConnectionPool(httpx.AsyncBaseTransport):
     """Nothing compressed, no redirect followed, no cookie kept, no proxy asked.
 
     A request more than `connections_max` is refused at once with `httpx.PoolTimeout`: there is
@@ -51,7 +51,7 @@ class Engine(httpx.AsyncBaseTransport):
 
     def __init__(
         self,
-        limits: TransportLimits,
+        limits: UpstreamLimits,
         *,
         tls: ssl.SSLContext,
         resolve: Resolve | None = None,
@@ -59,12 +59,12 @@ class Engine(httpx.AsyncBaseTransport):
     ) -> None:
         self._limits = limits
         self._tls = tls
-        self._addresses = Addresses(resolve, now_s=now_s)
+        self._addresses = Resolver(resolve, now_s=now_s)
         self._now_s = now_s
         self._in_flight = 0
         self._closed = False
-        self._open: set[Connection] = set()
-        self._resting: dict[Origin, list[Connection]] = {}
+        self._open: set[Http1Connection] = set()
+        self._resting: dict[Origin, list[Http1Connection]] = {}
         self._sweep: asyncio.TimerHandle | None = None
 
     @property
@@ -103,7 +103,7 @@ class Engine(httpx.AsyncBaseTransport):
                 break
             await asyncio.sleep(0)
 
-    async def _ask(self, request: httpx.Request) -> tuple[Connection, Origin]:
+    async def _ask(self, request: httpx.Request) -> tuple[Http1Connection, Origin]:
         origin = _origin(request.url)
         # Not `aread`: it keeps the body a second time.
         body = (
@@ -116,11 +116,11 @@ class Engine(httpx.AsyncBaseTransport):
         if resting is not None:
             try:
                 return await _asked(resting, head, body), origin
-            except KeepAliveRanOutError:
+            except StaleConnectionError:
                 pass  # Not from the pool again: where one connection has run out, so may have others.
         return await _asked(await self._connect(origin), head, body), origin
 
-    def _rested(self, origin: Origin) -> Connection | None:
+    def _rested(self, origin: Origin) -> Http1Connection | None:
         """The connection that was used last and may be used once more."""
         resting = self._resting.get(origin, [])
         now_s = self._now_s()
@@ -132,7 +132,7 @@ class Engine(httpx.AsyncBaseTransport):
             connection.abort()
         return None
 
-    async def _connect(self, origin: Origin) -> Connection:
+    async def _connect(self, origin: Origin) -> Http1Connection:
         scheme, host, port = origin
         try:
             async with asyncio.timeout(self._limits.connect_s):
@@ -149,13 +149,13 @@ class Engine(httpx.AsyncBaseTransport):
             connection.abort()
         return connection
 
-    async def _plain(self, host: str, port: int) -> Connection:
+    async def _plain(self, host: str, port: int) -> Http1Connection:
         sock = await self._addresses.connect(host, port)
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(lambda: Connection(now_s=self._now_s), sock=sock)
+        _, connection = await loop.create_connection(lambda: Http1Connection(now_s=self._now_s), sock=sock)
         return connection
 
-    def _leave(self, connection: Connection, origin: Origin) -> None:
+    def _leave(self, connection: Http1Connection, origin: Origin) -> None:
         self._in_flight -= 1
         if connection.rest() and not self._closed:
             self._resting.setdefault(origin, []).append(connection)
@@ -175,22 +175,22 @@ class Engine(httpx.AsyncBaseTransport):
             delay_s = self._limits.keepalive_s / 4
             self._sweep = asyncio.get_running_loop().call_later(delay_s, self._drop_rested)
 
-    def _lost(self, connection: Connection) -> None:
+    def _lost(self, connection: Http1Connection) -> None:
         self._open.discard(connection)
         for resting in self._resting.values():
             if connection in resting:
                 resting.remove(connection)
 
 
-async def _asked(connection: Connection, head: bytes, body: bytes) -> Connection:
+async def _asked(connection: Http1Connection, head: bytes, body: bytes) -> Http1Connection:
     try:
         await connection.ask(head, body)
-    except NoHttpError:
+    except ProtocolError:
         connection.abort()
         failure = httpx.RemoteProtocolError("no answer in HTTP")
-    except KeepAliveRanOutError:
+    except StaleConnectionError:
         raise
-    except ConnectionBrokeError as exc:
+    except BrokenConnectionError as exc:
         connection.abort()
         failure = httpx.ReadError("the connection broke")
         failure.__cause__ = exc.__cause__
@@ -234,7 +234,7 @@ class _Body(httpx.AsyncByteStream):
     Not a generator: one that is left early is closed some time later, in another task.
     """
 
-    def __init__(self, connection: Connection, left: Callable[[], None]) -> None:
+    def __init__(self, connection: Http1Connection, left: Callable[[], None]) -> None:
         self._connection = connection
         self._left = left
         self._open = True
@@ -245,7 +245,7 @@ class _Body(httpx.AsyncByteStream):
     async def __anext__(self) -> bytes:
         try:
             data = await self._connection.read()
-        except (ConnectionBrokeError, NoHttpError) as exc:
+        except (BrokenConnectionError, ProtocolError) as exc:
             cut_short = httpx.ReadError(type(exc).__name__)
         else:
             if not data:

@@ -31,7 +31,7 @@ async def _system(host: str, port: int) -> list[AddressInfo]:
 
 
 @final
-class Addresses:
+class Resolver:
     """Connects by name."""
 
     def __init__(self, resolve: Resolve | None, *, now_s: Callable[[], float]) -> None:

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from typing import final
 
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.domain.call import Call, Events
+from togetherchat_server.domain.call import Call, EventBatch
 from togetherchat_server.domain.ports import Chat
 from togetherchat_server.domain.reasons import FALLS_BACK, ServiceError
-from togetherchat_server.upstream.adaptive_throttle import Breaker
+from togetherchat_server.upstream.adaptive_throttle import AdaptiveThrottle
 from togetherchat_server.upstream.retry_policy import RetryBudget, RetryPolicy, decide
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class RetryEnvironment:
     """Time and chance, so that a test can be both."""
 
     clock: Callable[[], float]
@@ -31,7 +31,7 @@ class Surroundings:
 
 
 @final
-class Attempts:
+class RetryingChat:
     """Retries, their budget, and the breaker."""
 
     def __init__(
@@ -40,8 +40,8 @@ class Attempts:
         *,
         policy: RetryPolicy,
         budget: RetryBudget,
-        breaker: Breaker,
-        surroundings: Surroundings,
+        breaker: AdaptiveThrottle,
+        surroundings: RetryEnvironment,
     ) -> None:
         self._chat = chat
         self._policy = policy
@@ -66,7 +66,7 @@ class Attempts:
     @asynccontextmanager
     async def stream(
         self, request: service.CompleteRequest, call: Call
-    ) -> AsyncGenerator[AsyncIterator[Events]]:
+    ) -> AsyncGenerator[AsyncIterator[EventBatch]]:
         self._begin()
         attempt = 1
         while True:
@@ -103,7 +103,7 @@ class Attempts:
     ) -> None:
         around = self._surroundings
         self._breaker.failed(_pair(request, call), error, now_s=around.clock())
-        if request.fallback_models and error.kind in FALLS_BACK:
+        if request.fallback_models and error.reason in FALLS_BACK:
             raise error
         if call.progress.output_pieces:  # made, and billed, although nobody has seen it
             raise error
@@ -126,7 +126,7 @@ def _pair(request: service.CompleteRequest, call: Call) -> tuple[str, str]:
     return ("" if key is None else key.fingerprint(), request.model)
 
 
-async def _whole(first: Events, rest: AsyncIterator[Events]) -> AsyncGenerator[Events]:
+async def _whole(first: EventBatch, rest: AsyncIterator[EventBatch]) -> AsyncGenerator[EventBatch]:
     yield first
     async for events in rest:
         yield events

@@ -24,11 +24,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, final
 
-from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError
 
 
 @final
-class Class(enum.Enum):
+class AttemptClass(enum.Enum):
     """What another attempt would cost."""
 
     UNREACHED = "nothing reached the provider"
@@ -36,24 +36,24 @@ class Class(enum.Enum):
     COSTLY = "the work may have been done and billed"
 
 
-CLASSES: Final[Mapping[Kind, Class]] = {
-    Kind.UPSTREAM_CONNECT_FAILED: Class.UNREACHED,
-    Kind.UPSTREAM_DNS_FAILED: Class.UNREACHED,
-    Kind.UPSTREAM_CONNECT_TIMEOUT: Class.UNREACHED,
-    Kind.UPSTREAM_REQUEST_TIMEOUT: Class.DECLINED,
-    Kind.UPSTREAM_CONFLICT: Class.DECLINED,
-    Kind.RATE_LIMITED: Class.DECLINED,
-    Kind.RATE_LIMITED_REQUESTS: Class.DECLINED,
-    Kind.RATE_LIMITED_TOKENS: Class.DECLINED,
-    Kind.UPSTREAM_BAD_GATEWAY: Class.DECLINED,
-    Kind.UPSTREAM_OVERLOADED: Class.DECLINED,
-    Kind.UPSTREAM_EDGE_ERROR: Class.DECLINED,
-    Kind.UPSTREAM_EDGE_UNREACHABLE: Class.DECLINED,
-    Kind.UPSTREAM_INTERNAL: Class.COSTLY,
-    Kind.UPSTREAM_RESET: Class.COSTLY,
-    Kind.FIRST_TOKEN_TIMEOUT: Class.COSTLY,
+ATTEMPT_CLASSES: Final[Mapping[Reason, AttemptClass]] = {
+    Reason.UPSTREAM_CONNECT_FAILED: AttemptClass.UNREACHED,
+    Reason.UPSTREAM_DNS_FAILED: AttemptClass.UNREACHED,
+    Reason.UPSTREAM_CONNECT_TIMEOUT: AttemptClass.UNREACHED,
+    Reason.UPSTREAM_REQUEST_TIMEOUT: AttemptClass.DECLINED,
+    Reason.UPSTREAM_CONFLICT: AttemptClass.DECLINED,
+    Reason.RATE_LIMITED: AttemptClass.DECLINED,
+    Reason.RATE_LIMITED_REQUESTS: AttemptClass.DECLINED,
+    Reason.RATE_LIMITED_TOKENS: AttemptClass.DECLINED,
+    Reason.UPSTREAM_BAD_GATEWAY: AttemptClass.DECLINED,
+    Reason.UPSTREAM_OVERLOADED: AttemptClass.DECLINED,
+    Reason.UPSTREAM_EDGE_ERROR: AttemptClass.DECLINED,
+    Reason.UPSTREAM_EDGE_UNREACHABLE: AttemptClass.DECLINED,
+    Reason.UPSTREAM_INTERNAL: AttemptClass.COSTLY,
+    Reason.UPSTREAM_RESET: AttemptClass.COSTLY,
+    Reason.FIRST_TOKEN_TIMEOUT: AttemptClass.COSTLY,
 }
-"""What may be tried again. A kind that is not here never is."""
+"""What may be tried again. A reason that is not here never is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +79,10 @@ def decide(
         fraction: a random number from 0 to 1.
         policy: the bounds.
     """
-    class_ = CLASSES.get(error.kind)
+    class_ = ATTEMPT_CLASSES.get(error.reason)
     if class_ is None:
         return None
-    retries_max = policy.costly_retries_max if class_ is Class.COSTLY else policy.retries_max
+    retries_max = policy.costly_retries_max if class_ is AttemptClass.COSTLY else policy.retries_max
     if attempt > retries_max:
         return None
     wait_s = _wait_s(error.retry_after_s, attempt, fraction, policy)

@@ -13,7 +13,7 @@ stream that arrives byte by byte costs what it costs in one piece.
 from dataclasses import dataclass
 from typing import final
 
-from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -114,4 +114,4 @@ class SseDecoder:
 
     def _hold(self, line_bytes: int) -> None:
         if self._data_bytes + line_bytes > self._event_bytes_max:
-            raise ServiceError(Kind.UPSTREAM_TOO_LARGE, "an event of the provider's stream is too long")
+            raise ServiceError(Reason.UPSTREAM_TOO_LARGE, "an event of the provider's stream is too long")

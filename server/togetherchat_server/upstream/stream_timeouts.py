@@ -8,11 +8,11 @@ first event on there is the limit of silence, which any byte puts off.
 
 from typing import final
 
-from togetherchat_server.domain.reasons import Kind
+from togetherchat_server.domain.reasons import Reason
 
 
 @final
-class StreamTimers:
+class StreamTimeouts:
     """Tell it what arrived; ask it for the next deadline. Seconds, on one monotonic clock."""
 
     def __init__(self, *, started_s: float, first_token_s: float, idle_s: float) -> None:
@@ -29,8 +29,8 @@ class StreamTimers:
         self._last_byte_s = now_s
         self._answering = True
 
-    def deadline(self) -> tuple[float, Kind]:
+    def deadline(self) -> tuple[float, Reason]:
         """When the stream has failed unless something arrives before, and as what."""
         if self._answering:
-            return self._last_byte_s + self._idle_s, Kind.STREAM_IDLE_TIMEOUT
-        return self._first_token_deadline_s, Kind.FIRST_TOKEN_TIMEOUT
+            return self._last_byte_s + self._idle_s, Reason.STREAM_IDLE_TIMEOUT
+        return self._first_token_deadline_s, Reason.FIRST_TOKEN_TIMEOUT

@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 
 from fuzz.statuses import travels
 from fuzz.tape import Tape
-from togetherchat_server.domain.reasons import TEXT_CHARACTERS_MAX, Kind, ServiceError
+from togetherchat_server.domain.reasons import TEXT_CHARACTERS_MAX, Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.providers.together import errors, models, schema, stream
 from togetherchat_server.providers.together.response import from_schema
@@ -104,14 +104,14 @@ def _try(read: Callable[[], Iterable[Message]]) -> ServiceError | None:
 
 
 def _failed(error: ServiceError) -> None:
-    sentence = errors.SENTENCES.get(error.kind, "")
-    quoting = error.kind in errors.ABOUT_THE_REQUEST and error.message.startswith(f"{sentence}: ")
+    sentence = errors.SENTENCES.get(error.reason, "")
+    quoting = error.reason in errors.ABOUT_THE_REQUEST and error.message.startswith(f"{sentence}: ")
     assert error.message in OWN_WORDS or quoting
     assert len(error.message) <= len(sentence) + TEXT_CHARACTERS_MAX + 2
     assert error.message.isprintable()
-    assert error.kind in errors.SENTENCES or error.kind in {
-        Kind.UPSTREAM_MALFORMED_RESPONSE,
-        Kind.UPSTREAM_TRUNCATED,
+    assert error.reason in errors.SENTENCES or error.reason in {
+        Reason.UPSTREAM_MALFORMED_RESPONSE,
+        Reason.UPSTREAM_TRUNCATED,
     }
     assert CANARY not in repr((error.message, error.upstream))
     wait_s = error.retry_after_s

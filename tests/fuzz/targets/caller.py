@@ -15,8 +15,8 @@ from fuzz.statuses import travels
 from fuzz.tape import Tape
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.calls.validation import RequestLimits, validate
-from togetherchat_server.domain.reasons import Kind, ServiceError
-from togetherchat_server.providers.together.request import to_schema
+from togetherchat_server.domain.reasons import Reason, ServiceError
+from togetherchat_server.providers.together.request import SCALARS, to_schema
 
 LIMITS: Final = (
     RequestLimits(),
@@ -52,8 +52,8 @@ def target(data: bytes) -> None:
 
 
 def _refused(error: ServiceError, limits: RequestLimits) -> None:
-    assert error.kind in {Kind.INVALID_REQUEST, Kind.REQUEST_TOO_LARGE}
-    assert bool(error.violations) is (error.kind is Kind.INVALID_REQUEST)
+    assert error.reason in {Reason.INVALID_REQUEST, Reason.REQUEST_TOO_LARGE}
+    assert bool(error.violations) is (error.reason is Reason.INVALID_REQUEST)
     assert len(error.violations) <= limits.violations_max + 1
     assert CANARY not in repr((error.message, error.violations))
     assert CANARY.encode() not in travels(error, {})
@@ -70,7 +70,7 @@ def _accepted(request: service.CompleteRequest, body: bytes, *, stream: bool) ->
     assert request.model == fields["model"]
     assert len(request.messages) == len(fields["messages"])
     assert stream is fields.get("stream", False)
-    for name in chat.SCALARS:
+    for name in SCALARS:
         assert request.HasField(name) is (name in names)
         if request.HasField(name):
             given = getattr(request, name)

@@ -28,8 +28,8 @@ from support.upstream_script import (
     sse_head,
 )
 from togetherchat_server.domain.reasons import ServiceError
-from togetherchat_server.upstream.client import Transport, TransportLimits
-from togetherchat_server.upstream.pool import Engine
+from togetherchat_server.upstream.client import UpstreamLimits, UpstreamClient
+from togetherchat_server.upstream.pool import ConnectionPool
 
 PROMISED_S = 0.25
 
@@ -139,9 +139,9 @@ async def test_cancel_in_a_look_up_of_a_name(key):
         asked.set()
         await asyncio.Event().wait()
 
-    engine = Engine(TransportLimits(), tls=ssl.create_default_context(), resolve=never)
-    transport = Transport(
-        engine, base_url="http://name.example/v1", limits=TransportLimits(), user_agent="t/1"
+    engine = ConnectionPool(UpstreamLimits(), tls=ssl.create_default_context(), resolve=never)
+    transport = UpstreamClient(
+        engine, base_url="http://name.example/v1", limits=UpstreamLimits(), user_agent="t/1"
     )
     task = asyncio.ensure_future(transport.send("GET", "x", key=key, request_id="r"))
     await asked.wait()
@@ -165,7 +165,7 @@ async def test_closing_the_transport_ends_what_is_in_flight(serve, key):
 async def test_a_stream_that_nobody_reads_stops_its_sender(serve, key):
     """Far below what is offered: what the kernels hold, and two read buffers of ours. Reading goes on."""
     piece, times = chunk(b"x" * 65_536), 1024
-    limits = TransportLimits(stream_bytes_max=times * len(piece))
+    limits = UpstreamLimits(stream_bytes_max=times * len(piece))
     script = (Send(sse_head()), Repeat(piece, times), Send(chunk(b"")))
     async with (
         serve(always(script), limits=limits) as (upstream, transport),
@@ -216,10 +216,14 @@ async def churn(transport, key, rng, requests: int) -> None:
 async def test_churn_leaves_nothing_behind(key, certificate, over_tls):
     """Hundreds of requests left anywhere: no place taken, no connection open, and the next is served."""
     rng = random.Random(20260926)
-    engine = Engine(TransportLimits(), tls=ssl.create_default_context(cafile=certificate.certificate_file))
+    engine = ConnectionPool(
+        UpstreamLimits(), tls=ssl.create_default_context(cafile=certificate.certificate_file)
+    )
     script = lambda request: CHURN[int(request.headers["x-request-id"])]  # noqa: E731
     async with ScriptedUpstream(script, tls=certificate.server_context() if over_tls else None) as upstream:
-        transport = Transport(engine, base_url=upstream.base_url, limits=TransportLimits(), user_agent="t/1")
+        transport = UpstreamClient(
+            engine, base_url=upstream.base_url, limits=UpstreamLimits(), user_agent="t/1"
+        )
         async with asyncio.TaskGroup() as group:
             for _ in range(16):
                 group.create_task(churn(transport, key, rng, 25))

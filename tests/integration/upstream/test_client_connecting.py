@@ -12,8 +12,8 @@ from support.upstream_script import (
     Send,
     json_answer,
 )
-from togetherchat_server.domain.reasons import Kind
-from togetherchat_server.upstream.client import TransportLimits
+from togetherchat_server.domain.reasons import Reason
+from togetherchat_server.upstream.client import UpstreamLimits
 
 OK = json_answer(200, {"id": "1"})
 CLOSING = json_answer(200, {"id": "1"}, headers={"Connection": "close"})
@@ -25,13 +25,13 @@ async def test_refused(serve, key):
         reserved.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{reserved.getsockname()[1]}/v1"
         async with serve(always(OK), base_url=nobody) as (_, transport):
-            assert Kind.UPSTREAM_CONNECT_FAILED == (await failure_of_send(transport, key)).kind
+            assert Reason.UPSTREAM_CONNECT_FAILED == (await failure_of_send(transport, key)).reason
 
 
 async def test_no_such_name(serve, key):
     """`.invalid` is reserved to be nobody's."""
     async with serve(always(OK), base_url="http://upstream.invalid/v1") as (_, transport):
-        assert Kind.UPSTREAM_DNS_FAILED == (await failure_of_send(transport, key)).kind
+        assert Reason.UPSTREAM_DNS_FAILED == (await failure_of_send(transport, key)).reason
 
 
 async def test_no_file_descriptor_left(serve, key, monkeypatch):
@@ -43,14 +43,14 @@ async def test_no_file_descriptor_left(serve, key, monkeypatch):
     async with serve(always(OK)) as (_upstream, transport):
         with monkeypatch.context() as patch:
             patch.setattr(socket, "socket", exhausted)
-            assert Kind.UPSTREAM_CONNECT_FAILED == (await failure_of_send(transport, key)).kind
+            assert Reason.UPSTREAM_CONNECT_FAILED == (await failure_of_send(transport, key)).reason
         assert 200 == (await transport.send("GET", "x", key=key, request_id="r")).status
 
 
 async def test_unknown_authority(serve, key, certificate):
     """A certificate that nobody we trust has signed."""
     async with serve(always(OK), tls=certificate.server_context()) as (upstream, transport):
-        assert Kind.UPSTREAM_TLS_FAILED == (await failure_of_send(transport, key)).kind
+        assert Reason.UPSTREAM_TLS_FAILED == (await failure_of_send(transport, key)).reason
         assert [] == upstream.ledger.requests
 
 
@@ -61,7 +61,7 @@ async def test_certificate_of_another_name(serve, key, certificate, tmp_path):
         upstream,
         transport,
     ):
-        assert Kind.UPSTREAM_TLS_FAILED == (await failure_of_send(transport, key)).kind
+        assert Reason.UPSTREAM_TLS_FAILED == (await failure_of_send(transport, key)).reason
         assert [] == upstream.ledger.requests
 
 
@@ -104,16 +104,16 @@ async def test_a_session_is_no_way_around_the_certificate(serve, key, certificat
         assert 200 == (await transport.send("GET", "x", key=key, request_id="r")).status
         impostor = make_certificate(tmp_path, names="DNS:localhost")
         await upstream.change_tls(impostor.server_context())
-        assert Kind.UPSTREAM_TLS_FAILED == (await failure_of_send(transport, key)).kind
+        assert Reason.UPSTREAM_TLS_FAILED == (await failure_of_send(transport, key)).reason
         assert 1 == len(upstream.ledger.requests)
 
 
 async def test_tls_handshake_hangs(serve, key):
     """The time for connecting covers the handshake, and the socket is closed when it is over."""
     async with serve(
-        always(OK), on_connect=(AwaitClose(),), scheme="https", limits=TransportLimits(connect_s=0.1)
+        always(OK), on_connect=(AwaitClose(),), scheme="https", limits=UpstreamLimits(connect_s=0.1)
     ) as (upstream, transport):
-        assert Kind.UPSTREAM_CONNECT_TIMEOUT == (await failure_of_send(transport, key)).kind
+        assert Reason.UPSTREAM_CONNECT_TIMEOUT == (await failure_of_send(transport, key)).reason
         await upstream.closed(0, within_s=0.25)
 
 
@@ -121,19 +121,19 @@ async def test_not_tls_at_all(serve, key):
     """Plain HTTP where TLS was expected."""
     garbage = (Send(b"HTTP/1.1 400 Bad Request\r\n\r\n"), AwaitClose())
     async with serve(always(OK), on_connect=garbage, scheme="https") as (_upstream, transport):
-        assert Kind.UPSTREAM_TLS_FAILED == (await failure_of_send(transport, key)).kind
+        assert Reason.UPSTREAM_TLS_FAILED == (await failure_of_send(transport, key)).reason
 
 
 async def test_more_requests_than_connections(serve, key):
     """Refused at once: the queue is elsewhere. The place is free again afterwards."""
     go = asyncio.Event()
-    async with serve(in_turn((Pause(go), *OK), OK), limits=TransportLimits(connections_max=1)) as (
+    async with serve(in_turn((Pause(go), *OK), OK), limits=UpstreamLimits(connections_max=1)) as (
         upstream,
         transport,
     ):
         first = asyncio.create_task(transport.send("GET", "x", key=key, request_id="r"))
         await upstream.asked()
-        assert Kind.OVERLOADED == (await failure_of_send(transport, key)).kind
+        assert Reason.OVERLOADED == (await failure_of_send(transport, key)).reason
         go.set()
         assert 200 == (await first).status
         assert 200 == (await transport.send("GET", "x", key=key, request_id="r")).status
@@ -144,5 +144,5 @@ async def test_a_closed_transport_asks_nobody(serve, key):
     """What comes after `aclose` fails like a connection that cannot be made."""
     async with serve(always(OK)) as (upstream, transport):
         await transport.aclose()
-        assert Kind.UPSTREAM_CONNECT_FAILED == (await failure_of_send(transport, key)).kind
+        assert Reason.UPSTREAM_CONNECT_FAILED == (await failure_of_send(transport, key)).reason
         assert [] == upstream.ledger.connections

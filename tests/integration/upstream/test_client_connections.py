@@ -8,10 +8,10 @@ import pytest
 from support.scripted_upstream import ScriptedUpstream, always, in_turn
 from support.transport_calls import BODY, failure_of_send
 from support.upstream_script import Fin, Pause, Reset, Send, chunk, json_answer, sse, sse_head
-from togetherchat_server.domain.reasons import Kind
-from togetherchat_server.upstream.client import Transport, TransportLimits
+from togetherchat_server.domain.reasons import Reason
+from togetherchat_server.upstream.client import UpstreamLimits, UpstreamClient
 from togetherchat_server.upstream.http1 import KEEPALIVE_RACE_S
-from togetherchat_server.upstream.pool import Engine
+from togetherchat_server.upstream.pool import ConnectionPool
 
 OK = json_answer(200, {"id": "1"})
 
@@ -53,7 +53,7 @@ async def test_a_keep_alive_that_ran_out_is_forgiven_once(serve, key):
     """The second sending breaks too: a fresh connection has no such excuse."""
     async with serve(in_turn(OK, (Fin(),), (Fin(),), OK)) as (upstream, transport):
         await transport.send("POST", "x", key=key, request_id="r", body=BODY)
-        assert Kind.UPSTREAM_RESET == (await failure_of_send(transport, key)).kind
+        assert Reason.UPSTREAM_RESET == (await failure_of_send(transport, key)).reason
         assert 3 == len(upstream.ledger.requests)
 
 
@@ -64,7 +64,7 @@ async def test_broken_in_the_head_of_an_answer_on_a_reused_connection(serve, key
     async with serve(in_turn(OK, (Send(begun), end), OK)) as (upstream, transport):
         await transport.send("POST", "x", key=key, request_id="r", body=BODY)
         failed = await failure_of_send(transport, key)
-        assert failed.kind in {Kind.UPSTREAM_RESET, Kind.UPSTREAM_MALFORMED_RESPONSE}
+        assert failed.reason in {Reason.UPSTREAM_RESET, Reason.UPSTREAM_MALFORMED_RESPONSE}
         assert 2 == len(upstream.ledger.requests)
 
 
@@ -119,17 +119,19 @@ async def test_an_upstream_that_dies_over_a_request_is_no_keep_alive_that_ran_ou
         return (end,)
 
     async with ScriptedUpstream(script) as upstream:
-        engine = Engine(TransportLimits(), tls=ssl.create_default_context(), now_s=lambda: now_s[0])
-        transport = Transport(engine, base_url=upstream.base_url, limits=TransportLimits(), user_agent="t/1")
+        engine = ConnectionPool(UpstreamLimits(), tls=ssl.create_default_context(), now_s=lambda: now_s[0])
+        transport = UpstreamClient(
+            engine, base_url=upstream.base_url, limits=UpstreamLimits(), user_agent="t/1"
+        )
         await transport.send("POST", "x", key=key, request_id="r", body=BODY)
-        assert Kind.UPSTREAM_RESET == (await failure_of_send(transport, key)).kind
+        assert Reason.UPSTREAM_RESET == (await failure_of_send(transport, key)).reason
         await transport.aclose()
         assert 2 == len(upstream.ledger.requests)
 
 
 async def test_an_old_connection_takes_no_further_request(serve, key):
     """So that a change of addresses is followed."""
-    limits = TransportLimits(connection_age_s=0.0)
+    limits = UpstreamLimits(connection_age_s=0.0)
     async with serve(always(OK), limits=limits) as (upstream, transport):
         for _ in range(2):
             await transport.send("GET", "x", key=key, request_id="r")

@@ -20,8 +20,8 @@ from support.upstream_script import (
     json_answer,
     sse_head,
 )
-from togetherchat_server.domain.reasons import Kind, ServiceError
-from togetherchat_server.upstream.client import TransportLimits
+from togetherchat_server.domain.reasons import Reason, ServiceError
+from togetherchat_server.upstream.client import UpstreamLimits
 
 OK = json_answer(200, {"id": "1"})
 
@@ -31,7 +31,7 @@ OK = json_answer(200, {"id": "1"})
 async def test_broken_before_the_answer_on_a_fresh_connection(serve, key, end, method):
     """It may have been worked on: it is not sent again, whatever its method."""
     async with serve(in_turn((end,), OK)) as (upstream, transport):
-        assert Kind.UPSTREAM_RESET == (await failure_of_send(transport, key, method)).kind
+        assert Reason.UPSTREAM_RESET == (await failure_of_send(transport, key, method)).reason
         assert 1 == len(upstream.ledger.requests)
 
 
@@ -48,7 +48,7 @@ async def test_broken_before_the_answer_on_a_fresh_connection(serve, key, end, m
 async def test_not_an_answer_in_http(serve, key, garbage):
     """Also lengths that contradict each other, which answers of two callers could hide behind."""
     async with serve(always((Send(garbage), AwaitClose()))) as (upstream, transport):
-        assert Kind.UPSTREAM_MALFORMED_RESPONSE == (await failure_of_send(transport, key)).kind
+        assert Reason.UPSTREAM_MALFORMED_RESPONSE == (await failure_of_send(transport, key)).reason
         await upstream.closed(0, within_s=0.25)
 
 
@@ -65,7 +65,7 @@ async def test_not_an_answer_in_http(serve, key, garbage):
 async def test_header_flood(serve, key, flood):
     """Bounded, however it is done."""
     async with serve(always((*flood, AwaitClose()))) as (upstream, transport):
-        assert Kind.UPSTREAM_MALFORMED_RESPONSE == (await failure_of_send(transport, key)).kind
+        assert Reason.UPSTREAM_MALFORMED_RESPONSE == (await failure_of_send(transport, key)).reason
         await upstream.closed(0, within_s=0.25)
 
 
@@ -75,7 +75,7 @@ async def test_a_whole_answer_cut_short(serve, key, end):
     cut = (Send(head(200, {"Content-Length": 100}) + b'{"id"'), end)
     async with serve(in_turn(OK, cut, OK)) as (upstream, transport):
         await transport.send("POST", "x", key=key, request_id="r", body=BODY)
-        assert Kind.UPSTREAM_TRUNCATED == (await failure_of_send(transport, key)).kind
+        assert Reason.UPSTREAM_TRUNCATED == (await failure_of_send(transport, key)).reason
         assert 2 == len(upstream.ledger.requests)
 
 
@@ -94,7 +94,7 @@ async def test_a_stream_cut_short(serve, key, rest):
             seen.set()
             with pytest.raises(ServiceError) as caught:
                 await got.read_all(100)
-        assert Kind.UPSTREAM_TRUNCATED == caught.value.kind
+        assert Reason.UPSTREAM_TRUNCATED == caught.value.reason
 
 
 async def test_a_reset_is_no_end_where_the_end_of_the_connection_is(serve, key):
@@ -103,7 +103,7 @@ async def test_a_reset_is_no_end_where_the_end_of_the_connection_is(serve, key):
     async with serve(in_turn((opening, Fin()), (opening, Reset()))) as (_upstream, transport):
         whole = await transport.send("POST", "x", key=key, request_id="r", body=BODY)
         assert b"data: 1\n\n" == whole.body
-        assert Kind.UPSTREAM_TRUNCATED == (await failure_of_send(transport, key)).kind
+        assert Reason.UPSTREAM_TRUNCATED == (await failure_of_send(transport, key)).reason
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "zstd", "GZIP", "identity, gzip", "unheard-of"])
@@ -111,10 +111,10 @@ async def test_a_coded_answer_is_refused_unread(serve, key, coding):
     """A kilobyte of it can stand for a gigabyte."""
     coded = answer(200, b"\x1f\x8b" + bytes(1000), {"Content-Encoding": coding})
     async with serve(always(coded)) as (_upstream, transport):
-        assert Kind.UPSTREAM_MALFORMED_RESPONSE == (await failure_of_send(transport, key)).kind
-        assert (b"", Kind.UPSTREAM_MALFORMED_RESPONSE) == (
+        assert Reason.UPSTREAM_MALFORMED_RESPONSE == (await failure_of_send(transport, key)).reason
+        assert (b"", Reason.UPSTREAM_MALFORMED_RESPONSE) == (
             (got := await failure_of_stream(transport, key))[0],
-            got[1].kind,
+            got[1].reason,
         )
 
 
@@ -128,21 +128,21 @@ async def test_identity_is_no_coding(serve, key):
 async def test_a_whole_answer_too_large(serve, key):
     """Stopped at the bound, and the sender with it."""
     endless = (Send(head(200, {"Content-Length": 10**12})), Repeat(bytes(65536), 10**6))
-    async with serve(always(endless), limits=TransportLimits(body_bytes_max=2**20)) as (upstream, transport):
-        assert Kind.UPSTREAM_TOO_LARGE == (await failure_of_send(transport, key)).kind
+    async with serve(always(endless), limits=UpstreamLimits(body_bytes_max=2**20)) as (upstream, transport):
+        assert Reason.UPSTREAM_TOO_LARGE == (await failure_of_send(transport, key)).reason
         await upstream.closed(0, within_s=0.25)
 
 
 async def test_a_stream_too_large(serve, key):
     """Nothing beyond the bound is given out."""
     endless = (Send(sse_head()), Repeat(chunk(b": \n" * 20_000), 10**6))
-    async with serve(always(endless), limits=TransportLimits(stream_bytes_max=2**20)) as (
+    async with serve(always(endless), limits=UpstreamLimits(stream_bytes_max=2**20)) as (
         upstream,
         transport,
     ):
         read, failed = await failure_of_stream(transport, key)
         await upstream.closed(0, within_s=0.25)
-    assert Kind.UPSTREAM_TOO_LARGE == failed.kind
+    assert Reason.UPSTREAM_TOO_LARGE == failed.reason
     assert 0 < len(read) <= 2**20
 
 
@@ -159,7 +159,7 @@ async def test_a_failed_status_outlives_its_body(serve, key, script):
     async with serve(always(script)) as (_upstream, transport):
         got = await transport.send("POST", "x", key=key, request_id="r", body=BODY)
     assert (503, "7", b"no") == (got.status, got.headers["retry-after"], got.body[:2])
-    assert len(got.body) <= TransportLimits().error_body_bytes_max
+    assert len(got.body) <= UpstreamLimits().error_body_bytes_max
 
 
 def echo(request) -> bytes:

@@ -18,7 +18,7 @@ from support.upstream_script import (
     sse,
     sse_head,
 )
-from togetherchat_server.upstream.client import Answer
+from togetherchat_server.upstream.client import UpstreamResponse
 
 
 async def test_a_request_carries_what_the_provider_needs_and_nothing_else(serve, key):
@@ -58,7 +58,7 @@ async def test_an_answer_keeps_status_headers_and_body(serve, key):
     twice = {"X-Thing": "a", "x-thing": "b", "CF-RAY": "1-FRA"}
     async with serve(always(answer(429, b"slow", twice))) as (_upstream, transport):
         got = await transport.send("POST", "x", key=key, request_id="r", body=b"{}")
-    expected = Answer(
+    expected = UpstreamResponse(
         status=429, headers={"content-length": "4", "x-thing": "a, b", "cf-ray": "1-FRA"}, body=b"slow"
     )
     assert expected == got

@@ -3,7 +3,7 @@
 import pytest
 
 from togetherchat_server.calls.admission import Admission, AdmissionLimits
-from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError
 
 
 def admission(calls_max=2, *, short=lambda: False, clock=lambda: 0.0, **limits):
@@ -13,7 +13,7 @@ def admission(calls_max=2, *, short=lambda: False, clock=lambda: 0.0, **limits):
 def refusal(admission, caller=""):
     with pytest.raises(ServiceError) as caught:
         admission.enter(caller)
-    return caught.value.kind
+    return caught.value.reason
 
 
 def test_calls_beyond_the_bound_are_refused():
@@ -21,7 +21,7 @@ def test_calls_beyond_the_bound_are_refused():
     places = admission(2)
     first, _ = places.enter(), places.enter()
 
-    assert Kind.OVERLOADED is refusal(places)
+    assert Reason.OVERLOADED is refusal(places)
     places.leave(first)
     assert None is places.enter().turn
     assert 2 == places.in_flight
@@ -35,7 +35,7 @@ async def test_a_few_calls_wait_for_a_place():
 
     assert [False, False] == [ticket.turn.done() for ticket in waiting]
     assert (1, 2) == (places.in_flight, places.waiting)
-    assert Kind.OVERLOADED is refusal(places)
+    assert Reason.OVERLOADED is refusal(places)
 
 
 async def test_the_first_in_the_queue_is_the_first_to_go():
@@ -136,7 +136,7 @@ def test_one_caller_cannot_take_every_place():
     first = places.enter("a")
     places.enter("a")
 
-    assert Kind.CALLER_QUOTA is refusal(places, "a")
+    assert Reason.CALLER_QUOTA is refusal(places, "a")
     places.enter("b")
     places.enter()
     places.leave(first)
@@ -145,7 +145,7 @@ def test_one_caller_cannot_take_every_place():
 
 def test_memory_comes_before_places():
     """A process that is short of memory takes no new call."""
-    assert Kind.OVERLOADED is refusal(admission(short=lambda: True))
+    assert Reason.OVERLOADED is refusal(admission(short=lambda: True))
 
 
 def test_a_draining_service_takes_no_call():
@@ -153,7 +153,7 @@ def test_a_draining_service_takes_no_call():
     places = admission()
     places.refuse_new_calls(lambda: None)
 
-    assert Kind.DRAINING is refusal(places)
+    assert Reason.DRAINING is refusal(places)
 
 
 async def test_the_end_of_the_last_call_is_told():

@@ -5,11 +5,11 @@ import pytest
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
-from togetherchat_server.calls.model_routing import Router
+from togetherchat_server.calls.model_routing import RoutingChat
 from togetherchat_server.domain.call import Call
-from togetherchat_server.domain.reasons import FALLS_BACK, Kind, ServiceError
+from togetherchat_server.domain.reasons import FALLS_BACK, Reason, ServiceError
 from togetherchat_server.models.aliases import ModelNames
-from togetherchat_server.models.unavailable import Refusals
+from togetherchat_server.models.unavailable import UnavailableModels
 
 RECEIVED_S = 1000.0
 FIRST_S, END_S = 1000.25, 1002.5
@@ -84,7 +84,7 @@ def price_of(model):
 
 
 def router(fake):
-    return Router(fake, price=price_of, clock=lambda: END_S)
+    return RoutingChat(fake, price=price_of, clock=lambda: END_S)
 
 
 def call():
@@ -93,7 +93,7 @@ def call():
         method="/s/M",
         received_s=RECEIVED_S,
         deadline_s=2000.0,
-        deadline_kind=Kind.CALL_TIMEOUT,
+        deadline_reason=Reason.CALL_TIMEOUT,
         upstream_key=None,
     )
 
@@ -105,8 +105,8 @@ def request(model="first", *fallbacks):
     )
 
 
-def failing(kind, *names):
-    return {name: ServiceError(kind, f"no {name}") for name in names}
+def failing(reason, *names):
+    return {name: ServiceError(reason, f"no {name}") for name in names}
 
 
 async def streamed(fake, asked, of):
@@ -137,21 +137,21 @@ async def test_the_model_asked_for_is_asked():
 def test_what_falls_back_is_about_the_model_or_its_load():
     """Not callable, retired, rate limited, overloaded: nothing else may be asked twice."""
     expected = {
-        Kind.MODEL_NOT_FOUND,
-        Kind.RATE_LIMITED,
-        Kind.RATE_LIMITED_REQUESTS,
-        Kind.RATE_LIMITED_TOKENS,
-        Kind.UPSTREAM_OVERLOADED,
+        Reason.MODEL_NOT_FOUND,
+        Reason.RATE_LIMITED,
+        Reason.RATE_LIMITED_REQUESTS,
+        Reason.RATE_LIMITED_TOKENS,
+        Reason.UPSTREAM_OVERLOADED,
     }
     assert expected == FALLS_BACK
 
 
-@pytest.mark.parametrize("kind", sorted(FALLS_BACK))
-async def test_a_model_that_cannot_be_called_gives_way_to_the_next(kind):
+@pytest.mark.parametrize("reason", sorted(FALLS_BACK))
+async def test_a_model_that_cannot_be_called_gives_way_to_the_next(reason):
     """In the order given, whole answers and streams alike, until one answers."""
     for fake in (
-        FakeChat(failing(kind, "first", "second")),
-        Unopened(failing(kind, "first", "second")),
+        FakeChat(failing(reason, "first", "second")),
+        Unopened(failing(reason, "first", "second")),
     ):
         of = call()
         events, error = await streamed(fake, request("first", "second", "third", "fourth"), of)
@@ -159,31 +159,31 @@ async def test_a_model_that_cannot_be_called_gives_way_to_the_next(kind):
         assert (["first", "second", "third"], None) == (names(fake), error)
         assert ("third", "third") == (events[0].started.model, of.progress.model)
 
-    fake, of = FakeChat(failing(kind, "first", "second")), call()
+    fake, of = FakeChat(failing(reason, "first", "second")), call()
     answer = await router(fake).complete(request("first", "second", "third", "fourth"), of)
     assert (["first", "second", "third"], "third", "third") == (names(fake), answer.model, of.progress.model)
 
 
-@pytest.mark.parametrize("kind", sorted(set(Kind) - FALLS_BACK))
-async def test_any_other_failure_is_final(kind):
+@pytest.mark.parametrize("reason", sorted(set(Reason) - FALLS_BACK))
+async def test_any_other_failure_is_final(reason):
     """A bad request is bad for the next model too, and a time-out may have been billed."""
-    whole, stream = FakeChat(failing(kind, "first")), FakeChat(failing(kind, "first"))
+    whole, stream = FakeChat(failing(reason, "first")), FakeChat(failing(reason, "first"))
     with pytest.raises(ServiceError) as caught:
         await router(whole).complete(request("first", "second"), call())
     events, error = await streamed(stream, request("first", "second"), call())
 
-    assert (kind, kind) == (caught.value.kind, error.kind)
+    assert (reason, reason) == (caught.value.reason, error.reason)
     assert (["first"], ["first"], []) == (names(whole), names(stream), events)
 
 
 async def test_when_all_fail_the_last_failure_is_told():
     """It belongs to the model that the call's progress names."""
-    kind = Kind.UPSTREAM_OVERLOADED
-    whole, of = FakeChat(failing(kind, "first", "second")), call()
+    reason = Reason.UPSTREAM_OVERLOADED
+    whole, of = FakeChat(failing(reason, "first", "second")), call()
     with pytest.raises(ServiceError, match="no second"):
         await router(whole).complete(request("first", "second"), of)
     events, error = await streamed(
-        FakeChat(failing(kind, "first", "second")), request("first", "second"), call()
+        FakeChat(failing(reason, "first", "second")), request("first", "second"), call()
     )
 
     assert ("second", [], "no second") == (of.progress.model, events, error.message)
@@ -191,26 +191,26 @@ async def test_when_all_fail_the_last_failure_is_told():
 
 async def test_a_failure_without_fallbacks_is_told_as_it_is():
     """No fallback asked for, none tried."""
-    fake = FakeChat(failing(Kind.RATE_LIMITED, "first"))
+    fake = FakeChat(failing(Reason.RATE_LIMITED, "first"))
 
     _, error = await streamed(fake, request("first"), call())
 
-    assert (["first"], Kind.RATE_LIMITED) == (names(fake), error.kind)
+    assert (["first"], Reason.RATE_LIMITED) == (names(fake), error.reason)
 
 
 async def test_after_the_first_batch_nothing_falls_back():
     """What the caller has seen cannot be taken back: two answers would be glued together."""
-    fake = FakeChat(failing(Kind.UPSTREAM_OVERLOADED, "first"), after_batches=1)
+    fake = FakeChat(failing(Reason.UPSTREAM_OVERLOADED, "first"), after_batches=1)
 
     events, error = await streamed(fake, request("first", "second"), call())
 
-    assert (["first"], Kind.UPSTREAM_OVERLOADED) == (names(fake), error.kind)
+    assert (["first"], Reason.UPSTREAM_OVERLOADED) == (names(fake), error.reason)
     assert ["first"] == [event.started.model for event in events]
 
 
 async def test_progress_names_the_model_while_it_is_asked():
     """A failure in the middle is told of the model that failed."""
-    fake = FakeChat(failing(Kind.MODEL_NOT_FOUND, "first", "second"))
+    fake = FakeChat(failing(Reason.MODEL_NOT_FOUND, "first", "second"))
 
     await router(fake).complete(request("first", "second", "third"), call())
 
@@ -219,7 +219,7 @@ async def test_progress_names_the_model_while_it_is_asked():
 
 async def test_a_fallback_asks_the_same_question():
     """Only the model and the fallbacks still left differ; the caller's own message is as it was."""
-    fake, asked = FakeChat(failing(Kind.MODEL_NOT_FOUND, "first")), request("first", "second")
+    fake, asked = FakeChat(failing(Reason.MODEL_NOT_FOUND, "first")), request("first", "second")
 
     await router(fake).complete(asked, call())
 
@@ -230,7 +230,7 @@ async def test_a_fallback_asks_the_same_question():
 
 async def test_a_stream_that_gave_way_is_left():
     """The upstream of every model tried is released, the last at the end."""
-    fake = FakeChat(failing(Kind.MODEL_NOT_FOUND, "first"))
+    fake = FakeChat(failing(Reason.MODEL_NOT_FOUND, "first"))
 
     async with router(fake).stream(request("first", "second"), call()) as batches:
         assert ["first"] == fake.left
@@ -276,7 +276,7 @@ async def test_a_stream_tells_them_at_its_end():
 
 async def test_the_cost_is_that_of_the_model_that_served():
     """A fallback costs what the fallback costs."""
-    fake = FakeChat(failing(Kind.MODEL_NOT_FOUND, "first"))
+    fake = FakeChat(failing(Reason.MODEL_NOT_FOUND, "first"))
 
     answer = await router(fake).complete(request("first", PRICED), call())
 
@@ -299,7 +299,7 @@ LED_ON = ModelNames(aliases={"fast": "retired/id"}, replacements={"retired/id": 
 
 
 def naming(fake, refusals=None):
-    return Router(fake, price=price_of, clock=lambda: END_S, names=NAMES, refusals=refusals)
+    return RoutingChat(fake, price=price_of, clock=lambda: END_S, names=NAMES, refusals=refusals)
 
 
 async def both(fake, asked, of):
@@ -331,7 +331,7 @@ async def test_an_alias_asks_for_the_model_that_it_stands_for():
 
 async def test_a_fallback_may_be_an_alias():
     """It is remarked where it served, and only there."""
-    fake = FakeChat(failing(Kind.UPSTREAM_OVERLOADED, "first"))
+    fake = FakeChat(failing(Reason.UPSTREAM_OVERLOADED, "first"))
 
     whole, remarks = await both(fake, request("first", "spare", "fast"), call())
 
@@ -351,7 +351,7 @@ async def test_an_answer_of_the_model_that_was_asked_for_has_no_remark():
 
 async def test_a_refused_model_gives_way_to_the_successor_that_the_provider_names():
     """The provider is asked first, for it may serve the model after all."""
-    fake, of = FakeChat(failing(Kind.MODEL_NOT_FOUND, "retired/id")), call()
+    fake, of = FakeChat(failing(Reason.MODEL_NOT_FOUND, "retired/id")), call()
 
     whole, remarks = await both(fake, request("retired/id"), of)
 
@@ -362,10 +362,10 @@ async def test_a_refused_model_gives_way_to_the_successor_that_the_provider_name
     assert (await both(served, request("retired/id"), call()))[1] == []
 
 
-@pytest.mark.parametrize("kind", sorted(FALLS_BACK - {Kind.MODEL_NOT_FOUND}))
-async def test_a_busy_model_does_not_give_way_to_its_successor(kind):
+@pytest.mark.parametrize("reason", sorted(FALLS_BACK - {Reason.MODEL_NOT_FOUND}))
+async def test_a_busy_model_does_not_give_way_to_its_successor(reason):
     """Only who refuses the model itself says that it is gone."""
-    fake = FakeChat(failing(kind, "retired/id"))
+    fake = FakeChat(failing(reason, "retired/id"))
 
     with pytest.raises(ServiceError, match="no retired/id"):
         await naming(fake).complete(request("retired/id"), call())
@@ -375,7 +375,7 @@ async def test_a_busy_model_does_not_give_way_to_its_successor(kind):
 
 async def test_who_names_fallbacks_gets_those_and_no_successor():
     """The caller has said what it wants instead."""
-    fake = FakeChat(failing(Kind.MODEL_NOT_FOUND, "retired/id", "second"))
+    fake = FakeChat(failing(Reason.MODEL_NOT_FOUND, "retired/id", "second"))
 
     with pytest.raises(ServiceError, match="no second"):
         await naming(fake).complete(request("retired/id", "second"), call())
@@ -385,9 +385,9 @@ async def test_who_names_fallbacks_gets_those_and_no_successor():
 
 async def test_an_alias_of_a_model_that_gave_way_says_both():
     """Or the caller would read of a model that it never named."""
-    fake = FakeChat(failing(Kind.MODEL_NOT_FOUND, "retired/id"))
+    fake = FakeChat(failing(Reason.MODEL_NOT_FOUND, "retired/id"))
 
-    answer = await Router(fake, price=price_of, clock=lambda: END_S, names=LED_ON).complete(
+    answer = await RoutingChat(fake, price=price_of, clock=lambda: END_S, names=LED_ON).complete(
         request("fast"), call()
     )
 
@@ -399,7 +399,7 @@ async def test_an_alias_of_a_model_that_gave_way_says_both():
 
 async def test_a_fallback_has_no_successor():
     """Also where it is the first model once more: what the caller named is all that is asked."""
-    fake = FakeChat(failing(Kind.MODEL_NOT_FOUND, "retired/id"))
+    fake = FakeChat(failing(Reason.MODEL_NOT_FOUND, "retired/id"))
 
     with pytest.raises(ServiceError, match="no retired/id"):
         await naming(fake).complete(request("retired/id", "retired/id"), call())
@@ -409,7 +409,7 @@ async def test_a_fallback_has_no_successor():
 
 async def test_a_successor_that_is_refused_too_is_the_failure_that_is_told():
     """One step, no chain."""
-    fake = FakeChat(failing(Kind.MODEL_NOT_FOUND, "retired/id", PRICED))
+    fake = FakeChat(failing(Reason.MODEL_NOT_FOUND, "retired/id", PRICED))
 
     with pytest.raises(ServiceError, match=f"no {PRICED}"):
         await naming(fake).complete(request("retired/id"), call())
@@ -417,8 +417,8 @@ async def test_a_successor_that_is_refused_too_is_the_failure_that_is_told():
 
 async def test_what_the_provider_refuses_is_noted_until_it_serves():
     """For the key that was used, whole answers and streams alike; nothing is refused for it."""
-    refusals = Refusals(clock=lambda: END_S)
-    fake = FakeChat(failing(Kind.MODEL_NOT_FOUND, "first"))
+    refusals = UnavailableModels(clock=lambda: END_S)
+    fake = FakeChat(failing(Reason.MODEL_NOT_FOUND, "first"))
     await naming(fake, refusals).complete(request("first", "spare"), call())
     assert {"first"} == refusals.of("")
 
@@ -427,19 +427,19 @@ async def test_what_the_provider_refuses_is_noted_until_it_serves():
         await anext(batches)
     assert set() == refusals.of("")
 
-    fake.failures.update(failing(Kind.MODEL_NOT_FOUND, "first"))
+    fake.failures.update(failing(Reason.MODEL_NOT_FOUND, "first"))
     async with naming(fake, refusals).stream(request("first", "second"), call()) as batches:
         await anext(batches)
     assert {"first"} == refusals.of("")
 
 
-@pytest.mark.parametrize("kind", sorted(FALLS_BACK - {Kind.MODEL_NOT_FOUND}))
-async def test_a_model_that_is_busy_is_not_noted(kind):
+@pytest.mark.parametrize("reason", sorted(FALLS_BACK - {Reason.MODEL_NOT_FOUND}))
+async def test_a_model_that_is_busy_is_not_noted(reason):
     """It can be called, later."""
-    refusals = Refusals(clock=lambda: END_S)
+    refusals = UnavailableModels(clock=lambda: END_S)
 
     with pytest.raises(ServiceError):
-        await naming(FakeChat(failing(kind, "first")), refusals).complete(request("first"), call())
+        await naming(FakeChat(failing(reason, "first")), refusals).complete(request("first"), call())
 
     assert set() == refusals.of("")
 
@@ -486,7 +486,7 @@ async def test_tokens_from_the_providers_cache_cost_their_own_rate():
             output_usd_per_million_tokens=2.0,
         )
 
-    priced = Router(Cached(), price=price, clock=lambda: END_S)
+    priced = RoutingChat(Cached(), price=price, clock=lambda: END_S)
     whole = await priced.complete(request(), call())
     async with priced.stream(request(), call()) as batches:
         *_, last = [batch async for batch in batches]

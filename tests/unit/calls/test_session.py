@@ -1,25 +1,25 @@
 import pytest
 
 from togetherchat.v1 import chat_pb2 as chat
-from togetherchat_server.calls.session import Arrival, CallDesk, Ending, answer_margin_s
-from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.calls.session import IncomingCall, Outcome, Sessions, deadline_margin_s
+from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
 
 SERVER = Secret("server-key")
 
 
 def desk(mode="server", *, total_s=600.0, now=lambda: 1000.0, sinks=(), server_key=SERVER):
-    return CallDesk(key_mode=mode, server_key=lambda: server_key, total_s=total_s, clock=now, sinks=sinks)
+    return Sessions(key_mode=mode, server_key=lambda: server_key, total_s=total_s, clock=now, sinks=sinks)
 
 
 def arrival(**changed):
-    return Arrival(front="rpc", method="/s/M", **changed)
+    return IncomingCall(front="rpc", method="/s/M", **changed)
 
 
 def refusal(mode, **changed):
     with pytest.raises(ServiceError) as caught:
         desk(mode).open(arrival(**changed))
-    return caught.value.kind
+    return caught.value.reason
 
 
 @pytest.mark.parametrize(
@@ -28,14 +28,14 @@ def refusal(mode, **changed):
 )
 def test_the_answer_comes_before_the_callers_own_timer(left_s, margin_s):
     """100 ms or one part in a hundred, whichever is more, and never more than a fifth."""
-    assert pytest.approx(margin_s) == answer_margin_s(left_s)
+    assert pytest.approx(margin_s) == deadline_margin_s(left_s)
 
 
 def test_the_callers_deadline_rules_when_it_is_nearer():
     """A call ends a margin before its caller's deadline."""
     call = desk().open(arrival(seconds_left=10.0))
 
-    assert (call.deadline_s, call.deadline_kind) == (1009.9, Kind.CALLER_DEADLINE)
+    assert (call.deadline_s, call.deadline_reason) == (1009.9, Reason.CALLER_DEADLINE)
 
 
 @pytest.mark.parametrize("left_s", [None, 1e9])
@@ -43,7 +43,7 @@ def test_the_services_own_limit_rules_otherwise(left_s):
     """Without a deadline, or with an absurd one, the service's own limit holds."""
     call = desk(total_s=60.0).open(arrival(seconds_left=left_s))
 
-    assert (call.deadline_s, call.deadline_kind) == (1060.0, Kind.CALL_TIMEOUT)
+    assert (call.deadline_s, call.deadline_reason) == (1060.0, Reason.CALL_TIMEOUT)
 
 
 def test_a_good_request_id_is_kept():
@@ -83,20 +83,20 @@ def test_the_servers_key_stands_in_for_a_missing_one():
 
 
 @pytest.mark.parametrize(
-    ("authorization", "kind"),
+    ("authorization", "reason"),
     [
-        ("", Kind.MISSING_CREDENTIALS),
-        ("Basic dTpw", Kind.INVALID_CREDENTIALS),
-        ("Bearer", Kind.INVALID_CREDENTIALS),
-        ("Bearer ", Kind.INVALID_CREDENTIALS),
-        ("Bearer a b", Kind.INVALID_CREDENTIALS),
-        ("Bearer a, Bearer b", Kind.INVALID_CREDENTIALS),
-        ("Bearer k\x7f", Kind.INVALID_CREDENTIALS),
+        ("", Reason.MISSING_CREDENTIALS),
+        ("Basic dTpw", Reason.INVALID_CREDENTIALS),
+        ("Bearer", Reason.INVALID_CREDENTIALS),
+        ("Bearer ", Reason.INVALID_CREDENTIALS),
+        ("Bearer a b", Reason.INVALID_CREDENTIALS),
+        ("Bearer a, Bearer b", Reason.INVALID_CREDENTIALS),
+        ("Bearer k\x7f", Reason.INVALID_CREDENTIALS),
     ],
 )
-def test_a_caller_without_a_usable_key_is_refused(authorization, kind):
+def test_a_caller_without_a_usable_key_is_refused(authorization, reason):
     """In caller mode only `Bearer <key>` opens a call."""
-    assert kind is refusal("caller", authorization=authorization)
+    assert reason is refusal("caller", authorization=authorization)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_call_leaves_one_record():
     call.progress.attempts, call.progress.model, call.progress.first_event_s = 1, "m", 1000.5
     usage = chat.Usage(prompt_tokens=3, completion_tokens=4, cost_nano_usd=5)
 
-    bureau.close(call, "rpc", Ending(code="OK", kind=None, messages_sent=2, usage=usage))
+    bureau.close(call, "rpc", Outcome(code="OK", reason=None, messages_sent=2, usage=usage))
 
     (record,) = records
     assert (
@@ -153,7 +153,7 @@ def test_an_answer_that_broke_off_is_recorded_with_what_had_come():
     call = bureau.open(arrival())
     call.progress.output_pieces = 7
 
-    bureau.close(call, "rpc", Ending(code="UNAVAILABLE", kind=Kind.UPSTREAM_TRUNCATED))
+    bureau.close(call, "rpc", Outcome(code="UNAVAILABLE", reason=Reason.UPSTREAM_TRUNCATED))
 
     assert (
         records[0].completion_tokens,

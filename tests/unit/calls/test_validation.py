@@ -8,7 +8,7 @@ import pytest
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.calls.validation import RequestLimits, validate
-from togetherchat_server.domain.reasons import Kind, ServiceError, Violation
+from togetherchat_server.domain.reasons import Reason, ServiceError, Violation
 
 LIMITS = RequestLimits()
 TEXT = chat.ContentPart(text="hello")
@@ -41,7 +41,7 @@ def schema(**fields) -> service.CompleteRequest:
 def violations(wrong: service.CompleteRequest, limits: RequestLimits = LIMITS) -> tuple[Violation, ...]:
     with pytest.raises(ServiceError) as raised:
         validate(wrong, limits)
-    assert raised.value.kind is Kind.INVALID_REQUEST
+    assert raised.value.reason is Reason.INVALID_REQUEST
     return raised.value.violations
 
 
@@ -505,7 +505,7 @@ def test_a_request_above_its_size_is_too_large():
     ):
         with pytest.raises(ServiceError) as raised:
             wrong()
-        assert raised.value.kind is Kind.REQUEST_TOO_LARGE
+        assert raised.value.reason is Reason.REQUEST_TOO_LARGE
 
 
 CANARY = "c4n4ry"

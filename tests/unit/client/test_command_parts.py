@@ -15,7 +15,7 @@ from togetherchat_client.command.connection import open_client
 from togetherchat_client.command.failures import EXIT_BY_CLASS, HINT_BY_REASON, Exit, exit_of, report
 from togetherchat_client.command.model_table import WORD_BY_AVAILABILITY, WORD_BY_STATE
 from togetherchat_client.command.terminal import Terminal, one_line, visible
-from togetherchat_server.domain.reasons import Kind
+from togetherchat_server.domain.reasons import Reason
 
 
 def failed(failure: Failure) -> errors.TogetherChatError:
@@ -42,7 +42,7 @@ def test_no_failure_ends_like_a_success_or_a_wrong_usage(by_code):
 
 def test_hints_are_for_reasons_that_the_service_says():
     """A reason that was renamed there must not linger here."""
-    assert set() == set(HINT_BY_REASON) - set(Kind)
+    assert set() == set(HINT_BY_REASON) - set(Reason)
 
 
 def test_a_failure_is_one_line_with_reason_request_and_hint():

@@ -2,7 +2,13 @@ import pytest
 import trustme
 
 from support.tls import Folder, Pair
-from togetherchat_server.config import Settings, SettingsError, cautions, is_together, read_configuration
+from togetherchat_server.config import (
+    Settings,
+    SettingsError,
+    exposure_warnings,
+    is_together,
+    read_configuration,
+)
 from togetherchat_server.domain.secret import Secret
 
 KEY = {"TOGETHER_API_KEY": "tgp_v1_canary"}
@@ -302,7 +308,7 @@ TLS = ["--tls-cert", "CERT", "--tls-key", "KEY"]
 )
 def test_callers_keys_in_plain_text_are_warned_of(words, warned, tls_files):
     """Where another machine can listen; in a mesh it is right, so it is no refusal."""
-    said = cautions(read(*with_files(words, tls_files), **KEY).settings)
+    said = exposure_warnings(read(*with_files(words, tls_files), **KEY).settings)
 
     assert ([f"{warned} takes callers' keys in plain text"] if warned else []) == [
         one.partition(": set")[0] for one in said

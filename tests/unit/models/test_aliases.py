@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from togetherchat_server.config import Configuration, Settings, SettingsError, Upstream
+from togetherchat_server.config import Configuration, ProviderConfig, Settings, SettingsError
 from togetherchat_server.domain.secret import Secret
-from togetherchat_server.models.aliases import ModelNames, names_of, resolved_aliases
+from togetherchat_server.models.aliases import ModelNames, resolve_aliases, resolved_aliases
 from togetherchat_server.models.catalog import Catalog
 
 LISTED = frozenset({"maker/one", "maker/two"})
@@ -59,7 +59,7 @@ def test_a_name_that_is_no_alias_stands_for_itself():
 
 
 def configured(base_url=None, **settings):
-    upstream = base_url and Upstream(base_url=base_url, key=Secret("key"))
+    upstream = base_url and ProviderConfig(base_url=base_url, key=Secret("key"))
     return Configuration(settings=Settings(**settings), upstream=upstream or None)
 
 
@@ -71,20 +71,22 @@ def test_towards_together_a_target_must_be_listed():
     """Unless it was said that it need not."""
     together = "https://api.together.ai/v1"
     with pytest.raises(SettingsError, match="my/own is neither"):
-        names_of(configured(together, alias=UNKNOWN), CATALOG)
-    assert UNKNOWN == names_of(configured(together, alias=UNKNOWN, alias_unlisted=True), CATALOG).aliases
+        resolve_aliases(configured(together, alias=UNKNOWN), CATALOG)
+    assert (
+        UNKNOWN == resolve_aliases(configured(together, alias=UNKNOWN, alias_unlisted=True), CATALOG).aliases
+    )
 
 
 @pytest.mark.parametrize("base_url", [None, "http://localhost:8000/v1"])
 def test_towards_another_engine_a_target_may_be_anything(base_url):
     """The catalogue is of Together's models."""
-    assert UNKNOWN == names_of(configured(base_url, alias=UNKNOWN), CATALOG).aliases
+    assert UNKNOWN == resolve_aliases(configured(base_url, alias=UNKNOWN), CATALOG).aliases
 
 
 def test_successors_can_be_turned_off():
     """Then a refused model is refused."""
-    assert CATALOG.replacements == names_of(configured(), CATALOG).replacements
-    assert {} == names_of(configured(replace_retired=False), CATALOG).replacements
+    assert CATALOG.replacements == resolve_aliases(configured(), CATALOG).replacements
+    assert {} == resolve_aliases(configured(replace_retired=False), CATALOG).replacements
 
 
 def test_an_alias_goes_before_a_successor():

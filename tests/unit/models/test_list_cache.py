@@ -8,11 +8,11 @@ import pytest
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.domain.call import Call
-from togetherchat_server.domain.reasons import Kind, ServiceError, UpstreamAnswer
+from togetherchat_server.domain.reasons import ProviderErrorInfo, Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.models.catalog import Catalog, load_catalog
-from togetherchat_server.models.list_cache import DirectoryLimits, ModelDirectory
-from togetherchat_server.models.unavailable import Refusals
+from togetherchat_server.models.list_cache import ListCacheLimits, ModelListCache
+from togetherchat_server.models.unavailable import UnavailableModels
 
 CATALOG = load_catalog(b"""
 [[lists]]
@@ -35,7 +35,7 @@ retirement_date = 2026-11-01
 """)
 DAY_S = 86_400.0
 NOVEMBER_22_S = 1_795_305_600.0  # 2026-11-22T00:00:00Z
-FAILURE = ServiceError(Kind.UPSTREAM_CONNECT_FAILED, "refused")
+FAILURE = ServiceError(Reason.UPSTREAM_CONNECT_FAILED, "refused")
 
 
 class Clock:
@@ -82,15 +82,15 @@ class Desk:
         self.clock = Clock(1000.0)
         self.wall_clock = Clock(NOVEMBER_22_S)
         self.provider = Provider(*answers)
-        self.refusals = Refusals(clock=self.clock)
-        self.directory = ModelDirectory(
+        self.refusals = UnavailableModels(clock=self.clock)
+        self.directory = ModelListCache(
             self.provider,
             catalog,
             aliases={"quick": "shipped"},
             clock=self.clock,
             wall_clock=self.wall_clock,
             refusals=self.refusals,
-            limits=DirectoryLimits(**bounds),
+            limits=ListCacheLimits(**bounds),
         )
 
     def pass_time(self, seconds: float) -> None:
@@ -103,7 +103,7 @@ class Desk:
             method="ListModels",
             received_s=self.clock.now_s,
             deadline_s=self.clock.now_s + seconds,
-            deadline_kind=Kind.CALLER_DEADLINE,
+            deadline_reason=Reason.CALLER_DEADLINE,
             upstream_key=None if key is None else Secret(key),
             caller_brought_key=brought,
         )
@@ -230,22 +230,22 @@ async def test_the_key_that_was_used_longest_ago_is_forgotten():
     assert len(desk.provider.calls) == 4
 
 
-@pytest.mark.parametrize("kind", [Kind.CALLER_KEY_REJECTED, Kind.SERVICE_KEY_REJECTED])
-async def test_a_caller_whose_own_key_is_refused_is_told(kind):
+@pytest.mark.parametrize("reason", [Reason.CALLER_KEY_REJECTED, Reason.SERVICE_KEY_REJECTED])
+async def test_a_caller_whose_own_key_is_refused_is_told(reason):
     """As an error with what the provider said; at once again while that is remembered."""
-    desk = Desk(ServiceError(kind, "no such key", upstream=UpstreamAnswer(http_status=401)), live("a"))
+    desk = Desk(ServiceError(reason, "no such key", upstream=ProviderErrorInfo(http_status=401)), live("a"))
     for _ in range(2):
         with pytest.raises(ServiceError) as raised:
             await desk.ask(brought=True)
-        assert raised.value.kind is Kind.CALLER_KEY_REJECTED
+        assert raised.value.reason is Reason.CALLER_KEY_REJECTED
         assert raised.value.message == "no such key"
-        assert raised.value.upstream == UpstreamAnswer(http_status=401)
+        assert raised.value.upstream == ProviderErrorInfo(http_status=401)
     assert len(desk.provider.calls) == 1
 
 
 async def test_a_caller_whose_key_is_refused_gets_no_old_list():
     """The list was for a key that was good then."""
-    desk = Desk(live("private"), ServiceError(Kind.CALLER_KEY_REJECTED, "revoked"))
+    desk = Desk(live("private"), ServiceError(Reason.CALLER_KEY_REJECTED, "revoked"))
     await desk.ask(brought=True)
     desk.pass_time(300)
     with pytest.raises(ServiceError, match="revoked"):
@@ -254,7 +254,7 @@ async def test_a_caller_whose_key_is_refused_gets_no_old_list():
 
 async def test_a_key_that_is_accepted_again_is_served_again():
     """Once the failure is old enough to ask again."""
-    desk = Desk(ServiceError(Kind.CALLER_KEY_REJECTED, "not yet"), live("new"))
+    desk = Desk(ServiceError(Reason.CALLER_KEY_REJECTED, "not yet"), live("new"))
     with pytest.raises(ServiceError, match="not yet"):
         await desk.ask(brought=True)
     desk.pass_time(15)
@@ -263,7 +263,7 @@ async def test_a_key_that_is_accepted_again_is_served_again():
 
 async def test_a_refused_key_of_the_service_is_a_remark():
     """The caller can do nothing about it."""
-    response = await Desk(ServiceError(Kind.SERVICE_KEY_REJECTED, "no such key")).ask()
+    response = await Desk(ServiceError(Reason.SERVICE_KEY_REJECTED, "no such key")).ask()
     assert "SERVICE_KEY_REJECTED" in remarks(response)[0]
 
 
@@ -272,7 +272,7 @@ async def test_a_bad_request_does_not_reach_the_provider():
     desk = Desk(live("a"))
     with pytest.raises(ServiceError) as raised:
         await desk.directory.list_models(service.ListModelsRequest(page_size=-1), desk.call())
-    assert raised.value.kind is Kind.INVALID_REQUEST
+    assert raised.value.reason is Reason.INVALID_REQUEST
     assert desk.provider.calls == []
 
 
@@ -337,7 +337,7 @@ async def test_a_reading_has_a_time_of_its_own_not_the_first_callers():
     await desk.ask(seconds=3.0)
     [call] = desk.provider.calls
     assert call.deadline_s == 1000.0 + 10.0
-    assert call.deadline_kind is Kind.CALL_TIMEOUT
+    assert call.deadline_reason is Reason.CALL_TIMEOUT
 
 
 async def test_a_reading_that_takes_too_long_is_a_failure():

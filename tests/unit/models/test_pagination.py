@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
-from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.models.catalog import load_catalog
 from togetherchat_server.models.pagination import page
 
@@ -31,7 +31,7 @@ def ids(response: service.ListModelsResponse) -> list[str]:
 def violated(listed: list[models.Model], request: service.ListModelsRequest) -> list[str]:
     with pytest.raises(ServiceError) as raised:
         page(listed, request)
-    assert raised.value.kind is Kind.INVALID_REQUEST
+    assert raised.value.reason is Reason.INVALID_REQUEST
     return [violation.field for violation in raised.value.violations]
 
 

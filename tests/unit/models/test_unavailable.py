@@ -1,6 +1,6 @@
 """What is remembered of models that the provider refused, for whom and how long."""
 
-from togetherchat_server.models.unavailable import Refusals
+from togetherchat_server.models.unavailable import UnavailableModels
 
 
 class Clock:
@@ -15,7 +15,7 @@ class Clock:
 
 def test_a_refusal_is_remembered_for_its_key_alone():
     """Another key may have what this one has not."""
-    refusals = Refusals(clock=Clock())
+    refusals = UnavailableModels(clock=Clock())
     refusals.refused("first", "a/b")
     assert ({"a/b"}, set()) == (refusals.of("first"), refusals.of("second"))
 
@@ -23,7 +23,7 @@ def test_a_refusal_is_remembered_for_its_key_alone():
 def test_a_refusal_expires():
     """Providers bring models back; each refusal begins its time anew."""
     clock = Clock()
-    refusals = Refusals(clock=clock, remembered_s=10.0)
+    refusals = UnavailableModels(clock=clock, remembered_s=10.0)
     refusals.refused("key", "early")
     refusals.refused("key", "again")
     clock.now_s += 9.0
@@ -37,7 +37,7 @@ def test_a_refusal_expires():
 
 def test_an_answer_ends_it():
     """And leaves others as they are; of what was never refused it changes nothing."""
-    refusals = Refusals(clock=Clock())
+    refusals = UnavailableModels(clock=Clock())
     refusals.refused("key", "a")
     refusals.refused("key", "b")
     refusals.served("key", "a")
@@ -48,7 +48,7 @@ def test_an_answer_ends_it():
 
 def test_it_knows_when_it_holds_nothing():
     """Then no successful call has to look anything up."""
-    refusals = Refusals(clock=Clock())
+    refusals = UnavailableModels(clock=Clock())
     assert not refusals
     refusals.refused("key", "a")
     assert refusals
@@ -58,7 +58,7 @@ def test_it_knows_when_it_holds_nothing():
 
 def test_the_models_of_a_key_are_bounded():
     """Who asks for inventions pushes out the oldest of its own, and nobody else's."""
-    refusals = Refusals(clock=Clock(), models_max=2)
+    refusals = UnavailableModels(clock=Clock(), models_max=2)
     refusals.refused("other", "real")
     for model in ("a", "b", "a", "c"):
         refusals.refused("key", model)
@@ -67,7 +67,7 @@ def test_the_models_of_a_key_are_bounded():
 
 def test_the_keys_are_bounded():
     """The one that was refused longest ago is forgotten."""
-    refusals = Refusals(clock=Clock(), keys_max=2)
+    refusals = UnavailableModels(clock=Clock(), keys_max=2)
     for key in ("first", "second", "first", "third"):
         refusals.refused(key, "a")
     assert [{"a"}, set(), {"a"}] == [refusals.of(key) for key in ("first", "second", "third")]

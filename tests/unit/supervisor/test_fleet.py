@@ -4,11 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from togetherchat_server.config import Configuration, Settings, Upstream
-from togetherchat_server.supervisor.actions import Announce, End, Note, Send, Start
-from togetherchat_server.supervisor.control import REPORT_BYTES_MAX, VARIABLE, Assignment, Phase, Report, Role
+from togetherchat_server.config import Configuration, ProviderConfig, Settings
+from togetherchat_server.supervisor.actions import Announce, Exit, LogMessage, Send, Start
+from togetherchat_server.supervisor.control import (
+    REPORT_BYTES_MAX,
+    VARIABLE,
+    Assignment,
+    Report,
+    Role,
+    WorkerPhase,
+)
 from togetherchat_server.supervisor.cpus import bounded_by_quota, usable_cpus
-from togetherchat_server.supervisor.fleet import HURRY_S, RESTORE_S, STOP_MARGIN_S, Fleet, Limits
+from togetherchat_server.supervisor.fleet import HURRY_S, RESTORE_S, STOP_MARGIN_S, Fleet, FleetLimits
 from togetherchat_server.supervisor.worker_process import (
     BACKOFF_MAX_S,
     HEALTHY_S,
@@ -29,7 +36,7 @@ class Story:
     """A fleet and its time: tell what happens, read what is decided."""
 
     def __init__(self, *, workers=2, sandbox=False):
-        limits = Limits(silence_s=SILENCE_S, propagation_s=PROPAGATION_S, drain_s=DRAIN_S)
+        limits = FleetLimits(silence_s=SILENCE_S, propagation_s=PROPAGATION_S, drain_s=DRAIN_S)
         self.now = 1000.0
         self.fleet = Fleet(workers=workers, sandbox=sandbox, limits=limits, now=self.now)
         self.members = {}
@@ -54,13 +61,13 @@ class Story:
                     words.append(f"{action.number.name} {name(action.member)}")
                 case Announce():
                     words.append("announce")
-                case Note():
+                case LogMessage():
                     self.notes.append(action.text)
-                case End():
+                case Exit():
                     words.append("end" if action.clean else f"end: {action.problem or 'not clean'}")
         return words
 
-    def report(self, who, phase=Phase.SERVING, **fields):
+    def report(self, who, phase=WorkerPhase.SERVING, **fields):
         self.fleet.heard(self.members[who].id, Report(phase=phase, **fields), self.now)
         return self.decided()
 
@@ -74,7 +81,7 @@ class Story:
         while True:
             for who in list(self.members):
                 address = SIMULATOR if who == "sandbox" else ""
-                report = Report(phase=Phase.SERVING, address=address)
+                report = Report(phase=WorkerPhase.SERVING, address=address)
                 self.fleet.heard(self.members[who].id, report, self.now)
             if self.now >= until:
                 return self.decided()
@@ -110,7 +117,7 @@ def test_every_place_is_filled_at_the_start():
     story = Story()
 
     assert ["start 1#1", "start 2#2"] == story.decided()
-    assert [] == story.report("1#1", Phase.STARTING)
+    assert [] == story.report("1#1", WorkerPhase.STARTING)
     assert not story.fleet.ready
     assert ["announce"] == story.report("2#2")
     assert story.fleet.ready
@@ -186,11 +193,11 @@ def test_a_worker_that_lasted_is_forgiven():
 @pytest.mark.parametrize(
     ("told", "seconds", "decided"),
     [
-        (Phase.SERVING, SILENCE_S - 0.1, []),
-        (Phase.SERVING, SILENCE_S, ["SIGKILL 1#1"]),
-        (Phase.STOPPING, SILENCE_S, ["SIGKILL 1#1"]),
-        (Phase.STARTING, SILENCE_S - 0.1, []),
-        (Phase.STARTING, SILENCE_S, ["SIGKILL 1#1"]),
+        (WorkerPhase.SERVING, SILENCE_S - 0.1, []),
+        (WorkerPhase.SERVING, SILENCE_S, ["SIGKILL 1#1"]),
+        (WorkerPhase.STOPPING, SILENCE_S, ["SIGKILL 1#1"]),
+        (WorkerPhase.STARTING, SILENCE_S - 0.1, []),
+        (WorkerPhase.STARTING, SILENCE_S, ["SIGKILL 1#1"]),
         (None, START_S - 0.1, []),
         (None, START_S, ["SIGKILL 1#1"]),
     ],
@@ -210,10 +217,10 @@ def test_a_start_that_never_ends_is_ended():
     story = Story(workers=1)
     story.decided()
     for _ in range(int(START_S)):
-        assert [] == story.report("1#1", Phase.STARTING)
+        assert [] == story.report("1#1", WorkerPhase.STARTING)
         story.now += 1
 
-    assert ["SIGKILL 1#1"] == story.report("1#1", Phase.STARTING)
+    assert ["SIGKILL 1#1"] == story.report("1#1", WorkerPhase.STARTING)
 
 
 def test_a_worker_is_killed_once_and_counts_no_more():
@@ -234,7 +241,7 @@ def test_what_a_dead_process_said_is_not_heard():
     member = story.members["1#1"]
     story.gone("1#1")
 
-    story.fleet.heard(member.id, Report(phase=Phase.SERVING), story.now)
+    story.fleet.heard(member.id, Report(phase=WorkerPhase.SERVING), story.now)
     story.fleet.gone(member.id, 0, story.now)
 
     assert not story.fleet.ready
@@ -247,7 +254,7 @@ def test_a_start_that_fails_again_and_again_is_given_up(failure):
     story = Story()
     story.decided()
     for who in ("1#1", "1#3", "1#4"):
-        story.report(who, Phase.FAILED, failure=failure)
+        story.report(who, WorkerPhase.FAILED, failure=failure)
         last = story.gone(who, code=1)
         if who != "1#4":
             story.after(BACKOFF_MAX_S)
@@ -286,8 +293,8 @@ def test_the_first_signal_is_passed_on_once_and_waited_for():
     assert ["SIGTERM 1#1", "SIGTERM 2#2"] == story.stop()
     assert not story.fleet.ready
     assert story.fleet.alive(story.now)
-    story.report("1#1", Phase.STOPPING)
-    story.report("2#2", Phase.STOPPING)
+    story.report("1#1", WorkerPhase.STOPPING)
+    story.report("2#2", WorkerPhase.STOPPING)
     assert [] == story.gone("1#1", code=0)
     assert [] == story.after(1)
     assert ["end"] == story.gone("2#2", code=0)
@@ -378,9 +385,9 @@ def test_a_rolling_restart_replaces_one_after_the_other():
     story = serving()
 
     assert ["start 1#3"] == story.roll()
-    assert [] == story.report("1#3", Phase.STARTING)
+    assert [] == story.report("1#3", WorkerPhase.STARTING)
     assert ["SIGHUP 1#1"] == story.report("1#3")
-    assert [] == story.report("1#1", Phase.STOPPING)
+    assert [] == story.report("1#1", WorkerPhase.STOPPING)
     assert ["serving", "serving", "stopping"] == story.states()
     assert ["start 2#4"] == story.gone("1#1", code=0)
     assert ["SIGHUP 2#2"] == story.report("2#4")
@@ -537,7 +544,9 @@ def test_an_assignment_travels_through_the_environment():
 @pytest.mark.parametrize("simulator", ["", SIMULATOR])
 def test_an_assignment_decides_the_addresses_and_nothing_else(simulator):
     """Ports are the supervisor's, the admin port is its own, and the simulator has no key."""
-    given = Configuration(settings=Settings(drain_s=7), upstream=Upstream(base_url="http://x/v1", key=None))
+    given = Configuration(
+        settings=Settings(drain_s=7), upstream=ProviderConfig(base_url="http://x/v1", key=None)
+    )
     assignment = Assignment(
         role=Role.WORKER,
         control=5,
@@ -552,12 +561,12 @@ def test_an_assignment_decides_the_addresses_and_nothing_else(simulator):
 
     expected = Settings(drain_s=7, listen="[::1]:7", http="h:9", health="h:8", admin="off")
     assert expected == configuration.settings
-    assert Upstream(base_url=simulator or "http://x/v1", key=None) == configuration.upstream
+    assert ProviderConfig(base_url=simulator or "http://x/v1", key=None) == configuration.upstream
 
 
 def test_a_report_fits_its_packet_whatever_went_wrong():
     """A long reason is cut; every character of it may need six bytes."""
-    packet = Report(phase=Phase.FAILED, failure="\u2028" * 10_000).to_packet()
+    packet = Report(phase=WorkerPhase.FAILED, failure="\u2028" * 10_000).to_packet()
 
     assert len(packet) <= REPORT_BYTES_MAX
     assert "\u2028" * 500 == Report.from_packet(packet).failure

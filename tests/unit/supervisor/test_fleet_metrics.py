@@ -4,24 +4,24 @@ import asyncio
 import socket
 
 from togetherchat_server.supervisor.control import Assignment, Role
-from togetherchat_server.supervisor.fleet_metrics import FleetFigures
-from togetherchat_server.supervisor.heartbeat import Leash
+from togetherchat_server.supervisor.fleet_metrics import FleetMetrics
+from togetherchat_server.supervisor.heartbeat import Heartbeat
 from togetherchat_server.telemetry.metrics import definitions as names
-from togetherchat_server.telemetry.metrics.store import Tally
-from togetherchat_server.telemetry.metrics.wire import Figures, from_packet, to_packets
+from togetherchat_server.telemetry.metrics.store import MetricStore
+from togetherchat_server.telemetry.metrics.wire import Snapshot, from_packet, to_packets
 
 LAG = (names.LAG,)
 CALL = (names.CALLS, "rpc", "m", "OK", "none")
 
 
 def told(calls=0, *, lags=(), gauges=None, words=None):
-    tally = Tally()
+    tally = MetricStore()
     if calls:
         tally.count(CALL, calls)
     for seconds in lags:
         tally.observe(LAG, seconds)
     tally.words.update(words or {})
-    return Figures(tally=tally, gauges=gauges or {})
+    return Snapshot(tally=tally, gauges=gauges or {})
 
 
 def of(fleet, own=None):
@@ -30,7 +30,7 @@ def of(fleet, own=None):
 
 def test_counts_and_spreads_of_workers_add_up():
     """Each packet brings what is new."""
-    fleet = FleetFigures()
+    fleet = FleetMetrics()
     fleet.heard(1, told(2, lags=[0.002]))
     fleet.heard(2, told(3, lags=[0.002, 5.0]))
     fleet.heard(1, told(1))
@@ -42,7 +42,7 @@ def test_counts_and_spreads_of_workers_add_up():
 
 def test_a_worker_that_goes_leaves_its_counts_and_takes_its_gauges():
     """No counter falls; what it held is not held any more."""
-    fleet = FleetFigures()
+    fleet = FleetMetrics()
     fleet.heard(1, told(2, gauges={(names.IN_FLIGHT,): 5}))
     fleet.heard(2, told(3, gauges={(names.IN_FLIGHT,): 1}))
     before = of(fleet)
@@ -55,7 +55,7 @@ def test_a_worker_that_goes_leaves_its_counts_and_takes_its_gauges():
 
 def test_gauges_become_one_as_their_family_says():
     """Most add up; of limits the least counts, of facts any."""
-    fleet = FleetFigures()
+    fleet = FleetMetrics()
     for member, number in ((1, 10), (2, 20)):
         fleet.heard(
             member,
@@ -68,7 +68,7 @@ def test_gauges_become_one_as_their_family_says():
 
 def test_what_the_supervisor_knows_itself_holds():
     """A fleet that was told to stop is not ready, whatever a worker says."""
-    fleet = FleetFigures()
+    fleet = FleetMetrics()
     fleet.heard(1, told(gauges={(names.READY,): 1}))
 
     assert 0 == of(fleet, {(names.READY,): 0}).gauges[names.READY,]
@@ -76,7 +76,7 @@ def test_what_the_supervisor_knows_itself_holds():
 
 def test_the_last_word_on_a_limit_stands_whoever_heard_it():
     """Also when that worker has gone: the account's limits are not the worker's."""
-    fleet, limit = FleetFigures(), (names.LIMIT, "m", "ratelimit-remaining")
+    fleet, limit = FleetMetrics(), (names.LIMIT, "m", "ratelimit-remaining")
     fleet.heard(1, told(words={limit: 9}))
     fleet.heard(2, told(words={limit: 7}))
     fleet.gone(2)
@@ -105,7 +105,7 @@ async def test_figures_that_find_the_socket_full_are_told_later():
                 calls += from_packet(packet).tally.counts[CALL]
 
     assignment = Assignment(role=Role.WORKER, control=theirs.detach(), heartbeat_s=1000, listen="")
-    with Leash(assignment, in_flight=lambda: 0, on_cut=lambda: None, take_figures=take) as leash:
+    with Heartbeat(assignment, in_flight=lambda: 0, on_cut=lambda: None, take_figures=take) as leash:
         while not leash._untold:
             leash._tell_figures()
         attempts = len(taken)

@@ -7,7 +7,7 @@ import pytest
 
 from support.records import Lines, record
 from togetherchat_server.telemetry.log import CallLog, LogHandler, logger_of
-from togetherchat_server.telemetry.log_writer import LineWriter
+from togetherchat_server.telemetry.log_writer import LogWriter
 
 ESCAPE = "\x1b"
 STYLES = re.compile(r"\x1b\[\d*m")
@@ -138,7 +138,7 @@ def test_a_terminal_is_known_by_its_stream(tmp_path):
     with os.fdopen(near), os.fdopen(far, "w") as terminal, (tmp_path / "log").open("w") as file:
         found = []
         for stream in (terminal, file):
-            writer = LineWriter(stream)
+            writer = LogWriter(stream)
             found.append(writer.terminal)
             writer.close()
 

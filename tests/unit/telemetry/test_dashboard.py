@@ -5,8 +5,8 @@ import json
 import pytest
 
 from support.records import record
-from togetherchat_server.domain.reasons import Kind
-from togetherchat_server.telemetry.dashboard import CALLERS_OWN, LATENCIES_MAX, OURS, UPSTREAMS, Figures
+from togetherchat_server.domain.reasons import Reason
+from togetherchat_server.telemetry.dashboard import CALLERS_OWN, LATENCIES_MAX, OURS, UPSTREAMS, LiveFigures
 
 
 class Desk:
@@ -14,7 +14,7 @@ class Desk:
 
     def __init__(self):
         self.now_s = 1000.0
-        self.figures = Figures(clock=lambda: self.now_s)
+        self.figures = LiveFigures(clock=lambda: self.now_s)
 
     def end(self, **changed):
         self.figures(record(**changed))
@@ -36,7 +36,7 @@ def desk():
 
 def test_every_reason_is_somebodys():
     """The caller's, this service's or the provider's, and of one of them alone."""
-    assert set(Kind) == CALLERS_OWN | OURS | {Kind(reason) for reason in UPSTREAMS}
+    assert set(Reason) == CALLERS_OWN | OURS | {Reason(reason) for reason in UPSTREAMS}
     assert set() == CALLERS_OWN & OURS
 
 

@@ -2,7 +2,7 @@ import io
 import threading
 import time
 
-from togetherchat_server.telemetry.log_writer import LineWriter
+from togetherchat_server.telemetry.log_writer import LogWriter
 
 
 class Blocked(io.StringIO):
@@ -33,7 +33,7 @@ class Broken(io.StringIO):
 def test_lines_are_written_in_order_and_closing_writes_the_rest():
     """What was handed in before the end is in the stream after it."""
     stream = io.StringIO()
-    writer = LineWriter(stream)
+    writer = LogWriter(stream)
 
     for number in range(100):
         writer.write(f"{number}")
@@ -45,7 +45,7 @@ def test_lines_are_written_in_order_and_closing_writes_the_rest():
 def test_a_reader_that_sleeps_makes_nobody_wait():
     """The queue is bounded: what does not fit is dropped and counted, and no write blocks."""
     stream = Blocked()
-    writer = LineWriter(stream, lines_max=2)
+    writer = LogWriter(stream, lines_max=2)
     writer.write("being written")
     assert stream.writing.wait(10)
 
@@ -63,7 +63,7 @@ def test_closing_a_log_that_nobody_reads_ends(monkeypatch):
     monkeypatch.setattr("togetherchat_server.telemetry.log_writer.CLOSE_S", 0.05)
     for lines in (1, 5):
         stream = Blocked()
-        writer = LineWriter(stream, lines_max=2)
+        writer = LogWriter(stream, lines_max=2)
         for _ in range(lines):
             writer.write("line")
         begun_s = time.monotonic()
@@ -75,7 +75,7 @@ def test_closing_a_log_that_nobody_reads_ends(monkeypatch):
 def test_a_broken_stream_drops_lines_and_recovers():
     """A reader that has gone costs its lines, not the thread that writes them."""
     stream = Broken()
-    writer = LineWriter(stream)
+    writer = LogWriter(stream)
     writer.write("lost")
     while not writer.dropped:
         time.sleep(0.001)

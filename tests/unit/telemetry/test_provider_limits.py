@@ -1,7 +1,7 @@
 """The provider's limits as gauges."""
 
 from support.records import record
-from togetherchat_server.telemetry.provider_limits import UpstreamLimits
+from togetherchat_server.telemetry.provider_limits import ProviderRateLimits
 
 
 class Board:
@@ -10,7 +10,7 @@ class Board:
     def __init__(self):
         self.now_s = 100.0
         self.gauges = {}
-        self.sink = UpstreamLimits(self.gauges, clock=lambda: self.now_s)
+        self.sink = ProviderRateLimits(self.gauges, clock=lambda: self.now_s)
 
     def tell(self, *, caller_key=False, **limits):
         headers = tuple((name.replace("_", "-"), value) for name, value in limits.items())

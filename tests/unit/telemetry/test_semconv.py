@@ -1,7 +1,7 @@
 import pytest
 
 from support.records import record
-from togetherchat_server.domain.trace_context import CANCELLED, Attempt, SpanContext
+from togetherchat_server.domain.trace_context import CANCELLED, AttemptTrace, SpanContext
 from togetherchat_server.frontends.grpc.status import ROWS
 from togetherchat_server.frontends.http.openai import chat, models
 from togetherchat_server.providers.together import attempt_span
@@ -10,20 +10,20 @@ from togetherchat_server.telemetry.semconv import (
     ERROR_CODES,
     PARAMETERS,
     USAGE,
-    Doors,
-    Place,
+    ListenerAttributes,
+    ProviderAttributes,
     attempt_attributes,
     attempt_name,
     call_attributes,
     call_name,
 )
 
-HERE = Place.of("https://api.example/v1")
-DOORS = Doors.of(rpc="127.0.0.1:50051", http="0.0.0.0:443", tls=True, machine="pod-1")
+HERE = ProviderAttributes.of("https://api.example/v1")
+DOORS = ListenerAttributes.of(rpc="127.0.0.1:50051", http="0.0.0.0:443", tls=True, machine="pod-1")
 
 
 def attempt(**changed):
-    return Attempt(
+    return AttemptTrace(
         **{
             "span": SpanContext(trace_id=1, span_id=2),
             "http_method": "POST",
@@ -90,7 +90,7 @@ def test_a_call_is_named_by_its_method_and_route(front, method, name):
 @pytest.mark.parametrize(("front", "method"), [("rpc", "/x/Complete"), ("http", chat.METHOD)])
 def test_where_callers_come_in(address, here, front, method):
     """As it is set; a machine that is listened at whole goes by its name. What callers say it is called is theirs."""
-    doors = Doors.of(rpc=address, http=address, tls=False, machine="pod-1")
+    doors = ListenerAttributes.of(rpc=address, http=address, tls=False, machine="pod-1")
     told = call_attributes(record(front=front, method=method, code="200"), doors)
 
     assert here == {name: value for name, value in told.items() if name.startswith("server.")}
@@ -99,7 +99,7 @@ def test_where_callers_come_in(address, here, front, method):
 @pytest.mark.parametrize(("tls", "scheme"), [(True, "https"), (False, "http")])
 def test_the_doors_scheme_is_that_of_its_connections(tls, scheme):
     """Encrypted or not; gRPC's conventions have no word for it."""
-    doors = Doors.of(rpc="h:1", http="h:2", tls=tls, machine="")
+    doors = ListenerAttributes.of(rpc="h:1", http="h:2", tls=tls, machine="")
 
     assert (
         scheme == call_attributes(record(front="http", method=chat.METHOD, code="200"), doors)["url.scheme"]
@@ -117,7 +117,7 @@ def test_the_doors_scheme_is_that_of_its_connections(tls, scheme):
 )
 def test_where_the_provider_is(base_url, host, port):
     """The address as it is set, with the port that it implies."""
-    told = attempt_attributes(attempt(), 0, Place.of(base_url), record())
+    told = attempt_attributes(attempt(), 0, ProviderAttributes.of(base_url), record())
 
     assert (host, port) == (told["server.address"], told["server.port"])
     assert f"{base_url.rstrip('/')}/chat/completions" == told["url.full"]

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import pytest
 
 from support.tenants import Keys, now_of
-from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.tenants import authenticator as keys_module
-from togetherchat_server.tenants.authenticator import EXPIRED, NO_KEY, REVOKED, WRONG, KeyRing
+from togetherchat_server.tenants.authenticator import EXPIRED, NO_KEY, REVOKED, WRONG, Authenticator
 from togetherchat_server.tenants.key_file import KeyTable, read_keys, write_keys
 from togetherchat_server.tenants.key_format import id_of, key_text
 
@@ -28,7 +28,7 @@ class Ring:
 
     def __init__(self, path):
         self.now_s, self.today_s = 100.0, now_of("2030-01-01T00:00:00+00:00")
-        self.ring = KeyRing(path, clock=lambda: self.now_s, wall_clock=lambda: self.today_s)
+        self.ring = Authenticator(path, clock=lambda: self.now_s, wall_clock=lambda: self.today_s)
 
     def tenant_of(self, text):
         return self.ring.identity_of(text).tenant
@@ -36,7 +36,7 @@ class Ring:
     def refusal(self, text):
         with pytest.raises(ServiceError) as caught:
             self.tenant_of(text)
-        assert Kind.INVALID_CREDENTIALS is caught.value.kind
+        assert Reason.INVALID_CREDENTIALS is caught.value.reason
         return caught.value.message
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from togetherchat_server.tenants.policy import TenantLimits
-from togetherchat_server.tenants.quota_store import Limit, LocalTally, Refusal
+from togetherchat_server.tenants.quota_store import LocalQuotaStore, QuotaLimit, QuotaRejection
 from togetherchat_server.tenants.rate_limiter import used, wait_s
 
 
@@ -68,22 +68,22 @@ def spent(tally, tokens, limits, now_s=0.0):
 
 def test_tokens_are_paid_afterwards():
     """Who has any left is let in, whatever the call will cost; then the debt is to be waited for."""
-    limits, tally = TenantLimits(tokens_per_minute=600), LocalTally()
+    limits, tally = TenantLimits(tokens_per_minute=600), LocalQuotaStore()
     spent(tally, 599, limits)
     spent(tally, 1200, limits)
 
     refusal = tally.enter("acme", limits, 0.0)
-    assert (Limit.TOKENS, pytest.approx(120.0)) == (refusal.limit, refusal.again_s)
+    assert (QuotaLimit.TOKENS, pytest.approx(120.0)) == (refusal.limit, refusal.again_s)
     assert None is tally.enter("acme", limits, 120.0)
 
 
 def test_calls_in_flight_are_bound():
     """A call that leaves makes room; another tenant is not touched."""
-    limits, tally = TenantLimits(calls_max=2), LocalTally()
+    limits, tally = TenantLimits(calls_max=2), LocalQuotaStore()
     for _ in range(2):
         assert None is tally.enter("acme", limits, 0.0)
 
-    assert Refusal(Limit.CALLS, None) == tally.enter("acme", limits, 0.0)
+    assert QuotaRejection(QuotaLimit.CALLS, None) == tally.enter("acme", limits, 0.0)
     assert None is tally.enter("globex", limits, 0.0)
     tally.leave("acme")
     assert None is tally.enter("acme", limits, 0.0)
@@ -91,10 +91,10 @@ def test_calls_in_flight_are_bound():
 
 def test_a_refused_call_costs_nothing():
     """It is on no account."""
-    limits, tally = TenantLimits(calls_max=1, requests_per_minute=2), LocalTally()
+    limits, tally = TenantLimits(calls_max=1, requests_per_minute=2), LocalQuotaStore()
     tally.enter("acme", limits, 0.0)
     for _ in range(10):
-        assert Limit.CALLS is tally.enter("acme", limits, 0.0).limit
+        assert QuotaLimit.CALLS is tally.enter("acme", limits, 0.0).limit
     tally.leave("acme")
 
     assert None is tally.enter("acme", limits, 0.0)
@@ -102,17 +102,17 @@ def test_a_refused_call_costs_nothing():
 
 def test_the_longest_wait_is_named():
     """To come back when one limit allows it and the other does not would be in vain."""
-    limits, tally = TenantLimits(requests_per_minute=60, tokens_per_minute=60), LocalTally()
+    limits, tally = TenantLimits(requests_per_minute=60, tokens_per_minute=60), LocalQuotaStore()
     spent(tally, 600, limits)
     for _ in range(60):
         tally.enter("acme", TenantLimits(requests_per_minute=60), 0.0)
 
-    assert Limit.TOKENS is tally.enter("acme", limits, 0.0).limit
+    assert QuotaLimit.TOKENS is tally.enter("acme", limits, 0.0).limit
 
 
 def test_a_limit_that_changes_holds_for_what_comes():
     """What was used stays used."""
-    tally = LocalTally()
+    tally = LocalQuotaStore()
     for _ in range(60):
         tally.enter("acme", TenantLimits(requests_per_minute=60), 0.0)
 

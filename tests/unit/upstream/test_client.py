@@ -8,25 +8,25 @@ import httpx
 import pytest
 
 from support.transport_calls import failure_of_send, failure_of_stream
-from togetherchat_server.domain.reasons import Kind
+from togetherchat_server.domain.reasons import Reason
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.upstream import client as module
-from togetherchat_server.upstream.client import Transport, TransportLimits
+from togetherchat_server.upstream.client import UpstreamLimits, UpstreamClient
 
 KEY = Secret("key-of-a-test-0123456789")
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-def over(handler, **limits: int) -> Transport:
-    return Transport(
+def over(handler, **limits: int) -> UpstreamClient:
+    return UpstreamClient(
         httpx.MockTransport(handler),
         base_url="http://upstream.example/v1/",
-        limits=TransportLimits(**limits),
+        limits=UpstreamLimits(**limits),
         user_agent="transport-tests/1",
     )
 
 
-def raising(failure: Exception, cause: Exception | None = None) -> Transport:
+def raising(failure: Exception, cause: Exception | None = None) -> UpstreamClient:
     def handler(_request: httpx.Request) -> httpx.Response:
         raise failure from cause
 
@@ -51,84 +51,84 @@ class Pieces(httpx.AsyncByteStream):
 
 
 @pytest.mark.parametrize(
-    ("failure", "kind"),
+    ("failure", "reason"),
     [
-        (httpx.ConnectError("x"), Kind.UPSTREAM_CONNECT_FAILED),
-        (httpx.ProxyError("x"), Kind.UPSTREAM_CONNECT_FAILED),
-        (httpx.ConnectTimeout("x"), Kind.UPSTREAM_CONNECT_TIMEOUT),
-        (httpx.PoolTimeout("x"), Kind.OVERLOADED),
-        (httpx.ReadError("x"), Kind.UPSTREAM_RESET),
-        (httpx.WriteError("x"), Kind.UPSTREAM_RESET),
-        (httpx.CloseError("x"), Kind.UPSTREAM_RESET),
-        (httpx.ReadTimeout("x"), Kind.UPSTREAM_RESET),
-        (httpx.WriteTimeout("x"), Kind.UPSTREAM_RESET),
-        (httpx.RemoteProtocolError("x"), Kind.UPSTREAM_MALFORMED_RESPONSE),
-        (httpx.DecodingError("x"), Kind.UPSTREAM_RESET),
-        (httpx.LocalProtocolError("x"), Kind.INTERNAL_ERROR),
-        (httpx.UnsupportedProtocol("x"), Kind.INTERNAL_ERROR),
+        (httpx.ConnectError("x"), Reason.UPSTREAM_CONNECT_FAILED),
+        (httpx.ProxyError("x"), Reason.UPSTREAM_CONNECT_FAILED),
+        (httpx.ConnectTimeout("x"), Reason.UPSTREAM_CONNECT_TIMEOUT),
+        (httpx.PoolTimeout("x"), Reason.OVERLOADED),
+        (httpx.ReadError("x"), Reason.UPSTREAM_RESET),
+        (httpx.WriteError("x"), Reason.UPSTREAM_RESET),
+        (httpx.CloseError("x"), Reason.UPSTREAM_RESET),
+        (httpx.ReadTimeout("x"), Reason.UPSTREAM_RESET),
+        (httpx.WriteTimeout("x"), Reason.UPSTREAM_RESET),
+        (httpx.RemoteProtocolError("x"), Reason.UPSTREAM_MALFORMED_RESPONSE),
+        (httpx.DecodingError("x"), Reason.UPSTREAM_RESET),
+        (httpx.LocalProtocolError("x"), Reason.INTERNAL_ERROR),
+        (httpx.UnsupportedProtocol("x"), Reason.INTERNAL_ERROR),
     ],
 )
-async def test_a_failure_before_the_answer(failure, kind):
+async def test_a_failure_before_the_answer(failure, reason):
     """By its type; what it says does not matter and is not repeated."""
     failed = await failure_of_send(raising(failure), KEY)
-    assert (kind, module._MESSAGES[kind], failure) == (failed.kind, failed.message, failed.__cause__)
+    assert (reason, module._MESSAGES[reason], failure) == (failed.reason, failed.message, failed.__cause__)
 
 
 @pytest.mark.parametrize(
-    ("cause", "kind"),
+    ("cause", "reason"),
     [
-        (socket.gaierror(-2, "Name or service not known"), Kind.UPSTREAM_DNS_FAILED),
-        (ssl.SSLCertVerificationError(1, "unable to get local issuer"), Kind.UPSTREAM_TLS_FAILED),
-        (ssl.SSLError(1, "wrong version number"), Kind.UPSTREAM_TLS_FAILED),
-        (ConnectionRefusedError(111, "refused"), Kind.UPSTREAM_CONNECT_FAILED),
-        (OSError(24, "Too many open files"), Kind.UPSTREAM_CONNECT_FAILED),
+        (socket.gaierror(-2, "Name or service not known"), Reason.UPSTREAM_DNS_FAILED),
+        (ssl.SSLCertVerificationError(1, "unable to get local issuer"), Reason.UPSTREAM_TLS_FAILED),
+        (ssl.SSLError(1, "wrong version number"), Reason.UPSTREAM_TLS_FAILED),
+        (ConnectionRefusedError(111, "refused"), Reason.UPSTREAM_CONNECT_FAILED),
+        (OSError(24, "Too many open files"), Reason.UPSTREAM_CONNECT_FAILED),
     ],
 )
 @pytest.mark.parametrize("depth", [0, 3])
-async def test_what_is_beneath_a_failure_to_connect_says_more(cause, kind, depth):
+async def test_what_is_beneath_a_failure_to_connect_says_more(cause, reason, depth):
     """Clients wrap what the system said, once or more."""
     for _ in range(depth):
         outer = RuntimeError("wrapped")
         outer.__cause__ = cause
         cause = outer
-    assert kind == (await failure_of_send(raising(httpx.ConnectError("x"), cause), KEY)).kind
+    assert reason == (await failure_of_send(raising(httpx.ConnectError("x"), cause), KEY)).reason
 
 
 async def test_a_refusal_of_our_certificate_comes_after_the_handshake():
     """With TLS 1.3 the client learns of it when it reads."""
     refused = raising(httpx.ReadError("x"), ssl.SSLError(1, "tlsv13 alert certificate required"))
-    assert Kind.UPSTREAM_TLS_FAILED == (await failure_of_send(refused, KEY)).kind
+    assert Reason.UPSTREAM_TLS_FAILED == (await failure_of_send(refused, KEY)).reason
 
 
 async def test_a_circle_of_causes_ends():
     """An exception can be its own cause's cause."""
     outer, inner = httpx.ConnectError("outer"), RuntimeError("inner")
     inner.__cause__ = outer
-    assert Kind.UPSTREAM_CONNECT_FAILED == (await failure_of_send(raising(outer, inner), KEY)).kind
+    assert Reason.UPSTREAM_CONNECT_FAILED == (await failure_of_send(raising(outer, inner), KEY)).reason
 
 
 @pytest.mark.parametrize(
-    ("failure", "kind"),
+    ("failure", "reason"),
     [
-        (httpx.ReadError("x"), Kind.UPSTREAM_TRUNCATED),
-        (httpx.RemoteProtocolError("peer closed connection"), Kind.UPSTREAM_TRUNCATED),
-        (httpx.ReadTimeout("x"), Kind.UPSTREAM_TRUNCATED),
-        (httpx.DecodingError("x"), Kind.UPSTREAM_MALFORMED_RESPONSE),
+        (httpx.ReadError("x"), Reason.UPSTREAM_TRUNCATED),
+        (httpx.RemoteProtocolError("peer closed connection"), Reason.UPSTREAM_TRUNCATED),
+        (httpx.ReadTimeout("x"), Reason.UPSTREAM_TRUNCATED),
+        (httpx.DecodingError("x"), Reason.UPSTREAM_MALFORMED_RESPONSE),
     ],
 )
-async def test_a_failure_in_the_answer(failure, kind):
+async def test_a_failure_in_the_answer(failure, reason):
     """What was read before it stands; the response is closed."""
     body = Pieces(b"data: 1\n\n", failure)
     read, failed = await failure_of_stream(over(lambda _: httpx.Response(200, stream=body)), KEY)
-    assert (b"data: 1\n\n", kind, module._MESSAGES[kind]) == (read, failed.kind, failed.message)
+    assert (b"data: 1\n\n", reason, module._MESSAGES[reason]) == (read, failed.reason, failed.message)
     assert body.closed
 
 
 def test_every_failure_that_httpx_knows_has_a_kind_in_both_tables():
     """A new one falls to the last row; no row names what is none of httpx's."""
 
-    def below(kind: type) -> set[type]:
-        return {kind}.union(*(below(one) for one in kind.__subclasses__()))
+    def below(reason: type) -> set[type]:
+        return {reason}.union(*(below(one) for one in reason.__subclasses__()))
 
     for known in below(httpx.RequestError):
         assert {True} == {
@@ -138,9 +138,9 @@ def test_every_failure_that_httpx_knows_has_a_kind_in_both_tables():
 
 
 def test_every_kind_in_the_tables_has_a_message():
-    """And no message is for a kind that is never raised."""
+    """And no message is for a reason that is never raised."""
     tables = (*module._CAUSES, *module._BEFORE_ANSWER, *module._IN_ANSWER)
-    assert {kind for _, kind in tables} | {Kind.UPSTREAM_TOO_LARGE} == set(module._MESSAGES)
+    assert {reason for _, reason in tables} | {Reason.UPSTREAM_TOO_LARGE} == set(module._MESSAGES)
 
 
 async def test_a_cancel_passes_through():
@@ -179,7 +179,7 @@ async def test_a_coded_answer_is_closed_unread(coding):
     """The first byte of it would already have to be unpacked."""
     body = Pieces(AssertionError("read"))
     answer = httpx.Response(200, headers={"content-encoding": coding}, stream=body)
-    assert Kind.UPSTREAM_MALFORMED_RESPONSE == (await failure_of_send(over(lambda _: answer), KEY)).kind
+    assert Reason.UPSTREAM_MALFORMED_RESPONSE == (await failure_of_send(over(lambda _: answer), KEY)).reason
     assert body.closed
 
 
@@ -191,7 +191,7 @@ async def test_the_bound_of_a_whole_answer_is_exact(bytes_max, fits):
     if fits:
         assert b"0123456789" == (await transport.send("GET", "x", key=KEY, request_id="r")).body
     else:
-        assert Kind.UPSTREAM_TOO_LARGE == (await failure_of_send(transport, KEY)).kind
+        assert Reason.UPSTREAM_TOO_LARGE == (await failure_of_send(transport, KEY)).reason
 
 
 @pytest.mark.parametrize(("bytes_max", "read"), [(9, b"01234"), (10, b"0123456789")])
@@ -214,7 +214,7 @@ async def test_a_successful_answer_cut_short_is_a_failure():
     """Half of it would look like all of it."""
     body = Pieces(b"01234", httpx.ReadError("x"))
     failed = await failure_of_send(over(lambda _: httpx.Response(200, stream=body)), KEY)
-    assert Kind.UPSTREAM_TRUNCATED == failed.kind
+    assert Reason.UPSTREAM_TRUNCATED == failed.reason
 
 
 async def test_headers_that_are_no_ascii_are_read_as_latin_1():

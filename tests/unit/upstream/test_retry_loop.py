@@ -6,19 +6,19 @@ import pytest
 
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.domain.call import Call
-from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
-from togetherchat_server.upstream.adaptive_throttle import Breaker
-from togetherchat_server.upstream.retry_loop import Attempts, Surroundings
+from togetherchat_server.upstream.adaptive_throttle import AdaptiveThrottle
+from togetherchat_server.upstream.retry_loop import RetryEnvironment, RetryingChat
 from togetherchat_server.upstream.retry_policy import RetryBudget, RetryPolicy
 
-BUSY = Kind.UPSTREAM_OVERLOADED
+BUSY = Reason.UPSTREAM_OVERLOADED
 STARTED = [service.StreamCompleteResponse(started=service.Started(id="1"))]
 MORE = [service.StreamCompleteResponse(delta=service.Delta(text="x"))]
 
 
 class Provider:
-    """Ends each attempt as told: a kind fails it, None lets it succeed, MORE-then-kind breaks off."""
+    """Ends each attempt as told: a reason fails it, None lets it succeed, MORE-then-reason breaks off."""
 
     def __init__(self, *outcomes, breaks_off=None):
         self.outcomes = list(outcomes)
@@ -53,23 +53,23 @@ class Provider:
 
 
 class Bench:
-    """Attempts over a provider, with a clock that only sleeping moves."""
+    """RetryingChat over a provider, with a clock that only sleeping moves."""
 
     def __init__(self, provider, *, breaker=None, deadline_s=60.0, policy=None):
         self.now_s = 0.0
         self.chance = 1.0
         self.waits = []
         self.provider = provider
-        around = Surroundings(clock=lambda: self.now_s, random=lambda: self.chance, sleep=self._sleep)
-        self.attempts = Attempts(
+        around = RetryEnvironment(clock=lambda: self.now_s, random=lambda: self.chance, sleep=self._sleep)
+        self.attempts = RetryingChat(
             provider,
             policy=policy or RetryPolicy(),
             budget=RetryBudget(),
-            breaker=breaker or Breaker(),
+            breaker=breaker or AdaptiveThrottle(),
             surroundings=around,
         )
         self.call = Call(
-            id="r", method="m", received_s=0.0, deadline_s=deadline_s, deadline_kind=Kind.CALLER_DEADLINE,
+            id="r", method="m", received_s=0.0, deadline_s=deadline_s, deadline_reason=Reason.CALLER_DEADLINE,
             upstream_key=Secret("k"),
         )  # fmt: skip
 
@@ -92,7 +92,7 @@ def asking(model="m", **fields):
 async def failing(awaitable):
     with pytest.raises(ServiceError) as caught:
         await awaitable
-    return caught.value.kind
+    return caught.value.reason
 
 
 async def test_a_busy_provider_is_asked_again():
@@ -105,9 +105,9 @@ async def test_a_busy_provider_is_asked_again():
 
 async def test_the_last_failure_is_the_answer():
     """After the last retry its error is raised."""
-    bench = Bench(Provider(BUSY, BUSY, Kind.UPSTREAM_BAD_GATEWAY))
+    bench = Bench(Provider(BUSY, BUSY, Reason.UPSTREAM_BAD_GATEWAY))
 
-    assert Kind.UPSTREAM_BAD_GATEWAY is await failing(bench.complete())
+    assert Reason.UPSTREAM_BAD_GATEWAY is await failing(bench.complete())
     assert 3 == bench.provider.asked
 
 
@@ -139,7 +139,7 @@ async def test_a_fallback_comes_before_a_retry():
 
 async def test_a_failure_that_no_fallback_takes_over_is_tried_again():
     """A refused connection is not the model's fault."""
-    bench = Bench(Provider(Kind.UPSTREAM_CONNECT_FAILED))
+    bench = Bench(Provider(Reason.UPSTREAM_CONNECT_FAILED))
 
     assert "1" == (await bench.complete(fallback_models=["other"])).id
 
@@ -154,7 +154,7 @@ async def test_no_wait_goes_beyond_the_deadline():
 
 async def test_the_budget_bounds_retries_over_all_calls():
     """When everything fails at once, retries stay a tenth of the calls and the floor."""
-    bench = Bench(Provider(*[Kind.UPSTREAM_CONFLICT] * 10_000), policy=RetryPolicy(wait_first_s=0.0))
+    bench = Bench(Provider(*[Reason.UPSTREAM_CONFLICT] * 10_000), policy=RetryPolicy(wait_first_s=0.0))
     for number in range(1000):
         await failing(bench.complete(model=f"m{number}"))
 

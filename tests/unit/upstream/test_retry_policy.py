@@ -2,59 +2,65 @@
 
 import pytest
 
-from togetherchat_server.domain.reasons import Kind, ServiceError
-from togetherchat_server.upstream.retry_policy import CLASSES, Class, RetryBudget, RetryPolicy, decide
+from togetherchat_server.domain.reasons import Reason, ServiceError
+from togetherchat_server.upstream.retry_policy import (
+    ATTEMPT_CLASSES,
+    AttemptClass,
+    RetryBudget,
+    RetryPolicy,
+    decide,
+)
 
 POLICY = RetryPolicy()
 COSTLY = RetryPolicy(costly_retries_max=1)
 
 
-def decision(kind, *, asked_s=None, attempt=1, left_s=60.0, fraction=1.0, policy=POLICY):
-    error = ServiceError(kind, "text", retry_after_s=asked_s)
+def decision(reason, *, asked_s=None, attempt=1, left_s=60.0, fraction=1.0, policy=POLICY):
+    error = ServiceError(reason, "text", retry_after_s=asked_s)
     return decide(error, attempt=attempt, seconds_left=left_s, fraction=fraction, policy=policy)
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_only_what_is_in_the_table_is_tried_again(kind):
-    """Safe kinds are tried again; costly ones and all others are not, unless the operator says so."""
-    safe = CLASSES.get(kind) in {Class.UNREACHED, Class.DECLINED}
-    costly = CLASSES.get(kind) is Class.COSTLY
+@pytest.mark.parametrize("reason", Reason)
+def test_only_what_is_in_the_table_is_tried_again(reason):
+    """Safe reasons are tried again; costly ones and all others are not, unless the operator says so."""
+    safe = ATTEMPT_CLASSES.get(reason) in {AttemptClass.UNREACHED, AttemptClass.DECLINED}
+    costly = ATTEMPT_CLASSES.get(reason) is AttemptClass.COSTLY
 
-    assert safe == (decision(kind) is not None)
-    assert (safe or costly) == (decision(kind, policy=COSTLY) is not None)
+    assert safe == (decision(reason) is not None)
+    assert (safe or costly) == (decision(reason, policy=COSTLY) is not None)
 
 
 @pytest.mark.parametrize(
-    "kind",
+    "reason",
     [
-        Kind.UPSTREAM_TLS_FAILED,
-        Kind.UPSTREAM_GATEWAY_TIMEOUT,
-        Kind.UPSTREAM_MALFORMED_RESPONSE,
-        Kind.UPSTREAM_TOO_LARGE,
-        Kind.UPSTREAM_TRUNCATED,
-        Kind.DRAINING,
-        Kind.QUOTA_EXHAUSTED,
-        Kind.SPEND_LIMIT_REACHED,
-        Kind.UPSTREAM_INVALID_REQUEST,
-        Kind.CALLER_CANCELLED,
-        Kind.CALLER_DEADLINE,
+        Reason.UPSTREAM_TLS_FAILED,
+        Reason.UPSTREAM_GATEWAY_TIMEOUT,
+        Reason.UPSTREAM_MALFORMED_RESPONSE,
+        Reason.UPSTREAM_TOO_LARGE,
+        Reason.UPSTREAM_TRUNCATED,
+        Reason.DRAINING,
+        Reason.QUOTA_EXHAUSTED,
+        Reason.SPEND_LIMIT_REACHED,
+        Reason.UPSTREAM_INVALID_REQUEST,
+        Reason.CALLER_CANCELLED,
+        Reason.CALLER_DEADLINE,
     ],
 )
-def test_what_repeats_or_was_billed_is_never_tried_again(kind):
+def test_what_repeats_or_was_billed_is_never_tried_again(reason):
     """TLS, 504, malformed and cut answers, money, other 4xx, a caller who left."""
-    assert None is decision(kind, policy=COSTLY)
+    assert None is decision(reason, policy=COSTLY)
 
 
 @pytest.mark.parametrize(("attempt", "again"), [(1, True), (2, True), (3, False), (4, False)])
 def test_two_retries_at_the_most(attempt, again):
     """Three attempts in all."""
-    assert again == (decision(Kind.UPSTREAM_OVERLOADED, attempt=attempt) is not None)
+    assert again == (decision(Reason.UPSTREAM_OVERLOADED, attempt=attempt) is not None)
 
 
 @pytest.mark.parametrize(("attempt", "again"), [(1, True), (2, False)])
 def test_one_costly_retry_where_it_is_wanted(attempt, again):
     """The flag buys one."""
-    assert again == (decision(Kind.UPSTREAM_INTERNAL, attempt=attempt, policy=COSTLY) is not None)
+    assert again == (decision(Reason.UPSTREAM_INTERNAL, attempt=attempt, policy=COSTLY) is not None)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +79,7 @@ def test_waits_are_drawn_from_nought_to_a_bound_that_doubles(attempt, fraction, 
     """Full jitter: 0.25 s doubled with every attempt, at most 8 s."""
     policy = RetryPolicy(retries_max=100)
 
-    assert wait_s == decision(Kind.UPSTREAM_OVERLOADED, attempt=attempt, fraction=fraction, policy=policy)
+    assert wait_s == decision(Reason.UPSTREAM_OVERLOADED, attempt=attempt, fraction=fraction, policy=policy)
 
 
 @pytest.mark.parametrize(
@@ -82,13 +88,13 @@ def test_waits_are_drawn_from_nought_to_a_bound_that_doubles(attempt, fraction, 
 )
 def test_a_wait_that_was_asked_for_is_a_minimum(asked_s, fraction, wait_s):
     """Up to a fifth more, by chance; beyond 30 s it is answered now."""
-    assert wait_s == decision(Kind.RATE_LIMITED, asked_s=asked_s, fraction=fraction)
+    assert wait_s == decision(Reason.RATE_LIMITED, asked_s=asked_s, fraction=fraction)
 
 
 @pytest.mark.parametrize(("left_s", "wait_s"), [(0.2, None), (0.25, None), (0.26, 0.25), (-1.0, None)])
 def test_a_wait_must_fit_the_deadline(left_s, wait_s):
     """No wait that leaves no time for the attempt after it."""
-    assert wait_s == decision(Kind.UPSTREAM_OVERLOADED, left_s=left_s)
+    assert wait_s == decision(Reason.UPSTREAM_OVERLOADED, left_s=left_s)
 
 
 @pytest.mark.parametrize(("calls", "retries"), [(0, 10), (100, 20), (1000, 110)])

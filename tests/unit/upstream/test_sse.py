@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from support import golden
 from support.translation import cut
-from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.upstream.sse import SseDecoder, SseEvent
 
 
@@ -157,7 +157,7 @@ def test_too_large(stream: bytes, step: int):
     with pytest.raises(ServiceError) as failure:
         decoded(*reads, event_bytes_max=100)
 
-    assert Kind.UPSTREAM_TOO_LARGE == failure.value.kind
+    assert Reason.UPSTREAM_TOO_LARGE == failure.value.reason
 
 
 @pytest.mark.parametrize("step", [1, 7, 10_000])

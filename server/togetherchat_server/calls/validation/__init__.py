@@ -15,8 +15,8 @@ from togetherchat_server.calls.validation.json_texts import JsonTexts
 from togetherchat_server.calls.validation.messages import check_messages
 from togetherchat_server.calls.validation.options import check_extra_body, check_options
 from togetherchat_server.calls.validation.tools import check_response_format, check_tool_choice, check_tools
-from togetherchat_server.calls.validation.violations import Findings
-from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.calls.validation.violations import Violations
+from togetherchat_server.domain.reasons import Reason, ServiceError
 
 __all__ = ["RequestLimits", "validate"]
 
@@ -36,9 +36,9 @@ def validate(
     """
     if (request.ByteSize() if request_bytes is None else request_bytes) > limits.request_bytes_max:
         raise ServiceError(
-            Kind.REQUEST_TOO_LARGE, f"the request is larger than {limits.request_bytes_max} bytes"
+            Reason.REQUEST_TOO_LARGE, f"the request is larger than {limits.request_bytes_max} bytes"
         )
-    findings = Findings(limits.violations_max)
+    findings = Violations(limits.violations_max)
     json_texts = JsonTexts(limits, findings)
     check_options(request, limits, findings)
     check_messages(request.messages, limits, findings)

@@ -6,12 +6,12 @@ from typing import final
 
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.calls.validation import RequestLimits, validate
-from togetherchat_server.domain.call import Call, Events
+from togetherchat_server.domain.call import Call, EventBatch
 from togetherchat_server.domain.ports import Chat
 
 
 @final
-class CheckedChat:
+class ValidatingChat:
     """A `Chat` before a `Chat`: lets through what the contract allows."""
 
     def __init__(self, chat: Chat, limits: RequestLimits) -> None:
@@ -25,7 +25,7 @@ class CheckedChat:
     @asynccontextmanager
     async def stream(
         self, request: service.CompleteRequest, call: Call
-    ) -> AsyncGenerator[AsyncIterator[Events]]:
+    ) -> AsyncGenerator[AsyncIterator[EventBatch]]:
         validate(request, self._limits)
         async with self._chat.stream(request, call) as batches:
             yield batches

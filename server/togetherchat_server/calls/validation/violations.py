@@ -2,13 +2,13 @@
 
 from typing import Final, final
 
-from togetherchat_server.domain.reasons import Kind, ServiceError, Violation
+from togetherchat_server.domain.reasons import Reason, ServiceError, Violation
 
 _AND_MORE: Final = "and more: what follows was not checked"
 
 
 @final
-class Findings:
+class Violations:
     """What is wrong so far. One too many ends the check, since nobody reads on."""
 
     def __init__(self, violations_max: int) -> None:
@@ -28,7 +28,7 @@ class Findings:
         first, *others = self._violations
         more = f" (and {len(others)} more)" if others else ""
         raise ServiceError(
-            Kind.INVALID_REQUEST,
+            Reason.INVALID_REQUEST,
             f"{first.field}: {first.description}{more}",
             violations=tuple(self._violations),
         )

@@ -7,7 +7,7 @@ what it had (grpcio 1.72 and 1.85 alike). It speaks TLS 1.2 and 1.3, and h2 alon
 
 import grpc
 
-from togetherchat_server.config.tls import Certificates, Material
+from togetherchat_server.config.tls import Certificates, TlsMaterial
 
 
 def server_credentials(certificates: Certificates) -> grpc.ServerCredentials:
@@ -31,7 +31,7 @@ def server_credentials(certificates: Certificates) -> grpc.ServerCredentials:
     )
 
 
-def _configuration(material: Material) -> grpc.ServerCertificateConfiguration:
+def _configuration(material: TlsMaterial) -> grpc.ServerCertificateConfiguration:
     return grpc.ssl_server_certificate_configuration(
         [(material.key, material.chain)], root_certificates=material.client_ca
     )

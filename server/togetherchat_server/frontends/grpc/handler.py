@@ -32,24 +32,24 @@ import grpc
 from google.protobuf.message import Message
 from grpc import aio
 
-from togetherchat_server.calls.admission import Admission, Ticket
-from togetherchat_server.calls.auth_throttle import COUNTED, Failures
+from togetherchat_server.calls.admission import Admission, Permit
+from togetherchat_server.calls.auth_throttle import COUNTED, AuthThrottle
 from togetherchat_server.calls.session import (
-    NO_PLACE,
-    STALLED,
-    STOPPED,
-    TIME_IS_UP,
-    UNFORESEEN,
-    Arrival,
-    CallDesk,
-    Ending,
-    facts_of,
+    DEADLINE_MESSAGES,
+    DRAINING_MESSAGE,
+    INTERNAL_ERROR_MESSAGE,
+    QUEUE_TIMEOUT_MESSAGE,
+    WRITE_TIMEOUT_MESSAGE,
+    IncomingCall,
+    Outcome,
+    Sessions,
+    response_metadata,
 )
 from togetherchat_server.domain.call import Call
-from togetherchat_server.domain.deadline import Within
-from togetherchat_server.domain.reasons import Kind, ServiceError
-from togetherchat_server.frontends.grpc.in_flight import RunningCalls, Task, current_task
-from togetherchat_server.frontends.grpc.methods import UNPARSABLE, Method, Received, Scope
+from togetherchat_server.domain.deadline import Deadline
+from togetherchat_server.domain.reasons import Reason, ServiceError
+from togetherchat_server.frontends.grpc.in_flight import InFlightCalls, Task, current_task
+from togetherchat_server.frontends.grpc.methods import UNPARSABLE, Method, Received, RpcState
 from togetherchat_server.frontends.grpc.peer import host_of
 from togetherchat_server.frontends.grpc.status import ROWS, status_of
 
@@ -58,12 +58,12 @@ FRONT: Final = "rpc"
 _log = logging.getLogger(__name__)
 
 # Quoted: generic to a type checker, not to Python.
-Handler: TypeAlias = "grpc.RpcMethodHandler[Received, Message]"
+RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Received, Message]"
 Context: TypeAlias = "aio.ServicerContext[object, Message]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BoundaryLimits:
+class GrpcTimeouts:
     """How long a peer may keep us waiting, in seconds."""
 
     request_s: float
@@ -72,32 +72,32 @@ class BoundaryLimits:
 
 
 @final
-class Boundary(grpc.GenericRpcHandler):
+class GrpcHandler(grpc.GenericRpcHandler):
     """Serves a table of methods, full names such as `/togetherchat.v1.ChatService/Complete`."""
 
     def __init__(
         self,
         *,
-        desk: CallDesk,
+        desk: Sessions,
         admission: Admission,
-        failures: Failures,
-        limits: BoundaryLimits,
+        failures: AuthThrottle,
+        limits: GrpcTimeouts,
         random: Callable[[], float],
     ) -> None:
         self._desk = desk
         self._failures = failures
         self._admission = admission
-        self._running = RunningCalls(admission, request_s=limits.request_s, take_s=limits.write_stall_s)
+        self._running = InFlightCalls(admission, request_s=limits.request_s, take_s=limits.write_stall_s)
         self._limits = limits
         self._random = random
         self._methods: dict[str, Method] = {}
-        self._handlers: dict[str, Handler] = {}
+        self._handlers: dict[str, RpcHandler] = {}
 
     def add(self, name: str, method: Method) -> None:
         self._methods[name] = method
         self._handlers[name] = self._at_once(name, method)
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "Handler | None":
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "RpcHandler | None":
         """Called by gRPC in the task of the call, before anything of the message is read."""
         name = handler_call_details.method
         method = self._methods.get(name)
@@ -114,11 +114,11 @@ class Boundary(grpc.GenericRpcHandler):
             return self._handlers[name]
         return self._in_turn(name, method, ticket)
 
-    def _at_once(self, name: str, method: Method) -> Handler:
+    def _at_once(self, name: str, method: Method) -> RpcHandler:
         """For a call that has a place: gRPC reads the request, and sends a whole answer."""
 
         async def handle(received: Received, context: Context) -> Message | None:
-            async def work(scope: Scope) -> Message | None:
+            async def work(scope: RpcState) -> Message | None:
                 return await method.respond(received, scope, self._writer(context, scope))
 
             response = await self._run(name, context, work)
@@ -131,18 +131,18 @@ class Boundary(grpc.GenericRpcHandler):
         )
         return shape(handle, request_deserializer=method.parse, response_serializer=_serialised)
 
-    def _in_turn(self, name: str, method: Method, ticket: Ticket) -> Handler:
+    def _in_turn(self, name: str, method: Method, ticket: Permit) -> RpcHandler:
         """For a call that may have to wait: nothing of its message is read before its turn."""
 
-        async def work(scope: Scope, context: Context) -> None:
+        async def work(scope: RpcState, context: Context) -> None:
             self._failures.check(host_of(context.peer()), ticket.caller)
             write = self._writer(context, scope)
             if ticket.turn is not None:
                 began_s = self._desk.seconds_left(scope.call)
-                async with Within(self._limits.queue_s, Kind.OVERLOADED, NO_PLACE):
+                async with Deadline(self._limits.queue_s, Reason.OVERLOADED, QUEUE_TIMEOUT_MESSAGE):
                     await ticket.turn
                 scope.call.progress.queued_s = began_s - self._desk.seconds_left(scope.call)
-            async with Within(self._limits.request_s, Kind.CALLER_STALLED, "the caller sends no request"):
+            async with Deadline(self._limits.request_s, Reason.CALLER_STALLED, "the caller sends no request"):
                 received = await context.read()
             response = await method.respond(
                 received if isinstance(received, Message) else UNPARSABLE,
@@ -164,67 +164,69 @@ class Boundary(grpc.GenericRpcHandler):
         """Cancel what runs: it ends as DRAINING, with a status that says so."""
         self._running.abort_all()
 
-    def _never_sent(self, arrival: Arrival) -> None:
-        self._close(Scope(self._desk.refused(arrival)), Kind.CALLER_STALLED)
+    def _never_sent(self, arrival: IncomingCall) -> None:
+        self._close(RpcState(self._desk.refused(arrival)), Reason.CALLER_STALLED)
 
-    def _refusal(self, arrival: Arrival, error: ServiceError) -> Handler:
+    def _refusal(self, arrival: IncomingCall, error: ServiceError) -> RpcHandler:
         async def refuse(_requests: object, context: Context) -> None:
             call = self._desk.refused(arrival)
-            await self._abort(context, Scope(call), error)
+            await self._abort(context, RpcState(call), error)
 
         return grpc.stream_stream_rpc_method_handler(refuse)
 
     async def _run(
-        self, name: str, context: Context, work: Callable[[Scope], Awaitable[Message | None]]
+        self, name: str, context: Context, work: Callable[[RpcState], Awaitable[Message | None]]
     ) -> Message | None:
         """Run the work of one call inside its deadline, and end the call in exactly one way."""
         self._running.received()
         arrival = _arrival(name, context.invocation_metadata(), context.time_remaining())
         try:
-            scope = Scope(self._desk.open(arrival))
+            scope = RpcState(self._desk.open(arrival))
         except ServiceError as error:
-            await self._abort(context, Scope(self._desk.refused(arrival)), error)
+            await self._abort(context, RpcState(self._desk.refused(arrival)), error)
         response = None
         try:
             async with self._deadline(scope.call):
                 response = await work(scope)
         except ServiceError as error:
             # Time that is up after `completed` fails nothing: see the law of streams.
-            if not (scope.completed and error.kind in TIME_IS_UP):
+            if not (scope.completed and error.reason in DEADLINE_MESSAGES):
                 await self._fail(context, scope, error)
         except asyncio.CancelledError:
             await self._end_cancelled(context, scope)
             raise
         except Exception:  # noqa: BLE001  the front's one broad except: see above
             _log.exception("call %s failed in an unforeseen way", scope.call.id)
-            await self._abort(context, scope, ServiceError(Kind.INTERNAL_ERROR, UNFORESEEN))
-        context.set_trailing_metadata(facts_of(scope.call))
+            await self._abort(context, scope, ServiceError(Reason.INTERNAL_ERROR, INTERNAL_ERROR_MESSAGE))
+        context.set_trailing_metadata(response_metadata(scope.call))
         if scope.call.progress.attempts:
             self._failures.served(self._running.caller())
         self._close(scope, None)
         return response
 
-    def _deadline(self, call: Call) -> Within:
-        return Within(self._desk.seconds_left(call), call.deadline_kind, TIME_IS_UP[call.deadline_kind])
+    def _deadline(self, call: Call) -> Deadline:
+        return Deadline(
+            self._desk.seconds_left(call), call.deadline_reason, DEADLINE_MESSAGES[call.deadline_reason]
+        )
 
-    def _writer(self, context: Context, scope: Scope) -> Callable[[Message], Awaitable[None]]:
+    def _writer(self, context: Context, scope: RpcState) -> Callable[[Message], Awaitable[None]]:
         async def write(message: Message) -> None:
             task = current_task()
             timer = task.get_loop().call_later(self._limits.write_stall_s, self._stalled, task, scope)
             try:
                 await context.write(message)
             except aio.InternalError as exc:
-                raise ServiceError(Kind.CALLER_CANCELLED, "the caller left during a write") from exc
+                raise ServiceError(Reason.CALLER_CANCELLED, "the caller left during a write") from exc
             finally:
                 timer.cancel()
                 if scope.releasing is not None:  # a generator is closed once, and by one task
                     await asyncio.wait({scope.releasing})
             if scope.stalled:
-                raise ServiceError(Kind.CALLER_STALLED, STALLED)
+                raise ServiceError(Reason.CALLER_STALLED, WRITE_TIMEOUT_MESSAGE)
 
         return write
 
-    def _stalled(self, task: Task, scope: Scope) -> None:
+    def _stalled(self, task: Task, scope: RpcState) -> None:
         """Give back what a caller who reads nothing holds: all but the write that waits for it.
 
         Of a whole answer the last message alone is waiting: taken late, it is still whole.
@@ -234,35 +236,35 @@ class Boundary(grpc.GenericRpcHandler):
             scope.releasing = asyncio.create_task(scope.release())
         if not scope.completed:
             scope.stalled = True
-            self._close(scope, Kind.CALLER_STALLED)
+            self._close(scope, Reason.CALLER_STALLED)
 
-    async def _end_cancelled(self, context: Context, scope: Scope) -> None:
+    async def _end_cancelled(self, context: Context, scope: RpcState) -> None:
         """Decide who cancelled: the service (it drains), nobody (a stray), or the caller."""
         task = current_task()
         if scope.stalled:
             return
         if not task.cancelling():
             _log.error("call %s was cancelled from within", scope.call.id)
-            await self._abort(context, scope, ServiceError(Kind.INTERNAL_ERROR, UNFORESEEN))
+            await self._abort(context, scope, ServiceError(Reason.INTERNAL_ERROR, INTERNAL_ERROR_MESSAGE))
         if self._running.is_aborted(task):
             task.uncancel()
-            await self._abort(context, scope, ServiceError(Kind.DRAINING, STOPPED))
+            await self._abort(context, scope, ServiceError(Reason.DRAINING, DRAINING_MESSAGE))
         in_margin = self._desk.seconds_left(scope.call) <= 0
-        self._close(scope, scope.call.deadline_kind if in_margin else Kind.CALLER_CANCELLED)
+        self._close(scope, scope.call.deadline_reason if in_margin else Reason.CALLER_CANCELLED)
 
-    async def _fail(self, context: Context, scope: Scope, error: ServiceError) -> NoReturn:
+    async def _fail(self, context: Context, scope: RpcState, error: ServiceError) -> NoReturn:
         """End the call with a status, unless nobody can hear it: the peer has gone or sends nothing,
         or what it did not take is still waiting for it.
         """
-        taken = scope.stalled and error.kind is Kind.CALLER_STALLED
-        gone = error.kind in {Kind.CALLER_CANCELLED, Kind.CALLER_STALLED}
+        taken = scope.stalled and error.reason is Reason.CALLER_STALLED
+        gone = error.reason in {Reason.CALLER_CANCELLED, Reason.CALLER_STALLED}
         if (gone or scope.stalled) and not taken:
-            self._close(scope, error.kind)
+            self._close(scope, error.reason)
             raise asyncio.CancelledError from error
         await self._abort(context, scope, error)
 
-    async def _abort(self, context: Context, scope: Scope, error: ServiceError) -> NoReturn:
-        if error.kind in COUNTED:
+    async def _abort(self, context: Context, scope: RpcState, error: ServiceError) -> NoReturn:
+        if error.reason in COUNTED:
             error = self._failures.answer(host_of(context.peer()), self._running.caller(), error)
         status = status_of(
             error,
@@ -271,16 +273,16 @@ class Boundary(grpc.GenericRpcHandler):
             seconds_left=self._desk.seconds_left(scope.call),
             fraction=self._random(),
         )
-        self._close(scope, error.kind)
+        self._close(scope, error.reason)
         await context.abort(status.code, status.message, status.trailers)
         raise AssertionError  # unreachable: abort raises
 
-    def _close(self, scope: Scope, kind: Kind | None) -> None:
+    def _close(self, scope: RpcState, reason: Reason | None) -> None:
         if scope.closed:
             return
         scope.closed = True
-        code = ROWS[kind].code.name if kind else "OK"
-        ending = Ending(code=code, kind=kind, messages_sent=scope.messages_sent, usage=scope.usage)
+        code = ROWS[reason].code.name if reason else "OK"
+        ending = Outcome(code=code, reason=reason, messages_sent=scope.messages_sent, usage=scope.usage)
         self._desk.close(scope.call, FRONT, ending)
 
 
@@ -300,11 +302,11 @@ _HEADERS: Final = {
 
 def _arrival(
     method: str, metadata: Iterable[tuple[str, str | bytes]] | None, seconds_left: float | None = None
-) -> Arrival:
+) -> IncomingCall:
     found: dict[str, str] = {}
     for key, value in metadata or ():
         name = _HEADERS.get(key)
         if name is not None and isinstance(value, str):
             # A header sent twice becomes a value that no check lets through.
             found[name] = f"{found[name]}, {value}" if name in found else value
-    return Arrival(front=FRONT, method=method, seconds_left=seconds_left, **found)
+    return IncomingCall(front=FRONT, method=method, seconds_left=seconds_left, **found)

@@ -18,7 +18,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, TypeAlias, final
 
-from togetherchat_server.calls.admission import Admission, Ticket
+from togetherchat_server.calls.admission import Admission, Permit
 
 Task: TypeAlias = "asyncio.Task[object]"
 
@@ -27,7 +27,7 @@ LOOK_S_MAX: Final = 1.0
 
 
 @final
-class Overdue:
+class TaskTimeouts:
     """Cancels the tasks that wait for longer than `limit_s`."""
 
     def __init__(self, limit_s: float) -> None:
@@ -72,19 +72,19 @@ def current_task() -> Task:
 
 
 @final
-class RunningCalls:
+class InFlightCalls:
     """Every call between its admission and the end of its task."""
 
     def __init__(self, admission: Admission, *, request_s: float, take_s: float) -> None:
         """A peer has `request_s` to send its request, and `take_s` to take its answer."""
         self._admission = admission
         self._tasks: set[Task] = set()
-        self._tickets: dict[Task, Ticket] = {}
+        self._tickets: dict[Task, Permit] = {}
         self._aborted: set[Task] = set()
-        self._unsent = Overdue(request_s)
-        self._untaken = Overdue(take_s)
+        self._unsent = TaskTimeouts(request_s)
+        self._untaken = TaskTimeouts(take_s)
 
-    def begin(self, ticket: Ticket, *, never_sent: Callable[[], None]) -> None:
+    def begin(self, ticket: Permit, *, never_sent: Callable[[], None]) -> None:
         """Hold a ticket for the current task, whose peer is to send its request."""
         task = current_task()
         self._tasks.add(task)

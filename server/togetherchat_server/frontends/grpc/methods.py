@@ -16,26 +16,26 @@ from google.protobuf.message import DecodeError, Message
 
 from togetherchat.v1 import chat_pb2
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.domain.call import Call, Events
+from togetherchat_server.domain.call import Call, EventBatch
 from togetherchat_server.domain.ports import Chat, ModelListing
-from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 
 
 @final
-class Unparsable:
+class UnparsableMessage:
     """Stands for a message that could not be parsed, until the handler can say so."""
 
 
-UNPARSABLE: Final = Unparsable()
-Received: TypeAlias = Message | Unparsable
+UNPARSABLE: Final = UnparsableMessage()
+Received: TypeAlias = Message | UnparsableMessage
 Write: TypeAlias = Callable[[Message], Awaitable[None]]
 
 
 @final
-class Scope:
+class RpcState:
     """One call between its first and its last message."""
 
     __slots__ = ("call", "closed", "completed", "messages_sent", "release", "releasing", "stalled", "usage")
@@ -63,7 +63,7 @@ class Method(Protocol):
 
     def parse(self, data: bytes) -> Received: ...
 
-    async def respond(self, received: Received, scope: Scope, write: Write) -> Message | None:
+    async def respond(self, received: Received, scope: RpcState, write: Write) -> Message | None:
         """Answer. What is returned, if anything, is still to be sent."""
         ...
 
@@ -80,7 +80,7 @@ class UnaryMethod(Generic[Request, Response]):
     def parse(self, data: bytes) -> Received:
         return _parse(self.request, data)
 
-    async def respond(self, received: Received, scope: Scope, write: Write) -> Message:
+    async def respond(self, received: Received, scope: RpcState, write: Write) -> Message:
         del write
         response = await self.answer(_checked(received, self.request), scope.call)
         scope.messages_sent = 1
@@ -95,13 +95,13 @@ class StreamMethod(Generic[Request]):
     """An RPC with a stream of answers, in batches."""
 
     request: type[Request]
-    answer: Callable[[Request, Call], AsyncGenerator[Events, None]]
+    answer: Callable[[Request, Call], AsyncGenerator[EventBatch, None]]
     streams: Final = True
 
     def parse(self, data: bytes) -> Received:
         return _parse(self.request, data)
 
-    async def respond(self, received: Received, scope: Scope, write: Write) -> None:
+    async def respond(self, received: Received, scope: RpcState, write: Write) -> None:
         async with aclosing(self.answer(_checked(received, self.request), scope.call)) as batches:
             scope.release = batches.aclose
             async for events in batches:
@@ -122,7 +122,7 @@ def _parse(message: type[Message], data: bytes) -> Received:
 
 def _checked(received: Received, message: type[Request]) -> Request:
     if not isinstance(received, message):
-        raise ServiceError(Kind.INVALID_REQUEST, "the request is no valid message of this contract")
+        raise ServiceError(Reason.INVALID_REQUEST, "the request is no valid message of this contract")
     return received
 
 
@@ -132,7 +132,9 @@ SERVICE: Final = "togetherchat.v1.ChatService"
 def chat_methods(chat: Chat, models: ModelListing) -> Mapping[str, Method]:
     """The RPCs of ChatService by their full names."""
 
-    async def stream_complete(request: service.CompleteRequest, call: Call) -> AsyncGenerator[Events, None]:
+    async def stream_complete(
+        request: service.CompleteRequest, call: Call
+    ) -> AsyncGenerator[EventBatch, None]:
         async with chat.stream(request, call) as batches:
             async for events in batches:
                 yield events

@@ -13,7 +13,7 @@ from grpc import aio
 
 from togetherchat_server.config.tls import Certificates
 from togetherchat_server.frontends.grpc.credentials import server_credentials
-from togetherchat_server.frontends.grpc.handler import Boundary
+from togetherchat_server.frontends.grpc.handler import GrpcHandler
 from togetherchat_server.frontends.grpc.health import Health
 from togetherchat_server.frontends.grpc.methods import SERVICE, Method
 from togetherchat_server.frontends.grpc.reflection import add_reflection
@@ -51,7 +51,7 @@ OPTIONS: Final = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionLimits:
+class ConnectionAge:
     """How long a connection lives before its client is asked to open another, give or take a tenth,
     and how long its calls may then go on: in seconds.
 
@@ -70,7 +70,7 @@ class ConnectionLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listening:
+class ListenerOptions:
     """How the service listens: whether others share its port, with which certificate (None: plain
     text), and where probes are answered (None: nowhere else). Those are always answered in plain
     text: a kubelet has no certificate to show.
@@ -82,17 +82,17 @@ class Listening:
 
 
 @final
-class RpcFront:
+class GrpcServer:
     """The gRPC door: the public listener, and the plaintext one for probes if it is wanted."""
 
     def __init__(
         self,
         *,
-        boundary: Boundary,
+        boundary: GrpcHandler,
         methods: Mapping[str, Method],
         reflection: bool,
-        connections: ConnectionLimits,
-        listening: Listening,
+        connections: ConnectionAge,
+        listening: ListenerOptions,
     ) -> None:
         options = tuple(
             {**dict(OPTIONS), **connections.options(), SHARE_PORT: int(listening.share_port)}.items()

@@ -1,6 +1,6 @@
 """From what went wrong to a gRPC status: the table, its details and its trailers.
 
-Pure: a `ServiceError` and the facts of its call go in, a `Status` comes out. Trailers above
+Pure: a `ServiceError` and the facts of its call go in, a `GrpcStatus` comes out. Trailers above
 8 KiB make gRPC replace the status with RESOURCE_EXHAUSTED at random, and one illegal
 character in a value replaces it with INTERNAL (both measured on grpcio 1.85): so everything
 variable is bounded and checked here.
@@ -21,9 +21,9 @@ from google.protobuf import any_pb2, duration_pb2, message
 from google.rpc import error_details_pb2 as details
 from google.rpc import status_pb2
 
-from togetherchat_server.calls.session import come_back_s, facts_of
+from togetherchat_server.calls.session import response_metadata, retry_delay_s
 from togetherchat_server.domain.call import Call, Phase
-from togetherchat_server.domain.reasons import Kind, ServiceError, sanitise
+from togetherchat_server.domain.reasons import Reason, ServiceError, sanitise
 
 DOMAIN: Final = "togetherchat"
 STATUS_BYTES_MAX: Final = 4096
@@ -40,8 +40,8 @@ class Retry(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One row of the error table. `reason` is the kind's own name unless it is given."""
+class StatusRow:
+    """One row of the error table. `reason` is the reason's own name unless it is given."""
 
     code: grpc.StatusCode
     retry: Retry
@@ -50,78 +50,80 @@ class Row:
 
 _C = grpc.StatusCode
 
-ROWS: Final[Mapping[Kind, Row]] = {
-    Kind.INVALID_REQUEST: Row(_C.INVALID_ARGUMENT, Retry.SILENT),
-    Kind.REQUEST_TOO_LARGE: Row(_C.INVALID_ARGUMENT, Retry.SILENT),
-    Kind.CONTEXT_LENGTH_EXCEEDED: Row(_C.INVALID_ARGUMENT, Retry.SILENT),
-    Kind.MODEL_NOT_FOUND: Row(_C.NOT_FOUND, Retry.SILENT),
-    Kind.UPSTREAM_INVALID_REQUEST: Row(_C.INVALID_ARGUMENT, Retry.SILENT),
-    Kind.MISSING_CREDENTIALS: Row(_C.UNAUTHENTICATED, Retry.SILENT),
-    Kind.INVALID_CREDENTIALS: Row(_C.UNAUTHENTICATED, Retry.SILENT),
-    Kind.CALLER_KEY_REJECTED: Row(_C.UNAUTHENTICATED, Retry.SILENT),
-    Kind.MODEL_NOT_ALLOWED: Row(_C.PERMISSION_DENIED, Retry.SILENT),
-    Kind.CALLER_QUOTA: Row(_C.RESOURCE_EXHAUSTED, Retry.LATER),
-    Kind.CALLER_DEADLINE: Row(_C.DEADLINE_EXCEEDED, Retry.SILENT),
-    Kind.CALLER_CANCELLED: Row(_C.CANCELLED, Retry.SILENT),
-    Kind.CALLER_STALLED: Row(_C.CANCELLED, Retry.SILENT),
-    Kind.SERVICE_KEY_REJECTED: Row(_C.UNAUTHENTICATED, Retry.SILENT),
-    Kind.SPEND_LIMIT_REACHED: Row(_C.FAILED_PRECONDITION, Retry.NEVER),
-    Kind.QUOTA_EXHAUSTED: Row(_C.RESOURCE_EXHAUSTED, Retry.NEVER),
-    Kind.RATE_LIMITED: Row(_C.RESOURCE_EXHAUSTED, Retry.LATER),
-    Kind.RATE_LIMITED_REQUESTS: Row(_C.RESOURCE_EXHAUSTED, Retry.LATER),
-    Kind.RATE_LIMITED_TOKENS: Row(_C.RESOURCE_EXHAUSTED, Retry.LATER),
-    Kind.UPSTREAM_PERMISSION_DENIED: Row(_C.PERMISSION_DENIED, Retry.SILENT),
-    Kind.UPSTREAM_CONNECT_FAILED: Row(_C.UNAVAILABLE, Retry.LATER),
-    Kind.UPSTREAM_DNS_FAILED: Row(_C.UNAVAILABLE, Retry.LATER),
-    Kind.UPSTREAM_CONNECT_TIMEOUT: Row(_C.UNAVAILABLE, Retry.LATER),
-    Kind.UPSTREAM_TLS_FAILED: Row(_C.UNAVAILABLE, Retry.NEVER),
-    Kind.UPSTREAM_EDGE_BLOCKED: Row(_C.UNAVAILABLE, Retry.NEVER),
-    Kind.UPSTREAM_EDGE_ERROR: Row(_C.UNAVAILABLE, Retry.LATER),
-    Kind.UPSTREAM_EDGE_UNREACHABLE: Row(_C.UNAVAILABLE, Retry.LATER),
-    Kind.UPSTREAM_EDGE_CERTIFICATE: Row(_C.UNAVAILABLE, Retry.NEVER, "UPSTREAM_EDGE_UNREACHABLE"),
-    Kind.UPSTREAM_BAD_GATEWAY: Row(_C.UNAVAILABLE, Retry.LATER),
-    Kind.UPSTREAM_ENDPOINT_NOT_FOUND: Row(_C.INTERNAL, Retry.NEVER),
-    Kind.UPSTREAM_CONFLICT: Row(_C.ABORTED, Retry.SILENT),
-    Kind.UPSTREAM_CLOSED: Row(_C.UNAVAILABLE, Retry.LATER),
-    Kind.UPSTREAM_INTERNAL: Row(_C.INTERNAL, Retry.NEVER),
-    Kind.UPSTREAM_UNIMPLEMENTED: Row(_C.UNIMPLEMENTED, Retry.SILENT),
-    Kind.UPSTREAM_OVERLOADED: Row(_C.UNAVAILABLE, Retry.LATER),
-    Kind.UPSTREAM_UNEXPECTED_STATUS: Row(_C.INTERNAL, Retry.NEVER),
-    Kind.UPSTREAM_UNEXPECTED_SERVER_STATUS: Row(_C.UNAVAILABLE, Retry.LATER, "UPSTREAM_UNEXPECTED_STATUS"),
-    Kind.UPSTREAM_STREAM_ERROR: Row(_C.UNAVAILABLE, Retry.LATER),
-    Kind.UPSTREAM_MALFORMED_RESPONSE: Row(_C.INTERNAL, Retry.NEVER),
-    Kind.UPSTREAM_TOO_LARGE: Row(_C.INTERNAL, Retry.NEVER),
-    Kind.UPSTREAM_RESET: Row(_C.UNAVAILABLE, Retry.NEVER),
-    Kind.UPSTREAM_TRUNCATED: Row(_C.UNAVAILABLE, Retry.LATER),
-    Kind.UPSTREAM_REQUEST_TIMEOUT: Row(_C.UNAVAILABLE, Retry.LATER),
-    Kind.UPSTREAM_GATEWAY_TIMEOUT: Row(_C.DEADLINE_EXCEEDED, Retry.NEVER),
-    Kind.FIRST_TOKEN_TIMEOUT: Row(_C.DEADLINE_EXCEEDED, Retry.NEVER),
-    Kind.STREAM_IDLE_TIMEOUT: Row(_C.DEADLINE_EXCEEDED, Retry.NEVER),
-    Kind.CALL_TIMEOUT: Row(_C.DEADLINE_EXCEEDED, Retry.NEVER),
-    Kind.OVERLOADED: Row(_C.UNAVAILABLE, Retry.LATER),
-    Kind.DRAINING: Row(_C.UNAVAILABLE, Retry.LATER),
-    Kind.INTERNAL_ERROR: Row(_C.INTERNAL, Retry.NEVER),
+ROWS: Final[Mapping[Reason, StatusRow]] = {
+    Reason.INVALID_REQUEST: StatusRow(_C.INVALID_ARGUMENT, Retry.SILENT),
+    Reason.REQUEST_TOO_LARGE: StatusRow(_C.INVALID_ARGUMENT, Retry.SILENT),
+    Reason.CONTEXT_LENGTH_EXCEEDED: StatusRow(_C.INVALID_ARGUMENT, Retry.SILENT),
+    Reason.MODEL_NOT_FOUND: StatusRow(_C.NOT_FOUND, Retry.SILENT),
+    Reason.UPSTREAM_INVALID_REQUEST: StatusRow(_C.INVALID_ARGUMENT, Retry.SILENT),
+    Reason.MISSING_CREDENTIALS: StatusRow(_C.UNAUTHENTICATED, Retry.SILENT),
+    Reason.INVALID_CREDENTIALS: StatusRow(_C.UNAUTHENTICATED, Retry.SILENT),
+    Reason.CALLER_KEY_REJECTED: StatusRow(_C.UNAUTHENTICATED, Retry.SILENT),
+    Reason.MODEL_NOT_ALLOWED: StatusRow(_C.PERMISSION_DENIED, Retry.SILENT),
+    Reason.CALLER_QUOTA: StatusRow(_C.RESOURCE_EXHAUSTED, Retry.LATER),
+    Reason.CALLER_DEADLINE: StatusRow(_C.DEADLINE_EXCEEDED, Retry.SILENT),
+    Reason.CALLER_CANCELLED: StatusRow(_C.CANCELLED, Retry.SILENT),
+    Reason.CALLER_STALLED: StatusRow(_C.CANCELLED, Retry.SILENT),
+    Reason.SERVICE_KEY_REJECTED: StatusRow(_C.UNAUTHENTICATED, Retry.SILENT),
+    Reason.SPEND_LIMIT_REACHED: StatusRow(_C.FAILED_PRECONDITION, Retry.NEVER),
+    Reason.QUOTA_EXHAUSTED: StatusRow(_C.RESOURCE_EXHAUSTED, Retry.NEVER),
+    Reason.RATE_LIMITED: StatusRow(_C.RESOURCE_EXHAUSTED, Retry.LATER),
+    Reason.RATE_LIMITED_REQUESTS: StatusRow(_C.RESOURCE_EXHAUSTED, Retry.LATER),
+    Reason.RATE_LIMITED_TOKENS: StatusRow(_C.RESOURCE_EXHAUSTED, Retry.LATER),
+    Reason.UPSTREAM_PERMISSION_DENIED: StatusRow(_C.PERMISSION_DENIED, Retry.SILENT),
+    Reason.UPSTREAM_CONNECT_FAILED: StatusRow(_C.UNAVAILABLE, Retry.LATER),
+    Reason.UPSTREAM_DNS_FAILED: StatusRow(_C.UNAVAILABLE, Retry.LATER),
+    Reason.UPSTREAM_CONNECT_TIMEOUT: StatusRow(_C.UNAVAILABLE, Retry.LATER),
+    Reason.UPSTREAM_TLS_FAILED: StatusRow(_C.UNAVAILABLE, Retry.NEVER),
+    Reason.UPSTREAM_EDGE_BLOCKED: StatusRow(_C.UNAVAILABLE, Retry.NEVER),
+    Reason.UPSTREAM_EDGE_ERROR: StatusRow(_C.UNAVAILABLE, Retry.LATER),
+    Reason.UPSTREAM_EDGE_UNREACHABLE: StatusRow(_C.UNAVAILABLE, Retry.LATER),
+    Reason.UPSTREAM_EDGE_CERTIFICATE: StatusRow(_C.UNAVAILABLE, Retry.NEVER, "UPSTREAM_EDGE_UNREACHABLE"),
+    Reason.UPSTREAM_BAD_GATEWAY: StatusRow(_C.UNAVAILABLE, Retry.LATER),
+    Reason.UPSTREAM_ENDPOINT_NOT_FOUND: StatusRow(_C.INTERNAL, Retry.NEVER),
+    Reason.UPSTREAM_CONFLICT: StatusRow(_C.ABORTED, Retry.SILENT),
+    Reason.UPSTREAM_CLOSED: StatusRow(_C.UNAVAILABLE, Retry.LATER),
+    Reason.UPSTREAM_INTERNAL: StatusRow(_C.INTERNAL, Retry.NEVER),
+    Reason.UPSTREAM_UNIMPLEMENTED: StatusRow(_C.UNIMPLEMENTED, Retry.SILENT),
+    Reason.UPSTREAM_OVERLOADED: StatusRow(_C.UNAVAILABLE, Retry.LATER),
+    Reason.UPSTREAM_UNEXPECTED_STATUS: StatusRow(_C.INTERNAL, Retry.NEVER),
+    Reason.UPSTREAM_UNEXPECTED_SERVER_STATUS: StatusRow(
+        _C.UNAVAILABLE, Retry.LATER, "UPSTREAM_UNEXPECTED_STATUS"
+    ),
+    Reason.UPSTREAM_STREAM_ERROR: StatusRow(_C.UNAVAILABLE, Retry.LATER),
+    Reason.UPSTREAM_MALFORMED_RESPONSE: StatusRow(_C.INTERNAL, Retry.NEVER),
+    Reason.UPSTREAM_TOO_LARGE: StatusRow(_C.INTERNAL, Retry.NEVER),
+    Reason.UPSTREAM_RESET: StatusRow(_C.UNAVAILABLE, Retry.NEVER),
+    Reason.UPSTREAM_TRUNCATED: StatusRow(_C.UNAVAILABLE, Retry.LATER),
+    Reason.UPSTREAM_REQUEST_TIMEOUT: StatusRow(_C.UNAVAILABLE, Retry.LATER),
+    Reason.UPSTREAM_GATEWAY_TIMEOUT: StatusRow(_C.DEADLINE_EXCEEDED, Retry.NEVER),
+    Reason.FIRST_TOKEN_TIMEOUT: StatusRow(_C.DEADLINE_EXCEEDED, Retry.NEVER),
+    Reason.STREAM_IDLE_TIMEOUT: StatusRow(_C.DEADLINE_EXCEEDED, Retry.NEVER),
+    Reason.CALL_TIMEOUT: StatusRow(_C.DEADLINE_EXCEEDED, Retry.NEVER),
+    Reason.OVERLOADED: StatusRow(_C.UNAVAILABLE, Retry.LATER),
+    Reason.DRAINING: StatusRow(_C.UNAVAILABLE, Retry.LATER),
+    Reason.INTERNAL_ERROR: StatusRow(_C.INTERNAL, Retry.NEVER),
 }
 
-QUOTAS: Final[Mapping[Kind, str]] = {
-    Kind.RATE_LIMITED: "the provider's rate limit",
-    Kind.RATE_LIMITED_REQUESTS: "the provider's limit on requests",
-    Kind.RATE_LIMITED_TOKENS: "the provider's limit on tokens",
-    Kind.QUOTA_EXHAUSTED: "the quota of the account at the provider",
-    Kind.CALLER_QUOTA: "this caller's quota at the service",
+QUOTAS: Final[Mapping[Reason, str]] = {
+    Reason.RATE_LIMITED: "the provider's rate limit",
+    Reason.RATE_LIMITED_REQUESTS: "the provider's limit on requests",
+    Reason.RATE_LIMITED_TOKENS: "the provider's limit on tokens",
+    Reason.QUOTA_EXHAUSTED: "the quota of the account at the provider",
+    Reason.CALLER_QUOTA: "this caller's quota at the service",
 }
 
-HELP: Final[Mapping[Kind, tuple[str, str]]] = {
-    Kind.CALLER_KEY_REJECTED: ("Together's keys", "https://api.together.ai/settings/api-keys"),
-    Kind.SPEND_LIMIT_REACHED: ("Together's billing settings", "https://api.together.ai/settings/billing"),
-    Kind.RATE_LIMITED: ("Together's rate limits", "https://docs.together.ai/docs/rate-limits"),
-    Kind.RATE_LIMITED_REQUESTS: ("Together's rate limits", "https://docs.together.ai/docs/rate-limits"),
-    Kind.RATE_LIMITED_TOKENS: ("Together's rate limits", "https://docs.together.ai/docs/rate-limits"),
+HELP: Final[Mapping[Reason, tuple[str, str]]] = {
+    Reason.CALLER_KEY_REJECTED: ("Together's keys", "https://api.together.ai/settings/api-keys"),
+    Reason.SPEND_LIMIT_REACHED: ("Together's billing settings", "https://api.together.ai/settings/billing"),
+    Reason.RATE_LIMITED: ("Together's rate limits", "https://docs.together.ai/docs/rate-limits"),
+    Reason.RATE_LIMITED_REQUESTS: ("Together's rate limits", "https://docs.together.ai/docs/rate-limits"),
+    Reason.RATE_LIMITED_TOKENS: ("Together's rate limits", "https://docs.together.ai/docs/rate-limits"),
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
+class GrpcStatus:
     """What the boundary hands to gRPC."""
 
     code: grpc.StatusCode
@@ -131,23 +133,23 @@ class Status:
 
 def status_of(
     error: ServiceError, call: Call, *, output_sent: bool, seconds_left: float, fraction: float
-) -> Status:
+) -> GrpcStatus:
     """The status of a failed call.
 
     `output_sent` says whether the caller has received a message already, `seconds_left` what
     is left of its deadline, `fraction` is a random number from 0 to 1 for the jitter.
     """
-    row = ROWS[error.kind]
+    row = ROWS[error.reason]
     retryable = row.retry is Retry.LATER and not output_sent
-    delay_s = come_back_s(error.retry_after_s, call.previous_attempts, fraction) if retryable else None
+    delay_s = retry_delay_s(error.retry_after_s, call.previous_attempts, fraction) if retryable else None
     text = sanitise(error.message)
-    reason = row.reason or error.kind.value
+    reason = row.reason or error.reason.value
     packed = _packed(row.code, text, _details(error, reason, call, output_sent=output_sent, delay_s=delay_s))
-    return Status(
+    return GrpcStatus(
         code=row.code,
         message=text,
         trailers=(
-            *facts_of(call),
+            *response_metadata(call),
             ("x-error-reason", reason),
             ("x-error-retryable", "true" if retryable else "false"),
             *_pushback(row.retry, delay_s, seconds_left),
@@ -173,23 +175,23 @@ def _details(
     yield details.RequestInfo(request_id=call.id)
     if delay_s is not None:
         yield details.RetryInfo(retry_delay=_duration(delay_s))
-    if error.kind in QUOTAS:
+    if error.reason in QUOTAS:
         # Which of its limits a tenant ran into is said by the message alone.
-        ours = error.kind is Kind.CALLER_QUOTA and bool(call.tenant)
+        ours = error.reason is Reason.CALLER_QUOTA and bool(call.tenant)
         violation = details.QuotaFailure.Violation(
             subject=f"tenant:{call.tenant}" if ours else _model(call),
-            description=sanitise(error.message) if ours else QUOTAS[error.kind],
+            description=sanitise(error.message) if ours else QUOTAS[error.reason],
         )
         yield details.QuotaFailure(violations=[violation])
-    if error.kind is Kind.SPEND_LIMIT_REACHED:
+    if error.reason is Reason.SPEND_LIMIT_REACHED:
         unmet = details.PreconditionFailure.Violation(
             type="SPEND_LIMIT", subject="account", description="raise the spending limit at the provider"
         )
         yield details.PreconditionFailure(violations=[unmet])
-    if error.kind in {Kind.MODEL_NOT_FOUND, Kind.MODEL_NOT_ALLOWED}:
+    if error.reason in {Reason.MODEL_NOT_FOUND, Reason.MODEL_NOT_ALLOWED}:
         yield details.ResourceInfo(resource_type="model", resource_name=_model(call))
-    if error.kind in HELP:
-        description, url = HELP[error.kind]
+    if error.reason in HELP:
+        description, url = HELP[error.reason]
         yield details.Help(links=[details.Help.Link(description=description, url=url)])
     if error.violations:
         yield details.BadRequest(

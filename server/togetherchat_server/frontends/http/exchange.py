@@ -10,16 +10,16 @@ from typing import Final, cast, final
 
 from starlette.types import Receive, Scope, Send
 
-from togetherchat_server.calls.session import STALLED, Facts
-from togetherchat_server.domain.deadline import Within
-from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.calls.session import WRITE_TIMEOUT_MESSAGE, ResponseMetadata
+from togetherchat_server.domain.deadline import Deadline
+from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.frontends.http.protocol import KEY, Connection
 
 JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
 NOT_SENT: Final = "the request did not come in time"
 # `no-transform` and the header of nginx keep proxies from gathering what should flow.
-STREAM_HEADERS: Final[Facts] = (
+STREAM_HEADERS: Final[ResponseMetadata] = (
     ("content-type", EVENT_STREAM),
     ("cache-control", "no-cache, no-transform"),
     ("x-accel-buffering", "no"),
@@ -74,7 +74,7 @@ class Exchange:
             raise _too_large(bytes_max)
         if self.connection.received:
             return await self._body(bytes_max)
-        async with Within(within_s, Kind.CALLER_STALLED, NOT_SENT):
+        async with Deadline(within_s, Reason.CALLER_STALLED, NOT_SENT):
             return await self._body(bytes_max)
 
     async def start(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
@@ -122,7 +122,7 @@ class Exchange:
         while more:
             message = await self._receive()
             if message["type"] == "http.disconnect":
-                raise ServiceError(Kind.CALLER_CANCELLED, "the caller left before its request was whole")
+                raise ServiceError(Reason.CALLER_CANCELLED, "the caller left before its request was whole")
             piece: bytes = message.get("body", b"")
             more = message.get("more_body", False)
             if gathered is None and not more:
@@ -136,12 +136,12 @@ class Exchange:
         return body if gathered is None else bytes(gathered)
 
     async def _drained(self) -> None:
-        async with Within(self._write_stall_s, Kind.CALLER_STALLED, STALLED):
+        async with Deadline(self._write_stall_s, Reason.CALLER_STALLED, WRITE_TIMEOUT_MESSAGE):
             await self.connection.drained()
 
 
 def _too_large(bytes_max: int) -> ServiceError:
-    return ServiceError(Kind.REQUEST_TOO_LARGE, f"the request is larger than {bytes_max} bytes")
+    return ServiceError(Reason.REQUEST_TOO_LARGE, f"the request is larger than {bytes_max} bytes")
 
 
 def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -23,21 +23,21 @@ from typing import Final, final
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat_server.calls.admission import Admission
-from togetherchat_server.calls.auth_throttle import Failures
+from togetherchat_server.calls.auth_throttle import AuthThrottle
 from togetherchat_server.calls.session import (
-    NO_PLACE,
-    STOPPED,
-    TIME_IS_UP,
-    UNFORESEEN,
-    Arrival,
-    CallDesk,
-    Ending,
+    DEADLINE_MESSAGES,
+    DRAINING_MESSAGE,
+    INTERNAL_ERROR_MESSAGE,
+    QUEUE_TIMEOUT_MESSAGE,
+    IncomingCall,
+    Outcome,
+    Sessions,
     request_id_or_new,
 )
-from togetherchat_server.domain.deadline import Within
-from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.domain.deadline import Deadline
+from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.frontends.http.exchange import JSON, Exchange
-from togetherchat_server.frontends.http.openai.errors import ROWS, Fault, fault_of
+from togetherchat_server.frontends.http.openai.errors import ROWS, ErrorResponse, error_response
 from togetherchat_server.frontends.http.openai.sse import error_event
 
 FRONT: Final = "http"
@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BoundaryLimits:
+class HttpLimits:
     """How long a peer may keep us waiting, in seconds, and how much it may send."""
 
     request_s: float
@@ -56,7 +56,7 @@ class BoundaryLimits:
 
 
 @final
-class Visit:
+class HttpCall:
     """One call between its first byte and its record."""
 
     __slots__ = (
@@ -71,7 +71,7 @@ class Visit:
         "usage",
     )
 
-    def __init__(self, exchange: Exchange, arrival: Arrival, desk: CallDesk) -> None:
+    def __init__(self, exchange: Exchange, arrival: IncomingCall, desk: Sessions) -> None:
         self.exchange = exchange
         self.arrival = arrival
         self.call = desk.refused(arrival)
@@ -84,27 +84,29 @@ class Visit:
         self.usage: chat.Usage | None = None
         self._desk = desk
 
-    def open(self, seconds_left: float | None = None) -> Within:
+    def open(self, seconds_left: float | None = None) -> Deadline:
         """Open the call, whose deadline rules inside of what is returned."""
         self.call = call = self._desk.open(replace(self.arrival, seconds_left=seconds_left))
         call.progress.queued_s = self.queued_s
-        return Within(self._desk.seconds_left(call), call.deadline_kind, TIME_IS_UP[call.deadline_kind])
+        return Deadline(
+            self._desk.seconds_left(call), call.deadline_reason, DEADLINE_MESSAGES[call.deadline_reason]
+        )
 
 
-Work = Callable[[Visit], Awaitable[None]]
+Work = Callable[[HttpCall], Awaitable[None]]
 
 
 @final
-class Boundary:
+class HttpHandler:
     """Runs the calls of one front."""
 
     def __init__(
         self,
         *,
-        desk: CallDesk,
+        desk: Sessions,
         admission: Admission,
-        failures: Failures,
-        limits: BoundaryLimits,
+        failures: AuthThrottle,
+        limits: HttpLimits,
         random: Callable[[], float],
     ) -> None:
         self.limits: Final = limits
@@ -121,41 +123,41 @@ class Boundary:
         for task in self._running:
             task.cancel()
 
-    def refusal(self, exchange: Exchange, method: str) -> Fault | None:
+    def refusal(self, exchange: Exchange, method: str) -> ErrorResponse | None:
         """What a caller's headers alone refuse, where its request is to be no call."""
         arrival = _arrival(exchange, method)
         try:
             self._desk.check(arrival)
         except ServiceError as error:
             call = self._desk.refused(arrival)
-            return fault_of(error, call, output_sent=False, fraction=self._random())
+            return error_response(error, call, output_sent=False, fraction=self._random())
         return None
 
     async def run(self, exchange: Exchange, method: str, work: Work) -> None:
         """Run the work of one call, and end it in exactly one way."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  uvicorn runs every request in a task
-        visit = Visit(exchange, _arrival(exchange, method), self._desk)
+        visit = HttpCall(exchange, _arrival(exchange, method), self._desk)
         self._running.add(task)
         exchange.connection.on_lost = task.cancel
         try:
             await self._admitted(visit, work)
         except ServiceError as error:
             # Time that is up after the last byte fails nothing.
-            if not (exchange.finished and error.kind in TIME_IS_UP):
+            if not (exchange.finished and error.reason in DEADLINE_MESSAGES):
                 await self._fail(visit, error)
         except asyncio.CancelledError:
             await self._end_cancelled(visit, task)
         except Exception:  # noqa: BLE001  the front's one broad except: see above
             _log.exception("call %s failed in an unforeseen way", visit.call.id)
-            await self._fail(visit, ServiceError(Kind.INTERNAL_ERROR, UNFORESEEN))
+            await self._fail(visit, ServiceError(Reason.INTERNAL_ERROR, INTERNAL_ERROR_MESSAGE))
         finally:
             exchange.connection.on_lost = None
             self._running.discard(task)
             self._aborted.discard(task)
         self._close(visit, None)
 
-    async def _admitted(self, visit: Visit, work: Work) -> None:
+    async def _admitted(self, visit: HttpCall, work: Work) -> None:
         visit.caller = self._desk.check(visit.arrival)
         self._failures.check(visit.exchange.host, visit.caller)
         ticket = self._admission.enter(visit.caller)
@@ -168,54 +170,54 @@ class Boundary:
         finally:
             self._admission.leave(ticket)
 
-    async def _in_turn(self, visit: Visit, turn: asyncio.Future[None]) -> None:
+    async def _in_turn(self, visit: HttpCall, turn: asyncio.Future[None]) -> None:
         began_s = self._desk.seconds_left(visit.call)
-        async with Within(self.limits.queue_s, Kind.OVERLOADED, NO_PLACE):
+        async with Deadline(self.limits.queue_s, Reason.OVERLOADED, QUEUE_TIMEOUT_MESSAGE):
             await turn
         visit.queued_s = began_s - self._desk.seconds_left(visit.call)
 
-    async def _end_cancelled(self, visit: Visit, task: asyncio.Task[object]) -> None:
+    async def _end_cancelled(self, visit: HttpCall, task: asyncio.Task[object]) -> None:
         """Decide who cancelled: nobody (a stray), the service (it drains), or the caller."""
         if not task.cancelling():
             _log.error("call %s was cancelled from within", visit.call.id)
-            await self._fail(visit, ServiceError(Kind.INTERNAL_ERROR, UNFORESEEN))
+            await self._fail(visit, ServiceError(Reason.INTERNAL_ERROR, INTERNAL_ERROR_MESSAGE))
         elif task in self._aborted:
             task.uncancel()
-            await self._fail(visit, ServiceError(Kind.DRAINING, STOPPED))
+            await self._fail(visit, ServiceError(Reason.DRAINING, DRAINING_MESSAGE))
         else:
             visit.exchange.connection.abort()
-            self._close(visit, Kind.CALLER_CANCELLED)
+            self._close(visit, Reason.CALLER_CANCELLED)
 
-    async def _fail(self, visit: Visit, error: ServiceError) -> None:
+    async def _fail(self, visit: HttpCall, error: ServiceError) -> None:
         """End the call with a fault, as a response or as the last event of a stream."""
         exchange = visit.exchange
         error = self._failures.answer(exchange.host, visit.caller, error)
-        self._close(visit, error.kind)
+        self._close(visit, error.reason)
         if exchange.finished or exchange.connection.stalled:
             exchange.connection.abort()
             return
-        fault = fault_of(error, visit.call, output_sent=exchange.started, fraction=self._random())
+        fault = error_response(error, visit.call, output_sent=exchange.started, fraction=self._random())
         if exchange.started:
             await exchange.end(error_event(fault.body()))
         else:
             await exchange.answer(fault.status, (("content-type", JSON), *fault.headers), fault.body())
 
-    def _close(self, visit: Visit, kind: Kind | None) -> None:
+    def _close(self, visit: HttpCall, reason: Reason | None) -> None:
         if visit.closed:
             return
         visit.closed = True
-        ending = Ending(
-            code=str(ROWS[kind].status) if kind else "OK",
-            kind=kind,
+        ending = Outcome(
+            code=str(ROWS[reason].status) if reason else "OK",
+            reason=reason,
             messages_sent=visit.messages_sent,
             usage=visit.usage,
         )
         self._desk.close(visit.call, FRONT, ending)
 
 
-def _arrival(exchange: Exchange, method: str) -> Arrival:
+def _arrival(exchange: Exchange, method: str) -> IncomingCall:
     headers = exchange.headers
-    return Arrival(
+    return IncomingCall(
         front=FRONT,
         method=method,
         request_id=request_id_or_new(headers.get("x-request-id", "")),

@@ -29,7 +29,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from togetherchat_server.calls.session import request_id_or_new
-from togetherchat_server.frontends.http.openai.errors import INVALID, Fault
+from togetherchat_server.frontends.http.openai.errors import INVALID, ErrorResponse
 
 KEY: Final = "connection"
 """Where a request's `state` names its connection."""
@@ -197,7 +197,7 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
         if self.transport.is_closing():
             return
-        fault = Fault(status=status, type=INVALID, code=status.name.lower(), message=message)
+        fault = ErrorResponse(status=status, type=INVALID, code=status.name.lower(), message=message)
         body = fault.body()
         lines = (
             f"HTTP/1.1 {status.value} {status.phrase}",

@@ -23,19 +23,19 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from togetherchat_server.calls.admission import Admission
-from togetherchat_server.calls.auth_throttle import Failures
-from togetherchat_server.calls.session import CallDesk, request_id_or_new
+from togetherchat_server.calls.auth_throttle import AuthThrottle
+from togetherchat_server.calls.session import Sessions, request_id_or_new
 from togetherchat_server.config import LOOPBACK_HOSTS
 from togetherchat_server.config.tls import Certificates
 from togetherchat_server.domain.ports import Chat, ModelListing
 from togetherchat_server.frontends.http.console.page import MODELS_METHOD, Console, Figures, foreign_name
 from togetherchat_server.frontends.http.exchange import JSON, Exchange
-from togetherchat_server.frontends.http.handler import Boundary, BoundaryLimits, Work
+from togetherchat_server.frontends.http.handler import HttpHandler, HttpLimits, Work
 from togetherchat_server.frontends.http.openai import chat, models, openapi
 from togetherchat_server.frontends.http.openai.chat import ChatEndpoint
-from togetherchat_server.frontends.http.openai.errors import INVALID, Fault
+from togetherchat_server.frontends.http.openai.errors import INVALID, ErrorResponse
 from togetherchat_server.frontends.http.openai.models import ModelsEndpoint
-from togetherchat_server.frontends.http.server import HttpFront
+from togetherchat_server.frontends.http.server import HttpServer
 
 PREFIXES: Final = ("/v1", "")
 """Clients are given a base URL with or without it."""
@@ -47,10 +47,10 @@ Handler = Callable[[Exchange], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Door:
+class Routes:
     """What the paths lead to."""
 
-    boundary: Boundary
+    boundary: HttpHandler
     chat: ChatEndpoint
     models: ModelsEndpoint
     console: Console | None
@@ -128,7 +128,7 @@ class _Endpoint:
             await self._handler(exchange)
 
 
-async def refuse(exchange: Exchange, fault: Fault) -> None:
+async def refuse(exchange: Exchange, fault: ErrorResponse) -> None:
     """Answer what is no call."""
     headers = (
         ("content-type", JSON),
@@ -142,12 +142,12 @@ async def refuse(exchange: Exchange, fault: Fault) -> None:
 
 async def _no_such_path(exchange: Exchange) -> None:
     message = "there is no such path; see /openapi.json"
-    fault = Fault(status=HTTPStatus.NOT_FOUND, type=INVALID, code="unknown_url", message=message)
+    fault = ErrorResponse(status=HTTPStatus.NOT_FOUND, type=INVALID, code="unknown_url", message=message)
     await refuse(exchange, fault)
 
 
-def _wrong_method(allowed: tuple[HTTPMethod, ...]) -> Fault:
-    return Fault(
+def _wrong_method(allowed: tuple[HTTPMethod, ...]) -> ErrorResponse:
+    return ErrorResponse(
         status=HTTPStatus.METHOD_NOT_ALLOWED,
         type=INVALID,
         code="method_not_allowed",
@@ -156,12 +156,12 @@ def _wrong_method(allowed: tuple[HTTPMethod, ...]) -> Fault:
     )
 
 
-def _refused(exchange: Exchange, *, local_pages_only: bool) -> Fault | None:
+def _refused(exchange: Exchange, *, local_pages_only: bool) -> ErrorResponse | None:
     """What the headers alone tell."""
     headers = exchange.headers
     provider = headers.get(PROVIDER_HEADER)
     if provider is not None and provider.strip().lower() not in PROVIDERS:
-        return Fault(
+        return ErrorResponse(
             status=HTTPStatus.BAD_REQUEST,
             type=INVALID,
             code="unknown_provider",
@@ -172,7 +172,7 @@ def _refused(exchange: Exchange, *, local_pages_only: bool) -> Fault | None:
     if origin is not None and not _may_ask(
         origin, headers.get("host", ""), local_pages_only=local_pages_only
     ):
-        return Fault(
+        return ErrorResponse(
             status=HTTPStatus.FORBIDDEN,
             type="permission_error",
             code="foreign_origin",
@@ -180,7 +180,7 @@ def _refused(exchange: Exchange, *, local_pages_only: bool) -> Fault | None:
         )
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if exchange.method == HTTPMethod.POST and media_type != JSON:
-        return Fault(
+        return ErrorResponse(
             status=HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             type=INVALID,
             code="unsupported_media_type",
@@ -202,18 +202,15 @@ def _id_of(exchange: Exchange) -> tuple[tuple[str, str], ...]:
     return (("x-request-id", request_id_or_new(exchange.headers.get("x-request-id", ""))),)
 
 
-__all__ = ["BoundaryLimits", "Surroundings", "open_door"]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class HttpEnvironment:
     """What is outside of the door: chance, the time of day, who failed lately, its port, whose pages
     may ask, its certificate (None: plain text), and what is known of the service.
     """
 
     random: Callable[[], float]
     wall_clock: Callable[[], float]
-    failures: Failures
+    failures: AuthThrottle
     version: str
     share_port: bool
     certificates: Certificates | None
@@ -222,17 +219,17 @@ class Surroundings:
     """What the console shows of the service; None: there is no console."""
 
 
-def open_door(
+def create_http_server(
     *,
-    desk: CallDesk,
+    desk: Sessions,
     admission: Admission,
     chat: Chat,
     listing: ModelListing,
-    limits: BoundaryLimits,
-    surroundings: Surroundings,
-) -> HttpFront:
+    limits: HttpLimits,
+    surroundings: HttpEnvironment,
+) -> HttpServer:
     """The front, not yet listening. `chat` checks what it is asked, see `calls.checked`."""
-    boundary = Boundary(
+    boundary = HttpHandler(
         desk=desk,
         admission=admission,
         failures=surroundings.failures,
@@ -241,7 +238,7 @@ def open_door(
     )
     endpoint = ChatEndpoint(chat, request_bytes_max=limits.request_bytes_max, request_s=limits.request_s)
     figures = surroundings.figures
-    door = Door(
+    door = Routes(
         boundary=boundary,
         chat=endpoint,
         models=ModelsEndpoint(listing),
@@ -249,7 +246,7 @@ def open_door(
         version=surroundings.version,
         local_pages_only=surroundings.local_pages_only,
     )
-    return HttpFront(
+    return HttpServer(
         boundary=boundary,
         application=door.application(),
         wall_clock=surroundings.wall_clock,

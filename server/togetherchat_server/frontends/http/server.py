@@ -19,7 +19,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from togetherchat_server.config.tls import Certificates
-from togetherchat_server.frontends.http.handler import Boundary
+from togetherchat_server.frontends.http.handler import HttpHandler
 from togetherchat_server.frontends.http.protocol import Connection, ConnectionLimits
 from togetherchat_server.frontends.http.tls_context import CurrentContext
 
@@ -33,13 +33,13 @@ NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
 @final
-class HttpFront:
+class HttpServer:
     """The HTTP door."""
 
     def __init__(
         self,
         *,
-        boundary: Boundary,
+        boundary: HttpHandler,
         application: ASGIApp,
         wall_clock: Callable[[], float],
         share_port: bool,

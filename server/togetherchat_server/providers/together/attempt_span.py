@@ -11,9 +11,9 @@ from typing import Final, Self, final
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.domain.call import Call, Events
+from togetherchat_server.domain.call import Call, EventBatch
 from togetherchat_server.domain.reasons import ServiceError
-from togetherchat_server.domain.trace_context import CANCELLED, Attempt
+from togetherchat_server.domain.trace_context import CANCELLED, AttemptTrace
 
 PARAMETERS: Final = (
     "max_tokens",
@@ -35,7 +35,7 @@ FINISH_REASONS: Final[Mapping[chat.FinishReason.ValueType, str]] = {
 }
 
 
-class Unnoted:
+class NoopAttemptSpan:
     """An attempt of which nothing is noted: nobody traces the call."""
 
     def __init__(self, call: Call) -> None:
@@ -59,7 +59,7 @@ class Unnoted:
     def status(self, status: int, upstream: str) -> None:
         pass
 
-    def following(self, batches: AsyncGenerator[Events]) -> AsyncGenerator[Events]:
+    def following(self, batches: AsyncGenerator[EventBatch]) -> AsyncGenerator[EventBatch]:
         """The batches of an answer, noted as they come."""
         return batches
 
@@ -71,10 +71,10 @@ class Unnoted:
 
 
 @final
-class Noted(Unnoted):
+class AttemptSpan(NoopAttemptSpan):
     """An attempt whose facts will make a span."""
 
-    def __init__(self, attempt: Attempt, clock: Callable[[], float]) -> None:
+    def __init__(self, attempt: AttemptTrace, clock: Callable[[], float]) -> None:
         self.traceparent = attempt.span.traceparent
         self.tracestate = attempt.span.state
         self._attempt = attempt
@@ -92,7 +92,7 @@ class Noted(Unnoted):
         if self._done or attempt.failure:
             return
         if isinstance(failure, ServiceError):
-            attempt.failure = failure.kind.value
+            attempt.failure = failure.reason.value
         elif failure is not None:
             attempt.failure = CANCELLED
 
@@ -107,7 +107,7 @@ class Noted(Unnoted):
         self._attempt.http_status = status
         self._attempt.upstream = upstream
 
-    async def following(self, batches: AsyncGenerator[Events]) -> AsyncGenerator[Events]:
+    async def following(self, batches: AsyncGenerator[EventBatch]) -> AsyncGenerator[EventBatch]:
         # Entered once more: what fails while an answer is read passes through here alone, and is
         # caught before it reaches the context of the attempt.
         with self:
@@ -116,7 +116,7 @@ class Noted(Unnoted):
                     self._events(events)
                     yield events
 
-    def _events(self, events: Events) -> None:
+    def _events(self, events: EventBatch) -> None:
         attempt = self._attempt
         if attempt.first_event_s is None and events:
             attempt.first_event_s = self._clock()

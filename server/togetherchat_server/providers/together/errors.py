@@ -15,37 +15,37 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from togetherchat_server.domain.reasons import Kind, ServiceError, UpstreamAnswer, sanitise
+from togetherchat_server.domain.reasons import ProviderErrorInfo, Reason, ServiceError, sanitise
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.providers.together import schema
 from togetherchat_server.upstream.retry_after import retry_after_s
 
-STATUS: Final[Mapping[int, Kind]] = {
-    400: Kind.UPSTREAM_INVALID_REQUEST,
-    401: Kind.SERVICE_KEY_REJECTED,
-    402: Kind.SPEND_LIMIT_REACHED,
-    403: Kind.UPSTREAM_PERMISSION_DENIED,
-    404: Kind.UPSTREAM_ENDPOINT_NOT_FOUND,
-    408: Kind.UPSTREAM_REQUEST_TIMEOUT,
-    409: Kind.UPSTREAM_CONFLICT,
-    413: Kind.REQUEST_TOO_LARGE,
-    422: Kind.UPSTREAM_INVALID_REQUEST,
-    429: Kind.RATE_LIMITED,
-    499: Kind.UPSTREAM_CLOSED,
-    500: Kind.UPSTREAM_INTERNAL,
-    501: Kind.UPSTREAM_UNIMPLEMENTED,
-    502: Kind.UPSTREAM_BAD_GATEWAY,
-    503: Kind.UPSTREAM_OVERLOADED,
-    504: Kind.UPSTREAM_GATEWAY_TIMEOUT,
-    520: Kind.UPSTREAM_EDGE_ERROR,
-    521: Kind.UPSTREAM_EDGE_UNREACHABLE,
-    522: Kind.UPSTREAM_EDGE_UNREACHABLE,
-    523: Kind.UPSTREAM_EDGE_UNREACHABLE,
-    524: Kind.UPSTREAM_GATEWAY_TIMEOUT,
-    525: Kind.UPSTREAM_EDGE_UNREACHABLE,
-    526: Kind.UPSTREAM_EDGE_CERTIFICATE,
-    529: Kind.UPSTREAM_OVERLOADED,
-    530: Kind.UPSTREAM_EDGE_UNREACHABLE,
+STATUS: Final[Mapping[int, Reason]] = {
+    400: Reason.UPSTREAM_INVALID_REQUEST,
+    401: Reason.SERVICE_KEY_REJECTED,
+    402: Reason.SPEND_LIMIT_REACHED,
+    403: Reason.UPSTREAM_PERMISSION_DENIED,
+    404: Reason.UPSTREAM_ENDPOINT_NOT_FOUND,
+    408: Reason.UPSTREAM_REQUEST_TIMEOUT,
+    409: Reason.UPSTREAM_CONFLICT,
+    413: Reason.REQUEST_TOO_LARGE,
+    422: Reason.UPSTREAM_INVALID_REQUEST,
+    429: Reason.RATE_LIMITED,
+    499: Reason.UPSTREAM_CLOSED,
+    500: Reason.UPSTREAM_INTERNAL,
+    501: Reason.UPSTREAM_UNIMPLEMENTED,
+    502: Reason.UPSTREAM_BAD_GATEWAY,
+    503: Reason.UPSTREAM_OVERLOADED,
+    504: Reason.UPSTREAM_GATEWAY_TIMEOUT,
+    520: Reason.UPSTREAM_EDGE_ERROR,
+    521: Reason.UPSTREAM_EDGE_UNREACHABLE,
+    522: Reason.UPSTREAM_EDGE_UNREACHABLE,
+    523: Reason.UPSTREAM_EDGE_UNREACHABLE,
+    524: Reason.UPSTREAM_GATEWAY_TIMEOUT,
+    525: Reason.UPSTREAM_EDGE_UNREACHABLE,
+    526: Reason.UPSTREAM_EDGE_CERTIFICATE,
+    529: Reason.UPSTREAM_OVERLOADED,
+    530: Reason.UPSTREAM_EDGE_UNREACHABLE,
 }
 
 WORDS: Final[Mapping[str, int]] = {
@@ -82,43 +82,43 @@ WORDS: Final[Mapping[str, int]] = {
 }
 """The status that a code or type inside a stream stands for, where no number says it."""
 
-SENTENCES: Final[Mapping[Kind, str]] = {
-    Kind.CONTEXT_LENGTH_EXCEEDED: "the request does not fit the model's context",
-    Kind.MODEL_NOT_FOUND: "the provider has no such model that can be called",
-    Kind.UPSTREAM_INVALID_REQUEST: "the provider does not accept the request",
-    Kind.REQUEST_TOO_LARGE: "the request is too large for the provider",
-    Kind.CALLER_KEY_REJECTED: "the provider rejected the key that came with the call",
-    Kind.SERVICE_KEY_REJECTED: "the provider rejected this service's key",
-    Kind.SPEND_LIMIT_REACHED: "the account's spending limit at the provider is reached",
-    Kind.QUOTA_EXHAUSTED: "the account's quota at the provider is used up",
-    Kind.RATE_LIMITED: "the provider's rate limit is reached",
-    Kind.RATE_LIMITED_REQUESTS: "the provider's limit of requests is reached",
-    Kind.RATE_LIMITED_TOKENS: "the provider's limit of tokens is reached",
-    Kind.UPSTREAM_PERMISSION_DENIED: "the provider does not permit the request",
-    Kind.UPSTREAM_EDGE_BLOCKED: "the provider's edge blocked the request",
-    Kind.UPSTREAM_EDGE_ERROR: "the provider's edge had an error",
-    Kind.UPSTREAM_EDGE_UNREACHABLE: "the provider's edge could not reach the provider",
-    Kind.UPSTREAM_EDGE_CERTIFICATE: "the provider's edge does not trust the provider's certificate",
-    Kind.UPSTREAM_BAD_GATEWAY: "the provider's gateway had no valid answer",
-    Kind.UPSTREAM_ENDPOINT_NOT_FOUND: "the provider does not know the address that it was asked at",
-    Kind.UPSTREAM_CONFLICT: "the request conflicts with another one at the provider",
-    Kind.UPSTREAM_CLOSED: "the provider closed the request before it was answered",
-    Kind.UPSTREAM_INTERNAL: "the provider had an internal error",
-    Kind.UPSTREAM_UNIMPLEMENTED: "the provider does not support the request",
-    Kind.UPSTREAM_OVERLOADED: "the provider is overloaded",
-    Kind.UPSTREAM_UNEXPECTED_STATUS: "the provider answered with a status that is not expected",
-    Kind.UPSTREAM_UNEXPECTED_SERVER_STATUS: "the provider failed with a status that is not expected",
-    Kind.UPSTREAM_STREAM_ERROR: "the provider reported an error inside the stream",
-    Kind.UPSTREAM_REQUEST_TIMEOUT: "the provider did not get the whole request in time",
-    Kind.UPSTREAM_GATEWAY_TIMEOUT: "the provider did not answer its gateway in time",
+SENTENCES: Final[Mapping[Reason, str]] = {
+    Reason.CONTEXT_LENGTH_EXCEEDED: "the request does not fit the model's context",
+    Reason.MODEL_NOT_FOUND: "the provider has no such model that can be called",
+    Reason.UPSTREAM_INVALID_REQUEST: "the provider does not accept the request",
+    Reason.REQUEST_TOO_LARGE: "the request is too large for the provider",
+    Reason.CALLER_KEY_REJECTED: "the provider rejected the key that came with the call",
+    Reason.SERVICE_KEY_REJECTED: "the provider rejected this service's key",
+    Reason.SPEND_LIMIT_REACHED: "the account's spending limit at the provider is reached",
+    Reason.QUOTA_EXHAUSTED: "the account's quota at the provider is used up",
+    Reason.RATE_LIMITED: "the provider's rate limit is reached",
+    Reason.RATE_LIMITED_REQUESTS: "the provider's limit of requests is reached",
+    Reason.RATE_LIMITED_TOKENS: "the provider's limit of tokens is reached",
+    Reason.UPSTREAM_PERMISSION_DENIED: "the provider does not permit the request",
+    Reason.UPSTREAM_EDGE_BLOCKED: "the provider's edge blocked the request",
+    Reason.UPSTREAM_EDGE_ERROR: "the provider's edge had an error",
+    Reason.UPSTREAM_EDGE_UNREACHABLE: "the provider's edge could not reach the provider",
+    Reason.UPSTREAM_EDGE_CERTIFICATE: "the provider's edge does not trust the provider's certificate",
+    Reason.UPSTREAM_BAD_GATEWAY: "the provider's gateway had no valid answer",
+    Reason.UPSTREAM_ENDPOINT_NOT_FOUND: "the provider does not know the address that it was asked at",
+    Reason.UPSTREAM_CONFLICT: "the request conflicts with another one at the provider",
+    Reason.UPSTREAM_CLOSED: "the provider closed the request before it was answered",
+    Reason.UPSTREAM_INTERNAL: "the provider had an internal error",
+    Reason.UPSTREAM_UNIMPLEMENTED: "the provider does not support the request",
+    Reason.UPSTREAM_OVERLOADED: "the provider is overloaded",
+    Reason.UPSTREAM_UNEXPECTED_STATUS: "the provider answered with a status that is not expected",
+    Reason.UPSTREAM_UNEXPECTED_SERVER_STATUS: "the provider failed with a status that is not expected",
+    Reason.UPSTREAM_STREAM_ERROR: "the provider reported an error inside the stream",
+    Reason.UPSTREAM_REQUEST_TIMEOUT: "the provider did not get the whole request in time",
+    Reason.UPSTREAM_GATEWAY_TIMEOUT: "the provider did not answer its gateway in time",
 }
 
 ABOUT_THE_REQUEST: Final = frozenset(
     {
-        Kind.CONTEXT_LENGTH_EXCEEDED,
-        Kind.MODEL_NOT_FOUND,
-        Kind.UPSTREAM_INVALID_REQUEST,
-        Kind.REQUEST_TOO_LARGE,
+        Reason.CONTEXT_LENGTH_EXCEEDED,
+        Reason.MODEL_NOT_FOUND,
+        Reason.UPSTREAM_INVALID_REQUEST,
+        Reason.REQUEST_TOO_LARGE,
     }
 )
 """Here the provider's own words help the caller, and are quoted."""
@@ -211,39 +211,39 @@ def from_stream_error(
         caller_brought_key=caller_brought_key,
         model=model,
     )
-    kind = _by_message(case) if status is None else _kind(case)
-    return _failure(kind or Kind.UPSTREAM_STREAM_ERROR, error, http_status=status, secrets=secrets)
+    reason = _by_message(case) if status is None else _kind(case)
+    return _failure(reason or Reason.UPSTREAM_STREAM_ERROR, error, http_status=status, secrets=secrets)
 
 
-def _kind(case: _Case) -> Kind:
+def _kind(case: _Case) -> Reason:
     by_message = _by_message(case)
     if by_message is not None:
         return by_message
     match case.status:
         case 401 if case.caller_brought_key:
-            return Kind.CALLER_KEY_REJECTED
+            return Reason.CALLER_KEY_REJECTED
         case 403 if case.error is None:
-            return Kind.UPSTREAM_EDGE_BLOCKED
+            return Reason.UPSTREAM_EDGE_BLOCKED
         case 429:
             return _limit(case)
         case _:
             return STATUS.get(case.status) or _unexpected(case.status)
 
 
-def _by_message(case: _Case) -> Kind | None:
+def _by_message(case: _Case) -> Reason | None:
     """What outranks the status, because it comes with several."""
     code = "" if case.error is None else case.error.code
     if 400 <= case.status < 500 and (code == "context_length_exceeded" or _OVERFLOW.search(case.text)):
-        return Kind.CONTEXT_LENGTH_EXCEEDED
+        return Reason.CONTEXT_LENGTH_EXCEEDED
     if case.status in (400, 404) and case.error is not None:
         if code in _NO_MODEL_CODES or _NO_MODEL.search(case.text):
-            return Kind.MODEL_NOT_FOUND
+            return Reason.MODEL_NOT_FOUND
         if case.status == 404 and len(case.model) >= _SHORTEST_MODEL and case.model in case.text:
-            return Kind.MODEL_NOT_FOUND
+            return Reason.MODEL_NOT_FOUND
     return None
 
 
-def _limit(case: _Case) -> Kind:
+def _limit(case: _Case) -> Reason:
     """A 429 is about pace or about money; only the first passes by itself.
 
     `credit_limit` is no word for money here: Together sent it with plain rate limits.
@@ -251,30 +251,30 @@ def _limit(case: _Case) -> Kind:
     error = case.error or schema.ErrorBody()
     codes = {word.lower() for word in (error.type, error.error_type, error.code)}
     if "dynamic_request_limited" in codes:
-        return Kind.RATE_LIMITED_REQUESTS
+        return Reason.RATE_LIMITED_REQUESTS
     if "dynamic_token_limited" in codes:
-        return Kind.RATE_LIMITED_TOKENS
+        return Reason.RATE_LIMITED_TOKENS
     if any(_MONEY_CODE.search(code) for code in codes):
-        return Kind.QUOTA_EXHAUSTED
+        return Reason.QUOTA_EXHAUSTED
     text = _URL.sub("", case.text)  # a link to a billing page is no empty balance
     if _PACE.search(text):
         return _pace(text)
-    return Kind.QUOTA_EXHAUSTED if _MONEY.search(text) else Kind.RATE_LIMITED
+    return Reason.QUOTA_EXHAUSTED if _MONEY.search(text) else Reason.RATE_LIMITED
 
 
-def _pace(text: str) -> Kind:
+def _pace(text: str) -> Reason:
     """Together's older texts name both limits without saying which was reached."""
     match bool(_REQUESTS.search(text)), bool(_TOKENS.search(text)):
         case True, False:
-            return Kind.RATE_LIMITED_REQUESTS
+            return Reason.RATE_LIMITED_REQUESTS
         case False, True:
-            return Kind.RATE_LIMITED_TOKENS
+            return Reason.RATE_LIMITED_TOKENS
         case _:
-            return Kind.RATE_LIMITED
+            return Reason.RATE_LIMITED
 
 
-def _unexpected(status: int) -> Kind:
-    return Kind.UPSTREAM_UNEXPECTED_STATUS if status < 500 else Kind.UPSTREAM_UNEXPECTED_SERVER_STATUS
+def _unexpected(status: int) -> Reason:
+    return Reason.UPSTREAM_UNEXPECTED_STATUS if status < 500 else Reason.UPSTREAM_UNEXPECTED_SERVER_STATUS
 
 
 def _may_pass(status: int) -> bool:
@@ -293,7 +293,7 @@ def _claimed_status(error: schema.ErrorBody) -> int | None:
 
 
 def _failure(
-    kind: Kind,
+    reason: Reason,
     error: schema.ErrorBody | None,
     *,
     http_status: int | None,
@@ -301,14 +301,14 @@ def _failure(
     retry_after_s: float | None = None,
 ) -> ServiceError:
     said = error or schema.ErrorBody()
-    message = SENTENCES[kind]
-    if kind in ABOUT_THE_REQUEST and said.message:
+    message = SENTENCES[reason]
+    if reason in ABOUT_THE_REQUEST and said.message:
         message = f"{message}: {sanitise(_masked(said.message, secrets))}"
     return ServiceError(
-        kind,
+        reason,
         message,
         retry_after_s=retry_after_s,
-        upstream=UpstreamAnswer(
+        upstream=ProviderErrorInfo(
             http_status=http_status,
             error_type=_masked_word(said.type or said.error_type, secrets),
             error_code=_masked_word(said.code, secrets),

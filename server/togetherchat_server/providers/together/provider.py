@@ -14,18 +14,18 @@ from typing import Final, final
 from togetherchat.fold import Accumulator
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
-from togetherchat_server.domain.call import Call, Events, Phase
-from togetherchat_server.domain.deadline import Within
-from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.domain.call import Call, EventBatch, Phase
+from togetherchat_server.domain.deadline import Deadline
+from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.providers.together import errors, rate_limits, schema, stream
 from togetherchat_server.providers.together import models as model_list
-from togetherchat_server.providers.together.attempt_span import Noted, Unnoted
+from togetherchat_server.providers.together.attempt_span import AttemptSpan, NoopAttemptSpan
 from togetherchat_server.providers.together.request import to_schema
 from togetherchat_server.providers.together.response import from_schema
-from togetherchat_server.upstream.client import Answer, AnswerStream, Transport
+from togetherchat_server.upstream.client import UpstreamClient, UpstreamResponse, UpstreamStream
 from togetherchat_server.upstream.sse import SseDecoder
-from togetherchat_server.upstream.stream_timeouts import StreamTimers
+from togetherchat_server.upstream.stream_timeouts import StreamTimeouts
 
 NAME: Final = "together"
 SANDBOX: Final = "sandbox"
@@ -40,13 +40,13 @@ ERROR_BODY_BYTES_MAX: Final = 64 * 2**10
 REQUEST_ID_HEADERS: Final = ("x-request-id", "x-together-traceid", "cf-ray")
 
 LATE: Final = {
-    Kind.FIRST_TOKEN_TIMEOUT: "the provider sent nothing of its answer in time",
-    Kind.STREAM_IDLE_TIMEOUT: "the provider fell silent in the middle of its answer",
+    Reason.FIRST_TOKEN_TIMEOUT: "the provider sent nothing of its answer in time",
+    Reason.STREAM_IDLE_TIMEOUT: "the provider fell silent in the middle of its answer",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class ProviderLimits:
     """How long to wait for what, in seconds, and how much to take, in bytes."""
 
     answer_s: float
@@ -64,9 +64,9 @@ class TogetherProvider:
 
     def __init__(
         self,
-        transport: Transport,
+        transport: UpstreamClient,
         *,
-        patience: Patience,
+        patience: ProviderLimits,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
@@ -90,8 +90,8 @@ class TogetherProvider:
     @asynccontextmanager
     async def stream(
         self, request: service.CompleteRequest, call: Call
-    ) -> AsyncGenerator[AsyncIterator[Events]]:
-        timers = StreamTimers(
+    ) -> AsyncGenerator[AsyncIterator[EventBatch]]:
+        timers = StreamTimeouts(
             started_s=self._clock(),
             first_token_s=self._patience.first_token_s,
             idle_s=self._patience.silence_s,
@@ -114,7 +114,9 @@ class TogetherProvider:
             if answer.status != HTTPStatus.OK:
                 async with _patience(timers, self._clock()):
                     body = await answer.read_all(ERROR_BODY_BYTES_MAX)
-                raise self._failure(Answer(status=answer.status, headers=answer.headers, body=body), call)
+                raise self._failure(
+                    UpstreamResponse(status=answer.status, headers=answer.headers, body=body), call
+                )
             answered = self._answered(answer, timers, request, call)
             yield await stack.enter_async_context(aclosing(noted.following(answered)))
 
@@ -142,9 +144,13 @@ class TogetherProvider:
                     fold.add(event)
         return fold.response()
 
-    async def _ask(self, method: str, path: str, call: Call, body: bytes | None, noted: Unnoted) -> Answer:
+    async def _ask(
+        self, method: str, path: str, call: Call, body: bytes | None, noted: NoopAttemptSpan
+    ) -> UpstreamResponse:
         """One request with one JSON answer."""
-        async with Within(self._patience.answer_s, Kind.FIRST_TOKEN_TIMEOUT, LATE[Kind.FIRST_TOKEN_TIMEOUT]):
+        async with Deadline(
+            self._patience.answer_s, Reason.FIRST_TOKEN_TIMEOUT, LATE[Reason.FIRST_TOKEN_TIMEOUT]
+        ):
             answer = await self._transport.send(
                 method,
                 path,
@@ -163,8 +169,8 @@ class TogetherProvider:
         return answer
 
     async def _answered(
-        self, answer: AnswerStream, timers: StreamTimers, request: service.CompleteRequest, call: Call
-    ) -> AsyncGenerator[Events]:
+        self, answer: UpstreamStream, timers: StreamTimeouts, request: service.CompleteRequest, call: Call
+    ) -> AsyncGenerator[EventBatch]:
         """The events of a 200. An answer that is JSON although a stream was asked for is an answer too."""
         if _media_type(answer.headers) == JSON:
             async with _patience(timers, self._clock()):
@@ -174,18 +180,18 @@ class TogetherProvider:
             yield stream.events_from(response)
             return
         if _media_type(answer.headers) != EVENT_STREAM:
-            raise ServiceError(Kind.UPSTREAM_MALFORMED_RESPONSE, "the provider's answer is no event stream")
+            raise ServiceError(Reason.UPSTREAM_MALFORMED_RESPONSE, "the provider's answer is no event stream")
         async with aclosing(self._translated(answer, timers, request, call)) as batches:
             async for events in batches:
                 yield events
 
     async def _translated(
-        self, answer: AnswerStream, timers: StreamTimers, request: service.CompleteRequest, call: Call
-    ) -> AsyncGenerator[Events]:
+        self, answer: UpstreamStream, timers: StreamTimeouts, request: service.CompleteRequest, call: Call
+    ) -> AsyncGenerator[EventBatch]:
         """Bytes to events, a batch for each read of the socket. What came before a failure is
         handed on before the failure is raised.
         """
-        reading = _Reading(call, event_bytes_max=self._patience.event_bytes_max)
+        reading = _StreamReader(call, event_bytes_max=self._patience.event_bytes_max)
         failure: ServiceError | None = None
         while not reading.done and failure is None:
             async with _patience(timers, self._clock()):
@@ -209,7 +215,7 @@ class TogetherProvider:
         yield reading.translator.take()
         await answer.finish(END_OF_HTTP_S)
 
-    def _begin_attempt(self, method: str, path: str, call: Call) -> Unnoted:
+    def _begin_attempt(self, method: str, path: str, call: Call) -> NoopAttemptSpan:
         progress = call.progress
         progress.attempts += 1
         progress.output_pieces = 0
@@ -218,10 +224,10 @@ class TogetherProvider:
         progress.upstream_request_id = ""
         progress.rate_limits = ()
         if call.trace is None:
-            return Unnoted(call)
+            return NoopAttemptSpan(call)
         attempt = call.trace.attempt(http_method=method, path=path, started_s=self._clock())
         attempt.upstream = NAME
-        return Noted(attempt, self._clock)
+        return AttemptSpan(attempt, self._clock)
 
     def _note_headers(self, headers: Mapping[str, str], call: Call) -> None:
         progress = call.progress
@@ -243,7 +249,7 @@ class TogetherProvider:
         if upstream_id:
             call.progress.upstream_request_id = upstream_id
 
-    def _failure(self, answer: Answer, call: Call) -> ServiceError:
+    def _failure(self, answer: UpstreamResponse, call: Call) -> ServiceError:
         return errors.from_answer(
             status=answer.status,
             headers=answer.headers,
@@ -256,7 +262,7 @@ class TogetherProvider:
 
 
 @final
-class _Reading:
+class _StreamReader:
     """A stream being read: the decoder, the translator, and whether the end was seen."""
 
     def __init__(self, call: Call, *, event_bytes_max: int) -> None:
@@ -276,7 +282,7 @@ class _Reading:
                 raise _named_error(event.data, self._call)
             self.translator.feed(schema.parse_chunk(event.data))
 
-    def take(self, model: str) -> Events:
+    def take(self, model: str) -> EventBatch:
         """The events since the last take; an engine that does not say which model serves is taken at
         the caller's word.
         """
@@ -286,9 +292,9 @@ class _Reading:
         return events
 
 
-def _patience(timers: StreamTimers, now_s: float) -> Within:
-    deadline_s, kind = timers.deadline()
-    return Within(deadline_s - now_s, kind, LATE[kind])
+def _patience(timers: StreamTimeouts, now_s: float) -> Deadline:
+    deadline_s, reason = timers.deadline()
+    return Deadline(deadline_s - now_s, reason, LATE[reason])
 
 
 def _response(body: bytes, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
@@ -323,4 +329,4 @@ def _media_type(headers: Mapping[str, str]) -> str:
 
 def _demand_json(headers: Mapping[str, str]) -> None:
     if _media_type(headers) != JSON:
-        raise ServiceError(Kind.UPSTREAM_MALFORMED_RESPONSE, "the provider's answer is no JSON")
+        raise ServiceError(Reason.UPSTREAM_MALFORMED_RESPONSE, "the provider's answer is no JSON")

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.providers.together import errors, logprobs, response_parts, schema
 
@@ -25,7 +25,7 @@ def from_schema(
             completion.error, caller_brought_key=caller_brought_key, secrets=secrets
         )
     if not completion.choices:
-        raise ServiceError(Kind.UPSTREAM_MALFORMED_RESPONSE, "the provider's answer has no choice in it")
+        raise ServiceError(Reason.UPSTREAM_MALFORMED_RESPONSE, "the provider's answer has no choice in it")
     choices = [_choice(place, choice) for place, choice in enumerate(completion.choices)]
     choice_usages = [choice.usage for choice in completion.choices if choice.usage is not None]
     remarks = dict.fromkeys(response_parts.remarks(completion.warnings))

@@ -31,7 +31,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError
 
 INT32_MAX: Final = 2**31 - 1
 INDEX_MAX: Final = 2**16 - 1
@@ -359,7 +359,7 @@ def _parse_repaired(adapter: TypeAdapter[T], data: bytes) -> T:
         return adapter.validate_json(repaired(data))
     except ValidationError as error:
         raise ServiceError(
-            Kind.UPSTREAM_MALFORMED_RESPONSE, "the provider's answer is not the JSON it should be"
+            Reason.UPSTREAM_MALFORMED_RESPONSE, "the provider's answer is not the JSON it should be"
         ) from error
 
 

@@ -22,7 +22,7 @@ from typing import Final, final
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.providers.together import errors, logprobs, response_parts, schema
 
@@ -92,9 +92,11 @@ class ChatStreamTranslator:
                 UPSTREAM_MALFORMED_RESPONSE where it ended in order and had no choice.
         """
         if done and not self._choices:
-            raise ServiceError(Kind.UPSTREAM_MALFORMED_RESPONSE, "the provider's stream has no choice in it")
+            raise ServiceError(
+                Reason.UPSTREAM_MALFORMED_RESPONSE, "the provider's stream has no choice in it"
+            )
         if not done and not self._every_choice_finished():
-            raise ServiceError(Kind.UPSTREAM_TRUNCATED, "the provider's stream ended before the answer did")
+            raise ServiceError(Reason.UPSTREAM_TRUNCATED, "the provider's stream ended before the answer did")
         self._ready = self.take()
         finished = (self._choices[index].finished(index) for index in sorted(self._choices))
         self._ready.extend(service.StreamCompleteResponse(choice_finished=choice) for choice in finished)

@@ -8,8 +8,8 @@ from typing import Final, final
 
 from togetherchat_server.telemetry.call_record import CallRecord
 from togetherchat_server.telemetry.metrics import definitions as names
-from togetherchat_server.telemetry.metrics.cardinality import METHODS_MAX, NONE, TENANTS_MAX, Known
-from togetherchat_server.telemetry.metrics.store import Tally
+from togetherchat_server.telemetry.metrics.cardinality import METHODS_MAX, NONE, TENANTS_MAX, LabelLimiter
+from togetherchat_server.telemetry.metrics.store import MetricStore
 
 REFUSALS: Final = frozenset({"OVERLOADED", "CALLER_QUOTA", "DRAINING"})
 STREAM_MESSAGES_MIN: Final = 3
@@ -17,7 +17,7 @@ STREAM_MESSAGES_MIN: Final = 3
 
 
 @final
-class CallFigures:
+class CallMetrics:
     """Counts into a tally.
 
     Args:
@@ -26,12 +26,14 @@ class CallFigures:
         wall_clock: when the provider told its limits.
     """
 
-    def __init__(self, tally: Tally, *, models: Container[str], wall_clock: Callable[[], float]) -> None:
+    def __init__(
+        self, tally: MetricStore, *, models: Container[str], wall_clock: Callable[[], float]
+    ) -> None:
         self._tally = tally
         self._wall_clock = wall_clock
-        self._model = Known(models)
-        self._tenant = Known(unlisted_max=TENANTS_MAX)
-        self._method = Known(unlisted_max=METHODS_MAX)
+        self._model = LabelLimiter(models)
+        self._tenant = LabelLimiter(unlisted_max=TENANTS_MAX)
+        self._method = LabelLimiter(unlisted_max=METHODS_MAX)
         self.limits_told: dict[str, tuple[float, tuple[tuple[str, str], ...]]] = {}
         """By model, when the provider told its limits and which; read when somebody asks."""
 

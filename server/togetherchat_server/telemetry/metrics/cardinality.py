@@ -15,7 +15,7 @@ METHODS_MAX: Final = 50
 
 
 @final
-class Known:
+class LabelLimiter:
     """Lets values through that are known, and of the others the first `unlisted_max`."""
 
     def __init__(self, listed: Container[str] = (), *, unlisted_max: int = 0) -> None:

@@ -11,10 +11,10 @@ from typing import Final, final
 
 from togetherchat_server.telemetry.metrics import definitions as names
 from togetherchat_server.telemetry.metrics import process
-from togetherchat_server.telemetry.metrics.call_metrics import CallFigures
-from togetherchat_server.telemetry.metrics.event_loop_lag import LoopLag
-from togetherchat_server.telemetry.metrics.store import Key, Tally
-from togetherchat_server.telemetry.metrics.wire import Figures
+from togetherchat_server.telemetry.metrics.call_metrics import CallMetrics
+from togetherchat_server.telemetry.metrics.event_loop_lag import EventLoopLag
+from togetherchat_server.telemetry.metrics.store import Key, MetricStore
+from togetherchat_server.telemetry.metrics.wire import Snapshot
 from togetherchat_server.telemetry.provider_limits import NAMES, number_of
 
 GAUGES: Final[Mapping[str, Key]] = {
@@ -43,7 +43,7 @@ TOTALS: Final[Mapping[str, Key]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class ProcessInfo:
     """What does not change while the process lives."""
 
     version: str
@@ -52,28 +52,28 @@ class Facts:
 
 
 @final
-class Meters:
+class MetricsCollector:
     """The figures of one process that serves calls. `vars_read` may still grow after this begins."""
 
     def __init__(
-        self, vars_read: Mapping[str, Callable[[], int]], *, facts: Facts, ready: Callable[[], bool]
+        self, vars_read: Mapping[str, Callable[[], int]], *, facts: ProcessInfo, ready: Callable[[], bool]
     ) -> None:
         self._vars = vars_read
         self._ready = ready
-        self._tally = Tally()
+        self._tally = MetricStore()
         self._wall_clock = facts.wall_clock
-        self._calls: CallFigures | None = None
+        self._calls: CallMetrics | None = None
         self._totals_seen: dict[Key, float] = {}
-        self._lag = LoopLag(lambda late_s: self._tally.observe((names.LAG,), late_s))
+        self._lag = EventLoopLag(lambda late_s: self._tally.observe((names.LAG,), late_s))
         self._fixed: dict[Key, float] = {
             (names.BUILD, facts.version, platform.python_version()): 1,
             (names.PLACES,): facts.calls_max,
             (names.STARTED,): facts.wall_clock(),
         }
 
-    def sink(self, *, models: Container[str]) -> CallFigures:
+    def sink(self, *, models: Container[str]) -> CallMetrics:
         """What is to be told of every ended call; `models` are those that are named."""
-        self._calls = CallFigures(self._tally, models=models, wall_clock=self._wall_clock)
+        self._calls = CallMetrics(self._tally, models=models, wall_clock=self._wall_clock)
         return self._calls
 
     def start(self) -> None:
@@ -83,15 +83,15 @@ class Meters:
     def stop(self) -> None:
         self._lag.stop()
 
-    def figures(self) -> Figures:
+    def figures(self) -> Snapshot:
         """Everything as it is now."""
         self._read_totals()
-        return Figures(tally=self._tally, gauges=self._gauges())
+        return Snapshot(tally=self._tally, gauges=self._gauges())
 
-    def take(self) -> Figures:
+    def take(self) -> Snapshot:
         """What came since this was last called, and the gauges as they are now."""
         self._read_totals()
-        return Figures(tally=self._tally.take(), gauges=self._gauges())
+        return Snapshot(tally=self._tally.take(), gauges=self._gauges())
 
     def _read_totals(self) -> None:
         totals: dict[Key, float] = {

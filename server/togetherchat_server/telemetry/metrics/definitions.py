@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
+class MetricDefinition:
     """One metric. `merge` is how gauges of several processes become one.
 
     What is counted is exported times `scale`; `bounds` are a histogram's, upper and inclusive.
@@ -90,92 +90,92 @@ _FIRST_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0
 _INTER_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 1.0)
 _WAIT_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
-_ALL: Final[tuple[Family, ...]] = (
-    Family(
+_ALL: Final[tuple[MetricDefinition, ...]] = (
+    MetricDefinition(
         name=CALLS,
         kind="counter",
         labels=("front", "method", "code", "reason"),
         help="Ended calls, by the status that was answered and the kind of failure or `none`.",
     ),
-    Family(
+    MetricDefinition(
         name=TENANT_CALLS,
         kind="counter",
         labels=("tenant", "model", "code"),
         help="The same calls, by whose they were and the model that was asked for.",
     ),
-    Family(
+    MetricDefinition(
         name=REFUSED,
         kind="counter",
         labels=("reason",),
         help="Calls that were refused a place: OVERLOADED, CALLER_QUOTA or DRAINING.",
     ),
-    Family(
+    MetricDefinition(
         name=CALLER_RETRIES,
         kind="counter",
         help="Calls that were their caller's own second attempt or a later one, as it says.",
     ),
-    Family(
+    MetricDefinition(
         name=TOKENS,
         kind="counter",
         labels=("tenant", "model", "kind"),
         help="Tokens of prompts (`prompt`) and of answers (`completion`), broken-off answers too.",
     ),
-    Family(
+    MetricDefinition(
         name=COST,
         kind="counter",
         labels=("tenant", "model"),
         scale=1e-9,
         help="What answers cost in US dollars, by the model's price; nothing where no price is known.",
     ),
-    Family(
+    MetricDefinition(
         name=ESTIMATED,
         kind="counter",
         help="Calls whose tokens are counted by their pieces, since the provider told no usage.",
     ),
-    Family(
+    MetricDefinition(
         name=ATTEMPTS,
         kind="counter",
         labels=("upstream", "model"),
         help="Requests sent to the provider for calls.",
     ),
-    Family(
+    MetricDefinition(
         name=RETRIES,
         kind="counter",
         labels=("upstream", "model"),
         help="Those after a call's first: retries, and fallbacks to another model.",
     ),
-    Family(
+    MetricDefinition(
         name=LINES_DROPPED,
         kind="counter",
         help="Lines of the log that were not written: nobody read fast enough.",
     ),
-    Family(
+    MetricDefinition(
         name=SPANS,
         kind="counter",
         labels=("state",),
         help="Spans of traced calls: `made`, `exported` to the collector, or `lost` since it took none.",
     ),
-    Family(name=RESTARTS, kind="counter", help="Workers that were lost and started again."),
-    Family(
+    MetricDefinition(name=RESTARTS, kind="counter", help="Workers that were lost and started again."),
+    MetricDefinition(
         name=CPU,
         kind="counter",
         help="CPU time used, user and system, in seconds; with workers, of them all.",
     ),
-    Family(
+    MetricDefinition(
         name=DURATION,
         kind="histogram",
         labels=("front", "method", "model", "outcome"),
         bounds=_CALL_BOUNDS,
         help="From a call's arrival to its end; outcome is `ok` or `error`.",
     ),
-    Family(
+    MetricDefinition(
         name=FIRST_TOKEN,
         kind="histogram",
         labels=("method", "model"),
         bounds=_FIRST_BOUNDS,
         help="From a call's arrival to the first piece of its answer in hand.",
     ),
-    Family(
+    MetricDefinition(
         name=INTER_TOKEN,
         kind="histogram",
         labels=("model",),
@@ -183,81 +183,91 @@ _ALL: Final[tuple[Family, ...]] = (
         help="Mean time per token after the first, one observation for each streamed answer that came to its "
         "end: (end - first token) / (tokens - 1).",
     ),
-    Family(
+    MetricDefinition(
         name=QUEUED,
         kind="histogram",
         bounds=_WAIT_BOUNDS,
         help="How long calls waited for a place; those that waited only.",
     ),
-    Family(
+    MetricDefinition(
         name=LAG,
         kind="histogram",
         bounds=_WAIT_BOUNDS,
         help="How late the event loop was for a timer, four times a second and worker.",
     ),
-    Family(name=IN_FLIGHT, kind="gauge", help="Calls that have a place."),
-    Family(name=WAITING, kind="gauge", help="Calls that wait for a place."),
-    Family(name=PLACES, kind="gauge", help="Places for calls: --calls-max, times the workers that report."),
-    Family(name=TASKS, kind="gauge", help="Tasks of the event loops."),
-    Family(name=MEMORY_BLOCKS, kind="gauge", help="Blocks of memory that Python holds."),
-    Family(name=HTTP_CONNECTIONS, kind="gauge", help="Connections of callers to the HTTP door."),
-    Family(name=UPSTREAM_IN_FLIGHT, kind="gauge", help="Requests to the provider that are not over."),
-    Family(
+    MetricDefinition(name=IN_FLIGHT, kind="gauge", help="Calls that have a place."),
+    MetricDefinition(name=WAITING, kind="gauge", help="Calls that wait for a place."),
+    MetricDefinition(
+        name=PLACES, kind="gauge", help="Places for calls: --calls-max, times the workers that report."
+    ),
+    MetricDefinition(name=TASKS, kind="gauge", help="Tasks of the event loops."),
+    MetricDefinition(name=MEMORY_BLOCKS, kind="gauge", help="Blocks of memory that Python holds."),
+    MetricDefinition(name=HTTP_CONNECTIONS, kind="gauge", help="Connections of callers to the HTTP door."),
+    MetricDefinition(
+        name=UPSTREAM_IN_FLIGHT, kind="gauge", help="Requests to the provider that are not over."
+    ),
+    MetricDefinition(
         name=UPSTREAM_CONNECTIONS,
         kind="gauge",
         labels=("state",),
         help="Connections to the provider: `leased` by a request, or `resting` in the pool.",
     ),
-    Family(
+    MetricDefinition(
         name=BUDGET, kind="gauge", help="Retries that may be made now. At 0 failures are answered at once."
     ),
-    Family(
+    MetricDefinition(
         name=BREAKER,
         kind="gauge",
         labels=("state",),
         help="Pairs of upstream key and model that the breaker stands before: `held` until a wait that the "
         "provider asked for is over, or `dropping` a share of the requests.",
     ),
-    Family(
+    MetricDefinition(
         name=LIMIT,
         kind="gauge",
         labels=("model", "limit"),
         merge="max",
         help="The provider's limits on the service's own key, the last word on each, by the header's name.",
     ),
-    Family(
+    MetricDefinition(
         name=LIMIT_TOLD,
         kind="gauge",
         labels=("model",),
         merge="max",
         help="When the provider last told its limits, in seconds since 1970.",
     ),
-    Family(
+    MetricDefinition(
         name=QUOTAS_APART,
         kind="gauge",
         help="Processes that count for themselves, because the Redis for the limits of all replicas is away.",
     ),
-    Family(
+    MetricDefinition(
         name=CERTIFICATE_LEFT,
         kind="gauge",
         merge="min",
         help="Seconds until the certificate that callers are shown is no longer valid; below 0 after.",
     ),
-    Family(name=READY, kind="gauge", merge="max", help="1 while calls are wanted, as /readyz says, else 0."),
-    Family(
+    MetricDefinition(
+        name=READY, kind="gauge", merge="max", help="1 while calls are wanted, as /readyz says, else 0."
+    ),
+    MetricDefinition(
         name=WORKERS, kind="gauge", labels=("state",), help="Worker processes by state, with --workers alone."
     ),
-    Family(name=BUILD, kind="gauge", labels=("version", "python"), merge="max", help="Always 1; what runs."),
-    Family(name=RESIDENT, kind="gauge", help="Resident memory in bytes; with workers, of them all."),
-    Family(name=VIRTUAL, kind="gauge", help="Virtual memory in bytes; with workers, of them all."),
-    Family(
+    MetricDefinition(
+        name=BUILD, kind="gauge", labels=("version", "python"), merge="max", help="Always 1; what runs."
+    ),
+    MetricDefinition(
+        name=RESIDENT, kind="gauge", help="Resident memory in bytes; with workers, of them all."
+    ),
+    MetricDefinition(name=VIRTUAL, kind="gauge", help="Virtual memory in bytes; with workers, of them all."),
+    MetricDefinition(
         name=FILES,
         kind="gauge",
         merge="max",
         help="Open files and sockets; with workers, of the one that has the most.",
     ),
-    Family(name=FILES_MAX, kind="gauge", merge="min", help="How many one process may open."),
-    Family(
+    MetricDefinition(name=FILES_MAX, kind="gauge", merge="min", help="How many one process may open."),
+    MetricDefinition(
         name=STARTED,
         kind="gauge",
         merge="min",
@@ -265,4 +275,4 @@ _ALL: Final[tuple[Family, ...]] = (
     ),
 )
 
-FAMILIES: Final[Mapping[str, Family]] = {family.name: family for family in _ALL}
+DEFINITIONS: Final[Mapping[str, MetricDefinition]] = {family.name: family for family in _ALL}

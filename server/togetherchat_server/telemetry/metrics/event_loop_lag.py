@@ -8,7 +8,7 @@ EVERY_S: Final = 0.25
 
 
 @final
-class LoopLag:
+class EventLoopLag:
     """Tells `note`, four times a second, how many seconds after its time a timer came."""
 
     def __init__(self, note: Callable[[float], None]) -> None:

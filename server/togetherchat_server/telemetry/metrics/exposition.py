@@ -1,4 +1,4 @@
-"""Figures as Prometheus reads them: its text format, or OpenMetrics where the scraper asks for it.
+"""Snapshot as Prometheus reads them: its text format, or OpenMetrics where the scraper asks for it.
 
 The writing is `prometheus_client`'s, by way of custom collectors. It takes ten microseconds a
 line, so many series would stop the loop that serves calls: they are written a few at a time,
@@ -14,9 +14,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from togetherchat_server.telemetry.metrics.definitions import FAMILIES, Family
+from togetherchat_server.telemetry.metrics.definitions import DEFINITIONS, MetricDefinition
 from togetherchat_server.telemetry.metrics.store import Key
-from togetherchat_server.telemetry.metrics.wire import Figures
+from togetherchat_server.telemetry.metrics.wire import Snapshot
 
 LINES_AT_ONCE: Final = 100
 _END: Final = b"# EOF\n"
@@ -25,7 +25,7 @@ _Series = tuple[Key, list[float]]
 """A spread, or a list of one number."""
 
 
-async def exposition(figures: Figures, accept: str) -> tuple[str, bytes]:
+async def exposition(figures: Snapshot, accept: str) -> tuple[str, bytes]:
     """The content type and the body for what a scraper accepts."""
     encode, content_type = choose_encoder(accept)
     parts = list[bytes]()
@@ -41,7 +41,7 @@ async def exposition(figures: Figures, accept: str) -> tuple[str, bytes]:
 class _Piece(Collector):
     """A few series of one family."""
 
-    def __init__(self, family: Family, series: list[_Series], *, first: bool) -> None:
+    def __init__(self, family: MetricDefinition, series: list[_Series], *, first: bool) -> None:
         self._family = family
         self._series = series
         self.first = first
@@ -70,17 +70,17 @@ def _written(piece: _Piece, encode: Callable[[Collector], bytes]) -> bytes:
     return text if piece.first else text.split(b"\n", 2)[2]
 
 
-def _pieces(figures: Figures) -> Iterator[_Piece]:
+def _pieces(figures: Snapshot) -> Iterator[_Piece]:
     for family, series in _by_family(figures):
         at_once = max(1, LINES_AT_ONCE // (len(family.bounds) + 3 if family.bounds else 1))
         for begin in range(0, len(series), at_once):
             yield _Piece(family, series[begin : begin + at_once], first=begin == 0)
 
 
-def _by_family(figures: Figures) -> Iterator[tuple[Family, list[_Series]]]:
+def _by_family(figures: Snapshot) -> Iterator[tuple[MetricDefinition, list[_Series]]]:
     """Each family that has series, in the order of the table."""
     tally = figures.tally
-    found: dict[str, list[_Series]] = {name: _from_nought(family) for name, family in FAMILIES.items()}
+    found: dict[str, list[_Series]] = {name: _from_nought(family) for name, family in DEFINITIONS.items()}
     for numbers in (tally.counts, tally.words, figures.gauges):
         for key, number in numbers.items():
             found[key[0]].append((key, [number]))
@@ -89,10 +89,10 @@ def _by_family(figures: Figures) -> Iterator[tuple[Family, list[_Series]]]:
         found[key[0]].append((key, list(spread)))
     for name, series in found.items():
         if series:
-            yield FAMILIES[name], list(dict(series).items())
+            yield DEFINITIONS[name], list(dict(series).items())
 
 
-def _from_nought(family: Family) -> list[_Series]:
+def _from_nought(family: MetricDefinition) -> list[_Series]:
     """What has no labels is there before anything happens: a rate needs a beginning."""
     if family.labels or family.kind == "gauge":
         return []

@@ -7,16 +7,16 @@ dictionary, or to one of a list that `bisect` finds.
 from bisect import bisect_left
 from typing import Final, final
 
-from togetherchat_server.telemetry.metrics.definitions import FAMILIES
+from togetherchat_server.telemetry.metrics.definitions import DEFINITIONS
 
 Key = tuple[str, ...]
 """The name of a family, then its labels' values in its order."""
 
-BOUNDS: Final = {name: family.bounds for name, family in FAMILIES.items() if family.kind == "histogram"}
+BOUNDS: Final = {name: family.bounds for name, family in DEFINITIONS.items() if family.kind == "histogram"}
 
 
 @final
-class Tally:
+class MetricStore:
     """Counts, which are added to; spreads, which values fall into; words, of which the last stands.
 
     A spread is a number of values for each bound and for those above the last, then their sum.
@@ -45,9 +45,9 @@ class Tally:
         mine = self.spreads.get(key)
         self.spreads[key] = list(more) if mine is None else [a + b for a, b in zip(mine, more, strict=True)]
 
-    def take(self) -> "Tally":
+    def take(self) -> "MetricStore":
         """Everything, and begin at nought."""
-        taken = Tally()
+        taken = MetricStore()
         taken.counts, self.counts = self.counts, {}
         taken.spreads, self.spreads = self.spreads, {}
         taken.words, self.words = self.words, {}

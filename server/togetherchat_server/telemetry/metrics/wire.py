@@ -1,4 +1,4 @@
-"""Figures on their way from a worker to its supervisor: packets of rows, none too large.
+"""Snapshot on their way from a worker to its supervisor: packets of rows, none too large.
 
 A row is a letter for what it is, the key, and a number or a spread: `["c",["name","label"],1]`.
 A packet is a JSON array, which tells it from a report.
@@ -10,21 +10,21 @@ from typing import Final, cast
 
 import orjson
 
-from togetherchat_server.telemetry.metrics.store import Key, Tally
+from togetherchat_server.telemetry.metrics.store import Key, MetricStore
 
 PACKET_BYTES_MAX: Final = 32 * 1024
 _Row = tuple[str, list[str], float | list[float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
+class Snapshot:
     """What was counted since the last packets, and the gauges as they are."""
 
-    tally: Tally
+    tally: MetricStore
     gauges: Mapping[Key, float] = field(default_factory=dict[Key, float])
 
 
-def to_packets(figures: Figures) -> Iterator[bytes]:
+def to_packets(figures: Snapshot) -> Iterator[bytes]:
     """Each at most PACKET_BYTES_MAX, which one row never comes near."""
     packet, size = list[bytes](), 2
     for row in _rows(figures):
@@ -38,12 +38,12 @@ def to_packets(figures: Figures) -> Iterator[bytes]:
         yield b"[" + b",".join(packet) + b"]"
 
 
-def is_figures(packet: bytes) -> bool:
+def is_snapshot(packet: bytes) -> bool:
     return packet.startswith(b"[")
 
 
-def from_packet(packet: bytes) -> Figures:
-    tally, gauges = Tally(), dict[Key, float]()
+def from_packet(packet: bytes) -> Snapshot:
+    tally, gauges = MetricStore(), dict[Key, float]()
     for letter, labels, value in cast("list[_Row]", orjson.loads(packet)):
         key = tuple(labels)
         if isinstance(value, list):
@@ -52,10 +52,10 @@ def from_packet(packet: bytes) -> Figures:
             tally.counts[key] = value
         else:
             (tally.words if letter == "w" else gauges)[key] = value
-    return Figures(tally=tally, gauges=gauges)
+    return Snapshot(tally=tally, gauges=gauges)
 
 
-def _rows(figures: Figures) -> Iterator[tuple[str, Key, float | list[float]]]:
+def _rows(figures: Snapshot) -> Iterator[tuple[str, Key, float | list[float]]]:
     tally = figures.tally
     for letter, numbers in (("c", tally.counts), ("w", tally.words), ("g", figures.gauges)):
         for key, number in numbers.items():

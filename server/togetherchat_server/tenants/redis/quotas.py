@@ -14,7 +14,7 @@ from typing import Final, cast, final
 from redis.asyncio import Redis
 
 from togetherchat_server.tenants.policy import TenantLimits
-from togetherchat_server.tenants.quota_store import Limit, Refusal, longest
+from togetherchat_server.tenants.quota_store import QuotaLimit, QuotaRejection, longest
 from togetherchat_server.tenants.redis.keeper import LeaseKeeper
 from togetherchat_server.tenants.redis.leases import ByTenant, Lease, Leases
 from togetherchat_server.tenants.redis.link import RedisLink
@@ -57,14 +57,14 @@ class RedisQuotas:
         self._enter = self._redis.register_script(ENTER)
         self._spend = self._redis.register_script(SPEND)
         self._spending: set[asyncio.Task[None]] = set()
-        self._asking: set[asyncio.Task[Refusal | None]] = set()
+        self._asking: set[asyncio.Task[QuotaRejection | None]] = set()
 
     @property
     def away(self) -> int:
         """1 while Redis does not answer."""
         return int(self._link.away)
 
-    async def enter(self, tenant: str, limits: TenantLimits) -> Refusal | Lease | None:
+    async def enter(self, tenant: str, limits: TenantLimits) -> QuotaRejection | Lease | None:
         """Take a request and a place, if there are; what is to be given back when the call has ended."""
         if not (limits.requests_per_minute or limits.tokens_per_minute or limits.calls_max):
             return None
@@ -106,7 +106,7 @@ class RedisQuotas:
                 await self._keeper.aclose()
         await self._link.aclose()
 
-    async def _ask(self, lease: Lease, limits: TenantLimits) -> Refusal | None:
+    async def _ask(self, lease: Lease, limits: TenantLimits) -> QuotaRejection | None:
         keys = [key_of(lease.tenant, account) for account in ("requests", "tokens", "calls")]
         asked = [limits.requests_per_minute, limits.tokens_per_minute, limits.calls_max]
         args = [*asked, self._lease_s, lease.id]
@@ -115,7 +115,7 @@ class RedisQuotas:
             return None
         full, requests, tokens = cast("Sequence[bytes | int]", said)
         if full:
-            return Refusal(Limit.CALLS, None)
+            return QuotaRejection(QuotaLimit.CALLS, None)
         requests_s, tokens_s = float(requests), float(tokens)
         return longest(requests_s, tokens_s) if requests_s or tokens_s else None
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from togetherchat_server.frontends.grpc.in_flight import Overdue
+from togetherchat_server.frontends.grpc.in_flight import TaskTimeouts
 
 
 class Loop:
@@ -51,7 +51,7 @@ def loop():
 @pytest.mark.parametrize(("limit_s", "latest_s"), [(60.0, 61.0), (0.8, 0.9)])
 def test_a_task_that_waits_too_long_is_cancelled_once(loop, limit_s, latest_s):
     """Not before its time, and no later than an eighth or a second beyond it."""
-    task, overdue = Task(loop), Overdue(limit_s)
+    task, overdue = Task(loop), TaskTimeouts(limit_s)
     overdue.begin(task)
     loop.pass_s(1000.0)
     assert limit_s <= task.cancelled_s <= latest_s + 1e-6
@@ -60,7 +60,7 @@ def test_a_task_that_waits_too_long_is_cancelled_once(loop, limit_s, latest_s):
 def test_what_is_to_be_told_is_told_before(loop):
     """So that the books say why before the task ends."""
     task, told = Task(loop), []
-    overdue = Overdue(60.0)
+    overdue = TaskTimeouts(60.0)
     overdue.begin(task, lambda: told.append(task.cancelled_s))
     loop.pass_s(100.0)
     assert [None] == told
@@ -68,7 +68,7 @@ def test_what_is_to_be_told_is_told_before(loop):
 
 def test_a_task_that_waits_no_more_is_left_alone(loop):
     """However long it lasts then; and one that never waited may be ended too."""
-    task, overdue = Task(loop), Overdue(60.0)
+    task, overdue = Task(loop), TaskTimeouts(60.0)
     overdue.begin(task)
     loop.pass_s(59.0)
     overdue.end(task)
@@ -79,7 +79,7 @@ def test_a_task_that_waits_no_more_is_left_alone(loop):
 
 def test_each_task_has_its_own_time(loop):
     """The younger is not taken with the older."""
-    overdue = Overdue(60.0)
+    overdue = TaskTimeouts(60.0)
     older, younger = Task(loop), Task(loop)
     overdue.begin(older)
     loop.pass_s(30.0)
@@ -92,7 +92,7 @@ def test_each_task_has_its_own_time(loop):
 
 def test_nobody_looks_while_nobody_waits(loop):
     """No timer is left behind, and the next task that waits is looked after again."""
-    overdue = Overdue(60.0)
+    overdue = TaskTimeouts(60.0)
     first, second = Task(loop), Task(loop)
     overdue.begin(first)
     overdue.end(first)

@@ -6,9 +6,9 @@ import pytest
 from google.rpc import error_details_pb2 as details
 from google.rpc import status_pb2
 
-from togetherchat_server.calls.session import facts_of
+from togetherchat_server.calls.session import response_metadata
 from togetherchat_server.domain.call import Call, Phase, Progress
-from togetherchat_server.domain.reasons import Kind, ServiceError, UpstreamAnswer, Violation
+from togetherchat_server.domain.reasons import ProviderErrorInfo, Reason, ServiceError, Violation
 from togetherchat_server.frontends.grpc.status import ROWS, STATUS_BYTES_MAX, Retry, status_of
 
 DETAIL_TYPES = {
@@ -32,7 +32,7 @@ def call(**progress):
         method="/s/M",
         received_s=0.0,
         deadline_s=60.0,
-        deadline_kind=Kind.CALL_TIMEOUT,
+        deadline_reason=Reason.CALL_TIMEOUT,
         upstream_key=None,
         progress=Progress(model="some/model", **progress),
     )
@@ -54,17 +54,17 @@ def unpacked(status):
 
 
 def test_the_table_is_total():
-    """Every kind of failure has its row."""
-    assert set(Kind) == set(ROWS)
+    """Every reason of failure has its row."""
+    assert set(Reason) == set(ROWS)
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_every_status_carries_error_info_and_request_info(kind):
+@pytest.mark.parametrize("reason", Reason)
+def test_every_status_carries_error_info_and_request_info(reason):
     """The code of the row, its reason in both places, and the request's id."""
-    status = answer(ServiceError(kind, "text"))
+    status = answer(ServiceError(reason, "text"))
     packed, found = unpacked(status)
-    row = ROWS[kind]
-    reason = row.reason or kind.value
+    row = ROWS[reason]
+    reason = row.reason or reason.value
 
     assert (row.code, "text", row.code.value[0], "text") == (
         status.code,
@@ -80,10 +80,10 @@ def test_every_status_carries_error_info_and_request_info(kind):
     assert reason == dict(status.trailers)["x-error-reason"]
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_every_code_that_clients_retry_carries_a_pushback(kind):
+@pytest.mark.parametrize("reason", Reason)
+def test_every_code_that_clients_retry_carries_a_pushback(reason):
     """UNAVAILABLE and RESOURCE_EXHAUSTED are in the clients' policy: none comes without an order."""
-    status = answer(ServiceError(kind, "text"))
+    status = answer(ServiceError(reason, "text"))
     retried = status.code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
     assert not retried or "grpc-retry-pushback-ms" in dict(status.trailers)
@@ -91,8 +91,8 @@ def test_every_code_that_clients_retry_carries_a_pushback(kind):
 
 def test_nothing_is_retried_once_output_was_sent():
     """The caller has a part of an answer: another attempt would begin another answer."""
-    for kind in Kind:
-        trailers = dict(answer(ServiceError(kind, "text"), output_sent=True).trailers)
+    for reason in Reason:
+        trailers = dict(answer(ServiceError(reason, "text"), output_sent=True).trailers)
 
         assert trailers["x-error-retryable"] == "false"
         assert trailers.get("grpc-retry-pushback-ms") in {None, "-1"}
@@ -101,22 +101,22 @@ def test_nothing_is_retried_once_output_was_sent():
 @pytest.mark.parametrize(("fraction", "milliseconds"), [(0.0, "2000"), (0.5, "2200"), (1.0, "2400")])
 def test_the_providers_wait_is_a_minimum_with_jitter(fraction, milliseconds):
     """Clients obey exactly: the jitter is ours, up to a fifth more."""
-    status = answer(ServiceError(Kind.RATE_LIMITED, "slow down", retry_after_s=2.0), fraction=fraction)
+    status = answer(ServiceError(Reason.RATE_LIMITED, "slow down", retry_after_s=2.0), fraction=fraction)
 
     assert milliseconds == dict(status.trailers)["grpc-retry-pushback-ms"]
 
 
 def test_without_a_wait_from_the_provider_the_back_off_grows_with_attempts():
     """Between half and all of 0.25 s, doubled with every attempt before."""
-    first = answer(ServiceError(Kind.OVERLOADED, "full"), fraction=1.0)
+    first = answer(ServiceError(Reason.OVERLOADED, "full"), fraction=1.0)
     later = status_of(
-        ServiceError(Kind.OVERLOADED, "full"),
+        ServiceError(Reason.OVERLOADED, "full"),
         Call(
             id="r",
             method="m",
             received_s=0,
             deadline_s=9,
-            deadline_kind=Kind.CALL_TIMEOUT,
+            deadline_reason=Reason.CALL_TIMEOUT,
             upstream_key=None,
             previous_attempts=2,
         ),
@@ -130,7 +130,7 @@ def test_without_a_wait_from_the_provider_the_back_off_grows_with_attempts():
 
 def test_a_wait_beyond_the_deadline_is_no_pushback():
     """A client would idle until its deadline: it is told -1, and RetryInfo says the wait."""
-    status = answer(ServiceError(Kind.RATE_LIMITED, "slow", retry_after_s=30.0), seconds_left=10.0)
+    status = answer(ServiceError(Reason.RATE_LIMITED, "slow", retry_after_s=30.0), seconds_left=10.0)
     _, found = unpacked(status)
 
     assert tuple(dict(status.trailers)[name] for name in ("grpc-retry-pushback-ms", "x-error-retryable")) == (
@@ -143,7 +143,7 @@ def test_a_wait_beyond_the_deadline_is_no_pushback():
 @pytest.mark.parametrize("asked_s", [1e12, 1e32, float("inf")])
 def test_a_wait_beyond_all_bounds_can_still_be_said(asked_s):
     """A provider that asks for a million years gets a status like any other."""
-    status = answer(ServiceError(Kind.RATE_LIMITED, "slow", retry_after_s=asked_s))
+    status = answer(ServiceError(Reason.RATE_LIMITED, "slow", retry_after_s=asked_s))
     _, found = unpacked(status)
 
     assert "-1" == dict(status.trailers)["grpc-retry-pushback-ms"]
@@ -151,28 +151,28 @@ def test_a_wait_beyond_all_bounds_can_still_be_said(asked_s):
 
 
 @pytest.mark.parametrize(
-    ("kind", "detail"),
+    ("reason", "detail"),
     [
-        (Kind.RATE_LIMITED_TOKENS, "QuotaFailure"),
-        (Kind.CALLER_QUOTA, "QuotaFailure"),
-        (Kind.CALLER_QUOTA, "RetryInfo"),
-        (Kind.OVERLOADED, "RetryInfo"),
-        (Kind.DRAINING, "RetryInfo"),
-        (Kind.SPEND_LIMIT_REACHED, "PreconditionFailure"),
-        (Kind.SPEND_LIMIT_REACHED, "Help"),
-        (Kind.MODEL_NOT_FOUND, "ResourceInfo"),
-        (Kind.CALLER_KEY_REJECTED, "Help"),
+        (Reason.RATE_LIMITED_TOKENS, "QuotaFailure"),
+        (Reason.CALLER_QUOTA, "QuotaFailure"),
+        (Reason.CALLER_QUOTA, "RetryInfo"),
+        (Reason.OVERLOADED, "RetryInfo"),
+        (Reason.DRAINING, "RetryInfo"),
+        (Reason.SPEND_LIMIT_REACHED, "PreconditionFailure"),
+        (Reason.SPEND_LIMIT_REACHED, "Help"),
+        (Reason.MODEL_NOT_FOUND, "ResourceInfo"),
+        (Reason.CALLER_KEY_REJECTED, "Help"),
     ],
 )
-def test_details_come_where_they_say_something(kind, detail):
+def test_details_come_where_they_say_something(reason, detail):
     """A row's own detail is there."""
-    assert detail in unpacked(answer(ServiceError(kind, "text")))[1]
+    assert detail in unpacked(answer(ServiceError(reason, "text")))[1]
 
 
 def test_violations_become_a_bad_request():
     """Every violation with its path."""
     error = ServiceError(
-        Kind.INVALID_REQUEST,
+        Reason.INVALID_REQUEST,
         "2 problems",
         violations=(
             Violation(field="model", description="is missing"),
@@ -189,9 +189,9 @@ def test_violations_become_a_bad_request():
 def test_metadata_says_what_the_provider_said_and_how_far_things_came():
     """The facts that a program needs are in ErrorInfo's metadata."""
     error = ServiceError(
-        Kind.UPSTREAM_OVERLOADED,
+        Reason.UPSTREAM_OVERLOADED,
         "busy",
-        upstream=UpstreamAnswer(http_status=503, error_type="server_error", error_code="overloaded"),
+        upstream=ProviderErrorInfo(http_status=503, error_type="server_error", error_code="overloaded"),
     )
     of = call(attempts=2, phase=Phase.ANSWERING, upstream_request_id="up-1", output_pieces=3)
     _, found = unpacked(answer(error, of=of, output_sent=True))
@@ -213,12 +213,12 @@ def test_metadata_says_what_the_provider_said_and_how_far_things_came():
 def test_the_status_stays_small_whatever_goes_in():
     """gRPC replaces a status of more than 8 KiB; ours ends at 4, with as many violations as fit."""
     error = ServiceError(
-        Kind.INVALID_REQUEST,
+        Reason.INVALID_REQUEST,
         "x" * 100_000,
         violations=tuple(
             Violation(field=f"messages[{i}].content", description="y" * 200) for i in range(1000)
         ),
-        upstream=UpstreamAnswer(http_status=400, error_type="t" * 5000, error_code="c" * 5000),
+        upstream=ProviderErrorInfo(http_status=400, error_type="t" * 5000, error_code="c" * 5000),
     )
     of = call(upstream_request_id="i" * 5000)
     status = answer(error, of=of)
@@ -239,7 +239,7 @@ def test_a_value_that_no_trailer_may_carry_is_left_out(value):
     of = call(
         upstream_request_id=value, rate_limits=(("x-ratelimit-limit", value), ("x-ratelimit-reset", "2"))
     )
-    trailers = dict(facts_of(of))
+    trailers = dict(response_metadata(of))
 
     assert (
         trailers["x-ratelimit-reset"],
@@ -250,7 +250,7 @@ def test_a_value_that_no_trailer_may_carry_is_left_out(value):
 
 def test_foreign_text_in_the_message_becomes_one_printable_line():
     """Control characters and line ends of a hostile text do not reach the status."""
-    status = answer(ServiceError(Kind.UPSTREAM_INTERNAL, "a\r\nb\x00c\x1b[31m" + "z" * 1000))
+    status = answer(ServiceError(Reason.UPSTREAM_INTERNAL, "a\r\nb\x00c\x1b[31m" + "z" * 1000))
 
     assert status.message.startswith("a b c [31mzzz")
     assert len(status.message) <= 256

@@ -1,11 +1,11 @@
-"""The table from Together's answers to kinds, one row a row."""
+"""The table from Together's answers to reasons, one row a row."""
 
 import json
 
 import pytest
 
 from support import golden
-from togetherchat_server.domain.reasons import TEXT_CHARACTERS_MAX, Kind, ServiceError
+from togetherchat_server.domain.reasons import TEXT_CHARACTERS_MAX, Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.providers.together import errors, schema
 
@@ -34,138 +34,138 @@ def failure(status: int, body: str | bytes = said(), **changes: object) -> Servi
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "kind"),
+    ("status", "body", "reason"),
     [
         # The message before the status: context overflow comes with any 4xx.
         *[
-            (status, said(OVERFLOW), Kind.CONTEXT_LENGTH_EXCEEDED)
+            (status, said(OVERFLOW), Reason.CONTEXT_LENGTH_EXCEEDED)
             for status in (400, 401, 403, 413, 422, 429)
         ],
-        (400, said(code="context_length_exceeded"), Kind.CONTEXT_LENGTH_EXCEEDED),
+        (400, said(code="context_length_exceeded"), Reason.CONTEXT_LENGTH_EXCEEDED),
         (
             400,
             said("Requested token count exceeds the model's maximum context length of 8 tokens"),
-            Kind.CONTEXT_LENGTH_EXCEEDED,
+            Reason.CONTEXT_LENGTH_EXCEEDED,
         ),
         (
             422,
             said("`inputs` tokens + `max_new_tokens` must be <= 8. Given: 9"),
-            Kind.CONTEXT_LENGTH_EXCEEDED,
+            Reason.CONTEXT_LENGTH_EXCEEDED,
         ),
-        (403, said("input plus max_tokens exceed the context length"), Kind.CONTEXT_LENGTH_EXCEEDED),
-        (413, OVERFLOW, Kind.CONTEXT_LENGTH_EXCEEDED),
-        (500, said(OVERFLOW), Kind.UPSTREAM_INTERNAL),
+        (403, said("input plus max_tokens exceed the context length"), Reason.CONTEXT_LENGTH_EXCEEDED),
+        (413, OVERFLOW, Reason.CONTEXT_LENGTH_EXCEEDED),
+        (500, said(OVERFLOW), Reason.UPSTREAM_INTERNAL),
         (
             400,
             said("context_length_exceeded_behavior must be one of error, truncate"),
-            Kind.UPSTREAM_INVALID_REQUEST,
+            Reason.UPSTREAM_INVALID_REQUEST,
         ),
         # The model: 400 and 404, by code or by text.
-        *[(status, said(code="model_not_available"), Kind.MODEL_NOT_FOUND) for status in (400, 404)],
-        *[(status, said(NO_MODEL), Kind.MODEL_NOT_FOUND) for status in (400, 404)],
-        (404, said("The model `x` does not exist.", code="model_not_found"), Kind.MODEL_NOT_FOUND),
-        (404, said("Model x/y not found"), Kind.MODEL_NOT_FOUND),
-        (404, said("nothing known of some/model"), Kind.MODEL_NOT_FOUND),
-        (422, said(code="model_not_available"), Kind.UPSTREAM_INVALID_REQUEST),
-        (404, NO_MODEL, Kind.UPSTREAM_ENDPOINT_NOT_FOUND),
-        (400, said("tools are not available with model some/model"), Kind.UPSTREAM_INVALID_REQUEST),
+        *[(status, said(code="model_not_available"), Reason.MODEL_NOT_FOUND) for status in (400, 404)],
+        *[(status, said(NO_MODEL), Reason.MODEL_NOT_FOUND) for status in (400, 404)],
+        (404, said("The model `x` does not exist.", code="model_not_found"), Reason.MODEL_NOT_FOUND),
+        (404, said("Model x/y not found"), Reason.MODEL_NOT_FOUND),
+        (404, said("nothing known of some/model"), Reason.MODEL_NOT_FOUND),
+        (422, said(code="model_not_available"), Reason.UPSTREAM_INVALID_REQUEST),
+        (404, NO_MODEL, Reason.UPSTREAM_ENDPOINT_NOT_FOUND),
+        (400, said("tools are not available with model some/model"), Reason.UPSTREAM_INVALID_REQUEST),
         # The status.
-        (400, said("Input required"), Kind.UPSTREAM_INVALID_REQUEST),
-        (400, PAGE, Kind.UPSTREAM_INVALID_REQUEST),
-        (422, said("grammar is not valid"), Kind.UPSTREAM_INVALID_REQUEST),
-        (413, "", Kind.REQUEST_TOO_LARGE),
-        (401, said(code="invalid_api_key"), Kind.SERVICE_KEY_REJECTED),
-        (401, "", Kind.SERVICE_KEY_REJECTED),
-        (402, said("Credit limit exceeded", "credit_limit"), Kind.SPEND_LIMIT_REACHED),
-        (403, said(), Kind.UPSTREAM_PERMISSION_DENIED),
-        (403, PAGE, Kind.UPSTREAM_EDGE_BLOCKED),
-        (403, "", Kind.UPSTREAM_EDGE_BLOCKED),
-        (404, said(), Kind.UPSTREAM_ENDPOINT_NOT_FOUND),
-        (404, "404 page not found", Kind.UPSTREAM_ENDPOINT_NOT_FOUND),
-        (408, "", Kind.UPSTREAM_REQUEST_TIMEOUT),
-        (409, said(), Kind.UPSTREAM_CONFLICT),
-        (499, "", Kind.UPSTREAM_CLOSED),
-        (500, said(error_type="server_error"), Kind.UPSTREAM_INTERNAL),
-        (501, "", Kind.UPSTREAM_UNIMPLEMENTED),
-        (502, PAGE, Kind.UPSTREAM_BAD_GATEWAY),
-        (503, said(), Kind.UPSTREAM_OVERLOADED),
-        (504, PAGE, Kind.UPSTREAM_GATEWAY_TIMEOUT),
-        (520, PAGE, Kind.UPSTREAM_EDGE_ERROR),
-        *[(status, PAGE, Kind.UPSTREAM_EDGE_UNREACHABLE) for status in (521, 522, 523, 525, 530)],
-        (524, PAGE, Kind.UPSTREAM_GATEWAY_TIMEOUT),
-        (526, PAGE, Kind.UPSTREAM_EDGE_CERTIFICATE),
-        (529, said(error_type="overloaded_error"), Kind.UPSTREAM_OVERLOADED),
+        (400, said("Input required"), Reason.UPSTREAM_INVALID_REQUEST),
+        (400, PAGE, Reason.UPSTREAM_INVALID_REQUEST),
+        (422, said("grammar is not valid"), Reason.UPSTREAM_INVALID_REQUEST),
+        (413, "", Reason.REQUEST_TOO_LARGE),
+        (401, said(code="invalid_api_key"), Reason.SERVICE_KEY_REJECTED),
+        (401, "", Reason.SERVICE_KEY_REJECTED),
+        (402, said("Credit limit exceeded", "credit_limit"), Reason.SPEND_LIMIT_REACHED),
+        (403, said(), Reason.UPSTREAM_PERMISSION_DENIED),
+        (403, PAGE, Reason.UPSTREAM_EDGE_BLOCKED),
+        (403, "", Reason.UPSTREAM_EDGE_BLOCKED),
+        (404, said(), Reason.UPSTREAM_ENDPOINT_NOT_FOUND),
+        (404, "404 page not found", Reason.UPSTREAM_ENDPOINT_NOT_FOUND),
+        (408, "", Reason.UPSTREAM_REQUEST_TIMEOUT),
+        (409, said(), Reason.UPSTREAM_CONFLICT),
+        (499, "", Reason.UPSTREAM_CLOSED),
+        (500, said(error_type="server_error"), Reason.UPSTREAM_INTERNAL),
+        (501, "", Reason.UPSTREAM_UNIMPLEMENTED),
+        (502, PAGE, Reason.UPSTREAM_BAD_GATEWAY),
+        (503, said(), Reason.UPSTREAM_OVERLOADED),
+        (504, PAGE, Reason.UPSTREAM_GATEWAY_TIMEOUT),
+        (520, PAGE, Reason.UPSTREAM_EDGE_ERROR),
+        *[(status, PAGE, Reason.UPSTREAM_EDGE_UNREACHABLE) for status in (521, 522, 523, 525, 530)],
+        (524, PAGE, Reason.UPSTREAM_GATEWAY_TIMEOUT),
+        (526, PAGE, Reason.UPSTREAM_EDGE_CERTIFICATE),
+        (529, said(error_type="overloaded_error"), Reason.UPSTREAM_OVERLOADED),
         *[
-            (status, "", Kind.UPSTREAM_UNEXPECTED_STATUS)
+            (status, "", Reason.UPSTREAM_UNEXPECTED_STATUS)
             for status in (100, 204, 301, 308, 405, 410, 418, 451)
         ],
-        *[(status, "", Kind.UPSTREAM_UNEXPECTED_SERVER_STATUS) for status in (505, 507, 527, 599, 999)],
+        *[(status, "", Reason.UPSTREAM_UNEXPECTED_SERVER_STATUS) for status in (505, 507, 527, 599, 999)],
     ],
 )
-def test_kind(status: int, body: str, kind: Kind):
+def test_kind(status: int, body: str, reason: Reason):
     """What an answer means."""
-    assert kind == failure(status, body).kind
+    assert reason == failure(status, body).reason
 
 
 @pytest.mark.parametrize(
-    ("body", "kind"),
+    ("body", "reason"),
     [
-        (said(error_type="dynamic_request_limited"), Kind.RATE_LIMITED_REQUESTS),
-        (said(code="dynamic_request_limited"), Kind.RATE_LIMITED_REQUESTS),
-        ('{"error":{"error_type":"dynamic_token_limited"}}', Kind.RATE_LIMITED_TOKENS),
-        ('{"error":"slow down","error_type":"dynamic_token_limited"}', Kind.RATE_LIMITED_TOKENS),
-        (said("insufficient funds, 60 RPM", "dynamic_token_limited"), Kind.RATE_LIMITED_TOKENS),
-        (said("Your rate limit is 60 queries per minute"), Kind.RATE_LIMITED_REQUESTS),
-        (said("Rate limit reached: 60 RPM"), Kind.RATE_LIMITED_REQUESTS),
-        (said("Rate limit reached: 180000 TPM"), Kind.RATE_LIMITED_TOKENS),
-        (said("Limit of 5000 tokens per minute reached"), Kind.RATE_LIMITED_TOKENS),
+        (said(error_type="dynamic_request_limited"), Reason.RATE_LIMITED_REQUESTS),
+        (said(code="dynamic_request_limited"), Reason.RATE_LIMITED_REQUESTS),
+        ('{"error":{"error_type":"dynamic_token_limited"}}', Reason.RATE_LIMITED_TOKENS),
+        ('{"error":"slow down","error_type":"dynamic_token_limited"}', Reason.RATE_LIMITED_TOKENS),
+        (said("insufficient funds, 60 RPM", "dynamic_token_limited"), Reason.RATE_LIMITED_TOKENS),
+        (said("Your rate limit is 60 queries per minute"), Reason.RATE_LIMITED_REQUESTS),
+        (said("Rate limit reached: 60 RPM"), Reason.RATE_LIMITED_REQUESTS),
+        (said("Rate limit reached: 180000 TPM"), Reason.RATE_LIMITED_TOKENS),
+        (said("Limit of 5000 tokens per minute reached"), Reason.RATE_LIMITED_TOKENS),
         (
             said("rate limiting: 600 RPM (10 QPS) and 180000 TPM (3000 TPS)", "credit_limit"),
-            Kind.RATE_LIMITED,
+            Reason.RATE_LIMITED,
         ),
-        (said("Quota exceeded: requests per minute"), Kind.RATE_LIMITED_REQUESTS),
-        (said("Too many requests. Add a payment method to raise your limits."), Kind.RATE_LIMITED),
-        (said("Slow down, see https://example.com/settings/billing"), Kind.RATE_LIMITED),
-        (said("", "credit_limit"), Kind.RATE_LIMITED),
-        ("", Kind.RATE_LIMITED),
-        (PAGE, Kind.RATE_LIMITED),
-        (said(code="insufficient_quota"), Kind.QUOTA_EXHAUSTED),
-        (said("60 RPM", "insufficient_quota"), Kind.QUOTA_EXHAUSTED),
-        (said(error_type="BillingError"), Kind.QUOTA_EXHAUSTED),
+        (said("Quota exceeded: requests per minute"), Reason.RATE_LIMITED_REQUESTS),
+        (said("Too many requests. Add a payment method to raise your limits."), Reason.RATE_LIMITED),
+        (said("Slow down, see https://example.com/settings/billing"), Reason.RATE_LIMITED),
+        (said("", "credit_limit"), Reason.RATE_LIMITED),
+        ("", Reason.RATE_LIMITED),
+        (PAGE, Reason.RATE_LIMITED),
+        (said(code="insufficient_quota"), Reason.QUOTA_EXHAUSTED),
+        (said("60 RPM", "insufficient_quota"), Reason.QUOTA_EXHAUSTED),
+        (said(error_type="BillingError"), Reason.QUOTA_EXHAUSTED),
         (
             said("You exceeded your current quota, please check your plan and billing details."),
-            Kind.QUOTA_EXHAUSTED,
+            Reason.QUOTA_EXHAUSTED,
         ),
-        (said("Credit limit exceeded, please add credits", "credit_limit"), Kind.QUOTA_EXHAUSTED),
-        (said("Insufficient balance"), Kind.QUOTA_EXHAUSTED),
-        (said("Your credits are exhausted"), Kind.QUOTA_EXHAUSTED),
-        (said("Monthly spending limit reached"), Kind.QUOTA_EXHAUSTED),
+        (said("Credit limit exceeded, please add credits", "credit_limit"), Reason.QUOTA_EXHAUSTED),
+        (said("Insufficient balance"), Reason.QUOTA_EXHAUSTED),
+        (said("Your credits are exhausted"), Reason.QUOTA_EXHAUSTED),
+        (said("Monthly spending limit reached"), Reason.QUOTA_EXHAUSTED),
     ],
 )
-def test_limit(body: str, kind: Kind):
+def test_limit(body: str, reason: Reason):
     """A 429 of pace and one of money; waiting helps with the first alone."""
-    assert kind == failure(429, body).kind
+    assert reason == failure(429, body).reason
 
 
 def test_a_rejected_key_is_the_callers_or_ours():
     """Who must act depends on whose key it was."""
-    assert Kind.CALLER_KEY_REJECTED == failure(401, caller_brought_key=True).kind
-    assert Kind.SERVICE_KEY_REJECTED == failure(401, caller_brought_key=False).kind
+    assert Reason.CALLER_KEY_REJECTED == failure(401, caller_brought_key=True).reason
+    assert Reason.SERVICE_KEY_REJECTED == failure(401, caller_brought_key=False).reason
 
 
 def test_every_kind_has_a_sentence():
     """The tables fit together: what a status or an answer may mean, this module can say."""
     branches = {
-        Kind.CONTEXT_LENGTH_EXCEEDED,
-        Kind.MODEL_NOT_FOUND,
-        Kind.CALLER_KEY_REJECTED,
-        Kind.UPSTREAM_EDGE_BLOCKED,
-        Kind.RATE_LIMITED_REQUESTS,
-        Kind.RATE_LIMITED_TOKENS,
-        Kind.QUOTA_EXHAUSTED,
-        Kind.UPSTREAM_UNEXPECTED_STATUS,
-        Kind.UPSTREAM_UNEXPECTED_SERVER_STATUS,
-        Kind.UPSTREAM_STREAM_ERROR,
+        Reason.CONTEXT_LENGTH_EXCEEDED,
+        Reason.MODEL_NOT_FOUND,
+        Reason.CALLER_KEY_REJECTED,
+        Reason.UPSTREAM_EDGE_BLOCKED,
+        Reason.RATE_LIMITED_REQUESTS,
+        Reason.RATE_LIMITED_TOKENS,
+        Reason.QUOTA_EXHAUSTED,
+        Reason.UPSTREAM_UNEXPECTED_STATUS,
+        Reason.UPSTREAM_UNEXPECTED_SERVER_STATUS,
+        Reason.UPSTREAM_STREAM_ERROR,
     }
 
     assert set(errors.STATUS.values()) | branches == set(errors.SENTENCES)
@@ -178,39 +178,43 @@ def test_every_status_has_a_kind(body: str):
     """No status is without a meaning, with JSON or without."""
     for status in range(100, 1000):
         made = failure(status, body)
-        assert made.message.startswith(errors.SENTENCES[made.kind])
+        assert made.message.startswith(errors.SENTENCES[made.reason])
         assert made.upstream is not None
         assert status == made.upstream.http_status
 
 
 @pytest.mark.parametrize(
-    ("error", "kind", "status"),
+    ("error", "reason", "status"),
     [
-        ({"message": "x", "code": "503"}, Kind.UPSTREAM_OVERLOADED, 503),
-        ({"message": "x", "code": 503}, Kind.UPSTREAM_OVERLOADED, 503),
-        ({"message": "x", "status": 429, "code": "whatever"}, Kind.RATE_LIMITED, 429),
-        ({"message": "x", "type": "server_error"}, Kind.UPSTREAM_INTERNAL, 500),
-        ({"message": "x", "type": "rate_limit_exceeded"}, Kind.RATE_LIMITED, 429),
+        ({"message": "x", "code": "503"}, Reason.UPSTREAM_OVERLOADED, 503),
+        ({"message": "x", "code": 503}, Reason.UPSTREAM_OVERLOADED, 503),
+        ({"message": "x", "status": 429, "code": "whatever"}, Reason.RATE_LIMITED, 429),
+        ({"message": "x", "type": "server_error"}, Reason.UPSTREAM_INTERNAL, 500),
+        ({"message": "x", "type": "rate_limit_exceeded"}, Reason.RATE_LIMITED, 429),
         (
             {"message": "x", "type": "invalid_request_error", "code": "invalid_api_key"},
-            Kind.SERVICE_KEY_REJECTED,
+            Reason.SERVICE_KEY_REJECTED,
             401,
         ),
-        ({"message": "x", "error_type": "dynamic_token_limited"}, Kind.RATE_LIMITED_TOKENS, 429),
-        ({"message": "Credit limit exceeded", "type": "credit_limit"}, Kind.QUOTA_EXHAUSTED, 429),
-        ({"message": "rate limited", "type": "credit_limit"}, Kind.RATE_LIMITED, 429),
-        ({"message": OVERFLOW, "type": "BadRequestError", "code": 40303}, Kind.CONTEXT_LENGTH_EXCEEDED, 400),
-        ({"message": OVERFLOW}, Kind.CONTEXT_LENGTH_EXCEEDED, None),
-        ({"message": NO_MODEL}, Kind.MODEL_NOT_FOUND, None),
-        ({"message": "x", "code": 200}, Kind.UPSTREAM_STREAM_ERROR, None),
-        ({"message": "x", "code": 40303}, Kind.UPSTREAM_STREAM_ERROR, None),
-        ({"message": "x", "type": "engine_exploded"}, Kind.UPSTREAM_STREAM_ERROR, None),
-        ("x", Kind.UPSTREAM_STREAM_ERROR, None),
-        (["x"], Kind.UPSTREAM_STREAM_ERROR, None),
-        (True, Kind.UPSTREAM_STREAM_ERROR, None),
+        ({"message": "x", "error_type": "dynamic_token_limited"}, Reason.RATE_LIMITED_TOKENS, 429),
+        ({"message": "Credit limit exceeded", "type": "credit_limit"}, Reason.QUOTA_EXHAUSTED, 429),
+        ({"message": "rate limited", "type": "credit_limit"}, Reason.RATE_LIMITED, 429),
+        (
+            {"message": OVERFLOW, "type": "BadRequestError", "code": 40303},
+            Reason.CONTEXT_LENGTH_EXCEEDED,
+            400,
+        ),
+        ({"message": OVERFLOW}, Reason.CONTEXT_LENGTH_EXCEEDED, None),
+        ({"message": NO_MODEL}, Reason.MODEL_NOT_FOUND, None),
+        ({"message": "x", "code": 200}, Reason.UPSTREAM_STREAM_ERROR, None),
+        ({"message": "x", "code": 40303}, Reason.UPSTREAM_STREAM_ERROR, None),
+        ({"message": "x", "type": "engine_exploded"}, Reason.UPSTREAM_STREAM_ERROR, None),
+        ("x", Reason.UPSTREAM_STREAM_ERROR, None),
+        (["x"], Reason.UPSTREAM_STREAM_ERROR, None),
+        (True, Reason.UPSTREAM_STREAM_ERROR, None),
     ],
 )
-def test_error_inside_a_stream(error: object, kind: Kind, status: int | None):
+def test_error_inside_a_stream(error: object, reason: Reason, status: int | None):
     """Its number says what it is, else its words; there is no HTTP status to go by."""
     body = schema.parse_error(json.dumps({"id": "r", "error": error}).encode())
     assert body is not None
@@ -218,7 +222,7 @@ def test_error_inside_a_stream(error: object, kind: Kind, status: int | None):
     made = errors.from_stream_error(body)
 
     assert made.upstream is not None
-    assert (kind, status) == (made.kind, made.upstream.http_status)
+    assert (reason, status) == (made.reason, made.upstream.http_status)
 
 
 @pytest.mark.parametrize(
@@ -298,4 +302,4 @@ def test_an_http_failure_and_the_same_in_a_stream_agree(case):
 
     body.status = status
 
-    assert failure(status, golden.upstream(case)).kind == errors.from_stream_error(body).kind
+    assert failure(status, golden.upstream(case)).reason == errors.from_stream_error(body).reason

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from togetherchat.v1 import chat_pb2 as messages
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.providers.together.request import to_schema
+from togetherchat_server.providers.together.request import ROLES, TOOL_CHOICES, to_schema
 
 
 def ask(**fields: object) -> service.CompleteRequest:
@@ -22,13 +22,13 @@ def sent(request: service.CompleteRequest) -> dict[str, object]:
 
 def test_roles_are_total():
     """Every role that a caller may send has a word."""
-    assert set(messages.Role.values()) - {messages.ROLE_UNSPECIFIED} == set(chat.ROLES)
+    assert set(messages.Role.values()) - {messages.ROLE_UNSPECIFIED} == set(ROLES)
 
 
 def test_tool_choices_are_total():
     """Every mode has a word, and the unset one none."""
     assert set(messages.ToolChoiceMode.values()) - {messages.TOOL_CHOICE_MODE_UNSPECIFIED} == set(
-        chat.TOOL_CHOICES
+        TOOL_CHOICES
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.providers.together import models, schema
 from togetherchat_server.providers.together.response import from_schema
 from togetherchat_server.providers.together.stream import ChatStreamTranslator
@@ -36,12 +36,12 @@ MALFORMED = [
 @pytest.mark.parametrize("body", MALFORMED)
 @pytest.mark.parametrize("parse", [schema.parse_chunk, schema.parse_completion])
 def test_malformed(parse, body: bytes):
-    """What is not the JSON it should be ends in one kind of failure with one text."""
+    """What is not the JSON it should be ends in one reason of failure with one text."""
     with pytest.raises(ServiceError) as failure:
         parse(body)
 
-    assert (Kind.UPSTREAM_MALFORMED_RESPONSE, "the provider's answer is not the JSON it should be") == (
-        failure.value.kind,
+    assert (Reason.UPSTREAM_MALFORMED_RESPONSE, "the provider's answer is not the JSON it should be") == (
+        failure.value.reason,
         failure.value.message,
     )
 
@@ -193,7 +193,7 @@ def test_malformed_models(body: bytes):
     with pytest.raises(ServiceError) as failure:
         schema.parse_models(body)
 
-    assert Kind.UPSTREAM_MALFORMED_RESPONSE == failure.value.kind
+    assert Reason.UPSTREAM_MALFORMED_RESPONSE == failure.value.reason
 
 
 @pytest.mark.parametrize(

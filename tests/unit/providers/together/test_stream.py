@@ -6,7 +6,7 @@ from support import golden
 from support.fold import fold
 from togetherchat.v1 import chat_pb2 as messages
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.providers.together import schema
 from togetherchat_server.providers.together.response import from_schema
@@ -180,8 +180,8 @@ def test_the_end_is_told_after_the_last_delta_by_index():
     translator.finish(done=True, attempts=3)
 
     events = translator.take()
-    kinds = [event.WhichOneof("event") for event in events]
-    assert ["started", *["delta"] * 3, *["choice_finished"] * 2, "completed"] == kinds
+    reasons = [event.WhichOneof("event") for event in events]
+    assert ["started", *["delta"] * 3, *["choice_finished"] * 2, "completed"] == reasons
     assert [(0, "stop"), (1, "length")] == [
         (event.choice_finished.choice_index, event.choice_finished.finish_reason_raw)
         for event in events[-3:-1]
@@ -231,15 +231,15 @@ def test_started_says_that_the_answer_has_begun():
 @pytest.mark.parametrize(
     ("chunks", "done", "expected"),
     [
-        pytest.param([], False, Kind.UPSTREAM_TRUNCATED, id="nothing"),
-        pytest.param([], True, Kind.UPSTREAM_MALFORMED_RESPONSE, id="the marker alone"),
-        pytest.param([chunk()], False, Kind.UPSTREAM_TRUNCATED, id="no choice, no marker"),
-        pytest.param([chunk()], True, Kind.UPSTREAM_MALFORMED_RESPONSE, id="no choice"),
-        pytest.param([chunk(text("a"))], False, Kind.UPSTREAM_TRUNCATED, id="unfinished"),
+        pytest.param([], False, Reason.UPSTREAM_TRUNCATED, id="nothing"),
+        pytest.param([], True, Reason.UPSTREAM_MALFORMED_RESPONSE, id="the marker alone"),
+        pytest.param([chunk()], False, Reason.UPSTREAM_TRUNCATED, id="no choice, no marker"),
+        pytest.param([chunk()], True, Reason.UPSTREAM_MALFORMED_RESPONSE, id="no choice"),
+        pytest.param([chunk(text("a"))], False, Reason.UPSTREAM_TRUNCATED, id="unfinished"),
         pytest.param(
             [chunk(text("a")), chunk(text("b", 1, "stop"))],
             False,
-            Kind.UPSTREAM_TRUNCATED,
+            Reason.UPSTREAM_TRUNCATED,
             id="one unfinished",
         ),
         pytest.param([chunk(text("a"))], True, None, id="unfinished, but the marker"),
@@ -249,18 +249,18 @@ def test_started_says_that_the_answer_has_begun():
         ),
     ],
 )
-def test_what_is_whole(chunks: list[schema.Chunk], done: bool, expected: Kind | None):
+def test_what_is_whole(chunks: list[schema.Chunk], done: bool, expected: Reason | None):
     """An answer is whole at the marker, or where every choice has its reason."""
     translator = ChatStreamTranslator()
     for piece in chunks:
         translator.feed(piece)
-    kind = None
+    reason = None
     try:
         translator.finish(done=done, attempts=1)
     except ServiceError as failure:
-        kind = failure.kind
+        reason = failure.reason
 
-    assert expected == kind
+    assert expected == reason
     completed = [event for event in translator.take() if event.HasField("completed")]
     assert (expected is None) is bool(completed)
 
@@ -277,7 +277,7 @@ def test_an_error_leaves_what_came_before_it():
         translator.feed(schema.parse_chunk(b'{"error":{"message":"canary-key is bad","code":"401"}}'))
 
     assert failure.value.message == "the provider does not accept the request: [key] is bad"
-    assert Kind.CALLER_KEY_REJECTED == rejected.value.kind
+    assert Reason.CALLER_KEY_REJECTED == rejected.value.reason
     assert ["a"] == [delta.text for delta in deltas(translator)]
 
 
@@ -298,7 +298,7 @@ def test_an_answer_without_choice_is_malformed():
     with pytest.raises(ServiceError) as failure:
         from_schema(schema.parse_completion(b'{"id":"r","choices":[]}'))
 
-    assert Kind.UPSTREAM_MALFORMED_RESPONSE == failure.value.kind
+    assert Reason.UPSTREAM_MALFORMED_RESPONSE == failure.value.reason
 
 
 def test_an_error_with_status_200_is_that_error():
@@ -311,5 +311,5 @@ def test_an_error_with_status_200_is_that_error():
     with pytest.raises(ServiceError) as rejection:
         from_schema(rejected, caller_brought_key=True)
 
-    assert Kind.UPSTREAM_OVERLOADED == failure.value.kind
-    assert Kind.CALLER_KEY_REJECTED == rejection.value.kind
+    assert Reason.UPSTREAM_OVERLOADED == failure.value.reason
+    assert Reason.CALLER_KEY_REJECTED == rejection.value.reason

@@ -7,11 +7,11 @@ import pytest
 
 from support import golden
 from support.translation import Outcome, cut, pieces, translate
-from togetherchat_server.domain.reasons import Kind
+from togetherchat_server.domain.reasons import Reason
 
 
-def ending(outcome: Outcome) -> tuple[Kind, str] | None:
-    return None if outcome.failure is None else (outcome.failure.kind, outcome.failure.message)
+def ending(outcome: Outcome) -> tuple[Reason, str] | None:
+    return None if outcome.failure is None else (outcome.failure.reason, outcome.failure.message)
 
 
 def assert_same(expected: Outcome, outcome: Outcome) -> None:

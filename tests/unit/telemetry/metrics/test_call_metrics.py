@@ -4,17 +4,17 @@ import pytest
 
 from support.records import record
 from togetherchat_server.telemetry.metrics import definitions as names
-from togetherchat_server.telemetry.metrics.call_metrics import CallFigures
+from togetherchat_server.telemetry.metrics.call_metrics import CallMetrics
 from togetherchat_server.telemetry.metrics.cardinality import TENANTS_MAX
-from togetherchat_server.telemetry.metrics.store import Tally
+from togetherchat_server.telemetry.metrics.store import MetricStore
 
 METHOD = record().method
 OURS = "known/model"
 
 
 def tallied(*records):
-    tally = Tally()
-    sink = CallFigures(tally, models={OURS}, wall_clock=lambda: 1000.0)
+    tally = MetricStore()
+    sink = CallMetrics(tally, models={OURS}, wall_clock=lambda: 1000.0)
     for one in records:
         sink(one)
     return tally
@@ -155,7 +155,7 @@ def test_only_waits_are_observed():
 
 def test_a_bound_holds_its_own_value():
     """`le` means at most."""
-    tally = Tally()
+    tally = MetricStore()
     for seconds in (0.001, 0.0011, 99.0):
         tally.observe((names.QUEUED,), seconds)
 

@@ -3,28 +3,28 @@
 import asyncio
 
 from support.records import record
-from togetherchat_server.supervisor.control import Phase, Report
+from togetherchat_server.supervisor.control import Report, WorkerPhase
 from togetherchat_server.telemetry.metrics import definitions as names
-from togetherchat_server.telemetry.metrics.collector import Facts, Meters
-from togetherchat_server.telemetry.metrics.event_loop_lag import LoopLag
-from togetherchat_server.telemetry.metrics.wire import PACKET_BYTES_MAX, from_packet, is_figures, to_packets
+from togetherchat_server.telemetry.metrics.collector import MetricsCollector, ProcessInfo
+from togetherchat_server.telemetry.metrics.event_loop_lag import EventLoopLag
+from togetherchat_server.telemetry.metrics.wire import PACKET_BYTES_MAX, from_packet, is_snapshot, to_packets
 
 LIMITS = (("x-ratelimit-limit", "100"), ("x-ratelimit-remaining", "98.5"), ("x-ratelimit-reset", "soon"))
 
 
 class Bench:
-    """Meters, the numbers that they read, and their clock."""
+    """MetricsCollector, the numbers that they read, and their clock."""
 
     def __init__(self):
         self.now_s = 1000.0
         self.dropped = 0
-        facts = Facts(version="1.2.3", calls_max=10, wall_clock=lambda: self.now_s)
+        facts = ProcessInfo(version="1.2.3", calls_max=10, wall_clock=lambda: self.now_s)
         reads = {
             "log_lines_dropped": lambda: self.dropped,
             "calls_in_flight": lambda: 4,
             "unheard_of": lambda: 1,
         }
-        self.meters = Meters(reads, facts=facts, ready=lambda: True)
+        self.meters = MetricsCollector(reads, facts=facts, ready=lambda: True)
         self.sink = self.meters.sink(models={"some/model"})
 
 
@@ -94,8 +94,8 @@ def test_figures_survive_the_way():
 
     assert len(packets) > 1
     assert max(map(len, packets)) <= PACKET_BYTES_MAX
-    assert all(map(is_figures, packets))
-    assert not is_figures(Report(phase=Phase.SERVING).to_packet())
+    assert all(map(is_snapshot, packets))
+    assert not is_snapshot(Report(phase=WorkerPhase.SERVING).to_packet())
     for part in ("counts", "spreads", "words"):
         assert getattr(sent.tally, part) == {
             k: v for one in heard for k, v in getattr(one.tally, part).items()
@@ -106,7 +106,7 @@ def test_figures_survive_the_way():
 async def test_a_loop_that_is_held_up_is_late():
     """The timer tells by how much; one that comes in time tells nothing to speak of."""
     late = []
-    lag = LoopLag(late.append)
+    lag = EventLoopLag(late.append)
     lag._rang(asyncio.get_running_loop().time() - 0.5)
     lag._rang(asyncio.get_running_loop().time() + 9)
     lag.stop()

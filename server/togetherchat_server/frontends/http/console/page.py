@@ -22,8 +22,8 @@ import orjson
 from togetherchat_server.calls.session import request_id_or_new
 from togetherchat_server.config import LOOPBACK_HOSTS
 from togetherchat_server.frontends.http.exchange import JSON, Exchange
-from togetherchat_server.frontends.http.handler import Boundary
-from togetherchat_server.frontends.http.openai.errors import Fault
+from togetherchat_server.frontends.http.handler import HttpHandler
+from togetherchat_server.frontends.http.openai.errors import ErrorResponse
 
 PAGE: Final = Path(__file__).with_name("console.html")
 FIGURES_METHOD: Final = "console.figures"
@@ -46,7 +46,7 @@ Figures = Callable[[], Mapping[str, object]]
 class Console:
     """What the console's own paths answer with."""
 
-    boundary: Boundary
+    boundary: HttpHandler
     figures: Figures
 
     async def page(self, exchange: Exchange) -> None:
@@ -87,13 +87,13 @@ def policy_of(page: bytes) -> str:
     )
 
 
-def foreign_name(exchange: Exchange) -> Fault | None:
+def foreign_name(exchange: Exchange) -> ErrorResponse | None:
     """What is answered to a page whose name is none of this machine's."""
     host = exchange.headers.get("host", "")
     name = host.rpartition(":")[0] if re.search(r":\d*$", host) else host
     if name.lower() in LOOPBACK_HOSTS:
         return None
-    return Fault(
+    return ErrorResponse(
         status=HTTPStatus.FORBIDDEN,
         type="permission_error",
         code="foreign_host",

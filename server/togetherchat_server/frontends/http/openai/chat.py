@@ -9,12 +9,12 @@ and when they leave then, they are noticed: there it is no deadline.
 import math
 from typing import Final, final
 
-from togetherchat_server.calls.session import facts_of
+from togetherchat_server.calls.session import response_metadata
 from togetherchat_server.domain.ports import Chat
 from togetherchat_server.frontends.http.exchange import JSON, STREAM_HEADERS
-from togetherchat_server.frontends.http.handler import Visit
+from togetherchat_server.frontends.http.handler import HttpCall
 from togetherchat_server.frontends.http.openai import request as openai_request
-from togetherchat_server.frontends.http.openai.request import Inquiry
+from togetherchat_server.frontends.http.openai.request import ChatRequest
 from togetherchat_server.frontends.http.openai.response import completion
 from togetherchat_server.frontends.http.openai.sse import ChunkWriter
 
@@ -37,7 +37,7 @@ class ChatEndpoint:
         self._request_bytes_max = request_bytes_max
         self._request_s = request_s
 
-    async def answer(self, visit: Visit) -> None:
+    async def answer(self, visit: HttpCall) -> None:
         body = await visit.exchange.body(bytes_max=self._request_bytes_max, within_s=self._request_s)
         inquiry = openai_request.read(body)
         if inquiry.stream:
@@ -47,22 +47,22 @@ class ChatEndpoint:
             async with visit.open(_patience_s(visit.exchange.headers)):
                 await self._complete(inquiry, visit)
 
-    async def _complete(self, inquiry: Inquiry, visit: Visit) -> None:
+    async def _complete(self, inquiry: ChatRequest, visit: HttpCall) -> None:
         response = await self._chat.complete(inquiry.request, visit.call)
         visit.usage = response.usage
         visit.messages_sent = 1
         body = completion(response, alternatives=inquiry.alternatives)
-        headers = (("content-type", JSON), *facts_of(visit.call), *_ignored(inquiry))
+        headers = (("content-type", JSON), *response_metadata(visit.call), *_ignored(inquiry))
         await visit.exchange.answer(200, headers, body)
 
-    async def _stream(self, inquiry: Inquiry, visit: Visit) -> None:
+    async def _stream(self, inquiry: ChatRequest, visit: HttpCall) -> None:
         exchange = visit.exchange
         chunks = ChunkWriter(include_usage=inquiry.include_usage, alternatives=inquiry.alternatives)
         async with self._chat.stream(inquiry.request, visit.call) as batches:
             async for events in batches:
                 data = chunks.written(events)
                 if not exchange.started:
-                    headers = (*STREAM_HEADERS, *facts_of(visit.call), *_ignored(inquiry))
+                    headers = (*STREAM_HEADERS, *response_metadata(visit.call), *_ignored(inquiry))
                     await exchange.start(200, headers)
                 visit.messages_sent += len(events)
                 if chunks.whole:
@@ -83,7 +83,7 @@ def _patience_s(headers: dict[str, str]) -> float | None:
     return None
 
 
-def _ignored(inquiry: Inquiry) -> tuple[tuple[str, str], ...]:
+def _ignored(inquiry: ChatRequest) -> tuple[tuple[str, str], ...]:
     """The names, which are the caller's own text: what a header cannot carry becomes a question mark."""
     if not inquiry.ignored:
         return ()

@@ -1,6 +1,6 @@
 """From what went wrong to an HTTP status and an error body of OpenAI's: the table.
 
-Pure: a `ServiceError` and the facts of its call go in, a `Fault` comes out. The official
+Pure: a `ServiceError` and the facts of its call go in, a `ErrorResponse` comes out. The official
 clients obey `x-should-retry` before anything else, and retry any status from 500 on, 408, 409
 and 429 without it: so it is on every failure, and says `false` where the call may have been
 worked on, and billed.
@@ -14,9 +14,9 @@ from typing import Final
 
 import orjson
 
-from togetherchat_server.calls.session import Facts, come_back_s, facts_of
+from togetherchat_server.calls.session import ResponseMetadata, response_metadata, retry_delay_s
 from togetherchat_server.domain.call import Call
-from togetherchat_server.domain.reasons import Kind, ServiceError, sanitise
+from togetherchat_server.domain.reasons import Reason, ServiceError, sanitise
 
 CALLER_GONE: Final = 499
 """Nobody hears it: a word for the record, nginx's."""
@@ -26,9 +26,9 @@ SERVER: Final = "server_error"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ErrorRow:
     """One row of the table: `later` where clients may try again. `code` and `reason` are made of the
-    kind's own name unless they are given.
+    reason's own name unless they are given.
     """
 
     status: int
@@ -38,57 +38,59 @@ class Row:
     reason: str = ""
 
 
-ROWS: Final[Mapping[Kind, Row]] = {
-    Kind.INVALID_REQUEST: Row(400, INVALID),
-    Kind.REQUEST_TOO_LARGE: Row(413, INVALID),
-    Kind.CONTEXT_LENGTH_EXCEEDED: Row(400, INVALID),
-    Kind.MODEL_NOT_FOUND: Row(404, INVALID),
-    Kind.UPSTREAM_INVALID_REQUEST: Row(400, INVALID),
-    Kind.MISSING_CREDENTIALS: Row(401, "authentication_error"),
-    Kind.INVALID_CREDENTIALS: Row(401, "authentication_error", code="invalid_api_key"),
-    Kind.CALLER_KEY_REJECTED: Row(401, "authentication_error", code="invalid_api_key"),
-    Kind.MODEL_NOT_ALLOWED: Row(403, "permission_error"),
-    Kind.CALLER_QUOTA: Row(429, "rate_limit_error", later=True),
-    Kind.CALLER_DEADLINE: Row(504, "timeout_error"),
-    Kind.CALLER_CANCELLED: Row(CALLER_GONE, "cancelled"),
-    Kind.CALLER_STALLED: Row(408, "timeout_error"),
-    Kind.SERVICE_KEY_REJECTED: Row(401, "authentication_error"),
-    Kind.SPEND_LIMIT_REACHED: Row(402, "insufficient_quota"),
-    Kind.QUOTA_EXHAUSTED: Row(429, "insufficient_quota", code="insufficient_quota"),
-    Kind.RATE_LIMITED: Row(429, "rate_limit_error", later=True, code="rate_limit_exceeded"),
-    Kind.RATE_LIMITED_REQUESTS: Row(429, "rate_limit_error", later=True, code="rate_limit_exceeded"),
-    Kind.RATE_LIMITED_TOKENS: Row(429, "rate_limit_error", later=True, code="rate_limit_exceeded"),
-    Kind.UPSTREAM_PERMISSION_DENIED: Row(403, "permission_error"),
-    Kind.UPSTREAM_CONNECT_FAILED: Row(502, SERVER, later=True),
-    Kind.UPSTREAM_DNS_FAILED: Row(502, SERVER, later=True),
-    Kind.UPSTREAM_CONNECT_TIMEOUT: Row(502, SERVER, later=True),
-    Kind.UPSTREAM_TLS_FAILED: Row(502, SERVER),
-    Kind.UPSTREAM_EDGE_BLOCKED: Row(502, SERVER),
-    Kind.UPSTREAM_EDGE_ERROR: Row(502, SERVER, later=True),
-    Kind.UPSTREAM_EDGE_UNREACHABLE: Row(502, SERVER, later=True),
-    Kind.UPSTREAM_EDGE_CERTIFICATE: Row(502, SERVER, reason="UPSTREAM_EDGE_UNREACHABLE"),
-    Kind.UPSTREAM_BAD_GATEWAY: Row(502, SERVER, later=True),
-    Kind.UPSTREAM_ENDPOINT_NOT_FOUND: Row(502, SERVER),
-    Kind.UPSTREAM_CONFLICT: Row(409, SERVER),
-    Kind.UPSTREAM_CLOSED: Row(502, SERVER, later=True),
-    Kind.UPSTREAM_INTERNAL: Row(500, SERVER),
-    Kind.UPSTREAM_UNIMPLEMENTED: Row(501, SERVER),
-    Kind.UPSTREAM_OVERLOADED: Row(503, SERVER, later=True),
-    Kind.UPSTREAM_UNEXPECTED_STATUS: Row(502, SERVER),
-    Kind.UPSTREAM_UNEXPECTED_SERVER_STATUS: Row(502, SERVER, later=True, reason="UPSTREAM_UNEXPECTED_STATUS"),
-    Kind.UPSTREAM_STREAM_ERROR: Row(502, SERVER, later=True),
-    Kind.UPSTREAM_MALFORMED_RESPONSE: Row(502, SERVER),
-    Kind.UPSTREAM_TOO_LARGE: Row(502, SERVER),
-    Kind.UPSTREAM_RESET: Row(502, SERVER),
-    Kind.UPSTREAM_TRUNCATED: Row(502, SERVER, later=True),
-    Kind.UPSTREAM_REQUEST_TIMEOUT: Row(503, "timeout_error", later=True),
-    Kind.UPSTREAM_GATEWAY_TIMEOUT: Row(504, "timeout_error"),
-    Kind.FIRST_TOKEN_TIMEOUT: Row(504, "timeout_error"),
-    Kind.STREAM_IDLE_TIMEOUT: Row(504, "timeout_error"),
-    Kind.CALL_TIMEOUT: Row(504, "timeout_error"),
-    Kind.OVERLOADED: Row(503, SERVER, later=True),
-    Kind.DRAINING: Row(503, SERVER, later=True),
-    Kind.INTERNAL_ERROR: Row(500, SERVER),
+ROWS: Final[Mapping[Reason, ErrorRow]] = {
+    Reason.INVALID_REQUEST: ErrorRow(400, INVALID),
+    Reason.REQUEST_TOO_LARGE: ErrorRow(413, INVALID),
+    Reason.CONTEXT_LENGTH_EXCEEDED: ErrorRow(400, INVALID),
+    Reason.MODEL_NOT_FOUND: ErrorRow(404, INVALID),
+    Reason.UPSTREAM_INVALID_REQUEST: ErrorRow(400, INVALID),
+    Reason.MISSING_CREDENTIALS: ErrorRow(401, "authentication_error"),
+    Reason.INVALID_CREDENTIALS: ErrorRow(401, "authentication_error", code="invalid_api_key"),
+    Reason.CALLER_KEY_REJECTED: ErrorRow(401, "authentication_error", code="invalid_api_key"),
+    Reason.MODEL_NOT_ALLOWED: ErrorRow(403, "permission_error"),
+    Reason.CALLER_QUOTA: ErrorRow(429, "rate_limit_error", later=True),
+    Reason.CALLER_DEADLINE: ErrorRow(504, "timeout_error"),
+    Reason.CALLER_CANCELLED: ErrorRow(CALLER_GONE, "cancelled"),
+    Reason.CALLER_STALLED: ErrorRow(408, "timeout_error"),
+    Reason.SERVICE_KEY_REJECTED: ErrorRow(401, "authentication_error"),
+    Reason.SPEND_LIMIT_REACHED: ErrorRow(402, "insufficient_quota"),
+    Reason.QUOTA_EXHAUSTED: ErrorRow(429, "insufficient_quota", code="insufficient_quota"),
+    Reason.RATE_LIMITED: ErrorRow(429, "rate_limit_error", later=True, code="rate_limit_exceeded"),
+    Reason.RATE_LIMITED_REQUESTS: ErrorRow(429, "rate_limit_error", later=True, code="rate_limit_exceeded"),
+    Reason.RATE_LIMITED_TOKENS: ErrorRow(429, "rate_limit_error", later=True, code="rate_limit_exceeded"),
+    Reason.UPSTREAM_PERMISSION_DENIED: ErrorRow(403, "permission_error"),
+    Reason.UPSTREAM_CONNECT_FAILED: ErrorRow(502, SERVER, later=True),
+    Reason.UPSTREAM_DNS_FAILED: ErrorRow(502, SERVER, later=True),
+    Reason.UPSTREAM_CONNECT_TIMEOUT: ErrorRow(502, SERVER, later=True),
+    Reason.UPSTREAM_TLS_FAILED: ErrorRow(502, SERVER),
+    Reason.UPSTREAM_EDGE_BLOCKED: ErrorRow(502, SERVER),
+    Reason.UPSTREAM_EDGE_ERROR: ErrorRow(502, SERVER, later=True),
+    Reason.UPSTREAM_EDGE_UNREACHABLE: ErrorRow(502, SERVER, later=True),
+    Reason.UPSTREAM_EDGE_CERTIFICATE: ErrorRow(502, SERVER, reason="UPSTREAM_EDGE_UNREACHABLE"),
+    Reason.UPSTREAM_BAD_GATEWAY: ErrorRow(502, SERVER, later=True),
+    Reason.UPSTREAM_ENDPOINT_NOT_FOUND: ErrorRow(502, SERVER),
+    Reason.UPSTREAM_CONFLICT: ErrorRow(409, SERVER),
+    Reason.UPSTREAM_CLOSED: ErrorRow(502, SERVER, later=True),
+    Reason.UPSTREAM_INTERNAL: ErrorRow(500, SERVER),
+    Reason.UPSTREAM_UNIMPLEMENTED: ErrorRow(501, SERVER),
+    Reason.UPSTREAM_OVERLOADED: ErrorRow(503, SERVER, later=True),
+    Reason.UPSTREAM_UNEXPECTED_STATUS: ErrorRow(502, SERVER),
+    Reason.UPSTREAM_UNEXPECTED_SERVER_STATUS: ErrorRow(
+        502, SERVER, later=True, reason="UPSTREAM_UNEXPECTED_STATUS"
+    ),
+    Reason.UPSTREAM_STREAM_ERROR: ErrorRow(502, SERVER, later=True),
+    Reason.UPSTREAM_MALFORMED_RESPONSE: ErrorRow(502, SERVER),
+    Reason.UPSTREAM_TOO_LARGE: ErrorRow(502, SERVER),
+    Reason.UPSTREAM_RESET: ErrorRow(502, SERVER),
+    Reason.UPSTREAM_TRUNCATED: ErrorRow(502, SERVER, later=True),
+    Reason.UPSTREAM_REQUEST_TIMEOUT: ErrorRow(503, "timeout_error", later=True),
+    Reason.UPSTREAM_GATEWAY_TIMEOUT: ErrorRow(504, "timeout_error"),
+    Reason.FIRST_TOKEN_TIMEOUT: ErrorRow(504, "timeout_error"),
+    Reason.STREAM_IDLE_TIMEOUT: ErrorRow(504, "timeout_error"),
+    Reason.CALL_TIMEOUT: ErrorRow(504, "timeout_error"),
+    Reason.OVERLOADED: ErrorRow(503, SERVER, later=True),
+    Reason.DRAINING: ErrorRow(503, SERVER, later=True),
+    Reason.INTERNAL_ERROR: ErrorRow(500, SERVER),
 }
 
 # The places of a `CompleteRequest` in the words of a client that never saw one.
@@ -104,7 +106,7 @@ _ROLE: Final = re.compile(r"\bROLE_([A-Z]+)\b")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class ErrorResponse:
     """A failed request as it is answered."""
 
     status: int
@@ -112,27 +114,27 @@ class Fault:
     code: str
     message: str
     param: str | None = None
-    headers: Facts = ()
+    headers: ResponseMetadata = ()
 
     def body(self) -> bytes:
         error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
         return orjson.dumps({"error": error})
 
 
-def fault_of(error: ServiceError, call: Call, *, output_sent: bool, fraction: float) -> Fault:
+def error_response(error: ServiceError, call: Call, *, output_sent: bool, fraction: float) -> ErrorResponse:
     """The fault of a failed call; `fraction` is a random number from 0 to 1 for the jitter."""
-    row = ROWS[error.kind]
+    row = ROWS[error.reason]
     later = row.later and not output_sent
-    reason = row.reason or error.kind.value
-    wait = _wait(come_back_s(error.retry_after_s, call.previous_attempts, fraction)) if later else ()
-    return Fault(
+    reason = row.reason or error.reason.value
+    wait = _wait(retry_delay_s(error.retry_after_s, call.previous_attempts, fraction)) if later else ()
+    return ErrorResponse(
         status=row.status,
         type=row.type,
         code=row.code or reason.lower(),
         message=_spoken(sanitise(error.message)),
         param=_param(error),
         headers=(
-            *facts_of(call),
+            *response_metadata(call),
             ("x-error-reason", reason),
             ("x-should-retry", "true" if later else "false"),
             *wait,
@@ -140,14 +142,14 @@ def fault_of(error: ServiceError, call: Call, *, output_sent: bool, fraction: fl
     )
 
 
-def _wait(seconds: float) -> Facts:
+def _wait(seconds: float) -> ResponseMetadata:
     """The header in whole seconds that HTTP knows, and the finer one that the clients look at first."""
     return ("retry-after", str(math.ceil(seconds))), ("retry-after-ms", str(math.ceil(seconds * 1000)))
 
 
 def _param(error: ServiceError) -> str | None:
     field = error.violations[0].field if error.violations else ""
-    if error.kind is Kind.MODEL_NOT_FOUND:
+    if error.reason is Reason.MODEL_NOT_FOUND:
         field = "model"
     if field in {"", "extra_body_json"}:
         return None

@@ -12,11 +12,11 @@ import orjson
 
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
-from togetherchat_server.calls.session import facts_of
+from togetherchat_server.calls.session import response_metadata
 from togetherchat_server.domain.ports import ModelListing
-from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.frontends.http.exchange import JSON
-from togetherchat_server.frontends.http.handler import Visit
+from togetherchat_server.frontends.http.handler import HttpCall
 
 LIST_METHOD: Final = "models.list"
 ONE_METHOD: Final = "models.retrieve"
@@ -50,7 +50,7 @@ class ModelsEndpoint:
     def __init__(self, listing: ModelListing) -> None:
         self._models = listing
 
-    async def listing(self, visit: Visit) -> None:
+    async def listing(self, visit: HttpCall) -> None:
         """Every model but the retired."""
         async with visit.open():
             every = await self._every(visit)
@@ -59,7 +59,7 @@ class ModelsEndpoint:
             bare = agent.startswith(TOGETHERS_CLIENTS)
             await _answer(visit, entries if bare else {"object": "list", "data": entries})
 
-    async def everything(self, visit: Visit) -> None:
+    async def everything(self, visit: HttpCall) -> None:
         """Every model, the retired too, with what there is to say of the list."""
         async with visit.open():
             pages = [page async for page in self._pages(visit)]
@@ -71,7 +71,7 @@ class ModelsEndpoint:
                 listed["provider_list_time"] = pages[0].provider_list_time.seconds
             await _answer(visit, listed)
 
-    async def retrieved(self, visit: Visit) -> None:
+    async def retrieved(self, visit: HttpCall) -> None:
         """The model with this id or alias."""
         wanted: str = visit.exchange.scope["path_params"]["id"]
         async with visit.open():
@@ -80,12 +80,12 @@ class ModelsEndpoint:
                 if wanted == model.id or wanted in model.aliases:
                     await _answer(visit, entry(model))
                     return
-        raise ServiceError(Kind.MODEL_NOT_FOUND, "there is no such model")
+        raise ServiceError(Reason.MODEL_NOT_FOUND, "there is no such model")
 
-    async def _every(self, visit: Visit) -> list[models.Model]:
+    async def _every(self, visit: HttpCall) -> list[models.Model]:
         return [model async for page in self._pages(visit) for model in page.models]
 
-    async def _pages(self, visit: Visit) -> AsyncIterator[service.ListModelsResponse]:
+    async def _pages(self, visit: HttpCall) -> AsyncIterator[service.ListModelsResponse]:
         token: str | None = ""
         while token is not None:
             request = service.ListModelsRequest(page_size=PAGE_SIZE, page_token=token)
@@ -121,7 +121,7 @@ def entry(model: models.Model) -> Json:
     return body
 
 
-async def _answer(visit: Visit, body: object) -> None:
+async def _answer(visit: HttpCall, body: object) -> None:
     visit.messages_sent = 1
-    headers = (("content-type", JSON), *facts_of(visit.call))
+    headers = (("content-type", JSON), *response_metadata(visit.call))
     await visit.exchange.answer(200, headers, orjson.dumps(body))

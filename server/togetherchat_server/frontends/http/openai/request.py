@@ -19,7 +19,7 @@ from typing import Final, assert_never, final
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.domain.reasons import Kind, ServiceError, Violation
+from togetherchat_server.domain.reasons import Reason, ServiceError, Violation
 from togetherchat_server.frontends.http.openai import schema
 
 IGNORED: Final = frozenset({"metadata", "prediction", "safety_identifier", "service_tier", "store", "user"})
@@ -76,7 +76,7 @@ SCHEMA_NAME: Final = "answer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Inquiry:
+class ChatRequest:
     """What is asked, and how the answer is to be written."""
 
     request: service.CompleteRequest
@@ -88,7 +88,7 @@ class Inquiry:
     ignored: tuple[str, ...]
 
 
-def read(body: bytes) -> Inquiry:
+def read(body: bytes) -> ChatRequest:
     """The inquiry that a body is. Raises `ServiceError` INVALID_REQUEST."""
     asked = schema.parse_request(body)
     remarks = _Remarks()
@@ -107,7 +107,7 @@ def read(body: bytes) -> Inquiry:
     _add_rest(request, asked, remarks)
     if asked.stream_options is not None:
         remarks.note("stream_options", asked.stream_options)
-    return Inquiry(
+    return ChatRequest(
         request=request,
         stream=bool(asked.stream),
         include_usage=asked.stream_options is not None and bool(asked.stream_options.include_usage),
@@ -123,14 +123,14 @@ class _Remarks:
     def __init__(self) -> None:
         self.ignored: dict[str, None] = {}
 
-    def note(self, place: str, holder: schema.Wire) -> None:
+    def note(self, place: str, holder: schema.RequestSchema) -> None:
         if holder.model_extra:
             self.ignored |= dict.fromkeys(f"{place}.{name}" for name in holder.extra())
 
 
 def _refused(field: str, description: str) -> ServiceError:
     violation = Violation(field=field, description=description)
-    return ServiceError(Kind.INVALID_REQUEST, f"{field}: {description}", violations=(violation,))
+    return ServiceError(Reason.INVALID_REQUEST, f"{field}: {description}", violations=(violation,))
 
 
 def _message(turn: schema.Message, remarks: _Remarks) -> chat.Message:

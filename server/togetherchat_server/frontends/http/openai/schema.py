@@ -13,7 +13,7 @@ import orjson
 import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from togetherchat_server.domain.reasons import Kind, ServiceError, Violation, sanitise
+from togetherchat_server.domain.reasons import Reason, ServiceError, Violation, sanitise
 
 INT32_MIN: Final = -(2**31)
 INT32_MAX: Final = 2**31 - 1
@@ -30,7 +30,7 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 Object = dict[str, object]
 
 
-class Wire(BaseModel):
+class RequestSchema(BaseModel):
     """Any of the shapes. `hide_input_in_errors`: an exception must not carry a prompt into a log."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
@@ -42,27 +42,27 @@ class Wire(BaseModel):
         return {name: value for name, value in (self.model_extra or {}).items() if value is not None}
 
 
-class ImageUrl(Wire):
+class ImageUrl(RequestSchema):
     """A picture's address. `detail` is accepted and ignored, as Together does."""
 
     url: str
     detail: object = None
 
 
-class Url(Wire):
+class Url(RequestSchema):
     """The address of a video or a recording."""
 
     url: str
 
 
-class InputAudio(Wire):
+class InputAudio(RequestSchema):
     """A recording, base64."""
 
     data: str
     format: str
 
 
-class Part(Wire):
+class Part(RequestSchema):
     """One piece of a message's content: `type` names the member that carries it."""
 
     type: Literal["text", "image_url", "video_url", "audio_url", "input_audio"]
@@ -73,14 +73,14 @@ class Part(Wire):
     input_audio: InputAudio | None = None
 
 
-class CalledFunction(Wire):
+class CalledFunction(RequestSchema):
     """A call as the model wrote it; `arguments` is JSON as text."""
 
     name: str
     arguments: str = ""
 
 
-class ToolCall(Wire):
+class ToolCall(RequestSchema):
     """A call that the assistant asked for."""
 
     id: str = ""
@@ -89,7 +89,7 @@ class ToolCall(Wire):
     function: CalledFunction
 
 
-class Message(Wire):
+class Message(RequestSchema):
     """One turn."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
@@ -101,7 +101,7 @@ class Message(Wire):
     reasoning_content: str | None = None
 
 
-class Function(Wire):
+class Function(RequestSchema):
     """What the model may ask for; `parameters` is a JSON Schema."""
 
     name: str
@@ -110,27 +110,27 @@ class Function(Wire):
     strict: bool | None = None
 
 
-class Tool(Wire):
+class Tool(RequestSchema):
     """A tool. Together has functions alone."""
 
     type: Literal["function"] = "function"
     function: Function
 
 
-class FunctionName(Wire):
+class FunctionName(RequestSchema):
     """The one function that must be called."""
 
     name: str
 
 
-class NamedToolChoice(Wire):
+class NamedToolChoice(RequestSchema):
     """A choice of one function."""
 
     type: Literal["function"] = "function"
     function: FunctionName
 
 
-class JsonSchema(Wire):
+class JsonSchema(RequestSchema):
     """A schema and its name."""
 
     name: str
@@ -139,7 +139,7 @@ class JsonSchema(Wire):
     strict: bool | None = None
 
 
-class ResponseFormat(Wire):
+class ResponseFormat(RequestSchema):
     """The form of the answer. `schema` beside `type` is Together's own form of 2024."""
 
     type: Literal["text", "json_object", "json_schema", "regex"]
@@ -148,20 +148,20 @@ class ResponseFormat(Wire):
     schema_: Annotated[Object | None, Field(alias="schema")] = None
 
 
-class StreamOptions(Wire):
+class StreamOptions(RequestSchema):
     """How a stream is made; members beside `include_usage` change nothing of an answer."""
 
     include_usage: bool | None = None
 
 
-class Reasoning(Wire):
+class Reasoning(RequestSchema):
     """The switch of hybrid models, and OpenRouter's spelling of the effort."""
 
     enabled: bool | None = None
     effort: str | None = None
 
 
-class Request(Wire):
+class Request(RequestSchema):
     """The body of `POST /v1/chat/completions`."""
 
     model: str
@@ -243,18 +243,20 @@ def _refuse_no_numbers(body: bytes) -> None:
         orjson.loads(body)
     except orjson.JSONDecodeError as exc:
         place = f"line {exc.lineno} column {exc.colno}"
-        raise ServiceError(Kind.INVALID_REQUEST, f"the body is not JSON: reading ended at {place}") from None
+        raise ServiceError(
+            Reason.INVALID_REQUEST, f"the body is not JSON: reading ended at {place}"
+        ) from None
 
 
 def _refusal(error: ValidationError) -> ServiceError:
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     if problems[0]["type"] == "json_invalid":
         text = problems[0]["msg"].removeprefix("Invalid JSON: ")
-        return ServiceError(Kind.INVALID_REQUEST, f"the body is not JSON: {sanitise(text)}")
+        return ServiceError(Reason.INVALID_REQUEST, f"the body is not JSON: {sanitise(text)}")
     found = _deepest([(_path(problem["loc"]), _rule(problem["msg"])) for problem in problems])
     first = found[0]
     text = f"{first.field}: {first.description}" if first.field else f"the body: {first.description}"
-    return ServiceError(Kind.INVALID_REQUEST, text, violations=tuple(found))
+    return ServiceError(Reason.INVALID_REQUEST, text, violations=tuple(found))
 
 
 def _deepest(problems: list[tuple[str, str]]) -> list[Violation]:

@@ -15,7 +15,7 @@ import orjson
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.domain.call import Events
+from togetherchat_server.domain.call import EventBatch
 from togetherchat_server.domain.reasons import sanitise
 from togetherchat_server.frontends.http.openai.response import Json, finish_reason, logprobs, usage
 
@@ -39,7 +39,7 @@ class ChunkWriter:
         self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
         self._begun: set[int] = set()
 
-    def written(self, events: Events) -> bytes:
+    def written(self, events: EventBatch) -> bytes:
         """The bytes of some events."""
         return b"".join([self._event(event) for event in events])
 

@@ -3,10 +3,10 @@ import json
 import pytest
 
 from togetherchat_server.domain.call import Call, Progress
-from togetherchat_server.domain.reasons import Kind, ServiceError, Violation
+from togetherchat_server.domain.reasons import Reason, ServiceError, Violation
 from togetherchat_server.frontends.grpc.status import ROWS as RPC_ROWS
 from togetherchat_server.frontends.grpc.status import Retry
-from togetherchat_server.frontends.http.openai.errors import ROWS, fault_of
+from togetherchat_server.frontends.http.openai.errors import ROWS, error_response
 
 
 def call(*, previous_attempts=0):
@@ -15,35 +15,35 @@ def call(*, previous_attempts=0):
         method="m",
         received_s=0,
         deadline_s=60,
-        deadline_kind=Kind.CALL_TIMEOUT,
+        deadline_reason=Reason.CALL_TIMEOUT,
         upstream_key=None,
         previous_attempts=previous_attempts,
         progress=Progress(upstream="together", rate_limits=(("x-ratelimit-reset", "2"), ("bad", "a\nb"))),
     )
 
 
-def fault(kind, message="No.", *, output_sent=False, fraction=0.0, previous_attempts=0, **facts):
-    error = ServiceError(kind, message, **facts)
+def fault(reason, message="No.", *, output_sent=False, fraction=0.0, previous_attempts=0, **facts):
+    error = ServiceError(reason, message, **facts)
     of = call(previous_attempts=previous_attempts)
-    return fault_of(error, of, output_sent=output_sent, fraction=fraction)
+    return error_response(error, of, output_sent=output_sent, fraction=fraction)
 
 
 def test_the_table_is_total():
-    """A kind without a row would be a failure within a failure."""
-    assert set(Kind) == set(ROWS)
+    """A reason without a row would be a failure within a failure."""
+    assert set(Reason) == set(ROWS)
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_a_retry_is_advised_where_grpc_advises_one(kind):
+@pytest.mark.parametrize("reason", Reason)
+def test_a_retry_is_advised_where_grpc_advises_one(reason):
     """The two fronts agree, and on the words for why."""
-    assert (RPC_ROWS[kind].retry is Retry.LATER) == ROWS[kind].later
-    assert RPC_ROWS[kind].reason == ROWS[kind].reason
+    assert (RPC_ROWS[reason].retry is Retry.LATER) == ROWS[reason].later
+    assert RPC_ROWS[reason].reason == ROWS[reason].reason
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_a_body_is_openais(kind):
+@pytest.mark.parametrize("reason", Reason)
+def test_a_body_is_openais(reason):
     """Four members, two of which are never null."""
-    body = json.loads(fault(kind).body())
+    body = json.loads(fault(reason).body())
 
     assert {"error"} == body.keys()
     assert {"message", "type", "param", "code"} == body["error"].keys()
@@ -52,24 +52,24 @@ def test_a_body_is_openais(kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "status"),
+    ("reason", "status"),
     [
-        (Kind.CALLER_KEY_REJECTED, 401),
-        (Kind.SERVICE_KEY_REJECTED, 401),
-        (Kind.RATE_LIMITED, 429),
-        (Kind.UPSTREAM_INTERNAL, 500),
-        (Kind.INTERNAL_ERROR, 500),
+        (Reason.CALLER_KEY_REJECTED, 401),
+        (Reason.SERVICE_KEY_REJECTED, 401),
+        (Reason.RATE_LIMITED, 429),
+        (Reason.UPSTREAM_INTERNAL, 500),
+        (Reason.INTERNAL_ERROR, 500),
     ],
 )
-def test_the_statuses_of_the_brief(kind, status):
+def test_the_statuses_of_the_brief(reason, status):
     """401, 429 and 500 mean what its table says."""
-    assert status == fault(kind).status
+    assert status == fault(reason).status
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_the_statuses_are_errors(kind):
+@pytest.mark.parametrize("reason", Reason)
+def test_the_statuses_are_errors(reason):
     """Clients look no further where a status is a success."""
-    assert 400 <= ROWS[kind].status < 600
+    assert 400 <= ROWS[reason].status < 600
 
 
 def headers(found):
@@ -78,8 +78,8 @@ def headers(found):
 
 def test_a_wait_is_told_in_both_headers():
     """What was asked for, spread by at most a fifth, never less."""
-    least = headers(fault(Kind.RATE_LIMITED, retry_after_s=7.0, fraction=0.0))
-    most = headers(fault(Kind.RATE_LIMITED, retry_after_s=7.0, fraction=1.0))
+    least = headers(fault(Reason.RATE_LIMITED, retry_after_s=7.0, fraction=0.0))
+    most = headers(fault(Reason.RATE_LIMITED, retry_after_s=7.0, fraction=1.0))
 
     assert ("7", "7000") == (least["retry-after"], least["retry-after-ms"])
     assert ("9", "8400") == (most["retry-after"], most["retry-after-ms"])
@@ -88,7 +88,7 @@ def test_a_wait_is_told_in_both_headers():
 def test_without_a_word_of_the_providers_the_wait_grows():
     """A client that comes again and again is told to wait longer."""
     waits = [
-        int(headers(fault(Kind.OVERLOADED, fraction=1.0, previous_attempts=n))["retry-after-ms"])
+        int(headers(fault(Reason.OVERLOADED, fraction=1.0, previous_attempts=n))["retry-after-ms"])
         for n in range(3)
     ]
 
@@ -97,7 +97,7 @@ def test_without_a_word_of_the_providers_the_wait_grows():
 
 def test_after_output_nothing_is_to_be_tried_again():
     """It would be billed twice."""
-    found = headers(fault(Kind.UPSTREAM_OVERLOADED, output_sent=True))
+    found = headers(fault(Reason.UPSTREAM_OVERLOADED, output_sent=True))
 
     assert "false" == found["x-should-retry"]
     assert "retry-after" not in found
@@ -105,7 +105,7 @@ def test_after_output_nothing_is_to_be_tried_again():
 
 def test_headers_carry_what_is_legal():
     """A line break of the provider's would be a header of its own."""
-    found = headers(fault(Kind.INTERNAL_ERROR))
+    found = headers(fault(Reason.INTERNAL_ERROR))
 
     assert {
         "x-request-id",
@@ -131,7 +131,7 @@ def test_headers_carry_what_is_legal():
 def test_places_are_told_in_the_callers_words(field, param):
     """Nobody who sends OpenAI's JSON has seen our messages."""
     violation = Violation(field=field, description="must be so on ROLE_USER")
-    found = fault(Kind.INVALID_REQUEST, f"{field}: must be so on ROLE_USER", violations=(violation,))
+    found = fault(Reason.INVALID_REQUEST, f"{field}: must be so on ROLE_USER", violations=(violation,))
 
     assert param == found.param
     assert found.message.endswith("must be so on user")
@@ -139,4 +139,4 @@ def test_places_are_told_in_the_callers_words(field, param):
 
 def test_the_reason_of_the_record_is_a_header():
     """What the log says can be looked up by what the caller saw."""
-    assert "RATE_LIMITED_TOKENS" == headers(fault(Kind.RATE_LIMITED_TOKENS))["x-error-reason"]
+    assert "RATE_LIMITED_TOKENS" == headers(fault(Reason.RATE_LIMITED_TOKENS))["x-error-reason"]

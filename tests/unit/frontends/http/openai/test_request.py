@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat_server.calls.validation import RequestLimits, validate
-from togetherchat_server.domain.reasons import Kind, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.frontends.http.openai import request as openai_request
 from togetherchat_server.frontends.http.openai import schema
 
@@ -20,7 +20,7 @@ def read(**members):
 def refused(**members):
     with pytest.raises(ServiceError) as caught:
         read(**members)
-    assert Kind.INVALID_REQUEST is caught.value.kind
+    assert Reason.INVALID_REQUEST is caught.value.reason
     return [violation.field for violation in caught.value.violations]
 
 
@@ -97,10 +97,10 @@ def test_a_tool_choice_by_name():
     assert "f" == read(tool_choice=choice).request.tool_choice.function_name
 
 
-@pytest.mark.parametrize("kind", ["json_object", "json_schema"])
-def test_togethers_schema_of_2024(kind):
+@pytest.mark.parametrize("reason", ["json_object", "json_schema"])
+def test_togethers_schema_of_2024(reason):
     """`schema` beside `type`."""
-    found = read(response_format={"type": kind, "schema": {"type": "object"}}).request.response_format
+    found = read(response_format={"type": reason, "schema": {"type": "object"}}).request.response_format
 
     assert '{"type":"object"}' == found.json_schema.schema_json
 
@@ -174,7 +174,7 @@ def test_a_number_that_no_double_holds_is_refused_later(number):
     with pytest.raises(ServiceError) as caught:
         validate(openai_request.read(body.encode()).request, RequestLimits())
 
-    assert Kind.INVALID_REQUEST is caught.value.kind
+    assert Reason.INVALID_REQUEST is caught.value.reason
 
 
 JSON = st.recursive(
@@ -204,7 +204,7 @@ def test_any_json_is_an_inquiry_or_refused(members, messages):
         found = openai_request.read(body)
         validate(found.request, RequestLimits())
     except ServiceError as error:
-        assert error.kind in {Kind.INVALID_REQUEST, Kind.REQUEST_TOO_LARGE}  # noqa: PT017  it is the point
+        assert error.reason in {Reason.INVALID_REQUEST, Reason.REQUEST_TOO_LARGE}  # noqa: PT017  it is the point
 
 
 @settings(max_examples=200, deadline=None)
@@ -214,4 +214,4 @@ def test_any_bytes_are_refused_in_order(body):
     with pytest.raises(ServiceError) as caught:
         openai_request.read(body)
 
-    assert Kind.INVALID_REQUEST is caught.value.kind
+    assert Reason.INVALID_REQUEST is caught.value.reason
