@@ -37,8 +37,8 @@ $(TOOLS)/.ready: requirements/generate.txt
 
 run: $(VENV)/.server  ## Serve gRPC on localhost:50051, HTTP and a console on localhost:3000: Together with a key in TOGETHER_API_KEY, else the sandbox
 	@if [ -n "$$TOGETHER_API_KEY$$TOGETHER_API_KEY_FILE$$TOGETHER_BASE_URL" ]; \
-	    then exec $(BIN)/togetherchat-server --http 127.0.0.1:3000 --console $(ARGS); \
-	    else exec $(BIN)/togetherchat-server --http 127.0.0.1:3000 --console --sandbox $(ARGS); fi
+	    then exec $(BIN)/togetherchat-server --http-listen 127.0.0.1:3000 --console $(ARGS); \
+	    else exec $(BIN)/togetherchat-server --http-listen 127.0.0.1:3000 --console --sandbox $(ARGS); fi
 
 demo: $(VENV)/.server  ## Start, chat, stream, show a typed error and the models, stop
 	@clients/python/examples/demo.sh $(BIN)

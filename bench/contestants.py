@@ -33,7 +33,7 @@ class Contestant:
     """More open streams than these are not tried: they fail, or take minutes to open."""
 
 
-OURS: Final = (sys.executable, "-m", "togetherchat_server", "--admin", "off", "--calls-max", "12000")
+OURS: Final = (sys.executable, "-m", "togetherchat_server", "--admin-listen", "off", "--max-concurrent-calls", "12000")
 OURS_ENVIRONMENT: Final = {"TOGETHER_BASE_URL": "http://{upstream}/v1", "TOGETHER_API_KEY": "bench"}
 """All features on, as shipped, the line of log of every call included. Of its bounds one is wider, so
 that ten thousand streams may be open."""
@@ -49,31 +49,31 @@ CONTESTANTS: Final = (
         name="bare",
         label="bare grpcio.aio handler",
         protocol="grpc",
-        command=(sys.executable, "-m", "bench.bare", "--listen", "127.0.0.1:{port}"),
+        command=(sys.executable, "-m", "bench.bare", "--grpc-listen", "127.0.0.1:{port}"),
         asks_upstream=False,
     ),
     Contestant(
         name="relay",
         label="minimal grpcio.aio relay",
         protocol="grpc",
-        command=(sys.executable, "-m", "bench.relay", "--listen", "127.0.0.1:{port}"),
+        command=(sys.executable, "-m", "bench.relay", "--grpc-listen", "127.0.0.1:{port}"),
         environment={"TOGETHER_BASE_URL": "http://{upstream}/v1"},
     ),
     Contestant(
         name="ours",
         label="togetherchat, gRPC",
         protocol="grpc",
-        command=(*OURS, "--listen", "127.0.0.1:{port}"),
+        command=(*OURS, "--grpc-listen", "127.0.0.1:{port}"),
         environment=OURS_ENVIRONMENT,
     ),
     Contestant(
         name="ours-http",
         label="togetherchat, HTTP",
         protocol="http",
-        command=(*OURS, "--listen", "127.0.0.1:{spare}", "--http", "127.0.0.1:{port}"),
+        command=(*OURS, "--grpc-listen", "127.0.0.1:{spare}", "--http-listen", "127.0.0.1:{port}"),
         environment=OURS_ENVIRONMENT,
         health="/v1/models",
-        needs_flag="--http",
+        needs_flag="--http-listen",
     ),
     Contestant(
         name="go",

@@ -36,7 +36,7 @@ TENANTS: Final = tuple(f"tenant-{number}" for number in range(20))
 OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0"
 RECORD: Final = CallRecord(
     id="0123456789abcdef0123456789abcdef",
-    front="rpc",
+    protocol="grpc",
     method="/togetherchat.v1.ChatService/StreamComplete",
     code="OK",
     reason="",
@@ -82,7 +82,7 @@ def microseconds(
 
 
 def meters() -> MetricsCollector:
-    facts = ProcessInfo(version="0", calls_max=1, wall_clock=time.time)
+    facts = ProcessInfo(version="0", max_concurrent_calls=1, wall_clock=time.time)
     return MetricsCollector({}, facts=facts, ready=lambda: True)
 
 
@@ -127,7 +127,7 @@ def traced(*, sampled: bool) -> float | None:
     trace: Any = importlib.import_module("togetherchat_server.telemetry.tracing")
     spans = trace.OtlpSpans(
         base_url="http://127.0.0.1/v1",
-        doors=ListenerAttributes.of(rpc="127.0.0.1:50051", http="off", tls=False, machine=""),
+        doors=ListenerAttributes.of(grpc="127.0.0.1:50051", http="off", tls=False, machine=""),
         version="0",
         clock=time.monotonic,
         wall_clock=time.time,

@@ -50,7 +50,7 @@ class RelayServicer(chat_service_pb2_grpc.ChatServiceServicer):
     ) -> AsyncIterator[Event]:
         """One message a token."""
         del context
-        decoder = SseDecoder(event_bytes_max=1 << 20)
+        decoder = SseDecoder(max_event_bytes=1 << 20)
         asking = self._upstream.stream(PATH, key=KEY, request_id="r", body=_body(request, stream=True))
         yield Event(started=chat_service_pb2.Started(model=request.model))
         async with asking as answer:

@@ -50,16 +50,16 @@ def owner(path: str) -> str:
 @contextlib.asynccontextmanager
 async def service(upstream: str) -> AsyncGenerator[str, None]:
     settings = Settings.model_validate(
-        {"listen": "127.0.0.1:0", "admin": "off", "log": "json", "calls_max": 12_000}
+        {"grpc_listen": "127.0.0.1:0", "admin_listen": "off", "log_format": "json", "max_concurrent_calls": 12_000}
     )
     aside = ProviderConfig(base_url=f"http://{upstream}/v1", key=Secret("key-of-a-benchmark-0123456789"))
-    outside = Environment(
+    environment = Environment(
         version="0", clock=time.monotonic, wall_clock=time.time, random=lambda: 0.5, log=io.StringIO()
     )
-    app = App(Configuration(settings=settings, upstream=aside, certificates=None), outside)
+    app = App(Configuration(settings=settings, upstream=aside, certificates=None), environment)
     addresses = await app.start()
     try:
-        yield addresses.rpc
+        yield addresses.grpc
     finally:
         await app.stop()
 

@@ -95,7 +95,7 @@ async def test_the_rust_program_streams(tmp_path):
         (tmp_path / "src").mkdir()
         (tmp_path / "Cargo.toml").write_text(manifest, encoding="utf-8")
         (tmp_path / "build.rs").write_text(build, encoding="utf-8")
-        main = main.replace("localhost:50051", app.addresses.rpc)
+        main = main.replace("localhost:50051", app.addresses.grpc)
         (tmp_path / "src" / "main.rs").write_text(main, encoding="utf-8")
         shutil.copy(ROOT / "protos" / "togetherchat.binpb", tmp_path)
         process = await asyncio.create_subprocess_exec(

@@ -126,7 +126,7 @@ async def test_a_maven_project_takes_the_client_by_its_coordinates(tmp_path):
     sources.mkdir(parents=True)
     await shell(release_line("mvn "), ROOT)
     async with running_app(sandbox_tokens_per_second=0) as app:
-        program = LANGUAGES["java"].programs["A stream"].replace(ADDRESS, app.addresses.rpc)
+        program = LANGUAGES["java"].programs["A stream"].replace(ADDRESS, app.addresses.grpc)
         (sources / "Hello.java").write_text(program, encoding="utf-8")
         await shell(f"mvn --batch-mode --quiet {COMPILER} {CLASS_PATH} -Dmdep.outputFile=path", tmp_path)
         written = await shell('java -cp "target/classes:$(cat path)" Hello', tmp_path)

@@ -60,7 +60,7 @@ def with_servers(act):
             Sandbox(SandboxSettings(first_token_ms=0, tokens_per_second=0)) as sandbox,
             running_app(sandbox.base_url) as app,
         ):
-            return await asyncio.to_thread(act, app.addresses.rpc, sandbox.base_url)
+            return await asyncio.to_thread(act, app.addresses.grpc, sandbox.base_url)
 
     return asyncio.run(main())
 

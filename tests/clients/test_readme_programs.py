@@ -31,9 +31,9 @@ def newcomer(request, tmp_path_factory):
 async def test_a_program_of_the_readme_runs_as_printed(title, newcomer):
     """Copied into the file that the README names, run by its line, it writes what it is there for."""
     language, folder = newcomer
-    async with running_app(sandbox_tokens_per_second=0, retries=2) as app:
+    async with running_app(sandbox_tokens_per_second=0, max_retries=2) as app:
         (folder / language.file).write_text(
-            language.programs[title].replace(ADDRESS, app.addresses.rpc), encoding="utf-8"
+            language.programs[title].replace(ADDRESS, app.addresses.grpc), encoding="utf-8"
         )
         written = await shell(language.run, folder)
 

@@ -244,7 +244,7 @@ async def test_a_handshake_that_hangs():
     """A peer that takes the connection and never shakes hands is a connect timeout."""
     async with (
         ScriptedUpstream(always(()), on_connect=(Stall(),), scheme="https") as upstream,
-        running_app(upstream.base_url, connect_s=0.2) as app,
+        running_app(upstream.base_url, connect_timeout_s=0.2) as app,
     ):
         failure = await failing(app.chat.Complete(request()))
 
@@ -268,7 +268,7 @@ async def test_no_answer_in_time():
     """A provider that never answers is given up; the work may have been done and billed."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
-        running_app(upstream.base_url, answer_s=0.2, first_token_s=0.2) as app,
+        running_app(upstream.base_url, response_timeout_s=0.2, first_token_timeout_s=0.2) as app,
     ):
         unary = await failing(app.chat.Complete(request()))
         _, stream = await collect(app.chat.StreamComplete(request()))
@@ -282,7 +282,7 @@ async def test_keep_alive_comments_are_no_first_token():
     comments = [Send(chunk(b": keepalive\n\n"))] * 3
     async with (
         ScriptedUpstream(always((Send(sse_head()), *comments, Stall()))) as upstream,
-        running_app(upstream.base_url, first_token_s=0.3, silence_s=30) as app,
+        running_app(upstream.base_url, first_token_timeout_s=0.3, stream_idle_timeout_s=30) as app,
     ):
         _, failure = await collect(app.chat.StreamComplete(request()))
 
@@ -292,7 +292,7 @@ async def test_keep_alive_comments_are_no_first_token():
 async def test_silence_within_a_stream():
     """A provider that falls silent is given up; what arrived stands."""
     script = always((Send(sse_head() + chunk(f"data: {delta('Hi')}\n\n".encode())), Stall()))
-    async with ScriptedUpstream(script) as upstream, running_app(upstream.base_url, silence_s=0.2) as app:
+    async with ScriptedUpstream(script) as upstream, running_app(upstream.base_url, stream_idle_timeout_s=0.2) as app:
         events, failure = await collect(app.chat.StreamComplete(request()))
 
     check(Row("", None, C.DEADLINE_EXCEEDED, "STREAM_IDLE_TIMEOUT", NEVER), failure)
@@ -303,7 +303,7 @@ async def test_the_services_own_limit_of_time():
     """A call without a deadline does not run for ever."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
-        running_app(upstream.base_url, total_s=0.2) as app,
+        running_app(upstream.base_url, call_timeout_s=0.2) as app,
     ):
         failure = await failing(app.chat.Complete(request()))
 
@@ -321,16 +321,16 @@ async def test_the_callers_deadline_is_answered_before_it_passes():
 @pytest.mark.parametrize(
     ("script", "limits"),
     [
-        (always(answer(200, b'{"x": "' + b"y" * 5000 + b'"}', {"Content-Type": "application/json"})), {"body_bytes_max": 1024}),
-        (always(sse([delta("x" * 5000)])), {"event_bytes_max": 1024}),
-        (always(sse([delta("x" * 500)] * 20)), {"stream_bytes_max": 4096}),
+        (always(answer(200, b'{"x": "' + b"y" * 5000 + b'"}', {"Content-Type": "application/json"})), {"max_response_bytes": 1024}),
+        (always(sse([delta("x" * 5000)])), {"max_event_bytes": 1024}),
+        (always(sse([delta("x" * 500)] * 20)), {"max_stream_bytes": 4096}),
     ],
     ids=["body", "event", "stream"],
 )  # fmt: skip
 async def test_an_answer_beyond_a_bound(script, limits):
     """Too large a body, event or stream is INTERNAL, and not read to its end."""
     async with ScriptedUpstream(script) as upstream, running_app(upstream.base_url, **limits) as app:
-        if "body_bytes_max" in limits:
+        if "max_response_bytes" in limits:
             failure = await failing(app.chat.Complete(request()))
         else:
             _, failure = await collect(app.chat.StreamComplete(request()))
@@ -340,7 +340,7 @@ async def test_an_answer_beyond_a_bound(script, limits):
 
 async def test_a_request_beyond_the_bound():
     """A request that is too large is the caller's to mend."""
-    async with running_app("http://127.0.0.1:1/v1", request_bytes_max=1024) as app:
+    async with running_app("http://127.0.0.1:1/v1", max_request_bytes=1024) as app:
         failure = await failing(app.chat.Complete(request("x" * 2000)))
 
     assert (C.INVALID_ARGUMENT, "REQUEST_TOO_LARGE", None) == (
@@ -383,7 +383,7 @@ async def test_a_request_that_breaks_rules_lists_all_of_them():
 )
 async def test_a_caller_without_a_key(metadata, reason):
     """Where callers bring their keys, none or a wrong one is refused before anything is read."""
-    async with running_app("http://127.0.0.1:1/v1", key=None, upstream_key="caller") as app:
+    async with running_app("http://127.0.0.1:1/v1", key=None, upstream_credentials="caller") as app:
         failure = await failing(app.chat.Complete(request(), metadata=metadata))
 
     assert (C.UNAUTHENTICATED, reason, None) == (failure.code, failure.info.reason, failure.pushback)
@@ -393,7 +393,7 @@ async def test_a_callers_key_that_the_provider_rejects():
     """Whose key was rejected is in the reason."""
     async with (
         ScriptedUpstream(always(told(401))) as upstream,
-        running_app(upstream.base_url, key=None, upstream_key="caller") as app,
+        running_app(upstream.base_url, key=None, upstream_credentials="caller") as app,
     ):
         failure = await failing(
             app.chat.Complete(request(), metadata=[("authorization", f"Bearer {CANARY_KEY}")])
@@ -407,7 +407,7 @@ async def test_more_calls_than_the_service_takes():
     """At the limit a call is refused at once, with a wait."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
-        running_app(upstream.base_url, calls_max=1) as app,
+        running_app(upstream.base_url, max_concurrent_calls=1) as app,
     ):
         running = app.chat.Complete(request())
         await upstream.asked()
@@ -423,7 +423,7 @@ async def test_calls_that_outlast_the_drain():
     """What still runs at the end of the drain is told so by the service, not cut off by gRPC."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
-        running_app(upstream.base_url, drain_s=0.1) as app,
+        running_app(upstream.base_url, drain_timeout_s=0.1) as app,
     ):
         running = asyncio.ensure_future(failing(app.chat.Complete(request())))
         await upstream.asked()

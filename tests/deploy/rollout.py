@@ -33,8 +33,8 @@ class Pod:
         """Those given, at addresses that are free on this machine: the last word on a flag counts."""
         return [
             *given,
-            *("--listen", f"127.0.0.1:{self.rpc}", "--admin", f"127.0.0.1:{self.admin}"),
-            *("--http", "off", "--health", "127.0.0.1:0"),
+            *("--grpc-listen", f"127.0.0.1:{self.rpc}", "--admin-listen", f"127.0.0.1:{self.admin}"),
+            *("--http-listen", "off", "--health-listen", "127.0.0.1:0"),
         ]
 
 

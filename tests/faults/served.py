@@ -59,7 +59,7 @@ async def served(base_url, *flags, environment=None, stderr=asyncio.subprocess.P
     """`togetherchat-server` before `base_url`, with a caller's channel to it."""
     listen, admin = free_address(), free_address()
     key = {} if environment else {"TOGETHER_API_KEY": CANARY_KEY}
-    words = ("--listen", listen, "--admin", admin, "--log", "json", *flags)
+    words = ("--grpc-listen", listen, "--admin-listen", admin, "--log-format", "json", *flags)
     surroundings = {"TOGETHER_BASE_URL": base_url, **key, **(environment or {})}
     async with running_command(*words, environment=surroundings, stderr=stderr) as command:
         if stderr == asyncio.subprocess.PIPE:

@@ -12,7 +12,7 @@ import pytest
 from support.command import ROOTS, running_command
 from support.waiting import eventually
 
-WORDS = ("--sandbox", "--listen", "127.0.0.1:0", "--admin", "off")
+WORDS = ("--sandbox", "--grpc-listen", "127.0.0.1:0", "--admin-listen", "off")
 # A process of its own per moment. Where a moment falls depends on the machine, what is promised does not.
 LATEST_S = 1.0
 

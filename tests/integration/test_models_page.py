@@ -125,7 +125,7 @@ async def test_the_commands_of_the_page_list_models():
     """Each line as printed, and each finds something."""
     lines = lines_of("togetherchat")
     async with running_app(sandbox_tokens_per_second=0) as app:
-        target = {"TOGETHERCHAT_TARGET": app.addresses.rpc}
+        target = {"TOGETHERCHAT_TARGET": app.addresses.grpc}
         ended = [await run("-m", "togetherchat_client.command", *words, **target) for words in lines]
     assert 5 == len(ended)
     for words, (code, out, err) in zip(lines, ended, strict=True):
@@ -137,6 +137,6 @@ async def test_the_python_snippet_of_the_page_runs():
     """It chooses a model, asks it, and prints what it cost."""
     (snippet,) = snippets("python")
     async with running_app(sandbox_tokens_per_second=0) as app:
-        code, out, err = await run("-c", snippet.replace(ADDRESS, app.addresses.rpc))
+        code, out, err = await run("-c", snippet.replace(ADDRESS, app.addresses.grpc))
     assert (0, "") == (code, err)
     assert re.fullmatch(r"\S+/\S+ \d\S* USD\n", out)

@@ -17,7 +17,7 @@ async def test_what_is_loaded_is_left_out_of_garbage_collections():
         frozen.append(gc.get_freeze_count())
         signals.stop()
 
-    settings = Settings(listen="127.0.0.1:0", admin="off", sandbox=True)
+    settings = Settings(grpc_listen="127.0.0.1:0", admin_listen="off", sandbox=True)
     process = Process(
         configuration=Configuration(settings=settings, upstream=None),
         signals=signals,

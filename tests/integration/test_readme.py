@@ -74,9 +74,9 @@ def test_a_language_has_its_four_programs(name):
 async def test_a_python_program_runs_as_printed(title):
     """What the README shows in Python works against a running service, and writes what it is there for."""
     program = LANGUAGES["python"].programs[title]
-    async with running_app(sandbox_tokens_per_second=0, retries=2) as app:
+    async with running_app(sandbox_tokens_per_second=0, max_retries=2) as app:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", program.replace(ADDRESS, app.addresses.rpc),
+            sys.executable, "-c", program.replace(ADDRESS, app.addresses.grpc),
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         out, err = await process.communicate()

@@ -36,7 +36,7 @@ for line in sys.stdin:
     said = getattr(tally, name)(tenant, *more)
     print(json.dumps(said and [said.limit, said.again_s]), flush=True)
 """
-FIVE = {"calls_max": 5}
+FIVE = {"max_concurrent_calls": 5}
 
 
 class Other:
@@ -180,7 +180,7 @@ def key(tmp_path):
 
 def words(tmp_path, limits):
     (tmp_path / "tenants.toml").write_text(f"[tenants.acme]\n{limits}\n")
-    return ("--keys", f"{tmp_path}/keys", "--tenants", f"{tmp_path}/tenants.toml")
+    return ("--api-keys-file", f"{tmp_path}/keys", "--tenants-file", f"{tmp_path}/tenants.toml")
 
 
 OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0))
@@ -220,7 +220,7 @@ async def test_calls_in_flight_hold_over_two_workers_and_the_death_of_one(tmp_pa
     """Four places in all. Those of a worker that is killed are free again, and no more than those."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
-        running_fleet(*words(tmp_path, "calls_max = 4"), base_url=upstream.base_url) as fleet,
+        running_fleet(*words(tmp_path, "max_concurrent_calls = 4"), base_url=upstream.base_url) as fleet,
         AsyncExitStack() as stack,
     ):
         await fleet.all_serve()

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 RESTORED_S = 5.0
 """What is promised for the return of a worker that was killed."""
-SILENCE = ("--worker-silence-s", "3")
+SILENCE = ("--worker-heartbeat-timeout-s", "3")
 OWN_CONNECTION = ("grpc.use_local_subchannel_pool", 1)
 NO_RETRIES = (OWN_CONNECTION, ("grpc.enable_retries", 0))
 # gRPC's core answers a call that crosses its GOAWAY with a bare CANCELLED: see docs/workers.md.
@@ -213,7 +213,7 @@ async def test_no_module_of_the_supervisor_loads_grpc_or_an_http_client():
 @pytest.mark.parametrize("workers", ["1", "2", "auto"])
 async def test_a_second_server_on_the_port_is_refused(workers, fleet_in_the_way):
     """With SO_REUSEPORT it would have got half of the calls: one line instead, and the end."""
-    listen = ("--listen", fleet_in_the_way, "--admin", "off")
+    listen = ("--grpc-listen", fleet_in_the_way, "--admin-listen", "off")
     async with running_command(*SANDBOX, *listen, "--workers", workers) as second:
         status = await second.ended()
 

@@ -41,7 +41,7 @@ STREAM = sse(
     ]
 )
 BUSY = json_answer(503, {"error": {"message": f"{CANARY_PROMPT} {CANARY_KEY}"}})
-LOCAL = ("--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", "off", "--log", "json")
+LOCAL = ("--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--admin-listen", "off", "--log-format", "json")
 
 
 async def asked(collector, *flags, answers, calls, until, environment):
@@ -86,7 +86,7 @@ async def test_every_kind_of_call_arrives(tmp_path):
     async with real_collector(tmp_path) as collector:
         log = await asked(
             collector,
-            "--retries",
+            "--max-retries",
             "1",
             answers=(WHOLE, STREAM, BUSY, WHOLE, BUSY, BUSY, WHOLE),
             calls=calls,

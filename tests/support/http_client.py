@@ -56,7 +56,7 @@ class Door:
 async def running_door(base_url=None, *, headers=None, **settings):
     """As `running_app`, with the door and a client of it that trusts no environment."""
     async with (
-        running_app(base_url, http="127.0.0.1:0", **settings) as app,
+        running_app(base_url, http_listen="127.0.0.1:0", **settings) as app,
         httpx.AsyncClient(
             base_url=f"http://{app.addresses.http}", headers=headers, trust_env=False, timeout=30
         ) as client,

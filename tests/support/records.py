@@ -9,7 +9,7 @@ def record(**changed):
     return CallRecord(
         **{
             "id": "request-1",
-            "front": "rpc",
+            "protocol": "grpc",
             "method": "/togetherchat.v1.ChatService/Complete",
             "code": "OK",
             "reason": "",

@@ -22,7 +22,7 @@ class Keys:
     def run(self, *words, environment=None):
         """The status, and what was written to the two streams."""
         out, error = io.StringIO(), io.StringIO()
-        environment = {"TOGETHERCHAT_KEYS": str(self.path)} if environment is None else environment
+        environment = {"TOGETHERCHAT_API_KEYS_FILE": str(self.path)} if environment is None else environment
         status = run(
             words, CommandContext(environment=environment, out=out, error=error, now=lambda: self.today)
         )

@@ -23,7 +23,7 @@ class Outcome:
 
 def translate(reads: Iterable[bytes]) -> Outcome:
     """Every read's events, taken read by read; a stream of one attempt."""
-    decoder = SseDecoder(event_bytes_max=EVENT_BYTES_MAX)
+    decoder = SseDecoder(max_event_bytes=EVENT_BYTES_MAX)
     translator = ChatStreamTranslator()
     events: list[service.StreamCompleteResponse] = []
     done = False

@@ -5,7 +5,7 @@
 set -eu
 bin=$1
 log=$(mktemp)
-"$bin/togetherchat-server" --sandbox --listen 127.0.0.1:0 --admin off 2>"$log" &
+"$bin/togetherchat-server" --sandbox --grpc-listen 127.0.0.1:0 --admin-listen off 2>"$log" &
 server=$!
 trap 'kill "$server" 2>/dev/null; wait "$server" 2>/dev/null || true; rm -f "$log"' EXIT
 

@@ -22,7 +22,7 @@ export interface Running {
 /** The service. Without a provider's address it answers from its own simulator, as fast as it can. */
 export function startServer(options: { upstream?: string; flags?: string[] } = {}): Promise<Running> {
   const sandbox = options.upstream === undefined ? ["--sandbox", "--sandbox-tokens-per-second=0"] : [];
-  const listen = ["--listen=127.0.0.1:0", "--admin=127.0.0.1:0"];
+  const listen = ["--grpc-listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"];
   return start("togetherchat_server", [...sandbox, ...listen, ...(options.flags ?? [])], /gRPC on (\S+?),/, {
     ...(options.upstream !== undefined && { TOGETHER_BASE_URL: `http://${options.upstream}/v1` }),
   });

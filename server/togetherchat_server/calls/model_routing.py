@@ -44,7 +44,7 @@ class _Candidate:
 class RoutingChat:
     """A `Chat` before a `Chat`: chooses the model, fills in cost and timings.
 
-    What the provider says of models that it does not serve is noted in `refusals`.
+    What the provider says of models that it does not serve is noted in `unavailable`.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class RoutingChat:
         price: Callable[[str], models.Pricing | None],
         clock: Callable[[], float],
         names: ModelNames = NO_NAMES,
-        refusals: UnavailableModels | None = None,
+        unavailable: UnavailableModels | None = None,
         permits: Callable[[str, str], bool] | None = None,
     ) -> None:
         """A successor is asked where `permits` lets the call's tenant have it."""
@@ -62,7 +62,7 @@ class RoutingChat:
         self._price = price
         self._clock = clock
         self._names = names
-        self._refusals = refusals if refusals is not None else UnavailableModels(clock=clock)
+        self._unavailable = unavailable if unavailable is not None else UnavailableModels(clock=clock)
         self._permits = permits
 
     async def complete(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
@@ -127,14 +127,14 @@ class RoutingChat:
     def _failed(self, error: ServiceError, candidate: _Candidate, call: Call) -> ServiceError:
         """The failure, if another model may be asked. Raises it where it is final."""
         if error.reason in _REFUSED:
-            self._refusals.refused(call.key_fingerprint(), candidate.model)
+            self._unavailable.refused(call.key_fingerprint(), candidate.model)
         if error.reason not in candidate.gives_way_after:
             raise error
         return error
 
     def _served(self, candidate: _Candidate, call: Call) -> None:
-        if self._refusals:
-            self._refusals.served(call.key_fingerprint(), candidate.model)
+        if self._unavailable:
+            self._unavailable.served(call.key_fingerprint(), candidate.model)
 
     async def _accounted(
         self, first: EventBatch, rest: AsyncIterator[EventBatch], candidate: _Candidate, call: Call

@@ -80,7 +80,7 @@ _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 class IncomingCall:
     """What a front knows of a call as it comes in. Strings are the caller's own, unchecked."""
 
-    front: str
+    protocol: str
     method: str
     request_id: str = ""
     authorization: str = ""
@@ -112,7 +112,7 @@ class Sessions:
         *,
         key_mode: UpstreamKeyMode,
         server_key: Callable[[], Secret | None],
-        total_s: float,
+        call_timeout_s: float,
         clock: Callable[[], float],
         sinks: Sequence[Sink] = (),
         gate: Gate | None = None,
@@ -121,13 +121,13 @@ class Sessions:
         """With a `gate` every call needs a key of this service."""
         self._key_mode = key_mode
         self._server_key = server_key
-        self._total_s = total_s
+        self._total_s = call_timeout_s
         self._clock = clock
         self._sinks = tuple(sinks)
         self._gate = gate
         self._spans = spans
 
-    def check(self, arrival: IncomingCall) -> str:
+    def check(self, incoming: IncomingCall) -> str:
         """Refuse a caller by its metadata alone, before its message is read.
 
         Returns what tells it from other callers, empty where nothing does: its tenant, where
@@ -136,36 +136,36 @@ class Sessions:
         Raises:
             ServiceError: MISSING_CREDENTIALS or INVALID_CREDENTIALS.
         """
-        caller = self._identity(arrival)
-        key, caller_brought_key = self._key(arrival)
+        caller = self._identity(incoming)
+        key, caller_brought_key = self._key(incoming)
         if caller.tenant:
             return caller.tenant
         return key.fingerprint() if key is not None and caller_brought_key else ""
 
-    def open(self, arrival: IncomingCall) -> Call:
+    def open(self, incoming: IncomingCall) -> Call:
         """The call, its deadline running.
 
         Raises:
             ServiceError: as `check`.
         """
         now_s = self._clock()
-        caller = self._identity(arrival)
-        key, caller_brought_key = self._key(arrival)
+        caller = self._identity(incoming)
+        key, caller_brought_key = self._key(incoming)
         left_s, reason = self._total_s, Reason.CALL_TIMEOUT
-        if arrival.seconds_left is not None:
-            with_margin_s = arrival.seconds_left - deadline_margin_s(arrival.seconds_left)
+        if incoming.seconds_left is not None:
+            with_margin_s = incoming.seconds_left - deadline_margin_s(incoming.seconds_left)
             if with_margin_s <= left_s:
                 left_s, reason = with_margin_s, Reason.CALLER_DEADLINE
-        told, trace = self._traced(arrival)
+        told, trace = self._traced(incoming)
         return Call(
-            id=request_id_or_new(arrival.request_id),
-            method=arrival.method,
+            id=request_id_or_new(incoming.request_id),
+            method=incoming.method,
             received_s=now_s,
             deadline_s=now_s + left_s,
             deadline_reason=reason,
             upstream_key=key,
             caller_brought_key=caller_brought_key,
-            previous_attempts=_small_number(arrival.previous_attempts),
+            previous_attempts=_small_number(incoming.previous_attempts),
             tenant=caller.tenant,
             key_id=caller.key_id,
             traceparent=told.traceparent if told else "",
@@ -173,25 +173,25 @@ class Sessions:
             trace=trace,
         )
 
-    def refused(self, arrival: IncomingCall) -> Call:
+    def refused(self, incoming: IncomingCall) -> Call:
         """The call of a caller who was refused before anything was read: an id to answer under."""
-        now_s, caller = self._clock(), self._identity_if_known(arrival)
+        now_s, caller = self._clock(), self._identity_if_known(incoming)
         return Call(
-            id=request_id_or_new(arrival.request_id),
-            method=arrival.method,
+            id=request_id_or_new(incoming.request_id),
+            method=incoming.method,
             received_s=now_s,
             deadline_s=now_s + self._total_s,
             deadline_reason=Reason.CALL_TIMEOUT,
             upstream_key=None,
-            previous_attempts=_small_number(arrival.previous_attempts),
+            previous_attempts=_small_number(incoming.previous_attempts),
             tenant=caller.tenant,
             key_id=caller.key_id,
-            trace=self._traced(arrival)[1],
+            trace=self._traced(incoming)[1],
         )
 
-    def close(self, call: Call, front: str, ending: Outcome) -> None:
+    def close(self, call: Call, protocol: str, ending: Outcome) -> None:
         """Record how it ended. Called exactly once for every call that was opened or refused."""
-        record = call_record(call, front, ending, now_s=self._clock())
+        record = call_record(call, protocol, ending, now_s=self._clock())
         for sink in self._sinks:
             sink(record)
         if self._spans is not None and call.trace is not None:
@@ -200,28 +200,28 @@ class Sessions:
     def seconds_left(self, call: Call) -> float:
         return call.seconds_left(self._clock())
 
-    def _identity(self, arrival: IncomingCall) -> Identity:
+    def _identity(self, incoming: IncomingCall) -> Identity:
         """Who calls; nobody where callers need no key of this service."""
         if self._gate is None:
             return NOBODY
-        if not arrival.authorization:
+        if not incoming.authorization:
             raise ServiceError(Reason.MISSING_CREDENTIALS, MISSING)
-        return self._gate.identity_of(_after_bearer(arrival.authorization))
+        return self._gate.identity_of(_after_bearer(incoming.authorization))
 
-    def _identity_if_known(self, arrival: IncomingCall) -> Identity:
+    def _identity_if_known(self, incoming: IncomingCall) -> Identity:
         try:
-            return self._identity(arrival)
+            return self._identity(incoming)
         except ServiceError:
             return NOBODY
 
-    def _traced(self, arrival: IncomingCall) -> tuple[SpanContext | None, CallTrace | None]:
+    def _traced(self, incoming: IncomingCall) -> tuple[SpanContext | None, CallTrace | None]:
         """What the provider is told of the trace, and where the call is traced, its own place in it."""
-        parent = SpanContext.of(arrival.traceparent, arrival.tracestate) if arrival.traceparent else None
+        parent = SpanContext.of(incoming.traceparent, incoming.tracestate) if incoming.traceparent else None
         return (parent, None) if self._spans is None else self._spans.begin(parent)
 
-    def _key(self, arrival: IncomingCall) -> tuple[Secret | None, bool]:
+    def _key(self, incoming: IncomingCall) -> tuple[Secret | None, bool]:
         """The key to ask the provider with, and whether the caller brought it."""
-        offered = arrival.authorization if self._gate is None else arrival.together_key
+        offered = incoming.authorization if self._gate is None else incoming.together_key
         if self._key_mode == "server" or (self._key_mode == "caller-then-server" and not offered):
             return self._server_key(), False
         if not offered:
@@ -244,14 +244,14 @@ def request_id_or_new(offered: str) -> str:
     return offered if _REQUEST_ID.fullmatch(offered) else secrets.token_hex(16)
 
 
-def call_record(call: Call, front: str, ending: Outcome, *, now_s: float) -> CallRecord:
+def call_record(call: Call, protocol: str, ending: Outcome, *, now_s: float) -> CallRecord:
     """The record of an ended call. An answer that broke off counts the pieces that had come."""
     progress, usage = call.progress, ending.usage
     pieces = progress.output_pieces or None
     first_s = progress.first_event_s
     return CallRecord(
         id=call.id,
-        front=front,
+        protocol=protocol,
         method=call.method,
         code=ending.code,
         reason=ending.reason.value if ending.reason else "",

@@ -1,6 +1,6 @@
 """Text that the command prints once the service accepts calls: addresses, and lines to try."""
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from togetherchat_server.config import Configuration, Settings
 
@@ -8,11 +8,9 @@ if TYPE_CHECKING:
     from togetherchat_server.runtime.app import BoundAddresses
     from togetherchat_server.supervisor.supervisor import FleetAddresses
 
-OFF: Final = "off"
-
 
 def addresses_of(reached: "BoundAddresses | FleetAddresses", settings: Settings) -> list[str]:
-    places = [f"gRPC on {reached.rpc}"]
+    places = [f"gRPC on {reached.grpc}"]
     if reached.http:
         places.append(f"HTTP on {_scheme(settings)}://{reached.http}/v1")
     if reached.health:
@@ -32,12 +30,12 @@ def banner(
 ) -> str:
     source = "answers from " if configuration.upstream else "simulated answers from "
     line = f"togetherchat {version} SERVING: " + ", ".join([*places, source + upstream])
-    if configuration.settings.log == "json":
+    if configuration.settings.log_format == "json":
         return line
     settings = configuration.settings
     http_hint = _http_hint(try_on.http, settings) if try_on.http else ""
     console = f"\n  {_scheme(settings)}://{try_on.http}/ in a browser" if settings.console else ""
-    return f"{line}\n{_hints(try_on.rpc, settings)}{http_hint}{console}"
+    return f"{line}\n{_hints(try_on.grpc, settings)}{http_hint}{console}"
 
 
 def _hints(address: str, settings: Settings) -> str:
@@ -57,14 +55,14 @@ def _hints(address: str, settings: Settings) -> str:
 
 def _tls_flags(settings: Settings, dash: str, plaintext: str) -> str:
     """What grpcurl and curl want to know, with one dash or two before it."""
-    if settings.tls_cert == OFF:
+    if settings.tls_cert_file is None:
         return plaintext
-    own = f" {dash}cert caller.pem {dash}key caller.key" if settings.tls_client_ca != OFF else ""
+    own = f" {dash}cert caller.pem {dash}key caller.key" if settings.tls_client_ca_file is not None else ""
     return f" {dash}cacert ca.pem{own}"
 
 
 def _scheme(settings: Settings) -> str:
-    return "http" if settings.tls_cert == OFF else "https"
+    return "http" if settings.tls_cert_file is None else "https"
 
 
 def _http_hint(address: str, settings: Settings) -> str:

@@ -27,7 +27,7 @@ from togetherchat_server.tenants.key_file import (
 )
 from togetherchat_server.tenants.key_format import ID_BYTES, SECRET_BYTES, key_text
 
-VARIABLE: Final = "TOGETHERCHAT_KEYS"
+VARIABLE: Final = "TOGETHERCHAT_API_KEYS_FILE"
 DONE, FAILED, USAGE = 0, 1, 2
 
 _SPAN: Final = re.compile(r"([1-9][0-9]{0,4})([dh])")
@@ -55,7 +55,7 @@ def run(words: Sequence[str], desk: CommandContext) -> int:
     """Do what the words say; the exit status."""
     try:
         said = _parser().parse_args(words)
-        path = _path(said.keys, desk.environment)
+        path = _path(said.api_keys_file, desk.environment)
         said.do(said, path, desk)
     except _UsageError as exc:
         return _complain(desk, str(exc), USAGE)
@@ -157,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="togetherchat-server keys",
         description="The keys that callers of this service are known by.",
-        epilog=f"{VARIABLE} names the file where --keys does not. A running service follows the file "
+        epilog=f"{VARIABLE} names the file where --api-keys-file does not. A running service follows the file "
         "within a second.",
     )
     commands = parser.add_subparsers(required=True, metavar="create|list|revoke")
@@ -175,14 +175,14 @@ def _parser() -> argparse.ArgumentParser:
     revoke.add_argument("id", type=_id, help="the twelve digits after tc_, as `list` shows them")
     revoke.set_defaults(do=_revoke)
     for command in (create, shown, revoke):
-        command.add_argument("--keys", metavar="FILE", help="the file of keys")
+        command.add_argument("--api-keys-file", metavar="FILE", help="the file of keys")
     return parser
 
 
 def _path(flag: str | None, environment: Mapping[str, str]) -> Path:
     text = flag or environment.get(VARIABLE, "")
     if not text:
-        raise _UsageError(f"which file? Say --keys FILE, or set {VARIABLE}")
+        raise _UsageError(f"which file? Say --api-keys-file FILE, or set {VARIABLE}")
     return Path(text)
 
 

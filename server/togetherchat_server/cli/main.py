@@ -34,7 +34,6 @@ OTLP_PROTOCOL: Final = "grpc"
 
 EXIT_USAGE: Final = 2
 EXIT_CANNOT_SERVE: Final = 1
-OFF: Final = "off"
 
 
 def main() -> int:
@@ -47,7 +46,7 @@ def main() -> int:
         if configuration.settings.alias:
             _check_aliases(configuration)
         load_tenant_files(configuration.settings)
-        if configuration.settings.traces != "off":
+        if configuration.settings.traces is not None:
             _check_telemetry(os.environ)
     except SettingsError as exc:
         _complain(str(exc))
@@ -56,10 +55,10 @@ def main() -> int:
 
 
 def _keep_keys(words: list[str]) -> int:
-    desk = CommandContext(
+    sessions = CommandContext(
         environment=os.environ, out=sys.stdout, error=sys.stderr, now=lambda: datetime.now(UTC)
     )
-    return run(words, desk)
+    return run(words, sessions)
 
 
 def _check_aliases(configuration: Configuration) -> None:

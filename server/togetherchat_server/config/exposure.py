@@ -9,13 +9,18 @@ from togetherchat_server.config.provider import ProviderConfig
 from togetherchat_server.config.settings import Settings, SettingsError
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1", "[::1]")
-OFF: Final = "off"
 
 PROTECTIONS: Final[tuple[tuple[str, Callable[[Settings], bool]], ...]] = (
-    ("give callers keys (--keys FILE)", lambda settings: bool(settings.keys)),
-    ("let callers bring theirs (--upstream-key caller)", lambda settings: settings.upstream_key == "caller"),
-    ("ask callers for certificates (--tls-client-ca FILE)", lambda settings: settings.tls_client_ca != OFF),
-    ("or say --allow-open-access", lambda settings: settings.allow_open_access),
+    ("give callers keys (--api-keys-file FILE)", lambda settings: bool(settings.api_keys_file)),
+    (
+        "let callers bring theirs (--upstream-credentials caller)",
+        lambda settings: settings.upstream_credentials == "caller",
+    ),
+    (
+        "ask callers for certificates (--tls-client-ca-file FILE)",
+        lambda settings: settings.tls_client_ca_file is not None,
+    ),
+    ("or say --allow-unauthenticated", lambda settings: settings.allow_unauthenticated),
 )
 """What keeps strangers from this service's key, in the words that say so. One is enough."""
 
@@ -41,15 +46,15 @@ def reject_open_access(settings: Settings, upstream: ProviderConfig) -> None:
 def exposure_warnings(settings: Settings) -> tuple[str, ...]:
     """What is allowed and may still not be meant, a sentence each."""
     exposed = next(_exposed(settings), None)
-    with_keys = bool(settings.keys) or settings.upstream_key != "server"
-    if exposed is None or not with_keys or settings.tls_cert != OFF:
+    with_keys = bool(settings.api_keys_file) or settings.upstream_credentials != "server"
+    if exposed is None or not with_keys or settings.tls_cert_file is not None:
         return ()
-    way_out = "set --tls-cert and --tls-key, unless something before it encrypts"
+    way_out = "set --tls-cert-file and --tls-key-file, unless something before it encrypts"
     return (f"{exposed} takes callers' keys in plain text: {way_out}",)
 
 
 def _exposed(settings: Settings) -> Iterator[str]:
     """Listeners that other machines reach, as they were set."""
-    for name, address in (("listen", settings.listen), ("http", settings.http)):
-        if address != OFF and not is_loopback(address):
+    for name, address in (("grpc-listen", settings.grpc_listen), ("http-listen", settings.http_listen)):
+        if address is not None and not is_loopback(address):
             yield f"--{name} {address}"

@@ -36,10 +36,10 @@ def load_provider(settings: Settings, environment: Mapping[str, str]) -> Provide
     """
     base_url = _base_url(environment.get("TOGETHER_BASE_URL", "").strip() or TOGETHER_BASE_URL)
     key = _key(environment)
-    if key is None and settings.upstream_key == "server" and is_together(base_url):
+    if key is None and settings.upstream_credentials == "server" and is_together(base_url):
         raise SettingsError(
             "no key for Together: set TOGETHER_API_KEY or TOGETHER_API_KEY_FILE, "
-            "or let callers bring theirs (--upstream-key caller), "
+            "or let callers bring theirs (--upstream-credentials caller), "
             "or ask for simulated answers (--sandbox)"
         )
     return ProviderConfig(base_url=base_url, key=key)

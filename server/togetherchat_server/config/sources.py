@@ -17,6 +17,7 @@ from togetherchat_server.config.exposure import reject_open_access
 from togetherchat_server.config.provider import ProviderConfig, load_provider
 from togetherchat_server.config.settings import Settings, SettingsError
 from togetherchat_server.config.tls import Certificates, load_certificates
+from togetherchat_server.config.types import OFF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +45,8 @@ def read_configuration(words: Sequence[str], environment: Mapping[str, str]) -> 
         settings = Settings.model_validate(chosen)
     except ValidationError as exc:
         raise SettingsError(_first_problem(exc)) from None
-    if settings.console and settings.http == "off":
-        raise SettingsError("--console is a page of the HTTP door: say --http HOST:PORT as well")
+    if settings.console and settings.http_listen is None:
+        raise SettingsError("--console is a page of the HTTP door: say --http-listen HOST:PORT as well")
     upstream = None if settings.sandbox else load_provider(settings, environment)
     if upstream is not None:
         reject_open_access(settings, upstream)
@@ -75,7 +76,7 @@ def flag_parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", metavar="FILE", help="a TOML file with settings")
     for name, field in Settings.model_fields.items():
         flag = "--" + name.replace("_", "-")
-        default = str(field.default).lower() if isinstance(field.default, bool) else field.default
+        default = _shown(field.default)
         text = f"{field.description} (default: {default})"
         if isinstance(field.default, bool):
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
@@ -86,20 +87,27 @@ def flag_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _shown(default: object) -> object:
+    """A default as the operator would write it."""
+    if default is None:
+        return OFF
+    return str(default).lower() if isinstance(default, bool) else default
+
+
 def _metavar(name: str) -> str:
     last = name.rpartition("_")[2]
     return _METAVARS.get(name) or _METAVARS.get(f"{name.partition('_')[0]}_*", last.upper())
 
 
 _METAVARS: Final = {
-    "admin": "HOST:PORT",
+    "admin_listen": "HOST:PORT",
     "alias": "NAME=MODEL",
-    "health": "HOST:PORT",
-    "http": "HOST:PORT",
-    "keys": "FILE",
-    "listen": "HOST:PORT",
-    "quota_redis": "URL",
-    "tenants": "FILE",
+    "health_listen": "HOST:PORT",
+    "http_listen": "HOST:PORT",
+    "api_keys_file": "FILE",
+    "grpc_listen": "HOST:PORT",
+    "redis_url": "URL",
+    "tenants_file": "FILE",
     "tls_*": "FILE",
     "workers": "N|auto",
 }

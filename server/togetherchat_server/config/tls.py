@@ -252,26 +252,26 @@ def _reason(exc: Exception) -> str:
     return "it cannot be parsed"
 
 
-OFF: Final = "off"
-
-
 def load_certificates(settings: Settings) -> Certificates | None:
     """The certificate to serve with, read and tried; None: plain text.
 
     Raises:
         SettingsError: a file is missing, cannot be read or used, or does not belong to another.
     """
-    if settings.tls_cert == OFF:
-        for flag, path in (("--tls-key", settings.tls_key), ("--tls-client-ca", settings.tls_client_ca)):
-            if path != OFF:
-                raise SettingsError(f"{flag} says nothing without --tls-cert")
+    if settings.tls_cert_file is None:
+        for flag, path in (
+            ("--tls-key-file", settings.tls_key_file),
+            ("--tls-client-ca-file", settings.tls_client_ca_file),
+        ):
+            if path is not None:
+                raise SettingsError(f"{flag} says nothing without --tls-cert-file")
         return None
-    if settings.tls_key == OFF:
-        raise SettingsError("--tls-cert needs its private key: --tls-key FILE")
+    if settings.tls_key_file is None:
+        raise SettingsError("--tls-cert-file needs its private key: --tls-key-file FILE")
     files = CertificateFiles(
-        certificate=Path(settings.tls_cert),
-        key=Path(settings.tls_key),
-        client_ca=None if settings.tls_client_ca == OFF else Path(settings.tls_client_ca),
+        certificate=Path(settings.tls_cert_file),
+        key=Path(settings.tls_key_file),
+        client_ca=None if settings.tls_client_ca_file is None else Path(settings.tls_client_ca_file),
     )
     try:
         return Certificates(files)

@@ -12,21 +12,25 @@ from pydantic import AfterValidator, BeforeValidator, Field
 MEBIBYTE = 2**20
 WORKERS_MAX = 256
 NO_ALIASES = "{}"
+OFF = "off"
 
 _MODEL_NAME = re.compile(r"[^\s,=]{1,256}")
 
 
 def _address(text: str) -> str:
-    if text == "off":
-        return text
     host, colon, port = text.rpartition(":")
     if not (colon and host and port.isdigit() and int(port) < 65536):
         raise ValueError("must be HOST:PORT, for example 127.0.0.1:50051")
     return text
 
 
-def _optional_address(text: str) -> str:
-    return _address(text or "off")
+def _off_is_none(value: object) -> object:
+    """`off` and an empty text mean that the setting is not set."""
+    return None if value in {"", OFF} else value
+
+
+def _optional_address(text: str | None) -> str | None:
+    return None if text is None else _address(text)
 
 
 def _workers(said: object) -> object:
@@ -59,7 +63,9 @@ def _named(aliases: Mapping[str, str]) -> Mapping[str, str]:
 
 
 Address = Annotated[str, AfterValidator(_address)]
-OptionalAddress = Annotated[str, AfterValidator(_optional_address)]
+OptionalAddress = Annotated[str | None, AfterValidator(_optional_address), BeforeValidator(_off_is_none)]
+OptionalText = Annotated[str | None, BeforeValidator(_off_is_none)]
+Traces = Annotated[Literal["otlp"] | None, BeforeValidator(_off_is_none)]
 Aliases = Annotated[Mapping[str, str], BeforeValidator(_aliases), AfterValidator(_named)]
 Workers = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]

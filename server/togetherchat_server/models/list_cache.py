@@ -96,7 +96,7 @@ class ModelListCache:
     """A `ModelListing` over a `LiveModels` and a catalogue.
 
     `aliases` maps a name of ours to a model id. `clock` is the monotonic clock of the calls'
-    deadlines, `wall_clock` gives seconds since 1970. What `refusals` remembers is shown. A caller
+    deadlines, `wall_clock` gives seconds since 1970. What `unavailable` remembers is shown. A caller
     sees the models that `permits` lets its tenant have.
     """
 
@@ -108,7 +108,7 @@ class ModelListCache:
         aliases: Mapping[str, str],
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
-        refusals: UnavailableModels | None = None,
+        unavailable: UnavailableModels | None = None,
         limits: ListCacheLimits | None = None,
         permits: Callable[[str, str], bool] | None = None,
     ) -> None:
@@ -117,7 +117,7 @@ class ModelListCache:
         self._aliases = aliases
         self._clock = clock
         self._wall_clock = wall_clock
-        self._refusals = refusals if refusals is not None else UnavailableModels(clock=clock)
+        self._unavailable = unavailable if unavailable is not None else UnavailableModels(clock=clock)
         self._limits = limits if limits is not None else ListCacheLimits()
         self._permits = permits
         self._known: OrderedDict[str, _Entry] = OrderedDict()
@@ -252,7 +252,7 @@ class ModelListCache:
     def _answer(
         self, request: service.ListModelsRequest, known: _Entry, call: Call
     ) -> service.ListModelsResponse:
-        refused = self._refusals.of(call.key_fingerprint())
+        refused = self._unavailable.of(call.key_fingerprint())
         merged = merge(
             self._catalog,
             known.live,

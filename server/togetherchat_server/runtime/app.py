@@ -1,7 +1,7 @@
 """Start, serve, drain, stop.
 
 `App` is a value: a test builds one, starts it on port 0, calls it and stops it. Clocks and
-randomness come from outside. Knows no signal and no environment; `command` does. What it is made
+randomness come from environment. Knows no signal and no environment; `command` does. What it is made
 of is known to `assembly` alone.
 """
 
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 class BoundAddresses:
     """Where the app is reached; None where it is not."""
 
-    rpc: str
+    grpc: str
     http: str | None
     admin: str | None
     health: str | None
@@ -45,19 +45,19 @@ class App:
     """
 
     def __init__(
-        self, configuration: Configuration, outside: Environment, shared: WorkerShare = SINGLE_PROCESS
+        self, configuration: Configuration, environment: Environment, shared: WorkerShare = SINGLE_PROCESS
     ) -> None:
         self._configuration = configuration
         self._settings = configuration.settings
         self._resources = AsyncExitStack()
-        self._observers = Observability(configuration, outside, self._resources, ready=self._ready)
-        self._parts = Wiring(configuration, outside, self._resources, self._observers, shared)
-        self._fronts: Frontends | None = None
+        self._observability = Observability(configuration, environment, self._resources, ready=self._ready)
+        self._parts = Wiring(configuration, environment, self._resources, self._observability, shared)
+        self._frontends: Frontends | None = None
 
     @property
     def meters(self) -> MetricsCollector:
         """What this process has counted."""
-        return self._observers.meters
+        return self._observability.meters
 
     @property
     def waiting(self) -> int:
@@ -76,44 +76,44 @@ class App:
             OSError: an address cannot be bound.
         """
         try:
-            log = self._observers.open_log()
+            log = self._observability.open_log()
             upstream = self._configuration.upstream or await self._open_sandbox()
-            fronts = self._parts.fronts(upstream, log)
-            rpc, health = await fronts.rpc.start(self._settings.listen)
-            self._resources.push_async_callback(fronts.rpc.close)
-            http = await self._start_door(fronts)
-            admin = await self._observers.open_admin()
+            frontends = self._parts.frontends(upstream, log)
+            rpc, health = await frontends.grpc.start(self._settings.grpc_listen)
+            self._resources.push_async_callback(frontends.grpc.close)
+            http = await self._start_http(frontends)
+            admin = await self._observability.open_admin()
         except BaseException:
             await self._resources.aclose()
             raise
-        self._observers.start()
-        self._fronts = fronts
-        fronts.rpc.health.set_serving(True, reason="started")
-        return BoundAddresses(rpc=rpc, http=http, admin=admin, health=health, upstream=upstream.base_url)
+        self._observability.start()
+        self._frontends = frontends
+        frontends.grpc.health.set_serving(True, reason="started")
+        return BoundAddresses(grpc=rpc, http=http, admin=admin, health=health, upstream=upstream.base_url)
 
     async def stop(
-        self, *, propagation_s: float = 0.0, hurry: asyncio.Event | None = None, replaced: bool = False
+        self, *, drain_delay_s: float = 0.0, hurry: asyncio.Event | None = None, replaced: bool = False
     ) -> None:
-        """Drain and close: say so to who asks, keep taking calls for `propagation_s`, let running ones end.
+        """Drain and close: say so to who asks, keep taking calls for `drain_delay_s`, let running ones end.
 
         Setting `hurry` ends every wait at once; what still runs is told DRAINING. Where this
         process is `replaced` at its address nothing is said: a client that hears NOT_SERVING
         fails its calls until it has connected anew, one that sees its connection end lets them
         wait.
         """
-        fronts, hurry = self._fronts, hurry or asyncio.Event()
-        if fronts is not None and not replaced:
-            fronts.rpc.health.withdraw(reason="stopping")
-            await _wait(hurry, propagation_s)
-        if fronts is not None:
-            await self._drain(fronts, hurry)
+        frontends, hurry = self._frontends, hurry or asyncio.Event()
+        if frontends is not None and not replaced:
+            frontends.grpc.health.withdraw(reason="stopping")
+            await _wait(hurry, drain_delay_s)
+        if frontends is not None:
+            await self._drain(frontends, hurry)
         await self._resources.aclose()
 
-    async def _drain(self, fronts: Frontends, hurry: asyncio.Event) -> None:
-        front, door, admission = fronts.rpc, fronts.http, self._parts.admission
-        drain_s = self._settings.drain_s
+    async def _drain(self, frontends: Frontends, hurry: asyncio.Event) -> None:
+        front, door, admission = frontends.grpc, frontends.http, self._parts.admission
+        drain_timeout_s = self._settings.drain_timeout_s
         idle = asyncio.Event()
-        stopping = asyncio.create_task(front.stop_accepting(drain_s + ABORT_GRACE_S))
+        stopping = asyncio.create_task(front.stop_accepting(drain_timeout_s + ABORT_GRACE_S))
         if door is not None:
             door.stop_accepting()
         # What gRPC took before its GOAWAY is still on the way through the loop: it may finish.
@@ -122,15 +122,15 @@ class App:
         admission.refuse_new_calls(idle.set)
         waits = [asyncio.create_task(event.wait()) for event in (idle, hurry)]
         await asyncio.wait(
-            waits, timeout=max(0.0, drain_s - ABORT_GRACE_S), return_when=asyncio.FIRST_COMPLETED
+            waits, timeout=max(0.0, drain_timeout_s - ABORT_GRACE_S), return_when=asyncio.FIRST_COMPLETED
         )
         for wait in waits:
             wait.cancel()
         if not idle.is_set():
             _log.warning("%d calls did not end in time", admission.in_flight)
-            front.abort_running()
+            front.abort_in_flight()
             if door is not None:
-                door.abort_running()
+                door.abort_in_flight()
         if door is not None:
             await door.finish(ABORT_GRACE_S)
         await front.finish(ABORT_GRACE_S)
@@ -140,15 +140,16 @@ class App:
         sandbox = await self._resources.enter_async_context(simulator(self._settings))
         return ProviderConfig(base_url=sandbox.base_url, key=None)
 
-    async def _start_door(self, fronts: Frontends) -> str | None:
-        if fronts.http is None:
+    async def _start_http(self, frontends: Frontends) -> str | None:
+        address = self._settings.http_listen
+        if frontends.http is None or address is None:
             return None
-        address = await fronts.http.start(self._settings.http)
-        self._resources.push_async_callback(fronts.http.close)
-        return address
+        bound = await frontends.http.start(address)
+        self._resources.push_async_callback(frontends.http.close)
+        return bound
 
     def _ready(self) -> bool:
-        return self._fronts is not None and self._fronts.rpc.health.serving
+        return self._frontends is not None and self._frontends.grpc.health.serving
 
 
 def simulator(settings: Settings, *, port: int = 0) -> Sandbox:

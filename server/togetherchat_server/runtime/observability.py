@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Container
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Final, TextIO, final
+from typing import TextIO, final
 
 from togetherchat_server.config import Configuration
 from togetherchat_server.telemetry.admin import Admin, pages
@@ -22,8 +22,6 @@ from togetherchat_server.telemetry.log_writer import LogWriter
 from togetherchat_server.telemetry.metrics.collector import MetricsCollector, ProcessInfo
 from togetherchat_server.telemetry.provider_limits import ProviderRateLimits
 from togetherchat_server.telemetry.semconv import ListenerAttributes
-
-OFF: Final = "off"
 
 _log = logging.getLogger(__name__)
 
@@ -46,61 +44,63 @@ class Observability:
     def __init__(
         self,
         configuration: Configuration,
-        outside: Environment,
+        environment: Environment,
         resources: AsyncExitStack,
         *,
         ready: Callable[[], bool],
     ) -> None:
         self._configuration = configuration
         self._settings = configuration.settings
-        self._outside = outside
+        self._environment = environment
         self._resources = resources
         self._ready = ready
-        self._figures = LiveFigures(clock=outside.clock) if self._settings.console else None
+        self._figures = LiveFigures(clock=environment.clock) if self._settings.console else None
         self.gauges: dict[str, Callable[[], int]] = {
             "tasks": lambda: len(asyncio.all_tasks()),
             "memory_blocks": sys.getallocatedblocks,
         }
         facts = ProcessInfo(
-            version=outside.version, calls_max=self._settings.calls_max, wall_clock=outside.wall_clock
+            version=environment.version,
+            max_concurrent_calls=self._settings.max_concurrent_calls,
+            wall_clock=environment.wall_clock,
         )
         self.meters = MetricsCollector(self.gauges, facts=facts, ready=ready)
 
     def open_log(self) -> Sink:
         """Write lines from here on, of calls and of what happens beside them."""
-        writer = LogWriter(self._outside.log)
+        writer = LogWriter(self._environment.log)
         self.gauges["log_lines_dropped"] = lambda: writer.dropped
         self._resources.callback(writer.close)
-        logger = logger_of(writer, self._settings.log)
+        logger = logger_of(writer, self._settings.log_format)
         self._resources.callback(attach(LogHandler(logger)))
         self._show_certificate()
         return CallLog(logger)
 
     def sinks(self, log: Sink, *, models: Container[str]) -> tuple[Sink, ...]:
         """What hears of every ended call. Metrics name `models`, and no others."""
-        limits = ProviderRateLimits(self.gauges, clock=self._outside.clock)
+        limits = ProviderRateLimits(self.gauges, clock=self._environment.clock)
         figures = () if self._figures is None else (self._figures,)
         return (log, limits, self.meters.sink(models=models), *figures)
 
     def open_spans(self, base_url: str) -> Spans | None:
         """What makes spans of calls; None where nobody wants them."""
-        if self._settings.traces == OFF:
+        if self._settings.traces is None:
             return None
         # Loaded where it is wanted: it is an extra, and takes a third of a second.
         from togetherchat_server.telemetry.tracing import open_spans  # noqa: PLC0415
 
-        settings, outside = self._settings, self._outside
+        settings, environment = self._settings, self._environment
         spans = open_spans(
             base_url=base_url,
             doors=ListenerAttributes.of(
-                rpc=settings.listen,
-                http=settings.http,
+                grpc=settings.grpc_listen,
+                http=settings.http_listen,
                 tls=self._configuration.certificates is not None,
                 machine=socket.gethostname(),
             ),
-            version=outside.version,
-            clock=outside.clock,
-            wall_clock=outside.wall_clock,
+            version=environment.version,
+            clock=environment.clock,
+            wall_clock=environment.wall_clock,
         )
         if spans is not None:
             self.gauges |= spans.gauges
@@ -117,7 +117,7 @@ class Observability:
             now = {
                 "in_flight": self.gauges["calls_in_flight"](),
                 "waiting": self.gauges["calls_waiting"](),
-                "version": self._outside.version,
+                "version": self._environment.version,
                 # What others count is not in it, where there are others.
                 "workers": self._settings.workers,
             }
@@ -132,22 +132,22 @@ class Observability:
 
     async def open_admin(self) -> str | None:
         """Serve the admin port; its address, None where it is off. Raises OSError."""
-        if self._settings.admin == OFF:
+        if self._settings.admin_listen is None:
             return None
         # Loaded where it is wanted: a worker, whose supervisor is scraped, does without.
         from togetherchat_server.telemetry.metrics.exposition import exposition  # noqa: PLC0415
 
         admin = Admin(
-            pages(ready=self._ready, version=self._outside.version, gauges=self.gauges),
+            pages(ready=self._ready, version=self._environment.version, gauges=self.gauges),
             lambda accept: exposition(self.meters.figures(), accept),
         )
-        address = await admin.start(self._settings.admin)
+        address = await admin.start(self._settings.admin_listen)
         self._resources.push_async_callback(admin.close)
         return address
 
     def _show_certificate(self) -> None:
         """Say which certificate is served, and until when, at the start and on `/vars`."""
-        certificates, wall_clock = self._configuration.certificates, self._outside.wall_clock
+        certificates, wall_clock = self._configuration.certificates, self._environment.wall_clock
         if certificates is None:
             return
         facts, now_s = certificates.current().facts, wall_clock()

@@ -47,7 +47,7 @@ async def serve_alone(process: Process, greet: Callable[[BoundAddresses], None])
 
     `greet` is called once it serves.
     """
-    app = App(process.configuration, _outside(process))
+    app = App(process.configuration, _environment(process))
     try:
         addresses = await app.start()
     except OSError as exc:
@@ -66,7 +66,7 @@ async def serve_as_assigned(process: Process, assignment: Assignment) -> bool:
 
 async def _work(process: Process, assignment: Assignment) -> bool:
     shared = WorkerShare(port=True, tally=assignment.tally)
-    app = App(assignment.applied_to(process.configuration), _outside(process), shared)
+    app = App(assignment.applied_to(process.configuration), _environment(process), shared)
 
     def hurry_and_stop() -> None:
         process.signals.stop()
@@ -78,18 +78,18 @@ async def _work(process: Process, assignment: Assignment) -> bool:
         in_flight=lambda: app.in_flight,
         on_cut=hurry_and_stop,
         take_figures=lambda: to_packets(app.meters.take()),
-    ) as leash:
+    ) as heartbeat:
         try:
             addresses = await app.start()
         except OSError as exc:
-            leash.failed(f"cannot serve: {exc}")
+            heartbeat.failed(f"cannot serve: {exc}")
             return False
         _leave_out_of_collections()
-        leash.serving(addresses.rpc)
+        heartbeat.serving(addresses.grpc)
         number = await process.signals.first
-        leash.stopping()
+        heartbeat.stopping()
         if number == REPLACED:
-            for address in filter(None, (addresses.rpc, addresses.http)):
+            for address in filter(None, (addresses.grpc, addresses.http)):
                 stop_listening(int(address.rpartition(":")[2]))
             await asyncio.sleep(SETTLE_S)
         await _drain(app, process, number)
@@ -101,23 +101,23 @@ async def _simulate(process: Process, assignment: Assignment) -> bool:
         asyncio.get_running_loop().call_later(ORPHAN_SIMULATOR_S, process.signals.stop)
         _end_at_last()
 
-    port = int(assignment.listen.rpartition(":")[2])
-    with Heartbeat(assignment, in_flight=lambda: 0, on_cut=outlive_the_workers) as leash:
+    port = int(assignment.grpc_listen.rpartition(":")[2])
+    with Heartbeat(assignment, in_flight=lambda: 0, on_cut=outlive_the_workers) as heartbeat:
         try:
             async with simulator(process.configuration.settings, port=port) as sandbox:
-                leash.serving(sandbox.base_url)
+                heartbeat.serving(sandbox.base_url)
                 await process.signals.first
         except OSError as exc:
-            leash.failed(f"cannot simulate: {exc}")
+            heartbeat.failed(f"cannot simulate: {exc}")
             return False
     return True
 
 
 async def _drain(app: App, process: Process, number: int) -> None:
     settings = process.configuration.settings
-    propagation_s = settings.propagation_s if number == signal.SIGTERM else 0.0
+    drain_delay_s = settings.drain_delay_s if number == signal.SIGTERM else 0.0
     hurry, replaced = process.signals.second, number == REPLACED
-    await app.stop(propagation_s=propagation_s, hurry=hurry, replaced=replaced)
+    await app.stop(drain_delay_s=drain_delay_s, hurry=hurry, replaced=replaced)
 
 
 def _leave_out_of_collections() -> None:
@@ -134,7 +134,7 @@ def _end_at_last() -> None:
     signal.alarm(ORPHAN_EXIT_S)
 
 
-def _outside(process: Process) -> Environment:
+def _environment(process: Process) -> Environment:
     return Environment(
         version=process.version,
         clock=time.monotonic,

@@ -28,14 +28,14 @@ from togetherchat_server.models.list_cache import ListCacheLimits, ModelListCach
 from togetherchat_server.models.unavailable import UnavailableModels
 from togetherchat_server.providers.together.provider import ProviderLimits, TogetherProvider
 from togetherchat_server.runtime.memory import MemoryGauge
-from togetherchat_server.runtime.observability import OFF, Environment, Observability
+from togetherchat_server.runtime.observability import Environment, Observability
 from togetherchat_server.telemetry.call_record import Sink
 from togetherchat_server.tenants.files import load_tenant_files
 from togetherchat_server.tenants.gate import Gate
 from togetherchat_server.tenants.quota_store import LocalQuotaStore
 from togetherchat_server.tenants.shared_quota_store import SharedQuotaStore
 from togetherchat_server.upstream.adaptive_throttle import AdaptiveThrottle
-from togetherchat_server.upstream.client import UpstreamLimits, UpstreamClient
+from togetherchat_server.upstream.client import UpstreamClient, UpstreamLimits
 from togetherchat_server.upstream.retry_loop import RetryEnvironment, RetryingChat
 from togetherchat_server.upstream.retry_policy import RetryBudget, RetryPolicy
 
@@ -58,7 +58,7 @@ SINGLE_PROCESS: Final = WorkerShare()
 class Frontends:
     """Where callers come in, not yet listening."""
 
-    rpc: GrpcServer
+    grpc: GrpcServer
     http: "HttpServer | None"
 
 
@@ -73,217 +73,224 @@ class Wiring:
     def __init__(
         self,
         configuration: Configuration,
-        outside: Environment,
+        environment: Environment,
         resources: AsyncExitStack,
-        observers: Observability,
+        observability: Observability,
         shared: WorkerShare,
     ) -> None:
         self._configuration = configuration
         self._settings = configuration.settings
-        self._outside = outside
+        self._environment = environment
         self._resources = resources
-        self._observers = observers
+        self._observability = observability
         self._shared = shared
         self._catalog = load_catalog(None)
-        self._names = resolve_aliases(configuration, self._catalog)
-        self._failures = AuthThrottle(per_minute=self._settings.failures_per_minute, clock=outside.clock)
+        self._model_names = resolve_aliases(configuration, self._catalog)
+        self._auth_throttle = AuthThrottle(
+            per_minute=self._settings.auth_failures_per_minute, clock=environment.clock
+        )
         self._gate = self._make_gate()
         self.admission: Final = self._make_admission()
-        observers.gauges["calls_in_flight"] = lambda: self.admission.in_flight
-        observers.gauges["calls_waiting"] = lambda: self.admission.waiting
+        observability.gauges["calls_in_flight"] = lambda: self.admission.in_flight
+        observability.gauges["calls_waiting"] = lambda: self.admission.waiting
 
-    def fronts(self, upstream: ProviderConfig, log: Sink) -> Frontends:
+    def frontends(self, upstream: ProviderConfig, log: Sink) -> Frontends:
         """The fronts before everything that is behind them."""
         provider = self._make_provider(upstream)
-        refusals = UnavailableModels(clock=self._outside.clock)
-        directory = self._make_directory(provider, refusals)
-        chat = self._make_chat(self._make_attempts(provider), directory, refusals)
-        listing = directory if self._gate is None else QuotaModelListing(directory, self._gate)
-        desk = self._make_desk(upstream, log)
+        unavailable = UnavailableModels(clock=self._environment.clock)
+        list_cache = self._make_list_cache(provider, unavailable)
+        chat = self._make_chat(self._make_retrying(provider), list_cache, unavailable)
+        listing = list_cache if self._gate is None else QuotaModelListing(list_cache, self._gate)
+        sessions = self._make_sessions(upstream, log)
         return Frontends(
-            rpc=self._make_rpc(desk, chat, listing),
-            http=None if self._settings.http == OFF else self._make_door(desk, chat, listing),
+            grpc=self._make_grpc(sessions, chat, listing),
+            http=None if self._settings.http_listen is None else self._make_http(sessions, chat, listing),
         )
 
     def _make_gate(self) -> Gate | None:
-        settings, outside = self._settings, self._outside
+        settings, environment = self._settings, self._environment
         files = load_tenant_files(settings)
         if files is None:
             return None
         replicas = None
-        if settings.quota_redis:
+        if settings.redis_url:
             # Loaded where it is wanted: it is not always installed.
             from togetherchat_server.tenants.redis.quotas import RedisQuotas  # noqa: PLC0415
 
             replicas = RedisQuotas(
-                settings.quota_redis,
-                patience_s=settings.quota_redis_s,
-                clock=outside.clock,
+                settings.redis_url,
+                patience_s=settings.redis_timeout_s,
+                clock=environment.clock,
                 replica=secrets.token_hex(8),
             )
             self._resources.push_async_callback(replicas.aclose)
-            self._observers.gauges["quota_redis_away"] = lambda: replicas.away
+            self._observability.gauges["quota_redis_away"] = lambda: replicas.away
         tally = self._shared.tally
         return Gate(
             files,
             LocalQuotaStore() if tally is None else SharedQuotaStore.joined(tally),
-            clock=outside.clock,
-            wall_clock=outside.wall_clock,
-            aliases=self._names.aliases,
+            clock=environment.clock,
+            wall_clock=environment.wall_clock,
+            aliases=self._model_names.aliases,
             replicas=replicas,
         )
 
     def _make_admission(self) -> Admission:
-        settings, clock = self._settings, self._outside.clock
+        settings, clock = self._settings, self._environment.clock
         limits = AdmissionLimits(
-            calls_max=settings.calls_max,
-            queue_max=settings.queue_max,
-            queue_s=settings.queue_s,
-            caller_calls_max=settings.caller_calls_max,
+            max_concurrent_calls=settings.max_concurrent_calls,
+            max_queued_calls=settings.max_queued_calls,
+            queue_timeout_s=settings.queue_timeout_s,
+            max_concurrent_calls_per_caller=settings.max_concurrent_calls_per_caller,
         )
-        memory = MemoryGauge(share_max=settings.memory_share_max, clock=clock)
+        memory = MemoryGauge(share_max=settings.memory_shed_ratio, clock=clock)
         return Admission(limits, clock=clock, short_of_memory=memory.short, quotas=self._gate)
 
     def _make_provider(self, upstream: ProviderConfig) -> TogetherProvider:
         settings = self._settings
-        transport = UpstreamClient.connect(
+        client = UpstreamClient.connect(
             base_url=upstream.base_url,
             limits=UpstreamLimits(
-                connect_s=settings.connect_s,
-                body_bytes_max=settings.body_bytes_max,
-                stream_bytes_max=settings.stream_bytes_max,
-                connections_max=settings.calls_max,
+                connect_timeout_s=settings.connect_timeout_s,
+                max_response_bytes=settings.max_response_bytes,
+                max_stream_bytes=settings.max_stream_bytes,
+                connections_max=settings.max_concurrent_calls,
             ),
-            user_agent=f"togetherchat/{self._outside.version}",
+            user_agent=f"togetherchat/{self._environment.version}",
         )
-        self._resources.push_async_callback(transport.aclose)
-        self._observers.gauges |= transport.gauges
+        self._resources.push_async_callback(client.aclose)
+        self._observability.gauges |= client.gauges
         return TogetherProvider(
-            transport,
-            patience=ProviderLimits(
-                answer_s=settings.answer_s,
-                first_token_s=settings.first_token_s,
-                silence_s=settings.silence_s,
-                body_bytes_max=settings.body_bytes_max,
-                event_bytes_max=settings.event_bytes_max,
-                fold_from_tokens=settings.fold_from_tokens,
+            client,
+            limits=ProviderLimits(
+                response_timeout_s=settings.response_timeout_s,
+                first_token_timeout_s=settings.first_token_timeout_s,
+                stream_idle_timeout_s=settings.stream_idle_timeout_s,
+                max_response_bytes=settings.max_response_bytes,
+                max_event_bytes=settings.max_event_bytes,
+                stream_upstream_min_tokens=settings.stream_upstream_min_tokens,
             ),
-            clock=self._outside.clock,
-            wall_clock=self._outside.wall_clock,
+            clock=self._environment.clock,
+            wall_clock=self._environment.wall_clock,
         )
 
-    def _make_attempts(self, provider: TogetherProvider) -> RetryingChat:
-        settings, outside = self._settings, self._outside
-        budget, breaker = RetryBudget(), AdaptiveThrottle()
-        self._observers.gauges |= {
-            "retry_budget_left": lambda: budget.left(outside.clock()),
-            "breaker_pairs_held": lambda: breaker.held(now_s=outside.clock()),
-            "breaker_pairs_dropping": lambda: breaker.dropping(now_s=outside.clock()),
+    def _make_retrying(self, provider: TogetherProvider) -> RetryingChat:
+        settings, environment = self._settings, self._environment
+        budget, throttle = RetryBudget(), AdaptiveThrottle()
+        self._observability.gauges |= {
+            "retry_budget_left": lambda: budget.left(environment.clock()),
+            "breaker_pairs_held": lambda: throttle.held(now_s=environment.clock()),
+            "breaker_pairs_dropping": lambda: throttle.dropping(now_s=environment.clock()),
         }
         return RetryingChat(
             provider,
-            policy=RetryPolicy(retries_max=settings.retries, costly_retries_max=settings.costly_retries),
+            policy=RetryPolicy(
+                retries_max=settings.max_retries, costly_retries_max=settings.billable_retries
+            ),
             budget=budget,
-            breaker=breaker,
-            surroundings=RetryEnvironment(clock=outside.clock, random=outside.random),
+            throttle=throttle,
+            environment=RetryEnvironment(clock=environment.clock, random=environment.random),
         )
 
-    def _make_directory(self, provider: TogetherProvider, refusals: UnavailableModels) -> ModelListCache:
-        directory = ModelListCache(
+    def _make_list_cache(self, provider: TogetherProvider, unavailable: UnavailableModels) -> ModelListCache:
+        list_cache = ModelListCache(
             provider,
             self._catalog,
-            aliases=self._names.all(),
-            refusals=refusals,
-            limits=ListCacheLimits(fresh_s=self._settings.models_fresh_s),
-            clock=self._outside.clock,
-            wall_clock=self._outside.wall_clock,
+            aliases=self._model_names.all(),
+            unavailable=unavailable,
+            limits=ListCacheLimits(fresh_s=self._settings.model_list_ttl_s),
+            clock=self._environment.clock,
+            wall_clock=self._environment.wall_clock,
             permits=self._permits(),
         )
-        self._resources.push_async_callback(directory.aclose)
-        return directory
+        self._resources.push_async_callback(list_cache.aclose)
+        return list_cache
 
     def _make_chat(
-        self, attempts: RetryingChat, directory: ModelListCache, refusals: UnavailableModels
+        self, retrying: RetryingChat, list_cache: ModelListCache, unavailable: UnavailableModels
     ) -> Chat:
-        router = RoutingChat(
-            attempts,
-            price=directory.price,
-            clock=self._outside.clock,
-            names=self._names,
-            refusals=refusals,
+        routing = RoutingChat(
+            retrying,
+            price=list_cache.price,
+            clock=self._environment.clock,
+            names=self._model_names,
+            unavailable=unavailable,
             permits=self._permits(),
         )
         return ValidatingChat(
-            router if self._gate is None else PolicyChat(router, self._gate, self._names),
-            RequestLimits(request_bytes_max=self._settings.request_bytes_max),
+            routing if self._gate is None else PolicyChat(routing, self._gate, self._model_names),
+            RequestLimits(max_request_bytes=self._settings.max_request_bytes),
         )
 
     def _permits(self) -> Callable[[str, str], bool] | None:
         return None if self._gate is None else self._gate.permits
 
-    def _make_desk(self, upstream: ProviderConfig, log: Sink) -> Sessions:
-        models = {*self._catalog.by_id, *self._names.all().values()}
+    def _make_sessions(self, upstream: ProviderConfig, log: Sink) -> Sessions:
+        models = {*self._catalog.by_id, *self._model_names.all().values()}
         booked = () if self._gate is None else (self._gate,)
         return Sessions(
-            key_mode=self._settings.upstream_key,
+            key_mode=self._settings.upstream_credentials,
             server_key=upstream.current_key,
-            total_s=self._settings.total_s,
-            clock=self._outside.clock,
-            sinks=(*self._observers.sinks(log, models=models), *booked),
+            call_timeout_s=self._settings.call_timeout_s,
+            clock=self._environment.clock,
+            sinks=(*self._observability.sinks(log, models=models), *booked),
             gate=self._gate,
-            spans=self._observers.open_spans(upstream.base_url),
+            spans=self._observability.open_spans(upstream.base_url),
         )
 
-    def _make_rpc(self, desk: Sessions, chat: Chat, listing: ModelListing) -> GrpcServer:
+    def _make_grpc(self, sessions: Sessions, chat: Chat, listing: ModelListing) -> GrpcServer:
         settings = self._settings
         return GrpcServer(
-            boundary=GrpcHandler(
-                desk=desk,
+            handler=GrpcHandler(
+                sessions=sessions,
                 admission=self.admission,
-                failures=self._failures,
+                auth_throttle=self._auth_throttle,
                 limits=GrpcTimeouts(
-                    request_s=settings.request_s,
-                    write_stall_s=settings.write_stall_s,
-                    queue_s=settings.queue_s,
+                    request_read_timeout_s=settings.request_read_timeout_s,
+                    write_timeout_s=settings.write_timeout_s,
+                    queue_timeout_s=settings.queue_timeout_s,
                 ),
-                random=self._outside.random,
+                random=self._environment.random,
             ),
             methods=chat_methods(chat, listing),
             reflection=settings.reflection,
-            connections=ConnectionAge(age_s=settings.connection_age_s, farewell_s=settings.total_s),
+            connections=ConnectionAge(
+                age_s=settings.max_connection_age_s, farewell_s=settings.call_timeout_s
+            ),
             listening=ListenerOptions(
                 share_port=self._shared.port,
                 certificates=self._configuration.certificates,
-                health_address=None if settings.health == OFF else settings.health,
+                health_address=settings.health_listen,
             ),
         )
 
-    def _make_door(self, desk: Sessions, chat: Chat, listing: ModelListing) -> "HttpServer":
+    def _make_http(self, sessions: Sessions, chat: Chat, listing: ModelListing) -> "HttpServer":
         # Loaded where it is wanted: it takes a tenth of a second that most starts can do without.
         from togetherchat_server.frontends.http import routes  # noqa: PLC0415
 
         settings = self._settings
         front = routes.create_http_server(
-            desk=desk,
+            sessions=sessions,
             admission=self.admission,
             chat=chat,
             listing=listing,
             limits=HttpLimits(
-                request_s=settings.request_s,
-                write_stall_s=settings.write_stall_s,
-                queue_s=settings.queue_s,
-                request_bytes_max=settings.request_bytes_max,
+                request_read_timeout_s=settings.request_read_timeout_s,
+                write_timeout_s=settings.write_timeout_s,
+                queue_timeout_s=settings.queue_timeout_s,
+                max_request_bytes=settings.max_request_bytes,
             ),
-            surroundings=routes.HttpEnvironment(
-                random=self._outside.random,
-                wall_clock=self._outside.wall_clock,
-                failures=self._failures,
-                version=self._outside.version,
+            environment=routes.HttpEnvironment(
+                random=self._environment.random,
+                wall_clock=self._environment.wall_clock,
+                auth_throttle=self._auth_throttle,
+                version=self._environment.version,
                 share_port=self._shared.port,
                 certificates=self._configuration.certificates,
-                local_pages_only=is_loopback(settings.http) and not settings.allow_open_access,
-                figures=self._observers.snapshot(),
+                local_pages_only=is_loopback(settings.http_listen or "")
+                and not settings.allow_unauthenticated,
+                figures=self._observability.snapshot(),
             ),
         )
-        self._observers.gauges["http_connections"] = lambda: front.connections
+        self._observability.gauges["http_connections"] = lambda: front.connections
         return front

@@ -11,7 +11,7 @@ from togetherchat_server.supervisor.worker_process import Worker
 class Start:
     """Start a process; `simulator` is the address of the API that it asks, or empty."""
 
-    member: Worker
+    worker: Worker
     simulator: str
 
 
@@ -19,7 +19,7 @@ class Start:
 class Send:
     """Send a signal."""
 
-    member: Worker
+    worker: Worker
     number: signal.Signals
 
 

@@ -43,7 +43,7 @@ class WorkerPhase(StrEnum):
 class Assignment:
     """What a process is told when it is started.
 
-    `listen`, `http` and `health` are the settings of that name with the ports that the supervisor
+    `grpc_listen`, `http_listen` and `health_listen` are the settings of that name with the ports that the supervisor
     holds, for the sandbox its own address. `simulator` is the API that the workers ask with
     `--sandbox`, empty without.
     """
@@ -51,9 +51,9 @@ class Assignment:
     role: Role
     control: int
     heartbeat_s: float
-    listen: str
-    http: str = "off"
-    health: str = ""
+    grpc_listen: str
+    http_listen: str | None = None
+    health_listen: str | None = None
     simulator: str = ""
     tally: int | None = None
     """The descriptor of what tenants have in use on this machine, where they have limits."""
@@ -64,15 +64,20 @@ class Assignment:
         text = environment.get(VARIABLE)
         if text is None:
             return None
-        said = cls(**json.loads(text))
-        return replace(said, role=Role(said.role))
+        message = cls(**json.loads(text))
+        return replace(message, role=Role(message.role))
 
     def to_text(self) -> str:
         return json.dumps(asdict(self))
 
     def applied_to(self, configuration: Configuration) -> Configuration:
         """What was set, with the supervisor's word on addresses."""
-        changes = {"listen": self.listen, "http": self.http, "health": self.health, "admin": "off"}
+        changes = {
+            "grpc_listen": self.grpc_listen,
+            "http_listen": self.http_listen,
+            "health_listen": self.health_listen,
+            "admin_listen": None,
+        }
         upstream = (
             ProviderConfig(base_url=self.simulator, key=None) if self.simulator else configuration.upstream
         )
@@ -92,8 +97,8 @@ class Report:
 
     @classmethod
     def from_packet(cls, packet: bytes) -> Self:
-        said = cls(**json.loads(packet))
-        return replace(said, phase=WorkerPhase(said.phase))
+        message = cls(**json.loads(packet))
+        return replace(message, phase=WorkerPhase(message.phase))
 
     def to_packet(self) -> bytes:
         return json.dumps(asdict(replace(self, failure=self.failure[:FAILURE_CHARACTERS_MAX]))).encode()

@@ -24,7 +24,7 @@ class FleetMetrics:
         self._tally = MetricStore()
         self._gauges: dict[int, dict[Key, float]] = {}
 
-    def heard(self, member_id: int, told: Snapshot) -> None:
+    def heard(self, worker_id: int, told: Snapshot) -> None:
         """A packet came from a worker: what is new since its last one."""
         for key, number in told.tally.counts.items():
             self._tally.count(key, number)
@@ -32,10 +32,10 @@ class FleetMetrics:
             self._tally.add_spread(key, spread)
         self._tally.words.update(told.tally.words)
         if told.gauges:
-            self._gauges.setdefault(member_id, {}).update(told.gauges)
+            self._gauges.setdefault(worker_id, {}).update(told.gauges)
 
-    def gone(self, member_id: int) -> None:
-        self._gauges.pop(member_id, None)
+    def gone(self, worker_id: int) -> None:
+        self._gauges.pop(worker_id, None)
 
     def figures(self, *, own: Mapping[Key, float], restarts: int) -> Snapshot:
         """All workers as one. Where the supervisor has a gauge of its `own`, that one holds."""

@@ -43,9 +43,9 @@ class PortReservation:
         if sys.platform != "linux":
             raise OSError("several workers need Linux, which spreads connections over them")
         problem: OSError | None = None
-        for family, place in _places(host, self._port):
+        for family, slot in _places(host, self._port):
             try:
-                self._hold_one(family, place)
+                self._hold_one(family, slot)
             except OSError as exc:
                 if exc.errno not in NOT_HERE:
                     raise OSError(exc.errno, f"{host}:{self._port}: {exc.strerror}") from exc
@@ -53,11 +53,11 @@ class PortReservation:
         if not self._held:
             raise OSError(f"{host}:{self._port}: {problem.strerror if problem else 'no such address'}")
 
-    def _hold_one(self, family: int, place: str) -> None:
+    def _hold_one(self, family: int, slot: str) -> None:
         if self._port:
-            with _bound(family, place, self._port, shared=False) as probe:
+            with _bound(family, slot, self._port, shared=False) as probe:
                 probe.listen()
-        holder = _bound(family, place, self._port, shared=True)
+        holder = _bound(family, slot, self._port, shared=True)
         # Left on, it would let the next supervisor's probe in as long as no worker listens.
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
         self._held.append(holder)
@@ -69,16 +69,16 @@ def _places(host: str, port: int) -> list[tuple[int, str]]:
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror as exc:
         raise OSError(f"{host}: {exc.strerror}") from exc
-    return [(family, str(place[0])) for family, _, _, _, place in found]
+    return [(family, str(slot[0])) for family, _, _, _, slot in found]
 
 
-def _bound(family: int, place: str, port: int, *, shared: bool) -> socket.socket:
+def _bound(family: int, slot: str, port: int, *, shared: bool) -> socket.socket:
     holder = socket.socket(family, socket.SOCK_STREAM)
     try:
         # Connections of a server that stopped a minute ago are no server.
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shared))
-        holder.bind((place, port))
+        holder.bind((slot, port))
     except BaseException:
         holder.close()
         raise

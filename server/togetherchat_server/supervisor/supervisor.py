@@ -36,7 +36,6 @@ TICK_S: Final = 0.1
 # A worker reports so many times within what is taken for silence.
 REPORTS_IN_SILENCE: Final = 8
 SANDBOX_LISTEN: Final = "127.0.0.1:0"
-OFF: Final = "off"
 SPAWN_FAILED: Final = 1
 WORKER_STATES: Final = ("waiting", *WorkerPhase, "killed")
 
@@ -49,7 +48,7 @@ class FleetAddresses:
     of the simulator, empty without.
     """
 
-    rpc: str
+    grpc: str
     http: str | None
     health: str | None
     admin: str | None
@@ -59,7 +58,7 @@ class FleetAddresses:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupervisorOptions:
     """What the process hands in: the command line and environment that every worker gets as they
-    are, and the world outside. `greet` is told where everything is once the first worker serves.
+    are, and the world environment. `greet` is told where everything is once the first worker serves.
     """
 
     settings: Settings
@@ -84,20 +83,20 @@ class Supervisor:
             workers=job.workers,
             sandbox=settings.sandbox,
             limits=FleetLimits(
-                silence_s=settings.worker_silence_s,
-                propagation_s=settings.propagation_s,
-                drain_s=settings.drain_s,
+                heartbeat_timeout_s=settings.worker_heartbeat_timeout_s,
+                drain_delay_s=settings.drain_delay_s,
+                drain_timeout_s=settings.drain_timeout_s,
             ),
             now=job.clock(),
         )
         self._figures = FleetMetrics()
         self._started_s = job.wall_clock()
-        self._children: dict[int, WorkerProcess] = {}
+        self._processes: dict[int, WorkerProcess] = {}
         self._resources = AsyncExitStack()
         self._happened = asyncio.Event()
-        self._listen = ""
-        self._http = OFF
-        self._health = OFF
+        self._grpc = ""
+        self._http: str | None = None
+        self._health: str | None = None
         self._admin: str | None = None
         self._tally: int | None = None
 
@@ -120,14 +119,14 @@ class Supervisor:
 
     async def _take_addresses(self) -> None:
         settings = self._job.settings
-        self._listen = self._reserve(settings.listen)
-        if settings.http != OFF:
-            self._http = self._reserve(settings.http)
-        if settings.health != OFF:
-            self._health = self._reserve(settings.health)
-        if settings.admin != OFF:
+        self._grpc = self._reserve(settings.grpc_listen)
+        if settings.http_listen is not None:
+            self._http = self._reserve(settings.http_listen)
+        if settings.health_listen is not None:
+            self._health = self._reserve(settings.health_listen)
+        if settings.admin_listen is not None:
             admin = Admin(self._pages(), lambda accept: exposition(self._figures_now(), accept))
-            self._admin = await admin.start(settings.admin)
+            self._admin = await admin.start(settings.admin_listen)
             self._resources.push_async_callback(admin.close)
 
     async def _something(self) -> None:
@@ -144,18 +143,16 @@ class Supervisor:
             case Start():
                 self._start(action)
             case Send():
-                if action.member.id in self._children:
-                    self._children[action.member.id].send(action.number)
+                if action.worker.id in self._processes:
+                    self._processes[action.worker.id].send(action.number)
             case LogMessage():
                 _log.log(logging.WARNING if action.grave else logging.INFO, "%s", action.text)
             case Announce():
-                health = None if self._health == OFF else self._health
-                http = None if self._http == OFF else self._http
                 self._job.greet(
                     FleetAddresses(
-                        rpc=self._listen,
-                        http=http,
-                        health=health,
+                        grpc=self._grpc,
+                        http=self._http,
+                        health=self._health,
                         admin=self._admin,
                         simulator=action.simulator,
                     )
@@ -166,59 +163,61 @@ class Supervisor:
                 assert_never(action)
 
     def _start(self, start: Start) -> None:
-        member = start.member
+        worker = start.worker
         try:
-            child = WorkerProcess(
+            process = WorkerProcess(
                 self._job.words,
                 self._job.environment,
                 lambda control: self._assignment(start, control),
                 handed=() if self._tally is None else (self._tally,),
             )
         except OSError as exc:
-            member.failure = cannot_start(exc)
-            self._fleet.gone(member.id, SPAWN_FAILED, self._job.clock())
+            worker.failure = cannot_start(exc)
+            self._fleet.gone(worker.id, SPAWN_FAILED, self._job.clock())
             return
-        member.pid = child.pid
-        self._children[member.id] = child
-        asyncio.get_running_loop().add_reader(child.control, self._hear, member.id, child)
+        worker.pid = process.pid
+        self._processes[worker.id] = process
+        asyncio.get_running_loop().add_reader(process.control, self._hear, worker.id, process)
 
     def _assignment(self, start: Start, control: int) -> Assignment:
-        heartbeat_s = self._job.settings.worker_silence_s / REPORTS_IN_SILENCE
-        if start.member.role is Role.SANDBOX:
+        heartbeat_s = self._job.settings.worker_heartbeat_timeout_s / REPORTS_IN_SILENCE
+        if start.worker.role is Role.SANDBOX:
             listen = start.simulator.removeprefix("http://").removesuffix("/v1") or SANDBOX_LISTEN
-            return Assignment(role=start.member.role, control=control, heartbeat_s=heartbeat_s, listen=listen)
+            return Assignment(
+                role=start.worker.role, control=control, heartbeat_s=heartbeat_s, grpc_listen=listen
+            )
         return Assignment(
-            role=start.member.role,
+            role=start.worker.role,
             control=control,
             heartbeat_s=heartbeat_s,
-            listen=self._listen,
-            http=self._http,
-            health=self._health,
+            grpc_listen=self._grpc,
+            http_listen=self._http,
+            health_listen=self._health,
             simulator=start.simulator,
             tally=self._tally,
         )
 
-    def _hear(self, member_id: int, child: WorkerProcess) -> None:
+    def _hear(self, worker_id: int, process: WorkerProcess) -> None:
         try:
-            for said in child.reports():
-                if isinstance(said, Snapshot):
-                    self._figures.heard(member_id, said)
+            for message in process.reports():
+                if isinstance(message, Snapshot):
+                    self._figures.heard(worker_id, message)
                 else:
-                    self._fleet.heard(member_id, said, self._job.clock())
+                    self._fleet.heard(worker_id, message, self._job.clock())
         except (EOFError, ConnectionError):
-            asyncio.get_running_loop().remove_reader(child.control)
+            asyncio.get_running_loop().remove_reader(process.control)
         self._happened.set()
 
     def _reap(self) -> None:
         """Tell the fleet who has ended, with its last words heard first."""
-        for member_id, child in list(self._children.items()):
-            code = child.exit_code()
+        for worker_id, process in list(self._processes.items()):
+            code = process.exit_code()
             if code is not None:
-                del self._children[member_id]
-                self._hear(member_id, child)
-                child.close()
-                self._figures.gone(member_id)
-                self._fleet.gone(member_id, code, self._job.clock())
+                del self._processes[worker_id]
+                self._hear(worker_id, process)
+                process.close()
+                self._figures.gone(worker_id)
+                self._fleet.gone(worker_id, code, self._job.clock())
 
     def _hear_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -243,14 +242,14 @@ class Supervisor:
 
     def _open_tally(self) -> None:
         """What tenants have in use, where they have limits, for all workers together."""
-        if self._job.settings.tenants:
+        if self._job.settings.tenants_file:
             self._tally = new_segment(workers=self._job.workers)
             self._resources.callback(os.close, self._tally)
 
     def _open_log(self) -> None:
         writer = LogWriter(self._job.log)
         self._resources.callback(writer.close)
-        self._resources.callback(attach(LogHandler(logger_of(writer, self._job.settings.log))))
+        self._resources.callback(attach(LogHandler(logger_of(writer, self._job.settings.log_format))))
 
     def _figures_now(self) -> Snapshot:
         states = Counter(

@@ -1,6 +1,6 @@
 """One started process: a command, an environment, a socket, signals. Decides nothing.
 
-MERGED: One process of the fleet, the place that it fills, and what is thought of both.
+MERGED: One process of the fleet, the slot that it fills, and what is thought of both.
 
 Places stay (worker 1, worker 2), processes come and go. All judgements are functions of what
 was heard and of the time.
@@ -41,7 +41,7 @@ class Worker:
     """A process, as far as it is known."""
 
     id: int
-    place: int
+    slot: int
     role: Role
     started_at: float
     pid: int = 0
@@ -64,7 +64,7 @@ class Worker:
         return self.phase is WorkerPhase.SERVING and not self.leaving and not self.killed
 
     def name(self) -> str:
-        who = "sandbox" if self.role is Role.SANDBOX else f"worker {self.place}"
+        who = "sandbox" if self.role is Role.SANDBOX else f"worker {self.slot}"
         return f"{who} (pid {self.pid})"
 
 
@@ -81,9 +81,9 @@ class Slot:
     restarts: int = 0
     start_at: float = field(default=float("-inf"))
 
-    def lost(self, member: Worker, now: float) -> float:
+    def lost(self, worker: Worker, now: float) -> float:
         """The process is gone unasked; seconds until the next may start."""
-        lasted = member.served_at is not None and now - member.served_at >= HEALTHY_S
+        lasted = worker.served_at is not None and now - worker.served_at >= HEALTHY_S
         self.failures = 1 if lasted else self.failures + 1
         self.restarts += 1
         self.current = None
@@ -97,14 +97,14 @@ def backoff_s(failures: int) -> float:
     return min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 16))
 
 
-def overdue(member: Worker, now: float, silence_s: float) -> str | None:
+def overdue(worker: Worker, now: float, heartbeat_timeout_s: float) -> str | None:
     """Why the process must be killed, if it must."""
-    if member.leave_by is not None and now >= member.leave_by:
+    if worker.leave_by is not None and now >= worker.leave_by:
         return "did not end in time"
-    if member.phase is WorkerPhase.STARTING and now - member.started_at >= START_S:
+    if worker.phase is WorkerPhase.STARTING and now - worker.started_at >= START_S:
         return f"did not serve within {START_S:g} s"
-    if member.heard_at is not None and now - member.heard_at >= silence_s:
-        return f"gave no sign of life for {silence_s:g} s"
+    if worker.heard_at is not None and now - worker.heard_at >= heartbeat_timeout_s:
+        return f"gave no sign of life for {heartbeat_timeout_s:g} s"
     return None
 
 
@@ -157,7 +157,7 @@ class WorkerProcess:
         self.pid: Final = self._process.pid
 
     def reports(self) -> Iterator[Report | Snapshot]:
-        """What it has said since it was last asked; raises EOFError when it will say no more."""
+        """What it has message since it was last asked; raises EOFError when it will say no more."""
         with contextlib.suppress(BlockingIOError):
             while packet := self.control.recv(PACKET_BYTES_MAX):
                 yield from_packet(packet) if is_snapshot(packet) else Report.from_packet(packet)

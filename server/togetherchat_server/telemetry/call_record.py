@@ -16,10 +16,10 @@ class CallRecord:
     """One ended call. Durations in seconds; None where it never came to that."""
 
     id: str
-    front: str
+    protocol: str
     method: str
     code: str
-    """The status as the front words it, `OK` or for example `UNAVAILABLE`."""
+    """The status of that protocol, `OK` or for example `UNAVAILABLE`."""
     reason: str
     """The reason of the failure, empty when there was none."""
     phase: str

@@ -67,24 +67,24 @@ class ProviderAttributes:
 class ListenerAttributes:
     """What is the same in every call: where callers come in. By our own settings, not by what they say."""
 
-    rpc: Mapping[str, Value]
+    grpc: Mapping[str, Value]
     http: Mapping[str, Value]
 
     @classmethod
-    def of(cls, *, rpc: str, http: str, tls: bool, machine: str) -> "ListenerAttributes":
+    def of(cls, *, grpc: str, http: str | None, tls: bool, machine: str) -> "ListenerAttributes":
         """From the addresses that are listened at; one that takes all of a machine's goes by its name."""
         return cls(
-            rpc=_local(rpc, machine),
+            grpc=_local(grpc, machine),
             http={"url.scheme": "https" if tls else "http", **_local(http, machine)},
         )
 
 
 def call_attributes(record: CallRecord, doors: ListenerAttributes) -> Attributes:
     """Of the span of a call, `SERVER`. Tokens are with the attempts, so that a sum counts them once."""
-    rpc = record.front == "rpc"
+    rpc = record.protocol == "grpc"
     failed = record.code in ERROR_CODES if rpc else record.code.startswith("5")
     told: Attributes = (
-        {**doors.rpc, **_rpc_attributes(record)} if rpc else {**doors.http, **_http_attributes(record)}
+        {**doors.grpc, **_rpc_attributes(record)} if rpc else {**doors.http, **_http_attributes(record)}
     )
     told["togetherchat.request_id"] = record.id
     told["togetherchat.attempts"] = record.attempts
@@ -126,7 +126,9 @@ def attempt_attributes(
 
 
 def call_name(record: CallRecord) -> str:
-    return record.method.removeprefix("/") if record.front == "rpc" else " ".join(DOOR.get(record.method, ()))
+    return (
+        record.method.removeprefix("/") if record.protocol == "grpc" else " ".join(DOOR.get(record.method, ()))
+    )
 
 
 def attempt_name(attempt: AttemptTrace) -> str:
@@ -135,10 +137,10 @@ def attempt_name(attempt: AttemptTrace) -> str:
     return f"{attempt.http_method} {attempt.path}"
 
 
-def _local(address: str, machine: str) -> Mapping[str, Value]:
-    host, colon, port = address.rpartition(":")
-    if not colon:
-        return {}  # off
+def _local(address: str | None, machine: str) -> Mapping[str, Value]:
+    if address is None:
+        return {}
+    host, _, port = address.rpartition(":")
     name = machine if host in EVERY_HOST else host.strip("[]")
     # Port 0 is one that the system chooses, later.
     return {"server.address": name, "server.port": int(port)} if int(port) else {"server.address": name}

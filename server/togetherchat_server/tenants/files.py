@@ -22,11 +22,14 @@ def load_tenant_files(settings: Settings) -> GateFiles | None:
         SettingsError: a file cannot be read or is wrong, or there are limits and no keys.
     """
     _check_redis(settings)
-    if not settings.keys:
-        if settings.tenants:
-            raise SettingsError("--tenants without --keys: nobody would be known as a tenant")
+    if not settings.api_keys_file:
+        if settings.tenants_file:
+            raise SettingsError("--tenants-file without --api-keys-file: nobody would be known as a tenant")
         return None
-    keys, limits = Path(settings.keys), Path(settings.tenants) if settings.tenants else None
+    keys, limits = (
+        Path(settings.api_keys_file),
+        Path(settings.tenants_file) if settings.tenants_file else None,
+    )
     _read("keys", keys, read_keys, hint="; `togetherchat-server keys create` makes it")
     if limits is not None:
         _read("tenants", limits, read_limits)
@@ -35,14 +38,14 @@ def load_tenant_files(settings: Settings) -> GateFiles | None:
 
 def _check_redis(settings: Settings) -> None:
     """The address is not repeated: it may have a password in it."""
-    if not settings.quota_redis:
+    if not settings.redis_url:
         return
-    if not settings.tenants:
-        raise SettingsError("--quota-redis without --tenants: there are no limits to share")
-    if not settings.quota_redis.startswith(REDIS_SCHEMES):
-        raise SettingsError(f"--quota-redis must begin with {', '.join(REDIS_SCHEMES)}")
+    if not settings.tenants_file:
+        raise SettingsError("--redis-url without --tenants-file: there are no limits to share")
+    if not settings.redis_url.startswith(REDIS_SCHEMES):
+        raise SettingsError(f"--redis-url must begin with {', '.join(REDIS_SCHEMES)}")
     if importlib.util.find_spec("redis") is None:
-        raise SettingsError("--quota-redis needs another package: pip install 'togetherchat[redis]'")
+        raise SettingsError("--redis-url needs another package: pip install 'togetherchat[redis]'")
 
 
 def _read(setting: str, path: Path, read: Callable[[Path], Value], *, hint: str = "") -> Value:

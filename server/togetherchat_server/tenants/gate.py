@@ -125,7 +125,7 @@ class Gate:
             ServiceError: INVALID_REQUEST where more was asked for. It is not cut down in silence: the
                 answer would end early, and its caller would not know why.
         """
-        bound = self._of(tenant).output_tokens_max
+        bound = self._of(tenant).max_output_tokens
         if not bound or (asked is not None and asked * choices <= bound):
             return asked
         each = bound // choices
@@ -141,7 +141,7 @@ class Gate:
         )
 
     def bounds_output(self, tenant: str) -> bool:
-        return self._of(tenant).output_tokens_max > 0
+        return self._of(tenant).max_output_tokens > 0
 
     def __call__(self, record: CallRecord) -> None:
         """Book what an ended call used: what it is known to have used, where it broke off."""
@@ -161,7 +161,7 @@ class Gate:
 def quota_error(tenant: str, refusal: QuotaRejection, limits: TenantLimits) -> ServiceError:
     """What a caller hears of the limit that it ran into."""
     number = {
-        QuotaLimit.CALLS: limits.calls_max,
+        QuotaLimit.CALLS: limits.max_concurrent_calls,
         QuotaLimit.REQUESTS: limits.requests_per_minute,
         QuotaLimit.TOKENS: limits.tokens_per_minute,
     }[refusal.limit]

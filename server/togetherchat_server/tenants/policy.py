@@ -5,10 +5,10 @@
 
     [tenants.acme]
     models = ["openai/gpt-oss-120b", "fast", "Qwen/*"]
-    calls_max = 20
+    max_concurrent_calls = 20
     requests_per_minute = 600
     tokens_per_minute = 200_000
-    output_tokens_max = 4096
+    max_output_tokens = 4096
 
 It stands apart from the keys, which a program writes and which are secret, and from the settings,
 which are read once. A limit that is left out does not bind.
@@ -29,7 +29,9 @@ NUMBER_MAX: Final = 10**12
 MODELS_MAX: Final = 1000
 MODEL_CHARACTERS_MAX: Final = 256
 
-_NUMBERS: Final = frozenset({"calls_max", "requests_per_minute", "tokens_per_minute", "output_tokens_max"})
+_NUMBERS: Final = frozenset(
+    {"max_concurrent_calls", "requests_per_minute", "tokens_per_minute", "max_output_tokens"}
+)
 _MEMBERS: Final = _NUMBERS | {"models"}
 
 
@@ -39,12 +41,12 @@ class TenantLimits:
 
     models: tuple[str, ...] = ()
     """Ids, aliases, and patterns with `*` that ids are held against."""
-    calls_max: int = 0
+    max_concurrent_calls: int = 0
     """Calls in flight."""
     requests_per_minute: int = 0
     tokens_per_minute: int = 0
     """Tokens of requests and answers together, as the provider counts them."""
-    output_tokens_max: int = 0
+    max_output_tokens: int = 0
     """Tokens that one call may ask for, over all its choices."""
 
 

@@ -72,7 +72,7 @@ class LocalQuotaStore:
 
 def rejection_of(account: Account, limits: TenantLimits, now_s: float) -> QuotaRejection | None:
     """Why one more call of this tenant is not to be let in now. The longest wait rules."""
-    if 0 < limits.calls_max <= account.calls:
+    if 0 < limits.max_concurrent_calls <= account.calls:
         return QuotaRejection(QuotaLimit.CALLS, None)
     requests_s = wait_s(account.requests_until_s, now_s, limits.requests_per_minute)
     tokens_s = wait_s(account.tokens_until_s, now_s, limits.tokens_per_minute)

@@ -214,9 +214,9 @@ class UpstreamClient:
         request = self._request(method, path, key, request_id, body, (traceparent, tracestate))
         response = await self._asked(request)
         try:
-            answer = _uncoded(response, bytes_max=self._limits.body_bytes_max)
+            answer = _uncoded(response, bytes_max=self._limits.max_response_bytes)
             failed = answer.status >= httpx.codes.BAD_REQUEST
-            bytes_max = self._limits.error_body_bytes_max if failed else self._limits.body_bytes_max
+            bytes_max = self._limits.max_error_body_bytes if failed else self._limits.max_response_bytes
             text = await answer.read_all(bytes_max)
         finally:
             await _body(response).aclose()
@@ -238,7 +238,7 @@ class UpstreamClient:
         it at once where it has not.
         """
         request = self._request("POST", path, key, request_id, body, (traceparent, tracestate))
-        return self._ask(request, bytes_max=self._limits.stream_bytes_max)
+        return self._ask(request, bytes_max=self._limits.max_stream_bytes)
 
     async def aclose(self) -> None:
         """Close every connection; requests still in flight fail."""

@@ -7,7 +7,7 @@ and raises httpx's exceptions, so that whatever is above it can be tried with
 Why not httpx's own transport: requests that are cancelled cost it pool slots for good, and its
 CPU per request grows with the connections that are open. Why not a client of aiohttp beneath, as
 it was at first: half of its CPU per request went into what is never used here (cookies, redirects,
-sessions, its own types), and seven of its manners had to be mended from outside.
+sessions, its own types), and seven of its manners had to be mended from environment.
 `bench/transports.py` measures all of them.
 """
 
@@ -126,7 +126,7 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         now_s = self._now_s()
         while resting:
             connection = resting.pop()
-            young = now_s - connection.made_s <= self._limits.connection_age_s
+            young = now_s - connection.made_s <= self._limits.max_connection_age_s
             if connection.is_open and young and now_s - connection.rested_s <= self._limits.keepalive_s:
                 return connection
             connection.abort()
@@ -135,7 +135,7 @@ class ConnectionPool(httpx.AsyncBaseTransport):
     async def _connect(self, origin: Origin) -> Http1Connection:
         scheme, host, port = origin
         try:
-            async with asyncio.timeout(self._limits.connect_s):
+            async with asyncio.timeout(self._limits.connect_timeout_s):
                 connection = await self._plain(host, port)
                 if scheme == "https":
                     await connection.secure(self._tls, host)

@@ -1,9 +1,9 @@
 """A `Chat` before a `Chat`: asks again where that is safe, and does not ask where it is vain.
 
-Owns the loop around attempts; whether and when is decided in `retry` and `breaker`. Until the
+Owns the loop environment attempts; whether and when is decided in `retry` and `throttle`. Until the
 first batch of a stream is in hand nothing was handed on, and an attempt can be replaced by
 another; from then on it cannot. Where the request names a fallback, the fallback comes before
-a retry: what it would take over is not tried again here. What the breaker refuses is answered
+a retry: what it would take over is not tried again here. What the throttle refuses is answered
 at once, and not tried again either.
 """
 
@@ -32,7 +32,7 @@ class RetryEnvironment:
 
 @final
 class RetryingChat:
-    """Retries, their budget, and the breaker."""
+    """Retries, their budget, and the throttle."""
 
     def __init__(
         self,
@@ -40,14 +40,14 @@ class RetryingChat:
         *,
         policy: RetryPolicy,
         budget: RetryBudget,
-        breaker: AdaptiveThrottle,
-        surroundings: RetryEnvironment,
+        throttle: AdaptiveThrottle,
+        environment: RetryEnvironment,
     ) -> None:
         self._chat = chat
         self._policy = policy
         self._budget = budget
-        self._breaker = breaker
-        self._surroundings = surroundings
+        self._throttle = throttle
+        self._environment = environment
 
     async def complete(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
         self._begin()
@@ -86,39 +86,39 @@ class RetryingChat:
             attempt += 1
 
     def _begin(self) -> None:
-        self._budget.note_first_attempt(self._surroundings.clock())
+        self._budget.note_first_attempt(self._environment.clock())
 
     def _admit(self, request: service.CompleteRequest, call: Call) -> None:
-        """Ask the breaker. Its refusal is final: to wait and ask it again would spend the budget of
+        """Ask the throttle. Its refusal is final: to wait and ask it again would spend the budget of
         retries on requests that are never sent.
         """
-        around = self._surroundings
-        self._breaker.admit(_pair(request, call), now_s=around.clock(), fraction=around.random())
+        environment = self._environment
+        self._throttle.admit(_pair(request, call), now_s=environment.clock(), fraction=environment.random())
 
     def _succeeded(self, request: service.CompleteRequest, call: Call) -> None:
-        self._breaker.succeeded(_pair(request, call), now_s=self._surroundings.clock())
+        self._throttle.succeeded(_pair(request, call), now_s=self._environment.clock())
 
     async def _wait_or_raise(
         self, error: ServiceError, attempt: int, request: service.CompleteRequest, call: Call
     ) -> None:
-        around = self._surroundings
-        self._breaker.failed(_pair(request, call), error, now_s=around.clock())
+        environment = self._environment
+        self._throttle.failed(_pair(request, call), error, now_s=environment.clock())
         if request.fallback_models and error.reason in FALLS_BACK:
             raise error
         if call.progress.output_pieces:  # made, and billed, although nobody has seen it
             raise error
-        if self._breaker.is_open(_pair(request, call), now_s=around.clock()):
+        if self._throttle.is_open(_pair(request, call), now_s=environment.clock()):
             raise error  # a probe: another attempt would keep its caller waiting for the same
         wait_s = decide(
             error,
             attempt=attempt,
-            seconds_left=call.seconds_left(around.clock()),
-            fraction=around.random(),
+            seconds_left=call.seconds_left(environment.clock()),
+            fraction=environment.random(),
             policy=self._policy,
         )
-        if wait_s is None or not self._budget.spend(around.clock()):
+        if wait_s is None or not self._budget.spend(environment.clock()):
             raise error
-        await around.sleep(wait_s)
+        await environment.sleep(wait_s)
 
 
 def _pair(request: service.CompleteRequest, call: Call) -> tuple[str, str]:

@@ -15,8 +15,8 @@ from togetherchat_server.domain.reasons import Reason
 class StreamTimeouts:
     """Tell it what arrived; ask it for the next deadline. Seconds, on one monotonic clock."""
 
-    def __init__(self, *, started_s: float, first_token_s: float, idle_s: float) -> None:
-        self._first_token_deadline_s = started_s + first_token_s
+    def __init__(self, *, started_s: float, first_token_timeout_s: float, idle_s: float) -> None:
+        self._first_token_deadline_s = started_s + first_token_timeout_s
         self._idle_s = idle_s
         self._last_byte_s = started_s
         self._answering = False

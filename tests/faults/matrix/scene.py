@@ -151,7 +151,7 @@ async def acted(
     }
     options.setdefault("chance", lambda: LITTLE_CHANCE)
     async with asyncio.timeout(SCENE_S), ScriptedUpstream(script, **to_upstream) as upstream:
-        async with running_app(base_url or upstream.base_url, retries=retries, **options) as app:
+        async with running_app(base_url or upstream.base_url, max_max_retries=retries, **options) as app:
             scene = Scene(app, upstream, heard)
             tasks = _tasks_of_the_service()
             yield scene

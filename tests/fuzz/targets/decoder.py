@@ -37,7 +37,7 @@ def target(data: bytes) -> None:
 
 
 def _check(reads: Sequence[bytes], bound: int, expected: Sequence[SseEvent], *, failed: bool) -> None:
-    decoder = SseDecoder(event_bytes_max=bound)
+    decoder = SseDecoder(max_event_bytes=bound)
     events: list[SseEvent] = []
     failure: ServiceError | None = None
     try:

@@ -59,7 +59,7 @@ def _read(reads: Iterable[bytes]) -> Outcome:
         deadline_reason=Reason.CALL_TIMEOUT,
         upstream_key=None,
     )
-    reading = _StreamReader(call, event_bytes_max=EVENT_BYTES_MAX)
+    reading = _StreamReader(call, max_event_bytes=EVENT_BYTES_MAX)
     events: list[Event] = []
     try:
         for read in reads:

@@ -20,9 +20,9 @@ PROGRAMS = dict(
 
 
 async def output_of(program):
-    async with running_app(sandbox_tokens_per_second=0, retries=2) as app:
+    async with running_app(sandbox_tokens_per_second=0, max_retries=2) as app:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", program.replace("localhost:50051", app.addresses.rpc),
+            sys.executable, "-c", program.replace("localhost:50051", app.addresses.grpc),
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         out, err = await process.communicate()

@@ -44,11 +44,11 @@ def shown(server, own):
 async def test_the_library_shows_a_certificate(folder, server, own):
     """Both clients, to a service that asks for one."""
     async with serving(folder) as app:
-        async with connect_async(app.addresses.rpc, tls=shown(server, own)) as client:
+        async with connect_async(app.addresses.grpc, tls=shown(server, own)) as client:
             answers = [await client.complete("some/model", "echo: hi")]
 
         def blocking():
-            with connect(app.addresses.rpc, tls=shown(server, own)) as client:
+            with connect(app.addresses.grpc, tls=shown(server, own)) as client:
                 return client.complete("some/model", "echo: hi")
 
         answers.append(await asyncio.to_thread(blocking))
@@ -61,7 +61,7 @@ async def test_without_a_certificate_the_service_is_unavailable(folder, server):
     async with (
         serving(folder) as app,
         connect_async(
-            app.addresses.rpc, tls=Tls(root_certificates=server.authority), retries=False
+            app.addresses.grpc, tls=Tls(root_certificates=server.authority), retries=False
         ) as client,
     ):
         with pytest.raises(UnavailableError):
@@ -88,8 +88,8 @@ async def test_the_command_shows_a_certificate(folder):
     trust = ("--ca-file", str(folder.client_ca))
     show = ("--cert-file", str(folder.path / "own.crt"), "--cert-key-file", str(folder.path / "own.key"))
     async with serving(folder) as app:
-        served = await command("complete", "echo: hi", *trust, *show, target=app.addresses.rpc)
-        refused = await command("complete", "Hi", *trust, "--no-retries", target=app.addresses.rpc)
+        served = await command("complete", "echo: hi", *trust, *show, target=app.addresses.grpc)
+        refused = await command("complete", "Hi", *trust, "--no-retries", target=app.addresses.grpc)
 
     assert (0, "hi") == served[:2]
     assert (7, "") == refused[:2]

@@ -165,7 +165,7 @@ async def test_closing_the_transport_ends_what_is_in_flight(serve, key):
 async def test_a_stream_that_nobody_reads_stops_its_sender(serve, key):
     """Far below what is offered: what the kernels hold, and two read buffers of ours. Reading goes on."""
     piece, times = chunk(b"x" * 65_536), 1024
-    limits = UpstreamLimits(stream_bytes_max=times * len(piece))
+    limits = UpstreamLimits(max_stream_bytes=times * len(piece))
     script = (Send(sse_head()), Repeat(piece, times), Send(chunk(b"")))
     async with (
         serve(always(script), limits=limits) as (upstream, transport),

@@ -111,7 +111,7 @@ async def test_a_session_is_no_way_around_the_certificate(serve, key, certificat
 async def test_tls_handshake_hangs(serve, key):
     """The time for connecting covers the handshake, and the socket is closed when it is over."""
     async with serve(
-        always(OK), on_connect=(AwaitClose(),), scheme="https", limits=UpstreamLimits(connect_s=0.1)
+        always(OK), on_connect=(AwaitClose(),), scheme="https", limits=UpstreamLimits(connect_timeout_s=0.1)
     ) as (upstream, transport):
         assert Reason.UPSTREAM_CONNECT_TIMEOUT == (await failure_of_send(transport, key)).reason
         await upstream.closed(0, within_s=0.25)

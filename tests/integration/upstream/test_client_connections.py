@@ -131,7 +131,7 @@ async def test_an_upstream_that_dies_over_a_request_is_no_keep_alive_that_ran_ou
 
 async def test_an_old_connection_takes_no_further_request(serve, key):
     """So that a change of addresses is followed."""
-    limits = UpstreamLimits(connection_age_s=0.0)
+    limits = UpstreamLimits(max_connection_age_s=0.0)
     async with serve(always(OK), limits=limits) as (upstream, transport):
         for _ in range(2):
             await transport.send("GET", "x", key=key, request_id="r")

@@ -128,7 +128,7 @@ async def test_identity_is_no_coding(serve, key):
 async def test_a_whole_answer_too_large(serve, key):
     """Stopped at the bound, and the sender with it."""
     endless = (Send(head(200, {"Content-Length": 10**12})), Repeat(bytes(65536), 10**6))
-    async with serve(always(endless), limits=UpstreamLimits(body_bytes_max=2**20)) as (upstream, transport):
+    async with serve(always(endless), limits=UpstreamLimits(max_response_bytes=2**20)) as (upstream, transport):
         assert Reason.UPSTREAM_TOO_LARGE == (await failure_of_send(transport, key)).reason
         await upstream.closed(0, within_s=0.25)
 
@@ -136,7 +136,7 @@ async def test_a_whole_answer_too_large(serve, key):
 async def test_a_stream_too_large(serve, key):
     """Nothing beyond the bound is given out."""
     endless = (Send(sse_head()), Repeat(chunk(b": \n" * 20_000), 10**6))
-    async with serve(always(endless), limits=UpstreamLimits(stream_bytes_max=2**20)) as (
+    async with serve(always(endless), limits=UpstreamLimits(max_stream_bytes=2**20)) as (
         upstream,
         transport,
     ):
@@ -159,7 +159,7 @@ async def test_a_failed_status_outlives_its_body(serve, key, script):
     async with serve(always(script)) as (_upstream, transport):
         got = await transport.send("POST", "x", key=key, request_id="r", body=BODY)
     assert (503, "7", b"no") == (got.status, got.headers["retry-after"], got.body[:2])
-    assert len(got.body) <= UpstreamLimits().error_body_bytes_max
+    assert len(got.body) <= UpstreamLimits().max_error_body_bytes
 
 
 def echo(request) -> bytes:

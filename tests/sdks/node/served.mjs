@@ -7,13 +7,13 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "..");
-const WORDS = ["-m", "togetherchat_server", "--sandbox", "--listen", "127.0.0.1:0", "--admin", "off",
-  "--retries", "0", "--sandbox-tokens-per-second", "100", "--log", "json"];
+const WORDS = ["-m", "togetherchat_server", "--sandbox", "--grpc-listen", "127.0.0.1:0", "--admin-listen", "off",
+  "--max-retries", "0", "--sandbox-tokens-per-second", "100", "--log-format", "json"];
 
 /** Starts the service; `stop` ends it. */
 export async function serve(http = "127.0.0.1:0") {
   const env = { PATH: process.env.PATH, PYTHONPATH: `${join(ROOT, "protos")}:${join(ROOT, "server")}` };
-  const child = spawn(process.env.TOGETHERCHAT_PYTHON, [...WORDS, "--http", http],
+  const child = spawn(process.env.TOGETHERCHAT_PYTHON, [...WORDS, "--http-listen", http],
     { env, stdio: ["ignore", "ignore", "pipe"] });
   for await (const line of createInterface({ input: child.stderr })) {
     const found = /HTTP on (\S+), .*simulated answers from (\S+)\/v1/.exec(line);

@@ -298,8 +298,8 @@ NAMES = ModelNames(
 LED_ON = ModelNames(aliases={"fast": "retired/id"}, replacements={"retired/id": PRICED})
 
 
-def naming(fake, refusals=None):
-    return RoutingChat(fake, price=price_of, clock=lambda: END_S, names=NAMES, refusals=refusals)
+def naming(fake, unavailable=None):
+    return RoutingChat(fake, price=price_of, clock=lambda: END_S, names=NAMES, unavailable=unavailable)
 
 
 async def both(fake, asked, of):
@@ -417,31 +417,31 @@ async def test_a_successor_that_is_refused_too_is_the_failure_that_is_told():
 
 async def test_what_the_provider_refuses_is_noted_until_it_serves():
     """For the key that was used, whole answers and streams alike; nothing is refused for it."""
-    refusals = UnavailableModels(clock=lambda: END_S)
+    unavailable = UnavailableModels(clock=lambda: END_S)
     fake = FakeChat(failing(Reason.MODEL_NOT_FOUND, "first"))
-    await naming(fake, refusals).complete(request("first", "spare"), call())
-    assert {"first"} == refusals.of("")
+    await naming(fake, unavailable).complete(request("first", "spare"), call())
+    assert {"first"} == unavailable.of("")
 
     fake.failures.clear()
-    async with naming(fake, refusals).stream(request("first"), call()) as batches:
+    async with naming(fake, unavailable).stream(request("first"), call()) as batches:
         await anext(batches)
-    assert set() == refusals.of("")
+    assert set() == unavailable.of("")
 
     fake.failures.update(failing(Reason.MODEL_NOT_FOUND, "first"))
-    async with naming(fake, refusals).stream(request("first", "second"), call()) as batches:
+    async with naming(fake, unavailable).stream(request("first", "second"), call()) as batches:
         await anext(batches)
-    assert {"first"} == refusals.of("")
+    assert {"first"} == unavailable.of("")
 
 
 @pytest.mark.parametrize("reason", sorted(FALLS_BACK - {Reason.MODEL_NOT_FOUND}))
 async def test_a_model_that_is_busy_is_not_noted(reason):
     """It can be called, later."""
-    refusals = UnavailableModels(clock=lambda: END_S)
+    unavailable = UnavailableModels(clock=lambda: END_S)
 
     with pytest.raises(ServiceError):
-        await naming(FakeChat(failing(reason, "first")), refusals).complete(request("first"), call())
+        await naming(FakeChat(failing(reason, "first")), unavailable).complete(request("first"), call())
 
-    assert set() == refusals.of("")
+    assert set() == unavailable.of("")
 
 
 async def test_a_provider_that_redirects_is_paid_for_what_served():

@@ -8,12 +8,12 @@ from togetherchat_server.domain.secret import Secret
 SERVER = Secret("server-key")
 
 
-def desk(mode="server", *, total_s=600.0, now=lambda: 1000.0, sinks=(), server_key=SERVER):
-    return Sessions(key_mode=mode, server_key=lambda: server_key, total_s=total_s, clock=now, sinks=sinks)
+def desk(mode="server", *, call_timeout_s=600.0, now=lambda: 1000.0, sinks=(), server_key=SERVER):
+    return Sessions(key_mode=mode, server_key=lambda: server_key, call_timeout_s=call_timeout_s, clock=now, sinks=sinks)
 
 
 def arrival(**changed):
-    return IncomingCall(front="rpc", method="/s/M", **changed)
+    return IncomingCall(protocol="grpc", method="/s/M", **changed)
 
 
 def refusal(mode, **changed):
@@ -41,7 +41,7 @@ def test_the_callers_deadline_rules_when_it_is_nearer():
 @pytest.mark.parametrize("left_s", [None, 1e9])
 def test_the_services_own_limit_rules_otherwise(left_s):
     """Without a deadline, or with an absurd one, the service's own limit holds."""
-    call = desk(total_s=60.0).open(arrival(seconds_left=left_s))
+    call = desk(call_timeout_s=60.0).open(arrival(seconds_left=left_s))
 
     assert (call.deadline_s, call.deadline_reason) == (1060.0, Reason.CALL_TIMEOUT)
 
@@ -125,12 +125,12 @@ def test_a_call_leaves_one_record():
     call.progress.attempts, call.progress.model, call.progress.first_event_s = 1, "m", 1000.5
     usage = chat.Usage(prompt_tokens=3, completion_tokens=4, cost_nano_usd=5)
 
-    bureau.close(call, "rpc", Outcome(code="OK", reason=None, messages_sent=2, usage=usage))
+    bureau.close(call, "grpc", Outcome(code="OK", reason=None, messages_sent=2, usage=usage))
 
     (record,) = records
     assert (
         record.id,
-        record.front,
+        record.protocol,
         record.method,
         record.code,
         record.reason,
@@ -143,7 +143,7 @@ def test_a_call_leaves_one_record():
         record.completion_tokens,
         record.usage_estimated,
         record.cost_nano_usd,
-    ) == ("r", "rpc", "/s/M", "OK", "", "m", 1, 2.5, 0.5, 2, 3, 4, False, 5)
+    ) == ("r", "grpc", "/s/M", "OK", "", "m", 1, 2.5, 0.5, 2, 3, 4, False, 5)
 
 
 def test_an_answer_that_broke_off_is_recorded_with_what_had_come():
@@ -153,7 +153,7 @@ def test_an_answer_that_broke_off_is_recorded_with_what_had_come():
     call = bureau.open(arrival())
     call.progress.output_pieces = 7
 
-    bureau.close(call, "rpc", Outcome(code="UNAVAILABLE", reason=Reason.UPSTREAM_TRUNCATED))
+    bureau.close(call, "grpc", Outcome(code="UNAVAILABLE", reason=Reason.UPSTREAM_TRUNCATED))
 
     assert (
         records[0].completion_tokens,

@@ -497,11 +497,11 @@ def test_after_32_violations_the_rest_is_not_checked():
 def test_a_request_above_its_size_is_too_large():
     """By what it was on the wire where that is known, else by what it takes to write it."""
     good = request()
-    validate(good, RequestLimits(request_bytes_max=good.ByteSize()))
-    validate(good, RequestLimits(request_bytes_max=1), request_bytes=1)
+    validate(good, RequestLimits(max_request_bytes=good.ByteSize()))
+    validate(good, RequestLimits(max_request_bytes=1), request_bytes=1)
     for wrong in (
-        lambda: validate(good, RequestLimits(request_bytes_max=good.ByteSize() - 1)),
-        lambda: validate(good, RequestLimits(request_bytes_max=100_000), request_bytes=100_001),
+        lambda: validate(good, RequestLimits(max_request_bytes=good.ByteSize() - 1)),
+        lambda: validate(good, RequestLimits(max_request_bytes=100_000), request_bytes=100_001),
     ):
         with pytest.raises(ServiceError) as raised:
             wrong()

@@ -149,12 +149,12 @@ def test_no_file_was_named(keys):
     status, _, error = keys.run("list", environment={})
 
     assert 2 == status
-    assert "TOGETHERCHAT_KEYS" in error
+    assert "TOGETHERCHAT_API_KEYS_FILE" in error
 
 
 def test_the_flag_wins_over_the_environment(keys, tmp_path):
     """As everywhere."""
-    keys.run("create", "--tenant", "acme", "--keys", str(tmp_path / "other"))
+    keys.run("create", "--tenant", "acme", "--api-keys-file", str(tmp_path / "other"))
 
     assert (True, False) == ((tmp_path / "other").exists(), keys.path.exists())
 

@@ -28,25 +28,26 @@ def problem(*words, **environment):
 def test_flags_win_over_the_environment_and_the_environment_over_the_file(tmp_path):
     """The nearer to the command line, the stronger."""
     file = tmp_path / "settings.toml"
-    file.write_text('calls-max = 1\ntotal_s = 1\nlog = "json"\n')
+    file.write_text('max-concurrent-calls = 1\ncall_timeout_s = 1\nlog_format = "json"\n')
 
     settings = read(
         "--config",
         str(file),
-        "--calls-max",
+        "--max-concurrent-calls",
         "3",
-        TOGETHERCHAT_CALLS_MAX="2",
-        TOGETHERCHAT_TOTAL_S="2",
+        TOGETHERCHAT_MAX_CONCURRENT_CALLS="2",
+        TOGETHERCHAT_CALL_TIMEOUT_S="2",
         **KEY,
     ).settings
 
-    assert (settings.calls_max, settings.total_s, settings.log) == (3, 2.0, "json")
+    assert (settings.max_concurrent_calls, settings.call_timeout_s, settings.log_format) == (3, 2.0, "json")
 
 
 def test_every_setting_is_a_flag_a_variable_and_a_key_of_the_file(tmp_path):
     """Each default can be said in all three places and changes nothing."""
     for name, field in Settings.model_fields.items():
-        flag, default = "--" + name.replace("_", "-"), field.default
+        flag = "--" + name.replace("_", "-")
+        default = "off" if field.default is None else field.default
         words = (
             [flag if default else f"--no-{flag[2:]}"] if isinstance(default, bool) else [flag, str(default)]
         )
@@ -63,13 +64,13 @@ def test_every_setting_is_a_flag_a_variable_and_a_key_of_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--listen", "50051"], "--listen"),
-        (["--listen", "localhost:99999"], "--listen"),
-        (["--total-s", "0"], "--total-s"),
-        (["--total-s", "inf"], "--total-s"),
-        (["--calls-max", "many"], "--calls-max"),
-        (["--upstream-key", "mine"], "--upstream-key"),
-        (["--log", "xml"], "--log"),
+        (["--grpc-listen", "50051"], "--grpc-listen"),
+        (["--grpc-listen", "localhost:99999"], "--grpc-listen"),
+        (["--call-timeout-s", "0"], "--call-timeout-s"),
+        (["--call-timeout-s", "inf"], "--call-timeout-s"),
+        (["--max-concurrent-calls", "many"], "--max-concurrent-calls"),
+        (["--upstream-credentials", "mine"], "--upstream-credentials"),
+        (["--log-format", "xml"], "--log-format"),
         (["--config", "/nowhere.toml"], "/nowhere.toml"),
     ],
 )
@@ -89,7 +90,7 @@ def test_an_unknown_key_of_the_file_is_named(tmp_path):
 def test_a_file_that_is_no_toml_is_refused(tmp_path):
     """A broken file is said to be one."""
     file = tmp_path / "settings.toml"
-    file.write_text("calls_max: 3\n")
+    file.write_text("max_concurrent_calls: 3\n")
 
     assert "not TOML" in problem("--config", str(file), **KEY)
 
@@ -99,7 +100,7 @@ def test_without_key_and_sandbox_the_start_is_refused_with_what_to_do():
     said = problem()
 
     assert [
-        way for way in ("TOGETHER_API_KEY", "--upstream-key caller", "--sandbox") if way not in said
+        way for way in ("TOGETHER_API_KEY", "--upstream-credentials caller", "--sandbox") if way not in said
     ] == []
 
 
@@ -185,8 +186,8 @@ def test_a_local_engine_needs_no_key():
 
 
 def test_callers_may_bring_the_only_key():
-    """With `--upstream-key caller` the service needs none of its own."""
-    upstream = read("--upstream-key", "caller").upstream
+    """With `--upstream-credentials caller` the service needs none of its own."""
+    upstream = read("--upstream-credentials", "caller").upstream
 
     assert upstream is not None
     assert upstream.current_key() is None
@@ -206,45 +207,45 @@ def test_a_lookalike_is_not_together(url):
 
 def test_giving_the_own_key_to_a_network_is_refused():
     """An open address with a paying key behind it needs a word of consent."""
-    said = problem("--listen", "0.0.0.0:50051", **KEY)
+    said = problem("--grpc-listen", "0.0.0.0:50051", **KEY)
 
-    assert "--allow-open-access" in said
+    assert "--allow-unauthenticated" in said
 
 
 def test_the_http_door_is_an_open_address_too():
     """The key can be spent through either."""
-    said = problem("--http", "0.0.0.0:3000", **KEY)
+    said = problem("--http-listen", "0.0.0.0:3000", **KEY)
 
-    assert said.startswith("--http 0.0.0.0:3000 would let anyone")
-    assert "0.0.0.0:3000" == read("--http", "0.0.0.0:3000", "--allow-open-access", **KEY).settings.http
-    assert "0.0.0.0:3000" == read("--http", "0.0.0.0:3000", "--sandbox").settings.http
+    assert said.startswith("--http-listen 0.0.0.0:3000 would let anyone")
+    assert "0.0.0.0:3000" == read("--http-listen", "0.0.0.0:3000", "--allow-unauthenticated", **KEY).settings.http_listen
+    assert "0.0.0.0:3000" == read("--http-listen", "0.0.0.0:3000", "--sandbox").settings.http_listen
 
 
 @pytest.mark.parametrize(
     "words",
     [
-        ["--listen", "0.0.0.0:50051", "--allow-open-access"],
-        ["--listen", "0.0.0.0:50051", "--upstream-key", "caller"],
-        ["--listen", "0.0.0.0:50051", "--tls-cert", "CERT", "--tls-key", "KEY", "--tls-client-ca", "CA"],
-        ["--listen", "0.0.0.0:50051", "--keys", "/some/file"],
-        ["--listen", "localhost:50051"],
-        ["--listen", "[::1]:50051"],
+        ["--grpc-listen", "0.0.0.0:50051", "--allow-unauthenticated"],
+        ["--grpc-listen", "0.0.0.0:50051", "--upstream-credentials", "caller"],
+        ["--grpc-listen", "0.0.0.0:50051", "--tls-cert-file", "CERT", "--tls-key-file", "KEY", "--tls-client-ca-file", "CA"],
+        ["--grpc-listen", "0.0.0.0:50051", "--api-keys-file", "/some/file"],
+        ["--grpc-listen", "localhost:50051"],
+        ["--grpc-listen", "[::1]:50051"],
     ],
 )
 def test_an_address_is_open_when_that_is_safe_or_said(words, tls_files):
     """Loopback, callers' own keys or certificates, or the operator's word."""
-    assert read(*with_files(words, tls_files), **KEY).settings.listen == words[1]
+    assert read(*with_files(words, tls_files), **KEY).settings.grpc_listen == words[1]
 
 
 def test_to_be_encrypted_is_not_to_be_closed(tls_files):
     """TLS alone keeps nobody out who has no certificate: the refusal names every way that does."""
-    words = ["--listen", "0.0.0.0:50051", "--tls-cert", "CERT", "--tls-key", "KEY"]
+    words = ["--grpc-listen", "0.0.0.0:50051", "--tls-cert-file", "CERT", "--tls-key-file", "KEY"]
     said = problem(*with_files(words, tls_files), **KEY)
 
     assert (
-        "--listen 0.0.0.0:50051 would let anyone who reaches it spend this service's key: listen on "
-        "127.0.0.1, give callers keys (--keys FILE), let callers bring theirs (--upstream-key caller), "
-        "ask callers for certificates (--tls-client-ca FILE), or say --allow-open-access"
+        "--grpc-listen 0.0.0.0:50051 would let anyone who reaches it spend this service's key: listen on "
+        "127.0.0.1, give callers keys (--api-keys-file FILE), let callers bring theirs (--upstream-credentials caller), "
+        "ask callers for certificates (--tls-client-ca-file FILE), or say --allow-unauthenticated"
     ) == said
 
 
@@ -262,14 +263,14 @@ def with_files(words, files):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--tls-cert", "CERT"], "--tls-cert needs its private key: --tls-key FILE"),
-        (["--tls-key", "KEY"], "--tls-key says nothing without --tls-cert"),
-        (["--tls-client-ca", "CA"], "--tls-client-ca says nothing without --tls-cert"),
+        (["--tls-cert-file", "CERT"], "--tls-cert-file needs its private key: --tls-key-file FILE"),
+        (["--tls-key-file", "KEY"], "--tls-key-file says nothing without --tls-cert-file"),
+        (["--tls-client-ca-file", "CA"], "--tls-client-ca-file says nothing without --tls-cert-file"),
         (
-            ["--tls-cert", "/nowhere.pem", "--tls-key", "KEY"],
+            ["--tls-cert-file", "/nowhere.pem", "--tls-key-file", "KEY"],
             "TLS: cannot read /nowhere.pem: No such file or directory",
         ),
-        (["--tls-cert", "CERT", "--tls-key", "CERT"], "TLS: CERT holds no private key in PEM"),
+        (["--tls-cert-file", "CERT", "--tls-key-file", "CERT"], "TLS: CERT holds no private key in PEM"),
     ],
 )
 def test_half_of_a_tls_setting_is_refused(words, said, tls_files):
@@ -282,7 +283,7 @@ def test_half_of_a_tls_setting_is_refused(words, said, tls_files):
 
 def test_certificates_are_there_when_they_are_set(tls_files):
     """Otherwise the service speaks plain text."""
-    words = with_files(["--tls-cert", "CERT", "--tls-key", "KEY"], tls_files)
+    words = with_files(["--tls-cert-file", "CERT", "--tls-key-file", "KEY"], tls_files)
     certificates = read(*words, "--sandbox").certificates
 
     assert certificates is not None
@@ -290,20 +291,20 @@ def test_certificates_are_there_when_they_are_set(tls_files):
     assert read("--sandbox").certificates is None
 
 
-CALLERS_KEYS = ["--upstream-key", "caller"]
-TLS = ["--tls-cert", "CERT", "--tls-key", "KEY"]
+CALLERS_KEYS = ["--upstream-credentials", "caller"]
+TLS = ["--tls-cert-file", "CERT", "--tls-key-file", "KEY"]
 
 
 @pytest.mark.parametrize(
     ("words", "warned"),
     [
-        ([*CALLERS_KEYS, "--listen", "0.0.0.0:50051"], "--listen 0.0.0.0:50051"),
-        ([*CALLERS_KEYS, "--http", "0.0.0.0:3000"], "--http 0.0.0.0:3000"),
-        (["--keys", "/some/file", "--listen", "0.0.0.0:50051"], "--listen 0.0.0.0:50051"),
-        (["--keys", "/some/file", "--listen", "0.0.0.0:50051", *TLS], None),
-        ([*CALLERS_KEYS, "--listen", "0.0.0.0:50051", *TLS], None),
+        ([*CALLERS_KEYS, "--grpc-listen", "0.0.0.0:50051"], "--grpc-listen 0.0.0.0:50051"),
+        ([*CALLERS_KEYS, "--http-listen", "0.0.0.0:3000"], "--http-listen 0.0.0.0:3000"),
+        (["--api-keys-file", "/some/file", "--grpc-listen", "0.0.0.0:50051"], "--grpc-listen 0.0.0.0:50051"),
+        (["--api-keys-file", "/some/file", "--grpc-listen", "0.0.0.0:50051", *TLS], None),
+        ([*CALLERS_KEYS, "--grpc-listen", "0.0.0.0:50051", *TLS], None),
         ([*CALLERS_KEYS], None),
-        (["--listen", "0.0.0.0:50051", "--allow-open-access"], None),
+        (["--grpc-listen", "0.0.0.0:50051", "--allow-unauthenticated"], None),
     ],
 )
 def test_callers_keys_in_plain_text_are_warned_of(words, warned, tls_files):
@@ -346,5 +347,5 @@ def test_an_alias_of_the_file_is_text(tmp_path):
 
 def test_a_console_needs_the_door_that_it_is_a_page_of():
     """It would be nowhere."""
-    assert "--http" in problem("--console", "--sandbox")
-    assert read("--console", "--http", "127.0.0.1:3000", "--sandbox").settings.console
+    assert "--http-listen" in problem("--console", "--sandbox")
+    assert read("--console", "--http-listen", "127.0.0.1:3000", "--sandbox").settings.console

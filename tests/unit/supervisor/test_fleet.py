@@ -36,7 +36,7 @@ class Story:
     """A fleet and its time: tell what happens, read what is decided."""
 
     def __init__(self, *, workers=2, sandbox=False):
-        limits = FleetLimits(silence_s=SILENCE_S, propagation_s=PROPAGATION_S, drain_s=DRAIN_S)
+        limits = FleetLimits(heartbeat_timeout_s=SILENCE_S, drain_delay_s=PROPAGATION_S, drain_timeout_s=DRAIN_S)
         self.now = 1000.0
         self.fleet = Fleet(workers=workers, sandbox=sandbox, limits=limits, now=self.now)
         self.members = {}
@@ -53,12 +53,12 @@ class Story:
         for action in self.fleet.decide(self.now):
             match action:
                 case Start():
-                    self.members[name(action.member)] = action.member
-                    action.member.pid = 100 + action.member.id
+                    self.members[name(action.worker)] = action.worker
+                    action.worker.pid = 100 + action.worker.id
                     self.simulators.append(action.simulator)
-                    words.append(f"start {name(action.member)}")
+                    words.append(f"start {name(action.worker)}")
                 case Send():
-                    words.append(f"{action.number.name} {name(action.member)}")
+                    words.append(f"{action.number.name} {name(action.worker)}")
                 case Announce():
                     words.append("announce")
                 case LogMessage():
@@ -101,7 +101,7 @@ class Story:
 
 def name(member):
     """`2#3`: the third process that was started, for place 2."""
-    return "sandbox" if member.role is Role.SANDBOX else f"{member.place}#{member.id}"
+    return "sandbox" if member.role is Role.SANDBOX else f"{member.slot}#{member.id}"
 
 
 def serving(**fields):
@@ -487,9 +487,9 @@ def test_the_roster_says_how_everyone_is():
     story.now += 0.04
 
     assert [
-        {"role": "sandbox", "place": 0, "restarts": 0, "state": "serving", "pid": 101, "in_flight": 0, "heard_s_ago": 0.0},
-        {"role": "worker", "place": 1, "restarts": 0, "state": "serving", "pid": 102, "in_flight": 7, "heard_s_ago": 0.0},
-        {"role": "worker", "place": 2, "restarts": 1, "state": "waiting", "starts_in_s": 0.1},
+        {"role": "sandbox", "slot": 0, "restarts": 0, "state": "serving", "pid": 101, "in_flight": 0, "heard_s_ago": 0.0},
+        {"role": "worker", "slot": 1, "restarts": 0, "state": "serving", "pid": 102, "in_flight": 7, "heard_s_ago": 0.0},
+        {"role": "worker", "slot": 2, "restarts": 1, "state": "waiting", "starts_in_s": 0.1},
     ] == story.fleet.roster(story.now)  # fmt: skip
 
 
@@ -534,7 +534,7 @@ def test_this_machine_has_a_cpu():
 def test_an_assignment_travels_through_the_environment():
     """What is told arrives, and nobody else has one."""
     assignment = Assignment(
-        role=Role.WORKER, control=5, heartbeat_s=1.0, listen="127.0.0.1:1", health="off", simulator=""
+        role=Role.WORKER, control=5, heartbeat_s=1.0, grpc_listen="127.0.0.1:1", health_listen=None, simulator=""
     )
 
     assert assignment == Assignment.of({VARIABLE: assignment.to_text()})
@@ -545,21 +545,21 @@ def test_an_assignment_travels_through_the_environment():
 def test_an_assignment_decides_the_addresses_and_nothing_else(simulator):
     """Ports are the supervisor's, the admin port is its own, and the simulator has no key."""
     given = Configuration(
-        settings=Settings(drain_s=7), upstream=ProviderConfig(base_url="http://x/v1", key=None)
+        settings=Settings(drain_timeout_s=7), upstream=ProviderConfig(base_url="http://x/v1", key=None)
     )
     assignment = Assignment(
         role=Role.WORKER,
         control=5,
         heartbeat_s=1.0,
-        listen="[::1]:7",
-        http="h:9",
-        health="h:8",
+        grpc_listen="[::1]:7",
+        http_listen="h:9",
+        health_listen="h:8",
         simulator=simulator,
     )
 
     configuration = assignment.applied_to(given)
 
-    expected = Settings(drain_s=7, listen="[::1]:7", http="h:9", health="h:8", admin="off")
+    expected = Settings(drain_timeout_s=7, grpc_listen="[::1]:7", http_listen="h:9", health_listen="h:8", admin_listen=None)
     assert expected == configuration.settings
     assert ProviderConfig(base_url=simulator or "http://x/v1", key=None) == configuration.upstream
 

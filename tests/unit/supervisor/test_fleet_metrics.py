@@ -11,7 +11,7 @@ from togetherchat_server.telemetry.metrics.store import MetricStore
 from togetherchat_server.telemetry.metrics.wire import Snapshot, from_packet, to_packets
 
 LAG = (names.LAG,)
-CALL = (names.CALLS, "rpc", "m", "OK", "none")
+CALL = (names.CALLS, "grpc", "m", "OK", "none")
 
 
 def told(calls=0, *, lags=(), gauges=None, words=None):
@@ -104,7 +104,7 @@ async def test_figures_that_find_the_socket_full_are_told_later():
             if packet.startswith(b"["):
                 calls += from_packet(packet).tally.counts[CALL]
 
-    assignment = Assignment(role=Role.WORKER, control=theirs.detach(), heartbeat_s=1000, listen="")
+    assignment = Assignment(role=Role.WORKER, control=theirs.detach(), heartbeat_s=1000, grpc_listen="")
     with Heartbeat(assignment, in_flight=lambda: 0, on_cut=lambda: None, take_figures=take) as leash:
         while not leash._untold:
             leash._tell_figures()

@@ -44,7 +44,7 @@ def test_a_call_is_one_json_object():
         "event": "call",
         "level": "info",
         "id": "request-1",
-        "front": "rpc",
+        "protocol": "grpc",
         "method": "/togetherchat.v1.ChatService/Complete",
         "code": "OK",
         "phase": "answering",

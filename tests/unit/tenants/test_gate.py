@@ -14,7 +14,7 @@ from togetherchat_server.tenants.redis.leases import Lease
 
 LIMITS = """
 [tenants.acme]
-calls_max = 1
+max_concurrent_calls = 1
 requests_per_minute = 60
 tokens_per_minute = 1000
 """

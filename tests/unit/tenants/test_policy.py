@@ -12,10 +12,10 @@ requests_per_minute = 60
 
 [tenants.acme]
 models = ["a/b", "fast", "c/*"]
-calls_max = 20
+max_concurrent_calls = 20
 requests_per_minute = 600
 tokens_per_minute = 200_000
-output_tokens_max = 4096
+max_output_tokens = 4096
 """
 
 
@@ -31,10 +31,10 @@ def test_every_limit_is_read(tmp_path):
 
     assert TenantLimits(
         models=("a/b", "fast", "c/*"),
-        calls_max=20,
+        max_concurrent_calls=20,
         requests_per_minute=600,
         tokens_per_minute=200_000,
-        output_tokens_max=4096,
+        max_output_tokens=4096,
     ) == table.of("acme")
     assert TenantLimits(requests_per_minute=60) == table.of("globex")
 
@@ -48,10 +48,10 @@ def test_an_empty_file_binds_nobody(tmp_path):
     [
         ("x = ", "it is not TOML"),
         ("[tenant.a]", "there is no table 'tenant'"),
-        ("[tenants.a]\nrpm = 3", "[tenants.a] has no limit 'rpm'; there is: calls_max, models"),
-        ("[tenants.a]\ncalls_max = 0", "tenants.a.calls_max must be a whole number of 1 or more"),
-        ("[default]\ncalls_max = true", "default.calls_max must be"),
-        ("[default]\ncalls_max = 1.5", "default.calls_max must be"),
+        ("[tenants.a]\nrpm = 3", "[tenants.a] has no limit 'rpm'; there is: max_concurrent_calls, max_output_tokens"),
+        ("[tenants.a]\nmax_concurrent_calls = 0", "tenants.a.max_concurrent_calls must be a whole number of 1 or more"),
+        ("[default]\nmax_concurrent_calls = true", "default.max_concurrent_calls must be"),
+        ("[default]\nmax_concurrent_calls = 1.5", "default.max_concurrent_calls must be"),
         ("[default]\nmodels = []", "default.models must be a list of 1 to"),
         ("[default]\nmodels = [1]", "default.models must be a list"),
         ('[default]\nmodels = "a"', "default.models must be a list"),

@@ -79,7 +79,7 @@ def test_tokens_are_paid_afterwards():
 
 def test_calls_in_flight_are_bound():
     """A call that leaves makes room; another tenant is not touched."""
-    limits, tally = TenantLimits(calls_max=2), LocalQuotaStore()
+    limits, tally = TenantLimits(max_concurrent_calls=2), LocalQuotaStore()
     for _ in range(2):
         assert None is tally.enter("acme", limits, 0.0)
 
@@ -91,7 +91,7 @@ def test_calls_in_flight_are_bound():
 
 def test_a_refused_call_costs_nothing():
     """It is on no account."""
-    limits, tally = TenantLimits(calls_max=1, requests_per_minute=2), LocalQuotaStore()
+    limits, tally = TenantLimits(max_concurrent_calls=1, requests_per_minute=2), LocalQuotaStore()
     tally.enter("acme", limits, 0.0)
     for _ in range(10):
         assert QuotaLimit.CALLS is tally.enter("acme", limits, 0.0).limit

@@ -187,7 +187,7 @@ async def test_a_coded_answer_is_closed_unread(coding):
 async def test_the_bound_of_a_whole_answer_is_exact(bytes_max, fits):
     """What is as long as the bound is accepted."""
     body = Pieces(b"01234", b"56789")
-    transport = over(lambda _: httpx.Response(200, stream=body), body_bytes_max=bytes_max)
+    transport = over(lambda _: httpx.Response(200, stream=body), max_response_bytes=bytes_max)
     if fits:
         assert b"0123456789" == (await transport.send("GET", "x", key=KEY, request_id="r")).body
     else:
@@ -198,7 +198,7 @@ async def test_the_bound_of_a_whole_answer_is_exact(bytes_max, fits):
 async def test_the_bound_of_a_stream_is_exact(bytes_max, read):
     """The piece that exceeds it is not given out."""
     body = Pieces(b"01234", b"56789", httpx.ReadError("x"))
-    transport = over(lambda _: httpx.Response(200, stream=body), stream_bytes_max=bytes_max)
+    transport = over(lambda _: httpx.Response(200, stream=body), max_stream_bytes=bytes_max)
     assert read == (await failure_of_stream(transport, KEY))[0]
 
 
@@ -206,7 +206,7 @@ async def test_the_bound_of_a_stream_is_exact(bytes_max, read):
 async def test_the_text_of_a_failure_is_cut_and_its_status_kept(body):
     """Its status and headers say more than its text."""
     answer = httpx.Response(503, headers={"Retry-After": "7"}, stream=body)
-    got = await over(lambda _: answer, error_body_bytes_max=5).send("GET", "x", key=KEY, request_id="r")
+    got = await over(lambda _: answer, max_error_body_bytes=5).send("GET", "x", key=KEY, request_id="r")
     assert (503, "7", b"01234") == (got.status, got.headers["retry-after"], got.body)
 
 
@@ -229,7 +229,7 @@ async def test_headers_that_are_no_ascii_are_read_as_latin_1():
 )
 async def test_finish_reads_on_and_never_fails(body):
     """It is for the connection's sake alone: the answer was complete before."""
-    transport = over(lambda _: httpx.Response(200, stream=body), stream_bytes_max=50)
+    transport = over(lambda _: httpx.Response(200, stream=body), max_stream_bytes=50)
     async with transport.stream("x", key=KEY, request_id="r", body=b"{}") as got:
         await got.read()
         await got.finish(within_s=5.0)

@@ -55,7 +55,7 @@ class Provider:
 class Bench:
     """RetryingChat over a provider, with a clock that only sleeping moves."""
 
-    def __init__(self, provider, *, breaker=None, deadline_s=60.0, policy=None):
+    def __init__(self, provider, *, throttle=None, deadline_s=60.0, policy=None):
         self.now_s = 0.0
         self.chance = 1.0
         self.waits = []
@@ -65,8 +65,8 @@ class Bench:
             provider,
             policy=policy or RetryPolicy(),
             budget=RetryBudget(),
-            breaker=breaker or AdaptiveThrottle(),
-            surroundings=around,
+            throttle=throttle or AdaptiveThrottle(),
+            environment=around,
         )
         self.call = Call(
             id="r", method="m", received_s=0.0, deadline_s=deadline_s, deadline_reason=Reason.CALLER_DEADLINE,
@@ -162,7 +162,7 @@ async def test_the_budget_bounds_retries_over_all_calls():
 
 
 async def test_a_provider_that_is_down_is_not_asked():
-    """With the breaker open a call is answered without a request."""
+    """With the throttle open a call is answered without a request."""
     bench = Bench(Provider(*[BUSY] * 1000), policy=RetryPolicy(retries_max=0))
     for _ in range(200):
         await failing(bench.complete())
@@ -174,7 +174,7 @@ async def test_a_provider_that_is_down_is_not_asked():
 
 
 async def test_a_refusal_of_the_breaker_is_the_answer_at_once():
-    """It is not tried again: nothing was sent, and the next word of the breaker would be the same."""
+    """It is not tried again: nothing was sent, and the next word of the throttle would be the same."""
     bench = Bench(Provider(*[BUSY] * 1000), policy=RetryPolicy(wait_first_s=0.0))
     for _ in range(200):
         await failing(bench.complete())

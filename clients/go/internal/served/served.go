@@ -67,7 +67,7 @@ func (s *Service) Another() (*Service, error) {
 
 func (s *Service) serve() error {
 	server, address, err := start(servingLine, []string{"TOGETHER_BASE_URL=" + s.sandboxURL + "/v1"},
-		"togetherchat_server", "--listen", "127.0.0.1:0", "--admin", "off")
+		"togetherchat_server", "--grpc-listen", "127.0.0.1:0", "--admin-listen", "off")
 	if err != nil {
 		return err
 	}

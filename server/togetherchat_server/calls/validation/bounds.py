@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class RequestLimits:
     """Bounds with names. Characters are Unicode code points, which cost nothing to count."""
 
-    request_bytes_max: int = 32 * 2**20
+    max_request_bytes: int = 32 * 2**20
     violations_max: int = 32
 
     messages_max: int = 4096

@@ -182,9 +182,9 @@ def _check_audio(place: str, audio: chat.Audio, findings: Violations) -> None:
 
 def _check_tool_calls(turn: _Turn) -> None:
     """Calls as a model wrote them: neither their names nor their arguments are ours to correct."""
-    calls_max = turn.limits.tool_calls_per_message_max
-    if len(turn.tool_calls) > calls_max:
-        turn.wrong("tool_calls", f"must have at most {calls_max} entries")
+    max_concurrent_calls = turn.limits.tool_calls_per_message_max
+    if len(turn.tool_calls) > max_concurrent_calls:
+        turn.wrong("tool_calls", f"must have at most {max_concurrent_calls} entries")
         return
     for index, call in enumerate(turn.tool_calls):
         kind = call.WhichOneof("call")

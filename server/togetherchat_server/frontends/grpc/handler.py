@@ -53,7 +53,7 @@ from togetherchat_server.frontends.grpc.methods import UNPARSABLE, Method, Recei
 from togetherchat_server.frontends.grpc.peer import host_of
 from togetherchat_server.frontends.grpc.status import ROWS, status_of
 
-FRONT: Final = "rpc"
+PROTOCOL: Final = "grpc"
 
 _log = logging.getLogger(__name__)
 
@@ -66,9 +66,9 @@ Context: TypeAlias = "aio.ServicerContext[object, Message]"
 class GrpcTimeouts:
     """How long a peer may keep us waiting, in seconds."""
 
-    request_s: float
-    write_stall_s: float
-    queue_s: float
+    request_read_timeout_s: float
+    write_timeout_s: float
+    queue_timeout_s: float
 
 
 @final
@@ -78,16 +78,18 @@ class GrpcHandler(grpc.GenericRpcHandler):
     def __init__(
         self,
         *,
-        desk: Sessions,
+        sessions: Sessions,
         admission: Admission,
-        failures: AuthThrottle,
+        auth_throttle: AuthThrottle,
         limits: GrpcTimeouts,
         random: Callable[[], float],
     ) -> None:
-        self._desk = desk
-        self._failures = failures
+        self._sessions = sessions
+        self._auth_throttle = auth_throttle
         self._admission = admission
-        self._running = InFlightCalls(admission, request_s=limits.request_s, take_s=limits.write_stall_s)
+        self._in_flight = InFlightCalls(
+            admission, request_read_timeout_s=limits.request_read_timeout_s, take_s=limits.write_timeout_s
+        )
         self._limits = limits
         self._random = random
         self._methods: dict[str, Method] = {}
@@ -103,27 +105,27 @@ class GrpcHandler(grpc.GenericRpcHandler):
         method = self._methods.get(name)
         if method is None:
             return None
-        arrival = _arrival(name, handler_call_details.invocation_metadata)
+        incoming = _incoming(name, handler_call_details.invocation_metadata)
         try:
-            ticket = self._admission.enter(self._desk.check(arrival))
+            permit = self._admission.enter(self._sessions.check(incoming))
         except ServiceError as error:
-            return self._refusal(arrival, error)
-        self._running.begin(ticket, never_sent=lambda: self._never_sent(arrival))
+            return self._refusal(incoming, error)
+        self._in_flight.begin(permit, never_sent=lambda: self._never_sent(incoming))
         # The address of the peer is known to a handler alone: it is asked for it before it reads.
-        if ticket.turn is None and not self._failures.watching:
+        if permit.turn is None and not self._auth_throttle.watching:
             return self._handlers[name]
-        return self._in_turn(name, method, ticket)
+        return self._in_turn(name, method, permit)
 
     def _at_once(self, name: str, method: Method) -> RpcHandler:
         """For a call that has a place: gRPC reads the request, and sends a whole answer."""
 
         async def handle(received: Received, context: Context) -> Message | None:
-            async def work(scope: RpcState) -> Message | None:
-                return await method.respond(received, scope, self._writer(context, scope))
+            async def work(state: RpcState) -> Message | None:
+                return await method.respond(received, state, self._writer(context, state))
 
             response = await self._run(name, context, work)
             if response is not None:
-                self._running.answered()
+                self._in_flight.answered()
             return response
 
         shape = (
@@ -131,45 +133,47 @@ class GrpcHandler(grpc.GenericRpcHandler):
         )
         return shape(handle, request_deserializer=method.parse, response_serializer=_serialised)
 
-    def _in_turn(self, name: str, method: Method, ticket: Permit) -> RpcHandler:
+    def _in_turn(self, name: str, method: Method, permit: Permit) -> RpcHandler:
         """For a call that may have to wait: nothing of its message is read before its turn."""
 
-        async def work(scope: RpcState, context: Context) -> None:
-            self._failures.check(host_of(context.peer()), ticket.caller)
-            write = self._writer(context, scope)
-            if ticket.turn is not None:
-                began_s = self._desk.seconds_left(scope.call)
-                async with Deadline(self._limits.queue_s, Reason.OVERLOADED, QUEUE_TIMEOUT_MESSAGE):
-                    await ticket.turn
-                scope.call.progress.queued_s = began_s - self._desk.seconds_left(scope.call)
-            async with Deadline(self._limits.request_s, Reason.CALLER_STALLED, "the caller sends no request"):
+        async def work(state: RpcState, context: Context) -> None:
+            self._auth_throttle.check(host_of(context.peer()), permit.caller)
+            write = self._writer(context, state)
+            if permit.turn is not None:
+                began_s = self._sessions.seconds_left(state.call)
+                async with Deadline(self._limits.queue_timeout_s, Reason.OVERLOADED, QUEUE_TIMEOUT_MESSAGE):
+                    await permit.turn
+                state.call.progress.queued_s = began_s - self._sessions.seconds_left(state.call)
+            async with Deadline(
+                self._limits.request_read_timeout_s, Reason.CALLER_STALLED, "the caller sends no request"
+            ):
                 received = await context.read()
             response = await method.respond(
                 received if isinstance(received, Message) else UNPARSABLE,
-                scope,
+                state,
                 write,
             )
             if response is not None:
-                scope.completed = True
+                state.completed = True
                 await write(response)
 
         async def handle(_requests: object, context: Context) -> None:
-            await self._run(name, context, lambda scope: work(scope, context))
+            await self._run(name, context, lambda state: work(state, context))
 
         return grpc.stream_stream_rpc_method_handler(
             handle, request_deserializer=method.parse, response_serializer=_serialised
         )
 
-    def abort_running(self) -> None:
+    def abort_in_flight(self) -> None:
         """Cancel what runs: it ends as DRAINING, with a status that says so."""
-        self._running.abort_all()
+        self._in_flight.abort_all()
 
-    def _never_sent(self, arrival: IncomingCall) -> None:
-        self._close(RpcState(self._desk.refused(arrival)), Reason.CALLER_STALLED)
+    def _never_sent(self, incoming: IncomingCall) -> None:
+        self._close(RpcState(self._sessions.refused(incoming)), Reason.CALLER_STALLED)
 
-    def _refusal(self, arrival: IncomingCall, error: ServiceError) -> RpcHandler:
+    def _refusal(self, incoming: IncomingCall, error: ServiceError) -> RpcHandler:
         async def refuse(_requests: object, context: Context) -> None:
-            call = self._desk.refused(arrival)
+            call = self._sessions.refused(incoming)
             await self._abort(context, RpcState(call), error)
 
         return grpc.stream_stream_rpc_method_handler(refuse)
@@ -178,112 +182,112 @@ class GrpcHandler(grpc.GenericRpcHandler):
         self, name: str, context: Context, work: Callable[[RpcState], Awaitable[Message | None]]
     ) -> Message | None:
         """Run the work of one call inside its deadline, and end the call in exactly one way."""
-        self._running.received()
-        arrival = _arrival(name, context.invocation_metadata(), context.time_remaining())
+        self._in_flight.received()
+        incoming = _incoming(name, context.invocation_metadata(), context.time_remaining())
         try:
-            scope = RpcState(self._desk.open(arrival))
+            state = RpcState(self._sessions.open(incoming))
         except ServiceError as error:
-            await self._abort(context, RpcState(self._desk.refused(arrival)), error)
+            await self._abort(context, RpcState(self._sessions.refused(incoming)), error)
         response = None
         try:
-            async with self._deadline(scope.call):
-                response = await work(scope)
+            async with self._deadline(state.call):
+                response = await work(state)
         except ServiceError as error:
             # Time that is up after `completed` fails nothing: see the law of streams.
-            if not (scope.completed and error.reason in DEADLINE_MESSAGES):
-                await self._fail(context, scope, error)
+            if not (state.completed and error.reason in DEADLINE_MESSAGES):
+                await self._fail(context, state, error)
         except asyncio.CancelledError:
-            await self._end_cancelled(context, scope)
+            await self._end_cancelled(context, state)
             raise
         except Exception:  # noqa: BLE001  the front's one broad except: see above
-            _log.exception("call %s failed in an unforeseen way", scope.call.id)
-            await self._abort(context, scope, ServiceError(Reason.INTERNAL_ERROR, INTERNAL_ERROR_MESSAGE))
-        context.set_trailing_metadata(response_metadata(scope.call))
-        if scope.call.progress.attempts:
-            self._failures.served(self._running.caller())
-        self._close(scope, None)
+            _log.exception("call %s failed in an unforeseen way", state.call.id)
+            await self._abort(context, state, ServiceError(Reason.INTERNAL_ERROR, INTERNAL_ERROR_MESSAGE))
+        context.set_trailing_metadata(response_metadata(state.call))
+        if state.call.progress.attempts:
+            self._auth_throttle.served(self._in_flight.caller())
+        self._close(state, None)
         return response
 
     def _deadline(self, call: Call) -> Deadline:
         return Deadline(
-            self._desk.seconds_left(call), call.deadline_reason, DEADLINE_MESSAGES[call.deadline_reason]
+            self._sessions.seconds_left(call), call.deadline_reason, DEADLINE_MESSAGES[call.deadline_reason]
         )
 
-    def _writer(self, context: Context, scope: RpcState) -> Callable[[Message], Awaitable[None]]:
+    def _writer(self, context: Context, state: RpcState) -> Callable[[Message], Awaitable[None]]:
         async def write(message: Message) -> None:
             task = current_task()
-            timer = task.get_loop().call_later(self._limits.write_stall_s, self._stalled, task, scope)
+            timer = task.get_loop().call_later(self._limits.write_timeout_s, self._stalled, task, state)
             try:
                 await context.write(message)
             except aio.InternalError as exc:
                 raise ServiceError(Reason.CALLER_CANCELLED, "the caller left during a write") from exc
             finally:
                 timer.cancel()
-                if scope.releasing is not None:  # a generator is closed once, and by one task
-                    await asyncio.wait({scope.releasing})
-            if scope.stalled:
+                if state.releasing is not None:  # a generator is closed once, and by one task
+                    await asyncio.wait({state.releasing})
+            if state.stalled:
                 raise ServiceError(Reason.CALLER_STALLED, WRITE_TIMEOUT_MESSAGE)
 
         return write
 
-    def _stalled(self, task: Task, scope: RpcState) -> None:
+    def _stalled(self, task: Task, state: RpcState) -> None:
         """Give back what a caller who reads nothing holds: all but the write that waits for it.
 
         Of a whole answer the last message alone is waiting: taken late, it is still whole.
         """
-        self._running.leave(task)
-        if scope.release is not None:
-            scope.releasing = asyncio.create_task(scope.release())
-        if not scope.completed:
-            scope.stalled = True
-            self._close(scope, Reason.CALLER_STALLED)
+        self._in_flight.leave(task)
+        if state.release is not None:
+            state.releasing = asyncio.create_task(state.release())
+        if not state.completed:
+            state.stalled = True
+            self._close(state, Reason.CALLER_STALLED)
 
-    async def _end_cancelled(self, context: Context, scope: RpcState) -> None:
+    async def _end_cancelled(self, context: Context, state: RpcState) -> None:
         """Decide who cancelled: the service (it drains), nobody (a stray), or the caller."""
         task = current_task()
-        if scope.stalled:
+        if state.stalled:
             return
         if not task.cancelling():
-            _log.error("call %s was cancelled from within", scope.call.id)
-            await self._abort(context, scope, ServiceError(Reason.INTERNAL_ERROR, INTERNAL_ERROR_MESSAGE))
-        if self._running.is_aborted(task):
+            _log.error("call %s was cancelled from within", state.call.id)
+            await self._abort(context, state, ServiceError(Reason.INTERNAL_ERROR, INTERNAL_ERROR_MESSAGE))
+        if self._in_flight.is_aborted(task):
             task.uncancel()
-            await self._abort(context, scope, ServiceError(Reason.DRAINING, DRAINING_MESSAGE))
-        in_margin = self._desk.seconds_left(scope.call) <= 0
-        self._close(scope, scope.call.deadline_reason if in_margin else Reason.CALLER_CANCELLED)
+            await self._abort(context, state, ServiceError(Reason.DRAINING, DRAINING_MESSAGE))
+        in_margin = self._sessions.seconds_left(state.call) <= 0
+        self._close(state, state.call.deadline_reason if in_margin else Reason.CALLER_CANCELLED)
 
-    async def _fail(self, context: Context, scope: RpcState, error: ServiceError) -> NoReturn:
+    async def _fail(self, context: Context, state: RpcState, error: ServiceError) -> NoReturn:
         """End the call with a status, unless nobody can hear it: the peer has gone or sends nothing,
         or what it did not take is still waiting for it.
         """
-        taken = scope.stalled and error.reason is Reason.CALLER_STALLED
+        taken = state.stalled and error.reason is Reason.CALLER_STALLED
         gone = error.reason in {Reason.CALLER_CANCELLED, Reason.CALLER_STALLED}
-        if (gone or scope.stalled) and not taken:
-            self._close(scope, error.reason)
+        if (gone or state.stalled) and not taken:
+            self._close(state, error.reason)
             raise asyncio.CancelledError from error
-        await self._abort(context, scope, error)
+        await self._abort(context, state, error)
 
-    async def _abort(self, context: Context, scope: RpcState, error: ServiceError) -> NoReturn:
+    async def _abort(self, context: Context, state: RpcState, error: ServiceError) -> NoReturn:
         if error.reason in COUNTED:
-            error = self._failures.answer(host_of(context.peer()), self._running.caller(), error)
+            error = self._auth_throttle.answer(host_of(context.peer()), self._in_flight.caller(), error)
         status = status_of(
             error,
-            scope.call,
-            output_sent=scope.messages_sent > 0,
-            seconds_left=self._desk.seconds_left(scope.call),
+            state.call,
+            output_sent=state.messages_sent > 0,
+            seconds_left=self._sessions.seconds_left(state.call),
             fraction=self._random(),
         )
-        self._close(scope, error.reason)
+        self._close(state, error.reason)
         await context.abort(status.code, status.message, status.trailers)
         raise AssertionError  # unreachable: abort raises
 
-    def _close(self, scope: RpcState, reason: Reason | None) -> None:
-        if scope.closed:
+    def _close(self, state: RpcState, reason: Reason | None) -> None:
+        if state.closed:
             return
-        scope.closed = True
+        state.closed = True
         code = ROWS[reason].code.name if reason else "OK"
-        ending = Outcome(code=code, reason=reason, messages_sent=scope.messages_sent, usage=scope.usage)
-        self._desk.close(scope.call, FRONT, ending)
+        ending = Outcome(code=code, reason=reason, messages_sent=state.messages_sent, usage=state.usage)
+        self._sessions.close(state.call, PROTOCOL, ending)
 
 
 def _serialised(message: Message) -> bytes:
@@ -300,7 +304,7 @@ _HEADERS: Final = {
 }
 
 
-def _arrival(
+def _incoming(
     method: str, metadata: Iterable[tuple[str, str | bytes]] | None, seconds_left: float | None = None
 ) -> IncomingCall:
     found: dict[str, str] = {}
@@ -309,4 +313,4 @@ def _arrival(
         if name is not None and isinstance(value, str):
             # A header sent twice becomes a value that no check lets through.
             found[name] = f"{found[name]}, {value}" if name in found else value
-    return IncomingCall(front=FRONT, method=method, seconds_left=seconds_left, **found)
+    return IncomingCall(protocol=PROTOCOL, method=method, seconds_left=seconds_left, **found)

@@ -7,7 +7,7 @@ should, and never more than a second.
 MERGED: The tasks of calls, what each of them holds, and how long it waits while its peer has the word.
 
 gRPC itself receives the request and sends a whole answer, and waits for ever for a peer that
-neither sends the one nor takes the other: hence a limit. The ticket is given back by the end
+neither sends the one nor takes the other: hence a limit. The permit is given back by the end
 of the task: given back in the handler it leaked when the peer left between admission and the
 handler's first step.
 
@@ -75,20 +75,20 @@ def current_task() -> Task:
 class InFlightCalls:
     """Every call between its admission and the end of its task."""
 
-    def __init__(self, admission: Admission, *, request_s: float, take_s: float) -> None:
-        """A peer has `request_s` to send its request, and `take_s` to take its answer."""
+    def __init__(self, admission: Admission, *, request_read_timeout_s: float, take_s: float) -> None:
+        """A peer has `request_read_timeout_s` to send its request, and `take_s` to take its answer."""
         self._admission = admission
         self._tasks: set[Task] = set()
-        self._tickets: dict[Task, Permit] = {}
+        self._permits: dict[Task, Permit] = {}
         self._aborted: set[Task] = set()
-        self._unsent = TaskTimeouts(request_s)
+        self._unsent = TaskTimeouts(request_read_timeout_s)
         self._untaken = TaskTimeouts(take_s)
 
-    def begin(self, ticket: Permit, *, never_sent: Callable[[], None]) -> None:
-        """Hold a ticket for the current task, whose peer is to send its request."""
+    def begin(self, permit: Permit, *, never_sent: Callable[[], None]) -> None:
+        """Hold a permit for the current task, whose peer is to send its request."""
         task = current_task()
         self._tasks.add(task)
-        self._tickets[task] = ticket
+        self._permits[task] = permit
         self._unsent.begin(task, never_sent)
         task.add_done_callback(self._ended)
 
@@ -98,18 +98,18 @@ class InFlightCalls:
 
     def caller(self) -> str:
         """Who made the current task's call, empty where that is not known."""
-        ticket = self._tickets.get(current_task())
-        return "" if ticket is None else ticket.caller
+        permit = self._permits.get(current_task())
+        return "" if permit is None else permit.caller
 
     def answered(self) -> None:
         """The current task has answered, which its peer is to take."""
         self._untaken.begin(current_task())
 
     def leave(self, task: Task) -> None:
-        """Give the ticket back, if that was not done before."""
-        ticket = self._tickets.pop(task, None)
-        if ticket is not None:
-            self._admission.leave(ticket)
+        """Give the permit back, if that was not done before."""
+        permit = self._permits.pop(task, None)
+        if permit is not None:
+            self._admission.leave(permit)
 
     def abort_all(self) -> None:
         """Cancel every task; `is_aborted` tells them from those that others cancelled."""

@@ -3,7 +3,7 @@
 MERGED: The two shapes of our RPCs: one answer, or a stream of answers.
 
 Owns how the parts of an answer are written and counted. Knows no admission, no deadline and
-no status: those are the boundary's.
+no status: those are the handler's.
 """
 
 import asyncio
@@ -56,14 +56,14 @@ class RpcState:
 
 
 class Method(Protocol):
-    """What the boundary serves."""
+    """What the handler serves."""
 
     @property
     def streams(self) -> bool: ...
 
     def parse(self, data: bytes) -> Received: ...
 
-    async def respond(self, received: Received, scope: RpcState, write: Write) -> Message | None:
+    async def respond(self, received: Received, state: RpcState, write: Write) -> Message | None:
         """Answer. What is returned, if anything, is still to be sent."""
         ...
 
@@ -80,12 +80,12 @@ class UnaryMethod(Generic[Request, Response]):
     def parse(self, data: bytes) -> Received:
         return _parse(self.request, data)
 
-    async def respond(self, received: Received, scope: RpcState, write: Write) -> Message:
+    async def respond(self, received: Received, state: RpcState, write: Write) -> Message:
         del write
-        response = await self.answer(_checked(received, self.request), scope.call)
-        scope.messages_sent = 1
+        response = await self.answer(_checked(received, self.request), state.call)
+        state.messages_sent = 1
         if isinstance(response, service.CompleteResponse):
-            scope.usage = response.usage
+            state.usage = response.usage
         return response
 
 
@@ -101,16 +101,16 @@ class StreamMethod(Generic[Request]):
     def parse(self, data: bytes) -> Received:
         return _parse(self.request, data)
 
-    async def respond(self, received: Received, scope: RpcState, write: Write) -> None:
-        async with aclosing(self.answer(_checked(received, self.request), scope.call)) as batches:
-            scope.release = batches.aclose
+    async def respond(self, received: Received, state: RpcState, write: Write) -> None:
+        async with aclosing(self.answer(_checked(received, self.request), state.call)) as batches:
+            state.release = batches.aclose
             async for events in batches:
                 for event in events:
                     if event.HasField("completed"):
-                        scope.completed = True
-                        scope.usage = event.completed.usage
+                        state.completed = True
+                        state.usage = event.completed.usage
                     await write(event)
-                    scope.messages_sent += 1
+                    state.messages_sent += 1
 
 
 def _parse(message: type[Message], data: bytes) -> Received:

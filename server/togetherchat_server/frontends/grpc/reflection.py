@@ -95,14 +95,14 @@ def _with_imports(files: Iterable[FileDescriptor]) -> Iterable[FileDescriptor]:
     """The files and all they import, each once, imports first."""
     seen: dict[str, FileDescriptor] = {}
 
-    def visit(file: FileDescriptor) -> None:
+    def http_call(file: FileDescriptor) -> None:
         if file.name not in seen:
             for imported in file.dependencies:
-                visit(imported)
+                http_call(imported)
             seen[file.name] = file
 
     for file in files:
-        visit(file)
+        http_call(file)
     return seen.values()
 
 

@@ -88,7 +88,7 @@ class GrpcServer:
     def __init__(
         self,
         *,
-        boundary: GrpcHandler,
+        handler: GrpcHandler,
         methods: Mapping[str, Method],
         reflection: bool,
         connections: ConnectionAge,
@@ -98,12 +98,12 @@ class GrpcServer:
             {**dict(OPTIONS), **connections.options(), SHARE_PORT: int(listening.share_port)}.items()
         )
         self.health: Final = Health((SERVICE,), watchers_max=WATCHERS_MAX)
-        self._boundary = boundary
+        self._handler = handler
         self._listening = listening
         for name, method in methods.items():
-            boundary.add(name, method)
+            handler.add(name, method)
         self._server = aio.server(options=options)
-        self._server.add_generic_rpc_handlers((boundary,))
+        self._server.add_generic_rpc_handlers((handler,))
         self._server.add_generic_rpc_handlers((self.health.handlers(),))
         if reflection:
             add_reflection(self._server)
@@ -135,8 +135,8 @@ class GrpcServer:
         """
         await self._server.stop(grace_s)
 
-    def abort_running(self) -> None:
-        self._boundary.abort_running()
+    def abort_in_flight(self) -> None:
+        self._handler.abort_in_flight()
 
     async def close(self) -> None:
         await self._server.stop(0)

@@ -41,7 +41,7 @@ class Exchange:
         "started",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, *, write_stall_s: float) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, write_timeout_s: float) -> None:
         self.scope = scope
         self.headers = _headers(scope["headers"])
         self.connection = cast("Connection", scope["state"][KEY])
@@ -51,7 +51,7 @@ class Exchange:
         """Whether the last byte has been handed on."""
         self._receive = receive
         self._send = send
-        self._write_stall_s = write_stall_s
+        self._write_stall_s = write_timeout_s
 
     @property
     def host(self) -> str:

@@ -1,6 +1,6 @@
 """The edge between HTTP and the service: how a call is admitted, answered, ended and recorded.
 
-The twin of the gRPC front's boundary, over the same admission and the same desk. Handlers
+The twin of the gRPC front's handler, over the same admission and the same sessions. Handlers
 inside raise `ServiceError`; nothing but a fault of the table leaves here.
 
 - A caller who is refused by its headers, or who has to wait for a place, has nothing of its
@@ -40,7 +40,7 @@ from togetherchat_server.frontends.http.exchange import JSON, Exchange
 from togetherchat_server.frontends.http.openai.errors import ROWS, ErrorResponse, error_response
 from togetherchat_server.frontends.http.openai.sse import error_event
 
-FRONT: Final = "http"
+PROTOCOL: Final = "http"
 
 _log = logging.getLogger(__name__)
 
@@ -49,10 +49,10 @@ _log = logging.getLogger(__name__)
 class HttpLimits:
     """How long a peer may keep us waiting, in seconds, and how much it may send."""
 
-    request_s: float
-    write_stall_s: float
-    queue_s: float
-    request_bytes_max: int
+    request_read_timeout_s: float
+    write_timeout_s: float
+    queue_timeout_s: float
+    max_request_bytes: int
 
 
 @final
@@ -60,8 +60,8 @@ class HttpCall:
     """One call between its first byte and its record."""
 
     __slots__ = (
-        "_desk",
-        "arrival",
+        "_sessions",
+        "incoming",
         "call",
         "caller",
         "closed",
@@ -71,10 +71,10 @@ class HttpCall:
         "usage",
     )
 
-    def __init__(self, exchange: Exchange, arrival: IncomingCall, desk: Sessions) -> None:
+    def __init__(self, exchange: Exchange, incoming: IncomingCall, sessions: Sessions) -> None:
         self.exchange = exchange
-        self.arrival = arrival
-        self.call = desk.refused(arrival)
+        self.incoming = incoming
+        self.call = sessions.refused(incoming)
         """Until it is opened: an id to be refused under."""
         self.caller = ""
         """What tells it from others, once it was let in."""
@@ -82,14 +82,14 @@ class HttpCall:
         self.messages_sent = 0
         self.queued_s = 0.0
         self.usage: chat.Usage | None = None
-        self._desk = desk
+        self._sessions = sessions
 
     def open(self, seconds_left: float | None = None) -> Deadline:
         """Open the call, whose deadline rules inside of what is returned."""
-        self.call = call = self._desk.open(replace(self.arrival, seconds_left=seconds_left))
+        self.call = call = self._sessions.open(replace(self.incoming, seconds_left=seconds_left))
         call.progress.queued_s = self.queued_s
         return Deadline(
-            self._desk.seconds_left(call), call.deadline_reason, DEADLINE_MESSAGES[call.deadline_reason]
+            self._sessions.seconds_left(call), call.deadline_reason, DEADLINE_MESSAGES[call.deadline_reason]
         )
 
 
@@ -103,21 +103,21 @@ class HttpHandler:
     def __init__(
         self,
         *,
-        desk: Sessions,
+        sessions: Sessions,
         admission: Admission,
-        failures: AuthThrottle,
+        auth_throttle: AuthThrottle,
         limits: HttpLimits,
         random: Callable[[], float],
     ) -> None:
         self.limits: Final = limits
-        self._desk = desk
+        self._sessions = sessions
         self._admission = admission
-        self._failures = failures
+        self._auth_throttle = auth_throttle
         self._random = random
         self._running: set[asyncio.Task[object]] = set()
         self._aborted: set[asyncio.Task[object]] = set()
 
-    def abort_running(self) -> None:
+    def abort_in_flight(self) -> None:
         """Cancel what runs: it ends as DRAINING, and says so."""
         self._aborted.update(self._running)
         for task in self._running:
@@ -125,11 +125,11 @@ class HttpHandler:
 
     def refusal(self, exchange: Exchange, method: str) -> ErrorResponse | None:
         """What a caller's headers alone refuse, where its request is to be no call."""
-        arrival = _arrival(exchange, method)
+        incoming = _incoming(exchange, method)
         try:
-            self._desk.check(arrival)
+            self._sessions.check(incoming)
         except ServiceError as error:
-            call = self._desk.refused(arrival)
+            call = self._sessions.refused(incoming)
             return error_response(error, call, output_sent=False, fraction=self._random())
         return None
 
@@ -137,88 +137,88 @@ class HttpHandler:
         """Run the work of one call, and end it in exactly one way."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  uvicorn runs every request in a task
-        visit = HttpCall(exchange, _arrival(exchange, method), self._desk)
+        http_call = HttpCall(exchange, _incoming(exchange, method), self._sessions)
         self._running.add(task)
         exchange.connection.on_lost = task.cancel
         try:
-            await self._admitted(visit, work)
+            await self._admitted(http_call, work)
         except ServiceError as error:
             # Time that is up after the last byte fails nothing.
             if not (exchange.finished and error.reason in DEADLINE_MESSAGES):
-                await self._fail(visit, error)
+                await self._fail(http_call, error)
         except asyncio.CancelledError:
-            await self._end_cancelled(visit, task)
+            await self._end_cancelled(http_call, task)
         except Exception:  # noqa: BLE001  the front's one broad except: see above
-            _log.exception("call %s failed in an unforeseen way", visit.call.id)
-            await self._fail(visit, ServiceError(Reason.INTERNAL_ERROR, INTERNAL_ERROR_MESSAGE))
+            _log.exception("call %s failed in an unforeseen way", http_call.call.id)
+            await self._fail(http_call, ServiceError(Reason.INTERNAL_ERROR, INTERNAL_ERROR_MESSAGE))
         finally:
             exchange.connection.on_lost = None
             self._running.discard(task)
             self._aborted.discard(task)
-        self._close(visit, None)
+        self._close(http_call, None)
 
-    async def _admitted(self, visit: HttpCall, work: Work) -> None:
-        visit.caller = self._desk.check(visit.arrival)
-        self._failures.check(visit.exchange.host, visit.caller)
-        ticket = self._admission.enter(visit.caller)
+    async def _admitted(self, http_call: HttpCall, work: Work) -> None:
+        http_call.caller = self._sessions.check(http_call.incoming)
+        self._auth_throttle.check(http_call.exchange.host, http_call.caller)
+        permit = self._admission.enter(http_call.caller)
         try:
-            if ticket.turn is not None:
-                await self._in_turn(visit, ticket.turn)
-            await work(visit)
-            if visit.call.progress.attempts:
-                self._failures.served(visit.caller)
+            if permit.turn is not None:
+                await self._in_turn(http_call, permit.turn)
+            await work(http_call)
+            if http_call.call.progress.attempts:
+                self._auth_throttle.served(http_call.caller)
         finally:
-            self._admission.leave(ticket)
+            self._admission.leave(permit)
 
-    async def _in_turn(self, visit: HttpCall, turn: asyncio.Future[None]) -> None:
-        began_s = self._desk.seconds_left(visit.call)
-        async with Deadline(self.limits.queue_s, Reason.OVERLOADED, QUEUE_TIMEOUT_MESSAGE):
+    async def _in_turn(self, http_call: HttpCall, turn: asyncio.Future[None]) -> None:
+        began_s = self._sessions.seconds_left(http_call.call)
+        async with Deadline(self.limits.queue_timeout_s, Reason.OVERLOADED, QUEUE_TIMEOUT_MESSAGE):
             await turn
-        visit.queued_s = began_s - self._desk.seconds_left(visit.call)
+        http_call.queued_s = began_s - self._sessions.seconds_left(http_call.call)
 
-    async def _end_cancelled(self, visit: HttpCall, task: asyncio.Task[object]) -> None:
+    async def _end_cancelled(self, http_call: HttpCall, task: asyncio.Task[object]) -> None:
         """Decide who cancelled: nobody (a stray), the service (it drains), or the caller."""
         if not task.cancelling():
-            _log.error("call %s was cancelled from within", visit.call.id)
-            await self._fail(visit, ServiceError(Reason.INTERNAL_ERROR, INTERNAL_ERROR_MESSAGE))
+            _log.error("call %s was cancelled from within", http_call.call.id)
+            await self._fail(http_call, ServiceError(Reason.INTERNAL_ERROR, INTERNAL_ERROR_MESSAGE))
         elif task in self._aborted:
             task.uncancel()
-            await self._fail(visit, ServiceError(Reason.DRAINING, DRAINING_MESSAGE))
+            await self._fail(http_call, ServiceError(Reason.DRAINING, DRAINING_MESSAGE))
         else:
-            visit.exchange.connection.abort()
-            self._close(visit, Reason.CALLER_CANCELLED)
+            http_call.exchange.connection.abort()
+            self._close(http_call, Reason.CALLER_CANCELLED)
 
-    async def _fail(self, visit: HttpCall, error: ServiceError) -> None:
+    async def _fail(self, http_call: HttpCall, error: ServiceError) -> None:
         """End the call with a fault, as a response or as the last event of a stream."""
-        exchange = visit.exchange
-        error = self._failures.answer(exchange.host, visit.caller, error)
-        self._close(visit, error.reason)
+        exchange = http_call.exchange
+        error = self._auth_throttle.answer(exchange.host, http_call.caller, error)
+        self._close(http_call, error.reason)
         if exchange.finished or exchange.connection.stalled:
             exchange.connection.abort()
             return
-        fault = error_response(error, visit.call, output_sent=exchange.started, fraction=self._random())
+        fault = error_response(error, http_call.call, output_sent=exchange.started, fraction=self._random())
         if exchange.started:
             await exchange.end(error_event(fault.body()))
         else:
             await exchange.answer(fault.status, (("content-type", JSON), *fault.headers), fault.body())
 
-    def _close(self, visit: HttpCall, reason: Reason | None) -> None:
-        if visit.closed:
+    def _close(self, http_call: HttpCall, reason: Reason | None) -> None:
+        if http_call.closed:
             return
-        visit.closed = True
+        http_call.closed = True
         ending = Outcome(
             code=str(ROWS[reason].status) if reason else "OK",
             reason=reason,
-            messages_sent=visit.messages_sent,
-            usage=visit.usage,
+            messages_sent=http_call.messages_sent,
+            usage=http_call.usage,
         )
-        self._desk.close(visit.call, FRONT, ending)
+        self._sessions.close(http_call.call, PROTOCOL, ending)
 
 
-def _arrival(exchange: Exchange, method: str) -> IncomingCall:
+def _incoming(exchange: Exchange, method: str) -> IncomingCall:
     headers = exchange.headers
     return IncomingCall(
-        front=FRONT,
+        protocol=PROTOCOL,
         method=method,
         request_id=request_id_or_new(headers.get("x-request-id", "")),
         authorization=headers.get("authorization", ""),

@@ -50,7 +50,7 @@ Handler = Callable[[Exchange], Awaitable[None]]
 class Routes:
     """What the paths lead to."""
 
-    boundary: HttpHandler
+    handler: HttpHandler
     chat: ChatEndpoint
     models: ModelsEndpoint
     console: Console | None
@@ -103,25 +103,25 @@ class Routes:
             if fault is not None:
                 await refuse(exchange, fault)
             else:
-                await self.boundary.run(exchange, method, work)
+                await self.handler.run(exchange, method, work)
 
         return run
 
     def _endpoint(self, allowed: tuple[HTTPMethod, ...], handler: Handler) -> "_Endpoint":
-        return _Endpoint(allowed, handler, write_stall_s=self.boundary.limits.write_stall_s)
+        return _Endpoint(allowed, handler, write_timeout_s=self.handler.limits.write_timeout_s)
 
 
 @final
 class _Endpoint:
     """A path as ASGI wants it: any object but a function, which Starlette would wrap."""
 
-    def __init__(self, allowed: tuple[HTTPMethod, ...], handler: Handler, *, write_stall_s: float) -> None:
+    def __init__(self, allowed: tuple[HTTPMethod, ...], handler: Handler, *, write_timeout_s: float) -> None:
         self._allowed = allowed
         self._handler = handler
-        self._write_stall_s = write_stall_s
+        self._write_stall_s = write_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(scope, receive, send, write_stall_s=self._write_stall_s)
+        exchange = Exchange(scope, receive, send, write_timeout_s=self._write_stall_s)
         if self._allowed and exchange.method not in self._allowed:
             await refuse(exchange, _wrong_method(self._allowed))
         else:
@@ -210,7 +210,7 @@ class HttpEnvironment:
 
     random: Callable[[], float]
     wall_clock: Callable[[], float]
-    failures: AuthThrottle
+    auth_throttle: AuthThrottle
     version: str
     share_port: bool
     certificates: Certificates | None
@@ -221,35 +221,37 @@ class HttpEnvironment:
 
 def create_http_server(
     *,
-    desk: Sessions,
+    sessions: Sessions,
     admission: Admission,
     chat: Chat,
     listing: ModelListing,
     limits: HttpLimits,
-    surroundings: HttpEnvironment,
+    environment: HttpEnvironment,
 ) -> HttpServer:
     """The front, not yet listening. `chat` checks what it is asked, see `calls.checked`."""
-    boundary = HttpHandler(
-        desk=desk,
+    handler = HttpHandler(
+        sessions=sessions,
         admission=admission,
-        failures=surroundings.failures,
+        auth_throttle=environment.auth_throttle,
         limits=limits,
-        random=surroundings.random,
+        random=environment.random,
     )
-    endpoint = ChatEndpoint(chat, request_bytes_max=limits.request_bytes_max, request_s=limits.request_s)
-    figures = surroundings.figures
+    endpoint = ChatEndpoint(
+        chat, max_request_bytes=limits.max_request_bytes, request_read_timeout_s=limits.request_read_timeout_s
+    )
+    figures = environment.figures
     door = Routes(
-        boundary=boundary,
+        handler=handler,
         chat=endpoint,
         models=ModelsEndpoint(listing),
-        console=None if figures is None else Console(boundary=boundary, figures=figures),
-        version=surroundings.version,
-        local_pages_only=surroundings.local_pages_only,
+        console=None if figures is None else Console(handler=handler, figures=figures),
+        version=environment.version,
+        local_pages_only=environment.local_pages_only,
     )
     return HttpServer(
-        boundary=boundary,
+        handler=handler,
         application=door.application(),
-        wall_clock=surroundings.wall_clock,
-        share_port=surroundings.share_port,
-        certificates=surroundings.certificates,
+        wall_clock=environment.wall_clock,
+        share_port=environment.share_port,
+        certificates=environment.certificates,
     )

@@ -39,14 +39,14 @@ class HttpServer:
     def __init__(
         self,
         *,
-        boundary: HttpHandler,
+        handler: HttpHandler,
         application: ASGIApp,
         wall_clock: Callable[[], float],
         share_port: bool,
         certificates: Certificates | None = None,
         limits: ConnectionLimits | None = None,
     ) -> None:
-        self._boundary = boundary
+        self._handler = handler
         self._wall_clock = wall_clock
         self._share_port = share_port
         self._certificates = certificates
@@ -109,8 +109,8 @@ class HttpServer:
         for connection in list(self._open):
             connection.shutdown()
 
-    def abort_running(self) -> None:
-        self._boundary.abort_running()
+    def abort_in_flight(self) -> None:
+        self._handler.abort_in_flight()
 
     async def finish(self, grace_s: float) -> None:
         """Wait for the last bytes, at most `grace_s`, then cut off who has not taken them."""

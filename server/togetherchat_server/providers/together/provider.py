@@ -1,7 +1,7 @@
 """Together as a provider: the glue between the ports, the transport and the pure modules.
 
 Owns the order of things in one attempt: ask, judge the status, read, translate; and what is
-noted of it in the call's `Progress`. Every decision is made elsewhere: translation in
+span of it in the call's `Progress`. Every decision is made elsewhere: translation in
 `request`, `response` and `stream`, meaning of failures in `errors`, patience in `timeouts`.
 """
 
@@ -49,12 +49,12 @@ LATE: Final = {
 class ProviderLimits:
     """How long to wait for what, in seconds, and how much to take, in bytes."""
 
-    answer_s: float
-    first_token_s: float
-    silence_s: float
-    body_bytes_max: int
-    event_bytes_max: int
-    fold_from_tokens: int
+    response_timeout_s: float
+    first_token_timeout_s: float
+    stream_idle_timeout_s: float
+    max_response_bytes: int
+    max_event_bytes: int
+    stream_upstream_min_tokens: int
     """From this `max_tokens` on a whole answer is read as a stream; 0: always."""
 
 
@@ -64,14 +64,14 @@ class TogetherProvider:
 
     def __init__(
         self,
-        transport: UpstreamClient,
+        client: UpstreamClient,
         *,
-        patience: ProviderLimits,
+        limits: ProviderLimits,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
-        self._transport = transport
-        self._patience = patience
+        self._client = client
+        self._limits = limits
         self._clock = clock
         self._wall_clock = wall_clock
 
@@ -79,11 +79,11 @@ class TogetherProvider:
         if self._is_long(request):
             return await self._folded(request, call)
         body = to_schema(request, stream=False)
-        with self._begin_attempt("POST", CHAT_PATH, call) as noted:
-            noted.request(request, streamed=False)
-            answer = await self._ask("POST", CHAT_PATH, call, body, noted)
+        with self._begin_attempt("POST", CHAT_PATH, call) as span:
+            span.request(request, streamed=False)
+            answer = await self._ask("POST", CHAT_PATH, call, body, span)
             response = _response(answer.body, request, call)
-            noted.response(response)
+            span.response(response)
         self._note_id(response.id, call)
         return response
 
@@ -93,38 +93,38 @@ class TogetherProvider:
     ) -> AsyncGenerator[AsyncIterator[EventBatch]]:
         timers = StreamTimeouts(
             started_s=self._clock(),
-            first_token_s=self._patience.first_token_s,
-            idle_s=self._patience.silence_s,
+            first_token_timeout_s=self._limits.first_token_timeout_s,
+            idle_s=self._limits.stream_idle_timeout_s,
         )
         async with AsyncExitStack() as stack:
-            noted = stack.enter_context(self._begin_attempt("POST", CHAT_PATH, call))
-            noted.request(request, streamed=True)
-            opening = self._transport.stream(
+            span = stack.enter_context(self._begin_attempt("POST", CHAT_PATH, call))
+            span.request(request, streamed=True)
+            opening = self._client.stream(
                 CHAT_PATH,
                 key=call.upstream_key,
                 request_id=call.id,
                 body=to_schema(request, stream=True),
-                traceparent=noted.traceparent,
-                tracestate=noted.tracestate,
+                traceparent=span.traceparent,
+                tracestate=span.tracestate,
             )
-            async with _patience(timers, self._clock()):
+            async with _deadline(timers, self._clock()):
                 answer = await stack.enter_async_context(opening)
             self._note_headers(answer.headers, call)
-            noted.status(answer.status, call.progress.upstream)
+            span.status(answer.status, call.progress.upstream)
             if answer.status != HTTPStatus.OK:
-                async with _patience(timers, self._clock()):
+                async with _deadline(timers, self._clock()):
                     body = await answer.read_all(ERROR_BODY_BYTES_MAX)
                 raise self._failure(
                     UpstreamResponse(status=answer.status, headers=answer.headers, body=body), call
                 )
             answered = self._answered(answer, timers, request, call)
-            yield await stack.enter_async_context(aclosing(noted.following(answered)))
+            yield await stack.enter_async_context(aclosing(span.following(answered)))
 
     async def live_models(self, call: Call) -> Sequence[models.Model]:
-        with self._begin_attempt("GET", MODELS_PATH, call) as noted:
-            answer = await self._ask("GET", MODELS_PATH, call, None, noted)
+        with self._begin_attempt("GET", MODELS_PATH, call) as span:
+            answer = await self._ask("GET", MODELS_PATH, call, None, span)
             live = model_list.from_schema(schema.parse_models(answer.body))
-            noted.done()
+            span.done()
         return live
 
     def _is_long(self, request: service.CompleteRequest) -> bool:
@@ -134,7 +134,7 @@ class TogetherProvider:
         stream does not carry in full (alternatives, the prompt) is never asked for that way.
         """
         whole = request.HasField("logprobs") or request.echo
-        return not whole and request.max_tokens >= self._patience.fold_from_tokens
+        return not whole and request.max_tokens >= self._limits.stream_upstream_min_tokens
 
     async def _folded(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
         fold = Accumulator()
@@ -145,23 +145,23 @@ class TogetherProvider:
         return fold.response()
 
     async def _ask(
-        self, method: str, path: str, call: Call, body: bytes | None, noted: NoopAttemptSpan
+        self, method: str, path: str, call: Call, body: bytes | None, span: NoopAttemptSpan
     ) -> UpstreamResponse:
         """One request with one JSON answer."""
         async with Deadline(
-            self._patience.answer_s, Reason.FIRST_TOKEN_TIMEOUT, LATE[Reason.FIRST_TOKEN_TIMEOUT]
+            self._limits.response_timeout_s, Reason.FIRST_TOKEN_TIMEOUT, LATE[Reason.FIRST_TOKEN_TIMEOUT]
         ):
-            answer = await self._transport.send(
+            answer = await self._client.send(
                 method,
                 path,
                 key=call.upstream_key,
                 request_id=call.id,
                 body=body,
-                traceparent=noted.traceparent,
-                tracestate=noted.tracestate,
+                traceparent=span.traceparent,
+                tracestate=span.tracestate,
             )
         self._note_headers(answer.headers, call)
-        noted.status(answer.status, call.progress.upstream)
+        span.status(answer.status, call.progress.upstream)
         if answer.status != HTTPStatus.OK:
             raise self._failure(answer, call)
         _demand_json(answer.headers)
@@ -173,8 +173,8 @@ class TogetherProvider:
     ) -> AsyncGenerator[EventBatch]:
         """The events of a 200. An answer that is JSON although a stream was asked for is an answer too."""
         if _media_type(answer.headers) == JSON:
-            async with _patience(timers, self._clock()):
-                body = await answer.read_all(self._patience.body_bytes_max)
+            async with _deadline(timers, self._clock()):
+                body = await answer.read_all(self._limits.max_response_bytes)
             response = _response(body, request, call)
             self._note_event(response.id, call)
             yield stream.events_from(response)
@@ -191,10 +191,10 @@ class TogetherProvider:
         """Bytes to events, a batch for each read of the socket. What came before a failure is
         handed on before the failure is raised.
         """
-        reading = _StreamReader(call, event_bytes_max=self._patience.event_bytes_max)
+        reading = _StreamReader(call, max_event_bytes=self._limits.max_event_bytes)
         failure: ServiceError | None = None
         while not reading.done and failure is None:
-            async with _patience(timers, self._clock()):
+            async with _deadline(timers, self._clock()):
                 data = await answer.read()
             if not data:
                 break
@@ -265,9 +265,9 @@ class TogetherProvider:
 class _StreamReader:
     """A stream being read: the decoder, the translator, and whether the end was seen."""
 
-    def __init__(self, call: Call, *, event_bytes_max: int) -> None:
+    def __init__(self, call: Call, *, max_event_bytes: int) -> None:
         self._call = call
-        self._decoder = SseDecoder(event_bytes_max=event_bytes_max)
+        self._decoder = SseDecoder(max_event_bytes=max_event_bytes)
         self.translator = stream.ChatStreamTranslator(
             caller_brought_key=call.caller_brought_key, secrets=_secrets(call)
         )
@@ -292,7 +292,7 @@ class _StreamReader:
         return events
 
 
-def _patience(timers: StreamTimeouts, now_s: float) -> Deadline:
+def _deadline(timers: StreamTimeouts, now_s: float) -> Deadline:
     deadline_s, reason = timers.deadline()
     return Deadline(deadline_s - now_s, reason, LATE[reason])
 

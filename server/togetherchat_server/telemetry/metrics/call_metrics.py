@@ -45,7 +45,7 @@ class CallMetrics:
             self._method(record.method),
         )
         code = record.code
-        count((names.CALLS, record.front, method, code, record.reason or NONE))
+        count((names.CALLS, record.protocol, method, code, record.reason or NONE))
         count((names.TENANT_CALLS, tenant, model, code))
         if record.attempts:
             count((names.ATTEMPTS, record.upstream or NONE, model), record.attempts)
@@ -59,9 +59,9 @@ class CallMetrics:
     def _count_usage(self, record: CallRecord, tenant: str, model: str) -> None:
         count = self._tally.count
         if record.prompt_tokens:
-            count((names.TOKENS, tenant, model, "prompt"), record.prompt_tokens)
+            count((names.TOKENS, tenant, model, "input"), record.prompt_tokens)
         if record.completion_tokens:
-            count((names.TOKENS, tenant, model, "completion"), record.completion_tokens)
+            count((names.TOKENS, tenant, model, "output"), record.completion_tokens)
         if record.cost_nano_usd:
             count((names.COST, tenant, model), record.cost_nano_usd)
         if record.usage_estimated:
@@ -70,7 +70,7 @@ class CallMetrics:
     def _time(self, record: CallRecord, method: str, model: str) -> None:
         observe, duration_s, first_s = self._tally.observe, record.duration_s, record.first_token_s
         outcome = "error" if record.reason else "ok"
-        observe((names.DURATION, record.front, method, model, outcome), duration_s)
+        observe((names.DURATION, record.protocol, method, model, outcome), duration_s)
         if record.queued_s:
             observe((names.QUEUED,), record.queued_s)
         if first_s is None:

@@ -47,7 +47,7 @@ class ProcessInfo:
     """What does not change while the process lives."""
 
     version: str
-    calls_max: int
+    max_concurrent_calls: int
     wall_clock: Callable[[], float]
 
 
@@ -67,7 +67,7 @@ class MetricsCollector:
         self._lag = EventLoopLag(lambda late_s: self._tally.observe((names.LAG,), late_s))
         self._fixed: dict[Key, float] = {
             (names.BUILD, facts.version, platform.python_version()): 1,
-            (names.PLACES,): facts.calls_max,
+            (names.PLACES,): facts.max_concurrent_calls,
             (names.STARTED,): facts.wall_clock(),
         }
 

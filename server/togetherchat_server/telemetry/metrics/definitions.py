@@ -27,7 +27,7 @@ class MetricDefinition:
 
 CALLS: Final = "togetherchat_calls_total"
 TENANT_CALLS: Final = "togetherchat_tenant_calls_total"
-REFUSED: Final = "togetherchat_admission_refused_total"
+REFUSED: Final = "togetherchat_admission_rejected_total"
 CALLER_RETRIES: Final = "togetherchat_caller_retries_total"
 TOKENS: Final = "togetherchat_tokens_total"
 COST: Final = "togetherchat_cost_usd_total"
@@ -40,23 +40,23 @@ RESTARTS: Final = "togetherchat_worker_restarts_total"
 CPU: Final = "process_cpu_seconds_total"
 
 DURATION: Final = "togetherchat_call_duration_seconds"
-FIRST_TOKEN: Final = "togetherchat_first_token_seconds"  # noqa: S105  a name, no password
-INTER_TOKEN: Final = "togetherchat_inter_token_seconds"  # noqa: S105  as above
-QUEUED: Final = "togetherchat_call_queue_seconds"
-LAG: Final = "togetherchat_loop_lag_seconds"
+FIRST_TOKEN: Final = "togetherchat_time_to_first_token_seconds"  # noqa: S105  a name, no password
+INTER_TOKEN: Final = "togetherchat_time_per_output_token_seconds"  # noqa: S105  as above
+QUEUED: Final = "togetherchat_call_queue_wait_seconds"
+LAG: Final = "togetherchat_event_loop_lag_seconds"
 
 IN_FLIGHT: Final = "togetherchat_calls_in_flight"
-WAITING: Final = "togetherchat_calls_waiting"
-PLACES: Final = "togetherchat_calls_max"
-TASKS: Final = "togetherchat_tasks"
-MEMORY_BLOCKS: Final = "togetherchat_memory_blocks"
+WAITING: Final = "togetherchat_calls_queued"
+PLACES: Final = "togetherchat_max_concurrent_calls"
+TASKS: Final = "togetherchat_asyncio_tasks"
+MEMORY_BLOCKS: Final = "togetherchat_python_allocated_blocks"
 HTTP_CONNECTIONS: Final = "togetherchat_http_connections"
 UPSTREAM_IN_FLIGHT: Final = "togetherchat_upstream_requests_in_flight"
 UPSTREAM_CONNECTIONS: Final = "togetherchat_upstream_connections"
 BUDGET: Final = "togetherchat_retry_budget_left"
-BREAKER: Final = "togetherchat_breaker_pairs"
+BREAKER: Final = "togetherchat_adaptive_throttles"
 LIMIT: Final = "togetherchat_upstream_rate_limit"
-LIMIT_TOLD: Final = "togetherchat_upstream_rate_limit_told_timestamp_seconds"
+LIMIT_TOLD: Final = "togetherchat_upstream_rate_limit_updated_timestamp_seconds"
 QUOTAS_APART: Final = "togetherchat_quota_redis_away"
 CERTIFICATE_LEFT: Final = "togetherchat_tls_certificate_left_seconds"
 READY: Final = "togetherchat_ready"
@@ -94,7 +94,7 @@ _ALL: Final[tuple[MetricDefinition, ...]] = (
     MetricDefinition(
         name=CALLS,
         kind="counter",
-        labels=("front", "method", "code", "reason"),
+        labels=("protocol", "method", "code", "reason"),
         help="Ended calls, by the status that was answered and the kind of failure or `none`.",
     ),
     MetricDefinition(
@@ -164,7 +164,7 @@ _ALL: Final[tuple[MetricDefinition, ...]] = (
     MetricDefinition(
         name=DURATION,
         kind="histogram",
-        labels=("front", "method", "model", "outcome"),
+        labels=("protocol", "method", "model", "outcome"),
         bounds=_CALL_BOUNDS,
         help="From a call's arrival to its end; outcome is `ok` or `error`.",
     ),
@@ -198,7 +198,9 @@ _ALL: Final[tuple[MetricDefinition, ...]] = (
     MetricDefinition(name=IN_FLIGHT, kind="gauge", help="Calls that have a place."),
     MetricDefinition(name=WAITING, kind="gauge", help="Calls that wait for a place."),
     MetricDefinition(
-        name=PLACES, kind="gauge", help="Places for calls: --calls-max, times the workers that report."
+        name=PLACES,
+        kind="gauge",
+        help="Places for calls: --max-concurrent-calls, times the workers that report.",
     ),
     MetricDefinition(name=TASKS, kind="gauge", help="Tasks of the event loops."),
     MetricDefinition(name=MEMORY_BLOCKS, kind="gauge", help="Blocks of memory that Python holds."),

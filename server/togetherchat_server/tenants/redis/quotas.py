@@ -66,7 +66,7 @@ class RedisQuotas:
 
     async def enter(self, tenant: str, limits: TenantLimits) -> QuotaRejection | Lease | None:
         """Take a request and a place, if there are; what is to be given back when the call has ended."""
-        if not (limits.requests_per_minute or limits.tokens_per_minute or limits.calls_max):
+        if not (limits.requests_per_minute or limits.tokens_per_minute or limits.max_concurrent_calls):
             return None
         lease = self._leases.new(tenant)
         # In a task of its own: whether a call that is cancelled meanwhile has a place is known only
@@ -77,11 +77,11 @@ class RedisQuotas:
         try:
             await asyncio.wait({asking})
         except asyncio.CancelledError:
-            if limits.calls_max:
+            if limits.max_concurrent_calls:
                 asking.add_done_callback(lambda _: self._keeper.give_back(lease))
             raise
         refusal = asking.result()
-        if refusal is not None or not limits.calls_max:
+        if refusal is not None or not limits.max_concurrent_calls:
             return refusal
         # Also where Redis said nothing: it hears of this call when it is back.
         self._keeper.hold(lease)
@@ -108,7 +108,7 @@ class RedisQuotas:
 
     async def _ask(self, lease: Lease, limits: TenantLimits) -> QuotaRejection | None:
         keys = [key_of(lease.tenant, account) for account in ("requests", "tokens", "calls")]
-        asked = [limits.requests_per_minute, limits.tokens_per_minute, limits.calls_max]
+        asked = [limits.requests_per_minute, limits.tokens_per_minute, limits.max_concurrent_calls]
         args = [*asked, self._lease_s, lease.id]
         said = await self._link.ask(lambda: _run(self._enter(keys=keys, args=args)))
         if said is None:

@@ -40,12 +40,12 @@ end
 """
 
 ENTER: Final = f"""{_NOW}{_RATES}{_LEASES}
-local per_minute, calls_max = tonumber(ARGV[1]), tonumber(ARGV[3])
-if calls_max > 0 and held(KEYS[3]) >= calls_max then return {{1, '0', '0'}} end
+local per_minute, max_concurrent_calls = tonumber(ARGV[1]), tonumber(ARGV[3])
+if max_concurrent_calls > 0 and held(KEYS[3]) >= max_concurrent_calls then return {{1, '0', '0'}} end
 local requests, tokens = wait(KEYS[1], per_minute), wait(KEYS[2], tonumber(ARGV[2]))
 if requests == 0 and tokens == 0 then
     if per_minute > 0 then book(KEYS[1], used_until(KEYS[1]) + {MINUTE_S} / per_minute) end
-    if calls_max > 0 then hold(KEYS[3], tonumber(ARGV[4]), ARGV[5]) end
+    if max_concurrent_calls > 0 then hold(KEYS[3], tonumber(ARGV[4]), ARGV[5]) end
 end
 return {{0, string.format('%.6f', requests), string.format('%.6f', tokens)}}
 """

@@ -40,14 +40,14 @@ def test_calls_are_told_apart_by_front_method_code_and_reason():
     tally = tallied(
         record(),
         record(),
-        record(front="http", method="chat.completions"),
+        record(protocol="http", method="chat.completions"),
         record(code="UNAVAILABLE", reason="UPSTREAM_RESET"),
     )
 
     assert {
-        ("rpc", METHOD, "OK", "none"): 2,
+        ("grpc", METHOD, "OK", "none"): 2,
         ("http", "chat.completions", "OK", "none"): 1,
-        ("rpc", METHOD, "UNAVAILABLE", "UPSTREAM_RESET"): 1,
+        ("grpc", METHOD, "UNAVAILABLE", "UPSTREAM_RESET"): 1,
     } == counted(tally, names.CALLS)
 
 
@@ -78,7 +78,7 @@ def test_tokens_and_cost_belong_to_tenant_and_model():
     """Prompt and completion apart, the cost in billionths of a dollar."""
     tally = tallied(*[record(tenant="blue", model=OURS, cost_nano_usd=1500)] * 2)
 
-    assert {("blue", OURS, "prompt"): 6, ("blue", OURS, "completion"): 8} == counted(tally, names.TOKENS)
+    assert {("blue", OURS, "input"): 6, ("blue", OURS, "output"): 8} == counted(tally, names.TOKENS)
     assert {("blue", OURS): 3000} == counted(tally, names.COST)
 
 
@@ -86,7 +86,7 @@ def test_an_answer_without_usage_counts_its_pieces_and_says_so():
     """What was estimated is counted, and the calls of which that is true."""
     tally = tallied(record(prompt_tokens=None, completion_tokens=7, usage_estimated=True), record())
 
-    assert {("none", "other", "prompt"): 3, ("none", "other", "completion"): 11} == counted(
+    assert {("none", "other", "input"): 3, ("none", "other", "output"): 11} == counted(
         tally, names.TOKENS
     )
     assert 1 == total(tally, names.ESTIMATED)
@@ -117,8 +117,8 @@ def test_durations_of_failures_stand_apart():
     tally = tallied(record(duration_s=2.0), record(duration_s=0.1, reason="OVERLOADED"))
 
     assert {
-        ("rpc", METHOD, "other", "ok"): (1, 2.0),
-        ("rpc", METHOD, "other", "error"): (1, 0.1),
+        ("grpc", METHOD, "other", "ok"): (1, 2.0),
+        ("grpc", METHOD, "other", "error"): (1, 0.1),
     } == fell(tally, names.DURATION)
 
 

@@ -18,7 +18,7 @@ class Bench:
     def __init__(self):
         self.now_s = 1000.0
         self.dropped = 0
-        facts = ProcessInfo(version="1.2.3", calls_max=10, wall_clock=lambda: self.now_s)
+        facts = ProcessInfo(version="1.2.3", max_concurrent_calls=10, wall_clock=lambda: self.now_s)
         reads = {
             "log_lines_dropped": lambda: self.dropped,
             "calls_in_flight": lambda: 4,

@@ -33,12 +33,12 @@ async def test_counters_gauges_and_histograms_are_read_back(accept):
         tally.observe((names.LAG,), seconds)
     page = await shown(Snapshot(tally=tally, gauges={(names.IN_FLIGHT,): 3}), accept)
 
-    buckets = page.samples("togetherchat_loop_lag_seconds_bucket")
+    buckets = page.samples("togetherchat_event_loop_lag_seconds_bucket")
     assert {("some/model", "blue"): 2.5} == page.samples(names.COST)
     assert {(): 3} == page.samples(names.IN_FLIGHT)
     assert [0, 1, 2, 3] == [buckets[bound,] for bound in ("0.001", "0.0025", "0.005", "+Inf")]
-    assert 3 == page.value("togetherchat_loop_lag_seconds_count")
-    assert 9.006 == page.value("togetherchat_loop_lag_seconds_sum")
+    assert 3 == page.value("togetherchat_event_loop_lag_seconds_count")
+    assert 9.006 == page.value("togetherchat_event_loop_lag_seconds_sum")
 
 
 @BOTH
@@ -93,7 +93,7 @@ async def test_what_has_no_labels_begins_at_nought():
     page = await shown(Snapshot(tally=MetricStore()))
 
     assert {(): 0} == page.samples(names.ESTIMATED)
-    assert {(): 0} == page.samples("togetherchat_call_queue_seconds_count")
+    assert {(): 0} == page.samples("togetherchat_call_queue_wait_seconds_count")
 
 
 async def test_the_format_is_the_one_that_is_asked_for():

@@ -46,7 +46,7 @@ Figures = Callable[[], Mapping[str, object]]
 class Console:
     """What the console's own paths answer with."""
 
-    boundary: HttpHandler
+    handler: HttpHandler
     figures: Figures
 
     async def page(self, exchange: Exchange) -> None:
@@ -57,7 +57,7 @@ class Console:
 
     async def count(self, exchange: Exchange) -> None:
         """The live figures. No call: it is asked for every second and leaves no record."""
-        fault = self.boundary.refusal(exchange, FIGURES_METHOD)
+        fault = self.handler.refusal(exchange, FIGURES_METHOD)
         if fault is not None:
             await exchange.answer(fault.status, (("content-type", JSON), *fault.headers), fault.body())
             return

@@ -32,41 +32,41 @@ IGNORED_CHARACTERS_MAX: Final = 1024
 class ChatEndpoint:
     """The conversation."""
 
-    def __init__(self, chat: Chat, *, request_bytes_max: int, request_s: float) -> None:
+    def __init__(self, chat: Chat, *, max_request_bytes: int, request_read_timeout_s: float) -> None:
         self._chat = chat
-        self._request_bytes_max = request_bytes_max
-        self._request_s = request_s
+        self._request_bytes_max = max_request_bytes
+        self._request_s = request_read_timeout_s
 
-    async def answer(self, visit: HttpCall) -> None:
-        body = await visit.exchange.body(bytes_max=self._request_bytes_max, within_s=self._request_s)
+    async def answer(self, http_call: HttpCall) -> None:
+        body = await http_call.exchange.body(bytes_max=self._request_bytes_max, within_s=self._request_s)
         inquiry = openai_request.read(body)
         if inquiry.stream:
-            async with visit.open():
-                await self._stream(inquiry, visit)
+            async with http_call.open():
+                await self._stream(inquiry, http_call)
         else:
-            async with visit.open(_patience_s(visit.exchange.headers)):
-                await self._complete(inquiry, visit)
+            async with http_call.open(_patience_s(http_call.exchange.headers)):
+                await self._complete(inquiry, http_call)
 
-    async def _complete(self, inquiry: ChatRequest, visit: HttpCall) -> None:
-        response = await self._chat.complete(inquiry.request, visit.call)
-        visit.usage = response.usage
-        visit.messages_sent = 1
+    async def _complete(self, inquiry: ChatRequest, http_call: HttpCall) -> None:
+        response = await self._chat.complete(inquiry.request, http_call.call)
+        http_call.usage = response.usage
+        http_call.messages_sent = 1
         body = completion(response, alternatives=inquiry.alternatives)
-        headers = (("content-type", JSON), *response_metadata(visit.call), *_ignored(inquiry))
-        await visit.exchange.answer(200, headers, body)
+        headers = (("content-type", JSON), *response_metadata(http_call.call), *_ignored(inquiry))
+        await http_call.exchange.answer(200, headers, body)
 
-    async def _stream(self, inquiry: ChatRequest, visit: HttpCall) -> None:
-        exchange = visit.exchange
+    async def _stream(self, inquiry: ChatRequest, http_call: HttpCall) -> None:
+        exchange = http_call.exchange
         chunks = ChunkWriter(include_usage=inquiry.include_usage, alternatives=inquiry.alternatives)
-        async with self._chat.stream(inquiry.request, visit.call) as batches:
+        async with self._chat.stream(inquiry.request, http_call.call) as batches:
             async for events in batches:
                 data = chunks.written(events)
                 if not exchange.started:
-                    headers = (*STREAM_HEADERS, *response_metadata(visit.call), *_ignored(inquiry))
+                    headers = (*STREAM_HEADERS, *response_metadata(http_call.call), *_ignored(inquiry))
                     await exchange.start(200, headers)
-                visit.messages_sent += len(events)
+                http_call.messages_sent += len(events)
                 if chunks.whole:
-                    visit.usage = chunks.usage
+                    http_call.usage = chunks.usage
                     await exchange.end(data)
                 else:
                     await exchange.write(data)

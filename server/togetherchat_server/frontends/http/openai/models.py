@@ -50,46 +50,46 @@ class ModelsEndpoint:
     def __init__(self, listing: ModelListing) -> None:
         self._models = listing
 
-    async def listing(self, visit: HttpCall) -> None:
+    async def listing(self, http_call: HttpCall) -> None:
         """Every model but the retired."""
-        async with visit.open():
-            every = await self._every(visit)
+        async with http_call.open():
+            every = await self._every(http_call)
             entries = [entry(model) for model in every if model.state != models.MODEL_STATE_RETIRED]
-            agent = visit.exchange.headers.get("user-agent", "").lower()
+            agent = http_call.exchange.headers.get("user-agent", "").lower()
             bare = agent.startswith(TOGETHERS_CLIENTS)
-            await _answer(visit, entries if bare else {"object": "list", "data": entries})
+            await _answer(http_call, entries if bare else {"object": "list", "data": entries})
 
-    async def everything(self, visit: HttpCall) -> None:
+    async def everything(self, http_call: HttpCall) -> None:
         """Every model, the retired too, with what there is to say of the list."""
-        async with visit.open():
-            pages = [page async for page in self._pages(visit)]
+        async with http_call.open():
+            pages = [page async for page in self._pages(http_call)]
             listed: Json = {
                 "data": [entry(model) for page in pages for model in page.models],
                 "warnings": [warning.message for warning in pages[0].warnings],
             }
             if pages[0].HasField("provider_list_time"):
                 listed["provider_list_time"] = pages[0].provider_list_time.seconds
-            await _answer(visit, listed)
+            await _answer(http_call, listed)
 
-    async def retrieved(self, visit: HttpCall) -> None:
+    async def retrieved(self, http_call: HttpCall) -> None:
         """The model with this id or alias."""
-        wanted: str = visit.exchange.scope["path_params"]["id"]
-        async with visit.open():
-            visit.call.progress.model = wanted[:256]
-            for model in await self._every(visit):
+        wanted: str = http_call.exchange.scope["path_params"]["id"]
+        async with http_call.open():
+            http_call.call.progress.model = wanted[:256]
+            for model in await self._every(http_call):
                 if wanted == model.id or wanted in model.aliases:
-                    await _answer(visit, entry(model))
+                    await _answer(http_call, entry(model))
                     return
         raise ServiceError(Reason.MODEL_NOT_FOUND, "there is no such model")
 
-    async def _every(self, visit: HttpCall) -> list[models.Model]:
-        return [model async for page in self._pages(visit) for model in page.models]
+    async def _every(self, http_call: HttpCall) -> list[models.Model]:
+        return [model async for page in self._pages(http_call) for model in page.models]
 
-    async def _pages(self, visit: HttpCall) -> AsyncIterator[service.ListModelsResponse]:
+    async def _pages(self, http_call: HttpCall) -> AsyncIterator[service.ListModelsResponse]:
         token: str | None = ""
         while token is not None:
             request = service.ListModelsRequest(page_size=PAGE_SIZE, page_token=token)
-            page = await self._models.list_models(request, visit.call)
+            page = await self._models.list_models(request, http_call.call)
             yield page
             token = page.next_page_token or None
 
@@ -121,7 +121,7 @@ def entry(model: models.Model) -> Json:
     return body
 
 
-async def _answer(visit: HttpCall, body: object) -> None:
-    visit.messages_sent = 1
-    headers = (("content-type", JSON), *response_metadata(visit.call))
-    await visit.exchange.answer(200, headers, orjson.dumps(body))
+async def _answer(http_call: HttpCall, body: object) -> None:
+    http_call.messages_sent = 1
+    headers = (("content-type", JSON), *response_metadata(http_call.call))
+    await http_call.exchange.answer(200, headers, orjson.dumps(body))
