@@ -33,7 +33,15 @@ class Contestant:
     """More open streams than these are not tried: they fail, or take minutes to open."""
 
 
-OURS: Final = (sys.executable, "-m", "togetherchat_server", "--admin-listen", "off", "--max-concurrent-calls", "12000")
+OURS: Final = (
+    sys.executable,
+    "-m",
+    "togetherchat_server",
+    "--admin-listen",
+    "off",
+    "--max-concurrent-calls",
+    "12000",
+)
 OURS_ENVIRONMENT: Final = {"TOGETHER_BASE_URL": "http://{upstream}/v1", "TOGETHER_API_KEY": "bench"}
 """All features on, as shipped, the line of log of every call included. Of its bounds one is wider, so
 that ten thousand streams may be open."""

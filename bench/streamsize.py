@@ -50,7 +50,12 @@ def owner(path: str) -> str:
 @contextlib.asynccontextmanager
 async def service(upstream: str) -> AsyncGenerator[str, None]:
     settings = Settings.model_validate(
-        {"grpc_listen": "127.0.0.1:0", "admin_listen": "off", "log_format": "json", "max_concurrent_calls": 12_000}
+        {
+            "grpc_listen": "127.0.0.1:0",
+            "admin_listen": "off",
+            "log_format": "json",
+            "max_concurrent_calls": 12_000,
+        }
     )
     aside = ProviderConfig(base_url=f"http://{upstream}/v1", key=Secret("key-of-a-benchmark-0123456789"))
     environment = Environment(

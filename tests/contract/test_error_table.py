@@ -292,7 +292,10 @@ async def test_keep_alive_comments_are_no_first_token():
 async def test_silence_within_a_stream():
     """A provider that falls silent is given up; what arrived stands."""
     script = always((Send(sse_head() + chunk(f"data: {delta('Hi')}\n\n".encode())), Stall()))
-    async with ScriptedUpstream(script) as upstream, running_app(upstream.base_url, stream_idle_timeout_s=0.2) as app:
+    async with (
+        ScriptedUpstream(script) as upstream,
+        running_app(upstream.base_url, stream_idle_timeout_s=0.2) as app,
+    ):
         events, failure = await collect(app.chat.StreamComplete(request()))
 
     check(Row("", None, C.DEADLINE_EXCEEDED, "STREAM_IDLE_TIMEOUT", NEVER), failure)

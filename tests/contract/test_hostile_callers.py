@@ -278,7 +278,10 @@ async def test_odd_text_in_an_answer_is_text_or_a_malformed_answer(text):
 
 async def test_a_caller_that_never_sends_its_message_loses_its_slot():
     """Headers alone take a place; without a message it is given back after a while."""
-    async with still_serving(max_concurrent_calls=1, request_read_timeout_s=0.2) as (app, _), http2_peer(app.addresses.grpc) as peer:
+    async with (
+        still_serving(max_concurrent_calls=1, request_read_timeout_s=0.2) as (app, _),
+        http2_peer(app.addresses.grpc) as peer,
+    ):
         peer.open(1, f"{SERVICE}/Complete")
         await eventually(lambda: app.admission.in_flight == 1)
         await eventually(lambda: app.admission.in_flight == 0)

@@ -114,7 +114,11 @@ def test_an_overlay_without_keys_and_tls_is_a_copy(tmp_path):
 
     settings = configuration(kustomized(copied), tmp_path / "disk").settings
 
-    assert ("", "off", True) == (settings.api_keys_file, settings.tls_cert_file, settings.allow_unauthenticated)
+    assert ("", "off", True) == (
+        settings.api_keys_file,
+        settings.tls_cert_file,
+        settings.allow_unauthenticated,
+    )
 
 
 def test_the_adapters_rule_is_about_the_autoscalers_metric(production):

@@ -290,7 +290,9 @@ def main():
     parser.add_argument("what", choices=["overload", "outage"])
     parser.add_argument("--seconds", type=float, default=None, help="of each load, or of the outage")
     parser.add_argument("--kind", choices=["503", "reset"], default="503", help="of the outage")
-    parser.add_argument("--max-queued-calls", type=int, default=4, help="as many to the places as the defaults have")
+    parser.add_argument(
+        "--max-queued-calls", type=int, default=4, help="as many to the places as the defaults have"
+    )
     words = parser.parse_args()
     words.seconds = words.seconds or {"overload": 12.0, "outage": 60.0}[words.what]
     # A full collection of what a measuring process has loaded stops it for 40 ms and more, and what

@@ -116,7 +116,9 @@ async def test_probes_are_answered():
         await running.serves()
         health = await health_pb2_grpc.HealthStub(probes).Check(health_pb2.HealthCheckRequest())
         checked = running.execute("togetherchat-ready")
-        elsewhere = running.execute("togetherchat-ready", options=("--env", "TOGETHERCHAT_ADMIN_LISTEN=127.0.0.1:9"))
+        elsewhere = running.execute(
+            "togetherchat-ready", options=("--env", "TOGETHERCHAT_ADMIN_LISTEN=127.0.0.1:9")
+        )
         ready = page("/readyz")
 
     assert health_pb2.HealthCheckResponse.SERVING == health.status

@@ -203,7 +203,12 @@ class Stage:
 
 @asynccontextmanager
 async def staged(tmp_path, form, callers):
-    settings = {"log_format": form, "console": True, "http_listen": "127.0.0.1:0", "upstream_credentials": "caller-then-server"}
+    settings = {
+        "log_format": form,
+        "console": True,
+        "http_listen": "127.0.0.1:0",
+        "upstream_credentials": "caller-then-server",
+    }
     keys = {"authorization": f"Bearer {CALLER_KEY}"}
     if callers == "tenants":
         file = Keys(tmp_path / "keys.json")

@@ -154,7 +154,9 @@ async def test_sigterm_lets_a_running_stream_end_and_takes_no_new_call():
     released = asyncio.Event()
     async with (
         ScriptedUpstream(streaming_until(released)) as upstream,
-        serving("--health-listen", "127.0.0.1:0", environment={"TOGETHER_BASE_URL": upstream.base_url}) as running,
+        serving(
+            "--health-listen", "127.0.0.1:0", environment={"TOGETHER_BASE_URL": upstream.base_url}
+        ) as running,
     ):
         command, chat, (_, health, admin) = running
         stream = chat.StreamComplete(request())
@@ -278,7 +280,11 @@ async def test_log_lines_are_json_and_hold_no_text_of_anyone():
     told = {"error": {"message": f"bad key {CANARY_KEY}: {CANARY_PROMPT}"}}
     async with ScriptedUpstream(whole_answer(CANARY_ANSWER)) as upstream:
         environment = {"TOGETHER_API_KEY": CANARY_KEY, "TOGETHER_BASE_URL": upstream.base_url}
-        async with serving("--log-format", "json", environment=environment) as (command, chat, (address, _, _)):
+        async with serving("--log-format", "json", environment=environment) as (
+            command,
+            chat,
+            (address, _, _),
+        ):
             await chat.Complete(request(), metadata=[("x-request-id", "first")])
             upstream.script = always(json_answer(401, told))
             await failing(chat.Complete(request(), metadata=[("x-request-id", "second")]))

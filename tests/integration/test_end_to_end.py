@@ -107,7 +107,10 @@ async def test_a_stream_folds_into_the_whole_answer(model, fields):
 async def test_a_long_answer_read_as_a_stream_is_the_same_answer(model, fields):
     """Complete may fold a stream inside: the caller cannot tell."""
     question = "What is the weather in Bern?"
-    async with service_and_client() as (_, client), service_and_client(stream_upstream_min_tokens=0) as (app, folding):
+    async with (
+        service_and_client() as (_, client),
+        service_and_client(stream_upstream_min_tokens=0) as (app, folding),
+    ):
         whole = await client.complete(model, question, max_tokens=50, **fields)
         folded = await folding.complete(model, question, max_tokens=50, **fields)
         entries = await ledger(app, model=model)
@@ -130,7 +133,10 @@ async def test_log_probabilities_and_the_prompt_are_never_asked_for_as_a_stream(
 async def test_a_long_answer_has_the_patience_of_a_stream():
     """The limit on a whole answer does not end one that keeps coming; silence does."""
     async with service_and_client(
-        response_timeout_s=0.2, stream_idle_timeout_s=0.3, stream_upstream_min_tokens=0, sandbox_tokens_per_second=40
+        response_timeout_s=0.2,
+        stream_idle_timeout_s=0.3,
+        stream_upstream_min_tokens=0,
+        sandbox_tokens_per_second=40,
     ) as (_, client):
         answer = await client.complete(PLAIN, "echo: " + "word " * 20)
         with pytest.raises(DeadlineExceededError) as caught:

@@ -59,8 +59,14 @@ async def test_the_line_that_serves(tmp_path):
             "--api-keys-file no.jsonl: there is no such file; `togetherchat-server keys create` makes it",
         ),
         (("--api-keys-file", "/dev/null"), "--api-keys-file /dev/null: line 1 is no JSON object"),
-        (("--tenants-file", "t.toml"), "--tenants-file without --api-keys-file: nobody would be known as a tenant"),
-        (("--api-keys-file", "{keys}", "--tenants-file", "no.toml"), "--tenants-file no.toml: there is no such file"),
+        (
+            ("--tenants-file", "t.toml"),
+            "--tenants-file without --api-keys-file: nobody would be known as a tenant",
+        ),
+        (
+            ("--api-keys-file", "{keys}", "--tenants-file", "no.toml"),
+            "--tenants-file no.toml: there is no such file",
+        ),
         (("--api-keys-file", "{keys}", "--redis-url", "redis://h"), "--redis-url without --tenants-file"),
         (
             ("--api-keys-file", "{keys}", "--tenants-file", "/dev/null", "--redis-url", "http://:canary@h"),

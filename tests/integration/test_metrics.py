@@ -94,7 +94,11 @@ async def with_everything(tmp_path):
     tenants.write_text("[tenants.team]\nrequests_per_minute = 60\n", encoding="utf-8")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         nowhere = taken.getsockname()[1]
-    limits = {"api_keys_file": str(keys.path), "tenants_file": str(tenants), "redis_url": f"redis://127.0.0.1:{nowhere}"}
+    limits = {
+        "api_keys_file": str(keys.path),
+        "tenants_file": str(tenants),
+        "redis_url": f"redis://127.0.0.1:{nowhere}",
+    }
     pair = Pair(trustme.CA())
     key = keys.create("team")
     tls = Folder(tmp_path).put(pair).settings()

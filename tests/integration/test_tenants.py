@@ -250,7 +250,9 @@ async def test_no_key_leaves_a_trace(keys, limits):
     seen = []
     async with (
         ScriptedUpstream(answering) as upstream,
-        running_app(upstream.base_url, api_keys_file=str(keys.path), tenants_file=path, log_format="text") as app,
+        running_app(
+            upstream.base_url, api_keys_file=str(keys.path), tenants_file=path, log_format="text"
+        ) as app,
     ):
         for one in (text, text, revoked, UNKNOWN, text[:-1], f"{text}, {text}"):
             try:
@@ -274,7 +276,10 @@ async def test_models_that_are_not_allowed(keys, limits):
     async with (
         ScriptedUpstream(answering) as upstream,
         running_app(
-            upstream.base_url, api_keys_file=str(keys.path), tenants_file=path, alias={"fast": MODEL, "slow": OTHER}
+            upstream.base_url,
+            api_keys_file=str(keys.path),
+            tenants_file=path,
+            alias={"fast": MODEL, "slow": OTHER},
         ) as app,
     ):
 
@@ -318,7 +323,11 @@ async def test_a_model_that_checks_the_answer_must_be_allowed_too(
     async with (
         ScriptedUpstream(answering) as upstream,
         running_door(
-            upstream.base_url, api_keys_file=str(keys.path), tenants_file=path, alias={"guard": GUARD}, alias_unlisted=True
+            upstream.base_url,
+            api_keys_file=str(keys.path),
+            tenants_file=path,
+            alias={"guard": GUARD},
+            alias_unlisted=True,
         ) as door,
     ):
         chat = door.app.chat

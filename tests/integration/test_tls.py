@@ -387,7 +387,16 @@ async def test_the_lines_of_the_page_work(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="an address of this machine that is not written as one")
 async def test_a_start_warns_once_of_callers_keys_in_plain_text():
     """With workers, too: it is said by the process that was started, before anything is served."""
-    words = ("--grpc-listen", "127.0.0.2:0", "--admin-listen", "off", "--upstream-credentials", "caller", "--workers", "2")
+    words = (
+        "--grpc-listen",
+        "127.0.0.2:0",
+        "--admin-listen",
+        "off",
+        "--upstream-credentials",
+        "caller",
+        "--workers",
+        "2",
+    )
     async with running_command(*words, environment={"TOGETHER_BASE_URL": "http://127.0.0.1:1"}) as command:
         await command.said("SERVING: ")
         command.signal(signal.SIGTERM)

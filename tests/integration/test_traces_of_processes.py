@@ -69,7 +69,10 @@ async def test_a_door_with_a_certificate_is_https(pair, tmp_path):
     folder = Folder(tmp_path).put(pair)
     claims = {"x-forwarded-proto": "canary", "forwarded": "proto=canary", "host": "canary"}
     async with (
-        traced_app(http_listen="127.0.0.1:0", sandbox_tokens_per_second=0, **folder.settings()) as (app, collector),
+        traced_app(http_listen="127.0.0.1:0", sandbox_tokens_per_second=0, **folder.settings()) as (
+            app,
+            collector,
+        ),
         httpx.AsyncClient(verify=caller_context(pair, tmp_path), trust_env=False) as client,
         aio.secure_channel(app.addresses.grpc, credentials(pair)) as channel,
     ):

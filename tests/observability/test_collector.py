@@ -41,7 +41,16 @@ STREAM = sse(
     ]
 )
 BUSY = json_answer(503, {"error": {"message": f"{CANARY_PROMPT} {CANARY_KEY}"}})
-LOCAL = ("--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--admin-listen", "off", "--log-format", "json")
+LOCAL = (
+    "--grpc-listen",
+    "127.0.0.1:0",
+    "--http-listen",
+    "127.0.0.1:0",
+    "--admin-listen",
+    "off",
+    "--log-format",
+    "json",
+)
 
 
 async def asked(collector, *flags, answers, calls, until, environment):

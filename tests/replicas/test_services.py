@@ -26,7 +26,9 @@ def serving(redis, tmp_path):
     async def served(base_url, limits, **settings):
         path.write_text(f"[default]\n{limits}")
         settings = {"redis_url": redis.url, "redis_timeout_s": PATIENT_S, **settings}
-        async with running_app(base_url, api_keys_file=str(keys.path), tenants_file=str(path), **settings) as app:
+        async with running_app(
+            base_url, api_keys_file=str(keys.path), tenants_file=str(path), **settings
+        ) as app:
             yield app
 
     served.metadata = bearer(keys.create("acme"))

@@ -67,7 +67,13 @@ async def running_app(base_url=None, *, key=CANARY_KEY, chance=None, wall_clock=
     Without retries and queue unless they are asked for: most tests are about one attempt. `chance`
     is called for every random number of the service, `wall_clock` for the time of day.
     """
-    chosen = {"grpc_listen": "127.0.0.1:0", "admin_listen": "127.0.0.1:0", "log_format": "json", **PLAIN, **settings}
+    chosen = {
+        "grpc_listen": "127.0.0.1:0",
+        "admin_listen": "127.0.0.1:0",
+        "log_format": "json",
+        **PLAIN,
+        **settings,
+    }
     upstream = base_url and ProviderConfig(base_url=base_url, key=Secret(key) if key else None)
     settings = Settings(sandbox=base_url is None, **chosen)
     configuration = Configuration(

@@ -148,7 +148,12 @@ async def servers():
             Sandbox(SandboxSettings(first_token_ms=0, tokens_per_second=0))
         )
         app = await stack.enter_async_context(
-            running_app(sandbox.base_url, max_retries=2, max_queued_calls=128, upstream_credentials="caller-then-server")
+            running_app(
+                sandbox.base_url,
+                max_retries=2,
+                max_queued_calls=128,
+                upstream_credentials="caller-then-server",
+            )
         )
         stage = Stage()
         address = await stack.enter_async_context(serving(stage))

@@ -7,7 +7,16 @@ from pathlib import Path
 
 from support.command import REASONABLE_S, running_command
 
-LOOPBACK = ("--grpc-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0", "--log-format", "json")
+LOOPBACK = (
+    "--grpc-listen",
+    "127.0.0.1:0",
+    "--admin-listen",
+    "127.0.0.1:0",
+    "--health-listen",
+    "127.0.0.1:0",
+    "--log-format",
+    "json",
+)
 SANDBOX = ("--sandbox", "--sandbox-tokens-per-second", "0")
 
 

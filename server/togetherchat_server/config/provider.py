@@ -1,6 +1,6 @@
-"""The provider: its address, and this service's own key for it.
+"""The provider: its base URL and this service's own key for it.
 
-It alone is configured by its own names: `TOGETHER_API_KEY`, `TOGETHER_API_KEY_FILE` and
+The provider has variables of its own: `TOGETHER_API_KEY`, `TOGETHER_API_KEY_FILE` and
 `TOGETHER_BASE_URL`.
 """
 
@@ -18,29 +18,29 @@ TOGETHER_DOMAINS = ("together.ai", "together.xyz")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderConfig:
-    """Who answers: the address of an OpenAI-compatible API and this service's own key for it."""
+    """The base URL of an OpenAI-compatible API, and this service's own key for it."""
 
     base_url: str
     key: KeyFile | Secret | None
 
     def current_key(self) -> Secret | None:
-        """The key of now; a file is read again when it has changed."""
+        """Return the current key. A key file is reloaded when it changes."""
         return self.key.current() if isinstance(self.key, KeyFile) else self.key
 
 
 def load_provider(settings: Settings, environment: Mapping[str, str]) -> ProviderConfig:
-    """The provider as the environment names it.
+    """Read the provider from the environment.
 
     Raises:
-        SettingsError: its address is wrong, or a key is missing or unreadable.
+        SettingsError: the base URL is invalid, or the key is missing or unreadable.
     """
     base_url = _base_url(environment.get("TOGETHER_BASE_URL", "").strip() or TOGETHER_BASE_URL)
     key = _key(environment)
     if key is None and settings.upstream_credentials == "server" and is_together(base_url):
         raise SettingsError(
             "no key for Together: set TOGETHER_API_KEY or TOGETHER_API_KEY_FILE, "
-            "or let callers bring theirs (--upstream-credentials caller), "
-            "or ask for simulated answers (--sandbox)"
+            "or use the callers' own keys (--upstream-credentials caller), "
+            "or start the sandbox (--sandbox)"
         )
     return ProviderConfig(base_url=base_url, key=key)
 
@@ -67,15 +67,15 @@ def _base_url(text: str) -> str:
         host, port, parts = None, None, urlsplit("")
     if parts.scheme not in {"http", "https"} or not host or port == 0:
         raise SettingsError(
-            "TOGETHER_BASE_URL must be an http or https address, for example " + TOGETHER_BASE_URL
+            "TOGETHER_BASE_URL must be an http or https URL, for example " + TOGETHER_BASE_URL
         )
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise SettingsError("TOGETHER_BASE_URL must carry no user, password, query or fragment")
+        raise SettingsError("TOGETHER_BASE_URL must not contain a user, password, query or fragment")
     path = parts.path.rstrip("/") or "/v1"
     return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
 
 
 def is_together(base_url: str) -> bool:
-    """Whether an address is Together's own, which serves nobody without a key."""
+    """Return whether a base URL is Together's own, which requires a key."""
     host = urlsplit(base_url).hostname or ""
     return any(host == domain or host.endswith("." + domain) for domain in TOGETHER_DOMAINS)

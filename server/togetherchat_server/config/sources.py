@@ -1,7 +1,6 @@
-"""Where settings are read from, and which source wins: flags, then environment, then file.
+"""Reads the settings. Flags win over environment variables, which win over the TOML file.
 
-Refuses to know the process: `command` hands in the words of the command line and a mapping
-of the environment.
+Knows no process: the caller passes the command-line arguments and the environment.
 """
 
 import argparse
@@ -22,23 +21,21 @@ from togetherchat_server.config.types import OFF
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """Everything that was set: the settings, the provider (None: the simulator), and the certificate
-    to serve with (None: plain text).
-    """
+    """The settings, the provider (None: sandbox) and the served certificates (None: plaintext)."""
 
     settings: Settings
     upstream: ProviderConfig | None
     certificates: Certificates | None = None
 
 
-def read_configuration(words: Sequence[str], environment: Mapping[str, str]) -> Configuration:
-    """The configuration from flags, environment and file.
+def read_configuration(arguments: Sequence[str], environment: Mapping[str, str]) -> Configuration:
+    """Read the configuration from flags, environment and file.
 
     Raises:
-        SettingsError: something is wrong or missing.
+        SettingsError: a setting is invalid or missing.
         SystemExit: argparse printed help.
     """
-    flags = vars(flag_parser().parse_args(words))
+    flags = vars(flag_parser().parse_args(arguments))
     path = flags.pop("config", None) or environment.get("TOGETHERCHAT_CONFIG")
     chosen = {**_from_file(path), **_from_environment(environment), **flags}
     try:
@@ -46,7 +43,9 @@ def read_configuration(words: Sequence[str], environment: Mapping[str, str]) -> 
     except ValidationError as exc:
         raise SettingsError(_first_problem(exc)) from None
     if settings.console and settings.http_listen is None:
-        raise SettingsError("--console is a page of the HTTP door: say --http-listen HOST:PORT as well")
+        raise SettingsError(
+            "--console: the console is a page of the HTTP listener; set --http-listen HOST:PORT"
+        )
     upstream = None if settings.sandbox else load_provider(settings, environment)
     if upstream is not None:
         reject_open_access(settings, upstream)
@@ -55,25 +54,25 @@ def read_configuration(words: Sequence[str], environment: Mapping[str, str]) -> 
 
 @final
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every other source of settings does."""
+    """Raises a `SettingsError` of one line, as every other source of settings does."""
 
     def error(self, message: str) -> NoReturn:
         raise SettingsError(f"{message}; --help lists the settings")
 
 
 def flag_parser() -> argparse.ArgumentParser:
-    """The flags, made from the fields of `Settings`."""
+    """Build the flags from the fields of `Settings`."""
     parser = _Parser(
         prog="togetherchat-server",
         description="Together AI's chat models over gRPC.",
-        epilog="TOGETHER_API_KEY or TOGETHER_API_KEY_FILE is the provider's key, TOGETHER_BASE_URL "
-        "its address. "
+        epilog="TOGETHER_API_KEY or TOGETHER_API_KEY_FILE sets the provider's key, TOGETHER_BASE_URL "
+        "its base URL. "
         "Every flag is also TOGETHERCHAT_<FLAG> in the environment and a key of the TOML file. "
-        "`togetherchat-server keys --help` is about callers' keys.",
+        "`togetherchat-server keys --help` describes the callers' keys.",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", metavar="FILE", help="a TOML file with settings")
+    parser.add_argument("--config", metavar="FILE", help="TOML file with settings")
     for name, field in Settings.model_fields.items():
         flag = "--" + name.replace("_", "-")
         default = _shown(field.default)
@@ -88,7 +87,7 @@ def flag_parser() -> argparse.ArgumentParser:
 
 
 def _shown(default: object) -> object:
-    """A default as the operator would write it."""
+    """Return a default as an operator writes it."""
     if default is None:
         return OFF
     return str(default).lower() if isinstance(default, bool) else default
@@ -134,6 +133,6 @@ def _first_problem(exc: ValidationError) -> str:
     problem = exc.errors(include_url=False, include_context=False)[0]
     name = str(problem["loc"][0])
     if problem["type"] == "extra_forbidden":
-        return f"there is no setting {name!r}"
+        return f"unknown setting {name!r}; --help lists the settings"
     flag = "--" + name.replace("_", "-")
     return f"{flag} (TOGETHERCHAT_{name.upper()}): {problem['msg'].removeprefix('Value error, ')}"

@@ -1,6 +1,6 @@
-"""The forms that a setting can take: an address, a number of workers, a table of aliases.
+"""Types of settings: addresses, numbers of workers, aliases.
 
-Owns what counts as one and what is said of a wrong one. Knows no setting by name.
+Owns the syntax of each type and its error message. Knows no setting by name.
 """
 
 import re
@@ -25,7 +25,7 @@ def _address(text: str) -> str:
 
 
 def _off_is_none(value: object) -> object:
-    """`off` and an empty text mean that the setting is not set."""
+    """Map `off` and the empty string to None."""
     return None if value in {"", OFF} else value
 
 
@@ -41,9 +41,9 @@ def _workers(said: object) -> object:
 
 
 def _aliases(said: object) -> object:
-    """A table of the file, the words of repeated flags, or what one variable says, apart by commas.
+    """Accept a table of the file, repeated flags, or a comma-separated variable.
 
-    `{}` says that there are none, whatever a weaker source says.
+    `{}` means no aliases, whatever a weaker source says.
     """
     if isinstance(said, Mapping):
         return cast("Mapping[str, str]", said)
@@ -57,7 +57,7 @@ def _named(aliases: Mapping[str, str]) -> Mapping[str, str]:
         if not (_MODEL_NAME.fullmatch(name) and _MODEL_NAME.fullmatch(model)):
             raise ValueError(
                 "must be NAME=MODEL, for example fast=openai/gpt-oss-120b, without spaces or commas, "
-                "256 characters a name at most"
+                "at most 256 characters per name"
             )
     return aliases
 

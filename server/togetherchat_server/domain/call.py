@@ -14,7 +14,7 @@ from togetherchat_server.domain.trace_context import CallTrace
 
 
 class Phase(enum.StrEnum):
-    """How far a call has come; goes into the metadata of its errors and into its record."""
+    """How far a call has progressed. Reported in error metadata and in the call record."""
 
     ADMITTED = "admitted"
     CONNECTING = "connecting"
@@ -24,26 +24,26 @@ class Phase(enum.StrEnum):
 
 @dataclass(slots=True, kw_only=True)
 class Progress:
-    """What has been learnt of a call so far. Written by the provider, read by the front."""
+    """What is known of a call so far. The provider writes it; the frontend reads it."""
 
     phase: Phase = Phase.ADMITTED
     queued_s: float = 0.0
-    """How long it waited for a place, in seconds."""
+    """Time spent in the admission queue, in seconds."""
     upstream: str = ""
-    """Who answers: `together` or `sandbox`. Empty before the first attempt."""
+    """`together` or `sandbox`; empty before the first attempt."""
     attempts: int = 0
     """Requests sent to the provider."""
     model: str = ""
-    """The model last asked for, after aliases and fallbacks."""
+    """The model of the last attempt, after aliases and fallbacks."""
     model_asked: str = ""
-    """The model as the caller wrote it."""
+    """The model that the caller named."""
     upstream_request_id: str = ""
     rate_limits: tuple[tuple[str, str], ...] = ()
     """The provider's rate-limit headers, lower case, of the last attempt."""
     first_event_s: float | None = None
-    """When the first piece of the answer was in hand, on the monotonic clock."""
+    """When the first event of the completion was received, on the monotonic clock."""
     output_pieces: int = 0
-    """Pieces of text, thinking or arguments received: about one a token."""
+    """Fragments of text, reasoning or arguments received: about one per token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,32 +54,32 @@ class Call:
     method: str
     received_s: float
     deadline_s: float
-    """When it must have ended: the caller's deadline less the margin, or our own cap."""
+    """When the call must have ended: the caller's deadline minus the margin, or our call timeout."""
     deadline_reason: Reason
-    """Whose deadline that is: CALLER_DEADLINE or CALL_TIMEOUT."""
+    """CALLER_DEADLINE or CALL_TIMEOUT."""
     upstream_key: Secret | None
-    """The key to ask the provider with; None towards an upstream that needs none."""
+    """The key sent to the provider; None if the provider needs none."""
     caller_brought_key: bool = False
     previous_attempts: int = 0
-    """Attempts of the caller's own retry before this one (`grpc-previous-rpc-attempts`)."""
+    """Earlier attempts of the caller for the same call (`grpc-previous-rpc-attempts`)."""
     tenant: str = ""
-    """Whose call it is, where callers have keys of this service."""
+    """The tenant, if callers authenticate with keys of this service."""
     key_id: str = ""
-    """Which of its keys it came with: the id, which is no secret."""
+    """The id of the key that the caller presented; not a secret."""
     traceparent: str = ""
-    """What the provider is told of the trace where no span is made of the attempt."""
+    """Trace header sent to the provider when the attempt has no span of its own."""
     tracestate: str = ""
     trace: CallTrace | None = None
-    """Where its spans are made of; None where it is not traced."""
+    """The data of its spans; None if the call is not traced."""
     progress: Progress = field(default_factory=Progress)
 
     def seconds_left(self, now_s: float) -> float:
         return self.deadline_s - now_s
 
     def key_fingerprint(self) -> str:
-        """What tells the upstream key from others, empty where there is none."""
+        """Identifies the upstream key without revealing it; empty if there is none."""
         return "" if self.upstream_key is None else self.upstream_key.fingerprint()
 
 
 EventBatch = Sequence[service.StreamCompleteResponse]
-"""What one read of the upstream socket brought, translated."""
+"""The translated events of one read of the upstream socket."""

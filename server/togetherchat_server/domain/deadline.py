@@ -1,4 +1,4 @@
-"""A limit of time that ends as a `ServiceError`."""
+"""A time limit that raises a `ServiceError`."""
 
 import asyncio
 from types import TracebackType
@@ -9,13 +9,13 @@ from togetherchat_server.domain.reasons import Reason, ServiceError
 
 @final
 class Deadline:
-    """`async with Deadline(seconds, reason, message)`: what takes longer is cancelled and raises.
+    """`async with Deadline(seconds, reason, message)` cancels a body that takes longer, and raises.
 
-    `asyncio.timeout` rather than `asyncio.wait_for`, which on Python 3.11 swallows a cancel
-    that races with the result. A TimeoutError of the work itself passes unchanged.
+    It uses `asyncio.timeout`: on Python 3.11 `asyncio.wait_for` swallows a cancel that races with the
+    result. A TimeoutError raised by the body passes unchanged.
     """
 
-    __slots__ = ("_reason", "_message", "_timer")
+    __slots__ = ("_message", "_reason", "_timer")
 
     def __init__(self, seconds: float, reason: Reason, message: str) -> None:
         self._timer = asyncio.timeout(seconds)

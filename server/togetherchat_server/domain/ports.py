@@ -14,34 +14,34 @@ from togetherchat_server.domain.call import Call, EventBatch
 
 
 class Chat(Protocol):
-    """Answers conversations. Every failure is a `ServiceError`; a cancel passes through."""
+    """Completes chats. Every failure is a `ServiceError`; a cancel passes through."""
 
     async def complete(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
-        """The whole answer."""
+        """Return the whole completion."""
         ...
 
     def stream(
         self, request: service.CompleteRequest, call: Call
     ) -> AbstractAsyncContextManager[AsyncIterator[EventBatch]]:
-        """The answer as it is made. Leaving the context releases the upstream.
+        """Yield the completion in batches. Leaving the context releases the upstream connection.
 
-        The events keep the law written at `ChatService.StreamComplete`; a stream that ends
-        without raising has sent `completed` last.
+        The events keep the stream guarantees of `ChatService.StreamComplete`. A stream that ends
+        without raising has yielded `completed` last.
         """
         ...
 
 
 class LiveModels(Protocol):
-    """The provider's own list of models."""
+    """Reads the provider's own model list."""
 
     async def live_models(self, call: Call) -> Sequence[models.Model]:
-        """Every model that the provider lists for the call's key, `source` PROVIDER, state ACTIVE."""
+        """Return every model that the provider lists for the call's key: `source` PROVIDER, state ACTIVE."""
         ...
 
 
 class ModelListing(Protocol):
-    """Answers ListModels."""
+    """Serves ListModels."""
 
     async def list_models(self, request: service.ListModelsRequest, call: Call) -> service.ListModelsResponse:
-        """One page. Raises `ServiceError` INVALID_REQUEST for a bad page token, size or order."""
+        """Return one page. Raises `ServiceError` INVALID_REQUEST for a bad page token, size or order."""
         ...

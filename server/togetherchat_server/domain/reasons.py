@@ -1,9 +1,8 @@
-"""What can go wrong with a call, in words that belong to no protocol.
+"""The reasons for which a call can fail, and the exception that carries one.
 
-Owns the closed list of reasons and the one exception that carries them. Knows no gRPC
-and no HTTP client: a front turns a reason into its statuses by a table
-(`fronts/rpc/status.py`), a provider turns answers into reasons by a table
-(`providers/together/failures.py`).
+The list of reasons is closed and belongs to no protocol. A frontend maps a reason to its statuses by
+a table (`frontends/grpc/status.py`, `frontends/http/openai/errors.py`). A provider maps responses to
+reasons by a table (`providers/together/errors.py`).
 
     ServiceError
       the request      INVALID_REQUEST, REQUEST_TOO_LARGE, CONTEXT_LENGTH_EXCEEDED,
@@ -14,12 +13,12 @@ and no HTTP client: a front turns a reason into its statuses by a table
       the account      SERVICE_KEY_REJECTED, SPEND_LIMIT_REACHED, QUOTA_EXHAUSTED,
                        RATE_LIMITED, RATE_LIMITED_REQUESTS, RATE_LIMITED_TOKENS,
                        UPSTREAM_PERMISSION_DENIED
-      the way there    UPSTREAM_CONNECT_FAILED, UPSTREAM_DNS_FAILED,
+      the connection   UPSTREAM_CONNECT_FAILED, UPSTREAM_DNS_FAILED,
                        UPSTREAM_CONNECT_TIMEOUT, UPSTREAM_TLS_FAILED,
                        UPSTREAM_EDGE_BLOCKED, UPSTREAM_EDGE_ERROR,
                        UPSTREAM_EDGE_UNREACHABLE, UPSTREAM_EDGE_CERTIFICATE,
                        UPSTREAM_BAD_GATEWAY, UPSTREAM_ENDPOINT_NOT_FOUND
-      its answer       UPSTREAM_CONFLICT, UPSTREAM_CLOSED, UPSTREAM_INTERNAL,
+      the response     UPSTREAM_CONFLICT, UPSTREAM_CLOSED, UPSTREAM_INTERNAL,
                        UPSTREAM_UNIMPLEMENTED, UPSTREAM_OVERLOADED,
                        UPSTREAM_UNEXPECTED_STATUS, UPSTREAM_UNEXPECTED_SERVER_STATUS,
                        UPSTREAM_STREAM_ERROR, UPSTREAM_MALFORMED_RESPONSE,
@@ -38,7 +37,7 @@ TEXT_CHARACTERS_MAX = 256
 
 @final
 class Reason(enum.StrEnum):
-    """Every way in which a call can fail. Closed: a front's table must be total over it."""
+    """Why a call failed. The table of every frontend must be total over these."""
 
     INVALID_REQUEST = "INVALID_REQUEST"
     REQUEST_TOO_LARGE = "REQUEST_TOO_LARGE"
@@ -107,12 +106,12 @@ FALLS_BACK: Final = frozenset(
         Reason.UPSTREAM_OVERLOADED,
     }
 )
-"""After these another model may do what this one did not."""
+"""Reasons after which a fallback model is tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Violation:
-    """One thing wrong with a request: `field` is a path such as `messages[2].content[0].text`."""
+    """One invalid field of a request; `field` is a path such as `messages[2].content[0].text`."""
 
     field: str
     description: str
@@ -120,7 +119,7 @@ class Violation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderErrorInfo:
-    """What the provider itself said about a failure, sanitised."""
+    """What the provider reported about a failure, sanitised."""
 
     http_status: int | None = None
     error_type: str = ""
@@ -128,11 +127,11 @@ class ProviderErrorInfo:
 
 
 class ServiceError(Exception):
-    """A call failed in a known way.
+    """A call failed for a known reason.
 
-    `message` is for the caller: no key, no prompt, no stack, and nothing of the provider's
-    that did not pass `sanitise`. `retry_after_s` is the wait that the provider (or a limit
-    of ours) asked for, in seconds, None where nobody did.
+    `message` is for the caller: it holds no key, no prompt, no stack, and no text from the provider
+    that did not pass `sanitise`. `retry_after_s` is the delay, in seconds, that the provider or one
+    of our limits requires; None if there is none.
     """
 
     def __init__(
@@ -156,7 +155,7 @@ class ServiceError(Exception):
 
 
 def sanitise(text: str, *, characters_max: int = TEXT_CHARACTERS_MAX) -> str:
-    """Foreign text made fit for a status: one line, printable, bounded."""
+    """Make foreign text fit for a status: one line, printable, bounded."""
     printable = "".join(
         character if character.isprintable() else " " for character in text[: characters_max * 4]
     )

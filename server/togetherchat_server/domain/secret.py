@@ -1,8 +1,8 @@
-"""Keys: text that must never be printed.
+"""API keys: text that must never be printed.
 
-A key arrives from an environment variable, a mounted file or a caller's metadata, often with
-a newline at its end. HTTP libraries put an illegal header value into the text of their
-exception, so a key is checked here, once, before anything else sees it.
+A key comes from an environment variable, a mounted file or a caller's metadata, often with a trailing
+newline. HTTP libraries quote an illegal header value in their exception, so a key is validated here
+before any other code receives it.
 """
 
 import hashlib
@@ -17,16 +17,16 @@ _LEGAL = re.compile(r"[\x21-\x7e]+")
 
 @final
 class Secret:
-    """A key whose `repr`, `str` and pickled form show nothing of it."""
+    """A key whose `repr` and `str` reveal nothing. It cannot be pickled."""
 
     __slots__ = ("_fingerprint", "_text")
 
     def __init__(self, text: str) -> None:
-        """Take `text` without the white space around it.
+        """Strip white space from `text` and validate it.
 
         Raises:
-            ValueError: it is empty, too long or has a character that no HTTP header may
-                carry. The message does not repeat the text.
+            ValueError: the key is empty, too long, or has a character that is illegal in an HTTP
+                header. The message does not repeat the text.
         """
         stripped = text.strip()
         if not stripped:
@@ -39,11 +39,11 @@ class Secret:
         self._fingerprint = ""
 
     def reveal(self) -> str:
-        """The key itself: for the header that needs it, nowhere else."""
+        """Return the key. Only for the header that carries it."""
         return self._text
 
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that tell keys apart and give none away."""
+        """Return 16 hexadecimal digits that identify the key without revealing it."""
         if not self._fingerprint:
             self._fingerprint = hashlib.sha256(self._text.encode("ascii")).hexdigest()[:16]
         return self._fingerprint
@@ -52,7 +52,7 @@ class Secret:
         return "Secret('…')"
 
     def __reduce__(self) -> str:
-        raise TypeError("a key is not to be pickled")
+        raise TypeError("a key cannot be pickled")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) and other._text == self._text
@@ -63,7 +63,7 @@ class Secret:
 
 @final
 class KeyFile:
-    """A key in a file that may be replaced while the service runs, as mounted secrets are."""
+    """A key in a file that may be replaced while the service runs, such as a mounted Secret."""
 
     __slots__ = ("_key", "_path", "_seen")
 
@@ -71,15 +71,15 @@ class KeyFile:
         """Read the file once.
 
         Raises:
-            ValueError: it holds no usable key.
-            OSError: it cannot be read.
+            ValueError: the file holds no usable key.
+            OSError: the file cannot be read.
         """
         self._path = path
         self._seen = self._state()
         self._key = self._read()
 
     def current(self) -> Secret:
-        """The key of now. A replacement that cannot be read or used leaves the old key in force."""
+        """Return the current key. If a replacement cannot be read or used, the old key stays in effect."""
         try:
             state = self._state()
             if state != self._seen:
@@ -94,6 +94,6 @@ class KeyFile:
         return found.st_mtime_ns, found.st_ino, found.st_size
 
     def _read(self) -> Secret:
-        # A key is one line; a file that is much longer is something else, mounted by mistake.
+        # A key is one line. A much longer file is something else, mounted by mistake.
         with self._path.open(encoding="ascii", errors="strict") as file:
             return Secret(file.read(KEY_CHARACTERS_MAX + 2))

@@ -1,8 +1,8 @@
-"""A call's place in a distributed trace, and the plain facts that its spans will be made of.
+"""A call's position in a distributed trace, and the data of its spans.
 
-Owns the headers of the W3C Trace Context (https://www.w3.org/TR/trace-context/) and what is
-noted of an attempt. Knows no SDK: where nobody traces, nothing of OpenTelemetry is loaded.
-Holds no text of callers or models, so whatever is here may be exported.
+Owns the W3C Trace Context headers (https://www.w3.org/TR/trace-context/) and the record of an attempt.
+Imports no SDK: without tracing nothing of OpenTelemetry is loaded. Holds no text of callers or models,
+so everything here may be exported.
 """
 
 import re
@@ -12,11 +12,11 @@ from typing import Final, Self, final
 
 SAMPLED: Final = 0x01
 RANDOM: Final = 0x02
-"""That the trace id is random, which is passed on as it came."""
+"""The flag for a random trace id; passed on unchanged."""
 STATE_CHARACTERS_MAX: Final = 512
 STATE_MEMBERS_MAX: Final = 32
 
-# A later version may say more after these four fields.
+# A later version may add fields after these four.
 _TRACEPARENT: Final = re.compile(r"([\da-f]{2})-([\da-f]{32})-([\da-f]{16})-([\da-f]{2})(-.*)?", re.ASCII)
 _KEY: Final = r"[a-z\d][a-z\d_*/@-]{0,255}"
 _VALUE: Final = r"[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
@@ -27,13 +27,13 @@ _STATE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpanContext:
-    """What names a span to others."""
+    """Identifies a span to other systems."""
 
     trace_id: int
     span_id: int
     flags: int = 0
     state: str = ""
-    """What tracing systems on the way have added (`tracestate`)."""
+    """`tracestate`: entries added by tracing systems on the way."""
 
     @property
     def sampled(self) -> bool:
@@ -45,9 +45,9 @@ class SpanContext:
 
     @classmethod
     def of(cls, traceparent: str, tracestate: str) -> Self | None:
-        """The caller's span as its headers name it; None where they name none.
+        """Parse the caller's span from its headers; None if they name none.
 
-        A `tracestate` that is malformed, or longer than others pass on, is left out.
+        A `tracestate` that is malformed, or longer than the standard requires systems to pass on, is dropped.
         """
         match = _TRACEPARENT.fullmatch(traceparent)
         if match is None:
@@ -74,20 +74,20 @@ class AttemptTrace:
     started_s: float
     ended_s: float | None = None
     model: str = ""
-    """Empty where no model was asked."""
+    """Empty if the request names no model."""
     parameters: Mapping[str, float] = field(default_factory=dict[str, float])
-    """Numbers of the request, under the names of its fields."""
+    """Numeric request fields by their names."""
     streamed: bool = False
     upstream: str = ""
     http_status: int | None = None
     failure: str = ""
-    """The kind of failure, or CANCELLED where the call ended meanwhile."""
+    """The reason of the failure, or CANCELLED if the call ended first."""
     first_event_s: float | None = None
     response_id: str = ""
     response_model: str = ""
     finish_reasons: tuple[str, ...] = ()
     usage: Mapping[str, int] = field(default_factory=dict[str, int])
-    """Tokens, under the names of the fields of `Usage`; empty where the provider told none."""
+    """Tokens by the field names of `Usage`; empty if the provider reported none."""
 
 
 CANCELLED: Final = "CANCELLED"
@@ -95,7 +95,7 @@ CANCELLED: Final = "CANCELLED"
 
 @final
 class CallTrace:
-    """A sampled call: its span, its caller's, and the attempts made so far."""
+    """A sampled call: its span, its caller's span, and the attempts so far."""
 
     __slots__ = ("_new_span_id", "attempts", "parent", "span")
 
@@ -112,7 +112,7 @@ class CallTrace:
         return f"{self.span.trace_id:032x}"
 
     def attempt(self, *, http_method: str, path: str, started_s: float) -> AttemptTrace:
-        """A new attempt, whose span the provider is told as its parent."""
+        """Begin an attempt. Its span is sent to the provider as the parent."""
         span = SpanContext(
             trace_id=self.span.trace_id,
             span_id=self._new_span_id(),

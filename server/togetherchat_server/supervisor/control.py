@@ -43,8 +43,8 @@ class WorkerPhase(StrEnum):
 class Assignment:
     """What a process is told when it is started.
 
-    `grpc_listen`, `http_listen` and `health_listen` are the settings of that name with the ports that the supervisor
-    holds, for the sandbox its own address. `simulator` is the API that the workers ask with
+    `grpc_listen`, `http_listen` and `health_listen` are the settings of that name with the ports that the
+    supervisor holds, for the sandbox its own address. `simulator` is the API that the workers ask with
     `--sandbox`, empty without.
     """
 

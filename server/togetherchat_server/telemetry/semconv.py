@@ -127,7 +127,9 @@ def attempt_attributes(
 
 def call_name(record: CallRecord) -> str:
     return (
-        record.method.removeprefix("/") if record.protocol == "grpc" else " ".join(DOOR.get(record.method, ()))
+        record.method.removeprefix("/")
+        if record.protocol == "grpc"
+        else " ".join(DOOR.get(record.method, ()))
     )
 
 

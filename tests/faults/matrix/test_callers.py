@@ -195,7 +195,11 @@ async def test_queue_full(stage, table):
 async def test_over_quota(stage, table):
     """One caller's key may hold so many places; another caller has its own."""
     async with stage(
-        always((Stall(),)), upstream_credentials="caller", key=None, max_concurrent_calls_per_caller=2, max_concurrent_calls=10
+        always((Stall(),)),
+        upstream_credentials="caller",
+        key=None,
+        max_concurrent_calls_per_caller=2,
+        max_concurrent_calls=10,
     ) as scene:
         held = await filled(scene, 2)
         seen = [await scene.ask(method) for method in METHODS]
@@ -548,7 +552,10 @@ async def test_rapid_reset(stage, table):
 
 async def test_headers_then_silence(stage, table):
     """The place of a call whose message never comes is given back."""
-    async with stage(max_concurrent_calls=1, request_read_timeout_s=0.2) as scene, http2_peer(scene.app.addresses.grpc) as peer:
+    async with (
+        stage(max_concurrent_calls=1, request_read_timeout_s=0.2) as scene,
+        http2_peer(scene.app.addresses.grpc) as peer,
+    ):
         peer.open(1, COMPLETE, CANARY_HEADERS)
         await eventually(lambda: scene.app.admission.in_flight == 1)
         began_s = time.monotonic()

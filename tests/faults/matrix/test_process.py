@@ -70,7 +70,10 @@ async def test_sigterm_mid_stream(table, heard):
             (begun(piece()), Pause(released), *END) if b"short" in asked.body else (begun(piece()), Stall())
         )
 
-    async with ScriptedUpstream(script) as upstream, served(upstream.base_url, "--drain-timeout-s", "5") as service:
+    async with (
+        ScriptedUpstream(script) as upstream,
+        served(upstream.base_url, "--drain-timeout-s", "5") as service,
+    ):
         calls = [service.chat.StreamComplete(request(text), metadata=CALLER) for text in ("short", "long")]
         waiting = [asyncio.ensure_future(collect(call)) for call in calls]
         await upstream.until(
@@ -148,7 +151,10 @@ async def test_no_file_descriptor_left(table, heard):
     """Running calls go on, new upstream connections are refused as such; service is back with the descriptors."""
     finish = asyncio.Event()
     script = lambda asked: (Pause(finish), *well(asked)) if b"slow" in asked.body else well(asked)  # noqa: E731
-    async with ScriptedUpstream(script) as upstream, served(upstream.base_url, "--max-retries", "0") as service:
+    async with (
+        ScriptedUpstream(script) as upstream,
+        served(upstream.base_url, "--max-retries", "0") as service,
+    ):
         running = asyncio.ensure_future(
             code_of(service.chat.Complete(request("slow"), metadata=CALLER, timeout=20))
         )

@@ -8,7 +8,16 @@ import httpx
 from support.command import running_command
 from support.http_client import COMPLETIONS, ask
 
-LOOPBACK = ("--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--admin-listen", "off", "--log-format", "json")
+LOOPBACK = (
+    "--grpc-listen",
+    "127.0.0.1:0",
+    "--http-listen",
+    "127.0.0.1:0",
+    "--admin-listen",
+    "off",
+    "--log-format",
+    "json",
+)
 SANDBOX = ("--sandbox", "--sandbox-tokens-per-second", "0")
 
 

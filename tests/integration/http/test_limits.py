@@ -147,7 +147,9 @@ async def test_a_call_that_waits_has_its_body_read_in_its_turn():
     """A peer that asks to be told before it sends is told when there is a place."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
-        running_door(upstream.base_url, max_concurrent_calls=1, max_queued_calls=1, queue_timeout_s=20) as door,
+        running_door(
+            upstream.base_url, max_concurrent_calls=1, max_queued_calls=1, queue_timeout_s=20
+        ) as door,
         raw_caller(door) as first,
         raw_caller(door) as second,
     ):

@@ -9,7 +9,7 @@ import pytest
 from support.certificates import OPENSSL, Certificate, make_certificate
 from support.scripted_upstream import Script, ScriptedUpstream
 from togetherchat_server.domain.secret import Secret
-from togetherchat_server.upstream.client import UpstreamLimits, UpstreamClient
+from togetherchat_server.upstream.client import UpstreamClient, UpstreamLimits
 
 Between = tuple[ScriptedUpstream, UpstreamClient]
 Serve = Callable[..., AbstractAsyncContextManager[Between]]

@@ -28,7 +28,7 @@ from support.upstream_script import (
     sse_head,
 )
 from togetherchat_server.domain.reasons import ServiceError
-from togetherchat_server.upstream.client import UpstreamLimits, UpstreamClient
+from togetherchat_server.upstream.client import UpstreamClient, UpstreamLimits
 from togetherchat_server.upstream.pool import ConnectionPool
 
 PROMISED_S = 0.25

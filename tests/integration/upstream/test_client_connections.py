@@ -9,7 +9,7 @@ from support.scripted_upstream import ScriptedUpstream, always, in_turn
 from support.transport_calls import BODY, failure_of_send
 from support.upstream_script import Fin, Pause, Reset, Send, chunk, json_answer, sse, sse_head
 from togetherchat_server.domain.reasons import Reason
-from togetherchat_server.upstream.client import UpstreamLimits, UpstreamClient
+from togetherchat_server.upstream.client import UpstreamClient, UpstreamLimits
 from togetherchat_server.upstream.http1 import KEEPALIVE_RACE_S
 from togetherchat_server.upstream.pool import ConnectionPool
 

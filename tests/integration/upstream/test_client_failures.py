@@ -128,7 +128,10 @@ async def test_identity_is_no_coding(serve, key):
 async def test_a_whole_answer_too_large(serve, key):
     """Stopped at the bound, and the sender with it."""
     endless = (Send(head(200, {"Content-Length": 10**12})), Repeat(bytes(65536), 10**6))
-    async with serve(always(endless), limits=UpstreamLimits(max_response_bytes=2**20)) as (upstream, transport):
+    async with serve(always(endless), limits=UpstreamLimits(max_response_bytes=2**20)) as (
+        upstream,
+        transport,
+    ):
         assert Reason.UPSTREAM_TOO_LARGE == (await failure_of_send(transport, key)).reason
         await upstream.closed(0, within_s=0.25)
 

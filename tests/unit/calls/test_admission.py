@@ -7,7 +7,11 @@ from togetherchat_server.domain.reasons import Reason, ServiceError
 
 
 def admission(max_concurrent_calls=2, *, short=lambda: False, clock=lambda: 0.0, **limits):
-    return Admission(AdmissionLimits(max_concurrent_calls=max_concurrent_calls, **limits), clock=clock, short_of_memory=short)
+    return Admission(
+        AdmissionLimits(max_concurrent_calls=max_concurrent_calls, **limits),
+        clock=clock,
+        short_of_memory=short,
+    )
 
 
 def refusal(admission, caller=""):

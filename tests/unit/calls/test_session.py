@@ -9,7 +9,9 @@ SERVER = Secret("server-key")
 
 
 def desk(mode="server", *, call_timeout_s=600.0, now=lambda: 1000.0, sinks=(), server_key=SERVER):
-    return Sessions(key_mode=mode, server_key=lambda: server_key, call_timeout_s=call_timeout_s, clock=now, sinks=sinks)
+    return Sessions(
+        key_mode=mode, server_key=lambda: server_key, call_timeout_s=call_timeout_s, clock=now, sinks=sinks
+    )
 
 
 def arrival(**changed):

@@ -217,7 +217,10 @@ def test_the_http_door_is_an_open_address_too():
     said = problem("--http-listen", "0.0.0.0:3000", **KEY)
 
     assert said.startswith("--http-listen 0.0.0.0:3000 would let anyone")
-    assert "0.0.0.0:3000" == read("--http-listen", "0.0.0.0:3000", "--allow-unauthenticated", **KEY).settings.http_listen
+    assert (
+        "0.0.0.0:3000"
+        == read("--http-listen", "0.0.0.0:3000", "--allow-unauthenticated", **KEY).settings.http_listen
+    )
     assert "0.0.0.0:3000" == read("--http-listen", "0.0.0.0:3000", "--sandbox").settings.http_listen
 
 
@@ -226,7 +229,16 @@ def test_the_http_door_is_an_open_address_too():
     [
         ["--grpc-listen", "0.0.0.0:50051", "--allow-unauthenticated"],
         ["--grpc-listen", "0.0.0.0:50051", "--upstream-credentials", "caller"],
-        ["--grpc-listen", "0.0.0.0:50051", "--tls-cert-file", "CERT", "--tls-key-file", "KEY", "--tls-client-ca-file", "CA"],
+        [
+            "--grpc-listen",
+            "0.0.0.0:50051",
+            "--tls-cert-file",
+            "CERT",
+            "--tls-key-file",
+            "KEY",
+            "--tls-client-ca-file",
+            "CA",
+        ],
         ["--grpc-listen", "0.0.0.0:50051", "--api-keys-file", "/some/file"],
         ["--grpc-listen", "localhost:50051"],
         ["--grpc-listen", "[::1]:50051"],
@@ -243,9 +255,9 @@ def test_to_be_encrypted_is_not_to_be_closed(tls_files):
     said = problem(*with_files(words, tls_files), **KEY)
 
     assert (
-        "--grpc-listen 0.0.0.0:50051 would let anyone who reaches it spend this service's key: listen on "
-        "127.0.0.1, give callers keys (--api-keys-file FILE), let callers bring theirs (--upstream-credentials caller), "
-        "ask callers for certificates (--tls-client-ca-file FILE), or say --allow-unauthenticated"
+        "--grpc-listen 0.0.0.0:50051 would let anyone use this service's key: listen on "
+        "127.0.0.1, give callers keys (--api-keys-file FILE), use the callers' own keys (--upstream-credentials caller), "
+        "require client certificates (--tls-client-ca-file FILE), or set --allow-unauthenticated"
     ) == said
 
 
@@ -311,7 +323,7 @@ def test_callers_keys_in_plain_text_are_warned_of(words, warned, tls_files):
     """Where another machine can listen; in a mesh it is right, so it is no refusal."""
     said = exposure_warnings(read(*with_files(words, tls_files), **KEY).settings)
 
-    assert ([f"{warned} takes callers' keys in plain text"] if warned else []) == [
+    assert ([f"{warned} receives callers' keys in plaintext"] if warned else []) == [
         one.partition(": set")[0] for one in said
     ]
 

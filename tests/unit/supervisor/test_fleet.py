@@ -36,7 +36,9 @@ class Story:
     """A fleet and its time: tell what happens, read what is decided."""
 
     def __init__(self, *, workers=2, sandbox=False):
-        limits = FleetLimits(heartbeat_timeout_s=SILENCE_S, drain_delay_s=PROPAGATION_S, drain_timeout_s=DRAIN_S)
+        limits = FleetLimits(
+            heartbeat_timeout_s=SILENCE_S, drain_delay_s=PROPAGATION_S, drain_timeout_s=DRAIN_S
+        )
         self.now = 1000.0
         self.fleet = Fleet(workers=workers, sandbox=sandbox, limits=limits, now=self.now)
         self.members = {}
@@ -534,7 +536,12 @@ def test_this_machine_has_a_cpu():
 def test_an_assignment_travels_through_the_environment():
     """What is told arrives, and nobody else has one."""
     assignment = Assignment(
-        role=Role.WORKER, control=5, heartbeat_s=1.0, grpc_listen="127.0.0.1:1", health_listen=None, simulator=""
+        role=Role.WORKER,
+        control=5,
+        heartbeat_s=1.0,
+        grpc_listen="127.0.0.1:1",
+        health_listen=None,
+        simulator="",
     )
 
     assert assignment == Assignment.of({VARIABLE: assignment.to_text()})
@@ -559,7 +566,9 @@ def test_an_assignment_decides_the_addresses_and_nothing_else(simulator):
 
     configuration = assignment.applied_to(given)
 
-    expected = Settings(drain_timeout_s=7, grpc_listen="[::1]:7", http_listen="h:9", health_listen="h:8", admin_listen=None)
+    expected = Settings(
+        drain_timeout_s=7, grpc_listen="[::1]:7", http_listen="h:9", health_listen="h:8", admin_listen=None
+    )
     assert expected == configuration.settings
     assert ProviderConfig(base_url=simulator or "http://x/v1", key=None) == configuration.upstream
 

@@ -102,7 +102,8 @@ def test_the_doors_scheme_is_that_of_its_connections(tls, scheme):
     doors = ListenerAttributes.of(grpc="h:1", http="h:2", tls=tls, machine="")
 
     assert (
-        scheme == call_attributes(record(protocol="http", method=chat.METHOD, code="200"), doors)["url.scheme"]
+        scheme
+        == call_attributes(record(protocol="http", method=chat.METHOD, code="200"), doors)["url.scheme"]
     )
     assert "url.scheme" not in call_attributes(record(), doors)
 

@@ -48,8 +48,14 @@ def test_an_empty_file_binds_nobody(tmp_path):
     [
         ("x = ", "it is not TOML"),
         ("[tenant.a]", "there is no table 'tenant'"),
-        ("[tenants.a]\nrpm = 3", "[tenants.a] has no limit 'rpm'; there is: max_concurrent_calls, max_output_tokens"),
-        ("[tenants.a]\nmax_concurrent_calls = 0", "tenants.a.max_concurrent_calls must be a whole number of 1 or more"),
+        (
+            "[tenants.a]\nrpm = 3",
+            "[tenants.a] has no limit 'rpm'; there is: max_concurrent_calls, max_output_tokens",
+        ),
+        (
+            "[tenants.a]\nmax_concurrent_calls = 0",
+            "tenants.a.max_concurrent_calls must be a whole number of 1 or more",
+        ),
         ("[default]\nmax_concurrent_calls = true", "default.max_concurrent_calls must be"),
         ("[default]\nmax_concurrent_calls = 1.5", "default.max_concurrent_calls must be"),
         ("[default]\nmodels = []", "default.models must be a list of 1 to"),

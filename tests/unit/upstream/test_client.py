@@ -11,7 +11,7 @@ from support.transport_calls import failure_of_send, failure_of_stream
 from togetherchat_server.domain.reasons import Reason
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.upstream import client as module
-from togetherchat_server.upstream.client import UpstreamLimits, UpstreamClient
+from togetherchat_server.upstream.client import UpstreamClient, UpstreamLimits
 
 KEY = Secret("key-of-a-test-0123456789")
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -61,11 +61,11 @@ class HttpCall:
 
     __slots__ = (
         "_sessions",
-        "incoming",
         "call",
         "caller",
         "closed",
         "exchange",
+        "incoming",
         "messages_sent",
         "queued_s",
         "usage",

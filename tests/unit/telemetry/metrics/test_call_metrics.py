@@ -86,9 +86,7 @@ def test_an_answer_without_usage_counts_its_pieces_and_says_so():
     """What was estimated is counted, and the calls of which that is true."""
     tally = tallied(record(prompt_tokens=None, completion_tokens=7, usage_estimated=True), record())
 
-    assert {("none", "other", "input"): 3, ("none", "other", "output"): 11} == counted(
-        tally, names.TOKENS
-    )
+    assert {("none", "other", "input"): 3, ("none", "other", "output"): 11} == counted(tally, names.TOKENS)
     assert 1 == total(tally, names.ESTIMATED)
 
 
