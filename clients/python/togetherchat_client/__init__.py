@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from togetherchat.fold import Accumulator
+    from togetherchat.accumulator import Accumulator
     from togetherchat_client._async.answer_stream import AsyncAnswerStream
     from togetherchat_client._async.client import AsyncClient, connect_async
     from togetherchat_client._sync.answer_stream import AnswerStream
@@ -150,7 +150,7 @@ _NAMES_BY_MODULE = {
         "tool_result",
         "user",
     ),
-    "togetherchat.fold": ("Accumulator",),
+    "togetherchat.accumulator": ("Accumulator",),
 }
 _MODULE_BY_NAME = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from togetherchat.fold import Accumulator
+from togetherchat.accumulator import Accumulator
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_client._async.calls import OnInfo, failure_of
 from togetherchat_client.call_info import CallInfo
@@ -38,7 +38,7 @@ class AsyncAnswerStream:
         self._events = aiter(call)
         self._request_id = request_id
         self._on_info = on_info
-        self._fold = Accumulator()
+        self._accumulator = Accumulator()
         self._info: CallInfo | None = None
         self._cancelled = False  # async only
 
@@ -67,7 +67,7 @@ class AsyncAnswerStream:
                 partial=self._partial(),
             ) from exc
         # end async only
-        self._fold.add(event)
+        self._accumulator.add(event)
         return event
 
     def events(self) -> AsyncIterator[service.StreamCompleteResponse]:
@@ -94,12 +94,12 @@ class AsyncAnswerStream:
     @property
     def response(self) -> service.CompleteResponse:
         """The answer as far as it has come; see `whole`."""
-        return self._fold.response()
+        return self._accumulator.response()
 
     @property
     def whole(self) -> bool:
         """Whether the end of the answer came."""
-        return self._fold.whole
+        return self._accumulator.whole
 
     @property
     def request_id(self) -> str:
@@ -111,11 +111,11 @@ class AsyncAnswerStream:
         return self._info
 
     def _partial(self) -> service.CompleteResponse | None:
-        return None if self._fold.empty else self._fold.response()
+        return None if self._accumulator.empty else self._accumulator.response()
 
     async def _end(self) -> None:
         trailers = await self._call.trailing_metadata() or ()
-        if not self._fold.whole:
+        if not self._accumulator.whole:
             raise error_of(
                 grpc.StatusCode.OK,
                 "the stream ended without the end of the answer",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from togetherchat.fold import Accumulator
+from togetherchat.accumulator import Accumulator
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_client._sync.calls import OnInfo, failure_of
 from togetherchat_client.call_info import CallInfo
@@ -38,7 +38,7 @@ class AnswerStream:
         self._events = iter(call)
         self._request_id = request_id
         self._on_info = on_info
-        self._fold = Accumulator()
+        self._accumulator = Accumulator()
         self._info: CallInfo | None = None
 
     def __iter__(self) -> Iterator[service.StreamCompleteResponse]:
@@ -52,7 +52,7 @@ class AnswerStream:
             raise
         except grpc.RpcError as exc:
             raise failure_of(self._call, request_id=self._request_id, partial=self._partial()) from exc
-        self._fold.add(event)
+        self._accumulator.add(event)
         return event
 
     def events(self) -> Iterator[service.StreamCompleteResponse]:
@@ -78,12 +78,12 @@ class AnswerStream:
     @property
     def response(self) -> service.CompleteResponse:
         """The answer as far as it has come; see `whole`."""
-        return self._fold.response()
+        return self._accumulator.response()
 
     @property
     def whole(self) -> bool:
         """Whether the end of the answer came."""
-        return self._fold.whole
+        return self._accumulator.whole
 
     @property
     def request_id(self) -> str:
@@ -95,11 +95,11 @@ class AnswerStream:
         return self._info
 
     def _partial(self) -> service.CompleteResponse | None:
-        return None if self._fold.empty else self._fold.response()
+        return None if self._accumulator.empty else self._accumulator.response()
 
     def _end(self) -> None:
         trailers = self._call.trailing_metadata() or ()
-        if not self._fold.whole:
+        if not self._accumulator.whole:
             raise error_of(
                 grpc.StatusCode.OK,
                 "the stream ended without the end of the answer",

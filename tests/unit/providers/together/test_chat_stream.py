@@ -3,7 +3,7 @@
 import pytest
 
 from support import golden
-from support.fold import fold
+from support.reference_accumulator import accumulate
 from togetherchat.v1 import chat_pb2 as messages
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.errors import Kind, ServiceError
@@ -144,7 +144,7 @@ def test_several_fragments_without_index_in_one_chunk_stand_for_their_places():
         translator.feed(chunk(wire.ChunkChoice(index=0, delta=wire.Message(tool_calls=fragments))))
     translator.finish(done=True, attempts=1)
 
-    (choice,) = fold(translator.take()).choices
+    (choice,) = accumulate(translator.take()).choices
     assert [("f", "1"), ("g", "2")] == [(c.id, c.function.arguments) for c in choice.message.tool_calls]
 
 
@@ -156,7 +156,7 @@ def test_an_id_without_an_index_names_its_call():
         translator.feed(chunk(wire.ChunkChoice(index=0, delta=wire.Message(tool_calls=[fragment]))))
     translator.finish(done=True, attempts=1)
 
-    (choice,) = fold(translator.take()).choices
+    (choice,) = accumulate(translator.take()).choices
     assert [("f", "134"), ("g", "25")] == [(c.id, c.function.arguments) for c in choice.message.tool_calls]
 
 
@@ -286,7 +286,7 @@ def test_a_whole_answer_as_a_stream(case):
     response = chat.from_wire(wire.parse_completion(golden.upstream(case)))
     response.attempts = 2
 
-    folded = fold(events_from(response))
+    folded = accumulate(events_from(response))
 
     response.ClearField("prompt")
     assert response == folded
