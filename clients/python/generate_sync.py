@@ -49,7 +49,7 @@ RULES = (
     (r"(?m)^( *)for model in page\.models:\n +yield model$", r"\1yield from page.models"),
     # Our own pairs.
     (r"\bconnect_async\b", "connect"),
-    (r"\bAsync(Client|AnswerStream)\b", r"\1"),
+    (r"\bAsync(Client|CompletionStream)\b", r"\1"),
     (r"\btogetherchat_client\._async\b", "togetherchat_client._sync"),
     (
         r"The client on asyncio\. `generate_sync\.py` derives `_sync` from this package\.",

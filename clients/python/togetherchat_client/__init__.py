@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from togetherchat.accumulator import Accumulator
-    from togetherchat_client._async.answer_stream import AsyncAnswerStream
     from togetherchat_client._async.client import AsyncClient, connect_async
-    from togetherchat_client._sync.answer_stream import AnswerStream
+    from togetherchat_client._async.completion_stream import AsyncCompletionStream
     from togetherchat_client._sync.client import Client, connect
+    from togetherchat_client._sync.completion_stream import CompletionStream
     from togetherchat_client.call_info import CallInfo
     from togetherchat_client.channel import Tls
     from togetherchat_client.details import Violation
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         ContextLengthError,
         DeadlineExceededError,
         FailedPreconditionError,
-        IncompleteAnswerError,
+        IncompleteStreamError,
         InternalError,
         InvalidRequestError,
         ModelNotFoundError,
@@ -61,18 +61,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Accumulator",
-    "AnswerStream",
-    "AsyncAnswerStream",
     "AsyncClient",
+    "AsyncCompletionStream",
     "AuthenticationError",
     "CallCancelledError",
     "CallInfo",
     "Client",
+    "CompletionStream",
     "ConflictError",
     "ContextLengthError",
     "DeadlineExceededError",
     "FailedPreconditionError",
-    "IncompleteAnswerError",
+    "IncompleteStreamError",
     "InternalError",
     "InvalidRequestError",
     "ModelNotFoundError",
@@ -103,16 +103,16 @@ __all__ = [
 ]
 
 _NAMES_BY_MODULE = {
-    "._async.answer_stream": ("AsyncAnswerStream",),
     "._async.client": (
         "AsyncClient",
         "connect_async",
     ),
-    "._sync.answer_stream": ("AnswerStream",),
+    "._async.completion_stream": ("AsyncCompletionStream",),
     "._sync.client": (
         "Client",
         "connect",
     ),
+    "._sync.completion_stream": ("CompletionStream",),
     ".call_info": ("CallInfo",),
     ".channel": ("Tls",),
     ".details": ("Violation",),
@@ -123,7 +123,7 @@ _NAMES_BY_MODULE = {
         "ContextLengthError",
         "DeadlineExceededError",
         "FailedPreconditionError",
-        "IncompleteAnswerError",
+        "IncompleteStreamError",
         "InternalError",
         "InvalidRequestError",
         "ModelNotFoundError",

@@ -31,7 +31,7 @@ class CallInfo:
     """Every trailer, as it came."""
 
     @classmethod
-    def of(cls, trailers: Trailers, *, request_id: str) -> "CallInfo":
+    def from_trailers(cls, trailers: Trailers, *, request_id: str) -> "CallInfo":
         """Read `trailers`; `request_id` is the one that was sent."""
         pairs = tuple((key, value) for key, value in trailers)
         texts = {key: value for key, value in pairs if isinstance(value, str)}

@@ -73,7 +73,7 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Connection:
+class ChannelConfig:
     """What a client needs to know, decided once."""
 
     target: str
@@ -92,7 +92,7 @@ class Connection:
             self.tls.root_certificates, self.tls.private_key, self.tls.certificate_chain
         )
 
-    def deadline_s(self, method: str, asked_s: float | None) -> float:
+    def call_timeout_s(self, method: str, asked_s: float | None) -> float:
         """Seconds that a call of `method` may take: as asked, else the client's, else the config's."""
         if asked_s is not None:
             return asked_s
@@ -108,7 +108,7 @@ class Connection:
         return (*pairs, *more)
 
 
-def plan_connection(  # noqa: PLR0913  the arguments of `connect`, all named
+def resolve_config(  # noqa: PLR0913  the arguments of `connect`, all named
     target: str,
     *,
     key: str | None,
@@ -117,7 +117,7 @@ def plan_connection(  # noqa: PLR0913  the arguments of `connect`, all named
     tls: bool | Tls | None,
     retries: bool,
     channel_options: Sequence[Option],
-) -> Connection:
+) -> ChannelConfig:
     """Decide the defaults. `channel_options` win over the library's own.
 
     Raises:
@@ -133,10 +133,10 @@ def plan_connection(  # noqa: PLR0913  the arguments of `connect`, all named
     if resolved is not None and resolved.server_name:
         options["grpc.ssl_target_name_override"] = resolved.server_name
     options.update(channel_options)
-    return Connection(
+    return ChannelConfig(
         target=target,
-        key=_checked(key, "key"),
-        upstream_key=_checked(upstream_key, "upstream_key"),
+        key=_validated_key(key, "key"),
+        upstream_key=_validated_key(upstream_key, "upstream_key"),
         timeout_s=timeout_s,
         tls=resolved,
         options=tuple(options.items()),
@@ -209,7 +209,7 @@ def _is_local_host(host: str) -> bool:
         return False
 
 
-def _checked(key: str | None, name: str) -> str | None:
+def _validated_key(key: str | None, name: str) -> str | None:
     """`key` without the white space around it. gRPC would put an illegal one into its exception."""
     if key is None:
         return None

@@ -51,7 +51,7 @@ class Violation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Details:
+class ErrorDetails:
     """What the service said about a failure, beyond its status."""
 
     reason: str = ""
@@ -63,17 +63,17 @@ class Details:
     help_urls: tuple[str, ...] = ()
 
 
-def read_details(trailers: Trailers) -> Details:
+def parse_details(trailers: Trailers) -> ErrorDetails:
     """The details of a failure. A part that is missing or cannot be parsed is left out."""
     values = dict(trailers)
-    found = _plain_twins(values)
+    found = _plain_details(values)
     for detail in _parse(values.get(STATUS_DETAILS)):
         found = _add(found, detail)
     return found
 
 
-def _plain_twins(values: Mapping[str, str | bytes]) -> Details:
-    return Details(
+def _plain_details(values: Mapping[str, str | bytes]) -> ErrorDetails:
+    return ErrorDetails(
         reason=_text(values.get(REASON)),
         request_id=_text(values.get(REQUEST_ID)),
         retryable=_FLAGS.get(_text(values.get(RETRYABLE))),
@@ -103,7 +103,7 @@ def _parse(blob: str | bytes | None) -> Iterator[_Detail]:
         yield detail
 
 
-def _add(found: Details, detail: _Detail) -> Details:
+def _add(found: ErrorDetails, detail: _Detail) -> ErrorDetails:
     match detail:
         # A proxy between may answer with an ErrorInfo of its own: its words are not ours.
         case rpc.ErrorInfo() if detail.domain != DOMAIN:

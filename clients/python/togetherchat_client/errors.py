@@ -1,7 +1,7 @@
 """What a call raises.
 
 Owns the exceptions and the two tables that choose one: by reason (the service's own word,
-the finer one) and by status code. Details are read in `details.py`; the text of a message
+the finer one) and by status code. ErrorDetails are read in `details.py`; the text of a message
 decides nothing.
 
     TogetherChatError
@@ -24,7 +24,7 @@ decides nothing.
       CallCancelledError         CANCELLED
       UnimplementedError         UNIMPLEMENTED
       InternalError              INTERNAL, UNKNOWN, DATA_LOSS
-        IncompleteAnswerError      an OK status without the end of the answer
+        IncompleteStreamError      an OK status without the end of the answer
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ import grpc
 
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_client.call_info import CallInfo, Trailers
-from togetherchat_client.details import Details, Violation, read_details
+from togetherchat_client.details import ErrorDetails, Violation, parse_details
 
 STREAM_INCOMPLETE: Final = "STREAM_INCOMPLETE"
 """The one reason that is this library's own."""
@@ -47,7 +47,7 @@ class Failure:
 
     code: grpc.StatusCode
     message: str
-    details: Details
+    details: ErrorDetails
     info: CallInfo
     partial: service.CompleteResponse | None = None
 
@@ -188,7 +188,7 @@ class InternalError(TogetherChatError):
     """A fault of the service or of the provider."""
 
 
-class IncompleteAnswerError(InternalError):
+class IncompleteStreamError(InternalError):
     """The stream ended without saying that the answer is whole: what `partial` holds is cut off."""
 
 
@@ -210,7 +210,7 @@ CLASS_BY_CODE: Mapping[grpc.StatusCode, type[TogetherChatError]] = {
     grpc.StatusCode.DATA_LOSS: InternalError,
     grpc.StatusCode.OUT_OF_RANGE: InvalidRequestError,
     # Not a failure, until a stream ends with it and without its last event.
-    grpc.StatusCode.OK: IncompleteAnswerError,
+    grpc.StatusCode.OK: IncompleteStreamError,
 }
 
 CLASS_BY_REASON: Mapping[str, type[TogetherChatError]] = {
@@ -226,14 +226,14 @@ CLASS_BY_REASON: Mapping[str, type[TogetherChatError]] = {
 }
 
 
-def class_of(code: grpc.StatusCode, reason: str) -> type[TogetherChatError]:
+def error_class(code: grpc.StatusCode, reason: str) -> type[TogetherChatError]:
     """The reason's class where it refines the code's; else the code's."""
     by_code = CLASS_BY_CODE[code]
     by_reason = CLASS_BY_REASON.get(reason, by_code)
     return by_reason if issubclass(by_reason, by_code) else by_code
 
 
-def error_of(
+def error_from_status(
     code: grpc.StatusCode,
     message: str,
     trailers: Trailers,
@@ -243,12 +243,12 @@ def error_of(
 ) -> TogetherChatError:
     """The exception for a call that ended with `code`; `request_id` is the one that was sent."""
     pairs = tuple(trailers)
-    details = read_details(pairs)
+    details = parse_details(pairs)
     failure = Failure(
         code=code,
         message=message,
         details=replace(details, reason=STREAM_INCOMPLETE) if code is grpc.StatusCode.OK else details,
-        info=CallInfo.of(pairs, request_id=request_id),
+        info=CallInfo.from_trailers(pairs, request_id=request_id),
         partial=partial,
     )
-    return class_of(code, failure.details.reason)(failure)
+    return error_class(code, failure.details.reason)(failure)

@@ -22,7 +22,7 @@ from togetherchat_client import (
     CallCancelledError,
     CallInfo,
     DeadlineExceededError,
-    IncompleteAnswerError,
+    IncompleteStreamError,
     InvalidRequestError,
     ModelNotFoundError,
     RateLimitedError,
@@ -272,7 +272,7 @@ async def test_an_ok_without_the_end_of_the_answer_is_an_error():
     """A cut-off answer never looks whole."""
     scripted = ScriptedService(StreamComplete=[[started(), delta("Hel")]])
     async with serving(scripted) as target, connect_async(target) as client:
-        with pytest.raises(IncompleteAnswerError) as caught:
+        with pytest.raises(IncompleteStreamError) as caught:
             async with client.stream(MODEL, "Hi") as stream:
                 await stream.finish()
     assert ("STREAM_INCOMPLETE", "Hel") == (caught.value.reason, text_of(caught.value.partial))

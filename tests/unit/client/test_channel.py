@@ -6,7 +6,7 @@ import pytest
 
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_client import Tls
-from togetherchat_client.channel import is_local, method_timeouts_s, plan_connection, service_config
+from togetherchat_client.channel import is_local, method_timeouts_s, resolve_config, service_config
 
 
 def plan(target="localhost:50051", **arguments):
@@ -18,7 +18,7 @@ def plan(target="localhost:50051", **arguments):
         "retries": True,
         "channel_options": (),
     }
-    return plan_connection(target, **{**chosen, **arguments})
+    return resolve_config(target, **{**chosen, **arguments})
 
 
 @pytest.mark.parametrize(
@@ -101,9 +101,9 @@ def test_the_timeouts_are_those_of_the_service_config():
 def test_a_deadline_is_the_calls_then_the_clients_then_the_configs():
     """The nearest word wins, and there is always one."""
     assert (1.0, 2.0, 600.0) == (
-        plan(timeout_s=2.0).deadline_s("Complete", 1.0),
-        plan(timeout_s=2.0).deadline_s("Complete", None),
-        plan().deadline_s("Complete", None),
+        plan(timeout_s=2.0).call_timeout_s("Complete", 1.0),
+        plan(timeout_s=2.0).call_timeout_s("Complete", None),
+        plan().call_timeout_s("Complete", None),
     )
 
 

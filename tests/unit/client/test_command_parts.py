@@ -19,7 +19,7 @@ from togetherchat_server.errors import Kind
 
 
 def failed(failure: Failure) -> errors.TogetherChatError:
-    return errors.error_of(failure.code, failure.message, failure.trailers(), request_id="r-1")
+    return errors.error_from_status(failure.code, failure.message, failure.trailers(), request_id="r-1")
 
 
 def reported(error: errors.TogetherChatError) -> str:

@@ -21,8 +21,8 @@ from togetherchat_client import (
     UnavailableError,
     Violation,
 )
-from togetherchat_client.details import read_details
-from togetherchat_client.errors import CLASS_BY_CODE, CLASS_BY_REASON, class_of, error_of
+from togetherchat_client.details import parse_details
+from togetherchat_client.errors import CLASS_BY_CODE, CLASS_BY_REASON, error_class, error_from_status
 from togetherchat_server.errors import Kind
 
 
@@ -61,17 +61,19 @@ def test_every_class_of_a_reason_refines_the_class_of_a_code():
 )
 def test_the_reason_refines_the_code(code, reason, expected):
     """The finer word chooses where it is known; else the code does."""
-    assert expected is class_of(code, reason)
+    assert expected is error_class(code, reason)
 
 
 def test_a_reason_that_contradicts_the_code_is_not_believed():
     """The code is what every other gRPC client goes by."""
-    assert UnavailableError is class_of(grpc.StatusCode.UNAVAILABLE, "QUOTA_EXHAUSTED")
+    assert UnavailableError is error_class(grpc.StatusCode.UNAVAILABLE, "QUOTA_EXHAUSTED")
 
 
 def test_the_text_of_a_message_decides_nothing():
     """It is for people, and may change."""
-    error = error_of(grpc.StatusCode.INVALID_ARGUMENT, "QUOTA_EXHAUSTED rate limit", (), request_id="r")
+    error = error_from_status(
+        grpc.StatusCode.INVALID_ARGUMENT, "QUOTA_EXHAUSTED rate limit", (), request_id="r"
+    )
     assert (InvalidRequestError, "", None) == (type(error), error.reason, error.retryable)
 
 
@@ -79,14 +81,14 @@ def test_an_error_info_of_another_domain_is_not_ours():
     """A proxy's own words are no reason of the service's."""
     status = status_pb2.Status(code=14)
     status.details.add().Pack(error_details_pb2.ErrorInfo(domain="proxy.example", reason="MODEL_NOT_FOUND"))
-    details = read_details([("grpc-status-details-bin", status.SerializeToString())])
+    details = parse_details([("grpc-status-details-bin", status.SerializeToString())])
     assert ("", {}) == (details.reason, details.metadata)
 
 
 @pytest.mark.parametrize("blob", [b"\xff\xff\xff", b""])
 def test_details_that_cannot_be_parsed_leave_the_plain_twins(blob):
     """Half a detail is no reason to lose the other half."""
-    details = read_details([("grpc-status-details-bin", blob), ("x-error-reason", "OVERLOADED")])
+    details = parse_details([("grpc-status-details-bin", blob), ("x-error-reason", "OVERLOADED")])
     assert "OVERLOADED" == details.reason
 
 
@@ -96,7 +98,7 @@ def test_one_broken_detail_does_not_hide_the_others():
     status.details.add(type_url="type.googleapis.com/google.rpc.RetryInfo", value=b"\xff")
     status.details.add(type_url="type.googleapis.com/somebody.v9.Detail", value=b"\xff")
     status.details.add().Pack(error_details_pb2.ErrorInfo(domain="togetherchat", reason="OVERLOADED"))
-    details = read_details([("grpc-status-details-bin", status.SerializeToString())])
+    details = parse_details([("grpc-status-details-bin", status.SerializeToString())])
     assert ("OVERLOADED", None) == (details.reason, details.retry_after_s)
 
 
@@ -112,7 +114,7 @@ def test_limits_and_preconditions_are_violations_too():
     links = error_details_pb2.Help()
     links.links.add(url="https://docs.together.ai/docs/error-codes")
     status.details.add().Pack(links)
-    details = read_details([("grpc-status-details-bin", status.SerializeToString())])
+    details = parse_details([("grpc-status-details-bin", status.SerializeToString())])
     expected = (
         Violation(field="requests", description="600 a minute"),
         Violation(field="account", description="limit reached"),
@@ -125,21 +127,21 @@ def test_limits_and_preconditions_are_violations_too():
 
 def test_the_services_id_wins_over_the_one_that_was_sent():
     """The service may have replaced it, and its records know only its own."""
-    error = error_of(grpc.StatusCode.INTERNAL, "", [("x-request-id", "theirs")], request_id="mine")
+    error = error_from_status(grpc.StatusCode.INTERNAL, "", [("x-request-id", "theirs")], request_id="mine")
     assert "theirs" == error.request_id
 
 
 def test_an_error_says_reason_message_and_id_in_one_line():
     """What a log line needs, and no more."""
     failure = Failure(code=grpc.StatusCode.UNAVAILABLE, reason="OVERLOADED", message="busy")
-    error = error_of(failure.code, failure.message, failure.trailers(), request_id="mine")
+    error = error_from_status(failure.code, failure.message, failure.trailers(), request_id="mine")
     assert "OVERLOADED: busy (request mine)" == str(error)
 
 
 def test_an_error_survives_pickling():
     """Queues of work hand exceptions from process to process."""
     failure = Failure(code=grpc.StatusCode.UNAVAILABLE, reason="OVERLOADED", message="busy")
-    error = error_of(
+    error = error_from_status(
         failure.code,
         failure.message,
         failure.trailers(),

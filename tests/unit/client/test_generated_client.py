@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from togetherchat_client import AnswerStream, AsyncAnswerStream, AsyncClient, Client, connect, connect_async
+from togetherchat_client import (
+    AsyncClient,
+    AsyncCompletionStream,
+    Client,
+    CompletionStream,
+    connect,
+    connect_async,
+)
 
 SCRIPT = Path(__file__).parents[3] / "clients" / "python" / "generate_sync.py"
 
@@ -46,7 +53,7 @@ def public(thing) -> dict[str, inspect.Signature]:
     }
 
 
-@pytest.mark.parametrize(("one", "other"), [(AsyncClient, Client), (AsyncAnswerStream, AnswerStream)])
+@pytest.mark.parametrize(("one", "other"), [(AsyncClient, Client), (AsyncCompletionStream, CompletionStream)])
 def test_both_clients_have_the_same_methods_and_arguments(one, other):
     """Changing between them is changing one word."""
 

@@ -7,7 +7,7 @@ import grpc
 
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_client.call_info import CallInfo
-from togetherchat_client.errors import TogetherChatError, error_of
+from togetherchat_client.errors import TogetherChatError, error_from_status
 
 if TYPE_CHECKING:
     from grpc.aio import Call, UnaryUnaryCall
@@ -28,19 +28,19 @@ async def unary(
     try:
         response = await call
     except grpc.RpcError as exc:
-        raise await failure_of(call, request_id=request_id) from exc
+        raise await error_from_call(call, request_id=request_id) from exc
     finally:
         call.cancel()
     if on_info is not None:
-        on_info(CallInfo.of(await call.trailing_metadata(), request_id=request_id))
+        on_info(CallInfo.from_trailers(await call.trailing_metadata(), request_id=request_id))
     return response
 
 
-async def failure_of(
+async def error_from_call(
     call: "Call", *, request_id: str, partial: service.CompleteResponse | None = None
 ) -> TogetherChatError:
     """The exception for a call that has ended with an error."""
-    return error_of(
+    return error_from_status(
         await call.code(),
         await call.details() or "",
         await call.trailing_metadata() or (),

@@ -11,14 +11,14 @@ import grpc
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat.v1.chat_service_pb2_grpc import ChatServiceStub
-from togetherchat_client._async.answer_stream import AsyncAnswerStream
 from togetherchat_client._async.calls import OnInfo, unary
+from togetherchat_client._async.completion_stream import AsyncCompletionStream
 from togetherchat_client.channel import (
-    Connection,
+    ChannelConfig,
     Metadata,
     Option,
     Tls,
-    plan_connection,
+    resolve_config,
     without_health_checks,
 )
 from togetherchat_client.health import CHECK, ServingStatus, decode_response, encode_request
@@ -57,7 +57,7 @@ def connect_async(  # noqa: PLR0913  each is a word that a caller may want to sa
         ValueError: a key has a character that metadata cannot carry.
     """
     return AsyncClient(
-        plan_connection(
+        resolve_config(
             target,
             key=key,
             upstream_key=upstream_key,
@@ -72,9 +72,9 @@ def connect_async(  # noqa: PLR0913  each is a word that a caller may want to sa
 class AsyncClient:
     """Calls the service. Safe to share; every failure of a call is a `TogetherChatError`."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._channel = _open(connection, connection.options)
+    def __init__(self, config: ChannelConfig) -> None:
+        self._config = config
+        self._channel = _open(config, config.options)
         self._stub = ChatServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
@@ -122,8 +122,8 @@ class AsyncClient:
         request_id = request_id or _new_request_id()
         call = self._stub.Complete(
             request,
-            timeout=self._connection.deadline_s("Complete", timeout_s),
-            metadata=self._connection.metadata(request_id, metadata),
+            timeout=self._config.call_timeout_s("Complete", timeout_s),
+            metadata=self._config.metadata(request_id, metadata),
         )
         return await unary(call, request_id=request_id, on_info=on_info)
 
@@ -138,7 +138,7 @@ class AsyncClient:
         metadata: Metadata = (),
         on_info: OnInfo | None = None,
         **fields: Unpack[CompleteFields],
-    ) -> AsyncGenerator[AsyncAnswerStream, None]:
+    ) -> AsyncGenerator[AsyncCompletionStream, None]:
         """The answer while it is made, as a context manager. Arguments are those of `complete`.
 
         Leaving the context ends the call, whole or not.
@@ -147,11 +147,11 @@ class AsyncClient:
         request_id = request_id or _new_request_id()
         call = self._stub.StreamComplete(
             request,
-            timeout=self._connection.deadline_s("StreamComplete", timeout_s),
-            metadata=self._connection.metadata(request_id, metadata),
+            timeout=self._config.call_timeout_s("StreamComplete", timeout_s),
+            metadata=self._config.metadata(request_id, metadata),
         )
         try:
-            yield AsyncAnswerStream(call, request_id=request_id, on_info=on_info)
+            yield AsyncCompletionStream(call, request_id=request_id, on_info=on_info)
         finally:
             call.cancel()
 
@@ -202,8 +202,8 @@ class AsyncClient:
         request_id = request_id or _new_request_id()
         call = self._stub.ListModels(
             list_request(page_token, **filters),
-            timeout=self._connection.deadline_s("ListModels", timeout_s),
-            metadata=self._connection.metadata(request_id, metadata),
+            timeout=self._config.call_timeout_s("ListModels", timeout_s),
+            metadata=self._config.metadata(request_id, metadata),
         )
         return await unary(call, request_id=request_id, on_info=on_info)
 
@@ -214,22 +214,22 @@ class AsyncClient:
         answer: it would not reach a service that says NOT_SERVING.
         """
         request_id = _new_request_id()
-        options = without_health_checks(self._connection.options)
-        async with _open(self._connection, options) as channel:
+        options = without_health_checks(self._config.options)
+        async with _open(self._config, options) as channel:
             check = channel.unary_unary(CHECK, encode_request, decode_response)
             call = check(
                 service,
-                timeout=self._connection.deadline_s("Check", timeout_s),
-                metadata=self._connection.metadata(request_id),
+                timeout=self._config.call_timeout_s("Check", timeout_s),
+                metadata=self._config.metadata(request_id),
             )
             return await unary(call, request_id=request_id, on_info=None)
 
 
-def _open(connection: Connection, options: Sequence[Option]) -> grpc.aio.Channel:
-    credentials = connection.credentials()
+def _open(config: ChannelConfig, options: Sequence[Option]) -> grpc.aio.Channel:
+    credentials = config.credentials()
     if credentials is None:
-        return grpc.aio.insecure_channel(connection.target, options)
-    return grpc.aio.secure_channel(connection.target, credentials, options)
+        return grpc.aio.insecure_channel(config.target, options)
+    return grpc.aio.secure_channel(config.target, credentials, options)
 
 
 def _new_request_id() -> str:

@@ -8,7 +8,7 @@ import grpc
 
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_client.call_info import CallInfo
-from togetherchat_client.errors import TogetherChatError, error_of
+from togetherchat_client.errors import TogetherChatError, error_from_status
 
 if TYPE_CHECKING:
     from togetherchat_client.blocking import BlockingCall, FutureCall
@@ -28,19 +28,19 @@ def unary(
     try:
         response = call.result()
     except grpc.RpcError as exc:
-        raise failure_of(call, request_id=request_id) from exc
+        raise error_from_call(call, request_id=request_id) from exc
     finally:
         call.cancel()
     if on_info is not None:
-        on_info(CallInfo.of(call.trailing_metadata(), request_id=request_id))
+        on_info(CallInfo.from_trailers(call.trailing_metadata(), request_id=request_id))
     return response
 
 
-def failure_of(
+def error_from_call(
     call: "BlockingCall", *, request_id: str, partial: service.CompleteResponse | None = None
 ) -> TogetherChatError:
     """The exception for a call that has ended with an error."""
-    return error_of(
+    return error_from_status(
         call.code(),
         call.details() or "",
         call.trailing_metadata() or (),

@@ -12,14 +12,14 @@ import grpc
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat.v1.chat_service_pb2_grpc import ChatServiceStub
-from togetherchat_client._sync.answer_stream import AnswerStream
 from togetherchat_client._sync.calls import OnInfo, unary
+from togetherchat_client._sync.completion_stream import CompletionStream
 from togetherchat_client.channel import (
-    Connection,
+    ChannelConfig,
     Metadata,
     Option,
     Tls,
-    plan_connection,
+    resolve_config,
     without_health_checks,
 )
 from togetherchat_client.health import CHECK, ServingStatus, decode_response, encode_request
@@ -58,7 +58,7 @@ def connect(  # noqa: PLR0913  each is a word that a caller may want to say
         ValueError: a key has a character that metadata cannot carry.
     """
     return Client(
-        plan_connection(
+        resolve_config(
             target,
             key=key,
             upstream_key=upstream_key,
@@ -73,9 +73,9 @@ def connect(  # noqa: PLR0913  each is a word that a caller may want to say
 class Client:
     """Calls the service. Safe to share; every failure of a call is a `TogetherChatError`."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._channel = _open(connection, connection.options)
+    def __init__(self, config: ChannelConfig) -> None:
+        self._config = config
+        self._channel = _open(config, config.options)
         self._stub = ChatServiceStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -123,8 +123,8 @@ class Client:
         request_id = request_id or _new_request_id()
         call = self._stub.Complete.future(
             request,
-            timeout=self._connection.deadline_s("Complete", timeout_s),
-            metadata=self._connection.metadata(request_id, metadata),
+            timeout=self._config.call_timeout_s("Complete", timeout_s),
+            metadata=self._config.metadata(request_id, metadata),
         )
         return unary(call, request_id=request_id, on_info=on_info)
 
@@ -139,7 +139,7 @@ class Client:
         metadata: Metadata = (),
         on_info: OnInfo | None = None,
         **fields: Unpack[CompleteFields],
-    ) -> Generator[AnswerStream, None, None]:
+    ) -> Generator[CompletionStream, None, None]:
         """The answer while it is made, as a context manager. Arguments are those of `complete`.
 
         Leaving the context ends the call, whole or not.
@@ -148,11 +148,11 @@ class Client:
         request_id = request_id or _new_request_id()
         call = self._stub.StreamComplete(
             request,
-            timeout=self._connection.deadline_s("StreamComplete", timeout_s),
-            metadata=self._connection.metadata(request_id, metadata),
+            timeout=self._config.call_timeout_s("StreamComplete", timeout_s),
+            metadata=self._config.metadata(request_id, metadata),
         )
         try:
-            yield AnswerStream(call, request_id=request_id, on_info=on_info)
+            yield CompletionStream(call, request_id=request_id, on_info=on_info)
         finally:
             call.cancel()
 
@@ -202,8 +202,8 @@ class Client:
         request_id = request_id or _new_request_id()
         call = self._stub.ListModels.future(
             list_request(page_token, **filters),
-            timeout=self._connection.deadline_s("ListModels", timeout_s),
-            metadata=self._connection.metadata(request_id, metadata),
+            timeout=self._config.call_timeout_s("ListModels", timeout_s),
+            metadata=self._config.metadata(request_id, metadata),
         )
         return unary(call, request_id=request_id, on_info=on_info)
 
@@ -214,22 +214,22 @@ class Client:
         answer: it would not reach a service that says NOT_SERVING.
         """
         request_id = _new_request_id()
-        options = without_health_checks(self._connection.options)
-        with _open(self._connection, options) as channel:
+        options = without_health_checks(self._config.options)
+        with _open(self._config, options) as channel:
             check = channel.unary_unary(CHECK, encode_request, decode_response)
             call = check.future(
                 service,
-                timeout=self._connection.deadline_s("Check", timeout_s),
-                metadata=self._connection.metadata(request_id),
+                timeout=self._config.call_timeout_s("Check", timeout_s),
+                metadata=self._config.metadata(request_id),
             )
             return unary(call, request_id=request_id, on_info=None)
 
 
-def _open(connection: Connection, options: Sequence[Option]) -> grpc.Channel:
-    credentials = connection.credentials()
+def _open(config: ChannelConfig, options: Sequence[Option]) -> grpc.Channel:
+    credentials = config.credentials()
     if credentials is None:
-        return grpc.insecure_channel(connection.target, options)
-    return grpc.secure_channel(connection.target, credentials, options)
+        return grpc.insecure_channel(config.target, options)
+    return grpc.secure_channel(config.target, credentials, options)
 
 
 def _new_request_id() -> str:

@@ -2,7 +2,7 @@
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_client import AnswerStream
+from togetherchat_client import CompletionStream
 from togetherchat_client.command.arguments import Arguments
 from togetherchat_client.command.terminal import Terminal
 
@@ -31,7 +31,7 @@ def request_of(
     )
 
 
-def show_stream(stream: AnswerStream, terminal: Terminal, *, thinking: bool) -> None:
+def show_stream(stream: CompletionStream, terminal: Terminal, *, thinking: bool) -> None:
     """Print the text as it comes, and end it with a new line however it ends."""
     with terminal.waiting("waiting") as waiting:
         last = ""

@@ -1,26 +1,26 @@
-# Generated from _async/answer_stream.py by generate_sync.py: change that file, not this one.
 """One streamed answer.
 
-Owned by the `with` of `Client.stream`, which cancels the call on leaving however that
+Owned by the `with` of `AsyncClient.stream`, which cancels the call on leaving however that
 happens: a stream that is left early makes the service stop asking the provider for more.
 """
 
-from collections.abc import Iterator
+import asyncio  # async only
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import grpc
 
 from togetherchat.accumulator import Accumulator
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_client._sync.calls import OnInfo, failure_of
+from togetherchat_client._async.calls import OnInfo, error_from_call
 from togetherchat_client.call_info import CallInfo
-from togetherchat_client.errors import error_of
+from togetherchat_client.errors import TogetherChatError, error_from_status
 
 if TYPE_CHECKING:
-    from togetherchat_client.blocking import IteratorCall
+    from grpc.aio import UnaryStreamCall
 
 
-class AnswerStream:
+class AsyncCompletionStream:
     """Iterate over it for the events, or over `text()` for the text alone.
 
     Iteration ends normally only when the answer is whole; every other end is a
@@ -29,50 +29,66 @@ class AnswerStream:
 
     def __init__(
         self,
-        call: "IteratorCall[service.StreamCompleteResponse]",
+        call: "UnaryStreamCall[service.CompleteRequest, service.StreamCompleteResponse]",
         *,
         request_id: str,
         on_info: OnInfo | None,
     ) -> None:
         self._call = call
-        self._events = iter(call)
+        self._events = aiter(call)
         self._request_id = request_id
         self._on_info = on_info
         self._accumulator = Accumulator()
         self._info: CallInfo | None = None
+        self._cancelled = False  # async only
 
-    def __iter__(self) -> Iterator[service.StreamCompleteResponse]:
+    def __aiter__(self) -> AsyncIterator[service.StreamCompleteResponse]:
         return self
 
-    def __next__(self) -> service.StreamCompleteResponse:
+    async def __anext__(self) -> service.StreamCompleteResponse:
         try:
-            event = next(self._events)
-        except StopIteration:
-            self._end()
+            event = await anext(self._events)
+        except StopAsyncIteration:
+            await self._end()
             raise
         except grpc.RpcError as exc:
-            raise failure_of(self._call, request_id=self._request_id, partial=self._partial()) from exc
+            raise await self._error() from exc
+        # begin async only
+        except asyncio.CancelledError as exc:
+            # A call that was cancelled here raises what a cancelled task raises: tell them apart.
+            task = asyncio.current_task()
+            if not self._cancelled or (task is not None and task.cancelling()):
+                raise
+            raise error_from_status(
+                grpc.StatusCode.CANCELLED,
+                "the stream was cancelled",
+                (),
+                request_id=self._request_id,
+                partial=self._partial(),
+            ) from exc
+        # end async only
         self._accumulator.add(event)
         return event
 
-    def events(self) -> Iterator[service.StreamCompleteResponse]:
+    def events(self) -> AsyncIterator[service.StreamCompleteResponse]:
         """The events as they come. Ignore one that has none of the known fields set."""
         return self
 
-    def text(self, *, choice_index: int = 0) -> Iterator[str]:
+    async def text(self, *, choice_index: int = 0) -> AsyncIterator[str]:
         """The pieces of one choice's text as they come."""
-        for event in self:
+        async for event in self:
             if event.delta.text and event.delta.choice_index == choice_index:
                 yield event.delta.text
 
-    def finish(self) -> service.CompleteResponse:
+    async def finish(self) -> service.CompleteResponse:
         """Read what is left and return the whole answer."""
-        for _ in self:
+        async for _ in self:
             pass
         return self.response
 
     def cancel(self) -> None:
         """Stop the answer. Whoever is still iterating gets a `CallCancelledError`."""
+        self._cancelled = True  # async only
         self._call.cancel()
 
     @property
@@ -97,10 +113,13 @@ class AnswerStream:
     def _partial(self) -> service.CompleteResponse | None:
         return None if self._accumulator.empty else self._accumulator.response()
 
-    def _end(self) -> None:
-        trailers = self._call.trailing_metadata() or ()
+    async def _error(self) -> TogetherChatError:
+        return await error_from_call(self._call, request_id=self._request_id, partial=self._partial())
+
+    async def _end(self) -> None:
+        trailers = await self._call.trailing_metadata() or ()
         if not self._accumulator.whole:
-            raise error_of(
+            raise error_from_status(
                 grpc.StatusCode.OK,
                 "the stream ended without the end of the answer",
                 trailers,
@@ -108,6 +127,6 @@ class AnswerStream:
                 partial=self._partial(),
             )
         if self._info is None:
-            self._info = CallInfo.of(trailers, request_id=self._request_id)
+            self._info = CallInfo.from_trailers(trailers, request_id=self._request_id)
             if self._on_info is not None:
                 self._on_info(self._info)
