@@ -9,9 +9,9 @@ import pytest
 import togetherchat_client
 from support.scripted_service import ScriptedService, answer, serving, stream_of
 from togetherchat_client import errors
-from togetherchat_client.command.arguments import parse
-from togetherchat_client.command.chat import WORDS
-from togetherchat_client.command.failures import Exit
+from togetherchat_client.cli.arguments import parse
+from togetherchat_client.cli.chat import SLASH_COMMANDS
+from togetherchat_client.cli.exit_codes import ExitCode
 
 DOCS = Path(__file__).parents[3] / "docs"
 PYTHON = (DOCS / "python.md").read_text(encoding="utf-8")
@@ -48,14 +48,14 @@ def test_every_status_is_beside_its_class():
 
 def test_the_exit_codes_are_those_of_the_command():
     """No more and no less."""
-    assert [code.value for code in Exit] == [
+    assert [code.value for code in ExitCode] == [
         int(code) for code in re.findall(r"^\| (\d+) \|", COMMAND, re.MULTILINE)
     ]
 
 
 def test_every_word_of_a_chat_is_on_the_page():
     """With its slash."""
-    assert set() == {word for word in WORDS if f"`{word}" not in COMMAND}
+    assert set() == {word for word in SLASH_COMMANDS if f"`{word}" not in COMMAND}
 
 
 @pytest.mark.parametrize("subcommand", ["chat", "complete", "models", "health"])

@@ -75,7 +75,7 @@ def test_the_options_do_not_print_the_key(server, own):
 
 async def command(*words, target):
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "togetherchat_client.command", *words,
+        sys.executable, "-m", "togetherchat_client.cli", *words,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), "TOGETHERCHAT_TARGET": target},
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
@@ -99,8 +99,8 @@ async def test_the_command_shows_a_certificate(folder):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--cert-file", "own.crt"], "--cert-file and --cert-key-file go together"),
-        (["--cert-key-file", "own.key"], "--cert-file and --cert-key-file go together"),
+        (["--cert-file", "own.crt"], "--cert-file and --cert-key-file must be given together"),
+        (["--cert-key-file", "own.key"], "--cert-file and --cert-key-file must be given together"),
         (
             ["--cert-file", "own.crt", "--cert-key-file", "own.key", "--no-tls"],
             "--cert-file and --no-tls contradict each other",

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from togetherchat_client.command import interrupts as module
-from togetherchat_client.command.interrupts import Interrupts, insistent
+from togetherchat_client.cli import interrupts as module
+from togetherchat_client.cli.interrupts import InterruptHandler, repeated_interrupts
 
 
 def press() -> None:
@@ -15,13 +15,13 @@ def press() -> None:
 
 def test_while_a_line_is_typed_it_raises():
     """Nothing else ends the waiting for a line."""
-    with Interrupts() as interrupts, pytest.raises(KeyboardInterrupt), interrupts.typing():
+    with InterruptHandler() as interrupts, pytest.raises(KeyboardInterrupt), interrupts.raising():
         press()
 
 
 def test_pressed_again_it_raises_again():
     """An exception can get lost on its way; the next one must not."""
-    with Interrupts() as interrupts, interrupts.typing():
+    with InterruptHandler() as interrupts, interrupts.raising():
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
                 press()
@@ -29,8 +29,8 @@ def test_pressed_again_it_raises_again():
 
 def test_what_handles_it_is_not_hit():
     """After the line there is nothing to interrupt."""
-    with Interrupts() as interrupts:
-        with pytest.raises(KeyboardInterrupt), interrupts.typing():
+    with InterruptHandler() as interrupts:
+        with pytest.raises(KeyboardInterrupt), interrupts.raising():
             press()
         press()
 
@@ -38,7 +38,7 @@ def test_what_handles_it_is_not_hit():
 def test_while_an_answer_comes_it_cancels():
     """As often as it is pressed, for cancelling twice is cancelling once."""
     cancelled = []
-    with Interrupts() as interrupts, interrupts.answering(lambda: cancelled.append(True)):
+    with InterruptHandler() as interrupts, interrupts.cancelling(lambda: cancelled.append(True)):
         press()
         press()
     assert [True, True] == cancelled
@@ -46,8 +46,8 @@ def test_while_an_answer_comes_it_cancels():
 
 def test_between_the_two_it_does_nothing():
     """There is nothing to interrupt."""
-    with Interrupts() as interrupts:
-        with interrupts.typing():
+    with InterruptHandler() as interrupts:
+        with interrupts.raising():
             pass
         press()
 
@@ -55,7 +55,7 @@ def test_between_the_two_it_does_nothing():
 def test_afterwards_all_is_as_before():
     """Whoever calls the command keeps the handler that was set."""
     before = signal.getsignal(signal.SIGINT)
-    with Interrupts():
+    with InterruptHandler():
         pass
     assert before == signal.getsignal(signal.SIGINT)
 
@@ -63,9 +63,9 @@ def test_afterwards_all_is_as_before():
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there is no such timer on Windows")
 def test_an_exception_that_got_lost_comes_again(monkeypatch):
     """Pressed once, it is raised until the command ends; afterwards everything is as it was."""
-    monkeypatch.setattr(module, "AGAIN_S", 0.01)
+    monkeypatch.setattr(module, "REPEAT_INTERVAL_S", 0.01)
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGALRM)]
-    with insistent():
+    with repeated_interrupts():
         for _ in range(3):
             with pytest.raises(KeyboardInterrupt):
                 press() if signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0) else time.sleep(10)

@@ -9,10 +9,10 @@ import pytest
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
-from togetherchat_client.command.arguments import parse
-from togetherchat_client.command.model_table import SHORT_WORD_BY_STATE, plain_rows, price, table_for, tokens
-from togetherchat_client.command.models import run
-from togetherchat_client.command.terminal import Terminal
+from togetherchat_client.cli.arguments import parse
+from togetherchat_client.cli.model_table import SHORT_WORD_BY_STATE, plain_rows, price, table_for, tokens
+from togetherchat_client.cli.models import run
+from togetherchat_client.cli.terminal import Terminal
 
 LONGEST = "gradientai/Llama-3-70B-Instruct-Gradient-1048k"
 """The longest id of a model of the catalogue that is not known to be retired."""

@@ -62,7 +62,7 @@ async def start(target: str, *arguments: str, **more: str) -> asyncio.subprocess
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "togetherchat_client.command",
+        "togetherchat_client.cli",
         *arguments,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -218,7 +218,7 @@ async def test_thinking_is_shown_on_demand_and_never_in_the_answer():
     )
     scripted = ScriptedService(StreamComplete=[[started(), thinking, *stream_of("Hello.")[1:]]])
     async with serving(scripted) as target:
-        shown = await run(target, "complete", "Hi", "--stream", "--thinking")
+        shown = await run(target, "complete", "Hi", "--stream", "--show-reasoning")
         hidden = await run(target, "complete", "Hi", "--stream")
     assert (Ended(code=0, out="Hello.\n", err="Hm. "), Ended(code=0, out="Hello.\n", err="")) == (
         shown,

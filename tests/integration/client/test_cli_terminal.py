@@ -34,7 +34,7 @@ CTRL_D = "\x04"
 COMMAND = """\
 import fcntl, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-from togetherchat_client.command import main
+from togetherchat_client.cli import main
 sys.exit(main())
 """
 STEERING = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\[\?2004[hl]|\r")
@@ -151,7 +151,7 @@ async def test_a_chat_stops_an_answer_and_goes_on():
         await screen.until("Once upon")
         await scripted.waiting.wait()
         screen.type(CTRL_C)
-        await screen.until("stopped; what came is kept")
+        await screen.until("stopped; the partial completion is kept")
         await scripted.cancelled.wait()
         await screen.until("> ")
         screen.type("And then?\n")
@@ -218,7 +218,7 @@ async def test_ctrl_c_many_times_in_a_row_does_not_end_a_chat():
         for _ in range(200):
             screen.process.send_signal(signal.SIGINT)
             await asyncio.sleep(0)
-        await screen.until("stopped; what came is kept")
+        await screen.until("stopped; the partial completion is kept")
         await screen.until("> ")
         screen.type("Hi\n")
         await screen.until("Hello.")
@@ -238,7 +238,7 @@ async def test_words_with_a_slash_change_the_session(tmp_path):
             ("/clear", "cleared"),
             ("/model some/model", "some/model"),
             ("/system Be kind.", "Be kind."),
-            ("/nonsense", "there is no /nonsense"),
+            ("/nonsense", "unknown command /nonsense"),
             ("/help", "/save FILE"),
             ("second", "Two."),
             (f"/save {saved}", "saved to"),

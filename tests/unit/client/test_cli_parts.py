@@ -9,12 +9,13 @@ from support.scripted_service import Failure, answer
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_client import errors
-from togetherchat_client.command.answers import summary_of
-from togetherchat_client.command.arguments import UsageError, parse
-from togetherchat_client.command.connection import open_client
-from togetherchat_client.command.failures import EXIT_BY_CLASS, HINT_BY_REASON, Exit, exit_of, report
-from togetherchat_client.command.model_table import WORD_BY_AVAILABILITY, WORD_BY_STATE
-from togetherchat_client.command.terminal import Terminal, one_line, visible
+from togetherchat_client.cli.arguments import UsageError, parse
+from togetherchat_client.cli.client_factory import open_client
+from togetherchat_client.cli.completion_output import summary
+from togetherchat_client.cli.error_report import HINT_BY_REASON, report_error
+from togetherchat_client.cli.exit_codes import EXIT_CODE_BY_CLASS, ExitCode, exit_code_of
+from togetherchat_client.cli.model_table import WORD_BY_AVAILABILITY, WORD_BY_STATE
+from togetherchat_client.cli.terminal import Terminal, one_line, visible
 from togetherchat_server.errors import Kind
 
 
@@ -24,20 +25,20 @@ def failed(failure: Failure) -> errors.TogetherChatError:
 
 def reported(error: errors.TogetherChatError) -> str:
     err = io.StringIO()
-    report(error, Terminal(io.StringIO(), err, color=False), target="chat:1", as_json=False)
+    report_error(error, Terminal(io.StringIO(), err, color=False), target="chat:1", as_json=False)
     return err.getvalue()
 
 
 def test_every_class_of_failure_has_an_exit_code():
     """The direct children of TogetherChatError, no more and no less."""
-    assert set(errors.TogetherChatError.__subclasses__()) == set(EXIT_BY_CLASS)
+    assert set(errors.TogetherChatError.__subclasses__()) == set(EXIT_CODE_BY_CLASS)
 
 
 @pytest.mark.parametrize("by_code", set(errors.CLASS_BY_CODE.values()) | set(errors.CLASS_BY_REASON.values()))
 def test_no_failure_ends_like_a_success_or_a_wrong_usage(by_code):
     """A script that asks `$? -eq 0` is never lied to."""
     failure = Failure(code=grpc.StatusCode.UNKNOWN)
-    assert exit_of(by_code(failed(failure).failure)) not in {Exit.DONE, Exit.USAGE}
+    assert exit_code_of(by_code(failed(failure).failure)) not in {ExitCode.DONE, ExitCode.USAGE}
 
 
 def test_hints_are_for_reasons_that_the_service_says():
@@ -52,7 +53,7 @@ def test_a_failure_is_one_line_with_reason_request_and_hint():
     )
     expected = (
         "togetherchat: MODEL_NOT_FOUND: no such ␛[31mmodel"
-        " (request r-1, `togetherchat models` lists what there is)\n"
+        " (request r-1, `togetherchat models` lists the models)\n"
     )
     assert expected == reported(failed(failure))
 
@@ -105,8 +106,8 @@ def test_a_terminal_is_asked_once_whether_it_is_one():
     out, err = io.StringIO(), io.StringIO()
     terminal = Terminal(out, err, color=True)
     terminal.note("only for people")
-    with terminal.waiting("waiting") as waiting:
-        waiting.label("thinking")
+    with terminal.progress("waiting") as progress:
+        progress.label("thinking")
         terminal.write("\x1b[1mHello")
     assert ("\x1b[1mHello", "") == (out.getvalue(), err.getvalue())
 
@@ -120,16 +121,14 @@ def test_a_long_line_is_not_broken():
 
 def test_the_summary_names_model_tokens_cost_and_time():
     """What one wants to know after an answer, in one line."""
-    assert "openai/gpt-oss-120b · 3 + 2 tokens · $0.000002 · 1.2 s" == summary_of(
-        answer("Hi"), elapsed_s=1.24
-    )
+    assert "openai/gpt-oss-120b · 3 + 2 tokens · $0.000002 · 1.2 s" == summary(answer("Hi"), elapsed_s=1.24)
 
 
 def test_a_summary_of_a_guess_says_so():
     """Counts that the provider did not send are marked, a cost that nobody knows is left out."""
     response = answer("Hi")
     response.usage.CopyFrom(chat.Usage(prompt_tokens=3, completion_tokens=2, estimated=True))
-    assert "openai/gpt-oss-120b · ~3 + 2 tokens · 0.0 s" == summary_of(response, elapsed_s=0.0)
+    assert "openai/gpt-oss-120b · ~3 + 2 tokens · 0.0 s" == summary(response, elapsed_s=0.0)
 
 
 def test_words_of_the_table_are_total():
