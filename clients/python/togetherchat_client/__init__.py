@@ -5,11 +5,11 @@
     with connect("localhost:50051") as client:
         print(text_of(client.complete("openai/gpt-oss-120b", "Hello!")))
 
-`connect` gives a `Client`, `connect_async` an `AsyncClient` with the same methods. Messages
-are the generated ones of `togetherchat.v1`; what can go wrong is drawn in `errors.py`.
+`connect` returns a `Client`, and `connect_async` an `AsyncClient` with the same methods. Messages
+are the generated classes of `togetherchat.v1`. `errors.py` has the tree of exceptions.
 
-Names are imported when they are first used: the command decides about gRPC's log before
-gRPC reads its environment, and a program that only catches an exception opens no channel.
+Each name is imported when it is first used. So the command can configure gRPC's log before gRPC reads
+its environment, and importing the package stays cheap.
 """
 
 from importlib import import_module

@@ -43,7 +43,7 @@ async def test_the_tool_loop_comes_to_an_answer():
 
 async def test_the_error_is_printed_and_then_the_answer():
     """It comes back when it may, and gets through."""
-    *failures, answer = (await output_of(PROGRAMS["An error, and when to come back"])).splitlines()
+    *failures, answer = (await output_of(PROGRAMS["An error, and when to retry"])).splitlines()
 
     assert failures
     assert {("RESOURCE_EXHAUSTED", "RATE_LIMITED_REQUESTS")} == {tuple(line.split()[:2]) for line in failures}

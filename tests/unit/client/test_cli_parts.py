@@ -1,4 +1,4 @@
-"""The parts of the command that decide without a terminal."""
+"""Unit tests of the command: arguments, exit codes, error lines and output."""
 
 import io
 
@@ -19,7 +19,7 @@ from togetherchat_client.cli.terminal import Terminal, one_line, visible
 from togetherchat_server.errors import Kind
 
 
-def failed(failure: Failure) -> errors.TogetherChatError:
+def error_from(failure: Failure) -> errors.TogetherChatError:
     return errors.error_from_status(failure.code, failure.message, failure.trailers(), request_id="r-1")
 
 
@@ -29,25 +29,25 @@ def reported(error: errors.TogetherChatError) -> str:
     return err.getvalue()
 
 
-def test_every_class_of_failure_has_an_exit_code():
-    """The direct children of TogetherChatError, no more and no less."""
+def test_every_error_class_has_an_exit_code():
+    """The table has exactly the direct subclasses of TogetherChatError."""
     assert set(errors.TogetherChatError.__subclasses__()) == set(EXIT_CODE_BY_CLASS)
 
 
 @pytest.mark.parametrize("by_code", set(errors.CLASS_BY_CODE.values()) | set(errors.CLASS_BY_REASON.values()))
-def test_no_failure_ends_like_a_success_or_a_wrong_usage(by_code):
-    """A script that asks `$? -eq 0` is never lied to."""
+def test_no_error_has_the_exit_code_of_success_or_wrong_usage(by_code):
+    """A script that tests the exit code can rely on it."""
     failure = Failure(code=grpc.StatusCode.UNKNOWN)
-    assert exit_code_of(by_code(failed(failure).failure)) not in {ExitCode.DONE, ExitCode.USAGE}
+    assert exit_code_of(by_code(error_from(failure).failure)) not in {ExitCode.DONE, ExitCode.USAGE}
 
 
-def test_hints_are_for_reasons_that_the_service_says():
-    """A reason that was renamed there must not linger here."""
+def test_hints_are_for_reasons_of_the_service():
+    """A reason that the service renames must be renamed in the table."""
     assert set() == set(HINT_BY_REASON) - set(Kind)
 
 
-def test_a_failure_is_one_line_with_reason_request_and_hint():
-    """Whatever the provider's text looked like."""
+def test_an_error_is_one_line_with_reason_request_and_hint():
+    """Line breaks and control characters of the provider's text are replaced."""
     failure = Failure(
         code=grpc.StatusCode.NOT_FOUND, reason="MODEL_NOT_FOUND", message="no\nsuch \x1b[31mmodel"
     )
@@ -55,11 +55,11 @@ def test_a_failure_is_one_line_with_reason_request_and_hint():
         "togetherchat: MODEL_NOT_FOUND: no such ␛[31mmodel"
         " (request r-1, `togetherchat models` lists the models)\n"
     )
-    assert expected == reported(failed(failure))
+    assert expected == reported(error_from(failure))
 
 
 def test_violations_are_part_of_the_line():
-    """Where to look, without `--json`."""
+    """The invalid fields are shown without `--json` too."""
     failure = Failure(
         code=grpc.StatusCode.INVALID_ARGUMENT,
         reason="INVALID_REQUEST",
@@ -68,14 +68,14 @@ def test_violations_are_part_of_the_line():
     )
     assert (
         "togetherchat: INVALID_REQUEST: 2 problems - top_p: 0 to 1; n: 1 to 128 (request r-1)\n"
-        == reported(failed(failure))
+        == reported(error_from(failure))
     )
 
 
-def test_an_overloaded_service_is_not_asked_whether_it_runs():
-    """It has a reason of its own: somebody answered."""
+def test_an_overloaded_service_gets_no_hint_about_the_target():
+    """The reason shows that the service was reached."""
     failure = Failure(code=grpc.StatusCode.UNAVAILABLE, reason="OVERLOADED", message="busy")
-    assert "togetherchat: OVERLOADED: busy (request r-1)\n" == reported(failed(failure))
+    assert "togetherchat: OVERLOADED: busy (request r-1)\n" == reported(error_from(failure))
 
 
 @pytest.mark.parametrize(
@@ -91,18 +91,18 @@ def test_an_overloaded_service_is_not_asked_whether_it_runs():
         ("Grüße, 世界 🙂", "Grüße, 世界 🙂"),
     ],
 )
-def test_what_would_steer_a_terminal_is_shown(text, shown):
-    """Letters of all languages are left alone."""
+def test_control_characters_are_made_visible(text, shown):
+    """Letters of all scripts are not changed."""
     assert shown == visible(text)
 
 
-def test_one_line_is_one_line():
-    """For tables and errors."""
+def test_one_line_joins_all_white_space():
+    """Table cells and errors must fit one line."""
     assert "a b c" == one_line(" a\n\tb \r\n c ")
 
 
-def test_a_terminal_is_asked_once_whether_it_is_one():
-    """A buffer is none: nothing is dimmed, nothing moves."""
+def test_output_that_is_not_a_terminal_gets_plain_text():
+    """Notes and progress are not printed, and text is not changed."""
     out, err = io.StringIO(), io.StringIO()
     terminal = Terminal(out, err, color=True)
     terminal.note("only for people")
@@ -113,32 +113,32 @@ def test_a_terminal_is_asked_once_whether_it_is_one():
 
 
 def test_a_long_line_is_not_broken():
-    """A log reads lines, however long."""
+    """Logs are read line by line."""
     err = io.StringIO()
     Terminal(io.StringIO(), err, color=False).warn("word " * 60)
     assert 1 == err.getvalue().count("\n")
 
 
 def test_the_summary_names_model_tokens_cost_and_time():
-    """What one wants to know after an answer, in one line."""
+    """One line after each completion of a chat."""
     assert "openai/gpt-oss-120b · 3 + 2 tokens · $0.000002 · 1.2 s" == summary(answer("Hi"), elapsed_s=1.24)
 
 
-def test_a_summary_of_a_guess_says_so():
-    """Counts that the provider did not send are marked, a cost that nobody knows is left out."""
+def test_a_summary_marks_estimated_counts():
+    """Estimated counts have a `~`, and an unknown cost is left out."""
     response = answer("Hi")
     response.usage.CopyFrom(chat.Usage(prompt_tokens=3, completion_tokens=2, estimated=True))
     assert "openai/gpt-oss-120b · ~3 + 2 tokens · 0.0 s" == summary(response, elapsed_s=0.0)
 
 
-def test_words_of_the_table_are_total():
-    """A value that is added to the contract gets its word."""
+def test_every_enum_value_has_a_word():
+    """A value that is added to the contract needs a word in the table."""
     assert set(models.Availability.values()) == set(WORD_BY_AVAILABILITY)
     assert set(models.ModelState.values()) == set(WORD_BY_STATE)
 
 
-def test_defaults_come_from_the_environment_and_the_command_line_wins():
-    """The nearest word, as everywhere."""
+def test_the_command_line_overrides_the_environment():
+    """Target and model have defaults from the environment."""
     environ = {"TOGETHERCHAT_TARGET": "chat:1", "TOGETHERCHAT_MODEL": "a/b"}
     from_environment = parse(["complete", "Hi"], environ)
     from_line = parse(["complete", "Hi", "--target", "chat:2", "-m", "c/d"], environ)
@@ -148,18 +148,18 @@ def test_defaults_come_from_the_environment_and_the_command_line_wins():
 
 
 def test_no_key_is_an_argument():
-    """Every process of the machine can read those."""
+    """Every process of the machine can read the arguments."""
     with pytest.raises(SystemExit):
         parse(["complete", "Hi", "--key", "tc-1"], {})
 
 
-def test_an_empty_key_in_the_environment_is_none():
-    """`TOGETHERCHAT_KEY= togetherchat …` is how one switches it off."""
+def test_an_empty_key_in_the_environment_is_ignored():
+    """`TOGETHERCHAT_KEY= togetherchat …` sends no key."""
     open_client(parse(["health"], {}), {"TOGETHERCHAT_KEY": ""}).close()
 
 
 def test_an_empty_key_file_is_wrong_usage(tmp_path):
-    """A mounted secret that is not there yet is said, not sent."""
+    """A mounted secret that is still empty is reported before any call."""
     path = tmp_path / "key"
     path.write_text("\n")
     with pytest.raises(UsageError, match="key is empty"):

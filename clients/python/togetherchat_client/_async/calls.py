@@ -1,4 +1,4 @@
-"""Makes one unary call, and turns the end of any call into an exception."""
+"""Awaits a unary call, and converts a failed call to an exception."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
@@ -24,7 +24,7 @@ async def unary(
     request_id: str,
     on_info: OnInfo | None,
 ) -> ResponseT:
-    """Wait for `call`. However this is left, the call does not go on alone."""
+    """Wait for the response of `call`. The call never outlives this function."""
     try:
         response = await call
     except grpc.RpcError as exc:
@@ -39,7 +39,7 @@ async def unary(
 async def error_from_call(
     call: "Call", *, request_id: str, partial: service.CompleteResponse | None = None
 ) -> TogetherChatError:
-    """The exception for a call that has ended with an error."""
+    """The exception for a call that ended with an error."""
     return error_from_status(
         await call.code(),
         await call.details() or "",

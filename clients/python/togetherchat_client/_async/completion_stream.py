@@ -1,7 +1,7 @@
-"""One streamed answer.
+"""One streamed completion.
 
-Owned by the `with` of `AsyncClient.stream`, which cancels the call on leaving however that
-happens: a stream that is left early makes the service stop asking the provider for more.
+The context manager of `AsyncClient.stream` owns the stream and cancels the call at its exit. So the
+service closes its request to the provider when a caller leaves a stream early.
 """
 
 import asyncio  # async only
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class AsyncCompletionStream:
-    """Iterate over it for the events, or over `text()` for the text alone.
+    """A streamed completion. Iterate over the stream for events, or over `text()` for text.
 
-    Iteration ends normally only when the answer is whole; every other end is a
-    `TogetherChatError`, with what had come in its `partial`.
+    Iteration ends normally only when the completion is whole. Any other end raises a
+    `TogetherChatError` with the partial response in `partial`.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class AsyncCompletionStream:
             raise await self._error() from exc
         # begin async only
         except asyncio.CancelledError as exc:
-            # A call that was cancelled here raises what a cancelled task raises: tell them apart.
+            # `cancel()` and a cancelled task raise the same exception here, so they are told apart.
             task = asyncio.current_task()
             if not self._cancelled or (task is not None and task.cancelling()):
                 raise
@@ -71,34 +71,34 @@ class AsyncCompletionStream:
         return event
 
     def events(self) -> AsyncIterator[service.StreamCompleteResponse]:
-        """The events as they come. Ignore one that has none of the known fields set."""
+        """The events as they arrive. Ignore an event with no known field set."""
         return self
 
     async def text(self, *, choice_index: int = 0) -> AsyncIterator[str]:
-        """The pieces of one choice's text as they come."""
+        """The text deltas of one choice as they arrive."""
         async for event in self:
             if event.delta.text and event.delta.choice_index == choice_index:
                 yield event.delta.text
 
     async def finish(self) -> service.CompleteResponse:
-        """Read what is left and return the whole answer."""
+        """Read the rest of the stream and return the whole response."""
         async for _ in self:
             pass
         return self.response
 
     def cancel(self) -> None:
-        """Stop the answer. Whoever is still iterating gets a `CallCancelledError`."""
+        """Cancel the call. A running iteration raises `CallCancelledError`."""
         self._cancelled = True  # async only
         self._call.cancel()
 
     @property
     def response(self) -> service.CompleteResponse:
-        """The answer as far as it has come; see `whole`."""
+        """The response so far; partial unless `whole` is true."""
         return self._accumulator.response()
 
     @property
     def whole(self) -> bool:
-        """Whether the end of the answer came."""
+        """Whether the stream has sent its last event, `completed`."""
         return self._accumulator.whole
 
     @property
@@ -107,7 +107,7 @@ class AsyncCompletionStream:
 
     @property
     def info(self) -> CallInfo | None:
-        """The call's ids, rate limits and trailers; None before its end."""
+        """The call's ids, rate limits and trailers. None until the stream has ended."""
         return self._info
 
     def _partial(self) -> service.CompleteResponse | None:
@@ -121,7 +121,7 @@ class AsyncCompletionStream:
         if not self._accumulator.whole:
             raise error_from_status(
                 grpc.StatusCode.OK,
-                "the stream ended without the end of the answer",
+                "the stream ended without its last event",
                 trailers,
                 request_id=self._request_id,
                 partial=self._partial(),

@@ -1,5 +1,5 @@
-# Generated from _async/calls.py by generate_sync.py: change that file, not this one.
-"""Makes one unary call, and turns the end of any call into an exception."""
+# Generated from _async/calls.py by generate_sync.py. Edit that file instead.
+"""Awaits a unary call, and converts a failed call to an exception."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
@@ -24,7 +24,7 @@ def unary(
     request_id: str,
     on_info: OnInfo | None,
 ) -> ResponseT:
-    """Wait for `call`. However this is left, the call does not go on alone."""
+    """Wait for the response of `call`. The call never outlives this function."""
     try:
         response = call.result()
     except grpc.RpcError as exc:
@@ -39,7 +39,7 @@ def unary(
 def error_from_call(
     call: "BlockingCall", *, request_id: str, partial: service.CompleteResponse | None = None
 ) -> TogetherChatError:
-    """The exception for a call that has ended with an error."""
+    """The exception for a call that ended with an error."""
     return error_from_status(
         call.code(),
         call.details() or "",

@@ -1,8 +1,8 @@
-# Generated from _async/completion_stream.py by generate_sync.py: change that file, not this one.
-"""One streamed answer.
+# Generated from _async/completion_stream.py by generate_sync.py. Edit that file instead.
+"""One streamed completion.
 
-Owned by the `with` of `Client.stream`, which cancels the call on leaving however that
-happens: a stream that is left early makes the service stop asking the provider for more.
+The context manager of `Client.stream` owns the stream and cancels the call at its exit. So the
+service closes its request to the provider when a caller leaves a stream early.
 """
 
 from collections.abc import Iterator
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class CompletionStream:
-    """Iterate over it for the events, or over `text()` for the text alone.
+    """A streamed completion. Iterate over the stream for events, or over `text()` for text.
 
-    Iteration ends normally only when the answer is whole; every other end is a
-    `TogetherChatError`, with what had come in its `partial`.
+    Iteration ends normally only when the completion is whole. Any other end raises a
+    `TogetherChatError` with the partial response in `partial`.
     """
 
     def __init__(
@@ -56,33 +56,33 @@ class CompletionStream:
         return event
 
     def events(self) -> Iterator[service.StreamCompleteResponse]:
-        """The events as they come. Ignore one that has none of the known fields set."""
+        """The events as they arrive. Ignore an event with no known field set."""
         return self
 
     def text(self, *, choice_index: int = 0) -> Iterator[str]:
-        """The pieces of one choice's text as they come."""
+        """The text deltas of one choice as they arrive."""
         for event in self:
             if event.delta.text and event.delta.choice_index == choice_index:
                 yield event.delta.text
 
     def finish(self) -> service.CompleteResponse:
-        """Read what is left and return the whole answer."""
+        """Read the rest of the stream and return the whole response."""
         for _ in self:
             pass
         return self.response
 
     def cancel(self) -> None:
-        """Stop the answer. Whoever is still iterating gets a `CallCancelledError`."""
+        """Cancel the call. A running iteration raises `CallCancelledError`."""
         self._call.cancel()
 
     @property
     def response(self) -> service.CompleteResponse:
-        """The answer as far as it has come; see `whole`."""
+        """The response so far; partial unless `whole` is true."""
         return self._accumulator.response()
 
     @property
     def whole(self) -> bool:
-        """Whether the end of the answer came."""
+        """Whether the stream has sent its last event, `completed`."""
         return self._accumulator.whole
 
     @property
@@ -91,7 +91,7 @@ class CompletionStream:
 
     @property
     def info(self) -> CallInfo | None:
-        """The call's ids, rate limits and trailers; None before its end."""
+        """The call's ids, rate limits and trailers. None until the stream has ended."""
         return self._info
 
     def _partial(self) -> service.CompleteResponse | None:
@@ -105,7 +105,7 @@ class CompletionStream:
         if not self._accumulator.whole:
             raise error_from_status(
                 grpc.StatusCode.OK,
-                "the stream ended without the end of the answer",
+                "the stream ended without its last event",
                 trailers,
                 request_id=self._request_id,
                 partial=self._partial(),
