@@ -1,9 +1,9 @@
-"""The actor of the blocking Python client: python python_blocking_actor.py HOST:PORT. See README.md."""
+"""Actor of the sync Python client: python python_blocking_actor.py HOST:PORT. See README.md."""
 
 import sys
 import threading
 
-from python_observation import Observation, Task, say
+from python_observation import Observation, Task, write_observation
 from togetherchat_client import Client, TogetherChatError, connect
 from togetherchat_client.requests import ListFields
 
@@ -11,15 +11,15 @@ from togetherchat_client.requests import ListFields
 def main(target: str) -> None:
     with connect(target) as client, connect(target, retries=False) as single:
         for line in sys.stdin:
-            task = Task.of(line)
+            task = Task.parse(line)
             if task.cancel.after_ms is None:
-                say(_play(task, client if task.retries else single))
+                write_observation(_play(task, client if task.retries else single))
             else:
-                say(_play_until(task, target, task.cancel.after_ms))
+                write_observation(_play_until(task, target, task.cancel.after_ms))
 
 
 def _play_until(task: Task, target: str, after_ms: int) -> Observation:
-    """A blocking call is left by closing its client from another thread."""
+    """Make a call, and cancel it after `after_ms` by closing its client from another thread."""
     with connect(target, retries=task.retries) as client:
         timer = threading.Timer(after_ms / 1000, client.close)
         timer.start()

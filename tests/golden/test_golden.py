@@ -7,7 +7,7 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
 from support import golden
-from support.fold import fold
+from support.reference_accumulator import accumulate
 from support.translation import translate
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.domain.reasons import ServiceError
@@ -84,7 +84,7 @@ def test_a_stream_and_an_answer_of_the_same_content_agree(stream: str, answer: s
     """The law's first rule, on two recorded shapes: only id, model, time and attempts may differ."""
     (stream_case,) = (case for case in golden.cases("stream") if case.name == stream)
     (answer_case,) = (case for case in golden.cases("answer") if case.name == answer)
-    folded, whole = fold(golden.events(stream_case)), golden.response(answer_case)
+    folded, whole = accumulate(golden.events(stream_case)), golden.response(answer_case)
     for response in (folded, whole):
         for name in ("id", "model", "create_time", "attempts"):
             response.ClearField(name)

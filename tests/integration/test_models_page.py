@@ -125,8 +125,8 @@ async def test_the_commands_of_the_page_list_models():
     """Each line as printed, and each finds something."""
     lines = lines_of("togetherchat")
     async with running_app(sandbox_tokens_per_second=0) as app:
-        target = {"TOGETHERCHAT_TARGET": app.addresses.grpc}
-        ended = [await run("-m", "togetherchat_client.command", *words, **target) for words in lines]
+        target = {"TOGETHERCHAT_TARGET": app.addresses.rpc}
+        ended = [await run("-m", "togetherchat_client.cli", *words, **target) for words in lines]
     assert 5 == len(ended)
     for words, (code, out, err) in zip(lines, ended, strict=True):
         assert (0, "") == (code, err), words

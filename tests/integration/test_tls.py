@@ -373,7 +373,7 @@ async def test_the_lines_of_the_page_work(tmp_path):
         address = (await command.said("SERVING: ")).partition("gRPC on ")[2].partition(",")[0]
         line = call.splitlines()[0].replace("localhost:50051", address)
         called = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "togetherchat_client.command", *shlex.split(line)[1:],
+            sys.executable, "-m", "togetherchat_client.cli", *shlex.split(line)[1:],
             env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)},
             cwd=tmp_path, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip

@@ -190,9 +190,9 @@ async def _play_all(language, environment):
 async def _play(actor, memory, cases):
     found, observations = {}, {}
     for case in cases:
-        told = judge.with_page_token(case.told, observations)
+        actor_input = judge.with_page_token(case.actor_input, observations)
         try:
-            observation = judge.parse_object(await actor.play(json.dumps(told)))
+            observation = judge.parse_object(await actor.play(json.dumps(actor_input)))
         except (actors.ActorError, ValueError, TypeError) as exc:
             found[case.id] = [f"{type(exc).__name__}: {exc}"]
             continue

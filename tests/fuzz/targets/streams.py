@@ -13,7 +13,7 @@ from typing import Final
 
 from fuzz.provider_events import Sender
 from fuzz.tape import Tape
-from support.fold import fold
+from support.reference_accumulator import accumulate
 from support.translation import cut, pieces
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.domain.call import Call
@@ -113,7 +113,7 @@ def _says_names_once(deltas: Sequence[service.Delta]) -> None:
 
 def _says_what_was_sent(outcome: Outcome, sender: Sender) -> None:
     told: dict[tuple[int, str], str] = defaultdict(str)
-    for choice in fold(outcome.events).choices:
+    for choice in accumulate(outcome.events).choices:
         told[choice.index, "content"] = "".join(part.text for part in choice.message.content)
         told[choice.index, "reasoning"] = choice.message.reasoning
     for name in told.keys() | sender.sent.keys():

@@ -3,7 +3,7 @@
 import pytest
 
 from support import golden
-from support.fold import fold
+from support.reference_accumulator import accumulate
 from togetherchat.v1 import chat_pb2 as messages
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.domain.reasons import Reason, ServiceError
@@ -145,7 +145,7 @@ def test_several_fragments_without_index_in_one_chunk_stand_for_their_places():
         translator.feed(chunk(schema.ChunkChoice(index=0, delta=schema.Message(tool_calls=fragments))))
     translator.finish(done=True, attempts=1)
 
-    (choice,) = fold(translator.take()).choices
+    (choice,) = accumulate(translator.take()).choices
     assert [("f", "1"), ("g", "2")] == [(c.id, c.function.arguments) for c in choice.message.tool_calls]
 
 
@@ -157,7 +157,7 @@ def test_an_id_without_an_index_names_its_call():
         translator.feed(chunk(schema.ChunkChoice(index=0, delta=schema.Message(tool_calls=[fragment]))))
     translator.finish(done=True, attempts=1)
 
-    (choice,) = fold(translator.take()).choices
+    (choice,) = accumulate(translator.take()).choices
     assert [("f", "134"), ("g", "25")] == [(c.id, c.function.arguments) for c in choice.message.tool_calls]
 
 
@@ -287,7 +287,7 @@ def test_a_whole_answer_as_a_stream(case):
     response = from_schema(schema.parse_completion(golden.upstream(case)))
     response.attempts = 2
 
-    folded = fold(events_from(response))
+    folded = accumulate(events_from(response))
 
     response.ClearField("prompt")
     assert response == folded

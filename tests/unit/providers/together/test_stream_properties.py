@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.fold import fold
+from support.reference_accumulator import accumulate
 from support.translation import cut, translate
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.providers.together import schema
@@ -219,7 +219,7 @@ def test_folding_a_stream_gives_the_unary_answer(rendering: tuple[bytes, list[by
 
     assert outcome.failure is None
     assert_grammar(outcome.events)
-    assert expected == fold(outcome.events)
+    assert expected == accumulate(outcome.events)
 
 
 @settings(max_examples=25, deadline=None)

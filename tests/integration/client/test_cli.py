@@ -1,4 +1,4 @@
-"""The command as a process of its own, with its output in a pipe."""
+"""Tests of the command as a process, with its output in a pipe."""
 
 import asyncio
 import json
@@ -62,7 +62,7 @@ async def start(target: str, *arguments: str, **more: str) -> asyncio.subprocess
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "togetherchat_client.command",
+        "togetherchat_client.cli",
         *arguments,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -78,8 +78,8 @@ async def run(target: str, *arguments: str, stdin: bytes = b"", **more: str) -> 
     return Ended(code=process.returncode, out=out.decode(), err=err.decode())
 
 
-async def test_complete_prints_the_answer_and_nothing_else():
-    """Clean when piped: no colour, no progress, one new line at the end."""
+async def test_complete_prints_the_completion_and_nothing_else():
+    """In a pipe: no colour, no progress, one new line at the end."""
     scripted = ScriptedService(Complete=[[answer("Hello.")]])
     async with serving(scripted) as target:
         ended = await run(target, "complete", "Hi", "there")
@@ -87,8 +87,8 @@ async def test_complete_prints_the_answer_and_nothing_else():
     assert [user("Hi there")] == list(scripted.seen[0].request.messages)
 
 
-async def test_what_the_model_wrote_goes_into_a_pipe_unchanged():
-    """Only a terminal can be steered by it."""
+async def test_the_text_is_unchanged_in_a_pipe():
+    """Control characters are replaced on a terminal only."""
     text = f"{ESCAPE}[31mred\r\n"
     async with serving(ScriptedService(Complete=[[answer(text)]])) as target:
         ended = await run(target, "complete", "Hi")
@@ -96,7 +96,7 @@ async def test_what_the_model_wrote_goes_into_a_pipe_unchanged():
 
 
 async def test_complete_reads_standard_input():
-    """When there is no prompt, and where `-` stands."""
+    """Without a PROMPT, and in place of `-`."""
     scripted = ScriptedService(Complete=[[answer("Hello.")]])
     async with serving(scripted) as target:
         await run(target, "complete", stdin="Grüße".encode())
@@ -107,12 +107,12 @@ async def test_complete_reads_standard_input():
 
 
 async def test_options_become_fields_of_the_request(tmp_path):
-    """Each says what it is called in the contract."""
+    """Each option sets a field of CompleteRequest."""
     scripted = ScriptedService(Complete=[[answer("A cat.")]])
-    picture = tmp_path / "cat.png"
-    picture.write_bytes(b"\x89PNG")
+    image = tmp_path / "cat.png"
+    image.write_bytes(b"\x89PNG")
     options = "-m some/vision -s Be-brief --max-tokens 9 --temperature 0 --top-p 0.5 --seed 7 --stop END"
-    more = f"--reasoning-effort low --fallback a/b --image {picture}"
+    more = f"--reasoning-effort low --fallback a/b --image {image}"
     async with serving(scripted) as target:
         await run(target, "complete", "What?", *options.split(), *more.split())
     expected = service.CompleteRequest(
@@ -129,8 +129,8 @@ async def test_options_become_fields_of_the_request(tmp_path):
     assert expected == scripted.seen[0].request
 
 
-async def test_the_environment_names_model_and_keys():
-    """Keys come from there or from a file, never from the command line."""
+async def test_the_environment_sets_model_and_keys():
+    """Keys come from the environment or from a file, never from the command line."""
     scripted = ScriptedService(Complete=[[answer("Hello.")]])
     async with serving(scripted) as target:
         await run(
@@ -149,8 +149,8 @@ async def test_the_environment_names_model_and_keys():
     )
 
 
-async def test_a_key_file_wins_over_the_environment(tmp_path):
-    """With the new line that every editor puts at its end."""
+async def test_a_key_file_overrides_the_environment(tmp_path):
+    """A new line at the end of the file is removed."""
     scripted = ScriptedService(Complete=[[answer("Hello.")]])
     path = tmp_path / "key"
     path.write_text("tc-file\n")
@@ -160,14 +160,14 @@ async def test_a_key_file_wins_over_the_environment(tmp_path):
 
 
 async def test_stream_prints_the_same_text():
-    """Word by word, and a new line at the end."""
+    """`--stream` prints the text as it arrives, and a new line at the end."""
     async with serving(ScriptedService(StreamComplete=[stream_of("Hel", "lo.")])) as target:
         ended = await run(target, "complete", "Hi", "--stream")
     assert Ended(code=0, out="Hello.\n", err="") == ended
 
 
-async def test_a_streamed_word_is_printed_before_the_next_one_is_there():
-    """The pipe holds nothing back."""
+async def test_streamed_text_is_not_buffered():
+    """Text is in the pipe before the next delta arrives."""
     go_on = asyncio.Event()
     scripted = ScriptedService(StreamComplete=[[started(), delta("Hel"), go_on, *stream_of("lo.")[1:]]])
     async with serving(scripted) as target, asyncio.timeout(30):
@@ -180,8 +180,8 @@ async def test_a_streamed_word_is_printed_before_the_next_one_is_there():
     assert (b"Hel", b"lo.\n") == (first, rest)
 
 
-async def test_json_is_the_whole_answer_on_one_line():
-    """With the names of the protos."""
+async def test_json_is_the_whole_response_on_one_line():
+    """The field names are those of the protos."""
     async with serving(ScriptedService(Complete=[[answer("Hello.")]])) as target:
         ended = await run(target, "complete", "Hi", "--json")
     record = json.loads(ended.out)
@@ -193,16 +193,16 @@ async def test_json_is_the_whole_answer_on_one_line():
     )
 
 
-async def test_json_of_a_stream_is_an_event_a_line():
-    """In the order in which they came."""
+async def test_json_of_a_stream_has_one_event_per_line():
+    """The events are printed in order."""
     async with serving(ScriptedService(StreamComplete=[stream_of("Hel", "lo.")])) as target:
         ended = await run(target, "complete", "Hi", "--json", "--stream")
     events = [next(iter(json.loads(line))) for line in ended.out.splitlines()]
     assert ["started", "delta", "delta", "choice_finished", "completed"] == events
 
 
-async def test_an_answer_that_is_cut_off_says_so():
-    """On standard error, where the answer's readers do not trip over it."""
+async def test_a_completion_that_is_cut_off_has_a_warning():
+    """The warning goes to standard error, so that standard output has the text only."""
     cut = answer("Once upon")
     cut.choices[0].finish_reason = chat.FINISH_REASON_LENGTH
     async with serving(ScriptedService(Complete=[[cut]])) as target:
@@ -211,14 +211,14 @@ async def test_an_answer_that_is_cut_off_says_so():
     assert "cut off" in ended.err
 
 
-async def test_thinking_is_shown_on_demand_and_never_in_the_answer():
-    """It goes to standard error."""
-    thinking = service.StreamCompleteResponse(
+async def test_show_reasoning_prints_the_reasoning_on_standard_error():
+    """Without the option the reasoning is not printed."""
+    reasoning = service.StreamCompleteResponse(
         delta=service.Delta(reasoning="Hm. ", reasoning_key="reasoning")
     )
-    scripted = ScriptedService(StreamComplete=[[started(), thinking, *stream_of("Hello.")[1:]]])
+    scripted = ScriptedService(StreamComplete=[[started(), reasoning, *stream_of("Hello.")[1:]]])
     async with serving(scripted) as target:
-        shown = await run(target, "complete", "Hi", "--stream", "--thinking")
+        shown = await run(target, "complete", "Hi", "--stream", "--show-reasoning")
         hidden = await run(target, "complete", "Hi", "--stream")
     assert (Ended(code=0, out="Hello.\n", err="Hm. "), Ended(code=0, out="Hello.\n", err="")) == (
         shown,
@@ -237,8 +237,8 @@ FAILURES = [
 ]
 
 
-async def test_scripts_can_tell_failures_apart():
-    """An exit code for each class, nothing on standard output, one line that names reason and request."""
+async def test_each_class_of_error_has_an_exit_code():
+    """Standard output is empty, and standard error has one line with reason and request id."""
     turns = [
         [Failure(code=code, reason=reason, message="no", pushback_ms=-1)] for code, reason, _ in FAILURES
     ]
@@ -255,8 +255,8 @@ async def test_scripts_can_tell_failures_apart():
     ]
 
 
-async def test_with_json_a_failure_is_json_as_well():
-    """With all that a script may want, in one line on standard error."""
+async def test_with_json_an_error_is_json():
+    """One line on standard error has all attributes of the error."""
     failure = Failure(
         code=grpc.StatusCode.RESOURCE_EXHAUSTED,
         reason="RATE_LIMITED",
@@ -283,15 +283,15 @@ async def test_with_json_a_failure_is_json_as_well():
     assert (6, "", {"error": expected}) == (ended.code, ended.out, json.loads(ended.err))
 
 
-async def test_a_service_that_is_not_there_is_named():
-    """The most common failure of all says where it looked."""
+async def test_the_error_for_an_unreachable_service_has_the_target():
+    """The hint names the address that was tried."""
     ended = await run("127.0.0.1:1", "complete", "Hi", "--no-retries")
     assert (7, "", 1) == (ended.code, ended.out, ended.err.count("\n"))
     assert "is the service running at 127.0.0.1:1?" in ended.err
 
 
-async def test_a_stream_that_breaks_keeps_its_words_and_fails():
-    """What was printed stands, on a line of its own; the exit code tells the rest."""
+async def test_a_failed_stream_ends_its_line_and_has_an_exit_code():
+    """The printed text is followed by a new line, before the error."""
     failure = Failure(code=grpc.StatusCode.UNAVAILABLE, reason="UPSTREAM_TRUNCATED", pushback_ms=-1)
     scripted = ScriptedService(StreamComplete=[[started(), delta("Hel"), failure]])
     async with serving(scripted) as target:
@@ -300,7 +300,7 @@ async def test_a_stream_that_breaks_keeps_its_words_and_fails():
 
 
 async def test_the_timeout_is_the_calls_deadline():
-    """It ends with the code for it."""
+    """The command ends with 8 when the deadline is exceeded."""
     scripted = ScriptedService(Complete=[[asyncio.Event()]])
     async with serving(scripted) as target:
         ended = await run(target, "complete", "Hi", "--timeout", "0.5")
@@ -322,21 +322,21 @@ async def test_the_timeout_is_the_calls_deadline():
         [],
     ],
 )
-async def test_wrong_usage_is_two(arguments):
-    """Nothing is sent, and standard output stays empty."""
+async def test_wrong_usage_has_exit_code_2(arguments):
+    """No call is made, and standard output is empty."""
     ended = await run("127.0.0.1:1", *arguments)
     assert (2, "") == (ended.code, ended.out)
     assert ended.err
 
 
-async def test_a_key_that_cannot_be_sent_is_not_repeated():
-    """The line says what is wrong with it, not what it is."""
+async def test_an_invalid_key_is_not_printed():
+    """The error names the problem without the key."""
     ended = await run("127.0.0.1:1", "complete", "Hi", TOGETHERCHAT_KEY="se cret")
     assert (2, "") == (ended.code, ended.out)
     assert "cret" not in ended.err
 
 
-async def test_a_reader_that_leaves_ends_the_command_quietly():
+async def test_a_closed_output_pipe_ends_the_command():
     """`togetherchat complete --stream | head -1` prints no traceback and cancels the call."""
     go_on = asyncio.Event()
     deltas = [delta("x" * 4096) for _ in range(64)]
@@ -354,7 +354,7 @@ async def test_a_reader_that_leaves_ends_the_command_quietly():
 
 
 async def test_an_interrupt_cancels_the_call_and_ends_with_130():
-    """As the shell expects of Ctrl-C."""
+    """130 is the shell's exit code for SIGINT."""
     scripted = ScriptedService(Complete=[[asyncio.Event()]])
     async with serving(scripted) as target, asyncio.timeout(30):
         process = await start(target, "complete", "Hi")
@@ -367,8 +367,8 @@ async def test_an_interrupt_cancels_the_call_and_ends_with_130():
     assert (130, b"") == (code, err)
 
 
-async def test_models_are_a_line_each_with_tabs_between():
-    """No head, no lines: `cut -f1` gives the ids. What is retired is left out."""
+async def test_models_prints_one_model_per_line_with_tabs():
+    """There is no heading, so `cut -f1` prints the ids. Retired models are left out."""
     page = service.ListModelsResponse(models=MODELS)
     async with serving(ScriptedService(ListModels=[[page]])) as target:
         ended = await run(target, "models")
@@ -379,16 +379,16 @@ async def test_models_are_a_line_each_with_tabs_between():
     assert (0, expected, "") == (ended.code, ended.out.splitlines(), ended.err)
 
 
-async def test_all_models_are_shown_on_demand():
-    """The retired ones, too."""
+async def test_models_all_includes_retired_models():
+    """`--all` prints every model of the list."""
     page = service.ListModelsResponse(models=MODELS)
     async with serving(ScriptedService(ListModels=[[page]])) as target:
         ended = await run(target, "models", "--all")
     assert [model.id for model in MODELS] == [line.split("\t")[0] for line in ended.out.splitlines()]
 
 
-async def test_filters_go_to_the_service():
-    """It knows its catalogue; the command only asks."""
+async def test_the_service_applies_the_filters():
+    """The options become fields of ListModelsRequest."""
     scripted = ScriptedService(ListModels=[[service.ListModelsResponse()]])
     options = "--type chat --org Meta --query llama --quantization FP8 --availability dedicated"
     more = "--min-context 32768 --max-price 1.5 --sort price"
@@ -407,8 +407,8 @@ async def test_filters_go_to_the_service():
     assert expected == scripted.seen[0].request
 
 
-async def test_models_as_json_are_one_object_of_all_pages():
-    """Remarks of the service are part of it, and go to standard error as well."""
+async def test_models_as_json_is_one_object_with_all_pages():
+    """Warnings are part of the object, and are printed on standard error too."""
     pages = [
         [
             service.ListModelsResponse(
@@ -432,8 +432,8 @@ async def test_models_as_json_are_one_object_of_all_pages():
     ("status", "code"),
     [(health_pb2.HealthCheckResponse.SERVING, 0), (health_pb2.HealthCheckResponse.NOT_SERVING, 7)],
 )
-async def test_health_prints_the_status_and_ends_by_it(status, code):
-    """A probe needs the exit code alone."""
+async def test_health_prints_the_status_and_sets_the_exit_code(status, code):
+    """A probe needs the exit code only."""
     health = health_aio.HealthServicer()
     await health.set(CHAT_SERVICE, status)
     name = health_pb2.HealthCheckResponse.ServingStatus.Name(status)
@@ -444,8 +444,8 @@ async def test_health_prints_the_status_and_ends_by_it(status, code):
     assert {"service": CHAT_SERVICE, "status": name} == json.loads(record.out)
 
 
-async def test_chat_from_a_pipe_answers_line_by_line():
-    """No prompt is printed, and the answers follow each other with their history."""
+async def test_chat_in_a_pipe_sends_each_line_as_a_message():
+    """No prompt is printed, and each call has the whole conversation."""
     scripted = ScriptedService(StreamComplete=[stream_of("One."), stream_of("Two.")])
     async with serving(scripted) as target:
         ended = await run(target, "chat", stdin=b"first\n\nsecond\n")
@@ -453,8 +453,8 @@ async def test_chat_from_a_pipe_answers_line_by_line():
     assert 3 == len(scripted.seen[1].request.messages)
 
 
-async def test_input_that_is_no_text_does_not_break_a_chat():
-    """What cannot be read is marked, and the rest is sent."""
+async def test_input_that_is_not_utf_8_does_not_end_a_chat():
+    """Invalid bytes are replaced, and the rest of the line is sent."""
     scripted = ScriptedService(StreamComplete=[stream_of("Hello.")])
     async with serving(scripted) as target:
         ended = await run(target, "chat", stdin=b"caf\xe9 au lait\n")
@@ -464,8 +464,8 @@ async def test_input_that_is_no_text_does_not_break_a_chat():
     assert sent.endswith(" au lait")
 
 
-async def test_chat_from_a_pipe_ends_with_its_first_failure():
-    """A script must not talk on after it."""
+async def test_chat_in_a_pipe_ends_with_its_first_failure():
+    """The following lines are not sent."""
     failure = Failure(code=grpc.StatusCode.NOT_FOUND, reason="MODEL_NOT_FOUND")
     scripted = ScriptedService(StreamComplete=[[failure]])
     async with serving(scripted) as target:
@@ -473,8 +473,8 @@ async def test_chat_from_a_pipe_ends_with_its_first_failure():
     assert (5, "", 1) == (ended.code, ended.out, len(scripted.seen))
 
 
-async def test_without_the_extra_the_command_says_how_to_get_it(tmp_path):
-    """One line that can be pasted, and the code for wrong usage."""
+async def test_without_the_extra_the_command_prints_how_to_install_it(tmp_path):
+    """The exit code is that of wrong usage."""
     blocker = tmp_path / "sitecustomize.py"
     blocker.write_text(
         "from importlib.machinery import PathFinder\n"
@@ -487,8 +487,8 @@ async def test_without_the_extra_the_command_says_how_to_get_it(tmp_path):
     assert "pip install 'togetherchat[cli]'" in ended.err
 
 
-async def test_help_names_the_exit_codes_and_the_environment():
-    """Whoever writes a script finds them without the documentation."""
+async def test_help_lists_the_exit_codes_and_the_environment():
+    """`--help` has what the author of a script needs."""
     ended = await run("127.0.0.1:1", "--help")
     assert 0 == ended.code
     assert "TOGETHERCHAT_KEY" in ended.out

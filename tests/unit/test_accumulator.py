@@ -1,4 +1,4 @@
-"""The fold of a stream: what the events add up to."""
+"""Tests of the accumulator of stream events."""
 
 from hypothesis import given
 from hypothesis import strategies as some
@@ -16,7 +16,7 @@ def delta(**fields) -> service.StreamCompleteResponse:
     return event(delta=service.Delta(**fields))
 
 
-def fold(events) -> service.CompleteResponse:
+def accumulate(events) -> service.CompleteResponse:
     accumulator = Accumulator()
     for each in events:
         accumulator.add(each)
@@ -27,12 +27,12 @@ def tokens(*texts: str) -> chat.Logprobs:
     return chat.Logprobs(tokens=[chat.TokenLogprob(token=text, logprob=-0.5) for text in texts])
 
 
-def test_a_whole_stream_is_the_answer_of_complete():
-    """Every field of the answer has its event."""
+def test_a_whole_stream_gives_the_response_of_complete():
+    """Every field of the response is in some event."""
     started = service.Started(id="chat-1", model="m", system_fingerprint="fp")
     started.create_time.FromSeconds(1700000000)
     usage = chat.Usage(prompt_tokens=1, completion_tokens=2, total_tokens=3)
-    answer = fold(
+    response = accumulate(
         [
             event(started=started),
             delta(role=chat.ROLE_ASSISTANT, reasoning="Hm", reasoning_key="reasoning_content"),
@@ -70,16 +70,16 @@ def test_a_whole_stream_is_the_answer_of_complete():
         warnings=[chat.Warning(message="w")],
         attempts=2,
     )
-    assert expected == answer
+    assert expected == response
 
 
-def test_an_empty_stream_is_an_empty_answer():
-    """Nothing came, nothing is made up."""
-    assert service.CompleteResponse() == fold([])
+def test_an_empty_stream_gives_an_empty_response():
+    """Without events no field of the response is set."""
+    assert service.CompleteResponse() == accumulate([])
 
 
-def test_an_event_that_is_not_known_changes_nothing():
-    """A later version of the contract may send more: field 99 is not ours."""
+def test_unknown_events_are_ignored():
+    """A later version of the contract may add events: field 99 is not in this version."""
     unknown = service.StreamCompleteResponse.FromString(b"\x9a\x06\x03abc")
     accumulator = Accumulator()
     accumulator.add(unknown)
@@ -90,8 +90,8 @@ def test_an_event_that_is_not_known_changes_nothing():
     )
 
 
-def test_an_answer_is_whole_only_with_its_last_event():
-    """Every choice may have finished, and still the end did not come."""
+def test_a_response_is_whole_after_completed():
+    """A stream whose choices have all finished is not whole before `completed`."""
     accumulator = Accumulator()
     accumulator.add(event(choice_finished=service.ChoiceFinished()))
     before = accumulator.whole
@@ -99,29 +99,29 @@ def test_an_answer_is_whole_only_with_its_last_event():
     assert (before, accumulator.whole) == (False, True)
 
 
-def test_no_text_is_no_content():
-    """An answer that only calls tools has an empty content, as Complete gives it."""
-    answer = fold([delta(role=chat.ROLE_ASSISTANT), event(choice_finished=service.ChoiceFinished())])
-    assert list(answer.choices[0].message.content) == []
+def test_without_text_the_content_is_empty():
+    """A message with tool calls alone has no content part, as in the response of Complete."""
+    response = accumulate([delta(role=chat.ROLE_ASSISTANT), event(choice_finished=service.ChoiceFinished())])
+    assert list(response.choices[0].message.content) == []
 
 
-def test_tool_calls_are_merged_by_index_and_come_in_its_order():
-    """Pieces of two calls may come mixed, and the later one first."""
-    pieces = [
+def test_tool_calls_are_merged_and_ordered_by_index():
+    """Deltas of two calls may arrive interleaved, and those of the second call first."""
+    deltas = [
         service.ToolCallDelta(index=1, id="b", name="second", arguments='{"y"'),
         service.ToolCallDelta(index=0, id="a", name="first", arguments="{}"),
         service.ToolCallDelta(index=1, arguments=":2}"),
     ]
-    answer = fold(delta(tool_calls=[piece]) for piece in pieces)
+    response = accumulate(delta(tool_calls=[each]) for each in deltas)
     expected = [
         chat.ToolCall(id="a", function=chat.FunctionCall(name="first", arguments="{}")),
         chat.ToolCall(id="b", function=chat.FunctionCall(name="second", arguments='{"y":2}')),
     ]
-    assert expected == list(answer.choices[0].message.tool_calls)
+    assert expected == list(response.choices[0].message.tool_calls)
 
 
-def test_a_response_can_be_read_in_the_middle():
-    """Looking at it takes nothing away from what follows."""
+def test_a_response_can_be_read_before_the_end():
+    """Reading the response early does not change the later one."""
     accumulator = Accumulator()
     accumulator.add(delta(text="Hel", logprobs=tokens("Hel")))
     early = accumulator.response()
@@ -132,7 +132,7 @@ def test_a_response_can_be_read_in_the_middle():
 
 @some.composite
 def choices(draw) -> list[chat.Choice]:
-    """A few choices such as Complete may return."""
+    """One to three choices that Complete may return."""
     indexes = draw(some.lists(some.integers(0, 5), min_size=1, max_size=3, unique=True))
     return [draw(_choice(index)) for index in sorted(indexes)]
 
@@ -157,9 +157,9 @@ def _choice(draw, index: int) -> chat.Choice:
 
 
 def cut(draw, text: str) -> list[str]:
-    """`text` in pieces, cut anywhere."""
-    places = sorted(draw(some.lists(some.integers(0, len(text)), max_size=4)))
-    return [text[start:end] for start, end in zip([0, *places], [*places, len(text)], strict=True)]
+    """`text` cut into pieces at random positions."""
+    cuts = sorted(draw(some.lists(some.integers(0, len(text)), max_size=4)))
+    return [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
 
 
 def deltas_of(draw, choice: chat.Choice) -> list[service.StreamCompleteResponse]:
@@ -181,7 +181,7 @@ def deltas_of(draw, choice: chat.Choice) -> list[service.StreamCompleteResponse]
 
 
 def interleave(draw, sequences):
-    """The events of all sequences, mixed in any way that keeps the order of each."""
+    """The events of all sequences, interleaved at random. The order within a sequence is kept."""
     left = [list(sequence) for sequence in sequences if sequence]
     mixed = []
     while left:
@@ -192,13 +192,13 @@ def interleave(draw, sequences):
 
 
 @given(some.data())
-def test_however_an_answer_is_cut_its_fold_is_the_same(data):
-    """The law of the stream, from the reader's side: cuts and interleaving do not matter."""
-    answer = service.CompleteResponse(id="chat-1", model="m", choices=data.draw(choices()), attempts=1)
-    answer.usage.total_tokens = 7
+def test_cuts_and_interleaving_do_not_change_the_response(data):
+    """Stream guarantee 1: accumulating the deltas gives the response of Complete."""
+    response = service.CompleteResponse(id="chat-1", model="m", choices=data.draw(choices()), attempts=1)
+    response.usage.total_tokens = 7
     events = [
         event(started=service.Started(id="chat-1", model="m")),
-        *interleave(data.draw, [deltas_of(data.draw, choice) for choice in answer.choices]),
+        *interleave(data.draw, [deltas_of(data.draw, choice) for choice in response.choices]),
         *(
             event(
                 choice_finished=service.ChoiceFinished(
@@ -207,8 +207,8 @@ def test_however_an_answer_is_cut_its_fold_is_the_same(data):
                     finish_reason_raw=choice.finish_reason_raw,
                 )
             )
-            for choice in answer.choices
+            for choice in response.choices
         ),
-        event(completed=service.Completed(usage=answer.usage, attempts=1)),
+        event(completed=service.Completed(usage=response.usage, attempts=1)),
     ]
-    assert answer == fold(events)
+    assert response == accumulate(events)

@@ -1,4 +1,4 @@
-"""The command on a terminal: a pseudo-terminal that is typed into and read from."""
+"""Tests of the command on a pseudo-terminal."""
 
 import asyncio
 import contextlib
@@ -29,19 +29,19 @@ from togetherchat_client import assistant, system, user
 
 CTRL_C = "\x03"
 CTRL_D = "\x04"
-# Ctrl-C is for the session that the terminal controls. (Not by preexec_fn: gRPC is not made
-# for Python code between fork and exec.)
+# Ctrl-C needs a session whose controlling terminal this is. (Not set in preexec_fn, because gRPC
+# does not support Python code between fork and exec.)
 COMMAND = """\
 import fcntl, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-from togetherchat_client.command import main
+from togetherchat_client.cli import main
 sys.exit(main())
 """
-STEERING = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\[\?2004[hl]|\r")
+CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\[\?2004[hl]|\r")
 
 
 class Screen:
-    """What a terminal received, and its keyboard."""
+    """The output of a terminal, and its keyboard."""
 
     def __init__(self, keyboard: int, process: asyncio.subprocess.Process) -> None:
         self.raw = ""
@@ -54,25 +54,25 @@ class Screen:
 
     def _receive(self) -> None:
         try:
-            piece = os.read(self._keyboard, 65536)
-        except OSError:  # the other side is gone
-            piece = b""
-        if not piece:
+            data = os.read(self._keyboard, 65536)
+        except OSError:  # the other end is closed
+            data = b""
+        if not data:
             self._closed = True
             asyncio.get_running_loop().remove_reader(self._keyboard)
-        self.raw += piece.decode(errors="replace")
+        self.raw += data.decode(errors="replace")
         self._grew.set()
 
     @property
     def text(self) -> str:
-        """Without what steers the terminal."""
-        return STEERING.sub("", self.raw)
+        """The output without control sequences."""
+        return CONTROL_SEQUENCE.sub("", self.raw)
 
     def type(self, text: str) -> None:
         os.write(self._keyboard, text.encode())
 
     async def until(self, expected: str) -> None:
-        """Wait for `expected` to appear after what was last waited for."""
+        """Wait for `expected` in the output after the previous match."""
         async with asyncio.timeout(20):
             await self._seen(expected)
         self._read_to = self.text.index(expected, self._read_to) + len(expected)
@@ -86,8 +86,8 @@ class Screen:
     async def press_until(self, key: str, expected: str) -> None:
         """Press `key` until `expected` appears, as a person would.
 
-        A signal between the echo of a letter and Python's next wait for input is noticed with
-        the next key only: Python looks for signals before it waits, not atomically with it.
+        A signal between the echo of a letter and Python's next wait for input is handled with the
+        next key only, because Python checks for signals before it waits, not atomically.
         """
         async with asyncio.timeout(20):
             while expected not in self.text[self._read_to :]:
@@ -98,14 +98,14 @@ class Screen:
         await self.until(expected)
 
     async def ended(self) -> int:
-        """Wait for the end of the command."""
+        """Wait for the end of the command and return its exit code."""
         async with asyncio.timeout(20):
             return await self.process.wait()
 
 
 @asynccontextmanager
 async def terminal(target: str, *arguments: str, **more: str):
-    """The command on a terminal of its own."""
+    """Run the command on a pseudo-terminal."""
     keyboard, screen_side = pty.openpty()
     termios.tcsetwinsize(screen_side, (24, 80))
     inherited = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
@@ -132,8 +132,8 @@ async def terminal(target: str, *arguments: str, **more: str):
         os.close(keyboard)
 
 
-async def test_a_chat_stops_an_answer_and_goes_on():
-    """Ask, be answered, stop the next answer, ask again with what came of it, leave."""
+async def test_ctrl_c_stops_a_completion_and_the_chat_continues():
+    """The partial completion is part of the next request."""
     scripted = ScriptedService(
         StreamComplete=[
             stream_of("Good ", "morning."),
@@ -151,7 +151,7 @@ async def test_a_chat_stops_an_answer_and_goes_on():
         await screen.until("Once upon")
         await scripted.waiting.wait()
         screen.type(CTRL_C)
-        await screen.until("stopped; what came is kept")
+        await screen.until("stopped; the partial completion is kept")
         await scripted.cancelled.wait()
         await screen.until("> ")
         screen.type("And then?\n")
@@ -170,8 +170,8 @@ async def test_a_chat_stops_an_answer_and_goes_on():
     assert expected == list(scripted.seen[2].request.messages)
 
 
-async def test_a_chat_survives_a_failure():
-    """It is said in one line, the question is forgotten, and the next one is answered."""
+async def test_a_chat_continues_after_a_failure():
+    """The error is one line, the failed message is dropped, and the next one is sent."""
     failure = Failure(
         code=grpc.StatusCode.RESOURCE_EXHAUSTED, reason="RATE_LIMITED", message="slow down", pushback_ms=-1
     )
@@ -189,8 +189,8 @@ async def test_a_chat_survives_a_failure():
     assert [user("Hi again")] == list(scripted.seen[1].request.messages)
 
 
-async def test_ctrl_c_at_the_prompt_forgets_the_line():
-    """It does not end the chat: Ctrl-D does."""
+async def test_ctrl_c_at_the_prompt_discards_the_line():
+    """Only Ctrl-D ends the chat."""
     scripted = ScriptedService(StreamComplete=[stream_of("Hello.")])
     async with serving(scripted) as target, terminal(target, "chat") as screen:
         await screen.until("> ")
@@ -205,8 +205,8 @@ async def test_ctrl_c_at_the_prompt_forgets_the_line():
     assert [user("Hi")] == list(scripted.seen[0].request.messages)
 
 
-async def test_ctrl_c_many_times_in_a_row_does_not_end_a_chat():
-    """Neither while an answer comes nor while the last one is dealt with."""
+async def test_many_interrupts_in_a_row_do_not_end_a_chat():
+    """Neither while a completion streams nor while the previous Ctrl-C is handled."""
     scripted = ScriptedService(
         StreamComplete=[[started(), delta("Once upon"), asyncio.Event()], stream_of("Hello.")]
     )
@@ -218,7 +218,7 @@ async def test_ctrl_c_many_times_in_a_row_does_not_end_a_chat():
         for _ in range(200):
             screen.process.send_signal(signal.SIGINT)
             await asyncio.sleep(0)
-        await screen.until("stopped; what came is kept")
+        await screen.until("stopped; the partial completion is kept")
         await screen.until("> ")
         screen.type("Hi\n")
         await screen.until("Hello.")
@@ -227,8 +227,8 @@ async def test_ctrl_c_many_times_in_a_row_does_not_end_a_chat():
         assert 0 == await screen.ended()
 
 
-async def test_words_with_a_slash_change_the_session(tmp_path):
-    """Model, instructions, forgetting, saving; a word that is none is named."""
+async def test_slash_commands_change_the_conversation(tmp_path):
+    """Model, system message, clear, save; an unknown command is reported."""
     scripted = ScriptedService(StreamComplete=[stream_of("One."), stream_of("Two.")])
     saved = tmp_path / "chat.json"
     async with serving(scripted) as target, terminal(target, "chat") as screen:
@@ -238,7 +238,7 @@ async def test_words_with_a_slash_change_the_session(tmp_path):
             ("/clear", "cleared"),
             ("/model some/model", "some/model"),
             ("/system Be kind.", "Be kind."),
-            ("/nonsense", "there is no /nonsense"),
+            ("/nonsense", "unknown command /nonsense"),
             ("/help", "/save FILE"),
             ("second", "Two."),
             (f"/save {saved}", "saved to"),
@@ -257,8 +257,8 @@ async def test_words_with_a_slash_change_the_session(tmp_path):
     ] == [turn["role"] for turn in json.loads(saved.read_text())]
 
 
-async def test_a_line_that_ends_in_a_backslash_goes_on():
-    """Many lines are one question."""
+async def test_a_line_that_ends_in_a_backslash_continues():
+    """Several lines are one message."""
     scripted = ScriptedService(StreamComplete=[stream_of("Hello.")])
     async with serving(scripted) as target, terminal(target, "chat") as screen:
         await screen.until("> ")
@@ -272,8 +272,8 @@ async def test_a_line_that_ends_in_a_backslash_goes_on():
     assert [user("one\ntwo")] == list(scripted.seen[0].request.messages)
 
 
-async def test_the_history_goes_into_a_file_only_when_one_is_asked_for(tmp_path):
-    """And then only its owner may read it; the next chat finds it there."""
+async def test_history_is_kept_in_a_private_file(tmp_path):
+    """Only the owner can read the file of `--history`, and the next chat reads it."""
     history = tmp_path / "history"
     scripted = ScriptedService(StreamComplete=[stream_of("Hello.")])
     async with serving(scripted) as target:
@@ -289,8 +289,8 @@ async def test_the_history_goes_into_a_file_only_when_one_is_asked_for(tmp_path)
     assert ["the first question"] * 2 == [seen.request.messages[0].content[0].text for seen in scripted.seen]
 
 
-async def test_a_model_cannot_steer_the_terminal():
-    """Escape sequences are shown, not obeyed, also in the middle of a stream."""
+async def test_a_model_cannot_control_the_terminal():
+    """Escape sequences are replaced by visible characters, also in a stream."""
     evil = "\x1b]0;owned\x07\x1b[2J\x9b31m\rrm -rf"
     async with (
         serving(ScriptedService(StreamComplete=[stream_of("Hi ", evil)])) as target,
@@ -301,8 +301,8 @@ async def test_a_model_cannot_steer_the_terminal():
     assert "Hi ␛]0;owned␇␛[2J�31m␍rm -rf" in screen.raw
 
 
-async def test_progress_is_shown_until_the_first_word():
-    """Something moves while the model is silent, and it is gone from the answer's line."""
+async def test_progress_is_shown_until_the_text_arrives():
+    """The indicator is removed from the line before the text."""
     scripted = ScriptedService(Complete=[[asyncio.Event(), answer("Hello.")], [answer("Hello.")]])
     (go_on, _) = scripted._script["Complete"][0]
     async with serving(scripted) as target, terminal(target, "complete", "Hi") as screen:
@@ -313,8 +313,8 @@ async def test_progress_is_shown_until_the_first_word():
     assert "\x1b[2KHello." in screen.raw
 
 
-async def test_no_color_means_none():
-    """Neither on demand nor by the environment's word for it."""
+async def test_colour_can_be_disabled():
+    """By `--no-color` and by NO_COLOR."""
     failure = Failure(code=grpc.StatusCode.NOT_FOUND, reason="MODEL_NOT_FOUND", message="no such model")
     scripted = ScriptedService(Complete=[[failure]])
     colored = re.compile(r"\x1b\[[0-9;]*3[0-7]m")
@@ -328,8 +328,8 @@ async def test_no_color_means_none():
     assert [True, False, False] == shown
 
 
-async def test_models_are_a_table_with_a_head():
-    """Ids are whole, however narrow the window is."""
+async def test_models_is_a_table_with_headings():
+    """Ids are not cut in a narrow window."""
     long_id = "somebody/a-model-with-a-name-that-is-longer-than-most-windows-are-wide-by-quite-a-bit"
     page = service.ListModelsResponse(
         models=[models.Model(id=MODEL, context_length=131072), models.Model(id=long_id)]
@@ -345,7 +345,7 @@ async def test_models_are_a_table_with_a_head():
 
 
 async def test_the_table_of_models_fits_into_80_columns():
-    """What a terminal has when it does not say otherwise."""
+    """80 columns are the default width of a terminal."""
     listed = [
         models.Model(
             id=model_id,

@@ -1,9 +1,8 @@
-"""All that the command prints goes through here.
+"""Output of the command. Everything that the command prints goes through this module.
 
-Owns the difference between a terminal and a pipe: colour, progress and tables with lines
-are for a terminal alone, and so is what is done to text there. A model's text may hold
-escape sequences that would move the cursor, set the title or fake a prompt; on a terminal
-they are shown, not obeyed. Into a pipe goes what the model wrote.
+Owns the difference between a terminal and a pipe. Only a terminal gets colour, progress and tables.
+A model's text may contain escape sequences that move the cursor, set the title or fake a prompt. On a
+terminal such characters are replaced by visible ones. A pipe gets the model's text unchanged.
 """
 
 from collections.abc import Generator, Sequence
@@ -15,18 +14,18 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-_PICTURES = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"}
+_CONTROL_PICTURES = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"}
 _HIDDEN = [0x7F, *range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
-_VISIBLE: Final = str.maketrans(_PICTURES | dict.fromkeys(_HIDDEN, "\N{REPLACEMENT CHARACTER}"))
+_VISIBLE: Final = str.maketrans(_CONTROL_PICTURES | dict.fromkeys(_HIDDEN, "\N{REPLACEMENT CHARACTER}"))
 
 
 def visible(text: str) -> str:
-    """`text` with the characters that would steer a terminal shown instead of obeyed."""
+    """`text` with visible characters in place of terminal control characters."""
     return text.replace("\r\n", "\n").translate(_VISIBLE)
 
 
 def one_line(text: str) -> str:
-    """`text` fit for one line."""
+    """`text` on one line, with visible characters in place of control characters."""
     return visible(" ".join(text.split()))
 
 
@@ -38,12 +37,12 @@ def _aligned(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool])
 
 
 class Terminal:
-    """Standard output for answers, standard error for everything about them."""
+    """Standard output for completions, standard error for everything else."""
 
     def __init__(self, out: TextIO, err: TextIO, *, color: bool) -> None:
         for stream in (out, err):
             if isinstance(stream, TextIOWrapper):
-                # An answer must not fail because the locale has no letter for it.
+                # Printing must not fail because the locale's encoding lacks a character.
                 stream.reconfigure(errors="replace")
         self._out = out
         self.interactive = out.isatty()
@@ -51,47 +50,47 @@ class Terminal:
         self._notes = Console(file=err, highlight=False, soft_wrap=True, no_color=None if color else True)
 
     def write(self, text: str) -> None:
-        """A piece of an answer, at once."""
+        """Write text of a completion, and flush it."""
         self._out.write(visible(text) if self.interactive else text)
         self._out.flush()
 
     def line(self, text: str = "") -> None:
-        """A line of output."""
+        """Write a line of output."""
         self.write(f"{text}\n")
 
     def note(self, text: str) -> None:
-        """Something about an answer, dim; on a terminal only."""
+        """Print a dim line on standard error; on a terminal only."""
         if self._notes.is_terminal:
             self._notes.print(Text(one_line(text), style="dim"))
 
-    def aside(self, text: str) -> None:
-        """A piece of what is not the answer (the model's thinking), dim."""
+    def write_reasoning(self, text: str) -> None:
+        """Write a part of the model's reasoning to standard error, dim."""
         shown = visible(text) if self._notes.is_terminal else text
         self._notes.print(Text(shown, style="dim"), end="")
 
     def warn(self, text: str) -> None:
-        """One line that must be seen, also by who reads a log."""
+        """Print one line on standard error, with the command's name in front."""
         self._notes.print(Text.assemble(("togetherchat: ", "bold red"), one_line(text)))
 
     def error_json(self, text: str) -> None:
-        """A failure as one line of JSON."""
+        """Print one line of JSON on standard error."""
         self._notes.print(Text(text))
 
     @property
     def columns(self) -> int:
-        """How wide the window is."""
+        """Width of the terminal window, in characters."""
         return self._console.width
 
-    def tabs(self, row: Sequence[str]) -> None:
-        """A row for a pipe: tabs between the columns."""
+    def tab_separated(self, row: Sequence[str]) -> None:
+        """Write one row for a pipe, with tabs between the columns."""
         self.line("\t".join(one_line(cell) for cell in row))
 
     def table(
         self, headings: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: frozenset[str]
     ) -> None:
-        """A table with a head, for a terminal."""
+        """Write a table with a heading row, for a terminal."""
         cells = [[one_line(cell) for cell in row] for row in rows]
-        # Not rich's own table, which cuts words to fit the window: an id is there to be copied.
+        # rich's own table cuts words to fit the window, but an id must stay whole to be copied.
         widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
         right = [heading in numbers for heading in headings]
         self._console.print(Text(_aligned(headings, widths, right), style="bold"), soft_wrap=True)
@@ -99,17 +98,18 @@ class Terminal:
             self.line(_aligned(row, widths, right))
 
     @contextmanager
-    def waiting(self, label: str) -> Generator["Waiting", None, None]:
-        """Shows that something is under way; on a terminal only."""
-        waiting = Waiting(self._notes.status(Text(label, style="dim")) if self._notes.is_terminal else None)
+    def progress(self, label: str) -> Generator["ProgressIndicator", None, None]:
+        """Show a progress indicator with `label`; on a terminal only."""
+        status = self._notes.status(Text(label, style="dim")) if self._notes.is_terminal else None
+        progress = ProgressIndicator(status)
         try:
-            yield waiting
+            yield progress
         finally:
-            waiting.stop()
+            progress.stop()
 
 
-class Waiting:
-    """A moving sign on standard error, until the first word comes."""
+class ProgressIndicator:
+    """An animated line on standard error, until the first output arrives."""
 
     def __init__(self, status: Status | None) -> None:
         self._status = status
@@ -117,12 +117,12 @@ class Waiting:
             status.start()
 
     def label(self, text: str) -> None:
-        """Say what is being waited for."""
+        """Change the text of the indicator."""
         if self._status is not None:
             self._status.update(Text(text, style="dim"))
 
     def stop(self) -> None:
-        """Take the sign away. Twice is once."""
+        """Remove the indicator. Further calls do nothing."""
         if self._status is not None:
             self._status.stop()
             self._status = None

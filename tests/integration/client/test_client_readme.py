@@ -1,4 +1,4 @@
-"""The programs that clients/python/README.md prints run as they stand, against the real service."""
+"""Tests that the programs of clients/python/README.md run against the real service."""
 
 import asyncio
 import re
@@ -31,20 +31,20 @@ async def output_of(program):
 
 
 @pytest.mark.parametrize("name", ["A stream", "A call"])
-async def test_an_answer_is_printed(name):
-    """A newcomer sees text."""
+async def test_the_completion_is_printed(name):
+    """The program prints text of the sandbox."""
     assert "sandbox" in (await output_of(PROGRAMS[name])).lower()
 
 
-async def test_the_tool_loop_comes_to_an_answer():
-    """The result of the call is what the answer speaks of."""
+async def test_the_tool_loop_prints_a_completion():
+    """The completion has the result of the tool call."""
     assert "clear" in await output_of(PROGRAMS["A tool loop"])
 
 
-async def test_the_error_is_printed_and_then_the_answer():
-    """It comes back when it may, and gets through."""
-    *failures, answer = (await output_of(PROGRAMS["An error, and when to come back"])).splitlines()
+async def test_the_error_is_printed_and_then_the_completion():
+    """The program retries after the delay and succeeds."""
+    *failures, text = (await output_of(PROGRAMS["An error, and when to retry"])).splitlines()
 
     assert failures
     assert {("RESOURCE_EXHAUSTED", "RATE_LIMITED_REQUESTS")} == {tuple(line.split()[:2]) for line in failures}
-    assert answer
+    assert text

@@ -1,6 +1,6 @@
-"""Models as the rows of a table: what to show of each, and what to leave out of a narrow window.
+"""Formats models as table rows for a terminal of a given width, and as plain rows for a pipe.
 
-Owns the words and the numbers for people, and the plain ones for a pipe. Prints nothing.
+Prints nothing.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from togetherchat.v1 import models_pb2 as models
 
 UNKNOWN = "-"
 GAP = 2
-"""Spaces between two columns, as `Terminal.table` sets them."""
+"""Spaces between two columns in `Terminal.table`."""
 
 _Price: TypeAlias = Literal[
     "input_usd_per_million_tokens", "cached_input_usd_per_million_tokens", "output_usd_per_million_tokens"
@@ -34,7 +34,7 @@ SHORT_WORD_BY_STATE = {**WORD_BY_STATE, models.MODEL_STATE_UNCONFIRMED: "unconf.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Headings, rows, and the headings whose columns are flush right."""
+    """Headings, rows, and the headings of right-aligned columns."""
 
     headings: tuple[str, ...]
     rows: list[tuple[str, ...]]
@@ -49,12 +49,12 @@ class _Column:
 
 
 def plain_rows(listed: Sequence[models.Model]) -> list[tuple[str, ...]]:
-    """Everything, in columns that never change, numbers unrounded: for `cut`, `sort` and `awk`."""
+    """All fields in a fixed order, numbers unrounded: for `cut`, `sort` and `awk`."""
     return [tuple(cell(model) for cell in _PLAIN) for model in listed]
 
 
 def table_for(listed: Sequence[models.Model], *, width: int) -> Table:
-    """The most that fits into `width` columns. Ids are never cut: they are there to be copied."""
+    """A table with all columns that fit into `width`. Ids are never cut, so that they can be copied."""
     wanted = [column for column in _COLUMNS if column is not _ALIASES or any(m.aliases for m in listed)]
     for narrower in _NARROWER:
         if _width(wanted, listed) <= width:
@@ -68,7 +68,7 @@ def table_for(listed: Sequence[models.Model], *, width: int) -> Table:
 
 
 def tokens(count: int) -> str:
-    """A context length as people say it: 131072 is 128k, 1048576 and 1000000 are 1M."""
+    """A rounded context length: 131072 is 128k, 1048576 and 1000000 are 1M."""
     thousand = 1000 if count % 1000 == 0 else 1024
     millions, thousands = round(count / thousand**2, 2), round(count / thousand)
     if millions >= 1:
@@ -77,7 +77,7 @@ def tokens(count: int) -> str:
 
 
 def price(usd: float) -> str:
-    """A price in dollars and cents, with more digits where it has them."""
+    """A price in USD with two decimals, or more where the price has more. Zero is `free`."""
     if usd == 0:
         return "free"
     cents = f"{usd:.2f}"
@@ -97,16 +97,16 @@ def _priced(field: _Price, show: Callable[[float], str] = price) -> Callable[[mo
 
 
 def _state(model: models.Model) -> str:
-    """The state, with the day of retirement, gone by or to come."""
+    """The state, with the past or future retirement date."""
     word = WORD_BY_STATE.get(model.state, UNKNOWN)
     if not model.retirement_date:
         return word
-    gone = model.state == models.MODEL_STATE_RETIRED
-    return f"{word} {'since' if gone else 'until'} {model.retirement_date}"
+    retired = model.state == models.MODEL_STATE_RETIRED
+    return f"{word} {'since' if retired else 'until'} {model.retirement_date}"
 
 
 def _short_state(model: models.Model) -> str:
-    """As `_state` in eight letters: the day alone, without its year, where it is to come."""
+    """The state in at most eight characters. A future retirement date replaces the state, without year."""
     if model.retirement_date and model.state != models.MODEL_STATE_RETIRED:
         return f"to {model.retirement_date[5:]}"
     return SHORT_WORD_BY_STATE.get(model.state, UNKNOWN)
@@ -152,7 +152,7 @@ def _shorter(columns: list[_Column]) -> list[_Column]:
 
 
 _NARROWER = (_without(_CACHED_PRICE), _without(_USE), _without(_QUANTIZATION), _shorter, _without(_ALIASES))
-"""What is given up for room, first to last."""
+"""Steps that make the table narrower, in the order in which they are taken."""
 
 
 def _width(columns: Sequence[_Column], listed: Sequence[models.Model]) -> int:

@@ -1,10 +1,11 @@
-"""Folds the events of a stream into the answer that Complete would have given.
+"""Accumulates the events of a stream into the response that Complete would have returned.
 
-Part of the contract, written by hand: the client gathers its streams with it, and the service
-answers Complete with it where the answer is long. Pure: no channel, no clock. The law it
-follows is written at `ChatService.StreamComplete`: text is appended to text, a tool call's
-arguments to the arguments of the call with the same index, each choice by itself, and an event
-that is not known is none.
+Part of the contract, written by hand. The client accumulates its streams with this module, and
+the service uses it where Complete reads a stream from the provider. Pure: no channel, no clock.
+
+The rules are the stream guarantees at `ChatService.StreamComplete`. Text is appended to text, and
+a tool call's arguments to the arguments of the call with the same index. Choices are independent
+of each other. Unknown events are ignored.
 """
 
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ class _ToolCall:
 
 @dataclass(slots=True)
 class _Choice:
-    """Pieces of one choice. Lists, for appending to a protobuf string copies it every time."""
+    """Deltas of one choice, in lists: appending to a protobuf string copies the string each time."""
 
     role: "chat.Role.ValueType" = chat.ROLE_ASSISTANT
     text: list[str] = field(default_factory=list[str])
@@ -34,7 +35,7 @@ class _Choice:
 
 
 class Accumulator:
-    """Takes events one by one; `response()` is the answer as far as it has come."""
+    """Accumulates the events of one stream. `response()` has everything added so far."""
 
     def __init__(self) -> None:
         self._started = service.Started()
@@ -44,16 +45,16 @@ class Accumulator:
 
     @property
     def whole(self) -> bool:
-        """Whether the last event came: nothing is missing."""
+        """Whether `completed` was added: the response is whole."""
         return self._completed is not None
 
     @property
     def empty(self) -> bool:
-        """Whether no event that is known came."""
+        """Whether no known event was added."""
         return self._empty
 
     def add(self, event: service.StreamCompleteResponse) -> None:
-        """Take the next event. One that this version does not know changes nothing."""
+        """Add the next event. An event that this version does not know is ignored."""
         match event.WhichOneof("event"):
             case "started":
                 self._started = event.started
@@ -68,17 +69,17 @@ class Accumulator:
         self._empty = False
 
     def response(self) -> service.CompleteResponse:
-        """The answer; of a stream that is not `whole`, the part that came."""
+        """The response so far; partial until the stream is `whole`."""
         started = self._started
         response = service.CompleteResponse(
             id=started.id,
             model=started.model,
             create_time=started.create_time if started.HasField("create_time") else None,
             system_fingerprint=started.system_fingerprint,
-            choices=[_fold(index, choice) for index, choice in sorted(self._choices.items())],
+            choices=[_to_choice(index, choice) for index, choice in sorted(self._choices.items())],
         )
         if self._completed is not None:
-            _complete(response, self._completed)
+            _add_completed(response, self._completed)
         return response
 
     def _choice(self, index: int) -> _Choice:
@@ -92,50 +93,50 @@ def _add_delta(choice: _Choice, delta: service.Delta) -> None:
         choice.text.append(delta.text)
     if delta.reasoning:
         choice.reasoning.append(delta.reasoning)
-    for piece in delta.tool_calls:
-        _add_piece(choice.tool_calls.setdefault(piece.index, _ToolCall()), piece)
+    for call in delta.tool_calls:
+        _add_tool_call_delta(choice.tool_calls.setdefault(call.index, _ToolCall()), call)
     if delta.HasField("logprobs"):
         choice.logprobs = choice.logprobs or chat.Logprobs()
         choice.logprobs.tokens.extend(delta.logprobs.tokens)
 
 
-def _add_piece(call: _ToolCall, piece: service.ToolCallDelta) -> None:
-    call.id = piece.id or call.id
-    call.name = piece.name or call.name
-    call.arguments.append(piece.arguments)
+def _add_tool_call_delta(call: _ToolCall, delta: service.ToolCallDelta) -> None:
+    call.id = delta.id or call.id
+    call.name = delta.name or call.name
+    call.arguments.append(delta.arguments)
 
 
-def _fold(index: int, choice: _Choice) -> chat.Choice:
+def _to_choice(index: int, choice: _Choice) -> chat.Choice:
     text = "".join(choice.text)
-    folded = chat.Choice(
+    result = chat.Choice(
         index=index,
         message=chat.Message(
             role=choice.role,
             content=[chat.ContentPart(text=text)] if text else [],
-            tool_calls=[_fold_call(call) for _, call in sorted(choice.tool_calls.items())],
+            tool_calls=[_to_tool_call(call) for _, call in sorted(choice.tool_calls.items())],
             reasoning="".join(choice.reasoning),
             reasoning_key=choice.reasoning_key,
         ),
         logprobs=choice.logprobs,
     )
     if choice.finished is not None:
-        _finish(folded, choice.finished)
-    return folded
+        _add_finished(result, choice.finished)
+    return result
 
 
-def _fold_call(call: _ToolCall) -> chat.ToolCall:
+def _to_tool_call(call: _ToolCall) -> chat.ToolCall:
     function = chat.FunctionCall(name=call.name, arguments="".join(call.arguments))
     return chat.ToolCall(id=call.id, function=function)
 
 
-def _finish(folded: chat.Choice, finished: service.ChoiceFinished) -> None:
-    folded.finish_reason = finished.finish_reason
-    folded.finish_reason_raw = finished.finish_reason_raw
+def _add_finished(choice: chat.Choice, finished: service.ChoiceFinished) -> None:
+    choice.finish_reason = finished.finish_reason
+    choice.finish_reason_raw = finished.finish_reason_raw
     if finished.HasField("seed"):
-        folded.seed = finished.seed
+        choice.seed = finished.seed
 
 
-def _complete(response: service.CompleteResponse, completed: service.Completed) -> None:
+def _add_completed(response: service.CompleteResponse, completed: service.Completed) -> None:
     if completed.HasField("usage"):
         response.usage.CopyFrom(completed.usage)
     response.warnings.extend(completed.warnings)

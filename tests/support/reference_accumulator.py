@@ -1,4 +1,4 @@
-"""A reference fold: what a client makes of a stream's events. Written from the contract alone."""
+"""A second accumulator, written from the comments of the protos alone, for tests to compare with."""
 
 from collections.abc import Iterable
 
@@ -6,22 +6,22 @@ from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 
 
-def fold(events: Iterable[service.StreamCompleteResponse]) -> service.CompleteResponse:
-    """The answer that the events add up to."""
+def accumulate(events: Iterable[service.StreamCompleteResponse]) -> service.CompleteResponse:
+    """The response that the events add up to."""
     response = service.CompleteResponse()
     choices: dict[int, chat.Choice] = {}
     calls: dict[tuple[int, int], chat.ToolCall] = {}
     for event in events:
         match event.WhichOneof("event"):
             case "started":
-                _fold_started(response, event.started)
+                _add_started(response, event.started)
             case "delta":
                 choice = choices.setdefault(
                     event.delta.choice_index, chat.Choice(index=event.delta.choice_index)
                 )
-                _fold_delta(choice, event.delta, calls)
+                _add_delta(choice, event.delta, calls)
             case "choice_finished":
-                _fold_finished(choices[event.choice_finished.choice_index], event.choice_finished)
+                _add_finished(choices[event.choice_finished.choice_index], event.choice_finished)
             case "completed":
                 response.usage.CopyFrom(event.completed.usage)
                 response.warnings.extend(event.completed.warnings)
@@ -32,7 +32,7 @@ def fold(events: Iterable[service.StreamCompleteResponse]) -> service.CompleteRe
     return response
 
 
-def _fold_started(response: service.CompleteResponse, started: service.Started) -> None:
+def _add_started(response: service.CompleteResponse, started: service.Started) -> None:
     response.id = started.id
     response.model = started.model
     response.system_fingerprint = started.system_fingerprint
@@ -40,7 +40,7 @@ def _fold_started(response: service.CompleteResponse, started: service.Started) 
         response.create_time.CopyFrom(started.create_time)
 
 
-def _fold_delta(
+def _add_delta(
     choice: chat.Choice, delta: service.Delta, calls: dict[tuple[int, int], chat.ToolCall]
 ) -> None:
     message = choice.message
@@ -61,7 +61,7 @@ def _fold_delta(
         call.function.arguments += fragment.arguments
 
 
-def _fold_finished(choice: chat.Choice, finished: service.ChoiceFinished) -> None:
+def _add_finished(choice: chat.Choice, finished: service.ChoiceFinished) -> None:
     choice.finish_reason = finished.finish_reason
     choice.finish_reason_raw = finished.finish_reason_raw
     if finished.HasField("seed"):

@@ -1,7 +1,6 @@
 """`togetherchat models`: the list of models.
 
-Owns what is asked of the service and what is said about the answer. How a model looks in a row is
-`model_table.py`'s matter.
+Owns the request, the warnings and the summary line. `model_table.py` formats the rows.
 """
 
 import datetime as dt
@@ -9,11 +8,11 @@ import datetime as dt
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_client import Client
-from togetherchat_client.command.arguments import Arguments
-from togetherchat_client.command.complete import json_of
-from togetherchat_client.command.failures import Exit
-from togetherchat_client.command.model_table import plain_rows, table_for
-from togetherchat_client.command.terminal import Terminal
+from togetherchat_client.cli.arguments import Arguments
+from togetherchat_client.cli.exit_codes import ExitCode
+from togetherchat_client.cli.model_table import plain_rows, table_for
+from togetherchat_client.cli.proto_json import to_json
+from togetherchat_client.cli.terminal import Terminal
 from togetherchat_client.requests import ListFields
 
 ORDER_BY_SORT = {"id": "id", "context": "context_length", "price": "input_price"}
@@ -30,35 +29,35 @@ STATE_BY_WORD = {
 }
 
 
-def run(client: Client, arguments: Arguments, terminal: Terminal) -> Exit:
-    """Print the models that the filters let through."""
-    with terminal.waiting("waiting"):
-        listing = _gather(client, arguments)
+def run(client: Client, arguments: Arguments, terminal: Terminal) -> ExitCode:
+    """Print the models that match the filters."""
+    with terminal.progress("waiting"):
+        listing = _list_models(client, arguments)
     for warning in listing.warnings:
         terminal.warn(f"warning: {warning.message}")
     if arguments.json:
-        terminal.line(json_of(listing, pretty=terminal.interactive))
+        terminal.line(to_json(listing, pretty=terminal.interactive))
     elif terminal.interactive:
         table = table_for(listing.models, width=terminal.columns)
         terminal.table(table.headings, table.rows, numbers=table.numbers)
         terminal.note(_summary(listing))
     else:
         for row in plain_rows(listing.models):
-            terminal.tabs(row)
-    return Exit.DONE
+            terminal.tab_separated(row)
+    return ExitCode.DONE
 
 
-def _gather(client: Client, arguments: Arguments) -> service.ListModelsResponse:
-    """All pages as one, without the retired unless they are asked for, each warning once."""
+def _list_models(client: Client, arguments: Arguments) -> service.ListModelsResponse:
+    """All pages merged into one, each warning once. Retired models are left out unless requested."""
     listing = service.ListModelsResponse()
     for page in client.model_pages(**_filters(arguments)):
         listing.MergeFrom(page)
-    retired_too = arguments.all or arguments.state == "retired"
-    shown = [model for model in listing.models if retired_too or model.state != models.MODEL_STATE_RETIRED]
-    said = {warning.message: warning for warning in listing.warnings}
+    with_retired = arguments.all or arguments.state == "retired"
+    shown = [model for model in listing.models if with_retired or model.state != models.MODEL_STATE_RETIRED]
+    warnings = {warning.message: warning for warning in listing.warnings}
     del listing.models[:], listing.warnings[:]
     listing.models.extend(shown)
-    listing.warnings.extend(said.values())
+    listing.warnings.extend(warnings.values())
     listing.total_size = len(shown)
     listing.next_page_token = ""
     return listing
@@ -83,8 +82,8 @@ def _filters(arguments: Arguments) -> ListFields:
 
 def _summary(listing: service.ListModelsResponse) -> str:
     count = len(listing.models)
-    text = f"{count} model{'s' * (count != 1)}; prices in USD for a million tokens"
+    text = f"{count} model{'s' * (count != 1)}; prices in USD per million tokens"
     if listing.HasField("provider_list_time"):
         read = listing.provider_list_time.ToDatetime(tzinfo=dt.UTC)
-        text += f"; the provider's list is of {read:%Y-%m-%d %H:%M} UTC"
+        text += f"; provider's list read at {read:%Y-%m-%d %H:%M} UTC"
     return text

@@ -1,13 +1,12 @@
-"""What Ctrl-C does: in a command that asks once, and in a chat.
+"""Handling of Ctrl-C (SIGINT), in a command that makes one call and in a chat.
 
-A command that asks once ends by Python's own way, an exception, which inside of gRPC was seen to
-be swallowed: so there it comes again until the command has ended.
+One call. Ctrl-C raises KeyboardInterrupt, as Python does by default. An exception raised while gRPC's
+code runs was seen to be swallowed, so the exception is raised again until the command ends.
 
-Python's own way, an exception wherever the program happens to be, is not for a program that
-goes on afterwards: it can hit the handler of the last Ctrl-C and end the chat, and inside of
-gRPC it was seen to be swallowed. So while an answer comes Ctrl-C cancels the call, which
-ends the answer from within; only while a line is typed it raises, for nothing else ends
-that; and between the two it does nothing.
+A chat continues after Ctrl-C, so an exception at an arbitrary point is not safe: it can hit the
+handling of the previous Ctrl-C and end the chat, or be swallowed in gRPC. While a completion streams,
+Ctrl-C cancels the call, and the stream then ends by itself. While the user types a line, Ctrl-C
+raises, because nothing else ends `input`. At any other time Ctrl-C does nothing.
 """
 
 import signal
@@ -16,18 +15,18 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Self
 
-AGAIN_S = 0.5
+REPEAT_INTERVAL_S = 0.5
 
 
 @contextmanager
-def insistent() -> Generator[None, None, None]:
-    """Here Ctrl-C raises KeyboardInterrupt, and again every half second until this is left."""
+def repeated_interrupts() -> Generator[None, None, None]:
+    """In this context Ctrl-C raises KeyboardInterrupt, and again every half second until the exit."""
     if not hasattr(signal, "setitimer"):  # Windows
         yield
         return
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
-        signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
+        signal.setitimer(signal.ITIMER_REAL, REPEAT_INTERVAL_S)
         raise KeyboardInterrupt
 
     before = [(number, signal.signal(number, interrupt)) for number in (signal.SIGINT, signal.SIGALRM)]
@@ -39,8 +38,8 @@ def insistent() -> Generator[None, None, None]:
             signal.signal(number, handler)
 
 
-class Interrupts:
-    """The handler of Ctrl-C. Use it in a `with`, which gives the old one back."""
+class InterruptHandler:
+    """The handler of Ctrl-C in a chat. Leaving its `with` restores the previous handler."""
 
     def __init__(self) -> None:
         self._action: Callable[[], None] | None = None
@@ -58,13 +57,13 @@ class Interrupts:
         signal.signal(signal.SIGINT, self._before)
 
     @contextmanager
-    def typing(self) -> Generator[None, None, None]:
-        """Here Ctrl-C raises KeyboardInterrupt, each time: `input` fails on a handler that does not."""
+    def raising(self) -> Generator[None, None, None]:
+        """In this context each Ctrl-C raises KeyboardInterrupt, which ends `input`."""
         yield from self._during(_interrupt)
 
     @contextmanager
-    def answering(self, cancel: Callable[[], None]) -> Generator[None, None, None]:
-        """Here Ctrl-C calls `cancel`, as often as it is pressed."""
+    def cancelling(self, cancel: Callable[[], None]) -> Generator[None, None, None]:
+        """In this context each Ctrl-C calls `cancel`."""
         yield from self._during(cancel)
 
     def _during(self, action: Callable[[], None]) -> Generator[None, None, None]:

@@ -1,14 +1,18 @@
-"""Opens the client that the command line and the environment describe."""
+"""Opens a client as the command line and the environment configure it."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 from togetherchat_client import Client, Tls, connect
-from togetherchat_client.command.arguments import Arguments, UsageError
+from togetherchat_client.cli.arguments import Arguments, UsageError
 
 
 def open_client(arguments: Arguments, environ: Mapping[str, str]) -> Client:
-    """Raises `UsageError` for a file that cannot be read or a key that cannot be sent."""
+    """Open a client.
+
+    Raises:
+        UsageError: a file cannot be read, a key cannot be sent, or TLS options contradict each other.
+    """
     try:
         return connect(
             arguments.target,
@@ -40,7 +44,7 @@ def _tls(arguments: Arguments) -> bool | Tls | None:
     if arguments.tls is False:
         raise UsageError(f"{given[0]} and --no-tls contradict each other")
     if (arguments.cert_file is None) != (arguments.cert_key_file is None):
-        raise UsageError("--cert-file and --cert-key-file go together")
+        raise UsageError("--cert-file and --cert-key-file must be given together")
     contents = {option: _read(path) for option, path in files.items() if path is not None}
     return Tls(
         root_certificates=contents.get("--ca-file"),
