@@ -29,7 +29,7 @@ import pyqwest
 
 from bench.transports import ANSWER, BODY, HEADERS, KEY, cpu_per_request_ms, cpu_s
 from togetherchat_server.domain.secret import Secret
-from togetherchat_server.upstream.client import UpstreamLimits, UpstreamClient
+from togetherchat_server.upstream.client import UpstreamClient, UpstreamLimits
 
 IN_FLIGHT: Final = (8, 128)
 STREAMS: Final = 8

@@ -17,7 +17,7 @@ import orjson
 from bench.bare import serve
 from togetherchat.v1 import chat_pb2, chat_service_pb2, chat_service_pb2_grpc
 from togetherchat_server.domain.secret import Secret
-from togetherchat_server.upstream.client import UpstreamLimits, UpstreamClient
+from togetherchat_server.upstream.client import UpstreamClient, UpstreamLimits
 from togetherchat_server.upstream.sse import SseDecoder
 
 Request = chat_service_pb2.CompleteRequest

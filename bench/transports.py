@@ -27,7 +27,7 @@ import aiohttp
 import httpx
 
 from togetherchat_server.domain.secret import Secret
-from togetherchat_server.upstream.client import UpstreamLimits, UpstreamClient
+from togetherchat_server.upstream.client import UpstreamClient, UpstreamLimits
 from togetherchat_server.upstream.pool import ConnectionPool
 
 KEY = "key-of-a-benchmark-0123456789"

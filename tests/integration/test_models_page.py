@@ -125,7 +125,7 @@ async def test_the_commands_of_the_page_list_models():
     """Each line as printed, and each finds something."""
     lines = lines_of("togetherchat")
     async with running_app(sandbox_tokens_per_second=0) as app:
-        target = {"TOGETHERCHAT_TARGET": app.addresses.rpc}
+        target = {"TOGETHERCHAT_TARGET": app.addresses.grpc}
         ended = [await run("-m", "togetherchat_client.cli", *words, **target) for words in lines]
     assert 5 == len(ended)
     for words, (code, out, err) in zip(lines, ended, strict=True):

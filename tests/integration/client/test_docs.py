@@ -1,4 +1,4 @@
-"""Tests that docs/python.md and docs/command.md match the client and the command."""
+"""Tests that docs/python.md and docs/cli.md match the client and the command."""
 
 import asyncio
 import re
@@ -54,13 +54,13 @@ def test_the_exit_codes_are_those_of_the_command():
 
 
 def test_every_slash_command_is_on_the_page():
-    """docs/command.md names every command of a chat."""
+    """docs/cli.md names every command of a chat."""
     assert set() == {name for name in SLASH_COMMANDS if f"`{name}" not in COMMAND}
 
 
 @pytest.mark.parametrize("subcommand", ["chat", "complete", "models", "health"])
 def test_every_option_is_on_the_page(subcommand, capsys):
-    """docs/command.md names every option that `--help` lists."""
+    """docs/cli.md names every option that `--help` lists."""
     with pytest.raises(SystemExit):
         parse([subcommand, "--help"], {})
     options = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help"}

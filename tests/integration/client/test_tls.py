@@ -88,8 +88,8 @@ async def test_the_command_sends_a_client_certificate(folder):
     trust = ("--ca-file", str(folder.client_ca))
     show = ("--cert-file", str(folder.path / "own.crt"), "--cert-key-file", str(folder.path / "own.key"))
     async with serving(folder) as app:
-        accepted = await command("complete", "echo: hi", *trust, *show, target=app.addresses.rpc)
-        rejected = await command("complete", "Hi", *trust, "--no-retries", target=app.addresses.rpc)
+        accepted = await command("complete", "echo: hi", *trust, *show, target=app.addresses.grpc)
+        rejected = await command("complete", "Hi", *trust, "--no-retries", target=app.addresses.grpc)
 
     assert (0, "hi") == accepted[:2]
     assert (7, "") == rejected[:2]

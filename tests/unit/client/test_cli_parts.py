@@ -16,7 +16,7 @@ from togetherchat_client.cli.error_report import HINT_BY_REASON, report_error
 from togetherchat_client.cli.exit_codes import EXIT_CODE_BY_CLASS, ExitCode, exit_code_of
 from togetherchat_client.cli.model_table import WORD_BY_AVAILABILITY, WORD_BY_STATE
 from togetherchat_client.cli.terminal import Terminal, one_line, visible
-from togetherchat_server.errors import Kind
+from togetherchat_server.domain.reasons import Reason
 
 
 def error_from(failure: Failure) -> errors.TogetherChatError:
@@ -43,7 +43,7 @@ def test_no_error_has_the_exit_code_of_success_or_wrong_usage(by_code):
 
 def test_hints_are_for_reasons_of_the_service():
     """A reason that the service renames must be renamed in the table."""
-    assert set() == set(HINT_BY_REASON) - set(Kind)
+    assert set() == set(HINT_BY_REASON) - set(Reason)
 
 
 def test_an_error_is_one_line_with_reason_request_and_hint():

@@ -23,7 +23,7 @@ from togetherchat_client import (
 )
 from togetherchat_client.details import parse_details
 from togetherchat_client.errors import CLASS_BY_CODE, CLASS_BY_REASON, error_class, error_from_status
-from togetherchat_server.errors import Kind
+from togetherchat_server.domain.reasons import Reason
 
 
 def test_every_status_code_has_its_class():
@@ -33,7 +33,7 @@ def test_every_status_code_has_its_class():
 
 def test_every_reason_of_the_table_is_a_reason_of_the_service():
     """A reason that the service renames must be renamed in the table."""
-    assert set() == set(CLASS_BY_REASON) - set(Kind)
+    assert set() == set(CLASS_BY_REASON) - set(Reason)
 
 
 def test_every_class_of_a_reason_refines_the_class_of_a_code():
