@@ -12,13 +12,13 @@ import com.google.protobuf.util.JsonFormat;
 import dev.togetherchat.client.ChatException;
 import dev.togetherchat.client.Violation;
 
-/** What the actor saw of a case, in the protocol's words. */
-final class Sight {
+/** What the actor observed of one case: the protocol of clients/conformance/README.md. */
+final class Observation {
     private static final JsonFormat.Printer PROTO_JSON = JsonFormat.printer().omittingInsignificantWhitespace();
 
     private final JsonObject json = new JsonObject();
 
-    Sight(String id) {
+    Observation(String id) {
         json.addProperty("id", id);
         json.addProperty("code", "OK");
         json.addProperty("reason", "");
@@ -35,7 +35,7 @@ final class Sight {
         return json;
     }
 
-    /** One more message of a stream. */
+    /** Counts one more message of a stream. */
     void event() {
         json.addProperty("events", json.get("events").getAsInt() + 1);
     }
@@ -44,7 +44,7 @@ final class Sight {
         try {
             json.add("answer", JsonParser.parseString(PROTO_JSON.print(answer)));
         } catch (InvalidProtocolBufferException impossible) {
-            throw new IllegalStateException("an answer without Any cannot fail to print", impossible);
+            throw new IllegalStateException("a response without Any cannot fail to print", impossible);
         }
     }
 
