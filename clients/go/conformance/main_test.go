@@ -94,8 +94,8 @@ func TestAResponse(t *testing.T) {
 	equal(t, "OK", observed.Code)
 	equal(t, "", observed.Reason+observed.Message)
 	equal(t, true, !observed.Retryable && observed.RetryAfterMS == nil)
-	equal(t, true, bytes.Contains(observed.Answer, []byte(`"finishReason":"FINISH_REASON_STOP"`)))
-	equal(t, true, bytes.Contains(observed.Answer, []byte(`<Größe>`)))
+	equal(t, true, bytes.Contains(observed.Response, []byte(`"finishReason":"FINISH_REASON_STOP"`)))
+	equal(t, true, bytes.Contains(observed.Response, []byte(`<Größe>`)))
 }
 
 // A failed call has a code, a reason, a wait and metadata, and no response.
@@ -106,7 +106,7 @@ func TestAFailure(t *testing.T) {
 	equal(t, true, observed.Retryable)
 	equal(t, true, *observed.RetryAfterMS > 0)
 	equal(t, "429", observed.ErrorMetadata["upstreamHttpStatus"])
-	equal(t, "null", string(observed.Answer))
+	equal(t, "null", string(observed.Response))
 }
 
 // Every violation of a request is reported with its field.
@@ -122,7 +122,7 @@ func TestACancelAfterEvents(t *testing.T) {
 		request("sandbox/stall-after-3", "Hi")+`}`)
 	equal(t, "CANCELLED", observed.Code)
 	equal(t, 2, observed.Events)
-	equal(t, true, bytes.Contains(observed.Answer, []byte(`"choices"`)))
+	equal(t, true, bytes.Contains(observed.Response, []byte(`"choices"`)))
 }
 
 // A call that the caller cancels after a time is CANCELLED.
@@ -161,24 +161,24 @@ func TestMetadataIsSent(t *testing.T) {
 func TestAPageOfModels(t *testing.T) {
 	observed := runCase(t, `{"id": "h", "call": "ListModels", "request": {"pageSize": 2}}`)
 	equal(t, "OK", observed.Code)
-	equal(t, true, bytes.Contains(observed.Answer, []byte(`"nextPageToken"`)))
+	equal(t, true, bytes.Contains(observed.Response, []byte(`"nextPageToken"`)))
 }
 
-// What cannot be understood ends the actor: a case that is left out would look like one that passed.
-func TestWhatIsNotUnderstoodIsAnError(t *testing.T) {
+// An invalid case makes the actor fail: a skipped case would look like a passed one.
+func TestAnInvalidCaseIsAnError(t *testing.T) {
 	for _, line := range []string{
 		"nonsense",
 		`{"id": "i", "call": "Sing"}`,
 		`{"id": "i", "call": "Complete", "request": {"tune": 1}}`,
 	} {
 		if err := runCases(service.Target, strings.NewReader(line), &bytes.Buffer{}); err == nil {
-			t.Errorf("%s was taken", line)
+			t.Errorf("%s was accepted", line)
 		}
 	}
 }
 
 // Codes have the names of the gRPC specification.
-func TestCodesAreNamedAsTheSpecificationNamesThem(t *testing.T) {
+func TestCodesHaveTheNamesOfTheSpecification(t *testing.T) {
 	for code := codes.OK; code <= codes.Unauthenticated; code++ {
 		var read codes.Code
 		if err := read.UnmarshalJSON([]byte(`"` + nameOf(code) + `"`)); err != nil {

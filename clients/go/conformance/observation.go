@@ -24,7 +24,7 @@ type observation struct {
 	Violations    [][2]string       `json:"violations"`
 	ErrorMetadata map[string]string `json:"error_metadata"`
 	Events        int               `json:"events"`
-	Answer        json.RawMessage   `json:"answer"`
+	Response      json.RawMessage   `json:"response"`
 }
 
 // observe describes the outcome of a call. response is nil where none was received. An error that is
@@ -32,14 +32,14 @@ type observation struct {
 func observe(id string, response proto.Message, failed error) (*observation, error) {
 	observed := &observation{
 		ID: id, Code: "OK", Violations: [][2]string{}, ErrorMetadata: map[string]string{},
-		Answer: json.RawMessage("null"),
+		Response: json.RawMessage("null"),
 	}
 	if response != nil {
 		encoded, err := protojson.Marshal(response)
 		if err != nil {
 			return nil, err
 		}
-		observed.Answer = encoded
+		observed.Response = encoded
 	}
 	if failed == nil {
 		return observed, nil

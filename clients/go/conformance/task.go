@@ -25,7 +25,7 @@ type task struct {
 	Retries    *bool             `json:"retries"`
 }
 
-// cancelTask says when the caller cancels the call.
+// cancelTask is the condition on which the caller cancels the call.
 type cancelTask struct {
 	AfterEvents *int   `json:"after_events"`
 	AfterMS     *int64 `json:"after_ms"`

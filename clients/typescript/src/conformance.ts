@@ -31,11 +31,11 @@ interface Case {
 /** What was received in one call so far. */
 interface Observation {
   events: number;
-  answer: JsonValue;
+  response: JsonValue;
 }
 
 async function runCase(client: Client, each: Case): Promise<object> {
-  const observed: Observation = { events: 0, answer: null };
+  const observed: Observation = { events: 0, response: null };
   let outcome: object;
   try {
     const whole = await runCall(client, each, observed);
@@ -46,7 +46,7 @@ async function runCase(client: Client, each: Case): Promise<object> {
     }
     outcome = withError(error);
   }
-  return { id: each.id, ...outcome, events: observed.events, answer: observed.answer };
+  return { id: each.id, ...outcome, events: observed.events, response: observed.response };
 }
 
 /** Makes the call. Returns false if the case cancelled it. */
@@ -55,12 +55,12 @@ async function runCall(client: Client, each: Case, observed: Observation): Promi
   switch (each.call) {
     case "Complete": {
       const response = await client.complete(fromJson(CompleteRequestSchema, each.request), options);
-      observed.answer = toJson(CompleteResponseSchema, response);
+      observed.response = toJson(CompleteResponseSchema, response);
       return true;
     }
     case "ListModels": {
       const page = await client.listModels(fromJson(ListModelsRequestSchema, each.request), options);
-      observed.answer = toJson(ListModelsResponseSchema, page);
+      observed.response = toJson(ListModelsResponseSchema, page);
       return true;
     }
     case "StreamComplete":
@@ -84,7 +84,7 @@ async function read(
     }
     return true;
   } finally {
-    observed.answer = observed.events === 0 ? null : toJson(CompleteResponseSchema, stream.response);
+    observed.response = observed.events === 0 ? null : toJson(CompleteResponseSchema, stream.response);
   }
 }
 

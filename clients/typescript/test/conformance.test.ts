@@ -33,13 +33,13 @@ function request(model: string, text = "Hi") {
 }
 
 const FIELDS = [
-  "answer",
   "code",
   "error_metadata",
   "events",
   "id",
   "message",
   "reason",
+  "response",
   "retry_after_ms",
   "retryable",
   "violations",
@@ -82,13 +82,13 @@ test("the actor writes an observation with every field for each case in order, a
     ],
   );
   const [a, b, , , e, f, g] = observations;
-  assert.match(JSON.stringify(a?.["answer"]), /"content":\[\{"text":"Hello"\}\]/);
-  assert.match(JSON.stringify(b?.["answer"]), /"content":\[\{"text":"Größe 🦀"\}\]/);
+  assert.match(JSON.stringify(a?.["response"]), /"content":\[\{"text":"Hello"\}\]/);
+  assert.match(JSON.stringify(b?.["response"]), /"content":\[\{"text":"Größe 🦀"\}\]/);
   assert.deepEqual((e?.["violations"] as string[][]).map(([field]) => field).sort(), [
     "messages",
     "temperature",
   ]);
-  assert.notEqual(f?.["answer"], null);
+  assert.notEqual(f?.["response"], null);
   assert.equal(g?.["events"], 2);
 });
 

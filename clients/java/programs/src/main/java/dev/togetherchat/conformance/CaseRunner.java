@@ -44,10 +44,10 @@ final class CaseRunner {
     private void call() {
         try {
             switch (testCase.call()) {
-                case "Complete" -> observation.answer(chat.complete(
+                case "Complete" -> observation.response(chat.complete(
                         testCase.request(CompleteRequest.newBuilder()).build(), testCase.settings()));
                 case "StreamComplete" -> stream();
-                case "ListModels" -> observation.answer(chat.listModels(
+                case "ListModels" -> observation.response(chat.listModels(
                         testCase.request(ListModelsRequest.newBuilder()).build(), testCase.settings()));
                 default -> throw new IllegalArgumentException("unknown call: " + testCase.call());
             }
@@ -63,7 +63,7 @@ final class CaseRunner {
             read(stream.iterator(), testCase.cancelAfterEvents().orElse(Long.MAX_VALUE));
         }
         // After a cancel this throws CANCELLED; after the last event it returns the response.
-        observation.answer(stream.finish());
+        observation.response(stream.finish());
     }
 
     private void read(Iterator<StreamCompleteResponse> events, long eventsMax) {

@@ -28,7 +28,7 @@ final class Observation {
         json.add("violations", new JsonArray());
         json.add("error_metadata", new JsonObject());
         json.addProperty("events", 0);
-        json.add("answer", JsonNull.INSTANCE);
+        json.add("response", JsonNull.INSTANCE);
     }
 
     JsonObject json() {
@@ -40,9 +40,9 @@ final class Observation {
         json.addProperty("events", json.get("events").getAsInt() + 1);
     }
 
-    void answer(MessageOrBuilder answer) {
+    void response(MessageOrBuilder response) {
         try {
-            json.add("answer", JsonParser.parseString(PROTO_JSON.print(answer)));
+            json.add("response", JsonParser.parseString(PROTO_JSON.print(response)));
         } catch (InvalidProtocolBufferException impossible) {
             throw new IllegalStateException("a response without Any cannot fail to print", impossible);
         }
@@ -58,7 +58,7 @@ final class Observation {
         failure.violations().forEach(violation -> violations.add(pair(violation)));
         JsonObject metadata = json.getAsJsonObject("error_metadata");
         failure.metadata().forEach(metadata::addProperty);
-        failure.partial().ifPresent(this::answer);
+        failure.partial().ifPresent(this::response);
     }
 
     private static JsonArray pair(Violation violation) {

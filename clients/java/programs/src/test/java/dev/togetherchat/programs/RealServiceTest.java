@@ -242,10 +242,10 @@ class RealServiceTest {
         assertEquals(2, seen.size());
         assertEquals("CANCELLED", seen.get(0).get("code").getAsString());
         assertEquals(2, seen.get(0).get("events").getAsInt());
-        assertEquals("sandbox/stall-after-3", seen.get(0).getAsJsonObject("answer").get("model").getAsString());
+        assertEquals("sandbox/stall-after-3", seen.get(0).getAsJsonObject("response").get("model").getAsString());
         assertEquals("INVALID_REQUEST", seen.get(1).get("reason").getAsString());
         assertEquals("messages", seen.get(1).getAsJsonArray("violations").get(0).getAsJsonArray().get(0).getAsString());
-        assertTrue(seen.get(1).get("answer").isJsonNull());
+        assertTrue(seen.get(1).get("response").isJsonNull());
         Waiting.until(() -> endings("sandbox/stall-after-3").equals(List.of("client_closed")));
     }
 
