@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from conformance import actors
-from support.conformance import CASES, play_all, verdicts
+from support.conformance import CASES, run_all, verdicts
 
 SELECTED = os.environ.get("CLIENTS", ",".join(actors.IN_PYTHON))
 LANGUAGES = list(actors.LANGUAGES) if SELECTED == "all" else SELECTED.split(",")
@@ -32,6 +32,6 @@ def test_the_observation_of_a_client_is_as_expected(case, language, record_prope
 def test_an_actor_that_writes_nothing_fails_every_case():
     """A case without an observation fails."""
     silent = replace(actors.LANGUAGES["python"], command=("true",))
-    found = play_all(silent, {})
+    found = run_all(silent, {})
 
     assert [case.id for case in CASES] == [case for case, why in found.items() if "the actor ended" in why[0]]
