@@ -62,7 +62,7 @@ def with_page_token(actor_input: JsonObject, observations: Mapping[str, JsonObje
     request = as_object(actor_input["request"])
     match request.get("page_token"):
         case {"$page_after": str() as earlier}:
-            page = as_object(observations.get(earlier, {}).get("answer"))
+            page = as_object(observations.get(earlier, {}).get("response"))
             return {**actor_input, "request": {**request, "page_token": page.get("nextPageToken", "")}}
         case _:
             return actor_input
@@ -70,8 +70,8 @@ def with_page_token(actor_input: JsonObject, observations: Mapping[str, JsonObje
 
 def facts(observation: JsonObject) -> JsonObject:
     """An observation, with the values that are extracted from its response."""
-    answer = as_object(observation.get("answer"))
-    choices = [as_object(choice) for choice in as_list(answer.get("choices"))]
+    response = as_object(observation.get("response"))
+    choices = [as_object(choice) for choice in as_list(response.get("choices"))]
     first = choices[0] if choices else {}
     return {
         **observation,
@@ -84,8 +84,8 @@ def facts(observation: JsonObject) -> JsonObject:
         "tool_calls": [
             _tool_call(call) for call in as_list(as_object(first.get("message")).get("toolCalls"))
         ],
-        "usage": as_object(answer.get("usage")),
-        "models": answer.get("models", []),
+        "usage": as_object(response.get("usage")),
+        "models": response.get("models", []),
         "violations": [as_list(each)[0] for each in as_list(observation.get("violations"))],
     }
 

@@ -33,7 +33,7 @@ async def _play(task: Task, client: AsyncClient) -> Observation:
 async def _call(task: Task, client: AsyncClient, seen: Observation) -> None:
     match task.call:
         case "Complete":
-            seen.answer = await client.complete(
+            seen.response = await client.complete(
                 task.complete_request(),
                 timeout_s=task.timeout_s,
                 request_id=task.id,
@@ -44,7 +44,7 @@ async def _call(task: Task, client: AsyncClient, seen: Observation) -> None:
         case _:
             request = task.list_request()
             filters: ListFields = {"page_size": request.page_size, "query": request.query}
-            seen.answer = await client.model_page(
+            seen.response = await client.model_page(
                 request.page_token,
                 timeout_s=task.timeout_s,
                 request_id=task.id,
@@ -59,7 +59,7 @@ async def _stream(task: Task, client: AsyncClient, seen: Observation) -> None:
     ) as stream:
         async for _ in stream:
             seen.events += 1
-            seen.answer = stream.response
+            seen.response = stream.response
             if seen.events == task.cancel.after_events:
                 seen.code = "CANCELLED"
                 break

@@ -42,7 +42,7 @@ def _play(task: Task, client: Client) -> Observation:
 def _call(task: Task, client: Client, seen: Observation) -> None:
     match task.call:
         case "Complete":
-            seen.answer = client.complete(
+            seen.response = client.complete(
                 task.complete_request(),
                 timeout_s=task.timeout_s,
                 request_id=task.id,
@@ -53,7 +53,7 @@ def _call(task: Task, client: Client, seen: Observation) -> None:
         case _:
             request = task.list_request()
             filters: ListFields = {"page_size": request.page_size, "query": request.query}
-            seen.answer = client.model_page(
+            seen.response = client.model_page(
                 request.page_token,
                 timeout_s=task.timeout_s,
                 request_id=task.id,
@@ -68,7 +68,7 @@ def _stream(task: Task, client: Client, seen: Observation) -> None:
     ) as stream:
         for _ in stream:
             seen.events += 1
-            seen.answer = stream.response
+            seen.response = stream.response
             if seen.events == task.cancel.after_events:
                 seen.code = "CANCELLED"
                 break

@@ -62,13 +62,13 @@ class Observation:
     id: str
     code: str = "OK"
     events: int = 0
-    answer: Response | None = None
+    response: Response | None = None
     error: TogetherChatError | None = None
 
     def failed(self, error: TogetherChatError) -> None:
         self.code = error.code.name
         self.error = error
-        self.answer = error.partial or self.answer
+        self.response = error.partial or self.response
 
     def line(self) -> str:
         """One line of JSON."""
@@ -84,7 +84,7 @@ class Observation:
             "violations": [[each.field, each.description] for each in error.violations] if error else [],
             "error_metadata": dict(error.metadata) if error else {},
             "events": self.events,
-            "answer": None if self.answer is None else MessageToDict(self.answer),
+            "response": None if self.response is None else MessageToDict(self.response),
         }
         return json.dumps(fields, ensure_ascii=False)
 

@@ -1,4 +1,4 @@
-"""The page about other languages tells the truth, as far as this machine has the tools."""
+"""The code and commands of docs/other-languages.md work, for the tools that this machine has."""
 
 import asyncio
 import os
@@ -42,7 +42,7 @@ def run(*words, cwd, **environment):
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory):
-    """What `buf generate` makes of the contract."""
+    """The folder with the output of `buf generate`."""
     needs(PROTOC.exists(), "`make .tools/protoc` needs Maven")
     folder = tmp_path_factory.mktemp("generated")
     run(ROOT / ".venv" / "bin" / "buf", "generate", "--output", folder, cwd=ROOT)
@@ -51,14 +51,14 @@ def generated(tmp_path_factory):
 
 @pytest.mark.parametrize("language", SERVICE_BY_LANGUAGE)
 def test_buf_generates(language, generated):
-    """Messages in every language that the file names, and the stubs for the JVM."""
+    """buf generates messages for every language of the template, and stubs for the JVM."""
     name, word = SERVICE_BY_LANGUAGE[language]
 
     assert word in (generated / language / name).read_text(encoding="utf-8")
 
 
-def test_the_page_names_every_language_of_the_template():
-    """And the template is read as version 2."""
+def test_every_language_of_the_template_is_tested():
+    """The template has version 2 and exactly the languages of this test."""
     template = (ROOT / "buf.gen.yaml").read_text(encoding="utf-8")
 
     assert set(SERVICE_BY_LANGUAGE) == set(re.findall(r"build/generated/(\w+)", template))
@@ -67,7 +67,7 @@ def test_the_page_names_every_language_of_the_template():
 
 @pytest.mark.parametrize("line", PROTOC_LINES, ids=lambda line: re.search(r"--(\w+)_out", line)[1])
 def test_a_line_for_protoc_generates(line, tmp_path):
-    """As it is printed, from the top of a clone."""
+    """Each protoc command of the page generates files when it is run from the top of a clone."""
     needs(PROTOC.exists(), "`make .tools/protoc` needs Maven")
     shutil.copytree(ROOT / "protos", tmp_path / "protos")
     out = tmp_path / re.search(r"_out=(\S+)", line)[1]
@@ -78,7 +78,7 @@ def test_a_line_for_protoc_generates(line, tmp_path):
 
 
 def has_cargo():
-    """rustup puts a `cargo` into the path that only says that no toolchain was chosen."""
+    """Whether cargo works. Without a toolchain, rustup's `cargo` only prints an error."""
     cargo = shutil.which("cargo")
     return (
         cargo is not None
@@ -87,7 +87,7 @@ def has_cargo():
 
 
 async def test_the_rust_program_streams(tmp_path):
-    """The three files of the page, built with cargo, print an answer and a reason."""
+    """The three files of the page, built with cargo, print a completion and a reason."""
     if not has_cargo():
         pytest.skip("cargo is not installed, or has no toolchain")
     manifest, build, main = RUST
@@ -106,6 +106,6 @@ async def test_the_rust_program_streams(tmp_path):
         out, err = await process.communicate()
 
     assert 0 == process.returncode, err.decode()
-    answer, refusal = out.decode().splitlines()
-    assert answer
-    assert 'ResourceExhausted Some("RATE_LIMITED_REQUESTS")' == refusal
+    completion, rejection = out.decode().splitlines()
+    assert completion
+    assert 'ResourceExhausted Some("RATE_LIMITED_REQUESTS")' == rejection

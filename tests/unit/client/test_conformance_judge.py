@@ -77,7 +77,7 @@ def test_an_unknown_operator_is_an_error():
 
 def test_facts_are_extracted_from_a_response():
     """Cases name common values directly, without their path in the response."""
-    facts = judge.facts({"code": "OK", "answer": {"choices": [CHOICE]}, "violations": [["a.b", "why"]]})
+    facts = judge.facts({"code": "OK", "response": {"choices": [CHOICE]}, "violations": [["a.b", "why"]]})
 
     assert ("OK", "Hello", ["Hello"], "FINISH_REASON_STOP") == (
         facts["code"], facts["text"], facts["texts"], facts["finish_reason"],
@@ -106,7 +106,7 @@ def test_a_page_token_is_taken_from_the_previous_page():
     actor_input = {"id": "b", "request": {"page_token": {"$page_after": "a"}}}
 
     assert {"id": "b", "request": {"page_token": "t"}} == judge.with_page_token(
-        actor_input, {"a": {"answer": {"nextPageToken": "t"}}}
+        actor_input, {"a": {"response": {"nextPageToken": "t"}}}
     )
 
 
@@ -126,6 +126,6 @@ def test_case_ids_are_unique_and_every_case_expects_a_code():
 def test_every_key_of_an_expectation_is_known():
     """A misspelt key would be compared with nothing, or fail in every language."""
     known = {*judge.facts({}), *BESIDE, "code", "reason", "message", "retryable", "retry_after_ms"}
-    known |= {"error_metadata", "events", "answer"}
+    known |= {"error_metadata", "events", "response"}
 
     assert set() == {key for case in CASES for key in case.expect} - known

@@ -14,7 +14,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.regex.Pattern;
 
-/** The service and the simulator of the provider behind it, each a process of its own. */
+/** The service and the sandbox as its provider, each in its own process. */
 final class RealService implements AutoCloseable {
     private static final Pattern SANDBOX = Pattern.compile("listening on (http://[0-9.:]+)/v1");
     private static final Pattern SERVING = Pattern.compile("SERVING: gRPC on ([0-9.:]+)");
@@ -37,8 +37,8 @@ final class RealService implements AutoCloseable {
         return address;
     }
 
-    /** The simulator's requests of one model, oldest first. */
-    List<JsonObject> ledger(String model) {
+    /** Returns the entries of the sandbox's request log for one model, oldest first. */
+    List<JsonObject> requestLog(String model) {
         HttpRequest request = HttpRequest.newBuilder(URI.create(sandbox + "/sandbox/ledger")).build();
         try {
             String body = http.send(request, HttpResponse.BodyHandlers.ofString()).body();

@@ -12,13 +12,13 @@ import com.google.protobuf.util.JsonFormat;
 import dev.togetherchat.client.ChatException;
 import dev.togetherchat.client.Violation;
 
-/** What the actor saw of a case, in the protocol's words. */
-final class Sight {
+/** What the actor observed of one case: the protocol of clients/conformance/README.md. */
+final class Observation {
     private static final JsonFormat.Printer PROTO_JSON = JsonFormat.printer().omittingInsignificantWhitespace();
 
     private final JsonObject json = new JsonObject();
 
-    Sight(String id) {
+    Observation(String id) {
         json.addProperty("id", id);
         json.addProperty("code", "OK");
         json.addProperty("reason", "");
@@ -28,23 +28,23 @@ final class Sight {
         json.add("violations", new JsonArray());
         json.add("error_metadata", new JsonObject());
         json.addProperty("events", 0);
-        json.add("answer", JsonNull.INSTANCE);
+        json.add("response", JsonNull.INSTANCE);
     }
 
     JsonObject json() {
         return json;
     }
 
-    /** One more message of a stream. */
+    /** Counts one more message of a stream. */
     void event() {
         json.addProperty("events", json.get("events").getAsInt() + 1);
     }
 
-    void answer(MessageOrBuilder answer) {
+    void response(MessageOrBuilder response) {
         try {
-            json.add("answer", JsonParser.parseString(PROTO_JSON.print(answer)));
+            json.add("response", JsonParser.parseString(PROTO_JSON.print(response)));
         } catch (InvalidProtocolBufferException impossible) {
-            throw new IllegalStateException("an answer without Any cannot fail to print", impossible);
+            throw new IllegalStateException("a response without Any cannot fail to print", impossible);
         }
     }
 
@@ -58,7 +58,7 @@ final class Sight {
         failure.violations().forEach(violation -> violations.add(pair(violation)));
         JsonObject metadata = json.getAsJsonObject("error_metadata");
         failure.metadata().forEach(metadata::addProperty);
-        failure.partial().ifPresent(this::answer);
+        failure.partial().ifPresent(this::response);
     }
 
     private static JsonArray pair(Violation violation) {

@@ -14,17 +14,18 @@ const (
 
 var rateLimitPrefixes = []string{"x-ratelimit", "x-tokenlimit"}
 
-// CallInfo is what a call's trailers say beside the answer.
+// CallInfo is what the trailers of a call report beside its response.
 type CallInfo struct {
-	// RequestID is the id of the call: the one that was sent, unless the service replaced it.
+	// RequestID is the id that was sent, unless the service replaced it.
 	RequestID string
-	// UpstreamRequestID is the provider's own id, for its support. Empty where it gave none.
+	// UpstreamRequestID is the provider's own id, for its support. Empty if the provider sent none.
 	UpstreamRequestID string
-	// Upstream says who answered: `together` or `sandbox`. Empty where nobody was asked.
+	// Upstream is the provider of the completion: `together` or `sandbox`. Empty if no request was
+	// sent to a provider.
 	Upstream string
 	// RateLimits are the provider's rate-limit headers, in lower case.
 	RateLimits map[string]string
-	// Metadata is every trailer, as it came.
+	// Metadata holds all trailers, unchanged.
 	Metadata metadata.MD
 }
 

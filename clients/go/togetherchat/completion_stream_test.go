@@ -17,8 +17,8 @@ import (
 
 type eventSender = grpc.ServerStreamingServer[togetherchatv1.StreamCompleteResponse]
 
-// dialed is a client of a scripted service; both end with the test.
-func dialed(t *testing.T, service *scripted.Service, options ...togetherchat.Option) *togetherchat.Client {
+// dialScripted returns a client of a scripted service; both are closed at the end of the test.
+func dialScripted(t *testing.T, service *scripted.Service, options ...togetherchat.Option) *togetherchat.Client {
 	t.Helper()
 	target, stop := service.Start()
 	t.Cleanup(stop)
@@ -30,8 +30,8 @@ func dialed(t *testing.T, service *scripted.Service, options ...togetherchat.Opt
 	return client
 }
 
-// saying is a service that streams these events, and ends with err.
-func saying(err error, events ...*togetherchatv1.StreamCompleteResponse) *scripted.Service {
+// streaming returns a service that streams these events and then fails with err, if any.
+func streaming(err error, events ...*togetherchatv1.StreamCompleteResponse) *scripted.Service {
 	return &scripted.Service{OnStream: func(_ *togetherchatv1.CompleteRequest, stream eventSender) error {
 		for _, event := range events {
 			if sent := stream.Send(event); sent != nil {
@@ -55,14 +55,14 @@ var whole = []*togetherchatv1.StreamCompleteResponse{
 	scripted.Started("chat-1", "m"),
 	scripted.Text("Hel"),
 	scripted.Unknown(),
-	scripted.Piece(&togetherchatv1.Delta{ChoiceIndex: 1, Text: "other"}),
+	scripted.Delta(&togetherchatv1.Delta{ChoiceIndex: 1, Text: "other"}),
 	scripted.Text("lo"),
 	scripted.Completed(&togetherchatv1.Completed{Attempts: 1}),
 }
 
-// A range over the text gives the first choice's pieces alone, and ends with the answer.
-func TestATextIsRangedOverInPieces(t *testing.T) {
-	stream := dialed(t, saying(nil, whole...)).Stream(t.Context(), togetherchat.Ask("m", "Hi"))
+// A range over Text yields only the first choice's deltas, and the response is then whole.
+func TestTextYieldsTheDeltasOfTheFirstChoice(t *testing.T) {
+	stream := dialScripted(t, streaming(nil, whole...)).Stream(t.Context(), togetherchat.NewRequest("m", "Hi"))
 	var text string
 	for piece, err := range stream.Text() {
 		if err != nil {
@@ -75,9 +75,9 @@ func TestATextIsRangedOverInPieces(t *testing.T) {
 	equal(t, "Hello", togetherchat.Text(stream.Response()))
 }
 
-// An event of a later version is handed on, and changes nothing in the answer.
-func TestUnknownEventsAreTolerated(t *testing.T) {
-	stream := dialed(t, saying(nil, whole...)).Stream(t.Context(), togetherchat.Ask("m", "Hi"))
+// An unknown event of a later version is yielded and does not change the response.
+func TestUnknownEventsAreYieldedAndIgnored(t *testing.T) {
+	stream := dialScripted(t, streaming(nil, whole...)).Stream(t.Context(), togetherchat.NewRequest("m", "Hi"))
 	events := 0
 	for _, err := range stream.Events() {
 		if err != nil {
@@ -86,12 +86,12 @@ func TestUnknownEventsAreTolerated(t *testing.T) {
 		events++
 	}
 	equal(t, len(whole), events)
-	same(t, fold(whole...), stream.Response())
+	same(t, accumulate(whole...), stream.Response())
 }
 
-// After the last event of a whole answer Recv says io.EOF, as often as it is asked.
-func TestTheEndOfAWholeAnswerIsEOF(t *testing.T) {
-	stream := dialed(t, saying(nil, whole...)).Stream(t.Context(), togetherchat.Ask("m", "Hi"))
+// After the last event Recv returns io.EOF on every call.
+func TestRecvReturnsEOFAfterTheLastEvent(t *testing.T) {
+	stream := dialScripted(t, streaming(nil, whole...)).Stream(t.Context(), togetherchat.NewRequest("m", "Hi"))
 	if _, err := stream.Collect(); err != nil {
 		t.Fatal(err)
 	}
@@ -101,33 +101,33 @@ func TestTheEndOfAWholeAnswerIsEOF(t *testing.T) {
 	}
 }
 
-// A stream that breaks is an error that keeps what came.
-func TestABrokenStreamKeepsWhatCame(t *testing.T) {
+// The error of a broken stream contains the partial response.
+func TestABrokenStreamKeepsThePartialResponse(t *testing.T) {
 	broken := scripted.Failure(codes.Unavailable, togetherchat.ReasonUpstreamTruncated, "cut short")
-	client := dialed(t, saying(broken, scripted.Started("chat-1", "m"), scripted.Text("Hel")))
-	answer, err := client.Stream(t.Context(), togetherchat.Ask("m", "Hi")).Collect()
-	equal(t, nil, answer)
+	client := dialScripted(t, streaming(broken, scripted.Started("chat-1", "m"), scripted.Text("Hel")))
+	response, err := client.Stream(t.Context(), togetherchat.NewRequest("m", "Hi")).Collect()
+	equal(t, nil, response)
 	equal(t, togetherchat.ReasonUpstreamTruncated, failure(t, err).Reason)
-	same(t, fold(scripted.Started("chat-1", "m"), scripted.Text("Hel")), failure(t, err).Partial)
+	same(t, accumulate(scripted.Started("chat-1", "m"), scripted.Text("Hel")), failure(t, err).Partial)
 }
 
-// A failure before the first event has no partial answer.
-func TestAStreamThatNeverBeganHasNoPartialAnswer(t *testing.T) {
-	refused := scripted.Failure(codes.InvalidArgument, togetherchat.ReasonInvalidRequest, "no")
-	_, err := dialed(t, saying(refused)).Stream(t.Context(), togetherchat.Ask("m", "Hi")).Collect()
+// An error before the first event has no partial response.
+func TestAnErrorBeforeTheFirstEventHasNoPartialResponse(t *testing.T) {
+	rejected := scripted.Failure(codes.InvalidArgument, togetherchat.ReasonInvalidRequest, "no")
+	_, err := dialScripted(t, streaming(rejected)).Stream(t.Context(), togetherchat.NewRequest("m", "Hi")).Collect()
 	equal(t, nil, failure(t, err).Partial)
 }
 
-// An OK without the last event is no whole answer, and no code that reads as a success.
+// OK without the last event is an error, and its code is not OK.
 func TestAnEndWithoutTheLastEventIsAnError(t *testing.T) {
-	client := dialed(t, saying(nil, scripted.Started("chat-1", "m"), scripted.Text("Hel")))
-	_, err := client.Stream(t.Context(), togetherchat.Ask("m", "Hi")).Collect()
+	client := dialScripted(t, streaming(nil, scripted.Started("chat-1", "m"), scripted.Text("Hel")))
+	_, err := client.Stream(t.Context(), togetherchat.NewRequest("m", "Hi")).Collect()
 	equal(t, togetherchat.ReasonStreamIncomplete, failure(t, err).Reason)
 	equal(t, codes.Internal, status.Code(err))
 	equal(t, "Hel", togetherchat.Text(failure(t, err).Partial))
 }
 
-// endless sends pieces until its caller has gone, and then closes gone.
+// endless sends deltas until the call is cancelled, and then closes gone.
 func endless(gone chan<- struct{}) *scripted.Service {
 	return &scripted.Service{OnStream: func(_ *togetherchatv1.CompleteRequest, stream eventSender) error {
 		defer close(gone)
@@ -139,10 +139,10 @@ func endless(gone chan<- struct{}) *scripted.Service {
 	}}
 }
 
-// Leaving a range lets go of the call, and nothing of what was still on its way comes after it.
-func TestLeavingARangeEndsTheCall(t *testing.T) {
+// Breaking out of a range cancels the call, and events in transit are not returned afterwards.
+func TestBreakingOutOfARangeCancelsTheCall(t *testing.T) {
 	gone := make(chan struct{})
-	stream := dialed(t, endless(gone)).Stream(t.Context(), togetherchat.Ask("m", "Hi"))
+	stream := dialScripted(t, endless(gone)).Stream(t.Context(), togetherchat.NewRequest("m", "Hi"))
 	for range stream.Text() {
 		break
 	}
@@ -152,9 +152,9 @@ func TestLeavingARangeEndsTheCall(t *testing.T) {
 	equal(t, "word ", togetherchat.Text(failure(t, err).Partial))
 }
 
-// Close may be called while another goroutine reads.
-func TestCloseEndsAReaderElsewhere(t *testing.T) {
-	stream := dialed(t, endless(make(chan struct{}))).Stream(t.Context(), togetherchat.Ask("m", "Hi"))
+// Close cancels the call while another goroutine reads.
+func TestCloseCancelsAReaderInAnotherGoroutine(t *testing.T) {
+	stream := dialScripted(t, endless(make(chan struct{}))).Stream(t.Context(), togetherchat.NewRequest("m", "Hi"))
 	ended := make(chan error, 1)
 	go func() {
 		_, err := stream.Collect()
@@ -164,13 +164,14 @@ func TestCloseEndsAReaderElsewhere(t *testing.T) {
 	equal(t, codes.Canceled, failure(t, <-ended).Code)
 }
 
-// The context's own error and its cause are found in the failure.
+// errors.Is finds the context's error and its cause in the error of the call.
 func TestTheCauseOfACancelIsKept(t *testing.T) {
 	reason := errors.New("the user closed the window")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
 	var ended error
-	for _, err := range dialed(t, endless(make(chan struct{}))).Stream(ctx, togetherchat.Ask("m", "Hi")).Events() {
+	client := dialScripted(t, endless(make(chan struct{})))
+	for _, err := range client.Stream(ctx, togetherchat.NewRequest("m", "Hi")).Events() {
 		cancel(reason)
 		ended = err
 	}
@@ -178,11 +179,11 @@ func TestTheCauseOfACancelIsKept(t *testing.T) {
 	equal(t, true, errors.Is(ended, reason))
 }
 
-// A context that has ended before makes no call, and the error is typed as any other.
+// A context that has already ended makes the call fail with the same error type.
 func TestAContextThatHasEndedIsATypedError(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := dialed(t, saying(nil, whole...)).Stream(ctx, togetherchat.Ask("m", "Hi")).Collect()
+	_, err := dialScripted(t, streaming(nil, whole...)).Stream(ctx, togetherchat.NewRequest("m", "Hi")).Collect()
 	equal(t, codes.Canceled, failure(t, err).Code)
 	equal(t, true, errors.Is(err, context.Canceled))
 }

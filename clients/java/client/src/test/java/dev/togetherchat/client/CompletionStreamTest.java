@@ -26,9 +26,9 @@ import java.util.concurrent.TimeUnit;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 
-/** A stream that a thread reads, whole, broken and left. */
-class ChatStreamTest {
-    private static final CompleteRequest ASK = request("m", user("Hi")).build();
+/** A stream that a thread reads: whole, failed and cancelled. */
+class CompletionStreamTest {
+    private static final CompleteRequest REQUEST = request("m", user("Hi")).build();
 
     private final ScriptedServer server = new ScriptedServer();
     private final TogetherChat chat = server.client();
@@ -45,9 +45,9 @@ class ChatStreamTest {
         }
     }
 
-    /** The text comes in pieces, of the first choice alone; the answer is whole at the end. */
+    /** text() yields only the first choice's deltas; the response is whole at the end. */
     @Test
-    void aWholeStreamGivesItsTextAndThenTheAnswer() {
+    void aWholeStreamYieldsItsTextAndThenTheResponse() {
         server.stream = (attempt, out) -> {
             Delta.Builder other = Delta.newBuilder().setChoiceIndex(1).setText("other");
             send(out, started("chat-1"), text("Hel"), Events.delta(other), text("lo"));
@@ -55,7 +55,7 @@ class ChatStreamTest {
             out.onCompleted();
         };
         List<String> pieces = new ArrayList<>();
-        try (ChatStream stream = chat.stream(ASK)) {
+        try (CompletionStream stream = chat.stream(REQUEST)) {
             stream.text().forEach(pieces::add);
             assertEquals(List.of("Hel", "lo"), pieces);
             assertTrue(stream.whole());
@@ -65,14 +65,14 @@ class ChatStreamTest {
         }
     }
 
-    /** A later version may send events that this one does not know: they pass, and change nothing. */
+    /** Unknown events of a later version are yielded and do not change the response. */
     @Test
-    void eventsThatAreNotKnownAreTolerated() {
+    void unknownEventsAreYieldedAndIgnored() {
         server.stream = (attempt, out) -> {
             send(out, Events.unknown(), started("chat-1"), Events.unknown(), text("Hi"), finished(0), completed());
             out.onCompleted();
         };
-        try (ChatStream stream = chat.stream(ASK)) {
+        try (CompletionStream stream = chat.stream(REQUEST)) {
             List<StreamCompleteResponse> events = new ArrayList<>();
             stream.forEach(events::add);
             assertEquals(6, events.size());
@@ -80,14 +80,14 @@ class ChatStreamTest {
         }
     }
 
-    /** What came before a failure is in its exception, and in the stream. */
+    /** The partial response is in the exception and in the stream. */
     @Test
-    void aBrokenStreamKeepsWhatCame() {
+    void aBrokenStreamKeepsThePartialResponse() {
         server.stream = (attempt, out) -> {
             send(out, started("chat-1"), text("Hal"));
             out.onError(Status.UNAVAILABLE.withDescription("cut").asRuntimeException());
         };
-        try (ChatStream stream = chat.stream(ASK)) {
+        try (CompletionStream stream = chat.stream(REQUEST)) {
             ChatException failed = assertThrows(ChatException.class, stream::finish);
             assertEquals(Status.Code.UNAVAILABLE, failed.code());
             assertEquals("Hal", textOf(failed.partial().orElseThrow()));
@@ -96,21 +96,21 @@ class ChatStreamTest {
         }
     }
 
-    /** OK is not enough: without its last event an answer is not whole. */
+    /** OK without the last event is a failure. */
     @Test
     void anOkWithoutTheLastEventIsAFailure() {
         server.stream = (attempt, out) -> {
             send(out, started("chat-1"), text("Hal"), finished(0));
             out.onCompleted();
         };
-        try (ChatStream stream = chat.stream(ASK)) {
+        try (CompletionStream stream = chat.stream(REQUEST)) {
             ChatException failed = assertThrows(ChatException.class, stream::finish);
             assertEquals(ChatException.STREAM_INCOMPLETE, failed.reason());
             assertEquals("Hal", textOf(failed.partial().orElseThrow()));
         }
     }
 
-    /** Before its first event a stream is tried again as any call; nobody sees the first attempt. */
+    /** A stream that fails before its first event is retried. */
     @Test
     void aStreamIsRetriedBeforeItsFirstEvent() {
         server.stream = (attempt, out) -> {
@@ -121,17 +121,17 @@ class ChatStreamTest {
                 out.onCompleted();
             }
         };
-        try (ChatStream stream = chat.stream(ASK)) {
+        try (CompletionStream stream = chat.stream(REQUEST)) {
             assertEquals("Hi", textOf(stream.finish()));
         }
         assertEquals(2, server.calls.size());
     }
 
-    /** To leave the try is to cancel. */
+    /** Leaving the try block cancels the call. */
     @Test
     void closingAStreamCancelsItsCall() throws Exception {
         server.stream = (attempt, out) -> send(out, started("chat-1"), text("Hi"));
-        ChatStream stream = chat.stream(ASK);
+        CompletionStream stream = chat.stream(REQUEST);
         try (stream) {
             assertEquals("Hi", stream.text().iterator().next());
         }
@@ -141,13 +141,13 @@ class ChatStreamTest {
         assertEquals("Hi", textOf(failed.partial().orElseThrow()));
     }
 
-    /** Closing from elsewhere wakes the thread that waits. */
+    /** Closing the stream from another thread wakes the waiting reader. */
     @Test
     void closingFromAnotherThreadEndsTheWait() throws Exception {
         CountDownLatch reading = new CountDownLatch(1);
         server.stream = (attempt, out) -> send(out, started("chat-1"));
         List<Status.Code> seen = new ArrayList<>();
-        try (ChatStream stream = chat.stream(ASK)) {
+        try (CompletionStream stream = chat.stream(REQUEST)) {
             Thread reader = new Thread(() -> {
                 Iterator<StreamCompleteResponse> events = stream.iterator();
                 events.next();
@@ -162,14 +162,14 @@ class ChatStreamTest {
         assertEquals(List.of(Status.Code.CANCELLED), seen);
     }
 
-    /** An interrupted reader cancels the call, keeps what came, and stays interrupted. */
+    /** Interrupting the reader cancels the call, keeps the partial response and the interrupt flag. */
     @Test
     void interruptingTheReaderCancelsTheCall() throws Exception {
         CountDownLatch reading = new CountDownLatch(1);
         server.stream = (attempt, out) -> send(out, started("chat-1"), text("Hi"));
         List<Object> seen = new ArrayList<>();
         Thread reader = new Thread(() -> {
-            try (ChatStream stream = chat.stream(ASK)) {
+            try (CompletionStream stream = chat.stream(REQUEST)) {
                 Iterator<String> pieces = stream.text().iterator();
                 pieces.next();
                 reading.countDown();
@@ -187,14 +187,14 @@ class ChatStreamTest {
         assertTrue(server.cancelled.await(1, TimeUnit.MINUTES));
     }
 
-    /** The answer in the middle is what was read of it, whatever else has arrived. */
+    /** The response contains only the events that were read, whatever else has arrived. */
     @Test
-    void theAnswerIsAsFarAsItWasRead() {
+    void theResponseContainsOnlyWhatWasRead() {
         server.stream = (attempt, out) -> {
             send(out, started("chat-1"), text("a"), text("b"), finished(0), completed());
             out.onCompleted();
         };
-        try (ChatStream stream = chat.stream(ASK)) {
+        try (CompletionStream stream = chat.stream(REQUEST)) {
             Iterator<StreamCompleteResponse> events = stream.iterator();
             events.next();
             assertEquals("", textOf(stream.response()));
@@ -204,8 +204,8 @@ class ChatStreamTest {
         }
     }
 
-    /** Named apart, for javac wants a resource of a try to be closed by the try alone. */
-    private static Runnable closeOf(ChatStream stream) {
+    /** Avoids javac's warning about closing a resource of a try block explicitly. */
+    private static Runnable closeOf(CompletionStream stream) {
         return stream::close;
     }
 }

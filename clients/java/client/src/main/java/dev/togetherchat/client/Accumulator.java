@@ -18,19 +18,19 @@ import java.util.SortedMap;
 import java.util.TreeMap;
 
 /**
- * Folds the events of a stream into the answer that Complete would have given.
+ * Collects the events of a stream into the response that Complete would have returned.
  *
- * <p>The law is written at {@code ChatService.StreamComplete}: text is appended to text, a
- * tool call's arguments to the arguments of the call with the same index, each choice by itself, and an event that is
- * not known is none. Knows no channel. For one thread at a time.
+ * <p>The contract documents the rules at {@code ChatService.StreamComplete}: text is appended to text, and a tool
+ * call's arguments to the arguments of the call with the same index. Each choice is collected separately, and unknown
+ * events are ignored. Use an accumulator from one thread at a time.
  */
-public final class AnswerFold {
-    private final SortedMap<Integer, ChoicePieces> choices = new TreeMap<>();
+public final class Accumulator {
+    private final SortedMap<Integer, ChoiceParts> choices = new TreeMap<>();
     private Started started = Started.getDefaultInstance();
     private Completed completed;
     private boolean empty = true;
 
-    /** Takes the next event. One that this version does not know changes nothing. */
+    /** Adds the next event. An unknown event changes nothing. */
     public void add(StreamCompleteResponse event) {
         switch (event.getEventCase()) {
             case STARTED -> started = event.getStarted();
@@ -47,17 +47,17 @@ public final class AnswerFold {
         empty = false;
     }
 
-    /** Whether the last event came: nothing is missing. */
+    /** Whether the last event was added. */
     public boolean whole() {
         return completed != null;
     }
 
-    /** Whether no event that is known came. */
+    /** Whether no known event was added. */
     public boolean empty() {
         return empty;
     }
 
-    /** The answer; of a stream that is not {@link #whole()}, the part that came. */
+    /** Returns what was collected so far; see {@link #whole()}. */
     public CompleteResponse response() {
         CompleteResponse.Builder response = CompleteResponse.newBuilder()
                 .setId(started.getId())
@@ -66,7 +66,7 @@ public final class AnswerFold {
         if (started.hasCreateTime()) {
             response.setCreateTime(started.getCreateTime());
         }
-        choices.forEach((index, pieces) -> response.addChoices(pieces.fold(index)));
+        choices.forEach((index, parts) -> response.addChoices(parts.build(index)));
         if (completed != null) {
             response.addAllWarnings(completed.getWarningsList()).setAttempts(completed.getAttempts());
             if (completed.hasUsage()) {
@@ -76,15 +76,15 @@ public final class AnswerFold {
         return response.build();
     }
 
-    private ChoicePieces choice(int index) {
-        return choices.computeIfAbsent(index, absent -> new ChoicePieces());
+    private ChoiceParts choice(int index) {
+        return choices.computeIfAbsent(index, absent -> new ChoiceParts());
     }
 
-    private static final class ChoicePieces {
+    private static final class ChoiceParts {
         private final StringBuilder text = new StringBuilder();
         private final StringBuilder reasoning = new StringBuilder();
-        private final SortedMap<Integer, ToolCallPieces> toolCalls = new TreeMap<>();
-        // By its number, for a later version of the contract may know more of them.
+        private final SortedMap<Integer, ToolCallParts> toolCalls = new TreeMap<>();
+        // The number, not the enum: a later version of the contract may add roles.
         private int role = Role.ROLE_ASSISTANT_VALUE;
         private String reasoningKey = "";
         private Logprobs.Builder logprobs;
@@ -96,7 +96,7 @@ public final class AnswerFold {
             text.append(delta.getText());
             reasoning.append(delta.getReasoning());
             for (ToolCallDelta piece : delta.getToolCallsList()) {
-                toolCalls.computeIfAbsent(piece.getIndex(), absent -> new ToolCallPieces()).add(piece);
+                toolCalls.computeIfAbsent(piece.getIndex(), absent -> new ToolCallParts()).add(piece);
             }
             if (delta.hasLogprobs()) {
                 logprobs = logprobs == null ? Logprobs.newBuilder() : logprobs;
@@ -104,7 +104,7 @@ public final class AnswerFold {
             }
         }
 
-        Choice fold(int index) {
+        Choice build(int index) {
             Choice.Builder choice = Choice.newBuilder().setIndex(index).setMessage(message());
             if (logprobs != null) {
                 choice.setLogprobs(logprobs.build());
@@ -127,12 +127,12 @@ public final class AnswerFold {
             if (!text.isEmpty()) {
                 message.addContent(ContentPart.newBuilder().setText(text.toString()));
             }
-            toolCalls.values().forEach(pieces -> message.addToolCalls(pieces.fold()));
+            toolCalls.values().forEach(parts -> message.addToolCalls(parts.build()));
             return message.build();
         }
     }
 
-    private static final class ToolCallPieces {
+    private static final class ToolCallParts {
         private final StringBuilder arguments = new StringBuilder();
         private String id = "";
         private String name = "";
@@ -143,7 +143,7 @@ public final class AnswerFold {
             arguments.append(piece.getArguments());
         }
 
-        ToolCall fold() {
+        ToolCall build() {
             FunctionCall.Builder function = FunctionCall.newBuilder().setName(name).setArguments(arguments.toString());
             return ToolCall.newBuilder().setId(id).setFunction(function).build();
         }

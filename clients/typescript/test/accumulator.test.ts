@@ -1,11 +1,11 @@
-/** The fold of a stream: what the events add up to. */
+/** The accumulator: the response that the events of a stream add up to. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { create, fromBinary, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 
-import { Accumulator } from "../src/fold.js";
+import { Accumulator } from "../src/accumulator.js";
 import {
   FinishReason,
   type Logprobs,
@@ -34,7 +34,7 @@ function delta(value: MessageInitShape<typeof DeltaSchema>): StreamCompleteRespo
   return event({ case: "delta", value });
 }
 
-function fold(events: Iterable<StreamCompleteResponse>): CompleteResponse {
+function accumulate(events: Iterable<StreamCompleteResponse>): CompleteResponse {
   const accumulator = new Accumulator();
   for (const each of events) {
     accumulator.add(each);
@@ -48,10 +48,10 @@ function tokens(...texts: string[]): Logprobs {
 
 const BIG = 2n ** 63n + 1n;
 
-test("a whole stream is the answer of Complete: every field has its event, big seeds included", () => {
+test("a whole stream equals the response of Complete in every field, with a seed above 2^63", () => {
   const createTime = timestampFromMs(1_700_000_000_000);
   const usage = { promptTokens: 1, completionTokens: 2, totalTokens: 3, costNanoUsd: 2n ** 60n };
-  const answer = fold([
+  const response = accumulate([
     event({ case: "started", value: { id: "chat-1", model: "m", createTime, systemFingerprint: "fp" } }),
     delta({ role: Role.ASSISTANT, reasoning: "Hm", reasoningKey: "reasoning_content" }),
     delta({ text: "Hel", logprobs: tokens("Hel") }),
@@ -85,14 +85,14 @@ test("a whole stream is the answer of Complete: every field has its event, big s
     warnings: [{ message: "w" }],
     attempts: 2,
   });
-  assert.deepEqual(answer, expected);
+  assert.deepEqual(response, expected);
 });
 
-test("an empty stream is an empty answer", () => {
-  assert.deepEqual(fold([]), create(CompleteResponseSchema));
+test("without events the response is empty", () => {
+  assert.deepEqual(accumulate([]), create(CompleteResponseSchema));
 });
 
-test("an event that is not known changes nothing: field 99 is not ours", () => {
+test("an unknown event changes nothing", () => {
   const unknown = fromBinary(StreamCompleteResponseSchema, Buffer.from("9a0603616263", "hex"));
   const accumulator = new Accumulator();
   accumulator.add(unknown);
@@ -102,7 +102,7 @@ test("an event that is not known changes nothing: field 99 is not ours", () => {
   );
 });
 
-test("an answer is whole only with its last event, whatever choices have finished", () => {
+test("a response is whole only after the last event, even if every choice has finished", () => {
   const accumulator = new Accumulator();
   accumulator.add(event({ case: "choiceFinished", value: {} }));
   const before = accumulator.whole;
@@ -110,25 +110,30 @@ test("an answer is whole only with its last event, whatever choices have finishe
   assert.deepEqual([before, accumulator.whole], [false, true]);
 });
 
-test("a choice finishes once: a seed of zero is a seed, and none is none", () => {
-  const [zero, none] = [{ seed: 0n }, {}].map((value) => fold([event({ case: "choiceFinished", value })]));
+test("a seed of zero is kept, and a missing seed stays undefined", () => {
+  const [zero, none] = [{ seed: 0n }, {}].map((value) =>
+    accumulate([event({ case: "choiceFinished", value })]),
+  );
   assert.deepEqual([zero?.choices[0]?.seed, none?.choices[0]?.seed], [0n, undefined]);
 });
 
-test("no text is no content, as Complete gives it where only tools are called", () => {
-  const answer = fold([delta({ role: Role.ASSISTANT }), event({ case: "choiceFinished", value: {} })]);
-  assert.deepEqual(answer.choices[0]?.message?.content, []);
+test("a message without text has no content, as in a response of Complete", () => {
+  const response = accumulate([
+    delta({ role: Role.ASSISTANT }),
+    event({ case: "choiceFinished", value: {} }),
+  ]);
+  assert.deepEqual(response.choices[0]?.message?.content, []);
 });
 
-test("tool calls are merged by index and come in its order, though pieces come mixed", () => {
+test("tool calls are merged and ordered by index, even if their deltas arrive mixed", () => {
   const pieces = [
     { index: 1, id: "b", name: "second", arguments: '{"y"' },
     { index: 0, id: "a", name: "first", arguments: "{}" },
     { index: 1, arguments: ":12345678901234567890}" },
   ];
-  const answer = fold(pieces.map((piece) => delta({ toolCalls: [piece] })));
+  const response = accumulate(pieces.map((piece) => delta({ toolCalls: [piece] })));
   assert.deepEqual(
-    answer.choices[0]?.message?.toolCalls.map(({ id, call }) => [
+    response.choices[0]?.message?.toolCalls.map(({ id, call }) => [
       id,
       call.value?.name,
       call.value?.arguments,
@@ -140,7 +145,7 @@ test("tool calls are merged by index and come in its order, though pieces come m
   );
 });
 
-test("a response can be read in the middle: it takes nothing away from what follows", () => {
+test("reading the response in the middle of a stream does not affect later events", () => {
   const accumulator = new Accumulator();
   const texts = ["Hel", "lo"].map((text) => {
     accumulator.add(delta({ text, logprobs: tokens(text) }));
@@ -158,22 +163,22 @@ test("a response can be read in the middle: it takes nothing away from what foll
   );
 });
 
-test("however an answer is cut, its fold is the same", () => {
+test("splitting the text and interleaving the choices do not change the response", () => {
   for (let seed = 0; seed < 200; seed += 1) {
     const random = seeded(seed);
-    const answer = someAnswer(random);
+    const response = randomResponse(random);
     const events = [
-      event({ case: "started", value: { id: answer.id, model: answer.model } }),
+      event({ case: "started", value: { id: response.id, model: response.model } }),
       ...interleaved(
         random,
-        answer.choices.map((choice) => deltasOf(random, choice)),
+        response.choices.map((choice) => deltasOf(random, choice)),
       ),
-      ...answer.choices.map(({ index, finishReason, finishReasonRaw }) =>
+      ...response.choices.map(({ index, finishReason, finishReasonRaw }) =>
         event({ case: "choiceFinished", value: { choiceIndex: index, finishReason, finishReasonRaw } }),
       ),
       event({ case: "completed", value: { usage: { totalTokens: 7 }, attempts: 1 } }),
     ];
-    assert.deepEqual(fold(events), answer, `seed ${String(seed)}`);
+    assert.deepEqual(accumulate(events), response, `seed ${String(seed)}`);
   }
 });
 
@@ -181,11 +186,11 @@ type Random = (below: number) => number;
 
 const ALPHABET = ["a", "ß", "漢", "🦀", "\r\n", '"', "\\"];
 
-function someText(random: Random, longest: number): string {
+function randomText(random: Random, longest: number): string {
   return Array.from({ length: random(longest + 1) }, () => ALPHABET[random(ALPHABET.length)]).join("");
 }
 
-function someAnswer(random: Random): CompleteResponse {
+function randomResponse(random: Random): CompleteResponse {
   const indexes = [0, 1, 2, 3, 4, 5].filter(() => random(3) === 0);
   return create(CompleteResponseSchema, {
     id: "chat-1",
@@ -193,8 +198,8 @@ function someAnswer(random: Random): CompleteResponse {
     usage: { totalTokens: 7 },
     attempts: 1,
     choices: indexes.map((index) => {
-      const [text, reasoning] = [someText(random, 20), someText(random, 20)];
-      const calls = Array.from({ length: random(3) }, () => someText(random, 12));
+      const [text, reasoning] = [randomText(random, 20), randomText(random, 20)];
+      const calls = Array.from({ length: random(3) }, () => randomText(random, 12));
       return {
         index,
         message: {
@@ -202,8 +207,8 @@ function someAnswer(random: Random): CompleteResponse {
           content: text ? [{ part: { case: "text" as const, value: text } }] : [],
           reasoning,
           reasoningKey: reasoning ? "reasoning" : "",
-          toolCalls: calls.map((text, place) => ({
-            id: `c${String(place)}`,
+          toolCalls: calls.map((text, callIndex) => ({
+            id: `c${String(callIndex)}`,
             call: { case: "function" as const, value: { name: "f", arguments: text } },
           })),
         },
@@ -214,12 +219,12 @@ function someAnswer(random: Random): CompleteResponse {
   });
 }
 
-/** `text` in pieces, cut anywhere, but not within a character. */
+/** Splits `text` anywhere, but not within a character. */
 function cut(random: Random, text: string): string[] {
   const characters = Array.from(text);
-  const places = Array.from({ length: random(5) }, () => random(characters.length + 1)).sort((a, b) => a - b);
-  return [0, ...places].map((start, piece) =>
-    characters.slice(start, places[piece] ?? characters.length).join(""),
+  const cuts = Array.from({ length: random(5) }, () => random(characters.length + 1)).sort((a, b) => a - b);
+  return [0, ...cuts].map((start, piece) =>
+    characters.slice(start, cuts[piece] ?? characters.length).join(""),
   );
 }
 
@@ -233,12 +238,12 @@ function deltasOf(random: Random, { index, message }: Choice): StreamCompleteRes
       delta({ ...here, reasoning, reasoningKey: message.reasoningKey }),
     ),
     ...cut(random, text).map((piece) => delta({ ...here, text: piece })),
-    ...message.toolCalls.flatMap(({ id, call }, place) =>
+    ...message.toolCalls.flatMap(({ id, call }, callIndex) =>
       cut(random, call.value?.arguments ?? "").map((text, piece) =>
         delta({
           ...here,
           toolCalls: [
-            { index: place, arguments: text, ...(piece === 0 && { id, name: call.value?.name ?? "" }) },
+            { index: callIndex, arguments: text, ...(piece === 0 && { id, name: call.value?.name ?? "" }) },
           ],
         }),
       ),
@@ -246,15 +251,15 @@ function deltasOf(random: Random, { index, message }: Choice): StreamCompleteRes
   ];
 }
 
-/** The events of all sequences, mixed in any way that keeps the order of each. */
+/** Mixes the events of all sequences at random and keeps the order of each. */
 function interleaved<T>(random: Random, sequences: T[][]): T[] {
   const left = sequences.map((sequence) => [...sequence]).filter(({ length }) => length > 0);
   const mixed: T[] = [];
   while (left.length > 0) {
-    const place = random(left.length);
-    mixed.push(...(left[place]?.splice(0, 1) ?? []));
-    if (left[place]?.length === 0) {
-      left.splice(place, 1);
+    const chosen = random(left.length);
+    mixed.push(...(left[chosen]?.splice(0, 1) ?? []));
+    if (left[chosen]?.length === 0) {
+      left.splice(chosen, 1);
     }
   }
   return mixed;

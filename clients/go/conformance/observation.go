@@ -13,8 +13,8 @@ import (
 	"github.com/togetherchat/togetherchat/clients/go/togetherchat"
 )
 
-// sighting is what the actor saw of a case.
-type sighting struct {
+// observation is what the actor observed of one case: the protocol of clients/conformance/README.md.
+type observation struct {
 	ID            string            `json:"id"`
 	Code          string            `json:"code"`
 	Reason        string            `json:"reason"`
@@ -24,52 +24,52 @@ type sighting struct {
 	Violations    [][2]string       `json:"violations"`
 	ErrorMetadata map[string]string `json:"error_metadata"`
 	Events        int               `json:"events"`
-	Answer        json.RawMessage   `json:"answer"`
+	Response      json.RawMessage   `json:"response"`
 }
 
-// see puts down an answer, of which nil is none, and how the call ended. An error that is not the
-// library's own type is one of the actor's.
-func see(id string, answer proto.Message, ended error) (*sighting, error) {
-	saw := &sighting{
+// observe describes the outcome of a call. response is nil where none was received. An error that is
+// not a *togetherchat.Error is a fault of the actor.
+func observe(id string, response proto.Message, failed error) (*observation, error) {
+	observed := &observation{
 		ID: id, Code: "OK", Violations: [][2]string{}, ErrorMetadata: map[string]string{},
-		Answer: json.RawMessage("null"),
+		Response: json.RawMessage("null"),
 	}
-	if answer != nil {
-		written, err := protojson.Marshal(answer)
+	if response != nil {
+		encoded, err := protojson.Marshal(response)
 		if err != nil {
 			return nil, err
 		}
-		saw.Answer = written
+		observed.Response = encoded
 	}
-	if ended == nil {
-		return saw, nil
+	if failed == nil {
+		return observed, nil
 	}
 	var chatErr *togetherchat.Error
-	if !errors.As(ended, &chatErr) {
-		return nil, ended
+	if !errors.As(failed, &chatErr) {
+		return nil, failed
 	}
-	saw.fail(chatErr)
-	return saw, nil
+	observed.addError(chatErr)
+	return observed, nil
 }
 
-func (s *sighting) fail(chatErr *togetherchat.Error) {
-	s.Code = nameOf(chatErr.Code)
-	s.Reason = chatErr.Reason
-	s.Message = chatErr.Message
-	s.Retryable = chatErr.Retryable
+func (o *observation) addError(chatErr *togetherchat.Error) {
+	o.Code = nameOf(chatErr.Code)
+	o.Reason = chatErr.Reason
+	o.Message = chatErr.Message
+	o.Retryable = chatErr.Retryable
 	if chatErr.RetryAfter > 0 {
 		wait := float64(chatErr.RetryAfter.Microseconds()) / 1000
-		s.RetryAfterMS = &wait
+		o.RetryAfterMS = &wait
 	}
 	for _, violation := range chatErr.Violations {
-		s.Violations = append(s.Violations, [2]string{violation.Field, violation.Description})
+		o.Violations = append(o.Violations, [2]string{violation.Field, violation.Description})
 	}
 	for key, value := range chatErr.Metadata {
-		s.ErrorMetadata[key] = value
+		o.ErrorMetadata[key] = value
 	}
 }
 
-// nameOf writes a code as the gRPC specification does, for Go writes it in its own way.
+// nameOf returns the name of a code in the gRPC specification. Go has names of its own.
 func nameOf(code codes.Code) string {
 	if code == codes.Canceled {
 		return "CANCELLED"

@@ -1,6 +1,6 @@
-// Package served starts the real server and the provider simulator for tests, as processes of
-// their own on free loopback ports. It knows nothing of the client.
-package served
+// Package serviceprocess starts the real server and the sandbox (the provider simulator) for tests, as
+// processes on free loopback ports. It does not use the client library.
+package serviceprocess
 
 import (
 	"bufio"
@@ -18,15 +18,15 @@ import (
 	"time"
 )
 
-// startPatience is for a busy machine; an idle one needs a second.
-const startPatience = 2 * time.Minute
+// startTimeout allows for a busy machine; an idle machine needs one second.
+const startTimeout = 2 * time.Minute
 
 var (
 	servingLine = regexp.MustCompile(`SERVING: gRPC on ([^, ]+)`)
 	sandboxLine = regexp.MustCompile(`listening on (http://\S+)/v1`)
 )
 
-// Service is a server in front of a simulator.
+// Service is a server whose provider is a sandbox.
 type Service struct {
 	// Target is the server's address.
 	Target string
@@ -35,7 +35,7 @@ type Service struct {
 	processes  []*process
 }
 
-// Request is one request in the simulator's ledger.
+// Request is one entry of the sandbox's request log.
 type Request struct {
 	ID    string `json:"id"`
 	Model string `json:"model"`
@@ -43,7 +43,7 @@ type Request struct {
 	Ended string `json:"ended"`
 }
 
-// Start starts both. Python is that of TOGETHERCHAT_PYTHON, else that of the repository's .venv.
+// Start starts server and sandbox with the Python of TOGETHERCHAT_PYTHON, else of the repository's .venv.
 func Start() (*Service, error) {
 	sandbox, address, err := start(sandboxLine, nil,
 		"togetherchat_sandbox", "--listen", "127.0.0.1:0", "--first-token-ms", "0", "--tokens-per-second", "0")
@@ -58,8 +58,8 @@ func Start() (*Service, error) {
 	return service, nil
 }
 
-// Another starts one more server in front of the same simulator: one that remembers nothing of what
-// the provider said to the first, and has all of its retries before it.
+// Another starts a second server in front of the same sandbox. Its retry budget is full and its
+// adaptive throttle is empty.
 func (s *Service) Another() (*Service, error) {
 	another := &Service{sandboxURL: s.sandboxURL}
 	return another, another.serve()
@@ -76,35 +76,35 @@ func (s *Service) serve() error {
 	return nil
 }
 
-// Stop ends what was started with it, the server first.
+// Stop stops the processes, the server first.
 func (s *Service) Stop() {
 	for i := len(s.processes) - 1; i >= 0; i-- {
 		s.processes[i].stop()
 	}
 }
 
-// Ledger is what the simulator saw of the calls with this request id.
-func (s *Service) Ledger(requestID string) ([]Request, error) {
-	answer, err := http.Get(s.sandboxURL + "/sandbox/ledger?id=" + url.QueryEscape(requestID))
+// RequestLog returns the sandbox's log entries with this request id.
+func (s *Service) RequestLog(requestID string) ([]Request, error) {
+	response, err := http.Get(s.sandboxURL + "/sandbox/ledger?id=" + url.QueryEscape(requestID))
 	if err != nil {
 		return nil, err
 	}
-	defer answer.Body.Close()
-	var ledger struct {
+	defer response.Body.Close()
+	var log struct {
 		Requests []Request `json:"requests"`
 	}
-	return ledger.Requests, json.NewDecoder(answer.Body).Decode(&ledger)
+	return log.Requests, json.NewDecoder(response.Body).Decode(&log)
 }
 
-// Root is the repository.
+// Root returns the folder of the repository.
 func Root() string {
 	_, file, _, _ := runtime.Caller(0)
 	return filepath.Join(filepath.Dir(file), "..", "..", "..", "..")
 }
 
 func python() string {
-	if named := os.Getenv("TOGETHERCHAT_PYTHON"); named != "" {
-		return named
+	if path := os.Getenv("TOGETHERCHAT_PYTHON"); path != "" {
+		return path
 	}
 	return filepath.Join(Root(), ".venv", "bin", "python")
 }
@@ -115,8 +115,9 @@ type process struct {
 	ended   chan struct{}
 }
 
-// watched runs a module until its standard input ends: a test that is killed leaves no process.
-const watched = `
+// runUntilEOF runs a Python module until its standard input is closed, so that a killed test leaves no
+// process behind.
+const runUntilEOF = `
 import os, runpy, signal, sys, threading
 def watch():
     sys.stdin.buffer.read()
@@ -126,9 +127,9 @@ sys.argv = sys.argv[1:]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 `
 
-// start runs a Python module and waits for the line in which it says its address.
+// start runs a Python module and waits for the output line that contains its address.
 func start(line *regexp.Regexp, environment []string, arguments ...string) (*process, string, error) {
-	command := exec.Command(python(), append([]string{"-c", watched}, arguments...)...)
+	command := exec.Command(python(), append([]string{"-c", runUntilEOF}, arguments...)...)
 	command.Env = append(os.Environ(), environment...)
 	command.Env = append(command.Env, "PYTHONPATH="+
 		filepath.Join(Root(), "protos")+string(os.PathListSeparator)+filepath.Join(Root(), "server"))
@@ -149,32 +150,32 @@ func start(line *regexp.Regexp, environment []string, arguments ...string) (*pro
 	address := make(chan string, 1)
 	go started.read(output, line, address)
 	select {
-	case said := <-address:
-		if said != "" {
-			return started, said, nil
+	case found := <-address:
+		if found != "" {
+			return started, found, nil
 		}
-		err = errors.New(arguments[0] + " ended before it served")
-	case <-time.After(startPatience):
+		err = errors.New(arguments[0] + " exited before it served")
+	case <-time.After(startTimeout):
 		err = errors.New(arguments[0] + " did not start in time")
 	}
 	started.stop()
 	return nil, "", err
 }
 
-// read passes the address on, and empties the pipe until the process ends. Of a process that gave
-// no address, what it said instead goes to standard error.
+// read sends the address and then discards output until the process exits. If the process exits
+// without an address, read prints its output to standard error and sends "".
 func (p *process) read(output io.ReadCloser, line *regexp.Regexp, address chan<- string) {
 	defer close(p.ended)
 	defer output.Close()
-	var said []string
-	for lines := bufio.NewScanner(output); lines.Scan(); said = append(said, lines.Text()) {
+	var printed []string
+	for lines := bufio.NewScanner(output); lines.Scan(); printed = append(printed, lines.Text()) {
 		if match := line.FindStringSubmatch(lines.Text()); match != nil {
 			address <- match[1]
 			_, _ = io.Copy(io.Discard, output)
 			return
 		}
 	}
-	for _, text := range said {
+	for _, text := range printed {
 		fmt.Fprintln(os.Stderr, text)
 	}
 	address <- ""

@@ -38,14 +38,14 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** The fold of a stream: what the events add up to. */
-class AnswerFoldTest {
+/** The accumulator: the response that the events of a stream add up to. */
+class AccumulatorTest {
     private static final long SEED = Long.parseUnsignedLong("9223372036854775809");
 
-    private static CompleteResponse fold(List<StreamCompleteResponse> events) {
-        AnswerFold fold = new AnswerFold();
-        events.forEach(fold::add);
-        return fold.response();
+    private static CompleteResponse accumulate(List<StreamCompleteResponse> events) {
+        Accumulator accumulator = new Accumulator();
+        events.forEach(accumulator::add);
+        return accumulator.response();
     }
 
     private static Logprobs tokens(String... texts) {
@@ -56,13 +56,13 @@ class AnswerFoldTest {
         return logprobs.build();
     }
 
-    /** Every field of the answer has its event. */
+    /** An accumulated stream equals the response of Complete, in every field. */
     @Test
-    void aWholeStreamIsTheAnswerOfComplete() {
+    void aWholeStreamEqualsTheResponseOfComplete() {
         Timestamp created = Timestamp.newBuilder().setSeconds(1_700_000_000).build();
         Usage usage = Usage.newBuilder().setPromptTokens(1).setTotalTokens(3).build();
         Warning warning = Warning.newBuilder().setMessage("w").build();
-        CompleteResponse answer = fold(List.of(
+        CompleteResponse response = accumulate(List.of(
                 StreamCompleteResponse.newBuilder()
                         .setStarted(Started.newBuilder()
                                 .setId("chat-1")
@@ -108,53 +108,53 @@ class AnswerFoldTest {
                 .addWarnings(warning)
                 .setAttempts(2)
                 .build();
-        assertEquals(expected, answer);
+        assertEquals(expected, response);
     }
 
-    /** A seed above the largest long is itself when it is read as unsigned. */
+    /** A seed above the largest long is read as unsigned. */
     @Test
     void aSeedIsUnsigned() {
         ChoiceFinished.Builder finished = ChoiceFinished.newBuilder().setSeed(SEED);
-        CompleteResponse answer = fold(List.of(
+        CompleteResponse response = accumulate(List.of(
                 StreamCompleteResponse.newBuilder().setChoiceFinished(finished).build()));
-        assertEquals("9223372036854775809", Long.toUnsignedString(answer.getChoices(0).getSeed()));
+        assertEquals("9223372036854775809", Long.toUnsignedString(response.getChoices(0).getSeed()));
     }
 
-    /** Nothing came, nothing is made up. */
+    /** Without events the response is empty. */
     @Test
-    void anEmptyStreamIsAnEmptyAnswer() {
-        assertEquals(CompleteResponse.getDefaultInstance(), fold(List.of()));
+    void anEmptyStreamIsAnEmptyResponse() {
+        assertEquals(CompleteResponse.getDefaultInstance(), accumulate(List.of()));
     }
 
-    /** A later version of the contract may send more. */
+    /** An unknown event of a later contract version changes nothing. */
     @Test
-    void anEventThatIsNotKnownChangesNothing() {
-        AnswerFold fold = new AnswerFold();
-        fold.add(Events.unknown());
-        assertTrue(fold.empty());
-        assertEquals(CompleteResponse.getDefaultInstance(), fold.response());
+    void anUnknownEventChangesNothing() {
+        Accumulator accumulator = new Accumulator();
+        accumulator.add(Events.unknown());
+        assertTrue(accumulator.empty());
+        assertEquals(CompleteResponse.getDefaultInstance(), accumulator.response());
     }
 
-    /** Every choice may have finished, and still the end did not come. */
+    /** A response is whole only after the last event, even if every choice has finished. */
     @Test
-    void anAnswerIsWholeOnlyWithItsLastEvent() {
-        AnswerFold fold = new AnswerFold();
-        fold.add(finished(0));
-        assertFalse(fold.whole());
-        fold.add(completed());
-        assertTrue(fold.whole());
+    void aResponseIsWholeOnlyAfterTheLastEvent() {
+        Accumulator accumulator = new Accumulator();
+        accumulator.add(finished(0));
+        assertFalse(accumulator.whole());
+        accumulator.add(completed());
+        assertTrue(accumulator.whole());
     }
 
-    /** An answer that only calls tools has an empty content, as Complete gives it. */
+    /** A message without text has no content, as in a response of Complete. */
     @Test
     void noTextIsNoContent() {
-        CompleteResponse answer = fold(List.of(delta(Delta.newBuilder().setRole(Role.ROLE_ASSISTANT)), finished(0)));
-        assertEquals(List.of(), answer.getChoices(0).getMessage().getContentList());
+        CompleteResponse response = accumulate(List.of(delta(Delta.newBuilder().setRole(Role.ROLE_ASSISTANT)), finished(0)));
+        assertEquals(List.of(), response.getChoices(0).getMessage().getContentList());
     }
 
-    /** Pieces of two calls may come mixed, and the later one first. */
+    /** Tool calls are merged by index and ordered by it, even if their deltas arrive mixed. */
     @Test
-    void toolCallsAreMergedByIndexAndComeInItsOrder() {
+    void toolCallsAreMergedAndOrderedByIndex() {
         ToolCallDelta.Builder[] pieces = {
             ToolCallDelta.newBuilder().setIndex(1).setId("b").setName("second").setArguments("{\"y\""),
             ToolCallDelta.newBuilder().setIndex(0).setId("a").setName("first").setArguments("{}"),
@@ -165,44 +165,44 @@ class AnswerFoldTest {
             events.add(delta(Delta.newBuilder().addToolCalls(piece)));
         }
         List<ToolCall> expected = List.of(call("a", "first", "{}"), call("b", "second", "{\"y\":2}"));
-        assertEquals(expected, fold(events).getChoices(0).getMessage().getToolCallsList());
+        assertEquals(expected, accumulate(events).getChoices(0).getMessage().getToolCallsList());
     }
 
-    /** Looking at it takes nothing away from what follows. */
+    /** Reading a response in the middle of a stream does not affect later events. */
     @Test
     void aResponseCanBeReadInTheMiddle() {
-        AnswerFold fold = new AnswerFold();
-        fold.add(delta(Delta.newBuilder().setText("Hel").setLogprobs(tokens("Hel"))));
-        CompleteResponse early = fold.response();
-        fold.add(delta(Delta.newBuilder().setText("lo").setLogprobs(tokens("lo"))));
+        Accumulator accumulator = new Accumulator();
+        accumulator.add(delta(Delta.newBuilder().setText("Hel").setLogprobs(tokens("Hel"))));
+        CompleteResponse early = accumulator.response();
+        accumulator.add(delta(Delta.newBuilder().setText("lo").setLogprobs(tokens("lo"))));
         assertEquals("Hel", Messages.textOf(early));
         assertEquals(1, early.getChoices(0).getLogprobs().getTokensCount());
-        assertEquals("Hello", Messages.textOf(fold.response()));
+        assertEquals("Hello", Messages.textOf(accumulator.response()));
     }
 
-    /** A role and a finish reason of a later version keep their numbers. */
+    /** An unknown role and an unknown finish reason keep their numbers. */
     @Test
-    void valuesThatAreNotKnownAreKept() {
-        CompleteResponse answer = fold(List.of(
+    void unknownEnumValuesAreKept() {
+        CompleteResponse response = accumulate(List.of(
                 delta(Delta.newBuilder().setRoleValue(77)),
                 StreamCompleteResponse.newBuilder()
                         .setChoiceFinished(ChoiceFinished.newBuilder().setFinishReasonValue(78))
                         .build()));
-        assertEquals(77, answer.getChoices(0).getMessage().getRoleValue());
-        assertEquals(78, answer.getChoices(0).getFinishReasonValue());
+        assertEquals(77, response.getChoices(0).getMessage().getRoleValue());
+        assertEquals(78, response.getChoices(0).getFinishReasonValue());
     }
 
-    /** The law of the stream, from the reader's side: cuts and interleaving do not matter. */
+    /** The response does not depend on how its text is split or how its choices are interleaved. */
     @ParameterizedTest
     @ValueSource(longs = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20})
-    void howeverAnAnswerIsCutItsFoldIsTheSame(long seed) {
+    void splittingAndInterleavingDoNotChangeTheResponse(long seed) {
         Random random = new Random(seed);
-        CompleteResponse.Builder answer =
+        CompleteResponse.Builder response =
                 CompleteResponse.newBuilder().setId("chat-1").setModel("m").setAttempts(1);
         List<Deque<StreamCompleteResponse>> sequences = new ArrayList<>();
         for (int index = 0; index < 1 + random.nextInt(3); index++) {
-            Choice choice = anyChoice(random, index);
-            answer.addChoices(choice);
+            Choice choice = randomChoice(random, index);
+            response.addChoices(choice);
             sequences.add(new ArrayDeque<>(deltasOf(random, choice)));
         }
         List<StreamCompleteResponse> events = new ArrayList<>(List.of(started("chat-1")));
@@ -211,9 +211,9 @@ class AnswerFoldTest {
             events.add(chosen.remove());
             sequences.removeIf(Deque::isEmpty);
         }
-        answer.getChoicesList().forEach(choice -> events.add(finished(choice.getIndex())));
+        response.getChoicesList().forEach(choice -> events.add(finished(choice.getIndex())));
         events.add(completed());
-        assertEquals(answer.build(), fold(events));
+        assertEquals(response.build(), accumulate(events));
     }
 
     private static ToolCall call(String id, String name, String arguments) {
@@ -221,9 +221,9 @@ class AnswerFoldTest {
         return ToolCall.newBuilder().setId(id).setFunction(function).build();
     }
 
-    private static Choice anyChoice(Random random, int index) {
-        String text = anyText(random);
-        String reasoning = anyText(random);
+    private static Choice randomChoice(Random random, int index) {
+        String text = randomText(random);
+        String reasoning = randomText(random);
         Message.Builder message = Message.newBuilder()
                 .setRole(Role.ROLE_ASSISTANT)
                 .setReasoning(reasoning)
@@ -231,8 +231,8 @@ class AnswerFoldTest {
         if (!text.isEmpty()) {
             message.addContent(ContentPart.newBuilder().setText(text));
         }
-        for (int place = 0; place < random.nextInt(3); place++) {
-            message.addToolCalls(call("c" + place, "f", anyText(random)));
+        for (int callIndex = 0; callIndex < random.nextInt(3); callIndex++) {
+            message.addToolCalls(call("c" + callIndex, "f", randomText(random)));
         }
         return Choice.newBuilder()
                 .setIndex(index)
@@ -242,9 +242,9 @@ class AnswerFoldTest {
                 .build();
     }
 
-    private static String anyText(Random random) {
+    private static String randomText(Random random) {
         StringBuilder text = new StringBuilder();
-        for (int place = 0; place < random.nextInt(20); place++) {
+        for (int count = 0; count < random.nextInt(20); count++) {
             text.append("aé漢\n\"{}\\ ".charAt(random.nextInt(9)));
         }
         return text.toString();
@@ -259,21 +259,21 @@ class AnswerFoldTest {
                         Delta.newBuilder().setReasoning(piece).setReasoningKey(message.getReasoningKey())));
         cut(random, Messages.textOf(message))
                 .forEach(piece -> deltas.add(Delta.newBuilder().setText(piece)));
-        for (int place = 0; place < message.getToolCallsCount(); place++) {
-            deltas.addAll(deltasOf(random, place, message.getToolCalls(place)));
+        for (int index = 0; index < message.getToolCallsCount(); index++) {
+            deltas.addAll(deltasOf(random, index, message.getToolCalls(index)));
         }
         return each(deltas, delta -> delta(delta.setChoiceIndex(choice.getIndex())));
     }
 
-    private static List<Delta.Builder> deltasOf(Random random, int place, ToolCall call) {
+    private static List<Delta.Builder> deltasOf(Random random, int index, ToolCall call) {
         List<ToolCallDelta.Builder> pieces = each(
                 cut(random, call.getFunction().getArguments()),
-                piece -> ToolCallDelta.newBuilder().setIndex(place).setArguments(piece));
+                piece -> ToolCallDelta.newBuilder().setIndex(index).setArguments(piece));
         pieces.get(0).setId(call.getId()).setName(call.getFunction().getName());
         return each(pieces, piece -> Delta.newBuilder().addToolCalls(piece));
     }
 
-    /** The text in pieces, cut anywhere. */
+    /** Splits a text anywhere. */
     private static List<String> cut(Random random, String text) {
         List<String> pieces = new ArrayList<>();
         int start = 0;

@@ -1,18 +1,18 @@
 /**
- * A stream as its reader sees it: events or text as they come, and the answer they add up to.
+ * A completion while the model generates it: events or text as they arrive, and the response so far.
  *
- * Owns the end of a stream: whole, broken, or left by its reader. Knows neither the connection
- * nor retries; `client.ts` gives it a way to begin the call.
+ * Owns the end of a stream: whole, failed, or cancelled by its reader. It knows neither the
+ * connection nor retries; `client.ts` passes a function that begins the call.
  */
 import { type CallInfo, callInfoOf } from "./call_info.js";
-import { type ChatError, chatErrorOf, incompleteAnswer } from "./errors.js";
-import { Accumulator } from "./fold.js";
+import { type ChatError, chatErrorOf, incompleteStream } from "./errors.js";
+import { Accumulator } from "./accumulator.js";
 import type { CompleteResponse, StreamCompleteResponse } from "./gen/togetherchat/v1/chat_service_pb.js";
-import { callerLeft } from "./status.js";
+import { cancelledByCaller } from "./status.js";
 
 type Event = StreamCompleteResponse;
 
-/** How a stream is begun, and what is to be told of its end. */
+/** How a stream begins, and where its end is reported. */
 export interface StreamCall {
   readonly requestId: string;
   readonly begin: (signal: AbortSignal, onTrailer: (trailers: Headers) => void) => AsyncIterable<Event>;
@@ -21,15 +21,15 @@ export interface StreamCall {
 }
 
 /**
- * Iterate over it for the events, or over `text()` for the text alone.
+ * An async iterator of events; `text()` iterates over the text alone.
  *
- * The call begins when the first event is asked for. Iteration ends normally only when the
- * answer is whole; every other end is a `ChatError`, with what had come in its `partial`.
- * Leaving the loop (`break`, `return`, an exception) cancels the call, and so does the signal.
+ * The call begins when the first event is requested. Iteration ends normally only after the last
+ * event. Every other end is a `ChatError` with the partial response in `partial`. Leaving the loop
+ * (`break`, `return`, an exception) cancels the call, and so does aborting the signal.
  */
-export class AnswerStream implements AsyncIterableIterator<Event> {
+export class CompletionStream implements AsyncIterableIterator<Event> {
   readonly #call: StreamCall;
-  readonly #fold = new Accumulator();
+  readonly #accumulator = new Accumulator();
   readonly #controller = new AbortController();
   #events: AsyncIterator<Event> | undefined;
   #trailers = new Headers();
@@ -53,7 +53,7 @@ export class AnswerStream implements AsyncIterableIterator<Event> {
     try {
       const result = await this.#begun().next();
       if (result.done !== true) {
-        this.#fold.add(result.value);
+        this.#accumulator.add(result.value);
         return result;
       }
       this.#finish();
@@ -61,14 +61,14 @@ export class AnswerStream implements AsyncIterableIterator<Event> {
       this.#failure ??= chatErrorOf(thrown, this.requestId, this.#partial());
       this.#end();
     }
-    // Outside of the try: an exception of the caller's own is the caller's.
+    // Not inside the try: an exception of the caller's callback must reach the caller unchanged.
     if (this.#info !== undefined) {
       this.#call.onInfo?.(this.#info);
     }
     return this.#over();
   }
 
-  /** What leaving a `for await` does: it ends the call. */
+  /** Cancels the call; leaving a `for await` loop does this. */
   return(): Promise<IteratorResult<Event, undefined>> {
     this.#left = true;
     this.cancel();
@@ -76,7 +76,7 @@ export class AnswerStream implements AsyncIterableIterator<Event> {
     return Promise.resolve({ done: true, value: undefined });
   }
 
-  /** The pieces of one choice's text as they come. */
+  /** Yields the text deltas of one choice as they arrive. */
   async *text(choiceIndex = 0): AsyncGenerator<string, void, undefined> {
     for await (const { event } of this) {
       if (event.case === "delta" && event.value.text !== "" && event.value.choiceIndex === choiceIndex) {
@@ -85,28 +85,28 @@ export class AnswerStream implements AsyncIterableIterator<Event> {
     }
   }
 
-  /** Read what is left and return the whole answer. */
+  /** Reads the stream to its end and returns the whole response. */
   async finish(): Promise<CompleteResponse> {
     while ((await this.next()).done !== true);
     return this.response;
   }
 
-  /** Stop the answer. Whoever is still iterating gets a `ChatError` with code CANCELLED. */
+  /** Cancels the call. A reader gets a `ChatError` with code CANCELLED. */
   cancel(): void {
     if (!this.#ended) {
-      this.#controller.abort(callerLeft("the stream was cancelled", this.#call.signal?.reason));
+      this.#controller.abort(cancelledByCaller("the stream was cancelled", this.#call.signal?.reason));
       void this.#drain();
     }
   }
 
-  /** The answer as far as it has come; see `whole`. */
+  /** The response received so far; see `whole`. */
   get response(): CompleteResponse {
-    return this.#fold.response();
+    return this.#accumulator.response();
   }
 
-  /** Whether the end of the answer came. */
+  /** Whether the last event was received. */
   get whole(): boolean {
-    return this.#fold.whole;
+    return this.#accumulator.whole;
   }
 
   get requestId(): string {
@@ -135,11 +135,11 @@ export class AnswerStream implements AsyncIterableIterator<Event> {
     this.cancel();
   };
 
-  /** Reads a cancelled call to its end, where connect-node clears the timer of its deadline. */
+  /** Reads a cancelled call to its end. Only there does connect-node clear the timer of the deadline. */
   async #drain(): Promise<void> {
     try {
       for (let left = await this.#events?.next(); left?.done === false; left = await this.#events?.next()) {
-        this.#fold.add(left.value);
+        this.#accumulator.add(left.value);
       }
     } catch (thrown) {
       this.#failure ??= chatErrorOf(thrown, this.requestId, this.#partial());
@@ -149,8 +149,8 @@ export class AnswerStream implements AsyncIterableIterator<Event> {
 
   #finish(): void {
     this.#end();
-    if (!this.#fold.whole) {
-      throw incompleteAnswer(this.#trailers, this.requestId, this.#partial());
+    if (!this.#accumulator.whole) {
+      throw incompleteStream(this.#trailers, this.requestId, this.#partial());
     }
     this.#info = callInfoOf(this.#trailers, this.requestId);
   }
@@ -168,6 +168,6 @@ export class AnswerStream implements AsyncIterableIterator<Event> {
   }
 
   #partial(): CompleteResponse | undefined {
-    return this.#fold.empty ? undefined : this.#fold.response();
+    return this.#accumulator.empty ? undefined : this.#accumulator.response();
   }
 }

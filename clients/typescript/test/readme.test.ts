@@ -1,4 +1,4 @@
-/** What people copy is true: the README's snippets and the examples are checked against the types and run. */
+/** The snippets of the README and the examples compile under strict types, and run. */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -11,9 +11,9 @@ import ts from "typescript";
 import { FOLDER, REPOSITORY, type Running, startServer } from "./processes.js";
 
 const ADDRESS = "localhost:50051";
-const PLACE = `${FOLDER}.build/documents/`;
+const OUTPUT = `${FOLDER}.build/readme/`;
 const README = readFileSync(`${FOLDER}README.md`, "utf8");
-/** What each snippet of the README writes, in their order. */
+/** The expected output of each snippet of the README, in order. */
 const SNIPPETS: RegExp[] = [
   / \d+\n$/,
   /\d+ tokens\n$/,
@@ -22,18 +22,18 @@ const SNIPPETS: RegExp[] = [
   /CANCELLED \S/,
 ];
 
-/** The programs of the repository's own README, which its reader runs as JavaScript: tests/clients does it too. */
-const FRONT_PAGE = [...readFileSync(`${REPOSITORY}README.md`, "utf8").matchAll(/^```ts\n(.*?)^```/gms)].map(
-  ([, source], place) => [`front_page_${String(place)}.ts`, source ?? ""] as const,
-);
+/** The programs of the repository's README. tests/clients runs them as JavaScript. */
+const REPOSITORY_README = [
+  ...readFileSync(`${REPOSITORY}README.md`, "utf8").matchAll(/^```ts\n(.*?)^```/gms),
+].map(([, source], index) => [`repository_readme_${String(index)}.ts`, source ?? ""] as const);
 
 const EXAMPLES = readdirSync(`${FOLDER}examples`);
 const WRONG = 'import { createClient } from "togetherchat";\ncreateClient(1);\n';
 const SOURCES: ReadonlyMap<string, string> = new Map([
   ...[...README.matchAll(/^```ts\n(.*?)^```/gms)].map(
-    ([, source], place) => [`snippet_${String(place)}.ts`, source ?? ""] as const,
+    ([, source], index) => [`snippet_${String(index)}.ts`, source ?? ""] as const,
   ),
-  ...FRONT_PAGE,
+  ...REPOSITORY_README,
   ...EXAMPLES.map((name) => [name, readFileSync(`${FOLDER}examples/${name}`, "utf8")] as const),
   ["wrong.ts", WRONG],
 ]);
@@ -43,26 +43,26 @@ let problems: ReadonlyMap<string, string[]>;
 
 before(async () => {
   server = await startServer();
-  rmSync(PLACE, { recursive: true, force: true });
-  mkdirSync(PLACE, { recursive: true });
+  rmSync(OUTPUT, { recursive: true, force: true });
+  mkdirSync(OUTPUT, { recursive: true });
   for (const [name, source] of SOURCES) {
-    writeFileSync(`${PLACE}${name}`, source.replaceAll(ADDRESS, server.address));
+    writeFileSync(`${OUTPUT}${name}`, source.replaceAll(ADDRESS, server.address));
   }
   problems = compile([...SOURCES.keys()]);
 });
 
 after(() => server.stop());
 
-/** Compiles files as a user of the package would, strictly. Returns the problems of each. */
+/** Compiles files with strict types, as a user of the package would. Returns the problems of each. */
 function compile(names: readonly string[]): ReadonlyMap<string, string[]> {
   const program = ts.createProgram(
-    names.map((name) => `${PLACE}${name}`),
+    names.map((name) => `${OUTPUT}${name}`),
     {
       target: ts.ScriptTarget.ES2022,
       module: ts.ModuleKind.NodeNext,
       moduleResolution: ts.ModuleResolutionKind.NodeNext,
       strict: true,
-      // Connect's own types want those of browsers.
+      // Connect's own types need those of browsers.
       skipLibCheck: true,
       lib: ["lib.es2023.d.ts"],
       types: ["node"],
@@ -82,7 +82,7 @@ function compile(names: readonly string[]): ReadonlyMap<string, string[]> {
 
 async function run(name: string): Promise<string> {
   assert.deepEqual(problems.get(name), []);
-  const child = spawn(process.execPath, [PLACE + name.replace(/ts$/, "js")], {
+  const child = spawn(process.execPath, [OUTPUT + name.replace(/ts$/, "js")], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   const exited = once(child, "exit");
@@ -91,35 +91,35 @@ async function run(name: string): Promise<string> {
   return written;
 }
 
-test("the README has a snippet for each thing that is expected of it", () => {
+test("every snippet of the README has an expected output", () => {
   assert.equal([...README.matchAll(/^```ts$/gm)].length, SNIPPETS.length);
 });
 
-for (const [place, expected] of SNIPPETS.entries()) {
-  test(`snippet ${String(place)} of the README runs as printed, and ends`, async () => {
-    assert.match(await run(`snippet_${String(place)}.ts`), expected);
+for (const [index, expected] of SNIPPETS.entries()) {
+  test(`snippet ${String(index)} of the README runs unchanged, and exits`, async () => {
+    assert.match(await run(`snippet_${String(index)}.ts`), expected);
   });
 }
 
 for (const name of EXAMPLES) {
-  test(`the example ${name} runs, and ends`, async () => {
+  test(`the example ${name} runs, and exits`, async () => {
     assert.match(await run(name), /\S/);
   });
 }
 
-test("the programs on the repository's front page have no type that is wrong", () => {
-  assert.equal(FRONT_PAGE.length, 4);
+test("the programs of the repository's README have no type errors", () => {
+  assert.equal(REPOSITORY_README.length, 4);
   assert.deepEqual(
-    FRONT_PAGE.flatMap(([name]) => problems.get(name)),
+    REPOSITORY_README.flatMap(([name]) => problems.get(name)),
     [],
   );
 });
 
-test("what is not in the types is not let through: the check of the snippets can fail", () => {
+test("the type check of the snippets finds a wrong argument type", () => {
   assert.equal(problems.get("wrong.ts")?.length, 1);
 });
 
-test("the lock file names no address from which packages are loaded", () => {
+test("the lock file contains no registry URL", () => {
   const lock = readFileSync(`${FOLDER}package-lock.json`, "utf8");
   assert.doesNotMatch(lock, /"resolved"/);
   assert.match(lock, /"integrity"/);

@@ -1,9 +1,9 @@
 /**
- * Folds the events of a stream into the answer that Complete would have given.
+ * Collects the events of a stream into the response that Complete would have returned.
  *
- * Pure: no connection, no clock. The law it follows is written at `ChatService.StreamComplete`:
- * text is appended to text, a tool call's arguments to the arguments of the call with the same
- * index, each choice by itself, and an event that is not known is none.
+ * Pure: no connection, no clock. The contract documents the rules at `ChatService.StreamComplete`:
+ * text is appended to text, and a tool call's arguments to the arguments of the call with the same
+ * index. Each choice is collected separately, and unknown events are ignored.
  */
 import { create } from "@bufbuild/protobuf";
 
@@ -28,40 +28,40 @@ import {
   type ToolCallDelta,
 } from "./gen/togetherchat/v1/chat_service_pb.js";
 
-interface CallPieces {
+interface CallParts {
   id: string;
   name: string;
   arguments: string;
 }
 
-interface ChoicePieces {
+interface ChoiceParts {
   role: Role;
   text: string;
   reasoning: string;
   reasoningKey: string;
-  readonly toolCalls: Map<number, CallPieces>;
+  readonly toolCalls: Map<number, CallParts>;
   tokens: TokenLogprob[] | undefined;
   finished: ChoiceFinished | undefined;
 }
 
-/** Takes events one by one; `response()` is the answer as far as it has come. */
+/** Collects events one by one; `response()` returns the response so far. */
 export class Accumulator {
-  readonly #choices = new Map<number, ChoicePieces>();
+  readonly #choices = new Map<number, ChoiceParts>();
   #started: Started | undefined;
   #completed: Completed | undefined;
   #empty = true;
 
-  /** Whether the last event came: nothing is missing. */
+  /** Whether the last event was added. */
   get whole(): boolean {
     return this.#completed !== undefined;
   }
 
-  /** Whether no event that is known came. */
+  /** Whether no known event was added. */
   get empty(): boolean {
     return this.#empty;
   }
 
-  /** Take the next event. One that this version does not know changes nothing. */
+  /** Adds the next event. An unknown event changes nothing. */
   add({ event }: StreamCompleteResponse): void {
     switch (event.case) {
       case "started":
@@ -82,7 +82,7 @@ export class Accumulator {
     this.#empty = false;
   }
 
-  /** The answer; of a stream that is not `whole`, the part that came. */
+  /** Returns what was collected so far; see `whole`. */
   response(): CompleteResponse {
     const started = this.#started;
     const completed = this.#completed;
@@ -91,14 +91,14 @@ export class Accumulator {
       model: started?.model ?? "",
       ...(started?.createTime && { createTime: started.createTime }),
       systemFingerprint: started?.systemFingerprint ?? "",
-      choices: inOrder(this.#choices).map(([index, choice]) => foldChoice(index, choice)),
+      choices: inOrder(this.#choices).map(([index, choice]) => buildChoice(index, choice)),
       ...(completed?.usage && { usage: completed.usage }),
       warnings: [...(completed?.warnings ?? [])],
       attempts: completed?.attempts ?? 0,
     });
   }
 
-  #choice(index: number): ChoicePieces {
+  #choice(index: number): ChoiceParts {
     let choice = this.#choices.get(index);
     if (choice === undefined) {
       choice = emptyChoice();
@@ -108,7 +108,7 @@ export class Accumulator {
   }
 }
 
-function emptyChoice(): ChoicePieces {
+function emptyChoice(): ChoiceParts {
   return {
     role: Role.ASSISTANT,
     text: "",
@@ -120,7 +120,7 @@ function emptyChoice(): ChoicePieces {
   };
 }
 
-function addDelta(choice: ChoicePieces, delta: Delta): void {
+function addDelta(choice: ChoiceParts, delta: Delta): void {
   choice.role = delta.role || choice.role;
   choice.reasoningKey = delta.reasoningKey || choice.reasoningKey;
   choice.text += delta.text;
@@ -134,7 +134,7 @@ function addDelta(choice: ChoicePieces, delta: Delta): void {
   }
 }
 
-function addPiece(calls: Map<number, CallPieces>, piece: ToolCallDelta): void {
+function addPiece(calls: Map<number, CallParts>, piece: ToolCallDelta): void {
   const call = calls.get(piece.index) ?? { id: "", name: "", arguments: "" };
   call.id = piece.id || call.id;
   call.name = piece.name || call.name;
@@ -142,14 +142,14 @@ function addPiece(calls: Map<number, CallPieces>, piece: ToolCallDelta): void {
   calls.set(piece.index, call);
 }
 
-function foldChoice(index: number, pieces: ChoicePieces): Choice {
+function buildChoice(index: number, pieces: ChoiceParts): Choice {
   const { text, tokens, finished } = pieces;
   const choice = create(ChoiceSchema, {
     index,
     message: {
       role: pieces.role,
       content: text ? [{ part: { case: "text", value: text } }] : [],
-      toolCalls: inOrder(pieces.toolCalls).map(([, call]) => foldCall(call)),
+      toolCalls: inOrder(pieces.toolCalls).map(([, call]) => buildCall(call)),
       reasoning: pieces.reasoning,
       reasoningKey: pieces.reasoningKey,
     },
@@ -165,7 +165,7 @@ function foldChoice(index: number, pieces: ChoicePieces): Choice {
   return choice;
 }
 
-function foldCall({ id, name, arguments: text }: CallPieces): ToolCall {
+function buildCall({ id, name, arguments: text }: CallParts): ToolCall {
   return create(ToolCallSchema, { id, call: { case: "function", value: { name, arguments: text } } });
 }
 
