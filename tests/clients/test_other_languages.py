@@ -14,7 +14,8 @@ from support.app import running_app
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "other-languages.md").read_text(encoding="utf-8")
-PROTOC = ROOT / ".tools" / "protoc"
+TEMPLATE = (ROOT / "buf.gen.yaml").read_text(encoding="utf-8")
+PROTOC = ROOT / re.findall(r"protoc_path: (\S+)", TEMPLATE)[0]
 PROTOC_LINES = re.findall(r"^protoc .*_out=generated/.*$", PAGE, re.MULTILINE)
 RUST = re.findall(r"```(?:toml|rust)\n(.*?)```", PAGE, re.DOTALL)
 SERVICE_BY_LANGUAGE = {
@@ -43,7 +44,7 @@ def run(*words, cwd, **environment):
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory):
     """What `buf generate` makes of the contract."""
-    needs(PROTOC.exists(), "`make .tools/protoc` needs Maven")
+    needs(PROTOC.exists(), "`make protoc` needs Maven")
     folder = tmp_path_factory.mktemp("generated")
     run(ROOT / ".venv" / "bin" / "buf", "generate", "--output", folder, cwd=ROOT)
     return folder / "build" / "generated"
@@ -59,16 +60,14 @@ def test_buf_generates(language, generated):
 
 def test_the_page_names_every_language_of_the_template():
     """And the template is read as version 2."""
-    template = (ROOT / "buf.gen.yaml").read_text(encoding="utf-8")
-
-    assert set(SERVICE_BY_LANGUAGE) == set(re.findall(r"build/generated/(\w+)", template))
-    assert "version: v2" in template
+    assert set(SERVICE_BY_LANGUAGE) == set(re.findall(r"build/generated/(\w+)", TEMPLATE))
+    assert "version: v2" in TEMPLATE
 
 
 @pytest.mark.parametrize("line", PROTOC_LINES, ids=lambda line: re.search(r"--(\w+)_out", line)[1])
 def test_a_line_for_protoc_generates(line, tmp_path):
     """As it is printed, from the top of a clone."""
-    needs(PROTOC.exists(), "`make .tools/protoc` needs Maven")
+    needs(PROTOC.exists(), "`make protoc` needs Maven")
     shutil.copytree(ROOT / "protos", tmp_path / "protos")
     out = tmp_path / re.search(r"_out=(\S+)", line)[1]
     out.mkdir(parents=True)
