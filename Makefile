@@ -51,6 +51,12 @@ generate: .venv/.server .venv-generate/.ready  ## Generate the Python stubs and 
 	$(BIN)/python clients/python/generate_sync.py
 	$(BIN)/python deploy/grafana/dashboard.py > deploy/grafana/togetherchat.json
 
+# Sorted by what they need: Linux alone, then Go, then root with podman and mmdebstrap.
+TEST_ALL := faults overload outage soak fuzz lint-image bench-quick test-image test-e2e
+
+test-all:  ## Run what .ci/run leaves out: load, fuzzing, image, Kubernetes; 45 minutes (Debian, root, Go)
+	make/in-turn $(TEST_ALL)
+
 clean:  ## Remove everything that the targets made
 	rm -rf .venv .venv-* .tools .fuzz .bench bench/go/contract dist build tests/sdks/node/node_modules
 

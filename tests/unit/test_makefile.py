@@ -1,4 +1,4 @@
-"""The Makefile: the pages name targets that exist, the table of locks is whole."""
+"""The Makefile: its targets run somewhere, the pages name targets that exist, the table of locks is whole."""
 
 import re
 import subprocess
@@ -9,6 +9,7 @@ PARTS = [ROOT / "Makefile", *sorted((ROOT / "make").glob("*.mk"))]
 TEXT = "\n".join(part.read_text("utf-8") for part in PARTS)
 TARGETS = set(re.findall(r"^([a-z0-9-]+):.*## ", TEXT, re.MULTILINE))
 NAMED = re.compile(r"(?:^|`)make ([a-z][a-z0-9-]*)\b(?=[` ]*$| +#| +[A-Z]+=|`)", re.MULTILINE)
+EVERY_CHANGE = (ROOT / ".ci" / "run").read_text("utf-8")
 
 
 def make(*words):
@@ -23,6 +24,16 @@ def test_help_lists_every_target_in_groups():
     assert sorted(TARGETS) == sorted(listed)
     assert 6 == len(headings)
     assert all(f"\n{heading}\n  " in make() for heading in headings)
+
+
+def test_every_test_target_runs_for_each_change_or_in_test_all():
+    """A target named test-... is in .ci/run or in `make test-all`, and all that they name exists."""
+    each = set(re.findall(r"[a-z0-9-]+", EVERY_CHANGE.partition("make/in-turn ")[2]))
+    every = set(re.search(r"^TEST_ALL := (.*)$", TEXT, re.MULTILINE)[1].split())
+
+    assert set() == (each | every) - TARGETS
+    assert set() == each & every
+    assert set() == {one for one in TARGETS if one.startswith("test")} - {"test-all"} - each - every
 
 
 def test_pages_name_targets_that_exist():
@@ -43,3 +54,12 @@ def test_the_table_of_locks_is_whole():
     locks = [*ROOT.glob("requirements/*.txt"), *ROOT.glob("bench/requirements/*.txt")]
 
     assert sorted(str(lock.relative_to(ROOT)) for lock in locks) == sorted(compiled)
+
+
+def test_a_failure_stops_the_run_with_a_clear_line():
+    """`make/in-turn` names the target that failed and those that did not run."""
+    words = [ROOT / "make" / "in-turn", "help", "no-such-target", "help"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+
+    assert 1 == done.returncode
+    assert re.search(r"=== \d+ s: make no-such-target FAILED with status 2. Not run: help\.", done.stderr)
