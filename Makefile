@@ -60,13 +60,15 @@ test-all:  ## Run what .ci/run leaves out: load, fuzzing, image, Kubernetes; 45 
 clean:  ## Remove everything that the targets made
 	rm -rf .venv .venv-* .tools .fuzz .bench bench/go/contract dist build tests/sdks/node/node_modules
 
-# Environments. Each holds one lock of requirements/.
+# Environments. Each holds one lock of requirements/. A lock names every package, so pip resolves nothing: pip 23.2
+# rejects an extra that only a dependency asks for (fastapi-sso: pydantic[email]). `pip check` finds what is missing.
 PIP         := -m pip --disable-pip-version-check
-PIP_INSTALL := $(PIP) install --quiet --require-hashes
+PIP_INSTALL := $(PIP) install --quiet --require-hashes --no-deps
 
 define environment
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/python $(PIP_INSTALL) $(^:%=-r %)
+	$(@D)/bin/python $(PIP) check
 	@touch $@
 endef
 

@@ -33,7 +33,7 @@ licences: .venv/.dev  ## Renew docs/licences.md
 sbom: .venv-supply/.ready  ## Write the bill of materials of a server, dist/togetherchat.cdx.json (CycloneDX 1.6)
 	rm -rf .venv-billed && $(PYTHON) -m venv --without-pip .venv-billed && mkdir -p dist
 	.venv-supply/bin/python -m pip --python .venv-billed/bin/python install --disable-pip-version-check --quiet \
-	    --require-hashes -r requirements/telemetry.txt
+	    --require-hashes --no-deps -r requirements/telemetry.txt
 	.venv-supply/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --spec-version 1.6 --validate \
 	    --output-file dist/togetherchat.cdx.json .venv-billed/bin/python
 	rm -rf .venv-billed
