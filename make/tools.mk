@@ -47,7 +47,7 @@ H2LOAD       := .tools/h2load-v1.52
 PROTOC               := $(shell sed -n 's/ *protoc_path: //p' buf.gen.yaml | sort -u)
 PROTOC_GEN_GRPC_JAVA := $(shell sed -n 's/.*local: //p' buf.gen.yaml)
 
-PLATFORM  = $(shell uname -s | sed 's/Darwin/osx/; s/Linux/linux/')-$(shell uname -m | sed 's/aarch64\|arm64/aarch_64/')
+PLATFORM  = $(shell uname -s | sed 's/Darwin/osx/; s/Linux/linux/')-$(shell uname -m | sed -E 's/aarch64|arm64/aarch_64/')
 maven_copy = mvn --batch-mode --quiet dependency:copy -DoutputDirectory=$(CURDIR)/$@.new \
     -Dartifact=$(1):$*:exe:$(PLATFORM) && install -m 755 $@.new/* $@ && rm -r $@.new
 

@@ -12,18 +12,15 @@ NAMED = re.compile(r"(?:^|`)make ([a-z][a-z0-9-]*)\b(?=[` ]*$| +#| +[A-Z]+=|`)",
 EVERY_CHANGE = (ROOT / ".ci" / "run").read_text("utf-8")
 
 
-def make(*words):
-    return subprocess.run(["make", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-
-
 def test_help_lists_every_target_in_groups():
     """`make` alone prints each target once, below the heading of its file."""
-    listed = re.findall(r"^  ([a-z0-9-]+) ", make(), re.MULTILINE)
+    printed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = re.findall(r"^  ([a-z0-9-]+) ", printed, re.MULTILINE)
     headings = re.findall(r"^## (.*)$", TEXT, re.MULTILINE)
 
     assert sorted(TARGETS) == sorted(listed)
     assert 6 == len(headings)
-    assert all(f"\n{heading}\n  " in make() for heading in headings)
+    assert all(f"\n{heading}\n  " in printed for heading in headings)
 
 
 def test_every_test_target_runs_for_each_change_or_in_test_all():
