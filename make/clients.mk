@@ -4,8 +4,8 @@ GO_GENERATED := clients/go/togetherchat/v1 clients/go/togetherchat/service_confi
 
 test-go: .venv/.server generate-go  ## Check and test the Go client against the server; needs Go
 	git diff --exit-code -- $(GO_GENERATED)
-	test -z "$$(git ls-files --others --exclude-standard -- $(GO_GENERATED) | tee /dev/stderr)"
-	cd clients/go && test -z "$$(gofmt -l . | tee /dev/stderr)" && go mod verify && go mod tidy -diff && go vet ./...
+	! git ls-files --others --exclude-standard -- $(GO_GENERATED) | grep .
+	cd clients/go && ! gofmt -l . | grep . && go mod verify && go mod tidy -diff && go vet ./...
 	cd clients/go && TOGETHERCHAT_PYTHON="$${TOGETHERCHAT_PYTHON:-$(CURDIR)/$(BIN)/python}" go test -count=1 ./...
 
 generate-go: .venv-generate/.ready $(PROTOC_GEN_GO) $(PROTOC_GEN_GO_GRPC)  ## Generate the Go stubs and copy the service config; needs Go
