@@ -55,7 +55,7 @@ def run(  # noqa: PLR0913  what is asked is said by name
 
     `when_open` is called while all streams are held open, once each had its first token.
     """
-    command = [stage.tool("streams"), "--model", script, "--streams", str(streams), "--repeat", str(repeat)]
+    command = [stage.built("streams"), "--model", script, "--streams", str(streams), "--repeat", str(repeat)]
     command += ["--opening", str(opening), "--hold", f"{hold_s}s", "--limit", f"{LIMIT_S}s", *_target(place)]
     with subprocess.Popen(stage.load(command), stdout=subprocess.PIPE, text=True) as process:
         if process.stdout is None:

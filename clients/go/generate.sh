@@ -1,7 +1,7 @@
 #!/bin/sh
-# Generates the Go stubs from the protos into the folder of their go_package, with the protoc of
-# .venv-generate, and copies the service config beside them. The two arguments are the paths of
-# protoc-gen-go and protoc-gen-go-grpc. The Makefile pins their versions.
+# Generates the Go stubs from the protos, where their go_package says, with the protoc of
+# .venv-generate, and copies the service config beside them. The two arguments are the plugins
+# protoc-gen-go and protoc-gen-go-grpc, whose versions make/tools.mk pins.
 set -eu
 cd "$(dirname "$0")/../.."
 module=github.com/togetherchat/togetherchat/clients/go

@@ -14,7 +14,8 @@ from support.app import running_app
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "other-languages.md").read_text(encoding="utf-8")
-PROTOC = ROOT / ".tools" / "protoc"
+TEMPLATE = (ROOT / "buf.gen.yaml").read_text(encoding="utf-8")
+PROTOC = ROOT / re.findall(r"protoc_path: (\S+)", TEMPLATE)[0]
 PROTOC_LINES = re.findall(r"^protoc .*_out=generated/.*$", PAGE, re.MULTILINE)
 RUST = re.findall(r"```(?:toml|rust)\n(.*?)```", PAGE, re.DOTALL)
 SERVICE_BY_LANGUAGE = {
@@ -42,8 +43,8 @@ def run(*words, cwd, **environment):
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory):
-    """The folder with the output of `buf generate`."""
-    needs(PROTOC.exists(), "`make .tools/protoc` needs Maven")
+    """What `buf generate` makes of the contract."""
+    needs(PROTOC.exists(), "`make protoc` needs Maven")
     folder = tmp_path_factory.mktemp("generated")
     run(ROOT / ".venv" / "bin" / "buf", "generate", "--output", folder, cwd=ROOT)
     return folder / "build" / "generated"
@@ -57,18 +58,16 @@ def test_buf_generates(language, generated):
     assert word in (generated / language / name).read_text(encoding="utf-8")
 
 
-def test_every_language_of_the_template_is_tested():
-    """The template has version 2 and exactly the languages of this test."""
-    template = (ROOT / "buf.gen.yaml").read_text(encoding="utf-8")
-
-    assert set(SERVICE_BY_LANGUAGE) == set(re.findall(r"build/generated/(\w+)", template))
-    assert "version: v2" in template
+def test_the_page_names_every_language_of_the_template():
+    """And the template is read as version 2."""
+    assert set(SERVICE_BY_LANGUAGE) == set(re.findall(r"build/generated/(\w+)", TEMPLATE))
+    assert "version: v2" in TEMPLATE
 
 
 @pytest.mark.parametrize("line", PROTOC_LINES, ids=lambda line: re.search(r"--(\w+)_out", line)[1])
 def test_a_line_for_protoc_generates(line, tmp_path):
-    """Each protoc command of the page generates files when it is run from the top of a clone."""
-    needs(PROTOC.exists(), "`make .tools/protoc` needs Maven")
+    """As it is printed, from the top of a clone."""
+    needs(PROTOC.exists(), "`make protoc` needs Maven")
     shutil.copytree(ROOT / "protos", tmp_path / "protos")
     out = tmp_path / re.search(r"_out=(\S+)", line)[1]
     out.mkdir(parents=True)

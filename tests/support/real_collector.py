@@ -1,6 +1,6 @@
 """OpenTelemetry's own collector as a process, which writes what it takes to a file.
 
-OTEL_COLLECTOR names the program: `make .tools/otel-collector`. Spans here have been through its
+OTEL_COLLECTOR names the program: `make test-observability` builds it. Spans here have been through its
 receiver, its data model and its encoder, so what is read is what another system would be sent.
 """
 
