@@ -1,8 +1,7 @@
-"""A chat request, read and checked. Owns which fields the sandbox understands and what it says
-about the ones that are wrong; knows nothing of answers.
+"""Parses and checks a chat request. Owns the supported fields and the errors about invalid ones.
 
-Checks are stricter than the real API, which let at least one badly typed `max_tokens` pass: a
-mistake in a client should show here first. Fields nobody documents are ignored.
+The checks are stricter than the real API, which accepted at least one `max_tokens` of a wrong
+type: a mistake in a client should show here first. Undocumented fields are ignored.
 """
 
 from collections.abc import Mapping
@@ -10,8 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeGuard
 
-from togetherchat_sandbox.refusals import Refusal, Refused
-from togetherchat_sandbox.wire import Json, JsonObject, as_list, as_object, decode
+from togetherchat_sandbox.api_errors import ApiError, RequestRejectedError
+from togetherchat_sandbox.encoding import Json, JsonObject, as_list, as_object, decode
 
 ROLES = frozenset({"system", "user", "assistant", "tool", "function", "developer"})
 
@@ -34,8 +33,8 @@ INTEGER_RANGES: Mapping[str, tuple[int, int]] = {
 BOOLEANS = ("stream", "echo")
 
 
-class Format(Enum):
-    """What the answer must be: the values of `response_format.type`."""
+class OutputFormat(Enum):
+    """The required format of the completion: the values of `response_format.type`."""
 
     TEXT = "text"
     JSON_OBJECT = "json_object"
@@ -44,8 +43,8 @@ class Format(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
-    """One message: its text, and how many images, videos and sounds came with it."""
+class ChatMessage:
+    """One message: its text, and the number of images, videos and sounds."""
 
     role: str
     text: str
@@ -53,7 +52,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tool:
+class FunctionTool:
     """A function that may be called, with the JSON schema of its arguments."""
 
     name: str
@@ -62,13 +61,13 @@ class Tool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
-    """What the sandbox needs of a request.
+    """The parts of a request that the sandbox uses.
 
     `tool_choice` is auto, none, required or the name of a function.
     """
 
     model: str
-    messages: tuple[Message, ...]
+    messages: tuple[ChatMessage, ...]
     stream: bool = False
     include_usage: bool = False
     max_tokens: int | None = None
@@ -78,25 +77,25 @@ class ChatRequest:
     choices: int = 1
     logprobs: int | None = None
     echo: bool = False
-    tools: tuple[Tool, ...] = ()
+    tools: tuple[FunctionTool, ...] = ()
     tool_choice: str = "auto"
-    format: Format = Format.TEXT
+    format: OutputFormat = OutputFormat.TEXT
     schema: JsonObject = field(default_factory=dict[str, Json])
     pattern: str = ""
-    may_think: bool = True
+    reasoning_enabled: bool = True
 
     @property
     def last_user_text(self) -> str:
-        """What the user said last, or the last message where no user spoke."""
-        said = [message.text for message in self.messages if message.role == "user"]
-        return said[-1] if said else self.messages[-1].text
+        """The text of the last user message, or of the last message where no user message exists."""
+        texts = [message.text for message in self.messages if message.role == "user"]
+        return texts[-1] if texts else self.messages[-1].text
 
 
-def read(data: bytes) -> ChatRequest:
-    """Read the body of `POST /v1/chat/completions`.
+def parse_request(data: bytes) -> ChatRequest:
+    """Parse the body of `POST /v1/chat/completions`.
 
     Raises:
-        Refused: a field is missing (400) or wrong (422).
+        RequestRejectedError: a field is missing (400) or invalid (422).
     """
     fields = _object(data)
     model = _model(fields)
@@ -121,25 +120,25 @@ def read(data: bytes) -> ChatRequest:
         format=_format(response_format),
         schema=_schema(response_format),
         pattern=_text(response_format, "pattern"),
-        may_think=_may_think(fields),
+        reasoning_enabled=_reasoning_enabled(fields),
     )
 
 
-def _missing(what: str) -> Refused:
-    return Refused(Refusal(status=400, message=f"Input required: {what}"))
+def _missing(what: str) -> RequestRejectedError:
+    return RequestRejectedError(ApiError(status=400, message=f"Input required: {what}"))
 
 
-def _wrong(what: str) -> Refused:
-    return Refused(Refusal(status=422, message=f"Input validation error: {what}"))
+def _wrong(what: str) -> RequestRejectedError:
+    return RequestRejectedError(ApiError(status=422, message=f"Input validation error: {what}"))
 
 
 def _object(data: bytes) -> JsonObject:
     try:
         value = decode(data)
     except ValueError as exc:
-        raise Refused(Refusal(status=400, message="The body is no JSON.")) from exc
+        raise RequestRejectedError(ApiError(status=400, message="The body is not JSON.")) from exc
     if not isinstance(value, dict):
-        raise Refused(Refusal(status=400, message="The body is no JSON object."))
+        raise RequestRejectedError(ApiError(status=400, message="The body is not a JSON object."))
     return value
 
 
@@ -152,7 +151,7 @@ def _model(fields: JsonObject) -> str:
     return model
 
 
-def _messages(fields: JsonObject) -> tuple[Message, ...]:
+def _messages(fields: JsonObject) -> tuple[ChatMessage, ...]:
     messages = fields.get("messages")
     if not messages:
         raise _missing("messages")
@@ -161,20 +160,20 @@ def _messages(fields: JsonObject) -> tuple[Message, ...]:
     return tuple(_message(message, place) for place, message in enumerate(messages))
 
 
-def _message(value: Json, place: int) -> Message:
+def _message(value: Json, place: int) -> ChatMessage:
     message = as_object(value)
     role, content = message.get("role"), message.get("content")
     if not isinstance(role, str) or role not in ROLES:
         raise _wrong(f"`messages[{place}].role` must be one of {', '.join(sorted(ROLES))}")
     if isinstance(content, str):
-        return Message(role=role, text=content)
+        return ChatMessage(role=role, text=content)
     if content is None and role == "assistant":
-        return Message(role=role, text="")
+        return ChatMessage(role=role, text="")
     if not isinstance(content, list):
         raise _wrong(f"`messages[{place}].content` must be a string or an array of parts")
     parts = [as_object(part) for part in content]
     texts = [text for part in parts if isinstance(text := part.get("text"), str)]
-    return Message(role=role, text="\n".join(texts), attachments=len(parts) - len(texts))
+    return ChatMessage(role=role, text="\n".join(texts), attachments=len(parts) - len(texts))
 
 
 def _check(fields: JsonObject) -> None:
@@ -219,15 +218,15 @@ def _stop(value: Json) -> tuple[str, ...]:
     return tuple(stop for stop in candidates if isinstance(stop, str) and stop)
 
 
-def _tool(value: Json) -> Tool:
+def _tool(value: Json) -> FunctionTool:
     function = as_object(as_object(value).get("function"))
     name = function.get("name")
     if not isinstance(name, str) or not name:
         raise _wrong("`tools[].function.name` must be a string")
-    return Tool(name=name, parameters=as_object(function.get("parameters")))
+    return FunctionTool(name=name, parameters=as_object(function.get("parameters")))
 
 
-def _tool_choice(value: Json, tools: tuple[Tool, ...]) -> str:
+def _tool_choice(value: Json, tools: tuple[FunctionTool, ...]) -> str:
     if isinstance(value, dict):
         value = as_object(value.get("function")).get("name")
     if value is None or value in {"auto", "none"}:
@@ -238,10 +237,10 @@ def _tool_choice(value: Json, tools: tuple[Tool, ...]) -> str:
     return value
 
 
-def _format(response_format: JsonObject) -> Format:
+def _format(response_format: JsonObject) -> OutputFormat:
     kind = response_format.get("type", "text")
     try:
-        return Format(kind)
+        return OutputFormat(kind)
     except ValueError as exc:
         raise _wrong("`response_format.type` is unknown") from exc
 
@@ -254,7 +253,7 @@ def _schema(response_format: JsonObject) -> JsonObject:
     return as_object(named.get("schema") or response_format.get("schema"))
 
 
-def _may_think(fields: JsonObject) -> bool:
+def _reasoning_enabled(fields: JsonObject) -> bool:
     template = as_object(fields.get("chat_template_kwargs"))
     switches = (
         as_object(fields.get("reasoning")).get("enabled"),

@@ -1,7 +1,7 @@
 """The HTTP side: the addresses, the keys, and the sandbox as something that starts and stops.
 
 It uses aiohttp's low-level server, because that one tells when a connection is lost, which is half
-of what the ledger is for.
+of what the request log is for.
 """
 
 import logging
@@ -14,21 +14,21 @@ from typing import Self, final
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from togetherchat_sandbox.api_errors import ERRORS, NOT_FOUND, RequestRejectedError, error_reply
 from togetherchat_sandbox.behaviour import PREFIX
 from togetherchat_sandbox.delivery import deliver
-from togetherchat_sandbox.ledger import Entry, Ledger
-from togetherchat_sandbox.misbehaviour import NAMES
-from togetherchat_sandbox.models import listing
-from togetherchat_sandbox.refusals import NOT_FOUND, REFUSALS, Refused, refused
-from togetherchat_sandbox.repeats import Repeats
-from togetherchat_sandbox.replies import JSON, Scene, chat_reply, headed
-from togetherchat_sandbox.reply import Outcome, whole
-from togetherchat_sandbox.request import read
+from togetherchat_sandbox.encoding import Json, encode
+from togetherchat_sandbox.faults import SANDBOX_MODELS
+from togetherchat_sandbox.model_list import list_models
+from togetherchat_sandbox.repeat_counter import RepeatCounter
+from togetherchat_sandbox.reply import AnyReply, unary_reply
+from togetherchat_sandbox.request import parse_request
+from togetherchat_sandbox.request_log import LoggedRequest, RequestLog
+from togetherchat_sandbox.responder import JSON, ReplyContext, reply_to_chat, with_standard_headers
 from togetherchat_sandbox.settings import SandboxSettings
-from togetherchat_sandbox.wire import Json, encode
 
 # Keys that the sandbox does not accept; any other will do, and so will none.
-KEYS_REFUSED = {"invalid": REFUSALS["401"], "broke": REFUSALS["402"]}
+REJECTED_KEYS = {"invalid": ERRORS["401"], "broke": ERRORS["402"]}
 
 _LOGGER = logging.getLogger("togetherchat_sandbox")
 
@@ -51,10 +51,10 @@ class Sandbox:
         self._host = host
         self._port = port
         self._wall_clock = wall_clock
-        self._repeats = Repeats(questions_max=self._settings.repeats_max)
+        self._repeats = RepeatCounter(requests_max=self._settings.repeat_counter_size)
         self._received = 0
         self._runner: web.ServerRunner | None = None
-        self.ledger = Ledger(time.monotonic, requests_max=self._settings.ledger_requests_max)
+        self.request_log = RequestLog(time.monotonic, requests_max=self._settings.request_log_size)
 
     @property
     def base_url(self) -> str:
@@ -68,7 +68,7 @@ class Sandbox:
         Raises:
             OSError: the address is taken or is not ours.
         """
-        server = _Server(self._handle, self.ledger)
+        server = _Server(self._handle, self.request_log)
         runner = web.ServerRunner(server, shutdown_timeout=1)
         await runner.setup()
         await web.TCPSite(runner, self._host, self._port).start()
@@ -80,7 +80,7 @@ class Sandbox:
         runner, self._runner = self._runner, None
         if runner is None:
             return
-        self.ledger.close()
+        self.request_log.sandbox_stopping()
         server = runner.server
         for connection in server.connections if server else ():
             if connection.transport is not None:
@@ -97,52 +97,54 @@ class Sandbox:
         await self.stop()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.method == "GET" and request.path in {"/sandbox", "/sandbox/ledger"}:
+        if request.method == "GET" and request.path in {"/sandbox", "/sandbox/request-log"}:
             return self._page(request)
         self._received += 1
-        scene = Scene(settings=self._settings, number=self._received, now_s=self._wall_clock())
-        entry = self.ledger.open(
+        context = ReplyContext(settings=self._settings, number=self._received, now_s=self._wall_clock())
+        entry = self.request_log.add(
             request.protocol,
-            number=scene.number,
-            answer_id=scene.answer_id,
+            number=context.number,
+            response_id=context.response_id,
             id=request.headers.get("x-request-id"),
             method=request.method,
             path=request.path,
         )
         try:
-            outcome = headed(await self._outcome(request, scene, entry), scene)
-            return await deliver(outcome, request, self.ledger, entry)
+            outcome = with_standard_headers(await self._outcome(request, context, entry), context)
+            return await deliver(outcome, request, self.request_log, entry)
         except ConnectionError:
             # Nobody is there to be answered: aiohttp finds out the same way and closes quietly.
             return web.Response(status=499)
         finally:
-            self.ledger.finish(entry)
+            self.request_log.finish(entry)
 
-    async def _outcome(self, request: web.BaseRequest, scene: Scene, entry: Entry) -> Outcome:
+    async def _outcome(
+        self, request: web.BaseRequest, context: ReplyContext, entry: LoggedRequest
+    ) -> AnyReply:
         try:
             match (request.method, request.path):
                 case ("POST", "/v1/chat/completions"):
-                    return await self._chat(request, scene, entry)
+                    return await self._chat(request, context, entry)
                 case ("GET", "/v1/models"):
                     return _models(request)
                 case _:
-                    refusal = NOT_FOUND
-        except Refused as exc:
-            refusal = exc.refusal
-        return refused(refusal, answer_id=scene.answer_id, now_s=scene.now_s)
+                    error = NOT_FOUND
+        except RequestRejectedError as exc:
+            error = exc.error
+        return error_reply(error, response_id=context.response_id, now_s=context.now_s)
 
-    async def _chat(self, request: web.BaseRequest, scene: Scene, entry: Entry) -> Outcome:
+    async def _chat(self, request: web.BaseRequest, context: ReplyContext, entry: LoggedRequest) -> AnyReply:
         _check_key(request)
-        asked = read(await _body(request, self._settings.request_bytes_max))
-        self.ledger.identify(entry, model=asked.model, stream=asked.stream)
-        return chat_reply(asked, replace(scene, attempt=self._repeats.count(asked)))
+        chat = parse_request(await _body(request, self._settings.request_bytes_max))
+        self.request_log.set_model(entry, model=chat.model, stream=chat.stream)
+        return reply_to_chat(chat, replace(context, repeat=self._repeats.count(chat)))
 
     def _page(self, request: web.BaseRequest) -> web.Response:
         query = request.query
         if request.path == "/sandbox":
             page: Json = _about()
         else:
-            page = self.ledger.told(id=query.get("id"), model=query.get("model"))
+            page = self.request_log.to_json(id=query.get("id"), model=query.get("model"))
         return web.Response(body=encode(page), headers={"content-type": JSON, "x-upstream": "sandbox"})
 
 
@@ -151,37 +153,38 @@ async def _body(request: web.BaseRequest, bytes_max: int) -> bytes:
     while part := await request.content.readany():
         body += part
         if len(body) > bytes_max:
-            raise Refused(REFUSALS["413"])
+            raise RequestRejectedError(ERRORS["413"])
     return bytes(body)
 
 
 def _check_key(request: web.BaseRequest) -> None:
-    refusal = KEYS_REFUSED.get(_key(request))
-    if refusal:
-        raise Refused(refusal)
+    error = REJECTED_KEYS.get(_key(request))
+    if error:
+        raise RequestRejectedError(error)
 
 
 def _key(request: web.BaseRequest) -> str:
     return request.headers.get("authorization", "").removeprefix("Bearer ").strip()
 
 
-def _models(request: web.BaseRequest) -> Outcome:
+def _models(request: web.BaseRequest) -> AnyReply:
     _check_key(request)
     dedicated_only = request.query.get("dedicated") == "true"
-    models: Json = [] if dedicated_only else [*listing(row.model for row in NAMES)]
-    return whole(encode(models), JSON)
+    models: Json = [] if dedicated_only else [*list_models(row.model for row in SANDBOX_MODELS)]
+    return unary_reply(encode(models), JSON)
 
 
 def _about() -> Json:
-    names: list[Json] = [
-        {"model": PREFIX + row.name, "example": row.model, "does": row.says} for row in NAMES
+    models: list[Json] = [
+        {"model": PREFIX + row.name, "example": row.model, "description": row.description}
+        for row in SANDBOX_MODELS
     ]
     return {
-        "about": "A simulation of Together AI's chat API. It answers any model id; these names misbehave.",
+        "about": "A simulator of Together AI's chat API. It accepts any model id; these ids have faults.",
         "chat": "/v1/chat/completions",
         "models": "/v1/models",
-        "ledger": "/sandbox/ledger",
-        "names": names,
+        "request_log": "/sandbox/request-log",
+        "sandbox_models": models,
     }
 
 
@@ -190,14 +193,14 @@ class _Server(web.Server):
     """aiohttp's server, with its news of lost connections passed on."""
 
     def __init__(
-        self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], ledger: Ledger
+        self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], request_log: RequestLog
     ) -> None:
         super().__init__(handler, handler_cancellation=True, access_log=None, logger=_LOGGER)
-        self._ledger = ledger
+        self._request_log = request_log
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
         super().connection_lost(handler, exc)
-        self._ledger.connection_lost(handler)
+        self._request_log.connection_lost(handler)
 
 
 def _tells_no_header(record: logging.LogRecord) -> bool:

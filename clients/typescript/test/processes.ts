@@ -40,7 +40,7 @@ export interface LedgerEntry {
 
 /** What the simulator saw of the call with this id. */
 export async function ledger(sandbox: Running, id: string): Promise<LedgerEntry[]> {
-  const response = await fetch(`http://${sandbox.address}/sandbox/ledger?id=${id}`);
+  const response = await fetch(`http://${sandbox.address}/sandbox/request-log?id=${id}`);
   return ((await response.json()) as { requests: LedgerEntry[] }).requests;
 }
 

@@ -35,7 +35,7 @@ type Service struct {
 	processes  []*process
 }
 
-// Request is one request in the simulator's ledger.
+// Request is one request in the simulator's request log.
 type Request struct {
 	ID    string `json:"id"`
 	Model string `json:"model"`
@@ -85,7 +85,7 @@ func (s *Service) Stop() {
 
 // Ledger is what the simulator saw of the calls with this request id.
 func (s *Service) Ledger(requestID string) ([]Request, error) {
-	answer, err := http.Get(s.sandboxURL + "/sandbox/ledger?id=" + url.QueryEscape(requestID))
+	answer, err := http.Get(s.sandboxURL + "/sandbox/request-log?id=" + url.QueryEscape(requestID))
 	if err != nil {
 		return nil, err
 	}

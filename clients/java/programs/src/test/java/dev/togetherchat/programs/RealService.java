@@ -39,7 +39,7 @@ final class RealService implements AutoCloseable {
 
     /** The simulator's requests of one model, oldest first. */
     List<JsonObject> ledger(String model) {
-        HttpRequest request = HttpRequest.newBuilder(URI.create(sandbox + "/sandbox/ledger")).build();
+        HttpRequest request = HttpRequest.newBuilder(URI.create(sandbox + "/sandbox/request-log")).build();
         try {
             String body = http.send(request, HttpResponse.BodyHandlers.ofString()).body();
             List<JsonObject> entries = new ArrayList<>();

@@ -1,13 +1,13 @@
-"""A small value that fits a JSON schema: for JSON mode and for the arguments of tool calls.
+"""Builds a small value that fits a JSON schema, for JSON mode and for the arguments of tool calls.
 
-Always the same value for the same schema. What is required is there; where nothing is required,
-every property is. Depth and size are bounded, because schemas refer to themselves.
+The same schema alalternatives gives the same value. The value has the required properties; where none is
+required, all of them. Depth and size are bounded, because schemas can refer to themselves.
 """
 
 from collections.abc import Callable, Mapping
 
-from togetherchat_sandbox.patterns import literal
-from togetherchat_sandbox.wire import Json, JsonObject, as_list, as_object
+from togetherchat_sandbox.encoding import Json, JsonObject, as_list, as_object
+from togetherchat_sandbox.regex_sample import regex_sample
 
 DEPTH_MAX = 8
 VALUES_MAX = 1_000
@@ -29,18 +29,18 @@ FORMATS: Mapping[str, str] = {
 }
 
 
-def instance(schema: JsonObject) -> Json:
-    """A value that fits `schema`."""
-    return _Builder(schema).value(schema, name="", depth=0)
+def json_sample(schema: JsonObject) -> Json:
+    """Return a value that fits `schema`."""
+    return _SampleBuilder(schema).value(schema, name="", depth=0)
 
 
-class _Builder:
-    """Counts the values it makes; past the bound everything is null."""
+class _SampleBuilder:
+    """Counts the values that it builds; past the bound every value is null."""
 
     def __init__(self, root: JsonObject) -> None:
         self._root = root
         self._left = VALUES_MAX
-        self._makers: Mapping[str, Callable[[JsonObject, str, int], Json]] = {
+        self._builders: Mapping[str, Callable[[JsonObject, str, int], Json]] = {
             "object": self._object,
             "array": self._array,
             "string": lambda schema, name, _depth: _string(schema, name),
@@ -59,19 +59,19 @@ class _Builder:
             return schema["const"]
         if choices := as_list(schema.get("enum")):
             return choices[0]
-        maker = self._makers.get(_type(schema))
-        return maker(schema, name, depth) if maker else None
+        build = self._builders.get(_type_of(schema))
+        return build(schema, name, depth) if build else None
 
     def _resolved(self, schema: JsonObject) -> JsonObject:
-        """Follow references and merge what is combined, the first way where there are several."""
+        """Follow references and merge combined schemas, with the first of several alternatives."""
         for _ in range(DEPTH_MAX):
             reference = schema.get("$ref")
             parts = as_list(schema.get("allOf"))
-            ways = as_list(schema.get("anyOf")) or as_list(schema.get("oneOf"))
+            alternatives = as_list(schema.get("anyOf")) or as_list(schema.get("oneOf"))
             if isinstance(reference, str):
-                parts = [self._referred(reference)]
-            elif ways:
-                parts = [*parts, _first_way(ways)]
+                parts = [self._target(reference)]
+            elif alternatives:
+                parts = [*parts, _first_alternative(alternatives)]
             elif not parts:
                 break
             schema = {key: value for key, value in schema.items() if key not in _COMBINING}
@@ -79,13 +79,13 @@ class _Builder:
                 schema = _merged(as_object(part), schema)
         return schema
 
-    def _referred(self, reference: str) -> Json:
+    def _target(self, reference: str) -> Json:
         if not reference.startswith("#"):
             return {}
-        found: Json = self._root
+        target: Json = self._root
         for step in reference[1:].split("/")[1:]:
-            found = as_object(found).get(step.replace("~1", "/").replace("~0", "~"))
-        return found
+            target = as_object(target).get(step.replace("~1", "/").replace("~0", "~"))
+        return target
 
     def _object(self, schema: JsonObject, _name: str, depth: int) -> Json:
         properties = as_object(schema.get("properties"))
@@ -105,8 +105,8 @@ class _Builder:
 _COMBINING = frozenset({"$ref", "allOf", "anyOf", "oneOf"})
 
 
-def _first_way(ways: list[Json]) -> Json:
-    return next((way for way in ways if as_object(way).get("type") != "null"), None)
+def _first_alternative(alternatives: list[Json]) -> Json:
+    return next((each for each in alternatives if as_object(each).get("type") != "null"), None)
 
 
 def _merged(base: JsonObject, over: JsonObject) -> JsonObject:
@@ -120,22 +120,22 @@ def _merged(base: JsonObject, over: JsonObject) -> JsonObject:
     return merged
 
 
-def _type(schema: JsonObject) -> str:
-    kind = schema.get("type")
-    if isinstance(kind, list):
-        kind = next((one for one in kind if one != "null"), "null")
-    if isinstance(kind, str):
-        return kind
+def _type_of(schema: JsonObject) -> str:
+    schema_type = schema.get("type")
+    if isinstance(schema_type, list):
+        schema_type = next((one for one in schema_type if one != "null"), "null")
+    if isinstance(schema_type, str):
+        return schema_type
     if "properties" in schema or "required" in schema:
         return "object"
     return "array" if "items" in schema else "string"
 
 
 def _string(schema: JsonObject, name: str) -> str:
-    kind, pattern = schema.get("format"), schema.get("pattern")
-    if isinstance(kind, str) and kind in FORMATS:
-        return FORMATS[kind]
-    text = literal(pattern) if isinstance(pattern, str) else f"sample {name}".strip()
+    text_format, pattern = schema.get("format"), schema.get("pattern")
+    if isinstance(text_format, str) and text_format in FORMATS:
+        return FORMATS[text_format]
+    text = regex_sample(pattern) if isinstance(pattern, str) else f"sample {name}".strip()
     least, most = schema.get("minLength"), schema.get("maxLength")
     if isinstance(least, int):
         text = text.ljust(min(least, CHARACTERS_MAX), ".")
@@ -149,7 +149,7 @@ def _integer(schema: JsonObject) -> int:
 
 
 def _number(schema: JsonObject) -> float:
-    """1 where it fits, else the nearest number that does."""
+    """Return 1 where it fits, else the nearest number that fits."""
     number: float = 1
     low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
     high, below = schema.get("maximum"), schema.get("exclusiveMaximum")
