@@ -9,7 +9,8 @@ import re
 from togetherchat_sandbox.encoding import JsonObject, encode
 from togetherchat_sandbox.json_schema_sample import json_sample
 from togetherchat_sandbox.regex_sample import regex_sample
-from togetherchat_sandbox.request import ChatRequest, OutputFormat
+from togetherchat_sandbox.request import ChatRequest
+from togetherchat_sandbox.schema import OutputFormat
 
 QUOTE_CHARACTERS_MAX = 60
 

@@ -7,7 +7,8 @@ import pytest
 
 from togetherchat_sandbox.api_errors import RequestRejectedError
 from togetherchat_sandbox.plan import NO_OVERRIDES, PlanOverrides, plan_completion
-from togetherchat_sandbox.request import ChatMessage, ChatRequest, FunctionTool, OutputFormat
+from togetherchat_sandbox.request import ChatMessage, ChatRequest, FunctionTool
+from togetherchat_sandbox.schema import OutputFormat
 from togetherchat_sandbox.texts import QUOTE_CHARACTERS_MAX
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}

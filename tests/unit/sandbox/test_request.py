@@ -3,9 +3,12 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from togetherchat_sandbox.api_errors import RequestRejectedError
-from togetherchat_sandbox.request import ChatMessage, FunctionTool, OutputFormat, parse_request
+from togetherchat_sandbox.request import ChatMessage, FunctionTool, parse_request
+from togetherchat_sandbox.schema import ChatRequestFields, OutputFormat
 
 HELLO = [{"role": "user", "content": "hello"}]
 WEATHER = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
@@ -19,6 +22,14 @@ def error_of(data):
     with pytest.raises(RequestRejectedError) as caught:
         parse_request(data if isinstance(data, bytes) else json.dumps(data).encode())
     return caught.value.error
+
+
+def status_of(fields):
+    try:
+        parse_request(json.dumps(fields).encode())
+    except RequestRejectedError as exc:
+        return exc.error.status
+    return 200
 
 
 def test_a_plain_request():
@@ -136,7 +147,7 @@ def test_reasoning_can_be_disabled(expected, fields):
         (400, "Input required: messages", {"model": "m", "messages": []}),
         (422, "Input validation error: `model`", {"model": 1, "messages": HELLO}),
         (422, "Input validation error: `messages`", {"model": "m", "messages": "hello"}),
-        (422, "Input validation error: `messages[0].role`", {"model": "m", "messages": ["hello"]}),
+        (422, "Input validation error: `messages[0]`", {"model": "m", "messages": ["hello"]}),
         (422, "Input validation error: `messages[0].role`", {"model": "m", "messages": [{"role": "king"}]}),
         (
             422,
@@ -171,6 +182,11 @@ def test_missing_and_invalid_fields(status, start, data):
         {"tool_choice": "get_weather"},
         {"response_format": {"type": "xml"}},
         {"response_format": "json"},
+        {"tool_choice": {"type": "function"}},
+        {"tool_choice": {"type": "function", "function": {"name": "get_weather"}}},
+        {"stream_options": {"include_usage": "yes"}},
+        {"stop": [1]},
+        {"reasoning": {"enabled": "no"}},
         {"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}},
     ],
 )
@@ -178,6 +194,40 @@ def test_invalid_values(fields):
     """A value outside its documented type or range is rejected."""
     body = {"model": "m", "messages": HELLO, **fields}
     assert 422 == error_of(body).status
+
+
+def test_the_message_names_the_field_and_the_rule():
+    """A rejection has Together's prefix, the path of the field and pydantic's rule."""
+    body = {"model": "m", "messages": HELLO, "tools": [WEATHER, {"function": {"name": 1}}]}
+    assert "Input validation error: `tools[1].function.name`: Input should be a valid string" == (
+        error_of(body).message
+    )
+
+
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 5)
+    | st.floats(-5, 5)
+    | st.sampled_from(["", "user", "text", "a"]),
+    lambda children: (
+        st.lists(children, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["type", "function", "name", "schema", "json_schema", "role", "content", "enabled"]
+            ),
+            children,
+            max_size=3,
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*ChatRequestFields.model_fields]), JSON_VALUES))
+def test_any_object_is_parsed_or_rejected(fields):
+    """Whatever the fields hold, the request is parsed or rejected with 400 or 422."""
+    assert status_of({"model": "m", "messages": HELLO, **fields}) in {200, 400, 422}
 
 
 def test_nulls_and_unknown_fields_are_ignored():
