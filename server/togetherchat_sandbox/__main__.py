@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -20,6 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if flags.list_models:
         sys.stdout.write(table_markdown())
         return 0
+    # uvicorn warns of requests that are malformed or offer an upgrade; clients learn that from the reply.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     host, port = flags.listen
     settings = SandboxSettings(
         seed=flags.seed,

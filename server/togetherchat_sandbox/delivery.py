@@ -1,57 +1,56 @@
-"""Sends a reply: waits until each part is due, writes what is due together in one go, ends as told.
+"""Sends a reply: waits until each part is due, sends what is due together, then ends the connection.
 
-Owns the only waiting in the sandbox. When the client hangs up, the server cancels this, whatever it
-is doing; a reply that was not over by then is the client's doing in the request log.
+Owns the only waiting in the sandbox. Its caller cancels it when the client disconnects.
 """
 
 import asyncio
-import socket
-import struct
 from collections.abc import Callable
+from typing import Final
 
-from aiohttp import web
+from starlette.types import Send
 
-from togetherchat_sandbox.reply import AnyReply, NoReply, Reply, ReplyEnd, TimedBytes
+from togetherchat_sandbox.connection import SandboxConnection
+from togetherchat_sandbox.reply import AnyReply, Reply, ReplyEnd, TimedBytes
 from togetherchat_sandbox.request_log import Ended, LoggedRequest, RequestLog
 
-WRITE_BYTES_MAX = 64 * 1024
-
-_NO_LINGER = struct.pack("ii", 1, 0)
+WRITE_BYTES_MAX: Final = 64 * 1024
 
 
 async def deliver(
-    reply: AnyReply, request: web.BaseRequest, request_log: RequestLog, entry: LoggedRequest
-) -> web.StreamResponse:
-    """Send `reply` as the answer to `request`, keeping `entry` up to date."""
-    if isinstance(reply, NoReply):
-        await _leave(reply.end, request, request_log, entry)
-        return web.Response(status=500)
-    sending = _ReplySender(reply, request, request_log, entry)
-    await sending.parts(asyncio.get_running_loop().time)
-    if reply.end is ReplyEnd.COMPLETE:
-        await sending.finish()
-    else:
-        await _leave(reply.end, request, request_log, entry)
-    return sending.response
+    reply: AnyReply, send: Send, connection: SandboxConnection, request_log: RequestLog, entry: LoggedRequest
+) -> None:
+    """Send `reply`, keeping `entry` up to date."""
+    if isinstance(reply, Reply):
+        await _ReplySender(reply, send, request_log, entry).send(asyncio.get_running_loop().time)
+    match reply.end:
+        case ReplyEnd.COMPLETE:
+            request_log.set_ended(entry, Ended.COMPLETE)
+            return
+        case ReplyEnd.CLOSE:
+            request_log.set_ended(entry, Ended.ABORTED_BY_SANDBOX)
+            connection.close()
+        case ReplyEnd.RESET:
+            request_log.set_ended(entry, Ended.ABORTED_BY_SANDBOX)
+            connection.reset()
+        case ReplyEnd.STALL:
+            pass
+    # Until the lost connection cancels this.
+    await asyncio.Event().wait()
 
 
 class _ReplySender:
-    """One reply on its way: the bytes that are due and not yet written."""
+    """Sends one reply; holds the bytes that are due and not yet sent."""
 
-    def __init__(
-        self, reply: Reply, request: web.BaseRequest, request_log: RequestLog, entry: LoggedRequest
-    ) -> None:
+    def __init__(self, reply: Reply, send: Send, request_log: RequestLog, entry: LoggedRequest) -> None:
         self._reply = reply
-        self._request = request
+        self._send = send
         self._request_log = request_log
         self._entry = entry
         self._buffer = bytearray()
         self._tokens = 0
-        self.response = web.StreamResponse(status=reply.status, headers=reply.headers)
-        if reply.length is not None:
-            self.response.content_length = reply.length
+        self._started = False
 
-    async def parts(self, clock: Callable[[], float]) -> None:
+    async def send(self, clock: Callable[[], float]) -> None:
         start = clock()
         for part in self._reply.parts:
             wait_s = start + part.due_s - clock()
@@ -64,10 +63,8 @@ class _ReplySender:
                 await asyncio.sleep(0)
         await self._flush()
         await self._start()
-
-    async def finish(self) -> None:
-        await self.response.write_eof()
-        self._request_log.set_ended(self._entry, Ended.COMPLETE)
+        if self._reply.end is ReplyEnd.COMPLETE:
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _add(self, part: TimedBytes) -> None:
         self._buffer += part.data
@@ -80,25 +77,15 @@ class _ReplySender:
         data, tokens = bytes(self._buffer), self._tokens
         self._buffer.clear()
         self._tokens = 0
-        await self.response.write(data)
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
         self._entry.tokens_sent += tokens
 
     async def _start(self) -> None:
-        if not self.response.prepared:
-            self._request_log.reply_started(self._entry, self._reply.status)
-            await self.response.prepare(self._request)
-
-
-async def _leave(
-    end: ReplyEnd, request: web.BaseRequest, request_log: RequestLog, entry: LoggedRequest
-) -> None:
-    """End in the way of `end`, then wait for the cancellation that a lost connection brings."""
-    transport = request.transport
-    if end is not ReplyEnd.STALL:
-        request_log.set_ended(entry, Ended.ABORTED_BY_SANDBOX)
-    if transport is not None and end is ReplyEnd.CLOSE:
-        transport.close()
-    if transport is not None and end is ReplyEnd.RESET:
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-        transport.abort()
-    await asyncio.Event().wait()
+        if self._started:
+            return
+        self._started = True
+        self._request_log.reply_started(self._entry, self._reply.status)
+        headers = [(name.encode(), value.encode()) for name, value in self._reply.headers.items()]
+        if self._reply.length is not None:
+            headers.append((b"content-length", str(self._reply.length).encode()))
+        await self._send({"type": "http.response.start", "status": self._reply.status, "headers": headers})

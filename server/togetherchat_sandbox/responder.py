@@ -5,6 +5,7 @@ Pure; `ReplyContext` holds everything that is not in the request.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from email.utils import formatdate
 
 from togetherchat_sandbox.api_errors import RequestRejectedError, error_reply
 from togetherchat_sandbox.behaviour import Behaviour
@@ -107,6 +108,7 @@ def _stream_parts(
 def _standard_headers(reply: Reply, context: ReplyContext) -> Mapping[str, str]:
     ray = context.response_id.rsplit("-", 1)[1]
     headers = {
+        "date": formatdate(context.now_s, usegmt=True),
         "server": "togetherchat-sandbox",
         "x-upstream": "sandbox",
         "x-request-id": context.response_id,

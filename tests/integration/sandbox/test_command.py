@@ -28,7 +28,8 @@ async def test_listens_until_a_signal(number):
         line = (await process.stderr.readline()).decode()
         address = re.fullmatch(r"togetherchat-sandbox: listening on (http://127\.0\.0\.1:\d+/v1)\n", line)[1]
         async with httpx.AsyncClient() as client:
-            assert 200 == (await client.get(f"{address}/models")).status_code
+            offer = {"connection": "upgrade", "upgrade": "h2c"}
+            assert 200 == (await client.get(f"{address}/models", headers=offer)).status_code
         process.send_signal(number)
         rest = await process.stderr.read()
         assert (0, b"") == (await process.wait(), rest)

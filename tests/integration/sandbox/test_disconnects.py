@@ -158,3 +158,46 @@ async def test_the_sandbox_stops_during_a_reply(paced):
         await paced.stop()
         (entry,) = paced.request_log.entries()
         assert (Ended.ABORTED_BY_SANDBOX, True) == (entry.ended, paced.request_log.now() - stopping_at < 1)
+
+
+async def test_a_client_that_ends_its_side_has_disconnected(paced):
+    """A FIN from the client during a reply ends the request, as with most servers of providers."""
+    async with RawClient(paced) as client:
+        client.send(model="sandbox/stall")
+        await entry_when(paced, lambda entry: entry.model is not None)
+        client.writer.write_eof()
+        entry = await entry_when(paced, lambda entry: entry.closed_at is not None)
+    assert Ended.CLIENT_CLOSED is entry.ended
+
+
+async def test_requests_share_a_connection(paced):
+    """After a complete reply the next request is served on the same connection; both close together."""
+    async with RawClient(paced) as client:
+        for _ in range(2):
+            client.send(model="sandbox/fast", stream=True)
+            await client.read_until(b"0\r\n\r\n")
+        assert [None, None] == [entry.closed_at for entry in paced.request_log.entries()]
+        await disconnected_after(paced, client)
+    first, second = paced.request_log.entries()
+    assert (Ended.COMPLETE, Ended.COMPLETE, True) == (
+        first.ended,
+        second.ended,
+        first.closed_at == second.closed_at,
+    )
+
+
+async def test_a_stopped_sandbox_leaves_no_connection():
+    """Stopping closes idle connections, those of pending requests, and the listener."""
+    async with (
+        Sandbox(SandboxSettings()) as sandbox,
+        RawClient(sandbox) as idle,
+        RawClient(sandbox) as pending,
+    ):
+        pending.send(model="sandbox/stall")
+        await entry_when(sandbox, lambda entry: entry.model is not None)
+        await sandbox.stop()
+        for client in (idle, pending):
+            with contextlib.suppress(ConnectionResetError):
+                assert b"" == await client.reader.read()
+        with pytest.raises(ConnectionRefusedError):
+            await RawClient(sandbox).__aenter__()

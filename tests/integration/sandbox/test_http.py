@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 
-import aiohttp
 import httpx
 import pytest
 
@@ -98,6 +97,15 @@ async def test_keys(client, status, code, key):
     assert (status, code) == (answer.status_code, answer.json().get("error", {}).get("code"))
 
 
+async def test_an_offered_upgrade_is_ignored(client):
+    """A request that offers h2c, as those of Java's HTTP client, is served over HTTP/1.1."""
+    headers = {"connection": "upgrade, http2-settings", "upgrade": "h2c", "http2-settings": "AAMAAABk"}
+    assert (200, "HTTP/1.1") == (
+        (answer := await ask(client, headers=headers)).status_code,
+        answer.http_version,
+    )
+
+
 async def test_a_request_that_is_too_large():
     """A body over the bound is rejected with 413."""
     async with (
@@ -149,14 +157,13 @@ async def test_broken_connections(sandbox, client, name, stream):
 
 
 @pytest.mark.parametrize("name", ["cut-stream", "cut-body"])
-async def test_tokens_before_the_break_arrive(sandbox, name):
+async def test_tokens_before_the_break_arrive(client, name):
     """The three tokens before the break arrive at the client."""
     received = bytearray()
-    async with aiohttp.ClientSession() as session:
-        body = chat(model=f"sandbox/{name}", stream=True)
-        async with session.post(f"{sandbox.base_url}/chat/completions", json=body) as answer:
-            with pytest.raises(aiohttp.ClientError):
-                await read_into(received, answer.content)
+    body = chat(model=f"sandbox/{name}", stream=True)
+    async with client.stream("POST", "/chat/completions", json=body) as answer:
+        with pytest.raises(httpx.TransportError):
+            await read_into(received, answer)
     assert "one two three" == text_of(events_of(received.decode()))
 
 
@@ -210,8 +217,8 @@ async def test_keys_and_messages_are_not_logged(sandbox, client, caplog, capfd):
     assert CANARY not in "".join((entries, captured.out, captured.err, *ours))
 
 
-async def read_into(received, content):
-    while data := await content.readany():
+async def read_into(received, answer):
+    async for data in answer.aiter_raw():
         received += data
 
 

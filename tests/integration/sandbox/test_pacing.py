@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-import aiohttp
+import httpx
 import pytest
 
 from togetherchat_sandbox import Sandbox, SandboxSettings
@@ -19,13 +19,10 @@ async def arrivals(sandbox, **fields):
         "stream": True,
         **fields,
     }
-    reads = []
-    async with aiohttp.ClientSession() as session:
-        begun_at = time.monotonic()
-        async with session.post(f"{sandbox.base_url}/chat/completions", json=body) as answer:
-            while data := await answer.content.readany():
-                reads.append((time.monotonic() - begun_at, data.count(b"data: ")))
-    return reads
+    async with httpx.AsyncClient(verify=False) as client:
+        start_s = time.monotonic()
+        async with client.stream("POST", f"{sandbox.base_url}/chat/completions", json=body) as answer:
+            return [(time.monotonic() - start_s, data.count(b"data: ")) async for data in answer.aiter_raw()]
 
 
 async def test_tokens_are_sent_when_they_are_due():
@@ -41,7 +38,9 @@ async def test_a_late_wake_up_does_not_add_up():
     """After the loop was blocked, the tokens that became due meanwhile arrive together."""
     async with Sandbox(SandboxSettings(first_token_ms=0, tokens_per_second=100)) as sandbox:
         asking = asyncio.create_task(arrivals(sandbox))
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(5):
+            while not any(entry.tokens_sent for entry in sandbox.request_log.entries()):  # noqa: ASYNC110  the request log has no event to wait for
+                await asyncio.sleep(0.001)
         time.sleep(0.25)  # noqa: ASYNC251  blocks the loop on purpose
         reads = await asking
     assert max(events for _, events in reads) >= 10
