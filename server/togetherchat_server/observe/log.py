@@ -27,7 +27,7 @@ from togetherchat_server.observe.lines import LineWriter
 from togetherchat_server.observe.record import CallRecord
 
 OURS: Final = "togetherchat_server"
-LIBRARIES: Final = ("grpc", "aiohttp", "asyncio", "httpx", "uvicorn")
+LIBRARIES: Final = ("grpc", "asyncio", "httpx", "uvicorn")
 
 Form = Literal["json", "text"]
 

@@ -44,7 +44,6 @@ def test_the_library_needs_the_base_install_alone():
     (The outer package of some is loaded by gRPC itself where it is installed.)
     """
     extras = {
-        "aiohttp",
         "grpc_health.v1",
         "grpc_reflection.v1alpha",
         "grpc_status",
