@@ -58,7 +58,7 @@ class CompletionPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanOverrides:
-    """What a sandbox model generates whatever the request says: tokens of filler, tool calls."""
+    """What a sandbox model generates independently of the request: tokens of filler, tool calls."""
 
     tokens: int = 0
     calls: int = 0

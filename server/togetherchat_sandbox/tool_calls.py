@@ -30,7 +30,7 @@ class PlannedToolCall:
 
 
 def tools_to_call(request: ChatRequest, *, calls_min: int) -> tuple[FunctionTool, ...]:
-    """Return the functions to call, at least `calls_min` whatever the request says."""
+    """Return the functions to call, at least `calls_min` of them."""
     tools = _requested(request)
     if not calls_min:
         return tools
