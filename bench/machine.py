@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-OURS: Final = ("grpcio", "aiohttp", "httptools", "orjson", "protobuf", "uvloop")
+OURS: Final = ("grpcio", "httptools", "orjson", "protobuf", "uvloop")
 COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "Go": ("go", "env", "GOVERSION"),
     "Node": ("node", "--version"),

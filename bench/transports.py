@@ -23,7 +23,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
-import aiohttp
 import httpx
 
 from togetherchat_server.domain.secret import Secret
@@ -81,21 +80,6 @@ async def our_transport(base_url: str, connections_max: int) -> AsyncGenerator[A
     await transport.aclose()
 
 
-@asynccontextmanager
-async def bare_aiohttp(base_url: str, connections_max: int) -> AsyncGenerator[Ask, None]:
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections_max),
-        timeout=aiohttp.ClientTimeout(total=None),
-        cookie_jar=aiohttp.DummyCookieJar(),
-    ) as session:
-
-        async def ask(path: str) -> int:
-            async with session.post(f"{base_url}/{path}", data=BODY, headers=HEADERS) as answer:
-                return len(await answer.read())
-
-        yield ask
-
-
 def _through_client(client: httpx.AsyncClient, base_url: str) -> Ask:
     async def ask(path: str) -> int:
         answer = await client.post(f"{base_url}/{path}", content=BODY, headers=HEADERS)
@@ -107,8 +91,7 @@ def _through_client(client: httpx.AsyncClient, base_url: str) -> Ask:
 CONTESTANTS: dict[str, Contestant] = {
     "`httpx.AsyncClient`": stock_httpx,
     "`httpx.AsyncClient` over our engine": httpx_over_our_engine,
-    "our `UpstreamClient`": our_transport,
-    "bare aiohttp": bare_aiohttp,
+    "our `Transport`": our_transport,
 }
 
 
@@ -276,7 +259,7 @@ def main() -> None:
         return
     with upstream() as base_url:
         table = asyncio.run(measure(base_url, arguments))
-    versions = f"Python {platform.python_version()}, httpx {httpx.__version__}, aiohttp {aiohttp.__version__}"
+    versions = f"Python {platform.python_version()}, httpx {httpx.__version__}"
     sys.stdout.write(
         f"{versions}; {platform.machine()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; "
     )

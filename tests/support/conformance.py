@@ -131,7 +131,7 @@ class Service:
         self._sandbox = sandbox
 
     def beside(self, case_id):
-        asked = self._sandbox.ledger.entries(id=case_id)
+        asked = self._sandbox.request_log.entries(id=case_id)
         ended = [record for record in self._app.records() if record["id"] == case_id]
         return {
             "provider_requests": len(asked),

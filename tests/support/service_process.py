@@ -1,4 +1,4 @@
-"""The service as a process of its own, and its simulator's ledger: for clients that nobody adapted.
+"""The service as a process of its own, and its simulator's request log: for clients that nobody adapted.
 
 For tests in environments that have the clients and not the service (`make test-sdks`,
 `make test-console`): of the standard library alone. TOGETHERCHAT_PYTHON names the Python that
@@ -30,7 +30,7 @@ class Served:
 
     def asked(self, model):
         """The simulator's memory of the requests for a model."""
-        address = f"{self.simulator}/sandbox/ledger?model={model}"
+        address = f"{self.simulator}/sandbox/request-log?model={model}"
         with urllib.request.urlopen(address, timeout=REASONABLE_S) as answer:
             return json.load(answer)["requests"]
 

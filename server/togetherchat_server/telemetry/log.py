@@ -27,7 +27,7 @@ from togetherchat_server.telemetry.call_record import CallRecord
 from togetherchat_server.telemetry.log_writer import LogWriter
 
 OURS: Final = "togetherchat_server"
-LIBRARIES: Final = ("grpc", "aiohttp", "asyncio", "httpx", "uvicorn")
+LIBRARIES: Final = ("grpc", "asyncio", "httpx", "uvicorn")
 
 LogFormat = Literal["json", "text"]
 

@@ -1,4 +1,4 @@
-// The service as a process of its own, and its simulator's ledger.
+// The service as a process of its own, and its simulator's request log.
 //
 // TOGETHERCHAT_PYTHON names the Python that has the service.
 import { spawn } from "node:child_process";
@@ -27,7 +27,7 @@ export async function serve(http = "127.0.0.1:0") {
 
 /** The simulator's memory of the requests for a model. */
 export async function asked(served, model) {
-  const answer = await fetch(`${served.simulator}/sandbox/ledger?model=${model}`);
+  const answer = await fetch(`${served.simulator}/sandbox/request-log?model=${model}`);
   return (await answer.json()).requests;
 }
 

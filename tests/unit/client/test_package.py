@@ -44,7 +44,6 @@ def test_the_library_needs_the_base_install_alone():
     (gRPC itself loads the outer package of some extras where they are installed.)
     """
     extras = {
-        "aiohttp",
         "grpc_health.v1",
         "grpc_reflection.v1alpha",
         "grpc_status",

@@ -95,7 +95,7 @@ def test_the_services_own_words_are_written_in_full():
     ]
 
 
-@pytest.mark.parametrize("library", ["grpc._cython.cygrpc", "aiohttp.server", "asyncio"])
+@pytest.mark.parametrize("library", ["grpc._cython.cygrpc", "uvicorn.error", "asyncio"])
 def test_of_a_librarys_words_only_the_template_is_written(library):
     """gRPC prints a header that it cannot read, a key too: the values stay out."""
     lines = logged("json", lambda logger: logger(library).error("Invalid encoding on %s", CANARY))

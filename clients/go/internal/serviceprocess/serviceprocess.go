@@ -35,7 +35,7 @@ type Service struct {
 	processes  []*process
 }
 
-// Request is one entry of the sandbox's request log.
+// Request is one request in the simulator's request log.
 type Request struct {
 	ID    string `json:"id"`
 	Model string `json:"model"`
@@ -83,9 +83,9 @@ func (s *Service) Stop() {
 	}
 }
 
-// RequestLog returns the sandbox's log entries with this request id.
-func (s *Service) RequestLog(requestID string) ([]Request, error) {
-	response, err := http.Get(s.sandboxURL + "/sandbox/ledger?id=" + url.QueryEscape(requestID))
+// Ledger is what the simulator saw of the calls with this request id.
+func (s *Service) Ledger(requestID string) ([]Request, error) {
+	answer, err := http.Get(s.sandboxURL + "/sandbox/request-log?id=" + url.QueryEscape(requestID))
 	if err != nil {
 		return nil, err
 	}

@@ -37,9 +37,9 @@ final class RealService implements AutoCloseable {
         return address;
     }
 
-    /** Returns the entries of the sandbox's request log for one model, oldest first. */
-    List<JsonObject> requestLog(String model) {
-        HttpRequest request = HttpRequest.newBuilder(URI.create(sandbox + "/sandbox/ledger")).build();
+    /** The simulator's requests of one model, oldest first. */
+    List<JsonObject> ledger(String model) {
+        HttpRequest request = HttpRequest.newBuilder(URI.create(sandbox + "/sandbox/request-log")).build();
         try {
             String body = http.send(request, HttpResponse.BodyHandlers.ofString()).body();
             List<JsonObject> entries = new ArrayList<>();

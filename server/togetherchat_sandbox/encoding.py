@@ -1,6 +1,5 @@
-"""JSON as it travels: the one type for values that nobody has checked yet, and both directions.
+"""JSON and server-sent events: encoding, decoding and the type of unchecked values.
 
-Owns the framing of server-sent events too, because there is nothing to it but JSON and a prefix.
 Knows no field of the API.
 """
 
@@ -16,29 +15,29 @@ KEEPALIVE = b": keepalive\n\n"
 
 
 def decode(data: bytes) -> Json:
-    """Read JSON.
+    """Decode JSON.
 
     Raises:
-        ValueError: it is none, or no UTF-8.
+        ValueError: `data` is not JSON or not UTF-8.
     """
     return cast("Json", orjson.loads(data))
 
 
 def encode(value: Json) -> bytes:
-    """Write compact JSON in UTF-8, as Together does: U+2028 travels as itself."""
+    """Encode compact JSON in UTF-8. Like Together, U+2028 is not escaped."""
     return orjson.dumps(value)
 
 
 def event(value: JsonObject) -> bytes:
-    """One server-sent event."""
+    """Encode one server-sent event."""
     return b"data: " + orjson.dumps(value) + b"\n\n"
 
 
 def as_object(value: Json) -> JsonObject:
-    """`value` if it is an object, else an empty one: for parts that may be left out."""
+    """Return `value` if it is an object, else an empty object: for optional parts."""
     return value if isinstance(value, dict) else {}
 
 
 def as_list(value: Json) -> list[Json]:
-    """`value` if it is an array, else an empty one."""
+    """Return `value` if it is an array, else an empty array."""
     return value if isinstance(value, list) else []

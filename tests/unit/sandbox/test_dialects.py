@@ -1,45 +1,46 @@
-"""Answers on the wire, in the dialects of the real engines."""
+"""Encoded completions, in the dialects of the real engines."""
 
 import json
 
 import pytest
 
-from togetherchat_sandbox.answers import NOTHING_MORE, Wishes, plan
-from togetherchat_sandbox.chunks import chunks
-from togetherchat_sandbox.request import ChatRequest, Message, Tool
-from togetherchat_sandbox.styles import (
+from togetherchat_sandbox.chunks import stream_chunks
+from togetherchat_sandbox.dialects import (
     FLICKER,
     KIMI_K3,
     NO_USAGE,
     TOGETHER,
     TRAILING_USAGE,
-    USAGE_IF_ASKED,
-    style_of,
-    thinks_first,
+    USAGE_IF_REQUESTED,
+    dialect_of,
+    reasons_first,
 )
+from togetherchat_sandbox.encoding import encode
+from togetherchat_sandbox.plan import NO_OVERRIDES, PlanOverrides, plan_completion
+from togetherchat_sandbox.request import ChatMessage, ChatRequest, FunctionTool
 from togetherchat_sandbox.tokens import END_OF_TURN_ID, log_probability, token_id
-from togetherchat_sandbox.unary import Label, body
-from togetherchat_sandbox.wire import encode
+from togetherchat_sandbox.unary_body import Envelope, unary_body
 
-LABEL = Label(id="id-1", created=1_786_490_531, model="some/model")
-WEATHER = Tool(name="get_weather", parameters={"properties": {"city": {"const": "Berlin"}}})
+LABEL = Envelope(id="id-1", created=1_786_490_531, model="some/model")
+WEATHER = FunctionTool(name="get_weather", parameters={"properties": {"city": {"const": "Berlin"}}})
 
 
 def says(text, **fields):
-    return ChatRequest(model="some/model", messages=(Message(role="user", text=text),), **fields)
+    return ChatRequest(model="some/model", messages=(ChatMessage(role="user", text=text),), **fields)
 
 
-def planned(request, *, thinks=False, wishes=NOTHING_MORE):
-    return plan(request, seed=0, thinks=thinks, wishes=wishes)
+def planned(request, *, reasons=False, overrides=NO_OVERRIDES):
+    return plan_completion(request, seed=0, reasons=reasons, overrides=overrides)
 
 
-def told(request, style, **more):
-    return json.loads(encode(body(planned(request, **more), request, style, LABEL)))
+def body_of(request, dialect, **more):
+    return json.loads(encode(unary_body(planned(request, **more), request, dialect, LABEL)))
 
 
-def streamed(request, style, **more):
+def streamed(request, dialect, **more):
     return [
-        json.loads(encode(chunk.body)) for chunk in chunks(planned(request, **more), request, style, LABEL)
+        json.loads(encode(chunk.body))
+        for chunk in stream_chunks(planned(request, **more), request, dialect, LABEL)
     ]
 
 
@@ -47,8 +48,8 @@ def choices_of(events):
     return [event["choices"][0] for event in events if event["choices"]]
 
 
-def test_the_body_of_a_plain_answer():
-    """Every field of a recorded plain answer is there, and the fingerprint that marks it as ours."""
+def test_the_body_of_a_plain_completion():
+    """The body has every field of a recorded one, and the sandbox's fingerprint."""
     assert {
         "id": "id-1",
         "object": "chat.completion",
@@ -66,12 +67,12 @@ def test_the_body_of_a_plain_answer():
         ],
         "usage": {"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8, "cached_tokens": 0},
         "system_fingerprint": "sandbox",
-    } == told(says("echo: hi", seed=7), TOGETHER)
+    } == body_of(says("echo: hi", seed=7), TOGETHER)
 
 
 def test_the_body_of_a_tool_call():
-    """A call has its index, its identifier and its arguments as a string; the content is null."""
-    (choice,) = told(says("hi", tools=(WEATHER,), tool_choice="required"), TOGETHER)["choices"]
+    """A call has its index, its id and its arguments as a string; the content is null."""
+    (choice,) = body_of(says("hi", tools=(WEATHER,), tool_choice="required"), TOGETHER)["choices"]
     (call,) = choice["message"]["tool_calls"]
     assert (None, "tool_calls", 0, "function", "get_weather", '{"city":"Berlin"}') == (
         choice["message"]["content"],
@@ -84,9 +85,9 @@ def test_the_body_of_a_tool_call():
     assert call["id"].startswith("call_")
 
 
-def test_thinking_in_a_body():
-    """Thoughts stand beside the content, and usage counts them."""
-    answer = told(says("echo: hi"), TOGETHER, thinks=True)
+def test_reasoning_in_a_body():
+    """The reasoning is beside the content, and usage counts it."""
+    answer = body_of(says("echo: hi"), TOGETHER, reasons=True)
     message = answer["choices"][0]["message"]
     assert ("hi", True) == (message["content"], len(message["reasoning"]) > 10)
     assert (
@@ -97,7 +98,7 @@ def test_thinking_in_a_body():
 
 def test_log_probabilities_in_a_body():
     """Together's parallel arrays, with a map for each position."""
-    measured = told(says("echo: one two", logprobs=2), TOGETHER)["choices"][0]["logprobs"]
+    measured = body_of(says("echo: one two", logprobs=2), TOGETHER)["choices"][0]["logprobs"]
     assert (
         ["one", " two"],
         [token_id("one"), token_id(" two")],
@@ -110,17 +111,17 @@ def test_log_probabilities_in_a_body():
     assert [["one", "one~"], [" two", " two~"]] == [list(rivals) for rivals in measured["top_logprobs"]]
 
 
-def test_no_alternatives_where_none_are_asked_for():
-    """`logprobs: 0` measures the tokens alone."""
+def test_no_alternatives_where_none_are_requested():
+    """`logprobs: 0` covers the tokens alone."""
     assert {"tokens", "token_ids", "token_logprobs"} == set(
-        told(says("echo: one", logprobs=0), TOGETHER)["choices"][0]["logprobs"]
+        body_of(says("echo: one", logprobs=0), TOGETHER)["choices"][0]["logprobs"]
     )
 
 
 def test_echo_returns_the_prompt():
-    """With `echo` the prompt comes back, measured where log probabilities are asked for."""
-    (plain,) = told(says("echo: hi", echo=True), TOGETHER)["prompt"]
-    (measured,) = told(says("echo: hi", echo=True, logprobs=1), TOGETHER)["prompt"]
+    """With `echo` the prompt is returned, with log probabilities where they are requested."""
+    (plain,) = body_of(says("echo: hi", echo=True), TOGETHER)["prompt"]
+    (measured,) = body_of(says("echo: hi", echo=True, logprobs=1), TOGETHER)["prompt"]
     assert ({"text": "echo: hi", "logprobs": None}, ["echo", ":", " hi"]) == (
         plain,
         measured["logprobs"]["tokens"],
@@ -128,8 +129,8 @@ def test_echo_returns_the_prompt():
 
 
 def test_the_body_of_kimi_k3():
-    """Kimi-K3 spells its thoughts differently, leaves Together's fields out and nests the cached tokens."""
-    answer = told(says("echo: hi"), KIMI_K3, thinks=True)
+    """Kimi-K3 names its reasoning differently, omits Together's fields and nests the cached tokens."""
+    answer = body_of(says("echo: hi"), KIMI_K3, reasons=True)
     assert (
         {"id", "object", "created", "model", "choices", "usage", "system_fingerprint"},
         {"index", "finish_reason", "message"},
@@ -144,12 +145,12 @@ def test_the_body_of_kimi_k3():
 
 
 def test_a_body_without_usage():
-    """An engine that reports no usage has no such field."""
-    assert "usage" not in told(says("echo: hi"), NO_USAGE)
+    """A dialect without usage has no `usage` field."""
+    assert "usage" not in body_of(says("echo: hi"), NO_USAGE)
 
 
-def test_the_chunks_of_a_plain_answer():
-    """The role and the text beside the delta in each chunk; seed and usage on the last."""
+def test_the_chunks_of_a_plain_completion():
+    """Each chunk has the role and the text; the last has seed and usage."""
     first, last = streamed(says("echo: hi", seed=7), TOGETHER)
     assert {
         "id": "id-1",
@@ -182,9 +183,9 @@ def test_the_chunks_of_a_plain_answer():
     ) == (last["choices"][0], last["usage"])
 
 
-def test_thinking_in_chunks():
-    """Thoughts come first with empty content; then they are null."""
-    deltas = [choice["delta"] for choice in choices_of(streamed(says("echo: hi"), TOGETHER, thinks=True))]
+def test_reasoning_in_chunks():
+    """Reasoning comes first with empty content; afterwards the field is null."""
+    deltas = [choice["delta"] for choice in choices_of(streamed(says("echo: hi"), TOGETHER, reasons=True))]
     thoughts = [delta for delta in deltas if delta["reasoning"] is not None]
     assert ({""}, ["hi", ""]) == (
         {delta["content"] for delta in thoughts},
@@ -193,7 +194,7 @@ def test_thinking_in_chunks():
 
 
 def test_fragments_of_a_call():
-    """The first fragment names the call; the others have neither identifier nor type."""
+    """The first fragment names the call; the others have neither id nor type."""
     deltas = [
         choice["delta"]
         for choice in choices_of(streamed(says("hi", tools=(WEATHER,), tool_choice="required"), TOGETHER))
@@ -208,10 +209,10 @@ def test_fragments_of_a_call():
 
 
 def test_flickering_finish_reasons():
-    """Two calls, and a reason that goes back to null between them."""
+    """Between two calls the finish reason returns to null."""
     reasons = [
         choice["finish_reason"]
-        for choice in choices_of(streamed(says("hi"), FLICKER, wishes=Wishes(calls=2)))
+        for choice in choices_of(streamed(says("hi"), FLICKER, overrides=PlanOverrides(calls=2)))
     ]
     changes = [reason for reason, before in zip(reasons, ["", *reasons], strict=False) if reason != before]
     assert [None, "tool_calls", None, "tool_calls"] == changes
@@ -219,7 +220,7 @@ def test_flickering_finish_reasons():
 
 
 def test_log_probabilities_in_chunks():
-    """A bare number and a map, on the chunks that carry content."""
+    """Chunks with content have a number and a map."""
     choices = choices_of(streamed(says("echo: one two", logprobs=2), TOGETHER))
     assert [log_probability("one", 0), log_probability(" two", 1), None] == [
         choice["logprobs"] for choice in choices
@@ -227,8 +228,8 @@ def test_log_probabilities_in_chunks():
     assert ["one", "one~"] == list(choices[0]["top_logprobs"])
 
 
-def test_choices_take_turns():
-    """Several choices come interleaved; usage comes with the last end."""
+def test_choices_alternate():
+    """Several choices are interleaved; the last finish chunk has usage."""
     events = streamed(says("echo: a b", choices=2), TOGETHER)
     assert ([0, 1, 0, 1, 0, 1], [False] * 5 + [True]) == (
         [choice["index"] for choice in choices_of(events)],
@@ -236,14 +237,14 @@ def test_choices_take_turns():
     )
 
 
-def test_usage_waits_for_the_longest_choice():
-    """However the choices end, exactly one chunk carries usage, and it is the last."""
+def test_usage_follows_the_longest_choice():
+    """Exactly one chunk has usage, and it is the last."""
     events = streamed(says("hello", choices=7), TOGETHER)
     assert [len(events) - 1] == [place for place, event in enumerate(events) if event["usage"]]
 
 
 def test_usage_in_a_chunk_of_its_own():
-    """The trailing style ends with a chunk that has usage and no choices."""
+    """The trailing dialect ends with a chunk that has usage and no choices."""
     *events, last = streamed(says("echo: hi"), TRAILING_USAGE)
     assert ([], 8, {None}) == (
         last["choices"],
@@ -252,15 +253,15 @@ def test_usage_in_a_chunk_of_its_own():
     )
 
 
-@pytest.mark.parametrize("asked", [False, True])
-def test_usage_only_if_asked(asked):
-    """The GLM style reports usage when `include_usage` asks for it, else nowhere."""
-    events = streamed(says("echo: hi", include_usage=asked), USAGE_IF_ASKED)
-    assert asked is any(event.get("usage") for event in events)
+@pytest.mark.parametrize("requested", [False, True])
+def test_usage_only_if_requested(requested):
+    """The GLM dialect reports usage only when `include_usage` requests it."""
+    events = streamed(says("echo: hi", include_usage=requested), USAGE_IF_REQUESTED)
+    assert requested is any(event.get("usage") for event in events)
 
 
 def test_the_chunks_of_kimi_k3():
-    """The role only once, the last delta empty, usage inside the choice, nothing of Together's."""
+    """The role occurs once, the last delta is empty, usage is inside the choice, Together's fields are absent."""
     events = streamed(says("echo: hi"), KIMI_K3)
     opening, token, last = choices_of(events)
     assert (
@@ -278,8 +279,8 @@ def test_the_chunks_of_kimi_k3():
     )
 
 
-def test_kimi_k3_gives_usage_at_the_top_when_asked():
-    """With `include_usage` it is in a chunk of its own and no longer in the choice."""
+def test_kimi_k3_gives_usage_at_the_top_when_requested():
+    """With `include_usage`, usage is in a chunk of its own and not in the choice."""
     *events, last = streamed(says("echo: hi", include_usage=True), KIMI_K3)
     assert ([], 8, False) == (
         last["choices"],
@@ -288,12 +289,12 @@ def test_kimi_k3_gives_usage_at_the_top_when_asked():
     )
 
 
-@pytest.mark.parametrize("style", [TOGETHER, TRAILING_USAGE, KIMI_K3, USAGE_IF_ASKED, NO_USAGE])
-def test_every_style_tells_the_same(style):
-    """Streamed or not, in whatever dialect, the words and the reason are the same."""
+@pytest.mark.parametrize("dialect", [TOGETHER, TRAILING_USAGE, KIMI_K3, USAGE_IF_REQUESTED, NO_USAGE])
+def test_every_dialect_has_the_same_completion(dialect):
+    """In every dialect, streamed or not, the text and the finish reason are equal."""
     request = says("What is the matter?")
-    choices = choices_of(streamed(request, style))
-    whole = told(request, style)["choices"][0]
+    choices = choices_of(streamed(request, dialect))
+    whole = body_of(request, dialect)["choices"][0]
     assert (whole["message"]["content"], whole["finish_reason"]) == (
         "".join(choice["delta"].get("content", "") for choice in choices),
         choices[-1]["finish_reason"],
@@ -301,7 +302,7 @@ def test_every_style_tells_the_same(style):
 
 
 @pytest.mark.parametrize(
-    ("style", "thinks", "model"),
+    ("dialect", "reasons", "model"),
     [
         (TOGETHER, False, "meta-llama/Llama-3.3-70B-Instruct-Turbo"),
         (TOGETHER, False, "made/up"),
@@ -310,9 +311,9 @@ def test_every_style_tells_the_same(style):
         (TOGETHER, True, "sandbox/reasoning"),
         (KIMI_K3, True, "moonshotai/Kimi-K3"),
         (TRAILING_USAGE, True, "moonshotai/Kimi-K2.7-Code"),
-        (USAGE_IF_ASKED, True, "zai-org/GLM-5.2"),
+        (USAGE_IF_REQUESTED, True, "zai-org/GLM-5.2"),
     ],
 )
-def test_who_speaks_how(style, thinks, model):
-    """A model's name decides its dialect and whether it thinks first."""
-    assert (style, thinks) == (style_of(model), thinks_first(model))
+def test_the_dialect_of_a_model(dialect, reasons, model):
+    """A model's id decides its dialect and whether it reasons first."""
+    assert (dialect, reasons) == (dialect_of(model), reasons_first(model))

@@ -1,25 +1,25 @@
-r"""One string that a regular expression matches, for the `regex` response format.
+r"""Builds one string that a regular expression matches, for the `regex` response format.
 
 Best effort: literals, classes, escapes, groups, alternatives (the first is taken) and counts.
-Look-arounds and back references count as nothing. It does not run the expression, so that none
-can hang the sandbox.
+Look-arounds and back references yield nothing. The expression is never run, so that none can hang
+the sandbox.
 """
 
 TEXT_CHARACTERS_MAX = 4_096
 DEPTH_MAX = 32
 
 _ESCAPES = {"d": "7", "w": "a", "s": " ", "D": "a", "W": "-", "S": "a", "n": "\n", "t": "\t", "r": "\r"}
-_NOTHING = frozenset("AbBZzG")
-_CLASS_RIVALS = "a7-_ .A~"
+_ZERO_WIDTH = frozenset("AbBZzG")
+_NEGATED_CANDIDATES = "a7-_ .A~"
 
 
-def literal(pattern: str) -> str:
-    """A string that `pattern` most likely matches; cut where it would grow without end."""
-    return _Reader(pattern).alternatives(depth=0)
+def regex_sample(pattern: str) -> str:
+    """Return a bounded string that `pattern` most likely matches."""
+    return _PatternReader(pattern).alternatives(depth=0)
 
 
-class _Reader:
-    """Reads a pattern from left to right; each method eats what it stands for."""
+class _PatternReader:
+    """Reads a pattern from left to right; each method consumes the construct that it is named after."""
 
     def __init__(self, pattern: str) -> None:
         self._pattern = pattern
@@ -27,7 +27,7 @@ class _Reader:
 
     def alternatives(self, depth: int) -> str:
         first = self._sequence(depth)
-        while self._eat("|"):
+        while self._consume("|"):
             self._sequence(depth)
         return first
 
@@ -54,31 +54,31 @@ class _Reader:
                 return character
 
     def _group(self, depth: int) -> str:
-        silent = self._pattern.startswith(("?=", "?!", "?<=", "?<!", "?#"), self._at)
-        if self._eat("?") and not self._eat(":"):
+        zero_width = self._pattern.startswith(("?=", "?!", "?<=", "?<!", "?#"), self._at)
+        if self._consume("?") and not self._consume(":"):
             end = self._pattern.find(">", self._at)
-            named = self._pattern.startswith(("P<", "<"), self._at) and not silent and end >= 0
+            named = self._pattern.startswith(("P<", "<"), self._at) and not zero_width and end >= 0
             self._at = end + 1 if named else self._at + 1
         text = self.alternatives(depth)
-        self._eat(")")
-        return "" if silent else text
+        self._consume(")")
+        return "" if zero_width else text
 
     def _class(self) -> str:
-        negated = self._eat("^")
+        negated = self._consume("^")
         members = self._next()
         if members == "\\":
             members = self._escape()
         while self._peek() not in {"", "]"}:
             character = self._next()
             members += self._escape() if character == "\\" else character
-        self._eat("]")
+        self._consume("]")
         if not negated:
             return members[:1]
-        return next((rival for rival in _CLASS_RIVALS if rival not in members), "a")
+        return next((candidate for candidate in _NEGATED_CANDIDATES if candidate not in members), "a")
 
     def _escape(self) -> str:
         character = self._next()
-        if character in _NOTHING or character.isdigit():
+        if character in _ZERO_WIDTH or character.isdigit():
             return ""
         return _ESCAPES.get(character, character)
 
@@ -102,7 +102,7 @@ class _Reader:
         self._at += 1
         return character
 
-    def _eat(self, character: str) -> bool:
-        found = self._peek() == character
-        self._at += found
-        return found
+    def _consume(self, character: str) -> bool:
+        matches = self._peek() == character
+        self._at += matches
+        return matches

@@ -2,7 +2,7 @@
 
 import pytest
 
-from togetherchat_sandbox.schema import DEPTH_MAX, FORMATS, VALUES_MAX, instance
+from togetherchat_sandbox.json_schema_sample import DEPTH_MAX, FORMATS, VALUES_MAX, json_sample
 
 
 @pytest.mark.parametrize(
@@ -31,50 +31,50 @@ from togetherchat_sandbox.schema import DEPTH_MAX, FORMATS, VALUES_MAX, instance
     ],
 )
 def test_each_keyword(expected, schema):
-    """Each kind of schema has one smallest answer."""
-    assert expected == instance(schema)
+    """Each kind of schema has one small value."""
+    assert expected == json_sample(schema)
 
 
 def test_only_what_is_required():
-    """Properties that nobody requires are left out where some are required."""
+    """Optional properties are omitted where others are required."""
     schema = {"properties": {"city": {"type": "string"}, "unit": {"type": "string"}}, "required": ["city"]}
-    assert {"city": "sample city"} == instance(schema)
+    assert {"city": "sample city"} == json_sample(schema)
 
 
 def test_everything_where_nothing_is_required():
-    """Without a list of required properties all of them are there."""
+    """Without a list of required properties, all properties are included."""
     schema = {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "boolean"}}}
-    assert {"a": 1, "b": True} == instance(schema)
+    assert {"a": 1, "b": True} == json_sample(schema)
 
 
 def test_nested_objects_and_arrays():
     """Objects in arrays in objects are filled in."""
     item = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     schema = {"type": "object", "properties": {"items": {"type": "array", "items": item}}}
-    assert {"items": [{"n": 1}]} == instance(schema)
+    assert {"items": [{"n": 1}]} == json_sample(schema)
 
 
 def test_references_are_followed():
-    """`$ref` into `$defs` stands for what it names."""
+    """`$ref` into `$defs` is replaced by its definition."""
     schema = {
         "$defs": {"age": {"type": "integer", "minimum": 18}},
         "properties": {"age": {"$ref": "#/$defs/age"}},
     }
-    assert {"age": 18} == instance(schema)
+    assert {"age": 18} == json_sample(schema)
 
 
 def test_parts_are_merged():
-    """`allOf` means all of them together."""
+    """The schemas of `allOf` are merged."""
     parts = [
         {"properties": {"a": {"type": "integer"}}, "required": ["a"]},
         {"properties": {"b": {"type": "boolean"}}, "required": ["b"]},
     ]
-    assert {"a": 1, "b": True} == instance({"type": "object", "allOf": parts})
+    assert {"a": 1, "b": True} == json_sample({"type": "object", "allOf": parts})
 
 
 def test_a_schema_that_contains_itself_ends():
-    """Recursion stops at a depth, with null."""
-    value = instance({"properties": {"next": {"$ref": "#"}}, "required": ["next"]})
+    """Recursion stops at a maximum depth, with null."""
+    value = json_sample({"properties": {"next": {"$ref": "#"}}, "required": ["next"]})
     depth = 0
     while value is not None:
         value = value["next"]
@@ -83,15 +83,15 @@ def test_a_schema_that_contains_itself_ends():
 
 
 def test_a_schema_that_multiplies_itself_ends():
-    """A tree that would have millions of leaves is cut at a number of values."""
+    """A tree with millions of leaves is truncated at a number of values."""
     names = list("abcdefgh")
     schema = {"properties": {name: {"$ref": "#"} for name in names}, "required": names}
-    assert VALUES_MAX * len(names) >= _size(instance(schema))
+    assert VALUES_MAX * len(names) >= _size(json_sample(schema))
 
 
 def test_a_reference_to_itself_ends():
-    """A definition that is its own reference gives something, not a hang."""
-    assert "sample" == instance({"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"})
+    """A definition that references itself yields a value and does not hang."""
+    assert "sample" == json_sample({"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"})
 
 
 def _size(value):

@@ -1,7 +1,7 @@
-"""What was asked and how each connection ended, so that a test can prove what its client did.
+"""The request log: the last requests and how each connection ended, as proof of what a client did.
 
 Owns the list, its bound and its JSON. Never holds a key or a word of a message. Times are seconds
-since the sandbox began, from a clock that only goes forward.
+since the sandbox started, from a monotonic clock.
 """
 
 from collections import deque
@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import final
 
-from togetherchat_sandbox.wire import Json, JsonObject
+from togetherchat_sandbox.encoding import Json, JsonObject
 
 LABEL_CHARACTERS_MAX = 200
 
 
 class Ended(Enum):
-    """Who ended a request."""
+    """How a request ended, or that it is still in flight."""
 
     COMPLETE = "complete"
     CLIENT_CLOSED = "client_closed"
@@ -25,12 +25,12 @@ class Ended(Enum):
 
 
 @dataclass(slots=True, kw_only=True)
-class Entry:
-    """One request. `id` is the caller's own `x-request-id`, `answer_id` is ours."""
+class LoggedRequest:
+    """One request. `id` is the client's `x-request-id`, `response_id` the id of our response."""
 
     number: int
     id: str | None
-    answer_id: str
+    response_id: str
     method: str
     path: str
     received_at: float
@@ -44,12 +44,12 @@ class Entry:
     tokens_sent: int = 0
     connection: object = field(default=None, repr=False)
 
-    def told(self) -> JsonObject:
-        """The entry as JSON."""
+    def to_json(self) -> JsonObject:
+        """Return the entry as JSON."""
         return {
             "number": self.number,
             "id": self.id,
-            "answer_id": self.answer_id,
+            "response_id": self.response_id,
             "method": self.method,
             "path": self.path,
             "model": self.model,
@@ -65,34 +65,34 @@ class Entry:
 
 
 @final
-class Ledger:
+class RequestLog:
     """The last requests, oldest first."""
 
     def __init__(self, clock: Callable[[], float], *, requests_max: int) -> None:
         self._clock = clock
         self._start = clock()
-        self._entries: deque[Entry] = deque(maxlen=requests_max)
-        self._closing = False
+        self._entries: deque[LoggedRequest] = deque(maxlen=requests_max)
+        self._stopping = False
 
     def now(self) -> float:
-        """Seconds since the sandbox began."""
+        """Return the seconds since the sandbox started."""
         return round(self._clock() - self._start, 6)
 
-    def open(
+    def add(
         self,
         connection: object,
         *,
         number: int,
-        answer_id: str,
-        id: str | None,  # noqa: A002  the name it has in the JSON
+        response_id: str,
+        id: str | None,  # noqa: A002  the name in the JSON
         method: str,
         path: str,
-    ) -> Entry:
-        """Write down a request whose headers have arrived."""
-        entry = Entry(
+    ) -> LoggedRequest:
+        """Log a request whose headers have arrived."""
+        entry = LoggedRequest(
             number=number,
             id=None if id is None else _label(id),
-            answer_id=answer_id,
+            response_id=response_id,
             method=_label(method),
             path=_label(path),
             received_at=self.now(),
@@ -101,49 +101,49 @@ class Ledger:
         self._entries.append(entry)
         return entry
 
-    def identify(self, entry: Entry, *, model: str, stream: bool) -> None:
-        """Write down what a readable body asked for."""
+    def set_model(self, entry: LoggedRequest, *, model: str, stream: bool) -> None:
+        """Log the model and the kind of response that a valid body requests."""
         entry.model, entry.stream = _label(model), stream
 
-    def begin(self, entry: Entry, status: int) -> None:
-        """The first byte of the reply is on its way."""
+    def reply_started(self, entry: LoggedRequest, status: int) -> None:
+        """Log the status and the time of the first byte."""
         entry.status, entry.first_byte_at = status, self.now()
 
-    def end(self, entry: Entry, ended: Ended) -> None:
-        """The reply is over; what was said first counts."""
+    def set_ended(self, entry: LoggedRequest, ended: Ended) -> None:
+        """Log how the request ended; only the first call counts."""
         if entry.ended is Ended.RUNNING:
             entry.ended = ended
 
-    def finish(self, entry: Entry) -> None:
-        """Nothing works on the request any more; if it was still running, somebody hung up."""
+    def finish(self, entry: LoggedRequest) -> None:
+        """Log that work on the request has stopped; a request still in flight was cut off."""
         entry.finished_at = self.now()
-        self.end(entry, Ended.ABORTED_BY_SANDBOX if self._closing else Ended.CLIENT_CLOSED)
+        self.set_ended(entry, Ended.ABORTED_BY_SANDBOX if self._stopping else Ended.CLIENT_CLOSED)
 
     def connection_lost(self, connection: object) -> None:
-        """A connection is closed, whoever closed it."""
+        """Log that a connection has closed, whichever side closed it."""
         now = self.now()
         for entry in self._entries:
             if entry.connection is connection:
                 entry.closed_at, entry.connection = now, None
 
-    def close(self) -> None:
-        """From here on it is the sandbox that ends what still runs."""
-        self._closing = True
+    def sandbox_stopping(self) -> None:
+        """From now on, attribute requests that are cut off to the sandbox."""
+        self._stopping = True
 
-    def entries(self, *, id: str | None = None, model: str | None = None) -> list[Entry]:  # noqa: A002  the name it has in the query
-        """The requests with this model and this id (the caller's or ours), None being any."""
+    def entries(self, *, id: str | None = None, model: str | None = None) -> list[LoggedRequest]:  # noqa: A002  the name in the query
+        """Return the requests with this model and this id (the client's or ours); None matches any."""
         return [
             entry
             for entry in self._entries
-            if model in {None, entry.model} and id in {None, entry.id, entry.answer_id}
+            if model in {None, entry.model} and id in {None, entry.id, entry.response_id}
         ]
 
-    def told(self, *, id: str | None = None, model: str | None = None) -> JsonObject:  # noqa: A002  the name it has in the query
-        """The body of `GET /sandbox/ledger`."""
-        requests: list[Json] = [entry.told() for entry in self.entries(id=id, model=model)]
+    def to_json(self, *, id: str | None = None, model: str | None = None) -> JsonObject:  # noqa: A002  the name in the query
+        """Return the body of the request log's page."""
+        requests: list[Json] = [entry.to_json() for entry in self.entries(id=id, model=model)]
         return {"now": self.now(), "requests": requests}
 
 
 def _label(text: str) -> str:
-    """Text of a caller, cut, and without what cannot be written as JSON."""
+    """Return a client's text, truncated, without characters that JSON cannot encode."""
     return text[:LABEL_CHARACTERS_MAX].encode(errors="replace").decode()
