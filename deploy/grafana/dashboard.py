@@ -111,7 +111,10 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 width=4,
                 unit="percentunit",
                 queries=(
-                    (f"{now('togetherchat_calls_in_flight')} / {now('togetherchat_max_concurrent_calls')}", "taken"),
+                    (
+                        f"{now('togetherchat_calls_in_flight')} / {now('togetherchat_max_concurrent_calls')}",
+                        "taken",
+                    ),
                 ),
             ),
         ),
@@ -144,7 +147,9 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
     (
         "Answers",
         (
-            Panel(title="First token", unit="s", queries=quantiles("togetherchat_time_to_first_token_seconds")),
+            Panel(
+                title="First token", unit="s", queries=quantiles("togetherchat_time_to_first_token_seconds")
+            ),
             Panel(
                 title="Time per token after the first",
                 unit="s",
@@ -154,7 +159,9 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
             Panel(
                 title="First token by model, 95 %",
                 unit="s",
-                queries=((quantile(0.95, "togetherchat_time_to_first_token_seconds", by="le, model"), "{{model}}"),),
+                queries=(
+                    (quantile(0.95, "togetherchat_time_to_first_token_seconds", by="le, model"), "{{model}}"),
+                ),
             ),
         ),
     ),

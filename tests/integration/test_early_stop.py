@@ -25,7 +25,7 @@ def listens(pid):
 
 async def test_what_hears_signals_loads_nothing_that_takes_long():
     """The first process of a container ignores a signal that it has no handler for: that comes first."""
-    unwanted = "{'asyncio', 'pydantic', 'grpc', 'starlette', 'togetherchat_server.command'}"
+    unwanted = "{'asyncio', 'pydantic', 'grpc', 'starlette', 'togetherchat_server.cli.main'}"
     script = f"import sys, togetherchat_server.__main__; print(sorted({unwanted} & set(sys.modules)))"
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", script,

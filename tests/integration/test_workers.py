@@ -197,10 +197,8 @@ async def test_a_keyboard_interrupt_reaches_the_supervisor_alone(lasting):
 
 async def test_no_module_of_the_supervisor_loads_grpc_or_an_http_client():
     """A process that loaded them must not start others; and it would be slow to start."""
-    roles = (
-        "togetherchat_server.__main__, togetherchat_server.command, togetherchat_server.supervisor.supervise"
-    )
-    unwanted = "{'grpc', 'starlette', 'httpx', 'togetherchat_server.app', 'togetherchat_sandbox'}"
+    roles = "togetherchat_server.__main__, togetherchat_server.cli.main, togetherchat_server.supervisor.supervisor"
+    unwanted = "{'grpc', 'starlette', 'httpx', 'togetherchat_server.runtime.app', 'togetherchat_sandbox'}"
     script = f"import sys, {roles}; print(sorted({unwanted} & set(sys.modules)))"
     environment = {"PYTHONPATH": os.pathsep.join(ROOTS)}
 
