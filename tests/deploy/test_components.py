@@ -7,8 +7,8 @@ from togetherchat_server.config import Settings
 
 DEV = CHART / "values-dev.yaml"
 KEYS = {
-    "keys": "/etc/togetherchat-callers/keys",
-    "tenants": "/etc/togetherchat-callers/tenants.toml",
+    "api_keys_file": "/etc/togetherchat-callers/keys",
+    "tenants_file": "/etc/togetherchat-callers/tenants.toml",
 }
 TLS = {"tls_cert_file": "/etc/togetherchat-tls/tls.crt", "tls_key_file": "/etc/togetherchat-tls/tls.key"}
 MTLS = {**TLS, "tls_client_ca_file": "/etc/togetherchat-client-ca/ca.crt"}

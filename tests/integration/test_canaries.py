@@ -212,7 +212,7 @@ async def staged(tmp_path, form, callers):
     keys = {"authorization": f"Bearer {CALLER_KEY}"}
     if callers == "tenants":
         file = Keys(tmp_path / "keys.json")
-        settings["keys"] = str(file.path)
+        settings["api_keys_file"] = str(file.path)
         keys = {"authorization": f"Bearer {file.create('a-team')}", "x-together-api-key": CALLER_KEY}
     async with (
         ScriptedUpstream(always(WHOLE)) as upstream,

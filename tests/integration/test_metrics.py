@@ -147,10 +147,8 @@ async def test_the_books_balance():
     assert begun == page.value("togetherchat_call_duration_seconds_count")
     assert sum(line["attempts"] for line in records) == page.value(names.ATTEMPTS)
     assert sum(max(0, line["attempts"] - 1) for line in records) == page.value(names.RETRIES) > 0
-    for kind in ("input", "output"):
-        assert (
-            sum(line.get(f"{kind}_tokens", 0) for line in records) == page.value(names.TOKENS, kind=kind) > 0
-        )
+    for kind, field in (("input", "prompt_tokens"), ("output", "completion_tokens")):
+        assert sum(line.get(field, 0) for line in records) == page.value(names.TOKENS, kind=kind) > 0
     for name in (names.IN_FLIGHT, names.WAITING, names.UPSTREAM_IN_FLIGHT):
         assert {(): 0} == page.samples(name)
     assert {("leased",): 0} == {

@@ -403,6 +403,6 @@ async def test_a_start_warns_once_of_callers_keys_in_plain_text():
         await command.ended()
 
     assert command.lines[0].startswith(
-        "togetherchat-server: warning: --grpc-listen 127.0.0.2:0 takes callers' keys in plain text: set --tls-cert-file"
+        "togetherchat-server: warning: --grpc-listen 127.0.0.2:0 receives callers' keys in plaintext: set --tls-cert-file"
     )
     assert 1 == command.error_text.count("warning:")

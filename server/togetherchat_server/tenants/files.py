@@ -30,9 +30,9 @@ def load_tenant_files(settings: Settings) -> GateFiles | None:
         Path(settings.api_keys_file),
         Path(settings.tenants_file) if settings.tenants_file else None,
     )
-    _read("keys", keys, read_keys, hint="; `togetherchat-server keys create` makes it")
+    _read("api-keys-file", keys, read_keys, hint="; `togetherchat-server keys create` makes it")
     if limits is not None:
-        _read("tenants", limits, read_limits)
+        _read("tenants-file", limits, read_limits)
     return GateFiles(keys=keys, limits=limits)
 
 
