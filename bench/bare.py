@@ -102,9 +102,9 @@ HEALTH = grpc.method_handlers_generic_handler(
 
 
 async def serve(servicer: chat_service_pb2_grpc.ChatServiceServicer) -> None:
-    """Serve the contract and health at the address that `--grpc-listen` names."""
+    """Serve the contract and health at the address that `--listen` names."""
     words = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
-    words.add_argument("--grpc-listen", default="127.0.0.1:0", metavar="HOST:PORT")
+    words.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT")
     server = grpc.aio.server()
     chat_service_pb2_grpc.add_ChatServiceServicer_to_server(servicer, server)
     server.add_generic_rpc_handlers((HEALTH,))

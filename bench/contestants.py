@@ -57,14 +57,14 @@ CONTESTANTS: Final = (
         name="bare",
         label="bare grpcio.aio handler",
         protocol="grpc",
-        command=(sys.executable, "-m", "bench.bare", "--grpc-listen", "127.0.0.1:{port}"),
+        command=(sys.executable, "-m", "bench.bare", "--listen", "127.0.0.1:{port}"),
         asks_upstream=False,
     ),
     Contestant(
         name="relay",
         label="minimal grpcio.aio relay",
         protocol="grpc",
-        command=(sys.executable, "-m", "bench.relay", "--grpc-listen", "127.0.0.1:{port}"),
+        command=(sys.executable, "-m", "bench.relay", "--listen", "127.0.0.1:{port}"),
         environment={"TOGETHER_BASE_URL": "http://{upstream}/v1"},
     ),
     Contestant(

@@ -127,7 +127,7 @@ def traced(*, sampled: bool) -> float | None:
     trace: Any = importlib.import_module("togetherchat_server.telemetry.tracing")
     spans = trace.OtlpSpans(
         base_url="http://127.0.0.1/v1",
-        doors=ListenerAttributes.of(grpc="127.0.0.1:50051", http="off", tls=False, machine=""),
+        doors=ListenerAttributes.of(grpc="127.0.0.1:50051", http=None, tls=False, machine=""),
         version="0",
         clock=time.monotonic,
         wall_clock=time.time,
