@@ -1,10 +1,10 @@
-"""What a new connection costs over TLS: whole handshakes and resumed ones, side by side.
+"""Compares the cost of new TLS connections: full handshakes and resumed sessions.
 
     make bench-handshakes       # or ARGS="--connections 500 --rounds 9"
 
-One process serves TLS 1.3 on the loopback, with a certificate from an intermediate authority; this
-one sends a request over a connection of its own, again and again. The contestants take turns. CPU
-is of this process alone; what the provider saves, its signature, shows in the time.
+One process serves TLS 1.3 on the loopback with a certificate from an intermediate authority. This process
+sends each request over a new connection. The contestants take turns. CPU is that of this process; the
+signature that the provider saves shows in the time.
 """
 
 import argparse
@@ -101,7 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--connections", type=int, default=300, help="of every round of each of the two")
+    parser.add_argument("--connections", type=int, default=300, help="connections per round and contestant")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--serve", metavar="FOLDER", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

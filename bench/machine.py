@@ -1,4 +1,4 @@
-"""The machine and the versions, as far as a reader needs them to place a figure. No names, no paths."""
+"""Describes the machine and the versions of a run. Contains no host names and no paths."""
 
 import importlib.metadata
 import os
@@ -27,7 +27,7 @@ ASK: Final = "import importlib.metadata as m, sys; print(m.version(sys.argv[1]))
 
 
 def tool(name: str) -> str:
-    """Returns the path in a variable such as H2LOAD, which `make bench` sets; else the name, for the PATH."""
+    """Return the path in a variable such as H2LOAD, which `make bench` sets; else the name, for the PATH."""
     return os.environ.get(name.upper(), name)
 
 

@@ -1,9 +1,9 @@
-"""What observing costs: a call's record counted, its line in the log, its spans, and one scrape.
+"""Measures the cost of telemetry: counting a call record, its log line, its spans, and one scrape.
 
     python -m bench.observe
 
-CPU time of this process, the best of several rounds. Beside a line of the log stands what it is
-made of: its JSON and the queue to the thread that writes it, without structlog between them.
+CPU time of this process, best of several rounds. A log line is also measured without structlog: its JSON
+and the queue to the writer thread only.
 """
 
 import asyncio
@@ -70,7 +70,7 @@ CALL: Final = Call(
 def microseconds(
     action: Callable[[], object], times: int, *, clock: Callable[[], float] = time.process_time
 ) -> float:
-    """CPU time of one, of the best round."""
+    """Return the CPU time of one action in the best round."""
 
     def one_round() -> float:
         begun_s = clock()
@@ -92,7 +92,7 @@ def counting() -> float:
 
 
 def line(form: LogFormat) -> float:
-    """With the thread that writes, whose CPU counts too."""
+    """Measure a log line, including the CPU of the writer thread."""
     with writing() as writer:
         log = CallLog(logger_of(writer, form))
         return microseconds(lambda: log(RECORD), 5_000)
@@ -121,7 +121,7 @@ def writing() -> Generator[LogWriter]:
 
 
 def traced(*, sampled: bool) -> float | None:
-    """The loop's part of a call with one attempt; the thread that exports finds no collector here."""
+    """Measure the event loop's share of a traced call with one attempt. The exporter finds no collector."""
     if importlib.util.find_spec("opentelemetry.sdk") is None:
         return None
     trace: Any = importlib.import_module("togetherchat_server.telemetry.tracing")
@@ -148,7 +148,7 @@ def traced(*, sampled: bool) -> float | None:
 
 
 async def scrape(accept: str) -> tuple[int, int, float, float]:
-    """Lines, bytes, CPU seconds in all, and the most of them in which the loop did not turn."""
+    """Return lines, bytes, total CPU seconds, and the longest time without a turn of the loop."""
     measured = meters()
     sink = measured.sink(models=MODELS)
     for model in MODELS:

@@ -1,8 +1,8 @@
-"""The least that a relay in Python costs: grpcio.aio before the service's own HTTP client, and no more.
+"""The least relay in Python: grpcio.aio in front of the service's own HTTP client, and nothing else.
 
-Between the two stand a few lines that turn messages into JSON and back. It checks nothing, limits
-nothing, retries nothing, writes no log and has no metrics: what the service costs beyond it is what
-its users get for it, what it costs itself nobody who uses grpcio can save.
+A few lines translate messages to JSON and back. The relay has no validation, limits, retries, log or
+metrics. The difference to the service is the cost of the service's features. The cost of the relay itself
+cannot be avoided with grpcio.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ KEY: Final = Secret("key-of-a-benchmark-0123456789")
 
 
 class RelayServicer(chat_service_pb2_grpc.ChatServiceServicer):
-    """Text in, text out."""
+    """Relays text only."""
 
     def __init__(self, upstream: UpstreamClient) -> None:
         self._upstream = upstream
@@ -48,7 +48,7 @@ class RelayServicer(chat_service_pb2_grpc.ChatServiceServicer):
     async def StreamComplete(  # noqa: N802  the contract's name
         self, request: Request, context: grpc.aio.ServicerContext[Request, Event]
     ) -> AsyncIterator[Event]:
-        """One message a token."""
+        """Yield one message per token."""
         del context
         decoder = SseDecoder(max_event_bytes=1 << 20)
         asking = self._upstream.stream(PATH, key=KEY, request_id="r", body=_body(request, stream=True))
