@@ -67,9 +67,9 @@ class HttpServer:
         """
         host, _, port = address.rpartition(":")
         sockets = _bound(host, int(port), share_port=self._share_port)
+        self._tick()
         for listener in sockets:
             self._servers.append(await self._listen(listener))
-        self._tick()
         return f"{host}:{sockets[0].getsockname()[1]}"
 
     async def _listen(self, listener: socket.socket) -> asyncio.Server:

@@ -27,8 +27,7 @@ the application reads nothing. To see that, the connection goes on reading until
 bytes of an unread body or of further requests have come; then it stops, and a caller who leaves
 after that is noticed by the next write alone.
 
-A caller who ends its side while an application runs has left: no client library does that and
-waits for a response.
+A caller who ends its side while an application runs has left: no client library does that.
 
 A connection that closes before it has read all that was sent would reset, and could destroy
 its last response on the way. It ends its own side and drops what comes for `linger_s` (RFC 9112
@@ -39,7 +38,7 @@ import asyncio
 import logging
 from enum import Enum, auto
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, cast, final
+from typing import Final, cast, final
 
 from togetherchat_server.frontends.http.protocol.cycle import Cycle, connection_scope, request_scope
 from togetherchat_server.frontends.http.protocol.flow_control import FlowControl
@@ -48,9 +47,6 @@ from togetherchat_server.frontends.http.protocol.listener import ListenerState
 from togetherchat_server.frontends.http.protocol.request_body import BadRequestError, Body
 from togetherchat_server.frontends.http.protocol.request_head import RequestHead
 from togetherchat_server.frontends.http.protocol.response_writer import Progress, ResponseWriter
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Scope
 
 CONNECTION: Final = "connection"
 """Where `scope["state"]` names the connection: beyond what ASGI offers, an application may ask
@@ -77,7 +73,7 @@ _RUNNING: Final = frozenset({State.BODY, State.RESPONDING, State.BROKEN})
 
 
 @final
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """What asyncio calls for one connection."""
 
     def __init__(self, listener: ListenerState) -> None:
@@ -131,19 +127,11 @@ class Connection(asyncio.Protocol):
         self._scope = connection_scope(self._transport)
         self._timer.start(self._limits.head_s)
 
-    def data_received(self, data: bytes) -> None:
-        rest: bytes | None = data
-        while rest:
-            match self._state:
-                case State.IDLE | State.HEAD:
-                    rest = self._read_head(rest)
-                case State.BODY | State.LINGERING:
-                    rest = self._read_body(rest)
-                case State.RESPONDING:
-                    self._hold(rest)
-                    return
-                case State.BROKEN | State.CLOSING | State.CLOSED:
-                    return
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  asyncio's signature
+        return self._listener.read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._advance(bytes(self._listener.read_buffer[:nbytes]))
 
     def eof_received(self) -> None:
         """The caller has ended its side. Where nothing is returned, asyncio closes the connection."""
@@ -169,6 +157,20 @@ class Connection(asyncio.Protocol):
 
     # A request.
 
+    def _advance(self, rest: bytes | None) -> None:
+        """Give each byte to the state that it belongs to."""
+        while rest:
+            match self._state:
+                case State.IDLE | State.HEAD:
+                    rest = self._read_head(rest)
+                case State.BODY | State.LINGERING:
+                    rest = self._read_body(rest)
+                case State.RESPONDING:
+                    self._hold(rest)
+                    return
+                case State.BROKEN | State.CLOSING | State.CLOSED:
+                    return
+
     def _read_head(self, data: bytes) -> bytes | None:
         if self._head is None:
             self._state = State.HEAD
@@ -192,7 +194,7 @@ class Connection(asyncio.Protocol):
         self._state = State.RESPONDING if head.body is None else State.BODY
         self._cycle = cycle = Cycle(head, self.flow, self._listener)
         scope = request_scope(self._scope, head, {CONNECTION: self})
-        self._task = task = self._loop.create_task(_run(self._listener.application, scope, cycle))
+        self._task = task = self._loop.create_task(cycle.run(self._listener.application, scope))
         self._listener.tasks.add(task)
         task.add_done_callback(self._returned)
 
@@ -261,7 +263,7 @@ class Connection(asyncio.Protocol):
         self._timer.start(self._limits.idle_s)
         held, self._held = self._held, b""
         if held:
-            self.data_received(held)
+            self._advance(held)
 
     # The end.
 
@@ -296,7 +298,3 @@ class Connection(asyncio.Protocol):
             self._close()
         else:
             self.abort()
-
-
-async def _run(application: "ASGIApp", scope: "Scope", cycle: Cycle) -> None:
-    await application(scope, cycle.receive, cycle.send)

@@ -13,7 +13,7 @@ from togetherchat_server.frontends.http.protocol.request_head import RequestHead
 from togetherchat_server.frontends.http.protocol.response_writer import Progress, ResponseWriter
 
 if TYPE_CHECKING:
-    from starlette.types import Message, Scope
+    from starlette.types import ASGIApp, Message, Scope
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -58,6 +58,10 @@ class Cycle:
         return self._waiter is not None
 
     # The connection calls these.
+
+    async def run(self, application: "ASGIApp", scope: "Scope") -> None:
+        """Run the application for this request."""
+        await application(scope, self.receive, self.send)
 
     def add(self, piece: bytes) -> None:
         """Keep a piece of the body, unless nobody can ask for it any more."""

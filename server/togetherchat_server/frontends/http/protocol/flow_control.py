@@ -8,13 +8,13 @@ from typing import final
 class FlowControl:
     """Stops reading what nobody takes, and knows whether the caller takes what is sent."""
 
-    __slots__ = ("_reads", "_transport", "_writable")
+    __slots__ = ("_reads", "_stalled", "_transport")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._reads = True
-        self._writable = asyncio.Event()
-        self._writable.set()
+        self._stalled: asyncio.Event | None = None
+        """What waits for the caller waits for this. Most connections never need one."""
 
     def pause_reading(self) -> None:
         if self._reads:
@@ -29,19 +29,23 @@ class FlowControl:
     @property
     def stalled(self) -> bool:
         """Whether more waits to be sent than the caller should make the service keep."""
-        return not self._writable.is_set()
+        return self._stalled is not None
 
     def stall(self) -> None:
         """More waits than asyncio's high-water mark."""
-        self._writable.clear()
+        if self._stalled is None:
+            self._stalled = asyncio.Event()
 
     def unstall(self) -> None:
         """Less waits than asyncio's low-water mark, or the connection is lost."""
-        self._writable.set()
+        if self._stalled is not None:
+            self._stalled.set()
+            self._stalled = None
 
     async def drained(self) -> None:
         """Wait until the caller takes more, or has left."""
-        await self._writable.wait()
+        if self._stalled is not None:
+            await self._stalled.wait()
 
     def write(self, data: bytes) -> None:
         """Send, unless the connection is closing."""

@@ -136,7 +136,7 @@ class ChunkedBody:
         whole = line.endswith(b"\n")
         if line == _CRLF:
             self._turn_to(_Part.NOTHING)
-        elif self._trailer_bytes + len(line) > TRAILER_BYTES_MAX:
+        elif line != b"\r" and self._trailer_bytes + len(line) > TRAILER_BYTES_MAX:
             raise BadRequestError(HTTPStatus.BAD_REQUEST, TRAILERS_TOO_LARGE)
         elif whole and not _TRAILER.fullmatch(line):
             raise BadRequestError(HTTPStatus.BAD_REQUEST, MALFORMED)

@@ -17,8 +17,8 @@ _STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
 _BODILESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
-_NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+# Lines of a name and a value. That a value does not contain a line is seen by counting them.
+_HEADERS: Final = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t\x20-\x7e\x80-\xff]*\r\n)*")
 
 
 class Progress(Enum):
@@ -66,33 +66,34 @@ class ResponseWriter:
         """
         if self.progress is not Progress.NOTHING:
             raise RuntimeError("the response has already started")
-        parts = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, b"date: ", date, b"\r\n"]
+        lines: list[bytes] = []
         framed = closes = False
         for name, value in headers:
-            if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):
-                raise RuntimeError("a header has characters that cannot be sent")
-            parts += (name, b": ", value, b"\r\n")
             match name.lower():
                 case b"content-length":
                     framed = self._length_counts = True
                     self._left = int(value)
                 case b"transfer-encoding":
-                    raise RuntimeError("the server chooses the transfer coding")
+                    continue  # ASGI: the server chooses.
                 case b"connection" if b"close" in value.lower():
                     closes = True
                 case _:
                     pass
+            lines.append(b"%b: %b\r\n" % (name, value))
+        block = b"".join(lines)
+        if not _HEADERS.fullmatch(block) or block.count(b"\n") != len(lines):
+            raise RuntimeError("a header has characters that cannot be sent")
         self._bodiless = self._bodiless or status in _BODILESS
         if not (framed or self._bodiless):
             self._chunked = self.http_version == "1.1"
             self.keep_alive = self.keep_alive and self._chunked
             if self._chunked:
-                parts.append(b"transfer-encoding: chunked\r\n")
+                block += b"transfer-encoding: chunked\r\n"
         self.keep_alive = self.keep_alive and not closes
         if not (self.keep_alive or closes):
-            parts.append(b"connection: close\r\n")
-        parts.append(b"\r\n")
-        self._head = b"".join(parts)
+            block += b"connection: close\r\n"
+        line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+        self._head = b"%bdate: %b\r\n%b\r\n" % (line, date, block)
         self.progress = Progress.HEAD_HELD
 
     def body(self, data: bytes, *, more: bool) -> bytes:
@@ -103,17 +104,15 @@ class ResponseWriter:
         """
         if self.progress not in {Progress.HEAD_HELD, Progress.BODY}:
             raise RuntimeError("the response has not started, or is complete")
+        if self._length_counts and not self._bodiless:
+            self._left -= len(data)
+            if self._left < 0 or (self._left and not more):
+                raise RuntimeError("the body is not as long as its content-length")
         self.progress = Progress.BODY if more else Progress.COMPLETE
         head, self._head = self._head, b""
         if self._bodiless:
             return head
-        if self._chunked:
-            return head + _chunks(data, more=more)
-        if self._length_counts:
-            self._left -= len(data)
-            if self._left < 0 or (self._left and not more):
-                raise RuntimeError("the body is not as long as its content-length")
-        return head + data
+        return head + (_chunks(data, more=more) if self._chunked else data)
 
 
 def _chunks(data: bytes, *, more: bool) -> bytes:
