@@ -22,6 +22,8 @@ class FakeTransport(asyncio.Transport):
         self.ended = False
         self.closed = False
         self.aborted = False
+        self.lost = False
+        self.protocol = None
 
     def write(self, data):
         assert not self.ended, "nothing is written after the end"
@@ -41,9 +43,17 @@ class FakeTransport(asyncio.Transport):
 
     def close(self):
         self.closed = True
+        if not self.pending:
+            self.lose()
 
     def abort(self):
         self.aborted = True
+        self.lose()
+
+    def lose(self):
+        if not self.lost:
+            self.lost = True
+            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
 
     def is_closing(self):
         return self.closed or self.aborted
@@ -104,7 +114,7 @@ class FakeConnection:
             date=b"today",
         )
         self.transport = FakeTransport()
-        self.connection = Connection(self.listener)
+        self.connection = self.transport.protocol = Connection(self.listener)
         self.connection.connection_made(self.transport)
 
     async def feed(self, data, *, run=True):
@@ -132,7 +142,8 @@ class FakeConnection:
             idle, before = (idle + 1, before) if now == before else (0, now)
 
     def lose(self):
-        self.connection.connection_lost(None)
+        """The caller leaves."""
+        self.transport.lose()
 
     def responses(self):
         """Status and body of every response."""

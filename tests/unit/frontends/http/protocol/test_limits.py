@@ -143,6 +143,6 @@ async def test_a_connection_too_many_is_cut():
     second = FakeConnection(Echo(), connections_max=0)
 
     assert (False, True) == (first.transport.aborted, second.transport.aborted)
-    second.lose()
+    await second.run()
     assert set() == second.listener.connections
     assert second.listener.all_closed.is_set()
