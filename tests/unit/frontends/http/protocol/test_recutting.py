@@ -45,6 +45,10 @@ GOOD = [
     ),
     (request("POST /h2c", *H2C, SIZED, body=SMUGGLED), ("POST", "/h2c", SMUGGLED)),
     (
+        request("POST /bytes", "transfer-encoding: chunked", body=b"1\r\nx\r\n" * 3 + b"0\r\n\r\n"),
+        ("POST", "/bytes", b"xxx"),
+    ),
+    (
         request("POST /h2c-chunked", *H2C, "transfer-encoding: chunked", body=CHUNKED),
         ("POST", "/h2c-chunked", SMUGGLED * 2),
     ),
