@@ -41,7 +41,7 @@ PLANTS = {
     "grpc in frontends.grpc": ("domain/deadline.py", "grpc"),
     "httpx and aiohappyeyeballs in upstream": ("config/exposure.py", "httpx"),
     "httptools in upstream and frontends.http": ("upstream/sse.py", "httptools"),
-    "starlette and uvicorn in frontends.http": ("telemetry/admin.py", "starlette"),
+    "starlette in frontends.http, and uvicorn nowhere": ("telemetry/admin.py", "starlette"),
     "pydantic in config, schemas and file parsers": ("tenants/rate_limiter.py", "pydantic"),
     "opentelemetry in telemetry.tracing": ("tenants/rate_limiter.py", "opentelemetry"),
     "redis in tenants.redis": ("tenants/quota_store.py", "redis"),

@@ -11,14 +11,14 @@ from support.http_client import ask, head, raw_caller, running_door
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Stall, json_answer
 from support.waiting import eventually
-from togetherchat_server.frontends.http.protocol import ConnectionLimits
+from togetherchat_server.frontends.http.protocol.listener import ConnectionLimits
 
 WHOLE = {"id": "o", "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "Hi"}}]}
 
 
 def limited(door, **limits):
     """The door with other bounds on its connections, for those that come from now on."""
-    door.app.door._limits = ConnectionLimits(**limits)
+    door.app.door._state.limits = ConnectionLimits(**limits)
 
 
 def code_of(answer):
@@ -137,7 +137,7 @@ async def test_connections_beyond_the_bound_are_let_go():
 async def test_an_idle_connection_is_closed():
     """In order, after a while."""
     async with running_door() as door:
-        door.app.door._config.timeout_keep_alive = 0
+        limited(door, idle_s=0.0)
         async with raw_caller(door) as caller:
             await caller.send(head(method="GET", path="/nothing"))
             assert (await caller.ended()).startswith(b"HTTP/1.1 404 ")

@@ -5,7 +5,6 @@ that does not read. Knows no call, no kind of failure beyond those two, and no r
 """
 
 from collections.abc import Iterable
-from http import HTTPMethod
 from typing import Final, cast, final
 
 from starlette.types import Receive, Scope, Send
@@ -13,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from togetherchat_server.calls.session import WRITE_TIMEOUT_MESSAGE, ResponseMetadata
 from togetherchat_server.domain.deadline import Deadline
 from togetherchat_server.domain.reasons import Reason, ServiceError
-from togetherchat_server.frontends.http.protocol import KEY, Connection
+from togetherchat_server.frontends.http.protocol.connection import CONNECTION, Connection
 
 JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
@@ -44,7 +43,7 @@ class Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, write_timeout_s: float) -> None:
         self.scope = scope
         self.headers = _headers(scope["headers"])
-        self.connection = cast("Connection", scope["state"][KEY])
+        self.connection = cast("Connection", scope["state"][CONNECTION])
         self.started = False
         """Whether the status has been sent."""
         self.finished = False
@@ -58,6 +57,11 @@ class Exchange:
         """The peer's address, empty where it has none."""
         client = cast("tuple[str, int] | None", self.scope.get("client"))
         return client[0] if client else ""
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the peer takes no more for now."""
+        return self.connection.flow.stalled
 
     @property
     def method(self) -> str:
@@ -81,12 +85,7 @@ class Exchange:
         """Send the status, together with the first piece: `write` or `end` follows at once."""
         self.started = True
         pairs = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
-        # To HEAD uvicorn writes nothing more that the head could wait for.
-        self.connection.cork(self.method != HTTPMethod.HEAD)
-        try:
-            await self._send({"type": "http.response.start", "status": status, "headers": pairs})
-        finally:
-            self.connection.cork(False)
+        await self._send({"type": "http.response.start", "status": status, "headers": pairs})
 
     async def write(self, data: bytes) -> None:
         """Send a piece, once the peer has taken what came before.
@@ -94,7 +93,7 @@ class Exchange:
         Raises:
             ServiceError: CALLER_STALLED.
         """
-        if self.connection.stalled:
+        if self.stalled:
             await self._drained()
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
@@ -104,11 +103,11 @@ class Exchange:
         Raises:
             ServiceError: CALLER_STALLED.
         """
-        if self.connection.stalled:
+        if self.stalled:
             await self._drained()
         self.finished = True
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
-        if self.connection.stalled:
+        if self.stalled:
             await self._drained()
 
     async def answer(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> None:
@@ -122,6 +121,8 @@ class Exchange:
         while more:
             message = await self._receive()
             if message["type"] == "http.disconnect":
+                if self.connection.body_problem:
+                    raise ServiceError(Reason.INVALID_REQUEST, self.connection.body_problem)
                 raise ServiceError(Reason.CALLER_CANCELLED, "the caller left before its request was whole")
             piece: bytes = message.get("body", b"")
             more = message.get("more_body", False)
@@ -137,7 +138,7 @@ class Exchange:
 
     async def _drained(self) -> None:
         async with Deadline(self._write_stall_s, Reason.CALLER_STALLED, WRITE_TIMEOUT_MESSAGE):
-            await self.connection.drained()
+            await self.connection.flow.drained()
 
 
 def _too_large(bytes_max: int) -> ServiceError:

@@ -7,9 +7,8 @@ inside raise `ServiceError`; nothing but a fault of the table leaves here.
   body read.
 - The status of a stream is sent with its first piece, so that what fails before has a status of
   its own; what fails later is an event of the stream.
-- A caller who leaves cancels the task of its call. uvicorn runs that task and takes any
-  exception for a defect, a cancel too: so here, at its outermost frame, a cancel of the caller's
-  ends in a plain return.
+- A caller who leaves cancels the task of its call: the connection does that. At the outermost
+  frame, here, such a cancel ends in a plain return.
 - A CancelledError that is not a cancel of the task (some library's own) is a defect, and the
   caller hears so: `Task.cancelling()` tells the two apart.
 - While a write waits for its peer, no ending can be sent: the connection is cut off.
@@ -136,10 +135,9 @@ class HttpHandler:
     async def run(self, exchange: Exchange, method: str, work: Work) -> None:
         """Run the work of one call, and end it in exactly one way."""
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101  uvicorn runs every request in a task
+        assert task is not None  # noqa: S101  the connection runs every request in a task
         http_call = HttpCall(exchange, _incoming(exchange, method), self._sessions)
         self._running.add(task)
-        exchange.connection.on_lost = task.cancel
         try:
             await self._admitted(http_call, work)
         except ServiceError as error:
@@ -152,7 +150,6 @@ class HttpHandler:
             _log.exception("call %s failed in an unforeseen way", http_call.call.id)
             await self._fail(http_call, ServiceError(Reason.INTERNAL_ERROR, INTERNAL_ERROR_MESSAGE))
         finally:
-            exchange.connection.on_lost = None
             self._running.discard(task)
             self._aborted.discard(task)
         self._close(http_call, None)
@@ -193,7 +190,7 @@ class HttpHandler:
         exchange = http_call.exchange
         error = self._auth_throttle.answer(exchange.host, http_call.caller, error)
         self._close(http_call, error.reason)
-        if exchange.finished or exchange.connection.stalled:
+        if exchange.finished or exchange.stalled:
             exchange.connection.abort()
             return
         fault = error_response(error, http_call.call, output_sent=exchange.started, fraction=self._random())

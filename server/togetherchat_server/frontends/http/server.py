@@ -1,9 +1,7 @@
-"""The HTTP server: where it listens, how it stops. uvicorn serves its connections, nothing more.
+"""The HTTP server: where it listens, and how it stops.
 
-uvicorn's own server would take the process's signals, log each request in lines of its own,
-and drain by its own clock. So its protocol alone is used, in the service's loop, on sockets of
-ours: port 0 becomes a number, an address in use is an error before anything is served, and
-workers share a port.
+It runs in the service's loop, on sockets of its own: port 0 becomes a number, an address in use
+is an error before anything is served, and workers share a port.
 """
 
 import asyncio
@@ -15,12 +13,12 @@ from email.utils import formatdate
 from typing import Final, final
 
 from starlette.types import ASGIApp
-from uvicorn.config import Config
-from uvicorn.server import ServerState
 
 from togetherchat_server.config.tls import Certificates
 from togetherchat_server.frontends.http.handler import HttpHandler
-from togetherchat_server.frontends.http.protocol import Connection, ConnectionLimits
+from togetherchat_server.frontends.http.openai.errors import rejection
+from togetherchat_server.frontends.http.protocol.connection import Connection
+from togetherchat_server.frontends.http.protocol.listener import ConnectionLimits, ListenerState
 from togetherchat_server.frontends.http.tls_context import CurrentContext
 
 BACKLOG: Final = 1024
@@ -50,31 +48,16 @@ class HttpServer:
         self._wall_clock = wall_clock
         self._share_port = share_port
         self._certificates = certificates
-        self._limits = limits or ConnectionLimits()
-        self._config = Config(
-            application,
-            interface="asgi3",
-            loop="none",
-            http=Connection,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_keep_alive=round(self._limits.idle_s),
+        self._state = ListenerState(
+            application=application, rejection=rejection, limits=limits or ConnectionLimits()
         )
-        self._config.load()
-        self._state = ServerState()
-        self._open: set[Connection] = set()
-        self._all_gone = asyncio.Event()
         self._servers: list[asyncio.Server] = []
         self._ticking: asyncio.TimerHandle | None = None
 
     @property
     def connections(self) -> int:
         """Callers' connections, idle ones too."""
-        return len(self._open)
+        return len(self._state.connections)
 
     async def start(self, address: str) -> str:
         """Bind and serve; the bound address.
@@ -84,9 +67,9 @@ class HttpServer:
         """
         host, _, port = address.rpartition(":")
         sockets = _bound(host, int(port), share_port=self._share_port)
+        self._tick()
         for listener in sockets:
             self._servers.append(await self._listen(listener))
-        self._tick()
         return f"{host}:{sockets[0].getsockname()[1]}"
 
     async def _listen(self, listener: socket.socket) -> asyncio.Server:
@@ -106,7 +89,7 @@ class HttpServer:
         """Listen no more, and let every connection end with what it is doing now."""
         for server in self._servers:
             server.close()
-        for connection in list(self._open):
+        for connection in list(self._state.connections):
             connection.shutdown()
 
     def abort_in_flight(self) -> None:
@@ -114,38 +97,27 @@ class HttpServer:
 
     async def finish(self, grace_s: float) -> None:
         """Wait for the last bytes, at most `grace_s`, then cut off who has not taken them."""
-        if self._open:
+        if self._state.connections:
             with suppress(TimeoutError):
                 async with asyncio.timeout(grace_s):
-                    await self._all_gone.wait()
+                    await self._state.all_closed.wait()
         await self.close()
 
     async def close(self) -> None:
         if self._ticking is not None:
             self._ticking.cancel()
         self.stop_accepting()
-        for connection in list(self._open):
+        for connection in list(self._state.connections):
             connection.abort()
         if self._state.tasks:
             await asyncio.wait(self._state.tasks)
 
     def _connection(self) -> Connection:
-        return Connection(self._config, self._state, self._limits, self._made, self._gone)
-
-    def _made(self, connection: Connection) -> None:
-        """Its handshake is through, where there is one: of one that fails nothing more is heard."""
-        self._all_gone.clear()
-        self._open.add(connection)
-
-    def _gone(self, connection: Connection) -> None:
-        self._open.discard(connection)
-        if not self._open:
-            self._all_gone.set()
+        return Connection(self._state)
 
     def _tick(self) -> None:
         """The date of every response, made once a second."""
-        date = formatdate(self._wall_clock(), usegmt=True).encode("ascii")
-        self._state.default_headers = [(b"date", date)]
+        self._state.date = formatdate(self._wall_clock(), usegmt=True).encode("ascii")
         self._ticking = asyncio.get_running_loop().call_later(DATE_S, self._tick)
 
 

@@ -10,11 +10,17 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final
 
 import orjson
 
-from togetherchat_server.calls.session import ResponseMetadata, response_metadata, retry_delay_s
+from togetherchat_server.calls.session import (
+    ResponseMetadata,
+    request_id_or_new,
+    response_metadata,
+    retry_delay_s,
+)
 from togetherchat_server.domain.call import Call
 from togetherchat_server.domain.reasons import Reason, ServiceError, sanitise
 
@@ -140,6 +146,19 @@ def error_response(error: ServiceError, call: Call, *, output_sent: bool, fracti
             *wait,
         ),
     )
+
+
+def rejection(status: HTTPStatus, message: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """The headers and the body that answer bytes which are not a request."""
+    kind = INVALID if status < HTTPStatus.INTERNAL_SERVER_ERROR else SERVER
+    body = ErrorResponse(status=status, type=kind, code=status.name.lower(), message=message).body()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode("ascii")),
+        (b"x-request-id", request_id_or_new("").encode("ascii")),
+        (b"x-should-retry", b"false"),
+    ]
+    return headers, body
 
 
 def _wait(seconds: float) -> ResponseMetadata:
