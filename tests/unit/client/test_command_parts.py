@@ -33,7 +33,12 @@ def test_every_class_of_failure_has_an_exit_code():
     assert set(errors.TogetherChatError.__subclasses__()) == set(EXIT_BY_CLASS)
 
 
-@pytest.mark.parametrize("by_code", set(errors.CLASS_BY_CODE.values()) | set(errors.CLASS_BY_REASON.values()))
+@pytest.mark.parametrize(
+    "by_code",
+    sorted(
+        {*errors.CLASS_BY_CODE.values(), *errors.CLASS_BY_REASON.values()}, key=lambda error: error.__name__
+    ),
+)
 def test_no_failure_ends_like_a_success_or_a_wrong_usage(by_code):
     """A script that asks `$? -eq 0` is never lied to."""
     failure = Failure(code=grpc.StatusCode.UNKNOWN)
