@@ -60,7 +60,7 @@ async def test_the_same_seed_gives_the_same_bytes():
         settings = SandboxSettings(seed=7, first_token_ms=0, tokens_per_second=0)
         async with (
             Sandbox(settings, wall_clock=lambda: 1_767_268_800) as sandbox,
-            httpx.AsyncClient(base_url=sandbox.base_url) as client,
+            httpx.AsyncClient(base_url=sandbox.base_url, verify=False) as client,
         ):
             answers.append([(await ask(client, "hello", stream=stream)).content for stream in (False, True)])
     assert answers[0] == answers[1]
@@ -102,7 +102,7 @@ async def test_a_request_that_is_too_large():
     """A body over the bound is refused with 413."""
     async with (
         Sandbox(SandboxSettings(request_bytes_max=1_000)) as sandbox,
-        httpx.AsyncClient(base_url=sandbox.base_url) as client,
+        httpx.AsyncClient(base_url=sandbox.base_url, verify=False) as client,
     ):
         assert 413 == (await ask(client, "x" * 1_000)).status_code
 
