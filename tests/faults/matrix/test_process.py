@@ -77,7 +77,7 @@ async def test_sigterm_mid_stream(table, heard):
             lambda ledger: len(ledger.requests) == 2 and all(one.bytes_sent for one in ledger.requests)
         )
         service.command.signal(signal.SIGTERM)
-        await asyncio.sleep(0.2)
+        await service.command.said("not serving")
         ready = page(service.admin, "/readyz")
         refused, (readiness, _) = await asyncio.gather(code_of(ask(service)), ready)
         released.set()
@@ -97,9 +97,9 @@ async def test_second_sigterm(table, heard):
         running = asyncio.ensure_future(failing(ask(service)))
         await upstream.asked()
         began_s = time.monotonic()
-        for _ in range(2):
-            service.command.signal(signal.SIGTERM)
-            await asyncio.sleep(0.1)
+        service.command.signal(signal.SIGTERM)
+        await service.command.said("not serving")
+        service.command.signal(signal.SIGTERM)
         told, status = await asyncio.gather(running, service.command.ended())
         took_s = time.monotonic() - began_s
         heard(service.command.error_text, str(told))
