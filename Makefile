@@ -43,8 +43,9 @@ run: $(VENV)/.server  ## Serve gRPC on localhost:50051, HTTP and a console on lo
 demo: $(VENV)/.server  ## Start, chat, stream, show a typed error and the models, stop
 	@clients/python/examples/demo.sh $(BIN)
 
-test: $(VENV)/.dev  ## Run the tests; needs Python alone
-	$(BIN)/python -m pytest
+# Compiled test modules are kept: every process would spend five seconds on compiling them.
+test: $(VENV)/.dev  ## Run the tests, in a process per core; needs Python alone
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses auto --dist worksteal $(ARGS)
 
 test-tools: $(VENV)/.dev .tools/grpcurl .tools/ghz .tools/grpcui  ## Run grpcurl, ghz and grpcui against the server; needs Go
 	GRPCURL=$(CURDIR)/.tools/grpcurl GHZ=$(CURDIR)/.tools/ghz GRPCUI=$(CURDIR)/.tools/grpcui $(BIN)/python -m pytest tests/tools
