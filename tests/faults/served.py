@@ -66,7 +66,7 @@ async def served(base_url, *flags, environment=None, stderr=asyncio.subprocess.P
                 said = await command.said(" SERVING: ")
                 assert re.search(rf"gRPC on {re.escape(listen)}\b", said)
             async with aio.insecure_channel(listen, options=RETRIES_OFF) as channel:
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     await channel.channel_ready()
                 chat = service_grpc.ChatServiceStub(channel)
                 yield Served(command=command, address=listen, admin=admin, chat=chat)

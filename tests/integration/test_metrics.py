@@ -239,7 +239,7 @@ async def test_a_call_in_flight_is_shown():
 async def test_the_process_and_the_loop_are_measured():
     """Memory, files and CPU are some, and the loop has been asked how late it is."""
     async with running_app() as app:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (page := await scraped(app.addresses.admin)).value(LAG_COUNT):  # noqa: ASYNC110  over HTTP
                 await asyncio.sleep(0.05)
 

@@ -160,7 +160,7 @@ async def test_no_file_descriptor_left(table, heard):
         slow = await running
         resource.prlimit(service.pid, resource.RLIMIT_NOFILE, (soft, hard))
         async with aio.insecure_channel(service.address) as channel:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(20):
                 await channel.channel_ready()
         after = await code_of(ask(service, timeout=60))
         heard(service.command.error_text, str(refused))

@@ -165,7 +165,7 @@ async def test_calls_go_round_all_addresses():
     first, second = (ScriptedService(Complete=[[answer(name)]]) for name in ("1", "2"))
     async with serving(first) as one, serving(second) as two, connect_async(f"ipv4:{one},{two}") as client:
         # Both must be connected first: until then all calls go to the one that is.
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while not (first.seen and second.seen):
                 await client.complete(MODEL, "Hi")
         first.seen.clear()

@@ -45,13 +45,13 @@ class Caller:
         self.writer.write((head.encode() + body)[:bytes_max])
 
     async def read_until(self, mark):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             return await self.reader.readuntil(mark)
 
 
 async def entry_when(sandbox, holds):
     """The only entry of the ledger, as soon as `holds` is true of it."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not (entries := sandbox.ledger.entries()) or not holds(entries[0]):  # noqa: ASYNC110  the ledger tells nobody
             await asyncio.sleep(0.002)
     return entries[0]

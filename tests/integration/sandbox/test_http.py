@@ -215,6 +215,6 @@ async def read_into(received, content):
 
 async def until_closed(sandbox):
     """Wait until every connection of the ledger is closed."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while any(entry.closed_at is None for entry in sandbox.ledger.entries()):  # noqa: ASYNC110  the ledger tells nobody
             await asyncio.sleep(0.005)
