@@ -18,8 +18,9 @@ run: .venv/.server  ## Serve gRPC on port 50051, HTTP and console on 3000; the s
 demo: .venv/.server  ## Start the service, show a call, a stream, a typed error and the models, and stop it
 	@clients/python/examples/demo.sh $(BIN)
 
-test: .venv/.dev  ## Run the tests that need Python alone
-	$(BIN)/python -m pytest
+# Compiled test modules are kept: every process would spend five seconds on compiling them.
+test: .venv/.dev  ## Run the tests, in a process per core; needs Python alone
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses auto --dist worksteal $(ARGS)
 
 verify: .venv/.dev .venv-generate/.ready  ## Check style, types, architecture, contract, generated code and locks
 	$(BIN)/ruff check .

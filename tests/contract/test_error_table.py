@@ -5,7 +5,6 @@ what must never be seen: the key, the prompt, the text of an exception.
 """
 
 import asyncio
-import socket
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -13,6 +12,7 @@ import grpc
 import pytest
 
 from support.app import CANARY_KEY, CANARY_PROMPT, MODEL, collect, failing, request, running_app, within
+from support.ports import refusing_port
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import (
     Fin,
@@ -224,10 +224,9 @@ async def test_finish_reasons_without_an_end_mark_are_a_whole_answer():
 
 async def test_a_refused_connection():
     """Nobody listens: UNAVAILABLE, to be tried again."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    async with running_app(f"http://127.0.0.1:{port}/v1") as app:
-        failure = await failing(app.chat.Complete(request()))
+    with refusing_port() as port:
+        async with running_app(f"http://127.0.0.1:{port}/v1") as app:
+            failure = await failing(app.chat.Complete(request()))
 
     check(Row("", None, C.UNAVAILABLE, "UPSTREAM_CONNECT_FAILED", LATER), failure)
 

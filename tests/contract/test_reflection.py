@@ -99,7 +99,7 @@ async def test_every_service_is_listed(version):
 
 
 @BOTH
-@pytest.mark.parametrize("symbol", [*SERVICES, *(f"google.rpc.{name}" for name in DETAILS)])
+@pytest.mark.parametrize("symbol", [*sorted(SERVICES), *(f"google.rpc.{name}" for name in DETAILS)])
 async def test_every_service_and_error_detail_is_described(version, symbol):
     """The file of a symbol comes with what it needs to be used, and holds the symbol."""
     async with running_app() as app:

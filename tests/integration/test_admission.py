@@ -23,7 +23,7 @@ async def streamed(app):
 
 async def waits(app, calls):
     """Wait until so many calls are in the queue."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while app.app.waiting < calls:  # noqa: ASYNC110  the service's own count
             await asyncio.sleep(0.01)
 
@@ -96,7 +96,7 @@ async def test_a_cancel_in_the_queue_gives_the_place_in_it_back():
             await waits(app, 1)
             gone.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while app.app.waiting:  # noqa: ASYNC110  the service's own count
                     await asyncio.sleep(0.01)
         last = asyncio.ensure_future(answer(app))

@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.app import CANARY_KEY, CANARY_PROMPT, collect, failing, request
 from support.command import running_command
 from support.http2_peer import END_STREAM, HEADERS, http2_peer
+from support.ports import reserved_address
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, Send, Stall, chunk, json_answer, sse_head
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
@@ -307,27 +308,26 @@ async def test_a_log_that_nobody_reads_does_not_stop_the_service():
     """With the pipe full calls are answered, hostile ones too, and the end is an orderly one."""
     read_end, write_end = os.pipe()
     fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-    words = ("--grpc-listen", address, "--admin-listen", "off", "--log-format", "json")
     try:
-        async with (
-            ScriptedUpstream(whole_answer("Hi")) as upstream,
-            running_command(
-                *words, stderr=write_end, environment={"TOGETHER_BASE_URL": upstream.base_url}
-            ) as command,
-            aio.insecure_channel(address) as channel,
-        ):
-            chat = service_grpc.ChatServiceStub(channel)
-            for _ in range(60):
-                await chat.Complete(request(), wait_for_ready=True, timeout=20)
-            async with http2_peer(address) as peer:
-                for number in range(20):
-                    peer.call(2 * number + 1, "/x/Y", b"", [("x-request-id", b"\xff" * 100)])
-                await peer.seen(lambda frame: frame.kind == HEADERS and frame.stream == 39)
-            await chat.Complete(request(), timeout=20)
-            command.signal(signal.SIGTERM)
-            status = await command.ended()
+        with reserved_address() as address:
+            words = ("--grpc-listen", address, "--admin-listen", "off", "--log-format", "json")
+            async with (
+                ScriptedUpstream(whole_answer("Hi")) as upstream,
+                running_command(
+                    *words, stderr=write_end, environment={"TOGETHER_BASE_URL": upstream.base_url}
+                ) as command,
+                aio.insecure_channel(address) as channel,
+            ):
+                chat = service_grpc.ChatServiceStub(channel)
+                for _ in range(60):
+                    await chat.Complete(request(), wait_for_ready=True, timeout=20)
+                async with http2_peer(address) as peer:
+                    for number in range(20):
+                        peer.call(2 * number + 1, "/x/Y", b"", [("x-request-id", b"\xff" * 100)])
+                    await peer.seen(lambda frame: frame.kind == HEADERS and frame.stream == 39)
+                await chat.Complete(request(), timeout=20)
+                command.signal(signal.SIGTERM)
+                status = await command.ended()
         written = os.read(read_end, 2**20).decode(errors="replace")
     finally:
         os.close(read_end)

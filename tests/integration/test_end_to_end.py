@@ -272,7 +272,7 @@ async def test_leaving_a_stream_stops_the_provider():
 
 async def closed_by_the_client(app, model):
     """The ledger's entry, once it shows that the service has hung up."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not (found := await ledger(app, model=model, ended="client_closed")):  # noqa: ASYNC110  asked over HTTP
             await asyncio.sleep(0.02)
     return found[0]

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import socket
 import urllib.request
 from contextlib import asynccontextmanager
 
@@ -13,6 +12,7 @@ from grpc import aio
 from support.app import CANARY_KEY, CANARY_PROMPT, failing, request, running_app, within
 from support.collector import traced_app
 from support.http_client import running_door
+from support.ports import refusing_port
 from support.scraping import OPENMETRICS, scraped
 from support.scripted_upstream import ScriptedUpstream, always
 from support.tenants import Keys, bearer
@@ -92,25 +92,22 @@ async def with_everything(tmp_path):
     keys = Keys(tmp_path / "keys")
     tenants = tmp_path / "tenants.toml"
     tenants.write_text("[tenants.team]\nrequests_per_minute = 60\n", encoding="utf-8")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        nowhere = taken.getsockname()[1]
-    limits = {
-        "api_keys_file": str(keys.path),
-        "tenants_file": str(tenants),
-        "redis_url": f"redis://127.0.0.1:{nowhere}",
-    }
     pair = Pair(trustme.CA())
     key = keys.create("team")
     tls = Folder(tmp_path).put(pair).settings()
-    async with traced_app(http_listen="127.0.0.1:0", sandbox_tokens_per_second=0, **limits, **tls) as (
-        app,
-        collector,
-    ):
-        async with aio.secure_channel(app.addresses.grpc, credentials(pair)) as channel:
-            chat = service_grpc.ChatServiceStub(channel)
-            await chat.Complete(request(model="sandbox/fast"), metadata=bearer(key))
-        await collector.seen(2)
-        yield app
+    limits = {"api_keys_file": str(keys.path), "tenants_file": str(tenants)}
+    with refusing_port() as nowhere:
+        limits["redis_url"] = f"redis://127.0.0.1:{nowhere}"
+        async with traced_app(http_listen="127.0.0.1:0", sandbox_tokens_per_second=0, **limits, **tls) as (
+            app,
+            _,
+        ):
+            async with aio.secure_channel(app.addresses.grpc, credentials(pair)) as channel:
+                chat = service_grpc.ChatServiceStub(channel)
+                await chat.Complete(request(model="sandbox/fast"), metadata=bearer(key))
+            # The service counts spans once the collector has answered, so the collector has them earlier.
+            await eventually(lambda: app.gauges["trace_spans_exported"]() == 2)
+            yield app
 
 
 async def test_every_gauge_of_vars_is_a_metric(tmp_path):
@@ -243,7 +240,7 @@ async def test_a_call_in_flight_is_shown():
 async def test_the_process_and_the_loop_are_measured():
     """Memory, files and CPU are some, and the loop has been asked how late it is."""
     async with running_app() as app:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (page := await scraped(app.addresses.admin)).value(LAG_COUNT):  # noqa: ASYNC110  over HTTP
                 await asyncio.sleep(0.05)
 

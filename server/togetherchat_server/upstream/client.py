@@ -194,7 +194,11 @@ class UpstreamClient:
         Trusts the authorities in `ca_file`, and no others, where it is given; else those in the
         file or folder that SSL_CERT_FILE or SSL_CERT_DIR names; else certifi's.
         """
-        tls = ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context()
+        if not base_url.startswith("https:"):
+            # No connection uses TLS, since redirects are not followed. Reading the authorities takes 20 ms.
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        else:
+            tls = ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context()
         tls.set_alpn_protocols(["http/1.1"])
         tls_sessions.resume(tls)
         return cls(ConnectionPool(limits, tls=tls), base_url=base_url, limits=limits, user_agent=user_agent)

@@ -101,7 +101,7 @@ async def test_cancel_while_backing_off(stage, table):
         call = scene.begin("Complete")
         waiting = asyncio.ensure_future(scene.ended(call))
         await scene.upstream.until(lambda ledger: ledger.requests and ledger.requests[0].answered_at)
-        await asyncio.sleep(0.05)
+        await eventually(lambda: scene.app.gauges["upstream_requests_in_flight"]() == 0)
         call.leave()
         await asyncio.gather(waiting, return_exceptions=True)
         await scene.nothing_in_flight()

@@ -18,6 +18,7 @@ from faults.matrix.measure import peak_growth_mib
 from faults.matrix.scene import METHODS, OK, Ending
 from support.app import within
 from support.certificates import OPENSSL, make_certificate
+from support.ports import refusing_port
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import (
     Fin,
@@ -242,10 +243,10 @@ async def test_429_with_a_wait(spelling, headers, ending, method, stage, table):
 
 async def test_connection_refused(stage, table):
     """Nothing reached the upstream: tried again, and safe to try later."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
-    async with stage(base_url=nobody, attempts_are_requests=False) as scene:
-        seen = [await scene.ask(method) for method in METHODS]
+    with refusing_port() as port:
+        nobody = f"http://127.0.0.1:{port}/v1"
+        async with stage(base_url=nobody, attempts_are_requests=False) as scene:
+            seen = [await scene.ask(method) for method in METHODS]
 
     table("connection refused", unavailable("UPSTREAM_CONNECT_FAILED", requests=0), *seen)
     assert [3] * 2 == [record["attempts"] for record in scene.app.records()]

@@ -285,7 +285,7 @@ async def test_leaving_a_stream_early_cancels_the_call():
         async with client.stream(MODEL, "Hi") as stream:
             async for _ in stream.text():
                 break
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await scripted.cancelled.wait()
     assert "Hel" == text_of(stream.response)
     assert not stream.whole
@@ -322,7 +322,7 @@ async def test_a_cancelled_task_stays_cancelled():
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await scripted.cancelled.wait()
     assert task.cancelled()
 
@@ -336,7 +336,7 @@ async def test_a_cancelled_task_cancels_its_unary_call():
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await scripted.cancelled.wait()
 
 
@@ -426,7 +426,7 @@ async def test_leaving_a_sync_stream_early_cancels_the_call():
 
     async with serving(scripted) as target:
         assert "Hel" == await asyncio.to_thread(leave, target)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await scripted.cancelled.wait()
 
 
@@ -459,5 +459,5 @@ async def test_closing_a_client_cancels_calls_in_flight():
             await scripted.waiting.wait()
         with pytest.raises((CallCancelledError, asyncio.CancelledError)):
             await task
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await scripted.cancelled.wait()

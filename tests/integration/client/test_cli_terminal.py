@@ -73,7 +73,7 @@ class Screen:
 
     async def until(self, expected: str) -> None:
         """Wait for `expected` in the output after the previous match."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await self._seen(expected)
         self._read_to = self.text.index(expected, self._read_to) + len(expected)
 
@@ -89,7 +89,7 @@ class Screen:
         A signal between the echo of a letter and Python's next wait for input is handled with the
         next key only, because Python checks for signals before it waits, not atomically.
         """
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while expected not in self.text[self._read_to :]:
                 self.type(key)
                 with contextlib.suppress(TimeoutError):
@@ -99,7 +99,7 @@ class Screen:
 
     async def ended(self) -> int:
         """Wait for the end of the command and return its exit code."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await self.process.wait()
 
 

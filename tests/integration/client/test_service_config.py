@@ -164,7 +164,7 @@ async def test_calls_are_distributed_over_all_addresses():
     first, second = (ScriptedService(Complete=[[answer(name)]]) for name in ("1", "2"))
     async with serving(first) as one, serving(second) as two, connect_async(f"ipv4:{one},{two}") as client:
         # Until both are connected, all calls go to the connected one.
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while not (first.seen and second.seen):
                 await client.complete(MODEL, "Hi")
         first.seen.clear()

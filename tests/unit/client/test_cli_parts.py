@@ -34,7 +34,12 @@ def test_every_error_class_has_an_exit_code():
     assert set(errors.TogetherChatError.__subclasses__()) == set(EXIT_CODE_BY_CLASS)
 
 
-@pytest.mark.parametrize("by_code", set(errors.CLASS_BY_CODE.values()) | set(errors.CLASS_BY_REASON.values()))
+@pytest.mark.parametrize(
+    "by_code",
+    sorted(
+        {*errors.CLASS_BY_CODE.values(), *errors.CLASS_BY_REASON.values()}, key=lambda error: error.__name__
+    ),
+)
 def test_no_error_has_the_exit_code_of_success_or_wrong_usage(by_code):
     """A script that tests the exit code can rely on it."""
     failure = Failure(code=grpc.StatusCode.UNKNOWN)

@@ -50,7 +50,11 @@ def test_every_model_of_the_brief_is_there_with_its_context_and_quantization(row
     assert row["quantization"] == model.quantization
 
 
-@pytest.mark.parametrize(("model_id", "lists"), sorted(brief_lists().items()), ids=str)
+@pytest.mark.parametrize(
+    ("model_id", "lists"),
+    sorted(brief_lists().items()),
+    ids=lambda value: str(sorted(value)) if isinstance(value, set) else value,
+)
 def test_a_model_of_both_lists_can_be_used_either_way(model_id, lists, shipped):
     """Availability says in which of the two lists the brief names a model."""
     assert AVAILABILITY[frozenset(lists)] == shipped.by_id[model_id].availability

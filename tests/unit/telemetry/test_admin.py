@@ -26,7 +26,7 @@ async def sent(address, data):
     writer.write(data)
     answer = b""
     with suppress(ConnectionError):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while part := await reader.read(65536):
                 answer += part
     writer.close()

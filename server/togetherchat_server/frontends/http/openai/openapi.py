@@ -5,6 +5,7 @@ written. Pure.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Final, cast
 
 import orjson
@@ -23,6 +24,7 @@ PROVIDER: Final[Json] = {
 }
 
 
+@cache
 def document(version: str, *, console: bool) -> bytes:
     """The document as JSON, with the console's paths where there is one."""
     request = schema.request_schema(REFERENCES)
