@@ -52,7 +52,7 @@ def start(*words, http="127.0.0.1:0", environment=None):
     process = subprocess.Popen(
         [
             os.environ["TOGETHERCHAT_PYTHON"], "-m", "togetherchat_server", *source,
-            "--listen", "127.0.0.1:0", "--http", http, "--admin", "off", *words,
+            "--grpc-listen", "127.0.0.1:0", "--http-listen", http, "--admin-listen", "off", *words,
         ],
         env={"PATH": os.environ["PATH"], "PYTHONPATH": SOURCES, **named},
         stdin=subprocess.DEVNULL,
