@@ -45,6 +45,7 @@ class CompleteFields(TypedDict, total=False):
     prompt_cache_key: str
     fallback_models: Sequence[str]
     extra_body_json: str
+    parallel_tool_calls: bool
 
 
 class ListFields(TypedDict, total=False):

@@ -156,11 +156,11 @@ async def test_what_is_not_known_travels_on():
         ScriptedUpstream(always(json_answer(200, WHOLE))) as upstream,
         running_door(upstream.base_url) as door,
     ):
-        await door.complete(parallel_tool_calls=False, new_thing={"b": 1.0, "a": 2**70})
+        await door.complete(unknown_switch=False, new_thing={"b": 1.0, "a": 2**70})
 
     body = upstream.ledger.requests[0].body
     assert b'"new_thing":{"b":1.0,"a":1180591620717411303424}' in body
-    assert b'"parallel_tool_calls":false' in body
+    assert b'"unknown_switch":false' in body
 
 
 @pytest.mark.parametrize(

@@ -108,8 +108,11 @@ type CompleteRequest struct {
 	// A key that a field of this message covers is rejected, and so are `stream` and
 	// `stream_options`.
 	ExtraBodyJson string `protobuf:"bytes,28,opt,name=extra_body_json,json=extraBodyJson,proto3" json:"extra_body_json,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Optional. Whether one response may call several tools (`parallel_tool_calls`). Unset
+	// means the provider's default.
+	ParallelToolCalls *bool `protobuf:"varint,29,opt,name=parallel_tool_calls,json=parallelToolCalls,proto3,oneof" json:"parallel_tool_calls,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *CompleteRequest) Reset() {
@@ -336,6 +339,13 @@ func (x *CompleteRequest) GetExtraBodyJson() string {
 		return x.ExtraBodyJson
 	}
 	return ""
+}
+
+func (x *CompleteRequest) GetParallelToolCalls() bool {
+	if x != nil && x.ParallelToolCalls != nil {
+		return *x.ParallelToolCalls
+	}
+	return false
 }
 
 // A whole completion.
@@ -1189,7 +1199,7 @@ var File_togetherchat_v1_chat_service_proto protoreflect.FileDescriptor
 
 const file_togetherchat_v1_chat_service_proto_rawDesc = "" +
 	"\n" +
-	"\"togetherchat/v1/chat_service.proto\x12\x0ftogetherchat.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1atogetherchat/v1/chat.proto\x1a\x1ctogetherchat/v1/models.proto\"\xa2\v\n" +
+	"\"togetherchat/v1/chat_service.proto\x12\x0ftogetherchat.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1atogetherchat/v1/chat.proto\x1a\x1ctogetherchat/v1/models.proto\"\xef\v\n" +
 	"\x0fCompleteRequest\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x124\n" +
 	"\bmessages\x18\x02 \x03(\v2\x18.togetherchat.v1.MessageR\bmessages\x12\"\n" +
@@ -1225,7 +1235,8 @@ const file_togetherchat_v1_chat_service_proto_rawDesc = "" +
 	"compliance\x12(\n" +
 	"\x10prompt_cache_key\x18\x1a \x01(\tR\x0epromptCacheKey\x12'\n" +
 	"\x0ffallback_models\x18\x1b \x03(\tR\x0efallbackModels\x12&\n" +
-	"\x0fextra_body_json\x18\x1c \x01(\tR\rextraBodyJson\x1a<\n" +
+	"\x0fextra_body_json\x18\x1c \x01(\tR\rextraBodyJson\x123\n" +
+	"\x13parallel_tool_calls\x18\x1d \x01(\bH\rR\x11parallelToolCalls\x88\x01\x01\x1a<\n" +
 	"\x0eLogitBiasEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01B\r\n" +
@@ -1241,7 +1252,8 @@ const file_togetherchat_v1_chat_service_proto_rawDesc = "" +
 	"\x05_seedB\v\n" +
 	"\t_logprobsB\a\n" +
 	"\x05_echoB\x14\n" +
-	"\x12_reasoning_enabled\"\x8e\x03\n" +
+	"\x12_reasoning_enabledB\x16\n" +
+	"\x14_parallel_tool_calls\"\x8e\x03\n" +
 	"\x10CompleteResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05model\x18\x02 \x01(\tR\x05model\x12;\n" +

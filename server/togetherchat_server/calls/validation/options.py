@@ -80,6 +80,7 @@ COVERED: Final[Mapping[str, tuple[str, ...]]] = {
     "context_length_exceeded_behavior": ("context_length_exceeded_behavior",),
     "compliance": ("compliance",),
     "prompt_cache_key": ("prompt_cache_key",),
+    "parallel_tool_calls": ("parallel_tool_calls",),
     "fallback_models": (),
     "extra_body_json": (),
 }

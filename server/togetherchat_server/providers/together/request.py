@@ -44,6 +44,7 @@ SCALARS: Final = (
     "seed",
     "logprobs",
     "echo",
+    "parallel_tool_calls",
 )
 """Optional numbers and switches that carry the same name on both sides: zero is sent, unset is not."""
 

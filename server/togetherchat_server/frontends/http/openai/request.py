@@ -49,6 +49,7 @@ SCALARS: Final = (
     "n",
     "seed",
     "echo",
+    "parallel_tool_calls",
     "reasoning_effort",
     "safety_model",
     "context_length_exceeded_behavior",

@@ -195,6 +195,7 @@ class Request(RequestSchema):
     compliance: str | None = None
     prompt_cache_key: str | None = None
     fallback_models: list[str] | None = None
+    parallel_tool_calls: bool | None = None
 
 
 _REQUEST: Final = TypeAdapter(Request)

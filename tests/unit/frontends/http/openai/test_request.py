@@ -137,9 +137,9 @@ def test_what_is_ignored_is_named(members, ignored):
 
 def test_what_is_not_known_travels_on():
     """But for what is ignored or known to be no more than the default."""
-    found = read(verbosity="low", user="u", modalities=["text"], parallel_tool_calls=True)
+    found = read(verbosity="low", user="u", modalities=["text"], verbose_json=True)
 
-    assert {"verbosity": "low", "parallel_tool_calls": True} == json.loads(found.request.extra_body_json)
+    assert {"verbosity": "low", "verbose_json": True} == json.loads(found.request.extra_body_json)
 
 
 @pytest.mark.parametrize(
