@@ -26,10 +26,10 @@ from togetherchat_server.telemetry.metrics.definitions import DEFINITIONS
 
 LAG_COUNT = "togetherchat_event_loop_lag_seconds_count"
 CALLER_KEY = "tgp_v1_canary_of_a_caller_0123456789"
-WITH_WORKERS_ALONE = {names.WORKERS, names.RESTARTS}
-TOLD_BY_THE_PROVIDER = {names.LIMIT, names.LIMIT_TOLD}
-WHERE_IT_IS_ASKED_FOR = {names.SPANS, names.QUOTAS_APART, names.CERTIFICATE_LEFT}
-OF_PRICED_MODELS = {names.COST}
+WITH_WORKERS_ALONE = {names.WORKERS, names.WORKER_RESTARTS}
+TOLD_BY_THE_PROVIDER = {names.UPSTREAM_RATE_LIMIT, names.UPSTREAM_RATE_LIMIT_UPDATED}
+WHERE_IT_IS_ASKED_FOR = {names.TRACE_SPANS, names.REDIS_UP, names.TLS_CERTIFICATE_NOT_AFTER}
+OF_PRICED_MODELS = {names.COST_USD}
 
 
 def names_in(page):
@@ -79,10 +79,12 @@ async def test_what_is_exported_is_what_the_table_says(accept):
         await at_rest(door.app)
         page = await scraped(door.app.addresses.admin, accept)
     exported = names_in(page)
-    exported.setdefault(names.RESTARTS, ("counter", set()))
+    exported.setdefault(names.WORKER_RESTARTS, ("counter", set()))
 
     missing = set(DEFINITIONS) - set(exported)
-    assert missing <= WITH_WORKERS_ALONE | TOLD_BY_THE_PROVIDER | WHERE_IT_IS_ASKED_FOR | {names.REFUSED}
+    assert missing <= WITH_WORKERS_ALONE | TOLD_BY_THE_PROVIDER | WHERE_IT_IS_ASKED_FOR | {
+        names.ADMISSION_REJECTED
+    }
     assert {name: (DEFINITIONS[name].kind, set(DEFINITIONS[name].labels)) for name in exported} == exported
 
 
@@ -126,9 +128,9 @@ async def test_what_is_asked_for_is_measured(tmp_path):
         page = await scraped(app.addresses.admin)
         left_s = app.gauges["tls_certificate_expires_s"]()
 
-    assert {("made",): 2, ("exported",): 2, ("lost",): 0} == page.samples(names.SPANS)
-    assert {(): 1} == page.samples(names.QUOTAS_APART)
-    assert page.value(names.CERTIFICATE_LEFT) == pytest.approx(left_s, abs=60)
+    assert {("made",): 2, ("exported",): 2, ("lost",): 0} == page.samples(names.TRACE_SPANS)
+    assert {(): 1} == page.samples(names.REDIS_UP)
+    assert page.value(names.TLS_CERTIFICATE_NOT_AFTER) == pytest.approx(left_s, abs=60)
     assert left_s > 0
 
 
@@ -142,11 +144,13 @@ async def test_the_books_balance():
     assert begun == len(records) == page.value(names.CALLS)
     assert begun == page.value(names.TENANT_CALLS)
     assert begun == page.value("togetherchat_call_duration_seconds_count")
-    assert sum(line["attempts"] for line in records) == page.value(names.ATTEMPTS)
-    assert sum(max(0, line["attempts"] - 1) for line in records) == page.value(names.RETRIES) > 0
-    for kind, field in (("input", "prompt_tokens"), ("output", "completion_tokens")):
-        assert sum(line.get(field, 0) for line in records) == page.value(names.TOKENS, kind=kind) > 0
-    for name in (names.IN_FLIGHT, names.WAITING, names.UPSTREAM_IN_FLIGHT):
+    assert sum(line["attempts"] for line in records) == page.value(names.UPSTREAM_ATTEMPTS)
+    assert sum(max(0, line["attempts"] - 1) for line in records) == page.value(names.UPSTREAM_RETRIES) > 0
+    for kind in ("input", "output"):
+        assert (
+            sum(line.get(f"{kind}_tokens", 0) for line in records) == page.value(names.TOKENS, kind=kind) > 0
+        )
+    for name in (names.CALLS_IN_FLIGHT, names.CALLS_QUEUED, names.UPSTREAM_REQUESTS_IN_FLIGHT):
         assert {(): 0} == page.samples(name)
     assert {("leased",): 0} == {
         k: v for k, v in page.samples(names.UPSTREAM_CONNECTIONS).items() if "leased" in k
@@ -165,7 +169,7 @@ async def test_what_costs_is_counted_in_dollars():
 
     assert answer.usage.cost_nano_usd > 0
     assert pytest.approx(answer.usage.cost_nano_usd / 1e9) == page.value(
-        names.COST, model="openai/gpt-oss-120b"
+        names.COST_USD, model="openai/gpt-oss-120b"
     )
 
 
@@ -200,8 +204,8 @@ async def test_the_limits_of_the_provider_are_metrics():
         ("ratelimit-limit", "openai/gpt-oss-120b"): 600,
         ("ratelimit-remaining", "openai/gpt-oss-120b"): 599,
         ("tokenlimit-remaining", "openai/gpt-oss-120b"): 9000,
-    } == page.samples(names.LIMIT)
-    assert {("openai/gpt-oss-120b",): 1_800_000_000} == page.samples(names.LIMIT_TOLD)
+    } == page.samples(names.UPSTREAM_RATE_LIMIT)
+    assert {("openai/gpt-oss-120b",): 1_800_000_000} == page.samples(names.UPSTREAM_RATE_LIMIT_UPDATED)
 
 
 async def test_no_key_no_prompt_and_no_answer_is_on_the_page():
@@ -233,7 +237,7 @@ async def test_a_call_in_flight_is_shown():
         call.cancel()
         after = await at_rest(app)
 
-    for name in (names.IN_FLIGHT, names.UPSTREAM_IN_FLIGHT):
+    for name in (names.CALLS_IN_FLIGHT, names.UPSTREAM_REQUESTS_IN_FLIGHT):
         assert ({(): 1}, {(): 0}) == (page.samples(name), after.samples(name))
 
 
@@ -244,10 +248,17 @@ async def test_the_process_and_the_loop_are_measured():
             while not (page := await scraped(app.addresses.admin)).value(LAG_COUNT):  # noqa: ASYNC110  over HTTP
                 await asyncio.sleep(0.05)
 
-    for name in (names.RESIDENT, names.VIRTUAL, names.FILES, names.FILES_MAX, names.CPU, names.STARTED):
+    for name in (
+        names.PROCESS_RESIDENT_MEMORY,
+        names.PROCESS_VIRTUAL_MEMORY,
+        names.PROCESS_OPEN_FDS,
+        names.PROCESS_MAX_FDS,
+        names.PROCESS_CPU,
+        names.PROCESS_START_TIME,
+    ):
         assert page.value(name) > 0, name
     assert 1 == page.value(names.READY)
-    assert {("0.0.0",)} == {key[1:] for key in page.samples(names.BUILD)}
+    assert {("0.0.0",)} == {key[1:] for key in page.samples(names.BUILD_INFO)}
 
 
 async def test_the_admin_port_says_that_there_are_metrics():

@@ -58,14 +58,14 @@ async def test_one_scrape_is_the_sum_and_no_counter_falls_when_a_worker_is_kille
     assert made == rolled.value("togetherchat_call_duration_seconds_bucket", le="+Inf")
     assert (
         0
-        < before.value(names.CPU)
-        <= killed.value(names.CPU)
-        <= after.value(names.CPU)
-        <= rolled.value(names.CPU)
+        < before.value(names.PROCESS_CPU)
+        <= killed.value(names.PROCESS_CPU)
+        <= after.value(names.PROCESS_CPU)
+        <= rolled.value(names.PROCESS_CPU)
     )
-    assert [0, 1, 1, 1] == [page.value(names.RESTARTS) for page in (before, killed, after, rolled)]
-    assert {(): 0} == rolled.samples(names.IN_FLIGHT)
-    assert before.samples(names.PLACES) == after.samples(names.PLACES)
+    assert [0, 1, 1, 1] == [page.value(names.WORKER_RESTARTS) for page in (before, killed, after, rolled)]
+    assert {(): 0} == rolled.samples(names.CALLS_IN_FLIGHT)
+    assert before.samples(names.MAX_CONCURRENT_CALLS) == after.samples(names.MAX_CONCURRENT_CALLS)
 
 
 async def test_the_last_calls_of_a_worker_that_leaves_are_counted():

@@ -59,8 +59,14 @@ def running(flags: Sequence[str] = ()) -> Iterator[Place]:
     The server's lines go nowhere: that they are written is a part of what is measured.
     """
     rpc, admin, sandbox = (f"127.0.0.1:{port}" for port in _free_ports(3))
-    listens = ["--listen", sandbox, "--unary-wait-max-ms", "50", "--request-log-size", str(LEDGER_REQUESTS)]
-    serves = ["--grpc-listen", rpc, "--admin-listen", admin, *(word for flag in SERVER_FLAGS.items() for word in flag)]
+    listens = ["--listen", sandbox, "--unary-wait-max-ms", "50", "--ledger-requests", str(LEDGER_REQUESTS)]
+    serves = [
+        "--grpc-listen",
+        rpc,
+        "--admin-listen",
+        admin,
+        *(word for flag in SERVER_FLAGS.items() for word in flag),
+    ]
     upstream = {"TOGETHER_BASE_URL": f"http://{sandbox}/v1", "TOGETHER_API_KEY": "soak"}
     with (
         _process("togetherchat_sandbox", listens),

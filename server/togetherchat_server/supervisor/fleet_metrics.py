@@ -46,6 +46,6 @@ class FleetMetrics:
                 merged[key] = merge((merged[key], number)) if key in merged else number
         merged.update(own)
         tally = MetricStore()
-        tally.counts = {**self._tally.counts, (names.RESTARTS,): restarts}
+        tally.counts = {**self._tally.counts, (names.WORKER_RESTARTS,): restarts}
         tally.spreads, tally.words = self._tally.spreads, self._tally.words
         return Snapshot(tally=tally, gauges=merged)

@@ -257,7 +257,7 @@ class Supervisor:
         )
         own: dict[Key, float] = {(names.WORKERS, state): states[state] for state in WORKER_STATES}
         own[names.READY,] = int(self._fleet.ready)
-        own[names.STARTED,] = self._started_s
+        own[names.PROCESS_START_TIME,] = self._started_s
         return self._figures.figures(own=own, restarts=self._fleet.restarts)
 
     def _pages(self) -> Pages:

@@ -10,7 +10,7 @@ from togetherchat_server.telemetry.metrics import definitions as names
 from togetherchat_server.telemetry.metrics.store import MetricStore
 from togetherchat_server.telemetry.metrics.wire import Snapshot, from_packet, to_packets
 
-LAG = (names.LAG,)
+LAG = (names.EVENT_LOOP_LAG,)
 CALL = (names.CALLS, "grpc", "m", "OK", "none")
 
 
@@ -43,14 +43,14 @@ def test_counts_and_spreads_of_workers_add_up():
 def test_a_worker_that_goes_leaves_its_counts_and_takes_its_gauges():
     """No counter falls; what it held is not held any more."""
     fleet = FleetMetrics()
-    fleet.heard(1, told(2, gauges={(names.IN_FLIGHT,): 5}))
-    fleet.heard(2, told(3, gauges={(names.IN_FLIGHT,): 1}))
+    fleet.heard(1, told(2, gauges={(names.CALLS_IN_FLIGHT,): 5}))
+    fleet.heard(2, told(3, gauges={(names.CALLS_IN_FLIGHT,): 1}))
     before = of(fleet)
     fleet.gone(1)
     after = of(fleet)
 
-    assert (5, 6) == (before.tally.counts[CALL], before.gauges[names.IN_FLIGHT,])
-    assert (5, 1) == (after.tally.counts[CALL], after.gauges[names.IN_FLIGHT,])
+    assert (5, 6) == (before.tally.counts[CALL], before.gauges[names.CALLS_IN_FLIGHT,])
+    assert (5, 1) == (after.tally.counts[CALL], after.gauges[names.CALLS_IN_FLIGHT,])
 
 
 def test_gauges_become_one_as_their_family_says():
@@ -59,11 +59,21 @@ def test_gauges_become_one_as_their_family_says():
     for member, number in ((1, 10), (2, 20)):
         fleet.heard(
             member,
-            told(gauges={(names.TASKS,): number, (names.FILES_MAX,): number, (names.BUILD, "v", "p"): 1}),
+            told(
+                gauges={
+                    (names.ASYNCIO_TASKS,): number,
+                    (names.PROCESS_MAX_FDS,): number,
+                    (names.BUILD_INFO, "v", "p"): 1,
+                }
+            ),
         )
     gauges = of(fleet).gauges
 
-    assert (30, 10, 1) == (gauges[names.TASKS,], gauges[names.FILES_MAX,], gauges[names.BUILD, "v", "p"])
+    assert (30, 10, 1) == (
+        gauges[names.ASYNCIO_TASKS,],
+        gauges[names.PROCESS_MAX_FDS,],
+        gauges[names.BUILD_INFO, "v", "p"],
+    )
 
 
 def test_what_the_supervisor_knows_itself_holds():
@@ -76,7 +86,7 @@ def test_what_the_supervisor_knows_itself_holds():
 
 def test_the_last_word_on_a_limit_stands_whoever_heard_it():
     """Also when that worker has gone: the account's limits are not the worker's."""
-    fleet, limit = FleetMetrics(), (names.LIMIT, "m", "ratelimit-remaining")
+    fleet, limit = FleetMetrics(), (names.UPSTREAM_RATE_LIMIT, "m", "ratelimit-remaining")
     fleet.heard(1, told(words={limit: 9}))
     fleet.heard(2, told(words={limit: 7}))
     fleet.gone(2)

@@ -48,7 +48,7 @@ class CallMetrics:
         count((names.CALLS, record.protocol, method, code, record.reason or NONE))
         count((names.TENANT_CALLS, tenant, model, code))
         if record.attempts:
-            count((names.ATTEMPTS, record.upstream or NONE, model), record.attempts)
+            count((names.UPSTREAM_ATTEMPTS, record.upstream or NONE, model), record.attempts)
             self._count_usage(record, tenant, model)
         self._time(record, method, model)
         if record.reason or record.attempts > 1 or record.previous_attempts:
@@ -63,28 +63,28 @@ class CallMetrics:
         if record.completion_tokens:
             count((names.TOKENS, tenant, model, "output"), record.completion_tokens)
         if record.cost_nano_usd:
-            count((names.COST, tenant, model), record.cost_nano_usd)
+            count((names.COST_USD, tenant, model), record.cost_nano_usd)
         if record.usage_estimated:
-            count((names.ESTIMATED,))
+            count((names.USAGE_ESTIMATED_CALLS,))
 
     def _time(self, record: CallRecord, method: str, model: str) -> None:
         observe, duration_s, first_s = self._tally.observe, record.duration_s, record.first_token_s
         outcome = "error" if record.reason else "ok"
-        observe((names.DURATION, record.protocol, method, model, outcome), duration_s)
+        observe((names.CALL_DURATION, record.protocol, method, model, outcome), duration_s)
         if record.queued_s:
-            observe((names.QUEUED,), record.queued_s)
+            observe((names.CALL_QUEUE_WAIT,), record.queued_s)
         if first_s is None:
             return
-        observe((names.FIRST_TOKEN, method, model), first_s)
+        observe((names.TIME_TO_FIRST_TOKEN, method, model), first_s)
         tokens = record.completion_tokens or 0
         if tokens > 1 and record.messages_sent >= STREAM_MESSAGES_MIN and not record.reason:
-            observe((names.INTER_TOKEN, model), (duration_s - first_s) / (tokens - 1))
+            observe((names.TIME_PER_OUTPUT_TOKEN, model), (duration_s - first_s) / (tokens - 1))
 
     def _count_trouble(self, record: CallRecord, model: str) -> None:
         count = self._tally.count
         if record.reason in REFUSALS:
-            count((names.REFUSED, record.reason))
+            count((names.ADMISSION_REJECTED, record.reason))
         if record.attempts > 1:
-            count((names.RETRIES, record.upstream or NONE, model), record.attempts - 1)
+            count((names.UPSTREAM_RETRIES, record.upstream or NONE, model), record.attempts - 1)
         if record.previous_attempts:
             count((names.CALLER_RETRIES,))

@@ -18,26 +18,26 @@ from togetherchat_server.telemetry.metrics.wire import Snapshot
 from togetherchat_server.telemetry.provider_limits import NAMES, number_of
 
 GAUGES: Final[Mapping[str, Key]] = {
-    "tasks": (names.TASKS,),
-    "memory_blocks": (names.MEMORY_BLOCKS,),
-    "calls_in_flight": (names.IN_FLIGHT,),
-    "calls_waiting": (names.WAITING,),
+    "tasks": (names.ASYNCIO_TASKS,),
+    "memory_blocks": (names.PYTHON_ALLOCATED_BLOCKS,),
+    "calls_in_flight": (names.CALLS_IN_FLIGHT,),
+    "calls_waiting": (names.CALLS_QUEUED,),
     "http_connections": (names.HTTP_CONNECTIONS,),
-    "upstream_requests_in_flight": (names.UPSTREAM_IN_FLIGHT,),
+    "upstream_requests_in_flight": (names.UPSTREAM_REQUESTS_IN_FLIGHT,),
     "upstream_connections_leased": (names.UPSTREAM_CONNECTIONS, "leased"),
     "upstream_connections_resting": (names.UPSTREAM_CONNECTIONS, "resting"),
-    "retry_budget_left": (names.BUDGET,),
-    "breaker_pairs_held": (names.BREAKER, "held"),
-    "breaker_pairs_dropping": (names.BREAKER, "dropping"),
-    "quota_redis_away": (names.QUOTAS_APART,),
-    "tls_certificate_expires_s": (names.CERTIFICATE_LEFT,),
+    "retry_budget_left": (names.RETRY_BUDGET_LEFT,),
+    "breaker_pairs_held": (names.ADAPTIVE_THROTTLES, "held"),
+    "breaker_pairs_dropping": (names.ADAPTIVE_THROTTLES, "dropping"),
+    "quota_redis_away": (names.REDIS_UP,),
+    "tls_certificate_expires_s": (names.TLS_CERTIFICATE_NOT_AFTER,),
 }
 """What is counted for `/vars` by the name it has there."""
 TOTALS: Final[Mapping[str, Key]] = {
-    "log_lines_dropped": (names.LINES_DROPPED,),
-    "trace_spans_made": (names.SPANS, "made"),
-    "trace_spans_exported": (names.SPANS, "exported"),
-    "trace_spans_lost": (names.SPANS, "lost"),
+    "log_lines_dropped": (names.LOG_LINES_DROPPED,),
+    "trace_spans_made": (names.TRACE_SPANS, "made"),
+    "trace_spans_exported": (names.TRACE_SPANS, "exported"),
+    "trace_spans_lost": (names.TRACE_SPANS, "lost"),
 }
 """What `/vars` shows and never falls."""
 
@@ -64,11 +64,11 @@ class MetricsCollector:
         self._wall_clock = facts.wall_clock
         self._calls: CallMetrics | None = None
         self._totals_seen: dict[Key, float] = {}
-        self._lag = EventLoopLag(lambda late_s: self._tally.observe((names.LAG,), late_s))
+        self._lag = EventLoopLag(lambda late_s: self._tally.observe((names.EVENT_LOOP_LAG,), late_s))
         self._fixed: dict[Key, float] = {
-            (names.BUILD, facts.version, platform.python_version()): 1,
-            (names.PLACES,): facts.max_concurrent_calls,
-            (names.STARTED,): facts.wall_clock(),
+            (names.BUILD_INFO, facts.version, platform.python_version()): 1,
+            (names.MAX_CONCURRENT_CALLS,): facts.max_concurrent_calls,
+            (names.PROCESS_START_TIME,): facts.wall_clock(),
         }
 
     def sink(self, *, models: Container[str]) -> CallMetrics:
@@ -97,7 +97,7 @@ class MetricsCollector:
         totals: dict[Key, float] = {
             key: float(self._vars[name]()) for name, key in TOTALS.items() if name in self._vars
         }
-        totals[names.CPU,] = process.cpu_s()
+        totals[names.PROCESS_CPU,] = process.cpu_s()
         for key, total in totals.items():
             self._tally.count(key, total - self._totals_seen.get(key, 0))
             self._totals_seen[key] = total
@@ -114,5 +114,5 @@ class MetricsCollector:
 def _limits(model: str, told_s: float, headers: tuple[tuple[str, str], ...]) -> Iterator[tuple[Key, float]]:
     for header, text in headers:
         if header in NAMES and (number := number_of(text)) is not None:
-            yield (names.LIMIT, model, header.removeprefix("x-")), number
-            yield (names.LIMIT_TOLD, model), told_s
+            yield (names.UPSTREAM_RATE_LIMIT, model, header.removeprefix("x-")), number
+            yield (names.UPSTREAM_RATE_LIMIT_UPDATED, model), told_s

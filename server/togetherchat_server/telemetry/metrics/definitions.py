@@ -27,46 +27,46 @@ class MetricDefinition:
 
 CALLS: Final = "togetherchat_calls_total"
 TENANT_CALLS: Final = "togetherchat_tenant_calls_total"
-REFUSED: Final = "togetherchat_admission_rejected_total"
+ADMISSION_REJECTED: Final = "togetherchat_admission_rejected_total"
 CALLER_RETRIES: Final = "togetherchat_caller_retries_total"
 TOKENS: Final = "togetherchat_tokens_total"
-COST: Final = "togetherchat_cost_usd_total"
-ESTIMATED: Final = "togetherchat_usage_estimated_calls_total"
-ATTEMPTS: Final = "togetherchat_upstream_attempts_total"
-RETRIES: Final = "togetherchat_upstream_retries_total"
-LINES_DROPPED: Final = "togetherchat_log_lines_dropped_total"
-SPANS: Final = "togetherchat_trace_spans_total"
-RESTARTS: Final = "togetherchat_worker_restarts_total"
-CPU: Final = "process_cpu_seconds_total"
+COST_USD: Final = "togetherchat_cost_usd_total"
+USAGE_ESTIMATED_CALLS: Final = "togetherchat_usage_estimated_calls_total"
+UPSTREAM_ATTEMPTS: Final = "togetherchat_upstream_attempts_total"
+UPSTREAM_RETRIES: Final = "togetherchat_upstream_retries_total"
+LOG_LINES_DROPPED: Final = "togetherchat_log_lines_dropped_total"
+TRACE_SPANS: Final = "togetherchat_trace_spans_total"
+WORKER_RESTARTS: Final = "togetherchat_worker_restarts_total"
+PROCESS_CPU: Final = "process_cpu_seconds_total"
 
-DURATION: Final = "togetherchat_call_duration_seconds"
-FIRST_TOKEN: Final = "togetherchat_time_to_first_token_seconds"  # noqa: S105  a name, no password
-INTER_TOKEN: Final = "togetherchat_time_per_output_token_seconds"  # noqa: S105  as above
-QUEUED: Final = "togetherchat_call_queue_wait_seconds"
-LAG: Final = "togetherchat_event_loop_lag_seconds"
+CALL_DURATION: Final = "togetherchat_call_duration_seconds"
+TIME_TO_FIRST_TOKEN: Final = "togetherchat_time_to_first_token_seconds"  # noqa: S105  a name, no password
+TIME_PER_OUTPUT_TOKEN: Final = "togetherchat_time_per_output_token_seconds"  # noqa: S105  as above
+CALL_QUEUE_WAIT: Final = "togetherchat_call_queue_wait_seconds"
+EVENT_LOOP_LAG: Final = "togetherchat_event_loop_lag_seconds"
 
-IN_FLIGHT: Final = "togetherchat_calls_in_flight"
-WAITING: Final = "togetherchat_calls_queued"
-PLACES: Final = "togetherchat_max_concurrent_calls"
-TASKS: Final = "togetherchat_asyncio_tasks"
-MEMORY_BLOCKS: Final = "togetherchat_python_allocated_blocks"
+CALLS_IN_FLIGHT: Final = "togetherchat_calls_in_flight"
+CALLS_QUEUED: Final = "togetherchat_calls_queued"
+MAX_CONCURRENT_CALLS: Final = "togetherchat_max_concurrent_calls"
+ASYNCIO_TASKS: Final = "togetherchat_asyncio_tasks"
+PYTHON_ALLOCATED_BLOCKS: Final = "togetherchat_python_allocated_blocks"
 HTTP_CONNECTIONS: Final = "togetherchat_http_connections"
-UPSTREAM_IN_FLIGHT: Final = "togetherchat_upstream_requests_in_flight"
+UPSTREAM_REQUESTS_IN_FLIGHT: Final = "togetherchat_upstream_requests_in_flight"
 UPSTREAM_CONNECTIONS: Final = "togetherchat_upstream_connections"
-BUDGET: Final = "togetherchat_retry_budget_left"
-BREAKER: Final = "togetherchat_adaptive_throttles"
-LIMIT: Final = "togetherchat_upstream_rate_limit"
-LIMIT_TOLD: Final = "togetherchat_upstream_rate_limit_updated_timestamp_seconds"
-QUOTAS_APART: Final = "togetherchat_quota_redis_away"
-CERTIFICATE_LEFT: Final = "togetherchat_tls_certificate_left_seconds"
+RETRY_BUDGET_LEFT: Final = "togetherchat_retry_budget_left"
+ADAPTIVE_THROTTLES: Final = "togetherchat_adaptive_throttles"
+UPSTREAM_RATE_LIMIT: Final = "togetherchat_upstream_rate_limit"
+UPSTREAM_RATE_LIMIT_UPDATED: Final = "togetherchat_upstream_rate_limit_updated_timestamp_seconds"
+REDIS_UP: Final = "togetherchat_quota_redis_away"
+TLS_CERTIFICATE_NOT_AFTER: Final = "togetherchat_tls_certificate_left_seconds"
 READY: Final = "togetherchat_ready"
 WORKERS: Final = "togetherchat_workers"
-BUILD: Final = "togetherchat_build_info"
-RESIDENT: Final = "process_resident_memory_bytes"
-VIRTUAL: Final = "process_virtual_memory_bytes"
-FILES: Final = "process_open_fds"
-FILES_MAX: Final = "process_max_fds"
-STARTED: Final = "process_start_time_seconds"
+BUILD_INFO: Final = "togetherchat_build_info"
+PROCESS_RESIDENT_MEMORY: Final = "process_resident_memory_bytes"
+PROCESS_VIRTUAL_MEMORY: Final = "process_virtual_memory_bytes"
+PROCESS_OPEN_FDS: Final = "process_open_fds"
+PROCESS_MAX_FDS: Final = "process_max_fds"
+PROCESS_START_TIME: Final = "process_start_time_seconds"
 
 _CALL_BOUNDS = (
     0.005,
@@ -104,7 +104,7 @@ _ALL: Final[tuple[MetricDefinition, ...]] = (
         help="The same calls, by whose they were and the model that was asked for.",
     ),
     MetricDefinition(
-        name=REFUSED,
+        name=ADMISSION_REJECTED,
         kind="counter",
         labels=("reason",),
         help="Calls that were refused a place: OVERLOADED, CALLER_QUOTA or DRAINING.",
@@ -121,62 +121,62 @@ _ALL: Final[tuple[MetricDefinition, ...]] = (
         help="Tokens of prompts (`prompt`) and of answers (`completion`), broken-off answers too.",
     ),
     MetricDefinition(
-        name=COST,
+        name=COST_USD,
         kind="counter",
         labels=("tenant", "model"),
         scale=1e-9,
         help="What answers cost in US dollars, by the model's price; nothing where no price is known.",
     ),
     MetricDefinition(
-        name=ESTIMATED,
+        name=USAGE_ESTIMATED_CALLS,
         kind="counter",
         help="Calls whose tokens are counted by their pieces, since the provider told no usage.",
     ),
     MetricDefinition(
-        name=ATTEMPTS,
+        name=UPSTREAM_ATTEMPTS,
         kind="counter",
         labels=("upstream", "model"),
         help="Requests sent to the provider for calls.",
     ),
     MetricDefinition(
-        name=RETRIES,
+        name=UPSTREAM_RETRIES,
         kind="counter",
         labels=("upstream", "model"),
         help="Those after a call's first: retries, and fallbacks to another model.",
     ),
     MetricDefinition(
-        name=LINES_DROPPED,
+        name=LOG_LINES_DROPPED,
         kind="counter",
         help="Lines of the log that were not written: nobody read fast enough.",
     ),
     MetricDefinition(
-        name=SPANS,
+        name=TRACE_SPANS,
         kind="counter",
         labels=("state",),
         help="Spans of traced calls: `made`, `exported` to the collector, or `lost` since it took none.",
     ),
-    MetricDefinition(name=RESTARTS, kind="counter", help="Workers that were lost and started again."),
+    MetricDefinition(name=WORKER_RESTARTS, kind="counter", help="Workers that were lost and started again."),
     MetricDefinition(
-        name=CPU,
+        name=PROCESS_CPU,
         kind="counter",
         help="CPU time used, user and system, in seconds; with workers, of them all.",
     ),
     MetricDefinition(
-        name=DURATION,
+        name=CALL_DURATION,
         kind="histogram",
         labels=("protocol", "method", "model", "outcome"),
         bounds=_CALL_BOUNDS,
         help="From a call's arrival to its end; outcome is `ok` or `error`.",
     ),
     MetricDefinition(
-        name=FIRST_TOKEN,
+        name=TIME_TO_FIRST_TOKEN,
         kind="histogram",
         labels=("method", "model"),
         bounds=_FIRST_BOUNDS,
         help="From a call's arrival to the first piece of its answer in hand.",
     ),
     MetricDefinition(
-        name=INTER_TOKEN,
+        name=TIME_PER_OUTPUT_TOKEN,
         kind="histogram",
         labels=("model",),
         bounds=_INTER_BOUNDS,
@@ -184,29 +184,29 @@ _ALL: Final[tuple[MetricDefinition, ...]] = (
         "end: (end - first token) / (tokens - 1).",
     ),
     MetricDefinition(
-        name=QUEUED,
+        name=CALL_QUEUE_WAIT,
         kind="histogram",
         bounds=_WAIT_BOUNDS,
         help="How long calls waited for a place; those that waited only.",
     ),
     MetricDefinition(
-        name=LAG,
+        name=EVENT_LOOP_LAG,
         kind="histogram",
         bounds=_WAIT_BOUNDS,
         help="How late the event loop was for a timer, four times a second and worker.",
     ),
-    MetricDefinition(name=IN_FLIGHT, kind="gauge", help="Calls that have a place."),
-    MetricDefinition(name=WAITING, kind="gauge", help="Calls that wait for a place."),
+    MetricDefinition(name=CALLS_IN_FLIGHT, kind="gauge", help="Calls that have a place."),
+    MetricDefinition(name=CALLS_QUEUED, kind="gauge", help="Calls that wait for a place."),
     MetricDefinition(
-        name=PLACES,
+        name=MAX_CONCURRENT_CALLS,
         kind="gauge",
         help="Places for calls: --max-concurrent-calls, times the workers that report.",
     ),
-    MetricDefinition(name=TASKS, kind="gauge", help="Tasks of the event loops."),
-    MetricDefinition(name=MEMORY_BLOCKS, kind="gauge", help="Blocks of memory that Python holds."),
+    MetricDefinition(name=ASYNCIO_TASKS, kind="gauge", help="Tasks of the event loops."),
+    MetricDefinition(name=PYTHON_ALLOCATED_BLOCKS, kind="gauge", help="Blocks of memory that Python holds."),
     MetricDefinition(name=HTTP_CONNECTIONS, kind="gauge", help="Connections of callers to the HTTP door."),
     MetricDefinition(
-        name=UPSTREAM_IN_FLIGHT, kind="gauge", help="Requests to the provider that are not over."
+        name=UPSTREAM_REQUESTS_IN_FLIGHT, kind="gauge", help="Requests to the provider that are not over."
     ),
     MetricDefinition(
         name=UPSTREAM_CONNECTIONS,
@@ -215,36 +215,38 @@ _ALL: Final[tuple[MetricDefinition, ...]] = (
         help="Connections to the provider: `leased` by a request, or `resting` in the pool.",
     ),
     MetricDefinition(
-        name=BUDGET, kind="gauge", help="Retries that may be made now. At 0 failures are answered at once."
+        name=RETRY_BUDGET_LEFT,
+        kind="gauge",
+        help="Retries that may be made now. At 0 failures are answered at once.",
     ),
     MetricDefinition(
-        name=BREAKER,
+        name=ADAPTIVE_THROTTLES,
         kind="gauge",
         labels=("state",),
         help="Pairs of upstream key and model that the breaker stands before: `held` until a wait that the "
         "provider asked for is over, or `dropping` a share of the requests.",
     ),
     MetricDefinition(
-        name=LIMIT,
+        name=UPSTREAM_RATE_LIMIT,
         kind="gauge",
         labels=("model", "limit"),
         merge="max",
         help="The provider's limits on the service's own key, the last word on each, by the header's name.",
     ),
     MetricDefinition(
-        name=LIMIT_TOLD,
+        name=UPSTREAM_RATE_LIMIT_UPDATED,
         kind="gauge",
         labels=("model",),
         merge="max",
         help="When the provider last told its limits, in seconds since 1970.",
     ),
     MetricDefinition(
-        name=QUOTAS_APART,
+        name=REDIS_UP,
         kind="gauge",
         help="Processes that count for themselves, because the Redis for the limits of all replicas is away.",
     ),
     MetricDefinition(
-        name=CERTIFICATE_LEFT,
+        name=TLS_CERTIFICATE_NOT_AFTER,
         kind="gauge",
         merge="min",
         help="Seconds until the certificate that callers are shown is no longer valid; below 0 after.",
@@ -256,21 +258,25 @@ _ALL: Final[tuple[MetricDefinition, ...]] = (
         name=WORKERS, kind="gauge", labels=("state",), help="Worker processes by state, with --workers alone."
     ),
     MetricDefinition(
-        name=BUILD, kind="gauge", labels=("version", "python"), merge="max", help="Always 1; what runs."
+        name=BUILD_INFO, kind="gauge", labels=("version", "python"), merge="max", help="Always 1; what runs."
     ),
     MetricDefinition(
-        name=RESIDENT, kind="gauge", help="Resident memory in bytes; with workers, of them all."
+        name=PROCESS_RESIDENT_MEMORY,
+        kind="gauge",
+        help="Resident memory in bytes; with workers, of them all.",
     ),
-    MetricDefinition(name=VIRTUAL, kind="gauge", help="Virtual memory in bytes; with workers, of them all."),
     MetricDefinition(
-        name=FILES,
+        name=PROCESS_VIRTUAL_MEMORY, kind="gauge", help="Virtual memory in bytes; with workers, of them all."
+    ),
+    MetricDefinition(
+        name=PROCESS_OPEN_FDS,
         kind="gauge",
         merge="max",
         help="Open files and sockets; with workers, of the one that has the most.",
     ),
-    MetricDefinition(name=FILES_MAX, kind="gauge", merge="min", help="How many one process may open."),
+    MetricDefinition(name=PROCESS_MAX_FDS, kind="gauge", merge="min", help="How many one process may open."),
     MetricDefinition(
-        name=STARTED,
+        name=PROCESS_START_TIME,
         kind="gauge",
         merge="min",
         help="When the process began, in seconds since 1970; with workers, the supervisor.",

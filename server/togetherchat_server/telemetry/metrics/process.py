@@ -22,14 +22,14 @@ def cpu_s() -> float:
 
 def in_use(folder: Path = SELF) -> Mapping[Key, float]:
     """Memory and files; what cannot be read is left out."""
-    found: dict[Key, float] = {(names.FILES_MAX,): resource.getrlimit(resource.RLIMIT_NOFILE)[0]}
+    found: dict[Key, float] = {(names.PROCESS_MAX_FDS,): resource.getrlimit(resource.RLIMIT_NOFILE)[0]}
     try:
         virtual, resident, *_ = (folder / "statm").read_text(encoding="ascii").split()
         files = sum(1 for _ in (folder / "fd").iterdir())
     except (OSError, ValueError):
         return found
     page_bytes = resource.getpagesize()
-    found[names.VIRTUAL,] = int(virtual) * page_bytes
-    found[names.RESIDENT,] = int(resident) * page_bytes
-    found[names.FILES,] = files
+    found[names.PROCESS_VIRTUAL_MEMORY,] = int(virtual) * page_bytes
+    found[names.PROCESS_RESIDENT_MEMORY,] = int(resident) * page_bytes
+    found[names.PROCESS_OPEN_FDS,] = files
     return found

@@ -79,7 +79,7 @@ def test_tokens_and_cost_belong_to_tenant_and_model():
     tally = tallied(*[record(tenant="blue", model=OURS, cost_nano_usd=1500)] * 2)
 
     assert {("blue", OURS, "input"): 6, ("blue", OURS, "output"): 8} == counted(tally, names.TOKENS)
-    assert {("blue", OURS): 3000} == counted(tally, names.COST)
+    assert {("blue", OURS): 3000} == counted(tally, names.COST_USD)
 
 
 def test_an_answer_without_usage_counts_its_pieces_and_says_so():
@@ -87,14 +87,14 @@ def test_an_answer_without_usage_counts_its_pieces_and_says_so():
     tally = tallied(record(prompt_tokens=None, completion_tokens=7, usage_estimated=True), record())
 
     assert {("none", "other", "input"): 3, ("none", "other", "output"): 11} == counted(tally, names.TOKENS)
-    assert 1 == total(tally, names.ESTIMATED)
+    assert 1 == total(tally, names.USAGE_ESTIMATED_CALLS)
 
 
 def test_attempts_after_the_first_are_retries():
     """A call that never came to an attempt has neither."""
     tally = tallied(record(attempts=3), record(attempts=1), record(attempts=0, reason="OVERLOADED"))
 
-    assert (4, 2) == (total(tally, names.ATTEMPTS), total(tally, names.RETRIES))
+    assert (4, 2) == (total(tally, names.UPSTREAM_ATTEMPTS), total(tally, names.UPSTREAM_RETRIES))
 
 
 @pytest.mark.parametrize("reason", ["OVERLOADED", "CALLER_QUOTA", "DRAINING"])
@@ -102,7 +102,7 @@ def test_who_got_no_place_was_refused(reason):
     """Those kinds are admission's, and no others."""
     tally = tallied(record(attempts=0, reason=reason), record(reason="UPSTREAM_OVERLOADED"))
 
-    assert {(reason,): 1} == counted(tally, names.REFUSED)
+    assert {(reason,): 1} == counted(tally, names.ADMISSION_REJECTED)
 
 
 def test_a_callers_own_retry_is_counted():
@@ -117,7 +117,7 @@ def test_durations_of_failures_stand_apart():
     assert {
         ("grpc", METHOD, "other", "ok"): (1, 2.0),
         ("grpc", METHOD, "other", "error"): (1, 0.1),
-    } == fell(tally, names.DURATION)
+    } == fell(tally, names.CALL_DURATION)
 
 
 def test_time_per_token_is_the_mean_after_the_first():
@@ -125,8 +125,8 @@ def test_time_per_token_is_the_mean_after_the_first():
     stream = {"messages_sent": 60, "first_token_s": 0.5, "duration_s": 2.5}
     tally = tallied(record(completion_tokens=101, **stream))
 
-    assert {("other",): (1, 0.02)} == fell(tally, names.INTER_TOKEN)
-    assert {(METHOD, "other"): (1, 0.5)} == fell(tally, names.FIRST_TOKEN)
+    assert {("other",): (1, 0.02)} == fell(tally, names.TIME_PER_OUTPUT_TOKEN)
+    assert {(METHOD, "other"): (1, 0.5)} == fell(tally, names.TIME_TO_FIRST_TOKEN)
 
 
 @pytest.mark.parametrize(
@@ -143,20 +143,20 @@ def test_what_has_no_time_per_token(without):
     """A whole answer, one of a single token, one that broke off."""
     stream = {"messages_sent": 60, "first_token_s": 0.5, "completion_tokens": 9, **without}
 
-    assert {} == fell(tallied(record(**stream)), names.INTER_TOKEN)
+    assert {} == fell(tallied(record(**stream)), names.TIME_PER_OUTPUT_TOKEN)
 
 
 def test_only_waits_are_observed():
     """A call that found a place at once has not waited."""
-    assert {(): (1, 0.25)} == fell(tallied(record(queued_s=0.25), record()), names.QUEUED)
+    assert {(): (1, 0.25)} == fell(tallied(record(queued_s=0.25), record()), names.CALL_QUEUE_WAIT)
 
 
 def test_a_bound_holds_its_own_value():
     """`le` means at most."""
     tally = MetricStore()
     for seconds in (0.001, 0.0011, 99.0):
-        tally.observe((names.QUEUED,), seconds)
+        tally.observe((names.CALL_QUEUE_WAIT,), seconds)
 
-    spread = tally.spreads[names.QUEUED,]
+    spread = tally.spreads[names.CALL_QUEUE_WAIT,]
     assert [1, 1, *[0] * 9, 1] == spread[:-1]
     assert 99.0021 == pytest.approx(spread[-1])

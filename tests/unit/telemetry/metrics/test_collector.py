@@ -32,9 +32,11 @@ def test_gauges_are_read_when_asked_for():
     """What `/vars` counts under its own names, and what never changes."""
     gauges = Bench().meters.figures().gauges
 
-    assert (4, 10, 1) == tuple(gauges[name,] for name in (names.IN_FLIGHT, names.PLACES, names.READY))
-    assert 1000.0 == gauges[names.STARTED,]
-    assert {"1.2.3"} == {key[1] for key in gauges if key[0] == names.BUILD}
+    assert (4, 10, 1) == tuple(
+        gauges[name,] for name in (names.CALLS_IN_FLIGHT, names.MAX_CONCURRENT_CALLS, names.READY)
+    )
+    assert 1000.0 == gauges[names.PROCESS_START_TIME,]
+    assert {"1.2.3"} == {key[1] for key in gauges if key[0] == names.BUILD_INFO}
 
 
 def test_a_total_that_others_keep_is_counted_once():
@@ -42,7 +44,7 @@ def test_a_total_that_others_keep_is_counted_once():
     bench = Bench()
     read = []
     for bench.dropped in (3, 3, 5):
-        read.append(bench.meters.figures().tally.counts[names.LINES_DROPPED,])
+        read.append(bench.meters.figures().tally.counts[names.LOG_LINES_DROPPED,])
 
     assert [3, 3, 5] == read
 
@@ -53,9 +55,9 @@ def test_the_limits_that_the_provider_told_are_shown_by_model():
     bench.sink(record(rate_limits=LIMITS))
 
     assert {
-        (names.LIMIT, "some/model", "ratelimit-limit"): 100,
-        (names.LIMIT, "some/model", "ratelimit-remaining"): 98,
-        (names.LIMIT_TOLD, "some/model"): 1000.0,
+        (names.UPSTREAM_RATE_LIMIT, "some/model", "ratelimit-limit"): 100,
+        (names.UPSTREAM_RATE_LIMIT, "some/model", "ratelimit-remaining"): 98,
+        (names.UPSTREAM_RATE_LIMIT_UPDATED, "some/model"): 1000.0,
     } == bench.meters.figures().tally.words
 
 
@@ -76,7 +78,9 @@ def test_what_is_taken_is_handed_over_once():
             bench.sink(record(rate_limits=LIMITS))
         tally = bench.meters.take().tally
         counted = sum(number for key, number in tally.counts.items() if key[0] == names.CALLS)
-        fallen = sum(sum(spread[:-1]) for key, spread in tally.spreads.items() if key[0] == names.DURATION)
+        fallen = sum(
+            sum(spread[:-1]) for key, spread in tally.spreads.items() if key[0] == names.CALL_DURATION
+        )
         taken.append((counted, fallen, len(tally.words)))
 
     assert [(2, 2, 3), (0, 0, 0), (1, 1, 3)] == taken

@@ -28,14 +28,14 @@ def tally_of(*counts):
 @BOTH
 async def test_counters_gauges_and_histograms_are_read_back(accept):
     """Values and labels arrive, a histogram cumulative, the cost in dollars."""
-    tally = tally_of(((names.COST, "blue", "some/model"), 2_500_000_000))
+    tally = tally_of(((names.COST_USD, "blue", "some/model"), 2_500_000_000))
     for seconds in (0.002, 0.004, 9.0):
-        tally.observe((names.LAG,), seconds)
-    page = await shown(Snapshot(tally=tally, gauges={(names.IN_FLIGHT,): 3}), accept)
+        tally.observe((names.EVENT_LOOP_LAG,), seconds)
+    page = await shown(Snapshot(tally=tally, gauges={(names.CALLS_IN_FLIGHT,): 3}), accept)
 
     buckets = page.samples("togetherchat_event_loop_lag_seconds_bucket")
-    assert {("some/model", "blue"): 2.5} == page.samples(names.COST)
-    assert {(): 3} == page.samples(names.IN_FLIGHT)
+    assert {("some/model", "blue"): 2.5} == page.samples(names.COST_USD)
+    assert {(): 3} == page.samples(names.CALLS_IN_FLIGHT)
     assert [0, 1, 2, 3] == [buckets[bound,] for bound in ("0.001", "0.0025", "0.005", "+Inf")]
     assert 3 == page.value("togetherchat_event_loop_lag_seconds_count")
     assert 9.006 == page.value("togetherchat_event_loop_lag_seconds_sum")
@@ -92,7 +92,7 @@ async def test_what_has_no_labels_begins_at_nought():
     """A rate needs a value before the first event."""
     page = await shown(Snapshot(tally=MetricStore()))
 
-    assert {(): 0} == page.samples(names.ESTIMATED)
+    assert {(): 0} == page.samples(names.USAGE_ESTIMATED_CALLS)
     assert {(): 0} == page.samples("togetherchat_call_queue_wait_seconds_count")
 
 

@@ -16,11 +16,12 @@ def test_memory_and_files_are_those_of_the_files(tmp_path):
     page_bytes = os.sysconf("SC_PAGESIZE")
 
     assert (300 * page_bytes, 20 * page_bytes, 3) == tuple(
-        used[name,] for name in (names.VIRTUAL, names.RESIDENT, names.FILES)
+        used[name,]
+        for name in (names.PROCESS_VIRTUAL_MEMORY, names.PROCESS_RESIDENT_MEMORY, names.PROCESS_OPEN_FDS)
     )
 
 
 def test_what_cannot_be_read_is_left_out(tmp_path):
     """No /proc: the bound on files is known all the same, and the CPU."""
-    assert {(names.FILES_MAX,)} == set(process.in_use(tmp_path))
+    assert {(names.PROCESS_MAX_FDS,)} == set(process.in_use(tmp_path))
     assert process.cpu_s() > 0
