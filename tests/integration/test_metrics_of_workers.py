@@ -1,4 +1,4 @@
-"""One scrape for all workers of a real `--workers 2` server, whatever becomes of them."""
+"""One scrape covers all workers of a real `--workers 2` server, even when they end."""
 
 import asyncio
 import os
@@ -13,8 +13,8 @@ from support.scraping import scraped
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 from togetherchat_server.telemetry.metrics import definitions as names
 
-# A heartbeat is an eighth of it: half a second.
-SILENCE = ("--worker-heartbeat-timeout-s", "4")
+# A heartbeat is an eighth of this: half a second.
+HEARTBEAT_TIMEOUT = ("--worker-heartbeat-timeout-s", "4")
 NO_RETRIES = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0))
 
 
@@ -41,7 +41,7 @@ async def shown(fleet, agreed):
 
 async def test_one_scrape_is_the_sum_and_no_counter_falls_when_a_worker_is_killed():
     """Calls before, through and after a `kill -9` and a rolling restart are all on the page."""
-    async with running_fleet(*SILENCE) as fleet:
+    async with running_fleet(*HEARTBEAT_TIMEOUT) as fleet:
         made = await call_all(fleet, connections=12, calls=3)
         before = await shown(fleet, lambda page: page.value(names.CALLS) == made)
         victim = min(await fleet.all_serve())
@@ -82,7 +82,7 @@ async def test_the_last_calls_of_a_worker_that_leaves_are_counted():
 
 async def test_a_worker_that_hangs_holds_up_no_scrape():
     """The page is the supervisor's own: it shows what was last told."""
-    async with running_fleet(*SILENCE) as fleet:
+    async with running_fleet(*HEARTBEAT_TIMEOUT) as fleet:
         made = await call_all(fleet, connections=4, calls=1)
         await shown(fleet, lambda page: page.value(names.CALLS) == made)
         victim = min(await fleet.all_serve())
@@ -95,7 +95,7 @@ async def test_a_worker_that_hangs_holds_up_no_scrape():
 
 async def test_failures_are_told_with_their_reasons():
     """Labels come through the socket as they are."""
-    async with running_fleet(*SILENCE, "--max-retries", "0") as fleet:
+    async with running_fleet(*HEARTBEAT_TIMEOUT, "--max-retries", "0") as fleet:
         async with aio.insecure_channel(fleet.rpc, options=NO_RETRIES) as channel:
             await failing(service_grpc.ChatServiceStub(channel).Complete(request(model="sandbox/error-503")))
         page = await shown(fleet, lambda page: page.value(names.CALLS))

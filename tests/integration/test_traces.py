@@ -23,11 +23,13 @@ from support.collector import (
 from support.scripted_upstream import ScriptedUpstream, always, in_turn
 from support.upstream_script import Fin, Send, Stall, chunk, json_answer, sse, sse_head
 from support.waiting import eventually
+from togetherchat_server.telemetry.metrics import definitions as names
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT_ID = "b7ad6b7169203331"
 PARENT = f"00-{TRACE_ID}-{PARENT_ID}-01"
 STATE = "vendor=one,other=two"
+STATES = ("made", "exported", "lost")
 USAGE = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
 SECRET_ANSWER = "canary answer, never to be seen outside"
 WHOLE = json_answer(
@@ -407,13 +409,13 @@ async def test_a_collector_that_dies_costs_no_call_and_one_line(caplog):
                 await collector.server.stop(None)
                 for _ in range(3):
                     await app.chat.Complete(request())
-                gauges = app.gauges
-                await eventually(lambda: gauges["trace_spans_lost"]() == 6)
+                spans = {state: app.metrics.counters[names.TRACE_SPANS, state] for state in STATES}
+                await eventually(lambda: spans["lost"]() == 6)
 
-    said = [record.getMessage() for record in caplog.records if "trace" in record.name]
-    assert ["the collector of traces takes no spans; they are dropped until it does"] == said
+    logged = [record.getMessage() for record in caplog.records if "trace" in record.name]
+    assert ["the trace collector accepts no spans; they are dropped until it does"] == logged
     assert [] == [record for record in caplog.records if record.name.startswith("opentelemetry")]
-    assert (8, 2) == (gauges["trace_spans_made"](), gauges["trace_spans_exported"]())
+    assert (8, 2) == (spans["made"](), spans["exported"]())
 
 
 async def test_a_collector_that_hangs_holds_the_end_for_a_second_at_most():
@@ -439,7 +441,7 @@ async def test_a_full_queue_makes_no_call_wait():
             async with running_app(upstream.base_url, traces="otlp") as app:
                 for _ in range(20):
                     await app.chat.Complete(request())
-                made = app.gauges["trace_spans_made"]()
+                made = app.metrics.counters[names.TRACE_SPANS, "made"]()
 
     assert (40, 1) == (made, len(collector.exports))
 

@@ -187,9 +187,9 @@ async def test_a_collector_that_asks_for_a_certificate_gets_no_span_without_one(
             collector,
             answers=(WHOLE,),
             calls=calls,
-            until=lambda command: command.said("takes no spans"),
+            until=lambda command: command.said("accepts no spans"),
             environment=environment,
         )
 
     assert [] == collector.spans
-    assert 1 == log.count("the collector of traces takes no spans")
+    assert 1 == log.count("the trace collector accepts no spans")
