@@ -95,7 +95,7 @@ def test_the_services_own_messages_are_written_in_full():
     ]
 
 
-@pytest.mark.parametrize("library", ["grpc._cython.cygrpc", "aiohttp.server", "asyncio"])
+@pytest.mark.parametrize("library", ["grpc._cython.cygrpc", "uvicorn.error", "asyncio"])
 def test_only_the_template_of_a_librarys_message_is_written(library):
     """gRPC logs a header that it cannot decode, even a key: values are left out."""
     lines = logged("json", lambda logger: logger(library).error("Invalid encoding on %s", CANARY))
