@@ -71,11 +71,11 @@ async def when_idle(app):
 @pytest.mark.parametrize("accept", ["text/plain", OPENMETRICS])
 async def test_a_server_exports_the_defined_metrics(accept):
     """Every name with its kind and labels, except those of workers, the provider and optional parts."""
-    async with running_door(max_retries=1, max_queued_calls=1, sandbox_tokens_per_second=0) as door:
-        await mixed(door.app)
-        await door.complete(model="openai/gpt-oss-120b")
-        await when_idle(door.app)
-        page = await scraped(door.app.addresses.admin, accept)
+    async with running_door(max_retries=1, max_queued_calls=1, sandbox_tokens_per_second=0) as http:
+        await mixed(http.app)
+        await http.complete(model="openai/gpt-oss-120b")
+        await when_idle(http.app)
+        page = await scraped(http.app.addresses.admin, accept)
     exported = names_in(page)
     exported.setdefault(names.WORKER_RESTARTS, ("counter", set()))
 
@@ -208,15 +208,15 @@ async def test_the_rate_limits_of_the_provider_are_metrics():
 
 async def test_the_page_holds_no_key_prompt_or_completion():
     """Neither the service's nor a caller's, however the call ended."""
-    async with running_door(upstream_credentials="caller-then-server", sandbox_tokens_per_second=0) as door:
-        app = door.app
+    async with running_door(upstream_credentials="caller-then-server", sandbox_tokens_per_second=0) as http:
+        app = http.app
         keys = [("authorization", f"Bearer {CALLER_KEY}"), ("x-request-id", "canary-request-id")]
         await mixed(app)
         answer = await app.chat.Complete(request(f"echo: {CANARY_PROMPT}"), metadata=keys)
         await app.chat.Complete(request(model="canary/model"), metadata=keys)
-        await door.client.post("/v1/chat/completions?canary", json={"model": "canary", "messages": "canary"})
-        await door.client.get("/v1/models/canary", headers={"authorization": "Bearer canary"})
-        await door.client.get("/v1/canary")
+        await http.client.post("/v1/chat/completions?canary", json={"model": "canary", "messages": "canary"})
+        await http.client.get("/v1/models/canary", headers={"authorization": "Bearer canary"})
+        await http.client.get("/v1/canary")
         await when_idle(app)
         pages = [(await scraped(app.addresses.admin, accept)).text for accept in ("", OPENMETRICS)]
 

@@ -270,9 +270,9 @@ async def test_an_http_call_continues_a_trace():
     """With the attributes of the conventions for HTTP."""
     async with (
         ScriptedUpstream(always(UNARY)) as upstream,
-        traced_door(upstream.base_url, headers=dict(parent())) as (door, collector),
+        traced_door(upstream.base_url, headers=dict(parent())) as (http, collector),
     ):
-        await door.complete()
+        await http.complete()
         call, attempt = await collector.seen(2)
 
     assert ("POST /v1/chat/completions", PARENT_ID) == (call.name, call.parent_span_id)
@@ -287,9 +287,9 @@ async def test_a_list_of_models_is_traced_too():
     """Its attempt names no model."""
     async with (
         ScriptedUpstream(always(json_answer(200, []))) as upstream,
-        traced_door(upstream.base_url) as (door, collector),
+        traced_door(upstream.base_url) as (http, collector),
     ):
-        await door.client.get("/v1/models")
+        await http.client.get("/v1/models")
         call, attempt = await collector.seen(2)
 
     assert ("GET /v1/models", "GET models") == (call.name, attempt.name)

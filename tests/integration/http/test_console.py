@@ -15,9 +15,9 @@ KEY = {"authorization": f"Bearer {TOKEN}"}
 
 async def test_the_console_is_off_by_default():
     """Its paths are 404s, and the OpenAPI document does not list them."""
-    async with running_door() as door:
-        statuses = [(await door.client.get(path)).status_code for path in PATHS]
-        described = (await door.client.get("/openapi.json")).json()["paths"]
+    async with running_door() as http:
+        statuses = [(await http.client.get(path)).status_code for path in PATHS]
+        described = (await http.client.get("/openapi.json")).json()["paths"]
 
     assert [404, 404, 404] == statuses
     assert set() == described.keys() & set(PATHS)
@@ -25,8 +25,8 @@ async def test_the_console_is_off_by_default():
 
 async def test_the_page_may_load_and_run_only_its_own_parts():
     """Its style and script by their hashes, no markup from text, and no frame."""
-    async with running_door(console=True) as door:
-        response = await door.client.get("/")
+    async with running_door(console=True) as http:
+        response = await http.client.get("/")
 
     policy = dict(rule.split(" ", 1) for rule in response.headers["content-security-policy"].split("; "))
     for kind in ("script", "style"):
@@ -57,11 +57,11 @@ def test_the_page_has_no_external_assets_and_no_inline_handlers():
 @pytest.mark.parametrize("path", PATHS)
 async def test_a_foreign_host_name_is_rejected(path):
     """A page of another site whose name resolves to this machine sends its own name (DNS rebinding)."""
-    async with running_door(console=True) as door:
-        port = door.place[1]
-        foreign = await door.client.get(path, headers={"host": f"example.com:{port}"})
+    async with running_door(console=True) as http:
+        port = http.place[1]
+        foreign = await http.client.get(path, headers={"host": f"example.com:{port}"})
         local = [
-            (await door.client.get(path, headers={"host": host})).status_code
+            (await http.client.get(path, headers={"host": host})).status_code
             for host in (f"localhost:{port}", "127.0.0.1", f"[::1]:{port}")
         ]
 
@@ -71,8 +71,8 @@ async def test_a_foreign_host_name_is_rejected(path):
 
 async def test_any_host_name_is_served_with_unauthenticated_access():
     """With --allow-unauthenticated, everyone may call."""
-    async with running_door(console=True, allow_unauthenticated=True) as door:
-        assert 200 == (await door.client.get("/", headers={"host": "chat.example.com"})).status_code
+    async with running_door(console=True, allow_unauthenticated=True) as http:
+        assert 200 == (await http.client.get("/", headers={"host": "chat.example.com"})).status_code
 
 
 @pytest.mark.parametrize("path", ["/console/stats", "/console/models"])
@@ -86,9 +86,9 @@ async def test_any_host_name_is_served_with_unauthenticated_access():
 )
 async def test_the_pages_requests_need_the_same_key_as_a_call(path, headers, expected, code):
     """Errors have the usual shape. The page itself needs no key."""
-    async with running_door(console=True, upstream_credentials="caller") as door:
-        response = await door.client.get(path, headers=headers)
-        page = await door.client.get("/")
+    async with running_door(console=True, upstream_credentials="caller") as http:
+        response = await http.client.get(path, headers=headers)
+        page = await http.client.get("/")
 
     assert expected == response.status_code
     assert code == response.json().get("error", {}).get("code")
@@ -97,12 +97,12 @@ async def test_the_pages_requests_need_the_same_key_as_a_call(path, headers, exp
 
 async def test_the_live_metrics_count_calls_but_not_their_own_requests():
     """A request for them leaves no record."""
-    async with running_door(console=True, sandbox_tokens_per_second=0) as door:
-        before = (await door.client.get("/console/stats")).json()
-        await door.complete(model="openai/gpt-oss-120b")
-        after = (await door.client.get("/console/stats")).json()
-        await door.recorded()
-        records = door.records()
+    async with running_door(console=True, sandbox_tokens_per_second=0) as http:
+        before = (await http.client.get("/console/stats")).json()
+        await http.complete(model="openai/gpt-oss-120b")
+        after = (await http.client.get("/console/stats")).json()
+        await http.recorded()
+        records = http.records()
 
     assert (0, {}) == (before["calls"], before["codes"])
     assert (1, {"OK": 1}, "healthy") == (after["calls"], after["codes"], after["provider"]["state"])
@@ -115,17 +115,17 @@ async def test_the_live_metrics_count_calls_but_not_their_own_requests():
 @pytest.mark.parametrize("workers", [1, 4, "auto"])
 async def test_the_live_metrics_have_the_number_of_workers(workers):
     """With several workers they are those of one, and the page says so."""
-    async with running_door(console=True, workers=workers) as door:
-        stats = (await door.client.get("/console/stats")).json()
+    async with running_door(console=True, workers=workers) as http:
+        stats = (await http.client.get("/console/stats")).json()
 
     assert workers == stats["workers"]
 
 
 async def test_the_consoles_models_include_retired_ones():
     """They also have the time at which the provider's list was read."""
-    async with running_door(console=True) as door:
-        listed = (await door.client.get("/v1/models")).json()["data"]
-        shown = (await door.client.get("/console/models")).json()
+    async with running_door(console=True) as http:
+        listed = (await http.client.get("/v1/models")).json()["data"]
+        shown = (await http.client.get("/console/models")).json()
 
     states = {model["state"] for model in shown["data"]}
     assert {"active", "unconfirmed", "retired"} == states
@@ -135,9 +135,9 @@ async def test_the_consoles_models_include_retired_ones():
 
 async def test_a_page_of_another_site_cannot_read_responses():
     """A foreign origin is rejected, and no CORS header lets a browser read a response."""
-    async with running_door(console=True) as door:
-        asked = await door.client.get("/console/models", headers={"origin": "https://example.com"})
-        stats = await door.client.get("/console/stats")
+    async with running_door(console=True) as http:
+        asked = await http.client.get("/console/models", headers={"origin": "https://example.com"})
+        stats = await http.client.get("/console/stats")
 
     assert 403 == asked.status_code
     assert "access-control-allow-origin" not in stats.headers
@@ -146,9 +146,9 @@ async def test_a_page_of_another_site_cannot_read_responses():
 
 async def test_only_get_and_head_are_allowed():
     """HEAD returns the length of the page."""
-    async with running_door(console=True) as door:
-        posted = [(await door.client.post(path)).status_code for path in PATHS]
-        head = await door.client.head("/")
+    async with running_door(console=True) as http:
+        posted = [(await http.client.post(path)).status_code for path in PATHS]
+        head = await http.client.head("/")
 
     assert [405, 405, 405] == posted
     assert (200, str(PAGE.stat().st_size), b"") == (
