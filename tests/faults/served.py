@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import re
-import socket
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from grpc import aio
 
 from support.app import CANARY_KEY
 from support.command import Command, running_command
+from support.ports import reserved_address
 from support.scraping import scraped
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 
@@ -58,32 +58,28 @@ class Served:
 @asynccontextmanager
 async def served(base_url, *flags, environment=None, stderr=asyncio.subprocess.PIPE):
     """`togetherchat-server` before `base_url`, with a caller's channel to it."""
-    listen, admin = free_address(), free_address()
     key = {} if environment else {"TOGETHER_API_KEY": CANARY_KEY}
-    words = ("--grpc-listen", listen, "--admin-listen", admin, "--log-format", "json", *flags)
     surroundings = {"TOGETHER_BASE_URL": base_url, **key, **(environment or {})}
-    async with running_command(*words, environment=surroundings, stderr=stderr) as command:
-        if stderr == asyncio.subprocess.PIPE:
-            said = await command.said(" SERVING: ")
-            assert re.search(rf"gRPC on {re.escape(listen)}\b", said)
-        async with aio.insecure_channel(listen, options=RETRIES_OFF) as channel:
-            async with asyncio.timeout(20):
-                await channel.channel_ready()
-            yield Served(
-                command=command, address=listen, admin=admin, chat=service_grpc.ChatServiceStub(channel)
-            )
-
-
-def free_address():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return f"127.0.0.1:{taken.getsockname()[1]}"
+    with reserved_address() as listen, reserved_address() as admin:
+        words = ("--grpc-listen", listen, "--admin-listen", admin, "--log-format", "json", *flags)
+        async with running_command(*words, environment=surroundings, stderr=stderr) as command:
+            if stderr == asyncio.subprocess.PIPE:
+                said = await command.said(" SERVING: ")
+                assert re.search(rf"gRPC on {re.escape(listen)}\b", said)
+            async with aio.insecure_channel(listen, options=RETRIES_OFF) as channel:
+                async with asyncio.timeout(60):
+                    await channel.channel_ready()
+                chat = service_grpc.ChatServiceStub(channel)
+                yield Served(command=command, address=listen, admin=admin, chat=chat)
 
 
 async def page(address, path):
     """The status and the body of a page of the admin port."""
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(f"GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n".encode())
-    top, _, body = (await reader.read()).partition(b"\r\n\r\n")
-    writer.close()
+    try:
+        writer.write(f"GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n".encode())
+        top, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    finally:
+        writer.close()
     return int(top.split()[1]), body
