@@ -1,9 +1,9 @@
-"""Measures the cost of telemetry: counting a call record, its log line, its spans, and one scrape.
+"""Measures the cost of telemetry: counting a call, its log line, its spans, and one scrape.
 
     python -m bench.observe
 
-CPU time of this process, best of several rounds. A log line is also measured without structlog: its JSON
-and the queue to the writer thread only.
+CPU time of this process, the best of several rounds. For comparison a log line is also measured
+without structlog: its JSON, and the queue to the thread that writes it.
 """
 
 import asyncio
@@ -70,44 +70,44 @@ CALL: Final = Call(
 def microseconds(
     action: Callable[[], object], times: int, *, clock: Callable[[], float] = time.process_time
 ) -> float:
-    """Return the CPU time of one action in the best round."""
+    """Return the CPU time of one action, in the best round."""
 
     def one_round() -> float:
-        begun_s = clock()
+        started_s = clock()
         for _ in range(times):
             action()
-        return (clock() - begun_s) / times * 1e6
+        return (clock() - started_s) / times * 1e6
 
     return min(one_round() for _ in range(ROUNDS))
 
 
-def meters() -> MetricsCollector:
-    facts = ProcessInfo(version="0", max_concurrent_calls=1, wall_clock=time.time)
-    return MetricsCollector({}, facts=facts, ready=lambda: True)
+def collector() -> MetricsCollector:
+    info = ProcessInfo(version="0", max_concurrent_calls=1, wall_clock=time.time)
+    return MetricsCollector(info, ready=lambda: True)
 
 
 def counting() -> float:
-    sink = meters().sink(models=MODELS)
+    sink = collector().sink(models=MODELS)
     return microseconds(lambda: sink(RECORD), 20_000)
 
 
-def line(form: LogFormat) -> float:
-    """Measure a log line, including the CPU of the writer thread."""
+def log_line(log_format: LogFormat) -> float:
+    """Include the CPU time of the thread that writes."""
     with writing() as writer:
-        log = CallLog(logger_of(writer, form))
+        log = CallLog(logger_of(writer, log_format))
         return microseconds(lambda: log(RECORD), 5_000)
 
 
-def bare_line() -> float:
+def line_without_structlog() -> float:
     names = [field.name for field in fields(RECORD)]
 
     def text() -> str:
-        facts: dict[str, object] = {}
+        values: dict[str, object] = {}
         for name in names:
             value: object = getattr(RECORD, name)
             if value is not None and value != "":
-                facts[name] = round(value, 4) if isinstance(value, float) else value
-        return orjson.dumps(facts).decode()
+                values[name] = round(value, 4) if isinstance(value, float) else value
+        return orjson.dumps(values).decode()
 
     with writing() as writer:
         return microseconds(lambda: writer.write(text()), 5_000)
@@ -121,13 +121,13 @@ def writing() -> Generator[LogWriter]:
 
 
 def traced(*, sampled: bool) -> float | None:
-    """Measure the event loop's share of a traced call with one attempt. The exporter finds no collector."""
+    """Measure the loop's part of a call with one attempt. The exporting thread finds no collector here."""
     if importlib.util.find_spec("opentelemetry.sdk") is None:
         return None
     trace: Any = importlib.import_module("togetherchat_server.telemetry.tracing")
     spans = trace.OtlpSpans(
         base_url="http://127.0.0.1/v1",
-        doors=ListenerAttributes.of(grpc="127.0.0.1:50051", http=None, tls=False, machine=""),
+        listeners=ListenerAttributes.of(grpc="127.0.0.1:50051", http=None, tls=False, hostname=""),
         version="0",
         clock=time.monotonic,
         wall_clock=time.time,
@@ -135,12 +135,12 @@ def traced(*, sampled: bool) -> float | None:
     parent = SpanContext(trace_id=1, span_id=1, flags=SAMPLED if sampled else 0)
 
     def one() -> None:
-        _, place = spans.begin(parent)
-        if place is not None:
-            attempt = place.attempt(http_method="POST", path="chat/completions", started_s=1.0)
+        _, call_trace = spans.begin(parent)
+        if call_trace is not None:
+            attempt = call_trace.attempt(http_method="POST", path="chat/completions", started_s=1.0)
             attempt.model, attempt.upstream, attempt.ended_s = RECORD.model, RECORD.upstream, 2.0
             attempt.usage = {"prompt_tokens": 30, "completion_tokens": 100}
-            spans.end(replace(CALL, trace=place), RECORD)
+            spans.end(replace(CALL, trace=call_trace), RECORD)
 
     cost = microseconds(one, 2_000, clock=time.thread_time)
     asyncio.run(spans.aclose())
@@ -148,41 +148,45 @@ def traced(*, sampled: bool) -> float | None:
 
 
 async def scrape(accept: str) -> tuple[int, int, float, float]:
-    """Return lines, bytes, total CPU seconds, and the longest time without a turn of the loop."""
-    measured = meters()
-    sink = measured.sink(models=MODELS)
+    """Return lines, bytes, total CPU seconds, and the longest CPU time for which the loop was blocked."""
+    metrics = collector()
+    sink = metrics.sink(models=MODELS)
     for model in MODELS:
         for tenant in TENANTS:
             for code, reason in (("OK", ""), ("UNAVAILABLE", "UPSTREAM_RESET")):
                 sink(replace(RECORD, model=model, tenant=tenant, code=code, reason=reason))
-    turns = [time.process_time()]
-    watching = asyncio.create_task(watch(turns))
-    begun_s = time.process_time()
-    _, body = await exposition(measured.figures(), accept)
-    spent_s = time.process_time() - begun_s
+    loop_times = [time.process_time()]
+    watching = asyncio.create_task(watch(loop_times))
+    started_s = time.process_time()
+    _, body = await exposition(metrics.snapshot(), accept)
+    spent_s = time.process_time() - started_s
     watching.cancel()
-    longest_s = max(after - before for before, after in itertools.pairwise(turns))
+    longest_s = max(after - before for before, after in itertools.pairwise(loop_times))
     return body.count(b"\n"), len(body), spent_s, longest_s
 
 
-async def watch(turns: list[float]) -> None:
+async def watch(loop_times: list[float]) -> None:
     while True:
-        turns.append(time.process_time())
+        loop_times.append(time.process_time())
         await asyncio.sleep(0)
 
 
 def report() -> Iterator[str]:
-    yield f"one record counted        {counting():6.1f} us"
-    yield f"a line of the log, JSON   {line('json'):6.1f} us"
-    yield f"the same, no structlog    {bare_line():6.1f} us"
-    yield f"a line of the log, text   {line('text'):6.1f} us"
+    yield f"counting one record       {counting():6.1f} us"
+    yield f"a log line, JSON          {log_line('json'):6.1f} us"
+    yield f"the same, no structlog    {line_without_structlog():6.1f} us"
+    yield f"a log line, text          {log_line('text'):6.1f} us"
     for sampled in (False, True):
         cost = traced(sampled=sampled)
         name = "spans, sampled           " if sampled else "spans, not sampled       "
-        yield f"{name} {cost:6.1f} us" if cost else "OpenTelemetry is not installed here"
+        yield (
+            f"{name} {cost:6.1f} us"
+            if cost
+            else "OpenTelemetry is not installed: pip install -r requirements/telemetry.txt"
+        )
     for accept in ("text/plain", OPENMETRICS):
         scrapes = (asyncio.run(scrape(accept)) for _ in range(ROUNDS))
-        lines, size, spent_s, longest_s = min(scrapes, key=lambda found: found[2])
+        lines, size, spent_s, longest_s = min(scrapes, key=lambda result: result[2])
         yield (
             f"{accept.partition(';')[0]}, {len(MODELS)} models, {len(TENANTS)} tenants: {lines} lines, "
             f"{size / 1024:.0f} KiB in {spent_s * 1e3:.0f} ms of CPU, {longest_s * 1e3:.1f} ms at a time"
@@ -190,5 +194,5 @@ def report() -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    for told in report():
-        sys.stdout.write(told + "\n")
+    for text in report():
+        sys.stdout.write(text + "\n")

@@ -1,8 +1,8 @@
-"""The dashboard for Grafana, as a table of panels: `python deploy/grafana/dashboard.py > togetherchat.json`.
+"""Generates the Grafana dashboard from a table: `python deploy/grafana/dashboard.py > togetherchat.json`.
 
-A row of the table is a title, a unit, and the queries with their legends. Everything else that
-Grafana wants to be told follows from the kind of panel. `make generate` writes the file, a test
-holds it to what this writes, and every metric and label in it to what the server exports.
+A panel is a title, a unit, and queries with their legends; everything else that Grafana needs
+follows from the kind of panel. `make generate` writes the file. Tests check that the file is up to
+date, and every metric and label in it against what the server exports.
 """
 
 import json
@@ -14,27 +14,28 @@ from typing import Final, Literal
 Json = dict[str, object]
 WIDTH: Final = 24
 SOURCE: Final[Json] = {"type": "prometheus", "uid": "${source}"}
-HERE: Final = 'job=~"$job", instance=~"$instance"'
-MODEL: Final = f'{HERE}, model=~"$model"'
-ANSWERED: Final = f'{HERE}, reason="none"'
+SELECTED: Final = 'job=~"$job", instance=~"$instance"'
+MODEL: Final = f'{SELECTED}, model=~"$model"'
+SUCCEEDED: Final = f'{SELECTED}, reason="none"'
+CERTIFICATE_EXPIRY: Final = "togetherchat_tls_certificate_not_after_timestamp_seconds"
 TENANT: Final = f'{MODEL}, tenant=~"$tenant"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """One picture. `queries` are expressions with their legends; `width` of 24."""
+    """One panel. `queries` are expressions with their legends; the grid has 24 columns."""
 
     title: str
     unit: str
     queries: tuple[tuple[str, str], ...]
-    about: str = ""
+    description: str = ""
     kind: Literal["timeseries", "stat"] = "timeseries"
     width: int = 8
     stacked: bool = False
 
 
-def rate(metric: str, labels: str = HERE, *, by: str = "") -> str:
-    """Per second, summed."""
+def rate(metric: str, labels: str = SELECTED, *, by: str = "") -> str:
+    """Sum of the rates per second."""
     return f"sum{f' by ({by})' if by else ''} (rate({metric}{{{labels}}}[$__rate_interval]))"
 
 
@@ -46,16 +47,21 @@ def quantile(q: float, metric: str, labels: str = MODEL, *, by: str = "le") -> s
     return f"histogram_quantile({q}, {rate(f'{metric}_bucket', labels, by=by)})"
 
 
-def ratio(part: str, whole: str) -> str:
-    return f"{part} / {whole}"
+def ratio(part: str, total: str) -> str:
+    return f"{part} / {total}"
+
+
+def smallest(metric: str) -> str:
+    """The smallest value of each instance."""
+    return f"min by (instance) ({metric}{{{SELECTED}}})"
 
 
 def limit(name: str) -> str:
-    """The provider's last word, by model."""
+    """The provider's latest value of a rate limit, by model."""
     return f'max by (model) (togetherchat_upstream_rate_limit{{{MODEL}, limit="{name}"}})'
 
 
-def now(metric: str, labels: str = HERE, *, by: str = "") -> str:
+def current(metric: str, labels: str = SELECTED, *, by: str = "") -> str:
     return f"sum{f' by ({by})' if by else ''} ({metric}{{{labels}}})"
 
 
@@ -71,27 +77,27 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 queries=((rate("togetherchat_calls_total"), "calls"),),
             ),
             Panel(
-                title="Answered",
+                title="Success rate",
                 kind="stat",
                 width=4,
                 unit="percentunit",
-                about="Of all calls; those that failed by their caller's fault count as not answered.",
+                description="Of all calls. Failures caused by the caller count as failures, too.",
                 queries=(
                     (
-                        ratio(rate("togetherchat_calls_total", ANSWERED), rate("togetherchat_calls_total")),
-                        "answered",
+                        ratio(rate("togetherchat_calls_total", SUCCEEDED), rate("togetherchat_calls_total")),
+                        "successful",
                     ),
                 ),
             ),
             Panel(
-                title="First token, 95 %",
+                title="Time to first token, p95",
                 kind="stat",
                 width=4,
                 unit="s",
                 queries=((quantile(0.95, "togetherchat_time_to_first_token_seconds"), "95%"),),
             ),
             Panel(
-                title="Tokens made",
+                title="Output tokens",
                 kind="stat",
                 width=4,
                 unit="short",
@@ -102,18 +108,21 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 kind="stat",
                 width=4,
                 unit="currencyUSD",
-                about="In an hour, at the pace of now. Models without a known price cost nothing here.",
-                queries=((f"3600 * {rate('togetherchat_cost_usd_total', TENANT)}", "an hour"),),
+                description="Per hour, at the current rate. Models without a known price count as free.",
+                queries=((f"3600 * {rate('togetherchat_cost_usd_total', TENANT)}", "per hour"),),
             ),
             Panel(
-                title="Places taken",
+                title="Permits in use",
                 kind="stat",
                 width=4,
                 unit="percentunit",
                 queries=(
                     (
-                        f"{now('togetherchat_calls_in_flight')} / {now('togetherchat_max_concurrent_calls')}",
-                        "taken",
+                        ratio(
+                            current("togetherchat_calls_in_flight"),
+                            current("togetherchat_max_concurrent_calls"),
+                        ),
+                        "in use",
                     ),
                 ),
             ),
@@ -132,32 +141,37 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 title="Failures by reason",
                 unit="reqps",
                 stacked=True,
-                about="The kinds of failure of the error table in the README.",
+                description="The reasons of the error table in the README.",
                 queries=(
-                    (rate("togetherchat_calls_total", HERE + ', reason!="none"', by="reason"), "{{reason}}"),
+                    (
+                        rate("togetherchat_calls_total", SELECTED + ', reason!="none"', by="reason"),
+                        "{{reason}}",
+                    ),
                 ),
             ),
             Panel(
-                title="Duration of answered calls",
+                title="Duration of successful calls",
                 unit="s",
                 queries=quantiles("togetherchat_call_duration_seconds", MODEL + ', outcome="ok"'),
             ),
         ),
     ),
     (
-        "Answers",
+        "Latency",
         (
             Panel(
-                title="First token", unit="s", queries=quantiles("togetherchat_time_to_first_token_seconds")
+                title="Time to first token",
+                unit="s",
+                queries=quantiles("togetherchat_time_to_first_token_seconds"),
             ),
             Panel(
-                title="Time per token after the first",
+                title="Time per output token",
                 unit="s",
-                about="The mean of each streamed answer.",
+                description="The mean of each completed stream, after its first token.",
                 queries=quantiles("togetherchat_time_per_output_token_seconds"),
             ),
             Panel(
-                title="First token by model, 95 %",
+                title="Time to first token by model, p95",
                 unit="s",
                 queries=(
                     (quantile(0.95, "togetherchat_time_to_first_token_seconds", by="le, model"), "{{model}}"),
@@ -177,7 +191,7 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 ),
             ),
             Panel(
-                title="Cost by tenant, in an hour",
+                title="Cost by tenant, per hour",
                 unit="currencyUSD",
                 stacked=True,
                 queries=(
@@ -193,72 +207,72 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
         ),
     ),
     (
-        "The provider",
+        "Provider",
         (
             Panel(
                 title="Attempts and retries",
                 unit="reqps",
                 queries=(
                     (rate("togetherchat_upstream_attempts_total", MODEL), "attempts"),
-                    (rate("togetherchat_upstream_retries_total", MODEL), "after the first"),
+                    (rate("togetherchat_upstream_retries_total", MODEL), "retries and fallbacks"),
                 ),
             ),
             Panel(
-                title="Retry budget and breaker",
+                title="Retry budget and adaptive throttle",
                 unit="short",
                 queries=(
-                    (now("togetherchat_retry_budget_left"), "retries left"),
-                    (now("togetherchat_adaptive_throttles", by="state"), "pairs {{state}}"),
+                    (current("togetherchat_retry_budget_left"), "retries left"),
+                    (current("togetherchat_adaptive_throttles", by="state"), "pairs {{state}}"),
                 ),
             ),
             Panel(
-                title="Requests left",
+                title="Rate limit left",
                 unit="percentunit",
-                about="Of the provider's limit on the service's own key, as its headers last said.",
+                description="Requests left of the provider's limit for the service's own key.",
                 queries=((ratio(limit("ratelimit-remaining"), limit("ratelimit-limit")), "{{model}}"),),
             ),
         ),
     ),
     (
-        "The service",
+        "Service",
         (
             Panel(
-                title="Places",
+                title="Concurrent calls",
                 unit="short",
                 width=6,
                 queries=(
-                    (now("togetherchat_calls_in_flight"), "in flight"),
-                    (now("togetherchat_calls_queued"), "waiting"),
-                    (now("togetherchat_max_concurrent_calls"), "places"),
+                    (current("togetherchat_calls_in_flight"), "in flight"),
+                    (current("togetherchat_calls_queued"), "queued"),
+                    (current("togetherchat_max_concurrent_calls"), "limit"),
                 ),
             ),
             Panel(
-                title="Refused a place",
+                title="Calls rejected by admission control",
                 unit="reqps",
                 width=6,
                 queries=((rate("togetherchat_admission_rejected_total", by="reason"), "{{reason}}"),),
             ),
             Panel(
-                title="Waited for a place",
+                title="Wait in the admission queue",
                 unit="s",
                 width=6,
-                queries=quantiles("togetherchat_call_queue_wait_seconds", HERE),
+                queries=quantiles("togetherchat_call_queue_wait_seconds", SELECTED),
             ),
             Panel(
                 title="Connections to the provider",
                 unit="short",
                 width=6,
                 stacked=True,
-                queries=((now("togetherchat_upstream_connections", by="state"), "{{state}}"),),
+                queries=((current("togetherchat_upstream_connections", by="state"), "{{state}}"),),
             ),
             Panel(
-                title="Loop lag, 99 %",
+                title="Event loop lag, p99",
                 unit="s",
                 width=6,
-                about="How late everything is. More than a few milliseconds: more CPU is wanted.",
+                description="More than a few milliseconds: add CPU.",
                 queries=(
                     (
-                        quantile(0.99, "togetherchat_event_loop_lag_seconds", HERE, by="le, instance"),
+                        quantile(0.99, "togetherchat_event_loop_lag_seconds", SELECTED, by="le, instance"),
                         "{{instance}}",
                     ),
                 ),
@@ -267,26 +281,26 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 title="CPU",
                 unit="short",
                 width=6,
-                about="Cores in use.",
+                description="Cores in use.",
                 queries=((rate("process_cpu_seconds_total", by="instance"), "{{instance}}"),),
             ),
             Panel(
                 title="Memory",
                 unit="bytes",
                 width=6,
-                queries=((now("process_resident_memory_bytes", by="instance"), "{{instance}}"),),
+                queries=((current("process_resident_memory_bytes", by="instance"), "{{instance}}"),),
             ),
             Panel(
-                title="Workers lost, log lines lost",
+                title="Worker restarts, log lines dropped",
                 unit="short",
                 width=6,
                 queries=(
                     (
-                        f"sum(increase(togetherchat_worker_restarts_total{{{HERE}}}[$__rate_interval]))",
+                        f"sum(increase(togetherchat_worker_restarts_total{{{SELECTED}}}[$__rate_interval]))",
                         "workers",
                     ),
                     (
-                        f"sum(increase(togetherchat_log_lines_dropped_total{{{HERE}}}[$__rate_interval]))",
+                        f"sum(increase(togetherchat_log_lines_dropped_total{{{SELECTED}}}[$__rate_interval]))",
                         "lines",
                     ),
                 ),
@@ -294,29 +308,24 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
         ),
     ),
     (
-        "What it leans on",
+        "Dependencies",
         (
             Panel(
-                title="Certificate left",
+                title="TLS certificate validity left",
                 unit="d",
-                about="Until the certificate that callers are shown is no longer valid.",
-                queries=(
-                    (
-                        f"min by (instance) (togetherchat_tls_certificate_left_seconds{{{HERE}}}) / 86400",
-                        "{{instance}}",
-                    ),
-                ),
+                description="Time until the served certificate expires.",
+                queries=((f"({smallest(CERTIFICATE_EXPIRY)} - time()) / 86400", "{{instance}}"),),
             ),
             Panel(
-                title="Counting apart from Redis",
+                title="Redis up",
                 unit="short",
-                about="Processes that hold tenants' limits by their own count, since Redis does not answer.",
-                queries=((now("togetherchat_quota_redis_away"), "processes"),),
+                description="1 while the Redis of the quotas answers; at 0 each replica counts alone.",
+                queries=((smallest("togetherchat_redis_up"), "{{instance}}"),),
             ),
             Panel(
                 title="Spans",
                 unit="short",
-                about="Made, sent, and given up because the collector takes none.",
+                description="Made, exported, and lost because the collector accepts none.",
                 queries=((rate("togetherchat_trace_spans_total", by="state"), "{{state}}"),),
             ),
         ),
@@ -325,11 +334,11 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
 
 
 def dashboard() -> Json:
-    """What Grafana imports."""
+    """The document that Grafana imports."""
     return {
         "title": "togetherchat",
         "uid": "togetherchat",
-        "description": "Calls, answers, cost, the provider and the service itself.",
+        "description": "Calls, latency, cost, the provider and the service itself.",
         "tags": ["togetherchat", "llm"],
         "editable": True,
         "schemaVersion": 39,
@@ -365,14 +374,14 @@ def _variables() -> Iterator[Json]:
 def _panels() -> Iterator[Json]:
     number, top = 1, 0
     for title, panels in ROWS:
-        place: Json = {"x": 0, "y": top, "w": WIDTH, "h": 1}
+        position: Json = {"x": 0, "y": top, "w": WIDTH, "h": 1}
         yield {
             "id": number,
             "type": "row",
             "title": title,
             "collapsed": False,
             "panels": [],
-            "gridPos": place,
+            "gridPos": position,
         }
         number, top, left = number + 1, top + 1, 0
         height = 4 if panels[0].kind == "stat" else 8
@@ -384,7 +393,7 @@ def _panels() -> Iterator[Json]:
         top += height
 
 
-def _panel(panel: Panel, number: int, place: Json) -> Json:
+def _panel(panel: Panel, number: int, position: Json) -> Json:
     targets = [
         {"refId": chr(ord("A") + index), "datasource": SOURCE, "expr": expression, "legendFormat": legend}
         for index, (expression, legend) in enumerate(panel.queries)
@@ -397,9 +406,9 @@ def _panel(panel: Panel, number: int, place: Json) -> Json:
         "id": number,
         "type": panel.kind,
         "title": panel.title,
-        "description": panel.about,
+        "description": panel.description,
         "datasource": SOURCE,
-        "gridPos": place,
+        "gridPos": position,
         "targets": targets,
         "fieldConfig": {
             "defaults": {

@@ -1,9 +1,9 @@
-"""The dashboard's panels as a picture, drawn without Grafana from a Prometheus that has the figures.
+"""Draws the dashboard's panels without Grafana, from the data of a Prometheus server.
 
     python deploy/grafana/picture.py http://127.0.0.1:9090 docs/observability.png --minutes 6
 
-Needs matplotlib: the environment of `bench/requirements/plots.txt` has it. It asks the queries
-of the dashboard's own table, so what it shows is what Grafana would be given.
+Needs matplotlib, which the environment of `bench/requirements/plots.txt` has. The queries are
+those of the dashboard's own table, so the picture shows the same data as Grafana.
 """
 
 import argparse
@@ -36,23 +36,25 @@ UNITS = {
 SERIES_MAX = 8
 
 
-def asked(source: str, expression: str, minutes: float) -> list[dict]:
-    """The series of a query over the last minutes."""
+def query_range(source: str, expression: str, minutes: float) -> list[dict]:
+    """Return the series of a query over the last minutes."""
     end = time.time()
     query = re.sub(r"\$\w+", ".*", expression.replace("$__rate_interval", "30s"))
-    words = urllib.parse.urlencode({"query": query, "start": end - 60 * minutes, "end": end, "step": STEP_S})
-    with urllib.request.urlopen(f"{source}/api/v1/query_range?{words}", timeout=30) as answer:
-        return json.load(answer)["data"]["result"]
+    parameters = urllib.parse.urlencode(
+        {"query": query, "start": end - 60 * minutes, "end": end, "step": STEP_S}
+    )
+    with urllib.request.urlopen(f"{source}/api/v1/query_range?{parameters}", timeout=30) as response:
+        return json.load(response)["data"]["result"]
 
 
 def legend(template: str, labels: dict) -> str:
-    return re.sub(r"{{(\w+)}}", lambda found: labels.get(found[1], ""), template)
+    return re.sub(r"{{(\w+)}}", lambda match: labels.get(match[1], ""), template)
 
 
-def drawn(axes: Axes, source: str, panel: Panel, minutes: float) -> None:
+def draw(axes: Axes, source: str, panel: Panel, minutes: float) -> None:
     scale = 1e-6 if panel.unit == "bytes" else 1
     for expression, template in panel.queries:
-        for series in asked(source, expression, minutes)[:SERIES_MAX]:
+        for series in query_range(source, expression, minutes)[:SERIES_MAX]:
             points = [(when - time.time(), float(value) * scale) for when, value in series["values"]]
             if all(math.isnan(value) for _, value in points):
                 continue
@@ -74,24 +76,24 @@ def drawn(axes: Axes, source: str, panel: Panel, minutes: float) -> None:
 
 
 def main() -> None:
-    words = argparse.ArgumentParser()
-    words.add_argument("source")
-    words.add_argument("file")
-    words.add_argument("--minutes", type=float, default=6)
-    given = words.parse_args()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("source")
+    parser.add_argument("file")
+    parser.add_argument("--minutes", type=float, default=6)
+    arguments = parser.parse_args()
     panels = [panel for _, row in ROWS for panel in row if panel.kind == "timeseries"]
     columns = 4
     rows = -(-len(panels) // columns)
-    figure, places = plt.subplots(rows, columns, figsize=(17, 2.6 * rows), dpi=70, layout="constrained")
-    for axes, panel in zip(places.flat, panels, strict=False):
-        drawn(axes, given.source, panel, given.minutes)
-    for axes in places.flat[len(panels) :]:
+    figure, grid = plt.subplots(rows, columns, figsize=(17, 2.6 * rows), dpi=70, layout="constrained")
+    for axes, panel in zip(grid.flat, panels, strict=False):
+        draw(axes, arguments.source, panel, arguments.minutes)
+    for axes in grid.flat[len(panels) :]:
         axes.axis("off")
     figure.supxlabel("minutes", fontsize=8)
     drawing = io.BytesIO()
     figure.savefig(drawing)
     # 64 colours are enough for lines, and a quarter of the bytes.
-    Image.open(drawing).convert("RGB").quantize(64).save(given.file, optimize=True)
+    Image.open(drawing).convert("RGB").quantize(64).save(arguments.file, optimize=True)
 
 
 if __name__ == "__main__":

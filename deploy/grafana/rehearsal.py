@@ -1,10 +1,10 @@
-"""Six minutes of the service with callers and mishaps, and the dashboard's picture of them.
+"""Runs the service for six minutes with callers and failures, and draws the dashboard's picture.
 
     make dashboard-picture          # needs Prometheus on the PATH
 
-Two workers before the simulator, three tenants with keys, TLS, a Prometheus that scrapes every five
-seconds. A worker is killed after a minute and a half; in the fourth minute there are more calls than
-places for a while. Everything runs on the loopback, and is gone afterwards but for the picture.
+Two workers with the sandbox, three tenants with keys, TLS, and a Prometheus that scrapes every five
+seconds. A worker is killed after a minute and a half. In the fourth minute there are more calls
+than permits for a while. Everything runs on the loopback, and only the picture remains.
 """
 
 import argparse
@@ -29,18 +29,18 @@ import trustme
 
 from togetherchat_client import AsyncClient, Tls, TogetherChatError, connect_async
 
-KILL_AFTER, CROWD_AFTER = 0.25, 0.55
-"""Of the whole time."""
-CROWD_S, CROWD, CROWD_CONNECTIONS = 25.0, 60, 6
+KILL_AFTER, OVERLOAD_AFTER = 0.25, 0.55
+"""As a fraction of the whole time."""
+OVERLOAD_S, OVERLOAD_CALLERS, OVERLOAD_CONNECTIONS = 25.0, 60, 6
 SCRAPE_S = 5
 SERVICE = (sys.executable, "-m", "togetherchat_server")
-# Who asks how often a second at most, which models, and how. Most of it is well, as it is in life.
+# By tenant: the maximum of calls per second, the models, and the kind of call. Most calls succeed.
 TENANTS = {
     "shop": (9.0, ("openai/gpt-oss-120b", "Qwen/Qwen3.7-Plus"), "stream"),
-    "search": (6.0, ("Qwen/Qwen3.7-Plus", "MiniMaxAI/MiniMax-M3"), "whole"),
+    "search": (6.0, ("Qwen/Qwen3.7-Plus", "MiniMaxAI/MiniMax-M3"), "unary"),
     "lab": (3.0, ("zai-org/GLM-5.2",), "stream"),
 }
-MISHAPS = (
+FAILURES = (
     "sandbox/error-503-x1",
     "sandbox/error-503",
     "sandbox/error-422",
@@ -54,22 +54,22 @@ requests_per_minute = 150
 
 
 def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 @contextlib.contextmanager
-def running(*words: str) -> Generator[None]:
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+def running(*command: str) -> Generator[None]:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             yield
         finally:
             process.terminate()
 
 
-def keys_in(file: Path) -> dict[str, str]:
-    """A key for each tenant."""
+def create_keys(file: Path) -> dict[str, str]:
+    """Create a key for each tenant."""
     create = (*SERVICE, "keys", "create", "--api-keys-file", str(file), "--tenant")
     return {
         tenant: subprocess.run([*create, tenant], check=True, capture_output=True, text=True).stdout.strip()
@@ -77,8 +77,8 @@ def keys_in(file: Path) -> dict[str, str]:
     }
 
 
-def certified(folder: Path) -> bytes:
-    """A certificate for a month; what to trust for it."""
+def write_certificate(folder: Path) -> bytes:
+    """Write a certificate for a month; return the root certificate to trust."""
     authority = trustme.CA()
     until = dt.datetime.now(dt.UTC) + dt.timedelta(days=30)
     leaf = authority.issue_cert("localhost", not_after=until)
@@ -87,9 +87,9 @@ def certified(folder: Path) -> bytes:
     return authority.cert_pem.bytes()
 
 
-async def call(client: AsyncClient, model: str, how: str) -> None:
+async def call(client: AsyncClient, model: str, kind: str) -> None:
     with contextlib.suppress(TogetherChatError):
-        if how == "whole":
+        if kind == "unary":
             await client.complete(model, "Why is the sky blue?", timeout_s=5)
             return
         async with client.stream(model, "Why is the sky blue?", timeout_s=5) as stream:
@@ -98,85 +98,87 @@ async def call(client: AsyncClient, model: str, how: str) -> None:
 
 
 async def tenant(address: str, key: str, tls: Tls, name: str, end_s: float) -> None:
-    """Calls at random moments, more and fewer of them in waves."""
-    often, models, how = TENANTS[name]
-    chance = random.Random(name)  # noqa: S311  no secret
+    """Make calls at random times, at a rate that rises and falls."""
+    rate, models, kind = TENANTS[name]
+    rng = random.Random(name)  # noqa: S311  not for secrets
     loop = asyncio.get_running_loop()
     async with connect_async(address, key=key, tls=tls) as client, asyncio.TaskGroup() as calls:
         while (now_s := loop.time()) < end_s:
             wave = 0.6 + 0.4 * math.sin(now_s / 35 + len(name))
-            await asyncio.sleep(chance.expovariate(often * wave))
-            model = chance.choice(MISHAPS if chance.random() < 0.06 else models)
-            calls.create_task(call(client, model, how))
+            await asyncio.sleep(rng.expovariate(rate * wave))
+            model = rng.choice(FAILURES if rng.random() < 0.06 else models)
+            calls.create_task(call(client, model, kind))
 
 
-async def crowd(address: str, key: str, tls: Tls, after_s: float) -> None:
-    """For a while more calls than there are places."""
+async def overload(address: str, key: str, tls: Tls, after_s: float) -> None:
+    """Make more calls than there are permits for a while."""
     await asyncio.sleep(after_s)
-    end_s = asyncio.get_running_loop().time() + CROWD_S
-    await asyncio.gather(*(asking(address, key, tls, end_s) for _ in range(CROWD_CONNECTIONS)))
+    end_s = asyncio.get_running_loop().time() + OVERLOAD_S
+    await asyncio.gather(
+        *(overload_connection(address, key, tls, end_s) for _ in range(OVERLOAD_CONNECTIONS))
+    )
 
 
-async def asking(address: str, key: str, tls: Tls, end_s: float) -> None:
-    """Callers on one connection, who ask again and again."""
+async def overload_connection(address: str, key: str, tls: Tls, end_s: float) -> None:
+    """Run callers on one connection that make one call after the other."""
     own = [("grpc.use_local_subchannel_pool", 1)]
     loop = asyncio.get_running_loop()
     async with connect_async(address, key=key, tls=tls, retries=False, channel_options=own) as client:
 
-        async def keep_asking() -> None:
+        async def caller() -> None:
             while loop.time() < end_s:
                 await call(client, TENANTS["shop"][1][0], "stream")
                 await asyncio.sleep(0.5)
 
-        await asyncio.gather(*(keep_asking() for _ in range(CROWD // CROWD_CONNECTIONS)))
+        await asyncio.gather(*(caller() for _ in range(OVERLOAD_CALLERS // OVERLOAD_CONNECTIONS)))
 
 
-async def mishap(admin: str, after_s: float) -> None:
-    """The sudden end of a worker."""
+async def kill_worker(admin: str, after_s: float) -> None:
+    """Kill a worker."""
     await asyncio.sleep(after_s)
-    processes = json.loads(await asyncio.to_thread(page, f"http://{admin}/workers"))["processes"]
-    os.kill(next(it["pid"] for it in processes if it["role"] == "worker"), signal.SIGKILL)
+    processes = json.loads(await asyncio.to_thread(fetch, f"http://{admin}/workers"))["processes"]
+    os.kill(next(entry["pid"] for entry in processes if entry["role"] == "worker"), signal.SIGKILL)
 
 
 async def rehearse(address: str, keys: dict[str, str], tls: Tls, admin: str, minutes: float) -> None:
-    loop, whole_s = asyncio.get_running_loop(), 60 * minutes
+    loop, total_s = asyncio.get_running_loop(), 60 * minutes
     start_s = loop.time()
     async with asyncio.TaskGroup() as group:
         for name in TENANTS:
-            group.create_task(tenant(address, keys[name], tls, name, start_s + whole_s - 30))
-        group.create_task(crowd(address, keys["shop"], tls, CROWD_AFTER * whole_s))
-        group.create_task(mishap(admin, KILL_AFTER * whole_s))
-    await asyncio.sleep(max(0.0, start_s + whole_s - loop.time()))
+            group.create_task(tenant(address, keys[name], tls, name, start_s + total_s - 30))
+        group.create_task(overload(address, keys["shop"], tls, OVERLOAD_AFTER * total_s))
+        group.create_task(kill_worker(admin, KILL_AFTER * total_s))
+    await asyncio.sleep(max(0.0, start_s + total_s - loop.time()))
 
 
-def page(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=2) as answer:
-        return answer.read()
+def fetch(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=2) as response:
+        return response.read()
 
 
 def await_ready(admin: str) -> None:
     for _ in range(300):
         with contextlib.suppress(OSError):
-            page(f"http://{admin}/readyz")
+            fetch(f"http://{admin}/readyz")
             return
         time.sleep(0.1)
-    raise RuntimeError("the service does not serve")
+    raise RuntimeError("the service did not become ready within 30 s; run it by hand to see its log")
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(description=__doc__)
-    words.add_argument("picture")
-    words.add_argument("--minutes", type=float, default=6)
-    words.add_argument("--draw-with", default=sys.executable, help="a Python that has matplotlib")
-    given = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("picture")
+    parser.add_argument("--minutes", type=float, default=6)
+    parser.add_argument("--draw-with", default=sys.executable, help="a Python that has matplotlib")
+    arguments = parser.parse_args()
     here = Path(__file__).parent
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        trusted, keys = certified(folder), keys_in(folder / "keys.jsonl")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        root_certificates, keys = write_certificate(folder), create_keys(folder / "keys.jsonl")
         (folder / "tenants.toml").write_text(LIMITS, encoding="ascii")
-        listen, admin, source = (f"127.0.0.1:{free_port()}" for _ in range(3))
-        scraped = {"job_name": "togetherchat", "static_configs": [{"targets": [admin]}]}
-        configuration = {"global": {"scrape_interval": f"{SCRAPE_S}s"}, "scrape_configs": [scraped]}
+        listen, admin, prometheus_address = (f"127.0.0.1:{free_port()}" for _ in range(3))
+        scrape = {"job_name": "togetherchat", "static_configs": [{"targets": [admin]}]}
+        configuration = {"global": {"scrape_interval": f"{SCRAPE_S}s"}, "scrape_configs": [scrape]}
         (folder / "prometheus.json").write_text(json.dumps(configuration), encoding="ascii")
         service = (
             *(*SERVICE, "--sandbox", "--workers", "2", "--max-concurrent-calls", "20"),
@@ -186,15 +188,20 @@ def main() -> None:
         )
         prometheus = (
             *("prometheus", f"--config.file={folder / 'prometheus.json'}"),
-            *(f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address={source}"),
+            *(f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address={prometheus_address}"),
         )
         with running(*service), running(*prometheus):
-            tls = Tls(root_certificates=trusted)
+            tls = Tls(root_certificates=root_certificates)
             address = f"localhost:{listen.rpartition(':')[2]}"
             await_ready(admin)
-            asyncio.run(rehearse(address, keys, tls, admin, given.minutes))
-            draw = [given.draw_with, str(here / "picture.py"), f"http://{source}", given.picture]
-            subprocess.run([*draw, "--minutes", str(given.minutes)], check=True)
+            asyncio.run(rehearse(address, keys, tls, admin, arguments.minutes))
+            draw = [
+                arguments.draw_with,
+                str(here / "picture.py"),
+                f"http://{prometheus_address}",
+                arguments.picture,
+            ]
+            subprocess.run([*draw, "--minutes", str(arguments.minutes)], check=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The console in a headless Chromium, before a service of its own.
+"""The console in a headless Chromium, with a service started for the tests.
 
-These tests run in an environment that has a browser's driver and not the service (`make
-test-console`). TOGETHERCHAT_BROWSER is a Chromium; PICTURES is where screenshots go.
+These tests run in an environment that has a browser driver and not the service (`make
+test-console`). TOGETHERCHAT_BROWSER is the path of a Chromium; screenshots go to PICTURES.
 """
 
 import os
@@ -16,11 +16,11 @@ from support.service_process import ROOT, serving
 PICTURES = Path(os.environ.get("PICTURES") or ROOT / "build" / "console")
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
-PATIENCE_MS = 30_000.0
-REFUSED = "Failed to load resource"
-"""What Chromium writes into a page's console for every answer that is an error."""
+TIMEOUT_MS = 30_000.0
+LOAD_FAILED = "Failed to load resource"
+"""Chromium writes this into a page's console for every error response."""
 
-expect.set_options(timeout=PATIENCE_MS)
+expect.set_options(timeout=TIMEOUT_MS)
 
 
 @pytest.fixture(scope="session")
@@ -33,29 +33,29 @@ def browser():
 
 @pytest.fixture(scope="session")
 def served():
-    """In front of the simulator, at a pace that a test can see; it tries nothing again by itself."""
-    words = ("--console", "--max-retries", "0", "--sandbox-tokens-per-second", "40")
-    with serving(*words) as service:
+    """A service with the sandbox, slow enough for a test to observe, without retries."""
+    flags = ("--console", "--max-retries", "0", "--sandbox-tokens-per-second", "40")
+    with serving(*flags) as service:
         yield service
 
 
 @pytest.fixture
 def served_by_workers():
-    """Each with figures of its own."""
+    """A service with two workers, each with metrics of its own."""
     with serving("--console", "--workers", "2") as service:
         yield service
 
 
 @pytest.fixture(scope="session")
 def served_with_keys():
-    """Callers bring their keys."""
+    """A service whose callers bring their own keys."""
     with serving("--console", "--upstream-credentials", "caller") as service:
         yield service
 
 
 @pytest.fixture(scope="session")
-def served_by_a_foe():
-    """In front of a provider whose every text is meant to break out of the page."""
+def served_with_hostile_provider():
+    """A service with a provider whose every text tries to break out of the page."""
     with (
         HostileProvider() as provider,
         serving("--console", environment={"TOGETHER_BASE_URL": provider.base_url}) as service,
@@ -64,18 +64,18 @@ def served_by_a_foe():
 
 
 class Window:
-    """A page of the console, what it asked for, and what it complained of."""
+    """A page of the console, the URLs that it requested, and its console messages."""
 
     def __init__(self, context, service):
         self.address = service.base_url.removesuffix("/v1") + "/"
         self.service = service
-        self.asked = []
-        self.complaints = []
+        self.requested = []
+        self.messages = []
         self.page = context.new_page()
-        self.page.set_default_timeout(PATIENCE_MS)
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.on("console", lambda message: self.complaints.append(f"{message.type}: {message.text}"))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.set_default_timeout(TIMEOUT_MS)
+        self.page.on("request", lambda request: self.requested.append(request.url))
+        self.page.on("console", lambda message: self.messages.append(f"{message.type}: {message.text}"))
+        self.page.on("pageerror", lambda error: self.messages.append(str(error)))
         self.page.goto(self.address)
 
     def part(self, selector):
@@ -92,42 +92,42 @@ class Window:
         self.part("#send").click()
 
     def ended(self, word):
-        """Wait until the answer has come to this end."""
+        """Wait until the badge of the playground contains this word."""
         expect(self.part("#progress")).to_contain_text(word)
 
     def text(self, selector):
         return self.part(selector).text_content()
 
-    def wide(self):
-        """How many pixels the page is wider than its window."""
+    def overflow(self):
+        """Return by how many pixels the page is wider than its window."""
         return self.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
 
-    def foreign(self):
-        """What was asked of anybody else."""
-        return [url for url in self.asked if not url.startswith((self.address, "data:"))]
+    def foreign_requests(self):
+        """Return the requested URLs of other origins."""
+        return [url for url in self.requested if not url.startswith((self.address, "data:"))]
 
 
 @pytest.fixture
 def open_window(browser):
-    """Opens pages, and holds every one of them to what must be true of all."""
+    """Open pages; afterwards check that none requested another origin or wrote to its console."""
     contexts, windows = [], []
 
-    def opened(service, *, size=DESKTOP, scheme="light", refusals=False):
+    def open_page(service, *, size=DESKTOP, scheme="light", errors_expected=False):
         context = browser.new_context(viewport=size, color_scheme=scheme, reduced_motion="reduce")
         contexts.append(context)
         window = Window(context, service)
-        windows.append((window, refusals))
+        windows.append((window, errors_expected))
         return window
 
-    yield opened
-    left = [
-        complaint
-        for window, refusals in windows
-        for complaint in window.complaints
-        if not (refusals and REFUSED in complaint)
+    yield open_page
+    unexpected = [
+        message
+        for window, errors_expected in windows
+        for message in window.messages
+        if not (errors_expected and LOAD_FAILED in message)
     ]
-    foreign = [url for window, _ in windows for url in window.foreign()]
+    foreign = [url for window, _ in windows for url in window.foreign_requests()]
     for context in contexts:
         context.close()
-    assert [] == left
+    assert [] == unexpected
     assert [] == foreign

@@ -1,4 +1,4 @@
-"""A provider whose every text tries to become markup of the page that shows it."""
+"""A provider whose every text tries to become markup of the page."""
 
 import json
 from contextlib import AbstractContextManager
@@ -9,11 +9,11 @@ ATTACK = '</script><script>window.broken=1</script><img src=x onerror="window.br
 MODEL = '"><img/src=x/onerror=window.broken=1>'
 NAME = f"Nice {ATTACK}"
 LONG = "w" * 3000
-REFUSED = f"No: {ATTACK}"
+REJECTED = f"No: {ATTACK}"
 
 
-class Answers(BaseHTTPRequestHandler):
-    """Lists one model, answers every question with an attack, and refuses the model `refused`."""
+class HostileHandler(BaseHTTPRequestHandler):
+    """Lists one model, completes every request with an attack, and rejects the model `rejected`."""
 
     protocol_version = "HTTP/1.1"
 
@@ -22,17 +22,17 @@ class Answers(BaseHTTPRequestHandler):
         self.send(200, "application/json", json.dumps([model]))
 
     def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        if asked["model"] == "refused":
-            error = {"message": REFUSED, "type": "invalid_request_error", "code": ATTACK}
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if body["model"] == "rejected":
+            error = {"message": REJECTED, "type": "invalid_request_error", "code": ATTACK}
             self.send(400, "application/json", json.dumps({"error": error}))
             return
         deltas = [{"role": "assistant", "reasoning": ATTACK}, {"content": ATTACK}, {"content": LONG}]
-        pieces = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
-        pieces.append({"index": 0, "delta": {}, "finish_reason": "stop"})
-        events = [{"id": "o", "created": 1, "model": MODEL, "choices": [piece]} for piece in pieces]
+        choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+        choices.append({"index": 0, "delta": {}, "finish_reason": "stop"})
+        events = [{"id": "o", "created": 1, "model": MODEL, "choices": [choice]} for choice in choices]
         data = [json.dumps(event) for event in events] + ["[DONE]"]
-        self.send(200, "text/event-stream", "".join(f"data: {one}\n\n" for one in data))
+        self.send(200, "text/event-stream", "".join(f"data: {text}\n\n" for text in data))
 
     def send(self, status, media_type, text):
         body = text.encode()
@@ -42,15 +42,15 @@ class Answers(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *words):
-        """Say nothing."""
+    def log_message(self, *arguments):
+        """Log nothing."""
 
 
 class HostileProvider(AbstractContextManager):
-    """Serves while its context is open."""
+    """Serves as long as its context is open."""
 
     def __init__(self):
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), HostileHandler)
         self.thread = Thread(target=self.server.serve_forever, args=(0.05,))
         self.base_url = f"http://127.0.0.1:{self.server.server_port}/v1"
         self.thread.start()

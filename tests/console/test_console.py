@@ -1,4 +1,4 @@
-"""What a person sees and does at the console, in a real browser."""
+"""The console as a person uses it, in a real browser."""
 
 import csv
 import re
@@ -6,15 +6,15 @@ from itertools import pairwise
 
 import pytest
 from conftest import DESKTOP, PHONE, PICTURES
-from hostile_provider import ATTACK, LONG, MODEL, NAME, REFUSED
+from hostile_provider import ATTACK, LONG, MODEL, NAME, REJECTED
 from playwright.sync_api import expect
 
 from support.service_process import ROOT
 
 SLOW = "sandbox/slow"  # five tokens a second
 ENDLESS = "sandbox/long-100000"
-LEFT_ALONE = "sandbox/long-99999"  # asked for once, by one test
-NOTHING = "\u2013"
+STOPPED = "sandbox/long-99999"  # requested by one test only
+NO_VALUE = "\u2013"
 BRIEF = ROOT / "tests" / "unit" / "models" / "brief_models.tsv"
 
 
@@ -41,7 +41,7 @@ def sort(window, head):
 
 
 def test_the_table_has_every_model_of_the_brief(window):
-    """Each with the context length that it was given there; retired ones too."""
+    """All 50, retired ones included."""
     with BRIEF.open(encoding="utf-8", newline="") as table:
         known = {row["id"] for row in csv.DictReader(table, delimiter="\t")}
     listed = set(ids(window))
@@ -51,8 +51,8 @@ def test_the_table_has_every_model_of_the_brief(window):
     assert window.text("#count") == str(len(listed))
 
 
-def test_a_row_says_what_is_known_of_a_model(window):
-    """Context, precision, prices in and out, use, state, and notes beneath its name."""
+def test_a_row_shows_the_facts_of_a_model(window):
+    """Context, precision, input and output prices, availability, state, and notes below its name."""
     row = window.part('#list tr[data-id="deepseek-ai/DeepSeek-V4-Pro-0813"]')
 
     assert ["DeepSeek", "1,048,576", "NVFP4", "1.32", "3.96", "serverless", "active"] == row.locator(
@@ -61,8 +61,8 @@ def test_a_row_says_what_is_known_of_a_model(window):
     expect(row.locator("td").first).to_contain_text("cached input $0.13")
 
 
-def test_filters_narrow_the_table_and_say_how_many_are_left(window):
-    """By words anywhere in a name, by maker, use and state; all of them together."""
+def test_filters_narrow_the_table_and_show_the_number_of_matches(window):
+    """By words of a name, maker, availability and state, also combined."""
     every = len(ids(window))
     window.part("#text").fill("llama turbo")
     found = ids(window)
@@ -80,8 +80,8 @@ def test_filters_narrow_the_table_and_say_how_many_are_left(window):
     assert {"dedicated", "either"} >= set(column(window, "Use"))
 
 
-def test_a_filter_that_nothing_fits_says_so(window):
-    """An empty table is not a page that is still loading."""
+def test_a_filter_without_matches_shows_a_message(window):
+    """So that an empty table does not look like a page that is loading."""
     window.part("#text").fill("no such model anywhere")
 
     expect(window.part("#none")).to_be_visible()
@@ -89,19 +89,19 @@ def test_a_filter_that_nothing_fits_says_so(window):
 
 @pytest.mark.parametrize("head", ["Context", "In, $/M", "Out, $/M"])
 def test_sorting_by_a_number_goes_both_ways(window, head):
-    """What is not known comes last either way."""
+    """Unknown values come last in both directions."""
     for _ in range(2):
         sort(window, head)
         direction = window.page.get_by_role("columnheader", name=head).get_attribute("aria-sort")
         shown = column(window, head)
-        known = [float(text.replace(",", "")) for text in shown if text != NOTHING]
+        known = [float(text.replace(",", "")) for text in shown if text != NO_VALUE]
         assert known == sorted(known, reverse=direction == "descending")
-        assert {NOTHING} >= set(shown[len(known) :])
+        assert {NO_VALUE} >= set(shown[len(known) :])
         assert len(known) > 50 or "$" in head
 
 
-def test_sorting_by_a_word(window):
-    """Case does not matter."""
+def test_sorting_by_name_ignores_case(window):
+    """In ascending order."""
     sort(window, "Model")
     names = window.page.eval_on_selector_all(
         "#list b", "all => all.map(one => one.textContent.toLowerCase())"
@@ -110,8 +110,8 @@ def test_sorting_by_a_word(window):
     assert names == sorted(names)
 
 
-def test_a_model_is_taken_into_the_playground(window):
-    """With a click on its name, and its row is marked."""
+def test_clicking_a_model_selects_it_in_the_playground(window):
+    """Its row is marked."""
     row = window.part('#list tr[data-id="moonshotai/Kimi-K3"]')
     row.get_by_role("button").click()
 
@@ -127,8 +127,8 @@ new MutationObserver(() => window.grown.push([document.getElementById("answer").
     .observe(document.getElementById("answer"), { childList: true, characterData: true, subtree: true })"""
 
 
-def test_an_answer_comes_piece_by_piece(window):
-    """It grows as it is written, five words a second, and each state of it is the beginning of the next."""
+def test_a_completion_is_streamed(window):
+    """Its text grows as it arrives, five words a second, and is only ever appended to."""
     window.page.evaluate(WATCH)
     window.ask("say: one two three four five six seven eight nine ten", model=SLOW)
     window.ended("complete")
@@ -140,8 +140,8 @@ def test_an_answer_comes_piece_by_piece(window):
     assert grown[-1][1] - grown[0][1] > 1000
 
 
-def test_thinking_is_apart_from_the_answer_and_the_cost_beneath(window):
-    """Tokens, times, speed and dollars."""
+def test_a_completion_shows_its_reasoning_times_tokens_and_cost(window):
+    """The reasoning is apart from the text."""
     window.ask("say: Blue.")
     window.ended("complete")
 
@@ -165,27 +165,27 @@ def test_thinking_is_apart_from_the_answer_and_the_cost_beneath(window):
 
 
 def test_without_a_price_no_cost_is_shown(window):
-    """Unknown is not nothing."""
+    """An unknown cost is not 0."""
     window.ask("say: Hello.", model="sandbox/fast")
     window.ended("complete")
 
     assert "Cost" not in window.part("dt").all_text_contents()
 
 
-def test_stopping_keeps_what_came_and_releases_the_provider(window):
-    """The simulator saw its caller leave in the middle of the answer."""
-    window.ask("Tell me everything.", model=LEFT_ALONE)
+def test_stopping_keeps_the_text_and_closes_the_request_to_the_provider(window):
+    """The sandbox sees its client disconnect in the middle of the stream."""
+    window.ask("Tell me everything.", model=STOPPED)
     expect(window.part("#answer")).not_to_be_empty()
     window.part("#stop").click()
     window.ended("stopped")
 
-    assert "client_closed" == window.service.left(LEFT_ALONE)
+    assert "client_closed" == window.service.left(STOPPED)
     assert len(window.text("#answer")) > 0
     expect(window.part("#send")).to_be_enabled()
 
 
-def test_what_is_set_is_asked_for(window):
-    """System prompt, temperature and the most tokens."""
+def test_the_form_sets_the_request(window):
+    """System prompt, temperature and maximum of tokens."""
     window.part("#system").fill("Be brief.")
     window.part("#temperature").fill("0.25")
     window.part("#max-tokens").fill("4")
@@ -201,30 +201,30 @@ def test_what_is_set_is_asked_for(window):
     assert "length" in window.part("dd").all_text_contents()
 
 
-def test_a_refusal_is_shown_with_its_reason_and_when_to_come_back(open_window, served):
-    """Status, reason, message, hint and the id to find it by."""
-    window = open_window(served, refusals=True).filled()
+def test_an_error_shows_its_reason_and_when_to_retry(open_window, served):
+    """Status, reason, message, hint and request id."""
+    window = open_window(served, errors_expected=True).filled()
     window.ask("Hello!", model="sandbox/error-429")
     window.ended("failed")
-    said = window.text("#fault")
+    text = window.text("#fault")
 
-    assert "429 · RATE_LIMITED" in said
-    assert re.search(r"Try again in \d", said)
-    assert "request " in said
+    assert "429 · RATE_LIMITED" in text
+    assert re.search(r"Try again in \d", text)
+    assert "request " in text
 
 
-def test_a_failure_that_is_not_to_be_tried_again_says_so(open_window, served):
-    """A key that the provider rejects is no better the second time."""
-    window = open_window(served, refusals=True).filled()
+def test_an_error_that_must_not_be_retried_says_so(open_window, served):
+    """For example a key that the provider rejects."""
+    window = open_window(served, errors_expected=True).filled()
     window.ask("Hello!", model="sandbox/error-401")
     window.ended("failed")
 
     assert "401 · SERVICE_KEY_REJECTED" in window.text("#fault")
-    assert "will not help" in window.text("#fault")
+    assert "Do not retry" in window.text("#fault")
 
 
-def test_a_stream_that_breaks_off_keeps_what_came(window):
-    """The error is shown beneath the part of the answer that there is."""
+def test_a_failed_stream_keeps_its_text(window):
+    """The error is shown below the incomplete completion."""
     window.ask("Hello!", model="sandbox/cut-stream")
     window.ended("failed")
 
@@ -232,12 +232,12 @@ def test_a_stream_that_breaks_off_keeps_what_came(window):
     assert len(window.text("#answer")) > 0
 
 
-# The live figures
+# The live metrics
 
 
-def test_the_figures_move(open_window, served):
-    """A call in progress is in flight; when it has ended it is counted, by code and by reason."""
-    window = open_window(served, refusals=True).filled()
+def test_the_live_metrics_follow_calls(open_window, served):
+    """A running call is in flight; a finished one is counted by code and reason."""
+    window = open_window(served, errors_expected=True).filled()
     expect(window.part("#link")).to_have_text("live")
     window.ask("Tell me everything.", model=ENDLESS)
     expect(window.part("#in-flight")).not_to_have_text("0")
@@ -259,18 +259,18 @@ def test_the_figures_move(open_window, served):
     assert window.part("#calls-spark polyline").get_attribute("points").count(",") == 60
 
 
-def test_figures_of_one_of_several_workers_are_called_that(open_window, window, served_by_workers):
-    """Of a process that is alone nothing is said."""
-    expect(window.part("#waiting")).to_have_text(re.compile(r"^\d+ waiting \u00b7 up \d+ (s|min)$"))
+def test_the_live_metrics_of_a_worker_are_marked(open_window, window, served_by_workers):
+    """Those of a single process are not."""
+    expect(window.part("#queued")).to_have_text(re.compile(r"^\d+ queued \u00b7 up \d+ (s|min)$"))
     one = open_window(served_by_workers)
-    expect(one.part("#waiting")).to_have_text(
-        re.compile(r"^\d+ waiting \u00b7 up \d+ s \u00b7 this worker alone$")
+    expect(one.part("#queued")).to_have_text(
+        re.compile(r"^\d+ queued \u00b7 up \d+ s \u00b7 this worker only$")
     )
 
 
-def test_a_service_that_is_gone_is_said_to_be(open_window, served):
-    """The figures that stand are not live any more."""
-    window = open_window(served, refusals=True).filled()
+def test_a_lost_connection_is_shown(open_window, served):
+    """The metrics on the page are no longer live."""
+    window = open_window(served, errors_expected=True).filled()
     expect(window.part("#link")).to_have_text("live")
     window.page.context.set_offline(True)
 
@@ -280,12 +280,12 @@ def test_a_service_that_is_gone_is_said_to_be(open_window, served):
 # Keys
 
 
-def test_where_callers_bring_keys_so_does_the_console(open_window, served_with_keys):
-    """Without one it shows nothing; with one everything, and the key stays in this tab's session."""
-    window = open_window(served_with_keys, refusals=True)
+def test_the_console_needs_a_key_if_callers_bring_theirs(open_window, served_with_keys):
+    """Without one it shows nothing. The key stays in the session storage of the tab."""
+    window = open_window(served_with_keys, errors_expected=True)
     expect(window.part("#link")).to_have_text("needs a key")
     expect(window.part("#count")).to_contain_text("need a key")
-    expect(window.part("#calls")).to_have_text(NOTHING)
+    expect(window.part("#calls")).to_have_text(NO_VALUE)
 
     window.part("#key").fill("tok_mine_0123456789")
     window.part("#key").press("Enter")
@@ -296,16 +296,16 @@ def test_where_callers_bring_keys_so_does_the_console(open_window, served_with_k
 
     kept = "JSON.stringify([Object.values(sessionStorage), Object.values(localStorage), document.cookie])"
     assert '[["tok_mine_0123456789"],[],""]' == window.page.evaluate(kept)
-    assert not any("tok_mine" in url for url in window.asked)
+    assert not any("tok_mine" in url for url in window.requested)
 
 
 # Hostile texts
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_hostile_texts_stay_texts(open_window, served_by_a_foe, size):
-    """Of the provider's list, of its answers and of its errors: shown as they are, and nothing runs."""
-    window = open_window(served_by_a_foe, size=size, refusals=True).filled()
+def test_hostile_texts_are_shown_as_text(open_window, served_with_hostile_provider, size):
+    """In the provider's list, completions and errors; nothing of them runs."""
+    window = open_window(served_with_hostile_provider, size=size, errors_expected=True).filled()
     window.part("#state").select_option("active")
     row = window.part("#list tr").first
     assert (NAME, MODEL) == (row.locator("b").first.text_content(), row.locator(".pick span").text_content())
@@ -316,11 +316,11 @@ def test_hostile_texts_stay_texts(open_window, served_by_a_foe, size):
     assert ATTACK + LONG == window.text("#answer")
     assert ATTACK == window.text("#thoughts")
     assert MODEL == window.text("#served")
-    assert 0 >= window.wide()
+    assert 0 >= window.overflow()
 
-    window.ask("Hello!", model="refused")
+    window.ask("Hello!", model="rejected")
     window.ended("failed")
-    assert REFUSED in window.text("#fault")
+    assert REJECTED in window.text("#fault")
     assert None is window.page.evaluate("window.broken ?? null")
     assert 0 == window.part("#broken").count() == window.part("img").count()
     assert 1 == window.part("script").count()
@@ -329,8 +329,8 @@ def test_hostile_texts_stay_texts(open_window, served_by_a_foe, size):
 # The page itself
 
 
-def test_it_works_by_the_keyboard(window):
-    """Heads sort with Enter, Ctrl and Enter send, and stopping is where the focus is."""
+def test_the_console_can_be_used_by_keyboard(window):
+    """Enter sorts by a column, Ctrl+Enter sends, and the focus moves to the stop button."""
     head = window.page.get_by_role("columnheader", name="Context")
     head.get_by_role("button").focus()
     window.page.keyboard.press("Enter")
@@ -344,8 +344,8 @@ def test_it_works_by_the_keyboard(window):
     window.ended("stopped")
 
 
-def test_whoever_writes_meanwhile_keeps_the_focus(window):
-    """The end of an answer does not take the next question out of one's hands."""
+def test_a_field_being_edited_keeps_the_focus(window):
+    """The end of a completion does not move it."""
     window.ask("say: one two three four five six seven eight")
     window.part("#prompt").focus()
     window.ended("complete")
@@ -354,26 +354,26 @@ def test_whoever_writes_meanwhile_keeps_the_focus(window):
     expect(window.part("#prompt")).to_be_focused()
 
 
-def test_everything_that_can_be_used_has_a_name(window):
-    """For those who hear the page."""
+def test_every_control_has_an_accessible_name(window):
+    """For screen readers."""
     unnamed = """Array.from(document.querySelectorAll("input, select, textarea, button, [role=region], meter"))
-        .filter(one => !(one.labels?.length || one.getAttribute("aria-label") || one.getAttribute("aria-labelledby")
-            || one.textContent.trim()))
-        .map(one => one.outerHTML)"""
+        .filter(control => !(control.labels?.length || control.getAttribute("aria-label")
+            || control.getAttribute("aria-labelledby") || control.textContent.trim()))
+        .map(control => control.outerHTML)"""
 
     assert [] == window.page.evaluate(unnamed)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(("name", "size"), [("desktop", DESKTOP), ("phone", PHONE)])
-def test_it_fits_its_window_and_has_its_picture_taken(open_window, served, name, size, scheme):
-    """In both colour schemes, with an answer in it; nothing is wider than the window."""
+def test_the_page_fits_its_window(open_window, served, name, size, scheme):
+    """In both colour schemes, with a completion shown. Also takes the screenshots."""
     window = open_window(served, size=size, scheme=scheme).filled()
-    assert 0 >= window.wide()
+    assert 0 >= window.overflow()
     window.ask("Why is the sky blue?")
     window.ended("complete")
     expect(window.part("#first-token")).to_contain_text("ms")
-    assert 0 >= window.wide()
+    assert 0 >= window.overflow()
 
     window.page.evaluate("window.scrollTo(0, 0)")
     PICTURES.mkdir(parents=True, exist_ok=True)

@@ -23,11 +23,13 @@ from faults.plan import ACTIONS, planned
 from faults.served import page, served
 from faults.upstream_actor import UpstreamActor
 from support.scripted_upstream import ScriptedUpstream
+from togetherchat_server.telemetry.metrics import definitions as names
 
 FLAGS = (
     *("--first-token-timeout-s", "0.8", "--response-timeout-s", "0.8", "--stream-idle-timeout-s", "0.6", "--write-timeout-s", "2"),
     *("--call-timeout-s", "30", "--request-read-timeout-s", "5", "--connect-timeout-s", "2"),
 )  # fmt: skip
+BUSY = (names.CALLS_IN_FLIGHT, names.CALLS_QUEUED, names.UPSTREAM_REQUESTS_IN_FLIGHT)
 SETTLES_S = 10.0
 PROBE_EVERY_S = 0.05
 FREEZE_EVERY = 20
@@ -76,8 +78,8 @@ async def run(*, seed, calls, callers=48, actions=None):
                 if line["level"] in {"warning", "error"}
             )
     remains = Remains(
-        calls_in_flight=counts["calls_in_flight"] + counts["calls_waiting"],
-        upstream_requests=counts["upstream_requests_in_flight"],
+        calls_in_flight=counts.value(names.CALLS_IN_FLIGHT) + counts.value(names.CALLS_QUEUED),
+        upstream_requests=counts.value(names.UPSTREAM_REQUESTS_IN_FLIGHT),
         descriptors=after - before,
         memory_mib=memory_after - memory_before,
         lines=sum(count for line, count in odd.items() if line.startswith("call ")),
@@ -125,16 +127,15 @@ async def _settled(service):
     """What the service holds when it holds nothing any more, or after ten seconds."""
     until_s = time.monotonic() + SETTLES_S
     while True:
-        counts = await service.vars()
-        busy = counts["calls_in_flight"] + counts["calls_waiting"] + counts["upstream_requests_in_flight"]
-        if not busy or time.monotonic() > until_s:
+        counts = await service.metrics()
+        if not any(counts.value(name) for name in BUSY) or time.monotonic() > until_s:
             return counts
         await asyncio.sleep(0.05)
 
 
 async def _held(service):
     """Open files, less those of connections that rest for the next request."""
-    return service.descriptors() - (await service.vars())["upstream_connections_resting"]
+    return service.descriptors() - (await service.metrics()).value(names.UPSTREAM_CONNECTIONS, state="idle")
 
 
 def summary(done):

@@ -13,6 +13,7 @@ from grpc import aio
 from support.app import CANARY_KEY
 from support.command import Command, running_command
 from support.ports import reserved_address
+from support.scraping import scraped
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 
 RETRIES_OFF = (("grpc.enable_retries", 0),)
@@ -36,9 +37,9 @@ class Served:
         lines = [json.loads(line) for line in self.command.lines if line.startswith("{")]
         return [line for line in lines if line["event"] == event]
 
-    async def vars(self):
-        """What it holds now, by its own account."""
-        return json.loads((await page(self.admin, "/vars"))[1])
+    async def metrics(self):
+        """Its current metrics."""
+        return await scraped(self.admin)
 
     def descriptors(self):
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))

@@ -27,6 +27,7 @@ from support.tenants import Keys
 from support.upstream_script import answer, html_answer, json_answer, sse
 from support.waiting import eventually
 from togetherchat.v1 import chat_pb2 as chat
+from togetherchat_server.telemetry.metrics import definitions as names
 
 WORD = "kanarie"
 FORMS = (WORD, WORD.upper(), base64.b64encode(WORD.encode()).decode().rstrip("="), WORD.encode().hex())
@@ -78,7 +79,7 @@ ALIVE = {
     "loggers": "togetherchat_server",
     "metrics": 'reason="UPSTREAM_MALFORMED_RESPONSE"',
     "OpenMetrics": "# EOF",
-    "/vars": "calls_in_flight",
+    "/version": "togetherchat",
     "console": '"reasons"',
     "spans": "gen_ai.request.model",
 }
@@ -190,13 +191,13 @@ class Stage:
         """Everything that an operator may look at."""
         admin = self.app.addresses.admin
         async with httpx.AsyncClient(base_url=f"http://{admin}", trust_env=False) as pages:
-            for path in ("/vars", "/healthz", "/readyz", "/version"):
+            for path in ("/healthz", "/readyz", "/version"):
                 self.out[path] = (await pages.get(path)).text
         self.out["metrics"] = (await scraped(admin)).text
         self.out["OpenMetrics"] = (await scraped(admin, OPENMETRICS)).text
-        figures = await self.client.get("/console/figures", headers=self.own_key)
-        self.out["console"] = figures.text
-        made = self.app.gauges["trace_spans_made"]
+        stats = await self.client.get("/console/stats", headers=self.own_key)
+        self.out["console"] = stats.text
+        made = self.app.metrics.counters[names.TRACE_SPANS, "made"]
         await eventually(lambda: len(self.collector.spans) == made())
         self.out["spans"] = b"".join(self.collector.exports).decode("latin-1")
 

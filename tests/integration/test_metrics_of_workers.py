@@ -1,4 +1,4 @@
-"""One scrape for all workers of a real `--workers 2` server, whatever becomes of them."""
+"""One scrape covers all workers of a real `--workers 2` server, even when they end."""
 
 import asyncio
 import os
@@ -13,13 +13,13 @@ from support.scraping import scraped
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 from togetherchat_server.telemetry.metrics import definitions as names
 
-# A heartbeat is an eighth of it: half a second.
-SILENCE = ("--worker-heartbeat-timeout-s", "4")
+# A heartbeat is an eighth of this: half a second.
+HEARTBEAT_TIMEOUT = ("--worker-heartbeat-timeout-s", "4")
 NO_RETRIES = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0))
 
 
 async def call_all(fleet, *, connections, calls):
-    """Each over a connection of its own, so that both workers get some."""
+    """Make calls over separate connections, so that both workers get some."""
 
     async def on_one():
         async with aio.insecure_channel(fleet.rpc, options=NO_RETRIES) as channel:
@@ -31,73 +31,73 @@ async def call_all(fleet, *, connections, calls):
     return connections * calls
 
 
-async def shown(fleet, agreed):
-    """The first page on which it is as wanted."""
+async def page_when(fleet, condition):
+    """Return the first page that meets the condition."""
     async with asyncio.timeout(REASONABLE_S):
-        while not agreed(page := await scraped(fleet.admin)):  # noqa: ASYNC110  asked over HTTP
+        while not condition(page := await scraped(fleet.admin)):  # noqa: ASYNC110  polled over HTTP
             await asyncio.sleep(0.05)
     return page
 
 
-async def test_one_scrape_is_the_sum_and_no_counter_falls_when_a_worker_is_killed():
-    """Calls before, through and after a `kill -9` and a rolling restart are all on the page."""
-    async with running_fleet(*SILENCE) as fleet:
-        made = await call_all(fleet, connections=12, calls=3)
-        before = await shown(fleet, lambda page: page.value(names.CALLS) == made)
+async def test_one_scrape_is_the_sum_and_no_counter_decreases_when_a_worker_is_killed():
+    """Calls before, during and after a `kill -9` and a rolling restart are all counted."""
+    async with running_fleet(*HEARTBEAT_TIMEOUT) as fleet:
+        calls = await call_all(fleet, connections=12, calls=3)
+        before = await page_when(fleet, lambda page: page.value(names.CALLS) == calls)
         victim = min(await fleet.all_serve())
         os.kill(victim, signal.SIGKILL)
         pids = await fleet.all_serve(without={victim})
-        killed = await shown(fleet, lambda page: page.value(names.WORKERS, state="serving") == 2)
-        made += await call_all(fleet, connections=12, calls=1)
-        after = await shown(fleet, lambda page: page.value(names.CALLS) >= made)
+        killed = await page_when(fleet, lambda page: page.value(names.WORKERS, state="serving") == 2)
+        calls += await call_all(fleet, connections=12, calls=1)
+        after = await page_when(fleet, lambda page: page.value(names.CALLS) >= calls)
         os.kill(fleet.pid, signal.SIGHUP)
         await fleet.all_serve(without=pids)
-        rolled = await shown(fleet, lambda page: page.value(names.WORKERS, state="serving") == 2)
+        rolled = await page_when(fleet, lambda page: page.value(names.WORKERS, state="serving") == 2)
 
-    assert [made] * 2 == [after.value(names.CALLS, code="OK"), rolled.value(names.CALLS)]
-    assert made == rolled.value("togetherchat_call_duration_seconds_bucket", le="+Inf")
+    assert [calls] * 2 == [after.value(names.CALLS, code="OK"), rolled.value(names.CALLS)]
+    assert calls == rolled.value("togetherchat_call_duration_seconds_bucket", le="+Inf")
     assert (
         0
-        < before.value(names.CPU)
-        <= killed.value(names.CPU)
-        <= after.value(names.CPU)
-        <= rolled.value(names.CPU)
+        < before.value(names.PROCESS_CPU)
+        <= killed.value(names.PROCESS_CPU)
+        <= after.value(names.PROCESS_CPU)
+        <= rolled.value(names.PROCESS_CPU)
     )
-    assert [0, 1, 1, 1] == [page.value(names.RESTARTS) for page in (before, killed, after, rolled)]
-    assert {(): 0} == rolled.samples(names.IN_FLIGHT)
-    assert before.samples(names.PLACES) == after.samples(names.PLACES)
+    assert [0, 1, 1, 1] == [page.value(names.WORKER_RESTARTS) for page in (before, killed, after, rolled)]
+    assert {(): 0} == rolled.samples(names.CALLS_IN_FLIGHT)
+    assert before.samples(names.MAX_CONCURRENT_CALLS) == after.samples(names.MAX_CONCURRENT_CALLS)
 
 
-async def test_the_last_calls_of_a_worker_that_leaves_are_counted():
-    """It says what it counted before it goes: nothing waits for a heartbeat that does not come."""
+async def test_the_last_calls_of_a_stopping_worker_are_counted():
+    """It sends its remaining counts before it ends, without waiting for the next heartbeat."""
     async with running_fleet("--worker-heartbeat-timeout-s", "800") as fleet:
         pids = await fleet.all_serve()
-        made = await call_all(fleet, connections=6, calls=2)
+        calls = await call_all(fleet, connections=6, calls=2)
         os.kill(fleet.pid, signal.SIGHUP)
         await fleet.all_serve(without=pids)
-        page = await shown(fleet, lambda page: page.value(names.CALLS) >= made)
+        page = await page_when(fleet, lambda page: page.value(names.CALLS) >= calls)
 
-    assert made == page.value(names.CALLS)
+    assert calls == page.value(names.CALLS)
 
 
-async def test_a_worker_that_hangs_holds_up_no_scrape():
-    """The page is the supervisor's own: it shows what was last told."""
-    async with running_fleet(*SILENCE) as fleet:
-        made = await call_all(fleet, connections=4, calls=1)
-        await shown(fleet, lambda page: page.value(names.CALLS) == made)
+async def test_a_hanging_worker_delays_no_scrape():
+    """The supervisor's page shows what the worker sent last."""
+    async with running_fleet(*HEARTBEAT_TIMEOUT) as fleet:
+        calls = await call_all(fleet, connections=4, calls=1)
+        await page_when(fleet, lambda page: page.value(names.CALLS) == calls)
         victim = min(await fleet.all_serve())
         os.kill(victim, signal.SIGSTOP)
         page = await scraped(fleet.admin)
         await fleet.all_serve(without={victim})
 
-    assert made == page.value(names.CALLS)
+    assert calls == page.value(names.CALLS)
 
 
-async def test_failures_are_told_with_their_reasons():
-    """Labels come through the socket as they are."""
-    async with running_fleet(*SILENCE, "--max-retries", "0") as fleet:
+async def test_failures_are_counted_by_reason():
+    """Labels survive the way from the worker to the supervisor."""
+    async with running_fleet(*HEARTBEAT_TIMEOUT, "--max-retries", "0") as fleet:
         async with aio.insecure_channel(fleet.rpc, options=NO_RETRIES) as channel:
             await failing(service_grpc.ChatServiceStub(channel).Complete(request(model="sandbox/error-503")))
-        page = await shown(fleet, lambda page: page.value(names.CALLS))
+        page = await page_when(fleet, lambda page: page.value(names.CALLS))
 
     assert 1 == page.value(names.CALLS, protocol="grpc", code="UNAVAILABLE", reason="UPSTREAM_OVERLOADED")

@@ -15,7 +15,7 @@ from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.config import read_configuration
 from togetherchat_server.models.aliases import resolve_aliases
 from togetherchat_server.models.catalog import Catalog, load_catalog
-from togetherchat_server.telemetry.provider_limits import AGE, NAMES
+from togetherchat_server.telemetry.metrics.rate_limits import HEADERS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
 ADDRESS = "localhost:50051"
@@ -96,10 +96,10 @@ def test_the_states_are_the_contracts():
     assert meant == [row[0] for row in rows("| state | when |")]
 
 
-def test_the_gauges_are_the_codes():
-    """Header by header, and the age."""
-    assert [list(pair) for pair in NAMES.items()] == rows("| header | gauge |")
-    assert f"`{AGE}`" in PAGE
+def test_the_rate_limits_are_those_of_the_code():
+    """Header by header, with the value of the label."""
+    table = rows("| header | `limit` |")
+    assert {(header, header.removeprefix("x-")) for header in HEADERS} == {tuple(row) for row in table}
 
 
 def test_the_aliases_of_the_page_can_be_set(tmp_path, shipped):

@@ -23,11 +23,13 @@ from support.certificates import OPENSSL
 from support.command import running_command
 from support.fleet import running_fleet
 from support.http_client import COMPLETIONS, ask
+from support.scraping import scraped
 from support.scripted_upstream import ScriptedUpstream, always
 from support.tls import CANARY_COMMENT, Pair, caller_context, credentials, expired, replace, shaken
 from support.upstream_script import Pause, Send, chunk, sse_head
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 from togetherchat_server.frontends.http import server
+from togetherchat_server.telemetry.metrics import definitions as names
 
 pytest_plugins = ["support.tls_fixtures"]
 
@@ -69,15 +71,6 @@ async def ask_over_http(address, context):
     return int(answer.split(b" ")[1])
 
 
-async def page(address, path):
-    host, _, port = address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(f"GET {path} HTTP/1.1\r\n\r\n".encode())
-    body = (await reader.read()).partition(b"\r\n\r\n")[2]
-    writer.close()
-    return json.loads(body)
-
-
 async def test_calls_are_answered_on_both_listeners(serving, folder, pairs):
     """With the certificate of the files, h2 for gRPC and HTTP/1.1 for the door."""
     async with serving() as app, chatting(app.addresses.grpc, credentials(pairs[0])) as chat:
@@ -97,13 +90,13 @@ async def test_calls_are_answered_on_both_listeners(serving, folder, pairs):
     assert {pairs[0].sha256} == {one.sha256 for one in seen.values()}
 
 
-async def test_the_certificate_is_in_the_log_and_its_end_on_vars(serving, pairs):
+async def test_the_certificate_is_in_the_log_and_its_expiry_in_the_metrics(serving, pairs):
     """An operator reads which one is served; a monitor sees its end come."""
     async with serving(wall_clock=lambda: 32503680000.0 - 3600) as app:
-        counted = await page(app.addresses.admin, "/vars")
+        metrics = await scraped(app.addresses.admin)
     lines = [json.loads(line) for line in app.log.getvalue().splitlines()]
 
-    assert 3600 == counted["tls_certificate_expires_s"]
+    assert 32503680000 == metrics.value(names.TLS_CERTIFICATE_NOT_AFTER)
     assert [
         f"TLS certificate: until 3000-01-01T00:00:00+00:00 sha256 {pairs[0].sha256} for localhost, 127.0.0.1"
     ] == ([line["message"] for line in lines if "TLS" in line.get("message", "")])
@@ -115,7 +108,7 @@ async def test_an_expired_certificate_is_served_with_a_warning(serving, folder, 
     async with serving() as app:
         pass
 
-    assert "callers will refuse the TLS certificate: it is valid at another time" in app.log.getvalue()
+    assert "the TLS certificate is not valid now: clients will reject it" in app.log.getvalue()
 
 
 async def test_a_caller_in_plain_text_is_not_served(serving):
@@ -209,7 +202,7 @@ async def test_a_handshake_that_fails_leaves_nothing_behind(serving, pairs, fold
             writer.write(b"no handshake\r\n\r\n")
             await reader.read()
             writer.close()
-        open_between = (await page(app.addresses.admin, "/vars"))["http_connections"]
+        open_between = (await scraped(app.addresses.admin)).value(names.HTTP_CONNECTIONS)
         status = await ask_over_http(app.addresses.http, caller_context(pairs[0], folder.path))
 
     assert 0 == open_between

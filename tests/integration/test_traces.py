@@ -1,4 +1,4 @@
-"""Spans of a started service, as a collector gets them."""
+"""Spans of a running service, as a collector receives them."""
 
 import json
 import logging
@@ -23,23 +23,25 @@ from support.collector import (
 from support.scripted_upstream import ScriptedUpstream, always, in_turn
 from support.upstream_script import Fin, Send, Stall, chunk, json_answer, sse, sse_head
 from support.waiting import eventually
+from togetherchat_server.telemetry.metrics import definitions as names
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT_ID = "b7ad6b7169203331"
 PARENT = f"00-{TRACE_ID}-{PARENT_ID}-01"
 STATE = "vendor=one,other=two"
+STATES = ("made", "exported", "lost")
 USAGE = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
-SECRET_ANSWER = "canary answer, never to be seen outside"
-WHOLE = json_answer(
+SECRET_TEXT = "canary completion, never to be exported"
+UNARY = json_answer(
     200,
     {
         "id": "answer-1",
         "model": "served/model",
         "usage": USAGE,
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": SECRET_ANSWER}}],
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": SECRET_TEXT}}],
     },
 )
-DELTA = {"index": 0, "delta": {"role": "assistant", "content": SECRET_ANSWER}, "finish_reason": None}
+DELTA = {"index": 0, "delta": {"role": "assistant", "content": SECRET_TEXT}, "finish_reason": None}
 EVENT = json.dumps({"id": "answer-1", "model": "served/model", "choices": [DELTA]})
 LAST = json.dumps(
     {
@@ -59,22 +61,22 @@ def parent(text=PARENT, state=STATE):
     return [("traceparent", text), ("tracestate", state)]
 
 
-def told(upstream):
-    """What the provider was told of the trace, request by request."""
+def sent_traceparents(upstream):
+    """The `traceparent` header of each request to the provider."""
     return [seen.headers.get("traceparent") for seen in upstream.ledger.requests]
 
 
-async def test_a_call_is_a_child_of_its_caller_and_its_attempt_of_the_call():
+async def test_the_call_is_a_child_of_its_caller_and_the_attempt_of_the_call():
     """One trace from the caller to the provider."""
     async with (
-        ScriptedUpstream(always(WHOLE)) as upstream,
+        ScriptedUpstream(always(UNARY)) as upstream,
         traced_app(upstream.base_url) as (app, collector),
     ):
-        began_s = time.time()
+        started_s = time.time()
         await app.chat.Complete(request(), metadata=parent())
         call, attempt = await collector.seen(2)
 
-    assert began_s - 1 < call.start_ns / 1e9 < time.time() + 1
+    assert started_s - 1 < call.start_ns / 1e9 < time.time() + 1
     assert (SERVER, CLIENT) == (call.kind, attempt.kind)
     assert {TRACE_ID} == {call.trace_id, attempt.trace_id}
     assert (PARENT_ID, call.span_id) == (call.parent_span_id, attempt.parent_span_id)
@@ -82,10 +84,10 @@ async def test_a_call_is_a_child_of_its_caller_and_its_attempt_of_the_call():
     assert {STATE} == {call.state, attempt.state}
 
 
-async def test_the_provider_is_told_the_span_of_the_attempt():
-    """With it and `tracestate` it can go on with the trace."""
+async def test_the_request_to_the_provider_has_the_span_of_the_attempt():
+    """With it and `tracestate` the provider can continue the trace."""
     async with (
-        ScriptedUpstream(always(WHOLE)) as upstream,
+        ScriptedUpstream(always(UNARY)) as upstream,
         traced_app(upstream.base_url) as (app, collector),
     ):
         await app.chat.Complete(request(), metadata=parent())
@@ -96,14 +98,14 @@ async def test_the_provider_is_told_the_span_of_the_attempt():
     assert STATE == seen.headers["tracestate"]
 
 
-async def test_what_the_spans_of_a_call_say():
-    """The conventions for RPC, HTTP and generative AI."""
+async def test_spans_have_the_attributes_of_the_conventions():
+    """Those for RPC, HTTP and generative AI."""
     async with (
-        ScriptedUpstream(always(WHOLE)) as upstream,
+        ScriptedUpstream(always(UNARY)) as upstream,
         traced_app(upstream.base_url) as (app, collector),
     ):
-        asked = request(max_tokens=9, temperature=0.5, seed=3)
-        await app.chat.Complete(asked, metadata=[("x-request-id", "order-17")])
+        message = request(max_tokens=9, temperature=0.5, seed=3)
+        await app.chat.Complete(message, metadata=[("x-request-id", "order-17")])
         call, attempt = await collector.seen(2)
 
     assert ("togetherchat.v1.ChatService/Complete", f"chat {MODEL}") == (call.name, attempt.name)
@@ -139,8 +141,8 @@ async def test_what_the_spans_of_a_call_say():
     assert ("togetherchat", "0.0.0") == (call.resource["service.name"], call.resource["service.version"])
 
 
-async def test_a_stream_says_when_it_began_and_how_it_finished():
-    """Its span has the tokens and the reason, as that of a whole answer has."""
+async def test_the_span_of_a_stream_has_its_first_chunk_and_its_end():
+    """Time to the first chunk, tokens and finish reason."""
     async with (
         ScriptedUpstream(always(STREAM)) as upstream,
         traced_app(upstream.base_url) as (app, collector),
@@ -157,20 +159,22 @@ async def test_a_stream_says_when_it_began_and_how_it_finished():
     assert 0 <= first_s <= (attempt.end_ns - attempt.start_ns) / 1e9
 
 
-@pytest.mark.parametrize("answer", [WHOLE, STREAM], ids=["whole", "stream"])
-async def test_a_retry_is_a_span_of_its_own(answer):
-    """Two attempts, two spans, and the provider hears the id of each."""
+@pytest.mark.parametrize("response", [UNARY, STREAM], ids=["unary", "stream"])
+async def test_a_retry_is_a_span_of_its_own(response):
+    """Two attempts, two spans, and the provider receives the id of each."""
     async with (
-        ScriptedUpstream(in_turn(BUSY, answer)) as upstream,
+        ScriptedUpstream(in_turn(BUSY, response)) as upstream,
         traced_app(upstream.base_url, max_retries=1) as (app, collector),
     ):
-        if answer is WHOLE:
+        if response is UNARY:
             await app.chat.Complete(request())
         else:
             await collect(app.chat.StreamComplete(request()))
         call, first, second = await collector.seen(3)
 
-    assert [f"00-{call.trace_id}-{span.span_id}-01" for span in (first, second)] == told(upstream)
+    assert [f"00-{call.trace_id}-{span.span_id}-01" for span in (first, second)] == sent_traceparents(
+        upstream
+    )
     assert (ERROR, UNSET, UNSET) == (first.status, second.status, call.status)
     assert "UPSTREAM_OVERLOADED" == first.attributes["error.type"]
     assert (503, 200) == tuple(span.attributes["http.response.status_code"] for span in (first, second))
@@ -178,8 +182,8 @@ async def test_a_retry_is_a_span_of_its_own(answer):
     assert "http.request.resend_count" not in first.attributes
 
 
-async def test_a_stream_that_ended_before_its_first_event_failed():
-    """Where another attempt could have hidden it from the caller, the trace tells it all the same."""
+async def test_a_stream_that_ends_before_its_first_event_is_a_failed_attempt():
+    """Although a retry could have hidden it from the caller."""
     cut = (Send(sse_head()), Fin())
     async with (
         ScriptedUpstream(always(cut)) as upstream,
@@ -192,8 +196,8 @@ async def test_a_stream_that_ended_before_its_first_event_failed():
     assert failure.info.reason == attempt.attributes["error.type"]
 
 
-async def test_a_failure_of_ours_is_an_error_in_both_spans():
-    """With the reason that the caller hears too."""
+async def test_a_failure_of_the_service_is_an_error_in_both_spans():
+    """With the reason that the caller receives."""
     async with (
         ScriptedUpstream(always(BROKEN)) as upstream,
         traced_app(upstream.base_url) as (app, collector),
@@ -206,8 +210,8 @@ async def test_a_failure_of_ours_is_an_error_in_both_spans():
     assert "INTERNAL" == call.attributes["rpc.response.status_code"]
 
 
-async def test_a_mistake_of_the_callers_is_no_error_of_the_server():
-    """Its code and its reason are there all the same."""
+async def test_a_mistake_of_the_caller_is_not_an_error_of_the_server():
+    """The span has the code and the reason nevertheless."""
     async with (
         ScriptedUpstream(always(BAD)) as upstream,
         traced_app(upstream.base_url) as (app, collector),
@@ -221,10 +225,10 @@ async def test_a_mistake_of_the_callers_is_no_error_of_the_server():
     assert "error.type" not in call.attributes
 
 
-async def test_a_call_that_is_refused_has_a_span_and_no_attempt():
-    """It never came to one."""
+async def test_a_rejected_call_has_a_span_without_an_attempt():
+    """The span has the reason."""
     async with (
-        ScriptedUpstream(always(WHOLE)) as upstream,
+        ScriptedUpstream(always(UNARY)) as upstream,
         traced_app(upstream.base_url, upstream_credentials="caller") as (app, collector),
     ):
         await failing(app.chat.Complete(request(), metadata=parent()))
@@ -235,7 +239,7 @@ async def test_a_call_that_is_refused_has_a_span_and_no_attempt():
 
 
 async def test_a_cancelled_stream_ends_its_attempt():
-    """Both spans say who ended it."""
+    """Both spans have the reason CALLER_CANCELLED."""
     async with (
         ScriptedUpstream(always(HANGING)) as upstream,
         traced_app(upstream.base_url) as (app, collector),
@@ -251,7 +255,7 @@ async def test_a_cancelled_stream_ends_its_attempt():
 
 
 async def test_a_deadline_within_a_stream_ends_its_attempt():
-    """The attempt was given up because the call was."""
+    """The attempt has the reason of the call."""
     async with (
         ScriptedUpstream(always(HANGING)) as upstream,
         traced_app(upstream.base_url) as (app, collector),
@@ -262,13 +266,13 @@ async def test_a_deadline_within_a_stream_ends_its_attempt():
     assert {"CALLER_DEADLINE"} == {span.attributes["error.type"] for span in (call, attempt)}
 
 
-async def test_the_http_door_continues_a_trace():
-    """By the conventions for HTTP."""
+async def test_an_http_call_continues_a_trace():
+    """With the attributes of the conventions for HTTP."""
     async with (
-        ScriptedUpstream(always(WHOLE)) as upstream,
-        traced_door(upstream.base_url, headers=dict(parent())) as (door, collector),
+        ScriptedUpstream(always(UNARY)) as upstream,
+        traced_door(upstream.base_url, headers=dict(parent())) as (http, collector),
     ):
-        await door.complete()
+        await http.complete()
         call, attempt = await collector.seen(2)
 
     assert ("POST /v1/chat/completions", PARENT_ID) == (call.name, call.parent_span_id)
@@ -276,41 +280,41 @@ async def test_the_http_door_continues_a_trace():
         call.attributes[name]
         for name in ("http.request.method", "http.response.status_code", "url.scheme", "server.address")
     )
-    assert [f"00-{TRACE_ID}-{attempt.span_id}-01"] == told(upstream)
+    assert [f"00-{TRACE_ID}-{attempt.span_id}-01"] == sent_traceparents(upstream)
 
 
 async def test_a_list_of_models_is_traced_too():
-    """Its attempt asks no model."""
+    """Its attempt names no model."""
     async with (
         ScriptedUpstream(always(json_answer(200, []))) as upstream,
-        traced_door(upstream.base_url) as (door, collector),
+        traced_door(upstream.base_url) as (http, collector),
     ):
-        await door.client.get("/v1/models")
+        await http.client.get("/v1/models")
         call, attempt = await collector.seen(2)
 
     assert ("GET /v1/models", "GET models") == (call.name, attempt.name)
     assert not [name for name in attempt.attributes if name.startswith("gen_ai.")]
 
 
-async def test_a_caller_that_does_not_sample_decides_for_all():
-    """No span, and the provider hears that there is none."""
+async def test_the_sampling_decision_of_the_caller_is_followed():
+    """An unsampled call has no span, and the provider receives flag 00."""
     async with (
-        ScriptedUpstream(always(WHOLE)) as upstream,
+        ScriptedUpstream(always(UNARY)) as upstream,
         traced_app(upstream.base_url) as (app, collector),
     ):
         await app.chat.Complete(request(), metadata=parent(PARENT[:-2] + "00"))
 
-    assert [f"00-{TRACE_ID}-{PARENT_ID}-00"] == told(upstream)
+    assert [f"00-{TRACE_ID}-{PARENT_ID}-00"] == sent_traceparents(upstream)
     assert [] == collector.spans
 
 
 @pytest.mark.parametrize(
     "header", ["nonsense", f"00-{'0' * 32}-{PARENT_ID}-01", f"00-{TRACE_ID}-{'0' * 16}-01", f"ff{PARENT[2:]}"]
 )
-async def test_what_is_no_trace_begins_a_new_one(header):
+async def test_a_malformed_traceparent_starts_a_new_trace(header):
     """A caller's mistake must not lose the trace of the call."""
     async with (
-        ScriptedUpstream(always(WHOLE)) as upstream,
+        ScriptedUpstream(always(UNARY)) as upstream,
         traced_app(upstream.base_url) as (app, collector),
     ):
         await app.chat.Complete(request(), metadata=parent(header))
@@ -321,22 +325,24 @@ async def test_what_is_no_trace_begins_a_new_one(header):
 
 
 async def test_the_environment_sets_the_sampler():
-    """What it leaves out is told to the provider as not sampled."""
+    """An unsampled call is sent to the provider with flag 00."""
     async with (
-        ScriptedUpstream(always(WHOLE)) as upstream,
+        ScriptedUpstream(always(UNARY)) as upstream,
         traced_app(upstream.base_url, environment={"OTEL_TRACES_SAMPLER": "always_off"}) as (app, collector),
     ):
         await app.chat.Complete(request())
 
-    assert [True] == [header.startswith("00-") and header.endswith("-00") for header in told(upstream)]
+    assert [True] == [
+        header.startswith("00-") and header.endswith("-00") for header in sent_traceparents(upstream)
+    ]
     assert [] == collector.spans
 
 
 async def test_the_environment_names_the_service():
-    """OTEL_SERVICE_NAME wins over our own."""
+    """OTEL_SERVICE_NAME overrides our default."""
     environment = {"OTEL_SERVICE_NAME": "chat-eu", "OTEL_RESOURCE_ATTRIBUTES": "deployment.zone=eu-1"}
     async with (
-        ScriptedUpstream(always(WHOLE)) as upstream,
+        ScriptedUpstream(always(UNARY)) as upstream,
         traced_app(upstream.base_url, environment=environment) as (app, collector),
     ):
         await app.chat.Complete(request())
@@ -345,21 +351,21 @@ async def test_the_environment_names_the_service():
     assert ("chat-eu", "eu-1") == (call.resource["service.name"], call.resource["deployment.zone"])
 
 
-async def test_the_environment_switches_all_off():
-    """OTEL_SDK_DISABLED, as everywhere: the caller's trace goes on to the provider as it came."""
+async def test_the_environment_disables_tracing():
+    """With OTEL_SDK_DISABLED the caller's headers are sent to the provider unchanged."""
     async with (
-        ScriptedUpstream(always(WHOLE)) as upstream,
+        ScriptedUpstream(always(UNARY)) as upstream,
         traced_app(upstream.base_url, environment={"OTEL_SDK_DISABLED": "true"}) as (app, collector),
     ):
         await app.chat.Complete(request(), metadata=parent())
 
-    assert [PARENT] == told(upstream)
+    assert [PARENT] == sent_traceparents(upstream)
     assert [] == collector.spans
 
 
-async def test_without_traces_the_callers_goes_on_to_the_provider():
-    """Who traces around this service still sees one trace."""
-    async with ScriptedUpstream(always(WHOLE)) as upstream, running_app(upstream.base_url) as app:
+async def test_without_tracing_the_callers_trace_is_passed_on():
+    """The headers are sent to the provider unchanged."""
+    async with ScriptedUpstream(always(UNARY)) as upstream, running_app(upstream.base_url) as app:
         await app.chat.Complete(request(), metadata=parent())
         (seen,) = upstream.ledger.requests
 
@@ -367,9 +373,9 @@ async def test_without_traces_the_callers_goes_on_to_the_provider():
 
 
 async def test_the_log_names_the_trace():
-    """From a line of the log to its trace."""
+    """The line of an unsampled call names none."""
     async with (
-        ScriptedUpstream(always(WHOLE)) as upstream,
+        ScriptedUpstream(always(UNARY)) as upstream,
         traced_app(upstream.base_url) as (app, collector),
     ):
         await app.chat.Complete(request(), metadata=parent())
@@ -379,26 +385,26 @@ async def test_the_log_names_the_trace():
     assert [TRACE_ID, None] == [record.get("trace") for record in app.records()]
 
 
-async def test_nothing_that_was_said_is_exported():
-    """No prompt, no answer, no key and no text of the provider's, in whole answers, streams and failures."""
-    leaky = json_answer(500, {"error": {"message": f"{CANARY_PROMPT} {CANARY_KEY}"}})
+async def test_no_content_is_exported():
+    """No prompt, completion, key or text of the provider, in unary calls, streams and failures."""
+    leaking = json_answer(500, {"error": {"message": f"{CANARY_PROMPT} {CANARY_KEY}"}})
     async with (
-        ScriptedUpstream(in_turn(WHOLE, STREAM, leaky)) as upstream,
+        ScriptedUpstream(in_turn(UNARY, STREAM, leaking)) as upstream,
         traced_app(upstream.base_url) as (app, collector),
     ):
-        asked = request(stop=[CANARY_PROMPT])
-        await app.chat.Complete(asked)
-        await collect(app.chat.StreamComplete(asked))
-        await failing(app.chat.Complete(asked))
+        message = request(stop=[CANARY_PROMPT])
+        await app.chat.Complete(message)
+        await collect(app.chat.StreamComplete(message))
+        await failing(app.chat.Complete(message))
         await collector.seen(6)
 
     sent = b"".join(collector.exports)
     assert [] == [word for word in ("canary", CANARY_KEY, "secret", "Bearer") if word.encode() in sent]
 
 
-async def test_a_collector_that_dies_costs_no_call_and_one_line(caplog):
-    """Its spans are lost and counted; what the SDK would say of every batch is not said."""
-    async with ScriptedUpstream(always(WHOLE)) as upstream, running_collector() as collector:
+async def test_an_outage_of_the_collector_fails_no_call_and_logs_one_line(caplog):
+    """Lost spans are counted; the SDK's message for every batch is suppressed."""
+    async with ScriptedUpstream(always(UNARY)) as upstream, running_collector() as collector:
         environment = {"OTEL_EXPORTER_OTLP_TIMEOUT": "0.2"}
         with telemetry(collector.port, **environment), caplog.at_level(logging.INFO):
             async with running_app(upstream.base_url, traces="otlp") as app:
@@ -407,39 +413,39 @@ async def test_a_collector_that_dies_costs_no_call_and_one_line(caplog):
                 await collector.server.stop(None)
                 for _ in range(3):
                     await app.chat.Complete(request())
-                gauges = app.gauges
-                await eventually(lambda: gauges["trace_spans_lost"]() == 6)
+                spans = {state: app.metrics.counters[names.TRACE_SPANS, state] for state in STATES}
+                await eventually(lambda: spans["lost"]() == 6)
 
-    said = [record.getMessage() for record in caplog.records if "trace" in record.name]
-    assert ["the collector of traces takes no spans; they are dropped until it does"] == said
+    logged = [record.getMessage() for record in caplog.records if record.name.endswith(".tracing")]
+    assert ["the trace collector accepts no spans; they are dropped until it does"] == logged
     assert [] == [record for record in caplog.records if record.name.startswith("opentelemetry")]
-    assert (8, 2) == (gauges["trace_spans_made"](), gauges["trace_spans_exported"]())
+    assert (8, 2) == (spans["made"](), spans["exported"]())
 
 
-async def test_a_collector_that_hangs_holds_the_end_for_a_second_at_most():
-    """The drain has its own bound, whatever a collector does."""
-    async with ScriptedUpstream(always(WHOLE)) as upstream, running_collector(hangs=True) as collector:
+async def test_a_hanging_collector_delays_the_stop_by_a_second_at_most():
+    """The drain has its own bound."""
+    async with ScriptedUpstream(always(UNARY)) as upstream, running_collector(hangs=True) as collector:
         with telemetry(collector.port, OTEL_EXPORTER_OTLP_TIMEOUT="60"):
             async with running_app(upstream.base_url, traces="otlp") as app:
                 await app.chat.Complete(request())
                 await eventually(lambda: collector.exports)
-                began_s = time.monotonic()
+                started_s = time.monotonic()
                 await app.app.stop()
-                took_s = time.monotonic() - began_s
+                took_s = time.monotonic() - started_s
 
     # The SDK alone would wait for half a minute.
     assert 20 > took_s
 
 
-async def test_a_full_queue_makes_no_call_wait():
-    """With a collector that hangs and room for one span, calls are answered, and the rest is dropped."""
+async def test_a_full_queue_delays_no_call():
+    """With a hanging collector and a queue of one span, calls succeed and the other spans are dropped."""
     small = {"OTEL_BSP_MAX_QUEUE_SIZE": "1", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "1"}
-    async with ScriptedUpstream(always(WHOLE)) as upstream, running_collector(hangs=True) as collector:
+    async with ScriptedUpstream(always(UNARY)) as upstream, running_collector(hangs=True) as collector:
         with telemetry(collector.port, **small):
             async with running_app(upstream.base_url, traces="otlp") as app:
                 for _ in range(20):
                     await app.chat.Complete(request())
-                made = app.gauges["trace_spans_made"]()
+                made = app.metrics.counters[names.TRACE_SPANS, "made"]()
 
     assert (40, 1) == (made, len(collector.exports))
 
@@ -457,8 +463,8 @@ print(sorted(name for name in sys.modules if name.partition(".")[0] == "opentele
 """
 
 
-def test_off_loads_nothing_of_it():
-    """Whoever traces nothing pays for nothing: a call is served without a module of OpenTelemetry."""
+def test_without_tracing_opentelemetry_is_not_imported():
+    """A call is served without any of its modules."""
     served = subprocess.run(
         [sys.executable, "-c", SERVE_ONE_CALL],
         capture_output=True,

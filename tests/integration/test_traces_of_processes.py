@@ -1,4 +1,4 @@
-"""Spans of a service with several workers, and of one with certificates, as a collector gets them."""
+"""Spans of a service with several workers, and of one with TLS, as a collector receives them."""
 
 import httpx
 import pytest
@@ -13,8 +13,8 @@ from support.tls import Folder, Pair, caller_context, credentials
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 
 CONNECTIONS_MAX = 64
-"""That all of them come to one of two workers is less likely than a hardware fault."""
-ALONE = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
+"""The probability that all of them reach the same of two workers is below that of a hardware fault."""
+OWN_CONNECTION = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
 
 
 @pytest.fixture
@@ -27,8 +27,8 @@ def workers_of(spans):
 
 
 async def stream_once(address, number):
-    """One stream over a connection of its own."""
-    async with aio.insecure_channel(address, options=ALONE) as channel:
+    """Make one stream over a connection of its own."""
+    async with aio.insecure_channel(address, options=OWN_CONNECTION) as channel:
         stub = service_grpc.ChatServiceStub(channel)
         _, failure = await collect(
             stub.StreamComplete(request(), metadata=[("x-request-id", f"call-{number}")])
@@ -37,23 +37,23 @@ async def stream_once(address, number):
     return f"call-{number}"
 
 
-async def test_each_worker_sends_the_spans_of_its_calls():
-    """Whole and once: a call's two spans come from one process, which names itself."""
+async def test_each_worker_exports_the_spans_of_its_calls():
+    """Once, and both spans of a call from the same process, which the resource names."""
     async with running_collector() as collector:
         environment = sent_to(collector.port)
         async with running_fleet("--traces", "otlp", environment=environment) as fleet:
-            asked = []
+            ids = []
             for number in range(CONNECTIONS_MAX):
-                asked.append(await stream_once(fleet.rpc, number))
-                await collector.seen(2 * len(asked))
+                ids.append(await stream_once(fleet.rpc, number))
+                await collector.seen(2 * len(ids))
                 if len(workers_of(collector.spans)) == 2:
                     break
         spans = collector.spans
 
     calls = {span.attributes["togetherchat.request_id"]: span for span in spans if span.kind == SERVER}
     attempts = {span.parent_span_id: span for span in spans if span.kind == CLIENT}
-    assert set(asked) == set(calls)
-    assert 2 * len(asked) == len(spans)
+    assert set(ids) == set(calls)
+    assert 2 * len(ids) == len(spans)
     assert 2 == len(workers_of(spans))
     for call in calls.values():
         attempt = attempts[call.span_id]
@@ -64,8 +64,8 @@ async def test_each_worker_sends_the_spans_of_its_calls():
         }
 
 
-async def test_a_door_with_a_certificate_is_https(pair, tmp_path):
-    """What a caller says of scheme and host is its own text, and nowhere."""
+async def test_the_scheme_is_https_with_a_certificate(pair, tmp_path):
+    """Scheme and host sent by a caller are its own text, and in no span."""
     folder = Folder(tmp_path).put(pair)
     claims = {"x-forwarded-proto": "canary", "forwarded": "proto=canary", "host": "canary"}
     async with (

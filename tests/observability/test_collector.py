@@ -1,4 +1,4 @@
-"""Spans as OpenTelemetry's own collector takes them from a real server: `make test-observability`."""
+"""Spans of a real server, received by OpenTelemetry's own collector: `make test-observability`."""
 
 import json
 
@@ -20,18 +20,18 @@ from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT_ID = "b7ad6b7169203331"
 PARENT = (("traceparent", f"00-{TRACE_ID}-{PARENT_ID}-01"), ("tracestate", "vendor=one"))
-ANSWER = "canary answer, never to be seen outside"
+SECRET_TEXT = "canary completion, never to be exported"
 USAGE = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
-WHOLE = json_answer(
+UNARY = json_answer(
     200,
     {
         "id": "answer-1",
         "model": "served/model",
         "usage": USAGE,
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": ANSWER}}],
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": SECRET_TEXT}}],
     },
 )
-DELTA = {"index": 0, "delta": {"role": "assistant", "content": ANSWER}, "finish_reason": None}
+DELTA = {"index": 0, "delta": {"role": "assistant", "content": SECRET_TEXT}, "finish_reason": None}
 LAST = {"index": 0, "delta": {"content": ""}, "finish_reason": "length"}
 STREAM = sse(
     [
@@ -53,20 +53,20 @@ LOCAL = (
 )
 
 
-async def asked(collector, *flags, answers, calls, until, environment):
-    """Serve as a process, make the calls, end it; what was logged."""
-    async with ScriptedUpstream(in_turn(*answers)) as upstream:
-        surroundings = {
+async def serve(collector, *flags, responses, calls, until, environment):
+    """Run the server as a process, make the calls, stop it; return its log."""
+    async with ScriptedUpstream(in_turn(*responses)) as upstream:
+        variables = {
             "TOGETHER_BASE_URL": upstream.base_url,
             "TOGETHER_API_KEY": CANARY_KEY,
             **sent_to(collector.port),
             **environment,
         }
-        words = (*LOCAL, "--traces", "otlp", *flags)
-        async with running_command(*words, environment=surroundings) as command:
-            said = await command.said(" SERVING: ")
-            rpc = said.partition("gRPC on ")[2].partition(",")[0]
-            http = said.partition("HTTP on ")[2].partition("/v1")[0]
+        arguments = (*LOCAL, "--traces", "otlp", *flags)
+        async with running_command(*arguments, environment=variables) as command:
+            banner = await command.said(" SERVING: ")
+            rpc = banner.partition("gRPC on ")[2].partition(",")[0]
+            http = banner.partition("HTTP on ")[2].partition("/v1")[0]
             async with (
                 aio.insecure_channel(rpc, options=[("grpc.enable_retries", 0)]) as channel,
                 httpx.AsyncClient(base_url=http, trust_env=False) as client,
@@ -78,10 +78,8 @@ async def asked(collector, *flags, answers, calls, until, environment):
     return command.error_text
 
 
-async def test_every_kind_of_call_arrives(tmp_path):
-    """Whole, streamed, tried again, failed, over HTTP: each with its attempts, in its caller's trace, and nothing
-    that was said.
-    """
+async def test_spans_of_all_kinds_of_calls_arrive(tmp_path):
+    """Unary, streamed, retried, failed, over HTTP: each with its attempts, in its caller's trace, without content."""
 
     async def calls(chat, client):
         await chat.Complete(request(), metadata=PARENT)
@@ -89,15 +87,15 @@ async def test_every_kind_of_call_arrives(tmp_path):
         await chat.Complete(request(), metadata=PARENT)
         failure = await failing(chat.Complete(request(), metadata=PARENT))
         assert "UPSTREAM_OVERLOADED" == failure.info.reason
-        answer = await client.post(COMPLETIONS, json=ask(), headers=dict(PARENT))
-        assert 200 == answer.status_code
+        response = await client.post(COMPLETIONS, json=ask(), headers=dict(PARENT))
+        assert 200 == response.status_code
 
     async with real_collector(tmp_path) as collector:
-        log = await asked(
+        log = await serve(
             collector,
             "--max-retries",
             "1",
-            answers=(WHOLE, STREAM, BUSY, WHOLE, BUSY, BUSY, WHOLE),
+            responses=(UNARY, STREAM, BUSY, UNARY, BUSY, BUSY, UNARY),
             calls=calls,
             until=lambda _: collector.seen(12),
             environment={},
@@ -129,8 +127,8 @@ async def test_every_kind_of_call_arrives(tmp_path):
 
 
 @pytest.mark.parametrize("mutual", [False, True], ids=["tls", "mutual tls"])
-async def test_spans_go_encrypted_and_compressed(tmp_path, mutual):
-    """By OpenTelemetry's own variables, which the page names."""
+async def test_spans_are_exported_encrypted_and_compressed(tmp_path, mutual):
+    """As configured by the OTEL_* variables that the page documents."""
     authority = trustme.CA()
     theirs = Folder(tmp_path).put(Pair(authority), client_ca=authority)
     ours = tmp_path / "ours"
@@ -152,9 +150,9 @@ async def test_spans_go_encrypted_and_compressed(tmp_path, mutual):
         if mutual:
             environment["OTEL_EXPORTER_OTLP_CLIENT_KEY"] = str(own.key)
             environment["OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"] = str(own.certificate)
-        await asked(
+        await serve(
             collector,
-            answers=(WHOLE,),
+            responses=(UNARY,),
             calls=calls,
             until=lambda _: collector.seen(2),
             environment=environment,
@@ -164,8 +162,8 @@ async def test_spans_go_encrypted_and_compressed(tmp_path, mutual):
     assert [SERVER, CLIENT] == [span.kind for span in spans]
 
 
-async def test_a_collector_that_asks_for_a_certificate_gets_no_span_without_one(tmp_path):
-    """So the test above shows what it says; and the log says once that none are taken."""
+async def test_a_collector_that_requires_a_certificate_gets_no_span_without_one(tmp_path):
+    """This proves that the test above tests mutual TLS. The log has one message."""
     authority = trustme.CA()
     theirs = Folder(tmp_path).put(Pair(authority), client_ca=authority)
     receiver = {
@@ -183,13 +181,13 @@ async def test_a_collector_that_asks_for_a_certificate_gets_no_span_without_one(
             "OTEL_EXPORTER_OTLP_CERTIFICATE": str(theirs.client_ca),
             "OTEL_EXPORTER_OTLP_TIMEOUT": "0.5",
         }
-        log = await asked(
+        log = await serve(
             collector,
-            answers=(WHOLE,),
+            responses=(UNARY,),
             calls=calls,
-            until=lambda command: command.said("takes no spans"),
+            until=lambda command: command.said("accepts no spans"),
             environment=environment,
         )
 
     assert [] == collector.spans
-    assert 1 == log.count("the collector of traces takes no spans")
+    assert 1 == log.count("the trace collector accepts no spans")

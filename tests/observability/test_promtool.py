@@ -1,4 +1,4 @@
-"""Prometheus's own tool reads all that is written for it: `make test-observability`."""
+"""Prometheus's own tool checks alerts, queries and metrics: `make test-observability`."""
 
 import asyncio
 import json
@@ -17,51 +17,51 @@ RULES = ROOT / "deploy" / "prometheus"
 PROMTOOL = os.environ.get("PROMTOOL", "promtool")
 
 
-def promtool(*words, stdin=""):
-    """What it says; it must be content."""
+def promtool(*arguments, stdin=""):
+    """Run promtool, which must succeed; return its output."""
     done = subprocess.run(
-        [PROMTOOL, *words], cwd=RULES, input=stdin, capture_output=True, text=True, check=False
+        [PROMTOOL, *arguments], cwd=RULES, input=stdin, capture_output=True, text=True, check=False
     )
-    said = done.stdout + done.stderr
-    assert 0 == done.returncode, said
-    return said
+    output = done.stdout + done.stderr
+    assert 0 == done.returncode, output
+    return output
 
 
 def rules_of(expressions):
-    """A file of rules, for a tool that reads expressions nowhere else. JSON is YAML too."""
+    """Return a rule file with the expressions: promtool checks them nowhere else. JSON is valid YAML."""
     rules = [{"record": f"rule:{number}", "expr": text} for number, text in enumerate(expressions)]
     return json.dumps({"groups": [{"name": "all", "rules": rules}]})
 
 
 def test_the_rules_and_the_configuration_are_valid():
-    """Every alert is found, and the configuration finds their file."""
+    """All alerts are found, and the configuration names their file."""
     assert "17 rules found" in promtool("check", "rules", "alerts.yaml")
     promtool("check", "config", "prometheus.yaml")
 
 
 def test_every_alert_fires_when_it_should_and_not_otherwise():
-    """The series of `alerts_test.yaml`."""
+    """With the series of `alerts_test.yaml`."""
     assert "SUCCESS" in promtool("test", "rules", "alerts_test.yaml")
 
 
 def test_the_queries_of_page_and_dashboard_are_promql(tmp_path):
-    """With what Grafana puts in for its variables."""
+    """With values for Grafana's variables."""
     page = (ROOT / "docs" / "observability.md").read_text("utf-8")
     queries = re.findall(r"# .*\n(.*)\n", "".join(re.findall(r"```promql\n(.*?)```", page, re.DOTALL)))
     panels = json.loads((ROOT / "deploy/grafana/togetherchat.json").read_text("utf-8"))["panels"]
-    drawn = [
+    panel_queries = [
         re.sub(r"\$\w+", ".*", target["expr"].replace("$__rate_interval", "5m"))
         for panel in panels
         for target in panel.get("targets", ())
     ]
     file = tmp_path / "queries.yaml"
-    file.write_text(rules_of(queries + drawn), encoding="utf-8")
+    file.write_text(rules_of(queries + panel_queries), encoding="utf-8")
 
-    assert f"{len(queries) + len(drawn)} rules found" in promtool("check", "rules", str(file))
+    assert f"{len(queries) + len(panel_queries)} rules found" in promtool("check", "rules", str(file))
 
 
-async def test_a_page_of_a_real_server_is_in_order():
-    """The tool's checks of names, units and help: nothing to say."""
+async def test_the_metrics_of_a_real_server_pass_the_checks():
+    """Promtool has no remark about names, units and help texts."""
     async with running_app(sandbox_tokens_per_second=0) as app:
         await app.chat.Complete(request(model="openai/gpt-oss-120b"))
         await failing(app.chat.Complete(request(model="sandbox/error-503")))
@@ -70,7 +70,7 @@ async def test_a_page_of_a_real_server_is_in_order():
     assert "" == await asyncio.to_thread(promtool, "check", "metrics", stdin=page.text)
 
 
-def test_the_tool_finds_fault():
-    """A query that is none does not pass."""
+def test_promtool_rejects_an_invalid_query():
+    """So the tests above can fail."""
     with pytest.raises(AssertionError, match="could not parse expression"):
         promtool("check", "rules", "/dev/stdin", stdin=rules_of(["sum by ("]))

@@ -12,10 +12,10 @@ OPERATIONS = [
     ("/v1/models", "GET"),
     ("/v1/models/{id}", "GET"),
     ("/", "GET"),
-    ("/console/figures", "GET"),
+    ("/console/stats", "GET"),
     ("/console/models", "GET"),
 ]
-NOTHING_TO_GET_WRONG = {"/", "/console/figures"}
+NOTHING_TO_GET_WRONG = {"/", "/console/stats"}
 """They take no parameter."""
 CASES = [
     (path, method, mode)

@@ -1,8 +1,8 @@
-"""The server as it is, which also collects garbage when it is told to by a signal.
+"""Runs the unchanged server, which also collects garbage on SIGUSR1.
 
-Python looks for garbage that refers to itself only once there is a quarter more than what lives:
-after an hour it is anything from nothing to tens of thousands of blocks. What is measured is what
-is left after a collection.
+Python collects cyclic garbage only when the number of objects has grown by a quarter. After an
+hour such garbage can be nothing, or tens of thousands of blocks. The soak measures what is left
+after a collection.
 """
 
 import gc

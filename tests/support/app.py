@@ -51,8 +51,8 @@ class RunningApp:
         return self.app._frontends.http
 
     @property
-    def gauges(self):
-        return self.app._observability.gauges
+    def metrics(self):
+        return self.app.metrics
 
     def records(self):
         """The call records in the log; complete once the app has stopped."""

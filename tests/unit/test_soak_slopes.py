@@ -1,102 +1,129 @@
-"""What the soak takes for growth, and what for noise."""
+"""Which measured values the soak takes for growth, and which for noise."""
 
 import random
 
 import pytest
 
-from soak.figures import Sample
+from soak.sample import METRICS, Sample, metrics_of
 from soak.slopes import SAMPLES_MIN, TOLERANCES, fit, slopes
+from togetherchat_server.telemetry.metrics import definitions as names
 
 
-def run(figure: str, *values: float, calls_between: int = 10_000) -> list[Sample]:
-    """A run in which all other figures are level."""
-    level = dict.fromkeys(TOLERANCES, 1000)
+def run(name: str, *values: float, calls_between: int = 10_000) -> list[Sample]:
+    """Samples of a run in which all other values are constant."""
+    constant = dict.fromkeys(TOLERANCES, 1000)
     return [
         Sample(
             time_s=number * 5.0,
             calls=number * calls_between,
-            rest_s=0.0,
-            figures={**level, figure: int(value)},
+            idle_after_s=0.0,
+            values={**constant, name: int(value)},
         )
         for number, value in enumerate(values)
     ]
 
 
 def growing(samples: list[Sample]) -> list[str]:
-    return [slope.figure for slope in slopes(samples) if slope.leaks]
+    return [slope.value for slope in slopes(samples) if slope.leaks]
 
 
-def test_the_line_of_least_squares():
-    """Slope and height at 0, for points on a line and beside one."""
+def test_the_least_squares_line():
+    """Slope and intercept, for points on a line and beside one."""
     assert (2.0, 1.0) == fit([0, 1, 2], [1, 3, 5])
     assert (0.5, 1.5) == fit([0, 1, 2, 3], [1, 3, 2, 3])
     assert (0.0, 4.0) == fit([7, 7], [3, 5])
 
 
-def test_level_figures_do_not_grow():
-    """A run in which nothing changes is well."""
-    assert [] == growing(run("tasks", *[4] * 20))
+def test_constant_values_do_not_grow():
+    """A run in which nothing changes has no leak."""
+    assert [] == growing(run(names.ASYNCIO_TASKS, *[4] * 20))
 
 
 @pytest.mark.parametrize(
-    ("figure", "a_call"), [("rss_kib", 0.1), ("memory_blocks", 0.1), ("tasks", 0.001), ("sockets", 0.001)]
+    ("name", "per_call"),
+    [
+        ("rss_kib", 0.1),
+        (names.PYTHON_ALLOCATED_BLOCKS, 0.1),
+        (names.ASYNCIO_TASKS, 0.001),
+        ("sockets", 0.001),
+    ],
 )
-def test_a_leak_is_found(figure: str, a_call: float):
-    """A hundred bytes or a tenth of a block a call, a task or socket in a thousand calls."""
-    samples = run(figure, *(1000 + a_call * number * 10_000 for number in range(40)))
+def test_a_leak_is_found(name: str, per_call: float):
+    """A hundred bytes or a tenth of a block per call, a task or socket per thousand calls."""
+    samples = run(name, *(1000 + per_call * number * 10_000 for number in range(40)))
 
-    assert [figure] == growing(samples)
-
-
-@pytest.mark.parametrize(("figure", "width"), [("rss_kib", 8000), ("memory_blocks", 8000), ("sockets", 10)])
-def test_noise_is_no_leak(figure: str, width: int):
-    """What goes up and down without a direction, as widely as it was seen to."""
-    dice = random.Random(5)
-
-    assert [] == growing(run(figure, *(1000 + dice.randrange(width) for _ in range(120))))
+    assert [name] == growing(samples)
 
 
-def test_one_step_is_no_leak_where_it_is_small():
-    """An allocator that takes 4 MiB more in the middle of a short run."""
+@pytest.mark.parametrize(
+    ("name", "width"), [("rss_kib", 8000), (names.PYTHON_ALLOCATED_BLOCKS, 8000), ("sockets", 10)]
+)
+def test_noise_is_not_a_leak(name: str, width: int):
+    """Values that vary without a trend, as widely as real runs do."""
+    rng = random.Random(5)
+
+    assert [] == growing(run(name, *(1000 + rng.randrange(width) for _ in range(120))))
+
+
+def test_a_small_step_is_not_a_leak():
+    """The allocator takes 4 MiB more in the middle of a short run."""
     assert [] == growing(run("rss_kib", *[80_000] * 20, *[84_096] * 20))
 
 
-def test_the_warm_up_does_not_count():
-    """What grows in the first quarter and not after it is a cache that was filled."""
+def test_the_warm_up_is_ignored():
+    """A value that grows only in the first quarter is a cache that fills."""
     assert [] == growing(run("rss_kib", *range(0, 1_000_000, 100_000), *[1_000_000] * 30))
 
 
-def test_one_call_left_in_flight_is_too_many():
+def test_a_call_left_in_flight_is_an_error():
     """Counts of what is in flight have no tolerance."""
-    assert ["calls_in_flight"] == growing(run("calls_in_flight", *[0] * 20, *[1] * 20))
+    assert [names.CALLS_IN_FLIGHT] == growing(run(names.CALLS_IN_FLIGHT, *[0] * 20, *[1] * 20))
 
 
-def test_a_figure_that_falls_is_well():
-    """Growth alone is a leak."""
+def test_a_decreasing_value_is_not_a_leak():
+    """Only growth is."""
     assert [] == growing(run("rss_kib", *range(1_000_000, 0, -25_000)))
 
 
 def test_slopes_by_time_and_by_calls():
     """A hundred calls and one KiB every five seconds."""
     (slope,) = (
-        slope for slope in slopes(run("rss_kib", *range(20), calls_between=100)) if slope.figure == "rss_kib"
+        slope for slope in slopes(run("rss_kib", *range(20), calls_between=100)) if slope.value == "rss_kib"
     )
 
     assert (720, 10_000) == (round(slope.per_hour), round(slope.per_million))
 
 
-def test_too_few_samples_say_nothing():
-    """A verdict needs a run."""
-    with pytest.raises(ValueError, match="samples after the warm-up"):
-        slopes(run("tasks", *[4] * SAMPLES_MIN))
+def test_too_few_samples_are_an_error():
+    """A short run has no verdict."""
+    with pytest.raises(ValueError, match="samples after the warm-up are too few"):
+        slopes(run(names.ASYNCIO_TASKS, *[4] * SAMPLES_MIN))
 
 
-def test_what_grpc_leaks_is_allowed_for():
-    """With cancels alone, 150 bytes a call are grpcio's and 250 are not; without any, both are ours."""
+def test_the_known_leak_of_grpcio_is_allowed():
+    """With cancels only, 150 bytes per call are grpcio's and 250 are not; without cancels neither is."""
 
-    def run_of(a_call: float) -> list[Sample]:
-        return run("rss_kib", *(a_call / 1024 * number * 10_000 for number in range(40)))
+    def run_of(per_call: float) -> list[Sample]:
+        return run("rss_kib", *(per_call / 1024 * number * 10_000 for number in range(40)))
 
-    for a_call, cut_off_share, expected in ((150, 1.0, []), (250, 1.0, ["rss_kib"]), (150, 0.0, ["rss_kib"])):
-        found = slopes(run_of(a_call), cut_off_share=cut_off_share)
-        assert expected == [slope.figure for slope in found if slope.leaks]
+    for per_call, cut_off_fraction, expected in (
+        (150, 1.0, []),
+        (250, 1.0, ["rss_kib"]),
+        (150, 0.0, ["rss_kib"]),
+    ):
+        found = slopes(run_of(per_call), cut_off_fraction=cut_off_fraction)
+        assert expected == [slope.value for slope in found if slope.leaks]
+
+
+def test_metrics_are_read_by_name_and_label():
+    """Series that the soak does not watch are ignored."""
+    lines = [
+        *(f"{name} 0" for name in METRICS if " " not in name),
+        f'{names.UPSTREAM_CONNECTIONS}{{state="active"}} 2',
+        f'{names.UPSTREAM_CONNECTIONS}{{state="idle"}} 3.0',
+        f'{names.CALLS}{{code="OK"}} 7',
+    ]
+    values = metrics_of("\n".join(lines) + "\n")
+
+    assert METRICS == set(values)
+    assert (2, 3) == tuple(values[f"{names.UPSTREAM_CONNECTIONS} {state}"] for state in ("active", "idle"))

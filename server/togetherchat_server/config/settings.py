@@ -44,7 +44,7 @@ class Settings(BaseModel):
         "off.",
     )
     console: bool = Field(
-        False, description="Serve a page at / of the HTTP listener: models, a playground and live figures."
+        False, description="A page at / of the HTTP door: models, a playground and live metrics."
     )
     admin_listen: OptionalAddress = Field(
         "127.0.0.1:9464",

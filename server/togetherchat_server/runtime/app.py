@@ -57,9 +57,9 @@ class App:
         self._frontends: Frontends | None = None
 
     @property
-    def meters(self) -> MetricsCollector:
-        """What this process has counted."""
-        return self._observability.meters
+    def metrics(self) -> MetricsCollector:
+        """The metrics of this process."""
+        return self._observability.metrics
 
     @property
     def waiting(self) -> int:

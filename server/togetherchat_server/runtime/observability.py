@@ -1,26 +1,23 @@
-"""What watches the service: the log, the metrics, the console's figures, spans, the admin port.
+"""Opens the log, metrics, traces, the console's live metrics and the admin port of one process.
 
-Owns the gauges of one process, which every other part adds its own to. Knows no call but by its
-record.
+Owns the process's gauges and counters, to which every other part adds its own. Knows calls only
+by their records.
 """
 
-import asyncio
 import logging
 import socket
-import sys
 from collections.abc import Callable, Container
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TextIO, final
+from typing import Final, TextIO, final
 
 from togetherchat_server.config import Configuration
 from togetherchat_server.telemetry.admin import Admin, pages
 from togetherchat_server.telemetry.call_record import Sink, Spans
-from togetherchat_server.telemetry.dashboard import LiveFigures
 from togetherchat_server.telemetry.log import CallLog, LogHandler, attach, logger_of
 from togetherchat_server.telemetry.log_writer import LogWriter
+from togetherchat_server.telemetry.metrics import definitions as names
 from togetherchat_server.telemetry.metrics.collector import MetricsCollector, ProcessInfo
-from togetherchat_server.telemetry.provider_limits import ProviderRateLimits
 from togetherchat_server.telemetry.semconv import ListenerAttributes
 
 _log = logging.getLogger(__name__)
@@ -28,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """What the process gives to the app: time, chance, and a place for the log."""
+    """What the process gives to the app: clocks, randomness, and a stream for the log."""
 
     version: str
     clock: Callable[[], float]
@@ -39,7 +36,7 @@ class Environment:
 
 @final
 class Observability:
-    """Those of one process. What they open is closed with `resources`."""
+    """The telemetry of one process. Closing `resources` closes everything that it opens."""
 
     def __init__(
         self,
@@ -54,106 +51,97 @@ class Observability:
         self._environment = environment
         self._resources = resources
         self._ready = ready
-        self._figures = LiveFigures(clock=environment.clock) if self._settings.console else None
-        self.gauges: dict[str, Callable[[], int]] = {
-            "tasks": lambda: len(asyncio.all_tasks()),
-            "memory_blocks": sys.getallocatedblocks,
-        }
-        facts = ProcessInfo(
+        info = ProcessInfo(
             version=environment.version,
             max_concurrent_calls=self._settings.max_concurrent_calls,
             wall_clock=environment.wall_clock,
         )
-        self.meters = MetricsCollector(self.gauges, facts=facts, ready=ready)
+        self.metrics: Final = MetricsCollector(info, ready=ready)
+        self.gauges: Final = self.metrics.gauges
 
     def open_log(self) -> Sink:
-        """Write lines from here on, of calls and of what happens beside them."""
+        """Start the log; return the sink that writes a line per call."""
         writer = LogWriter(self._environment.log)
-        self.gauges["log_lines_dropped"] = lambda: writer.dropped
+        self.metrics.counters[names.LOG_LINES_DROPPED,] = lambda: writer.dropped
         self._resources.callback(writer.close)
         logger = logger_of(writer, self._settings.log_format)
         self._resources.callback(attach(LogHandler(logger)))
-        self._show_certificate()
+        self._log_certificate()
         return CallLog(logger)
 
     def sinks(self, log: Sink, *, models: Container[str]) -> tuple[Sink, ...]:
-        """What hears of every ended call. Metrics name `models`, and no others."""
-        limits = ProviderRateLimits(self.gauges, clock=self._environment.clock)
-        figures = () if self._figures is None else (self._figures,)
-        return (log, limits, self.meters.sink(models=models), *figures)
+        """Return the sinks of call records. Only `models` appear by name in metrics."""
+        return (log, self.metrics.sink(models=models))
 
     def open_spans(self, base_url: str) -> Spans | None:
-        """What makes spans of calls; None where nobody wants them."""
+        """Return what makes the spans of calls; None without `--traces`."""
         if self._settings.traces is None:
             return None
-        # Loaded where it is wanted: it is an extra, and takes a third of a second.
+        # Imported only if used: an optional dependency, which takes a third of a second to load.
         from togetherchat_server.telemetry.tracing import open_spans  # noqa: PLC0415
 
         settings, environment = self._settings, self._environment
         spans = open_spans(
             base_url=base_url,
-            doors=ListenerAttributes.of(
+            listeners=ListenerAttributes.of(
                 grpc=settings.grpc_listen,
                 http=settings.http_listen,
                 tls=self._configuration.certificates is not None,
-                machine=socket.gethostname(),
+                hostname=socket.gethostname(),
             ),
             version=environment.version,
             clock=environment.clock,
             wall_clock=environment.wall_clock,
         )
         if spans is not None:
-            self.gauges |= spans.gauges
+            self.metrics.counters.update(spans.counters)
             self._resources.push_async_callback(spans.aclose)
         return spans
 
-    def snapshot(self) -> Callable[[], dict[str, object]] | None:
-        """What the console shows of this process; None where there is no console."""
-        figures = self._figures
-        if figures is None:
+    def console_stats(self) -> Callable[[], dict[str, object]] | None:
+        """Return the function that computes the console's live metrics; None without `--console`."""
+        if not self._settings.console:
             return None
+        window = self.metrics.open_live_window(clock=self._environment.clock)
 
-        def taken() -> dict[str, object]:
-            now = {
-                "in_flight": self.gauges["calls_in_flight"](),
-                "waiting": self.gauges["calls_waiting"](),
+        def current() -> dict[str, object]:
+            return window.summary() | {
+                "in_flight": self.gauges[names.CALLS_IN_FLIGHT,](),
+                "queued": self.gauges[names.CALLS_QUEUED,](),
                 "version": self._environment.version,
-                # What others count is not in it, where there are others.
+                # With several workers, the metrics are those of this worker only.
                 "workers": self._settings.workers,
             }
-            return figures.snapshot() | now
 
-        return taken
+        return current
 
     def start(self) -> None:
-        """Watch the loop."""
-        self.meters.start()
-        self._resources.callback(self.meters.stop)
+        """Start the timers of the metrics on the running event loop."""
+        self.metrics.start()
+        self._resources.callback(self.metrics.stop)
 
     async def open_admin(self) -> str | None:
-        """Serve the admin port; its address, None where it is off. Raises OSError."""
+        """Serve the admin port; return its address, or None if it is off. Raises OSError."""
         if self._settings.admin_listen is None:
             return None
-        # Loaded where it is wanted: a worker, whose supervisor is scraped, does without.
+        # Imported only if used: a worker's metrics are exported by its supervisor.
         from togetherchat_server.telemetry.metrics.exposition import exposition  # noqa: PLC0415
 
         admin = Admin(
-            pages(ready=self._ready, version=self._environment.version, gauges=self.gauges),
-            lambda accept: exposition(self.meters.figures(), accept),
+            pages(ready=self._ready, version=self._environment.version),
+            lambda accept: exposition(self.metrics.snapshot(), accept),
         )
         address = await admin.start(self._settings.admin_listen)
         self._resources.push_async_callback(admin.close)
         return address
 
-    def _show_certificate(self) -> None:
-        """Say which certificate is served, and until when, at the start and on `/vars`."""
-        certificates, wall_clock = self._configuration.certificates, self._environment.wall_clock
+    def _log_certificate(self) -> None:
+        """Log which certificate is served and until when, and export its expiry."""
+        certificates = self._configuration.certificates
         if certificates is None:
             return
-        facts, now_s = certificates.current().facts, wall_clock()
+        facts, now_s = certificates.current().facts, self._environment.wall_clock()
         _log.info("TLS certificate: %s", facts)
         if not facts.not_before_s <= now_s < facts.not_after_s:
-            _log.warning("callers will refuse the TLS certificate: it is valid at another time")
-        self.gauges["tls_certificate_expires_s"] = lambda: round(
-            certificates.current().facts.not_after_s - wall_clock()
-        )
+            _log.warning("the TLS certificate is not valid now: clients will reject it")
+        self.gauges[names.TLS_CERTIFICATE_NOT_AFTER,] = lambda: certificates.current().facts.not_after_s

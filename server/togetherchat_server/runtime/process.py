@@ -77,7 +77,7 @@ async def _work(process: Process, assignment: Assignment) -> bool:
         assignment,
         in_flight=lambda: app.in_flight,
         on_cut=hurry_and_stop,
-        take_figures=lambda: to_packets(app.meters.take()),
+        drain_metrics=lambda: to_packets(app.metrics.drain_deltas()),
     ) as heartbeat:
         try:
             addresses = await app.start()

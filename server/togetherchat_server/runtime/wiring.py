@@ -30,6 +30,7 @@ from togetherchat_server.providers.together.provider import ProviderLimits, Toge
 from togetherchat_server.runtime.memory import MemoryGauge
 from togetherchat_server.runtime.observability import Environment, Observability
 from togetherchat_server.telemetry.call_record import Sink
+from togetherchat_server.telemetry.metrics import definitions as names
 from togetherchat_server.tenants.files import load_tenant_files
 from togetherchat_server.tenants.gate import Gate
 from togetherchat_server.tenants.quota_store import LocalQuotaStore
@@ -91,8 +92,8 @@ class Wiring:
         )
         self._gate = self._make_gate()
         self.admission: Final = self._make_admission()
-        observability.gauges["calls_in_flight"] = lambda: self.admission.in_flight
-        observability.gauges["calls_waiting"] = lambda: self.admission.waiting
+        observability.gauges[names.CALLS_IN_FLIGHT,] = lambda: self.admission.in_flight
+        observability.gauges[names.CALLS_QUEUED,] = lambda: self.admission.waiting
 
     def frontends(self, upstream: ProviderConfig, log: Sink) -> Frontends:
         """The fronts before everything that is behind them."""
@@ -124,7 +125,7 @@ class Wiring:
                 replica=secrets.token_hex(8),
             )
             self._resources.push_async_callback(replicas.aclose)
-            self._observability.gauges["quota_redis_away"] = lambda: replicas.away
+            self._observability.gauges[names.REDIS_UP,] = lambda: not replicas.away
         tally = self._shared.tally
         return Gate(
             files,
@@ -159,7 +160,7 @@ class Wiring:
             user_agent=f"togetherchat/{self._environment.version}",
         )
         self._resources.push_async_callback(client.aclose)
-        self._observability.gauges |= client.gauges
+        self._observability.gauges.update(client.gauges)
         return TogetherProvider(
             client,
             limits=ProviderLimits(
@@ -177,11 +178,10 @@ class Wiring:
     def _make_retrying(self, provider: TogetherProvider) -> RetryingChat:
         settings, environment = self._settings, self._environment
         budget, throttle = RetryBudget(), AdaptiveThrottle()
-        self._observability.gauges |= {
-            "retry_budget_left": lambda: budget.left(environment.clock()),
-            "breaker_pairs_held": lambda: throttle.held(now_s=environment.clock()),
-            "breaker_pairs_dropping": lambda: throttle.dropping(now_s=environment.clock()),
-        }
+        gauges, clock = self._observability.gauges, environment.clock
+        gauges[names.RETRY_BUDGET_LEFT,] = lambda: budget.left(clock())
+        gauges[names.ADAPTIVE_THROTTLES, "backoff"] = lambda: throttle.held(now_s=clock())
+        gauges[names.ADAPTIVE_THROTTLES, "rejecting"] = lambda: throttle.dropping(now_s=clock())
         return RetryingChat(
             provider,
             policy=RetryPolicy(
@@ -289,8 +289,8 @@ class Wiring:
                 certificates=self._configuration.certificates,
                 local_pages_only=is_loopback(settings.http_listen or "")
                 and not settings.allow_unauthenticated,
-                figures=self._observability.snapshot(),
+                console_stats=self._observability.console_stats(),
             ),
         )
-        self._observability.gauges["http_connections"] = lambda: front.connections
+        self._observability.gauges[names.HTTP_CONNECTIONS,] = lambda: front.connections
         return front

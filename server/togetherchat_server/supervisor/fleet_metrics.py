@@ -1,51 +1,47 @@
-"""The figures of all workers as one, for `/metrics`.
+"""Merges the metrics of all workers for the supervisor's `/metrics`.
 
-What was counted is added up for good: a worker that goes leaves its counts here, so a counter
-never falls. Gauges are those of the workers that live, and go with them.
+Counts are added up for good, so a counter never decreases when a worker ends. Gauges are those of
+the workers that run.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, final
 
 from togetherchat_server.telemetry.metrics import definitions as names
-from togetherchat_server.telemetry.metrics.definitions import DEFINITIONS
-from togetherchat_server.telemetry.metrics.store import Key, MetricStore
+from togetherchat_server.telemetry.metrics.definitions import DEFINITIONS, Key
+from togetherchat_server.telemetry.metrics.store import MetricStore
 from togetherchat_server.telemetry.metrics.wire import Snapshot
 
-# How the gauges of several processes become one.
 _MERGES: Final[Mapping[str, Callable[[Iterable[float]], float]]] = {"sum": sum, "max": max, "min": min}
 
 
 @final
 class FleetMetrics:
-    """Adds up what workers tell."""
+    """The merged metrics of all workers."""
 
     def __init__(self) -> None:
-        self._tally = MetricStore()
+        self._store = MetricStore()
         self._gauges: dict[int, dict[Key, float]] = {}
 
-    def heard(self, worker_id: int, told: Snapshot) -> None:
-        """A packet came from a worker: what is new since its last one."""
-        for key, number in told.tally.counts.items():
-            self._tally.count(key, number)
-        for key, spread in told.tally.spreads.items():
-            self._tally.add_spread(key, spread)
-        self._tally.words.update(told.tally.words)
-        if told.gauges:
-            self._gauges.setdefault(worker_id, {}).update(told.gauges)
+    def add(self, worker_id: int, deltas: Snapshot) -> None:
+        """Add a packet of a worker: its counts since the previous one, and its current gauges."""
+        self._store.add(deltas.store)
+        if deltas.gauges:
+            self._gauges.setdefault(worker_id, {}).update(deltas.gauges)
 
-    def gone(self, worker_id: int) -> None:
+    def remove_worker(self, worker_id: int) -> None:
+        """Forget the gauges of a worker that has ended."""
         self._gauges.pop(worker_id, None)
 
-    def figures(self, *, own: Mapping[Key, float], restarts: int) -> Snapshot:
-        """All workers as one. Where the supervisor has a gauge of its `own`, that one holds."""
+    def snapshot(self, *, own: Mapping[Key, float], restarts: int) -> Snapshot:
+        """Return the metrics of all workers. A gauge of the supervisor's `own` replaces the workers'."""
         merged = dict[Key, float]()
         for gauges in self._gauges.values():
             for key, number in gauges.items():
                 merge = _MERGES[DEFINITIONS[key[0]].merge]
                 merged[key] = merge((merged[key], number)) if key in merged else number
         merged.update(own)
-        tally = MetricStore()
-        tally.counts = {**self._tally.counts, (names.RESTARTS,): restarts}
-        tally.spreads, tally.words = self._tally.spreads, self._tally.words
-        return Snapshot(tally=tally, gauges=merged)
+        store = MetricStore()
+        store.counters = {**self._store.counters, (names.WORKER_RESTARTS,): restarts}
+        store.histograms, store.last_values = self._store.histograms, self._store.last_values
+        return Snapshot(store=store, gauges=merged)

@@ -19,7 +19,7 @@ from togetherchat_server.supervisor.control import Assignment, Report, WorkerPha
 class Heartbeat:
     """Reports every `heartbeat_s` and at every change, while entered.
 
-    `on_cut` is called once when the supervisor is gone, `take_figures` when the last ones are told.
+    `on_cut` is called once when the supervisor is gone, `drain_metrics` when the last ones are told.
     """
 
     def __init__(
@@ -28,14 +28,14 @@ class Heartbeat:
         *,
         in_flight: Callable[[], int],
         on_cut: Callable[[], None],
-        take_figures: Callable[[], Iterable[bytes]] = tuple,
+        drain_metrics: Callable[[], Iterable[bytes]] = tuple,
     ) -> None:
         self._socket = socket.socket(fileno=assignment.control)
         self._heartbeat_s = assignment.heartbeat_s
         self._in_flight = in_flight
         self._on_cut = on_cut
-        self._take_figures = take_figures
-        self._untold: deque[bytes] = deque()
+        self._drain_metrics = drain_metrics
+        self._unsent: deque[bytes] = deque()
         self._phase = WorkerPhase.STARTING
         self._address = ""
         self._failure = ""
@@ -48,7 +48,7 @@ class Heartbeat:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._tell_figures()
+        self._send_metrics()
         self._silence()
         self._socket.close()
 
@@ -66,7 +66,7 @@ class Heartbeat:
 
     def _beat(self) -> None:
         self._report()
-        self._tell_figures()
+        self._send_metrics()
         self._next = asyncio.get_running_loop().call_later(self._heartbeat_s, self._beat)
 
     def _report(self) -> None:
@@ -79,13 +79,13 @@ class Heartbeat:
             # Full (the supervisor is slow, the next report says it all) or cut, which is read.
             return
 
-    def _tell_figures(self) -> None:
-        if not self._untold:
-            self._untold.extend(self._take_figures())
+    def _send_metrics(self) -> None:
+        if not self._unsent:
+            self._unsent.extend(self._drain_metrics())
         try:
-            while self._untold:
-                self._socket.send(self._untold[0])
-                self._untold.popleft()
+            while self._unsent:
+                self._socket.send(self._unsent[0])
+                self._unsent.popleft()
         except OSError:
             return
 

@@ -26,8 +26,8 @@ from togetherchat_server.telemetry.admin import Admin, Page, Pages, pages
 from togetherchat_server.telemetry.log import LogHandler, attach, logger_of
 from togetherchat_server.telemetry.log_writer import LogWriter
 from togetherchat_server.telemetry.metrics import definitions as names
+from togetherchat_server.telemetry.metrics.definitions import Key
 from togetherchat_server.telemetry.metrics.exposition import exposition
-from togetherchat_server.telemetry.metrics.store import Key
 from togetherchat_server.telemetry.metrics.wire import Snapshot
 from togetherchat_server.tenants.shared_quota_store import new_segment
 
@@ -89,7 +89,7 @@ class Supervisor:
             ),
             now=job.clock(),
         )
-        self._figures = FleetMetrics()
+        self._metrics = FleetMetrics()
         self._started_s = job.wall_clock()
         self._processes: dict[int, WorkerProcess] = {}
         self._resources = AsyncExitStack()
@@ -125,7 +125,7 @@ class Supervisor:
         if settings.health_listen is not None:
             self._health = self._reserve(settings.health_listen)
         if settings.admin_listen is not None:
-            admin = Admin(self._pages(), lambda accept: exposition(self._figures_now(), accept))
+            admin = Admin(self._pages(), lambda accept: exposition(self._metrics_now(), accept))
             self._admin = await admin.start(settings.admin_listen)
             self._resources.push_async_callback(admin.close)
 
@@ -201,7 +201,7 @@ class Supervisor:
         try:
             for message in process.reports():
                 if isinstance(message, Snapshot):
-                    self._figures.heard(worker_id, message)
+                    self._metrics.add(worker_id, message)
                 else:
                     self._fleet.heard(worker_id, message, self._job.clock())
         except (EOFError, ConnectionError):
@@ -216,7 +216,7 @@ class Supervisor:
                 del self._processes[worker_id]
                 self._hear(worker_id, process)
                 process.close()
-                self._figures.gone(worker_id)
+                self._metrics.remove_worker(worker_id)
                 self._fleet.gone(worker_id, code, self._job.clock())
 
     def _hear_signals(self) -> None:
@@ -251,14 +251,14 @@ class Supervisor:
         self._resources.callback(writer.close)
         self._resources.callback(attach(LogHandler(logger_of(writer, self._job.settings.log_format))))
 
-    def _figures_now(self) -> Snapshot:
+    def _metrics_now(self) -> Snapshot:
         states = Counter(
             row["state"] for row in self._fleet.roster(self._job.clock()) if row["role"] == Role.WORKER
         )
         own: dict[Key, float] = {(names.WORKERS, state): states[state] for state in WORKER_STATES}
         own[names.READY,] = int(self._fleet.ready)
-        own[names.STARTED,] = self._started_s
-        return self._figures.figures(own=own, restarts=self._fleet.restarts)
+        own[names.PROCESS_START_TIME,] = self._started_s
+        return self._metrics.snapshot(own=own, restarts=self._fleet.restarts)
 
     def _pages(self) -> Pages:
         def alive() -> bool:

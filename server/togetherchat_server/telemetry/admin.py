@@ -1,11 +1,9 @@
-"""The admin port: is it alive, does it want calls, what is it, what does it hold.
+"""The admin port: liveness, readiness, version and metrics.
 
-A few lines of HTTP on asyncio's streams, so that a probe is answered by the same loop that
-serves the calls, and by nothing that could be busy with anything else. Bounded: one short
-request a connection, five seconds for it. `/healthz` says that the loop turns, `/readyz`
-that calls are wanted; neither asks the provider. `/vars` counts what the process holds now:
-numbers and nothing of a call. `/metrics` is what is counted, for Prometheus; how it is written
-is not known here.
+A small HTTP server on asyncio's streams, so that the loop which serves the calls answers a probe
+as well, and nothing else that could be busy. Bounded: one short request per connection, within
+five seconds. `/healthz` shows that the loop runs, `/readyz` that calls are accepted; neither
+contacts the provider. `/metrics` is for Prometheus; this module does not know its format.
 """
 
 import asyncio
@@ -16,13 +14,13 @@ from http import HTTPStatus
 from typing import Final, final
 
 REQUEST_BYTES_MAX: Final = 8192
-REQUEST_S: Final = 5.0
+REQUEST_TIMEOUT_S: Final = 5.0
 METRICS: Final = "/metrics"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """What a path answers."""
+    """The response of a path."""
 
     status: HTTPStatus
     content_type: str
@@ -30,10 +28,8 @@ class Page:
 
 
 Pages = Mapping[str, Callable[[], Page]]
-Gauges = Mapping[str, Callable[[], int]]
-"""What can be counted at any moment, by name."""
 Scrape = Callable[[str], Awaitable[tuple[str, bytes]]]
-"""The content type and the body of `/metrics`, for what the `accept` header says."""
+"""Returns the content type and the body of `/metrics` for an `accept` header."""
 
 
 def pages(
@@ -41,11 +37,10 @@ def pages(
     ready: Callable[[], bool],
     version: str,
     alive: Callable[[], bool] = lambda: True,
-    gauges: Gauges | None = None,
 ) -> Pages:
-    """The pages of one process. To answer at all is to be alive, unless `alive` knows better."""
+    """Return the pages of one process. A process that responds is alive, unless `alive` returns false."""
 
-    def life() -> Page:
+    def liveness() -> Page:
         return _text(HTTPStatus.OK, "ok") if alive() else _text(HTTPStatus.SERVICE_UNAVAILABLE, "not alive")
 
     def readiness() -> Page:
@@ -54,28 +49,21 @@ def pages(
     def about() -> Page:
         return _json({"name": "togetherchat", "version": version})
 
-    common = {"/healthz": life, "/readyz": readiness, "/version": about}
-    if gauges is None:
-        return common
-
-    def counts() -> Page:
-        return _json({name: count() for name, count in gauges.items()})
-
-    return {**common, "/vars": counts}
+    return {"/healthz": liveness, "/readyz": readiness, "/version": about}
 
 
 @final
 class Admin:
     """Serves pages over HTTP."""
 
-    def __init__(self, served: Pages, scrape: Scrape | None = None) -> None:
-        self._pages = served
+    def __init__(self, pages: Pages, scrape: Scrape | None = None) -> None:
+        self._pages = pages
         self._scrape = scrape
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
 
     async def start(self, address: str) -> str:
-        """Bind and serve; the bound address.
+        """Bind and serve; return the bound address.
 
         Raises:
             OSError: the address cannot be bound.
@@ -97,15 +85,15 @@ class Admin:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
         try:
-            async with asyncio.timeout(REQUEST_S):
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
                 head = await reader.readuntil(b"\r\n\r\n")
-                method, _, rest = head.partition(b" ")
-                path = rest.partition(b" ")[0].partition(b"?")[0].decode("latin-1")
+                method, _, target = head.partition(b" ")
+                path = target.partition(b" ")[0].partition(b"?")[0].decode("latin-1")
                 page = await self._page(method, path, head)
                 writer.write(_response(page, with_body=method != b"HEAD"))
                 await writer.drain()
         except TimeoutError:
-            # What a slow reader has not taken is not kept for it.
+            # Drop what a slow client has not read.
             writer.transport.abort()
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
             pass
@@ -115,18 +103,18 @@ class Admin:
 
     async def _page(self, method: bytes, path: str, head: bytes) -> Page:
         if method not in {b"GET", b"HEAD"}:
-            return _text(HTTPStatus.METHOD_NOT_ALLOWED, "GET only")
+            return _text(HTTPStatus.METHOD_NOT_ALLOWED, "use GET or HEAD")
         if path in self._pages:
             return self._pages[path]()
         if self._scrape is None or path != METRICS:
-            there = [*self._pages, *([] if self._scrape is None else [METRICS])]
-            return _text(HTTPStatus.NOT_FOUND, "there are " + ", ".join(there))
+            paths = [*self._pages, *([] if self._scrape is None else [METRICS])]
+            return _text(HTTPStatus.NOT_FOUND, "not found; the paths are " + ", ".join(paths))
         content_type, body = await self._scrape(_accept(head))
         return Page(status=HTTPStatus.OK, content_type=content_type, body=body)
 
 
 def _accept(head: bytes) -> str:
-    """The `accept` header, every one of them."""
+    """Return the values of all `accept` headers, joined."""
     values = [
         value.strip().decode("latin-1")
         for name, _, value in (line.partition(b":") for line in head.split(b"\r\n")[1:])

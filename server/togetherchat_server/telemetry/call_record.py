@@ -1,6 +1,6 @@
-"""What is known of a call when it has ended: one frozen record, handed to every sink.
+"""The record of a finished call: one frozen object that every sink receives.
 
-The record holds no text of the caller's and no key: a sink may write all of it.
+A record holds no text of a caller and no key, so a sink may write all of it.
 """
 
 from collections.abc import Callable
@@ -13,15 +13,15 @@ from togetherchat_server.domain.trace_context import CallTrace, SpanContext
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRecord:
-    """One ended call. Durations in seconds; None where it never came to that."""
+    """One finished call. Durations are seconds; a step that did not happen is None."""
 
     id: str
     protocol: str
     method: str
     code: str
-    """The status of that protocol, `OK` or for example `UNAVAILABLE`."""
+    """The status in the caller's protocol: `OK`, or for example `UNAVAILABLE`."""
     reason: str
-    """The reason of the failure, empty when there was none."""
+    """The reason of the failure; empty for a success."""
     phase: str
     model: str
     upstream: str
@@ -37,17 +37,17 @@ class CallRecord:
     usage_estimated: bool
     cost_nano_usd: int | None
     model_asked: str = ""
-    """The model as the caller wrote it, where that is not `model`: an alias, or one that gave way."""
+    """The model as the caller named it, if it differs from `model`: an alias, or replaced by a fallback."""
     rate_limits: tuple[tuple[str, str], ...] = ()
-    """The provider's rate-limit headers, as the last attempt brought them."""
+    """The provider's rate-limit headers of the last attempt."""
     tenant: str = ""
-    """Whose call it was, where callers have keys of this service."""
+    """The tenant of the caller's key, where callers have keys of this service."""
     key_id: str = ""
-    """Which of its keys it came with: the id, which is no secret."""
+    """The id of that key, which is not secret."""
     caller_key: bool = False
-    """Whether the provider was asked with a key that the caller brought."""
+    """Whether the request to the provider carried a key that the caller brought."""
     trace: str = ""
-    """The trace that holds its spans, empty where there are none."""
+    """The id of the trace with the call's spans; empty if the call is not traced."""
 
 
 Sink = Callable[[CallRecord], None]
@@ -57,7 +57,10 @@ class Spans(Protocol):
     """Makes the spans of calls."""
 
     def begin(self, parent: SpanContext | None) -> tuple[SpanContext, CallTrace | None]:
-        """Decide whether a call is traced. What the provider is told, and where spans are made of."""
+        """Decide whether a call is traced.
+
+        Returns the context to send to the provider, and for a traced call where its attempts are recorded.
+        """
         ...
 
     def end(self, call: Call, record: CallRecord) -> None:

@@ -1,8 +1,8 @@
-"""The lines of the log as a person reads them: columns first, then what else there is to say.
+"""Log lines for a person: columns first, then named values.
 
-Owns which words make up a line, their order and their colours. What is in a line may come from
-callers, the name of a model at least: it can end no line, give a terminal no order, and pose as
-no other word.
+Owns the values of a line, their order and their colours. Some values come from callers, such as
+the name of a model. Such a value cannot break the line, control a terminal, or look like another
+value.
 """
 
 import json
@@ -17,58 +17,58 @@ from togetherchat_server.domain.reasons import sanitise
 from togetherchat_server.telemetry.call_record import CallRecord
 from togetherchat_server.telemetry.log_writer import LogWriter
 
-WORD_CHARACTERS_MAX: Final = 200
+VALUE_CHARACTERS_MAX: Final = 200
 MESSAGE_CHARACTERS_MAX: Final = 2000
 METHOD_WIDTH: Final = len("chat.completions")
-TOOK_WIDTH: Final = 8
+DURATION_WIDTH: Final = 8
 CODE_WIDTH: Final = len("UNAVAILABLE")
 
 
-def colours_wanted(writer: LogWriter) -> bool:
-    """As https://no-color.org has it, and where a person reads along."""
+def use_colours(writer: LogWriter) -> bool:
+    """Return whether to colour lines: on a terminal, unless NO_COLOR is set (https://no-color.org)."""
     return writer.terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def in_words(_logger: LogWriter, level: str, line: EventDict) -> EventDict:
-    """A record in a few words, or the message of what is no call."""
+def record_columns(_logger: LogWriter, level: str, line: EventDict) -> EventDict:
+    """Return the values of a record's line, or of a message that is not about a call."""
     record = line.pop("record", None)
     if not isinstance(record, CallRecord):
         return {"level": level, "message": line.get("message")}
-    done = record.completion_tokens
-    words = {
+    output_tokens = record.completion_tokens
+    values = {
         "level": level,
         "method": record.method.rpartition("/")[2] or "-",
-        "took": f"{_ms(record.duration_s):>{TOOK_WIDTH}}",
+        "duration": f"{_ms(record.duration_s):>{DURATION_WIDTH}}",
         "code": record.code,
         "model": record.model,
         "asked": record.model_asked,
         "reason": record.reason,
         "first": _ms(record.first_token_s),
-        "tokens": f"{record.prompt_tokens or 0}+{done}" if done else "",
+        "tokens": f"{record.prompt_tokens or 0}+{output_tokens}" if output_tokens else "",
         "attempts": record.attempts if record.attempts > 1 else "",
         "tenant": record.tenant,
         "upstream": record.upstream,
         "id": record.id,
         "trace": record.trace,
     }
-    return {name: word for name, word in words.items() if word != ""}
+    return {name: value for name, value in values.items() if value != ""}
 
 
 def renderer(*, colours: bool) -> ConsoleRenderer:
-    """Makes a line of the words."""
+    """Return the structlog renderer of the values."""
     styles = ConsoleRenderer.get_default_column_styles(colours)
     levels = ConsoleRenderer.get_default_level_styles(colours)
-    del levels["exception"]  # no level of ours, and the longest: columns are as wide as that
+    del levels["exception"]  # not used, and the longest: it would widen the column
 
     def column(
-        style: str = "", *, key: str | None = None, width: int = 0, text: Callable[[object], str] = _word
+        style: str = "", *, key: str | None = None, width: int = 0, text: Callable[[object], str] = _quoted
     ) -> KeyValueColumnFormatter:
         return KeyValueColumnFormatter(key, style, styles.reset, text, width)
 
     columns = {
         "level": LogLevelColumnFormatter(levels, styles.reset),
         "method": column(styles.bright, width=METHOD_WIDTH),
-        "took": column(text=str),
+        "duration": column(text=str),
         "code": column(styles.bright, width=CODE_WIDTH),
         "model": column(styles.logger_name),
         "message": column(text=_message),
@@ -88,7 +88,7 @@ def _message(value: object) -> str:
     return sanitise(str(value), characters_max=MESSAGE_CHARACTERS_MAX)
 
 
-def _word(value: object) -> str:
-    """One word, in quotes where it could be taken for two or for a key and its value."""
-    text = sanitise(str(value), characters_max=WORD_CHARACTERS_MAX)
+def _quoted(value: object) -> str:
+    """Return the value, in quotes if it could be read as two values or as a name and a value."""
+    text = sanitise(str(value), characters_max=VALUE_CHARACTERS_MAX)
     return json.dumps(text, ensure_ascii=False) if set(text) & set(" =\"'") else text

@@ -1,12 +1,12 @@
-"""One line a call, by structlog. Lines hold keys, and nothing of what callers and models said.
+"""Writes one log line per call, through structlog. Lines never hold prompts, completions or keys.
 
-structlog's loggers write where they are called, which here is the event loop: so the one that is
-wrapped is a queue, `LogWriter`. Its global configuration is neither read nor set.
+structlog's loggers write where they are called, which here is the event loop. So the logger wraps
+a queue, `LogWriter`. structlog's global configuration is neither read nor set.
 
-What libraries log comes the same way. Left alone, Python writes their warnings to standard
-error from wherever they arise. And gRPC's hold what callers sent: a header with a byte that
-is no UTF-8 is printed whole, a key too (grpcio 1.85). So of a library's record only the
-template is written, and of an exception its type and where it arose, never its text.
+Messages of libraries take the same way. By default Python writes their warnings to standard error
+from wherever they are raised, and gRPC's contain what callers sent: a header with a byte that is
+not UTF-8 is printed in full, even a key (grpcio 1.85). So only the template of a library's message
+is written, and of an exception its type and its location, never its text.
 """
 
 import json
@@ -34,22 +34,25 @@ LogFormat = Literal["json", "text"]
 _RATE_LIMITS: Final = "rate_limits"
 _FIELDS: Final = tuple(field.name for field in fields(CallRecord) if field.name != _RATE_LIMITS)
 _ERRORS: Final = frozenset({"SERVICE_KEY_REJECTED", "INTERNAL_ERROR", "UPSTREAM_TLS_FAILED"})
-"""What an operator must mend."""
+"""Reasons that an operator must act on."""
 
 
-def logger_of(writer: LogWriter, form: LogFormat) -> FilteringBoundLogger:
-    """A logger whose lines go to `writer`."""
-    chain: dict[LogFormat, tuple[Processor, ...]] = {
-        "json": (_unfolded, JSONRenderer(serializer=_json)),
-        "text": (console_log.in_words, console_log.renderer(colours=console_log.colours_wanted(writer))),
+def logger_of(writer: LogWriter, log_format: LogFormat) -> FilteringBoundLogger:
+    """Return a logger that writes its lines to `writer`."""
+    processors: dict[LogFormat, tuple[Processor, ...]] = {
+        "json": (_record_fields, JSONRenderer(serializer=_json)),
+        "text": (
+            console_log.record_columns,
+            console_log.renderer(colours=console_log.use_colours(writer)),
+        ),
     }
     proxy: FilteringBoundLogger = structlog.wrap_logger(
         writer,
-        processors=(add_log_level, *chain[form]),
+        processors=(add_log_level, *processors[log_format]),
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         context_class=dict,
         cache_logger_on_first_use=True,
-        # Bound so that they come first: a key keeps the place that it was given first.
+        # Bound here so that they come first: a key keeps its first position.
         event="",
         level="",
     )
@@ -60,8 +63,8 @@ def logger_of(writer: LogWriter, form: LogFormat) -> FilteringBoundLogger:
 class CallLog:
     """The sink of call records.
 
-    A record goes along whole: as keywords its fields would be copied three times on the way to
-    the first processor, which was half of what a line costs.
+    A record is passed as one object. As keywords its fields would be copied three times on the way
+    to the first processor, which was half of the cost of a line.
     """
 
     def __init__(self, logger: FilteringBoundLogger) -> None:
@@ -74,7 +77,7 @@ class CallLog:
 
 @final
 class LogHandler(logging.Handler):
-    """Sends what the service and its libraries log the same way."""
+    """Passes the messages of the service and of its libraries to the same logger."""
 
     def __init__(self, logger: FilteringBoundLogger) -> None:
         super().__init__()
@@ -82,11 +85,11 @@ class LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)
-        self._logger.log(level, "log", message=_said(record))
+        self._logger.log(level, "log", message=_message(record))
 
 
 def attach(handler: logging.Handler) -> Callable[[], None]:
-    """Let the loggers of the service and of its libraries use `handler`; the result undoes it."""
+    """Add `handler` to the loggers of the service and its libraries; return the function that removes it."""
     loggers = [logging.getLogger(name) for name in (OURS, *LIBRARIES)]
     for logger in loggers:
         logger.addHandler(handler)
@@ -99,25 +102,25 @@ def attach(handler: logging.Handler) -> Callable[[], None]:
     return detach
 
 
-def _said(record: logging.LogRecord) -> str:
-    """What a record may say: in full if it is ours, else the first line of its template."""
+def _message(record: logging.LogRecord) -> str:
+    """Return the service's own message in full, and of a library's the first line of its template."""
     ours = record.name.partition(".")[0] == OURS
     text = record.getMessage() if ours else f"{record.name}: {str(record.msg).partition(chr(10))[0]}"
     error = record.exc_info[1] if record.exc_info else None
-    return text if error is None else f"{text}: {_whence(error)}"
+    return text if error is None else f"{text}: {_location(error)}"
 
 
-def _whence(error: BaseException) -> str:
-    """The type of an exception and where it arose, outermost first; its text may be anyone's."""
-    places = (
+def _location(error: BaseException) -> str:
+    """Return an exception's type and frames, outermost first. Its text may hold a prompt or a key."""
+    frames = (
         f"{PurePath(frame.filename).name}:{frame.lineno} {frame.name}"
         for frame in traceback.extract_tb(error.__traceback__)
     )
-    return f"{type(error).__name__} in {' > '.join(places)}"
+    return f"{type(error).__name__} in {' > '.join(frames)}"
 
 
-def _unfolded(_logger: LogWriter, _level: str, line: EventDict) -> EventDict:
-    """The fields of a record for the record, but for those that never came to be."""
+def _record_fields(_logger: LogWriter, _level: str, line: EventDict) -> EventDict:
+    """Replace a record by its fields, without those that are empty."""
     record = line.pop("record", None)
     if not isinstance(record, CallRecord):
         return line
@@ -132,5 +135,5 @@ def _unfolded(_logger: LogWriter, _level: str, line: EventDict) -> EventDict:
 
 def _json(line: EventDict, **_default: object) -> str:
     text = orjson.dumps(line)
-    # Escaped where it is not ASCII: a model's name may hold what readers of lines take for a line's end.
+    # Escape what is not ASCII: a model's name may hold a character that some readers take for a line break.
     return text.decode("ascii") if text.isascii() else json.dumps(line)

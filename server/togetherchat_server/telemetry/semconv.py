@@ -1,8 +1,8 @@
-"""What spans of calls and attempts are named and say.
+"""Names and attributes of the spans of calls and attempts.
 
-Pure. The names of attributes are those of OpenTelemetry's semantic conventions 1.45 for RPC, HTTP
-and generative AI; those that are ours begin with `togetherchat.`. Knows no SDK, and of what
-was said only numbers, ids, names of models and reasons.
+Pure, without the SDK. Attribute names are those of OpenTelemetry's semantic conventions 1.45 for
+RPC, HTTP and generative AI; our own begin with `togetherchat.`. Values are numbers, ids, names of
+models and reasons; never the text of prompts or completions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,12 @@ Attributes = dict[str, Value]
 
 TEXT_CHARACTERS_MAX: Final = 256
 
-# What the conventions call an error of the server; other codes are the caller's.
 ERROR_CODES: Final = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 )
-EVERY_HOST: Final = frozenset({"0.0.0.0", "::", "[::]"})
-DOOR: Final[Mapping[str, tuple[str, str]]] = {
+"""gRPC codes that the conventions count as errors of the server; other codes are the caller's."""
+WILDCARD_HOSTS: Final = frozenset({"0.0.0.0", "::", "[::]"})
+HTTP_ROUTES: Final[Mapping[str, tuple[str, str]]] = {
     "chat.completions": ("POST", "/v1/chat/completions"),
     "models.list": ("GET", "/v1/models"),
     "models.retrieve": ("GET", "/v1/models/{id}"),
@@ -48,7 +48,7 @@ USAGE: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderAttributes:
-    """What is the same in every attempt: where the provider is."""
+    """Attributes that every attempt shares: the provider's address."""
 
     base_url: str
     attributes: Mapping[str, Value]
@@ -65,32 +65,34 @@ class ProviderAttributes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerAttributes:
-    """What is the same in every call: where callers come in. By our own settings, not by what they say."""
+    """Attributes that every call shares: the listeners' addresses, from our settings and not from callers."""
 
     grpc: Mapping[str, Value]
     http: Mapping[str, Value]
 
     @classmethod
-    def of(cls, *, grpc: str, http: str | None, tls: bool, machine: str) -> "ListenerAttributes":
-        """From the addresses that are listened at; one that takes all of a machine's goes by its name."""
+    def of(cls, *, grpc: str, http: str | None, tls: bool, hostname: str) -> "ListenerAttributes":
+        """Make attributes from the listen addresses; a wildcard address is replaced by the hostname."""
         return cls(
-            grpc=_local(grpc, machine),
-            http={"url.scheme": "https" if tls else "http", **_local(http, machine)},
+            grpc=_server_address(grpc, hostname),
+            http={"url.scheme": "https" if tls else "http", **_server_address(http, hostname)},
         )
 
 
-def call_attributes(record: CallRecord, doors: ListenerAttributes) -> Attributes:
-    """Of the span of a call, `SERVER`. Tokens are with the attempts, so that a sum counts them once."""
+def call_attributes(record: CallRecord, listeners: ListenerAttributes) -> Attributes:
+    """Return the attributes of a call's SERVER span. Only attempts have tokens, so that sums are right."""
     rpc = record.protocol == "grpc"
     failed = record.code in ERROR_CODES if rpc else record.code.startswith("5")
-    told: Attributes = (
-        {**doors.grpc, **_rpc_attributes(record)} if rpc else {**doors.http, **_http_attributes(record)}
+    attributes: Attributes = (
+        {**listeners.grpc, **_rpc_attributes(record)}
+        if rpc
+        else {**listeners.http, **_http_attributes(record)}
     )
-    told["togetherchat.request_id"] = record.id
-    told["togetherchat.attempts"] = record.attempts
-    told["togetherchat.queued_s"] = record.queued_s
+    attributes["togetherchat.request_id"] = record.id
+    attributes["togetherchat.attempts"] = record.attempts
+    attributes["togetherchat.queued_s"] = record.queued_s
     if failed:
-        told["error.type"] = record.reason
+        attributes["error.type"] = record.reason
     for name, value in (
         ("togetherchat.reason", record.reason),
         ("togetherchat.model", _text(record.model)),
@@ -99,37 +101,37 @@ def call_attributes(record: CallRecord, doors: ListenerAttributes) -> Attributes
         ("togetherchat.first_token_s", record.first_token_s),
     ):
         if value is not None and value != "":
-            told[name] = value
-    return told
+            attributes[name] = value
+    return attributes
 
 
 def attempt_attributes(
-    attempt: AttemptTrace, number: int, place: ProviderAttributes, record: CallRecord
+    attempt: AttemptTrace, number: int, provider: ProviderAttributes, record: CallRecord
 ) -> Attributes:
-    """Of the span of an attempt, `CLIENT`; `number` counts from 0."""
-    told: Attributes = {
-        **place.attributes,
+    """Return the attributes of an attempt's CLIENT span; `number` counts from 0."""
+    attributes: Attributes = {
+        **provider.attributes,
         "http.request.method": attempt.http_method,
-        "url.full": f"{place.base_url}/{attempt.path}",
+        "url.full": f"{provider.base_url}/{attempt.path}",
     }
     if number:
-        told["http.request.resend_count"] = number
+        attributes["http.request.resend_count"] = number
     if attempt.http_status is not None:
-        told["http.response.status_code"] = attempt.http_status
+        attributes["http.response.status_code"] = attempt.http_status
     failure = attempt.failure if attempt.ended_s is not None else CANCELLED
     if failure:
-        # Why it was given up is known of the call.
-        told["error.type"] = (record.reason or CANCELLED) if failure == CANCELLED else failure
+        # The call's reason says why the attempt was cancelled.
+        attributes["error.type"] = (record.reason or CANCELLED) if failure == CANCELLED else failure
     if attempt.model:
-        told.update(_generative(attempt))
-    return told
+        attributes.update(_gen_ai_attributes(attempt))
+    return attributes
 
 
 def call_name(record: CallRecord) -> str:
     return (
         record.method.removeprefix("/")
         if record.protocol == "grpc"
-        else " ".join(DOOR.get(record.method, ()))
+        else " ".join(HTTP_ROUTES.get(record.method, ()))
     )
 
 
@@ -139,12 +141,12 @@ def attempt_name(attempt: AttemptTrace) -> str:
     return f"{attempt.http_method} {attempt.path}"
 
 
-def _local(address: str | None, machine: str) -> Mapping[str, Value]:
+def _server_address(address: str | None, hostname: str) -> Mapping[str, Value]:
     if address is None:
         return {}
     host, _, port = address.rpartition(":")
-    name = machine if host in EVERY_HOST else host.strip("[]")
-    # Port 0 is one that the system chooses, later.
+    name = hostname if host in WILDCARD_HOSTS else host.strip("[]")
+    # With port 0 the system chooses a port later.
     return {"server.address": name, "server.port": int(port)} if int(port) else {"server.address": name}
 
 
@@ -157,34 +159,34 @@ def _rpc_attributes(record: CallRecord) -> Attributes:
 
 
 def _http_attributes(record: CallRecord) -> Attributes:
-    method, route = DOOR.get(record.method, ("_OTHER", record.method))
-    told: Attributes = {"http.request.method": method, "http.route": route}
-    # An answer that was given in full; a status that was never sent is none.
-    told["http.response.status_code"] = 200 if record.code == "OK" else int(record.code)
-    return told
+    method, route = HTTP_ROUTES.get(record.method, ("_OTHER", record.method))
+    attributes: Attributes = {"http.request.method": method, "http.route": route}
+    # OK is a completed response. A call that failed has its status as code.
+    attributes["http.response.status_code"] = 200 if record.code == "OK" else int(record.code)
+    return attributes
 
 
-def _generative(attempt: AttemptTrace) -> Attributes:
-    told: Attributes = {
+def _gen_ai_attributes(attempt: AttemptTrace) -> Attributes:
+    attributes: Attributes = {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": attempt.upstream,
         "gen_ai.request.model": _text(attempt.model),
         "gen_ai.request.stream": attempt.streamed,
     }
     for name, value in attempt.parameters.items():
-        attribute, form = PARAMETERS[name]
-        told[attribute] = form(value)
+        attribute, convert = PARAMETERS[name]
+        attributes[attribute] = convert(value)
     for name, count in attempt.usage.items():
-        told[USAGE[name]] = count
+        attributes[USAGE[name]] = count
     if attempt.response_id:
-        told["gen_ai.response.id"] = _text(attempt.response_id)
+        attributes["gen_ai.response.id"] = _text(attempt.response_id)
     if attempt.response_model:
-        told["gen_ai.response.model"] = _text(attempt.response_model)
+        attributes["gen_ai.response.model"] = _text(attempt.response_model)
     if attempt.finish_reasons:
-        told["gen_ai.response.finish_reasons"] = attempt.finish_reasons
+        attributes["gen_ai.response.finish_reasons"] = attempt.finish_reasons
     if attempt.first_event_s is not None:
-        told["gen_ai.response.time_to_first_chunk"] = attempt.first_event_s - attempt.started_s
-    return told
+        attributes["gen_ai.response.time_to_first_chunk"] = attempt.first_event_s - attempt.started_s
+    return attributes
 
 
 def _text(text: str) -> str:

@@ -1,15 +1,14 @@
-"""Spans of calls and their attempts, sent to a collector by OpenTelemetry's SDK.
+"""Sends spans of calls and their attempts to a collector, through OpenTelemetry's SDK.
 
-The one module that knows OpenTelemetry, loaded where `--traces otlp` asks for it. What it can
-export is in `CallRecord` and `Attempt`, which hold no text of callers or models and no key.
+The only module that imports OpenTelemetry; `--traces otlp` loads it. Everything that it can export
+is in `CallRecord` and `AttemptTrace`, which hold no text of callers or models and no key.
 
-Spans are made when the call has ended, all at once: that costs less than spans that are alive
-beside the call, and cannot leak one. What must be known before, the ids and whether the call is
-sampled, is decided when it begins. What they
-are named and say is decided in `span_facts`.
+All spans of a call are made when the call has ended. That costs less than spans that live beside
+the call, and no span can leak. Only the ids, and whether the call is sampled, are decided when the
+call begins. `semconv` defines the names and attributes.
 
-The SDK exports on a thread of its own, from a queue with a bound. Its logging is switched off:
-it would say the same of every batch. Here it is said once for each outage.
+The SDK exports on a thread of its own, from a bounded queue. Its logging is switched off, because
+it would repeat a message for every batch. This module logs one message per outage.
 """
 
 import asyncio
@@ -40,6 +39,8 @@ from opentelemetry.trace import SpanContext as SdkContext
 from togetherchat_server.domain.call import Call
 from togetherchat_server.domain.trace_context import RANDOM, SAMPLED, CallTrace, SpanContext
 from togetherchat_server.telemetry.call_record import CallRecord
+from togetherchat_server.telemetry.metrics import definitions as names
+from togetherchat_server.telemetry.metrics.definitions import Key
 from togetherchat_server.telemetry.semconv import (
     Attributes,
     ListenerAttributes,
@@ -51,11 +52,11 @@ from togetherchat_server.telemetry.semconv import (
 )
 
 SERVICE: Final = "togetherchat"
-FLUSH_S: Final = 0.8
-"""How long the end of the process waits for spans that a collector has not taken yet, and then,"""
-GIVE_UP_S: Final = 0.2
-"""for the export to hear that it is to stop: together no more than the drain's last second."""
-LOOK_S: Final = 0.01
+FLUSH_TIMEOUT_S: Final = 0.8
+"""How long a stopping process waits for the export of the spans in the queue."""
+SHUTDOWN_TIMEOUT_S: Final = 0.2
+"""How long it then waits for the export to stop. Both together are the drain's last second."""
+POLL_S: Final = 0.01
 NO_PARENT: Final = Context()
 
 _log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ _log = logging.getLogger(__name__)
 
 @final
 class SpanCounter(SpanExporter):
-    """The way to the collector: says once that it is not there, counts what it took and what is lost."""
+    """Counts exported and lost spans, and logs the start and the end of an outage of the collector."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
@@ -76,7 +77,7 @@ class SpanCounter(SpanExporter):
         try:
             result = self._exporter.export(spans)
         finally:
-            self._note(len(spans), taken=result is SpanExportResult.SUCCESS)
+            self._count(len(spans), exported=result is SpanExportResult.SUCCESS)
         return result
 
     def shutdown(self) -> None:
@@ -85,65 +86,65 @@ class SpanCounter(SpanExporter):
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return self._exporter.force_flush(timeout_millis)
 
-    def _note(self, count: int, *, taken: bool) -> None:
-        if taken:
+    def _count(self, count: int, *, exported: bool) -> None:
+        if exported:
             self.exported += count
         else:
             self.lost += count
-        if taken is not self._failing:
+        if exported is not self._failing:
             return
-        self._failing = not taken
-        if taken:
-            _log.warning("the collector of traces takes spans again; %d were lost", self.lost)
+        self._failing = not exported
+        if exported:
+            _log.warning("the trace collector accepts spans again; %d were lost", self.lost)
         else:
-            _log.warning("the collector of traces takes no spans; they are dropped until it does")
+            _log.warning("the trace collector accepts no spans; they are dropped until it does")
 
 
 @final
 class OtlpSpans:
-    """`Spans` over the SDK, which reads the standard OTEL_* variables of the environment itself."""
+    """Implements `Spans` with the SDK, which reads the standard OTEL_* variables itself."""
 
     def __init__(
         self,
         *,
         base_url: str,
-        doors: ListenerAttributes,
+        listeners: ListenerAttributes,
         version: str,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
-        """Silences the SDK's loggers until it is closed."""
+        """Silence the SDK's loggers until `aclose`."""
         self._sdk_log = logging.getLogger("opentelemetry")
         self._sdk_log_level = self._sdk_log.level
         self._sdk_log.setLevel(logging.CRITICAL + 1)
-        # What it would do for us, sampler and ids as the environment says, without its spans.
+        # Only its sampler, id generator and resource are used, as the environment configures them.
         provider = TracerProvider(resource=_resource(version), shutdown_on_exit=False)
         self._sampler = provider.sampler
         self._ids = provider.id_generator
         self._resource = provider.resource
         self._scope = InstrumentationScope(SERVICE, version)
-        self._place = ProviderAttributes.of(base_url)
-        self._doors = doors
+        self._provider = ProviderAttributes.of(base_url)
+        self._listeners = listeners
         self._clock = clock
         self._wall_clock = wall_clock
-        self._made = 0
-        self._collector = SpanCounter(OTLPSpanExporter())
-        self._queue = BatchSpanProcessor(self._collector)
+        self._spans_made = 0
+        self._counter = SpanCounter(OTLPSpanExporter())
+        self._queue = BatchSpanProcessor(self._counter)
 
     @property
-    def gauges(self) -> Mapping[str, Callable[[], int]]:
-        """Spans made, taken by the collector, and refused by it. The rest waits or found no room."""
+    def counters(self) -> Mapping[Key, Callable[[], float]]:
+        """Spans made, exported, and lost. The others are queued, or did not fit into the queue."""
         return {
-            "trace_spans_made": lambda: self._made,
-            "trace_spans_exported": lambda: self._collector.exported,
-            "trace_spans_lost": lambda: self._collector.lost,
+            (names.TRACE_SPANS, "made"): lambda: self._spans_made,
+            (names.TRACE_SPANS, "exported"): lambda: self._counter.exported,
+            (names.TRACE_SPANS, "lost"): lambda: self._counter.lost,
         }
 
     def begin(self, parent: SpanContext | None) -> tuple[SpanContext, CallTrace | None]:
         trace_id = parent.trace_id if parent else self._ids.generate_trace_id()
-        result = self._sampler.should_sample(_around(parent), trace_id, SERVICE, SpanKind.SERVER)
+        result = self._sampler.should_sample(_parent_context(parent), trace_id, SERVICE, SpanKind.SERVER)
         if not result.decision.is_sampled():
-            # No span of ours: what the provider makes is a child of the caller's, unsampled too.
+            # Without a span of ours, the provider's spans are children of the caller's, also unsampled.
             span_id = parent.span_id if parent else self._ids.generate_span_id()
             return _context(parent, trace_id, span_id, sampled=False), None
         span = _context(parent, trace_id, self._ids.generate_span_id(), sampled=True)
@@ -154,7 +155,7 @@ class OtlpSpans:
         if trace is None:
             return
         ended_s = call.received_s + record.duration_s
-        # One difference for all of a call's spans, so that they stand to each other as they were.
+        # One clock difference for all spans of a call, so that their relative times are exact.
         wall_s = self._wall_clock() - self._clock()
         state = _state(trace.span)
         call_context = _sdk(trace.span, state)
@@ -163,7 +164,7 @@ class OtlpSpans:
                 attempt_name(attempt),
                 SpanKind.CLIENT,
                 (_sdk(attempt.span, state), call_context),
-                attempt_attributes(attempt, number, self._place, record),
+                attempt_attributes(attempt, number, self._provider, record),
                 (attempt.started_s + wall_s, (attempt.ended_s or ended_s) + wall_s),
             )
         parent = _sdk(trace.parent, state, remote=True) if trace.parent else None
@@ -171,18 +172,18 @@ class OtlpSpans:
             call_name(record),
             SpanKind.SERVER,
             (call_context, parent),
-            call_attributes(record, self._doors),
+            call_attributes(record, self._listeners),
             (call.received_s + wall_s, ended_s + wall_s),
         )
 
     async def aclose(self) -> None:
-        """Send what waits, for less than a second; what the collector did not take then is lost."""
-        # A daemon: one that hangs keeps no process alive, as a thread of the loop's pool would.
+        """Export the queue within a second; spans that the collector has not accepted by then are lost."""
+        # A daemon thread, because a hanging thread of the loop's pool would keep the process alive.
         flush = threading.Thread(target=self._queue.shutdown, name="traces", daemon=True)
         flush.start()
-        if not await _ended(flush, self._clock, FLUSH_S):
-            self._collector.shutdown()
-            await _ended(flush, self._clock, GIVE_UP_S)
+        if not await _ended(flush, self._clock, FLUSH_TIMEOUT_S):
+            self._counter.shutdown()
+            await _ended(flush, self._clock, SHUTDOWN_TIMEOUT_S)
         self._sdk_log.setLevel(self._sdk_log_level)
 
     def _emit(
@@ -193,7 +194,7 @@ class OtlpSpans:
         attributes: Attributes,
         times_s: tuple[float, float],
     ) -> None:
-        self._made += 1
+        self._spans_made += 1
         started_s, ended_s = times_s
         failed = "error.type" in attributes
         self._queue.on_end(
@@ -219,25 +220,27 @@ _FAILED: Final = Status(StatusCode.ERROR)
 def open_spans(
     *,
     base_url: str,
-    doors: ListenerAttributes,
+    listeners: ListenerAttributes,
     version: str,
     clock: Callable[[], float],
     wall_clock: Callable[[], float],
 ) -> OtlpSpans | None:
-    """Ready to make spans; None where OTEL_SDK_DISABLED says that none are wanted."""
+    """Return the maker of spans; None if OTEL_SDK_DISABLED is set."""
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return None
-    return OtlpSpans(base_url=base_url, doors=doors, version=version, clock=clock, wall_clock=wall_clock)
+    return OtlpSpans(
+        base_url=base_url, listeners=listeners, version=version, clock=clock, wall_clock=wall_clock
+    )
 
 
 def _resource(version: str) -> Resource:
-    """Who sends: our own words, unless the environment says otherwise."""
-    ours = {
+    """Return the resource of the spans: our defaults, overridden by the environment."""
+    defaults = {
         "service.name": SERVICE,
         "service.version": version,
         "service.instance.id": str(uuid.uuid4()),
     }
-    return Resource.create({**ours, **OTELResourceDetector().detect().attributes})
+    return Resource.create({**defaults, **OTELResourceDetector().detect().attributes})
 
 
 def _context(parent: SpanContext | None, trace_id: int, span_id: int, *, sampled: bool) -> SpanContext:
@@ -249,8 +252,8 @@ def _context(parent: SpanContext | None, trace_id: int, span_id: int, *, sampled
     )
 
 
-def _around(parent: SpanContext | None) -> Context:
-    """The parent as samplers want it."""
+def _parent_context(parent: SpanContext | None) -> Context:
+    """Return the parent in the form that samplers expect."""
     if parent is None:
         return NO_PARENT
     return set_span_in_context(NonRecordingSpan(_sdk(parent, _state(parent), remote=True)), NO_PARENT)
@@ -264,8 +267,8 @@ def _sdk(span: SpanContext, state: TraceState | None, *, remote: bool = False) -
     return SdkContext(span.trace_id, span.span_id, remote, TraceFlags(span.flags), state)
 
 
-async def _ended(thread: threading.Thread, clock: Callable[[], float], within_s: float) -> bool:
-    end_s = clock() + within_s
-    while thread.is_alive() and clock() < end_s:  # noqa: ASYNC110  a thread has no event of the loop's
-        await asyncio.sleep(LOOK_S)
+async def _ended(thread: threading.Thread, clock: Callable[[], float], timeout_s: float) -> bool:
+    end_s = clock() + timeout_s
+    while thread.is_alive() and clock() < end_s:  # noqa: ASYNC110  the end of a thread sets no asyncio event
+        await asyncio.sleep(POLL_S)
     return not thread.is_alive()

@@ -27,6 +27,8 @@ import httpx
 
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
+from togetherchat_server.telemetry.metrics import definitions as names
+from togetherchat_server.telemetry.metrics.definitions import Key
 from togetherchat_server.upstream import tls_sessions
 from togetherchat_server.upstream.limits import UpstreamLimits
 from togetherchat_server.upstream.pool import ConnectionPool
@@ -174,15 +176,15 @@ class UpstreamClient:
         )
 
     @property
-    def gauges(self) -> Mapping[str, Callable[[], int]]:
-        """What can be counted at any moment; nothing of an engine that is not ours."""
+    def gauges(self) -> Mapping[Key, Callable[[], float]]:
+        """Gauges of the connection pool; none for another transport."""
         if not isinstance(self._engine, ConnectionPool):
             return {}
         engine = self._engine
         return {
-            "upstream_requests_in_flight": lambda: engine.in_flight,
-            "upstream_connections_leased": lambda: engine.connections()[0],
-            "upstream_connections_resting": lambda: engine.connections()[1],
+            (names.UPSTREAM_REQUESTS_IN_FLIGHT,): lambda: engine.in_flight,
+            (names.UPSTREAM_CONNECTIONS, "active"): lambda: engine.connections()[0],
+            (names.UPSTREAM_CONNECTIONS, "idle"): lambda: engine.connections()[1],
         }
 
     @classmethod

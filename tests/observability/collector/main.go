@@ -1,4 +1,4 @@
-// A collector of OpenTelemetry's own parts, as few as there can be: what comes in by OTLP goes to a file.
+// A minimal OpenTelemetry Collector for the tests: an OTLP receiver and a file exporter.
 package main
 
 import (
@@ -17,7 +17,7 @@ import (
 
 func main() {
 	command := otelcol.NewCommand(otelcol.CollectorSettings{
-		BuildInfo: component.BuildInfo{Command: "otel-collector", Description: "of the tests"},
+		BuildInfo: component.BuildInfo{Command: "otel-collector", Description: "for the tests"},
 		Factories: factories,
 		ConfigProviderSettings: otelcol.ConfigProviderSettings{
 			ResolverSettings: confmap.ResolverSettings{

@@ -1,4 +1,4 @@
-"""The figures of several workers as one, and the way there."""
+"""The merged metrics of several workers, and how they are sent."""
 
 import asyncio
 import socket
@@ -10,91 +10,101 @@ from togetherchat_server.telemetry.metrics import definitions as names
 from togetherchat_server.telemetry.metrics.store import MetricStore
 from togetherchat_server.telemetry.metrics.wire import Snapshot, from_packet, to_packets
 
-LAG = (names.LAG,)
+LAG = (names.EVENT_LOOP_LAG,)
 CALL = (names.CALLS, "grpc", "m", "OK", "none")
 
 
-def told(calls=0, *, lags=(), gauges=None, words=None):
-    tally = MetricStore()
+def deltas(calls=0, *, lags=(), gauges=None, last_values=None):
+    store = MetricStore()
     if calls:
-        tally.count(CALL, calls)
+        store.count(CALL, calls)
     for seconds in lags:
-        tally.observe(LAG, seconds)
-    tally.words.update(words or {})
-    return Snapshot(tally=tally, gauges=gauges or {})
+        store.observe(LAG, seconds)
+    store.last_values.update(last_values or {})
+    return Snapshot(store=store, gauges=gauges or {})
 
 
-def of(fleet, own=None):
-    return fleet.figures(own=own or {}, restarts=0)
+def merged(fleet, own=None):
+    return fleet.snapshot(own=own or {}, restarts=0)
 
 
-def test_counts_and_spreads_of_workers_add_up():
-    """Each packet brings what is new."""
+def test_counters_and_histograms_of_workers_are_added_up():
+    """Each packet holds the counts since the previous one."""
     fleet = FleetMetrics()
-    fleet.heard(1, told(2, lags=[0.002]))
-    fleet.heard(2, told(3, lags=[0.002, 5.0]))
-    fleet.heard(1, told(1))
-    figures = of(fleet)
+    fleet.add(1, deltas(2, lags=[0.002]))
+    fleet.add(2, deltas(3, lags=[0.002, 5.0]))
+    fleet.add(1, deltas(1))
+    snapshot = merged(fleet)
 
-    assert 6 == figures.tally.counts[CALL]
-    assert [0, 2, *[0] * 9, 1, 5.004] == figures.tally.spreads[LAG]
+    assert 6 == snapshot.store.counters[CALL]
+    assert [0, 2, *[0] * 9, 1, 5.004] == snapshot.store.histograms[LAG]
 
 
-def test_a_worker_that_goes_leaves_its_counts_and_takes_its_gauges():
-    """No counter falls; what it held is not held any more."""
+def test_a_worker_that_ends_keeps_its_counts_and_loses_its_gauges():
+    """No counter decreases."""
     fleet = FleetMetrics()
-    fleet.heard(1, told(2, gauges={(names.IN_FLIGHT,): 5}))
-    fleet.heard(2, told(3, gauges={(names.IN_FLIGHT,): 1}))
-    before = of(fleet)
-    fleet.gone(1)
-    after = of(fleet)
+    fleet.add(1, deltas(2, gauges={(names.CALLS_IN_FLIGHT,): 5}))
+    fleet.add(2, deltas(3, gauges={(names.CALLS_IN_FLIGHT,): 1}))
+    before = merged(fleet)
+    fleet.remove_worker(1)
+    after = merged(fleet)
 
-    assert (5, 6) == (before.tally.counts[CALL], before.gauges[names.IN_FLIGHT,])
-    assert (5, 1) == (after.tally.counts[CALL], after.gauges[names.IN_FLIGHT,])
+    assert (5, 6) == (before.store.counters[CALL], before.gauges[names.CALLS_IN_FLIGHT,])
+    assert (5, 1) == (after.store.counters[CALL], after.gauges[names.CALLS_IN_FLIGHT,])
 
 
-def test_gauges_become_one_as_their_family_says():
-    """Most add up; of limits the least counts, of facts any."""
+def test_gauges_are_merged_as_their_definition_says():
+    """Most are added up; of limits the smallest counts, of constants any."""
     fleet = FleetMetrics()
-    for member, number in ((1, 10), (2, 20)):
-        fleet.heard(
-            member,
-            told(gauges={(names.TASKS,): number, (names.FILES_MAX,): number, (names.BUILD, "v", "p"): 1}),
+    for worker_id, number in ((1, 10), (2, 20)):
+        fleet.add(
+            worker_id,
+            deltas(
+                gauges={
+                    (names.ASYNCIO_TASKS,): number,
+                    (names.PROCESS_MAX_FDS,): number,
+                    (names.BUILD_INFO, "v", "p"): 1,
+                }
+            ),
         )
-    gauges = of(fleet).gauges
+    gauges = merged(fleet).gauges
 
-    assert (30, 10, 1) == (gauges[names.TASKS,], gauges[names.FILES_MAX,], gauges[names.BUILD, "v", "p"])
+    assert (30, 10, 1) == (
+        gauges[names.ASYNCIO_TASKS,],
+        gauges[names.PROCESS_MAX_FDS,],
+        gauges[names.BUILD_INFO, "v", "p"],
+    )
 
 
-def test_what_the_supervisor_knows_itself_holds():
-    """A fleet that was told to stop is not ready, whatever a worker says."""
+def test_the_supervisors_own_gauges_replace_the_workers():
+    """A fleet that is stopping is not ready, even if a worker still is."""
     fleet = FleetMetrics()
-    fleet.heard(1, told(gauges={(names.READY,): 1}))
+    fleet.add(1, deltas(gauges={(names.READY,): 1}))
 
-    assert 0 == of(fleet, {(names.READY,): 0}).gauges[names.READY,]
-
-
-def test_the_last_word_on_a_limit_stands_whoever_heard_it():
-    """Also when that worker has gone: the account's limits are not the worker's."""
-    fleet, limit = FleetMetrics(), (names.LIMIT, "m", "ratelimit-remaining")
-    fleet.heard(1, told(words={limit: 9}))
-    fleet.heard(2, told(words={limit: 7}))
-    fleet.gone(2)
-
-    assert 7 == of(fleet).tally.words[limit]
+    assert 0 == merged(fleet, {(names.READY,): 0}).gauges[names.READY,]
 
 
-async def test_figures_that_find_the_socket_full_are_told_later():
-    """A supervisor that is slow loses reports, which the next one makes good, and no counts."""
+def test_the_last_value_of_a_limit_counts_whichever_worker_received_it():
+    """Even when that worker has ended: the limits are the account's, not the worker's."""
+    fleet, limit = FleetMetrics(), (names.UPSTREAM_RATE_LIMIT, "m", "ratelimit-remaining")
+    fleet.add(1, deltas(last_values={limit: 9}))
+    fleet.add(2, deltas(last_values={limit: 7}))
+    fleet.remove_worker(2)
+
+    assert 7 == merged(fleet).store.last_values[limit]
+
+
+async def test_metrics_are_kept_while_the_socket_is_full():
+    """A slow supervisor misses reports, which the next report replaces, but no counts."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
-    taken = []
+    drains = []
 
-    def take():
-        taken.append(len(taken))
-        return to_packets(told(1))
+    def drain():
+        drains.append(len(drains))
+        return to_packets(deltas(1))
 
-    def heard():
+    def receive():
         calls = 0
         while True:
             try:
@@ -102,30 +112,30 @@ async def test_figures_that_find_the_socket_full_are_told_later():
             except BlockingIOError:
                 return calls
             if packet.startswith(b"["):
-                calls += from_packet(packet).tally.counts[CALL]
+                calls += from_packet(packet).store.counters[CALL]
 
     assignment = Assignment(role=Role.WORKER, control=theirs.detach(), heartbeat_s=1000, grpc_listen="")
-    with Heartbeat(assignment, in_flight=lambda: 0, on_cut=lambda: None, take_figures=take) as leash:
-        while not leash._untold:
-            leash._tell_figures()
-        attempts = len(taken)
-        leash._tell_figures()
-        assert attempts == len(taken)  # nothing is taken that cannot be told
-        received = heard()
-        leash._tell_figures()
-        received += heard()
+    with Heartbeat(assignment, in_flight=lambda: 0, on_cut=lambda: None, drain_metrics=drain) as heartbeat:
+        while not heartbeat._unsent:
+            heartbeat._send_metrics()
+        attempts = len(drains)
+        heartbeat._send_metrics()
+        assert attempts == len(drains)  # nothing is drained that cannot be sent
+        received = receive()
+        heartbeat._send_metrics()
+        received += receive()
     await asyncio.sleep(0)
-    received += heard_all(ours)
+    received += receive_rest(ours)
 
-    assert len(taken) == received
+    assert len(drains) == received
     ours.close()
 
 
-def heard_all(ours):
-    """The calls in what is left, to the end of the socket."""
+def receive_rest(ours):
+    """Count the calls in the remaining packets, to the end of the stream."""
     ours.setblocking(True)
     calls = 0
     while packet := ours.recv(65536):
         if packet.startswith(b"["):
-            calls += from_packet(packet).tally.counts[CALL]
+            calls += from_packet(packet).store.counters[CALL]
     return calls

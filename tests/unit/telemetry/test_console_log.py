@@ -15,7 +15,7 @@ STYLES = re.compile(r"\x1b\[\d*m")
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
-    """A terminal that takes colours, and nobody who minds them."""
+    """A terminal with colours, and NO_COLOR unset."""
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
     return monkeypatch
@@ -36,8 +36,8 @@ def message(text):
     return line
 
 
-def test_a_call_is_one_line_of_words():
-    """What one looks for first stands in columns, the rest behind it by name; what is nothing is left out."""
+def test_a_call_is_one_line():
+    """Columns first, then values by name; empty values are left out."""
     assert (
         "[info    ] Complete           1235ms OK          some/model tokens=3+4 upstream=together id=request-1"
     ) == line_of()
@@ -56,8 +56,8 @@ def test_a_call_is_one_line_of_words():
     )
 
 
-def test_columns_stand_below_each_other():
-    """Whatever was called, however it ended, however long it took."""
+def test_columns_are_aligned():
+    """For every method, status and duration."""
     lines = [
         line_of(),
         line_of(method="/togetherchat.v1.ChatService/StreamComplete", code="UNAVAILABLE", duration_s=599.9),
@@ -67,48 +67,50 @@ def test_columns_stand_below_each_other():
     assert 1 == len({line.index("some/model") for line in lines})
 
 
-def test_a_line_says_whose_call_it_was_what_was_asked_for_and_its_trace():
-    """Where there is a tenant, an alias, a trace."""
+def test_a_line_names_the_tenant_the_requested_model_and_the_trace():
+    """If there is a tenant, an alias or fallback, and a trace."""
     line = line_of(tenant="a-team", model_asked="fast", trace="0af7")
 
     assert {"tenant=a-team", "asked=fast", "trace=0af7"} <= set(line.split())
 
 
-def test_what_an_operator_must_mend_stands_out():
-    """By its level."""
+def test_a_failure_that_an_operator_must_act_on_is_an_error():
+    """Its level stands out."""
     assert line_of(reason="INTERNAL_ERROR").startswith("[error   ] ")
 
 
-def test_what_is_no_call_is_its_level_and_its_words():
-    """What the service says beside calls."""
+def test_a_message_is_its_level_and_its_text():
+    """Messages that are not about a call."""
     assert "[warning ] 3 calls did not end in time" == message("3 calls did not end in time")
 
 
 @pytest.mark.parametrize(
-    "odd", ["a\nb", "a\r\nb", "a\u2028b", "a\x85b", "a\x0bb", f"a{ESCAPE}[2Jb", "a\x9b2Jb"]
+    "text", ["a\nb", "a\r\nb", "a\u2028b", "a\x85b", "a\x0bb", f"a{ESCAPE}[2Jb", "a\x9b2Jb"]
 )
 @pytest.mark.parametrize("terminal", [False, True])
-def test_no_text_ends_a_line_or_orders_the_terminal(odd, terminal):
-    """Neither of a caller, as a model's name, nor of whoever else has a word in a line."""
+def test_no_text_breaks_a_line_or_controls_the_terminal(text, terminal):
+    """Neither a caller's, such as a model's name, nor a message's."""
     for line in (
-        line_of(terminal=terminal, model=odd, model_asked=odd, id=odd, tenant=odd, code=odd, method=odd),
-        message(odd),
+        line_of(
+            terminal=terminal, model=text, model_asked=text, id=text, tenant=text, code=text, method=text
+        ),
+        message(text),
     ):
         assert 1 == len(line.splitlines())
         plain = STYLES.sub("", line) if terminal else line
         assert plain.isprintable()
 
 
-def test_a_name_cannot_pose_as_another_word():
-    """A model that calls itself a model and a tenant is in quotes."""
-    words = line_of(model='x tenant="root"', id="a=b")
+def test_a_value_cannot_look_like_another_value():
+    """A model's name with a space or an equals sign is quoted."""
+    line = line_of(model='x tenant="root"', id="a=b")
 
-    assert ' "x tenant=\\"root\\"" ' in words
-    assert words.endswith(' id="a=b"')
+    assert ' "x tenant=\\"root\\"" ' in line
+    assert line.endswith(' id="a=b"')
 
 
-def test_a_name_without_end_is_cut():
-    """A line is as long as its fields, each of which has a bound."""
+def test_a_long_name_is_cut():
+    """Every value has a bound, and so has the line."""
     assert 1000 > len(line_of(model="m" * 100_000))
 
 
@@ -122,8 +124,8 @@ def test_a_name_without_end_is_cut():
         (False, {}, False),
     ],
 )
-def test_colours_are_for_terminals_whose_owner_wants_them(environment, terminal, variables, coloured):
-    """A file and a pipe get none, nor does who has set NO_COLOR; the words are the same."""
+def test_only_terminals_get_colours(environment, terminal, variables, coloured):
+    """Unless NO_COLOR is set or the terminal is dumb; the text is the same."""
     for name, value in variables.items():
         environment.setenv(name, value)
     line = line_of(terminal=terminal)
@@ -132,7 +134,7 @@ def test_colours_are_for_terminals_whose_owner_wants_them(environment, terminal,
     assert line_of() == STYLES.sub("", line)
 
 
-def test_a_terminal_is_known_by_its_stream(tmp_path):
+def test_a_writer_knows_whether_its_stream_is_a_terminal(tmp_path):
     """As the operating system says."""
     near, far = pty.openpty()
     with os.fdopen(near), os.fdopen(far, "w") as terminal, (tmp_path / "log").open("w") as file:

@@ -10,17 +10,17 @@ from togetherchat_server.telemetry.log import CallLog, LogHandler, attach, logge
 CANARY = "canary"
 
 
-def line_of(form, **changed):
+def line_of(log_format, **changed):
     lines = Lines()
-    CallLog(logger_of(lines, form))(record(**changed))
+    CallLog(logger_of(lines, log_format))(record(**changed))
     (line,) = lines.lines
     return line
 
 
-def logged(form, log):
-    """The lines that `log(logger_of)` leaves."""
+def logged(log_format, log):
+    """Return the lines that `log` writes."""
     lines = Lines()
-    detach = attach(LogHandler(logger_of(lines, form)))
+    detach = attach(LogHandler(logger_of(lines, log_format)))
     try:
         log(logging.getLogger)
     finally:
@@ -36,7 +36,7 @@ def failed(text):
 
 
 def test_a_call_is_one_json_object():
-    """Keys and values, durations rounded; what never came to be is left out."""
+    """Durations are rounded, empty fields are left out."""
     line = line_of("json", first_token_s=0.123456)
 
     assert "\n" not in line
@@ -65,26 +65,26 @@ def test_a_call_is_one_json_object():
 
 
 @pytest.mark.parametrize("reason", ["SERVICE_KEY_REJECTED", "INTERNAL_ERROR", "UPSTREAM_TLS_FAILED"])
-def test_what_an_operator_must_mend_is_an_error(reason):
-    """A key of ours that is refused, a fault of ours, a TLS set-up: these wake somebody."""
+def test_a_failure_that_an_operator_must_act_on_is_an_error(reason):
+    """A rejected service key, an internal error, and a TLS failure."""
     assert "error" == json.loads(line_of("json", reason=reason))["level"]
 
 
-def test_what_callers_and_providers_do_is_no_error():
-    """A failed call is news, not an alarm."""
+def test_a_failure_caused_by_caller_or_provider_is_not_an_error():
+    """Its level is info."""
     assert "info" == json.loads(line_of("json", code="UNAVAILABLE", reason="UPSTREAM_OVERLOADED"))["level"]
 
 
-@pytest.mark.parametrize("form", ["json", "text"])
-def test_odd_text_stays_on_its_line(form):
-    """A model's name with line ends in it cannot forge a second line."""
-    line = line_of(form, model='a\nb"c\u2028d')
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_text_with_line_breaks_stays_on_its_line(log_format):
+    """A model's name cannot forge a second line."""
+    line = line_of(log_format, model='a\nb"c\u2028d')
 
     assert 1 == len(line.splitlines())
 
 
-def test_the_services_own_words_are_written_in_full():
-    """What the service logs holds no foreign text, by rule; it is written as it is."""
+def test_the_services_own_messages_are_written_in_full():
+    """By rule they hold no text of callers or the provider."""
     lines = logged(
         "json",
         lambda logger: logger("togetherchat_server.runtime.app").warning("%d calls did not end in time", 3),
@@ -96,15 +96,15 @@ def test_the_services_own_words_are_written_in_full():
 
 
 @pytest.mark.parametrize("library", ["grpc._cython.cygrpc", "uvicorn.error", "asyncio"])
-def test_of_a_librarys_words_only_the_template_is_written(library):
-    """gRPC prints a header that it cannot read, a key too: the values stay out."""
+def test_only_the_template_of_a_librarys_message_is_written(library):
+    """gRPC logs a header that it cannot decode, even a key: values are left out."""
     lines = logged("json", lambda logger: logger(library).error("Invalid encoding on %s", CANARY))
 
     assert [f"{library}: Invalid encoding on %s"] == [json.loads(line)["message"] for line in lines]
 
 
-def test_of_a_message_of_many_lines_the_first_is_written():
-    """asyncio spells out the task and its exception in the lines after it."""
+def test_only_the_first_line_of_a_librarys_message_is_written():
+    """asyncio puts the task and its exception into the next lines."""
     lines = logged("json", lambda logger: logger("asyncio").error(f"Task exception\nfuture: {CANARY}"))
 
     assert ["asyncio: Task exception"] == [json.loads(line)["message"] for line in lines]
@@ -113,29 +113,29 @@ def test_of_a_message_of_many_lines_the_first_is_written():
 @pytest.mark.parametrize(
     ("number", "level"), [(5, "debug"), (25, "info"), (30, "warning"), (50, "critical"), (99, "critical")]
 )
-def test_a_level_that_has_no_name_is_the_one_below_it(number, level):
-    """Libraries make up levels of their own: no line is lost to that."""
+def test_an_unknown_level_is_the_next_lower_known_one(number, level):
+    """Libraries define levels of their own; no message is lost."""
     lines = Lines()
     handler = LogHandler(logger_of(lines, "json"))
-    handler.emit(logging.LogRecord("grpc", number, "", 0, "odd", (), None))
+    handler.emit(logging.LogRecord("grpc", number, "", 0, "text", (), None))
 
     assert [level] == [json.loads(line)["level"] for line in lines.lines]
 
 
-@pytest.mark.parametrize("form", ["json", "text"])
+@pytest.mark.parametrize("log_format", ["json", "text"])
 @pytest.mark.parametrize("name", ["togetherchat_server.frontends", "grpc"])
-def test_an_exception_is_its_type_and_its_place(name, form):
-    """The text of an exception may be a prompt or a key; where it arose is what mends it."""
+def test_an_exception_is_logged_by_type_and_location(name, log_format):
+    """Its text is left out: it may hold a prompt or a key."""
     error = failed(CANARY)
-    (line,) = logged(form, lambda logger: logger(name).error("call failed", exc_info=error))
+    (line,) = logged(log_format, lambda logger: logger(name).error("call failed", exc_info=error))
 
-    place = f"test_log.py:{error.__traceback__.tb_lineno} failed"
-    assert f"call failed: ValueError in {place}" in line
+    location = f"test_log.py:{error.__traceback__.tb_lineno} failed"
+    assert f"call failed: ValueError in {location}" in line
     assert CANARY not in line
 
 
-def test_nothing_is_left_attached():
-    """After the stop loggers are as they were before."""
+def test_detaching_restores_the_loggers():
+    """Their handlers are those from before."""
     before = list(logging.getLogger("grpc").handlers)
     detach = attach(LogHandler(logger_of(Lines(), "text")))
     detach()
@@ -143,22 +143,22 @@ def test_nothing_is_left_attached():
     assert before == logging.getLogger("grpc").handlers
 
 
-def test_a_line_says_what_was_asked_for_where_another_model_answered():
-    """An alias, or a model that gave way."""
-    asked = {"model_asked": "fast"}
-    assert "fast" == json.loads(line_of("json", **asked))["model_asked"]
+def test_a_line_names_the_requested_model_if_another_one_ran():
+    """For an alias, or a fallback."""
+    changed = {"model_asked": "fast"}
+    assert "fast" == json.loads(line_of("json", **changed))["model_asked"]
     assert "model_asked" not in json.loads(line_of("json"))
 
 
-def test_a_line_tells_the_providers_limits_where_it_told_them():
-    """By the names of its headers."""
+def test_a_line_has_the_providers_rate_limits():
+    """By header name, if the provider sent them."""
     limits = (("x-ratelimit-limit", "200"), ("x-ratelimit-remaining", "199"))
     assert dict(limits) == json.loads(line_of("json", rate_limits=limits))["rate_limits"]
     assert "rate_limits" not in json.loads(line_of("json"))
 
 
 def test_structlogs_own_configuration_is_left_alone():
-    """Whoever embeds the service and has configured structlog keeps what was configured, and we ours."""
+    """A program that embeds the service keeps its configuration, and the service ignores it."""
     before = structlog.get_config()
     structlog.configure(processors=[lambda *_: "elsewhere"])
     try:

@@ -6,21 +6,21 @@ from togetherchat_server.telemetry.log_writer import LogWriter
 
 
 class Blocked(io.StringIO):
-    """A stream whose reader sleeps until the test lets go."""
+    """A stream whose writes block until the test releases them."""
 
     def __init__(self):
         super().__init__()
         self.writing = threading.Event()
-        self.go = threading.Event()
+        self.released = threading.Event()
 
     def write(self, text):
         self.writing.set()
-        self.go.wait(10)
+        self.released.wait(10)
         return super().write(text)
 
 
 class Broken(io.StringIO):
-    """A stream whose reader has gone, for a while."""
+    """A stream whose reader has closed the pipe, for a while."""
 
     broken = True
 
@@ -31,7 +31,7 @@ class Broken(io.StringIO):
 
 
 def test_lines_are_written_in_order_and_closing_writes_the_rest():
-    """What was handed in before the end is in the stream after it."""
+    """Nothing that was queued before `close` is lost."""
     stream = io.StringIO()
     writer = LogWriter(stream)
 
@@ -42,8 +42,8 @@ def test_lines_are_written_in_order_and_closing_writes_the_rest():
     assert [f"{number}" for number in range(100)] == stream.getvalue().splitlines()
 
 
-def test_a_reader_that_sleeps_makes_nobody_wait():
-    """The queue is bounded: what does not fit is dropped and counted, and no write blocks."""
+def test_a_slow_reader_blocks_no_write():
+    """The queue is bounded: lines that do not fit are dropped and counted."""
     stream = Blocked()
     writer = LogWriter(stream, lines_max=2)
     writer.write("being written")
@@ -53,27 +53,27 @@ def test_a_reader_that_sleeps_makes_nobody_wait():
         writer.write(f"{number}")
 
     assert 8 == writer.dropped
-    stream.go.set()
+    stream.released.set()
     writer.close()
     assert ["being written", "0", "1"] == stream.getvalue().splitlines()
 
 
-def test_closing_a_log_that_nobody_reads_ends(monkeypatch):
-    """The end of the process waits a bounded time for the log, whether the queue is full or not."""
+def test_closing_a_log_that_is_not_read_takes_a_bounded_time(monkeypatch):
+    """Whether its queue is full or not."""
     monkeypatch.setattr("togetherchat_server.telemetry.log_writer.CLOSE_S", 0.05)
     for lines in (1, 5):
         stream = Blocked()
         writer = LogWriter(stream, lines_max=2)
         for _ in range(lines):
             writer.write("line")
-        begun_s = time.monotonic()
+        started_s = time.monotonic()
         writer.close()
-        assert 2 > time.monotonic() - begun_s
-        stream.go.set()
+        assert 2 > time.monotonic() - started_s
+        stream.released.set()
 
 
 def test_a_broken_stream_drops_lines_and_recovers():
-    """A reader that has gone costs its lines, not the thread that writes them."""
+    """The writing thread survives a broken pipe."""
     stream = Broken()
     writer = LogWriter(stream)
     writer.write("lost")

@@ -6,8 +6,8 @@ from togetherchat_server.frontends.grpc.status import ROWS
 from togetherchat_server.frontends.http.openai import chat, models
 from togetherchat_server.providers.together import attempt_span
 from togetherchat_server.telemetry.semconv import (
-    DOOR,
     ERROR_CODES,
+    HTTP_ROUTES,
     PARAMETERS,
     USAGE,
     ListenerAttributes,
@@ -18,8 +18,8 @@ from togetherchat_server.telemetry.semconv import (
     call_name,
 )
 
-HERE = ProviderAttributes.of("https://api.example/v1")
-DOORS = ListenerAttributes.of(grpc="127.0.0.1:50051", http="0.0.0.0:443", tls=True, machine="pod-1")
+PROVIDER = ProviderAttributes.of("https://api.example/v1")
+LISTENERS = ListenerAttributes.of(grpc="127.0.0.1:50051", http="0.0.0.0:443", tls=True, hostname="pod-1")
 
 
 def attempt(**changed):
@@ -38,29 +38,31 @@ def attempt(**changed):
 
 
 def test_the_tables_are_total():
-    """Whatever is noted has a name, and the door's methods have routes."""
+    """Every recorded parameter has an attribute, every HTTP method a route."""
     assert set(attempt_span.PARAMETERS) == set(PARAMETERS)
     assert {"prompt_tokens", "completion_tokens", *attempt_span.TOKENS} == set(USAGE)
-    assert {chat.METHOD, models.LIST_METHOD, models.ONE_METHOD} == set(DOOR)
+    assert {chat.METHOD, models.LIST_METHOD, models.ONE_METHOD} == set(HTTP_ROUTES)
     assert attempt_span.chat.FinishReason.values()[1:] == list(attempt_span.FINISH_REASONS)
 
 
 @pytest.mark.parametrize("row", sorted(ROWS), ids=str)
 def test_an_error_of_the_server_has_its_reason_as_type(row):
-    """Codes that blame the caller leave the span without an error, every code leaves the reason."""
+    """A code that blames the caller sets no error; every failure sets the reason."""
     code = ROWS[row].code.name
-    told = call_attributes(record(code=code, reason=row.value), DOORS)
+    attributes = call_attributes(record(code=code, reason=row.value), LISTENERS)
 
-    assert (row.value if code in ERROR_CODES else None) == told.get("error.type")
-    assert (code, row.value) == (told["rpc.response.status_code"], told["togetherchat.reason"])
+    assert (row.value if code in ERROR_CODES else None) == attributes.get("error.type")
+    assert (code, row.value) == (attributes["rpc.response.status_code"], attributes["togetherchat.reason"])
 
 
 @pytest.mark.parametrize(("code", "error"), [("503", "OVERLOADED"), ("429", None)])
 def test_an_http_status_from_500_on_is_an_error(code, error):
-    """Below, the caller can do something about it."""
-    told = call_attributes(record(protocol="http", method=chat.METHOD, code=code, reason="OVERLOADED"), DOORS)
+    """A status below 500 is the caller's mistake."""
+    attributes = call_attributes(
+        record(protocol="http", method=chat.METHOD, code=code, reason="OVERLOADED"), LISTENERS
+    )
 
-    assert (int(code), error) == (told["http.response.status_code"], told.get("error.type"))
+    assert (int(code), error) == (attributes["http.response.status_code"], attributes.get("error.type"))
 
 
 @pytest.mark.parametrize(
@@ -72,12 +74,12 @@ def test_an_http_status_from_500_on_is_an_error(code, error):
     ],
 )
 def test_a_call_is_named_by_its_method_and_route(protocol, method, name):
-    """Of which there are few: no path and no model of a caller's."""
+    """Their number is bounded: no name holds a caller's path or model."""
     assert name == call_name(record(protocol=protocol, method=method))
 
 
 @pytest.mark.parametrize(
-    ("address", "here"),
+    ("address", "expected"),
     [
         ("127.0.0.1:50051", {"server.address": "127.0.0.1", "server.port": 50051}),
         ("[::1]:50051", {"server.address": "::1", "server.port": 50051}),
@@ -88,24 +90,24 @@ def test_a_call_is_named_by_its_method_and_route(protocol, method, name):
     ],
 )
 @pytest.mark.parametrize(("protocol", "method"), [("grpc", "/x/Complete"), ("http", chat.METHOD)])
-def test_where_callers_come_in(address, here, protocol, method):
-    """As it is set; a machine that is listened at whole goes by its name. What callers say it is called is theirs."""
-    doors = ListenerAttributes.of(grpc=address, http=address, tls=False, machine="pod-1")
-    told = call_attributes(record(protocol=protocol, method=method, code="200"), doors)
+def test_the_servers_address_is_that_of_the_listener(address, expected, protocol, method):
+    """From the settings, not from callers; a wildcard address is replaced by the hostname."""
+    listeners = ListenerAttributes.of(grpc=address, http=address, tls=False, hostname="pod-1")
+    attributes = call_attributes(record(protocol=protocol, method=method, code="200"), listeners)
 
-    assert here == {name: value for name, value in told.items() if name.startswith("server.")}
+    assert expected == {name: value for name, value in attributes.items() if name.startswith("server.")}
 
 
 @pytest.mark.parametrize(("tls", "scheme"), [(True, "https"), (False, "http")])
-def test_the_doors_scheme_is_that_of_its_connections(tls, scheme):
-    """Encrypted or not; gRPC's conventions have no word for it."""
-    doors = ListenerAttributes.of(grpc="h:1", http="h:2", tls=tls, machine="")
+def test_the_url_scheme_is_https_with_tls(tls, scheme):
+    """gRPC's conventions have no such attribute."""
+    listeners = ListenerAttributes.of(grpc="h:1", http="h:2", tls=tls, hostname="")
 
     assert (
         scheme
-        == call_attributes(record(protocol="http", method=chat.METHOD, code="200"), doors)["url.scheme"]
+        == call_attributes(record(protocol="http", method=chat.METHOD, code="200"), listeners)["url.scheme"]
     )
-    assert "url.scheme" not in call_attributes(record(), doors)
+    assert "url.scheme" not in call_attributes(record(), listeners)
 
 
 @pytest.mark.parametrize(
@@ -116,12 +118,12 @@ def test_the_doors_scheme_is_that_of_its_connections(tls, scheme):
         ("http://[::1]:8/v1", "::1", 8),
     ],
 )
-def test_where_the_provider_is(base_url, host, port):
-    """The address as it is set, with the port that it implies."""
-    told = attempt_attributes(attempt(), 0, ProviderAttributes.of(base_url), record())
+def test_an_attempt_has_the_address_of_the_provider(base_url, host, port):
+    """As configured, with the default port of the scheme."""
+    attributes = attempt_attributes(attempt(), 0, ProviderAttributes.of(base_url), record())
 
-    assert (host, port) == (told["server.address"], told["server.port"])
-    assert f"{base_url.rstrip('/')}/chat/completions" == told["url.full"]
+    assert (host, port) == (attributes["server.address"], attributes["server.port"])
+    assert f"{base_url.rstrip('/')}/chat/completions" == attributes["url.full"]
 
 
 @pytest.mark.parametrize(
@@ -134,23 +136,25 @@ def test_where_the_provider_is(base_url, host, port):
         ("", 2.0, "", None),
     ],
 )
-def test_why_an_attempt_failed(failure, ended_s, reason, error):
-    """One that was given up, or still runs, failed for the reason that its call ended."""
-    told = attempt_attributes(attempt(failure=failure, ended_s=ended_s), 0, HERE, record(reason=reason))
+def test_an_attempt_has_the_type_of_its_error(failure, ended_s, reason, error):
+    """A cancelled or unfinished attempt has the reason of its call."""
+    attributes = attempt_attributes(
+        attempt(failure=failure, ended_s=ended_s), 0, PROVIDER, record(reason=reason)
+    )
 
-    assert error == told.get("error.type")
+    assert error == attributes.get("error.type")
 
 
-def test_names_of_models_are_cut():
+def test_long_names_of_models_are_cut():
     """They are the caller's text."""
     long = attempt(model="m" * 5000)
 
-    assert 256 == len(attempt_attributes(long, 0, HERE, record())["gen_ai.request.model"])
+    assert 256 == len(attempt_attributes(long, 0, PROVIDER, record())["gen_ai.request.model"])
     assert 261 == len(attempt_name(long))
 
 
-def test_no_tokens_are_told_that_the_provider_did_not_tell():
-    """A guess is none of its figures."""
-    told = attempt_attributes(attempt(), 0, HERE, record())
+def test_estimated_tokens_are_not_attributes():
+    """Only tokens that the provider counted are."""
+    attributes = attempt_attributes(attempt(), 0, PROVIDER, record())
 
-    assert [] == [name for name in told if name.startswith("gen_ai.usage")]
+    assert [] == [name for name in attributes if name.startswith("gen_ai.usage")]

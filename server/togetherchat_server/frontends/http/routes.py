@@ -28,7 +28,7 @@ from togetherchat_server.calls.session import Sessions, request_id_or_new
 from togetherchat_server.config import LOOPBACK_HOSTS
 from togetherchat_server.config.tls import Certificates
 from togetherchat_server.domain.ports import Chat, ModelListing
-from togetherchat_server.frontends.http.console.page import MODELS_METHOD, Console, Figures, foreign_name
+from togetherchat_server.frontends.http.console.page import MODELS_METHOD, Console, ConsoleStats, foreign_name
 from togetherchat_server.frontends.http.exchange import JSON, Exchange
 from togetherchat_server.frontends.http.handler import HttpHandler, HttpLimits, Work
 from togetherchat_server.frontends.http.openai import chat, models, openapi
@@ -80,7 +80,7 @@ class Routes:
     def _console(self, console: Console) -> list[Route]:
         guarded: tuple[tuple[str, Handler], ...] = (
             ("/", console.page),
-            ("/console/figures", console.count),
+            ("/console/stats", console.stats),
             ("/console/models", self._asked(MODELS_METHOD, self.models.everything)),
         )
         return [Route(path, self._endpoint(GETTING, self._local(handler))) for path, handler in guarded]
@@ -215,8 +215,8 @@ class HttpEnvironment:
     share_port: bool
     certificates: Certificates | None
     local_pages_only: bool
-    figures: Figures | None
-    """What the console shows of the service; None: there is no console."""
+    console_stats: ConsoleStats | None
+    """The console's live metrics; None without a console."""
 
 
 def create_http_server(
@@ -239,12 +239,12 @@ def create_http_server(
     endpoint = ChatEndpoint(
         chat, max_request_bytes=limits.max_request_bytes, request_read_timeout_s=limits.request_read_timeout_s
     )
-    figures = environment.figures
+    console_stats = environment.console_stats
     door = Routes(
         handler=handler,
         chat=endpoint,
         models=ModelsEndpoint(listing),
-        console=None if figures is None else Console(handler=handler, figures=figures),
+        console=None if console_stats is None else Console(handler=handler, read_stats=console_stats),
         version=environment.version,
         local_pages_only=environment.local_pages_only,
     )

@@ -1,16 +1,16 @@
-"""What is counted, and how it comes to whoever scrapes it.
+"""Metrics: what is counted, and how it reaches Prometheus and the console.
 
-    CallRecord --> CallFigures --+                                      one process: /metrics
-    LoopLag ---------------------+--> Tally --> Meters -----------------> exposition
-    gauges, read when asked -----+                |
-                                                  | packets, every heartbeat: what came since
-                                                  v the last one, and the gauges as they are
-                                              FleetFigures (supervisor) --> exposition
+    CallRecord --> CallMetrics ----+                                one process: /metrics, the console
+    EventLoopLag ------------------+--> MetricStore --> MetricsCollector --> exposition
+    callbacks, read at a scrape ---+                         |
+                                                             | packets at every heartbeat: the counts
+                                                             v since the last one, the current gauges
+                                                   FleetMetrics (supervisor) --> exposition
 
-A tally is dictionaries of numbers, which one loop writes: no locks, no objects for each series.
-Workers hand over what they have counted and begin at nought. The supervisor adds, so nothing it
-shows ever goes backwards, whichever worker has gone, and a scrape waits for no worker. What a
-worker that is killed had counted since its last heartbeat is lost with it.
+A store is dictionaries of numbers that one event loop writes: no locks, no object per series.
+A worker sends its counts to the supervisor and starts again at zero; the supervisor adds them up.
+So a total never decreases when a worker ends, and a scrape waits for no worker. A worker that is
+killed loses the counts since its last heartbeat.
 
-Labels are bounded: see `labels.py`.
+Labels are bounded: see `cardinality.py`.
 """

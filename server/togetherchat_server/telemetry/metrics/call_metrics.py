@@ -1,44 +1,66 @@
-"""The sink that counts ended calls: a dozen additions in dictionaries, at the end of every call.
+"""The sink that counts finished calls: a dozen additions in dictionaries at the end of every call.
 
-It runs on the loop that serves; `bench/observe.py` measures what it costs.
+Runs on the loop that serves calls; `bench/observe.py` measures its cost.
 """
 
 from collections.abc import Callable, Container
 from typing import Final, final
 
+from togetherchat_server.domain.reasons import Reason
 from togetherchat_server.telemetry.call_record import CallRecord
 from togetherchat_server.telemetry.metrics import definitions as names
 from togetherchat_server.telemetry.metrics.cardinality import METHODS_MAX, NONE, TENANTS_MAX, LabelLimiter
 from togetherchat_server.telemetry.metrics.store import MetricStore
 
-REFUSALS: Final = frozenset({"OVERLOADED", "CALLER_QUOTA", "DRAINING"})
+REJECTED_REASONS: Final = frozenset({"OVERLOADED", "CALLER_QUOTA", "DRAINING"})
+CALLER_REASONS: Final = frozenset(
+    {
+        Reason.INVALID_REQUEST,
+        Reason.REQUEST_TOO_LARGE,
+        Reason.CONTEXT_LENGTH_EXCEEDED,
+        Reason.MODEL_NOT_FOUND,
+        Reason.UPSTREAM_INVALID_REQUEST,
+        Reason.MISSING_CREDENTIALS,
+        Reason.INVALID_CREDENTIALS,
+        Reason.CALLER_KEY_REJECTED,
+        Reason.MODEL_NOT_ALLOWED,
+        Reason.CALLER_QUOTA,
+        Reason.CALLER_DEADLINE,
+        Reason.CALLER_CANCELLED,
+        Reason.CALLER_STALLED,
+    }
+)
+SERVICE_REASONS: Final = frozenset(
+    {Reason.CALL_TIMEOUT, Reason.OVERLOADED, Reason.DRAINING, Reason.INTERNAL_ERROR}
+)
+PROVIDER_REASONS: Final = frozenset(reason.value for reason in set(Reason) - CALLER_REASONS - SERVICE_REASONS)
 STREAM_MESSAGES_MIN: Final = 3
-"""A whole answer is one message, the shortest stream a start and an end."""
+"""A unary completion is one message; the shortest stream is a start and an end."""
 
 
 @final
 class CallMetrics:
-    """Counts into a tally.
+    """Counts finished calls in a store.
 
     Args:
-        tally: where to.
-        models: the models that are named; others are `other`.
-        wall_clock: when the provider told its limits.
+        store: where calls are counted.
+        models: the models that appear by name; others are `other`.
+        wall_clock: gives the time at which the provider's limits arrived.
     """
 
     def __init__(
-        self, tally: MetricStore, *, models: Container[str], wall_clock: Callable[[], float]
+        self, store: MetricStore, *, models: Container[str], wall_clock: Callable[[], float]
     ) -> None:
-        self._tally = tally
+        self._store = store
         self._wall_clock = wall_clock
         self._model = LabelLimiter(models)
         self._tenant = LabelLimiter(unlisted_max=TENANTS_MAX)
         self._method = LabelLimiter(unlisted_max=METHODS_MAX)
-        self.limits_told: dict[str, tuple[float, tuple[tuple[str, str], ...]]] = {}
-        """By model, when the provider told its limits and which; read when somebody asks."""
+        self.rate_limits: dict[str, tuple[float, tuple[tuple[str, str], ...]]] = {}
+        """By model: when the provider last sent its rate limits, and the headers. Parsed at a scrape."""
 
     def __call__(self, record: CallRecord) -> None:
-        count = self._tally.count
+        count = self._store.count
         model, tenant, method = (
             self._model(record.model),
             self._tenant(record.tenant),
@@ -48,43 +70,48 @@ class CallMetrics:
         count((names.CALLS, record.protocol, method, code, record.reason or NONE))
         count((names.TENANT_CALLS, tenant, model, code))
         if record.attempts:
-            count((names.ATTEMPTS, record.upstream or NONE, model), record.attempts)
+            count((names.UPSTREAM_ATTEMPTS, record.upstream or NONE, model), record.attempts)
             self._count_usage(record, tenant, model)
+            if not record.reason:
+                count((names.UPSTREAM_CALLS, "ok"))
         self._time(record, method, model)
         if record.reason or record.attempts > 1 or record.previous_attempts:
-            self._count_trouble(record, model)
+            self._count_failure(record, model)
         if record.rate_limits and not record.caller_key:
-            self.limits_told[model] = (self._wall_clock(), record.rate_limits)
+            self.rate_limits[model] = (self._wall_clock(), record.rate_limits)
 
     def _count_usage(self, record: CallRecord, tenant: str, model: str) -> None:
-        count = self._tally.count
+        count = self._store.count
         if record.prompt_tokens:
             count((names.TOKENS, tenant, model, "input"), record.prompt_tokens)
         if record.completion_tokens:
             count((names.TOKENS, tenant, model, "output"), record.completion_tokens)
         if record.cost_nano_usd:
-            count((names.COST, tenant, model), record.cost_nano_usd)
+            count((names.COST_USD, tenant, model), record.cost_nano_usd)
         if record.usage_estimated:
-            count((names.ESTIMATED,))
+            count((names.USAGE_ESTIMATED_CALLS,))
 
     def _time(self, record: CallRecord, method: str, model: str) -> None:
-        observe, duration_s, first_s = self._tally.observe, record.duration_s, record.first_token_s
+        observe, duration_s, first_s = self._store.observe, record.duration_s, record.first_token_s
         outcome = "error" if record.reason else "ok"
-        observe((names.DURATION, record.protocol, method, model, outcome), duration_s)
+        observe((names.CALL_DURATION, record.protocol, method, model, outcome), duration_s)
         if record.queued_s:
-            observe((names.QUEUED,), record.queued_s)
+            observe((names.CALL_QUEUE_WAIT,), record.queued_s)
         if first_s is None:
             return
-        observe((names.FIRST_TOKEN, method, model), first_s)
+        observe((names.TIME_TO_FIRST_TOKEN, method, model), first_s)
         tokens = record.completion_tokens or 0
         if tokens > 1 and record.messages_sent >= STREAM_MESSAGES_MIN and not record.reason:
-            observe((names.INTER_TOKEN, model), (duration_s - first_s) / (tokens - 1))
+            observe((names.TIME_PER_OUTPUT_TOKEN, model), (duration_s - first_s) / (tokens - 1))
 
-    def _count_trouble(self, record: CallRecord, model: str) -> None:
-        count = self._tally.count
-        if record.reason in REFUSALS:
-            count((names.REFUSED, record.reason))
+    def _count_failure(self, record: CallRecord, model: str) -> None:
+        """Count a failure and retries, which most calls do not have."""
+        count = self._store.count
+        if record.reason in REJECTED_REASONS:
+            count((names.ADMISSION_REJECTED, record.reason))
+        if record.reason in PROVIDER_REASONS:
+            count((names.UPSTREAM_CALLS, "error" if record.attempts else "throttled"))
         if record.attempts > 1:
-            count((names.RETRIES, record.upstream or NONE, model), record.attempts - 1)
+            count((names.UPSTREAM_RETRIES, record.upstream or NONE, model), record.attempts - 1)
         if record.previous_attempts:
             count((names.CALLER_RETRIES,))

@@ -1,8 +1,8 @@
-"""Which values a label may have: a caller must not be able to make series at will.
+"""Bounds the values of labels, so that callers cannot create series.
 
-A model is named where it was known beforehand: in the catalogue, or as what an alias stands
-for. Tenants and methods are named by the service's own configuration and code, not by
-callers; they are bounded by number all the same. Everything else is `other`.
+A model is named if the catalog or an alias names it. Tenants and methods come from the service's
+own configuration and code, not from callers; their number is bounded all the same. Every other
+value becomes `other`.
 """
 
 from collections.abc import Container
@@ -16,7 +16,7 @@ METHODS_MAX: Final = 50
 
 @final
 class LabelLimiter:
-    """Lets values through that are known, and of the others the first `unlisted_max`."""
+    """Passes listed values, and the first `unlisted_max` of the others."""
 
     def __init__(self, listed: Container[str] = (), *, unlisted_max: int = 0) -> None:
         self._listed = listed
@@ -24,7 +24,7 @@ class LabelLimiter:
         self._unlisted: set[str] = set()
 
     def __call__(self, value: str) -> str:
-        """The value as a label; `none` for an empty one."""
+        """Return the label for a value; `none` for an empty one."""
         if not value:
             return NONE
         if value in self._listed or value in self._unlisted:

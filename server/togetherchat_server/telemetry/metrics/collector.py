@@ -1,50 +1,32 @@
-"""Everything that one process measures: its tally, its gauges, and when they are read.
+"""Collects everything that one process measures: its store, its gauges and its counters.
 
-Gauges and totals that others keep are read when somebody asks: at a scrape, or at a worker's
-heartbeat. Nothing is written into them from where things happen.
+Gauges, and counters that other parts keep, are callbacks. A scrape or a heartbeat calls them;
+the parts themselves write nothing here.
 """
 
+import asyncio
 import platform
-from collections.abc import Callable, Container, Iterator, Mapping
+import sys
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Final, final
 
 from togetherchat_server.telemetry.metrics import definitions as names
 from togetherchat_server.telemetry.metrics import process
 from togetherchat_server.telemetry.metrics.call_metrics import CallMetrics
+from togetherchat_server.telemetry.metrics.definitions import Key
 from togetherchat_server.telemetry.metrics.event_loop_lag import EventLoopLag
-from togetherchat_server.telemetry.metrics.store import Key, MetricStore
+from togetherchat_server.telemetry.metrics.live_window import LiveWindow
+from togetherchat_server.telemetry.metrics.rate_limits import rate_limit_gauges
+from togetherchat_server.telemetry.metrics.store import MetricStore
 from togetherchat_server.telemetry.metrics.wire import Snapshot
-from togetherchat_server.telemetry.provider_limits import NAMES, number_of
 
-GAUGES: Final[Mapping[str, Key]] = {
-    "tasks": (names.TASKS,),
-    "memory_blocks": (names.MEMORY_BLOCKS,),
-    "calls_in_flight": (names.IN_FLIGHT,),
-    "calls_waiting": (names.WAITING,),
-    "http_connections": (names.HTTP_CONNECTIONS,),
-    "upstream_requests_in_flight": (names.UPSTREAM_IN_FLIGHT,),
-    "upstream_connections_leased": (names.UPSTREAM_CONNECTIONS, "leased"),
-    "upstream_connections_resting": (names.UPSTREAM_CONNECTIONS, "resting"),
-    "retry_budget_left": (names.BUDGET,),
-    "breaker_pairs_held": (names.BREAKER, "held"),
-    "breaker_pairs_dropping": (names.BREAKER, "dropping"),
-    "quota_redis_away": (names.QUOTAS_APART,),
-    "tls_certificate_expires_s": (names.CERTIFICATE_LEFT,),
-}
-"""What is counted for `/vars` by the name it has there."""
-TOTALS: Final[Mapping[str, Key]] = {
-    "log_lines_dropped": (names.LINES_DROPPED,),
-    "trace_spans_made": (names.SPANS, "made"),
-    "trace_spans_exported": (names.SPANS, "exported"),
-    "trace_spans_lost": (names.SPANS, "lost"),
-}
-"""What `/vars` shows and never falls."""
+Callbacks = dict[Key, Callable[[], float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessInfo:
-    """What does not change while the process lives."""
+    """Constants of the process."""
 
     version: str
     max_concurrent_calls: int
@@ -53,66 +35,73 @@ class ProcessInfo:
 
 @final
 class MetricsCollector:
-    """The figures of one process that serves calls. `vars_read` may still grow after this begins."""
+    """The metrics of one process that serves calls."""
 
-    def __init__(
-        self, vars_read: Mapping[str, Callable[[], int]], *, facts: ProcessInfo, ready: Callable[[], bool]
-    ) -> None:
-        self._vars = vars_read
-        self._ready = ready
-        self._tally = MetricStore()
-        self._wall_clock = facts.wall_clock
-        self._calls: CallMetrics | None = None
-        self._totals_seen: dict[Key, float] = {}
-        self._lag = EventLoopLag(lambda late_s: self._tally.observe((names.LAG,), late_s))
-        self._fixed: dict[Key, float] = {
-            (names.BUILD, facts.version, platform.python_version()): 1,
-            (names.PLACES,): facts.max_concurrent_calls,
-            (names.STARTED,): facts.wall_clock(),
+    def __init__(self, info: ProcessInfo, *, ready: Callable[[], bool]) -> None:
+        self.gauges: Final[Callbacks] = {
+            (names.ASYNCIO_TASKS,): lambda: len(asyncio.all_tasks()),
+            (names.PYTHON_ALLOCATED_BLOCKS,): sys.getallocatedblocks,
+            (names.READY,): ready,
+        }
+        """Current values by series. Every part adds its own."""
+        self.counters: Final[Callbacks] = {(names.PROCESS_CPU,): process.cpu_s}
+        """Totals since the start that other parts keep, by series."""
+        self._store = MetricStore()
+        self._wall_clock = info.wall_clock
+        self._call_metrics: CallMetrics | None = None
+        self._live_window: LiveWindow | None = None
+        self._counters_read: dict[Key, float] = {}
+        self._lag = EventLoopLag(lambda lag_s: self._store.observe((names.EVENT_LOOP_LAG,), lag_s))
+        self._constants: dict[Key, float] = {
+            (names.BUILD_INFO, info.version, platform.python_version()): 1,
+            (names.MAX_CONCURRENT_CALLS,): info.max_concurrent_calls,
+            (names.PROCESS_START_TIME,): info.wall_clock(),
         }
 
     def sink(self, *, models: Container[str]) -> CallMetrics:
-        """What is to be told of every ended call; `models` are those that are named."""
-        self._calls = CallMetrics(self._tally, models=models, wall_clock=self._wall_clock)
-        return self._calls
+        """Return the sink of call records. Only `models` appear by name."""
+        self._call_metrics = CallMetrics(self._store, models=models, wall_clock=self._wall_clock)
+        return self._call_metrics
+
+    def open_live_window(self, *, clock: Callable[[], float]) -> LiveWindow:
+        """Keep the last minute of this process's counts from now on."""
+        self._live_window = LiveWindow(self._store, clock=clock)
+        return self._live_window
 
     def start(self) -> None:
-        """Begin to watch the loop that runs."""
+        """Start the timers on the running event loop."""
         self._lag.start()
+        if self._live_window is not None:
+            self._live_window.start()
 
     def stop(self) -> None:
         self._lag.stop()
+        if self._live_window is not None:
+            self._live_window.stop()
 
-    def figures(self) -> Snapshot:
-        """Everything as it is now."""
-        self._read_totals()
-        return Snapshot(tally=self._tally, gauges=self._gauges())
+    def snapshot(self) -> Snapshot:
+        """Return the current values of all metrics."""
+        self._read_parts()
+        return Snapshot(store=self._store, gauges=self._read_gauges())
 
-    def take(self) -> Snapshot:
-        """What came since this was last called, and the gauges as they are now."""
-        self._read_totals()
-        return Snapshot(tally=self._tally.take(), gauges=self._gauges())
+    def drain_deltas(self) -> Snapshot:
+        """Return the counts since the last call of this method, and the current gauges."""
+        self._read_parts()
+        deltas = self._store.drain()
+        if self._live_window is not None:
+            self._live_window.add_drained(deltas)
+        return Snapshot(store=deltas, gauges=self._read_gauges())
 
-    def _read_totals(self) -> None:
-        totals: dict[Key, float] = {
-            key: float(self._vars[name]()) for name, key in TOTALS.items() if name in self._vars
-        }
-        totals[names.CPU,] = process.cpu_s()
-        for key, total in totals.items():
-            self._tally.count(key, total - self._totals_seen.get(key, 0))
-            self._totals_seen[key] = total
-        if self._calls is not None:
-            told, self._calls.limits_told = self._calls.limits_told, {}
-            for model, (told_s, headers) in told.items():
-                self._tally.words.update(_limits(model, told_s, headers))
+    def _read_parts(self) -> None:
+        for key, read in self.counters.items():
+            total = read()
+            self._store.count(key, total - self._counters_read.get(key, 0))
+            self._counters_read[key] = total
+        if self._call_metrics is not None:
+            updates, self._call_metrics.rate_limits = self._call_metrics.rate_limits, {}
+            for model, (received_s, headers) in updates.items():
+                self._store.last_values.update(rate_limit_gauges(model, headers, received_s=received_s))
 
-    def _gauges(self) -> dict[Key, float]:
-        read = {key: float(self._vars[name]()) for name, key in GAUGES.items() if name in self._vars}
-        return {**self._fixed, **process.in_use(), **read, (names.READY,): int(self._ready())}
-
-
-def _limits(model: str, told_s: float, headers: tuple[tuple[str, str], ...]) -> Iterator[tuple[Key, float]]:
-    for header, text in headers:
-        if header in NAMES and (number := number_of(text)) is not None:
-            yield (names.LIMIT, model, header.removeprefix("x-")), number
-            yield (names.LIMIT_TOLD, model), told_s
+    def _read_gauges(self) -> dict[Key, float]:
+        read = {key: float(callback()) for key, callback in self.gauges.items()}
+        return {**self._constants, **process.resource_usage(), **read}

@@ -1,19 +1,24 @@
-"""Every metric that there is: its name, its kind, its labels, what it means.
+"""Every metric of the service: its name, kind, labels and help text.
 
-A table, and nothing else. Documentation, dashboard, alerts and what is exported are checked
-against it.
+The documentation, the dashboard, the alerts and the exported page are tested against this table.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+Key = tuple[str, ...]
+"""Identifies one series: the metric's name, then the values of its labels in the order of its definition."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricDefinition:
-    """One metric. `merge` is how gauges of several processes become one.
+    """One metric.
 
-    What is counted is exported times `scale`; `bounds` are a histogram's, upper and inclusive.
+    Attributes:
+        bounds: upper, inclusive bounds of a histogram's buckets.
+        merge: how the gauges of several processes become one.
+        scale: stored numbers are multiplied by this when they are exported.
     """
 
     name: str
@@ -27,254 +32,215 @@ class MetricDefinition:
 
 CALLS: Final = "togetherchat_calls_total"
 TENANT_CALLS: Final = "togetherchat_tenant_calls_total"
-REFUSED: Final = "togetherchat_admission_rejected_total"
+ADMISSION_REJECTED: Final = "togetherchat_admission_rejected_total"
 CALLER_RETRIES: Final = "togetherchat_caller_retries_total"
 TOKENS: Final = "togetherchat_tokens_total"
-COST: Final = "togetherchat_cost_usd_total"
-ESTIMATED: Final = "togetherchat_usage_estimated_calls_total"
-ATTEMPTS: Final = "togetherchat_upstream_attempts_total"
-RETRIES: Final = "togetherchat_upstream_retries_total"
-LINES_DROPPED: Final = "togetherchat_log_lines_dropped_total"
-SPANS: Final = "togetherchat_trace_spans_total"
-RESTARTS: Final = "togetherchat_worker_restarts_total"
-CPU: Final = "process_cpu_seconds_total"
+COST_USD: Final = "togetherchat_cost_usd_total"
+USAGE_ESTIMATED_CALLS: Final = "togetherchat_usage_estimated_calls_total"
+UPSTREAM_ATTEMPTS: Final = "togetherchat_upstream_attempts_total"
+UPSTREAM_RETRIES: Final = "togetherchat_upstream_retries_total"
+UPSTREAM_CALLS: Final = "togetherchat_upstream_calls_total"
+LOG_LINES_DROPPED: Final = "togetherchat_log_lines_dropped_total"
+TRACE_SPANS: Final = "togetherchat_trace_spans_total"
+WORKER_RESTARTS: Final = "togetherchat_worker_restarts_total"
+PROCESS_CPU: Final = "process_cpu_seconds_total"
 
-DURATION: Final = "togetherchat_call_duration_seconds"
-FIRST_TOKEN: Final = "togetherchat_time_to_first_token_seconds"  # noqa: S105  a name, no password
-INTER_TOKEN: Final = "togetherchat_time_per_output_token_seconds"  # noqa: S105  as above
-QUEUED: Final = "togetherchat_call_queue_wait_seconds"
-LAG: Final = "togetherchat_event_loop_lag_seconds"
+CALL_DURATION: Final = "togetherchat_call_duration_seconds"
+TIME_TO_FIRST_TOKEN: Final = "togetherchat_time_to_first_token_seconds"  # noqa: S105  a metric name, not a password
+TIME_PER_OUTPUT_TOKEN: Final = "togetherchat_time_per_output_token_seconds"  # noqa: S105  as above
+CALL_QUEUE_WAIT: Final = "togetherchat_call_queue_wait_seconds"
+EVENT_LOOP_LAG: Final = "togetherchat_event_loop_lag_seconds"
 
-IN_FLIGHT: Final = "togetherchat_calls_in_flight"
-WAITING: Final = "togetherchat_calls_queued"
-PLACES: Final = "togetherchat_max_concurrent_calls"
-TASKS: Final = "togetherchat_asyncio_tasks"
-MEMORY_BLOCKS: Final = "togetherchat_python_allocated_blocks"
+CALLS_IN_FLIGHT: Final = "togetherchat_calls_in_flight"
+CALLS_QUEUED: Final = "togetherchat_calls_queued"
+MAX_CONCURRENT_CALLS: Final = "togetherchat_max_concurrent_calls"
+ASYNCIO_TASKS: Final = "togetherchat_asyncio_tasks"
+PYTHON_ALLOCATED_BLOCKS: Final = "togetherchat_python_allocated_blocks"
 HTTP_CONNECTIONS: Final = "togetherchat_http_connections"
-UPSTREAM_IN_FLIGHT: Final = "togetherchat_upstream_requests_in_flight"
+UPSTREAM_REQUESTS_IN_FLIGHT: Final = "togetherchat_upstream_requests_in_flight"
 UPSTREAM_CONNECTIONS: Final = "togetherchat_upstream_connections"
-BUDGET: Final = "togetherchat_retry_budget_left"
-BREAKER: Final = "togetherchat_adaptive_throttles"
-LIMIT: Final = "togetherchat_upstream_rate_limit"
-LIMIT_TOLD: Final = "togetherchat_upstream_rate_limit_updated_timestamp_seconds"
-QUOTAS_APART: Final = "togetherchat_quota_redis_away"
-CERTIFICATE_LEFT: Final = "togetherchat_tls_certificate_left_seconds"
+RETRY_BUDGET_LEFT: Final = "togetherchat_retry_budget_left"
+ADAPTIVE_THROTTLES: Final = "togetherchat_adaptive_throttles"
+UPSTREAM_RATE_LIMIT: Final = "togetherchat_upstream_rate_limit"
+UPSTREAM_RATE_LIMIT_UPDATED: Final = "togetherchat_upstream_rate_limit_updated_timestamp_seconds"
+REDIS_UP: Final = "togetherchat_redis_up"
+TLS_CERTIFICATE_NOT_AFTER: Final = "togetherchat_tls_certificate_not_after_timestamp_seconds"
 READY: Final = "togetherchat_ready"
 WORKERS: Final = "togetherchat_workers"
-BUILD: Final = "togetherchat_build_info"
-RESIDENT: Final = "process_resident_memory_bytes"
-VIRTUAL: Final = "process_virtual_memory_bytes"
-FILES: Final = "process_open_fds"
-FILES_MAX: Final = "process_max_fds"
-STARTED: Final = "process_start_time_seconds"
+BUILD_INFO: Final = "togetherchat_build_info"
+PROCESS_RESIDENT_MEMORY: Final = "process_resident_memory_bytes"
+PROCESS_VIRTUAL_MEMORY: Final = "process_virtual_memory_bytes"
+PROCESS_OPEN_FDS: Final = "process_open_fds"
+PROCESS_MAX_FDS: Final = "process_max_fds"
+PROCESS_START_TIME: Final = "process_start_time_seconds"
 
 _CALL_BOUNDS = (
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-    30.0,
-    60.0,
-    120.0,
-    300.0,
-    600.0,
-)
-_FIRST_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0)
-_INTER_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 1.0)
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
+    2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
+)  # fmt: skip
+_FIRST_TOKEN_BOUNDS = (
+    0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75,
+    1.0, 1.5, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0,
+)  # fmt: skip
+_OUTPUT_TOKEN_BOUNDS = (
+    0.0005, 0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015,
+    0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 1.0,
+)  # fmt: skip
 _WAIT_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
+
+def _counter(name: str, text: str, *labels: str, scale: float = 1) -> MetricDefinition:
+    return MetricDefinition(name=name, kind="counter", help=text, labels=labels, scale=scale)
+
+
+def _gauge(
+    name: str, text: str, *labels: str, merge: Literal["sum", "max", "min"] = "sum"
+) -> MetricDefinition:
+    return MetricDefinition(name=name, kind="gauge", help=text, labels=labels, merge=merge)
+
+
+def _histogram(name: str, text: str, *labels: str, bounds: tuple[float, ...]) -> MetricDefinition:
+    return MetricDefinition(name=name, kind="histogram", help=text, labels=labels, bounds=bounds)
+
+
 _ALL: Final[tuple[MetricDefinition, ...]] = (
-    MetricDefinition(
-        name=CALLS,
-        kind="counter",
-        labels=("protocol", "method", "code", "reason"),
-        help="Ended calls, by the status that was answered and the kind of failure or `none`.",
+    _counter(
+        CALLS,
+        "Calls that ended, by the status sent to the caller and the failure's reason, or `none`.",
+        "protocol",
+        "method",
+        "code",
+        "reason",
     ),
-    MetricDefinition(
-        name=TENANT_CALLS,
-        kind="counter",
-        labels=("tenant", "model", "code"),
-        help="The same calls, by whose they were and the model that was asked for.",
+    _counter(TENANT_CALLS, "The same calls, by tenant and requested model.", "tenant", "model", "code"),
+    _counter(
+        ADMISSION_REJECTED,
+        "Calls rejected by admission control: OVERLOADED, CALLER_QUOTA or DRAINING.",
+        "reason",
     ),
-    MetricDefinition(
-        name=REFUSED,
-        kind="counter",
-        labels=("reason",),
-        help="Calls that were refused a place: OVERLOADED, CALLER_QUOTA or DRAINING.",
+    _counter(CALLER_RETRIES, "Calls that their caller declared to be a retry of its own."),
+    _counter(
+        TOKENS,
+        "Tokens of prompts (`input`) and of completions (`output`), incomplete ones included.",
+        "tenant",
+        "model",
+        "kind",
     ),
-    MetricDefinition(
-        name=CALLER_RETRIES,
-        kind="counter",
-        help="Calls that were their caller's own second attempt or a later one, as it says.",
-    ),
-    MetricDefinition(
-        name=TOKENS,
-        kind="counter",
-        labels=("tenant", "model", "kind"),
-        help="Tokens of prompts (`prompt`) and of answers (`completion`), broken-off answers too.",
-    ),
-    MetricDefinition(
-        name=COST,
-        kind="counter",
-        labels=("tenant", "model"),
+    _counter(
+        COST_USD,
+        "Cost of completions in US dollars at the model's price; 0 where no price is known.",
+        "tenant",
+        "model",
         scale=1e-9,
-        help="What answers cost in US dollars, by the model's price; nothing where no price is known.",
     ),
-    MetricDefinition(
-        name=ESTIMATED,
-        kind="counter",
-        help="Calls whose tokens are counted by their pieces, since the provider told no usage.",
+    _counter(
+        USAGE_ESTIMATED_CALLS,
+        "Calls whose tokens are estimated from the deltas, because the provider sent no usage.",
     ),
-    MetricDefinition(
-        name=ATTEMPTS,
-        kind="counter",
-        labels=("upstream", "model"),
-        help="Requests sent to the provider for calls.",
+    _counter(UPSTREAM_ATTEMPTS, "Requests sent to the provider for calls.", "upstream", "model"),
+    _counter(
+        UPSTREAM_RETRIES,
+        "Attempts after a call's first: retries, and fallbacks to another model.",
+        "upstream",
+        "model",
     ),
-    MetricDefinition(
-        name=RETRIES,
-        kind="counter",
-        labels=("upstream", "model"),
-        help="Those after a call's first: retries, and fallbacks to another model.",
+    _counter(
+        UPSTREAM_CALLS,
+        "Calls by the provider's part in them: `ok`, `error` for a failure of the provider, or `throttled`: "
+        "failed without an attempt, because the provider was rejecting requests.",
+        "outcome",
     ),
-    MetricDefinition(
-        name=LINES_DROPPED,
-        kind="counter",
-        help="Lines of the log that were not written: nobody read fast enough.",
+    _counter(LOG_LINES_DROPPED, "Log lines dropped because standard error was not read fast enough."),
+    _counter(
+        TRACE_SPANS,
+        "Spans of traced calls: `made`, `exported` to the collector, or `lost` because it rejected them.",
+        "state",
     ),
-    MetricDefinition(
-        name=SPANS,
-        kind="counter",
-        labels=("state",),
-        help="Spans of traced calls: `made`, `exported` to the collector, or `lost` since it took none.",
-    ),
-    MetricDefinition(name=RESTARTS, kind="counter", help="Workers that were lost and started again."),
-    MetricDefinition(
-        name=CPU,
-        kind="counter",
-        help="CPU time used, user and system, in seconds; with workers, of them all.",
-    ),
-    MetricDefinition(
-        name=DURATION,
-        kind="histogram",
-        labels=("protocol", "method", "model", "outcome"),
+    _counter(WORKER_RESTARTS, "Workers that ended unexpectedly and were started again."),
+    _counter(PROCESS_CPU, "User and system CPU time in seconds; with workers, the sum over them."),
+    _histogram(
+        CALL_DURATION,
+        "Time from a call's arrival to its end; outcome is `ok` or `error`.",
+        "protocol",
+        "method",
+        "model",
+        "outcome",
         bounds=_CALL_BOUNDS,
-        help="From a call's arrival to its end; outcome is `ok` or `error`.",
     ),
-    MetricDefinition(
-        name=FIRST_TOKEN,
-        kind="histogram",
-        labels=("method", "model"),
-        bounds=_FIRST_BOUNDS,
-        help="From a call's arrival to the first piece of its answer in hand.",
+    _histogram(
+        TIME_TO_FIRST_TOKEN,
+        "Time from a call's arrival to the first delta of its completion.",
+        "method",
+        "model",
+        bounds=_FIRST_TOKEN_BOUNDS,
     ),
-    MetricDefinition(
-        name=INTER_TOKEN,
-        kind="histogram",
-        labels=("model",),
-        bounds=_INTER_BOUNDS,
-        help="Mean time per token after the first, one observation for each streamed answer that came to its "
-        "end: (end - first token) / (tokens - 1).",
+    _histogram(
+        TIME_PER_OUTPUT_TOKEN,
+        "Mean time per token after the first, one observation per completed stream: (end - first token) "
+        "/ (tokens - 1).",
+        "model",
+        bounds=_OUTPUT_TOKEN_BOUNDS,
     ),
-    MetricDefinition(
-        name=QUEUED,
-        kind="histogram",
+    _histogram(CALL_QUEUE_WAIT, "Time that queued calls spent in the admission queue.", bounds=_WAIT_BOUNDS),
+    _histogram(
+        EVENT_LOOP_LAG,
+        "Delay of a timer on the event loop, measured four times a second in each worker.",
         bounds=_WAIT_BOUNDS,
-        help="How long calls waited for a place; those that waited only.",
     ),
-    MetricDefinition(
-        name=LAG,
-        kind="histogram",
-        bounds=_WAIT_BOUNDS,
-        help="How late the event loop was for a timer, four times a second and worker.",
+    _gauge(CALLS_IN_FLIGHT, "Calls that hold a permit."),
+    _gauge(CALLS_QUEUED, "Calls that wait for a permit."),
+    _gauge(MAX_CONCURRENT_CALLS, "Permits: --max-concurrent-calls times the reporting workers."),
+    _gauge(ASYNCIO_TASKS, "Tasks of the event loops."),
+    _gauge(PYTHON_ALLOCATED_BLOCKS, "Memory blocks allocated by Python."),
+    _gauge(HTTP_CONNECTIONS, "Open connections of the HTTP listener."),
+    _gauge(UPSTREAM_REQUESTS_IN_FLIGHT, "Requests to the provider in flight."),
+    _gauge(
+        UPSTREAM_CONNECTIONS,
+        "Connections to the provider: `active` with a request, or `idle` in the pool.",
+        "state",
     ),
-    MetricDefinition(name=IN_FLIGHT, kind="gauge", help="Calls that have a place."),
-    MetricDefinition(name=WAITING, kind="gauge", help="Calls that wait for a place."),
-    MetricDefinition(
-        name=PLACES,
-        kind="gauge",
-        help="Places for calls: --max-concurrent-calls, times the workers that report.",
+    _gauge(RETRY_BUDGET_LEFT, "Retries allowed now. At 0, failures are returned without a retry."),
+    _gauge(
+        ADAPTIVE_THROTTLES,
+        "Pairs of upstream key and model that are throttled: in `backoff` until the wait requested by "
+        "the provider is over, or `rejecting` a fraction of the requests.",
+        "state",
     ),
-    MetricDefinition(name=TASKS, kind="gauge", help="Tasks of the event loops."),
-    MetricDefinition(name=MEMORY_BLOCKS, kind="gauge", help="Blocks of memory that Python holds."),
-    MetricDefinition(name=HTTP_CONNECTIONS, kind="gauge", help="Connections of callers to the HTTP door."),
-    MetricDefinition(
-        name=UPSTREAM_IN_FLIGHT, kind="gauge", help="Requests to the provider that are not over."
-    ),
-    MetricDefinition(
-        name=UPSTREAM_CONNECTIONS,
-        kind="gauge",
-        labels=("state",),
-        help="Connections to the provider: `leased` by a request, or `resting` in the pool.",
-    ),
-    MetricDefinition(
-        name=BUDGET, kind="gauge", help="Retries that may be made now. At 0 failures are answered at once."
-    ),
-    MetricDefinition(
-        name=BREAKER,
-        kind="gauge",
-        labels=("state",),
-        help="Pairs of upstream key and model that the breaker stands before: `held` until a wait that the "
-        "provider asked for is over, or `dropping` a share of the requests.",
-    ),
-    MetricDefinition(
-        name=LIMIT,
-        kind="gauge",
-        labels=("model", "limit"),
+    _gauge(
+        UPSTREAM_RATE_LIMIT,
+        "The provider's latest rate limits for the service's own key, by header name.",
+        "model",
+        "limit",
         merge="max",
-        help="The provider's limits on the service's own key, the last word on each, by the header's name.",
     ),
-    MetricDefinition(
-        name=LIMIT_TOLD,
-        kind="gauge",
-        labels=("model",),
+    _gauge(
+        UPSTREAM_RATE_LIMIT_UPDATED,
+        "When the provider last sent its rate limits, in seconds since 1970.",
+        "model",
         merge="max",
-        help="When the provider last told its limits, in seconds since 1970.",
     ),
-    MetricDefinition(
-        name=QUOTAS_APART,
-        kind="gauge",
-        help="Processes that count for themselves, because the Redis for the limits of all replicas is away.",
-    ),
-    MetricDefinition(
-        name=CERTIFICATE_LEFT,
-        kind="gauge",
+    _gauge(
+        REDIS_UP,
+        "1 while the Redis of --redis-url answers, else 0: quotas are then counted by each replica alone.",
         merge="min",
-        help="Seconds until the certificate that callers are shown is no longer valid; below 0 after.",
     ),
-    MetricDefinition(
-        name=READY, kind="gauge", merge="max", help="1 while calls are wanted, as /readyz says, else 0."
+    _gauge(
+        TLS_CERTIFICATE_NOT_AFTER, "Expiry of the served TLS certificate, in seconds since 1970.", merge="min"
     ),
-    MetricDefinition(
-        name=WORKERS, kind="gauge", labels=("state",), help="Worker processes by state, with --workers alone."
+    _gauge(READY, "1 while the service accepts calls, as /readyz does, else 0.", merge="max"),
+    _gauge(WORKERS, "Worker processes by state; with --workers only.", "state"),
+    _gauge(BUILD_INFO, "Always 1; the labels name the running version.", "version", "python", merge="max"),
+    _gauge(PROCESS_RESIDENT_MEMORY, "Resident memory in bytes; with workers, the sum over them."),
+    _gauge(PROCESS_VIRTUAL_MEMORY, "Virtual memory in bytes; with workers, the sum over them."),
+    _gauge(
+        PROCESS_OPEN_FDS, "Open file descriptors; with workers, of the worker with the most.", merge="max"
     ),
-    MetricDefinition(
-        name=BUILD, kind="gauge", labels=("version", "python"), merge="max", help="Always 1; what runs."
-    ),
-    MetricDefinition(
-        name=RESIDENT, kind="gauge", help="Resident memory in bytes; with workers, of them all."
-    ),
-    MetricDefinition(name=VIRTUAL, kind="gauge", help="Virtual memory in bytes; with workers, of them all."),
-    MetricDefinition(
-        name=FILES,
-        kind="gauge",
-        merge="max",
-        help="Open files and sockets; with workers, of the one that has the most.",
-    ),
-    MetricDefinition(name=FILES_MAX, kind="gauge", merge="min", help="How many one process may open."),
-    MetricDefinition(
-        name=STARTED,
-        kind="gauge",
+    _gauge(PROCESS_MAX_FDS, "Limit on open file descriptors of one process.", merge="min"),
+    _gauge(
+        PROCESS_START_TIME,
+        "Start time of the process in seconds since 1970; with workers, of the supervisor.",
         merge="min",
-        help="When the process began, in seconds since 1970; with workers, the supervisor.",
     ),
 )
 
-DEFINITIONS: Final[Mapping[str, MetricDefinition]] = {family.name: family for family in _ALL}
+DEFINITIONS: Final[Mapping[str, MetricDefinition]] = {definition.name: definition for definition in _ALL}

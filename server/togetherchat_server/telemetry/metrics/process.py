@@ -1,6 +1,7 @@
-"""What the process itself uses, under the names that Prometheus's own clients give it. Linux.
+"""Resource usage of this process, under the names that Prometheus's own clients use. Linux only.
 
-Read from /proc in a tenth of a millisecond, when somebody asks. Elsewhere only the CPU is known.
+Reading /proc takes a tenth of a millisecond. On other systems only CPU time and the limit on
+open files are known.
 """
 
 import resource
@@ -9,27 +10,27 @@ from pathlib import Path
 from typing import Final
 
 from togetherchat_server.telemetry.metrics import definitions as names
-from togetherchat_server.telemetry.metrics.store import Key
+from togetherchat_server.telemetry.metrics.definitions import Key
 
 SELF: Final = Path("/proc/self")
 
 
 def cpu_s() -> float:
-    """User and system time since the process began."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+    """Return the user and system CPU time since the process started."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
 
 
-def in_use(folder: Path = SELF) -> Mapping[Key, float]:
-    """Memory and files; what cannot be read is left out."""
-    found: dict[Key, float] = {(names.FILES_MAX,): resource.getrlimit(resource.RLIMIT_NOFILE)[0]}
+def resource_usage(folder: Path = SELF) -> Mapping[Key, float]:
+    """Return gauges of memory and open files, without those that cannot be read."""
+    gauges: dict[Key, float] = {(names.PROCESS_MAX_FDS,): resource.getrlimit(resource.RLIMIT_NOFILE)[0]}
     try:
         virtual, resident, *_ = (folder / "statm").read_text(encoding="ascii").split()
-        files = sum(1 for _ in (folder / "fd").iterdir())
+        open_fds = sum(1 for _ in (folder / "fd").iterdir())
     except (OSError, ValueError):
-        return found
+        return gauges
     page_bytes = resource.getpagesize()
-    found[names.VIRTUAL,] = int(virtual) * page_bytes
-    found[names.RESIDENT,] = int(resident) * page_bytes
-    found[names.FILES,] = files
-    return found
+    gauges[names.PROCESS_VIRTUAL_MEMORY,] = int(virtual) * page_bytes
+    gauges[names.PROCESS_RESIDENT_MEMORY,] = int(resident) * page_bytes
+    gauges[names.PROCESS_OPEN_FDS,] = open_fds
+    return gauges

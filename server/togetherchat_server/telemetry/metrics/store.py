@@ -1,54 +1,60 @@
-"""Numbers by name and labels: what is counted. Knows neither what they mean nor who reads them.
+"""Numbers by series: counters, histograms, and last values. Knows nothing of their meaning or readers.
 
-For one loop: nothing here is locked. What comes often is an addition to a number in a
-dictionary, or to one of a list that `bisect` finds.
+Used from one event loop, so nothing is locked. The frequent operations are an addition in a
+dictionary, or in a list at an index that `bisect` finds.
 """
 
 from bisect import bisect_left
 from typing import Final, final
 
-from togetherchat_server.telemetry.metrics.definitions import DEFINITIONS
+from togetherchat_server.telemetry.metrics.definitions import DEFINITIONS, Key
 
-Key = tuple[str, ...]
-"""The name of a family, then its labels' values in its order."""
-
-BOUNDS: Final = {name: family.bounds for name, family in DEFINITIONS.items() if family.kind == "histogram"}
+BOUNDS: Final = {
+    name: definition.bounds for name, definition in DEFINITIONS.items() if definition.kind == "histogram"
+}
 
 
 @final
 class MetricStore:
-    """Counts, which are added to; spreads, which values fall into; words, of which the last stands.
+    """Counters, histograms, and gauges of which the last value counts.
 
-    A spread is a number of values for each bound and for those above the last, then their sum.
+    A histogram is a list: the number of values in each bucket, the number above the last bound,
+    and the sum of all values.
     """
 
-    __slots__ = ("counts", "spreads", "words")
+    __slots__ = ("counters", "histograms", "last_values")
 
     def __init__(self) -> None:
-        self.counts: dict[Key, float] = {}
-        self.spreads: dict[Key, list[float]] = {}
-        self.words: dict[Key, float] = {}
+        self.counters: dict[Key, float] = {}
+        self.histograms: dict[Key, list[float]] = {}
+        self.last_values: dict[Key, float] = {}
 
     def count(self, key: Key, number: float = 1) -> None:
-        self.counts[key] = self.counts.get(key, 0) + number
+        self.counters[key] = self.counters.get(key, 0) + number
 
     def observe(self, key: Key, value: float) -> None:
         bounds = BOUNDS[key[0]]
-        spread = self.spreads.get(key)
-        if spread is None:
-            spread = self.spreads[key] = [0] * (len(bounds) + 2)
-        spread[bisect_left(bounds, value)] += 1
-        spread[-1] += value
+        histogram = self.histograms.get(key)
+        if histogram is None:
+            histogram = self.histograms[key] = [0] * (len(bounds) + 2)
+        histogram[bisect_left(bounds, value)] += 1
+        histogram[-1] += value
 
-    def add_spread(self, key: Key, more: list[float]) -> None:
-        """What fell into the same spread elsewhere."""
-        mine = self.spreads.get(key)
-        self.spreads[key] = list(more) if mine is None else [a + b for a, b in zip(mine, more, strict=True)]
+    def add(self, other: "MetricStore") -> None:
+        """Add the counts of another store, and take over its last values."""
+        for key, number in other.counters.items():
+            self.count(key, number)
+        for key, theirs in other.histograms.items():
+            ours = self.histograms.get(key)
+            self.histograms[key] = (
+                list(theirs) if ours is None else [a + b for a, b in zip(ours, theirs, strict=True)]
+            )
+        self.last_values.update(other.last_values)
 
-    def take(self) -> "MetricStore":
-        """Everything, and begin at nought."""
-        taken = MetricStore()
-        taken.counts, self.counts = self.counts, {}
-        taken.spreads, self.spreads = self.spreads, {}
-        taken.words, self.words = self.words, {}
-        return taken
+    def drain(self) -> "MetricStore":
+        """Return everything as a new store, and start again at zero."""
+        drained = MetricStore()
+        drained.counters, self.counters = self.counters, {}
+        drained.histograms, self.histograms = self.histograms, {}
+        drained.last_values, self.last_values = self.last_values, {}
+        return drained

@@ -1,7 +1,7 @@
-"""Snapshot on their way from a worker to its supervisor: packets of rows, none too large.
+"""Encodes metrics for the way from a worker to its supervisor: packets of rows, of bounded size.
 
-A row is a letter for what it is, the key, and a number or a spread: `["c",["name","label"],1]`.
-A packet is a JSON array, which tells it from a report.
+A row is a letter for its kind, the key, and a number or a histogram: `["c",["name","label"],1]`.
+A packet is a JSON array, which distinguishes it from a report.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,8 @@ from typing import Final, cast
 
 import orjson
 
-from togetherchat_server.telemetry.metrics.store import Key, MetricStore
+from togetherchat_server.telemetry.metrics.definitions import Key
+from togetherchat_server.telemetry.metrics.store import MetricStore
 
 PACKET_BYTES_MAX: Final = 32 * 1024
 _Row = tuple[str, list[str], float | list[float]]
@@ -18,16 +19,16 @@ _Row = tuple[str, list[str], float | list[float]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """What was counted since the last packets, and the gauges as they are."""
+    """The counts of a period, and the current gauges."""
 
-    tally: MetricStore
+    store: MetricStore
     gauges: Mapping[Key, float] = field(default_factory=dict[Key, float])
 
 
-def to_packets(figures: Snapshot) -> Iterator[bytes]:
-    """Each at most PACKET_BYTES_MAX, which one row never comes near."""
+def to_packets(snapshot: Snapshot) -> Iterator[bytes]:
+    """Yield packets of at most PACKET_BYTES_MAX; a single row is always far smaller."""
     packet, size = list[bytes](), 2
-    for row in _rows(figures):
+    for row in _rows(snapshot):
         text = orjson.dumps(row)
         if size + len(text) + 1 > PACKET_BYTES_MAX:
             yield b"[" + b",".join(packet) + b"]"
@@ -43,22 +44,22 @@ def is_snapshot(packet: bytes) -> bool:
 
 
 def from_packet(packet: bytes) -> Snapshot:
-    tally, gauges = MetricStore(), dict[Key, float]()
+    store, gauges = MetricStore(), dict[Key, float]()
     for letter, labels, value in cast("list[_Row]", orjson.loads(packet)):
         key = tuple(labels)
         if isinstance(value, list):
-            tally.spreads[key] = value
+            store.histograms[key] = value
         elif letter == "c":
-            tally.counts[key] = value
+            store.counters[key] = value
         else:
-            (tally.words if letter == "w" else gauges)[key] = value
-    return Snapshot(tally=tally, gauges=gauges)
+            (store.last_values if letter == "l" else gauges)[key] = value
+    return Snapshot(store=store, gauges=gauges)
 
 
-def _rows(figures: Snapshot) -> Iterator[tuple[str, Key, float | list[float]]]:
-    tally = figures.tally
-    for letter, numbers in (("c", tally.counts), ("w", tally.words), ("g", figures.gauges)):
+def _rows(snapshot: Snapshot) -> Iterator[tuple[str, Key, float | list[float]]]:
+    store = snapshot.store
+    for letter, numbers in (("c", store.counters), ("l", store.last_values), ("g", snapshot.gauges)):
         for key, number in numbers.items():
             yield letter, key, number
-    for key, spread in tally.spreads.items():
-        yield "s", key, spread
+    for key, histogram in store.histograms.items():
+        yield "h", key, histogram

@@ -1,4 +1,4 @@
-"""What is read when somebody asks, and what a worker hands over."""
+"""Gauges and counters read at a scrape, and the deltas that a worker sends."""
 
 import asyncio
 
@@ -12,104 +12,135 @@ from togetherchat_server.telemetry.metrics.wire import PACKET_BYTES_MAX, from_pa
 LIMITS = (("x-ratelimit-limit", "100"), ("x-ratelimit-remaining", "98.5"), ("x-ratelimit-reset", "soon"))
 
 
-class Bench:
-    """MetricsCollector, the numbers that they read, and their clock."""
+class Fixture:
+    """A collector, the numbers that its callbacks return, and its clock."""
 
     def __init__(self):
         self.now_s = 1000.0
         self.dropped = 0
-        facts = ProcessInfo(version="1.2.3", max_concurrent_calls=10, wall_clock=lambda: self.now_s)
-        reads = {
-            "log_lines_dropped": lambda: self.dropped,
-            "calls_in_flight": lambda: 4,
-            "unheard_of": lambda: 1,
-        }
-        self.meters = MetricsCollector(reads, facts=facts, ready=lambda: True)
-        self.sink = self.meters.sink(models={"some/model"})
+        info = ProcessInfo(version="1.2.3", max_concurrent_calls=10, wall_clock=lambda: self.now_s)
+        self.collector = MetricsCollector(info, ready=lambda: True)
+        self.collector.gauges[names.CALLS_IN_FLIGHT,] = lambda: 4
+        self.collector.gauges[names.ASYNCIO_TASKS,] = lambda: 7  # no loop runs in most of these tests
+        self.collector.counters[names.LOG_LINES_DROPPED,] = lambda: self.dropped
+        self.sink = self.collector.sink(models={"some/model"})
 
 
-def test_gauges_are_read_when_asked_for():
-    """What `/vars` counts under its own names, and what never changes."""
-    gauges = Bench().meters.figures().gauges
+def test_gauges_are_read_at_the_scrape():
+    """Callbacks of the parts, constants of the process, and its resources."""
+    gauges = Fixture().collector.snapshot().gauges
 
-    assert (4, 10, 1) == tuple(gauges[name,] for name in (names.IN_FLIGHT, names.PLACES, names.READY))
-    assert 1000.0 == gauges[names.STARTED,]
-    assert {"1.2.3"} == {key[1] for key in gauges if key[0] == names.BUILD}
+    assert (4, 7, 10, 1) == tuple(
+        gauges[name,]
+        for name in (names.CALLS_IN_FLIGHT, names.ASYNCIO_TASKS, names.MAX_CONCURRENT_CALLS, names.READY)
+    )
+    assert 1000.0 == gauges[names.PROCESS_START_TIME,]
+    assert gauges[names.PYTHON_ALLOCATED_BLOCKS,] > 0
+    assert {"1.2.3"} == {key[1] for key in gauges if key[0] == names.BUILD_INFO}
 
 
-def test_a_total_that_others_keep_is_counted_once():
+def test_a_counter_that_another_part_keeps_is_counted_once():
     """However often it is read."""
-    bench = Bench()
+    fixture = Fixture()
     read = []
-    for bench.dropped in (3, 3, 5):
-        read.append(bench.meters.figures().tally.counts[names.LINES_DROPPED,])
+    for fixture.dropped in (3, 3, 5):
+        read.append(fixture.collector.snapshot().store.counters[names.LOG_LINES_DROPPED,])
 
     assert [3, 3, 5] == read
 
 
-def test_the_limits_that_the_provider_told_are_shown_by_model():
-    """Numbers alone; with the time, so that an old word is known for one."""
-    bench = Bench()
-    bench.sink(record(rate_limits=LIMITS))
+def test_the_providers_rate_limits_are_shown_by_model():
+    """Numbers only, with the time of the update, so that an old value can be recognised."""
+    fixture = Fixture()
+    fixture.sink(record(rate_limits=LIMITS))
 
     assert {
-        (names.LIMIT, "some/model", "ratelimit-limit"): 100,
-        (names.LIMIT, "some/model", "ratelimit-remaining"): 98,
-        (names.LIMIT_TOLD, "some/model"): 1000.0,
-    } == bench.meters.figures().tally.words
+        (names.UPSTREAM_RATE_LIMIT, "some/model", "ratelimit-limit"): 100,
+        (names.UPSTREAM_RATE_LIMIT, "some/model", "ratelimit-remaining"): 98,
+        (names.UPSTREAM_RATE_LIMIT_UPDATED, "some/model"): 1000.0,
+    } == fixture.collector.snapshot().store.last_values
 
 
-def test_the_limits_of_a_callers_own_key_are_nobodys_business():
+def test_the_last_value_of_each_limit_is_shown():
+    """A response without a header leaves its value as it is."""
+    fixture = Fixture()
+    fixture.sink(record(rate_limits=LIMITS))
+    fixture.collector.snapshot()
+    fixture.now_s += 5
+    fixture.sink(record(rate_limits=(("x-ratelimit-remaining", "97"),)))
+    values = fixture.collector.snapshot().store.last_values
+
+    assert 100 == values[names.UPSTREAM_RATE_LIMIT, "some/model", "ratelimit-limit"]
+    assert 97 == values[names.UPSTREAM_RATE_LIMIT, "some/model", "ratelimit-remaining"]
+    assert 1005.0 == values[names.UPSTREAM_RATE_LIMIT_UPDATED, "some/model"]
+
+
+def test_the_limits_of_a_callers_own_key_are_not_shown():
     """They say nothing of the service's account."""
-    bench = Bench()
-    bench.sink(record(rate_limits=LIMITS, caller_key=True))
+    fixture = Fixture()
+    fixture.sink(record(rate_limits=LIMITS, caller_key=True))
 
-    assert {} == bench.meters.figures().tally.words
+    assert {} == fixture.collector.snapshot().store.last_values
 
 
-def test_what_is_taken_is_handed_over_once():
-    """The next packet holds what came since."""
-    bench = Bench()
-    taken = []
+def test_deltas_are_drained_once():
+    """The next ones hold only what was counted since."""
+    fixture = Fixture()
+    drained = []
     for calls in (2, 0, 1):
         for _ in range(calls):
-            bench.sink(record(rate_limits=LIMITS))
-        tally = bench.meters.take().tally
-        counted = sum(number for key, number in tally.counts.items() if key[0] == names.CALLS)
-        fallen = sum(sum(spread[:-1]) for key, spread in tally.spreads.items() if key[0] == names.DURATION)
-        taken.append((counted, fallen, len(tally.words)))
+            fixture.sink(record(rate_limits=LIMITS))
+        store = fixture.collector.drain_deltas().store
+        counted = sum(number for key, number in store.counters.items() if key[0] == names.CALLS)
+        observed = sum(
+            sum(histogram[:-1])
+            for key, histogram in store.histograms.items()
+            if key[0] == names.CALL_DURATION
+        )
+        drained.append((counted, observed, len(store.last_values)))
 
-    assert [(2, 2, 3), (0, 0, 0), (1, 1, 3)] == taken
+    assert [(2, 2, 3), (0, 0, 0), (1, 1, 3)] == drained
 
 
-def test_figures_survive_the_way():
-    """Everything arrives, in packets that are bounded and are no reports."""
-    bench = Bench()
+def test_the_live_window_keeps_what_is_drained():
+    """The console of a worker shows the worker's calls, although its supervisor counts them."""
+    fixture = Fixture()
+    window = fixture.collector.open_live_window(clock=lambda: 0.0)
+    for _ in range(2):
+        fixture.sink(record())
+        fixture.collector.drain_deltas()
+
+    assert 2 == window.summary()["calls"]
+
+
+def test_a_snapshot_survives_encoding():
+    """Everything arrives, in bounded packets that cannot be confused with reports."""
+    fixture = Fixture()
     for number in range(2000):
-        bench.sink(record(tenant=f"tenant-{number}", reason="UPSTREAM_RESET", rate_limits=LIMITS))
-    bench.sink(record(method="m" * 500, queued_s=0.1))
-    sent = bench.meters.take()
+        fixture.sink(record(tenant=f"tenant-{number}", reason="UPSTREAM_RESET", rate_limits=LIMITS))
+    fixture.sink(record(method="m" * 500, queued_s=0.1))
+    sent = fixture.collector.drain_deltas()
     packets = list(to_packets(sent))
-    heard = [from_packet(packet) for packet in packets]
+    received = [from_packet(packet) for packet in packets]
 
     assert len(packets) > 1
     assert max(map(len, packets)) <= PACKET_BYTES_MAX
     assert all(map(is_snapshot, packets))
     assert not is_snapshot(Report(phase=WorkerPhase.SERVING).to_packet())
-    for part in ("counts", "spreads", "words"):
-        assert getattr(sent.tally, part) == {
-            k: v for one in heard for k, v in getattr(one.tally, part).items()
+    for part in ("counters", "histograms", "last_values"):
+        assert getattr(sent.store, part) == {
+            key: value for one in received for key, value in getattr(one.store, part).items()
         }
-    assert sent.gauges == {k: v for one in heard for k, v in one.gauges.items()}
+    assert sent.gauges == {key: value for one in received for key, value in one.gauges.items()}
 
 
-async def test_a_loop_that_is_held_up_is_late():
-    """The timer tells by how much; one that comes in time tells nothing to speak of."""
-    late = []
-    lag = EventLoopLag(late.append)
-    lag._rang(asyncio.get_running_loop().time() - 0.5)
-    lag._rang(asyncio.get_running_loop().time() + 9)
+async def test_the_lag_of_the_event_loop_is_the_delay_of_a_timer():
+    """A timer that fires early has a delay of 0."""
+    lags = []
+    lag = EventLoopLag(lags.append)
+    lag._fire(asyncio.get_running_loop().time() - 0.5)
+    lag._fire(asyncio.get_running_loop().time() + 9)
     lag.stop()
 
-    assert late[0] >= 0.5
-    assert 0 == late[1]
+    assert lags[0] >= 0.5
+    assert 0 == lags[1]

@@ -1,4 +1,4 @@
-"""What the process uses, read from files."""
+"""Resource usage of the process, read from files."""
 
 import os
 
@@ -6,21 +6,22 @@ from togetherchat_server.telemetry.metrics import definitions as names
 from togetherchat_server.telemetry.metrics import process
 
 
-def test_memory_and_files_are_those_of_the_files(tmp_path):
-    """Pages are counted there, bytes here."""
+def test_memory_and_open_files_are_read_from_proc(tmp_path):
+    """The kernel counts pages, the metrics bytes."""
     (tmp_path / "statm").write_text("300 20 5 1 0 40 0\n", encoding="ascii")
     (tmp_path / "fd").mkdir()
     for number in range(3):
         (tmp_path / "fd" / str(number)).touch()
-    used = process.in_use(tmp_path)
+    usage = process.resource_usage(tmp_path)
     page_bytes = os.sysconf("SC_PAGESIZE")
 
     assert (300 * page_bytes, 20 * page_bytes, 3) == tuple(
-        used[name,] for name in (names.VIRTUAL, names.RESIDENT, names.FILES)
+        usage[name,]
+        for name in (names.PROCESS_VIRTUAL_MEMORY, names.PROCESS_RESIDENT_MEMORY, names.PROCESS_OPEN_FDS)
     )
 
 
-def test_what_cannot_be_read_is_left_out(tmp_path):
-    """No /proc: the bound on files is known all the same, and the CPU."""
-    assert {(names.FILES_MAX,)} == set(process.in_use(tmp_path))
+def test_gauges_that_cannot_be_read_are_left_out(tmp_path):
+    """Without /proc, the limit on open files and the CPU time are still known."""
+    assert {(names.PROCESS_MAX_FDS,)} == set(process.resource_usage(tmp_path))
     assert process.cpu_s() > 0

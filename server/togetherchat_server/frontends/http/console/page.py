@@ -1,10 +1,11 @@
-"""The console: one page, and the two documents that it asks for.
+"""The console: one page, and the two documents that it requests.
 
-The page is a file without secrets, served to whoever reaches the door: everything that it shows
-it asks for, as any client does and with the same keys. Its policy lets it load nothing, run
-nothing but its own script, make no markup out of text, and speak to no other host. It is shown
-in no frame, and only under this machine's names where the service's key pays on a loopback
-address: a page that bends a name of its own to this machine would otherwise read the figures.
+The page is a file without secrets, served to everyone who can connect. Its script requests
+everything that it shows, as any client does and with the same keys. The page's policy lets it load
+nothing, run only its own script, create no markup from text, and connect to no other host. It is
+never shown in a frame. On a loopback address where the service's key pays, it is only served under
+this machine's names: a page of another site whose name resolves to this machine (DNS rebinding)
+could otherwise read the metrics.
 """
 
 import base64
@@ -26,9 +27,9 @@ from togetherchat_server.frontends.http.handler import HttpHandler
 from togetherchat_server.frontends.http.openai.errors import ErrorResponse
 
 PAGE: Final = Path(__file__).with_name("console.html")
-FIGURES_METHOD: Final = "console.figures"
+STATS_METHOD: Final = "console.stats"
 MODELS_METHOD: Final = "console.models"
-GUARDS: Final = (
+SECURITY_HEADERS: Final = (
     ("cache-control", "no-store"),
     ("cross-origin-opener-policy", "same-origin"),
     ("cross-origin-resource-policy", "same-origin"),
@@ -39,38 +40,43 @@ GUARDS: Final = (
 
 _INLINE: Final = re.compile(rb"<(style|script)>(.*?)</\1>", re.DOTALL)
 
-Figures = Callable[[], Mapping[str, object]]
+ConsoleStats = Callable[[], Mapping[str, object]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Console:
-    """What the console's own paths answer with."""
+    """Serves the console's own paths."""
 
     handler: HttpHandler
-    figures: Figures
+    read_stats: ConsoleStats
 
     async def page(self, exchange: Exchange) -> None:
         body, policy = _page()
-        kind = ("content-type", "text/html; charset=utf-8")
-        headers = (kind, ("content-security-policy", policy), *GUARDS, *_id_of(exchange))
+        content_type = ("content-type", "text/html; charset=utf-8")
+        headers = (
+            content_type,
+            ("content-security-policy", policy),
+            *SECURITY_HEADERS,
+            *_request_id(exchange),
+        )
         await exchange.answer(HTTPStatus.OK, headers, body)
 
-    async def count(self, exchange: Exchange) -> None:
-        """The live figures. No call: it is asked for every second and leaves no record."""
-        fault = self.handler.refusal(exchange, FIGURES_METHOD)
-        if fault is not None:
-            await exchange.answer(fault.status, (("content-type", JSON), *fault.headers), fault.body())
+    async def stats(self, exchange: Exchange) -> None:
+        """Send the live metrics. The page polls them every second, so no call record is written."""
+        error = self.handler.refusal(exchange, STATS_METHOD)
+        if error is not None:
+            await exchange.answer(error.status, (("content-type", JSON), *error.headers), error.body())
             return
-        headers = (("content-type", JSON), *GUARDS, *_id_of(exchange))
-        await exchange.answer(HTTPStatus.OK, headers, orjson.dumps(self.figures()))
+        headers = (("content-type", JSON), *SECURITY_HEADERS, *_request_id(exchange))
+        await exchange.answer(HTTPStatus.OK, headers, orjson.dumps(self.read_stats()))
 
 
-def policy_of(page: bytes) -> str:
-    """What the page may do: its own style and script by their hashes, and to ask where it came from."""
+def content_security_policy(page: bytes) -> str:
+    """Allow the page its own style and script, by their hashes, and requests to its own origin."""
     hashes: dict[str, str] = {}
-    for kind, text in _INLINE.findall(page):
+    for tag, text in _INLINE.findall(page):
         digest = base64.b64encode(hashlib.sha256(text).digest()).decode("ascii")
-        hashes[kind.decode("ascii")] = f"'sha256-{digest}'"
+        hashes[tag.decode("ascii")] = f"'sha256-{digest}'"
     return "; ".join(
         (
             "default-src 'none'",
@@ -88,7 +94,7 @@ def policy_of(page: bytes) -> str:
 
 
 def foreign_name(exchange: Exchange) -> ErrorResponse | None:
-    """What is answered to a page whose name is none of this machine's."""
+    """Return the error for a `host` header that is not a name of this machine; else None."""
     host = exchange.headers.get("host", "")
     name = host.rpartition(":")[0] if re.search(r":\d*$", host) else host
     if name.lower() in LOOPBACK_HOSTS:
@@ -97,15 +103,15 @@ def foreign_name(exchange: Exchange) -> ErrorResponse | None:
         status=HTTPStatus.FORBIDDEN,
         type="permission_error",
         code="foreign_host",
-        message="the console is served under this machine's own names: localhost, 127.0.0.1 or [::1]",
+        message="the console is only served under this machine's names: use localhost, 127.0.0.1 or [::1]",
     )
 
 
 @cache
 def _page() -> tuple[bytes, str]:
     body = PAGE.read_bytes()
-    return body, policy_of(body)
+    return body, content_security_policy(body)
 
 
-def _id_of(exchange: Exchange) -> tuple[tuple[str, str], ...]:
+def _request_id(exchange: Exchange) -> tuple[tuple[str, str], ...]:
     return (("x-request-id", request_id_or_new(exchange.headers.get("x-request-id", ""))),)

@@ -84,11 +84,11 @@ def _console_paths() -> Json:
     page = {"200": {"description": "The page.", "content": {"text/html": {"schema": {"type": "string"}}}}}
     return {
         "/": {"get": {"operationId": "console", "summary": "The console.", "responses": _failing(page)}},
-        "/console/figures": {
+        "/console/stats": {
             "get": {
-                "operationId": "consoleFigures",
-                "summary": "Counts since the start, and a sliding minute.",
-                "responses": _answers(_json("Figures")),
+                "operationId": "consoleStats",
+                "summary": "Live metrics: since the start, and of the last minute.",
+                "responses": _answers(_json("ConsoleStats")),
             }
         },
         "/console/models": {
@@ -177,18 +177,18 @@ SCHEMAS: Final[Mapping[str, object]] = {
         warnings={"type": "array", "items": _STRING},
         provider_list_time=_INTEGER,
     ),
-    "Figures": _object(
-        ["version", "in_flight", "calls", "codes", "reasons", "seconds", "first_token", "upstream"],
+    "ConsoleStats": _object(
+        ["version", "in_flight", "calls", "codes", "reasons", "seconds", "time_to_first_token", "provider"],
         calls=_INTEGER,
         codes=_OBJECT,
         reasons=_OBJECT,
-        tokens=_INTEGER,
+        output_tokens=_INTEGER,
         cost_usd={"type": "number"},
         in_flight=_INTEGER,
-        waiting=_INTEGER,
+        queued=_INTEGER,
         seconds=_OBJECT,
-        first_token=_OBJECT,
-        upstream=_OBJECT,
+        time_to_first_token=_OBJECT,
+        provider=_OBJECT,
         version=_STRING,
         workers={"type": ["integer", "string"]},
     ),
