@@ -1,6 +1,6 @@
-"""`make bench`: runs the figures on the contestants, in turns, and writes what came of it.
+"""`make bench`: measures every figure on every contestant in turns, and writes the results.
 
-It owns the order: which contestant's turn it is in which round, and what a run may leave out.
+Owns the order: which contestant is measured in which round, and what a run leaves out.
 """
 
 import argparse
@@ -21,18 +21,18 @@ from bench.samples import Failure, Results, Sample
 from bench.stage import Running, Stage, StageError
 
 STARTED: Final = ("start", "import", "workers")
-"""Figures of processes that are started for them."""
+"""Figures that start processes of their own."""
 NAMES: Final = (*(figure.name for figure in FIGURES), *STARTED)
 QUICK_CONTESTANTS: Final = ("direct", "bare", "ours")
 QUICK_FIGURES: Final = ("unary", "burst", "trickle", "start", "import")
 START_ROUNDS: Final = 3
 FAILURES_MAX: Final = 2
-"""Runs of one figure that may fail before a contestant is asked no more."""
+"""Failed runs of one figure after which a contestant is not measured again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a run does."""
+    """Contestants, figures, rounds and durations of a run."""
 
     contestants: tuple[str, ...]
     figures: tuple[str, ...]
@@ -59,7 +59,7 @@ QUICK: Final = Plan(
 
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """A run under way."""
+    """A run in progress: its samples and failures so far."""
 
     stage: Stage
     plan: Plan
@@ -97,7 +97,7 @@ class Run:
                     self._turn(figure, place, variant, turn_number)
 
     def _fresh(self, figure: Figure, contestants: Sequence[Contestant]) -> None:
-        """Each from the start again, since memory that was once used is often not given back."""
+        """Measure every contestant in a new process: memory that was used once is often not returned."""
         for variant in self._variants(figure, 0):
             for contestant in contestants:
                 if contestant.name in figure.leaves_out or int(variant) > contestant.streams_max:
@@ -108,7 +108,7 @@ class Run:
                         self._turn(figure, place, variant, 0)
 
     def _variants(self, figure: Figure, turn_number: int) -> list[str]:
-        """The loads that are measured in this round."""
+        """Return the loads that are measured in this round."""
         chosen = list(figure.variants.items())[: self.plan.variants_max]
         return [variant for variant, rounds in chosen if turn_number < rounds]
 
@@ -126,7 +126,7 @@ class Run:
         self._keep(figure.name, name, variant, turn_number, values)
 
     def _started(self, contestants: Sequence[Contestant]) -> None:
-        """Figures of processes that are started for them: of our own alone."""
+        """Measure the figures that start processes; for our own server only."""
         if "ours" not in {contestant.name for contestant in contestants}:
             return
         own: tuple[tuple[str, str, Callable[[], Values]], ...] = (
@@ -158,7 +158,7 @@ class Run:
 
 
 def rotated(items: Sequence[Running], by: int) -> list[Running]:
-    """Each round begins with another one, so that none always follows the same."""
+    """Rotate the items by one per round, so that none always follows the same one."""
     if not items:
         return []
     by %= len(items)
@@ -225,19 +225,19 @@ def _missing(names: Sequence[str], installed: Path) -> Iterator[tuple[str, str]]
 def _chosen(asked: str, default: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
     names = tuple(name.strip() for name in asked.split(",") if name.strip()) or default
     if unknown := set(names) - set(known):
-        sys.exit(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+        sys.exit(f"unknown name {', '.join(sorted(unknown))}; choose from {', '.join(known)}")
     return names
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a few figures of a few, in two minutes")
-    parser.add_argument("--contestants", default="", help=f"of {', '.join(BY_NAME)}")
-    parser.add_argument("--figures", default="", help=f"of {', '.join(NAMES)}")
-    parser.add_argument("--rounds", type=int, default=0, help="at most so many of each figure")
-    parser.add_argument("--seconds", type=int, default=0, help="of each closed loop")
-    parser.add_argument("--installed", default=".bench", help="the folder of what is installed")
-    parser.add_argument("--out", default="bench/out", help="the folder of what is written")
+    parser.add_argument("--quick", action="store_true", help="few figures and contestants, two minutes")
+    parser.add_argument("--contestants", default="", help=f"comma-separated, of {', '.join(BY_NAME)}")
+    parser.add_argument("--figures", default="", help=f"comma-separated, of {', '.join(NAMES)}")
+    parser.add_argument("--rounds", type=int, default=0, help="maximum rounds of each figure")
+    parser.add_argument("--seconds", type=int, default=0, help="duration of each closed loop")
+    parser.add_argument("--installed", default=".bench", help="folder of the installed contestants")
+    parser.add_argument("--out", default="bench/out", help="folder for the results")
     return parser.parse_args()
 
 

@@ -1,7 +1,7 @@
-"""The floor: a grpcio.aio handler of the contract that answers at once and asks nobody.
+"""The floor: a grpcio.aio handler that responds at once from constants.
 
-It owns what grpcio itself costs with these messages, and refuses everything else. Whatever a
-service in Python does comes on top of it.
+It shows what grpcio itself costs with the messages of the contract. Everything that a Python service
+does is added to this.
 """
 
 import argparse
@@ -37,7 +37,7 @@ Event = chat_service_pb2.StreamCompleteResponse
 
 
 class BareServicer(chat_service_pb2_grpc.ChatServiceServicer):
-    """Answers from constants; paced streams by the clock, each token with its time."""
+    """Responds from constants. Paced streams follow the clock; each token carries its time."""
 
     async def Complete(  # noqa: N802  the contract's name
         self,

@@ -1,7 +1,7 @@
-"""Who is measured, and how a user would start each of them: a table.
+"""The contestants, and the commands by which a user would start them: a table.
 
-It knows no load and no figure. In commands `{port}`, `{spare}` (a second free port), `{upstream}`
-(HOST:PORT) and `{installed}` (the folder where `make bench` installs) are filled in.
+Knows no load and no figure. `{port}`, `{spare}` (a second free port), `{upstream}` (HOST:PORT) and
+`{installed}` (the folder where `make bench` installs) are replaced in commands.
 """
 
 import sys
@@ -14,7 +14,7 @@ Protocol = Literal["grpc", "http"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contestant:
-    """One of those who are measured. No command: it is the upstream itself."""
+    """One measured program. Without a command, it is the upstream itself."""
 
     name: str
     label: str
@@ -25,18 +25,26 @@ class Contestant:
     path: str = "/v1/chat/completions"
     health: str = ""
     needs: str = ""
-    """A file in the folder of what is installed, without which it is left out."""
+    """A file below the install folder; the contestant is left out if it is missing."""
     needs_flag: str = ""
-    """A flag of our server without which it is left out."""
+    """A flag of our server; the contestant is left out if the server does not have it."""
     asks_upstream: bool = True
     streams_max: int = 10_000
-    """More open streams than these are not tried: they fail, or take minutes to open."""
+    """The most open streams that are tried: more fail, or take minutes to open."""
 
 
-OURS: Final = (sys.executable, "-m", "togetherchat_server", "--admin", "off", "--calls-max", "12000")
+OURS: Final = (
+    sys.executable,
+    "-m",
+    "togetherchat_server",
+    "--admin-listen",
+    "off",
+    "--max-concurrent-calls",
+    "12000",
+)
 OURS_ENVIRONMENT: Final = {"TOGETHER_BASE_URL": "http://{upstream}/v1", "TOGETHER_API_KEY": "bench"}
-"""All features on, as shipped, the line of log of every call included. Of its bounds one is wider, so
-that ten thousand streams may be open."""
+"""All features on, as shipped, including the log line of every call. One limit is raised so that ten
+thousand streams can be open."""
 
 CONTESTANTS: Final = (
     Contestant(
@@ -63,17 +71,17 @@ CONTESTANTS: Final = (
         name="ours",
         label="togetherchat, gRPC",
         protocol="grpc",
-        command=(*OURS, "--listen", "127.0.0.1:{port}"),
+        command=(*OURS, "--grpc-listen", "127.0.0.1:{port}"),
         environment=OURS_ENVIRONMENT,
     ),
     Contestant(
         name="ours-http",
         label="togetherchat, HTTP",
         protocol="http",
-        command=(*OURS, "--listen", "127.0.0.1:{spare}", "--http", "127.0.0.1:{port}"),
+        command=(*OURS, "--grpc-listen", "127.0.0.1:{spare}", "--http-listen", "127.0.0.1:{port}"),
         environment=OURS_ENVIRONMENT,
         health="/v1/models",
-        needs_flag="--http",
+        needs_flag="--http-listen",
     ),
     Contestant(
         name="go",

@@ -1,4 +1,4 @@
-"""Which core a gateway gets and which ones the load and the upstream share."""
+"""Assigns cores: one to the gateway, the others to the load and the upstream."""
 
 import os
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cores:
-    """`gateway` is one core, `pair` are those of two workers, `load` those of everything else."""
+    """`gateway`: one core; `pair`: the cores of two workers; `load`: the cores of everything else."""
 
     gateway: tuple[int, ...]
     pair: tuple[int, ...]
@@ -15,12 +15,12 @@ class Cores:
 
     @property
     def load_is_elsewhere(self) -> bool:
-        """Whether two workers have both of their cores to themselves."""
+        """Return whether no load runs on the cores of two workers."""
         return not set(self.pair) & set(self.load)
 
 
 def split(available: Sequence[int]) -> Cores:
-    """The last cores are the gateway's: the first of a machine often serve its interrupts."""
+    """Give the last cores to the gateway: the first ones often serve the machine's interrupts."""
     match available:
         case []:
             raise ValueError("no core to run on")

@@ -1,7 +1,7 @@
-"""The figures: how each of them is measured on one contestant that runs. A table at the end.
+"""The figures, and how each is measured on one running contestant. The table is at the end.
 
-It owns what is asked of whom for how long and what counts as proof; the tools are others'.
-CPU is user and system time of all processes of the contestant, divided by what it did meanwhile.
+Owns the load, its duration, and what counts as a valid measurement. CPU is user and system time of all
+processes of the contestant, divided by the work done.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,18 +17,18 @@ IDEAL_PACED_MS: Final = 20.0 * payloads.TOKENS
 FIRST_TOKEN_STREAMS: Final = 40
 SHORT_TOKENS: Final = 5
 OPENING: Final = 50
-"""As fast as it takes them, and no faster: grpcio refuses calls when a thousand wait to be accepted."""
+"""Streams that may wait to be accepted: grpcio rejects calls when a thousand wait."""
 HELD_S: Final = 3.0
 
 
 Values = dict[str, float]
 Capacities = Mapping[str, float]
-"""Unary calls a second that each contestant has managed, from `unary`."""
+"""Unary calls per second of each contestant, measured by `unary`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One contestant's turn: where it runs, about how long a loop is, what is known of all of them."""
+    """One measurement: the running contestant, the duration of a loop, and the known capacities."""
 
     stage: Stage
     place: Running
@@ -37,7 +37,7 @@ class Turn:
 
 
 def closed_loop(turn: Turn, script: str, in_flight: int) -> tuple[saturation.Closed, float]:
-    """The run and the seconds of CPU that it took, after a warm-up and with its proof."""
+    """Run a closed loop after a warm-up, validate it, and return it with its CPU seconds."""
     stage, place = turn.stage, turn.place
     warm = saturation.warmed(stage, place, script, in_flight=in_flight)
     calls = max(in_flight, round(warm.per_s * turn.seconds))
@@ -56,7 +56,7 @@ def closed_loop(turn: Turn, script: str, in_flight: int) -> tuple[saturation.Clo
 
 
 def unary(turn: Turn, variant: str) -> Values:
-    """Whole answers, `variant` calls in flight."""
+    """Measure unary calls, `variant` in flight."""
     closed, cpu_s = closed_loop(turn, payloads.UNARY, int(variant))
     return {
         "cpu_us": cpu_s / closed.calls * MICROSECONDS,
@@ -68,7 +68,7 @@ def unary(turn: Turn, variant: str) -> Values:
 
 
 def burst(turn: Turn, variant: str) -> Values:
-    """Streams whose tokens are all there at once, `variant` of them in flight."""
+    """Measure streams whose tokens are available at once, `variant` in flight."""
     closed, cpu_s = closed_loop(turn, payloads.BURST, int(variant))
     tokens = closed.calls * payloads.TOKENS
     return {
@@ -79,7 +79,7 @@ def burst(turn: Turn, variant: str) -> Values:
 
 
 def trickle(turn: Turn, variant: str) -> Values:
-    """`variant` streams of 400 tokens, one every 20 ms."""
+    """Measure `variant` streams of 400 tokens, one token every 20 ms."""
     streams = int(variant)
     cpu_before_s = turn.place.cpu_s()
     seen = openstreams.run(turn.stage, turn.place, payloads.PACED, streams=streams)
@@ -98,7 +98,7 @@ def trickle(turn: Turn, variant: str) -> Values:
 
 
 def first_token(turn: Turn, variant: str) -> Values:
-    """Short streams one after the other, `variant` at a time: what is added before the first token."""
+    """Measure the time to the first token of short streams, `variant` at a time."""
     streams = int(variant)
     repeat = FIRST_TOKEN_STREAMS // streams
     seen = openstreams.run(turn.stage, turn.place, payloads.SHORT, streams=streams, repeat=repeat)
@@ -108,10 +108,10 @@ def first_token(turn: Turn, variant: str) -> Values:
 
 
 def added(turn: Turn, variant: str) -> Values:
-    """A steady rate of unary calls, `variant` percent of its capacity; then the same to the upstream."""
+    """Measure the latency added to the upstream's at a steady rate of `variant` percent of the capacity."""
     name = turn.place.contestant.name
     if name not in turn.capacities:
-        raise StageError("its capacity is not known: measure `unary` in the same run")
+        raise StageError("the capacity is unknown: measure `unary` in the same run")
     per_s = max(turn.capacities[name] * int(variant) / 100, 5.0)
     through = _steady(turn, turn.place, per_s)
     with turn.stage.running(BY_NAME["direct"]) as direct:
@@ -135,7 +135,7 @@ def _steady(turn: Turn, place: Running, per_s: float) -> rates.Steady:
 
 
 def held(turn: Turn, variant: str) -> Values:
-    """`variant` streams open at once: memory of each, and the health meanwhile."""
+    """Measure memory per stream and health latency while `variant` streams are open."""
     streams = int(variant)
     if streams > turn.place.contestant.streams_max:
         raise StageError(f"not tried with more than {turn.place.contestant.streams_max} streams")
@@ -164,15 +164,15 @@ def held(turn: Turn, variant: str) -> Values:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """What is measured, how, and under which loads."""
+    """A figure, its measurement, and its loads."""
 
     name: str
     measure: Callable[[Turn, str], Values]
     variants: Mapping[str, int]
-    """The loads, and how many rounds each of them gets in a full run."""
+    """The loads, and the rounds of each in a full run."""
     leaves_out: frozenset[str] = frozenset()
     fresh: bool = False
-    """Whether each turn needs a process that has done nothing before."""
+    """Whether each measurement needs a new process."""
 
 
 FIGURES: Final = (

@@ -1,8 +1,7 @@
-"""`make bench-guard`: whether a change made the hot path dearer, without a clock.
+"""`make bench-guard`: fails when a change makes the hot path more expensive.
 
-It compares CPU of ours with CPU of the bare handler, side by side in one run, and knows no
-seconds: on a machine that is twice as slow, or busy, both are. What disturbs one round disturbs
-both of its contestants; the middle one decides.
+The guard compares our CPU time with the bare handler's in one run and uses no absolute times: on a slow or
+busy machine both are slow. A disturbance affects both contestants of a round; the median round decides.
 """
 
 import argparse
@@ -20,7 +19,7 @@ from bench.stage import Running, Stage, StageError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """The most that ours may cost, in costs of the bare handler; `reason` says where it comes from."""
+    """The maximum ratio of our cost to the bare handler's; `reason` says how it was chosen."""
 
     figure: str
     variant: str
@@ -35,30 +34,30 @@ LIMITS: Final = (
         variant="16",
         most=4.5,
         rounds=5,
-        reason="measured 2.7 to 3.2; an HTTP client of aiohttp's instead of ours adds 0.8, httpx's own 10",
+        reason="measured 2.7 to 3.2; aiohttp in place of our HTTP client adds 0.8, httpx's transport adds 10",
     ),
     Limit(
         figure="burst",
         variant="8",
         most=0.9,
         rounds=5,
-        reason="measured 0.3; near 1 it sends as many messages as the floor does, one a token",
+        reason="measured 0.3; near 1 the service sends one message per token, as the floor does",
     ),
     Limit(
         figure="trickle",
         variant="100",
         most=3.0,
         rounds=3,
-        reason="measured 1.6 to 2.0; half as much again is room for noise",
+        reason="measured 1.6 to 2.0; 50% is a margin for noise",
     ),
 )
 ATTEMPTS: Final = 2
-"""A figure that is over its limit is measured once more: a neighbour that wakes is no regression."""
+"""A figure above its limit is measured once more: another process may have disturbed the run."""
 SECONDS: Final = 2
 
 
 def middle_ratio(rounds: Sequence[Mapping[str, float]]) -> float:
-    """Ours to bare, of the rounds' own ratios the middle one."""
+    """Return the median of the ratios ours / bare of the rounds."""
     ratios = sorted(each["ours"] / each["bare"] for each in rounds)
     return ratios[len(ratios) // 2]
 
@@ -83,7 +82,7 @@ def checked(run: Stage, places: Sequence[Running], limit: Limit) -> bool:
             break
     holds = ratio <= limit.most
     sys.stdout.write(
-        f"{limit.figure}: {ratio:.2f} x bare, at most {limit.most:g}: {'holds' if holds else 'TOO DEAR'}\n"
+        f"{limit.figure}: {ratio:.2f} x bare, at most {limit.most:g}: {'holds' if holds else 'EXCEEDED'}\n"
     )
     if not holds:
         sys.stdout.write(f"  why {limit.most:g}: {limit.reason}\n")
@@ -92,7 +91,7 @@ def checked(run: Stage, places: Sequence[Running], limit: Limit) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.guard", description=__doc__)
-    parser.add_argument("--installed", default=".bench", help="the folder of what is installed")
+    parser.add_argument("--installed", default=".bench", help="folder of the installed programs")
     installed, pins = Path(parser.parse_args().installed).resolve(), cores.of_this_machine()
     with stage.upstream(installed, pins) as upstream:
         run = Stage(installed=installed, cores=pins, upstream=upstream)

@@ -1,10 +1,10 @@
-"""What a new connection costs over TLS: whole handshakes and resumed ones, side by side.
+"""Compares the cost of new TLS connections: full handshakes and resumed sessions.
 
     make bench-handshakes       # or ARGS="--connections 500 --rounds 9"
 
-One process serves TLS 1.3 on the loopback, with a certificate from an intermediate authority; this
-one sends a request over a connection of its own, again and again. The contestants take turns. CPU
-is of this process alone; what the provider saves, its signature, shows in the time.
+One process serves TLS 1.3 on the loopback with a certificate from an intermediate authority. This process
+sends each request over a new connection. The contestants take turns. CPU is that of this process; the
+signature that the provider saves shows in the time.
 """
 
 import argparse
@@ -26,8 +26,8 @@ import trustme
 
 from bench.transports import cpu_s
 from togetherchat_server.upstream import tls_sessions
-from togetherchat_server.upstream.engine import Engine
-from togetherchat_server.upstream.limits import TransportLimits
+from togetherchat_server.upstream.limits import UpstreamLimits
+from togetherchat_server.upstream.pool import ConnectionPool
 
 HEAD_END: Final = b"\r\n\r\n"
 ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
@@ -65,12 +65,12 @@ def served(folder: Path) -> Generator[str, None, None]:
 
 
 async def measure(url: str, authority: Path, arguments: argparse.Namespace) -> dict[str, list[list[float]]]:
-    engines: dict[str, Engine] = {}
+    engines: dict[str, ConnectionPool] = {}
     for name in ("whole", "resumed"):
         context = ssl.create_default_context(cafile=str(authority))
         if name == "resumed":
             tls_sessions.resume(context)
-        engines[name] = Engine(TransportLimits(), tls=context)
+        engines[name] = ConnectionPool(UpstreamLimits(), tls=context)
     figures: dict[str, list[list[float]]] = {name: [] for name in engines}
     for _ in range(arguments.rounds):
         for name, engine in engines.items():
@@ -101,7 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--connections", type=int, default=300, help="of every round of each of the two")
+    parser.add_argument("--connections", type=int, default=300, help="connections per round and contestant")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--serve", metavar="FOLDER", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -28,8 +28,8 @@ import httpx
 import pyqwest
 
 from bench.transports import ANSWER, BODY, HEADERS, KEY, cpu_per_request_ms, cpu_s
-from togetherchat_server.secret import Secret
-from togetherchat_server.upstream.transport import Transport, TransportLimits
+from togetherchat_server.domain.secret import Secret
+from togetherchat_server.upstream.client import UpstreamClient, UpstreamLimits
 
 IN_FLIGHT: Final = (8, 128)
 STREAMS: Final = 8
@@ -49,8 +49,8 @@ Contestant = Callable[[int, int], AbstractAsyncContextManager[Ask]]
 
 @asynccontextmanager
 async def ours(http1: int, _http2: int) -> AsyncGenerator[Ask, None]:
-    transport = Transport.connect(
-        base_url=f"http://127.0.0.1:{http1}", limits=TransportLimits(), user_agent="bench/1"
+    transport = UpstreamClient.connect(
+        base_url=f"http://127.0.0.1:{http1}", limits=UpstreamLimits(), user_agent="bench/1"
     )
     key = Secret(KEY)
 
@@ -105,7 +105,7 @@ def _through_pyqwest(version: pyqwest.HTTPVersion, port: int) -> Ask:
 
 
 CONTESTANTS: Final[dict[str, Contestant]] = {
-    "our `Transport`, HTTP/1.1": ours,
+    "our `UpstreamClient`, HTTP/1.1": ours,
     "httpx and h2, HTTP/2": httpx_http2,
     "pyqwest (compiled), HTTP/1.1": pyqwest_http1,
     "pyqwest (compiled), HTTP/2": pyqwest_http2,

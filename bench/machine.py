@@ -1,4 +1,4 @@
-"""The machine and the versions, as far as a reader needs them to place a figure. No names, no paths."""
+"""Describes the machine and the versions of a run. Contains no host names and no paths."""
 
 import importlib.metadata
 import os
@@ -8,22 +8,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-OURS: Final = ("grpcio", "aiohttp", "httptools", "orjson", "protobuf", "uvloop")
+OURS: Final = ("grpcio", "httptools", "orjson", "protobuf", "uvloop")
 COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "Go": ("go", "env", "GOVERSION"),
     "Node": ("node", "--version"),
     "Portkey": (
         "node",
         "--print",
-        "require('{bin}/../portkey/node_modules/@portkey-ai/gateway/package.json').version",
+        "require('{installed}/portkey/node_modules/@portkey-ai/gateway/package.json').version",
     ),
-    "h2load": ("{bin}/h2load", "--version"),
+    "h2load": ("{h2load}", "--version"),
 }
 PEERS: Final[Mapping[str, tuple[str, ...]]] = {
     "LiteLLM": ("litellm/bin/python", "litellm"),
     "SMG": ("smg/bin/python", "smg"),
 }
 ASK: Final = "import importlib.metadata as m, sys; print(m.version(sys.argv[1]))"
+
+
+def tool(name: str) -> str:
+    """Return the path in a variable such as H2LOAD, which `make bench` sets; else the name, for the PATH."""
+    return os.environ.get(name.upper(), name)
 
 
 def facts(installed: Path) -> dict[str, str]:
@@ -37,7 +42,7 @@ def facts(installed: Path) -> dict[str, str]:
     }
     found |= {name: version for name in OURS if (version := _installed(name))}
     for name, command in COMMANDS.items():
-        found[name] = _said([word.format(bin=installed / "bin") for word in command])
+        found[name] = _said([word.format(installed=installed, h2load=tool("h2load")) for word in command])
     for name, (python, package) in PEERS.items():
         found[name] = _said([str(installed / python), "-c", ASK, package])
     return {name: text for name, text in found.items() if text}

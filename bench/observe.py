@@ -1,9 +1,9 @@
-"""What observing costs: a call's record counted, its line in the log, its spans, and one scrape.
+"""Measures the cost of telemetry: counting a call record, its log line, its spans, and one scrape.
 
     python -m bench.observe
 
-CPU time of this process, the best of several rounds. Beside a line of the log stands what it is
-made of: its JSON and the queue to the thread that writes it, without structlog between them.
+CPU time of this process, best of several rounds. A log line is also measured without structlog: its JSON
+and the queue to the writer thread only.
 """
 
 import asyncio
@@ -20,15 +20,15 @@ from typing import Any, Final
 
 import orjson
 
-from togetherchat_server.errors import Kind
-from togetherchat_server.observe.lines import LineWriter
-from togetherchat_server.observe.log import CallLog, Form, logger_of
-from togetherchat_server.observe.metrics.exposition import exposition
-from togetherchat_server.observe.metrics.meters import Facts, Meters
-from togetherchat_server.observe.record import CallRecord
-from togetherchat_server.observe.span_facts import Doors
-from togetherchat_server.ports import Call
-from togetherchat_server.tracing import SAMPLED, SpanContext
+from togetherchat_server.domain.call import Call
+from togetherchat_server.domain.reasons import Reason
+from togetherchat_server.domain.trace_context import SAMPLED, SpanContext
+from togetherchat_server.telemetry.call_record import CallRecord
+from togetherchat_server.telemetry.log import CallLog, LogFormat, logger_of
+from togetherchat_server.telemetry.log_writer import LogWriter
+from togetherchat_server.telemetry.metrics.collector import MetricsCollector, ProcessInfo
+from togetherchat_server.telemetry.metrics.exposition import exposition
+from togetherchat_server.telemetry.semconv import ListenerAttributes
 
 ROUNDS: Final = 7
 MODELS: Final = tuple(f"organization/model-{number}-Instruct-Turbo" for number in range(50))
@@ -36,7 +36,7 @@ TENANTS: Final = tuple(f"tenant-{number}" for number in range(20))
 OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0"
 RECORD: Final = CallRecord(
     id="0123456789abcdef0123456789abcdef",
-    front="rpc",
+    protocol="grpc",
     method="/togetherchat.v1.ChatService/StreamComplete",
     code="OK",
     reason="",
@@ -62,7 +62,7 @@ CALL: Final = Call(
     method=RECORD.method,
     received_s=0.0,
     deadline_s=600.0,
-    deadline_kind=Kind.CALL_TIMEOUT,
+    deadline_reason=Reason.CALL_TIMEOUT,
     upstream_key=None,
 )
 
@@ -70,7 +70,7 @@ CALL: Final = Call(
 def microseconds(
     action: Callable[[], object], times: int, *, clock: Callable[[], float] = time.process_time
 ) -> float:
-    """CPU time of one, of the best round."""
+    """Return the CPU time of one action in the best round."""
 
     def one_round() -> float:
         begun_s = clock()
@@ -81,9 +81,9 @@ def microseconds(
     return min(one_round() for _ in range(ROUNDS))
 
 
-def meters() -> Meters:
-    facts = Facts(version="0", calls_max=1, wall_clock=time.time)
-    return Meters({}, facts=facts, ready=lambda: True)
+def meters() -> MetricsCollector:
+    facts = ProcessInfo(version="0", max_concurrent_calls=1, wall_clock=time.time)
+    return MetricsCollector({}, facts=facts, ready=lambda: True)
 
 
 def counting() -> float:
@@ -91,8 +91,8 @@ def counting() -> float:
     return microseconds(lambda: sink(RECORD), 20_000)
 
 
-def line(form: Form) -> float:
-    """With the thread that writes, whose CPU counts too."""
+def line(form: LogFormat) -> float:
+    """Measure a log line, including the CPU of the writer thread."""
     with writing() as writer:
         log = CallLog(logger_of(writer, form))
         return microseconds(lambda: log(RECORD), 5_000)
@@ -114,20 +114,20 @@ def bare_line() -> float:
 
 
 @contextmanager
-def writing() -> Generator[LineWriter]:
-    writer = LineWriter(io.StringIO(), lines_max=10**9)
+def writing() -> Generator[LogWriter]:
+    writer = LogWriter(io.StringIO(), lines_max=10**9)
     yield writer
     writer.close()
 
 
 def traced(*, sampled: bool) -> float | None:
-    """The loop's part of a call with one attempt; the thread that exports finds no collector here."""
+    """Measure the event loop's share of a traced call with one attempt. The exporter finds no collector."""
     if importlib.util.find_spec("opentelemetry.sdk") is None:
         return None
-    trace: Any = importlib.import_module("togetherchat_server.observe.trace")
+    trace: Any = importlib.import_module("togetherchat_server.telemetry.tracing")
     spans = trace.OtlpSpans(
         base_url="http://127.0.0.1/v1",
-        doors=Doors.of(rpc="127.0.0.1:50051", http="off", tls=False, machine=""),
+        doors=ListenerAttributes.of(grpc="127.0.0.1:50051", http=None, tls=False, machine=""),
         version="0",
         clock=time.monotonic,
         wall_clock=time.time,
@@ -148,7 +148,7 @@ def traced(*, sampled: bool) -> float | None:
 
 
 async def scrape(accept: str) -> tuple[int, int, float, float]:
-    """Lines, bytes, CPU seconds in all, and the most of them in which the loop did not turn."""
+    """Return lines, bytes, total CPU seconds, and the longest time without a turn of the loop."""
     measured = meters()
     sink = measured.sink(models=MODELS)
     for model in MODELS:

@@ -1,4 +1,4 @@
-"""Runs bench/go/streams, our own load program, for what no public tool asks: see its head."""
+"""Runs bench/go/streams, our load program for streams; its head says what public tools lack."""
 
 import json
 import subprocess
@@ -11,13 +11,13 @@ from bench.stage import Running, Stage, StageError
 
 END_S: Final = 10.0
 LIMIT_S: Final = 90.0
-"""Streams that have not ended by then are given up: the slowest peer takes a third of it."""
+"""Streams that have not ended by then fail: the slowest peer takes a third of this."""
 PROVING_STREAMS: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantiles:
-    """Of times in milliseconds."""
+    """Quantiles of times in milliseconds."""
 
     count: int
     p50: float
@@ -27,7 +27,7 @@ class Quantiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Streams:
-    """What the streams of one run saw."""
+    """The result of the streams of one run."""
 
     streams: int
     failed: int
@@ -51,11 +51,11 @@ def run(  # noqa: PLR0913  what is asked is said by name
     hold_s: float = 0.0,
     when_open: Callable[[], None] | None = None,
 ) -> Streams:
-    """At most `opening` streams at once wait for their first token; 0 is all of them.
+    """Run streams; at most `opening` of them wait for their first token at once (0: all).
 
-    `when_open` is called while all streams are held open, once each had its first token.
+    `when_open` is called while all streams are open, after each has received its first token.
     """
-    command = [stage.tool("streams"), "--model", script, "--streams", str(streams), "--repeat", str(repeat)]
+    command = [stage.built("streams"), "--model", script, "--streams", str(streams), "--repeat", str(repeat)]
     command += ["--opening", str(opening), "--hold", f"{hold_s}s", "--limit", f"{LIMIT_S}s", *_target(place)]
     with subprocess.Popen(stage.load(command), stdout=subprocess.PIPE, text=True) as process:
         if process.stdout is None:
@@ -86,7 +86,7 @@ def parsed(line: str) -> Streams:
     try:
         said = json.loads(line)
     except json.JSONDecodeError as error:
-        raise StageError("the streams printed no result") from error
+        raise StageError("bench/go/streams printed no result") from error
     return Streams(
         streams=said["streams"],
         failed=said["failed"],
@@ -105,16 +105,16 @@ def _quantiles(said: Mapping[str, float]) -> Quantiles:
 
 
 def prove(stage: Stage, place: Running) -> None:
-    """Some streams at once, all tokens of which must come: what the saturated runs cannot see."""
+    """Check that some concurrent streams deliver all tokens, which saturated runs cannot see."""
     seen = run(stage, place, payloads.BURST, streams=PROVING_STREAMS)
     if refused := refusal(seen, tokens=PROVING_STREAMS * payloads.TOKENS):
         raise StageError(refused)
 
 
 def refusal(seen: Streams, *, tokens: int) -> str | None:
-    """Why the run proves nothing, if so; `tokens` is what all streams should have brought."""
+    """Return why the run is invalid, or None; `tokens` is the number that all streams must deliver."""
     if seen.failed:
         return f"{seen.failed} of {seen.streams} streams failed: {'; '.join(seen.failures)[:160]}"
     if seen.tokens < tokens:
-        return f"{seen.tokens} of {tokens} tokens came"
+        return f"{seen.tokens} of {tokens} tokens arrived"
     return None

@@ -1,7 +1,7 @@
-"""What the contestants are asked, in both formats: the same words, so that the work is the same.
+"""The requests of the benchmark in both formats. Their texts are equal, so that the work is the same.
 
-It knows no tool and no process. A *script* is the model's name, which tells the upstream what to do
-(bench/go/upstream): `bench-unary`, or `bench-NxG`, N tokens G milliseconds apart.
+A *script* is the model name, which selects the response of bench/go/upstream: `bench-unary`, or
+`bench-NxG` for N tokens, G milliseconds apart.
 """
 
 import json
@@ -20,11 +20,11 @@ SCRIPTS: Final = (UNARY, BURST, PACED, SHORT, HELD)
 SYSTEM: Final = "You are a helpful assistant. Answer in plain words. " * 4
 QUESTION: Final = "Why is the sky blue, and why is it red at dusk? " * 15
 TEXT: Final = "The quick brown fox jumps over the lazy dog. " * 20
-"""What the upstream answers to `bench-unary`."""
+"""The upstream's response to `bench-unary`."""
 PIECES: Final = tuple(f" t{number % 100:02}" for number in range(TOKENS))
-"""What the upstream answers to `bench-400x0`, one after the other."""
+"""The upstream's tokens in response to `bench-400x0`."""
 TEXT_BYTES: Final = {UNARY: len(TEXT), BURST: len("".join(PIECES))}
-"""Of an answer; whatever a gateway packs it into, fewer bytes than these are no answer."""
+"""The least bytes of a response, in whatever encoding a gateway uses."""
 
 
 def message(script: str) -> chat_service_pb2.CompleteRequest:
@@ -39,7 +39,7 @@ def message(script: str) -> chat_service_pb2.CompleteRequest:
 
 
 def frame(script: str) -> bytes:
-    """The body of a gRPC request over HTTP/2: no compression, length, message."""
+    """Return the body of a gRPC request over HTTP/2: compression flag 0, length, message."""
     body = message(script).SerializeToString()
     return b"\0" + len(body).to_bytes(4, "big") + body
 

@@ -1,7 +1,6 @@
-"""Draws a run: `python bench/plots.py bench/out/results.json`, in the environment that has matplotlib.
+"""Plots a run: `python bench/plots.py bench/out/results.json`, in the environment that has matplotlib.
 
-It owns the looks. It reads what the run wrote and imports nothing of the benchmark, so that
-matplotlib and what we are measured with never share an environment.
+Imports nothing of the benchmark, so that matplotlib and the measured programs never share an environment.
 """
 
 import json
@@ -65,7 +64,7 @@ def by_contestant(samples: Samples, figure: str, variant: str, value: str) -> di
 
 
 def by_variant(samples: Samples, figure: str, value: str) -> dict[str, dict[float, float]]:
-    """Medians by contestant and load."""
+    """Return medians by contestant and load."""
     found: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for sample in samples:
         if sample["figure"] == figure and value in sample["values"]:
@@ -81,7 +80,7 @@ def colour(name: str) -> str:
 
 
 def bars(axes: Axes, values: Values, *, title: str, unit: str, log: bool = False) -> None:
-    """Least first; the whiskers reach from the least round to the most."""
+    """Draw bars, smallest first, with whiskers from the smallest round to the largest."""
     names = sorted(values, key=lambda name: statistics.median(values[name]), reverse=True)
     medians = [statistics.median(values[name]) for name in names]
     below = [median - min(values[name]) for median, name in zip(medians, names, strict=True)]
@@ -221,7 +220,7 @@ PLOTS: Final[Mapping[str, tuple[tuple[str, ...], Callable[[Samples], plt.Figure]
     "latency": (("added latency", "first token"), latency),
     "streams": (("streams in flight", "open streams"), streams),
 }
-"""Each with the figures that it needs."""
+"""The plots, each with the figures that it needs."""
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from bench import payloads
+from bench import machine, payloads
 from bench.stage import Running, Stage, StageError
 
 END_S: Final = 60.0
@@ -35,17 +35,17 @@ def run(stage: Stage, place: Running, *, per_s: float, seconds: float) -> Steady
         request = Path(folder, "request")
         if place.contestant.protocol == "grpc":
             request.write_bytes(payloads.message(payloads.UNARY).SerializeToString())
-            return of_ghz(_output(stage.load(_ghz(stage, place, request, per_s, seconds)), seconds))
+            return of_ghz(_output(stage.load(_ghz(place, request, per_s, seconds)), seconds))
         request.write_bytes(payloads.body(payloads.UNARY, stream=False))
         results = Path(folder, "results")
-        _output(stage.load(_vegeta(stage, place, request, results, per_s, seconds)), seconds)
-        report = [stage.tool("vegeta"), "report", "-type", "json", str(results)]
+        _output(stage.load(_vegeta(place, request, results, per_s, seconds)), seconds)
+        report = [machine.tool("vegeta"), "report", "-type", "json", str(results)]
         return of_vegeta(_output(stage.load(report), seconds))
 
 
-def _ghz(stage: Stage, place: Running, request: Path, per_s: float, seconds: float) -> list[str]:
+def _ghz(place: Running, request: Path, per_s: float, seconds: float) -> list[str]:
     return [
-        *(stage.tool("ghz"), "--insecure", "--async", "--format", "json", "--binary-file", str(request)),
+        *(machine.tool("ghz"), "--insecure", "--async", "--format", "json", "--binary-file", str(request)),
         *("--proto", "protos/togetherchat/v1/chat_service.proto", "--import-paths", "protos"),
         *("--call", "togetherchat.v1.ChatService.Complete", "--rps", str(round(per_s))),
         *("--total", str(round(per_s * seconds)), "--connections", str(CONNECTIONS)),
@@ -53,14 +53,12 @@ def _ghz(stage: Stage, place: Running, request: Path, per_s: float, seconds: flo
     ]
 
 
-def _vegeta(
-    stage: Stage, place: Running, request: Path, results: Path, per_s: float, seconds: float
-) -> list[str]:
+def _vegeta(place: Running, request: Path, results: Path, per_s: float, seconds: float) -> list[str]:
     targets = request.with_name("targets")
     targets.write_text(f"POST {place.url}\n")
     headers = {**place.headers, "Content-Type": "application/json"}
     return [
-        *(stage.tool("vegeta"), "attack", "-targets", str(targets), "-body", str(request)),
+        *(machine.tool("vegeta"), "attack", "-targets", str(targets), "-body", str(request)),
         *("-rate", f"{round(per_s)}/1s", "-duration", f"{seconds}s", "-output", str(results)),
         *("-timeout", f"{END_S / 2}s"),
         *(word for name, text in headers.items() for word in ("-header", f"{name}: {text}")),

@@ -1,8 +1,8 @@
-"""The least that a relay in Python costs: grpcio.aio before the service's own HTTP client, and no more.
+"""The least relay in Python: grpcio.aio in front of the service's own HTTP client, and nothing else.
 
-Between the two stand a few lines that turn messages into JSON and back. It checks nothing, limits
-nothing, retries nothing, writes no log and has no metrics: what the service costs beyond it is what
-its users get for it, what it costs itself nobody who uses grpcio can save.
+A few lines translate messages to JSON and back. The relay has no validation, limits, retries, log or
+metrics. The difference to the service is the cost of the service's features. The cost of the relay itself
+cannot be avoided with grpcio.
 """
 
 import asyncio
@@ -16,9 +16,9 @@ import orjson
 
 from bench.bare import serve
 from togetherchat.v1 import chat_pb2, chat_service_pb2, chat_service_pb2_grpc
-from togetherchat_server.secret import Secret
+from togetherchat_server.domain.secret import Secret
+from togetherchat_server.upstream.client import UpstreamClient, UpstreamLimits
 from togetherchat_server.upstream.sse import SseDecoder
-from togetherchat_server.upstream.transport import Transport, TransportLimits
 
 Request = chat_service_pb2.CompleteRequest
 Response = chat_service_pb2.CompleteResponse
@@ -28,9 +28,9 @@ KEY: Final = Secret("key-of-a-benchmark-0123456789")
 
 
 class RelayServicer(chat_service_pb2_grpc.ChatServiceServicer):
-    """Text in, text out."""
+    """Relays text only."""
 
-    def __init__(self, upstream: Transport) -> None:
+    def __init__(self, upstream: UpstreamClient) -> None:
         self._upstream = upstream
 
     async def Complete(  # noqa: N802  the contract's name
@@ -48,9 +48,9 @@ class RelayServicer(chat_service_pb2_grpc.ChatServiceServicer):
     async def StreamComplete(  # noqa: N802  the contract's name
         self, request: Request, context: grpc.aio.ServicerContext[Request, Event]
     ) -> AsyncIterator[Event]:
-        """One message a token."""
+        """Yield one message per token."""
         del context
-        decoder = SseDecoder(event_bytes_max=1 << 20)
+        decoder = SseDecoder(max_event_bytes=1 << 20)
         asking = self._upstream.stream(PATH, key=KEY, request_id="r", body=_body(request, stream=True))
         yield Event(started=chat_service_pb2.Started(model=request.model))
         async with asking as answer:
@@ -84,9 +84,9 @@ def _body(request: Request, *, stream: bool = False) -> bytes:
 
 
 async def main() -> None:
-    transport = Transport.connect(
+    transport = UpstreamClient.connect(
         base_url=os.environ["TOGETHER_BASE_URL"],
-        limits=TransportLimits(connections_max=12_000),
+        limits=UpstreamLimits(connections_max=12_000),
         user_agent="bench/1",
     )
     await serve(RelayServicer(transport))

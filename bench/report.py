@@ -1,4 +1,4 @@
-"""The report in Markdown: targets first, then every figure by contestant. Pure: a run in, text out."""
+"""Renders a run as Markdown: targets first, then every figure by contestant. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from bench.targets import Verdict, judged
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """One value of a figure, as a reader wants it."""
+    """One value of a figure, with its scale and digits."""
 
     title: str
     value: str
@@ -31,7 +31,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a run left, read back."""
+    """The results of a run, read from JSON."""
 
     machine: Mapping[str, str]
     seconds: int
@@ -45,7 +45,7 @@ CPU_TOKEN: Final = Column(title="CPU a token, us", value="cpu_us", digits=1)
 TABLES: Final = (
     Table(
         figure="unary",
-        title="Whole answers, as many calls in flight as said",
+        title="Unary calls",
         variant="in flight",
         columns=(
             CPU_CALL,
@@ -57,7 +57,7 @@ TABLES: Final = (
     ),
     Table(
         figure="burst",
-        title="Streams whose 400 tokens are there at once",
+        title="Streams of 400 tokens, available at once",
         variant="in flight",
         columns=(
             CPU_TOKEN,
@@ -71,7 +71,7 @@ TABLES: Final = (
         variant="streams",
         columns=(
             CPU_TOKEN,
-            Column(title="token on its way p50, ms", value="token_p50_ms", digits=2),
+            Column(title="token delay p50, ms", value="token_p50_ms", digits=2),
             Column(title="p99, ms", value="token_p99_ms", digits=2),
             Column(title="first token p50, ms", value="first_token_p50_ms", digits=1),
             Column(title="stretch, %", value="stretch", digits=1, scale=100),
@@ -89,7 +89,7 @@ TABLES: Final = (
     ),
     Table(
         figure="added latency",
-        title="Added to a unary call, over asking the upstream directly at the same rate",
+        title="Latency added to a unary call, against the upstream alone at the same rate",
         variant="% of its capacity",
         columns=(
             Column(title="calls a second", value="rate"),
@@ -101,7 +101,7 @@ TABLES: Final = (
     ),
     Table(
         figure="streams in flight",
-        title="The cost of a token as streams grow, 400 tokens at once",
+        title="Cost of a token against the number of streams, 400 tokens at once",
         variant="streams",
         columns=(CPU_TOKEN, Column(title="tokens a second", value="per_s")),
     ),
@@ -128,7 +128,7 @@ TABLES: Final = (
     ),
     Table(
         figure="start",
-        title="From its command until it serves",
+        title="Time from the command to the first response",
         variant="",
         columns=(
             Column(title="s", value="seconds", digits=2),

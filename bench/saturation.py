@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from bench import payloads
+from bench import machine, payloads
 from bench.samples import percentile
 from bench.stage import Running, Stage, StageError
 
@@ -61,7 +61,7 @@ def run(stage: Stage, place: Running, script: str, *, in_flight: int, calls: int
         stream = script != payloads.UNARY
         is_rpc = place.contestant.protocol == "grpc"
         request.write_bytes(payloads.frame(script) if is_rpc else payloads.body(script, stream=stream))
-        command = [stage.tool("h2load"), "--requests", str(calls), "--data", str(request)]
+        command = [machine.tool("h2load"), "--requests", str(calls), "--data", str(request)]
         command += ["--log-file", str(log), *_shape(place, script, in_flight)]
         done = subprocess.run(stage.load(command), capture_output=True, text=True, timeout=RUN_S, check=False)
         if done.returncode:

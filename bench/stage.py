@@ -81,7 +81,8 @@ class Stage:
         """The command, on the cores that load and upstream share."""
         return pinned(self.cores.load, command)
 
-    def tool(self, name: str) -> str:
+    def built(self, name: str) -> str:
+        """Returns the path of a program of bench/go."""
         return str(self.installed / "bin" / name)
 
     @contextmanager

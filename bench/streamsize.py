@@ -23,16 +23,16 @@ from pathlib import Path
 from typing import Final
 
 from bench import payloads, procfs
-from togetherchat_server.app import App
-from togetherchat_server.config import Configuration, Settings, Upstream
-from togetherchat_server.observers import Outside
-from togetherchat_server.secret import Secret
+from togetherchat_server.config import Configuration, ProviderConfig, Settings
+from togetherchat_server.domain.secret import Secret
+from togetherchat_server.runtime.app import App
+from togetherchat_server.runtime.observability import Environment
 
 HOLD_S: Final = 6
 WARM_STREAMS: Final = 50
 KIB: Final = 1024
 OWNERS: Final = (
-    ("fronts: the call and its message", "togetherchat_server/fronts/"),
+    ("fronts: the call and its message", "togetherchat_server/frontends/"),
     ("calls: admission, validation, routing", "togetherchat_server/calls/"),
     ("the provider: translation, event parser", "togetherchat_server/providers/"),
     ("upstream: connection, its HTTP parser, retries", "togetherchat_server/upstream/"),
@@ -50,16 +50,21 @@ def owner(path: str) -> str:
 @contextlib.asynccontextmanager
 async def service(upstream: str) -> AsyncGenerator[str, None]:
     settings = Settings.model_validate(
-        {"listen": "127.0.0.1:0", "admin": "off", "log": "json", "calls_max": 12_000}
+        {
+            "grpc_listen": "127.0.0.1:0",
+            "admin_listen": "off",
+            "log_format": "json",
+            "max_concurrent_calls": 12_000,
+        }
     )
-    aside = Upstream(base_url=f"http://{upstream}/v1", key=Secret("key-of-a-benchmark-0123456789"))
-    outside = Outside(
+    aside = ProviderConfig(base_url=f"http://{upstream}/v1", key=Secret("key-of-a-benchmark-0123456789"))
+    environment = Environment(
         version="0", clock=time.monotonic, wall_clock=time.time, random=lambda: 0.5, log=io.StringIO()
     )
-    app = App(Configuration(settings=settings, upstream=aside, certificates=None), outside)
+    app = App(Configuration(settings=settings, upstream=aside, certificates=None), environment)
     addresses = await app.start()
     try:
-        yield addresses.rpc
+        yield addresses.grpc
     finally:
         await app.stop()
 

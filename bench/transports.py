@@ -23,12 +23,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
-import aiohttp
 import httpx
 
-from togetherchat_server.secret import Secret
-from togetherchat_server.upstream.engine import Engine
-from togetherchat_server.upstream.transport import Transport, TransportLimits
+from togetherchat_server.domain.secret import Secret
+from togetherchat_server.upstream.client import UpstreamClient, UpstreamLimits
+from togetherchat_server.upstream.pool import ConnectionPool
 
 KEY = "key-of-a-benchmark-0123456789"
 BODY = b'{"model":"m","messages":[{"role":"user","content":"' + b"x" * 900 + b'"}]}'
@@ -63,15 +62,15 @@ async def stock_httpx(base_url: str, connections_max: int) -> AsyncGenerator[Ask
 
 @asynccontextmanager
 async def httpx_over_our_engine(base_url: str, connections_max: int) -> AsyncGenerator[Ask, None]:
-    engine = Engine(TransportLimits(connections_max=connections_max), tls=ssl.create_default_context())
+    engine = ConnectionPool(UpstreamLimits(connections_max=connections_max), tls=ssl.create_default_context())
     async with httpx.AsyncClient(transport=engine, timeout=None) as client:  # noqa: S113  the caller times
         yield _through_client(client, base_url)
 
 
 @asynccontextmanager
 async def our_transport(base_url: str, connections_max: int) -> AsyncGenerator[Ask, None]:
-    limits = TransportLimits(connections_max=connections_max)
-    transport = Transport.connect(base_url=base_url, limits=limits, user_agent="bench/1")
+    limits = UpstreamLimits(connections_max=connections_max)
+    transport = UpstreamClient.connect(base_url=base_url, limits=limits, user_agent="bench/1")
     key = Secret(KEY)
 
     async def ask(path: str) -> int:
@@ -79,21 +78,6 @@ async def our_transport(base_url: str, connections_max: int) -> AsyncGenerator[A
 
     yield ask
     await transport.aclose()
-
-
-@asynccontextmanager
-async def bare_aiohttp(base_url: str, connections_max: int) -> AsyncGenerator[Ask, None]:
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections_max),
-        timeout=aiohttp.ClientTimeout(total=None),
-        cookie_jar=aiohttp.DummyCookieJar(),
-    ) as session:
-
-        async def ask(path: str) -> int:
-            async with session.post(f"{base_url}/{path}", data=BODY, headers=HEADERS) as answer:
-                return len(await answer.read())
-
-        yield ask
 
 
 def _through_client(client: httpx.AsyncClient, base_url: str) -> Ask:
@@ -108,7 +92,6 @@ CONTESTANTS: dict[str, Contestant] = {
     "`httpx.AsyncClient`": stock_httpx,
     "`httpx.AsyncClient` over our engine": httpx_over_our_engine,
     "our `Transport`": our_transport,
-    "bare aiohttp": bare_aiohttp,
 }
 
 
@@ -276,7 +259,7 @@ def main() -> None:
         return
     with upstream() as base_url:
         table = asyncio.run(measure(base_url, arguments))
-    versions = f"Python {platform.python_version()}, httpx {httpx.__version__}, aiohttp {aiohttp.__version__}"
+    versions = f"Python {platform.python_version()}, httpx {httpx.__version__}"
     sys.stdout.write(
         f"{versions}; {platform.machine()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; "
     )

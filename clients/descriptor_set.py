@@ -1,10 +1,10 @@
-"""Writes `protos/togetherchat.binpb`: the contract as one descriptor set, for generators without our files.
+"""Writes `protos/togetherchat.binpb`: the contract as one descriptor set, for use without our protos.
 
     python clients/descriptor_set.py
 
-It holds the contract with its comments, and what travels beside it: the details of errors
-(google.rpc), the health service, and all that these import. `buf` compiles the contract; the
-others come out of the packages that this service runs with, which ship no comments.
+The set has the contract with its comments, the error details (google.rpc), the health service, and
+all imports. `buf` compiles the contract. The other descriptors come from the installed Python
+packages, which have no comments.
 """
 
 import shutil
@@ -21,30 +21,30 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "protos" / "togetherchat.binpb"
-BESIDE = ("google.rpc.status_pb2", "google.rpc.error_details_pb2", "grpc_health.v1.health_pb2")
+OTHER_MODULES = ("google.rpc.status_pb2", "google.rpc.error_details_pb2", "grpc_health.v1.health_pb2")
 
 
 def build() -> bytes:
-    """The descriptor set, the same bytes for the same protos and packages."""
+    """The serialized descriptor set. The same protos and packages give the same bytes."""
     files = FileDescriptorSet.FromString(_contract())
-    known = {file.name for file in files.file}
-    for module in BESIDE:
+    names = {file.name for file in files.file}
+    for module in OTHER_MODULES:
         descriptor = cast("FileDescriptor", import_module(module).DESCRIPTOR)
         for needed in _with_imports(descriptor):
-            if needed.name not in known:
-                known.add(needed.name)
+            if needed.name not in names:
+                names.add(needed.name)
                 needed.CopyToProto(files.file.add())
     return files.SerializeToString(deterministic=True)
 
 
 def _contract() -> bytes:
     buf = shutil.which("buf", path=sysconfig.get_path("scripts")) or "buf"
-    words = (buf, "build", "--as-file-descriptor-set", "--output", "-")
-    return subprocess.run(words, cwd=ROOT, capture_output=True, check=True).stdout  # noqa: S603  our own words
+    command = (buf, "build", "--as-file-descriptor-set", "--output", "-")
+    return subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout  # noqa: S603  a constant command
 
 
 def _with_imports(file: FileDescriptor) -> Iterator[FileDescriptor]:
-    """A file after everything that it imports."""
+    """The file's imports, recursively, and then the file."""
     for imported in file.dependencies:
         yield from _with_imports(imported)
     yield file

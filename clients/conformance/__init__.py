@@ -1,1 +1,1 @@
-"""One list of cases for every client, and what judges them. See README.md."""
+"""Conformance cases for the clients of all languages, and the judge. See README.md."""

@@ -1,6 +1,6 @@
-"""The languages: what each needs on the machine, how its actor is built, how it is started.
+"""The languages: the tools that each needs, and the commands that build and start its actor.
 
-A table, and one running actor. Knows neither the cases nor what they mean.
+A table, and a class for one running actor. This module does not know the cases.
 """
 
 import asyncio
@@ -16,13 +16,13 @@ from typing import Final
 
 HERE: Final = Path(__file__).parent
 ROOT: Final = HERE.parents[1]
-ANSWER_S: Final = 90.0
-"""How long an actor may take over one case. A virtual machine warms up within it, on a busy machine."""
+OBSERVATION_TIMEOUT_S: Final = 90.0
+"""Timeout for one case. Includes the start of a virtual machine on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Language:
-    """How the actor of one language comes to run. Commands run in `folder`."""
+    """How to build and start the actor of one language. Commands run in `folder`."""
 
     tools: tuple[str, ...]
     folder: str
@@ -61,14 +61,14 @@ IN_PYTHON: Final = ("python", "python-blocking")
 
 
 class ActorError(Exception):
-    """An actor could not be built, ended, or did not answer."""
+    """An actor could not be built, ended early, or sent no observation."""
 
 
 def build(language: Language) -> None:
-    """Build the actor. Raises ActorError with what the build said."""
+    """Build the actor. Raises ActorError with the output of a failed build."""
     folder = ROOT / language.folder
     if not folder.is_dir():
-        raise ActorError(f"there is no {language.folder}")
+        raise ActorError(f"the folder {language.folder} does not exist")
     for command in language.build:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603  from the table
         if done.returncode:
@@ -76,58 +76,60 @@ def build(language: Language) -> None:
 
 
 class Actor:
-    """A running actor; one case after the other."""
+    """A running actor. Cases are run one at a time."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self._errors: list[str] = []
-        self._listening = asyncio.create_task(self._listen())
+        self._error_reader = asyncio.create_task(self._read_errors())
 
     async def play(self, line: str) -> str:
-        """Its answer to one line. Raises ActorError where there is none."""
+        """Send one case and return the observation, both as a line of JSON. Raises ActorError without one."""
         source, sink = self._process.stdout, self._process.stdin
         assert source is not None, "started with pipes"  # noqa: S101
         assert sink is not None, "started with pipes"  # noqa: S101
         try:
-            async with asyncio.timeout(ANSWER_S):
+            async with asyncio.timeout(OBSERVATION_TIMEOUT_S):
                 sink.write(line.encode() + b"\n")
                 await sink.drain()
-                answer = await source.readline()
+                observation = await source.readline()
         except TimeoutError:
-            raise ActorError(f"no answer within {ANSWER_S:.0f} s{self._said()}") from None
+            raise ActorError(
+                f"no observation within {OBSERVATION_TIMEOUT_S:.0f} s{self._error_text()}"
+            ) from None
         except ConnectionError:
-            answer = b""
-        if not answer:
-            await self._listening
-            raise ActorError(f"the actor ended{self._said()}")
-        return answer.decode()
+            observation = b""
+        if not observation:
+            await self._error_reader
+            raise ActorError(f"the actor ended{self._error_text()}")
+        return observation.decode()
 
     async def end(self) -> int:
-        """Close its input; its exit status."""
+        """Close the actor's input and return its exit status."""
         if self._process.stdin is not None:
             self._process.stdin.close()
-        async with asyncio.timeout(ANSWER_S):
+        async with asyncio.timeout(OBSERVATION_TIMEOUT_S):
             return await self._process.wait()
 
     async def kill(self) -> None:
-        """End it whatever it does."""
+        """Kill the actor's process if it still runs."""
         if self._process.returncode is None:
             self._process.kill()
             await self._process.wait()
-        await self._listening
+        await self._error_reader
 
-    async def _listen(self) -> None:
+    async def _read_errors(self) -> None:
         source = self._process.stderr
         while source is not None and (line := await source.readline()):
             self._errors.append(line.decode(errors="replace"))
 
-    def _said(self) -> str:
+    def _error_text(self) -> str:
         return f": {''.join(self._errors)[-4000:]}" if self._errors else ""
 
 
 @asynccontextmanager
 async def running(language: Language, address: str, environment: Mapping[str, str]) -> AsyncGenerator[Actor]:
-    """The actor of `language`, connected to `address`, ended whatever happens."""
+    """The actor of `language`, connected to `address`. The exit of the context kills it."""
     process = await asyncio.create_subprocess_exec(
         *language.command,
         address,

@@ -1,7 +1,7 @@
-"""Reads the cases, and says where what was seen differs from what was to be seen.
+"""Reads the cases, and lists the differences between an observation and what a case expects.
 
-Owns the language of `expect` and the facts that are read out of an answer. Pure: it starts no
-actor and no server, and does not know which languages there are.
+Owns the syntax of `expect` and the values that are extracted from a response. Pure: starts no actor
+and no server, and does not know the languages.
 """
 
 import json
@@ -15,24 +15,24 @@ Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | Non
 JsonObject: TypeAlias = dict[str, Json]
 
 CASES: Final = Path(__file__).parent / "cases.json"
-FOR_ACTORS: Final = ("id", "call", "request", "deadline_ms", "cancel", "metadata", "retries")
+ACTOR_FIELDS: Final = ("id", "call", "request", "deadline_ms", "cancel", "metadata", "retries")
 MISSING: Final = "(missing)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One call, and what is to be seen of it."""
+    """One call, and the expected observation."""
 
     id: str
     server: str
-    """`service`, the real one in front of the sandbox, or `scripted`."""
-    told: JsonObject
-    """What an actor is told."""
+    """`service` (the real service with the sandbox) or `scripted`."""
+    actor_input: JsonObject
+    """The part of the case that is sent to an actor."""
     expect: JsonObject
 
 
 def read_cases(text: str) -> tuple[Case, ...]:
-    """The cases of a file, in its order, with what is to be repeated written out."""
+    """The cases of a file, in its order, with every `$repeat` expanded."""
     return tuple(_case(as_object(each)) for each in as_list(json.loads(text)))
 
 
@@ -40,38 +40,38 @@ def _case(raw: JsonObject) -> Case:
     return Case(
         id=str(raw["id"]),
         server=str(raw.get("server", "service")),
-        told={name: _written_out(raw[name]) for name in FOR_ACTORS if name in raw},
+        actor_input={name: _expanded(raw[name]) for name in ACTOR_FIELDS if name in raw},
         expect=as_object(raw["expect"]),
     )
 
 
-def _written_out(value: Json) -> Json:
+def _expanded(value: Json) -> Json:
     match value:
         case {"$repeat": [str() as text, int() as times]}:
             return text * times
         case dict():
-            return {name: _written_out(each) for name, each in value.items()}
+            return {name: _expanded(each) for name, each in value.items()}
         case list():
-            return [_written_out(each) for each in value]
+            return [_expanded(each) for each in value]
         case _:
             return value
 
 
-def with_page_token(told: JsonObject, observations: Mapping[str, JsonObject]) -> JsonObject:
-    """What an actor is told, with `{"$page_after": CASE}` replaced by the token that case came back with."""
-    request = as_object(told["request"])
+def with_page_token(actor_input: JsonObject, observations: Mapping[str, JsonObject]) -> JsonObject:
+    """`actor_input` with `{"$page_after": CASE}` replaced by the next page token that CASE received."""
+    request = as_object(actor_input["request"])
     match request.get("page_token"):
-        case {"$page_after": str() as before}:
-            page = as_object(observations.get(before, {}).get("answer"))
-            return {**told, "request": {**request, "page_token": page.get("nextPageToken", "")}}
+        case {"$page_after": str() as earlier}:
+            page = as_object(observations.get(earlier, {}).get("response"))
+            return {**actor_input, "request": {**request, "page_token": page.get("nextPageToken", "")}}
         case _:
-            return told
+            return actor_input
 
 
 def facts(observation: JsonObject) -> JsonObject:
-    """What an actor saw, with what is read out of its answer beside it."""
-    answer = as_object(observation.get("answer"))
-    choices = [as_object(choice) for choice in as_list(answer.get("choices"))]
+    """An observation, with the values that are extracted from its response."""
+    response = as_object(observation.get("response"))
+    choices = [as_object(choice) for choice in as_list(response.get("choices"))]
     first = choices[0] if choices else {}
     return {
         **observation,
@@ -84,8 +84,8 @@ def facts(observation: JsonObject) -> JsonObject:
         "tool_calls": [
             _tool_call(call) for call in as_list(as_object(first.get("message")).get("toolCalls"))
         ],
-        "usage": as_object(answer.get("usage")),
-        "models": answer.get("models", []),
+        "usage": as_object(response.get("usage")),
+        "models": response.get("models", []),
         "violations": [as_list(each)[0] for each in as_list(observation.get("violations"))],
     }
 
@@ -100,21 +100,21 @@ def _tool_call(call: Json) -> Json:
     return [function.get("name", ""), function.get("arguments", "")]
 
 
-def differences(expected: Json, actual: Json, place: str = "") -> Iterator[str]:
-    """Every place where `actual` is not as expected. An object may have more than is expected."""
+def differences(expected: Json, actual: Json, path: str = "") -> Iterator[str]:
+    """Every path at which `actual` is not as expected. An object may have further members."""
     match expected:
         case dict() if any(name.startswith("$") for name in expected):
             for name, bound in expected.items():
                 if not _holds(name, bound, actual):
-                    yield f"{place}: expected {name} {_shown(bound)}, saw {_shown(actual)}"
+                    yield f"{path}: expected {name} {_shown(bound)}, observed {_shown(actual)}"
         case dict():
             found = as_object(actual)
             for name, each in expected.items():
-                yield from differences(each, found.get(name, MISSING), f"{place}.{name}" if place else name)
+                yield from differences(each, found.get(name, MISSING), f"{path}.{name}" if path else name)
         case _ if _same(expected, actual):
             pass
         case _:
-            yield f"{place}: expected {_shown(expected)}, saw {_shown(actual)}"
+            yield f"{path}: expected {_shown(expected)}, observed {_shown(actual)}"
 
 
 def _holds(operator: str, bound: Json, actual: Json) -> bool:
@@ -130,16 +130,16 @@ def _holds(operator: str, bound: Json, actual: Json) -> bool:
         case "$matches":
             return isinstance(actual, str) and re.search(str(bound), actual) is not None
         case _:
-            raise ValueError(f"`expect` knows no {operator}")
+            raise ValueError(f"{operator} is not an operator of `expect`")
 
 
 def _same(expected: Json, actual: Json) -> bool:
-    # In Python, True is 1.
+    # In Python, True == 1.
     return type(expected) is type(actual) and expected == actual
 
 
 def is_number(value: Json) -> bool:
-    """Whether it is one; 64-bit numbers of protobuf JSON are strings."""
+    """Whether `value` is a number. 64-bit numbers of protobuf JSON are strings."""
     return (isinstance(value, int | float) and not isinstance(value, bool)) or (
         isinstance(value, str) and value.lstrip("-").isdecimal()
     )
@@ -151,7 +151,7 @@ def _shown(value: Json) -> str:
 
 
 def table(rows: Sequence[str], verdicts: Mapping[str, Mapping[str, str]]) -> str:
-    """Case by language; a cell that nobody filled is a hole."""
+    """The results by case and language. A case without a result is shown as `missing`."""
     languages = list(verdicts)
     width = max(map(len, rows))
     head = "  ".join([" " * width, *languages])
@@ -163,22 +163,22 @@ def table(rows: Sequence[str], verdicts: Mapping[str, Mapping[str, str]]) -> str
 
 
 def _cell(verdicts: Mapping[str, str], row: str) -> str:
-    return verdicts.get(row, "hole")
+    return verdicts.get(row, "missing")
 
 
 def as_object(value: Json) -> JsonObject:
-    """It, or an empty one where it is something else."""
+    """`value`, or an empty object if it is not an object."""
     return value if isinstance(value, dict) else {}
 
 
 def as_list(value: Json) -> list[Json]:
-    """It, or an empty one where it is something else."""
+    """`value`, or an empty list if it is not a list."""
     return value if isinstance(value, list) else []
 
 
 def parse_object(text: str) -> JsonObject:
-    """One line of an actor. Raises ValueError where it is no JSON object."""
+    """Parse one line of an actor. Raises ValueError or TypeError unless it is a JSON object."""
     value = cast("Json", json.loads(text))
     if not isinstance(value, dict):
-        raise TypeError("an actor answers with JSON objects")
+        raise TypeError("an actor must write JSON objects")
     return value

@@ -1,19 +1,19 @@
-"""The actor of the Python client on asyncio: python python_actor.py HOST:PORT. See README.md."""
+"""Actor of the async Python client: python python_actor.py HOST:PORT. See README.md."""
 
 import asyncio
 import sys
 
-from python_observation import Observation, Task, say
+from python_observation import Observation, Task, write_observation
 from togetherchat_client import AsyncClient, TogetherChatError, connect_async
 from togetherchat_client.requests import ListFields
 
 
 async def main(target: str) -> None:
     async with connect_async(target) as client, connect_async(target, retries=False) as single:
-        # Between two cases nothing else wants to run, so that reading may block.
+        # Nothing else runs between two cases, so a blocking read is fine.
         for line in sys.stdin:
-            task = Task.of(line)
-            say(await _play(task, client if task.retries else single))
+            task = Task.parse(line)
+            write_observation(await _play(task, client if task.retries else single))
 
 
 async def _play(task: Task, client: AsyncClient) -> Observation:
@@ -33,7 +33,7 @@ async def _play(task: Task, client: AsyncClient) -> Observation:
 async def _call(task: Task, client: AsyncClient, seen: Observation) -> None:
     match task.call:
         case "Complete":
-            seen.answer = await client.complete(
+            seen.response = await client.complete(
                 task.complete_request(),
                 timeout_s=task.timeout_s,
                 request_id=task.id,
@@ -44,7 +44,7 @@ async def _call(task: Task, client: AsyncClient, seen: Observation) -> None:
         case _:
             request = task.list_request()
             filters: ListFields = {"page_size": request.page_size, "query": request.query}
-            seen.answer = await client.model_page(
+            seen.response = await client.model_page(
                 request.page_token,
                 timeout_s=task.timeout_s,
                 request_id=task.id,
@@ -59,7 +59,7 @@ async def _stream(task: Task, client: AsyncClient, seen: Observation) -> None:
     ) as stream:
         async for _ in stream:
             seen.events += 1
-            seen.answer = stream.response
+            seen.response = stream.response
             if seen.events == task.cancel.after_events:
                 seen.code = "CANCELLED"
                 break

@@ -1,9 +1,9 @@
-"""The actor of the blocking Python client: python python_blocking_actor.py HOST:PORT. See README.md."""
+"""Actor of the sync Python client: python python_blocking_actor.py HOST:PORT. See README.md."""
 
 import sys
 import threading
 
-from python_observation import Observation, Task, say
+from python_observation import Observation, Task, write_observation
 from togetherchat_client import Client, TogetherChatError, connect
 from togetherchat_client.requests import ListFields
 
@@ -11,15 +11,15 @@ from togetherchat_client.requests import ListFields
 def main(target: str) -> None:
     with connect(target) as client, connect(target, retries=False) as single:
         for line in sys.stdin:
-            task = Task.of(line)
+            task = Task.parse(line)
             if task.cancel.after_ms is None:
-                say(_play(task, client if task.retries else single))
+                write_observation(_play(task, client if task.retries else single))
             else:
-                say(_play_until(task, target, task.cancel.after_ms))
+                write_observation(_play_until(task, target, task.cancel.after_ms))
 
 
 def _play_until(task: Task, target: str, after_ms: int) -> Observation:
-    """A blocking call is left by closing its client from another thread."""
+    """Make a call, and cancel it after `after_ms` by closing its client from another thread."""
     with connect(target, retries=task.retries) as client:
         timer = threading.Timer(after_ms / 1000, client.close)
         timer.start()
@@ -42,7 +42,7 @@ def _play(task: Task, client: Client) -> Observation:
 def _call(task: Task, client: Client, seen: Observation) -> None:
     match task.call:
         case "Complete":
-            seen.answer = client.complete(
+            seen.response = client.complete(
                 task.complete_request(),
                 timeout_s=task.timeout_s,
                 request_id=task.id,
@@ -53,7 +53,7 @@ def _call(task: Task, client: Client, seen: Observation) -> None:
         case _:
             request = task.list_request()
             filters: ListFields = {"page_size": request.page_size, "query": request.query}
-            seen.answer = client.model_page(
+            seen.response = client.model_page(
                 request.page_token,
                 timeout_s=task.timeout_s,
                 request_id=task.id,
@@ -68,7 +68,7 @@ def _stream(task: Task, client: Client, seen: Observation) -> None:
     ) as stream:
         for _ in stream:
             seen.events += 1
-            seen.answer = stream.response
+            seen.response = stream.response
             if seen.events == task.cancel.after_events:
                 seen.code = "CANCELLED"
                 break

@@ -1,4 +1,4 @@
-"""What a Python actor says of a call: the protocol of README.md, for both clients."""
+"""Cases and observations of the Python actors, in the protocol of README.md."""
 
 import json
 import sys
@@ -11,12 +11,12 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_client import TogetherChatError
 
-Answer: TypeAlias = service.CompleteResponse | service.ListModelsResponse
+Response: TypeAlias = service.CompleteResponse | service.ListModelsResponse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel:
-    """When a call is to be left."""
+    """When to cancel a call."""
 
     after_events: int | None = None
     after_ms: int | None = None
@@ -24,7 +24,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A case, as an actor reads it."""
+    """A case, as an actor receives it."""
 
     id: str
     call: str
@@ -35,7 +35,7 @@ class Task:
     retries: bool
 
     @classmethod
-    def of(cls, line: str) -> "Task":
+    def parse(cls, line: str) -> "Task":
         case = json.loads(line)
         deadline_ms = case.get("deadline_ms")
         return cls(
@@ -57,24 +57,24 @@ class Task:
 
 @dataclass(slots=True, kw_only=True)
 class Observation:
-    """What was seen of one call so far."""
+    """The observation of one call."""
 
     id: str
     code: str = "OK"
     events: int = 0
-    answer: Answer | None = None
+    response: Response | None = None
     error: TogetherChatError | None = None
 
     def failed(self, error: TogetherChatError) -> None:
         self.code = error.code.name
         self.error = error
-        self.answer = error.partial or self.answer
+        self.response = error.partial or self.response
 
     def line(self) -> str:
         """One line of JSON."""
         error = self.error
         wait_s = error.retry_after_s if error else None
-        said = {
+        fields = {
             "id": self.id,
             "code": self.code,
             "reason": error.reason if error else "",
@@ -84,11 +84,11 @@ class Observation:
             "violations": [[each.field, each.description] for each in error.violations] if error else [],
             "error_metadata": dict(error.metadata) if error else {},
             "events": self.events,
-            "answer": None if self.answer is None else MessageToDict(self.answer),
+            "response": None if self.response is None else MessageToDict(self.response),
         }
-        return json.dumps(said, ensure_ascii=False)
+        return json.dumps(fields, ensure_ascii=False)
 
 
-def say(observation: Observation) -> None:
+def write_observation(observation: Observation) -> None:
     sys.stdout.write(observation.line() + "\n")
     sys.stdout.flush()

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Generates the Go stubs from the protos, where their go_package says, with the protoc of
 # .venv-generate, and copies the service config beside them. The two arguments are the plugins
-# protoc-gen-go and protoc-gen-go-grpc, whose versions the Makefile pins.
+# protoc-gen-go and protoc-gen-go-grpc, whose versions make/tools.mk pins.
 set -eu
 cd "$(dirname "$0")/../.."
 module=github.com/togetherchat/togetherchat/clients/go

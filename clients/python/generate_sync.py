@@ -1,13 +1,13 @@
-"""Derives the blocking client from the one on asyncio.
+"""Generates the sync client from the async client.
 
-`togetherchat_client/_async` is written by hand; this script rewrites each of its files by
-the rules below into `togetherchat_client/_sync`. A rule that matches nothing is an error:
-it would mean that the source has changed under it. Run it as
+`togetherchat_client/_async` is written by hand. This script applies the rules below to each of its
+files and writes the results to `togetherchat_client/_sync`. A rule that matches nothing is an error,
+because the source has then changed and the rule is stale.
 
     python clients/python/generate_sync.py
 
-and it writes what differs. Lines that end in `# async only`, and those between
-`# begin async only` and `# end async only`, are left out.
+The script leaves out lines that end in `# async only`, and lines between `# begin async only` and
+`# end async only`.
 """
 
 import re
@@ -18,12 +18,12 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent / "togetherchat_client"
 SOURCE = PACKAGE / "_async"
 TARGET = PACKAGE / "_sync"
-MARK = "# Generated from {source} by generate_sync.py: change that file, not this one.\n"
+MARK = "# Generated from {source} by generate_sync.py. Edit that file instead.\n"
 
 RULES = (
     (r"(?ms)^ *# begin async only\n.*?# end async only\n", ""),
     (r"(?m)^.*  # async only\n", ""),
-    # gRPC's blocking calls are begun by another word, and waited for by another.
+    # gRPC's sync API starts a call with `future` and waits for it with `result`.
     (r"\bself\._stub\.(Complete|ListModels)\(", r"self._stub.\1.future("),
     (r"\bcheck\(", "check.future("),
     (r"\bawait call\n", "call.result()\n"),
@@ -36,7 +36,7 @@ RULES = (
     (r"\bUnaryStreamCall\[[\w.]+, ([\w.]+)\]", r"IteratorCall[\1]"),
     (r'"Call"', '"BlockingCall"'),
     (r"\bgrpc\.aio\.(Channel|insecure_channel|secure_channel)\b", r"grpc.\1"),
-    # The language's own pairs.
+    # Python's async syntax and names.
     (r"\bawait ", ""),
     (r"\basync (def|for|with)\b", r"\1"),
     (r"\b__a(enter|exit|iter|next)__\b", r"__\1__"),
@@ -47,13 +47,13 @@ RULES = (
     (r"\bAsyncGenerator\b", "Generator"),
     (r"\basynccontextmanager\b", "contextmanager"),
     (r"(?m)^( *)for model in page\.models:\n +yield model$", r"\1yield from page.models"),
-    # Our own pairs.
+    # This library's names.
     (r"\bconnect_async\b", "connect"),
-    (r"\bAsync(Client|AnswerStream)\b", r"\1"),
+    (r"\bAsync(Client|CompletionStream)\b", r"\1"),
     (r"\btogetherchat_client\._async\b", "togetherchat_client._sync"),
     (
-        r"The client on asyncio\. `generate_sync\.py` derives `_sync` from this package\.",
-        "The blocking client.",
+        r"The asyncio client\. `generate_sync\.py` generates `_sync` from this package\.",
+        "The sync client.",
     ),
 )
 
@@ -63,7 +63,7 @@ class StaleRuleError(Exception):
 
 
 def generate(sources: Mapping[str, str]) -> dict[str, str]:
-    """The blocking twin of each source, by file name.
+    """The sync version of each source, by file name.
 
     Raises:
         StaleRuleError: a rule matched in none of the sources.
@@ -87,7 +87,7 @@ def read_sources() -> dict[str, str]:
 
 
 def main() -> int:
-    """Write what differs, delete what has no source."""
+    """Write the files that changed, and delete files without a source."""
     generated = generate(read_sources())
     for path in TARGET.glob("*.py"):
         if path.name not in generated:

@@ -9,11 +9,11 @@ export default defineConfig(
   {
     languageOptions: { parserOptions: { project: "./tsconfig.json", tsconfigRootDir: import.meta.dirname } },
     rules: {
-      // A name that begins with an underscore is one that is read by nobody.
+      // A leading underscore marks a variable that is never read.
       "@typescript-eslint/no-unused-vars": ["error", { varsIgnorePattern: "^_" }],
     },
   },
-  // node:test gathers the promises of its tests itself; generators of fakes have nothing to await.
+  // node:test collects the promises of its tests; the generators of fakes await nothing.
   {
     files: ["test/**"],
     rules: { "@typescript-eslint/no-floating-promises": "off", "@typescript-eslint/require-await": "off" },

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Renews src/gen from the protos: the contract's, and google.rpc's for the details of errors.
-# Needs `npm ci` here and `make .venv-generate/.ready` at the top (PROTOC_PYTHON names another Python
-# with grpcio-tools and googleapis-common-protos). `--check` fails if anything would change.
+# Generates src/gen from the contract's protos and from google.rpc's, which define the details of errors.
+# Run `npm ci` here and `make .venv-generate/.ready` at the top first. PROTOC_PYTHON sets another Python
+# with grpcio-tools and googleapis-common-protos. `--check` fails if the generated files would change.
 set -euo pipefail
 cd "$(dirname "$0")"
 

@@ -88,14 +88,14 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 kind="stat",
                 width=4,
                 unit="s",
-                queries=((quantile(0.95, "togetherchat_first_token_seconds"), "95%"),),
+                queries=((quantile(0.95, "togetherchat_time_to_first_token_seconds"), "95%"),),
             ),
             Panel(
                 title="Tokens made",
                 kind="stat",
                 width=4,
                 unit="short",
-                queries=((rate("togetherchat_tokens_total", TENANT + ', kind="completion"'), "tokens/s"),),
+                queries=((rate("togetherchat_tokens_total", TENANT + ', kind="output"'), "tokens/s"),),
             ),
             Panel(
                 title="Cost",
@@ -111,7 +111,10 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 width=4,
                 unit="percentunit",
                 queries=(
-                    (f"{now('togetherchat_calls_in_flight')} / {now('togetherchat_calls_max')}", "taken"),
+                    (
+                        f"{now('togetherchat_calls_in_flight')} / {now('togetherchat_max_concurrent_calls')}",
+                        "taken",
+                    ),
                 ),
             ),
         ),
@@ -123,7 +126,7 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 title="Calls by code",
                 unit="reqps",
                 stacked=True,
-                queries=((rate("togetherchat_calls_total", by="front, code"), "{{front}} {{code}}"),),
+                queries=((rate("togetherchat_calls_total", by="protocol, code"), "{{protocol}} {{code}}"),),
             ),
             Panel(
                 title="Failures by reason",
@@ -144,17 +147,21 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
     (
         "Answers",
         (
-            Panel(title="First token", unit="s", queries=quantiles("togetherchat_first_token_seconds")),
+            Panel(
+                title="First token", unit="s", queries=quantiles("togetherchat_time_to_first_token_seconds")
+            ),
             Panel(
                 title="Time per token after the first",
                 unit="s",
                 about="The mean of each streamed answer.",
-                queries=quantiles("togetherchat_inter_token_seconds"),
+                queries=quantiles("togetherchat_time_per_output_token_seconds"),
             ),
             Panel(
                 title="First token by model, 95 %",
                 unit="s",
-                queries=((quantile(0.95, "togetherchat_first_token_seconds", by="le, model"), "{{model}}"),),
+                queries=(
+                    (quantile(0.95, "togetherchat_time_to_first_token_seconds", by="le, model"), "{{model}}"),
+                ),
             ),
         ),
     ),
@@ -201,7 +208,7 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 unit="short",
                 queries=(
                     (now("togetherchat_retry_budget_left"), "retries left"),
-                    (now("togetherchat_breaker_pairs", by="state"), "pairs {{state}}"),
+                    (now("togetherchat_adaptive_throttles", by="state"), "pairs {{state}}"),
                 ),
             ),
             Panel(
@@ -221,21 +228,21 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 width=6,
                 queries=(
                     (now("togetherchat_calls_in_flight"), "in flight"),
-                    (now("togetherchat_calls_waiting"), "waiting"),
-                    (now("togetherchat_calls_max"), "places"),
+                    (now("togetherchat_calls_queued"), "waiting"),
+                    (now("togetherchat_max_concurrent_calls"), "places"),
                 ),
             ),
             Panel(
                 title="Refused a place",
                 unit="reqps",
                 width=6,
-                queries=((rate("togetherchat_admission_refused_total", by="reason"), "{{reason}}"),),
+                queries=((rate("togetherchat_admission_rejected_total", by="reason"), "{{reason}}"),),
             ),
             Panel(
                 title="Waited for a place",
                 unit="s",
                 width=6,
-                queries=quantiles("togetherchat_call_queue_seconds", HERE),
+                queries=quantiles("togetherchat_call_queue_wait_seconds", HERE),
             ),
             Panel(
                 title="Connections to the provider",
@@ -251,7 +258,7 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 about="How late everything is. More than a few milliseconds: more CPU is wanted.",
                 queries=(
                     (
-                        quantile(0.99, "togetherchat_loop_lag_seconds", HERE, by="le, instance"),
+                        quantile(0.99, "togetherchat_event_loop_lag_seconds", HERE, by="le, instance"),
                         "{{instance}}",
                     ),
                 ),

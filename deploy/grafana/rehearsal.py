@@ -70,7 +70,7 @@ def running(*words: str) -> Generator[None]:
 
 def keys_in(file: Path) -> dict[str, str]:
     """A key for each tenant."""
-    create = (*SERVICE, "keys", "create", "--keys", str(file), "--tenant")
+    create = (*SERVICE, "keys", "create", "--api-keys-file", str(file), "--tenant")
     return {
         tenant: subprocess.run([*create, tenant], check=True, capture_output=True, text=True).stdout.strip()
         for tenant in TENANTS
@@ -179,10 +179,10 @@ def main() -> None:
         configuration = {"global": {"scrape_interval": f"{SCRAPE_S}s"}, "scrape_configs": [scraped]}
         (folder / "prometheus.json").write_text(json.dumps(configuration), encoding="ascii")
         service = (
-            *(*SERVICE, "--sandbox", "--workers", "2", "--calls-max", "20"),
-            *("--listen", listen, "--admin", admin),
-            *("--keys", str(folder / "keys.jsonl"), "--tenants", str(folder / "tenants.toml")),
-            *("--tls-cert", str(folder / "tls.crt"), "--tls-key", str(folder / "tls.key")),
+            *(*SERVICE, "--sandbox", "--workers", "2", "--max-concurrent-calls", "20"),
+            *("--grpc-listen", listen, "--admin-listen", admin),
+            *("--api-keys-file", str(folder / "keys.jsonl"), "--tenants-file", str(folder / "tenants.toml")),
+            *("--tls-cert-file", str(folder / "tls.crt"), "--tls-key-file", str(folder / "tls.key")),
         )
         prometheus = (
             *("prometheus", f"--config.file={folder / 'prometheus.json'}"),

@@ -1,7 +1,7 @@
 #!/opt/togetherchat/bin/python -IS
 """The image's health check: whether the server in this container wants calls.
 
-Asks `/readyz` on the admin port, where TOGETHERCHAT_ADMIN says it is. Imports a socket and
+Asks `/readyz` on the admin port, where TOGETHERCHAT_ADMIN_LISTEN says it is. Imports a socket and
 nothing else, without `site`: it runs every ten seconds for as long as the container lives,
 and the gRPC library alone takes twenty times as long to load.
 """
@@ -27,4 +27,4 @@ def ready(address: str) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(0 if ready(os.environ.get("TOGETHERCHAT_ADMIN", "127.0.0.1:9464")) else 1)
+    sys.exit(0 if ready(os.environ.get("TOGETHERCHAT_ADMIN_LISTEN", "127.0.0.1:9464")) else 1)

@@ -1,4 +1,4 @@
-"""What a model name can change about a reply: the row type of the table in `misbehaviour.py`."""
+"""How a model id changes a reply: the row type of the table in `faults.py`."""
 
 import re
 from collections.abc import Callable
@@ -6,48 +6,51 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from togetherchat_sandbox import pacing
-from togetherchat_sandbox.answers import NOTHING_MORE, Wishes
+from togetherchat_sandbox.api_errors import ApiError
+from togetherchat_sandbox.dialects import Dialect
+from togetherchat_sandbox.fault_injection import InjectFault, no_fault
 from togetherchat_sandbox.pacing import Pacing
-from togetherchat_sandbox.refusals import Refusal
+from togetherchat_sandbox.plan import NO_OVERRIDES, PlanOverrides
 from togetherchat_sandbox.settings import SandboxSettings
-from togetherchat_sandbox.spoiling import Spoil, good
-from togetherchat_sandbox.styles import Style
 
 PREFIX = "sandbox/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behaviour:
-    """How a name differs from an ordinary model: nowhere, by default.
+    """How a model differs from an ordinary one; by default, not at all.
 
-    `refusals_max` bounds how many requests with the same last user message are refused.
+    `errors_max` bounds how many requests with the same last user message get `error`.
     """
 
-    refusal: Refusal | None = None
-    refusals_max: int | None = None
-    style: Style | None = None
-    pacing: Callable[[SandboxSettings], Pacing] = pacing.as_set
-    wishes: Wishes = NOTHING_MORE
-    stream: Spoil = good
-    unary: Spoil = good
+    error: ApiError | None = None
+    errors_max: int | None = None
+    dialect: Dialect | None = None
+    pacing: Callable[[SandboxSettings], Pacing] = pacing.as_configured
+    overrides: PlanOverrides = NO_OVERRIDES
+    stream: InjectFault = no_fault
+    unary: InjectFault = no_fault
 
 
-Make: TypeAlias = Callable[[re.Match[str]], Behaviour]
+BehaviourFactory: TypeAlias = Callable[[re.Match[str]], Behaviour]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Name:
-    """A row: what follows `sandbox/`, one sentence, and what it does."""
+class SandboxModel:
+    """A row of the table: what follows `sandbox/`, a description of one sentence, the behaviour.
+
+    A family of names has a `pattern` and an `example`.
+    """
 
     name: str
-    says: str
-    does: Behaviour | Make
+    description: str
+    behaviour: Behaviour | BehaviourFactory
     pattern: re.Pattern[str] | None = None
     example: str = ""
 
     @property
     def model(self) -> str:
-        """An id that can be called."""
+        """A model id that a request can name."""
         return PREFIX + (self.example or self.name)
 
 

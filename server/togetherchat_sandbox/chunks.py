@@ -1,139 +1,147 @@
-"""The chunks of an answer that streams, in order, each with its place in time. Pure and lazy.
+"""Encodes a completion as the chunks of a stream, in order, each with its position in time. Pure, lazy.
 
-The order of a choice: an opening chunk (some engines), a chunk for each token of thinking, of
-content or of a call's arguments, a chunk that names each call before its arguments, a finish
-chunk. Several choices take turns. Then usage, where the engine gives it a chunk of its own.
+The chunks of a choice: an opening chunk (some dialects); one chunk per token of reasoning, content
+or tool arguments; before a call's arguments, a chunk that names the call; a finish chunk. The
+chunks of several choices alternate. A chunk with usage ends the stream in some dialects.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 
-from togetherchat_sandbox.answers import Answer, Choice
+from togetherchat_sandbox.dialects import Dialect, UsagePlacement
+from togetherchat_sandbox.encoding import JsonObject
+from togetherchat_sandbox.plan import CompletionPlan, PlannedChoice
 from togetherchat_sandbox.request import ChatRequest
-from togetherchat_sandbox.styles import Style, UsagePlace
-from togetherchat_sandbox.tokens import END_OF_TURN_ID, alternatives, log_probability, token_id
-from togetherchat_sandbox.unary import FINGERPRINT, Label, usage
-from togetherchat_sandbox.wire import JsonObject
+from togetherchat_sandbox.tokens import END_OF_TURN_ID, log_probability, token_id, top_log_probabilities
+from togetherchat_sandbox.unary_body import FINGERPRINT, Envelope, usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chunk:
-    """One event: due when the token at `position` is; `closing` comes after the last token."""
+class PlannedChunk:
+    """One event, due together with the token at `position`."""
 
     body: JsonObject
     position: int
     tokens: int = 0
-    closing: bool = False
+    after_last_token: bool = False
 
 
-def chunks(answer: Answer, request: ChatRequest, style: Style, label: Label) -> Iterator[Chunk]:
-    """The `chat.completion.chunk` objects of `answer`."""
-    place = _usage_place(style, request)
-    last = max(answer.choices, key=lambda choice: (choice.tokens, choice.index))
-    tellers = [_Teller(choice, request, style).chunks() for choice in answer.choices]
-    for told in zip_longest(*tellers):
-        for index, chunk in enumerate(told):
+def stream_chunks(
+    plan: CompletionPlan, request: ChatRequest, dialect: Dialect, envelope: Envelope
+) -> Iterator[PlannedChunk]:
+    """Yield the `chat.completion.chunk` objects of `plan`."""
+    placement = _usage_placement(dialect, request)
+    longest = max(plan.choices, key=lambda choice: (choice.tokens, choice.index))
+    streams = [_ChoiceStream(choice, request, dialect).chunks() for choice in plan.choices]
+    for simultaneous in zip_longest(*streams):
+        for index, chunk in enumerate(simultaneous):
             if chunk is None:
                 continue
-            final = chunk.closing and index == last.index
-            yield _complete(chunk, label, style, usage(answer, style) if final else None, place)
-    if place is UsagePlace.TRAILING_CHUNK:
-        trailing = _envelope(label, [])
-        trailing["usage"] = usage(answer, style)
-        yield Chunk(body=trailing, position=last.tokens, closing=True)
+            final = chunk.after_last_token and index == longest.index
+            yield _complete(chunk, envelope, dialect, usage(plan, dialect) if final else None, placement)
+    if placement is UsagePlacement.TRAILING_CHUNK:
+        trailing = _enveloped([], envelope)
+        trailing["usage"] = usage(plan, dialect)
+        yield PlannedChunk(body=trailing, position=longest.tokens, after_last_token=True)
 
 
-def _usage_place(style: Style, request: ChatRequest) -> UsagePlace:
-    match style.usage:
-        case UsagePlace.IN_CHOICE if request.include_usage:
-            return UsagePlace.TRAILING_CHUNK
-        case UsagePlace.IF_ASKED:
-            return UsagePlace.TRAILING_CHUNK if request.include_usage else UsagePlace.NOWHERE
-        case place:
-            return place
+def _usage_placement(dialect: Dialect, request: ChatRequest) -> UsagePlacement:
+    match dialect.usage:
+        case UsagePlacement.IN_CHOICE if request.include_usage:
+            return UsagePlacement.TRAILING_CHUNK
+        case UsagePlacement.IF_REQUESTED:
+            return UsagePlacement.TRAILING_CHUNK if request.include_usage else UsagePlacement.ABSENT
+        case placement:
+            return placement
 
 
-def _envelope(label: Label, choices: list[JsonObject]) -> JsonObject:
+def _enveloped(choices: list[JsonObject], envelope: Envelope) -> JsonObject:
     return {
-        "id": label.id,
+        "id": envelope.id,
         "object": "chat.completion.chunk",
-        "created": label.created,
+        "created": envelope.created,
         "choices": [*choices],
-        "model": label.model,
+        "model": envelope.model,
         "system_fingerprint": FINGERPRINT,
     }
 
 
-def _complete(chunk: Chunk, label: Label, style: Style, used: JsonObject | None, place: UsagePlace) -> Chunk:
+def _complete(
+    chunk: PlannedChunk,
+    envelope: Envelope,
+    dialect: Dialect,
+    counts: JsonObject | None,
+    placement: UsagePlacement,
+) -> PlannedChunk:
     choice = chunk.body
-    if used and place is UsagePlace.IN_CHOICE:
-        choice["usage"] = used
-    told = _envelope(label, [choice])
-    if style.full and place is not UsagePlace.NOWHERE:
-        told["usage"] = used if place is UsagePlace.FINISH_CHUNK else None
-    return Chunk(body=told, position=chunk.position, tokens=chunk.tokens, closing=chunk.closing)
+    if counts and placement is UsagePlacement.IN_CHOICE:
+        choice["usage"] = counts
+    body = _enveloped([choice], envelope)
+    if dialect.together_fields and placement is not UsagePlacement.ABSENT:
+        body["usage"] = counts if placement is UsagePlacement.FINISH_CHUNK else None
+    return replace(chunk, body=body)
 
 
-class _Teller:
-    """Tells one choice; the bodies of its chunks are entries of `choices`, without the envelope."""
+class _ChoiceStream:
+    """Yields the chunks of one choice; their bodies are entries of `choices`, without the envelope."""
 
-    def __init__(self, choice: Choice, request: ChatRequest, style: Style) -> None:
+    def __init__(self, choice: PlannedChoice, request: ChatRequest, dialect: Dialect) -> None:
         self._choice = choice
-        self._style = style
-        self._logprobs = request.logprobs if style.full else None
+        self._dialect = dialect
+        self._logprobs = request.logprobs if dialect.together_fields else None
         self._position = 0
 
-    def chunks(self) -> Iterator[Chunk]:
-        style, choice = self._style, self._choice
-        key = style.reasoning_key
-        if style.opening:
+    def chunks(self) -> Iterator[PlannedChunk]:
+        dialect, choice = self._dialect, self._choice
+        key = dialect.reasoning_key
+        if dialect.opening_chunk:
             opening: JsonObject = {"role": "assistant", "content": ""}
             yield self._chunk({**opening, key: ""} if choice.reasoning else opening)
         for token in choice.reasoning:
-            yield self._token({"content": "", key: token} if style.full else {key: token}, token)
+            yield self._token({"content": "", key: token} if dialect.together_fields else {key: token}, token)
         for position, token in enumerate(choice.content):
-            yield self._token({"content": token}, token, text=token, measured_at=position)
+            yield self._token({"content": token}, token, text=token, content_position=position)
         yield from self._calls()
         yield self._finish()
 
-    def _calls(self) -> Iterator[Chunk]:
+    def _calls(self) -> Iterator[PlannedChunk]:
         for index, call in enumerate(self._choice.calls):
             function: JsonObject = {"name": call.name, "arguments": ""}
             naming: JsonObject = {"index": index, "id": call.id, "type": "function", "function": function}
             yield self._chunk({"content": "", "tool_calls": [naming]})
-            for place, fragment in enumerate(call.fragments, start=1):
-                rest: JsonObject = {"index": index, "function": {"arguments": fragment}}
-                chunk = self._token({"content": "", "tool_calls": [rest]}, fragment)
-                if self._style.flickers and place == len(call.fragments):
+            for number, fragment in enumerate(call.fragments, start=1):
+                arguments: JsonObject = {"index": index, "function": {"arguments": fragment}}
+                chunk = self._token({"content": "", "tool_calls": [arguments]}, fragment)
+                if self._dialect.flickering_finish_reason and number == len(call.fragments):
                     chunk.body["finish_reason"] = "tool_calls"
                 yield chunk
 
     def _token(
-        self, delta: JsonObject, token: str, *, text: str = "", measured_at: int | None = None
-    ) -> Chunk:
-        if self._style.token_ids:
+        self, delta: JsonObject, token: str, *, text: str = "", content_position: int | None = None
+    ) -> PlannedChunk:
+        if self._dialect.token_ids:
             delta["token_id"] = token_id(token)
         chunk = self._chunk(delta, text=text, tokens=1)
-        if self._logprobs is not None and measured_at is not None:
-            chunk.body["logprobs"] = log_probability(token, measured_at)
-            chunk.body["top_logprobs"] = dict(alternatives(token, measured_at, self._logprobs))
+        if self._logprobs is not None and content_position is not None:
+            chunk.body["logprobs"] = log_probability(token, content_position)
+            chunk.body["top_logprobs"] = dict(top_log_probabilities(token, content_position, self._logprobs))
         self._position += 1
         return chunk
 
-    def _chunk(self, delta: JsonObject, *, text: str = "", tokens: int = 0) -> Chunk:
-        told: JsonObject = {"index": self._choice.index, "finish_reason": None}
-        if self._style.full:
-            thinking = {self._style.reasoning_key: None} if self._choice.reasoning else {}
-            delta = {"token_id": None, "role": "assistant", **thinking, **delta}
-            told |= {"text": text, "logprobs": None, "seed": None}
-        told["delta"] = delta
-        return Chunk(body=told, position=self._position, tokens=tokens)
+    def _chunk(self, delta: JsonObject, *, text: str = "", tokens: int = 0) -> PlannedChunk:
+        body: JsonObject = {"index": self._choice.index, "finish_reason": None}
+        if self._dialect.together_fields:
+            reasoning = {self._dialect.reasoning_key: None} if self._choice.reasoning else {}
+            delta = {"token_id": None, "role": "assistant", **reasoning, **delta}
+            body |= {"text": text, "logprobs": None, "seed": None}
+        body["delta"] = delta
+        return PlannedChunk(body=body, position=self._position, tokens=tokens)
 
-    def _finish(self) -> Chunk:
-        end: JsonObject = {"token_id": END_OF_TURN_ID} if self._style.token_ids else {}
-        chunk = self._chunk({"content": "", **end} if self._style.full else {})
+    def _finish(self) -> PlannedChunk:
+        end: JsonObject = {"token_id": END_OF_TURN_ID} if self._dialect.token_ids else {}
+        chunk = self._chunk({"content": "", **end} if self._dialect.together_fields else {})
         chunk.body["finish_reason"] = self._choice.finish_reason
-        if self._style.full:
+        if self._dialect.together_fields:
             chunk.body["seed"] = self._choice.seed
-        return Chunk(body=chunk.body, position=chunk.position, closing=True)
+        return replace(chunk, after_last_token=True)

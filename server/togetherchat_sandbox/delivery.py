@@ -1,75 +1,74 @@
-"""Sends a reply: waits until each piece is due, writes what is due together in one go, ends as told.
+"""Sends a reply: waits until each part is due, sends what is due together, then ends the connection.
 
-Owns the only waiting in the sandbox. When the client hangs up, the server cancels this, whatever it
-is doing; a reply that was not over by then is the client's doing in the ledger.
+Owns the only waiting in the sandbox. Its caller cancels it when the client disconnects.
 """
 
 import asyncio
-import socket
-import struct
 from collections.abc import Callable
+from typing import Final
 
-from aiohttp import web
+from starlette.types import Send
 
-from togetherchat_sandbox.ledger import Ended, Entry, Ledger
-from togetherchat_sandbox.reply import Ending, NoReply, Outcome, Piece, Reply
+from togetherchat_sandbox.connection import SandboxConnection
+from togetherchat_sandbox.reply import AnyReply, Reply, ReplyEnd, TimedBytes
+from togetherchat_sandbox.request_log import Ended, LoggedRequest, RequestLog
 
-WRITE_BYTES_MAX = 64 * 1024
-
-_NO_LINGER = struct.pack("ii", 1, 0)
+WRITE_BYTES_MAX: Final = 64 * 1024
 
 
 async def deliver(
-    outcome: Outcome, request: web.BaseRequest, ledger: Ledger, entry: Entry
-) -> web.StreamResponse:
-    """Send `outcome` as the answer to `request`, keeping `entry` up to date."""
-    if isinstance(outcome, NoReply):
-        await _leave(outcome.ending, request, ledger, entry)
-        return web.Response(status=500)
-    sending = _Sending(outcome, request, ledger, entry)
-    await sending.pieces(asyncio.get_running_loop().time)
-    if outcome.ending is Ending.CLEAN:
-        await sending.finish()
-    else:
-        await _leave(outcome.ending, request, ledger, entry)
-    return sending.response
+    reply: AnyReply, send: Send, connection: SandboxConnection, request_log: RequestLog, entry: LoggedRequest
+) -> None:
+    """Send `reply`, keeping `entry` up to date."""
+    if isinstance(reply, Reply):
+        await _ReplySender(reply, send, request_log, entry).send(asyncio.get_running_loop().time)
+    match reply.end:
+        case ReplyEnd.COMPLETE:
+            request_log.set_ended(entry, Ended.COMPLETE)
+            return
+        case ReplyEnd.CLOSE:
+            request_log.set_ended(entry, Ended.ABORTED_BY_SANDBOX)
+            connection.close()
+        case ReplyEnd.RESET:
+            request_log.set_ended(entry, Ended.ABORTED_BY_SANDBOX)
+            connection.reset()
+        case ReplyEnd.STALL:
+            pass
+    # Until the lost connection cancels this.
+    await asyncio.Event().wait()
 
 
-class _Sending:
-    """One reply on its way: the bytes that are due and not yet written."""
+class _ReplySender:
+    """Sends one reply; holds the bytes that are due and not yet sent."""
 
-    def __init__(self, reply: Reply, request: web.BaseRequest, ledger: Ledger, entry: Entry) -> None:
+    def __init__(self, reply: Reply, send: Send, request_log: RequestLog, entry: LoggedRequest) -> None:
         self._reply = reply
-        self._request = request
-        self._ledger = ledger
+        self._send = send
+        self._request_log = request_log
         self._entry = entry
         self._buffer = bytearray()
         self._tokens = 0
-        self.response = web.StreamResponse(status=reply.status, headers=reply.headers)
-        if reply.length is not None:
-            self.response.content_length = reply.length
+        self._started = False
 
-    async def pieces(self, clock: Callable[[], float]) -> None:
+    async def send(self, clock: Callable[[], float]) -> None:
         start = clock()
-        for piece in self._reply.pieces:
-            wait_s = start + piece.due_s - clock()
+        for part in self._reply.parts:
+            wait_s = start + part.due_s - clock()
             if wait_s > 0:
                 await self._flush()
                 await asyncio.sleep(wait_s)
-            self._add(piece)
+            self._add(part)
             if len(self._buffer) >= WRITE_BYTES_MAX:
                 await self._flush()
                 await asyncio.sleep(0)
         await self._flush()
         await self._start()
+        if self._reply.end is ReplyEnd.COMPLETE:
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def finish(self) -> None:
-        await self.response.write_eof()
-        self._ledger.end(self._entry, Ended.COMPLETE)
-
-    def _add(self, piece: Piece) -> None:
-        self._buffer += piece.data
-        self._tokens += piece.tokens
+    def _add(self, part: TimedBytes) -> None:
+        self._buffer += part.data
+        self._tokens += part.tokens
 
     async def _flush(self) -> None:
         if not self._buffer:
@@ -78,23 +77,15 @@ class _Sending:
         data, tokens = bytes(self._buffer), self._tokens
         self._buffer.clear()
         self._tokens = 0
-        await self.response.write(data)
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
         self._entry.tokens_sent += tokens
 
     async def _start(self) -> None:
-        if not self.response.prepared:
-            self._ledger.begin(self._entry, self._reply.status)
-            await self.response.prepare(self._request)
-
-
-async def _leave(ending: Ending, request: web.BaseRequest, ledger: Ledger, entry: Entry) -> None:
-    """End in the way of `ending`, then wait for the cancellation that a lost connection brings."""
-    transport = request.transport
-    if ending is not Ending.SILENCE:
-        ledger.end(entry, Ended.ABORTED_BY_SANDBOX)
-    if transport is not None and ending is Ending.CUT:
-        transport.close()
-    if transport is not None and ending is Ending.RESET:
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-        transport.abort()
-    await asyncio.Event().wait()
+        if self._started:
+            return
+        self._started = True
+        self._request_log.reply_started(self._entry, self._reply.status)
+        headers = [(name.encode(), value.encode()) for name, value in self._reply.headers.items()]
+        if self._reply.length is not None:
+            headers.append((b"content-length", str(self._reply.length).encode()))
+        await self._send({"type": "http.response.start", "status": self._reply.status, "headers": headers})

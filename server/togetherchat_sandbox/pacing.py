@@ -1,6 +1,6 @@
-"""When each token is due. Owns the schedule; waits for nothing and reads no clock.
+"""Computes when each token is due. Does not wait and does not read a clock.
 
-A token's time is counted from the start of the answer, never from the token before it, so that
+A token's time is counted from the start of the response, not from the token before it, so that
 late wake-ups do not add up.
 """
 
@@ -11,20 +11,20 @@ from togetherchat_sandbox.settings import FIRST_TOKEN_MS, TOKENS_PER_SECOND, San
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pacing:
-    """Seconds to the first token, and how many come each second after it (0: all at once)."""
+    """Seconds to the first token, then tokens per second (0: all at once)."""
 
     first_token_s: float
     tokens_per_second: float
     unary_wait_max_s: float
 
     def due_s(self, position: int) -> float:
-        """When the token at `position` (from 0) is due."""
+        """Return when the token at `position` (from 0) is due."""
         if not self.tokens_per_second:
             return self.first_token_s
         return self.first_token_s + position / self.tokens_per_second
 
     def unary_due_s(self, tokens: int) -> float:
-        """When a whole answer of `tokens` is due: as late as its stream would end, within the cap."""
+        """Return when a unary response of `tokens` is due: when its stream would end, within the cap."""
         return min(self.due_s(tokens), self.unary_wait_max_s)
 
 
@@ -36,8 +36,8 @@ def _pacing(settings: SandboxSettings, first_token_ms: float, tokens_per_second:
     )
 
 
-def as_set(settings: SandboxSettings) -> Pacing:
-    """What the settings say, the defaults where they say nothing."""
+def as_configured(settings: SandboxSettings) -> Pacing:
+    """Return the configured pacing, with the defaults where a value is not configured."""
     first_token_ms, tokens_per_second = settings.first_token_ms, settings.tokens_per_second
     return _pacing(
         settings,
@@ -46,16 +46,16 @@ def as_set(settings: SandboxSettings) -> Pacing:
     )
 
 
-def only_as_set(settings: SandboxSettings) -> Pacing:
-    """What the settings say, no waiting where they say nothing."""
+def configured_only(settings: SandboxSettings) -> Pacing:
+    """Return the configured pacing, without waiting where a value is not configured."""
     return _pacing(settings, settings.first_token_ms or 0, settings.tokens_per_second or 0)
 
 
 def slow(settings: SandboxSettings) -> Pacing:
-    """Two seconds to the first token, five tokens a second, whatever is set."""
+    """Return two seconds to the first token and five tokens a second, whatever is configured."""
     return _pacing(settings, 2_000, 5)
 
 
-def at_once(settings: SandboxSettings) -> Pacing:
-    """No waiting, whatever is set."""
+def immediate(settings: SandboxSettings) -> Pacing:
+    """Return no waiting, whatever is configured."""
     return _pacing(settings, 0, 0)

@@ -1,6 +1,6 @@
-"""What goes back over the connection, as a value: bytes, when each is due, and how it ends.
+"""A reply as a value: its bytes, when each part is due, and how the connection ends.
 
-Everything the sandbox can do to a client is one of these, so that misbehaviour is a function from
+Everything the sandbox can do to a client is such a value. A fault is therefore a function from
 reply to reply, and sending is one small loop (`delivery.py`). Knows no HTTP library.
 """
 
@@ -10,58 +10,60 @@ from enum import Enum
 from typing import TypeAlias
 
 
-class Ending(Enum):
-    """How the connection is left after the last piece."""
+class ReplyEnd(Enum):
+    """What happens to the connection after the last part."""
 
-    CLEAN = "the message ends as HTTP says"
-    CUT = "the connection is closed in the middle of the message"
+    COMPLETE = "the message ends as HTTP requires"
+    CLOSE = "the connection is closed in the middle of the message"
     RESET = "the connection is reset (RST)"
-    SILENCE = "nothing more is sent, and the connection stays open until the client leaves"
+    STALL = "nothing more is sent, and the connection stays open until the client closes it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """Bytes of the body, due `due_s` seconds after the answer began.
+class TimedBytes:
+    """A part of the body, due `due_s` seconds after the reply began.
 
-    `tokens` is how many tokens they carry; `closing` marks all that follows the last token
-    (finish reasons, usage, `[DONE]`).
+    `tokens` is the number of tokens in it. `after_last_token` marks everything that follows the
+    last token: finish reasons, usage, `[DONE]`.
     """
 
     data: bytes
     due_s: float = 0
     tokens: int = 0
-    closing: bool = False
+    after_last_token: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """A status, headers and a body. The headers go out with the first piece.
+    """A status, headers and a body. The headers are sent with the first part.
 
-    `length` is the content-length that is declared, None for a chunked body.
+    `length` is the declared content-length, None for a chunked body.
     """
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    pieces: Iterable[Piece] = ()
+    parts: Iterable[TimedBytes] = ()
     length: int | None = None
-    ending: Ending = Ending.CLEAN
+    end: ReplyEnd = ReplyEnd.COMPLETE
 
 
 @dataclass(frozen=True, slots=True)
 class NoReply:
-    """Not one byte: only an ending."""
+    """Not one byte is sent; only the connection ends."""
 
-    ending: Ending
-
-
-Outcome: TypeAlias = Reply | NoReply
+    end: ReplyEnd
 
 
-def whole(data: bytes, content_type: str, *, status: int = 200, due_s: float = 0, tokens: int = 0) -> Reply:
-    """A body in one piece."""
+AnyReply: TypeAlias = Reply | NoReply
+
+
+def unary_reply(
+    data: bytes, content_type: str, *, status: int = 200, due_s: float = 0, tokens: int = 0
+) -> Reply:
+    """Return a reply whose body is one part."""
     return Reply(
         status=status,
         headers={"content-type": content_type},
-        pieces=(Piece(data=data, due_s=due_s, tokens=tokens),),
+        parts=(TimedBytes(data=data, due_s=due_s, tokens=tokens),),
         length=len(data),
     )

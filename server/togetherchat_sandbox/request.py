@@ -1,51 +1,25 @@
-"""A chat request, read and checked. Owns which fields the sandbox understands and what it says
-about the ones that are wrong; knows nothing of answers.
+"""Parses a chat request into the values that the sandbox uses, or rejects it with Together's error.
 
-Checks are stricter than the real API, which let at least one badly typed `max_tokens` pass: a
-mistake in a client should show here first. Fields nobody documents are ignored.
+Knows nothing of completions; `schema.py` has the rules for the fields.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import TypeGuard
+from typing import cast
 
-from togetherchat_sandbox.refusals import Refusal, Refused
-from togetherchat_sandbox.wire import Json, JsonObject, as_list, as_object, decode
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
-ROLES = frozenset({"system", "user", "assistant", "tool", "function", "developer"})
+from togetherchat_sandbox.api_errors import ApiError, RequestRejectedError
+from togetherchat_sandbox.encoding import Json, JsonObject, decode
+from togetherchat_sandbox.schema import AnyObject, ChatRequestFields, MessageFields, OutputFormat
 
-# Ranges of the published request schema; both ends belong to it.
-NUMBER_RANGES: Mapping[str, tuple[float, float]] = {
-    "temperature": (0, 2),
-    "top_p": (0, 1),
-    "min_p": (0, 1),
-    "presence_penalty": (-2, 2),
-    "frequency_penalty": (-2, 2),
-    "repetition_penalty": (0, 100),
-}
-INTEGER_RANGES: Mapping[str, tuple[int, int]] = {
-    "max_tokens": (1, 2**31 - 1),
-    "n": (1, 128),
-    "logprobs": (0, 20),
-    "top_k": (-1, 2**31 - 1),
-    "seed": (-(2**63), 2**64 - 1),
-}
-BOOLEANS = ("stream", "echo")
-
-
-class Format(Enum):
-    """What the answer must be: the values of `response_format.type`."""
-
-    TEXT = "text"
-    JSON_OBJECT = "json_object"
-    JSON_SCHEMA = "json_schema"
-    REGEX = "regex"
+# A required field that is missing, null or empty gets 400, every other invalid field 422.
+_ABSENT = frozenset({"missing", "string_too_short", "too_short"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
-    """One message: its text, and how many images, videos and sounds came with it."""
+class ChatMessage:
+    """One message: its text, and the number of images, videos and sounds."""
 
     role: str
     text: str
@@ -53,7 +27,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tool:
+class FunctionTool:
     """A function that may be called, with the JSON schema of its arguments."""
 
     name: str
@@ -62,13 +36,13 @@ class Tool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
-    """What the sandbox needs of a request.
+    """The parts of a request that the sandbox uses.
 
     `tool_choice` is auto, none, required or the name of a function.
     """
 
     model: str
-    messages: tuple[Message, ...]
+    messages: tuple[ChatMessage, ...]
     stream: bool = False
     include_usage: bool = False
     max_tokens: int | None = None
@@ -78,187 +52,91 @@ class ChatRequest:
     choices: int = 1
     logprobs: int | None = None
     echo: bool = False
-    tools: tuple[Tool, ...] = ()
+    tools: tuple[FunctionTool, ...] = ()
     tool_choice: str = "auto"
-    format: Format = Format.TEXT
+    format: OutputFormat = OutputFormat.TEXT
     schema: JsonObject = field(default_factory=dict[str, Json])
     pattern: str = ""
-    may_think: bool = True
+    reasoning_enabled: bool = True
 
     @property
     def last_user_text(self) -> str:
-        """What the user said last, or the last message where no user spoke."""
-        said = [message.text for message in self.messages if message.role == "user"]
-        return said[-1] if said else self.messages[-1].text
+        """The text of the last user message, or of the last message where no user message exists."""
+        texts = [message.text for message in self.messages if message.role == "user"]
+        return texts[-1] if texts else self.messages[-1].text
 
 
-def read(data: bytes) -> ChatRequest:
-    """Read the body of `POST /v1/chat/completions`.
+def parse_request(data: bytes) -> ChatRequest:
+    """Parse the body of `POST /v1/chat/completions`.
 
     Raises:
-        Refused: a field is missing (400) or wrong (422).
+        RequestRejectedError: a field is missing (400) or invalid (422).
     """
-    fields = _object(data)
-    model = _model(fields)
-    messages = _messages(fields)
-    _check(fields)
-    tools = tuple(_tool(tool) for tool in as_list(fields.get("tools")))
-    response_format = as_object(fields.get("response_format"))
-    return ChatRequest(
-        model=model,
-        messages=messages,
-        stream=fields.get("stream") is True,
-        include_usage=as_object(fields.get("stream_options")).get("include_usage") is True,
-        max_tokens=_integer(fields, "max_tokens"),
-        truncate=fields.get("context_length_exceeded_behavior") == "truncate",
-        stop=_stop(fields.get("stop")),
-        seed=_integer(fields, "seed"),
-        choices=_integer(fields, "n") or 1,
-        logprobs=_integer(fields, "logprobs"),
-        echo=fields.get("echo") is True,
-        tools=tools,
-        tool_choice=_tool_choice(fields.get("tool_choice"), tools),
-        format=_format(response_format),
-        schema=_schema(response_format),
-        pattern=_text(response_format, "pattern"),
-        may_think=_may_think(fields),
-    )
-
-
-def _missing(what: str) -> Refused:
-    return Refused(Refusal(status=400, message=f"Input required: {what}"))
-
-
-def _wrong(what: str) -> Refused:
-    return Refused(Refusal(status=422, message=f"Input validation error: {what}"))
-
-
-def _object(data: bytes) -> JsonObject:
     try:
-        value = decode(data)
+        body = decode(data)
     except ValueError as exc:
-        raise Refused(Refusal(status=400, message="The body is no JSON.")) from exc
-    if not isinstance(value, dict):
-        raise Refused(Refusal(status=400, message="The body is no JSON object."))
-    return value
-
-
-def _model(fields: JsonObject) -> str:
-    model = fields.get("model")
-    if not model:
-        raise _missing("model")
-    if not isinstance(model, str):
-        raise _wrong("`model` must be a string")
-    return model
-
-
-def _messages(fields: JsonObject) -> tuple[Message, ...]:
-    messages = fields.get("messages")
-    if not messages:
-        raise _missing("messages")
-    if not isinstance(messages, list):
-        raise _wrong("`messages` must be an array")
-    return tuple(_message(message, place) for place, message in enumerate(messages))
-
-
-def _message(value: Json, place: int) -> Message:
-    message = as_object(value)
-    role, content = message.get("role"), message.get("content")
-    if not isinstance(role, str) or role not in ROLES:
-        raise _wrong(f"`messages[{place}].role` must be one of {', '.join(sorted(ROLES))}")
-    if isinstance(content, str):
-        return Message(role=role, text=content)
-    if content is None and role == "assistant":
-        return Message(role=role, text="")
-    if not isinstance(content, list):
-        raise _wrong(f"`messages[{place}].content` must be a string or an array of parts")
-    parts = [as_object(part) for part in content]
-    texts = [text for part in parts if isinstance(text := part.get("text"), str)]
-    return Message(role=role, text="\n".join(texts), attachments=len(parts) - len(texts))
-
-
-def _check(fields: JsonObject) -> None:
-    for name, (low, high) in NUMBER_RANGES.items():
-        value = fields.get(name)
-        if value is not None and not (_is_number(value) and low <= value <= high):
-            raise _wrong(f"`{name}` must be a number from {low} to {high}")
-    for name in INTEGER_RANGES:
-        _integer(fields, name)
-    for name in BOOLEANS:
-        if not isinstance(fields.get(name), bool | None):
-            raise _wrong(f"`{name}` must be a boolean")
-    for name in ("tools", "logit_bias", "response_format", "stream_options"):
-        if (
-            not isinstance(fields.get(name), list if name == "tools" else dict)
-            and fields.get(name) is not None
-        ):
-            raise _wrong(f"`{name}` has the wrong type")
-
-
-def _is_number(value: Json) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _integer(fields: JsonObject, name: str) -> int | None:
-    value = fields.get(name)
-    if value is None:
-        return None
-    low, high = INTEGER_RANGES[name]
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise _wrong(f"`{name}` must be an integer from {low} to {high}")
-    return value
-
-
-def _text(fields: JsonObject, name: str) -> str:
-    value = fields.get(name)
-    return value if isinstance(value, str) else ""
-
-
-def _stop(value: Json) -> tuple[str, ...]:
-    candidates = [value] if isinstance(value, str) else as_list(value)
-    return tuple(stop for stop in candidates if isinstance(stop, str) and stop)
-
-
-def _tool(value: Json) -> Tool:
-    function = as_object(as_object(value).get("function"))
-    name = function.get("name")
-    if not isinstance(name, str) or not name:
-        raise _wrong("`tools[].function.name` must be a string")
-    return Tool(name=name, parameters=as_object(function.get("parameters")))
-
-
-def _tool_choice(value: Json, tools: tuple[Tool, ...]) -> str:
-    if isinstance(value, dict):
-        value = as_object(value.get("function")).get("name")
-    if value is None or value in {"auto", "none"}:
-        return value or "auto"
-    names = {tool.name for tool in tools}
-    if not isinstance(value, str) or not (value in names or (value == "required" and names)):
-        raise _wrong("`tool_choice` names no function of `tools`")
-    return value
-
-
-def _format(response_format: JsonObject) -> Format:
-    kind = response_format.get("type", "text")
+        raise _rejected(400, "The body is not JSON.") from exc
+    if not isinstance(body, dict):
+        raise _rejected(400, "The body is not a JSON object.")
+    # A null equals a missing field.
+    present = {name: value for name, value in body.items() if value is not None}
     try:
-        return Format(kind)
-    except ValueError as exc:
-        raise _wrong("`response_format.type` is unknown") from exc
+        return _from_schema(ChatRequestFields.model_validate(present))
+    except ValidationError as exc:
+        raise _invalid(exc.errors(include_url=False)[0]) from exc
 
 
-def _schema(response_format: JsonObject) -> JsonObject:
-    named = as_object(response_format.get("json_schema"))
-    if response_format.get("json_schema") is not None and not _text(named, "name"):
-        raise _wrong("`response_format.json_schema.name` is required")
-    # The form of 2024 had the schema one level up.
-    return as_object(named.get("schema") or response_format.get("schema"))
+def _rejected(status: int, message: str) -> RequestRejectedError:
+    return RequestRejectedError(ApiError(status=status, message=message))
 
 
-def _may_think(fields: JsonObject) -> bool:
-    template = as_object(fields.get("chat_template_kwargs"))
+def _invalid(error: ErrorDetails) -> RequestRejectedError:
+    first, *rest = error["loc"]
+    if not rest and error["type"] in _ABSENT:
+        return _rejected(400, f"Input required: {first}")
+    path = f"{first}" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in rest)
+    return _rejected(422, f"Input validation error: `{path}`: {error['msg']}")
+
+
+def _from_schema(fields: ChatRequestFields) -> ChatRequest:
+    response_format = fields.response_format
+    named = response_format.json_schema
     switches = (
-        as_object(fields.get("reasoning")).get("enabled"),
-        template.get("thinking"),
-        template.get("enable_thinking"),
+        fields.reasoning.enabled,
+        fields.chat_template_kwargs.thinking,
+        fields.chat_template_kwargs.enable_thinking,
     )
-    return not any(switch is False for switch in switches)
+    return ChatRequest(
+        model=fields.model,
+        messages=tuple(_message(message) for message in fields.messages),
+        stream=fields.stream,
+        include_usage=fields.stream_options.include_usage is True,
+        max_tokens=fields.max_tokens,
+        truncate=fields.context_length_exceeded_behavior == "truncate",
+        stop=tuple(stop for stop in fields.stop if stop),
+        seed=fields.seed,
+        choices=fields.n,
+        logprobs=fields.logprobs,
+        echo=fields.echo,
+        tools=tuple(
+            FunctionTool(name=tool.function.name, parameters=_json(tool.function.parameters))
+            for tool in fields.tools
+        ),
+        tool_choice=fields.tool_choice,
+        format=response_format.type,
+        schema=_json((named and named.body) or response_format.body),
+        pattern=response_format.pattern or "",
+        reasoning_enabled=False not in switches,
+    )
+
+
+def _message(message: MessageFields) -> ChatMessage:
+    texts = [part.text for part in message.content if isinstance(part.text, str)]
+    return ChatMessage(
+        role=message.role, text="\n".join(texts), attachments=len(message.content) - len(texts)
+    )
+
+
+def _json(value: AnyObject | None) -> JsonObject:
+    """Return an object that was decoded from JSON as such; pydantic does not look into it."""
+    return cast("JsonObject", value or {})

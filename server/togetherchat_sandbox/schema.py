@@ -1,164 +1,158 @@
-"""A small value that fits a JSON schema: for JSON mode and for the arguments of tool calls.
+"""The body of `POST /v1/chat/completions` as pydantic models: supported fields, types and ranges.
 
-Always the same value for the same schema. What is required is there; where nothing is required,
-every property is. Depth and size are bounded, because schemas refer to themselves.
+The checks are stricter than the real API, which accepted at least one `max_tokens` of a wrong
+type: a mistake in a client should show here first. Undocumented fields are ignored.
 """
 
-from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Annotated, Literal, TypeAlias, cast
 
-from togetherchat_sandbox.patterns import literal
-from togetherchat_sandbox.wire import Json, JsonObject, as_list, as_object
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
-DEPTH_MAX = 8
-VALUES_MAX = 1_000
-ITEMS_MAX = 8
-CHARACTERS_MAX = 4_096
+from togetherchat_sandbox.encoding import Json, as_object
 
-FORMATS: Mapping[str, str] = {
-    "date": "2026-01-31",
-    "time": "12:30:00Z",
-    "date-time": "2026-01-31T12:30:00Z",
-    "duration": "PT5M",
-    "email": "sandbox@example.com",
-    "hostname": "example.com",
-    "ipv4": "192.0.2.1",
-    "ipv6": "2001:db8::1",
-    "uri": "https://example.com/",
-    "url": "https://example.com/",
-    "uuid": "00000000-0000-4000-8000-000000000000",
-}
+Role: TypeAlias = Literal["assistant", "developer", "function", "system", "tool", "user"]
+NonEmptyText: TypeAlias = Annotated[StrictStr, Field(min_length=1)]
+AnyObject: TypeAlias = dict[str, object]
 
 
-def instance(schema: JsonObject) -> Json:
-    """A value that fits `schema`."""
-    return _Builder(schema).value(schema, name="", depth=0)
+class OutputFormat(Enum):
+    """The required format of the completion: the values of `response_format.type`."""
+
+    TEXT = "text"
+    JSON_OBJECT = "json_object"
+    JSON_SCHEMA = "json_schema"
+    REGEX = "regex"
 
 
-class _Builder:
-    """Counts the values it makes; past the bound everything is null."""
+class PartFields(BaseModel):
+    """A part of a message's content; a part without text is an attachment."""
 
-    def __init__(self, root: JsonObject) -> None:
-        self._root = root
-        self._left = VALUES_MAX
-        self._makers: Mapping[str, Callable[[JsonObject, str, int], Json]] = {
-            "object": self._object,
-            "array": self._array,
-            "string": lambda schema, name, _depth: _string(schema, name),
-            "integer": lambda schema, _name, _depth: _integer(schema),
-            "number": lambda schema, _name, _depth: _number(schema),
-            "boolean": lambda _schema, _name, _depth: True,
-            "null": lambda _schema, _name, _depth: None,
-        }
-
-    def value(self, schema: JsonObject, *, name: str, depth: int) -> Json:
-        self._left -= 1
-        if self._left < 0 or depth > DEPTH_MAX:
-            return None
-        schema = self._resolved(schema)
-        if "const" in schema:
-            return schema["const"]
-        if choices := as_list(schema.get("enum")):
-            return choices[0]
-        maker = self._makers.get(_type(schema))
-        return maker(schema, name, depth) if maker else None
-
-    def _resolved(self, schema: JsonObject) -> JsonObject:
-        """Follow references and merge what is combined, the first way where there are several."""
-        for _ in range(DEPTH_MAX):
-            reference = schema.get("$ref")
-            parts = as_list(schema.get("allOf"))
-            ways = as_list(schema.get("anyOf")) or as_list(schema.get("oneOf"))
-            if isinstance(reference, str):
-                parts = [self._referred(reference)]
-            elif ways:
-                parts = [*parts, _first_way(ways)]
-            elif not parts:
-                break
-            schema = {key: value for key, value in schema.items() if key not in _COMBINING}
-            for part in parts:
-                schema = _merged(as_object(part), schema)
-        return schema
-
-    def _referred(self, reference: str) -> Json:
-        if not reference.startswith("#"):
-            return {}
-        found: Json = self._root
-        for step in reference[1:].split("/")[1:]:
-            found = as_object(found).get(step.replace("~1", "/").replace("~0", "~"))
-        return found
-
-    def _object(self, schema: JsonObject, _name: str, depth: int) -> Json:
-        properties = as_object(schema.get("properties"))
-        required = [name for name in as_list(schema.get("required")) if isinstance(name, str)]
-        return {
-            name: self.value(as_object(properties.get(name, {"type": "string"})), name=name, depth=depth + 1)
-            for name in (required or properties)
-        }
-
-    def _array(self, schema: JsonObject, name: str, depth: int) -> Json:
-        items = as_object(schema.get("items"))
-        least = schema.get("minItems", 1 if items else 0)
-        size = min(least, ITEMS_MAX) if isinstance(least, int) else 1
-        return [self.value(items, name=name, depth=depth + 1) for _ in range(size)]
+    text: object = None
 
 
-_COMBINING = frozenset({"$ref", "allOf", "anyOf", "oneOf"})
+class MessageFields(BaseModel):
+    """A message. A text is a single part; only an assistant may have no content."""
+
+    role: Role
+    content: list[PartFields] = Field(default=None, validate_default=True)
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _as_parts(cls, content: object, info: ValidationInfo) -> object:
+        if content is None and info.data.get("role") == "assistant":
+            return []
+        if isinstance(content, str):
+            return [PartFields(text=content)]
+        if not isinstance(content, list):
+            raise PydanticCustomError("content", "Input should be a string or an array of parts")
+        return content  # pyright: ignore[reportUnknownVariableType]
 
 
-def _first_way(ways: list[Json]) -> Json:
-    return next((way for way in ways if as_object(way).get("type") != "null"), None)
+class FunctionFields(BaseModel):
+    """A function, with the JSON schema of its arguments."""
+
+    name: NonEmptyText
+    parameters: AnyObject | None = None
 
 
-def _merged(base: JsonObject, over: JsonObject) -> JsonObject:
-    merged: JsonObject = {**base, **over}
-    properties: JsonObject = {**as_object(base.get("properties")), **as_object(over.get("properties"))}
-    required: list[Json] = [*as_list(base.get("required")), *as_list(over.get("required"))]
-    if properties:
-        merged["properties"] = properties
-    if required:
-        merged["required"] = required
-    return merged
+class ToolFields(BaseModel):
+    """A tool."""
+
+    function: FunctionFields
 
 
-def _type(schema: JsonObject) -> str:
-    kind = schema.get("type")
-    if isinstance(kind, list):
-        kind = next((one for one in kind if one != "null"), "null")
-    if isinstance(kind, str):
-        return kind
-    if "properties" in schema or "required" in schema:
-        return "object"
-    return "array" if "items" in schema else "string"
+class StreamOptionsFields(BaseModel):
+    """Options of a stream."""
+
+    include_usage: StrictBool | None = None
 
 
-def _string(schema: JsonObject, name: str) -> str:
-    kind, pattern = schema.get("format"), schema.get("pattern")
-    if isinstance(kind, str) and kind in FORMATS:
-        return FORMATS[kind]
-    text = literal(pattern) if isinstance(pattern, str) else f"sample {name}".strip()
-    least, most = schema.get("minLength"), schema.get("maxLength")
-    if isinstance(least, int):
-        text = text.ljust(min(least, CHARACTERS_MAX), ".")
-    return text[:most] if isinstance(most, int) and most >= 0 else text
+class JsonSchemaFields(BaseModel):
+    """A named JSON schema."""
+
+    name: NonEmptyText
+    body: AnyObject | None = Field(default=None, alias="schema")
 
 
-def _integer(schema: JsonObject) -> int:
-    step = schema.get("multipleOf")
-    number = int(_number({**schema, "multipleOf": None}))
-    return -(-number // step) * step if isinstance(step, int) and step > 0 else number
+class ResponseFormatFields(BaseModel):
+    """The required format. In 2024, `schema` was here and not in `json_schema`."""
+
+    type: OutputFormat = OutputFormat.TEXT
+    json_schema: JsonSchemaFields | None = None
+    body: AnyObject | None = Field(default=None, alias="schema")
+    pattern: StrictStr | None = None
 
 
-def _number(schema: JsonObject) -> float:
-    """1 where it fits, else the nearest number that does."""
-    number: float = 1
-    low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
-    high, below = schema.get("maximum"), schema.get("exclusiveMaximum")
-    if isinstance(low, int | float):
-        number = max(number, low)
-    if isinstance(above, int | float):
-        number = max(number, above + 1)
-    if isinstance(high, int | float):
-        number = min(number, high)
-    if isinstance(below, int | float):
-        number = min(number, below - 1)
-    return number
+class ReasoningFields(BaseModel):
+    """The switch of reasoning."""
+
+    enabled: StrictBool | None = None
+
+
+class TemplateFields(BaseModel):
+    """The switches of reasoning that some models' chat templates have."""
+
+    thinking: StrictBool | None = None
+    enable_thinking: StrictBool | None = None
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _function_name(choice: object) -> object:
+    """Return the name in `{"type": "function", "function": {"name": ...}}`."""
+    if not isinstance(choice, dict):
+        return choice
+    function = as_object(as_object(cast("Json", choice)).get("function"))
+    return function.get("name")
+
+
+class ChatRequestFields(BaseModel):
+    """The request. The ranges are those of the published schema; both ends are valid."""
+
+    model: NonEmptyText
+    messages: Annotated[list[MessageFields], Field(min_length=1)]
+    temperature: Annotated[StrictFloat | None, Field(ge=0, le=2)] = None
+    top_p: Annotated[StrictFloat | None, Field(ge=0, le=1)] = None
+    min_p: Annotated[StrictFloat | None, Field(ge=0, le=1)] = None
+    presence_penalty: Annotated[StrictFloat | None, Field(ge=-2, le=2)] = None
+    frequency_penalty: Annotated[StrictFloat | None, Field(ge=-2, le=2)] = None
+    repetition_penalty: Annotated[StrictFloat | None, Field(ge=0, le=100)] = None
+    max_tokens: Annotated[StrictInt | None, Field(ge=1, le=2**31 - 1)] = None
+    n: Annotated[StrictInt, Field(ge=1, le=128)] = 1
+    logprobs: Annotated[StrictInt | None, Field(ge=0, le=20)] = None
+    top_k: Annotated[StrictInt | None, Field(ge=-1, le=2**31 - 1)] = None
+    seed: Annotated[StrictInt | None, Field(ge=-(2**63), le=2**64 - 1)] = None
+    stream: StrictBool = False
+    echo: StrictBool = False
+    stop: Annotated[list[StrictStr], BeforeValidator(_as_list)] = []
+    logit_bias: AnyObject | None = None
+    stream_options: StreamOptionsFields = StreamOptionsFields()
+    context_length_exceeded_behavior: StrictStr | None = None
+    tools: list[ToolFields] = []
+    tool_choice: Annotated[StrictStr, BeforeValidator(_function_name)] = "auto"
+    response_format: ResponseFormatFields = ResponseFormatFields()
+    reasoning: ReasoningFields = ReasoningFields()
+    chat_template_kwargs: TemplateFields = TemplateFields()
+
+    @field_validator("tool_choice")
+    @classmethod
+    def _is_a_tool(cls, choice: str, info: ValidationInfo) -> str:
+        tools: list[ToolFields] = info.data.get("tools", [])
+        names = {tool.function.name for tool in tools}
+        if choice in {"auto", "none"} or choice in names or (choice == "required" and names):
+            return choice
+        raise PydanticCustomError("tool_choice", "Input should be the name of a function of `tools`")

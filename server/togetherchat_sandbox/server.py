@@ -1,42 +1,41 @@
-"""The HTTP side: the addresses, the keys, and the sandbox as something that starts and stops.
+"""The sandbox as a server: listener, connections, and the pages about the sandbox itself.
 
-It uses aiohttp's low-level server, because that one tells when a connection is lost, which is half
-of what the ledger is for.
+uvicorn's own server would take over the process's signals and needs up to 0.3 s to stop. Only its
+connections are used, on a listener of the running event loop.
 """
 
-import logging
+import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from collections.abc import Callable
 from types import TracebackType
-from typing import Self, final
+from typing import Final, Self, final
 
-from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+from uvicorn.config import Config
+from uvicorn.server import ServerState
 
+from togetherchat_sandbox.api import SimulatedApi
 from togetherchat_sandbox.behaviour import PREFIX
-from togetherchat_sandbox.delivery import deliver
-from togetherchat_sandbox.ledger import Entry, Ledger
-from togetherchat_sandbox.misbehaviour import NAMES
-from togetherchat_sandbox.models import listing
-from togetherchat_sandbox.refusals import NOT_FOUND, REFUSALS, Refused, refused
-from togetherchat_sandbox.repeats import Repeats
-from togetherchat_sandbox.replies import JSON, Scene, chat_reply, headed
-from togetherchat_sandbox.reply import Outcome, whole
-from togetherchat_sandbox.request import read
+from togetherchat_sandbox.connection import SandboxConnection
+from togetherchat_sandbox.encoding import Json, JsonObject, encode
+from togetherchat_sandbox.faults import SANDBOX_MODELS
+from togetherchat_sandbox.request_log import RequestLog
+from togetherchat_sandbox.responder import JSON
 from togetherchat_sandbox.settings import SandboxSettings
-from togetherchat_sandbox.wire import Json, encode
 
-# Keys that the sandbox does not accept; any other will do, and so will none.
-KEYS_REFUSED = {"invalid": REFUSALS["401"], "broke": REFUSALS["402"]}
-
-_LOGGER = logging.getLogger("togetherchat_sandbox")
+BACKLOG: Final = 1024
+# Longer than the pools of clients keep idle connections: the client closes them, not the sandbox.
+KEEP_ALIVE_S: Final = 3600
 
 
+@final
 class Sandbox:
-    """A sandbox on a port of its own: enter it to start, leave it to stop.
+    """A sandbox with a listener of its own: entering starts it, leaving stops it.
 
-    `port` 0 takes a free one. `wall_clock` gives the seconds of `created` and of dates.
+    `port` 0 selects a free port. `wall_clock` returns the Unix time in seconds, for `created` and dates.
     """
 
     def __init__(
@@ -47,18 +46,36 @@ class Sandbox:
         port: int = 0,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._settings = settings or SandboxSettings()
+        settings = settings or SandboxSettings()
         self._host = host
         self._port = port
-        self._wall_clock = wall_clock
-        self._repeats = Repeats(questions_max=self._settings.repeats_max)
-        self._received = 0
-        self._runner: web.ServerRunner | None = None
-        self.ledger = Ledger(time.monotonic, requests_max=self._settings.ledger_requests_max)
+        self.request_log = RequestLog(time.monotonic, requests_max=settings.request_log_size)
+        pages = _Pages(self.request_log)
+        self._config = Config(
+            Starlette(
+                routes=[
+                    Route("/sandbox", pages.about),
+                    Route("/sandbox/request-log", pages.request_log),
+                    Mount("/", SimulatedApi(settings, self.request_log, wall_clock)),
+                ]
+            ),
+            interface="asgi3",
+            loop="none",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+        )
+        self._config.load()
+        self._state = ServerState()
+        self._connections: set[SandboxConnection] = set()
+        self._listener: asyncio.Server | None = None
 
     @property
     def base_url(self) -> str:
-        """What a client is given as the address of the API."""
+        """The base URL of the API, as clients need it."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}/v1"
 
@@ -66,26 +83,23 @@ class Sandbox:
         """Listen.
 
         Raises:
-            OSError: the address is taken or is not ours.
+            OSError: the address is in use or does not belong to this machine.
         """
-        server = _Server(self._handle, self.ledger)
-        runner = web.ServerRunner(server, shutdown_timeout=1)
-        await runner.setup()
-        await web.TCPSite(runner, self._host, self._port).start()
-        self._runner = runner
-        self._port = runner.addresses[0][1]
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(self._connection, self._host, self._port, backlog=BACKLOG)
+        self._port = self._listener.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Drop every connection and stop listening."""
-        runner, self._runner = self._runner, None
-        if runner is None:
+        """Stop listening and close every connection."""
+        listener, self._listener = self._listener, None
+        if listener is None:
             return
-        self.ledger.close()
-        server = runner.server
-        for connection in server.connections if server else ():
-            if connection.transport is not None:
-                connection.transport.abort()
-        await runner.cleanup()
+        self.request_log.sandbox_stopping()
+        listener.close()
+        for connection in list(self._connections):
+            connection.abort()
+        if self._state.tasks:
+            await asyncio.wait(self._state.tasks)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -96,113 +110,46 @@ class Sandbox:
     ) -> None:
         await self.stop()
 
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.method == "GET" and request.path in {"/sandbox", "/sandbox/ledger"}:
-            return self._page(request)
-        self._received += 1
-        scene = Scene(settings=self._settings, number=self._received, now_s=self._wall_clock())
-        entry = self.ledger.open(
-            request.protocol,
-            number=scene.number,
-            answer_id=scene.answer_id,
-            id=request.headers.get("x-request-id"),
-            method=request.method,
-            path=request.path,
-        )
-        try:
-            outcome = headed(await self._outcome(request, scene, entry), scene)
-            return await deliver(outcome, request, self.ledger, entry)
-        except ConnectionError:
-            # Nobody is there to be answered: aiohttp finds out the same way and closes quietly.
-            return web.Response(status=499)
-        finally:
-            self.ledger.finish(entry)
+    def _connection(self) -> SandboxConnection:
+        return SandboxConnection(self._config, self._state, on_made=self._made, on_lost=self._lost)
 
-    async def _outcome(self, request: web.BaseRequest, scene: Scene, entry: Entry) -> Outcome:
-        try:
-            match (request.method, request.path):
-                case ("POST", "/v1/chat/completions"):
-                    return await self._chat(request, scene, entry)
-                case ("GET", "/v1/models"):
-                    return _models(request)
-                case _:
-                    refusal = NOT_FOUND
-        except Refused as exc:
-            refusal = exc.refusal
-        return refused(refusal, answer_id=scene.answer_id, now_s=scene.now_s)
+    def _made(self, connection: SandboxConnection) -> None:
+        if self._listener is None:
+            # The connection was accepted just before the listener was closed.
+            connection.abort()
+        self._connections.add(connection)
 
-    async def _chat(self, request: web.BaseRequest, scene: Scene, entry: Entry) -> Outcome:
-        _check_key(request)
-        asked = read(await _body(request, self._settings.request_bytes_max))
-        self.ledger.identify(entry, model=asked.model, stream=asked.stream)
-        return chat_reply(asked, replace(scene, attempt=self._repeats.count(asked)))
-
-    def _page(self, request: web.BaseRequest) -> web.Response:
-        query = request.query
-        if request.path == "/sandbox":
-            page: Json = _about()
-        else:
-            page = self.ledger.told(id=query.get("id"), model=query.get("model"))
-        return web.Response(body=encode(page), headers={"content-type": JSON, "x-upstream": "sandbox"})
-
-
-async def _body(request: web.BaseRequest, bytes_max: int) -> bytes:
-    body = bytearray()
-    while part := await request.content.readany():
-        body += part
-        if len(body) > bytes_max:
-            raise Refused(REFUSALS["413"])
-    return bytes(body)
-
-
-def _check_key(request: web.BaseRequest) -> None:
-    refusal = KEYS_REFUSED.get(_key(request))
-    if refusal:
-        raise Refused(refusal)
-
-
-def _key(request: web.BaseRequest) -> str:
-    return request.headers.get("authorization", "").removeprefix("Bearer ").strip()
-
-
-def _models(request: web.BaseRequest) -> Outcome:
-    _check_key(request)
-    dedicated_only = request.query.get("dedicated") == "true"
-    models: Json = [] if dedicated_only else [*listing(row.model for row in NAMES)]
-    return whole(encode(models), JSON)
-
-
-def _about() -> Json:
-    names: list[Json] = [
-        {"model": PREFIX + row.name, "example": row.model, "does": row.says} for row in NAMES
-    ]
-    return {
-        "about": "A simulation of Together AI's chat API. It answers any model id; these names misbehave.",
-        "chat": "/v1/chat/completions",
-        "models": "/v1/models",
-        "ledger": "/sandbox/ledger",
-        "names": names,
-    }
+    def _lost(self, connection: SandboxConnection) -> None:
+        self._connections.discard(connection)
+        self.request_log.connection_lost(connection)
 
 
 @final
-class _Server(web.Server):
-    """aiohttp's server, with its news of lost connections passed on."""
+class _Pages:
+    """The pages about the sandbox: its models with faults, and the request log."""
 
-    def __init__(
-        self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], ledger: Ledger
-    ) -> None:
-        super().__init__(handler, handler_cancellation=True, access_log=None, logger=_LOGGER)
-        self._ledger = ledger
+    def __init__(self, request_log: RequestLog) -> None:
+        self._request_log = request_log
 
-    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
-        super().connection_lost(handler, exc)
-        self._ledger.connection_lost(handler)
+    async def about(self, _request: Request) -> Response:
+        models: list[Json] = [
+            {"model": PREFIX + row.name, "example": row.model, "description": row.description}
+            for row in SANDBOX_MODELS
+        ]
+        return _page(
+            {
+                "about": "A simulator of Together AI's chat API. Any model id works; these have faults.",
+                "chat": "/v1/chat/completions",
+                "models": "/v1/models",
+                "request_log": "/sandbox/request-log",
+                "sandbox_models": models,
+            }
+        )
+
+    async def request_log(self, request: Request) -> Response:
+        query = request.query_params
+        return _page(self._request_log.to_json(id=query.get("id"), model=query.get("model")))
 
 
-def _tells_no_header(record: logging.LogRecord) -> bool:
-    """False for requests that cannot be parsed: their exceptions quote headers, keys among them."""
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
-
-
-_LOGGER.addFilter(_tells_no_header)
+def _page(body: JsonObject) -> Response:
+    return Response(encode(body), media_type=JSON, headers={"x-upstream": "sandbox"})

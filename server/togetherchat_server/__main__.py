@@ -13,7 +13,7 @@ def main() -> int:
     if sys.argv[1:2] != ["keys"]:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _leave)
-    from togetherchat_server import command  # noqa: PLC0415  see the top
+    from togetherchat_server.cli import main as command  # noqa: PLC0415  see the top
 
     return command.main()
 

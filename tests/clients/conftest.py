@@ -1,4 +1,4 @@
-"""Prints the table of cases and languages at the end."""
+"""Prints the conformance table of case by language after the tests."""
 
 from conformance import judge
 from support.conformance import CASES

@@ -1,7 +1,7 @@
 """Every client against the real server, by one list of cases: clients/conformance/README.md.
 
-`CLIENTS` names the languages to run, `all` for all of them; without it those in Python, which
-need nothing more. A language whose tools are not installed is skipped, but not where `CI` is set.
+`CLIENTS` names the languages to run, or `all`. The default is the Python clients, which need no other
+tools. A language whose tools are missing is skipped, unless `CI` is set.
 """
 
 import os
@@ -10,16 +10,16 @@ from dataclasses import replace
 import pytest
 
 from conformance import actors
-from support.conformance import CASES, play_all, verdicts
+from support.conformance import CASES, run_all, verdicts
 
-ASKED = os.environ.get("CLIENTS", ",".join(actors.IN_PYTHON))
-LANGUAGES = list(actors.LANGUAGES) if ASKED == "all" else ASKED.split(",")
+SELECTED = os.environ.get("CLIENTS", ",".join(actors.IN_PYTHON))
+LANGUAGES = list(actors.LANGUAGES) if SELECTED == "all" else SELECTED.split(",")
 
 
 @pytest.mark.parametrize("case", [case.id for case in CASES])
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_a_client_sees_what_it_should(case, language, record_property):
-    """One cell of the table: what the actor saw is what was to be seen."""
+def test_the_observation_of_a_client_is_as_expected(case, language, record_property):
+    """The actor's observation equals the expectation of the case: one cell of the table."""
     if missing := actors.LANGUAGES[language].missing():
         reason = f"{language} needs {', '.join(missing)}"
         assert "CI" not in os.environ, reason
@@ -29,9 +29,9 @@ def test_a_client_sees_what_it_should(case, language, record_property):
     assert [] == verdicts(language)[case]
 
 
-def test_an_actor_that_says_nothing_fails_every_case():
-    """Nothing is taken as seen that no actor has said."""
+def test_an_actor_that_writes_nothing_fails_every_case():
+    """A case without an observation fails."""
     silent = replace(actors.LANGUAGES["python"], command=("true",))
-    found = play_all(silent, {})
+    found = run_all(silent, {})
 
     assert [case.id for case in CASES] == [case for case, why in found.items() if "the actor ended" in why[0]]

@@ -1,4 +1,4 @@
-"""The page about other languages tells the truth, as far as this machine has the tools."""
+"""The code and commands of docs/other-languages.md work, for the tools that this machine has."""
 
 import asyncio
 import os
@@ -14,7 +14,8 @@ from support.app import running_app
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "other-languages.md").read_text(encoding="utf-8")
-PROTOC = ROOT / ".tools" / "protoc"
+TEMPLATE = (ROOT / "buf.gen.yaml").read_text(encoding="utf-8")
+PROTOC = ROOT / re.findall(r"protoc_path: (\S+)", TEMPLATE)[0]
 PROTOC_LINES = re.findall(r"^protoc .*_out=generated/.*$", PAGE, re.MULTILINE)
 RUST = re.findall(r"```(?:toml|rust)\n(.*?)```", PAGE, re.DOTALL)
 SERVICE_BY_LANGUAGE = {
@@ -43,7 +44,7 @@ def run(*words, cwd, **environment):
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory):
     """What `buf generate` makes of the contract."""
-    needs(PROTOC.exists(), "`make .tools/protoc` needs Maven")
+    needs(PROTOC.exists(), "`make protoc` needs Maven")
     folder = tmp_path_factory.mktemp("generated")
     run(ROOT / ".venv" / "bin" / "buf", "generate", "--output", folder, cwd=ROOT)
     return folder / "build" / "generated"
@@ -51,7 +52,7 @@ def generated(tmp_path_factory):
 
 @pytest.mark.parametrize("language", SERVICE_BY_LANGUAGE)
 def test_buf_generates(language, generated):
-    """Messages in every language that the file names, and the stubs for the JVM."""
+    """buf generates messages for every language of the template, and stubs for the JVM."""
     name, word = SERVICE_BY_LANGUAGE[language]
 
     assert word in (generated / language / name).read_text(encoding="utf-8")
@@ -59,16 +60,14 @@ def test_buf_generates(language, generated):
 
 def test_the_page_names_every_language_of_the_template():
     """And the template is read as version 2."""
-    template = (ROOT / "buf.gen.yaml").read_text(encoding="utf-8")
-
-    assert set(SERVICE_BY_LANGUAGE) == set(re.findall(r"build/generated/(\w+)", template))
-    assert "version: v2" in template
+    assert set(SERVICE_BY_LANGUAGE) == set(re.findall(r"build/generated/(\w+)", TEMPLATE))
+    assert "version: v2" in TEMPLATE
 
 
 @pytest.mark.parametrize("line", PROTOC_LINES, ids=lambda line: re.search(r"--(\w+)_out", line)[1])
 def test_a_line_for_protoc_generates(line, tmp_path):
     """As it is printed, from the top of a clone."""
-    needs(PROTOC.exists(), "`make .tools/protoc` needs Maven")
+    needs(PROTOC.exists(), "`make protoc` needs Maven")
     shutil.copytree(ROOT / "protos", tmp_path / "protos")
     out = tmp_path / re.search(r"_out=(\S+)", line)[1]
     out.mkdir(parents=True)
@@ -78,7 +77,7 @@ def test_a_line_for_protoc_generates(line, tmp_path):
 
 
 def has_cargo():
-    """rustup puts a `cargo` into the path that only says that no toolchain was chosen."""
+    """Whether cargo works. Without a toolchain, rustup's `cargo` only prints an error."""
     cargo = shutil.which("cargo")
     return (
         cargo is not None
@@ -87,7 +86,7 @@ def has_cargo():
 
 
 async def test_the_rust_program_streams(tmp_path):
-    """The three files of the page, built with cargo, print an answer and a reason."""
+    """The three files of the page, built with cargo, print a completion and a reason."""
     if not has_cargo():
         pytest.skip("cargo is not installed, or has no toolchain")
     manifest, build, main = RUST
@@ -95,7 +94,7 @@ async def test_the_rust_program_streams(tmp_path):
         (tmp_path / "src").mkdir()
         (tmp_path / "Cargo.toml").write_text(manifest, encoding="utf-8")
         (tmp_path / "build.rs").write_text(build, encoding="utf-8")
-        main = main.replace("localhost:50051", app.addresses.rpc)
+        main = main.replace("localhost:50051", app.addresses.grpc)
         (tmp_path / "src" / "main.rs").write_text(main, encoding="utf-8")
         shutil.copy(ROOT / "protos" / "togetherchat.binpb", tmp_path)
         process = await asyncio.create_subprocess_exec(
@@ -106,6 +105,6 @@ async def test_the_rust_program_streams(tmp_path):
         out, err = await process.communicate()
 
     assert 0 == process.returncode, err.decode()
-    answer, refusal = out.decode().splitlines()
-    assert answer
-    assert 'ResourceExhausted Some("RATE_LIMITED_REQUESTS")' == refusal
+    completion, rejection = out.decode().splitlines()
+    assert completion
+    assert 'ResourceExhausted Some("RATE_LIMITED_REQUESTS")' == rejection

@@ -1,6 +1,6 @@
-"""What a release of each client would hold, and that it works from outside of this tree. Nothing is published.
+"""The package of each client has the right content and works outside this repository. Nothing is published.
 
-The wheel has its own file, test_python_environments.py.
+test_python_environments.py tests the wheel.
 """
 
 import asyncio
@@ -12,8 +12,8 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from support.app import running_app
-from support.newcomers import needs, shell
 from support.readme import ADDRESS, README, WRITTEN, languages
+from support.toolchains import needs, shell
 
 ROOT = README.parent
 LANGUAGES = languages()
@@ -42,24 +42,24 @@ PROJECT = """
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory):
-    """The tarball of the TypeScript package, by the lines of clients/README.md, and what npm says of it."""
+    """The tarball built by the command of clients/README.md, and npm's description of it."""
     needs("typescript")
     folder = tmp_path_factory.mktemp("npm")
     line = release_line("npm pack").replace("npm pack", f"npm pack --json --pack-destination '{folder}'")
-    said = asyncio.run(shell(line, ROOT))
-    (about,) = json.loads(said[said.index("\n[") :])
+    output = asyncio.run(shell(line, ROOT))
+    (about,) = json.loads(output[output.index("\n[") :])
     return folder / about["filename"], about
 
 
 def release_line(words):
-    """The line of clients/README.md that has these words."""
+    """The line of clients/README.md that contains these words."""
     page = (ROOT / "clients" / "README.md").read_text(encoding="utf-8")
     (line,) = [line for line in page.splitlines() if words in line and not line.startswith("|")]
     return line
 
 
-def test_the_tarball_holds_code_types_and_the_licence(packed):
-    """And nothing that only this repository needs: no sources, no tests, no actor."""
+def test_the_tarball_contains_code_types_and_the_licence(packed):
+    """The tarball contains no sources, no tests and no conformance actor."""
     _, about = packed
     names = [file["path"] for file in about["files"]]
 
@@ -69,13 +69,13 @@ def test_the_tarball_holds_code_types_and_the_licence(packed):
     }
 
 
-def test_the_tarball_brings_its_types(packed, tmp_path):
-    """A strict compiler finds no fault in the README's programs, and one in a call that is wrong."""
+def test_the_tarball_contains_its_types(packed, tmp_path):
+    """A strict compiler accepts the README's programs and rejects a call with a wrong argument."""
     tarball, _ = packed
     compiler = ROOT / "clients" / "typescript" / "node_modules" / "typescript" / "bin" / "tsc"
     types = ROOT / "clients" / "typescript" / "node_modules" / "@types"
     asyncio.run(shell(f"npm install '{tarball}'", tmp_path))
-    names = [f"right{place}.mts" for place, _ in enumerate(WRITTEN)]
+    names = [f"right{index}.mts" for index, _ in enumerate(WRITTEN)]
     for name, title in zip(names, WRITTEN, strict=True):
         (tmp_path / name).write_text(LANGUAGES["typescript"].programs[title], encoding="utf-8")
     (tmp_path / "wrong.mts").write_text(WRONG, encoding="utf-8")
@@ -88,11 +88,11 @@ def test_the_tarball_brings_its_types(packed, tmp_path):
 
 
 async def test_a_tag_of_the_go_module_can_be_fetched(tmp_path):
-    """By the form of tag that clients/README.md names: Go takes it from a repository with such a tag, and builds."""
+    """Go downloads the module from a repository with a tag of the form in clients/README.md, and builds it."""
     needs("go")
     form = re.search(r"`(clients/go/v)[\d.]+`", release_page())[1]
     head = (await shell("git rev-parse --short=12 HEAD", ROOT)).strip()
-    # A version that no release will have: Go keeps what it fetched.
+    # No release may have this version: Go caches what it downloads.
     version = f"0.0.0-check.{head}"
     await shell(
         f"git clone --quiet --bare '{ROOT}' origin && git -C origin tag '{form}{version}' {head}", tmp_path
@@ -116,8 +116,8 @@ def release_page():
     return (ROOT / "clients" / "README.md").read_text(encoding="utf-8")
 
 
-async def test_a_maven_project_takes_the_client_by_its_coordinates(tmp_path):
-    """After the line that installs it: the dependency that the Java README prints is all that a project needs."""
+async def test_a_maven_project_uses_the_client_by_its_coordinates(tmp_path):
+    """After the install command, a project needs only the dependency that the Java README shows."""
     needs("java")
     page = (ROOT / "clients" / "java" / "README.md").read_text(encoding="utf-8")
     dependency = re.search(r"^<dependency>.*?^</dependency>", page, re.MULTILINE | re.DOTALL)[0]
@@ -126,7 +126,7 @@ async def test_a_maven_project_takes_the_client_by_its_coordinates(tmp_path):
     sources.mkdir(parents=True)
     await shell(release_line("mvn "), ROOT)
     async with running_app(sandbox_tokens_per_second=0) as app:
-        program = LANGUAGES["java"].programs["A stream"].replace(ADDRESS, app.addresses.rpc)
+        program = LANGUAGES["java"].programs["A stream"].replace(ADDRESS, app.addresses.grpc)
         (sources / "Hello.java").write_text(program, encoding="utf-8")
         await shell(f"mvn --batch-mode --quiet {COMPILER} {CLASS_PATH} -Dmdep.outputFile=path", tmp_path)
         written = await shell('java -cp "target/classes:$(cat path)" Hello', tmp_path)
@@ -135,7 +135,7 @@ async def test_a_maven_project_takes_the_client_by_its_coordinates(tmp_path):
 
 
 def test_every_client_has_the_version_of_the_project():
-    """One number: the wheel's, the npm package's, the Maven artefacts' and the one in the README's Go lines."""
+    """The wheel, the npm package, the Maven artefacts and the README's Go lines have the same version."""
     version = re.search(
         r'^version = "([^"]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE
     )[1]

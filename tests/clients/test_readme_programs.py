@@ -1,4 +1,4 @@
-"""A newcomer to a language, with the README's lines and nothing else: an empty folder beside a clone, and a service."""
+"""The README's programs run in an empty folder beside a clone, with nothing but the README's commands."""
 
 import asyncio
 import re
@@ -8,15 +8,15 @@ import subprocess
 import pytest
 
 from support.app import running_app
-from support.newcomers import asked, needs, shell
 from support.readme import ADDRESS, README, WRITTEN, languages
+from support.toolchains import asked, needs, shell
 
 LANGUAGES = languages()
 
 
 @pytest.fixture(scope="module", params=asked())
-def newcomer(request, tmp_path_factory):
-    """A language, and the folder in which the README's lines of installation were run."""
+def installation(request, tmp_path_factory):
+    """A language, and the folder in which the README's install commands were run."""
     name = request.param
     needs(name)
     top = tmp_path_factory.mktemp(name)
@@ -28,12 +28,12 @@ def newcomer(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize("title", WRITTEN)
-async def test_a_program_of_the_readme_runs_as_printed(title, newcomer):
-    """Copied into the file that the README names, run by its line, it writes what it is there for."""
-    language, folder = newcomer
-    async with running_app(sandbox_tokens_per_second=0, retries=2) as app:
+async def test_a_program_of_the_readme_runs_unchanged(title, installation):
+    """A program, copied into the file that the README names and run by its command, prints what it should."""
+    language, folder = installation
+    async with running_app(sandbox_tokens_per_second=0, max_retries=2) as app:
         (folder / language.file).write_text(
-            language.programs[title].replace(ADDRESS, app.addresses.rpc), encoding="utf-8"
+            language.programs[title].replace(ADDRESS, app.addresses.grpc), encoding="utf-8"
         )
         written = await shell(language.run, folder)
 
@@ -41,8 +41,8 @@ async def test_a_program_of_the_readme_runs_as_printed(title, newcomer):
 
 
 @pytest.mark.parametrize("title", WRITTEN)
-def test_a_go_program_is_as_gofmt_has_it(title, tmp_path):
-    """Tabs, and nothing else that gofmt would change."""
+def test_a_go_program_is_formatted_by_gofmt(title, tmp_path):
+    """gofmt would change nothing in the README's Go programs."""
     needs("go")
     (tmp_path / "hello.go").write_text(LANGUAGES["go"].programs[title], encoding="utf-8")
     gofmt = shutil.which("gofmt")

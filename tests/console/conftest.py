@@ -11,7 +11,7 @@ import pytest
 from hostile_provider import HostileProvider
 from playwright.sync_api import expect, sync_playwright
 
-from support.served import ROOT, serving
+from support.service_process import ROOT, serving
 
 PICTURES = Path(os.environ.get("PICTURES") or ROOT / "build" / "console")
 DESKTOP = {"width": 1280, "height": 900}
@@ -34,7 +34,7 @@ def browser():
 @pytest.fixture(scope="session")
 def served():
     """In front of the simulator, at a pace that a test can see; it tries nothing again by itself."""
-    words = ("--console", "--retries", "0", "--sandbox-tokens-per-second", "40")
+    words = ("--console", "--max-retries", "0", "--sandbox-tokens-per-second", "40")
     with serving(*words) as service:
         yield service
 
@@ -49,7 +49,7 @@ def served_by_workers():
 @pytest.fixture(scope="session")
 def served_with_keys():
     """Callers bring their keys."""
-    with serving("--console", "--upstream-key", "caller") as service:
+    with serving("--console", "--upstream-credentials", "caller") as service:
         yield service
 
 

@@ -9,13 +9,13 @@ from conftest import DESKTOP, PHONE, PICTURES
 from hostile_provider import ATTACK, LONG, MODEL, NAME, REFUSED
 from playwright.sync_api import expect
 
-from support.served import ROOT
+from support.service_process import ROOT
 
 SLOW = "sandbox/slow"  # five tokens a second
 ENDLESS = "sandbox/long-100000"
 LEFT_ALONE = "sandbox/long-99999"  # asked for once, by one test
 NOTHING = "\u2013"
-BRIEF = ROOT / "tests" / "unit" / "catalog" / "brief_models.tsv"
+BRIEF = ROOT / "tests" / "unit" / "models" / "brief_models.tsv"
 
 
 @pytest.fixture

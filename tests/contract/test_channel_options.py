@@ -29,7 +29,7 @@ from support.http2_peer import (
 )
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, json_answer
-from togetherchat_server.fronts.rpc import server as front
+from togetherchat_server.frontends.grpc import server as front
 
 MEBIBYTE = 2**20
 WATCH = "/grpc.health.v1.Health/Watch"
@@ -112,9 +112,9 @@ async def test_messages_of_20_mebibytes_pass_in_both_directions():
     text = "x" * (20 * MEBIBYTE)
     async with (
         ScriptedUpstream(always(whole_answer(text))) as upstream,
-        running_app(upstream.base_url, body_bytes_max=64 * MEBIBYTE) as app,
+        running_app(upstream.base_url, max_response_bytes=64 * MEBIBYTE) as app,
         aio.insecure_channel(
-            app.addresses.rpc, options=[("grpc.max_receive_message_length", 64 * MEBIBYTE)]
+            app.addresses.grpc, options=[("grpc.max_receive_message_length", 64 * MEBIBYTE)]
         ) as channel,
     ):
         complete = channel.unary_unary(COMPLETE)
@@ -155,7 +155,7 @@ async def test_pings_during_a_silent_call_are_tolerated(options, interval_ms, ke
     async with (
         ScriptedUpstream(always((Pause(answered), *whole_answer("Hi")))) as upstream,
         running_app(upstream.base_url) as app,
-        http2_peer(app.addresses.rpc) as peer,
+        http2_peer(app.addresses.grpc) as peer,
     ):
         peer.call(1, COMPLETE, request().SerializeToString())
         await upstream.asked()
@@ -170,7 +170,7 @@ async def test_pings_during_a_silent_call_are_tolerated(options, interval_ms, ke
 async def test_pings_without_a_call_are_tolerated(options, permitted, kept):
     """A caller between two calls may ping too; by gRPC's default once in two hours."""
     options(min_ping_interval_without_data_ms=50, keepalive_permit_without_calls=permitted)
-    async with running_app() as app, http2_peer(app.addresses.rpc) as peer:
+    async with running_app() as app, http2_peer(app.addresses.grpc) as peer:
         assert kept == await pings_survived(peer)
 
 
@@ -178,7 +178,7 @@ async def test_pings_without_a_call_are_tolerated(options, permitted, kept):
 async def test_pings_that_come_too_fast_are_struck(options, strikes, pongs):
     """The first ping and three strikes are answered, the fourth strike is ENHANCE_YOUR_CALM."""
     options(max_ping_strikes=strikes)
-    async with running_app() as app, http2_peer(app.addresses.rpc) as peer:
+    async with running_app() as app, http2_peer(app.addresses.grpc) as peer:
         assert pongs == await pongs_until_goaway(peer, pings=8)
         await peer.ended()
 
@@ -186,7 +186,7 @@ async def test_pings_that_come_too_fast_are_struck(options, strikes, pongs):
 async def test_a_peer_that_answers_no_ping_is_dropped(options):
     """A vanished caller is noticed after the keepalive time and its time-out, also without a call."""
     options(keepalive_time_ms=200, ping_timeout_ms=200)
-    async with running_app() as app, http2_peer(app.addresses.rpc, pongs=False) as peer:
+    async with running_app() as app, http2_peer(app.addresses.grpc, pongs=False) as peer:
         await peer.seen(lambda frame: frame.kind == SETTINGS)
         await peer.ended()
 
@@ -196,7 +196,7 @@ async def test_a_peer_that_answers_no_ping_is_dropped(options):
 async def test_a_peer_that_answers_pings_is_kept(options):
     """Silence with answered pings is no reason to leave, for however many pings."""
     options(keepalive_time_ms=100, ping_timeout_ms=2000)
-    async with running_app() as app, http2_peer(app.addresses.rpc) as peer:
+    async with running_app() as app, http2_peer(app.addresses.grpc) as peer:
         await peer.seen(is_ping, times=6)
 
         assert not peer.closed
@@ -204,7 +204,7 @@ async def test_a_peer_that_answers_pings_is_kept(options):
 
 async def test_a_connection_has_a_bound_on_its_streams():
     """A peer is told how many calls one connection may carry; gRPC's default is no bound."""
-    async with running_app() as app, http2_peer(app.addresses.rpc) as peer:
+    async with running_app() as app, http2_peer(app.addresses.grpc) as peer:
         told = await peer.seen(lambda frame: frame.kind == SETTINGS and not frame.flags & ACK)
 
     assert 1024 == told.settings[MAX_CONCURRENT_STREAMS]
@@ -214,7 +214,7 @@ async def test_a_port_that_is_taken_cannot_be_shared():
     """By gRPC's default a second server would bind, and take half of the calls."""
     async with running_app() as app:
         with pytest.raises(OSError, match="already in use"):
-            async with running_app(listen=app.addresses.rpc):
+            async with running_app(grpc_listen=app.addresses.grpc):
                 raise AssertionError("a second server shares the port")
 
 
@@ -222,7 +222,7 @@ async def test_a_connection_that_never_says_hello_is_closed(options):
     """One that is opened and left does not hold its place; scaled down from 10 s, by default 120."""
     options(server_handshake_timeout_ms=200)
     async with running_app() as app:
-        host, _, port = app.addresses.rpc.rpartition(":")
+        host, _, port = app.addresses.grpc.rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         async with asyncio.timeout(5):
             while await reader.read(1024):
@@ -232,7 +232,7 @@ async def test_a_connection_that_never_says_hello_is_closed(options):
 
 async def test_a_connection_ends_at_its_age():
     """Its client is told by GOAWAY in time, so that no call is lost when it connects anew."""
-    async with running_app(connection_age_s=0.3) as app, http2_peer(app.addresses.rpc) as peer:
+    async with running_app(max_connection_age_s=0.3) as app, http2_peer(app.addresses.grpc) as peer:
         await peer.seen(lambda frame: frame.kind == GOAWAY)
         await peer.ended()
 
@@ -245,8 +245,8 @@ async def test_no_call_is_lost_where_connections_end_at_their_age():
     """
     async with (
         ScriptedUpstream(always(whole_answer("Hi"))) as upstream,
-        running_app(upstream.base_url, connection_age_s=0.2) as app,
-        aio.insecure_channel(app.addresses.rpc) as channel,
+        running_app(upstream.base_url, max_connection_age_s=0.2) as app,
+        aio.insecure_channel(app.addresses.grpc) as channel,
     ):
         complete = channel.unary_unary(COMPLETE)
 
@@ -265,8 +265,8 @@ async def test_a_peer_that_takes_nothing_is_gone_after_the_age_and_the_longest_c
     """Its window is closed and it answers pings: no other limit ends it."""
     async with (
         ScriptedUpstream(always(whole_answer("Hi"))) as upstream,
-        running_app(upstream.base_url, connection_age_s=0.2, total_s=1) as app,
-        http2_peer(app.addresses.rpc, {INITIAL_WINDOW_SIZE: 0}) as peer,
+        running_app(upstream.base_url, max_connection_age_s=0.2, call_timeout_s=1) as app,
+        http2_peer(app.addresses.grpc, {INITIAL_WINDOW_SIZE: 0}) as peer,
     ):
         peer.call(1, COMPLETE, request().SerializeToString())
         await peer.seen(lambda frame: frame.kind == HEADERS)
@@ -290,8 +290,8 @@ async def test_a_burst_beyond_what_the_loop_can_take_up_is_answered(options, pen
     """Each call is served or refused by us. gRPC's own bound, had it been reached, cancels without a word."""
     options(max_pending_requests=pending_max, max_pending_requests_hard_limit=pending_max)
     started = threading.Event()
-    async with running_app(calls_max=5) as app:
-        asking = asyncio.create_task(asyncio.to_thread(asked_at_once, app.addresses.rpc, 200, started))
+    async with running_app(max_concurrent_calls=5) as app:
+        asking = asyncio.create_task(asyncio.to_thread(asked_at_once, app.addresses.grpc, 200, started))
         while not started.is_set():  # the loop is kept from taking them up, from the first one on
             await asyncio.sleep(0)
             time.sleep(0.3)  # noqa: ASYNC251  that is what is tried

@@ -47,4 +47,4 @@ def test_it_has_the_comments():
         for place in FILES[f"togetherchat/v1/{name}"].source_code_info.location
     ]
 
-    assert any("The law of the stream" in comment for comment in said)
+    assert any("Stream guarantees" in comment for comment in said)

@@ -26,8 +26,8 @@ from support.upstream_script import (
     sse,
     sse_head,
 )
-from togetherchat_server.errors import Kind, ServiceError
-from togetherchat_server.fronts.rpc.status import ROWS
+from togetherchat_server.domain.reasons import Reason, ServiceError
+from togetherchat_server.frontends.grpc.status import ROWS
 from togetherchat_server.providers.together import provider
 from togetherchat_server.providers.together.provider import TogetherProvider
 
@@ -158,7 +158,7 @@ STREAMS = [
         "UPSTREAM_INTERNAL", NEVER),
     Row("error with a status", always(sse(['{"error": {"message": "no", "code": 503}}'])), C.UNAVAILABLE,
         "UPSTREAM_OVERLOADED", LATER),
-    Row("error of an unknown kind", always(sse(['{"error": "boom"}'])), C.UNAVAILABLE, "UPSTREAM_STREAM_ERROR", LATER),
+    Row("error of an unknown reason", always(sse(['{"error": "boom"}'])), C.UNAVAILABLE, "UPSTREAM_STREAM_ERROR", LATER),
     Row("error after output", always(sse([delta("Hi"), '{"error": {"message": "no", "code": 503}}'])), C.UNAVAILABLE,
         "UPSTREAM_OVERLOADED", NEVER, (), {"partialOutput": "true"}),
 ]  # fmt: skip
@@ -187,7 +187,7 @@ def check(row, failure):
 
 @pytest.mark.parametrize("row", ANSWERS, ids=lambda row: row.name)
 async def test_an_answer_of_the_provider_becomes_its_row(row):
-    """One kind of answer, one status, the same for a whole answer and for a stream."""
+    """One reason of answer, one status, the same for a whole answer and for a stream."""
     async with ScriptedUpstream(row.script) as upstream, running_app(upstream.base_url) as app:
         unary = await failing(app.chat.Complete(request()))
         events, stream = await collect(app.chat.StreamComplete(request()))
@@ -243,7 +243,7 @@ async def test_a_handshake_that_hangs():
     """A peer that takes the connection and never shakes hands is a connect timeout."""
     async with (
         ScriptedUpstream(always(()), on_connect=(Stall(),), scheme="https") as upstream,
-        running_app(upstream.base_url, connect_s=0.2) as app,
+        running_app(upstream.base_url, connect_timeout_s=0.2) as app,
     ):
         failure = await failing(app.chat.Complete(request()))
 
@@ -267,7 +267,7 @@ async def test_no_answer_in_time():
     """A provider that never answers is given up; the work may have been done and billed."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
-        running_app(upstream.base_url, answer_s=0.2, first_token_s=0.2) as app,
+        running_app(upstream.base_url, response_timeout_s=0.2, first_token_timeout_s=0.2) as app,
     ):
         unary = await failing(app.chat.Complete(request()))
         _, stream = await collect(app.chat.StreamComplete(request()))
@@ -281,7 +281,7 @@ async def test_keep_alive_comments_are_no_first_token():
     comments = [Send(chunk(b": keepalive\n\n"))] * 3
     async with (
         ScriptedUpstream(always((Send(sse_head()), *comments, Stall()))) as upstream,
-        running_app(upstream.base_url, first_token_s=0.3, silence_s=30) as app,
+        running_app(upstream.base_url, first_token_timeout_s=0.3, stream_idle_timeout_s=30) as app,
     ):
         _, failure = await collect(app.chat.StreamComplete(request()))
 
@@ -291,7 +291,10 @@ async def test_keep_alive_comments_are_no_first_token():
 async def test_silence_within_a_stream():
     """A provider that falls silent is given up; what arrived stands."""
     script = always((Send(sse_head() + chunk(f"data: {delta('Hi')}\n\n".encode())), Stall()))
-    async with ScriptedUpstream(script) as upstream, running_app(upstream.base_url, silence_s=0.2) as app:
+    async with (
+        ScriptedUpstream(script) as upstream,
+        running_app(upstream.base_url, stream_idle_timeout_s=0.2) as app,
+    ):
         events, failure = await collect(app.chat.StreamComplete(request()))
 
     check(Row("", None, C.DEADLINE_EXCEEDED, "STREAM_IDLE_TIMEOUT", NEVER), failure)
@@ -302,7 +305,7 @@ async def test_the_services_own_limit_of_time():
     """A call without a deadline does not run for ever."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
-        running_app(upstream.base_url, total_s=0.2) as app,
+        running_app(upstream.base_url, call_timeout_s=0.2) as app,
     ):
         failure = await failing(app.chat.Complete(request()))
 
@@ -320,16 +323,16 @@ async def test_the_callers_deadline_is_answered_before_it_passes():
 @pytest.mark.parametrize(
     ("script", "limits"),
     [
-        (always(answer(200, b'{"x": "' + b"y" * 5000 + b'"}', {"Content-Type": "application/json"})), {"body_bytes_max": 1024}),
-        (always(sse([delta("x" * 5000)])), {"event_bytes_max": 1024}),
-        (always(sse([delta("x" * 500)] * 20)), {"stream_bytes_max": 4096}),
+        (always(answer(200, b'{"x": "' + b"y" * 5000 + b'"}', {"Content-Type": "application/json"})), {"max_response_bytes": 1024}),
+        (always(sse([delta("x" * 5000)])), {"max_event_bytes": 1024}),
+        (always(sse([delta("x" * 500)] * 20)), {"max_stream_bytes": 4096}),
     ],
     ids=["body", "event", "stream"],
 )  # fmt: skip
 async def test_an_answer_beyond_a_bound(script, limits):
     """Too large a body, event or stream is INTERNAL, and not read to its end."""
     async with ScriptedUpstream(script) as upstream, running_app(upstream.base_url, **limits) as app:
-        if "body_bytes_max" in limits:
+        if "max_response_bytes" in limits:
             failure = await failing(app.chat.Complete(request()))
         else:
             _, failure = await collect(app.chat.StreamComplete(request()))
@@ -339,7 +342,7 @@ async def test_an_answer_beyond_a_bound(script, limits):
 
 async def test_a_request_beyond_the_bound():
     """A request that is too large is the caller's to mend."""
-    async with running_app("http://127.0.0.1:1/v1", request_bytes_max=1024) as app:
+    async with running_app("http://127.0.0.1:1/v1", max_request_bytes=1024) as app:
         failure = await failing(app.chat.Complete(request("x" * 2000)))
 
     assert (C.INVALID_ARGUMENT, "REQUEST_TOO_LARGE", None) == (
@@ -382,7 +385,7 @@ async def test_a_request_that_breaks_rules_lists_all_of_them():
 )
 async def test_a_caller_without_a_key(metadata, reason):
     """Where callers bring their keys, none or a wrong one is refused before anything is read."""
-    async with running_app("http://127.0.0.1:1/v1", key=None, upstream_key="caller") as app:
+    async with running_app("http://127.0.0.1:1/v1", key=None, upstream_credentials="caller") as app:
         failure = await failing(app.chat.Complete(request(), metadata=metadata))
 
     assert (C.UNAUTHENTICATED, reason, None) == (failure.code, failure.info.reason, failure.pushback)
@@ -392,7 +395,7 @@ async def test_a_callers_key_that_the_provider_rejects():
     """Whose key was rejected is in the reason."""
     async with (
         ScriptedUpstream(always(told(401))) as upstream,
-        running_app(upstream.base_url, key=None, upstream_key="caller") as app,
+        running_app(upstream.base_url, key=None, upstream_credentials="caller") as app,
     ):
         failure = await failing(
             app.chat.Complete(request(), metadata=[("authorization", f"Bearer {CANARY_KEY}")])
@@ -406,7 +409,7 @@ async def test_more_calls_than_the_service_takes():
     """At the limit a call is refused at once, with a wait."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
-        running_app(upstream.base_url, calls_max=1) as app,
+        running_app(upstream.base_url, max_concurrent_calls=1) as app,
     ):
         running = app.chat.Complete(request())
         await upstream.asked()
@@ -422,7 +425,7 @@ async def test_calls_that_outlast_the_drain():
     """What still runs at the end of the drain is told so by the service, not cut off by gRPC."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
-        running_app(upstream.base_url, drain_s=0.1) as app,
+        running_app(upstream.base_url, drain_timeout_s=0.1) as app,
     ):
         running = asyncio.ensure_future(failing(app.chat.Complete(request())))
         await upstream.asked()
@@ -490,15 +493,18 @@ async def raising(error, monkeypatch, app):
     return await failing(app.chat.Complete(request())), streamed
 
 
-ANSWERED = sorted(set(Kind) - {Kind.CALLER_CANCELLED, Kind.CALLER_STALLED})
+ANSWERED = sorted(set(Reason) - {Reason.CALLER_CANCELLED, Reason.CALLER_STALLED})
 
 
 async def test_every_kind_reaches_the_caller_as_its_row(monkeypatch):
-    """Total over the kinds, through a real channel: those of callers who are not there any more aside."""
+    """Total over the reasons, through a real channel: those of callers who are not there any more aside."""
     async with running_app("http://127.0.0.1:1/v1") as app:
-        for kind in ANSWERED:
-            for seen in await raising(ServiceError(kind, "the reason why"), monkeypatch, app):
-                assert (ROWS[kind].code, ROWS[kind].reason or kind.value) == (seen.code, seen.info.reason)
+        for reason in ANSWERED:
+            for seen in await raising(ServiceError(reason, "the reason why"), monkeypatch, app):
+                assert (ROWS[reason].code, ROWS[reason].reason or reason.value) == (
+                    seen.code,
+                    seen.info.reason,
+                )
                 assert "the reason why" == seen.message
 
 

@@ -16,10 +16,10 @@ from support.http2_peer import (
     INITIAL_WINDOW_SIZE,
     http2_peer,
 )
-from support.patience import eventually
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Stall
-from togetherchat_server.fronts.rpc import server as front
+from support.waiting import eventually
+from togetherchat_server.frontends.grpc import server as front
 
 SERVICE = "togetherchat.v1.ChatService"
 WATCH = "/grpc.health.v1.Health/Watch"
@@ -94,7 +94,7 @@ async def test_during_the_propagation_who_asks_is_told_and_who_watches_is_not():
         hurry = asyncio.Event()
         watch = health(app).Watch(of(SERVICE))
         first = await watch.read()
-        stopping = asyncio.create_task(app.app.stop(propagation_s=600, hurry=hurry))
+        stopping = asyncio.create_task(app.app.stop(drain_delay_s=600, hurry=hurry))
         await eventually(lambda: not app.front.health.serving)
         asked = await health(app).Check(of(SERVICE))
         newcomer = await health(app).Watch(of(SERVICE)).read()
@@ -111,7 +111,7 @@ async def test_during_the_propagation_who_asks_is_told_and_who_watches_is_not():
 
 async def test_a_watcher_that_takes_no_message_freezes_nobody():
     """With a peer's window at zero others are answered, and hear of changes."""
-    async with running_app() as app, http2_peer(app.addresses.rpc, {INITIAL_WINDOW_SIZE: 0}) as peer:
+    async with running_app() as app, http2_peer(app.addresses.grpc, {INITIAL_WINDOW_SIZE: 0}) as peer:
         peer.call(1, WATCH, b"")
         await peer.seen(opens)
         other = health(app).Watch(of(""))
@@ -126,8 +126,8 @@ async def test_a_watcher_that_takes_no_message_freezes_nobody():
 async def test_a_watcher_that_takes_no_message_does_not_hold_up_the_stop():
     """The drain waits for calls; a stuck watch is cut off once there is none."""
     async with (
-        running_app(drain_s=30) as app,
-        http2_peer(app.addresses.rpc, {INITIAL_WINDOW_SIZE: 0}) as peer,
+        running_app(drain_timeout_s=30) as app,
+        http2_peer(app.addresses.grpc, {INITIAL_WINDOW_SIZE: 0}) as peer,
     ):
         peer.call(1, WATCH, b"")
         await peer.seen(opens)
@@ -140,7 +140,7 @@ async def test_a_watcher_that_takes_no_message_does_not_hold_up_the_stop():
 async def test_a_watcher_that_leaves_while_stuck_is_forgotten(caplog):
     """Nothing is kept of it, and gRPC has nothing to say about it."""
     async with running_app() as app:
-        async with http2_peer(app.addresses.rpc, {INITIAL_WINDOW_SIZE: 0}) as peer:
+        async with http2_peer(app.addresses.grpc, {INITIAL_WINDOW_SIZE: 0}) as peer:
             peer.call(1, WATCH, b"")
             await peer.seen(opens)
         other = health(app).Watch(of(""))
@@ -171,7 +171,7 @@ async def test_health_answers_while_all_calls_are_taken():
     """Probes take no place of a call: a full service is a healthy one."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
-        running_app(upstream.base_url, calls_max=2) as app,
+        running_app(upstream.base_url, max_concurrent_calls=2) as app,
     ):
         running = [app.chat.Complete(request()) for _ in range(2)]
         await upstream.asked(2)
@@ -187,7 +187,7 @@ async def test_health_answers_while_all_calls_are_taken():
 async def test_the_listener_for_probes_serves_health_and_nothing_else():
     """A probe's port gives away neither answers nor descriptions."""
     async with (
-        running_app(health="127.0.0.1:0") as app,
+        running_app(health_listen="127.0.0.1:0") as app,
         aio.insecure_channel(app.addresses.health) as channel,
     ):
         check = await health_pb2_grpc.HealthStub(channel).Check(of(SERVICE))
@@ -206,7 +206,7 @@ async def test_the_listener_for_probes_tells_of_the_stop():
     """A probe that is connected sees NOT_SERVING while running calls end."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
-        running_app(upstream.base_url, health="127.0.0.1:0", drain_s=2) as app,
+        running_app(upstream.base_url, health_listen="127.0.0.1:0", drain_timeout_s=2) as app,
         aio.insecure_channel(app.addresses.health) as channel,
     ):
         running = app.chat.Complete(request())

@@ -13,9 +13,9 @@ from grpc import aio
 
 from support.app import CANARY_KEY, collect, failing, failure_of, request, running_app
 from support.http2_peer import DATA, END_STREAM, HEADERS, INITIAL_WINDOW_SIZE, http2_peer, status_in
-from support.patience import eventually
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, Send, Stall, chunk, json_answer, sse, sse_head
+from support.waiting import eventually
 
 SERVICE = "/togetherchat.v1.ChatService"
 METHODS = ("Complete", "StreamComplete", "ListModels")
@@ -137,7 +137,7 @@ async def test_a_message_that_cannot_be_parsed_is_invalid(method, message):
 )
 async def test_an_odd_request_id_is_replaced(offered):
     """Sent back it would turn the status into INTERNAL; the call is answered under an id of ours."""
-    async with still_serving() as (app, _), http2_peer(app.addresses.rpc) as peer:
+    async with still_serving() as (app, _), http2_peer(app.addresses.grpc) as peer:
         peer.call(1, f"{SERVICE}/Complete", request().SerializeToString(), [("x-request-id", offered)])
         end = await peer.seen(lambda frame: frame.kind == HEADERS and frame.flags & END_STREAM)
 
@@ -159,7 +159,7 @@ async def test_a_request_id_sent_twice_is_replaced():
 async def test_authorization_sent_twice_is_refused():
     """Which of two keys pays is nobody's guess."""
     keys = [("authorization", "Bearer one"), ("authorization", "Bearer two")]
-    async with still_serving(key=None, upstream_key="caller") as (app, upstream):
+    async with still_serving(key=None, upstream_credentials="caller") as (app, upstream):
         failure = await failing(app.chat.Complete(request(), metadata=keys))
         asked = len(upstream.ledger.requests)
 
@@ -173,8 +173,8 @@ async def test_authorization_sent_twice_is_refused():
 )
 async def test_an_odd_key_is_refused_and_shown_nowhere(offered, capfd):
     """A key with a character that no header may carry is refused before anything is read."""
-    async with still_serving(key=None, upstream_key="caller") as (app, upstream):
-        async with http2_peer(app.addresses.rpc) as peer:
+    async with still_serving(key=None, upstream_credentials="caller") as (app, upstream):
+        async with http2_peer(app.addresses.grpc) as peer:
             peer.call(1, f"{SERVICE}/Complete", request().SerializeToString(), [("authorization", offered)])
             end = await peer.seen(lambda frame: frame.kind == HEADERS and frame.flags & END_STREAM)
         asked = len(upstream.ledger.requests)
@@ -278,7 +278,10 @@ async def test_odd_text_in_an_answer_is_text_or_a_malformed_answer(text):
 
 async def test_a_caller_that_never_sends_its_message_loses_its_slot():
     """Headers alone take a place; without a message it is given back after a while."""
-    async with still_serving(calls_max=1, request_s=0.2) as (app, _), http2_peer(app.addresses.rpc) as peer:
+    async with (
+        still_serving(max_concurrent_calls=1, request_read_timeout_s=0.2) as (app, _),
+        http2_peer(app.addresses.grpc) as peer,
+    ):
         peer.open(1, f"{SERVICE}/Complete")
         await eventually(lambda: app.admission.in_flight == 1)
         await eventually(lambda: app.admission.in_flight == 0)
@@ -290,8 +293,8 @@ async def test_a_caller_that_never_sends_its_message_loses_its_slot():
 async def test_a_caller_that_takes_no_answer_loses_its_slot(method):
     """With its window at zero an answer cannot leave: the place is given back after a while."""
     async with (
-        still_serving(calls_max=1, write_stall_s=0.2) as (app, _),
-        http2_peer(app.addresses.rpc, {INITIAL_WINDOW_SIZE: 0}) as peer,
+        still_serving(max_concurrent_calls=1, write_timeout_s=0.2) as (app, _),
+        http2_peer(app.addresses.grpc, {INITIAL_WINDOW_SIZE: 0}) as peer,
     ):
         peer.call(1, f"{SERVICE}/{method}", request().SerializeToString() if method != "ListModels" else b"")
         await peer.seen(lambda frame: frame.kind == HEADERS and frame.stream == 1)
@@ -303,7 +306,7 @@ async def test_a_caller_that_takes_no_answer_loses_its_slot(method):
 async def test_the_time_to_send_a_request_is_not_the_time_to_answer_it():
     """The limit on the way in ends when the request is there, and a slow answer is not cut by it."""
     script = always((Pause(0.5), *json_answer(200, WHOLE)))
-    async with still_serving(script, request_s=0.2, write_stall_s=0.2) as (app, _):
+    async with still_serving(script, request_read_timeout_s=0.2, write_timeout_s=0.2) as (app, _):
         assert "oid-1" == (await app.chat.Complete(request())).id
 
 
@@ -311,10 +314,10 @@ async def test_the_time_to_send_a_request_is_not_the_time_to_answer_it():
 async def test_callers_that_leave_at_every_moment_leave_nothing_behind(method):
     """Gone before the message, with it, before the answer, after it: every slot comes back."""
     message = request().SerializeToString()
-    async with still_serving(always((Stall(),)), calls_max=1000) as (app, upstream):
+    async with still_serving(always((Stall(),)), max_concurrent_calls=1000) as (app, upstream):
         for leave in ("opened", "half a message", "asked", "reset"):
             for _ in range(5):
-                async with http2_peer(app.addresses.rpc) as peer:
+                async with http2_peer(app.addresses.grpc) as peer:
                     peer.open(1, f"{SERVICE}/{method}")
                     if leave == "half a message":
                         peer.send(DATA, stream=1, payload=struct.pack("!BI", 0, len(message)) + message[:10])
@@ -334,7 +337,7 @@ async def test_a_rapid_reset_leaves_nothing_behind():
     """Thousands of calls, each taken back at once: the service answers others and every slot comes back."""
     async with still_serving() as (app, _):
         for _ in range(3):
-            async with http2_peer(app.addresses.rpc) as peer:
+            async with http2_peer(app.addresses.grpc) as peer:
                 for number in range(1000):
                     stream = 2 * number + 1
                     peer.call(stream, f"{SERVICE}/Complete", request().SerializeToString())

@@ -3,7 +3,7 @@
 import asyncio
 
 from support.app import collect, request, running_app
-from support.patience import eventually
+from support.waiting import eventually
 
 
 def others():
@@ -19,7 +19,7 @@ async def test_a_stopped_service_leaves_no_task():
         await left.read()
         left.cancel()
         await collect(app.chat.StreamComplete(request(model="openai/gpt-oss-120b")))
-        await app.app.stop(propagation_s=0.05)
+        await app.app.stop(drain_delay_s=0.05)
 
     await eventually(lambda: not others())
 
@@ -29,7 +29,7 @@ async def test_a_service_that_cannot_start_leaves_no_task():
     async with running_app() as first:
         before = others()
         try:
-            async with running_app(listen=first.addresses.rpc):
+            async with running_app(grpc_listen=first.addresses.grpc):
                 raise AssertionError("the port is taken")
         except OSError:
             pass

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from support.patience import eventually
+from support.waiting import eventually
 from togetherchat_client import TogetherChatError, connect_async, text_of
 
 MODEL = "meta-llama/Llama-3.3-70B-Instruct-Turbo"

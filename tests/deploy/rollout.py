@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from load import PATIENCE_S, Seen, call_until, more_calls
 
 from support.command import Command, running_command
-from support.patience import eventually
+from support.waiting import eventually
 
 # The list of addresses is fixed here, where a cluster's name would bring new ones along: so the
 # client has to come back to those that were not there yet.
@@ -33,8 +33,8 @@ class Pod:
         """Those given, at addresses that are free on this machine: the last word on a flag counts."""
         return [
             *given,
-            *("--listen", f"127.0.0.1:{self.rpc}", "--admin", f"127.0.0.1:{self.admin}"),
-            *("--http", "off", "--health", "127.0.0.1:0"),
+            *("--grpc-listen", f"127.0.0.1:{self.rpc}", "--admin-listen", f"127.0.0.1:{self.admin}"),
+            *("--http-listen", "off", "--health-listen", "127.0.0.1:0"),
         ]
 
 

@@ -63,10 +63,10 @@ def test_settings_that_the_chart_reads_are_settings_of_the_server():
         ({"replicas": "three"}, "replicas"),
         ({"image.repository": "togetherchat:latest"}, "repository"),
         ({"image.tag": "latest"}, "tag"),
-        ({"settings.listen": "off"}, "listen"),
-        ({"settings.health": "off"}, "health"),
+        ({"settings.grpc_listen": "off"}, "listen"),
+        ({"settings.health_listen": "off"}, "health"),
         ({"settings.workers": 4}, "workers"),
-        ({"settings.drain_s": "a while"}, "drain_s"),
+        ({"settings.drain_timeout_s": "a while"}, "drain_timeout_s"),
         ({"settings.Drain-S": 3}, "Drain-S"),
         ({"autoscaling.cpuPercent": 0}, "cpuPercent"),
         ({"networkPolicy.callers": None}, "callers"),
@@ -82,7 +82,7 @@ def test_wrong_values_are_refused_by_name(values, named):
 
 def test_ports_follow_the_settings():
     """One place says them; the door that is off has none."""
-    rendering = helmed(values={"settings.listen": "0.0.0.0:7000", "settings.http": "off"})
+    rendering = helmed(values={"settings.grpc_listen": "0.0.0.0:7000", "settings.http_listen": "off"})
     ports = {it["name"]: it["containerPort"] for it in rendering.container["ports"]}
 
     assert {"grpc": 7000, "health": 50052, "admin": 9464} == ports
@@ -92,14 +92,14 @@ def test_ports_follow_the_settings():
 
 def test_the_grace_period_follows_the_drain():
     """It is counted, not copied."""
-    rendering = helmed(values={"settings.drain_s": 599.5, "settings.propagation_s": 20})
+    rendering = helmed(values={"settings.drain_timeout_s": 599.5, "settings.drain_delay_s": 20})
 
     assert 630 == rendering.pod["terminationGracePeriodSeconds"]
 
 
 def test_a_changed_setting_changes_the_pods(chart):
     """By the checksum in their template."""
-    changed = helmed(values={"settings.calls_max": 100})
+    changed = helmed(values={"settings.max_concurrent_calls": 100})
 
     annotations = [
         it.one("Deployment")["spec"]["template"]["metadata"]["annotations"] for it in (chart, changed)

@@ -7,11 +7,11 @@ from togetherchat_server.config import Settings
 
 DEV = CHART / "values-dev.yaml"
 KEYS = {
-    "keys": "/etc/togetherchat-callers/keys",
-    "tenants": "/etc/togetherchat-callers/tenants.toml",
+    "api_keys_file": "/etc/togetherchat-callers/keys",
+    "tenants_file": "/etc/togetherchat-callers/tenants.toml",
 }
-TLS = {"tls_cert": "/etc/togetherchat-tls/tls.crt", "tls_key": "/etc/togetherchat-tls/tls.key"}
-MTLS = {**TLS, "tls_client_ca": "/etc/togetherchat-client-ca/ca.crt"}
+TLS = {"tls_cert_file": "/etc/togetherchat-tls/tls.crt", "tls_key_file": "/etc/togetherchat-tls/tls.key"}
+MTLS = {**TLS, "tls_client_ca_file": "/etc/togetherchat-client-ca/ca.crt"}
 WITH_KEYS = {"callers.secretName": "togetherchat-callers"}
 WITH_TLS = {"tls.secretName": "togetherchat-tls"}
 WITH_MTLS = {**WITH_TLS, "tls.clientCaConfigMap": "togetherchat-client-ca"}
@@ -39,8 +39,8 @@ def test_the_chart_adds_the_same(components, settings, values, tmp_path):
 @pytest.mark.parametrize(
     ("component", "values", "setting"),
     [
-        ("mtls", {"tls.clientCaConfigMap": "togetherchat-client-ca"}, "tls_client_ca"),
-        ("redis", WITH_REDIS, "quota_redis"),
+        ("mtls", {"tls.clientCaConfigMap": "togetherchat-client-ca"}, "tls_client_ca_file"),
+        ("redis", WITH_REDIS, "redis_url"),
     ],
 )
 def test_production_takes_one_more(component, values, setting, tmp_path):
@@ -81,11 +81,11 @@ def test_the_address_of_redis_is_a_reference(tmp_path):
 
     assert [
         {
-            "name": "TOGETHERCHAT_QUOTA_REDIS",
+            "name": "TOGETHERCHAT_REDIS_URL",
             "valueFrom": {"secretKeyRef": {"name": "togetherchat-redis", "key": "url"}},
         }
     ] == rendering.container["env"]
-    assert REDIS == configuration(rendering, tmp_path / "disk").settings.quota_redis
+    assert REDIS == configuration(rendering, tmp_path / "disk").settings.redis_url
     assert [] == [word for word in rendering.container["args"] if "redis" in word]
 
 
@@ -108,7 +108,7 @@ def test_open_access_waives_the_refusal(tmp_path):
     plain, opened = (extended("dev", names, tmp_path) for names in ([], ["open-access"]))
 
     assert meaning(plain) == meaning(opened)
-    assert {"--allow-open-access"} == set(opened.container["args"]) - set(plain.container["args"])
+    assert {"--allow-unauthenticated"} == set(opened.container["args"]) - set(plain.container["args"])
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ FENCES = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 METRIC = re.compile(r"(?:togetherchat|process)(?:_[a-z]+)+")
 REASON = re.compile(r"\b[A-Z]+(?:_[A-Z]+)+\b")
 SERVER = ROOT / "server/togetherchat_server"
-FAMILIES = SERVER / "observe/metrics/families.py"
+FAMILIES = SERVER / "telemetry/metrics/definitions.py"
 NO_REASONS = {"NOT_SERVING"}
 # Of Docker and BuildKit, in the part about the image.
 ENGINES = {"--read-only", "--cap-drop all --security-opt no-new-privileges", "--output type"}
@@ -43,10 +43,10 @@ def test_flags_are_flags_of_the_server():
 
 
 def test_settings_are_settings():
-    """Names with a unit, such as drain_s."""
+    """Names with a unit, such as drain_timeout_s."""
     named = {span.split(" = ")[0] for span in spans() if re.fullmatch(r"[a-z]+(_[a-z]+)*_s( = \d+)?", span)}
 
-    assert {"drain_s", "propagation_s"} == named
+    assert {"drain_timeout_s", "drain_delay_s"} == named
     assert named <= set(Settings.model_fields)
 
 
@@ -114,7 +114,11 @@ def test_an_overlay_without_keys_and_tls_is_a_copy(tmp_path):
 
     settings = configuration(kustomized(copied), tmp_path / "disk").settings
 
-    assert ("", "off", True) == (settings.keys, settings.tls_cert, settings.allow_open_access)
+    assert ("", "off", True) == (
+        settings.api_keys_file,
+        settings.tls_cert_file,
+        settings.allow_unauthenticated,
+    )
 
 
 def test_the_adapters_rule_is_about_the_autoscalers_metric(production):
@@ -132,9 +136,9 @@ def test_the_timeline_is_that_of_the_settings(production, tmp_path):
         r"^\| (?:to )?(\d+)\b", GUIDE.partition("| second |")[2].partition("\n\n")[0], re.MULTILINE
     )
 
-    over = settings.propagation_s + settings.drain_s - 1
+    over = settings.drain_delay_s + settings.drain_timeout_s - 1
     grace_s = production.pod["terminationGracePeriodSeconds"]
-    assert [0, settings.propagation_s, over, over, grace_s] == [int(row) for row in rows]
+    assert [0, settings.drain_delay_s, over, over, grace_s] == [int(row) for row in rows]
 
 
 def test_figures_of_sizing_are_those_of_the_autoscaler(production):
@@ -144,7 +148,7 @@ def test_figures_of_sizing_are_those_of_the_autoscaler(production):
 
     assert f"{spec['minReplicas']} to {spec['maxReplicas']} pods" in GUIDE
     assert f"aims for {target} a pod" in GUIDE
-    assert f"{Settings().calls_max:,} that one takes" in GUIDE
+    assert f"{Settings().max_concurrent_calls:,} that one takes" in GUIDE
 
 
 def test_the_alerts_become_an_object_of_the_operator():
@@ -201,6 +205,6 @@ def test_the_way_to_redis_starts_at_our_pods(production):
 def test_the_refusal_is_quoted():
     """In the words of the server that starts with nothing that keeps strangers out."""
     with pytest.raises(SettingsError) as refused:
-        read_configuration(["--listen=0.0.0.0:50051"], {"TOGETHER_API_KEY": "a-key"})
+        read_configuration(["--grpc-listen=0.0.0.0:50051"], {"TOGETHER_API_KEY": "a-key"})
 
     assert f"togetherchat-server: {refused.value}" in " ".join(GUIDE.split())

@@ -32,6 +32,6 @@ def test_a_drain_that_is_too_short_is_seen(dev, tmp_path):
     """The check above is none that lets everything pass: with a second to finish, streams are told DRAINING."""
     words, environment = command_line(dev, tmp_path)
 
-    seen = rolled_out([*words, "--propagation-s=0", "--drain-s=1.5"], environment, replicas=1)
+    seen = rolled_out([*words, "--drain-delay-s=0", "--drain-timeout-s=1.5"], environment, replicas=1)
 
     assert any("DRAINING" in lost for lost in seen["lost"])

@@ -4,7 +4,7 @@ import pytest
 from rendered import configuration
 
 from togetherchat_server.config import Settings
-from togetherchat_server.secret import KeyFile
+from togetherchat_server.domain.secret import KeyFile
 
 # Beside propagation and drain, what it takes to close, flush and leave.
 CLOSING_S = 5
@@ -15,7 +15,7 @@ def test_the_server_starts_with_the_settings_of_the_pod(rendering, tmp_path):
     settings = configuration(rendering, tmp_path).settings
 
     assert 1 == settings.workers
-    assert "json" == settings.log
+    assert "json" == settings.log_format
 
 
 def test_the_settings_of_the_file_all_exist(rendering):
@@ -34,10 +34,10 @@ def test_ports_are_those_that_the_server_listens_on(rendering, tmp_path):
     ports = {it["name"]: it["containerPort"] for it in rendering.container["ports"]}
 
     listens = {
-        "grpc": settings.listen,
-        "http": settings.http,
-        "health": settings.health,
-        "admin": settings.admin,
+        "grpc": settings.grpc_listen,
+        "http": settings.http_listen,
+        "health": settings.health_listen,
+        "admin": settings.admin_listen,
     }
     assert listens == {name: f"0.0.0.0:{port}" for name, port in ports.items()}
 
@@ -55,7 +55,7 @@ def test_the_pod_gets_longer_than_its_drain(rendering, tmp_path):
     """The kubelet kills nothing that is still allowed to finish."""
     settings = configuration(rendering, tmp_path).settings
 
-    needed_s = settings.propagation_s + settings.drain_s + CLOSING_S
+    needed_s = settings.drain_delay_s + settings.drain_timeout_s + CLOSING_S
     assert rendering.pod["terminationGracePeriodSeconds"] >= needed_s
 
 
@@ -64,7 +64,7 @@ def test_balancers_have_time_to_notice(rendering, tmp_path):
     settings = configuration(rendering, tmp_path).settings
     period_s = rendering.container["readinessProbe"]["periodSeconds"]
 
-    assert settings.propagation_s >= 2 * period_s
+    assert settings.drain_delay_s >= 2 * period_s
 
 
 @pytest.mark.parametrize("name", ["production", "chart"])
@@ -84,9 +84,9 @@ def test_callers_of_production_have_keys_and_speak_tls(request, name, tmp_path):
     """So the server starts without being told that open access is meant."""
     made = configuration(request.getfixturevalue(name), tmp_path)
 
-    assert f"{tmp_path}/etc/togetherchat-callers/keys" == made.settings.keys
+    assert f"{tmp_path}/etc/togetherchat-callers/keys" == made.settings.api_keys_file
     assert made.certificates is not None
-    assert made.settings.allow_open_access is False
+    assert made.settings.allow_unauthenticated is False
 
 
 @pytest.mark.parametrize("name", ["production", "chart"])

@@ -26,7 +26,7 @@ from support.http2_peer import END_STREAM, HEADERS, http2_peer
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, Reset, Stall
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
-from togetherchat_server.calls.endings import NO_PLACE
+from togetherchat_server.calls.session import QUEUE_TIMEOUT_MESSAGE
 
 PLACES = 32
 ANSWER_S = 0.5
@@ -85,7 +85,7 @@ class Callers:
         except aio.AioRpcError as error:
             failure = failure_of(error)
             ended = failure.info.reason if failure.details else failure.code.name
-            queued = NO_PLACE in failure.message
+            queued = QUEUE_TIMEOUT_MESSAGE in failure.message
         now_s = time.monotonic()
         # Of a call that began late by this process's own fault the delay counts, as it would for a person.
         outcomes.append(
@@ -124,9 +124,9 @@ async def overload(words):
     def script(asked):
         return (Pause(ANSWER_S * chance.uniform(1 - SPREAD, 1 + SPREAD)), *well(asked))
 
-    bounds = ("--calls-max", str(PLACES), "--queue-max", str(words.queue_max))
+    bounds = ("--max-concurrent-calls", str(PLACES), "--max-queued-calls", str(words.max_queued_calls))
     say(
-        f"{PLACES} places, a queue of {words.queue_max}, answers after {ANSWER_S} s on average:"
+        f"{PLACES} places, a queue of {words.max_queued_calls}, answers after {ANSWER_S} s on average:"
         f" {CAPACITY:.0f} calls/s pass"
     )
     say(HEADINGS)
@@ -166,7 +166,7 @@ async def _saturate(words):
     """Refusals as fast as hand-written frames can ask for them: the one place is taken."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
-        served(upstream.base_url, "--calls-max", "1", "--queue-max", "0") as service,
+        served(upstream.base_url, "--max-concurrent-calls", "1", "--max-queued-calls", "0") as service,
     ):
         held = service.chat.Complete(request())
         await upstream.asked()
@@ -290,7 +290,9 @@ def main():
     parser.add_argument("what", choices=["overload", "outage"])
     parser.add_argument("--seconds", type=float, default=None, help="of each load, or of the outage")
     parser.add_argument("--kind", choices=["503", "reset"], default="503", help="of the outage")
-    parser.add_argument("--queue-max", type=int, default=4, help="as many to the places as the defaults have")
+    parser.add_argument(
+        "--max-queued-calls", type=int, default=4, help="as many to the places as the defaults have"
+    )
     words = parser.parse_args()
     words.seconds = words.seconds or {"overload": 12.0, "outage": 60.0}[words.what]
     # A full collection of what a measuring process has loaded stops it for 40 ms and more, and what

@@ -25,8 +25,8 @@ from faults.upstream_actor import UpstreamActor
 from support.scripted_upstream import ScriptedUpstream
 
 FLAGS = (
-    *("--first-token-s", "0.8", "--answer-s", "0.8", "--silence-s", "0.6", "--write-stall-s", "2"),
-    *("--total-s", "30", "--request-s", "5", "--connect-s", "2"),
+    *("--first-token-timeout-s", "0.8", "--response-timeout-s", "0.8", "--stream-idle-timeout-s", "0.6", "--write-timeout-s", "2"),
+    *("--call-timeout-s", "30", "--request-read-timeout-s", "5", "--connect-timeout-s", "2"),
 )  # fmt: skip
 SETTLES_S = 10.0
 PROBE_EVERY_S = 0.05

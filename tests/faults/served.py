@@ -61,7 +61,7 @@ async def served(base_url, *flags, environment=None, stderr=asyncio.subprocess.P
     key = {} if environment else {"TOGETHER_API_KEY": CANARY_KEY}
     surroundings = {"TOGETHER_BASE_URL": base_url, **key, **(environment or {})}
     with reserved_address() as listen, reserved_address() as admin:
-        words = ("--listen", listen, "--admin", admin, "--log", "json", *flags)
+        words = ("--grpc-listen", listen, "--admin-listen", admin, "--log-format", "json", *flags)
         async with running_command(*words, environment=surroundings, stderr=stderr) as command:
             if stderr == asyncio.subprocess.PIPE:
                 said = await command.said(" SERVING: ")

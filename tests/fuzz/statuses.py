@@ -6,10 +6,10 @@ from typing import Final
 
 from google.rpc import error_details_pb2, status_pb2
 
-from togetherchat_server.calls.endings import facts_of
-from togetherchat_server.errors import Kind, ServiceError
-from togetherchat_server.fronts.rpc.status import STATUS_BYTES_MAX, status_of
-from togetherchat_server.ports import Call, Progress
+from togetherchat_server.calls.session import response_metadata
+from togetherchat_server.domain.call import Call, Progress
+from togetherchat_server.domain.reasons import Reason, ServiceError
+from togetherchat_server.frontends.grpc.status import STATUS_BYTES_MAX, status_of
 
 DURATION_S_MAX: Final = 315_576_000_000
 """Ten thousand years: what a protobuf Duration may hold."""
@@ -31,12 +31,12 @@ def travels(error: ServiceError, headers: Mapping[str, str]) -> bytes:
         method="/m",
         received_s=0.0,
         deadline_s=60.0,
-        deadline_kind=Kind.CALL_TIMEOUT,
+        deadline_reason=Reason.CALL_TIMEOUT,
         upstream_key=None,
         progress=progress,
     )
     status = status_of(error, call, output_sent=False, seconds_left=60.0, fraction=1.0)
-    for name, value in (*status.trailers, *facts_of(call)):
+    for name, value in (*status.trailers, *response_metadata(call)):
         assert _NAME.fullmatch(name)
         assert isinstance(value, bytes) or _TEXT.fullmatch(value)
     packed = dict(status.trailers)["grpc-status-details-bin"]

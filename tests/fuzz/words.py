@@ -6,7 +6,7 @@ from typing import Final
 from pydantic import BaseModel
 
 from fuzz.targets import answers
-from togetherchat_server.providers.together import failures, wire
+from togetherchat_server.providers.together import errors, schema
 
 _FRAMES: Final = (
     "data: ",
@@ -38,7 +38,7 @@ _PHRASES: Final = (
 def words() -> list[bytes]:
     """Every word once."""
     own = (answers.CANARY, answers.MODEL)
-    found = (*_FRAMES, *_JSON, *_HEADERS, *_PHRASES, *own, *failures.WORDS, *(f'"{key}":' for key in _keys()))
+    found = (*_FRAMES, *_JSON, *_HEADERS, *_PHRASES, *own, *errors.WORDS, *(f'"{key}":' for key in _keys()))
     return list(dict.fromkeys(word.encode() for word in found))
 
 
@@ -48,6 +48,6 @@ def dictionary() -> str:
 
 
 def _keys() -> Iterator[str]:
-    for shape in vars(wire).values():
+    for shape in vars(schema).values():
         if isinstance(shape, type) and issubclass(shape, BaseModel):
             yield from shape.model_fields

@@ -7,17 +7,19 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
 from support import golden
-from support.fold import fold
+from support.reference_accumulator import accumulate
 from support.translation import translate
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.errors import ServiceError
-from togetherchat_server.providers.together import chat, failures, models, wire
+from togetherchat_server.domain.reasons import ServiceError
+from togetherchat_server.providers.together import errors, models, schema
+from togetherchat_server.providers.together.request import to_schema
+from togetherchat_server.providers.together.response import from_schema
 
 
 def described(failure: ServiceError) -> dict[str, object]:
     assert failure.upstream is not None
     return {
-        "kind": str(failure.kind),
+        "reason": str(failure.reason),
         "message": failure.message,
         "retry_after_s": failure.retry_after_s,
         "error_type": failure.upstream.error_type,
@@ -28,7 +30,7 @@ def described(failure: ServiceError) -> dict[str, object]:
 @pytest.mark.parametrize("case", golden.cases("request"), ids=golden.name)
 def test_request(case: Path):
     """A request becomes exactly these bytes."""
-    body = chat.to_wire(golden.request(case), stream=case.name.endswith("-stream"))
+    body = to_schema(golden.request(case), stream=case.name.endswith("-stream"))
 
     assert golden.upstream(case) == body
 
@@ -55,7 +57,7 @@ def test_the_case_with_every_field_has_every_field():
 @pytest.mark.parametrize("case", golden.cases("answer"), ids=golden.name)
 def test_answer(case: Path):
     """A unary body becomes exactly this response."""
-    assert golden.response(case) == chat.from_wire(wire.parse_completion(golden.upstream(case)))
+    assert golden.response(case) == from_schema(schema.parse_completion(golden.upstream(case)))
 
 
 @pytest.mark.parametrize("case", golden.cases("stream"), ids=golden.name)
@@ -68,7 +70,7 @@ def test_stream(case: Path):
         assert not (case / "failure.json").exists()
     else:
         expected = json.loads((case / "failure.json").read_text("utf-8"))
-        assert expected == {"kind": outcome.failure.kind, "message": outcome.failure.message}
+        assert expected == {"reason": outcome.failure.reason, "message": outcome.failure.message}
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,7 @@ def test_a_stream_and_an_answer_of_the_same_content_agree(stream: str, answer: s
     """The law's first rule, on two recorded shapes: only id, model, time and attempts may differ."""
     (stream_case,) = (case for case in golden.cases("stream") if case.name == stream)
     (answer_case,) = (case for case in golden.cases("answer") if case.name == answer)
-    folded, whole = fold(golden.events(stream_case)), golden.response(answer_case)
+    folded, whole = accumulate(golden.events(stream_case)), golden.response(answer_case)
     for response in (folded, whole):
         for name in ("id", "model", "create_time", "attempts"):
             response.ClearField(name)
@@ -93,9 +95,9 @@ def test_a_stream_and_an_answer_of_the_same_content_agree(stream: str, answer: s
 @pytest.mark.parametrize("case", golden.cases("models"), ids=golden.name)
 def test_models(case: Path):
     """A models list becomes exactly these models."""
-    entries = wire.parse_models(golden.upstream(case))
+    entries = schema.parse_models(golden.upstream(case))
 
-    assert list(golden.models(case).models) == models.from_wire(entries)
+    assert list(golden.models(case).models) == models.from_schema(entries)
 
 
 @pytest.mark.parametrize("case", golden.cases("error"), ids=golden.name)
@@ -103,7 +105,7 @@ def test_error(case: Path):
     """A failure's answer becomes exactly this failure."""
     answer = json.loads((case / "answer.json").read_text("utf-8"))
 
-    failure = failures.from_answer(
+    failure = errors.from_answer(
         status=answer["status"],
         headers=answer["headers"],
         body=golden.upstream(case),

@@ -86,7 +86,7 @@ def test_a_scanner_finds_the_packages_and_their_licences(root):
 def test_the_data_of_the_wheel_are_there(root):
     """The catalogue of models, and the mark that the packages are typed."""
     wanted = (
-        "togetherchat_server/catalog/models.toml",
+        "togetherchat_server/models/models.toml",
         "togetherchat_client/py.typed",
         "togetherchat/py.typed",
     )

@@ -15,9 +15,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from image.containers import MEMORY_BYTES, container
 from support.app import collect, request
 from support.command import REASONABLE_S
-from support.patience import eventually
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import json_answer
+from support.waiting import eventually
 from togetherchat.v1 import chat_service_pb2 as service
 
 KEY = "tgp_v1_canary0123456789"
@@ -89,7 +89,7 @@ def memory_limit(pid):
 @pytest.mark.parametrize(("share", "reason"), [("0.99", None), ("0.02", "OVERLOADED")])
 async def test_it_sheds_calls_when_its_memory_is_short(chat, share, reason):
     """It reads its own control group, of either version, where the kernel shows it: here it uses about a tenth."""
-    async with container("--sandbox", "--memory-share-max", share) as running:
+    async with container("--sandbox", "--memory-shed-ratio", share) as running:
         await running.serves()
         events, failure = await collect(chat.StreamComplete(request()))
 
@@ -116,7 +116,9 @@ async def test_probes_are_answered():
         await running.serves()
         health = await health_pb2_grpc.HealthStub(probes).Check(health_pb2.HealthCheckRequest())
         checked = running.execute("togetherchat-ready")
-        elsewhere = running.execute("togetherchat-ready", options=("--env", "TOGETHERCHAT_ADMIN=127.0.0.1:9"))
+        elsewhere = running.execute(
+            "togetherchat-ready", options=("--env", "TOGETHERCHAT_ADMIN_LISTEN=127.0.0.1:9")
+        )
         ready = page("/readyz")
 
     assert health_pb2.HealthCheckResponse.SERVING == health.status
@@ -221,7 +223,7 @@ async def test_a_key_comes_from_a_mounted_secret(chat, tmp_path):
         environment = {
             "TOGETHER_BASE_URL": upstream.base_url,
             "TOGETHER_API_KEY_FILE": "/run/secrets/together",
-            "TOGETHERCHAT_LISTEN": "127.0.0.1:50051",
+            "TOGETHERCHAT_GRPC_LISTEN": "127.0.0.1:50051",
         }
         async with container(options=("--volume", mount), environment=environment) as running:
             await running.serves()

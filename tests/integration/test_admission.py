@@ -33,7 +33,7 @@ async def test_a_call_that_waited_is_answered(ask):
     """The second call gets the place of the first; the third finds the queue full."""
     go = asyncio.Event()
     script = always((Pause(go), *json_answer(200, WHOLE)))
-    limits = {"calls_max": 1, "queue_max": 1, "queue_s": 20}
+    limits = {"max_concurrent_calls": 1, "max_queued_calls": 1, "queue_timeout_s": 20}
     async with ScriptedUpstream(script) as upstream, running_app(upstream.base_url, **limits) as app:
         first = asyncio.ensure_future(ask(app))
         await upstream.asked()
@@ -53,7 +53,7 @@ async def test_a_call_that_waited_is_answered(ask):
 
 async def test_a_call_that_waited_too_long_is_refused():
     """No place in time is OVERLOADED, with a wait for the caller; nothing was asked of the provider."""
-    limits = {"calls_max": 1, "queue_max": 1, "queue_s": 0.05}
+    limits = {"max_concurrent_calls": 1, "max_queued_calls": 1, "queue_timeout_s": 0.05}
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
         running_app(upstream.base_url, **limits) as app,
@@ -69,7 +69,7 @@ async def test_a_call_that_waited_too_long_is_refused():
 
 async def test_a_deadline_in_the_queue_is_the_callers():
     """Expired work is never begun."""
-    limits = {"calls_max": 1, "queue_max": 1, "queue_s": 20}
+    limits = {"max_concurrent_calls": 1, "max_queued_calls": 1, "queue_timeout_s": 20}
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
         running_app(upstream.base_url, **limits) as app,
@@ -84,7 +84,7 @@ async def test_a_deadline_in_the_queue_is_the_callers():
 
 async def test_a_cancel_in_the_queue_gives_the_place_in_it_back():
     """Callers who leave while they wait leave nothing behind."""
-    limits = {"calls_max": 1, "queue_max": 1, "queue_s": 20}
+    limits = {"max_concurrent_calls": 1, "max_queued_calls": 1, "queue_timeout_s": 20}
     go = asyncio.Event()
     script = always((Pause(go), *json_answer(200, WHOLE)))
     async with ScriptedUpstream(script) as upstream, running_app(upstream.base_url, **limits) as app:
@@ -110,7 +110,7 @@ async def test_a_cancel_in_the_queue_gives_the_place_in_it_back():
 async def test_one_callers_key_has_its_own_bound():
     """A caller with too many calls is told so; another is served."""
     ours, theirs = ([("authorization", f"Bearer {key}")] for key in ("ours", "theirs"))
-    limits = {"key": None, "upstream_key": "caller", "caller_calls_max": 1}
+    limits = {"key": None, "upstream_credentials": "caller", "max_concurrent_calls_per_caller": 1}
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
         running_app(upstream.base_url, **limits) as app,

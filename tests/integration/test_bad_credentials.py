@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from support.app import collect, failing, request
-from support.door import ask, running_door
+from support.http_client import ask, running_door
 from support.scripted_upstream import ScriptedUpstream
 from support.upstream_script import json_answer
 
@@ -34,7 +34,7 @@ async def upstream():
 
 
 def serving(upstream, **settings):
-    chosen = {"upstream_key": "caller", "failures_per_minute": 1, **settings}
+    chosen = {"upstream_credentials": "caller", "auth_failures_per_minute": 1, **settings}
     return running_door(upstream.base_url, key=None, **chosen)
 
 
@@ -98,7 +98,7 @@ async def test_a_neighbour_who_was_served_is_served(upstream):
 
 async def test_it_can_be_switched_off(upstream):
     """Zero: every call hears what is wrong with it."""
-    async with serving(upstream, failures_per_minute=0) as door:
+    async with serving(upstream, auth_failures_per_minute=0) as door:
         told = {await reason(door.app.chat.Complete(request())) for _ in range(10)}
 
     assert {"MISSING_CREDENTIALS"} == told

@@ -20,12 +20,12 @@ from grpc import aio
 
 from support.app import collect, request
 from support.collector import traced_app
-from support.door import COMPLETIONS, ask
-from support.patience import eventually
+from support.http_client import COMPLETIONS, ask
 from support.scraping import OPENMETRICS, scraped
 from support.scripted_upstream import ScriptedUpstream, always
 from support.tenants import Keys
 from support.upstream_script import answer, html_answer, json_answer, sse
+from support.waiting import eventually
 from togetherchat.v1 import chat_pb2 as chat
 
 WORD = "kanarie"
@@ -203,11 +203,16 @@ class Stage:
 
 @asynccontextmanager
 async def staged(tmp_path, form, callers):
-    settings = {"log": form, "console": True, "http": "127.0.0.1:0", "upstream_key": "caller-then-server"}
+    settings = {
+        "log_format": form,
+        "console": True,
+        "http_listen": "127.0.0.1:0",
+        "upstream_credentials": "caller-then-server",
+    }
     keys = {"authorization": f"Bearer {CALLER_KEY}"}
     if callers == "tenants":
         file = Keys(tmp_path / "keys.json")
-        settings["keys"] = str(file.path)
+        settings["api_keys_file"] = str(file.path)
         keys = {"authorization": f"Bearer {file.create('a-team')}", "x-together-api-key": CALLER_KEY}
     async with (
         ScriptedUpstream(always(WHOLE)) as upstream,

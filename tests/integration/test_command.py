@@ -26,8 +26,8 @@ from togetherchat_client import connect_async, text_of
 from togetherchat_server.config import Settings
 
 COMPLETE = "/togetherchat.v1.ChatService/Complete"
-LOOPBACK = ("--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0")
-FLAGS = ("--listen", "--health", "--admin")
+LOOPBACK = ("--grpc-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
+FLAGS = ("--grpc-listen", "--health-listen", "--admin-listen")
 CANARY_ANSWER = "canary answer, never to be seen in a log"
 SANDBOX_MODEL = "openai/gpt-oss-120b"
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -118,12 +118,12 @@ async def test_what_cannot_work_is_refused_with_one_line(tmp_path):
     table = {
         "set TOGETHER_API_KEY": ((), {}),
         "--nonsense": (("--nonsense",), key),
-        "--total-s": (("--total-s", "soon"), key),
+        "--call-timeout-s": (("--call-timeout-s", "soon"), key),
         "is not TOML": (("--config", str(bad_file)), key),
         "lisen": (("--config", str(strange_file)), key),
         "goes in a circle: a -> b -> a": (("--alias", "a=b", "--alias", "b=a"), key),
         "neither a model of the catalogue": (("--alias", "fast=no/such", "--workers", "2"), key),
-        "--allow-open-access": (("--listen", "0.0.0.0:0"), key),
+        "--allow-unauthenticated": (("--grpc-listen", "0.0.0.0:0"), key),
         "TOGETHER_API_KEY: the key": ((), {"TOGETHER_API_KEY": f"{CANARY_KEY}\nx"}),
     }
     seen = await asyncio.gather(*(refusal(words, environment) for words, environment in table.values()))
@@ -156,7 +156,9 @@ async def test_sigterm_lets_a_running_stream_end_and_takes_no_new_call():
     released = asyncio.Event()
     async with (
         ScriptedUpstream(streaming_until(released)) as upstream,
-        serving("--health", "127.0.0.1:0", environment={"TOGETHER_BASE_URL": upstream.base_url}) as running,
+        serving(
+            "--health-listen", "127.0.0.1:0", environment={"TOGETHER_BASE_URL": upstream.base_url}
+        ) as running,
         aio.insecure_channel(running[2][0], options=[("grpc.enable_retries", 0)]) as channel_of_the_stream,
     ):
         command, _, (_, health, admin) = running
@@ -189,7 +191,7 @@ async def test_during_propagation_calls_are_still_taken_and_a_second_signal_ends
     """Balancers are given time to notice; whoever is in a hurry signals twice."""
     async with (
         ScriptedUpstream(whole_answer("Hi")) as upstream,
-        serving("--propagation-s", "600", environment={"TOGETHER_BASE_URL": upstream.base_url}) as running,
+        serving("--drain-delay-s", "600", environment={"TOGETHER_BASE_URL": upstream.base_url}) as running,
     ):
         command, chat, (_, _, admin) = running
         command.signal(signal.SIGTERM)
@@ -205,7 +207,7 @@ async def test_during_propagation_calls_are_still_taken_and_a_second_signal_ends
 
 async def test_during_propagation_a_client_that_watches_health_is_served():
     """One connection to one address, as through a cluster's Service: its calls do not fail meanwhile."""
-    async with serving("--sandbox", "--propagation-s", "600") as (command, _, (rpc, _, _)):
+    async with serving("--sandbox", "--drain-delay-s", "600") as (command, _, (rpc, _, _)):
         async with connect_async(rpc) as client:
             before = text_of(await client.complete(SANDBOX_MODEL, "echo: yes"))
             command.signal(signal.SIGTERM)
@@ -219,7 +221,7 @@ async def test_during_propagation_a_client_that_watches_health_is_served():
 
 async def test_sigint_skips_propagation():
     """Ctrl-C on a terminal has no balancer to wait for."""
-    async with serving("--sandbox", "--propagation-s", "600") as (command, _, _):
+    async with serving("--sandbox", "--drain-delay-s", "600") as (command, _, _):
         command.signal(signal.SIGINT)
 
         assert 0 == await command.ended()
@@ -230,7 +232,7 @@ async def test_a_second_sigterm_ends_at_once_and_tells_running_calls():
     """What still runs ends as DRAINING, with a status that says so."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
-        serving("--drain-s", "600", environment={"TOGETHER_BASE_URL": upstream.base_url}) as running,
+        serving("--drain-timeout-s", "600", environment={"TOGETHER_BASE_URL": upstream.base_url}) as running,
     ):
         command, chat, _ = running
         unary = asyncio.create_task(failing(chat.Complete(request())))
@@ -283,7 +285,11 @@ async def test_log_lines_are_json_and_hold_no_text_of_anyone():
     told = {"error": {"message": f"bad key {CANARY_KEY}: {CANARY_PROMPT}"}}
     async with ScriptedUpstream(whole_answer(CANARY_ANSWER)) as upstream:
         environment = {"TOGETHER_API_KEY": CANARY_KEY, "TOGETHER_BASE_URL": upstream.base_url}
-        async with serving("--log", "json", environment=environment) as (command, chat, (address, _, _)):
+        async with serving("--log-format", "json", environment=environment) as (
+            command,
+            chat,
+            (address, _, _),
+        ):
             await chat.Complete(request(), metadata=[("x-request-id", "first")])
             upstream.script = always(json_answer(401, told))
             await failing(chat.Complete(request(), metadata=[("x-request-id", "second")]))
@@ -308,7 +314,7 @@ async def test_a_log_that_nobody_reads_does_not_stop_the_service():
     fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
     try:
         with reserved_address() as address:
-            words = ("--listen", address, "--admin", "off", "--log", "json")
+            words = ("--grpc-listen", address, "--admin-listen", "off", "--log-format", "json")
             async with (
                 ScriptedUpstream(whole_answer("Hi")) as upstream,
                 running_command(

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from support.command import ROOTS, running_command
-from support.patience import eventually
+from support.waiting import eventually
 
-WORDS = ("--sandbox", "--listen", "127.0.0.1:0", "--admin", "off")
+WORDS = ("--sandbox", "--grpc-listen", "127.0.0.1:0", "--admin-listen", "off")
 # A process of its own per moment. Where a moment falls depends on the machine, what is promised does not.
 LATEST_S = 1.0
 
@@ -25,7 +25,7 @@ def listens(pid):
 
 async def test_what_hears_signals_loads_nothing_that_takes_long():
     """The first process of a container ignores a signal that it has no handler for: that comes first."""
-    unwanted = "{'asyncio', 'pydantic', 'grpc', 'aiohttp', 'togetherchat_server.command'}"
+    unwanted = "{'asyncio', 'pydantic', 'grpc', 'starlette', 'togetherchat_server.cli.main'}"
     script = f"import sys, togetherchat_server.__main__; print(sorted({unwanted} & set(sys.modules)))"
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", script,

@@ -41,14 +41,14 @@ WEATHER = function_tool(
 async def service_and_client(**settings):
     async with (
         running_app(**{"sandbox_tokens_per_second": 0, **settings}) as app,
-        connect_async(app.addresses.rpc, retries=False) as client,
+        connect_async(app.addresses.grpc, retries=False) as client,
     ):
         yield app, client
 
 
 async def ledger(app, **wanted):
     """The simulator's list of requests."""
-    url = app.addresses.upstream.removesuffix("/v1") + "/sandbox/ledger"
+    url = app.addresses.upstream.removesuffix("/v1") + "/sandbox/request-log"
     text = await asyncio.to_thread(lambda: urllib.request.urlopen(url).read())
     entries = json.loads(text)["requests"]
     return [entry for entry in entries if wanted.items() <= entry.items()]
@@ -107,7 +107,10 @@ async def test_a_stream_folds_into_the_whole_answer(model, fields):
 async def test_a_long_answer_read_as_a_stream_is_the_same_answer(model, fields):
     """Complete may fold a stream inside: the caller cannot tell."""
     question = "What is the weather in Bern?"
-    async with service_and_client() as (_, client), service_and_client(fold_from_tokens=0) as (app, folding):
+    async with (
+        service_and_client() as (_, client),
+        service_and_client(stream_upstream_min_tokens=0) as (app, folding),
+    ):
         whole = await client.complete(model, question, max_tokens=50, **fields)
         folded = await folding.complete(model, question, max_tokens=50, **fields)
         entries = await ledger(app, model=model)
@@ -119,7 +122,7 @@ async def test_a_long_answer_read_as_a_stream_is_the_same_answer(model, fields):
 
 async def test_log_probabilities_and_the_prompt_are_never_asked_for_as_a_stream():
     """A stream would lose them."""
-    async with service_and_client(fold_from_tokens=0) as (app, client):
+    async with service_and_client(stream_upstream_min_tokens=0) as (app, client):
         await client.complete(PLAIN, "echo: hi", logprobs=1)
         await client.complete(PLAIN, "echo: hi", echo=True)
         entries = await ledger(app, model=PLAIN)
@@ -130,7 +133,10 @@ async def test_log_probabilities_and_the_prompt_are_never_asked_for_as_a_stream(
 async def test_a_long_answer_has_the_patience_of_a_stream():
     """The limit on a whole answer does not end one that keeps coming; silence does."""
     async with service_and_client(
-        answer_s=0.2, silence_s=0.3, fold_from_tokens=0, sandbox_tokens_per_second=40
+        response_timeout_s=0.2,
+        stream_idle_timeout_s=0.3,
+        stream_upstream_min_tokens=0,
+        sandbox_tokens_per_second=40,
     ) as (_, client):
         answer = await client.complete(PLAIN, "echo: " + "word " * 20)
         with pytest.raises(DeadlineExceededError) as caught:

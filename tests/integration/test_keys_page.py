@@ -9,7 +9,7 @@ import pytest
 
 from support.command import ROOTS, running_command
 from support.tenants import Keys
-from togetherchat_server.tenants.limits import read_limits
+from togetherchat_server.tenants.policy import read_limits
 
 PAGE = (Path(__file__).parents[2] / "docs" / "keys.md").read_text(encoding="utf-8")
 MAKING, CALLING = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
@@ -20,7 +20,7 @@ def shell(line, folder):
     """Run a line in a folder; `togetherchat-server` is this tree's."""
     program = f'togetherchat-server() {{ "{sys.executable}" -m togetherchat_server "$@"; }}'
     return subprocess.run(
-        ["bash", "-c", f"export TOGETHERCHAT_KEYS=keys.jsonl\n{program}\n{line}"],
+        ["bash", "-c", f"export TOGETHERCHAT_API_KEYS_FILE=keys.jsonl\n{program}\n{line}"],
         cwd=folder, capture_output=True, text=True, check=False, timeout=60,
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(ROOTS)},
     )  # fmt: skip
@@ -45,7 +45,7 @@ async def test_the_line_that_serves(tmp_path):
     (tmp_path / "tenants.toml").write_text(LIMITS)
     _, *words = CALLING.split()
     words = [word if "." not in word else str(tmp_path / word) for word in words]
-    async with running_command(*words, "--listen", "127.0.0.1:0", "--admin", "off") as command:
+    async with running_command(*words, "--grpc-listen", "127.0.0.1:0", "--admin-listen", "off") as command:
         assert "SERVING" in await command.said("SERVING")
 
     assert 60 == read_limits(tmp_path / "tenants.toml").of("anybody").requests_per_minute
@@ -55,16 +55,22 @@ async def test_the_line_that_serves(tmp_path):
     ("words", "said"),
     [
         (
-            ("--keys", "no.jsonl"),
-            "--keys no.jsonl: there is no such file; `togetherchat-server keys create` makes it",
+            ("--api-keys-file", "no.jsonl"),
+            "--api-keys-file no.jsonl: there is no such file; `togetherchat-server keys create` makes it",
         ),
-        (("--keys", "/dev/null"), "--keys /dev/null: line 1 is no JSON object"),
-        (("--tenants", "t.toml"), "--tenants without --keys: nobody would be known as a tenant"),
-        (("--keys", "{keys}", "--tenants", "no.toml"), "--tenants no.toml: there is no such file"),
-        (("--keys", "{keys}", "--quota-redis", "redis://h"), "--quota-redis without --tenants"),
+        (("--api-keys-file", "/dev/null"), "--api-keys-file /dev/null: line 1 is no JSON object"),
         (
-            ("--keys", "{keys}", "--tenants", "/dev/null", "--quota-redis", "http://:canary@h"),
-            "--quota-redis must begin with redis://, rediss://, unix://",
+            ("--tenants-file", "t.toml"),
+            "--tenants-file without --api-keys-file: nobody would be known as a tenant",
+        ),
+        (
+            ("--api-keys-file", "{keys}", "--tenants-file", "no.toml"),
+            "--tenants-file no.toml: there is no such file",
+        ),
+        (("--api-keys-file", "{keys}", "--redis-url", "redis://h"), "--redis-url without --tenants-file"),
+        (
+            ("--api-keys-file", "{keys}", "--tenants-file", "/dev/null", "--redis-url", "http://:canary@h"),
+            "--redis-url must begin with redis://, rediss://, unix://",
         ),
     ],
 )

@@ -11,20 +11,20 @@ from grpc import aio
 
 from support.app import CANARY_KEY, CANARY_PROMPT, failing, request, running_app, within
 from support.collector import traced_app
-from support.door import running_door
-from support.patience import eventually
+from support.http_client import running_door
 from support.ports import refusing_port
 from support.scraping import OPENMETRICS, scraped
 from support.scripted_upstream import ScriptedUpstream, always
 from support.tenants import Keys, bearer
 from support.tls import Folder, Pair, credentials
 from support.upstream_script import json_answer
+from support.waiting import eventually
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
-from togetherchat_server.observe.metrics import families as names
-from togetherchat_server.observe.metrics.families import FAMILIES
-from togetherchat_server.observe.metrics.meters import GAUGES, TOTALS
+from togetherchat_server.telemetry.metrics import definitions as names
+from togetherchat_server.telemetry.metrics.collector import GAUGES, TOTALS
+from togetherchat_server.telemetry.metrics.definitions import DEFINITIONS
 
-LAG_COUNT = "togetherchat_loop_lag_seconds_count"
+LAG_COUNT = "togetherchat_event_loop_lag_seconds_count"
 CALLER_KEY = "tgp_v1_canary_of_a_caller_0123456789"
 WITH_WORKERS_ALONE = {names.WORKERS, names.RESTARTS}
 TOLD_BY_THE_PROVIDER = {names.LIMIT, names.LIMIT_TOLD}
@@ -73,7 +73,7 @@ async def at_rest(app):
 @pytest.mark.parametrize("accept", ["text/plain", OPENMETRICS])
 async def test_what_is_exported_is_what_the_table_says(accept):
     """Every name, its kind and its labels; what is missing belongs to workers or to the provider."""
-    async with running_door(retries=1, queue_max=1, sandbox_tokens_per_second=0) as door:
+    async with running_door(max_retries=1, max_queued_calls=1, sandbox_tokens_per_second=0) as door:
         await mixed(door.app)
         await door.complete(model="openai/gpt-oss-120b")
         await at_rest(door.app)
@@ -81,9 +81,9 @@ async def test_what_is_exported_is_what_the_table_says(accept):
     exported = names_in(page)
     exported.setdefault(names.RESTARTS, ("counter", set()))
 
-    missing = set(FAMILIES) - set(exported)
+    missing = set(DEFINITIONS) - set(exported)
     assert missing <= WITH_WORKERS_ALONE | TOLD_BY_THE_PROVIDER | WHERE_IT_IS_ASKED_FOR | {names.REFUSED}
-    assert {name: (FAMILIES[name].kind, set(FAMILIES[name].labels)) for name in exported} == exported
+    assert {name: (DEFINITIONS[name].kind, set(DEFINITIONS[name].labels)) for name in exported} == exported
 
 
 @asynccontextmanager
@@ -95,11 +95,14 @@ async def with_everything(tmp_path):
     pair = Pair(trustme.CA())
     key = keys.create("team")
     tls = Folder(tmp_path).put(pair).settings()
-    limits = {"keys": str(keys.path), "tenants": str(tenants)}
+    limits = {"api_keys_file": str(keys.path), "tenants_file": str(tenants)}
     with refusing_port() as nowhere:
-        limits["quota_redis"] = f"redis://127.0.0.1:{nowhere}"
-        async with traced_app(http="127.0.0.1:0", sandbox_tokens_per_second=0, **limits, **tls) as (app, _):
-            async with aio.secure_channel(app.addresses.rpc, credentials(pair)) as channel:
+        limits["redis_url"] = f"redis://127.0.0.1:{nowhere}"
+        async with traced_app(http_listen="127.0.0.1:0", sandbox_tokens_per_second=0, **limits, **tls) as (
+            app,
+            _,
+        ):
+            async with aio.secure_channel(app.addresses.grpc, credentials(pair)) as channel:
                 chat = service_grpc.ChatServiceStub(channel)
                 await chat.Complete(request(model="sandbox/fast"), metadata=bearer(key))
             # The service counts spans once the collector has answered, so the collector has them earlier.
@@ -131,7 +134,7 @@ async def test_what_is_asked_for_is_measured(tmp_path):
 
 async def test_the_books_balance():
     """After calls that ended in all ways: as many as begun, none in flight, and each attempt one request."""
-    async with running_app(retries=1, sandbox_tokens_per_second=0) as app:
+    async with running_app(max_retries=1, sandbox_tokens_per_second=0) as app:
         begun = await mixed(app)
         page = await at_rest(app)
     records = app.records()
@@ -141,10 +144,8 @@ async def test_the_books_balance():
     assert begun == page.value("togetherchat_call_duration_seconds_count")
     assert sum(line["attempts"] for line in records) == page.value(names.ATTEMPTS)
     assert sum(max(0, line["attempts"] - 1) for line in records) == page.value(names.RETRIES) > 0
-    for kind in ("prompt", "completion"):
-        assert (
-            sum(line.get(f"{kind}_tokens", 0) for line in records) == page.value(names.TOKENS, kind=kind) > 0
-        )
+    for kind, field in (("input", "prompt_tokens"), ("output", "completion_tokens")):
+        assert sum(line.get(field, 0) for line in records) == page.value(names.TOKENS, kind=kind) > 0
     for name in (names.IN_FLIGHT, names.WAITING, names.UPSTREAM_IN_FLIGHT):
         assert {(): 0} == page.samples(name)
     assert {("leased",): 0} == {
@@ -205,7 +206,7 @@ async def test_the_limits_of_the_provider_are_metrics():
 
 async def test_no_key_no_prompt_and_no_answer_is_on_the_page():
     """Neither ours nor a caller's, whatever the call came to."""
-    async with running_door(upstream_key="caller-then-server", sandbox_tokens_per_second=0) as door:
+    async with running_door(upstream_credentials="caller-then-server", sandbox_tokens_per_second=0) as door:
         app = door.app
         keys = [("authorization", f"Bearer {CALLER_KEY}"), ("x-request-id", "canary-request-id")]
         await mixed(app)

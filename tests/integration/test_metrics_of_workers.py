@@ -11,10 +11,10 @@ from support.command import REASONABLE_S
 from support.fleet import running_fleet
 from support.scraping import scraped
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
-from togetherchat_server.observe.metrics import families as names
+from togetherchat_server.telemetry.metrics import definitions as names
 
 # A heartbeat is an eighth of it: half a second.
-SILENCE = ("--worker-silence-s", "4")
+SILENCE = ("--worker-heartbeat-timeout-s", "4")
 NO_RETRIES = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0))
 
 
@@ -70,7 +70,7 @@ async def test_one_scrape_is_the_sum_and_no_counter_falls_when_a_worker_is_kille
 
 async def test_the_last_calls_of_a_worker_that_leaves_are_counted():
     """It says what it counted before it goes: nothing waits for a heartbeat that does not come."""
-    async with running_fleet("--worker-silence-s", "800") as fleet:
+    async with running_fleet("--worker-heartbeat-timeout-s", "800") as fleet:
         pids = await fleet.all_serve()
         made = await call_all(fleet, connections=6, calls=2)
         os.kill(fleet.pid, signal.SIGHUP)
@@ -95,9 +95,9 @@ async def test_a_worker_that_hangs_holds_up_no_scrape():
 
 async def test_failures_are_told_with_their_reasons():
     """Labels come through the socket as they are."""
-    async with running_fleet(*SILENCE, "--retries", "0") as fleet:
+    async with running_fleet(*SILENCE, "--max-retries", "0") as fleet:
         async with aio.insecure_channel(fleet.rpc, options=NO_RETRIES) as channel:
             await failing(service_grpc.ChatServiceStub(channel).Complete(request(model="sandbox/error-503")))
         page = await shown(fleet, lambda page: page.value(names.CALLS))
 
-    assert 1 == page.value(names.CALLS, front="rpc", code="UNAVAILABLE", reason="UPSTREAM_OVERLOADED")
+    assert 1 == page.value(names.CALLS, protocol="grpc", code="UNAVAILABLE", reason="UPSTREAM_OVERLOADED")

@@ -17,7 +17,7 @@ from support.upstream_script import AwaitClose, Reset, Send, json_answer, sse, s
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 
-BRIEF = Path(__file__).parents[1] / "unit" / "catalog" / "brief_models.tsv"
+BRIEF = Path(__file__).parents[1] / "unit" / "models" / "brief_models.tsv"
 PRICED, OTHER = "openai/gpt-oss-120b", "zai-org/GLM-5.3"
 OLD, NEW = "mistralai/Mistral-7B-Instruct-v0.3", "mistralai/Ministral-3-14B-Instruct-2512"
 LIMITS = {"x-ratelimit-limit": "200", "x-ratelimit-remaining": "199", "X-RateLimit-Odd!": "1"}
@@ -160,7 +160,7 @@ async def test_a_listed_model_that_cannot_be_called_is_shown_as_such_and_still_a
 async def test_with_the_provider_down_the_last_list_answers_with_a_note():
     """And before there was any, the catalogue."""
     provider = Provider("my/own")
-    async with ScriptedUpstream(provider) as upstream, served(upstream, models_fresh_s=0.001) as app:
+    async with ScriptedUpstream(provider) as upstream, served(upstream, model_list_ttl_s=0.001) as app:
         fresh, told = await listed(app)
         provider.list = lambda _: (Reset(),)
         stale, noted = await listed(app)
@@ -190,7 +190,7 @@ async def test_private_models_of_one_key_reach_no_other():
         private = [model.id for model in page.models if model.id.startswith("of/")]
         return private, [model.state for model in page.models if model.id == PRICED], remarks(page)
 
-    async with ScriptedUpstream(provider) as upstream, served(upstream, upstream_key="caller") as app:
+    async with ScriptedUpstream(provider) as upstream, served(upstream, upstream_credentials="caller") as app:
         await seen(app, "key-one")
         await failing(
             app.chat.Complete(request(model=PRICED), metadata=[("authorization", "Bearer key-one")])
@@ -205,7 +205,7 @@ async def test_callers_at_the_same_time_share_one_reading_which_ends_with_the_se
     provider = Provider()
     provider.list = lambda _: (AwaitClose(),)
     async with ScriptedUpstream(provider) as upstream:
-        async with served(upstream, drain_s=0.0) as app:
+        async with served(upstream, drain_timeout_s=0.0) as app:
             asking = [asyncio.ensure_future(listed(app)) for _ in range(3)]
             await upstream.asked()
         await upstream.closed(0)
@@ -337,7 +337,7 @@ async def test_limits_of_keys_that_callers_bring_are_no_gauges_of_the_service():
     """They come back to that caller alone."""
     async with (
         ScriptedUpstream(Provider()) as upstream,
-        served(upstream, upstream_key="caller-then-server") as app,
+        served(upstream, upstream_credentials="caller-then-server") as app,
     ):
         call = app.chat.Complete(request(model=PRICED), metadata=[("authorization", "Bearer mine")])
         await call

@@ -12,10 +12,10 @@ import pytest
 
 from support.app import running_app
 from togetherchat.v1 import models_pb2 as models
-from togetherchat_server.catalog.aliases import names_of
-from togetherchat_server.catalog.catalog import Catalog, load_catalog
 from togetherchat_server.config import read_configuration
-from togetherchat_server.observe.limits import AGE, NAMES
+from togetherchat_server.models.aliases import resolve_aliases
+from togetherchat_server.models.catalog import Catalog, load_catalog
+from togetherchat_server.telemetry.provider_limits import AGE, NAMES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
 ADDRESS = "localhost:50051"
@@ -110,9 +110,11 @@ def test_the_aliases_of_the_page_can_be_set(tmp_path, shipped):
     file = tmp_path / "settings.toml"
     file.write_text(table)
 
-    by_flag = names_of(read_configuration(flags, KEY), shipped).aliases
-    by_variable = names_of(read_configuration([], {**KEY, "TOGETHERCHAT_ALIAS": variable}), shipped).aliases
-    by_file = names_of(read_configuration(["--config", str(file)], KEY), shipped).aliases
+    by_flag = resolve_aliases(read_configuration(flags, KEY), shipped).aliases
+    by_variable = resolve_aliases(
+        read_configuration([], {**KEY, "TOGETHERCHAT_ALIAS": variable}), shipped
+    ).aliases
+    by_file = resolve_aliases(read_configuration(["--config", str(file)], KEY), shipped).aliases
 
     assert {"fast": "openai/gpt-oss-120b", "best": "moonshotai/Kimi-K3"} == by_flag == by_variable
     assert set(tomllib.loads(table)["alias"]) == set(by_file)
@@ -123,8 +125,8 @@ async def test_the_commands_of_the_page_list_models():
     """Each line as printed, and each finds something."""
     lines = lines_of("togetherchat")
     async with running_app(sandbox_tokens_per_second=0) as app:
-        target = {"TOGETHERCHAT_TARGET": app.addresses.rpc}
-        ended = [await run("-m", "togetherchat_client.command", *words, **target) for words in lines]
+        target = {"TOGETHERCHAT_TARGET": app.addresses.grpc}
+        ended = [await run("-m", "togetherchat_client.cli", *words, **target) for words in lines]
     assert 5 == len(ended)
     for words, (code, out, err) in zip(lines, ended, strict=True):
         assert (0, "") == (code, err), words
@@ -135,6 +137,6 @@ async def test_the_python_snippet_of_the_page_runs():
     """It chooses a model, asks it, and prints what it cost."""
     (snippet,) = snippets("python")
     async with running_app(sandbox_tokens_per_second=0) as app:
-        code, out, err = await run("-c", snippet.replace(ADDRESS, app.addresses.rpc))
+        code, out, err = await run("-c", snippet.replace(ADDRESS, app.addresses.grpc))
     assert (0, "") == (code, err)
     assert re.fullmatch(r"\S+/\S+ \d\S* USD\n", out)

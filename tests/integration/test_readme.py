@@ -9,8 +9,8 @@ import pytest
 from support.app import running_app
 from support.readme import ADDRESS, README, WRITTEN, languages
 from togetherchat_server.config import Settings
-from togetherchat_server.errors import Kind
-from togetherchat_server.fronts.rpc.status import ROWS, Retry
+from togetherchat_server.domain.reasons import Reason
+from togetherchat_server.frontends.grpc.status import ROWS, Retry
 
 LANGUAGES = languages()
 LINES_MAX = 15
@@ -33,10 +33,11 @@ def rows(header):
 
 
 def test_the_error_table_is_the_codes():
-    """Every kind of failure has its line, with its reason, code and word on retries."""
+    """Every reason of failure has its line, with its reason, code and word on retries."""
     said = [tuple(row[:3]) for row in rows("| reason | code | retry | when |")]
     meant = [
-        (ROWS[kind].reason or kind.value, ROWS[kind].code.name, WORDS[ROWS[kind].retry]) for kind in Kind
+        (ROWS[reason].reason or reason.value, ROWS[reason].code.name, WORDS[ROWS[reason].retry])
+        for reason in Reason
     ]
 
     assert sorted(meant) == sorted(said)
@@ -51,7 +52,8 @@ def test_the_settings_table_is_the_codes():
 
 def setting_row(name):
     field = Settings.model_fields[name]
-    default = str(field.default).lower() if isinstance(field.default, bool) else f"{field.default}"
+    default = "off" if field.default is None else field.default
+    default = str(default).lower() if isinstance(default, bool) else f"{default}"
     return f"`--{name.replace('_', '-')}`", f"`{default}`", field.description
 
 
@@ -73,9 +75,9 @@ def test_a_language_has_its_four_programs(name):
 async def test_a_python_program_runs_as_printed(title):
     """What the README shows in Python works against a running service, and writes what it is there for."""
     program = LANGUAGES["python"].programs[title]
-    async with running_app(sandbox_tokens_per_second=0, retries=2) as app:
+    async with running_app(sandbox_tokens_per_second=0, max_retries=2) as app:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", program.replace(ADDRESS, app.addresses.rpc),
+            sys.executable, "-c", program.replace(ADDRESS, app.addresses.grpc),
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         out, err = await process.communicate()

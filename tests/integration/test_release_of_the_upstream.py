@@ -12,9 +12,9 @@ import grpc
 import pytest
 
 from support.app import collect, failing, request, running_app, within
-from support.patience import eventually
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Repeat, Send, Stall, chunk, head, json_answer, sse_head
+from support.waiting import eventually
 
 PROMISE_S = 0.25
 DEADLINE_MS = 500
@@ -143,7 +143,7 @@ async def test_a_caller_who_vanishes_closes_the_upstream():
 async def test_a_caller_who_reads_nothing_is_dropped():
     """After the limit of a stalled write the provider is released, whatever the caller does."""
     phase = PHASES[-1]
-    async with upstream_in(phase) as upstream, running_app(upstream.base_url, write_stall_s=0.3) as app:
+    async with upstream_in(phase) as upstream, running_app(upstream.base_url, write_timeout_s=0.3) as app:
         call = begin(app, phase)
         await upstream.closed(0)
         call.cancel()
@@ -155,7 +155,7 @@ async def test_a_caller_who_reads_nothing_is_dropped():
 async def test_a_caller_who_was_dropped_hears_of_it_when_it_reads_on():
     """What was sent before stands, and then there is an end: nobody waits for ever."""
     phase = PHASES[-1]
-    async with upstream_in(phase) as upstream, running_app(upstream.base_url, write_stall_s=0.3) as app:
+    async with upstream_in(phase) as upstream, running_app(upstream.base_url, write_timeout_s=0.3) as app:
         call = begin(app, phase)
         await upstream.closed(0)
         await eventually(lambda: app.admission.in_flight == 0)
@@ -183,7 +183,7 @@ async def test_the_service_serves_on_after_many_cancels():
     """A hundred calls cancelled at once leave nothing behind: no socket, no slot."""
     async with (
         ScriptedUpstream(lambda r: (Stall(),)) as upstream,
-        running_app(upstream.base_url, calls_max=100) as app,
+        running_app(upstream.base_url, max_concurrent_calls=100) as app,
     ):
         calls = [app.chat.Complete(request()) for _ in range(100)]
         await upstream.asked(100)

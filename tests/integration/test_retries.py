@@ -22,7 +22,7 @@ async def test_a_whole_answer_after_two_failures():
     """The caller sees one answer, and how many requests it took."""
     async with (
         ScriptedUpstream(in_turn(BUSY, LIMITED, WHOLE)) as upstream,
-        running_app(upstream.base_url, retries=2) as app,
+        running_app(upstream.base_url, max_retries=2) as app,
     ):
         answer = await app.chat.Complete(request())
 
@@ -33,7 +33,7 @@ async def test_a_stream_after_two_failures():
     """Failures before the first event are not seen by the caller."""
     async with (
         ScriptedUpstream(in_turn(BUSY, LIMITED, STREAM)) as upstream,
-        running_app(upstream.base_url, retries=2) as app,
+        running_app(upstream.base_url, max_retries=2) as app,
     ):
         events, failure = await collect(app.chat.StreamComplete(request()))
 
@@ -44,7 +44,10 @@ async def test_a_stream_after_two_failures():
 
 async def test_the_bound_on_attempts():
     """Two retries, then the failure, with the number of attempts in its details."""
-    async with ScriptedUpstream(always(BUSY)) as upstream, running_app(upstream.base_url, retries=2) as app:
+    async with (
+        ScriptedUpstream(always(BUSY)) as upstream,
+        running_app(upstream.base_url, max_retries=2) as app,
+    ):
         failure = await failing(app.chat.Complete(request()))
 
     assert 3 == len(upstream.ledger.requests)
@@ -64,16 +67,22 @@ async def test_the_bound_on_attempts():
 )
 async def test_what_may_have_been_billed_is_not_sent_again(answer):
     """One request, whatever the number of retries."""
-    async with ScriptedUpstream(always(answer)) as upstream, running_app(upstream.base_url, retries=2) as app:
+    async with (
+        ScriptedUpstream(always(answer)) as upstream,
+        running_app(upstream.base_url, max_retries=2) as app,
+    ):
         await failing(app.chat.Complete(request()))
 
     assert 1 == len(upstream.ledger.requests)
 
 
 async def test_one_costly_retry_by_the_operators_word():
-    """`--costly-retries 1` buys a second attempt after a 500."""
+    """`--billable-retries 1` buys a second attempt after a 500."""
     script = in_turn(json_answer(500, {}), WHOLE)
-    async with ScriptedUpstream(script) as upstream, running_app(upstream.base_url, costly_retries=1) as app:
+    async with (
+        ScriptedUpstream(script) as upstream,
+        running_app(upstream.base_url, billable_retries=1) as app,
+    ):
         answer = await app.chat.Complete(request())
 
     assert 2 == answer.attempts
@@ -84,7 +93,7 @@ async def test_nothing_is_sent_again_after_the_first_event():
     broken = (Send(sse_head() + chunk(f"data: {EVENT}\n\n".encode())), Reset())
     async with (
         ScriptedUpstream(always(broken)) as upstream,
-        running_app(upstream.base_url, retries=2, costly_retries=1) as app,
+        running_app(upstream.base_url, max_retries=2, billable_retries=1) as app,
     ):
         events, failure = await collect(app.chat.StreamComplete(request()))
 
@@ -95,7 +104,10 @@ async def test_nothing_is_sent_again_after_the_first_event():
 async def test_a_cancel_while_backing_off_sends_nothing_more():
     """The caller leaves during the wait: there is no socket open and no second request."""
     wait = json_answer(429, {"error": {"message": "slow down"}}, {"retry-after": "5"})
-    async with ScriptedUpstream(always(wait)) as upstream, running_app(upstream.base_url, retries=2) as app:
+    async with (
+        ScriptedUpstream(always(wait)) as upstream,
+        running_app(upstream.base_url, max_retries=2) as app,
+    ):
         call = app.chat.Complete(request())
         waiting = asyncio.ensure_future(call.wait_for_connection())
         await upstream.asked()
@@ -110,7 +122,10 @@ async def test_a_cancel_while_backing_off_sends_nothing_more():
 async def test_a_wait_that_does_not_fit_the_deadline_is_answered_at_once():
     """The caller hears the wait rather than sitting it out."""
     wait = json_answer(429, {"error": {"message": "slow down"}}, {"retry-after": "20"})
-    async with ScriptedUpstream(always(wait)) as upstream, running_app(upstream.base_url, retries=2) as app:
+    async with (
+        ScriptedUpstream(always(wait)) as upstream,
+        running_app(upstream.base_url, max_retries=2) as app,
+    ):
         began_s = time.monotonic()
         failure = await failing(app.chat.Complete(request(), timeout=10))
         took_s = time.monotonic() - began_s
@@ -147,7 +162,7 @@ async def test_the_breaker_opens_for_a_provider_that_is_down():
 
 async def test_the_simulators_recovering_names():
     """`sandbox/error-429-x2` fails twice and then answers: two retries are enough."""
-    async with running_app(retries=2, sandbox_tokens_per_second=0) as app:
+    async with running_app(max_retries=2, sandbox_tokens_per_second=0) as app:
         answer = await app.chat.Complete(request("echo: hi", model="sandbox/error-429-x2"))
         events, failure = await collect(
             app.chat.StreamComplete(request("echo: ho", model="sandbox/error-503-x2"))

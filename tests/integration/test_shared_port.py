@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from togetherchat_server.supervisor.listening import stop_listening
-from togetherchat_server.supervisor.reservation import Reservation
+from togetherchat_server.supervisor.port_reservation import PortReservation
 
 HERE = "127.0.0.1"
 
@@ -16,7 +16,7 @@ def reserve():
     made = []
 
     def make(address):
-        made.append(Reservation(address))
+        made.append(PortReservation(address))
         return made[-1]
 
     yield make

@@ -8,14 +8,14 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from support.app import CANARY_KEY, CANARY_PROMPT, collect, failing, request, running_app
-from support.door import COMPLETIONS, ask, head, raw_caller, running_door
 from support.http2_peer import ACK, DATA, HEADERS, PING, RST_STREAM, WINDOW_UPDATE, http2_peer, status_in
-from support.patience import eventually
+from support.http_client import COMPLETIONS, ask, head, raw_caller, running_door
 from support.scripted_upstream import ScriptedUpstream, always
 from support.tenants import Keys, bearer
 from support.upstream_script import Stall, json_answer
+from support.waiting import eventually
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.tenants.key_text import id_of, key_text
+from togetherchat_server.tenants.key_format import id_of, key_text
 
 MODEL, OTHER = "openai/gpt-oss-120b", "zai-org/GLM-5.3"
 OLD, NEW = "mistralai/Mistral-7B-Instruct-v0.3", "mistralai/Ministral-3-14B-Instruct-2512"
@@ -77,7 +77,7 @@ async def test_no_call_without_a_key(keys, metadata, reason):
     keys.create("acme")
     async with (
         ScriptedUpstream(answering) as upstream,
-        running_app(upstream.base_url, keys=str(keys.path)) as app,
+        running_app(upstream.base_url, api_keys_file=str(keys.path)) as app,
     ):
         _, streaming = await collect(app.chat.StreamComplete(request(), metadata=metadata))
         failures = [
@@ -94,7 +94,7 @@ async def test_no_call_without_a_key(keys, metadata, reason):
 async def test_health_needs_no_key(keys):
     """Probes have none."""
     keys.create("acme")
-    async with running_app(keys=str(keys.path)) as app:
+    async with running_app(api_keys_file=str(keys.path)) as app:
         answer = await health_pb2_grpc.HealthStub(app.channel).Check(health_pb2.HealthCheckRequest())
 
     assert health_pb2.HealthCheckResponse.SERVING == answer.status
@@ -103,7 +103,7 @@ async def test_health_needs_no_key(keys):
 async def test_a_stranger_is_refused_before_its_message_is_read(keys):
     """32 MiB that never come: the answer is there with the headers."""
     keys.create("acme")
-    async with running_app(keys=str(keys.path)) as app:
+    async with running_app(api_keys_file=str(keys.path)) as app:
         stream = app.channel.stream_unary("/togetherchat.v1.ChatService/Complete")(metadata=bearer(UNKNOWN))
 
         assert "UNAUTHENTICATED" == await code_of(stream)
@@ -119,7 +119,7 @@ async def test_of_a_large_message_with_a_bad_key_nothing_is_read(keys, known):
     text = keys.create("acme")
     headers = [("authorization", f"Bearer {text if known else UNKNOWN}")]
     begun = struct.pack("!BI", 0, MESSAGE_BYTES).ljust(2**14, b"\0")
-    async with running_app(keys=str(keys.path)) as app, http2_peer(app.addresses.rpc) as peer:
+    async with running_app(api_keys_file=str(keys.path)) as app, http2_peer(app.addresses.grpc) as peer:
 
         async def echo(number):
             peer.ping(number)
@@ -145,7 +145,7 @@ async def test_of_a_large_message_with_a_bad_key_nothing_is_read(keys, known):
 async def test_of_a_large_body_with_a_bad_key_nothing_is_waited_for(keys):
     """Over HTTP too: the answer is there with the headers."""
     keys.create("acme")
-    async with running_door(keys=str(keys.path)) as door, raw_caller(door) as caller:
+    async with running_door(api_keys_file=str(keys.path)) as door, raw_caller(door) as caller:
         await caller.send(head(f"content-length: {MESSAGE_BYTES}", f"authorization: Bearer {UNKNOWN}"))
         answer = await caller.head()
 
@@ -159,7 +159,7 @@ async def test_who_guesses_keys_has_to_wait(keys):
     ours, theirs = keys.create("acme"), keys.create("globex")
     async with (
         ScriptedUpstream(answering) as upstream,
-        running_door(upstream.base_url, keys=str(keys.path), failures_per_minute=1) as door,
+        running_door(upstream.base_url, api_keys_file=str(keys.path), auth_failures_per_minute=1) as door,
     ):
 
         async def reason(text):
@@ -183,7 +183,7 @@ async def test_a_revoked_key_ends_and_another_goes_on(keys):
     old = keys.create("acme")
     async with (
         ScriptedUpstream(answering) as upstream,
-        running_app(upstream.base_url, keys=str(keys.path), failures_per_minute=0) as app,
+        running_app(upstream.base_url, api_keys_file=str(keys.path), auth_failures_per_minute=0) as app,
     ):
 
         async def codes():
@@ -205,7 +205,7 @@ async def test_calls_are_recorded_under_their_tenant(keys):
     text = keys.create("acme")
     async with (
         ScriptedUpstream(answering) as upstream,
-        running_app(upstream.base_url, keys=str(keys.path)) as app,
+        running_app(upstream.base_url, api_keys_file=str(keys.path)) as app,
     ):
         await app.chat.Complete(request(), metadata=bearer(text))
         await failing(app.chat.Complete(request(), metadata=bearer(UNKNOWN)))
@@ -233,7 +233,7 @@ async def test_the_callers_own_together_key_has_a_place_of_its_own(keys, mode, m
     text = keys.create("acme")
     async with (
         ScriptedUpstream(answering) as upstream,
-        running_app(upstream.base_url, keys=str(keys.path), upstream_key=mode) as app,
+        running_app(upstream.base_url, api_keys_file=str(keys.path), upstream_credentials=mode) as app,
     ):
         code = await code_of(app.chat.Complete(request(), metadata=bearer(text, *more)))
         seen = [one.headers["authorization"] for one in upstream.ledger.requests]
@@ -250,7 +250,9 @@ async def test_no_key_leaves_a_trace(keys, limits):
     seen = []
     async with (
         ScriptedUpstream(answering) as upstream,
-        running_app(upstream.base_url, keys=str(keys.path), tenants=path, log="text") as app,
+        running_app(
+            upstream.base_url, api_keys_file=str(keys.path), tenants_file=path, log_format="text"
+        ) as app,
     ):
         for one in (text, text, revoked, UNKNOWN, text[:-1], f"{text}, {text}"):
             try:
@@ -274,7 +276,10 @@ async def test_models_that_are_not_allowed(keys, limits):
     async with (
         ScriptedUpstream(answering) as upstream,
         running_app(
-            upstream.base_url, keys=str(keys.path), tenants=path, alias={"fast": MODEL, "slow": OTHER}
+            upstream.base_url,
+            api_keys_file=str(keys.path),
+            tenants_file=path,
+            alias={"fast": MODEL, "slow": OTHER},
         ) as app,
     ):
 
@@ -318,7 +323,11 @@ async def test_a_model_that_checks_the_answer_must_be_allowed_too(
     async with (
         ScriptedUpstream(answering) as upstream,
         running_door(
-            upstream.base_url, keys=str(keys.path), tenants=path, alias={"guard": GUARD}, alias_unlisted=True
+            upstream.base_url,
+            api_keys_file=str(keys.path),
+            tenants_file=path,
+            alias={"guard": GUARD},
+            alias_unlisted=True,
         ) as door,
     ):
         chat = door.app.chat
@@ -339,7 +348,7 @@ async def test_a_successor_must_be_allowed_too(keys, limits, allowed, code):
     path = limits(f"[default]\nmodels = {json.dumps(allowed)}")
     async with (
         ScriptedUpstream(answering) as upstream,
-        running_app(upstream.base_url, keys=str(keys.path), tenants=path) as app,
+        running_app(upstream.base_url, api_keys_file=str(keys.path), tenants_file=path) as app,
     ):
         assert code == await code_of(app.chat.Complete(request(model=OLD), metadata=bearer(text)))
 
@@ -350,7 +359,7 @@ async def test_a_tenant_sees_its_models_alone(keys, limits):
     path = limits(f'[tenants.acme]\nmodels = ["{MODEL}", "zai-org/*"]')
     async with (
         ScriptedUpstream(answering) as upstream,
-        running_app(upstream.base_url, keys=str(keys.path), tenants=path) as app,
+        running_app(upstream.base_url, api_keys_file=str(keys.path), tenants_file=path) as app,
     ):
 
         async def listed(text):
@@ -380,11 +389,11 @@ async def test_a_tenant_sees_its_models_alone(keys, limits):
 async def test_the_bound_on_output_is_set_where_none_is_asked_for(keys, limits):
     """Shared by the choices; what asks for less is left as it is."""
     text = keys.create("acme")
-    path = limits("[default]\noutput_tokens_max = 100")
+    path = limits("[default]\nmax_output_tokens = 100")
     asks = [{}, {"n": 3}, {"max_tokens": 7}, {"max_tokens": 50, "n": 2}]
     async with (
         ScriptedUpstream(answering) as upstream,
-        running_app(upstream.base_url, keys=str(keys.path), tenants=path) as app,
+        running_app(upstream.base_url, api_keys_file=str(keys.path), tenants_file=path) as app,
     ):
         for fields in asks:
             await app.chat.Complete(request(**fields), metadata=bearer(text))
@@ -404,10 +413,10 @@ async def test_the_bound_on_output_is_set_where_none_is_asked_for(keys, limits):
 async def test_more_output_than_is_allowed_is_refused_by_name(keys, limits, fields, field, said):
     """Not cut down in silence, and not to be had under another name."""
     text = keys.create("acme")
-    path = limits("[default]\noutput_tokens_max = 100")
+    path = limits("[default]\nmax_output_tokens = 100")
     async with (
         ScriptedUpstream(answering) as upstream,
-        running_app(upstream.base_url, keys=str(keys.path), tenants=path) as app,
+        running_app(upstream.base_url, api_keys_file=str(keys.path), tenants_file=path) as app,
     ):
         failure = await failing(app.chat.Complete(request(**fields), metadata=bearer(text)))
 
@@ -428,7 +437,7 @@ async def test_requests_beyond_the_limit(keys, limits):
     path = limits("[tenants.acme]\nrequests_per_minute = 2")
     async with (
         ScriptedUpstream(answering) as upstream,
-        running_app(upstream.base_url, keys=str(keys.path), tenants=path) as app,
+        running_app(upstream.base_url, api_keys_file=str(keys.path), tenants_file=path) as app,
     ):
         codes = [await code_of(app.chat.Complete(request(), metadata=bearer(ours))) for _ in range(2)]
         failure = await failing(app.chat.Complete(request(), metadata=bearer(ours)))
@@ -449,7 +458,7 @@ async def test_tokens_beyond_the_limit(keys, limits):
     path = limits("[default]\ntokens_per_minute = 150")
     async with (
         ScriptedUpstream(answering) as upstream,
-        running_app(upstream.base_url, keys=str(keys.path), tenants=path) as app,
+        running_app(upstream.base_url, api_keys_file=str(keys.path), tenants_file=path) as app,
     ):
         codes = [await code_of(app.chat.Complete(request(), metadata=bearer(text))) for _ in range(2)]
         failure = await failing(app.chat.Complete(request(), metadata=bearer(text)))
@@ -463,10 +472,10 @@ async def test_tokens_beyond_the_limit(keys, limits):
 async def test_calls_in_flight_beyond_the_limit(keys, limits):
     """A call that ends, whatever way, makes room."""
     text = keys.create("acme")
-    path = limits("[default]\ncalls_max = 1")
+    path = limits("[default]\nmax_concurrent_calls = 1")
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
-        running_app(upstream.base_url, keys=str(keys.path), tenants=path) as app,
+        running_app(upstream.base_url, api_keys_file=str(keys.path), tenants_file=path) as app,
     ):
         first = app.chat.Complete(request(), metadata=bearer(text))
         await upstream.asked(1)
@@ -487,7 +496,7 @@ async def test_limits_change_while_the_service_runs(keys, limits):
     path = limits("")
     async with (
         ScriptedUpstream(answering) as upstream,
-        running_app(upstream.base_url, keys=str(keys.path), tenants=path) as app,
+        running_app(upstream.base_url, api_keys_file=str(keys.path), tenants_file=path) as app,
     ):
         assert "OK" == await code_of(app.chat.Complete(request(model=OTHER), metadata=bearer(text)))
         limits(f'[tenants.acme]\nmodels = ["{MODEL}"]')
@@ -504,7 +513,7 @@ async def test_the_http_door_keeps_the_same_rules(keys, limits):
     headers = dict(bearer(text))
     async with (
         ScriptedUpstream(answering) as upstream,
-        running_door(upstream.base_url, keys=str(keys.path), tenants=path) as door,
+        running_door(upstream.base_url, api_keys_file=str(keys.path), tenants_file=path) as door,
     ):
 
         async def post(headers, model=MODEL):

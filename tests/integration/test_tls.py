@@ -21,28 +21,28 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.app import CANARY_KEY, collect, failing, request, running_app
 from support.certificates import OPENSSL
 from support.command import running_command
-from support.door import COMPLETIONS, ask
 from support.fleet import running_fleet
+from support.http_client import COMPLETIONS, ask
 from support.scripted_upstream import ScriptedUpstream, always
 from support.tls import CANARY_COMMENT, Pair, caller_context, credentials, expired, replace, shaken
 from support.upstream_script import Pause, Send, chunk, sse_head
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
-from togetherchat_server.fronts.http import server
+from togetherchat_server.frontends.http import server
 
 pytest_plugins = ["support.tls_fixtures"]
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
-LISTENERS = ["rpc", "http"]
-PROTOCOLS = {"rpc": "h2", "http": "http/1.1"}
-SANDBOX = ("--sandbox", "--sandbox-tokens-per-second", "0", "--log", "json")
-NOWHERE = ("--listen", "127.0.0.1:0", "--admin", "off")
+LISTENERS = ["grpc", "http"]
+PROTOCOLS = {"grpc": "h2", "http": "http/1.1"}
+SANDBOX = ("--sandbox", "--sandbox-tokens-per-second", "0", "--log-format", "json")
+NOWHERE = ("--grpc-listen", "127.0.0.1:0", "--admin-listen", "off")
 
 
 @pytest.fixture
 def serving(folder):
     @asynccontextmanager
     async def served(base_url=None, *, mutual=False, **settings):
-        settings = {"http": "127.0.0.1:0", "sandbox_tokens_per_second": 0, **settings}
+        settings = {"http_listen": "127.0.0.1:0", "sandbox_tokens_per_second": 0, **settings}
         async with running_app(base_url, **folder.settings(mutual=mutual), **settings) as app:
             yield app
 
@@ -80,7 +80,7 @@ async def page(address, path):
 
 async def test_calls_are_answered_on_both_listeners(serving, folder, pairs):
     """With the certificate of the files, h2 for gRPC and HTTP/1.1 for the door."""
-    async with serving() as app, chatting(app.addresses.rpc, credentials(pairs[0])) as chat:
+    async with serving() as app, chatting(app.addresses.grpc, credentials(pairs[0])) as chat:
         answer = await chat.Complete(request())
         status = await ask_over_http(app.addresses.http, caller_context(pairs[0], folder.path))
         seen = {
@@ -137,7 +137,7 @@ async def test_a_caller_who_trusts_another_authority_does_not_speak(serving, str
     """It hears that the certificate is not verified, and no call was made."""
     async with serving() as app:
         for_strangers = credentials(Pair(stranger))
-        async with chatting(app.addresses.rpc, for_strangers) as chat:
+        async with chatting(app.addresses.grpc, for_strangers) as chat:
             refused = await failing(chat.Complete(request()))
 
     assert grpc.StatusCode.UNAVAILABLE is refused.code
@@ -176,23 +176,23 @@ async def test_where_certificates_are_asked_for_a_caller_without_makes_no_call(
     async with serving(mutual=True) as app:
         refused = []
         for shown in (None, foreign):
-            async with chatting(app.addresses.rpc, credentials(pairs[0], shown)) as chat:
+            async with chatting(app.addresses.grpc, credentials(pairs[0], shown)) as chat:
                 refused.append((await failing(chat.Complete(request()))).code)
             with pytest.raises((ssl.SSLError, ConnectionError)):
                 await shaken(app.addresses.http, caller_context(pairs[0], folder.path, shown))
-        async with chatting(app.addresses.rpc, credentials(pairs[0], own)) as chat:
+        async with chatting(app.addresses.grpc, credentials(pairs[0], own)) as chat:
             await chat.Complete(request())
         status = await ask_over_http(app.addresses.http, caller_context(pairs[0], folder.path, own))
 
     assert [grpc.StatusCode.UNAVAILABLE] * 2 == refused
     assert 200 == status
-    assert ["rpc", "http"] == [record["front"] for record in app.records()]
+    assert ["grpc", "http"] == [record["protocol"] for record in app.records()]
 
 
 async def test_probes_need_no_certificate(serving):
     """A kubelet speaks plain text and shows nothing: the listener for health stays as it is."""
     async with (
-        serving(mutual=True, health="127.0.0.1:0") as app,
+        serving(mutual=True, health_listen="127.0.0.1:0") as app,
         aio.insecure_channel(app.addresses.health) as channel,
     ):
         health = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
@@ -237,17 +237,17 @@ async def test_new_handshakes_see_the_new_certificate_and_a_running_stream_goes_
     async with (
         ScriptedUpstream(script) as upstream,
         serving(upstream.base_url) as app,
-        chatting(app.addresses.rpc, credentials(pairs[0])) as chat,
+        chatting(app.addresses.grpc, credentials(pairs[0])) as chat,
     ):
         stream = chat.StreamComplete(request())
         await anext(aiter(stream))
         before = await shaken(app.addresses.http, context)
         folder.put(pairs[1])
         after = [await shaken(app.addresses.http, context)]
-        after.append(await shaken(app.addresses.rpc, caller_context(pairs[0], folder.path, alpn=["h2"])))
+        after.append(await shaken(app.addresses.grpc, caller_context(pairs[0], folder.path, alpn=["h2"])))
         released.set()
         events, failure = await collect(stream)
-        async with chatting(app.addresses.rpc, credentials(pairs[1])) as another:
+        async with chatting(app.addresses.grpc, credentials(pairs[1])) as another:
             again, _ = await collect(another.StreamComplete(request()))
 
     assert pairs[0].sha256 == before.sha256
@@ -330,7 +330,7 @@ async def test_files_that_cannot_be_used_stop_the_start_with_one_line(folder, pa
     key = {"TOGETHER_API_KEY": CANARY_KEY}
     table = {
         f"{folder.key} is not the key of {folder.certificate}": (*folder.flags(), "--workers", "2"),
-        "--tls-cert needs its private key": ("--tls-cert", str(folder.certificate)),
+        "--tls-cert-file needs its private key": ("--tls-cert-file", str(folder.certificate)),
     }
     for said, words in table.items():
         async with running_command(*NOWHERE, *words, environment=key) as command:
@@ -342,7 +342,7 @@ async def test_files_that_cannot_be_used_stop_the_start_with_one_line(folder, pa
 
 async def test_the_greeting_names_lines_that_work_over_tls(folder):
     """A caller needs the authority, and a certificate where one is asked for."""
-    words = ("--http", "127.0.0.1:0", "--sandbox", *folder.flags(mutual=True))
+    words = ("--http-listen", "127.0.0.1:0", "--sandbox", *folder.flags(mutual=True))
     async with running_command(*NOWHERE, *words) as command:
         greeting = await command.said("SERVING: ")
         await command.said("curl --cacert")
@@ -368,18 +368,18 @@ async def test_the_lines_of_the_page_work(tmp_path):
     words = [str(tmp_path / word) if "." in word and ":" not in word else word for word in shlex.split(start)]
     assert 0 == await made.wait()
     async with running_command(
-        "--listen", "127.0.0.1:0", "--admin", "off", "--sandbox", *words[3:]
+        "--grpc-listen", "127.0.0.1:0", "--admin-listen", "off", "--sandbox", *words[3:]
     ) as command:
         address = (await command.said("SERVING: ")).partition("gRPC on ")[2].partition(",")[0]
         line = call.splitlines()[0].replace("localhost:50051", address)
         called = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "togetherchat_client.command", *shlex.split(line)[1:],
+            sys.executable, "-m", "togetherchat_client.cli", *shlex.split(line)[1:],
             env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)},
             cwd=tmp_path, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         out, _ = await called.communicate()
 
-    assert ["togetherchat-server", "--listen", "0.0.0.0:50051"] == words[:3]
+    assert ["togetherchat-server", "--grpc-listen", "0.0.0.0:50051"] == words[:3]
     assert (0, True) == (called.returncode, bool(out))
     assert "--cacert ca.pem --cert caller.pem --key caller.key" in curl
 
@@ -387,13 +387,22 @@ async def test_the_lines_of_the_page_work(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="an address of this machine that is not written as one")
 async def test_a_start_warns_once_of_callers_keys_in_plain_text():
     """With workers, too: it is said by the process that was started, before anything is served."""
-    words = ("--listen", "127.0.0.2:0", "--admin", "off", "--upstream-key", "caller", "--workers", "2")
+    words = (
+        "--grpc-listen",
+        "127.0.0.2:0",
+        "--admin-listen",
+        "off",
+        "--upstream-credentials",
+        "caller",
+        "--workers",
+        "2",
+    )
     async with running_command(*words, environment={"TOGETHER_BASE_URL": "http://127.0.0.1:1"}) as command:
         await command.said("SERVING: ")
         command.signal(signal.SIGTERM)
         await command.ended()
 
     assert command.lines[0].startswith(
-        "togetherchat-server: warning: --listen 127.0.0.2:0 takes callers' keys in plain text: set --tls-cert"
+        "togetherchat-server: warning: --grpc-listen 127.0.0.2:0 receives callers' keys in plaintext: set --tls-cert-file"
     )
     assert 1 == command.error_text.count("warning:")

@@ -20,9 +20,9 @@ from support.collector import (
     traced_app,
     traced_door,
 )
-from support.patience import eventually
 from support.scripted_upstream import ScriptedUpstream, always, in_turn
 from support.upstream_script import Fin, Send, Stall, chunk, json_answer, sse, sse_head
+from support.waiting import eventually
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT_ID = "b7ad6b7169203331"
@@ -162,7 +162,7 @@ async def test_a_retry_is_a_span_of_its_own(answer):
     """Two attempts, two spans, and the provider hears the id of each."""
     async with (
         ScriptedUpstream(in_turn(BUSY, answer)) as upstream,
-        traced_app(upstream.base_url, retries=1) as (app, collector),
+        traced_app(upstream.base_url, max_retries=1) as (app, collector),
     ):
         if answer is WHOLE:
             await app.chat.Complete(request())
@@ -225,7 +225,7 @@ async def test_a_call_that_is_refused_has_a_span_and_no_attempt():
     """It never came to one."""
     async with (
         ScriptedUpstream(always(WHOLE)) as upstream,
-        traced_app(upstream.base_url, upstream_key="caller") as (app, collector),
+        traced_app(upstream.base_url, upstream_credentials="caller") as (app, collector),
     ):
         await failing(app.chat.Complete(request(), metadata=parent()))
         (call,) = await collector.seen(1)
@@ -449,7 +449,7 @@ import asyncio, sys
 from support.app import request, running_app
 
 async def main():
-    async with running_app(http="127.0.0.1:0") as app:
+    async with running_app(http_listen="127.0.0.1:0") as app:
         await app.chat.Complete(request())
 
 asyncio.run(main())

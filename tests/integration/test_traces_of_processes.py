@@ -7,8 +7,8 @@ from grpc import aio
 
 from support.app import collect, request
 from support.collector import CLIENT, SERVER, running_collector, sent_to, traced_app
-from support.door import COMPLETIONS, ask
 from support.fleet import running_fleet
+from support.http_client import COMPLETIONS, ask
 from support.tls import Folder, Pair, caller_context, credentials
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 
@@ -69,9 +69,12 @@ async def test_a_door_with_a_certificate_is_https(pair, tmp_path):
     folder = Folder(tmp_path).put(pair)
     claims = {"x-forwarded-proto": "canary", "forwarded": "proto=canary", "host": "canary"}
     async with (
-        traced_app(http="127.0.0.1:0", sandbox_tokens_per_second=0, **folder.settings()) as (app, collector),
+        traced_app(http_listen="127.0.0.1:0", sandbox_tokens_per_second=0, **folder.settings()) as (
+            app,
+            collector,
+        ),
         httpx.AsyncClient(verify=caller_context(pair, tmp_path), trust_env=False) as client,
-        aio.secure_channel(app.addresses.rpc, credentials(pair)) as channel,
+        aio.secure_channel(app.addresses.grpc, credentials(pair)) as channel,
     ):
         port = app.addresses.http.rpartition(":")[2]
         answer = await client.post(f"https://localhost:{port}{COMPLETIONS}", json=ask(), headers=claims)

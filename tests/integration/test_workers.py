@@ -19,9 +19,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.app import collect, request
 from support.command import ROOTS, running_command
 from support.fleet import LOOPBACK, SANDBOX, lives, running_fleet
-from support.patience import eventually
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, Send, chunk, sse_head
+from support.waiting import eventually
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 from togetherchat_client.channel import service_config
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 RESTORED_S = 5.0
 """What is promised for the return of a worker that was killed."""
-SILENCE = ("--worker-silence-s", "3")
+SILENCE = ("--worker-heartbeat-timeout-s", "3")
 OWN_CONNECTION = ("grpc.use_local_subchannel_pool", 1)
 NO_RETRIES = (OWN_CONNECTION, ("grpc.enable_retries", 0))
 # gRPC's core answers a call that crosses its GOAWAY with a bare CANCELLED: see docs/workers.md.
@@ -184,7 +184,7 @@ async def test_the_supervisor_answers_for_all_and_serves_nothing(lasting):
     assert health_pb2.HealthCheckResponse.SERVING == health.status
     assert "2 workers" in lasting.greeting
     assert 1 == lasting.command.error_text.count("SERVING: gRPC")
-    assert [] == lasting.loaded("cygrpc", "aiohttp")
+    assert [] == lasting.loaded("cygrpc", "httptools")
 
 
 async def test_a_keyboard_interrupt_reaches_the_supervisor_alone(lasting):
@@ -197,10 +197,8 @@ async def test_a_keyboard_interrupt_reaches_the_supervisor_alone(lasting):
 
 async def test_no_module_of_the_supervisor_loads_grpc_or_an_http_client():
     """A process that loaded them must not start others; and it would be slow to start."""
-    roles = (
-        "togetherchat_server.__main__, togetherchat_server.command, togetherchat_server.supervisor.supervise"
-    )
-    unwanted = "{'grpc', 'aiohttp', 'httpx', 'togetherchat_server.app', 'togetherchat_sandbox'}"
+    roles = "togetherchat_server.__main__, togetherchat_server.cli.main, togetherchat_server.supervisor.supervisor"
+    unwanted = "{'grpc', 'starlette', 'httpx', 'togetherchat_server.runtime.app', 'togetherchat_sandbox'}"
     script = f"import sys, {roles}; print(sorted({unwanted} & set(sys.modules)))"
     environment = {"PYTHONPATH": os.pathsep.join(ROOTS)}
 
@@ -215,7 +213,7 @@ async def test_no_module_of_the_supervisor_loads_grpc_or_an_http_client():
 @pytest.mark.parametrize("workers", ["1", "2", "auto"])
 async def test_a_second_server_on_the_port_is_refused(workers, fleet_in_the_way):
     """With SO_REUSEPORT it would have got half of the calls: one line instead, and the end."""
-    listen = ("--listen", fleet_in_the_way, "--admin", "off")
+    listen = ("--grpc-listen", fleet_in_the_way, "--admin-listen", "off")
     async with running_command(*SANDBOX, *listen, "--workers", workers) as second:
         status = await second.ended()
 

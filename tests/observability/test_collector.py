@@ -10,7 +10,7 @@ from grpc import aio
 from support.app import CANARY_KEY, CANARY_PROMPT, collect, failing, request
 from support.collector import CLIENT, ERROR, SERVER, UNSET, sent_to
 from support.command import running_command
-from support.door import COMPLETIONS, ask
+from support.http_client import COMPLETIONS, ask
 from support.real_collector import real_collector
 from support.scripted_upstream import ScriptedUpstream, in_turn
 from support.tls import Folder, Pair
@@ -41,7 +41,16 @@ STREAM = sse(
     ]
 )
 BUSY = json_answer(503, {"error": {"message": f"{CANARY_PROMPT} {CANARY_KEY}"}})
-LOCAL = ("--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", "off", "--log", "json")
+LOCAL = (
+    "--grpc-listen",
+    "127.0.0.1:0",
+    "--http-listen",
+    "127.0.0.1:0",
+    "--admin-listen",
+    "off",
+    "--log-format",
+    "json",
+)
 
 
 async def asked(collector, *flags, answers, calls, until, environment):
@@ -86,7 +95,7 @@ async def test_every_kind_of_call_arrives(tmp_path):
     async with real_collector(tmp_path) as collector:
         log = await asked(
             collector,
-            "--retries",
+            "--max-retries",
             "1",
             answers=(WHOLE, STREAM, BUSY, WHOLE, BUSY, BUSY, WHOLE),
             calls=calls,

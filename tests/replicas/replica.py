@@ -8,18 +8,18 @@ import secrets
 import sys
 import time
 
-from togetherchat_server.tenants.limits import TenantLimits
-from togetherchat_server.tenants.replicas.leases import Lease
-from togetherchat_server.tenants.replicas.quotas import RedisQuotas
+from togetherchat_server.tenants.policy import TenantLimits
+from togetherchat_server.tenants.redis.leases import Lease
+from togetherchat_server.tenants.redis.quotas import RedisQuotas
 
 
 async def main():
-    url, tenant, calls_max, lease_s = sys.argv[1:]
+    url, tenant, max_concurrent_calls, lease_s = sys.argv[1:]
     end = RedisQuotas(
         url, patience_s=10, clock=time.monotonic, replica=secrets.token_hex(8), lease_s=float(lease_s)
     )
-    limits = TenantLimits(calls_max=int(calls_max))
-    taken = [await end.enter(tenant, limits) for _ in range(limits.calls_max)]
+    limits = TenantLimits(max_concurrent_calls=int(max_concurrent_calls))
+    taken = [await end.enter(tenant, limits) for _ in range(limits.max_concurrent_calls)]
     assert all(isinstance(one, Lease) for one in taken)
     sys.stdout.write("every place is taken\n")
     sys.stdout.flush()

@@ -11,15 +11,15 @@ from pathlib import Path
 from redis.asyncio import Redis
 
 from support.command import ROOTS
-from support.patience import answered
 from support.replicas import CALLS, PATIENT_S, empty, replica_end
-from togetherchat_server.tenants.limits import TenantLimits
-from togetherchat_server.tenants.replicas.leases import Lease
-from togetherchat_server.tenants.tally import Limit, Refusal
+from support.waiting import answered
+from togetherchat_server.tenants.policy import TenantLimits
+from togetherchat_server.tenants.quota_store import QuotaLimit, QuotaRejection
+from togetherchat_server.tenants.redis.leases import Lease
 
-THREE = TenantLimits(calls_max=3)
-PLENTY = TenantLimits(calls_max=10_000)
-FULL = Refusal(Limit.CALLS, None)
+THREE = TenantLimits(max_concurrent_calls=3)
+PLENTY = TenantLimits(max_concurrent_calls=10_000)
+FULL = QuotaRejection(QuotaLimit.CALLS, None)
 LONG_S = 60.0
 
 
@@ -49,7 +49,7 @@ async def test_two_replicas_let_in_as_many_as_one_would(replicas):
 async def test_a_call_that_finds_no_place_costs_no_request(replicas):
     """And one that finds no request takes no place."""
     ours, theirs = replicas
-    both = TenantLimits(calls_max=1, requests_per_minute=2)
+    both = TenantLimits(max_concurrent_calls=1, requests_per_minute=2)
     first = await ours.enter("acme", both)
     assert [FULL] * 5 == [await theirs.enter("acme", both) for _ in range(5)]
     ours.leave(first)
@@ -64,8 +64,8 @@ async def test_a_call_that_finds_no_place_costs_no_request(replicas):
         one = await ours.enter("acme", both)
         return one if one != FULL else None
 
-    assert Limit.REQUESTS is (await answered(without_a_request)).limit
-    assert isinstance(await ours.enter("acme", TenantLimits(calls_max=1)), Lease)
+    assert QuotaLimit.REQUESTS is (await answered(without_a_request)).limit
+    assert isinstance(await ours.enter("acme", TenantLimits(max_concurrent_calls=1)), Lease)
 
 
 async def test_what_nobody_keeps_up_is_forgotten(redis, within):
@@ -116,14 +116,14 @@ async def test_a_replica_that_is_killed_gives_its_calls_back(redis, within):
 async def test_a_call_that_outlasts_its_lease_keeps_its_place(redis, within):
     """Its replica puts the end off, before it comes, for as long as the call lasts."""
     ours, theirs = replica_end(redis, lease_s=3.0), replica_end(redis, lease_s=3.0)
-    lease = await ours.enter("acme", TenantLimits(calls_max=1))
+    lease = await ours.enter("acme", TenantLimits(max_concurrent_calls=1))
     first_end_s = await within.zscore(CALLS, lease.id)
 
     async def past_the_first_end():
         return True if await now_s(within) > first_end_s else None
 
     await answered(past_the_first_end)
-    refused = await theirs.enter("acme", TenantLimits(calls_max=1))
+    refused = await theirs.enter("acme", TenantLimits(max_concurrent_calls=1))
     later_end_s = await within.zscore(CALLS, lease.id)
     ours.leave(lease)
     await answered(lambda: empty(within))
@@ -166,7 +166,7 @@ async def test_calls_go_on_without_redis_and_it_hears_of_them_when_it_is_back(re
 async def test_calls_that_ended_while_redis_hung_are_given_back_when_it_goes_on(redis, within):
     """A moment without an answer costs nobody a place for the whole of a lease."""
     end = replica_end(redis, patience_s=0.1, lease_s=LONG_S)
-    limits = TenantLimits(calls_max=1)
+    limits = TenantLimits(max_concurrent_calls=1)
 
     async def place():
         one = await end.enter("acme", limits)

@@ -4,10 +4,10 @@ import asyncio
 import signal
 import time
 
-from support.patience import answered
 from support.replicas import PATIENT_S, replica_end
-from togetherchat_server.tenants.limits import TenantLimits
-from togetherchat_server.tenants.tally import Limit
+from support.waiting import answered
+from togetherchat_server.tenants.policy import TenantLimits
+from togetherchat_server.tenants.quota_store import QuotaLimit
 
 
 async def test_requests_are_counted_together(replicas):
@@ -18,7 +18,7 @@ async def test_requests_are_counted_together(replicas):
 
     refused = [refusal for refusal in refusals if refusal is not None]
     assert 30 <= 100 - len(refused) <= 31 + brought
-    assert {Limit.REQUESTS} == {refusal.limit for refusal in refused}
+    assert {QuotaLimit.REQUESTS} == {refusal.limit for refusal in refused}
     assert all(0 < refusal.again_s <= 2.1 for refusal in refused)
 
 
@@ -30,7 +30,7 @@ async def test_tokens_are_counted_together(replicas):
     ours.spend("acme", 1800, limits)
     refusal = await answered(lambda: theirs.enter("acme", limits))
 
-    assert Limit.TOKENS is refusal.limit
+    assert QuotaLimit.TOKENS is refusal.limit
     assert 100 < refusal.again_s <= 121
     assert None is await theirs.enter("globex", limits)
 
@@ -42,7 +42,7 @@ async def test_what_is_refused_costs_nothing(replicas):
     ours.spend("acme", 6000, both)
     await answered(lambda: ours.enter("acme", TenantLimits(tokens_per_minute=600)))
     for _ in range(5):
-        assert Limit.TOKENS is (await ours.enter("acme", both)).limit
+        assert QuotaLimit.TOKENS is (await ours.enter("acme", both)).limit
 
     requests = TenantLimits(requests_per_minute=2)
     assert [None, None] == [await ours.enter("acme", requests) for _ in range(2)]

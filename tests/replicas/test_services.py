@@ -9,11 +9,11 @@ import grpc
 import pytest
 
 from support.app import failing, request, running_app
-from support.patience import answered, eventually
 from support.replicas import CALLS, PATIENT_S, empty
 from support.scripted_upstream import ScriptedUpstream, always
 from support.tenants import Keys, bearer
 from support.upstream_script import Stall
+from support.waiting import answered, eventually
 from togetherchat.v1 import chat_service_pb2 as service
 
 
@@ -25,8 +25,10 @@ def serving(redis, tmp_path):
     @asynccontextmanager
     async def served(base_url, limits, **settings):
         path.write_text(f"[default]\n{limits}")
-        settings = {"quota_redis": redis.url, "quota_redis_s": PATIENT_S, **settings}
-        async with running_app(base_url, keys=str(keys.path), tenants=str(path), **settings) as app:
+        settings = {"redis_url": redis.url, "redis_timeout_s": PATIENT_S, **settings}
+        async with running_app(
+            base_url, api_keys_file=str(keys.path), tenants_file=str(path), **settings
+        ) as app:
             yield app
 
     served.metadata = bearer(keys.create("acme"))
@@ -57,8 +59,8 @@ async def test_two_services_share_a_tenants_places(serving):
     """A stream at one is a place less at the other; it is given back when its caller leaves."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
-        serving(upstream.base_url, "calls_max = 1") as ours,
-        serving(upstream.base_url, "calls_max = 1") as theirs,
+        serving(upstream.base_url, "max_concurrent_calls = 1") as ours,
+        serving(upstream.base_url, "max_concurrent_calls = 1") as theirs,
     ):
         stream = ours.chat.StreamComplete(request(), metadata=serving.metadata)
         reading = asyncio.create_task(stream.read())
@@ -103,7 +105,7 @@ async def test_cancelled_calls_of_a_service_leave_no_place_behind(serving, withi
     dice = random.Random(11)
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
-        serving(upstream.base_url, "calls_max = 1000") as app,
+        serving(upstream.base_url, "max_concurrent_calls = 1000") as app,
     ):
         for turn in range(100):
             rpc = app.chat.Complete if turn % 2 else app.chat.StreamComplete
@@ -120,7 +122,7 @@ async def test_a_service_that_stops_leaves_no_place_behind(serving, within):
     """What its last calls held is given back before it is gone, and not when the leases would end."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
-        serving(upstream.base_url, "calls_max = 10") as app,
+        serving(upstream.base_url, "max_concurrent_calls = 10") as app,
     ):
         calls = [app.chat.StreamComplete(request(), metadata=serving.metadata) for _ in range(5)]
         reading = [asyncio.ensure_future(call.code()) for call in calls]
@@ -135,8 +137,8 @@ async def test_a_service_that_stops_leaves_no_place_behind(serving, within):
 
 async def test_a_redis_that_hangs_costs_no_call_its_answer(redis, serving):
     """It is waited for as long as was set, and the call goes on."""
-    settings = {"quota_redis_s": 0.05, "sandbox_tokens_per_second": 0}
-    async with serving(None, "calls_max = 1", **settings) as app:
+    settings = {"redis_timeout_s": 0.05, "sandbox_tokens_per_second": 0}
+    async with serving(None, "max_concurrent_calls = 1", **settings) as app:
         redis.process.send_signal(signal.SIGSTOP)
         try:
             for _ in range(3):

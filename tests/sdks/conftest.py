@@ -2,12 +2,12 @@
 
 import pytest
 
-from support.served import serving
+from support.service_process import serving
 
 
 @pytest.fixture(scope="session")
 def served():
     """It tries nothing again by itself, so that the clients' retries show; its console is described too."""
-    words = ("--retries", "0", "--sandbox-tokens-per-second", "100", "--log", "json", "--console")
+    words = ("--max-retries", "0", "--sandbox-tokens-per-second", "100", "--log-format", "json", "--console")
     with serving(*words) as service:
         yield service

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.served import REASONABLE_S, start
+from support.service_process import REASONABLE_S, start
 
 CURL = """curl -X POST http://localhost:3000/v1/chat/completions \\
   -H "Content-Type: application/json" \\

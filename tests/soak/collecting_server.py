@@ -9,7 +9,7 @@ import gc
 import signal
 import sys
 
-from togetherchat_server.command import main
+from togetherchat_server.cli.main import main
 
 signal.signal(signal.SIGUSR1, lambda *_: gc.collect())
 sys.exit(main())

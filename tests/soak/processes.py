@@ -19,12 +19,12 @@ STOP_S: Final = 40.0
 PAGE_S: Final = 30.0
 LEDGER_REQUESTS: Final = 5000
 SERVER_FLAGS: Final[Mapping[str, str]] = {
-    "--log": "json",
-    "--write-stall-s": "1",
-    "--first-token-s": "5",
-    "--silence-s": "5",
-    "--request-s": "10",
-    "--models-fresh-s": "5",
+    "--log-format": "json",
+    "--write-timeout-s": "1",
+    "--first-token-timeout-s": "5",
+    "--stream-idle-timeout-s": "5",
+    "--request-read-timeout-s": "10",
+    "--model-list-ttl-s": "5",
 }
 """Short limits, so that every one of them is met often."""
 
@@ -48,7 +48,7 @@ class Place:
 
     def requests_left_running(self) -> list[dict[str, object]]:
         """Of the last requests that the sandbox has seen."""
-        ledger = _json(f"http://{self.sandbox}/sandbox/ledger")
+        ledger = _json(f"http://{self.sandbox}/sandbox/request-log")
         return [entry for entry in ledger["requests"] if entry["ended"] == "running"]
 
 
@@ -59,8 +59,8 @@ def running(flags: Sequence[str] = ()) -> Iterator[Place]:
     The server's lines go nowhere: that they are written is a part of what is measured.
     """
     rpc, admin, sandbox = (f"127.0.0.1:{port}" for port in _free_ports(3))
-    listens = ["--listen", sandbox, "--unary-wait-max-ms", "50", "--ledger-requests", str(LEDGER_REQUESTS)]
-    serves = ["--listen", rpc, "--admin", admin, *(word for flag in SERVER_FLAGS.items() for word in flag)]
+    listens = ["--listen", sandbox, "--unary-wait-max-ms", "50", "--request-log-size", str(LEDGER_REQUESTS)]
+    serves = ["--grpc-listen", rpc, "--admin-listen", admin, *(word for flag in SERVER_FLAGS.items() for word in flag)]
     upstream = {"TOGETHER_BASE_URL": f"http://{sandbox}/v1", "TOGETHER_API_KEY": "soak"}
     with (
         _process("togetherchat_sandbox", listens),

@@ -15,15 +15,15 @@ from grpc import aio
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
-from togetherchat_server.app import App
-from togetherchat_server.config import Configuration, Settings, Upstream, certificates_of
-from togetherchat_server.observers import Outside
-from togetherchat_server.secret import Secret
+from togetherchat_server.config import Configuration, ProviderConfig, Settings, load_certificates
+from togetherchat_server.domain.secret import Secret
+from togetherchat_server.runtime.app import App
+from togetherchat_server.runtime.observability import Environment
 
 CANARY_KEY = "tgp_v1_canary0123456789"
 CANARY_PROMPT = "canary prompt, never to be seen outside"
 MODEL = "some/model"
-PLAIN = {"retries": 0, "queue_max": 0}
+PLAIN = {"max_retries": 0, "max_queued_calls": 0}
 
 
 @dataclass(kw_only=True)
@@ -44,15 +44,15 @@ class RunningApp:
 
     @property
     def front(self):
-        return self.app._fronts.rpc
+        return self.app._frontends.grpc
 
     @property
     def door(self):
-        return self.app._fronts.http
+        return self.app._frontends.http
 
     @property
     def gauges(self):
-        return self.app._observers.gauges
+        return self.app._observability.gauges
 
     def records(self):
         """The call records in the log; complete once the app has stopped."""
@@ -67,24 +67,30 @@ async def running_app(base_url=None, *, key=CANARY_KEY, chance=None, wall_clock=
     Without retries and queue unless they are asked for: most tests are about one attempt. `chance`
     is called for every random number of the service, `wall_clock` for the time of day.
     """
-    chosen = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "log": "json", **PLAIN, **settings}
-    upstream = base_url and Upstream(base_url=base_url, key=Secret(key) if key else None)
+    chosen = {
+        "grpc_listen": "127.0.0.1:0",
+        "admin_listen": "127.0.0.1:0",
+        "log_format": "json",
+        **PLAIN,
+        **settings,
+    }
+    upstream = base_url and ProviderConfig(base_url=base_url, key=Secret(key) if key else None)
     settings = Settings(sandbox=base_url is None, **chosen)
     configuration = Configuration(
-        settings=settings, upstream=upstream or None, certificates=certificates_of(settings)
+        settings=settings, upstream=upstream or None, certificates=load_certificates(settings)
     )
     log = io.StringIO()
-    outside = Outside(
+    environment = Environment(
         version="0.0.0",
         clock=time.monotonic,
         wall_clock=wall_clock,
         random=chance or random.Random(1).random,
         log=log,
     )
-    app = App(configuration, outside)
+    app = App(configuration, environment)
     addresses = await app.start()
     try:
-        async with aio.insecure_channel(addresses.rpc, options=[("grpc.enable_retries", 0)]) as channel:
+        async with aio.insecure_channel(addresses.grpc, options=[("grpc.enable_retries", 0)]) as channel:
             stub = service_grpc.ChatServiceStub(channel)
             yield RunningApp(app=app, addresses=addresses, channel=channel, chat=stub, log=log)
     finally:

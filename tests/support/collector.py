@@ -10,8 +10,8 @@ from grpc import aio
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as otlp
 
 from support.app import running_app
-from support.door import running_door
-from support.patience import eventually
+from support.http_client import running_door
+from support.waiting import eventually
 
 SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
 SERVER, CLIENT = 2, 3

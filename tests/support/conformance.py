@@ -1,7 +1,7 @@
-"""Plays the cases of clients/conformance with one language's actor, and compares.
+"""Runs the cases of clients/conformance with one language's actor, and compares.
 
-The service is the real one, in the test's own process, in front of the sandbox; beside it a
-scripted service that sends what the real one does not send yet.
+The real service runs in the test's process, with the sandbox as its provider. A scripted service
+sends what the real one does not send yet.
 """
 
 import asyncio
@@ -19,15 +19,15 @@ import togetherchat
 import togetherchat_client
 from conformance import actors, judge
 from support.app import running_app
-from support.patience import eventually
 from support.scripted_service import Failure, ScriptedService, answer, delta, ending, serving, started
+from support.waiting import eventually
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_sandbox import Sandbox, SandboxSettings
 
 CASES = judge.read_cases(judge.CASES.read_text(encoding="utf-8"))
 BESIDE = ("provider_requests", "provider_saw", "service_calls")
-"""What is known on the other side of a call, some of it a little after the call's end."""
+"""Facts that the servers know about a call, some of them only shortly after its end."""
 
 UNKNOWN_EVENT = service.StreamCompleteResponse.FromString(b"\x82\x01\x03new")
 UINT64_MAX = 2**64 - 1
@@ -35,7 +35,7 @@ INT64_MAX = 2**63 - 1
 
 
 class _OddFailure(Failure):
-    """A failure with a detail of a type that nobody knows, before those of the contract."""
+    """A failure with a detail of an unknown type before those of the contract."""
 
     def status(self):
         status = Failure.status(self)
@@ -51,7 +51,7 @@ def _overloaded(pushback_ms):
 
 
 def _large(message):
-    """The largest numbers that the contract has, put into an answer or into the events of one."""
+    """Put the largest numbers of the contract into a response or an event."""
     match message:
         case service.CompleteResponse():
             message.choices[0].seed = UINT64_MAX
@@ -63,7 +63,7 @@ def _large(message):
     return message
 
 
-def _of_another_time(message):
+def _with_unknown_finish_reason(message):
     message.choices[0].finish_reason = 99
     return message
 
@@ -88,11 +88,11 @@ def _fragments():
     ]
 
 
-def plays():
-    """The turns of each model of the scripted service."""
+def scripts():
+    """The outcomes of successive calls, for each model of the scripted service."""
     return {
         "unknown-event": [[started(), delta("Hel"), UNKNOWN_EVENT, delta("lo."), *ending()]],
-        "unknown-finish-reason": [[_of_another_time(answer("Hello."))]],
+        "unknown-finish-reason": [[_with_unknown_finish_reason(answer("Hello."))]],
         "largest-numbers": [[_large(answer("Hello."))]],
         "stream-largest-numbers": [[started(), delta("Hello."), *map(_large, ending())]],
         "stream-tool-call-fragments": [_fragments()],
@@ -108,15 +108,15 @@ def plays():
     }
 
 
-class Stage(ScriptedService):
-    """The scripted service; the model `scripted/NAME` chooses what is played."""
+class ScriptedCases(ScriptedService):
+    """The scripted service; the model `scripted/NAME` selects the script."""
 
     def __init__(self):
         super().__init__()
-        self._plays = plays()
+        self._scripts = scripts()
 
     def _next_turn(self, method):
-        turns = self._plays[self.seen[-1].request.model.removeprefix("scripted/")]
+        turns = self._scripts[self.seen[-1].request.model.removeprefix("scripted/")]
         return turns.pop(0) if len(turns) > 1 else turns[0]
 
     def beside(self, case_id):
@@ -124,14 +124,14 @@ class Stage(ScriptedService):
 
 
 class Service:
-    """The real service and the provider behind it, as they remember a call."""
+    """The facts that the real service and the sandbox know about a call."""
 
     def __init__(self, app, sandbox):
         self._app = app
         self._sandbox = sandbox
 
     def beside(self, case_id):
-        asked = self._sandbox.ledger.entries(id=case_id)
+        asked = self._sandbox.request_log.entries(id=case_id)
         ended = [record for record in self._app.records() if record["id"] == case_id]
         return {
             "provider_requests": len(asked),
@@ -142,68 +142,73 @@ class Service:
 
 @asynccontextmanager
 async def servers():
-    """Address and memory of each server, by the name that cases have for it."""
+    """Address and facts of each server, by its name in the cases."""
     async with AsyncExitStack() as stack:
         sandbox = await stack.enter_async_context(
             Sandbox(SandboxSettings(first_token_ms=0, tokens_per_second=0))
         )
         app = await stack.enter_async_context(
-            running_app(sandbox.base_url, retries=2, queue_max=128, upstream_key="caller-then-server")
+            running_app(
+                sandbox.base_url,
+                max_retries=2,
+                max_queued_calls=128,
+                upstream_credentials="caller-then-server",
+            )
         )
-        stage = Stage()
-        address = await stack.enter_async_context(serving(stage))
-        yield {"service": (app.addresses.rpc, Service(app, sandbox)), "scripted": (address, stage)}
+        scripted = ScriptedCases()
+        address = await stack.enter_async_context(serving(scripted))
+        yield {"service": (app.addresses.grpc, Service(app, sandbox)), "scripted": (address, scripted)}
 
 
 @functools.cache
 def verdicts(name):
-    """What differs in each case, by its id; nothing where all is as it should be."""
+    """The differences of each case, by its id; an empty list if the case passes."""
     language = actors.LANGUAGES[name]
     try:
         actors.build(language)
     except actors.ActorError as exc:
         return {case.id: [str(exc)] for case in CASES}
     roots = [Path(package.__path__[0]).parent for package in (togetherchat, togetherchat_client)]
-    return play_all(language, {"PYTHONPATH": os.pathsep.join(map(str, roots))})
+    return run_all(language, {"PYTHONPATH": os.pathsep.join(map(str, roots))})
 
 
-def play_all(language, environment):
-    """The same for a language that is built, with an environment of its actor's own."""
-    return asyncio.run(_play_all(language, environment))
+def run_all(language, environment):
+    """The differences for a language whose actor is built, started with this environment."""
+    return asyncio.run(_run_all(language, environment))
 
 
-async def _play_all(language, environment):
+async def _run_all(language, environment):
     found = {}
-    async with servers() as known:
-        for server, (address, memory) in known.items():
+    async with servers() as started_servers:
+        for server, (address, facts) in started_servers.items():
             cases = [case for case in CASES if case.server == server]
             async with actors.running(language, address, environment) as actor:
-                found |= await _play(actor, memory, cases)
+                found |= await _run(actor, facts, cases)
     return found
 
 
-async def _play(actor, memory, cases):
+async def _run(actor, facts, cases):
     found, observations = {}, {}
     for case in cases:
-        told = judge.with_page_token(case.told, observations)
+        actor_input = judge.with_page_token(case.actor_input, observations)
         try:
-            observation = judge.parse_object(await actor.play(json.dumps(told)))
+            observation = judge.parse_object(await actor.play(json.dumps(actor_input)))
         except (actors.ActorError, ValueError, TypeError) as exc:
             found[case.id] = [f"{type(exc).__name__}: {exc}"]
             continue
         observations[case.id] = observation
-        found[case.id] = await _differences(case, observation, memory)
+        found[case.id] = await _differences(case, observation, facts)
     if (status := await actor.end()) != 0:
-        found[cases[-1].id] = [*found[cases[-1].id], f"the actor ended with {status}"]
+        found[cases[-1].id] = [*found[cases[-1].id], f"the actor exited with status {status}"]
     return found
 
 
-async def _differences(case, observation, memory):
+async def _differences(case, observation, facts):
     seen = {"id": case.id} | {name: each for name, each in case.expect.items() if name not in BESIDE}
     beside = {name: each for name, each in case.expect.items() if name in BESIDE}
     with suppress(TimeoutError):
-        await eventually(lambda: not list(judge.differences(beside, memory.beside(case.id))), within_s=20)
+        await eventually(lambda: not list(judge.differences(beside, facts.beside(case.id))), within_s=20)
     return [
         *judge.differences(seen, judge.facts(observation)),
-        *judge.differences(beside, memory.beside(case.id)),
+        *judge.differences(beside, facts.beside(case.id)),
     ]

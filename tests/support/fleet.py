@@ -7,7 +7,16 @@ from pathlib import Path
 
 from support.command import REASONABLE_S, running_command
 
-LOOPBACK = ("--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--health", "127.0.0.1:0", "--log", "json")
+LOOPBACK = (
+    "--grpc-listen",
+    "127.0.0.1:0",
+    "--admin-listen",
+    "127.0.0.1:0",
+    "--health-listen",
+    "127.0.0.1:0",
+    "--log-format",
+    "json",
+)
 SANDBOX = ("--sandbox", "--sandbox-tokens-per-second", "0")
 
 
@@ -77,7 +86,7 @@ class Fleet:
 @asynccontextmanager
 async def running_fleet(*words, base_url=None, environment=None):
     """Two workers in front of `base_url`, or of the simulator where there is none."""
-    source = ("--upstream-key", "server") if base_url else SANDBOX
+    source = ("--upstream-credentials", "server") if base_url else SANDBOX
     environment = {**({"TOGETHER_BASE_URL": base_url} if base_url else {}), **(environment or {})}
     async with running_command(
         *LOOPBACK, "--workers", "2", *source, *words, environment=environment

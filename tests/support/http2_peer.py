@@ -4,7 +4,7 @@ Owns the frames (RFC 9113) and the simplest form of header block (RFC 7541: lite
 indexing, no Huffman coding). Knows nothing of the code under test. It reads at all times,
 acknowledges SETTINGS, answers pings unless told not to, and grants no flow control of its own.
 
-    async with http2_peer(addresses.rpc, {INITIAL_WINDOW_SIZE: 0}) as peer:
+    async with http2_peer(addresses.grpc, {INITIAL_WINDOW_SIZE: 0}) as peer:
         peer.call(1, "/grpc.health.v1.Health/Watch", b"")
         await peer.seen(lambda frame: frame.kind == HEADERS and frame.stream == 1)
 """

@@ -1,6 +1,6 @@
 """OpenTelemetry's own collector as a process, which writes what it takes to a file.
 
-OTEL_COLLECTOR names the program: `make .tools/otel-collector`. Spans here have been through its
+OTEL_COLLECTOR names the program: `make test-observability` builds it. Spans here have been through its
 receiver, its data model and its encoder, so what is read is what another system would be sent.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from support.collector import Collected
-from support.patience import eventually
+from support.waiting import eventually
 
 PROGRAM = os.environ.get("OTEL_COLLECTOR", "otel-collector")
 LENGTH_BYTES = 4

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass, field
 
-from togetherchat_server.observe.record import CallRecord
+from togetherchat_server.telemetry.call_record import CallRecord
 
 
 def record(**changed):
     return CallRecord(
         **{
             "id": "request-1",
-            "front": "rpc",
+            "protocol": "grpc",
             "method": "/togetherchat.v1.ChatService/Complete",
             "code": "OK",
             "reason": "",

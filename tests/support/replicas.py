@@ -3,7 +3,7 @@
 import secrets
 import time
 
-from togetherchat_server.tenants.replicas.quotas import RedisQuotas
+from togetherchat_server.tenants.redis.quotas import RedisQuotas
 
 PATIENT_S = 10.0
 """What is asked must be answered, however busy the machine is."""

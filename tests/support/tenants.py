@@ -4,8 +4,8 @@ import io
 import json
 from datetime import UTC, datetime
 
-from togetherchat_server.tenants.command import Desk, run
-from togetherchat_server.tenants.key_text import id_of
+from togetherchat_server.cli.keys import CommandContext, run
+from togetherchat_server.tenants.key_format import id_of
 
 
 def now_of(text):
@@ -22,8 +22,10 @@ class Keys:
     def run(self, *words, environment=None):
         """The status, and what was written to the two streams."""
         out, error = io.StringIO(), io.StringIO()
-        environment = {"TOGETHERCHAT_KEYS": str(self.path)} if environment is None else environment
-        status = run(words, Desk(environment=environment, out=out, error=error, now=lambda: self.today))
+        environment = {"TOGETHERCHAT_API_KEYS_FILE": str(self.path)} if environment is None else environment
+        status = run(
+            words, CommandContext(environment=environment, out=out, error=error, now=lambda: self.today)
+        )
         return status, out.getvalue(), error.getvalue()
 
     def create(self, tenant, *words):

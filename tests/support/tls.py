@@ -44,8 +44,8 @@ class Folder:
         return self
 
     def settings(self, *, mutual=False):
-        chosen = {"tls_cert": str(self.certificate), "tls_key": str(self.key)}
-        return {**chosen, "tls_client_ca": str(self.client_ca)} if mutual else chosen
+        chosen = {"tls_cert_file": str(self.certificate), "tls_key_file": str(self.key)}
+        return {**chosen, "tls_client_ca_file": str(self.client_ca)} if mutual else chosen
 
     def flags(self, *, mutual=False):
         named = self.settings(mutual=mutual).items()

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.errors import ServiceError
-from togetherchat_server.providers.together import wire
-from togetherchat_server.providers.together.chat_stream import ChatStreamTranslator
+from togetherchat_server.domain.reasons import ServiceError
+from togetherchat_server.providers.together import schema
+from togetherchat_server.providers.together.stream import ChatStreamTranslator
 from togetherchat_server.upstream.sse import SseDecoder
 
 EVENT_BYTES_MAX = 1 << 20
@@ -23,7 +23,7 @@ class Outcome:
 
 def translate(reads: Iterable[bytes]) -> Outcome:
     """Every read's events, taken read by read; a stream of one attempt."""
-    decoder = SseDecoder(event_bytes_max=EVENT_BYTES_MAX)
+    decoder = SseDecoder(max_event_bytes=EVENT_BYTES_MAX)
     translator = ChatStreamTranslator()
     events: list[service.StreamCompleteResponse] = []
     done = False
@@ -32,7 +32,7 @@ def translate(reads: Iterable[bytes]) -> Outcome:
             for event in decoder.feed(read):
                 done = done or event.data == b"[DONE]"
                 if not done:
-                    translator.feed(wire.parse_chunk(event.data))
+                    translator.feed(schema.parse_chunk(event.data))
             events.extend(translator.take())
         translator.finish(done=done, attempts=1)
     except ServiceError as failure:
@@ -52,16 +52,16 @@ _GROWING = frozenset({"reasoning", "text", "arguments"})
 
 
 def pieces(events: Sequence[service.StreamCompleteResponse]) -> list[Piece]:
-    """The events without the accident of how deltas were merged: neighbours of one kind are joined.
+    """The events without the accident of how deltas were merged: neighbours of one reason are joined.
 
     The log probabilities of a choice are one list, because they may come beside any piece.
     """
     joined: list[list[object]] = []
     logprobs: dict[int, list[bytes]] = {}
     for event in events:
-        kind = event.WhichOneof("event")
-        if kind != "delta":
-            joined.append([kind, event.SerializeToString(deterministic=True)])
+        reason = event.WhichOneof("event")
+        if reason != "delta":
+            joined.append([reason, event.SerializeToString(deterministic=True)])
             continue
         delta = event.delta
         tokens = (token.SerializeToString(deterministic=True) for token in delta.logprobs.tokens)

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 WORDS = (
-    "--sandbox", "--sandbox-tokens-per-second", "0", "--upstream-key", "caller-then-server",
-    "--listen", "127.0.0.1:0", "--admin", "off",
+    "--sandbox", "--sandbox-tokens-per-second", "0", "--upstream-credentials", "caller-then-server",
+    "--grpc-listen", "127.0.0.1:0", "--admin-listen", "off",
 )  # fmt: skip
 
 

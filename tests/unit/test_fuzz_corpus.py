@@ -59,8 +59,8 @@ def test_the_corpus_is_small():
 class SplitsAtEveryRead:
     """A decoder that takes the end of a read for the end of a line."""
 
-    def __init__(self, decoder: type, *, event_bytes_max: int) -> None:
-        self._decoder = decoder(event_bytes_max=event_bytes_max)
+    def __init__(self, decoder: type, *, max_event_bytes: int) -> None:
+        self._decoder = decoder(max_event_bytes=max_event_bytes)
 
     def feed(self, data: bytes) -> list[object]:
         return self._decoder.feed(data + b"\n")
@@ -69,8 +69,8 @@ class SplitsAtEveryRead:
         return getattr(self._decoder, name)
 
 
-FAILURES = "togetherchat_server.providers.together.failures"
-ANSWER = "togetherchat_server.providers.together.answer"
+FAILURES = "togetherchat_server.providers.together.errors"
+ANSWER = "togetherchat_server.providers.together.response_parts"
 DEFECTS = [
     pytest.param(
         "decoder", "fuzz.targets.decoder.SseDecoder", lambda real: lambda **to: SplitsAtEveryRead(real, **to),

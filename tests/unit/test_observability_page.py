@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from support.records import Lines, record
-from togetherchat_server.errors import Kind
-from togetherchat_server.observe.log import CallLog, logger_of
-from togetherchat_server.observe.metrics.families import FAMILIES
-from togetherchat_server.observe.record import CallRecord
+from togetherchat_server.domain.reasons import Reason
+from togetherchat_server.telemetry.call_record import CallRecord
+from togetherchat_server.telemetry.log import CallLog, logger_of
+from togetherchat_server.telemetry.metrics.definitions import DEFINITIONS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "observability.md").read_text("utf-8")
@@ -40,10 +40,10 @@ def expressions():
 
 def family_of(sample):
     """The family that a sample of this name belongs to, None where there is none."""
-    if sample in FAMILIES and FAMILIES[sample].kind != "histogram":
-        return FAMILIES[sample]
+    if sample in DEFINITIONS and DEFINITIONS[sample].kind != "histogram":
+        return DEFINITIONS[sample]
     for part in PARTS:
-        family = FAMILIES.get(sample.removesuffix(part))
+        family = DEFINITIONS.get(sample.removesuffix(part))
         if sample.endswith(part) and family and family.kind == "histogram":
             return family
     return None
@@ -112,7 +112,7 @@ def test_every_reason_that_is_watched_for_is_a_kind():
     }
 
     assert len(named) > 15
-    assert set() == named - set(Kind) - {"none"}
+    assert set() == named - set(Reason) - {"none"}
 
 
 def test_every_alert_is_explained_and_played_through():
@@ -137,7 +137,7 @@ def test_every_metric_is_on_the_page():
     rows = re.findall(r"^\| `(\w+)` \| (counter|gauge|histogram) \| (.*?) \| (.*?) \|$", PAGE, re.MULTILINE)
     wanted = [
         (name, family.kind, ", ".join(f"`{label}`" for label in family.labels), family.help)
-        for name, family in FAMILIES.items()
+        for name, family in DEFINITIONS.items()
     ]
 
     assert wanted == rows

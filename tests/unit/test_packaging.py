@@ -24,6 +24,9 @@ LOCKS = {
     "console.txt": ["console"],
     "generate.txt": ["generate"],
     "supply.txt": ["supply"],
+    "deploy.txt": ["deploy"],
+    "lint-image.txt": ["lint-image"],
+    "lock.txt": ["lock"],
 }
 
 

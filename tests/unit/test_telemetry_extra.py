@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from togetherchat_server.command import main
+from togetherchat_server.cli.main import main
 
 
 @pytest.mark.parametrize("missing", ["opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-grpc"])

@@ -1,6 +1,6 @@
-// Command conformance is the Go actor of clients/conformance: it makes the calls that stand on its
-// standard input, one JSON object a line, through the client library, and writes for each of them
-// what it saw. It judges nothing.
+// Command conformance is the Go actor of clients/conformance. It reads cases from standard input, one
+// JSON object a line, makes each call through the client library, and writes what it observed. The
+// judge compares; the actor does not.
 package main
 
 import (
@@ -20,19 +20,19 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: conformance HOST:PORT < cases")
 		os.Exit(2)
 	}
-	if err := act(os.Args[1], os.Stdin, os.Stdout); err != nil {
+	if err := runCases(os.Args[1], os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "conformance:", err)
 		os.Exit(1)
 	}
 }
 
-// actor has a client with retries, and one without.
+// actor has one client that retries and one that does not.
 type actor struct {
 	retrying *togetherchat.Client
 	once     *togetherchat.Client
 }
 
-func act(target string, input io.Reader, output io.Writer) error {
+func runCases(target string, input io.Reader, output io.Writer) error {
 	retrying, err := togetherchat.Dial(target, togetherchat.WithPlaintext())
 	if err != nil {
 		return err
@@ -43,17 +43,18 @@ func act(target string, input io.Reader, output io.Writer) error {
 		return err
 	}
 	defer once.Close()
-	return eachCase(&actor{retrying: retrying, once: once}, input, output)
+	actor := &actor{retrying: retrying, once: once}
+	return actor.runEach(input, output)
 }
 
-func eachCase(actor *actor, input io.Reader, output io.Writer) error {
-	answers := json.NewEncoder(output)
-	answers.SetEscapeHTML(false)
+func (a *actor) runEach(input io.Reader, output io.Writer) error {
+	observations := json.NewEncoder(output)
+	observations.SetEscapeHTML(false)
 	lines := bufio.NewReader(input)
 	for {
 		line, err := lines.ReadBytes('\n')
 		if len(bytes.TrimSpace(line)) > 0 {
-			if failed := actor.answer(line, answers); failed != nil {
+			if failed := a.runLine(line, observations); failed != nil {
 				return failed
 			}
 		}
@@ -66,14 +67,14 @@ func eachCase(actor *actor, input io.Reader, output io.Writer) error {
 	}
 }
 
-func (a *actor) answer(line []byte, answers *json.Encoder) error {
-	var asked task
-	if err := json.Unmarshal(line, &asked); err != nil {
+func (a *actor) runLine(line []byte, observations *json.Encoder) error {
+	var each task
+	if err := json.Unmarshal(line, &each); err != nil {
 		return err
 	}
-	saw, err := a.perform(asked)
+	observed, err := a.run(each)
 	if err != nil {
-		return fmt.Errorf("case %s: %w", asked.ID, err)
+		return fmt.Errorf("case %s: %w", each.ID, err)
 	}
-	return answers.Encode(saw)
+	return observations.Encode(observed)
 }

@@ -14,11 +14,11 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/togetherchat/togetherchat/clients/go/internal/scripted"
-	"github.com/togetherchat/togetherchat/clients/go/internal/served"
+	"github.com/togetherchat/togetherchat/clients/go/internal/serviceprocess"
 	togetherchatv1 "github.com/togetherchat/togetherchat/clients/go/togetherchat/v1"
 )
 
-var service *served.Service
+var service *serviceprocess.Service
 
 func TestMain(m *testing.M) {
 	os.Exit(run(m))
@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 
 func run(m *testing.M) int {
 	var err error
-	if service, err = served.Start(); err != nil {
+	if service, err = serviceprocess.Start(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -34,18 +34,18 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// saw is what the actor answers to one line.
-func saw(t *testing.T, line string) sighting {
+// runCase returns the observation that the actor writes for one line.
+func runCase(t *testing.T, line string) observation {
 	t.Helper()
 	var output bytes.Buffer
-	if err := act(service.Target, strings.NewReader(line), &output); err != nil {
+	if err := runCases(service.Target, strings.NewReader(line), &output); err != nil {
 		t.Fatal(err)
 	}
-	var answered sighting
-	if err := json.Unmarshal(output.Bytes(), &answered); err != nil {
+	var observed observation
+	if err := json.Unmarshal(output.Bytes(), &observed); err != nil {
 		t.Fatalf("%v in %s", err, output.String())
 	}
-	return answered
+	return observed
 }
 
 func equal[T comparable](t *testing.T, expected, actual T) {
@@ -60,9 +60,9 @@ func request(model, text string) string {
 		`{"model": %q, "messages": [{"role": "ROLE_USER", "content": [{"text": %q}]}]}`, model, text)
 }
 
-// The shared list is understood: one answer a case, with its id.
-func TestEveryCaseOfTheListIsAnswered(t *testing.T) {
-	list, err := os.ReadFile(filepath.Join(served.Root(), "clients", "conformance", "cases.json"))
+// The actor runs every case of the shared list and repeats its id.
+func TestEveryCaseHasAnObservation(t *testing.T) {
+	list, err := os.ReadFile(filepath.Join(serviceprocess.Root(), "clients", "conformance", "cases.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func TestEveryCaseOfTheListIsAnswered(t *testing.T) {
 	}
 	for _, each := range cases {
 		if bytes.Contains(each["request"], []byte(`{"$`)) {
-			continue // the judge writes these out
+			continue // the judge expands these
 		}
 		var id string
 		if err := json.Unmarshal(each["id"], &id); err != nil {
@@ -83,63 +83,63 @@ func TestEveryCaseOfTheListIsAnswered(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			equal(t, id, saw(t, string(line)).ID)
+			equal(t, id, runCase(t, string(line)).ID)
 		})
 	}
 }
 
-// A whole answer is protobuf JSON, and no part of an error stands beside it.
-func TestAnAnswer(t *testing.T) {
-	answered := saw(t, `{"id": "a", "call": "Complete", "request": `+request("sandbox/fast", "echo: <Größe>")+`}`)
-	equal(t, "OK", answered.Code)
-	equal(t, "", answered.Reason+answered.Message)
-	equal(t, true, !answered.Retryable && answered.RetryAfterMS == nil)
-	equal(t, true, bytes.Contains(answered.Answer, []byte(`"finishReason":"FINISH_REASON_STOP"`)))
-	equal(t, true, bytes.Contains(answered.Answer, []byte(`<Größe>`)))
+// A response is protobuf JSON, and every error field is empty.
+func TestAResponse(t *testing.T) {
+	observed := runCase(t, `{"id": "a", "call": "Complete", "request": `+request("sandbox/fast", "echo: <Größe>")+`}`)
+	equal(t, "OK", observed.Code)
+	equal(t, "", observed.Reason+observed.Message)
+	equal(t, true, !observed.Retryable && observed.RetryAfterMS == nil)
+	equal(t, true, bytes.Contains(observed.Response, []byte(`"finishReason":"FINISH_REASON_STOP"`)))
+	equal(t, true, bytes.Contains(observed.Response, []byte(`<Größe>`)))
 }
 
-// A failure has its code, reason, wait and facts, and no answer.
+// A failed call has a code, a reason, a wait and metadata, and no response.
 func TestAFailure(t *testing.T) {
-	answered := saw(t, `{"id": "b", "call": "Complete", "retries": false, "request": `+
+	observed := runCase(t, `{"id": "b", "call": "Complete", "retries": false, "request": `+
 		request("sandbox/error-429-x99", t.Name())+`}`)
-	equal(t, "RESOURCE_EXHAUSTED", answered.Code)
-	equal(t, true, answered.Retryable)
-	equal(t, true, *answered.RetryAfterMS > 0)
-	equal(t, "429", answered.ErrorMetadata["upstreamHttpStatus"])
-	equal(t, "null", string(answered.Answer))
+	equal(t, "RESOURCE_EXHAUSTED", observed.Code)
+	equal(t, true, observed.Retryable)
+	equal(t, true, *observed.RetryAfterMS > 0)
+	equal(t, "429", observed.ErrorMetadata["upstreamHttpStatus"])
+	equal(t, "null", string(observed.Response))
 }
 
-// All that is wrong with a request is told with its place.
+// Every violation of a request is reported with its field.
 func TestViolations(t *testing.T) {
-	answered := saw(t, `{"id": "c", "call": "Complete", "request": {"model": "m", "temperature": 9}}`)
-	equal(t, "INVALID_ARGUMENT", answered.Code)
-	equal(t, "[temperature messages]", fmt.Sprint([]string{answered.Violations[0][0], answered.Violations[1][0]}))
+	observed := runCase(t, `{"id": "c", "call": "Complete", "request": {"model": "m", "temperature": 9}}`)
+	equal(t, "INVALID_ARGUMENT", observed.Code)
+	equal(t, "[temperature messages]", fmt.Sprint([]string{observed.Violations[0][0], observed.Violations[1][0]}))
 }
 
-// A stream that its caller leaves is seen as cancelled, with the answer so far.
+// A stream that the caller cancels is CANCELLED, with the partial response.
 func TestACancelAfterEvents(t *testing.T) {
-	answered := saw(t, `{"id": "d", "call": "StreamComplete", "cancel": {"after_events": 2}, "request": `+
+	observed := runCase(t, `{"id": "d", "call": "StreamComplete", "cancel": {"after_events": 2}, "request": `+
 		request("sandbox/stall-after-3", "Hi")+`}`)
-	equal(t, "CANCELLED", answered.Code)
-	equal(t, 2, answered.Events)
-	equal(t, true, bytes.Contains(answered.Answer, []byte(`"choices"`)))
+	equal(t, "CANCELLED", observed.Code)
+	equal(t, 2, observed.Events)
+	equal(t, true, bytes.Contains(observed.Response, []byte(`"choices"`)))
 }
 
-// A call that its caller leaves after a time is seen as cancelled too.
+// A call that the caller cancels after a time is CANCELLED.
 func TestACancelAfterATime(t *testing.T) {
-	answered := saw(t, `{"id": "e", "call": "Complete", "cancel": {"after_ms": 50}, "request": `+
+	observed := runCase(t, `{"id": "e", "call": "Complete", "cancel": {"after_ms": 50}, "request": `+
 		request("sandbox/stall", "Hi")+`}`)
-	equal(t, "CANCELLED", answered.Code)
+	equal(t, "CANCELLED", observed.Code)
 }
 
-// A deadline is the call's.
+// The deadline of a case is the deadline of its call.
 func TestADeadline(t *testing.T) {
-	answered := saw(t, `{"id": "f", "call": "Complete", "deadline_ms": 300, "request": `+
+	observed := runCase(t, `{"id": "f", "call": "Complete", "deadline_ms": 300, "request": `+
 		request("sandbox/stall", "Hi")+`}`)
-	equal(t, "DEADLINE_EXCEEDED", answered.Code)
+	equal(t, "DEADLINE_EXCEEDED", observed.Code)
 }
 
-// Metadata goes out with the call, and the case's id as the call's.
+// The metadata of a case is sent, and its id is sent as x-request-id.
 func TestMetadataIsSent(t *testing.T) {
 	var sent metadata.MD
 	echo := &scripted.Service{OnComplete: func(
@@ -151,34 +151,34 @@ func TestMetadataIsSent(t *testing.T) {
 	target, stop := echo.Start()
 	defer stop()
 	line := `{"id": "g", "call": "Complete", "metadata": {"traceparent": "x"}, "request": ` + request("m", "Hi") + `}`
-	if err := act(target, strings.NewReader(line), &bytes.Buffer{}); err != nil {
+	if err := runCases(target, strings.NewReader(line), &bytes.Buffer{}); err != nil {
 		t.Fatal(err)
 	}
 	equal(t, "[x] [g]", fmt.Sprint(sent.Get("traceparent"), sent.Get("x-request-id")))
 }
 
-// A page of models is an answer as any other.
+// A page of models is a response.
 func TestAPageOfModels(t *testing.T) {
-	answered := saw(t, `{"id": "h", "call": "ListModels", "request": {"pageSize": 2}}`)
-	equal(t, "OK", answered.Code)
-	equal(t, true, bytes.Contains(answered.Answer, []byte(`"nextPageToken"`)))
+	observed := runCase(t, `{"id": "h", "call": "ListModels", "request": {"pageSize": 2}}`)
+	equal(t, "OK", observed.Code)
+	equal(t, true, bytes.Contains(observed.Response, []byte(`"nextPageToken"`)))
 }
 
-// What cannot be understood ends the actor: a case that is left out would look like one that passed.
-func TestWhatIsNotUnderstoodIsAnError(t *testing.T) {
+// An invalid case makes the actor fail: a skipped case would look like a passed one.
+func TestAnInvalidCaseIsAnError(t *testing.T) {
 	for _, line := range []string{
 		"nonsense",
 		`{"id": "i", "call": "Sing"}`,
 		`{"id": "i", "call": "Complete", "request": {"tune": 1}}`,
 	} {
-		if err := act(service.Target, strings.NewReader(line), &bytes.Buffer{}); err == nil {
-			t.Errorf("%s was taken", line)
+		if err := runCases(service.Target, strings.NewReader(line), &bytes.Buffer{}); err == nil {
+			t.Errorf("%s was accepted", line)
 		}
 	}
 }
 
 // Codes have the names of the gRPC specification.
-func TestCodesAreNamedAsTheSpecificationNamesThem(t *testing.T) {
+func TestCodesHaveTheNamesOfTheSpecification(t *testing.T) {
 	for code := codes.OK; code <= codes.Unauthenticated; code++ {
 		var read codes.Code
 		if err := read.UnmarshalJSON([]byte(`"` + nameOf(code) + `"`)); err != nil {

@@ -14,89 +14,89 @@ import (
 	togetherchatv1 "github.com/togetherchat/togetherchat/clients/go/togetherchat/v1"
 )
 
-// task is a case, as an actor reads it.
+// task is a case as an actor reads it.
 type task struct {
 	ID         string            `json:"id"`
 	Call       string            `json:"call"`
 	Request    json.RawMessage   `json:"request"`
 	DeadlineMS *int64            `json:"deadline_ms"`
-	Cancel     *cancelling       `json:"cancel"`
+	Cancel     *cancelTask       `json:"cancel"`
 	Metadata   map[string]string `json:"metadata"`
 	Retries    *bool             `json:"retries"`
 }
 
-// cancelling says when the caller leaves.
-type cancelling struct {
+// cancelTask is the condition on which the caller cancels the call.
+type cancelTask struct {
 	AfterEvents *int   `json:"after_events"`
 	AfterMS     *int64 `json:"after_ms"`
 }
 
-func (a *actor) client(asked task) *togetherchat.Client {
-	if asked.Retries != nil && !*asked.Retries {
+func (a *actor) client(each task) *togetherchat.Client {
+	if each.Retries != nil && !*each.Retries {
 		return a.once
 	}
 	return a.retrying
 }
 
-func (a *actor) perform(asked task) (*sighting, error) {
-	ctx, cancel := asked.context()
+func (a *actor) run(each task) (*observation, error) {
+	ctx, cancel := each.context()
 	defer cancel()
-	client, named := a.client(asked), togetherchat.WithRequestID(asked.ID)
-	switch asked.Call {
+	client, withID := a.client(each), togetherchat.WithRequestID(each.ID)
+	switch each.Call {
 	case "Complete":
 		request := &togetherchatv1.CompleteRequest{}
-		if err := protojson.Unmarshal(asked.Request, request); err != nil {
+		if err := protojson.Unmarshal(each.Request, request); err != nil {
 			return nil, err
 		}
-		answer, err := client.Complete(ctx, request, named)
-		return see(asked.ID, answerOr(answer), err)
+		response, err := client.Complete(ctx, request, withID)
+		return observe(each.ID, messageOrNil(response), err)
 	case "ListModels":
 		request := &togetherchatv1.ListModelsRequest{}
-		if err := protojson.Unmarshal(asked.Request, request); err != nil {
+		if err := protojson.Unmarshal(each.Request, request); err != nil {
 			return nil, err
 		}
-		page, err := client.ListModels(ctx, request, named)
-		return see(asked.ID, answerOr(page), err)
+		page, err := client.ListModels(ctx, request, withID)
+		return observe(each.ID, messageOrNil(page), err)
 	case "StreamComplete":
 		request := &togetherchatv1.CompleteRequest{}
-		if err := protojson.Unmarshal(asked.Request, request); err != nil {
+		if err := protojson.Unmarshal(each.Request, request); err != nil {
 			return nil, err
 		}
-		return asked.watch(client.Stream(ctx, request, named))
+		return each.read(client.Stream(ctx, request, withID))
 	default:
-		return nil, fmt.Errorf("there is no call %q", asked.Call)
+		return nil, fmt.Errorf("unknown call %q", each.Call)
 	}
 }
 
-// watch reads a stream, to its end or to where the case leaves it.
-func (t task) watch(stream *togetherchat.Stream) (*sighting, error) {
+// read reads a stream to its end, or to the event after which the case cancels it.
+func (t task) read(stream *togetherchat.CompletionStream) (*observation, error) {
 	events := 0
-	var ended error
+	var failed error
 	for _, err := range stream.Events() {
 		if err != nil {
-			ended = err
+			failed = err
 			break
 		}
 		events++
-		if t.leavesAfter(events) {
+		if t.cancelsAfter(events) {
 			break
 		}
 	}
-	if ended == nil && t.leavesAfter(events) {
-		_, ended = stream.Recv()
+	if failed == nil && t.cancelsAfter(events) {
+		_, failed = stream.Recv()
 	}
-	var answer proto.Message
+	var response proto.Message
 	if events > 0 {
-		answer = stream.Response()
+		response = stream.Response()
 	}
-	saw, err := see(t.ID, answer, ended)
+	observed, err := observe(t.ID, response, failed)
 	if err == nil {
-		saw.Events = events
+		observed.Events = events
 	}
-	return saw, err
+	return observed, err
 }
 
-func (t task) leavesAfter(events int) bool {
+func (t task) cancelsAfter(events int) bool {
 	return t.Cancel != nil && t.Cancel.AfterEvents != nil && *t.Cancel.AfterEvents <= events
 }
 
@@ -118,14 +118,14 @@ func (t task) context() (context.Context, context.CancelFunc) {
 
 func milliseconds(count int64) time.Duration { return time.Duration(count) * time.Millisecond }
 
-// answerOr makes a nil pointer a nil message.
-func answerOr[M interface {
+// messageOrNil turns a nil pointer into a nil interface.
+func messageOrNil[M interface {
 	comparable
 	proto.Message
-}](answer M) proto.Message {
+}](message M) proto.Message {
 	var none M
-	if answer == none {
+	if message == none {
 		return nil
 	}
-	return answer
+	return message
 }

@@ -10,64 +10,62 @@ import (
 	togetherchatv1 "github.com/togetherchat/togetherchat/clients/go/togetherchat/v1"
 )
 
-// What the server streams folds to what it answers in one message: text, thinking, tool calls, seeds
-// and log probabilities.
-func TestAFoldedStreamIsTheAnswerOfComplete(t *testing.T) {
+// A collected stream equals the response of Complete: text, reasoning, tool calls and log probabilities.
+func TestACollectedStreamEqualsTheResponseOfComplete(t *testing.T) {
 	schema := `{"type": "object", "properties": {"city": {"type": "string"}}}`
 	weather := togetherchat.FunctionTool("get_weather", "The weather", schema)
-	thinking := togetherchat.Ask("sandbox/reasoning", "echo: Größe 漢字 🦀")
-	calling := togetherchat.Ask("sandbox/flicker", "What is the weather?")
+	reasoning := togetherchat.NewRequest("sandbox/reasoning", "echo: Größe 漢字 🦀")
+	calling := togetherchat.NewRequest("sandbox/flicker", "What is the weather?")
 	calling.Tools = []*togetherchatv1.Tool{weather}
-	several := togetherchat.Ask("sandbox/fast", "Hi")
+	several := togetherchat.NewRequest("sandbox/fast", "Hi")
 	several.N = proto.Int32(3)
 	several.Logprobs = proto.Int32(0)
 	for name, request := range map[string]*togetherchatv1.CompleteRequest{
-		"thinking": thinking, "tool calls": calling, "several choices": several,
+		"reasoning": reasoning, "tool calls": calling, "several choices": several,
 	} {
 		t.Run(name, func(t *testing.T) {
 			client := dial(t)
-			whole, err := client.Complete(patient(t), request)
+			whole, err := client.Complete(testContext(t), request)
 			if err != nil {
 				t.Fatal(err)
 			}
-			folded, err := client.Stream(patient(t), request).Collect()
+			collected, err := client.Stream(testContext(t), request).Collect()
 			if err != nil {
 				t.Fatal(err)
 			}
-			equal(t, len(whole.GetChoices()), len(folded.GetChoices()))
+			equal(t, len(whole.GetChoices()), len(collected.GetChoices()))
 			for i, choice := range whole.GetChoices() {
-				if !proto.Equal(choice.GetMessage(), folded.GetChoices()[i].GetMessage()) {
-					t.Errorf("expected %v, got %v", choice, folded.GetChoices()[i])
+				if !proto.Equal(choice.GetMessage(), collected.GetChoices()[i].GetMessage()) {
+					t.Errorf("expected %v, got %v", choice, collected.GetChoices()[i])
 				}
-				equal(t, choice.GetFinishReason(), folded.GetChoices()[i].GetFinishReason())
-				equal(t, len(choice.GetLogprobs().GetTokens()), len(folded.GetChoices()[i].GetLogprobs().GetTokens()))
+				equal(t, choice.GetFinishReason(), collected.GetChoices()[i].GetFinishReason())
+				equal(t, len(choice.GetLogprobs().GetTokens()), len(collected.GetChoices()[i].GetLogprobs().GetTokens()))
 			}
 		})
 	}
 }
 
-// Who asks for it is told afterwards who answered, and under which ids: of a call, of a stream that
-// was read to its end, and of a failure.
+// WithInfo reports provider and ids after a call, a stream that was read to its end, and a failure.
 func TestInfoIsFilledWhenACallHasEnded(t *testing.T) {
 	client := dial(t)
-	for name, ask := range map[string]func(...togetherchat.CallOption) error{
+	for name, run := range map[string]func(...togetherchat.CallOption) error{
 		"a call": func(options ...togetherchat.CallOption) error {
-			_, err := client.Complete(patient(t), togetherchat.Ask("sandbox/fast", "Hi"), options...)
+			_, err := client.Complete(testContext(t), togetherchat.NewRequest("sandbox/fast", "Hi"), options...)
 			return err
 		},
 		"a stream": func(options ...togetherchat.CallOption) error {
-			_, err := client.Stream(patient(t), togetherchat.Ask("sandbox/fast", "Hi"), options...).Collect()
+			_, err := client.Stream(testContext(t), togetherchat.NewRequest("sandbox/fast", "Hi"), options...).Collect()
 			return err
 		},
 		"a failure": func(options ...togetherchat.CallOption) error {
-			_, err := client.Complete(patient(t), togetherchat.Ask("sandbox/error-402", "Hi"), options...)
+			_, err := client.Complete(testContext(t), togetherchat.NewRequest("sandbox/error-402", "Hi"), options...)
 			equal(t, codes.FailedPrecondition, failure(t, err).Code)
 			return nil
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var info togetherchat.CallInfo
-			if err := ask(togetherchat.WithRequestID("named"), togetherchat.WithInfo(&info)); err != nil {
+			if err := run(togetherchat.WithRequestID("named"), togetherchat.WithInfo(&info)); err != nil {
 				t.Fatal(err)
 			}
 			equal(t, "named", info.RequestID)
@@ -77,24 +75,23 @@ func TestInfoIsFilledWhenACallHasEnded(t *testing.T) {
 	}
 }
 
-// Everything that is wrong with a request is told at once, with its place.
-func TestViolationsHaveTheirPlaces(t *testing.T) {
-	request := togetherchat.Ask("m", "")
+// All violations of a request are reported at once, each with its field.
+func TestViolationsHaveTheirFields(t *testing.T) {
+	request := togetherchat.NewRequest("m", "")
 	request.Temperature = proto.Float64(9)
-	_, err := dial(t).Complete(patient(t), request)
+	_, err := dial(t).Complete(testContext(t), request)
 	chatErr := failure(t, err)
 	equal(t, togetherchat.ReasonInvalidRequest, chatErr.Reason)
-	places := map[string]bool{}
+	fields := map[string]bool{}
 	for _, violation := range chatErr.Violations {
-		places[violation.Field] = true
+		fields[violation.Field] = true
 	}
-	equal(t, true, places["temperature"])
+	equal(t, true, fields["temperature"])
 }
 
-// A stream that the provider cuts is an error that keeps what came, and says that it may not be sent
-// again.
-func TestACutStreamKeepsWhatCame(t *testing.T) {
-	_, err := dial(t).Stream(patient(t), togetherchat.Ask("sandbox/cut-stream-clean", "Hi")).Collect()
+// A stream that the provider cuts short is an error with the partial response; it is not retryable.
+func TestACutStreamKeepsThePartialResponse(t *testing.T) {
+	_, err := dial(t).Stream(testContext(t), togetherchat.NewRequest("sandbox/cut-stream-clean", "Hi")).Collect()
 	chatErr := failure(t, err)
 	equal(t, togetherchat.ReasonUpstreamTruncated, chatErr.Reason)
 	equal(t, false, chatErr.Retryable)
@@ -102,15 +99,15 @@ func TestACutStreamKeepsWhatCame(t *testing.T) {
 	equal(t, true, togetherchat.Text(chatErr.Partial) != "")
 }
 
-// The pages of the model list are one range.
-func TestAllModelsAreOneRange(t *testing.T) {
+// Models ranges over every model of all pages.
+func TestModelsRangesOverAllPages(t *testing.T) {
 	client := dial(t)
-	page, err := client.ListModels(patient(t), &togetherchatv1.ListModelsRequest{PageSize: 10})
+	page, err := client.ListModels(testContext(t), &togetherchatv1.ListModelsRequest{PageSize: 10})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ids := map[string]bool{}
-	for model, err := range client.Models(patient(t), &togetherchatv1.ListModelsRequest{PageSize: 10}) {
+	for model, err := range client.Models(testContext(t), &togetherchatv1.ListModelsRequest{PageSize: 10}) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,19 +13,19 @@ import (
 
 const stalls = "sandbox/stall-after-3"
 
-// upstreamClosed waits until the simulator has seen its client hang up.
+// upstreamClosed waits until the sandbox has seen the service close the connection.
 func upstreamClosed(t *testing.T, requestID string) {
 	t.Helper()
-	eventually(t, "the provider's client closed", func() bool {
-		requests := ledger(t, requestID)
+	eventually(t, "the service closed the provider connection", func() bool {
+		requests := requestLog(t, requestID)
 		return len(requests) == 1 && requests[0].Ended == "client_closed"
 	})
 }
 
-// Leaving the range is enough: the provider stops generating.
-func TestLeavingTheRangeEndsTheGeneration(t *testing.T) {
+// Breaking out of the range closes the provider connection.
+func TestBreakingOutOfTheRangeStopsTheGeneration(t *testing.T) {
 	id := fresh(t)
-	stream := dial(t).Stream(patient(t), togetherchat.Ask(stalls, "Hi"), togetherchat.WithRequestID(id))
+	stream := dial(t).Stream(testContext(t), togetherchat.NewRequest(stalls, "Hi"), togetherchat.WithRequestID(id))
 	for _, err := range stream.Text() {
 		if err != nil {
 			t.Fatal(err)
@@ -38,13 +38,14 @@ func TestLeavingTheRangeEndsTheGeneration(t *testing.T) {
 	equal(t, true, togetherchat.Text(failure(t, err).Partial) != "")
 }
 
-// Ending the context ends the generation, and the error is the context's as well.
-func TestEndingTheContextEndsTheGeneration(t *testing.T) {
+// Cancelling the context closes the provider connection, and the error is context.Canceled.
+func TestCancellingTheContextStopsTheGeneration(t *testing.T) {
 	id := fresh(t)
-	ctx, cancel := context.WithCancel(patient(t))
+	ctx, cancel := context.WithCancel(testContext(t))
 	defer cancel()
 	var ended error
-	for _, err := range dial(t).Stream(ctx, togetherchat.Ask(stalls, "Hi"), togetherchat.WithRequestID(id)).Text() {
+	stream := dial(t).Stream(ctx, togetherchat.NewRequest(stalls, "Hi"), togetherchat.WithRequestID(id))
+	for _, err := range stream.Text() {
 		if err != nil {
 			ended = err
 			break
@@ -56,27 +57,27 @@ func TestEndingTheContextEndsTheGeneration(t *testing.T) {
 	upstreamClosed(t, id)
 }
 
-// A call that waits for its answer lets go of the provider in the same way.
-func TestEndingTheContextOfAUnaryCallEndsTheGeneration(t *testing.T) {
+// Cancelling the context of a unary call closes the provider connection.
+func TestCancellingAUnaryCallStopsTheGeneration(t *testing.T) {
 	id := fresh(t)
-	ctx, cancel := context.WithCancel(patient(t))
+	ctx, cancel := context.WithCancel(testContext(t))
 	ended := make(chan error, 1)
 	client := dial(t)
 	go func() {
-		_, err := client.Complete(ctx, togetherchat.Ask("sandbox/stall", "Hi"), togetherchat.WithRequestID(id))
+		_, err := client.Complete(ctx, togetherchat.NewRequest("sandbox/stall", "Hi"), togetherchat.WithRequestID(id))
 		ended <- err
 	}()
-	eventually(t, "the provider was asked", func() bool { return len(ledger(t, id)) == 1 })
+	eventually(t, "the provider has the request", func() bool { return len(requestLog(t, id)) == 1 })
 	cancel()
 	equal(t, true, errors.Is(<-ended, context.Canceled))
 	upstreamClosed(t, id)
 }
 
-// A deadline is the context's error too, whoever noticed it first: the service or the client.
+// An expired deadline is context.DeadlineExceeded, also when the service noticed it first.
 func TestADeadlineIsTheContextsError(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	_, err := dial(t).Stream(ctx, togetherchat.Ask(stalls, "Hi")).Collect()
+	_, err := dial(t).Stream(ctx, togetherchat.NewRequest(stalls, "Hi")).Collect()
 	equal(t, codes.DeadlineExceeded, failure(t, err).Code)
 	equal(t, true, errors.Is(err, context.DeadlineExceeded))
 }

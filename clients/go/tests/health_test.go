@@ -5,14 +5,14 @@ import (
 	"testing"
 )
 
-// gRPC's health check works only in a program that has its package: the client brings it along. (A
-// test cannot see it at work, for every test that serves has the package too.)
-func TestTheClientBringsTheHealthCheck(t *testing.T) {
+// The client imports grpc/health, without which gRPC makes no health checks. A test that makes a call
+// could not show this: every test that serves imports the package too.
+func TestTheClientImportsTheHealthCheck(t *testing.T) {
 	packages := strings.Fields(command(t, "go", "list", "-deps", "./togetherchat"))
 	for _, each := range packages {
 		if each == "google.golang.org/grpc/health" {
 			return
 		}
 	}
-	t.Errorf("not among %d packages", len(packages))
+	t.Errorf("grpc/health is not among the %d packages that the client imports", len(packages))
 }

@@ -1,4 +1,4 @@
-// Package tests holds the client against the real server and the provider simulator.
+// Package tests runs the client against the real server and the sandbox.
 package tests
 
 import (
@@ -10,14 +10,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/togetherchat/togetherchat/clients/go/internal/served"
+	"github.com/togetherchat/togetherchat/clients/go/internal/serviceprocess"
 	"github.com/togetherchat/togetherchat/clients/go/togetherchat"
 )
 
-// patience is for a busy machine; no test waits for it to pass.
-const patience = time.Minute
+// waitTimeout allows for a busy machine. No test waits for it to pass.
+const waitTimeout = time.Minute
 
-var service *served.Service
+var service *serviceprocess.Service
 
 func TestMain(m *testing.M) {
 	os.Exit(run(m))
@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 
 func run(m *testing.M) int {
 	var err error
-	if service, err = served.Start(); err != nil {
+	if service, err = serviceprocess.Start(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -43,14 +43,14 @@ func dial(t *testing.T, options ...togetherchat.Option) *togetherchat.Client {
 	return client
 }
 
-func patient(t *testing.T) context.Context {
+func testContext(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// failure is the typed error in err; without one the test ends.
+// failure returns the typed error in err, or fails the test.
 func failure(t *testing.T, err error) *togetherchat.Error {
 	t.Helper()
 	var chatErr *togetherchat.Error
@@ -62,31 +62,31 @@ func failure(t *testing.T, err error) *togetherchat.Error {
 
 var calls atomic.Int64
 
-// fresh is the id of a call that no other call has, however often the test runs.
+// fresh returns an unused request id, however often the test runs.
 func fresh(t *testing.T) string {
 	t.Helper()
 	return fmt.Sprintf("%s-%d", t.Name(), calls.Add(1))
 }
 
-// ledger is what the simulator saw of a call.
-func ledger(t *testing.T, requestID string) []served.Request {
+// requestLog returns the sandbox's log entries of a call.
+func requestLog(t *testing.T, requestID string) []serviceprocess.Request {
 	t.Helper()
-	requests, err := service.Ledger(requestID)
+	requests, err := service.RequestLog(requestID)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return requests
 }
 
-// eventually waits until condition holds.
+// eventually waits until condition is true.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(waitTimeout); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if condition() {
 			return
 		}
 	}
-	t.Fatalf("never came true: %s", what)
+	t.Fatalf("did not happen within %s: %s", waitTimeout, what)
 }
 
 func equal[T comparable](t *testing.T, expected, actual T) {

@@ -9,17 +9,17 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/togetherchat/togetherchat/clients/go/internal/served"
+	"github.com/togetherchat/togetherchat/clients/go/internal/serviceprocess"
 )
 
-const addressOfTheREADME = "localhost:50051"
+const addressInREADME = "localhost:50051"
 
 var (
 	snippets = regexp.MustCompile("(?ms)^## ([^\n]+)$[^#]*?^```go\n(.*?)^```")
-	module   = filepath.Join(served.Root(), "clients", "go")
+	module   = filepath.Join(serviceprocess.Root(), "clients", "go")
 )
 
-// What each program of the README must print, beside what the sandbox makes up.
+// printed is text that the output of each program of the README must contain.
 var printed = map[string]string{
 	"A stream":                "“What is gRPC?”",
 	"A call":                  "“What is gRPC?”",
@@ -27,8 +27,8 @@ var printed = map[string]string{
 	"An error, with back-off": "RATE_LIMITED_REQUESTS",
 }
 
-// What the README shows is a whole program, formatted as gofmt has it, that runs as printed.
-func TestTheREADMEsProgramsRunAsPrinted(t *testing.T) {
+// Every program of the README is formatted by gofmt, and runs unchanged.
+func TestTheProgramsOfTheREADMERun(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(module, "README.md"))
 	if err != nil {
 		t.Fatal(err)
@@ -39,7 +39,7 @@ func TestTheREADMEsProgramsRunAsPrinted(t *testing.T) {
 	for _, match := range found {
 		title, snippet := match[1], match[2]
 		t.Run(title, func(t *testing.T) {
-			file := written(t, strings.Replace(snippet, addressOfTheREADME, service.Target, 1))
+			file := writeFile(t, strings.Replace(snippet, addressInREADME, service.Target, 1))
 			equal(t, "", command(t, "gofmt", "-l", file))
 			output := command(t, "go", "run", file)
 			expected, known := printed[title]
@@ -51,7 +51,7 @@ func TestTheREADMEsProgramsRunAsPrinted(t *testing.T) {
 	}
 }
 
-// The examples answer, and the tool's result comes back through the model.
+// The examples print the completion, and the tool's result is in the model's text.
 func TestTheExamplesRun(t *testing.T) {
 	for name, row := range map[string]struct{ question, expected string }{
 		"complete": {"echo: one call", "one call"},
@@ -67,7 +67,7 @@ func TestTheExamplesRun(t *testing.T) {
 	}
 }
 
-func written(t *testing.T, source string) string {
+func writeFile(t *testing.T, source string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "main.go")
 	if err := os.WriteFile(file, []byte(source), 0o600); err != nil {
@@ -76,10 +76,10 @@ func written(t *testing.T, source string) string {
 	return file
 }
 
-// command is the output of a program that ran in the module and ended well.
+// command runs a program in the module's folder and returns its output.
 func command(t *testing.T, name string, arguments ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*waitTimeout)
 	defer cancel()
 	running := exec.CommandContext(ctx, name, arguments...)
 	running.Dir = module

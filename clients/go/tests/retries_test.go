@@ -8,69 +8,73 @@ import (
 	"github.com/togetherchat/togetherchat/clients/go/togetherchat"
 )
 
-// outlasts names a model that fails 4 times: the server makes 3 attempts of its own, and the service
-// config's second call mends it. Each test has a server of its own, for a server that has just retried
-// for others retries less, and one whose provider has just asked for a wait answers for it.
-const outlasts = "sandbox/error-429-x4"
+// failsFourTimes is a model that fails four requests: the server makes three attempts, and the service
+// config's second call succeeds. Each test starts a server, because a server's retry budget and the
+// waits that its provider requested are shared by all its calls.
+const failsFourTimes = "sandbox/error-429-x4"
 
-// What outlasts the server's own attempts, the service config's retry recovers from.
-func TestTheServiceConfigsRetryRecovers(t *testing.T) {
+// The service config's retry succeeds where all attempts of the server failed.
+func TestTheServiceConfigsRetrySucceeds(t *testing.T) {
 	id := fresh(t)
-	answer, err := dialAnother(t).Complete(patient(t), togetherchat.Ask(outlasts, id), togetherchat.WithRequestID(id))
+	request := togetherchat.NewRequest(failsFourTimes, id)
+	response, err := dialAnother(t).Complete(testContext(t), request, togetherchat.WithRequestID(id))
 	if err != nil {
 		t.Fatal(err)
 	}
-	equal(t, true, togetherchat.Text(answer) != "")
-	equal(t, 5, len(ledger(t, id)))
+	equal(t, true, togetherchat.Text(response) != "")
+	equal(t, 5, len(requestLog(t, id)))
 }
 
-// A stream that failed before its first event is begun again in the same way.
+// A stream that fails before its first event is retried.
 func TestAStreamIsRetriedBeforeItsFirstEvent(t *testing.T) {
 	id := fresh(t)
 	client := dialAnother(t)
-	answer, err := client.Stream(patient(t), togetherchat.Ask(outlasts, id), togetherchat.WithRequestID(id)).Collect()
+	request := togetherchat.NewRequest(failsFourTimes, id)
+	response, err := client.Stream(testContext(t), request, togetherchat.WithRequestID(id)).Collect()
 	if err != nil {
 		t.Fatal(err)
 	}
-	equal(t, true, togetherchat.Text(answer) != "")
-	equal(t, 5, len(ledger(t, id)))
+	equal(t, true, togetherchat.Text(response) != "")
+	equal(t, 5, len(requestLog(t, id)))
 }
 
-// Retries that are switched off leave the failure to the caller, who is told how long to wait.
-func TestWithoutRetriesTheFailureIsTheCallers(t *testing.T) {
+// Without retries the caller gets the error, with the requested wait.
+func TestWithoutRetriesTheCallerGetsTheError(t *testing.T) {
 	id := fresh(t)
 	client := dialAnother(t, togetherchat.WithoutRetries())
-	_, err := client.Complete(patient(t), togetherchat.Ask("sandbox/error-429-x99", id), togetherchat.WithRequestID(id))
+	request := togetherchat.NewRequest("sandbox/error-429-x99", id)
+	_, err := client.Complete(testContext(t), request, togetherchat.WithRequestID(id))
 	chatErr := failure(t, err)
 	equal(t, codes.ResourceExhausted, chatErr.Code)
 	equal(t, true, chatErr.Retryable)
 	equal(t, true, chatErr.RetryAfter > 0)
-	equal(t, 3, len(ledger(t, id)))
+	equal(t, 3, len(requestLog(t, id)))
 }
 
-// Pushback -1 is obeyed: one request at the provider, whatever the service config says.
-func TestPushbackOfMinusOneIsObeyed(t *testing.T) {
+// Pushback -1 stops retries: the provider gets one request.
+func TestPushbackOfMinusOneStopsRetries(t *testing.T) {
 	id := fresh(t)
-	request := togetherchat.Ask("sandbox/error-429-quota", "Hi")
-	_, err := dialAnother(t).Complete(patient(t), request, togetherchat.WithRequestID(id))
+	request := togetherchat.NewRequest("sandbox/error-429-quota", "Hi")
+	_, err := dialAnother(t).Complete(testContext(t), request, togetherchat.WithRequestID(id))
 	chatErr := failure(t, err)
 	equal(t, togetherchat.ReasonQuotaExhausted, chatErr.Reason)
 	equal(t, false, chatErr.Retryable)
-	equal(t, 1, len(ledger(t, id)))
+	equal(t, 1, len(requestLog(t, id)))
 }
 
-// A prompt above gRPC's default retry buffer of 256 KiB is retried as any other.
-func TestALongPromptIsRetriedToo(t *testing.T) {
+// A prompt above gRPC's default retry buffer of 256 KiB is retried.
+func TestALongPromptIsRetried(t *testing.T) {
 	id := fresh(t)
 	question := id + long(300_000)
-	_, err := dialAnother(t).Complete(patient(t), togetherchat.Ask(outlasts, question), togetherchat.WithRequestID(id))
+	request := togetherchat.NewRequest(failsFourTimes, question)
+	_, err := dialAnother(t).Complete(testContext(t), request, togetherchat.WithRequestID(id))
 	if err != nil {
 		t.Fatal(err)
 	}
-	equal(t, 5, len(ledger(t, id)))
+	equal(t, 5, len(requestLog(t, id)))
 }
 
-// dialAnother is a client of a server that has served nobody.
+// dialAnother returns a client of a server that has handled no call.
 func dialAnother(t *testing.T, options ...togetherchat.Option) *togetherchat.Client {
 	t.Helper()
 	another, err := service.Another()

@@ -8,12 +8,12 @@ import (
 	togetherchatv1 "github.com/togetherchat/togetherchat/clients/go/togetherchat/v1"
 )
 
-// Accumulator folds the events of a stream into the answer that Complete would have given. The
-// law it follows is written at the contract's StreamComplete: text is appended to text, a tool
-// call's arguments to the arguments of the call with the same index, each choice by itself, and an
-// event that is not known is none.
+// Accumulator collects the events of a stream into the response that Complete would have returned.
+// The contract documents the rules at StreamComplete: text is appended to text, and a tool call's
+// arguments to the arguments of the call with the same index. Each choice is collected separately,
+// and unknown events are ignored.
 //
-// The zero value is ready. A [Stream] has one of its own.
+// The zero value is ready to use. Each [CompletionStream] has its own.
 type Accumulator struct {
 	started   *togetherchatv1.Started
 	choices   map[int32]*choiceParts
@@ -21,7 +21,7 @@ type Accumulator struct {
 	any       bool
 }
 
-// Add takes the next event. One that this version does not know changes nothing.
+// Add adds the next event. An unknown event changes nothing.
 func (a *Accumulator) Add(event *togetherchatv1.StreamCompleteResponse) {
 	switch event := event.GetEvent().(type) {
 	case *togetherchatv1.StreamCompleteResponse_Started:
@@ -38,14 +38,14 @@ func (a *Accumulator) Add(event *togetherchatv1.StreamCompleteResponse) {
 	a.any = true
 }
 
-// Whole says whether the last event came: nothing is missing.
+// Whole reports whether the last event was added.
 func (a *Accumulator) Whole() bool { return a.completed != nil }
 
-// Empty says whether no event that is known came.
+// Empty reports whether no known event was added.
 func (a *Accumulator) Empty() bool { return !a.any }
 
-// Response is the answer; of a stream that is not whole, the part that came. It may share messages
-// with the events that were added.
+// Response returns what was collected so far; see [Accumulator.Whole]. The response may share
+// messages with the events that were added.
 func (a *Accumulator) Response() *togetherchatv1.CompleteResponse {
 	response := &togetherchatv1.CompleteResponse{
 		Id:                a.started.GetId(),
@@ -57,7 +57,7 @@ func (a *Accumulator) Response() *togetherchatv1.CompleteResponse {
 		Attempts:          a.completed.GetAttempts(),
 	}
 	for _, index := range slices.Sorted(maps.Keys(a.choices)) {
-		response.Choices = append(response.Choices, a.choices[index].folded(index))
+		response.Choices = append(response.Choices, a.choices[index].build(index))
 	}
 	return response
 }
@@ -72,7 +72,7 @@ func (a *Accumulator) choice(index int32) *choiceParts {
 	return a.choices[index]
 }
 
-// choiceParts is one choice as far as it has come.
+// choiceParts is what was collected of one choice.
 type choiceParts struct {
 	role         togetherchatv1.Role
 	text         strings.Builder
@@ -109,7 +109,7 @@ func (c *choiceParts) call(index int32) *callParts {
 	return c.calls[index]
 }
 
-func (c *choiceParts) folded(index int32) *togetherchatv1.Choice {
+func (c *choiceParts) build(index int32) *togetherchatv1.Choice {
 	choice := &togetherchatv1.Choice{
 		Index: index,
 		Message: &togetherchatv1.Message{
@@ -126,8 +126,8 @@ func (c *choiceParts) folded(index int32) *togetherchatv1.Choice {
 	if c.text.Len() > 0 {
 		choice.Message.Content = []*togetherchatv1.ContentPart{textPart(c.text.String())}
 	}
-	for _, place := range slices.Sorted(maps.Keys(c.calls)) {
-		choice.Message.ToolCalls = append(choice.Message.ToolCalls, c.calls[place].folded())
+	for _, call := range slices.Sorted(maps.Keys(c.calls)) {
+		choice.Message.ToolCalls = append(choice.Message.ToolCalls, c.calls[call].build())
 	}
 	if c.hasLogprobs {
 		choice.Logprobs = &togetherchatv1.Logprobs{Tokens: slices.Clone(c.logprobs)}
@@ -135,7 +135,7 @@ func (c *choiceParts) folded(index int32) *togetherchatv1.Choice {
 	return choice
 }
 
-// callParts is one tool call as far as it has come.
+// callParts is what was collected of one tool call.
 type callParts struct {
 	id        string
 	name      string
@@ -152,7 +152,7 @@ func (c *callParts) add(piece *togetherchatv1.ToolCallDelta) {
 	c.arguments.WriteString(piece.GetArguments())
 }
 
-func (c *callParts) folded() *togetherchatv1.ToolCall {
+func (c *callParts) build() *togetherchatv1.ToolCall {
 	function := &togetherchatv1.FunctionCall{Name: c.name, Arguments: c.arguments.String()}
 	return &togetherchatv1.ToolCall{
 		Id:   c.id,

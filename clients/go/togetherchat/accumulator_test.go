@@ -13,7 +13,7 @@ import (
 	togetherchatv1 "github.com/togetherchat/togetherchat/clients/go/togetherchat/v1"
 )
 
-func fold(events ...*togetherchatv1.StreamCompleteResponse) *togetherchatv1.CompleteResponse {
+func accumulate(events ...*togetherchatv1.StreamCompleteResponse) *togetherchatv1.CompleteResponse {
 	var accumulator togetherchat.Accumulator
 	for _, event := range events {
 		accumulator.Add(event)
@@ -48,21 +48,21 @@ func equal[T comparable](t *testing.T, expected, actual T) {
 	}
 }
 
-// Every field of the answer has its event.
-func TestAWholeStreamIsTheAnswerOfComplete(t *testing.T) {
+// An accumulated stream equals the response of Complete, in every field.
+func TestAWholeStreamEqualsTheResponseOfComplete(t *testing.T) {
 	created := &timestamppb.Timestamp{Seconds: 1_700_000_000}
 	usage := &togetherchatv1.Usage{PromptTokens: 1, CompletionTokens: 2, TotalTokens: 3}
 	started := scripted.Started("chat-1", "m")
 	started.GetStarted().SystemFingerprint = "fp"
 	started.GetStarted().CreateTime = created
 	warnings := []*togetherchatv1.Warning{{Message: "w"}}
-	actual := fold(
+	actual := accumulate(
 		started,
-		scripted.Piece(&togetherchatv1.Delta{
+		scripted.Delta(&togetherchatv1.Delta{
 			Role: togetherchatv1.Role_ROLE_ASSISTANT, Reasoning: "Hm", ReasoningKey: "reasoning_content",
 		}),
-		scripted.Piece(&togetherchatv1.Delta{Text: "Hel", Logprobs: tokens("Hel")}),
-		scripted.Piece(&togetherchatv1.Delta{Text: "lo", Logprobs: tokens("lo")}),
+		scripted.Delta(&togetherchatv1.Delta{Text: "Hel", Logprobs: tokens("Hel")}),
+		scripted.Delta(&togetherchatv1.Delta{Text: "lo", Logprobs: tokens("lo")}),
 		scripted.Finished(&togetherchatv1.ChoiceFinished{
 			FinishReason:    togetherchatv1.FinishReason_FINISH_REASON_STOP,
 			FinishReasonRaw: "eos",
@@ -86,21 +86,21 @@ func TestAWholeStreamIsTheAnswerOfComplete(t *testing.T) {
 	}, actual)
 }
 
-// Nothing came, nothing is made up.
-func TestAnEmptyStreamIsAnEmptyAnswer(t *testing.T) {
-	same(t, &togetherchatv1.CompleteResponse{}, fold())
+// Without events the response is empty.
+func TestAnEmptyStreamIsAnEmptyResponse(t *testing.T) {
+	same(t, &togetherchatv1.CompleteResponse{}, accumulate())
 }
 
-// A later version of the contract may send more: field 99 is not ours.
-func TestAnEventThatIsNotKnownChangesNothing(t *testing.T) {
+// An unknown event of a later contract version changes nothing.
+func TestAnUnknownEventChangesNothing(t *testing.T) {
 	var accumulator togetherchat.Accumulator
 	accumulator.Add(scripted.Unknown())
 	equal(t, true, accumulator.Empty())
 	same(t, &togetherchatv1.CompleteResponse{}, accumulator.Response())
 }
 
-// Every choice may have finished, and still the end did not come.
-func TestAnAnswerIsWholeOnlyWithItsLastEvent(t *testing.T) {
+// A response is whole only after the last event, even if every choice has finished.
+func TestAResponseIsWholeOnlyAfterTheLastEvent(t *testing.T) {
 	var accumulator togetherchat.Accumulator
 	accumulator.Add(scripted.Finished(&togetherchatv1.ChoiceFinished{}))
 	equal(t, false, accumulator.Whole())
@@ -108,37 +108,37 @@ func TestAnAnswerIsWholeOnlyWithItsLastEvent(t *testing.T) {
 	equal(t, true, accumulator.Whole())
 }
 
-// An answer that only calls tools has an empty content, as Complete gives it.
+// A message without text has no content, as in a response of Complete.
 func TestNoTextIsNoContent(t *testing.T) {
-	answer := fold(
-		scripted.Piece(&togetherchatv1.Delta{Role: togetherchatv1.Role_ROLE_ASSISTANT}),
+	response := accumulate(
+		scripted.Delta(&togetherchatv1.Delta{Role: togetherchatv1.Role_ROLE_ASSISTANT}),
 		scripted.Finished(&togetherchatv1.ChoiceFinished{}),
 	)
-	equal(t, 0, len(answer.GetChoices()[0].GetMessage().GetContent()))
+	equal(t, 0, len(response.GetChoices()[0].GetMessage().GetContent()))
 }
 
-// Pieces of two calls may come mixed, and the later one first.
-func TestToolCallsAreMergedByIndexAndComeInItsOrder(t *testing.T) {
+// Tool calls are merged by index and ordered by it, even if their deltas arrive mixed.
+func TestToolCallsAreMergedAndOrderedByIndex(t *testing.T) {
 	var events []*togetherchatv1.StreamCompleteResponse
 	for _, piece := range []*togetherchatv1.ToolCallDelta{
 		{Index: 1, Id: "b", Name: "second", Arguments: `{"y"`},
 		{Index: 0, Id: "a", Name: "first", Arguments: "{}"},
 		{Index: 1, Arguments: ":2}"},
 	} {
-		events = append(events, scripted.Piece(&togetherchatv1.Delta{ToolCalls: []*togetherchatv1.ToolCallDelta{piece}}))
+		events = append(events, scripted.Delta(&togetherchatv1.Delta{ToolCalls: []*togetherchatv1.ToolCallDelta{piece}}))
 	}
-	calls := fold(events...).GetChoices()[0].GetMessage().GetToolCalls()
+	calls := accumulate(events...).GetChoices()[0].GetMessage().GetToolCalls()
 	equal(t, 2, len(calls))
 	same(t, call("a", "first", "{}"), calls[0])
 	same(t, call("b", "second", `{"y":2}`), calls[1])
 }
 
-// Looking at it takes nothing away from what follows, and what follows changes nothing in it.
+// Reading a response does not affect later events, and later events do not change the response.
 func TestAResponseCanBeReadInTheMiddle(t *testing.T) {
 	var accumulator togetherchat.Accumulator
-	accumulator.Add(scripted.Piece(&togetherchatv1.Delta{Text: "Hel", Logprobs: tokens("Hel")}))
+	accumulator.Add(scripted.Delta(&togetherchatv1.Delta{Text: "Hel", Logprobs: tokens("Hel")}))
 	early := accumulator.Response()
-	accumulator.Add(scripted.Piece(&togetherchatv1.Delta{Text: "lo", Logprobs: tokens("lo")}))
+	accumulator.Add(scripted.Delta(&togetherchatv1.Delta{Text: "lo", Logprobs: tokens("lo")}))
 	late := accumulator.Response()
 	equal(t, "Hel", togetherchat.Text(early))
 	same(t, tokens("Hel"), early.GetChoices()[0].GetLogprobs())
@@ -146,21 +146,21 @@ func TestAResponseCanBeReadInTheMiddle(t *testing.T) {
 	same(t, tokens("Hel", "lo"), late.GetChoices()[0].GetLogprobs())
 }
 
-// The law of the stream, from the reader's side: cuts and interleaving do not matter.
-func TestHoweverAnAnswerIsCutItsFoldIsTheSame(t *testing.T) {
+// The response does not depend on how its text is split or how its choices are interleaved.
+func TestSplittingAndInterleavingDoNotChangeTheResponse(t *testing.T) {
 	for seed := range uint64(500) {
 		random := rand.New(rand.NewPCG(seed, 0))
-		answer := someAnswer(random)
-		if actual := fold(streamOf(random, answer)...); !proto.Equal(answer, actual) {
-			t.Fatalf("seed %d: expected %v, got %v", seed, answer, actual)
+		response := randomResponse(random)
+		if actual := accumulate(streamOf(random, response)...); !proto.Equal(response, actual) {
+			t.Fatalf("seed %d: expected %v, got %v", seed, response, actual)
 		}
 	}
 }
 
-// someAnswer is such as Complete may return: one to three choices, with or without text, thinking,
-// tool calls.
-func someAnswer(random *rand.Rand) *togetherchatv1.CompleteResponse {
-	answer := &togetherchatv1.CompleteResponse{
+// randomResponse returns a response such as Complete may return: up to six choices, with or without
+// text, reasoning and tool calls.
+func randomResponse(random *rand.Rand) *togetherchatv1.CompleteResponse {
+	response := &togetherchatv1.CompleteResponse{
 		Id: "chat-1", Model: "m", Attempts: 1, Usage: &togetherchatv1.Usage{TotalTokens: 7},
 	}
 	for index := range int32(6) {
@@ -168,26 +168,26 @@ func someAnswer(random *rand.Rand) *togetherchatv1.CompleteResponse {
 			continue
 		}
 		message := &togetherchatv1.Message{
-			Role: togetherchatv1.Role_ROLE_ASSISTANT, Reasoning: someText(random, 20),
+			Role: togetherchatv1.Role_ROLE_ASSISTANT, Reasoning: randomText(random, 20),
 		}
 		if message.Reasoning != "" {
 			message.ReasoningKey = "reasoning"
 		}
-		if text := someText(random, 20); text != "" {
+		if text := randomText(random, 20); text != "" {
 			message.Content = togetherchat.Assistant(text).GetContent()
 		}
 		for range random.IntN(3) {
-			message.ToolCalls = append(message.ToolCalls, call("c", "f", someText(random, 12)))
+			message.ToolCalls = append(message.ToolCalls, call("c", "f", randomText(random, 12)))
 		}
-		answer.Choices = append(answer.Choices, &togetherchatv1.Choice{
+		response.Choices = append(response.Choices, &togetherchatv1.Choice{
 			Index: index, Message: message,
 			FinishReason: togetherchatv1.FinishReason_FINISH_REASON_STOP, FinishReasonRaw: "stop",
 		})
 	}
-	return answer
+	return response
 }
 
-func someText(random *rand.Rand, most int) string {
+func randomText(random *rand.Rand, most int) string {
 	letters := []rune(`ab {}":7ß漢🦀` + "\n")
 	text := make([]rune, random.IntN(most+1))
 	for i := range text {
@@ -196,24 +196,24 @@ func someText(random *rand.Rand, most int) string {
 	return string(text)
 }
 
-// streamOf is one of the many streams that make an answer.
+// streamOf returns one of the many streams that add up to a response.
 func streamOf(
-	random *rand.Rand, answer *togetherchatv1.CompleteResponse,
+	random *rand.Rand, response *togetherchatv1.CompleteResponse,
 ) []*togetherchatv1.StreamCompleteResponse {
 	var sequences [][]*togetherchatv1.StreamCompleteResponse
-	events := []*togetherchatv1.StreamCompleteResponse{scripted.Started(answer.GetId(), answer.GetModel())}
-	for _, choice := range answer.GetChoices() {
+	events := []*togetherchatv1.StreamCompleteResponse{scripted.Started(response.GetId(), response.GetModel())}
+	for _, choice := range response.GetChoices() {
 		sequences = append(sequences, deltasOf(random, choice))
 	}
 	events = append(events, interleaved(random, sequences)...)
-	for _, choice := range answer.GetChoices() {
+	for _, choice := range response.GetChoices() {
 		events = append(events, scripted.Finished(&togetherchatv1.ChoiceFinished{
 			ChoiceIndex:     choice.GetIndex(),
 			FinishReason:    choice.GetFinishReason(),
 			FinishReasonRaw: choice.GetFinishReasonRaw(),
 		}))
 	}
-	completed := &togetherchatv1.Completed{Usage: answer.GetUsage(), Attempts: answer.GetAttempts()}
+	completed := &togetherchatv1.Completed{Usage: response.GetUsage(), Attempts: response.GetAttempts()}
 	return append(events, scripted.Unknown(), scripted.Completed(completed))
 }
 
@@ -226,38 +226,40 @@ func deltasOf(random *rand.Rand, choice *togetherchatv1.Choice) []*togetherchatv
 	for _, piece := range cut(random, togetherchat.TextOf(message)) {
 		deltas = append(deltas, &togetherchatv1.Delta{Text: piece})
 	}
-	for place, call := range message.GetToolCalls() {
-		head := &togetherchatv1.ToolCallDelta{Index: int32(place), Id: call.GetId(), Name: call.GetFunction().GetName()}
+	for callIndex, call := range message.GetToolCalls() {
+		head := &togetherchatv1.ToolCallDelta{
+			Index: int32(callIndex), Id: call.GetId(), Name: call.GetFunction().GetName(),
+		}
 		deltas = append(deltas, &togetherchatv1.Delta{ToolCalls: []*togetherchatv1.ToolCallDelta{head}})
 		for _, piece := range cut(random, call.GetFunction().GetArguments()) {
-			tail := &togetherchatv1.ToolCallDelta{Index: int32(place), Arguments: piece}
+			tail := &togetherchatv1.ToolCallDelta{Index: int32(callIndex), Arguments: piece}
 			deltas = append(deltas, &togetherchatv1.Delta{ToolCalls: []*togetherchatv1.ToolCallDelta{tail}})
 		}
 	}
 	var events []*togetherchatv1.StreamCompleteResponse
 	for _, delta := range deltas {
 		delta.ChoiceIndex = choice.GetIndex()
-		events = append(events, scripted.Piece(delta))
+		events = append(events, scripted.Delta(delta))
 	}
 	return events
 }
 
-// cut is text in pieces, cut between any two letters.
+// cut splits text between any two letters.
 func cut(random *rand.Rand, text string) []string {
 	letters := []rune(text)
-	places := []int{0, len(letters)}
+	cuts := []int{0, len(letters)}
 	for range random.IntN(5) {
-		places = append(places, random.IntN(len(letters)+1))
+		cuts = append(cuts, random.IntN(len(letters)+1))
 	}
-	slices.Sort(places)
+	slices.Sort(cuts)
 	var pieces []string
-	for i := range len(places) - 1 {
-		pieces = append(pieces, string(letters[places[i]:places[i+1]]))
+	for i := range len(cuts) - 1 {
+		pieces = append(pieces, string(letters[cuts[i]:cuts[i+1]]))
 	}
 	return pieces
 }
 
-// interleaved are the events of all sequences, mixed in any way that keeps the order of each.
+// interleaved mixes the events of all sequences at random and keeps the order of each.
 func interleaved(
 	random *rand.Rand, sequences [][]*togetherchatv1.StreamCompleteResponse,
 ) []*togetherchatv1.StreamCompleteResponse {

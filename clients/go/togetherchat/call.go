@@ -8,7 +8,7 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// callPlan is what the options of one call add up to.
+// callPlan collects the options of one call.
 type callPlan struct {
 	keys      keys
 	requestID string
@@ -25,8 +25,8 @@ func planCall(options []CallOption) (*callPlan, error) {
 	return plan, nil
 }
 
-// outgoing is ctx with what goes out beside the request. An id that the caller put into the
-// metadata itself is as good as one that was given as an option.
+// outgoing returns ctx with the request id and the keys. An id that the caller put into the metadata
+// is used like one from [WithRequestID].
 func (p *callPlan) outgoing(ctx context.Context) context.Context {
 	if p.requestID == "" {
 		if sent, _ := metadata.FromOutgoingContext(ctx); len(sent.Get(requestIDHeader)) > 0 {
@@ -53,6 +53,6 @@ func (p *callPlan) report(trailer metadata.MD) {
 
 func newRequestID() string {
 	var id [16]byte
-	_, _ = rand.Read(id[:]) // never fails, by its own word
+	_, _ = rand.Read(id[:]) // documented never to fail
 	return hex.EncodeToString(id[:])
 }

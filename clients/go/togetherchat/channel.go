@@ -7,7 +7,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
-	_ "google.golang.org/grpc/health" // registers the client-side health check that the service config asks for
+	_ "google.golang.org/grpc/health" // registers the client-side health check that the service config enables
 	"google.golang.org/grpc/keepalive"
 )
 
@@ -20,7 +20,7 @@ const (
 	userAgent        = "togetherchat-go"
 )
 
-// dialPlan is what the options of [Dial] add up to.
+// dialPlan collects the options of [Dial].
 type dialPlan struct {
 	keys           keys
 	tls            *tls.Config
@@ -39,8 +39,8 @@ func planDial(options []Option) (*dialPlan, error) {
 	return plan, nil
 }
 
-// transportCredentials keeps keys off the network in the clear: plain text is for this machine,
-// and for who asked for it.
+// transportCredentials uses plaintext only for this machine, or where the caller chose it: keys must
+// not cross a network unencrypted.
 func (p *dialPlan) transportCredentials(target string) credentials.TransportCredentials {
 	switch {
 	case p.tls != nil:
@@ -57,18 +57,18 @@ func (p *dialPlan) grpcOptions(target string) []grpc.DialOption {
 		grpc.WithTransportCredentials(p.transportCredentials(target)),
 		grpc.WithPerRPCCredentials(&p.keys),
 		grpc.WithUserAgent(userAgent),
-		// DNS could say otherwise in a TXT record, but the config is a part of the contract.
+		// The config is part of the contract: a TXT record in DNS must not replace it.
 		grpc.WithDefaultServiceConfig(ServiceConfig),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
 		grpc.WithDefaultCallOptions(
 			grpc.MaxCallRecvMsgSize(receiveBytesMax),
-			// gRPC's default of 256 KiB leaves every longer conversation without a retry.
+			// With gRPC's default of 256 KiB, longer conversations are never retried.
 			grpc.MaxRetryRPCBufferSize(retryBufferBytes),
 		),
 	}
 	if isLocal(target) {
-		// A proxy for the outside world (https_proxy) is no way to this machine.
+		// A proxy in the environment (https_proxy) cannot reach this machine's loopback addresses.
 		options = append(options, grpc.WithNoProxy())
 	}
 	if p.withoutRetries {

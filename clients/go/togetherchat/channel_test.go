@@ -20,52 +20,50 @@ import (
 	togetherchatv1 "github.com/togetherchat/togetherchat/clients/go/togetherchat/v1"
 )
 
-// read is a file of the repository; the tests of a module that was fetched alone have none.
+// read returns a file of the repository. A module that was downloaded alone has none.
 func read(t *testing.T, parts ...string) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(append([]string{"..", "..", ".."}, parts...)...))
-	if os.IsNotExist(err) {
-		t.Skip("outside of the repository")
+	repository := filepath.Join("..", "..", "..")
+	if _, err := os.Stat(filepath.Join(repository, "protos")); os.IsNotExist(err) {
+		t.Skip("not in a checkout of the repository")
 	}
+	text, err := os.ReadFile(filepath.Join(append([]string{repository}, parts...)...))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return string(text)
 }
 
-// The copy that is embedded is the contract's own, byte for byte.
-func TestTheServiceConfigIsTheContracts(t *testing.T) {
+// The embedded service config equals the contract's, byte for byte.
+func TestTheServiceConfigEqualsTheContracts(t *testing.T) {
 	equal(t, read(t, "protos", "togetherchat", "v1", "service_config.json"), togetherchat.ServiceConfig)
 }
 
-// Every reason that the service can give has its constant, and none lingers.
-func TestTheReasonsAreTheServices(t *testing.T) {
-	words := func(text, pattern string) []string {
-		found := []string{}
-		for _, match := range regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1) {
-			found = append(found, match[1])
+// There is a constant for every reason of the service, and no other.
+func TestTheConstantsAreTheReasonsOfTheService(t *testing.T) {
+	status := read(t, "server", "togetherchat_server", "frontends", "grpc", "status.py")
+	row := regexp.MustCompile(`Reason\.([A-Z_]+): StatusRow\(\s*_C\.\w+, Retry\.\w+(?:, "([A-Z_]+)")?\s*\)`)
+	var reasons []string
+	for _, match := range row.FindAllStringSubmatch(status, -1) {
+		if match[2] != "" {
+			reasons = append(reasons, match[2])
+		} else {
+			reasons = append(reasons, match[1])
 		}
-		slices.Sort(found)
-		return slices.Compact(found)
 	}
-	rows := read(t, "server", "togetherchat_server", "fronts", "rpc", "status.py")
-	renamed := words(rows, `Kind\.([A-Z_]+): Row\(.*, "[A-Z_]+"\)`)
-	said := slices.DeleteFunc(words(rows, `Kind\.([A-Z_]+): Row\(`), func(kind string) bool {
-		return slices.Contains(renamed, kind)
-	})
-	said = append(said, words(rows, `Kind\.[A-Z_]+: Row\(.*, "([A-Z_]+)"\)`)...)
-	slices.Sort(said)
-	source, err := os.ReadFile("reasons.go")
-	if err != nil {
-		t.Fatal(err)
+	source := read(t, "clients", "go", "togetherchat", "reasons.go")
+	var constants []string
+	for _, match := range regexp.MustCompile(`\tReason\w+ += "([A-Z_]+)"`).FindAllStringSubmatch(source, -1) {
+		constants = append(constants, match[1])
 	}
-	constants := words(string(source), `\tReason\w+ += "([A-Z_]+)"`)
-	if !slices.Equal(slices.Compact(said), constants) {
-		t.Errorf("expected %v, got %v", said, constants)
+	slices.Sort(reasons)
+	slices.Sort(constants)
+	if reasons = slices.Compact(reasons); len(reasons) == 0 || !slices.Equal(reasons, constants) {
+		t.Errorf("expected %v, got %v", reasons, constants)
 	}
 }
 
-// sent is what a service finds in the metadata of a call.
+// sent returns the values of a header that a service receives.
 func sent(
 	t *testing.T, header string,
 	dialWith []togetherchat.Option, callWith []togetherchat.CallOption, pairs ...string,
@@ -79,14 +77,15 @@ func sent(
 		return &togetherchatv1.CompleteResponse{}, nil
 	}}
 	ctx := metadata.AppendToOutgoingContext(t.Context(), pairs...)
-	if _, err := dialed(t, service, dialWith...).Complete(ctx, togetherchat.Ask("m", "Hi"), callWith...); err != nil {
+	client := dialScripted(t, service, dialWith...)
+	if _, err := client.Complete(ctx, togetherchat.NewRequest("m", "Hi"), callWith...); err != nil {
 		t.Fatal(err)
 	}
 	return found
 }
 
-// One key goes out: the call's before the client's, and the caller's own metadata before both.
-func TestOneKeyGoesOut(t *testing.T) {
+// One key is sent: the caller's own metadata, else the call's key, else the client's.
+func TestOneKeyIsSent(t *testing.T) {
 	client := []togetherchat.Option{togetherchat.WithKey(" first\n")}
 	call := []togetherchat.CallOption{togetherchat.WithKey("second")}
 	for _, row := range []struct {
@@ -113,13 +112,13 @@ func TestOneKeyGoesOut(t *testing.T) {
 	}
 }
 
-// The caller's own Together key has a header of its own.
-func TestAnUpstreamKeyGoesOutBesideTheKey(t *testing.T) {
+// The caller's own Together key is sent in a second header.
+func TestAnUpstreamKeyIsSentBesideTheKey(t *testing.T) {
 	options := []togetherchat.Option{togetherchat.WithKey("mine"), togetherchat.WithUpstreamKey("theirs")}
 	equal(t, "theirs", sent(t, "x-together-api-key", options, nil)[0])
 }
 
-// A call has one id: the option's, else the metadata's, else one that is made up.
+// A call has one id: the option's, else the metadata's, else a random one.
 func TestACallHasOneID(t *testing.T) {
 	named := []togetherchat.CallOption{togetherchat.WithRequestID("mine")}
 	equal(t, "mine", sent(t, "x-request-id", nil, named)[0])
@@ -129,31 +128,31 @@ func TestACallHasOneID(t *testing.T) {
 	equal(t, 32, len(sent(t, "x-request-id", nil, nil)[0]))
 }
 
-// What a key cannot be is found before a call is made.
-func TestAKeyThatMetadataCannotCarryIsRefused(t *testing.T) {
+// Dial rejects a key that is empty or that metadata cannot carry.
+func TestAKeyThatMetadataCannotCarryIsRejected(t *testing.T) {
 	for _, key := range []string{"", " \n", "two words", "schlüssel", "a\x00b"} {
 		if _, err := togetherchat.Dial("localhost:1", togetherchat.WithKey(key)); err == nil {
-			t.Errorf("the key %q was taken", key)
+			t.Errorf("the key %q was accepted", key)
 		}
 	}
 }
 
-// Plain text needs no word on this machine; a client that asks for TLS there gets it.
-func TestTLSIsSpokenWhereItIsAskedFor(t *testing.T) {
-	service := saying(nil, whole...)
+// The default on this machine is plaintext; WithTLS overrides it.
+func TestTLSIsUsedWhereItIsRequested(t *testing.T) {
+	service := streaming(nil, whole...)
 	for _, row := range []struct {
 		name    string
 		option  togetherchat.Option
 		reaches bool
 	}{
-		{"nothing asked", togetherchat.WithDialOptions(), true},
-		{"plain text asked", togetherchat.WithPlaintext(), true},
-		{"TLS asked", togetherchat.WithTLS(nil), false},
-		{"TLS asked with a config", togetherchat.WithTLS(&tls.Config{MinVersion: tls.VersionTLS13}), false},
+		{"default", togetherchat.WithDialOptions(), true},
+		{"plaintext", togetherchat.WithPlaintext(), true},
+		{"TLS", togetherchat.WithTLS(nil), false},
+		{"TLS with a config", togetherchat.WithTLS(&tls.Config{MinVersion: tls.VersionTLS13}), false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			_, err := dialed(t, service, row.option, togetherchat.WithoutRetries()).
-				Stream(t.Context(), togetherchat.Ask("m", "Hi")).Collect()
+			_, err := dialScripted(t, service, row.option, togetherchat.WithoutRetries()).
+				Stream(t.Context(), togetherchat.NewRequest("m", "Hi")).Collect()
 			equal(t, row.reaches, err == nil)
 			if !row.reaches {
 				equal(t, codes.Unavailable, failure(t, err).Code)
@@ -162,14 +161,14 @@ func TestTLSIsSpokenWhereItIsAskedFor(t *testing.T) {
 	}
 }
 
-// A service with a certificate of its own is reached by who trusts it, and by nobody else.
+// A client connects only to a server whose certificate it trusts.
 func TestTLSIsVerified(t *testing.T) {
 	certificate := httptest.NewUnstartedServer(nil)
 	certificate.StartTLS()
 	defer certificate.Close()
 	roots := x509.NewCertPool()
 	roots.AddCert(certificate.Certificate())
-	service := saying(nil, whole...)
+	service := streaming(nil, whole...)
 	service.TLS = &tls.Config{Certificates: certificate.TLS.Certificates, MinVersion: tls.VersionTLS12}
 	for _, row := range []struct {
 		name    string
@@ -178,59 +177,60 @@ func TestTLSIsVerified(t *testing.T) {
 	}{{"trusted", roots, true}, {"not trusted", x509.NewCertPool(), false}} {
 		t.Run(row.name, func(t *testing.T) {
 			config := &tls.Config{RootCAs: row.roots, MinVersion: tls.VersionTLS12}
-			_, err := dialed(t, service, togetherchat.WithTLS(config), togetherchat.WithoutRetries()).
-				Stream(t.Context(), togetherchat.Ask("m", "Hi")).Collect()
+			_, err := dialScripted(t, service, togetherchat.WithTLS(config), togetherchat.WithoutRetries()).
+				Stream(t.Context(), togetherchat.NewRequest("m", "Hi")).Collect()
 			equal(t, row.reaches, err == nil)
 		})
 	}
 }
 
-// An answer above gRPC's default of 4 MiB comes through.
-func TestALargeAnswerComesThrough(t *testing.T) {
+// A response above gRPC's default of 4 MiB is received.
+func TestALargeResponseIsReceived(t *testing.T) {
 	large := string(make([]byte, 8<<20))
-	answer, err := dialed(t, saying(nil, scripted.Text(large), scripted.Completed(&togetherchatv1.Completed{}))).
-		Stream(t.Context(), togetherchat.Ask("m", "Hi")).Collect()
+	service := streaming(nil, scripted.Text(large), scripted.Completed(&togetherchatv1.Completed{}))
+	response, err := dialScripted(t, service).
+		Stream(t.Context(), togetherchat.NewRequest("m", "Hi")).Collect()
 	if err != nil {
 		t.Fatal(err)
 	}
-	equal(t, len(large), len(togetherchat.Text(answer)))
+	equal(t, len(large), len(togetherchat.Text(response)))
 }
 
-// attempts is how often a service is asked that always answers with this pushback.
+// attempts returns how many attempts a client makes at a service that always fails with this pushback.
 func attempts(t *testing.T, pushback string, options ...togetherchat.Option) int {
 	t.Helper()
-	asked := 0
+	made := 0
 	service := &scripted.Service{OnComplete: func(
 		ctx context.Context, _ *togetherchatv1.CompleteRequest,
 	) (*togetherchatv1.CompleteResponse, error) {
-		asked++
+		made++
 		if err := grpc.SetTrailer(ctx, metadata.Pairs("grpc-retry-pushback-ms", pushback)); err != nil {
 			return nil, err
 		}
 		return nil, scripted.Failure(codes.Unavailable, togetherchat.ReasonOverloaded, "busy")
 	}}
-	_, err := dialed(t, service, options...).Complete(t.Context(), togetherchat.Ask("m", "Hi"))
+	_, err := dialScripted(t, service, options...).Complete(t.Context(), togetherchat.NewRequest("m", "Hi"))
 	equal(t, togetherchat.ReasonOverloaded, failure(t, err).Reason)
-	return asked
+	return made
 }
 
-// The service config's two attempts are made when the service says when, and never against its word.
-func TestRetriesAreTheServicesToSteer(t *testing.T) {
+// The service controls retries: two attempts with a pushback, one with -1 or without retries.
+func TestTheServiceControlsRetries(t *testing.T) {
 	equal(t, 2, attempts(t, "1"))
 	equal(t, 1, attempts(t, "-1"))
 	equal(t, 1, attempts(t, "1", togetherchat.WithoutRetries()))
 }
 
-// A service that says NOT_SERVING gets no calls: the health check of the service config is made.
+// A service that reports NOT_SERVING gets no calls: the client makes the service config's health check.
 func TestAServiceThatIsNotServingGetsNoCalls(t *testing.T) {
-	service := saying(nil, whole...)
+	service := streaming(nil, whole...)
 	service.NotServing = true
-	_, err := dialed(t, service, togetherchat.WithoutRetries()).
-		Stream(t.Context(), togetherchat.Ask("m", "Hi")).Collect()
+	_, err := dialScripted(t, service, togetherchat.WithoutRetries()).
+		Stream(t.Context(), togetherchat.NewRequest("m", "Hi")).Collect()
 	equal(t, codes.Unavailable, failure(t, err).Code)
 }
 
-// All pages are one range, with the request's filters on each.
+// Models ranges over all pages and sends the filters with each.
 func TestModelsRangesOverAllPages(t *testing.T) {
 	var queries []string
 	service := &scripted.Service{OnListModels: func(
@@ -244,7 +244,7 @@ func TestModelsRangesOverAllPages(t *testing.T) {
 	}}
 	request := &togetherchatv1.ListModelsRequest{Query: "llama"}
 	var ids []string
-	for model, err := range dialed(t, service).Models(t.Context(), request) {
+	for model, err := range dialScripted(t, service).Models(t.Context(), request) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -259,10 +259,10 @@ func TestModelsRangesOverAllPages(t *testing.T) {
 	equal(t, "", request.GetPageToken())
 }
 
-// A page that fails is the last pair.
-func TestModelsEndsWithAFailure(t *testing.T) {
+// The error of a page is the last pair.
+func TestModelsEndsWithTheErrorOfAPage(t *testing.T) {
 	failures := 0
-	for _, err := range dialed(t, &scripted.Service{}).Models(t.Context(), &togetherchatv1.ListModelsRequest{}) {
+	for _, err := range dialScripted(t, &scripted.Service{}).Models(t.Context(), &togetherchatv1.ListModelsRequest{}) {
 		equal(t, codes.Unimplemented, failure(t, err).Code)
 		failures++
 	}

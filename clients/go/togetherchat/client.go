@@ -11,17 +11,17 @@ import (
 	togetherchatv1 "github.com/togetherchat/togetherchat/clients/go/togetherchat/v1"
 )
 
-// Client calls the service over one connection. It is safe for concurrent use; share it.
+// Client calls the service over one connection. A Client is safe for concurrent use; share it.
 type Client struct {
 	conn *grpc.ClientConn
 	stub togetherchatv1.ChatServiceClient
 }
 
-// Dial gives a client of the service at target: `host:port`, or any target that gRPC knows
-// (`dns:///host:port`, `unix:path`). It connects when the first call is made.
+// Dial returns a client of the service at target: `host:port`, or any target that gRPC supports
+// (`dns:///host:port`, `unix:path`). The client connects when the first call is made.
 //
-// A target on this machine (localhost, 127.x, ::1, a unix socket) is spoken to in plain text, any
-// other over TLS, unless an option says otherwise.
+// The client uses plaintext for a target on this machine (localhost, 127.x, ::1, a unix socket) and
+// TLS for any other, unless [WithTLS] or [WithPlaintext] is given.
 func Dial(target string, options ...Option) (*Client, error) {
 	plan, err := planDial(options)
 	if err != nil {
@@ -34,28 +34,28 @@ func Dial(target string, options ...Option) (*Client, error) {
 	return &Client{conn: conn, stub: togetherchatv1.NewChatServiceClient(conn)}, nil
 }
 
-// Close ends the connection, and every call that is under way.
+// Close closes the connection and cancels every call in flight.
 func (c *Client) Close() error { return c.conn.Close() }
 
-// Conn is the connection itself, for the generated stubs and for other services beside this one.
-// The keys go out with its calls too; errors over it are gRPC's own.
+// Conn returns the connection, for the generated stubs and for other services of the same server.
+// Its calls carry the keys; its errors are gRPC's own.
 func (c *Client) Conn() *grpc.ClientConn { return c.conn }
 
-// Complete answers a conversation in one message.
+// Complete returns the completion of a conversation in one message.
 func (c *Client) Complete(
 	ctx context.Context, request *togetherchatv1.CompleteRequest, options ...CallOption,
 ) (*togetherchatv1.CompleteResponse, error) {
 	return unary(ctx, c.stub.Complete, request, options)
 }
 
-// Stream answers a conversation while the answer is being made. Read the stream to its end, leave
-// a range over it, Close it or end ctx: one of them lets go of the call. What fails, fails when
-// the stream is read.
+// Stream streams the completion of a conversation. Read the stream to its end, break out of a range
+// over it, call Close or cancel ctx: any of these releases the call. Errors are reported when the
+// stream is read.
 func (c *Client) Stream(
 	ctx context.Context, request *togetherchatv1.CompleteRequest, options ...CallOption,
-) *Stream {
+) *CompletionStream {
 	ctx, cancel := context.WithCancel(ctx)
-	stream := &Stream{ctx: ctx, cancel: cancel}
+	stream := &CompletionStream{ctx: ctx, cancel: cancel}
 	if stream.plan, stream.err = planCall(options); stream.err != nil {
 		cancel()
 		return stream
@@ -68,22 +68,22 @@ func (c *Client) Stream(
 	return stream
 }
 
-// ListModels lists one page of models.
+// ListModels returns one page of models.
 func (c *Client) ListModels(
 	ctx context.Context, request *togetherchatv1.ListModelsRequest, options ...CallOption,
 ) (*togetherchatv1.ListModelsResponse, error) {
 	return unary(ctx, c.stub.ListModels, request, options)
 }
 
-// Models ranges over all models that the request's filters let through, page after page. A failure
-// is the last pair.
+// Models ranges over all models that match the request's filters, across all pages. An error is the
+// last pair.
 func (c *Client) Models(
 	ctx context.Context, request *togetherchatv1.ListModelsRequest, options ...CallOption,
 ) iter.Seq2[*togetherchatv1.Model, error] {
 	return func(yield func(*togetherchatv1.Model, error) bool) {
-		asked := proto.CloneOf(request)
+		next := proto.CloneOf(request)
 		for {
-			page, err := c.ListModels(ctx, asked, options...)
+			page, err := c.ListModels(ctx, next, options...)
 			if err != nil {
 				yield(nil, err)
 				return
@@ -93,14 +93,14 @@ func (c *Client) Models(
 					return
 				}
 			}
-			if asked.PageToken = page.GetNextPageToken(); asked.PageToken == "" {
+			if next.PageToken = page.GetNextPageToken(); next.PageToken == "" {
 				return
 			}
 		}
 	}
 }
 
-// unary makes one call of either unary method, and says how it ended.
+// unary makes one call of a unary method, fills the caller's [CallInfo] and translates the error.
 func unary[Request, Response any](
 	ctx context.Context,
 	method func(context.Context, *Request, ...grpc.CallOption) (*Response, error),

@@ -14,8 +14,8 @@ const (
 	retryableHeader = "x-error-retryable"
 )
 
-// details are what the service said about a failure beyond its status. They come in two forms:
-// google.rpc messages in the status, and plain trailers that say the most important of it.
+// details are what the service reports about a failure beside code and message. They arrive in two
+// forms: google.rpc messages in the status, and plain-text trailers with the most important facts.
 type details struct {
 	reason     string
 	requestID  string
@@ -26,23 +26,23 @@ type details struct {
 	helpURLs   []string
 }
 
-// readDetails leaves out what is missing or cannot be parsed.
+// readDetails reads the details of a failure. Parts that are missing or cannot be parsed stay empty.
 func readDetails(failed *status.Status, trailer metadata.MD) details {
-	told := details{
+	found := details{
 		reason:    first(trailer, reasonHeader),
 		requestID: first(trailer, requestIDHeader),
 		retryable: first(trailer, retryableHeader) == "true",
 	}
 	for _, detail := range failed.Details() {
-		told.add(detail)
+		found.add(detail)
 	}
-	return told
+	return found
 }
 
 func (d *details) add(detail any) {
 	switch detail := detail.(type) {
 	case *errdetails.ErrorInfo:
-		// A proxy between may answer with an ErrorInfo of its own: its words are not ours.
+		// A proxy may send an ErrorInfo of its own. Only the service's domain counts.
 		if detail.GetDomain() == errorDomain {
 			d.reason = detail.GetReason()
 			d.metadata = detail.GetMetadata()

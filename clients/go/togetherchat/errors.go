@@ -13,54 +13,54 @@ import (
 	togetherchatv1 "github.com/togetherchat/togetherchat/clients/go/togetherchat/v1"
 )
 
-// Error is how every call fails.
+// Error is the error of every failed call.
 //
 //	var chatErr *togetherchat.Error
 //	if errors.As(err, &chatErr) && chatErr.Retryable {
 //		time.Sleep(chatErr.RetryAfter)
 //	}
 //
-// [errors.Is] finds [context.Canceled] and [context.DeadlineExceeded] in it where the caller's own
-// context ended the call, and gRPC's status package reads it as it reads its own errors.
+// [errors.Is] finds [context.Canceled] and [context.DeadlineExceeded] in an Error when the caller's
+// context ended the call. gRPC's status package reads an Error like one of its own.
 type Error struct {
-	// Code is gRPC's. A stream that ended well, but without the end of the answer, is Internal here.
+	// Code is the gRPC status code. Internal if a stream ended with OK but without its last event.
 	Code codes.Code
-	// Reason is the service's own, finer word: one of the Reason constants, or a newer one. Empty
-	// where the service did not get to say one, as when the connection was lost.
+	// Reason is the service's reason, finer than the code: one of the Reason constants, or one of a
+	// later version. Empty if the service sent none, for example because the connection was lost.
 	Reason string
-	// Message is one sentence for people. Never decide by it.
+	// Message is one sentence for people. Never branch on it.
 	Message string
-	// RequestID is the call's id in the records of the service.
+	// RequestID is the id of the call in the service's log.
 	RequestID string
-	// Retryable says that the service expects the same call to succeed later. It is false where
-	// the service did not get to say anything: such a call may have been answered, and billed.
+	// Retryable is true if the service expects the same call to succeed later. It is false if the
+	// service sent no details: such a call may have been completed and billed.
 	Retryable bool
-	// RetryAfter is the wait that the service or the provider asked for; zero where nobody did.
+	// RetryAfter is the wait that the service or the provider requested; zero if there is none.
 	RetryAfter time.Duration
-	// Violations are everything that is wrong with the request, or the limits that were met.
+	// Violations are all that is wrong with the request, or the limits that were reached.
 	Violations []Violation
-	// Metadata are facts such as `upstreamHttpStatus`, `upstreamErrorCode`, `model`, `phase` and
+	// Metadata holds facts such as `upstreamHttpStatus`, `upstreamErrorCode`, `model`, `phase` and
 	// `partialOutput`.
 	Metadata map[string]string
-	// HelpURLs are pages that say what to do.
+	// HelpURLs are pages that explain how to fix the failure.
 	HelpURLs []string
-	// Info are the call's ids, rate limits and trailers.
+	// Info holds the call's ids, rate limits and trailers.
 	Info CallInfo
-	// Partial is what a stream gave before it broke; nil where it gave nothing.
+	// Partial is what a stream received before it failed; nil if nothing was received.
 	Partial *togetherchatv1.CompleteResponse
 
 	status *status.Status
 	causes []error
 }
 
-// A Violation is one thing wrong: Field is a path such as `messages[2].content[0].text`, or the
-// subject of a limit.
+// A Violation is one error in the request or one limit that was reached. Field is a path such as
+// `messages[2].content[0].text`, or the subject of the limit.
 type Violation struct {
 	Field       string
 	Description string
 }
 
-// Error says reason, message and id in one line.
+// Error returns reason, message and request id in one line.
 func (e *Error) Error() string {
 	word := e.Reason
 	if word == "" {
@@ -69,40 +69,40 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("togetherchat: %s: %s (request %s)", word, e.Message, e.RequestID)
 }
 
-// Unwrap gives the context's error, where the context ended the call.
+// Unwrap returns the context's error and its cause if the context ended the call.
 func (e *Error) Unwrap() []error { return e.causes }
 
-// GRPCStatus lets [status.FromError] and [status.Code] read it.
+// GRPCStatus returns the gRPC status, for [status.FromError] and [status.Code].
 func (e *Error) GRPCStatus() *status.Status { return e.status }
 
-// newError reads everything that is known of a call that failed with err.
+// newError builds the Error of a call that failed with err.
 func newError(ctx context.Context, err error, trailer metadata.MD, sentID string) *Error {
 	failed := status.Convert(err)
-	told := readDetails(failed, trailer)
+	details := readDetails(failed, trailer)
 	info := readCallInfo(trailer, sentID)
-	if told.requestID == "" {
-		told.requestID = info.RequestID
+	if details.requestID == "" {
+		details.requestID = info.RequestID
 	}
 	return &Error{
 		Code:       failed.Code(),
-		Reason:     told.reason,
+		Reason:     details.reason,
 		Message:    failed.Message(),
-		RequestID:  told.requestID,
-		Retryable:  told.retryable,
-		RetryAfter: told.retryAfter,
-		Violations: told.violations,
-		Metadata:   told.metadata,
-		HelpURLs:   told.helpURLs,
+		RequestID:  details.requestID,
+		Retryable:  details.retryable,
+		RetryAfter: details.retryAfter,
+		Violations: details.violations,
+		Metadata:   details.metadata,
+		HelpURLs:   details.helpURLs,
 		Info:       info,
 		status:     failed,
-		causes:     causesOf(ctx, failed.Code(), told.reason),
+		causes:     causesOf(ctx, failed.Code(), details.reason),
 	}
 }
 
-// incomplete is the error of a stream that gRPC calls a success although its last event never came.
+// incomplete is the error of a stream that ended with OK but without its last event.
 func incomplete(trailer metadata.MD, sentID string) *Error {
 	info := readCallInfo(trailer, sentID)
-	ended := status.New(codes.Internal, "the stream ended without the end of the answer")
+	ended := status.New(codes.Internal, "the stream ended before its last event")
 	return &Error{
 		Code:      ended.Code(),
 		Reason:    ReasonStreamIncomplete,
@@ -113,8 +113,8 @@ func incomplete(trailer metadata.MD, sentID string) *Error {
 	}
 }
 
-// causesOf finds the context's part in a failure. The service answers a little before the caller's
-// deadline, so that the context may not have ended yet when its deadline is the reason.
+// causesOf returns the context's errors if the context ended the call. The service replies slightly
+// before the caller's deadline, so the context may not have expired yet when the reason is its deadline.
 func causesOf(ctx context.Context, code codes.Code, reason string) []error {
 	switch {
 	case code == codes.Canceled && ctx.Err() != nil:

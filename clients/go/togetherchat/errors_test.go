@@ -20,7 +20,7 @@ import (
 	togetherchatv1 "github.com/togetherchat/togetherchat/clients/go/togetherchat/v1"
 )
 
-// failing is the error of a call that a service ended with err and these trailers.
+// failing returns the error of a call that the service failed with err and these trailers.
 func failing(t *testing.T, err error, trailer metadata.MD) error {
 	t.Helper()
 	service := &scripted.Service{OnComplete: func(
@@ -31,12 +31,12 @@ func failing(t *testing.T, err error, trailer metadata.MD) error {
 		}
 		return nil, err
 	}}
-	client := dialed(t, service, togetherchat.WithoutRetries())
-	_, failed := client.Complete(t.Context(), togetherchat.Ask("m", "Hi"), togetherchat.WithRequestID("mine"))
+	client := dialScripted(t, service, togetherchat.WithoutRetries())
+	_, failed := client.Complete(t.Context(), togetherchat.NewRequest("m", "Hi"), togetherchat.WithRequestID("mine"))
 	return failed
 }
 
-// Everything that the service says of a failure has its field.
+// Every detail of a failure has a field.
 func TestEveryDetailHasItsField(t *testing.T) {
 	failed := failing(t, scripted.Failure(codes.ResourceExhausted, togetherchat.ReasonRateLimited, "slow down",
 		&errdetails.RetryInfo{RetryDelay: durationpb.New(1500 * time.Millisecond)},
@@ -65,8 +65,8 @@ func TestEveryDetailHasItsField(t *testing.T) {
 	equal(t, "sandbox", chatErr.Info.Upstream)
 }
 
-// A proxy's own words are no reason of the service's.
-func TestAnErrorInfoOfAnotherDomainIsNotOurs(t *testing.T) {
+// An ErrorInfo with another domain, such as a proxy's, is ignored.
+func TestAnErrorInfoOfAnotherDomainIsIgnored(t *testing.T) {
 	foreign, err := status.New(codes.Unavailable, "no").WithDetails(
 		&errdetails.ErrorInfo{Domain: "proxy.example", Reason: "MODEL_NOT_FOUND", Metadata: map[string]string{"a": "b"}})
 	if err != nil {
@@ -77,8 +77,8 @@ func TestAnErrorInfoOfAnotherDomainIsNotOurs(t *testing.T) {
 	equal(t, 0, len(chatErr.Metadata))
 }
 
-// Where rich details were lost on the way, the plain twins say the most important.
-func TestPlainTrailersStandInForDetails(t *testing.T) {
+// Without details in the status, reason and retryability are read from the plain-text trailers.
+func TestPlainTextTrailersReplaceMissingDetails(t *testing.T) {
 	failed := failing(t, status.Error(codes.Unavailable, "busy"),
 		metadata.Pairs("x-error-reason", "OVERLOADED", "x-error-retryable", "true", "x-request-id", "theirs"))
 	chatErr := failure(t, failed)
@@ -87,28 +87,28 @@ func TestPlainTrailersStandInForDetails(t *testing.T) {
 	equal(t, "theirs", chatErr.RequestID)
 }
 
-// The text of a message is for people, and may change.
-func TestTheTextOfAMessageDecidesNothing(t *testing.T) {
+// The text of a message never sets a reason.
+func TestTheTextOfAMessageIsNotParsed(t *testing.T) {
 	chatErr := failure(t, failing(t, status.Error(codes.InvalidArgument, "QUOTA_EXHAUSTED rate limit"), nil))
 	equal(t, "", chatErr.Reason)
 	equal(t, false, chatErr.Retryable)
 	equal(t, time.Duration(0), chatErr.RetryAfter)
 }
 
-// What a log line needs, and no more.
-func TestAnErrorSaysReasonMessageAndIDInOneLine(t *testing.T) {
+// Error returns one line with reason, message and request id.
+func TestAnErrorIsOneLineWithReasonMessageAndID(t *testing.T) {
 	failed := failing(t, scripted.Failure(codes.Unavailable, togetherchat.ReasonOverloaded, "busy"), nil)
 	equal(t, "togetherchat: OVERLOADED: busy (request mine)", failed.Error())
 }
 
-// gRPC's own helpers read the error as they read theirs, also where it was wrapped.
-func TestGRPCReadsTheErrorAsItsOwn(t *testing.T) {
+// gRPC's status helpers read the error, also when it is wrapped.
+func TestGRPCHelpersReadTheError(t *testing.T) {
 	failed := failing(t, scripted.Failure(codes.Unavailable, togetherchat.ReasonOverloaded, "busy"), nil)
-	equal(t, codes.Unavailable, status.Code(fmt.Errorf("while asking: %w", failed)))
+	equal(t, codes.Unavailable, status.Code(fmt.Errorf("wrapped: %w", failed)))
 	equal(t, 1, len(status.Convert(failed).Details()))
 }
 
-// A deadline is the context's error, whether the client's own timer or the service noticed it.
+// An expired deadline is context.DeadlineExceeded, also when the service noticed it first.
 func TestADeadlineIsTheContextsError(t *testing.T) {
 	noticed := scripted.Failure(codes.DeadlineExceeded, togetherchat.ReasonCallerDeadline, "time is up")
 	equal(t, true, errors.Is(failing(t, noticed, nil), context.DeadlineExceeded))
@@ -116,14 +116,14 @@ func TestADeadlineIsTheContextsError(t *testing.T) {
 	equal(t, false, errors.Is(failing(t, upstream, nil), context.DeadlineExceeded))
 }
 
-// A service that cancels is not the caller's context.
-func TestACancelOfTheServicesIsNotTheContexts(t *testing.T) {
+// A cancel by the service is not context.Canceled.
+func TestACancelByTheServiceIsNotTheContexts(t *testing.T) {
 	stalled := scripted.Failure(codes.Canceled, togetherchat.ReasonCallerStalled, "nobody reads")
 	equal(t, false, errors.Is(failing(t, stalled, nil), context.Canceled))
 }
 
-// Nobody listens: an error of the same type, without a reason, soon and not after the deadline.
-func TestAServiceThatIsNotThereIsUnavailable(t *testing.T) {
+// An unreachable service is UNAVAILABLE at once, without a reason.
+func TestAnUnreachableServiceIsUnavailable(t *testing.T) {
 	target, stop := (&scripted.Service{}).Start()
 	stop()
 	client, err := togetherchat.Dial(target)
@@ -131,7 +131,7 @@ func TestAServiceThatIsNotThereIsUnavailable(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	_, failed := client.Complete(t.Context(), togetherchat.Ask("m", "Hi"))
+	_, failed := client.Complete(t.Context(), togetherchat.NewRequest("m", "Hi"))
 	chatErr := failure(t, failed)
 	equal(t, codes.Unavailable, chatErr.Code)
 	equal(t, "", chatErr.Reason)
@@ -145,7 +145,7 @@ func TestAKeyIsNeverPrinted(t *testing.T) {
 	option := togetherchat.WithKey(key)
 	_, err := togetherchat.Dial("localhost:1", option)
 	if err == nil {
-		t.Fatal("a key with a line break was taken")
+		t.Fatal("a key with a line break was accepted")
 	}
 	for _, printed := range []string{err.Error(), fmt.Sprintf("%v %+v %#v", option, option, option)} {
 		equal(t, false, strings.Contains(printed, "4f9a"))

@@ -16,7 +16,7 @@ import (
 	togetherchatv1 "github.com/togetherchat/togetherchat/clients/go/togetherchat/v1"
 )
 
-// target is where the examples find a service: one that says always the same.
+// target is the address of a scripted service for the examples.
 var target string
 
 func TestMain(m *testing.M) {
@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	service := saying(nil,
+	service := streaming(nil,
 		scripted.Started("chat-1", "m"), scripted.Text("Hello, "), scripted.Text("world"),
 		scripted.Completed(&togetherchatv1.Completed{Usage: &togetherchatv1.Usage{TotalTokens: 7}}),
 	)
@@ -37,7 +37,7 @@ func run(m *testing.M) int {
 					{Field: "messages", Description: "must not be empty"},
 				}})
 		}
-		return fold(scripted.Text("Hello, world")), nil
+		return accumulate(scripted.Text("Hello, world")), nil
 	}
 	var stop func()
 	target, stop = service.Start()
@@ -52,22 +52,22 @@ func ExampleClient_Complete() {
 	}
 	defer client.Close()
 
-	answer, err := client.Complete(context.Background(), togetherchat.Ask("openai/gpt-oss-120b", "Greet me"))
+	response, err := client.Complete(context.Background(), togetherchat.NewRequest("openai/gpt-oss-120b", "Greet me"))
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(togetherchat.Text(answer))
+	fmt.Println(togetherchat.Text(response))
 	// Output: Hello, world
 }
 
-func ExampleStream_Text() {
+func ExampleCompletionStream_Text() {
 	client, err := togetherchat.Dial(target)
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer client.Close()
 
-	stream := client.Stream(context.Background(), togetherchat.Ask("openai/gpt-oss-120b", "Greet me"))
+	stream := client.Stream(context.Background(), togetherchat.NewRequest("openai/gpt-oss-120b", "Greet me"))
 	for text, err := range stream.Text() {
 		if err != nil {
 			log.Fatal(err)
@@ -81,18 +81,19 @@ func ExampleStream_Text() {
 	// 7 tokens
 }
 
-func ExampleStream_Collect() {
+func ExampleCompletionStream_Collect() {
 	client, err := togetherchat.Dial(target)
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer client.Close()
 
-	answer, err := client.Stream(context.Background(), togetherchat.Ask("openai/gpt-oss-120b", "Greet me")).Collect()
+	stream := client.Stream(context.Background(), togetherchat.NewRequest("openai/gpt-oss-120b", "Greet me"))
+	response, err := stream.Collect()
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(togetherchat.Text(answer))
+	fmt.Println(togetherchat.Text(response))
 	// Output: Hello, world
 }
 
@@ -114,13 +115,13 @@ func ExampleError() {
 }
 
 func ExampleAccumulator() {
-	var answer togetherchat.Accumulator
+	var accumulator togetherchat.Accumulator
 	for _, arguments := range []string{`{"city":`, `"Paris"}`} {
-		answer.Add(&togetherchatv1.StreamCompleteResponse{Event: &togetherchatv1.StreamCompleteResponse_Delta{
+		accumulator.Add(&togetherchatv1.StreamCompleteResponse{Event: &togetherchatv1.StreamCompleteResponse_Delta{
 			Delta: &togetherchatv1.Delta{ToolCalls: []*togetherchatv1.ToolCallDelta{{Arguments: arguments}}},
 		}})
 	}
-	call := togetherchat.First(answer.Response()).GetToolCalls()[0]
-	fmt.Println(call.GetFunction().GetArguments(), answer.Whole())
+	call := togetherchat.FirstMessage(accumulator.Response()).GetToolCalls()[0]
+	fmt.Println(call.GetFunction().GetArguments(), accumulator.Whole())
 	// Output: {"city":"Paris"} false
 }

@@ -9,16 +9,16 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// keys are what goes out with a call to say who asks. They reach gRPC as per-RPC credentials, so
-// that calls made over [Client.Conn] carry them as well; those of one call travel in its context.
+// keys are the caller's credentials. gRPC sends them as per-RPC credentials, so calls over
+// [Client.Conn] carry them as well. The keys of a single call travel in its context.
 type keys struct {
 	byHeader map[string]string
 }
 
 type callKeys struct{}
 
-// GetRequestMetadata is called by gRPC. A header that the caller set itself is left alone: two of
-// them would be neither.
+// GetRequestMetadata is called by gRPC. A header that the caller set itself is not sent a second
+// time: a server rejects two keys.
 func (k *keys) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
 	headers := map[string]string{}
 	maps.Copy(headers, k.byHeader)
@@ -34,7 +34,7 @@ func (k *keys) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]
 	return headers, nil
 }
 
-// RequireTransportSecurity is false: [Dial] decides where plain text will do.
+// RequireTransportSecurity is false because [Dial] decides where plaintext is allowed.
 func (*keys) RequireTransportSecurity() bool { return false }
 
 func (k *keys) set(header, value string) {
@@ -44,7 +44,7 @@ func (k *keys) set(header, value string) {
 	k.byHeader[header] = value
 }
 
-// checkedKey is a key without the white space around it. No error says what the key was.
+// checkedKey returns a key without surrounding white space. Its errors never contain the key.
 func checkedKey(key, name string) (string, error) {
 	key = strings.TrimSpace(key)
 	for _, letter := range key {

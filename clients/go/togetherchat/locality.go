@@ -10,9 +10,8 @@ var (
 	remoteSchemes = []string{"dns:///", "dns:", "passthrough:///", "passthrough:", "ipv4:", "ipv6:"}
 )
 
-// isLocal says whether every address of a target is on this machine, by its text alone. What it
-// does not understand is not local: a key must not cross a network in the clear because of a
-// spelling.
+// isLocal reports whether every address of a target is on this machine, by its text alone. A target
+// that cannot be parsed is not local: a typing error must not send a key unencrypted.
 func isLocal(target string) bool {
 	for _, scheme := range localSchemes {
 		if strings.HasPrefix(target, scheme) {

@@ -2,8 +2,8 @@ package togetherchat
 
 import "testing"
 
-// A target is local by its text alone, and only where every address of it is.
-func TestWhatIsOnThisMachine(t *testing.T) {
+// A target is local if every address in its text is local.
+func TestLocalTargets(t *testing.T) {
 	for target, expected := range map[string]bool{
 		"localhost:50051":                  true,
 		"127.0.0.1:50051":                  true,
@@ -38,17 +38,17 @@ func TestWhatIsOnThisMachine(t *testing.T) {
 	}
 }
 
-// The key's way decides: plain text for this machine and for who asked for it, TLS for the rest.
-func TestWhichTransportATargetGets(t *testing.T) {
+// Plaintext is used for this machine or where it was chosen, and TLS otherwise.
+func TestTransportOfATarget(t *testing.T) {
 	for _, row := range []struct {
 		name, target, expected string
 		options                []Option
 	}{
 		{"this machine", "localhost:1", "insecure", nil},
 		{"a network", "chat.example:443", "tls", nil},
-		{"a network, in plain text by will", "chat.example:443", "insecure", []Option{WithPlaintext()}},
-		{"this machine, with TLS by will", "localhost:1", "tls", []Option{WithTLS(nil)}},
-		{"the last word wins", "localhost:1", "insecure", []Option{WithTLS(nil), WithPlaintext()}},
+		{"a network, plaintext chosen", "chat.example:443", "insecure", []Option{WithPlaintext()}},
+		{"this machine, TLS chosen", "localhost:1", "tls", []Option{WithTLS(nil)}},
+		{"the last option wins", "localhost:1", "insecure", []Option{WithTLS(nil), WithPlaintext()}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			plan, err := planDial(row.options)

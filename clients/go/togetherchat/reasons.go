@@ -1,7 +1,7 @@
 package togetherchat
 
-// The reasons that the service gives, in [Error.Reason]. The list is closed for a version of the
-// service; a later one may say others.
+// The reasons in [Error.Reason]. The list is complete for this version of the service; a later version
+// may add reasons.
 const (
 	ReasonInvalidRequest            = "INVALID_REQUEST"             // INVALID_ARGUMENT
 	ReasonRequestTooLarge           = "REQUEST_TOO_LARGE"           // INVALID_ARGUMENT
@@ -53,6 +53,6 @@ const (
 	ReasonInternalError             = "INTERNAL_ERROR"              // INTERNAL
 )
 
-// ReasonStreamIncomplete is the one reason that is this package's own: a stream that gRPC calls a
-// success ended without its last event.
+// ReasonStreamIncomplete is the only reason that this package sets itself: a stream ended with OK but
+// without its last event.
 const ReasonStreamIncomplete = "STREAM_INCOMPLETE"

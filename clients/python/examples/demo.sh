@@ -1,11 +1,11 @@
 #!/bin/sh
-# Shows the service in half a minute: starts it over the sandbox on a free port, chats once,
-# streams, meets a typed error, lists models, and stops it. The one argument is the folder of
+# Shows the service in half a minute: starts it with the sandbox on a free port, completes a prompt,
+# streams one, shows a typed error, lists models, and stops the service. The argument is the folder of
 # the programs: .venv/bin
 set -eu
 bin=$1
 log=$(mktemp)
-"$bin/togetherchat-server" --sandbox --listen 127.0.0.1:0 --admin off 2>"$log" &
+"$bin/togetherchat-server" --sandbox --grpc-listen 127.0.0.1:0 --admin-listen off 2>"$log" &
 server=$!
 trap 'kill "$server" 2>/dev/null; wait "$server" 2>/dev/null || true; rm -f "$log"' EXIT
 
@@ -18,22 +18,22 @@ done
 [ -n "$target" ] || { cat "$log" >&2; exit 1; }
 export TOGETHERCHAT_TARGET=$target
 
-say() { printf '\n$ %s\n' "$*"; }
+show() { printf '\n$ %s\n' "$*"; }
 
-say togetherchat health
+show togetherchat health
 "$bin/togetherchat" health
 
-say togetherchat complete "'What is gRPC?'"
+show togetherchat complete "'What is gRPC?'"
 "$bin/togetherchat" complete 'What is gRPC?'
 
-say togetherchat complete --stream "'echo: one word after the other'"
+show togetherchat complete --stream "'echo: one word after the other'"
 "$bin/togetherchat" complete --stream 'echo: one word after the other'
 
-say togetherchat complete --model sandbox/error-402 "'Hello!'"
+show togetherchat complete --model sandbox/error-402 "'Hello!'"
 code=0
 "$bin/togetherchat" complete --model sandbox/error-402 'Hello!' || code=$?
 echo "exit code $code"
 [ "$code" -ne 0 ]
 
-say togetherchat models --query llama-3.3
+show togetherchat models --query llama-3.3
 "$bin/togetherchat" models --query llama-3.3 --all

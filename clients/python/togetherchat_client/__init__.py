@@ -5,22 +5,22 @@
     with connect("localhost:50051") as client:
         print(text_of(client.complete("openai/gpt-oss-120b", "Hello!")))
 
-`connect` gives a `Client`, `connect_async` an `AsyncClient` with the same methods. Messages
-are the generated ones of `togetherchat.v1`; what can go wrong is drawn in `errors.py`.
+`connect` returns a `Client`, and `connect_async` an `AsyncClient` with the same methods. Messages
+are the generated classes of `togetherchat.v1`. `errors.py` has the tree of exceptions.
 
-Names are imported when they are first used: the command decides about gRPC's log before
-gRPC reads its environment, and a program that only catches an exception opens no channel.
+Each name is imported when it is first used. So the command can configure gRPC's log before gRPC reads
+its environment, and importing the package stays cheap.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from togetherchat.fold import Accumulator
-    from togetherchat_client._async.answer_stream import AsyncAnswerStream
+    from togetherchat.accumulator import Accumulator
     from togetherchat_client._async.client import AsyncClient, connect_async
-    from togetherchat_client._sync.answer_stream import AnswerStream
+    from togetherchat_client._async.completion_stream import AsyncCompletionStream
     from togetherchat_client._sync.client import Client, connect
+    from togetherchat_client._sync.completion_stream import CompletionStream
     from togetherchat_client.call_info import CallInfo
     from togetherchat_client.channel import Tls
     from togetherchat_client.details import Violation
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         ContextLengthError,
         DeadlineExceededError,
         FailedPreconditionError,
-        IncompleteAnswerError,
+        IncompleteStreamError,
         InternalError,
         InvalidRequestError,
         ModelNotFoundError,
@@ -61,18 +61,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Accumulator",
-    "AnswerStream",
-    "AsyncAnswerStream",
     "AsyncClient",
+    "AsyncCompletionStream",
     "AuthenticationError",
     "CallCancelledError",
     "CallInfo",
     "Client",
+    "CompletionStream",
     "ConflictError",
     "ContextLengthError",
     "DeadlineExceededError",
     "FailedPreconditionError",
-    "IncompleteAnswerError",
+    "IncompleteStreamError",
     "InternalError",
     "InvalidRequestError",
     "ModelNotFoundError",
@@ -103,16 +103,16 @@ __all__ = [
 ]
 
 _NAMES_BY_MODULE = {
-    "._async.answer_stream": ("AsyncAnswerStream",),
     "._async.client": (
         "AsyncClient",
         "connect_async",
     ),
-    "._sync.answer_stream": ("AnswerStream",),
+    "._async.completion_stream": ("AsyncCompletionStream",),
     "._sync.client": (
         "Client",
         "connect",
     ),
+    "._sync.completion_stream": ("CompletionStream",),
     ".call_info": ("CallInfo",),
     ".channel": ("Tls",),
     ".details": ("Violation",),
@@ -123,7 +123,7 @@ _NAMES_BY_MODULE = {
         "ContextLengthError",
         "DeadlineExceededError",
         "FailedPreconditionError",
-        "IncompleteAnswerError",
+        "IncompleteStreamError",
         "InternalError",
         "InvalidRequestError",
         "ModelNotFoundError",
@@ -150,7 +150,7 @@ _NAMES_BY_MODULE = {
         "tool_result",
         "user",
     ),
-    "togetherchat.fold": ("Accumulator",),
+    "togetherchat.accumulator": ("Accumulator",),
 }
 _MODULE_BY_NAME = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 

@@ -1,4 +1,4 @@
-"""The shapes of gRPC's blocking calls, which its published types keep to themselves."""
+"""Protocols for gRPC's sync call objects, for which grpc publishes no types."""
 
 from collections.abc import Iterator
 from typing import Protocol, TypeVar
@@ -9,7 +9,7 @@ ResponseT_co = TypeVar("ResponseT_co", covariant=True)
 
 
 class BlockingCall(Protocol):
-    """A call that was begun. What it says of its end waits for the end."""
+    """A started call. Its status methods block until the call has ended."""
 
     def cancel(self) -> bool: ...
     def code(self) -> grpc.StatusCode: ...
@@ -18,12 +18,12 @@ class BlockingCall(Protocol):
 
 
 class FutureCall(BlockingCall, Protocol[ResponseT_co]):
-    """A unary call that was begun."""
+    """A started unary call."""
 
     def result(self) -> ResponseT_co: ...
 
 
 class IteratorCall(BlockingCall, Protocol[ResponseT_co]):
-    """A streaming call that was begun."""
+    """A started streaming call."""
 
     def __iter__(self) -> Iterator[ResponseT_co]: ...

@@ -1,6 +1,6 @@
-"""What a call's trailers say beside the answer: ids, who answered, rate limits.
+"""Reads the trailers of a call that do not describe an error: ids, the upstream, rate limits.
 
-Owns the names of the trailers. Knows nothing of failures; `details.py` does.
+Owns the names of these trailers. `details.py` reads the trailers of errors.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,22 +17,22 @@ RATE_LIMIT_PREFIXES = ("x-ratelimit", "x-tokenlimit")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallInfo:
-    """The facts of one finished call."""
+    """Ids, rate limits and trailers of a finished call."""
 
     request_id: str
-    """The id of the call: the one that was sent, unless the service replaced it."""
+    """Id of the call. The service may have replaced the id that was sent."""
     upstream_request_id: str = ""
-    """The provider's own id, for its support. Empty where it gave none."""
+    """The provider's id of the request, for its support. Empty when the provider sent none."""
     upstream: str = ""
-    """Who answered: `together` or `sandbox`. Empty where nobody was asked."""
+    """The upstream that served the call: `together` or `sandbox`. Empty when no request was sent upstream."""
     rate_limits: Mapping[str, str] = field(default_factory=dict[str, str])
-    """The provider's rate-limit headers, lower case."""
+    """The provider's rate-limit headers; names in lower case."""
     metadata: tuple[tuple[str, str | bytes], ...] = ()
-    """Every trailer, as it came."""
+    """All trailers, unchanged."""
 
     @classmethod
-    def of(cls, trailers: Trailers, *, request_id: str) -> "CallInfo":
-        """Read `trailers`; `request_id` is the one that was sent."""
+    def from_trailers(cls, trailers: Trailers, *, request_id: str) -> "CallInfo":
+        """Read `trailers`. `request_id` is the id that was sent."""
         pairs = tuple((key, value) for key, value in trailers)
         texts = {key: value for key, value in pairs if isinstance(value, str)}
         return cls(

@@ -1,16 +1,16 @@
-"""How to reach the service: target, encryption, keys, and the channel's options.
+"""Configuration of a client's channel: target, TLS, keys, and gRPC channel options.
 
-Owns every default of the channel and the keys' way into metadata. Opens nothing: `grpc`
-and `grpc.aio` open their channels with what this module decides.
+Owns all channel defaults and the metadata that carries the keys. Opens no channel: the sync and the
+async client open theirs with this configuration.
 
-Encryption. A target on this machine (localhost, 127.x, ::1, a unix socket) is spoken to in
-plain text, any other over TLS, unless `tls` says otherwise: a key must not cross a network
-in the clear because nobody thought of it.
+TLS. A target on this machine (localhost, 127.x, ::1, a unix socket) is reached in plaintext, any
+other target over TLS, unless `tls` is set. The default must not send a key over a network in
+plaintext.
 
-Retries. The service config beside the protos (`togetherchat/v1/service_config.json`) asks
-gRPC's own client to retry UNAVAILABLE and RESOURCE_EXHAUSTED; the service steers it with
-`grpc-retry-pushback-ms`. A lost connection has no pushback, and a retry after it may be
-billed twice: `retries=False` turns all of it off.
+Retries. The service config beside the protos (`togetherchat/v1/service_config.json`) makes gRPC retry
+UNAVAILABLE, RESOURCE_EXHAUSTED and CANCELLED. The service controls these retries with
+`grpc-retry-pushback-ms`. A lost connection carries no pushback, and the retry after it may be billed
+twice. `retries=False` disables all retries.
 """
 
 import functools
@@ -36,14 +36,14 @@ USER_AGENT: Final = "togetherchat-python"
 OPTIONS: tuple[Option, ...] = (
     ("grpc.primary_user_agent", USER_AGENT),
     ("grpc.max_receive_message_length", RECEIVE_BYTES_MAX),
-    # gRPC's default of 256 KiB leaves every longer conversation without a retry.
+    # gRPC does not retry a call that is larger than this buffer. Its default is 256 KiB.
     ("grpc.per_rpc_retry_buffer_size", RETRY_BUFFER_BYTES),
     ("grpc.keepalive_time_ms", KEEPALIVE_S * 1000),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
-    # In grpcio 1.85 it is this one that ends a dead connection: with keepalive_timeout_ms
-    # alone, at 1 s, a stream over a frozen connection ended after 60 s, this one's default.
+    # In grpcio 1.85 this option ends a dead connection. With keepalive_timeout_ms alone, at 1 s,
+    # a stream over a frozen connection ended after 60 s, the default of ping_timeout_ms.
     ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
-    # By default gRPC stops after two pings without data: less than a model that thinks for long.
+    # By default gRPC stops after two pings without data. A reasoning model is silent for longer.
     ("grpc.http2.max_pings_without_data", 0),
 )
 
@@ -62,44 +62,44 @@ class _ServiceConfig(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tls:
-    """TLS options. Certificates and keys are PEM; unset roots are gRPC's own."""
+    """TLS options. Certificates and keys are PEM. Without roots gRPC's own roots are trusted."""
 
     root_certificates: bytes | None = None
     private_key: bytes | None = field(default=None, repr=False)
-    """With `certificate_chain`: this client's own certificate, for mutual TLS."""
+    """Key of `certificate_chain`, the client certificate for mutual TLS."""
     certificate_chain: bytes | None = None
     server_name: str = ""
-    """The name that the server's certificate must bear, where it is not the target's."""
+    """Expected name in the server's certificate, where it differs from the target."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Connection:
-    """What a client needs to know, decided once."""
+class ChannelConfig:
+    """Configuration of a client, with all defaults resolved."""
 
     target: str
     key: str | None = field(default=None, repr=False)
     upstream_key: str | None = field(default=None, repr=False)
     timeout_s: float | None = None
     tls: Tls | None = None
-    """None is plain text."""
+    """None means plaintext."""
     options: tuple[Option, ...] = ()
 
     def credentials(self) -> grpc.ChannelCredentials | None:
-        """The channel's credentials, None for plain text."""
+        """The channel's credentials; None for plaintext."""
         if self.tls is None:
             return None
         return grpc.ssl_channel_credentials(
             self.tls.root_certificates, self.tls.private_key, self.tls.certificate_chain
         )
 
-    def deadline_s(self, method: str, asked_s: float | None) -> float:
-        """Seconds that a call of `method` may take: as asked, else the client's, else the config's."""
-        if asked_s is not None:
-            return asked_s
+    def call_timeout_s(self, method: str, requested_s: float | None) -> float:
+        """Timeout of a call in seconds: the call's, else the client's, else the service config's."""
+        if requested_s is not None:
+            return requested_s
         return method_timeouts_s()[method] if self.timeout_s is None else self.timeout_s
 
     def metadata(self, request_id: str, more: Metadata = ()) -> tuple[tuple[str, str | bytes], ...]:
-        """What goes out with every call, and after it what one call adds."""
+        """The metadata of a call: request id and keys, then the pairs in `more`."""
         pairs: list[tuple[str, str | bytes]] = [("x-request-id", request_id)]
         if self.key is not None:
             pairs.append(("authorization", f"Bearer {self.key}"))
@@ -108,7 +108,7 @@ class Connection:
         return (*pairs, *more)
 
 
-def plan_connection(  # noqa: PLR0913  the arguments of `connect`, all named
+def resolve_config(  # noqa: PLR0913  the keyword arguments of `connect`
     target: str,
     *,
     key: str | None,
@@ -117,26 +117,26 @@ def plan_connection(  # noqa: PLR0913  the arguments of `connect`, all named
     tls: bool | Tls | None,
     retries: bool,
     channel_options: Sequence[Option],
-) -> Connection:
-    """Decide the defaults. `channel_options` win over the library's own.
+) -> ChannelConfig:
+    """Resolve the defaults. `channel_options` override the library's own options.
 
     Raises:
-        ValueError: a key has characters that metadata cannot carry.
+        ValueError: a key has a character that gRPC metadata does not allow.
     """
     resolved = _tls(target, tls)
     options: dict[str, str | int] = dict(OPTIONS)
     options["grpc.service_config"] = service_config()
     options["grpc.enable_retries"] = int(retries)
     if is_local(target):
-        # A proxy for the outside world (http_proxy) is no way to this machine.
+        # A proxy from the environment (http_proxy) cannot reach this machine's loopback.
         options["grpc.enable_http_proxy"] = 0
     if resolved is not None and resolved.server_name:
         options["grpc.ssl_target_name_override"] = resolved.server_name
     options.update(channel_options)
-    return Connection(
+    return ChannelConfig(
         target=target,
-        key=_checked(key, "key"),
-        upstream_key=_checked(upstream_key, "upstream_key"),
+        key=_validated_key(key, "key"),
+        upstream_key=_validated_key(upstream_key, "upstream_key"),
         timeout_s=timeout_s,
         tls=resolved,
         options=tuple(options.items()),
@@ -144,12 +144,12 @@ def plan_connection(  # noqa: PLR0913  the arguments of `connect`, all named
 
 
 def without_health_checks(options: Sequence[Option]) -> tuple[Option, ...]:
-    """Options of a channel that reaches a service which says it is not serving, to ask it how it is."""
+    """Options of a channel that also sends calls to a service that reports NOT_SERVING."""
     return (*options, ("grpc.inhibit_health_checking", 1))
 
 
 def is_local(target: str) -> bool:
-    """Whether every address of `target` is on this machine, by its text alone."""
+    """Whether every address in `target` is on this machine. Names are not resolved."""
     if target.startswith(_LOCAL_SCHEMES):
         return True
     for scheme in _SCHEMES:
@@ -161,18 +161,18 @@ def is_local(target: str) -> bool:
 
 @functools.cache
 def service_config() -> str:
-    """The service config that stands beside the protos, as JSON text."""
-    from importlib import resources  # noqa: PLC0415  10 ms that only a client that connects should pay
+    """The service config beside the protos, as JSON text."""
+    from importlib import resources  # noqa: PLC0415  takes 10 ms, needed to connect only
 
     return (resources.files("togetherchat.v1") / "service_config.json").read_text(encoding="utf-8")
 
 
 @functools.cache
 def method_timeouts_s() -> Mapping[str, float]:
-    """The service config's timeout of each method, and ours for a health check.
+    """Timeout of each method in the service config, and this library's for a health check.
 
-    gRPC keeps a timeout of the config to itself: the service does not see it. Asked for
-    call by call it travels along.
+    gRPC does not send a timeout of the service config to the server. The client passes it with each
+    call, so that the server knows the deadline.
     """
     config: _ServiceConfig = json.loads(service_config())
     timeouts_s = {"Check": HEALTH_TIMEOUT_S}
@@ -182,7 +182,7 @@ def method_timeouts_s() -> Mapping[str, float]:
     return timeouts_s
 
 
-def _tls(target: str, tls: bool | Tls | None) -> Tls | None:  # noqa: FBT001  the word of `connect`
+def _tls(target: str, tls: bool | Tls | None) -> Tls | None:  # noqa: FBT001  an argument of `connect`
     match tls:
         case Tls():
             return tls
@@ -209,11 +209,11 @@ def _is_local_host(host: str) -> bool:
         return False
 
 
-def _checked(key: str | None, name: str) -> str | None:
-    """`key` without the white space around it. gRPC would put an illegal one into its exception."""
+def _validated_key(key: str | None, name: str) -> str | None:
+    """`key`, stripped. Validated here because gRPC's exception would contain an invalid key."""
     if key is None:
         return None
     stripped = key.strip()
     if not stripped or not stripped.isascii() or not stripped.isprintable() or " " in stripped:
-        raise ValueError(f"{name} is empty or has a character that metadata cannot carry")
+        raise ValueError(f"{name} is empty or has a character that gRPC metadata does not allow")
     return stripped

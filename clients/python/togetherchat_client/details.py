@@ -1,8 +1,8 @@
-"""Reads the details of a failure out of a call's trailers.
+"""Reads the details of an error from a call's trailers.
 
-Owns the two forms in which they come: `grpc-status-details-bin` (a google.rpc.Status) and
-the plain twins `x-error-reason` and `x-error-retryable`. The text of the message is for
-people; nothing here looks at it. Knows no exception class; `errors.py` does.
+Owns the two forms of the details: `grpc-status-details-bin` (a google.rpc.Status), and the plain-text
+trailers `x-error-reason` and `x-error-retryable`. The status message is for people and is not read
+here. `errors.py` chooses the exception class.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2 as rpc  # pyright: ignore[reportMissingTypeStubs]  its .pyi stands beside it
-from google.rpc import status_pb2  # pyright: ignore[reportMissingTypeStubs]  its .pyi stands beside it
+from google.rpc import error_details_pb2 as rpc  # pyright: ignore[reportMissingTypeStubs]  types are in its .pyi
+from google.rpc import status_pb2  # pyright: ignore[reportMissingTypeStubs]  types are in its .pyi
 
 from togetherchat_client.call_info import REQUEST_ID, Trailers
 
@@ -44,15 +44,15 @@ _FLAGS = {"true": True, "false": False}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Violation:
-    """One thing wrong: `field` is a path such as `messages[2].content[0].text`, or a quota's subject."""
+    """One violation. `field` is a path such as `messages[2].content[0].text`, or a quota's subject."""
 
     field: str
     description: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Details:
-    """What the service said about a failure, beyond its status."""
+class ErrorDetails:
+    """Details of an error, in addition to status code and message."""
 
     reason: str = ""
     request_id: str = ""
@@ -63,17 +63,17 @@ class Details:
     help_urls: tuple[str, ...] = ()
 
 
-def read_details(trailers: Trailers) -> Details:
-    """The details of a failure. A part that is missing or cannot be parsed is left out."""
+def parse_details(trailers: Trailers) -> ErrorDetails:
+    """Parse the details of an error. A missing or malformed part is left out."""
     values = dict(trailers)
-    found = _plain_twins(values)
+    found = _plain_details(values)
     for detail in _parse(values.get(STATUS_DETAILS)):
         found = _add(found, detail)
     return found
 
 
-def _plain_twins(values: Mapping[str, str | bytes]) -> Details:
-    return Details(
+def _plain_details(values: Mapping[str, str | bytes]) -> ErrorDetails:
+    return ErrorDetails(
         reason=_text(values.get(REASON)),
         request_id=_text(values.get(REQUEST_ID)),
         retryable=_FLAGS.get(_text(values.get(RETRYABLE))),
@@ -103,9 +103,9 @@ def _parse(blob: str | bytes | None) -> Iterator[_Detail]:
         yield detail
 
 
-def _add(found: Details, detail: _Detail) -> Details:
+def _add(found: ErrorDetails, detail: _Detail) -> ErrorDetails:
     match detail:
-        # A proxy between may answer with an ErrorInfo of its own: its words are not ours.
+        # A proxy on the way may send an ErrorInfo of its own. Its reason is not one of the service's.
         case rpc.ErrorInfo() if detail.domain != DOMAIN:
             added = found
         case rpc.ErrorInfo():

@@ -1,8 +1,7 @@
-"""What a call raises.
+"""Exceptions of failed calls.
 
-Owns the exceptions and the two tables that choose one: by reason (the service's own word,
-the finer one) and by status code. Details are read in `details.py`; the text of a message
-decides nothing.
+Owns the exceptions and the two tables that select one: by the service's reason, which is finer, and
+by the status code. The message is never used for the selection. `details.py` reads the error details.
 
     TogetherChatError
       InvalidRequestError        INVALID_ARGUMENT, OUT_OF_RANGE
@@ -24,7 +23,7 @@ decides nothing.
       CallCancelledError         CANCELLED
       UnimplementedError         UNIMPLEMENTED
       InternalError              INTERNAL, UNKNOWN, DATA_LOSS
-        IncompleteAnswerError      an OK status without the end of the answer
+        IncompleteStreamError      status OK without the `completed` event
 """
 
 from collections.abc import Mapping
@@ -35,25 +34,25 @@ import grpc
 
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_client.call_info import CallInfo, Trailers
-from togetherchat_client.details import Details, Violation, read_details
+from togetherchat_client.details import ErrorDetails, Violation, parse_details
 
 STREAM_INCOMPLETE: Final = "STREAM_INCOMPLETE"
-"""The one reason that is this library's own."""
+"""The only reason that this library sets itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Everything known of a failed call."""
+    """All facts about a failed call."""
 
     code: grpc.StatusCode
     message: str
-    details: Details
+    details: ErrorDetails
     info: CallInfo
     partial: service.CompleteResponse | None = None
 
 
 class TogetherChatError(Exception):
-    """A call failed. One argument carries it all, so that the exception can be pickled."""
+    """Base class: a call failed. The single argument keeps the exception picklable."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure)
@@ -65,12 +64,12 @@ class TogetherChatError(Exception):
 
     @property
     def reason(self) -> str:
-        """The service's word for it, such as `RATE_LIMITED`. Empty when it did not get to say one."""
+        """The service's reason, such as `RATE_LIMITED`. Empty when the service sent none."""
         return self.failure.details.reason
 
     @property
     def message(self) -> str:
-        """One sentence for people. Never decide by it."""
+        """One sentence for people. Do not branch on the message."""
         return self.failure.message
 
     @property
@@ -79,22 +78,22 @@ class TogetherChatError(Exception):
 
     @property
     def retryable(self) -> bool | None:
-        """Whether the same call may succeed later; None when the service did not get to say so."""
+        """Whether the same call may succeed later. None when the service did not report it."""
         return self.failure.details.retryable
 
     @property
     def retry_after_s(self) -> float | None:
-        """Seconds to wait before a retry, where the service or the provider asked for a wait."""
+        """Seconds to wait before a retry. None when neither service nor provider requested a wait."""
         return self.failure.details.retry_after_s
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """Facts such as `upstreamHttpStatus`, `upstreamErrorCode`, `model`, `phase`, `partialOutput`."""
+        """Metadata of the ErrorInfo, such as `upstreamHttpStatus`, `upstreamErrorCode`, `partialOutput`."""
         return self.failure.details.metadata
 
     @property
     def violations(self) -> tuple[Violation, ...]:
-        """Everything that is wrong with the request, or the limits that were met."""
+        """All violations of the request, or the limits that were reached."""
         return self.failure.details.violations
 
     @property
@@ -108,56 +107,56 @@ class TogetherChatError(Exception):
 
     @property
     def partial(self) -> service.CompleteResponse | None:
-        """What a stream had gathered before it failed; None when it had nothing."""
+        """The partial response of a stream before it failed. None when no event had arrived."""
         return self.failure.partial
 
     def __str__(self) -> str:
-        word = self.reason or self.code.name
-        return f"{word}: {self.message} (request {self.request_id})"
+        reason = self.reason or self.code.name
+        return f"{reason}: {self.message} (request {self.request_id})"
 
 
 class InvalidRequestError(TogetherChatError):
-    """The request itself is wrong: `violations` says where. The same again fails the same."""
+    """The request is invalid: see `violations`. A retry fails again."""
 
 
 class ContextLengthError(InvalidRequestError):
-    """Prompt and answer do not fit the model's context."""
+    """Prompt and completion do not fit into the model's context length."""
 
 
 class RequestTooLargeError(InvalidRequestError):
-    """The request has more bytes than the service or the provider takes."""
+    """The request has more bytes than the service or the provider accepts."""
 
 
 class AuthenticationError(TogetherChatError):
-    """The key is missing, wrong or was refused."""
+    """The key is missing, invalid or rejected."""
 
 
 class PermissionDeniedError(TogetherChatError):
-    """The key is good, but not for this."""
+    """The key is valid but does not permit this call."""
 
 
 class NotFoundError(TogetherChatError):
-    """There is no such thing."""
+    """The requested resource does not exist."""
 
 
 class ModelNotFoundError(NotFoundError):
-    """The provider does not serve this model, or not to this key."""
+    """The provider does not serve this model, or not for this key."""
 
 
 class ResourceExhaustedError(TogetherChatError):
-    """A limit was met. Without a reason it may be this client's own bound on the size of an answer."""
+    """A limit was reached. Without a reason, it may be this client's limit on the response size."""
 
 
 class RateLimitedError(ResourceExhaustedError):
-    """Too many requests or tokens for now; `retry_after_s` says how long."""
+    """Too many requests or tokens. Retry after `retry_after_s`."""
 
 
 class QuotaExhaustedError(ResourceExhaustedError):
-    """The account's quota or money is used up: waiting does not help."""
+    """The account's quota or credit is used up. Waiting does not help."""
 
 
 class FailedPreconditionError(TogetherChatError):
-    """Something must be put right before the call can succeed."""
+    """A precondition must be fixed before the call can succeed."""
 
 
 class SpendLimitError(FailedPreconditionError):
@@ -165,31 +164,31 @@ class SpendLimitError(FailedPreconditionError):
 
 
 class ConflictError(TogetherChatError):
-    """The provider saw a conflict with another request."""
+    """The provider reported a conflict with another request."""
 
 
 class UnavailableError(TogetherChatError):
-    """The service or the provider is not to be had now; trying later may help."""
+    """The service or the provider is unavailable. A later retry may succeed."""
 
 
 class DeadlineExceededError(TogetherChatError):
-    """The time was up: the call's own, or a limit of the service."""
+    """The call's deadline or a timeout of the service was exceeded."""
 
 
 class CallCancelledError(TogetherChatError):
-    """The call was cancelled. A task that asyncio cancels raises asyncio's own CancelledError instead."""
+    """The call was cancelled. A cancelled asyncio task raises asyncio.CancelledError instead."""
 
 
 class UnimplementedError(TogetherChatError):
-    """The service, or the provider, does not offer this."""
+    """The service or the provider does not support this call."""
 
 
 class InternalError(TogetherChatError):
-    """A fault of the service or of the provider."""
+    """An internal failure of the service or the provider."""
 
 
-class IncompleteAnswerError(InternalError):
-    """The stream ended without saying that the answer is whole: what `partial` holds is cut off."""
+class IncompleteStreamError(InternalError):
+    """The stream ended without `completed`. The response in `partial` is cut off."""
 
 
 CLASS_BY_CODE: Mapping[grpc.StatusCode, type[TogetherChatError]] = {
@@ -209,8 +208,8 @@ CLASS_BY_CODE: Mapping[grpc.StatusCode, type[TogetherChatError]] = {
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
     grpc.StatusCode.DATA_LOSS: InternalError,
     grpc.StatusCode.OUT_OF_RANGE: InvalidRequestError,
-    # Not a failure, until a stream ends with it and without its last event.
-    grpc.StatusCode.OK: IncompleteAnswerError,
+    # An error only when a stream ends with OK but without `completed`.
+    grpc.StatusCode.OK: IncompleteStreamError,
 }
 
 CLASS_BY_REASON: Mapping[str, type[TogetherChatError]] = {
@@ -226,14 +225,14 @@ CLASS_BY_REASON: Mapping[str, type[TogetherChatError]] = {
 }
 
 
-def class_of(code: grpc.StatusCode, reason: str) -> type[TogetherChatError]:
-    """The reason's class where it refines the code's; else the code's."""
+def error_class(code: grpc.StatusCode, reason: str) -> type[TogetherChatError]:
+    """The class of the reason, if it is a subclass of the class of the code. Else the class of the code."""
     by_code = CLASS_BY_CODE[code]
     by_reason = CLASS_BY_REASON.get(reason, by_code)
     return by_reason if issubclass(by_reason, by_code) else by_code
 
 
-def error_of(
+def error_from_status(
     code: grpc.StatusCode,
     message: str,
     trailers: Trailers,
@@ -241,14 +240,14 @@ def error_of(
     request_id: str,
     partial: service.CompleteResponse | None = None,
 ) -> TogetherChatError:
-    """The exception for a call that ended with `code`; `request_id` is the one that was sent."""
+    """The exception for a call that ended with `code`. `request_id` is the id that was sent."""
     pairs = tuple(trailers)
-    details = read_details(pairs)
+    details = parse_details(pairs)
     failure = Failure(
         code=code,
         message=message,
         details=replace(details, reason=STREAM_INCOMPLETE) if code is grpc.StatusCode.OK else details,
-        info=CallInfo.of(pairs, request_id=request_id),
+        info=CallInfo.from_trailers(pairs, request_id=request_id),
         partial=partial,
     )
-    return class_of(code, failure.details.reason)(failure)
+    return error_class(code, failure.details.reason)(failure)

@@ -1,9 +1,9 @@
-"""Speaks grpc.health.v1.Health/Check without the health package.
+"""Messages of grpc.health.v1.Health/Check, without the package grpcio-health-checking.
 
-The base install has no stubs for it, and needs none: a HealthCheckRequest is one string in
-field 1 and a HealthCheckResponse one enum in field 1, which on the wire are exactly
-google.protobuf.StringValue and Int32Value. Unknown fields of a later version are skipped
-by the parser. A test holds both against the real messages.
+The base install does not have the stubs of that package. A HealthCheckRequest is one string in field
+1, and a HealthCheckResponse one enum in field 1. On the wire they equal google.protobuf.StringValue
+and Int32Value. The parser skips unknown fields of a later version. A test compares both with the real
+messages.
 """
 
 import enum
@@ -16,7 +16,7 @@ CHAT_SERVICE: Final = "togetherchat.v1.ChatService"
 
 
 class ServingStatus(enum.IntEnum):
-    """Whether a service takes calls."""
+    """Health status of a service."""
 
     UNKNOWN = 0
     SERVING = 1
@@ -25,12 +25,12 @@ class ServingStatus(enum.IntEnum):
 
 
 def encode_request(service: str) -> bytes:
-    """A HealthCheckRequest for `service`; empty asks about the server as a whole."""
+    """A HealthCheckRequest for `service`. Empty means the server as a whole."""
     return wrappers.StringValue(value=service).SerializeToString()
 
 
 def decode_response(blob: bytes) -> ServingStatus:
-    """The status in a HealthCheckResponse; a value of a later version is UNKNOWN."""
+    """The status in a HealthCheckResponse. A value of a later version becomes UNKNOWN."""
     try:
         return ServingStatus(wrappers.Int32Value.FromString(blob).value)
     except ValueError:

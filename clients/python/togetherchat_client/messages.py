@@ -1,7 +1,7 @@
-"""Small builders of the contract's own messages, and the shortest way to read an answer.
+"""Builders for the contract's messages, and `text_of` to read the text of a response.
 
-Nothing here wraps or copies a message: what a builder returns is the generated class, and
-whatever a builder does not know can be set on it.
+Builders return the generated classes, without a wrapper. Fields without an argument here can be set
+on the returned message.
 """
 
 import json
@@ -22,45 +22,45 @@ MEDIA_TYPE_BY_SUFFIX: Final = {
 
 
 def system(text: str) -> chat.Message:
-    """Instructions for the whole conversation."""
+    """A system message: instructions for the whole conversation."""
     return _message(chat.ROLE_SYSTEM, text)
 
 
 def developer(text: str) -> chat.Message:
-    """Instructions of the developer."""
+    """A developer message: instructions from the developer."""
     return _message(chat.ROLE_DEVELOPER, text)
 
 
 def user(*content: str | chat.Image | chat.Audio | chat.ContentPart) -> chat.Message:
-    """A question: text, pictures and recordings in order."""
+    """A user message: text, images and audio, in order."""
     return _message(chat.ROLE_USER, *content)
 
 
 def assistant(text: str) -> chat.Message:
-    """An answer of the model. One that came from a call can be appended as it is."""
+    """An assistant message. The message of a response can be appended as it is."""
     return _message(chat.ROLE_ASSISTANT, text)
 
 
 def tool_result(tool_call_id: str, text: str) -> chat.Message:
-    """What a tool gave back, for the `ToolCall.id` that asked for it."""
+    """The result of a tool call. `tool_call_id` is the `ToolCall.id`."""
     message = _message(chat.ROLE_TOOL, text)
     message.tool_call_id = tool_call_id
     return message
 
 
 def image(source: str | bytes | Path, *, media_type: str = "") -> chat.Image:
-    """A picture: an http, https or data URL, the bytes themselves, or a file to read.
+    """An image: an http, https or data URL, bytes, or a file to read.
 
     Raises:
-        ValueError: bytes come without a media type, or the file's name tells none.
+        ValueError: bytes without a media type, or a file suffix of unknown type.
         OSError: the file cannot be read.
     """
     if isinstance(source, str):
         return chat.Image(url=source, media_type=media_type)
     if isinstance(source, bytes):
-        return chat.Image(data=source, media_type=_known(media_type, "the bytes of an image"))
+        return chat.Image(data=source, media_type=_required(media_type, "the bytes of an image"))
     media_type = media_type or MEDIA_TYPE_BY_SUFFIX.get(source.suffix.lower(), "")
-    return chat.Image(data=source.read_bytes(), media_type=_known(media_type, source.name))
+    return chat.Image(data=source.read_bytes(), media_type=_required(media_type, source.name))
 
 
 def function_tool(
@@ -70,7 +70,7 @@ def function_tool(
     parameters: str | Mapping[str, object] | None = None,
     strict: bool | None = None,
 ) -> chat.Tool:
-    """A function that the model may ask for. `parameters` is a JSON Schema; text goes out byte for byte."""
+    """A function that the model may call. `parameters` is a JSON Schema; text is sent byte for byte."""
     function = chat.FunctionTool(
         name=name, description=description, parameters_json=_json(parameters), strict=strict
     )
@@ -80,39 +80,39 @@ def function_tool(
 def json_schema(
     name: str, schema: str | Mapping[str, object], *, description: str = "", strict: bool | None = None
 ) -> chat.ResponseFormat:
-    """The answer must be JSON that follows `schema`; text goes out byte for byte."""
+    """A response format: JSON that follows `schema`. Text is sent byte for byte."""
     form = chat.JsonSchemaFormat(name=name, description=description, schema_json=_json(schema), strict=strict)
     return chat.ResponseFormat(json_schema=form)
 
 
-def text_of(answer: service.CompleteResponse | chat.Message, *, choice_index: int = 0) -> str:
-    """The text of a message, or of one choice of an answer; empty where there is none."""
-    if isinstance(answer, chat.Message):
-        return "".join(part.text for part in answer.content)
-    return "".join(text_of(choice.message) for choice in answer.choices if choice.index == choice_index)
+def text_of(source: service.CompleteResponse | chat.Message, *, choice_index: int = 0) -> str:
+    """The text of a message, or of one choice of a response. Empty where there is no text."""
+    if isinstance(source, chat.Message):
+        return "".join(part.text for part in source.content)
+    return "".join(text_of(choice.message) for choice in source.choices if choice.index == choice_index)
 
 
 def _message(
     role: "chat.Role.ValueType", *content: str | chat.Image | chat.Audio | chat.ContentPart
 ) -> chat.Message:
-    return chat.Message(role=role, content=[_part(piece) for piece in content])
+    return chat.Message(role=role, content=[_part(each) for each in content])
 
 
-def _part(piece: str | chat.Image | chat.Audio | chat.ContentPart) -> chat.ContentPart:
-    match piece:
+def _part(content: str | chat.Image | chat.Audio | chat.ContentPart) -> chat.ContentPart:
+    match content:
         case str():
-            return chat.ContentPart(text=piece)
+            return chat.ContentPart(text=content)
         case chat.Image():
-            return chat.ContentPart(image=piece)
+            return chat.ContentPart(image=content)
         case chat.Audio():
-            return chat.ContentPart(audio=piece)
+            return chat.ContentPart(audio=content)
         case chat.ContentPart():
-            return piece
+            return content
 
 
-def _known(media_type: str, what: str) -> str:
+def _required(media_type: str, source: str) -> str:
     if not media_type:
-        raise ValueError(f"{what} needs media_type=, such as image/png")
+        raise ValueError(f"{source} needs media_type=, such as image/png")
     return media_type
 
 

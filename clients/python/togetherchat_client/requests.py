@@ -1,8 +1,7 @@
-"""Turns the arguments of a call into the contract's request.
+"""Builds the contract's request from the arguments of a call.
 
-Owns the names of the arguments: they are the fields of `CompleteRequest` and
-`ListModelsRequest`, so that the comments of the protos document them. Checks nothing that
-the service checks.
+Owns the names of the arguments. They are the fields of `CompleteRequest` and `ListModelsRequest`, so
+the comments of the protos document them. The service validates the values.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,11 +13,11 @@ from togetherchat.v1 import models_pb2 as models
 from togetherchat_client.messages import user
 
 Messages: TypeAlias = str | chat.Message | Sequence[str | chat.Message]
-"""A conversation, oldest first. A plain string is a turn of the user."""
+"""A conversation, oldest first. A plain string is a user message."""
 
 
 class CompleteFields(TypedDict, total=False):
-    """Every field of CompleteRequest but `model` and `messages`."""
+    """All fields of CompleteRequest except `model` and `messages`."""
 
     max_tokens: int
     temperature: float
@@ -49,7 +48,7 @@ class CompleteFields(TypedDict, total=False):
 
 
 class ListFields(TypedDict, total=False):
-    """Every field of ListModelsRequest but `page_token`."""
+    """All fields of ListModelsRequest except `page_token`."""
 
     page_size: int
     type: str
@@ -66,24 +65,24 @@ class ListFields(TypedDict, total=False):
 def complete_request(
     model: str | service.CompleteRequest, messages: Messages, **fields: Unpack[CompleteFields]
 ) -> service.CompleteRequest:
-    """A CompleteRequest of its parts. One that is ready is taken as it is.
+    """Build a CompleteRequest, or return the given one unchanged.
 
     Raises:
-        TypeError: a ready request came with messages or fields beside it.
+        TypeError: a CompleteRequest was given together with messages or fields.
     """
     if isinstance(model, service.CompleteRequest):
         if messages or fields:
-            raise TypeError("a ready CompleteRequest takes no messages and no fields beside it")
+            raise TypeError("a CompleteRequest cannot be combined with messages or fields")
         return model
-    return service.CompleteRequest(model=model, messages=_turns(messages), **fields)
+    return service.CompleteRequest(model=model, messages=_to_messages(messages), **fields)
 
 
 def list_request(page_token: str, **fields: Unpack[ListFields]) -> service.ListModelsRequest:
-    """The request for the page at `page_token`."""
+    """Build the request for the page at `page_token`."""
     return service.ListModelsRequest(page_token=page_token, **fields)
 
 
-def _turns(messages: Messages) -> list[chat.Message]:
+def _to_messages(messages: Messages) -> list[chat.Message]:
     if isinstance(messages, (str, chat.Message)):
         messages = [messages]
     return [user(turn) if isinstance(turn, str) else turn for turn in messages]

@@ -1,4 +1,4 @@
-/** An answer on the screen while it is made; Ctrl-C stops the generation and keeps what came. */
+/** Prints a completion while the model generates it. Ctrl-C cancels the call and keeps the partial text. */
 import { ChatError, createClient } from "togetherchat";
 
 const client = createClient(process.argv[2] ?? "localhost:50051");
@@ -12,8 +12,8 @@ const stream = client.stream(
   { signal: controller.signal },
 );
 try {
-  for await (const piece of stream.text()) {
-    process.stdout.write(piece);
+  for await (const text of stream.text()) {
+    process.stdout.write(text);
   }
   console.log(`\n${String(stream.response.usage?.completionTokens)} tokens`);
 } catch (error) {

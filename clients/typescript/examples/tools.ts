@@ -1,4 +1,4 @@
-/** A tool loop: the model asks for the weather until it has what it needs. */
+/** A tool loop: the model calls a weather function until it replies with text. */
 import { createClient, functionTool, textOf, toolResult, user } from "togetherchat";
 
 const ROUNDS_MAX = 4;
@@ -8,28 +8,28 @@ const weather = functionTool("get_weather", {
   parameters: { type: "object", properties: { city: { type: "string" } }, required: ["city"] },
 });
 
-/** The arguments are the model's: JSON that may be broken. */
+/** The arguments come from the model and may be invalid JSON. */
 function lookUp(text: string): string {
   try {
     const { city } = JSON.parse(text) as { city: string };
     return JSON.stringify({ city, sky: "clear", celsius: 21 });
   } catch {
-    return '{"error": "the arguments are no JSON"}';
+    return '{"error": "the arguments are not JSON"}';
   }
 }
 
 const messages = [user("What is the weather in Berlin?")];
 for (let round = 1; round <= ROUNDS_MAX; round += 1) {
-  // The last round goes without tools, so that the model has to answer.
+  // The last round offers no tools, so that the model has to reply with text.
   const tools = round < ROUNDS_MAX ? [weather] : [];
-  const answer = await client.complete({ model: "openai/gpt-oss-120b", messages, tools });
-  const turn = answer.choices[0]?.message;
-  if (turn === undefined || turn.toolCalls.length === 0) {
-    console.log(textOf(answer));
+  const response = await client.complete({ model: "openai/gpt-oss-120b", messages, tools });
+  const message = response.choices[0]?.message;
+  if (message === undefined || message.toolCalls.length === 0) {
+    console.log(textOf(response));
     break;
   }
-  messages.push(turn);
-  for (const call of turn.toolCalls) {
+  messages.push(message);
+  for (const call of message.toolCalls) {
     console.error(`${call.call.value?.name ?? ""}(${call.call.value?.arguments ?? ""})`);
     messages.push(toolResult(call, lookUp(call.call.value?.arguments ?? "")));
   }

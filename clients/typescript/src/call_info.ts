@@ -1,7 +1,7 @@
 /**
- * What a call's trailers say beside the answer: ids, who answered, rate limits.
+ * What the trailers of a call report: ids, provider, rate limits.
  *
- * Owns the names of the trailers. Knows nothing of failures; `details.ts` does.
+ * Owns the names of the trailers. `details.ts` reads failures.
  */
 
 export const REQUEST_ID = "x-request-id";
@@ -11,19 +11,19 @@ const RATE_LIMIT_PREFIXES = ["x-ratelimit", "x-tokenlimit"];
 
 /** The facts of one finished call. */
 export interface CallInfo {
-  /** The id of the call: the one that was sent, unless the service replaced it. */
+  /** The id that was sent, unless the service replaced it. */
   readonly requestId: string;
-  /** The provider's own id, for its support. Empty where it gave none. */
+  /** The provider's own id, for its support. Empty if the provider sent none. */
   readonly upstreamRequestId: string;
-  /** Who answered: `together` or `sandbox`. Empty where nobody was asked. */
+  /** The provider: `together` or `sandbox`. Empty if no request was sent to a provider. */
   readonly upstream: string;
   /** The provider's rate-limit headers, lower case. */
   readonly rateLimits: Readonly<Record<string, string>>;
-  /** Every trailer, as it came. */
+  /** All trailers, unchanged. */
   readonly trailers: Headers;
 }
 
-/** Read `trailers`; `requestId` is the one that was sent. */
+/** Reads `trailers`; `requestId` is the id that was sent. */
 export function callInfoOf(trailers: Headers, requestId: string): CallInfo {
   const limits = [...trailers].filter(([name]) =>
     RATE_LIMIT_PREFIXES.some((prefix) => name.startsWith(prefix)),

@@ -1,8 +1,8 @@
 /**
- * The client: one connection, and a method for each thing that the service does.
+ * The client: one connection, and a method for each RPC of the service.
  *
- * Owns the defaults of the connection and what goes out with every call. Retries are
- * `retry.ts`'s, failures `errors.ts`'s.
+ * Owns the defaults of the connection and the metadata of every call. `retry.ts` retries,
+ * `errors.ts` translates failures.
  */
 import { randomUUID } from "node:crypto";
 
@@ -15,7 +15,7 @@ import {
 } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 
-import { AnswerStream } from "./answer_stream.js";
+import { CompletionStream } from "./completion_stream.js";
 import { type CallInfo, callInfoOf, REQUEST_ID } from "./call_info.js";
 import { chatErrorOf } from "./errors.js";
 import {
@@ -26,10 +26,10 @@ import {
   type ListModelsResponse,
 } from "./gen/togetherchat/v1/chat_service_pb.js";
 import type { Model } from "./gen/togetherchat/v1/models_pb.js";
-import { type Completion, requestOf } from "./messages.js";
+import { type CompletionParams, requestOf } from "./messages.js";
 import { retrying } from "./retry.js";
 import { policyOf } from "./service_config.js";
-import { callerLeft } from "./status.js";
+import { cancelledByCaller } from "./status.js";
 import { addressOf, type Tls } from "./target.js";
 
 const MEBIBYTE = 1024 * 1024;
@@ -41,38 +41,38 @@ const TIMEOUT_MS_MAX = 99_999_999;
 const USER_AGENT = "togetherchat-typescript";
 
 export interface ClientOptions {
-  /** What the service knows this caller by; sent as `authorization: Bearer ...`. */
+  /** The caller's key, sent as `authorization: Bearer ...`. */
   readonly key?: string | undefined;
-  /** The caller's own Together key, where the service takes one. */
+  /** The caller's own Together key, for a service that accepts one. */
   readonly upstreamKey?: string | undefined;
-  /** Deadline of every call that sets none. Unset: 600 s for an answer, 30 s for a page of models. */
+  /** Deadline of every call that sets none. Default 600 s for a completion, 30 s for a page of models. */
   readonly timeoutMs?: number | undefined;
-  /** True, false or options. Unset: plain text on this machine, TLS elsewhere. */
+  /** True, false or options. Default: plaintext to this machine, TLS to any other. */
   readonly tls?: boolean | Tls | undefined;
-  /** False for a client that never sends a call twice. Default true. */
+  /** False disables all retries. Default true. */
   readonly retries?: boolean | undefined;
-  /** The largest message that is accepted. Default 64 MiB. */
+  /** The largest message that the client receives. Default 64 MiB. */
   readonly receiveBytesMax?: number | undefined;
-  /** The largest message that is sent. Unset: the service is the judge. */
+  /** The largest message that the client sends. Unset: only the service's limit applies. */
   readonly sendBytesMax?: number | undefined;
-  /** A connection in use is asked for a sign of life after so long a silence. Default 30 s. */
+  /** During a call, a ping is sent after this time without data. Default 30 s. */
   readonly keepaliveMs?: number | undefined;
-  /** How long that sign may take before the connection is given up. Default 10 s. */
+  /** The connection is closed if a ping is not answered within this time. Default 10 s. */
   readonly keepaliveTimeoutMs?: number | undefined;
-  /** More interceptors of Connect's, around the retries. */
+  /** Connect interceptors, outside the retries. */
   readonly interceptors?: readonly Interceptor[] | undefined;
 }
 
 export interface CallOptions {
-  /** Aborting it cancels the call, and with it the generation. */
+  /** Aborting the signal cancels the call, and the provider stops generating. */
   readonly signal?: AbortSignal | undefined;
   /** Deadline of this call. */
   readonly timeoutMs?: number | undefined;
-  /** 1 to 128 printable ASCII characters; one is made up where it is unset. */
+  /** 1 to 128 printable ASCII characters. Default: a random id. */
   readonly requestId?: string | undefined;
-  /** More metadata to send. */
+  /** Further metadata to send. */
   readonly headers?: Headers | Readonly<Record<string, string>> | undefined;
-  /** Called after the call succeeded. A failure has the same in the error's `info`. */
+  /** Called after the call succeeded. After a failure, see `info` of the error. */
   readonly onInfo?: ((info: CallInfo) => void) | undefined;
 }
 
@@ -80,7 +80,7 @@ export interface CallOptions {
 export type ModelFilters = MessageInitShape<typeof ListModelsRequestSchema>;
 
 /**
- * A client of the service at `target`: `host:port`, or `dns:///host:port`, `unix:/path`.
+ * Creates a client of the service at `target`: `host:port`, `dns:///host:port` or `unix:/path`.
  *
  * @throws TypeError when the target or a key is malformed.
  */
@@ -88,7 +88,7 @@ export function createClient(target: string, options: ClientOptions = {}): Clien
   return new Client(target, options);
 }
 
-/** Calls the service. Safe to share; every failure of a call is a `ChatError`. */
+/** Calls the service. Share one client; every failed call rejects with a `ChatError`. */
 export class Client {
   readonly #chat: ConnectClient<typeof ChatService>;
   readonly #sessions: Http2SessionManager;
@@ -117,21 +117,21 @@ export class Client {
     this.#chat = createConnectClient(ChatService, transport);
   }
 
-  /** The whole answer. */
+  /** Returns the completion in one message. */
   async complete(
-    completion: Completion | CompleteRequest,
+    params: CompletionParams | CompleteRequest,
     call: CallOptions = {},
   ): Promise<CompleteResponse> {
-    const request = requestOf(completion);
+    const request = requestOf(params);
     return this.#unary("Complete", call, (options) => this.#chat.complete(request, options));
   }
 
-  /** The answer while it is made. */
-  stream(completion: Completion | CompleteRequest, call: CallOptions = {}): AnswerStream {
-    const request = requestOf(completion);
+  /** Streams the completion. */
+  stream(params: CompletionParams | CompleteRequest, call: CallOptions = {}): CompletionStream {
+    const request = requestOf(params);
     const requestId = call.requestId ?? randomUUID();
     const options = this.#options("StreamComplete", call, requestId);
-    return new AnswerStream({
+    return new CompletionStream({
       requestId,
       begin: (signal, onTrailer) => this.#chat.streamComplete(request, { ...options, signal, onTrailer }),
       signal: call.signal,
@@ -139,12 +139,12 @@ export class Client {
     });
   }
 
-  /** One page of the models that the filters let through, with what it says beside them. */
+  /** Returns one page of the models that match the filters, with warnings and total. */
   async listModels(filters: ModelFilters = {}, call: CallOptions = {}): Promise<ListModelsResponse> {
     return this.#unary("ListModels", call, (options) => this.#chat.listModels(filters, options));
   }
 
-  /** Every model that the filters let through, page after page. Call options are those of each page. */
+  /** Yields every model that matches the filters, across all pages. The call options apply to each page. */
   async *models(filters: ModelFilters = {}, call: CallOptions = {}): AsyncGenerator<Model, void, undefined> {
     let pageToken = filters.pageToken ?? "";
     do {
@@ -154,9 +154,9 @@ export class Client {
     } while (pageToken !== "");
   }
 
-  /** Close the connection; calls that are under way are cancelled. */
+  /** Closes the connection and cancels every call in flight. */
   close(): void {
-    this.#sessions.abort(callerLeft("the client was closed"));
+    this.#sessions.abort(cancelledByCaller("the client was closed"));
   }
 
   async #unary<T>(
@@ -168,25 +168,25 @@ export class Client {
     const options = this.#options(method, call, requestId);
     const controller = new AbortController();
     const abort = (): void => {
-      controller.abort(callerLeft("the call was aborted", call.signal?.reason));
+      controller.abort(cancelledByCaller("the call was aborted", call.signal?.reason));
     };
     call.signal?.addEventListener("abort", abort, { once: true });
     if (call.signal?.aborted === true) {
       abort();
     }
     let trailers = new Headers();
-    let answer: T;
+    let response: T;
     try {
       const { signal } = controller;
-      answer = await send({ ...options, signal, onTrailer: (each) => (trailers = each) });
+      response = await send({ ...options, signal, onTrailer: (each) => (trailers = each) });
     } catch (thrown) {
       throw chatErrorOf(thrown, requestId);
     } finally {
       call.signal?.removeEventListener("abort", abort);
     }
-    // Outside of the try: an exception of the caller's own is the caller's.
+    // Not inside the try: an exception of the caller's callback must reach the caller unchanged.
     call.onInfo?.(callInfoOf(trailers, requestId));
-    return answer;
+    return response;
   }
 
   #options(method: string, call: CallOptions, requestId: string): ConnectCallOptions {
@@ -196,7 +196,7 @@ export class Client {
     });
     headers.set(REQUEST_ID, requestId);
     const timeoutMs = call.timeoutMs ?? this.#timeoutMs ?? policyOf(ChatService.typeName, method).timeoutMs;
-    // Connect takes 0 for "none" and writes fractions as they are, which no server can read.
+    // Connect takes 0 for "no timeout" and sends fractions, which servers reject.
     return { headers, timeoutMs: Math.min(Math.max(1, Math.ceil(timeoutMs)), TIMEOUT_MS_MAX) };
   }
 }
@@ -212,7 +212,7 @@ function headersOf({ key, upstreamKey }: ClientOptions): Headers {
   return headers;
 }
 
-/** `key` without the white space around it. Node would put an illegal one into its exception. */
+/** Returns `key` without surrounding white space. Node would repeat an illegal key in its exception. */
 function checked(key: string, name: string): string {
   const stripped = key.trim();
   if (!/^[\x21-\x7e]+$/.test(stripped)) {

@@ -1,9 +1,9 @@
 /**
- * The actor of `clients/conformance`: makes the calls that it reads and writes down what it saw.
+ * The TypeScript actor of `clients/conformance`: makes the call of each case and writes an observation.
  *
  *     node dist/conformance.js 127.0.0.1:50051 < cases
  *
- * Owns the form of cases and answers, which that folder's README settles. Judges nothing.
+ * The README of that folder defines cases and observations. The judge compares; the actor does not.
  */
 import { createInterface } from "node:readline";
 
@@ -28,58 +28,63 @@ interface Case {
   readonly retries?: boolean;
 }
 
-/** What a call gave, as far as it got. */
-interface Seen {
+/** What was received in one call so far. */
+interface Observation {
   events: number;
-  answer: JsonValue;
+  response: JsonValue;
 }
 
-async function act(client: Client, each: Case): Promise<object> {
-  const seen: Seen = { events: 0, answer: null };
+async function runCase(client: Client, each: Case): Promise<object> {
+  const observed: Observation = { events: 0, response: null };
   let outcome: object;
   try {
-    const whole = await make(client, each, seen);
-    outcome = plain(whole ? "OK" : "CANCELLED");
+    const whole = await runCall(client, each, observed);
+    outcome = withoutError(whole ? "OK" : "CANCELLED");
   } catch (error) {
     if (!(error instanceof ChatError)) {
       throw error;
     }
-    outcome = described(error);
+    outcome = withError(error);
   }
-  return { id: each.id, ...outcome, events: seen.events, answer: seen.answer };
+  return { id: each.id, ...outcome, events: observed.events, response: observed.response };
 }
 
-/** Makes the call. False when its caller left it. */
-async function make(client: Client, each: Case, seen: Seen): Promise<boolean> {
+/** Makes the call. Returns false if the case cancelled it. */
+async function runCall(client: Client, each: Case, observed: Observation): Promise<boolean> {
   const options = optionsOf(each);
   switch (each.call) {
     case "Complete": {
-      const answer = await client.complete(fromJson(CompleteRequestSchema, each.request), options);
-      seen.answer = toJson(CompleteResponseSchema, answer);
+      const response = await client.complete(fromJson(CompleteRequestSchema, each.request), options);
+      observed.response = toJson(CompleteResponseSchema, response);
       return true;
     }
     case "ListModels": {
       const page = await client.listModels(fromJson(ListModelsRequestSchema, each.request), options);
-      seen.answer = toJson(ListModelsResponseSchema, page);
+      observed.response = toJson(ListModelsResponseSchema, page);
       return true;
     }
     case "StreamComplete":
-      return read(client, each, options, seen);
+      return read(client, each, options, observed);
   }
 }
 
-async function read(client: Client, each: Case, options: CallOptions, seen: Seen): Promise<boolean> {
+async function read(
+  client: Client,
+  each: Case,
+  options: CallOptions,
+  observed: Observation,
+): Promise<boolean> {
   const stream = client.stream(fromJson(CompleteRequestSchema, each.request), options);
   try {
     for await (const _ of stream) {
-      seen.events += 1;
-      if (seen.events === each.cancel?.after_events) {
+      observed.events += 1;
+      if (observed.events === each.cancel?.after_events) {
         return false;
       }
     }
     return true;
   } finally {
-    seen.answer = seen.events === 0 ? null : toJson(CompleteResponseSchema, stream.response);
+    observed.response = observed.events === 0 ? null : toJson(CompleteResponseSchema, stream.response);
   }
 }
 
@@ -92,7 +97,7 @@ function optionsOf({ id, deadline_ms, metadata, cancel }: Case): CallOptions {
   };
 }
 
-function described(error: ChatError): object {
+function withError(error: ChatError): object {
   return {
     code: error.code,
     reason: error.reason,
@@ -104,11 +109,11 @@ function described(error: ChatError): object {
   };
 }
 
-function plain(code: string): object {
+function withoutError(code: string): object {
   return {
     code,
     reason: "",
-    message: code === "OK" ? "" : "the caller left",
+    message: code === "OK" ? "" : "the caller cancelled",
     retryable: false,
     retry_after_ms: null,
     violations: [],
@@ -122,8 +127,8 @@ async function main(target: string): Promise<void> {
   for await (const line of createInterface({ input: process.stdin })) {
     if (line.trim() !== "") {
       const each = JSON.parse(line) as Case;
-      const seen = await act(each.retries === false ? once : client, each);
-      process.stdout.write(`${JSON.stringify(seen)}\n`);
+      const observed = await runCase(each.retries === false ? once : client, each);
+      process.stdout.write(`${JSON.stringify(observed)}\n`);
     }
   }
   client.close();

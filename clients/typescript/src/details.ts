@@ -1,9 +1,9 @@
 /**
  * Reads the details of a failure.
  *
- * Owns the two forms in which they come: `google.rpc` messages in the status, and the plain
- * twins `x-error-reason` and `x-error-retryable` in the trailers. The text of the message is
- * for people; nothing here looks at it.
+ * Owns the two forms in which they arrive: `google.rpc` messages in the status, and the plain-text
+ * trailers `x-error-reason` and `x-error-retryable`. The text of the status message is for people
+ * and is not parsed.
  */
 import { durationMs, type Duration } from "@bufbuild/protobuf/wkt";
 import type { ConnectError } from "@connectrpc/connect";
@@ -23,13 +23,13 @@ const DOMAIN = "togetherchat";
 const REASON = "x-error-reason";
 const RETRYABLE = "x-error-retryable";
 
-/** One thing wrong: `field` is a path such as `messages[2].content[0].text`, or a quota's subject. */
+/** An error in the request or a reached limit: `field` is a path such as `messages[2].content[0].text`, or a subject. */
 export interface Violation {
   readonly field: string;
   readonly description: string;
 }
 
-/** What the service said about a failure, beyond its status. */
+/** What the service reports about a failure beside code and message. */
 export interface Details {
   readonly reason: string;
   readonly requestId: string;
@@ -40,10 +40,10 @@ export interface Details {
   readonly helpUrls: readonly string[];
 }
 
-/** The details of a failure. A part that is missing or cannot be parsed is left out. */
+/** Reads the details of a failure. Parts that are missing or cannot be parsed stay empty. */
 export function readDetails(error: ConnectError): Details {
   const trailers = error.metadata;
-  // A proxy between may answer with an ErrorInfo of its own: its words are not ours.
+  // A proxy may send an ErrorInfo of its own. Only the service's domain counts.
   const info = error.findDetails(ErrorInfoSchema).find(({ domain }) => domain === DOMAIN);
   const [request] = error.findDetails(RequestInfoSchema);
   const [retry] = error.findDetails(RetryInfoSchema);

@@ -1,8 +1,8 @@
 /**
- * What a call rejects with.
+ * The error that a failed call rejects with.
  *
- * Owns `ChatError` and how one is made of connect-node's. Decides by status and reason alone,
- * never by text; details are read in `details.ts`.
+ * Owns `ChatError` and the translation of connect-node's errors. It uses status and details, never
+ * the text of a message; `details.ts` reads the details.
  */
 import { Code, ConnectError } from "@connectrpc/connect";
 
@@ -11,7 +11,7 @@ import { type Details, readDetails, type Violation } from "./details.js";
 import type { CompleteResponse } from "./gen/togetherchat/v1/chat_service_pb.js";
 import { statusOf, type StatusName } from "./status.js";
 
-/** The one reason that is this library's own: a stream that ended well without its last event. */
+/** The only reason that this library sets itself: a stream ended with OK but without its last event. */
 export const STREAM_INCOMPLETE = "STREAM_INCOMPLETE";
 
 interface Failure {
@@ -23,26 +23,26 @@ interface Failure {
   readonly cause: unknown;
 }
 
-/** A call failed. */
+/** The error of a failed call. */
 export class ChatError extends Error {
   override readonly name = "ChatError";
   /** gRPC's status, such as `RESOURCE_EXHAUSTED`. */
   readonly code: StatusName;
-  /** The service's word for it, such as `RATE_LIMITED`. Empty when it did not get to say one. */
+  /** The service's reason, such as `RATE_LIMITED`. Empty if the service sent none. */
   readonly reason: string;
   readonly requestId: string;
-  /** Whether the same call may succeed later; undefined when the service did not get to say so. */
+  /** Whether the same call may succeed later; undefined if the service did not report it. */
   readonly retryable: boolean | undefined;
-  /** Milliseconds to wait before a retry, where the service or the provider asked for a wait. */
+  /** Milliseconds to wait before a retry, if the service or the provider requested a wait. */
   readonly retryAfterMs: number | undefined;
-  /** Everything that is wrong with the request, or the limits that were met. */
+  /** All that is wrong with the request, or the limits that were reached. */
   readonly violations: readonly Violation[];
   /** Facts such as `upstreamHttpStatus`, `upstreamErrorCode`, `model`, `phase`, `partialOutput`. */
   readonly metadata: Readonly<Record<string, string>>;
   readonly helpUrls: readonly string[];
   /** The call's ids, rate limits and trailers. */
   readonly info: CallInfo;
-  /** What a stream had gathered before it failed; undefined when it had nothing. */
+  /** What a stream received before it failed; undefined if nothing was received. */
   readonly partial: CompleteResponse | undefined;
 
   constructor(failure: Failure) {
@@ -64,7 +64,7 @@ export class ChatError extends Error {
   }
 }
 
-/** The error of a call that `thrown` ended; `requestId` is the one that was sent. */
+/** Translates what a call threw; `requestId` is the id that was sent. */
 export function chatErrorOf(thrown: unknown, requestId: string, partial?: CompleteResponse): ChatError {
   if (thrown instanceof ChatError) {
     return thrown;
@@ -80,13 +80,13 @@ export function chatErrorOf(thrown: unknown, requestId: string, partial?: Comple
   });
 }
 
-/** The error of a stream whose status was OK although the end of the answer did not come. */
-export function incompleteAnswer(
+/** Returns the error of a stream that ended with OK but without its last event. */
+export function incompleteStream(
   trailers: Headers,
   requestId: string,
   partial: CompleteResponse | undefined,
 ): ChatError {
-  const error = new ConnectError("the stream ended without the end of the answer", Code.Internal, trailers);
+  const error = new ConnectError("the stream ended before its last event", Code.Internal, trailers);
   const details = { ...readDetails(error), reason: STREAM_INCOMPLETE };
   const info = callInfoOf(trailers, requestId);
   return new ChatError({

@@ -2,17 +2,17 @@
  * The togetherchat client library.
  *
  *     const client = createClient("localhost:50051");
- *     const answer = await client.complete({ model: "openai/gpt-oss-120b", messages: "Hello!" });
- *     console.log(textOf(answer));
+ *     const response = await client.complete({ model: "openai/gpt-oss-120b", messages: "Hello!" });
+ *     console.log(textOf(response));
  *
- * Messages are the generated ones of `togetherchat.v1`; all of them are in `togetherchat/protos`.
+ * Messages are the generated types of `togetherchat.v1`; `togetherchat/protos` exports all of them.
  */
-export { AnswerStream } from "./answer_stream.js";
+export { CompletionStream } from "./completion_stream.js";
 export type { CallInfo } from "./call_info.js";
 export { type CallOptions, Client, type ClientOptions, createClient, type ModelFilters } from "./client.js";
 export type { Violation } from "./details.js";
 export { ChatError, STREAM_INCOMPLETE } from "./errors.js";
-export { Accumulator } from "./fold.js";
+export { Accumulator } from "./accumulator.js";
 export {
   type Choice,
   FinishReason,
@@ -30,7 +30,7 @@ export type {
 export type { Model } from "./gen/togetherchat/v1/models_pb.js";
 export {
   assistant,
-  type Completion,
+  type CompletionParams,
   type Conversation,
   developer,
   functionTool,

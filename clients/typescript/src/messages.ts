@@ -1,8 +1,7 @@
 /**
- * Small builders of the contract's own messages, and the shortest way to read an answer.
+ * Builders of the contract's messages, and a function that reads the text of a response.
  *
- * Nothing here wraps or copies a message: what a builder returns is the generated type, and
- * whatever a builder does not know can be set on it.
+ * A builder returns the generated type. Set on it any field that the builder does not support.
  */
 import { create, isMessage, type MessageInitShape } from "@bufbuild/protobuf";
 
@@ -28,14 +27,14 @@ import {
   type CompleteResponse,
 } from "./gen/togetherchat/v1/chat_service_pb.js";
 
-/** A piece of a user's turn. */
+/** A content part of a user message. */
 export type Content = string | Image | Audio | ContentPart;
 
-/** A conversation, oldest first. A plain string is a turn of the user. */
+/** A conversation, oldest message first. A plain string is a user message. */
 export type Conversation = string | Message | readonly (string | Message)[];
 
-/** A request: the fields of CompleteRequest, with strings for turns of the user. */
-export type Completion = Omit<Fields, "$typeName" | "$unknown" | "messages"> & {
+/** The fields of CompleteRequest, where a plain string is a user message. */
+export type CompletionParams = Omit<Fields, "$typeName" | "$unknown" | "messages"> & {
   readonly model: string;
   readonly messages: Conversation;
 };
@@ -46,29 +45,29 @@ export function system(text: string): Message {
   return message(Role.SYSTEM, [text]);
 }
 
-/** Instructions of the developer. */
+/** Instructions from the developer. */
 export function developer(text: string): Message {
   return message(Role.DEVELOPER, [text]);
 }
 
-/** A question: text, pictures and recordings in order. */
+/** A user message: text, images and audio in order. */
 export function user(...content: readonly Content[]): Message {
   return message(Role.USER, content);
 }
 
-/** An answer of the model. One that came from a call can be appended as it is. */
+/** A message of the model. The message of a response can be appended unchanged. */
 export function assistant(text: string): Message {
   return message(Role.ASSISTANT, [text]);
 }
 
-/** What a tool gave back, for the `ToolCall` (or its id) that asked for it. */
+/** The result of a tool call, given by the `ToolCall` or its id. */
 export function toolResult(call: ToolCall | string, text: string): Message {
   const result = message(Role.TOOL, [text]);
   result.toolCallId = typeof call === "string" ? call : call.id;
   return result;
 }
 
-/** A picture: an http, https or data URL, or its bytes with their media type. */
+/** An image: an http, https or data URL, or bytes with their media type. */
 export function image(source: string): Image;
 export function image(source: Uint8Array, mediaType: string): Image;
 export function image(source: string | Uint8Array, mediaType = ""): Image {
@@ -78,15 +77,15 @@ export function image(source: string | Uint8Array, mediaType = ""): Image {
   });
 }
 
-/** What a tool is, besides its name. */
+/** The options of a function tool. */
 export interface FunctionToolOptions {
   readonly description?: string;
-  /** A JSON Schema; text goes out byte for byte. */
+  /** A JSON Schema. A string is sent byte for byte. */
   readonly parameters?: string | object;
   readonly strict?: boolean;
 }
 
-/** A function that the model may ask for. */
+/** A function that the model may call. */
 export function functionTool(
   name: string,
   { description = "", parameters, strict }: FunctionToolOptions = {},
@@ -96,7 +95,7 @@ export function functionTool(
   return create(ToolSchema, { tool: { case: "function", value } });
 }
 
-/** The answer must be JSON that follows `schema`; text goes out byte for byte. */
+/** Requires a completion that is JSON and follows `schema`. A string is sent byte for byte. */
 export function jsonSchema(
   name: string,
   schema: string | object,
@@ -106,28 +105,29 @@ export function jsonSchema(
   return create(ResponseFormatSchema, { format: { case: "jsonSchema", value } });
 }
 
-/** The text of a message, or of one choice of an answer; empty where there is none. */
-export function textOf(answer: CompleteResponse | Message | undefined, choiceIndex = 0): string {
-  if (answer === undefined) {
+/** The text of a message, or of one choice of a response; "" if there is none. */
+export function textOf(response: CompleteResponse | Message | undefined, choiceIndex = 0): string {
+  if (response === undefined) {
     return "";
   }
-  if (isMessage(answer, MessageSchema)) {
-    return answer.content.map(({ part }) => (part.case === "text" ? part.value : "")).join("");
+  if (isMessage(response, MessageSchema)) {
+    return response.content.map(({ part }) => (part.case === "text" ? part.value : "")).join("");
   }
-  return textOf(answer.choices.find(({ index }) => index === choiceIndex)?.message);
+  return textOf(response.choices.find(({ index }) => index === choiceIndex)?.message);
 }
 
-/** The request that `completion` says; one that is ready is taken as it is. */
-export function requestOf(completion: Completion | CompleteRequest): CompleteRequest {
-  if (isMessage(completion, CompleteRequestSchema)) {
-    return completion;
+/** Builds the request; a `CompleteRequest` is returned unchanged. */
+export function requestOf(params: CompletionParams | CompleteRequest): CompleteRequest {
+  if (isMessage(params, CompleteRequestSchema)) {
+    return params;
   }
-  return create(CompleteRequestSchema, { ...completion, messages: turns(completion.messages) });
+  return create(CompleteRequestSchema, { ...params, messages: messagesOf(params.messages) });
 }
 
-function turns(messages: Conversation): Message[] {
-  const list = typeof messages === "string" || isMessage(messages, MessageSchema) ? [messages] : messages;
-  return list.map((turn) => (typeof turn === "string" ? user(turn) : turn));
+function messagesOf(conversation: Conversation): Message[] {
+  const single = typeof conversation === "string" || isMessage(conversation, MessageSchema);
+  const list = single ? [conversation] : conversation;
+  return list.map((each) => (typeof each === "string" ? user(each) : each));
 }
 
 function message(role: Role, content: readonly Content[]): Message {

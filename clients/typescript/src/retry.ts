@@ -1,12 +1,11 @@
 /**
- * Tries calls again as gRPC's own clients do: what connect-node lacks of a service config.
+ * Retries calls by the service config as gRPC's own clients do; connect-node does not support it.
  *
- * After gRPC's proposal A6. A call is tried again while nothing of its answer has come, its
- * status is one of the policy's, attempts are left, the server does not forbid it, and not too
- * many calls have failed of late. The wait is the server's (`grpc-retry-pushback-ms`) or full
- * jitter below a cap that grows. One thing differs: where the wait does not fit the deadline
- * the failure is reported at once, for waiting would only replace its reason by
- * DEADLINE_EXCEEDED.
+ * Implements gRPC's proposal A6. A call is retried if nothing of its response has arrived, the policy
+ * lists its status, attempts are left, the server does not forbid it, and the throttle has enough
+ * tokens. The wait is the server's (`grpc-retry-pushback-ms`), or full jitter below a growing cap.
+ * One rule differs: if the wait does not fit the deadline, the call fails at once. Waiting would
+ * only replace its reason by DEADLINE_EXCEEDED.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 
@@ -30,7 +29,7 @@ type Request = UnaryRequest | StreamRequest;
 type Response = UnaryResponse | StreamResponse;
 type Next = (request: Request) => Promise<Response>;
 
-/** The tokens of one channel: while more than half are there, calls may be tried again. */
+/** The retry tokens of one channel: calls are retried while more than half of the tokens are left. */
 export class Throttle {
   readonly #policy: ThrottlePolicy;
   #tokens: number;
@@ -40,7 +39,7 @@ export class Throttle {
     this.#tokens = policy.tokensMax;
   }
 
-  get open(): boolean {
+  get allowsRetries(): boolean {
     return this.#tokens > this.#policy.tokensMax / 2;
   }
 
@@ -56,11 +55,11 @@ export class Throttle {
 /** An attempt that failed. */
 export interface FailedAttempt {
   readonly status: StatusName;
-  /** `grpc-retry-pushback-ms` as it came. */
+  /** The value of `grpc-retry-pushback-ms`. */
   readonly pushback: string | null;
   /** This attempt's number, from 1. */
   readonly attempt: number;
-  /** How many waits of our own choosing came before it since the server chose one. */
+  /** The number of back-off waits since the last wait that the server chose. */
   readonly backoffs: number;
 }
 
@@ -80,7 +79,7 @@ export function waitMs(policy: RetryPolicy, failed: FailedAttempt, fraction: num
   return fraction * Math.min(cap, policy.backoffMsMax);
 }
 
-/** What a retry needs of the world. */
+/** Clock, randomness and sleep, as arguments for tests. */
 export interface RetryClock {
   readonly nowMs: () => number;
   readonly random: () => number;
@@ -93,7 +92,7 @@ const CLOCK: RetryClock = {
   sleep: (ms, signal) => sleep(ms, undefined, { signal }),
 };
 
-/** An interceptor that retries by the service config. One for each channel: its throttle is its own. */
+/** Creates an interceptor that retries by the service config. Use one per channel: it holds the channel's throttle. */
 export function retrying(throttle = new Throttle(), clock = CLOCK): Interceptor {
   return (next) => async (request) => {
     const policy = METHOD_POLICIES.get(`${request.service.typeName}/${request.method.name}`);
@@ -139,7 +138,7 @@ class Retries {
     }
   }
 
-  /** Counts the failure and decides what follows it. */
+  /** Counts the failure and returns the wait before the next attempt, or undefined for none. */
   #wait(thrown: unknown, signal: AbortSignal): number | undefined {
     if (signal.aborted) {
       return undefined;
@@ -156,11 +155,11 @@ class Retries {
       this.throttle.failed();
     }
     this.#backoffs = pushback === null ? this.#backoffs + 1 : 0;
-    return this.throttle.open ? ms : undefined;
+    return this.throttle.allowsRetries ? ms : undefined;
   }
 }
 
-/** Makes requests that can be sent more than once: a stream's one message is read and kept. */
+/** Returns a factory of copies of a request; the one message of a stream request is read and kept. */
 async function repeatable(request: Request): Promise<() => Request> {
   if (!request.stream) {
     return () => ({ ...request, header: new Headers(request.header) });
@@ -177,12 +176,12 @@ async function all<T>(values: AsyncIterable<T>): Promise<T[]> {
   return read;
 }
 
-// eslint-disable-next-line @typescript-eslint/require-await -- connect asks for an async iterable
+// eslint-disable-next-line @typescript-eslint/require-await -- connect requires an async iterable
 async function* each<T>(values: readonly T[]): AsyncGenerator<T> {
   yield* values;
 }
 
-/** One attempt, to the point from which it is not repeated: an answer, or a stream's first message. */
+/** Makes one attempt up to the point after which it is not retried: a response, or the first message of a stream. */
 async function begin(next: Next, request: Request, throttle: Throttle): Promise<Response> {
   const response = await next(request);
   if (!response.stream) {
@@ -205,7 +204,7 @@ async function* resumed<T>(
   throttle.succeeded();
 }
 
-/** Tells the server which attempt this is, and how long it has: the deadline is the whole call's. */
+/** Sets the number of the attempt, and what is left of the call's deadline. */
 function mark(header: Headers, attempt: number, msLeft: number): void {
   header.set(PREVIOUS_ATTEMPTS, String(attempt - 1));
   if (header.has(TIMEOUT)) {
@@ -213,7 +212,7 @@ function mark(header: Headers, attempt: number, msLeft: number): void {
   }
 }
 
-/** The timeout that connect-node wrote, always in milliseconds. */
+/** The timeout that connect-node set, always in milliseconds. */
 function timeoutMs(header: Headers): number {
   const text = header.get(TIMEOUT);
   return text === null ? Infinity : Number(text.slice(0, -1));

@@ -1,14 +1,14 @@
 /**
- * The service config that comes with the contract: timeouts and retry policies of the methods.
+ * The contract's service config: timeouts and retry policies of the methods.
  *
- * Owns the reading of `service_config.json`, a copy of the file beside the protos. gRPC's own
- * clients are given that file as it is; connect-node has no such thing, so `retry.ts` follows it.
+ * Reads `service_config.json`, a copy of the file beside the protos. gRPC's own clients take that
+ * file directly; connect-node does not support service configs, so `retry.ts` implements it.
  */
 import { readFileSync } from "node:fs";
 
 import type { StatusName } from "./status.js";
 
-/** When, how often and after which wait a method is tried again. */
+/** When, how often and after which wait a method is retried. */
 export interface RetryPolicy {
   readonly attemptsMax: number;
   readonly initialBackoffMs: number;
@@ -17,13 +17,13 @@ export interface RetryPolicy {
   readonly retryable: ReadonlySet<StatusName>;
 }
 
-/** What the config says of one method. */
+/** The config of one method. */
 export interface MethodPolicy {
   readonly timeoutMs: number;
   readonly retry: RetryPolicy;
 }
 
-/** How many failures in a row stop all retries, and how fast successes allow them again. */
+/** How many failures stop all retries, and how fast successes allow them again. */
 export interface ThrottlePolicy {
   readonly tokensMax: number;
   readonly tokenRatio: number;
@@ -71,11 +71,11 @@ export const THROTTLE_POLICY: ThrottlePolicy = {
   tokenRatio: CONFIG.retryThrottling.tokenRatio,
 };
 
-/** The policy of a method of ours. */
+/** Returns the policy of a method of the contract. */
 export function policyOf(service: string, method: string): MethodPolicy {
   const policy = METHOD_POLICIES.get(`${service}/${method}`);
   if (policy === undefined) {
-    throw new Error(`service_config.json says nothing of ${service}/${method}`);
+    throw new Error(`service_config.json has no entry for ${service}/${method}`);
   }
   return policy;
 }

@@ -1,12 +1,12 @@
 /**
- * The names of gRPC's status codes, and which of them a failure has.
+ * The names of gRPC's status codes, and the status of a failure.
  *
- * Owns the words and the reading of connect-node's own failures (no answer, a lost
- * connection). Knows nothing of the service's details.
+ * Owns the names and the translation of connect-node's own failures (no connection, a lost
+ * connection). `details.ts` reads the service's details.
  */
 import { Code, ConnectError } from "@connectrpc/connect";
 
-/** gRPC's status codes by the names that its specification gives them. */
+/** The names of gRPC's status codes, as its specification spells them. */
 export type StatusName =
   | "CANCELLED"
   | "UNKNOWN"
@@ -47,26 +47,26 @@ export const NAME_BY_CODE: Readonly<Record<Code, StatusName>> = {
 const OF_THE_CONNECTION: ReadonlySet<Code> = new Set([Code.Aborted, Code.Internal, Code.Unknown]);
 const CAUSES_MAX = 8;
 
-class CallerLeft extends Error {}
+class CancelledByCaller extends Error {}
 
 /**
- * What calls are aborted with when their caller leaves, for `reason`.
+ * Returns the error with which a call is aborted when its caller cancels it, for `reason`.
  *
- * A ConnectError that says CANCELLED, so that connect-node resets the stream with CANCEL and
- * hands on the error as it is; of any other reason it would make an internal error.
+ * A ConnectError with code CANCELLED makes connect-node reset the stream with CANCEL and throw the
+ * error unchanged. From any other value it makes an internal error.
  */
-export function callerLeft(message: string, reason?: unknown): ConnectError {
-  const cause = new CallerLeft(message, { cause: reason });
+export function cancelledByCaller(message: string, reason?: unknown): ConnectError {
+  const cause = new CancelledByCaller(message, { cause: reason });
   return new ConnectError(message, Code.Canceled, undefined, undefined, cause);
 }
 
 /**
- * The status of a failure.
+ * Returns the status of a failure.
  *
- * A connection that cannot be had or is lost is UNAVAILABLE, as in every other gRPC client.
- * connect-node calls it aborted, internal or unknown by the error of Node beneath it, and
- * cancelled where Node resets the streams of a dead connection: a call is cancelled only where
- * the caller did it, or the server says so.
+ * A connection that cannot be opened or is lost is UNAVAILABLE, as in every other gRPC client.
+ * connect-node reports it as aborted, internal or unknown, depending on Node's error, and as
+ * cancelled where Node resets the streams of a dead connection. CANCELLED is therefore kept only
+ * if the caller or the server cancelled.
  */
 export function statusOf(error: ConnectError): StatusName {
   if (error.metadata.has("grpc-status")) {
@@ -75,7 +75,7 @@ export function statusOf(error: ConnectError): StatusName {
   const causes = causesOf(error);
   const lost =
     error.code === Code.Canceled
-      ? !causes.some((cause) => cause instanceof CallerLeft)
+      ? !causes.some((cause) => cause instanceof CancelledByCaller)
       : OF_THE_CONNECTION.has(error.code) && causes.some(isOfNode);
   return lost ? "UNAVAILABLE" : NAME_BY_CODE[error.code];
 }

@@ -1,23 +1,21 @@
 /**
- * How to reach the service: target and encryption.
+ * Parses targets and decides between TLS and plaintext.
  *
- * Owns the spelling of targets and the choice between TLS and plain text. Opens nothing;
- * `client.ts` opens the connection with what this module decides.
+ * Opens nothing; `client.ts` opens the connection.
  *
- * A target on this machine (localhost, 127.x, ::1, a unix socket) is spoken to in plain text,
- * any other over TLS, unless `tls` says otherwise: a key must not cross a network in the clear
- * because nobody thought of it.
+ * The default is plaintext for a target on this machine (localhost, 127.x, ::1, a unix socket) and
+ * TLS for any other, so that no key crosses a network unencrypted by mistake. `tls` overrides it.
  */
 import type { ClientSessionOptions, SecureClientSessionOptions } from "node:http2";
 import { BlockList, connect, isIP } from "node:net";
 
-/** TLS options. Certificates and keys are PEM; unset roots are Node's own. */
+/** TLS options. Certificates and keys are PEM. Default roots: Node's own. */
 export interface Tls {
   readonly rootCertificates?: string | Uint8Array;
-  /** With `certificateChain`: this client's own certificate, for mutual TLS. */
+  /** With `certificateChain`: the client certificate, for mutual TLS. */
   readonly privateKey?: string | Uint8Array;
   readonly certificateChain?: string | Uint8Array;
-  /** The name that the server's certificate must bear, where it is not the target's. */
+  /** The name in the server's certificate, if it differs from the target's. */
   readonly serverName?: string;
 }
 
@@ -37,18 +35,18 @@ LOOPBACK.addSubnet("127.0.0.0", 8, "ipv4");
 LOOPBACK.addAddress("::1", "ipv6");
 
 /**
- * Where `target` is: `host:port`, `dns:///host:port`, `ipv4:`, `ipv6:` or `unix:` as gRPC spells them.
+ * Parses `target`: `host:port`, `dns:///host:port`, `ipv4:`, `ipv6:` or `unix:`, as gRPC spells them.
  *
  * @throws TypeError when it is none of these, or names several addresses.
  */
 export function addressOf(target: string, tls: boolean | Tls | undefined): Address {
   const socket = socketPath(target);
-  const place = socket === undefined ? hostAndPort(target) : { host: "localhost", port: "80" };
-  const local = socket !== undefined || isLocalHost(place.host);
+  const address = socket === undefined ? hostAndPort(target) : { host: "localhost", port: "80" };
+  const local = socket !== undefined || isLocalHost(address.host);
   const encrypted = tls ?? !local;
-  const host = isIP(place.host) === 6 ? `[${place.host}]` : place.host;
+  const host = isIP(address.host) === 6 ? `[${address.host}]` : address.host;
   return {
-    baseUrl: `${encrypted === false ? "http" : "https"}://${host}:${place.port}`,
+    baseUrl: `${encrypted === false ? "http" : "https"}://${host}:${address.port}`,
     nodeOptions: {
       maxSessionMemory: SESSION_MEGABYTES_MAX,
       ...(socket !== undefined && { createConnection: () => connect(socket) }),

@@ -1,4 +1,4 @@
-/** The client against the real service, which answers from its simulator. */
+/** The client against the real service and the sandbox. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
@@ -7,7 +7,7 @@ import { type Client, createClient } from "../src/client.js";
 import type { CallInfo } from "../src/call_info.js";
 import { FinishReason, Role } from "../src/gen/togetherchat/v1/chat_pb.js";
 import { functionTool, jsonSchema, system, textOf, toolResult, user } from "../src/messages.js";
-import { eventually, ledger, type Running, startSandbox, startServer } from "./processes.js";
+import { eventually, requestLog, type Running, startSandbox, startServer } from "./processes.js";
 
 const MODEL = "openai/gpt-oss-120b";
 const PLAIN = "meta-llama/Llama-3.3-70B-Instruct-Turbo";
@@ -37,29 +37,29 @@ async function failure(promise: Promise<unknown>): Promise<ChatError> {
   return outcome;
 }
 
-test("a call is answered, and its info names the call and who answered", async () => {
+test("a call returns the params, and its info has the request id and the provider", async () => {
   let info: CallInfo | undefined;
-  const answer = await client.complete(
+  const response = await client.complete(
     { model: PLAIN, messages: "echo: Größe 漢字 🦀" },
     { requestId: "ts-info", onInfo: (each) => (info = each) },
   );
-  assert.equal(textOf(answer), "Größe 漢字 🦀");
-  assert.equal(answer.choices[0]?.finishReason, FinishReason.STOP);
+  assert.equal(textOf(response), "Größe 漢字 🦀");
+  assert.equal(response.choices[0]?.finishReason, FinishReason.STOP);
   assert.deepEqual([info?.requestId, info?.upstream], ["ts-info", "sandbox"]);
 });
 
-test("what the caller's own code throws is not taken for a failure of the call", async () => {
+test("an exception of the caller's callback is rethrown unchanged", async () => {
   const own = new Error("mine");
   const onInfo = (): never => {
     throw own;
   };
-  const completion = { model: PLAIN, messages: "Hi" };
-  await assert.rejects(client.complete(completion, { onInfo }), own);
-  await assert.rejects(client.stream(completion, { onInfo }).finish(), own);
-  await assert.rejects(client.complete(completion, { requestId: "two\nlines" }), TypeError);
+  const params = { model: PLAIN, messages: "Hi" };
+  await assert.rejects(client.complete(params, { onInfo }), own);
+  await assert.rejects(client.stream(params, { onInfo }).finish(), own);
+  await assert.rejects(client.complete(params, { requestId: "two\nlines" }), TypeError);
 });
 
-test("a stream gives its text in pieces, and adds up to the answer", async () => {
+test("a stream yields text deltas that add up to the response", async () => {
   const stream = client.stream({
     model: PLAIN,
     messages: [system("Be brief."), user("echo: one two three")],
@@ -73,49 +73,49 @@ test("a stream gives its text in pieces, and adds up to the answer", async () =>
   assert.deepEqual([stream.whole, stream.info?.upstream], [true, "sandbox"]);
 });
 
-test("a stream of several choices is the same answer as Complete's", async () => {
-  const completion = { model: MODEL, messages: "Tell me of rivers.", n: 2, seed: 7n, logprobs: 1 };
-  const told = await client.complete(completion);
-  const streamed = await client.stream(completion).finish();
-  const choices = [told, streamed].map((answer) =>
-    answer.choices.map(({ message, finishReason, seed }) => [message, finishReason, typeof seed]),
+test("a stream of several choices equals the response of Complete", async () => {
+  const params = { model: MODEL, messages: "Tell me of rivers.", n: 2, seed: 7n, logprobs: 1 };
+  const completed = await client.complete(params);
+  const streamed = await client.stream(params).finish();
+  const choices = [completed, streamed].map((response) =>
+    response.choices.map(({ message, finishReason, seed }) => [message, finishReason, typeof seed]),
   );
   assert.deepEqual(choices[1], choices[0]);
   assert.equal(choices[0]?.length, 2);
 });
 
-test("a tool loop: the model's call goes back with its result", async () => {
+test("a tool loop sends the model's tool call back with its result", async () => {
   const parameters = '{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}';
   const tools = [functionTool("get_weather", { description: "Weather of a city", parameters })];
   const messages = [user("What is the weather in Berlin?")];
-  const asked = await client.complete({ model: PLAIN, messages, tools });
-  const turn = asked.choices[0]?.message;
+  const first = await client.complete({ model: PLAIN, messages, tools });
+  const turn = first.choices[0]?.message;
   assert(turn?.toolCalls[0] !== undefined);
   assert.equal(turn.role, Role.ASSISTANT);
-  const answered = await client.complete({
+  const second = await client.complete({
     model: PLAIN,
     messages: [...messages, turn, toolResult(turn.toolCalls[0], '{"sky": "clear"}')],
     tools,
   });
-  assert.notEqual(textOf(answered), "");
+  assert.notEqual(textOf(second), "");
 });
 
-test("a schema comes back as JSON that follows it", async () => {
+test("a params with a JSON schema is JSON that follows it", async () => {
   const schema = { type: "object", properties: { name: { type: "string" } }, required: ["name"] };
-  const answer = await client.complete({
+  const response = await client.complete({
     model: PLAIN,
     messages: "A name, as JSON.",
     responseFormat: jsonSchema("person", schema),
   });
-  assert.equal(typeof (JSON.parse(textOf(answer)) as { name: unknown }).name, "string");
+  assert.equal(typeof (JSON.parse(textOf(response)) as { name: unknown }).name, "string");
 });
 
-test("a seed above the signed range survives the way back", async () => {
-  const answer = await client.complete({ model: PLAIN, messages: "Hi", seed: 2n ** 63n - 1n });
-  assert.equal(typeof answer.choices[0]?.seed, "bigint");
+test("the seed of a choice is a bigint", async () => {
+  const response = await client.complete({ model: PLAIN, messages: "Hi", seed: 2n ** 63n - 1n });
+  assert.equal(typeof response.choices[0]?.seed, "bigint");
 });
 
-test("models come page after page, and a filter narrows them", async () => {
+test("models are listed across pages, and a filter narrows them", async () => {
   const ids: string[] = [];
   for await (const { id } of client.models({ query: "llama", pageSize: 3 })) {
     ids.push(id.toLowerCase());
@@ -123,7 +123,7 @@ test("models come page after page, and a filter narrows them", async () => {
   assert(ids.length > 3 && ids.every((id) => id.includes("llama")), ids.join());
 });
 
-test("an invalid request tells every violation, and is not worth a retry", async () => {
+test("an invalid request reports every violation and is not retryable", async () => {
   const error = await failure(
     client.complete({ model: PLAIN, messages: [], temperature: 9 }, { requestId: "ts-bad" }),
   );
@@ -134,7 +134,7 @@ test("an invalid request tells every violation, and is not worth a retry", async
   assert.deepEqual(error.violations.map(({ field }) => field).sort(), ["messages", "temperature"]);
 });
 
-test("a rate limit says how long to wait, and what the provider said", async () => {
+test("a rate limit reports the wait and the provider's status", async () => {
   const error = await failure(
     createClient(server.address, { retries: false }).complete({ model: "sandbox/error-429", messages: "Hi" }),
   );
@@ -146,7 +146,7 @@ test("a rate limit says how long to wait, and what the provider said", async () 
   assert.equal(error.metadata["upstreamHttpStatus"], "429");
 });
 
-test("a stream that breaks keeps what came", async () => {
+test("the error of a broken stream contains the partial response", async () => {
   const stream = client.stream({ model: "sandbox/stream-error-after-3", messages: "Hi" });
   const error = await failure(stream.finish());
   assert.deepEqual(
@@ -157,20 +157,20 @@ test("a stream that breaks keeps what came", async () => {
   assert.equal(await failure(stream.finish()), error);
 });
 
-test("a deadline ends the call, be it a fraction of a millisecond", async () => {
+test("a deadline ends the call, and may have a fraction of a millisecond", async () => {
   const error = await failure(
     client.complete({ model: "sandbox/stall", messages: "Hi" }, { timeoutMs: 800.5 }),
   );
   assert.equal(error.code, "DEADLINE_EXCEEDED");
 });
 
-test("a service that cannot be reached is UNAVAILABLE, without a reason", async () => {
+test("an unreachable service is UNAVAILABLE, without a reason", async () => {
   const gone = createClient("127.0.0.1:1", { retries: false });
   const error = await failure(gone.complete({ model: PLAIN, messages: "Hi" }));
   assert.deepEqual([error.code, error.reason, error.retryable], ["UNAVAILABLE", "", undefined]);
 });
 
-test("a connection that is lost within a stream is UNAVAILABLE, and what came stands", async () => {
+test("a connection lost during a stream is UNAVAILABLE, with the partial response", async () => {
   const doomed = await startServer({ upstream: sandbox.address });
   const stream = createClient(doomed.address).stream({ model: "sandbox/stall-after-3", messages: "Hi" });
   await stream.next();
@@ -180,7 +180,7 @@ test("a connection that is lost within a stream is UNAVAILABLE, and what came st
   assert.deepEqual([error.code, error.partial !== undefined], ["UNAVAILABLE", true]);
 });
 
-test("closing the client cancels what is under way", async () => {
+test("closing the client cancels the calls in flight", async () => {
   const closing = createClient(server.address);
   const stream = closing.stream(
     { model: "sandbox/stall-after-3", messages: "Hi" },
@@ -195,12 +195,12 @@ test("closing the client cancels what is under way", async () => {
 
 async function released(requestId: string): Promise<string> {
   return eventually(async () => {
-    const [entry] = await ledger(sandbox, requestId);
+    const [entry] = await requestLog(sandbox, requestId);
     return entry === undefined || entry.ended === "running" ? undefined : entry.ended;
   });
 }
 
-test("leaving the loop ends the generation", async () => {
+test("leaving the loop closes the provider connection", async () => {
   for await (const { event } of client.stream(
     { model: "sandbox/stall-after-3", messages: "Hi" },
     { requestId: "ts-break" },
@@ -212,7 +212,7 @@ test("leaving the loop ends the generation", async () => {
   assert.equal(await released("ts-break"), "client_closed");
 });
 
-test("aborting the signal ends the generation, and the reader sees CANCELLED with what came", async () => {
+test("aborting the signal closes the provider connection; the reader gets CANCELLED with the partial response", async () => {
   const controller = new AbortController();
   const stream = client.stream(
     { model: "sandbox/stall-after-3", messages: "Hi" },
@@ -232,7 +232,7 @@ test("aborting the signal ends the generation, and the reader sees CANCELLED wit
   assert.equal(await released("ts-abort"), "client_closed");
 });
 
-test("a stream that nobody reads any more can be cancelled from elsewhere", async () => {
+test("cancel() closes the provider connection of a stream that is not being read", async () => {
   const stream = client.stream(
     { model: "sandbox/stall-after-3", messages: "Hi" },
     { requestId: "ts-cancel" },
@@ -243,7 +243,7 @@ test("a stream that nobody reads any more can be cancelled from elsewhere", asyn
   assert.equal((await failure(stream.finish())).code, "CANCELLED");
 });
 
-test("aborting a call that is not streamed ends the generation", async () => {
+test("aborting a unary call closes the provider connection", async () => {
   const controller = new AbortController();
   const call = failure(
     client.complete(
@@ -251,27 +251,27 @@ test("aborting a call that is not streamed ends the generation", async () => {
       { requestId: "ts-unary", signal: controller.signal },
     ),
   );
-  await eventually(async () => (await ledger(sandbox, "ts-unary"))[0]);
+  await eventually(async () => (await requestLog(sandbox, "ts-unary"))[0]);
   controller.abort();
   assert.equal((await call).code, "CANCELLED");
   assert.equal(await released("ts-unary"), "client_closed");
 });
 
-test("a signal that is aborted already makes no request", async () => {
+test("a signal that is already aborted makes no request", async () => {
   const signal = AbortSignal.abort();
-  const completion = { model: PLAIN, messages: "Hi" };
+  const params = { model: PLAIN, messages: "Hi" };
   const calls = [
-    client.complete(completion, { signal, requestId: "ts-never" }),
-    client.stream(completion, { signal, requestId: "ts-never" }).finish(),
+    client.complete(params, { signal, requestId: "ts-never" }),
+    client.stream(params, { signal, requestId: "ts-never" }).finish(),
   ];
   assert.deepEqual(await Promise.all(calls.map(async (call) => (await failure(call)).code)), [
     "CANCELLED",
     "CANCELLED",
   ]);
-  assert.deepEqual(await ledger(sandbox, "ts-never"), []);
+  assert.deepEqual(await requestLog(sandbox, "ts-never"), []);
 });
 
-test("an answer above the bound is refused here", async () => {
+test("a response above receiveBytesMax is rejected by the client", async () => {
   const small = createClient(server.address, { receiveBytesMax: 16 });
   const error = await failure(small.complete({ model: PLAIN, messages: "Hi" }));
   assert.equal(error.code, "RESOURCE_EXHAUSTED");

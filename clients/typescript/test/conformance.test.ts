@@ -1,4 +1,4 @@
-/** The actor of `clients/conformance`: a line of JSON in, a line out, in the form that its README settles. */
+/** The actor of `clients/conformance`: one line of JSON in, one line out, as its README defines. */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -15,9 +15,9 @@ before(async () => {
 
 after(() => server.stop());
 
-type Answer = Record<string, unknown>;
+type Observation = Record<string, unknown>;
 
-async function act(cases: object[]): Promise<Answer[]> {
+async function runCases(cases: object[]): Promise<Observation[]> {
   const actor = spawn(process.execPath, [`${FOLDER}dist/conformance.js`, server.address], {
     stdio: ["pipe", "pipe", "inherit"],
   });
@@ -25,49 +25,49 @@ async function act(cases: object[]): Promise<Answer[]> {
   actor.stdin.end(cases.map((each) => `${JSON.stringify(each)}\n`).join(""));
   const lines = (await text(actor.stdout)).trimEnd().split("\n");
   assert.deepEqual(await exited, [0, null]);
-  return lines.map((line) => JSON.parse(line) as Answer);
+  return lines.map((line) => JSON.parse(line) as Observation);
 }
 
-function asking(model: string, text = "Hi") {
+function request(model: string, text = "Hi") {
   return { model, messages: [{ role: "ROLE_USER", content: [{ text }] }] };
 }
 
 const FIELDS = [
-  "answer",
   "code",
   "error_metadata",
   "events",
   "id",
   "message",
   "reason",
+  "response",
   "retry_after_ms",
   "retryable",
   "violations",
 ];
 
-test("cases are answered in order, each with every field, and the actor ends with its input", async () => {
-  const answers = await act([
-    { id: "a", call: "Complete", request: asking("m", "echo: Hello") },
-    { id: "b", call: "StreamComplete", request: asking("m", "echo: Größe 🦀") },
+test("the actor writes an observation with every field for each case in order, and exits at the end of its input", async () => {
+  const observations = await runCases([
+    { id: "a", call: "Complete", request: request("m", "echo: Hello") },
+    { id: "b", call: "StreamComplete", request: request("m", "echo: Größe 🦀") },
     { id: "c", call: "ListModels", request: { pageSize: 1 } },
-    { id: "d", call: "Complete", request: asking("sandbox/error-503"), retries: false },
+    { id: "d", call: "Complete", request: request("sandbox/error-503"), retries: false },
     { id: "e", call: "Complete", request: { model: "m", temperature: 9 } },
-    { id: "f", call: "StreamComplete", request: asking("sandbox/cut-stream") },
+    { id: "f", call: "StreamComplete", request: request("sandbox/cut-stream") },
     {
       id: "g",
       call: "StreamComplete",
-      request: asking("sandbox/stall-after-3"),
+      request: request("sandbox/stall-after-3"),
       cancel: { after_events: 2 },
     },
-    { id: "h", call: "Complete", request: asking("sandbox/stall"), cancel: { after_ms: 200 } },
-    { id: "i", call: "Complete", request: asking("sandbox/stall"), deadline_ms: 8000 },
-    { id: "j", call: "Complete", request: asking("m"), metadata: { "x-request-id": "mine" } },
+    { id: "h", call: "Complete", request: request("sandbox/stall"), cancel: { after_ms: 200 } },
+    { id: "i", call: "Complete", request: request("sandbox/stall"), deadline_ms: 8000 },
+    { id: "j", call: "Complete", request: request("m"), metadata: { "x-request-id": "mine" } },
   ]);
-  for (const answer of answers) {
-    assert.deepEqual(Object.keys(answer).sort(), FIELDS);
+  for (const observation of observations) {
+    assert.deepEqual(Object.keys(observation).sort(), FIELDS);
   }
   assert.deepEqual(
-    answers.map(({ id, code, reason, retryable }) => [id, code, reason, retryable]),
+    observations.map(({ id, code, reason, retryable }) => [id, code, reason, retryable]),
     [
       ["a", "OK", "", false],
       ["b", "OK", "", false],
@@ -81,18 +81,18 @@ test("cases are answered in order, each with every field, and the actor ends wit
       ["j", "OK", "", false],
     ],
   );
-  const [a, b, , , e, f, g] = answers;
-  assert.match(JSON.stringify(a?.["answer"]), /"content":\[\{"text":"Hello"\}\]/);
-  assert.match(JSON.stringify(b?.["answer"]), /"content":\[\{"text":"Größe 🦀"\}\]/);
+  const [a, b, , , e, f, g] = observations;
+  assert.match(JSON.stringify(a?.["response"]), /"content":\[\{"text":"Hello"\}\]/);
+  assert.match(JSON.stringify(b?.["response"]), /"content":\[\{"text":"Größe 🦀"\}\]/);
   assert.deepEqual((e?.["violations"] as string[][]).map(([field]) => field).sort(), [
     "messages",
     "temperature",
   ]);
-  assert.notEqual(f?.["answer"], null);
+  assert.notEqual(f?.["response"], null);
   assert.equal(g?.["events"], 2);
 });
 
-test("without an address the actor says how it is used", async () => {
+test("without an address the actor prints its usage and exits with status 2", async () => {
   const actor = spawn(process.execPath, [`${FOLDER}dist/conformance.js`], {
     stdio: ["ignore", "ignore", "pipe"],
   });

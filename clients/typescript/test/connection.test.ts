@@ -1,4 +1,4 @@
-/** The connection: encryption, keys, sockets, and what happens when it dies. A relay stands before the service. */
+/** The connection: encryption, keys, sockets, lost connections. A relay forwards to the service. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { once } from "node:events";
@@ -14,7 +14,7 @@ import { ChatError } from "../src/errors.js";
 import { textOf } from "../src/messages.js";
 import { type Running, startServer } from "./processes.js";
 
-const COMPLETION = { model: "meta-llama/Llama-3.3-70B-Instruct-Turbo", messages: "echo: through" };
+const PARAMS = { model: "meta-llama/Llama-3.3-70B-Instruct-Turbo", messages: "echo: through" };
 
 let server: Running;
 let folder: string;
@@ -29,10 +29,10 @@ after(async () => {
   rmSync(folder, { recursive: true });
 });
 
-/** The outcome of a call in one word: its text, or its code. */
+/** The text of a call's completion, or the code of its error. */
 async function outcome(client: Client): Promise<string> {
   try {
-    return textOf(await client.complete(COMPLETION));
+    return textOf(await client.complete(PARAMS));
   } catch (error) {
     assert(error instanceof ChatError);
     return error.code;
@@ -41,7 +41,7 @@ async function outcome(client: Client): Promise<string> {
   }
 }
 
-/** Hands on to the service what comes in at `relay`, and keeps the sockets. */
+/** Forwards `inbound` to the service, and adds both sockets to `sockets`. */
 function relayed(inbound: Socket, sockets: Socket[]): void {
   const [host, port] = server.address.split(":");
   const outbound = connect(Number(port), host);
@@ -63,7 +63,7 @@ interface Certificate {
   readonly key: string;
 }
 
-/** A certificate for `name` and its key, made on the spot: none is kept in the tree. */
+/** Creates a certificate for `name` and its key, so that none is stored in the repository. */
 function certificateFor(name: string): Certificate {
   const [cert, key] = [join(folder, `${name}.crt`), join(folder, `${name}.key`)];
   const what = ["-subj", `/CN=${name}`, "-addext", `subjectAltName=DNS:${name}`, "-days", "2"];
@@ -72,7 +72,7 @@ function certificateFor(name: string): Certificate {
   return { cert: readFileSync(cert, "utf8"), key: readFileSync(key, "utf8") };
 }
 
-/** What a call comes to at a service that speaks TLS as `name`. */
+/** The outcome of a call to a service with a TLS certificate for `name`. */
 async function overTls(name: string, options: (certificate: Certificate) => ClientOptions): Promise<string> {
   const certificate = certificateFor(name);
   const relay = createTlsServer({ ...certificate, ALPNProtocols: ["h2"] }, (inbound) => {
@@ -88,31 +88,31 @@ async function overTls(name: string, options: (certificate: Certificate) => Clie
   }
 }
 
-test("TLS with a root that is given is taken", async () => {
+test("a certificate is accepted if its root is given", async () => {
   assert.equal(await overTls("localhost", ({ cert }) => ({ tls: { rootCertificates: cert } })), "through");
 });
 
-test("a root that nobody vouched for is not", async () => {
+test("a certificate with an unknown root is rejected", async () => {
   assert.equal(await overTls("localhost", () => ({ tls: true })), "UNAVAILABLE");
 });
 
-test("a certificate must bear the target's name", async () => {
+test("a certificate for another name than the target's is rejected", async () => {
   const seen = await overTls("chat.internal", ({ cert }) => ({ tls: { rootCertificates: cert } }));
   assert.equal(seen, "UNAVAILABLE");
 });
 
-test("or the name that was asked for", async () => {
+test("a certificate for serverName is accepted", async () => {
   const seen = await overTls("chat.internal", ({ cert }) => ({
     tls: { rootCertificates: cert, serverName: "chat.internal" },
   }));
   assert.equal(seen, "through");
 });
 
-test("plain text is not what a TLS client takes", async () => {
+test("a TLS client does not fall back to plaintext", async () => {
   assert.equal(await outcome(createClient(server.address, { tls: true, retries: false })), "UNAVAILABLE");
 });
 
-test("a unix socket leads to the service", async () => {
+test("a unix socket is a target", async () => {
   const relay = createServer((inbound) => {
     relayed(inbound, []);
   });
@@ -122,7 +122,7 @@ test("a unix socket leads to the service", async () => {
   relay.close();
 });
 
-test("keys, the id and the deadline go out as metadata", async () => {
+test("keys, request id and deadline are sent as metadata", async () => {
   const seen: Record<string, string> = {};
   const client = createClient(server.address, {
     key: " gateway-key\n",
@@ -134,7 +134,7 @@ test("keys, the id and the deadline go out as metadata", async () => {
       },
     ],
   });
-  await client.complete(COMPLETION, {
+  await client.complete(PARAMS, {
     requestId: "ts-metadata",
     timeoutMs: 5000.2,
     headers: { "x-mine": "1" },
@@ -154,7 +154,7 @@ test("keys, the id and the deadline go out as metadata", async () => {
   );
 });
 
-test("a connection that gives no sign of life is given up", async () => {
+test("a connection that does not answer pings is closed", async () => {
   const sockets: Socket[] = [];
   const relay = createServer((inbound) => {
     relayed(inbound, sockets);
@@ -176,13 +176,13 @@ test("a connection that gives no sign of life is given up", async () => {
   relay.close();
 });
 
-test("after a lost connection the next call opens another", async () => {
+test("after a lost connection the next call opens a new one", async () => {
   const sockets: Socket[] = [];
   const relay = createServer((inbound) => {
     relayed(inbound, sockets);
   });
   const client = createClient(`127.0.0.1:${String(await listening(relay))}`);
-  await client.complete(COMPLETION);
+  await client.complete(PARAMS);
   for (const socket of sockets) {
     socket.destroy();
   }

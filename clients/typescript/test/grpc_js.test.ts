@@ -1,4 +1,4 @@
-/** The service as plain @grpc/grpc-js sees it, with the protos as they are and nothing of this library. */
+/** The service called with plain @grpc/grpc-js and the contract's protos, without this library. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
@@ -15,7 +15,7 @@ import {
 import { StatusSchema } from "../src/gen/google/rpc/status_pb.js";
 import { REPOSITORY, type Running, startServer } from "./processes.js";
 
-/** What proto-loader makes of a message: its shape is known only at run time. */
+/** A message of proto-loader, whose shape is known only at run time. */
 type Dynamic = Record<string, unknown>;
 
 interface DynamicClient extends grpc.Client {
@@ -23,7 +23,7 @@ interface DynamicClient extends grpc.Client {
     request: Dynamic,
     metadata: grpc.Metadata,
     options: grpc.CallOptions,
-    done: (error: grpc.ServiceError | null, answer?: Dynamic) => void,
+    done: (error: grpc.ServiceError | null, response?: Dynamic) => void,
   ): void;
   StreamComplete(request: Dynamic): grpc.ClientReadableStream<Dynamic>;
 }
@@ -58,10 +58,10 @@ function ask(model: string, text: string): Dynamic {
 
 function complete(
   request: Dynamic,
-): Promise<{ error: grpc.ServiceError | null; answer: Dynamic | undefined }> {
+): Promise<{ error: grpc.ServiceError | null; response: Dynamic | undefined }> {
   return new Promise((resolve) => {
-    client.Complete(request, new grpc.Metadata(), { deadline: Date.now() + 60_000 }, (error, answer) => {
-      resolve({ error, answer });
+    client.Complete(request, new grpc.Metadata(), { deadline: Date.now() + 60_000 }, (error, response) => {
+      resolve({ error, response });
     });
   });
 }
@@ -72,13 +72,13 @@ function detailsOf(error: grpc.ServiceError) {
   return fromBinary(StatusSchema, packed).details;
 }
 
-test("a call is answered", async () => {
-  const { error, answer } = await complete(ask("openai/gpt-oss-120b", "echo: from grpc-js"));
+test("a call returns the completion", async () => {
+  const { error, response } = await complete(ask("openai/gpt-oss-120b", "echo: from grpc-js"));
   assert.equal(error, null);
-  assert.match(JSON.stringify(answer), /"text":"from grpc-js"/);
+  assert.match(JSON.stringify(response), /"text":"from grpc-js"/);
 });
 
-test("a stream comes in events, and the last is completed", async () => {
+test("a stream is a sequence of events that ends with completed", async () => {
   const events: unknown[] = [];
   for await (const { event } of client.StreamComplete(
     ask("openai/gpt-oss-120b", "Hi"),
@@ -88,7 +88,7 @@ test("a stream comes in events, and the last is completed", async () => {
   assert.deepEqual([events[0], events.at(-2), events.at(-1)], ["started", "choiceFinished", "completed"]);
 });
 
-test("an error has its reason in plain text, and in the details of its status", async () => {
+test("an error has its reason in a plain-text trailer and in the details of its status", async () => {
   const { error } = await complete(ask("sandbox/error-404", "Hi"));
   assert(error !== null);
   const info = detailsOf(error)
@@ -104,7 +104,7 @@ test("an error has its reason in plain text, and in the details of its status", 
   );
 });
 
-test("every violation of a request can be read, and the call's id", async () => {
+test("the details of an error contain every violation and the request id", async () => {
   const { error } = await complete({ model: "m", messages: [], temperature: 9 });
   assert(error !== null);
   const details = detailsOf(error);

@@ -1,4 +1,4 @@
-/** Starts the programs that the tests talk to: the service and the simulator, on free ports. */
+/** Starts the service and the sandbox on free ports. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { once } from "node:events";
@@ -9,7 +9,7 @@ const HERE = fileURLToPath(new URL("../../", import.meta.url));
 const TOP = fileURLToPath(new URL("../../../../", import.meta.url));
 const PYTHON = process.env["TOGETHERCHAT_PYTHON"] ?? `${TOP}.venv/bin/python`;
 
-/** The folder of this package, and of the repository; both end with a slash. */
+/** The folders of this package and of the repository; both end with a slash. */
 export const FOLDER = HERE;
 export const REPOSITORY = TOP;
 
@@ -19,32 +19,32 @@ export interface Running {
   stop(): Promise<void>;
 }
 
-/** The service. Without a provider's address it answers from its own simulator, as fast as it can. */
+/** Starts the service. Without `upstream` its provider is its own sandbox, without delays. */
 export function startServer(options: { upstream?: string; flags?: string[] } = {}): Promise<Running> {
   const sandbox = options.upstream === undefined ? ["--sandbox", "--sandbox-tokens-per-second=0"] : [];
-  const listen = ["--listen=127.0.0.1:0", "--admin=127.0.0.1:0"];
+  const listen = ["--grpc-listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"];
   return start("togetherchat_server", [...sandbox, ...listen, ...(options.flags ?? [])], /gRPC on (\S+?),/, {
     ...(options.upstream !== undefined && { TOGETHER_BASE_URL: `http://${options.upstream}/v1` }),
   });
 }
 
-/** The simulator by itself, whose ledger can be read. */
+/** Starts the sandbox alone, so that its request log can be read. */
 export function startSandbox(): Promise<Running> {
   return start("togetherchat_sandbox", ["--listen=127.0.0.1:0"], /http:\/\/(\S+)\/v1/, {});
 }
 
-export interface LedgerEntry {
+export interface LoggedRequest {
   readonly ended: "complete" | "client_closed" | "aborted_by_sandbox" | "running";
   readonly tokens_sent: number;
 }
 
 /** What the simulator saw of the call with this id. */
 export async function ledger(sandbox: Running, id: string): Promise<LedgerEntry[]> {
-  const response = await fetch(`http://${sandbox.address}/sandbox/ledger?id=${id}`);
+  const response = await fetch(`http://${sandbox.address}/sandbox/request-log?id=${id}`);
   return ((await response.json()) as { requests: LedgerEntry[] }).requests;
 }
 
-/** Waits until `reached` gives something. */
+/** Waits until `reached` returns a value. */
 export async function eventually<T>(reached: () => Promise<T | undefined>, withinMs = 60_000): Promise<T> {
   for (const end = performance.now() + withinMs; performance.now() < end;) {
     const value = await reached();
@@ -53,7 +53,7 @@ export async function eventually<T>(reached: () => Promise<T | undefined>, withi
     }
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
-  throw new Error("what was waited for did not come");
+  throw new Error(`the condition was not reached within ${String(withinMs)} ms`);
 }
 
 async function start(
@@ -63,9 +63,7 @@ async function start(
   environment: Record<string, string>,
 ): Promise<Running> {
   if (!existsSync(PYTHON)) {
-    throw new Error(
-      `no Python with the service at ${PYTHON}: run make test once, or set TOGETHERCHAT_PYTHON`,
-    );
+    throw new Error(`${PYTHON} does not exist: run make test once, or set TOGETHERCHAT_PYTHON`);
   }
   const child = spawn(PYTHON, ["-m", module, ...flags], {
     stdio: ["ignore", "ignore", "pipe"],
@@ -74,17 +72,17 @@ async function start(
   const exited = once(child, "exit");
   const lines = createInterface({ input: child.stderr });
   const address = await new Promise<string>((resolve, reject) => {
-    const said: string[] = [];
-    // The listener stays: a pipe that nobody reads would stop the program.
+    const printed: string[] = [];
+    // The listener is not removed: a pipe that is not read would block the program.
     lines.on("line", (line) => {
-      said.push(line);
+      printed.push(line);
       const found = greeting.exec(line)?.[1];
       if (found !== undefined) {
         resolve(found);
       }
     });
     void exited.then(() => {
-      reject(new Error(`${module} did not start:\n${said.join("\n")}`));
+      reject(new Error(`${module} did not start:\n${printed.join("\n")}`));
     });
   });
   return {

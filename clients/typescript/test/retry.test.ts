@@ -1,4 +1,4 @@
-/** Retries by the service config: gRPC's rules, without a connection and without a clock. */
+/** Retries by the service config: gRPC's rules, tested without a connection or a real clock. */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
@@ -25,7 +25,7 @@ import { FOLDER, REPOSITORY } from "./processes.js";
 const SERVICE = "togetherchat.v1.ChatService";
 const LIST = policyOf(SERVICE, "ListModels").retry;
 
-test("the shipped service config is the one beside the protos", () => {
+test("the service config of the package equals the one beside the protos", () => {
   const [ours, theirs] = [
     `${FOLDER}src/service_config.json`,
     `${REPOSITORY}protos/togetherchat/v1/service_config.json`,
@@ -33,7 +33,7 @@ test("the shipped service config is the one beside the protos", () => {
   assert.equal(ours, theirs);
 });
 
-test("every method of the service has its policy, read from the file", () => {
+test("every method of the service has the policy of the file", () => {
   assert.deepEqual(
     [...METHOD_POLICIES].map(([name, { timeoutMs, retry }]) => [name, timeoutMs, retry.attemptsMax]),
     [
@@ -56,11 +56,11 @@ const WAITS: [string, Partial<FailedAttempt>, number | undefined][] = [
   ["half of the first cap", {}, 250],
   ["half of a cap that doubled twice", { attempt: 3, backoffs: 2 }, 1000],
   ["the server's wait, exactly", { pushback: "1234" }, 1234],
-  ["the server's wait of nothing", { pushback: "0" }, 0],
-  ["never, as the server says", { pushback: "-1" }, undefined],
-  ["never, where its word cannot be read", { pushback: "soon" }, undefined],
-  ["never, when attempts are used up", { attempt: 4 }, undefined],
-  ["never, whatever pushback comes with another status", { status: "INTERNAL", pushback: "5" }, undefined],
+  ["the server's wait of zero", { pushback: "0" }, 0],
+  ["none, if the pushback is -1", { pushback: "-1" }, undefined],
+  ["none, if the pushback cannot be parsed", { pushback: "soon" }, undefined],
+  ["none, if no attempts are left", { attempt: 4 }, undefined],
+  ["none, if the status is not retryable", { status: "INTERNAL", pushback: "5" }, undefined],
 ];
 for (const [expected, changes, ms] of WAITS) {
   test(`the wait before a retry is ${expected}: ${JSON.stringify(changes)}`, () => {
@@ -68,21 +68,21 @@ for (const [expected, changes, ms] of WAITS) {
   });
 }
 
-test("the cap of a wait has a bound", () => {
+test("the cap of a wait does not exceed the maximum back-off", () => {
   assert.equal(waitMs({ ...LIST, attemptsMax: 99 }, failed({ backoffs: 40 }), 1), 10_000);
 });
 
-test("retries stop when half of the tokens are lost, and come back with successes", () => {
+test("retries stop when half of the tokens are used, and successes allow them again", () => {
   const throttle = new Throttle({ tokensMax: 10, tokenRatio: 0.5 });
   const seen = [1, 2, 3, 4, 5].map(() => {
     throttle.failed();
-    return throttle.open;
+    return throttle.allowsRetries;
   });
   throttle.succeeded();
-  assert.deepEqual([seen, throttle.open], [[true, true, true, true, false], true]);
+  assert.deepEqual([seen, throttle.allowsRetries], [[true, true, true, true, false], true]);
 });
 
-/** A clock that moves only by sleeping, and remembers how long. */
+/** A clock that advances only by sleeping, and records the waits. */
 function clock(): {
   readonly slept: number[];
   nowMs(): number;
@@ -98,16 +98,16 @@ function clock(): {
   };
 }
 
-type Answer = (context: HandlerContext, attempt: number) => void;
+type Handler = (context: HandlerContext, attempt: number) => void;
 
-/** A service in memory that fails as `answer` says, and a client of it. */
-function scripted(answer: Answer, interceptors: Interceptor[]) {
+/** A service in memory that fails as `handler` does, and its client. */
+function scripted(handler: Handler, interceptors: Interceptor[]) {
   let attempts = 0;
   const seen: (string | null)[] = [];
   const take = (context: HandlerContext): void => {
     attempts += 1;
     seen.push(context.requestHeader.get("grpc-previous-rpc-attempts"));
-    answer(context, attempts);
+    handler(context, attempts);
   };
   const transport = createRouterTransport(
     ({ service }) => {
@@ -139,7 +139,7 @@ function unavailable(pushback?: string): ConnectError {
   return new ConnectError("down", Code.Unavailable, { "grpc-status": "14", ...headers });
 }
 
-test("a call is tried as often as its policy says, with growing caps, each attempt numbered", async () => {
+test("a call is retried up to the policy's attempts, with growing caps and numbered attempts", async () => {
   const time = clock();
   const { chat, seen } = scripted(() => {
     throw unavailable();
@@ -154,7 +154,7 @@ test("a call is tried as often as its policy says, with growing caps, each attem
   );
 });
 
-test("a wait of the server's is obeyed, and the next of our own starts small again", async () => {
+test("the server's wait is used, and the next back-off starts from the initial cap", async () => {
   const time = clock();
   const { chat } = scripted(
     (_, attempt) => {
@@ -166,16 +166,16 @@ test("a wait of the server's is obeyed, and the next of our own starts small aga
   assert.deepEqual(time.slept, [250, 77, 250]);
 });
 
-test("pushback -1 ends it, and counts as a failure of the channel", async () => {
+test("pushback -1 stops retries and counts as a failure of the channel", async () => {
   const [time, throttle] = [clock(), new Throttle({ tokensMax: 2, tokenRatio: 0 })];
   const { chat, attempts } = scripted(() => {
     throw unavailable("-1");
   }, [retrying(throttle, time)]);
   await assert.rejects(chat.listModels({}));
-  assert.deepEqual([attempts(), time.slept, throttle.open], [1, [], false]);
+  assert.deepEqual([attempts(), time.slept, throttle.allowsRetries], [1, [], false]);
 });
 
-test("a stream that fails before its first message is begun again", async () => {
+test("a stream that fails before its first message is retried", async () => {
   const { chat, attempts } = scripted(
     (_, attempt) => {
       if (attempt === 1) {
@@ -191,7 +191,7 @@ test("a stream that fails before its first message is begun again", async () => 
   assert.deepEqual([messages, attempts()], [1, 2]);
 });
 
-test("a stream that breaks after a message is not begun again", async () => {
+test("a stream that fails after its first message is not retried", async () => {
   const time = clock();
   const { chat, attempts } = scripted(() => {
     throw unavailable();
@@ -203,7 +203,7 @@ test("a stream that breaks after a message is not begun again", async () => {
   assert.deepEqual([attempts(), time.slept], [1, []]);
 });
 
-test("a caller who has left is not served by a retry", async () => {
+test("a call that its caller cancelled is not retried", async () => {
   const controller = new AbortController();
   const { chat, attempts } = scripted(() => {
     controller.abort();
@@ -213,7 +213,7 @@ test("a caller who has left is not served by a retry", async () => {
   assert.equal(attempts(), 1);
 });
 
-test("a wait that does not fit the deadline is not begun: the failure stands with its reason", async () => {
+test("a call whose next wait exceeds the deadline fails at once with its reason", async () => {
   const time = clock();
   const { chat, attempts } = scripted(() => {
     throw unavailable("60000");
@@ -228,7 +228,7 @@ test("a wait that does not fit the deadline is not begun: the failure stands wit
   assert.deepEqual([attempts(), time.slept], [1, []]);
 });
 
-test("a retry has what is left of the deadline, not the whole again", async () => {
+test("a retry gets what is left of the deadline", async () => {
   const timeouts: (string | null)[] = [];
   const { chat } = scripted(
     (context) => {

@@ -1,4 +1,4 @@
-/** Random whole numbers that are the same in every run: mulberry32. */
+/** A generator of random integers that repeats for the same seed: mulberry32. */
 export function seeded(seed: number): (below: number) => number {
   let state = seed;
   return (below) => {

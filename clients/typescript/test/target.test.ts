@@ -1,11 +1,11 @@
-/** Targets, encryption and keys: decided before anything is opened. */
+/** Targets, encryption and keys, checked before a connection is opened. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { createClient } from "../src/client.js";
 import { addressOf, type Tls } from "../src/target.js";
 
-const PLACES: [string, boolean | Tls | undefined, string][] = [
+const TARGETS: [string, boolean | Tls | undefined, string][] = [
   ["localhost:50051", undefined, "http://localhost:50051"],
   ["127.0.0.1:50051", undefined, "http://127.0.0.1:50051"],
   ["127.9.9.9:50051", undefined, "http://127.9.9.9:50051"],
@@ -24,7 +24,7 @@ const PLACES: [string, boolean | Tls | undefined, string][] = [
   ["localhost:50051", true, "https://localhost:50051"],
   ["localhost:50051", { rootCertificates: "PEM" }, "https://localhost:50051"],
 ];
-for (const [target, tls, expected] of PLACES) {
+for (const [target, tls, expected] of TARGETS) {
   test(`${target} with tls ${tls === undefined ? "unset" : JSON.stringify(tls)} is ${expected}`, () => {
     assert.equal(addressOf(target, tls).baseUrl, expected);
   });
@@ -41,13 +41,13 @@ test("TLS options reach Node under its own names", () => {
 });
 
 for (const target of ["", "https://chat.example.com", "a:1,b:2", "host:port", "user@host:1", "host:1/path"]) {
-  test(`${JSON.stringify(target)} is no target`, () => {
+  test(`the target ${JSON.stringify(target)} is rejected`, () => {
     assert.throws(() => addressOf(target, undefined), TypeError);
   });
 }
 
 for (const key of ["", "  ", "two words", "line\nbreak", "clé"]) {
-  test(`${JSON.stringify(key)} is no key, and the error does not repeat it`, () => {
+  test(`the key ${JSON.stringify(key)} is rejected, and the error does not repeat it`, () => {
     assert.throws(
       () => createClient("localhost:1", { key }),
       (error: Error) =>

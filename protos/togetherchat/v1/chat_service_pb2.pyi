@@ -3,15 +3,17 @@
 isort:skip_file
 ChatService: Together AI's chat models behind a typed contract.
 
-Errors. Every failure is a gRPC status with `google.rpc` details: ErrorInfo
-(domain `togetherchat`, a reason from a closed list) and RequestInfo always,
-RetryInfo, QuotaFailure, BadRequest, PreconditionFailure, ResourceInfo and Help
-where they say something. No message of this contract carries an error.
+Errors. Every failure is a gRPC status with `google.rpc` details. ErrorInfo
+(domain `togetherchat`, a reason from a closed list) and RequestInfo are always
+present. RetryInfo, QuotaFailure, BadRequest, PreconditionFailure, ResourceInfo
+and Help are present where they apply. No message of this contract carries an
+error.
 
 Trailers, on success and on failure: `x-request-id`, `x-upstream-request-id`,
-`x-upstream` (`together` or `sandbox`), the provider's rate-limit headers; on
-failure also `x-error-reason` and `x-error-retryable`, and
-`grpc-retry-pushback-ms` where a retry helps or must not be tried.
+`x-upstream` (`together` or `sandbox`) and the provider's rate-limit headers. A
+failure also has `x-error-reason` and `x-error-retryable`, and
+`grpc-retry-pushback-ms` where the call should be retried after a delay or must
+not be retried.
 """
 
 from collections import abc as _abc
@@ -34,8 +36,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class CompleteRequest(_message.Message):
-    """A conversation and how to answer it. What is unset is left out of the request to
-    the provider, so that its own default rules; an explicit zero is sent.
+    """A conversation, and how to generate the completion. A field that is unset is left
+    out of the provider request, so the provider's default applies. An explicit zero
+    is sent.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -89,58 +92,58 @@ class CompleteRequest(_message.Message):
     FALLBACK_MODELS_FIELD_NUMBER: _builtins.int
     EXTRA_BODY_JSON_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """Required. The model's id, 1 to 256 characters. Its case matters."""
+    """Required. The model's id, 1 to 256 characters, case-sensitive."""
     max_tokens: _builtins.int
-    """Optional. The most tokens that a choice may have, thinking included; at least 1."""
+    """Optional. Maximum tokens of one choice, reasoning included; at least 1."""
     temperature: _builtins.float
-    """Optional. Randomness, 0 to 2."""
+    """Optional. Sampling temperature, 0 to 2. Higher is more random."""
     top_p: _builtins.float
-    """Optional. Nucleus sampling, 0 to 1."""
+    """Optional. Probability mass of nucleus sampling, 0 to 1."""
     top_k: _builtins.int
-    """Optional. Sample from this many most likely tokens; at least 1, or -1 for all."""
+    """Optional. Sample from the K most likely tokens; at least 1, or -1 for all tokens."""
     min_p: _builtins.float
-    """Optional. Least probability relative to the most likely token, 0 to 1."""
+    """Optional. Minimum probability of a token relative to the most likely one, 0 to 1."""
     repetition_penalty: _builtins.float
-    """Optional. Penalty for repetition; above 0, and 1 is none."""
+    """Optional. Penalty for repeated tokens; above 0. 1 means no penalty."""
     presence_penalty: _builtins.float
-    """Optional. -2 to 2."""
+    """Optional. Penalty for tokens that occurred at all, -2 to 2."""
     frequency_penalty: _builtins.float
-    """Optional. -2 to 2."""
+    """Optional. Penalty for tokens by how often they occurred, -2 to 2."""
     n: _builtins.int
-    """Optional. How many choices, 1 to 128. Default 1."""
+    """Optional. Number of choices, 1 to 128. Default 1."""
     seed: _builtins.int
-    """Optional. For answers that repeat as far as the provider can."""
+    """Optional. Seed of the sampling. The provider repeats a completion as far as it can."""
     logprobs: _builtins.int
-    """Optional. Return log probabilities with this many alternatives a token, 0 to 20."""
+    """Optional. Return log probabilities, with this many alternatives per token, 0 to 20."""
     echo: _builtins.bool
-    """Optional. Return the prompt as well."""
+    """Optional. Return the prompt too, in `CompleteResponse.prompt`."""
     reasoning_effort: _builtins.str
-    """Optional. How hard to think: `low`, `medium`, `high`, and what newer models
-    add. Empty: the provider's default.
+    """Optional. Reasoning effort: `low`, `medium`, `high`, or a value of a newer model.
+    Empty means the provider's default.
     """
     reasoning_enabled: _builtins.bool
-    """Optional. Turns the thinking of hybrid models on or off (`reasoning.enabled`)."""
+    """Optional. Turns the reasoning of hybrid models on or off (`reasoning.enabled`)."""
     chat_template_kwargs_json: _builtins.str
-    """Optional. The text of one JSON object for the model's chat template
+    """Optional. Arguments of the model's chat template, as the text of one JSON object
     (`chat_template_kwargs`).
     """
     safety_model: _builtins.str
-    """Optional. A moderation model that checks the answer."""
+    """Optional. Id of a moderation model that checks the completion."""
     context_length_exceeded_behavior: _builtins.str
-    """Optional. `error` (the default) or `truncate`, which lowers `max_tokens` to what
-    fits the context.
+    """Optional. `error` (the default) or `truncate`, which lowers `max_tokens` to fit the
+    context length.
     """
     compliance: _builtins.str
-    """Optional. `hipaa` for requests that must be handled so."""
+    """Optional. `hipaa` for requests that must be handled under HIPAA."""
     prompt_cache_key: _builtins.str
-    """Optional. Prompts with the same key are routed together, so that the provider's
-    cache is found.
+    """Optional. The provider routes prompts with the same key together, so that they
+    reach the same prompt cache.
     """
     extra_body_json: _builtins.str
-    """Optional. The text of one JSON object whose members are added to the request to
-    the provider, last and byte for byte: for what this contract does not know yet.
-    A key that a field of this message covers, `stream` or `stream_options` is an
-    error.
+    """Optional. Fields that this contract does not have yet, as the text of one JSON
+    object. Its members are added to the end of the provider request, byte for byte.
+    A key that a field of this message covers is rejected, and so are `stream` and
+    `stream_options`.
     """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Message]:
@@ -148,29 +151,32 @@ class CompleteRequest(_message.Message):
 
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Optional. Texts that end the answer, at most 16, none empty."""
+        """Optional. Stop sequences, at most 16, none empty."""
 
     @_builtins.property
     def logit_bias(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """Optional. Bias by token id (as text), -100 to 100. Most models ignore it."""
+        """Optional. Bias per token id, -100 to 100. The key is the id as text. Most models
+        ignore the bias.
+        """
 
     @_builtins.property
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Tool]:
-        """Optional. What the model may ask the caller to do, at most 128."""
+        """Optional. Tools that the model may call, at most 128."""
 
     @_builtins.property
     def tool_choice(self) -> _chat_pb2.ToolChoice:
-        """Optional. Which of them it may or must use."""
+        """Optional. Which tools the model may or must call."""
 
     @_builtins.property
     def response_format(self) -> _chat_pb2.ResponseFormat:
-        """Optional. The form of the answer."""
+        """Optional. Format of the completion."""
 
     @_builtins.property
     def fallback_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Optional. Models to try in this order, at most 3, when the one before is not
-        callable, retired, rate limited or overloaded, and nothing was sent to the
-        caller yet. The answer's `model` says which one served.
+        """Optional. Models to try next, in this order, at most 3. The next model is tried
+        when the previous one is not callable, retired, rate limited or overloaded, and
+        nothing was sent to the caller yet. `CompleteResponse.model` names the model that
+        served the call.
         """
 
     def __init__(
@@ -266,7 +272,7 @@ Global___CompleteRequest: _TypeAlias = CompleteRequest  # noqa: Y015
 
 @_typing.final
 class CompleteResponse(_message.Message):
-    """A whole answer."""
+    """A whole completion."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -280,32 +286,32 @@ class CompleteResponse(_message.Message):
     PROMPT_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The provider's id of the answer."""
+    """The provider's id of the completion."""
     model: _builtins.str
-    """The model that served, which may differ from the one asked for."""
+    """The model that served the call. May differ from the requested one."""
     system_fingerprint: _builtins.str
-    """The provider's mark of the configuration that served. `sandbox` when simulated."""
+    """The provider's fingerprint of the serving configuration. `sandbox` when simulated."""
     attempts: _builtins.int
-    """How many requests went to the provider for this call."""
+    """Number of requests sent to the provider for this call."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When the answer was made. Unset where the provider gave no time."""
+        """When the completion was created. Unset where the provider sent no time."""
 
     @_builtins.property
     def choices(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Choice]:
-        """The answers, by index."""
+        """The choices, ordered by index."""
 
     @_builtins.property
     def usage(self) -> _chat_pb2.Usage:
-        """What it used."""
+        """Tokens, cost and time of the call."""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Warning]:
-        """Remarks about the answer."""
+        """Warnings about this completion, which is valid."""
 
     @_builtins.property
     def prompt(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.EchoedPrompt]:
-        """The prompt as the model saw it, when `echo` was asked for."""
+        """The prompt as the model received it, when the request set `echo`."""
 
     def __init__(
         self,
@@ -330,7 +336,7 @@ Global___CompleteResponse: _TypeAlias = CompleteResponse  # noqa: Y015
 
 @_typing.final
 class StreamCompleteResponse(_message.Message):
-    """One event of a stream. Events may be added: ignore what is not set."""
+    """One event of a stream. Events may be added: ignore a message with no event set."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -340,19 +346,19 @@ class StreamCompleteResponse(_message.Message):
     COMPLETED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def started(self) -> Global___Started:
-        """Once, first, when the provider's first piece is in hand."""
+        """Sent once, first, when the provider's first chunk has arrived."""
 
     @_builtins.property
     def delta(self) -> Global___Delta:
-        """Any number of times."""
+        """Sent any number of times."""
 
     @_builtins.property
     def choice_finished(self) -> Global___ChoiceFinished:
-        """Once a choice, after the last delta of all."""
+        """Sent once per choice, after the last delta of all choices."""
 
     @_builtins.property
     def completed(self) -> Global___Completed:
-        """Once, last. Its presence means that the answer is whole."""
+        """Sent once, last. Its presence means that the completion is whole."""
 
     def __init__(
         self,
@@ -383,14 +389,14 @@ class Started(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     SYSTEM_FINGERPRINT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The provider's id of the answer."""
+    """The provider's id of the completion."""
     model: _builtins.str
-    """The model that serves, which may differ from the one asked for."""
+    """The model that serves the call. May differ from the requested one."""
     system_fingerprint: _builtins.str
-    """The provider's mark of the configuration that serves. `sandbox` when simulated."""
+    """The provider's fingerprint of the serving configuration. `sandbox` when simulated."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When the answer was begun. Unset where the provider gave no time."""
+        """When the completion was created. Unset where the provider sent no time."""
 
     def __init__(
         self,
@@ -410,8 +416,8 @@ Global___Started: _TypeAlias = Started  # noqa: Y015
 
 @_typing.final
 class Delta(_message.Message):
-    """A piece of one choice. Append text to text, thinking to thinking, and a tool
-    call's arguments to the arguments of the call with the same index.
+    """An increment of one choice. Append text to text, reasoning to reasoning, and a
+    tool call's arguments to the arguments of the call with the same index.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -424,24 +430,24 @@ class Delta(_message.Message):
     TOOL_CALLS_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
     choice_index: _builtins.int
-    """The choice it belongs to, 0 to n - 1."""
+    """The choice that this delta extends, 0 to n - 1."""
     role: _chat_pb2.Role.ValueType
-    """Who writes. In a choice's first delta alone."""
+    """Role of the message. Set in a choice's first delta only."""
     text: _builtins.str
-    """A piece of the answer."""
+    """Text to append."""
     reasoning: _builtins.str
-    """A piece of the model's thinking."""
+    """Reasoning to append."""
     reasoning_key: _builtins.str
-    """The provider's spelling of the thinking, see `Message.reasoning_key`. With every
-    piece of thinking.
+    """The provider's key for the reasoning, see `Message.reasoning_key`. Set in every
+    delta with reasoning.
     """
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCallDelta]:
-        """Pieces of tool calls."""
+        """Increments of tool calls."""
 
     @_builtins.property
     def logprobs(self) -> _chat_pb2.Logprobs:
-        """Log probabilities of the tokens of this piece."""
+        """Log probabilities of the tokens of this delta."""
 
     def __init__(
         self,
@@ -464,7 +470,7 @@ Global___Delta: _TypeAlias = Delta  # noqa: Y015
 
 @_typing.final
 class ToolCallDelta(_message.Message):
-    """A piece of a tool call."""
+    """An increment of one tool call."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -473,13 +479,13 @@ class ToolCallDelta(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     ARGUMENTS_FIELD_NUMBER: _builtins.int
     index: _builtins.int
-    """Which call of the choice it belongs to: 0 for the first."""
+    """Index of the tool call within its choice; the first is 0."""
     id: _builtins.str
-    """The call's id. In its first piece alone."""
+    """The tool call's id. Set in the call's first delta only."""
     name: _builtins.str
-    """The function's name. In its first piece alone."""
+    """The function's name. Set in the call's first delta only."""
     arguments: _builtins.str
-    """A piece of the arguments' JSON text."""
+    """JSON text to append to the arguments."""
     def __init__(
         self,
         *,
@@ -509,11 +515,11 @@ class ChoiceFinished(_message.Message):
     choice_index: _builtins.int
     """The choice that ended, 0 to n - 1."""
     finish_reason: _chat_pb2.FinishReason.ValueType
-    """Why it ended."""
+    """Why the choice ended."""
     finish_reason_raw: _builtins.str
-    """The provider's own word for it, empty when it gave none."""
+    """The provider's own finish reason. Empty when the provider sent none."""
     seed: _builtins.int
-    """The seed that was used. Often above the range of a signed 64-bit number."""
+    """The seed that was used. Often above the range of a signed 64-bit integer."""
     def __init__(
         self,
         *,
@@ -534,7 +540,7 @@ Global___ChoiceFinished: _TypeAlias = ChoiceFinished  # noqa: Y015
 
 @_typing.final
 class Completed(_message.Message):
-    """The end of an answer that is whole."""
+    """The end of a whole completion."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -542,14 +548,14 @@ class Completed(_message.Message):
     WARNINGS_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     attempts: _builtins.int
-    """How many requests went to the provider for this call."""
+    """Number of requests sent to the provider for this call."""
     @_builtins.property
     def usage(self) -> _chat_pb2.Usage:
-        """What it used."""
+        """Tokens, cost and time of the call."""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Warning]:
-        """Remarks about the answer."""
+        """Warnings about this completion, which is valid."""
 
     def __init__(
         self,
@@ -568,7 +574,7 @@ Global___Completed: _TypeAlias = Completed  # noqa: Y015
 
 @_typing.final
 class ListModelsRequest(_message.Message):
-    """Which models to list. Filters narrow together."""
+    """Which models to list. A model must match every filter that is set."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -584,28 +590,34 @@ class ListModelsRequest(_message.Message):
     QUERY_FIELD_NUMBER: _builtins.int
     ORDER_BY_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Optional. Models a page, default 100, at most 1000; more is taken as 1000."""
+    """Optional. Models per page. Default 100; a value above 1000 means 1000."""
     page_token: _builtins.str
-    """Optional. `next_page_token` of the page before, with the same filters and order."""
+    """Optional. `next_page_token` of the previous page. Filters and order must be the
+    same as for that page.
+    """
     type: _builtins.str
-    """Optional. Only this type, for example `chat`."""
+    """Optional. Only models of this type, for example `chat`."""
     organization: _builtins.str
-    """Optional. Only this maker, whatever the case."""
+    """Optional. Only models of this organization, case-insensitive."""
     availability: _models_pb2.Availability.ValueType
-    """Optional. Only models that can be used this way; BOTH counts as either."""
+    """Optional. Only models with this availability. A model with BOTH matches SERVERLESS
+    and DEDICATED.
+    """
     state: _models_pb2.ModelState.ValueType
     """Optional. Only models in this state."""
     quantization: _builtins.str
-    """Optional. Only this precision, whatever the case."""
+    """Optional. Only models of this precision, case-insensitive."""
     min_context_length: _builtins.int
-    """Optional. Only models known to hold at least this many tokens."""
+    """Optional. Only models with a known context length of at least this many tokens."""
     max_input_usd_per_million_tokens: _builtins.float
-    """Optional. Only models known to cost at most this much for a million prompt tokens."""
+    """Optional. Only models with a known price of at most this many USD per million
+    prompt tokens.
+    """
     query: _builtins.str
-    """Optional. Only models with this text in their id or display name, whatever the case."""
+    """Optional. Only models with this text in the id or display name, case-insensitive."""
     order_by: _builtins.str
     """Optional. `id` (the default), `context_length` (largest first) or `input_price`
-    (cheapest first). Models without the value come last.
+    (cheapest first). Models without the value are listed last.
     """
     def __init__(
         self,
@@ -649,22 +661,22 @@ class ListModelsResponse(_message.Message):
     PROVIDER_LIST_TIME_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Ask for the next page with it. Empty on the last page."""
+    """The `page_token` of the next page. Empty on the last page."""
     total_size: _builtins.int
-    """How many models the filters let through, on all pages."""
+    """Number of models that match the filters, on all pages."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[_models_pb2.Model]:
         """The models of this page."""
 
     @_builtins.property
     def provider_list_time(self) -> _timestamp_pb2.Timestamp:
-        """When the provider's live list was read. Unset when there was none to be had and
-        the catalogue answers alone.
+        """When the provider's live list was read. Unset when that list is not available and
+        this list comes from the catalog only.
         """
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Warning]:
-        """Remarks, for example that the provider's list is not to be had."""
+        """Warnings, for example that the provider's list is not available."""
 
     def __init__(
         self,

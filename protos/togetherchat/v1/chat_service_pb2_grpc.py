@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ChatServiceStub(object):
-    """Chat with the models of Together AI.
+    """Chat completions by the models of Together AI.
     """
 
     def __init__(self, channel):
@@ -53,14 +53,14 @@ class ChatServiceStub(object):
 
 
 class ChatServiceServicer(object):
-    """Chat with the models of Together AI.
+    """Chat completions by the models of Together AI.
     """
 
     def Complete(self, request, context):
-        """Answers a conversation in one message.
+        """Returns a completion in one message.
 
-        One request type serves both ways of asking, so that a caller changes between
-        them by changing one word.
+        Complete and StreamComplete take the same request, so a caller switches between
+        them without building another message.
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -68,20 +68,20 @@ class ChatServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StreamComplete(self, request, context):
-        """Answers a conversation while the answer is being made.
+        """Streams a completion while the model generates it.
 
-        The law of the stream:
-        1. Folding the deltas gives exactly what Complete returns for the same answer
-        of the provider (alternatives of log probabilities and echoed prompts aside,
-        where the provider streams none).
-        2. The status is OK if and only if `completed` was sent. After any other end
-        what arrived stands as a part of an answer.
-        3. Errors travel in the status alone, never in an event.
-        4. Events come in the provider's order; nothing is held back. Adjacent text that
-        arrived together may come as one delta.
+        Stream guarantees:
+        1. Accumulating the deltas gives exactly what Complete returns for the same
+        provider output. Exceptions: alternatives of log probabilities and echoed
+        prompts, where the provider does not stream them.
+        2. The status is OK if and only if `completed` was sent. After any other end the
+        events received are a partial completion.
+        3. Errors are reported in the status only, never in an event.
+        4. Events arrive in the provider's order and are not held back. Adjacent text that
+        arrived together may be merged into one delta.
         5. The provider is read no faster than the caller reads.
-        6. Each choice finishes once, after the provider said that all is over.
-        A client must ignore an event that it does not know: it reads as none set.
+        6. Each choice finishes once, after the provider has ended the whole stream.
+        A client must ignore an event that it does not know: no field of the oneof is set.
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME
         """
@@ -90,7 +90,7 @@ class ChatServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """Lists models: the shipped catalogue merged with the provider's live list.
+        """Lists models: the shipped catalog merged with the provider's live list.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -123,7 +123,7 @@ def add_ChatServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ChatService(object):
-    """Chat with the models of Together AI.
+    """Chat completions by the models of Together AI.
     """
 
     @staticmethod

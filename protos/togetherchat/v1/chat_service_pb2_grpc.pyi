@@ -3,15 +3,17 @@
 isort:skip_file
 ChatService: Together AI's chat models behind a typed contract.
 
-Errors. Every failure is a gRPC status with `google.rpc` details: ErrorInfo
-(domain `togetherchat`, a reason from a closed list) and RequestInfo always,
-RetryInfo, QuotaFailure, BadRequest, PreconditionFailure, ResourceInfo and Help
-where they say something. No message of this contract carries an error.
+Errors. Every failure is a gRPC status with `google.rpc` details. ErrorInfo
+(domain `togetherchat`, a reason from a closed list) and RequestInfo are always
+present. RetryInfo, QuotaFailure, BadRequest, PreconditionFailure, ResourceInfo
+and Help are present where they apply. No message of this contract carries an
+error.
 
 Trailers, on success and on failure: `x-request-id`, `x-upstream-request-id`,
-`x-upstream` (`together` or `sandbox`), the provider's rate-limit headers; on
-failure also `x-error-reason` and `x-error-retryable`, and
-`grpc-retry-pushback-ms` where a retry helps or must not be tried.
+`x-upstream` (`together` or `sandbox`) and the provider's rate-limit headers. A
+failure also has `x-error-reason` and `x-error-retryable`, and
+`grpc-retry-pushback-ms` where the call should be retried after a delay or must
+not be retried.
 """
 
 from collections import abc as _abc
@@ -38,75 +40,75 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ChatServiceStub:
-    """Chat with the models of Together AI."""
+    """Chat completions by the models of Together AI."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ChatServiceAsyncStub: ...
     Complete: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.CompleteRequest, _chat_service_pb2.CompleteResponse]
-    """Answers a conversation in one message.
+    """Returns a completion in one message.
 
-    One request type serves both ways of asking, so that a caller changes between
-    them by changing one word.
+    Complete and StreamComplete take the same request, so a caller switches between
+    them without building another message.
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
     StreamComplete: _grpc.UnaryStreamMultiCallable[_chat_service_pb2.CompleteRequest, _chat_service_pb2.StreamCompleteResponse]
-    """Answers a conversation while the answer is being made.
+    """Streams a completion while the model generates it.
 
-    The law of the stream:
-    1. Folding the deltas gives exactly what Complete returns for the same answer
-       of the provider (alternatives of log probabilities and echoed prompts aside,
-       where the provider streams none).
-    2. The status is OK if and only if `completed` was sent. After any other end
-       what arrived stands as a part of an answer.
-    3. Errors travel in the status alone, never in an event.
-    4. Events come in the provider's order; nothing is held back. Adjacent text that
-       arrived together may come as one delta.
+    Stream guarantees:
+    1. Accumulating the deltas gives exactly what Complete returns for the same
+       provider output. Exceptions: alternatives of log probabilities and echoed
+       prompts, where the provider does not stream them.
+    2. The status is OK if and only if `completed` was sent. After any other end the
+       events received are a partial completion.
+    3. Errors are reported in the status only, never in an event.
+    4. Events arrive in the provider's order and are not held back. Adjacent text that
+       arrived together may be merged into one delta.
     5. The provider is read no faster than the caller reads.
-    6. Each choice finishes once, after the provider said that all is over.
-    A client must ignore an event that it does not know: it reads as none set.
+    6. Each choice finishes once, after the provider has ended the whole stream.
+    A client must ignore an event that it does not know: no field of the oneof is set.
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME
     """
     ListModels: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.ListModelsRequest, _chat_service_pb2.ListModelsResponse]
-    """Lists models: the shipped catalogue merged with the provider's live list."""
+    """Lists models: the shipped catalog merged with the provider's live list."""
 
 @_typing.type_check_only
 class ChatServiceAsyncStub(ChatServiceStub):
-    """Chat with the models of Together AI."""
+    """Chat completions by the models of Together AI."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Complete: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.CompleteRequest, _chat_service_pb2.CompleteResponse]  # type: ignore[assignment]
-    """Answers a conversation in one message.
+    """Returns a completion in one message.
 
-    One request type serves both ways of asking, so that a caller changes between
-    them by changing one word.
+    Complete and StreamComplete take the same request, so a caller switches between
+    them without building another message.
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
     StreamComplete: _aio.UnaryStreamMultiCallable[_chat_service_pb2.CompleteRequest, _chat_service_pb2.StreamCompleteResponse]  # type: ignore[assignment]
-    """Answers a conversation while the answer is being made.
+    """Streams a completion while the model generates it.
 
-    The law of the stream:
-    1. Folding the deltas gives exactly what Complete returns for the same answer
-       of the provider (alternatives of log probabilities and echoed prompts aside,
-       where the provider streams none).
-    2. The status is OK if and only if `completed` was sent. After any other end
-       what arrived stands as a part of an answer.
-    3. Errors travel in the status alone, never in an event.
-    4. Events come in the provider's order; nothing is held back. Adjacent text that
-       arrived together may come as one delta.
+    Stream guarantees:
+    1. Accumulating the deltas gives exactly what Complete returns for the same
+       provider output. Exceptions: alternatives of log probabilities and echoed
+       prompts, where the provider does not stream them.
+    2. The status is OK if and only if `completed` was sent. After any other end the
+       events received are a partial completion.
+    3. Errors are reported in the status only, never in an event.
+    4. Events arrive in the provider's order and are not held back. Adjacent text that
+       arrived together may be merged into one delta.
     5. The provider is read no faster than the caller reads.
-    6. Each choice finishes once, after the provider said that all is over.
-    A client must ignore an event that it does not know: it reads as none set.
+    6. Each choice finishes once, after the provider has ended the whole stream.
+    A client must ignore an event that it does not know: no field of the oneof is set.
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME
     """
     ListModels: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.ListModelsRequest, _chat_service_pb2.ListModelsResponse]  # type: ignore[assignment]
-    """Lists models: the shipped catalogue merged with the provider's live list."""
+    """Lists models: the shipped catalog merged with the provider's live list."""
 
 class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Chat with the models of Together AI."""
+    """Chat completions by the models of Together AI."""
 
     @_abc_1.abstractmethod
     def Complete(
@@ -114,10 +116,10 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.CompleteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.CompleteResponse, _abc.Awaitable[_chat_service_pb2.CompleteResponse]]:
-        """Answers a conversation in one message.
+        """Returns a completion in one message.
 
-        One request type serves both ways of asking, so that a caller changes between
-        them by changing one word.
+        Complete and StreamComplete take the same request, so a caller switches between
+        them without building another message.
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
 
@@ -127,20 +129,20 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.CompleteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_chat_service_pb2.StreamCompleteResponse], _abc.AsyncIterator[_chat_service_pb2.StreamCompleteResponse]]:
-        """Answers a conversation while the answer is being made.
+        """Streams a completion while the model generates it.
 
-        The law of the stream:
-        1. Folding the deltas gives exactly what Complete returns for the same answer
-           of the provider (alternatives of log probabilities and echoed prompts aside,
-           where the provider streams none).
-        2. The status is OK if and only if `completed` was sent. After any other end
-           what arrived stands as a part of an answer.
-        3. Errors travel in the status alone, never in an event.
-        4. Events come in the provider's order; nothing is held back. Adjacent text that
-           arrived together may come as one delta.
+        Stream guarantees:
+        1. Accumulating the deltas gives exactly what Complete returns for the same
+           provider output. Exceptions: alternatives of log probabilities and echoed
+           prompts, where the provider does not stream them.
+        2. The status is OK if and only if `completed` was sent. After any other end the
+           events received are a partial completion.
+        3. Errors are reported in the status only, never in an event.
+        4. Events arrive in the provider's order and are not held back. Adjacent text that
+           arrived together may be merged into one delta.
         5. The provider is read no faster than the caller reads.
-        6. Each choice finishes once, after the provider said that all is over.
-        A client must ignore an event that it does not know: it reads as none set.
+        6. Each choice finishes once, after the provider has ended the whole stream.
+        A client must ignore an event that it does not know: no field of the oneof is set.
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME
         """
@@ -151,6 +153,6 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.ListModelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.ListModelsResponse, _abc.Awaitable[_chat_service_pb2.ListModelsResponse]]:
-        """Lists models: the shipped catalogue merged with the provider's live list."""
+        """Lists models: the shipped catalog merged with the provider's live list."""
 
 def add_ChatServiceServicer_to_server(servicer: ChatServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

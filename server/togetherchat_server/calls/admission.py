@@ -4,7 +4,7 @@ A place is taken the moment a call is seen, before its message is read: a caller
 costs no more than its headers. When every place is taken, a few calls wait a moment, first
 come, first served. No more of them than will have their turn in time at the pace of the last
 calls (Little's law): who would wait in vain is refused at once. Knows no front: a front bounds
-the wait, and gives the ticket back when the call's task has ended, whatever way it ended.
+the wait, and gives the permit back when the call's task has ended, whatever way it ended.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, final
 
-from togetherchat_server.errors import Kind, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError
 
 PACE_OF: Final = 64
 """About so many calls, the last ones, say how long calls take."""
@@ -21,12 +21,12 @@ PACE_OF: Final = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdmissionLimits:
-    """The bounds. `caller_calls_max` is for the calls of one caller's key; 0: no bound of its own."""
+    """The bounds. `max_concurrent_calls_per_caller` is for the calls of one caller's key; 0: no bound of its own."""
 
-    calls_max: int
-    queue_max: int = 0
-    queue_s: float = 0.25
-    caller_calls_max: int = 0
+    max_concurrent_calls: int
+    max_queued_calls: int = 0
+    queue_timeout_s: float = 0.25
+    max_concurrent_calls_per_caller: int = 0
 
 
 class Quotas(Protocol):
@@ -40,7 +40,7 @@ class Quotas(Protocol):
 
 
 @final
-class Ticket:
+class Permit:
     """One call's place, or its place in the queue. `turn` is None where nobody has to wait."""
 
     __slots__ = ("caller", "since_s", "turn")
@@ -71,7 +71,7 @@ class Admission:
         self._in_flight = 0
         self._held_s = 0.0
         self._of_caller: Counter[str] = Counter()
-        self._queue: OrderedDict[Ticket, asyncio.Future[None]] = OrderedDict()
+        self._queue: OrderedDict[Permit, asyncio.Future[None]] = OrderedDict()
         self._draining = False
         self._on_idle: Callable[[], None] | None = None
 
@@ -85,7 +85,7 @@ class Admission:
         """Calls in the queue."""
         return len(self._queue)
 
-    def enter(self, caller: str = "") -> Ticket:
+    def enter(self, caller: str = "") -> Permit:
         """Take a place, or a place in the queue. `caller` tells callers apart; empty: it is not known.
 
         Raises:
@@ -93,36 +93,38 @@ class Admission:
         """
         limits = self._limits
         if self._draining:
-            raise ServiceError(Kind.DRAINING, "the service is stopping; another replica may serve")
+            raise ServiceError(Reason.DRAINING, "the service is stopping; another replica may serve")
         if self._short_of_memory():
-            raise ServiceError(Kind.OVERLOADED, "the service is short of memory")
-        if caller and 0 < limits.caller_calls_max <= self._of_caller[caller]:
-            raise ServiceError(Kind.CALLER_QUOTA, f"{limits.caller_calls_max} calls of yours are in flight")
-        at_once = self._in_flight < limits.calls_max
+            raise ServiceError(Reason.OVERLOADED, "the service is short of memory")
+        if caller and 0 < limits.max_concurrent_calls_per_caller <= self._of_caller[caller]:
+            raise ServiceError(
+                Reason.CALLER_QUOTA, f"{limits.max_concurrent_calls_per_caller} calls of yours are in flight"
+            )
+        at_once = self._in_flight < limits.max_concurrent_calls
         if not (at_once or len(self._queue) < self._room()):
             raise ServiceError(
-                Kind.OVERLOADED, f"the service has {limits.calls_max} calls in flight, its limit"
+                Reason.OVERLOADED, f"the service has {limits.max_concurrent_calls} calls in flight, its limit"
             )
         if self._quotas is not None:
             self._quotas.enter(caller)
-        ticket = Ticket(caller, self._clock())
+        permit = Permit(caller, self._clock())
         if at_once:
             self._in_flight += 1
         else:
-            ticket.turn = self._queue[ticket] = asyncio.get_running_loop().create_future()
+            permit.turn = self._queue[permit] = asyncio.get_running_loop().create_future()
         if caller:
             self._of_caller[caller] += 1
-        return ticket
+        return permit
 
-    def leave(self, ticket: Ticket) -> None:
-        """Give a ticket back, once: the place goes to the next in the queue."""
+    def leave(self, permit: Permit) -> None:
+        """Give a permit back, once: the place goes to the next in the queue."""
         if self._quotas is not None:
-            self._quotas.leave(ticket.caller)
-        self._forget(ticket.caller)
-        if self._queue.pop(ticket, None) is not None:
+            self._quotas.leave(permit.caller)
+        self._forget(permit.caller)
+        if self._queue.pop(permit, None) is not None:
             return
         now_s = self._clock()
-        self._note_pace(now_s - ticket.since_s)
+        self._note_pace(now_s - permit.since_s)
         if self._queue:
             following, turn = self._queue.popitem(last=False)
             following.since_s = now_s
@@ -147,8 +149,10 @@ class Admission:
         """How many may wait: what leaves the places, all of them taken, in the time of the queue."""
         limits = self._limits
         if not self._held_s:
-            return limits.queue_max
-        return min(limits.queue_max, limits.calls_max * limits.queue_s / self._held_s)
+            return limits.max_queued_calls
+        return min(
+            limits.max_queued_calls, limits.max_concurrent_calls * limits.queue_timeout_s / self._held_s
+        )
 
     def _forget(self, caller: str) -> None:
         if caller:

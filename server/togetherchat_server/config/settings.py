@@ -1,169 +1,190 @@
-"""Every limit of the service has its name here.
+"""Every setting of the service: its name, default, range and description.
 
-Owns what a setting is called, its default, its range and what it means. Each field of
-`Settings` is a flag (`--first-token-s`), a variable (`TOGETHERCHAT_FIRST_TOKEN_S`) and a key
-of the TOML file (`first_token_s`). Refuses to know where they are read from.
+Each field of `Settings` is a flag (`--first-token-timeout-s`), an environment variable
+(`TOGETHERCHAT_FIRST_TOKEN_TIMEOUT_S`) and a key of the TOML file (`first_token_timeout_s`).
+`sources.py` reads them.
 """
 
 from typing import Annotated, Literal, final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from togetherchat_server.config.values import (
+from togetherchat_server.config.types import (
     MEBIBYTE,
     Address,
     Aliases,
     Bytes,
     Count,
+    NonNegativeSeconds,
     OptionalAddress,
+    OptionalText,
     Seconds,
-    SecondsOrNone,
+    Traces,
     Workers,
 )
 
 
 @final
 class SettingsError(Exception):
-    """A setting is wrong. The message is one line that says which, and what to do."""
+    """A setting is invalid. The message is one line that names the setting, the rule and the fix."""
 
 
 @final
 class Settings(BaseModel):
-    """What can be set. Durations in seconds, sizes in bytes."""
+    """The settings. Durations are in seconds, sizes in bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    listen: Address = Field(
-        "127.0.0.1:50051", description="Where callers find the gRPC service; port 0 takes a free one."
+    grpc_listen: Address = Field(
+        "127.0.0.1:50051", description="HOST:PORT of the gRPC listener; port 0 takes a free port."
     )
-    http: OptionalAddress = Field(
-        "off",
-        description="Where OpenAI's clients find the service over HTTP, for example 127.0.0.1:3000, or off.",
+    http_listen: OptionalAddress = Field(
+        None,
+        description="HOST:PORT of the listener for OpenAI-compatible HTTP, for example 127.0.0.1:3000, or "
+        "off.",
     )
     console: bool = Field(
-        False, description="A page at / of the HTTP door: models, a playground and live figures."
+        False, description="Serve a page at / of the HTTP listener: models, a playground and live figures."
     )
-    admin: OptionalAddress = Field(
+    admin_listen: OptionalAddress = Field(
         "127.0.0.1:9464",
-        description="Where /metrics, /healthz, /readyz and /version are served over HTTP, or off.",
+        description="HOST:PORT of the HTTP listener for /metrics, /healthz, /readyz and /version, or off.",
     )
-    health: OptionalAddress = Field(
-        "off",
-        description="A second, plaintext gRPC listener with the health service alone, for probes, or off.",
+    health_listen: OptionalAddress = Field(
+        None,
+        description="HOST:PORT of a second gRPC listener for probes: plaintext, health service only; or off.",
     )
-    tls_cert: str = Field(
-        "off",
-        description="The certificate that callers are shown, with its chain: a PEM file, or off.",
+    tls_cert_file: OptionalText = Field(
+        None, description="PEM file with the server certificate and its chain, or off."
     )
-    tls_key: str = Field(
-        "off", description="Its private key, a PEM file; all three are read again when replaced."
+    tls_key_file: OptionalText = Field(
+        None,
+        description="PEM file with the certificate's private key. All TLS files are reloaded when replaced.",
     )
-    tls_client_ca: str = Field(
-        "off",
-        description="Authorities of callers, who must then show a certificate (mTLS): a PEM file, or off.",
+    tls_client_ca_file: OptionalText = Field(
+        None,
+        description="PEM file with the authorities of client certificates, which are then required "
+        "(mTLS); or off.",
     )
     workers: Workers = Field(
-        1, description="Processes that serve, on the same port, or auto: as many as there are CPUs to use."
+        1, description="Number of worker processes on the same port, or auto: one per usable CPU."
     )
-    worker_silence_s: Seconds = Field(
-        8.0, description="How long one of several workers may give no sign of life before it is replaced."
+    worker_heartbeat_timeout_s: Seconds = Field(
+        8.0, description="Replace a worker that sends no heartbeat for this long. Needs --workers above 1."
     )
-    sandbox: bool = Field(False, description="Answer from the built-in simulator instead of a provider.")
+    sandbox: bool = Field(False, description="Use the built-in simulator instead of a provider.")
     sandbox_tokens_per_second: Annotated[float, Field(ge=0, le=1e6)] = Field(
-        80.0, description="How fast the simulator writes; 0 is as fast as it can."
+        80.0, description="Output rate of the simulator; 0 removes the limit."
     )
-    upstream_key: Literal["server", "caller", "caller-then-server"] = Field(
+    upstream_credentials: Literal["server", "caller", "caller-then-server"] = Field(
         "server",
-        description="Whose key the provider is asked with: this service's, or the caller's `authorization`.",
+        description="Credential sent to the provider: this service's key (server), or the caller's "
+        "`authorization`.",
     )
-    allow_open_access: bool = Field(
-        False,
-        description="Serve anyone on an address that is not loopback although this service's own key pays.",
+    allow_unauthenticated: bool = Field(
+        False, description="Serve any caller on a non-loopback address although this service's own key pays."
     )
-    keys: str = Field(
-        "", description="The file of callers' keys, made by `togetherchat-server keys create`; none: no keys."
+    api_keys_file: OptionalText = Field(
+        None,
+        description="File of the callers' API keys, created by `togetherchat-server keys create`; off: no "
+        "keys.",
     )
-    tenants: str = Field(
-        "", description="The file of the limits of each tenant, for callers with keys; none: no limits."
+    tenants_file: OptionalText = Field(
+        None, description="TOML file with the limits of each tenant; off: no limits. Needs --api-keys-file."
     )
-    quota_redis: str = Field(
-        "",
-        description="The Redis by which replicas share tenants' limits, such as redis://host:6379/0; none: "
-        "each counts alone.",
+    redis_url: OptionalText = Field(
+        None,
+        description="Redis through which replicas share tenants' limits, such as redis://host:6379/0; "
+        "off: each counts alone.",
     )
-    quota_redis_s: Seconds = Field(
-        0.05, description="How long a call waits for Redis before the limits of its machine alone hold."
+    redis_timeout_s: Seconds = Field(
+        0.05,
+        description="How long a call waits for Redis before the limits are counted on this machine only.",
     )
-    reflection: bool = Field(True, description="Describe the service to grpcurl and its like.")
-    log: Literal["json", "text"] = Field(
-        "text", description="The form of the one line that each call leaves on standard error."
+    reflection: bool = Field(True, description="Serve gRPC reflection, which grpcurl and similar tools use.")
+    log_format: Literal["json", "text"] = Field(
+        "text", description="Format of the log lines on standard error, one line per call."
     )
-    traces: Literal["off", "otlp"] = Field(
-        "off", description="Send spans over OTLP to where the OTEL_* variables say; needs [telemetry]."
+    traces: Traces = Field(
+        None,
+        description="Export spans over OTLP as the OTEL_* variables say: otlp or off. Needs the extra "
+        "[telemetry].",
     )
 
-    total_s: Seconds = Field(
-        600.0, description="The longest that a call may take, whatever its own deadline."
+    call_timeout_s: Seconds = Field(
+        600.0, description="Longest duration of a call, whatever its own deadline."
     )
-    connect_s: Seconds = Field(
-        5.0, description="The longest that connecting to the provider may take, TLS included."
+    connect_timeout_s: Seconds = Field(
+        5.0, description="Longest time to connect to the provider, TLS included."
     )
-    first_token_s: Seconds = Field(
-        120.0, description="The longest wait for the first piece of a streamed answer."
+    first_token_timeout_s: Seconds = Field(
+        120.0, description="Longest wait for the first event of a streamed completion."
     )
-    answer_s: Seconds = Field(300.0, description="The longest wait for an answer that is not streamed.")
-    silence_s: Seconds = Field(60.0, description="The longest silence within a streamed answer.")
-    request_s: Seconds = Field(
-        60.0, description="How long a caller may take to send its request before its call is dropped."
+    response_timeout_s: Seconds = Field(
+        300.0, description="Longest wait for a completion that is not streamed."
     )
-    write_stall_s: Seconds = Field(
-        30.0, description="How long a caller may refuse to read before its call is dropped."
+    stream_idle_timeout_s: Seconds = Field(60.0, description="Longest pause within a streamed completion.")
+    request_read_timeout_s: Seconds = Field(
+        60.0, description="Longest time for a caller to send its request."
     )
-    connection_age_s: Seconds = Field(
-        1800.0, description="The age, give or take a tenth, at which a caller's connection is replaced."
+    write_timeout_s: Seconds = Field(
+        30.0,
+        description="Longest time for a caller to accept a message; then the call ends with CALLER_STALLED.",
     )
-    calls_max: Count = Field(1024, description="Calls in flight; one more is refused as OVERLOADED.")
-    queue_max: Annotated[int, Field(ge=0, le=100_000)] = Field(
-        128, description="Calls that may wait for a place when all are taken."
+    max_connection_age_s: Seconds = Field(
+        1800.0, description="Age, within a tenth, at which a caller's connection is closed gracefully."
     )
-    queue_s: Seconds = Field(0.25, description="How long one may wait before it is refused as OVERLOADED.")
-    caller_calls_max: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+    max_concurrent_calls: Count = Field(
+        1024, description="Calls in flight. Excess calls wait in the queue, then fail with OVERLOADED."
+    )
+    max_queued_calls: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        128, description="Calls that may wait in the queue when all permits are in use."
+    )
+    queue_timeout_s: Seconds = Field(
+        0.25, description="Longest wait in the queue; then the call fails with OVERLOADED."
+    )
+    max_concurrent_calls_per_caller: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
         0,
-        description="Calls in flight of one caller's key, beyond which CALLER_QUOTA; 0: no bound.",
+        description="Calls in flight of one caller's key; excess calls fail with CALLER_QUOTA; 0: no limit.",
     )
-    failures_per_minute: Annotated[int, Field(ge=0, le=100_000)] = Field(
-        60, description="Bad credentials from one address, beyond which it has to wait; 0: no bound."
+    auth_failures_per_minute: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        60,
+        description="Bad credentials per minute from one address; excess calls fail with CALLER_QUOTA; 0: "
+        "no limit.",
     )
-    memory_share_max: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.9, description="From this share of the container's memory on, new calls are refused as OVERLOADED."
+    memory_shed_ratio: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.9,
+        description="Fraction of the container's memory limit at which new calls are rejected with "
+        "OVERLOADED.",
     )
-    retries: Annotated[int, Field(ge=0, le=5)] = Field(
-        2, description="How often a request that the provider did not work on is sent again."
+    max_retries: Annotated[int, Field(ge=0, le=5)] = Field(
+        2, description="Retries of a request that the provider has not processed."
     )
-    costly_retries: Annotated[int, Field(ge=0, le=1)] = Field(
-        0, description="How often one is sent again that may have been worked on, and billed."
+    billable_retries: Annotated[int, Field(ge=0, le=1)] = Field(
+        0, description="Retries of a request that the provider may have processed and billed."
     )
-    fold_from_tokens: Annotated[int, Field(ge=0)] = Field(
-        4097,
-        description="From this `max_tokens` on Complete reads a stream inside, which lasts; 0: always.",
+    stream_upstream_min_tokens: Annotated[int, Field(ge=0)] = Field(
+        4097, description="From this `max_tokens` on, Complete reads a stream from the provider; 0: always."
     )
-    request_bytes_max: Bytes = Field(32 * MEBIBYTE, description="The largest request.")
-    body_bytes_max: Bytes = Field(16 * MEBIBYTE, description="The largest answer that is not streamed.")
-    event_bytes_max: Bytes = Field(MEBIBYTE, description="The largest single event of a stream.")
-    stream_bytes_max: Bytes = Field(32 * MEBIBYTE, description="The largest streamed answer.")
-    models_fresh_s: Seconds = Field(
-        300.0, description="How long the provider's list of models is taken as fresh."
-    )
+    max_request_bytes: Bytes = Field(32 * MEBIBYTE, description="Largest request.")
+    max_response_bytes: Bytes = Field(16 * MEBIBYTE, description="Largest completion that is not streamed.")
+    max_event_bytes: Bytes = Field(MEBIBYTE, description="Largest event of a streamed completion.")
+    max_stream_bytes: Bytes = Field(32 * MEBIBYTE, description="Largest streamed completion.")
+    model_list_ttl_s: Seconds = Field(300.0, description="How long the provider's model list is cached.")
     alias: Aliases = Field(
-        {}, description="Names of your own for models, NAME=MODEL; may be repeated. In the file a table."
+        {}, description="Alias of a model, NAME=MODEL; may be repeated. A table in the TOML file."
     )
     alias_unlisted: bool = Field(
-        False, description="Let aliases stand for models that the catalogue does not name: private ones."
+        False, description="Allow aliases of models that the catalog does not list, such as private models."
     )
     replace_retired: bool = Field(
-        True, description="Ask for the successor that Together names where it refuses a model."
+        True,
+        description="When the provider rejects a retired model, send the request to the successor that "
+        "Together names.",
     )
-    propagation_s: SecondsOrNone = Field(
-        0.0, description="How long new calls are still taken after SIGTERM, so that balancers can notice."
+    drain_delay_s: NonNegativeSeconds = Field(
+        0.0, description="How long new calls are accepted after SIGTERM, so that load balancers notice."
     )
-    drain_s: SecondsOrNone = Field(30.0, description="How long running calls may finish after that.")
+    drain_timeout_s: NonNegativeSeconds = Field(
+        30.0, description="How long calls in flight may finish after the drain delay."
+    )

@@ -1,7 +1,6 @@
-"""Where settings are read from, and which source wins: flags, then environment, then file.
+"""Reads the settings. Flags win over environment variables, which win over the TOML file.
 
-Refuses to know the process: `command` hands in the words of the command line and a mapping
-of the environment.
+Knows no process: the caller passes the command-line arguments and the environment.
 """
 
 import argparse
@@ -13,70 +12,70 @@ from typing import Final, NoReturn, final
 
 from pydantic import ValidationError
 
-from togetherchat_server.certificates import Certificates
-from togetherchat_server.config.encryption import certificates_of
-from togetherchat_server.config.exposure import refuse_open_access
+from togetherchat_server.config.exposure import reject_open_access
+from togetherchat_server.config.provider import ProviderConfig, load_provider
 from togetherchat_server.config.settings import Settings, SettingsError
-from togetherchat_server.config.upstream import Upstream, upstream_of
+from togetherchat_server.config.tls import Certificates, load_certificates
+from togetherchat_server.config.types import OFF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """Everything that was set: the settings, the provider (None: the simulator), and the certificate
-    to serve with (None: plain text).
-    """
+    """The settings, the provider (None: sandbox) and the served certificates (None: plaintext)."""
 
     settings: Settings
-    upstream: Upstream | None
+    upstream: ProviderConfig | None
     certificates: Certificates | None = None
 
 
-def read_configuration(words: Sequence[str], environment: Mapping[str, str]) -> Configuration:
-    """The configuration from flags, environment and file.
+def read_configuration(arguments: Sequence[str], environment: Mapping[str, str]) -> Configuration:
+    """Read the configuration from flags, environment and file.
 
     Raises:
-        SettingsError: something is wrong or missing.
+        SettingsError: a setting is invalid or missing.
         SystemExit: argparse printed help.
     """
-    flags = vars(flag_parser().parse_args(words))
+    flags = vars(flag_parser().parse_args(arguments))
     path = flags.pop("config", None) or environment.get("TOGETHERCHAT_CONFIG")
     chosen = {**_from_file(path), **_from_environment(environment), **flags}
     try:
         settings = Settings.model_validate(chosen)
     except ValidationError as exc:
         raise SettingsError(_first_problem(exc)) from None
-    if settings.console and settings.http == "off":
-        raise SettingsError("--console is a page of the HTTP door: say --http HOST:PORT as well")
-    upstream = None if settings.sandbox else upstream_of(settings, environment)
+    if settings.console and settings.http_listen is None:
+        raise SettingsError(
+            "--console: the console is a page of the HTTP listener; set --http-listen HOST:PORT"
+        )
+    upstream = None if settings.sandbox else load_provider(settings, environment)
     if upstream is not None:
-        refuse_open_access(settings, upstream)
-    return Configuration(settings=settings, upstream=upstream, certificates=certificates_of(settings))
+        reject_open_access(settings, upstream)
+    return Configuration(settings=settings, upstream=upstream, certificates=load_certificates(settings))
 
 
 @final
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every other source of settings does."""
+    """Raises a `SettingsError` of one line, as every other source of settings does."""
 
     def error(self, message: str) -> NoReturn:
         raise SettingsError(f"{message}; --help lists the settings")
 
 
 def flag_parser() -> argparse.ArgumentParser:
-    """The flags, made from the fields of `Settings`."""
+    """Build the flags from the fields of `Settings`."""
     parser = _Parser(
         prog="togetherchat-server",
         description="Together AI's chat models over gRPC.",
-        epilog="TOGETHER_API_KEY or TOGETHER_API_KEY_FILE is the provider's key, TOGETHER_BASE_URL "
-        "its address. "
+        epilog="TOGETHER_API_KEY or TOGETHER_API_KEY_FILE sets the provider's key, TOGETHER_BASE_URL "
+        "its base URL. "
         "Every flag is also TOGETHERCHAT_<FLAG> in the environment and a key of the TOML file. "
-        "`togetherchat-server keys --help` is about callers' keys.",
+        "`togetherchat-server keys --help` describes the callers' keys.",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", metavar="FILE", help="a TOML file with settings")
+    parser.add_argument("--config", metavar="FILE", help="TOML file with settings")
     for name, field in Settings.model_fields.items():
         flag = "--" + name.replace("_", "-")
-        default = str(field.default).lower() if isinstance(field.default, bool) else field.default
+        default = _shown(field.default)
         text = f"{field.description} (default: {default})"
         if isinstance(field.default, bool):
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
@@ -87,20 +86,27 @@ def flag_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _shown(default: object) -> object:
+    """Return a default as an operator writes it."""
+    if default is None:
+        return OFF
+    return str(default).lower() if isinstance(default, bool) else default
+
+
 def _metavar(name: str) -> str:
     last = name.rpartition("_")[2]
     return _METAVARS.get(name) or _METAVARS.get(f"{name.partition('_')[0]}_*", last.upper())
 
 
 _METAVARS: Final = {
-    "admin": "HOST:PORT",
+    "admin_listen": "HOST:PORT",
     "alias": "NAME=MODEL",
-    "health": "HOST:PORT",
-    "http": "HOST:PORT",
-    "keys": "FILE",
-    "listen": "HOST:PORT",
-    "quota_redis": "URL",
-    "tenants": "FILE",
+    "health_listen": "HOST:PORT",
+    "http_listen": "HOST:PORT",
+    "api_keys_file": "FILE",
+    "grpc_listen": "HOST:PORT",
+    "redis_url": "URL",
+    "tenants_file": "FILE",
     "tls_*": "FILE",
     "workers": "N|auto",
 }
@@ -127,6 +133,6 @@ def _first_problem(exc: ValidationError) -> str:
     problem = exc.errors(include_url=False, include_context=False)[0]
     name = str(problem["loc"][0])
     if problem["type"] == "extra_forbidden":
-        return f"there is no setting {name!r}"
+        return f"unknown setting {name!r}; --help lists the settings"
     flag = "--" + name.replace("_", "-")
     return f"{flag} (TOGETHERCHAT_{name.upper()}): {problem['msg'].removeprefix('Value error, ')}"

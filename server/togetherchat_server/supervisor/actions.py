@@ -4,14 +4,14 @@ import signal
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from togetherchat_server.supervisor.member import Member
+from togetherchat_server.supervisor.worker_process import Worker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
     """Start a process; `simulator` is the address of the API that it asks, or empty."""
 
-    member: Member
+    worker: Worker
     simulator: str
 
 
@@ -19,12 +19,12 @@ class Start:
 class Send:
     """Send a signal."""
 
-    member: Member
+    worker: Worker
     number: signal.Signals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
+class LogMessage:
     """Say to whoever reads the log."""
 
     text: str
@@ -39,11 +39,11 @@ class Announce:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class End:
+class Exit:
     """Nothing is left: end with this status."""
 
     clean: bool
     problem: str
 
 
-Action: TypeAlias = Start | Send | Note | Announce | End
+Action: TypeAlias = Start | Send | LogMessage | Announce | Exit

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Final, Self
 
-from togetherchat_server.config import Configuration, Upstream
+from togetherchat_server.config import Configuration, ProviderConfig
 
 VARIABLE: Final = "TOGETHERCHAT_ASSIGNMENT"
 # A worker's signal to leave to another one, which serves at the same address already.
@@ -30,7 +30,7 @@ class Role(StrEnum):
     SANDBOX = "sandbox"
 
 
-class Phase(StrEnum):
+class WorkerPhase(StrEnum):
     """How far a process is, in its own words."""
 
     STARTING = "starting"
@@ -43,17 +43,17 @@ class Phase(StrEnum):
 class Assignment:
     """What a process is told when it is started.
 
-    `listen`, `http` and `health` are the settings of that name with the ports that the supervisor
-    holds, for the sandbox its own address. `simulator` is the API that the workers ask with
+    `grpc_listen`, `http_listen` and `health_listen` are the settings of that name with the ports that the
+    supervisor holds, for the sandbox its own address. `simulator` is the API that the workers ask with
     `--sandbox`, empty without.
     """
 
     role: Role
     control: int
     heartbeat_s: float
-    listen: str
-    http: str = "off"
-    health: str = ""
+    grpc_listen: str
+    http_listen: str | None = None
+    health_listen: str | None = None
     simulator: str = ""
     tally: int | None = None
     """The descriptor of what tenants have in use on this machine, where they have limits."""
@@ -64,16 +64,23 @@ class Assignment:
         text = environment.get(VARIABLE)
         if text is None:
             return None
-        said = cls(**json.loads(text))
-        return replace(said, role=Role(said.role))
+        message = cls(**json.loads(text))
+        return replace(message, role=Role(message.role))
 
     def to_text(self) -> str:
         return json.dumps(asdict(self))
 
     def applied_to(self, configuration: Configuration) -> Configuration:
         """What was set, with the supervisor's word on addresses."""
-        changes = {"listen": self.listen, "http": self.http, "health": self.health, "admin": "off"}
-        upstream = Upstream(base_url=self.simulator, key=None) if self.simulator else configuration.upstream
+        changes = {
+            "grpc_listen": self.grpc_listen,
+            "http_listen": self.http_listen,
+            "health_listen": self.health_listen,
+            "admin_listen": None,
+        }
+        upstream = (
+            ProviderConfig(base_url=self.simulator, key=None) if self.simulator else configuration.upstream
+        )
         return replace(
             configuration, settings=configuration.settings.model_copy(update=changes), upstream=upstream
         )
@@ -83,15 +90,15 @@ class Assignment:
 class Report:
     """A sign of life. `address` is where it serves, `failure` why it cannot."""
 
-    phase: Phase
+    phase: WorkerPhase
     in_flight: int = 0
     address: str = ""
     failure: str = ""
 
     @classmethod
     def from_packet(cls, packet: bytes) -> Self:
-        said = cls(**json.loads(packet))
-        return replace(said, phase=Phase(said.phase))
+        message = cls(**json.loads(packet))
+        return replace(message, phase=WorkerPhase(message.phase))
 
     def to_packet(self) -> bytes:
         return json.dumps(asdict(replace(self, failure=self.failure[:FAILURE_CHARACTERS_MAX]))).encode()

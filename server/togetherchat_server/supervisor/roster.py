@@ -1,25 +1,25 @@
 """What the admin port says of the places and their processes, for people."""
 
-from togetherchat_server.supervisor.member import Member, Place
+from togetherchat_server.supervisor.worker_process import Slot, Worker
 
-Row = dict[str, str | int | float | None]
+RosterRow = dict[str, str | int | float | None]
 
 
-def row(place: Place, member: Member | None, now: float) -> Row:
-    """One line: a place with its process, or without one until its back-off is over."""
-    about: Row = {"role": str(place.role), "place": place.number, "restarts": place.restarts}
-    if member is None:
-        return {**about, "state": "waiting", "starts_in_s": round(max(0.0, place.start_at - now), 1)}
+def row(slot: Slot, worker: Worker | None, now: float) -> RosterRow:
+    """One line: a slot with its process, or without one until its back-off is over."""
+    about: RosterRow = {"role": str(slot.role), "slot": slot.number, "restarts": slot.restarts}
+    if worker is None:
+        return {**about, "state": "waiting", "starts_in_s": round(max(0.0, slot.start_at - now), 1)}
     return {
         **about,
-        "state": _state(member),
-        "pid": member.pid,
-        "in_flight": member.in_flight,
-        "heard_s_ago": None if member.heard_at is None else round(now - member.heard_at, 1),
+        "state": _state(worker),
+        "pid": worker.pid,
+        "in_flight": worker.in_flight,
+        "heard_s_ago": None if worker.heard_at is None else round(now - worker.heard_at, 1),
     }
 
 
-def _state(member: Member) -> str:
-    if member.killed:
+def _state(worker: Worker) -> str:
+    if worker.killed:
         return "killed"
-    return "stopping" if member.leaving else str(member.phase)
+    return "stopping" if worker.leaving else str(worker.phase)

@@ -8,41 +8,44 @@ from typing import Final, TypeVar
 from togetherchat_server.config import Settings, SettingsError
 from togetherchat_server.tenants.gate import GateFiles
 from togetherchat_server.tenants.key_file import read_keys
-from togetherchat_server.tenants.limits import read_limits
+from togetherchat_server.tenants.policy import read_limits
 
 REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://")
 
 Value = TypeVar("Value")
 
 
-def files_of(settings: Settings) -> GateFiles | None:
+def load_tenant_files(settings: Settings) -> GateFiles | None:
     """Where keys and limits are, read once to see that they can be; None where callers need no keys.
 
     Raises:
         SettingsError: a file cannot be read or is wrong, or there are limits and no keys.
     """
     _check_redis(settings)
-    if not settings.keys:
-        if settings.tenants:
-            raise SettingsError("--tenants without --keys: nobody would be known as a tenant")
+    if not settings.api_keys_file:
+        if settings.tenants_file:
+            raise SettingsError("--tenants-file without --api-keys-file: nobody would be known as a tenant")
         return None
-    keys, limits = Path(settings.keys), Path(settings.tenants) if settings.tenants else None
-    _read("keys", keys, read_keys, hint="; `togetherchat-server keys create` makes it")
+    keys, limits = (
+        Path(settings.api_keys_file),
+        Path(settings.tenants_file) if settings.tenants_file else None,
+    )
+    _read("api-keys-file", keys, read_keys, hint="; `togetherchat-server keys create` makes it")
     if limits is not None:
-        _read("tenants", limits, read_limits)
+        _read("tenants-file", limits, read_limits)
     return GateFiles(keys=keys, limits=limits)
 
 
 def _check_redis(settings: Settings) -> None:
     """The address is not repeated: it may have a password in it."""
-    if not settings.quota_redis:
+    if not settings.redis_url:
         return
-    if not settings.tenants:
-        raise SettingsError("--quota-redis without --tenants: there are no limits to share")
-    if not settings.quota_redis.startswith(REDIS_SCHEMES):
-        raise SettingsError(f"--quota-redis must begin with {', '.join(REDIS_SCHEMES)}")
+    if not settings.tenants_file:
+        raise SettingsError("--redis-url without --tenants-file: there are no limits to share")
+    if not settings.redis_url.startswith(REDIS_SCHEMES):
+        raise SettingsError(f"--redis-url must begin with {', '.join(REDIS_SCHEMES)}")
     if importlib.util.find_spec("redis") is None:
-        raise SettingsError("--quota-redis needs another package: pip install 'togetherchat[redis]'")
+        raise SettingsError("--redis-url needs another package: pip install 'togetherchat[redis]'")
 
 
 def _read(setting: str, path: Path, read: Callable[[Path], Value], *, hint: str = "") -> Value:

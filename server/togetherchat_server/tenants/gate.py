@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, final
 
-from togetherchat_server.errors import Kind, ServiceError, Violation
-from togetherchat_server.observe.record import CallRecord
-from togetherchat_server.tenants.keys import Identity, KeyRing
-from togetherchat_server.tenants.limits import TenantLimits, permits, read_limits
-from togetherchat_server.tenants.replicas.leases import Lease
-from togetherchat_server.tenants.tally import Limit, Refusal, Tally
-from togetherchat_server.tenants.watched import WatchedFile
+from togetherchat_server.domain.reasons import Reason, ServiceError, Violation
+from togetherchat_server.telemetry.call_record import CallRecord
+from togetherchat_server.tenants.authenticator import Authenticator, Identity
+from togetherchat_server.tenants.policy import TenantLimits, permits, read_limits
+from togetherchat_server.tenants.quota_store import QuotaLimit, QuotaRejection, QuotaStore
+from togetherchat_server.tenants.redis.leases import Lease
+from togetherchat_server.tenants.reloading_file import ReloadingFile
 
 _UNBOUND: Final = TenantLimits()
 
@@ -24,7 +24,7 @@ _UNBOUND: Final = TenantLimits()
 class ReplicaQuotas(Protocol):
     """The accounts that replicas share. What `enter` gives is given back, once."""
 
-    async def enter(self, tenant: str, limits: TenantLimits) -> Refusal | Lease | None: ...
+    async def enter(self, tenant: str, limits: TenantLimits) -> QuotaRejection | Lease | None: ...
 
     def leave(self, lease: Lease) -> None: ...
 
@@ -53,15 +53,15 @@ class Gate:
     def __init__(
         self,
         files: GateFiles,
-        tally: Tally,
+        tally: QuotaStore,
         *,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
         aliases: Mapping[str, str],
         replicas: ReplicaQuotas | None = None,
     ) -> None:
-        self._keys = KeyRing(files.keys, clock=clock, wall_clock=wall_clock)
-        self._limits = files.limits and WatchedFile(files.limits, read_limits, clock=clock)
+        self._keys = Authenticator(files.keys, clock=clock, wall_clock=wall_clock)
+        self._limits = files.limits and ReloadingFile(files.limits, read_limits, clock=clock)
         self._tally = tally
         self._clock = clock
         self._aliases = aliases
@@ -98,7 +98,7 @@ class Gate:
             return
         limits = self._of(tenant)
         entered = await self._replicas.enter(tenant, limits)
-        if isinstance(entered, Refusal):
+        if isinstance(entered, QuotaRejection):
             raise quota_error(tenant, entered, limits)
         try:
             yield
@@ -115,7 +115,7 @@ class Gate:
         if not self.permits(tenant, model):
             allowed = ", ".join(self._of(tenant).models)
             raise ServiceError(
-                Kind.MODEL_NOT_ALLOWED, f"tenant {tenant} may not ask for {model}, but for: {allowed}"
+                Reason.MODEL_NOT_ALLOWED, f"tenant {tenant} may not ask for {model}, but for: {allowed}"
             )
 
     def output_tokens(self, tenant: str, asked: int | None, choices: int) -> int | None:
@@ -125,7 +125,7 @@ class Gate:
             ServiceError: INVALID_REQUEST where more was asked for. It is not cut down in silence: the
                 answer would end early, and its caller would not know why.
         """
-        bound = self._of(tenant).output_tokens_max
+        bound = self._of(tenant).max_output_tokens
         if not bound or (asked is not None and asked * choices <= bound):
             return asked
         each = bound // choices
@@ -137,11 +137,11 @@ class Gate:
             "a call, over all its choices",
         )
         raise ServiceError(
-            Kind.INVALID_REQUEST, f"{violation.field} {violation.description}", violations=(violation,)
+            Reason.INVALID_REQUEST, f"{violation.field} {violation.description}", violations=(violation,)
         )
 
     def bounds_output(self, tenant: str) -> bool:
-        return self._of(tenant).output_tokens_max > 0
+        return self._of(tenant).max_output_tokens > 0
 
     def __call__(self, record: CallRecord) -> None:
         """Book what an ended call used: what it is known to have used, where it broke off."""
@@ -158,15 +158,15 @@ class Gate:
         return self._limits.current().of(tenant) if self._limits else _UNBOUND
 
 
-def quota_error(tenant: str, refusal: Refusal, limits: TenantLimits) -> ServiceError:
+def quota_error(tenant: str, refusal: QuotaRejection, limits: TenantLimits) -> ServiceError:
     """What a caller hears of the limit that it ran into."""
     number = {
-        Limit.CALLS: limits.calls_max,
-        Limit.REQUESTS: limits.requests_per_minute,
-        Limit.TOKENS: limits.tokens_per_minute,
+        QuotaLimit.CALLS: limits.max_concurrent_calls,
+        QuotaLimit.REQUESTS: limits.requests_per_minute,
+        QuotaLimit.TOKENS: limits.tokens_per_minute,
     }[refusal.limit]
     return ServiceError(
-        Kind.CALLER_QUOTA,
+        Reason.CALLER_QUOTA,
         f"tenant {tenant} has used up its {number} {refusal.limit}",
         retry_after_s=refusal.again_s,
     )

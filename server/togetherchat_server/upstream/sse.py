@@ -13,7 +13,7 @@ stream that arrives byte by byte costs what it costs in one piece.
 from dataclasses import dataclass
 from typing import final
 
-from togetherchat_server.errors import Kind, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -31,10 +31,10 @@ class SseEvent:
 class SseDecoder:
     """Feed it what was read; it answers with the events that this completed."""
 
-    def __init__(self, *, event_bytes_max: int) -> None:
+    def __init__(self, *, max_event_bytes: int) -> None:
         self.comments = 0
         """Comment lines seen, keep-alives that is."""
-        self._event_bytes_max = event_bytes_max
+        self._event_bytes_max = max_event_bytes
         self._head: bytes | None = b""
         self._after_cr = False
         self._line = bytearray()
@@ -51,7 +51,7 @@ class SseDecoder:
         """The events that `data` completes.
 
         Raises:
-            ServiceError: UPSTREAM_TOO_LARGE, a line or an event is longer than `event_bytes_max`.
+            ServiceError: UPSTREAM_TOO_LARGE, a line or an event is longer than `max_event_bytes`.
         """
         if self._head is not None:
             data = self._without_mark(data)
@@ -114,4 +114,4 @@ class SseDecoder:
 
     def _hold(self, line_bytes: int) -> None:
         if self._data_bytes + line_bytes > self._event_bytes_max:
-            raise ServiceError(Kind.UPSTREAM_TOO_LARGE, "an event of the provider's stream is too long")
+            raise ServiceError(Reason.UPSTREAM_TOO_LARGE, "an event of the provider's stream is too long")

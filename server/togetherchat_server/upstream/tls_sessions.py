@@ -6,7 +6,7 @@ asyncio hands no session to a handshake. But a context makes its objects of the 
 `sslobject_class` names, and an object takes a session until its handshake begins. With TLS 1.3
 the server's tickets come behind the handshake, so a session is kept when the first bytes are read.
 
-One ticket serves many connections. To use each once hides from a listener on the way that two
+One permit serves many connections. To use each once hides from a listener on the way that two
 connections come from one client; for a service that asks one provider from one address there is
 nothing to hide, and a hundred calls at once would get one quick handshake among them.
 """

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 
-import aiohttp
+import httpx
 from load import MODEL, PATIENCE_S, Seen, call_until, more_calls
 
 HTTP_CALLERS = 4
@@ -39,17 +39,14 @@ async def _main() -> None:
 async def _ask_until(enough: asyncio.Event, address: str, seen: Seen) -> None:
     """One caller by HTTP, with a connection for each call and no second try."""
     asked = {"model": MODEL, "messages": [{"role": "user", "content": "echo: yes"}], "max_tokens": 100}
-    total = aiohttp.ClientTimeout(total=PATIENCE_S)
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(force_close=True, use_dns_cache=False), timeout=total
-    ) as session:
+    async with httpx.AsyncClient(limits=httpx.Limits(max_keepalive_connections=0), timeout=None) as client:
         while not enough.is_set():
             try:
-                async with session.post(f"{address}/v1/chat/completions", json=asked) as answer:
-                    text = await answer.text()
-                got = json.loads(text)["choices"][0]["message"]["content"] if answer.ok else text
+                async with asyncio.timeout(PATIENCE_S):
+                    answer = await client.post(f"{address}/v1/chat/completions", json=asked)
+                got = answer.json()["choices"][0]["message"]["content"] if answer.is_success else answer.text
                 seen.answered += seen.note(got, "yes")
-            except (aiohttp.ClientError, TimeoutError) as exc:
+            except (httpx.HTTPError, TimeoutError) as exc:
                 seen.lost.append(f"{type(exc).__name__} {exc}")
 
 

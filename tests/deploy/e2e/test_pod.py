@@ -51,7 +51,7 @@ def test_a_stream_outlives_the_deletion_of_its_pod(dev, figures):
 
 def test_a_drain_that_is_too_short_is_seen(dev):
     """The check above is none that lets everything pass: with a second to finish, streams are told DRAINING."""
-    dev.with_flags("--propagation-s=0", "--drain-s=1.5")
+    dev.with_flags("--drain-delay-s=0", "--drain-timeout-s=1.5")
     dev.rolled_out()
     dev.scale(1)
     (old,) = dev.ready()

@@ -21,9 +21,9 @@ from grpc import aio
 
 from faults.answers import well
 from support.app import CANARY_KEY, CANARY_PROMPT, MODEL, collect, failure_of, request, running_app
-from support.patience import eventually
 from support.scraping import scraped
 from support.scripted_upstream import ScriptedUpstream
+from support.waiting import eventually
 
 PROMISE_S = 0.25
 BUSY_S = 2.0
@@ -132,7 +132,7 @@ async def acted(
     base_url="",
     attempts_are_requests=True,
     after=MODEL,
-    retries=2,
+    max_retries=2,
     **options,
 ):
     """Set the scene, and check it when it is left.
@@ -143,7 +143,7 @@ async def acted(
         base_url: where there is no such upstream.
         attempts_are_requests: not so where connections fail or are replaced.
         after: the model of the call at the end.
-        retries: as the setting.
+        max_retries: as the setting.
         options: `on_connect`, `scheme`, `host` and `tls` of the upstream, and settings.
     """
     to_upstream = {
@@ -151,7 +151,7 @@ async def acted(
     }
     options.setdefault("chance", lambda: LITTLE_CHANCE)
     async with asyncio.timeout(SCENE_S), ScriptedUpstream(script, **to_upstream) as upstream:
-        async with running_app(base_url or upstream.base_url, retries=retries, **options) as app:
+        async with running_app(base_url or upstream.base_url, max_retries=max_retries, **options) as app:
             scene = Scene(app, upstream, heard)
             tasks = _tasks_of_the_service()
             yield scene

@@ -22,11 +22,11 @@ from support.http2_peer import (
     http2_peer,
     status_in,
 )
-from support.patience import eventually
 from support.scripted_upstream import always
 from support.upstream_script import AwaitClose, Pause, Repeat, Send, Stall, sse_head
+from support.waiting import eventually
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
-from togetherchat_server.fronts.rpc import server as front
+from togetherchat_server.frontends.grpc import server as front
 
 SERVICE = "/togetherchat.v1.ChatService"
 COMPLETE, STREAM = (f"{SERVICE}/{method}" for method in METHODS)
@@ -110,7 +110,7 @@ async def test_cancel_while_backing_off(stage, table):
     table("cancel while backing off", "no further request", f"asked {asked}x", holds=asked == 1)
 
 
-FULL = {"calls_max": 1, "queue_max": 2, "queue_s": 5}
+FULL = {"max_concurrent_calls": 1, "max_queued_calls": 2, "queue_timeout_s": 5}
 
 
 async def filled(scene, calls=1):
@@ -171,7 +171,7 @@ OVERLOADED = Ending(code="UNAVAILABLE", reason="OVERLOADED", pushback="later", r
 
 async def test_no_place_in_time(stage, table):
     """A wait in the queue has a limit of its own."""
-    async with stage(always((Stall(),)), **{**FULL, "queue_s": 0.1}) as scene:
+    async with stage(always((Stall(),)), **{**FULL, "queue_timeout_s": 0.1}) as scene:
         (held,) = await filled(scene)
         seen = [await scene.ask(method) for method in METHODS]
         held.leave()
@@ -195,7 +195,11 @@ async def test_queue_full(stage, table):
 async def test_over_quota(stage, table):
     """One caller's key may hold so many places; another caller has its own."""
     async with stage(
-        always((Stall(),)), upstream_key="caller", key=None, caller_calls_max=2, calls_max=10
+        always((Stall(),)),
+        upstream_credentials="caller",
+        key=None,
+        max_concurrent_calls_per_caller=2,
+        max_concurrent_calls=10,
     ) as scene:
         held = await filled(scene, 2)
         seen = [await scene.ask(method) for method in METHODS]
@@ -251,7 +255,7 @@ async def test_deadline_mid_stream(stage, table):
 
 async def test_no_deadline(stage, table):
     """The service has a limit of its own."""
-    async with stage(always((Stall(),)), total_s=0.3) as scene:
+    async with stage(always((Stall(),)), call_timeout_s=0.3) as scene:
         seen = [await scene.ask(method) for method in METHODS]
 
     table("no deadline at all", Ending(code="DEADLINE_EXCEEDED", reason="CALL_TIMEOUT", pushback="-1"), *seen)
@@ -262,7 +266,7 @@ async def test_no_deadline(stage, table):
 async def test_a_deadline_of_nothing(deadline, method, stage, table):
     """It has passed before it is read: nothing is sent upstream."""
     async with stage() as scene:
-        async with http2_peer(scene.app.addresses.rpc) as peer:
+        async with http2_peer(scene.app.addresses.grpc) as peer:
             peer.call(1, method, MESSAGE, [("grpc-timeout", deadline), *CANARY_HEADERS])
             code = await ended_raw(peer, 1)
         asked = len(scene.upstream.ledger.requests)
@@ -282,7 +286,7 @@ async def ended_raw(peer, stream):
 @pytest.mark.parametrize("deadline", ["876000H", "99999999H", "99999999S"])
 async def test_a_deadline_of_a_hundred_years(deadline, stage, table):
     """It is the service's own limit that counts, and nothing overflows."""
-    async with stage() as scene, http2_peer(scene.app.addresses.rpc) as peer:
+    async with stage() as scene, http2_peer(scene.app.addresses.grpc) as peer:
         peer.call(1, COMPLETE, MESSAGE, [("grpc-timeout", deadline), *CANARY_HEADERS])
         code = await status_of_raw(peer, 1)
 
@@ -294,7 +298,7 @@ async def test_slow_reader(stage, table):
 
     What the kernel takes of the upstream's before we read it, some 35 MiB of 120, is not ours.
     """
-    async with stage(always(FLOOD), write_stall_s=5, stream_bytes_max=2**30) as scene:
+    async with stage(always(FLOOD), write_timeout_s=5, max_stream_bytes=2**30) as scene:
         call = scene.begin("StreamComplete")
         await call.grpc.read()
         with peak_growth_mib() as growth:
@@ -312,7 +316,7 @@ async def test_slow_reader(stage, table):
 
 async def test_a_reader_that_stops(stage, table):
     """After the limit of a stalled write everything is released; whoever reads on hears the end."""
-    async with stage(always(FLOOD), write_stall_s=0.4, stream_bytes_max=2**30) as scene:
+    async with stage(always(FLOOD), write_timeout_s=0.4, max_stream_bytes=2**30) as scene:
         call = scene.begin("StreamComplete")
         closed_s = await scene.upstream.closed(0)
         await scene.nothing_in_flight()
@@ -326,8 +330,8 @@ async def test_a_reader_that_stops(stage, table):
 async def test_zero_window_peer(method, stage, table):
     """With its window at zero it takes no answer: its place is given back after the limit."""
     async with (
-        stage(calls_max=1, write_stall_s=0.3) as scene,
-        http2_peer(scene.app.addresses.rpc, {INITIAL_WINDOW_SIZE: 0}) as peer,
+        stage(max_concurrent_calls=1, write_timeout_s=0.3) as scene,
+        http2_peer(scene.app.addresses.grpc, {INITIAL_WINDOW_SIZE: 0}) as peer,
     ):
         peer.call(1, method, MESSAGE, CANARY_HEADERS)
         await peer.seen(lambda frame: frame.kind == HEADERS)
@@ -347,8 +351,8 @@ async def test_zero_window_peer(method, stage, table):
 async def test_zero_window_peers_do_not_add_up(stage, table):
     """A hundred calls of one such peer, four at a time: their places come back, others are served."""
     async with (
-        stage(calls_max=4, write_stall_s=0.05) as scene,
-        http2_peer(scene.app.addresses.rpc, {INITIAL_WINDOW_SIZE: 0}) as peer,
+        stage(max_concurrent_calls=4, write_timeout_s=0.05) as scene,
+        http2_peer(scene.app.addresses.grpc, {INITIAL_WINDOW_SIZE: 0}) as peer,
     ):
         for number in range(100):
             peer.call(2 * number + 1, COMPLETE, MESSAGE, CANARY_HEADERS)
@@ -365,7 +369,7 @@ async def test_half_open_peer(stage, table, options):
     options(keepalive_time_ms=200, ping_timeout_ms=200)
     async with (
         stage(always((begun(piece()), AwaitClose()))) as scene,
-        http2_peer(scene.app.addresses.rpc, pongs=False) as peer,
+        http2_peer(scene.app.addresses.grpc, pongs=False) as peer,
     ):
         peer.call(1, STREAM, MESSAGE, CANARY_HEADERS)
         await scene.upstream.asked()
@@ -397,7 +401,7 @@ async def test_message_over_the_limit_once_unpacked(stage, table, options):
     async with (
         stage() as scene,
         aio.insecure_channel(
-            scene.app.addresses.rpc,
+            scene.app.addresses.grpc,
             options=[("grpc.max_send_message_length", -1)],
             compression=grpc.Compression.Gzip,
         ) as channel,
@@ -488,7 +492,7 @@ async def test_duplicate_metadata(name, stage, table):
 )  # fmt: skip
 async def test_wrong_credentials(metadata, reason, stage, table):
     """Refused by its metadata alone."""
-    async with stage(upstream_key="caller", key=None) as scene:
+    async with stage(upstream_credentials="caller", key=None) as scene:
         failure = await failing(scene.app.chat.Complete(request(), metadata=metadata))
         asked = len(scene.upstream.ledger.requests)
 
@@ -502,7 +506,7 @@ async def test_wrong_credentials(metadata, reason, stage, table):
 async def test_a_rejected_key_of_a_caller(stage, table):
     """The provider's word on a caller's key reaches that caller, without the key."""
     rejected = told(401, message=f"Invalid API key provided: {CALLER_KEY}", code="invalid_api_key")
-    async with stage(always(rejected), upstream_key="caller", key=None) as scene:
+    async with stage(always(rejected), upstream_credentials="caller", key=None) as scene:
         seen = [await scene.ask(method) for method in METHODS]
 
     table("401 to a caller's key", Ending(code="UNAUTHENTICATED", reason="CALLER_KEY_REJECTED"), *seen)
@@ -510,8 +514,8 @@ async def test_a_rejected_key_of_a_caller(stage, table):
 
 async def test_ten_thousand_streams_at_once(stage, table):
     """On one connection no more run than the bound on streams; others are served meanwhile."""
-    async with stage(lambda asked: (Pause(0.5), *well(asked)), calls_max=2000) as scene:
-        async with http2_peer(scene.app.addresses.rpc) as peer:
+    async with stage(lambda asked: (Pause(0.5), *well(asked)), max_concurrent_calls=2000) as scene:
+        async with http2_peer(scene.app.addresses.grpc) as peer:
             for number in range(10_000):
                 peer.call(2 * number + 1, COMPLETE, MESSAGE, CANARY_HEADERS)
             await scene.upstream.asked()
@@ -526,7 +530,7 @@ async def test_ten_thousand_streams_at_once(stage, table):
 async def test_rapid_reset(stage, table):
     """Ten thousand calls, each taken back at once."""
     async with stage() as scene:
-        async with http2_peer(scene.app.addresses.rpc) as peer:
+        async with http2_peer(scene.app.addresses.grpc) as peer:
             for number in range(10_000):
                 peer.call(2 * number + 1, COMPLETE, MESSAGE, CANARY_HEADERS)
                 peer.reset(2 * number + 1)
@@ -548,7 +552,10 @@ async def test_rapid_reset(stage, table):
 
 async def test_headers_then_silence(stage, table):
     """The place of a call whose message never comes is given back."""
-    async with stage(calls_max=1, request_s=0.2) as scene, http2_peer(scene.app.addresses.rpc) as peer:
+    async with (
+        stage(max_concurrent_calls=1, request_read_timeout_s=0.2) as scene,
+        http2_peer(scene.app.addresses.grpc) as peer,
+    ):
         peer.open(1, COMPLETE, CANARY_HEADERS)
         await eventually(lambda: scene.app.admission.in_flight == 1)
         began_s = time.monotonic()
@@ -568,7 +575,7 @@ async def test_tcp_connect_then_silence(said, stage, table, options):
     """Closed after the limit of the handshake; scaled down from 10 s."""
     options(server_handshake_timeout_ms=200)
     async with stage() as scene:
-        host, _, port = scene.app.addresses.rpc.rpartition(":")
+        host, _, port = scene.app.addresses.grpc.rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(said)
         began_s = time.monotonic()
@@ -593,7 +600,7 @@ async def test_reconnect_storm(stage, table):
         for _ in range(3):
             async with AsyncExitStack() as stack:
                 peers = await asyncio.gather(
-                    *(stack.enter_async_context(http2_peer(scene.app.addresses.rpc)) for _ in range(200))
+                    *(stack.enter_async_context(http2_peer(scene.app.addresses.grpc)) for _ in range(200))
                 )
                 for peer in peers:
                     peer.call(1, COMPLETE, MESSAGE, CANARY_HEADERS)
@@ -621,7 +628,7 @@ async def test_client_and_gateway_retry_together(stage, table):
     config = json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": policy}]})
     async with (
         stage(always(told(503)), after="another/model") as scene,
-        aio.insecure_channel(scene.app.addresses.rpc, options=[("grpc.service_config", config)]) as channel,
+        aio.insecure_channel(scene.app.addresses.grpc, options=[("grpc.service_config", config)]) as channel,
     ):
         try:
             await service_grpc.ChatServiceStub(channel).Complete(request(), metadata=CANARY_HEADERS)

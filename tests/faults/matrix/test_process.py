@@ -71,7 +71,10 @@ async def test_sigterm_mid_stream(table, heard):
             (begun(piece()), Pause(released), *END) if b"short" in asked.body else (begun(piece()), Stall())
         )
 
-    async with ScriptedUpstream(script) as upstream, served(upstream.base_url, "--drain-s", "5") as service:
+    async with (
+        ScriptedUpstream(script) as upstream,
+        served(upstream.base_url, "--drain-timeout-s", "5") as service,
+    ):
         calls = [service.chat.StreamComplete(request(text), metadata=CALLER) for text in ("short", "long")]
         waiting = [asyncio.ensure_future(collect(call)) for call in calls]
         await upstream.until(
@@ -122,7 +125,7 @@ async def test_a_pause_of_two_seconds(table, heard):
 
     async with (
         ScriptedUpstream(script) as upstream,
-        served(upstream.base_url, "--silence-s", "5", "--answer-s", "5") as service,
+        served(upstream.base_url, "--stream-idle-timeout-s", "5", "--response-timeout-s", "5") as service,
     ):
         whole = asyncio.ensure_future(code_of(ask(service, timeout=10)))
         stream = asyncio.ensure_future(
@@ -149,7 +152,10 @@ async def test_no_file_descriptor_left(table, heard):
     """Running calls go on, new upstream connections are refused as such; service is back with the descriptors."""
     finish = asyncio.Event()
     script = lambda asked: (Pause(finish), *well(asked)) if b"slow" in asked.body else well(asked)  # noqa: E731
-    async with ScriptedUpstream(script) as upstream, served(upstream.base_url, "--retries", "0") as service:
+    async with (
+        ScriptedUpstream(script) as upstream,
+        served(upstream.base_url, "--max-retries", "0") as service,
+    ):
         running = asyncio.ensure_future(
             code_of(service.chat.Complete(request("slow"), metadata=CALLER, timeout=20))
         )
@@ -204,7 +210,7 @@ async def test_messages_of_refused_callers(table, heard):
     async with (
         ScriptedUpstream(well) as upstream,
         served(
-            upstream.base_url, "--upstream-key", "caller", environment={"TOGETHER_API_KEY": ""}
+            upstream.base_url, "--upstream-credentials", "caller", environment={"TOGETHER_API_KEY": ""}
         ) as service,
     ):
         large = request("x" * 8_000_000)

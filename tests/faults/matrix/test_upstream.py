@@ -47,8 +47,8 @@ LATE = Ending(code="DEADLINE_EXCEEDED", reason="FIRST_TOKEN_TIMEOUT", pushback="
 SILENT = Ending(code="DEADLINE_EXCEEDED", reason="STREAM_IDLE_TIMEOUT", pushback="-1", text="Hi")
 
 PAGE = "<html><title>Bad gateway</title>" + "<p>Ray ID</p>" * 500
-SHORT_WAITS = {"first_token_s": 0.3, "answer_s": 0.3, "silence_s": 0.3}
-SMALL_BOUNDS = {"body_bytes_max": 65536, "event_bytes_max": 65536, "stream_bytes_max": 262144}
+SHORT_WAITS = {"first_token_timeout_s": 0.3, "response_timeout_s": 0.3, "stream_idle_timeout_s": 0.3}
+SMALL_BOUNDS = {"max_response_bytes": 65536, "max_event_bytes": 65536, "max_stream_bytes": 262144}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,9 +170,9 @@ STATUSES = [
          ends("RESOURCE_EXHAUSTED", "QUOTA_EXHAUSTED", "-1")),
     both("500", told(500), ends("INTERNAL", "UPSTREAM_INTERNAL", "-1")),
     both("500, where the operator pays for another try", told(500),
-         ends("INTERNAL", "UPSTREAM_INTERNAL", "-1", requests=2), costly_retries=1),
+         ends("INTERNAL", "UPSTREAM_INTERNAL", "-1", requests=2), billable_retries=1),
     both("RST before headers, where the operator pays for another try", (Reset(),),
-         unavailable("UPSTREAM_RESET", "-1", requests=2), costly_retries=1),
+         unavailable("UPSTREAM_RESET", "-1", requests=2), billable_retries=1),
     both("502", told(502), unavailable("UPSTREAM_BAD_GATEWAY", requests=3)),
     both("502 as a page", html_answer(502, PAGE), unavailable("UPSTREAM_BAD_GATEWAY", requests=3)),
     both("503", told(503), unavailable("UPSTREAM_OVERLOADED", requests=3)),
@@ -287,7 +287,7 @@ async def test_a_silent_name_server(stage, table, monkeypatch):
 async def test_tls_handshake_hangs(stage, table):
     """It counts as connecting, and connecting has a limit of its own."""
     async with stage(
-        on_connect=(Stall(),), scheme="https", connect_s=0.2, attempts_are_requests=False
+        on_connect=(Stall(),), scheme="https", connect_timeout_s=0.2, attempts_are_requests=False
     ) as scene:
         seen = [await scene.ask(method) for method in METHODS]
 
@@ -324,7 +324,7 @@ async def test_reused_idle_connection(end, method, stage, table):
         first_on_it = len(scene.upstream.ledger.connections[asked.connection].requests) == 1
         return well(asked) if first_on_it else (end,)
 
-    async with stage(script, attempts_are_requests=False, retries=0) as scene:
+    async with stage(script, attempts_are_requests=False, max_retries=0) as scene:
         assert OK == await scene.ask(method)
         seen = await scene.ask(method)
 

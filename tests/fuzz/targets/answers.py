@@ -16,14 +16,15 @@ from google.protobuf.message import Message
 
 from fuzz.statuses import travels
 from fuzz.tape import Tape
-from togetherchat_server.errors import TEXT_CHARACTERS_MAX, Kind, ServiceError
-from togetherchat_server.providers.together import chat, chat_stream, failures, models, wire
-from togetherchat_server.secret import Secret
+from togetherchat_server.domain.reasons import TEXT_CHARACTERS_MAX, Reason, ServiceError
+from togetherchat_server.domain.secret import Secret
+from togetherchat_server.providers.together import errors, models, schema, stream
+from togetherchat_server.providers.together.response import from_schema
 
 CANARY: Final = "kanarienvogel-0123456789"
 """The key. Not in the form of any provider's, so that only knowing it can hide it."""
 MODEL: Final = "some/model"
-STATUSES: Final = (*sorted(failures.STATUS), 201, 302, 418, 599)
+STATUSES: Final = (*sorted(errors.STATUS), 201, 302, 418, 599)
 NOW_WALL_S: Final = 1_790_000_000.0
 
 OWN_WORDS: Final = frozenset(
@@ -32,7 +33,7 @@ OWN_WORDS: Final = frozenset(
         "the provider's answer has no choice in it",
         "the provider's stream has no choice in it",
         "the provider's stream ended before the answer did",
-        *failures.SENTENCES.values(),
+        *errors.SENTENCES.values(),
     }
 )
 _HEADER_NAME = re.compile(r"[0-9a-z_.-]+")
@@ -62,14 +63,14 @@ def target(data: bytes) -> None:
 
 
 def _complete(body: bytes, *, own_key: bool) -> Iterable[Message]:
-    response = chat.from_wire(wire.parse_completion(body), caller_brought_key=own_key, secrets=_secrets())
+    response = from_schema(schema.parse_completion(body), caller_brought_key=own_key, secrets=_secrets())
     assert response.choices
-    return [response, *chat_stream.events_from(response)]
+    return [response, *stream.events_from(response)]
 
 
 def _stream(body: bytes, *, own_key: bool, done: bool) -> Iterable[Message]:
-    translator = chat_stream.ChatStreamTranslator(caller_brought_key=own_key, secrets=_secrets())
-    chunk = wire.parse_chunk(body)
+    translator = stream.ChatStreamTranslator(caller_brought_key=own_key, secrets=_secrets())
+    chunk = schema.parse_chunk(body)
     translator.feed(chunk)
     translator.feed(chunk)
     translator.finish(done=done, attempts=1)
@@ -77,11 +78,11 @@ def _stream(body: bytes, *, own_key: bool, done: bool) -> Iterable[Message]:
 
 
 def _models(body: bytes) -> Iterable[Message]:
-    return models.from_wire(wire.parse_models(body))
+    return models.from_schema(schema.parse_models(body))
 
 
 def _error(status: int, headers: Mapping[str, str], body: bytes, *, own_key: bool) -> ServiceError:
-    return failures.from_answer(
+    return errors.from_answer(
         status=status,
         headers=headers,
         body=body,
@@ -103,14 +104,14 @@ def _try(read: Callable[[], Iterable[Message]]) -> ServiceError | None:
 
 
 def _failed(error: ServiceError) -> None:
-    sentence = failures.SENTENCES.get(error.kind, "")
-    quoting = error.kind in failures.ABOUT_THE_REQUEST and error.message.startswith(f"{sentence}: ")
+    sentence = errors.SENTENCES.get(error.reason, "")
+    quoting = error.reason in errors.ABOUT_THE_REQUEST and error.message.startswith(f"{sentence}: ")
     assert error.message in OWN_WORDS or quoting
     assert len(error.message) <= len(sentence) + TEXT_CHARACTERS_MAX + 2
     assert error.message.isprintable()
-    assert error.kind in failures.SENTENCES or error.kind in {
-        Kind.UPSTREAM_MALFORMED_RESPONSE,
-        Kind.UPSTREAM_TRUNCATED,
+    assert error.reason in errors.SENTENCES or error.reason in {
+        Reason.UPSTREAM_MALFORMED_RESPONSE,
+        Reason.UPSTREAM_TRUNCATED,
     }
     assert CANARY not in repr((error.message, error.upstream))
     wait_s = error.retry_after_s

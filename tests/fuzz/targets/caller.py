@@ -15,13 +15,13 @@ from fuzz.statuses import travels
 from fuzz.tape import Tape
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.calls.validation import RequestLimits, validate
-from togetherchat_server.errors import Kind, ServiceError
-from togetherchat_server.providers.together import chat
+from togetherchat_server.domain.reasons import Reason, ServiceError
+from togetherchat_server.providers.together.request import SCALARS, to_schema
 
 LIMITS: Final = (
     RequestLimits(),
     RequestLimits(
-        request_bytes_max=512, violations_max=4, messages_max=4, parts_per_message_max=3,
+        max_request_bytes=512, violations_max=4, messages_max=4, parts_per_message_max=3,
         tool_calls_per_message_max=2, pieces_max=6, tools_max=2, stop_max=2, fallback_models_max=1, logit_bias_max=2,
         model_characters_max=24, word_characters_max=8, name_characters_max=8, id_characters_max=8,
         stop_characters_max=8, url_characters_max=32, description_characters_max=16, json_characters_max=64,
@@ -48,12 +48,12 @@ def target(data: bytes) -> None:
     except ServiceError as error:
         _refused(error, limits)
         return
-    _accepted(request, chat.to_wire(request, stream=stream), stream=stream)
+    _accepted(request, to_schema(request, stream=stream), stream=stream)
 
 
 def _refused(error: ServiceError, limits: RequestLimits) -> None:
-    assert error.kind in {Kind.INVALID_REQUEST, Kind.REQUEST_TOO_LARGE}
-    assert bool(error.violations) is (error.kind is Kind.INVALID_REQUEST)
+    assert error.reason in {Reason.INVALID_REQUEST, Reason.REQUEST_TOO_LARGE}
+    assert bool(error.violations) is (error.reason is Reason.INVALID_REQUEST)
     assert len(error.violations) <= limits.violations_max + 1
     assert CANARY not in repr((error.message, error.violations))
     assert CANARY.encode() not in travels(error, {})
@@ -70,7 +70,7 @@ def _accepted(request: service.CompleteRequest, body: bytes, *, stream: bool) ->
     assert request.model == fields["model"]
     assert len(request.messages) == len(fields["messages"])
     assert stream is fields.get("stream", False)
-    for name in chat.SCALARS:
+    for name in SCALARS:
         assert request.HasField(name) is (name in names)
         if request.HasField(name):
             given = getattr(request, name)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from fuzz.tape import Tape
-from togetherchat_server.errors import Kind, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.upstream.sse import SseDecoder, SseEvent
 
 BOUNDS = (1 << 20, 4096, 256, 32, 8)
@@ -37,7 +37,7 @@ def target(data: bytes) -> None:
 
 
 def _check(reads: Sequence[bytes], bound: int, expected: Sequence[SseEvent], *, failed: bool) -> None:
-    decoder = SseDecoder(event_bytes_max=bound)
+    decoder = SseDecoder(max_event_bytes=bound)
     events: list[SseEvent] = []
     failure: ServiceError | None = None
     try:
@@ -48,7 +48,7 @@ def _check(reads: Sequence[bytes], bound: int, expected: Sequence[SseEvent], *, 
     except ServiceError as error:
         failure = error
     assert failed is (failure is not None)
-    assert failure is None or failure.kind is Kind.UPSTREAM_TOO_LARGE
+    assert failure is None or failure.reason is Reason.UPSTREAM_TOO_LARGE
     # The read that was too much keeps its own events back.
     assert events == list(expected[: len(events)] if failed else expected)
 

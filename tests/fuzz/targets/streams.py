@@ -13,12 +13,12 @@ from typing import Final
 
 from fuzz.provider_events import Sender
 from fuzz.tape import Tape
-from support.fold import fold
+from support.reference_accumulator import accumulate
 from support.translation import cut, pieces
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.errors import Kind, ServiceError
-from togetherchat_server.ports import Call
-from togetherchat_server.providers.together.provider import _Reading
+from togetherchat_server.domain.call import Call
+from togetherchat_server.domain.reasons import Reason, ServiceError
+from togetherchat_server.providers.together.provider import _StreamReader
 
 EVENT_BYTES_MAX: Final = 1 << 20
 CUTS_MAX: Final = 8
@@ -56,10 +56,10 @@ def _read(reads: Iterable[bytes]) -> Outcome:
         method="/m",
         received_s=0.0,
         deadline_s=60.0,
-        deadline_kind=Kind.CALL_TIMEOUT,
+        deadline_reason=Reason.CALL_TIMEOUT,
         upstream_key=None,
     )
-    reading = _Reading(call, event_bytes_max=EVENT_BYTES_MAX)
+    reading = _StreamReader(call, max_event_bytes=EVENT_BYTES_MAX)
     events: list[Event] = []
     try:
         for read in reads:
@@ -72,13 +72,13 @@ def _read(reads: Iterable[bytes]) -> Outcome:
     return Outcome(events=[*events, *reading.take(MODEL)], failure=None)
 
 
-def _end(outcome: Outcome) -> tuple[Kind, str] | None:
-    return None if outcome.failure is None else (outcome.failure.kind, outcome.failure.message)
+def _end(outcome: Outcome) -> tuple[Reason, str] | None:
+    return None if outcome.failure is None else (outcome.failure.reason, outcome.failure.message)
 
 
 def _keeps_the_law(outcome: Outcome) -> None:
     events = outcome.events
-    kinds = [event.WhichOneof("event") for event in events]
+    reasons = [event.WhichOneof("event") for event in events]
     deltas = [event.delta for event in events if event.HasField("delta")]
     ends = [event.choice_finished.choice_index for event in events if event.HasField("choice_finished")]
     tail = ["choice_finished"] * len(ends)
@@ -86,7 +86,7 @@ def _keeps_the_law(outcome: Outcome) -> None:
         assert ends
         assert sorted({delta.choice_index for delta in deltas}) == ends
         tail.append("completed")
-    assert (["started"] if events else []) + ["delta"] * len(deltas) + tail == kinds
+    assert (["started"] if events else []) + ["delta"] * len(deltas) + tail == reasons
     _says_names_once(deltas)
     for event in events:
         assert event == Event.FromString(event.SerializeToString())
@@ -113,7 +113,7 @@ def _says_names_once(deltas: Sequence[service.Delta]) -> None:
 
 def _says_what_was_sent(outcome: Outcome, sender: Sender) -> None:
     told: dict[tuple[int, str], str] = defaultdict(str)
-    for choice in fold(outcome.events).choices:
+    for choice in accumulate(outcome.events).choices:
         told[choice.index, "content"] = "".join(part.text for part in choice.message.content)
         told[choice.index, "reasoning"] = choice.message.reasoning
     for name in told.keys() | sender.sent.keys():

@@ -1,4 +1,4 @@
-"""Calls of both clients against a scripted service on loopback."""
+"""Tests of the calls of both clients, against a scripted service on loopback."""
 
 import asyncio
 
@@ -22,7 +22,7 @@ from togetherchat_client import (
     CallCancelledError,
     CallInfo,
     DeadlineExceededError,
-    IncompleteAnswerError,
+    IncompleteStreamError,
     InvalidRequestError,
     ModelNotFoundError,
     RateLimitedError,
@@ -36,8 +36,8 @@ from togetherchat_client import (
 NO_RETRY = -1
 
 
-async def test_complete_returns_the_contracts_own_answer():
-    """What the service sent is what the caller holds."""
+async def test_complete_returns_the_response_of_the_service():
+    """The client does not change the response."""
     async with (
         serving(ScriptedService(Complete=[[answer("Hello.")]])) as target,
         connect_async(target) as client,
@@ -45,8 +45,8 @@ async def test_complete_returns_the_contracts_own_answer():
         assert answer("Hello.") == await client.complete(MODEL, "Hi")
 
 
-async def test_a_string_is_a_turn_of_the_user_and_fields_go_out_as_they_are():
-    """The request on the wire is the one that the arguments say."""
+async def test_a_string_is_a_user_message_and_fields_are_sent_unchanged():
+    """The arguments become the fields of the request, an explicit zero included."""
     scripted = ScriptedService(Complete=[[answer("Hello.")]])
     async with serving(scripted) as target, connect_async(target) as client:
         await client.complete(MODEL, "Hi", temperature=0.0, max_tokens=7, stop=["END"])
@@ -56,8 +56,8 @@ async def test_a_string_is_a_turn_of_the_user_and_fields_go_out_as_they_are():
     assert expected == scripted.seen[0].request
 
 
-async def test_a_ready_request_is_taken_as_it_is():
-    """Whoever has a CompleteRequest need not take it apart."""
+async def test_a_complete_request_is_sent_unchanged():
+    """A CompleteRequest can be given in place of model, messages and fields."""
     scripted = ScriptedService(Complete=[[answer("Hello.")]])
     request = service.CompleteRequest(model=MODEL, messages=[user("Hi")], seed=7)
     async with serving(scripted) as target, connect_async(target) as client:
@@ -66,7 +66,7 @@ async def test_a_ready_request_is_taken_as_it_is():
 
 
 async def test_keys_and_the_request_id_travel_as_metadata():
-    """The names are those of the contract."""
+    """The names of the pairs are those of the contract."""
     scripted = ScriptedService(Complete=[[answer("Hello.")]])
     async with (
         serving(scripted) as target,
@@ -81,8 +81,8 @@ async def test_keys_and_the_request_id_travel_as_metadata():
     )
 
 
-async def test_a_call_may_send_more_metadata():
-    """A trace goes on through every kind of call."""
+async def test_a_call_may_send_further_metadata():
+    """Every method takes `metadata`, for example for a trace context."""
     scripted = ScriptedService(
         Complete=[[answer("Hello.")]],
         StreamComplete=[stream_of("Hello.")],
@@ -97,8 +97,8 @@ async def test_a_call_may_send_more_metadata():
     assert ["00-1-2-01"] * 3 == [seen.metadata["traceparent"] for seen in scripted.seen]
 
 
-async def test_a_call_without_an_id_gets_one_of_its_own():
-    """Two calls can be told apart in the service's records."""
+async def test_a_call_without_an_id_gets_a_generated_one():
+    """Two calls have different ids in the service's logs."""
     scripted = ScriptedService(Complete=[[answer("Hello.")]])
     async with serving(scripted) as target, connect_async(target) as client:
         await client.complete(MODEL, "Hi")
@@ -106,8 +106,8 @@ async def test_a_call_without_an_id_gets_one_of_its_own():
     assert 2 == len({seen.metadata["x-request-id"] for seen in scripted.seen})
 
 
-async def test_trailers_are_readable_after_a_success():
-    """Ids, who answered and rate limits come beside the answer."""
+async def test_on_info_gets_the_trailers_of_a_successful_call():
+    """A CallInfo has the ids, the upstream and the rate limits."""
     scripted = ScriptedService(Complete=[[answer("Hello.")]])
     scripted.trailers = (
         ("x-upstream", "together"),
@@ -126,8 +126,8 @@ async def test_trailers_are_readable_after_a_success():
     )
 
 
-async def test_a_failure_is_built_from_its_details():
-    """Class, reason, wait, facts and id come from the details, not from the text."""
+async def test_an_error_is_built_from_its_details():
+    """Class, reason, delay, metadata and id come from the details, not from the message."""
     failure = Failure(
         code=grpc.StatusCode.RESOURCE_EXHAUSTED,
         reason="RATE_LIMITED_TOKENS",
@@ -151,8 +151,8 @@ async def test_a_failure_is_built_from_its_details():
     )
 
 
-async def test_a_failure_without_rich_details_is_built_from_the_plain_trailers():
-    """A proxy that drops binary trailers leaves the reason readable."""
+async def test_an_error_without_binary_details_is_built_from_the_plain_trailers():
+    """The reason is known behind a proxy that drops binary trailers."""
     failure = Failure(code=grpc.StatusCode.NOT_FOUND, reason="MODEL_NOT_FOUND", rich=False)
     async with serving(ScriptedService(Complete=[[failure]])) as target, connect_async(target) as client:
         with pytest.raises(ModelNotFoundError) as caught:
@@ -161,7 +161,7 @@ async def test_a_failure_without_rich_details_is_built_from_the_plain_trailers()
 
 
 async def test_violations_name_the_fields():
-    """All that is wrong with a request comes at once."""
+    """An error has all violations of the request."""
     failure = Failure(
         code=grpc.StatusCode.INVALID_ARGUMENT,
         reason="INVALID_REQUEST",
@@ -177,7 +177,7 @@ async def test_violations_name_the_fields():
 
 
 async def test_the_deadline_of_a_call_reaches_the_service():
-    """The service sees how long it has."""
+    """The service sees the timeout of the client, or that of the call."""
     scripted = ScriptedService(Complete=[[answer("Hello.")]])
     async with serving(scripted) as target, connect_async(target, timeout_s=90) as client:
         await client.complete(MODEL, "Hi")
@@ -189,7 +189,7 @@ async def test_the_deadline_of_a_call_reaches_the_service():
 
 
 async def test_without_a_deadline_the_service_config_sets_one():
-    """Nobody waits for ever: 600 s for an answer, 30 s for a page of models."""
+    """The defaults are 600 s for a completion and 30 s for a page of models."""
     scripted = ScriptedService(Complete=[[answer("Hello.")]], ListModels=[[service.ListModelsResponse()]])
     async with serving(scripted) as target, connect_async(target) as client:
         await client.complete(MODEL, "Hi")
@@ -200,8 +200,8 @@ async def test_without_a_deadline_the_service_config_sets_one():
     ]
 
 
-async def test_a_deadline_that_passes_is_its_own_error():
-    """Even when the service cannot say it any more, the id that was sent is known."""
+async def test_an_exceeded_deadline_has_its_own_error():
+    """The error has the id that was sent, although the service sent no trailers."""
     scripted = ScriptedService(Complete=[[asyncio.Event(), answer("too late")]])
     async with serving(scripted) as target, connect_async(target) as client:
         with pytest.raises(DeadlineExceededError) as caught:
@@ -209,8 +209,8 @@ async def test_a_deadline_that_passes_is_its_own_error():
     assert "mine-1" == caught.value.request_id
 
 
-async def test_a_stream_gives_its_text_and_then_the_same_answer_as_complete():
-    """Streaming changes when the words come, not what is said."""
+async def test_a_stream_yields_text_and_has_the_response_of_complete():
+    """The accumulated response equals the response of Complete."""
     scripted = ScriptedService(StreamComplete=[stream_of("Hel", "lo.")])
     async with (
         serving(scripted) as target,
@@ -221,8 +221,8 @@ async def test_a_stream_gives_its_text_and_then_the_same_answer_as_complete():
     assert (["Hel", "lo."], answer("Hello."), True) == (texts, stream.response, stream.whole)
 
 
-async def test_events_of_a_stream_come_as_they_were_sent():
-    """Whoever wants more than the text gets every event."""
+async def test_events_are_yielded_as_they_were_sent():
+    """`events()` yields every event unchanged."""
     scripted = ScriptedService(StreamComplete=[stream_of("Hello.")])
     async with (
         serving(scripted) as target,
@@ -233,8 +233,8 @@ async def test_events_of_a_stream_come_as_they_were_sent():
     assert list(stream_of("Hello.")) == events
 
 
-async def test_finish_reads_what_is_left():
-    """The shortest way to a whole answer that was streamed."""
+async def test_finish_reads_the_rest_of_the_stream():
+    """`finish()` returns the whole response."""
     scripted = ScriptedService(StreamComplete=[stream_of("Hel", "lo.")])
     async with (
         serving(scripted) as target,
@@ -244,8 +244,8 @@ async def test_finish_reads_what_is_left():
         assert answer("Hello.") == await stream.finish()
 
 
-async def test_a_stream_that_fails_keeps_what_had_come():
-    """The partial answer stands in the exception."""
+async def test_a_failed_stream_has_the_partial_response():
+    """The exception has the response so far in `partial`."""
     failure = Failure(code=grpc.StatusCode.UNAVAILABLE, reason="UPSTREAM_TRUNCATED", pushback_ms=NO_RETRY)
     scripted = ScriptedService(StreamComplete=[[started(), delta("Hel"), failure]])
     async with serving(scripted) as target, connect_async(target) as client:
@@ -256,7 +256,7 @@ async def test_a_stream_that_fails_keeps_what_had_come():
 
 
 async def test_a_stream_that_fails_before_its_first_event_has_no_partial():
-    """None says that nothing came, which an empty answer would not."""
+    """`partial` is None when no event arrived."""
     failure = Failure(code=grpc.StatusCode.INVALID_ARGUMENT, reason="INVALID_REQUEST")
     async with (
         serving(ScriptedService(StreamComplete=[[failure]])) as target,
@@ -268,18 +268,18 @@ async def test_a_stream_that_fails_before_its_first_event_has_no_partial():
     assert caught.value.partial is None
 
 
-async def test_an_ok_without_the_end_of_the_answer_is_an_error():
-    """A cut-off answer never looks whole."""
+async def test_an_ok_without_completed_is_an_error():
+    """A cut-off stream raises IncompleteStreamError."""
     scripted = ScriptedService(StreamComplete=[[started(), delta("Hel")]])
     async with serving(scripted) as target, connect_async(target) as client:
-        with pytest.raises(IncompleteAnswerError) as caught:
+        with pytest.raises(IncompleteStreamError) as caught:
             async with client.stream(MODEL, "Hi") as stream:
                 await stream.finish()
     assert ("STREAM_INCOMPLETE", "Hel") == (caught.value.reason, text_of(caught.value.partial))
 
 
 async def test_leaving_a_stream_early_cancels_the_call():
-    """The service learns at once that nobody reads on."""
+    """The service sees the cancellation when the context is left."""
     scripted = ScriptedService(StreamComplete=[[started(), delta("Hel"), asyncio.Event()]])
     async with serving(scripted) as target, connect_async(target) as client:
         async with client.stream(MODEL, "Hi") as stream:
@@ -291,8 +291,8 @@ async def test_leaving_a_stream_early_cancels_the_call():
     assert not stream.whole
 
 
-async def test_a_stream_that_is_cancelled_tells_its_reader():
-    """`cancel()` is no task's cancellation: the reader gets an error it can handle."""
+async def test_cancel_raises_call_cancelled_error_in_the_reader():
+    """`cancel()` does not cancel the task, so the reader can handle the error."""
     scripted = ScriptedService(StreamComplete=[[started(), delta("Hel"), asyncio.Event()]])
     async with (
         serving(scripted) as target,
@@ -307,7 +307,7 @@ async def test_a_stream_that_is_cancelled_tells_its_reader():
 
 
 async def test_a_cancelled_task_stays_cancelled():
-    """asyncio's cancellation passes through the stream and takes the call with it."""
+    """CancelledError passes through the stream, and the call is cancelled."""
     scripted = ScriptedService(StreamComplete=[[started(), delta("Hel"), asyncio.Event()]])
     reading = asyncio.Event()
 
@@ -327,8 +327,8 @@ async def test_a_cancelled_task_stays_cancelled():
     assert task.cancelled()
 
 
-async def test_a_cancelled_task_takes_its_unary_call_with_it():
-    """The service stops working for a caller that is gone."""
+async def test_a_cancelled_task_cancels_its_unary_call():
+    """The service sees the cancellation."""
     scripted = ScriptedService(Complete=[[asyncio.Event(), answer("too late")]])
     async with serving(scripted) as target, connect_async(target) as client:
         task = asyncio.create_task(client.complete(MODEL, "Hi"))
@@ -340,8 +340,8 @@ async def test_a_cancelled_task_takes_its_unary_call_with_it():
             await scripted.cancelled.wait()
 
 
-async def test_models_come_from_all_pages():
-    """The token of a page asks for the next one, with the same filters."""
+async def test_models_yields_the_models_of_all_pages():
+    """Each page is requested with the token of the previous one and the same filters."""
     pages = [
         [
             service.ListModelsResponse(
@@ -360,8 +360,8 @@ async def test_models_come_from_all_pages():
     assert (["a", "b", "c"], expected) == (ids, [seen.request for seen in scripted.seen])
 
 
-async def test_a_page_of_models_is_asked_for_by_its_token():
-    """For whoever hands pages on, one by one."""
+async def test_model_page_requests_one_page_by_its_token():
+    """A caller can forward pages one by one."""
     page = service.ListModelsResponse(models=[models.Model(id="a")], next_page_token="3")
     scripted = ScriptedService(ListModels=[[page]])
     async with serving(scripted) as target, connect_async(target) as client:
@@ -371,8 +371,8 @@ async def test_a_page_of_models_is_asked_for_by_its_token():
     assert "mine-1" == seen.metadata["x-request-id"]
 
 
-async def test_the_blocking_client_does_all_of_it_too():
-    """Derived, not written: one walk through every method shows that it lives."""
+async def test_every_method_of_the_sync_client_works():
+    """The sync client is generated, so one call of each method is enough."""
     scripted = ScriptedService(
         Complete=[[answer("Hello.")]],
         StreamComplete=[stream_of("Hel", "lo.")],
@@ -393,8 +393,8 @@ async def test_the_blocking_client_does_all_of_it_too():
     assert (answer("Hello."), ["Hel", "lo."], answer("Hello."), ["a"], ["mine-1", "mine-2"]) == walked
 
 
-async def test_the_blocking_client_raises_the_same_errors():
-    """Unary, in the middle of a stream, and past its deadline."""
+async def test_the_sync_client_raises_the_same_errors():
+    """For a unary call, in the middle of a stream, and after a deadline."""
     failure = Failure(code=grpc.StatusCode.UNAVAILABLE, reason="UPSTREAM_TRUNCATED", pushback_ms=NO_RETRY)
     scripted = ScriptedService(
         Complete=[[failure], [asyncio.Event()]], StreamComplete=[[started(), delta("Hel"), failure]]
@@ -414,8 +414,8 @@ async def test_the_blocking_client_raises_the_same_errors():
         assert ("UPSTREAM_TRUNCATED", "Hel") == await asyncio.to_thread(fail, target)
 
 
-async def test_leaving_a_blocking_stream_early_cancels_the_call():
-    """A `break` is enough, as on asyncio."""
+async def test_leaving_a_sync_stream_early_cancels_the_call():
+    """A `break` is enough, as with the async client."""
     scripted = ScriptedService(StreamComplete=[[started(), delta("Hel"), asyncio.Event(), *ending()]])
 
     def leave(target):
@@ -430,8 +430,8 @@ async def test_leaving_a_blocking_stream_early_cancels_the_call():
             await scripted.cancelled.wait()
 
 
-async def test_another_thread_can_cancel_a_blocking_stream():
-    """The reader gets an error with what had come."""
+async def test_another_thread_can_cancel_a_sync_stream():
+    """The reader gets an error with the partial response."""
     scripted = ScriptedService(StreamComplete=[[started(), delta("Hel"), asyncio.Event()]])
     loop = asyncio.get_running_loop()
     async with serving(scripted) as target:
@@ -450,7 +450,7 @@ async def test_another_thread_can_cancel_a_blocking_stream():
         assert "Hel" == await reader
 
 
-async def test_closing_a_client_ends_what_is_under_way():
+async def test_closing_a_client_cancels_calls_in_flight():
     """No call outlives its client."""
     scripted = ScriptedService(Complete=[[asyncio.Event()]])
     async with serving(scripted) as target:

@@ -1,7 +1,6 @@
-"""The channel does what the service config and the options say.
+"""Tests of the channel: every entry of the service config and every option takes effect.
 
-gRPC ignores an option whose name it does not know without a word, so each is shown by what
-it does.
+gRPC silently ignores options with an unknown name, so each test observes the effect of an option.
 """
 
 import asyncio
@@ -56,14 +55,14 @@ async def health_of(status) -> health_aio.HealthServicer:
 
 
 async def test_the_service_config_is_found_beside_the_stubs():
-    """It is the file of the contract, not a copy."""
+    """The client reads the contract's file, not a copy."""
     config = json.loads(service_config())
     assert (2, 4) == tuple(entry["retryPolicy"]["maxAttempts"] for entry in config["methodConfig"])
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED])
-async def test_a_pushback_is_obeyed(code):
-    """The service says when to come back, and the client does."""
+async def test_the_client_waits_for_the_pushback(code):
+    """The retry is sent after the delay in `grpc-retry-pushback-ms`."""
     failure = Failure(code=code, pushback_ms=300)
     scripted = ScriptedService(Complete=[[failure], [answer("Hello.")]])
     loop = asyncio.get_running_loop()
@@ -74,8 +73,8 @@ async def test_a_pushback_is_obeyed(code):
     assert [None, "1"] == [seen.metadata.get("grpc-previous-rpc-attempts") for seen in scripted.seen]
 
 
-async def test_minus_one_stops_the_retries():
-    """What the service knows to be in vain is not tried."""
+async def test_a_pushback_of_minus_one_stops_retries():
+    """The service forbids a retry that cannot succeed."""
     scripted = ScriptedService(Complete=[[unavailable(-1)], [answer("Hello.")]])
     async with serving(scripted) as target, connect_async(target) as client:
         with pytest.raises(UnavailableError):
@@ -83,7 +82,7 @@ async def test_minus_one_stops_the_retries():
     assert 1 == len(scripted.seen)
 
 
-async def test_an_answer_is_tried_twice_at_most():
+async def test_a_completion_gets_two_attempts():
     """maxAttempts is 2 for Complete."""
     scripted = ScriptedService(Complete=[[unavailable(1)]])
     async with serving(scripted) as target, connect_async(target) as client:
@@ -92,8 +91,8 @@ async def test_an_answer_is_tried_twice_at_most():
     assert 2 == len(scripted.seen)
 
 
-async def test_a_list_is_tried_four_times_at_most():
-    """maxAttempts is 4 for ListModels, which costs nothing."""
+async def test_a_list_gets_four_attempts():
+    """maxAttempts is 4 for ListModels, which is not billed."""
     scripted = ScriptedService(ListModels=[[unavailable(1)]])
     async with serving(scripted) as target, connect_async(target) as client:
         with pytest.raises(UnavailableError):
@@ -101,8 +100,8 @@ async def test_a_list_is_tried_four_times_at_most():
     assert 4 == len(scripted.seen)
 
 
-async def test_failing_calls_use_up_the_retries():
-    """retryThrottling: after two hundred failures in a row nothing is tried twice."""
+async def test_failed_calls_use_up_the_retries():
+    """retryThrottling: after two hundred failures in a row calls are not retried."""
     scripted = ScriptedService(Complete=[[unavailable(1)]])
     async with serving(scripted) as target, connect_async(target) as client:
         for _ in range(105):
@@ -112,7 +111,7 @@ async def test_failing_calls_use_up_the_retries():
 
 
 async def test_other_codes_are_not_retried():
-    """INTERNAL is no reason to pay twice, whatever the pushback says."""
+    """INTERNAL is not retried, even with a pushback, because it may be billed twice."""
     failure = Failure(code=grpc.StatusCode.INTERNAL, pushback_ms=1)
     scripted = ScriptedService(Complete=[[failure]])
     async with serving(scripted) as target, connect_async(target) as client:
@@ -122,7 +121,7 @@ async def test_other_codes_are_not_retried():
 
 
 async def test_a_stream_is_retried_before_its_first_message():
-    """Nothing came yet, so nothing is said twice."""
+    """No event has arrived, so no text is repeated."""
     scripted = ScriptedService(StreamComplete=[[unavailable(1)], stream_of("Hello.")])
     async with (
         serving(scripted) as target,
@@ -134,7 +133,7 @@ async def test_a_stream_is_retried_before_its_first_message():
 
 
 async def test_a_stream_is_not_retried_after_its_first_message():
-    """What was said stands; the error carries it."""
+    """The error has the partial response."""
     scripted = ScriptedService(StreamComplete=[[started(), delta("Hel"), unavailable(1)], stream_of("no")])
     async with serving(scripted) as target, connect_async(target) as client:
         with pytest.raises(UnavailableError) as caught:
@@ -143,8 +142,8 @@ async def test_a_stream_is_not_retried_after_its_first_message():
     assert (1, "Hel") == (len(scripted.seen), text_of(caught.value.partial))
 
 
-async def test_retries_can_be_switched_off():
-    """`retries=False` never sends a call twice."""
+async def test_retries_can_be_disabled():
+    """With `retries=False` a call is sent once."""
     scripted = ScriptedService(Complete=[[unavailable(1)], [answer("Hello.")]])
     async with serving(scripted) as target, connect_async(target, retries=False) as client:
         with pytest.raises(UnavailableError):
@@ -160,11 +159,11 @@ async def test_a_long_conversation_is_retried_too():
     assert 2 == len(scripted.seen)
 
 
-async def test_calls_go_round_all_addresses():
-    """round_robin: one connection does not carry everything."""
+async def test_calls_are_distributed_over_all_addresses():
+    """round_robin: the calls alternate between the servers."""
     first, second = (ScriptedService(Complete=[[answer(name)]]) for name in ("1", "2"))
     async with serving(first) as one, serving(second) as two, connect_async(f"ipv4:{one},{two}") as client:
-        # Both must be connected first: until then all calls go to the one that is.
+        # Until both are connected, all calls go to the connected one.
         async with asyncio.timeout(20):
             while not (first.seen and second.seen):
                 await client.complete(MODEL, "Hi")
@@ -176,7 +175,7 @@ async def test_calls_go_round_all_addresses():
 
 
 async def test_a_server_that_is_not_serving_gets_no_calls():
-    """healthCheckConfig: a server that drains is left in peace."""
+    """healthCheckConfig: calls are sent to the other server."""
     draining, serving_on = (ScriptedService(Complete=[[answer(name)]]) for name in ("1", "2"))
     async with AsyncExitStack() as stack:
         one = await stack.enter_async_context(serving(draining, health=await health_of(NOT_SERVING)))
@@ -188,7 +187,7 @@ async def test_a_server_that_is_not_serving_gets_no_calls():
 
 
 async def test_health_reaches_a_server_that_is_not_serving():
-    """To ask how a server is must not depend on the answer."""
+    """`health()` works with a server that gets no other calls."""
     scripted = ScriptedService()
     async with (
         serving(scripted, health=await health_of(NOT_SERVING)) as target,
@@ -200,8 +199,8 @@ async def test_health_reaches_a_server_that_is_not_serving():
         assert [] == scripted.seen
 
 
-async def test_health_speaks_with_a_real_health_service():
-    """For the server as a whole, for the service, and for one that nobody knows."""
+async def test_health_works_with_a_real_health_service():
+    """For the server as a whole, for the service, and for an unknown service."""
     health = await health_of(SERVING)
     await health.set("", SERVING)
 
@@ -220,16 +219,16 @@ async def test_health_speaks_with_a_real_health_service():
     assert statuses == [ServingStatus.SERVING] * 3
 
 
-async def test_a_large_answer_is_accepted():
-    """gRPC's default stops at 4 MiB, which one answer with log probabilities can pass."""
+async def test_a_large_response_is_accepted():
+    """gRPC's default limit is 4 MiB, which a response with log probabilities can exceed."""
     text = "x" * (5 * 1024 * 1024)
     scripted = ScriptedService(Complete=[[answer(text)]])
     async with serving(scripted) as target, connect_async(target) as client:
         assert text == text_of(await client.complete(MODEL, "Hi"))
 
 
-async def test_an_answer_above_the_bound_is_not_asked_for_again():
-    """The client's own refusal is no reason to pay twice; options of the caller win over the library's."""
+async def test_a_response_above_the_limit_is_not_requested_again():
+    """The client's own RESOURCE_EXHAUSTED is not retried, because the call was billed."""
     scripted = ScriptedService(Complete=[[answer("x" * 2048)]])
     options = [("grpc.max_receive_message_length", 1024)]
     async with serving(scripted) as target, connect_async(target, channel_options=options) as client:
@@ -238,8 +237,8 @@ async def test_an_answer_above_the_bound_is_not_asked_for_again():
     assert (1, "") == (len(scripted.seen), caught.value.reason)
 
 
-async def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(monkeypatch):
-    """`http_proxy` is the way out, and loopback is not out."""
+async def test_a_proxy_of_the_environment_is_not_used_for_this_machine(monkeypatch):
+    """`http_proxy` does not apply to loopback."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     async with (
         serving(ScriptedService(Complete=[[answer("Hello.")]])) as target,
@@ -248,8 +247,8 @@ async def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(monkeypa
         assert "Hello." == text_of(await client.complete(MODEL, "Hi"))
 
 
-async def test_nobody_there_is_said_at_once():
-    """No waiting for a server that does not run."""
+async def test_an_unreachable_server_fails_at_once():
+    """The client does not wait for a server to start."""
     async with connect_async("127.0.0.1:1", retries=False) as client:
         with pytest.raises(UnavailableError) as caught:
             await client.complete(MODEL, "Hi", request_id="mine-1")
@@ -258,19 +257,19 @@ async def test_nobody_there_is_said_at_once():
 
 @asynccontextmanager
 async def frozen_relay(target: str):
-    """Passes the bytes of one connection until `freeze` is set, then keeps it and says nothing more."""
+    """Relay one connection until `freeze` is set, then keep it open and send nothing more."""
     freeze = asyncio.Event()
     host, _, port = target.partition(":")
     up_reader, up_writer = await asyncio.open_connection(host, int(port))
     pumps, writers = [], [up_writer]
 
     async def pump(reader, writer):
-        while (piece := await reader.read(65536)) and not freeze.is_set():
-            writer.write(piece)
+        while (data := await reader.read(65536)) and not freeze.is_set():
+            writer.write(data)
         await asyncio.Event().wait()
 
     def accept(reader, writer):
-        # One is enough: who comes after the freeze finds nobody.
+        # One connection only: a reconnection after the freeze must fail.
         server.close()
         writers.append(writer)
         pumps.append(asyncio.ensure_future(pump(reader, up_writer)))
@@ -292,8 +291,8 @@ async def frozen_relay(target: str):
 
 
 @pytest.mark.slow
-async def test_a_dead_connection_is_noticed_in_the_middle_of_a_stream():
-    """Keepalive: with the library's own options, shortened, silence of the network ends the call."""
+async def test_keepalive_ends_a_stream_over_a_dead_connection():
+    """The library's keepalive options, with shorter times, end the call."""
     scripted = ScriptedService(StreamComplete=[[started(), delta("Hel"), asyncio.Event()]])
     shortened = [
         (name, 500)
@@ -315,7 +314,7 @@ async def test_a_dead_connection_is_noticed_in_the_middle_of_a_stream():
 
 @pytest.fixture
 def certificate(tmp_path):
-    """A certificate for localhost and its key, made by openssl on the spot."""
+    """A certificate for localhost and its key, created by openssl."""
     key, chain = tmp_path / "key.pem", tmp_path / "chain.pem"
     command = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=localhost"
     try:
@@ -338,8 +337,8 @@ def certificate(tmp_path):
     return key.read_bytes(), chain.read_bytes()
 
 
-async def test_tls_is_spoken_where_it_is_asked_for(certificate):
-    """With the roots that are given, and the name that the certificate bears."""
+async def test_tls_uses_the_given_roots_and_server_name(certificate):
+    """A call over TLS succeeds with the roots and the name of the certificate."""
     key, chain = certificate
     credentials = grpc.ssl_server_credentials([(key, chain)])
     scripted = ScriptedService(Complete=[[answer("Hello.")]])
@@ -348,8 +347,8 @@ async def test_tls_is_spoken_where_it_is_asked_for(certificate):
         assert "Hello." == text_of(await client.complete(MODEL, "Hi"))
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_refused(certificate):
-    """`tls=True` trusts the roots of gRPC alone."""
+async def test_an_untrusted_certificate_is_rejected(certificate):
+    """`tls=True` trusts gRPC's own roots only."""
     key, chain = certificate
     credentials = grpc.ssl_server_credentials([(key, chain)])
     scripted = ScriptedService(Complete=[[answer("Hello.")]])
@@ -362,8 +361,8 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(certificate):
     assert [] == scripted.seen
 
 
-async def test_the_blocking_client_has_the_same_channel():
-    """It is built from the same options: a pushback is obeyed there, too."""
+async def test_the_sync_client_has_the_same_channel_options():
+    """The sync client waits for a pushback and retries, too."""
     scripted = ScriptedService(ListModels=[[unavailable(1)], [service.ListModelsResponse()]])
 
     def ask(target):

@@ -1,4 +1,4 @@
-"""The client library and the command against the service over TLS."""
+"""Tests of the client library and the command with the service over TLS."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ def own(authority):
 
 @pytest.fixture
 def folder(folder, own):
-    """With a caller's own certificate beside it."""
+    """The folder of the certificates, with a client certificate in it."""
     (folder.path / "own.crt").write_bytes(own.chain)
     (folder.path / "own.key").write_bytes(own.key)
     return folder
@@ -41,14 +41,14 @@ def shown(server, own):
     )
 
 
-async def test_the_library_shows_a_certificate(folder, server, own):
-    """Both clients, to a service that asks for one."""
+async def test_the_library_sends_a_client_certificate(folder, server, own):
+    """Both clients, with a service that requires client certificates."""
     async with serving(folder) as app:
-        async with connect_async(app.addresses.rpc, tls=shown(server, own)) as client:
+        async with connect_async(app.addresses.grpc, tls=shown(server, own)) as client:
             answers = [await client.complete("some/model", "echo: hi")]
 
         def blocking():
-            with connect(app.addresses.rpc, tls=shown(server, own)) as client:
+            with connect(app.addresses.grpc, tls=shown(server, own)) as client:
                 return client.complete("some/model", "echo: hi")
 
         answers.append(await asyncio.to_thread(blocking))
@@ -57,11 +57,11 @@ async def test_the_library_shows_a_certificate(folder, server, own):
 
 
 async def test_without_a_certificate_the_service_is_unavailable(folder, server):
-    """It is the connection that fails, before any call."""
+    """The connection fails before the call."""
     async with (
         serving(folder) as app,
         connect_async(
-            app.addresses.rpc, tls=Tls(root_certificates=server.authority), retries=False
+            app.addresses.grpc, tls=Tls(root_certificates=server.authority), retries=False
         ) as client,
     ):
         with pytest.raises(UnavailableError):
@@ -69,13 +69,13 @@ async def test_without_a_certificate_the_service_is_unavailable(folder, server):
 
 
 def test_the_options_do_not_print_the_key(server, own):
-    """`repr` is what ends in a log by accident."""
+    """A `repr` may end up in a log."""
     assert "PRIVATE" not in repr(shown(server, own))
 
 
 async def command(*words, target):
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "togetherchat_client.command", *words,
+        sys.executable, "-m", "togetherchat_client.cli", *words,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), "TOGETHERCHAT_TARGET": target},
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
@@ -83,33 +83,33 @@ async def command(*words, target):
     return process.returncode, out.decode().strip(), err.decode()
 
 
-async def test_the_command_shows_a_certificate(folder):
-    """From files, named by options; without them it is told that the service is unavailable."""
+async def test_the_command_sends_a_client_certificate(folder):
+    """Options name the files. Without them the service is unavailable."""
     trust = ("--ca-file", str(folder.client_ca))
     show = ("--cert-file", str(folder.path / "own.crt"), "--cert-key-file", str(folder.path / "own.key"))
     async with serving(folder) as app:
-        served = await command("complete", "echo: hi", *trust, *show, target=app.addresses.rpc)
-        refused = await command("complete", "Hi", *trust, "--no-retries", target=app.addresses.rpc)
+        accepted = await command("complete", "echo: hi", *trust, *show, target=app.addresses.grpc)
+        rejected = await command("complete", "Hi", *trust, "--no-retries", target=app.addresses.grpc)
 
-    assert (0, "hi") == served[:2]
-    assert (7, "") == refused[:2]
-    assert "Traceback" not in refused[2]
+    assert (0, "hi") == accepted[:2]
+    assert (7, "") == rejected[:2]
+    assert "Traceback" not in rejected[2]
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
-        (["--cert-file", "own.crt"], "--cert-file and --cert-key-file go together"),
-        (["--cert-key-file", "own.key"], "--cert-file and --cert-key-file go together"),
+        (["--cert-file", "own.crt"], "--cert-file and --cert-key-file must be given together"),
+        (["--cert-key-file", "own.key"], "--cert-file and --cert-key-file must be given together"),
         (
             ["--cert-file", "own.crt", "--cert-key-file", "own.key", "--no-tls"],
             "--cert-file and --no-tls contradict each other",
         ),
     ],
 )
-async def test_half_of_a_certificate_is_wrong_usage(words, said):
-    """Exit code 2 and a sentence."""
+async def test_half_of_a_certificate_is_wrong_usage(words, message):
+    """The command exits with 2 and one line on standard error."""
     code, out, err = await command("complete", "Hi", *words, target="127.0.0.1:1")
 
     assert (2, "") == (code, out)
-    assert said in err
+    assert message in err

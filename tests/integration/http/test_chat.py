@@ -5,7 +5,7 @@ import json
 import pytest
 
 from support.app import CANARY_KEY
-from support.door import TOKEN, ask, running_door
+from support.http_client import TOKEN, ask, running_door
 from support.scripted_upstream import ScriptedUpstream, always, in_turn
 from support.upstream_script import Send, chunk, json_answer, sse, sse_head
 
@@ -171,7 +171,7 @@ async def test_the_key_that_pays_follows_the_mode(mode, expected):
     headers = {"authorization": f"Bearer {TOKEN}"}
     async with (
         ScriptedUpstream(always(json_answer(200, WHOLE))) as upstream,
-        running_door(upstream.base_url, headers=headers, upstream_key=mode) as door,
+        running_door(upstream.base_url, headers=headers, upstream_credentials=mode) as door,
     ):
         assert 200 == (await door.complete()).status_code
 
@@ -188,7 +188,7 @@ async def test_a_call_is_recorded_as_any_other():
 
     (record,) = door.records()
     assert ("http", "chat.completions", "OK", "mine") == tuple(
-        record[name] for name in ("front", "method", "code", "id")
+        record[name] for name in ("protocol", "method", "code", "id")
     )
     assert ("mine", 3, 1) == (
         response.headers["x-request-id"],

@@ -6,9 +6,18 @@ import json
 import httpx
 
 from support.command import running_command
-from support.door import COMPLETIONS, ask
+from support.http_client import COMPLETIONS, ask
 
-LOOPBACK = ("--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", "off", "--log", "json")
+LOOPBACK = (
+    "--grpc-listen",
+    "127.0.0.1:0",
+    "--http-listen",
+    "127.0.0.1:0",
+    "--admin-listen",
+    "off",
+    "--log-format",
+    "json",
+)
 SANDBOX = ("--sandbox", "--sandbox-tokens-per-second", "0")
 
 
@@ -33,12 +42,12 @@ async def test_the_command_says_where_the_door_is():
 
     lines = [json.loads(line) for line in command.lines if line.startswith("{")]
     called = [line for line in lines if line["event"] == "call"]
-    assert ["http"] == [line["front"] for line in called]
+    assert ["http"] == [line["protocol"] for line in called]
 
 
 async def test_without_a_word_there_is_no_door():
     """It is off in production."""
-    words = [word for word in LOOPBACK if word != "--http"]
+    words = [word for word in LOOPBACK if word != "--http-listen"]
     words.remove("127.0.0.1:0")
     async with running_command(*words, *SANDBOX) as command:
         assert "HTTP on" not in await command.said(" SERVING: ")
@@ -52,14 +61,14 @@ async def test_several_workers_share_the_doors_port():
         command.signal(15)
         assert 0 == await command.ended()
 
-    assert 8 == sum('"front": "http"' in line or '"front":"http"' in line for line in command.lines)
+    assert 8 == sum('"protocol": "http"' in line or '"protocol":"http"' in line for line in command.lines)
 
 
 async def test_a_second_door_at_the_address_is_refused():
     """With one line, whether the first has workers or not."""
     async with running_command(*LOOPBACK, *SANDBOX, "--workers", "2") as first:
         place = (await address_of(first)).removeprefix("http://")
-        words = ("--listen", "127.0.0.1:0", "--http", place, "--admin", "off")
+        words = ("--grpc-listen", "127.0.0.1:0", "--http-listen", place, "--admin-listen", "off")
         async with running_command(*words, *SANDBOX) as second:
             assert 1 == await second.ended()
 

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from support.door import TOKEN, running_door
-from togetherchat_server.fronts.http.console import PAGE
+from support.http_client import TOKEN, running_door
+from togetherchat_server.frontends.http.console.page import PAGE
 
 PATHS = ("/", "/console/figures", "/console/models")
 KEY = {"authorization": f"Bearer {TOKEN}"}
@@ -71,7 +71,7 @@ async def test_a_name_that_leads_here_from_elsewhere_is_refused(path):
 
 async def test_beyond_this_machine_any_name_is_served():
     """Where it was said that strangers may come, and pay."""
-    async with running_door(console=True, allow_open_access=True) as door:
+    async with running_door(console=True, allow_unauthenticated=True) as door:
         assert 200 == (await door.client.get("/", headers={"host": "chat.example.com"})).status_code
 
 
@@ -86,7 +86,7 @@ async def test_beyond_this_machine_any_name_is_served():
 )
 async def test_what_the_page_asks_for_needs_the_same_key_as_a_call(path, headers, expected, code):
     """In the words of the door; the page itself holds nothing that needs one."""
-    async with running_door(console=True, upstream_key="caller") as door:
+    async with running_door(console=True, upstream_credentials="caller") as door:
         response = await door.client.get(path, headers=headers)
         page = await door.client.get("/")
 

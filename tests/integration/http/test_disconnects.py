@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from support.door import ask, head, raw_caller, running_door
-from support.patience import eventually
+from support.http_client import ask, head, raw_caller, running_door
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Repeat, Send, Stall, chunk, json_answer, sse_head
+from support.waiting import eventually
 
 PROMISE_S = 0.25
 PIECE = chunk(
@@ -98,7 +98,7 @@ async def test_a_caller_who_reads_nothing_is_dropped():
     phase = PHASES[-1]
     async with (
         ScriptedUpstream(always(phase.answer)) as upstream,
-        running_door(upstream.base_url, write_stall_s=0.3) as door,
+        running_door(upstream.base_url, write_timeout_s=0.3) as door,
         raw_caller(door, receive_bytes=4096) as caller,
     ):
         await caller.ask(ask(stream=True))
@@ -115,7 +115,7 @@ async def test_a_caller_who_does_not_take_a_whole_answer_is_cut_off():
     whole = {"id": "o", "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": text}}]}
     async with (
         ScriptedUpstream(always(json_answer(200, whole))) as upstream,
-        running_door(upstream.base_url, write_stall_s=0.3) as door,
+        running_door(upstream.base_url, write_timeout_s=0.3) as door,
         raw_caller(door, receive_bytes=4096) as caller,
     ):
         await caller.ask(ask())

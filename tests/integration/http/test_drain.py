@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from support.app import failing, request
-from support.door import ask, events_of, raw_caller, running_door
-from support.patience import eventually
+from support.http_client import ask, events_of, raw_caller, running_door
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, Send, Stall, chunk, json_answer, sse_head
+from support.waiting import eventually
 
 WHOLE = {"id": "o", "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "Hi"}}]}
 PIECE = chunk(
@@ -22,7 +22,7 @@ async def test_a_call_that_runs_may_end():
     go = asyncio.Event()
     async with (
         ScriptedUpstream(always((Pause(go), *json_answer(200, WHOLE)))) as upstream,
-        running_door(upstream.base_url, drain_s=20) as door,
+        running_door(upstream.base_url, drain_timeout_s=20) as door,
     ):
         call = asyncio.ensure_future(door.complete())
         await upstream.asked()
@@ -51,7 +51,7 @@ async def test_what_does_not_end_in_time_is_told_so():
     """A whole answer fails with 503, a stream with a last event."""
     async with (
         ScriptedUpstream(always((Stall(),))) as silent,
-        running_door(silent.base_url, drain_s=1.2) as door,
+        running_door(silent.base_url, drain_timeout_s=1.2) as door,
     ):
         call = asyncio.ensure_future(door.complete())
         await silent.asked()
@@ -66,7 +66,7 @@ async def test_a_stream_that_does_not_end_in_time_is_told_so():
     """What was sent stands, the error is the last event, and a retry is not asked for."""
     async with (
         ScriptedUpstream(always((Send(sse_head() + PIECE), Stall()))) as silent,
-        running_door(silent.base_url, drain_s=1.2) as door,
+        running_door(silent.base_url, drain_timeout_s=1.2) as door,
     ):
         call = asyncio.ensure_future(door.complete(stream=True))
         await silent.until(lambda ledger: ledger.requests and ledger.requests[0].bytes_sent)
@@ -82,7 +82,7 @@ async def test_both_fronts_share_one_bound():
     """A place taken over HTTP is not free for gRPC."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
-        running_door(upstream.base_url, calls_max=1) as door,
+        running_door(upstream.base_url, max_concurrent_calls=1) as door,
         raw_caller(door) as caller,
     ):
         await caller.ask(ask())

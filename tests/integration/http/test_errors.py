@@ -6,7 +6,7 @@ import json
 import pytest
 
 from support.app import CANARY_KEY, CANARY_PROMPT
-from support.door import COMPLETIONS, ask, events_of, raw_caller, running_door
+from support.http_client import COMPLETIONS, ask, events_of, raw_caller, running_door
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Fin, Send, Stall, answer, chunk, json_answer, sse_head
 
@@ -126,7 +126,7 @@ async def test_a_request_that_is_refused(body, headers, status, code, param):
         ("localhost:3000", {}, 200),
         ("[::1]:3000", {}, 200),
         ("rebound.example:3000", {}, 403),
-        ("behind.example", {"allow_open_access": True}, 200),
+        ("behind.example", {"allow_unauthenticated": True}, 200),
     ],
 )
 async def test_a_page_that_asks_the_site_it_came_from(host, settings, status):
@@ -185,7 +185,7 @@ async def test_what_is_no_http_is_answered_in_the_same_shape():
 async def test_a_caller_without_a_usable_key(authorization, code):
     """Where callers bring their keys, none is a 401."""
     headers = {} if authorization is None else {"authorization": authorization.encode("latin-1")}
-    async with running_door(upstream_key="caller", headers=headers) as door:
+    async with running_door(upstream_credentials="caller", headers=headers) as door:
         response = await door.complete()
 
     assert (401, code) == (response.status_code, response.json()["error"]["code"])
@@ -216,7 +216,7 @@ async def test_calls_beyond_the_bound_are_refused():
     """OVERLOADED is 503, to be tried again; the call that runs is not disturbed."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
-        running_door(upstream.base_url, calls_max=1) as door,
+        running_door(upstream.base_url, max_concurrent_calls=1) as door,
     ):
         first = asyncio.ensure_future(door.complete())
         await upstream.asked()

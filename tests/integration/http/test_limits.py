@@ -7,18 +7,18 @@ import socket
 import pytest
 
 from support.app import running_app
-from support.door import ask, head, raw_caller, running_door
-from support.patience import eventually
+from support.http_client import ask, head, raw_caller, running_door
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Stall, json_answer
-from togetherchat_server.fronts.http.connection import ConnectionLimits
+from support.waiting import eventually
+from togetherchat_server.frontends.http.protocol.listener import ConnectionLimits
 
 WHOLE = {"id": "o", "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "Hi"}}]}
 
 
 def limited(door, **limits):
     """The door with other bounds on its connections, for those that come from now on."""
-    door.app.door._limits = ConnectionLimits(**limits)
+    door.app.door._state.limits = ConnectionLimits(**limits)
 
 
 def code_of(answer):
@@ -27,7 +27,7 @@ def code_of(answer):
 
 async def test_a_body_that_says_it_is_too_large_is_refused_unread():
     """Not one byte of it is waited for."""
-    async with running_door(request_bytes_max=1024) as door, raw_caller(door) as caller:
+    async with running_door(max_request_bytes=1024) as door, raw_caller(door) as caller:
         await caller.send(head("content-length: 1025"))
         answer = await caller.head()
 
@@ -37,7 +37,7 @@ async def test_a_body_that_says_it_is_too_large_is_refused_unread():
 
 async def test_a_body_of_unknown_length_is_bounded_while_it_is_read():
     """It is refused at the first byte too many, though it would go on."""
-    async with running_door(request_bytes_max=1024) as door, raw_caller(door) as caller:
+    async with running_door(max_request_bytes=1024) as door, raw_caller(door) as caller:
         await caller.send(head("transfer-encoding: chunked") + b"400\r\n" + b" " * 1024 + b"\r\n")
         await caller.send(b"1\r\n \r\n")
         assert (await caller.head()).startswith(b"HTTP/1.1 413 ")
@@ -47,7 +47,7 @@ async def test_the_rest_of_a_refused_body_is_thrown_away_and_the_connection_serv
     """The peer is not reset while it sends; when it is done it may ask again."""
     async with (
         ScriptedUpstream(always(json_answer(200, WHOLE))) as upstream,
-        running_door(upstream.base_url, request_bytes_max=100_000) as door,
+        running_door(upstream.base_url, max_request_bytes=100_000) as door,
         raw_caller(door) as caller,
     ):
         await caller.send(head("content-length: 300000"))
@@ -65,7 +65,7 @@ async def test_the_rest_of_a_refused_body_is_thrown_away_and_the_connection_serv
 
 async def test_a_refused_body_that_does_not_end_is_cut_off():
     """A peer that was refused may not send for ever."""
-    async with running_door(request_bytes_max=1024) as door:
+    async with running_door(max_request_bytes=1024) as door:
         limited(door, linger_s=0.2)
         async with raw_caller(door) as caller:
             await caller.send(head("content-length: 1025"))
@@ -74,7 +74,7 @@ async def test_a_refused_body_that_does_not_end_is_cut_off():
 
 async def test_a_body_that_does_not_come_in_time_is_given_up():
     """408, and the place is free again."""
-    async with running_door(request_s=0.2) as door, raw_caller(door) as caller:
+    async with running_door(request_read_timeout_s=0.2) as door, raw_caller(door) as caller:
         await caller.send(head("content-length: 10") + b"{")
         assert (await caller.head()).startswith(b"HTTP/1.1 408 ")
         await eventually(lambda: door.app.app.in_flight == 0)
@@ -137,7 +137,7 @@ async def test_connections_beyond_the_bound_are_let_go():
 async def test_an_idle_connection_is_closed():
     """In order, after a while."""
     async with running_door() as door:
-        door.app.door._config.timeout_keep_alive = 0
+        limited(door, idle_s=0.0)
         async with raw_caller(door) as caller:
             await caller.send(head(method="GET", path="/nothing"))
             assert (await caller.ended()).startswith(b"HTTP/1.1 404 ")
@@ -147,7 +147,9 @@ async def test_a_call_that_waits_has_its_body_read_in_its_turn():
     """A peer that asks to be told before it sends is told when there is a place."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
-        running_door(upstream.base_url, calls_max=1, queue_max=1, queue_s=20) as door,
+        running_door(
+            upstream.base_url, max_concurrent_calls=1, max_queued_calls=1, queue_timeout_s=20
+        ) as door,
         raw_caller(door) as first,
         raw_caller(door) as second,
     ):
@@ -164,5 +166,5 @@ async def test_an_address_in_use_is_said_so():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(OSError, match=f"cannot listen on {address}: Address already in use"):
-            async with running_app(http=address):
+            async with running_app(http_listen=address):
                 await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""A sandbox that does not wait, and a client for it."""
+"""A sandbox without pacing, and a client of it."""
 
 import httpx
 import pytest

@@ -1,4 +1,4 @@
-"""The command: flags, the line that says where it listens, signals."""
+"""The command: flags, the line with its address, signals."""
 
 import asyncio
 import re
@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from togetherchat_sandbox.__main__ import main
-from togetherchat_sandbox.misbehaviour import table_markdown
+from togetherchat_sandbox.faults import table_markdown
 
 
 async def start(*flags):
@@ -22,29 +22,30 @@ async def start(*flags):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_listens_until_a_signal(number):
-    """It prints its address once it listens, answers there, and ends with 0 and no complaint."""
+    """The command prints its address once it listens, serves there, and exits with 0 and no message."""
     process = await start("--listen", "127.0.0.1:0", "--first-token-ms", "0", "--tokens-per-second", "0")
     async with asyncio.timeout(60):
         line = (await process.stderr.readline()).decode()
         address = re.fullmatch(r"togetherchat-sandbox: listening on (http://127\.0\.0\.1:\d+/v1)\n", line)[1]
         async with httpx.AsyncClient() as client:
-            assert 200 == (await client.get(f"{address}/models")).status_code
+            offer = {"connection": "upgrade", "upgrade": "h2c"}
+            assert 200 == (await client.get(f"{address}/models", headers=offer)).status_code
         process.send_signal(number)
         rest = await process.stderr.read()
         assert (0, b"") == (await process.wait(), rest)
 
 
-def test_an_address_that_is_taken(capsys):
-    """A taken address is one line on standard error and status 1."""
+def test_an_address_in_use(capsys):
+    """An address in use gives one line on standard error and exit status 1."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert 1 == main(["--listen", f"127.0.0.1:{port}"])
-    assert f"togetherchat-sandbox: cannot listen on 127.0.0.1:{port}: " in capsys.readouterr().err
+    assert f"--listen: address already in use: 127.0.0.1:{port} (" in capsys.readouterr().err
 
 
-def test_the_names(capsys):
-    """`--names` prints the table of the documentation."""
-    assert 0 == main(["--names"])
+def test_list_models(capsys):
+    """`--list-models` prints the table of the documentation."""
+    assert 0 == main(["--list-models"])
     assert table_markdown() == capsys.readouterr().out
 
 
@@ -55,11 +56,11 @@ def test_the_names(capsys):
         ["--listen", "localhost:http"],
         ["--tokens-per-second", "-1"],
         ["--first-token-ms", "nan"],
-        ["--ledger-requests", "0"],
+        ["--request-log-size", "0"],
     ],
 )
-def test_wrong_flags(flags, capsys):
-    """A wrong flag ends with status 2 and says which one it was."""
+def test_invalid_flags(flags, capsys):
+    """An invalid flag gives exit status 2 and is named."""
     with pytest.raises(SystemExit) as ended:
         main(flags)
     assert (2, True) == (ended.value.code, f"argument {flags[0]}" in capsys.readouterr().err)

@@ -8,10 +8,10 @@ import pytest
 
 from support.certificates import OPENSSL, Certificate, make_certificate
 from support.scripted_upstream import Script, ScriptedUpstream
-from togetherchat_server.secret import Secret
-from togetherchat_server.upstream.transport import Transport, TransportLimits
+from togetherchat_server.domain.secret import Secret
+from togetherchat_server.upstream.client import UpstreamClient, UpstreamLimits
 
-Between = tuple[ScriptedUpstream, Transport]
+Between = tuple[ScriptedUpstream, UpstreamClient]
 Serve = Callable[..., AbstractAsyncContextManager[Between]]
 
 
@@ -31,15 +31,15 @@ def serve() -> Serve:
     async def served(
         script: Script,
         *,
-        limits: TransportLimits | None = None,
+        limits: UpstreamLimits | None = None,
         trust: Certificate | None = None,
         base_url: str = "",
         **upstream_options: Any,
     ) -> AsyncIterator[Between]:
         async with ScriptedUpstream(script, **upstream_options) as upstream:
-            transport = Transport.connect(
+            transport = UpstreamClient.connect(
                 base_url=base_url or upstream.base_url,
-                limits=limits or TransportLimits(),
+                limits=limits or UpstreamLimits(),
                 user_agent="transport-tests/1",
                 ca_file=str(trust.certificate_file) if trust else None,
             )

@@ -1,4 +1,4 @@
-// What `make .tools/otel-collector` builds: a collector of OpenTelemetry's own parts, pinned by go.sum with all that they need.
+// What `make test-observability` builds: a collector of OpenTelemetry's own parts, pinned by go.sum with all that they need.
 module github.com/togetherchat/togetherchat/tests/observability/collector
 
 go 1.25.0

@@ -1,4 +1,4 @@
-// The service as a process of its own, and its simulator's ledger.
+// The service as a process of its own, and its simulator's request log.
 //
 // TOGETHERCHAT_PYTHON names the Python that has the service.
 import { spawn } from "node:child_process";
@@ -7,13 +7,13 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "..");
-const WORDS = ["-m", "togetherchat_server", "--sandbox", "--listen", "127.0.0.1:0", "--admin", "off",
-  "--retries", "0", "--sandbox-tokens-per-second", "100", "--log", "json"];
+const WORDS = ["-m", "togetherchat_server", "--sandbox", "--grpc-listen", "127.0.0.1:0", "--admin-listen", "off",
+  "--max-retries", "0", "--sandbox-tokens-per-second", "100", "--log-format", "json"];
 
 /** Starts the service; `stop` ends it. */
 export async function serve(http = "127.0.0.1:0") {
   const env = { PATH: process.env.PATH, PYTHONPATH: `${join(ROOT, "protos")}:${join(ROOT, "server")}` };
-  const child = spawn(process.env.TOGETHERCHAT_PYTHON, [...WORDS, "--http", http],
+  const child = spawn(process.env.TOGETHERCHAT_PYTHON, [...WORDS, "--http-listen", http],
     { env, stdio: ["ignore", "ignore", "pipe"] });
   for await (const line of createInterface({ input: child.stderr })) {
     const found = /HTTP on (\S+), .*simulated answers from (\S+)\/v1/.exec(line);
@@ -27,7 +27,7 @@ export async function serve(http = "127.0.0.1:0") {
 
 /** The simulator's memory of the requests for a model. */
 export async function asked(served, model) {
-  const answer = await fetch(`${served.simulator}/sandbox/ledger?model=${model}`);
+  const answer = await fetch(`${served.simulator}/sandbox/request-log?model=${model}`);
   return (await answer.json()).requests;
 }
 

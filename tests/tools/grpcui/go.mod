@@ -1,4 +1,4 @@
-// What `make .tools/grpcui` builds: the program, with what it is built of pinned by go.sum.
+// What `make test-tools` builds: the program, with what it is built of pinned by go.sum.
 module github.com/togetherchat/togetherchat/tests/tools/grpcui
 
 go 1.24

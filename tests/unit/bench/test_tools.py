@@ -108,7 +108,7 @@ def test_streams_that_brought_every_token_are_taken():
 
 def test_a_lost_token_is_told():
     """A gateway that drops tokens is not a fast one."""
-    assert "799 of 800 tokens came" == openstreams.refusal(streams(tokens=799), tokens=800)
+    assert "799 of 800 tokens arrived" == openstreams.refusal(streams(tokens=799), tokens=800)
 
 
 def test_a_failed_stream_is_told():

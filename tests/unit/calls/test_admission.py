@@ -3,17 +3,21 @@
 import pytest
 
 from togetherchat_server.calls.admission import Admission, AdmissionLimits
-from togetherchat_server.errors import Kind, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError
 
 
-def admission(calls_max=2, *, short=lambda: False, clock=lambda: 0.0, **limits):
-    return Admission(AdmissionLimits(calls_max=calls_max, **limits), clock=clock, short_of_memory=short)
+def admission(max_concurrent_calls=2, *, short=lambda: False, clock=lambda: 0.0, **limits):
+    return Admission(
+        AdmissionLimits(max_concurrent_calls=max_concurrent_calls, **limits),
+        clock=clock,
+        short_of_memory=short,
+    )
 
 
 def refusal(admission, caller=""):
     with pytest.raises(ServiceError) as caught:
         admission.enter(caller)
-    return caught.value.kind
+    return caught.value.reason
 
 
 def test_calls_beyond_the_bound_are_refused():
@@ -21,7 +25,7 @@ def test_calls_beyond_the_bound_are_refused():
     places = admission(2)
     first, _ = places.enter(), places.enter()
 
-    assert Kind.OVERLOADED is refusal(places)
+    assert Reason.OVERLOADED is refusal(places)
     places.leave(first)
     assert None is places.enter().turn
     assert 2 == places.in_flight
@@ -29,18 +33,18 @@ def test_calls_beyond_the_bound_are_refused():
 
 async def test_a_few_calls_wait_for_a_place():
     """The queue takes as many as it holds, and no more."""
-    places = admission(1, queue_max=2)
+    places = admission(1, max_queued_calls=2)
     places.enter()
     waiting = [places.enter() for _ in range(2)]
 
     assert [False, False] == [ticket.turn.done() for ticket in waiting]
     assert (1, 2) == (places.in_flight, places.waiting)
-    assert Kind.OVERLOADED is refusal(places)
+    assert Reason.OVERLOADED is refusal(places)
 
 
 async def test_the_first_in_the_queue_is_the_first_to_go():
     """A place that becomes free goes to who has waited longest."""
-    places = admission(1, queue_max=2)
+    places = admission(1, max_queued_calls=2)
     holder, first, second = (places.enter() for _ in range(3))
 
     places.leave(holder)
@@ -56,7 +60,7 @@ async def test_nobody_waits_in_vain():
     When calls become short more can.
     """
     now = [0.0]
-    places = admission(4, queue_max=8, queue_s=0.5, clock=lambda: now[0])
+    places = admission(4, max_queued_calls=8, queue_timeout_s=0.5, clock=lambda: now[0])
 
     def a_call(held_s):
         tickets = [places.enter() for _ in range(4)]
@@ -86,7 +90,7 @@ async def test_nobody_waits_in_vain():
 
 async def test_who_leaves_the_queue_takes_no_place():
     """A caller who goes while waiting makes room in the queue alone."""
-    places = admission(1, queue_max=1)
+    places = admission(1, max_queued_calls=1)
     holder, gone = places.enter(), places.enter()
 
     places.leave(gone)
@@ -98,7 +102,7 @@ async def test_who_leaves_the_queue_takes_no_place():
 
 async def test_a_place_that_was_given_to_someone_who_has_gone_is_passed_on():
     """The wait was cancelled, its task has not ended yet: the place is not lost."""
-    places = admission(1, queue_max=2)
+    places = admission(1, max_queued_calls=2)
     holder, gone, waiting = (places.enter() for _ in range(3))
     gone.turn.cancel()
 
@@ -113,7 +117,7 @@ async def test_a_place_that_was_given_to_someone_who_has_gone_is_passed_on():
 
 async def test_no_place_is_lost_whatever_the_order():
     """A storm of arrivals, departures and cancelled waits ends with every place free."""
-    places = admission(3, queue_max=5)
+    places = admission(3, max_queued_calls=5)
     held = []
     for number in range(2000):
         try:
@@ -132,11 +136,11 @@ async def test_no_place_is_lost_whatever_the_order():
 
 def test_one_caller_cannot_take_every_place():
     """A caller's own bound is CALLER_QUOTA; others are not touched, nor are callers unknown."""
-    places = admission(10, caller_calls_max=2)
+    places = admission(10, max_concurrent_calls_per_caller=2)
     first = places.enter("a")
     places.enter("a")
 
-    assert Kind.CALLER_QUOTA is refusal(places, "a")
+    assert Reason.CALLER_QUOTA is refusal(places, "a")
     places.enter("b")
     places.enter()
     places.leave(first)
@@ -145,7 +149,7 @@ def test_one_caller_cannot_take_every_place():
 
 def test_memory_comes_before_places():
     """A process that is short of memory takes no new call."""
-    assert Kind.OVERLOADED is refusal(admission(short=lambda: True))
+    assert Reason.OVERLOADED is refusal(admission(short=lambda: True))
 
 
 def test_a_draining_service_takes_no_call():
@@ -153,13 +157,13 @@ def test_a_draining_service_takes_no_call():
     places = admission()
     places.refuse_new_calls(lambda: None)
 
-    assert Kind.DRAINING is refusal(places)
+    assert Reason.DRAINING is refusal(places)
 
 
 async def test_the_end_of_the_last_call_is_told():
     """The drain hears of idleness once, when the last call ends, one that waited included."""
     told = []
-    places = admission(1, queue_max=1)
+    places = admission(1, max_queued_calls=1)
     holder, waiting = places.enter(), places.enter()
 
     places.refuse_new_calls(lambda: told.append("idle"))

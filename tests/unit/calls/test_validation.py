@@ -8,7 +8,7 @@ import pytest
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.calls.validation import RequestLimits, validate
-from togetherchat_server.errors import Kind, ServiceError, Violation
+from togetherchat_server.domain.reasons import Reason, ServiceError, Violation
 
 LIMITS = RequestLimits()
 TEXT = chat.ContentPart(text="hello")
@@ -41,7 +41,7 @@ def schema(**fields) -> service.CompleteRequest:
 def violations(wrong: service.CompleteRequest, limits: RequestLimits = LIMITS) -> tuple[Violation, ...]:
     with pytest.raises(ServiceError) as raised:
         validate(wrong, limits)
-    assert raised.value.kind is Kind.INVALID_REQUEST
+    assert raised.value.reason is Reason.INVALID_REQUEST
     return raised.value.violations
 
 
@@ -497,15 +497,15 @@ def test_after_32_violations_the_rest_is_not_checked():
 def test_a_request_above_its_size_is_too_large():
     """By what it was on the wire where that is known, else by what it takes to write it."""
     good = request()
-    validate(good, RequestLimits(request_bytes_max=good.ByteSize()))
-    validate(good, RequestLimits(request_bytes_max=1), request_bytes=1)
+    validate(good, RequestLimits(max_request_bytes=good.ByteSize()))
+    validate(good, RequestLimits(max_request_bytes=1), request_bytes=1)
     for wrong in (
-        lambda: validate(good, RequestLimits(request_bytes_max=good.ByteSize() - 1)),
-        lambda: validate(good, RequestLimits(request_bytes_max=100_000), request_bytes=100_001),
+        lambda: validate(good, RequestLimits(max_request_bytes=good.ByteSize() - 1)),
+        lambda: validate(good, RequestLimits(max_request_bytes=100_000), request_bytes=100_001),
     ):
         with pytest.raises(ServiceError) as raised:
             wrong()
-        assert raised.value.kind is Kind.REQUEST_TOO_LARGE
+        assert raised.value.reason is Reason.REQUEST_TOO_LARGE
 
 
 CANARY = "c4n4ry"

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.calls.validation import RequestLimits, validate
-from togetherchat_server.errors import Kind, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError
 
 LIMITS = RequestLimits()
 TEXT = st.text(max_size=12) | st.sampled_from(["m", "a b", "{}", "[]", "{", "data:,", "https://h", "file:x"])
@@ -66,7 +66,7 @@ def is_allowed(request: service.CompleteRequest) -> bool:
     error = refusal(request)
     if error is None:
         return True
-    assert error.kind is Kind.INVALID_REQUEST
+    assert error.reason is Reason.INVALID_REQUEST
     assert 1 <= len(error.violations) <= LIMITS.violations_max + 1
     assert all(
         violation.field.isprintable() and 0 < len(violation.description) <= 160

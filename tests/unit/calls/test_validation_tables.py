@@ -9,7 +9,7 @@ from togetherchat_server.calls.validation import RequestLimits, validate
 from togetherchat_server.calls.validation.messages import ROLES
 from togetherchat_server.calls.validation.options import COVERED, OWN, RANGES, TAKEN
 from togetherchat_server.calls.validation.tools import TOOL_CHOICE_MODES
-from togetherchat_server.errors import ServiceError
+from togetherchat_server.domain.reasons import ServiceError
 
 FIELDS = service.CompleteRequest.DESCRIPTOR.fields_by_name
 NUMBERS = {

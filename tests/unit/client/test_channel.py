@@ -1,4 +1,4 @@
-"""What a connection is decided to be."""
+"""Tests of the channel configuration."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_client import Tls
-from togetherchat_client.channel import is_local, method_timeouts_s, plan_connection, service_config
+from togetherchat_client.channel import is_local, method_timeouts_s, resolve_config, service_config
 
 
 def plan(target="localhost:50051", **arguments):
@@ -18,7 +18,7 @@ def plan(target="localhost:50051", **arguments):
         "retries": True,
         "channel_options": (),
     }
-    return plan_connection(target, **{**chosen, **arguments})
+    return resolve_config(target, **{**chosen, **arguments})
 
 
 @pytest.mark.parametrize(
@@ -35,8 +35,8 @@ def plan(target="localhost:50051", **arguments):
         "unix:/run/chat.sock",
     ],
 )
-def test_a_target_on_this_machine_is_plain_text(target):
-    """No certificate can be had for it, and nobody can listen."""
+def test_a_target_on_this_machine_uses_plaintext(target):
+    """No authority issues certificates for loopback, and its traffic does not leave the machine."""
     assert is_local(target)
     assert plan(target).tls is None
 
@@ -53,13 +53,13 @@ def test_a_target_on_this_machine_is_plain_text(target):
         "xds:///chat",
     ],
 )
-def test_any_other_target_is_tls(target):
-    """A key does not cross a network in the clear because nobody thought of it."""
+def test_any_other_target_uses_tls(target):
+    """By default a key is never sent over a network in plaintext."""
     assert Tls() == plan(target).tls
 
 
-def test_what_is_said_about_tls_wins():
-    """Inside a mesh plain text is right, and a test server may speak TLS on loopback."""
+def test_an_explicit_tls_argument_overrides_the_default():
+    """Plaintext inside a mesh and TLS on loopback are both possible."""
     own = Tls(server_name="chat")
     assert (None, Tls(), own) == (
         plan("chat:1", tls=False).tls,
@@ -69,27 +69,27 @@ def test_what_is_said_about_tls_wins():
 
 
 @pytest.mark.parametrize("key", ["", "  ", "two words", "a\nb", "schlüssel", "a\x00b"])
-def test_a_key_that_metadata_cannot_carry_is_refused_without_repeating_it(key):
-    """gRPC would print it."""
-    with pytest.raises(ValueError, match="character that metadata cannot carry") as caught:
+def test_an_invalid_key_is_rejected_without_printing_it(key):
+    """gRPC's own exception would contain the key."""
+    with pytest.raises(ValueError, match="character that gRPC metadata does not allow") as caught:
         plan(key=key)
     assert not key.strip() or key not in str(caught.value)
 
 
 def test_keys_are_not_in_the_repr():
-    """Connections end up in logs."""
+    """A `repr` may end up in a log."""
     connection = plan(key="tc-secret", upstream_key="up-secret", tls=Tls(private_key=b"pem-secret"))
     assert "secret" not in repr(connection)
 
 
-def test_options_of_the_caller_win():
-    """The library's are defaults."""
+def test_channel_options_override_the_defaults():
+    """Options of the caller replace those of the library, and others are added."""
     options = dict(plan(channel_options=[("grpc.keepalive_time_ms", 5), ("grpc.lb_x", 1)]).options)
     assert (5, 1) == (options["grpc.keepalive_time_ms"], options["grpc.lb_x"])
 
 
 def test_the_timeouts_are_those_of_the_service_config():
-    """One place says them."""
+    """The library reads the timeouts from the config instead of repeating them."""
     assert {
         "Complete": 600.0,
         "StreamComplete": 600.0,
@@ -98,17 +98,17 @@ def test_the_timeouts_are_those_of_the_service_config():
     } == method_timeouts_s()
 
 
-def test_a_deadline_is_the_calls_then_the_clients_then_the_configs():
-    """The nearest word wins, and there is always one."""
+def test_a_timeout_of_the_call_overrides_the_clients_and_the_configs():
+    """Every call has a timeout: its own, else the client's, else the service config's."""
     assert (1.0, 2.0, 600.0) == (
-        plan(timeout_s=2.0).deadline_s("Complete", 1.0),
-        plan(timeout_s=2.0).deadline_s("Complete", None),
-        plan().deadline_s("Complete", None),
+        plan(timeout_s=2.0).call_timeout_s("Complete", 1.0),
+        plan(timeout_s=2.0).call_timeout_s("Complete", None),
+        plan().call_timeout_s("Complete", None),
     )
 
 
 def test_the_service_config_names_methods_of_the_contract():
-    """gRPC would ignore a name that it does not know."""
+    """gRPC silently ignores unknown method names."""
     chat_service = service.DESCRIPTOR.services_by_name["ChatService"]
     config = json.loads(service_config())
     names = {(name["service"], name["method"]) for entry in config["methodConfig"] for name in entry["name"]}

@@ -1,4 +1,4 @@
-"""The judge of the conformance cases finds what differs, and nothing else."""
+"""Tests of the judge of the conformance cases."""
 
 import json
 
@@ -33,8 +33,8 @@ CHOICE = {
         ({"absent": "(missing)"}, {}),
     ],
 )
-def test_what_is_as_expected_makes_no_difference(expected, actual):
-    """An object may have more than was asked for; a list and a text may not."""
+def test_a_matching_observation_has_no_differences(expected, actual):
+    """An object may have more members than expected. A list or a string may not be longer."""
     assert [] == list(judge.differences(expected, actual))
 
 
@@ -57,27 +57,27 @@ def test_what_is_as_expected_makes_no_difference(expected, actual):
         ({"absent": "(missing)"}, {"absent": "there"}),
     ],
 )
-def test_what_is_not_as_expected_is_one_difference(expected, actual):
-    """Types count: protobuf JSON writes a 64-bit number as a text, and True is not 1."""
+def test_a_mismatch_is_one_difference(expected, actual):
+    """Types must match: protobuf JSON writes a 64-bit number as a string, and True is not 1."""
     assert 1 == len(list(judge.differences(expected, actual)))
 
 
-def test_a_difference_says_where():
-    """By the path of what differs, with both sides."""
-    assert ['usage.totalTokens: expected 3, saw "(missing)"'] == list(
+def test_a_difference_has_the_path():
+    """The text has the path, the expected value and the observed value."""
+    assert ['usage.totalTokens: expected 3, observed "(missing)"'] == list(
         judge.differences({"usage": {"totalTokens": 3}}, {"usage": {}})
     )
 
 
-def test_an_operator_that_is_none_is_an_error():
-    """A slip in the cases does not pass as an expectation that holds."""
+def test_an_unknown_operator_is_an_error():
+    """A typo in the cases must not pass as a fulfilled expectation."""
     with pytest.raises(ValueError, match=r"\$least"):
         list(judge.differences({"$least": 1}, 1))
 
 
-def test_facts_are_read_out_of_an_answer():
-    """What cases speak of most, without its place in the answer."""
-    facts = judge.facts({"code": "OK", "answer": {"choices": [CHOICE]}, "violations": [["a.b", "why"]]})
+def test_facts_are_extracted_from_a_response():
+    """Cases name common values directly, without their path in the response."""
+    facts = judge.facts({"code": "OK", "response": {"choices": [CHOICE]}, "violations": [["a.b", "why"]]})
 
     assert ("OK", "Hello", ["Hello"], "FINISH_REASON_STOP") == (
         facts["code"], facts["text"], facts["texts"], facts["finish_reason"],
@@ -87,8 +87,8 @@ def test_facts_are_read_out_of_an_answer():
     )  # fmt: skip
 
 
-def test_an_actor_is_not_told_what_is_expected():
-    """Nor why; and what is to be repeated is written out."""
+def test_an_actor_does_not_receive_the_expectation():
+    """`expect` and `why` are left out, and `$repeat` is expanded."""
     raw = {
         "id": "a",
         "why": "b",
@@ -98,34 +98,34 @@ def test_an_actor_is_not_told_what_is_expected():
     }
     (case,) = judge.read_cases(json.dumps([raw]))
 
-    assert {"id": "a", "call": "Complete", "request": {"model": "xyxy"}} == case.told
+    assert {"id": "a", "call": "Complete", "request": {"model": "xyxy"}} == case.actor_input
 
 
-def test_a_page_token_comes_from_the_page_before():
-    """A token is the server's own: no case can have it."""
-    told = {"id": "b", "request": {"page_token": {"$page_after": "a"}}}
+def test_a_page_token_is_taken_from_the_previous_page():
+    """The server creates the token, so a case cannot contain it."""
+    actor_input = {"id": "b", "request": {"page_token": {"$page_after": "a"}}}
 
     assert {"id": "b", "request": {"page_token": "t"}} == judge.with_page_token(
-        told, {"a": {"answer": {"nextPageToken": "t"}}}
+        actor_input, {"a": {"response": {"nextPageToken": "t"}}}
     )
 
 
-def test_a_cell_that_nobody_filled_is_a_hole():
-    """In the table of cases and languages."""
-    assert ["     go  java", "one  ok   ok", "two  ok  hole"] == judge.table(
+def test_a_case_without_a_result_is_shown_as_missing():
+    """The table of cases and languages has a row per case and a column per language."""
+    assert ["     go  java", "one  ok   ok", "two  ok  missing"] == judge.table(
         ["one", "two"], {"go": {"one": "ok", "two": "ok"}, "java": {"one": "ok"}}
     ).splitlines()
 
 
-def test_every_case_has_a_name_of_its_own_and_expects_a_code():
-    """Two cases of one name would share what the servers remember."""
+def test_case_ids_are_unique_and_every_case_expects_a_code():
+    """Two cases with one id would share the calls that the servers recorded."""
     assert len(CASES) == len({case.id for case in CASES})
     assert [] == [case.id for case in CASES if "code" not in case.expect]
 
 
-def test_every_expectation_is_one_that_is_looked_at():
-    """A misspelt word would be missing on both sides of a comparison, or a difference for ever."""
+def test_every_key_of_an_expectation_is_known():
+    """A misspelt key would be compared with nothing, or fail in every language."""
     known = {*judge.facts({}), *BESIDE, "code", "reason", "message", "retryable", "retry_after_ms"}
-    known |= {"error_metadata", "events", "answer"}
+    known |= {"error_metadata", "events", "response"}
 
-    assert set() == {word for case in CASES for word in case.expect} - known
+    assert set() == {key for case in CASES for key in case.expect} - known

@@ -1,4 +1,4 @@
-"""Which exception a status becomes, and what it knows."""
+"""Tests of the exceptions: which class a status becomes, and its attributes."""
 
 import pickle
 
@@ -21,29 +21,29 @@ from togetherchat_client import (
     UnavailableError,
     Violation,
 )
-from togetherchat_client.details import read_details
-from togetherchat_client.errors import CLASS_BY_CODE, CLASS_BY_REASON, class_of, error_of
-from togetherchat_server.errors import Kind
+from togetherchat_client.details import parse_details
+from togetherchat_client.errors import CLASS_BY_CODE, CLASS_BY_REASON, error_class, error_from_status
+from togetherchat_server.domain.reasons import Reason
 
 
 def test_every_status_code_has_its_class():
-    """gRPC's list is closed, and so is the table."""
+    """The table has all of gRPC's status codes."""
     assert set(grpc.StatusCode) == set(CLASS_BY_CODE)
 
 
-def test_every_reason_of_the_table_is_one_that_the_service_says():
-    """A reason that was renamed there must not linger here."""
-    assert set() == set(CLASS_BY_REASON) - set(Kind)
+def test_every_reason_of_the_table_is_a_reason_of_the_service():
+    """A reason that the service renames must be renamed in the table."""
+    assert set() == set(CLASS_BY_REASON) - set(Reason)
 
 
 def test_every_class_of_a_reason_refines_the_class_of_a_code():
-    """The tree stays a tree: catching the wider class catches the finer one."""
-    strangers = [
+    """Catching the class of a code also catches the classes of its reasons."""
+    unrelated = [
         by_reason
         for by_reason in CLASS_BY_REASON.values()
         if not any(issubclass(by_reason, by_code) for by_code in CLASS_BY_CODE.values())
     ]
-    assert [] == strangers
+    assert [] == unrelated
 
 
 @pytest.mark.parametrize(
@@ -60,48 +60,50 @@ def test_every_class_of_a_reason_refines_the_class_of_a_code():
     ],
 )
 def test_the_reason_refines_the_code(code, reason, expected):
-    """The finer word chooses where it is known; else the code does."""
-    assert expected is class_of(code, reason)
+    """A known reason selects the class; otherwise the code does."""
+    assert expected is error_class(code, reason)
 
 
-def test_a_reason_that_contradicts_the_code_is_not_believed():
-    """The code is what every other gRPC client goes by."""
-    assert UnavailableError is class_of(grpc.StatusCode.UNAVAILABLE, "QUOTA_EXHAUSTED")
+def test_a_reason_that_contradicts_the_code_is_ignored():
+    """The code wins, because every other gRPC client acts on it."""
+    assert UnavailableError is error_class(grpc.StatusCode.UNAVAILABLE, "QUOTA_EXHAUSTED")
 
 
-def test_the_text_of_a_message_decides_nothing():
-    """It is for people, and may change."""
-    error = error_of(grpc.StatusCode.INVALID_ARGUMENT, "QUOTA_EXHAUSTED rate limit", (), request_id="r")
+def test_the_message_does_not_affect_the_class():
+    """The message is for people and may change."""
+    error = error_from_status(
+        grpc.StatusCode.INVALID_ARGUMENT, "QUOTA_EXHAUSTED rate limit", (), request_id="r"
+    )
     assert (InvalidRequestError, "", None) == (type(error), error.reason, error.retryable)
 
 
-def test_an_error_info_of_another_domain_is_not_ours():
-    """A proxy's own words are no reason of the service's."""
+def test_an_error_info_of_another_domain_is_ignored():
+    """The ErrorInfo of a proxy does not have one of the service's reasons."""
     status = status_pb2.Status(code=14)
     status.details.add().Pack(error_details_pb2.ErrorInfo(domain="proxy.example", reason="MODEL_NOT_FOUND"))
-    details = read_details([("grpc-status-details-bin", status.SerializeToString())])
+    details = parse_details([("grpc-status-details-bin", status.SerializeToString())])
     assert ("", {}) == (details.reason, details.metadata)
 
 
 @pytest.mark.parametrize("blob", [b"\xff\xff\xff", b""])
-def test_details_that_cannot_be_parsed_leave_the_plain_twins(blob):
-    """Half a detail is no reason to lose the other half."""
-    details = read_details([("grpc-status-details-bin", blob), ("x-error-reason", "OVERLOADED")])
+def test_the_plain_trailers_are_read_when_the_details_are_malformed(blob):
+    """Malformed binary details do not hide `x-error-reason`."""
+    details = parse_details([("grpc-status-details-bin", blob), ("x-error-reason", "OVERLOADED")])
     assert "OVERLOADED" == details.reason
 
 
-def test_one_broken_detail_does_not_hide_the_others():
-    """Each is read by itself; one of an unknown type is skipped."""
+def test_a_malformed_detail_does_not_hide_the_others():
+    """Details are parsed one by one, and unknown types are skipped."""
     status = status_pb2.Status(code=14)
     status.details.add(type_url="type.googleapis.com/google.rpc.RetryInfo", value=b"\xff")
     status.details.add(type_url="type.googleapis.com/somebody.v9.Detail", value=b"\xff")
     status.details.add().Pack(error_details_pb2.ErrorInfo(domain="togetherchat", reason="OVERLOADED"))
-    details = read_details([("grpc-status-details-bin", status.SerializeToString())])
+    details = parse_details([("grpc-status-details-bin", status.SerializeToString())])
     assert ("OVERLOADED", None) == (details.reason, details.retry_after_s)
 
 
-def test_limits_and_preconditions_are_violations_too():
-    """What was met and by whom, wherever the service put it."""
+def test_quotas_and_preconditions_are_violations():
+    """QuotaFailure and PreconditionFailure are read like BadRequest."""
     status = status_pb2.Status(code=8)
     quota = error_details_pb2.QuotaFailure()
     quota.violations.add(subject="requests", description="600 a minute")
@@ -112,7 +114,7 @@ def test_limits_and_preconditions_are_violations_too():
     links = error_details_pb2.Help()
     links.links.add(url="https://docs.together.ai/docs/error-codes")
     status.details.add().Pack(links)
-    details = read_details([("grpc-status-details-bin", status.SerializeToString())])
+    details = parse_details([("grpc-status-details-bin", status.SerializeToString())])
     expected = (
         Violation(field="requests", description="600 a minute"),
         Violation(field="account", description="limit reached"),
@@ -123,23 +125,23 @@ def test_limits_and_preconditions_are_violations_too():
     )
 
 
-def test_the_services_id_wins_over_the_one_that_was_sent():
-    """The service may have replaced it, and its records know only its own."""
-    error = error_of(grpc.StatusCode.INTERNAL, "", [("x-request-id", "theirs")], request_id="mine")
+def test_the_services_request_id_overrides_the_sent_one():
+    """The service may replace the id, and its logs then have its own only."""
+    error = error_from_status(grpc.StatusCode.INTERNAL, "", [("x-request-id", "theirs")], request_id="mine")
     assert "theirs" == error.request_id
 
 
-def test_an_error_says_reason_message_and_id_in_one_line():
-    """What a log line needs, and no more."""
+def test_the_text_of_an_error_has_reason_message_and_id():
+    """One line that fits a log."""
     failure = Failure(code=grpc.StatusCode.UNAVAILABLE, reason="OVERLOADED", message="busy")
-    error = error_of(failure.code, failure.message, failure.trailers(), request_id="mine")
+    error = error_from_status(failure.code, failure.message, failure.trailers(), request_id="mine")
     assert "OVERLOADED: busy (request mine)" == str(error)
 
 
-def test_an_error_survives_pickling():
-    """Queues of work hand exceptions from process to process."""
+def test_errors_can_be_pickled():
+    """Work queues pass exceptions between processes."""
     failure = Failure(code=grpc.StatusCode.UNAVAILABLE, reason="OVERLOADED", message="busy")
-    error = error_of(
+    error = error_from_status(
         failure.code,
         failure.message,
         failure.trailers(),
@@ -150,6 +152,6 @@ def test_an_error_survives_pickling():
     assert (type(error), str(error), error.partial) == (type(again), str(again), again.partial)
 
 
-def test_one_class_catches_all():
-    """Whatever a call raises is a TogetherChatError."""
+def test_every_class_is_a_together_chat_error():
+    """One `except` catches every failed call."""
     assert all(issubclass(each, TogetherChatError) for each in CLASS_BY_CODE.values())

@@ -1,4 +1,4 @@
-"""The blocking client is derived from the asyncio one, and only derived."""
+"""Tests that the sync client is generated from the async client."""
 
 import importlib.util
 import inspect
@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from togetherchat_client import AnswerStream, AsyncAnswerStream, AsyncClient, Client, connect, connect_async
+from togetherchat_client import (
+    AsyncClient,
+    AsyncCompletionStream,
+    Client,
+    CompletionStream,
+    connect,
+    connect_async,
+)
 
 SCRIPT = Path(__file__).parents[3] / "clients" / "python" / "generate_sync.py"
 
@@ -19,23 +26,23 @@ def generator():
     return module
 
 
-def test_what_is_committed_is_what_the_script_gives(generator):
-    """Nobody mended the copy by hand, and nobody forgot to run the script."""
+def test_the_committed_sync_client_is_the_generated_one(generator):
+    """The generated files were not edited by hand, and the script was run after the last change."""
     committed = {path.name: path.read_text(encoding="utf-8") for path in generator.TARGET.glob("*.py")}
     assert generator.generate(generator.read_sources()) == committed
 
 
 def test_a_rule_that_matches_nothing_fails(generator):
-    """A rule that the source has outgrown would rot in silence."""
+    """A stale rule raises StaleRuleError."""
     with pytest.raises(generator.StaleRuleError):
         generator.generate({"empty.py": ""})
 
 
-def test_nothing_of_asyncio_is_left(generator):
-    """A word that no rule knew would break the blocking client at run time only."""
+def test_the_sync_client_has_no_asyncio(generator):
+    """Async code without a rule would fail at run time only."""
     generated = "".join(generator.generate(generator.read_sources()).values())
-    left = [word for word in ("async ", "await ", "asyncio", ".aio", "Async") if word in generated]
-    assert [] == left
+    found = [word for word in ("async ", "await ", "asyncio", ".aio", "Async") if word in generated]
+    assert [] == found
 
 
 def public(thing) -> dict[str, inspect.Signature]:
@@ -46,9 +53,9 @@ def public(thing) -> dict[str, inspect.Signature]:
     }
 
 
-@pytest.mark.parametrize(("one", "other"), [(AsyncClient, Client), (AsyncAnswerStream, AnswerStream)])
+@pytest.mark.parametrize(("one", "other"), [(AsyncClient, Client), (AsyncCompletionStream, CompletionStream)])
 def test_both_clients_have_the_same_methods_and_arguments(one, other):
-    """Changing between them is changing one word."""
+    """A caller switches between the clients without changing arguments."""
 
     def arguments(thing):
         return {name: signature.parameters for name, signature in public(thing).items()}
@@ -56,6 +63,6 @@ def test_both_clients_have_the_same_methods_and_arguments(one, other):
     assert arguments(one) == arguments(other)
 
 
-def test_both_connects_take_the_same_arguments():
-    """They differ in what they give."""
+def test_both_connect_functions_take_the_same_arguments():
+    """`connect` and `connect_async` differ in the returned client only."""
     assert inspect.signature(connect).parameters == inspect.signature(connect_async).parameters

@@ -1,71 +1,71 @@
-"""What Ctrl-C does."""
+"""Tests of the handling of Ctrl-C."""
 
 import signal
 import time
 
 import pytest
 
-from togetherchat_client.command import interrupts as module
-from togetherchat_client.command.interrupts import Interrupts, insistent
+from togetherchat_client.cli import interrupts as module
+from togetherchat_client.cli.interrupts import InterruptHandler, repeated_interrupts
 
 
 def press() -> None:
     signal.raise_signal(signal.SIGINT)
 
 
-def test_while_a_line_is_typed_it_raises():
-    """Nothing else ends the waiting for a line."""
-    with Interrupts() as interrupts, pytest.raises(KeyboardInterrupt), interrupts.typing():
+def test_ctrl_c_raises_while_a_line_is_typed():
+    """Nothing else ends `input`."""
+    with InterruptHandler() as interrupts, pytest.raises(KeyboardInterrupt), interrupts.raising():
         press()
 
 
-def test_pressed_again_it_raises_again():
-    """An exception can get lost on its way; the next one must not."""
-    with Interrupts() as interrupts, interrupts.typing():
+def test_each_ctrl_c_raises_again():
+    """An exception can be swallowed, so the next Ctrl-C raises too."""
+    with InterruptHandler() as interrupts, interrupts.raising():
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
                 press()
 
 
-def test_what_handles_it_is_not_hit():
-    """After the line there is nothing to interrupt."""
-    with Interrupts() as interrupts:
-        with pytest.raises(KeyboardInterrupt), interrupts.typing():
+def test_ctrl_c_after_the_line_is_ignored():
+    """The code that handles the first KeyboardInterrupt is not interrupted."""
+    with InterruptHandler() as interrupts:
+        with pytest.raises(KeyboardInterrupt), interrupts.raising():
             press()
         press()
 
 
-def test_while_an_answer_comes_it_cancels():
-    """As often as it is pressed, for cancelling twice is cancelling once."""
+def test_ctrl_c_cancels_while_a_completion_streams():
+    """Each Ctrl-C calls `cancel`, which is idempotent."""
     cancelled = []
-    with Interrupts() as interrupts, interrupts.answering(lambda: cancelled.append(True)):
+    with InterruptHandler() as interrupts, interrupts.cancelling(lambda: cancelled.append(True)):
         press()
         press()
     assert [True, True] == cancelled
 
 
-def test_between_the_two_it_does_nothing():
-    """There is nothing to interrupt."""
-    with Interrupts() as interrupts:
-        with interrupts.typing():
+def test_ctrl_c_does_nothing_at_other_times():
+    """Outside of both contexts nothing can be interrupted."""
+    with InterruptHandler() as interrupts:
+        with interrupts.raising():
             pass
         press()
 
 
-def test_afterwards_all_is_as_before():
-    """Whoever calls the command keeps the handler that was set."""
+def test_the_previous_handler_is_restored():
+    """The caller of the command keeps its own SIGINT handler."""
     before = signal.getsignal(signal.SIGINT)
-    with Interrupts():
+    with InterruptHandler():
         pass
     assert before == signal.getsignal(signal.SIGINT)
 
 
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there is no such timer on Windows")
-def test_an_exception_that_got_lost_comes_again(monkeypatch):
-    """Pressed once, it is raised until the command ends; afterwards everything is as it was."""
-    monkeypatch.setattr(module, "AGAIN_S", 0.01)
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows has no setitimer")
+def test_a_swallowed_interrupt_is_raised_again(monkeypatch):
+    """One Ctrl-C raises until the context is left. Timer and handlers are then restored."""
+    monkeypatch.setattr(module, "REPEAT_INTERVAL_S", 0.01)
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGALRM)]
-    with insistent():
+    with repeated_interrupts():
         for _ in range(3):
             with pytest.raises(KeyboardInterrupt):
                 press() if signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0) else time.sleep(10)

@@ -1,4 +1,4 @@
-"""What importing the library costs and needs."""
+"""Tests of the imports of the library: cost and dependencies."""
 
 import subprocess
 import sys
@@ -21,30 +21,29 @@ def loaded_after(statement: str) -> set[str]:
 
 
 def test_every_public_name_is_there():
-    """The list, the table and the modules agree."""
+    """`__all__`, the table of modules and the modules have the same names."""
     missing = [name for name in togetherchat_client.__all__ if not hasattr(togetherchat_client, name)]
     assert [] == missing
     assert set(togetherchat_client.__all__) == set(togetherchat_client._MODULE_BY_NAME)
 
 
 def test_importing_the_library_loads_nothing_heavy():
-    """gRPC comes with the first name that needs it."""
+    """gRPC is imported with the first name that needs it."""
     assert set() == loaded_after("import togetherchat_client") & {"grpc", "google.protobuf", "asyncio"}
 
 
 def test_importing_it_stays_cheap():
-    """Counted, for a clock would tell of the machine: 62 modules for the library and 253 with every name, on 3.11."""
+    """Modules are counted, because a time depends on the machine: 62, and 253 with all names, on 3.11."""
     assert MODULES_MAX >= len(loaded_after("import togetherchat_client"))
     assert MODULES_OF_EVERY_NAME_MAX >= len(loaded_after(EVERY_NAME))
 
 
 def test_the_library_needs_the_base_install_alone():
-    """No extra of ours or of gRPC's, and neither the server nor the simulator.
+    """Importing every name loads no extra, and neither server nor sandbox.
 
-    (The outer package of some is loaded by gRPC itself where it is installed.)
+    (gRPC itself loads the outer package of some extras where they are installed.)
     """
     extras = {
-        "aiohttp",
         "grpc_health.v1",
         "grpc_reflection.v1alpha",
         "grpc_status",
@@ -61,7 +60,7 @@ def test_the_library_needs_the_base_install_alone():
 
 
 def test_type_checkers_may_read_the_packages():
-    """py.typed stands in both."""
+    """Both packages have a `py.typed`."""
     marked = [
         Path(package.__path__[0], "py.typed").exists() for package in (togetherchat, togetherchat_client)
     ]

@@ -7,14 +7,14 @@ import pytest
 
 from support.records import record
 from support.tenants import Keys
-from togetherchat_server.errors import Kind, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.tenants.gate import Gate, GateFiles
-from togetherchat_server.tenants.replicas.leases import Lease
-from togetherchat_server.tenants.tally import Limit, LocalTally, Refusal
+from togetherchat_server.tenants.quota_store import LocalQuotaStore, QuotaLimit, QuotaRejection
+from togetherchat_server.tenants.redis.leases import Lease
 
 LIMITS = """
 [tenants.acme]
-calls_max = 1
+max_concurrent_calls = 1
 requests_per_minute = 60
 tokens_per_minute = 1000
 """
@@ -54,7 +54,7 @@ def gate(tmp_path, replicas):
     limits.write_text(LIMITS)
     return Gate(
         GateFiles(keys=keys.path, limits=limits),
-        LocalTally(),
+        LocalQuotaStore(),
         clock=lambda: 0.0,
         wall_clock=lambda: 0.0,
         aliases={},
@@ -76,24 +76,24 @@ def test_a_limit_that_time_mends_says_when(gate):
     gate(record(tenant="acme", prompt_tokens=1500, completion_tokens=500))
     tokens = refusal_of(gate)
 
-    assert (Kind.CALLER_QUOTA, None) == (in_flight.kind, in_flight.retry_after_s)
-    assert (Kind.CALLER_QUOTA, pytest.approx(60.06)) == (tokens.kind, tokens.retry_after_s)
+    assert (Reason.CALLER_QUOTA, None) == (in_flight.reason, in_flight.retry_after_s)
+    assert (Reason.CALLER_QUOTA, pytest.approx(60.06)) == (tokens.reason, tokens.retry_after_s)
 
 
 async def test_what_replicas_refuse_is_refused_in_the_same_words(gate, replicas):
     """A caller need not know who counted."""
-    replicas.answer = Refusal(Limit.REQUESTS, 3.5)
+    replicas.answer = QuotaRejection(QuotaLimit.REQUESTS, 3.5)
     with pytest.raises(ServiceError) as caught:
         async with gate.in_replicas("acme"):
             raise AssertionError("it was let in")
 
-    assert (Kind.CALLER_QUOTA, 3.5) == (caught.value.kind, caught.value.retry_after_s)
+    assert (Reason.CALLER_QUOTA, 3.5) == (caught.value.reason, caught.value.retry_after_s)
     assert "tenant acme has used up its 60 requests per minute" == caught.value.message
     assert [] == replicas.left
 
 
 @pytest.mark.parametrize(("answer", "left"), [(LEASE, [LEASE]), (None, [])])
-@pytest.mark.parametrize("failure", [None, ServiceError(Kind.OVERLOADED, "no"), asyncio.CancelledError()])
+@pytest.mark.parametrize("failure", [None, ServiceError(Reason.OVERLOADED, "no"), asyncio.CancelledError()])
 async def test_a_place_of_all_replicas_is_given_back_once(gate, replicas, answer, left, failure):
     """When its call ends, whatever way, and not before; where nothing is held there is nothing to give."""
     replicas.answer = answer

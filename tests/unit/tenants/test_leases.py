@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from support.patience import eventually
-from togetherchat_server.tenants.replicas import leases as module
-from togetherchat_server.tenants.replicas.keeper import LeaseKeeper
-from togetherchat_server.tenants.replicas.leases import Lease, Leases
+from support.waiting import eventually
+from togetherchat_server.tenants.redis import leases as module
+from togetherchat_server.tenants.redis.keeper import LeaseKeeper
+from togetherchat_server.tenants.redis.leases import Lease, Leases
 
 A_MOMENT_S = 0.03
 LONG_S = 3600.0

@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 
 from support import golden
 from support.translation import cut
-from togetherchat_server.errors import Kind, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.upstream.sse import SseDecoder, SseEvent
 
 
-def decoder(event_bytes_max: int = 1 << 20) -> SseDecoder:
-    return SseDecoder(event_bytes_max=event_bytes_max)
+def decoder(max_event_bytes: int = 1 << 20) -> SseDecoder:
+    return SseDecoder(max_event_bytes=max_event_bytes)
 
 
-def decoded(*reads: bytes, event_bytes_max: int = 1 << 20) -> list[SseEvent]:
-    whole = decoder(event_bytes_max)
+def decoded(*reads: bytes, max_event_bytes: int = 1 << 20) -> list[SseEvent]:
+    whole = decoder(max_event_bytes)
     return [event for read in reads for event in whole.feed(read)]
 
 
@@ -155,9 +155,9 @@ def test_too_large(stream: bytes, step: int):
     reads = cut(stream, range(step, len(stream), step))
 
     with pytest.raises(ServiceError) as failure:
-        decoded(*reads, event_bytes_max=100)
+        decoded(*reads, max_event_bytes=100)
 
-    assert Kind.UPSTREAM_TOO_LARGE == failure.value.kind
+    assert Reason.UPSTREAM_TOO_LARGE == failure.value.reason
 
 
 @pytest.mark.parametrize("step", [1, 7, 10_000])
@@ -165,7 +165,7 @@ def test_the_bound_is_for_each_event(step: int):
     """Any number of events at the bound passes, and of comments without a blank line between."""
     stream = (b"data: " + b"a" * 94 + b"\n\n" + b": keepalive\n" * 20) * 3
 
-    events = decoded(*cut(stream, range(step, len(stream), step)), event_bytes_max=100)
+    events = decoded(*cut(stream, range(step, len(stream), step)), max_event_bytes=100)
 
     assert [b"a" * 94] * 3 == [event.data for event in events]
 
@@ -175,7 +175,7 @@ def test_byte_by_byte_is_not_quadratic():
     """Four times the bytes take about four times as long, not sixteen."""
 
     def cost_s(size: int) -> float:
-        whole = SseDecoder(event_bytes_max=size * 2)
+        whole = SseDecoder(max_event_bytes=size * 2)
         data = b"data: " + b"a" * size + b"\n\n"
         start_s = time.process_time()
         for place in range(len(data)):

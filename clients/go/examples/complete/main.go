@@ -1,9 +1,9 @@
-// Command complete asks one question and prints the answer, what it used, and who gave it. When
-// the service asks for patience, it waits and asks again.
+// Command complete sends one question and prints the completion, its token count, model and provider.
+// When the service asks for a wait, the command waits and retries.
 //
 //	complete [-target localhost:50051] [-model openai/gpt-oss-120b] What is gRPC?
 //
-// The key, where the service wants one, is read from TOGETHERCHAT_KEY.
+// Set TOGETHERCHAT_KEY if the service requires a key.
 package main
 
 import (
@@ -25,8 +25,8 @@ import (
 const attemptsMax = 3
 
 func main() {
-	target := flag.String("target", "localhost:50051", "where the service is")
-	model := flag.String("model", "openai/gpt-oss-120b", "the model to ask")
+	target := flag.String("target", "localhost:50051", "address of the service")
+	model := flag.String("model", "openai/gpt-oss-120b", "model id")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -47,30 +47,30 @@ func run(ctx context.Context, target, model, question string) error {
 	}
 	defer client.Close()
 
-	request := togetherchat.Ask(model, question)
+	request := togetherchat.NewRequest(model, question)
 	request.Temperature = proto.Float64(0.2)
 	var info togetherchat.CallInfo
-	answer, err := patiently(ctx, func() (*togetherchatv1.CompleteResponse, error) {
+	response, err := withRetries(ctx, func() (*togetherchatv1.CompleteResponse, error) {
 		return client.Complete(ctx, request, togetherchat.WithInfo(&info))
 	})
 	if err != nil {
 		return err
 	}
-	fmt.Println(togetherchat.Text(answer))
+	fmt.Println(togetherchat.Text(response))
 	fmt.Fprintf(os.Stderr, "%d tokens of %s by %s, request %s\n",
-		answer.GetUsage().GetTotalTokens(), answer.GetModel(), info.Upstream, info.RequestID)
+		response.GetUsage().GetTotalTokens(), response.GetModel(), info.Upstream, info.RequestID)
 	return nil
 }
 
-// patiently calls again after the wait that the service asked for, while it says that this may help.
-func patiently(
+// withRetries repeats a retryable call after the wait that the service requested.
+func withRetries(
 	ctx context.Context, call func() (*togetherchatv1.CompleteResponse, error),
 ) (*togetherchatv1.CompleteResponse, error) {
 	for attempt := 1; ; attempt++ {
-		answer, err := call()
+		response, err := call()
 		var chatErr *togetherchat.Error
 		if !errors.As(err, &chatErr) || !chatErr.Retryable || attempt == attemptsMax {
-			return answer, err
+			return response, err
 		}
 		select {
 		case <-time.After(chatErr.RetryAfter):

@@ -1,8 +1,9 @@
-// Command stream prints an answer while it is made. Ctrl-C ends the answer, at the provider too.
+// Command stream prints a completion while the model generates it. Ctrl-C cancels the call, and the
+// provider stops generating.
 //
 //	stream [-target localhost:50051] [-model openai/gpt-oss-120b] What is gRPC?
 //
-// The key, where the service wants one, is read from TOGETHERCHAT_KEY.
+// Set TOGETHERCHAT_KEY if the service requires a key.
 package main
 
 import (
@@ -18,8 +19,8 @@ import (
 )
 
 func main() {
-	target := flag.String("target", "localhost:50051", "where the service is")
-	model := flag.String("model", "openai/gpt-oss-120b", "the model to ask")
+	target := flag.String("target", "localhost:50051", "address of the service")
+	model := flag.String("model", "openai/gpt-oss-120b", "model id")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -45,24 +46,24 @@ func run(ctx context.Context, target, model, question string) error {
 	}
 	defer client.Close()
 
-	stream := client.Stream(ctx, togetherchat.Ask(model, question))
-	thinking := false
+	stream := client.Stream(ctx, togetherchat.NewRequest(model, question))
+	reasoning := false
 	for event, err := range stream.Events() {
 		if err != nil {
 			return err
 		}
 		delta := event.GetDelta()
-		if !thinking && delta.GetReasoning() != "" {
-			thinking = true
-			fmt.Fprintln(os.Stderr, "(thinking)")
+		if !reasoning && delta.GetReasoning() != "" {
+			reasoning = true
+			fmt.Fprintln(os.Stderr, "(reasoning)")
 		}
 		fmt.Print(delta.GetText())
 	}
 	fmt.Println()
-	answer := stream.Response()
-	for _, choice := range answer.GetChoices() {
+	response := stream.Response()
+	for _, choice := range response.GetChoices() {
 		fmt.Fprintf(os.Stderr, "%v after %d tokens\n",
-			choice.GetFinishReason(), answer.GetUsage().GetCompletionTokens())
+			choice.GetFinishReason(), response.GetUsage().GetCompletionTokens())
 	}
 	return nil
 }

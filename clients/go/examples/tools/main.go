@@ -1,8 +1,8 @@
-// Command tools lets the model call a function of this program until it can answer.
+// Command tools runs a tool loop: the model calls a function of this program until it replies with text.
 //
 //	tools [-target localhost:50051] [-model openai/gpt-oss-120b] What is the weather in Paris?
 //
-// The key, where the service wants one, is read from TOGETHERCHAT_KEY.
+// Set TOGETHERCHAT_KEY if the service requires a key.
 package main
 
 import (
@@ -18,7 +18,7 @@ import (
 	togetherchatv1 "github.com/togetherchat/togetherchat/clients/go/togetherchat/v1"
 )
 
-// roundsMax bounds a model that never stops asking.
+// roundsMax stops a model that calls the function again and again.
 const roundsMax = 5
 
 const parameters = `{
@@ -28,8 +28,8 @@ const parameters = `{
 }`
 
 func main() {
-	target := flag.String("target", "localhost:50051", "where the service is")
-	model := flag.String("model", "openai/gpt-oss-120b", "the model to ask")
+	target := flag.String("target", "localhost:50051", "address of the service")
+	model := flag.String("model", "openai/gpt-oss-120b", "model id")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -50,43 +50,43 @@ func run(ctx context.Context, target, model, question string) error {
 	}
 	defer client.Close()
 
-	request := togetherchat.Ask(model, question)
+	request := togetherchat.NewRequest(model, question)
 	request.Tools = []*togetherchatv1.Tool{
 		togetherchat.FunctionTool("get_weather", "The weather in a city, now.", parameters),
 	}
 	for range roundsMax {
-		answer, err := client.Stream(ctx, request).Collect()
+		response, err := client.Stream(ctx, request).Collect()
 		if err != nil {
 			return err
 		}
-		turn := togetherchat.First(answer)
+		turn := togetherchat.FirstMessage(response)
 		if len(turn.GetToolCalls()) == 0 {
 			fmt.Println(togetherchat.TextOf(turn))
 			return nil
 		}
-		// The model's turn goes back unchanged, thinking included, and its results after it.
+		// Send the model's message back unchanged, reasoning included, followed by the results.
 		request.Messages = append(request.Messages, turn)
 		for _, call := range turn.GetToolCalls() {
-			result := use(call.GetFunction())
+			result := callFunction(call.GetFunction())
 			fmt.Fprintf(os.Stderr, "%s(%s) = %s\n",
 				call.GetFunction().GetName(), call.GetFunction().GetArguments(), result)
 			request.Messages = append(request.Messages, togetherchat.ToolResult(call, result))
 		}
 	}
-	return fmt.Errorf("no answer after %d rounds", roundsMax)
+	return fmt.Errorf("no final message after %d rounds", roundsMax)
 }
 
-// use calls the function that the model asked for. What is wrong with the call is for the model to
-// read: it may mend it.
-func use(function *togetherchatv1.FunctionCall) string {
+// callFunction runs the function that the model called. Errors are returned to the model, which may
+// correct its call.
+func callFunction(function *togetherchatv1.FunctionCall) string {
 	var arguments struct {
 		City string `json:"city"`
 	}
 	if function.GetName() != "get_weather" {
-		return "error: there is no function " + function.GetName()
+		return "error: unknown function " + function.GetName()
 	}
 	if err := json.Unmarshal([]byte(function.GetArguments()), &arguments); err != nil {
-		return "error: the arguments are no JSON"
+		return "error: the arguments are not JSON"
 	}
 	return "18 degrees and sunny in " + arguments.City
 }

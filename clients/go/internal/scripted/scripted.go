@@ -1,5 +1,5 @@
-// Package scripted is a chat service that says what a test tells it to. It knows nothing of the
-// client.
+// Package scripted is a fake chat service whose responses are functions of the test. It does not use
+// the client library.
 package scripted
 
 import (
@@ -20,7 +20,7 @@ import (
 	togetherchatv1 "github.com/togetherchat/togetherchat/clients/go/togetherchat/v1"
 )
 
-// Service answers with its functions; a call whose function is nil is UNIMPLEMENTED.
+// Service calls its functions for each RPC; an RPC whose function is nil is UNIMPLEMENTED.
 type Service struct {
 	togetherchatv1.UnimplementedChatServiceServer
 
@@ -31,13 +31,13 @@ type Service struct {
 	OnListModels func(
 		context.Context, *togetherchatv1.ListModelsRequest,
 	) (*togetherchatv1.ListModelsResponse, error)
-	// NotServing is what it says of its health.
+	// NotServing makes the health service report NOT_SERVING.
 	NotServing bool
-	// TLS is how it encrypts; nil is plain text.
+	// TLS is the TLS configuration; nil means plaintext.
 	TLS *tls.Config
 }
 
-// Start serves on a free loopback port, and returns its address and what ends it.
+// Start serves on a free loopback port. It returns the address and a function that stops the server.
 func (s *Service) Start() (target string, stop func()) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -49,18 +49,18 @@ func (s *Service) Start() (target string, stop func()) {
 	}
 	server := grpc.NewServer(grpc.MaxRecvMsgSize(64<<20), grpc.Creds(transport))
 	togetherchatv1.RegisterChatServiceServer(server, s)
-	said := grpc_health_v1.HealthCheckResponse_SERVING
+	serving := grpc_health_v1.HealthCheckResponse_SERVING
 	if s.NotServing {
-		said = grpc_health_v1.HealthCheckResponse_NOT_SERVING
+		serving = grpc_health_v1.HealthCheckResponse_NOT_SERVING
 	}
 	state := health.NewServer()
-	state.SetServingStatus(togetherchatv1.ChatService_ServiceDesc.ServiceName, said)
+	state.SetServingStatus(togetherchatv1.ChatService_ServiceDesc.ServiceName, serving)
 	grpc_health_v1.RegisterHealthServer(server, state)
 	go func() { _ = server.Serve(listener) }()
 	return listener.Addr().String(), server.Stop
 }
 
-// Complete makes Service a ChatServiceServer.
+// Complete implements ChatServiceServer.
 func (s *Service) Complete(
 	ctx context.Context, request *togetherchatv1.CompleteRequest,
 ) (*togetherchatv1.CompleteResponse, error) {
@@ -70,7 +70,7 @@ func (s *Service) Complete(
 	return s.OnComplete(ctx, request)
 }
 
-// StreamComplete makes Service a ChatServiceServer.
+// StreamComplete implements ChatServiceServer.
 func (s *Service) StreamComplete(
 	request *togetherchatv1.CompleteRequest,
 	stream grpc.ServerStreamingServer[togetherchatv1.StreamCompleteResponse],
@@ -81,7 +81,7 @@ func (s *Service) StreamComplete(
 	return s.OnStream(request, stream)
 }
 
-// ListModels makes Service a ChatServiceServer.
+// ListModels implements ChatServiceServer.
 func (s *Service) ListModels(
 	ctx context.Context, request *togetherchatv1.ListModelsRequest,
 ) (*togetherchatv1.ListModelsResponse, error) {
@@ -91,50 +91,50 @@ func (s *Service) ListModels(
 	return s.OnListModels(ctx, request)
 }
 
-// Failure is a status with the service's own ErrorInfo, and what else is given.
+// Failure returns the error of a status with the service's ErrorInfo and more details.
 func Failure(code codes.Code, reason, message string, more ...protoadapt.MessageV1) error {
-	told := append([]protoadapt.MessageV1{&errdetails.ErrorInfo{Domain: "togetherchat", Reason: reason}}, more...)
-	failed, err := status.New(code, message).WithDetails(told...)
+	details := append([]protoadapt.MessageV1{&errdetails.ErrorInfo{Domain: "togetherchat", Reason: reason}}, more...)
+	failed, err := status.New(code, message).WithDetails(details...)
 	if err != nil {
 		panic(err)
 	}
 	return failed.Err()
 }
 
-// Started is the first event of a stream.
+// Started returns the first event of a stream.
 func Started(id, model string) *togetherchatv1.StreamCompleteResponse {
 	return &togetherchatv1.StreamCompleteResponse{Event: &togetherchatv1.StreamCompleteResponse_Started{
 		Started: &togetherchatv1.Started{Id: id, Model: model},
 	}}
 }
 
-// Piece is a delta as an event.
-func Piece(delta *togetherchatv1.Delta) *togetherchatv1.StreamCompleteResponse {
+// Delta returns the event of a delta.
+func Delta(delta *togetherchatv1.Delta) *togetherchatv1.StreamCompleteResponse {
 	return &togetherchatv1.StreamCompleteResponse{
 		Event: &togetherchatv1.StreamCompleteResponse_Delta{Delta: delta},
 	}
 }
 
-// Text is a piece of the first choice's text.
+// Text returns the event of a text delta of the first choice.
 func Text(text string) *togetherchatv1.StreamCompleteResponse {
-	return Piece(&togetherchatv1.Delta{Text: text})
+	return Delta(&togetherchatv1.Delta{Text: text})
 }
 
-// Finished is the end of a choice.
+// Finished returns the last event of a choice.
 func Finished(finished *togetherchatv1.ChoiceFinished) *togetherchatv1.StreamCompleteResponse {
 	return &togetherchatv1.StreamCompleteResponse{
 		Event: &togetherchatv1.StreamCompleteResponse_ChoiceFinished{ChoiceFinished: finished},
 	}
 }
 
-// Completed is the last event of a stream.
+// Completed returns the last event of a stream.
 func Completed(completed *togetherchatv1.Completed) *togetherchatv1.StreamCompleteResponse {
 	return &togetherchatv1.StreamCompleteResponse{
 		Event: &togetherchatv1.StreamCompleteResponse_Completed{Completed: completed},
 	}
 }
 
-// Unknown is an event of a later version of the contract, in field 99.
+// Unknown returns an event of a later contract version, in field 99.
 func Unknown() *togetherchatv1.StreamCompleteResponse {
 	event := &togetherchatv1.StreamCompleteResponse{}
 	event.ProtoReflect().SetUnknown([]byte("\x9a\x06\x03abc"))

@@ -1,1 +1,1 @@
-"""The client on asyncio. `generate_sync.py` derives `_sync` from this package."""
+"""The asyncio client. `generate_sync.py` generates `_sync` from this package."""

@@ -1,4 +1,4 @@
-"""Makes one unary call, and turns the end of any call into an exception."""
+"""Awaits a unary call, and converts a failed call to an exception."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
@@ -7,7 +7,7 @@ import grpc
 
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_client.call_info import CallInfo
-from togetherchat_client.errors import TogetherChatError, error_of
+from togetherchat_client.errors import TogetherChatError, error_from_status
 
 if TYPE_CHECKING:
     from grpc.aio import Call, UnaryUnaryCall
@@ -24,23 +24,23 @@ async def unary(
     request_id: str,
     on_info: OnInfo | None,
 ) -> ResponseT:
-    """Wait for `call`. However this is left, the call does not go on alone."""
+    """Wait for the response of `call`. The call never outlives this function."""
     try:
         response = await call
     except grpc.RpcError as exc:
-        raise await failure_of(call, request_id=request_id) from exc
+        raise await error_from_call(call, request_id=request_id) from exc
     finally:
         call.cancel()
     if on_info is not None:
-        on_info(CallInfo.of(await call.trailing_metadata(), request_id=request_id))
+        on_info(CallInfo.from_trailers(await call.trailing_metadata(), request_id=request_id))
     return response
 
 
-async def failure_of(
+async def error_from_call(
     call: "Call", *, request_id: str, partial: service.CompleteResponse | None = None
 ) -> TogetherChatError:
-    """The exception for a call that has ended with an error."""
-    return error_of(
+    """The exception for a call that ended with an error."""
+    return error_from_status(
         await call.code(),
         await call.details() or "",
         await call.trailing_metadata() or (),

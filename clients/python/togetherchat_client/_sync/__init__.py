@@ -1,2 +1,2 @@
-# Generated from _async/__init__.py by generate_sync.py: change that file, not this one.
-"""The blocking client."""
+# Generated from _async/__init__.py by generate_sync.py. Edit that file instead.
+"""The sync client."""

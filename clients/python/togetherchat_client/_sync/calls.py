@@ -1,5 +1,5 @@
-# Generated from _async/calls.py by generate_sync.py: change that file, not this one.
-"""Makes one unary call, and turns the end of any call into an exception."""
+# Generated from _async/calls.py by generate_sync.py. Edit that file instead.
+"""Awaits a unary call, and converts a failed call to an exception."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
@@ -8,7 +8,7 @@ import grpc
 
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_client.call_info import CallInfo
-from togetherchat_client.errors import TogetherChatError, error_of
+from togetherchat_client.errors import TogetherChatError, error_from_status
 
 if TYPE_CHECKING:
     from togetherchat_client.blocking import BlockingCall, FutureCall
@@ -24,23 +24,23 @@ def unary(
     request_id: str,
     on_info: OnInfo | None,
 ) -> ResponseT:
-    """Wait for `call`. However this is left, the call does not go on alone."""
+    """Wait for the response of `call`. The call never outlives this function."""
     try:
         response = call.result()
     except grpc.RpcError as exc:
-        raise failure_of(call, request_id=request_id) from exc
+        raise error_from_call(call, request_id=request_id) from exc
     finally:
         call.cancel()
     if on_info is not None:
-        on_info(CallInfo.of(call.trailing_metadata(), request_id=request_id))
+        on_info(CallInfo.from_trailers(call.trailing_metadata(), request_id=request_id))
     return response
 
 
-def failure_of(
+def error_from_call(
     call: "BlockingCall", *, request_id: str, partial: service.CompleteResponse | None = None
 ) -> TogetherChatError:
-    """The exception for a call that has ended with an error."""
-    return error_of(
+    """The exception for a call that ended with an error."""
+    return error_from_status(
         call.code(),
         call.details() or "",
         call.trailing_metadata() or (),

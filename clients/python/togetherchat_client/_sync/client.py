@@ -1,5 +1,5 @@
-# Generated from _async/client.py by generate_sync.py: change that file, not this one.
-"""The client: one channel, and a method for each thing that the service does."""
+# Generated from _async/client.py by generate_sync.py. Edit that file instead.
+"""The client: one channel, and a method for each RPC of the service."""
 
 import os
 from collections.abc import Generator, Iterator, Sequence
@@ -12,14 +12,14 @@ import grpc
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat.v1.chat_service_pb2_grpc import ChatServiceStub
-from togetherchat_client._sync.answer_stream import AnswerStream
 from togetherchat_client._sync.calls import OnInfo, unary
+from togetherchat_client._sync.completion_stream import CompletionStream
 from togetherchat_client.channel import (
-    Connection,
+    ChannelConfig,
     Metadata,
     Option,
     Tls,
-    plan_connection,
+    resolve_config,
     without_health_checks,
 )
 from togetherchat_client.health import CHECK, ServingStatus, decode_response, encode_request
@@ -32,7 +32,7 @@ from togetherchat_client.requests import (
 )
 
 
-def connect(  # noqa: PLR0913  each is a word that a caller may want to say
+def connect(  # noqa: PLR0913  keyword arguments that callers need
     target: str = "localhost:50051",
     *,
     key: str | None = None,
@@ -42,23 +42,23 @@ def connect(  # noqa: PLR0913  each is a word that a caller may want to say
     retries: bool = True,
     channel_options: Sequence[Option] = (),
 ) -> "Client":
-    """A client of the service at `target`. Use it in a `with`, or close it.
+    """A client of the service at `target`. Use the client as a context manager, or close it.
 
     Args:
-        target: `host:port`, or any target that gRPC knows (`dns:///…`, `unix:…`).
-        key: what the service knows this caller by; sent as `authorization: Bearer …`.
-        upstream_key: the caller's own Together key, where the service takes one.
-        timeout_s: deadline of every call that sets none, in seconds. Unset: 600 s for an
-            answer, 30 s for a page of models.
-        tls: True, False or options. Unset: plain text on this machine, TLS elsewhere.
-        retries: False for a client that never sends a call twice.
-        channel_options: gRPC channel arguments; they win over this library's.
+        target: `host:port`, or any gRPC target (`dns:///…`, `unix:…`).
+        key: API key of the service; sent as `authorization: Bearer …`.
+        upstream_key: the caller's own Together API key, where the service accepts one.
+        timeout_s: deadline in seconds of each call that sets none. Default: 600 s for a
+            completion, 30 s for a page of models.
+        tls: True, False or options. Default: plaintext to this machine, TLS to any other.
+        retries: False disables gRPC's retries.
+        channel_options: gRPC channel arguments; they override this library's.
 
     Raises:
-        ValueError: a key has a character that metadata cannot carry.
+        ValueError: a key has a character that gRPC metadata does not allow.
     """
     return Client(
-        plan_connection(
+        resolve_config(
             target,
             key=key,
             upstream_key=upstream_key,
@@ -71,11 +71,11 @@ def connect(  # noqa: PLR0913  each is a word that a caller may want to say
 
 
 class Client:
-    """Calls the service. Safe to share; every failure of a call is a `TogetherChatError`."""
+    """Client of the service. Can be shared. A failed call raises a `TogetherChatError`."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._channel = _open(connection, connection.options)
+    def __init__(self, config: ChannelConfig) -> None:
+        self._config = config
+        self._channel = _open(config, config.options)
         self._stub = ChatServiceStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -90,7 +90,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the channel; calls that are under way are cancelled."""
+        """Close the channel. Calls in flight are cancelled."""
         self._channel.close()
 
     def complete(
@@ -104,17 +104,17 @@ class Client:
         on_info: OnInfo | None = None,
         **fields: Unpack[CompleteFields],
     ) -> service.CompleteResponse:
-        """The whole answer. `fields` are those of CompleteRequest.
+        """Return a whole completion.
 
         Args:
-            model: the model's id, or a ready CompleteRequest and nothing beside it.
-            messages: the conversation, or one string as the user's question.
+            model: the model's id, or a CompleteRequest without `messages` and `fields`.
+            messages: the conversation, or one string as a user message.
             timeout_s: deadline of this call in seconds.
-            request_id: 1 to 128 printable ASCII characters; one is made up where it is empty.
-            metadata: pairs to send besides, such as `traceparent`; names in lower case.
-            on_info: called with the call's CallInfo after it succeeded. A failure has it in
+            request_id: 1 to 128 printable ASCII characters. Generated when empty.
+            metadata: further pairs to send, such as `traceparent`; names in lower case.
+            on_info: called with the CallInfo when the call succeeds. A failed call has it in
                 the exception's `info`.
-            **fields: such as `temperature=0.2` or `max_tokens=500`.
+            **fields: further fields of CompleteRequest, such as `temperature=0.2`.
 
         Raises:
             TogetherChatError: the call failed; see `togetherchat_client.errors`.
@@ -123,8 +123,8 @@ class Client:
         request_id = request_id or _new_request_id()
         call = self._stub.Complete.future(
             request,
-            timeout=self._connection.deadline_s("Complete", timeout_s),
-            metadata=self._connection.metadata(request_id, metadata),
+            timeout=self._config.call_timeout_s("Complete", timeout_s),
+            metadata=self._config.metadata(request_id, metadata),
         )
         return unary(call, request_id=request_id, on_info=on_info)
 
@@ -139,20 +139,20 @@ class Client:
         metadata: Metadata = (),
         on_info: OnInfo | None = None,
         **fields: Unpack[CompleteFields],
-    ) -> Generator[AnswerStream, None, None]:
-        """The answer while it is made, as a context manager. Arguments are those of `complete`.
+    ) -> Generator[CompletionStream, None, None]:
+        """Stream a completion, as a context manager. The arguments are those of `complete`.
 
-        Leaving the context ends the call, whole or not.
+        Leaving the context cancels the call if it has not ended.
         """
         request = complete_request(model, messages, **fields)
         request_id = request_id or _new_request_id()
         call = self._stub.StreamComplete(
             request,
-            timeout=self._connection.deadline_s("StreamComplete", timeout_s),
-            metadata=self._connection.metadata(request_id, metadata),
+            timeout=self._config.call_timeout_s("StreamComplete", timeout_s),
+            metadata=self._config.metadata(request_id, metadata),
         )
         try:
-            yield AnswerStream(call, request_id=request_id, on_info=on_info)
+            yield CompletionStream(call, request_id=request_id, on_info=on_info)
         finally:
             call.cancel()
 
@@ -164,7 +164,7 @@ class Client:
         on_info: OnInfo | None = None,
         **filters: Unpack[ListFields],
     ) -> Iterator[models.Model]:
-        """Every model that the filters let through, page after page."""
+        """All models that match the filters, from all pages."""
         pages = self.model_pages(timeout_s=timeout_s, metadata=metadata, on_info=on_info, **filters)
         for page in pages:
             yield from page.models
@@ -177,7 +177,7 @@ class Client:
         on_info: OnInfo | None = None,
         **filters: Unpack[ListFields],
     ) -> Iterator[service.ListModelsResponse]:
-        """The pages of `models`, with what they say beside the models. `on_info` is called for each."""
+        """The pages of `models`, with their warnings. `on_info` is called for each page."""
         page_token = ""
         while True:
             page = self.model_page(
@@ -198,38 +198,38 @@ class Client:
         on_info: OnInfo | None = None,
         **filters: Unpack[ListFields],
     ) -> service.ListModelsResponse:
-        """One page: the first, or the one that `next_page_token` of the page before it names."""
+        """One page: the first, or the page at `page_token`, the `next_page_token` of the previous page."""
         request_id = request_id or _new_request_id()
         call = self._stub.ListModels.future(
             list_request(page_token, **filters),
-            timeout=self._connection.deadline_s("ListModels", timeout_s),
-            metadata=self._connection.metadata(request_id, metadata),
+            timeout=self._config.call_timeout_s("ListModels", timeout_s),
+            metadata=self._config.metadata(request_id, metadata),
         )
         return unary(call, request_id=request_id, on_info=on_info)
 
     def health(self, service: str = "", *, timeout_s: float | None = None) -> ServingStatus:
-        """Whether `service` takes calls; empty asks about the server as a whole.
+        """The health status of `service`. Empty means the server as a whole.
 
-        It asks over a channel of its own, for the channel of the other calls obeys the
-        answer: it would not reach a service that says NOT_SERVING.
+        The check has a channel of its own: the channel of the other calls does not send calls to a
+        service that reports NOT_SERVING.
         """
         request_id = _new_request_id()
-        options = without_health_checks(self._connection.options)
-        with _open(self._connection, options) as channel:
+        options = without_health_checks(self._config.options)
+        with _open(self._config, options) as channel:
             check = channel.unary_unary(CHECK, encode_request, decode_response)
             call = check.future(
                 service,
-                timeout=self._connection.deadline_s("Check", timeout_s),
-                metadata=self._connection.metadata(request_id),
+                timeout=self._config.call_timeout_s("Check", timeout_s),
+                metadata=self._config.metadata(request_id),
             )
             return unary(call, request_id=request_id, on_info=None)
 
 
-def _open(connection: Connection, options: Sequence[Option]) -> grpc.Channel:
-    credentials = connection.credentials()
+def _open(config: ChannelConfig, options: Sequence[Option]) -> grpc.Channel:
+    credentials = config.credentials()
     if credentials is None:
-        return grpc.insecure_channel(connection.target, options)
-    return grpc.secure_channel(connection.target, credentials, options)
+        return grpc.insecure_channel(config.target, options)
+    return grpc.secure_channel(config.target, credentials, options)
 
 
 def _new_request_id() -> str:

@@ -18,7 +18,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 
 {{/* The file of settings: all but those that the Deployment says in flags. */}}
 {{- define "togetherchat.settings" -}}
-{{ omit . "listen" "http" "health" "admin" "log" "workers" | toToml }}
+{{ omit . "grpc_listen" "http_listen" "health_listen" "admin_listen" "log_format" "workers" | toToml }}
 {{- end }}
 
 {{/* What a port speaks, to meshes: with TLS they cannot see into it. */}}

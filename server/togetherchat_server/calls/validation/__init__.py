@@ -10,13 +10,13 @@ before it is walked.
 """
 
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.calls.validation.findings import Findings
+from togetherchat_server.calls.validation.bounds import RequestLimits
 from togetherchat_server.calls.validation.json_texts import JsonTexts
-from togetherchat_server.calls.validation.limits import RequestLimits
 from togetherchat_server.calls.validation.messages import check_messages
 from togetherchat_server.calls.validation.options import check_extra_body, check_options
 from togetherchat_server.calls.validation.tools import check_response_format, check_tool_choice, check_tools
-from togetherchat_server.errors import Kind, ServiceError
+from togetherchat_server.calls.validation.violations import Violations
+from togetherchat_server.domain.reasons import Reason, ServiceError
 
 __all__ = ["RequestLimits", "validate"]
 
@@ -30,15 +30,15 @@ def validate(
     the whole request once more, which takes 5 us for 40 KB and 0.5 ms for 400 KB.
 
     Raises:
-        ServiceError: REQUEST_TOO_LARGE above `limits.request_bytes_max`; INVALID_REQUEST with
+        ServiceError: REQUEST_TOO_LARGE above `limits.max_request_bytes`; INVALID_REQUEST with
             all violations otherwise, `limits.violations_max` of them at most. No description
             repeats a text of the caller's.
     """
-    if (request.ByteSize() if request_bytes is None else request_bytes) > limits.request_bytes_max:
+    if (request.ByteSize() if request_bytes is None else request_bytes) > limits.max_request_bytes:
         raise ServiceError(
-            Kind.REQUEST_TOO_LARGE, f"the request is larger than {limits.request_bytes_max} bytes"
+            Reason.REQUEST_TOO_LARGE, f"the request is larger than {limits.max_request_bytes} bytes"
         )
-    findings = Findings(limits.violations_max)
+    findings = Violations(limits.violations_max)
     json_texts = JsonTexts(limits, findings)
     check_options(request, limits, findings)
     check_messages(request.messages, limits, findings)

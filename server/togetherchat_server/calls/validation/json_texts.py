@@ -7,8 +7,8 @@ from typing import Final, cast, final
 
 import orjson
 
-from togetherchat_server.calls.validation.findings import Findings
-from togetherchat_server.calls.validation.limits import RequestLimits
+from togetherchat_server.calls.validation.bounds import RequestLimits
+from togetherchat_server.calls.validation.violations import Violations
 
 _OBJECT: Final = "must be the text of one JSON object"
 
@@ -17,7 +17,7 @@ _OBJECT: Final = "must be the text of one JSON object"
 class JsonTexts:
     """The JSON texts of one request, which share a budget."""
 
-    def __init__(self, limits: RequestLimits, findings: Findings) -> None:
+    def __init__(self, limits: RequestLimits, findings: Violations) -> None:
         self._limits = limits
         self._findings = findings
         self._characters_left = limits.json_characters_max

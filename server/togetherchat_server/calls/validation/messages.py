@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from typing import Final, assert_never, final
 
 from togetherchat.v1 import chat_pb2 as chat
-from togetherchat_server.calls.validation.findings import Findings
-from togetherchat_server.calls.validation.limits import RequestLimits
+from togetherchat_server.calls.validation.bounds import RequestLimits
 from togetherchat_server.calls.validation.texts import (
     check_count,
     check_url,
     is_audio_format,
     is_media_type,
 )
+from togetherchat_server.calls.validation.violations import Violations
 
 ROLES: Final = frozenset(chat.Role.values()) - {chat.ROLE_UNSPECIFIED}
 _PLAIN_ROLES: Final = ROLES - {chat.ROLE_TOOL}
@@ -21,7 +21,7 @@ _TEXT_ONLY: Final = "may be text alone: other parts are for ROLE_USER"
 _ASSISTANT_ONLY: Final = "is for ROLE_ASSISTANT alone"
 
 
-def check_messages(messages: Sequence[chat.Message], limits: RequestLimits, findings: Findings) -> None:
+def check_messages(messages: Sequence[chat.Message], limits: RequestLimits, findings: Violations) -> None:
     if not messages:
         findings.add("messages", "must have at least one entry")
     if not check_count("messages", messages, limits.messages_max, findings):
@@ -60,7 +60,9 @@ class _Turn:
 
     __slots__ = ("content", "findings", "limits", "message", "place", "role", "tool_calls")
 
-    def __init__(self, place: str, message: chat.Message, limits: RequestLimits, findings: Findings) -> None:
+    def __init__(
+        self, place: str, message: chat.Message, limits: RequestLimits, findings: Violations
+    ) -> None:
         self.place = place
         self.message = message
         self.role = message.role
@@ -136,7 +138,7 @@ def _check_content(turn: _Turn) -> None:
         _check_part(place, part, turn.limits, turn.findings)
 
 
-def _check_part(place: str, part: chat.ContentPart, limits: RequestLimits, findings: Findings) -> None:
+def _check_part(place: str, part: chat.ContentPart, limits: RequestLimits, findings: Violations) -> None:
     kind = part.WhichOneof("part")
     match kind:
         case "text":
@@ -155,7 +157,7 @@ def _check_part(place: str, part: chat.ContentPart, limits: RequestLimits, findi
             assert_never(kind)
 
 
-def _check_image(place: str, image: chat.Image, limits: RequestLimits, findings: Findings) -> None:
+def _check_image(place: str, image: chat.Image, limits: RequestLimits, findings: Violations) -> None:
     source = image.WhichOneof("source")
     match source:
         case "url":
@@ -171,7 +173,7 @@ def _check_image(place: str, image: chat.Image, limits: RequestLimits, findings:
             assert_never(source)
 
 
-def _check_audio(place: str, audio: chat.Audio, findings: Findings) -> None:
+def _check_audio(place: str, audio: chat.Audio, findings: Violations) -> None:
     if not audio.data:
         findings.add(f"{place}.data", "is required")
     if not is_audio_format(audio.format):
@@ -180,9 +182,9 @@ def _check_audio(place: str, audio: chat.Audio, findings: Findings) -> None:
 
 def _check_tool_calls(turn: _Turn) -> None:
     """Calls as a model wrote them: neither their names nor their arguments are ours to correct."""
-    calls_max = turn.limits.tool_calls_per_message_max
-    if len(turn.tool_calls) > calls_max:
-        turn.wrong("tool_calls", f"must have at most {calls_max} entries")
+    max_concurrent_calls = turn.limits.tool_calls_per_message_max
+    if len(turn.tool_calls) > max_concurrent_calls:
+        turn.wrong("tool_calls", f"must have at most {max_concurrent_calls} entries")
         return
     for index, call in enumerate(turn.tool_calls):
         kind = call.WhichOneof("call")

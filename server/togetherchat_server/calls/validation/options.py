@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.calls.validation.findings import Findings
+from togetherchat_server.calls.validation.bounds import RequestLimits
 from togetherchat_server.calls.validation.json_texts import JsonTexts
-from togetherchat_server.calls.validation.limits import RequestLimits
 from togetherchat_server.calls.validation.texts import (
     check_count,
     check_length,
@@ -15,6 +14,7 @@ from togetherchat_server.calls.validation.texts import (
     is_word,
     model_id_rule,
 )
+from togetherchat_server.calls.validation.violations import Violations
 
 _Number = Literal[
     "max_tokens",
@@ -91,7 +91,7 @@ OWN: Final = frozenset({"stream", "stream_options"})
 TAKEN: Final = OWN.union(*COVERED.values())
 
 
-def check_options(request: service.CompleteRequest, limits: RequestLimits, findings: Findings) -> None:
+def check_options(request: service.CompleteRequest, limits: RequestLimits, findings: Violations) -> None:
     if not is_model_id(request.model, limits):
         findings.add("model", model_id_rule(limits))
     _check_numbers(request, findings)
@@ -104,7 +104,7 @@ def check_options(request: service.CompleteRequest, limits: RequestLimits, findi
         _check_fallbacks(request, limits, findings)
 
 
-def check_extra_body(request: service.CompleteRequest, json_texts: JsonTexts, findings: Findings) -> None:
+def check_extra_body(request: service.CompleteRequest, json_texts: JsonTexts, findings: Violations) -> None:
     """The two JSON texts that go into the body itself."""
     if request.chat_template_kwargs_json:
         json_texts.check("chat_template_kwargs_json", request.chat_template_kwargs_json)
@@ -114,7 +114,7 @@ def check_extra_body(request: service.CompleteRequest, json_texts: JsonTexts, fi
             findings.add("extra_body_json", f"must leave out {name!r}, which this service sets itself")
 
 
-def _check_numbers(request: service.CompleteRequest, findings: Findings) -> None:
+def _check_numbers(request: service.CompleteRequest, findings: Violations) -> None:
     for name, (least, most, rule) in RANGES.items():
         if request.HasField(name):
             value: float = getattr(request, name)
@@ -124,7 +124,7 @@ def _check_numbers(request: service.CompleteRequest, findings: Findings) -> None
         findings.add("top_k", "must be 1 or above, or -1 for all")
 
 
-def _check_stop(request: service.CompleteRequest, limits: RequestLimits, findings: Findings) -> None:
+def _check_stop(request: service.CompleteRequest, limits: RequestLimits, findings: Violations) -> None:
     if not check_count("stop", request.stop, limits.stop_max, findings):
         return
     for index, text in enumerate(request.stop):
@@ -133,7 +133,7 @@ def _check_stop(request: service.CompleteRequest, limits: RequestLimits, finding
         check_length(f"stop[{index}]", text, limits.stop_characters_max, findings)
 
 
-def _check_logit_bias(request: service.CompleteRequest, limits: RequestLimits, findings: Findings) -> None:
+def _check_logit_bias(request: service.CompleteRequest, limits: RequestLimits, findings: Violations) -> None:
     if len(request.logit_bias) > limits.logit_bias_max:
         findings.add("logit_bias", f"must have at most {limits.logit_bias_max} entries")
         return
@@ -148,7 +148,7 @@ def _is_token_id(text: str) -> bool:
     return len(text) <= TOKEN_ID_DIGITS_MAX and text.isascii() and text.isdecimal()
 
 
-def _check_words(request: service.CompleteRequest, limits: RequestLimits, findings: Findings) -> None:
+def _check_words(request: service.CompleteRequest, limits: RequestLimits, findings: Violations) -> None:
     if request.reasoning_effort and not is_word(request.reasoning_effort, limits):
         findings.add("reasoning_effort", "must be a word such as low, medium or high")
     if request.safety_model and not is_model_id(request.safety_model, limits):
@@ -160,7 +160,7 @@ def _check_words(request: service.CompleteRequest, limits: RequestLimits, findin
     check_length("prompt_cache_key", request.prompt_cache_key, limits.id_characters_max, findings)
 
 
-def _check_fallbacks(request: service.CompleteRequest, limits: RequestLimits, findings: Findings) -> None:
+def _check_fallbacks(request: service.CompleteRequest, limits: RequestLimits, findings: Violations) -> None:
     if not check_count("fallback_models", request.fallback_models, limits.fallback_models_max, findings):
         return
     for index, model in enumerate(request.fallback_models):

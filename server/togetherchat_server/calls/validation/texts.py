@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from togetherchat_server.calls.validation.findings import Findings
-from togetherchat_server.calls.validation.limits import RequestLimits
+from togetherchat_server.calls.validation.bounds import RequestLimits
+from togetherchat_server.calls.validation.violations import Violations
 
 TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 TOOL_NAME_RULE: Final = "must have 1 to 64 of a-z A-Z 0-9 _ -"
@@ -42,12 +42,12 @@ def is_audio_format(text: str) -> bool:
     return _AUDIO_FORMAT.fullmatch(text) is not None
 
 
-def check_length(field: str, text: str, characters_max: int, findings: Findings) -> None:
+def check_length(field: str, text: str, characters_max: int, findings: Violations) -> None:
     if len(text) > characters_max:
         findings.add(field, f"must have at most {characters_max} characters")
 
 
-def check_count(field: str, items: Sequence[object], count_max: int, findings: Findings) -> bool:
+def check_count(field: str, items: Sequence[object], count_max: int, findings: Violations) -> bool:
     """Whether there are few enough to be looked at one by one."""
     if len(items) > count_max:
         findings.add(field, f"must have at most {count_max} entries")
@@ -55,7 +55,7 @@ def check_count(field: str, items: Sequence[object], count_max: int, findings: F
     return True
 
 
-def check_url(field: str, url: str, limits: RequestLimits, findings: Findings) -> None:
+def check_url(field: str, url: str, limits: RequestLimits, findings: Violations) -> None:
     """An http, https or data URL. It is handed on and never fetched, so nothing more is asked of it.
 
     Of a data URL, which may be megabytes long, only the part before its comma is looked at.

@@ -5,21 +5,21 @@ from typing import Final, assert_never
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.calls.validation.findings import Findings
+from togetherchat_server.calls.validation.bounds import RequestLimits
 from togetherchat_server.calls.validation.json_texts import JsonTexts
-from togetherchat_server.calls.validation.limits import RequestLimits
 from togetherchat_server.calls.validation.texts import (
     TOOL_NAME,
     TOOL_NAME_RULE,
     check_count,
     check_length,
 )
+from togetherchat_server.calls.validation.violations import Violations
 
 TOOL_CHOICE_MODES: Final = frozenset(chat.ToolChoiceMode.values())
 
 
 def check_tools(
-    tools: Sequence[chat.Tool], limits: RequestLimits, findings: Findings, json_texts: JsonTexts
+    tools: Sequence[chat.Tool], limits: RequestLimits, findings: Violations, json_texts: JsonTexts
 ) -> None:
     if not check_count("tools", tools, limits.tools_max, findings):
         return
@@ -40,7 +40,11 @@ def check_tools(
 
 
 def _check_function(
-    place: str, function: chat.FunctionTool, limits: RequestLimits, findings: Findings, json_texts: JsonTexts
+    place: str,
+    function: chat.FunctionTool,
+    limits: RequestLimits,
+    findings: Violations,
+    json_texts: JsonTexts,
 ) -> None:
     if not TOOL_NAME.fullmatch(function.name):
         findings.add(f"{place}.name", TOOL_NAME_RULE)
@@ -49,7 +53,7 @@ def _check_function(
         json_texts.check(f"{place}.parameters_json", function.parameters_json)
 
 
-def check_tool_choice(request: service.CompleteRequest, findings: Findings) -> None:
+def check_tool_choice(request: service.CompleteRequest, findings: Violations) -> None:
     if not request.HasField("tool_choice"):
         return
     choice = request.tool_choice
@@ -68,7 +72,7 @@ def check_tool_choice(request: service.CompleteRequest, findings: Findings) -> N
 
 
 def check_response_format(
-    request: service.CompleteRequest, limits: RequestLimits, findings: Findings, json_texts: JsonTexts
+    request: service.CompleteRequest, limits: RequestLimits, findings: Violations, json_texts: JsonTexts
 ) -> None:
     if not request.HasField("response_format"):
         return
@@ -93,7 +97,7 @@ def _check_schema(
     place: str,
     schema: chat.JsonSchemaFormat,
     limits: RequestLimits,
-    findings: Findings,
+    findings: Violations,
     json_texts: JsonTexts,
 ) -> None:
     if not TOOL_NAME.fullmatch(schema.name):

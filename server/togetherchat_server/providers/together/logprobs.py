@@ -10,27 +10,27 @@ from itertools import chain, repeat
 from typing import TypeVar
 
 from togetherchat.v1 import chat_pb2 as chat
-from togetherchat_server.providers.together import wire
+from togetherchat_server.providers.together import schema
 
 T = TypeVar("T")
 
 _Alternatives = Mapping[str, float | None] | None
 
 
-def of_answer(logprobs: wire.Logprobs | float | None) -> list[chat.TokenLogprob]:
+def of_answer(logprobs: schema.Logprobs | float | None) -> list[chat.TokenLogprob]:
     """The tokens of a whole answer or an echoed prompt. A bare number names no token: none."""
-    if not isinstance(logprobs, wire.Logprobs):
+    if not isinstance(logprobs, schema.Logprobs):
         return []
     if logprobs.content is not None:
         return [_of_entry(entry) for entry in logprobs.content]
     return _of_arrays(logprobs)
 
 
-def of_fragment(choice: wire.ChunkChoice) -> list[chat.TokenLogprob]:
+def of_fragment(choice: schema.ChunkChoice) -> list[chat.TokenLogprob]:
     """The tokens of one chunk. A bare number belongs to the chunk's own token."""
-    if choice.logprobs is None or isinstance(choice.logprobs, wire.Logprobs):
+    if choice.logprobs is None or isinstance(choice.logprobs, schema.Logprobs):
         return of_answer(choice.logprobs)
-    delta = choice.delta or wire.Message()
+    delta = choice.delta or schema.Message()
     token = chat.TokenLogprob(
         token=delta.content or delta.reasoning or delta.reasoning_content or "",
         token_id=delta.token_id,
@@ -40,7 +40,7 @@ def of_fragment(choice: wire.ChunkChoice) -> list[chat.TokenLogprob]:
     return [token]
 
 
-def _of_arrays(logprobs: wire.Logprobs) -> list[chat.TokenLogprob]:
+def _of_arrays(logprobs: schema.Logprobs) -> list[chat.TokenLogprob]:
     """As many as there are `tokens`; the other arrays may be shorter, or absent."""
     tokens = logprobs.tokens or []
     rows = zip(
@@ -84,7 +84,7 @@ def _likelihood(alternative: tuple[str, float | None]) -> float:
     return float("-inf") if alternative[1] is None else alternative[1]
 
 
-def _of_entry(entry: wire.TokenEntry) -> chat.TokenLogprob:
+def _of_entry(entry: schema.TokenEntry) -> chat.TokenLogprob:
     return chat.TokenLogprob(
         token=entry.token,
         logprob=entry.logprob,
@@ -96,5 +96,5 @@ def _of_entry(entry: wire.TokenEntry) -> chat.TokenLogprob:
     )
 
 
-def _bytes(entry: wire.TopEntry) -> bytes | None:
+def _bytes(entry: schema.TopEntry) -> bytes | None:
     return None if entry.bytes is None else bytes(entry.bytes)

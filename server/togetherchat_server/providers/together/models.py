@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from togetherchat.v1 import models_pb2 as models
-from togetherchat_server.providers.together import answer, wire
+from togetherchat_server.providers.together import response_parts, schema
 
 PRICED_BY_TOKENS: Final = frozenset({"", "chat", "language", "code", "moderation", "embedding", "rerank"})
 """Types whose prices are for a million tokens. Pictures, sound and video have units of their own."""
@@ -18,11 +18,11 @@ _FREE_SUFFIX: Final = "-free"
 """How Together names the free twin of a model."""
 
 
-def from_wire(entries: Sequence[wire.ModelEntry]) -> list[models.Model]:
+def from_schema(entries: Sequence[schema.ModelEntry]) -> list[models.Model]:
     return [_model(entry) for entry in entries]
 
 
-def _model(entry: wire.ModelEntry) -> models.Model:
+def _model(entry: schema.ModelEntry) -> models.Model:
     pricing = _pricing(entry)
     return models.Model(
         id=entry.id,
@@ -31,7 +31,7 @@ def _model(entry: wire.ModelEntry) -> models.Model:
         type=entry.type,
         context_length=entry.context_length,
         availability=_availability(pricing),
-        create_time=answer.create_time(entry.created),
+        create_time=response_parts.create_time(entry.created),
         license=entry.license,
         link=entry.link,
         pricing=pricing,
@@ -40,7 +40,7 @@ def _model(entry: wire.ModelEntry) -> models.Model:
     )
 
 
-def _pricing(entry: wire.ModelEntry) -> models.Pricing | None:
+def _pricing(entry: schema.ModelEntry) -> models.Pricing | None:
     """What the list says it costs; None where it says nothing.
 
     The list writes 0 for "no such price" as well as for "free". So zeros throughout mean
@@ -48,7 +48,7 @@ def _pricing(entry: wire.ModelEntry) -> models.Pricing | None:
     Beside a price that is not 0 a 0 for input or output is one (embeddings have no output);
     0 for cached input is not, since it would promise a cache for nothing.
     """
-    price = entry.pricing or wire.Pricing()
+    price = entry.pricing or schema.Pricing()
     hourly = price.hourly or None
     if entry.type not in PRICED_BY_TOKENS:
         return models.Pricing(hourly_usd=hourly) if hourly else None

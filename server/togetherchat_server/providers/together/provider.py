@@ -1,8 +1,8 @@
 """Together as a provider: the glue between the ports, the transport and the pure modules.
 
 Owns the order of things in one attempt: ask, judge the status, read, translate; and what is
-noted of it in the call's `Progress`. Every decision is made elsewhere: translation in
-`chat` and `chat_stream`, meaning of failures in `failures`, patience in `timeouts`.
+span of it in the call's `Progress`. Every decision is made elsewhere: translation in
+`request`, `response` and `stream`, meaning of failures in `errors`, patience in `timeouts`.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
@@ -11,19 +11,21 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, final
 
-from togetherchat.fold import Accumulator
+from togetherchat.accumulator import Accumulator
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
-from togetherchat_server.errors import Kind, ServiceError
-from togetherchat_server.patience import Within
-from togetherchat_server.ports import Call, Events, Phase
-from togetherchat_server.providers.together import chat, chat_stream, failures, rate_limits, wire
+from togetherchat_server.domain.call import Call, EventBatch, Phase
+from togetherchat_server.domain.deadline import Deadline
+from togetherchat_server.domain.reasons import Reason, ServiceError
+from togetherchat_server.domain.secret import Secret
+from togetherchat_server.providers.together import errors, rate_limits, schema, stream
 from togetherchat_server.providers.together import models as model_list
-from togetherchat_server.providers.together.noted import Noted, Unnoted
-from togetherchat_server.secret import Secret
+from togetherchat_server.providers.together.attempt_span import AttemptSpan, NoopAttemptSpan
+from togetherchat_server.providers.together.request import to_schema
+from togetherchat_server.providers.together.response import from_schema
+from togetherchat_server.upstream.client import UpstreamClient, UpstreamResponse, UpstreamStream
 from togetherchat_server.upstream.sse import SseDecoder
-from togetherchat_server.upstream.timeouts import StreamTimers
-from togetherchat_server.upstream.transport import Answer, AnswerStream, Transport
+from togetherchat_server.upstream.stream_timeouts import StreamTimeouts
 
 NAME: Final = "together"
 SANDBOX: Final = "sandbox"
@@ -38,21 +40,21 @@ ERROR_BODY_BYTES_MAX: Final = 64 * 2**10
 REQUEST_ID_HEADERS: Final = ("x-request-id", "x-together-traceid", "cf-ray")
 
 LATE: Final = {
-    Kind.FIRST_TOKEN_TIMEOUT: "the provider sent nothing of its answer in time",
-    Kind.STREAM_IDLE_TIMEOUT: "the provider fell silent in the middle of its answer",
+    Reason.FIRST_TOKEN_TIMEOUT: "the provider sent nothing of its answer in time",
+    Reason.STREAM_IDLE_TIMEOUT: "the provider fell silent in the middle of its answer",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class ProviderLimits:
     """How long to wait for what, in seconds, and how much to take, in bytes."""
 
-    answer_s: float
-    first_token_s: float
-    silence_s: float
-    body_bytes_max: int
-    event_bytes_max: int
-    fold_from_tokens: int
+    response_timeout_s: float
+    first_token_timeout_s: float
+    stream_idle_timeout_s: float
+    max_response_bytes: int
+    max_event_bytes: int
+    stream_upstream_min_tokens: int
     """From this `max_tokens` on a whole answer is read as a stream; 0: always."""
 
 
@@ -62,65 +64,67 @@ class TogetherProvider:
 
     def __init__(
         self,
-        transport: Transport,
+        client: UpstreamClient,
         *,
-        patience: Patience,
+        limits: ProviderLimits,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
-        self._transport = transport
-        self._patience = patience
+        self._client = client
+        self._limits = limits
         self._clock = clock
         self._wall_clock = wall_clock
 
     async def complete(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
         if self._is_long(request):
             return await self._folded(request, call)
-        body = chat.to_wire(request, stream=False)
-        with self._begin_attempt("POST", CHAT_PATH, call) as noted:
-            noted.request(request, streamed=False)
-            answer = await self._ask("POST", CHAT_PATH, call, body, noted)
+        body = to_schema(request, stream=False)
+        with self._begin_attempt("POST", CHAT_PATH, call) as span:
+            span.request(request, streamed=False)
+            answer = await self._ask("POST", CHAT_PATH, call, body, span)
             response = _response(answer.body, request, call)
-            noted.response(response)
+            span.response(response)
         self._note_id(response.id, call)
         return response
 
     @asynccontextmanager
     async def stream(
         self, request: service.CompleteRequest, call: Call
-    ) -> AsyncGenerator[AsyncIterator[Events]]:
-        timers = StreamTimers(
+    ) -> AsyncGenerator[AsyncIterator[EventBatch]]:
+        timers = StreamTimeouts(
             started_s=self._clock(),
-            first_token_s=self._patience.first_token_s,
-            idle_s=self._patience.silence_s,
+            first_token_timeout_s=self._limits.first_token_timeout_s,
+            idle_s=self._limits.stream_idle_timeout_s,
         )
         async with AsyncExitStack() as stack:
-            noted = stack.enter_context(self._begin_attempt("POST", CHAT_PATH, call))
-            noted.request(request, streamed=True)
-            opening = self._transport.stream(
+            span = stack.enter_context(self._begin_attempt("POST", CHAT_PATH, call))
+            span.request(request, streamed=True)
+            opening = self._client.stream(
                 CHAT_PATH,
                 key=call.upstream_key,
                 request_id=call.id,
-                body=chat.to_wire(request, stream=True),
-                traceparent=noted.traceparent,
-                tracestate=noted.tracestate,
+                body=to_schema(request, stream=True),
+                traceparent=span.traceparent,
+                tracestate=span.tracestate,
             )
-            async with _patience(timers, self._clock()):
+            async with _deadline(timers, self._clock()):
                 answer = await stack.enter_async_context(opening)
             self._note_headers(answer.headers, call)
-            noted.status(answer.status, call.progress.upstream)
+            span.status(answer.status, call.progress.upstream)
             if answer.status != HTTPStatus.OK:
-                async with _patience(timers, self._clock()):
+                async with _deadline(timers, self._clock()):
                     body = await answer.read_all(ERROR_BODY_BYTES_MAX)
-                raise self._failure(Answer(status=answer.status, headers=answer.headers, body=body), call)
+                raise self._failure(
+                    UpstreamResponse(status=answer.status, headers=answer.headers, body=body), call
+                )
             answered = self._answered(answer, timers, request, call)
-            yield await stack.enter_async_context(aclosing(noted.following(answered)))
+            yield await stack.enter_async_context(aclosing(span.following(answered)))
 
     async def live_models(self, call: Call) -> Sequence[models.Model]:
-        with self._begin_attempt("GET", MODELS_PATH, call) as noted:
-            answer = await self._ask("GET", MODELS_PATH, call, None, noted)
-            live = model_list.from_wire(wire.parse_models(answer.body))
-            noted.done()
+        with self._begin_attempt("GET", MODELS_PATH, call) as span:
+            answer = await self._ask("GET", MODELS_PATH, call, None, span)
+            live = model_list.from_schema(schema.parse_models(answer.body))
+            span.done()
         return live
 
     def _is_long(self, request: service.CompleteRequest) -> bool:
@@ -130,7 +134,7 @@ class TogetherProvider:
         stream does not carry in full (alternatives, the prompt) is never asked for that way.
         """
         whole = request.HasField("logprobs") or request.echo
-        return not whole and request.max_tokens >= self._patience.fold_from_tokens
+        return not whole and request.max_tokens >= self._limits.stream_upstream_min_tokens
 
     async def _folded(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
         fold = Accumulator()
@@ -140,20 +144,24 @@ class TogetherProvider:
                     fold.add(event)
         return fold.response()
 
-    async def _ask(self, method: str, path: str, call: Call, body: bytes | None, noted: Unnoted) -> Answer:
+    async def _ask(
+        self, method: str, path: str, call: Call, body: bytes | None, span: NoopAttemptSpan
+    ) -> UpstreamResponse:
         """One request with one JSON answer."""
-        async with Within(self._patience.answer_s, Kind.FIRST_TOKEN_TIMEOUT, LATE[Kind.FIRST_TOKEN_TIMEOUT]):
-            answer = await self._transport.send(
+        async with Deadline(
+            self._limits.response_timeout_s, Reason.FIRST_TOKEN_TIMEOUT, LATE[Reason.FIRST_TOKEN_TIMEOUT]
+        ):
+            answer = await self._client.send(
                 method,
                 path,
                 key=call.upstream_key,
                 request_id=call.id,
                 body=body,
-                traceparent=noted.traceparent,
-                tracestate=noted.tracestate,
+                traceparent=span.traceparent,
+                tracestate=span.tracestate,
             )
         self._note_headers(answer.headers, call)
-        noted.status(answer.status, call.progress.upstream)
+        span.status(answer.status, call.progress.upstream)
         if answer.status != HTTPStatus.OK:
             raise self._failure(answer, call)
         _demand_json(answer.headers)
@@ -161,32 +169,32 @@ class TogetherProvider:
         return answer
 
     async def _answered(
-        self, answer: AnswerStream, timers: StreamTimers, request: service.CompleteRequest, call: Call
-    ) -> AsyncGenerator[Events]:
+        self, answer: UpstreamStream, timers: StreamTimeouts, request: service.CompleteRequest, call: Call
+    ) -> AsyncGenerator[EventBatch]:
         """The events of a 200. An answer that is JSON although a stream was asked for is an answer too."""
         if _media_type(answer.headers) == JSON:
-            async with _patience(timers, self._clock()):
-                body = await answer.read_all(self._patience.body_bytes_max)
+            async with _deadline(timers, self._clock()):
+                body = await answer.read_all(self._limits.max_response_bytes)
             response = _response(body, request, call)
             self._note_event(response.id, call)
-            yield chat_stream.events_from(response)
+            yield stream.events_from(response)
             return
         if _media_type(answer.headers) != EVENT_STREAM:
-            raise ServiceError(Kind.UPSTREAM_MALFORMED_RESPONSE, "the provider's answer is no event stream")
+            raise ServiceError(Reason.UPSTREAM_MALFORMED_RESPONSE, "the provider's answer is no event stream")
         async with aclosing(self._translated(answer, timers, request, call)) as batches:
             async for events in batches:
                 yield events
 
     async def _translated(
-        self, answer: AnswerStream, timers: StreamTimers, request: service.CompleteRequest, call: Call
-    ) -> AsyncGenerator[Events]:
+        self, answer: UpstreamStream, timers: StreamTimeouts, request: service.CompleteRequest, call: Call
+    ) -> AsyncGenerator[EventBatch]:
         """Bytes to events, a batch for each read of the socket. What came before a failure is
         handed on before the failure is raised.
         """
-        reading = _Reading(call, event_bytes_max=self._patience.event_bytes_max)
+        reading = _StreamReader(call, max_event_bytes=self._limits.max_event_bytes)
         failure: ServiceError | None = None
         while not reading.done and failure is None:
-            async with _patience(timers, self._clock()):
+            async with _deadline(timers, self._clock()):
                 data = await answer.read()
             if not data:
                 break
@@ -207,7 +215,7 @@ class TogetherProvider:
         yield reading.translator.take()
         await answer.finish(END_OF_HTTP_S)
 
-    def _begin_attempt(self, method: str, path: str, call: Call) -> Unnoted:
+    def _begin_attempt(self, method: str, path: str, call: Call) -> NoopAttemptSpan:
         progress = call.progress
         progress.attempts += 1
         progress.output_pieces = 0
@@ -216,10 +224,10 @@ class TogetherProvider:
         progress.upstream_request_id = ""
         progress.rate_limits = ()
         if call.trace is None:
-            return Unnoted(call)
+            return NoopAttemptSpan(call)
         attempt = call.trace.attempt(http_method=method, path=path, started_s=self._clock())
         attempt.upstream = NAME
-        return Noted(attempt, self._clock)
+        return AttemptSpan(attempt, self._clock)
 
     def _note_headers(self, headers: Mapping[str, str], call: Call) -> None:
         progress = call.progress
@@ -241,8 +249,8 @@ class TogetherProvider:
         if upstream_id:
             call.progress.upstream_request_id = upstream_id
 
-    def _failure(self, answer: Answer, call: Call) -> ServiceError:
-        return failures.from_answer(
+    def _failure(self, answer: UpstreamResponse, call: Call) -> ServiceError:
+        return errors.from_answer(
             status=answer.status,
             headers=answer.headers,
             body=answer.body,
@@ -254,13 +262,13 @@ class TogetherProvider:
 
 
 @final
-class _Reading:
+class _StreamReader:
     """A stream being read: the decoder, the translator, and whether the end was seen."""
 
-    def __init__(self, call: Call, *, event_bytes_max: int) -> None:
+    def __init__(self, call: Call, *, max_event_bytes: int) -> None:
         self._call = call
-        self._decoder = SseDecoder(event_bytes_max=event_bytes_max)
-        self.translator = chat_stream.ChatStreamTranslator(
+        self._decoder = SseDecoder(max_event_bytes=max_event_bytes)
+        self.translator = stream.ChatStreamTranslator(
             caller_brought_key=call.caller_brought_key, secrets=_secrets(call)
         )
         self.done = False
@@ -272,9 +280,9 @@ class _Reading:
                 return
             if event.name == ERROR_EVENT:
                 raise _named_error(event.data, self._call)
-            self.translator.feed(wire.parse_chunk(event.data))
+            self.translator.feed(schema.parse_chunk(event.data))
 
-    def take(self, model: str) -> Events:
+    def take(self, model: str) -> EventBatch:
         """The events since the last take; an engine that does not say which model serves is taken at
         the caller's word.
         """
@@ -284,14 +292,14 @@ class _Reading:
         return events
 
 
-def _patience(timers: StreamTimers, now_s: float) -> Within:
-    deadline_s, kind = timers.deadline()
-    return Within(deadline_s - now_s, kind, LATE[kind])
+def _deadline(timers: StreamTimeouts, now_s: float) -> Deadline:
+    deadline_s, reason = timers.deadline()
+    return Deadline(deadline_s - now_s, reason, LATE[reason])
 
 
 def _response(body: bytes, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
-    response = chat.from_wire(
-        wire.parse_completion(body),
+    response = from_schema(
+        schema.parse_completion(body),
         caller_brought_key=call.caller_brought_key,
         secrets=_secrets(call),
     )
@@ -302,8 +310,8 @@ def _response(body: bytes, request: service.CompleteRequest, call: Call) -> serv
 
 def _named_error(data: bytes, call: Call) -> ServiceError:
     """What an event called `error` says, whatever its form."""
-    return failures.from_stream_error(
-        wire.parse_error(data) or wire.ErrorBody(),
+    return errors.from_stream_error(
+        schema.parse_error(data) or schema.ErrorBody(),
         caller_brought_key=call.caller_brought_key,
         model=call.progress.model,
         secrets=_secrets(call),
@@ -321,4 +329,4 @@ def _media_type(headers: Mapping[str, str]) -> str:
 
 def _demand_json(headers: Mapping[str, str]) -> None:
     if _media_type(headers) != JSON:
-        raise ServiceError(Kind.UPSTREAM_MALFORMED_RESPONSE, "the provider's answer is no JSON")
+        raise ServiceError(Reason.UPSTREAM_MALFORMED_RESPONSE, "the provider's answer is no JSON")

@@ -3,7 +3,7 @@ package dev.togetherchat.client;
 import io.grpc.Metadata;
 import java.util.UUID;
 
-/** What goes out with every call: who calls, and the call's id. Its text never shows a key. */
+/** The metadata of every call: the caller's keys and the request id. {@code toString} never shows a key. */
 final class CallerMetadata {
     private static final Metadata.Key<String> AUTHORIZATION = key("authorization");
     private static final Metadata.Key<String> UPSTREAM_KEY = key("x-together-api-key");
@@ -12,20 +12,20 @@ final class CallerMetadata {
     private final String callerKey;
     private final String upstreamKey;
 
-    /** Either may be null. */
+    /** Each key may be null. */
     CallerMetadata(String callerKey, String upstreamKey) {
         this.callerKey = callerKey;
         this.upstreamKey = upstreamKey;
     }
 
-    /** The id of a call with these settings. */
+    /** Returns the request id of the settings, or a random one. */
     static String requestId(CallSettings settings) {
         return settings.requestId().isEmpty()
                 ? UUID.randomUUID().toString().replace("-", "")
                 : settings.requestId();
     }
 
-    /** The pairs of a call. */
+    /** Returns the metadata of a call. */
     Metadata of(CallSettings settings, String requestId) {
         Metadata metadata = new Metadata();
         metadata.put(REQUEST_ID, requestId);

@@ -8,14 +8,14 @@ import java.util.Map;
 import java.util.Optional;
 
 /**
- * A call failed. Decide by {@link #code()} and {@link #reason()}; the message is for people.
+ * The exception of a failed call. Branch on {@link #code()} and {@link #reason()}; the message is for people.
  *
- * <p>What the service says about a failure is read in {@link ErrorDetails}; this class only holds it.
+ * <p>{@link ErrorDetails} reads the details that the service sends; this class holds them.
  */
-// It cannot be serialized, as little as the exceptions of gRPC that cause it.
+// Not serializable, like gRPC's own exceptions, which are its cause.
 @SuppressWarnings("serial")
 public final class ChatException extends RuntimeException {
-    /** The one reason that is this library's own: an OK status without the end of the answer. */
+    /** The only reason that this library sets itself: a stream ended with OK but without its last event. */
     public static final String STREAM_INCOMPLETE = "STREAM_INCOMPLETE";
 
     private static final long serialVersionUID = 1L;
@@ -38,42 +38,42 @@ public final class ChatException extends RuntimeException {
         return word + ": " + message + " (request " + details.requestId() + ")";
     }
 
-    /** The status code. OK where a stream ended with it and without its last event: see STREAM_INCOMPLETE. */
+    /** The status code. OK if a stream ended with OK but without its last event: see STREAM_INCOMPLETE. */
     public Status.Code code() {
         return code;
     }
 
-    /** The service's word for it, such as {@code RATE_LIMITED}. Empty when it did not get to say one. */
+    /** The service's reason, such as {@code RATE_LIMITED}. Empty if the service sent none. */
     public String reason() {
         return details.reason();
     }
 
-    /** The status message as it came: one sentence for people, never to be decided by. */
+    /** The status message, unchanged: one sentence for people. Never branch on it. */
     public String statusMessage() {
         return statusMessage;
     }
 
-    /** The id of the call: the one that was sent, unless the service replaced it. */
+    /** The request id that was sent, unless the service replaced it. */
     public String requestId() {
         return details.requestId();
     }
 
-    /** Whether the same call may succeed later; empty when the service did not get to say so. */
+    /** Whether the same call may succeed later; empty if the service did not report it. */
     public Optional<Boolean> retryable() {
         return Optional.ofNullable(details.retryable());
     }
 
-    /** How long to wait before a retry, where the service or the provider asked for a wait. */
+    /** How long to wait before a retry, if the service or the provider requested a wait. */
     public Optional<Duration> retryAfter() {
         return Optional.ofNullable(details.retryAfter());
     }
 
-    /** Everything that is wrong with the request. */
+    /** All that is wrong with the request. */
     public List<Violation> violations() {
         return details.violations();
     }
 
-    /** The limits and conditions that stood in the way, by QuotaFailure and PreconditionFailure. */
+    /** The limits that were reached and the conditions that were not met: QuotaFailure and PreconditionFailure. */
     public List<Violation> limits() {
         return details.limits();
     }
@@ -83,7 +83,7 @@ public final class ChatException extends RuntimeException {
         return details.metadata();
     }
 
-    /** What a stream had gathered before it broke; empty when nothing came. */
+    /** What a stream received before it failed; empty if nothing was received. */
     public Optional<CompleteResponse> partial() {
         return Optional.ofNullable(partial);
     }

@@ -18,8 +18,8 @@ import java.util.Map;
 import java.util.Optional;
 
 /**
- * What the service said about a failure beyond its status: the {@code google.rpc} details, and where they are missing
- * (a proxy may drop them) their twins in plain text. Looks at no message text.
+ * What the service reports about a failure beside code and message: the {@code google.rpc} details, or the plain-text
+ * trailers if a proxy dropped the details. Message texts are not parsed.
  */
 record ErrorDetails(
         String reason,
@@ -35,17 +35,17 @@ record ErrorDetails(
     private static final Metadata.Key<String> RETRYABLE = key("x-error-retryable");
     private static final Metadata.Key<String> REQUEST_ID = key("x-request-id");
 
-    /** The details of a failure that nobody explained. */
-    static ErrorDetails unexplained(String reason, String requestId) {
+    /** Returns the details of a failure for which the service sent none. */
+    static ErrorDetails withoutDetails(String reason, String requestId) {
         return new ErrorDetails(reason, requestId, null, null, List.of(), List.of(), Map.of());
     }
 
-    /** The details of a failed call. A part that is missing or cannot be parsed is left out. */
+    /** Reads the details of a failed call. Parts that are missing or cannot be parsed stay empty. */
     static ErrorDetails of(StatusRuntimeException failure, String sentRequestId) {
         Metadata trailers = failure.getTrailers() == null ? new Metadata() : failure.getTrailers();
         Packed packed = Packed.of(failure);
         Optional<ErrorInfo> info = packed.find(ErrorInfo.class)
-                // A proxy between may answer with an ErrorInfo of its own: its words are not ours.
+                // A proxy may send an ErrorInfo of its own. Only the service's domain counts.
                 .filter(found -> found.getDomain().equals(DOMAIN));
         return new ErrorDetails(
                 info.map(ErrorInfo::getReason).orElse(text(trailers, REASON)),
@@ -55,10 +55,10 @@ record ErrorDetails(
                         .orElse(Optional.ofNullable(trailers.get(REQUEST_ID)).orElse(sentRequestId)),
                 flag(text(trailers, RETRYABLE)),
                 packed.find(RetryInfo.class).map(ErrorDetails::delay).orElse(null),
-                packed.find(BadRequest.class).map(ErrorDetails::wrongs).orElse(List.of()),
+                packed.find(BadRequest.class).map(ErrorDetails::fieldViolations).orElse(List.of()),
                 packed.find(QuotaFailure.class)
-                        .map(ErrorDetails::limits)
-                        .or(() -> packed.find(PreconditionFailure.class).map(ErrorDetails::conditions))
+                        .map(ErrorDetails::quotaViolations)
+                        .or(() -> packed.find(PreconditionFailure.class).map(ErrorDetails::preconditionViolations))
                         .orElse(List.of()),
                 info.map(ErrorInfo::getMetadataMap).map(Map::copyOf).orElse(Map.of()));
     }
@@ -68,21 +68,21 @@ record ErrorDetails(
                 info.getRetryDelay().getSeconds(), info.getRetryDelay().getNanos());
     }
 
-    private static List<Violation> wrongs(BadRequest bad) {
+    private static List<Violation> fieldViolations(BadRequest bad) {
         return bad.getFieldViolationsList().stream()
-                .map(wrong -> new Violation(wrong.getField(), wrong.getDescription()))
+                .map(violation -> new Violation(violation.getField(), violation.getDescription()))
                 .toList();
     }
 
-    private static List<Violation> limits(QuotaFailure failure) {
+    private static List<Violation> quotaViolations(QuotaFailure failure) {
         return failure.getViolationsList().stream()
-                .map(limit -> new Violation(limit.getSubject(), limit.getDescription()))
+                .map(violation -> new Violation(violation.getSubject(), violation.getDescription()))
                 .toList();
     }
 
-    private static List<Violation> conditions(PreconditionFailure failure) {
+    private static List<Violation> preconditionViolations(PreconditionFailure failure) {
         return failure.getViolationsList().stream()
-                .map(condition -> new Violation(condition.getSubject(), condition.getDescription()))
+                .map(violation -> new Violation(violation.getSubject(), violation.getDescription()))
                 .toList();
     }
 
@@ -103,14 +103,14 @@ record ErrorDetails(
         return Metadata.Key.of(name, Metadata.ASCII_STRING_MARSHALLER);
     }
 
-    /** The details as they travel. */
+    /** The details as packed messages. */
     private record Packed(List<Any> details) {
         static Packed of(StatusRuntimeException failure) {
             try {
                 com.google.rpc.Status status = StatusProto.fromThrowable(failure);
                 return new Packed(status == null ? List.of() : status.getDetailsList());
             } catch (IllegalArgumentException unreadable) {
-                // Bytes that are no google.rpc.Status, or one of another code than the call's.
+                // The bytes are not a google.rpc.Status, or its code differs from the call's.
                 return new Packed(List.of());
             }
         }

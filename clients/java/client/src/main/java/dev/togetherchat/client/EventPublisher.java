@@ -9,7 +9,7 @@ import java.util.Objects;
 import java.util.concurrent.Flow;
 import java.util.function.Supplier;
 
-/** The events of an answer for those who are called back: each subscriber makes a call of its own, at its own pace. */
+/** Publishes the events of a stream. Each subscription makes its own call and sets its own pace. */
 final class EventPublisher implements Flow.Publisher<StreamCompleteResponse> {
     private final Supplier<OpenCall<CompleteRequest, StreamCompleteResponse>> calls;
     private final CompleteRequest request;
@@ -22,23 +22,23 @@ final class EventPublisher implements Flow.Publisher<StreamCompleteResponse> {
     @Override
     public void subscribe(Flow.Subscriber<? super StreamCompleteResponse> subscriber) {
         Objects.requireNonNull(subscriber, "subscriber");
-        Reading reading = new Reading(calls.get(), subscriber);
-        subscriber.onSubscribe(reading);
-        reading.start(request);
+        EventSubscription subscription = new EventSubscription(calls.get(), subscriber);
+        subscriber.onSubscribe(subscription);
+        subscription.start(request);
     }
 
-    private static final class Reading extends ClientCall.Listener<StreamCompleteResponse>
+    private static final class EventSubscription extends ClientCall.Listener<StreamCompleteResponse>
             implements Flow.Subscription {
         private final OpenCall<CompleteRequest, StreamCompleteResponse> open;
         private final Flow.Subscriber<? super StreamCompleteResponse> subscriber;
-        private final AnswerFold fold = new AnswerFold();
-        // What a subscriber may ask before the call is started, when gRPC takes no requests yet.
-        private long askedEarly;
+        private final Accumulator accumulator = new Accumulator();
+        // What the subscriber requested before the call was started. gRPC accepts no requests before that.
+        private long requestedEarly;
         private boolean started;
         private IllegalArgumentException misuse;
         private volatile boolean cancelled;
 
-        Reading(
+        EventSubscription(
                 OpenCall<CompleteRequest, StreamCompleteResponse> open,
                 Flow.Subscriber<? super StreamCompleteResponse> subscriber) {
             this.open = open;
@@ -53,19 +53,19 @@ final class EventPublisher implements Flow.Publisher<StreamCompleteResponse> {
             started = true;
             if (misuse != null) {
                 open.call().cancel(misuse.getMessage(), misuse);
-            } else if (askedEarly > 0) {
-                open.call().request((int) askedEarly);
+            } else if (requestedEarly > 0) {
+                open.call().request((int) requestedEarly);
             }
         }
 
         @Override
         public synchronized void request(long count) {
             if (count <= 0) {
-                refuse(new IllegalArgumentException("a subscriber must request at least one event"));
+                reject(new IllegalArgumentException("a subscriber must request at least one event"));
             } else if (started) {
                 open.call().request((int) Math.min(count, Integer.MAX_VALUE));
             } else {
-                askedEarly = Math.min(askedEarly + Math.min(count, Integer.MAX_VALUE), Integer.MAX_VALUE);
+                requestedEarly = Math.min(requestedEarly + Math.min(count, Integer.MAX_VALUE), Integer.MAX_VALUE);
             }
         }
 
@@ -80,7 +80,7 @@ final class EventPublisher implements Flow.Publisher<StreamCompleteResponse> {
         @Override
         public void onMessage(StreamCompleteResponse event) {
             if (!cancelled) {
-                fold.add(event);
+                accumulator.add(event);
                 subscriber.onNext(event);
             }
         }
@@ -90,7 +90,7 @@ final class EventPublisher implements Flow.Publisher<StreamCompleteResponse> {
             if (cancelled) {
                 return;
             }
-            Throwable failure = refused() == null ? open.failure(status, trailers, fold) : refused();
+            Throwable failure = misuse() == null ? open.failure(status, trailers, accumulator) : misuse();
             if (failure == null) {
                 subscriber.onComplete();
             } else {
@@ -98,14 +98,14 @@ final class EventPublisher implements Flow.Publisher<StreamCompleteResponse> {
             }
         }
 
-        private void refuse(IllegalArgumentException why) {
+        private void reject(IllegalArgumentException why) {
             misuse = why;
             if (started) {
                 open.call().cancel(why.getMessage(), why);
             }
         }
 
-        private synchronized IllegalArgumentException refused() {
+        private synchronized IllegalArgumentException misuse() {
             return misuse;
         }
     }

@@ -11,11 +11,11 @@ import dev.togetherchat.v1.ToolCall;
 import java.util.List;
 import java.util.stream.Collectors;
 
-/** The turns of a conversation in a word each. What they give are the contract's messages. */
+/** Builders of the contract's messages, and functions that read the text of a response. */
 public final class Messages {
     private Messages() {}
 
-    /** A conversation as a request, to be added to or sent. */
+    /** A request with these messages; set further fields on the builder. */
     public static CompleteRequest.Builder request(String model, Message... messages) {
         return CompleteRequest.newBuilder().setModel(model).addAllMessages(List.of(messages));
     }
@@ -30,22 +30,22 @@ public final class Messages {
         return turn(Role.ROLE_DEVELOPER, text);
     }
 
-    /** What a person asks. */
+    /** A message of the user. */
     public static Message user(String text) {
         return turn(Role.ROLE_USER, text);
     }
 
-    /** What the model said; an answer's own message can be appended as it is. */
+    /** A message of the model; the message of a response can be appended unchanged. */
     public static Message assistant(String text) {
         return turn(Role.ROLE_ASSISTANT, text);
     }
 
-    /** What came of a tool call. */
+    /** The result of a tool call. */
     public static Message toolResult(ToolCall call, String text) {
         return turn(Role.ROLE_TOOL, text).toBuilder().setToolCallId(call.getId()).build();
     }
 
-    /** A function that the model may ask for; its parameters as the text of a JSON Schema, sent byte for byte. */
+    /** A function that the model may call. The parameters are a JSON Schema, which is sent byte for byte. */
     public static Tool functionTool(String name, String description, String parametersJson) {
         FunctionTool function = FunctionTool.newBuilder()
                 .setName(name)
@@ -55,7 +55,7 @@ public final class Messages {
         return Tool.newBuilder().setFunction(function).build();
     }
 
-    /** The text of an answer's first choice. */
+    /** The text of a response's first choice, or "". */
     public static String textOf(CompleteResponse response) {
         return response.getChoicesCount() == 0
                 ? ""

@@ -8,7 +8,7 @@ import java.util.Iterator;
 import java.util.NoSuchElementException;
 import java.util.function.Function;
 
-/** Models, page after page. */
+/** Iterates over the models of all pages. */
 final class ModelPages implements Iterator<Model> {
     private final Function<ListModelsRequest, ListModelsResponse> list;
     private ListModelsRequest next;
@@ -33,7 +33,7 @@ final class ModelPages implements Iterator<Model> {
     @Override
     public Model next() {
         if (!hasNext()) {
-            throw new NoSuchElementException("that was the last model");
+            throw new NoSuchElementException("there are no more models");
         }
         return page.next();
     }

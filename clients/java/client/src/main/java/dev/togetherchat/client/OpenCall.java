@@ -10,10 +10,10 @@ import io.grpc.stub.ClientCalls;
 import io.grpc.stub.StreamObserver;
 import java.util.concurrent.CompletableFuture;
 
-/** One call that is about to be made, and how its end becomes a ChatException. */
+/** A call that has not been started, and the translation of its end to a ChatException. */
 record OpenCall<Q, R>(ClientCall<Q, R> call, String requestId) {
 
-    /** Waits for the one answer. A thread that is interrupted meanwhile cancels the call. */
+    /** Waits for the response of a unary call. Interrupting the waiting thread cancels the call. */
     R await(Q request) {
         try {
             return ClientCalls.blockingUnaryCall(call, request);
@@ -22,8 +22,8 @@ record OpenCall<Q, R>(ClientCall<Q, R> call, String requestId) {
         }
     }
 
-    /** The one answer in future. To cancel the future is to cancel the call. */
-    CompletableFuture<R> later(Q request) {
+    /** Returns a future of the response of a unary call. Cancelling the future cancels the call. */
+    CompletableFuture<R> async(Q request) {
         CompletableFuture<R> future = new CompletableFuture<>();
         ClientCalls.asyncUnaryCall(call, request, new StreamObserver<R>() {
             @Override
@@ -38,7 +38,7 @@ record OpenCall<Q, R>(ClientCall<Q, R> call, String requestId) {
 
             @Override
             public void onCompleted() {
-                // A unary call completes after its one message.
+                // onNext has completed the future.
             }
         });
         future.whenComplete((response, failed) -> {
@@ -49,31 +49,31 @@ record OpenCall<Q, R>(ClientCall<Q, R> call, String requestId) {
         return future;
     }
 
-    /** Starts a stream. Messages come as they are requested. */
+    /** Starts a stream. The listener gets as many messages as it requests. */
     void stream(Q request, ClientCall.Listener<R> listener) {
         call.start(listener, new Metadata());
         call.sendMessage(request);
         call.halfClose();
     }
 
-    /** The exception of a stream that ended so; null where its answer is whole. */
-    ChatException failure(Status status, Metadata trailers, AnswerFold fold) {
-        CompleteResponse partial = fold.empty() ? null : fold.response();
+    /** Returns the exception of a stream that ended with this status, or null if the response is whole. */
+    ChatException failure(Status status, Metadata trailers, Accumulator accumulator) {
+        CompleteResponse partial = accumulator.empty() ? null : accumulator.response();
         if (!status.isOk()) {
             return failure(status.asRuntimeException(trailers), partial);
         }
-        if (fold.whole()) {
+        if (accumulator.whole()) {
             return null;
         }
-        ErrorDetails details = ErrorDetails.unexplained(ChatException.STREAM_INCOMPLETE, requestId);
+        ErrorDetails details = ErrorDetails.withoutDetails(ChatException.STREAM_INCOMPLETE, requestId);
         return new ChatException(
-                Status.Code.OK, "the stream ended without the end of the answer", details, partial, null);
+                Status.Code.OK, "the stream ended before its last event", details, partial, null);
     }
 
-    /** The exception of a stream whose reader was interrupted. */
-    ChatException interrupted(InterruptedException cause, AnswerFold fold) {
-        CompleteResponse partial = fold.empty() ? null : fold.response();
-        ErrorDetails details = ErrorDetails.unexplained("", requestId);
+    /** Returns the exception of a stream whose reader was interrupted. */
+    ChatException interrupted(InterruptedException cause, Accumulator accumulator) {
+        CompleteResponse partial = accumulator.empty() ? null : accumulator.response();
+        ErrorDetails details = ErrorDetails.withoutDetails("", requestId);
         return new ChatException(Status.Code.CANCELLED, "the thread was interrupted", details, partial, cause);
     }
 

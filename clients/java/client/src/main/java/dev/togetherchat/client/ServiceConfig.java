@@ -10,7 +10,7 @@ import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
 import java.util.Map;
 
-/** The service config that stands beside the protos, in the form that grpc-java wants: maps, lists, texts, doubles. */
+/** Loads the contract's service config in the form that grpc-java requires: maps, lists, strings, doubles. */
 final class ServiceConfig {
     private static final String RESOURCE = "/togetherchat/v1/service_config.json";
     private static final TypeToken<Map<String, Object>> FORM = new TypeToken<>() {};
@@ -20,7 +20,7 @@ final class ServiceConfig {
     static Map<String, Object> load() {
         try (InputStream bytes = ServiceConfig.class.getResourceAsStream(RESOURCE)) {
             if (bytes == null) {
-                throw new IllegalStateException("togetherchat-contract is not on the class path: no " + RESOURCE);
+                throw new IllegalStateException("togetherchat-contract is not on the class path: missing " + RESOURCE);
             }
             try (Reader text = new InputStreamReader(bytes, StandardCharsets.UTF_8)) {
                 return new Gson().fromJson(text, FORM);

@@ -6,7 +6,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.regex.Pattern;
 
-/** Whether a target is this machine, by its text alone: no name is looked up. */
+/** Decides by the text of a target whether it is on this machine. No name is resolved. */
 final class Target {
     private static final List<String> LOCAL_SCHEMES = List.of("unix:", "unix-abstract:");
     private static final List<String> SCHEMES = List.of("dns:///", "dns:", "ipv4:", "ipv6:");
@@ -45,7 +45,7 @@ final class Target {
             return false;
         }
         try {
-            // With a colon in it, it is an address or an error, never a name.
+            // Text with a colon is an address or an error, so no name is resolved.
             return InetAddress.getByName(host).isLoopbackAddress();
         } catch (UnknownHostException noAddress) {
             return false;

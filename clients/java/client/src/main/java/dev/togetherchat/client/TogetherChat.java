@@ -23,16 +23,16 @@ import java.util.concurrent.Flow;
 import java.util.concurrent.TimeUnit;
 
 /**
- * Calls the service. Safe to share between threads; every failure of a call is a {@link ChatException}.
+ * Calls the service. A client is safe for use by many threads; every failed call throws a {@link ChatException}.
  *
- * <p>A thread that waits in a call and is interrupted cancels it; so does a future of this class that is cancelled.
+ * <p>Interrupting a thread that waits for a call cancels the call, and so does cancelling a future of this class.
  */
 public final class TogetherChat implements AutoCloseable {
-    /** The service's name, as its health is asked for. */
+    /** The name of the service in health checks. */
     public static final String SERVICE = ChatServiceGrpc.SERVICE_NAME;
 
     private static final CallSettings HEALTH = CallSettings.DEFAULT.withTimeout(Duration.ofSeconds(10));
-    private static final Duration FAREWELL = Duration.ofSeconds(5);
+    private static final Duration CLOSE_TIMEOUT = Duration.ofSeconds(5);
 
     private final Channels channels;
     private final ManagedChannel channel;
@@ -51,85 +51,85 @@ public final class TogetherChat implements AutoCloseable {
         this.timeout = timeout;
     }
 
-    /** A client of the service at {@code target} by every default. */
+    /** Creates a client of the service at {@code target} with default settings. */
     public static TogetherChat connect(String target) {
         return builder(target).build();
     }
 
     /**
-     * What a client can be told.
+     * Returns a builder of a client of the service at {@code target}.
      *
-     * @param target {@code host:port}, or any target that gRPC knows ({@code dns:///...}, {@code unix:...})
+     * @param target {@code host:port}, or any target that gRPC supports ({@code dns:///...}, {@code unix:...})
      */
     public static TogetherChatBuilder builder(String target) {
         return new TogetherChatBuilder(target);
     }
 
-    /** The whole answer. */
+    /** Returns the completion in one message. */
     public CompleteResponse complete(CompleteRequest request) {
         return complete(request, CallSettings.DEFAULT);
     }
 
-    /** The whole answer. */
+    /** Returns the completion in one message. */
     public CompleteResponse complete(CompleteRequest request, CallSettings settings) {
         return open(ChatServiceGrpc.getCompleteMethod(), settings).await(request);
     }
 
-    /** The whole answer in future. */
+    /** Returns a future of the completion. Cancel this future, not one derived from it, to cancel the call. */
     public CompletableFuture<CompleteResponse> completeAsync(CompleteRequest request) {
         return completeAsync(request, CallSettings.DEFAULT);
     }
 
-    /** The whole answer in future. Cancel this very future, not one derived of it, to cancel the call. */
+    /** Returns a future of the completion. Cancel this future, not one derived from it, to cancel the call. */
     public CompletableFuture<CompleteResponse> completeAsync(CompleteRequest request, CallSettings settings) {
-        return open(ChatServiceGrpc.getCompleteMethod(), settings).later(request);
+        return open(ChatServiceGrpc.getCompleteMethod(), settings).async(request);
     }
 
-    /** The answer while it is made, for a thread that waits. Close it. */
-    public ChatStream stream(CompleteRequest request) {
+    /** Streams the completion to a thread that waits for each event. Close the stream. */
+    public CompletionStream stream(CompleteRequest request) {
         return stream(request, CallSettings.DEFAULT);
     }
 
-    /** The answer while it is made, for a thread that waits. Close it. */
-    public ChatStream stream(CompleteRequest request, CallSettings settings) {
-        return new ChatStream(open(ChatServiceGrpc.getStreamCompleteMethod(), settings), request);
+    /** Streams the completion to a thread that waits for each event. Close the stream. */
+    public CompletionStream stream(CompleteRequest request, CallSettings settings) {
+        return new CompletionStream(open(ChatServiceGrpc.getStreamCompleteMethod(), settings), request);
     }
 
-    /** The answer while it is made, for a subscriber; nothing is asked of the service before there is one. */
+    /** Streams the completion to subscribers. Each subscription makes one call. */
     public Flow.Publisher<StreamCompleteResponse> events(CompleteRequest request) {
         return events(request, CallSettings.DEFAULT);
     }
 
-    /** The answer while it is made, for a subscriber; nothing is asked of the service before there is one. */
+    /** Streams the completion to subscribers. Each subscription makes one call. */
     public Flow.Publisher<StreamCompleteResponse> events(CompleteRequest request, CallSettings settings) {
         return new EventPublisher(() -> open(ChatServiceGrpc.getStreamCompleteMethod(), settings), request);
     }
 
-    /** One page of models. */
+    /** Returns one page of models. */
     public ListModelsResponse listModels(ListModelsRequest request) {
         return listModels(request, CallSettings.DEFAULT);
     }
 
-    /** One page of models. */
+    /** Returns one page of models. */
     public ListModelsResponse listModels(ListModelsRequest request, CallSettings settings) {
         return open(ChatServiceGrpc.getListModelsMethod(), settings).await(request);
     }
 
-    /** One page of models in future. */
+    /** Returns a future of one page of models. */
     public CompletableFuture<ListModelsResponse> listModelsAsync(ListModelsRequest request, CallSettings settings) {
-        return open(ChatServiceGrpc.getListModelsMethod(), settings).later(request);
+        return open(ChatServiceGrpc.getListModelsMethod(), settings).async(request);
     }
 
-    /** Every model that the filters let through; a page is asked for when the one before is used up. */
+    /** Iterates over every model that matches the filters. Each page is requested when the previous one is consumed. */
     public Iterable<Model> models(ListModelsRequest filters) {
         return () -> new ModelPages(this::listModels, filters);
     }
 
     /**
-     * Whether {@code service} takes calls; empty asks about the server as a whole.
+     * Returns the health of {@code service}; an empty name means the server as a whole.
      *
-     * <p>It asks over a channel of its own, for the channel of the other calls obeys the answer: it would not reach a
-     * service that says NOT_SERVING.
+     * <p>The check uses a separate channel without health checks: the channel of the other calls would not reach a
+     * service that reports NOT_SERVING.
      */
     public ServingStatus health(String service) {
         HealthCheckRequest request = HealthCheckRequest.newBuilder().setService(service).build();
@@ -142,13 +142,13 @@ public final class TogetherChat implements AutoCloseable {
         }
     }
 
-    /** Ends the calls that are under way, and the connections. */
+    /** Cancels the calls in flight and closes the connections. */
     @Override
     public void close() {
         channel.shutdownNow();
         try {
-            // So that a program which ends now has told the server that its calls are over.
-            channel.awaitTermination(FAREWELL.toNanos(), TimeUnit.NANOSECONDS);
+            // Otherwise a program that exits now may not send the cancellations to the server.
+            channel.awaitTermination(CLOSE_TIMEOUT.toNanos(), TimeUnit.NANOSECONDS);
         } catch (InterruptedException interrupted) {
             Thread.currentThread().interrupt();
         }
@@ -167,7 +167,7 @@ public final class TogetherChat implements AutoCloseable {
 
     private CallOptions options(CallSettings settings) {
         Duration longest = settings.timeout() == null ? timeout : settings.timeout();
-        // Without one, gRPC sets the service config's, and it travels to the service as any other.
+        // Without a timeout, gRPC sets the service config's and sends it to the service.
         return longest == null
                 ? CallOptions.DEFAULT
                 : CallOptions.DEFAULT.withDeadlineAfter(longest.toNanos(), TimeUnit.NANOSECONDS);

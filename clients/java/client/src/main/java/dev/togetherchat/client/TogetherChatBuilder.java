@@ -11,33 +11,33 @@ import java.util.Objects;
 import java.util.concurrent.TimeUnit;
 
 /**
- * How to reach the service: target, encryption, keys, and the channel's bounds. Opens nothing before {@link #build()}.
+ * Configures a client: target, encryption, keys, deadline and retries. Opens nothing before {@link #build()}.
  *
- * <p>Encryption: a target on this machine (localhost, 127.x, ::1, a unix socket) is spoken to in plain text, any other
- * over TLS, unless {@link #plaintext()} or {@link #tls(ChannelCredentials)} say otherwise: a key must not cross a
- * network in the clear because nobody thought of it.
+ * <p>Encryption: the default is plaintext for a target on this machine (localhost, 127.x, ::1, a unix socket) and TLS
+ * for any other, so that no key crosses a network unencrypted by mistake. {@link #plaintext()} and
+ * {@link #tls(ChannelCredentials)} override it.
  *
- * <p>Retries are gRPC's own, by the service config beside the protos, and the service steers them with
- * {@code grpc-retry-pushback-ms}. A connection that is lost has no such word, and a retry after it may be billed
- * twice: {@link #retries(boolean)} turns all of it off.
+ * <p>Retries are gRPC's own, by the contract's service config. The service controls them with
+ * {@code grpc-retry-pushback-ms}. When a connection is lost, the service cannot say whether a retry is safe, and the
+ * retry may be billed twice: {@link #retries(boolean)} turns all retries off.
  */
 public final class TogetherChatBuilder {
-    /** The largest answer that is taken, in bytes. */
+    /** The largest message that the client receives, in bytes. */
     public static final int RECEIVE_BYTES_MAX = 64 * 1024 * 1024;
 
-    /** The largest request that is kept for a retry, in bytes. grpc-java's default is 1 MiB. */
+    /** The largest request that is buffered for a retry, in bytes. grpc-java's default is 1 MiB. */
     public static final long RETRY_BUFFER_BYTES = 32L * 1024 * 1024;
 
-    /** What all calls of a channel may keep for their retries, in bytes. grpc-java's default is 16 MiB. */
+    /** The retry buffer of all calls of a channel, in bytes. grpc-java's default is 16 MiB. */
     public static final long CHANNEL_RETRY_BUFFER_BYTES = 4 * RETRY_BUFFER_BYTES;
 
-    /** The largest metadata that is taken, in bytes: what gRPC's C core lets pass at most. */
+    /** The largest metadata that the client receives, in bytes: the maximum of gRPC's C core. */
     public static final int METADATA_BYTES_MAX = 16 * 1024;
 
-    /** After this silence the connection is asked whether it lives. */
+    /** A ping is sent after this time without data. */
     public static final Duration KEEPALIVE = Duration.ofSeconds(30);
 
-    /** After this long without an answer to that it is dead. */
+    /** The connection is closed if a ping is not answered within this time. */
     public static final Duration KEEPALIVE_TIMEOUT = Duration.ofSeconds(10);
 
     private final String target;
@@ -53,32 +53,32 @@ public final class TogetherChatBuilder {
         this.credentials = Target.isLocal(target) ? InsecureChannelCredentials.create() : TlsChannelCredentials.create();
     }
 
-    /** Speaks in plain text, keys included: within a mesh that encrypts by itself, for example. */
+    /** Disables TLS. Keys are then sent unencrypted: use it only where the network encrypts, such as in a mesh. */
     public TogetherChatBuilder plaintext() {
         return tls(InsecureChannelCredentials.create());
     }
 
-    /** Speaks over TLS and trusts the JDK's roots. */
+    /** Uses TLS with the JDK's root certificates. */
     public TogetherChatBuilder tls() {
         return tls(TlsChannelCredentials.create());
     }
 
-    /** Speaks over TLS as told: {@link TlsChannelCredentials#newBuilder()} takes roots and a client's certificate. */
+    /** Uses these credentials: {@link TlsChannelCredentials#newBuilder()} accepts roots and a client certificate. */
     public TogetherChatBuilder tls(ChannelCredentials credentials) {
         this.credentials = Objects.requireNonNull(credentials, "credentials");
         return this;
     }
 
-    /** The name that the server's certificate must bear, where it is not the target's. */
+    /** Sets the name in the server's certificate, if it differs from the target's. */
     public TogetherChatBuilder serverName(String serverName) {
         this.serverName = Objects.requireNonNull(serverName, "serverName");
         return this;
     }
 
     /**
-     * What the service knows this caller by, sent as {@code authorization: Bearer ...}.
+     * Sets the caller's key, sent as {@code authorization: Bearer ...}.
      *
-     * @throws IllegalArgumentException it has a character that metadata cannot carry
+     * @throws IllegalArgumentException if the key is empty or has a character that metadata cannot carry
      */
     public TogetherChatBuilder key(String key) {
         this.key = checked(key, "key");
@@ -86,28 +86,28 @@ public final class TogetherChatBuilder {
     }
 
     /**
-     * The caller's own Together key, where the service takes one.
+     * Sets the caller's own Together key, for a service that accepts one.
      *
-     * @throws IllegalArgumentException it has a character that metadata cannot carry
+     * @throws IllegalArgumentException if the key is empty or has a character that metadata cannot carry
      */
     public TogetherChatBuilder upstreamKey(String upstreamKey) {
         this.upstreamKey = checked(upstreamKey, "upstreamKey");
         return this;
     }
 
-    /** The deadline of every call that sets none. Unset: the service config's, 600 s for an answer, 30 s for a list. */
+    /** Sets the timeout of calls that set none. Default: the service config's, 600 s for a completion, 30 s for a list. */
     public TogetherChatBuilder timeout(Duration timeout) {
         this.timeout = Objects.requireNonNull(timeout, "timeout");
         return this;
     }
 
-    /** False for a client that never sends a call twice. */
+    /** Enables or disables all retries. The default is true. */
     public TogetherChatBuilder retries(boolean retries) {
         this.retries = retries;
         return this;
     }
 
-    /** The client. Share it: it is safe for threads, and each has connections of its own. Close it at the end. */
+    /** Creates the client, which opens its own connections. Share it between threads, and close it at the end. */
     public TogetherChat build() {
         return new TogetherChat(this::open, new CallerMetadata(key, upstreamKey), timeout);
     }
@@ -135,13 +135,13 @@ public final class TogetherChatBuilder {
             channel.overrideAuthority(serverName);
         }
         if (Target.isLocal(target)) {
-            // A proxy for the outside world is no way to this machine.
+            // A proxy in the environment cannot reach this machine's loopback addresses.
             channel.proxyDetector(address -> null);
         }
         return channel.build();
     }
 
-    /** The key without the white space around it. The message does not repeat an illegal one. */
+    /** Returns a key without surrounding white space. The exception never contains the key. */
     private static String checked(String key, String name) {
         String stripped = Objects.requireNonNull(key, name).strip();
         if (stripped.isEmpty() || !stripped.chars().allMatch(letter -> letter > ' ' && letter < 127)) {

@@ -1,7 +1,7 @@
 package dev.togetherchat.client;
 
 /**
- * One thing that is wrong.
+ * One error in a request, or one limit that was reached.
  *
  * @param field a path such as {@code messages[2].content[0].text}, or the subject of a quota
  * @param description what is wrong with it, for people

@@ -20,9 +20,9 @@ import java.util.Optional;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 
-/** What a failure says, however much of it arrives. */
+/** The exception of a failed call, with and without details. */
 class ChatExceptionTest {
-    private static final CallSettings SENT = CallSettings.DEFAULT.withRequestId("sent");
+    private static final CallSettings WITH_ID = CallSettings.DEFAULT.withRequestId("sent");
 
     private final ScriptedServer server = new ScriptedServer();
 
@@ -38,7 +38,7 @@ class ChatExceptionTest {
         try (TogetherChat chat =
                 TogetherChat.builder(server.address()).retries(false).build()) {
             return assertThrows(
-                    ChatException.class, () -> chat.complete(request("m", user("Hi")).build(), SENT));
+                    ChatException.class, () -> chat.complete(request("m", user("Hi")).build(), WITH_ID));
         }
     }
 
@@ -54,7 +54,7 @@ class ChatExceptionTest {
         return Status.RESOURCE_EXHAUSTED.withDescription("too many");
     }
 
-    /** Every detail has its place. */
+    /** Every detail of a failure has an accessor. */
     @Test
     void theDetailsOfAFailureAreRead() {
         ChatException failed = failure(ScriptedServer.detailed(
@@ -87,7 +87,7 @@ class ChatExceptionTest {
         assertEquals("RATE_LIMITED: too many (request theirs)", failed.getMessage());
     }
 
-    /** Everything that is wrong with a request is said at once. */
+    /** All violations of a request are reported at once. */
     @Test
     void violationsAreThoseOfTheRequest() {
         BadRequest.Builder bad = BadRequest.newBuilder();
@@ -100,9 +100,9 @@ class ChatExceptionTest {
                 failed.violations());
     }
 
-    /** Where the details are lost on the way, their twins in plain text say the reason. */
+    /** Without details in the status, reason and retryability are read from the plain-text trailers. */
     @Test
-    void thePlainTwinsStandInForLostDetails() {
+    void plainTextTrailersReplaceMissingDetails() {
         Metadata trailers = new Metadata();
         trailers.put(Metadata.Key.of("x-error-reason", Metadata.ASCII_STRING_MARSHALLER), "DRAINING");
         trailers.put(Metadata.Key.of("x-error-retryable", Metadata.ASCII_STRING_MARSHALLER), "false");
@@ -113,17 +113,17 @@ class ChatExceptionTest {
         assertEquals("", failed.statusMessage());
     }
 
-    /** A proxy between may have its own ErrorInfo: that is not the service's reason. */
+    /** An ErrorInfo with another domain, such as a proxy's, is ignored. */
     @Test
-    void theReasonOfAStrangerIsNone() {
+    void anErrorInfoOfAnotherDomainIsIgnored() {
         ChatException failed = failure(ScriptedServer.detailed(limited(), List.of(info("proxy.example.com"))));
         assertEquals("", failed.reason());
         assertEquals(Map.of(), failed.metadata());
     }
 
-    /** Bytes that cannot be parsed cost the details, not the status. */
+    /** Details that cannot be parsed are ignored; the status is kept. */
     @Test
-    void unreadableDetailsAreLeftOut() {
+    void unreadableDetailsAreIgnored() {
         Metadata trailers = new Metadata();
         trailers.put(Metadata.Key.of("grpc-status-details-bin", Metadata.BINARY_BYTE_MARSHALLER), new byte[] {-1, -1});
         ChatException failed = failure(Status.INTERNAL.withDescription("oh").asRuntimeException(trailers));
@@ -132,14 +132,14 @@ class ChatExceptionTest {
         assertEquals("", failed.reason());
     }
 
-    /** Nobody there is a failure like any other. */
+    /** An unreachable service is UNAVAILABLE, without details. */
     @Test
-    void aServiceThatIsNotReachedIsUnavailable() {
+    void anUnreachableServiceIsUnavailable() {
         String address = server.address();
         server.close();
         try (TogetherChat chat = TogetherChat.builder(address).retries(false).build()) {
             ChatException failed = assertThrows(
-                    ChatException.class, () -> chat.complete(request("m", user("Hi")).build(), SENT));
+                    ChatException.class, () -> chat.complete(request("m", user("Hi")).build(), WITH_ID));
             assertEquals(Status.Code.UNAVAILABLE, failed.code());
             assertEquals("sent", failed.requestId());
             assertEquals(Optional.empty(), failed.retryable());

@@ -22,9 +22,9 @@ import java.util.concurrent.TimeUnit;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 
-/** A stream that calls its reader back. */
+/** A stream as a Flow.Publisher. */
 class EventPublisherTest {
-    private static final CompleteRequest ASK = request("m", user("Hi")).build();
+    private static final CompleteRequest REQUEST = request("m", user("Hi")).build();
 
     private final ScriptedServer server = new ScriptedServer();
     private final TogetherChat chat = server.client();
@@ -35,9 +35,9 @@ class EventPublisherTest {
         server.close();
     }
 
-    /** Asks for so many events at first, and for none by itself. */
+    /** Requests {@code first} events on subscription, and no more by itself. */
     private static final class Reader implements Flow.Subscriber<StreamCompleteResponse> {
-        final AnswerFold fold = new AnswerFold();
+        final Accumulator accumulator = new Accumulator();
         final List<StreamCompleteResponse> events = new CopyOnWriteArrayList<>();
         final CompletableFuture<Throwable> ended = new CompletableFuture<>();
         private final long first;
@@ -55,7 +55,7 @@ class EventPublisherTest {
 
         @Override
         public void onNext(StreamCompleteResponse event) {
-            fold.add(event);
+            accumulator.add(event);
             events.add(event);
         }
 
@@ -74,27 +74,27 @@ class EventPublisherTest {
         }
     }
 
-    /** All events, and then the end. */
+    /** A subscriber gets all events and then onComplete. */
     @Test
-    void aWholeAnswerCompletes() throws Exception {
+    void aWholeStreamCompletes() throws Exception {
         server.stream = (attempt, out) -> {
             List.of(started("chat-1"), text("Hi"), finished(0), completed()).forEach(out::onNext);
             out.onCompleted();
         };
         Reader reader = new Reader(Long.MAX_VALUE);
-        chat.events(ASK).subscribe(reader);
+        chat.events(REQUEST).subscribe(reader);
         assertEquals(null, reader.end());
-        assertEquals("Hi", textOf(reader.fold.response()));
+        assertEquals("Hi", textOf(reader.accumulator.response()));
     }
 
-    /** Nothing is asked of the service before someone listens, and each who listens has a call. */
+    /** Without a subscriber no call is made, and each subscriber makes one. */
     @Test
     void eachSubscriberMakesACall() throws Exception {
         server.stream = (attempt, out) -> {
             out.onNext(completed());
             out.onCompleted();
         };
-        Flow.Publisher<StreamCompleteResponse> events = chat.events(ASK);
+        Flow.Publisher<StreamCompleteResponse> events = chat.events(REQUEST);
         assertEquals(0, server.calls.size());
         Reader first = new Reader(9);
         Reader second = new Reader(9);
@@ -105,7 +105,7 @@ class EventPublisherTest {
         assertEquals(2, server.calls.size());
     }
 
-    /** Events come as they are asked for, none beyond. */
+    /** A subscriber gets as many events as it requests. */
     @Test
     void theSubscriberSetsThePace() throws Exception {
         server.stream = (attempt, out) -> {
@@ -113,44 +113,44 @@ class EventPublisherTest {
             out.onCompleted();
         };
         Reader reader = new Reader(1);
-        chat.events(ASK).subscribe(reader);
-        Patience.until(() -> reader.events.size() == 1);
+        chat.events(REQUEST).subscribe(reader);
+        Waiting.until(() -> reader.events.size() == 1);
         reader.subscription.request(2);
-        Patience.until(() -> reader.events.size() == 3);
+        Waiting.until(() -> reader.events.size() == 3);
         reader.subscription.request(1);
         assertEquals(null, reader.end());
         assertEquals(4, reader.events.size());
     }
 
-    /** A failure has what came. */
+    /** The exception of a broken stream has the partial response. */
     @Test
-    void aBrokenStreamEndsWithWhatCame() throws Exception {
+    void aBrokenStreamKeepsThePartialResponse() throws Exception {
         server.stream = (attempt, out) -> {
             List.of(started("chat-1"), text("Hal")).forEach(out::onNext);
             out.onError(Status.UNAVAILABLE.asRuntimeException());
         };
         Reader reader = new Reader(9);
-        chat.events(ASK).subscribe(reader);
+        chat.events(REQUEST).subscribe(reader);
         ChatException failed = assertInstanceOf(ChatException.class, reader.end());
         assertEquals("Hal", textOf(failed.partial().orElseThrow()));
     }
 
-    /** Who cancels a subscription cancels the call. */
+    /** Cancelling the subscription cancels the call. */
     @Test
     void cancellingTheSubscriptionCancelsTheCall() throws Exception {
         server.stream = (attempt, out) -> out.onNext(started("chat-1"));
         Reader reader = new Reader(9);
-        chat.events(ASK).subscribe(reader);
-        Patience.until(() -> reader.events.size() == 1);
+        chat.events(REQUEST).subscribe(reader);
+        Waiting.until(() -> reader.events.size() == 1);
         reader.subscription.cancel();
         assertTrue(server.cancelled.await(1, TimeUnit.MINUTES));
     }
 
-    /** The rule of Flow: to ask for nothing is an error. */
+    /** Requesting zero events is an error, as Flow specifies. */
     @Test
-    void askingForNothingIsAnError() throws Exception {
+    void requestingZeroEventsIsAnError() throws Exception {
         Reader reader = new Reader(0);
-        chat.events(ASK).subscribe(reader);
+        chat.events(REQUEST).subscribe(reader);
         assertInstanceOf(IllegalArgumentException.class, reader.end());
     }
 }

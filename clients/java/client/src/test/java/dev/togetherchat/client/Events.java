@@ -9,7 +9,7 @@ import dev.togetherchat.v1.FinishReason;
 import dev.togetherchat.v1.Started;
 import dev.togetherchat.v1.StreamCompleteResponse;
 
-/** Events of streams, for tests to put together. */
+/** Builders of stream events for tests. */
 final class Events {
     private Events() {}
 
@@ -41,7 +41,7 @@ final class Events {
                 .build();
     }
 
-    /** What a later version of the contract may send: its field 99. */
+    /** An event of a later contract version, in field 99. */
     static StreamCompleteResponse unknown() {
         try {
             return StreamCompleteResponse.parseFrom(

@@ -32,7 +32,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.function.BiConsumer;
 import java.util.function.Function;
 
-/** A service on loopback that answers as a test tells it, and remembers the metadata of the calls. */
+/** A fake service on loopback whose responses are functions of the test. It records the metadata of the calls. */
 final class ScriptedServer implements AutoCloseable {
     final List<Metadata> calls = new CopyOnWriteArrayList<>();
     final List<Deadline> deadlines = new CopyOnWriteArrayList<>();
@@ -48,9 +48,9 @@ final class ScriptedServer implements AutoCloseable {
         try {
             server = NettyServerBuilder.forAddress(new InetSocketAddress("127.0.0.1", 0))
                     .maxInboundMessageSize(64 * 1024 * 1024)
-                    // As the service does; grpc-java's own servers end a connection that asks every 30 s.
+                    // As the real service does; by default grpc-java closes a connection with a ping every 30 s.
                     .permitKeepAliveTime(10, TimeUnit.SECONDS)
-                    .intercept(new Memory())
+                    .intercept(new MetadataRecorder())
                     .addService(new Service())
                     .addService(health.getHealthService())
                     .build()
@@ -68,7 +68,7 @@ final class ScriptedServer implements AutoCloseable {
         return TogetherChat.connect(address());
     }
 
-    /** A call's value of a metadata key. */
+    /** Returns the value of a metadata key that a call sent. */
     String sent(int call, String name) {
         return calls.get(call).get(Metadata.Key.of(name, Metadata.ASCII_STRING_MARSHALLER));
     }
@@ -78,14 +78,14 @@ final class ScriptedServer implements AutoCloseable {
         server.shutdownNow();
     }
 
-    /** A failure with a word on when to come back. */
+    /** A failure with grpc-retry-pushback-ms. */
     static StatusRuntimeException pushback(io.grpc.Status status, String ms) {
         Metadata trailers = new Metadata();
         trailers.put(Metadata.Key.of("grpc-retry-pushback-ms", Metadata.ASCII_STRING_MARSHALLER), ms);
         return status.asRuntimeException(trailers);
     }
 
-    /** A failure with details and, in pairs, more trailers. */
+    /** A failure with details and more trailers, given as name and value. */
     static StatusRuntimeException detailed(io.grpc.Status status, List<Message> details, String... pairs) {
         Status.Builder packed = Status.newBuilder().setCode(status.getCode().value());
         details.forEach(detail -> packed.addDetails(Any.pack(detail)));
@@ -93,13 +93,13 @@ final class ScriptedServer implements AutoCloseable {
         trailers.put(
                 Metadata.Key.of("grpc-status-details-bin", Metadata.BINARY_BYTE_MARSHALLER),
                 packed.build().toByteArray());
-        for (int place = 0; place < pairs.length; place += 2) {
-            trailers.put(Metadata.Key.of(pairs[place], Metadata.ASCII_STRING_MARSHALLER), pairs[place + 1]);
+        for (int index = 0; index < pairs.length; index += 2) {
+            trailers.put(Metadata.Key.of(pairs[index], Metadata.ASCII_STRING_MARSHALLER), pairs[index + 1]);
         }
         return status.asRuntimeException(trailers);
     }
 
-    private final class Memory implements ServerInterceptor {
+    private final class MetadataRecorder implements ServerInterceptor {
         @Override
         public <Q, R> ServerCall.Listener<Q> interceptCall(
                 ServerCall<Q, R> call, Metadata metadata, ServerCallHandler<Q, R> next) {
@@ -114,7 +114,7 @@ final class ScriptedServer implements AutoCloseable {
     private final class Service extends ChatServiceGrpc.ChatServiceImplBase {
         @Override
         public void complete(CompleteRequest request, StreamObserver<CompleteResponse> out) {
-            noteCancel(out);
+            countCancel(out);
             try {
                 CompleteResponse response = complete.apply(calls.size());
                 if (response != null) {
@@ -128,7 +128,7 @@ final class ScriptedServer implements AutoCloseable {
 
         @Override
         public void streamComplete(CompleteRequest request, StreamObserver<StreamCompleteResponse> out) {
-            noteCancel(out);
+            countCancel(out);
             stream.accept(calls.size(), out);
         }
 
@@ -138,7 +138,7 @@ final class ScriptedServer implements AutoCloseable {
             out.onCompleted();
         }
 
-        private <R> void noteCancel(StreamObserver<R> out) {
+        private <R> void countCancel(StreamObserver<R> out) {
             ((ServerCallStreamObserver<R>) out).setOnCancelHandler(cancelled::countDown);
         }
     }

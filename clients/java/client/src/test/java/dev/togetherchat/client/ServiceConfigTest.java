@@ -7,23 +7,23 @@ import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
 
-/** The service config, as grpc-java wants to be given it. */
+/** The service config in the form that grpc-java requires. */
 class ServiceConfigTest {
-    /** Maps, lists, texts and doubles, down to the leaves. */
+    /** The file beside the protos is read as maps, lists, strings and doubles. */
     @Test
-    void itIsTheFileBesideTheProtosInGrpcsForm() {
+    void theFileBesideTheProtosIsReadInGrpcsForm() {
         Map<String, Object> config = ServiceConfig.load();
         assertEquals(List.of(Map.of("round_robin", Map.of())), config.get("loadBalancingConfig"));
         assertEquals(Map.of("serviceName", TogetherChat.SERVICE), config.get("healthCheckConfig"));
         assertEquals(Map.of("maxTokens", 400.0, "tokenRatio", 0.1), config.get("retryThrottling"));
     }
 
-    /** A key that metadata cannot carry is refused where it is given, and not repeated. */
+    /** The builder rejects a key that metadata cannot carry, and the exception does not repeat it. */
     @Test
-    void anIllegalKeyIsRefusedWithoutBeingRepeated() {
+    void anIllegalKeyIsRejectedWithoutBeingRepeated() {
         TogetherChatBuilder builder = TogetherChat.builder("localhost");
-        IllegalArgumentException refused =
+        IllegalArgumentException rejected =
                 assertThrows(IllegalArgumentException.class, () -> builder.key("sec ret"));
-        assertEquals("key is empty or has a character that metadata cannot carry", refused.getMessage());
+        assertEquals("key is empty or has a character that metadata cannot carry", rejected.getMessage());
     }
 }

@@ -5,9 +5,9 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** Which targets are this machine: the only ones that are spoken to in plain text unasked. */
+/** Which targets are on this machine: only for these is plaintext the default. */
 class TargetTest {
-    /** All its addresses are loopback. */
+    /** A target is local if all its addresses are loopback. */
     @ParameterizedTest
     @ValueSource(
             strings = {
@@ -28,7 +28,7 @@ class TargetTest {
         assertEquals(true, Target.isLocal(target));
     }
 
-    /** A name may mean anything, even one that looks like an address. */
+    /** Any other target is not local, even if its name looks like a loopback address. */
     @ParameterizedTest
     @ValueSource(
             strings = {

@@ -25,10 +25,10 @@ import java.util.concurrent.TimeUnit;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 
-/** The client against a server on loopback that answers as it is told. */
+/** The client against a scripted server on loopback. */
 class TogetherChatTest {
-    private static final CompleteRequest ASK = request("m", user("Hi")).build();
-    private static final CompleteResponse ANSWER =
+    private static final CompleteRequest REQUEST = request("m", user("Hi")).build();
+    private static final CompleteResponse RESPONSE =
             CompleteResponse.newBuilder().setId("chat-1").build();
 
     private final ScriptedServer server = new ScriptedServer();
@@ -38,13 +38,13 @@ class TogetherChatTest {
         server.close();
     }
 
-    /** The service is told who calls, by which id, and how long it has: the service config's time where none is set. */
+    /** A call sends keys, request id, metadata and its timeout, by default the service config's. */
     @Test
     void aCallCarriesItsKeyItsIdAndTheServiceConfigsTimeout() {
-        server.complete = attempt -> ANSWER;
+        server.complete = attempt -> RESPONSE;
         try (TogetherChat chat =
                 TogetherChat.builder(server.address()).key(" secret\n").upstreamKey("own").build()) {
-            chat.complete(ASK, CallSettings.DEFAULT.withRequestId("order-17").withMetadata("x-tag", "t"));
+            chat.complete(REQUEST, CallSettings.DEFAULT.withRequestId("order-17").withMetadata("x-tag", "t"));
         }
         assertEquals("Bearer secret", server.sent(0, "authorization"));
         assertEquals("own", server.sent(0, "x-together-api-key"));
@@ -55,14 +55,14 @@ class TogetherChatTest {
         assertTrue(leftS > 300 && leftS <= 600, () -> leftS + " s");
     }
 
-    /** The call's own deadline wins over the client's. */
+    /** The timeout of a call takes precedence over the client's. */
     @Test
-    void aDeadlineOfTheCallGoesBeforeTheClients() {
+    void theTimeoutOfACallOverridesTheClients() {
         try (TogetherChat chat = TogetherChat.builder(server.address())
                 .timeout(Duration.ofSeconds(500))
                 .build()) {
-            chat.complete(ASK);
-            chat.complete(ASK, CallSettings.DEFAULT.withTimeout(Duration.ofSeconds(200)));
+            chat.complete(REQUEST);
+            chat.complete(REQUEST, CallSettings.DEFAULT.withTimeout(Duration.ofSeconds(200)));
         }
         long clientsS = server.deadlines.get(0).timeRemaining(TimeUnit.SECONDS);
         long callsS = server.deadlines.get(1).timeRemaining(TimeUnit.SECONDS);
@@ -70,37 +70,37 @@ class TogetherChatTest {
         assertTrue(callsS > 50 && callsS <= 200, () -> callsS + " s");
     }
 
-    /** What the service asks to be retried is, when it said, whatever the size of the request. */
+    /** A failure with a pushback is retried, also for a request of 3 MiB. */
     @Test
-    void aRefusalWithAPushbackIsRetriedEvenForALongConversation() {
+    void aFailureWithAPushbackIsRetriedEvenForALongConversation() {
         server.complete = attempt -> {
             if (attempt == 1) {
                 throw ScriptedServer.pushback(Status.RESOURCE_EXHAUSTED, "1");
             }
-            return ANSWER;
+            return RESPONSE;
         };
         try (TogetherChat chat = server.client()) {
             CompleteRequest large = request("m", user("x".repeat(3 * 1024 * 1024))).build();
-            assertEquals(ANSWER, chat.complete(large));
+            assertEquals(RESPONSE, chat.complete(large));
         }
         assertEquals(2, server.calls.size());
         assertEquals("1", server.sent(1, "grpc-previous-rpc-attempts"));
     }
 
-    /** Pushback -1 is a no, whatever the service config says. */
+    /** Pushback -1 stops retries, also of a status that the service config lists. */
     @Test
-    void aPushbackOfMinusOneEndsTheCall() {
+    void aPushbackOfMinusOneStopsRetries() {
         server.complete = attempt -> {
             throw ScriptedServer.pushback(Status.UNAVAILABLE, "-1");
         };
         try (TogetherChat chat = server.client()) {
-            ChatException failed = assertThrows(ChatException.class, () -> chat.complete(ASK));
+            ChatException failed = assertThrows(ChatException.class, () -> chat.complete(REQUEST));
             assertEquals(Status.Code.UNAVAILABLE, failed.code());
         }
         assertEquals(1, server.calls.size());
     }
 
-    /** Who says so gets no call sent twice. */
+    /** With retries(false), no call is sent twice. */
     @Test
     void retriesCanBeTurnedOff() {
         server.complete = attempt -> {
@@ -108,53 +108,53 @@ class TogetherChatTest {
         };
         try (TogetherChat chat =
                 TogetherChat.builder(server.address()).retries(false).build()) {
-            assertThrows(ChatException.class, () -> chat.complete(ASK));
+            assertThrows(ChatException.class, () -> chat.complete(REQUEST));
         }
         assertEquals(1, server.calls.size());
     }
 
-    /** A future gives the answer, or the same exception that a waiting thread gets. */
+    /** A future completes with the response, or with the exception that a waiting thread gets. */
     @Test
     void aFutureEndsAsTheCallDoes() throws Exception {
         server.complete = attempt -> {
             if (attempt == 2) {
                 throw Status.NOT_FOUND.withDescription("no such model").asRuntimeException();
             }
-            return ANSWER;
+            return RESPONSE;
         };
         try (TogetherChat chat = server.client()) {
-            assertEquals(ANSWER, chat.completeAsync(ASK).get(1, TimeUnit.MINUTES));
-            CompletableFuture<CompleteResponse> failing = chat.completeAsync(ASK);
+            assertEquals(RESPONSE, chat.completeAsync(REQUEST).get(1, TimeUnit.MINUTES));
+            CompletableFuture<CompleteResponse> failing = chat.completeAsync(REQUEST);
             ExecutionException failed = assertThrows(ExecutionException.class, () -> failing.get(1, TimeUnit.MINUTES));
             assertEquals("no such model", ((ChatException) failed.getCause()).statusMessage());
         }
     }
 
-    /** Nobody pays for an answer whose future was cancelled. */
+    /** Cancelling a future cancels its call. */
     @Test
     void aCancelledFutureCancelsItsCall() throws Exception {
         server.complete = attempt -> null;
         try (TogetherChat chat = server.client()) {
-            CompletableFuture<CompleteResponse> future = chat.completeAsync(ASK);
-            Patience.until(() -> server.calls.size() == 1);
+            CompletableFuture<CompleteResponse> future = chat.completeAsync(REQUEST);
+            Waiting.until(() -> server.calls.size() == 1);
             future.cancel(true);
             assertTrue(server.cancelled.await(1, TimeUnit.MINUTES));
         }
     }
 
-    /** A thread that is interrupted while it waits cancels its call, and stays interrupted. */
+    /** Interrupting a waiting thread cancels its call and keeps the interrupt flag. */
     @Test
     void anInterruptedThreadCancelsItsCall() throws Exception {
         server.complete = attempt -> null;
         try (TogetherChat chat = server.client()) {
             List<Object> seen = new ArrayList<>();
             Thread caller = new Thread(() -> {
-                ChatException failed = assertThrows(ChatException.class, () -> chat.complete(ASK));
+                ChatException failed = assertThrows(ChatException.class, () -> chat.complete(REQUEST));
                 seen.add(failed.code());
                 seen.add(Thread.currentThread().isInterrupted());
             });
             caller.start();
-            Patience.until(() -> server.calls.size() == 1);
+            Waiting.until(() -> server.calls.size() == 1);
             caller.interrupt();
             caller.join();
             assertEquals(List.of(Status.Code.CANCELLED, true), seen);
@@ -162,9 +162,9 @@ class TogetherChatTest {
         }
     }
 
-    /** A key does not cross a network in the clear, unless someone said that it may. */
+    /** TLS is the default for a target on another machine, and plaintext for one on this machine. */
     @Test
-    void aTargetElsewhereIsSpokenToOverTls() {
+    void tlsIsTheDefaultForARemoteTarget() {
         TogetherChatBuilder elsewhere = TogetherChat.builder("chat.example.com:443");
         assertInstanceOf(TlsChannelCredentials.class, elsewhere.credentials());
         assertInstanceOf(InsecureChannelCredentials.class, elsewhere.plaintext().credentials());
@@ -173,26 +173,26 @@ class TogetherChatTest {
         assertInstanceOf(TlsChannelCredentials.class, here.tls().credentials());
     }
 
-    /** Where TLS is wanted and the server has none, the call fails, and nothing of it is sent. */
+    /** A call over TLS to a plaintext server fails, and nothing of it is sent. */
     @Test
-    void tlsIsNotGivenUpForAServerThatHasNone() {
+    void aTlsClientDoesNotFallBackToPlaintext() {
         TogetherChatBuilder encrypted = TogetherChat.builder(server.address()).tls();
         try (TogetherChat chat = encrypted.key("secret").retries(false).build()) {
-            ChatException failed = assertThrows(ChatException.class, () -> chat.complete(ASK));
+            ChatException failed = assertThrows(ChatException.class, () -> chat.complete(REQUEST));
             assertEquals(Status.Code.UNAVAILABLE, failed.code());
         }
         assertEquals(0, server.calls.size());
     }
 
-    /** The next page is asked for by the token of the one before, with the same filters. */
+    /** Each page is requested with the token of the previous one and the same filters. */
     @Test
-    void modelsComePageAfterPage() {
-        List<ListModelsRequest> asked = new ArrayList<>();
+    void modelsAreListedAcrossAllPages() {
+        List<ListModelsRequest> requests = new ArrayList<>();
         server.list = page -> {
-            asked.add(page);
+            requests.add(page);
             ListModelsResponse.Builder response = ListModelsResponse.newBuilder()
-                    .addModels(Model.newBuilder().setId("model-" + asked.size()));
-            return response.setNextPageToken(asked.size() < 3 ? "page-" + asked.size() : "").build();
+                    .addModels(Model.newBuilder().setId("model-" + requests.size()));
+            return response.setNextPageToken(requests.size() < 3 ? "page-" + requests.size() : "").build();
         };
         List<String> ids = new ArrayList<>();
         try (TogetherChat chat = server.client()) {
@@ -201,17 +201,17 @@ class TogetherChatTest {
             }
         }
         assertEquals(List.of("model-1", "model-2", "model-3"), ids);
-        assertEquals(List.of("", "page-1", "page-2"), asked.stream().map(ListModelsRequest::getPageToken).toList());
-        assertEquals(List.of("q", "q", "q"), asked.stream().map(ListModelsRequest::getQuery).toList());
+        assertEquals(List.of("", "page-1", "page-2"), requests.stream().map(ListModelsRequest::getPageToken).toList());
+        assertEquals(List.of("q", "q", "q"), requests.stream().map(ListModelsRequest::getQuery).toList());
     }
 
-    /** A service that says NOT_SERVING gets no calls, and can be asked how it is all the same. */
+    /** A service that reports NOT_SERVING gets no calls, and its health can still be read. */
     @Test
     void aServiceThatIsNotServingGetsNoCalls() {
         server.health.setStatus(TogetherChat.SERVICE, ServingStatus.NOT_SERVING);
         try (TogetherChat chat =
                 TogetherChat.builder(server.address()).retries(false).build()) {
-            ChatException failed = assertThrows(ChatException.class, () -> chat.complete(ASK));
+            ChatException failed = assertThrows(ChatException.class, () -> chat.complete(REQUEST));
             assertEquals(Status.Code.UNAVAILABLE, failed.code());
             assertEquals(ServingStatus.NOT_SERVING, chat.health(TogetherChat.SERVICE));
         }

@@ -11,13 +11,13 @@ import java.nio.charset.StandardCharsets;
 import java.util.Objects;
 
 /**
- * The Java actor of {@code clients/conformance}: reads cases from standard input, makes their calls, and writes what it
- * saw. It judges nothing.
+ * The Java actor of {@code clients/conformance}: reads cases from standard input, makes their calls, and writes its
+ * observations. The judge compares; the actor does not.
  */
 public final class Actor {
     private Actor() {}
 
-    /** Takes the server's address. */
+    /** Takes the server's address as its argument. */
     public static void main(String[] arguments) throws IOException, InterruptedException {
         if (arguments.length != 1) {
             System.err.println("usage: Actor HOST:PORT < cases");
@@ -25,15 +25,15 @@ public final class Actor {
         }
         String target = Objects.requireNonNull(arguments[0]);
         BufferedReader cases = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
-        PrintStream seen = new PrintStream(System.out, true, StandardCharsets.UTF_8);
+        PrintStream observations = new PrintStream(System.out, true, StandardCharsets.UTF_8);
         try (TogetherChat chat = TogetherChat.builder(target).plaintext().build();
                 TogetherChat chatOnce =
                         TogetherChat.builder(target).plaintext().retries(false).build()) {
             for (String line = cases.readLine(); line != null; line = cases.readLine()) {
                 if (!line.isBlank()) {
-                    Case asked = new Case(JsonParser.parseString(line).getAsJsonObject());
-                    JsonObject answer = new Performance(asked.retries() ? chat : chatOnce, asked).perform();
-                    seen.println(answer);
+                    Case testCase = new Case(JsonParser.parseString(line).getAsJsonObject());
+                    JsonObject observation = new CaseRunner(testCase.retries() ? chat : chatOnce, testCase).run();
+                    observations.println(observation);
                 }
             }
         }

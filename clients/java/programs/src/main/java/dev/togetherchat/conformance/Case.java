@@ -10,7 +10,7 @@ import java.time.Duration;
 import java.util.Map;
 import java.util.OptionalLong;
 
-/** One case as the actor reads it. */
+/** A case as an actor reads it. */
 record Case(JsonObject json) {
     private static final JsonFormat.Parser PROTO_JSON = JsonFormat.parser();
 
@@ -26,12 +26,12 @@ record Case(JsonObject json) {
         return !json.has("retries") || json.get("retries").getAsBoolean();
     }
 
-    /** Leave a stream after so many events. */
+    /** The number of events after which a stream is cancelled. */
     OptionalLong cancelAfterEvents() {
         return cancel("after_events");
     }
 
-    /** Leave the call after this time. */
+    /** The time after which the call is cancelled. */
     OptionalLong cancelAfterMs() {
         return cancel("after_ms");
     }
@@ -51,20 +51,20 @@ record Case(JsonObject json) {
         return settings;
     }
 
-    /** Reads the request into {@code message} and gives it back. */
+    /** Reads the request into {@code message} and returns it. */
     <B extends Message.Builder> B request(B message) {
         JsonObject request = json.has("request") ? json.getAsJsonObject("request") : new JsonObject();
         try {
             PROTO_JSON.merge(request.toString(), message);
         } catch (InvalidProtocolBufferException broken) {
-            throw new IllegalArgumentException("case " + id() + " holds no such request", broken);
+            throw new IllegalArgumentException("case " + id() + " has an invalid request", broken);
         }
         return message;
     }
 
     private OptionalLong cancel(String when) {
-        boolean asked = json.has("cancel") && json.getAsJsonObject("cancel").has(when);
-        return asked
+        boolean present = json.has("cancel") && json.getAsJsonObject("cancel").has(when);
+        return present
                 ? OptionalLong.of(json.getAsJsonObject("cancel").get(when).getAsLong())
                 : OptionalLong.empty();
     }

@@ -10,11 +10,11 @@ import dev.togetherchat.client.TogetherChat;
 import dev.togetherchat.v1.CompleteRequest;
 import dev.togetherchat.v1.CompleteResponse;
 
-/** Asks one question and prints the answer. Arguments: the service's address and the question. */
+/** Sends one question and prints the completion. Arguments: the service's address and the question. */
 public final class Complete {
     private Complete() {}
 
-    /** Ends with status 1 where the call failed. */
+    /** Exits with status 1 if the call fails. */
     public static void main(String[] arguments) {
         String target = arguments.length > 0 ? arguments[0] : "localhost:50051";
         String question = arguments.length > 1 ? arguments[1] : "What is gRPC, in one sentence?";
@@ -22,9 +22,9 @@ public final class Complete {
                 .setMaxTokens(500)
                 .build();
         try (TogetherChat chat = TogetherChat.connect(target)) {
-            CompleteResponse answer = chat.complete(request);
-            System.out.println(textOf(answer));
-            System.out.println(answer.getUsage().getTotalTokens() + " tokens, model " + answer.getModel());
+            CompleteResponse response = chat.complete(request);
+            System.out.println(textOf(response));
+            System.out.println(response.getUsage().getTotalTokens() + " tokens, model " + response.getModel());
         } catch (ChatException failed) {
             System.err.println(failed.getMessage());
             System.exit(1);

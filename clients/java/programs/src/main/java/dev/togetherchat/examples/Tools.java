@@ -15,7 +15,7 @@ import dev.togetherchat.v1.Message;
 import dev.togetherchat.v1.Tool;
 import dev.togetherchat.v1.ToolCall;
 
-/** Lets the model ask for the weather until it answers. Argument: the service's address. */
+/** A tool loop: the model calls a weather function until it replies with text. Argument: the service's address. */
 public final class Tools {
     private static final int ROUNDS_MAX = 5;
     private static final Tool WEATHER = functionTool(
@@ -26,7 +26,7 @@ public final class Tools {
 
     private Tools() {}
 
-    /** Ends with status 1 where a call failed. */
+    /** Exits with status 1 if a call fails. */
     public static void main(String[] arguments) {
         String target = arguments.length > 0 ? arguments[0] : "localhost:50051";
         try (TogetherChat chat = TogetherChat.connect(target)) {
@@ -41,21 +41,21 @@ public final class Tools {
         CompleteRequest.Builder conversation = request(
                         "meta-llama/Llama-3.3-70B-Instruct-Turbo", user("What is the weather in Oslo?"))
                 .addTools(WEATHER);
-        CompleteResponse answer = chat.complete(conversation.build());
-        for (int round = 0; round < ROUNDS_MAX && asksForTools(answer); round++) {
-            Message asked = answer.getChoices(0).getMessage();
-            // The assistant's turn goes back as it came, and each call gets its result.
-            conversation.addMessages(asked);
-            for (ToolCall call : asked.getToolCallsList()) {
+        CompleteResponse response = chat.complete(conversation.build());
+        for (int round = 0; round < ROUNDS_MAX && callsTools(response); round++) {
+            Message message = response.getChoices(0).getMessage();
+            // Send the model's message back unchanged, followed by the result of each call.
+            conversation.addMessages(message);
+            for (ToolCall call : message.getToolCallsList()) {
                 System.out.println(call.getFunction().getName() + call.getFunction().getArguments());
                 conversation.addMessages(toolResult(call, "{\"celsius\": 7}"));
             }
-            answer = chat.complete(conversation.build());
+            response = chat.complete(conversation.build());
         }
-        return answer;
+        return response;
     }
 
-    private static boolean asksForTools(CompleteResponse answer) {
-        return answer.getChoices(0).getFinishReason() == FinishReason.FINISH_REASON_TOOL_CALLS;
+    private static boolean callsTools(CompleteResponse response) {
+        return response.getChoices(0).getFinishReason() == FinishReason.FINISH_REASON_TOOL_CALLS;
     }
 }

@@ -14,7 +14,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
-/** Starts this repository's Python programs, and learns their addresses from what they say on standard error. */
+/** Starts this repository's Python programs and reads their addresses from their output. */
 final class Processes implements AutoCloseable {
     private static final long START_S = 120;
     private static final long END_S = 30;
@@ -22,7 +22,7 @@ final class Processes implements AutoCloseable {
     private final Path repository = Path.of("../../..").toAbsolutePath().normalize();
     private final List<Process> running = new ArrayList<>();
 
-    /** Starts a module and gives what {@code announcement} finds in its first lines. */
+    /** Starts a module and returns the first match of {@code announcement} in its output. */
     Matcher start(Pattern announcement, Map<String, String> environment, String... moduleAndArguments) {
         List<String> command = new ArrayList<>(List.of(python(), "-m"));
         command.addAll(Arrays.asList(moduleAndArguments));
@@ -62,23 +62,23 @@ final class Processes implements AutoCloseable {
     }
 
     private String python() {
-        String told = System.getenv("TOGETHERCHAT_PYTHON");
-        return told == null ? repository.resolve(".venv/bin/python").toString() : told;
+        String configured = System.getenv("TOGETHERCHAT_PYTHON");
+        return configured == null ? repository.resolve(".venv/bin/python").toString() : configured;
     }
 
-    /** To its end, for a program whose lines nobody reads would stop. */
+    /** Reads to the end of the output: a program whose output is not read would block. */
     private static void read(Process process, Pattern announcement, CompletableFuture<Matcher> announced) {
-        StringBuilder said = new StringBuilder();
+        StringBuilder printed = new StringBuilder();
         try (BufferedReader lines = process.inputReader(StandardCharsets.UTF_8)) {
             for (String line = lines.readLine(); line != null; line = lines.readLine()) {
                 Matcher found = announcement.matcher(line);
                 if (found.find()) {
                     announced.complete(found);
                 } else if (!announced.isDone()) {
-                    said.append(line).append('\n');
+                    printed.append(line).append('\n');
                 }
             }
-            announced.completeExceptionally(new IllegalStateException("it ended:\n" + said));
+            announced.completeExceptionally(new IllegalStateException("the program exited:\n" + printed));
         } catch (IOException broken) {
             announced.completeExceptionally(new UncheckedIOException(broken));
         }

@@ -18,13 +18,13 @@ import javax.tools.ToolProvider;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** The README's lines are compiled and run as they stand there, but for the service's address. */
+/** The README's snippets compile and run unchanged, except for the service's address. */
 class ReadmeTest {
     private static final Path README = Path.of("../README.md");
     private static final Pattern IMPORTS = Pattern.compile("```java imports\n(.*?)```", Pattern.DOTALL);
     private static final Pattern SNIPPET = Pattern.compile("### ([^\n]+)\n[^`]*```java\n(.*?)```", Pattern.DOTALL);
 
-    /** What each of them writes, in part. */
+    /** Text that the output of each snippet contains. */
     private static final Map<String, String> WRITTEN = Map.of(
             "A call", " tokens",
             "A stream", " tokens",
@@ -34,7 +34,7 @@ class ReadmeTest {
     @TempDir
     private Path folder;
 
-    /** Every snippet has a test, compiles without a warning, and does what it says. */
+    /** Every snippet has an expected output, compiles without a warning, and prints it. */
     @Test
     void theSnippetsRun() throws Exception {
         Map<String, String> snippets = snippets();
@@ -70,7 +70,7 @@ class ReadmeTest {
         assertEquals(0, status, source);
     }
 
-    /** Maven's Surefire keeps the true one in a property of its own. */
+    /** Maven's Surefire sets the class path of the tests in a property of its own. */
     private static String classPath() {
         return System.getProperty("surefire.test.class.path", System.getProperty("java.class.path"));
     }

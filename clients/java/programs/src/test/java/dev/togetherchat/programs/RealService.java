@@ -14,7 +14,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.regex.Pattern;
 
-/** The service and the simulator of the provider behind it, each a process of its own. */
+/** The service and the sandbox as its provider, each in its own process. */
 final class RealService implements AutoCloseable {
     private static final Pattern SANDBOX = Pattern.compile("listening on (http://[0-9.:]+)/v1");
     private static final Pattern SERVING = Pattern.compile("SERVING: gRPC on ([0-9.:]+)");
@@ -29,7 +29,7 @@ final class RealService implements AutoCloseable {
                 .start(SANDBOX, Map.of(), "togetherchat_sandbox", "--listen", "127.0.0.1:0", "--tokens-per-second", "0")
                 .group(1);
         Map<String, String> provider = Map.of("TOGETHER_BASE_URL", sandbox + "/v1", "TOGETHER_API_KEY", "simulated");
-        String[] command = {"togetherchat_server", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"};
+        String[] command = {"togetherchat_server", "--grpc-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"};
         address = processes.start(SERVING, provider, command).group(1);
     }
 
@@ -39,7 +39,7 @@ final class RealService implements AutoCloseable {
 
     /** The simulator's requests of one model, oldest first. */
     List<JsonObject> ledger(String model) {
-        HttpRequest request = HttpRequest.newBuilder(URI.create(sandbox + "/sandbox/ledger")).build();
+        HttpRequest request = HttpRequest.newBuilder(URI.create(sandbox + "/sandbox/request-log")).build();
         try {
             String body = http.send(request, HttpResponse.BodyHandlers.ofString()).body();
             List<JsonObject> entries = new ArrayList<>();

@@ -11,7 +11,7 @@ import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
 import dev.togetherchat.client.CallSettings;
 import dev.togetherchat.client.ChatException;
-import dev.togetherchat.client.ChatStream;
+import dev.togetherchat.client.CompletionStream;
 import dev.togetherchat.client.TogetherChat;
 import dev.togetherchat.client.Violation;
 import dev.togetherchat.conformance.Actor;
@@ -71,33 +71,33 @@ class RealServiceTest {
         return request(model, user(text)).build();
     }
 
-    /** One question, one answer. */
+    /** A call returns the completion and its usage. */
     @Test
-    void anAnswerIsWhatWasAskedFor() {
-        CompleteResponse answer = chat.complete(ask(MODEL, "echo: Größe 漢字 🦀"));
-        assertEquals("Größe 漢字 🦀", textOf(answer));
-        assertTrue(answer.getUsage().getTotalTokens() > 0);
+    void aCallReturnsTheCompletion() {
+        CompleteResponse response = chat.complete(ask(MODEL, "echo: Größe 漢字 🦀"));
+        assertEquals("Größe 漢字 🦀", textOf(response));
+        assertTrue(response.getUsage().getTotalTokens() > 0);
     }
 
-    /** The law of the stream, with the real service: the fold is the answer of Complete. */
+    /** A collected stream of the real service equals the response of Complete. */
     @Test
-    void aStreamFoldsToTheAnswerOfComplete() {
-        CompleteRequest asked = ask("sandbox/reasoning", "echo: one two three");
-        try (ChatStream stream = chat.stream(asked)) {
-            assertEquals(withoutTheClock(chat.complete(asked)), withoutTheClock(stream.finish()));
+    void aStreamEqualsTheResponseOfComplete() {
+        CompleteRequest request = ask("sandbox/reasoning", "echo: one two three");
+        try (CompletionStream stream = chat.stream(request)) {
+            assertEquals(withoutTheClock(chat.complete(request)), withoutTheClock(stream.finish()));
         }
     }
 
-    /** Prompts above every default of gRPC arrive. */
+    /** A prompt of 300 kB, above gRPC's default retry buffer, is completed. */
     @Test
-    void aLongPromptArrives() {
+    void aLongPromptIsCompleted() {
         String text = "x".repeat(300_000);
         assertEquals(text, textOf(chat.complete(ask(MODEL, "echo: " + text))));
     }
 
-    /** All violations at once, with their places. */
+    /** All violations of a request are reported at once, each with its field. */
     @Test
-    void anInvalidRequestSaysWhatIsWrong() {
+    void anInvalidRequestReportsItsViolations() {
         CompleteRequest wrong = CompleteRequest.newBuilder().setModel(MODEL).setTopP(2).build();
         ChatException failed = assertThrows(ChatException.class, () -> chat.complete(wrong));
         assertEquals(Status.Code.INVALID_ARGUMENT, failed.code());
@@ -106,20 +106,20 @@ class RealServiceTest {
         assertEquals(List.of("messages", "top_p"), fields);
     }
 
-    /** A rate limit that outlasts the service's own attempts is survived by the service config's. */
+    /** The service config's retry succeeds where all attempts of the service failed. */
     @Test
-    void theServiceConfigOutlastsTheServicesOwnAttempts() {
-        CompleteRequest asked = ask("sandbox/error-429-x4", "Java, with retries");
-        CompleteResponse answer = chat.complete(asked);
-        assertTrue(textOf(answer).contains("Java, with retries"), textOf(answer));
-        // Four refusals are more than one call of the service tries; the fifth request is answered.
-        assertEquals(5, service.ledger("sandbox/error-429-x4").size());
-        assertTrue(answer.getAttempts() < 5, () -> answer.getAttempts() + " attempts in one call");
+    void theServiceConfigsRetrySucceeds() {
+        CompleteRequest request = ask("sandbox/error-429-x4", "Java, with retries");
+        CompleteResponse response = chat.complete(request);
+        assertTrue(textOf(response).contains("Java, with retries"), textOf(response));
+        // The service makes three attempts per call; the fifth request succeeds in the second call.
+        assertEquals(5, service.requestLog("sandbox/error-429-x4").size());
+        assertTrue(response.getAttempts() < 5, () -> response.getAttempts() + " attempts in one call");
     }
 
-    /** Without its retries the client has the refusal in hand, and the time to wait. */
+    /** Without retries the caller gets the rate limit, with the requested wait. */
     @Test
-    void withoutRetriesARateLimitSaysHowLongToWait() {
+    void withoutRetriesARateLimitReportsTheWait() {
         try (TogetherChat once =
                 TogetherChat.builder(service.address()).retries(false).build()) {
             ChatException failed =
@@ -131,61 +131,61 @@ class RealServiceTest {
         }
     }
 
-    /** Pushback -1: RESOURCE_EXHAUSTED is in the service config, and still the provider is asked once. */
+    /** Pushback -1 stops retries: the provider gets one request, although the service config lists the status. */
     @Test
-    void anExhaustedQuotaIsNotTriedAgain() {
+    void anExhaustedQuotaIsNotRetried() {
         ChatException failed =
                 assertThrows(ChatException.class, () -> chat.complete(ask("sandbox/error-429-quota", "Hi")));
         assertEquals("QUOTA_EXHAUSTED", failed.reason());
         assertEquals(Optional.of(false), failed.retryable());
-        assertEquals(1, service.ledger("sandbox/error-429-quota").size());
+        assertEquals(1, service.requestLog("sandbox/error-429-quota").size());
     }
 
-    /** A stream that is left in the middle ends the generation at the provider. */
+    /** Closing a stream closes the provider connection. */
     @Test
-    void closingAStreamEndsTheGeneration() {
-        try (ChatStream stream = chat.stream(ask("sandbox/stall-after-2", "Hi"))) {
+    void closingAStreamStopsTheGeneration() {
+        try (CompletionStream stream = chat.stream(ask("sandbox/stall-after-2", "Hi"))) {
             stream.text().iterator().next();
         }
-        Patience.until(() -> endings("sandbox/stall-after-2").equals(List.of("client_closed")));
+        Waiting.until(() -> endings("sandbox/stall-after-2").equals(List.of("client_closed")));
     }
 
-    /** So does a thread that is interrupted. */
+    /** Interrupting a waiting thread closes the provider connection. */
     @Test
-    void interruptingAThreadEndsTheGeneration() throws InterruptedException {
+    void interruptingAThreadStopsTheGeneration() throws InterruptedException {
         Thread caller = new Thread(() ->
                 assertThrows(ChatException.class, () -> chat.complete(ask("sandbox/stall", "Hi"))));
         caller.start();
-        Patience.until(() -> endings("sandbox/stall").equals(List.of("running")));
+        Waiting.until(() -> endings("sandbox/stall").equals(List.of("running")));
         caller.interrupt();
         caller.join();
-        Patience.until(() -> endings("sandbox/stall").equals(List.of("client_closed")));
+        Waiting.until(() -> endings("sandbox/stall").equals(List.of("client_closed")));
     }
 
-    /** So does a future that is cancelled. */
+    /** Cancelling a future closes the provider connection. */
     @Test
-    void cancellingAFutureEndsTheGeneration() {
+    void cancellingAFutureStopsTheGeneration() {
         CompletableFuture<CompleteResponse> future = chat.completeAsync(ask("sandbox/stall-after-0", "Hi"));
-        Patience.until(() -> endings("sandbox/stall-after-0").equals(List.of("running")));
+        Waiting.until(() -> endings("sandbox/stall-after-0").equals(List.of("running")));
         future.cancel(true);
-        Patience.until(() -> endings("sandbox/stall-after-0").equals(List.of("client_closed")));
+        Waiting.until(() -> endings("sandbox/stall-after-0").equals(List.of("client_closed")));
     }
 
-    /** A deadline ends the call on both sides, and the service says so itself. */
+    /** A deadline ends the call and closes the provider connection. */
     @Test
     void aDeadlineEndsTheCall() {
         CallSettings brief = CallSettings.DEFAULT.withTimeout(Duration.ofSeconds(2));
         ChatException failed =
                 assertThrows(ChatException.class, () -> chat.complete(ask("sandbox/stall-after-1", "Hi"), brief));
         assertEquals(Status.Code.DEADLINE_EXCEEDED, failed.code());
-        Patience.until(() -> endings("sandbox/stall-after-1").equals(List.of("client_closed")));
+        Waiting.until(() -> endings("sandbox/stall-after-1").equals(List.of("client_closed")));
     }
 
-    /** What came of a stream that broke is kept. */
+    /** The exception of a broken stream has the partial response. */
     @Test
-    void aBrokenStreamKeepsWhatCame() {
+    void aBrokenStreamKeepsThePartialResponse() {
         List<String> pieces = new ArrayList<>();
-        try (ChatStream stream = chat.stream(ask("sandbox/cut-stream", "Hi"))) {
+        try (CompletionStream stream = chat.stream(ask("sandbox/cut-stream", "Hi"))) {
             ChatException failed =
                     assertThrows(ChatException.class, () -> stream.text().forEach(pieces::add));
             assertEquals("UPSTREAM_TRUNCATED", failed.reason());
@@ -194,9 +194,9 @@ class RealServiceTest {
         }
     }
 
-    /** Every model once, over all pages. */
+    /** Every model is listed once, across all pages. */
     @Test
-    void modelsAreListedOverAllPages() {
+    void modelsAreListedAcrossAllPages() {
         int total = chat.listModels(ListModelsRequest.getDefaultInstance()).getTotalSize();
         List<String> ids = new ArrayList<>();
         for (Model model : chat.models(ListModelsRequest.newBuilder().setPageSize(17).build())) {
@@ -206,13 +206,13 @@ class RealServiceTest {
         assertEquals(total, ids.size());
     }
 
-    /** The service says that it serves. */
+    /** The service reports SERVING. */
     @Test
     void theServiceIsHealthy() {
         assertEquals(ServingStatus.SERVING, chat.health(TogetherChat.SERVICE));
     }
 
-    /** Each example prints what it promises. */
+    /** Each example prints its completion. */
     @Test
     void theExamplesRun() {
         String[] target = {service.address()};
@@ -222,12 +222,12 @@ class RealServiceTest {
         assertTrue(tools.contains("get_weather{\"city\"") && tools.contains("celsius"), tools);
     }
 
-    /** The actor answers each case with a line, in the protocol's words. */
+    /** The actor writes one observation per case. */
     @Test
-    void theActorSaysWhatItSaw() {
-        String asked = "\"request\": {\"model\": \"sandbox/stall-after-3\","
+    void theActorWritesAnObservationPerCase() {
+        String request = "\"request\": {\"model\": \"sandbox/stall-after-3\","
                 + " \"messages\": [{\"role\": \"ROLE_USER\", \"content\": [{\"text\": \"Hi\"}]}]}";
-        String cases = "{\"id\": \"leave\", \"call\": \"StreamComplete\", \"cancel\": {\"after_events\": 2}, " + asked
+        String cases = "{\"id\": \"leave\", \"call\": \"StreamComplete\", \"cancel\": {\"after_events\": 2}, " + request
                 + "}\n{\"id\": \"wrong\", \"call\": \"Complete\", \"retries\": false, \"request\": {\"model\": \"m\"}}\n";
         InputStream before = System.in;
         System.setIn(new ByteArrayInputStream(cases.getBytes(StandardCharsets.UTF_8)));
@@ -242,15 +242,15 @@ class RealServiceTest {
         assertEquals(2, seen.size());
         assertEquals("CANCELLED", seen.get(0).get("code").getAsString());
         assertEquals(2, seen.get(0).get("events").getAsInt());
-        assertEquals("sandbox/stall-after-3", seen.get(0).getAsJsonObject("answer").get("model").getAsString());
+        assertEquals("sandbox/stall-after-3", seen.get(0).getAsJsonObject("response").get("model").getAsString());
         assertEquals("INVALID_REQUEST", seen.get(1).get("reason").getAsString());
         assertEquals("messages", seen.get(1).getAsJsonArray("violations").get(0).getAsJsonArray().get(0).getAsString());
-        assertTrue(seen.get(1).get("answer").isJsonNull());
-        Patience.until(() -> endings("sandbox/stall-after-3").equals(List.of("client_closed")));
+        assertTrue(seen.get(1).get("response").isJsonNull());
+        Waiting.until(() -> endings("sandbox/stall-after-3").equals(List.of("client_closed")));
     }
 
     private static List<String> endings(String model) {
-        return service.ledger(model).stream().map(entry -> entry.get("ended").getAsString()).toList();
+        return service.requestLog(model).stream().map(entry -> entry.get("ended").getAsString()).toList();
     }
 
     private static void actor(String target) {
@@ -261,7 +261,7 @@ class RealServiceTest {
         }
     }
 
-    /** What {@code program} writes to standard output. */
+    /** Returns what {@code program} writes to standard output. */
     static String printed(Runnable program) {
         PrintStream before = System.out;
         ByteArrayOutputStream written = new ByteArrayOutputStream();
@@ -274,8 +274,8 @@ class RealServiceTest {
         return written.toString(StandardCharsets.UTF_8);
     }
 
-    private static CompleteResponse withoutTheClock(CompleteResponse answer) {
-        CompleteResponse.Builder copy = answer.toBuilder().clearId().clearCreateTime();
+    private static CompleteResponse withoutTheClock(CompleteResponse response) {
+        CompleteResponse.Builder copy = response.toBuilder().clearId().clearCreateTime();
         copy.getUsageBuilder().clearTimings();
         return copy.build();
     }

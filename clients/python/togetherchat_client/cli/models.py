@@ -1,0 +1,89 @@
+"""`togetherchat models`: the list of models.
+
+Owns the request, the warnings and the summary line. `model_table.py` formats the rows.
+"""
+
+import datetime as dt
+
+from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat.v1 import models_pb2 as models
+from togetherchat_client import Client
+from togetherchat_client.cli.arguments import Arguments
+from togetherchat_client.cli.exit_codes import ExitCode
+from togetherchat_client.cli.model_table import plain_rows, table_for
+from togetherchat_client.cli.proto_json import to_json
+from togetherchat_client.cli.terminal import Terminal
+from togetherchat_client.requests import ListFields
+
+ORDER_BY_SORT = {"id": "id", "context": "context_length", "price": "input_price"}
+AVAILABILITY_BY_WORD = {
+    "": models.AVAILABILITY_UNSPECIFIED,
+    "serverless": models.AVAILABILITY_SERVERLESS,
+    "dedicated": models.AVAILABILITY_DEDICATED,
+}
+STATE_BY_WORD = {
+    "": models.MODEL_STATE_UNSPECIFIED,
+    "active": models.MODEL_STATE_ACTIVE,
+    "unconfirmed": models.MODEL_STATE_UNCONFIRMED,
+    "retired": models.MODEL_STATE_RETIRED,
+}
+
+
+def run(client: Client, arguments: Arguments, terminal: Terminal) -> ExitCode:
+    """Print the models that match the filters."""
+    with terminal.progress("waiting"):
+        listing = _list_models(client, arguments)
+    for warning in listing.warnings:
+        terminal.warn(f"warning: {warning.message}")
+    if arguments.json:
+        terminal.line(to_json(listing, pretty=terminal.interactive))
+    elif terminal.interactive:
+        table = table_for(listing.models, width=terminal.columns)
+        terminal.table(table.headings, table.rows, numbers=table.numbers)
+        terminal.note(_summary(listing))
+    else:
+        for row in plain_rows(listing.models):
+            terminal.tab_separated(row)
+    return ExitCode.DONE
+
+
+def _list_models(client: Client, arguments: Arguments) -> service.ListModelsResponse:
+    """All pages merged into one, each warning once. Retired models are left out unless requested."""
+    listing = service.ListModelsResponse()
+    for page in client.model_pages(**_filters(arguments)):
+        listing.MergeFrom(page)
+    with_retired = arguments.all or arguments.state == "retired"
+    shown = [model for model in listing.models if with_retired or model.state != models.MODEL_STATE_RETIRED]
+    warnings = {warning.message: warning for warning in listing.warnings}
+    del listing.models[:], listing.warnings[:]
+    listing.models.extend(shown)
+    listing.warnings.extend(warnings.values())
+    listing.total_size = len(shown)
+    listing.next_page_token = ""
+    return listing
+
+
+def _filters(arguments: Arguments) -> ListFields:
+    filters = ListFields(
+        type=arguments.type,
+        organization=arguments.org,
+        query=arguments.query,
+        quantization=arguments.quantization,
+        availability=AVAILABILITY_BY_WORD[arguments.availability],
+        state=STATE_BY_WORD[arguments.state],
+        order_by=ORDER_BY_SORT[arguments.sort],
+    )
+    if arguments.min_context is not None:
+        filters["min_context_length"] = arguments.min_context
+    if arguments.max_price is not None:
+        filters["max_input_usd_per_million_tokens"] = arguments.max_price
+    return filters
+
+
+def _summary(listing: service.ListModelsResponse) -> str:
+    count = len(listing.models)
+    text = f"{count} model{'s' * (count != 1)}; prices in USD per million tokens"
+    if listing.HasField("provider_list_time"):
+        read = listing.provider_list_time.ToDatetime(tzinfo=dt.UTC)
+        text += f"; provider's list read at {read:%Y-%m-%d %H:%M} UTC"
+    return text

@@ -1,0 +1,38 @@
+## Further tests
+
+SECONDS ?= 60
+MINUTES ?= 10
+CALLS   ?= 20000
+
+test-tools: .venv/.dev $(GRPCURL) $(GHZ) $(GRPCUI)  ## Run grpcurl, ghz and grpcui against the server; needs Go
+	GRPCURL=$(CURDIR)/$(GRPCURL) GHZ=$(CURDIR)/$(GHZ) GRPCUI=$(CURDIR)/$(GRPCUI) $(BIN)/python -m pytest tests/tools
+
+test-redis: .venv/.dev $(REDIS_SERVER)  ## Test the quotas that replicas share, with a real Redis
+	REDIS_SERVER=$(CURDIR)/$(REDIS_SERVER) $(BIN)/python -m pytest tests/replicas
+
+test-observability: .venv/.dev $(PROMTOOL) $(OTEL_COLLECTOR)  ## Check metrics and alerts with promtool, spans with a real collector; needs Go
+	PROMTOOL=$(CURDIR)/$(PROMTOOL) OTEL_COLLECTOR=$(CURDIR)/$(OTEL_COLLECTOR) $(BIN)/python -m pytest tests/observability
+
+test-sdks: .venv/.server .venv-sdks/.ready  ## Run the SDKs for OpenAI's API against the server; with Node, the JavaScript ones too
+	TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python .venv-sdks/bin/python -m pytest -c tests/sdks/pytest.ini tests/sdks
+	@if command -v npm > /dev/null; then cd tests/sdks/node && npm ci --silent && \
+	    TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python npm test; fi
+
+test-console: .venv/.server .venv-console/.ready  ## Test the console in a headless Chromium, installed by root on Debian; PICTURES=FOLDER
+	browser=$$(tests/console/browser) && TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python TOGETHERCHAT_BROWSER=$$browser \
+	    PICTURES=$(PICTURES) .venv-console/bin/python -m pytest -c tests/console/pytest.ini tests/console
+
+fuzz: .venv-fuzz/.ready  ## Look for inputs that break the parsers, SECONDS=60 for each parser (x86-64 Linux)
+	PYTHONPATH=protos:server:tests .venv-fuzz/bin/python -m fuzz --seconds $(SECONDS) $(ARGS)
+
+soak: .venv/.server  ## Mix calls, cancels and faults for MINUTES=10 and report what is not released (Linux)
+	PYTHONPATH=protos:server:tests $(BIN)/python -m soak --minutes $(MINUTES) $(ARGS)
+
+faults: .venv/.dev  ## Print the fault matrix as a table, then run CALLS=20000 random calls and faults, SEED=...
+	PYTHONPATH=protos:server:tests $(BIN)/python -m faults $(if $(SEED),--seed $(SEED)) --calls $(CALLS) $(ARGS)
+
+overload: .venv/.dev  ## Offer up to ten times the configured limits; report goodput and rejections (Linux)
+	PYTHONPATH=protos:server:tests $(BIN)/python -m faults.load overload $(ARGS)
+
+outage: .venv/.dev  ## Stop the provider for a minute; report retries and recovery (Linux)
+	PYTHONPATH=protos:server:tests $(BIN)/python -m faults.load outage $(ARGS)

@@ -1,0 +1,198 @@
+"""Which model answers: the one asked for, or the next of its fallbacks; and what it costs.
+
+A name in a request may be an alias. A fallback takes over when the model before it is not
+callable, retired, rate limited or overloaded, and only while nothing of an answer has been sent
+to the caller. Where the caller names no fallback, and the provider refuses a model for which it
+names a successor itself, that one is asked. Whatever was asked instead of what the request says
+stands in the answer's warnings; its `model` is the one that served.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, final
+
+from togetherchat.v1 import chat_pb2 as chat
+from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat.v1 import models_pb2 as models
+from togetherchat_server.domain.call import Call, EventBatch
+from togetherchat_server.domain.ports import Chat
+from togetherchat_server.domain.reasons import FALLS_BACK, Reason, ServiceError
+from togetherchat_server.models.aliases import NO_NAMES, ModelNames
+from togetherchat_server.models.pricing import cost_nano_usd
+from togetherchat_server.models.unavailable import UnavailableModels
+
+_REFUSED: Final = frozenset({Reason.MODEL_NOT_FOUND})
+_NEVER: Final = frozenset[Reason]()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Candidate:
+    """One of the models to ask, and what the answer has to say of that."""
+
+    request: service.CompleteRequest
+    warnings: tuple[str, ...]
+    gives_way_after: frozenset[Reason]
+    """The failures after which there is another to ask."""
+
+    @property
+    def model(self) -> str:
+        return self.request.model
+
+
+@final
+class RoutingChat:
+    """A `Chat` before a `Chat`: chooses the model, fills in cost and timings.
+
+    What the provider says of models that it does not serve is noted in `unavailable`.
+    """
+
+    def __init__(
+        self,
+        chat: Chat,
+        *,
+        price: Callable[[str], models.Pricing | None],
+        clock: Callable[[], float],
+        names: ModelNames = NO_NAMES,
+        unavailable: UnavailableModels | None = None,
+        permits: Callable[[str, str], bool] | None = None,
+    ) -> None:
+        """A successor is asked where `permits` lets the call's tenant have it."""
+        self._chat = chat
+        self._price = price
+        self._clock = clock
+        self._names = names
+        self._unavailable = unavailable if unavailable is not None else UnavailableModels(clock=clock)
+        self._permits = permits
+
+    async def complete(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
+        last: ServiceError | None = None
+        for candidate in self._candidates(request, call):
+            try:
+                response = await self._chat.complete(candidate.request, call)
+            except ServiceError as error:
+                last = self._failed(error, candidate, call)
+            else:
+                self._served(candidate, call)
+                self._account(response.usage, (response.model, candidate.model), call)
+                response.usage.timings.ClearField("first_token_ms")
+                response.warnings.extend(_warnings(candidate))
+                return response
+        raise _exhausted(last)
+
+    @asynccontextmanager
+    async def stream(
+        self, request: service.CompleteRequest, call: Call
+    ) -> AsyncGenerator[AsyncIterator[EventBatch]]:
+        last: ServiceError | None = None
+        for candidate in self._candidates(request, call):
+            async with AsyncExitStack() as stack:
+                try:
+                    batches = await stack.enter_async_context(self._chat.stream(candidate.request, call))
+                    first = await anext(batches)
+                except ServiceError as error:
+                    last = self._failed(error, candidate, call)
+                    continue
+                self._served(candidate, call)
+                accounted = self._accounted(first, batches, candidate, call)
+                yield await stack.enter_async_context(aclosing(accounted))
+                return
+        raise _exhausted(last)
+
+    def _candidates(self, request: service.CompleteRequest, call: Call) -> Iterator[_Candidate]:
+        """The request for each model in turn. Going on to the next is to have failed with the last."""
+        call.progress.model_asked = request.model
+        names = [request.model, *request.fallback_models]
+        ids = [self._names.id_of(name) for name in names]
+        successor = self._names.replacements.get(ids[0]) if len(ids) == 1 else None
+        if successor and self._permits is not None and not self._permits(call.tenant, successor):
+            successor = None
+        at_last = _REFUSED if successor else _NEVER
+        for place, (name, model) in enumerate(zip(names, ids, strict=True), start=1):
+            call.progress.model = model
+            yield _Candidate(
+                request=_asking(request, model, ids[place:]),
+                warnings=_alias_warnings(name, model),
+                gives_way_after=FALLS_BACK if ids[place:] else at_last,
+            )
+        if successor:
+            refused = f"The provider refused {ids[0]}: {successor}, its successor there, was asked."
+            call.progress.model = successor
+            yield _Candidate(
+                request=_asking(request, successor, []),
+                warnings=(*_alias_warnings(names[0], ids[0]), refused),
+                gives_way_after=_NEVER,
+            )
+
+    def _failed(self, error: ServiceError, candidate: _Candidate, call: Call) -> ServiceError:
+        """The failure, if another model may be asked. Raises it where it is final."""
+        if error.reason in _REFUSED:
+            self._unavailable.refused(call.key_fingerprint(), candidate.model)
+        if error.reason not in candidate.gives_way_after:
+            raise error
+        return error
+
+    def _served(self, candidate: _Candidate, call: Call) -> None:
+        if self._unavailable:
+            self._unavailable.served(call.key_fingerprint(), candidate.model)
+
+    async def _accounted(
+        self, first: EventBatch, rest: AsyncIterator[EventBatch], candidate: _Candidate, call: Call
+    ) -> AsyncGenerator[EventBatch]:
+        served = first[0].started.model if first else ""
+        self._account_last(first, served, candidate, call)
+        yield first
+        async for events in rest:
+            self._account_last(events, served, candidate, call)
+            yield events
+
+    def _account_last(self, events: EventBatch, served: str, candidate: _Candidate, call: Call) -> None:
+        if events and events[-1].HasField("completed"):
+            completed = events[-1].completed
+            self._account(completed.usage, (served, candidate.model), call)
+            completed.warnings.extend(_warnings(candidate))
+
+    def _account(self, usage: chat.Usage, ids: tuple[str, str], call: Call) -> None:
+        """Fill in cost and times. The price is that of the model which served, since a provider that
+        redirects bills what it redirects to, or else of the one asked for.
+        """
+        prices = (self._price(model) for model in ids)
+        price = next((price for price in prices if price is not None), None)
+        cost = cost_nano_usd(usage, price) if price is not None else None
+        if cost is not None:
+            usage.cost_nano_usd = cost
+        usage.timings.queue_ms = _milliseconds(call.progress.queued_s)
+        first_s = call.progress.first_event_s
+        if first_s is not None:
+            usage.timings.first_token_ms = _milliseconds(first_s - call.received_s)
+        usage.timings.total_ms = _milliseconds(self._clock() - call.received_s)
+
+
+def _asking(
+    request: service.CompleteRequest, model: str, fallbacks: Sequence[str]
+) -> service.CompleteRequest:
+    """The same question to another model; the request itself where nothing differs."""
+    if request.model == model and request.fallback_models == fallbacks:
+        return request
+    asking = service.CompleteRequest()
+    asking.CopyFrom(request)
+    asking.model = model
+    asking.fallback_models[:] = fallbacks
+    return asking
+
+
+def _alias_warnings(name: str, model: str) -> tuple[str, ...]:
+    return () if name == model else (f"{name} is an alias of this service: {model} was asked.",)
+
+
+def _warnings(candidate: _Candidate) -> list[chat.Warning]:
+    return [chat.Warning(message=text) for text in candidate.warnings]
+
+
+def _exhausted(last: ServiceError | None) -> ServiceError:
+    assert last is not None  # noqa: S101  there is always a first candidate
+    return last
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(0, round(seconds * 1000))

@@ -1,0 +1,34 @@
+"""Collects what is wrong with a request."""
+
+from typing import Final, final
+
+from togetherchat_server.domain.reasons import Reason, ServiceError, Violation
+
+_AND_MORE: Final = "and more: what follows was not checked"
+
+
+@final
+class Violations:
+    """What is wrong so far. One too many ends the check, since nobody reads on."""
+
+    def __init__(self, violations_max: int) -> None:
+        self._violations_max = violations_max
+        self._violations: list[Violation] = []
+
+    def add(self, field: str, description: str) -> None:
+        """Note that `field`, a path, is wrong; `description` says what is allowed."""
+        if len(self._violations) == self._violations_max:
+            self._violations.append(Violation(field=field, description=_AND_MORE))
+            self.raise_if_any()
+        self._violations.append(Violation(field=field, description=description))
+
+    def raise_if_any(self) -> None:
+        if not self._violations:
+            return
+        first, *others = self._violations
+        more = f" (and {len(others)} more)" if others else ""
+        raise ServiceError(
+            Reason.INVALID_REQUEST,
+            f"{first.field}: {first.description}{more}",
+            violations=tuple(self._violations),
+        )

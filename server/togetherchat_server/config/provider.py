@@ -1,0 +1,81 @@
+"""The provider: its base URL and this service's own key for it.
+
+The provider has variables of its own: `TOGETHER_API_KEY`, `TOGETHER_API_KEY_FILE` and
+`TOGETHER_BASE_URL`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from togetherchat_server.config.settings import Settings, SettingsError
+from togetherchat_server.domain.secret import KeyFile, Secret
+
+TOGETHER_BASE_URL = "https://api.together.ai/v1"
+TOGETHER_DOMAINS = ("together.ai", "together.xyz")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderConfig:
+    """The base URL of an OpenAI-compatible API, and this service's own key for it."""
+
+    base_url: str
+    key: KeyFile | Secret | None
+
+    def current_key(self) -> Secret | None:
+        """Return the current key. A key file is reloaded when it changes."""
+        return self.key.current() if isinstance(self.key, KeyFile) else self.key
+
+
+def load_provider(settings: Settings, environment: Mapping[str, str]) -> ProviderConfig:
+    """Read the provider from the environment.
+
+    Raises:
+        SettingsError: the base URL is invalid, or the key is missing or unreadable.
+    """
+    base_url = _base_url(environment.get("TOGETHER_BASE_URL", "").strip() or TOGETHER_BASE_URL)
+    key = _key(environment)
+    if key is None and settings.upstream_credentials == "server" and is_together(base_url):
+        raise SettingsError(
+            "no key for Together: set TOGETHER_API_KEY or TOGETHER_API_KEY_FILE, "
+            "or use the callers' own keys (--upstream-credentials caller), "
+            "or start the sandbox (--sandbox)"
+        )
+    return ProviderConfig(base_url=base_url, key=key)
+
+
+def _key(environment: Mapping[str, str]) -> KeyFile | Secret | None:
+    text, path = environment.get("TOGETHER_API_KEY", ""), environment.get("TOGETHER_API_KEY_FILE", "")
+    try:
+        if text.strip():
+            return Secret(text)
+        if path:
+            return KeyFile(Path(path))
+    except ValueError as exc:
+        raise SettingsError(f"{'TOGETHER_API_KEY' if text.strip() else path}: {exc}") from None
+    except OSError as exc:
+        raise SettingsError(f"TOGETHER_API_KEY_FILE: cannot read {path}: {exc.strerror}") from None
+    return None
+
+
+def _base_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port, parts = None, None, urlsplit("")
+    if parts.scheme not in {"http", "https"} or not host or port == 0:
+        raise SettingsError(
+            "TOGETHER_BASE_URL must be an http or https URL, for example " + TOGETHER_BASE_URL
+        )
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise SettingsError("TOGETHER_BASE_URL must not contain a user, password, query or fragment")
+    path = parts.path.rstrip("/") or "/v1"
+    return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+
+
+def is_together(base_url: str) -> bool:
+    """Return whether a base URL is Together's own, which requires a key."""
+    host = urlsplit(base_url).hostname or ""
+    return any(host == domain or host.endswith("." + domain) for domain in TOGETHER_DOMAINS)

@@ -1,0 +1,74 @@
+"""Types of settings: addresses, numbers of workers, aliases.
+
+Owns the syntax of each type and its error message. Knows no setting by name.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, cast
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+MEBIBYTE = 2**20
+WORKERS_MAX = 256
+NO_ALIASES = "{}"
+OFF = "off"
+
+_MODEL_NAME = re.compile(r"[^\s,=]{1,256}")
+
+
+def _address(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if not (colon and host and port.isdigit() and int(port) < 65536):
+        raise ValueError("must be HOST:PORT, for example 127.0.0.1:50051")
+    return text
+
+
+def _off_is_none(value: object) -> object:
+    """Map `off` and the empty string to None."""
+    return None if value in {"", OFF} else value
+
+
+def _optional_address(text: str | None) -> str | None:
+    return None if text is None else _address(text)
+
+
+def _workers(said: object) -> object:
+    text = str(said)
+    if text != "auto" and not (text.isdecimal() and 1 <= int(text) <= WORKERS_MAX):
+        raise ValueError(f"must be a number from 1 to {WORKERS_MAX}, or auto")
+    return text if text == "auto" else int(text)
+
+
+def _aliases(said: object) -> object:
+    """Accept a table of the file, repeated flags, or a comma-separated variable.
+
+    `{}` means no aliases, whatever a weaker source says.
+    """
+    if isinstance(said, Mapping):
+        return cast("Mapping[str, str]", said)
+    words = said.split(",") if isinstance(said, str) else cast("Sequence[object]", said)
+    pairs = [str(word).partition("=") for word in words if word != NO_ALIASES]
+    return {name.strip(): model.strip() for name, _, model in pairs}
+
+
+def _named(aliases: Mapping[str, str]) -> Mapping[str, str]:
+    for name, model in aliases.items():
+        if not (_MODEL_NAME.fullmatch(name) and _MODEL_NAME.fullmatch(model)):
+            raise ValueError(
+                "must be NAME=MODEL, for example fast=openai/gpt-oss-120b, without spaces or commas, "
+                "at most 256 characters per name"
+            )
+    return aliases
+
+
+Address = Annotated[str, AfterValidator(_address)]
+OptionalAddress = Annotated[str | None, AfterValidator(_optional_address), BeforeValidator(_off_is_none)]
+OptionalText = Annotated[str | None, BeforeValidator(_off_is_none)]
+Traces = Annotated[Literal["otlp"] | None, BeforeValidator(_off_is_none)]
+Aliases = Annotated[Mapping[str, str], BeforeValidator(_aliases), AfterValidator(_named)]
+Workers = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+NonNegativeSeconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Bytes = Annotated[int, Field(ge=1024, le=1024 * MEBIBYTE)]

@@ -1,0 +1,85 @@
+"""The facts of one call: frozen in `Call`, and `Progress`, the one part that changes.
+
+The provider fills in `Progress`, so that a failure can report how far the call had come.
+"""
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat_server.domain.reasons import Reason
+from togetherchat_server.domain.secret import Secret
+from togetherchat_server.domain.trace_context import CallTrace
+
+
+class Phase(enum.StrEnum):
+    """How far a call has progressed. Reported in error metadata and in the call record."""
+
+    ADMITTED = "admitted"
+    CONNECTING = "connecting"
+    AWAITING_ANSWER = "awaiting_answer"
+    ANSWERING = "answering"
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """What is known of a call so far. The provider writes it; the frontend reads it."""
+
+    phase: Phase = Phase.ADMITTED
+    queued_s: float = 0.0
+    """Time spent in the admission queue, in seconds."""
+    upstream: str = ""
+    """`together` or `sandbox`; empty before the first attempt."""
+    attempts: int = 0
+    """Requests sent to the provider."""
+    model: str = ""
+    """The model of the last attempt, after aliases and fallbacks."""
+    model_asked: str = ""
+    """The model that the caller named."""
+    upstream_request_id: str = ""
+    rate_limits: tuple[tuple[str, str], ...] = ()
+    """The provider's rate-limit headers, lower case, of the last attempt."""
+    first_event_s: float | None = None
+    """When the first event of the completion was received, on the monotonic clock."""
+    output_pieces: int = 0
+    """Fragments of text, reasoning or arguments received: about one per token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One RPC or HTTP request of a caller. Times are seconds on the monotonic clock."""
+
+    id: str
+    method: str
+    received_s: float
+    deadline_s: float
+    """When the call must have ended: the caller's deadline minus the margin, or our call timeout."""
+    deadline_reason: Reason
+    """CALLER_DEADLINE or CALL_TIMEOUT."""
+    upstream_key: Secret | None
+    """The key sent to the provider; None if the provider needs none."""
+    caller_brought_key: bool = False
+    previous_attempts: int = 0
+    """Earlier attempts of the caller for the same call (`grpc-previous-rpc-attempts`)."""
+    tenant: str = ""
+    """The tenant, if callers authenticate with keys of this service."""
+    key_id: str = ""
+    """The id of the key that the caller presented; not a secret."""
+    traceparent: str = ""
+    """Trace header sent to the provider when the attempt has no span of its own."""
+    tracestate: str = ""
+    trace: CallTrace | None = None
+    """The data of its spans; None if the call is not traced."""
+    progress: Progress = field(default_factory=Progress)
+
+    def seconds_left(self, now_s: float) -> float:
+        return self.deadline_s - now_s
+
+    def key_fingerprint(self) -> str:
+        """Identifies the upstream key without revealing it; empty if there is none."""
+        return "" if self.upstream_key is None else self.upstream_key.fingerprint()
+
+
+EventBatch = Sequence[service.StreamCompleteResponse]
+"""The translated events of one read of the upstream socket."""

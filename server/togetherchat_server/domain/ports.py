@@ -1,0 +1,47 @@
+"""The interfaces between frontends and providers.
+
+The messages of the contract are the domain model: they enter as the caller sent them and leave
+as the caller receives them. A `Call` travels beside them.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat.v1 import models_pb2 as models
+from togetherchat_server.domain.call import Call, EventBatch
+
+
+class Chat(Protocol):
+    """Completes chats. Every failure is a `ServiceError`; a cancel passes through."""
+
+    async def complete(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
+        """Return the whole completion."""
+        ...
+
+    def stream(
+        self, request: service.CompleteRequest, call: Call
+    ) -> AbstractAsyncContextManager[AsyncIterator[EventBatch]]:
+        """Yield the completion in batches. Leaving the context releases the upstream connection.
+
+        The events keep the stream guarantees of `ChatService.StreamComplete`. A stream that ends
+        without raising has yielded `completed` last.
+        """
+        ...
+
+
+class LiveModels(Protocol):
+    """Reads the provider's own model list."""
+
+    async def live_models(self, call: Call) -> Sequence[models.Model]:
+        """Return every model that the provider lists for the call's key: `source` PROVIDER, state ACTIVE."""
+        ...
+
+
+class ModelListing(Protocol):
+    """Serves ListModels."""
+
+    async def list_models(self, request: service.ListModelsRequest, call: Call) -> service.ListModelsResponse:
+        """Return one page. Raises `ServiceError` INVALID_REQUEST for a bad page token, size or order."""
+        ...

@@ -1,0 +1,127 @@
+"""`GET /v1/models` and `GET /v1/models/{id}`: the catalogue as OpenAI's list of models.
+
+OpenAI's four members come first; what else is known of a model stands beside them under
+Together's names. Together's own API answers with a bare array, and its client reads nothing
+else: to that client alone the list is given so.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Final, final
+
+import orjson
+
+from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat.v1 import models_pb2 as models
+from togetherchat_server.calls.session import response_metadata
+from togetherchat_server.domain.ports import ModelListing
+from togetherchat_server.domain.reasons import Reason, ServiceError
+from togetherchat_server.frontends.http.exchange import JSON
+from togetherchat_server.frontends.http.handler import HttpCall
+
+LIST_METHOD: Final = "models.list"
+ONE_METHOD: Final = "models.retrieve"
+PAGE_SIZE: Final = 1000
+TOGETHERS_CLIENTS: Final = ("together/", "asynctogether/")
+
+Json = dict[str, object]
+
+_AVAILABILITIES: Final = {
+    models.AVAILABILITY_SERVERLESS: "serverless",
+    models.AVAILABILITY_DEDICATED: "dedicated",
+    models.AVAILABILITY_BOTH: "both",
+}
+_STATES: Final = {
+    models.MODEL_STATE_ACTIVE: "active",
+    models.MODEL_STATE_UNCONFIRMED: "unconfirmed",
+    models.MODEL_STATE_RETIRED: "retired",
+}
+_PRICES: Final = {
+    "input": "input_usd_per_million_tokens",
+    "output": "output_usd_per_million_tokens",
+    "cached_input": "cached_input_usd_per_million_tokens",
+    "hourly": "hourly_usd",
+}
+
+
+@final
+class ModelsEndpoint:
+    """The list and its entries."""
+
+    def __init__(self, listing: ModelListing) -> None:
+        self._models = listing
+
+    async def listing(self, http_call: HttpCall) -> None:
+        """Every model but the retired."""
+        async with http_call.open():
+            every = await self._every(http_call)
+            entries = [entry(model) for model in every if model.state != models.MODEL_STATE_RETIRED]
+            agent = http_call.exchange.headers.get("user-agent", "").lower()
+            bare = agent.startswith(TOGETHERS_CLIENTS)
+            await _answer(http_call, entries if bare else {"object": "list", "data": entries})
+
+    async def everything(self, http_call: HttpCall) -> None:
+        """Every model, the retired too, with what there is to say of the list."""
+        async with http_call.open():
+            pages = [page async for page in self._pages(http_call)]
+            listed: Json = {
+                "data": [entry(model) for page in pages for model in page.models],
+                "warnings": [warning.message for warning in pages[0].warnings],
+            }
+            if pages[0].HasField("provider_list_time"):
+                listed["provider_list_time"] = pages[0].provider_list_time.seconds
+            await _answer(http_call, listed)
+
+    async def retrieved(self, http_call: HttpCall) -> None:
+        """The model with this id or alias."""
+        wanted: str = http_call.exchange.scope["path_params"]["id"]
+        async with http_call.open():
+            http_call.call.progress.model = wanted[:256]
+            for model in await self._every(http_call):
+                if wanted == model.id or wanted in model.aliases:
+                    await _answer(http_call, entry(model))
+                    return
+        raise ServiceError(Reason.MODEL_NOT_FOUND, "there is no such model")
+
+    async def _every(self, http_call: HttpCall) -> list[models.Model]:
+        return [model async for page in self._pages(http_call) for model in page.models]
+
+    async def _pages(self, http_call: HttpCall) -> AsyncIterator[service.ListModelsResponse]:
+        token: str | None = ""
+        while token is not None:
+            request = service.ListModelsRequest(page_size=PAGE_SIZE, page_token=token)
+            page = await self._models.list_models(request, http_call.call)
+            yield page
+            token = page.next_page_token or None
+
+
+def entry(model: models.Model) -> Json:
+    """One model."""
+    body: Json = {
+        "id": model.id,
+        "object": "model",
+        "created": model.create_time.seconds,
+        "owned_by": model.organization or "together",
+    }
+    texts = ("display_name", "organization", "type", "quantization", "license", "link", "retirement_date")
+    body |= {name: text for name in texts if (text := getattr(model, name))}
+    if model.HasField("context_length"):
+        body["context_length"] = model.context_length
+    if model.availability in _AVAILABILITIES:
+        body["availability"] = _AVAILABILITIES[model.availability]
+    if model.state in _STATES:
+        body["state"] = _STATES[model.state]
+    if model.aliases:
+        body["aliases"] = list(model.aliases)
+    if model.HasField("pricing"):
+        body["pricing"] = {
+            name: getattr(model.pricing, field)
+            for name, field in _PRICES.items()
+            if model.pricing.HasField(field)  # pyright: ignore[reportArgumentType]  the table has its names
+        }
+    return body
+
+
+async def _answer(http_call: HttpCall, body: object) -> None:
+    http_call.messages_sent = 1
+    headers = (("content-type", JSON), *response_metadata(http_call.call))
+    await http_call.exchange.answer(200, headers, orjson.dumps(body))

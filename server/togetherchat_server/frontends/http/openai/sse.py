@@ -1,0 +1,137 @@
+"""Our events as OpenAI's stream of `chat.completion.chunk`, in server-sent events.
+
+Pure: fed with what one read of the upstream brought, it gives the bytes of one write. The
+part of a chunk that is the same in a whole stream is made once, and a piece of text, by far
+the most common event, is joined to it without an object of its own.
+
+The rules that OpenAI's clients rely on: a choice's role comes first, with empty content where
+it has no other; each choice finishes once; usage comes in a last chunk without choices, and
+only where it was asked for; `[DONE]` says that the answer is whole.
+"""
+
+from typing import Final, assert_never, final
+
+import orjson
+
+from togetherchat.v1 import chat_pb2 as chat
+from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat_server.domain.call import EventBatch
+from togetherchat_server.domain.reasons import sanitise
+from togetherchat_server.frontends.http.openai.response import Json, finish_reason, logprobs, usage
+
+DONE: Final = b"data: [DONE]\n\n"
+_TEXT: Final = b',"delta":{"content":'
+_TEXT_END: Final = b'},"logprobs":null,"finish_reason":null}]'
+
+
+@final
+class ChunkWriter:
+    """Writes one stream."""
+
+    def __init__(self, *, include_usage: bool, alternatives: bool) -> None:
+        self.whole = False
+        """Whether the last event was written: nothing follows it."""
+        self.usage: chat.Usage | None = None
+        self._include_usage = include_usage
+        self._alternatives = alternatives
+        self._head = b""
+        self._choices_head = b""
+        self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
+        self._begun: set[int] = set()
+
+    def written(self, events: EventBatch) -> bytes:
+        """The bytes of some events."""
+        return b"".join([self._event(event) for event in events])
+
+    def _event(self, event: service.StreamCompleteResponse) -> bytes:
+        kind = event.WhichOneof("event")
+        match kind:
+            case "delta":
+                return self._delta(event.delta)
+            case "started":
+                return self._start(event.started)
+            case "choice_finished":
+                return self._finish(event.choice_finished)
+            case "completed":
+                return self._complete(event.completed)
+            case None:
+                return b""
+            case _:
+                assert_never(kind)
+
+    def _start(self, started: service.Started) -> bytes:
+        head: Json = {
+            "id": started.id,
+            "object": "chat.completion.chunk",
+            "created": started.create_time.seconds,
+            "model": started.model,
+        }
+        if started.system_fingerprint:
+            head["system_fingerprint"] = started.system_fingerprint
+        self._head = b"data: " + orjson.dumps(head)[:-1] + b',"choices":['
+        self._choices_head = self._head + b'{"index":'
+        return b""
+
+    def _delta(self, delta: service.Delta) -> bytes:
+        index = delta.choice_index
+        plain = delta.text and not (delta.role or delta.reasoning or delta.tool_calls)
+        if plain and index in self._begun and not delta.HasField("logprobs"):
+            return b"".join(
+                (
+                    self._choices_head,
+                    b"%d" % index,
+                    _TEXT,
+                    orjson.dumps(delta.text),
+                    _TEXT_END,
+                    self._tail,
+                )
+            )
+        body: Json = {}
+        if index not in self._begun:
+            self._begun.add(index)
+            body |= {"role": "assistant", "content": ""}
+        if delta.text:
+            body["content"] = delta.text
+        if delta.reasoning:
+            body[delta.reasoning_key or "reasoning"] = delta.reasoning
+        if delta.tool_calls:
+            body["tool_calls"] = [_piece(piece) for piece in delta.tool_calls]
+        chances = None
+        if delta.HasField("logprobs"):
+            chances = logprobs(delta.logprobs.tokens, alternatives=self._alternatives)
+        return self._chunk({"index": index, "delta": body, "logprobs": chances, "finish_reason": None})
+
+    def _finish(self, finished: service.ChoiceFinished) -> bytes:
+        index = finished.choice_index
+        delta: Json = {} if index in self._begun else {"role": "assistant", "content": ""}
+        reason = finish_reason(finished.finish_reason, finished.finish_reason_raw)
+        body: Json = {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
+        if finished.HasField("seed"):
+            body["seed"] = finished.seed
+        return self._chunk(body)
+
+    def _complete(self, completed: service.Completed) -> bytes:
+        self.whole = True
+        self.usage = completed.usage
+        # No chunk has a place for them; a comment disturbs no client.
+        warnings = b"".join(b": %s\n\n" % sanitise(one.message).encode() for one in completed.warnings)
+        counted = b""
+        if self._include_usage:
+            counted = self._head + b'],"usage":' + orjson.dumps(usage(completed.usage)) + b"}\n\n"
+        return warnings + counted + DONE
+
+    def _chunk(self, choice: Json) -> bytes:
+        return self._head + orjson.dumps(choice) + b"]" + self._tail
+
+
+def error_event(body: bytes) -> bytes:
+    """The end of a stream that broke off. The clients look for `error` in the data."""
+    return b"data: " + body + b"\n\n"
+
+
+def _piece(piece: service.ToolCallDelta) -> Json:
+    """A fragment of a call: what it is in its first, its arguments in all."""
+    if piece.id or piece.name:
+        function = {"name": piece.name, "arguments": piece.arguments}
+        return {"index": piece.index, "id": piece.id, "type": "function", "function": function}
+    return {"index": piece.index, "function": {"arguments": piece.arguments}}

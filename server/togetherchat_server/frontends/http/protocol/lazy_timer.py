@@ -1,0 +1,61 @@
+"""A timer that is cheap to move: a keep-alive connection moves its timer with every request."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, final
+
+_NEVER: Final = float("inf")
+
+
+@final
+class LazyTimer:
+    """Calls `on_expired` once its time has passed, unless it was moved or stopped before.
+
+    A later time does not touch the event loop: the handle that is already scheduled looks at the
+    time when it runs, and schedules itself again.
+    """
+
+    __slots__ = ("_expires_at", "_handle", "_loop", "_on_expired")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_expired: Callable[[], object]) -> None:
+        self._loop = loop
+        self._on_expired = on_expired
+        self._expires_at = _NEVER
+        self._handle: asyncio.TimerHandle | None = None
+
+    def start(self, seconds: float) -> None:
+        """Expire in so many seconds, whatever was set before."""
+        self._expires_at = self._loop.time() + seconds
+        if self._handle is None or self._handle.when() > self._expires_at:
+            self._schedule()
+
+    def shorten(self, seconds: float) -> None:
+        """Expire in so many seconds, or when it would have expired, whichever is sooner."""
+        if self._expires_at > self._loop.time() + seconds:
+            self.start(seconds)
+
+    def stop(self) -> None:
+        """Do not expire until it is started again."""
+        self._expires_at = _NEVER
+
+    def close(self) -> None:
+        """Stop, and drop what the event loop holds."""
+        self.stop()
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _schedule(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        self._handle = self._loop.call_at(self._expires_at, self._look)
+
+    def _look(self) -> None:
+        self._handle = None
+        if self._expires_at == _NEVER:
+            return
+        if self._loop.time() < self._expires_at:
+            self._schedule()
+        else:
+            self._expires_at = _NEVER
+            self._on_expired()

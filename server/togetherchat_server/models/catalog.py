@@ -1,0 +1,138 @@
+"""The shipped catalogue, and how it and the provider's live list become one.
+
+Owns the rule of who is right. Knows neither how the live list is come by nor how it is paged,
+and leaves the file to `models_file.py`.
+"""
+
+import datetime as dt
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+
+from togetherchat.v1 import models_pb2 as models
+from togetherchat_server.models.catalog_file import ID_CHARACTERS_MAX, read_models, shipped_text
+
+_Prices = tuple[float | None, float | None, float | None, float | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalog:
+    """Dated knowledge of models. The messages in it are not to be changed."""
+
+    by_id: Mapping[str, models.Model]
+    """In the order of the file; `source` and `state` unset, since they depend on the day."""
+    as_of: str
+    """The month of its newest list, `YYYY-MM`. Empty in an empty catalogue."""
+    replacements: Mapping[str, str] = field(default_factory=dict[str, str])
+    """A model's id to that of the one which the provider names as its successor."""
+
+    def price(self, model_id: str) -> models.Pricing | None:
+        model = self.by_id.get(model_id)
+        return model.pricing if model is not None and model.HasField("pricing") else None
+
+
+def load_catalog(text: bytes | None) -> Catalog:
+    """Read a catalogue from TOML; None reads the one that ships with the service.
+
+    Raises:
+        CatalogError: with the first thing that is wrong, and where.
+    """
+    return _shipped() if text is None else _read(text)
+
+
+@cache
+def _shipped() -> Catalog:
+    """Read the shipped file once: a start needs it twice, and reading takes 15 ms."""
+    return _read(shipped_text())
+
+
+def _read(text: bytes) -> Catalog:
+    read = read_models(text)
+    return Catalog(by_id=read.by_id, as_of=read.as_of, replacements=read.replacements)
+
+
+def merge(
+    catalog: Catalog,
+    live: Sequence[models.Model] | None,
+    *,
+    today: dt.date,
+    aliases: Mapping[str, str],
+    refused: Container[str] = (),
+) -> list[models.Model]:
+    """One entry a model: the provider is right where it says something, the catalogue fills the rest.
+
+    `live` is None when there was no list to be had. A model that the provider lists is ACTIVE
+    even past its retirement date, which stays for information: the provider is known to list
+    models that it no longer serves. One that it lists and lately `refused` to serve is
+    UNCONFIRMED. `aliases` maps a name of ours to the id it stands for.
+    """
+    listed = {model.id: model for model in reversed(live or ()) if 0 < len(model.id) <= ID_CHARACTERS_MAX}
+    names = _names_by_id(aliases)
+    merged = [_entry(shipped, listed.pop(shipped.id, None), today) for shipped in catalog.by_id.values()]
+    merged += [_provider_entry(model) for model in reversed(listed.values())]
+    for model in merged:
+        model.aliases.extend(names.get(model.id, ()))
+        if model.state == models.MODEL_STATE_ACTIVE and model.id in refused:
+            model.state = models.MODEL_STATE_UNCONFIRMED
+    return merged
+
+
+def merged_pricing(live: models.Pricing, shipped: models.Pricing | None) -> models.Pricing:
+    """The provider's prices, with what it leaves out from the catalogue.
+
+    Prices belong together: where one that both know differs, the catalogue's are out of date
+    and none of them is taken.
+    """
+    pricing = models.Pricing()
+    if shipped is not None and all(
+        mine is None or theirs is None or mine == theirs
+        for mine, theirs in zip(_prices(shipped), _prices(live), strict=True)
+    ):
+        pricing.CopyFrom(shipped)
+    pricing.MergeFrom(live)
+    return pricing
+
+
+def _entry(shipped: models.Model, live: models.Model | None, today: dt.date) -> models.Model:
+    entry = models.Model()
+    entry.CopyFrom(shipped)
+    if live is None:
+        entry.source = models.MODEL_SOURCE_CATALOG
+        gone = bool(shipped.retirement_date) and shipped.retirement_date <= today.isoformat()
+        entry.state = models.MODEL_STATE_RETIRED if gone else models.MODEL_STATE_UNCONFIRMED
+        return entry
+    entry.MergeFrom(live)
+    if live.HasField("pricing"):
+        known = shipped.pricing if shipped.HasField("pricing") else None
+        entry.pricing.CopyFrom(merged_pricing(live.pricing, known))
+    del entry.aliases[:]
+    entry.source = models.MODEL_SOURCE_BOTH
+    entry.state = models.MODEL_STATE_ACTIVE
+    return entry
+
+
+def _provider_entry(live: models.Model) -> models.Model:
+    entry = models.Model()
+    entry.CopyFrom(live)
+    del entry.aliases[:]
+    entry.source = models.MODEL_SOURCE_PROVIDER
+    entry.state = models.MODEL_STATE_ACTIVE
+    return entry
+
+
+def _prices(pricing: models.Pricing) -> _Prices:
+    return (
+        pricing.input_usd_per_million_tokens if pricing.HasField("input_usd_per_million_tokens") else None,
+        pricing.output_usd_per_million_tokens if pricing.HasField("output_usd_per_million_tokens") else None,
+        pricing.cached_input_usd_per_million_tokens
+        if pricing.HasField("cached_input_usd_per_million_tokens")
+        else None,
+        pricing.hourly_usd if pricing.HasField("hourly_usd") else None,
+    )
+
+
+def _names_by_id(aliases: Mapping[str, str]) -> dict[str, list[str]]:
+    names: dict[str, list[str]] = {}
+    for alias in sorted(aliases):
+        names.setdefault(aliases[alias], []).append(alias)
+    return names

@@ -1,0 +1,153 @@
+"""What is noted of one attempt for its trace, where the call is traced.
+
+Owns which facts are taken from requests and answers: numbers, ids, names of models and
+reasons to finish; never a text. Knows no clock and no span: `tracing` says what a span is.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from types import TracebackType
+from typing import Final, Self, final
+
+from togetherchat.v1 import chat_pb2 as chat
+from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat_server.domain.call import Call, EventBatch
+from togetherchat_server.domain.reasons import ServiceError
+from togetherchat_server.domain.trace_context import CANCELLED, AttemptTrace
+
+PARAMETERS: Final = (
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "presence_penalty",
+    "frequency_penalty",
+    "seed",
+    "n",
+)
+TOKENS: Final = ("cached_tokens", "reasoning_tokens")
+FINISH_REASONS: Final[Mapping[chat.FinishReason.ValueType, str]] = {
+    chat.FINISH_REASON_STOP: "stop",
+    chat.FINISH_REASON_LENGTH: "length",
+    chat.FINISH_REASON_TOOL_CALLS: "tool_calls",
+    chat.FINISH_REASON_CONTENT_FILTER: "content_filter",
+    chat.FINISH_REASON_OTHER: "other",
+}
+
+
+class NoopAttemptSpan:
+    """An attempt of which nothing is noted: nobody traces the call."""
+
+    def __init__(self, call: Call) -> None:
+        self.traceparent = call.traceparent
+        self.tracestate = call.tracestate
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        pass
+
+    def request(self, request: service.CompleteRequest, *, streamed: bool) -> None:
+        pass
+
+    def status(self, status: int, upstream: str) -> None:
+        pass
+
+    def following(self, batches: AsyncGenerator[EventBatch]) -> AsyncGenerator[EventBatch]:
+        """The batches of an answer, noted as they come."""
+        return batches
+
+    def response(self, response: service.CompleteResponse) -> None:
+        pass
+
+    def done(self) -> None:
+        pass
+
+
+@final
+class AttemptSpan(NoopAttemptSpan):
+    """An attempt whose facts will make a span."""
+
+    def __init__(self, attempt: AttemptTrace, clock: Callable[[], float]) -> None:
+        self.traceparent = attempt.span.traceparent
+        self.tracestate = attempt.span.state
+        self._attempt = attempt
+        self._clock = clock
+        self._done = False
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        attempt = self._attempt
+        attempt.ended_s = self._clock()
+        if self._done or attempt.failure:
+            return
+        if isinstance(failure, ServiceError):
+            attempt.failure = failure.reason.value
+        elif failure is not None:
+            attempt.failure = CANCELLED
+
+    def request(self, request: service.CompleteRequest, *, streamed: bool) -> None:
+        self._attempt.model = request.model
+        self._attempt.streamed = streamed
+        self._attempt.parameters = {
+            name: getattr(request, name) for name in PARAMETERS if request.HasField(name)
+        }
+
+    def status(self, status: int, upstream: str) -> None:
+        self._attempt.http_status = status
+        self._attempt.upstream = upstream
+
+    async def following(self, batches: AsyncGenerator[EventBatch]) -> AsyncGenerator[EventBatch]:
+        # Entered once more: what fails while an answer is read passes through here alone, and is
+        # caught before it reaches the context of the attempt.
+        with self:
+            async with aclosing(batches):
+                async for events in batches:
+                    self._events(events)
+                    yield events
+
+    def _events(self, events: EventBatch) -> None:
+        attempt = self._attempt
+        if attempt.first_event_s is None and events:
+            attempt.first_event_s = self._clock()
+        for event in events:
+            match event.WhichOneof("event"):
+                case "started":
+                    attempt.response_id, attempt.response_model = event.started.id, event.started.model
+                case "choice_finished":
+                    reason = FINISH_REASONS.get(event.choice_finished.finish_reason, "other")
+                    attempt.finish_reasons += (reason,)
+                case "completed":
+                    attempt.usage = _tokens(event.completed.usage)
+                    self.done()
+                case _:
+                    pass
+
+    def response(self, response: service.CompleteResponse) -> None:
+        attempt = self._attempt
+        attempt.response_id, attempt.response_model = response.id, response.model
+        attempt.finish_reasons = tuple(
+            FINISH_REASONS.get(choice.finish_reason, "other") for choice in response.choices
+        )
+        attempt.usage = _tokens(response.usage)
+        self.done()
+
+    def done(self) -> None:
+        self._done = True
+
+
+def _tokens(usage: chat.Usage) -> dict[str, int]:
+    if usage.estimated or not usage.total_tokens:
+        return {}
+    told = {name: getattr(usage, name) for name in TOKENS if usage.HasField(name)}
+    return {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens, **told}

@@ -1,0 +1,82 @@
+"""Every golden case of the HTTP door: OpenAI's JSON, and what stands for it in the contract."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from support import golden
+from support.http_client import events_of
+from togetherchat_server.frontends.http.openai import request as openai_request
+from togetherchat_server.frontends.http.openai import schema
+from togetherchat_server.frontends.http.openai.response import completion
+from togetherchat_server.frontends.http.openai.sse import ChunkWriter
+
+
+def having(subject: str, file: str) -> list[Path]:
+    """The cases that say what they are to OpenAI's clients."""
+    found = [case for case in golden.cases(subject) if (case / file).exists()]
+    assert found, f"no case of {subject} has {file}"
+    return found
+
+
+@pytest.mark.parametrize("case", golden.cases("http_request"), ids=golden.name)
+def test_request(case: Path):
+    """A body becomes exactly this request, asked in this way; what is ignored is named."""
+    found = openai_request.read((case / "body.json").read_bytes())
+
+    switches = {"stream": found.stream, "usage": found.include_usage, "alternatives": found.alternatives}
+    said = ", ".join(f"{name}: {str(value).lower()}" for name, value in switches.items())
+    first, second, *_ = (case / "request.textproto").read_text("utf-8").split("\n")
+    assert golden.request(case) == found.request
+    assert (f"# {said}", f"# ignored: {', '.join(found.ignored)}") == (first, second)
+
+
+def test_the_case_with_every_member_has_every_member():
+    """A member added to the schema must be added to that case, and so to the translation."""
+    (case,) = (case for case in golden.cases("http_request") if case.name == "every-member")
+    elsewhere = {"max_tokens", "stream", "stream_options"}
+
+    body = json.loads((case / "body.json").read_text("utf-8"))
+
+    assert schema.Request.model_fields.keys() - elsewhere <= body.keys()
+    assert openai_request.IGNORED - {"safety_identifier"} <= body.keys()
+
+
+@pytest.mark.parametrize("case", having("answer", "openai.json"), ids=golden.name)
+def test_answer(case: Path):
+    """A whole answer becomes exactly this body."""
+    body = completion(golden.response(case), alternatives=True)
+
+    assert json.loads((case / "openai.json").read_text("utf-8")) == json.loads(body)
+
+
+@pytest.mark.parametrize("case", having("stream", "openai.sse"), ids=golden.name)
+def test_stream(case: Path):
+    """A stream becomes exactly these bytes."""
+    chunks = ChunkWriter(include_usage=True, alternatives=True)
+
+    assert (case / "openai.sse").read_bytes() == chunks.written(golden.events(case))
+    assert chunks.whole
+
+
+@pytest.mark.parametrize("case", having("stream", "openai.sse"), ids=golden.name)
+def test_a_stream_cut_anywhere_is_the_same(case: Path):
+    """Whatever one read brought: the bytes do not depend on it."""
+    events = golden.events(case)
+    chunks = ChunkWriter(include_usage=True, alternatives=True)
+
+    assert (case / "openai.sse").read_bytes() == b"".join(chunks.written([event]) for event in events)
+
+
+@pytest.mark.parametrize("case", having("stream", "openai.sse"), ids=golden.name)
+def test_a_stream_keeps_openais_rules(case: Path):
+    """Every choice begins with its role and finishes once; usage comes last, then the end."""
+    *chunks, usage, done = events_of((case / "openai.sse").read_text("utf-8"))
+    choices = [choice for chunk in chunks for choice in chunk["choices"]]
+
+    assert ("[DONE]", []) == (done, usage["choices"])
+    for index in {choice["index"] for choice in choices}:
+        own = [choice for choice in choices if choice["index"] == index]
+        assert [True] + [False] * (len(own) - 1) == ["role" in choice["delta"] for choice in own]
+        assert [False] * (len(own) - 1) + [True] == [choice["finish_reason"] is not None for choice in own]

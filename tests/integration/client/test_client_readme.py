@@ -1,0 +1,50 @@
+"""Tests that the programs of clients/python/README.md run against the real service."""
+
+import asyncio
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.app import running_app
+
+README = Path(__file__).parents[3] / "clients" / "python" / "README.md"
+PROGRAMS = dict(
+    re.findall(
+        r"^## ([^\n]+)\n.*?^```python\n(.*?)^```",
+        README.read_text(encoding="utf-8"),
+        re.MULTILINE | re.DOTALL,
+    )
+)
+
+
+async def output_of(program):
+    async with running_app(sandbox_tokens_per_second=0, max_retries=2) as app:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", program.replace("localhost:50051", app.addresses.grpc),
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, err = await process.communicate()
+    assert (0, b"") == (process.returncode, err)
+    return out.decode()
+
+
+@pytest.mark.parametrize("name", ["A stream", "A call"])
+async def test_the_completion_is_printed(name):
+    """The program prints text of the sandbox."""
+    assert "sandbox" in (await output_of(PROGRAMS[name])).lower()
+
+
+async def test_the_tool_loop_prints_a_completion():
+    """The completion has the result of the tool call."""
+    assert "clear" in await output_of(PROGRAMS["A tool loop"])
+
+
+async def test_the_error_is_printed_and_then_the_completion():
+    """The program retries after the delay and succeeds."""
+    *failures, text = (await output_of(PROGRAMS["An error, and when to retry"])).splitlines()
+
+    assert failures
+    assert {("RESOURCE_EXHAUSTED", "RATE_LIMITED_REQUESTS")} == {tuple(line.split()[:2]) for line in failures}
+    assert text

@@ -1,0 +1,155 @@
+"""Requests that a lax server misreads, through the whole service."""
+
+import json
+
+import pytest
+
+from support.app import MODEL
+from support.http_client import ask, head, raw_caller, running_door
+from support.scripted_upstream import ScriptedUpstream, always
+from support.upstream_script import Stall, json_answer
+from support.waiting import eventually
+
+WHOLE = {"id": "o", "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "Hi"}}]}
+BODY = json.dumps(ask()).encode()
+KEY = "tgp_v1_callers0123456789"
+
+OFFERS = {
+    "the JDK's HttpClient": (
+        "connection: Upgrade, HTTP2-Settings",
+        "http2-settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA",
+        "upgrade: h2c",
+    ),
+    "curl --http2": (
+        "Connection: Upgrade, HTTP2-Settings",
+        "Upgrade: h2c",
+        "HTTP2-Settings: AAMAAABkAAQAoAAA",
+    ),
+    "nginx for websockets": ("upgrade: websocket", "connection: upgrade"),
+}
+
+
+async def answered(caller):
+    """The status and the body of a response."""
+    text = await caller.head()
+    length = int(text.lower().partition(b"content-length: ")[2].split()[0])
+    return int(text.split()[1]), await caller.reader.readexactly(length)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS)
+async def test_an_offered_upgrade_is_ignored(offer, chunked):
+    """Whether the body comes with its head or later, it is served, and so is the request behind it."""
+    framing = "transfer-encoding: chunked" if chunked else f"content-length: {len(BODY)}"
+    body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY) if chunked else BODY
+    data = head(framing, *offer) + body
+    async with (
+        ScriptedUpstream(always(json_answer(200, WHOLE))) as upstream,
+        running_door(upstream.base_url) as door,
+        raw_caller(door) as caller,
+    ):
+        for cut in (0, len(data) - len(body) - 1, len(data) - len(body), len(data) - 1):
+            await caller.send(data[:cut])
+            await eventually(lambda: door.app.door.connections == 1)
+            await caller.send(data[cut:])
+            status, answer = await answered(caller)
+            assert (200, "Hi") == (status, json.loads(answer)["choices"][0]["message"]["content"])
+        await caller.ask(ask())
+        assert 200 == (await answered(caller))[0]
+
+    assert [MODEL] * 5 == [json.loads(asked.body)["model"] for asked in upstream.ledger.requests]
+
+
+async def test_a_key_in_the_trailers_counts_for_nothing():
+    """Trailers never become headers (RFC 9110 6.5.1)."""
+    body = b"%x\r\n%b\r\n0\r\nauthorization: Bearer %b\r\n\r\n" % (len(BODY), BODY, KEY.encode())
+    async with running_door(upstream_credentials="caller") as door, raw_caller(door) as caller:
+        await caller.send(head("transfer-encoding: chunked") + body)
+        assert 401 == (await answered(caller))[0]
+
+
+@pytest.mark.parametrize("authorized", [True, False])
+async def test_endless_trailers_end_the_connection(authorized):
+    """Whether the request was rejected before them or waits for them."""
+    key = (f"authorization: Bearer {KEY}",) if authorized else ()
+    async with running_door(upstream_credentials="caller") as door, raw_caller(door) as caller:
+        await caller.send(head("transfer-encoding: chunked", *key) + b"2\r\n{}\r\n0\r\n")
+        if not authorized:
+            assert 401 == (await answered(caller))[0]
+        await caller.send(b"x: y\r\n" * 3000)
+        text = await caller.ended()
+        await eventually(lambda: door.app.app.in_flight == 0)
+
+    assert authorized is text.startswith(b"HTTP/1.1 400 ")
+    assert authorized is (b"the trailers are larger than 8192 bytes" in text)
+
+
+async def test_a_malformed_chunk_is_answered():
+    """As a call of its caller's fault: 400 with a record, and nothing behind it is read."""
+    async with running_door() as door, raw_caller(door) as caller:
+        await caller.send(head("transfer-encoding: chunked") + b"2\r\n{}\n0\r\n\r\n" + head(method="GET"))
+        text = await caller.ended()
+
+    status, _, body = text.partition(b"\r\n\r\n")
+    assert status.startswith(b"HTTP/1.1 400 ")
+    assert "the chunked body is malformed" == json.loads(body)["error"]["message"]
+    assert ["INVALID_REQUEST"] == [record["reason"] for record in door.records()]
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        (b"GET /v1/models\r\n", "this is not HTTP/1.1"),
+        (b"GET /v1/models HTTP/1.1\r\n\r\n", "the request must have exactly one Host header"),
+        (
+            b"GET /v1/models HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
+            "the request must have exactly one Host header",
+        ),
+    ],
+)
+async def test_a_request_without_one_host(sent, message):
+    """400 and the end, in the shape of every other failure."""
+    async with running_door() as door, raw_caller(door) as caller:
+        await caller.send(sent)
+        text = await caller.ended()
+
+    status, _, body = text.partition(b"\r\n\r\n")
+    assert status.startswith(b"HTTP/1.1 400 ")
+    assert message == json.loads(body)["error"]["message"]
+    assert [] == door.records()
+
+
+async def test_a_caller_who_pipelines_and_leaves_releases_the_provider():
+    """Though a second request waits behind the one that runs."""
+    async with (
+        ScriptedUpstream(always((Stall(),))) as upstream,
+        running_door(upstream.base_url) as door,
+        raw_caller(door) as caller,
+    ):
+        await caller.ask(ask())
+        await upstream.asked()
+        await caller.ask(ask())
+        caller.leave()
+        await upstream.closed(0)
+        (record,) = await door.recorded()
+
+    assert "CALLER_CANCELLED" == record["reason"]
+
+
+async def test_a_body_of_the_largest_size_is_read_and_no_larger_one():
+    """To the byte, with and without a declared length."""
+    limit = 2000
+    padded = json.dumps(ask()).encode().ljust(limit)
+    async with (
+        ScriptedUpstream(always(json_answer(200, WHOLE))) as upstream,
+        running_door(upstream.base_url, max_request_bytes=limit) as door,
+    ):
+        for body, status in ((padded, 200), (padded + b" ", 413)):
+            async with raw_caller(door) as caller:
+                await caller.send(head(f"content-length: {len(body)}") + body)
+                assert status == (await answered(caller))[0]
+            async with raw_caller(door) as caller:
+                await caller.send(
+                    head("transfer-encoding: chunked") + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+                )
+                assert status == (await answered(caller))[0]

@@ -1,0 +1,253 @@
+"""What tenants have in use, shared by processes: the tally itself, and the workers of a real service."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import AsyncExitStack, contextmanager
+
+import grpc
+import pytest
+from grpc import aio
+
+from support.app import request
+from support.command import REASONABLE_S, ROOTS
+from support.fleet import running_fleet
+from support.scripted_upstream import ScriptedUpstream, always
+from support.tenants import Keys, bearer
+from support.upstream_script import Stall
+from support.waiting import eventually
+from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
+from togetherchat_server.tenants.policy import TenantLimits
+from togetherchat_server.tenants.quota_store import LocalQuotaStore, QuotaLimit, QuotaRejection
+from togetherchat_server.tenants.shared_quota_store import SharedQuotaStore, new_segment
+
+OTHER_PROCESS = """
+import json, sys
+from togetherchat_server.tenants.policy import TenantLimits
+from togetherchat_server.tenants.shared_quota_store import SharedQuotaStore
+tally = SharedQuotaStore(int(sys.argv[1]))
+for line in sys.stdin:
+    name, tenant, *more = json.loads(line)
+    more = [TenantLimits(**one) if isinstance(one, dict) else one for one in more]
+    said = getattr(tally, name)(tenant, *more)
+    print(json.dumps(said and [said.limit, said.again_s]), flush=True)
+"""
+FIVE = {"max_concurrent_calls": 5}
+
+
+class Other:
+    """Another process that has joined the tally."""
+
+    def __init__(self, descriptor):
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", OTHER_PROCESS, str(descriptor)],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(ROOTS)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            pass_fds=(descriptor,),
+        )
+
+    def ask(self, *words):
+        print(json.dumps(words), file=self.process.stdin, flush=True)
+        return json.loads(self.process.stdout.readline())
+
+    def send(self, *words, times):
+        """Ask without waiting for the answers."""
+        for _ in range(times):
+            print(json.dumps(words), file=self.process.stdin)
+        self.process.stdin.flush()
+
+    def answers(self, times):
+        return [json.loads(self.process.stdout.readline()) for _ in range(times)]
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+@contextmanager
+def joined(descriptor, count=1):
+    others = [Other(descriptor) for _ in range(count)]
+    try:
+        yield others
+    finally:
+        for other in others:
+            other.kill()
+
+
+@pytest.fixture
+def segment():
+    descriptor = new_segment(workers=2)
+    yield descriptor
+    os.close(descriptor)
+
+
+def test_calls_of_all_processes_count_together(segment):
+    """Five are let in, wherever they come; one that leaves makes room anywhere."""
+    ours, limits = SharedQuotaStore(segment), TenantLimits(**FIVE)
+    with joined(segment) as (other,):
+        assert [None] * 3 == [ours.enter("acme", limits, 0.0) for _ in range(3)]
+        assert [None] * 2 == [other.ask("enter", "acme", FIVE, 0.0) for _ in range(2)]
+        assert QuotaRejection(QuotaLimit.CALLS, None) == ours.enter("acme", limits, 0.0)
+        assert [QuotaLimit.CALLS, None] == other.ask("enter", "acme", FIVE, 0.0)
+        assert None is other.ask("enter", "globex", FIVE, 0.0)
+        ours.leave("acme")
+        assert None is other.ask("enter", "acme", FIVE, 0.0)
+
+
+def test_accounts_are_the_same_for_all(segment):
+    """Requests and tokens of one process are on the account that another one reads."""
+    ours, per_minute = SharedQuotaStore(segment), {"requests_per_minute": 2, "tokens_per_minute": 60}
+    limits = TenantLimits(**per_minute)
+    with joined(segment) as (other,):
+        assert None is ours.enter("acme", limits, 0.0)
+        other.ask("spend", "acme", 120, per_minute, 0.0)
+        refusal = ours.enter("acme", limits, 0.0)
+        assert (QuotaLimit.TOKENS, pytest.approx(61.0)) == (refusal.limit, refusal.again_s)
+        assert None is other.ask("enter", "acme", per_minute, 61.0)
+        assert None is ours.enter("acme", limits, 61.0)
+        assert QuotaLimit.REQUESTS is ours.enter("acme", limits, 61.0).limit
+
+
+def test_nothing_is_lost_when_all_write_at_once(segment):
+    """Two processes take 2,000 each, as fast as they can, of 3,000 that there are."""
+    minute, times = {"requests_per_minute": 3000}, 2000
+    with joined(segment, 2) as others:
+        for other in others:
+            other.send("enter", "acme", minute, 0.0, times=times)
+        taken = sum(answer is None for other in others for answer in other.answers(times))
+
+    assert 3000 == taken
+
+
+def test_a_process_that_is_killed_gives_its_calls_back(segment):
+    """At the next refusal, once a second at most: its column is taken from nobody who lives."""
+    ours, limits = SharedQuotaStore(segment), TenantLimits(**FIVE)
+    with joined(segment, 2) as (dying, living):
+        for other in (dying, dying, dying, living):
+            other.ask("enter", "acme", FIVE, 0.0)
+        ours.enter("acme", limits, 0.0)
+        assert QuotaLimit.CALLS is ours.enter("acme", limits, 0.0).limit
+        dying.kill()
+        assert QuotaLimit.CALLS is ours.enter("acme", limits, 0.5).limit
+        assert [None] * 3 == [ours.enter("acme", limits, 1.0) for _ in range(3)]
+        assert QuotaLimit.CALLS is ours.enter("acme", limits, 2.0).limit
+
+
+def test_the_next_process_takes_the_column_of_a_dead_one(segment):
+    """And finds it clear, so that places do not run out, however often workers die."""
+    limits = TenantLimits(**FIVE)
+    for _ in range(20):
+        with joined(segment) as (other,):
+            assert [None] * 5 == [other.ask("enter", "acme", FIVE, 0.0) for _ in range(5)]
+
+    assert None is SharedQuotaStore(segment).enter("acme", limits, 0.0)
+
+
+def test_a_stopped_process_stops_nobody(segment):
+    """One that holds the lock and does not go on is passed by after a moment."""
+    ours = SharedQuotaStore(segment)
+    held = "import fcntl, sys; fcntl.lockf(int(sys.argv[1]), fcntl.LOCK_EX, 1, 0); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", held, str(segment)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=(segment,),
+    ) as holder:  # fmt: skip
+        holder.stdout.readline()
+        assert None is ours.enter("acme", TenantLimits(**FIVE), 0.0)
+        holder.kill()
+
+
+def test_what_is_no_tally_is_not_used(tmp_path, caplog):
+    """The worker serves all the same, and says that it counts alone."""
+    descriptor = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+
+    assert isinstance(SharedQuotaStore.joined(descriptor), LocalQuotaStore)
+    os.close(descriptor)
+    assert "for this worker alone" in caplog.text
+
+
+@pytest.fixture
+def key(tmp_path):
+    return Keys(tmp_path / "keys").create("acme")
+
+
+def words(tmp_path, limits):
+    (tmp_path / "tenants.toml").write_text(f"[tenants.acme]\n{limits}\n")
+    return ("--api-keys-file", f"{tmp_path}/keys", "--tenants-file", f"{tmp_path}/tenants.toml")
+
+
+OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0))
+
+
+async def callers(fleet, stack, count):
+    """Clients with a connection each, which the kernel deals out to the workers."""
+    channels = [aio.insecure_channel(fleet.rpc, options=OWN_CONNECTION) for _ in range(count)]
+    return [service_grpc.ChatServiceStub(await stack.enter_async_context(channel)) for channel in channels]
+
+
+async def codes_of(calls):
+    """How calls ended."""
+    ends = await asyncio.gather(*calls, return_exceptions=True)
+    return [end.code() if isinstance(end, grpc.RpcError) else grpc.StatusCode.OK for end in ends]
+
+
+async def test_requests_per_minute_hold_over_two_workers(tmp_path, key):
+    """What both let in is what one would have."""
+    async with (
+        running_fleet(*words(tmp_path, "requests_per_minute = 30"), "--sandbox") as fleet,
+        AsyncExitStack() as stack,
+    ):
+        await fleet.all_serve()
+        began_s = time.monotonic()
+        stubs = await callers(fleet, stack, 12)
+        codes = await codes_of(
+            stub.Complete(request(max_tokens=1), metadata=bearer(key)) for stub in stubs for _ in range(6)
+        )
+        brought = (time.monotonic() - began_s) / 2
+
+    assert {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED} == set(codes)
+    assert 30 <= codes.count(grpc.StatusCode.OK) <= 31 + brought
+
+
+async def test_calls_in_flight_hold_over_two_workers_and_the_death_of_one(tmp_path, key):
+    """Four places in all. Those of a worker that is killed are free again, and no more than those."""
+    async with (
+        ScriptedUpstream(always((Stall(),))) as upstream,
+        running_fleet(*words(tmp_path, "max_concurrent_calls = 4"), base_url=upstream.base_url) as fleet,
+        AsyncExitStack() as stack,
+    ):
+        await fleet.all_serve()
+        stubs = await callers(fleet, stack, 16)
+        calls = [stub.Complete(request(), metadata=bearer(key)) for stub in stubs]
+        for call in calls:
+            stack.callback(call.cancel)
+        rows = await fleet.when(lambda rows: sum(row["in_flight"] for row in rows) == 4)
+        await eventually(lambda: sum(call.done() for call in calls) == 12, within_s=REASONABLE_S)
+        assert 4 == len(upstream.ledger.requests)
+
+        dying = max(rows, key=lambda row: row["in_flight"])
+        os.kill(dying["pid"], signal.SIGKILL)
+        await fleet.all_serve(without={dying["pid"]})
+        freed = 0
+        while freed < dying["in_flight"]:
+            stub = (await callers(fleet, stack, 1))[0]
+            call = stub.Complete(request(), metadata=bearer(key))
+            stack.callback(call.cancel)
+            before = len(upstream.ledger.requests)
+            ended = asyncio.ensure_future(codes_of([call]))
+            asked = asyncio.ensure_future(upstream.asked(before + 1))
+            await asyncio.wait({ended, asked}, return_when=asyncio.FIRST_COMPLETED)
+            freed += asked.done() and not ended.done()
+            asked.cancel()
+        stub = (await callers(fleet, stack, 1))[0]
+
+        assert [grpc.StatusCode.RESOURCE_EXHAUSTED] == await codes_of(
+            [stub.Complete(request(), metadata=bearer(key))]
+        )

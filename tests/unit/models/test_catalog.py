@@ -1,0 +1,291 @@
+"""Reading a catalogue strictly, and merging it with the provider's list."""
+
+import datetime as dt
+
+import pytest
+
+from togetherchat.v1 import models_pb2 as models
+from togetherchat_server.models.catalog import Catalog, load_catalog, merge, merged_pricing
+from togetherchat_server.models.catalog_file import CatalogError
+
+TODAY = dt.date(2026, 11, 22)
+LIST = """
+[[lists]]
+source = "a page"
+as_of = "2026-11"
+type = "chat"
+availability = "SERVERLESS"
+models = [
+{rows}
+]
+"""
+ROW = '{ id = "maker/one", display_name = "One", organization = "Maker" },'
+
+
+def catalog_of(*rows: str) -> Catalog:
+    return load_catalog(LIST.replace("{rows}", "\n".join(rows)).encode())
+
+
+def row(**values: str) -> str:
+    fields = {"id": '"maker/one"', "display_name": '"One"', "organization": '"Maker"', **values}
+    return "{ " + ", ".join(f"{name} = {value}" for name, value in fields.items()) + " },"
+
+
+def merged_one(catalog: Catalog, live: list[models.Model] | None, **aliases: str) -> models.Model:
+    [model] = merge(catalog, live, today=TODAY, aliases=aliases)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"kontext_length": "5"}, "lists[0].models[0]: unknown key 'kontext_length'"),
+        ({"context_length": '"5"'}, "lists[0].models[0].context_length: must be a number of tokens"),
+        ({"context_length": "true"}, "lists[0].models[0].context_length"),
+        ({"context_length": "0"}, "lists[0].models[0].context_length"),
+        ({"context_length": "2147483648"}, "lists[0].models[0].context_length"),
+        ({"retirement_date": '"2026-11-22"'}, "lists[0].models[0].retirement_date: must be a date"),
+        ({"retirement_date": "2026-11-22T10:00:00"}, "lists[0].models[0].retirement_date"),
+        ({"retirement_date": "2026-02-30"}, "no TOML"),
+        ({"input_usd": "-0.1"}, "lists[0].models[0].input_usd: must be a number, 0 or above"),
+        ({"input_usd": "nan"}, "lists[0].models[0].input_usd"),
+        ({"output_usd": "inf"}, "lists[0].models[0].output_usd"),
+        ({"hourly_usd": "true"}, "lists[0].models[0].hourly_usd"),
+        ({"id": '"two words"'}, "lists[0].models[0].id"),
+        ({"id": '""'}, "lists[0].models[0].id"),
+        ({"id": f'"{"x" * 257}"'}, "lists[0].models[0].id"),
+        ({"quantization": '""'}, "lists[0].models[0].quantization"),
+        ({"display_name": "5"}, "lists[0].models[0].display_name"),
+    ],
+)
+def test_a_model_with_something_wrong_is_refused_by_name(values, says):
+    """The error says where it is and what is wanted."""
+    with pytest.raises(CatalogError) as raised:
+        catalog_of(row(**values))
+    assert says in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ('as_of = "2026-11"', 'as_of = "2026-13"', "lists[0].as_of: must be a month"),
+        ('as_of = "2026-11"', "as_of = 2026-11-01", "lists[0].as_of"),
+        ('as_of = "2026-11"', "", "lists[0]: 'as_of' is missing"),
+        ('source = "a page"', "", "lists[0]: 'source' is missing"),
+        ('"SERVERLESS"', '"ANY"', "lists[0].availability: must be SERVERLESS, DEDICATED or BOTH"),
+        ('type = "chat"', 'typ = "chat"', "lists[0]: unknown key 'typ'"),
+        ("models = [", "models = [1,", "lists[0].models[0]: must be a table"),
+        ("[[lists]]", "[lists]", "the catalogue.lists: must be a list of tables"),
+        ("[[lists]]", "[[liste]]", "the catalogue: unknown key 'liste'"),
+        ("[[lists]]", "[[lists", "no TOML"),
+    ],
+)
+def test_a_list_with_something_wrong_is_refused_by_name(before, after, says):
+    """What holds for a model holds for the list around it."""
+    with pytest.raises(CatalogError) as raised:
+        load_catalog(LIST.replace("{rows}", ROW).replace(before, after).encode())
+    assert says in str(raised.value)
+
+
+def test_a_missing_key_is_named():
+    """A model must say who made it."""
+    with pytest.raises(CatalogError, match="'organization' is missing"):
+        catalog_of('{ id = "maker/one", display_name = "One" },')
+
+
+def test_an_id_stands_once():
+    """Two entries with one id would let the reader choose."""
+    with pytest.raises(
+        CatalogError, match=r"lists\[0\].models\[1\].id: maker/one stands in the catalogue twice"
+    ):
+        catalog_of(ROW, ROW)
+
+
+def test_a_file_that_is_no_utf_8_is_refused():
+    """Bytes that are no text end in the one error, not in another."""
+    with pytest.raises(CatalogError, match="no TOML in UTF-8"):
+        load_catalog(b"\xff")
+
+
+def test_an_empty_list_is_a_catalogue():
+    """A file without models is allowed: the provider's list still answers."""
+    assert load_catalog(b"lists = []") == Catalog(by_id={}, as_of="")
+
+
+def test_without_a_live_list_a_model_is_unconfirmed():
+    """Nobody said that it is there, and nobody that it has gone."""
+    model = merged_one(catalog_of(ROW), None)
+    assert model.state == models.MODEL_STATE_UNCONFIRMED
+    assert model.source == models.MODEL_SOURCE_CATALOG
+
+
+def test_a_model_that_the_live_list_leaves_out_is_unconfirmed():
+    """The list may be one key's: leaving out is no proof."""
+    model, other = merge(catalog_of(ROW), [models.Model(id="x/y")], today=TODAY, aliases={})
+    assert (model.id, model.state) == ("maker/one", models.MODEL_STATE_UNCONFIRMED)
+    assert (other.id, other.state) == ("x/y", models.MODEL_STATE_ACTIVE)
+
+
+@pytest.mark.parametrize(
+    ("date", "state"),
+    [
+        ("2026-11-21", models.MODEL_STATE_RETIRED),
+        ("2026-11-22", models.MODEL_STATE_RETIRED),
+        ("2026-11-23", models.MODEL_STATE_UNCONFIRMED),
+    ],
+)
+def test_a_model_is_retired_from_its_date_on(date, state):
+    """The date is the first day on which it is no longer served."""
+    assert state == merged_one(catalog_of(row(retirement_date=date)), None).state
+
+
+def test_a_model_in_the_live_list_is_active_whatever_its_date():
+    """The provider is right about what it lists; the date stays for information."""
+    model = merged_one(catalog_of(row(retirement_date="2026-01-01")), [models.Model(id="maker/one")])
+    assert model.state == models.MODEL_STATE_ACTIVE
+    assert model.source == models.MODEL_SOURCE_BOTH
+    assert model.retirement_date == "2026-01-01"
+
+
+def test_the_provider_is_right_where_they_differ_and_the_catalogue_fills_the_rest():
+    """A live entry has no quantization and no retirement date: those are the catalogue's."""
+    catalog = catalog_of(row(context_length="4096", quantization='"FP8"', license='"old"'))
+    live = models.Model(id="maker/one", display_name="One!", context_length=8192, type="language")
+    live.create_time.seconds = 5
+    expected = models.Model(
+        id="maker/one",
+        display_name="One!",
+        organization="Maker",
+        type="language",
+        context_length=8192,
+        quantization="FP8",
+        license="old",
+        availability=models.AVAILABILITY_SERVERLESS,
+        source=models.MODEL_SOURCE_BOTH,
+        state=models.MODEL_STATE_ACTIVE,
+    )
+    expected.create_time.seconds = 5
+    assert expected == merged_one(catalog, [live])
+
+
+def test_a_model_of_the_provider_alone_is_told_as_it_is():
+    """The sandbox's models come this way."""
+    model = merged_one(Catalog(by_id={}, as_of=""), [models.Model(id="sandbox/echo", context_length=7)])
+    assert (
+        models.Model(
+            id="sandbox/echo",
+            context_length=7,
+            source=models.MODEL_SOURCE_PROVIDER,
+            state=models.MODEL_STATE_ACTIVE,
+        )
+        == model
+    )
+
+
+def test_ids_are_compared_with_their_case():
+    """The provider tells `One` from `one`."""
+    assert [
+        model.id for model in merge(catalog_of(ROW), [models.Model(id="maker/One")], today=TODAY, aliases={})
+    ] == ["maker/one", "maker/One"]
+
+
+def test_an_id_that_the_provider_lists_twice_counts_once():
+    """The first entry is taken."""
+    live = [
+        models.Model(id="a", license="first"),
+        models.Model(id="b"),
+        models.Model(id="a", license="second"),
+    ]
+    merged = merge(Catalog(by_id={}, as_of=""), live, today=TODAY, aliases={})
+    assert {model.id: model.license for model in merged} == {"a": "first", "b": ""}
+    assert len(merged) == 2
+
+
+@pytest.mark.parametrize("model_id", ["", "x" * 257])
+def test_an_id_that_no_request_could_carry_is_left_out(model_id):
+    """A request's model has 1 to 256 characters."""
+    assert merge(Catalog(by_id={}, as_of=""), [models.Model(id=model_id)], today=TODAY, aliases={}) == []
+
+
+def test_aliases_stand_with_the_model_that_they_mean():
+    """In order; an alias of a model that nobody lists is told nowhere; the provider has none to give."""
+    live = [
+        models.Model(id="maker/one", aliases=["foreign"]),
+        models.Model(id="maker/two", aliases=["foreign"]),
+    ]
+    merged = merge(
+        catalog_of(ROW),
+        live,
+        today=TODAY,
+        aliases={"small": "maker/one", "fast": "maker/one", "large": "maker/two", "lost": "maker/three"},
+    )
+    assert {model.id: list(model.aliases) for model in merged} == {
+        "maker/one": ["fast", "small"],
+        "maker/two": ["large"],
+    }
+
+
+def test_merging_changes_neither_side():
+    """Both are shared by all calls."""
+    catalog, live = catalog_of(row(input_usd="1.0")), [models.Model(id="maker/one"), models.Model(id="x/y")]
+    before = (catalog.by_id["maker/one"].SerializeToString(), [model.SerializeToString() for model in live])
+    merge(catalog, live, today=TODAY, aliases={"a": "maker/one", "b": "x/y"})
+    after = (catalog.by_id["maker/one"].SerializeToString(), [model.SerializeToString() for model in live])
+    assert before == after
+
+
+def pricing(input_: float | None, output: float | None, cached: float | None = None) -> models.Pricing:
+    return models.Pricing(
+        input_usd_per_million_tokens=input_,
+        output_usd_per_million_tokens=output,
+        cached_input_usd_per_million_tokens=cached,
+    )
+
+
+def test_a_price_that_the_provider_leaves_out_is_the_catalogues_when_the_others_agree():
+    """The first list of models gives no cached rate."""
+    assert pricing(1.0, 2.0, 0.1) == merged_pricing(pricing(1.0, 2.0), pricing(1.0, 2.0, 0.1))
+
+
+def test_no_price_of_the_catalogue_is_taken_once_one_of_them_is_out_of_date():
+    """A rate for cached tokens belongs to the input price of its time."""
+    assert pricing(0.5, 2.0) == merged_pricing(pricing(0.5, 2.0), pricing(1.0, 2.0, 0.1))
+
+
+def test_a_live_price_without_one_in_the_catalogue_stands():
+    """Nothing is invented beside it."""
+    assert pricing(0.0, 2.0) == merged_pricing(pricing(0.0, 2.0), None)
+
+
+def test_a_merged_model_has_the_merged_price():
+    """The rule for prices is the one that lists apply."""
+    catalog = catalog_of(row(input_usd="1.0", output_usd="2.0", cached_input_usd="0.1"))
+    live = models.Model(id="maker/one", pricing=pricing(0.5, 2.0))
+    assert pricing(0.5, 2.0) == merged_one(catalog, [live]).pricing
+    assert pricing(1.0, 2.0, 0.1) == merged_one(catalog, [models.Model(id="maker/one")]).pricing
+
+
+def test_a_model_may_name_its_successor():
+    """An id that the provider leads on: known beside the models, for the contract has no field for it."""
+    successor = row(id='"maker/two"')
+    catalog = catalog_of(row(replaced_by='"maker/two"'), successor)
+    assert {"maker/one": "maker/two"} == catalog.replacements
+
+
+@pytest.mark.parametrize("successor", ["maker/one", "maker/three"])
+def test_a_successor_is_another_model_of_the_catalogue(successor):
+    """Or the reader could not say what became of the first."""
+    with pytest.raises(CatalogError, match=rf"maker/one.replaced_by: {successor} is no other model"):
+        catalog_of(row(replaced_by=f'"{successor}"'))
+
+
+def test_a_listed_model_that_was_refused_is_unconfirmed():
+    """What the provider answers goes before what it lists; of the others nothing changes."""
+    live = [models.Model(id=model_id) for model_id in ("maker/one", "x/y")]
+    catalog = catalog_of(ROW, row(id='"gone"', retirement_date="2026-01-01"))
+    merged = merge(catalog, live, today=TODAY, aliases={}, refused={"maker/one", "gone"})
+    assert {model.id: model.state for model in merged} == {
+        "maker/one": models.MODEL_STATE_UNCONFIRMED,
+        "gone": models.MODEL_STATE_RETIRED,
+        "x/y": models.MODEL_STATE_ACTIVE,
+    }

@@ -1,0 +1,127 @@
+"""The catalogue that ships: what it must hold, whoever renews it."""
+
+import csv
+import datetime as dt
+from pathlib import Path
+
+import pytest
+
+from togetherchat.v1 import models_pb2 as models
+from togetherchat_server.models.catalog import Catalog, load_catalog
+
+BRIEF = Path(__file__).with_name("brief_models.tsv")
+AVAILABILITY = {
+    frozenset({"SERVERLESS"}): models.AVAILABILITY_SERVERLESS,
+    frozenset({"DEDICATED"}): models.AVAILABILITY_DEDICATED,
+    frozenset({"SERVERLESS", "DEDICATED"}): models.AVAILABILITY_BOTH,
+}
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Catalog:
+    return load_catalog(None)
+
+
+def brief_rows() -> list[dict[str, str]]:
+    with BRIEF.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+def brief_lists() -> dict[str, set[str]]:
+    lists: dict[str, set[str]] = {}
+    for row in brief_rows():
+        lists.setdefault(row["id"], set()).add(row["list"])
+    return lists
+
+
+def test_the_brief_is_whole():
+    """30 serverless and 31 dedicated rows, which name 50 models."""
+    rows = brief_rows()
+    assert [row["list"] for row in rows].count("SERVERLESS") == 30
+    assert [row["list"] for row in rows].count("DEDICATED") == 31
+    assert len(brief_lists()) == 50
+
+
+@pytest.mark.parametrize("row", brief_rows(), ids=lambda row: f"{row['list']}-{row['id']}")
+def test_every_model_of_the_brief_is_there_with_its_context_and_quantization(row, shipped):
+    """No row of the two lists is lost or changed."""
+    model = shipped.by_id[row["id"]]
+    assert int(row["context_length"]) == model.context_length
+    assert row["quantization"] == model.quantization
+
+
+@pytest.mark.parametrize(
+    ("model_id", "lists"),
+    sorted(brief_lists().items()),
+    ids=lambda value: str(sorted(value)) if isinstance(value, set) else value,
+)
+def test_a_model_of_both_lists_can_be_used_either_way(model_id, lists, shipped):
+    """Availability says in which of the two lists the brief names a model."""
+    assert AVAILABILITY[frozenset(lists)] == shipped.by_id[model_id].availability
+
+
+def test_every_model_is_a_chat_model_with_a_name_and_a_maker(shipped):
+    """What a list on a screen needs is there for each."""
+    assert [
+        model.id
+        for model in shipped.by_id.values()
+        if not (model.type == "chat" and model.display_name and model.organization)
+    ] == []
+
+
+@pytest.mark.parametrize(
+    ("model_id", "date"),
+    [
+        ("meta-llama/Meta-Llama-3.1-8B-Instruct-Turbo", "2026-03-06"),
+        ("meta-llama/Llama-3.3-70B-Instruct-Turbo", "2026-10-22"),
+        ("openai/gpt-oss-20b", "2026-09-15"),
+        ("thinkingmachines/Inkling", "2026-11-06"),
+        ("google/gemma-2-9b-it", "2025-06-13"),
+        ("moonshotai/Kimi-K2.5", "2026-05-21"),
+    ],
+)
+def test_retirement_dates_that_are_known_are_told(model_id, date, shipped):
+    """A date stands as YYYY-MM-DD."""
+    assert date == shipped.by_id[model_id].retirement_date
+
+
+def test_the_successors_that_the_provider_names_are_known(shipped):
+    """The one redirect that its page gives by ids; none of them leads to a retired model."""
+    expected = {"mistralai/Mistral-7B-Instruct-v0.3": "mistralai/Ministral-3-14B-Instruct-2512"}
+    assert expected == shipped.replacements
+    assert [] == [successor for successor in expected.values() if shipped.by_id[successor].retirement_date]
+
+
+def test_of_both_lists_eleven_models_are_the_same():
+    """50 distinct ids in 61 rows."""
+    assert 11 == sum(len(lists) == 2 for lists in brief_lists().values())
+
+
+def test_dates_of_retirement_are_days_that_exist(shipped):
+    """Each reads back as a date."""
+    for model in shipped.by_id.values():
+        if model.retirement_date:
+            assert model.retirement_date == dt.date.fromisoformat(model.retirement_date).isoformat()
+
+
+def test_prices_are_those_of_the_documentation(shipped):
+    """A current model has all three, as USD for a million tokens."""
+    assert models.Pricing(
+        input_usd_per_million_tokens=1.40,
+        cached_input_usd_per_million_tokens=0.26,
+        output_usd_per_million_tokens=4.40,
+    ) == shipped.price("zai-org/GLM-5.3")
+
+
+def test_a_model_that_is_free_has_a_price_of_nothing(shipped):
+    """Zero is a price; unknown is none."""
+    free = shipped.price("Prism-ML/Ternary-Bonsai-27B")
+    assert free is not None
+    assert free.HasField("input_usd_per_million_tokens")
+    assert free.input_usd_per_million_tokens == 0
+    assert shipped.price("databricks/dbrx-instruct") is None
+
+
+def test_the_catalogue_knows_its_age(shipped):
+    """The newest month of its lists."""
+    assert shipped.as_of == "2026-11"

@@ -1,0 +1,139 @@
+"""The request body: what the goldens do not say once and for all."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from togetherchat.v1 import chat_pb2 as messages
+from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat_server.providers.together.request import ROLES, TOOL_CHOICES, to_schema
+
+
+def ask(**fields: object) -> service.CompleteRequest:
+    hello = messages.Message(role=messages.ROLE_USER, content=[messages.ContentPart(text="Hello")])
+    return service.CompleteRequest(model="m", messages=[hello], **fields)
+
+
+def sent(request: service.CompleteRequest) -> dict[str, object]:
+    return json.loads(to_schema(request, stream=False))
+
+
+def test_roles_are_total():
+    """Every role that a caller may send has a word."""
+    assert set(messages.Role.values()) - {messages.ROLE_UNSPECIFIED} == set(ROLES)
+
+
+def test_tool_choices_are_total():
+    """Every mode has a word, and the unset one none."""
+    assert set(messages.ToolChoiceMode.values()) - {messages.TOOL_CHOICE_MODE_UNSPECIFIED} == set(
+        TOOL_CHOICES
+    )
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        (messages.ToolChoice(mode=messages.TOOL_CHOICE_MODE_AUTO), "auto"),
+        (messages.ToolChoice(mode=messages.TOOL_CHOICE_MODE_NONE), "none"),
+        (messages.ToolChoice(mode=messages.TOOL_CHOICE_MODE_REQUIRED), "required"),
+        (messages.ToolChoice(function_name="add"), {"type": "function", "function": {"name": "add"}}),
+        (messages.ToolChoice(mode=messages.TOOL_CHOICE_MODE_UNSPECIFIED), None),
+        (messages.ToolChoice(), None),
+    ],
+)
+def test_tool_choice(choice: messages.ToolChoice, expected: object):
+    """The two forms of `tool_choice`, and none where nothing was chosen."""
+    assert expected == sent(ask(tool_choice=choice)).get("tool_choice")
+
+
+@pytest.mark.parametrize(
+    ("response_format", "expected"),
+    [
+        (messages.ResponseFormat(text=messages.TextFormat()), {"type": "text"}),
+        (messages.ResponseFormat(json_object=messages.JsonObjectFormat()), {"type": "json_object"}),
+        (messages.ResponseFormat(regex="[ab]+"), {"type": "regex", "pattern": "[ab]+"}),
+        (
+            messages.ResponseFormat(json_schema=messages.JsonSchemaFormat(name="a")),
+            {"type": "json_schema", "json_schema": {"name": "a"}},
+        ),
+        (messages.ResponseFormat(), None),
+    ],
+)
+def test_response_format(response_format: messages.ResponseFormat, expected: object):
+    """The forms of `response_format`."""
+    assert expected == sent(ask(response_format=response_format)).get("response_format")
+
+
+def test_unset_is_left_out():
+    """A request without options has none on the wire, not even null."""
+    assert set(sent(ask())) == {"model", "messages"}
+
+
+@pytest.mark.parametrize("extra", ["{}", " { } ", "{\n}", ""])
+def test_no_extra_members(extra: str):
+    """An empty object adds nothing."""
+    assert to_schema(ask(), stream=False) == to_schema(ask(extra_body_json=extra), stream=False)
+
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(st.fixed_dictionaries({}, optional={"temperature": NUMBERS, "top_p": NUMBERS, "min_p": NUMBERS}))
+def test_numbers_arrive_as_they_are(numbers: dict[str, float]):
+    """A double is sent in its shortest decimal form, which reads back as the same double; unset is absent."""
+    body = sent(ask(**numbers))
+
+    assert numbers == {name: body[name] for name in body.keys() - {"model", "messages"}}
+
+
+def test_seven_tenths_is_seven_tenths():
+    """A number that no binary fraction holds is written as the caller wrote it."""
+    assert b'"temperature":0.7,' in to_schema(ask(temperature=0.7, n=1), stream=False)
+
+
+JSON_NUMBERS = st.sampled_from(["1", "1.0", "1e2", "-0", "12345678901234567890123", "0.1000"])
+JSON_TEXTS = st.sampled_from(['"a"', '"\\ud83d"', '"\\u00e9"', '"\u00e9\u2028"', '"/\\/"', '""'])
+SPACES = st.sampled_from(["", " ", "\n", "\t ", "\r\n"])
+
+
+def spaced(draw: st.DrawFn, *parts: str) -> str:
+    return "".join(draw(SPACES) + part for part in parts)
+
+
+@st.composite
+def json_objects(draw: st.DrawFn) -> str:
+    """JSON objects with everything that a parser and printer would change."""
+    value = st.recursive(
+        JSON_NUMBERS | JSON_TEXTS | st.sampled_from(["true", "null"]),
+        lambda inner: st.lists(inner, max_size=3).map(lambda items: "[" + " ,".join(items) + "]"),
+        max_leaves=4,
+    )
+    keys = draw(st.lists(st.sampled_from(["z", "a", "k\\u00e9", "1"]), unique=True, max_size=3))
+    members = ",".join(spaced(draw, f'"{key}"', ":", draw(value)) for key in keys)
+    return draw(SPACES) + "{" + members + draw(SPACES) + "}" + draw(SPACES)
+
+
+@settings(max_examples=30, deadline=None)
+@given(json_objects(), json_objects(), json_objects(), json_objects())
+def test_json_travels_byte_for_byte(parameters: str, schema: str, kwargs: str, extra: str):
+    """Schemas, template options and extra members are in the body as they came."""
+    tool = messages.Tool(function=messages.FunctionTool(name="f", parameters_json=parameters))
+    json_schema = messages.JsonSchemaFormat(name="s", schema_json=schema)
+    body = to_schema(
+        ask(
+            tools=[tool],
+            response_format=messages.ResponseFormat(json_schema=json_schema),
+            chat_template_kwargs_json=kwargs,
+            extra_body_json=extra,
+        ),
+        stream=True,
+    ).decode()
+
+    assert f'"parameters":{parameters}}}' in body
+    assert f'"schema":{schema}}}' in body
+    assert f'"chat_template_kwargs":{kwargs},"stream":true' in body
+    members = extra.strip()[1:-1]
+    assert body.endswith("," + members + "}" if members.strip() else '{"include_usage":true}}')
+    assert json.loads(extra).items() <= json.loads(body).items()

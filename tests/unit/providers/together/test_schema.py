@@ -1,0 +1,328 @@
+"""Reading Together's JSON: what is taken, what is let go, and what must never get through."""
+
+import json
+import sys
+import traceback
+from contextlib import suppress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from togetherchat_server.domain.reasons import Reason, ServiceError
+from togetherchat_server.providers.together import models, schema
+from togetherchat_server.providers.together.response import from_schema
+from togetherchat_server.providers.together.stream import ChatStreamTranslator
+
+CHUNK = b'{"choices":[{"index":0,"delta":{"content":%s}}],"extra":%s}'
+
+MALFORMED = [
+    pytest.param(b"", id="nothing"),
+    pytest.param(b"\xff\xfe", id="no text"),
+    pytest.param(b"<html>", id="HTML"),
+    pytest.param(b'{"choices":[', id="cut"),
+    pytest.param(b"{} {}", id="two values"),
+    pytest.param(b"null", id="null"),
+    pytest.param(b"[]", id="array"),
+    pytest.param(b'"text"', id="text"),
+    pytest.param(b"[" * 100_000 + b"]" * 100_000, id="100,000 nested arrays"),
+    pytest.param(b'{"x":' * 100_000 + b"1" + b"}" * 100_000, id="100,000 nested objects"),
+    pytest.param(b'{"created":' + b"9" * 5_000 + b"}", id="integer of 5,000 digits"),
+    pytest.param(b'{"choices":{}}', id="choices no array"),
+    pytest.param(b'{"choices":[1]}', id="choice no object"),
+]
+
+
+@pytest.mark.parametrize("body", MALFORMED)
+@pytest.mark.parametrize("parse", [schema.parse_chunk, schema.parse_completion])
+def test_malformed(parse, body: bytes):
+    """What is not the JSON it should be ends in one reason of failure with one text."""
+    with pytest.raises(ServiceError) as failure:
+        parse(body)
+
+    assert (Reason.UPSTREAM_MALFORMED_RESPONSE, "the provider's answer is not the JSON it should be") == (
+        failure.value.reason,
+        failure.value.message,
+    )
+
+
+@pytest.mark.parametrize("field", ["content", "reasoning", "reasoning_content", "tool_calls"])
+@pytest.mark.parametrize("value", [1, True, {"a": 1}, [1]])
+def test_what_carries_the_answer_is_strict(field: str, value: object):
+    """A delta of the wrong shape is no delta without it."""
+    with pytest.raises(ServiceError):
+        schema.parse_chunk(json.dumps({"choices": [{"delta": {field: value}}]}).encode())
+
+
+def test_a_choice_without_a_message_is_malformed():
+    """An answer cannot be left out of an answer."""
+    with pytest.raises(ServiceError):
+        schema.parse_completion(b'{"choices":[{"index":0,"finish_reason":"stop"}]}')
+
+
+@pytest.mark.parametrize("value", [None, [], [[1]], {"a": 1}, -1, 1.5, True])
+def test_what_informs_is_lenient(value: object):
+    """An answer is not lost over a field beside it."""
+    names = ("id", "object", "created", "model", "system_fingerprint", "usage", "warnings")
+    beside = dict.fromkeys(names, value)
+
+    chunk = schema.parse_chunk(json.dumps({**beside, "choices": [{"delta": {"content": "Hi"}}]}).encode())
+
+    assert chunk.choices is not None
+    assert chunk.choices[0].delta is not None
+    assert chunk.choices[0].delta.content == "Hi"
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (b'"\\ud83d\\ude00"', "\U0001f600"),
+        (b'"\\uD83D\\uDE00"', "\U0001f600"),
+        (b'"\\ud83d"', "\ufffd"),
+        (b'"\\ude00\\ud83d"', "\ufffd\ufffd"),
+        (b'"\\ud83d\\ud83d\\ude00"', "\ufffd\U0001f600"),
+        (b'"\\ud83dx\\n\\ude00"', "\ufffdx\n\ufffd"),
+        (b'"\\\\ud83d \\ud83d"', "\\ud83d \ufffd"),
+        (b'"\\\\\\ud83d"', "\\\ufffd"),
+        (b'"\xed\xa0\xbd"', "\ufffd\ufffd\ufffd"),
+        (b'"a\xffb"', "a\ufffdb"),
+        (b'"\xf0\x9f\x98"', "\ufffd"),
+        ('"\u2028\u0085\U0001f600"'.encode(), "\u2028\u0085\U0001f600"),
+        (b'"\\u0000\\u2028"', "\x00\u2028"),
+    ],
+)
+def test_half_characters_are_repaired(raw: bytes, expected: str):
+    """Pairs are joined, halves become U+FFFD, and the text can be encoded."""
+    chunk = schema.parse_chunk(CHUNK % (raw, b"0"))
+
+    assert chunk.choices is not None
+    assert chunk.choices[0].delta is not None
+    assert expected == chunk.choices[0].delta.content
+    assert expected.encode()
+
+
+def test_a_byte_order_mark_is_skipped():
+    """Some servers write one before their JSON."""
+    assert schema.parse_chunk(b'\xef\xbb\xbf{"id":"a"}').id == "a"
+
+
+def test_the_last_of_two_keys_counts():
+    """As in Together's own clients, and in the text that was repaired."""
+    assert schema.parse_chunk(b'{"id":"a","id":"b"}').id == "b"
+    assert schema.parse_chunk(b'{"id":"a","model":"\\ud83d","id":"b"}').id == "b"
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (b"0", 0),
+        (b"18446744073709551615", 2**64 - 1),
+        (b"17598938344439790000", 17598938344439790000),
+        (b"1.5924764223251450000e19", 15924764223251450000),
+        (b"15924764223251450000.0", 15924764223251450000),
+        (b"7.0", 7),
+        (b"null", None),
+        (b"18446744073709551616", None),
+        (b"1.8446744073709552e19", None),
+        (b"-1", None),
+        (b"0.5", None),
+        (b"NaN", None),
+        (b"-Infinity", None),
+        (b"1e999", None),
+        (b'"7"', None),
+        (b"[7]", None),
+    ],
+)
+def test_seed(raw: bytes, expected: int | None):
+    """Any seed that a uint64 holds, however it is written; else none."""
+    chunk = schema.parse_chunk(b'{"choices":[{"seed":%s}]}' % raw)
+
+    assert chunk.choices is not None
+    assert expected == chunk.choices[0].seed
+
+
+@pytest.mark.parametrize(
+    ("parse", "body"),
+    [
+        (schema.parse_completion, b'{"choices":[{"message":{"content":["%s"]}}]}'),
+        (schema.parse_completion, b'{"choices":[], "%s": %s'),
+        (schema.parse_models, b'"%s"'),
+        (schema.parse_models, b'{"data":"%s"}'),
+        (schema.parse_models, b"%s"),
+    ],
+)
+def test_nothing_of_the_body_is_in_the_failure(parse, body: bytes):
+    """Neither the failure nor its causes, as a log would print them, repeat what was read."""
+    prompt = b"ca" + b"nary"  # in two, because a traceback prints the lines of this file
+
+    with pytest.raises(ServiceError) as failure:
+        parse(body.replace(b"%s", prompt))
+
+    assert failure.value.__cause__ is not None
+    assert prompt.decode() not in "".join(traceback.format_exception(failure.value))
+
+
+PARSERS = {
+    "chunk": (schema.parse_chunk, '{"id":"%s"}'),
+    "completion": (schema.parse_completion, '{"id":"%s"}'),
+    "error": (schema.parse_error, '{"message":"%s"}'),
+    "models": (schema.parse_models, '[{"id":"%s"}]'),
+}
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+def test_texts_are_not_kept(parser: str):
+    """What an answer said is gone with the answer: nothing of it stays in a cache of the parser's."""
+    parse, body = PARSERS[parser]
+
+    def blocks_after(texts: range) -> int:
+        for number in texts:
+            parse((body % f"{parser} {number}").encode())
+        return sys.getallocatedblocks()
+
+    before = blocks_after(range(100))
+
+    assert blocks_after(range(100, 2100)) - before < 500
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b'{"data":{}}', b'"text"', b"<html>", b'{"error":"no"}', b"[" * 100_000]
+)
+def test_malformed_models(body: bytes):
+    """A list that is none fails as a whole."""
+    with pytest.raises(ServiceError) as failure:
+        schema.parse_models(body)
+
+    assert Reason.UPSTREAM_MALFORMED_RESPONSE == failure.value.reason
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (
+            b'{"id":"r","error":{"message":"m","type":"t","param":null,"code":"c"}}',
+            {"message": "m", "type": "t", "code": "c"},
+        ),
+        (b'{"error":{"message":"m","code":null}}', {"message": "m"}),
+        (
+            b'{"error":{"message":"m","code":503,"status":502}}',
+            {"message": "m", "code": "503", "status": 502},
+        ),
+        (b'{"model":"x","request_id":"r","error":"text"}', {"message": "text"}),
+        (b'{"message":"m","type":"t"}', {"message": "m", "type": "t"}),
+        (b'{"error":{"message":"m"},"error_type":"e"}', {"message": "m", "error_type": "e"}),
+        (b'{"detail":"m"}', {"message": "m"}),
+        (b'{"detail":[{"msg":"m"}]}', {}),
+        (b'{"error":{"message":{"a":1},"type":[],"code":true}}', {}),
+        (b'{"error":["m"]}', {}),
+        (b'{"error":null}', {}),
+        (b"{}", {}),
+        (b'{"error":"a\\ud83d\xff"}', {"message": "a\ufffd\ufffd"}),
+    ],
+)
+def test_error_body(body: bytes, expected: dict[str, object]):
+    """Every shape that errors were seen in."""
+    error = schema.parse_error(body)
+
+    assert error is not None
+    assert expected == {name: value for name, value in error.model_dump().items() if value not in ("", None)}
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"upstream failed", b"<html></html>", b'"text"', b"[]", b"404", b"[" * 100_000]
+)
+def test_error_body_that_is_no_json_object(body: bytes):
+    """Text, pages and nothing tell a gateway's answer from Together's own."""
+    assert schema.parse_error(body) is None
+
+
+NUMBER = (
+    st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.sampled_from([2**31 - 1, 2**31, 2**32, 2**63, 2**64 - 1, 2**64, -1, 1e308])
+)
+SCALAR = st.none() | st.booleans() | NUMBER | st.sampled_from(["", "stop", "a\u2028", "\ud83d", "\U0001f600"])
+SHAPES = (
+    schema.Completion,
+    schema.Chunk,
+    schema.Choice,
+    schema.ChunkChoice,
+    schema.Message,
+    schema.ToolCall,
+    schema.Function,
+)
+PARTS = (
+    schema.Usage,
+    schema.Logprobs,
+    schema.TokenEntry,
+    schema.PromptEntry,
+    schema.ModelEntry,
+    schema.Pricing,
+    schema.ErrorBody,
+)
+KEYS = st.sampled_from(sorted({"data", *(name for shape in SHAPES + PARTS for name in shape.model_fields)}))
+ANYTHING = st.recursive(
+    SCALAR,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5),
+    max_leaves=12,
+)
+LOGPROBS = st.fixed_dictionaries(
+    {},
+    optional={
+        "tokens": st.lists(st.sampled_from(["a", "\ud83d"]), max_size=2) | ANYTHING,
+        "token_logprobs": st.lists(SCALAR, max_size=2),
+        "token_ids": st.lists(SCALAR, max_size=2),
+        "top_logprobs": st.lists(st.dictionaries(st.just("a"), SCALAR), max_size=2)
+        | st.dictionaries(KEYS, SCALAR),
+        "content": st.lists(
+            st.fixed_dictionaries({"token": SCALAR}, optional={"logprob": SCALAR}), max_size=2
+        ),
+    },
+)
+CALLS = st.lists(
+    st.fixed_dictionaries(
+        {}, optional={"index": SCALAR, "id": SCALAR, "function": st.dictionaries(KEYS, SCALAR)}
+    ),
+    max_size=3,
+)
+MESSAGE = st.fixed_dictionaries({}, optional={"content": SCALAR, "token_id": SCALAR, "tool_calls": CALLS})
+CHOICE = st.fixed_dictionaries(
+    {"delta": MESSAGE, "message": MESSAGE},
+    optional={"index": SCALAR, "seed": SCALAR, "finish_reason": SCALAR, "logprobs": LOGPROBS | SCALAR},
+)
+USAGE = st.dictionaries(
+    st.sampled_from(["prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens"]), SCALAR
+)
+ANSWER = st.fixed_dictionaries(
+    {"choices": st.lists(CHOICE, max_size=3)},
+    optional={"id": SCALAR, "created": SCALAR, "model": SCALAR, "usage": USAGE, "warnings": ANYTHING},
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(ANSWER | ANYTHING)
+def test_nothing_that_is_json_makes_the_translation_fail(value: object):
+    """Whatever the fields hold, it becomes messages that can be sent, or a failure of ours."""
+    body = json.dumps(value).encode()
+    translator = ChatStreamTranslator()
+    with suppress(ServiceError):
+        translator.feed(schema.parse_chunk(body))
+        translator.finish(done=True, attempts=1)
+    for event in translator.take():
+        assert event.SerializeToString()
+    with suppress(ServiceError):
+        assert from_schema(schema.parse_completion(body)).SerializeToString()
+    with suppress(ServiceError):
+        for model in models.from_schema(schema.parse_models(body)):
+            assert model.SerializeToString()
+    schema.parse_error(body)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.binary(max_size=60) | st.binary(max_size=30).map(lambda data: b'{"error":"' + data + b'"}'))
+def test_no_bytes_make_the_parsers_fail(body: bytes):
+    """The same for bytes that are no JSON at all."""
+    schema.parse_error(body)
+    for parse in (schema.parse_chunk, schema.parse_completion, schema.parse_models):
+        with suppress(ServiceError):
+            parse(body)
