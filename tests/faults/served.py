@@ -26,6 +26,7 @@ class Served:
     command: Command
     address: str
     admin: str
+    channel: aio.Channel
     chat: service_grpc.ChatServiceStub
 
     @property
@@ -70,7 +71,7 @@ async def served(base_url, *flags, environment=None, stderr=asyncio.subprocess.P
                 async with asyncio.timeout(60):
                     await channel.channel_ready()
                 chat = service_grpc.ChatServiceStub(channel)
-                yield Served(command=command, address=listen, admin=admin, chat=chat)
+                yield Served(command=command, address=listen, admin=admin, channel=channel, chat=chat)
 
 
 async def page(address, path):

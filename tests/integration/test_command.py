@@ -15,6 +15,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from support.app import CANARY_KEY, CANARY_PROMPT, collect, failing, request
+from support.channels import goaway_received
 from support.command import running_command
 from support.http2_peer import END_STREAM, HEADERS, http2_peer
 from support.ports import reserved_address
@@ -158,8 +159,10 @@ async def test_sigterm_lets_a_running_stream_end_and_takes_no_new_call():
         serving(
             "--health-listen", "127.0.0.1:0", environment={"TOGETHER_BASE_URL": upstream.base_url}
         ) as running,
+        aio.insecure_channel(running[2][0], options=[("grpc.enable_retries", 0)]) as channel_of_the_stream,
     ):
-        command, chat, (_, health, admin) = running
+        command, _, (_, health, admin) = running
+        chat = service_grpc.ChatServiceStub(channel_of_the_stream)
         stream = chat.StreamComplete(request())
         messages = [await stream.read()]
         async with aio.insecure_channel(health) as channel:
@@ -168,6 +171,7 @@ async def test_sigterm_lets_a_running_stream_end_and_takes_no_new_call():
             command.signal(signal.SIGTERM)
             after = (await watch.read()).status
         readiness, liveness = await page(admin, "/readyz"), await page(admin, "/healthz")
+        await goaway_received(channel_of_the_stream)
         refused = await failing(chat.Complete(request()))
         released.set()
         while (message := await stream.read()) is not aio.EOF:

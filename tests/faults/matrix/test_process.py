@@ -19,6 +19,7 @@ from faults.matrix.measure import peak_growth_mib
 from faults.matrix.scene import CALLER_KEY
 from faults.served import page, served
 from support.app import CANARY_KEY, collect, failing, request
+from support.channels import goaway_received
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, Send, Stall, chunk
 
@@ -80,7 +81,7 @@ async def test_sigterm_mid_stream(table, heard):
             lambda ledger: len(ledger.requests) == 2 and all(one.bytes_sent for one in ledger.requests)
         )
         service.command.signal(signal.SIGTERM)
-        await service.command.said("not serving")
+        await goaway_received(service.channel)
         ready = page(service.admin, "/readyz")
         refused, (readiness, _) = await asyncio.gather(code_of(ask(service)), ready)
         released.set()
