@@ -116,7 +116,7 @@ def test_a_copied_overlay_without_keys_and_tls_renders(tmp_path):
 
     settings = configuration(kustomized(copied), tmp_path / "disk").settings
 
-    assert ("", "off", True) == (
+    assert (None, None, True) == (
         settings.api_keys_file,
         settings.tls_cert_file,
         settings.allow_unauthenticated,
