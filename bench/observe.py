@@ -73,21 +73,21 @@ def microseconds(
     """Return the CPU time of one action in the best round."""
 
     def one_round() -> float:
-        began_s = clock()
+        begun_s = clock()
         for _ in range(times):
             action()
-        return (clock() - began_s) / times * 1e6
+        return (clock() - begun_s) / times * 1e6
 
     return min(one_round() for _ in range(ROUNDS))
 
 
-def collector() -> MetricsCollector:
+def meters() -> MetricsCollector:
     facts = ProcessInfo(version="0", max_concurrent_calls=1, wall_clock=time.time)
     return MetricsCollector({}, facts=facts, ready=lambda: True)
 
 
 def counting() -> float:
-    sink = collector().sink(models=MODELS)
+    sink = meters().sink(models=MODELS)
     return microseconds(lambda: sink(RECORD), 20_000)
 
 
@@ -124,8 +124,8 @@ def traced(*, sampled: bool) -> float | None:
     """Measure the event loop's share of a traced call with one attempt. The exporter finds no collector."""
     if importlib.util.find_spec("opentelemetry.sdk") is None:
         return None
-    tracing: Any = importlib.import_module("togetherchat_server.telemetry.tracing")
-    spans = tracing.OtlpSpans(
+    trace: Any = importlib.import_module("togetherchat_server.telemetry.tracing")
+    spans = trace.OtlpSpans(
         base_url="http://127.0.0.1/v1",
         doors=ListenerAttributes.of(grpc="127.0.0.1:50051", http=None, tls=False, machine=""),
         version="0",
@@ -135,12 +135,12 @@ def traced(*, sampled: bool) -> float | None:
     parent = SpanContext(trace_id=1, span_id=1, flags=SAMPLED if sampled else 0)
 
     def one() -> None:
-        _, trace = spans.begin(parent)
-        if trace is not None:
-            attempt = trace.attempt(http_method="POST", path="chat/completions", started_s=1.0)
+        _, place = spans.begin(parent)
+        if place is not None:
+            attempt = place.attempt(http_method="POST", path="chat/completions", started_s=1.0)
             attempt.model, attempt.upstream, attempt.ended_s = RECORD.model, RECORD.upstream, 2.0
             attempt.usage = {"prompt_tokens": 30, "completion_tokens": 100}
-            spans.end(replace(CALL, trace=trace), RECORD)
+            spans.end(replace(CALL, trace=place), RECORD)
 
     cost = microseconds(one, 2_000, clock=time.thread_time)
     asyncio.run(spans.aclose())
@@ -149,7 +149,7 @@ def traced(*, sampled: bool) -> float | None:
 
 async def scrape(accept: str) -> tuple[int, int, float, float]:
     """Return lines, bytes, total CPU seconds, and the longest time without a turn of the loop."""
-    measured = collector()
+    measured = meters()
     sink = measured.sink(models=MODELS)
     for model in MODELS:
         for tenant in TENANTS:
@@ -157,9 +157,9 @@ async def scrape(accept: str) -> tuple[int, int, float, float]:
                 sink(replace(RECORD, model=model, tenant=tenant, code=code, reason=reason))
     turns = [time.process_time()]
     watching = asyncio.create_task(watch(turns))
-    began_s = time.process_time()
+    begun_s = time.process_time()
     _, body = await exposition(measured.figures(), accept)
-    spent_s = time.process_time() - began_s
+    spent_s = time.process_time() - begun_s
     watching.cancel()
     longest_s = max(after - before for before, after in itertools.pairwise(turns))
     return body.count(b"\n"), len(body), spent_s, longest_s
@@ -190,5 +190,5 @@ def report() -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    for text in report():
-        sys.stdout.write(text + "\n")
+    for told in report():
+        sys.stdout.write(told + "\n")
