@@ -48,7 +48,7 @@ def closed_loop(turn: Turn, script: str, in_flight: int) -> tuple[saturation.Clo
     reason = saturation.invalid_reason(
         closed,
         text_bytes=payloads.TEXT_BYTES[script],
-        reached_upstream=reached if server.contestant.asks_upstream else None,
+        reached_upstream=reached if server.contestant.calls_upstream else None,
     )
     if reason:
         raise StageError(reason)
@@ -134,7 +134,7 @@ def _steady(turn: Turn, server: RunningContestant, per_s: float) -> rates.Steady
     return result
 
 
-def held(turn: Turn, variant: str) -> Values:
+def open_streams(turn: Turn, variant: str) -> Values:
     """Measure memory per stream and health latency while `variant` streams are open."""
     streams = int(variant)
     if streams > turn.server.contestant.streams_max:
@@ -194,7 +194,7 @@ FIGURES: Final = (
     ),
     Figure(
         name="open streams",
-        measure=held,
+        measure=open_streams,
         variants={"100": 1, "1000": 1, "10000": 1},
         leaves_out=frozenset({"direct"}),
         fresh=True,

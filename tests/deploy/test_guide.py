@@ -110,9 +110,9 @@ def test_a_copied_overlay_without_keys_and_tls_renders(tmp_path):
     tree = Path(shutil.copytree(OVERLAYS.parent, tmp_path / "kustomize"))
     copied = Path(shutil.copytree(tree / "overlays/production", tree / "overlays/ours"))
     file = copied / "kustomization.yaml"
-    made = yaml.safe_load(file.read_text("utf-8"))
-    made["components"] = ["../../components/open-access"]
-    file.write_text(yaml.safe_dump(made), encoding="utf-8")
+    kustomization = yaml.safe_load(file.read_text("utf-8"))
+    kustomization["components"] = ["../../components/open-access"]
+    file.write_text(yaml.safe_dump(kustomization), encoding="utf-8")
 
     settings = configuration(kustomized(copied), tmp_path / "disk").settings
 
@@ -158,26 +158,27 @@ def test_the_alerts_become_a_prometheus_rule():
     (line,) = (text.strip() for text in fenced("sh") if "PrometheusRule" in text)
     shown = run("bash", "-c", f"cd {ROOT}; kubectl() {{ cat; }}; {line}")
 
-    made = yaml.safe_load(shown)
+    rule = yaml.safe_load(shown)
     rules = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yaml").read_text("utf-8"))
-    assert ("monitoring.coreos.com/v1", "PrometheusRule") == (made["apiVersion"], made["kind"])
-    assert rules == made["spec"]
+    assert ("monitoring.coreos.com/v1", "PrometheusRule") == (rule["apiVersion"], rule["kind"])
+    assert rules == rule["spec"]
 
 
 def test_the_certificate_has_the_names_of_the_services(production):
     """The certificate has the full name of each Service, and its Secret is the one that the pod mounts."""
-    (made,) = (yaml.safe_load(text) for text in fenced("yaml") if "kind: Certificate" in text)
+    (certificate,) = (yaml.safe_load(text) for text in fenced("yaml") if "kind: Certificate" in text)
     volumes = {it["name"]: it["secret"] for it in production.pod["volumes"] if "secret" in it}
     services = {it["metadata"]["name"] for it in production.objects if it["kind"] == "Service"}
 
-    assert volumes["tls"]["secretName"] == made["spec"]["secretName"]
-    assert {f"{name}.togetherchat.svc.cluster.local" for name in services} <= set(made["spec"]["dnsNames"])
-    assert f"-authority {made['spec']['dnsNames'][-1]} " in GUIDE
+    assert volumes["tls"]["secretName"] == certificate["spec"]["secretName"]
+    names = certificate["spec"]["dnsNames"]
+    assert {f"{name}.togetherchat.svc.cluster.local" for name in services} <= set(names)
+    assert f"-authority {names[-1]} " in GUIDE
 
 
 def test_the_commands_create_the_secrets_that_the_pod_mounts(production):
     """The guide creates each Secret with the entries that the pod mounts."""
-    made = {
+    created = {
         words[words.index("secret") + 2]: {
             word.partition("=")[2].partition("=")[0] for word in words if "--from-file" in word
         }
@@ -188,9 +189,9 @@ def test_the_commands_create_the_secrets_that_the_pod_mounts(production):
     }
     mounted = [it["secret"] for it in production.pod["volumes"] if "secret" in it]
 
-    assert {it["secretName"] for it in mounted} <= set(made)
+    assert {it["secretName"] for it in mounted} <= set(created)
     for it in mounted:
-        entries = made[it["secretName"]]
+        entries = created[it["secretName"]]
         assert entries in (set(), {item["key"] for item in it["items"]}), it["secretName"]
 
 

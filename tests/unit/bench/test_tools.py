@@ -59,7 +59,7 @@ def test_a_run_that_did_not_do_the_work_is_invalid(run, reached, reason):
     assert reason in saturation.invalid_reason(run, text_bytes=900, reached_upstream=reached)
 
 
-def test_the_bare_handler_needs_no_upstream_calls():
+def test_a_contestant_without_upstream_is_still_checked():
     """Without an upstream the length of the responses is still checked."""
     assert saturation.invalid_reason(closed(), text_bytes=900, reached_upstream=None) is None
     assert saturation.invalid_reason(closed(data_bytes=10), text_bytes=900, reached_upstream=None)
