@@ -1,1 +1,1 @@
-"""The side-by-side benchmark: `make bench`. What it measures and why so stands in README.md."""
+"""The benchmark against peers: `make bench`. README.md describes its method."""

@@ -18,7 +18,7 @@ from bench import cores, machine, openstreams, report, stage, starts
 from bench.contestants import BY_NAME, CONTESTANTS, Contestant
 from bench.figures import FIGURES, Figure, Turn, Values
 from bench.samples import Failure, Results, Sample
-from bench.stage import Running, Stage, StageError
+from bench.stage import RunningContestant, Stage, StageError
 
 STARTED: Final = ("start", "import", "workers")
 """Figures that start processes of their own."""
@@ -70,31 +70,32 @@ class Run:
         chosen = [figure for figure in FIGURES if figure.name in self.plan.figures]
         lasting = [figure for figure in chosen if not figure.fresh]
         with ExitStack() as stack:
-            places = [place for one in contestants if lasting and (place := self._entered(stack, one))]
+            started = (self._entered(stack, one) for one in contestants if lasting)
+            servers = [server for server in started if server]
             for figure in lasting:
-                self._figure(figure, places)
+                self._figure(figure, servers)
         for figure in chosen:
             if figure.fresh:
                 self._fresh(figure, contestants)
         self._started(contestants)
 
-    def _entered(self, stack: ExitStack, contestant: Contestant) -> Running | None:
+    def _entered(self, stack: ExitStack, contestant: Contestant) -> RunningContestant | None:
         try:
-            place = stack.enter_context(self.stage.running(contestant))
-            stage.prove(place)
-            openstreams.prove(self.stage, place)
+            server = stack.enter_context(self.stage.running(contestant))
+            stage.validate(server)
+            openstreams.validate(self.stage, server)
         except (StageError, OSError) as error:
             self.failures.append(_failure("start", contestant.name, "", 0, error))
             return None
-        _say(f"{contestant.label}: serves after {place.start_s:.2f} s")
-        return place
+        _log(f"{contestant.label}: serves after {server.start_s:.2f} s")
+        return server
 
-    def _figure(self, figure: Figure, places: Sequence[Running]) -> None:
-        taking_part = [place for place in places if place.contestant.name not in figure.leaves_out]
+    def _figure(self, figure: Figure, servers: Sequence[RunningContestant]) -> None:
+        taking_part = [server for server in servers if server.contestant.name not in figure.leaves_out]
         for turn_number in range(self.plan.rounds_max):
             for variant in self._variants(figure, turn_number):
-                for place in rotated(taking_part, turn_number):
-                    self._turn(figure, place, variant, turn_number)
+                for server in rotated(taking_part, turn_number):
+                    self._turn(figure, server, variant, turn_number)
 
     def _fresh(self, figure: Figure, contestants: Sequence[Contestant]) -> None:
         """Measure every contestant in a new process: memory that was used once is often not returned."""
@@ -103,21 +104,21 @@ class Run:
                 if contestant.name in figure.leaves_out or int(variant) > contestant.streams_max:
                     continue
                 with ExitStack() as stack:
-                    place = self._entered(stack, contestant)
-                    if place:
-                        self._turn(figure, place, variant, 0)
+                    server = self._entered(stack, contestant)
+                    if server:
+                        self._turn(figure, server, variant, 0)
 
     def _variants(self, figure: Figure, turn_number: int) -> list[str]:
         """Return the loads that are measured in this round."""
         chosen = list(figure.variants.items())[: self.plan.variants_max]
         return [variant for variant, rounds in chosen if turn_number < rounds]
 
-    def _turn(self, figure: Figure, place: Running, variant: str, turn_number: int) -> None:
-        name = place.contestant.name
-        failed = [gone for gone in self.failures if (gone.figure, gone.contestant) == (figure.name, name)]
+    def _turn(self, figure: Figure, server: RunningContestant, variant: str, turn_number: int) -> None:
+        name = server.contestant.name
+        failed = [one for one in self.failures if (one.figure, one.contestant) == (figure.name, name)]
         if len(failed) >= FAILURES_MAX:
             return
-        turn = Turn(stage=self.stage, place=place, seconds=self.plan.seconds, capacities=self._capacities())
+        turn = Turn(stage=self.stage, server=server, seconds=self.plan.seconds, capacities=self._capacities())
         try:
             values = figure.measure(turn, variant)
         except (StageError, subprocess.TimeoutExpired) as error:
@@ -153,11 +154,11 @@ class Run:
         self.samples.append(
             Sample(figure=figure, contestant=name, variant=variant, round=turn_number, values=values)
         )
-        told = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
-        _say(f"{figure} {variant} round {turn_number + 1} {name}: {told}")
+        text = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
+        _log(f"{figure} {variant} round {turn_number + 1} {name}: {text}")
 
 
-def rotated(items: Sequence[Running], by: int) -> list[Running]:
+def rotated(items: Sequence[RunningContestant], by: int) -> list[RunningContestant]:
     """Rotate the items by one per round, so that none always follows the same one."""
     if not items:
         return []
@@ -166,13 +167,13 @@ def rotated(items: Sequence[Running], by: int) -> list[Running]:
 
 
 def _failure(figure: str, name: str, variant: str, turn_number: int, error: Exception) -> Failure:
-    _say(f"{figure} {variant} {name}: {error}")
+    _log(f"{figure} {variant} {name}: {error}")
     return Failure(
         figure=figure, contestant=name, variant=variant, round=turn_number, reason=str(error)[:200]
     )
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     sys.stderr.write(line + "\n")
 
 
@@ -222,8 +223,8 @@ def _missing(names: Sequence[str], installed: Path) -> Iterator[tuple[str, str]]
             yield name, reason
 
 
-def _chosen(asked: str, default: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in asked.split(",") if name.strip()) or default
+def _chosen(option: str, default: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in option.split(",") if name.strip()) or default
     if unknown := set(names) - set(known):
         sys.exit(f"unknown name {', '.join(sorted(unknown))}; choose from {', '.join(known)}")
     return names

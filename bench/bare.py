@@ -20,7 +20,7 @@ from togetherchat.v1 import chat_pb2, chat_service_pb2, chat_service_pb2_grpc
 
 CREATED = Timestamp(seconds=1786528791)
 USAGE = chat_pb2.Usage(prompt_tokens=180, completion_tokens=200, total_tokens=380)
-ANSWER = chat_service_pb2.CompleteResponse(
+RESPONSE = chat_service_pb2.CompleteResponse(
     id="ovtS38F-bench",
     model="bench",
     create_time=CREATED,
@@ -47,7 +47,7 @@ class BareServicer(chat_service_pb2_grpc.ChatServiceServicer):
         ],
     ) -> chat_service_pb2.CompleteResponse:
         del request, context
-        return ANSWER
+        return RESPONSE
 
     async def StreamComplete(  # noqa: N802  the contract's name
         self,
@@ -103,12 +103,12 @@ HEALTH = grpc.method_handlers_generic_handler(
 
 async def serve(servicer: chat_service_pb2_grpc.ChatServiceServicer) -> None:
     """Serve the contract and health at the address that `--listen` names."""
-    words = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
-    words.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT")
+    parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
+    parser.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT")
     server = grpc.aio.server()
     chat_service_pb2_grpc.add_ChatServiceServicer_to_server(servicer, server)
     server.add_generic_rpc_handlers((HEALTH,))
-    server.add_insecure_port(words.parse_args().listen)
+    server.add_insecure_port(parser.parse_args().listen)
     await server.start()
     await server.wait_for_termination()
 

@@ -28,7 +28,7 @@ class Contestant:
     """A file below the install folder; the contestant is left out if it is missing."""
     needs_flag: str = ""
     """A flag of our server; the contestant is left out if the server does not have it."""
-    asks_upstream: bool = True
+    calls_upstream: bool = True
     streams_max: int = 10_000
     """The most open streams that are tried: more fail, or take minutes to open."""
 
@@ -58,7 +58,7 @@ CONTESTANTS: Final = (
         label="bare grpcio.aio handler",
         protocol="grpc",
         command=(sys.executable, "-m", "bench.bare", "--listen", "127.0.0.1:{port}"),
-        asks_upstream=False,
+        calls_upstream=False,
     ),
     Contestant(
         name="relay",

@@ -10,7 +10,7 @@ from typing import Final
 
 from bench import openstreams, payloads, procfs, rates, saturation
 from bench.contestants import BY_NAME
-from bench.stage import Running, Stage, StageError
+from bench.stage import RunningContestant, Stage, StageError
 
 MICROSECONDS: Final = 1e6
 IDEAL_PACED_MS: Final = 20.0 * payloads.TOKENS
@@ -31,27 +31,27 @@ class Turn:
     """One measurement: the running contestant, the duration of a loop, and the known capacities."""
 
     stage: Stage
-    place: Running
+    server: RunningContestant
     seconds: int
     capacities: Capacities
 
 
-def closed_loop(turn: Turn, script: str, in_flight: int) -> tuple[saturation.Closed, float]:
+def closed_loop(turn: Turn, script: str, in_flight: int) -> tuple[saturation.ClosedLoopResult, float]:
     """Run a closed loop after a warm-up, validate it, and return it with its CPU seconds."""
-    stage, place = turn.stage, turn.place
-    warm = saturation.warmed(stage, place, script, in_flight=in_flight)
+    stage, server = turn.stage, turn.server
+    warm = saturation.warmed(stage, server, script, in_flight=in_flight)
     calls = max(in_flight, round(warm.per_s * turn.seconds))
-    seen_before, cpu_before_s = stage.upstream.counts()["calls"], place.cpu_s()
-    closed = saturation.run(stage, place, script, in_flight=in_flight, calls=calls)
-    cpu_s = place.cpu_s() - cpu_before_s
-    reached = stage.upstream.counts()["calls"] - seen_before
-    refused = saturation.refusal(
+    calls_before, cpu_before_s = stage.upstream.counts()["calls"], server.cpu_s()
+    closed = saturation.run(stage, server, script, in_flight=in_flight, calls=calls)
+    cpu_s = server.cpu_s() - cpu_before_s
+    reached = stage.upstream.counts()["calls"] - calls_before
+    reason = saturation.invalid_reason(
         closed,
         text_bytes=payloads.TEXT_BYTES[script],
-        reached_upstream=reached if place.contestant.asks_upstream else None,
+        reached_upstream=reached if server.contestant.calls_upstream else None,
     )
-    if refused:
-        raise StageError(refused)
+    if reason:
+        raise StageError(reason)
     return closed, cpu_s
 
 
@@ -63,7 +63,7 @@ def unary(turn: Turn, variant: str) -> Values:
         "per_s": closed.per_s,
         "p50_ms": closed.latency_ms(0.5),
         "p99_ms": closed.latency_ms(0.99),
-        "resident_mib": procfs.resident_mib(turn.place.pid),
+        "resident_mib": procfs.resident_mib(turn.server.pid),
     }
 
 
@@ -81,19 +81,19 @@ def burst(turn: Turn, variant: str) -> Values:
 def trickle(turn: Turn, variant: str) -> Values:
     """Measure `variant` streams of 400 tokens, one token every 20 ms."""
     streams = int(variant)
-    cpu_before_s = turn.place.cpu_s()
-    seen = openstreams.run(turn.stage, turn.place, payloads.PACED, streams=streams)
-    cpu_s = turn.place.cpu_s() - cpu_before_s
-    if refused := openstreams.refusal(seen, tokens=streams * payloads.TOKENS):
-        raise StageError(refused)
+    cpu_before_s = turn.server.cpu_s()
+    result = openstreams.run(turn.stage, turn.server, payloads.PACED, streams=streams)
+    cpu_s = turn.server.cpu_s() - cpu_before_s
+    if reason := openstreams.invalid_reason(result, tokens=streams * payloads.TOKENS):
+        raise StageError(reason)
     return {
-        "cpu_us": cpu_s / seen.tokens * MICROSECONDS,
-        "token_p50_ms": seen.token.p50,
-        "token_p99_ms": seen.token.p99,
-        "first_token_p50_ms": seen.first_token.p50,
-        "first_token_p99_ms": seen.first_token.p99,
-        "stretch": seen.duration.p50 / IDEAL_PACED_MS - 1,
-        "resident_mib": procfs.resident_mib(turn.place.pid),
+        "cpu_us": cpu_s / result.tokens * MICROSECONDS,
+        "token_p50_ms": result.token.p50,
+        "token_p99_ms": result.token.p99,
+        "first_token_p50_ms": result.first_token.p50,
+        "first_token_p99_ms": result.first_token.p99,
+        "stretch": result.duration.p50 / IDEAL_PACED_MS - 1,
+        "resident_mib": procfs.resident_mib(turn.server.pid),
     }
 
 
@@ -101,19 +101,19 @@ def first_token(turn: Turn, variant: str) -> Values:
     """Measure the time to the first token of short streams, `variant` at a time."""
     streams = int(variant)
     repeat = FIRST_TOKEN_STREAMS // streams
-    seen = openstreams.run(turn.stage, turn.place, payloads.SHORT, streams=streams, repeat=repeat)
-    if refused := openstreams.refusal(seen, tokens=streams * repeat * SHORT_TOKENS):
-        raise StageError(refused)
-    return {"p50_ms": seen.first_token.p50, "p99_ms": seen.first_token.p99}
+    result = openstreams.run(turn.stage, turn.server, payloads.SHORT, streams=streams, repeat=repeat)
+    if reason := openstreams.invalid_reason(result, tokens=streams * repeat * SHORT_TOKENS):
+        raise StageError(reason)
+    return {"p50_ms": result.first_token.p50, "p99_ms": result.first_token.p99}
 
 
 def added(turn: Turn, variant: str) -> Values:
     """Measure the latency added to the upstream's at a steady rate of `variant` percent of the capacity."""
-    name = turn.place.contestant.name
+    name = turn.server.contestant.name
     if name not in turn.capacities:
         raise StageError("the capacity is unknown: measure `unary` in the same run")
     per_s = max(turn.capacities[name] * int(variant) / 100, 5.0)
-    through = _steady(turn, turn.place, per_s)
+    through = _steady(turn, turn.server, per_s)
     with turn.stage.running(BY_NAME["direct"]) as direct:
         straight = _steady(turn, direct, per_s)
     return {
@@ -127,38 +127,38 @@ def added(turn: Turn, variant: str) -> Values:
     }
 
 
-def _steady(turn: Turn, place: Running, per_s: float) -> rates.Steady:
-    seen = rates.run(turn.stage, place, per_s=per_s, seconds=float(turn.seconds))
-    if seen.failed or not seen.calls:
-        raise StageError(f"{seen.failed} of {seen.calls} calls failed at {per_s:.0f} a second")
-    return seen
+def _steady(turn: Turn, server: RunningContestant, per_s: float) -> rates.SteadyRateResult:
+    result = rates.run(turn.stage, server, per_s=per_s, seconds=float(turn.seconds))
+    if result.failed or not result.calls:
+        raise StageError(f"{result.failed} of {result.calls} calls failed at {per_s:.0f} per second")
+    return result
 
 
-def held(turn: Turn, variant: str) -> Values:
+def open_streams(turn: Turn, variant: str) -> Values:
     """Measure memory per stream and health latency while `variant` streams are open."""
     streams = int(variant)
-    if streams > turn.place.contestant.streams_max:
-        raise StageError(f"not tried with more than {turn.place.contestant.streams_max} streams")
-    before_mib = procfs.resident_mib(turn.place.pid)
+    if streams > turn.server.contestant.streams_max:
+        raise StageError(f"not tried with more than {turn.server.contestant.streams_max} streams")
+    before_mib = procfs.resident_mib(turn.server.pid)
     open_mib: list[float] = []
-    seen = openstreams.run(
+    result = openstreams.run(
         turn.stage,
-        turn.place,
+        turn.server,
         payloads.HELD,
         streams=streams,
         opening=OPENING,
         hold_s=HELD_S,
-        when_open=lambda: open_mib.append(procfs.resident_mib(turn.place.pid)),
+        when_open=lambda: open_mib.append(procfs.resident_mib(turn.server.pid)),
     )
-    if refused := openstreams.refusal(seen, tokens=streams):
-        raise StageError(refused)
-    if not open_mib or seen.health_failed:
-        raise StageError(f"the health failed {seen.health_failed} times")
+    if reason := openstreams.invalid_reason(result, tokens=streams):
+        raise StageError(reason)
+    if not open_mib or result.health_failed:
+        raise StageError(f"the health check failed {result.health_failed} times")
     return {
         "kib_a_stream": (open_mib[0] - before_mib) * 1024 / streams,
         "resident_mib": open_mib[0],
-        "health_p50_ms": seen.health.p50,
-        "health_p99_ms": seen.health.p99,
+        "health_p50_ms": result.health.p50,
+        "health_p99_ms": result.health.p99,
     }
 
 
@@ -194,7 +194,7 @@ FIGURES: Final = (
     ),
     Figure(
         name="open streams",
-        measure=held,
+        measure=open_streams,
         variants={"100": 1, "1000": 1, "10000": 1},
         leaves_out=frozenset({"direct"}),
         fresh=True,

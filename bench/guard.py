@@ -14,7 +14,7 @@ from typing import Final
 from bench import cores, stage
 from bench.contestants import BY_NAME
 from bench.figures import FIGURES, Figure, Turn
-from bench.stage import Running, Stage, StageError
+from bench.stage import RunningContestant, Stage, StageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,22 +62,22 @@ def middle_ratio(rounds: Sequence[Mapping[str, float]]) -> float:
     return ratios[len(ratios) // 2]
 
 
-def measured(run: Stage, places: Sequence[Running], figure: Figure, limit: Limit) -> float:
+def measured_ratio(run: Stage, servers: Sequence[RunningContestant], figure: Figure, limit: Limit) -> float:
     rounds: list[dict[str, float]] = []
     for _ in range(limit.rounds):
         costs: dict[str, float] = {}
-        for place in places:
-            turn = Turn(stage=run, place=place, seconds=SECONDS, capacities={})
-            costs[place.contestant.name] = figure.measure(turn, limit.variant)["cpu_us"]
+        for server in servers:
+            turn = Turn(stage=run, server=server, seconds=SECONDS, capacities={})
+            costs[server.contestant.name] = figure.measure(turn, limit.variant)["cpu_us"]
         rounds.append(costs)
     return middle_ratio(rounds)
 
 
-def checked(run: Stage, places: Sequence[Running], limit: Limit) -> bool:
+def within_limit(run: Stage, servers: Sequence[RunningContestant], limit: Limit) -> bool:
     figure = next(figure for figure in FIGURES if figure.name == limit.figure)
     ratio = 0.0
     for _ in range(ATTEMPTS):
-        ratio = measured(run, places, figure, limit)
+        ratio = measured_ratio(run, servers, figure, limit)
         if ratio <= limit.most:
             break
     holds = ratio <= limit.most
@@ -85,7 +85,7 @@ def checked(run: Stage, places: Sequence[Running], limit: Limit) -> bool:
         f"{limit.figure}: {ratio:.2f} x bare, at most {limit.most:g}: {'holds' if holds else 'EXCEEDED'}\n"
     )
     if not holds:
-        sys.stdout.write(f"  why {limit.most:g}: {limit.reason}\n")
+        sys.stdout.write(f"  reason for {limit.most:g}: {limit.reason}\n")
     return holds
 
 
@@ -96,14 +96,14 @@ def main() -> None:
     with stage.upstream(installed, pins) as upstream:
         run = Stage(installed=installed, cores=pins, upstream=upstream)
         with run.running(BY_NAME["bare"]) as bare, run.running(BY_NAME["ours"]) as ours:
-            places = (bare, ours)
-            for place in places:
-                stage.prove(place)
+            servers = (bare, ours)
+            for server in servers:
+                stage.validate(server)
             try:
-                held = [checked(run, places, limit) for limit in LIMITS]
+                results = [within_limit(run, servers, limit) for limit in LIMITS]
             except StageError as error:
-                sys.exit(f"the guard could not measure: {error}")
-    sys.exit(0 if all(held) else 1)
+                sys.exit(f"bench-guard: no valid measurement: {error}")
+    sys.exit(0 if all(results) else 1)
 
 
 if __name__ == "__main__":

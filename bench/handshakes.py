@@ -30,7 +30,7 @@ from togetherchat_server.upstream.limits import UpstreamLimits
 from togetherchat_server.upstream.pool import ConnectionPool
 
 HEAD_END: Final = b"\r\n\r\n"
-ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
+RESPONSE: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
 
 
 async def serve(folder: Path) -> None:
@@ -40,14 +40,14 @@ async def serve(folder: Path) -> None:
     leaf = root.create_child_ca().issue_cert("localhost")
     leaf.configure_cert(context)  # pyright: ignore[reportUnknownMemberType]  pyOpenSSL's types, not installed
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             await reader.readuntil(HEAD_END)
-            writer.write(ANSWER)
+            writer.write(RESPONSE)
             await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
+    server = await asyncio.start_server(respond, "127.0.0.1", 0, ssl=context)
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     await server.serve_forever()
@@ -65,29 +65,29 @@ def served(folder: Path) -> Generator[str, None, None]:
 
 
 async def measure(url: str, authority: Path, arguments: argparse.Namespace) -> dict[str, list[list[float]]]:
-    engines: dict[str, ConnectionPool] = {}
-    for name in ("whole", "resumed"):
+    pools: dict[str, ConnectionPool] = {}
+    for name in ("full", "resumed"):
         context = ssl.create_default_context(cafile=str(authority))
         if name == "resumed":
             tls_sessions.resume(context)
-        engines[name] = ConnectionPool(UpstreamLimits(), tls=context)
-    figures: dict[str, list[list[float]]] = {name: [] for name in engines}
+        pools[name] = ConnectionPool(UpstreamLimits(), tls=context)
+    figures: dict[str, list[list[float]]] = {name: [] for name in pools}
     for _ in range(arguments.rounds):
-        for name, engine in engines.items():
+        for name, pool in pools.items():
             began_s, used_s = time.perf_counter(), cpu_s()
             for _ in range(arguments.connections):
-                response = await engine.handle_async_request(httpx.Request("GET", url))
+                response = await pool.handle_async_request(httpx.Request("GET", url))
                 await response.aread()
                 await response.aclose()
             each_ms = 1000 / arguments.connections
             figures[name].append([(cpu_s() - used_s) * each_ms, (time.perf_counter() - began_s) * each_ms])
-    for engine in engines.values():
-        await engine.aclose()
+    for pool in pools.values():
+        await pool.aclose()
     return figures
 
 
 def report(figures: dict[str, list[list[float]]]) -> str:
-    lines = ["| handshake | CPU ms a connection | ms from connecting to the answer |", "|---|---|---|"]
+    lines = ["| handshake | CPU ms a connection | ms from connect to response |", "|---|---|---|"]
     for name, rounds in figures.items():
         cells = [
             f"{statistics.median(column):.2f} ({min(column):.2f}-{max(column):.2f})"

@@ -1,11 +1,11 @@
-"""HTTP/1.1 or HTTP/2 towards the provider: CPU of a whole answer and of a streamed token, by protocol.
+"""Compares HTTP/1.1 and HTTP/2 to the provider: CPU of a unary response and of a streamed token.
 
     make bench-http2        # or ARGS="--seconds 2 --rounds 5"
 
-One process answers over both protocols from bytes made beforehand, in plain text on the loopback;
-this one asks, with its CPU counted. The contestants take turns. What comes of TLS is the same for
-both and left out, and so is what HTTP/2 is for: many requests on one connection. A pool of warm
-connections has that too, at the price of more sockets.
+One process responds over both protocols with prepared bytes, without TLS, on the loopback. This process
+sends the requests, and its CPU is measured. The contestants take turns. TLS is left out: its cost is the
+same for both. The advantage of HTTP/2, many requests on one connection, is not measured either: a pool of
+warm connections has it too, with more sockets.
 """
 
 import argparse
@@ -27,7 +27,7 @@ import h2.events
 import httpx
 import pyqwest
 
-from bench.transports import ANSWER, BODY, HEADERS, KEY, cpu_per_request_ms, cpu_s
+from bench.transports import BODY, HEADERS, KEY, RESPONSE, cpu_per_request_ms, cpu_s
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.upstream.client import UpstreamClient, UpstreamLimits
 
@@ -36,97 +36,97 @@ STREAMS: Final = 8
 TOKENS: Final = 400
 EVENT: Final = b'data: {"id":"1","choices":[{"index":0,"delta":{"content":" token"}}]}' + b" " * 180 + b"\n\n"
 STREAMED: Final = TOKENS * len(EVENT)
-BODIES: Final = {"fast": ANSWER, "stream": EVENT * TOKENS}
+BODIES: Final = {"fast": RESPONSE, "stream": EVENT * TOKENS}
 
-Ask = Callable[[str], Awaitable[int]]
-"""Ask for a path, read the answer as it arrives, say how many bytes it had."""
-Contestant = Callable[[int, int], AbstractAsyncContextManager[Ask]]
-"""Given the ports of HTTP/1.1 and HTTP/2."""
+Send = Callable[[str], Awaitable[int]]
+"""Sends a request for a path, reads the response as it arrives and returns its number of bytes."""
+Contestant = Callable[[int, int], AbstractAsyncContextManager[Send]]
+"""Takes the ports of HTTP/1.1 and HTTP/2."""
 
 
 # The contestants ------------------------------------------------------------------------
 
 
 @asynccontextmanager
-async def ours(http1: int, _http2: int) -> AsyncGenerator[Ask, None]:
-    transport = UpstreamClient.connect(
+async def our_client(http1: int, _http2: int) -> AsyncGenerator[Send, None]:
+    client = UpstreamClient.connect(
         base_url=f"http://127.0.0.1:{http1}", limits=UpstreamLimits(), user_agent="bench/1"
     )
     key = Secret(KEY)
 
-    async def ask(path: str) -> int:
+    async def send(path: str) -> int:
         read = 0
-        async with transport.stream(path, key=key, request_id="r", body=BODY) as answer:
-            while piece := await answer.read():
-                read += len(piece)
+        async with client.stream(path, key=key, request_id="r", body=BODY) as response:
+            while chunk := await response.read():
+                read += len(chunk)
         return read
 
-    yield ask
-    await transport.aclose()
+    yield send
+    await client.aclose()
 
 
 @asynccontextmanager
-async def httpx_http2(_http1: int, http2: int) -> AsyncGenerator[Ask, None]:
+async def httpx_http2(_http1: int, http2: int) -> AsyncGenerator[Send, None]:
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(http1=False, http2=True, timeout=None, limits=limits) as client:  # noqa: S113
 
-        async def ask(path: str) -> int:
+        async def send(path: str) -> int:
             read = 0
             url = f"http://127.0.0.1:{http2}/{path}"
-            async with client.stream("POST", url, content=BODY, headers=HEADERS) as answer:
-                async for piece in answer.aiter_raw():
-                    read += len(piece)
+            async with client.stream("POST", url, content=BODY, headers=HEADERS) as response:
+                async for chunk in response.aiter_raw():
+                    read += len(chunk)
             return read
 
-        yield ask
+        yield send
 
 
 @asynccontextmanager
-async def pyqwest_http1(http1: int, _http2: int) -> AsyncGenerator[Ask, None]:
+async def pyqwest_http1(http1: int, _http2: int) -> AsyncGenerator[Send, None]:
     yield _through_pyqwest(pyqwest.HTTPVersion.HTTP1, http1)
 
 
 @asynccontextmanager
-async def pyqwest_http2(_http1: int, http2: int) -> AsyncGenerator[Ask, None]:
+async def pyqwest_http2(_http1: int, http2: int) -> AsyncGenerator[Send, None]:
     yield _through_pyqwest(pyqwest.HTTPVersion.HTTP2, http2)
 
 
-def _through_pyqwest(version: pyqwest.HTTPVersion, port: int) -> Ask:
+def _through_pyqwest(version: pyqwest.HTTPVersion, port: int) -> Send:
     client = pyqwest.Client(pyqwest.HTTPTransport(http_version=version, enable_otel=False))
 
-    async def ask(path: str) -> int:
+    async def send(path: str) -> int:
         read = 0
-        async with client.stream("POST", f"http://127.0.0.1:{port}/{path}", HEADERS, BODY) as answer:
-            async for piece in answer.content:
-                read += len(piece)
+        async with client.stream("POST", f"http://127.0.0.1:{port}/{path}", HEADERS, BODY) as response:
+            async for chunk in response.content:
+                read += len(chunk)
         return read
 
-    return ask
+    return send
 
 
 CONTESTANTS: Final[dict[str, Contestant]] = {
-    "our `UpstreamClient`, HTTP/1.1": ours,
+    "our `UpstreamClient`, HTTP/1.1": our_client,
     "httpx and h2, HTTP/2": httpx_http2,
     "pyqwest (compiled), HTTP/1.1": pyqwest_http1,
     "pyqwest (compiled), HTTP/2": pyqwest_http2,
 }
 
 
-async def cpu_per_token_us(ask: Ask, *, seconds: float) -> float:
-    """Of some streams at a time, whose tokens are all there at once."""
-    await asyncio.gather(*(ask("stream") for _ in range(STREAMS)))
+async def cpu_per_token_us(send: Send, *, seconds: float) -> float:
+    """Measure concurrent streams whose tokens are available at once."""
+    await asyncio.gather(*(send("stream") for _ in range(STREAMS)))
     ends_at, tokens, began = asyncio.get_running_loop().time() + seconds, 0, cpu_s()
 
-    async def keep_asking() -> None:
+    async def keep_sending() -> None:
         nonlocal tokens
         while asyncio.get_running_loop().time() < ends_at:
-            if await ask("stream") != STREAMED:
-                raise RuntimeError("a stream was not whole")
+            if await send("stream") != STREAMED:
+                raise RuntimeError("a stream was incomplete")
             tokens += TOKENS
 
     async with asyncio.TaskGroup() as group:
         for _ in range(STREAMS):
-            group.create_task(keep_asking())
+            group.create_task(keep_sending())
     return (cpu_s() - began) / tokens * 1e6
 
 
@@ -134,13 +134,13 @@ async def cpu_per_token_us(ask: Ask, *, seconds: float) -> float:
 
 
 class Http1(asyncio.Protocol):
-    """Each event in a chunk of its own, all of them in one write."""
+    """Sends each event as its own chunk, all chunks in one write."""
 
-    ANSWERS: Final = {
+    RESPONSES: Final = {
         path: b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         + b"".join(
-            b"%x\r\n%b\r\n" % (len(piece), piece)
-            for piece in ([EVENT] * TOKENS if path == "stream" else [body])
+            b"%x\r\n%b\r\n" % (len(chunk), chunk)
+            for chunk in ([EVENT] * TOKENS if path == "stream" else [body])
         )
         + b"0\r\n\r\n"
         for path, body in BODIES.items()
@@ -157,25 +157,25 @@ class Http1(asyncio.Protocol):
             self.received = b""
             path = top.split(b" ", 2)[1].decode().lstrip("/")
             if isinstance(self.transport, asyncio.WriteTransport):
-                self.transport.write(self.ANSWERS[path])
+                self.transport.write(self.RESPONSES[path])
 
 
 @dataclass(slots=True)
-class Sending:
-    """What is left of an answer."""
+class PendingResponse:
+    """The rest of a response that is being sent."""
 
     body: memoryview
-    piece: int
+    frame_bytes: int
 
 
 @dataclass(slots=True)
 class Http2(asyncio.Protocol):
-    """Each event in a frame of its own, as many in one write as the client's window takes."""
+    """Sends each event as its own frame, as many in one write as the client's window allows."""
 
     http2: h2.connection.H2Connection = field(
         default_factory=lambda: h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
     )
-    sending: dict[int, Sending] = field(default_factory=dict[int, Sending])
+    pending: dict[int, PendingResponse] = field(default_factory=dict[int, PendingResponse])
     paths: dict[int, str] = field(default_factory=dict[int, str])
     transport: asyncio.BaseTransport | None = None
 
@@ -188,32 +188,32 @@ class Http2(asyncio.Protocol):
         for event in self.http2.receive_data(data):
             match event:
                 case h2.events.RequestReceived():
-                    said = {bytes(name): bytes(value) for name, value in event.headers}
-                    self.paths[event.stream_id] = said[b":path"].decode().lstrip("/")
+                    headers = {bytes(name): bytes(value) for name, value in event.headers}
+                    self.paths[event.stream_id] = headers[b":path"].decode().lstrip("/")
                 case h2.events.DataReceived():
                     self.http2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
                 case h2.events.StreamEnded():
-                    self.answer(event.stream_id)
+                    self.respond(event.stream_id)
                 case _:
                     pass
-        for stream in list(self.sending):
-            self.go_on(stream)
+        for stream in list(self.pending):
+            self.continue_sending(stream)
         self.flush()
 
-    def answer(self, stream: int) -> None:
+    def respond(self, stream: int) -> None:
         path = self.paths.pop(stream)
         self.http2.send_headers(stream, [(":status", "200")])
-        piece = len(EVENT) if path == "stream" else len(ANSWER)
-        self.sending[stream] = Sending(memoryview(BODIES[path]), piece)
+        frame_bytes = len(EVENT) if path == "stream" else len(RESPONSE)
+        self.pending[stream] = PendingResponse(memoryview(BODIES[path]), frame_bytes)
 
-    def go_on(self, stream: int) -> None:
-        left = self.sending[stream]
-        while left.body and self.http2.local_flow_control_window(stream) >= left.piece:
-            self.http2.send_data(stream, bytes(left.body[: left.piece]))
-            left.body = left.body[left.piece :]
+    def continue_sending(self, stream: int) -> None:
+        left = self.pending[stream]
+        while left.body and self.http2.local_flow_control_window(stream) >= left.frame_bytes:
+            self.http2.send_data(stream, bytes(left.body[: left.frame_bytes]))
+            left.body = left.body[left.frame_bytes :]
         if not left.body:
             self.http2.end_stream(stream)
-            del self.sending[stream]
+            del self.pending[stream]
 
     def flush(self) -> None:
         if isinstance(self.transport, asyncio.WriteTransport):
@@ -247,15 +247,15 @@ async def measure(ports: tuple[int, int], arguments: argparse.Namespace) -> str:
     figures: dict[tuple[str, int], list[float]] = {}
     for _ in range(arguments.rounds):
         for name, contestant in CONTESTANTS.items():
-            async with contestant(*ports) as ask:
+            async with contestant(*ports) as send:
                 for in_flight in IN_FLIGHT:
-                    took = await cpu_per_request_ms(ask, in_flight=in_flight, seconds=arguments.seconds)
-                    figures.setdefault((name, in_flight), []).append(took)
+                    cost = await cpu_per_request_ms(send, in_flight=in_flight, seconds=arguments.seconds)
+                    figures.setdefault((name, in_flight), []).append(cost)
                 figures.setdefault((name, 0), []).append(
-                    await cpu_per_token_us(ask, seconds=arguments.seconds)
+                    await cpu_per_token_us(send, seconds=arguments.seconds)
                 )
-    lines = ["| client | " + " | ".join(f"CPU ms an answer, {n} in flight" for n in IN_FLIGHT)]
-    lines[0] += f" | CPU us a token, {STREAMS} streams |"
+    lines = ["| client | " + " | ".join(f"CPU ms per response, {n} in flight" for n in IN_FLIGHT)]
+    lines[0] += f" | CPU us per token, {STREAMS} streams |"
     lines.append("|---" * (len(IN_FLIGHT) + 2) + "|")
     for name in CONTESTANTS:
         cells = " | ".join(_median(figures[name, column]) for column in (*IN_FLIGHT, 0))
@@ -271,7 +271,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seconds", type=float, default=1.0, help="of every figure of every round")
+    parser.add_argument("--seconds", type=float, default=1.0, help="duration of each figure of each round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -23,7 +23,7 @@ PEERS: Final[Mapping[str, tuple[str, ...]]] = {
     "LiteLLM": ("litellm/bin/python", "litellm"),
     "SMG": ("smg/bin/python", "smg"),
 }
-ASK: Final = "import importlib.metadata as m, sys; print(m.version(sys.argv[1]))"
+PRINT_VERSION: Final = "import importlib.metadata as m, sys; print(m.version(sys.argv[1]))"
 
 
 def tool(name: str) -> str:
@@ -42,9 +42,9 @@ def facts(installed: Path) -> dict[str, str]:
     }
     found |= {name: version for name in OURS if (version := _installed(name))}
     for name, command in COMMANDS.items():
-        found[name] = _said([word.format(installed=installed, h2load=tool("h2load")) for word in command])
+        found[name] = _output([word.format(installed=installed, h2load=tool("h2load")) for word in command])
     for name, (python, package) in PEERS.items():
-        found[name] = _said([str(installed / python), "-c", ASK, package])
+        found[name] = _output([str(installed / python), "-c", PRINT_VERSION, package])
     return {name: text for name, text in found.items() if text}
 
 
@@ -63,7 +63,7 @@ def _installed(name: str) -> str:
         return ""
 
 
-def _said(command: list[str]) -> str:
+def _output(command: list[str]) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     except FileNotFoundError:

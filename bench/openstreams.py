@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench import payloads
-from bench.stage import Running, Stage, StageError
+from bench.stage import RunningContestant, Stage, StageError
 
 END_S: Final = 10.0
 LIMIT_S: Final = 90.0
 """Streams that have not ended by then fail: the slowest peer takes a third of this."""
-PROVING_STREAMS: Final = 4
+VALIDATION_STREAMS: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,7 @@ class Quantiles:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Streams:
+class StreamsResult:
     """The result of the streams of one run."""
 
     streams: int
@@ -40,9 +40,9 @@ class Streams:
     health_failed: int
 
 
-def run(  # noqa: PLR0913  what is asked is said by name
+def run(  # noqa: PLR0913  the options are keyword-only
     stage: Stage,
-    place: Running,
+    server: RunningContestant,
     script: str,
     *,
     streams: int,
@@ -50,13 +50,13 @@ def run(  # noqa: PLR0913  what is asked is said by name
     opening: int = 0,
     hold_s: float = 0.0,
     when_open: Callable[[], None] | None = None,
-) -> Streams:
+) -> StreamsResult:
     """Run streams; at most `opening` of them wait for their first token at once (0: all).
 
     `when_open` is called while all streams are open, after each has received its first token.
     """
     command = [stage.built("streams"), "--model", script, "--streams", str(streams), "--repeat", str(repeat)]
-    command += ["--opening", str(opening), "--hold", f"{hold_s}s", "--limit", f"{LIMIT_S}s", *_target(place)]
+    command += ["--opening", str(opening), "--hold", f"{hold_s}s", "--limit", f"{LIMIT_S}s", *_target(server)]
     with subprocess.Popen(stage.load(command), stdout=subprocess.PIPE, text=True) as process:
         if process.stdout is None:
             raise StageError("no output")
@@ -72,49 +72,49 @@ def run(  # noqa: PLR0913  what is asked is said by name
     return parsed(last[0] if last else "")
 
 
-def _target(place: Running) -> list[str]:
-    if place.contestant.protocol == "grpc":
-        return ["--protocol", "grpc", "--target", place.address]
-    headers = (f"{name}: {text}" for name, text in place.headers.items())
+def _target(server: RunningContestant) -> list[str]:
+    if server.contestant.protocol == "grpc":
+        return ["--protocol", "grpc", "--target", server.address]
+    headers = (f"{name}: {text}" for name, text in server.headers.items())
     return [
-        *("--protocol", "http", "--target", place.url, "--health", place.health_url),
+        *("--protocol", "http", "--target", server.url, "--health", server.health_url),
         *(word for header in headers for word in ("--header", header)),
     ]
 
 
-def parsed(line: str) -> Streams:
+def parsed(line: str) -> StreamsResult:
     try:
-        said = json.loads(line)
+        printed = json.loads(line)
     except json.JSONDecodeError as error:
         raise StageError("bench/go/streams printed no result") from error
-    return Streams(
-        streams=said["streams"],
-        failed=said["failed"],
-        failures=tuple(said["failures"] or ()),
-        tokens=said["tokens"],
-        first_token=_quantiles(said["first_token_ms"]),
-        duration=_quantiles(said["duration_ms"]),
-        token=_quantiles(said["token_ms"]),
-        health=_quantiles(said["health_ms"]),
-        health_failed=said["health_failed"],
+    return StreamsResult(
+        streams=printed["streams"],
+        failed=printed["failed"],
+        failures=tuple(printed["failures"] or ()),
+        tokens=printed["tokens"],
+        first_token=_quantiles(printed["first_token_ms"]),
+        duration=_quantiles(printed["duration_ms"]),
+        token=_quantiles(printed["token_ms"]),
+        health=_quantiles(printed["health_ms"]),
+        health_failed=printed["health_failed"],
     )
 
 
-def _quantiles(said: Mapping[str, float]) -> Quantiles:
-    return Quantiles(count=int(said["count"]), p50=said["p50"], p99=said["p99"], max=said["max"])
+def _quantiles(printed: Mapping[str, float]) -> Quantiles:
+    return Quantiles(count=int(printed["count"]), p50=printed["p50"], p99=printed["p99"], max=printed["max"])
 
 
-def prove(stage: Stage, place: Running) -> None:
+def validate(stage: Stage, server: RunningContestant) -> None:
     """Check that some concurrent streams deliver all tokens, which saturated runs cannot see."""
-    seen = run(stage, place, payloads.BURST, streams=PROVING_STREAMS)
-    if refused := refusal(seen, tokens=PROVING_STREAMS * payloads.TOKENS):
-        raise StageError(refused)
+    result = run(stage, server, payloads.BURST, streams=VALIDATION_STREAMS)
+    if reason := invalid_reason(result, tokens=VALIDATION_STREAMS * payloads.TOKENS):
+        raise StageError(reason)
 
 
-def refusal(seen: Streams, *, tokens: int) -> str | None:
+def invalid_reason(result: StreamsResult, *, tokens: int) -> str | None:
     """Return why the run is invalid, or None; `tokens` is the number that all streams must deliver."""
-    if seen.failed:
-        return f"{seen.failed} of {seen.streams} streams failed: {'; '.join(seen.failures)[:160]}"
-    if seen.tokens < tokens:
-        return f"{seen.tokens} of {tokens} tokens arrived"
+    if result.failed:
+        return f"{result.failed} of {result.streams} streams failed: {'; '.join(result.failures)[:160]}"
+    if result.tokens < tokens:
+        return f"{result.tokens} of {tokens} tokens arrived"
     return None

@@ -45,14 +45,14 @@ def frame(script: str) -> bytes:
 
 
 def body(script: str, *, stream: bool) -> bytes:
-    asked: dict[str, object] = {
+    request: dict[str, object] = {
         "model": script,
         "max_tokens": 512,
         "messages": [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION}],
     }
     if stream:
-        asked["stream"] = True
-    return json.dumps(asked, separators=(",", ":")).encode()
+        request["stream"] = True
+    return json.dumps(request, separators=(",", ":")).encode()
 
 
 def method(script: str) -> str:

@@ -92,10 +92,10 @@ def bars(axes: Axes, values: Values, *, title: str, unit: str, log: bool = False
         color=[colour(name) for name in names],
         error_kw={"ecolor": "#444", "elinewidth": 0.8, "capsize": 2},
     )
-    for place, (median, reach) in enumerate(zip(medians, above, strict=True)):
+    for row, (median, whisker) in enumerate(zip(medians, above, strict=True)):
         axes.annotate(
             f"{median:,.3g}" if median < 1000 else f"{median:,.0f}",
-            (median + reach, place),
+            (median + whisker, row),
             xytext=(5, 0),
             textcoords="offset points",
             va="center",
@@ -171,7 +171,7 @@ def latency(samples: Samples) -> plt.Figure:
             by_variant(samples, "added latency", value),
             title=title,
             x="load, % of its own capacity",
-            y="ms over asking directly",
+            y="ms over the upstream alone",
         )
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")

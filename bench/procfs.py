@@ -1,6 +1,6 @@
 """CPU time and memory of processes and their children, from /proc.
 
-It knows no benchmark. The parsing is apart from the reading, so that it needs no machine.
+Knows nothing of the benchmark. Parsing and reading are separate functions, so that tests need no /proc.
 """
 
 import os
@@ -13,12 +13,12 @@ PROC: Final = Path("/proc")
 
 
 def fields_after_name(stat: str) -> list[str]:
-    """Of a line of /proc/PID/stat, from the state on: the name before may hold spaces and brackets."""
+    """Return the fields of /proc/PID/stat from the state on: the name before may hold spaces and brackets."""
     return stat.rpartition(")")[2].split()
 
 
 def cpu_ticks(stat: str) -> int:
-    """User and system time of one process; `stat` is its line."""
+    """Return user and system time of the process whose line of /proc/PID/stat is `stat`."""
     fields = fields_after_name(stat)
     return int(fields[11]) + int(fields[12])
 
@@ -28,7 +28,7 @@ def parent(stat: str) -> int:
 
 
 def resident_kib(status: str) -> int:
-    """VmRSS of /proc/PID/status; a process that is gone has none."""
+    """Return VmRSS of the text of /proc/PID/status; 0 for a process that has ended."""
     for line in status.splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1])
@@ -36,10 +36,10 @@ def resident_kib(status: str) -> int:
 
 
 def descendants(root: int, parents: Mapping[int, int]) -> list[int]:
-    """`root` and all that it started, directly or not."""
+    """Return `root` and all processes that it started, directly or indirectly."""
     found = [root]
     for pid in found:
-        found.extend(child for child, its_parent in parents.items() if its_parent == pid)
+        found.extend(child for child, parent_pid in parents.items() if parent_pid == pid)
     return found
 
 

@@ -37,13 +37,14 @@ class RelayServicer(chat_service_pb2_grpc.ChatServiceServicer):
         self, request: Request, context: grpc.aio.ServicerContext[Request, Response]
     ) -> Response:
         del context
-        answer = await self._upstream.send("POST", PATH, key=KEY, request_id="r", body=_body(request))
-        said = orjson.loads(answer.body)
-        text: str = said["choices"][0]["message"]["content"]
-        usage = {name: said["usage"][name] for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
+        response = await self._upstream.send("POST", PATH, key=KEY, request_id="r", body=_body(request))
+        completion = orjson.loads(response.body)
+        text: str = completion["choices"][0]["message"]["content"]
+        names = ("prompt_tokens", "completion_tokens", "total_tokens")
+        usage = chat_pb2.Usage(**{name: completion["usage"][name] for name in names})
         message = chat_pb2.Message(role=chat_pb2.ROLE_ASSISTANT, content=[chat_pb2.ContentPart(text=text)])
         choice = chat_pb2.Choice(finish_reason=chat_pb2.FINISH_REASON_STOP, message=message)
-        return Response(id=said["id"], model=said["model"], choices=[choice], usage=chat_pb2.Usage(**usage))
+        return Response(id=completion["id"], model=completion["model"], choices=[choice], usage=usage)
 
     async def StreamComplete(  # noqa: N802  the contract's name
         self, request: Request, context: grpc.aio.ServicerContext[Request, Event]
@@ -51,10 +52,12 @@ class RelayServicer(chat_service_pb2_grpc.ChatServiceServicer):
         """Yield one message per token."""
         del context
         decoder = SseDecoder(max_event_bytes=1 << 20)
-        asking = self._upstream.stream(PATH, key=KEY, request_id="r", body=_body(request, stream=True))
+        upstream_stream = self._upstream.stream(
+            PATH, key=KEY, request_id="r", body=_body(request, stream=True)
+        )
         yield Event(started=chat_service_pb2.Started(model=request.model))
-        async with asking as answer:
-            while data := await answer.read():
+        async with upstream_stream as response:
+            while data := await response.read():
                 for event in decoder.feed(data):
                     if event.data != b"[DONE]":
                         for choice in orjson.loads(event.data)["choices"]:
@@ -84,12 +87,12 @@ def _body(request: Request, *, stream: bool = False) -> bytes:
 
 
 async def main() -> None:
-    transport = UpstreamClient.connect(
+    client = UpstreamClient.connect(
         base_url=os.environ["TOGETHER_BASE_URL"],
         limits=UpstreamLimits(connections_max=12_000),
         user_agent="bench/1",
     )
-    await serve(RelayServicer(transport))
+    await serve(RelayServicer(client))
 
 
 if __name__ == "__main__":

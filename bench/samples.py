@@ -1,4 +1,4 @@
-"""Measured values, and what is made of them: medians, spreads, ratios. Pure."""
+"""Measured values, and their medians, spreads and ratios. Pure."""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Final
 
 NOISY_SPREAD: Final = 0.2
-"""Differences under a fifth are noise on a shared machine, and so is a spread above it a warning."""
+"""On a shared machine, differences below a fifth are noise. The report marks larger spreads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """What one run of one contestant gave for one figure; `variant` is the load it was under."""
+    """The values of one figure for one contestant in one round; `variant` is the load."""
 
     figure: str
     contestant: str
@@ -22,7 +22,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """Of the same value in all rounds."""
+    """Statistics of one value over all rounds."""
 
     median: float
     least: float
@@ -31,13 +31,13 @@ class Summary:
 
     @property
     def spread(self) -> float:
-        """The distance between the extremes as a share of the median."""
+        """Return the distance between the extremes as a share of the median."""
         return (self.most - self.least) / self.median if self.median else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A run that proved nothing, and why."""
+    """An invalid measurement and its reason."""
 
     figure: str
     contestant: str
@@ -47,7 +47,7 @@ class Failure:
 
 
 class Results:
-    """All samples of a run, asked by figure, contestant, variant and the value's name."""
+    """All samples of a run, looked up by figure, contestant, variant and the name of the value."""
 
     def __init__(self, samples: Sequence[Sample]) -> None:
         self.samples = samples
@@ -60,9 +60,10 @@ class Results:
         return found.median if found else None
 
     def ratio(self, figure: str, variant: str, value: str, *, of: str, to: str) -> float | None:
-        """The median of the ratios within each round: what disturbs a round disturbs both."""
-        above, below = (self._by_round(figure, name, variant, value) for name in (of, to))
-        ratios = [above[turn] / below[turn] for turn in above.keys() & below.keys() if below[turn]]
+        """Return the median of the ratios within each round: a disturbance of a round affects both sides."""
+        numerators, denominators = (self._by_round(figure, name, variant, value) for name in (of, to))
+        rounds = [turn for turn in numerators.keys() & denominators.keys() if denominators[turn]]
+        ratios = [numerators[turn] / denominators[turn] for turn in rounds]
         return statistics.median(ratios) if ratios else None
 
     def variants(self, figure: str) -> list[str]:
@@ -88,6 +89,6 @@ def summarise(values: Iterable[float]) -> Summary | None:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that a share of all are not above; of no values 0."""
+    """Return the value that the given share of all values does not exceed; 0 without values."""
     ordered = sorted(values)
     return ordered[round(share * (len(ordered) - 1))] if ordered else 0.0

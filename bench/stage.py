@@ -1,6 +1,6 @@
-"""Starts the upstream and the contestants on their cores, proves that each of them answers, ends them.
+"""Starts the upstream and the contestants on their cores, checks that each responds, and stops them.
 
-It owns processes and ports; what is put on them is others' business.
+Owns processes and ports. Other modules own the loads.
 """
 
 import json
@@ -27,29 +27,29 @@ from togetherchat.v1 import chat_service_pb2_grpc
 
 READY_S: Final = 90.0
 STOP_S: Final = 5.0
-ANSWER_S: Final = 30.0
+RESPONSE_S: Final = 30.0
 POLL_S: Final = 0.01
 
 
 class StageError(RuntimeError):
-    """A contestant did not start, or does not answer what it was asked."""
+    """A contestant did not start, or its responses are not valid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upstream:
-    """The scripted upstream, and its own count of what reached it."""
+    """The scripted upstream, with its own count of the calls that reached it."""
 
     pid: int
     address: str
 
     def counts(self) -> Mapping[str, int]:
-        with urllib.request.urlopen(f"http://{self.address}/counts", timeout=ANSWER_S) as page:
+        with urllib.request.urlopen(f"http://{self.address}/counts", timeout=RESPONSE_S) as page:
             return json.loads(page.read())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
-    """A contestant that serves. `pid` is the root of its processes."""
+class RunningContestant:
+    """A contestant that is serving. `pid` is the root of its processes."""
 
     contestant: Contestant
     pid: int
@@ -71,27 +71,27 @@ class Running:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """Where things run."""
+    """The installed programs, the cores and the upstream of a run."""
 
     installed: Path
     cores: Cores
     upstream: Upstream
 
     def load(self, command: Sequence[str]) -> list[str]:
-        """The command, on the cores that load and upstream share."""
+        """Return the command, pinned to the cores that load and upstream share."""
         return pinned(self.cores.load, command)
 
     def built(self, name: str) -> str:
-        """Returns the path of a program of bench/go."""
+        """Return the path of a program of bench/go."""
         return str(self.installed / "bin" / name)
 
     @contextmanager
     def running(
         self, contestant: Contestant, *, flags: Sequence[str] = (), cores: Sequence[int] | None = None
-    ) -> Generator[Running, None, None]:
-        """From its first answer on; `flags` are more of its own."""
+    ) -> Generator[RunningContestant, None, None]:
+        """Run a contestant, and yield once it is ready; `flags` are added to its command."""
         if not contestant.command:
-            yield Running(
+            yield RunningContestant(
                 contestant=contestant,
                 pid=self.upstream.pid,
                 address=self.upstream.address,
@@ -100,25 +100,25 @@ class Stage:
             )
             return
         port, spare = free_ports(2)
-        words = {
+        placeholders = {
             "port": str(port),
             "spare": str(spare),
             "upstream": self.upstream.address,
             "installed": str(self.installed),
         }
-        command = [word.format_map(words) for word in contestant.command] + list(flags)
-        environment = {name: text.format_map(words) for name, text in contestant.environment.items()}
+        command = [word.format_map(placeholders) for word in contestant.command] + list(flags)
+        environment = {name: text.format_map(placeholders) for name, text in contestant.environment.items()}
         began = time.perf_counter()
         with process(pinned(cores or self.cores.gateway, command), environment) as started:
-            place = Running(
+            server = RunningContestant(
                 contestant=contestant,
                 pid=started.pid,
                 address=f"127.0.0.1:{port}",
-                headers={name: text.format_map(words) for name, text in contestant.headers.items()},
+                headers={name: text.format_map(placeholders) for name, text in contestant.headers.items()},
                 start_s=0.0,
             )
-            _await_ready(started, place)
-            yield replace(place, start_s=time.perf_counter() - began)
+            _await_ready(started, server)
+            yield replace(server, start_s=time.perf_counter() - began)
 
 
 @contextmanager
@@ -135,7 +135,7 @@ def upstream(installed: Path, cores: Cores) -> Generator[Upstream, None, None]:
 def process(
     command: Sequence[str], environment: Mapping[str, str]
 ) -> Generator[subprocess.Popen[bytes], None, None]:
-    """Its lines go nowhere: that they are written is a part of what is measured."""
+    """Run a process and discard its output. The cost of writing the output is part of the measurement."""
     inherited = {name: text for name, text in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     started = subprocess.Popen(
         command,
@@ -151,15 +151,15 @@ def process(
 
 
 def _end(started: subprocess.Popen[bytes]) -> None:
-    """It and its children, by their ids: some servers leave theirs behind."""
-    family = procfs.tree(started.pid)
+    """Stop the process and its children, by their ids: some servers leave children running."""
+    pids = procfs.tree(started.pid)
     started.terminate()
     try:
         started.wait(STOP_S)
     except subprocess.TimeoutExpired:
         started.kill()
         started.wait()
-    for pid in set(family[1:]) & set(procfs.tree(os.getpid())):
+    for pid in set(pids[1:]) & set(procfs.tree(os.getpid())):
         os.kill(pid, 9)
 
 
@@ -170,44 +170,44 @@ def free_ports(count: int) -> list[int]:
 
 
 def missing(contestant: Contestant, installed: Path, flags_of_ours: str) -> str | None:
-    """What it would need, if it is not there."""
+    """Return why the contestant cannot be measured, or None."""
     if contestant.needs and not (installed / contestant.needs).exists():
         return f"{contestant.label}: not installed"
     if contestant.needs_flag and contestant.needs_flag not in flags_of_ours:
-        return f"{contestant.label}: the server has no {contestant.needs_flag}"
+        return f"{contestant.label}: the server does not have {contestant.needs_flag}"
     if contestant.command and not shutil.which(contestant.command[0].format(installed=installed)):
-        return f"{contestant.label}: no {contestant.command[0]}"
+        return f"{contestant.label}: {contestant.command[0]} is not on the PATH"
     return None
 
 
-# Ready, and right -----------------------------------------------------------------------
+# Readiness and validation ---------------------------------------------------------------
 
 
-def _await_ready(started: subprocess.Popen[bytes], place: Running) -> None:
-    if place.contestant.protocol == "grpc":
-        _await_serving(started, place.address)
+def _await_ready(started: subprocess.Popen[bytes], server: RunningContestant) -> None:
+    if server.contestant.protocol == "grpc":
+        _await_serving(started, server.address)
     else:
-        _await_page(started, place.health_url)
+        _await_page(started, server.health_url)
 
 
 def _await_page(started: subprocess.Popen[bytes], url: str) -> None:
-    def asked() -> bool:
+    def responds() -> bool:
         try:
-            urllib.request.urlopen(url, timeout=ANSWER_S).close()
+            urllib.request.urlopen(url, timeout=RESPONSE_S).close()
         except (urllib.error.URLError, ConnectionError):
             return False
         return True
 
-    _await(started, asked)
+    _await(started, responds)
 
 
 def _await_serving(started: subprocess.Popen[bytes], address: str) -> None:
-    """Look for the port first: a channel that was refused waits a second before it tries again."""
+    """Wait for the port first: after a refused connection a channel waits a second before it retries."""
     host, _, port = address.partition(":")
 
     def listens() -> bool:
         try:
-            socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
+            socket.create_connection((host, int(port)), timeout=RESPONSE_S).close()
         except ConnectionError:
             return False
         return True
@@ -219,38 +219,38 @@ def _await_serving(started: subprocess.Popen[bytes], address: str) -> None:
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
             response_deserializer=health_pb2.HealthCheckResponse.FromString,
         )
-        asked, serving = health_pb2.HealthCheckRequest(), health_pb2.HealthCheckResponse.SERVING
-        _await(started, lambda: check(asked, timeout=READY_S).status == serving)
+        request, serving = health_pb2.HealthCheckRequest(), health_pb2.HealthCheckResponse.SERVING
+        _await(started, lambda: check(request, timeout=READY_S).status == serving)
 
 
 def _await(started: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
     until_s = time.monotonic() + READY_S
     while not ready():
         if started.poll() is not None:
-            raise StageError(f"it ended with {started.returncode} instead of getting ready")
+            raise StageError(f"the process exited with status {started.returncode} before it was ready")
         if time.monotonic() > until_s:
-            raise StageError(f"it did not get ready within {READY_S:.0f} s")
+            raise StageError(f"the process was not ready within {READY_S:.0f} s")
         time.sleep(POLL_S)
 
 
-def prove(place: Running) -> None:
-    """Ask once, read what is answered, and be sure that it is the upstream's text."""
-    text = _ask_rpc(place) if place.contestant.protocol == "grpc" else _ask_http(place)
+def validate(server: RunningContestant) -> None:
+    """Send one call, and check that the response holds the upstream's text."""
+    text = _complete_grpc(server) if server.contestant.protocol == "grpc" else _complete_http(server)
     if text != payloads.TEXT:
-        raise StageError(f"{place.contestant.label} answered something else")
+        raise StageError(f"{server.contestant.label}: the response does not hold the text of the upstream")
 
 
-def _ask_rpc(place: Running) -> str:
-    with grpc.insecure_channel(place.address) as channel:
+def _complete_grpc(server: RunningContestant) -> str:
+    with grpc.insecure_channel(server.address) as channel:
         stub = chat_service_pb2_grpc.ChatServiceStub(channel)
-        answer = stub.Complete(payloads.message(payloads.UNARY), timeout=ANSWER_S)
-    return answer.choices[0].message.content[0].text
+        response = stub.Complete(payloads.message(payloads.UNARY), timeout=RESPONSE_S)
+    return response.choices[0].message.content[0].text
 
 
-def _ask_http(place: Running) -> str:
-    headers = {**place.headers, "Content-Type": "application/json"}
+def _complete_http(server: RunningContestant) -> str:
+    headers = {**server.headers, "Content-Type": "application/json"}
     request = urllib.request.Request(
-        place.url, data=payloads.body(payloads.UNARY, stream=False), headers=headers
+        server.url, data=payloads.body(payloads.UNARY, stream=False), headers=headers
     )
-    with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
-        return json.loads(answer.read())["choices"][0]["message"]["content"]
+    with urllib.request.urlopen(request, timeout=RESPONSE_S) as response:
+        return json.loads(response.read())["choices"][0]["message"]["content"]

@@ -1,4 +1,4 @@
-"""What is measured on processes that are started for it: start, import, and two workers against one."""
+"""Figures that start processes of their own: start, import, and two workers against one."""
 
 import subprocess
 import sys
@@ -20,29 +20,29 @@ NO_CAPACITIES: Final[Capacities] = {}
 
 
 def import_s(stage: Stage) -> Values:
-    """Of the client library, by a Python that has imported nothing."""
+    """Measure the import of the client library in a new interpreter."""
     command = stage.load([sys.executable, "-c", IMPORT])
     return {"seconds": float(subprocess.run(command, capture_output=True, check=True, text=True).stdout)}
 
 
 def start_s(stage: Stage, name: str) -> Values:
-    """From its command to its first SERVING."""
-    with stage.running(BY_NAME[name]) as place:
-        return {"seconds": place.start_s, "resident_mib": procfs.resident_mib(place.pid)}
+    """Measure the time from the command to the first SERVING."""
+    with stage.running(BY_NAME[name]) as server:
+        return {"seconds": server.start_s, "resident_mib": procfs.resident_mib(server.pid)}
 
 
 def workers(stage: Stage, seconds: int, count: int) -> Values:
-    """Unary calls with so many workers, on as many cores.
+    """Measure unary calls with `count` workers on as many cores.
 
-    Where the load has no cores of its own, two workers share theirs with it and the calls a second
-    say little; how the CPU of a call grows with the workers says what is lost to their number.
+    If the load has no cores of its own, two workers share theirs with it. Compare the CPU per call
+    then, not the calls per second.
     """
     cores = stage.cores.gateway if count == 1 else stage.cores.pair
-    with stage.running(BY_NAME["ours"], flags=["--workers", str(count)], cores=cores) as place:
-        turn = Turn(stage=stage, place=place, seconds=seconds, capacities=NO_CAPACITIES)
-        before = procfs.cpu_s_by_process(place.pid)
+    with stage.running(BY_NAME["ours"], flags=["--workers", str(count)], cores=cores) as server:
+        turn = Turn(stage=stage, server=server, seconds=seconds, capacities=NO_CAPACITIES)
+        before = procfs.cpu_s_by_process(server.pid)
         closed, cpu_s = closed_loop(turn, payloads.UNARY, WORKERS_IN_FLIGHT)
-        after = procfs.cpu_s_by_process(place.pid)
+        after = procfs.cpu_s_by_process(server.pid)
     used = sorted((after[pid] - before.get(pid, 0.0) for pid in after), reverse=True)[:count]
     return {
         "cpu_us": cpu_s / closed.calls * MICROSECONDS,
@@ -52,5 +52,5 @@ def workers(stage: Stage, seconds: int, count: int) -> Values:
 
 
 def scaling(one: float, many: float, count: int) -> float:
-    """How many times the work of one worker `count` can do, by the CPU of a call with one and with many."""
+    """Return how many times the work of one worker `count` workers do, from the CPU of a call with each."""
     return count * one / many

@@ -1,10 +1,10 @@
-"""What the memory of a stream that is held open is made of.
+"""Shows which code holds the memory of an open stream.
 
     make bench-streamsize       # or ARGS="--streams 2000"
 
-The service runs in this process, so that its allocations can be asked who made them (tracemalloc),
-and once before without being asked, since asking takes memory itself. What Python does not know of,
-gRPC's core and the C libraries, is what is left of the growth of the process. Linux only.
+The service runs in this process, so that tracemalloc can attribute its allocations. The growth of the
+process is measured in a run before that, because tracemalloc takes memory itself. The growth that Python
+cannot attribute belongs to gRPC's core and the C libraries. Linux only.
 """
 
 import argparse
@@ -32,7 +32,7 @@ HOLD_S: Final = 6
 WARM_STREAMS: Final = 50
 KIB: Final = 1024
 OWNERS: Final = (
-    ("fronts: the call and its message", "togetherchat_server/frontends/"),
+    ("frontends: the call and its message", "togetherchat_server/frontends/"),
     ("calls: admission, validation, routing", "togetherchat_server/calls/"),
     ("the provider: translation, event parser", "togetherchat_server/providers/"),
     ("upstream: connection, its HTTP parser, retries", "togetherchat_server/upstream/"),
@@ -81,13 +81,13 @@ def upstream(installed: Path) -> Generator[str, None, None]:
 
 @contextlib.asynccontextmanager
 async def opened(installed: Path, target: str, streams: int) -> AsyncGenerator[None, None]:
-    """So many streams, each past its first token."""
-    words = [str(installed / "bin/streams"), "--model", payloads.HELD, "--target", target]
-    words += ["--streams", str(streams), "--opening", "50", "--hold", f"{HOLD_S}s"]
-    process = await asyncio.create_subprocess_exec(*words, stdout=subprocess.PIPE)
+    """Hold streams open, each after its first token."""
+    command = [str(installed / "bin/streams"), "--model", payloads.HELD, "--target", target]
+    command += ["--streams", str(streams), "--opening", "50", "--hold", f"{HOLD_S}s"]
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
     assert process.stdout is not None  # noqa: S101  for the types
     if not json.loads(await process.stdout.readline()).get("open"):
-        raise RuntimeError("not all streams were opened")
+        raise RuntimeError("bench/go/streams did not open all streams")
     try:
         yield
     finally:
@@ -95,24 +95,24 @@ async def opened(installed: Path, target: str, streams: int) -> AsyncGenerator[N
 
 
 def _resident_kib() -> int:
-    """Of this process without those it started: the load is one of them."""
+    """Return the memory of this process only: its children include the load."""
     return procfs.resident_kib(Path("/proc/self/status").read_text(encoding="ascii"))
 
 
 async def grown(installed: Path, address: str, streams: int) -> tuple[float, Counter[str]]:
-    """KiB that the process grew by a stream, and bytes of Python's by their owner, if it is asked."""
+    """Return KiB of growth per stream, and Python's bytes by owner if tracemalloc is tracing."""
     async with service(address) as target:
         async with opened(installed, target, WARM_STREAMS):
             pass
         gc.collect()
         before_kib = _resident_kib()
-        seen = tracemalloc.take_snapshot() if tracemalloc.is_tracing() else None
+        snapshot = tracemalloc.take_snapshot() if tracemalloc.is_tracing() else None
         owned = Counter[str]()
         async with opened(installed, target, streams):
             gc.collect()
             grown_kib = (_resident_kib() - before_kib) / streams
-            if seen is not None:
-                for line in tracemalloc.take_snapshot().compare_to(seen, "filename"):
+            if snapshot is not None:
+                for line in tracemalloc.take_snapshot().compare_to(snapshot, "filename"):
                     owned[owner(line.traceback[0].filename)] += line.size_diff
     return grown_kib, owned
 
@@ -123,8 +123,8 @@ async def measure(installed: Path, streams: int) -> str:
         tracemalloc.start()
         _, owned = await grown(installed, address, streams)
     kib = {name: owned[name] / streams / KIB for name, _ in (*OWNERS, (REST, ""))}
-    kib["beyond Python: gRPC's core, C libraries, room between"] = grown_kib - sum(kib.values())
-    lines = ["| what | KiB a stream |", "|---|---|"]
+    kib["outside Python: gRPC's core, C libraries, fragmentation"] = grown_kib - sum(kib.values())
+    lines = ["| part | KiB a stream |", "|---|---|"]
     lines += [f"| {name} | {size:.1f} |" for name, size in sorted(kib.items(), key=lambda item: -item[1])]
     return "\n".join((*lines, f"| **the growth of the process** | {grown_kib:.1f} |"))
 

@@ -1,6 +1,6 @@
-"""What should hold, as a table: each target with the figures it is read from. Pure.
+"""The targets: a table of bounds, each with the figures that it is computed from. Pure.
 
-Every target is a ratio of medians within one run, or a time that leaves room for any machine.
+A target is a ratio of medians within one run, or a time that any machine can meet.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ FLAT: Final = 1.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """`measured` of the run is at most, or at least, the bound. None: it was not measured."""
+    """A bound: `measured` must be at most `most`, or at least `least`. None means not measured."""
 
     text: str
     unit: str
@@ -28,7 +28,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """A target beside what came of it."""
+    """A target with its measured value."""
 
     target: Target
     measured: float | None
@@ -45,7 +45,7 @@ def judged(results: Results) -> list[Verdict]:
     return [Verdict(target=target, measured=target.measured(results)) for target in TARGETS]
 
 
-# How a target is read from a run ----------------------------------------------------------
+# Readings: values computed from a run ---------------------------------------------------
 
 
 def ratio(figure: str, variant: str, value: str, *, of: str, to: str) -> Reading:
@@ -57,7 +57,7 @@ def median(figure: str, contestant: str, variant: str, value: str) -> Reading:
 
 
 def beyond_direct(figure: str, variant: str, value: str) -> Reading:
-    """What ours adds to what the upstream alone takes."""
+    """Read the difference between our value and that of the upstream alone."""
 
     def measured(results: Results) -> float | None:
         ours, direct = (results.median(figure, name, variant, value) for name in ("ours", "direct"))
@@ -88,7 +88,7 @@ def thousand_to_one(results: Results) -> float | None:
 
 
 def against(peer: str, name: str, figure: str, variant: str) -> Reading:
-    """How many times the CPU of ours a peer takes."""
+    """Read the ratio of a peer's CPU to ours."""
     return ratio(figure, variant, "cpu_us", of=peer, to=name)
 
 

@@ -1,11 +1,10 @@
-"""HTTP clients side by side: CPU per request, and what is left of a pool after many cancels.
+"""Compares HTTP clients: CPU per request, and the state of a pool after many cancels.
 
     python bench/transports.py [--seconds 1] [--rounds 5] [--churn-seconds 3]
 
-One process serves fixed answers over the loopback; this one asks. The contestants take turns,
-round by round, so that a busy machine is busy for all of them; what is printed are medians
-of the rounds, as a table in Markdown. CPU is user and system time of this process alone.
-Absolute figures belong to the machine that they were taken on; compare within one table.
+One process serves fixed responses over the loopback; this process sends the requests. The contestants take
+turns, round by round, so that a busy machine affects all of them. The output is a Markdown table of the
+medians. CPU is user and system time of this process only. Compare figures within one table only.
 """
 
 import argparse
@@ -31,7 +30,7 @@ from togetherchat_server.upstream.pool import ConnectionPool
 
 KEY = "key-of-a-benchmark-0123456789"
 BODY = b'{"model":"m","messages":[{"role":"user","content":"' + b"x" * 900 + b'"}]}'
-ANSWER = b'{"id":"1","choices":[{"message":{"content":"' + b"y" * 900 + b'"}}]}'
+RESPONSE = b'{"id":"1","choices":[{"message":{"content":"' + b"y" * 900 + b'"}}]}'
 HEADERS = {
     "User-Agent": "bench/1",
     "Accept": "application/json",
@@ -44,114 +43,120 @@ IN_FLIGHT = (8, 128)
 POOL = 10
 SLOW_S = 0.02
 
-Ask = Callable[[str], Awaitable[int]]
-"""Ask for a path, read the whole answer, say how many bytes it had."""
-Contestant = Callable[[str, int], AbstractAsyncContextManager[Ask]]
-"""Given the base URL and how many connections it may have."""
+Send = Callable[[str], Awaitable[int]]
+"""Sends a request for a path, reads the whole response and returns its number of bytes."""
+Contestant = Callable[[str, int], AbstractAsyncContextManager[Send]]
+"""Takes the base URL and the maximum number of connections."""
 
 
 # The contestants ------------------------------------------------------------------------
 
 
 @asynccontextmanager
-async def stock_httpx(base_url: str, connections_max: int) -> AsyncGenerator[Ask, None]:
+async def stock_httpx(base_url: str, connections_max: int) -> AsyncGenerator[Send, None]:
     limits = httpx.Limits(max_connections=connections_max, max_keepalive_connections=connections_max)
     async with httpx.AsyncClient(limits=limits, timeout=httpx.Timeout(None, pool=2.0)) as client:
         yield _through_client(client, base_url)
 
 
 @asynccontextmanager
-async def httpx_over_our_engine(base_url: str, connections_max: int) -> AsyncGenerator[Ask, None]:
-    engine = ConnectionPool(UpstreamLimits(connections_max=connections_max), tls=ssl.create_default_context())
-    async with httpx.AsyncClient(transport=engine, timeout=None) as client:  # noqa: S113  the caller times
+async def httpx_over_our_pool(base_url: str, connections_max: int) -> AsyncGenerator[Send, None]:
+    pool = ConnectionPool(UpstreamLimits(connections_max=connections_max), tls=ssl.create_default_context())
+    async with httpx.AsyncClient(transport=pool, timeout=None) as client:  # noqa: S113  the caller times
         yield _through_client(client, base_url)
 
 
 @asynccontextmanager
-async def our_transport(base_url: str, connections_max: int) -> AsyncGenerator[Ask, None]:
+async def our_client(base_url: str, connections_max: int) -> AsyncGenerator[Send, None]:
     limits = UpstreamLimits(connections_max=connections_max)
-    transport = UpstreamClient.connect(base_url=base_url, limits=limits, user_agent="bench/1")
+    client = UpstreamClient.connect(base_url=base_url, limits=limits, user_agent="bench/1")
     key = Secret(KEY)
 
-    async def ask(path: str) -> int:
-        return len((await transport.send("POST", path, key=key, request_id="r", body=BODY)).body)
+    async def send(path: str) -> int:
+        return len((await client.send("POST", path, key=key, request_id="r", body=BODY)).body)
 
-    yield ask
-    await transport.aclose()
+    yield send
+    await client.aclose()
 
 
-def _through_client(client: httpx.AsyncClient, base_url: str) -> Ask:
-    async def ask(path: str) -> int:
-        answer = await client.post(f"{base_url}/{path}", content=BODY, headers=HEADERS)
-        return len(answer.content)
+def _through_client(client: httpx.AsyncClient, base_url: str) -> Send:
+    async def send(path: str) -> int:
+        response = await client.post(f"{base_url}/{path}", content=BODY, headers=HEADERS)
+        return len(response.content)
 
-    return ask
+    return send
 
 
 CONTESTANTS: dict[str, Contestant] = {
     "`httpx.AsyncClient`": stock_httpx,
-    "`httpx.AsyncClient` over our engine": httpx_over_our_engine,
-    "our `Transport`": our_transport,
+    "`httpx.AsyncClient` over our pool": httpx_over_our_pool,
+    "our `UpstreamClient`": our_client,
 }
 
 
 # What is measured -----------------------------------------------------------------------
 
 
-async def cpu_per_request_ms(ask: Ask, *, in_flight: int, seconds: float) -> float:
-    """So many at a time, each asking again as soon as it is answered."""
-    await asyncio.gather(*(ask("fast") for _ in range(in_flight)))
-    ends_at, asked, began = asyncio.get_running_loop().time() + seconds, 0, cpu_s()
+async def cpu_per_request_ms(send: Send, *, in_flight: int, seconds: float) -> float:
+    """Measure a closed loop with a fixed number of requests in flight."""
+    await asyncio.gather(*(send("fast") for _ in range(in_flight)))
+    ends_at, sent, began = asyncio.get_running_loop().time() + seconds, 0, cpu_s()
 
-    async def keep_asking() -> None:
-        nonlocal asked
+    async def keep_sending() -> None:
+        nonlocal sent
         while asyncio.get_running_loop().time() < ends_at:
-            if await ask("fast") != len(ANSWER):
-                raise RuntimeError("an answer was not whole")
-            asked += 1
+            if await send("fast") != len(RESPONSE):
+                raise RuntimeError("a response was incomplete")
+            sent += 1
 
     async with asyncio.TaskGroup() as group:
         for _ in range(in_flight):
-            group.create_task(keep_asking())
-    return (cpu_s() - began) / asked * 1000
+            group.create_task(keep_sending())
+    return (cpu_s() - began) / sent * 1000
 
 
-async def churn(ask: Ask, *, seconds: float) -> tuple[int, int]:
-    """As many as the pool has places, each left at a random time. How many requests, how many left."""
-    rng = random.Random(1)  # noqa: S311  no secret
-    ends_at, asked, left = asyncio.get_running_loop().time() + seconds, 0, 0
+async def churn(send: Send, *, seconds: float) -> tuple[int, int]:
+    """Fill the pool with requests and cancel each at a random time.
 
-    async def ask_and_leave() -> None:
-        nonlocal asked, left
+    Returns the number of requests, and how many of them were cancelled.
+    """
+    rng = random.Random(1)  # noqa: S311  not a secret
+    ends_at, sent, cancelled = asyncio.get_running_loop().time() + seconds, 0, 0
+
+    async def send_and_cancel() -> None:
+        nonlocal sent, cancelled
         while asyncio.get_running_loop().time() < ends_at:
-            asked += 1
+            sent += 1
             try:
                 async with asyncio.timeout(rng.uniform(0, SLOW_S)):
-                    await ask("slow")
+                    await send("slow")
             except TimeoutError:
-                left += 1
+                cancelled += 1
             except httpx.PoolTimeout:
                 return
 
     async with asyncio.TaskGroup() as group:
         for _ in range(POOL):
-            group.create_task(ask_and_leave())
-    return asked, left
+            group.create_task(send_and_cancel())
+    return sent, cancelled
 
 
-async def places_left(ask: Ask, base_url: str) -> tuple[int, int]:
-    """How many of as many requests as the pool has places are served now; how many connections are open."""
+async def usable_connections(send: Send, base_url: str) -> tuple[int, int]:
+    """Send as many requests as the pool has connections.
+
+    Returns how many of them succeeded, and how many connections are open.
+    """
 
     async def served() -> bool:
         with contextlib.suppress(TimeoutError, httpx.HTTPError):
             async with asyncio.timeout(3):
-                return await ask("held") == len(ANSWER)
+                return await send("held") == len(RESPONSE)
         return False
 
-    places = sum(await asyncio.gather(*(served() for _ in range(POOL))))
+    usable = sum(await asyncio.gather(*(served() for _ in range(POOL))))
     async with httpx.AsyncClient() as observer:
         others = int((await observer.get(f"{base_url}/open")).headers["x-open"]) - 1
-    return places, others
+    return usable, others
 
 
 def cpu_s() -> float:
@@ -163,7 +168,7 @@ def cpu_s() -> float:
 
 
 class Upstream(asyncio.Protocol):
-    """Answers every request with the same; `slow` after a while, `open` with the number of connections."""
+    """Sends a fixed response: `slow` after a delay, and every response with the number of connections."""
 
     connections = 0
 
@@ -186,16 +191,15 @@ class Upstream(asyncio.Protocol):
         path = top.split(b" ", 2)[1]
         delay_s = {b"/slow": random.uniform(0, SLOW_S), b"/held": 0.2}.get(path[-5:], 0.0)  # noqa: S311
         if delay_s:
-            asyncio.get_running_loop().call_later(delay_s, self.answer)
+            asyncio.get_running_loop().call_later(delay_s, self.respond)
         else:
-            self.answer()
+            self.respond()
 
-    def answer(self) -> None:
-        head = (
-            f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(ANSWER)}\r\nx-open: "
-        )
+    def respond(self) -> None:
+        head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+        head += f"Content-Length: {len(RESPONSE)}\r\nx-open: {Upstream.connections}\r\n\r\n"
         if isinstance(self.transport, asyncio.WriteTransport) and not self.transport.is_closing():
-            self.transport.write(f"{head}{Upstream.connections}\r\n\r\n".encode() + ANSWER)
+            self.transport.write(head.encode() + RESPONSE)
 
 
 async def serve() -> None:
@@ -224,19 +228,19 @@ async def measure(base_url: str, arguments: argparse.Namespace) -> str:
     for _ in range(arguments.rounds):
         for in_flight in IN_FLIGHT:
             for name, contestant in CONTESTANTS.items():
-                async with contestant(base_url, in_flight) as ask:
-                    figure = await cpu_per_request_ms(ask, in_flight=in_flight, seconds=arguments.seconds)
+                async with contestant(base_url, in_flight) as send:
+                    figure = await cpu_per_request_ms(send, in_flight=in_flight, seconds=arguments.seconds)
                 cpu.setdefault((name, in_flight), []).append(figure)
-    lines = ["| client | " + " | ".join(f"CPU ms a request, {n} in flight" for n in IN_FLIGHT) + " | "]
-    lines[0] += f"requests, left early | served of {POOL} afterwards | connections open |"
+    lines = ["| client | " + " | ".join(f"CPU ms per request, {n} in flight" for n in IN_FLIGHT) + " | "]
+    lines[0] += f"requests, cancelled | served of {POOL} afterwards | connections open |"
     lines.append("|---" * (len(IN_FLIGHT) + 4) + "|")
     for name, contestant in CONTESTANTS.items():
-        async with contestant(base_url, POOL) as ask:
-            asked, left = await churn(ask, seconds=arguments.churn_seconds)
+        async with contestant(base_url, POOL) as send:
+            sent, cancelled = await churn(send, seconds=arguments.churn_seconds)
             await asyncio.sleep(0.5)
-            served, connections = await places_left(ask, base_url)
+            served, connections = await usable_connections(send, base_url)
         figures = " | ".join(_median(cpu[name, n]) for n in IN_FLIGHT)
-        lines.append(f"| {name} | {figures} | {asked}, {left} | {served} | {connections} |")
+        lines.append(f"| {name} | {figures} | {sent}, {cancelled} | {served} | {connections} |")
     return "\n".join(lines)
 
 
@@ -248,7 +252,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seconds", type=float, default=1.0, help="of every round of every contestant")
+    parser.add_argument(
+        "--seconds", type=float, default=1.0, help="duration of each round of each contestant"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--churn-seconds", type=float, default=3.0)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)

@@ -1,19 +1,19 @@
 ## Benchmarks
 
-# What is measured with and against is installed below .bench/, and pinned.
+# The tools and the peers are pinned and installed below .bench/.
 BENCH        := .venv/.server .bench/.built $(H2LOAD)
 BENCH_PYTHON := PYTHONPATH=.:protos:server:clients/python H2LOAD=$(CURDIR)/$(H2LOAD) GHZ=$(CURDIR)/$(GHZ) \
     VEGETA=$(CURDIR)/$(VEGETA) $(BIN)/python
 PEERS        := $(addprefix .bench/,litellm/.ready smg/.ready $(if $(shell command -v npm),portkey/.ready))
 
-bench: $(BENCH) $(GHZ) $(VEGETA) $(PEERS) .bench/plots/.ready  ## Compare with a floor, a limit and the peers, ARGS="--figures unary" (Linux; needs Go)
+bench: $(BENCH) $(GHZ) $(VEGETA) $(PEERS) .bench/plots/.ready  ## Compare costs with a bare handler, a Go translator and peers, ARGS="--figures unary" (Linux; needs Go)
 	$(BENCH_PYTHON) -m bench $(ARGS)
 	.bench/plots/bin/python bench/plots.py bench/out/results.json
 
-bench-quick: $(BENCH)  ## Measure the service, the floor and the upstream in two minutes (Linux; needs Go)
+bench-quick: $(BENCH)  ## Measure the service, the bare handler and the upstream in two minutes (Linux; needs Go)
 	$(BENCH_PYTHON) -m bench --quick $(ARGS)
 
-bench-guard: $(BENCH)  ## Compare the CPU time of a call with the floor's: no clock, so it suits CI (Linux; needs Go)
+bench-guard: $(BENCH)  ## Fail if a call takes too much CPU time compared with a bare handler (Linux; needs Go)
 	$(BENCH_PYTHON) -m bench.guard
 
 bench-handshakes: .venv/.dev  ## Measure new TLS connections, with and without session resumption
@@ -37,7 +37,7 @@ bench-http2: .bench/http2/.ready  ## Compare HTTP/1.1 and HTTP/2 to the provider
 .bench/%/.ready: bench/requirements/%.txt
 	$(environment)
 
-# HTTP/2 is measured between the libraries of the server and one more.
+# The benchmark of HTTP/2 also needs the libraries of the server.
 .bench/http2/.ready: requirements/server.txt
 
 .bench/portkey/.ready: bench/portkey/package.json bench/portkey/package-lock.json

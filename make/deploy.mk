@@ -1,6 +1,6 @@
 ## Deployment
 
-# The base of the image is the one that deploy/Dockerfile names. BASE=debian makes one of Debian's packages.
+# The default base of the image is that of deploy/Dockerfile. BASE=debian builds one from Debian packages.
 TAG  ?= togetherchat:latest
 BASE ?=
 

@@ -23,13 +23,13 @@ lock: .venv-lock/.ready  ## Renew the locked dependencies (hashes, no addresses)
 	$(LOCK) bench/requirements/plots.txt   bench/requirements/plots.in
 	$(LOCK) bench/requirements/http2.txt   bench/requirements/http2.in
 
-audit: .venv-supply/.ready  ## Ask an advisory service about every lock; fails where the service does not answer
+audit: .venv-supply/.ready  ## Ask an advisory service about every lock; fails for packages that it does not know
 	.venv-supply/bin/python requirements/audit.py $(wildcard requirements/*.txt)
 
 licences: .venv/.dev  ## Renew docs/licences.md
 	$(BIN)/python requirements/licences.py > docs/licences.md
 
-# Made from an environment that holds nothing but what a server is installed from, telemetry included.
+# Built from an environment with only the packages of a server, including telemetry.
 sbom: .venv-supply/.ready  ## Write the bill of materials of a server, dist/togetherchat.cdx.json (CycloneDX 1.6)
 	rm -rf .venv-billed && $(PYTHON) -m venv --without-pip .venv-billed && mkdir -p dist
 	.venv-supply/bin/python -m pip --python .venv-billed/bin/python install --disable-pip-version-check --quiet \

@@ -7,7 +7,7 @@ CALLS   ?= 20000
 test-tools: .venv/.dev $(GRPCURL) $(GHZ) $(GRPCUI)  ## Run grpcurl, ghz and grpcui against the server; needs Go
 	GRPCURL=$(CURDIR)/$(GRPCURL) GHZ=$(CURDIR)/$(GHZ) GRPCUI=$(CURDIR)/$(GRPCUI) $(BIN)/python -m pytest tests/tools
 
-test-redis: .venv/.dev $(REDIS_SERVER)  ## Test the quotas that replicas share, with a real Redis
+test-redis: .venv/.dev $(REDIS_SERVER)  ## Test quotas that replicas share through a real Redis
 	REDIS_SERVER=$(CURDIR)/$(REDIS_SERVER) $(BIN)/python -m pytest tests/replicas
 
 test-observability: .venv/.dev $(PROMTOOL) $(OTEL_COLLECTOR)  ## Check metrics and alerts with promtool, spans with a real collector; needs Go

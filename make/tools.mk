@@ -1,4 +1,4 @@
-# Tools of other projects. The version is in the file name: a pin that moves is a missing file.
+# Third-party tools. The version is in the file name, so that make fetches the tool again after a change of the pin.
 
 # Built by Go. The kustomize is the newest that Go 1.26 builds.
 GRPCURL            := .tools/grpcurl-v1.9.4
@@ -34,7 +34,7 @@ OTEL_COLLECTOR := .tools/otel-collector-$(shell sed -n 's|.*/collector/otelcol |
 .tools/otel-collector-v%: tests/observability/collector/go.mod $(wildcard tests/observability/collector/*)
 	cd $(<D) && go build -trimpath -ldflags='-s -w' -o $(CURDIR)/$@ .
 
-# The distribution's. The version is the oldest that is accepted: that of Debian 12.
+# Programs of the distribution. The version is the oldest that is accepted: that of Debian 12.
 PROMTOOL     := .tools/promtool-v2.42
 REDIS_SERVER := .tools/redis-server-v7.0
 H2LOAD       := .tools/h2load-v1.52
@@ -43,7 +43,7 @@ H2LOAD       := .tools/h2load-v1.52
 .tools/redis-server-v%: ; make/install-packaged $@ redis-server redis-tools libjemalloc2 liblzf1 libatomic1
 .tools/h2load-v%:       ; make/install-packaged $@ nghttp2-client libnghttp2-14 libev4 libjemalloc2
 
-# From Maven, which has protoc with its generators for C#, Ruby, PHP, Java and Kotlin. buf.gen.yaml pins the versions.
+# From Maven, which provides protoc with its generators for C#, Ruby, PHP, Java and Kotlin. buf.gen.yaml pins the versions.
 PROTOC               := $(shell sed -n 's/ *protoc_path: //p' buf.gen.yaml | sort -u)
 PROTOC_GEN_GRPC_JAVA := $(shell sed -n 's/.*local: //p' buf.gen.yaml)
 

@@ -1,13 +1,13 @@
-"""Asks a service of advisories about everything that is locked, and says what came of it.
+"""Audits every lock against an advisory service.
 
-pip-audit calls a package that the service does not know "skipped", says that no vulnerability is
-known, and exits with 0. Behind a mirror of the package index that has no advisories all are
-skipped: so what was not audited is a failure here, with a status of its own.
+pip-audit skips a package that the service does not know, reports no known vulnerability, and exits with 0.
+A mirror of the package index without advisories makes it skip all packages. So this program fails for
+packages that were not audited, with a separate status.
 
     python requirements/audit.py requirements/server.txt ...
 
-Exit status: 0 everything was audited and nothing found, 1 something was found, 2 something could
-not be audited.
+Exit status: 0 all packages were audited without findings, 1 a vulnerability was found, 2 a package could not
+be audited.
 """
 
 import json
@@ -37,56 +37,56 @@ class Dependency(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
-    """What a report comes to: the exit status, and lines for whoever reads it."""
+class AuditResult:
+    """The exit status and the printed lines for one report."""
 
     status: int
     lines: tuple[str, ...]
 
 
-def judge(dependencies: Sequence[Dependency]) -> Judgement:
-    """What is found weighs more than what could not be looked at; an empty report is no audit."""
+def evaluate(dependencies: Sequence[Dependency]) -> AuditResult:
+    """Evaluate a report: findings take precedence over skipped packages; an empty report is not an audit."""
     found = [
-        f"{one.get('name')} {one.get('version')}: {weakness['id']}, "
-        f"mended in {', '.join(weakness['fix_versions']) or 'no version'}"
+        f"{one.get('name')} {one.get('version')}: {vulnerability['id']}, "
+        f"fixed in {', '.join(vulnerability['fix_versions']) or 'no version'}"
         for one in dependencies
-        for weakness in one.get("vulns", [])
+        for vulnerability in one.get("vulns", [])
     ]
     skipped = [one for one in dependencies if "skip_reason" in one]
     if skipped or not dependencies:
         found.append(
             f"NOT AUDITED: {len(skipped)} of {len(dependencies)} packages; "
-            "the service of advisories does not answer for them"
+            "the advisory service does not know them"
         )
     if any("vulns" in one and one["vulns"] for one in dependencies):
-        return Judgement(status=FOUND, lines=tuple(found))
+        return AuditResult(status=FOUND, lines=tuple(found))
     if found:
-        return Judgement(status=NOT_AUDITED, lines=tuple(found))
-    return Judgement(status=CLEAN, lines=(f"{len(dependencies)} packages audited, nothing found",))
+        return AuditResult(status=NOT_AUDITED, lines=tuple(found))
+    return AuditResult(status=CLEAN, lines=(f"{len(dependencies)} packages audited, nothing found",))
 
 
 def report_of(lock: str) -> list[Dependency]:
-    """Pip-audit's report on a lock; empty where it gave none."""
-    words = ["--require-hashes", "--disable-pip", "--progress-spinner=off", "--format=json"]
-    ran = subprocess.run(  # noqa: S603  a lock of ours
-        [sys.executable, "-m", "pip_audit", "--requirement", lock, *words],
+    """Run pip-audit on a lock and return its report, which is empty if pip-audit failed."""
+    options = ["--require-hashes", "--disable-pip", "--progress-spinner=off", "--format=json"]
+    done = subprocess.run(  # noqa: S603  a lock of ours
+        [sys.executable, "-m", "pip_audit", "--requirement", lock, *options],
         capture_output=True,
         text=True,
         check=False,
     )
     try:
-        report = cast("Mapping[str, list[Dependency]]", json.loads(ran.stdout))
+        report = cast("Mapping[str, list[Dependency]]", json.loads(done.stdout))
     except ValueError:
         return []
     return report["dependencies"]
 
 
 def main(locks: Sequence[str]) -> int:
-    judgements = {lock: judge(report_of(lock)) for lock in locks}
-    for lock, judgement in judgements.items():
-        for line in judgement.lines:
+    results = {lock: evaluate(report_of(lock)) for lock in locks}
+    for lock, result in results.items():
+        for line in result.lines:
             sys.stdout.write(f"{lock}: {line}\n")
-    statuses = {judgement.status for judgement in judgements.values()}
+    statuses = {result.status for result in results.values()}
     return FOUND if FOUND in statuses else max(statuses, default=NOT_AUDITED)
 
 

@@ -1,4 +1,4 @@
-"""Renderings are made once: each takes a tool half a second."""
+"""Renderings of the manifests, made once: each takes half a second."""
 
 import pytest
 from rendered import CHART, OVERLAYS, helmed, kustomized
@@ -26,5 +26,5 @@ def chart_dev():
 
 @pytest.fixture(scope="session", params=["production", "dev", "chart", "chart_dev"])
 def rendering(request):
-    """Each of the ways to an installation."""
+    """Each overlay, and the chart with each file of values."""
     return request.getfixturevalue(request.param)

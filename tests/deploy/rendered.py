@@ -1,6 +1,6 @@
-"""What the manifests come to: objects rendered by the tools, and the settings of the pod in them.
+"""Renders the manifests: their objects, and the settings of the pod in them.
 
-Refuses to know what is right; the tests beside it do.
+Does not check anything; the tests do.
 """
 
 import json
@@ -22,9 +22,9 @@ OVERLAYS = ROOT / "deploy/kustomize/overlays"
 COMPONENTS = ROOT / "deploy/kustomize/components"
 CHART = ROOT / "deploy/helm/togetherchat"
 NEWEST = "1.37.0"
-# What carries no meaning for the cluster: who rendered it, and names made from a content.
 REDIS = "redis://:a-password@redis.databases:6379/0"
-RENDERERS_MARKS = (
+# Labels and annotations that depend on the renderer and do not matter to the cluster.
+RENDERER_LABELS = (
     "app.kubernetes.io/instance",
     "app.kubernetes.io/version",
     "app.kubernetes.io/managed-by",
@@ -34,13 +34,13 @@ RENDERERS_MARKS = (
 )
 
 
-class RefusedError(Exception):
-    """A tool refused what it was given; the message is its own."""
+class ToolError(Exception):
+    """A tool rejected its input; the message is that of the tool."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendering:
-    """One way to the objects: an overlay of kustomize, or the chart with files of values."""
+    """The objects of an overlay of kustomize, or of the chart with files of values."""
 
     name: str
     text: str
@@ -50,7 +50,7 @@ class Rendering:
         return [found for found in yaml.safe_load_all(self.text) if found]
 
     def one(self, kind: str, name: str = "togetherchat") -> dict:
-        """The only object of a kind, where a configuration's name may end in a hash."""
+        """Return the only object of a kind and name; the name of a ConfigMap may end in a hash."""
         found = [
             it
             for it in self.objects
@@ -74,21 +74,21 @@ class Rendering:
 
 
 def tool(name: str) -> str:
-    """A tool by the variable that `make test-deploy` sets, such as KUBE_SCORE; else by its name on the PATH."""
+    """Return the path in the variable that `make test-deploy` sets, such as KUBE_SCORE; else the name, for the PATH."""
     return os.environ.get(name.upper().replace("-", "_"), name)
 
 
-def run(*words: str, stdin: str = "") -> str:
-    """What a tool prints. Raises RefusedError where it ends with anything but 0."""
-    done = finished(*words, stdin=stdin)
+def run(*command: str, stdin: str = "") -> str:
+    """Run a tool and return its output. Raises ToolError if the exit status is not 0."""
+    done = finished(*command, stdin=stdin)
     if done.returncode:
-        raise RefusedError(done.stdout + done.stderr)
+        raise ToolError(done.stdout + done.stderr)
     return done.stdout
 
 
-def finished(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """A tool that has run, however it ended."""
-    return subprocess.run(words, input=stdin, capture_output=True, text=True, check=False)
+def finished(*command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a tool and return its result, whatever its exit status."""
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
 
 
 def kustomized(folder: Path) -> Rendering:
@@ -96,74 +96,76 @@ def kustomized(folder: Path) -> Rendering:
 
 
 def extended(overlay: str, components: Sequence[str], scratch: Path) -> Rendering:
-    """An overlay with more components, as an operator would write it down."""
-    made = {
+    """Render an overlay with more components, as in an overlay of an operator."""
+    kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "resources": [os.path.relpath(OVERLAYS / overlay, scratch)],
         "components": [os.path.relpath(COMPONENTS / name, scratch) for name in components],
     }
-    (scratch / "kustomization.yaml").write_text(yaml.safe_dump(made), encoding="utf-8")
+    (scratch / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
     return kustomized(scratch)
 
 
 def helmed(*files: Path, values: dict | None = None) -> Rendering:
-    """The chart's objects, with files of values and then single ones over its defaults."""
-    words = [word for file in files for word in ("--values", str(file))]
-    given = [
+    """Render the chart with files of values, and then single values, over its defaults."""
+    options = [word for file in files for word in ("--values", str(file))]
+    options += [
         word for key, value in (values or {}).items() for word in ("--set-json", f"{key}={json.dumps(value)}")
     ]
-    text = run(tool("helm"), "template", "togetherchat", str(CHART), "--kube-version", NEWEST, *words, *given)
+    text = run(tool("helm"), "template", "togetherchat", str(CHART), "--kube-version", NEWEST, *options)
     return Rendering(name="chart", text=text)
 
 
 def configuration(
-    rendering: Rendering, disk: Path, *, image: Mapping[str, str] = {}, held: Mapping[str, str] = {}
+    rendering: Rendering, disk: Path, *, image: Mapping[str, str] = {}, secrets: Mapping[str, str] = {}
 ) -> Configuration:
-    """What the server makes of the pod, with its volumes laid out below `disk`.
+    """Parse the pod's configuration with the server's parser, with the volumes written below `disk`.
 
-    `image` are variables that the image brings along, `held` what the operator keeps, by the name of the file:
-    certificates that can be read, unless it says otherwise.
+    `image` has the variables of the image. `secrets` has the content of the operator's files, by file name; the
+    default are valid certificates.
 
     Raises:
-        SettingsError: the server refuses to start with it.
+        SettingsError: the server would not start with this configuration.
     """
-    words, environment = command_line(rendering, disk, held=held)
-    return read_configuration(words, {**image, **environment})
+    arguments, environment = command_line(rendering, disk, secrets=secrets)
+    return read_configuration(arguments, {**image, **environment})
 
 
 def command_line(
-    rendering: Rendering, disk: Path, *, held: Mapping[str, str] = {}
+    rendering: Rendering, disk: Path, *, secrets: Mapping[str, str] = {}
 ) -> tuple[list[str], dict[str, str]]:
-    """The container's words and variables, with its volumes laid out below `disk`."""
+    """Return the container's arguments and variables, with its volumes written below `disk`."""
     mounts = {mount["name"]: mount["mountPath"] for mount in rendering.container["volumeMounts"]}
     for volume in rendering.pod["volumes"]:
         folder = disk / mounts[volume["name"]].lstrip("/")
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in _files(rendering, volume, held).items():
+        for name, text in _files(rendering, volume, secrets).items():
             (folder / name).write_text(_moved(text, mounts, disk), encoding="utf-8")
-    words = [_moved(word, mounts, disk) for word in rendering.container["args"]]
-    said = rendering.container.get("env", [])
-    return words, {it["name"]: _moved(it["value"], mounts, disk) if "value" in it else REDIS for it in said}
+    arguments = [_moved(word, mounts, disk) for word in rendering.container["args"]]
+    variables = rendering.container.get("env", [])
+    return arguments, {
+        it["name"]: _moved(it["value"], mounts, disk) if "value" in it else REDIS for it in variables
+    }
 
 
 @cache
-def held_certificates() -> Mapping[str, str]:
-    """A certificate, its key and their authority, by the names that the pod's files have."""
+def certificate_files() -> Mapping[str, str]:
+    """Return a certificate, its key and its authority, by the names of the pod's files."""
     with tempfile.TemporaryDirectory() as folder:
         made = make_certificate(Path(folder))
         certificate, key = (file.read_text("ascii") for file in (made.certificate_file, made.key_file))
     return {"tls.crt": certificate, "tls.key": key, "ca.crt": certificate}
 
 
-def _files(rendering: Rendering, volume: dict, held: Mapping[str, str]) -> dict[str, str]:
+def _files(rendering: Rendering, volume: dict, secrets: Mapping[str, str]) -> dict[str, str]:
     source = volume.get("configMap") or volume["secret"]
-    if "items" in source:  # made by the operator, beforehand
-        kept = {**held_certificates(), **held}
-        return {item["path"]: kept.get(item["path"], "what-the-operator-keeps\n") for item in source["items"]}
-    ours = rendering.one("ConfigMap")
-    assert source["name"] == ours["metadata"]["name"]
-    return ours["data"]
+    if "items" in source:  # created by the operator
+        contents = {**certificate_files(), **secrets}
+        return {item["path"]: contents.get(item["path"], "a-secret\n") for item in source["items"]}
+    settings = rendering.one("ConfigMap")
+    assert source["name"] == settings["metadata"]["name"]
+    return settings["data"]
 
 
 def _moved(text: str, mounts: Mapping[str, str], disk: Path) -> str:
@@ -172,18 +174,18 @@ def _moved(text: str, mounts: Mapping[str, str], disk: Path) -> str:
     return text
 
 
-def meaning(rendering: Rendering) -> dict[tuple[str, str], dict]:
-    """The objects by kind and name, without what tells one renderer from the other.
+def comparable(rendering: Rendering) -> dict[tuple[str, str], dict]:
+    """Return the objects by kind and name, without what differs between renderers.
 
-    Settings are left out, for the ways may say them in flags or in the file: compare `configuration`.
+    Settings are left out, because they may be flags or in the file: compare `configuration` instead.
     """
-    kept = {}
+    objects = {}
     for it in rendering.objects:
         if it["kind"] in {"Namespace", "ConfigMap"}:
             continue
         it["metadata"].pop("namespace", None)
-        kept[it["kind"], it["metadata"]["name"]] = _plain(it)
-    deployment = kept["Deployment", "togetherchat"]
+        objects[it["kind"], it["metadata"]["name"]] = _plain(it)
+    deployment = objects["Deployment", "togetherchat"]
     deployment["spec"].setdefault("replicas", 1)
     pod = deployment["spec"]["template"]["spec"]
     pod["containers"][0].pop("args")
@@ -191,7 +193,7 @@ def meaning(rendering: Rendering) -> dict[tuple[str, str], dict]:
     for part in (pod["volumes"], container["volumeMounts"], container.get("env", [])):
         part.sort(key=lambda entry: entry["name"])
     next(volume for volume in pod["volumes"] if volume["name"] == "settings")["configMap"].pop("name")
-    return kept
+    return objects
 
 
 def _plain(part: object) -> object:
@@ -199,7 +201,7 @@ def _plain(part: object) -> object:
         return [_plain(entry) for entry in part]
     if not isinstance(part, dict):
         return part
-    plain = {key: _plain(value) for key, value in part.items() if key not in RENDERERS_MARKS}
+    plain = {key: _plain(value) for key, value in part.items() if key not in RENDERER_LABELS}
     return {
         key: value for key, value in plain.items() if not (key in {"annotations", "metadata"} and value == {})
     }

@@ -1,9 +1,8 @@
-"""A rollout acted out: processes in place of pods, with the words that the manifests give them.
+"""Simulates a rollout: processes instead of pods, with the arguments of the manifests.
 
-Replaces every pod as the Deployment says it: a new one first, and an old one is told to end when
-the new one is ready. Callers call all the while (load.py). Runs where the server is installed; the
-plan comes on standard input and what happened goes out on standard output, both as JSON. Knows of
-no manifest.
+Replaces every pod like the Deployment: starts a new one, and stops an old one when the new one is ready.
+Callers send calls meanwhile (load.py). Runs in the environment of the server: reads the plan from standard
+input and writes the result to standard output, both as JSON. Knows nothing about manifests.
 """
 
 import asyncio
@@ -14,72 +13,72 @@ import sys
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 
-from load import PATIENCE_S, Seen, call_until, more_calls
+from load import TIMEOUT_S, LoadResult, call_until, more_calls
 
 from support.command import Command, running_command
 from support.waiting import eventually
 
-# The list of addresses is fixed here, where a cluster's name would bring new ones along: so the
-# client has to come back to those that were not there yet.
-COME_BACK = (("grpc.max_reconnect_backoff_ms", 500),)
+# The list of addresses is fixed, while the DNS name of a cluster returns new ones: so the client must
+# reconnect to addresses that did not listen yet.
+FAST_RECONNECT = (("grpc.max_reconnect_backoff_ms", 500),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
-    rpc: int
+    grpc: int
     admin: int
 
-    def words(self, given: list[str]) -> list[str]:
-        """Those given, at addresses that are free on this machine: the last word on a flag counts."""
+    def command_line(self, arguments: list[str]) -> list[str]:
+        """Return the arguments with this pod's addresses: the last value of a flag counts."""
         return [
-            *given,
-            *("--grpc-listen", f"127.0.0.1:{self.rpc}", "--admin-listen", f"127.0.0.1:{self.admin}"),
+            *arguments,
+            *("--grpc-listen", f"127.0.0.1:{self.grpc}", "--admin-listen", f"127.0.0.1:{self.admin}"),
             *("--http-listen", "off", "--health-listen", "127.0.0.1:0"),
         ]
 
 
-async def roll_out(words: list[str], environment: dict[str, str], *, replicas: int) -> Seen:
+async def roll_out(arguments: list[str], environment: dict[str, str], *, replicas: int) -> LoadResult:
     ports = _free_ports(4 * replicas)
-    pods = [Pod(rpc=rpc, admin=admin) for rpc, admin in zip(ports[::2], ports[1::2], strict=True)]
-    target = "ipv4:" + ",".join(f"127.0.0.1:{pod.rpc}" for pod in pods)
-    seen, enough = Seen(), asyncio.Event()
+    pods = [Pod(grpc=grpc, admin=admin) for grpc, admin in zip(ports[::2], ports[1::2], strict=True)]
+    target = "ipv4:" + ",".join(f"127.0.0.1:{pod.grpc}" for pod in pods)
+    result, stop = LoadResult(), asyncio.Event()
     async with AsyncExitStack() as running:
 
         async def start(pod: Pod) -> Command:
-            """One that is ready: it says so when its health service does."""
+            """Start a pod and wait until its health service is SERVING."""
             command = await running.enter_async_context(
-                running_command(*pod.words(words), environment=environment)
+                running_command(*pod.command_line(arguments), environment=environment)
             )
             await command.said("SERVING")
             return command
 
         old = [await start(pod) for pod in pods[:replicas]]
-        callers = asyncio.create_task(call_until(enough, target, seen, channel_options=COME_BACK))
-        for pod, leaving in zip(pods[replicas:], old, strict=True):
-            await more_calls(seen)
+        callers = asyncio.create_task(call_until(stop, target, result, channel_options=FAST_RECONNECT))
+        for pod, stopping in zip(pods[replicas:], old, strict=True):
+            await more_calls(result)
             await start(pod)
-            leaving.signal(signal.SIGTERM)
-        for leaving in old:
+            stopping.signal(signal.SIGTERM)
+        for stopping in old:
             await eventually(
-                lambda leaving=leaving: leaving.process.returncode is not None, within_s=PATIENCE_S
+                lambda stopping=stopping: stopping.process.returncode is not None, within_s=TIMEOUT_S
             )
-            seen.ends.append(await leaving.ended())
-        await more_calls(seen)
-        enough.set()
+            result.exit_statuses.append(await stopping.ended())
+        await more_calls(result)
+        stop.set()
         await callers
-    return seen
+    return result
 
 
 def _free_ports(count: int) -> list[int]:
-    """Different ones, since all are held until all are known."""
-    taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [it.getsockname()[1] for it in taken]
-    for it in taken:
+    """Return distinct free ports: all sockets are open until all ports are known."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [it.getsockname()[1] for it in sockets]
+    for it in sockets:
         it.close()
     return ports
 
 
 if __name__ == "__main__":
     plan = json.load(sys.stdin)
-    happened = asyncio.run(roll_out(plan["words"], plan["environment"], replicas=plan["replicas"]))
-    sys.stdout.write(json.dumps(asdict(happened)))
+    result = asyncio.run(roll_out(plan["arguments"], plan["environment"], replicas=plan["replicas"]))
+    sys.stdout.write(json.dumps(asdict(result)))

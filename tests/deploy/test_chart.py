@@ -1,4 +1,4 @@
-"""The chart: the same outcome as the overlays, and values that are checked before anything is sent."""
+"""Tests of the chart: the same objects as the overlays, and values that the schema checks."""
 
 import json
 import shlex
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from rendered import CHART, NEWEST, RefusedError, configuration, helmed, meaning, run, tool
+from rendered import CHART, NEWEST, ToolError, comparable, configuration, helmed, run, tool
 
 from togetherchat_server.config import Settings
 
@@ -16,48 +16,48 @@ VALUES = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))
 
 
 @pytest.mark.parametrize(("overlay", "of_chart"), [("production", "chart"), ("dev", "chart_dev")])
-def test_it_renders_the_objects_of_the_overlay(request, overlay, of_chart):
-    """Kind by kind and field by field, but for marks of who rendered them."""
-    assert meaning(request.getfixturevalue(overlay)) == meaning(request.getfixturevalue(of_chart))
+def test_the_chart_renders_the_objects_of_the_overlay(request, overlay, of_chart):
+    """All objects are equal, except labels that name the renderer."""
+    assert comparable(request.getfixturevalue(overlay)) == comparable(request.getfixturevalue(of_chart))
 
 
 @pytest.mark.parametrize(("overlay", "of_chart"), [("production", "chart"), ("dev", "chart_dev")])
-def test_the_server_understands_the_same_by_both(request, overlay, of_chart, tmp_path):
-    """Flags and file come to the same settings."""
-    made = [configuration(request.getfixturevalue(name), tmp_path) for name in (overlay, of_chart)]
+def test_the_chart_and_the_overlay_have_equal_settings(request, overlay, of_chart, tmp_path):
+    """Flags and file result in the same settings."""
+    first, second = (configuration(request.getfixturevalue(name), tmp_path) for name in (overlay, of_chart))
 
-    assert made[0].settings == made[1].settings
+    assert first.settings == second.settings
 
 
-def test_helm_lint_is_content():
-    """Strictly, which makes warnings errors."""
+def test_helm_lint_passes():
+    """`helm lint --strict` has no errors or warnings."""
     for values in ([], ["--values", str(CHART / "values-dev.yaml")]):
         run(tool("helm"), "lint", "--strict", "--kube-version", NEWEST, str(CHART), *values)
 
 
-def test_every_value_has_a_rule_and_a_default():
-    """The schema and values.yaml name the same values; `settings` may hold any that the server knows."""
+def test_every_value_has_a_schema_and_a_default():
+    """The schema and values.yaml name the same values; `settings` may contain any setting of the server."""
     assert set(VALUES) == set(SCHEMA["properties"]) - {"global"}
     for name, rule in SCHEMA["properties"].items():
         if rule.get("additionalProperties") is False and name != "resources":
             assert set(rule["properties"]) == set(VALUES[name]), name
 
 
-def test_every_value_is_explained():
-    """In values.yaml a comment stands above each group, or within it."""
+def test_every_value_is_described():
+    """Each group of values.yaml has a comment."""
     lines = (CHART / "values.yaml").read_text("utf-8").splitlines()
     groups = "\n".join(lines).split("\n\n")
 
     assert [] == [group for group in groups if "#" not in group and "{}" not in group]
 
 
-def test_settings_that_the_chart_reads_are_settings_of_the_server():
-    """A rule for a setting that the server does not know would be a trap."""
+def test_settings_of_the_schema_are_settings_of_the_server():
+    """The schema describes no setting that the server does not have."""
     assert set() == set(SCHEMA["properties"]["settings"]["properties"]) - set(Settings.model_fields)
 
 
 @pytest.mark.parametrize(
-    ("values", "named"),
+    ("values", "name"),
     [
         ({"replica": 3}, "replica"),
         ({"replicas": "three"}, "replicas"),
@@ -74,14 +74,14 @@ def test_settings_that_the_chart_reads_are_settings_of_the_server():
         ({"provider.secretName": "Not A Name"}, "secretName"),
     ],
 )
-def test_wrong_values_are_refused_by_name(values, named):
-    """Before anything reaches the cluster."""
-    with pytest.raises(RefusedError, match=named):
+def test_wrong_values_are_rejected_by_name(values, name):
+    """Rendering fails and names the value."""
+    with pytest.raises(ToolError, match=name):
         helmed(values=values)
 
 
-def test_ports_follow_the_settings():
-    """One place says them; the door that is off has none."""
+def test_ports_are_computed_from_the_settings():
+    """Ports are those of the settings; a disabled listener has no port."""
     rendering = helmed(values={"settings.grpc_listen": "0.0.0.0:7000", "settings.http_listen": "off"})
     ports = {it["name"]: it["containerPort"] for it in rendering.container["ports"]}
 
@@ -90,15 +90,15 @@ def test_ports_follow_the_settings():
     assert [7000] == [port["port"] for port in rendering.one("NetworkPolicy")["spec"]["ingress"][0]["ports"]]
 
 
-def test_the_grace_period_follows_the_drain():
-    """It is counted, not copied."""
+def test_the_grace_period_is_computed_from_the_drain():
+    """The grace period is the sum of drain delay, drain timeout and 10 s, rounded up."""
     rendering = helmed(values={"settings.drain_timeout_s": 599.5, "settings.drain_delay_s": 20})
 
     assert 630 == rendering.pod["terminationGracePeriodSeconds"]
 
 
-def test_a_changed_setting_changes_the_pods(chart):
-    """By the checksum in their template."""
+def test_a_changed_setting_changes_the_pod_template(chart):
+    """The checksum annotation of the pod template changes."""
     changed = helmed(values={"settings.max_concurrent_calls": 100})
 
     annotations = [
@@ -107,8 +107,8 @@ def test_a_changed_setting_changes_the_pods(chart):
     assert annotations[0] != annotations[1]
 
 
-def test_two_releases_do_not_meet():
-    """Names and selectors are a release's own."""
+def test_two_releases_are_independent():
+    """Names and selectors contain the name of the release."""
     text = run(tool("helm"), "template", "second", str(CHART), "--kube-version", NEWEST)
     objects = [it for it in yaml.safe_load_all(text) if it]
 
@@ -137,20 +137,20 @@ OWN = ["-cert", "caller.pem", "-key", "caller.key"]
     ids=["production", "mtls", "mesh", "dev"],
 )
 def test_the_notes_end_with_a_first_call(values, flags, tmp_path):
-    """With what the installation asks for; without reflection by the committed descriptor set."""
-    words = shlex.split(notes(tmp_path, *values).splitlines()[-1])
+    """The grpcurl command has the flags that the installation requires, and the descriptor set without reflection."""
+    command = shlex.split(notes(tmp_path, *values).splitlines()[-1])
 
-    assert ["grpcurl", *flags, "-d"] == words[: len(flags) + 2]
-    assert ["localhost:50051", "togetherchat.v1.ChatService/Complete"] == words[-2:]
+    assert ["grpcurl", *flags, "-d"] == command[: len(flags) + 2]
+    assert ["localhost:50051", "togetherchat.v1.ChatService/Complete"] == command[-2:]
 
 
 def notes(scratch, *values):
-    """The notes as an object of a copy of the chart, for Helm renders them for a cluster alone."""
+    """Return the notes, rendered as an object of a copy of the chart: Helm renders notes only with a cluster."""
     chart = Path(shutil.copytree(CHART, scratch / "togetherchat"))
     lines = (chart / "templates/NOTES.txt").read_text("utf-8").splitlines()
     body = "\n".join(["kind: Notes", "text: |", *("  " + line for line in lines)])
     (chart / "templates/notes.yaml").write_text(body + "\n", encoding="utf-8")
-    words = [
+    command = [
         "template",
         "togetherchat",
         str(chart),
@@ -159,4 +159,4 @@ def notes(scratch, *values):
         "--show-only",
         "templates/notes.yaml",
     ]
-    return yaml.safe_load(run(tool("helm"), *words, *values))["text"]
+    return yaml.safe_load(run(tool("helm"), *command, *values))["text"]

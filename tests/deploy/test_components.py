@@ -1,7 +1,7 @@
-"""What can be added to an overlay, and the values of the chart that add the same."""
+"""Tests of the components of overlays, and of the chart values that add the same."""
 
 import pytest
-from rendered import CHART, REDIS, RefusedError, configuration, extended, helmed, meaning
+from rendered import CHART, REDIS, ToolError, comparable, configuration, extended, helmed
 
 from togetherchat_server.config import Settings
 
@@ -15,7 +15,7 @@ MTLS = {**TLS, "tls_client_ca_file": "/etc/togetherchat-client-ca/ca.crt"}
 WITH_KEYS = {"callers.secretName": "togetherchat-callers"}
 WITH_TLS = {"tls.secretName": "togetherchat-tls"}
 WITH_MTLS = {**WITH_TLS, "tls.clientCaConfigMap": "togetherchat-client-ca"}
-WITH_REDIS = {"quotaRedis.secretName": "togetherchat-redis"}
+WITH_REDIS = {"redis.secretName": "togetherchat-redis"}
 CASES = {
     "keys": (["keys"], KEYS, WITH_KEYS),
     "tls": (["tls"], TLS, WITH_TLS),
@@ -26,12 +26,12 @@ cases = pytest.mark.parametrize(("components", "settings", "values"), CASES.valu
 
 
 @cases
-def test_the_chart_adds_the_same(components, settings, values, tmp_path):
-    """The same volumes, mounts and variables, and the same flags."""
+def test_the_chart_adds_the_same_objects_and_flags(components, settings, values, tmp_path):
+    """Component and values add the same volumes, mounts, variables and flags."""
     by_kustomize, by_helm = extended("dev", components, tmp_path), helmed(DEV, values=values)
     flags = {f"--{name.replace('_', '-')}={path}" for name, path in settings.items()}
 
-    assert meaning(by_kustomize) == meaning(by_helm)
+    assert comparable(by_kustomize) == comparable(by_helm)
     assert flags <= set(by_kustomize.container["args"])
     assert flags <= set(by_helm.container["args"])
 
@@ -43,31 +43,31 @@ def test_the_chart_adds_the_same(components, settings, values, tmp_path):
         ("redis", WITH_REDIS, "redis_url"),
     ],
 )
-def test_production_takes_one_more(component, values, setting, tmp_path):
-    """The same by both ways, and the server reads it."""
+def test_production_can_add_a_component(component, values, setting, tmp_path):
+    """Overlay and chart are equal, and the server reads the added setting."""
     both = extended("production", [component], tmp_path), helmed(values=values)
 
-    assert meaning(both[0]) == meaning(both[1])
-    made = [configuration(it, tmp_path / "disk").settings for it in both]
-    assert made[0] == made[1]
-    assert getattr(made[0], setting) != getattr(Settings(), setting)
+    assert comparable(both[0]) == comparable(both[1])
+    first, second = (configuration(it, tmp_path / "disk").settings for it in both)
+    assert first == second
+    assert getattr(first, setting) != getattr(Settings(), setting)
 
 
 @cases
-def test_the_server_reads_what_is_mounted(components, settings, values, tmp_path):
-    """Each file is where its flag says."""
+def test_flags_name_the_mounted_files(components, settings, values, tmp_path):
+    """Each flag has the path of the mounted file."""
     rendering = extended("dev", components, tmp_path)
 
-    made = configuration(rendering, tmp_path / "disk").settings.model_dump()
+    parsed = configuration(rendering, tmp_path / "disk").settings.model_dump()
 
     assert {name: f"{tmp_path}/disk{path}" for name, path in settings.items()} == {
-        name: made[name] for name in settings
+        name: parsed[name] for name in settings
     }
 
 
 @cases
-def test_secrets_are_files_that_can_change(components, settings, values, tmp_path):
-    """Mounted as folders, read-only, open to the pod's group alone."""
+def test_secrets_are_read_only_files_that_can_change(components, settings, values, tmp_path):
+    """Secrets are mounted as read-only folders, readable only by the pod's group."""
     rendering = extended("dev", components, tmp_path)
     secrets = [volume for volume in rendering.pod["volumes"] if "secret" in volume]
 
@@ -75,8 +75,8 @@ def test_secrets_are_files_that_can_change(components, settings, values, tmp_pat
     assert all(mount["readOnly"] and "subPath" not in mount for mount in rendering.container["volumeMounts"])
 
 
-def test_the_address_of_redis_is_a_reference(tmp_path):
-    """A password in it is in no manifest and no command line."""
+def test_the_address_of_redis_is_a_secret_reference(tmp_path):
+    """The address, which may contain a password, is in no manifest and no command line."""
     rendering = extended("dev", ["keys", "redis"], tmp_path)
 
     assert [
@@ -89,9 +89,9 @@ def test_the_address_of_redis_is_a_reference(tmp_path):
     assert [] == [word for word in rendering.container["args"] if "redis" in word]
 
 
-@pytest.mark.parametrize(("components", "speaks"), [([], {"grpc", "http"}), (["tls"], {"https", "http"})])
-def test_meshes_are_told_what_they_cannot_see_into(components, speaks, tmp_path):
-    """With TLS no port of callers is called gRPC or HTTP; the scraper's stays as it is."""
+@pytest.mark.parametrize(("components", "protocols"), [([], {"grpc", "http"}), (["tls"], {"https", "http"})])
+def test_ports_with_tls_have_app_protocol_https(components, protocols, tmp_path):
+    """With TLS the ports of callers are https; the admin port stays http."""
     rendering = extended("dev", components, tmp_path)
     ports = [
         port
@@ -99,27 +99,27 @@ def test_meshes_are_told_what_they_cannot_see_into(components, speaks, tmp_path)
         for port in rendering.one("Service", name)["spec"]["ports"]
     ]
 
-    assert speaks == {port["appProtocol"] for port in ports}
+    assert protocols == {port["appProtocol"] for port in ports}
     assert ["http"] == [port["appProtocol"] for port in ports if port["name"] == "admin"]
 
 
-def test_open_access_waives_the_refusal(tmp_path):
-    """The flag, and nothing else."""
+def test_open_access_adds_only_the_flag(tmp_path):
+    """The component adds --allow-unauthenticated and nothing else."""
     plain, opened = (extended("dev", names, tmp_path) for names in ([], ["open-access"]))
 
-    assert meaning(plain) == meaning(opened)
+    assert comparable(plain) == comparable(opened)
     assert {"--allow-unauthenticated"} == set(opened.container["args"]) - set(plain.container["args"])
 
 
 @pytest.mark.parametrize(
-    ("values", "named"),
+    ("values", "name"),
     [
         ({"tls.secretName": "", "tls.clientCaConfigMap": "togetherchat-client-ca"}, "clientCaConfigMap"),
-        ({"callers.secretName": "", **WITH_REDIS}, "quotaRedis"),
+        ({"callers.secretName": "", **WITH_REDIS}, "redis"),
     ],
     ids=["mtls", "redis"],
 )
-def test_halves_are_refused(values, named):
-    """What stands on something that is not there is refused before anything is sent."""
-    with pytest.raises(RefusedError, match=named):
+def test_incomplete_combinations_are_rejected(values, name):
+    """Rendering fails for a value that needs another value that is missing."""
+    with pytest.raises(ToolError, match=name):
         helmed(values=values)

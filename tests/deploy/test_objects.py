@@ -1,26 +1,26 @@
-"""What the cluster is told, by its schemas and by what we promise of it."""
+"""Tests of the rendered objects against the schemas of Kubernetes and our own guarantees."""
 
 import kubernetes_validate
 import pytest
 from rendered import Rendering
 
-# The last three, and the oldest that the chart says it takes.
+# The last three versions, and the oldest that the chart supports.
 VERSIONS = ["1.37", "1.36", "1.35", "1.29"]
-# Kinds of the Prometheus operator, whose schemas come with it and not with Kubernetes.
-FOREIGN = {"ServiceMonitor"}
+# Kinds of the Prometheus operator, whose schemas are not part of Kubernetes.
+OPERATOR_KINDS = {"ServiceMonitor"}
 SERVICE = "togetherchat.v1.ChatService"
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_objects_are_valid(rendering, version):
-    """Every object fits Kubernetes' own schema, without a field that it does not know."""
+def test_objects_match_the_schemas_of_kubernetes(rendering, version):
+    """Every object matches the schema of its kind, without unknown fields."""
     for it in rendering.objects:
-        if it["kind"] not in FOREIGN:
+        if it["kind"] not in OPERATOR_KINDS:
             kubernetes_validate.validate(it, version, strict=True)
 
 
 def test_the_schemas_reject_a_misspelt_field(dev):
-    """The check above is none that lets everything pass."""
+    """The test above can fail."""
     deployment = dev.one("Deployment")
     deployment["spec"]["strateggy"] = {}
 
@@ -28,8 +28,8 @@ def test_the_schemas_reject_a_misspelt_field(dev):
         kubernetes_validate.validate(deployment, VERSIONS[0], strict=True)
 
 
-def test_nobody_is_root_and_nothing_can_be_written(rendering):
-    """Non-root by number, no capability, the default seccomp profile, a root that is read-only, no token."""
+def test_the_pod_is_unprivileged(rendering):
+    """The pod has a numeric non-root user, no capabilities, the default seccomp profile, a read-only root and no token."""
     pod, container = rendering.pod, rendering.container
 
     assert pod["automountServiceAccountToken"] is False
@@ -44,8 +44,8 @@ def test_nobody_is_root_and_nothing_can_be_written(rendering):
     assert {"memory", "ephemeral-storage"} == set(container["resources"]["limits"])
 
 
-def test_probes_are_native_and_ask_the_plaintext_listener(rendering):
-    """All three by gRPC: being alive is about the process, being ready about the service."""
+def test_probes_call_the_grpc_health_service_on_the_plaintext_listener(rendering):
+    """All probes use gRPC: startup and liveness check the process, readiness checks the service."""
     probes = {name: rendering.container[name]["grpc"] for name in _probes(rendering)}
     (port,) = (it["containerPort"] for it in rendering.container["ports"] if it["name"] == "health")
 
@@ -56,15 +56,15 @@ def test_probes_are_native_and_ask_the_plaintext_listener(rendering):
     } == probes
 
 
-def test_a_rollout_takes_no_pod_away_before_its_successor_serves(rendering):
-    """One more, never one less."""
+def test_a_rollout_stops_a_pod_only_after_its_successor_is_ready(rendering):
+    """A rollout has one pod more, and never one less."""
     rolling = rendering.one("Deployment")["spec"]["strategy"]["rollingUpdate"]
 
     assert {"maxSurge": 1, "maxUnavailable": 0} == rolling
 
 
 def test_pods_are_spread_over_zones_and_nodes(rendering):
-    """Each of the two by preference."""
+    """Both spread constraints are preferences."""
     spread = {it["topologyKey"]: it["whenUnsatisfiable"] for it in rendering.pod["topologySpreadConstraints"]}
 
     assert {
@@ -73,8 +73,8 @@ def test_pods_are_spread_over_zones_and_nodes(rendering):
     } == spread
 
 
-def test_a_name_resolves_to_every_pod(rendering):
-    """The headless Service, for clients that balance; what it selects are the Deployment's pods."""
+def test_the_headless_service_selects_every_pod(rendering):
+    """The name of the headless Service resolves to the pods of the Deployment."""
     service = rendering.one("Service", "togetherchat-headless")
     labels = rendering.one("Deployment")["spec"]["template"]["metadata"]["labels"]
 
@@ -82,8 +82,8 @@ def test_a_name_resolves_to_every_pod(rendering):
     assert service["spec"]["selector"].items() <= labels.items()
 
 
-def test_the_monitor_scrapes_a_port_that_is_there(production, chart):
-    """Its port is one of exactly one Service, so that no pod is scraped twice."""
+def test_the_monitor_scrapes_a_port_of_one_service(production, chart):
+    """Exactly one Service has the port, so that no pod is scraped twice."""
     for rendering in (production, chart):
         (endpoint,) = rendering.one("ServiceMonitor")["spec"]["endpoints"]
         ports = [
@@ -96,8 +96,8 @@ def test_the_monitor_scrapes_a_port_that_is_there(production, chart):
         assert 1 == ports.count(endpoint["port"])
 
 
-def test_a_changed_setting_is_a_rollout(production, chart):
-    """The pod's template depends on the settings: by the name of their object, or by a checksum."""
+def test_a_changed_setting_starts_a_rollout(production, chart):
+    """The pod template contains a hash of the settings: in the name of the ConfigMap, or as a checksum."""
     settings = production.one("ConfigMap")["metadata"]["name"]
     annotations = chart.one("Deployment")["spec"]["template"]["metadata"]["annotations"]
 
@@ -105,8 +105,8 @@ def test_a_changed_setting_is_a_rollout(production, chart):
     assert 64 == len(annotations["checksum/settings"])
 
 
-def test_callers_and_the_scraper_get_in_and_the_provider_is_reached(production):
-    """In: calls from labelled namespaces, metrics from monitoring. Out: names and HTTPS. Nothing else."""
+def test_the_network_policy_allows_callers_scraper_and_provider_only(production):
+    """Ingress: calls from labelled namespaces, metrics from monitoring. Egress: DNS and HTTPS. Nothing else."""
     policy = production.one("NetworkPolicy")["spec"]
 
     assert [[50051, 3000], [9464]] == [[port["port"] for port in rule["ports"]] for rule in policy["ingress"]]
@@ -115,8 +115,8 @@ def test_callers_and_the_scraper_get_in_and_the_provider_is_reached(production):
     assert "169.254.0.0/16" in policy["egress"][1]["to"][0]["ipBlock"]["except"]
 
 
-def test_replicas_are_the_autoscalers_business(production, chart):
-    """To apply the manifests again does not undo what it did."""
+def test_only_the_autoscaler_sets_replicas(production, chart):
+    """Applying the manifests again does not reset the number of pods."""
     for rendering in (production, chart):
         assert "replicas" not in rendering.one("Deployment")["spec"]
         assert "Deployment" == rendering.one("HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]["kind"]

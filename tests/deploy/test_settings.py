@@ -1,4 +1,4 @@
-"""What the server makes of the pod it is started in: the flags, the file and the secrets."""
+"""Tests of the pod's flags, settings file and secrets with the server's own parser."""
 
 import pytest
 from rendered import configuration
@@ -6,20 +6,21 @@ from rendered import configuration
 from togetherchat_server.config import Settings
 from togetherchat_server.domain.secret import KeyFile
 
-# Beside propagation and drain, what it takes to close, flush and leave.
+# The time to close connections, flush and exit after the drain.
 CLOSING_S = 5
+LISTENERS = ("GRPC_LISTEN", "HTTP_LISTEN", "HEALTH_LISTEN", "ADMIN_LISTEN")
 
 
-def test_the_server_starts_with_the_settings_of_the_pod(rendering, tmp_path):
-    """Every flag, key of the file and variable is one that the server knows."""
+def test_the_server_accepts_the_settings_of_the_pod(rendering, tmp_path):
+    """The server knows every flag, every key of the file and every variable."""
     settings = configuration(rendering, tmp_path).settings
 
     assert 1 == settings.workers
     assert "json" == settings.log_format
 
 
-def test_the_settings_of_the_file_all_exist(rendering):
-    """A key that is no setting stops the start; the check above would say so of a new one."""
+def test_the_file_contains_only_settings(rendering):
+    """Every key of the file is a setting of the server."""
     keys = {
         line.partition(" = ")[0] for line in rendering.one("ConfigMap")["data"]["settings.toml"].splitlines()
     }
@@ -27,23 +28,23 @@ def test_the_settings_of_the_file_all_exist(rendering):
     assert set() == {key for key in keys if key.isidentifier()} - set(Settings.model_fields)
 
 
-def test_ports_are_those_that_the_server_listens_on(rendering, tmp_path):
-    """Names and numbers agree with the addresses, whatever variables an image brings along."""
-    image = {f"TOGETHERCHAT_{name}": "127.0.0.1:1" for name in ("LISTEN", "HTTP", "HEALTH", "ADMIN")}
+def test_container_ports_are_those_of_the_listeners(rendering, tmp_path):
+    """Names and numbers match the addresses, whatever variables the image has."""
+    image = {f"TOGETHERCHAT_{name}": "127.0.0.1:1" for name in LISTENERS}
     settings = configuration(rendering, tmp_path, image=image).settings
     ports = {it["name"]: it["containerPort"] for it in rendering.container["ports"]}
 
-    listens = {
+    addresses = {
         "grpc": settings.grpc_listen,
         "http": settings.http_listen,
         "health": settings.health_listen,
         "admin": settings.admin_listen,
     }
-    assert listens == {name: f"0.0.0.0:{port}" for name, port in ports.items()}
+    assert addresses == {name: f"0.0.0.0:{port}" for name, port in ports.items()}
 
 
-def test_services_lead_to_ports_that_have_that_name(rendering):
-    """A target is a name of the container's ports, and callers find it under the same number."""
+def test_services_target_ports_of_the_container(rendering):
+    """A target port is a name of a container port, with the same number."""
     ports = {it["name"]: it["containerPort"] for it in rendering.container["ports"]}
 
     for it in rendering.objects:
@@ -51,16 +52,16 @@ def test_services_lead_to_ports_that_have_that_name(rendering):
             assert {port["targetPort"]: port["port"] for port in it["spec"]["ports"]}.items() <= ports.items()
 
 
-def test_the_pod_gets_longer_than_its_drain(rendering, tmp_path):
-    """The kubelet kills nothing that is still allowed to finish."""
+def test_the_grace_period_is_longer_than_the_drain(rendering, tmp_path):
+    """The kubelet does not kill a pod that is still draining."""
     settings = configuration(rendering, tmp_path).settings
 
     needed_s = settings.drain_delay_s + settings.drain_timeout_s + CLOSING_S
     assert rendering.pod["terminationGracePeriodSeconds"] >= needed_s
 
 
-def test_balancers_have_time_to_notice(rendering, tmp_path):
-    """New calls are taken for at least two periods of the readiness probe after the signal."""
+def test_the_drain_delay_covers_two_readiness_probes(rendering, tmp_path):
+    """After SIGTERM, new calls are accepted for at least two periods of the readiness probe."""
     settings = configuration(rendering, tmp_path).settings
     period_s = rendering.container["readinessProbe"]["periodSeconds"]
 
@@ -68,8 +69,8 @@ def test_balancers_have_time_to_notice(rendering, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["production", "chart"])
-def test_the_providers_key_comes_from_a_file_that_can_change(request, name, tmp_path):
-    """By TOGETHER_API_KEY_FILE from a Secret mounted as a folder, so that a new key arrives without a restart."""
+def test_the_providers_key_is_a_file_that_can_change(request, name, tmp_path):
+    """TOGETHER_API_KEY_FILE names a file of a Secret that is mounted as a folder: a new key needs no restart."""
     rendering = request.getfixturevalue(name)
     (mount,) = (it for it in rendering.container["volumeMounts"] if it["name"] == "provider")
 
@@ -80,28 +81,28 @@ def test_the_providers_key_comes_from_a_file_that_can_change(request, name, tmp_
 
 
 @pytest.mark.parametrize("name", ["production", "chart"])
-def test_callers_of_production_have_keys_and_speak_tls(request, name, tmp_path):
-    """So the server starts without being told that open access is meant."""
-    made = configuration(request.getfixturevalue(name), tmp_path)
+def test_production_requires_keys_and_tls(request, name, tmp_path):
+    """The server starts without --allow-unauthenticated."""
+    parsed = configuration(request.getfixturevalue(name), tmp_path)
 
-    assert f"{tmp_path}/etc/togetherchat-callers/keys" == made.settings.api_keys_file
-    assert made.certificates is not None
-    assert made.settings.allow_unauthenticated is False
+    assert f"{tmp_path}/etc/togetherchat-callers/keys" == parsed.settings.api_keys_file
+    assert parsed.certificates is not None
+    assert parsed.settings.allow_unauthenticated is False
 
 
 @pytest.mark.parametrize("name", ["production", "chart"])
-def test_production_describes_itself_to_nobody(request, name, tmp_path):
-    """No reflection, no simulator."""
+def test_production_has_neither_reflection_nor_sandbox(request, name, tmp_path):
+    """Reflection and the sandbox are off."""
     settings = configuration(request.getfixturevalue(name), tmp_path).settings
 
     assert (False, False) == (settings.reflection, settings.sandbox)
 
 
 @pytest.mark.parametrize("name", ["dev", "chart_dev"])
-def test_dev_needs_no_key_and_answers_grpcurl(request, name, tmp_path):
-    """Simulated answers, reflection, no Secret."""
+def test_dev_needs_no_key_and_supports_grpcurl(request, name, tmp_path):
+    """The sandbox and reflection are on, and no Secret is mounted."""
     rendering = request.getfixturevalue(name)
-    made = configuration(rendering, tmp_path)
+    parsed = configuration(rendering, tmp_path)
 
-    assert (True, True, None) == (made.settings.reflection, made.settings.sandbox, made.upstream)
+    assert (True, True, None) == (parsed.settings.reflection, parsed.settings.sandbox, parsed.upstream)
     assert [] == [volume for volume in rendering.pod["volumes"] if "secret" in volume]

@@ -1,4 +1,4 @@
-"""One service for all tests, in an environment that has the clients and not the service."""
+"""One service process for all tests. Their environment has the clients, not the service."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from support.service_process import serving
 
 @pytest.fixture(scope="session")
 def served():
-    """It tries nothing again by itself, so that the clients' retries show; its console is described too."""
-    words = ("--max-retries", "0", "--sandbox-tokens-per-second", "100", "--log-format", "json", "--console")
-    with serving(*words) as service:
+    """A service without retries, so that the clients' retries are visible, and with the console."""
+    flags = ("--max-retries", "0", "--sandbox-tokens-per-second", "100", "--log-format", "json", "--console")
+    with serving(*flags) as service:
         yield service

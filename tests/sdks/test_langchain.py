@@ -1,4 +1,4 @@
-"""LangChain's model for OpenAI's API, as it is installed, against the door."""
+"""Tests of LangChain's model for OpenAI's API against the HTTP listener."""
 
 import json
 
@@ -12,7 +12,7 @@ LONG = " ".join(["Hello there, friend."] * 20)
 
 
 class Person(pydantic.BaseModel):
-    """Somebody."""
+    """A person."""
 
     name: str
     age: int
@@ -29,31 +29,33 @@ def chat(served):
 
 
 def test_a_call(chat):
-    """A system message, a question, an answer."""
-    answer = chat.invoke([("system", "Be brief."), ("human", "say: Hello there.")])
+    """A call with a system message returns text and usage."""
+    response = chat.invoke([("system", "Be brief."), ("human", "say: Hello there.")])
 
-    assert "Hello there." == answer.content
-    assert answer.usage_metadata["total_tokens"] > 0
+    assert "Hello there." == response.content
+    assert response.usage_metadata["total_tokens"] > 0
 
 
 def test_a_stream(chat):
-    """Piece by piece."""
-    pieces = [piece.content for piece in chat.stream(f"say: {LONG}")]
+    """A stream returns the text in several chunks."""
+    chunks = [chunk.content for chunk in chat.stream(f"say: {LONG}")]
 
-    assert LONG == "".join(pieces)
-    assert len([piece for piece in pieces if piece]) > 1
+    assert LONG == "".join(chunks)
+    assert len([chunk for chunk in chunks if chunk]) > 1
 
 
-def test_a_tool(chat):
-    """Bound as a Python function."""
-    answer = chat.bind_tools([get_weather], tool_choice="get_weather").invoke("What is the weather in Paris?")
+def test_a_tool_call(chat):
+    """A Python function is bound as a tool and called."""
+    response = chat.bind_tools([get_weather], tool_choice="get_weather").invoke(
+        "What is the weather in Paris?"
+    )
 
-    assert ["get_weather"] == [call["name"] for call in answer.tool_calls]
-    assert "city" in answer.tool_calls[0]["args"]
+    assert ["get_weather"] == [call["name"] for call in response.tool_calls]
+    assert "city" in response.tool_calls[0]["args"]
 
 
 def test_structured_output(chat):
-    """By JSON schema."""
+    """The response is parsed into the model of the JSON schema."""
     found = chat.with_structured_output(Person, method="json_schema").invoke("Who? Answer in JSON.")
 
     assert isinstance(found, Person)
@@ -61,6 +63,6 @@ def test_structured_output(chat):
 
 
 def test_an_error(chat):
-    """It is OpenAI's own."""
+    """A 429 is raised as the error class of OpenAI's package."""
     with pytest.raises(openai.RateLimitError):
         chat.bind(model="sandbox/error-429").invoke("Hi")

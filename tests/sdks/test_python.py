@@ -1,4 +1,4 @@
-"""OpenAI's and Together's own Python packages, as they are installed, against the door."""
+"""Tests of OpenAI's and Together's Python packages against the HTTP listener."""
 
 import json
 
@@ -40,7 +40,7 @@ def name(request):
 
 @pytest.fixture
 def client(name, served):
-    # Together's package, from its version 3 on, has the `/v1` in its paths.
+    # The paths of Together's package contain `/v1` since its version 3.
     base_url = served.base_url if name == "openai" else served.base_url.removesuffix("/v1")
     headers = {"x-provider": "together"}
     with CLIENTS[name](api_key=KEY, base_url=base_url, default_headers=headers) as client:
@@ -48,36 +48,36 @@ def client(name, served):
 
 
 def texts(stream):
-    """The pieces of text of a stream."""
+    """Return the texts of a stream's chunks."""
     return [
         chunk.choices[0].delta.content for chunk in stream if chunk.choices and chunk.choices[0].delta.content
     ]
 
 
 def test_a_call(client):
-    """A conversation is answered, with its usage."""
-    answer = client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=50)
+    """A call returns text, finish reason and usage."""
+    response = client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=50)
 
-    assert "Hello there, friend." == answer.choices[0].message.content
-    assert ("stop", "assistant") == (answer.choices[0].finish_reason, answer.choices[0].message.role)
-    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+    assert "Hello there, friend." == response.choices[0].message.content
+    assert ("stop", "assistant") == (response.choices[0].finish_reason, response.choices[0].message.role)
+    assert response.usage.total_tokens == response.usage.prompt_tokens + response.usage.completion_tokens
 
 
-def test_the_cost_beside_the_usage(client):
-    """The packages keep a member that they do not know, whole and streamed."""
-    ask = {"model": "openai/gpt-oss-120b", "messages": HELLO, "max_tokens": 50}
-    answer = client.chat.completions.create(**ask)
+def test_usage_contains_the_cost(client):
+    """The packages keep the unknown field usage.cost of completions and streams."""
+    request = {"model": "openai/gpt-oss-120b", "messages": HELLO, "max_tokens": 50}
+    response = client.chat.completions.create(**request)
     options = {"stream_options": {"include_usage": True}}
-    *_, last = client.chat.completions.create(**ask, stream=True, extra_body=options)
+    *_, last = client.chat.completions.create(**request, stream=True, extra_body=options)
 
-    assert answer.usage.cost > 0
+    assert response.usage.cost > 0
     assert last.usage.cost > 0
 
 
 def test_a_stream(client):
-    """Its pieces make the same answer; the last chunk before the end has the finish reason."""
-    ask = [{"role": "user", "content": f"say: {LONG}"}]
-    chunks = list(client.chat.completions.create(model=MODEL, messages=ask, stream=True))
+    """The chunks join to the text, and exactly one has a finish reason."""
+    request = [{"role": "user", "content": f"say: {LONG}"}]
+    chunks = list(client.chat.completions.create(model=MODEL, messages=request, stream=True))
 
     assert LONG == "".join(texts(chunks))
     assert len(texts(chunks)) > 1
@@ -85,34 +85,34 @@ def test_a_stream(client):
 
 
 def test_usage_of_a_stream(client):
-    """Where it is asked for, it comes last and without choices."""
-    options = {"stream_options": {"include_usage": True}}  # Together's package has no word for it
+    """With include_usage the last chunk has the usage and no choices."""
+    options = {"stream_options": {"include_usage": True}}  # Together's package does not have the option
     *_, last = client.chat.completions.create(model=MODEL, messages=HELLO, stream=True, extra_body=options)
 
     assert [] == last.choices
     assert last.usage.completion_tokens > 0
 
 
-def test_a_tool_and_its_result(client):
-    """The call goes out, its result goes back, appended as the client has it."""
+def test_a_tool_call_and_its_result(client):
+    """The model calls a tool; the result is sent in the format of the package."""
     question = [{"role": "user", "content": "What is the weather in Paris?"}]
-    asked = client.chat.completions.create(
+    first = client.chat.completions.create(
         model=MODEL, messages=question, tools=[WEATHER], tool_choice="required"
     )
-    message = asked.choices[0].message
+    message = first.choices[0].message
     (call,) = message.tool_calls
     result = {"role": "tool", "tool_call_id": call.id, "content": "Rain."}
-    answer = client.chat.completions.create(
+    response = client.chat.completions.create(
         model=MODEL, messages=[*question, message.model_dump(exclude_none=True), result], tools=[WEATHER]
     )
 
-    assert ("tool_calls", "get_weather") == (asked.choices[0].finish_reason, call.function.name)
+    assert ("tool_calls", "get_weather") == (first.choices[0].finish_reason, call.function.name)
     assert "city" in json.loads(call.function.arguments)
-    assert answer.choices[0].message.content
+    assert response.choices[0].message.content
 
 
-def test_a_tool_in_a_stream(client):
-    """Fragments are joined by index to a call with whole arguments."""
+def test_a_tool_call_in_a_stream(client):
+    """The fragments of a streamed tool call join to complete arguments."""
     stream = client.chat.completions.create(
         model=MODEL,
         messages=[{"role": "user", "content": "What is the weather in Paris?"}],
@@ -120,15 +120,15 @@ def test_a_tool_in_a_stream(client):
         tool_choice={"type": "function", "function": {"name": "get_weather"}},
         stream=True,
     )
-    pieces = [piece for chunk in stream for piece in (chunk.choices[0].delta.tool_calls or ())]
+    deltas = [delta for chunk in stream for delta in (chunk.choices[0].delta.tool_calls or ())]
 
-    assert ["get_weather"] == [piece.function.name for piece in pieces if piece.function.name]
-    assert "city" in json.loads("".join(piece.function.arguments or "" for piece in pieces))
+    assert ["get_weather"] == [delta.function.name for delta in deltas if delta.function.name]
+    assert "city" in json.loads("".join(delta.function.arguments or "" for delta in deltas))
 
 
-def test_json_that_follows_a_schema(client):
-    """The schema reaches the provider."""
-    answer = client.chat.completions.create(
+def test_a_json_schema(client):
+    """The response follows the schema."""
+    response = client.chat.completions.create(
         model=MODEL,
         messages=[{"role": "user", "content": "Who? Answer in JSON."}],
         response_format={
@@ -137,7 +137,7 @@ def test_json_that_follows_a_schema(client):
         },
     )
 
-    assert {"name", "age"} == json.loads(answer.choices[0].message.content).keys()
+    assert {"name", "age"} == json.loads(response.choices[0].message.content).keys()
 
 
 @pytest.mark.parametrize(
@@ -152,11 +152,9 @@ def test_json_that_follows_a_schema(client):
         ("sandbox/error-429-quota", "RateLimitError", 1),
     ],
 )
-def test_errors_are_the_packages_own_and_are_retried_where_that_helps(
-    name, client, served, model, error, times
-):
-    """Given one retry, the package uses it where the door says so, and nowhere else."""
-    # A wait that was asked for holds for a model, and the next client would be refused unasked.
+def test_errors_have_the_packages_classes_and_its_retries(name, client, served, model, error, times):
+    """With one retry, the package retries exactly the errors that the service marks as retryable."""
+    # Retry-After applies to all calls of a model, so the service would reject the next client without an attempt.
     model += "0" if name == "openai" and "-x" in model else ""
     before = len(served.asked(model))
     with pytest.raises(getattr(PACKAGES[name], error)) as caught:
@@ -166,17 +164,17 @@ def test_errors_are_the_packages_own_and_are_retried_where_that_helps(
     assert caught.value.response.headers["x-request-id"]
 
 
-def test_a_rate_limit_that_passes_is_survived(name, client):
-    """The package comes back after the wait that it was told, and is answered."""
-    ask = [{"role": "user", "content": f"say: again, {name}"}]
+def test_a_rate_limit_is_retried_after_the_wait(name, client):
+    """The package waits for retry-after, retries and receives a completion."""
+    request = [{"role": "user", "content": f"say: again, {name}"}]
 
-    answer = client.chat.completions.create(model="sandbox/error-429-x1", messages=ask)
+    response = client.chat.completions.create(model="sandbox/error-429-x1", messages=request)
 
-    assert f"again, {name}" == answer.choices[0].message.content
+    assert f"again, {name}" == response.choices[0].message.content
 
 
 def test_an_error_within_a_stream_is_raised(name, client):
-    """What came before it has been seen; the stream does not end as if all were well."""
+    """The chunks before the error arrive; then the package raises."""
     seen = []
     stream = client.chat.completions.create(model="sandbox/stream-error-after-3", messages=HELLO, stream=True)
     with pytest.raises(PACKAGES[name].APIError):
@@ -185,8 +183,8 @@ def test_an_error_within_a_stream_is_raised(name, client):
     assert seen
 
 
-def test_a_stream_that_is_abandoned_releases_the_provider(name, client, served):
-    """Closing it in the middle is noticed upstream."""
+def test_a_closed_stream_closes_the_provider_connection(name, client, served):
+    """Closing a stream in the middle closes the connection to the provider."""
     model = f"sandbox/stall-after-{5 if name == 'openai' else 6}"
     stream = client.chat.completions.create(model=model, messages=HELLO, stream=True)
     next(iter(stream))
@@ -195,8 +193,8 @@ def test_a_stream_that_is_abandoned_releases_the_provider(name, client, served):
     assert "client_closed" == served.left(model)
 
 
-def test_a_timeout_of_the_client_is_answered_and_not_tried_again(name, client, served):
-    """The door knows how long the client waits, and speaks before its timer does."""
+def test_a_timeout_of_the_client_returns_504_and_is_not_retried(name, client, served):
+    """The service knows the timeout of the client and responds before it."""
     model = f"sandbox/stall-after-{7 if name == 'openai' else 8}"
     with pytest.raises(PACKAGES[name].APIStatusError) as caught:
         client.with_options(timeout=4.0).chat.completions.create(model=model, messages=HELLO)
@@ -205,8 +203,8 @@ def test_a_timeout_of_the_client_is_answered_and_not_tried_again(name, client, s
     assert "client_closed" == served.left(model)
 
 
-def test_the_models_are_listed(served):
-    """All of them, and one. (Together's package lists the models of a project, which is another thing.)"""
+def test_models_are_listed_and_retrieved(served):
+    """OpenAI's package lists the models and retrieves one. (Together's package lists the models of a project.)"""
     with openai.OpenAI(api_key=KEY, base_url=served.base_url) as client:
         ids = [model.id for model in client.models.list()]
         one = client.models.retrieve(ids[0])
@@ -216,25 +214,25 @@ def test_the_models_are_listed(served):
 
 
 def test_openais_log_probabilities(served):
-    """A switch and a number, and OpenAI's shape in the answer."""
+    """`logprobs` and `top_logprobs` return log probabilities in OpenAI's format."""
     with openai.OpenAI(api_key=KEY, base_url=served.base_url) as client:
-        answer = client.chat.completions.create(model=MODEL, messages=HELLO, logprobs=True, top_logprobs=2)
+        response = client.chat.completions.create(model=MODEL, messages=HELLO, logprobs=True, top_logprobs=2)
 
-    tokens = answer.choices[0].logprobs.content
+    tokens = response.choices[0].logprobs.content
     assert "Hello there, friend." == "".join(token.token for token in tokens)
     assert {2} == {len(token.top_logprobs) for token in tokens}
 
 
-def test_the_packages_parsed_answers(served):
-    """OpenAI's helpers for schemas and for whole streams."""
+def test_openais_parse_and_stream_helpers(served):
+    """OpenAI's helpers for schemas and for streams return complete results."""
 
     class Person(pydantic.BaseModel):
         name: str
         age: int
 
     with openai.OpenAI(api_key=KEY, base_url=served.base_url) as client:
-        ask = [{"role": "user", "content": "Who? Answer in JSON."}]
-        parsed = client.chat.completions.parse(model=MODEL, messages=ask, response_format=Person)
+        request = [{"role": "user", "content": "Who? Answer in JSON."}]
+        parsed = client.chat.completions.parse(model=MODEL, messages=request, response_format=Person)
         with client.chat.completions.stream(model=MODEL, messages=HELLO) as stream:
             final = stream.get_final_completion()
 

@@ -1,4 +1,4 @@
-"""The brief's commands as they are printed; its port is taken as it is where it is free."""
+"""Tests of the brief's commands as printed, on its port if that is free."""
 
 import os
 import re
@@ -49,10 +49,10 @@ PORT = "3000"
 
 @pytest.fixture(scope="module")
 def port():
-    """A service on the brief's port, or on another where somebody is there already."""
+    """The port of a service: that of the brief, or another one if it is in use."""
     with socket.socket() as probe:
-        taken = probe.connect_ex(("127.0.0.1", int(PORT))) == 0
-    process, line = start(http="127.0.0.1:0" if taken else f"127.0.0.1:{PORT}")
+        in_use = probe.connect_ex(("127.0.0.1", int(PORT))) == 0
+    process, line = start(http="127.0.0.1:0" if in_use else f"127.0.0.1:{PORT}")
     try:
         yield re.search(r"HTTP on http://127.0.0.1:(\d+)/v1", line)[1]
     finally:
@@ -60,33 +60,33 @@ def port():
         process.communicate(timeout=REASONABLE_S)
 
 
-def run(*words, text, cwd=None):
+def run(*command, text, cwd=None):
     environment = {"PATH": os.environ["PATH"], "TOGETHER_API_KEY": "tok_any"}
     done = subprocess.run(
-        words, input=text, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60, check=False
+        command, input=text, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert 0 == done.returncode, done.stderr
     return done.stdout
 
 
 def test_the_first_command(port):
-    """One JSON object with an answer in it."""
-    said = run("sh", text=CURL.replace(PORT, port))
+    """The response is one JSON object with a message."""
+    output = run("sh", text=CURL.replace(PORT, port))
 
-    assert '"object":"chat.completion"' in said
-    assert '"role":"assistant"' in said
+    assert '"object":"chat.completion"' in output
+    assert '"role":"assistant"' in output
 
 
 def test_the_streaming_command(port):
-    """Events, and the end."""
-    said = run("sh", text=CURL_STREAM.replace(PORT, port))
+    """The response is events, and [DONE] at the end."""
+    output = run("sh", text=CURL_STREAM.replace(PORT, port))
 
-    assert said.startswith('data: {"')
-    assert said.endswith("data: [DONE]\n\n")
+    assert output.startswith('data: {"')
+    assert output.endswith("data: [DONE]\n\n")
 
 
 def test_the_node_snippet(port):
-    """Written in TypeScript, it is JavaScript as well. `make test-sdks` installs its package."""
+    """The TypeScript snippet is also valid JavaScript. `make test-sdks` installs its package."""
     folder = Path(__file__).parent / "node"
     if not (folder / "node_modules" / "openai").is_dir():
         pytest.skip("npm has not installed the package")

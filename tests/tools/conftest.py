@@ -1,4 +1,4 @@
-"""The server that other people's tools speak to."""
+"""A server process for the tests of third-party tools."""
 
 import re
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-WORDS = (
+FLAGS = (
     "--sandbox", "--sandbox-tokens-per-second", "0", "--upstream-credentials", "caller-then-server",
     "--grpc-listen", "127.0.0.1:0", "--admin-listen", "off",
 )  # fmt: skip
@@ -14,7 +14,7 @@ WORDS = (
 
 @pytest.fixture(scope="session")
 def address():
-    """Where it serves: as `make run` starts it, on a free port."""
+    """The address of a server like that of `make run`, on a free port."""
     with started() as server:
         yield address_of(server)
         stop(server)
@@ -22,7 +22,7 @@ def address():
 
 @pytest.fixture(scope="session")
 def address_without_reflection():
-    """Where one serves that does not describe itself."""
+    """The address of a server without reflection."""
     with started("--no-reflection") as server:
         yield address_of(server)
         stop(server)
@@ -30,7 +30,7 @@ def address_without_reflection():
 
 def started(*more):
     return subprocess.Popen(
-        [sys.executable, "-m", "togetherchat_server", *WORDS, *more], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "togetherchat_server", *FLAGS, *more], stderr=subprocess.PIPE, text=True
     )
 
 
@@ -38,7 +38,7 @@ def address_of(server):
     found = None
     while not found:
         line = server.stderr.readline()
-        assert line, "the server ended before it served"
+        assert line, "the server exited before it was ready"
         found = re.search(r"SERVING: gRPC on ([^,\s]+)", line)
     return found[1]
 

@@ -1,6 +1,6 @@
-"""grpcui against the running server, by the line of docs/grpcurl.md: what its page does in a browser, done without one.
+"""Tests of grpcui against a server, with the command of docs/grpcurl.md and without a browser.
 
-Needs the program `grpcui`: `make test-tools` builds it. GRPCUI says where it is.
+Needs the program `grpcui`: `make test-tools` builds it, and GRPCUI has its path.
 """
 
 import json
@@ -16,11 +16,11 @@ import pytest
 
 PAGE = (Path(__file__).parents[2] / "docs" / "grpcurl.md").read_text(encoding="utf-8")
 (LINE,) = re.findall(r"^grpcui .*$", PAGE, re.MULTILINE)
-ASK = {"model": "m", "messages": [{"role": "ROLE_USER", "content": [{"text": "echo: from the form"}]}]}
+REQUEST = {"model": "m", "messages": [{"role": "ROLE_USER", "content": [{"text": "echo: from the form"}]}]}
 
 
 class Form:
-    """The page, and its way of calling: a cookie that must come back as a header."""
+    """The page and its calls, which send a cookie of the page as a header."""
 
     def __init__(self, url):
         self._url, self._cookies = url, CookieJar()
@@ -44,46 +44,46 @@ class Form:
 
 @pytest.fixture(scope="module")
 def form(address):
-    """The page that the line serves; no browser is opened for it."""
-    program, *words = shlex.split(LINE.replace("localhost:50051", address))
+    """The page that the command serves, without a browser."""
+    program, *arguments = shlex.split(LINE.replace("localhost:50051", address))
     assert "grpcui" == program
-    command = [os.environ["GRPCUI"], "-open-browser=false", *words]
+    command = [os.environ["GRPCUI"], "-open-browser=false", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        said = process.stdout.readline()
-        found = re.search(r"available at (http://\S+)", said)
-        assert found, said
+        line = process.stdout.readline()
+        found = re.search(r"available at (http://\S+)", line)
+        assert found, line
         yield Form(found[1])
         process.terminate()
 
 
-def test_the_form_offers_the_services(form):
-    """By reflection: ours and the health service."""
-    offered = set(re.findall(r'<option value="([\w.]+)"', form.page))
+def test_the_form_lists_the_services(form):
+    """Reflection provides our service and the health service."""
+    services = set(re.findall(r'<option value="([\w.]+)"', form.page))
 
-    assert {"togetherchat.v1.ChatService", "grpc.health.v1.Health"} <= offered
-
-
-def test_a_call_of_the_form_is_answered(form):
-    """What is filled in comes as an answer."""
-    said = form.invoke("Complete", ASK)
-
-    assert None is said["error"]
-    (answer,) = said["responses"]
-    assert "from the form" in json.dumps(answer)
+    assert {"togetherchat.v1.ChatService", "grpc.health.v1.Health"} <= services
 
 
-def test_a_stream_comes_to_its_end(form):
-    """Its events are listed, and the last is the one that makes it whole."""
-    *_, last = form.invoke("StreamComplete", ASK)["responses"]
+def test_a_call_returns_a_response(form):
+    """The response contains the text of the request."""
+    result = form.invoke("Complete", REQUEST)
+
+    assert None is result["error"]
+    (response,) = result["responses"]
+    assert "from the form" in json.dumps(response)
+
+
+def test_a_stream_is_complete(form):
+    """All events are listed, and the last one is `completed`."""
+    *_, last = form.invoke("StreamComplete", REQUEST)["responses"]
 
     assert ["completed"] == [*last["message"]]
 
 
-def test_the_reason_of_an_error_is_among_the_trailers(form):
-    """The form names the types of the details and does not read them: the plain text twins are for it."""
-    said = form.invoke("Complete", {**ASK, "model": "sandbox/error-404"})
-    trailers = {each["name"]: each["value"] for each in said["trailers"]}
+def test_the_trailers_contain_the_reason_of_an_error(form):
+    """The form shows only the types of the details, so the plain-text trailers carry the reason."""
+    result = form.invoke("Complete", {**REQUEST, "model": "sandbox/error-404"})
+    trailers = {each["name"]: each["value"] for each in result["trailers"]}
 
-    assert "NotFound" == said["error"]["name"]
-    assert "google.rpc.ErrorInfo" in json.dumps(said["error"]["details"])
+    assert "NotFound" == result["error"]["name"]
+    assert "google.rpc.ErrorInfo" in json.dumps(result["error"]["details"])
     assert ("MODEL_NOT_FOUND", "false") == (trailers["x-error-reason"], trailers["x-error-retryable"])

@@ -136,10 +136,10 @@ SKIPPED = {"name": "r", "skip_reason": "not found"}
 )
 def test_an_audit_that_did_not_happen_is_not_green(report, status):
     """A package of which the service knows nothing is not one without weaknesses."""
-    judgement = audit.judge(report)
+    result = audit.evaluate(report)
 
-    assert status == judgement.status
-    assert ("NOT AUDITED" in str(judgement.lines)) == (SKIPPED in report or not report)
+    assert status == result.status
+    assert ("NOT AUDITED" in str(result.lines)) == (SKIPPED in report or not report)
 
 
 def test_the_table_of_licences_is_what_is_installed():

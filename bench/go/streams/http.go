@@ -13,44 +13,44 @@ import (
 
 var prompt = strings.Repeat("Why is the sky blue, and why is it red at dusk? ", 15)
 
-// web asks an OpenAI-compatible server and reads its events without parsing their JSON: the
-// load must cost less than what it is put on.
-type web struct {
-	asked  options
+// httpLoad sends requests to an OpenAI-compatible server and reads the events without parsing their
+// JSON: the load must cost less than the measured server.
+type httpLoad struct {
+	opts   options
 	body   []byte
 	client *http.Client
 }
 
-func overHTTP(asked options) *web {
-	return &web{
-		asked: asked,
+func newHTTPLoad(opts options) *httpLoad {
+	return &httpLoad{
+		opts: opts,
 		body: fmt.Appendf(nil, `{"model":%q,"messages":[{"role":"user","content":%q}],"stream":true}`,
-			asked.model, prompt),
+			opts.model, prompt),
 		client: &http.Client{Transport: &http.Transport{
-			MaxIdleConnsPerHost: asked.streams, DisableCompression: true,
+			MaxIdleConnsPerHost: opts.streams, DisableCompression: true,
 			ReadBufferSize: 4 << 10, WriteBufferSize: 4 << 10,
 		}},
 	}
 }
 
-func (w *web) stream(ctx context.Context, heard func(string)) error {
-	post, err := http.NewRequestWithContext(ctx, http.MethodPost, w.asked.target, bytes.NewReader(w.body))
+func (l *httpLoad) stream(ctx context.Context, onText func(string)) error {
+	post, err := http.NewRequestWithContext(ctx, http.MethodPost, l.opts.target, bytes.NewReader(l.body))
 	if err != nil {
 		return err
 	}
 	post.Header.Set("Content-Type", "application/json")
-	for name, value := range w.asked.headers {
+	for name, value := range l.opts.headers {
 		post.Header.Set(name, value)
 	}
-	answer, err := w.client.Do(post)
+	response, err := l.client.Do(post)
 	if err != nil {
 		return err
 	}
-	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		return errors.New(answer.Status)
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return errors.New(response.Status)
 	}
-	lines := bufio.NewReader(answer.Body)
+	lines := bufio.NewReader(response.Body)
 	for {
 		line, err := lines.ReadSlice('\n')
 		if errors.Is(err, io.EOF) {
@@ -64,12 +64,12 @@ func (w *web) stream(ctx context.Context, heard func(string)) error {
 			return err
 		}
 		if text := contentOf(line); text != "" {
-			heard(text)
+			onText(text)
 		}
 	}
 }
 
-// contentOf is the text of `"content":"..."`, which in these streams has nothing to unescape.
+// contentOf returns the text of `"content":"..."`, which has no escapes in these streams.
 func contentOf(line []byte) string {
 	_, rest, _ := bytes.Cut(line, []byte(`"content":`))
 	_, rest, _ = bytes.Cut(rest, []byte(`"`))
@@ -80,19 +80,19 @@ func contentOf(line []byte) string {
 	return ""
 }
 
-func (w *web) health(ctx context.Context) error {
-	get, err := http.NewRequestWithContext(ctx, http.MethodGet, w.asked.health, nil)
+func (l *httpLoad) health(ctx context.Context) error {
+	get, err := http.NewRequestWithContext(ctx, http.MethodGet, l.opts.health, nil)
 	if err != nil {
 		return err
 	}
-	answer, err := w.client.Do(get)
+	response, err := l.client.Do(get)
 	if err != nil {
 		return err
 	}
-	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		return errors.New(answer.Status)
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return errors.New(response.Status)
 	}
-	_, err = io.Copy(io.Discard, answer.Body)
+	_, err = io.Copy(io.Discard, response.Body)
 	return err
 }

@@ -1,14 +1,14 @@
-// Opens many streams at once, over gRPC or HTTP, and says when each token came.
+// Opens many streams at once, over gRPC or HTTP, and measures when each token arrives.
 //
-// It owns what no public tool does: ten thousand streams held open with the health of the server
-// asked meanwhile, the first token of each, and the way of every token from the upstream, which
-// writes into the token when it sent it. Loads without such questions are left to public tools.
+// It measures what public tools cannot: ten thousand open streams with health checks meanwhile, the time
+// to the first token of each stream, and the delay of every token from the upstream, which writes the time
+// of sending into the token. Public tools run the other loads.
 //
 //	streams --protocol grpc --target 127.0.0.1:1 --model bench-400x20 --streams 100
 //	streams --protocol http --target http://127.0.0.1:1/v1/chat/completions ... --hold 5s
 //
-// The result is one line of JSON. With --hold the streams are left open once each has its first
-// token, after a line that says so, and are closed without reading them to their end.
+// The result is one line of JSON. With --hold the program first prints a line when each stream has its
+// first token, keeps the streams open, and then cancels them.
 package main
 
 import (
@@ -31,7 +31,7 @@ type options struct {
 	hold, limit                             time.Duration
 }
 
-// headers are HTTP headers, `--header "Name: value"`, any number of times.
+// headers are HTTP headers: `--header "Name: value"`, repeatable.
 type headers map[string]string
 
 func (h headers) String() string { return fmt.Sprint(map[string]string(h)) }
@@ -39,50 +39,50 @@ func (h headers) String() string { return fmt.Sprint(map[string]string(h)) }
 func (h headers) Set(text string) error {
 	name, value, found := strings.Cut(text, ": ")
 	if !found {
-		return fmt.Errorf("%q is no header", text)
+		return fmt.Errorf(`%q is not a header: use "Name: value"`, text)
 	}
 	h[name] = value
 	return nil
 }
 
-// asker opens one stream and calls heard with the text of each piece as it comes.
-type asker interface {
-	stream(ctx context.Context, heard func(text string)) error
+// load opens one stream and calls onText with the text of each event when it arrives.
+type load interface {
+	stream(ctx context.Context, onText func(text string)) error
 	health(ctx context.Context) error
 }
 
 func main() {
-	asked := options{headers: headers{}}
-	flag.StringVar(&asked.protocol, "protocol", "grpc", "grpc or http")
-	flag.StringVar(&asked.target, "target", "", "HOST:PORT, or a URL")
-	flag.StringVar(&asked.model, "model", "bench-400x20", "the upstream's script")
-	flag.StringVar(&asked.health, "health", "", "URL of the health over HTTP")
-	flag.Var(asked.headers, "header", "of each HTTP request")
-	flag.IntVar(&asked.streams, "streams", 1, "at once")
-	flag.IntVar(&asked.repeat, "repeat", 1, "so many one after the other in each place")
-	flag.IntVar(&asked.perConnection, "per-connection", 100, "streams on one gRPC connection")
-	flag.DurationVar(&asked.hold, "hold", 0, "leave the streams open for so long")
-	flag.IntVar(&asked.opening, "opening", 0, "at most so many at once that wait for their first token; 0: all")
-	flag.DurationVar(&asked.limit, "limit", 2*time.Minute, "give up the streams that have not ended by then")
+	opts := options{headers: headers{}}
+	flag.StringVar(&opts.protocol, "protocol", "grpc", "grpc or http")
+	flag.StringVar(&opts.target, "target", "", "HOST:PORT, or a URL for http")
+	flag.StringVar(&opts.model, "model", "bench-400x20", "script of the upstream")
+	flag.StringVar(&opts.health, "health", "", "URL of the health check for http")
+	flag.Var(opts.headers, "header", "header of each HTTP request")
+	flag.IntVar(&opts.streams, "streams", 1, "streams at once")
+	flag.IntVar(&opts.repeat, "repeat", 1, "streams one after another in each of them")
+	flag.IntVar(&opts.perConnection, "per-connection", 100, "streams on one gRPC connection")
+	flag.DurationVar(&opts.hold, "hold", 0, "time to keep the streams open")
+	flag.IntVar(&opts.opening, "opening", 0, "maximum streams that wait for their first token at once; 0: all")
+	flag.DurationVar(&opts.limit, "limit", 2*time.Minute, "time after which open streams fail")
 	flag.Parse()
-	result := run(asked, connect(asked))
+	result := run(opts, connect(opts))
 	if err := json.NewEncoder(os.Stdout).Encode(result); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func connect(asked options) asker {
-	switch asked.protocol {
+func connect(opts options) load {
+	switch opts.protocol {
 	case "grpc":
-		return overRPC(asked)
+		return newGRPCLoad(opts)
 	case "http":
-		return overHTTP(asked)
+		return newHTTPLoad(opts)
 	}
-	log.Fatalf("no protocol %q", asked.protocol)
+	log.Fatalf("--protocol: %q is not grpc or http", opts.protocol)
 	return nil
 }
 
-// result is what is printed. Times are milliseconds.
+// result is the printed line. Times are in milliseconds.
 type result struct {
 	Streams      int       `json:"streams"`
 	Failed       int       `json:"failed"`
@@ -113,85 +113,85 @@ func quantilesOf(times []time.Duration) quantiles {
 	return quantiles{Count: len(times), P50: at(0.5), P99: at(0.99), Max: at(1)}
 }
 
-// tally gathers what the streams saw.
-type tally struct {
-	mutex                      sync.Mutex
-	first, whole, ways, checks []time.Duration
-	tokens, sick               int
-	failures                   []string
+// measurements holds the times, counts and failures of all streams.
+type measurements struct {
+	mutex                                             sync.Mutex
+	firstTokens, durations, tokenDelays, healthChecks []time.Duration
+	tokens, healthFailed                              int
+	failures                                          []string
 }
 
-func run(asked options, to asker) result {
-	ctx, leave := context.WithTimeout(context.Background(), asked.limit)
-	defer leave()
-	seen := &tally{}
-	var begun, ended sync.WaitGroup
-	places := make(chan struct{}, max(asked.opening, 1))
-	for range asked.streams {
-		begun.Add(1)
+func run(opts options, to load) result {
+	ctx, cancel := context.WithTimeout(context.Background(), opts.limit)
+	defer cancel()
+	measured := &measurements{}
+	var opened, ended sync.WaitGroup
+	slots := make(chan struct{}, max(opts.opening, 1))
+	for range opts.streams {
+		opened.Add(1)
 		ended.Add(1)
 		go func() {
 			defer ended.Done()
-			tell := sync.OnceFunc(begun.Done)
-			if asked.opening > 0 {
-				places <- struct{}{}
-				tell = sync.OnceFunc(func() { <-places; begun.Done() })
+			onFirstToken := sync.OnceFunc(opened.Done)
+			if opts.opening > 0 {
+				slots <- struct{}{}
+				onFirstToken = sync.OnceFunc(func() { <-slots; opened.Done() })
 			}
-			defer tell()
-			for range asked.repeat {
-				one(ctx, to, seen, asked.hold > 0, tell)
+			defer onFirstToken()
+			for range opts.repeat {
+				runOne(ctx, to, measured, opts.hold > 0, onFirstToken)
 			}
 		}()
 	}
-	if asked.hold > 0 {
-		hold(ctx, asked, to, seen, &begun)
-		leave()
+	if opts.hold > 0 {
+		hold(ctx, opts, to, measured, &opened)
+		cancel()
 	}
 	ended.Wait()
 	return result{
-		Streams: asked.streams * asked.repeat, Failed: len(seen.failures), Failures: distinct(seen.failures), Tokens: seen.tokens,
-		FirstTokenMs: quantilesOf(seen.first), DurationMs: quantilesOf(seen.whole),
-		TokenMs: quantilesOf(seen.ways), HealthMs: quantilesOf(seen.checks), HealthFailed: seen.sick,
+		Streams: opts.streams * opts.repeat, Failed: len(measured.failures), Failures: distinct(measured.failures), Tokens: measured.tokens,
+		FirstTokenMs: quantilesOf(measured.firstTokens), DurationMs: quantilesOf(measured.durations),
+		TokenMs: quantilesOf(measured.tokenDelays), HealthMs: quantilesOf(measured.healthChecks), HealthFailed: measured.healthFailed,
 	}
 }
 
-// one stream from its start to its end; tell is called when its first token is here. A held one is
-// ended by leaving it, which is no failure.
-func one(ctx context.Context, to asker, seen *tally, held bool, tell func()) {
+// runOne runs one stream to its end and calls onFirstToken at its first token. A held stream ends by
+// cancellation, which is not a failure.
+func runOne(ctx context.Context, to load, measured *measurements, held bool, onFirstToken func()) {
 	began := time.Now()
 	var first time.Duration
-	var ways []time.Duration
+	var delays []time.Duration
 	tokens := 0
 	err := to.stream(ctx, func(text string) {
 		now := time.Now()
 		if first == 0 {
 			first = now.Sub(began)
-			tell()
+			onFirstToken()
 		}
 		for _, word := range strings.Fields(text) {
 			tokens++
 			if sent, stamped := stampOf(word); stamped {
-				ways = append(ways, now.Sub(sent))
+				delays = append(delays, now.Sub(sent))
 			}
 		}
 	})
-	seen.mutex.Lock()
-	defer seen.mutex.Unlock()
+	measured.mutex.Lock()
+	defer measured.mutex.Unlock()
 	if first > 0 {
-		seen.first = append(seen.first, first)
+		measured.firstTokens = append(measured.firstTokens, first)
 	}
-	seen.tokens += tokens
-	seen.ways = append(seen.ways, ways...)
+	measured.tokens += tokens
+	measured.tokenDelays = append(measured.tokenDelays, delays...)
 	switch {
 	case held && ctx.Err() != nil && first > 0:
 	case err != nil:
-		seen.failures = append(seen.failures, err.Error())
+		measured.failures = append(measured.failures, err.Error())
 	default:
-		seen.whole = append(seen.whole, time.Since(began))
+		measured.durations = append(measured.durations, time.Since(began))
 	}
 }
 
-// stampOf reads the microseconds since the epoch that a paced token consists of.
+// stampOf parses a paced token, which is a time in microseconds since the epoch.
 func stampOf(word string) (time.Time, bool) {
 	if len(word) != 16 {
 		return time.Time{}, false
@@ -206,20 +206,20 @@ func stampOf(word string) (time.Time, bool) {
 	return time.UnixMicro(micros), true
 }
 
-func hold(ctx context.Context, asked options, to asker, seen *tally, begun *sync.WaitGroup) {
-	begun.Wait()
+func hold(ctx context.Context, opts options, to load, measured *measurements, opened *sync.WaitGroup) {
+	opened.Wait()
 	fmt.Println(`{"open":true}`)
-	for until := time.Now().Add(asked.hold); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
+	for until := time.Now().Add(opts.hold); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
 		began := time.Now()
 		if err := to.health(ctx); err != nil {
-			seen.sick++
+			measured.healthFailed++
 			continue
 		}
-		seen.checks = append(seen.checks, time.Since(began))
+		measured.healthChecks = append(measured.healthChecks, time.Since(began))
 	}
 }
 
-// distinct failures, the first few: a thousand streams fail for one reason.
+// distinct returns the first three distinct failures: a thousand streams often fail for one reason.
 func distinct(failures []string) []string {
 	slices.Sort(failures)
 	failures = slices.Compact(failures)

@@ -14,53 +14,53 @@ import (
 	contract "togetherchat.bench/contract/togetherchat/v1"
 )
 
-// rpc spreads streams over connections, as many callers would.
-type rpc struct {
+// grpcLoad spreads streams over connections, like many callers.
+type grpcLoad struct {
 	connections []*grpc.ClientConn
 	next        atomic.Int64
 	request     *contract.CompleteRequest
 }
 
-func overRPC(asked options) *rpc {
-	made := &rpc{request: &contract.CompleteRequest{Model: asked.model, Messages: []*contract.Message{{
+func newGRPCLoad(opts options) *grpcLoad {
+	load := &grpcLoad{request: &contract.CompleteRequest{Model: opts.model, Messages: []*contract.Message{{
 		Role:    contract.Role_ROLE_USER,
 		Content: []*contract.ContentPart{{Part: &contract.ContentPart_Text{Text: prompt}}},
 	}}}}
-	for range (asked.streams + asked.perConnection - 1) / asked.perConnection {
-		connection, err := grpc.NewClient(asked.target,
+	for range (opts.streams + opts.perConnection - 1) / opts.perConnection {
+		connection, err := grpc.NewClient(opts.target,
 			grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithReadBufferSize(4<<10), grpc.WithWriteBufferSize(4<<10))
 		if err != nil {
 			log.Fatal(err)
 		}
-		made.connections = append(made.connections, connection)
+		load.connections = append(load.connections, connection)
 	}
-	return made
+	return load
 }
 
-func (r *rpc) stream(ctx context.Context, heard func(string)) error {
-	connection := r.connections[int(r.next.Add(1))%len(r.connections)]
-	events, err := contract.NewChatServiceClient(connection).StreamComplete(ctx, r.request)
+func (l *grpcLoad) stream(ctx context.Context, onText func(string)) error {
+	connection := l.connections[int(l.next.Add(1))%len(l.connections)]
+	events, err := contract.NewChatServiceClient(connection).StreamComplete(ctx, l.request)
 	if err != nil {
 		return err
 	}
-	whole := false
+	completed := false
 	for {
 		event, err := events.Recv()
-		if errors.Is(err, io.EOF) && whole {
+		if errors.Is(err, io.EOF) && completed {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		whole = whole || event.GetCompleted() != nil
+		completed = completed || event.GetCompleted() != nil
 		if text := event.GetDelta().GetText(); text != "" {
-			heard(text)
+			onText(text)
 		}
 	}
 }
 
-func (r *rpc) health(ctx context.Context) error {
-	_, err := grpc_health_v1.NewHealthClient(r.connections[0]).Check(ctx, &grpc_health_v1.HealthCheckRequest{})
+func (l *grpcLoad) health(ctx context.Context) error {
+	_, err := grpc_health_v1.NewHealthClient(l.connections[0]).Check(ctx, &grpc_health_v1.HealthCheckRequest{})
 	return err
 }

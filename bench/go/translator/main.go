@@ -1,8 +1,8 @@
-// A minimal translator of the contract into HTTP, compiled: the limit that the service is compared with.
+// A minimal translator from the contract to HTTP: the lower limit of the cost of a compiled service.
 //
-// It owns the shortest way from a CompleteRequest to the upstream and back that grpc-go and net/http
-// give, and refuses everything that a service needs beyond that: no validation, no limits, no retries,
-// no errors worth reading, no metrics, no log, and none of the fields that the benchmark does not send.
+// It contains the shortest path from a CompleteRequest to the upstream and back with grpc-go and net/http.
+// It has no validation, limits, retries, useful errors, metrics or log, and ignores all fields that the
+// benchmark does not send.
 package main
 
 import (
@@ -54,7 +54,7 @@ type translator struct {
 	client *http.Client
 }
 
-// The upstream's JSON, as far as the benchmark uses it ------------------------------------------
+// The upstream's JSON: the fields that the benchmark uses ----------------------------------------
 
 type jsonMessage struct {
 	Role    string `json:"role"`
@@ -74,7 +74,7 @@ type jsonUsage struct {
 	TotalTokens      int32 `json:"total_tokens"`
 }
 
-type jsonAnswer struct {
+type jsonCompletion struct {
 	ID      string `json:"id"`
 	Model   string `json:"model"`
 	Created int64  `json:"created"`
@@ -93,54 +93,54 @@ var roles = map[contract.Role]string{
 	contract.Role_ROLE_ASSISTANT: "assistant",
 }
 
-func (t *translator) ask(ctx context.Context, request *contract.CompleteRequest, stream bool) (io.ReadCloser, error) {
-	asked := jsonRequest{Model: request.GetModel(), MaxTokens: request.MaxTokens, Stream: stream}
+func (t *translator) post(ctx context.Context, request *contract.CompleteRequest, stream bool) (io.ReadCloser, error) {
+	payload := jsonRequest{Model: request.GetModel(), MaxTokens: request.MaxTokens, Stream: stream}
 	for _, message := range request.GetMessages() {
 		var text string
 		for _, part := range message.GetContent() {
 			text += part.GetText()
 		}
-		asked.Messages = append(asked.Messages, jsonMessage{Role: roles[message.GetRole()], Content: text})
+		payload.Messages = append(payload.Messages, jsonMessage{Role: roles[message.GetRole()], Content: text})
 	}
-	body, err := json.Marshal(asked)
+	body, err := json.Marshal(payload)
 	if err != nil {
-		return nil, status.Error(codes.Internal, "encoding")
+		return nil, status.Error(codes.Internal, "the request could not be encoded")
 	}
-	post, err := http.NewRequestWithContext(ctx, http.MethodPost, t.url, bytes.NewReader(body))
+	httpRequest, err := http.NewRequestWithContext(ctx, http.MethodPost, t.url, bytes.NewReader(body))
 	if err != nil {
-		return nil, status.Error(codes.Internal, "request")
+		return nil, status.Error(codes.Internal, "the upstream request could not be created")
 	}
-	post.Header.Set("Content-Type", "application/json")
-	post.Header.Set("Authorization", "Bearer bench")
-	answer, err := t.client.Do(post)
+	httpRequest.Header.Set("Content-Type", "application/json")
+	httpRequest.Header.Set("Authorization", "Bearer bench")
+	httpResponse, err := t.client.Do(httpRequest)
 	if err != nil {
-		return nil, status.Error(codes.Unavailable, "upstream")
+		return nil, status.Error(codes.Unavailable, "the upstream could not be reached")
 	}
-	if answer.StatusCode != http.StatusOK {
-		answer.Body.Close()
-		return nil, status.Error(codes.Unavailable, answer.Status)
+	if httpResponse.StatusCode != http.StatusOK {
+		httpResponse.Body.Close()
+		return nil, status.Error(codes.Unavailable, httpResponse.Status)
 	}
-	return answer.Body, nil
+	return httpResponse.Body, nil
 }
 
 func (t *translator) Complete(ctx context.Context, request *contract.CompleteRequest) (*contract.CompleteResponse, error) {
-	body, err := t.ask(ctx, request, false)
+	body, err := t.post(ctx, request, false)
 	if err != nil {
 		return nil, err
 	}
 	defer body.Close()
 	text, err := io.ReadAll(body)
 	if err != nil {
-		return nil, status.Error(codes.Unavailable, "body")
+		return nil, status.Error(codes.Unavailable, "the response body could not be read")
 	}
-	var answer jsonAnswer
-	if err := json.Unmarshal(text, &answer); err != nil {
-		return nil, status.Error(codes.Internal, "answer")
+	var completion jsonCompletion
+	if err := json.Unmarshal(text, &completion); err != nil {
+		return nil, status.Error(codes.Internal, "the response is not valid JSON")
 	}
 	response := &contract.CompleteResponse{
-		Id: answer.ID, Model: answer.Model, CreateTime: &timestamppb.Timestamp{Seconds: answer.Created}, Usage: usage(answer.Usage),
+		Id: completion.ID, Model: completion.Model, CreateTime: &timestamppb.Timestamp{Seconds: completion.Created}, Usage: usage(completion.Usage),
 	}
-	for _, choice := range answer.Choices {
+	for _, choice := range completion.Choices {
 		response.Choices = append(response.Choices, &contract.Choice{
 			Index:        choice.Index,
 			FinishReason: contract.FinishReason_FINISH_REASON_STOP,
@@ -154,7 +154,7 @@ func (t *translator) Complete(ctx context.Context, request *contract.CompleteReq
 }
 
 func (t *translator) StreamComplete(request *contract.CompleteRequest, stream grpc.ServerStreamingServer[contract.StreamCompleteResponse]) error {
-	body, err := t.ask(stream.Context(), request, true)
+	body, err := t.post(stream.Context(), request, true)
 	if err != nil {
 		return err
 	}
@@ -169,34 +169,34 @@ func (t *translator) StreamComplete(request *contract.CompleteRequest, stream gr
 		if bytes.Equal(data, []byte("[DONE]")) {
 			return nil
 		}
-		var piece jsonAnswer
-		if err := json.Unmarshal(data, &piece); err != nil {
-			return status.Error(codes.Internal, "event")
+		var chunk jsonCompletion
+		if err := json.Unmarshal(data, &chunk); err != nil {
+			return status.Error(codes.Internal, "an event is not valid JSON")
 		}
 		if !started {
 			started = true
-			if err := stream.Send(begun(&piece)); err != nil {
+			if err := stream.Send(startedEvent(&chunk)); err != nil {
 				return err
 			}
 		}
-		for _, event := range events(&piece) {
+		for _, event := range events(&chunk) {
 			if err := stream.Send(event); err != nil {
 				return err
 			}
 		}
 	}
-	return status.Error(codes.Unavailable, "cut short")
+	return status.Error(codes.Unavailable, "the stream ended without [DONE]")
 }
 
-func begun(piece *jsonAnswer) *contract.StreamCompleteResponse {
+func startedEvent(chunk *jsonCompletion) *contract.StreamCompleteResponse {
 	return &contract.StreamCompleteResponse{Event: &contract.StreamCompleteResponse_Started{
-		Started: &contract.Started{Id: piece.ID, Model: piece.Model, CreateTime: &timestamppb.Timestamp{Seconds: piece.Created}},
+		Started: &contract.Started{Id: chunk.ID, Model: chunk.Model, CreateTime: &timestamppb.Timestamp{Seconds: chunk.Created}},
 	}}
 }
 
-func events(piece *jsonAnswer) []*contract.StreamCompleteResponse {
+func events(chunk *jsonCompletion) []*contract.StreamCompleteResponse {
 	var out []*contract.StreamCompleteResponse
-	for _, choice := range piece.Choices {
+	for _, choice := range chunk.Choices {
 		if choice.Delta.Content != "" {
 			out = append(out, &contract.StreamCompleteResponse{Event: &contract.StreamCompleteResponse_Delta{
 				Delta: &contract.Delta{ChoiceIndex: choice.Index, Text: choice.Delta.Content},
@@ -208,9 +208,9 @@ func events(piece *jsonAnswer) []*contract.StreamCompleteResponse {
 			}})
 		}
 	}
-	if piece.Usage != nil {
+	if chunk.Usage != nil {
 		out = append(out, &contract.StreamCompleteResponse{Event: &contract.StreamCompleteResponse_Completed{
-			Completed: &contract.Completed{Usage: usage(piece.Usage)},
+			Completed: &contract.Completed{Usage: usage(chunk.Usage)},
 		}})
 	}
 	return out

@@ -1,11 +1,11 @@
-// The scripted upstream: Together's HTTP API reduced to what a benchmark asks for.
+// The scripted upstream: the part of Together's HTTP API that the benchmark uses.
 //
-// It owns the pace of the answers and the count of what was asked, and refuses to know who asks.
-// It speaks HTTP/1.1 over plain sockets instead of net/http: an answer is one write of bytes that
-// were made before, so that it costs a few microseconds and never limits what stands in front of it.
-// The model's name is the script: `bench-unary`, `bench-wait20` (answers after 20 ms), `bench-400x0`
-// (400 tokens at once, each an HTTP chunk of its own), `bench-400x20` (one every 20 ms, each saying
-// in microseconds since the epoch when it was sent).
+// It owns the pace of the responses and counts the requests; it does not know the contestants. It serves
+// HTTP/1.1 over plain sockets instead of net/http: a response is one write of prepared bytes, which costs
+// a few microseconds, so that the upstream never limits a contestant. The name of the model is the script:
+// `bench-unary`, `bench-wait20` (responds after 20 ms), `bench-400x0` (400 tokens at once, each its own
+// HTTP chunk), `bench-400x20` (one token every 20 ms; each token is its time of sending in microseconds
+// since the epoch).
 package main
 
 import (
@@ -25,7 +25,7 @@ import (
 
 const bodyBytesMax = 1 << 20
 
-// Counts of what reached the upstream since it started; `open` is a gauge of streams under way.
+// Counters since the start; `open` is a gauge of streams in flight.
 var calls, streams, tokens, open atomic.Int64
 
 func main() {
@@ -50,7 +50,7 @@ func serve(connection net.Conn) {
 	reader := bufio.NewReaderSize(connection, 16<<10)
 	for {
 		path, body, err := readRequest(reader)
-		if err != nil || answer(connection, path, body) != nil {
+		if err != nil || respond(connection, path, body) != nil {
 			return
 		}
 	}
@@ -118,10 +118,10 @@ func readChunks(reader *bufio.Reader) ([]byte, error) {
 	}
 }
 
-func answer(connection net.Conn, path string, body []byte) error {
+func respond(connection net.Conn, path string, body []byte) error {
 	switch {
 	case strings.HasSuffix(path, "/counts"):
-		return write(connection, whole(fmt.Appendf(nil, `{"calls":%d,"streams":%d,"tokens":%d,"open":%d}`,
+		return write(connection, withHead(fmt.Appendf(nil, `{"calls":%d,"streams":%d,"tokens":%d,"open":%d}`,
 			calls.Load(), streams.Load(), tokens.Load(), open.Load())))
 	case strings.HasSuffix(path, "/chat/completions"):
 		return complete(connection, scriptOf(body))
@@ -130,9 +130,9 @@ func answer(connection net.Conn, path string, body []byte) error {
 	}
 }
 
-// script is what a model's name asks for.
+// script is the parsed name of a model.
 type script struct {
-	tokens int // 0: an answer in one piece
+	tokens int // 0: a unary response
 	gap    time.Duration
 }
 
@@ -149,7 +149,7 @@ func scriptOf(body []byte) script {
 	return script{tokens: number, gap: milliseconds(gap)}
 }
 
-// modelOf is the name behind `"model": "bench-`, wherever a gateway put the member.
+// modelOf returns the name after `"model": "bench-`. Gateways change the order of the members.
 func modelOf(body []byte) string {
 	_, rest, _ := bytes.Cut(body, []byte(`"model"`))
 	_, rest, _ = bytes.Cut(rest, []byte("bench-"))
@@ -162,61 +162,61 @@ func milliseconds(text string) time.Duration {
 	return time.Duration(number) * time.Millisecond
 }
 
-func complete(connection net.Conn, asked script) error {
+func complete(connection net.Conn, requested script) error {
 	calls.Add(1)
-	if asked.tokens == 0 {
-		time.Sleep(asked.gap)
+	if requested.tokens == 0 {
+		time.Sleep(requested.gap)
 		return write(connection, unary)
 	}
 	streams.Add(1)
 	open.Add(1)
 	defer open.Add(-1)
-	if asked.gap == 0 {
-		tokens.Add(int64(asked.tokens))
-		return write(connection, burst(asked.tokens))
+	if requested.gap == 0 {
+		tokens.Add(int64(requested.tokens))
+		return write(connection, burst(requested.tokens))
 	}
-	return trickle(connection, asked)
+	return trickle(connection, requested)
 }
 
-// trickle writes the head with the first token, then one token every gap, by the clock and not by
-// sleeping, so that lateness does not add up.
-func trickle(connection net.Conn, asked script) error {
+// trickle writes the head with the first token, then one token per gap. Each token has an absolute due
+// time, so that delays do not add up.
+func trickle(connection net.Conn, requested script) error {
 	due := time.Now()
-	piece := append(append([]byte{}, streamHead...), firstChunk...)
-	for range asked.tokens {
-		piece = append(piece, stampedChunk()...)
-		if err := write(connection, piece); err != nil {
+	pending := append(append([]byte{}, streamHead...), firstChunk...)
+	for range requested.tokens {
+		pending = append(pending, stampedChunk()...)
+		if err := write(connection, pending); err != nil {
 			return err
 		}
 		tokens.Add(1)
-		piece = piece[:0]
-		due = due.Add(asked.gap)
+		pending = pending[:0]
+		due = due.Add(requested.gap)
 		time.Sleep(time.Until(due))
 	}
 	return write(connection, streamEnd)
 }
 
-// stampedChunk is a token that says when it was sent; of the same length until the year 2286.
+// stampedChunk returns a token that is its time of sending; the length is constant until the year 2286.
 func stampedChunk() []byte {
 	stamp := strconv.FormatInt(time.Now().UnixMicro(), 10)
 	return bytes.ReplaceAll(stampChunk, []byte("0000000000000000"), []byte(stamp))
 }
 
-// bursts holds the bytes of whole streams by their number of tokens. The tokens differ: some gateways
-// take a hundred that are alike for a model gone mad, and end the stream.
+// bursts holds the bytes of complete streams by their number of tokens. The tokens differ: some gateways
+// treat a hundred equal tokens as a failure of the model and end the stream.
 var bursts sync.Map
 
 func burst(count int) []byte {
-	if made, found := bursts.Load(count); found {
-		return made.([]byte)
+	if stream, found := bursts.Load(count); found {
+		return stream.([]byte)
 	}
-	made := append(append([]byte{}, streamHead...), firstChunk...)
+	stream := append(append([]byte{}, streamHead...), firstChunk...)
 	for number := range count {
-		made = append(made, token(fmt.Sprintf(" t%02d", number%100))...)
+		stream = append(stream, token(fmt.Sprintf(" t%02d", number%100))...)
 	}
-	made = append(made, streamEnd...)
-	bursts.Store(count, made)
-	return made
+	stream = append(stream, streamEnd...)
+	bursts.Store(count, stream)
+	return stream
 }
 
 func write(connection net.Conn, data []byte) error {
@@ -224,17 +224,17 @@ func write(connection net.Conn, data []byte) error {
 	return err
 }
 
-// What is answered, in the shapes that Together sends ------------------------------------------
+// Responses, in the format of Together ---------------------------------------------------------
 
 const created = 1786528791
 
 var (
 	text  = strings.Repeat("The quick brown fox jumps over the lazy dog. ", 20)
-	unary = whole(fmt.Appendf(nil, `{"id":"ovtS38F-bench","object":"chat.completion","created":%d,`+
+	unary = withHead(fmt.Appendf(nil, `{"id":"ovtS38F-bench","object":"chat.completion","created":%d,`+
 		`"model":"bench","prompt":[],"choices":[{"finish_reason":"stop","seed":1234567890,"logprobs":null,`+
 		`"index":0,"message":{"role":"assistant","content":%q,"tool_calls":[]}}],`+
 		`"usage":{"prompt_tokens":180,"completion_tokens":200,"total_tokens":380}}`, created, text))
-	models = whole(fmt.Appendf(nil, `{"object":"list","data":[%s,%s]}`, model("bench-unary"), model("bench-400x0")))
+	models = withHead(fmt.Appendf(nil, `{"object":"list","data":[%s,%s]}`, model("bench-unary"), model("bench-400x0")))
 
 	streamHead = []byte("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n" +
 		"Cache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -254,7 +254,7 @@ func model(id string) string {
 	return fmt.Sprintf(`{"id":%q,"object":"model","created":%d,"owned_by":"bench","type":"chat"}`, id, created)
 }
 
-func whole(body []byte) []byte {
+func withHead(body []byte) []byte {
 	head := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", len(body))
 	return append([]byte(head), body...)
 }

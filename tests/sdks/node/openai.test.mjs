@@ -1,8 +1,8 @@
-// OpenAI's package for Node, as it is installed, against the door.
+// Tests of OpenAI's package for Node against the HTTP listener.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import OpenAI from "openai";
-import { asked, left, serve } from "./served.mjs";
+import { endOf, requestsFor, serve } from "./service.mjs";
 
 const MODEL = "meta-llama/Meta-Llama-3-8B-Instruct-Turbo";
 const HELLO = [{ role: "user", content: "say: Hello there, friend." }];
@@ -19,33 +19,33 @@ const SCHEMA = {
   required: ["name", "age"],
 };
 
-let served, client;
+let service, client;
 before(async () => {
-  served = await serve();
+  service = await serve();
   const defaultHeaders = { "x-provider": "together" };
-  client = new OpenAI({ apiKey: "tok_any", baseURL: `${served.baseURL}/`, defaultHeaders });
+  client = new OpenAI({ apiKey: "tok_any", baseURL: `${service.baseURL}/`, defaultHeaders });
 });
-after(() => served.stop());
+after(() => service.stop());
 
 test("a call", async () => {
-  const answer = await client.chat.completions.create({ model: MODEL, messages: HELLO });
-  assert.equal(answer.choices[0].message.content, "Hello there, friend.");
-  assert.equal(answer.choices[0].finish_reason, "stop");
+  const response = await client.chat.completions.create({ model: MODEL, messages: HELLO });
+  assert.equal(response.choices[0].message.content, "Hello there, friend.");
+  assert.equal(response.choices[0].finish_reason, "stop");
 });
 
 test("a stream", async () => {
   const long = "Hello there, friend. ".repeat(20).trim();
   const messages = [{ role: "user", content: `say: ${long}` }];
-  let text = "", pieces = 0;
+  let text = "", chunks = 0;
   for await (const chunk of await client.chat.completions.create({ model: MODEL, messages, stream: true })) {
     text += chunk.choices[0]?.delta?.content ?? "";
-    pieces += 1;
+    chunks += 1;
   }
   assert.equal(text, long);
-  assert.ok(pieces > 2);
+  assert.ok(chunks > 2);
 });
 
-test("a tool, gathered from a stream by the package", async () => {
+test("a tool call that the package collects from a stream", async () => {
   const question = [{ role: "user", content: "What is the weather in Paris?" }];
   const stream = client.chat.completions.stream({ model: MODEL, messages: question, tools: [WEATHER], tool_choice: "required" });
   const [call] = (await stream.finalMessage()).tool_calls;
@@ -53,13 +53,13 @@ test("a tool, gathered from a stream by the package", async () => {
   assert.ok("city" in JSON.parse(call.function.arguments));
 });
 
-test("JSON that follows a schema", async () => {
-  const answer = await client.chat.completions.create({
+test("a JSON schema", async () => {
+  const response = await client.chat.completions.create({
     model: MODEL,
     messages: [{ role: "user", content: "Who? Answer in JSON." }],
     response_format: { type: "json_schema", json_schema: { name: "person", schema: SCHEMA } },
   });
-  assert.deepEqual(Object.keys(JSON.parse(answer.choices[0].message.content)).sort(), ["age", "name"]);
+  assert.deepEqual(Object.keys(JSON.parse(response.choices[0].message.content)).sort(), ["age", "name"]);
 });
 
 for (const [model, status, kind, times] of [
@@ -69,10 +69,10 @@ for (const [model, status, kind, times] of [
   ["sandbox/error-500", 500, OpenAI.InternalServerError, 1],
   ["sandbox/error-503", 503, OpenAI.InternalServerError, 2],
 ]) {
-  test(`the error ${status} is the package's own, and is retried where that helps`, async () => {
+  test(`error ${status} has the package's class, and is retried if retryable`, async () => {
     const call = client.chat.completions.create({ model, messages: HELLO }, { maxRetries: 1 });
     await assert.rejects(call, (error) => error instanceof kind && error.status === status && !!error.requestID);
-    assert.equal((await asked(served, model)).length, times);
+    assert.equal((await requestsFor(service, model)).length, times);
   });
 }
 
@@ -85,18 +85,18 @@ test("an error within a stream is thrown", async () => {
   assert.ok(seen > 0);
 });
 
-test("an abort releases the provider", async () => {
+test("an abort closes the provider connection", async () => {
   const model = "sandbox/stall-after-2";
   const stream = await client.chat.completions.create({ model, messages: HELLO, stream: true });
   for await (const _ of stream) stream.controller.abort();
-  assert.equal(await left(served, model), "client_closed");
+  assert.equal(await endOf(service, model), "client_closed");
 });
 
-test("a timeout of the client is answered and not tried again", async () => {
+test("a timeout of the client returns 504 and is not retried", async () => {
   const model = "sandbox/stall-after-4";
   const call = client.chat.completions.create({ model, messages: HELLO }, { timeout: 5000 });
   await assert.rejects(call, (error) => error.status === 504);
-  assert.equal((await asked(served, model)).length, 1);
+  assert.equal((await requestsFor(service, model)).length, 1);
 });
 
 test("the models are listed", async () => {

@@ -1,4 +1,4 @@
-"""Processes and cores."""
+"""Tests of process statistics, cores and contestants."""
 
 import pytest
 from bench import procfs
@@ -9,23 +9,23 @@ from bench.machine import cpu_model
 STAT = "4242 (a (very) odd name) S 17 4242 4242 0 -1 4194560 100 0 0 0 150 25 7 8 20 0 3 0 1000 1 1"
 
 
-def test_cpu_is_user_and_system_time():
-    """Of the process itself, whatever its name looks like."""
+def test_cpu_time_is_user_plus_system_time():
+    """A process name with spaces and brackets does not shift the fields."""
     assert 175 == procfs.cpu_ticks(STAT)
 
 
-def test_the_parent_is_found_behind_an_odd_name():
-    """Spaces and brackets in a name move no field."""
+def test_parent_is_parsed_after_a_name_with_brackets():
+    """Spaces and brackets in a name do not shift the fields."""
     assert 17 == procfs.parent(STAT)
 
 
-def test_a_family_is_all_that_a_process_started():
-    """Children of children too, strangers not."""
+def test_descendants_include_grandchildren():
+    """`descendants` returns children and their children, and no unrelated process."""
     assert [1, 2, 3, 4] == procfs.descendants(1, {1: 0, 2: 1, 3: 1, 4: 2, 9: 8})
 
 
-def test_resident_memory_is_read():
-    """A process that has gone has none."""
+def test_resident_memory_is_parsed():
+    """The result is VmRSS, and 0 for a process that has ended."""
     assert 2048 == procfs.resident_kib("Name:\tx\nVmRSS:\t    2048 kB\n")
     assert 0 == procfs.resident_kib("")
 
@@ -39,36 +39,36 @@ def test_resident_memory_is_read():
         ([0, 1, 2, 3], (3,), (2, 3), (0, 1)),
     ],
 )
-def test_the_gateway_has_a_core_to_itself_where_there_are_two(available, gateway, pair, load):
-    """And two workers have theirs where there are four."""
+def test_the_gateway_has_its_own_core_if_there_are_two(available, gateway, pair, load):
+    """Two workers have cores of their own if there are four."""
     cores = split(available)
     assert (gateway, pair, load) == (cores.gateway, cores.pair, cores.load)
     assert (len(available) > 1) == (not set(cores.gateway) & set(cores.load))
     assert (len(available) > 3) == cores.load_is_elsewhere
 
 
-def test_a_machine_without_cores_is_refused():
-    """There is nothing to measure on."""
+def test_no_cores_raise_value_error():
+    """An empty list of cores is rejected."""
     with pytest.raises(ValueError, match="no core"):
         split([])
 
 
-def test_a_command_is_pinned():
-    """By taskset, before it starts, so that runtimes that count cores see one."""
+def test_a_command_is_pinned_with_taskset():
+    """taskset pins the command before it starts, so that runtimes that count cores see one."""
     assert ["taskset", "--cpu-list", "0,1", "x"] == pinned((0, 1), ["x"])
 
 
-def test_the_cpu_is_named():
-    """From the first of its cores."""
+def test_cpu_model_is_the_name_of_the_first_core():
+    """`cpu_model` returns the model name of the first core."""
     assert "EPYC" == cpu_model("processor\t: 0\nmodel name\t: EPYC\nmodel name\t: other\n")
 
 
-def test_contestants_have_names_of_their_own():
-    """A name is the key of everything that is measured."""
+def test_contestant_names_are_unique():
+    """Samples are keyed by the name of the contestant."""
     assert len(CONTESTANTS) == len({contestant.name for contestant in CONTESTANTS})
 
 
-def test_peers_are_found_where_they_are_installed():
-    """Whoever is not ours says what must be there before it is started."""
+def test_installed_peers_name_the_file_they_need():
+    """A contestant that `make bench` installs names a file of its command that must exist."""
     peers = [one for one in CONTESTANTS if any("{installed}" in word for word in one.command)]
     assert all(one.needs and any(one.needs in word for word in one.command) for one in peers)

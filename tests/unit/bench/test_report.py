@@ -1,4 +1,4 @@
-"""Targets, the report and the guard."""
+"""Tests of the targets, the report and the guard."""
 
 import pytest
 from bench import report
@@ -47,29 +47,29 @@ def target(**bounds):
     ],
 )
 def test_a_target_holds_up_to_its_bound(bounds, measured, holds):
-    """And what was not measured neither holds nor fails."""
+    """A value equal to the bound holds; a target that was not measured has no verdict."""
     assert holds is Verdict(target=target(**bounds), measured=measured).holds
 
 
-def test_every_target_has_one_bound():
-    """Either the most or the least."""
+def test_every_target_has_exactly_one_bound():
+    """A target has either `most` or `least`."""
     assert all((one.most is None) != (one.least is None) for one in TARGETS)
 
 
-def test_without_a_measurement_nothing_is_judged():
-    """No target reads a zero out of nothing."""
+def test_targets_without_samples_are_not_measured():
+    """Every target returns None for an empty run."""
     assert [None] * len(TARGETS) == [verdict.measured for verdict in judged(Results([]))]
 
 
-def test_a_target_is_read_from_the_figures_of_the_run():
-    """Ours against bare, within the rounds."""
+def test_a_target_is_computed_from_the_samples_of_the_run():
+    """The first target is the ratio of ours to bare within one round."""
     results = run(("unary", "ours", "16", 0, 450.0), ("unary", "bare", "16", 0, 150.0)).results
     first = judged(results)[0]
     assert (3.0, True) == (first.measured, first.holds)
 
 
-def test_added_first_tokens_are_compared_without_the_upstreams_own():
-    """Three against two added milliseconds are one and a half times."""
+def test_added_first_token_times_exclude_the_upstream():
+    """3 ms added compared with 2 ms added is a ratio of 1.5."""
     rows = {"ours": 3.5, "smg": 2.5, "direct": 0.5}
     results = Results(
         [
@@ -81,13 +81,13 @@ def test_added_first_tokens_are_compared_without_the_upstreams_own():
     assert 1.5 == verdict.measured
 
 
-def test_workers_scale_by_what_their_calls_cost():
-    """Two workers whose calls cost a quarter more do the work of 1.6."""
+def test_scaling_is_computed_from_the_cpu_of_a_call():
+    """Two workers whose calls cost 25% more do the work of 1.6 workers."""
     assert 1.6 == scaling(100.0, 125.0, 2)
 
 
 def test_every_variant_that_a_target_reads_is_measured():
-    """A target whose load nobody runs would be "not measured" for ever."""
+    """A target whose load is not run would always be "not measured"."""
     measured = {(figure.name, variant) for figure in FIGURES for variant in figure.variants}
     read = {("unary", "16"), ("burst", "8"), ("trickle", "100"), ("trickle", "10"), ("added latency", "10")}
     read |= {("open streams", "10000"), ("first token", "1"), ("streams in flight", "1")}
@@ -95,12 +95,12 @@ def test_every_variant_that_a_target_reads_is_measured():
 
 
 def test_every_figure_has_a_table():
-    """What was measured is shown."""
+    """The report shows every figure."""
     assert {figure.name for figure in FIGURES} <= {table.figure for table in TABLES}
 
 
 def test_the_report_shows_medians_with_their_spread():
-    """And marks what varied much."""
+    """A cell has the median, the least and the most; `~` marks a spread above 20%."""
     text = report.markdown(
         run(
             ("unary", "ours", "16", 0, 400.0),
@@ -111,8 +111,8 @@ def test_the_report_shows_medians_with_their_spread():
     assert "| togetherchat, gRPC | 16 | 450 (400-500) ~ |" in text
 
 
-def test_the_report_says_who_failed_and_why():
-    """Nobody is left out silently."""
+def test_the_report_lists_failures_with_their_reason():
+    """Every failed or missing contestant is listed once with its reason."""
     failure = {
         "figure": "burst",
         "contestant": "smg",
@@ -125,19 +125,19 @@ def test_the_report_says_who_failed_and_why():
     assert "- Portkey gateway: not installed" in text
 
 
-def test_a_figure_that_was_not_asked_for_has_no_table():
-    """A short run makes a short report."""
+def test_a_figure_without_samples_has_no_table():
+    """The report omits figures that were not measured."""
     assert "## Streams" not in report.markdown(run(("unary", "ours", "16", 0, 400.0)))
 
 
-def test_the_guard_takes_the_middle_of_the_rounds():
-    """One round in which a neighbour woke decides nothing."""
+def test_the_guard_uses_the_median_of_the_rounds():
+    """One disturbed round does not change the result."""
     rounds = [{"ours": 40.0, "bare": 10.0}, {"ours": 99.0, "bare": 10.0}, {"ours": 41.0, "bare": 10.0}]
     assert 4.1 == middle_ratio(rounds)
 
 
-def test_the_guard_watches_the_three_paths():
-    """Whole answers, bursts and trickles, at loads that the figures have."""
-    known = {(figure.name, variant) for figure in FIGURES for variant in figure.variants}
+def test_the_guard_limits_unary_burst_and_trickle():
+    """The guard has a limit for each of the three paths, at a load that the figures have."""
+    variants = {(figure.name, variant) for figure in FIGURES for variant in figure.variants}
     assert {"unary", "burst", "trickle"} == {limit.figure for limit in LIMITS}
-    assert all((limit.figure, limit.variant) in known for limit in LIMITS)
+    assert all((limit.figure, limit.variant) in variants for limit in LIMITS)

@@ -11,17 +11,17 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
-{{/* The port of an address such as 0.0.0.0:50051, so that settings alone say it. */}}
+{{/* The port of an address such as 0.0.0.0:50051: a port is defined once, in the settings. */}}
 {{- define "togetherchat.port" -}}
 {{ splitList ":" . | last }}
 {{- end }}
 
-{{/* The file of settings: all but those that the Deployment says in flags. */}}
+{{/* The settings file: all settings except those that the Deployment passes as flags. */}}
 {{- define "togetherchat.settings" -}}
 {{ omit . "grpc_listen" "http_listen" "health_listen" "admin_listen" "log_format" "workers" | toToml }}
 {{- end }}
 
-{{/* What a port speaks, to meshes: with TLS they cannot see into it. */}}
+{{/* The appProtocol of a port for meshes, which cannot parse the protocol inside TLS. */}}
 {{- define "togetherchat.protocol" -}}
 {{ if (first .).Values.tls.secretName }}https{{ else }}{{ last . }}{{ end }}
 {{- end }}
