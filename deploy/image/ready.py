@@ -1,9 +1,9 @@
 #!/opt/togetherchat/bin/python -IS
 """Health check of the image: exits with 0 when the server in this container accepts calls.
 
-Requests `/readyz` from the admin listener, whose address is in TOGETHERCHAT_ADMIN_LISTEN. The script imports only
-`socket`, without `site`, because it runs every ten seconds. The gRPC library alone takes twenty times as
-long to load.
+Requests `/readyz` from the admin listener, whose address is in TOGETHERCHAT_ADMIN_LISTEN. The script imports
+only `socket`, without `site`, because it runs every ten seconds. The gRPC library alone takes twenty times
+as long to load.
 """
 
 import os
