@@ -40,6 +40,6 @@ unpack() (
     scratch="$(mktemp -d)" && cd "$scratch" || exit
     trap 'rm -rf "$scratch"' EXIT
     download=(apt-get download -qq -o APT::Sandbox::User=root "$1")
-    "${download[@]}" || { apt-get update -qq && "${download[@]}"; } || exit
+    "${download[@]}" 2> /dev/null || { apt-get update -qq && "${download[@]}"; } || exit
     dpkg -x ./*.deb . && install -m 755 "$2" "$3/"
 )
