@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -109,6 +110,16 @@ class Installation:
     def wait_for_rollout(self) -> None:
         self.kubectl("rollout", "status", "deployment/togetherchat", f"--timeout={TIMEOUT_S:.0f}s")
 
+    def wait_until_reachable(self, service: str, port: int) -> None:
+        """Wait until the address of a Service accepts connections.
+
+        Ready pods do not imply it. The controller of EndpointSlices repeats a sync with stale data after a
+        second or more, and kube-proxy leaves a second between two updates of its rules. Until then the address
+        refuses connections.
+        """
+        address = (self.service(service)["spec"]["clusterIP"], port)
+        wait_until(f"{address[0]}:{port} accepts connections", lambda: _accepts_connections(address))
+
     def run_python(self, code: str) -> str:
         """Run Python code in a pod and return its output."""
         return self.kubectl("exec", "deployment/togetherchat", "--", "python", "-c", code).strip()
@@ -119,6 +130,14 @@ class Installation:
 
     def _all(self) -> list[dict]:
         return objects("pods", "--namespace", self.namespace)
+
+
+def _accepts_connections(address: tuple[str, int]) -> bool:
+    try:
+        with socket.create_connection(address, timeout=1):
+            return True
+    except OSError:
+        return False
 
 
 def _condition(pod: dict, kind: str) -> bool:

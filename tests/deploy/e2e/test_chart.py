@@ -12,6 +12,7 @@ def test_the_chart_installs_serves_and_uninstalls(report_calls):
 
     installed = paste(INSTALL)
     chart.scale(2)
+    chart.wait_until_reachable("togetherchat", 3000)
     service = chart.dns_name("togetherchat")
     headless = {"headless": f"dns:///{chart.dns_name('togetherchat-headless')}:50051"}
     with calling(grpc=headless, http=f"http://{service}:3000") as callers:

@@ -28,6 +28,7 @@ def test_the_kubelet_probes_find_the_pod_ready(dev):
 
 def test_the_address_of_the_service_serves_grpc_and_http(dev):
     """Kube-proxy forwards calls at the cluster IP to a pod."""
+    dev.wait_until_reachable("togetherchat", 3000)
     address = dev.service("togetherchat")["spec"]["clusterIP"]
     request = {
         "model": "openai/gpt-oss-120b",
