@@ -167,7 +167,7 @@ def close(environment: Path, root: Root) -> None:
 
 
 def index_libraries(folder: Path) -> None:
-    """Make the loader find libraries outside its default folders, such as those of a Python in /usr/local."""
+    """Make the loader find libraries in other than its default folders, as a Python in /usr/local has."""
     output("ldconfig", "-r", str(folder))
     shutil.rmtree(folder / "var/cache", ignore_errors=True)
 

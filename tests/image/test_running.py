@@ -32,7 +32,7 @@ ANSWER = {
 
 
 async def test_the_image_serves_calls(chat):
-    """A client outside the container receives a completion and the model catalog."""
+    """A client on this machine receives a completion and the model catalog."""
     async with container("--sandbox") as running:
         await running.wait_until_serving()
 
