@@ -209,7 +209,7 @@ async def test_with_a_key_and_without_authentication_the_server_exits():
         status = await running.command.ended()
 
     assert 2 == status
-    assert "would let anyone who reaches it spend this service's key" in running.command.error_text
+    assert "would let anyone use this service's key" in running.command.error_text
     assert KEY not in running.command.error_text
 
 
