@@ -1,7 +1,7 @@
-"""A Kubernetes of one node: its parts are started in order, a command is run, and they are ended.
+"""Runs a Kubernetes cluster of one node: starts its processes in order, runs a command, ends the processes.
 
-Owns processes, their words and their files. Runs in namespaces of its own (`inside`), so that it takes
-fixed addresses and folders; refuses to know what is deployed.
+Owns the processes, their flags and their files. The namespaces that `inside` prepares make fixed addresses
+and folders safe. This module knows nothing of what is deployed.
 """
 
 import json
@@ -12,7 +12,7 @@ from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from part import LOGS, answers, eventually, known, prints, running, say, status_of
+from process import LOGS, exit_status_of, is_healthy, output_of, report, resolves, running, wait_until
 
 ADDRESS = os.environ["E2E_ADDRESS"]
 TOOLS = Path(os.environ["E2E_TOOLS"])
@@ -23,8 +23,8 @@ API = f"https://{ADDRESS}:6443"
 CONTAINERD = "/run/containerd/containerd.sock"
 SERVICES, PODS = "10.96.0.0/16", "10.98.0.0/24"
 
-# Who each part is to the API server; the last is whoever runs the command.
-WHO = {
+# User and groups of each process at the API server. The last is for the command that runs in the cluster.
+USERS = {
     "kube-controller-manager": ("system:kube-controller-manager", ""),
     "kube-scheduler": ("system:kube-scheduler", ""),
     "kube-proxy": ("system:kube-proxy", ""),
@@ -34,32 +34,32 @@ WHO = {
 
 
 def main(command: Sequence[str]) -> int:
-    """Run it in the node; its exit status."""
+    """Run a command in the cluster and return its exit status."""
     STATE.mkdir()
-    with ExitStack() as parts:
-        for start in (etcd, api_server, controllers, containerd, names, kubelet, proxy):
-            say(f"starting {start.__name__.replace('_', ' ')}")
-            parts.enter_context(start())
+    with ExitStack() as processes:
+        for start in (etcd, api_server, controllers, containerd, dns, kubelet, proxy):
+            report(f"starting {start.__name__.replace('_', ' ')}")
+            processes.enter_context(start())
         version = json.loads(_kubectl("get", "--raw", "/version"))["gitVersion"]
-        say(f"Kubernetes {version} is up; logs are in {LOGS}")
-        return status_of(*command, KUBECONFIG=str(_access("admin")))
+        report(f"Kubernetes {version} is running; logs are in {LOGS}")
+        return exit_status_of(*command, KUBECONFIG=str(_access("admin")))
 
 
 @contextmanager
 def etcd() -> Generator[None]:
     words = ["--data-dir", str(STATE / "etcd"), "--unsafe-no-fsync"]
     with running("etcd", *words, "--listen-client-urls", ETCD, "--advertise-client-urls", ETCD) as alive:
-        eventually("etcd serves", lambda: answers(f"{ETCD}/health"), alive)
+        wait_until("etcd is healthy", lambda: is_healthy(f"{ETCD}/health"), alive)
         yield
 
 
 @contextmanager
 def api_server() -> Generator[None]:
-    tokens = {name: secrets.token_hex(16) for name in WHO}
-    rows = [f'{tokens[name]},{user},{user},"{group}"\n' for name, (user, group) in WHO.items()]
+    tokens = {name: secrets.token_hex(16) for name in USERS}
+    rows = [f'{tokens[name]},{user},{user},"{group}"\n' for name, (user, group) in USERS.items()]
     _write("tokens.csv", "".join(rows))
     key = STATE / "accounts.pem"
-    prints("openssl", "genrsa", "-out", str(key), "2048")
+    output_of("openssl", "genrsa", "-out", str(key), "2048")
     words = [
         *("--etcd-servers", ETCD, "--cert-dir", str(STATE / "api"), "--advertise-address", ADDRESS),
         *("--token-auth-file", str(STATE / "tokens.csv"), "--authorization-mode", "Node,RBAC"),
@@ -70,16 +70,16 @@ def api_server() -> Generator[None]:
     ]
     certificate = STATE / "api/apiserver.crt"
     with running("kube-apiserver", *words) as alive:
-        eventually("the API server has a certificate", certificate.exists, alive)
+        wait_until("the API server has a certificate", certificate.exists, alive)
         for name, token in tokens.items():
             _write(f"{name}.json", json.dumps(_kubeconfig(certificate, token)))
-        eventually("the API server is ready", lambda: _kubectl("get", "--raw", "/readyz") == "ok", alive)
+        wait_until("the API server is ready", lambda: _kubectl("get", "--raw", "/readyz") == "ok", alive)
         yield
 
 
 @contextmanager
 def controllers() -> Generator[None]:
-    """Those that make pods of Deployments, and the one that gives pods to nodes."""
+    """The controllers that create pods, and the scheduler that assigns them to nodes."""
     key = str(STATE / "accounts.pem")
     manager = ("--use-service-account-credentials", "--service-account-private-key-file", key)
     with (
@@ -91,15 +91,16 @@ def controllers() -> Generator[None]:
 
 @contextmanager
 def containerd() -> Generator[None]:
-    """With the images that `parts` has made: there is no registry."""
+    """Containerd, with the images from `parts` imported: there is no registry."""
     nets = {"cniVersion": "1.0.0", "name": "pods", "plugins": [_pods_network(), {"type": "portmap"}]}
     _write("cni/pods.conflist", json.dumps(nets))
     ctr = ("ctr", "--address", CONTAINERD, "--namespace", "k8s.io")
     with running("containerd", "--config", str(_write("containerd.toml", CONTAINERD_SETTINGS))) as alive:
-        eventually("containerd serves", lambda: prints(*ctr, "version"), alive)
+        wait_until("containerd answers", lambda: output_of(*ctr, "version"), alive)
         for image in sorted((TOOLS / "images").glob("*.tar")):
-            eventually(
-                f"{image.name} is imported", lambda image=image: prints(*ctr, "images", "import", str(image))
+            wait_until(
+                f"{image.name} is imported",
+                lambda image=image: output_of(*ctr, "images", "import", str(image)),
             )
         yield
 
@@ -111,7 +112,7 @@ address = "{CONTAINERD}"
 [plugins."io.containerd.cri.v1.images".pinned_images]
 sandbox = "localhost/pause:e2e"
 [plugins."io.containerd.cri.v1.runtime"]
-# Root without CAP_SYS_RESOURCE, as in a container, may not go below its own.
+# Without CAP_SYS_RESOURCE, as in a container, root cannot set a lower score than its own.
 restrict_oom_score_adj = true
 [plugins."io.containerd.cri.v1.runtime".cni]
 bin_dirs = ["/usr/lib/cni"]
@@ -122,12 +123,12 @@ runtime_type = "io.containerd.runc.v2"
 
 
 @contextmanager
-def names() -> Generator[None]:
-    """The cluster's DNS, beside the kubelet rather than in a pod."""
+def dns() -> Generator[None]:
+    """The cluster's DNS, as a process on the node instead of a pod."""
     access = f"{{\n kubeconfig {STATE}/admin.json\n ttl 5\n }}"
     zone = f"cluster.local:53 {{\n bind {ADDRESS}\n errors\n kubernetes {access}\n}}\n"
     with running("dns", "-conf", str(_write("Corefile", zone))) as alive:
-        eventually("names are known", lambda: known("kubernetes.default.svc.cluster.local"), alive)
+        wait_until("the DNS resolves names", lambda: resolves("kubernetes.default.svc.cluster.local"), alive)
         yield
 
 
@@ -145,17 +146,17 @@ def kubelet() -> Generator[None]:
         "failSwapOn": False,
         "clusterDomain": "cluster.local",
         "clusterDNS": [ADDRESS],
-        # Nobody but the API server reaches it.
+        # Only processes in these namespaces can connect.
         "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
         "authorization": {"mode": "AlwaysAllow"},
-        # Pods are not to leave because others fill this machine's disk.
+        # A full disk on this machine must not evict pods.
         "evictionHard": {"memory.available": "0%", "nodefs.available": "0%", "imagefs.available": "0%"},
         "imageGCHighThresholdPercent": 100,
     }
     words = ["--config", str(_write("kubelet-settings.json", json.dumps(settings)))]
     words += ["--hostname-override", "node", "--node-ip", ADDRESS]
     with running("kubelet", *_as("kubelet"), *words) as alive:
-        eventually("the node is ready", _node_is_ready, alive)
+        wait_until("the node is ready", _node_is_ready, alive)
         yield
 
 
@@ -168,7 +169,7 @@ def proxy() -> Generator[None]:
         "clusterCIDR": PODS,
         "hostnameOverride": "node",
         "clientConnection": {"kubeconfig": str(_access("kube-proxy"))},
-        # What is counted for the whole machine stays as it is.
+        # Leave the conntrack limits of the whole machine unchanged.
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
     }
     with running("kube-proxy", "--config", str(_write("proxy-settings.json", json.dumps(settings)))):
@@ -176,13 +177,13 @@ def proxy() -> Generator[None]:
 
 
 def _cgroup_hierarchies() -> list[Path]:
-    """One for each controller, or with version 2 one for all."""
+    """The mount point of each controller with version 1, or of the single hierarchy with version 2."""
     top = Path("/sys/fs/cgroup")
     return [top] if (top / "cgroup.controllers").exists() else [it for it in top.iterdir() if it.is_dir()]
 
 
 def _pods_network() -> dict[str, object]:
-    """Each pod has a cable of its own to the node, which routes."""
+    """A veth pair from each pod to the node, which routes packets."""
     addresses = {"type": "host-local", "ranges": [[{"subnet": PODS}]], "routes": [{"dst": "0.0.0.0/0"}]}
     return {"type": "ptp", "ipMasq": False, "ipam": addresses}
 
@@ -212,7 +213,7 @@ def _as(name: str) -> tuple[str, str]:
 
 
 def _kubectl(*words: str) -> str:
-    return prints("kubectl", *_as("admin"), *words)
+    return output_of("kubectl", *_as("admin"), *words)
 
 
 def _write(name: str, text: str) -> Path:

@@ -1,13 +1,13 @@
-"""`closure.py ENVIRONMENT ROOT` copies an environment of Python and all that it needs into an empty root.
+"""`closure.py ENVIRONMENT ROOT` copies a virtual environment and everything it needs into an empty root.
 
-What is taken: the environment (made by `python3 -m venv`), the interpreter with the standard
-library, every shared library that any of it is linked with, the certificates, and of each Debian
-package that a file came from its record and its licence, so that a scanner sees what is there.
-What stays behind: the shell, the package managers, whatever installs, compiles or draws windows.
-Runs in the build stage, on Debian and what derives from it; knows nothing of the service.
+Copied: the environment (made by `python3 -m venv`), the interpreter with the standard library, every shared
+library that these are linked with, and the certificates. The record and licence of each Debian package that
+a file came from are copied too, so that scanners find them.
+Not copied: the shell, the package managers, installers, compilers and window toolkits.
+Runs in the build stage, on Debian and its derivatives. Knows nothing of the service.
 """
 
-# ruff: noqa: S607  a script, and it asks the tools that every Debian has
+# ruff: noqa: S607  the tools that this script runs are part of every Debian
 
 import os
 import re
@@ -18,9 +18,9 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-# Of the standard library: installers, development, terminals and windows, and the databases,
-# whose shared libraries would come with them.
-LEFT_BEHIND = (
+# Not copied from the standard library: installers, development tools, terminals, windows, and databases,
+# which would bring their shared libraries along.
+STDLIB_EXCLUDED = (
     *(
         "distutils",
         "ensurepip",
@@ -56,8 +56,8 @@ LEFT_BEHIND = (
     ),
     *("nis*", "ossaudiodev*", "readline*", "xx*", "sitecustomize.py"),
 )
-# Of the environment: what activates it, and headers, stubs and tests that packages bring.
-UNUSED = (
+# Not copied from the environment: activation scripts, and the headers, stubs and tests of packages.
+ENVIRONMENT_EXCLUDED = (
     "activate*",
     "Activate*",
     "__pycache__",
@@ -71,7 +71,7 @@ UNUSED = (
 )
 COMMANDS = ("python", "python3", "python3.*", "togetherchat", "togetherchat-*")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
-# Loaded by name while the program runs, so that `ldd` does not see it: threads end with it.
+# Loaded by name at run time, when a thread ends, so `ldd` does not list it.
 LOADED_BY_NAME = ("libgcc_s.so.1",)
 ACCOUNTS = {
     "passwd": "root:x:0:0:root:/:/nowhere\nnonroot:x:65532:65532:nonroot:/:/nowhere\n",
@@ -82,23 +82,23 @@ FOLDERS = {"tmp": 0o1777, "run": 0o755, "proc": 0o755, "sys": 0o755, "dev": 0o75
 
 
 class Root:
-    """The root that is filled, and what it was filled with."""
+    """The root folder that is filled, and the paths that were copied into it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.taken: set[Path] = set()
+        self.copied: set[Path] = set()
 
-    def take(self, path: Path, leave: tuple[str, ...] = ()) -> None:
-        """Copy a file or a tree to the same place, with every link on the way to it."""
+    def copy(self, path: Path, excluded: tuple[str, ...] = ()) -> None:
+        """Copy a file or a tree to the same path, with every symbolic link on the way to it."""
         path = self._through_links(path)
-        if path in self.taken:
+        if path in self.copied:
             return
-        self.taken.add(path)
+        self.copied.add(path)
         if path.is_dir():
             self._inside(path).mkdir(parents=True, exist_ok=True)
             for entry in sorted(path.iterdir()):
-                if not any(entry.match(pattern) for pattern in leave):
-                    self.take(entry, leave)
+                if not any(entry.match(pattern) for pattern in excluded):
+                    self.copy(entry, excluded)
         elif path.exists():
             self._inside(path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, self._inside(path))
@@ -118,21 +118,21 @@ class Root:
         self._inside(path).chmod(0o755)
 
     def _through_links(self, path: Path) -> Path:
-        """The path with no link in it; each link is repeated in the root."""
+        """Return the path with its symbolic links resolved, and create each of these links in the root."""
         reached = Path("/")
         parts = list(path.parts[1:])
         while parts:
             reached /= parts.pop(0)
             if reached.is_symlink():
                 target = reached.readlink()
-                self._repeat(reached, target)
+                self._create_link(reached, target)
                 parts = [*Path(os.path.normpath(reached.parent / target)).parts[1:], *parts]
                 reached = Path("/")
         return reached
 
-    def _repeat(self, link: Path, target: Path) -> None:
+    def _create_link(self, link: Path, target: Path) -> None:
         place = self._inside(link)
-        self.taken.add(link)
+        self.copied.add(link)
         if not place.is_symlink():
             place.parent.mkdir(parents=True, exist_ok=True)
             place.symlink_to(target)
@@ -142,41 +142,41 @@ class Root:
 
 
 def close(environment: Path, root: Root) -> None:
-    """Fill a root."""
+    """Fill a root with an environment and its dependencies."""
     for name, mode in FOLDERS.items():
         root.folder(name, mode)
     for name, text in ACCOUNTS.items():
         root.write(f"etc/{name}", text)
-    root.take(environment / "pyvenv.cfg")
-    root.take(environment / "lib", UNUSED)
+    root.copy(environment / "pyvenv.cfg")
+    root.copy(environment / "lib", ENVIRONMENT_EXCLUDED)
     for pattern in COMMANDS:
         for command in sorted((environment / "bin").glob(pattern)):
-            root.take(command)
+            root.copy(command)
     root.install(Path(__file__).with_name("ready.py"), environment / "bin/togetherchat-ready")
-    root.take(Path(sysconfig.get_path("stdlib")), LEFT_BEHIND)
-    root.take(CERTIFICATES)
-    root.take(Path("/etc/os-release"))
-    for library in sorted(libraries(root.taken)):
-        root.take(library)
-    root.take(Path("/etc/ld.so.conf"))
-    root.take(Path("/etc/ld.so.conf.d"))
-    for package in packages(root.taken):
+    root.copy(Path(sysconfig.get_path("stdlib")), STDLIB_EXCLUDED)
+    root.copy(CERTIFICATES)
+    root.copy(Path("/etc/os-release"))
+    for library in sorted(libraries(root.copied)):
+        root.copy(library)
+    root.copy(Path("/etc/ld.so.conf"))
+    root.copy(Path("/etc/ld.so.conf.d"))
+    for package in packages(root.copied):
         record = output("dpkg-query", "--status", package)
         root.write(f"var/lib/dpkg/status.d/{package.partition(':')[0]}", record)
-        root.take(Path("/usr/share/doc", package.partition(":")[0], "copyright"))
+        root.copy(Path("/usr/share/doc", package.partition(":")[0], "copyright"))
 
 
 def index_libraries(folder: Path) -> None:
-    """Let the loader find what lies outside of its usual folders, as a Python in /usr/local may have."""
+    """Make the loader find libraries in other than its default folders, as a Python in /usr/local has."""
     output("ldconfig", "-r", str(folder))
     shutil.rmtree(folder / "var/cache", ignore_errors=True)
 
 
-def libraries(taken: set[Path]) -> set[Path]:
-    """The shared libraries that the files taken are linked with, the loader among them."""
-    programs = [path for path in taken if path.is_file() and path.read_bytes()[:4] == b"\x7fELF"]
+def libraries(copied: set[Path]) -> set[Path]:
+    """Return the shared libraries that the copied files are linked with, including the loader."""
+    programs = [path for path in copied if path.is_file() and path.read_bytes()[:4] == b"\x7fELF"]
     found = {Path(name) for program in programs for name in linked(program)}
-    # Ours in an environment are found by paths of their own, and come with it.
+    # Libraries inside the environment are found by relative paths, and were copied with it.
     loader = output("ldconfig", "-p")
     by_name = {
         Path(line.rpartition("=> ")[2])
@@ -194,9 +194,9 @@ def linked(program: Path) -> Iterator[str]:
         yield found[1]
 
 
-def packages(taken: set[Path]) -> list[str]:
-    """The Debian packages that the files came from; a usr-merged path may be known by its old name."""
-    names = [str(path) for path in taken if not path.is_dir()]
+def packages(copied: set[Path]) -> list[str]:
+    """Return the Debian packages that own the files; dpkg may know a usr-merged path by its old name."""
+    names = [str(path) for path in copied if not path.is_dir()]
     names += [name.removeprefix("/usr") for name in names if name.startswith("/usr/lib")]
     found: set[str] = set()
     for start in range(0, len(names), 500):

@@ -1,4 +1,4 @@
-"""What the tests of the image share: its files, laid open, and a channel to what it serves."""
+"""Fixtures of the image tests: the mounted files, the manifest, and a channel to the server."""
 
 import json
 from pathlib import Path
@@ -12,14 +12,14 @@ from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 
 @pytest.fixture(scope="session")
 def root():
-    """The image's files."""
+    """The mounted root of the image."""
     yield Path(podman("image", "mount", IMAGE))
     podman("image", "unmount", IMAGE)
 
 
 @pytest.fixture(scope="session")
 def manifest():
-    """What the image says of itself."""
+    """The manifest of the image."""
     return json.loads(podman("image", "inspect", IMAGE))[0]
 
 

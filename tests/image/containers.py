@@ -1,7 +1,7 @@
-"""Containers of the image under test, run as a careful operator runs them.
+"""Containers of the image under test, with every restriction that operators apply.
 
-Read-only root, no capability, no new privileges, a bounded memory and number of processes; the
-network is this process's own, whose loopback `deploy/image/test` made for it.
+The root is read-only. The container has no capabilities, cannot gain privileges, and has limits on memory and
+processes. Its network is the namespace of this process, which `deploy/image/test` created.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ IMAGE = os.environ["TOGETHERCHAT_IMAGE"]
 MEMORY_BYTES = 512 * 1024 * 1024
 PODMAN = ("podman", *os.environ.get("TOGETHERCHAT_PODMAN", "").split())
 LIMITS = os.environ.get("TOGETHERCHAT_PODMAN_LIMITS", "").split()
-CAREFULLY = (
+RESTRICTIONS = (
     *("--read-only", "--read-only-tmpfs=false", "--tmpfs", "/tmp:size=16m"),
     *("--cap-drop", "all", "--security-opt", "no-new-privileges"),
     *("--memory", str(MEMORY_BYTES), "--pids-limit", "200"),
@@ -27,17 +27,17 @@ CAREFULLY = (
 
 
 class Container:
-    """A container in the foreground; `command` is what it says, and its end."""
+    """A container in the foreground; `command` has its output and its exit status."""
 
     def __init__(self, name: str, command: Command) -> None:
         self.name = name
         self.command = command
 
-    async def serves(self) -> None:
+    async def wait_until_serving(self) -> None:
         await self.command.said("SERVING")
 
     def stop(self) -> asyncio.Task[int]:
-        """Ask it to stop by the signal that the image names, with a minute to do so."""
+        """Send the image's stop signal, and allow a minute to exit."""
         return asyncio.create_task(self._stop())
 
     async def _stop(self) -> int:
@@ -45,27 +45,27 @@ class Container:
         return await (await asyncio.create_subprocess_exec(*words, stdout=subprocess.DEVNULL)).wait()
 
     def execute(self, *words: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-        """Run a command inside."""
+        """Run a command in the container."""
         return subprocess.run(
             [*PODMAN, "exec", *options, self.name, *words], check=False, capture_output=True, text=True
         )
 
     def evaluate(self, expression: str) -> str:
-        """What a line of Python prints inside."""
+        """Evaluate a Python expression in the container and return what it prints."""
         done = self.execute("python", "-c", f"import os, sys; print({expression})")
         assert 0 == done.returncode, done.stderr
         return done.stdout.strip()
 
     @property
     def first_pid(self) -> int:
-        """The container's first process, as this machine numbers it."""
+        """The PID of the container's first process on this machine."""
         return int(podman("inspect", "--format", "{{.State.Pid}}", self.name))
 
-    def listens_to_signals(self) -> bool:
-        """Whether the first process is ours already and has a handler for SIGTERM, by what the kernel says."""
+    def handles_sigterm(self) -> bool:
+        """Whether the first process is the server and handles SIGTERM, according to the kernel."""
         words = [*PODMAN, "inspect", "--format", "{{.State.Pid}}", self.name]
         pid = subprocess.run(words, check=False, capture_output=True, text=True).stdout.strip()
-        # What starts it bears its number before it, and has handlers too.
+        # Before exec, the runtime's own process has this PID, and it handles signals too.
         if pid in {"", "0"} or b"togetherchat-server" not in Path(f"/proc/{pid}/cmdline").read_bytes():
             return False
         return bool(int(self.status()["SigCgt"], 16) >> (signal.SIGTERM - 1) & 1)
@@ -74,7 +74,7 @@ class Container:
         podman("kill", "--signal", name, self.name)
 
     def processes(self) -> dict[int, str]:
-        """Every process inside but those that we put there, and its state."""
+        """The state of each process in the container, by PID, without the processes of `execute`."""
         groups = [
             line.split(":", 2) for line in Path(f"/proc/{self.first_pid}/cgroup").read_text().splitlines()
         ]
@@ -88,7 +88,7 @@ class Container:
         return found
 
     def status(self) -> dict[str, str]:
-        """What the kernel says of the first process."""
+        """The fields of /proc/PID/status of the first process."""
         text = Path(f"/proc/{self.first_pid}/status").read_text()
         return {
             name: " ".join(value.split())
@@ -98,11 +98,11 @@ class Container:
 
 @asynccontextmanager
 async def container(*words: str, options: tuple[str, ...] = (), environment: dict[str, str] | None = None):
-    """The image, run with these words after its entry point."""
+    """Run the image with these arguments until the end of the block."""
     name = f"togetherchat-test-{uuid.uuid4().hex[:12]}"
     settings = [f"--env={key}={value}" for key, value in (environment or {}).items()]
     process = await asyncio.create_subprocess_exec(
-        *(*PODMAN, "run", "--name", name, *CAREFULLY, *options, *settings, IMAGE, *words),
+        *(*PODMAN, "run", "--name", name, *RESTRICTIONS, *options, *settings, IMAGE, *words),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""What is in the image, and what is not."""
+"""The files and the manifest of the image."""
 
 import os
 import stat
@@ -17,41 +17,41 @@ BUILDERS = ("pip", "ensurepip", "setuptools", "wheel", "hatchling", "distutils",
 
 
 def files(root):
-    """Every file that is not a link, by its path in the image."""
+    """Each file that is not a link, with its path in the image."""
     for folder, _, names in os.walk(root):
         for path in (Path(folder, name) for name in names):
             if not path.is_symlink():
                 yield str(path.relative_to(root)), path
 
 
-def test_it_holds_no_shell_no_package_manager_and_no_compiler(root):
-    """Nobody who gets in finds anything to install or build with."""
+def test_the_image_has_no_shell_package_manager_or_compiler(root):
+    """An intruder finds no tool to install or build software."""
     programs = {path.name for _, path in files(root) if os.access(path, os.X_OK)}
 
     assert set() == programs & TOOLS
 
 
-def test_it_holds_nothing_of_python_that_installs(root):
-    """Neither pip nor what would bring it back, nor what the wheel was built with."""
-    here = [
+def test_the_image_has_no_python_installer(root):
+    """The image has neither pip, nor ensurepip, nor the tools that built the wheel."""
+    present = [
         name
         for name in BUILDERS
-        for place in (*LIBRARIES, PACKAGES)
-        if any((root / place / name.replace(".", "/")).with_suffix(end).exists() for end in ("", ".py"))
+        for folder in (*LIBRARIES, PACKAGES)
+        if any((root / folder / name.replace(".", "/")).with_suffix(end).exists() for end in ("", ".py"))
     ]
 
-    assert [] == here
+    assert [] == present
 
 
-def test_no_file_runs_as_anybody_else(root):
-    """No setuid and no setgid bit."""
-    raised = [name for name, path in files(root) if path.stat().st_mode & (stat.S_ISUID | stat.S_ISGID)]
+def test_no_file_changes_its_user(root):
+    """No file has a setuid or setgid bit."""
+    elevated = [name for name, path in files(root) if path.stat().st_mode & (stat.S_ISUID | stat.S_ISGID)]
 
-    assert [] == raised
+    assert [] == elevated
 
 
-def test_no_file_is_its_own_to_write(root):
-    """All of it is root's, and nobody else may write: also where the root is not mounted read-only."""
+def test_the_server_cannot_write_any_file(root):
+    """All files belong to root and only root may write them, even if the root is not mounted read-only."""
     writable = [
         name
         for name, path in files(root)
@@ -62,7 +62,7 @@ def test_no_file_is_its_own_to_write(root):
 
 
 def test_every_module_is_compiled(root):
-    """A root that cannot be written would compile them anew at every start."""
+    """Without bytecode, a read-only root would compile every module again at each start."""
     modules = [path for name, path in files(root) if path.suffix == ".py" and "/lib/" in f"/{name}"]
 
     missing = [
@@ -75,36 +75,36 @@ def test_every_module_is_compiled(root):
     assert [] == missing
 
 
-def test_a_scanner_finds_the_packages_and_their_licences(root):
-    """Each Debian package that a file came from has its record and its copyright."""
+def test_scanners_find_the_debian_packages_and_their_licences(root):
+    """Each Debian package that a file came from has its record and its copyright file."""
     packages = [path.name for path in (root / "var/lib/dpkg/status.d").iterdir()]
 
     assert {"libc6", "libssl3"} <= set(packages)
     assert [] == [name for name in packages if not (root / "usr/share/doc" / name / "copyright").exists()]
 
 
-def test_the_data_of_the_wheel_are_there(root):
-    """The catalogue of models, and the mark that the packages are typed."""
-    wanted = (
+def test_the_data_files_of_the_wheel_are_present(root):
+    """The image has the model catalog and the py.typed markers."""
+    expected = (
         "togetherchat_server/models/models.toml",
         "togetherchat_client/py.typed",
         "togetherchat/py.typed",
     )
 
-    assert [] == [name for name in wanted if not (root / PACKAGES / name).exists()]
+    assert [] == [name for name in expected if not (root / PACKAGES / name).exists()]
 
 
-def test_it_says_what_it_is(manifest):
-    """By the annotations that registries and scanners read."""
+def test_the_labels_describe_the_image(manifest):
+    """The image has the OCI labels that registries and scanners read."""
     labels = manifest["Config"]["Labels"]
-    said = {name.removeprefix("org.opencontainers.image.") for name in labels}
+    names = {name.removeprefix("org.opencontainers.image.") for name in labels}
 
-    assert {"title", "description", "licenses", "version", "revision", "created", "base.name"} <= said
+    assert {"title", "description", "licenses", "version", "revision", "created", "base.name"} <= names
     assert [] == [name for name, value in labels.items() if value in ("", "unknown")]
 
 
-def test_it_starts_the_server_itself_as_nobody(manifest):
-    """No shell stands between the engine's signals and the server; the user is a number."""
+def test_the_image_starts_the_server_directly_as_an_unprivileged_user(manifest):
+    """The server is the entry point, so it receives the stop signal; the user is numeric."""
     config = manifest["Config"]
 
     assert ["togetherchat-server"] == config["Entrypoint"]
@@ -112,8 +112,8 @@ def test_it_starts_the_server_itself_as_nobody(manifest):
     assert "SIGTERM" == config["StopSignal"]
 
 
-def test_no_key_is_in_it(manifest):
-    """Neither in its environment nor in the steps that made it."""
-    told = [*manifest["Config"]["Env"], podman("history", "--no-trunc", IMAGE)]
+def test_the_image_contains_no_key(manifest):
+    """Neither the environment nor the build history mentions a key."""
+    texts = [*manifest["Config"]["Env"], podman("history", "--no-trunc", IMAGE)]
 
-    assert [] == [text for text in told if "API_KEY" in text]
+    assert [] == [text for text in texts if "API_KEY" in text]

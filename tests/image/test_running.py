@@ -1,4 +1,4 @@
-"""The image, run: it serves, it is confined, it stops as it should."""
+"""The running image: it serves calls, is confined, and stops cleanly."""
 
 import asyncio
 import json
@@ -31,22 +31,22 @@ ANSWER = {
 }
 
 
-async def test_it_serves(chat):
-    """A client outside gets an answer, and the catalogue that the wheel brought."""
+async def test_the_image_serves_calls(chat):
+    """A client on this machine receives a completion and the model catalog."""
     async with container("--sandbox") as running:
-        await running.serves()
+        await running.wait_until_serving()
 
-        answer = await chat.Complete(request("echo: hello"))
+        completion = await chat.Complete(request("echo: hello"))
         models = await chat.ListModels(service.ListModelsRequest())
 
-    assert "hello" == answer.choices[0].message.content[0].text
+    assert "hello" == completion.choices[0].message.content[0].text
     assert 0 < len(models.models)
 
 
-async def test_it_needs_no_privilege():
-    """The kernel says so: no root, no capability, none to be gained, system calls filtered."""
+async def test_the_server_has_no_privileges():
+    """The kernel reports no root, no capabilities, no way to gain any, and a seccomp filter."""
     async with container("--sandbox") as running:
-        await running.serves()
+        await running.wait_until_serving()
         status = running.status()
         user = running.evaluate("os.getuid()")
 
@@ -59,27 +59,27 @@ async def test_it_needs_no_privilege():
     assert "2" == status["Seccomp"]
 
 
-@pytest.mark.parametrize("place", ["/x", "/etc/x", "/opt/togetherchat/x", "/usr/lib/x"])
-async def test_its_root_cannot_be_written(place):
-    """Nothing that gets in can stay."""
+@pytest.mark.parametrize("path", ["/x", "/etc/x", "/opt/togetherchat/x", "/usr/lib/x"])
+async def test_the_root_file_system_is_read_only(path):
+    """Even root in the container cannot create a file."""
     async with container("--sandbox") as running:
-        await running.serves()
-        tried = running.execute("python", "-c", f"open({place!r}, 'w')", options=("--user", "0"))
+        await running.wait_until_serving()
+        written = running.execute("python", "-c", f"open({path!r}, 'w')", options=("--user", "0"))
 
-    assert "Read-only file system" in tried.stderr
+    assert "Read-only file system" in written.stderr
 
 
-async def test_its_memory_is_bounded():
-    """The limit that it was given is one that the kernel holds it to."""
+async def test_the_kernel_enforces_the_memory_limit():
+    """The control group of the server has the limit that the engine was given."""
     async with container("--sandbox") as running:
-        await running.serves()
-        bound = memory_limit(running.first_pid)
+        await running.wait_until_serving()
+        limit = memory_limit(running.first_pid)
 
-    assert MEMORY_BYTES == bound
+    assert MEMORY_BYTES == limit
 
 
 def memory_limit(pid):
-    """What the control group of a process may use, in either version."""
+    """The memory limit of a process's control group, of version 1 or 2."""
     groups = dict(line.split(":", 2)[1:] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines())
     if "memory" in groups:
         return int(Path(f"/sys/fs/cgroup/memory{groups['memory']}/memory.limit_in_bytes").read_text())
@@ -87,33 +87,33 @@ def memory_limit(pid):
 
 
 @pytest.mark.parametrize(("share", "reason"), [("0.99", None), ("0.02", "OVERLOADED")])
-async def test_it_sheds_calls_when_its_memory_is_short(chat, share, reason):
-    """It reads its own control group, of either version, where the kernel shows it: here it uses about a tenth."""
+async def test_the_server_sheds_calls_when_memory_is_short(chat, share, reason):
+    """The server reads its control group, of version 1 or 2; here it uses about a tenth of the limit."""
     async with container("--sandbox", "--memory-shed-ratio", share) as running:
-        await running.serves()
+        await running.wait_until_serving()
         events, failure = await collect(chat.StreamComplete(request()))
 
     assert reason == (failure and failure.info.reason)
     assert (reason is None) == bool(events)
 
 
-async def test_told_to_stop_before_it_serves_it_ends():
-    """The kernel keeps from a container's first process what it has no handler for: there is one at once."""
-    ends = []
-    for moment_s in (0, 0.1, 0.2, 0.4):
+async def test_a_stop_signal_before_the_server_serves_ends_it():
+    """The kernel drops signals that process 1 does not handle, so the server installs its handler first."""
+    exits = []
+    for delay_s in (0, 0.1, 0.2, 0.4):
         async with container("--sandbox") as running:
-            await eventually(running.listens_to_signals, within_s=60)
-            await asyncio.sleep(moment_s)
+            await eventually(running.handles_sigterm, within_s=60)
+            await asyncio.sleep(delay_s)
             running.signal("TERM")
-            ends.append((await running.command.ended(), "Traceback" in running.command.error_text))
+            exits.append((await running.command.ended(), "Traceback" in running.command.error_text))
 
-    assert [(0, False)] * 4 == ends
+    assert [(0, False)] * 4 == exits
 
 
-async def test_probes_are_answered():
-    """The gRPC health service, the admin port and the image's own check say that it wants calls."""
+async def test_probes_report_that_the_server_is_ready():
+    """The gRPC health service, the admin listener and the image's health check report ready."""
     async with container("--sandbox") as running, aio.insecure_channel(HEALTH) as probes:
-        await running.serves()
+        await running.wait_until_serving()
         health = await health_pb2_grpc.HealthStub(probes).Check(health_pb2.HealthCheckRequest())
         checked = running.execute("togetherchat-ready")
         elsewhere = running.execute(
@@ -127,16 +127,16 @@ async def test_probes_are_answered():
     assert 1 == elsewhere.returncode
 
 
-async def test_the_image_checks_itself_by_that_command(manifest):
-    """Engines without probes of their own run it."""
+async def test_the_health_check_of_the_image_is_togetherchat_ready(manifest):
+    """Engines without probes of their own run this command."""
     assert ["CMD", "togetherchat-ready"] == manifest["Healthcheck"]["Test"]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_a_stream_in_flight_ends_well_when_it_is_stopped(chat, workers):
-    """SIGTERM drains: the stream ends with `completed`, the exit status is 0, nobody had to kill."""
+async def test_a_stream_in_flight_completes_when_the_server_stops(chat, workers):
+    """SIGTERM drains: the stream ends with `completed`, and the server exits with status 0."""
     async with container("--sandbox", "--workers", str(workers)) as running:
-        await running.serves()
+        await running.wait_until_serving()
         call = chat.StreamComplete(request(model="sandbox/slow", max_tokens=12))
         arriving = aiter(call)
         events = [await anext(arriving)]
@@ -151,20 +151,20 @@ async def test_a_stream_in_flight_ends_well_when_it_is_stopped(chat, workers):
     assert 0 == status
 
 
-async def test_a_worker_that_dies_is_replaced_and_leaves_nothing(chat):
-    """The supervisor is the first process, and collects its own."""
+async def test_a_worker_that_dies_is_replaced_and_reaped(chat):
+    """The supervisor is process 1, and leaves no zombie."""
     async with container("--sandbox", "--workers", "2") as running:
-        await running.serves()
+        await running.wait_until_serving()
         before = await two_workers()
-        os.kill(on_this_machine(running, before[0]), signal.SIGKILL)
+        os.kill(host_pid(running, before[0]), signal.SIGKILL)
         await eventually(
             lambda: before[0] not in worker_pids() and 2 == len(worker_pids()), within_s=REASONABLE_S
         )
         states = running.processes().values()
-        answer = await chat.Complete(request("echo: hello"))
+        completion = await chat.Complete(request("echo: hello"))
 
     assert "Z" not in states
-    assert "hello" == answer.choices[0].message.content[0].text
+    assert "hello" == completion.choices[0].message.content[0].text
 
 
 async def two_workers():
@@ -173,7 +173,7 @@ async def two_workers():
 
 
 def worker_pids():
-    """The workers that serve, as the container numbers them."""
+    """The PIDs, in the container, of the workers that serve."""
     rows = json.loads(page("/workers"))["processes"]
     return {row["pid"] for row in rows if "worker" == row["role"] and "serving" == row["state"]}
 
@@ -183,19 +183,19 @@ def page(path):
         return found.read().decode()
 
 
-def on_this_machine(running, pid):
-    """The number here of a process that has another one inside."""
+def host_pid(running, pid):
+    """The PID on this machine of a process with this PID in the container."""
     for candidate in running.processes():
         line = next(
             x for x in Path(f"/proc/{candidate}/status").read_text().splitlines() if x.startswith("NSpid")
         )
         if int(line.split()[-1]) == pid:
             return candidate
-    raise AssertionError(f"no process {pid} inside")
+    raise AssertionError(f"no process {pid} in the container")
 
 
-async def test_without_a_key_it_explains_itself():
-    """The bare image serves nobody, and says what is missing."""
+async def test_without_a_key_the_server_exits_with_an_explanation():
+    """Without settings the server does not start, and names the missing setting."""
     async with container() as running:
         status = await running.command.ended()
 
@@ -203,18 +203,18 @@ async def test_without_a_key_it_explains_itself():
     assert "no key for Together: set TOGETHER_API_KEY or TOGETHER_API_KEY_FILE" in running.command.error_text
 
 
-async def test_with_a_key_and_open_to_all_it_refuses():
-    """Its default address is not loopback: who may spend the key has to be said."""
+async def test_with_a_key_and_without_authentication_the_server_exits():
+    """The default address is not loopback, so the operator must decide who may spend the key."""
     async with container(environment={"TOGETHER_API_KEY": KEY}) as running:
         status = await running.command.ended()
 
     assert 2 == status
-    assert "would let anyone who reaches it spend this service's key" in running.command.error_text
+    assert "would let anyone use this service's key" in running.command.error_text
     assert KEY not in running.command.error_text
 
 
-async def test_a_key_comes_from_a_mounted_secret(chat, tmp_path):
-    """TOGETHER_API_KEY_FILE is read by the user that is nobody, and the provider is asked with it."""
+async def test_the_key_is_read_from_a_mounted_secret(chat, tmp_path):
+    """The unprivileged user can read TOGETHER_API_KEY_FILE, and requests to the provider carry the key."""
     secret = tmp_path / "key"
     secret.write_text(KEY + "\n")
     secret.chmod(0o444)
@@ -226,21 +226,21 @@ async def test_a_key_comes_from_a_mounted_secret(chat, tmp_path):
             "TOGETHERCHAT_GRPC_LISTEN": "127.0.0.1:50051",
         }
         async with container(options=("--volume", mount), environment=environment) as running:
-            await running.serves()
-            answer = await chat.Complete(request())
-        asked = upstream.ledger.requests
+            await running.wait_until_serving()
+            completion = await chat.Complete(request())
+        requests = upstream.ledger.requests
 
-    assert "hello" == answer.choices[0].message.content[0].text
-    assert f"Bearer {KEY}" in {one.headers.get("authorization") for one in asked}
+    assert "hello" == completion.choices[0].message.content[0].text
+    assert f"Bearer {KEY}" in {one.headers.get("authorization") for one in requests}
     assert KEY not in running.command.error_text
 
 
-async def test_a_caller_is_told_when_nobody_serves(channel, chat):
-    """What a stopped container leaves behind is a closed port."""
+async def test_calls_after_the_stop_fail_with_unavailable(channel, chat):
+    """A stopped container leaves a closed port."""
     async with container("--sandbox") as running:
-        await running.serves()
+        await running.wait_until_serving()
         await running.stop()
 
-    with pytest.raises(aio.AioRpcError) as refused:
+    with pytest.raises(aio.AioRpcError) as failure:
         await chat.Complete(request(), timeout=REASONABLE_S)
-    assert grpc.StatusCode.UNAVAILABLE == refused.value.code()
+    assert grpc.StatusCode.UNAVAILABLE == failure.value.code()

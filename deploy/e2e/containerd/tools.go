@@ -1,6 +1,6 @@
 //go:build tools
 
-// Package containerd pins what deploy/e2e builds of it, in go.mod and go.sum.
+// Package containerd pins the programs of containerd that deploy/e2e builds, in go.mod and go.sum.
 package containerd
 
 import (

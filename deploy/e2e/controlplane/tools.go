@@ -1,6 +1,6 @@
 //go:build tools
 
-// Package controlplane pins what deploy/e2e builds, in go.mod and go.sum.
+// Package controlplane pins the programs of Kubernetes that deploy/e2e builds, in go.mod and go.sum.
 package controlplane
 
 import (

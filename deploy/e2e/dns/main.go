@@ -1,4 +1,4 @@
-// Command dns is CoreDNS with what a cluster's names need and nothing else.
+// Command dns is CoreDNS with only the plug-ins that a cluster's names need.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Command pause is the first process of a pod's sandbox: it holds the namespaces that the containers share.
+// Command pause is the first process of a pod's sandbox. It keeps the namespaces that the containers share.
 package main
 
 import (
@@ -8,7 +8,7 @@ import (
 )
 
 func main() {
-	told := make(chan os.Signal, 1)
-	signal.Notify(told, syscall.SIGINT, syscall.SIGTERM)
-	<-told
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	<-signals
 }

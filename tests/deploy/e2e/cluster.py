@@ -1,12 +1,13 @@
-"""The cluster that deploy/e2e/run has brought up: asked by kubectl, called by callers.
+"""Access to the cluster that deploy/e2e/run has started: kubectl, waiting, and a load generator.
 
-Owns how it is asked and waited for. Refuses to know what is right; the tests beside it do.
+Knows nothing of what is correct: the tests do.
 """
 
 import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,34 +17,34 @@ from tempfile import TemporaryFile
 
 from rendered import ROOT, RefusedError, run
 
-PATIENCE_S = 180.0
+TIMEOUT_S = 180.0
 DOMAIN = "svc.cluster.local"
 PYTHON = os.environ.get("TOGETHERCHAT_PYTHON", f"{ROOT}/.venv/bin/python")
 HERE = Path(__file__).parent
 
 
 def kubectl(*words: str, stdin: str = "") -> str:
-    """What it prints. Raises RefusedError, with its words, where it fails."""
+    """Run kubectl and return its output. Raises RefusedError, with that output, if it fails."""
     return run("kubectl", *words, stdin=stdin)
 
 
 def objects(*words: str) -> list[dict]:
-    """What `kubectl get` finds."""
+    """Return the objects that `kubectl get` finds."""
     return json.loads(kubectl("get", *words, "--output", "json"))["items"]
 
 
-def eventually(what: str, reached: Callable[[], object]) -> None:
-    """Wait for what the cluster does in its own time. Raises TimeoutError when it does not."""
-    end = time.monotonic() + PATIENCE_S
+def wait_until(condition: str, reached: Callable[[], object]) -> None:
+    """Wait until a condition holds. Raises TimeoutError after TIMEOUT_S."""
+    end = time.monotonic() + TIMEOUT_S
     while not reached():
         if time.monotonic() > end:
-            raise TimeoutError(what)
+            raise TimeoutError(f"timed out while waiting until {condition}")
         time.sleep(0.2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installation:
-    """A namespace that togetherchat is installed in."""
+    """The togetherchat that is installed in a namespace."""
 
     namespace: str
 
@@ -51,74 +52,92 @@ class Installation:
         return kubectl("--namespace", self.namespace, *words, stdin=stdin)
 
     def pods(self) -> dict[str, dict]:
-        """Those of the Deployment that are not on their way out, by their names."""
+        """The pods that are not terminating, by name."""
         found = objects("pods", "--namespace", self.namespace)
         return {it["metadata"]["name"]: it for it in found if "deletionTimestamp" not in it["metadata"]}
 
     def ready(self) -> set[str]:
-        """Names of the pods that the kubelet has found ready."""
+        """The names of the pods that are ready."""
         return {name for name, pod in self.pods().items() if _condition(pod, "Ready")}
 
     def gone(self, names: set[str]) -> bool:
-        """Whether nothing is left of these pods."""
+        """Whether none of these pods exists any more."""
         left = {it["metadata"]["name"] for it in objects("pods", "--namespace", self.namespace)}
         return not names & left
 
     def failing(self) -> set[str]:
-        """Names of the pods whose container has ended by itself."""
-        return {name for name, pod in self.pods().items() if _ended_by_itself(pod)}
+        """The names of the pods whose container has exited."""
+        return {name for name, pod in self.pods().items() if _has_exited(pod)}
 
     def service(self, name: str) -> dict:
         return json.loads(self.kubectl("get", "service", name, "--output", "json"))
 
     def budget(self) -> dict:
-        """What the budget for disruptions has come to."""
+        """The status of the PodDisruptionBudget."""
         (found,) = objects("poddisruptionbudgets", "--namespace", self.namespace)
         return found.get("status", {"disruptionsAllowed": 0})
 
     def everything(self) -> list[dict]:
-        """What an installation consists of."""
+        """The Deployments, Services and pods of the installation."""
         return objects("deployments,services,pods", "--namespace", self.namespace)
 
-    def watched_end(self, pod: str) -> Callable[[], int]:
-        """Watch a pod to its end; what is returned waits for it, and says the exit status."""
+    def watch_exit(self, pod: str) -> Callable[[], int]:
+        """Watch a pod; returns a function that waits for its exit and returns the exit status."""
         path = "jsonpath={.status.containerStatuses[0].state.terminated.exitCode}{'\\n'}"
         words = ["kubectl", "--namespace", self.namespace, "get", "pod", pod, "--watch", "--output", path]
         watch = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
 
-        def ended() -> int:
-            said = next(line for line in watch.stdout if line.strip())
+        def exit_status() -> int:
+            status = next(line for line in watch.stdout if line.strip())
             watch.terminate()
             watch.communicate()
-            return int(said)
+            return int(status)
 
-        return ended
+        return exit_status
 
     def scale(self, replicas: int) -> None:
-        """To so many pods, all of them ready and none leaving."""
+        """Scale to a number of pods, and wait until all are ready and none is terminating."""
         self.kubectl("scale", "deployment/togetherchat", f"--replicas={replicas}")
-        self.rolled_out()
-        eventually(f"{replicas} pods", lambda: replicas == len(self._all()))
+        self.wait_for_rollout()
+        wait_until(f"there are {replicas} pods", lambda: replicas == len(self._all()))
 
-    def with_flags(self, *flags: str) -> None:
-        """Give the pods more flags, which is a rollout."""
+    def add_flags(self, *flags: str) -> None:
+        """Add flags to the container, which starts a rollout."""
         path = "/spec/template/spec/containers/0/args/-"
         more = json.dumps([{"op": "add", "path": path, "value": flag} for flag in flags])
         self.kubectl("patch", "deployment/togetherchat", "--type", "json", "--patch", more)
 
-    def rolled_out(self) -> None:
-        self.kubectl("rollout", "status", "deployment/togetherchat", f"--timeout={PATIENCE_S:.0f}s")
+    def wait_for_rollout(self) -> None:
+        self.kubectl("rollout", "status", "deployment/togetherchat", f"--timeout={TIMEOUT_S:.0f}s")
 
-    def inside(self, code: str) -> str:
-        """What Python says in a pod."""
+    def wait_until_reachable(self, service: str, port: int) -> None:
+        """Wait until the address of a Service accepts connections.
+
+        Ready pods do not imply it. The controller of EndpointSlices repeats a sync with stale data after a
+        second or more, and kube-proxy leaves a second between two updates of its rules. Until then the address
+        refuses connections.
+        """
+        address = (self.service(service)["spec"]["clusterIP"], port)
+        wait_until(f"{address[0]}:{port} accepts connections", lambda: _accepts_connections(address))
+
+    def run_python(self, code: str) -> str:
+        """Run Python code in a pod and return its output."""
         return self.kubectl("exec", "deployment/togetherchat", "--", "python", "-c", code).strip()
 
-    def name(self, service: str) -> str:
-        """A Service's, for callers anywhere in the cluster."""
+    def dns_name(self, service: str) -> str:
+        """The DNS name of a Service."""
         return f"{service}.{self.namespace}.{DOMAIN}"
 
     def _all(self) -> list[dict]:
         return objects("pods", "--namespace", self.namespace)
+
+
+def _accepts_connections(address: tuple[str, int]) -> bool:
+    try:
+        with socket.create_connection(address, timeout=1):
+            return True
+    except OSError:
+        return False
 
 
 def _condition(pod: dict, kind: str) -> bool:
@@ -126,32 +145,32 @@ def _condition(pod: dict, kind: str) -> bool:
     return any(it["type"] == kind and it["status"] == "True" for it in found)
 
 
-def _ended_by_itself(pod: dict) -> bool:
+def _has_exited(pod: dict) -> bool:
     (container,) = pod["status"].get("containerStatuses", [{}])
     return "terminated" in {**container.get("lastState", {}), **container.get("state", {})}
 
 
 class Callers:
-    """A program of callers that is under way."""
+    """A load generator (callers.py) that is running."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
 
     def more(self) -> dict:
-        """Wait until more calls of every kind were made; what callers saw so far."""
+        """Wait for more calls on every path; returns the results so far."""
         self._process.stdin.write("more\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
 
-    def ended(self) -> dict:
-        """Let the calls that run finish; what callers saw, by the way that they took."""
+    def finish(self) -> dict:
+        """Let calls in flight finish; returns the results by path."""
         out, _ = self._process.communicate()
         return json.loads(out)
 
 
 @contextlib.contextmanager
 def calling(*, grpc: Mapping[str, str], http: str = "") -> Iterator[Callers]:
-    """Callers who have had answers of every kind."""
+    """Run a load generator, with calls on every path before the block starts."""
     paths = (ROOT / "tests", ROOT / "tests/deploy", ROOT / "clients/python", ROOT / "protos", ROOT / "server")
     process = subprocess.Popen(
         [PYTHON, str(HERE / "callers.py")],
@@ -170,27 +189,27 @@ def calling(*, grpc: Mapping[str, str], http: str = "") -> Iterator[Callers]:
         process.communicate()
 
 
-def pasted(lines: str, folder: Path = ROOT, *, typed: str = "") -> str:
-    """What a shell says to lines that are pasted into it, and to what is typed when it asks.
+def paste(lines: str, folder: Path = ROOT, *, typed: str = "") -> str:
+    """Run lines in a shell with `typed` as its input, and return the output.
 
-    What they leave running is ended. Raises RefusedError where one of them fails.
+    Ends background processes of the lines. Raises RefusedError if a line fails.
     """
-    with TemporaryFile("w+") as said, TemporaryFile("w+") as keyboard:
+    with TemporaryFile("w+") as output, TemporaryFile("w+") as keyboard:
         keyboard.write(typed)
         keyboard.seek(0)
         shell = subprocess.Popen(
             ["bash", "-e", "-c", lines],
             cwd=folder,
             stdin=keyboard,
-            stdout=said,
-            stderr=said,
+            stdout=output,
+            stderr=output,
             env={**os.environ, "PATH": f"{Path(PYTHON).parent}:{os.environ['PATH']}"},
             start_new_session=True,
         )
         shell.wait()
-        with contextlib.suppress(ProcessLookupError):  # nothing was left
+        with contextlib.suppress(ProcessLookupError):  # no process is left
             os.killpg(shell.pid, signal.SIGTERM)
-        said.seek(0)
+        output.seek(0)
         if shell.returncode:
-            raise RefusedError(said.read())
-        return said.read()
+            raise RefusedError(output.read())
+        return output.read()

@@ -1,56 +1,56 @@
-"""The dev overlay, deployed for each file of tests by the lines of the guide."""
+"""Deploys the dev overlay for each test file, by the commands of the guide."""
 
 import os
 import re
 
 import pytest
-from cluster import Installation, kubectl, pasted
+from cluster import Installation, kubectl, paste
 from rendered import ROOT
 
 GUIDE = (ROOT / "deploy/README.md").read_text("utf-8")
 
 
 def blocks(title):
-    """What the guide has to be pasted under a title."""
-    part = GUIDE.partition(f"## {title}\n")[2].partition("\n## ")[0]
-    return re.findall(r"```sh\n(.*?)```", part, re.DOTALL)
+    """The shell blocks of the guide under a title."""
+    section = GUIDE.partition(f"## {title}\n")[2].partition("\n## ")[0]
+    return re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def kinds():
-    """Those of the Prometheus operator, which does not run; only its word on our objects is wanted."""
+def operator_kinds():
+    """Resource definitions of the Prometheus operator. They validate our objects; the operator does not run."""
     kubectl("apply", "--server-side", "--filename", os.environ["E2E_TOOLS"] + "/kinds")
     kubectl("wait", "--for=condition=established", "customresourcedefinitions", "--all")
 
 
 @pytest.fixture(scope="module")
-def tried():
-    """What a newcomer sees who pastes the lines of "Try it"; afterwards its last line removes all of it."""
+def try_it_output():
+    """The output of the commands under "Try it". The last command there removes everything afterwards."""
     deploy, other_ways = blocks("Try it")
-    yield pasted(deploy)
-    pasted(other_ways.splitlines()[-1])
+    yield paste(deploy)
+    paste(other_ways.splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
-def dev(tried):
-    """What the lines have brought about."""
+def dev(try_it_output):
+    """The installation that these commands create."""
     return Installation(namespace="togetherchat-dev")
 
 
 @pytest.fixture(scope="session")
-def figures(request):
-    """Takes what callers saw; it is printed when all tests have ended."""
-    taken = []
-    request.config.stash[FIGURES] = taken
-    return lambda title, seen: taken.append((title, seen))
+def report_calls(request):
+    """Record the results of a load generator for the summary after all tests."""
+    recorded = []
+    request.config.stash[CALLS] = recorded
+    return lambda title, results: recorded.append((title, results))
 
 
-FIGURES = pytest.StashKey[list]()
+CALLS = pytest.StashKey[list]()
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """Of each way: answers, streams that ended in full, and calls that were lost."""
-    for title, seen in config.stash.get(FIGURES, []):
-        for way, it in seen.items():
-            counted = f"{it['answered']} answers, {it['streamed']} streams, {len(it['lost'])} lost"
-            terminalreporter.write_line(f"{title}, {way}: {counted}")
+    """Print, for each path, the completions, the finished streams and the lost calls."""
+    for title, results in config.stash.get(CALLS, []):
+        for path, it in results.items():
+            counted = f"{it['answered']} completions, {it['streamed']} streams, {len(it['lost'])} lost"
+            terminalreporter.write_line(f"{title}, {path}: {counted}")

@@ -1,11 +1,11 @@
-"""What a real API server says of the objects: it checks what no schema can say."""
+"""The objects against a real API server, which checks more than a schema can."""
 
 import copy
 import json
 
 import pytest
-from cluster import eventually, kubectl
-from cluster import objects as found
+from cluster import kubectl, wait_until
+from cluster import objects as existing
 from rendered import CHART, OVERLAYS, RefusedError, extended, helmed, kustomized
 
 RENDERINGS = {
@@ -24,15 +24,18 @@ def rendering(request, tmp_path):
 
 @pytest.fixture(scope="module")
 def restricted():
-    """A namespace that lets in what the strictest of the standard profiles lets in."""
+    """A namespace that enforces the pod security profile `restricted`."""
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "restricted", "labels": labels}})
-    eventually("it has an account for pods", lambda: found("serviceaccounts", "--namespace", "restricted"))
+    wait_until(
+        "the namespace has a service account",
+        lambda: existing("serviceaccounts", "--namespace", "restricted"),
+    )
     return "restricted"
 
 
-def unpopulated(name):
-    """A namespace that takes objects, and in which no pod comes to be."""
+def without_pods(name):
+    """Create a namespace whose quota allows no pods."""
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "no-pods", "namespace": name}}
     apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     apply({**quota, "spec": {"hard": {"pods": "0"}}})
@@ -44,12 +47,12 @@ def as_list(*objects):
 
 
 def apply(*objects):
-    """Apply as the server does it, refusing fields that it does not know."""
+    """Apply on the server side, which rejects unknown fields."""
     return kubectl("apply", "--server-side", "--validate=strict", "--filename", "-", stdin=as_list(*objects))
 
 
-def placed(rendering, namespace):
-    """The objects, in a namespace of the test's."""
+def in_namespace(rendering, namespace):
+    """The objects of a rendering, moved to a namespace."""
     objects = [it for it in copy.deepcopy(rendering.objects) if it["kind"] != "Namespace"]
     for it in objects:
         it["metadata"]["namespace"] = namespace
@@ -57,55 +60,55 @@ def placed(rendering, namespace):
 
 
 def pod_of(rendering, namespace):
-    """The pod that the Deployment's controller would make."""
+    """The pod that the Deployment's controller would create."""
     template = copy.deepcopy(rendering.one("Deployment")["spec"]["template"])
-    metadata = {**template["metadata"], "name": "made-by-hand", "namespace": namespace}
+    metadata = {**template["metadata"], "name": "dry-run", "namespace": namespace}
     return {"apiVersion": "v1", "kind": "Pod", **template, "metadata": metadata}
 
 
-def tried(pod):
-    """What the server would make of a pod."""
+def dry_run(pod):
+    """Return the pod that the server would create."""
     words = ("create", "--dry-run=server", "--validate=strict", "--output", "json", "--filename", "-")
     return json.loads(kubectl(*words, stdin=json.dumps(pod)))
 
 
-def test_every_object_is_taken(rendering):
-    """Applied with strict fields; and applied again, as every upgrade does, it would change nothing."""
+def test_the_server_accepts_every_object(rendering):
+    """Every object passes strict field validation, and a second apply would change nothing."""
     rendered, name = rendering
-    objects = placed(rendered, unpopulated(f"objects-{name}"))
+    objects = in_namespace(rendered, without_pods(f"objects-{name}"))
 
-    said = apply(*objects)
+    output = apply(*objects)
     changed = kubectl("diff", "--server-side", "--filename", "-", stdin=as_list(*objects))
 
-    assert len(objects) == said.count("serverside-applied")
+    assert len(objects) == output.count("serverside-applied")
     assert "" == changed
 
 
-def test_the_pod_is_let_into_a_restricted_namespace(rendering, restricted):
-    """Pod security admission, which only a server has, enforces the profile `restricted`."""
+def test_a_restricted_namespace_admits_the_pod(rendering, restricted):
+    """The pod passes pod security admission with the profile `restricted`."""
     rendered, _ = rendering
 
-    pod = tried(pod_of(rendered, restricted))
+    pod = dry_run(pod_of(rendered, restricted))
 
     assert "Pending" == pod["status"]["phase"]
     assert "Burstable" == pod["status"]["qosClass"]
 
 
-def test_a_pod_with_rights_is_not(restricted):
-    """The check above is none that lets everything pass."""
+def test_a_restricted_namespace_rejects_a_pod_with_a_capability(restricted):
+    """The previous test can fail: admission rejects a pod that adds NET_ADMIN."""
     pod = pod_of(kustomized(OVERLAYS / "dev"), restricted)
     pod["spec"]["containers"][0]["securityContext"]["capabilities"] = {"add": ["NET_ADMIN"]}
 
     with pytest.raises(RefusedError, match="violates PodSecurity"):
-        tried(pod)
+        dry_run(pod)
 
 
-def test_dev_becomes_production_in_place():
-    """Selectors, which can never change, are the same: an overlay can be applied over another."""
-    namespace = unpopulated("in-place")
-    apply(*placed(kustomized(OVERLAYS / "dev"), namespace))
+def test_production_can_be_applied_over_dev():
+    """Both overlays have the same selectors, which cannot change."""
+    namespace = without_pods("in-place")
+    apply(*in_namespace(kustomized(OVERLAYS / "dev"), namespace))
 
-    apply(*placed(kustomized(OVERLAYS / "production"), namespace))
+    apply(*in_namespace(kustomized(OVERLAYS / "production"), namespace))
 
-    (deployment,) = found("deployments", "--namespace", namespace)
+    (deployment,) = existing("deployments", "--namespace", namespace)
     assert "--sandbox" not in deployment["spec"]["template"]["spec"]["containers"][0]["args"]

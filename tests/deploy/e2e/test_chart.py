@@ -1,25 +1,26 @@
-"""The chart installed for real, by the lines of the guide."""
+"""The Helm chart, installed and removed by the commands of the guide."""
 
-from cluster import Installation, calling, eventually, kubectl, pasted
+from cluster import Installation, calling, kubectl, paste, wait_until
 from conftest import blocks
 
 INSTALL, UNINSTALL, _ = blocks("Try it")[1].splitlines()
 
 
-def test_the_chart_comes_serves_and_goes(figures):
-    """Each line of the guide does what it says; what the chart installed answers callers of every way."""
+def test_the_chart_installs_serves_and_uninstalls(report_calls):
+    """The installed chart serves calls on every path, and `helm uninstall` removes all of it."""
     chart = Installation(namespace="togetherchat-dev")
 
-    installed = pasted(INSTALL)
+    installed = paste(INSTALL)
     chart.scale(2)
-    address = chart.name("togetherchat")
-    headless = {"headless": f"dns:///{chart.name('togetherchat-headless')}:50051"}
-    with calling(grpc=headless, http=f"http://{address}:3000") as callers:
-        seen = callers.ended()
-    pasted(UNINSTALL)
-    eventually("nothing is left", lambda: not chart.everything())
+    chart.wait_until_reachable("togetherchat", 3000)
+    service = chart.dns_name("togetherchat")
+    headless = {"headless": f"dns:///{chart.dns_name('togetherchat-headless')}:50051"}
+    with calling(grpc=headless, http=f"http://{service}:3000") as callers:
+        results = callers.finish()
+    paste(UNINSTALL)
+    wait_until("every object is removed", lambda: not chart.everything())
     kubectl("delete", "namespace", chart.namespace)
 
-    figures("the chart", seen)
+    report_calls("the chart", results)
     assert "STATUS: deployed" in installed
-    assert {"headless": [], "http": []} == {way: it["lost"] for way, it in seen.items()}
+    assert {"headless": [], "http": []} == {path: it["lost"] for path, it in results.items()}

@@ -1,40 +1,40 @@
-"""Emptying a node, which asks for the eviction of its pods."""
+"""Eviction of pods, which `kubectl drain` requests."""
 
 import json
 
 import pytest
-from cluster import eventually
+from cluster import wait_until
 from rendered import OVERLAYS, RefusedError, kustomized
 
 
 @pytest.fixture
-def guarded(dev):
-    """Two pods, with the budget that production has."""
+def with_budget(dev):
+    """Two pods with the PodDisruptionBudget of production."""
     budget = kustomized(OVERLAYS / "production").one("PodDisruptionBudget")
     budget["metadata"]["namespace"] = dev.namespace
     dev.scale(2)
     dev.kubectl("apply", "--filename", "-", stdin=json.dumps(budget))
-    eventually("the budget counts", lambda: 1 == dev.budget()["disruptionsAllowed"])
+    wait_until("the budget allows a disruption", lambda: 1 == dev.budget()["disruptionsAllowed"])
     yield dev
     dev.kubectl("delete", "poddisruptionbudget", "togetherchat")
     dev.scale(1)
 
 
 def evict(installation, pod):
-    """As `kubectl drain` does it."""
+    """Request an eviction, as `kubectl drain` does."""
     path = f"/api/v1/namespaces/{installation.namespace}/pods/{pod}"
     metadata = {"name": pod, "namespace": installation.namespace}
-    asked = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
-    installation.kubectl("create", "--raw", f"{path}/eviction", "--filename", "-", stdin=json.dumps(asked))
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
+    installation.kubectl("create", "--raw", f"{path}/eviction", "--filename", "-", stdin=json.dumps(eviction))
 
 
-def test_one_pod_may_be_away_on_purpose_and_no_second(guarded):
-    """The first eviction is granted, the second refused while the first pod's successor is not ready."""
-    first, second = sorted(guarded.ready())
+def test_the_budget_allows_one_eviction_at_a_time(with_budget):
+    """The second eviction is rejected until the replacement of the first pod is ready."""
+    first, second = sorted(with_budget.ready())
 
-    evict(guarded, first)
+    evict(with_budget, first)
     with pytest.raises(RefusedError, match="disruption budget"):
-        evict(guarded, second)
+        evict(with_budget, second)
 
-    eventually("the successor is ready", lambda: 2 == len(guarded.ready()))
-    assert second in guarded.ready()
+    wait_until("the replacement is ready", lambda: 2 == len(with_budget.ready()))
+    assert second in with_budget.ready()

@@ -1,84 +1,84 @@
-"""What a real pod is: confined as the manifests say, drained, and cautious with settings."""
+"""A real pod: its confinement, its drain, and its reaction to a wrong setting."""
 
 import json
 
 import pytest
-from cluster import calling, eventually
+from cluster import calling, wait_until
 from rendered import RefusedError
 
 STATUS = "dict(line.split(':\\t', 1) for line in open('/proc/1/status').read().splitlines())"
 
 
-def test_its_first_process_has_no_rights(dev):
-    """Not root, no capability, no way to new ones, system calls filtered."""
-    said = dev.inside(
-        f"import json; it = {STATUS}; "
-        "print(json.dumps([it[name].split()[0] for name in ('Uid', 'Gid', 'CapEff', 'CapBnd', 'NoNewPrivs', 'Seccomp')]))"
+def test_the_first_process_has_no_privileges(dev):
+    """The process is not root, has no capabilities, cannot gain any, and has a seccomp filter."""
+    output = dev.run_python(
+        f"import json; status = {STATUS}; "
+        "print(json.dumps([status[name].split()[0] for name in ('Uid', 'Gid', 'CapEff', 'CapBnd', 'NoNewPrivs', 'Seccomp')]))"
     )
 
-    assert ["65532", "65532", "0" * 16, "0" * 16, "1", "2"] == json.loads(said)
+    assert ["65532", "65532", "0" * 16, "0" * 16, "1", "2"] == json.loads(output)
 
 
 @pytest.mark.parametrize("folder", ["/", "/opt", "/etc/togetherchat", "/var", "/usr"])
-def test_nothing_in_its_root_can_be_written(dev, folder):
-    """Not even where the user had the right."""
+def test_the_root_file_system_is_read_only(dev, folder):
+    """A process in the pod cannot create a file in any folder."""
     with pytest.raises(RefusedError, match=r"Read-only file system|No such file"):
-        dev.inside(f"open('{folder}/a-file', 'w')")
+        dev.run_python(f"open('{folder}/a-file', 'w')")
 
 
-def test_it_holds_no_token_of_the_cluster(dev):
-    """What takes over the process has no account at the API server."""
-    assert "False" == dev.inside("import os; print(os.path.exists('/var/run/secrets/kubernetes.io'))")
+def test_the_pod_has_no_service_account_token(dev):
+    """A process in the pod has no credentials for the API server."""
+    assert "False" == dev.run_python("import os; print(os.path.exists('/var/run/secrets/kubernetes.io'))")
 
 
-def test_a_stream_outlives_the_deletion_of_its_pod(dev, figures):
-    """`kubectl delete pod` while streams and calls run: they complete, and the pod ends with status 0."""
+def test_deleting_a_pod_loses_no_call(dev, report_calls):
+    """Calls and streams in flight complete when their pod is deleted, and the pod exits with status 0."""
     dev.scale(1)
     (old,) = dev.ready()
-    with calling(grpc={"service": f"dns:///{dev.name('togetherchat')}:50051"}) as callers:
+    with calling(grpc={"service": f"dns:///{dev.dns_name('togetherchat')}:50051"}) as callers:
         before = callers.more()["service"]
-        end = dev.watched_end(old)
+        exit_status = dev.watch_exit(old)
         dev.kubectl("delete", "pod", old, "--wait=false")
-        eventually("the pod is gone", lambda: dev.gone({old}))
+        wait_until("the pod is gone", lambda: dev.gone({old}))
         after = callers.more()["service"]
-        seen = callers.ended()
+        results = callers.finish()
 
-    figures("deletion of a pod", seen)
-    assert [] == seen["service"]["lost"]
+    report_calls("deletion of a pod", results)
+    assert [] == results["service"]["lost"]
     assert after["streamed"] > before["streamed"]
-    assert 0 == end()
+    assert 0 == exit_status()
 
 
-def test_a_drain_that_is_too_short_is_seen(dev):
-    """The check above is none that lets everything pass: with a second to finish, streams are told DRAINING."""
-    dev.with_flags("--drain-delay-s=0", "--drain-timeout-s=1.5")
-    dev.rolled_out()
+def test_a_drain_timeout_that_is_too_short_fails_streams(dev):
+    """The previous test can fail: with one second to finish, streams fail with DRAINING."""
+    dev.add_flags("--drain-delay-s=0", "--drain-timeout-s=1.5")
+    dev.wait_for_rollout()
     dev.scale(1)
     (old,) = dev.ready()
-    with calling(grpc={"service": f"dns:///{dev.name('togetherchat')}:50051"}) as callers:
+    with calling(grpc={"service": f"dns:///{dev.dns_name('togetherchat')}:50051"}) as callers:
         dev.kubectl("delete", "pod", old, "--wait=false")
-        eventually("the pod is gone", lambda: dev.gone({old}))
-        seen = callers.ended()
+        wait_until("the pod is gone", lambda: dev.gone({old}))
+        results = callers.finish()
     dev.kubectl("rollout", "undo", "deployment/togetherchat")
-    dev.rolled_out()
+    dev.wait_for_rollout()
 
-    assert any("DRAINING" in lost for lost in seen["service"]["lost"])
+    assert any("DRAINING" in lost for lost in results["service"]["lost"])
 
 
-def test_a_misspelt_setting_stops_the_rollout_and_nothing_else(dev):
-    """The new pod does not start and says which; the old one goes on; `rollout undo` mends it."""
+def test_a_misspelled_setting_stops_the_rollout(dev):
+    """The new pod exits and logs the setting, the old pod serves on, and `rollout undo` restores the Deployment."""
     old = dev.ready()
-    dev.with_flags("--drian-s=120")
-    eventually("the new pod has ended", dev.failing)
+    dev.add_flags("--drian-s=120")
+    wait_until("the new pod has exited", dev.failing)
     (failing,) = dev.failing()
-    eventually("its log is there", lambda: dev.kubectl("logs", failing))
+    wait_until("its log is available", lambda: dev.kubectl("logs", failing))
 
-    said = dev.kubectl("logs", failing)
+    log = dev.kubectl("logs", failing)
     ready = dev.ready()
     dev.kubectl("rollout", "undo", "deployment/togetherchat")
-    dev.rolled_out()
-    eventually("the new pod is gone", lambda: dev.gone({failing}))
+    dev.wait_for_rollout()
+    wait_until("the new pod is gone", lambda: dev.gone({failing}))
 
     assert old == ready == dev.ready()
-    assert 1 == len(said.splitlines())
-    assert "--drian-s" in said
+    assert 1 == len(log.splitlines())
+    assert "--drian-s" in log

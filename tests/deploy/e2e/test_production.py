@@ -1,4 +1,7 @@
-"""The production overlay by the lines of the guide: Secrets, keys, TLS, scaling; the provider is simulated."""
+"""The production overlay, deployed by the commands of the guide: Secrets, keys, TLS, scaling.
+
+The provider is simulated.
+"""
 
 import json
 import os
@@ -6,31 +9,31 @@ import re
 
 import pytest
 import yaml
-from cluster import Installation, eventually, pasted
+from cluster import Installation, paste, wait_until
 from conftest import blocks
 from rendered import ROOT, RefusedError, run
 
 DEPLOY, CALL = (text for text in blocks("Production") if "kubectl" in text)
 (CHANGE,) = (text for text in blocks("Keys and certificates") if "keys revoke" in text)
 NAMES = ("togetherchat-headless.togetherchat.svc.cluster.local", "togetherchat.togetherchat.svc")
-# Of a machine that has two cores for three pods, and no provider.
-OURS = [
+# Changes for a machine that has two cores for three pods, and no provider.
+PATCH = [
     {"op": "replace", "path": "/spec/template/spec/containers/0/resources/requests/cpu", "value": "100m"},
     {"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--sandbox"},
 ]
 
 
-def certified(folder):
-    """A certificate by the lines of docs/tls.md, for the names of the Services."""
-    page = (ROOT / "docs/tls.md").read_text("utf-8").partition("## Trying it\n")[2]
-    lines = re.search(r"```sh\n(.*?)```", page, re.DOTALL)[1]
-    pasted(lines.replace("DNS:localhost,IP:127.0.0.1", ",".join(f"DNS:{name}" for name in NAMES)), folder)
+def make_certificate(folder):
+    """Make a certificate by the commands of docs/tls.md, for the DNS names of the Services."""
+    section = (ROOT / "docs/tls.md").read_text("utf-8").partition("## Trying it\n")[2]
+    lines = re.search(r"```sh\n(.*?)```", section, re.DOTALL)[1]
+    paste(lines.replace("DNS:localhost,IP:127.0.0.1", ",".join(f"DNS:{name}" for name in NAMES)), folder)
     (folder / "ca.pem").rename(folder / "ca.crt")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where the operator stands: beside the checkout's folders, with an overlay of their own."""
+    """The working folder of an operator: folders of the checkout, and an overlay of the operator."""
     folder = tmp_path_factory.mktemp("operator")
     for name in ("deploy", "protos"):
         (folder / name).symlink_to(ROOT / name)
@@ -39,7 +42,7 @@ def folder(tmp_path_factory):
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "resources": [os.path.relpath(ROOT / "deploy/kustomize/overlays/production", folder / "mine")],
-        "patches": [{"target": {"kind": "Deployment"}, "patch": json.dumps(OURS)}],
+        "patches": [{"target": {"kind": "Deployment"}, "patch": json.dumps(PATCH)}],
     }
     (folder / "mine/kustomization.yaml").write_text(yaml.safe_dump(overlay), encoding="utf-8")
     return folder
@@ -47,69 +50,71 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def production(folder):
-    """What the lines bring about, with what is the operator's filled in."""
-    certified(folder)
+    """The installation that the commands create, with the placeholders filled in."""
+    make_certificate(folder)
     lines = DEPLOY.replace("<callers>", "default").replace("<your overlay>", "mine")
-    pasted(lines, folder, typed="the-key-of-the-provider\n")
+    paste(lines, folder, typed="the-key-of-the-provider\n")
     installation = Installation(namespace="togetherchat")
     yield installation
-    pasted("kubectl delete --kustomize mine", folder)
+    paste("kubectl delete --kustomize mine", folder)
 
 
-def test_the_autoscaler_sees_to_its_least_number_of_pods(production):
-    """Each of them is ready, with Secrets that a user without rights can read."""
-    eventually("three pods", lambda: 3 == len(production.ready()))
+def test_the_autoscaler_keeps_its_minimum_of_pods(production):
+    """Three pods are ready, and their unprivileged user can read the Secrets."""
+    wait_until("three pods are ready", lambda: 3 == len(production.ready()))
 
     assert {0} == {it["status"]["containerStatuses"][0]["restartCount"] for it in production.pods().values()}
 
 
-def test_a_caller_with_a_key_is_answered_over_tls(production, folder):
-    """By the guide's lines, from outside: port-forward, grpcurl with the descriptors, curl."""
-    eventually("a pod", production.ready)
+def test_a_call_with_a_key_over_tls_succeeds(production, folder):
+    """The commands of the guide work: port-forward, grpcurl with the descriptor set, curl."""
+    wait_until("a pod is ready", production.ready)
 
-    said = pasted(CALL, folder)
+    output = paste(CALL, folder)
 
-    assert "FINISH_REASON_STOP" in said
-    assert '"object":"list"' in said
+    assert "FINISH_REASON_STOP" in output
+    assert '"object":"list"' in output
 
 
-def listed(folder, *words):
-    """What a caller of the headless Service hears who asks for the models."""
+def list_models(folder, *words):
+    """Call ListModels at the headless Service and return the output of grpcurl."""
     words = ["-cacert", str(folder / "ca.crt"), "-protoset", str(ROOT / "protos/togetherchat.binpb"), *words]
     return run("grpcurl", *words, "-d", "{}", f"{NAMES[0]}:50051", "togetherchat.v1.ChatService/ListModels")
 
 
-def heard(folder, key):
-    """What a caller with the key of a file hears."""
+def list_models_with_key(folder, key):
+    """Call ListModels with the key in a file and return the output or the error."""
     try:
-        return listed(folder, "-H", f"authorization: Bearer {(folder / key).read_text('ascii').strip()}")
+        return list_models(folder, "-H", f"authorization: Bearer {(folder / key).read_text('ascii').strip()}")
     except RefusedError as exc:
         return str(exc)
 
 
-def test_a_caller_without_a_key_is_refused(production, folder):
-    """The certificate is right, the key is missing."""
-    eventually("a pod", production.ready)
+def test_a_call_without_a_key_is_rejected(production, folder):
+    """The certificate is valid, but the key is missing."""
+    wait_until("a pod is ready", production.ready)
 
     with pytest.raises(RefusedError, match="MISSING_CREDENTIALS"):
-        listed(folder)
+        list_models(folder)
 
 
 def test_keys_change_without_a_restart(production, folder):
-    """By the guide's lines: the kubelet brings the changed Secret, and the pods read it."""
-    eventually("a pod", production.ready)
-    before = heard(folder, "acme.key")
+    """The commands of the guide change the Secret, and the running pods use the new keys."""
+    wait_until("a pod is ready", production.ready)
+    before = list_models_with_key(folder, "acme.key")
 
-    pasted(CHANGE, folder)
-    eventually("the old key is known no more", lambda: "INVALID_CREDENTIALS" in heard(folder, "acme.key"))
-    eventually("the new key is known", lambda: '"models"' in heard(folder, "acme-2.key"))
+    paste(CHANGE, folder)
+    wait_until(
+        "the old key is rejected", lambda: "INVALID_CREDENTIALS" in list_models_with_key(folder, "acme.key")
+    )
+    wait_until("the new key is accepted", lambda: '"models"' in list_models_with_key(folder, "acme-2.key"))
 
     assert '"models"' in before
     assert {0} == {it["status"]["containerStatuses"][0]["restartCount"] for it in production.pods().values()}
 
 
-def test_the_alerts_are_taken_as_an_object_of_the_operator(production, folder):
-    """By the guide's line, and by the operator's own schema."""
+def test_the_guide_creates_a_prometheus_rule(production, folder):
+    """The operator's schema accepts the alerts that the command of the guide wraps."""
     (line,) = blocks("Watching")
 
-    assert "prometheusrule.monitoring.coreos.com/togetherchat created" in pasted(line, folder)
+    assert "prometheusrule.monitoring.coreos.com/togetherchat created" in paste(line, folder)

@@ -1,6 +1,6 @@
-"""A part of a node is a process with a log: started, waited for, ended.
+"""Starts, awaits and ends the processes of a node.
 
-Knows of no Kubernetes.
+Each process has a log file. This module knows nothing of Kubernetes.
 """
 
 import os
@@ -19,7 +19,7 @@ START_S, STOP_S = 180.0, 20.0
 
 @contextmanager
 def running(name: str, *words: str) -> Generator[Callable[[], bool]]:
-    """A part, until the end of the block; what is yielded says whether it still runs."""
+    """Run a process until the end of the block; yields a check that the process is alive."""
     with (LOGS / f"{name}.log").open("wb") as log:
         process = subprocess.Popen([name, *words], stdout=log, stderr=subprocess.STDOUT)
     try:
@@ -33,40 +33,42 @@ def running(name: str, *words: str) -> Generator[Callable[[], bool]]:
             process.wait()
 
 
-def eventually(what: str, reached: Callable[[], object], alive: Callable[[], bool] = lambda: True) -> None:
-    """Wait for what a part does in its own time.
+def wait_until(
+    condition: str, reached: Callable[[], object], alive: Callable[[], bool] = lambda: True
+) -> None:
+    """Wait until a condition holds.
 
     Raises:
-        SystemExit: it does not, or has ended.
+        SystemExit: the condition does not hold within START_S, or the process has ended.
     """
     end = time.monotonic() + START_S
     while not reached():
         if not alive() or time.monotonic() > end:
-            raise SystemExit(f"e2e: not reached: {what}; the logs are in {LOGS}")
+            raise SystemExit(f"e2e: failed while waiting until {condition}; see the logs in {LOGS}")
         time.sleep(0.2)
 
 
-def prints(*words: str) -> str:
-    """What a program prints, which is nothing where it fails."""
+def output_of(*words: str) -> str:
+    """Return what a program prints; an empty string if the program fails."""
     run = subprocess.run(words, capture_output=True, text=True, check=False)
     return "" if run.returncode else run.stdout.strip()
 
 
-def status_of(*words: str, **environment: str) -> int:
-    """The exit status of a program that has the terminal."""
+def exit_status_of(*words: str, **environment: str) -> int:
+    """Run a program on the terminal and return its exit status."""
     return subprocess.run(words, check=False, env={**os.environ, **environment}).returncode
 
 
-def answers(url: str) -> bool:
-    """Whether a server says that all is well."""
+def is_healthy(url: str) -> bool:
+    """Whether a server returns 200."""
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return answer.status == 200
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return response.status == 200
     except OSError:
         return False
 
 
-def known(name: str) -> bool:
+def resolves(name: str) -> bool:
     """Whether the DNS has an address for a name."""
     try:
         return bool(socket.getaddrinfo(name, 443))
@@ -74,6 +76,6 @@ def known(name: str) -> bool:
         return False
 
 
-def say(text: str) -> None:
-    """To whoever waits."""
+def report(text: str) -> None:
+    """Print progress on standard error."""
     sys.stderr.write(f"e2e: {text}\n")
