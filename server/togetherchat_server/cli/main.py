@@ -64,9 +64,9 @@ def _keep_keys(words: list[str]) -> int:
 def _check_aliases(configuration: Configuration) -> None:
     """Refuse now what every worker would refuse. Raises SettingsError."""
     from togetherchat_server.models.aliases import resolve_aliases  # noqa: PLC0415  see the top
-    from togetherchat_server.models.catalog import load_catalog  # noqa: PLC0415  as above
+    from togetherchat_server.models.catalog import configured_catalog  # noqa: PLC0415  as above
 
-    resolve_aliases(configuration, load_catalog(None))
+    resolve_aliases(configuration, configured_catalog(configuration))
 
 
 def _check_telemetry(environment: Mapping[str, str]) -> None:

@@ -44,7 +44,7 @@ class Settings(BaseModel):
         "off.",
     )
     console: bool = Field(
-        False, description="A page at / of the HTTP door: models, a playground and live metrics."
+        False, description="Serve a page at / of the HTTP listener: models, a playground and live metrics."
     )
     admin_listen: OptionalAddress = Field(
         "127.0.0.1:9464",
@@ -171,6 +171,11 @@ class Settings(BaseModel):
     max_event_bytes: Bytes = Field(MEBIBYTE, description="Largest event of a streamed completion.")
     max_stream_bytes: Bytes = Field(32 * MEBIBYTE, description="Largest streamed completion.")
     model_list_ttl_s: Seconds = Field(300.0, description="How long the provider's model list is cached.")
+    model_catalog: Literal["on", "off", "auto"] = Field(
+        "on",
+        description="Merge the shipped model catalog into ListModels: on, off, or auto (only for Together's "
+        "hosts and the sandbox).",
+    )
     alias: Aliases = Field(
         {}, description="Alias of a model, NAME=MODEL; may be repeated. A table in the TOML file."
     )

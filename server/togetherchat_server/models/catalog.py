@@ -8,8 +8,10 @@ import datetime as dt
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Final
 
 from togetherchat.v1 import models_pb2 as models
+from togetherchat_server.config import Configuration, is_together
 from togetherchat_server.models.catalog_file import ID_CHARACTERS_MAX, read_models, shipped_text
 
 _Prices = tuple[float | None, float | None, float | None, float | None]
@@ -29,6 +31,16 @@ class Catalog:
     def price(self, model_id: str) -> models.Pricing | None:
         model = self.by_id.get(model_id)
         return model.pricing if model is not None and model.HasField("pricing") else None
+
+
+EMPTY: Final = Catalog(by_id={}, as_of="")
+
+
+def configured_catalog(configuration: Configuration) -> Catalog:
+    """Return the shipped catalog, or an empty one where `model_catalog` leaves it out."""
+    provider, choice = configuration.upstream, configuration.settings.model_catalog
+    fits = provider is None or is_together(provider.base_url)
+    return load_catalog(None) if choice == "on" or (choice == "auto" and fits) else EMPTY
 
 
 def load_catalog(text: bytes | None) -> Catalog:

@@ -23,7 +23,7 @@ from togetherchat_server.frontends.grpc.methods import chat_methods
 from togetherchat_server.frontends.grpc.server import ConnectionAge, GrpcServer, ListenerOptions
 from togetherchat_server.frontends.http.handler import HttpLimits
 from togetherchat_server.models.aliases import resolve_aliases
-from togetherchat_server.models.catalog import load_catalog
+from togetherchat_server.models.catalog import configured_catalog
 from togetherchat_server.models.list_cache import ListCacheLimits, ModelListCache
 from togetherchat_server.models.unavailable import UnavailableModels
 from togetherchat_server.providers.together.provider import ProviderLimits, TogetherProvider
@@ -85,7 +85,7 @@ class Wiring:
         self._resources = resources
         self._observability = observability
         self._shared = shared
-        self._catalog = load_catalog(None)
+        self._catalog = configured_catalog(configuration)
         self._model_names = resolve_aliases(configuration, self._catalog)
         self._auth_throttle = AuthThrottle(
             per_minute=self._settings.auth_failures_per_minute, clock=environment.clock

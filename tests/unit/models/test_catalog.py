@@ -5,7 +5,14 @@ import datetime as dt
 import pytest
 
 from togetherchat.v1 import models_pb2 as models
-from togetherchat_server.models.catalog import Catalog, load_catalog, merge, merged_pricing
+from togetherchat_server.config import Configuration, ProviderConfig, Settings
+from togetherchat_server.models.catalog import (
+    Catalog,
+    configured_catalog,
+    load_catalog,
+    merge,
+    merged_pricing,
+)
 from togetherchat_server.models.catalog_file import CatalogError
 
 TODAY = dt.date(2026, 11, 22)
@@ -289,3 +296,20 @@ def test_a_listed_model_that_was_refused_is_unconfirmed():
         "gone": models.MODEL_STATE_RETIRED,
         "x/y": models.MODEL_STATE_ACTIVE,
     }
+
+
+@pytest.mark.parametrize(
+    ("base_url", "merged"),
+    [
+        (None, {"on", "auto"}),
+        ("https://api.together.ai/v1", {"on", "auto"}),
+        ("http://127.0.0.1:1/v1", {"on"}),
+    ],
+)
+@pytest.mark.parametrize("choice", ["on", "off", "auto"])
+def test_the_setting_decides_whether_the_catalog_is_merged(base_url, merged, choice):
+    """`auto` merges the catalog for Together's hosts and for the sandbox."""
+    provider = base_url and ProviderConfig(base_url=base_url, key=None)
+    configuration = Configuration(settings=Settings(model_catalog=choice), upstream=provider)
+
+    assert bool(configured_catalog(configuration).by_id) is (choice in merged)
