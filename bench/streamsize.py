@@ -57,11 +57,11 @@ async def service(upstream: str) -> AsyncGenerator[str, None]:
             "max_concurrent_calls": 12_000,
         }
     )
-    aside = ProviderConfig(base_url=f"http://{upstream}/v1", key=Secret("key-of-a-benchmark-0123456789"))
+    provider = ProviderConfig(base_url=f"http://{upstream}/v1", key=Secret("key-of-a-benchmark-0123456789"))
     environment = Environment(
         version="0", clock=time.monotonic, wall_clock=time.time, random=lambda: 0.5, log=io.StringIO()
     )
-    app = App(Configuration(settings=settings, upstream=aside, certificates=None), environment)
+    app = App(Configuration(settings=settings, upstream=provider, certificates=None), environment)
     addresses = await app.start()
     try:
         yield addresses.grpc

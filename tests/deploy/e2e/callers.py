@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 import httpx
-from load import MODEL, PATIENCE_S, Seen, call_until, more_calls
+from load import MODEL, TIMEOUT_S, LoadResult, call_until, more_calls
 
 HTTP_CALLERS = 4
 REQUEST = {"model": MODEL, "messages": [{"role": "user", "content": "echo: yes"}], "max_tokens": 100}
@@ -21,7 +21,7 @@ REQUEST = {"model": MODEL, "messages": [{"role": "user", "content": "echo: yes"}
 async def _main() -> None:
     lines = await _standard_input()
     plan = json.loads(await lines.readline())
-    seen = {name: Seen() for name in (*plan["grpc"], *(["http"] if plan["http"] else []))}
+    seen = {name: LoadResult() for name in (*plan["grpc"], *(["http"] if plan["http"] else []))}
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         for name, target in plan["grpc"].items():
@@ -37,24 +37,24 @@ async def _main() -> None:
     _print_results(seen)
 
 
-async def _http_calls_until(stop: asyncio.Event, base_url: str, seen: Seen) -> None:
+async def _http_calls_until(stop: asyncio.Event, base_url: str, seen: LoadResult) -> None:
     """One HTTP caller: a new connection for each call, and no retries."""
     async with httpx.AsyncClient(limits=httpx.Limits(max_keepalive_connections=0), timeout=None) as client:
         while not stop.is_set():
             try:
-                async with asyncio.timeout(PATIENCE_S):
+                async with asyncio.timeout(TIMEOUT_S):
                     response = await client.post(f"{base_url}/v1/chat/completions", json=REQUEST)
                 got = (
                     response.json()["choices"][0]["message"]["content"]
                     if response.is_success
                     else response.text
                 )
-                seen.answered += seen.note(got, "yes")
+                seen.completed += seen.check(got, "yes")
             except (httpx.HTTPError, TimeoutError) as exc:
                 seen.lost.append(f"{type(exc).__name__} {exc}")
 
 
-def _print_results(seen: Mapping[str, Seen]) -> None:
+def _print_results(seen: Mapping[str, LoadResult]) -> None:
     sys.stdout.write(json.dumps({name: asdict(it) for name, it in seen.items()}) + "\n")
     sys.stdout.flush()
 

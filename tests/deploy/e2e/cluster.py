@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from rendered import ROOT, RefusedError, run
+from rendered import ROOT, ToolError, run
 
 TIMEOUT_S = 180.0
 DOMAIN = "svc.cluster.local"
@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 
 
 def kubectl(*words: str, stdin: str = "") -> str:
-    """Run kubectl and return its output. Raises RefusedError, with that output, if it fails."""
+    """Run kubectl and return its output. Raises ToolError, with that output, if it fails."""
     return run("kubectl", *words, stdin=stdin)
 
 
@@ -192,7 +192,7 @@ def calling(*, grpc: Mapping[str, str], http: str = "") -> Iterator[Callers]:
 def paste(lines: str, folder: Path = ROOT, *, typed: str = "") -> str:
     """Run lines in a shell with `typed` as its input, and return the output.
 
-    Ends background processes of the lines. Raises RefusedError if a line fails.
+    Ends background processes of the lines. Raises ToolError if a line fails.
     """
     with TemporaryFile("w+") as output, TemporaryFile("w+") as keyboard:
         keyboard.write(typed)
@@ -211,5 +211,5 @@ def paste(lines: str, folder: Path = ROOT, *, typed: str = "") -> str:
             os.killpg(shell.pid, signal.SIGTERM)
         output.seek(0)
         if shell.returncode:
-            raise RefusedError(output.read())
+            raise ToolError(output.read())
         return output.read()

@@ -52,5 +52,5 @@ def pytest_terminal_summary(terminalreporter, config):
     """Print, for each path, the completions, the finished streams and the lost calls."""
     for title, results in config.stash.get(CALLS, []):
         for path, it in results.items():
-            counted = f"{it['answered']} completions, {it['streamed']} streams, {len(it['lost'])} lost"
+            counted = f"{it['completed']} completions, {it['streamed']} streams, {len(it['lost'])} lost"
             terminalreporter.write_line(f"{title}, {path}: {counted}")

@@ -6,7 +6,7 @@ import json
 import pytest
 from cluster import kubectl, wait_until
 from cluster import objects as existing
-from rendered import CHART, OVERLAYS, RefusedError, extended, helmed, kustomized
+from rendered import CHART, OVERLAYS, ToolError, extended, helmed, kustomized
 
 RENDERINGS = {
     "dev": lambda scratch: kustomized(OVERLAYS / "dev"),
@@ -99,7 +99,7 @@ def test_a_restricted_namespace_rejects_a_pod_with_a_capability(restricted):
     pod = pod_of(kustomized(OVERLAYS / "dev"), restricted)
     pod["spec"]["containers"][0]["securityContext"]["capabilities"] = {"add": ["NET_ADMIN"]}
 
-    with pytest.raises(RefusedError, match="violates PodSecurity"):
+    with pytest.raises(ToolError, match="violates PodSecurity"):
         dry_run(pod)
 
 

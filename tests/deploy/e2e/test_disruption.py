@@ -4,7 +4,7 @@ import json
 
 import pytest
 from cluster import wait_until
-from rendered import OVERLAYS, RefusedError, kustomized
+from rendered import OVERLAYS, ToolError, kustomized
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_the_budget_allows_one_eviction_at_a_time(with_budget):
     first, second = sorted(with_budget.ready())
 
     evict(with_budget, first)
-    with pytest.raises(RefusedError, match="disruption budget"):
+    with pytest.raises(ToolError, match="disruption budget"):
         evict(with_budget, second)
 
     wait_until("the replacement is ready", lambda: 2 == len(with_budget.ready()))

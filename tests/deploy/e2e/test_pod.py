@@ -4,7 +4,7 @@ import json
 
 import pytest
 from cluster import calling, wait_until
-from rendered import RefusedError
+from rendered import ToolError
 
 STATUS = "dict(line.split(':\\t', 1) for line in open('/proc/1/status').read().splitlines())"
 
@@ -22,7 +22,7 @@ def test_the_first_process_has_no_privileges(dev):
 @pytest.mark.parametrize("folder", ["/", "/opt", "/etc/togetherchat", "/var", "/usr"])
 def test_the_root_file_system_is_read_only(dev, folder):
     """A process in the pod cannot create a file in any folder."""
-    with pytest.raises(RefusedError, match=r"Read-only file system|No such file"):
+    with pytest.raises(ToolError, match=r"Read-only file system|No such file"):
         dev.run_python(f"open('{folder}/a-file', 'w')")
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from cluster import Installation, paste, wait_until
 from conftest import blocks
-from rendered import ROOT, RefusedError, run
+from rendered import ROOT, ToolError, run
 
 DEPLOY, CALL = (text for text in blocks("Production") if "kubectl" in text)
 (CHANGE,) = (text for text in blocks("Keys and certificates") if "keys revoke" in text)
@@ -86,7 +86,7 @@ def list_models_with_key(folder, key):
     """Call ListModels with the key in a file and return the output or the error."""
     try:
         return list_models(folder, "-H", f"authorization: Bearer {(folder / key).read_text('ascii').strip()}")
-    except RefusedError as exc:
+    except ToolError as exc:
         return str(exc)
 
 
@@ -94,7 +94,7 @@ def test_a_call_without_a_key_is_rejected(production, folder):
     """The certificate is valid, but the key is missing."""
     wait_until("a pod is ready", production.ready)
 
-    with pytest.raises(RefusedError, match="MISSING_CREDENTIALS"):
+    with pytest.raises(ToolError, match="MISSING_CREDENTIALS"):
         list_models(folder)
 
 
