@@ -122,10 +122,10 @@ async def filled(scene, calls=1):
 
 async def queued(scene, method="Complete", **options):
     """A call that waits for a place."""
-    before = scene.app.admission.waiting
+    before = scene.app.admission.queued
     call = scene.begin(method, **options)
     waiting = asyncio.ensure_future(scene.ended(call))
-    await eventually(lambda: scene.app.admission.waiting == before + 1)
+    await eventually(lambda: scene.app.admission.queued == before + 1)
     return call, waiting
 
 
@@ -138,7 +138,7 @@ async def test_cancel_while_queued(method, stage, table):
         _, next_one = await queued(scene, method, timeout=60)
         left.leave()
         await asyncio.gather(leaving, return_exceptions=True)
-        await eventually(lambda: scene.app.admission.waiting == 1)
+        await eventually(lambda: scene.app.admission.queued == 1)
         scene.upstream.script = well
         held.leave()
         seen = await next_one
@@ -426,7 +426,7 @@ async def test_broken_message(message, stage, table):
     async with stage() as scene:
         failure = await failing(scene.app.channel.unary_unary(COMPLETE)(message))
 
-    table("a message that cannot be parsed", "INVALID_ARGUMENT INVALID_REQUEST: the request is no valid message of this contract",
+    table("a message that cannot be parsed", "INVALID_ARGUMENT INVALID_REQUEST: the request is not a valid togetherchat.v1.CompleteRequest message",
           f"{failure.code.name} {failure.info.reason}: {failure.message}")  # fmt: skip
 
 
