@@ -60,7 +60,7 @@ class Exchange:
 
     @property
     def stalled(self) -> bool:
-        """Whether the peer takes no more for now."""
+        """Whether the peer reads too slowly: writes must wait."""
         return self.connection.flow.stalled
 
     @property
