@@ -26,7 +26,7 @@ Response = TypeVar("Response", bound=Message)
 
 @final
 class UnparsableMessage:
-    """Stands for a message that cannot be parsed, until the handler can reject it."""
+    """A placeholder for a message that cannot be parsed, until the handler can reject it."""
 
 
 UNPARSABLE: Final = UnparsableMessage()

@@ -110,7 +110,7 @@ class Exchange:
         if self.stalled:
             await self._drained()
 
-    async def answer(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> None:
+    async def respond(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> None:
         """Send a complete response."""
         await self.start(status, (*headers, ("content-length", str(len(body)))))
         await self.end(body)

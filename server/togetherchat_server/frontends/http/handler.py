@@ -121,7 +121,7 @@ class HttpHandler:
         for task in self._in_flight:
             task.cancel()
 
-    def refusal(self, exchange: Exchange, method: str) -> ErrorResponse | None:
+    def rejection(self, exchange: Exchange, method: str) -> ErrorResponse | None:
         """Authenticate a request that is not recorded as a call. Return the error; None if it may proceed."""
         incoming = _incoming(exchange, method)
         try:
@@ -200,7 +200,7 @@ class HttpHandler:
         if exchange.started:
             await exchange.end(error_event(response.body()))
         else:
-            await exchange.answer(
+            await exchange.respond(
                 response.status, (("content-type", JSON), *response.headers), response.body()
             )
 

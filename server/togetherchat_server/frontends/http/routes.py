@@ -63,7 +63,7 @@ class Routes:
 
         async def describe(exchange: Exchange) -> None:
             headers = (("content-type", JSON), *_request_id(exchange))
-            await exchange.answer(HTTPStatus.OK, headers, document)
+            await exchange.respond(HTTPStatus.OK, headers, document)
 
         endpoints: tuple[tuple[str, ASGIApp], ...] = (
             ("/chat/completions", self._call(chat.METHOD, (HTTPMethod.POST,), self.chat.handle)),
@@ -136,7 +136,7 @@ async def reject(exchange: Exchange, error: ErrorResponse) -> None:
         ("x-should-retry", "false"),
         *error.headers,
     )
-    await exchange.answer(error.status, headers, error.body())
+    await exchange.respond(error.status, headers, error.body())
 
 
 async def _reject_path(exchange: Exchange) -> None:

@@ -56,7 +56,7 @@ class ChatEndpoint:
         http_call.messages_sent = 1
         body = completion(response, alternatives=chat_request.alternatives)
         headers = (("content-type", JSON), *response_metadata(http_call.call), *_ignored_header(chat_request))
-        await http_call.exchange.answer(200, headers, body)
+        await http_call.exchange.respond(200, headers, body)
 
     async def _stream(self, chat_request: ChatRequest, http_call: HttpCall) -> None:
         exchange = http_call.exchange

@@ -124,4 +124,4 @@ def entry(model: models.Model) -> Json:
 async def _respond(http_call: HttpCall, body: object) -> None:
     http_call.messages_sent = 1
     headers = (("content-type", JSON), *response_metadata(http_call.call))
-    await http_call.exchange.answer(200, headers, orjson.dumps(body))
+    await http_call.exchange.respond(200, headers, orjson.dumps(body))
