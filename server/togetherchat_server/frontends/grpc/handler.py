@@ -25,9 +25,9 @@ How grpcio's asyncio server behaves, and what follows from it (each measured on 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, NoReturn, TypeAlias, final
+from typing import NoReturn, TypeAlias, final
 
 import grpc
 from google.protobuf.message import Message
@@ -50,11 +50,10 @@ from togetherchat_server.domain.call import Call
 from togetherchat_server.domain.deadline import Deadline
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.frontends.grpc.in_flight import InFlightCalls, Task, current_task
-from togetherchat_server.frontends.grpc.methods import UNPARSABLE, Method, Received, RpcState
+from togetherchat_server.frontends.grpc.incoming import PROTOCOL, incoming_call
+from togetherchat_server.frontends.grpc.methods import UNPARSABLE, Method, Received, RpcState, serialise
 from togetherchat_server.frontends.grpc.peer import host_of
 from togetherchat_server.frontends.grpc.status import ROWS, status_of
-
-PROTOCOL: Final = "grpc"
 
 _log = logging.getLogger(__name__)
 
@@ -108,7 +107,7 @@ class GrpcHandler(grpc.GenericRpcHandler):
         method = self._methods.get(name)
         if method is None:
             return None
-        incoming = _incoming(name, handler_call_details.invocation_metadata)
+        incoming = incoming_call(name, handler_call_details.invocation_metadata)
         try:
             permit = self._admission.acquire(self._sessions.check(incoming))
         except ServiceError as error:
@@ -134,7 +133,7 @@ class GrpcHandler(grpc.GenericRpcHandler):
         shape = (
             grpc.unary_stream_rpc_method_handler if method.streams else grpc.unary_unary_rpc_method_handler
         )
-        return shape(handle, request_deserializer=method.parse, response_serializer=_serialise)
+        return shape(handle, request_deserializer=method.parse, response_serializer=serialise)
 
     def _reading_handler(self, name: str, method: Method, permit: Permit) -> RpcHandler:
         """Handle a call that may have to wait: its message is read after its permit is granted."""
@@ -153,11 +152,8 @@ class GrpcHandler(grpc.GenericRpcHandler):
                 "the caller sent no request within the request read timeout",
             ):
                 received = await context.read()
-            response = await method.respond(
-                received if isinstance(received, Message) else UNPARSABLE,
-                state,
-                write,
-            )
+            request = received if isinstance(received, Message) else UNPARSABLE
+            response = await method.respond(request, state, write)
             if response is not None:
                 state.completed = True
                 await write(response)
@@ -166,7 +162,7 @@ class GrpcHandler(grpc.GenericRpcHandler):
             await self._run(name, context, lambda state: work(state, context))
 
         return grpc.stream_stream_rpc_method_handler(
-            handle, request_deserializer=method.parse, response_serializer=_serialise
+            handle, request_deserializer=method.parse, response_serializer=serialise
         )
 
     def abort_in_flight(self) -> None:
@@ -189,7 +185,7 @@ class GrpcHandler(grpc.GenericRpcHandler):
     ) -> Message | None:
         """Run the work of one call inside its deadline, and end the call in exactly one way."""
         self._in_flight.request_received()
-        incoming = _incoming(name, context.invocation_metadata(), context.time_remaining())
+        incoming = incoming_call(name, context.invocation_metadata(), context.time_remaining())
         try:
             state = RpcState(self._sessions.open(incoming))
         except ServiceError as error:
@@ -300,29 +296,3 @@ class GrpcHandler(grpc.GenericRpcHandler):
         code = ROWS[reason].code.name if reason else "OK"
         outcome = Outcome(code=code, reason=reason, messages_sent=state.messages_sent, usage=state.usage)
         self._sessions.close(state.call, PROTOCOL, outcome)
-
-
-def _serialise(message: Message) -> bytes:
-    return message.SerializeToString()
-
-
-_HEADERS: Final = {
-    "x-request-id": "request_id",
-    "authorization": "authorization",
-    "x-together-api-key": "together_key",
-    "traceparent": "traceparent",
-    "tracestate": "tracestate",
-    "grpc-previous-rpc-attempts": "previous_attempts",
-}
-
-
-def _incoming(
-    method: str, metadata: Iterable[tuple[str, str | bytes]] | None, seconds_left: float | None = None
-) -> IncomingCall:
-    found: dict[str, str] = {}
-    for key, value in metadata or ():
-        name = _HEADERS.get(key)
-        if name is not None and isinstance(value, str):
-            # A header that is sent twice becomes a value that no check accepts.
-            found[name] = f"{found[name]}, {value}" if name in found else value
-    return IncomingCall(protocol=PROTOCOL, method=method, seconds_left=seconds_left, **found)

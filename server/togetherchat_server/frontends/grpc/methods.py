@@ -130,6 +130,10 @@ class StreamMethod(Generic[Request]):
                     state.messages_sent += 1
 
 
+def serialise(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
 def _parse(message: type[Message], data: bytes) -> Received:
     try:
         return message.FromString(data)
