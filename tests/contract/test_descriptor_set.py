@@ -1,4 +1,4 @@
-"""The descriptor set of the release is the contract as it stands, with all that it needs."""
+"""The descriptor set of the release is the current contract, with all its imports."""
 
 import runpy
 from pathlib import Path
@@ -12,8 +12,8 @@ FILES = {file.name: file for file in FileDescriptorSet.FromString(COMMITTED).fil
 OURS = ("chat.proto", "chat_service.proto", "models.proto")
 
 
-def test_it_is_current():
-    """`make release` would write the same."""
+def test_the_committed_set_is_current():
+    """`make release` would write the same set."""
     built = runpy.run_path(str(ROOT / "clients" / "descriptor_set.py"))["build"]()
     now = {file.name: file for file in FileDescriptorSet.FromString(built).file}
 
@@ -21,8 +21,8 @@ def test_it_is_current():
     assert [] == [name for name in OURS if now[f"togetherchat/v1/{name}"] != FILES[f"togetherchat/v1/{name}"]]
 
 
-def test_it_needs_no_other_file():
-    """Every import is in it, before whoever needs it."""
+def test_the_set_needs_no_other_file():
+    """Every import precedes the files that need it."""
     pool = DescriptorPool()
     for file in FILES.values():
         pool.Add(file)
@@ -32,19 +32,19 @@ def test_it_needs_no_other_file():
     ]
 
 
-def test_it_knows_what_travels_beside_the_contract():
-    """The details of errors and the health service can be read with it."""
+def test_the_set_includes_error_details_and_health():
+    """A client can decode error details and call the health service with the set alone."""
     packages = {file.package for file in FILES.values()}
 
     assert {"togetherchat.v1", "google.rpc", "grpc.health.v1"} <= packages
 
 
-def test_it_has_the_comments():
-    """A generator puts them into its code."""
-    said = [
-        place.leading_comments
+def test_the_set_has_the_comments():
+    """A code generator copies the comments into its output."""
+    comments = [
+        location.leading_comments
         for name in OURS
-        for place in FILES[f"togetherchat/v1/{name}"].source_code_info.location
+        for location in FILES[f"togetherchat/v1/{name}"].source_code_info.location
     ]
 
-    assert any("Stream guarantees" in comment for comment in said)
+    assert any("Stream guarantees" in comment for comment in comments)

@@ -1,7 +1,7 @@
-"""The error table, row by row: a real upstream socket on one side, a real channel on the other.
+"""The error table, row by row, between a real upstream socket and a real channel.
 
-Each row says what the upstream does and what the caller sees. Every row is also checked for
-what must never be seen: the key, the prompt, the text of an exception.
+Each row states what the upstream does and which status the caller gets. No status may contain the
+key, the prompt or the text of an exception.
 """
 
 import asyncio
@@ -32,14 +32,14 @@ from togetherchat_server.providers.together import provider
 from togetherchat_server.providers.together.provider import TogetherProvider
 
 C = grpc.StatusCode
-SILENT, NEVER, LATER = None, "-1", "a delay"
+NONE, NEVER, DELAY = None, "-1", "a delay"
 
 
 def error(message="Something is wrong.", *, type_="invalid_request_error", code=None):
     return {"id": "oid-1", "error": {"message": message, "type": type_, "param": None, "code": code}}
 
 
-def told(status, body=None, headers=None):
+def error_response(status, body=None, headers=None):
     return json_answer(status, error() if body is None else body, headers)
 
 
@@ -70,69 +70,69 @@ class Row:
 
 def status_row(status, code, reason, pushback, *details, body=None, headers=None, name=""):
     return Row(
-        name or f"{status}", always(told(status, body, headers)), code, reason, pushback, details,
+        name or f"{status}", always(error_response(status, body, headers)), code, reason, pushback, details,
         {"upstreamHttpStatus": str(status)},
     )  # fmt: skip
 
 
 EDGE_PAGE = "<html><title>Error</title><body>Ray ID " + "x" * 1000 + "</body></html>"
 
-ANSWERS = [
+RESPONSES = [
     *(
-        status_row(status, C.INVALID_ARGUMENT, "CONTEXT_LENGTH_EXCEEDED", SILENT, body=error(text),
+        status_row(status, C.INVALID_ARGUMENT, "CONTEXT_LENGTH_EXCEEDED", NONE, body=error(text),
                    name=f"{status} context length {number}")
         for status in (400, 403, 413, 422)
         for number, text in enumerate(CONTEXT_TEXTS)
     ),
     *(
-        status_row(status, C.NOT_FOUND, "MODEL_NOT_FOUND", SILENT, "ResourceInfo",
+        status_row(status, C.NOT_FOUND, "MODEL_NOT_FOUND", NONE, "ResourceInfo",
                    body=error("Unable to access model x.", code="model_not_available"), name=f"{status} model")
         for status in (400, 404)
     ),
-    status_row(400, C.INVALID_ARGUMENT, "UPSTREAM_INVALID_REQUEST", SILENT),
-    status_row(422, C.INVALID_ARGUMENT, "UPSTREAM_INVALID_REQUEST", SILENT),
-    status_row(413, C.INVALID_ARGUMENT, "REQUEST_TOO_LARGE", SILENT),
-    status_row(401, C.UNAUTHENTICATED, "SERVICE_KEY_REJECTED", SILENT,
+    status_row(400, C.INVALID_ARGUMENT, "UPSTREAM_INVALID_REQUEST", NONE),
+    status_row(422, C.INVALID_ARGUMENT, "UPSTREAM_INVALID_REQUEST", NONE),
+    status_row(413, C.INVALID_ARGUMENT, "REQUEST_TOO_LARGE", NONE),
+    status_row(401, C.UNAUTHENTICATED, "SERVICE_KEY_REJECTED", NONE,
                body=error(f"Invalid API key provided {CANARY_KEY}", code="invalid_api_key")),
     status_row(402, C.FAILED_PRECONDITION, "SPEND_LIMIT_REACHED", NEVER, "PreconditionFailure", "Help",
                body=error("Credit limit exceeded", type_="credit_limit")),
-    status_row(403, C.PERMISSION_DENIED, "UPSTREAM_PERMISSION_DENIED", SILENT),
+    status_row(403, C.PERMISSION_DENIED, "UPSTREAM_PERMISSION_DENIED", NONE),
     Row("403 edge", always(html_answer(403, EDGE_PAGE)), C.UNAVAILABLE, "UPSTREAM_EDGE_BLOCKED", NEVER),
     Row("404 edge", always(html_answer(404, EDGE_PAGE)), C.INTERNAL, "UPSTREAM_ENDPOINT_NOT_FOUND", NEVER),
     status_row(404, C.INTERNAL, "UPSTREAM_ENDPOINT_NOT_FOUND", NEVER, body=error("Not found")),
-    status_row(408, C.UNAVAILABLE, "UPSTREAM_REQUEST_TIMEOUT", LATER, "RetryInfo"),
-    status_row(409, C.ABORTED, "UPSTREAM_CONFLICT", SILENT),
-    status_row(429, C.RESOURCE_EXHAUSTED, "RATE_LIMITED_REQUESTS", LATER, "RetryInfo", "QuotaFailure",
+    status_row(408, C.UNAVAILABLE, "UPSTREAM_REQUEST_TIMEOUT", DELAY, "RetryInfo"),
+    status_row(409, C.ABORTED, "UPSTREAM_CONFLICT", NONE),
+    status_row(429, C.RESOURCE_EXHAUSTED, "RATE_LIMITED_REQUESTS", DELAY, "RetryInfo", "QuotaFailure",
                body=error("slow down", type_="dynamic_request_limited"), name="429 requests"),
-    status_row(429, C.RESOURCE_EXHAUSTED, "RATE_LIMITED_TOKENS", LATER, "RetryInfo", "QuotaFailure",
+    status_row(429, C.RESOURCE_EXHAUSTED, "RATE_LIMITED_TOKENS", DELAY, "RetryInfo", "QuotaFailure",
                body=error("slow down", type_="dynamic_token_limited"), name="429 tokens"),
-    status_row(429, C.RESOURCE_EXHAUSTED, "RATE_LIMITED", LATER, "RetryInfo", "QuotaFailure",
+    status_row(429, C.RESOURCE_EXHAUSTED, "RATE_LIMITED", DELAY, "RetryInfo", "QuotaFailure",
                body=error("slow down", type_="credit_limit"), name="429 plain"),
     status_row(429, C.RESOURCE_EXHAUSTED, "QUOTA_EXHAUSTED", NEVER, "QuotaFailure",
                body=error("You exceeded your current quota, please check your billing details.", type_="insufficient_quota"),
                name="429 quota"),
-    status_row(499, C.UNAVAILABLE, "UPSTREAM_CLOSED", LATER),
+    status_row(499, C.UNAVAILABLE, "UPSTREAM_CLOSED", DELAY),
     status_row(500, C.INTERNAL, "UPSTREAM_INTERNAL", NEVER, body=error("Internal server error", type_="server_error")),
-    status_row(501, C.UNIMPLEMENTED, "UPSTREAM_UNIMPLEMENTED", SILENT),
-    Row("502 page", always(html_answer(502, EDGE_PAGE)), C.UNAVAILABLE, "UPSTREAM_BAD_GATEWAY", LATER),
-    Row("520", always(html_answer(520, EDGE_PAGE)), C.UNAVAILABLE, "UPSTREAM_EDGE_ERROR", LATER),
-    status_row(503, C.UNAVAILABLE, "UPSTREAM_OVERLOADED", LATER, "RetryInfo"),
-    status_row(529, C.UNAVAILABLE, "UPSTREAM_OVERLOADED", LATER),
+    status_row(501, C.UNIMPLEMENTED, "UPSTREAM_UNIMPLEMENTED", NONE),
+    Row("502 page", always(html_answer(502, EDGE_PAGE)), C.UNAVAILABLE, "UPSTREAM_BAD_GATEWAY", DELAY),
+    Row("520", always(html_answer(520, EDGE_PAGE)), C.UNAVAILABLE, "UPSTREAM_EDGE_ERROR", DELAY),
+    status_row(503, C.UNAVAILABLE, "UPSTREAM_OVERLOADED", DELAY, "RetryInfo"),
+    status_row(529, C.UNAVAILABLE, "UPSTREAM_OVERLOADED", DELAY),
     status_row(504, C.DEADLINE_EXCEEDED, "UPSTREAM_GATEWAY_TIMEOUT", NEVER),
     Row("524", always(html_answer(524, EDGE_PAGE)), C.DEADLINE_EXCEEDED, "UPSTREAM_GATEWAY_TIMEOUT", NEVER),
     *(
         Row(f"{status}", always(html_answer(status, EDGE_PAGE)), C.UNAVAILABLE, "UPSTREAM_EDGE_UNREACHABLE",
-            NEVER if status == 526 else LATER)
+            NEVER if status == 526 else DELAY)
         for status in (521, 522, 523, 525, 526, 530)
     ),
     Row("302", always(answer(302, b"", {"Location": "http://127.0.0.1:1/"})), C.INTERNAL, "UPSTREAM_UNEXPECTED_STATUS", NEVER),
     status_row(418, C.INTERNAL, "UPSTREAM_UNEXPECTED_STATUS", NEVER),
-    status_row(555, C.UNAVAILABLE, "UPSTREAM_UNEXPECTED_STATUS", LATER),
-    Row("reset before the answer", always((Reset(),)), C.UNAVAILABLE, "UPSTREAM_RESET", NEVER),
-    Row("closed before the answer", always((Fin(),)), C.UNAVAILABLE, "UPSTREAM_RESET", NEVER),
-    Row("no HTTP", always((Send(b"SSH-2.0-OpenSSH\r\n\r\n"),)), C.INTERNAL, "UPSTREAM_MALFORMED_RESPONSE", NEVER),
+    status_row(555, C.UNAVAILABLE, "UPSTREAM_UNEXPECTED_STATUS", DELAY),
+    Row("reset before the response", always((Reset(),)), C.UNAVAILABLE, "UPSTREAM_RESET", NEVER),
+    Row("closed before the response", always((Fin(),)), C.UNAVAILABLE, "UPSTREAM_RESET", NEVER),
+    Row("not HTTP", always((Send(b"SSH-2.0-OpenSSH\r\n\r\n"),)), C.INTERNAL, "UPSTREAM_MALFORMED_RESPONSE", NEVER),
     Row("200 page", always(html_answer(200, EDGE_PAGE)), C.INTERNAL, "UPSTREAM_MALFORMED_RESPONSE", NEVER),
-    Row("200 no JSON", always(answer(200, b'{"id": ', {"Content-Type": "application/json"})), C.INTERNAL,
+    Row("200 not JSON", always(answer(200, b'{"id": ', {"Content-Type": "application/json"})), C.INTERNAL,
         "UPSTREAM_MALFORMED_RESPONSE", NEVER),
     Row("200 other JSON", always(json_answer(200, ["nothing"])), C.INTERNAL, "UPSTREAM_MALFORMED_RESPONSE", NEVER),
     Row("200 no choices", always(json_answer(200, {"id": "x", "choices": []})), C.INTERNAL,
@@ -140,16 +140,16 @@ ANSWERS = [
     Row("200 compressed", always(answer(200, b"\x1f\x8b", {"Content-Type": "application/json", "Content-Encoding": "gzip"})),
         C.INTERNAL, "UPSTREAM_MALFORMED_RESPONSE", NEVER),
     Row("string error", always(json_answer(503, {"model": "m", "request_id": "r", "error": "overloaded"})),
-        C.UNAVAILABLE, "UPSTREAM_OVERLOADED", LATER),
-    Row("empty error", always(answer(503, b"")), C.UNAVAILABLE, "UPSTREAM_OVERLOADED", LATER),
+        C.UNAVAILABLE, "UPSTREAM_OVERLOADED", DELAY),
+    Row("empty error", always(answer(503, b"")), C.UNAVAILABLE, "UPSTREAM_OVERLOADED", DELAY),
 ]  # fmt: skip
 
 STREAMS = [
-    Row("cut clean before any event", always(sse([])), C.UNAVAILABLE, "UPSTREAM_TRUNCATED", LATER),
-    Row("cut clean without a finish reason", always(sse([delta("Hi")])), C.UNAVAILABLE, "UPSTREAM_TRUNCATED", NEVER),
+    Row("closed cleanly before any event", always(sse([])), C.UNAVAILABLE, "UPSTREAM_TRUNCATED", DELAY),
+    Row("closed cleanly without a finish reason", always(sse([delta("Hi")])), C.UNAVAILABLE, "UPSTREAM_TRUNCATED", NEVER),
     Row("reset in the middle", always((Send(sse_head() + chunk(f"data: {delta('Hi')}\n\n".encode())), Reset())),
         C.UNAVAILABLE, "UPSTREAM_TRUNCATED", NEVER),
-    Row("closed within a chunk", always((Send(sse_head() + b"ff\r\ndata: "), Fin())), C.UNAVAILABLE, "UPSTREAM_TRUNCATED", LATER),
+    Row("closed within a chunk", always((Send(sse_head() + b"ff\r\ndata: "), Fin())), C.UNAVAILABLE, "UPSTREAM_TRUNCATED", DELAY),
     Row("malformed first event", always(sse(["{"])), C.INTERNAL, "UPSTREAM_MALFORMED_RESPONSE", NEVER),
     Row("malformed later event", always(sse([delta("Hi"), "{nonsense", "[DONE]"])), C.INTERNAL,
         "UPSTREAM_MALFORMED_RESPONSE", NEVER),
@@ -157,8 +157,8 @@ STREAMS = [
     Row("error before any output", always(sse(['{"error": {"message": "no", "type": "server_error"}}'])), C.INTERNAL,
         "UPSTREAM_INTERNAL", NEVER),
     Row("error with a status", always(sse(['{"error": {"message": "no", "code": 503}}'])), C.UNAVAILABLE,
-        "UPSTREAM_OVERLOADED", LATER),
-    Row("error of an unknown reason", always(sse(['{"error": "boom"}'])), C.UNAVAILABLE, "UPSTREAM_STREAM_ERROR", LATER),
+        "UPSTREAM_OVERLOADED", DELAY),
+    Row("error of an unknown reason", always(sse(['{"error": "boom"}'])), C.UNAVAILABLE, "UPSTREAM_STREAM_ERROR", DELAY),
     Row("error after output", always(sse([delta("Hi"), '{"error": {"message": "no", "code": 503}}'])), C.UNAVAILABLE,
         "UPSTREAM_OVERLOADED", NEVER, (), {"partialOutput": "true"}),
 ]  # fmt: skip
@@ -171,7 +171,7 @@ def check(row, failure):
     assert failure.details["RequestInfo"].request_id == failure.trailers["x-request-id"]
     assert MODEL == failure.info.metadata["model"]
     assert "together" == failure.trailers["x-upstream"]
-    if row.pushback == LATER:
+    if row.pushback == DELAY:
         assert int(failure.pushback) > 0
         assert "true" == failure.trailers["x-error-retryable"]
     else:
@@ -185,9 +185,9 @@ def check(row, failure):
         assert secret not in seen
 
 
-@pytest.mark.parametrize("row", ANSWERS, ids=lambda row: row.name)
-async def test_an_answer_of_the_provider_becomes_its_row(row):
-    """One reason of answer, one status, the same for a whole answer and for a stream."""
+@pytest.mark.parametrize("row", RESPONSES, ids=lambda row: row.name)
+async def test_a_response_of_the_provider_becomes_its_row(row):
+    """The status is the same for a unary call and for a stream."""
     async with ScriptedUpstream(row.script) as upstream, running_app(upstream.base_url) as app:
         unary = await failing(app.chat.Complete(request()))
         events, stream = await collect(app.chat.StreamComplete(request()))
@@ -198,8 +198,8 @@ async def test_an_answer_of_the_provider_becomes_its_row(row):
 
 
 @pytest.mark.parametrize("row", STREAMS, ids=lambda row: row.name)
-async def test_a_stream_that_goes_wrong_becomes_its_row(row):
-    """What arrived stands, the status says what went wrong, and `completed` was not sent."""
+async def test_a_failed_stream_becomes_its_row(row):
+    """The events received are kept, the status names the reason, and `completed` was not sent."""
     async with ScriptedUpstream(row.script) as upstream, running_app(upstream.base_url) as app:
         events, failure = await collect(app.chat.StreamComplete(request()))
 
@@ -210,8 +210,8 @@ async def test_a_stream_that_goes_wrong_becomes_its_row(row):
     assert text == ("Hi" if events else "")
 
 
-async def test_finish_reasons_without_an_end_mark_are_a_whole_answer():
-    """A clean end after every choice has finished is OK."""
+async def test_finish_reasons_without_a_done_event_complete_a_stream():
+    """A clean close after every choice has finished is OK."""
     async with (
         ScriptedUpstream(always(sse([delta("Hi", "stop")]))) as upstream,
         running_app(upstream.base_url) as app,
@@ -222,36 +222,36 @@ async def test_finish_reasons_without_an_end_mark_are_a_whole_answer():
     assert events[-1].HasField("completed")
 
 
-async def test_a_refused_connection():
-    """Nobody listens: UNAVAILABLE, to be tried again."""
+async def test_a_refused_connection_is_unavailable():
+    """The failure may be retried."""
     with refusing_port() as port:
         async with running_app(f"http://127.0.0.1:{port}/v1") as app:
             failure = await failing(app.chat.Complete(request()))
 
-    check(Row("", None, C.UNAVAILABLE, "UPSTREAM_CONNECT_FAILED", LATER), failure)
+    check(Row("", None, C.UNAVAILABLE, "UPSTREAM_CONNECT_FAILED", DELAY), failure)
 
 
-async def test_a_name_that_does_not_resolve():
-    """DNS has its own reason."""
+async def test_a_name_that_does_not_resolve_is_unavailable():
+    """A DNS failure has its own reason."""
     async with running_app("http://nobody.invalid/v1") as app:
         failure = await failing(app.chat.Complete(request()))
 
-    check(Row("", None, C.UNAVAILABLE, "UPSTREAM_DNS_FAILED", LATER), failure)
+    check(Row("", None, C.UNAVAILABLE, "UPSTREAM_DNS_FAILED", DELAY), failure)
 
 
-async def test_a_handshake_that_hangs():
-    """A peer that takes the connection and never shakes hands is a connect timeout."""
+async def test_a_hanging_handshake_is_a_connect_timeout():
+    """The peer accepts the connection and never answers the handshake."""
     async with (
         ScriptedUpstream(always(()), on_connect=(Stall(),), scheme="https") as upstream,
         running_app(upstream.base_url, connect_timeout_s=0.2) as app,
     ):
         failure = await failing(app.chat.Complete(request()))
 
-    check(Row("", None, C.UNAVAILABLE, "UPSTREAM_CONNECT_TIMEOUT", LATER), failure)
+    check(Row("", None, C.UNAVAILABLE, "UPSTREAM_CONNECT_TIMEOUT", DELAY), failure)
 
 
-async def test_a_peer_that_speaks_no_tls():
-    """TLS failures are not tried again: they repeat."""
+async def test_a_peer_without_tls_is_not_retryable():
+    """A TLS failure would repeat."""
     async with (
         ScriptedUpstream(
             always(()), on_connect=(Send(b"HTTP/1.1 400 no\r\n\r\n"), Stall()), scheme="https"
@@ -263,8 +263,8 @@ async def test_a_peer_that_speaks_no_tls():
     check(Row("", None, C.UNAVAILABLE, "UPSTREAM_TLS_FAILED", NEVER), failure)
 
 
-async def test_no_answer_in_time():
-    """A provider that never answers is given up; the work may have been done and billed."""
+async def test_a_provider_that_never_responds_times_out():
+    """The failure is not retryable: the work may have been done and billed."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
         running_app(upstream.base_url, response_timeout_s=0.2, first_token_timeout_s=0.2) as app,
@@ -276,8 +276,8 @@ async def test_no_answer_in_time():
         check(Row("", None, C.DEADLINE_EXCEEDED, "FIRST_TOKEN_TIMEOUT", NEVER), failure)
 
 
-async def test_keep_alive_comments_are_no_first_token():
-    """Comments show that the connection lives, not that an answer comes."""
+async def test_keep_alive_comments_are_not_a_first_token():
+    """Comments show only that the connection is alive."""
     comments = [Send(chunk(b": keepalive\n\n"))] * 3
     async with (
         ScriptedUpstream(always((Send(sse_head()), *comments, Stall()))) as upstream,
@@ -288,8 +288,8 @@ async def test_keep_alive_comments_are_no_first_token():
     check(Row("", None, C.DEADLINE_EXCEEDED, "FIRST_TOKEN_TIMEOUT", NEVER), failure)
 
 
-async def test_silence_within_a_stream():
-    """A provider that falls silent is given up; what arrived stands."""
+async def test_an_idle_stream_times_out():
+    """The events received before are kept."""
     script = always((Send(sse_head() + chunk(f"data: {delta('Hi')}\n\n".encode())), Stall()))
     async with (
         ScriptedUpstream(script) as upstream,
@@ -301,8 +301,8 @@ async def test_silence_within_a_stream():
     assert "Hi" == "".join(event.delta.text for event in events)
 
 
-async def test_the_services_own_limit_of_time():
-    """A call without a deadline does not run for ever."""
+async def test_a_call_without_a_deadline_has_the_call_timeout():
+    """The service bounds the duration of every call."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
         running_app(upstream.base_url, call_timeout_s=0.2) as app,
@@ -312,12 +312,12 @@ async def test_the_services_own_limit_of_time():
     check(Row("", None, C.DEADLINE_EXCEEDED, "CALL_TIMEOUT", NEVER), failure)
 
 
-async def test_the_callers_deadline_is_answered_before_it_passes():
-    """The status that says why comes before the caller's own timer."""
+async def test_a_call_ends_before_its_callers_deadline():
+    """The status with the reason arrives before the caller's own timer fires."""
     async with ScriptedUpstream(always((Stall(),))) as upstream, running_app(upstream.base_url) as app:
         failure = await failing(app.chat.Complete(request(), metadata=within(300)))
 
-    check(Row("", None, C.DEADLINE_EXCEEDED, "CALLER_DEADLINE", SILENT), failure)
+    check(Row("", None, C.DEADLINE_EXCEEDED, "CALLER_DEADLINE", NONE), failure)
 
 
 @pytest.mark.parametrize(
@@ -329,8 +329,8 @@ async def test_the_callers_deadline_is_answered_before_it_passes():
     ],
     ids=["body", "event", "stream"],
 )  # fmt: skip
-async def test_an_answer_beyond_a_bound(script, limits):
-    """Too large a body, event or stream is INTERNAL, and not read to its end."""
+async def test_a_response_beyond_a_bound_is_rejected(script, limits):
+    """A body, event or stream that is too large is INTERNAL, and is not read to its end."""
     async with ScriptedUpstream(script) as upstream, running_app(upstream.base_url, **limits) as app:
         if "max_response_bytes" in limits:
             failure = await failing(app.chat.Complete(request()))
@@ -340,8 +340,8 @@ async def test_an_answer_beyond_a_bound(script, limits):
     check(Row("", None, C.INTERNAL, "UPSTREAM_TOO_LARGE", NEVER), failure)
 
 
-async def test_a_request_beyond_the_bound():
-    """A request that is too large is the caller's to mend."""
+async def test_a_request_beyond_the_bound_is_rejected():
+    """The caller must send a smaller request: there is no pushback."""
     async with running_app("http://127.0.0.1:1/v1", max_request_bytes=1024) as app:
         failure = await failing(app.chat.Complete(request("x" * 2000)))
 
@@ -352,9 +352,12 @@ async def test_a_request_beyond_the_bound():
     )
 
 
-async def test_a_message_that_cannot_be_parsed():
-    """Bytes that are no message get a status of the table, and the next call works."""
-    async with ScriptedUpstream(always(told(503))) as upstream, running_app(upstream.base_url) as app:
+async def test_an_unparsable_message_is_rejected():
+    """The status is one of the table, and the next call works."""
+    async with (
+        ScriptedUpstream(always(error_response(503))) as upstream,
+        running_app(upstream.base_url) as app,
+    ):
         raw = app.channel.unary_unary("/togetherchat.v1.ChatService/Complete")
         failure = await failing(raw(b"\x0a\xff\xff\xff\xff\x0f"))
         bad_utf8 = await failing(raw(b"\x0a\x02\xff\xfe"))
@@ -365,7 +368,7 @@ async def test_a_message_that_cannot_be_parsed():
     assert "UPSTREAM_OVERLOADED" == after.info.reason
 
 
-async def test_a_request_that_breaks_rules_lists_all_of_them():
+async def test_an_invalid_request_lists_all_violations():
     """Validation names every violation with its path."""
     async with running_app("http://127.0.0.1:1/v1") as app:
         failure = await failing(app.chat.Complete(request(temperature=3.0, n=0, model="")))
@@ -383,18 +386,18 @@ async def test_a_request_that_breaks_rules_lists_all_of_them():
     ("metadata", "reason"),
     [((), "MISSING_CREDENTIALS"), ((("authorization", "Basic abc"),), "INVALID_CREDENTIALS")],
 )
-async def test_a_caller_without_a_key(metadata, reason):
-    """Where callers bring their keys, none or a wrong one is refused before anything is read."""
+async def test_a_caller_without_a_valid_key_is_rejected(metadata, reason):
+    """With `upstream_credentials=caller`, this happens before the message is read."""
     async with running_app("http://127.0.0.1:1/v1", key=None, upstream_credentials="caller") as app:
         failure = await failing(app.chat.Complete(request(), metadata=metadata))
 
     assert (C.UNAUTHENTICATED, reason, None) == (failure.code, failure.info.reason, failure.pushback)
 
 
-async def test_a_callers_key_that_the_provider_rejects():
-    """Whose key was rejected is in the reason."""
+async def test_a_rejected_key_of_a_caller_has_its_own_reason():
+    """The reason shows that the caller's key was rejected, not the service's."""
     async with (
-        ScriptedUpstream(always(told(401))) as upstream,
+        ScriptedUpstream(always(error_response(401))) as upstream,
         running_app(upstream.base_url, key=None, upstream_credentials="caller") as app,
     ):
         failure = await failing(
@@ -402,11 +405,11 @@ async def test_a_callers_key_that_the_provider_rejects():
         )
 
     assert f"Bearer {CANARY_KEY}" == upstream.ledger.requests[0].headers["authorization"]
-    check(Row("", None, C.UNAUTHENTICATED, "CALLER_KEY_REJECTED", SILENT, ("Help",)), failure)
+    check(Row("", None, C.UNAUTHENTICATED, "CALLER_KEY_REJECTED", NONE, ("Help",)), failure)
 
 
-async def test_more_calls_than_the_service_takes():
-    """At the limit a call is refused at once, with a wait."""
+async def test_a_call_beyond_the_limit_is_rejected():
+    """The rejection comes at once, with a delay."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
         running_app(upstream.base_url, max_concurrent_calls=1) as app,
@@ -421,8 +424,8 @@ async def test_more_calls_than_the_service_takes():
     assert "RetryInfo" in failure.details
 
 
-async def test_calls_that_outlast_the_drain():
-    """What still runs at the end of the drain is told so by the service, not cut off by gRPC."""
+async def test_calls_that_outlast_the_drain_get_a_status():
+    """The service ends calls still in flight with DRAINING; gRPC does not cut them off."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
         running_app(upstream.base_url, drain_timeout_s=0.1) as app,
@@ -437,17 +440,17 @@ async def test_calls_that_outlast_the_drain():
     assert int(failure.pushback) > 0
 
 
-async def test_an_event_that_is_named_error():
-    """An event called `error` is a failure, whatever its data looks like."""
+async def test_an_event_named_error_is_a_failure():
+    """This does not depend on its data."""
     named = Send(sse_head() + chunk(b'event: error\ndata: {"message": "busy", "code": "503"}\n\n'))
     async with ScriptedUpstream(always((named, Stall()))) as upstream, running_app(upstream.base_url) as app:
         _, failure = await collect(app.chat.StreamComplete(request()))
 
-    check(Row("", None, C.UNAVAILABLE, "UPSTREAM_OVERLOADED", LATER), failure)
+    check(Row("", None, C.UNAVAILABLE, "UPSTREAM_OVERLOADED", DELAY), failure)
 
 
-async def test_a_whole_answer_to_the_wish_for_a_stream_is_an_answer():
-    """An engine that cannot stream answers in JSON: the caller gets the same events."""
+async def test_a_json_response_to_a_stream_request_becomes_events():
+    """An engine that cannot stream returns JSON: the caller gets the same events."""
     body = {
         "id": "oid-1",
         "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}],
@@ -466,8 +469,8 @@ async def test_a_whole_answer_to_the_wish_for_a_stream_is_an_answer():
     assert (MODEL, "Hi") == (events[0].started.model, events[1].delta.text)
 
 
-async def test_a_connection_is_used_again_after_a_stream():
-    """A stream that was read to its end costs the next call no new connection."""
+async def test_a_connection_is_reused_after_a_stream():
+    """The stream was read to its end, so the next call needs no new connection."""
     script = always(sse([delta("Hi", "stop"), "[DONE]"]))
     async with ScriptedUpstream(script) as upstream, running_app(upstream.base_url) as app:
         for _ in range(3):
@@ -477,7 +480,7 @@ async def test_a_connection_is_used_again_after_a_stream():
 
 
 async def raising(error, monkeypatch, app):
-    """What a caller sees, both ways of asking, of an error from the depth of the service."""
+    """Raise an error in the provider. Return the failures of a unary call and of a stream."""
 
     async def complete(_self, _request, _call):
         raise error
@@ -493,23 +496,23 @@ async def raising(error, monkeypatch, app):
     return await failing(app.chat.Complete(request())), streamed
 
 
-ANSWERED = sorted(set(Reason) - {Reason.CALLER_CANCELLED, Reason.CALLER_STALLED})
+REPORTED = sorted(set(Reason) - {Reason.CALLER_CANCELLED, Reason.CALLER_STALLED})
 
 
-async def test_every_kind_reaches_the_caller_as_its_row(monkeypatch):
-    """Total over the reasons, through a real channel: those of callers who are not there any more aside."""
+async def test_every_reason_reaches_the_caller_as_its_row(monkeypatch):
+    """This covers every reason except those of callers that have left."""
     async with running_app("http://127.0.0.1:1/v1") as app:
-        for reason in ANSWERED:
-            for seen in await raising(ServiceError(reason, "the reason why"), monkeypatch, app):
+        for reason in REPORTED:
+            for seen in await raising(ServiceError(reason, "the message"), monkeypatch, app):
                 assert (ROWS[reason].code, ROWS[reason].reason or reason.value) == (
                     seen.code,
                     seen.info.reason,
                 )
-                assert "the reason why" == seen.message
+                assert "the message" == seen.message
 
 
-async def test_an_unforeseen_exception_shows_nothing_of_itself(monkeypatch):
-    """A fault of the service is INTERNAL_ERROR with a fixed text; the service goes on."""
+async def test_the_text_of_an_unexpected_exception_is_not_sent(monkeypatch):
+    """The failure is INTERNAL_ERROR with a fixed text, and the service continues."""
     async with running_app("http://127.0.0.1:1/v1") as app:
         failures = await raising(RuntimeError(f"{CANARY_KEY} {CANARY_PROMPT}"), monkeypatch, app)
 
@@ -520,8 +523,8 @@ async def test_an_unforeseen_exception_shows_nothing_of_itself(monkeypatch):
     assert CANARY_KEY not in app.log.getvalue()
 
 
-async def test_a_deadline_after_the_last_event_is_none(monkeypatch):
-    """OK if and only if `completed` was sent: what is left is to wait for the end of the connection."""
+async def test_a_deadline_after_the_last_event_is_not_a_failure(monkeypatch):
+    """A stream is OK if and only if `completed` was sent."""
     monkeypatch.setattr(provider, "END_OF_HTTP_S", 5.0)
     steps = (Send(sse_head() + chunk(f"data: {delta('Hi', 'stop')}\n\ndata: [DONE]\n\n".encode())), Stall())
     async with ScriptedUpstream(always(steps)) as upstream, running_app(upstream.base_url) as app:

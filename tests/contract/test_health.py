@@ -1,4 +1,4 @@
-"""The health service on real sockets: what it says, when it says it, and that no peer can hold it up."""
+"""The health service on real sockets: its statuses, when they change, and that no peer can block it."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ from support.http2_peer import (
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Stall
 from support.waiting import eventually
-from togetherchat_server.frontends.grpc import server as front
+from togetherchat_server.frontends.grpc import server as grpc_server
 
 SERVICE = "togetherchat.v1.ChatService"
 WATCH = "/grpc.health.v1.Health/Watch"
@@ -41,30 +41,32 @@ def opens(frame):
 
 
 @pytest.mark.parametrize("service", ["", SERVICE])
-async def test_check_answers_for_the_whole_and_for_the_service(service):
-    """A serving process says so under both names."""
+async def test_check_reports_the_process_and_the_service(service):
+    """A serving process is SERVING under both names."""
     async with running_app() as app:
         assert SERVING == (await health(app).Check(of(service))).status
 
 
 async def test_check_of_an_unknown_service_is_not_found():
-    """The words of grpc.health.v1: NOT_FOUND, no status."""
+    """grpc.health.v1 requires NOT_FOUND."""
     async with running_app() as app:
         failure = await failing(health(app).Check(of("nobody")))
 
     assert grpc.StatusCode.NOT_FOUND is failure.code
 
 
-async def test_list_names_everything_with_its_status():
-    """One answer holds what Check would say for each name."""
+async def test_list_has_every_name_with_its_status():
+    """The statuses are those that Check returns for each name."""
     async with running_app() as app:
-        answer = await health(app).List(health_pb2.HealthListRequest())
+        response = await health(app).List(health_pb2.HealthListRequest())
 
-    assert {"": SERVING, SERVICE: SERVING} == {name: one.status for name, one in answer.statuses.items()}
+    assert {"": SERVING, SERVICE: SERVING} == {
+        name: entry.status for name, entry in response.statuses.items()
+    }
 
 
 async def test_watch_of_an_unknown_service_waits_for_it():
-    """The words of grpc.health.v1: SERVICE_UNKNOWN as a message, and the watch goes on."""
+    """grpc.health.v1 requires the message SERVICE_UNKNOWN, and that the watch continues."""
     async with running_app() as app:
         watch = health(app).Watch(of("nobody"))
 
@@ -75,7 +77,7 @@ async def test_watch_of_an_unknown_service_waits_for_it():
 
 @pytest.mark.parametrize("service", ["", SERVICE])
 async def test_a_watcher_sees_the_stop_and_its_watch_ends(service):
-    """SERVING, then NOT_SERVING once connections are told to end, then the end of the stream."""
+    """The watch yields SERVING, NOT_SERVING when connections get GOAWAY, and the end of the stream."""
     async with running_app() as app:
         watch = health(app).Watch(of(service))
         first = await watch.read()
@@ -88,29 +90,29 @@ async def test_a_watcher_sees_the_stop_and_its_watch_ends(service):
     assert grpc.StatusCode.OK is await watch.code()
 
 
-async def test_during_the_propagation_who_asks_is_told_and_who_watches_is_not():
-    """A client fails its calls once it hears NOT_SERVING: it is to hear of the stop by its connection's end."""
+async def test_during_the_drain_delay_check_reports_the_stop_and_watch_does_not():
+    """A client fails its calls when a watch yields NOT_SERVING, so the end of its connection tells it."""
     async with running_app() as app:
         hurry = asyncio.Event()
         watch = health(app).Watch(of(SERVICE))
         first = await watch.read()
         stopping = asyncio.create_task(app.app.stop(drain_delay_s=600, hurry=hurry))
         await eventually(lambda: not app.front.health.serving)
-        asked = await health(app).Check(of(SERVICE))
+        checked = await health(app).Check(of(SERVICE))
         newcomer = await health(app).Watch(of(SERVICE)).read()
         second = asyncio.create_task(watch.read())
-        answer = await app.chat.Complete(request())
+        response = await app.chat.Complete(request())
 
-        assert (SERVING, NOT_SERVING, SERVING) == (first.status, asked.status, newcomer.status)
+        assert (SERVING, NOT_SERVING, SERVING) == (first.status, checked.status, newcomer.status)
         assert not second.done()
-        assert answer.choices
+        assert response.choices
         hurry.set()
         assert NOT_SERVING == (await second).status
         await stopping
 
 
-async def test_a_watcher_that_takes_no_message_freezes_nobody():
-    """With a peer's window at zero others are answered, and hear of changes."""
+async def test_a_watcher_that_reads_nothing_blocks_no_other():
+    """While a peer's window is zero, others get their statuses and changes."""
     async with running_app() as app, http2_peer(app.addresses.grpc, {INITIAL_WINDOW_SIZE: 0}) as peer:
         peer.call(1, WATCH, b"")
         await peer.seen(opens)
@@ -123,8 +125,8 @@ async def test_a_watcher_that_takes_no_message_freezes_nobody():
         assert not [frame for frame in peer.frames if frame.kind == DATA]
 
 
-async def test_a_watcher_that_takes_no_message_does_not_hold_up_the_stop():
-    """The drain waits for calls; a stuck watch is cut off once there is none."""
+async def test_a_watcher_that_reads_nothing_does_not_delay_the_stop():
+    """The drain waits for calls; a blocked watch is ended when there is none."""
     async with (
         running_app(drain_timeout_s=30) as app,
         http2_peer(app.addresses.grpc, {INITIAL_WINDOW_SIZE: 0}) as peer,
@@ -137,8 +139,8 @@ async def test_a_watcher_that_takes_no_message_does_not_hold_up_the_stop():
         assert 5 > time.monotonic() - begun_s
 
 
-async def test_a_watcher_that_leaves_while_stuck_is_forgotten(caplog):
-    """Nothing is kept of it, and gRPC has nothing to say about it."""
+async def test_a_blocked_watcher_that_disconnects_is_removed(caplog):
+    """Its watch is released, and gRPC logs nothing."""
     async with running_app() as app:
         async with http2_peer(app.addresses.grpc, {INITIAL_WINDOW_SIZE: 0}) as peer:
             peer.call(1, WATCH, b"")
@@ -152,58 +154,58 @@ async def test_a_watcher_that_leaves_while_stuck_is_forgotten(caplog):
 
 
 async def test_watches_are_bounded(monkeypatch):
-    """One watch too many is RESOURCE_EXHAUSTED; one that ends makes room."""
-    monkeypatch.setattr(front, "WATCHERS_MAX", 3)
+    """One watch too many gets RESOURCE_EXHAUSTED; a watch that ends makes room."""
+    monkeypatch.setattr(grpc_server, "WATCHERS_MAX", 3)
     async with running_app() as app:
         watches = [health(app).Watch(of("")) for _ in range(3)]
         for watch in watches:
             await watch.read()
-        refused = await failing(health(app).Watch(of("")).read())
+        rejected = await failing(health(app).Watch(of("")).read())
         watches[0].cancel()
         await eventually(lambda: app.front.health._watchers < 3)
         late = health(app).Watch(of(""))
 
-        assert grpc.StatusCode.RESOURCE_EXHAUSTED is refused.code
+        assert grpc.StatusCode.RESOURCE_EXHAUSTED is rejected.code
         assert SERVING == (await late.read()).status
 
 
-async def test_health_answers_while_all_calls_are_taken():
-    """Probes take no place of a call: a full service is a healthy one."""
+async def test_health_is_reported_while_all_permits_are_in_use():
+    """Probes need no permit: a full service is healthy."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
         running_app(upstream.base_url, max_concurrent_calls=2) as app,
     ):
         running = [app.chat.Complete(request()) for _ in range(2)]
         await upstream.asked(2)
-        refused = await failing(app.chat.Complete(request()))
+        rejected = await failing(app.chat.Complete(request()))
 
-        assert "OVERLOADED" == refused.info.reason
+        assert "OVERLOADED" == rejected.info.reason
         assert SERVING == (await health(app).Check(of(""))).status
         assert SERVING == (await health(app).Watch(of("")).read()).status
         for call in running:
             call.cancel()
 
 
-async def test_the_listener_for_probes_serves_health_and_nothing_else():
-    """A probe's port gives away neither answers nor descriptions."""
+async def test_the_probe_listener_only_serves_health():
+    """The listener serves neither calls nor reflection."""
     async with (
         running_app(health_listen="127.0.0.1:0") as app,
         aio.insecure_channel(app.addresses.health) as channel,
     ):
         check = await health_pb2_grpc.HealthStub(channel).Check(of(SERVICE))
-        refused = [
+        rejected = [
             await failing(channel.unary_unary(f"/{SERVICE}/{name}")(b""))
             for name in ("Complete", "StreamComplete", "ListModels")
         ]
         reflection = channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
-        undescribed = await failing(reflection([b""]).read())
+        no_reflection = await failing(reflection([b""]).read())
 
     assert SERVING == check.status
-    assert {grpc.StatusCode.UNIMPLEMENTED} == {failure.code for failure in (*refused, undescribed)}
+    assert {grpc.StatusCode.UNIMPLEMENTED} == {failure.code for failure in (*rejected, no_reflection)}
 
 
-async def test_the_listener_for_probes_tells_of_the_stop():
-    """A probe that is connected sees NOT_SERVING while running calls end."""
+async def test_the_probe_listener_reports_the_stop():
+    """A connected probe gets NOT_SERVING while calls in flight end."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
         running_app(upstream.base_url, health_listen="127.0.0.1:0", drain_timeout_s=2) as app,
@@ -223,11 +225,14 @@ async def test_the_listener_for_probes_tells_of_the_stop():
 
 
 @pytest.mark.parametrize("method", ["Check", "Watch"])
-async def test_a_request_that_is_no_message_is_refused(method, caplog):
-    """Bytes that cannot be parsed are INVALID_ARGUMENT: no exception is shown, none is logged."""
+async def test_an_unparsable_request_is_rejected(method, caplog):
+    """The status is INVALID_ARGUMENT; no exception is sent or logged."""
     async with running_app() as app:
         failure = await failing(app.channel.unary_unary(f"/grpc.health.v1.Health/{method}")(b"\xff\xff"))
 
         assert SERVING == (await health(app).Check(of(""))).status
-    assert (grpc.StatusCode.INVALID_ARGUMENT, "no such message") == (failure.code, failure.message)
+    assert (grpc.StatusCode.INVALID_ARGUMENT, "the request is not a valid HealthCheckRequest") == (
+        failure.code,
+        failure.message,
+    )
     assert [] == [record for record in caplog.records if record.name.startswith("grpc")]

@@ -1,4 +1,4 @@
-"""The contract may grow and may not break, and what is generated from it is what is committed."""
+"""The contract may grow but must not break."""
 
 import shutil
 import subprocess
@@ -18,7 +18,7 @@ def breaking(folder):
 
 @pytest.fixture
 def copy(tmp_path):
-    """The contract, to be spoilt."""
+    """A copy of the contract to modify."""
     shutil.copy(ROOT / "buf.yaml", tmp_path)
     shutil.copytree(ROOT / "protos", tmp_path / "protos")
     return tmp_path
@@ -31,13 +31,13 @@ def change(copy, before, after):
     path.write_text(text.replace(before, after))
 
 
-def test_the_contract_breaks_nothing(copy):
-    """As it stands it is compatible with its baseline."""
+def test_the_contract_is_compatible_with_its_baseline(copy):
+    """`buf breaking` reports nothing."""
     assert (0, "") == (breaking(copy).returncode, breaking(copy).stdout)
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "said"),
+    ("before", "after", "expected"),
     [
         ("optional double temperature", "double temperature", "temperature"),
         ("string prompt_cache_key = 26;", "string prompt_cache_key = 46;", "26"),
@@ -46,17 +46,17 @@ def test_the_contract_breaks_nothing(copy):
     ],
     ids=["optional dropped", "number changed", "RPC renamed", "field removed"],
 )
-def test_a_breaking_change_is_caught(copy, before, after, said):
-    """What would break a client that is already generated does not pass."""
+def test_a_breaking_change_is_caught(copy, before, after, expected):
+    """A change that would break an already generated client is rejected."""
     change(copy, before, after)
     result = breaking(copy)
 
     assert 0 != result.returncode
-    assert said in result.stdout
+    assert expected in result.stdout
 
 
-def test_a_new_field_is_no_break(copy):
-    """Growing is allowed."""
+def test_a_new_field_is_compatible(copy):
+    """The contract may grow."""
     change(copy, "  int32 attempts = 9;", "  int32 attempts = 9;\n  // New.\n  string news = 10;")
 
     assert 0 == breaking(copy).returncode

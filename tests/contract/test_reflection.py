@@ -1,4 +1,4 @@
-"""Reflection as grpcurl uses it: over a real channel, under both of its names."""
+"""Reflection as grpcurl uses it, over a real channel and under both of its names."""
 
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
@@ -40,12 +40,12 @@ GENERATED = (
 )
 
 
-def ask(**what):
+def query(**what):
     return reflection_pb2.ServerReflectionRequest(**what)
 
 
 class Reflection:
-    """A client of one version; the two have the same messages on the wire."""
+    """A client of one version; both have the same messages on the wire."""
 
     def __init__(self, channel: aio.Channel, version: str) -> None:
         self._info = channel.stream_stream(
@@ -54,28 +54,28 @@ class Reflection:
             response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
         )
 
-    async def answers(self, *requests):
-        """One answer for each request, all on one stream."""
-        return [answer async for answer in self._info(requests)]
+    async def responses(self, *requests):
+        """Return the responses to some requests on one stream."""
+        return [response async for response in self._info(requests)]
 
     async def files(self, **what):
-        """The files of an answer, by name."""
-        (answer,) = await self.answers(ask(**what))
-        assert answer.HasField("file_descriptor_response"), answer
-        packed = answer.file_descriptor_response.file_descriptor_proto
+        """Return the files of a response by name."""
+        (response,) = await self.responses(query(**what))
+        assert response.HasField("file_descriptor_response"), response
+        packed = response.file_descriptor_response.file_descriptor_proto
         files = [descriptor_pb2.FileDescriptorProto.FromString(file) for file in packed]
         return {file.name: file for file in files}
 
 
 def pool_of(files):
-    """A pool of these files, each added after those that it needs: all must be among them."""
+    """Return a pool of these files, each added after its imports, which must all be present."""
     pool, added = descriptor_pool.DescriptorPool(), set()
 
     def add(name):
         if name not in added:
             added.add(name)
-            for needed in files[name].dependency:
-                add(needed)
+            for imported in files[name].dependency:
+                add(imported)
             pool.AddSerializedFile(files[name].SerializeToString())
 
     for name in files:
@@ -91,17 +91,17 @@ def as_proto(module):
 
 @BOTH
 async def test_every_service_is_listed(version):
-    """What grpcurl prints for `list`, whichever version it asks."""
+    """grpcurl prints this for `list`, in either version."""
     async with running_app() as app:
-        (answer,) = await Reflection(app.channel, version).answers(ask(list_services=""))
+        (response,) = await Reflection(app.channel, version).responses(query(list_services=""))
 
-    assert SERVICES == {service.name for service in answer.list_services_response.service}
+    assert SERVICES == {service.name for service in response.list_services_response.service}
 
 
 @BOTH
 @pytest.mark.parametrize("symbol", [*sorted(SERVICES), *(f"google.rpc.{name}" for name in DETAILS)])
 async def test_every_service_and_error_detail_is_described(version, symbol):
-    """The file of a symbol comes with what it needs to be used, and holds the symbol."""
+    """The file of a symbol comes with its imports, and contains the symbol."""
     async with running_app() as app:
         files = await Reflection(app.channel, version).files(file_containing_symbol=symbol)
 
@@ -114,8 +114,8 @@ async def test_every_service_and_error_detail_is_described(version, symbol):
 @pytest.mark.parametrize(
     "symbol", ["ChatService.Complete", "CompleteRequest", "CompleteRequest.model", "StreamCompleteResponse"]
 )
-async def test_what_grpcurl_describes_is_found(version, symbol):
-    """Methods, messages and their fields; Python's own pool knows no file for a method."""
+async def test_methods_messages_and_fields_are_described(version, symbol):
+    """Protobuf's own pool finds no file for a method."""
     async with running_app() as app:
         client = Reflection(app.channel, version)
         files = await client.files(file_containing_symbol=f"togetherchat.v1.{symbol}")
@@ -126,7 +126,7 @@ async def test_what_grpcurl_describes_is_found(version, symbol):
 @BOTH
 @pytest.mark.parametrize("module", GENERATED, ids=lambda module: module.DESCRIPTOR.name)
 async def test_described_files_are_the_generated_ones(version, module):
-    """What is described is what is served, byte for byte in meaning."""
+    """The descriptors are equal to those of the generated code."""
     async with running_app() as app:
         files = await Reflection(app.channel, version).files(file_by_filename=module.DESCRIPTOR.name)
 
@@ -134,7 +134,7 @@ async def test_described_files_are_the_generated_ones(version, module):
 
 
 async def test_the_file_of_v1_is_that_of_v1alpha_under_its_own_name():
-    """The same messages and the same method, and every name in it is v1's."""
+    """Messages and method are the same, and every name is that of v1."""
     async with running_app() as app:
         client = Reflection(app.channel, "v1")
         files = await client.files(file_containing_symbol="grpc.reflection.v1.ServerReflection")
@@ -142,9 +142,9 @@ async def test_the_file_of_v1_is_that_of_v1alpha_under_its_own_name():
     (file,) = files.values()
     original = as_proto(reflection_pb2)
     assert ("grpc/reflection/v1/reflection.proto", "grpc.reflection.v1") == (file.name, file.package)
-    for one in (file, original):
-        one.ClearField("options")
-        one.ClearField("name")
+    for descriptor in (file, original):
+        descriptor.ClearField("options")
+        descriptor.ClearField("name")
     assert str(original).replace("v1alpha", "v1") == str(file)
 
 
@@ -158,39 +158,41 @@ async def test_the_file_of_v1_is_that_of_v1alpha_under_its_own_name():
     ],
     ids=["symbol", "file", "type"],
 )
-async def test_what_is_not_there_is_an_error_in_the_answer(version, what):
-    """NOT_FOUND travels in the answer; the stream goes on with the next question."""
+async def test_an_unknown_name_is_an_error_response(version, what):
+    """The response holds NOT_FOUND; the stream continues with the next request."""
     async with running_app() as app:
-        unknown, known = await Reflection(app.channel, version).answers(ask(**what), ask(list_services=""))
+        unknown, known = await Reflection(app.channel, version).responses(
+            query(**what), query(list_services="")
+        )
 
     assert StatusCode.NOT_FOUND.value[0] == unknown.error_response.error_code
     assert SERVICES == {service.name for service in known.list_services_response.service}
 
 
 @BOTH
-async def test_a_question_that_is_no_message_is_an_error_in_the_answer(version):
-    """Bytes that cannot be parsed show no exception, and the service serves on."""
+async def test_an_unparsable_request_is_an_error_response(version):
+    """No exception is sent, and the service continues."""
     async with running_app() as app:
         raw = app.channel.stream_stream(
             f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
             response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
         )
-        (answer,) = [answer async for answer in raw([b"\xff\xff"])]
-        (after,) = await Reflection(app.channel, version).answers(ask(list_services=""))
+        (response,) = [response async for response in raw([b"\xff\xff"])]
+        (after,) = await Reflection(app.channel, version).responses(query(list_services=""))
 
-    assert StatusCode.INVALID_ARGUMENT.value[0] == answer.error_response.error_code
+    assert StatusCode.INVALID_ARGUMENT.value[0] == response.error_response.error_code
     assert after.HasField("list_services_response")
 
 
 @BOTH
-async def test_reflection_can_be_switched_off(version):
-    """Then nothing is described, and calls work as before."""
+async def test_reflection_can_be_disabled(version):
+    """Calls still work."""
     async with (
         ScriptedUpstream(always(json_answer(503, {"error": "no"}))) as upstream,
         running_app(upstream.base_url, reflection=False) as app,
     ):
-        refused = await failing(Reflection(app.channel, version).answers(ask(list_services="")))
+        rejected = await failing(Reflection(app.channel, version).responses(query(list_services="")))
         served = await failing(app.chat.Complete(request()))
 
-    assert StatusCode.UNIMPLEMENTED is refused.code
+    assert StatusCode.UNIMPLEMENTED is rejected.code
     assert "UPSTREAM_OVERLOADED" == served.info.reason

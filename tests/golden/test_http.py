@@ -1,4 +1,4 @@
-"""Every golden case of the HTTP door: OpenAI's JSON, and what stands for it in the contract."""
+"""The golden cases of the HTTP frontend: OpenAI's JSON, and the messages of the contract."""
 
 import json
 from pathlib import Path
@@ -8,13 +8,13 @@ import pytest
 from support import golden
 from support.http_client import events_of
 from togetherchat_server.frontends.http.openai import request as openai_request
-from togetherchat_server.frontends.http.openai import schema
+from togetherchat_server.frontends.http.openai import schema, unsupported
 from togetherchat_server.frontends.http.openai.response import completion
-from togetherchat_server.frontends.http.openai.sse import ChunkWriter
+from togetherchat_server.frontends.http.openai.sse import ChunkEncoder
 
 
-def having(subject: str, file: str) -> list[Path]:
-    """The cases that say what they are to OpenAI's clients."""
+def cases_with(subject: str, file: str) -> list[Path]:
+    """Return the cases that have a file in OpenAI's format."""
     found = [case for case in golden.cases(subject) if (case / file).exists()]
     assert found, f"no case of {subject} has {file}"
     return found
@@ -22,56 +22,56 @@ def having(subject: str, file: str) -> list[Path]:
 
 @pytest.mark.parametrize("case", golden.cases("http_request"), ids=golden.name)
 def test_request(case: Path):
-    """A body becomes exactly this request, asked in this way; what is ignored is named."""
+    """A body becomes exactly this request with these options, and ignored members are named."""
     found = openai_request.read((case / "body.json").read_bytes())
 
     switches = {"stream": found.stream, "usage": found.include_usage, "alternatives": found.alternatives}
-    said = ", ".join(f"{name}: {str(value).lower()}" for name, value in switches.items())
+    options = ", ".join(f"{name}: {str(value).lower()}" for name, value in switches.items())
     first, second, *_ = (case / "request.textproto").read_text("utf-8").split("\n")
     assert golden.request(case) == found.request
-    assert (f"# {said}", f"# ignored: {', '.join(found.ignored)}") == (first, second)
+    assert (f"# {options}", f"# ignored: {', '.join(found.ignored)}") == (first, second)
 
 
 def test_the_case_with_every_member_has_every_member():
-    """A member added to the schema must be added to that case, and so to the translation."""
+    """A member that is added to the schema must be added to that case, and so to the translation."""
     (case,) = (case for case in golden.cases("http_request") if case.name == "every-member")
     elsewhere = {"max_tokens", "stream", "stream_options"}
 
     body = json.loads((case / "body.json").read_text("utf-8"))
 
-    assert schema.Request.model_fields.keys() - elsewhere <= body.keys()
-    assert openai_request.IGNORED - {"safety_identifier"} <= body.keys()
+    assert schema.RequestBody.model_fields.keys() - elsewhere <= body.keys()
+    assert unsupported.IGNORED - {"safety_identifier"} <= body.keys()
 
 
-@pytest.mark.parametrize("case", having("answer", "openai.json"), ids=golden.name)
-def test_answer(case: Path):
-    """A whole answer becomes exactly this body."""
+@pytest.mark.parametrize("case", cases_with("answer", "openai.json"), ids=golden.name)
+def test_completion(case: Path):
+    """A completion becomes exactly this body."""
     body = completion(golden.response(case), alternatives=True)
 
     assert json.loads((case / "openai.json").read_text("utf-8")) == json.loads(body)
 
 
-@pytest.mark.parametrize("case", having("stream", "openai.sse"), ids=golden.name)
+@pytest.mark.parametrize("case", cases_with("stream", "openai.sse"), ids=golden.name)
 def test_stream(case: Path):
     """A stream becomes exactly these bytes."""
-    chunks = ChunkWriter(include_usage=True, alternatives=True)
+    encoder = ChunkEncoder(include_usage=True, alternatives=True)
 
-    assert (case / "openai.sse").read_bytes() == chunks.written(golden.events(case))
-    assert chunks.whole
+    assert (case / "openai.sse").read_bytes() == encoder.encode(golden.events(case))
+    assert encoder.completed
 
 
-@pytest.mark.parametrize("case", having("stream", "openai.sse"), ids=golden.name)
-def test_a_stream_cut_anywhere_is_the_same(case: Path):
-    """Whatever one read brought: the bytes do not depend on it."""
+@pytest.mark.parametrize("case", cases_with("stream", "openai.sse"), ids=golden.name)
+def test_the_bytes_of_a_stream_do_not_depend_on_its_batches(case: Path):
+    """Event by event, the bytes are the same as in one batch."""
     events = golden.events(case)
-    chunks = ChunkWriter(include_usage=True, alternatives=True)
+    encoder = ChunkEncoder(include_usage=True, alternatives=True)
 
-    assert (case / "openai.sse").read_bytes() == b"".join(chunks.written([event]) for event in events)
+    assert (case / "openai.sse").read_bytes() == b"".join(encoder.encode([event]) for event in events)
 
 
-@pytest.mark.parametrize("case", having("stream", "openai.sse"), ids=golden.name)
+@pytest.mark.parametrize("case", cases_with("stream", "openai.sse"), ids=golden.name)
 def test_a_stream_keeps_openais_rules(case: Path):
-    """Every choice begins with its role and finishes once; usage comes last, then the end."""
+    """Every choice begins with its role and finishes once; usage comes last, then `[DONE]`."""
     *chunks, usage, done = events_of((case / "openai.sse").read_text("utf-8"))
     choices = [choice for chunk in chunks for choice in chunk["choices"]]
 

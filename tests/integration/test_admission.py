@@ -1,4 +1,4 @@
-"""Calls beyond the bound: some wait a moment, the rest are refused before their message is read."""
+"""Calls beyond the bound: a few are queued, the rest are rejected before their message is read."""
 
 import asyncio
 
@@ -8,51 +8,51 @@ from support.app import collect, failing, request, running_app, within
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, Stall, json_answer
 
-WHOLE = {"id": "o", "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "Hi"}}]}
+COMPLETION = {"id": "o", "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "Hi"}}]}
 
 
-async def answer(app):
+async def complete(app):
     return await app.chat.Complete(request())
 
 
-async def streamed(app):
+async def stream(app):
     events, failure = await collect(app.chat.StreamComplete(request()))
     assert None is failure
     return events
 
 
-async def waits(app, calls):
-    """Wait until so many calls are in the queue."""
+async def wait_until_queued(app, calls):
+    """Wait until this many calls are in the queue."""
     async with asyncio.timeout(20):
         while app.app.waiting < calls:  # noqa: ASYNC110  the service's own count
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize("ask", [answer, streamed])
-async def test_a_call_that_waited_is_answered(ask):
-    """The second call gets the place of the first; the third finds the queue full."""
+@pytest.mark.parametrize("send", [complete, stream])
+async def test_a_queued_call_is_served(send):
+    """The second call gets the permit of the first; the third is rejected because the queue is full."""
     go = asyncio.Event()
-    script = always((Pause(go), *json_answer(200, WHOLE)))
+    script = always((Pause(go), *json_answer(200, COMPLETION)))
     limits = {"max_concurrent_calls": 1, "max_queued_calls": 1, "queue_timeout_s": 20}
     async with ScriptedUpstream(script) as upstream, running_app(upstream.base_url, **limits) as app:
-        first = asyncio.ensure_future(ask(app))
+        first = asyncio.ensure_future(send(app))
         await upstream.asked()
-        second = asyncio.ensure_future(ask(app))
-        await waits(app, 1)
+        second = asyncio.ensure_future(send(app))
+        await wait_until_queued(app, 1)
         third = await failing(app.chat.Complete(request()))
         go.set()
-        answers = [await first, await second]
+        results = [await first, await second]
 
     assert "OVERLOADED" == third.info.reason
-    if ask is answer:
-        assert ["Hi", "Hi"] == [each.choices[0].message.content[0].text for each in answers]
-        assert [False, True] == [each.usage.timings.queue_ms > 0 for each in answers]
+    if send is complete:
+        assert ["Hi", "Hi"] == [result.choices[0].message.content[0].text for result in results]
+        assert [False, True] == [result.usage.timings.queue_ms > 0 for result in results]
     else:
-        assert [4, 4] == [len(each) for each in answers]
+        assert [4, 4] == [len(result) for result in results]
 
 
-async def test_a_call_that_waited_too_long_is_refused():
-    """No place in time is OVERLOADED, with a wait for the caller; nothing was asked of the provider."""
+async def test_a_call_that_is_queued_too_long_is_rejected():
+    """The failure is OVERLOADED with a delay; no request was sent to the provider."""
     limits = {"max_concurrent_calls": 1, "max_queued_calls": 1, "queue_timeout_s": 0.05}
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
@@ -67,8 +67,8 @@ async def test_a_call_that_waited_too_long_is_refused():
     assert int(failure.pushback) > 0
 
 
-async def test_a_deadline_in_the_queue_is_the_callers():
-    """Expired work is never begun."""
+async def test_a_deadline_that_passes_in_the_queue_is_the_callers():
+    """The expired call is never started."""
     limits = {"max_concurrent_calls": 1, "max_queued_calls": 1, "queue_timeout_s": 20}
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
@@ -82,33 +82,33 @@ async def test_a_deadline_in_the_queue_is_the_callers():
     assert ("CALLER_DEADLINE", 1) == (failure.info.reason, len(upstream.ledger.requests))
 
 
-async def test_a_cancel_in_the_queue_gives_the_place_in_it_back():
-    """Callers who leave while they wait leave nothing behind."""
+async def test_a_cancelled_call_leaves_the_queue():
+    """Its entry in the queue is free for the next call."""
     limits = {"max_concurrent_calls": 1, "max_queued_calls": 1, "queue_timeout_s": 20}
     go = asyncio.Event()
-    script = always((Pause(go), *json_answer(200, WHOLE)))
+    script = always((Pause(go), *json_answer(200, COMPLETION)))
     async with ScriptedUpstream(script) as upstream, running_app(upstream.base_url, **limits) as app:
-        first = asyncio.ensure_future(answer(app))
+        first = asyncio.ensure_future(complete(app))
         await upstream.asked()
         for _ in range(5):
-            gone = app.chat.Complete(request())
-            waiting = asyncio.ensure_future(gone.wait_for_connection())
-            await waits(app, 1)
-            gone.cancel()
+            cancelled = app.chat.Complete(request())
+            waiting = asyncio.ensure_future(cancelled.wait_for_connection())
+            await wait_until_queued(app, 1)
+            cancelled.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
             async with asyncio.timeout(20):
                 while app.app.waiting:  # noqa: ASYNC110  the service's own count
                     await asyncio.sleep(0.01)
-        last = asyncio.ensure_future(answer(app))
-        await waits(app, 1)
+        last = asyncio.ensure_future(complete(app))
+        await wait_until_queued(app, 1)
         go.set()
         await asyncio.gather(first, last)
 
     assert 2 == len(upstream.ledger.requests)
 
 
-async def test_one_callers_key_has_its_own_bound():
-    """A caller with too many calls is told so; another is served."""
+async def test_each_callers_key_has_its_own_bound():
+    """A caller with too many calls gets CALLER_QUOTA; another is served."""
     ours, theirs = ([("authorization", f"Bearer {key}")] for key in ("ours", "theirs"))
     limits = {"key": None, "upstream_credentials": "caller", "max_concurrent_calls_per_caller": 1}
     async with (

@@ -1,4 +1,4 @@
-"""Callers who bring bad credentials again and again, through both fronts of one service."""
+"""The auth throttle, through both frontends of one service."""
 
 import json
 
@@ -12,14 +12,14 @@ from support.upstream_script import json_answer
 
 GOOD, BAD = "tgp_v1_good0123456789", "tgp_v1_revoked0123456789"
 CHOICE = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
-ANSWER = {"id": "oid-1", "created": 1, "model": "m", "choices": [CHOICE]}
+COMPLETION = {"id": "oid-1", "created": 1, "model": "m", "choices": [CHOICE]}
 REJECTED = {"error": {"message": "Invalid API key provided", "type": "invalid_request_error"}}
 
 
-def judging(asked):
-    """A provider that knows one key."""
-    if asked.headers.get("authorization") == f"Bearer {GOOD}":
-        return json_answer(200, ANSWER)
+def provider(sent):
+    """Script a provider that accepts one key."""
+    if sent.headers.get("authorization") == f"Bearer {GOOD}":
+        return json_answer(200, COMPLETION)
     return json_answer(401, REJECTED)
 
 
@@ -29,11 +29,11 @@ def with_key(key):
 
 @pytest.fixture
 async def upstream():
-    async with ScriptedUpstream(judging) as started:
+    async with ScriptedUpstream(provider) as started:
         yield started
 
 
-def serving(upstream, **settings):
+def running_service(upstream, **settings):
     chosen = {"upstream_credentials": "caller", "auth_failures_per_minute": 1, **settings}
     return running_door(upstream.base_url, key=None, **chosen)
 
@@ -42,51 +42,52 @@ async def reason(call):
     return (await failing(call)).info.reason
 
 
-async def test_an_address_that_goes_on_failing_has_to_wait(upstream):
-    """One is told what is wrong; then any unknown caller there waits, and the provider is not asked."""
-    async with serving(upstream) as door:
-        chat = door.app.chat
-        told = await reason(chat.Complete(request()))
-        refused = [
+async def test_an_address_with_repeated_failures_has_to_wait(upstream):
+    """After one failure, every unknown caller of the address waits; nothing is sent to the provider."""
+    async with running_service(upstream) as service:
+        chat = service.app.chat
+        first = await reason(chat.Complete(request()))
+        throttled = [
             await failing(chat.Complete(request())),
             await failing(chat.Complete(request(), metadata=with_key(GOOD))),
         ]
-        over_http = await door.client.post(
+        over_http = await service.client.post(
             "/v1/chat/completions", json=ask(), headers={"authorization": f"Bearer {GOOD}"}
         )
 
-    assert "MISSING_CREDENTIALS" == told
+    assert "MISSING_CREDENTIALS" == first
     assert [(grpc.StatusCode.RESOURCE_EXHAUSTED, "CALLER_QUOTA")] * 2 == [
-        (failure.code, failure.info.reason) for failure in refused
+        (failure.code, failure.info.reason) for failure in throttled
     ]
-    assert all(0 < failure.details["RetryInfo"].retry_delay.seconds <= 72 for failure in refused)
-    assert "mend those" in refused[0].message
+    assert all(0 < failure.details["RetryInfo"].retry_delay.seconds <= 72 for failure in throttled)
+    assert "fix the credentials" in throttled[0].message
     assert (429, "caller_quota") == (over_http.status_code, over_http.json()["error"]["code"])
     assert 0 < int(over_http.headers["retry-after"]) <= 73
     assert 0 == len(upstream.ledger.requests)
 
 
-async def test_keys_that_the_provider_rejects_count(upstream):
-    """Each is a request there, from this service's address: as many as are let through, and no more."""
-    async with serving(upstream) as door:
-        told = [
-            await reason(door.app.chat.Complete(request(), metadata=with_key(f"{BAD}{n}"))) for n in range(6)
+async def test_keys_that_the_provider_rejects_are_counted(upstream):
+    """Each one costs a request to the provider: no more are sent than the limit allows."""
+    async with running_service(upstream) as service:
+        reasons = [
+            await reason(service.app.chat.Complete(request(), metadata=with_key(f"{BAD}{n}")))
+            for n in range(6)
         ]
 
-    assert ["CALLER_KEY_REJECTED"] + ["CALLER_QUOTA"] * 5 == told
+    assert ["CALLER_KEY_REJECTED"] + ["CALLER_QUOTA"] * 5 == reasons
     assert 1 == len(upstream.ledger.requests)
 
 
-async def test_a_neighbour_who_was_served_is_served(upstream):
-    """Behind a proxy all have one address: whole answers and streams go on, in both fronts."""
-    async with serving(upstream) as door:
-        chat = door.app.chat
+async def test_a_caller_that_was_served_is_exempt(upstream):
+    """Behind a proxy all callers have one address. This holds in both frontends."""
+    async with running_service(upstream) as service:
+        chat = service.app.chat
         await chat.Complete(request(), metadata=with_key(GOOD))
         for _ in range(4):
             await failing(chat.Complete(request(), metadata=with_key(BAD)))
         await chat.Complete(request(), metadata=with_key(GOOD))
-        listed = await door.client.get("/v1/models", headers={"authorization": f"Bearer {GOOD}"})
-        over_http = await door.client.post(
+        listed = await service.client.get("/v1/models", headers={"authorization": f"Bearer {GOOD}"})
+        over_http = await service.client.post(
             "/v1/chat/completions", json=ask(), headers={"authorization": f"Bearer {GOOD}"}
         )
         _, failure = await collect(chat.StreamComplete(request(), metadata=with_key("unknown")))
@@ -96,21 +97,21 @@ async def test_a_neighbour_who_was_served_is_served(upstream):
     assert 429 != listed.status_code
 
 
-async def test_it_can_be_switched_off(upstream):
-    """Zero: every call hears what is wrong with it."""
-    async with serving(upstream, auth_failures_per_minute=0) as door:
-        told = {await reason(door.app.chat.Complete(request())) for _ in range(10)}
+async def test_zero_disables_the_throttle(upstream):
+    """Every call gets its own reason."""
+    async with running_service(upstream, auth_failures_per_minute=0) as service:
+        reasons = {await reason(service.app.chat.Complete(request())) for _ in range(10)}
 
-    assert {"MISSING_CREDENTIALS"} == told
+    assert {"MISSING_CREDENTIALS"} == reasons
 
 
-async def test_nothing_of_a_key_is_in_the_log(upstream):
-    """Neither of the good one nor of those that are refused."""
-    async with serving(upstream) as door:
+async def test_the_log_contains_no_key(upstream):
+    """This holds for accepted and for rejected keys."""
+    async with running_service(upstream) as service:
         for key in (GOOD, BAD, BAD, BAD, BAD):
-            call = door.app.chat.Complete(request(), metadata=with_key(key))
+            call = service.app.chat.Complete(request(), metadata=with_key(key))
             await (call if key == GOOD else failing(call))
-    log = door.app.log.getvalue()
+    log = service.app.log.getvalue()
 
     assert 5 == len([line for line in map(json.loads, log.splitlines()) if line["event"] == "call"])
     assert "tgp_v1" not in log

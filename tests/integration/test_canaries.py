@@ -1,11 +1,10 @@
-"""Nothing that anybody said, and no key, comes out where an operator looks: one word, planted everywhere, looked for
-everywhere.
+"""No text of callers or models and no key appears in any output for operators.
 
-It is in keys, prompts, tools and their arguments, in headers, in answers, and in what the provider says when it fails;
-through both doors, in calls that are answered, that fail and that are refused. It may be in none of the log in both its
-forms, the metrics, the spans, the pages of the admin port and the console's figures, nor in what libraries log. Callers
-hear it in answers alone: not in a status, not in a header. Three things that callers write are passed on by
-design, and hold no word here: a request's id, `tracestate`, and the name of a model.
+A canary word is in keys, prompts, tools and their arguments, headers, completions and provider errors. The tests
+use both frontends, with calls that succeed, fail and are rejected. The word must not appear in either format of
+the log, the metrics, the spans, the admin pages, the console's metrics or the log lines of libraries. Callers may
+receive it in completions only, not in a status or a header. Three values of callers are passed on by design and do
+not contain the word: the request id, `tracestate` and the name of a model.
 """
 
 import asyncio
@@ -33,25 +32,25 @@ WORD = "kanarie"
 FORMS = (WORD, WORD.upper(), base64.b64encode(WORD.encode()).decode().rstrip("="), WORD.encode().hex())
 SERVICE_KEY = f"tgp_v1_{WORD}_of_the_service"
 CALLER_KEY = f"tgp_v1_{WORD}_of_a_caller"
-TEXT = f"{WORD}, and whatever else was said"
+TEXT = f"{WORD}, and other text"
 ARGUMENTS = json.dumps({"query": TEXT})
 SCHEMA = json.dumps({"type": "object", "description": TEXT, "properties": {WORD: {"type": "string"}}})
 
-# What the provider says. In all that is no answer it repeats what it should not.
+# The provider's responses. Its errors repeat the word.
 CALLED = {"id": "call-1", "type": "function", "function": {"name": "look_up", "arguments": ARGUMENTS}}
-SAID = {"role": "assistant", "content": TEXT, "reasoning": TEXT, "tool_calls": [{"index": 0, **CALLED}]}
+MESSAGE = {"role": "assistant", "content": TEXT, "reasoning": TEXT, "tool_calls": [{"index": 0, **CALLED}]}
 USAGE = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
 HEADERS = {"x-told": TEXT, "set-cookie": f"session={WORD}"}
-WHOLE = json_answer(
+COMPLETION = json_answer(
     200,
-    {"id": "a", "usage": USAGE, "choices": [{"index": 0, "finish_reason": "stop", "message": SAID}]},
+    {"id": "a", "usage": USAGE, "choices": [{"index": 0, "finish_reason": "stop", "message": MESSAGE}]},
     HEADERS,
 )
-PIECE = json.dumps({"id": "a", "choices": [{"index": 0, "delta": SAID, "finish_reason": None}]})
+DELTA = json.dumps({"id": "a", "choices": [{"index": 0, "delta": MESSAGE, "finish_reason": None}]})
 LAST = json.dumps(
     {"id": "a", "usage": USAGE, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
 )
-STREAM = sse([PIECE, LAST, "[DONE]"])
+STREAM = sse([DELTA, LAST, "[DONE]"])
 LEAK = {
     "error": {
         "message": f"{TEXT}; {SERVICE_KEY}; {CALLER_KEY}",
@@ -60,7 +59,7 @@ LEAK = {
         "param": TEXT,
     }
 }
-# Of a mistake of the caller's the provider's words are passed on, without keys.
+# For a caller's mistake, the provider's message is passed on, without keys.
 KEYS_LEAK = {"error": {"message": f"bad: {SERVICE_KEY}; {CALLER_KEY}"}}
 FAILURES = {
     "400": json_answer(400, KEYS_LEAK, HEADERS),
@@ -70,8 +69,8 @@ FAILURES = {
     "500": json_answer(500, LEAK, HEADERS),
     "page": html_answer(502, f"<html><title>{TEXT}</title>"),
     "no JSON": answer(200, TEXT.encode(), {"Content-Type": "application/json"}),
-    "broken stream": sse([PIECE, TEXT, "[DONE]"]),
-    "stream with an error": sse([PIECE, json.dumps(LEAK)]),
+    "broken stream": sse([DELTA, TEXT, "[DONE]"]),
+    "stream with an error": sse([DELTA, json.dumps(LEAK)]),
 }
 
 ALIVE = {
@@ -83,13 +82,13 @@ ALIVE = {
     "console": '"reasons"',
     "spans": "gen_ai.request.model",
 }
-"""Something that each place must hold."""
+"""Text that each output must contain."""
 CLIENTS = ("httpcore.connection", "httpcore.http11")
-"""Loggers of the callers of these tests."""
+"""Loggers of the clients in these tests."""
 
 
-def asked(**changed):
-    """A request with the word wherever there may be one."""
+def grpc_request(**changed):
+    """Return a request with the word in every field that can hold it."""
     messages = [
         chat.Message(role=chat.ROLE_SYSTEM, content=[chat.ContentPart(text=TEXT)]),
         chat.Message(role=chat.ROLE_USER, content=[chat.ContentPart(text=TEXT)], name=WORD),
@@ -108,7 +107,7 @@ def asked(**changed):
     return made
 
 
-def asked_over_http(**changed):
+def http_request(**changed):
     function = {"name": "look_up", "description": TEXT, "parameters": json.loads(SCHEMA)}
     messages = [
         {"role": "system", "content": TEXT},
@@ -121,7 +120,7 @@ def asked_over_http(**changed):
 
 
 class Stage:
-    """A service whose callers say the word, and all that comes out of it."""
+    """A service whose callers send the word, and all of its outputs."""
 
     def __init__(self, app, client, upstream, collector, keys):
         self.app = app
@@ -130,13 +129,13 @@ class Stage:
         self.collector = collector
         self.keys = keys
         self.own_key = {"authorization": keys["authorization"]}
-        self.heard = []
-        self.answers = []
-        self.out = {}
+        self.errors = []
+        self.completions = []
+        self.outputs = {}
 
     @property
     def headers(self):
-        """What comes with every call beside a key; of an id of a caller's own only a fit one is taken."""
+        """The headers of every call. This request id is invalid, so it is not passed on."""
         return {
             "x-anything": TEXT,
             "cookie": f"session={WORD}",
@@ -147,59 +146,59 @@ class Stage:
         }
 
     async def over_grpc(self, script, made):
-        """The call in both its ways."""
+        """Send a unary call and a stream."""
         self.upstream.script = always(script)
         metadata = [*self.headers.items(), ("x-anything-bin", TEXT.encode())]
         for method in ("Complete", "StreamComplete"):
             call = getattr(self.app.chat, method)(made, metadata=metadata)
             if method == "Complete":
                 try:
-                    self.answers.append(str(await call))
+                    self.completions.append(str(await call))
                 except aio.AioRpcError:
-                    self.heard.append(await call.details())
+                    self.errors.append(await call.details())
             else:
                 events, failure = await collect(call)
-                self.answers.extend(str(event) for event in events)
-                self.heard.append(str(failure))
-            self.heard += [repr(await call.initial_metadata()), repr(await call.trailing_metadata())]
+                self.completions.extend(str(event) for event in events)
+                self.errors.append(str(failure))
+            self.errors += [repr(await call.initial_metadata()), repr(await call.trailing_metadata())]
 
     async def over_http(self, script, *, headers=(), **body):
         self.upstream.script = always(script)
         for stream in (False, True):
-            content = body or {"json": asked_over_http(stream=stream)}
+            content = body or {"json": http_request(stream=stream)}
             response = await self.client.post(
                 COMPLETIONS, headers={**self.headers, **dict(headers)}, **content
             )
-            self.heard.append(repr(response.headers))
+            self.errors.append(repr(response.headers))
             if response.status_code == 200:
-                self.answers.append(response.text)
+                self.completions.append(response.text)
             else:
-                self.heard.append(response.text)
+                self.errors.append(response.text)
 
     async def over_a_socket(self, line, headers):
-        """By hand: clients would refuse it, or log it themselves. What it hears is its own text in part."""
+        """Send raw bytes, which clients would reject or log. The response repeats some of them."""
         host, _, port = self.app.addresses.http.rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
-        lines = [line, "host: localhost", "connection: close", *(": ".join(one) for one in headers.items())]
+        lines = [line, "host: localhost", "connection: close", *(": ".join(pair) for pair in headers.items())]
         writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
         async with asyncio.timeout(20):
-            heard = await reader.read()
+            response = await reader.read()
         writer.close()
-        assert heard.startswith(b"HTTP/1.1 ")
+        assert response.startswith(b"HTTP/1.1 ")
 
-    async def look(self):
-        """Everything that an operator may look at."""
+    async def collect_outputs(self):
+        """Read every output for operators."""
         admin = self.app.addresses.admin
         async with httpx.AsyncClient(base_url=f"http://{admin}", trust_env=False) as pages:
             for path in ("/healthz", "/readyz", "/version"):
-                self.out[path] = (await pages.get(path)).text
-        self.out["metrics"] = (await scraped(admin)).text
-        self.out["OpenMetrics"] = (await scraped(admin, OPENMETRICS)).text
+                self.outputs[path] = (await pages.get(path)).text
+        self.outputs["metrics"] = (await scraped(admin)).text
+        self.outputs["OpenMetrics"] = (await scraped(admin, OPENMETRICS)).text
         stats = await self.client.get("/console/stats", headers=self.own_key)
-        self.out["console"] = stats.text
+        self.outputs["console"] = stats.text
         made = self.app.metrics.counters[names.TRACE_SPANS, "made"]
         await eventually(lambda: len(self.collector.spans) == made())
-        self.out["spans"] = b"".join(self.collector.exports).decode("latin-1")
+        self.outputs["spans"] = b"".join(self.collector.exports).decode("latin-1")
 
 
 @asynccontextmanager
@@ -216,34 +215,36 @@ async def staged(tmp_path, form, callers):
         settings["api_keys_file"] = str(file.path)
         keys = {"authorization": f"Bearer {file.create('a-team')}", "x-together-api-key": CALLER_KEY}
     async with (
-        ScriptedUpstream(always(WHOLE)) as upstream,
+        ScriptedUpstream(always(COMPLETION)) as upstream,
         traced_app(upstream.base_url, key=SERVICE_KEY, **settings) as (app, collector),
         httpx.AsyncClient(base_url=f"http://{app.addresses.http}", trust_env=False, timeout=30) as client,
     ):
         yield Stage(app, client, upstream, collector, keys)
 
 
-def found(text, *more):
-    """Where the word is, or one of these, with what is around it."""
-    places = ((form, text.find(form)) for form in (*FORMS, *more))
-    return [text[max(0, at - 60) : at + 60] for _, at in places if at >= 0]
+def excerpts(text, *more):
+    """Return excerpts around each occurrence of the word, or of other texts."""
+    positions = (text.find(form) for form in (*FORMS, *more))
+    return [text[max(0, at - 60) : at + 60] for at in positions if at >= 0]
 
 
-async def everything(stage):
-    """Calls that are answered, that fail at the provider, and that are refused before they come to it."""
-    await stage.over_grpc(WHOLE, asked())
-    await stage.over_grpc(STREAM, asked())
-    await stage.over_http(WHOLE)
+async def make_calls(stage):
+    """Make calls that succeed, that fail at the provider, and that are rejected before they reach it."""
+    await stage.over_grpc(COMPLETION, grpc_request())
+    await stage.over_grpc(STREAM, grpc_request())
+    await stage.over_http(COMPLETION)
     await stage.over_http(STREAM)
     for name, script in FAILURES.items():
-        # Each a model of its own, so that the breaker lets all of them through.
-        await stage.over_grpc(script, asked(model=f"grpc/{name.replace(' ', '-')}"))
+        # Each has a model of its own, so that the adaptive throttle rejects none of them.
+        await stage.over_grpc(script, grpc_request(model=f"grpc/{name.replace(' ', '-')}"))
         stage.upstream.script = always(script)
-        await stage.over_http(script, json=asked_over_http(model=f"http/{name.replace(' ', '-')}"))
-    await stage.over_grpc(WHOLE, asked(extra_body_json=f'{{"model": "{WORD}"}}', reasoning_effort=f"{WORD} "))
-    await stage.over_http(WHOLE, json=asked_over_http(response_format={"type": WORD}))
+        await stage.over_http(script, json=http_request(model=f"http/{name.replace(' ', '-')}"))
+    await stage.over_grpc(
+        COMPLETION, grpc_request(extra_body_json=f'{{"model": "{WORD}"}}', reasoning_effort=f"{WORD} ")
+    )
+    await stage.over_http(COMPLETION, json=http_request(response_format={"type": WORD}))
     await stage.over_http(
-        WHOLE, content=f'{{"messages": "{TEXT}", {WORD}', headers={"content-type": "application/json"}
+        COMPLETION, content=f'{{"messages": "{TEXT}", {WORD}', headers={"content-type": "application/json"}
     )
     for path in (
         f"/v1/{WORD}",
@@ -253,38 +254,38 @@ async def everything(stage):
         await stage.over_a_socket(f"GET {path} HTTP/1.1", stage.headers)
     await stage.over_a_socket("POST /v1/chat/completions HTTP/1.1", {WORD: f"{WORD}\x01"})
     await stage.over_a_socket(f"{WORD} / {WORD}", {})
-    # Without a caller's key for the provider it is asked with the service's own.
+    # Without a caller's key, the service's own is sent to the provider.
     stage.keys = {name: key for name, key in stage.keys.items() if CALLER_KEY not in key}
-    await stage.over_grpc(WHOLE, asked())
+    await stage.over_grpc(COMPLETION, grpc_request())
     await stage.over_http(FAILURES["401"])
     stage.keys = {"authorization": f"Basic {WORD}"}
-    await stage.over_grpc(WHOLE, asked())
-    await stage.over_http(WHOLE)
+    await stage.over_grpc(COMPLETION, grpc_request())
+    await stage.over_http(COMPLETION)
 
 
 @pytest.mark.parametrize("callers", ["anyone", "tenants"])
 @pytest.mark.parametrize("form", ["json", "text"])
-async def test_the_word_comes_out_in_answers_alone(tmp_path, caplog, capfd, form, callers):
-    """Operators see none of it, in no form; of callers those who are answered see what was answered."""
+async def test_the_word_only_appears_in_completions(tmp_path, caplog, capfd, form, callers):
+    """No output for operators contains the word in any form; callers receive it in completions only."""
     caplog.set_level(logging.DEBUG)
     async with staged(tmp_path, form, callers) as stage:
         secrets = [key.removeprefix("Bearer ") for key in stage.keys.values()]
-        await everything(stage)
-        await stage.look()
-    stage.out["log"] = stage.app.log.getvalue()
-    stage.out["loggers"] = "\n".join(
+        await make_calls(stage)
+        await stage.collect_outputs()
+    stage.outputs["log"] = stage.app.log.getvalue()
+    stage.outputs["loggers"] = "\n".join(
         f"{record.name} {record.getMessage()}" for record in caplog.records if record.name not in CLIENTS
     )
-    stage.out["streams"] = "".join(capfd.readouterr())
+    stage.outputs["streams"] = "".join(capfd.readouterr())
 
-    assert {} == {name: places for name, text in stage.out.items() if (places := found(text, *secrets))}
-    assert [] == [place for text in stage.heard for place in found(text, *secrets)]
-    # What is looked at has something in it, and the word was there to come out.
+    assert {} == {name: found for name, text in stage.outputs.items() if (found := excerpts(text, *secrets))}
+    assert [] == [excerpt for text in stage.errors for excerpt in excerpts(text, *secrets)]
+    # The outputs are not empty, and the word could have appeared in them.
     for name, part in ALIVE.items():
-        assert part in stage.out[name]
-    assert sum(WORD in text for text in stage.answers) >= 8
-    asked_for = stage.upstream.ledger.requests
-    assert any(WORD.encode() in request.body for request in asked_for)
+        assert part in stage.outputs[name]
+    assert sum(WORD in text for text in stage.completions) >= 8
+    sent = stage.upstream.ledger.requests
+    assert any(WORD.encode() in request.body for request in sent)
     assert {f"Bearer {key}" for key in (SERVICE_KEY, CALLER_KEY)} == {
-        request.headers["authorization"] for request in asked_for
+        request.headers["authorization"] for request in sent
     }

@@ -1,4 +1,4 @@
-"""Client library, service and simulator together, each the real one."""
+"""The real client library, service and sandbox together."""
 
 import asyncio
 import json
@@ -46,16 +46,16 @@ async def service_and_client(**settings):
         yield app, client
 
 
-async def ledger(app, **wanted):
-    """The simulator's list of requests."""
+async def request_log(app, **wanted):
+    """Return the entries of the sandbox's request log that match."""
     url = app.addresses.upstream.removesuffix("/v1") + "/sandbox/request-log"
     text = await asyncio.to_thread(lambda: urllib.request.urlopen(url).read())
     entries = json.loads(text)["requests"]
     return [entry for entry in entries if wanted.items() <= entry.items()]
 
 
-def without_the_clock(response):
-    """An answer less what differs from call to call."""
+def without_times(response):
+    """Return a completion without what differs between calls."""
     copy = service.CompleteResponse()
     copy.CopyFrom(response)
     copy.ClearField("id")
@@ -87,16 +87,16 @@ def without_the_clock(response):
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
-async def test_a_stream_folds_into_the_whole_answer(model, fields):
-    """The law of the stream, held end to end: both ways of asking give the same answer."""
+async def test_a_stream_accumulates_to_the_unary_completion(model, fields):
+    """The stream guarantees hold end to end: both kinds of call give the same completion."""
     messages = [system("Be brief."), user("What do 17 “rivers”\u2028 and 🐟 cost?")]
     async with service_and_client() as (_, client):
-        whole = await client.complete(model, messages, **fields)
+        unary = await client.complete(model, messages, **fields)
         async with client.stream(model, messages, **fields) as stream:
-            folded = await stream.finish()
+            streamed = await stream.finish()
 
-    assert without_the_clock(whole) == without_the_clock(folded)
-    assert whole.id
+    assert without_times(unary) == without_times(streamed)
+    assert unary.id
     assert "sandbox" == dict(stream.info.metadata)["x-upstream"]
 
 
@@ -104,110 +104,110 @@ async def test_a_stream_folds_into_the_whole_answer(model, fields):
     "model", [PLAIN, MODEL, "moonshotai/Kimi-K3", "sandbox/flicker", "sandbox/trailing-usage"]
 )
 @pytest.mark.parametrize("fields", [{}, {"n": 2}, {"tools": [WEATHER]}], ids=["plain", "n=2", "tools"])
-async def test_a_long_answer_read_as_a_stream_is_the_same_answer(model, fields):
-    """Complete may fold a stream inside: the caller cannot tell."""
+async def test_a_long_completion_read_as_a_stream_is_the_same(model, fields):
+    """Complete may read a stream from the provider; the caller sees no difference."""
     question = "What is the weather in Bern?"
     async with (
         service_and_client() as (_, client),
-        service_and_client(stream_upstream_min_tokens=0) as (app, folding),
+        service_and_client(stream_upstream_min_tokens=0) as (app, streaming_client),
     ):
-        whole = await client.complete(model, question, max_tokens=50, **fields)
-        folded = await folding.complete(model, question, max_tokens=50, **fields)
-        entries = await ledger(app, model=model)
+        unary = await client.complete(model, question, max_tokens=50, **fields)
+        streamed = await streaming_client.complete(model, question, max_tokens=50, **fields)
+        entries = await request_log(app, model=model)
 
-    assert without_the_clock(whole) == without_the_clock(folded)
-    assert whole.usage.timings.HasField("total_ms") == folded.usage.timings.HasField("total_ms")
+    assert without_times(unary) == without_times(streamed)
+    assert unary.usage.timings.HasField("total_ms") == streamed.usage.timings.HasField("total_ms")
     assert [True] == [entry["stream"] for entry in entries]
 
 
-async def test_log_probabilities_and_the_prompt_are_never_asked_for_as_a_stream():
+async def test_log_probabilities_and_the_prompt_are_not_requested_as_a_stream():
     """A stream would lose them."""
     async with service_and_client(stream_upstream_min_tokens=0) as (app, client):
         await client.complete(PLAIN, "echo: hi", logprobs=1)
         await client.complete(PLAIN, "echo: hi", echo=True)
-        entries = await ledger(app, model=PLAIN)
+        entries = await request_log(app, model=PLAIN)
 
     assert [False, False] == [entry["stream"] for entry in entries]
 
 
-async def test_a_long_answer_has_the_patience_of_a_stream():
-    """The limit on a whole answer does not end one that keeps coming; silence does."""
+async def test_a_long_completion_has_the_timeouts_of_a_stream():
+    """The response timeout does not apply; the stream idle timeout does."""
     async with service_and_client(
         response_timeout_s=0.2,
         stream_idle_timeout_s=0.3,
         stream_upstream_min_tokens=0,
         sandbox_tokens_per_second=40,
     ) as (_, client):
-        answer = await client.complete(PLAIN, "echo: " + "word " * 20)
+        completion = await client.complete(PLAIN, "echo: " + "word " * 20)
         with pytest.raises(DeadlineExceededError) as caught:
             await client.complete("sandbox/stall-after-3", "Hello!")
 
     assert "STREAM_IDLE_TIMEOUT" == caught.value.reason
-    assert text_of(answer)
+    assert text_of(completion)
 
 
-async def test_text_of_every_kind_arrives_as_it_was_sent():
+async def test_any_text_arrives_unchanged():
     """Line separators, astral characters and quotes survive both directions."""
     text = 'a\u2028b\u0085c "quoted" \\ 🐟 \u0000-less\ttab\nline'.replace("\u0000", "")
     async with service_and_client() as (_, client):
-        whole = await client.complete(PLAIN, f"echo: {text}")
+        unary = await client.complete(PLAIN, f"echo: {text}")
         async with client.stream(PLAIN, f"echo: {text}") as stream:
-            pieces = [piece async for piece in stream.text()]
+            deltas = [delta async for delta in stream.text()]
 
-    assert text == text_of(whole) == "".join(pieces)
+    assert text == text_of(unary) == "".join(deltas)
 
 
 async def test_a_tool_is_called_and_its_result_used():
-    """An assistant's turn is appended as it came, the tool answers, the model goes on."""
+    """The assistant's message is sent back unchanged with the tool's result, and the model continues."""
     conversation = [developer("Use tools."), user("What is the weather in Bern?")]
     async with service_and_client() as (_, client):
-        asked = await client.complete(PLAIN, conversation, tools=[WEATHER])
-        (choice,) = asked.choices
+        first = await client.complete(PLAIN, conversation, tools=[WEATHER])
+        (choice,) = first.choices
         (call,) = choice.message.tool_calls
         conversation += [choice.message, tool_result(call.id, "17 degrees and rain")]
-        told = await client.complete(PLAIN, conversation, tools=[WEATHER])
+        final = await client.complete(PLAIN, conversation, tools=[WEATHER])
 
     assert chat.FINISH_REASON_TOOL_CALLS == choice.finish_reason
     assert ("get_weather", ["city"]) == (call.function.name, list(json.loads(call.function.arguments)))
-    assert "17 degrees" in text_of(told)
+    assert "17 degrees" in text_of(final)
 
 
-async def test_log_probabilities_and_the_prompt_come_back():
-    """`logprobs` and `echo` give what they promise."""
+async def test_log_probabilities_and_the_prompt_are_returned():
+    """`logprobs` and `echo` work as documented."""
     async with service_and_client() as (_, client):
-        answer = await client.complete(PLAIN, "echo: one two", logprobs=2, echo=True)
+        completion = await client.complete(PLAIN, "echo: one two", logprobs=2, echo=True)
 
-    tokens = answer.choices[0].logprobs.tokens
+    tokens = completion.choices[0].logprobs.tokens
     assert "one two" == "".join(token.token for token in tokens)
     assert {2} == {len(token.top) for token in tokens}
     assert all(token.logprob <= 0 for token in tokens)
-    assert "echo: one two" in answer.prompt[0].text
+    assert "echo: one two" in completion.prompt[0].text
 
 
-async def test_a_picture_travels():
-    """Bytes become a data URL that the provider takes."""
+async def test_an_image_is_sent():
+    """Bytes become a data URL that the provider accepts."""
     async with service_and_client() as (_, client):
-        answer = await client.complete(
+        completion = await client.complete(
             PLAIN, [user("What is this?", image(b"\x89PNG", media_type="image/png"))]
         )
 
-    assert text_of(answer)
+    assert text_of(completion)
 
 
-async def test_a_fallback_answers_for_a_model_that_does_not():
-    """The first model that can answers; both attempts are counted, and the answer says who served."""
+async def test_a_fallback_serves_for_a_model_that_fails():
+    """All attempts are counted, and the completion names the model that served."""
     fallbacks = ["sandbox/error-503", PLAIN]
     async with service_and_client() as (_, client):
-        whole = await client.complete("sandbox/error-404", "echo: hi", fallback_models=fallbacks)
+        unary = await client.complete("sandbox/error-404", "echo: hi", fallback_models=fallbacks)
         async with client.stream("sandbox/error-404", "echo: hi", fallback_models=fallbacks) as stream:
-            folded = await stream.finish()
+            streamed = await stream.finish()
 
-    for answer in (whole, folded):
-        assert (PLAIN, "hi", 3) == (answer.model, text_of(answer), answer.attempts)
+    for completion in (unary, streamed):
+        assert (PLAIN, "hi", 3) == (completion.model, text_of(completion), completion.attempts)
 
 
-async def test_cost_is_counted_by_the_catalogues_price():
-    """0.15 and 0.60 USD for a million tokens, exact to the nano-dollar."""
+async def test_the_cost_is_computed_from_the_catalogs_price():
+    """The price is 0.15 and 0.60 USD per million tokens, and the cost is exact to the nano-dollar."""
     async with service_and_client() as (_, client):
         usage = (await client.complete(MODEL, "echo: hi")).usage
 
@@ -227,8 +227,8 @@ async def test_cost_is_counted_by_the_catalogues_price():
         ("sandbox/reset", UnavailableError, "UPSTREAM_RESET"),
     ],
 )
-async def test_a_failure_is_an_exception_of_its_kind(model, error, reason):
-    """What the provider did is a class and a reason in the caller's language."""
+async def test_a_failure_is_an_exception_with_its_reason(model, error, reason):
+    """Each failure of the provider has its class and reason."""
     async with service_and_client() as (_, client):
         with pytest.raises(error) as caught:
             await client.complete(model, "Hello!")
@@ -238,8 +238,8 @@ async def test_a_failure_is_an_exception_of_its_kind(model, error, reason):
 
 
 @pytest.mark.parametrize("model", ["sandbox/cut-stream", "sandbox/cut-stream-clean"])
-async def test_a_cut_stream_raises_and_keeps_what_came(model):
-    """A part of an answer never looks like a whole one."""
+async def test_a_truncated_stream_raises_and_keeps_its_text(model):
+    """A partial completion never looks like a complete one."""
     async with service_and_client() as (_, client), client.stream(model, "echo: a b c d e f") as stream:
         with pytest.raises(UnavailableError) as caught:
             await stream.finish()
@@ -250,7 +250,7 @@ async def test_a_cut_stream_raises_and_keeps_what_came(model):
 
 
 async def test_a_stall_ends_with_the_callers_deadline():
-    """The caller's deadline ends a stream that fell silent, with its part kept."""
+    """The deadline ends a stream that has stalled; the partial completion is kept."""
     async with service_and_client() as (app, client):
         async with client.stream("sandbox/stall-after-3", "Hello!", timeout_s=0.5) as stream:
             with pytest.raises(DeadlineExceededError) as caught:
@@ -261,7 +261,7 @@ async def test_a_stall_ends_with_the_callers_deadline():
 
 
 async def test_leaving_a_stream_stops_the_provider():
-    """The simulator's ledger shows that generation ended when the caller left."""
+    """The sandbox's request log shows that generation ended when the caller left."""
     async with service_and_client(sandbox_tokens_per_second=20) as (app, client):
         async with client.stream(PLAIN, "echo: " + "word " * 500) as stream:
             await anext(stream.text())
@@ -271,30 +271,30 @@ async def test_leaving_a_stream_stops_the_provider():
 
 
 async def closed_by_the_client(app, model):
-    """The ledger's entry, once it shows that the service has hung up."""
+    """Wait for the log entry of a request that the service has closed."""
     async with asyncio.timeout(20):
-        while not (found := await ledger(app, model=model, ended="client_closed")):  # noqa: ASYNC110  asked over HTTP
+        while not (found := await request_log(app, model=model, ended="client_closed")):  # noqa: ASYNC110  polled over HTTP
             await asyncio.sleep(0.02)
     return found[0]
 
 
 async def test_models_are_listed_page_by_page():
-    """The catalogue and the provider's list, filtered and in order."""
+    """The catalog and the provider's list are merged, filtered and sorted."""
     async with service_and_client() as (_, client):
-        everything = [model.id async for model in client.models(page_size=10)]
+        listed = [model.id async for model in client.models(page_size=10)]
         cheap = [
             model
             async for model in client.models(max_input_usd_per_million_tokens=0.2, order_by="input_price")
         ]
 
-    assert len(everything) == len(set(everything)) > 60
-    assert sorted(everything) == everything
+    assert len(listed) == len(set(listed)) > 60
+    assert sorted(listed) == listed
     prices = [model.pricing.input_usd_per_million_tokens for model in cheap]
     assert prices == sorted(prices)
     assert prices[-1] <= 0.2
 
 
-async def test_health_is_asked_by_the_client():
-    """A serving service says so."""
+async def test_the_client_checks_health():
+    """A serving service is SERVING."""
     async with service_and_client() as (_, client):
         assert ServingStatus.SERVING is await client.health()

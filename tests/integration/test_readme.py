@@ -10,11 +10,11 @@ from support.app import running_app
 from support.readme import ADDRESS, README, WRITTEN, languages
 from togetherchat_server.config import Settings
 from togetherchat_server.domain.reasons import Reason
-from togetherchat_server.frontends.grpc.status import ROWS, Retry
+from togetherchat_server.frontends.grpc.status import ROWS, Pushback
 
 LANGUAGES = languages()
 LINES_MAX = 15
-WORDS = {Retry.SILENT: "", Retry.LATER: "later", Retry.NEVER: "never"}
+WORDS = {Pushback.NONE: "", Pushback.DELAY: "later", Pushback.NEVER: "never"}
 
 
 def text():
@@ -36,7 +36,7 @@ def test_the_error_table_is_the_codes():
     """Every reason of failure has its line, with its reason, code and word on retries."""
     said = [tuple(row[:3]) for row in rows("| reason | code | retry | when |")]
     meant = [
-        (ROWS[reason].reason or reason.value, ROWS[reason].code.name, WORDS[ROWS[reason].retry])
+        (ROWS[reason].reason or reason.value, ROWS[reason].code.name, WORDS[ROWS[reason].pushback])
         for reason in Reason
     ]
 

@@ -407,7 +407,7 @@ async def test_the_bound_on_output_is_set_where_none_is_asked_for(keys, limits):
         ({"max_tokens": 101}, "max_tokens", "must be 100 at most"),
         ({"max_tokens": 51, "n": 2}, "max_tokens", "must be 50 at most"),
         ({"n": 101}, "n", "must be 100 at most"),
-        ({"extra_body_json": '{"max_completion_tokens": 9}'}, "extra_body_json", "say max_tokens"),
+        ({"extra_body_json": '{"max_completion_tokens": 9}'}, "extra_body_json", "use max_tokens"),
     ],
 )
 async def test_more_output_than_is_allowed_is_refused_by_name(keys, limits, fields, field, said):

@@ -1,10 +1,11 @@
-"""How many calls may be in flight, how many may wait for a place, and whether new ones are taken.
+"""Admission control: bounds the calls in flight and the calls queued, and rejects the rest.
 
-A place is taken the moment a call is seen, before its message is read: a caller who is refused
-costs no more than its headers. When every place is taken, a few calls wait a moment, first
-come, first served. No more of them than will have their turn in time at the pace of the last
-calls (Little's law): who would wait in vain is refused at once. Knows no front: a front bounds
-the wait, and gives the permit back when the call's task has ended, whatever way it ended.
+A call acquires its permit before its message is read, so a rejected call costs no more than its
+headers. When every permit is in use, a few calls wait in a queue, first come, first served. The
+queue holds no more calls than can get a permit within the queue timeout at the pace of recent calls
+(Little's law); a call that would time out in the queue is rejected at once. This module knows no
+frontend: a frontend bounds the wait, and releases the permit whenever and however the call's task
+ends.
 """
 
 import asyncio
@@ -15,13 +16,13 @@ from typing import Final, Protocol, final
 
 from togetherchat_server.domain.reasons import Reason, ServiceError
 
-PACE_OF: Final = 64
-"""About so many calls, the last ones, say how long calls take."""
+AVERAGED_CALLS: Final = 64
+"""The average duration of a call is taken over about this many recent calls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdmissionLimits:
-    """The bounds. `max_concurrent_calls_per_caller` is for the calls of one caller's key; 0: no bound of its own."""
+    """The bounds of one process. `max_concurrent_calls_per_caller` counts by caller; 0 means unlimited."""
 
     max_concurrent_calls: int
     max_queued_calls: int = 0
@@ -30,10 +31,10 @@ class AdmissionLimits:
 
 
 class Quotas(Protocol):
-    """Bounds of single callers, kept elsewhere. Who entered leaves, once."""
+    """Bounds of single callers, kept elsewhere. Each `enter` is followed by exactly one `leave`."""
 
     def enter(self, caller: str, /) -> None:
-        """Raises ServiceError CALLER_QUOTA."""
+        """Count a call of this caller. Raises ServiceError CALLER_QUOTA."""
         ...
 
     def leave(self, caller: str, /) -> None: ...
@@ -41,19 +42,23 @@ class Quotas(Protocol):
 
 @final
 class Permit:
-    """One call's place, or its place in the queue. `turn` is None where nobody has to wait."""
+    """Capacity for one call, or its entry in the queue.
 
-    __slots__ = ("caller", "since_s", "turn")
+    `granted` is a future that completes when a queued call gets its capacity; None if the call had it
+    at once.
+    """
 
-    def __init__(self, caller: str, since_s: float) -> None:
+    __slots__ = ("acquired_s", "caller", "granted")
+
+    def __init__(self, caller: str, acquired_s: float) -> None:
         self.caller = caller
-        self.since_s = since_s
-        self.turn: asyncio.Future[None] | None = None
+        self.acquired_s = acquired_s
+        self.granted: asyncio.Future[None] | None = None
 
 
 @final
 class Admission:
-    """The bounds on the calls of one process."""
+    """Admission control for the calls of one process."""
 
     def __init__(
         self,
@@ -63,99 +68,102 @@ class Admission:
         short_of_memory: Callable[[], bool] = lambda: False,
         quotas: Quotas | None = None,
     ) -> None:
-        """`quotas` are asked last, so that what is refused for another reason uses none of them up."""
+        """`quotas` are checked last, so that a call rejected for another reason consumes none of them."""
         self._limits = limits
         self._clock = clock
         self._short_of_memory = short_of_memory
         self._quotas = quotas
         self._in_flight = 0
-        self._held_s = 0.0
-        self._of_caller: Counter[str] = Counter()
+        self._average_s = 0.0
+        self._calls_by_caller: Counter[str] = Counter()
         self._queue: OrderedDict[Permit, asyncio.Future[None]] = OrderedDict()
         self._draining = False
         self._on_idle: Callable[[], None] | None = None
 
     @property
     def in_flight(self) -> int:
-        """Calls that have a place."""
+        """Calls that hold a granted permit."""
         return self._in_flight
 
     @property
-    def waiting(self) -> int:
+    def queued(self) -> int:
         """Calls in the queue."""
         return len(self._queue)
 
-    def enter(self, caller: str = "") -> Permit:
-        """Take a place, or a place in the queue. `caller` tells callers apart; empty: it is not known.
+    def acquire(self, caller: str = "") -> Permit:
+        """Return a permit, or an entry in the queue. `caller` identifies the caller; empty if unknown.
 
         Raises:
             ServiceError: OVERLOADED, CALLER_QUOTA, or DRAINING when the service is stopping.
         """
         limits = self._limits
         if self._draining:
-            raise ServiceError(Reason.DRAINING, "the service is stopping; another replica may serve")
+            raise ServiceError(Reason.DRAINING, "the service is stopping; retry on another replica")
         if self._short_of_memory():
-            raise ServiceError(Reason.OVERLOADED, "the service is short of memory")
-        if caller and 0 < limits.max_concurrent_calls_per_caller <= self._of_caller[caller]:
+            raise ServiceError(Reason.OVERLOADED, "the service is short of memory; retry later")
+        if caller and 0 < limits.max_concurrent_calls_per_caller <= self._calls_by_caller[caller]:
             raise ServiceError(
-                Reason.CALLER_QUOTA, f"{limits.max_concurrent_calls_per_caller} calls of yours are in flight"
+                Reason.CALLER_QUOTA,
+                f"you have {limits.max_concurrent_calls_per_caller} calls in flight, "
+                "the limit for one caller; retry when one has finished",
             )
-        at_once = self._in_flight < limits.max_concurrent_calls
-        if not (at_once or len(self._queue) < self._room()):
+        has_capacity = self._in_flight < limits.max_concurrent_calls
+        if not (has_capacity or len(self._queue) < self._queue_capacity()):
             raise ServiceError(
-                Reason.OVERLOADED, f"the service has {limits.max_concurrent_calls} calls in flight, its limit"
+                Reason.OVERLOADED,
+                f"the service has {limits.max_concurrent_calls} calls in flight, its limit; retry later",
             )
         if self._quotas is not None:
             self._quotas.enter(caller)
         permit = Permit(caller, self._clock())
-        if at_once:
+        if has_capacity:
             self._in_flight += 1
         else:
-            permit.turn = self._queue[permit] = asyncio.get_running_loop().create_future()
+            permit.granted = self._queue[permit] = asyncio.get_running_loop().create_future()
         if caller:
-            self._of_caller[caller] += 1
+            self._calls_by_caller[caller] += 1
         return permit
 
-    def leave(self, permit: Permit) -> None:
-        """Give a permit back, once: the place goes to the next in the queue."""
+    def release(self, permit: Permit) -> None:
+        """Release a permit, exactly once. Its capacity goes to the first call in the queue."""
         if self._quotas is not None:
             self._quotas.leave(permit.caller)
-        self._forget(permit.caller)
+        self._uncount(permit.caller)
         if self._queue.pop(permit, None) is not None:
             return
         now_s = self._clock()
-        self._note_pace(now_s - permit.since_s)
+        self._record_duration(now_s - permit.acquired_s)
         if self._queue:
-            following, turn = self._queue.popitem(last=False)
-            following.since_s = now_s
-            if not turn.done():
-                turn.set_result(None)
+            following, granted = self._queue.popitem(last=False)
+            following.acquired_s = now_s
+            if not granted.done():
+                granted.set_result(None)
             return
         self._in_flight -= 1
         if self._in_flight == 0 and self._on_idle is not None:
             self._on_idle()
 
-    def refuse_new_calls(self, on_idle: Callable[[], None]) -> None:
-        """Take no more calls, and call `on_idle` once none is in flight, at once if none is now."""
+    def start_draining(self, on_idle: Callable[[], None]) -> None:
+        """Reject new calls, and call `on_idle` when no call is in flight: at once if that is so now."""
         self._draining = True
         self._on_idle = on_idle
         if self._in_flight == 0:
             on_idle()
 
-    def _note_pace(self, held_s: float) -> None:
-        self._held_s += (held_s - self._held_s) / (PACE_OF if self._held_s else 1)
+    def _record_duration(self, duration_s: float) -> None:
+        self._average_s += (duration_s - self._average_s) / (AVERAGED_CALLS if self._average_s else 1)
 
-    def _room(self) -> float:
-        """How many may wait: what leaves the places, all of them taken, in the time of the queue."""
+    def _queue_capacity(self) -> float:
+        """Return how many calls may wait: as many as will finish within the queue timeout at full load."""
         limits = self._limits
-        if not self._held_s:
+        if not self._average_s:
             return limits.max_queued_calls
         return min(
-            limits.max_queued_calls, limits.max_concurrent_calls * limits.queue_timeout_s / self._held_s
+            limits.max_queued_calls, limits.max_concurrent_calls * limits.queue_timeout_s / self._average_s
         )
 
-    def _forget(self, caller: str) -> None:
+    def _uncount(self, caller: str) -> None:
         if caller:
-            self._of_caller[caller] -= 1
-            if not self._of_caller[caller]:
-                del self._of_caller[caller]
+            self._calls_by_caller[caller] -= 1
+            if not self._calls_by_caller[caller]:
+                del self._calls_by_caller[caller]

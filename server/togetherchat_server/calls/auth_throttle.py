@@ -1,15 +1,16 @@
-"""How often callers at one address may be refused for their credentials: a bucket for each address.
+"""Auth throttle: limits how often the callers at one address may fail to authenticate.
 
-Owns what counts, how long an address then has to wait, and who need not. Pure: a clock goes in.
+Holds one bucket per address, and decides which failures count, how long an address has to wait and
+which callers are exempt. Pure: the clock is an argument.
 
-A caller who is refused here costs little. One whose key only the provider can judge costs a
-request there, from this service's own address; and who tries keys is not to try many. So an
-address that brings bad credentials again and again is answered at once, with a wait, until
-its bucket has drained.
+A call that this service rejects by itself costs little. A key that only the provider can judge costs
+a request there, sent from this service's own address, and an attacker must not be able to try many
+keys. So an address that sends bad credentials again and again is rejected at once, with a delay,
+until its bucket has drained.
 
-Behind a proxy every caller has the proxy's address, and one that goes on with a revoked key
-would take the others down. So who has been served lately is served, whatever comes from beside
-it: only a caller that nobody knows yet has to wait.
+Behind a proxy every caller has the proxy's address, and one caller that keeps using a revoked key
+would block the others. So a caller that was served recently is exempt, whatever else its address
+sends: only callers not yet known have to wait.
 """
 
 import ipaddress
@@ -19,10 +20,10 @@ from typing import Final, final
 from togetherchat_server.domain.reasons import Reason, ServiceError
 
 REMEMBERED_MAX: Final = 4096
-"""Addresses with failures, and callers who were served; of more the oldest are forgotten."""
+"""Bound on the addresses with failures, and on the callers that were served; the oldest are dropped."""
 MINUTE_S: Final = 60.0
 IPV6_NETWORK_BITS: Final = 64
-"""What one customer of a network has at least, to choose addresses from."""
+"""An internet provider assigns each customer at least a network of this size."""
 
 REJECTED_LOCALLY: Final = frozenset({Reason.MISSING_CREDENTIALS, Reason.INVALID_CREDENTIALS})
 COUNTED: Final = REJECTED_LOCALLY | {Reason.CALLER_KEY_REJECTED}
@@ -30,81 +31,84 @@ COUNTED: Final = REJECTED_LOCALLY | {Reason.CALLER_KEY_REJECTED}
 
 @final
 class AuthThrottle:
-    """The buckets of one process. With `per_minute` 0 nothing is counted and nobody waits."""
+    """The buckets of one process. With `per_minute` 0 nothing is counted and no caller waits."""
 
     def __init__(self, *, per_minute: int, clock: Callable[[], float]) -> None:
         self._interval_s = MINUTE_S / per_minute if per_minute else 0.0
         self._clock = clock
-        # When each address has drained, and those callers: oldest first, for a dict keeps its order.
+        # When the bucket of each address has drained, and the callers that were served. A dict keeps
+        # its order: the oldest entry is the first.
         self._drained_s: dict[str, float] = {}
         self._served: dict[str, None] = {}
-        self._watch_until_s = 0.0
+        self._active_until_s = 0.0
 
     @property
-    def watching(self) -> bool:
-        """Whether any address may have to wait: nothing else has to be asked while it is false."""
-        return self._watch_until_s > 0 and self._clock() < self._watch_until_s
+    def active(self) -> bool:
+        """Whether any address may have to wait. While this is false, `check` need not be called."""
+        return self._active_until_s > 0 and self._clock() < self._active_until_s
 
-    def served(self, caller: str) -> None:
-        """The provider has answered a call of this caller. Empty: nothing tells it from others."""
+    def record_success(self, caller: str) -> None:
+        """Exempt a caller whose call the provider has served. `caller` is empty if it is unknown."""
         if caller and self._interval_s:
             self._served.pop(caller, None)
             self._served[caller] = None
-            _forget_oldest(self._served)
+            _drop_oldest(self._served)
 
     def check(self, host: str, caller: str) -> None:
-        """Let a call pass, or refuse it before anything is done for it.
+        """Reject a call whose address has to wait, before any work is done for the call.
 
         Raises:
             ServiceError: CALLER_QUOTA, with the seconds to wait.
         """
-        if self.watching and caller not in self._served:
-            wait_s = self._wait_s(_address(host))
+        if self.active and caller not in self._served:
+            wait_s = self._wait_s(_bucket_key(host))
             if wait_s > 0:
-                raise _refused(wait_s)
+                raise _throttled(wait_s)
 
-    def answer(self, host: str, caller: str, error: ServiceError) -> ServiceError:
-        """What a failed call is answered with: its own error, counted if it is one of credentials; or
-        that its address has to wait.
+    def record_failure(self, host: str, caller: str, error: ServiceError) -> ServiceError:
+        """Count a failed call if its reason is a credential, and return the error to send.
+
+        This is `error` itself, or CALLER_QUOTA if the address has to wait.
         """
         if not self._interval_s or error.reason not in COUNTED:
             return error
         self._served.pop(caller, None)
-        address = _address(host)
-        wait_s = self._wait_s(address)
+        key = _bucket_key(host)
+        wait_s = self._wait_s(key)
         if wait_s > 0 and error.reason in REJECTED_LOCALLY:
-            return _refused(wait_s)
-        self._count(address)
+            return _throttled(wait_s)
+        self._count(key)
         return error
 
-    def _wait_s(self, address: str) -> float:
-        """A bucket holds a minute's failures: how long until there is room for one."""
+    def _wait_s(self, key: str) -> float:
+        """Return how long until the bucket, which holds one minute's failures, has room for one more."""
         full_s = MINUTE_S - self._interval_s
-        return self._drained_s.get(address, 0.0) - self._clock() - full_s
+        return self._drained_s.get(key, 0.0) - self._clock() - full_s
 
-    def _count(self, address: str) -> None:
+    def _count(self, key: str) -> None:
         now_s = self._clock()
-        drained_s = max(self._drained_s.pop(address, now_s), now_s) + self._interval_s
-        self._drained_s[address] = min(drained_s, now_s + MINUTE_S)
-        _forget_oldest(self._drained_s)
-        self._watch_until_s = max(self._watch_until_s, drained_s - MINUTE_S + self._interval_s)
+        drained_s = max(self._drained_s.pop(key, now_s), now_s) + self._interval_s
+        self._drained_s[key] = min(drained_s, now_s + MINUTE_S)
+        _drop_oldest(self._drained_s)
+        self._active_until_s = max(self._active_until_s, drained_s - MINUTE_S + self._interval_s)
 
 
-def _forget_oldest(remembered: dict[str, float] | dict[str, None]) -> None:
+def _drop_oldest(remembered: dict[str, float] | dict[str, None]) -> None:
     if len(remembered) > REMEMBERED_MAX:
         del remembered[next(iter(remembered))]
 
 
-def _refused(wait_s: float) -> ServiceError:
+def _throttled(wait_s: float) -> ServiceError:
     return ServiceError(
         Reason.CALLER_QUOTA,
-        "too many calls from this address were refused for their credentials: mend those, then come back",
+        "too many calls from this address were rejected for their credentials; "
+        "fix the credentials and retry after the delay",
         retry_after_s=wait_s,
     )
 
 
-def _address(host: str) -> str:
-    """What is counted as one: an address, of IPv6 its network."""
+def _bucket_key(host: str) -> str:
+    """Return what shares one bucket: an IPv4 address, or the network of an IPv6 address."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

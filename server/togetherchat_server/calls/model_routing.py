@@ -1,10 +1,10 @@
-"""Which model answers: the one asked for, or the next of its fallbacks; and what it costs.
+"""Chooses the model of each attempt: the requested one or a fallback. Computes the cost and timings.
 
-A name in a request may be an alias. A fallback takes over when the model before it is not
-callable, retired, rate limited or overloaded, and only while nothing of an answer has been sent
-to the caller. Where the caller names no fallback, and the provider refuses a model for which it
-names a successor itself, that one is asked. Whatever was asked instead of what the request says
-stands in the answer's warnings; its `model` is the one that served.
+A name in a request may be an alias. A fallback model is tried when the model before it is not
+callable, retired, rate limited or overloaded, and only before any output was sent to the caller. If
+the caller names no fallback, and the provider rejects a model for which the catalog names a
+successor, the successor is tried. The completion's `warnings` name every model that was used in
+place of the requested one; its `model` is the one that served.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
@@ -22,18 +22,18 @@ from togetherchat_server.models.aliases import NO_NAMES, ModelNames
 from togetherchat_server.models.pricing import cost_nano_usd
 from togetherchat_server.models.unavailable import UnavailableModels
 
-_REFUSED: Final = frozenset({Reason.MODEL_NOT_FOUND})
+_NOT_FOUND: Final = frozenset({Reason.MODEL_NOT_FOUND})
 _NEVER: Final = frozenset[Reason]()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Candidate:
-    """One of the models to ask, and what the answer has to say of that."""
+    """One model to try, with the warnings that its completion carries."""
 
     request: service.CompleteRequest
     warnings: tuple[str, ...]
-    gives_way_after: frozenset[Reason]
-    """The failures after which there is another to ask."""
+    falls_back_after: frozenset[Reason]
+    """The failures after which the next candidate is tried."""
 
     @property
     def model(self) -> str:
@@ -42,9 +42,9 @@ class _Candidate:
 
 @final
 class RoutingChat:
-    """A `Chat` before a `Chat`: chooses the model, fills in cost and timings.
+    """A `Chat` that wraps another: chooses the model, and fills in cost and timings.
 
-    What the provider says of models that it does not serve is noted in `unavailable`.
+    Models that the provider rejects are recorded in `unavailable`.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class RoutingChat:
         unavailable: UnavailableModels | None = None,
         permits: Callable[[str, str], bool] | None = None,
     ) -> None:
-        """A successor is asked where `permits` lets the call's tenant have it."""
+        """A successor is tried only if `permits(tenant, model)` allows it for the call's tenant."""
         self._chat = chat
         self._price = price
         self._clock = clock
@@ -100,35 +100,35 @@ class RoutingChat:
         raise _exhausted(last)
 
     def _candidates(self, request: service.CompleteRequest, call: Call) -> Iterator[_Candidate]:
-        """The request for each model in turn. Going on to the next is to have failed with the last."""
+        """Yield the request for each model in turn. The next one is needed if the last has failed."""
         call.progress.model_asked = request.model
         names = [request.model, *request.fallback_models]
         ids = [self._names.id_of(name) for name in names]
         successor = self._names.replacements.get(ids[0]) if len(ids) == 1 else None
         if successor and self._permits is not None and not self._permits(call.tenant, successor):
             successor = None
-        at_last = _REFUSED if successor else _NEVER
-        for place, (name, model) in enumerate(zip(names, ids, strict=True), start=1):
+        for_last = _NOT_FOUND if successor else _NEVER
+        for position, (name, model) in enumerate(zip(names, ids, strict=True), start=1):
             call.progress.model = model
             yield _Candidate(
-                request=_asking(request, model, ids[place:]),
+                request=_with_model(request, model, ids[position:]),
                 warnings=_alias_warnings(name, model),
-                gives_way_after=FALLS_BACK if ids[place:] else at_last,
+                falls_back_after=FALLS_BACK if ids[position:] else for_last,
             )
         if successor:
-            refused = f"The provider refused {ids[0]}: {successor}, its successor there, was asked."
+            replaced = f"The provider rejected {ids[0]}; its successor {successor} was used instead."
             call.progress.model = successor
             yield _Candidate(
-                request=_asking(request, successor, []),
-                warnings=(*_alias_warnings(names[0], ids[0]), refused),
-                gives_way_after=_NEVER,
+                request=_with_model(request, successor, []),
+                warnings=(*_alias_warnings(names[0], ids[0]), replaced),
+                falls_back_after=_NEVER,
             )
 
     def _failed(self, error: ServiceError, candidate: _Candidate, call: Call) -> ServiceError:
-        """The failure, if another model may be asked. Raises it where it is final."""
-        if error.reason in _REFUSED:
+        """Return the failure if another model may be tried; raise it if it is final."""
+        if error.reason in _NOT_FOUND:
             self._unavailable.refused(call.key_fingerprint(), candidate.model)
-        if error.reason not in candidate.gives_way_after:
+        if error.reason not in candidate.falls_back_after:
             raise error
         return error
 
@@ -153,8 +153,10 @@ class RoutingChat:
             completed.warnings.extend(_warnings(candidate))
 
     def _account(self, usage: chat.Usage, ids: tuple[str, str], call: Call) -> None:
-        """Fill in cost and times. The price is that of the model which served, since a provider that
-        redirects bills what it redirects to, or else of the one asked for.
+        """Fill in the cost and the timings.
+
+        The price is that of the model which served, since a provider that redirects a request bills
+        the model it redirects to. If that price is unknown, the requested model's price is used.
         """
         prices = (self._price(model) for model in ids)
         price = next((price for price in prices if price is not None), None)
@@ -168,21 +170,21 @@ class RoutingChat:
         usage.timings.total_ms = _milliseconds(self._clock() - call.received_s)
 
 
-def _asking(
+def _with_model(
     request: service.CompleteRequest, model: str, fallbacks: Sequence[str]
 ) -> service.CompleteRequest:
-    """The same question to another model; the request itself where nothing differs."""
+    """Return a copy of the request for another model; the request itself if nothing differs."""
     if request.model == model and request.fallback_models == fallbacks:
         return request
-    asking = service.CompleteRequest()
-    asking.CopyFrom(request)
-    asking.model = model
-    asking.fallback_models[:] = fallbacks
-    return asking
+    changed = service.CompleteRequest()
+    changed.CopyFrom(request)
+    changed.model = model
+    changed.fallback_models[:] = fallbacks
+    return changed
 
 
 def _alias_warnings(name: str, model: str) -> tuple[str, ...]:
-    return () if name == model else (f"{name} is an alias of this service: {model} was asked.",)
+    return () if name == model else (f"{name} is an alias of this service; {model} was used.",)
 
 
 def _warnings(candidate: _Candidate) -> list[chat.Warning]:

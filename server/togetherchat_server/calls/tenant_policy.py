@@ -1,7 +1,7 @@
-"""What a tenant may ask for: its models, and how much output a call may have.
+"""Enforces a tenant's policy: its allowed models and its bound on the output of one call.
 
-Between the checks of a request and the choice of its model: names are held against the tenant's
-list by the ids that they stand for, those of fallbacks and of the model that checks the answer too.
+Runs after validation and before model routing. Aliases are resolved first: the ids of the model, of
+its fallbacks and of the safety model must all be on the tenant's list.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -18,12 +18,12 @@ from togetherchat_server.models.aliases import ModelNames
 from togetherchat_server.tenants.gate import Gate
 
 OTHER_BOUNDS: Final = ("max_completion_tokens", "max_new_tokens", "max_output_tokens")
-"""Names under which engines take a bound on the output beside `max_tokens`."""
+"""Other names than `max_tokens` under which engines accept a bound on the output."""
 
 
 @final
 class PolicyChat:
-    """A `Chat` before a `Chat`: lets through what the call's tenant may have."""
+    """A `Chat` that wraps another: rejects what the policy of the call's tenant does not allow."""
 
     def __init__(self, chat: Chat, gate: Gate, names: ModelNames) -> None:
         self._chat = chat
@@ -44,15 +44,15 @@ class PolicyChat:
             yield batches
 
     def _permitted(self, request: service.CompleteRequest, call: Call) -> service.CompleteRequest:
-        """The request, with the tenant's bound on its output. Raises ServiceError."""
-        asked = [self._names.id_of(name) for name in (request.model, *request.fallback_models)]
-        # It goes out as it came: an alias is no name of a model there.
-        for model in (*asked, request.safety_model) if request.safety_model else asked:
+        """Return the request with the tenant's bound on its output. Raises ServiceError."""
+        models = [self._names.id_of(name) for name in (request.model, *request.fallback_models)]
+        # The safety model is sent as the caller named it: aliases do not apply to it.
+        for model in (*models, request.safety_model) if request.safety_model else models:
             call.progress.model = model
             self._gate.check_model(call.tenant, model)
         if not self._gate.bounds_output(call.tenant):
             return request
-        _refuse_other_bounds(request)
+        _reject_other_bounds(request)
         tokens = request.max_tokens if request.HasField("max_tokens") else None
         choices = request.n if request.HasField("n") else 1
         bound = self._gate.output_tokens(call.tenant, tokens, choices)
@@ -66,9 +66,9 @@ class PolicyChat:
 
 @final
 class QuotaModelListing:
-    """A `ModelListing` before a `ModelListing`: a request like any other, for who counts them.
+    """A `ModelListing` that wraps another: counts each request for a page against the tenant's quota.
 
-    A page is one: of a list that is longer than a page, which is rare, the HTTP front asks for several.
+    A list longer than one page is rare; the HTTP frontend requests all of its pages.
     """
 
     def __init__(self, listing: ModelListing, gate: Gate) -> None:
@@ -80,14 +80,14 @@ class QuotaModelListing:
             return await self._listing.list_models(request, call)
 
 
-def _refuse_other_bounds(request: service.CompleteRequest) -> None:
+def _reject_other_bounds(request: service.CompleteRequest) -> None:
     if not request.extra_body_json:
         return
-    added = cast("dict[str, object]", orjson.loads(request.extra_body_json))
-    named = [name for name in OTHER_BOUNDS if name in added]
-    if named:
+    extra = cast("dict[str, object]", orjson.loads(request.extra_body_json))
+    found = [name for name in OTHER_BOUNDS if name in extra]
+    if found:
         violation = Violation(
-            field="extra_body_json", description=f"must leave out {named[0]!r}: say max_tokens"
+            field="extra_body_json", description=f"must not contain {found[0]!r}: use max_tokens"
         )
         raise ServiceError(
             Reason.INVALID_REQUEST, f"extra_body_json {violation.description}", violations=(violation,)

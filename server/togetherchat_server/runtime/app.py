@@ -64,7 +64,7 @@ class App:
     @property
     def waiting(self) -> int:
         """Calls that wait for a place."""
-        return self._parts.admission.waiting
+        return self._parts.admission.queued
 
     @property
     def in_flight(self) -> int:
@@ -121,7 +121,7 @@ class App:
         # What gRPC took before its GOAWAY is still on the way through the loop: it may finish.
         await _wait(hurry, STRAGGLERS_S)
         front.health.end_watches()
-        admission.refuse_new_calls(idle.set)
+        admission.start_draining(idle.set)
         waits = [asyncio.create_task(event.wait()) for event in (idle, hurry)]
         await asyncio.wait(
             waits, timeout=max(0.0, drain_timeout_s - ABORT_GRACE_S), return_when=asyncio.FIRST_COMPLETED

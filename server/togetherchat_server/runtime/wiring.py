@@ -93,7 +93,7 @@ class Wiring:
         self._gate = self._make_gate()
         self.admission: Final = self._make_admission()
         observability.gauges[names.CALLS_IN_FLIGHT,] = lambda: self.admission.in_flight
-        observability.gauges[names.CALLS_QUEUED,] = lambda: self.admission.waiting
+        observability.gauges[names.CALLS_QUEUED,] = lambda: self.admission.queued
 
     def frontends(self, upstream: ProviderConfig, log: Sink) -> Frontends:
         """The fronts before everything that is behind them."""
@@ -254,9 +254,7 @@ class Wiring:
             ),
             methods=chat_methods(chat, listing),
             reflection=settings.reflection,
-            connections=ConnectionAge(
-                age_s=settings.max_connection_age_s, farewell_s=settings.call_timeout_s
-            ),
+            connections=ConnectionAge(age_s=settings.max_connection_age_s, grace_s=settings.call_timeout_s),
             listening=ListenerOptions(
                 share_port=self._shared.port,
                 certificates=self._configuration.certificates,

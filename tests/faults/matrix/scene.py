@@ -121,7 +121,7 @@ class Scene:
 
     async def nothing_in_flight(self):
         admission = self.app.admission
-        await eventually(lambda: admission.in_flight == admission.waiting == 0)
+        await eventually(lambda: admission.in_flight == admission.queued == 0)
 
 
 @asynccontextmanager

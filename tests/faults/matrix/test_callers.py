@@ -1,4 +1,4 @@
-"""What a caller can do wrong, a row each. What no gRPC client does is done by hand-written frames."""
+"""Faults of callers, one row each. Raw HTTP/2 frames do what no gRPC client does."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ from support.scripted_upstream import always
 from support.upstream_script import AwaitClose, Pause, Repeat, Send, Stall, sse_head
 from support.waiting import eventually
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
-from togetherchat_server.frontends.grpc import server as front
+from togetherchat_server.frontends.grpc import server as grpc_server
 
 SERVICE = "/togetherchat.v1.ChatService"
 COMPLETE, STREAM = (f"{SERVICE}/{method}" for method in METHODS)
@@ -40,12 +40,12 @@ MESSAGE = request().SerializeToString()
 
 @pytest.fixture
 def options(monkeypatch):
-    """Replace values of the server's transport options, by the last word of their names."""
+    """Replace values of the server's transport options, by the last part of their names."""
 
     def replace(**changes):
-        named = {name.rpartition(".")[2]: name for name, _ in front.OPTIONS}
-        values = {**dict(front.OPTIONS), **{named[short]: value for short, value in changes.items()}}
-        monkeypatch.setattr(front, "OPTIONS", tuple(values.items()))
+        named = {name.rpartition(".")[2]: name for name, _ in grpc_server.OPTIONS}
+        values = {**dict(grpc_server.OPTIONS), **{named[short]: value for short, value in changes.items()}}
+        monkeypatch.setattr(grpc_server, "OPTIONS", tuple(values.items()))
 
     return replace
 
@@ -55,7 +55,7 @@ def is_end(frame):
 
 
 async def status_of_raw(peer, stream, *, within_s=5.0):
-    """The code in the trailers of a stream, of which there is one block."""
+    """Return the code in the trailers of a stream, which must be sent exactly once."""
     end = await peer.seen(lambda frame: is_end(frame) and frame.stream == stream, within_s=within_s)
     assert 1 == len([frame for frame in peer.frames if is_end(frame) and frame.stream == stream])
     return grpc.StatusCode(next(code.value for code in grpc.StatusCode if code.value[0] == status_in(end)))
@@ -64,9 +64,9 @@ async def status_of_raw(peer, stream, *, within_s=5.0):
 PHASES = [
     ("before the first token of a stream", "StreamComplete", (Send(sse_head()), Stall())),
     ("after the first token of a stream", "StreamComplete", (begun(piece()), Stall())),
-    ("before a whole answer", "Complete", (Stall(),)),
+    ("before a unary response", "Complete", (Stall(),)),
     (
-        "within a whole answer",
+        "within a unary response",
         "Complete",
         (Send(b"HTTP/1.1 200 ok\r\nContent-Length: 100\r\n\r\n{"), Stall()),
     ),
@@ -75,7 +75,7 @@ PHASES = [
 
 @pytest.mark.parametrize(("phase", "method", "steps"), PHASES, ids=[phase for phase, *_ in PHASES])
 async def test_cancel(phase, method, steps, stage, table):
-    """The upstream's socket is closed at once."""
+    """A cancelled call closes the upstream's socket at once."""
     async with stage(always(steps)) as scene:
         call = scene.begin(method)
         waiting = asyncio.ensure_future(scene.ended(call))
@@ -96,7 +96,7 @@ async def test_cancel(phase, method, steps, stage, table):
 
 
 async def test_cancel_while_backing_off(stage, table):
-    """Nothing is sent any more."""
+    """A call cancelled between two attempts sends no further request."""
     async with stage(always(told(503, headers={"Retry-After": "5"}))) as scene:
         call = scene.begin("Complete")
         waiting = asyncio.ensure_future(scene.ended(call))
@@ -105,57 +105,57 @@ async def test_cancel_while_backing_off(stage, table):
         call.leave()
         await asyncio.gather(waiting, return_exceptions=True)
         await scene.nothing_in_flight()
-        asked = scene.requests_of(call)
+        sent = scene.requests_of(call)
 
-    table("cancel while backing off", "no further request", f"asked {asked}x", holds=asked == 1)
+    table("cancel while backing off", "no further request", f"sent {sent}x upstream", holds=sent == 1)
 
 
 FULL = {"max_concurrent_calls": 1, "max_queued_calls": 2, "queue_timeout_s": 5}
 
 
-async def filled(scene, calls=1):
-    """Calls that hold every place, and never end by themselves."""
+async def fill(scene, calls=1):
+    """Begin calls that use all permits, and never end by themselves."""
     held = [scene.begin("Complete") for _ in range(calls)]
     await scene.upstream.asked(calls)
     return held
 
 
 async def queued(scene, method="Complete", **options):
-    """A call that waits for a place."""
-    before = scene.app.admission.waiting
+    """Begin a call that is queued."""
+    before = scene.app.admission.queued
     call = scene.begin(method, **options)
     waiting = asyncio.ensure_future(scene.ended(call))
-    await eventually(lambda: scene.app.admission.waiting == before + 1)
+    await eventually(lambda: scene.app.admission.queued == before + 1)
     return call, waiting
 
 
 @pytest.mark.parametrize("method", METHODS)
 async def test_cancel_while_queued(method, stage, table):
-    """Nothing is sent upstream, and the place is given to the next."""
+    """Nothing is sent upstream, and the next call in the queue gets the permit."""
     async with stage(always((Stall(),)), **FULL) as scene:
-        (held,) = await filled(scene)
+        (held,) = await fill(scene)
         left, leaving = await queued(scene, method)
         _, next_one = await queued(scene, method, timeout=60)
         left.leave()
         await asyncio.gather(leaving, return_exceptions=True)
-        await eventually(lambda: scene.app.admission.waiting == 1)
+        await eventually(lambda: scene.app.admission.queued == 1)
         scene.upstream.script = well
         held.leave()
         seen = await next_one
-        asked = scene.requests_of(left)
+        sent = scene.requests_of(left)
 
     table(
         f"cancel while queued ({method})",
-        "asked 0x; the next in the queue: OK",
-        f"asked {asked}x; the next in the queue: {seen.code}",
+        "sent 0x upstream; the next in the queue: OK",
+        f"sent {sent}x upstream; the next in the queue: {seen.code}",
     )
 
 
 @pytest.mark.parametrize("method", METHODS)
 async def test_deadline_in_the_queue(method, stage, table):
-    """Work for a caller whose time is up is never begun."""
+    """An expired call is never started."""
     async with stage(always((Stall(),)), **FULL) as scene:
-        (held,) = await filled(scene)
+        (held,) = await fill(scene)
         seen = await (await queued(scene, method, metadata=within(500)))[1]
         held.leave()
 
@@ -169,31 +169,31 @@ async def test_deadline_in_the_queue(method, stage, table):
 OVERLOADED = Ending(code="UNAVAILABLE", reason="OVERLOADED", pushback="later", requests=0)
 
 
-async def test_no_place_in_time(stage, table):
-    """A wait in the queue has a limit of its own."""
+async def test_queue_timeout(stage, table):
+    """A queued call is rejected after the queue timeout."""
     async with stage(always((Stall(),)), **{**FULL, "queue_timeout_s": 0.1}) as scene:
-        (held,) = await filled(scene)
+        (held,) = await fill(scene)
         seen = [await scene.ask(method) for method in METHODS]
         held.leave()
 
-    table("no place within the limit of the queue", OVERLOADED, *seen)
+    table("no permit within the queue timeout", OVERLOADED, *seen)
 
 
 async def test_queue_full(stage, table):
-    """One more is refused at once."""
+    """One more call is rejected at once."""
     async with stage(always((Stall(),)), **FULL) as scene:
-        (held,) = await filled(scene)
+        (held,) = await fill(scene)
         waiting = [await queued(scene) for _ in range(2)]
         seen = [await scene.ask(method) for method in METHODS]
         for call in (held, *(call for call, _ in waiting)):
             call.leave()
-        await asyncio.gather(*(one for _, one in waiting), return_exceptions=True)
+        await asyncio.gather(*(task for _, task in waiting), return_exceptions=True)
 
-    table("every place taken, and the queue full", OVERLOADED, *seen)
+    table("all permits in use, and the queue full", OVERLOADED, *seen)
 
 
 async def test_over_quota(stage, table):
-    """One caller's key may hold so many places; another caller has its own."""
+    """One caller's key has a bound on its permits; another caller has its own bound."""
     async with stage(
         always((Stall(),)),
         upstream_credentials="caller",
@@ -201,7 +201,7 @@ async def test_over_quota(stage, table):
         max_concurrent_calls_per_caller=2,
         max_concurrent_calls=10,
     ) as scene:
-        held = await filled(scene, 2)
+        held = await fill(scene, 2)
         seen = [await scene.ask(method) for method in METHODS]
         scene.upstream.script = well
         other = scene.app.chat.Complete(
@@ -220,7 +220,7 @@ async def test_over_quota(stage, table):
 
 @pytest.mark.parametrize("method", METHODS)
 async def test_cancel_in_the_same_tick_as_completion(method, stage, table):
-    """Either ending will do; the books balance all the same."""
+    """Either code is correct; all permits are released, and every call has a record."""
     async with stage() as scene:
         for ticks in range(60):
             finish = asyncio.Event()
@@ -246,7 +246,7 @@ async def test_cancel_in_the_same_tick_as_completion(method, stage, table):
 
 
 async def test_deadline_mid_stream(stage, table):
-    """What arrived stands; the books say deadline, not cancel."""
+    """The events received are kept; the record has the deadline, not a cancel."""
     async with stage(always((begun(piece()), Stall()))) as scene:
         seen = await scene.ask("StreamComplete", metadata=within(2000))
 
@@ -254,7 +254,7 @@ async def test_deadline_mid_stream(stage, table):
 
 
 async def test_no_deadline(stage, table):
-    """The service has a limit of its own."""
+    """The call timeout of the service applies."""
     async with stage(always((Stall(),)), call_timeout_s=0.3) as scene:
         seen = [await scene.ask(method) for method in METHODS]
 
@@ -264,19 +264,19 @@ async def test_no_deadline(stage, table):
 @pytest.mark.parametrize("deadline", ["1n", "0n", "1u"])
 @pytest.mark.parametrize("method", [COMPLETE, STREAM])
 async def test_a_deadline_of_nothing(deadline, method, stage, table):
-    """It has passed before it is read: nothing is sent upstream."""
+    """The deadline has passed before it is read: nothing is sent upstream."""
     async with stage() as scene:
         async with http2_peer(scene.app.addresses.grpc) as peer:
             peer.call(1, method, MESSAGE, [("grpc-timeout", deadline), *CANARY_HEADERS])
             code = await ended_raw(peer, 1)
-        asked = len(scene.upstream.ledger.requests)
+        sent = len(scene.upstream.ledger.requests)
 
-    table(f"a deadline of {deadline}", "DEADLINE_EXCEEDED or a reset, asked 0x", f"{code}, asked {asked}x",
-          holds=code in {"DEADLINE_EXCEEDED", "RST_STREAM"} and asked == 0)  # fmt: skip
+    table(f"a deadline of {deadline}", "DEADLINE_EXCEEDED or a reset, sent 0x upstream", f"{code}, sent {sent}x upstream",
+          holds=code in {"DEADLINE_EXCEEDED", "RST_STREAM"} and sent == 0)  # fmt: skip
 
 
 async def ended_raw(peer, stream):
-    """How a stream ended: a status, or a reset."""
+    """Return how a stream ended: its status, or RST_STREAM."""
     end = await peer.seen(
         lambda frame: frame.stream == stream and (is_end(frame) or frame.kind == RST_STREAM)
     )
@@ -285,7 +285,7 @@ async def ended_raw(peer, stream):
 
 @pytest.mark.parametrize("deadline", ["876000H", "99999999H", "99999999S"])
 async def test_a_deadline_of_a_hundred_years(deadline, stage, table):
-    """It is the service's own limit that counts, and nothing overflows."""
+    """The call timeout of the service applies, and nothing overflows."""
     async with stage() as scene, http2_peer(scene.app.addresses.grpc) as peer:
         peer.call(1, COMPLETE, MESSAGE, [("grpc-timeout", deadline), *CANARY_HEADERS])
         code = await status_of_raw(peer, 1)
@@ -294,9 +294,9 @@ async def test_a_deadline_of_a_hundred_years(deadline, stage, table):
 
 
 async def test_slow_reader(stage, table):
-    """A caller who reads slowly is no stalled one; the upstream is read no faster, and memory stays flat.
+    """A slow reader is not a stalled one; the upstream is read no faster, and memory stays flat.
 
-    What the kernel takes of the upstream's before we read it, some 35 MiB of 120, is not ours.
+    The kernel buffers some 35 MiB of the upstream's 120 before the service reads them.
     """
     async with stage(always(FLOOD), write_timeout_s=5, max_stream_bytes=2**30) as scene:
         call = scene.begin("StreamComplete")
@@ -310,12 +310,12 @@ async def test_slow_reader(stage, table):
         assert not call.grpc.done()
         call.leave()
 
-    table("slow reader", "served on; peak below 32 MiB, upstream held back", f"peak {grown:.0f} MiB, upstream sent {sent_mib:.1f} MiB",
+    table("slow reader", "still served; peak below 32 MiB, backpressure on the upstream", f"peak {grown:.0f} MiB, upstream sent {sent_mib:.1f} MiB",
           holds=grown < 32 and sent_mib < 64)  # fmt: skip
 
 
 async def test_a_reader_that_stops(stage, table):
-    """After the limit of a stalled write everything is released; whoever reads on hears the end."""
+    """After the write timeout everything is released; a caller that reads on gets the status."""
     async with stage(always(FLOOD), write_timeout_s=0.4, max_stream_bytes=2**30) as scene:
         call = scene.begin("StreamComplete")
         closed_s = await scene.upstream.closed(0)
@@ -323,12 +323,14 @@ async def test_a_reader_that_stops(stage, table):
         seen = await scene.ended(call)
         assert closed_s < call.ended_at
 
-    table("a reader that stops, and reads on later", "CANCELLED CALLER_STALLED", f"{seen.code} {seen.reason}")
+    table(
+        "a reader that stops, and continues later", "CANCELLED CALLER_STALLED", f"{seen.code} {seen.reason}"
+    )
 
 
 @pytest.mark.parametrize("method", [COMPLETE, STREAM])
 async def test_zero_window_peer(method, stage, table):
-    """With its window at zero it takes no answer: its place is given back after the limit."""
+    """The peer's window is zero, so it reads no response: the permit is released after the timeout."""
     async with (
         stage(max_concurrent_calls=1, write_timeout_s=0.3) as scene,
         http2_peer(scene.app.addresses.grpc, {INITIAL_WINDOW_SIZE: 0}) as peer,
@@ -342,14 +344,14 @@ async def test_zero_window_peer(method, stage, table):
 
     table(
         f"zero-window peer ({method.rpartition('/')[2]})",
-        "its place is back after 0.3 s",
+        "its permit is released after 0.3 s",
         f"{held_s:.2f} s",
         holds=held_s < 0.3 + BUSY_S,
     )
 
 
 async def test_zero_window_peers_do_not_add_up(stage, table):
-    """A hundred calls of one such peer, four at a time: their places come back, others are served."""
+    """A hundred calls of one such peer, four at a time: permits are released, others are served."""
     async with (
         stage(max_concurrent_calls=4, write_timeout_s=0.05) as scene,
         http2_peer(scene.app.addresses.grpc, {INITIAL_WINDOW_SIZE: 0}) as peer,
@@ -365,7 +367,7 @@ async def test_zero_window_peers_do_not_add_up(stage, table):
 
 
 async def test_half_open_peer(stage, table, options):
-    """A peer that was cut off answers no ping: its call ends within ping interval and limit."""
+    """A peer that was cut off answers no ping: its call ends within ping interval and timeout."""
     options(keepalive_time_ms=200, ping_timeout_ms=200)
     async with (
         stage(always((begun(piece()), AwaitClose()))) as scene,
@@ -385,19 +387,23 @@ async def test_half_open_peer(stage, table, options):
 
 
 async def test_message_over_the_limit(stage, table, options):
-    """gRPC refuses it by the length at its head."""
+    """gRPC rejects it by the length in its header."""
     options(max_receive_message_length=MIB)
     async with stage() as scene:
         failure = await failing(scene.app.channel.unary_unary(COMPLETE)(bytes(MIB + 1)))
-        asked = len(scene.upstream.ledger.requests)
+        sent = len(scene.upstream.ledger.requests)
 
-    table("a message over the limit", "RESOURCE_EXHAUSTED, asked 0x", f"{failure.code.name}, asked {asked}x")
+    table(
+        "a message over the limit",
+        "RESOURCE_EXHAUSTED, sent 0x upstream",
+        f"{failure.code.name}, sent {sent}x upstream",
+    )
 
 
-async def test_message_over_the_limit_once_unpacked(stage, table, options):
-    """64 MB of zeros in 64 KB: refused, and not unpacked first."""
+async def test_message_over_the_limit_once_decompressed(stage, table, options):
+    """64 MB of zeros in 64 KB are rejected without being decompressed first."""
     options(max_receive_message_length=MIB)
-    packed = request("x" * (64 * MIB)).SerializeToString()
+    message = request("x" * (64 * MIB)).SerializeToString()
     async with (
         stage() as scene,
         aio.insecure_channel(
@@ -406,13 +412,13 @@ async def test_message_over_the_limit_once_unpacked(stage, table, options):
             compression=grpc.Compression.Gzip,
         ) as channel,
     ):
-        failure = await failing(channel.unary_unary(COMPLETE)(packed))
-        asked = len(scene.upstream.ledger.requests)
+        failure = await failing(channel.unary_unary(COMPLETE)(message))
+        sent = len(scene.upstream.ledger.requests)
 
     table(
-        "a message over the limit once unpacked",
-        "RESOURCE_EXHAUSTED, asked 0x",
-        f"{failure.code.name}, asked {asked}x",
+        "a message over the limit once decompressed",
+        "RESOURCE_EXHAUSTED, sent 0x upstream",
+        f"{failure.code.name}, sent {sent}x upstream",
     )
 
 
@@ -422,11 +428,11 @@ async def test_message_over_the_limit_once_unpacked(stage, table, options):
     ids=["length", "utf-8", "noise"],
 )
 async def test_broken_message(message, stage, table):
-    """A fixed text, and none of the parser's."""
+    """The message is a fixed text, not that of the parser."""
     async with stage() as scene:
         failure = await failing(scene.app.channel.unary_unary(COMPLETE)(message))
 
-    table("a message that cannot be parsed", "INVALID_ARGUMENT INVALID_REQUEST: the request is no valid message of this contract",
+    table("a message that cannot be parsed", "INVALID_ARGUMENT INVALID_REQUEST: the request is not a valid togetherchat.v1.CompleteRequest message",
           f"{failure.code.name} {failure.info.reason}: {failure.message}")  # fmt: skip
 
 
@@ -438,7 +444,7 @@ DEEP = "[" * 100_000 + "]" * 100_000
 )
 @pytest.mark.parametrize("name", ["extra_body_json", "chat_template_kwargs_json"])
 async def test_hostile_json_in_a_field(name, number, stage, table):
-    """Depth and numbers of a caller's own JSON: refused or passed on, never an exception."""
+    """Deep or extreme JSON of a caller is rejected or passed on, and never an internal error."""
     async with stage() as scene:
         seen = await scene.ask("Complete", **{name: f'{{"a": {number}}}'})
 
@@ -458,19 +464,23 @@ HEADER_FLOODS = {
 
 @pytest.mark.parametrize("flood", HEADER_FLOODS)
 async def test_huge_metadata(flood, stage, table):
-    """gRPC refuses it; the service never sees the call."""
+    """gRPC rejects it; the service never sees the call."""
     async with stage() as scene:
         failure = await failing(
             scene.app.chat.Complete(request(), metadata=[*HEADER_FLOODS[flood], *CANARY_HEADERS])
         )
-        asked = len(scene.upstream.ledger.requests)
+        sent = len(scene.upstream.ledger.requests)
 
-    table(f"metadata: {flood}", "RESOURCE_EXHAUSTED, asked 0x", f"{failure.code.name}, asked {asked}x")
+    table(
+        f"metadata: {flood}",
+        "RESOURCE_EXHAUSTED, sent 0x upstream",
+        f"{failure.code.name}, sent {sent}x upstream",
+    )
 
 
 @pytest.mark.parametrize("name", ["x-request-id", "traceparent", "grpc-previous-rpc-attempts"])
 async def test_duplicate_metadata(name, stage, table):
-    """Two values are none; the call is answered."""
+    """A duplicate is ignored; the call is served."""
     async with stage() as scene:
         call = scene.app.chat.Complete(request(), metadata=[(name, "1"), (name, "2"), *CANARY_HEADERS])
         await call
@@ -491,20 +501,20 @@ async def test_duplicate_metadata(name, stage, table):
     ids=["missing", "another scheme", "two", "a space"],
 )  # fmt: skip
 async def test_wrong_credentials(metadata, reason, stage, table):
-    """Refused by its metadata alone."""
+    """The call is rejected by its metadata alone."""
     async with stage(upstream_credentials="caller", key=None) as scene:
         failure = await failing(scene.app.chat.Complete(request(), metadata=metadata))
-        asked = len(scene.upstream.ledger.requests)
+        sent = len(scene.upstream.ledger.requests)
 
     table(
         "missing or wrong credentials",
-        f"UNAUTHENTICATED {reason}, asked 0x",
-        f"{failure.code.name} {failure.info.reason}, asked {asked}x",
+        f"UNAUTHENTICATED {reason}, sent 0x upstream",
+        f"{failure.code.name} {failure.info.reason}, sent {sent}x upstream",
     )
 
 
 async def test_a_rejected_key_of_a_caller(stage, table):
-    """The provider's word on a caller's key reaches that caller, without the key."""
+    """The provider's rejection reaches the caller, without the key."""
     rejected = told(401, message=f"Invalid API key provided: {CALLER_KEY}", code="invalid_api_key")
     async with stage(always(rejected), upstream_credentials="caller", key=None) as scene:
         seen = [await scene.ask(method) for method in METHODS]
@@ -513,7 +523,7 @@ async def test_a_rejected_key_of_a_caller(stage, table):
 
 
 async def test_ten_thousand_streams_at_once(stage, table):
-    """On one connection no more run than the bound on streams; others are served meanwhile."""
+    """One connection has at most 1,024 calls in flight; others are served meanwhile."""
     async with stage(lambda asked: (Pause(0.5), *well(asked)), max_concurrent_calls=2000) as scene:
         async with http2_peer(scene.app.addresses.grpc) as peer:
             for number in range(10_000):
@@ -523,12 +533,12 @@ async def test_ten_thousand_streams_at_once(stage, table):
             peak = len(scene.upstream.ledger.connections)
         await eventually(lambda: scene.app.admission.in_flight == 0, within_s=30)
 
-    table("10,000 streams at once on one connection", "others are served; at most 1,024 of it run", f"{seen.code}; {peak} connections upstream",
+    table("10,000 streams at once on one connection", "others are served; at most 1,024 of these are in flight", f"{seen.code}; {peak} connections upstream",
           holds=seen.code == "OK" and peak <= 1025)  # fmt: skip
 
 
 async def test_rapid_reset(stage, table):
-    """Ten thousand calls, each taken back at once."""
+    """Ten thousand calls are reset at once."""
     async with stage() as scene:
         async with http2_peer(scene.app.addresses.grpc) as peer:
             for number in range(10_000):
@@ -551,7 +561,7 @@ async def test_rapid_reset(stage, table):
 
 
 async def test_headers_then_silence(stage, table):
-    """The place of a call whose message never comes is given back."""
+    """The permit of a call whose message never arrives is released."""
     async with (
         stage(max_concurrent_calls=1, request_read_timeout_s=0.2) as scene,
         http2_peer(scene.app.addresses.grpc) as peer,
@@ -564,20 +574,20 @@ async def test_headers_then_silence(stage, table):
 
     table(
         "headers, then silence",
-        "its place is back after 0.2 s",
+        "its permit is released after 0.2 s",
         f"{held_s:.2f} s",
         holds=held_s < 0.2 + BUSY_S,
     )
 
 
-@pytest.mark.parametrize("said", [b"", b"PRI * HTTP/2.0\r\n"], ids=["nothing", "half a preface"])
-async def test_tcp_connect_then_silence(said, stage, table, options):
-    """Closed after the limit of the handshake; scaled down from 10 s."""
+@pytest.mark.parametrize("sent", [b"", b"PRI * HTTP/2.0\r\n"], ids=["nothing", "half a preface"])
+async def test_tcp_connect_then_silence(sent, stage, table, options):
+    """The connection is closed after the handshake timeout, scaled down from 10 s."""
     options(server_handshake_timeout_ms=200)
     async with stage() as scene:
         host, _, port = scene.app.addresses.grpc.rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(said)
+        writer.write(sent)
         began_s = time.monotonic()
         async with asyncio.timeout(5):
             while await reader.read(1024):
@@ -594,7 +604,7 @@ async def test_tcp_connect_then_silence(said, stage, table, options):
 
 
 async def test_reconnect_storm(stage, table):
-    """Two hundred callers connect at once, ask, and vanish; three times."""
+    """Two hundred callers connect at once, send a call and disconnect; three times."""
     began_s = time.monotonic()
     async with stage() as scene:
         for _ in range(3):
@@ -610,14 +620,14 @@ async def test_reconnect_storm(stage, table):
 
     table(
         "a reconnect storm of 200, three times",
-        "every call answered",
+        "every call served",
         f"in {took_s:.1f} s",
         holds=took_s < 30,
     )
 
 
-async def test_client_and_gateway_retry_together(stage, table):
-    """A caller with three attempts of its own: each is seen and counted, and their sum is bounded."""
+async def test_client_and_service_retry_together(stage, table):
+    """Each of the caller's three attempts is recorded, and the total number of requests is bounded."""
     policy = {
         "maxAttempts": 3,
         "initialBackoff": "0.01s",
@@ -634,9 +644,9 @@ async def test_client_and_gateway_retry_together(stage, table):
             await service_grpc.ChatServiceStub(channel).Complete(request(), metadata=CANARY_HEADERS)
         except aio.AioRpcError as error:
             failure = failure_of(error)
-        asked = len(scene.upstream.ledger.requests)
+        sent = len(scene.upstream.ledger.requests)
 
     previous = [record["previous_attempts"] for record in scene.app.records()[:3]]
-    table("client's and gateway's retries together", "UNAVAILABLE, at most 3 x 3 requests, attempts [0, 1, 2] in the books",
-          f"{failure.code.name}, {asked} requests, attempts {previous} in the books",
-          holds=(failure.code, previous) == (grpc.StatusCode.UNAVAILABLE, [0, 1, 2]) and asked <= 9)  # fmt: skip
+    table("retries of client and service together", "UNAVAILABLE, at most 3 x 3 requests, attempts [0, 1, 2] in the records",
+          f"{failure.code.name}, {sent} requests, attempts {previous} in the records",
+          holds=(failure.code, previous) == (grpc.StatusCode.UNAVAILABLE, [0, 1, 2]) and sent <= 9)  # fmt: skip

@@ -1,4 +1,4 @@
-"""A conversation over HTTP: the answer in OpenAI's shape, whole and streamed."""
+"""Chat completions over HTTP in OpenAI's format, unary and streamed."""
 
 import json
 
@@ -9,7 +9,7 @@ from support.http_client import TOKEN, ask, running_door
 from support.scripted_upstream import ScriptedUpstream, always, in_turn
 from support.upstream_script import Send, chunk, json_answer, sse, sse_head
 
-WHOLE = {
+COMPLETION = {
     "id": "o1",
     "created": 7,
     "model": "served/model",
@@ -18,28 +18,28 @@ WHOLE = {
 }
 
 
-def piece(text, *, index=0, finish=None, **members):
+def delta_chunk(text, *, index=0, finish=None, **members):
     choice = {"index": index, "delta": {"role": "assistant", "content": text}, "finish_reason": finish}
     return json.dumps({"id": "o1", "created": 7, "model": "m", "choices": [choice], **members})
 
 
 STREAM = sse(
     [
-        piece("Hel"),
-        piece("lo"),
-        piece("", finish="stop", usage={"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}),
+        delta_chunk("Hel"),
+        delta_chunk("lo"),
+        delta_chunk("", finish="stop", usage={"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}),
         "[DONE]",
     ]
 )
 
 
-async def test_a_whole_answer():
-    """Members, names and order are OpenAI's; the provider was asked what was asked."""
+async def test_a_unary_completion_has_openais_format():
+    """The provider receives the translated request."""
     async with (
-        ScriptedUpstream(always(json_answer(200, WHOLE))) as upstream,
-        running_door(upstream.base_url) as door,
+        ScriptedUpstream(always(json_answer(200, COMPLETION))) as upstream,
+        running_door(upstream.base_url) as service,
     ):
-        response = await door.complete(temperature=0, max_completion_tokens=9)
+        response = await service.complete(temperature=0, max_completion_tokens=9)
 
     assert {
         "id": "o1",
@@ -56,14 +56,14 @@ async def test_a_whole_answer():
         ],
         "usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4},
     } == response.json()
-    (asked,) = upstream.ledger.requests
-    assert ask(temperature=0, max_tokens=9) == json.loads(asked.body)
+    (sent,) = upstream.ledger.requests
+    assert ask(temperature=0, max_tokens=9) == json.loads(sent.body)
 
 
-async def test_a_stream():
-    """The role comes first, a choice finishes once, `[DONE]` is last, and nobody asked for usage."""
-    async with ScriptedUpstream(always(STREAM)) as upstream, running_door(upstream.base_url) as door:
-        *chunks, done = await door.events()
+async def test_a_stream_has_openais_format():
+    """The role comes first, a choice finishes once, `[DONE]` is last, and usage was not requested."""
+    async with ScriptedUpstream(always(STREAM)) as upstream, running_door(upstream.base_url) as service:
+        *chunks, done = await service.events()
 
     assert "[DONE]" == done
     assert {"chat.completion.chunk"} == {chunk["object"] for chunk in chunks}
@@ -73,14 +73,14 @@ async def test_a_stream():
     ]
     assert "role" in chunks[0]["choices"][0]["delta"]
     finishes = [chunk["choices"][0]["finish_reason"] for chunk in chunks]
-    assert ["stop"] == [word for word in finishes if word]
+    assert ["stop"] == [reason for reason in finishes if reason]
     assert not any("usage" in chunk for chunk in chunks)
 
 
-async def test_usage_comes_in_a_last_chunk_where_it_was_asked_for():
-    """Before it every chunk says null, as OpenAI's do."""
-    async with ScriptedUpstream(always(STREAM)) as upstream, running_door(upstream.base_url) as door:
-        *chunks, last, done = await door.events(stream_options={"include_usage": True})
+async def test_requested_usage_comes_in_a_last_chunk():
+    """In the chunks before it, usage is null, as in OpenAI's."""
+    async with ScriptedUpstream(always(STREAM)) as upstream, running_door(upstream.base_url) as service:
+        *chunks, last, done = await service.events(stream_options={"include_usage": True})
 
     assert {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5} == last["usage"]
     assert ([], "[DONE]") == (last["choices"], done)
@@ -91,58 +91,58 @@ PRICED = "openai/gpt-oss-120b"
 
 
 @pytest.mark.parametrize(("model", "expected"), [(PRICED, {"cost": 4.5e-07}), ("no/price", {})])
-async def test_usage_has_the_cost_in_dollars_where_the_price_is_known(model, expected):
-    """Three tokens at 0.15 USD a million: whole, and in the stream's last chunk alike."""
+async def test_usage_has_the_cost_if_the_price_is_known(model, expected):
+    """Three tokens cost 0.15 USD per million, in a unary completion and in a stream's last chunk."""
     counts = {"prompt_tokens": 3, "completion_tokens": 0, "total_tokens": 3}
-    whole = json_answer(200, {**WHOLE, "usage": counts})
-    streamed = sse([piece("", finish="stop", usage=counts), "[DONE]"])
+    unary = json_answer(200, {**COMPLETION, "usage": counts})
+    streamed = sse([delta_chunk("", finish="stop", usage=counts), "[DONE]"])
     async with (
-        ScriptedUpstream(in_turn(whole, streamed)) as upstream,
-        running_door(upstream.base_url) as door,
+        ScriptedUpstream(in_turn(unary, streamed)) as upstream,
+        running_door(upstream.base_url) as service,
     ):
-        answered = (await door.complete(model=model)).json()
-        *_, last, _ = await door.events(model=model, stream_options={"include_usage": True})
+        completion = (await service.complete(model=model)).json()
+        *_, last, _ = await service.events(model=model, stream_options={"include_usage": True})
 
-    assert {**counts, **expected} == answered["usage"] == last["usage"]
+    assert {**counts, **expected} == completion["usage"] == last["usage"]
 
 
-async def test_what_one_read_brought_is_one_write():
-    """Three events of the provider in one piece leave as one chunk of HTTP."""
+async def test_the_events_of_one_read_are_one_write():
+    """Three events that arrive together are sent as one HTTP chunk."""
     together = (
-        Send(sse_head() + b"".join(chunk(b"data: %s\n\n" % one.encode()) for one in map(piece, "abc"))),
+        Send(sse_head() + b"".join(chunk(b"data: %s\n\n" % one.encode()) for one in map(delta_chunk, "abc"))),
     )
-    end = (Send(chunk(b"data: %s\n\n" % piece("", finish="stop").encode())),)
+    end = (Send(chunk(b"data: %s\n\n" % delta_chunk("", finish="stop").encode())),)
     ended = (Send(chunk(b"data: [DONE]\n\n") + chunk(b"")),)
     async with (
         ScriptedUpstream(always(together + end + ended)) as upstream,
-        running_door(upstream.base_url) as door,
+        running_door(upstream.base_url) as service,
     ):
-        events = await door.events()
+        events = await service.events()
 
     assert "abc" == "".join(event["choices"][0]["delta"].get("content", "") for event in events[:-1])
-    (record,) = door.records()
+    (record,) = service.records()
     assert record["messages_sent"] < 6
 
 
-async def test_the_headers_of_a_stream_keep_proxies_from_gathering_it():
-    """And it goes by its type."""
-    async with ScriptedUpstream(always(STREAM)) as upstream, running_door(upstream.base_url) as door:
-        response = await door.complete(stream=True)
+async def test_the_headers_of_a_stream_prevent_buffering_by_proxies():
+    """The content type is that of server-sent events."""
+    async with ScriptedUpstream(always(STREAM)) as upstream, running_door(upstream.base_url) as service:
+        response = await service.complete(stream=True)
 
     assert "text/event-stream; charset=utf-8" == response.headers["content-type"]
     assert "no-cache, no-transform" == response.headers["cache-control"]
     assert "no" == response.headers["x-accel-buffering"]
 
 
-async def test_what_was_ignored_is_named():
-    """Members that Together has no meaning for are accepted, and the answer says which."""
+async def test_ignored_members_are_named():
+    """Members without a meaning for Together are accepted, and named in a header."""
     message = {"role": "user", "content": "Hi", "cache_control": {"type": "ephemeral"}}
     async with (
-        ScriptedUpstream(always(json_answer(200, WHOLE))) as upstream,
-        running_door(upstream.base_url) as door,
+        ScriptedUpstream(always(json_answer(200, COMPLETION))) as upstream,
+        running_door(upstream.base_url) as service,
     ):
-        response = await door.complete(user="me", store=True, metadata={"a": "b"}, messages=[message])
-        plain = await door.complete()
+        response = await service.complete(user="me", store=True, metadata={"a": "b"}, messages=[message])
+        plain = await service.complete()
 
     names = response.headers["x-togetherchat-ignored"].split(", ")
     assert {"user", "store", "metadata", "messages[].cache_control"} == set(names)
@@ -150,13 +150,13 @@ async def test_what_was_ignored_is_named():
     assert {"model", "messages"} == set(json.loads(upstream.ledger.requests[0].body))
 
 
-async def test_what_is_not_known_travels_on():
-    """A member that this service does not know reaches the provider as it is."""
+async def test_unknown_members_are_passed_through():
+    """A member that this service does not know reaches the provider unchanged."""
     async with (
-        ScriptedUpstream(always(json_answer(200, WHOLE))) as upstream,
-        running_door(upstream.base_url) as door,
+        ScriptedUpstream(always(json_answer(200, COMPLETION))) as upstream,
+        running_door(upstream.base_url) as service,
     ):
-        await door.complete(unknown_switch=False, new_thing={"b": 1.0, "a": 2**70})
+        await service.complete(unknown_switch=False, new_thing={"b": 1.0, "a": 2**70})
 
     body = upstream.ledger.requests[0].body
     assert b'"new_thing":{"b":1.0,"a":1180591620717411303424}' in body
@@ -166,27 +166,27 @@ async def test_what_is_not_known_travels_on():
 @pytest.mark.parametrize(
     ("mode", "expected"), [("server", CANARY_KEY), ("caller", TOKEN), ("caller-then-server", TOKEN)]
 )
-async def test_the_key_that_pays_follows_the_mode(mode, expected):
-    """`Authorization` counts where callers bring their keys."""
+async def test_the_upstream_key_follows_the_mode(mode, expected):
+    """`Authorization` is used if callers may bring their keys."""
     headers = {"authorization": f"Bearer {TOKEN}"}
     async with (
-        ScriptedUpstream(always(json_answer(200, WHOLE))) as upstream,
-        running_door(upstream.base_url, headers=headers, upstream_credentials=mode) as door,
+        ScriptedUpstream(always(json_answer(200, COMPLETION))) as upstream,
+        running_door(upstream.base_url, headers=headers, upstream_credentials=mode) as service,
     ):
-        assert 200 == (await door.complete()).status_code
+        assert 200 == (await service.complete()).status_code
 
     assert f"Bearer {expected}" == upstream.ledger.requests[0].headers["authorization"]
 
 
-async def test_a_call_is_recorded_as_any_other():
-    """The same record as gRPC's, with the door's name in it."""
+async def test_a_call_writes_a_call_record():
+    """The record is the same as for gRPC, with the protocol `http`."""
     async with (
-        ScriptedUpstream(always(json_answer(200, WHOLE))) as upstream,
-        running_door(upstream.base_url, headers={"x-request-id": "mine"}) as door,
+        ScriptedUpstream(always(json_answer(200, COMPLETION))) as upstream,
+        running_door(upstream.base_url, headers={"x-request-id": "mine"}) as service,
     ):
-        response = await door.complete()
+        response = await service.complete()
 
-    (record,) = door.records()
+    (record,) = service.records()
     assert ("http", "chat.completions", "OK", "mine") == tuple(
         record[name] for name in ("protocol", "method", "code", "id")
     )
@@ -197,21 +197,23 @@ async def test_a_call_is_recorded_as_any_other():
     )
 
 
-async def test_the_paths_work_without_their_prefix_too():
-    """Some clients are given a base URL without `/v1`."""
+async def test_the_paths_also_work_without_their_prefix():
+    """Some clients use a base URL without `/v1`."""
     async with (
-        ScriptedUpstream(always(json_answer(200, WHOLE))) as upstream,
-        running_door(upstream.base_url) as door,
+        ScriptedUpstream(always(json_answer(200, COMPLETION))) as upstream,
+        running_door(upstream.base_url) as service,
     ):
-        assert 200 == (await door.client.post("/chat/completions", json=ask())).status_code
+        assert 200 == (await service.client.post("/chat/completions", json=ask())).status_code
 
 
 async def test_the_models_are_a_list_object():
-    """OpenAI's four members and what else is known; the client of Together gets its bare array."""
-    async with running_door() as door:
-        listed = (await door.client.get("/v1/models")).json()
-        bare = (await door.client.get("/v1/models", headers={"user-agent": "Together/Python 3.1.1"})).json()
-        one = (await door.client.get(f"/v1/models/{listed['data'][0]['id']}")).json()
+    """Entries have OpenAI's four members and more; Together's client gets a bare array."""
+    async with running_door() as service:
+        listed = (await service.client.get("/v1/models")).json()
+        bare = (
+            await service.client.get("/v1/models", headers={"user-agent": "Together/Python 3.1.1"})
+        ).json()
+        one = (await service.client.get(f"/v1/models/{listed['data'][0]['id']}")).json()
 
     assert "list" == listed["object"]
     assert listed["data"] == bare
@@ -234,55 +236,55 @@ async def test_the_models_are_a_list_object():
     ],
 )
 async def test_every_family_of_the_brief_can_be_called(model):
-    """Whether the catalogue names the model, knows it as retired or has never heard of it."""
+    """The catalog may list the model, list it as retired, or not know it."""
     async with (
-        ScriptedUpstream(always(json_answer(200, {**WHOLE, "model": model}))) as upstream,
-        running_door(upstream.base_url) as door,
+        ScriptedUpstream(always(json_answer(200, {**COMPLETION, "model": model}))) as upstream,
+        running_door(upstream.base_url) as service,
     ):
-        response = await door.complete(model=model)
+        response = await service.complete(model=model)
 
     assert (200, model) == (response.status_code, response.json()["model"])
     assert model == json.loads(upstream.ledger.requests[0].body)["model"]
 
 
-REFUSAL = {"error": {"message": "Slow down.", "type": "rate_limit", "code": None}}
+REJECTION = {"error": {"message": "Slow down.", "type": "rate_limit", "code": None}}
 
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("status", [200, 429])
-async def test_the_quota_that_is_left_is_told_with_every_answer(status, stream):
-    """Whole, streamed or refused: a caller can watch it, and slow down in time."""
+async def test_every_response_has_the_rate_limit_headers(status, stream):
+    """A caller can watch its remaining quota, and slow down in time."""
     limits = {"x-ratelimit-limit": "60", "x-ratelimit-remaining": "41", "x-tokenlimit-remaining": "7000"}
-    answer = json_answer(status, REFUSAL if status == 429 else WHOLE, limits)
+    response = json_answer(status, REJECTION if status == 429 else COMPLETION, limits)
     if stream and status == 200:
-        answer = (Send(sse_head(headers=limits)), *STREAM[1:])
-    async with ScriptedUpstream(always(answer)) as upstream, running_door(upstream.base_url) as door:
-        response = await door.complete(stream=stream)
+        response = (Send(sse_head(headers=limits)), *STREAM[1:])
+    async with ScriptedUpstream(always(response)) as upstream, running_door(upstream.base_url) as service:
+        response = await service.complete(stream=stream)
 
     assert status == response.status_code
     assert limits == {name: response.headers.get(name) for name in limits}
 
 
-async def test_a_fallback_answers_where_the_model_does_not():
-    """`model` is the one that served, and its price makes the cost."""
-    refused = json_answer(404, {"error": {"message": "No.", "code": "model_not_available"}})
-    answer = json_answer(200, {**WHOLE, "model": PRICED})
+async def test_a_fallback_serves_if_the_model_does_not():
+    """`model` is the one that served, and the cost is computed from its price."""
+    rejected = json_answer(404, {"error": {"message": "No.", "code": "model_not_available"}})
+    response = json_answer(200, {**COMPLETION, "model": PRICED})
     async with (
-        ScriptedUpstream(in_turn(refused, answer)) as upstream,
-        running_door(upstream.base_url) as door,
+        ScriptedUpstream(in_turn(rejected, response)) as upstream,
+        running_door(upstream.base_url) as service,
     ):
-        response = await door.complete(model="gone/model", fallback_models=[PRICED])
+        response = await service.complete(model="gone/model", fallback_models=[PRICED])
 
-    assert [b"gone/model" in asked.body for asked in upstream.ledger.requests] == [True, False]
+    assert [b"gone/model" in sent.body for sent in upstream.ledger.requests] == [True, False]
     assert PRICED == response.json()["model"]
     assert response.json()["usage"]["cost"] > 0
 
 
-async def test_the_rate_limits_of_the_provider_are_passed_on():
-    """A caller can watch its quota."""
-    answer = json_answer(200, WHOLE, {"x-ratelimit-remaining": "41", "x-request-id": "theirs"})
-    async with ScriptedUpstream(always(answer)) as upstream, running_door(upstream.base_url) as door:
-        response = await door.complete()
+async def test_the_provider_headers_are_passed_on():
+    """These are the rate limits and the provider's request id."""
+    response = json_answer(200, COMPLETION, {"x-ratelimit-remaining": "41", "x-request-id": "theirs"})
+    async with ScriptedUpstream(always(response)) as upstream, running_door(upstream.base_url) as service:
+        response = await service.complete()
 
     assert ("41", "o1", "together") == tuple(
         response.headers[name] for name in ("x-ratelimit-remaining", "x-upstream-request-id", "x-upstream")

@@ -1,4 +1,4 @@
-"""The door as the command serves it: where it says that it is, alone and with several workers."""
+"""The HTTP listener of the command: its address in the SERVING line, and several workers."""
 
 import asyncio
 import json
@@ -22,8 +22,8 @@ SANDBOX = ("--sandbox", "--sandbox-tokens-per-second", "0")
 
 
 async def address_of(command):
-    greeting = await command.said(" SERVING: ")
-    return greeting.partition("HTTP on ")[2].partition(",")[0].removesuffix("/v1")
+    line = await command.said(" SERVING: ")
+    return line.partition("HTTP on ")[2].partition(",")[0].removesuffix("/v1")
 
 
 async def completed(address):
@@ -33,8 +33,8 @@ async def completed(address):
     return response
 
 
-async def test_the_command_says_where_the_door_is():
-    """In the line that says that it serves; it ends as ever, with nothing more to say."""
+async def test_the_serving_line_has_the_http_address():
+    """The process stops as usual."""
     async with running_command(*LOOPBACK, *SANDBOX) as command:
         await completed(await address_of(command))
         command.signal(15)
@@ -45,16 +45,16 @@ async def test_the_command_says_where_the_door_is():
     assert ["http"] == [line["protocol"] for line in called]
 
 
-async def test_without_a_word_there_is_no_door():
-    """It is off in production."""
-    words = [word for word in LOOPBACK if word != "--http-listen"]
-    words.remove("127.0.0.1:0")
-    async with running_command(*words, *SANDBOX) as command:
+async def test_http_is_off_by_default():
+    """Without `--http-listen` there is no HTTP listener."""
+    arguments = [argument for argument in LOOPBACK if argument != "--http-listen"]
+    arguments.remove("127.0.0.1:0")
+    async with running_command(*arguments, *SANDBOX) as command:
         assert "HTTP on" not in await command.said(" SERVING: ")
 
 
-async def test_several_workers_share_the_doors_port():
-    """One address, kept by the supervisor; every call is answered by one of them."""
+async def test_several_workers_share_the_http_port():
+    """The supervisor holds the address; one of the workers serves each call."""
     async with running_command(*LOOPBACK, *SANDBOX, "--workers", "2") as command:
         address = await address_of(command)
         await asyncio.gather(*(completed(address) for _ in range(8)))
@@ -64,12 +64,12 @@ async def test_several_workers_share_the_doors_port():
     assert 8 == sum('"protocol": "http"' in line or '"protocol":"http"' in line for line in command.lines)
 
 
-async def test_a_second_door_at_the_address_is_refused():
-    """With one line, whether the first has workers or not."""
+async def test_a_second_process_at_the_same_address_fails():
+    """It fails with one line, although the workers of the first share the port."""
     async with running_command(*LOOPBACK, *SANDBOX, "--workers", "2") as first:
-        place = (await address_of(first)).removeprefix("http://")
-        words = ("--grpc-listen", "127.0.0.1:0", "--http-listen", place, "--admin-listen", "off")
-        async with running_command(*words, *SANDBOX) as second:
+        address = (await address_of(first)).removeprefix("http://")
+        arguments = ("--grpc-listen", "127.0.0.1:0", "--http-listen", address, "--admin-listen", "off")
+        async with running_command(*arguments, *SANDBOX) as second:
             assert 1 == await second.ended()
 
-    assert f"cannot listen on {place}: Address already in use" in second.lines[-1]
+    assert f"cannot listen on {address}: Address already in use" in second.lines[-1]

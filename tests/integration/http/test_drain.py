@@ -1,4 +1,4 @@
-"""The door when the service stops: what runs may end, what comes is told to go elsewhere."""
+"""HTTP while the service drains: calls in flight may finish, and no new connection is accepted."""
 
 import asyncio
 
@@ -10,24 +10,24 @@ from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, Send, Stall, chunk, json_answer, sse_head
 from support.waiting import eventually
 
-WHOLE = {"id": "o", "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "Hi"}}]}
-PIECE = chunk(
+COMPLETION = {"id": "o", "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "Hi"}}]}
+DELTA = chunk(
     b'data: {"id":"o","created":1,"model":"m","choices":'
     b'[{"index":0,"delta":{"role":"assistant","content":"Hel"},"finish_reason":null}]}\n\n'
 )
 
 
-async def test_a_call_that_runs_may_end():
-    """It is answered in full, and its connection ends with it."""
+async def test_a_call_in_flight_may_finish():
+    """The caller gets the complete response, and its connection is closed."""
     go = asyncio.Event()
     async with (
-        ScriptedUpstream(always((Pause(go), *json_answer(200, WHOLE)))) as upstream,
-        running_door(upstream.base_url, drain_timeout_s=20) as door,
+        ScriptedUpstream(always((Pause(go), *json_answer(200, COMPLETION)))) as upstream,
+        running_door(upstream.base_url, drain_timeout_s=20) as service,
     ):
-        call = asyncio.ensure_future(door.complete())
+        call = asyncio.ensure_future(service.complete())
         await upstream.asked()
-        stopping = asyncio.ensure_future(door.app.app.stop())
-        await eventually(lambda: door.app.admission._draining)
+        stopping = asyncio.ensure_future(service.app.app.stop())
+        await eventually(lambda: service.app.admission._draining)
         go.set()
         response = await call
         await stopping
@@ -35,58 +35,58 @@ async def test_a_call_that_runs_may_end():
     assert (200, "Hi") == (response.status_code, response.json()["choices"][0]["message"]["content"])
 
 
-async def test_a_connection_without_a_call_is_closed_and_none_is_taken():
+async def test_idle_connections_are_closed_and_new_ones_refused():
     """A drain does not wait for idle clients."""
-    async with running_door() as door, raw_caller(door) as caller:
-        await eventually(lambda: door.app.door.connections == 1)
-        place = door.place
-        await door.app.app.stop()
+    async with running_door() as service, raw_caller(service) as caller:
+        await eventually(lambda: service.app.door.connections == 1)
+        address = service.place
+        await service.app.app.stop()
 
         assert b"" == await caller.ended()
         with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_connection(*place)
+            await asyncio.open_connection(*address)
 
 
-async def test_what_does_not_end_in_time_is_told_so():
-    """A whole answer fails with 503, a stream with a last event."""
+async def test_a_unary_call_that_outlasts_the_drain_fails_with_503():
+    """The failure is retryable."""
     async with (
-        ScriptedUpstream(always((Stall(),))) as silent,
-        running_door(silent.base_url, drain_timeout_s=1.2) as door,
+        ScriptedUpstream(always((Stall(),))) as upstream,
+        running_door(upstream.base_url, drain_timeout_s=1.2) as service,
     ):
-        call = asyncio.ensure_future(door.complete())
-        await silent.asked()
-        await door.app.app.stop()
+        call = asyncio.ensure_future(service.complete())
+        await upstream.asked()
+        await service.app.app.stop()
         response = await call
 
     assert (503, "draining") == (response.status_code, response.json()["error"]["code"])
     assert "true" == response.headers["x-should-retry"]
 
 
-async def test_a_stream_that_does_not_end_in_time_is_told_so():
-    """What was sent stands, the error is the last event, and a retry is not asked for."""
+async def test_a_stream_that_outlasts_the_drain_ends_with_an_error():
+    """The error is the last event, after the events already sent."""
     async with (
-        ScriptedUpstream(always((Send(sse_head() + PIECE), Stall()))) as silent,
-        running_door(silent.base_url, drain_timeout_s=1.2) as door,
+        ScriptedUpstream(always((Send(sse_head() + DELTA), Stall()))) as upstream,
+        running_door(upstream.base_url, drain_timeout_s=1.2) as service,
     ):
-        call = asyncio.ensure_future(door.complete(stream=True))
-        await silent.until(lambda ledger: ledger.requests and ledger.requests[0].bytes_sent)
-        await door.app.app.stop()
+        call = asyncio.ensure_future(service.complete(stream=True))
+        await upstream.until(lambda ledger: ledger.requests and ledger.requests[0].bytes_sent)
+        await service.app.app.stop()
         first, last = events_of((await call).text)
 
     assert "Hel" == first["choices"][0]["delta"]["content"]
     assert "draining" == last["error"]["code"]
-    assert ["DRAINING"] == [record["reason"] for record in door.records()]
+    assert ["DRAINING"] == [record["reason"] for record in service.records()]
 
 
-async def test_both_fronts_share_one_bound():
-    """A place taken over HTTP is not free for gRPC."""
+async def test_both_frontends_share_one_bound():
+    """A permit in use by HTTP is not available to gRPC."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
-        running_door(upstream.base_url, max_concurrent_calls=1) as door,
-        raw_caller(door) as caller,
+        running_door(upstream.base_url, max_concurrent_calls=1) as service,
+        raw_caller(service) as caller,
     ):
         await caller.ask(ask())
         await upstream.asked()
-        failure = await failing(door.app.chat.Complete(request()))
+        failure = await failing(service.app.chat.Complete(request()))
 
     assert "OVERLOADED" == failure.info.reason

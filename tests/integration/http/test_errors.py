@@ -1,4 +1,4 @@
-"""Failures over HTTP: a status of the table, OpenAI's body, and whether to come back."""
+"""Failures over HTTP: a status of the table, a body in OpenAI's format, and whether to retry."""
 
 import asyncio
 import json
@@ -10,37 +10,37 @@ from support.http_client import COMPLETIONS, ask, events_of, raw_caller, running
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Fin, Send, Stall, answer, chunk, json_answer, sse_head
 
-PIECE = chunk(
+DELTA = chunk(
     b'data: {"id":"o","created":1,"model":"m","choices":'
     b'[{"index":0,"delta":{"role":"assistant","content":"Hel"},"finish_reason":null}]}\n\n'
 )
 
 
-def said(code, message="No.", **members):
+def error_body(code, message="No.", **members):
     return {"error": {"message": message, "type": "invalid_request_error", "code": code, **members}}
 
 
 PROVIDER = [
-    # the brief's three, and what else a caller must tell apart
-    (401, said("invalid_api_key"), 401, "service_key_rejected", "false"),
-    (429, said(None, type="rate_limit"), 429, "rate_limit_exceeded", "true"),
-    (500, said(None), 500, "upstream_internal", "false"),
-    (400, said(None, "This model's maximum context length is 8 tokens"), 400, "context_length_exceeded", "false"),
-    (404, said("model_not_available", "Unable to access model x"), 404, "model_not_found", "false"),
-    (402, said(None), 402, "spend_limit_reached", "false"),
-    (503, said(None), 503, "upstream_overloaded", "true"),
+    # The three statuses of the brief, and others that a caller must distinguish.
+    (401, error_body("invalid_api_key"), 401, "service_key_rejected", "false"),
+    (429, error_body(None, type="rate_limit"), 429, "rate_limit_exceeded", "true"),
+    (500, error_body(None), 500, "upstream_internal", "false"),
+    (400, error_body(None, "This model's maximum context length is 8 tokens"), 400, "context_length_exceeded", "false"),
+    (404, error_body("model_not_available", "Unable to access model x"), 404, "model_not_found", "false"),
+    (402, error_body(None), 402, "spend_limit_reached", "false"),
+    (503, error_body(None), 503, "upstream_overloaded", "true"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("status", "body", "expected", "code", "retry"), PROVIDER)
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_failure_of_the_provider(status, body, expected, code, retry, stream):
-    """Before anything was sent, a stream fails with the same status as a whole answer."""
+async def test_a_failure_of_the_provider_has_its_status(status, body, expected, code, retry, stream):
+    """A stream that fails before any output has the same status as a unary call."""
     async with (
         ScriptedUpstream(always(json_answer(status, body))) as upstream,
-        running_door(upstream.base_url) as door,
+        running_door(upstream.base_url) as service,
     ):
-        response = await door.complete(stream=stream)
+        response = await service.complete(stream=stream)
 
     assert expected == response.status_code, response.text
     error = response.json()["error"]
@@ -48,36 +48,36 @@ async def test_a_failure_of_the_provider(status, body, expected, code, retry, st
     assert (code, retry) == (error["code"], response.headers["x-should-retry"])
     assert ("retry-after" in response.headers) == (retry == "true")
     assert response.headers["x-request-id"]
-    (record,) = door.records()
+    (record,) = service.records()
     assert str(expected) == record["code"]
 
 
-async def test_the_providers_wait_is_passed_on():
-    """In whole seconds, and finely for the official clients; spread, so that not all come at once."""
-    refusal = json_answer(429, said(None), {"retry-after": "7"})
-    async with ScriptedUpstream(always(refusal)) as upstream, running_door(upstream.base_url) as door:
-        response = await door.complete()
+async def test_the_providers_delay_is_passed_on():
+    """It is sent in whole seconds, and in milliseconds for OpenAI's clients, with jitter."""
+    rejection = json_answer(429, error_body(None), {"retry-after": "7"})
+    async with ScriptedUpstream(always(rejection)) as upstream, running_door(upstream.base_url) as service:
+        response = await service.complete()
 
     assert 7 <= int(response.headers["retry-after"]) <= 9
     assert 7000 <= int(response.headers["retry-after-ms"]) <= 8400
 
 
 async def test_an_error_within_a_stream_is_its_last_event():
-    """There is no `[DONE]`, the connection ends in order, and a retry could bill twice."""
-    broken = (Send(sse_head() + PIECE), Fin())
-    async with ScriptedUpstream(always(broken)) as upstream, running_door(upstream.base_url) as door:
-        response = await door.complete(stream=True)
+    """There is no `[DONE]`, and the HTTP response ends properly. A retry could be billed twice."""
+    broken = (Send(sse_head() + DELTA), Fin())
+    async with ScriptedUpstream(always(broken)) as upstream, running_door(upstream.base_url) as service:
+        response = await service.complete(stream=True)
 
     first, last = events_of(response.text)
     assert "Hel" == first["choices"][0]["delta"]["content"]
     assert "upstream_truncated" == last["error"]["code"]
-    (record,) = door.records()
+    (record,) = service.records()
     assert ("502", "UPSTREAM_TRUNCATED", 2) == tuple(
         record[name] for name in ("code", "reason", "messages_sent")
     )
 
 
-REFUSED = [
+INVALID_REQUESTS = [
     (b"{", {}, 400, "invalid_request", None),
     (b"[]", {}, 400, "invalid_request", None),
     (b'"x"', {}, 400, "invalid_request", None),
@@ -104,12 +104,12 @@ REFUSED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("body", "headers", "status", "code", "param"), REFUSED)
-async def test_a_request_that_is_refused(body, headers, status, code, param):
-    """Nothing reaches the provider; the body says where it is wrong, and repeats nothing of it."""
+@pytest.mark.parametrize(("body", "headers", "status", "code", "param"), INVALID_REQUESTS)
+async def test_an_invalid_request_is_rejected(body, headers, status, code, param):
+    """Nothing is sent to the provider; the error names the field."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    async with ScriptedUpstream(always((Stall(),))) as upstream, running_door(upstream.base_url) as door:
-        response = await door.client.post(
+    async with ScriptedUpstream(always((Stall(),))) as upstream, running_door(upstream.base_url) as service:
+        response = await service.client.post(
             COMPLETIONS, content=data, headers={"content-type": "application/json", **headers}
         )
 
@@ -129,11 +129,11 @@ async def test_a_request_that_is_refused(body, headers, status, code, param):
         ("behind.example", {"allow_unauthenticated": True}, 200),
     ],
 )
-async def test_a_page_that_asks_the_site_it_came_from(host, settings, status):
-    """On a loopback address only a page of this machine: any other has a name that was bent to it."""
-    async with running_door(sandbox_tokens_per_second=0, **settings) as door:
+async def test_a_page_may_send_requests_to_its_own_site(host, settings, status):
+    """On a loopback address the site must have a loopback name, which prevents DNS rebinding."""
+    async with running_door(sandbox_tokens_per_second=0, **settings) as service:
         headers = {"host": host, "origin": f"http://{host}"}
-        response = await door.client.post(COMPLETIONS, json=ask(), headers=headers)
+        response = await service.client.post(COMPLETIONS, json=ask(), headers=headers)
 
     assert status == response.status_code
 
@@ -150,21 +150,21 @@ async def test_a_page_that_asks_the_site_it_came_from(host, settings, status):
         ("POST", "/openapi.json", 405),
     ],
 )
-async def test_a_path_or_method_that_there_is_not(method, path, status):
-    """It is answered in the same shape, and is no call."""
-    async with running_door() as door:
-        response = await door.client.request(method, path)
+async def test_an_unknown_path_or_method_is_rejected(method, path, status):
+    """The error has the same format, and there is no call record."""
+    async with running_door() as service:
+        response = await service.client.request(method, path)
 
     assert status == response.status_code
     assert response.json()["error"]["message"]
     assert response.headers["x-request-id"]
     assert ("allow" in response.headers) == (status == 405)
-    assert [] == door.records()
+    assert [] == service.records()
 
 
-async def test_what_is_no_http_is_answered_in_the_same_shape():
-    """Even that is told in JSON."""
-    async with running_door() as door, raw_caller(door) as caller:
+async def test_bytes_that_are_not_http_get_a_json_error():
+    """The error has the same format as others."""
+    async with running_door() as service, raw_caller(service) as caller:
         await caller.send(b"HELLO\r\n\r\n")
         text = await caller.ended()
 
@@ -182,28 +182,28 @@ async def test_what_is_no_http_is_answered_in_the_same_shape():
         ("Bearer \u00fc", "invalid_api_key"),
     ],
 )
-async def test_a_caller_without_a_usable_key(authorization, code):
-    """Where callers bring their keys, none is a 401."""
+async def test_a_caller_without_a_usable_key_is_rejected(authorization, code):
+    """With `upstream_credentials=caller`, the status is 401."""
     headers = {} if authorization is None else {"authorization": authorization.encode("latin-1")}
-    async with running_door(upstream_credentials="caller", headers=headers) as door:
-        response = await door.complete()
+    async with running_door(upstream_credentials="caller", headers=headers) as service:
+        response = await service.complete()
 
     assert (401, code) == (response.status_code, response.json()["error"]["code"])
 
 
-async def test_a_model_that_there_is_not():
-    """As OpenAI says it."""
-    async with running_door() as door:
-        response = await door.client.get("/v1/models/no/such")
+async def test_an_unknown_model_is_not_found():
+    """The error is that of OpenAI."""
+    async with running_door() as service:
+        response = await service.client.get("/v1/models/no/such")
 
     assert 404 == response.status_code
     assert ("model_not_found", "model") == tuple(response.json()["error"][name] for name in ("code", "param"))
 
 
-async def test_a_deadline_of_the_client_is_answered_before_it_passes():
-    """The client's own timer would send the conversation once more; this status it does not retry."""
-    async with ScriptedUpstream(always((Stall(),))) as upstream, running_door(upstream.base_url) as door:
-        response = await door.client.post(
+async def test_a_call_ends_before_the_clients_timeout():
+    """The client would retry after its own timeout; it does not retry this status."""
+    async with ScriptedUpstream(always((Stall(),))) as upstream, running_door(upstream.base_url) as service:
+        response = await service.client.post(
             COMPLETIONS, json=ask(), headers={"x-stainless-read-timeout": "0.5"}
         )
         await upstream.closed(0)
@@ -212,15 +212,15 @@ async def test_a_deadline_of_the_client_is_answered_before_it_passes():
     assert "false" == response.headers["x-should-retry"]
 
 
-async def test_calls_beyond_the_bound_are_refused():
-    """OVERLOADED is 503, to be tried again; the call that runs is not disturbed."""
+async def test_calls_beyond_the_bound_are_rejected():
+    """OVERLOADED is a retryable 503; the call in flight continues."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
-        running_door(upstream.base_url, max_concurrent_calls=1) as door,
+        running_door(upstream.base_url, max_concurrent_calls=1) as service,
     ):
-        first = asyncio.ensure_future(door.complete())
+        first = asyncio.ensure_future(service.complete())
         await upstream.asked()
-        second = await door.complete()
+        second = await service.complete()
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
 
@@ -228,25 +228,25 @@ async def test_calls_beyond_the_bound_are_refused():
     assert "true" == second.headers["x-should-retry"]
 
 
-async def test_no_key_and_no_prompt_in_a_failure_or_in_the_log():
-    """Whatever the provider says of them."""
-    body = said(None, f"your key {CANARY_KEY} and {CANARY_PROMPT}")
+async def test_a_failure_and_the_log_contain_no_key_and_no_prompt():
+    """The provider's error contains both."""
+    body = error_body(None, f"your key {CANARY_KEY} and {CANARY_PROMPT}")
     async with (
         ScriptedUpstream(always(json_answer(401, body))) as upstream,
-        running_door(upstream.base_url) as door,
+        running_door(upstream.base_url) as service,
     ):
-        response = await door.complete(messages=[{"role": "user", "content": CANARY_PROMPT}])
+        response = await service.complete(messages=[{"role": "user", "content": CANARY_PROMPT}])
 
-    assert CANARY_KEY not in response.text + str(response.headers) + door.app.log.getvalue()
-    assert CANARY_PROMPT not in door.app.log.getvalue()
+    assert CANARY_KEY not in response.text + str(response.headers) + service.app.log.getvalue()
+    assert CANARY_PROMPT not in service.app.log.getvalue()
 
 
-async def test_an_answer_that_is_no_json_is_a_502():
-    """The caller can tell it from a fault of this service."""
+async def test_a_response_that_is_not_json_is_a_502():
+    """The caller can distinguish it from an internal error of this service."""
     async with (
         ScriptedUpstream(always(answer(200, b"<html>", {"content-type": "text/html"}))) as upstream,
-        running_door(upstream.base_url) as door,
+        running_door(upstream.base_url) as service,
     ):
-        response = await door.complete()
+        response = await service.complete()
 
     assert (502, "false") == (response.status_code, response.headers["x-should-retry"])

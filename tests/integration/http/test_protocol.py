@@ -1,4 +1,4 @@
-"""Requests that a lax server misreads, through the whole service."""
+"""Requests that a lax server misinterprets, sent to the complete service."""
 
 import json
 
@@ -10,7 +10,7 @@ from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Stall, json_answer
 from support.waiting import eventually
 
-WHOLE = {"id": "o", "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "Hi"}}]}
+COMPLETION = {"id": "o", "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "Hi"}}]}
 BODY = json.dumps(ask()).encode()
 KEY = "tgp_v1_callers0123456789"
 
@@ -29,8 +29,8 @@ OFFERS = {
 }
 
 
-async def answered(caller):
-    """The status and the body of a response."""
+async def read_response(caller):
+    """Return the status and the body of a response."""
     text = await caller.head()
     length = int(text.lower().partition(b"content-length: ")[2].split()[0])
     return int(text.split()[1]), await caller.reader.readexactly(length)
@@ -39,61 +39,61 @@ async def answered(caller):
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS)
 async def test_an_offered_upgrade_is_ignored(offer, chunked):
-    """Whether the body comes with its head or later, it is served, and so is the request behind it."""
+    """The request is served, wherever its bytes are split, and so is the next one."""
     framing = "transfer-encoding: chunked" if chunked else f"content-length: {len(BODY)}"
     body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY) if chunked else BODY
     data = head(framing, *offer) + body
     async with (
-        ScriptedUpstream(always(json_answer(200, WHOLE))) as upstream,
-        running_door(upstream.base_url) as door,
-        raw_caller(door) as caller,
+        ScriptedUpstream(always(json_answer(200, COMPLETION))) as upstream,
+        running_door(upstream.base_url) as service,
+        raw_caller(service) as caller,
     ):
         for cut in (0, len(data) - len(body) - 1, len(data) - len(body), len(data) - 1):
             await caller.send(data[:cut])
-            await eventually(lambda: door.app.door.connections == 1)
+            await eventually(lambda: service.app.door.connections == 1)
             await caller.send(data[cut:])
-            status, answer = await answered(caller)
-            assert (200, "Hi") == (status, json.loads(answer)["choices"][0]["message"]["content"])
+            status, body = await read_response(caller)
+            assert (200, "Hi") == (status, json.loads(body)["choices"][0]["message"]["content"])
         await caller.ask(ask())
-        assert 200 == (await answered(caller))[0]
+        assert 200 == (await read_response(caller))[0]
 
-    assert [MODEL] * 5 == [json.loads(asked.body)["model"] for asked in upstream.ledger.requests]
+    assert [MODEL] * 5 == [json.loads(sent.body)["model"] for sent in upstream.ledger.requests]
 
 
-async def test_a_key_in_the_trailers_counts_for_nothing():
+async def test_a_key_in_the_trailers_is_ignored():
     """Trailers never become headers (RFC 9110 6.5.1)."""
     body = b"%x\r\n%b\r\n0\r\nauthorization: Bearer %b\r\n\r\n" % (len(BODY), BODY, KEY.encode())
-    async with running_door(upstream_credentials="caller") as door, raw_caller(door) as caller:
+    async with running_door(upstream_credentials="caller") as service, raw_caller(service) as caller:
         await caller.send(head("transfer-encoding: chunked") + body)
-        assert 401 == (await answered(caller))[0]
+        assert 401 == (await read_response(caller))[0]
 
 
 @pytest.mark.parametrize("authorized", [True, False])
 async def test_endless_trailers_end_the_connection(authorized):
-    """Whether the request was rejected before them or waits for them."""
+    """This holds for a rejected request, and for one that waits for its trailers."""
     key = (f"authorization: Bearer {KEY}",) if authorized else ()
-    async with running_door(upstream_credentials="caller") as door, raw_caller(door) as caller:
+    async with running_door(upstream_credentials="caller") as service, raw_caller(service) as caller:
         await caller.send(head("transfer-encoding: chunked", *key) + b"2\r\n{}\r\n0\r\n")
         if not authorized:
-            assert 401 == (await answered(caller))[0]
+            assert 401 == (await read_response(caller))[0]
         await caller.send(b"x: y\r\n" * 3000)
         text = await caller.ended()
-        await eventually(lambda: door.app.app.in_flight == 0)
+        await eventually(lambda: service.app.app.in_flight == 0)
 
     assert authorized is text.startswith(b"HTTP/1.1 400 ")
     assert authorized is (b"the trailers are larger than 8192 bytes" in text)
 
 
-async def test_a_malformed_chunk_is_answered():
-    """As a call of its caller's fault: 400 with a record, and nothing behind it is read."""
-    async with running_door() as door, raw_caller(door) as caller:
+async def test_a_malformed_chunk_is_rejected():
+    """The status is 400 with a call record, and nothing after the chunk is read."""
+    async with running_door() as service, raw_caller(service) as caller:
         await caller.send(head("transfer-encoding: chunked") + b"2\r\n{}\n0\r\n\r\n" + head(method="GET"))
         text = await caller.ended()
 
     status, _, body = text.partition(b"\r\n\r\n")
     assert status.startswith(b"HTTP/1.1 400 ")
     assert "the chunked body is malformed" == json.loads(body)["error"]["message"]
-    assert ["INVALID_REQUEST"] == [record["reason"] for record in door.records()]
+    assert ["INVALID_REQUEST"] == [record["reason"] for record in service.records()]
 
 
 @pytest.mark.parametrize(
@@ -107,49 +107,49 @@ async def test_a_malformed_chunk_is_answered():
         ),
     ],
 )
-async def test_a_request_without_one_host(sent, message):
-    """400 and the end, in the shape of every other failure."""
-    async with running_door() as door, raw_caller(door) as caller:
+async def test_a_request_without_exactly_one_host_is_rejected(sent, message):
+    """The status is 400 in the usual format, and the connection is closed."""
+    async with running_door() as service, raw_caller(service) as caller:
         await caller.send(sent)
         text = await caller.ended()
 
     status, _, body = text.partition(b"\r\n\r\n")
     assert status.startswith(b"HTTP/1.1 400 ")
     assert message == json.loads(body)["error"]["message"]
-    assert [] == door.records()
+    assert [] == service.records()
 
 
-async def test_a_caller_who_pipelines_and_leaves_releases_the_provider():
-    """Though a second request waits behind the one that runs."""
+async def test_a_caller_that_pipelines_and_leaves_releases_the_provider():
+    """A second request waits behind the one in flight."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
-        running_door(upstream.base_url) as door,
-        raw_caller(door) as caller,
+        running_door(upstream.base_url) as service,
+        raw_caller(service) as caller,
     ):
         await caller.ask(ask())
         await upstream.asked()
         await caller.ask(ask())
         caller.leave()
         await upstream.closed(0)
-        (record,) = await door.recorded()
+        (record,) = await service.recorded()
 
     assert "CALLER_CANCELLED" == record["reason"]
 
 
-async def test_a_body_of_the_largest_size_is_read_and_no_larger_one():
-    """To the byte, with and without a declared length."""
+async def test_the_bound_on_the_body_is_exact():
+    """One byte more is rejected, with and without a declared length."""
     limit = 2000
     padded = json.dumps(ask()).encode().ljust(limit)
     async with (
-        ScriptedUpstream(always(json_answer(200, WHOLE))) as upstream,
-        running_door(upstream.base_url, max_request_bytes=limit) as door,
+        ScriptedUpstream(always(json_answer(200, COMPLETION))) as upstream,
+        running_door(upstream.base_url, max_request_bytes=limit) as service,
     ):
         for body, status in ((padded, 200), (padded + b" ", 413)):
-            async with raw_caller(door) as caller:
+            async with raw_caller(service) as caller:
                 await caller.send(head(f"content-length: {len(body)}") + body)
-                assert status == (await answered(caller))[0]
-            async with raw_caller(door) as caller:
+                assert status == (await read_response(caller))[0]
+            async with raw_caller(service) as caller:
                 await caller.send(
                     head("transfer-encoding: chunked") + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
                 )
-                assert status == (await answered(caller))[0]
+                assert status == (await read_response(caller))[0]

@@ -1,4 +1,4 @@
-"""Places, the queue before them, and their end. Nothing waits: a turn is a future that is looked at."""
+"""Admission control: permits, the queue and draining. No test waits: they inspect the futures."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from togetherchat_server.calls.admission import Admission, AdmissionLimits
 from togetherchat_server.domain.reasons import Reason, ServiceError
 
 
-def admission(max_concurrent_calls=2, *, short=lambda: False, clock=lambda: 0.0, **limits):
+def create_admission(max_concurrent_calls=2, *, short=lambda: False, clock=lambda: 0.0, **limits):
     return Admission(
         AdmissionLimits(max_concurrent_calls=max_concurrent_calls, **limits),
         clock=clock,
@@ -14,170 +14,170 @@ def admission(max_concurrent_calls=2, *, short=lambda: False, clock=lambda: 0.0,
     )
 
 
-def refusal(admission, caller=""):
+def rejection(admission, caller=""):
     with pytest.raises(ServiceError) as caught:
-        admission.enter(caller)
+        admission.acquire(caller)
     return caught.value.reason
 
 
-def test_calls_beyond_the_bound_are_refused():
-    """With all places taken the next call is OVERLOADED; a place given back is taken again."""
-    places = admission(2)
-    first, _ = places.enter(), places.enter()
+def test_calls_beyond_the_bound_are_rejected():
+    """With all permits in use the next call is OVERLOADED; a released permit is used again."""
+    admission = create_admission(2)
+    first, _ = admission.acquire(), admission.acquire()
 
-    assert Reason.OVERLOADED is refusal(places)
-    places.leave(first)
-    assert None is places.enter().turn
-    assert 2 == places.in_flight
-
-
-async def test_a_few_calls_wait_for_a_place():
-    """The queue takes as many as it holds, and no more."""
-    places = admission(1, max_queued_calls=2)
-    places.enter()
-    waiting = [places.enter() for _ in range(2)]
-
-    assert [False, False] == [ticket.turn.done() for ticket in waiting]
-    assert (1, 2) == (places.in_flight, places.waiting)
-    assert Reason.OVERLOADED is refusal(places)
+    assert Reason.OVERLOADED is rejection(admission)
+    admission.release(first)
+    assert None is admission.acquire().granted
+    assert 2 == admission.in_flight
 
 
-async def test_the_first_in_the_queue_is_the_first_to_go():
-    """A place that becomes free goes to who has waited longest."""
-    places = admission(1, max_queued_calls=2)
-    holder, first, second = (places.enter() for _ in range(3))
+async def test_a_few_calls_wait_for_a_permit():
+    """The queue holds as many calls as its bound, and no more."""
+    admission = create_admission(1, max_queued_calls=2)
+    admission.acquire()
+    queued = [admission.acquire() for _ in range(2)]
 
-    places.leave(holder)
-    assert (True, False) == (first.turn.done(), second.turn.done())
-    places.leave(first)
-    assert second.turn.done()
-    assert (1, 0) == (places.in_flight, places.waiting)
+    assert [False, False] == [permit.granted.done() for permit in queued]
+    assert (1, 2) == (admission.in_flight, admission.queued)
+    assert Reason.OVERLOADED is rejection(admission)
 
 
-async def test_nobody_waits_in_vain():
-    """Four places and calls of two seconds free a place every half second: one can wait for half a second.
+async def test_the_queue_is_first_come_first_served():
+    """A released permit goes to the call that has waited longest."""
+    admission = create_admission(1, max_queued_calls=2)
+    holder, first, second = (admission.acquire() for _ in range(3))
 
-    When calls become short more can.
+    admission.release(holder)
+    assert (True, False) == (first.granted.done(), second.granted.done())
+    admission.release(first)
+    assert second.granted.done()
+    assert (1, 0) == (admission.in_flight, admission.queued)
+
+
+async def test_no_call_is_queued_that_would_time_out():
+    """Four permits and calls of 2 s release one permit every 0.5 s: one call can wait for 0.5 s.
+
+    More calls can wait when calls become shorter.
     """
     now = [0.0]
-    places = admission(4, max_queued_calls=8, queue_timeout_s=0.5, clock=lambda: now[0])
+    admission = create_admission(4, max_queued_calls=8, queue_timeout_s=0.5, clock=lambda: now[0])
 
-    def a_call(held_s):
-        tickets = [places.enter() for _ in range(4)]
-        now[0] += held_s
-        for ticket in tickets:
-            places.leave(ticket)
+    def run_calls(duration_s):
+        permits = [admission.acquire() for _ in range(4)]
+        now[0] += duration_s
+        for permit in permits:
+            admission.release(permit)
 
-    def who_may_wait():
-        held = [places.enter() for _ in range(4)]
-        waiting = []
-        while len(waiting) < 100:
+    def count_queued():
+        held = [admission.acquire() for _ in range(4)]
+        queued = []
+        while len(queued) < 100:
             try:
-                waiting.append(places.enter())
+                queued.append(admission.acquire())
             except ServiceError:
                 break
-        for ticket in [*waiting, *held]:
-            places.leave(ticket)
-        return len(waiting)
+        for permit in [*queued, *held]:
+            admission.release(permit)
+        return len(queued)
 
-    assert 8 == who_may_wait()
-    a_call(2.0)
-    assert 1 == who_may_wait()
+    assert 8 == count_queued()
+    run_calls(2.0)
+    assert 1 == count_queued()
     for _ in range(100):
-        a_call(0.5)
-    assert 4 == who_may_wait()
+        run_calls(0.5)
+    assert 4 == count_queued()
 
 
-async def test_who_leaves_the_queue_takes_no_place():
-    """A caller who goes while waiting makes room in the queue alone."""
-    places = admission(1, max_queued_calls=1)
-    holder, gone = places.enter(), places.enter()
+async def test_a_call_that_leaves_the_queue_gets_no_permit():
+    """A call that ends while it is queued frees its entry in the queue only."""
+    admission = create_admission(1, max_queued_calls=1)
+    holder, gone = admission.acquire(), admission.acquire()
 
-    places.leave(gone)
-    waiting = places.enter()
-    places.leave(holder)
+    admission.release(gone)
+    queued = admission.acquire()
+    admission.release(holder)
 
-    assert (True, False, 1) == (waiting.turn.done(), gone.turn.done(), places.in_flight)
-
-
-async def test_a_place_that_was_given_to_someone_who_has_gone_is_passed_on():
-    """The wait was cancelled, its task has not ended yet: the place is not lost."""
-    places = admission(1, max_queued_calls=2)
-    holder, gone, waiting = (places.enter() for _ in range(3))
-    gone.turn.cancel()
-
-    places.leave(holder)
-    assert not waiting.turn.done()
-    places.leave(gone)
-
-    assert waiting.turn.done()
-    places.leave(waiting)
-    assert 0 == places.in_flight
+    assert (True, False, 1) == (queued.granted.done(), gone.granted.done(), admission.in_flight)
 
 
-async def test_no_place_is_lost_whatever_the_order():
-    """A storm of arrivals, departures and cancelled waits ends with every place free."""
-    places = admission(3, max_queued_calls=5)
+async def test_a_permit_granted_to_a_cancelled_call_is_passed_on():
+    """The wait was cancelled but its task has not ended yet: the permit is not lost."""
+    admission = create_admission(1, max_queued_calls=2)
+    holder, gone, queued = (admission.acquire() for _ in range(3))
+    gone.granted.cancel()
+
+    admission.release(holder)
+    assert not queued.granted.done()
+    admission.release(gone)
+
+    assert queued.granted.done()
+    admission.release(queued)
+    assert 0 == admission.in_flight
+
+
+async def test_no_permit_is_lost_in_any_order():
+    """After many calls, ends of calls and cancelled waits, every permit is free."""
+    admission = create_admission(3, max_queued_calls=5)
     held = []
     for number in range(2000):
         try:
-            held.append(places.enter())
+            held.append(admission.acquire())
         except ServiceError:
-            ticket = held.pop(number * 7 % len(held))
-            if ticket.turn is not None and number % 3 == 0:
-                ticket.turn.cancel()
-            places.leave(ticket)
-        assert places.in_flight <= 3
-    for ticket in held:
-        places.leave(ticket)
+            permit = held.pop(number * 7 % len(held))
+            if permit.granted is not None and number % 3 == 0:
+                permit.granted.cancel()
+            admission.release(permit)
+        assert admission.in_flight <= 3
+    for permit in held:
+        admission.release(permit)
 
-    assert (0, 0) == (places.in_flight, places.waiting)
-
-
-def test_one_caller_cannot_take_every_place():
-    """A caller's own bound is CALLER_QUOTA; others are not touched, nor are callers unknown."""
-    places = admission(10, max_concurrent_calls_per_caller=2)
-    first = places.enter("a")
-    places.enter("a")
-
-    assert Reason.CALLER_QUOTA is refusal(places, "a")
-    places.enter("b")
-    places.enter()
-    places.leave(first)
-    assert None is places.enter("a").turn
+    assert (0, 0) == (admission.in_flight, admission.queued)
 
 
-def test_memory_comes_before_places():
-    """A process that is short of memory takes no new call."""
-    assert Reason.OVERLOADED is refusal(admission(short=lambda: True))
+def test_one_caller_cannot_hold_every_permit():
+    """A caller beyond its own bound gets CALLER_QUOTA; other and unknown callers are not affected."""
+    admission = create_admission(10, max_concurrent_calls_per_caller=2)
+    first = admission.acquire("a")
+    admission.acquire("a")
+
+    assert Reason.CALLER_QUOTA is rejection(admission, "a")
+    admission.acquire("b")
+    admission.acquire()
+    admission.release(first)
+    assert None is admission.acquire("a").granted
 
 
-def test_a_draining_service_takes_no_call():
-    """After the word to drain every new call is refused."""
-    places = admission()
-    places.refuse_new_calls(lambda: None)
-
-    assert Reason.DRAINING is refusal(places)
+def test_a_process_short_of_memory_rejects_new_calls():
+    """Memory is checked before permits."""
+    assert Reason.OVERLOADED is rejection(create_admission(short=lambda: True))
 
 
-async def test_the_end_of_the_last_call_is_told():
-    """The drain hears of idleness once, when the last call ends, one that waited included."""
-    told = []
-    places = admission(1, max_queued_calls=1)
-    holder, waiting = places.enter(), places.enter()
+def test_a_draining_service_rejects_new_calls():
+    """After draining has started, every new call is rejected."""
+    admission = create_admission()
+    admission.start_draining(lambda: None)
 
-    places.refuse_new_calls(lambda: told.append("idle"))
-    places.leave(holder)
-    assert [] == told
-    places.leave(waiting)
-
-    assert ["idle"] == told
+    assert Reason.DRAINING is rejection(admission)
 
 
-def test_an_idle_service_is_idle_at_once():
-    """Nothing to wait for is told without waiting."""
-    told = []
+async def test_the_end_of_the_last_call_is_reported():
+    """`on_idle` is called once, when the last call ends, queued calls included."""
+    idle = []
+    admission = create_admission(1, max_queued_calls=1)
+    holder, queued = admission.acquire(), admission.acquire()
 
-    admission().refuse_new_calls(lambda: told.append("idle"))
+    admission.start_draining(lambda: idle.append("idle"))
+    admission.release(holder)
+    assert [] == idle
+    admission.release(queued)
 
-    assert ["idle"] == told
+    assert ["idle"] == idle
+
+
+def test_an_idle_service_drains_at_once():
+    """With no call in flight, `on_idle` is called immediately."""
+    idle = []
+
+    create_admission().start_draining(lambda: idle.append("idle"))
+
+    assert ["idle"] == idle

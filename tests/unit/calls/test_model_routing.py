@@ -17,17 +17,17 @@ PRICED = "priced/model"
 
 
 class FakeChat:
-    """Answers by a plan: for each model its failure, or for a stream the batch before which it fails."""
+    """Fails for the given models. A stream fails before its first batch, or after one with `after_batches`."""
 
     def __init__(self, failures=None, *, after_batches=0):
         self.failures = failures or {}
         self.after_batches = after_batches
-        self.asked = []
+        self.requests = []
         self.progress_models = []
-        self.left = []
+        self.closed = []
 
     async def complete(self, request, call):
-        self._note(request, call)
+        self._record(request, call)
         if error := self.failures.get(request.model):
             raise error
         call.progress.first_event_s = FIRST_S
@@ -35,12 +35,12 @@ class FakeChat:
 
     @asynccontextmanager
     async def stream(self, request, call):
-        self._note(request, call)
+        self._record(request, call)
         async with aclosing(self._batches(request, call)) as batches:
             try:
                 yield batches
             finally:
-                self.left.append(request.model)
+                self.closed.append(request.model)
 
     async def _batches(self, request, call):
         error = self.failures.get(request.model)
@@ -52,17 +52,17 @@ class FakeChat:
             raise error
         yield [event(delta=service.Delta(text="Hi")), event(completed=service.Completed(usage=usage()))]
 
-    def _note(self, request, call):
-        self.asked.append(request)
+    def _record(self, request, call):
+        self.requests.append(request)
         self.progress_models.append(call.progress.model)
 
 
-class Unopened(FakeChat):
-    """A provider whose stream fails as it is opened, before there are batches at all."""
+class FailsToOpen(FakeChat):
+    """A provider whose stream fails while it is opened, before there are batches."""
 
     @asynccontextmanager
     async def stream(self, request, call):
-        self._note(request, call)
+        self._record(request, call)
         if error := self.failures.get(request.model):
             raise error
         async with aclosing(self._batches(request, call)) as batches:
@@ -109,11 +109,11 @@ def failing(reason, *names):
     return {name: ServiceError(reason, f"no {name}") for name in names}
 
 
-async def streamed(fake, asked, of):
-    """What a stream brought, and the error that it ended with."""
+async def streamed(fake, requested, of):
+    """Return the events of a stream, and the error that ended it."""
     events = []
     try:
-        async with router(fake).stream(asked, of) as batches:
+        async with router(fake).stream(requested, of) as batches:
             async for batch in batches:
                 events.extend(batch)
     except ServiceError as error:
@@ -122,20 +122,20 @@ async def streamed(fake, asked, of):
 
 
 def names(fake):
-    return [request.model for request in fake.asked]
+    return [request.model for request in fake.requests]
 
 
-async def test_the_model_asked_for_is_asked():
-    """Without trouble nothing is tried but the first."""
+async def test_the_requested_model_is_used():
+    """If it succeeds, no other model is tried."""
     fake, of = FakeChat(), call()
 
-    answer = await router(fake).complete(request("first", "second"), of)
+    response = await router(fake).complete(request("first", "second"), of)
 
-    assert (["first"], "first", "first") == (names(fake), answer.model, of.progress.model)
+    assert (["first"], "first", "first") == (names(fake), response.model, of.progress.model)
 
 
-def test_what_falls_back_is_about_the_model_or_its_load():
-    """Not callable, retired, rate limited, overloaded: nothing else may be asked twice."""
+def test_only_failures_of_the_model_or_its_load_fall_back():
+    """The model is not callable, retired, rate limited or overloaded."""
     expected = {
         Reason.MODEL_NOT_FOUND,
         Reason.RATE_LIMITED,
@@ -147,11 +147,11 @@ def test_what_falls_back_is_about_the_model_or_its_load():
 
 
 @pytest.mark.parametrize("reason", sorted(FALLS_BACK))
-async def test_a_model_that_cannot_be_called_gives_way_to_the_next(reason):
-    """In the order given, whole answers and streams alike, until one answers."""
+async def test_the_next_model_is_tried_until_one_succeeds(reason):
+    """Fallbacks are tried in the order given, for unary calls and streams alike."""
     for fake in (
         FakeChat(failing(reason, "first", "second")),
-        Unopened(failing(reason, "first", "second")),
+        FailsToOpen(failing(reason, "first", "second")),
     ):
         of = call()
         events, error = await streamed(fake, request("first", "second", "third", "fourth"), of)
@@ -160,28 +160,32 @@ async def test_a_model_that_cannot_be_called_gives_way_to_the_next(reason):
         assert ("third", "third") == (events[0].started.model, of.progress.model)
 
     fake, of = FakeChat(failing(reason, "first", "second")), call()
-    answer = await router(fake).complete(request("first", "second", "third", "fourth"), of)
-    assert (["first", "second", "third"], "third", "third") == (names(fake), answer.model, of.progress.model)
+    response = await router(fake).complete(request("first", "second", "third", "fourth"), of)
+    assert (["first", "second", "third"], "third", "third") == (
+        names(fake),
+        response.model,
+        of.progress.model,
+    )
 
 
 @pytest.mark.parametrize("reason", sorted(set(Reason) - FALLS_BACK))
 async def test_any_other_failure_is_final(reason):
-    """A bad request is bad for the next model too, and a time-out may have been billed."""
-    whole, stream = FakeChat(failing(reason, "first")), FakeChat(failing(reason, "first"))
+    """An invalid request is invalid for the next model too, and a timeout may have been billed."""
+    unary, stream = FakeChat(failing(reason, "first")), FakeChat(failing(reason, "first"))
     with pytest.raises(ServiceError) as caught:
-        await router(whole).complete(request("first", "second"), call())
+        await router(unary).complete(request("first", "second"), call())
     events, error = await streamed(stream, request("first", "second"), call())
 
     assert (reason, reason) == (caught.value.reason, error.reason)
-    assert (["first"], ["first"], []) == (names(whole), names(stream), events)
+    assert (["first"], ["first"], []) == (names(unary), names(stream), events)
 
 
-async def test_when_all_fail_the_last_failure_is_told():
-    """It belongs to the model that the call's progress names."""
+async def test_if_all_models_fail_the_last_failure_is_raised():
+    """The call's progress names the model that failed last."""
     reason = Reason.UPSTREAM_OVERLOADED
-    whole, of = FakeChat(failing(reason, "first", "second")), call()
+    unary, of = FakeChat(failing(reason, "first", "second")), call()
     with pytest.raises(ServiceError, match="no second"):
-        await router(whole).complete(request("first", "second"), of)
+        await router(unary).complete(request("first", "second"), of)
     events, error = await streamed(
         FakeChat(failing(reason, "first", "second")), request("first", "second"), call()
     )
@@ -189,8 +193,8 @@ async def test_when_all_fail_the_last_failure_is_told():
     assert ("second", [], "no second") == (of.progress.model, events, error.message)
 
 
-async def test_a_failure_without_fallbacks_is_told_as_it_is():
-    """No fallback asked for, none tried."""
+async def test_without_fallbacks_the_failure_is_raised():
+    """No other model is tried."""
     fake = FakeChat(failing(Reason.RATE_LIMITED, "first"))
 
     _, error = await streamed(fake, request("first"), call())
@@ -199,7 +203,7 @@ async def test_a_failure_without_fallbacks_is_told_as_it_is():
 
 
 async def test_after_the_first_batch_nothing_falls_back():
-    """What the caller has seen cannot be taken back: two answers would be glued together."""
+    """The caller has received output: it would get parts of two completions."""
     fake = FakeChat(failing(Reason.UPSTREAM_OVERLOADED, "first"), after_batches=1)
 
     events, error = await streamed(fake, request("first", "second"), call())
@@ -208,8 +212,8 @@ async def test_after_the_first_batch_nothing_falls_back():
     assert ["first"] == [event.started.model for event in events]
 
 
-async def test_progress_names_the_model_while_it_is_asked():
-    """A failure in the middle is told of the model that failed."""
+async def test_progress_names_the_model_of_the_attempt():
+    """So a failure is reported with the model that failed."""
     fake = FakeChat(failing(Reason.MODEL_NOT_FOUND, "first", "second"))
 
     await router(fake).complete(request("first", "second", "third"), call())
@@ -217,241 +221,242 @@ async def test_progress_names_the_model_while_it_is_asked():
     assert ["first", "second", "third"] == fake.progress_models
 
 
-async def test_a_fallback_asks_the_same_question():
-    """Only the model and the fallbacks still left differ; the caller's own message is as it was."""
-    fake, asked = FakeChat(failing(Reason.MODEL_NOT_FOUND, "first")), request("first", "second")
+async def test_a_fallback_gets_the_same_request():
+    """Only the model and the remaining fallbacks differ; the caller's own message is unchanged."""
+    fake, requested = FakeChat(failing(Reason.MODEL_NOT_FOUND, "first")), request("first", "second")
 
-    await router(fake).complete(asked, call())
+    await router(fake).complete(requested, call())
 
     expected = request("second")
-    assert [asked, expected] == fake.asked
-    assert "first" == asked.model
+    assert [requested, expected] == fake.requests
+    assert "first" == requested.model
 
 
-async def test_a_stream_that_gave_way_is_left():
-    """The upstream of every model tried is released, the last at the end."""
+async def test_the_stream_of_every_tried_model_is_closed():
+    """A failed one is closed at once, the last one at the end."""
     fake = FakeChat(failing(Reason.MODEL_NOT_FOUND, "first"))
 
     async with router(fake).stream(request("first", "second"), call()) as batches:
-        assert ["first"] == fake.left
+        assert ["first"] == fake.closed
         await anext(batches)
 
-    assert ["first", "second"] == fake.left
+    assert ["first", "second"] == fake.closed
 
 
-async def test_a_stream_that_is_left_early_releases_its_upstream():
-    """A caller that goes after one batch ends the provider's stream."""
+async def test_a_stream_that_ends_early_closes_its_upstream():
+    """A caller that leaves after one batch ends the provider's stream."""
     fake = FakeChat()
 
     async with router(fake).stream(request(), call()) as batches:
         await anext(batches)
 
-    assert ["first"] == fake.left
+    assert ["first"] == fake.closed
 
 
-async def test_a_whole_answer_tells_its_cost_and_its_times():
-    """1,000 x 500 and 10 x 2,000 nano-USD; milliseconds since the call came in. A whole answer has no
-    first token, even where it was read as a stream.
+async def test_a_unary_response_has_cost_and_timings():
+    """The cost is 1,000 x 500 and 10 x 2,000 nano-USD; times are milliseconds since the call was received.
+
+    A unary response has no first-token time, even if it was read as a stream.
     """
-    answer = await router(FakeChat()).complete(request(PRICED), call())
+    response = await router(FakeChat()).complete(request(PRICED), call())
 
-    assert 520_000 == answer.usage.cost_nano_usd
+    assert 520_000 == response.usage.cost_nano_usd
     assert (False, 2500) == (
-        answer.usage.timings.HasField("first_token_ms"),
-        answer.usage.timings.total_ms,
+        response.usage.timings.HasField("first_token_ms"),
+        response.usage.timings.total_ms,
     )
 
 
-async def test_a_stream_tells_them_at_its_end():
-    """The same cost in `completed`, and the time to the first token."""
+async def test_a_stream_has_cost_and_timings_at_its_end():
+    """`completed` has the same cost, and the time to the first token."""
     events, _ = await streamed(FakeChat(), request(PRICED), call())
 
-    told = events[-1].completed.usage
+    usage = events[-1].completed.usage
     assert (520_000, 250, 2500) == (
-        told.cost_nano_usd,
-        told.timings.first_token_ms,
-        told.timings.total_ms,
+        usage.cost_nano_usd,
+        usage.timings.first_token_ms,
+        usage.timings.total_ms,
     )
 
 
 async def test_the_cost_is_that_of_the_model_that_served():
-    """A fallback costs what the fallback costs."""
+    """A fallback is charged at its own price."""
     fake = FakeChat(failing(Reason.MODEL_NOT_FOUND, "first"))
 
-    answer = await router(fake).complete(request("first", PRICED), call())
+    response = await router(fake).complete(request("first", PRICED), call())
 
-    assert 520_000 == answer.usage.cost_nano_usd
+    assert 520_000 == response.usage.cost_nano_usd
 
 
 async def test_a_model_without_a_price_has_no_cost():
-    """Unknown is not nothing."""
-    answer = await router(FakeChat()).complete(request("unpriced"), call())
+    """An unknown cost is not zero."""
+    response = await router(FakeChat()).complete(request("unpriced"), call())
     events, _ = await streamed(FakeChat(), request("unpriced"), call())
 
-    assert not answer.usage.HasField("cost_nano_usd")
+    assert not response.usage.HasField("cost_nano_usd")
     assert not events[-1].completed.usage.HasField("cost_nano_usd")
 
 
 NAMES = ModelNames(
     aliases={"fast": PRICED, "spare": "second", "old/id": "new/id"}, replacements={"retired/id": PRICED}
 )
-LED_ON = ModelNames(aliases={"fast": "retired/id"}, replacements={"retired/id": PRICED})
+CHAIN = ModelNames(aliases={"fast": "retired/id"}, replacements={"retired/id": PRICED})
 
 
-def naming(fake, unavailable=None):
+def with_names(fake, unavailable=None):
     return RoutingChat(fake, price=price_of, clock=lambda: END_S, names=NAMES, unavailable=unavailable)
 
 
-async def both(fake, asked, of):
-    """The models asked by a whole answer and by a stream, what served, what it cost, what was remarked."""
-    whole = await naming(fake).complete(asked, of)
+async def both(fake, requested, of):
+    """Run a unary call and a stream. Return the unary response and the warnings, which are the same."""
+    unary = await with_names(fake).complete(requested, of)
     events = []
-    async with naming(fake).stream(asked, of) as batches:
+    async with with_names(fake).stream(requested, of) as batches:
         async for batch in batches:
             events.extend(batch)
     completed = events[-1].completed
-    assert list(whole.warnings) == list(completed.warnings)
-    assert whole.usage.cost_nano_usd == completed.usage.cost_nano_usd
-    assert whole.model == events[0].started.model
-    return whole, [warning.message for warning in whole.warnings]
+    assert list(unary.warnings) == list(completed.warnings)
+    assert unary.usage.cost_nano_usd == completed.usage.cost_nano_usd
+    assert unary.model == events[0].started.model
+    return unary, [warning.message for warning in unary.warnings]
 
 
-async def test_an_alias_asks_for_the_model_that_it_stands_for():
-    """The answer names the model and says so; the call knows both names; the cost is the model's."""
-    fake, of, asked = FakeChat(), call(), request("fast")
+async def test_an_alias_is_replaced_by_its_model():
+    """The response names the model and has a warning; progress has both names; the price is the model's."""
+    fake, of, requested = FakeChat(), call(), request("fast")
 
-    whole, remarks = await both(fake, asked, of)
+    unary, warnings = await both(fake, requested, of)
 
-    assert ([PRICED, PRICED], PRICED) == (names(fake), whole.model)
-    assert ["fast is an alias of this service: priced/model was asked."] == remarks
+    assert ([PRICED, PRICED], PRICED) == (names(fake), unary.model)
+    assert ["fast is an alias of this service; priced/model was used."] == warnings
     assert ("fast", PRICED) == (of.progress.model_asked, of.progress.model)
-    assert 520_000 == whole.usage.cost_nano_usd
-    assert "fast" == asked.model
+    assert 520_000 == unary.usage.cost_nano_usd
+    assert "fast" == requested.model
 
 
 async def test_a_fallback_may_be_an_alias():
-    """It is remarked where it served, and only there."""
+    """Its warning appears only if it served."""
     fake = FakeChat(failing(Reason.UPSTREAM_OVERLOADED, "first"))
 
-    whole, remarks = await both(fake, request("first", "spare", "fast"), call())
+    unary, warnings = await both(fake, request("first", "spare", "fast"), call())
 
-    assert (["first", "second"] * 2, "second") == (names(fake), whole.model)
-    assert ["spare is an alias of this service: second was asked."] == remarks
-    assert [["second", PRICED], [PRICED]] == [list(asked.fallback_models) for asked in fake.asked[:2]]
+    assert (["first", "second"] * 2, "second") == (names(fake), unary.model)
+    assert ["spare is an alias of this service; second was used."] == warnings
+    assert [["second", PRICED], [PRICED]] == [list(sent.fallback_models) for sent in fake.requests[:2]]
 
 
-async def test_an_answer_of_the_model_that_was_asked_for_has_no_remark():
-    """Nothing was put in its place; a model asked for by its own name has but one."""
+async def test_a_response_of_the_requested_model_has_no_warning():
+    """No other model was used, and the request named the model by its id."""
     fake, of = FakeChat(), call()
 
-    _, remarks = await both(fake, request("first", "fast"), of)
+    _, warnings = await both(fake, request("first", "fast"), of)
 
-    assert ([], "first") == (remarks, of.progress.model_asked)
+    assert ([], "first") == (warnings, of.progress.model_asked)
 
 
-async def test_a_refused_model_gives_way_to_the_successor_that_the_provider_names():
-    """The provider is asked first, for it may serve the model after all."""
+async def test_the_successor_of_a_rejected_model_is_tried():
+    """The requested model is tried first, since the provider may still serve it."""
     fake, of = FakeChat(failing(Reason.MODEL_NOT_FOUND, "retired/id")), call()
 
-    whole, remarks = await both(fake, request("retired/id"), of)
+    unary, warnings = await both(fake, request("retired/id"), of)
 
-    assert ((["retired/id", PRICED] * 2), PRICED) == (names(fake), whole.model)
-    assert ["The provider refused retired/id: priced/model, its successor there, was asked."] == remarks
+    assert ((["retired/id", PRICED] * 2), PRICED) == (names(fake), unary.model)
+    assert ["The provider rejected retired/id; its successor priced/model was used instead."] == warnings
     assert ("retired/id", PRICED) == (of.progress.model_asked, of.progress.model)
     served = FakeChat()
     assert (await both(served, request("retired/id"), call()))[1] == []
 
 
 @pytest.mark.parametrize("reason", sorted(FALLS_BACK - {Reason.MODEL_NOT_FOUND}))
-async def test_a_busy_model_does_not_give_way_to_its_successor(reason):
-    """Only who refuses the model itself says that it is gone."""
+async def test_the_successor_of_a_busy_model_is_not_tried(reason):
+    """Only MODEL_NOT_FOUND means that the model is gone."""
     fake = FakeChat(failing(reason, "retired/id"))
 
     with pytest.raises(ServiceError, match="no retired/id"):
-        await naming(fake).complete(request("retired/id"), call())
+        await with_names(fake).complete(request("retired/id"), call())
 
     assert ["retired/id"] == names(fake)
 
 
-async def test_who_names_fallbacks_gets_those_and_no_successor():
-    """The caller has said what it wants instead."""
+async def test_a_request_with_fallbacks_gets_no_successor():
+    """The caller has chosen the models to use instead."""
     fake = FakeChat(failing(Reason.MODEL_NOT_FOUND, "retired/id", "second"))
 
     with pytest.raises(ServiceError, match="no second"):
-        await naming(fake).complete(request("retired/id", "second"), call())
+        await with_names(fake).complete(request("retired/id", "second"), call())
 
     assert ["retired/id", "second"] == names(fake)
 
 
-async def test_an_alias_of_a_model_that_gave_way_says_both():
-    """Or the caller would read of a model that it never named."""
+async def test_an_alias_of_a_replaced_model_has_both_warnings():
+    """Otherwise the warning would name a model that the caller does not know."""
     fake = FakeChat(failing(Reason.MODEL_NOT_FOUND, "retired/id"))
 
-    answer = await RoutingChat(fake, price=price_of, clock=lambda: END_S, names=LED_ON).complete(
+    response = await RoutingChat(fake, price=price_of, clock=lambda: END_S, names=CHAIN).complete(
         request("fast"), call()
     )
 
     assert [
-        "fast is an alias of this service: retired/id was asked.",
-        "The provider refused retired/id: priced/model, its successor there, was asked.",
-    ] == [warning.message for warning in answer.warnings]
+        "fast is an alias of this service; retired/id was used.",
+        "The provider rejected retired/id; its successor priced/model was used instead.",
+    ] == [warning.message for warning in response.warnings]
 
 
 async def test_a_fallback_has_no_successor():
-    """Also where it is the first model once more: what the caller named is all that is asked."""
+    """This holds for a fallback that repeats the first model: only the named models are tried."""
     fake = FakeChat(failing(Reason.MODEL_NOT_FOUND, "retired/id"))
 
     with pytest.raises(ServiceError, match="no retired/id"):
-        await naming(fake).complete(request("retired/id", "retired/id"), call())
+        await with_names(fake).complete(request("retired/id", "retired/id"), call())
 
     assert ["retired/id", "retired/id"] == names(fake)
 
 
-async def test_a_successor_that_is_refused_too_is_the_failure_that_is_told():
-    """One step, no chain."""
+async def test_the_failure_of_a_successor_is_raised():
+    """A successor has no successor of its own."""
     fake = FakeChat(failing(Reason.MODEL_NOT_FOUND, "retired/id", PRICED))
 
     with pytest.raises(ServiceError, match=f"no {PRICED}"):
-        await naming(fake).complete(request("retired/id"), call())
+        await with_names(fake).complete(request("retired/id"), call())
 
 
-async def test_what_the_provider_refuses_is_noted_until_it_serves():
-    """For the key that was used, whole answers and streams alike; nothing is refused for it."""
+async def test_a_rejected_model_is_recorded_until_it_is_served():
+    """Unary calls and streams record the model for the key that was used, and still try it."""
     unavailable = UnavailableModels(clock=lambda: END_S)
     fake = FakeChat(failing(Reason.MODEL_NOT_FOUND, "first"))
-    await naming(fake, unavailable).complete(request("first", "spare"), call())
+    await with_names(fake, unavailable).complete(request("first", "spare"), call())
     assert {"first"} == unavailable.of("")
 
     fake.failures.clear()
-    async with naming(fake, unavailable).stream(request("first"), call()) as batches:
+    async with with_names(fake, unavailable).stream(request("first"), call()) as batches:
         await anext(batches)
     assert set() == unavailable.of("")
 
     fake.failures.update(failing(Reason.MODEL_NOT_FOUND, "first"))
-    async with naming(fake, unavailable).stream(request("first", "second"), call()) as batches:
+    async with with_names(fake, unavailable).stream(request("first", "second"), call()) as batches:
         await anext(batches)
     assert {"first"} == unavailable.of("")
 
 
 @pytest.mark.parametrize("reason", sorted(FALLS_BACK - {Reason.MODEL_NOT_FOUND}))
-async def test_a_model_that_is_busy_is_not_noted(reason):
-    """It can be called, later."""
+async def test_a_busy_model_is_not_recorded_as_unavailable(reason):
+    """A busy model can be called later."""
     unavailable = UnavailableModels(clock=lambda: END_S)
 
     with pytest.raises(ServiceError):
-        await naming(FakeChat(failing(reason, "first")), unavailable).complete(request("first"), call())
+        await with_names(FakeChat(failing(reason, "first")), unavailable).complete(request("first"), call())
 
     assert set() == unavailable.of("")
 
 
-async def test_a_provider_that_redirects_is_paid_for_what_served():
-    """It answers with another model's name: that one's price counts, where it is known."""
+async def test_the_price_is_that_of_the_model_redirected_to():
+    """If the response names another model, its price applies, if it is known."""
 
     class Redirecting(FakeChat):
         async def complete(self, request, call):
-            answer = await super().complete(request, call)
-            answer.model = PRICED
-            return answer
+            response = await super().complete(request, call)
+            response.model = PRICED
+            return response
 
         async def _batches(self, request, call):
             async for batch in super()._batches(request, call):
@@ -460,18 +465,18 @@ async def test_a_provider_that_redirects_is_paid_for_what_served():
                 yield batch
 
     fake = Redirecting()
-    whole, _ = await both(fake, request("old"), call())
-    assert ("old", 520_000) == (fake.asked[0].model, whole.usage.cost_nano_usd)
+    unary, _ = await both(fake, request("old"), call())
+    assert ("old", 520_000) == (fake.requests[0].model, unary.usage.cost_nano_usd)
 
 
 async def test_tokens_from_the_providers_cache_cost_their_own_rate():
-    """Where the provider counts them and the price is known: whole answers and streams."""
+    """This applies if the provider counts them and the price is known."""
 
     class Cached(FakeChat):
         async def complete(self, request, call):
-            answer = await super().complete(request, call)
-            answer.usage.cached_tokens = 600
-            return answer
+            response = await super().complete(request, call)
+            response.usage.cached_tokens = 600
+            return response
 
         async def _batches(self, request, call):
             async for batch in super()._batches(request, call):
@@ -487,12 +492,12 @@ async def test_tokens_from_the_providers_cache_cost_their_own_rate():
         )
 
     priced = RoutingChat(Cached(), price=price, clock=lambda: END_S)
-    whole = await priced.complete(request(), call())
+    unary = await priced.complete(request(), call())
     async with priced.stream(request(), call()) as batches:
         *_, last = [batch async for batch in batches]
 
     expected = 400 * 1000 + 600 * 100 + 10 * 2000
     assert (expected, expected) == (
-        whole.usage.cost_nano_usd,
+        unary.usage.cost_nano_usd,
         last[-1].completed.usage.cost_nano_usd,
     )

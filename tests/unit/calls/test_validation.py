@@ -1,4 +1,4 @@
-"""Each rule of the contract: what is allowed at its edge, and what is just beyond."""
+"""Each rule of the contract, with values at its bound and just beyond it."""
 
 import json
 import math
@@ -17,7 +17,7 @@ CALL = chat.ToolCall(id="call_1", function=chat.FunctionCall(name="look", argume
 
 
 def request(**fields) -> service.CompleteRequest:
-    """A good request, with `fields` in place of its own."""
+    """Return a valid request with these fields replaced."""
     good = {"model": "maker/model", "messages": [message()]}
     return service.CompleteRequest(**{**good, **fields})
 
@@ -26,7 +26,7 @@ def message(role=chat.ROLE_USER, content=(TEXT,), **fields) -> chat.Message:
     return chat.Message(role=role, content=content, **fields)
 
 
-def saying(part: chat.ContentPart) -> service.CompleteRequest:
+def with_part(part: chat.ContentPart) -> service.CompleteRequest:
     return request(messages=[message(content=[part])])
 
 
@@ -106,20 +106,20 @@ GOOD = {
         ]
     ),
     "parts 256": request(messages=[message(content=[TEXT] * 256)]),
-    "empty text": saying(chat.ContentPart(text="")),
-    "text and picture": request(messages=[message(content=[TEXT, IMAGE])]),
-    "picture http": saying(chat.ContentPart(image=chat.Image(url="http://h"))),
-    "picture HTTPS": saying(chat.ContentPart(image=chat.Image(url="HTTPS://h/ä?x=1#y"))),
-    "picture data URL": saying(chat.ContentPart(image=chat.Image(url="data:image/png;base64,AAAA"))),
-    "picture Data URL without type": saying(chat.ContentPart(image=chat.Image(url="DATA:,x"))),
-    "picture data URL, long": saying(
+    "empty text": with_part(chat.ContentPart(text="")),
+    "text and image": request(messages=[message(content=[TEXT, IMAGE])]),
+    "image http": with_part(chat.ContentPart(image=chat.Image(url="http://h"))),
+    "image HTTPS": with_part(chat.ContentPart(image=chat.Image(url="HTTPS://h/ä?x=1#y"))),
+    "image data URL": with_part(chat.ContentPart(image=chat.Image(url="data:image/png;base64,AAAA"))),
+    "image Data URL without type": with_part(chat.ContentPart(image=chat.Image(url="DATA:,x"))),
+    "image data URL, long": with_part(
         chat.ContentPart(image=chat.Image(url="data:image/png;base64," + "A" * 99_999))
     ),
-    "picture inline": saying(chat.ContentPart(image=chat.Image(data=b"x", media_type="image/svg+xml"))),
-    "url of 8192": saying(chat.ContentPart(video_url="https://h/" + "x" * 8182)),
-    "video": saying(chat.ContentPart(video_url="https://h/v.mp4")),
-    "recording": saying(chat.ContentPart(audio_url="https://h/a.wav")),
-    "recording inline": saying(chat.ContentPart(audio=chat.Audio(data=b"x", format="wav"))),
+    "image inline": with_part(chat.ContentPart(image=chat.Image(data=b"x", media_type="image/svg+xml"))),
+    "url of 8192": with_part(chat.ContentPart(video_url="https://h/" + "x" * 8182)),
+    "video": with_part(chat.ContentPart(video_url="https://h/v.mp4")),
+    "audio": with_part(chat.ContentPart(audio_url="https://h/a.wav")),
+    "audio inline": with_part(chat.ContentPart(audio=chat.Audio(data=b"x", format="wav"))),
     "tools 128": request(tools=[tool(f"t{number}") for number in range(128)]),
     "tool name of 64": request(tools=[tool("aZ_-0" + "x" * 59)]),
     "tool parameters": request(
@@ -215,11 +215,11 @@ BAD = [
             (chat.ROLE_TOOL, {"tool_call_id": "c"}),
         )
     ),
-    (saying(chat.ContentPart()), "messages[0].content[0]"),
-    (saying(chat.ContentPart(image=chat.Image())), "messages[0].content[0].image"),
-    (saying(chat.ContentPart(image=chat.Image(media_type="image/png"))), "messages[0].content[0].image"),
+    (with_part(chat.ContentPart()), "messages[0].content[0]"),
+    (with_part(chat.ContentPart(image=chat.Image())), "messages[0].content[0].image"),
+    (with_part(chat.ContentPart(image=chat.Image(media_type="image/png"))), "messages[0].content[0].image"),
     *(
-        (saying(chat.ContentPart(image=chat.Image(url=url))), "messages[0].content[0].image.url")
+        (with_part(chat.ContentPart(image=chat.Image(url=url))), "messages[0].content[0].image.url")
         for url in (
             "",
             "file:///etc/passwd",
@@ -238,15 +238,15 @@ BAD = [
             "https://h/" + "x" * 8183,
         )
     ),
-    (saying(chat.ContentPart(video_url="file:///x")), "messages[0].content[0].video_url"),
-    (saying(chat.ContentPart(audio_url="file:///x")), "messages[0].content[0].audio_url"),
+    (with_part(chat.ContentPart(video_url="file:///x")), "messages[0].content[0].video_url"),
+    (with_part(chat.ContentPart(audio_url="file:///x")), "messages[0].content[0].audio_url"),
     (
-        saying(chat.ContentPart(image=chat.Image(data=b"", media_type="image/png"))),
+        with_part(chat.ContentPart(image=chat.Image(data=b"", media_type="image/png"))),
         "messages[0].content[0].image.data",
     ),
     *(
         (
-            saying(chat.ContentPart(image=chat.Image(data=b"x", media_type=media_type))),
+            with_part(chat.ContentPart(image=chat.Image(data=b"x", media_type=media_type))),
             "messages[0].content[0].image.media_type",
         )
         for media_type in (
@@ -261,17 +261,17 @@ BAD = [
             "bíld/x",
         )
     ),
-    (saying(chat.ContentPart(audio=chat.Audio(format="wav"))), "messages[0].content[0].audio.data"),
+    (with_part(chat.ContentPart(audio=chat.Audio(format="wav"))), "messages[0].content[0].audio.data"),
     *(
         (
-            saying(chat.ContentPart(audio=chat.Audio(data=b"x", format=form))),
+            with_part(chat.ContentPart(audio=chat.Audio(data=b"x", format=form))),
             "messages[0].content[0].audio.format",
         )
         for form in ("", "WAV", "audio/wav", "x" * 33, "wav\n")
     ),
     *(
-        (request(messages=[message(chat.ROLE_ASSISTANT, (), tool_calls=calls)]), place)
-        for calls, place in (
+        (request(messages=[message(chat.ROLE_ASSISTANT, (), tool_calls=calls)]), path)
+        for calls, path in (
             ([CALL, chat.ToolCall(id="c")], "messages[0].tool_calls[1]"),
             ([CALL] * 129, "messages[0].tool_calls"),
             ([chat.ToolCall(function=chat.FunctionCall())], "messages[0].tool_calls[0].function.name"),
@@ -312,16 +312,16 @@ BAD = [
 
 
 @pytest.mark.parametrize("good", GOOD.values(), ids=GOOD.keys())
-def test_what_the_contract_allows_passes(good):
-    """Up to and including the edge."""
+def test_a_valid_request_passes(good):
+    """Every bound is inclusive."""
     validate(good, LIMITS)
 
 
 @pytest.mark.parametrize(
     ("wrong", "field"), BAD, ids=[f"{number}-{bad[1]}" for number, bad in enumerate(BAD)]
 )
-def test_what_the_contract_forbids_is_named(wrong, field):
-    """One violation, at its place."""
+def test_an_invalid_field_is_named(wrong, field):
+    """There is one violation, with the path of the field."""
     assert [field] == fields_of(wrong)
 
 
@@ -361,8 +361,8 @@ JSON_FIELDS = {
     ],
     ids=lambda text: text[:20],
 )
-def test_json_must_be_one_object_and_not_deep(field, text):
-    """Strictly RFC 8259, and without an overflow however deep it is."""
+def test_json_must_be_one_object_of_bounded_depth(field, text):
+    """Parsing follows RFC 8259 strictly, and never overflows the stack."""
     assert [field] == fields_of(JSON_FIELDS[field](text))
 
 
@@ -381,34 +381,34 @@ def test_json_must_be_one_object_and_not_deep(field, text):
     ],
     ids=lambda text: text[:20],
 )
-def test_json_objects_pass(field, text):
-    """Keys twice, numbers of any size that a double holds, 32 levels, brackets within strings."""
+def test_valid_json_objects_pass(field, text):
+    """Duplicate keys, numbers that fit in a double, 32 levels and brackets in strings are allowed."""
     validate(JSON_FIELDS[field](text), LIMITS)
 
 
-def test_a_number_of_5000_digits_is_refused_cleanly():
-    """No double holds it, and reading it as an integer would take its time."""
+def test_a_number_of_5000_digits_is_rejected():
+    """The number does not fit in a double, and parsing it as an integer would be slow."""
     assert fields_of(request(extra_body_json='{"x": ' + "1" * 5000 + "}")) == ["extra_body_json"]
 
 
 def test_the_json_texts_of_a_request_share_a_budget():
-    """So that 128 tools cannot have 128 times as much."""
+    """128 tools must not have 128 times as much."""
     text = json.dumps({"x": "y" * 400_000})
     tools = [tool(f"t{number}", parameters_json=text) for number in range(3)]
     validate(request(tools=tools[:2]), LIMITS)
     assert fields_of(request(tools=tools)) == ["tools[2].function.parameters_json"]
 
 
-def test_the_brackets_of_a_request_are_counted_before_they_are_read():
-    """A megabyte of empty lists takes long to build."""
+def test_brackets_are_counted_before_parsing():
+    """A megabyte of empty lists takes long to parse."""
     assert fields_of(request(extra_body_json='{"x": [' + "[]," * 32_767 + "0]}")) == ["extra_body_json"]
 
 
-def test_the_parts_of_a_request_are_counted_before_they_are_looked_at():
-    """A million parts of two bytes each end at a bound."""
-    turns = [message(content=[TEXT] * 256)] * 64
-    validate(request(messages=turns), LIMITS)
-    assert fields_of(request(messages=[*turns, message(content=[IMAGE])])) == ["messages"]
+def test_parts_are_counted_before_they_are_checked():
+    """A million parts of two bytes each exceed the bound."""
+    messages = [message(content=[TEXT] * 256)] * 64
+    validate(request(messages=messages), LIMITS)
+    assert fields_of(request(messages=[*messages, message(content=[IMAGE])])) == ["messages"]
 
 
 @pytest.mark.parametrize(
@@ -424,26 +424,26 @@ def test_the_parts_of_a_request_are_counted_before_they_are_looked_at():
         "tools",
     ],
 )
-def test_extra_body_must_leave_out_what_is_set_elsewhere(name):
-    """The name is told, since it is ours and not the caller's text."""
+def test_extra_body_must_not_contain_reserved_names(name):
+    """The violation names the member, which is a known name and not the caller's text."""
     [violation] = violations(request(extra_body_json=json.dumps({name: None, "other": 1})))
     assert violation.field == "extra_body_json"
     assert repr(name) in violation.description
 
 
 def test_an_escaped_name_in_the_extra_body_is_the_same_name():
-    """Keys are compared as they read, not as they are written."""
+    """Keys are compared after unescaping."""
     assert fields_of(request(extra_body_json='{"\\u006dodel": "x"}')) == ["extra_body_json"]
 
 
-def test_an_unknown_role_is_told_by_number():
-    """So that a newer caller sees what this service does not know."""
+def test_an_unknown_role_is_named_by_number():
+    """A newer caller can see which value this service does not know."""
     [violation] = violations(request(messages=[message(77)]))
-    assert violation.description == "77 is no known value"
+    assert violation.description == "77 is not a known value"
 
 
-def test_all_violations_are_told_together():
-    """In the order of the request's parts, each at its place."""
+def test_all_violations_are_reported_together():
+    """They come in the order of the checks, each with its path."""
     wrong = request(
         model="",
         temperature=3.0,
@@ -474,8 +474,8 @@ def test_all_violations_are_told_together():
     ]
 
 
-def test_the_message_tells_the_first_and_how_many_more():
-    """For stacks that show nothing but the message."""
+def test_the_message_has_the_first_violation_and_the_number_of_others():
+    """Some gRPC stacks show only the message."""
     with pytest.raises(ServiceError) as raised:
         validate(request(model="", temperature=3.0, n=0), LIMITS)
     assert raised.value.message == (
@@ -487,15 +487,15 @@ def test_the_message_tells_the_first_and_how_many_more():
 
 
 def test_after_32_violations_the_rest_is_not_checked():
-    """And the last entry says so."""
+    """The last entry states this."""
     found = violations(request(messages=[message(77)] * 100))
     assert [f"messages[{number}].role" for number in range(33)] == [violation.field for violation in found]
-    assert found[-1].description == "and more: what follows was not checked"
+    assert found[-1].description == "there are more violations: the rest of the request was not checked"
     assert len(violations(request(messages=[message(77)] * 32))) == 32
 
 
 def test_a_request_above_its_size_is_too_large():
-    """By what it was on the wire where that is known, else by what it takes to write it."""
+    """The size is that on the wire if it is known, and the serialised size otherwise."""
     good = request()
     validate(good, RequestLimits(max_request_bytes=good.ByteSize()))
     validate(good, RequestLimits(max_request_bytes=1), request_bytes=1)
@@ -511,8 +511,8 @@ def test_a_request_above_its_size_is_too_large():
 CANARY = "c4n4ry"
 
 
-def test_no_description_repeats_what_the_caller_wrote():
-    """A prompt may be anywhere, by mistake too; a status travels to logs that are not ours."""
+def test_no_description_repeats_the_callers_text():
+    """Prompt text may be in any field by mistake, and a status may appear in logs of others."""
     wrong = request(
         model=f"{CANARY} {CANARY}",
         messages=[

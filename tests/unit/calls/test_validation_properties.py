@@ -1,4 +1,4 @@
-"""Whatever comes in, validation ends in one of two ways."""
+"""Validation accepts or rejects any input, and never fails in another way."""
 
 from google.protobuf.message import DecodeError
 from hypothesis import example, given, settings
@@ -62,8 +62,8 @@ REQUESTS = st.builds(
 
 
 def is_allowed(request: service.CompleteRequest) -> bool:
-    """Whether `request` passes; if not, the error is one that a caller can read."""
-    error = refusal(request)
+    """Return whether `request` passes. If not, check that its error is readable."""
+    error = rejection(request)
     if error is None:
         return True
     assert error.reason is Reason.INVALID_REQUEST
@@ -75,7 +75,7 @@ def is_allowed(request: service.CompleteRequest) -> bool:
     return False
 
 
-def refusal(request: service.CompleteRequest) -> ServiceError | None:
+def rejection(request: service.CompleteRequest) -> ServiceError | None:
     try:
         validate(request, LIMITS)
     except ServiceError as error:
@@ -84,7 +84,7 @@ def refusal(request: service.CompleteRequest) -> ServiceError | None:
 
 
 def length_delimited(field: int, content: bytes) -> bytes:
-    """One field of wire type 2, so that random bytes get past the first byte of a message."""
+    """Encode a field of wire type 2, so that random bytes parse beyond the first byte of a message."""
     tag, size = (field << 3) | 2, len(content)
     return bytes(part for part in (*varint(tag), *varint(size))) + content
 
@@ -112,8 +112,8 @@ WIRE = st.recursive(st.binary(max_size=12), nested, max_leaves=12)
 
 @settings(deadline=None, max_examples=300)
 @given(request=REQUESTS)
-def test_any_request_passes_or_is_refused_by_name(request):
-    """Nothing but a ServiceError, whatever the fields hold; and the same answer twice."""
+def test_any_request_passes_or_is_rejected_by_name(request):
+    """Only a ServiceError is raised. A second validation gives the same result and changes nothing."""
     before = request.SerializeToString(deterministic=True)
     assert is_allowed(request) == is_allowed(request)
     assert before == request.SerializeToString(deterministic=True)
@@ -122,8 +122,8 @@ def test_any_request_passes_or_is_refused_by_name(request):
 @settings(deadline=None, max_examples=300)
 @given(data=WIRE)
 @example(data=service.CompleteRequest(model="m").SerializeToString() + b"\x12\x02\x08\x4d")
-def test_any_bytes_that_parse_pass_or_are_refused_by_name(data):
-    """Unknown fields, unknown enum values, fields given twice: what a hostile caller can send."""
+def test_any_bytes_that_parse_pass_or_are_rejected_by_name(data):
+    """A hostile caller can send unknown fields, unknown enum values and duplicate fields."""
     request = service.CompleteRequest()
     try:
         request.ParseFromString(data)
@@ -134,8 +134,8 @@ def test_any_bytes_that_parse_pass_or_are_refused_by_name(data):
 
 @settings(deadline=None, max_examples=200)
 @given(text=st.text(alphabet='{}[]",:01eE.-\\u"ntf \n', max_size=60))
-def test_any_json_text_passes_or_is_refused_by_name(text):
-    """Any mixture of what JSON is made of."""
+def test_any_json_text_passes_or_is_rejected_by_name(text):
+    """The texts are random mixtures of JSON's characters."""
     request = service.CompleteRequest(
         model="m",
         messages=[chat.Message(role=chat.ROLE_USER, content=[chat.ContentPart(text="hi")])],
@@ -161,11 +161,11 @@ def test_any_json_text_passes_or_is_refused_by_name(text):
     ),
     key=st.sampled_from(["", "reasoning", "reasoning_content"]),
 )
-def test_an_assistants_message_goes_back_as_it_came(text, reasoning, calls, key):
-    """One type goes in and comes out: what a model wrote, mistakes included, is never refused."""
+def test_an_assistants_message_is_accepted_unchanged(text, reasoning, calls, key):
+    """The text of a model, mistakes included, is never rejected in the next request."""
     content = [chat.ContentPart(text=text)] if text else []
-    answer = chat.Message(
+    reply = chat.Message(
         role=chat.ROLE_ASSISTANT, content=content, reasoning=reasoning, reasoning_key=key, tool_calls=calls
     )
     question = chat.Message(role=chat.ROLE_USER, content=[chat.ContentPart(text="hi")])
-    assert is_allowed(service.CompleteRequest(model="m", messages=[question, answer, question]))
+    assert is_allowed(service.CompleteRequest(model="m", messages=[question, reply, question]))

@@ -1,4 +1,4 @@
-"""The tables of the validation are total over the contract."""
+"""The tables of validation cover every field, role and mode of the contract."""
 
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
@@ -7,7 +7,7 @@ from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.calls.validation import RequestLimits, validate
 from togetherchat_server.calls.validation.messages import ROLES
-from togetherchat_server.calls.validation.options import COVERED, OWN, RANGES, TAKEN
+from togetherchat_server.calls.validation.options import COVERED, OWN, RANGES, RESERVED
 from togetherchat_server.calls.validation.tools import TOOL_CHOICE_MODES
 from togetherchat_server.domain.reasons import ServiceError
 
@@ -18,24 +18,24 @@ NUMBERS = {
 }
 
 
-def test_every_field_says_which_names_of_the_providers_it_covers():
-    """A field that is added to the contract fails here until it does."""
+def test_every_field_lists_the_provider_names_that_it_covers():
+    """A field that is added to the contract fails here until it has an entry."""
     assert set(FIELDS) == set(COVERED)
 
 
 def test_every_field_that_is_sent_covers_a_name():
-    """Only two are this service's own business."""
+    """Only two fields are not sent to the provider under a name of their own."""
     assert {"fallback_models", "extra_body_json"} == {name for name, covers in COVERED.items() if not covers}
 
 
 def test_no_two_fields_cover_one_name():
-    """Else one of the two would be lost on the way."""
-    assert len(TAKEN) == sum(len(covers) for covers in COVERED.values()) + len(OWN)
+    """Otherwise one of the two would be lost in the translation."""
+    assert len(RESERVED) == sum(len(covers) for covers in COVERED.values()) + len(OWN)
 
 
-@pytest.mark.parametrize("name", sorted(TAKEN))
-def test_no_name_that_is_taken_may_be_added(name):
-    """Each by itself."""
+@pytest.mark.parametrize("name", sorted(RESERVED))
+def test_no_reserved_name_is_allowed_in_extra_body(name):
+    """Every reserved name is rejected."""
     request = service.CompleteRequest(
         model="m",
         messages=[chat.Message(role=chat.ROLE_USER, content=[chat.ContentPart(text="hi")])],
@@ -47,12 +47,12 @@ def test_no_name_that_is_taken_may_be_added(name):
 
 
 def test_every_number_has_a_range():
-    """`top_k`, which has a gap, is checked apart; a seed may be anything."""
+    """`top_k`, whose range has a gap, is checked separately; a seed may be any integer."""
     numbers = {name for name, field in FIELDS.items() if field.cpp_type in NUMBERS and not field.message_type}
     assert numbers == {*RANGES, "top_k"}
 
 
 def test_every_role_and_mode_of_the_contract_is_known():
-    """A value that is added to the contract is taken at once."""
+    """A value that is added to the contract is accepted without another change."""
     assert set(chat.Role.values()) - {0} == ROLES
     assert set(chat.ToolChoiceMode.values()) == TOOL_CHOICE_MODES

@@ -1,12 +1,11 @@
-"""Whether a request is one that the contract allows: everything wrong with it, said at once.
+"""Validates a request against the contract, and reports all its violations at once.
 
-Owns the rules written beside the fields of `CompleteRequest`. Knows nothing of models and
-what they can do: that is the provider's to judge.
+Owns the rules written beside the fields of `CompleteRequest`. Knows nothing of models and their
+capabilities: the provider judges those.
 
-It runs before every call, so the path of a good request is short: no regular expression sees
-a long text, nothing is copied, and places in the request are spelt only where something is
-wrong. A request made to be slow (a million empty parts, a million brackets) meets a bound
-before it is walked.
+Validation runs before every call, so the path of a valid request is short: no regular expression
+reads a long text, nothing is copied, and a field path is only built for a violation. A request made
+to be slow (a million empty parts, a million brackets) exceeds a bound before it is walked.
 """
 
 from togetherchat.v1 import chat_service_pb2 as service
@@ -26,24 +25,24 @@ def validate(
 ) -> None:
     """Return if `request` may go to the provider.
 
-    `request_bytes` is its size where the front knows it: protobuf finds it out by serialising
-    the whole request once more, which takes 5 us for 40 KB and 0.5 ms for 400 KB.
+    `request_bytes` is its size if the frontend knows it. Otherwise protobuf computes it by serialising
+    the whole request again, which takes 5 us for 40 KB and 0.5 ms for 400 KB.
 
     Raises:
-        ServiceError: REQUEST_TOO_LARGE above `limits.max_request_bytes`; INVALID_REQUEST with
-            all violations otherwise, `limits.violations_max` of them at most. No description
-            repeats a text of the caller's.
+        ServiceError: REQUEST_TOO_LARGE above `limits.max_request_bytes`; otherwise INVALID_REQUEST
+            with all violations, at most `limits.violations_max`. No description repeats a text of
+            the caller.
     """
     if (request.ByteSize() if request_bytes is None else request_bytes) > limits.max_request_bytes:
         raise ServiceError(
             Reason.REQUEST_TOO_LARGE, f"the request is larger than {limits.max_request_bytes} bytes"
         )
-    findings = Violations(limits.violations_max)
-    json_texts = JsonTexts(limits, findings)
-    check_options(request, limits, findings)
-    check_messages(request.messages, limits, findings)
-    check_tools(request.tools, limits, findings, json_texts)
-    check_tool_choice(request, findings)
-    check_response_format(request, limits, findings, json_texts)
-    check_extra_body(request, json_texts, findings)
-    findings.raise_if_any()
+    violations = Violations(limits.violations_max)
+    json_texts = JsonTexts(limits, violations)
+    check_options(request, limits, violations)
+    check_messages(request.messages, limits, violations)
+    check_tools(request.tools, limits, violations, json_texts)
+    check_tool_choice(request, violations)
+    check_response_format(request, limits, violations, json_texts)
+    check_extra_body(request, json_texts, violations)
+    violations.raise_if_any()

@@ -1,4 +1,4 @@
-"""The rules of a conversation: what each role may say, and the shape of each part."""
+"""The rules for messages: the fields that each role may have, and the shape of each part."""
 
 from collections.abc import Sequence
 from typing import Final, assert_never, final
@@ -17,32 +17,33 @@ ROLES: Final = frozenset(chat.Role.values()) - {chat.ROLE_UNSPECIFIED}
 _PLAIN_ROLES: Final = ROLES - {chat.ROLE_TOOL}
 REASONING_KEYS: Final = frozenset({"", "reasoning", "reasoning_content"})
 
-_TEXT_ONLY: Final = "may be text alone: other parts are for ROLE_USER"
-_ASSISTANT_ONLY: Final = "is for ROLE_ASSISTANT alone"
+_TEXT_ONLY: Final = "may only be text: other parts are allowed only on ROLE_USER"
+_ASSISTANT_ONLY: Final = "is allowed only on ROLE_ASSISTANT"
 
 
-def check_messages(messages: Sequence[chat.Message], limits: RequestLimits, findings: Violations) -> None:
+def check_messages(messages: Sequence[chat.Message], limits: RequestLimits, violations: Violations) -> None:
     if not messages:
-        findings.add("messages", "must have at least one entry")
-    if not check_count("messages", messages, limits.messages_max, findings):
+        violations.add("messages", "must have at least one entry")
+    if not check_count("messages", messages, limits.messages_max, violations):
         return
-    pieces = 0
+    items = 0
     for index, message in enumerate(messages):
         if _is_plain(message):
             continue
-        turn = _Turn(f"messages[{index}]", message, limits, findings)
-        pieces += len(turn.content) + len(turn.tool_calls)
-        if pieces > limits.pieces_max:
-            findings.add("messages", f"may have {limits.pieces_max} parts and tool calls together")
+        checked = _CheckedMessage(f"messages[{index}]", message, limits, violations)
+        items += len(checked.content) + len(checked.tool_calls)
+        if items > limits.parts_and_tool_calls_max:
+            rule = f"may have at most {limits.parts_and_tool_calls_max} parts and tool calls together"
+            violations.add("messages", rule)
             return
-        _check_turn(turn)
+        _check_message(checked)
 
 
 def _is_plain(message: chat.Message) -> bool:
-    """One text and nothing else: true of most messages, and told in 1 us.
+    """Return whether a message is one text and nothing else. Most are, and this test takes 1 us.
 
-    Going through all the rules takes 3 us, most of it spent by protobuf on making an object
-    for each field of a message that is read; hence also the fields kept in `_Turn`.
+    Checking all the rules takes 3 us. Protobuf spends most of that on creating an object for each
+    field that is read; `_CheckedMessage` keeps the fields for the same reason.
     """
     content = message.content
     return (
@@ -55,148 +56,148 @@ def _is_plain(message: chat.Message) -> bool:
 
 
 @final
-class _Turn:
-    """A message that is looked at closely, and where to say what is wrong with it."""
+class _CheckedMessage:
+    """A message that is checked against all the rules, with its path for violations."""
 
-    __slots__ = ("content", "findings", "limits", "message", "place", "role", "tool_calls")
+    __slots__ = ("content", "limits", "message", "path", "role", "tool_calls", "violations")
 
     def __init__(
-        self, place: str, message: chat.Message, limits: RequestLimits, findings: Violations
+        self, path: str, message: chat.Message, limits: RequestLimits, violations: Violations
     ) -> None:
-        self.place = place
+        self.path = path
         self.message = message
         self.role = message.role
         self.content = message.content
         self.tool_calls = message.tool_calls
         self.limits = limits
-        self.findings = findings
+        self.violations = violations
 
-    def wrong(self, field: str, description: str) -> None:
-        self.findings.add(f"{self.place}.{field}", description)
+    def add(self, field: str, description: str) -> None:
+        self.violations.add(f"{self.path}.{field}", description)
 
 
-def _check_turn(turn: _Turn) -> None:
-    if turn.role == chat.ROLE_UNSPECIFIED:
-        turn.wrong("role", "is required")
-    elif turn.role not in ROLES:
-        turn.wrong("role", f"{turn.role:d} is no known value")
+def _check_message(checked: _CheckedMessage) -> None:
+    if checked.role == chat.ROLE_UNSPECIFIED:
+        checked.add("role", "is required")
+    elif checked.role not in ROLES:
+        checked.add("role", f"{checked.role:d} is not a known value")
     else:
-        _check_tool_call_id(turn)
-        if turn.role != chat.ROLE_ASSISTANT:
-            _check_not_assistants(turn)
-    _check_content(turn)
-    _check_texts(turn)
-    if turn.tool_calls:
-        _check_tool_calls(turn)
+        _check_tool_call_id(checked)
+        if checked.role != chat.ROLE_ASSISTANT:
+            _check_not_assistant(checked)
+    _check_content(checked)
+    _check_texts(checked)
+    if checked.tool_calls:
+        _check_tool_calls(checked)
 
 
-def _check_tool_call_id(turn: _Turn) -> None:
-    tool_call_id = turn.message.tool_call_id
-    if turn.role == chat.ROLE_TOOL and not tool_call_id:
-        turn.wrong("tool_call_id", "is required on ROLE_TOOL")
-    elif turn.role != chat.ROLE_TOOL and tool_call_id:
-        turn.wrong("tool_call_id", "is for ROLE_TOOL alone")
+def _check_tool_call_id(checked: _CheckedMessage) -> None:
+    tool_call_id = checked.message.tool_call_id
+    if checked.role == chat.ROLE_TOOL and not tool_call_id:
+        checked.add("tool_call_id", "is required on ROLE_TOOL")
+    elif checked.role != chat.ROLE_TOOL and tool_call_id:
+        checked.add("tool_call_id", "is allowed only on ROLE_TOOL")
 
 
-def _check_not_assistants(turn: _Turn) -> None:
-    """What nobody but the model may do."""
-    if not turn.content:
-        turn.wrong("content", "may be empty on ROLE_ASSISTANT alone")
-    if turn.tool_calls:
-        turn.wrong("tool_calls", _ASSISTANT_ONLY)
-    if turn.message.reasoning:
-        turn.wrong("reasoning", _ASSISTANT_ONLY)
-    if turn.message.reasoning_key:
-        turn.wrong("reasoning_key", _ASSISTANT_ONLY)
+def _check_not_assistant(checked: _CheckedMessage) -> None:
+    """Reject what only the assistant may have."""
+    if not checked.content:
+        checked.add("content", "may be empty only on ROLE_ASSISTANT")
+    if checked.tool_calls:
+        checked.add("tool_calls", _ASSISTANT_ONLY)
+    if checked.message.reasoning:
+        checked.add("reasoning", _ASSISTANT_ONLY)
+    if checked.message.reasoning_key:
+        checked.add("reasoning_key", _ASSISTANT_ONLY)
 
 
-def _check_texts(turn: _Turn) -> None:
-    name, limits = turn.message.name, turn.limits
+def _check_texts(checked: _CheckedMessage) -> None:
+    name, limits = checked.message.name, checked.limits
     if not name.isprintable():
-        turn.wrong("name", "must be printable")
+        checked.add("name", "must be printable")
     if len(name) > limits.name_characters_max:
-        turn.wrong("name", f"must have at most {limits.name_characters_max} characters")
-    if len(turn.message.tool_call_id) > limits.id_characters_max:
-        turn.wrong("tool_call_id", f"must have at most {limits.id_characters_max} characters")
-    if turn.message.reasoning_key not in REASONING_KEYS:
-        turn.wrong("reasoning_key", "must be empty, reasoning or reasoning_content")
+        checked.add("name", f"must have at most {limits.name_characters_max} characters")
+    if len(checked.message.tool_call_id) > limits.id_characters_max:
+        checked.add("tool_call_id", f"must have at most {limits.id_characters_max} characters")
+    if checked.message.reasoning_key not in REASONING_KEYS:
+        checked.add("reasoning_key", "must be empty, reasoning or reasoning_content")
 
 
-def _check_content(turn: _Turn) -> None:
-    parts_max = turn.limits.parts_per_message_max
-    if len(turn.content) > parts_max:
-        turn.wrong("content", f"must have at most {parts_max} entries")
+def _check_content(checked: _CheckedMessage) -> None:
+    parts_max = checked.limits.parts_per_message_max
+    if len(checked.content) > parts_max:
+        checked.add("content", f"must have at most {parts_max} entries")
         return
-    text_only = turn.role != chat.ROLE_USER and turn.role in ROLES
-    for index, part in enumerate(turn.content):
+    text_only = checked.role != chat.ROLE_USER and checked.role in ROLES
+    for index, part in enumerate(checked.content):
         kind = part.WhichOneof("part")
         if kind == "text":
             continue
-        place = f"{turn.place}.content[{index}]"
+        path = f"{checked.path}.content[{index}]"
         if text_only and kind is not None:
-            turn.findings.add(place, _TEXT_ONLY)
-        _check_part(place, part, turn.limits, turn.findings)
+            checked.violations.add(path, _TEXT_ONLY)
+        _check_part(path, part, checked.limits, checked.violations)
 
 
-def _check_part(place: str, part: chat.ContentPart, limits: RequestLimits, findings: Violations) -> None:
+def _check_part(path: str, part: chat.ContentPart, limits: RequestLimits, violations: Violations) -> None:
     kind = part.WhichOneof("part")
     match kind:
         case "text":
             pass
         case "image":
-            _check_image(f"{place}.image", part.image, limits, findings)
+            _check_image(f"{path}.image", part.image, limits, violations)
         case "video_url":
-            check_url(f"{place}.video_url", part.video_url, limits, findings)
+            check_url(f"{path}.video_url", part.video_url, limits, violations)
         case "audio_url":
-            check_url(f"{place}.audio_url", part.audio_url, limits, findings)
+            check_url(f"{path}.audio_url", part.audio_url, limits, violations)
         case "audio":
-            _check_audio(f"{place}.audio", part.audio, findings)
+            _check_audio(f"{path}.audio", part.audio, violations)
         case None:
-            findings.add(place, "must have one of text, image, video_url, audio_url, audio")
+            violations.add(path, "must have one of text, image, video_url, audio_url, audio")
         case _:
             assert_never(kind)
 
 
-def _check_image(place: str, image: chat.Image, limits: RequestLimits, findings: Violations) -> None:
+def _check_image(path: str, image: chat.Image, limits: RequestLimits, violations: Violations) -> None:
     source = image.WhichOneof("source")
     match source:
         case "url":
-            check_url(f"{place}.url", image.url, limits, findings)
+            check_url(f"{path}.url", image.url, limits, violations)
         case "data":
             if not image.data:
-                findings.add(f"{place}.data", "must not be empty")
+                violations.add(f"{path}.data", "must not be empty")
             if not is_media_type(image.media_type):
-                findings.add(f"{place}.media_type", "must be a media type such as image/png")
+                violations.add(f"{path}.media_type", "must be a media type such as image/png")
         case None:
-            findings.add(place, "must have one of url, data")
+            violations.add(path, "must have one of url, data")
         case _:
             assert_never(source)
 
 
-def _check_audio(place: str, audio: chat.Audio, findings: Violations) -> None:
+def _check_audio(path: str, audio: chat.Audio, violations: Violations) -> None:
     if not audio.data:
-        findings.add(f"{place}.data", "is required")
+        violations.add(f"{path}.data", "is required")
     if not is_audio_format(audio.format):
-        findings.add(f"{place}.format", "must be a format such as wav: 1 to 32 of a-z 0-9")
+        violations.add(f"{path}.format", "must be a format such as wav: 1 to 32 of a-z 0-9")
 
 
-def _check_tool_calls(turn: _Turn) -> None:
-    """Calls as a model wrote them: neither their names nor their arguments are ours to correct."""
-    max_concurrent_calls = turn.limits.tool_calls_per_message_max
-    if len(turn.tool_calls) > max_concurrent_calls:
-        turn.wrong("tool_calls", f"must have at most {max_concurrent_calls} entries")
+def _check_tool_calls(checked: _CheckedMessage) -> None:
+    """Check only sizes: a model wrote the names and arguments, and they are sent on unchanged."""
+    tool_calls_max = checked.limits.tool_calls_per_message_max
+    if len(checked.tool_calls) > tool_calls_max:
+        checked.add("tool_calls", f"must have at most {tool_calls_max} entries")
         return
-    for index, call in enumerate(turn.tool_calls):
+    for index, call in enumerate(checked.tool_calls):
         kind = call.WhichOneof("call")
         match kind:
             case "function":
-                if not 0 < len(call.function.name) <= turn.limits.name_characters_max:
-                    rule = f"must have 1 to {turn.limits.name_characters_max} characters"
-                    turn.wrong(f"tool_calls[{index}].function.name", rule)
+                if not 0 < len(call.function.name) <= checked.limits.name_characters_max:
+                    rule = f"must have 1 to {checked.limits.name_characters_max} characters"
+                    checked.add(f"tool_calls[{index}].function.name", rule)
             case None:
-                turn.wrong(f"tool_calls[{index}]", "must have function")
+                checked.add(f"tool_calls[{index}]", "must have function")
             case _:
                 assert_never(kind)
-        if len(call.id) > turn.limits.id_characters_max:
-            rule = f"must have at most {turn.limits.id_characters_max} characters"
-            turn.wrong(f"tool_calls[{index}].id", rule)
+        if len(call.id) > checked.limits.id_characters_max:
+            rule = f"must have at most {checked.limits.id_characters_max} characters"
+            checked.add(f"tool_calls[{index}].id", rule)

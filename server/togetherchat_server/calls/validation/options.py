@@ -1,4 +1,4 @@
-"""The rules of the fields beside the conversation: ranges, words, and what may be added freely."""
+"""The rules for all other fields: ranges, words, and the members of `extra_body_json`."""
 
 import sys
 from collections.abc import Mapping
@@ -87,83 +87,85 @@ COVERED: Final[Mapping[str, tuple[str, ...]]] = {
 """Field of `CompleteRequest` -> names in Together's request that it covers. Total over the fields."""
 
 OWN: Final = frozenset({"stream", "stream_options"})
-"""Names in Together's request that this service sets by itself."""
+"""Names in Together's request that this service always sets."""
 
-TAKEN: Final = OWN.union(*COVERED.values())
+RESERVED: Final = OWN.union(*COVERED.values())
 
 
-def check_options(request: service.CompleteRequest, limits: RequestLimits, findings: Violations) -> None:
+def check_options(request: service.CompleteRequest, limits: RequestLimits, violations: Violations) -> None:
     if not is_model_id(request.model, limits):
-        findings.add("model", model_id_rule(limits))
-    _check_numbers(request, findings)
+        violations.add("model", model_id_rule(limits))
+    _check_numbers(request, violations)
     if request.stop:
-        _check_stop(request, limits, findings)
+        _check_stop(request, limits, violations)
     if request.logit_bias:
-        _check_logit_bias(request, limits, findings)
-    _check_words(request, limits, findings)
+        _check_logit_bias(request, limits, violations)
+    _check_words(request, limits, violations)
     if request.fallback_models:
-        _check_fallbacks(request, limits, findings)
+        _check_fallbacks(request, limits, violations)
 
 
-def check_extra_body(request: service.CompleteRequest, json_texts: JsonTexts, findings: Violations) -> None:
-    """The two JSON texts that go into the body itself."""
+def check_extra_body(request: service.CompleteRequest, json_texts: JsonTexts, violations: Violations) -> None:
+    """Check the two JSON texts that become part of the provider's request."""
     if request.chat_template_kwargs_json:
         json_texts.check("chat_template_kwargs_json", request.chat_template_kwargs_json)
     if request.extra_body_json:
-        added = json_texts.check("extra_body_json", request.extra_body_json)
-        for name in sorted(TAKEN.intersection(added or ())):
-            findings.add("extra_body_json", f"must leave out {name!r}, which this service sets itself")
+        extra = json_texts.check("extra_body_json", request.extra_body_json)
+        for name in sorted(RESERVED.intersection(extra or ())):
+            violations.add("extra_body_json", f"must not contain {name!r}, which this service sets itself")
 
 
-def _check_numbers(request: service.CompleteRequest, findings: Violations) -> None:
+def _check_numbers(request: service.CompleteRequest, violations: Violations) -> None:
     for name, (least, most, rule) in RANGES.items():
         if request.HasField(name):
             value: float = getattr(request, name)
             if not least <= value <= most:
-                findings.add(name, rule)
+                violations.add(name, rule)
     if request.HasField("top_k") and request.top_k < 1 and request.top_k != -1:
-        findings.add("top_k", "must be 1 or above, or -1 for all")
+        violations.add("top_k", "must be 1 or above, or -1 for all")
 
 
-def _check_stop(request: service.CompleteRequest, limits: RequestLimits, findings: Violations) -> None:
-    if not check_count("stop", request.stop, limits.stop_max, findings):
+def _check_stop(request: service.CompleteRequest, limits: RequestLimits, violations: Violations) -> None:
+    if not check_count("stop", request.stop, limits.stop_max, violations):
         return
     for index, text in enumerate(request.stop):
         if not text:
-            findings.add(f"stop[{index}]", "must not be empty")
-        check_length(f"stop[{index}]", text, limits.stop_characters_max, findings)
+            violations.add(f"stop[{index}]", "must not be empty")
+        check_length(f"stop[{index}]", text, limits.stop_characters_max, violations)
 
 
-def _check_logit_bias(request: service.CompleteRequest, limits: RequestLimits, findings: Violations) -> None:
+def _check_logit_bias(
+    request: service.CompleteRequest, limits: RequestLimits, violations: Violations
+) -> None:
     if len(request.logit_bias) > limits.logit_bias_max:
-        findings.add("logit_bias", f"must have at most {limits.logit_bias_max} entries")
+        violations.add("logit_bias", f"must have at most {limits.logit_bias_max} entries")
         return
     for token_id, bias in request.logit_bias.items():
         if not _is_token_id(token_id):
-            findings.add("logit_bias", "must have token ids in decimal digits as keys")
+            violations.add("logit_bias", "must have token ids in decimal digits as keys")
         elif not -LOGIT_BIAS_MAX <= bias <= LOGIT_BIAS_MAX:
-            findings.add(f"logit_bias[{token_id}]", "must be -100 to 100")
+            violations.add(f"logit_bias[{token_id}]", "must be -100 to 100")
 
 
 def _is_token_id(text: str) -> bool:
     return len(text) <= TOKEN_ID_DIGITS_MAX and text.isascii() and text.isdecimal()
 
 
-def _check_words(request: service.CompleteRequest, limits: RequestLimits, findings: Violations) -> None:
+def _check_words(request: service.CompleteRequest, limits: RequestLimits, violations: Violations) -> None:
     if request.reasoning_effort and not is_word(request.reasoning_effort, limits):
-        findings.add("reasoning_effort", "must be a word such as low, medium or high")
+        violations.add("reasoning_effort", "must be a word such as low, medium or high")
     if request.safety_model and not is_model_id(request.safety_model, limits):
-        findings.add("safety_model", model_id_rule(limits))
+        violations.add("safety_model", model_id_rule(limits))
     if request.context_length_exceeded_behavior not in WORDS["context_length_exceeded_behavior"]:
-        findings.add("context_length_exceeded_behavior", "must be empty, error or truncate")
+        violations.add("context_length_exceeded_behavior", "must be empty, error or truncate")
     if request.compliance not in WORDS["compliance"]:
-        findings.add("compliance", "must be empty or hipaa")
-    check_length("prompt_cache_key", request.prompt_cache_key, limits.id_characters_max, findings)
+        violations.add("compliance", "must be empty or hipaa")
+    check_length("prompt_cache_key", request.prompt_cache_key, limits.id_characters_max, violations)
 
 
-def _check_fallbacks(request: service.CompleteRequest, limits: RequestLimits, findings: Violations) -> None:
-    if not check_count("fallback_models", request.fallback_models, limits.fallback_models_max, findings):
+def _check_fallbacks(request: service.CompleteRequest, limits: RequestLimits, violations: Violations) -> None:
+    if not check_count("fallback_models", request.fallback_models, limits.fallback_models_max, violations):
         return
     for index, model in enumerate(request.fallback_models):
         if not is_model_id(model, limits):
-            findings.add(f"fallback_models[{index}]", model_id_rule(limits))
+            violations.add(f"fallback_models[{index}]", model_id_rule(limits))

@@ -1,4 +1,4 @@
-"""Rules about single texts: ids, words, addresses, media types."""
+"""Rules for single texts: ids, words, URLs and media types."""
 
 import re
 from collections.abc import Sequence
@@ -42,36 +42,36 @@ def is_audio_format(text: str) -> bool:
     return _AUDIO_FORMAT.fullmatch(text) is not None
 
 
-def check_length(field: str, text: str, characters_max: int, findings: Violations) -> None:
+def check_length(field: str, text: str, characters_max: int, violations: Violations) -> None:
     if len(text) > characters_max:
-        findings.add(field, f"must have at most {characters_max} characters")
+        violations.add(field, f"must have at most {characters_max} characters")
 
 
-def check_count(field: str, items: Sequence[object], count_max: int, findings: Violations) -> bool:
-    """Whether there are few enough to be looked at one by one."""
+def check_count(field: str, items: Sequence[object], count_max: int, violations: Violations) -> bool:
+    """Return whether the number of items is within the bound, so that each may be checked."""
     if len(items) > count_max:
-        findings.add(field, f"must have at most {count_max} entries")
+        violations.add(field, f"must have at most {count_max} entries")
         return False
     return True
 
 
-def check_url(field: str, url: str, limits: RequestLimits, findings: Violations) -> None:
-    """An http, https or data URL. It is handed on and never fetched, so nothing more is asked of it.
+def check_url(field: str, url: str, limits: RequestLimits, violations: Violations) -> None:
+    """Check an http, https or data URL. This service never fetches it, so the check is shallow.
 
-    Of a data URL, which may be megabytes long, only the part before its comma is looked at.
+    A data URL may be megabytes long: only the part before its comma is checked.
     """
     start = url[:_SCHEME_CHARACTERS].lower()
     if start.startswith("data:"):
         head, comma, _ = url[: limits.url_characters_max].partition(",")
         if not comma or not _is_plain(head):
-            findings.add(field, "a data URL must have a media type and a comma before its data")
+            violations.add(field, "a data URL must have a media type and a comma before its data")
     elif start.startswith(_WEB_SCHEMES):
         if len(url) > limits.url_characters_max:
-            findings.add(field, f"must have at most {limits.url_characters_max} characters")
+            violations.add(field, f"must have at most {limits.url_characters_max} characters")
         elif not _is_plain(url) or not _HOST_START.match(url, start.index("://") + 3):
-            findings.add(field, "must have a host, and neither spaces nor control characters")
+            violations.add(field, "must have a host, and neither spaces nor control characters")
     else:
-        findings.add(field, "must be an http, https or data URL")
+        violations.add(field, "must be an http, https or data URL")
 
 
 def _is_plain(text: str) -> bool:

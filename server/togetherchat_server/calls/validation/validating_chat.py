@@ -1,4 +1,4 @@
-"""The conversation that every front opens: checked first, then asked."""
+"""Validates every request before it is processed, whichever frontend received it."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +12,7 @@ from togetherchat_server.domain.ports import Chat
 
 @final
 class ValidatingChat:
-    """A `Chat` before a `Chat`: lets through what the contract allows."""
+    """A `Chat` that wraps another: rejects requests that the contract does not allow."""
 
     def __init__(self, chat: Chat, limits: RequestLimits) -> None:
         self._chat = chat

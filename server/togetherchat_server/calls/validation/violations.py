@@ -1,22 +1,22 @@
-"""Collects what is wrong with a request."""
+"""Collects the violations of a request."""
 
 from typing import Final, final
 
 from togetherchat_server.domain.reasons import Reason, ServiceError, Violation
 
-_AND_MORE: Final = "and more: what follows was not checked"
+_AND_MORE: Final = "there are more violations: the rest of the request was not checked"
 
 
 @final
 class Violations:
-    """What is wrong so far. One too many ends the check, since nobody reads on."""
+    """The violations found so far. One more than the bound ends validation."""
 
     def __init__(self, violations_max: int) -> None:
         self._violations_max = violations_max
         self._violations: list[Violation] = []
 
     def add(self, field: str, description: str) -> None:
-        """Note that `field`, a path, is wrong; `description` says what is allowed."""
+        """Add a violation of `field`, a path; `description` states what is allowed."""
         if len(self._violations) == self._violations_max:
             self._violations.append(Violation(field=field, description=_AND_MORE))
             self.raise_if_any()

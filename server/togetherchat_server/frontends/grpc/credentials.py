@@ -1,8 +1,8 @@
-"""TLS for the gRPC listener: the certificate of now for every handshake.
+"""TLS credentials of the gRPC listener: every handshake uses the current certificate.
 
-gRPC asks for it before each handshake, in a thread of its own: a slow disk holds up the
-handshakes, not the calls. What it is given and cannot use it throws away, and goes on with
-what it had (grpcio 1.72 and 1.85 alike). It speaks TLS 1.2 and 1.3, and h2 alone.
+gRPC calls the fetcher before each handshake, in a thread of its own: a slow disk delays handshakes,
+not calls. gRPC ignores a certificate that it cannot use and keeps the previous one (grpcio 1.72 and
+1.85). It supports TLS 1.2 and 1.3, and only h2.
 """
 
 import grpc
@@ -11,22 +11,23 @@ from togetherchat_server.config.tls import Certificates, TlsMaterial
 
 
 def server_credentials(certificates: Certificates) -> grpc.ServerCredentials:
-    """Credentials that follow the files. Where authorities of callers are named, a caller needs a
-    certificate of one of them, and none of its calls comes in without.
-    """
-    served = certificates.current()
+    """Return credentials that follow the files.
 
-    def renewed() -> grpc.ServerCertificateConfiguration | None:
-        nonlocal served
+    If client authorities are configured, every client must present a certificate of one of them.
+    """
+    in_use = certificates.current()
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal in_use
         current = certificates.current()
-        if current is served:
+        if current is in_use:
             return None
-        served = current
+        in_use = current
         return _configuration(current)
 
     return grpc.dynamic_ssl_server_credentials(
-        _configuration(served),
-        renewed,  # pyright: ignore[reportArgumentType]  None is "no change", which the stubs forget
+        _configuration(in_use),
+        fetch,  # pyright: ignore[reportArgumentType]  None means "no change"; the stubs omit it
         require_client_authentication=certificates.names_clients,
     )
 

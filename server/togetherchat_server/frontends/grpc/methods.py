@@ -1,9 +1,7 @@
-"""The ChatService, thin: ask the port, hand on the answer.
+"""The methods of ChatService, and the two shapes of an RPC: one response, or a stream of responses.
 
-MERGED: The two shapes of our RPCs: one answer, or a stream of answers.
-
-Owns how the parts of an answer are written and counted. Knows no admission, no deadline and
-no status: those are the handler's.
+Owns how the messages of a response are written and counted. Knows no admission control, no deadline
+and no status: those belong to the handler.
 """
 
 import asyncio
@@ -20,13 +18,15 @@ from togetherchat_server.domain.call import Call, EventBatch
 from togetherchat_server.domain.ports import Chat, ModelListing
 from togetherchat_server.domain.reasons import Reason, ServiceError
 
+SERVICE: Final = "togetherchat.v1.ChatService"
+
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 
 
 @final
 class UnparsableMessage:
-    """Stands for a message that could not be parsed, until the handler can say so."""
+    """A placeholder for a message that cannot be parsed, until the handler can reject it."""
 
 
 UNPARSABLE: Final = UnparsableMessage()
@@ -34,29 +34,46 @@ Received: TypeAlias = Message | UnparsableMessage
 Write: TypeAlias = Callable[[Message], Awaitable[None]]
 
 
+def chat_methods(chat: Chat, models: ModelListing) -> "Mapping[str, Method]":
+    """Return the methods of ChatService by their full names."""
+
+    async def stream_complete(
+        request: service.CompleteRequest, call: Call
+    ) -> AsyncGenerator[EventBatch, None]:
+        async with chat.stream(request, call) as batches:
+            async for events in batches:
+                yield events
+
+    return {
+        f"/{SERVICE}/Complete": UnaryMethod(request=service.CompleteRequest, handle=chat.complete),
+        f"/{SERVICE}/StreamComplete": StreamMethod(request=service.CompleteRequest, handle=stream_complete),
+        f"/{SERVICE}/ListModels": UnaryMethod(request=service.ListModelsRequest, handle=models.list_models),
+    }
+
+
 @final
 class RpcState:
-    """One call between its first and its last message."""
+    """The state of one call, from its first message to its last."""
 
     __slots__ = ("call", "closed", "completed", "messages_sent", "release", "releasing", "stalled", "usage")
 
     def __init__(self, call: Call) -> None:
         self.call = call
         self.completed = False
-        """Whether the last message was handed to gRPC. The time that is up later is no failure."""
+        """Whether the last message was passed to gRPC. A deadline that passes later is not a failure."""
         self.closed = False
-        """Whether the call is in the books."""
+        """Whether the call record has been written."""
         self.stalled = False
-        """Whether what it held was given back while a write was waiting for its peer."""
+        """Whether the call's resources were released while a write was waiting for its peer."""
         self.release: Callable[[], Coroutine[object, object, None]] | None = None
-        """Frees what is still held upstream, between two messages."""
+        """Releases the resources still held upstream. Called between two messages."""
         self.releasing: asyncio.Task[None] | None = None
         self.messages_sent = 0
         self.usage: chat_pb2.Usage | None = None
 
 
 class Method(Protocol):
-    """What the handler serves."""
+    """One method, as the handler calls it."""
 
     @property
     def streams(self) -> bool: ...
@@ -64,17 +81,17 @@ class Method(Protocol):
     def parse(self, data: bytes) -> Received: ...
 
     async def respond(self, received: Received, state: RpcState, write: Write) -> Message | None:
-        """Answer. What is returned, if anything, is still to be sent."""
+        """Handle the request. A returned message, if any, is still to be sent."""
         ...
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnaryMethod(Generic[Request, Response]):
-    """An RPC with one answer."""
+    """An RPC with one response."""
 
     request: type[Request]
-    answer: Callable[[Request, Call], Awaitable[Response]]
+    handle: Callable[[Request, Call], Awaitable[Response]]
     streams: Final = False
 
     def parse(self, data: bytes) -> Received:
@@ -82,7 +99,7 @@ class UnaryMethod(Generic[Request, Response]):
 
     async def respond(self, received: Received, state: RpcState, write: Write) -> Message:
         del write
-        response = await self.answer(_checked(received, self.request), state.call)
+        response = await self.handle(_parsed_or_raise(received, self.request), state.call)
         state.messages_sent = 1
         if isinstance(response, service.CompleteResponse):
             state.usage = response.usage
@@ -92,17 +109,17 @@ class UnaryMethod(Generic[Request, Response]):
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamMethod(Generic[Request]):
-    """An RPC with a stream of answers, in batches."""
+    """An RPC with a stream of responses, in batches."""
 
     request: type[Request]
-    answer: Callable[[Request, Call], AsyncGenerator[EventBatch, None]]
+    handle: Callable[[Request, Call], AsyncGenerator[EventBatch, None]]
     streams: Final = True
 
     def parse(self, data: bytes) -> Received:
         return _parse(self.request, data)
 
     async def respond(self, received: Received, state: RpcState, write: Write) -> None:
-        async with aclosing(self.answer(_checked(received, self.request), state.call)) as batches:
+        async with aclosing(self.handle(_parsed_or_raise(received, self.request), state.call)) as batches:
             state.release = batches.aclose
             async for events in batches:
                 for event in events:
@@ -113,6 +130,10 @@ class StreamMethod(Generic[Request]):
                     state.messages_sent += 1
 
 
+def serialise(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
 def _parse(message: type[Message], data: bytes) -> Received:
     try:
         return message.FromString(data)
@@ -120,27 +141,9 @@ def _parse(message: type[Message], data: bytes) -> Received:
         return UNPARSABLE
 
 
-def _checked(received: Received, message: type[Request]) -> Request:
+def _parsed_or_raise(received: Received, message: type[Request]) -> Request:
     if not isinstance(received, message):
-        raise ServiceError(Reason.INVALID_REQUEST, "the request is no valid message of this contract")
+        raise ServiceError(
+            Reason.INVALID_REQUEST, f"the request is not a valid {message.DESCRIPTOR.full_name} message"
+        )
     return received
-
-
-SERVICE: Final = "togetherchat.v1.ChatService"
-
-
-def chat_methods(chat: Chat, models: ModelListing) -> Mapping[str, Method]:
-    """The RPCs of ChatService by their full names."""
-
-    async def stream_complete(
-        request: service.CompleteRequest, call: Call
-    ) -> AsyncGenerator[EventBatch, None]:
-        async with chat.stream(request, call) as batches:
-            async for events in batches:
-                yield events
-
-    return {
-        f"/{SERVICE}/Complete": UnaryMethod(request=service.CompleteRequest, answer=chat.complete),
-        f"/{SERVICE}/StreamComplete": StreamMethod(request=service.CompleteRequest, answer=stream_complete),
-        f"/{SERVICE}/ListModels": UnaryMethod(request=service.ListModelsRequest, answer=models.list_models),
-    }

@@ -1,9 +1,9 @@
-"""Reflection under both of its names, so that grpcurl and its like need no files.
+"""Server reflection under both of its names, so that tools such as grpcurl need no proto files.
 
-grpcio-reflection registers `grpc.reflection.v1alpha` alone; newer clients ask for
-`grpc.reflection.v1` first, whose messages are the same on the wire. A pool of our own holds
-every file that may be described: the contract, health, both reflections, and the error
-details of google.rpc, which grpcurl needs to print the details of a status as JSON.
+grpcio-reflection only registers `grpc.reflection.v1alpha`; newer clients try `grpc.reflection.v1`
+first, whose messages are the same on the wire. A descriptor pool of our own holds every file that may
+be described: the contract, health, both versions of reflection, and the error details of google.rpc,
+which grpcurl needs to print the details of a status as JSON.
 """
 
 from collections.abc import Iterable
@@ -34,12 +34,12 @@ _DESCRIBED: Final = (
 
 
 def add_reflection(server: aio.Server) -> None:
-    """Describe the service under v1 and v1alpha."""
+    """Add the reflection service under v1 and v1alpha."""
     names = (*SERVICES, f"{V1}.ServerReflection", f"{V1ALPHA}.ServerReflection")
-    servicer = reflection.aio.ReflectionServicer(names, pool=_Described(_pool()))  # pyright: ignore[reportArgumentType]  a pool can have no subclass
+    servicer = reflection.aio.ReflectionServicer(names, pool=_DescriptorPool(_pool()))  # pyright: ignore[reportArgumentType]  a pool cannot be subclassed
     handler = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]  untyped context
-        request_deserializer=_parsed,
+        request_deserializer=_parse,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
     for package in (V1, V1ALPHA):
@@ -53,9 +53,10 @@ def add_reflection(server: aio.Server) -> None:
 
 
 @final
-class _Described:
-    """What the servicer asks of a pool. Python's own knows no file for a method, for which
-    `grpcurl describe` asks.
+class _DescriptorPool:
+    """The part of a descriptor pool that the servicer uses.
+
+    Protobuf's pool finds no file for the name of a method, which `grpcurl describe` looks up.
     """
 
     def __init__(self, pool: descriptor_pool.DescriptorPool) -> None:
@@ -65,16 +66,17 @@ class _Described:
         self.FindAllExtensions = pool.FindAllExtensions
         self._pool = pool
 
-    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802  a pool's name for it
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802  the pool's own name
         try:
             return self._pool.FindFileContainingSymbol(symbol)
         except KeyError:
             return self._pool.FindMethodByName(symbol).containing_service.file
 
 
-def _parsed(data: bytes) -> reflection_pb2.ServerReflectionRequest:
-    """Bytes that are no message become a question about nothing, which is answered as an error:
-    the text of an exception would reach the caller.
+def _parse(data: bytes) -> reflection_pb2.ServerReflectionRequest:
+    """Parse a request; invalid bytes become an empty one, which the servicer rejects with an error.
+
+    An exception must not be raised here: gRPC would send its text to the caller.
     """
     try:
         return reflection_pb2.ServerReflectionRequest.FromString(data)
@@ -84,35 +86,35 @@ def _parsed(data: bytes) -> reflection_pb2.ServerReflectionRequest:
 
 def _pool() -> descriptor_pool.DescriptorPool:
     pool = descriptor_pool.DescriptorPool()
-    everything = descriptor_pool.Default()
-    for file in _with_imports(everything.FindFileByName(name) for name in _DESCRIBED):
+    default = descriptor_pool.Default()
+    for file in _with_imports(default.FindFileByName(name) for name in _DESCRIBED):
         pool.AddSerializedFile(file.serialized_pb)
-    pool.AddSerializedFile(_renamed(reflection_pb2.DESCRIPTOR.serialized_pb).SerializeToString())
+    pool.AddSerializedFile(_as_v1(reflection_pb2.DESCRIPTOR.serialized_pb).SerializeToString())
     return pool
 
 
 def _with_imports(files: Iterable[FileDescriptor]) -> Iterable[FileDescriptor]:
-    """The files and all they import, each once, imports first."""
+    """Return the files and everything that they import, each once, imports first."""
     seen: dict[str, FileDescriptor] = {}
 
-    def http_call(file: FileDescriptor) -> None:
+    def add(file: FileDescriptor) -> None:
         if file.name not in seen:
             for imported in file.dependencies:
-                http_call(imported)
+                add(imported)
             seen[file.name] = file
 
     for file in files:
-        http_call(file)
+        add(file)
     return seen.values()
 
 
-def _renamed(v1alpha: bytes) -> descriptor_pb2.FileDescriptorProto:
-    """The v1alpha file under the names of v1."""
+def _as_v1(v1alpha: bytes) -> descriptor_pb2.FileDescriptorProto:
+    """Return the v1alpha file with the names of v1."""
     proto = descriptor_pb2.FileDescriptorProto.FromString(v1alpha)
     proto.name, proto.package = "grpc/reflection/v1/reflection.proto", V1
     for message in proto.message_type:
         for field in message.field:
-            if not field.type_name:  # setting it, even to nothing, makes it a message
+            if not field.type_name:  # assigning it, even an empty name, makes it a message field
                 continue
             field.type_name = field.type_name.replace(V1ALPHA, V1)
     for service in proto.service:

@@ -1,7 +1,7 @@
-"""The gRPC servers: their options, what they serve, and where. Reads top to bottom.
+"""The gRPC servers: their options, services and listeners.
 
-gRPC ignores an option whose name it does not know, silently: every option here is proven by
-its behaviour in `tests/contract/test_channel_options.py`.
+gRPC silently ignores an option whose name it does not know. `tests/contract/test_channel_options.py`
+therefore proves each option here by its behaviour.
 """
 
 import socket
@@ -24,66 +24,66 @@ PENDING_MAX: Final = 100_000
 SHARE_PORT: Final = "grpc.so_reuseport"
 
 OPTIONS: Final = (
-    # Twice the service's own bound on a request, which answers with REQUEST_TOO_LARGE where
-    # gRPC's answers with RESOURCE_EXHAUSTED and no details.
+    # Twice the service's own bound on a request. The service rejects with REQUEST_TOO_LARGE; gRPC
+    # would reject with RESOURCE_EXHAUSTED and no details.
     ("grpc.max_receive_message_length", 64 * MEBIBYTE),
     ("grpc.max_send_message_length", 64 * MEBIBYTE),
-    # Clients ping every 30 s; gRPC's own tolerance is one ping in five minutes, and a client
-    # that pings during a long silence is cut off. The key has no `recv` in it.
+    # Clients ping every 30 s. By default gRPC accepts one ping in five minutes, and closes the
+    # connection of a client that pings more often while no data flows. The key has no `recv` in it.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_ping_strikes", 3),
-    # A peer that vanished is noticed within 40 s. It is the ping's own limit that rules, a
-    # minute by default: grpc.keepalive_timeout_ms, if shorter, is never armed (grpcio 1.85).
+    # A peer that vanished is detected within 40 s. The ping timeout decides, a minute by default:
+    # grpc.keepalive_timeout_ms, if shorter, never starts (grpcio 1.85).
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.http2.ping_timeout_ms", 10_000),
-    # Connections that only stand there hold a place for ever otherwise.
+    # Otherwise a connection that never completes its handshake stays open for ever.
     ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.max_concurrent_streams", 1024),
-    # Calls that wait for the loop to take them up. Beyond a thousand of them gRPC cancels some at
-    # random, without a word: admission, which answers, is to see them all.
+    # Calls that the event loop has not accepted yet. By default gRPC cancels some of them at random,
+    # with no reason, beyond a thousand. Admission control, which sends a reason, must see them all.
     ("grpc.server.max_pending_requests", PENDING_MAX),
     ("grpc.server.max_pending_requests_hard_limit", PENDING_MAX),
-    # A second server on the same port would take half of the calls, unnoticed. Workers, which
-    # share theirs on purpose, have it at 1: their supervisor looks out for strangers.
+    # A second server on the same port would take half of the calls, unnoticed. Workers share their
+    # port on purpose and set this to 1: their supervisor checks that no other process has the port.
     (SHARE_PORT, 0),
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionAge:
-    """How long a connection lives before its client is asked to open another, give or take a tenth,
-    and how long its calls may then go on: in seconds.
+    """The age at which a client must open a new connection, give or take a tenth, in seconds.
 
-    It spreads clients over replicas that came later. And gRPC keeps what it has of a call for as
-    long as the peer neither takes the answer nor goes: the end of the connection is its end.
+    `grace_s` is how long the calls of the old connection may then continue. A bounded age spreads
+    clients over replicas that were added later. And gRPC keeps the state of a call as long as its peer
+    neither reads the response nor disconnects: the end of the connection frees it.
     """
 
     age_s: float
-    farewell_s: float
+    grace_s: float
 
     def options(self) -> dict[str, int]:
         return {
             "grpc.max_connection_age_ms": round(self.age_s * 1000),
-            "grpc.max_connection_age_grace_ms": round(self.farewell_s * 1000),
+            "grpc.max_connection_age_grace_ms": round(self.grace_s * 1000),
         }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerOptions:
-    """How the service listens: whether others share its port, with which certificate (None: plain
-    text), and where probes are answered (None: nowhere else). Those are always answered in plain
-    text: a kubelet has no certificate to show.
-    """
+    """How the service listens."""
 
     share_port: bool
+    """Whether other processes may listen on the same port."""
     certificates: Certificates | None
+    """None for plaintext."""
     health_address: str | None
+    """A second listener, for probes alone; None for none. Always plaintext: a kubelet has no certificate."""
 
 
 @final
 class GrpcServer:
-    """The gRPC door: the public listener, and the plaintext one for probes if it is wanted."""
+    """The gRPC servers: the public one, and the plaintext one for probes if it is configured."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class GrpcServer:
             self._probes.add_generic_rpc_handlers((self.health.handlers(),))
 
     async def start(self, address: str) -> tuple[str, str | None]:
-        """Bind and serve; the bound addresses of the public and the probes' listener.
+        """Bind and serve. Return the bound addresses of the public listener and of the probe listener.
 
         Raises:
             OSError: an address cannot be bound.
@@ -126,12 +126,13 @@ class GrpcServer:
         return bound, probes
 
     async def stop_accepting(self, grace_s: float) -> None:
-        """GOAWAY to every connection, then wait for running calls, at most `grace_s`."""
+        """Send GOAWAY on every connection, then wait at most `grace_s` for calls in flight."""
         await self._server.stop(grace_s)
 
     async def finish(self, grace_s: float) -> None:
-        """Cut off what holds the stop up and is no call: a watch whose peer takes no message, a
-        reflection stream that stands open. They get `grace_s` to end by themselves.
+        """End what delays the stop and is not a call, after `grace_s`.
+
+        That is a watch whose peer reads no message, or a reflection stream that stays open.
         """
         await self._server.stop(grace_s)
 
@@ -145,22 +146,22 @@ class GrpcServer:
 
 
 def _bind(server: aio.Server, address: str, certificates: Certificates | None = None) -> str:
-    """Bind and say where; port 0 has become a real one."""
+    """Bind and return the bound address, in which port 0 is replaced by the actual port."""
     host, _, port = address.rpartition(":")
     try:
         if certificates is None:
             return f"{host}:{server.add_insecure_port(address)}"
         return f"{host}:{server.add_secure_port(address, server_credentials(certificates))}"
     except RuntimeError:
-        raise OSError(f"cannot listen on {address}: {_refusal(host.strip('[]'), int(port))}") from None
+        raise OSError(f"cannot listen on {address}: {_bind_error(host.strip('[]'), int(port))}") from None
 
 
-def _refusal(host: str, port: int) -> str:
-    """Why an address cannot be bound: gRPC does not say, so the system is asked once more."""
+def _bind_error(host: str, port: int) -> str:
+    """Return why an address cannot be bound. gRPC gives no reason, so the bind is tried once more."""
     try:
-        family, kind, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, kind, _, _, socket_address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:
-            probe.bind(place)
+            probe.bind(socket_address)
     except OSError as exc:
         return exc.strerror or str(exc)
-    return "gRPC gives no reason; with TLS, a certificate that OpenSSL takes and gRPC does not"
+    return "gRPC gives no reason; with TLS, it may not support a certificate that OpenSSL accepts"

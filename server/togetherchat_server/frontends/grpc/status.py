@@ -1,14 +1,12 @@
-"""From what went wrong to a gRPC status: the table, its details and its trailers.
+"""Maps a `ServiceError` to a gRPC status: the table, the details and the trailers.
 
-Pure: a `ServiceError` and the facts of its call go in, a `GrpcStatus` comes out. Trailers above
-8 KiB make gRPC replace the status with RESOURCE_EXHAUSTED at random, and one illegal
-character in a value replaces it with INTERNAL (both measured on grpcio 1.85): so everything
-variable is bounded and checked here.
+Pure: a `ServiceError` and its `Call` go in, a `GrpcStatus` comes out. Trailers above 8 KiB make gRPC
+replace the status with RESOURCE_EXHAUSTED at random, and one illegal character in a value replaces
+it with INTERNAL (both measured on grpcio 1.85): so everything variable is bounded and checked here.
 
-A client obeys `grpc-retry-pushback-ms` to the millisecond, which would send a thousand
-refused clients back in the same instant: the delay is jittered here. A delay beyond the
-caller's deadline would make the caller idle until then: it becomes -1, and RetryInfo says
-the true one.
+Clients obey `grpc-retry-pushback-ms` to the millisecond, so a thousand rejected clients would retry
+at the same instant: the delay has jitter. A delay beyond the caller's deadline would make the caller
+wait for its deadline in vain: the pushback is then -1, and RetryInfo has the actual delay.
 """
 
 import enum
@@ -31,78 +29,78 @@ STATUS_BYTES_MAX: Final = 4096
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 
-class Retry(enum.Enum):
-    """What a client's own retry policy is told."""
+class Pushback(enum.Enum):
+    """The instruction to the client's retry policy in `grpc-retry-pushback-ms`."""
 
-    SILENT = "the code is not one that clients retry: nothing is said"
+    NONE = "no trailer: clients do not retry this code"
     NEVER = "-1: a retry fails again, or may be billed twice"
-    LATER = "a delay in milliseconds"
+    DELAY = "a delay in milliseconds"
 
 
 @dataclass(frozen=True, slots=True)
 class StatusRow:
-    """One row of the error table. `reason` is the reason's own name unless it is given."""
+    """One row of the error table. `reason` replaces the reason's own name if it is given."""
 
     code: grpc.StatusCode
-    retry: Retry
+    pushback: Pushback
     reason: str = ""
 
 
 _C = grpc.StatusCode
 
 ROWS: Final[Mapping[Reason, StatusRow]] = {
-    Reason.INVALID_REQUEST: StatusRow(_C.INVALID_ARGUMENT, Retry.SILENT),
-    Reason.REQUEST_TOO_LARGE: StatusRow(_C.INVALID_ARGUMENT, Retry.SILENT),
-    Reason.CONTEXT_LENGTH_EXCEEDED: StatusRow(_C.INVALID_ARGUMENT, Retry.SILENT),
-    Reason.MODEL_NOT_FOUND: StatusRow(_C.NOT_FOUND, Retry.SILENT),
-    Reason.UPSTREAM_INVALID_REQUEST: StatusRow(_C.INVALID_ARGUMENT, Retry.SILENT),
-    Reason.MISSING_CREDENTIALS: StatusRow(_C.UNAUTHENTICATED, Retry.SILENT),
-    Reason.INVALID_CREDENTIALS: StatusRow(_C.UNAUTHENTICATED, Retry.SILENT),
-    Reason.CALLER_KEY_REJECTED: StatusRow(_C.UNAUTHENTICATED, Retry.SILENT),
-    Reason.MODEL_NOT_ALLOWED: StatusRow(_C.PERMISSION_DENIED, Retry.SILENT),
-    Reason.CALLER_QUOTA: StatusRow(_C.RESOURCE_EXHAUSTED, Retry.LATER),
-    Reason.CALLER_DEADLINE: StatusRow(_C.DEADLINE_EXCEEDED, Retry.SILENT),
-    Reason.CALLER_CANCELLED: StatusRow(_C.CANCELLED, Retry.SILENT),
-    Reason.CALLER_STALLED: StatusRow(_C.CANCELLED, Retry.SILENT),
-    Reason.SERVICE_KEY_REJECTED: StatusRow(_C.UNAUTHENTICATED, Retry.SILENT),
-    Reason.SPEND_LIMIT_REACHED: StatusRow(_C.FAILED_PRECONDITION, Retry.NEVER),
-    Reason.QUOTA_EXHAUSTED: StatusRow(_C.RESOURCE_EXHAUSTED, Retry.NEVER),
-    Reason.RATE_LIMITED: StatusRow(_C.RESOURCE_EXHAUSTED, Retry.LATER),
-    Reason.RATE_LIMITED_REQUESTS: StatusRow(_C.RESOURCE_EXHAUSTED, Retry.LATER),
-    Reason.RATE_LIMITED_TOKENS: StatusRow(_C.RESOURCE_EXHAUSTED, Retry.LATER),
-    Reason.UPSTREAM_PERMISSION_DENIED: StatusRow(_C.PERMISSION_DENIED, Retry.SILENT),
-    Reason.UPSTREAM_CONNECT_FAILED: StatusRow(_C.UNAVAILABLE, Retry.LATER),
-    Reason.UPSTREAM_DNS_FAILED: StatusRow(_C.UNAVAILABLE, Retry.LATER),
-    Reason.UPSTREAM_CONNECT_TIMEOUT: StatusRow(_C.UNAVAILABLE, Retry.LATER),
-    Reason.UPSTREAM_TLS_FAILED: StatusRow(_C.UNAVAILABLE, Retry.NEVER),
-    Reason.UPSTREAM_EDGE_BLOCKED: StatusRow(_C.UNAVAILABLE, Retry.NEVER),
-    Reason.UPSTREAM_EDGE_ERROR: StatusRow(_C.UNAVAILABLE, Retry.LATER),
-    Reason.UPSTREAM_EDGE_UNREACHABLE: StatusRow(_C.UNAVAILABLE, Retry.LATER),
-    Reason.UPSTREAM_EDGE_CERTIFICATE: StatusRow(_C.UNAVAILABLE, Retry.NEVER, "UPSTREAM_EDGE_UNREACHABLE"),
-    Reason.UPSTREAM_BAD_GATEWAY: StatusRow(_C.UNAVAILABLE, Retry.LATER),
-    Reason.UPSTREAM_ENDPOINT_NOT_FOUND: StatusRow(_C.INTERNAL, Retry.NEVER),
-    Reason.UPSTREAM_CONFLICT: StatusRow(_C.ABORTED, Retry.SILENT),
-    Reason.UPSTREAM_CLOSED: StatusRow(_C.UNAVAILABLE, Retry.LATER),
-    Reason.UPSTREAM_INTERNAL: StatusRow(_C.INTERNAL, Retry.NEVER),
-    Reason.UPSTREAM_UNIMPLEMENTED: StatusRow(_C.UNIMPLEMENTED, Retry.SILENT),
-    Reason.UPSTREAM_OVERLOADED: StatusRow(_C.UNAVAILABLE, Retry.LATER),
-    Reason.UPSTREAM_UNEXPECTED_STATUS: StatusRow(_C.INTERNAL, Retry.NEVER),
+    Reason.INVALID_REQUEST: StatusRow(_C.INVALID_ARGUMENT, Pushback.NONE),
+    Reason.REQUEST_TOO_LARGE: StatusRow(_C.INVALID_ARGUMENT, Pushback.NONE),
+    Reason.CONTEXT_LENGTH_EXCEEDED: StatusRow(_C.INVALID_ARGUMENT, Pushback.NONE),
+    Reason.MODEL_NOT_FOUND: StatusRow(_C.NOT_FOUND, Pushback.NONE),
+    Reason.UPSTREAM_INVALID_REQUEST: StatusRow(_C.INVALID_ARGUMENT, Pushback.NONE),
+    Reason.MISSING_CREDENTIALS: StatusRow(_C.UNAUTHENTICATED, Pushback.NONE),
+    Reason.INVALID_CREDENTIALS: StatusRow(_C.UNAUTHENTICATED, Pushback.NONE),
+    Reason.CALLER_KEY_REJECTED: StatusRow(_C.UNAUTHENTICATED, Pushback.NONE),
+    Reason.MODEL_NOT_ALLOWED: StatusRow(_C.PERMISSION_DENIED, Pushback.NONE),
+    Reason.CALLER_QUOTA: StatusRow(_C.RESOURCE_EXHAUSTED, Pushback.DELAY),
+    Reason.CALLER_DEADLINE: StatusRow(_C.DEADLINE_EXCEEDED, Pushback.NONE),
+    Reason.CALLER_CANCELLED: StatusRow(_C.CANCELLED, Pushback.NONE),
+    Reason.CALLER_STALLED: StatusRow(_C.CANCELLED, Pushback.NONE),
+    Reason.SERVICE_KEY_REJECTED: StatusRow(_C.UNAUTHENTICATED, Pushback.NONE),
+    Reason.SPEND_LIMIT_REACHED: StatusRow(_C.FAILED_PRECONDITION, Pushback.NEVER),
+    Reason.QUOTA_EXHAUSTED: StatusRow(_C.RESOURCE_EXHAUSTED, Pushback.NEVER),
+    Reason.RATE_LIMITED: StatusRow(_C.RESOURCE_EXHAUSTED, Pushback.DELAY),
+    Reason.RATE_LIMITED_REQUESTS: StatusRow(_C.RESOURCE_EXHAUSTED, Pushback.DELAY),
+    Reason.RATE_LIMITED_TOKENS: StatusRow(_C.RESOURCE_EXHAUSTED, Pushback.DELAY),
+    Reason.UPSTREAM_PERMISSION_DENIED: StatusRow(_C.PERMISSION_DENIED, Pushback.NONE),
+    Reason.UPSTREAM_CONNECT_FAILED: StatusRow(_C.UNAVAILABLE, Pushback.DELAY),
+    Reason.UPSTREAM_DNS_FAILED: StatusRow(_C.UNAVAILABLE, Pushback.DELAY),
+    Reason.UPSTREAM_CONNECT_TIMEOUT: StatusRow(_C.UNAVAILABLE, Pushback.DELAY),
+    Reason.UPSTREAM_TLS_FAILED: StatusRow(_C.UNAVAILABLE, Pushback.NEVER),
+    Reason.UPSTREAM_EDGE_BLOCKED: StatusRow(_C.UNAVAILABLE, Pushback.NEVER),
+    Reason.UPSTREAM_EDGE_ERROR: StatusRow(_C.UNAVAILABLE, Pushback.DELAY),
+    Reason.UPSTREAM_EDGE_UNREACHABLE: StatusRow(_C.UNAVAILABLE, Pushback.DELAY),
+    Reason.UPSTREAM_EDGE_CERTIFICATE: StatusRow(_C.UNAVAILABLE, Pushback.NEVER, "UPSTREAM_EDGE_UNREACHABLE"),
+    Reason.UPSTREAM_BAD_GATEWAY: StatusRow(_C.UNAVAILABLE, Pushback.DELAY),
+    Reason.UPSTREAM_ENDPOINT_NOT_FOUND: StatusRow(_C.INTERNAL, Pushback.NEVER),
+    Reason.UPSTREAM_CONFLICT: StatusRow(_C.ABORTED, Pushback.NONE),
+    Reason.UPSTREAM_CLOSED: StatusRow(_C.UNAVAILABLE, Pushback.DELAY),
+    Reason.UPSTREAM_INTERNAL: StatusRow(_C.INTERNAL, Pushback.NEVER),
+    Reason.UPSTREAM_UNIMPLEMENTED: StatusRow(_C.UNIMPLEMENTED, Pushback.NONE),
+    Reason.UPSTREAM_OVERLOADED: StatusRow(_C.UNAVAILABLE, Pushback.DELAY),
+    Reason.UPSTREAM_UNEXPECTED_STATUS: StatusRow(_C.INTERNAL, Pushback.NEVER),
     Reason.UPSTREAM_UNEXPECTED_SERVER_STATUS: StatusRow(
-        _C.UNAVAILABLE, Retry.LATER, "UPSTREAM_UNEXPECTED_STATUS"
+        _C.UNAVAILABLE, Pushback.DELAY, "UPSTREAM_UNEXPECTED_STATUS"
     ),
-    Reason.UPSTREAM_STREAM_ERROR: StatusRow(_C.UNAVAILABLE, Retry.LATER),
-    Reason.UPSTREAM_MALFORMED_RESPONSE: StatusRow(_C.INTERNAL, Retry.NEVER),
-    Reason.UPSTREAM_TOO_LARGE: StatusRow(_C.INTERNAL, Retry.NEVER),
-    Reason.UPSTREAM_RESET: StatusRow(_C.UNAVAILABLE, Retry.NEVER),
-    Reason.UPSTREAM_TRUNCATED: StatusRow(_C.UNAVAILABLE, Retry.LATER),
-    Reason.UPSTREAM_REQUEST_TIMEOUT: StatusRow(_C.UNAVAILABLE, Retry.LATER),
-    Reason.UPSTREAM_GATEWAY_TIMEOUT: StatusRow(_C.DEADLINE_EXCEEDED, Retry.NEVER),
-    Reason.FIRST_TOKEN_TIMEOUT: StatusRow(_C.DEADLINE_EXCEEDED, Retry.NEVER),
-    Reason.STREAM_IDLE_TIMEOUT: StatusRow(_C.DEADLINE_EXCEEDED, Retry.NEVER),
-    Reason.CALL_TIMEOUT: StatusRow(_C.DEADLINE_EXCEEDED, Retry.NEVER),
-    Reason.OVERLOADED: StatusRow(_C.UNAVAILABLE, Retry.LATER),
-    Reason.DRAINING: StatusRow(_C.UNAVAILABLE, Retry.LATER),
-    Reason.INTERNAL_ERROR: StatusRow(_C.INTERNAL, Retry.NEVER),
+    Reason.UPSTREAM_STREAM_ERROR: StatusRow(_C.UNAVAILABLE, Pushback.DELAY),
+    Reason.UPSTREAM_MALFORMED_RESPONSE: StatusRow(_C.INTERNAL, Pushback.NEVER),
+    Reason.UPSTREAM_TOO_LARGE: StatusRow(_C.INTERNAL, Pushback.NEVER),
+    Reason.UPSTREAM_RESET: StatusRow(_C.UNAVAILABLE, Pushback.NEVER),
+    Reason.UPSTREAM_TRUNCATED: StatusRow(_C.UNAVAILABLE, Pushback.DELAY),
+    Reason.UPSTREAM_REQUEST_TIMEOUT: StatusRow(_C.UNAVAILABLE, Pushback.DELAY),
+    Reason.UPSTREAM_GATEWAY_TIMEOUT: StatusRow(_C.DEADLINE_EXCEEDED, Pushback.NEVER),
+    Reason.FIRST_TOKEN_TIMEOUT: StatusRow(_C.DEADLINE_EXCEEDED, Pushback.NEVER),
+    Reason.STREAM_IDLE_TIMEOUT: StatusRow(_C.DEADLINE_EXCEEDED, Pushback.NEVER),
+    Reason.CALL_TIMEOUT: StatusRow(_C.DEADLINE_EXCEEDED, Pushback.NEVER),
+    Reason.OVERLOADED: StatusRow(_C.UNAVAILABLE, Pushback.DELAY),
+    Reason.DRAINING: StatusRow(_C.UNAVAILABLE, Pushback.DELAY),
+    Reason.INTERNAL_ERROR: StatusRow(_C.INTERNAL, Pushback.NEVER),
 }
 
 QUOTAS: Final[Mapping[Reason, str]] = {
@@ -124,7 +122,7 @@ HELP: Final[Mapping[Reason, tuple[str, str]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrpcStatus:
-    """What the boundary hands to gRPC."""
+    """The status that the handler passes to gRPC."""
 
     code: grpc.StatusCode
     message: str
@@ -134,13 +132,13 @@ class GrpcStatus:
 def status_of(
     error: ServiceError, call: Call, *, output_sent: bool, seconds_left: float, fraction: float
 ) -> GrpcStatus:
-    """The status of a failed call.
+    """Return the status of a failed call.
 
-    `output_sent` says whether the caller has received a message already, `seconds_left` what
-    is left of its deadline, `fraction` is a random number from 0 to 1 for the jitter.
+    `output_sent` is whether the caller has already received a message, `seconds_left` the time until
+    its deadline, and `fraction` a random number from 0 to 1 for the jitter.
     """
     row = ROWS[error.reason]
-    retryable = row.retry is Retry.LATER and not output_sent
+    retryable = row.pushback is Pushback.DELAY and not output_sent
     delay_s = retry_delay_s(error.retry_after_s, call.previous_attempts, fraction) if retryable else None
     text = sanitise(error.message)
     reason = row.reason or error.reason.value
@@ -152,14 +150,14 @@ def status_of(
             *response_metadata(call),
             ("x-error-reason", reason),
             ("x-error-retryable", "true" if retryable else "false"),
-            *_pushback(row.retry, delay_s, seconds_left),
+            *_pushback(row.pushback, delay_s, seconds_left),
             ("grpc-status-details-bin", packed),
         ),
     )
 
 
-def _pushback(retry: Retry, delay_s: float | None, seconds_left: float) -> Metadata:
-    if retry is Retry.SILENT:
+def _pushback(pushback: Pushback, delay_s: float | None, seconds_left: float) -> Metadata:
+    if pushback is Pushback.NONE:
         return ()
     fits = delay_s is not None and delay_s < seconds_left
     return (("grpc-retry-pushback-ms", str(round(delay_s * 1000)) if fits and delay_s is not None else "-1"),)
@@ -168,7 +166,7 @@ def _pushback(retry: Retry, delay_s: float | None, seconds_left: float) -> Metad
 def _details(
     error: ServiceError, reason: str, call: Call, *, output_sent: bool, delay_s: float | None
 ) -> Iterable[message.Message]:
-    """The details, most important first: what does not fit is left out from the end."""
+    """Yield the details, the most important first: those that do not fit are dropped from the end."""
     yield details.ErrorInfo(
         reason=reason, domain=DOMAIN, metadata=_metadata(error, call, output_sent=output_sent)
     )
@@ -176,7 +174,7 @@ def _details(
     if delay_s is not None:
         yield details.RetryInfo(retry_delay=_duration(delay_s))
     if error.reason in QUOTAS:
-        # Which of its limits a tenant ran into is said by the message alone.
+        # Only the message names the limit that a tenant has exceeded.
         ours = error.reason is Reason.CALLER_QUOTA and bool(call.tenant)
         violation = details.QuotaFailure.Violation(
             subject=f"tenant:{call.tenant}" if ours else _model(call),
@@ -209,7 +207,7 @@ def _duration(seconds: float) -> duration_pb2.Duration:
 
 def _metadata(error: ServiceError, call: Call, *, output_sent: bool) -> dict[str, str]:
     progress, upstream = call.progress, error.upstream
-    offered = {
+    entries = {
         "model": _model(call),
         "phase": progress.phase.value if progress.attempts else Phase.ADMITTED.value,
         "partialOutput": "true" if output_sent else "",
@@ -218,11 +216,11 @@ def _metadata(error: ServiceError, call: Call, *, output_sent: bool) -> dict[str
         "upstreamErrorCode": sanitise(upstream.error_code, characters_max=64) if upstream else "",
         "upstreamRequestId": sanitise(progress.upstream_request_id, characters_max=128),
         "attempts": str(progress.attempts) if progress.attempts else "",
-        # What is known of the usage of an answer that broke off.
+        # The usage known so far of a completion that broke off.
         "usageCompletionTokens": str(progress.output_pieces) if progress.output_pieces else "",
         "usageEstimated": "true" if progress.output_pieces else "",
     }
-    return {key: value for key, value in offered.items() if value}
+    return {key: value for key, value in entries.items() if value}
 
 
 def _model(call: Call) -> str:
@@ -232,11 +230,11 @@ def _model(call: Call) -> str:
 def _packed(code: grpc.StatusCode, text: str, parts: Iterable[message.Message]) -> bytes:
     status = status_pb2.Status(code=code.value[0], message=text)
     for part in parts:
-        _add_what_fits(status, part)
+        _add_if_it_fits(status, part)
     return status.SerializeToString()
 
 
-def _add_what_fits(status: status_pb2.Status, part: message.Message) -> None:
+def _add_if_it_fits(status: status_pb2.Status, part: message.Message) -> None:
     packed = any_pb2.Any()
     packed.Pack(part)
     while status.ByteSize() + packed.ByteSize() + 4 > STATUS_BYTES_MAX:

@@ -1,7 +1,7 @@
-"""One request and its response, as a call sees them.
+"""One HTTP request and its response.
 
-Owns the reading of a bounded body, the order of a response's parts, and the wait for a peer
-that does not read. Knows no call, no kind of failure beyond those two, and no route.
+Reads a bounded body, keeps the order of the response's parts, and waits for a peer that does not
+read. Knows no call and no route.
 """
 
 from collections.abc import Iterable
@@ -16,8 +16,8 @@ from togetherchat_server.frontends.http.protocol.connection import CONNECTION, C
 
 JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
-NOT_SENT: Final = "the request did not come in time"
-# `no-transform` and the header of nginx keep proxies from gathering what should flow.
+REQUEST_TIMEOUT_MESSAGE: Final = "the request did not arrive within the request read timeout"
+# `no-transform` and the header for nginx keep proxies from buffering the stream.
 STREAM_HEADERS: Final[ResponseMetadata] = (
     ("content-type", EVENT_STREAM),
     ("cache-control", "no-cache, no-transform"),
@@ -27,12 +27,12 @@ STREAM_HEADERS: Final[ResponseMetadata] = (
 
 @final
 class Exchange:
-    """A request as it came, and the response as far as it has gone."""
+    """A request, and how much of its response has been sent."""
 
     __slots__ = (
         "_receive",
         "_send",
-        "_write_stall_s",
+        "_write_timeout_s",
         "connection",
         "finished",
         "headers",
@@ -47,48 +47,48 @@ class Exchange:
         self.started = False
         """Whether the status has been sent."""
         self.finished = False
-        """Whether the last byte has been handed on."""
+        """Whether the last byte has been passed to the connection."""
         self._receive = receive
         self._send = send
-        self._write_stall_s = write_timeout_s
+        self._write_timeout_s = write_timeout_s
 
     @property
     def host(self) -> str:
-        """The peer's address, empty where it has none."""
+        """The peer's address; empty if it has none."""
         client = cast("tuple[str, int] | None", self.scope.get("client"))
         return client[0] if client else ""
 
     @property
     def stalled(self) -> bool:
-        """Whether the peer takes no more for now."""
+        """Whether the peer reads too slowly: writes must wait."""
         return self.connection.flow.stalled
 
     @property
     def method(self) -> str:
         return cast("str", self.scope["method"])
 
-    async def body(self, *, bytes_max: int, within_s: float) -> bytes:
-        """The whole body.
+    async def body(self, *, bytes_max: int, timeout_s: float) -> bytes:
+        """Read the whole body.
 
         Raises:
-            ServiceError: REQUEST_TOO_LARGE, at the first byte too many; CALLER_STALLED.
+            ServiceError: REQUEST_TOO_LARGE, at the first byte beyond the bound; CALLER_STALLED.
         """
         length = self.headers.get("content-length", "0")
         if len(length) > len(str(bytes_max)) or int(length) > bytes_max:
             raise _too_large(bytes_max)
         if self.connection.received:
             return await self._body(bytes_max)
-        async with Deadline(within_s, Reason.CALLER_STALLED, NOT_SENT):
+        async with Deadline(timeout_s, Reason.CALLER_STALLED, REQUEST_TIMEOUT_MESSAGE):
             return await self._body(bytes_max)
 
     async def start(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
-        """Send the status, together with the first piece: `write` or `end` follows at once."""
+        """Send the status together with the first part of the body: `write` or `end` follows at once."""
         self.started = True
         pairs = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
         await self._send({"type": "http.response.start", "status": status, "headers": pairs})
 
     async def write(self, data: bytes) -> None:
-        """Send a piece, once the peer has taken what came before.
+        """Send a part of the body, after the peer has read the earlier parts.
 
         Raises:
             ServiceError: CALLER_STALLED.
@@ -98,7 +98,7 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end(self, data: bytes = b"") -> None:
-        """Send the last piece, and wait until most of it has been taken.
+        """Send the last part, and wait until the peer has read most of it.
 
         Raises:
             ServiceError: CALLER_STALLED.
@@ -110,45 +110,49 @@ class Exchange:
         if self.stalled:
             await self._drained()
 
-    async def answer(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> None:
-        """Send a whole response."""
+    async def respond(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> None:
+        """Send a complete response."""
         await self.start(status, (*headers, ("content-length", str(len(body)))))
         await self.end(body)
 
     async def _body(self, bytes_max: int) -> bytes:
         body, more = b"", True
-        gathered: bytearray | None = None
+        buffer: bytearray | None = None
         while more:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 if self.connection.body_problem:
                     raise ServiceError(Reason.INVALID_REQUEST, self.connection.body_problem)
-                raise ServiceError(Reason.CALLER_CANCELLED, "the caller left before its request was whole")
-            piece: bytes = message.get("body", b"")
+                raise ServiceError(
+                    Reason.CALLER_CANCELLED, "the caller disconnected before its request was complete"
+                )
+            part: bytes = message.get("body", b"")
             more = message.get("more_body", False)
-            if gathered is None and not more:
-                body = piece  # the common case: it came in one piece
-            elif gathered is None:
-                gathered = bytearray(piece)
+            if buffer is None and not more:
+                body = part  # the common case: the body arrived in one part
+            elif buffer is None:
+                buffer = bytearray(part)
             else:
-                gathered += piece
-            if len(body if gathered is None else gathered) > bytes_max:
+                buffer += part
+            if len(body if buffer is None else buffer) > bytes_max:
                 raise _too_large(bytes_max)
-        return body if gathered is None else bytes(gathered)
+        return body if buffer is None else bytes(buffer)
 
     async def _drained(self) -> None:
-        async with Deadline(self._write_stall_s, Reason.CALLER_STALLED, WRITE_TIMEOUT_MESSAGE):
+        async with Deadline(self._write_timeout_s, Reason.CALLER_STALLED, WRITE_TIMEOUT_MESSAGE):
             await self.connection.flow.drained()
 
 
 def _too_large(bytes_max: int) -> ServiceError:
-    return ServiceError(Reason.REQUEST_TOO_LARGE, f"the request is larger than {bytes_max} bytes")
+    return ServiceError(
+        Reason.REQUEST_TOO_LARGE, f"the request is larger than {bytes_max} bytes, the limit of this service"
+    )
 
 
 def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Lower-case names; one that comes twice becomes a value that no check lets through."""
-    found: dict[str, str] = {}
+    """Return the headers in lower case. One that is sent twice becomes a value that no check accepts."""
+    headers: dict[str, str] = {}
     for name, value in raw:
         key, text = name.decode("latin-1"), value.decode("latin-1")
-        found[key] = f"{found[key]}, {text}" if key in found else text
-    return found
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    return headers

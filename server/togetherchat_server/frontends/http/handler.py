@@ -1,17 +1,16 @@
-"""The edge between HTTP and the service: how a call is admitted, answered, ended and recorded.
+"""HTTP handler: admits, runs and finishes each call, and maps every error to a response.
 
-The twin of the gRPC front's handler, over the same admission and the same sessions. Handlers
-inside raise `ServiceError`; nothing but a fault of the table leaves here.
+Uses the same admission control and sessions as the gRPC handler. The endpoints that it runs raise
+`ServiceError`; only a response of the table in `openai/errors.py` leaves this module.
 
-- A caller who is refused by its headers, or who has to wait for a place, has nothing of its
-  body read.
-- The status of a stream is sent with its first piece, so that what fails before has a status of
-  its own; what fails later is an event of the stream.
-- A caller who leaves cancels the task of its call: the connection does that. At the outermost
-  frame, here, such a cancel ends in a plain return.
-- A CancelledError that is not a cancel of the task (some library's own) is a defect, and the
-  caller hears so: `Task.cancelling()` tells the two apart.
-- While a write waits for its peer, no ending can be sent: the connection is cut off.
+- The body of a call is read only after its headers are accepted and its permit is granted.
+- The status of a stream is sent with the first part of its body. So a failure before that has a
+  status of its own; a later failure is an event of the stream.
+- A caller that leaves cancels the task of its call: the connection does that. Here, in the task's
+  outermost frame, such a cancel ends in a plain return.
+- A CancelledError that is not a cancel of the task (raised by some library) is a defect, and the
+  caller gets INTERNAL_ERROR. `Task.cancelling()` distinguishes the two.
+- While a write waits for its peer, no error can be sent: the connection is aborted.
 """
 
 import asyncio
@@ -46,7 +45,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpLimits:
-    """How long a peer may keep us waiting, in seconds, and how much it may send."""
+    """How long the service waits for a peer, in seconds, and how much a peer may send."""
 
     request_read_timeout_s: float
     write_timeout_s: float
@@ -56,7 +55,7 @@ class HttpLimits:
 
 @final
 class HttpCall:
-    """One call between its first byte and its record."""
+    """The state of one call, from its first byte to its call record."""
 
     __slots__ = (
         "_sessions",
@@ -73,10 +72,10 @@ class HttpCall:
     def __init__(self, exchange: Exchange, incoming: IncomingCall, sessions: Sessions) -> None:
         self.exchange = exchange
         self.incoming = incoming
-        self.call = sessions.refused(incoming)
-        """Until it is opened: an id to be refused under."""
+        self.call = sessions.rejected(incoming)
+        """Until the call is opened, a call that can only be rejected."""
         self.caller = ""
-        """What tells it from others, once it was let in."""
+        """Identifies the caller to admission control; set after authentication."""
         self.closed = False
         self.messages_sent = 0
         self.queued_s = 0.0
@@ -84,7 +83,7 @@ class HttpCall:
         self._sessions = sessions
 
     def open(self, seconds_left: float | None = None) -> Deadline:
-        """Open the call, whose deadline rules inside of what is returned."""
+        """Open the call, and return its deadline as a context for the work."""
         self.call = call = self._sessions.open(replace(self.incoming, seconds_left=seconds_left))
         call.progress.queued_s = self.queued_s
         return Deadline(
@@ -97,7 +96,7 @@ Work = Callable[[HttpCall], Awaitable[None]]
 
 @final
 class HttpHandler:
-    """Runs the calls of one front."""
+    """Runs the calls of the HTTP frontend."""
 
     def __init__(
         self,
@@ -113,22 +112,22 @@ class HttpHandler:
         self._admission = admission
         self._auth_throttle = auth_throttle
         self._random = random
-        self._running: set[asyncio.Task[object]] = set()
+        self._in_flight: set[asyncio.Task[object]] = set()
         self._aborted: set[asyncio.Task[object]] = set()
 
     def abort_in_flight(self) -> None:
-        """Cancel what runs: it ends as DRAINING, and says so."""
-        self._aborted.update(self._running)
-        for task in self._running:
+        """Cancel the calls in flight: each fails with DRAINING."""
+        self._aborted.update(self._in_flight)
+        for task in self._in_flight:
             task.cancel()
 
-    def refusal(self, exchange: Exchange, method: str) -> ErrorResponse | None:
-        """What a caller's headers alone refuse, where its request is to be no call."""
+    def rejection(self, exchange: Exchange, method: str) -> ErrorResponse | None:
+        """Authenticate a request that is not recorded as a call. Return the error; None if it may proceed."""
         incoming = _incoming(exchange, method)
         try:
             self._sessions.check(incoming)
         except ServiceError as error:
-            call = self._sessions.refused(incoming)
+            call = self._sessions.rejected(incoming)
             return error_response(error, call, output_sent=False, fraction=self._random())
         return None
 
@@ -137,46 +136,48 @@ class HttpHandler:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  the connection runs every request in a task
         http_call = HttpCall(exchange, _incoming(exchange, method), self._sessions)
-        self._running.add(task)
+        self._in_flight.add(task)
         try:
             await self._admitted(http_call, work)
         except ServiceError as error:
-            # Time that is up after the last byte fails nothing.
+            # A deadline that passes after the last byte is not a failure.
             if not (exchange.finished and error.reason in DEADLINE_MESSAGES):
                 await self._fail(http_call, error)
         except asyncio.CancelledError:
             await self._end_cancelled(http_call, task)
-        except Exception:  # noqa: BLE001  the front's one broad except: see above
-            _log.exception("call %s failed in an unforeseen way", http_call.call.id)
+        except Exception:  # noqa: BLE001  this frontend's one broad except: see above
+            _log.exception("call %s failed with an unexpected exception", http_call.call.id)
             await self._fail(http_call, ServiceError(Reason.INTERNAL_ERROR, INTERNAL_ERROR_MESSAGE))
         finally:
-            self._running.discard(task)
+            self._in_flight.discard(task)
             self._aborted.discard(task)
         self._close(http_call, None)
 
     async def _admitted(self, http_call: HttpCall, work: Work) -> None:
         http_call.caller = self._sessions.check(http_call.incoming)
         self._auth_throttle.check(http_call.exchange.host, http_call.caller)
-        permit = self._admission.enter(http_call.caller)
+        permit = self._admission.acquire(http_call.caller)
         try:
-            if permit.turn is not None:
-                await self._in_turn(http_call, permit.turn)
+            if permit.granted is not None:
+                await self._wait_in_queue(http_call, permit.granted)
             await work(http_call)
             if http_call.call.progress.attempts:
-                self._auth_throttle.served(http_call.caller)
+                self._auth_throttle.record_success(http_call.caller)
         finally:
-            self._admission.leave(permit)
+            self._admission.release(permit)
 
-    async def _in_turn(self, http_call: HttpCall, turn: asyncio.Future[None]) -> None:
+    async def _wait_in_queue(self, http_call: HttpCall, granted: asyncio.Future[None]) -> None:
         began_s = self._sessions.seconds_left(http_call.call)
         async with Deadline(self.limits.queue_timeout_s, Reason.OVERLOADED, QUEUE_TIMEOUT_MESSAGE):
-            await turn
+            await granted
         http_call.queued_s = began_s - self._sessions.seconds_left(http_call.call)
 
     async def _end_cancelled(self, http_call: HttpCall, task: asyncio.Task[object]) -> None:
-        """Decide who cancelled: nobody (a stray), the service (it drains), or the caller."""
+        """Handle a cancel: of the service (it drains), of the caller, or not of the task at all."""
         if not task.cancelling():
-            _log.error("call %s was cancelled from within", http_call.call.id)
+            _log.error(
+                "call %s: a CancelledError was raised, but its task was not cancelled", http_call.call.id
+            )
             await self._fail(http_call, ServiceError(Reason.INTERNAL_ERROR, INTERNAL_ERROR_MESSAGE))
         elif task in self._aborted:
             task.uncancel()
@@ -186,30 +187,34 @@ class HttpHandler:
             self._close(http_call, Reason.CALLER_CANCELLED)
 
     async def _fail(self, http_call: HttpCall, error: ServiceError) -> None:
-        """End the call with a fault, as a response or as the last event of a stream."""
+        """End the call with an error, as a response or as the last event of a stream."""
         exchange = http_call.exchange
-        error = self._auth_throttle.answer(exchange.host, http_call.caller, error)
+        error = self._auth_throttle.record_failure(exchange.host, http_call.caller, error)
         self._close(http_call, error.reason)
         if exchange.finished or exchange.stalled:
             exchange.connection.abort()
             return
-        fault = error_response(error, http_call.call, output_sent=exchange.started, fraction=self._random())
+        response = error_response(
+            error, http_call.call, output_sent=exchange.started, fraction=self._random()
+        )
         if exchange.started:
-            await exchange.end(error_event(fault.body()))
+            await exchange.end(error_event(response.body()))
         else:
-            await exchange.answer(fault.status, (("content-type", JSON), *fault.headers), fault.body())
+            await exchange.respond(
+                response.status, (("content-type", JSON), *response.headers), response.body()
+            )
 
     def _close(self, http_call: HttpCall, reason: Reason | None) -> None:
         if http_call.closed:
             return
         http_call.closed = True
-        ending = Outcome(
+        outcome = Outcome(
             code=str(ROWS[reason].status) if reason else "OK",
             reason=reason,
             messages_sent=http_call.messages_sent,
             usage=http_call.usage,
         )
-        self._sessions.close(http_call.call, PROTOCOL, ending)
+        self._sessions.close(http_call.call, PROTOCOL, outcome)
 
 
 def _incoming(exchange: Exchange, method: str) -> IncomingCall:

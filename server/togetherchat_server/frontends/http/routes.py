@@ -1,16 +1,15 @@
-"""The door's application: its paths, and what is refused before a call begins.
+"""The paths of the HTTP listener, and the requests that are rejected before a call begins.
 
-An ASGI application without middleware. What is refused here (an unknown path, a wrong method,
-another provider, a body that is no JSON by its own word) is no call yet, and leaves no record.
+An ASGI application without middleware. A request that is rejected here is not a call and leaves no
+call record: an unknown path, a wrong method, an unknown provider, or a body that is not declared as
+JSON.
 
-Three rules look at the body's type and at the page that asks. A web page may send a form or plain
-text to any address without asking, and a JSON body only to the site that it came from: so what
-is not declared to be JSON is refused, and so is a page of another site. And a page may have its
-own name lead to this machine, once it is loaded: so where the service's key pays on a loopback
-address, a page must have come from one. Without them, any page that a developer opens could
-spend the key of a service on the developer's own machine.
-
-MERGED: Puts the door together: what `app` needs to know of it.
+Three rules protect against web pages. A page may send a form or plain text to any address without
+permission, but a JSON body only to the site that it came from. So a body that is not declared as JSON
+is rejected, and so is a request of another site's page. And once a page is loaded, its site's name may
+be made to resolve to this machine (DNS rebinding). So where the service's key pays on a loopback
+address, the page itself must have come from a loopback name. Without these rules, any page that a
+developer opens could spend the key of a service on the developer's own machine.
 """
 
 from collections.abc import Awaitable, Callable
@@ -38,17 +37,17 @@ from togetherchat_server.frontends.http.openai.models import ModelsEndpoint
 from togetherchat_server.frontends.http.server import HttpServer
 
 PREFIXES: Final = ("/v1", "")
-"""Clients are given a base URL with or without it."""
+"""Clients use a base URL with `/v1` or without."""
 PROVIDERS: Final = ("together",)
 PROVIDER_HEADER: Final = "x-provider"
-GETTING: Final = (HTTPMethod.GET, HTTPMethod.HEAD)
+READ_METHODS: Final = (HTTPMethod.GET, HTTPMethod.HEAD)
 
 Handler = Callable[[Exchange], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routes:
-    """What the paths lead to."""
+    """The handlers of the paths."""
 
     handler: HttpHandler
     chat: ChatEndpoint
@@ -56,52 +55,52 @@ class Routes:
     console: Console | None
     version: str
     local_pages_only: bool
-    """Whether pages are served that have come from this machine alone."""
+    """Whether only pages that were loaded from this machine may send requests."""
 
     def application(self) -> Router:
-        """The application that is served."""
+        """Return the ASGI application."""
         document = openapi.document(self.version, console=self.console is not None)
 
         async def describe(exchange: Exchange) -> None:
-            headers = (("content-type", JSON), *_id_of(exchange))
-            await exchange.answer(HTTPStatus.OK, headers, document)
+            headers = (("content-type", JSON), *_request_id(exchange))
+            await exchange.respond(HTTPStatus.OK, headers, document)
 
-        places: tuple[tuple[str, ASGIApp], ...] = (
-            ("/chat/completions", self._call(chat.METHOD, (HTTPMethod.POST,), self.chat.answer)),
-            ("/models", self._call(models.LIST_METHOD, GETTING, self.models.listing)),
-            ("/models/{id:path}", self._call(models.ONE_METHOD, GETTING, self.models.retrieved)),
+        endpoints: tuple[tuple[str, ASGIApp], ...] = (
+            ("/chat/completions", self._call(chat.METHOD, (HTTPMethod.POST,), self.chat.handle)),
+            ("/models", self._call(models.LIST_METHOD, READ_METHODS, self.models.list_models)),
+            ("/models/{id:path}", self._call(models.ONE_METHOD, READ_METHODS, self.models.retrieve_model)),
         )
-        routes = [Route(prefix + path, endpoint) for prefix in PREFIXES for path, endpoint in places]
-        routes.append(Route("/openapi.json", self._endpoint(GETTING, describe)))
+        routes = [Route(prefix + path, endpoint) for prefix in PREFIXES for path, endpoint in endpoints]
+        routes.append(Route("/openapi.json", self._endpoint(READ_METHODS, describe)))
         if self.console is not None:
             routes += self._console(self.console)
-        return Router(routes, redirect_slashes=False, default=self._endpoint((), _no_such_path))
+        return Router(routes, redirect_slashes=False, default=self._endpoint((), _reject_path))
 
     def _console(self, console: Console) -> list[Route]:
         guarded: tuple[tuple[str, Handler], ...] = (
             ("/", console.page),
             ("/console/stats", console.stats),
-            ("/console/models", self._asked(MODELS_METHOD, self.models.everything)),
+            ("/console/models", self._as_call(MODELS_METHOD, self.models.list_all)),
         )
-        return [Route(path, self._endpoint(GETTING, self._local(handler))) for path, handler in guarded]
+        return [Route(path, self._endpoint(READ_METHODS, self._local(handler))) for path, handler in guarded]
 
     def _local(self, handler: Handler) -> Handler:
-        """The same, for pages of this machine's own names where no others are served."""
+        """Return the handler, restricted to this machine's own names if `local_pages_only` is set."""
 
         async def run(exchange: Exchange) -> None:
-            fault = foreign_name(exchange) if self.local_pages_only else None
-            await (handler(exchange) if fault is None else refuse(exchange, fault))
+            error = foreign_name(exchange) if self.local_pages_only else None
+            await (handler(exchange) if error is None else reject(exchange, error))
 
         return run
 
     def _call(self, method: str, allowed: tuple[HTTPMethod, ...], work: Work) -> "_Endpoint":
-        return self._endpoint(allowed, self._asked(method, work))
+        return self._endpoint(allowed, self._as_call(method, work))
 
-    def _asked(self, method: str, work: Work) -> Handler:
+    def _as_call(self, method: str, work: Work) -> Handler:
         async def run(exchange: Exchange) -> None:
-            fault = _refused(exchange, local_pages_only=self.local_pages_only)
-            if fault is not None:
-                await refuse(exchange, fault)
+            error = _check_headers(exchange, local_pages_only=self.local_pages_only)
+            if error is not None:
+                await reject(exchange, error)
             else:
                 await self.handler.run(exchange, method, work)
 
@@ -113,37 +112,37 @@ class Routes:
 
 @final
 class _Endpoint:
-    """A path as ASGI wants it: any object but a function, which Starlette would wrap."""
+    """An ASGI application for one path: an object, since Starlette would wrap a function."""
 
     def __init__(self, allowed: tuple[HTTPMethod, ...], handler: Handler, *, write_timeout_s: float) -> None:
         self._allowed = allowed
         self._handler = handler
-        self._write_stall_s = write_timeout_s
+        self._write_timeout_s = write_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(scope, receive, send, write_timeout_s=self._write_stall_s)
+        exchange = Exchange(scope, receive, send, write_timeout_s=self._write_timeout_s)
         if self._allowed and exchange.method not in self._allowed:
-            await refuse(exchange, _wrong_method(self._allowed))
+            await reject(exchange, _wrong_method(self._allowed))
         else:
             await self._handler(exchange)
 
 
-async def refuse(exchange: Exchange, fault: ErrorResponse) -> None:
-    """Answer what is no call."""
+async def reject(exchange: Exchange, error: ErrorResponse) -> None:
+    """Send the error of a request that is not a call."""
     headers = (
         ("content-type", JSON),
-        *_id_of(exchange),
+        *_request_id(exchange),
         ("x-error-reason", "INVALID_REQUEST"),
         ("x-should-retry", "false"),
-        *fault.headers,
+        *error.headers,
     )
-    await exchange.answer(fault.status, headers, fault.body())
+    await exchange.respond(error.status, headers, error.body())
 
 
-async def _no_such_path(exchange: Exchange) -> None:
-    message = "there is no such path; see /openapi.json"
-    fault = ErrorResponse(status=HTTPStatus.NOT_FOUND, type=INVALID, code="unknown_url", message=message)
-    await refuse(exchange, fault)
+async def _reject_path(exchange: Exchange) -> None:
+    message = "unknown path; /openapi.json lists the paths"
+    error = ErrorResponse(status=HTTPStatus.NOT_FOUND, type=INVALID, code="unknown_url", message=message)
+    await reject(exchange, error)
 
 
 def _wrong_method(allowed: tuple[HTTPMethod, ...]) -> ErrorResponse:
@@ -151,13 +150,13 @@ def _wrong_method(allowed: tuple[HTTPMethod, ...]) -> ErrorResponse:
         status=HTTPStatus.METHOD_NOT_ALLOWED,
         type=INVALID,
         code="method_not_allowed",
-        message=f"this path takes {' and '.join(allowed)}",
+        message=f"this path supports {' and '.join(allowed)}",
         headers=(("allow", ", ".join(allowed)),),
     )
 
 
-def _refused(exchange: Exchange, *, local_pages_only: bool) -> ErrorResponse | None:
-    """What the headers alone tell."""
+def _check_headers(exchange: Exchange, *, local_pages_only: bool) -> ErrorResponse | None:
+    """Return the error of a request whose headers alone are not acceptable; else None."""
     headers = exchange.headers
     provider = headers.get(PROVIDER_HEADER)
     if provider is not None and provider.strip().lower() not in PROVIDERS:
@@ -165,18 +164,18 @@ def _refused(exchange: Exchange, *, local_pages_only: bool) -> ErrorResponse | N
             status=HTTPStatus.BAD_REQUEST,
             type=INVALID,
             code="unknown_provider",
-            message=f"{PROVIDER_HEADER}: there is no such provider; there is: {', '.join(PROVIDERS)}",
+            message=f"{PROVIDER_HEADER}: unknown provider; supported: {', '.join(PROVIDERS)}",
             param=PROVIDER_HEADER,
         )
     origin = headers.get("origin")
-    if origin is not None and not _may_ask(
+    if origin is not None and not _is_allowed_origin(
         origin, headers.get("host", ""), local_pages_only=local_pages_only
     ):
         return ErrorResponse(
             status=HTTPStatus.FORBIDDEN,
             type="permission_error",
             code="foreign_origin",
-            message="pages of another site may not ask this service",
+            message="requests of another site's pages are not allowed; this service does not support CORS",
         )
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if exchange.method == HTTPMethod.POST and media_type != JSON:
@@ -189,7 +188,7 @@ def _refused(exchange: Exchange, *, local_pages_only: bool) -> ErrorResponse | N
     return None
 
 
-def _may_ask(origin: str, host: str, *, local_pages_only: bool) -> bool:
+def _is_allowed_origin(origin: str, host: str, *, local_pages_only: bool) -> bool:
     try:
         page = urlsplit(origin)
         name = page.hostname
@@ -198,15 +197,13 @@ def _may_ask(origin: str, host: str, *, local_pages_only: bool) -> bool:
     return page.netloc.lower() == host.lower() and (not local_pages_only or name in LOOPBACK_HOSTS)
 
 
-def _id_of(exchange: Exchange) -> tuple[tuple[str, str], ...]:
+def _request_id(exchange: Exchange) -> tuple[tuple[str, str], ...]:
     return (("x-request-id", request_id_or_new(exchange.headers.get("x-request-id", ""))),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpEnvironment:
-    """What is outside of the door: chance, the time of day, who failed lately, its port, whose pages
-    may ask, its certificate (None: plain text), and what is known of the service.
-    """
+    """What the process provides to the HTTP frontend."""
 
     random: Callable[[], float]
     wall_clock: Callable[[], float]
@@ -214,6 +211,7 @@ class HttpEnvironment:
     version: str
     share_port: bool
     certificates: Certificates | None
+    """None for plaintext."""
     local_pages_only: bool
     console_stats: ConsoleStats | None
     """The console's live metrics; None without a console."""
@@ -228,7 +226,7 @@ def create_http_server(
     limits: HttpLimits,
     environment: HttpEnvironment,
 ) -> HttpServer:
-    """The front, not yet listening. `chat` checks what it is asked, see `calls.checked`."""
+    """Return the HTTP server, not yet listening. `chat` validates requests, see `calls.validation`."""
     handler = HttpHandler(
         sessions=sessions,
         admission=admission,
@@ -240,7 +238,7 @@ def create_http_server(
         chat, max_request_bytes=limits.max_request_bytes, request_read_timeout_s=limits.request_read_timeout_s
     )
     console_stats = environment.console_stats
-    door = Routes(
+    routes = Routes(
         handler=handler,
         chat=endpoint,
         models=ModelsEndpoint(listing),
@@ -250,7 +248,7 @@ def create_http_server(
     )
     return HttpServer(
         handler=handler,
-        application=door.application(),
+        application=routes.application(),
         wall_clock=environment.wall_clock,
         share_port=environment.share_port,
         certificates=environment.certificates,

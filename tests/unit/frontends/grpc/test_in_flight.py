@@ -1,4 +1,4 @@
-"""Tasks that wait for their peers: the loop and its time are the test's own."""
+"""The timeouts of tasks that wait for their peers. The loop and its time are fakes."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from togetherchat_server.frontends.grpc.in_flight import TaskTimeouts
 
 
 class Loop:
-    """Time passes when told to; what is due is called in between."""
+    """A loop whose time only passes in `pass_s`, which calls the timers that are due."""
 
     def __init__(self):
         self.now_s = 100.0
@@ -15,8 +15,8 @@ class Loop:
     def time(self):
         return self.now_s
 
-    def call_later(self, delay_s, callback, *words):
-        self.timers.append((self.now_s + delay_s, callback, words))
+    def call_later(self, delay_s, callback, *arguments):
+        self.timers.append((self.now_s + delay_s, callback, arguments))
         return object()
 
     def pass_s(self, seconds):
@@ -50,54 +50,54 @@ def loop():
 
 @pytest.mark.parametrize(("limit_s", "latest_s"), [(60.0, 61.0), (0.8, 0.9)])
 def test_a_task_that_waits_too_long_is_cancelled_once(loop, limit_s, latest_s):
-    """Not before its time, and no later than an eighth or a second beyond it."""
-    task, overdue = Task(loop), TaskTimeouts(limit_s)
-    overdue.begin(task)
+    """The cancel comes after the timeout, at most an eighth or a second late."""
+    task, timeouts = Task(loop), TaskTimeouts(limit_s)
+    timeouts.begin(task)
     loop.pass_s(1000.0)
     assert limit_s <= task.cancelled_s <= latest_s + 1e-6
 
 
-def test_what_is_to_be_told_is_told_before(loop):
-    """So that the books say why before the task ends."""
-    task, told = Task(loop), []
-    overdue = TaskTimeouts(60.0)
-    overdue.begin(task, lambda: told.append(task.cancelled_s))
+def test_on_timeout_is_called_before_the_cancel(loop):
+    """The call record is written with its reason before the task ends."""
+    task, calls = Task(loop), []
+    timeouts = TaskTimeouts(60.0)
+    timeouts.begin(task, lambda: calls.append(task.cancelled_s))
     loop.pass_s(100.0)
-    assert [None] == told
+    assert [None] == calls
 
 
-def test_a_task_that_waits_no_more_is_left_alone(loop):
-    """However long it lasts then; and one that never waited may be ended too."""
-    task, overdue = Task(loop), TaskTimeouts(60.0)
-    overdue.begin(task)
+def test_a_task_whose_timeout_ended_is_not_cancelled(loop):
+    """The task may then run for any time. Ending a timeout that never began is allowed."""
+    task, timeouts = Task(loop), TaskTimeouts(60.0)
+    timeouts.begin(task)
     loop.pass_s(59.0)
-    overdue.end(task)
-    overdue.end(Task(loop))
+    timeouts.end(task)
+    timeouts.end(Task(loop))
     loop.pass_s(1000.0)
     assert task.cancelled_s is None
 
 
-def test_each_task_has_its_own_time(loop):
-    """The younger is not taken with the older."""
-    overdue = TaskTimeouts(60.0)
+def test_each_task_has_its_own_timeout(loop):
+    """A younger task is not cancelled with an older one."""
+    timeouts = TaskTimeouts(60.0)
     older, younger = Task(loop), Task(loop)
-    overdue.begin(older)
+    timeouts.begin(older)
     loop.pass_s(30.0)
-    overdue.begin(younger)
+    timeouts.begin(younger)
     loop.pass_s(40.0)
     assert (True, None) == (older.cancelled_s is not None, younger.cancelled_s)
     loop.pass_s(25.0)
     assert younger.cancelled_s >= 90.0
 
 
-def test_nobody_looks_while_nobody_waits(loop):
-    """No timer is left behind, and the next task that waits is looked after again."""
-    overdue = TaskTimeouts(60.0)
+def test_no_timer_runs_while_no_task_waits(loop):
+    """No timer is left behind, and the next task that waits starts one again."""
+    timeouts = TaskTimeouts(60.0)
     first, second = Task(loop), Task(loop)
-    overdue.begin(first)
-    overdue.end(first)
+    timeouts.begin(first)
+    timeouts.end(first)
     loop.pass_s(2.0)
     assert [] == loop.timers
-    overdue.begin(second)
+    timeouts.begin(second)
     loop.pass_s(62.0)
     assert second.cancelled_s is not None

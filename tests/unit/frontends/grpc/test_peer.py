@@ -1,4 +1,4 @@
-"""gRPC's words for a peer."""
+"""Parsing gRPC's notation of a peer."""
 
 import pytest
 
@@ -17,5 +17,5 @@ from togetherchat_server.frontends.grpc.peer import host_of
     ],
 )
 def test_a_host_has_no_port(peer, host):
-    """In each of the families that gRPC names."""
+    """The port is removed for each address family that gRPC names."""
     assert host == host_of(peer)

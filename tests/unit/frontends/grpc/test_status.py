@@ -9,7 +9,7 @@ from google.rpc import status_pb2
 from togetherchat_server.calls.session import response_metadata
 from togetherchat_server.domain.call import Call, Phase, Progress
 from togetherchat_server.domain.reasons import ProviderErrorInfo, Reason, ServiceError, Violation
-from togetherchat_server.frontends.grpc.status import ROWS, STATUS_BYTES_MAX, Retry, status_of
+from togetherchat_server.frontends.grpc.status import ROWS, STATUS_BYTES_MAX, Pushback, status_of
 
 DETAIL_TYPES = {
     type_.DESCRIPTOR.full_name: type_
@@ -38,7 +38,7 @@ def call(**progress):
     )
 
 
-def answer(error, *, of=None, output_sent=False, seconds_left=60.0, fraction=0.0):
+def status_for(error, *, of=None, output_sent=False, seconds_left=60.0, fraction=0.0):
     return status_of(
         error, of or call(), output_sent=output_sent, seconds_left=seconds_left, fraction=fraction
     )
@@ -60,8 +60,8 @@ def test_the_table_is_total():
 
 @pytest.mark.parametrize("reason", Reason)
 def test_every_status_carries_error_info_and_request_info(reason):
-    """The code of the row, its reason in both places, and the request's id."""
-    status = answer(ServiceError(reason, "text"))
+    """Code, reason (in the details and the trailer) and request id are those of the row and the call."""
+    status = status_for(ServiceError(reason, "text"))
     packed, found = unpacked(status)
     row = ROWS[reason]
     reason = row.reason or reason.value
@@ -82,33 +82,33 @@ def test_every_status_carries_error_info_and_request_info(reason):
 
 @pytest.mark.parametrize("reason", Reason)
 def test_every_code_that_clients_retry_carries_a_pushback(reason):
-    """UNAVAILABLE and RESOURCE_EXHAUSTED are in the clients' policy: none comes without an order."""
-    status = answer(ServiceError(reason, "text"))
+    """UNAVAILABLE and RESOURCE_EXHAUSTED are in the clients' retry policy: each comes with a pushback."""
+    status = status_for(ServiceError(reason, "text"))
     retried = status.code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
     assert not retried or "grpc-retry-pushback-ms" in dict(status.trailers)
 
 
 def test_nothing_is_retried_once_output_was_sent():
-    """The caller has a part of an answer: another attempt would begin another answer."""
+    """The caller has part of a completion: another attempt would begin another completion."""
     for reason in Reason:
-        trailers = dict(answer(ServiceError(reason, "text"), output_sent=True).trailers)
+        trailers = dict(status_for(ServiceError(reason, "text"), output_sent=True).trailers)
 
         assert trailers["x-error-retryable"] == "false"
         assert trailers.get("grpc-retry-pushback-ms") in {None, "-1"}
 
 
 @pytest.mark.parametrize(("fraction", "milliseconds"), [(0.0, "2000"), (0.5, "2200"), (1.0, "2400")])
-def test_the_providers_wait_is_a_minimum_with_jitter(fraction, milliseconds):
-    """Clients obey exactly: the jitter is ours, up to a fifth more."""
-    status = answer(ServiceError(Reason.RATE_LIMITED, "slow down", retry_after_s=2.0), fraction=fraction)
+def test_the_providers_delay_is_a_minimum_with_jitter(fraction, milliseconds):
+    """Clients obey the delay exactly, so the service adds the jitter: up to a fifth."""
+    status = status_for(ServiceError(Reason.RATE_LIMITED, "slow down", retry_after_s=2.0), fraction=fraction)
 
     assert milliseconds == dict(status.trailers)["grpc-retry-pushback-ms"]
 
 
-def test_without_a_wait_from_the_provider_the_back_off_grows_with_attempts():
-    """Between half and all of 0.25 s, doubled with every attempt before."""
-    first = answer(ServiceError(Reason.OVERLOADED, "full"), fraction=1.0)
+def test_without_a_delay_from_the_provider_the_back_off_grows_with_attempts():
+    """The delay is half to all of 0.25 s, doubled with every earlier attempt."""
+    first = status_for(ServiceError(Reason.OVERLOADED, "full"), fraction=1.0)
     later = status_of(
         ServiceError(Reason.OVERLOADED, "full"),
         Call(
@@ -128,9 +128,9 @@ def test_without_a_wait_from_the_provider_the_back_off_grows_with_attempts():
     assert [dict(s.trailers)["grpc-retry-pushback-ms"] for s in (first, later)] == ["250", "1000"]
 
 
-def test_a_wait_beyond_the_deadline_is_no_pushback():
-    """A client would idle until its deadline: it is told -1, and RetryInfo says the wait."""
-    status = answer(ServiceError(Reason.RATE_LIMITED, "slow", retry_after_s=30.0), seconds_left=10.0)
+def test_a_delay_beyond_the_deadline_becomes_minus_one():
+    """A client would wait for its deadline in vain; RetryInfo has the actual delay."""
+    status = status_for(ServiceError(Reason.RATE_LIMITED, "slow", retry_after_s=30.0), seconds_left=10.0)
     _, found = unpacked(status)
 
     assert tuple(dict(status.trailers)[name] for name in ("grpc-retry-pushback-ms", "x-error-retryable")) == (
@@ -140,10 +140,10 @@ def test_a_wait_beyond_the_deadline_is_no_pushback():
     assert found["RetryInfo"].retry_delay.seconds == 30
 
 
-@pytest.mark.parametrize("asked_s", [1e12, 1e32, float("inf")])
-def test_a_wait_beyond_all_bounds_can_still_be_said(asked_s):
-    """A provider that asks for a million years gets a status like any other."""
-    status = answer(ServiceError(Reason.RATE_LIMITED, "slow", retry_after_s=asked_s))
+@pytest.mark.parametrize("requested_s", [1e12, 1e32, float("inf")])
+def test_an_absurd_delay_still_makes_a_valid_status(requested_s):
+    """A provider may ask for a million years."""
+    status = status_for(ServiceError(Reason.RATE_LIMITED, "slow", retry_after_s=requested_s))
     _, found = unpacked(status)
 
     assert "-1" == dict(status.trailers)["grpc-retry-pushback-ms"]
@@ -164,13 +164,13 @@ def test_a_wait_beyond_all_bounds_can_still_be_said(asked_s):
         (Reason.CALLER_KEY_REJECTED, "Help"),
     ],
 )
-def test_details_come_where_they_say_something(reason, detail):
-    """A row's own detail is there."""
-    assert detail in unpacked(answer(ServiceError(reason, "text")))[1]
+def test_a_reason_has_its_own_detail(reason, detail):
+    """For example, QuotaFailure for a rate limit."""
+    assert detail in unpacked(status_for(ServiceError(reason, "text")))[1]
 
 
 def test_violations_become_a_bad_request():
-    """Every violation with its path."""
+    """Every violation keeps its path."""
     error = ServiceError(
         Reason.INVALID_REQUEST,
         "2 problems",
@@ -179,22 +179,22 @@ def test_violations_become_a_bad_request():
             Violation(field="n", description="1 to 128"),
         ),
     )
-    _, found = unpacked(answer(error))
+    _, found = unpacked(status_for(error))
 
     assert [
         (violation.field, violation.description) for violation in found["BadRequest"].field_violations
     ] == [("model", "is missing"), ("n", "1 to 128")]
 
 
-def test_metadata_says_what_the_provider_said_and_how_far_things_came():
-    """The facts that a program needs are in ErrorInfo's metadata."""
+def test_metadata_has_the_providers_error_and_the_progress_of_the_call():
+    """The facts that a program needs are in the metadata of ErrorInfo."""
     error = ServiceError(
         Reason.UPSTREAM_OVERLOADED,
         "busy",
         upstream=ProviderErrorInfo(http_status=503, error_type="server_error", error_code="overloaded"),
     )
     of = call(attempts=2, phase=Phase.ANSWERING, upstream_request_id="up-1", output_pieces=3)
-    _, found = unpacked(answer(error, of=of, output_sent=True))
+    _, found = unpacked(status_for(error, of=of, output_sent=True))
 
     assert dict(found["ErrorInfo"].metadata) == {
         "model": "some/model",
@@ -211,7 +211,7 @@ def test_metadata_says_what_the_provider_said_and_how_far_things_came():
 
 
 def test_the_status_stays_small_whatever_goes_in():
-    """gRPC replaces a status of more than 8 KiB; ours ends at 4, with as many violations as fit."""
+    """gRPC replaces a status above 8 KiB; ours ends at 4 KiB, with as many violations as fit."""
     error = ServiceError(
         Reason.INVALID_REQUEST,
         "x" * 100_000,
@@ -221,7 +221,7 @@ def test_the_status_stays_small_whatever_goes_in():
         upstream=ProviderErrorInfo(http_status=400, error_type="t" * 5000, error_code="c" * 5000),
     )
     of = call(upstream_request_id="i" * 5000)
-    status = answer(error, of=of)
+    status = status_for(error, of=of)
     packed, found = unpacked(status)
 
     assert packed.ByteSize() <= STATUS_BYTES_MAX
@@ -234,7 +234,7 @@ def test_the_status_stays_small_whatever_goes_in():
 
 
 @pytest.mark.parametrize("value", ["a\nb", "é", "a\x00", "\x7f", "", " lead", "trail ", "x" * 300])
-def test_a_value_that_no_trailer_may_carry_is_left_out(value):
+def test_a_value_that_is_illegal_in_a_trailer_is_dropped(value):
     """One illegal character would replace the whole status with INTERNAL."""
     of = call(
         upstream_request_id=value, rate_limits=(("x-ratelimit-limit", value), ("x-ratelimit-reset", "2"))
@@ -250,15 +250,15 @@ def test_a_value_that_no_trailer_may_carry_is_left_out(value):
 
 def test_foreign_text_in_the_message_becomes_one_printable_line():
     """Control characters and line ends of a hostile text do not reach the status."""
-    status = answer(ServiceError(Reason.UPSTREAM_INTERNAL, "a\r\nb\x00c\x1b[31m" + "z" * 1000))
+    status = status_for(ServiceError(Reason.UPSTREAM_INTERNAL, "a\r\nb\x00c\x1b[31m" + "z" * 1000))
 
     assert status.message.startswith("a b c [31mzzz")
     assert len(status.message) <= 256
     assert re.fullmatch(r"[\x20-\x7e…]+", status.message)
 
 
-def test_the_retry_column_has_a_meaning_for_every_row():
-    """Codes that clients never retry are silent or final; only retryable codes ask for later."""
-    later = {row.code for row in ROWS.values() if row.retry is Retry.LATER}
+def test_only_retryable_codes_carry_a_delay():
+    """Only UNAVAILABLE and RESOURCE_EXHAUSTED are in the clients' retry policy."""
+    delayed = {row.code for row in ROWS.values() if row.pushback is Pushback.DELAY}
 
-    assert {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED} == later
+    assert {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED} == delayed

@@ -59,16 +59,16 @@ class Console:
             *SECURITY_HEADERS,
             *_request_id(exchange),
         )
-        await exchange.answer(HTTPStatus.OK, headers, body)
+        await exchange.respond(HTTPStatus.OK, headers, body)
 
     async def stats(self, exchange: Exchange) -> None:
         """Send the live metrics. The page polls them every second, so no call record is written."""
-        error = self.handler.refusal(exchange, STATS_METHOD)
+        error = self.handler.rejection(exchange, STATS_METHOD)
         if error is not None:
-            await exchange.answer(error.status, (("content-type", JSON), *error.headers), error.body())
+            await exchange.respond(error.status, (("content-type", JSON), *error.headers), error.body())
             return
         headers = (("content-type", JSON), *SECURITY_HEADERS, *_request_id(exchange))
-        await exchange.answer(HTTPStatus.OK, headers, orjson.dumps(self.read_stats()))
+        await exchange.respond(HTTPStatus.OK, headers, orjson.dumps(self.read_stats()))
 
 
 def content_security_policy(page: bytes) -> str:

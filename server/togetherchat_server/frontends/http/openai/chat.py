@@ -1,9 +1,10 @@
-"""`POST /v1/chat/completions`: read the request, ask the port, write the answer.
+"""`POST /v1/chat/completions`: translates the request, runs it, and writes the response.
 
-The official clients say how long they wait for a whole answer. That is the call's deadline: it
-is answered shortly before, with a status that they do not retry, where their own timer would
-send the same conversation once more. Of a stream they wait so long for its beginning alone,
-and when they leave then, they are noticed: there it is no deadline.
+OpenAI's clients send how long they wait for a complete response. That is the call's deadline: the
+call ends shortly before it, with a status that the clients do not retry. If their own timer fired
+first, they would send the same request again. For a stream this time only bounds the wait for its
+beginning, and a client that gives up disconnects, which the service detects: so a stream gets no
+deadline from it.
 """
 
 import math
@@ -16,77 +17,85 @@ from togetherchat_server.frontends.http.handler import HttpCall
 from togetherchat_server.frontends.http.openai import request as openai_request
 from togetherchat_server.frontends.http.openai.request import ChatRequest
 from togetherchat_server.frontends.http.openai.response import completion
-from togetherchat_server.frontends.http.openai.sse import ChunkWriter
+from togetherchat_server.frontends.http.openai.sse import ChunkEncoder
 
 METHOD: Final = "chat.completions"
-# Node's client and Python's, in seconds.
-PATIENCE_HEADERS: Final = ("x-stainless-timeout", "x-stainless-read-timeout")
-# Their timers start before they connect.
-HEAD_START_S: Final = 0.25
-HEAD_START_SHARE: Final = 0.1
+# Of the clients for Node and for Python, in seconds.
+TIMEOUT_HEADERS: Final = ("x-stainless-timeout", "x-stainless-read-timeout")
+# The clients start their timers before they connect.
+TIMER_LEAD_S: Final = 0.25
+TIMER_LEAD_RATIO: Final = 0.1
 IGNORED_HEADER: Final = "x-togetherchat-ignored"
 IGNORED_CHARACTERS_MAX: Final = 1024
 
 
 @final
 class ChatEndpoint:
-    """The conversation."""
+    """Serves chat completions, whole or streamed."""
 
     def __init__(self, chat: Chat, *, max_request_bytes: int, request_read_timeout_s: float) -> None:
         self._chat = chat
-        self._request_bytes_max = max_request_bytes
-        self._request_s = request_read_timeout_s
+        self._max_request_bytes = max_request_bytes
+        self._request_read_timeout_s = request_read_timeout_s
 
-    async def answer(self, http_call: HttpCall) -> None:
-        body = await http_call.exchange.body(bytes_max=self._request_bytes_max, within_s=self._request_s)
-        inquiry = openai_request.read(body)
-        if inquiry.stream:
+    async def handle(self, http_call: HttpCall) -> None:
+        body = await http_call.exchange.body(
+            bytes_max=self._max_request_bytes, timeout_s=self._request_read_timeout_s
+        )
+        chat_request = openai_request.read(body)
+        if chat_request.stream:
             async with http_call.open():
-                await self._stream(inquiry, http_call)
+                await self._stream(chat_request, http_call)
         else:
-            async with http_call.open(_patience_s(http_call.exchange.headers)):
-                await self._complete(inquiry, http_call)
+            async with http_call.open(_client_timeout_s(http_call.exchange.headers)):
+                await self._complete(chat_request, http_call)
 
-    async def _complete(self, inquiry: ChatRequest, http_call: HttpCall) -> None:
-        response = await self._chat.complete(inquiry.request, http_call.call)
+    async def _complete(self, chat_request: ChatRequest, http_call: HttpCall) -> None:
+        response = await self._chat.complete(chat_request.request, http_call.call)
         http_call.usage = response.usage
         http_call.messages_sent = 1
-        body = completion(response, alternatives=inquiry.alternatives)
-        headers = (("content-type", JSON), *response_metadata(http_call.call), *_ignored(inquiry))
-        await http_call.exchange.answer(200, headers, body)
+        body = completion(response, alternatives=chat_request.alternatives)
+        headers = (("content-type", JSON), *response_metadata(http_call.call), *_ignored_header(chat_request))
+        await http_call.exchange.respond(200, headers, body)
 
-    async def _stream(self, inquiry: ChatRequest, http_call: HttpCall) -> None:
+    async def _stream(self, chat_request: ChatRequest, http_call: HttpCall) -> None:
         exchange = http_call.exchange
-        chunks = ChunkWriter(include_usage=inquiry.include_usage, alternatives=inquiry.alternatives)
-        async with self._chat.stream(inquiry.request, http_call.call) as batches:
+        encoder = ChunkEncoder(
+            include_usage=chat_request.include_usage, alternatives=chat_request.alternatives
+        )
+        async with self._chat.stream(chat_request.request, http_call.call) as batches:
             async for events in batches:
-                data = chunks.written(events)
+                data = encoder.encode(events)
                 if not exchange.started:
-                    headers = (*STREAM_HEADERS, *response_metadata(http_call.call), *_ignored(inquiry))
+                    headers = (
+                        *STREAM_HEADERS,
+                        *response_metadata(http_call.call),
+                        *_ignored_header(chat_request),
+                    )
                     await exchange.start(200, headers)
                 http_call.messages_sent += len(events)
-                if chunks.whole:
-                    http_call.usage = chunks.usage
+                if encoder.completed:
+                    http_call.usage = encoder.usage
                     await exchange.end(data)
                 else:
                     await exchange.write(data)
 
 
-def _patience_s(headers: dict[str, str]) -> float | None:
-    for name in PATIENCE_HEADERS:
+def _client_timeout_s(headers: dict[str, str]) -> float | None:
+    for name in TIMEOUT_HEADERS:
         try:
             seconds = float(headers.get(name, ""))
         except ValueError:
             continue
         if seconds > 0 and math.isfinite(seconds):
-            return seconds - min(HEAD_START_S, HEAD_START_SHARE * seconds)
+            return seconds - min(TIMER_LEAD_S, TIMER_LEAD_RATIO * seconds)
     return None
 
 
-def _ignored(inquiry: ChatRequest) -> tuple[tuple[str, str], ...]:
-    """The names, which are the caller's own text: what a header cannot carry becomes a question mark."""
-    if not inquiry.ignored:
+def _ignored_header(chat_request: ChatRequest) -> tuple[tuple[str, str], ...]:
+    """Return the names. They are the caller's text: a character that a header cannot carry becomes `?`."""
+    if not chat_request.ignored:
         return ()
-    text = ", ".join(inquiry.ignored)[:IGNORED_CHARACTERS_MAX]
-    plain = "".join(one if " " <= one <= "~" else "?" for one in text)
+    text = ", ".join(chat_request.ignored)[:IGNORED_CHARACTERS_MAX]
+    plain = "".join(character if " " <= character <= "~" else "?" for character in text)
     return ((IGNORED_HEADER, plain.strip()),)

@@ -1,9 +1,8 @@
-"""From what went wrong to an HTTP status and an error body of OpenAI's: the table.
+"""Maps a `ServiceError` to an HTTP status and an error body in OpenAI's format.
 
-Pure: a `ServiceError` and the facts of its call go in, a `ErrorResponse` comes out. The official
-clients obey `x-should-retry` before anything else, and retry any status from 500 on, 408, 409
-and 429 without it: so it is on every failure, and says `false` where the call may have been
-worked on, and billed.
+Pure: a `ServiceError` and its `Call` go in, an `ErrorResponse` comes out. OpenAI's clients obey
+`x-should-retry` before anything else; without it they retry 408, 409, 429 and every status from 500
+up. So every failure carries it, with `false` if the provider may have processed and billed the call.
 """
 
 import math
@@ -24,8 +23,8 @@ from togetherchat_server.calls.session import (
 from togetherchat_server.domain.call import Call
 from togetherchat_server.domain.reasons import Reason, ServiceError, sanitise
 
-CALLER_GONE: Final = 499
-"""Nobody hears it: a word for the record, nginx's."""
+CLIENT_CLOSED_REQUEST: Final = 499
+"""nginx's status for a client that disconnected. Never sent; it appears in the call record."""
 
 INVALID: Final = "invalid_request_error"
 SERVER: Final = "server_error"
@@ -33,13 +32,11 @@ SERVER: Final = "server_error"
 
 @dataclass(frozen=True, slots=True)
 class ErrorRow:
-    """One row of the table: `later` where clients may try again. `code` and `reason` are made of the
-    reason's own name unless they are given.
-    """
+    """One row of the table. `code` and `reason` are derived from the reason's name unless given."""
 
     status: int
     type: str
-    later: bool = False
+    retryable: bool = False
     code: str = ""
     reason: str = ""
 
@@ -54,57 +51,59 @@ ROWS: Final[Mapping[Reason, ErrorRow]] = {
     Reason.INVALID_CREDENTIALS: ErrorRow(401, "authentication_error", code="invalid_api_key"),
     Reason.CALLER_KEY_REJECTED: ErrorRow(401, "authentication_error", code="invalid_api_key"),
     Reason.MODEL_NOT_ALLOWED: ErrorRow(403, "permission_error"),
-    Reason.CALLER_QUOTA: ErrorRow(429, "rate_limit_error", later=True),
+    Reason.CALLER_QUOTA: ErrorRow(429, "rate_limit_error", retryable=True),
     Reason.CALLER_DEADLINE: ErrorRow(504, "timeout_error"),
-    Reason.CALLER_CANCELLED: ErrorRow(CALLER_GONE, "cancelled"),
+    Reason.CALLER_CANCELLED: ErrorRow(CLIENT_CLOSED_REQUEST, "cancelled"),
     Reason.CALLER_STALLED: ErrorRow(408, "timeout_error"),
     Reason.SERVICE_KEY_REJECTED: ErrorRow(401, "authentication_error"),
     Reason.SPEND_LIMIT_REACHED: ErrorRow(402, "insufficient_quota"),
     Reason.QUOTA_EXHAUSTED: ErrorRow(429, "insufficient_quota", code="insufficient_quota"),
-    Reason.RATE_LIMITED: ErrorRow(429, "rate_limit_error", later=True, code="rate_limit_exceeded"),
-    Reason.RATE_LIMITED_REQUESTS: ErrorRow(429, "rate_limit_error", later=True, code="rate_limit_exceeded"),
-    Reason.RATE_LIMITED_TOKENS: ErrorRow(429, "rate_limit_error", later=True, code="rate_limit_exceeded"),
+    Reason.RATE_LIMITED: ErrorRow(429, "rate_limit_error", retryable=True, code="rate_limit_exceeded"),
+    Reason.RATE_LIMITED_REQUESTS: ErrorRow(
+        429, "rate_limit_error", retryable=True, code="rate_limit_exceeded"
+    ),
+    Reason.RATE_LIMITED_TOKENS: ErrorRow(429, "rate_limit_error", retryable=True, code="rate_limit_exceeded"),
     Reason.UPSTREAM_PERMISSION_DENIED: ErrorRow(403, "permission_error"),
-    Reason.UPSTREAM_CONNECT_FAILED: ErrorRow(502, SERVER, later=True),
-    Reason.UPSTREAM_DNS_FAILED: ErrorRow(502, SERVER, later=True),
-    Reason.UPSTREAM_CONNECT_TIMEOUT: ErrorRow(502, SERVER, later=True),
+    Reason.UPSTREAM_CONNECT_FAILED: ErrorRow(502, SERVER, retryable=True),
+    Reason.UPSTREAM_DNS_FAILED: ErrorRow(502, SERVER, retryable=True),
+    Reason.UPSTREAM_CONNECT_TIMEOUT: ErrorRow(502, SERVER, retryable=True),
     Reason.UPSTREAM_TLS_FAILED: ErrorRow(502, SERVER),
     Reason.UPSTREAM_EDGE_BLOCKED: ErrorRow(502, SERVER),
-    Reason.UPSTREAM_EDGE_ERROR: ErrorRow(502, SERVER, later=True),
-    Reason.UPSTREAM_EDGE_UNREACHABLE: ErrorRow(502, SERVER, later=True),
+    Reason.UPSTREAM_EDGE_ERROR: ErrorRow(502, SERVER, retryable=True),
+    Reason.UPSTREAM_EDGE_UNREACHABLE: ErrorRow(502, SERVER, retryable=True),
     Reason.UPSTREAM_EDGE_CERTIFICATE: ErrorRow(502, SERVER, reason="UPSTREAM_EDGE_UNREACHABLE"),
-    Reason.UPSTREAM_BAD_GATEWAY: ErrorRow(502, SERVER, later=True),
+    Reason.UPSTREAM_BAD_GATEWAY: ErrorRow(502, SERVER, retryable=True),
     Reason.UPSTREAM_ENDPOINT_NOT_FOUND: ErrorRow(502, SERVER),
     Reason.UPSTREAM_CONFLICT: ErrorRow(409, SERVER),
-    Reason.UPSTREAM_CLOSED: ErrorRow(502, SERVER, later=True),
+    Reason.UPSTREAM_CLOSED: ErrorRow(502, SERVER, retryable=True),
     Reason.UPSTREAM_INTERNAL: ErrorRow(500, SERVER),
     Reason.UPSTREAM_UNIMPLEMENTED: ErrorRow(501, SERVER),
-    Reason.UPSTREAM_OVERLOADED: ErrorRow(503, SERVER, later=True),
+    Reason.UPSTREAM_OVERLOADED: ErrorRow(503, SERVER, retryable=True),
     Reason.UPSTREAM_UNEXPECTED_STATUS: ErrorRow(502, SERVER),
     Reason.UPSTREAM_UNEXPECTED_SERVER_STATUS: ErrorRow(
-        502, SERVER, later=True, reason="UPSTREAM_UNEXPECTED_STATUS"
+        502, SERVER, retryable=True, reason="UPSTREAM_UNEXPECTED_STATUS"
     ),
-    Reason.UPSTREAM_STREAM_ERROR: ErrorRow(502, SERVER, later=True),
+    Reason.UPSTREAM_STREAM_ERROR: ErrorRow(502, SERVER, retryable=True),
     Reason.UPSTREAM_MALFORMED_RESPONSE: ErrorRow(502, SERVER),
     Reason.UPSTREAM_TOO_LARGE: ErrorRow(502, SERVER),
     Reason.UPSTREAM_RESET: ErrorRow(502, SERVER),
-    Reason.UPSTREAM_TRUNCATED: ErrorRow(502, SERVER, later=True),
-    Reason.UPSTREAM_REQUEST_TIMEOUT: ErrorRow(503, "timeout_error", later=True),
+    Reason.UPSTREAM_TRUNCATED: ErrorRow(502, SERVER, retryable=True),
+    Reason.UPSTREAM_REQUEST_TIMEOUT: ErrorRow(503, "timeout_error", retryable=True),
     Reason.UPSTREAM_GATEWAY_TIMEOUT: ErrorRow(504, "timeout_error"),
     Reason.FIRST_TOKEN_TIMEOUT: ErrorRow(504, "timeout_error"),
     Reason.STREAM_IDLE_TIMEOUT: ErrorRow(504, "timeout_error"),
     Reason.CALL_TIMEOUT: ErrorRow(504, "timeout_error"),
-    Reason.OVERLOADED: ErrorRow(503, SERVER, later=True),
-    Reason.DRAINING: ErrorRow(503, SERVER, later=True),
+    Reason.OVERLOADED: ErrorRow(503, SERVER, retryable=True),
+    Reason.DRAINING: ErrorRow(503, SERVER, retryable=True),
     Reason.INTERNAL_ERROR: ErrorRow(500, SERVER),
 }
 
-# The places of a `CompleteRequest` in the words of a client that never saw one.
-PLACES: Final = (
+# Field paths of `CompleteRequest` to those of OpenAI's API.
+FIELD_PATHS: Final = (
     (re.compile(r"\.image\.url\b"), ".image_url.url"),
     (re.compile(r"\.(video_url|audio_url)\b"), r".\1.url"),
     (re.compile(r"\.audio\."), ".input_audio."),
-    (re.compile(r"\bextra_body_json\b"), "the members that this service does not know"),
+    (re.compile(r"\bextra_body_json\b"), "the members that are not part of this API"),
     (re.compile(r"\b(parameters|schema|chat_template_kwargs)_json\b"), r"\1"),
     (re.compile(r"\breasoning_enabled\b"), "reasoning.enabled"),
 )
@@ -113,7 +112,7 @@ _ROLE: Final = re.compile(r"\bROLE_([A-Z]+)\b")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorResponse:
-    """A failed request as it is answered."""
+    """The response of a failed request."""
 
     status: int
     type: str
@@ -128,28 +127,30 @@ class ErrorResponse:
 
 
 def error_response(error: ServiceError, call: Call, *, output_sent: bool, fraction: float) -> ErrorResponse:
-    """The fault of a failed call; `fraction` is a random number from 0 to 1 for the jitter."""
+    """Return the response of a failed call. `fraction` is a random number from 0 to 1 for the jitter."""
     row = ROWS[error.reason]
-    later = row.later and not output_sent
+    retryable = row.retryable and not output_sent
     reason = row.reason or error.reason.value
-    wait = _wait(retry_delay_s(error.retry_after_s, call.previous_attempts, fraction)) if later else ()
+    delay = ()
+    if retryable:
+        delay = _delay_headers(retry_delay_s(error.retry_after_s, call.previous_attempts, fraction))
     return ErrorResponse(
         status=row.status,
         type=row.type,
         code=row.code or reason.lower(),
-        message=_spoken(sanitise(error.message)),
+        message=_in_openai_terms(sanitise(error.message)),
         param=_param(error),
         headers=(
             *response_metadata(call),
             ("x-error-reason", reason),
-            ("x-should-retry", "true" if later else "false"),
-            *wait,
+            ("x-should-retry", "true" if retryable else "false"),
+            *delay,
         ),
     )
 
 
 def rejection(status: HTTPStatus, message: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """The headers and the body that answer bytes which are not a request."""
+    """Return the headers and the body for bytes that are not a valid request."""
     kind = INVALID if status < HTTPStatus.INTERNAL_SERVER_ERROR else SERVER
     body = ErrorResponse(status=status, type=kind, code=status.name.lower(), message=message).body()
     headers = [
@@ -161,8 +162,8 @@ def rejection(status: HTTPStatus, message: str) -> tuple[list[tuple[bytes, bytes
     return headers, body
 
 
-def _wait(seconds: float) -> ResponseMetadata:
-    """The header in whole seconds that HTTP knows, and the finer one that the clients look at first."""
+def _delay_headers(seconds: float) -> ResponseMetadata:
+    """Return HTTP's header in whole seconds, and the finer one that OpenAI's clients read first."""
     return ("retry-after", str(math.ceil(seconds))), ("retry-after-ms", str(math.ceil(seconds * 1000)))
 
 
@@ -172,10 +173,11 @@ def _param(error: ServiceError) -> str | None:
         field = "model"
     if field in {"", "extra_body_json"}:
         return None
-    return sanitise(_spoken(field))
+    return sanitise(_in_openai_terms(field))
 
 
-def _spoken(text: str) -> str:
-    for ours, theirs in PLACES:
+def _in_openai_terms(text: str) -> str:
+    """Translate the field paths and roles in a text of ours to OpenAI's."""
+    for ours, theirs in FIELD_PATHS:
         text = ours.sub(theirs, text)
-    return _ROLE.sub(lambda found: found[1].lower(), text)
+    return _ROLE.sub(lambda role: role[1].lower(), text)

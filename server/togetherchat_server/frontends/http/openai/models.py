@@ -1,8 +1,8 @@
-"""`GET /v1/models` and `GET /v1/models/{id}`: the catalogue as OpenAI's list of models.
+"""`GET /v1/models` and `GET /v1/models/{id}`: the catalog as OpenAI's list of models.
 
-OpenAI's four members come first; what else is known of a model stands beside them under
-Together's names. Together's own API answers with a bare array, and its client reads nothing
-else: to that client alone the list is given so.
+OpenAI's four members come first; everything else that is known of a model follows under Together's
+names. Together's own API returns a bare array, and its client reads nothing else: only that client
+gets a bare array.
 """
 
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ from togetherchat_server.frontends.http.handler import HttpCall
 LIST_METHOD: Final = "models.list"
 ONE_METHOD: Final = "models.retrieve"
 PAGE_SIZE: Final = 1000
-TOGETHERS_CLIENTS: Final = ("together/", "asynctogether/")
+TOGETHER_USER_AGENTS: Final = ("together/", "asynctogether/")
 
 Json = dict[str, object]
 
@@ -45,44 +45,44 @@ _PRICES: Final = {
 
 @final
 class ModelsEndpoint:
-    """The list and its entries."""
+    """Serves the list of models and its entries."""
 
     def __init__(self, listing: ModelListing) -> None:
         self._models = listing
 
-    async def listing(self, http_call: HttpCall) -> None:
-        """Every model but the retired."""
+    async def list_models(self, http_call: HttpCall) -> None:
+        """Send every model that is not retired."""
         async with http_call.open():
-            every = await self._every(http_call)
-            entries = [entry(model) for model in every if model.state != models.MODEL_STATE_RETIRED]
+            listed = await self._all_models(http_call)
+            entries = [entry(model) for model in listed if model.state != models.MODEL_STATE_RETIRED]
             agent = http_call.exchange.headers.get("user-agent", "").lower()
-            bare = agent.startswith(TOGETHERS_CLIENTS)
-            await _answer(http_call, entries if bare else {"object": "list", "data": entries})
+            bare = agent.startswith(TOGETHER_USER_AGENTS)
+            await _respond(http_call, entries if bare else {"object": "list", "data": entries})
 
-    async def everything(self, http_call: HttpCall) -> None:
-        """Every model, the retired too, with what there is to say of the list."""
+    async def list_all(self, http_call: HttpCall) -> None:
+        """Send every model, retired ones included, with the warnings about the list."""
         async with http_call.open():
             pages = [page async for page in self._pages(http_call)]
-            listed: Json = {
+            body: Json = {
                 "data": [entry(model) for page in pages for model in page.models],
                 "warnings": [warning.message for warning in pages[0].warnings],
             }
             if pages[0].HasField("provider_list_time"):
-                listed["provider_list_time"] = pages[0].provider_list_time.seconds
-            await _answer(http_call, listed)
+                body["provider_list_time"] = pages[0].provider_list_time.seconds
+            await _respond(http_call, body)
 
-    async def retrieved(self, http_call: HttpCall) -> None:
-        """The model with this id or alias."""
-        wanted: str = http_call.exchange.scope["path_params"]["id"]
+    async def retrieve_model(self, http_call: HttpCall) -> None:
+        """Send the model with this id or alias."""
+        name: str = http_call.exchange.scope["path_params"]["id"]
         async with http_call.open():
-            http_call.call.progress.model = wanted[:256]
-            for model in await self._every(http_call):
-                if wanted == model.id or wanted in model.aliases:
-                    await _answer(http_call, entry(model))
+            http_call.call.progress.model = name[:256]
+            for model in await self._all_models(http_call):
+                if name == model.id or name in model.aliases:
+                    await _respond(http_call, entry(model))
                     return
-        raise ServiceError(Reason.MODEL_NOT_FOUND, "there is no such model")
+        raise ServiceError(Reason.MODEL_NOT_FOUND, "unknown model; GET /v1/models lists the models")
 
-    async def _every(self, http_call: HttpCall) -> list[models.Model]:
+    async def _all_models(self, http_call: HttpCall) -> list[models.Model]:
         return [model async for page in self._pages(http_call) for model in page.models]
 
     async def _pages(self, http_call: HttpCall) -> AsyncIterator[service.ListModelsResponse]:
@@ -95,7 +95,7 @@ class ModelsEndpoint:
 
 
 def entry(model: models.Model) -> Json:
-    """One model."""
+    """Return a model as an entry of the list."""
     body: Json = {
         "id": model.id,
         "object": "model",
@@ -121,7 +121,7 @@ def entry(model: models.Model) -> Json:
     return body
 
 
-async def _answer(http_call: HttpCall, body: object) -> None:
+async def _respond(http_call: HttpCall, body: object) -> None:
     http_call.messages_sent = 1
     headers = (("content-type", JSON), *response_metadata(http_call.call))
-    await http_call.exchange.answer(200, headers, orjson.dumps(body))
+    await http_call.exchange.respond(200, headers, orjson.dumps(body))

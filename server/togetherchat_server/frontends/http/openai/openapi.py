@@ -1,7 +1,7 @@
-"""The door's own description, in OpenAPI 3.1.
+"""The description of the HTTP API, in OpenAPI 3.1.
 
-The request's schema is made from what reads requests; answers are described as they are
-written. Pure.
+The schema of requests is generated from the models that parse them; the schemas of responses are
+written here. Pure.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ PROVIDER: Final[Json] = {
 
 @cache
 def document(version: str, *, console: bool) -> bytes:
-    """The document as JSON, with the console's paths where there is one."""
+    """Return the document as JSON, with the console's paths if there is a console."""
     request = schema.request_schema(REFERENCES)
     parts = cast("Json", request.pop("$defs"))
     return orjson.dumps(
@@ -42,7 +42,7 @@ def document(version: str, *, console: bool) -> bytes:
             "paths": _paths() | (_console_paths() if console else {}),
             "components": {
                 "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
-                "schemas": {"Request": request, **parts, **SCHEMAS},
+                "schemas": {"RequestBody": request, **parts, **SCHEMAS},
             },
         }
     )
@@ -55,10 +55,10 @@ def _paths() -> Json:
         "/v1/chat/completions": {
             "post": {
                 "operationId": "createChatCompletion",
-                "summary": "Answer a conversation, whole or as a stream.",
+                "summary": "Create a chat completion, whole or streamed.",
                 "parameters": [PROVIDER],
-                "requestBody": {"required": True, "content": _json("Request")},
-                "responses": _answers({**_json("Completion"), **stream}),
+                "requestBody": {"required": True, "content": _json("RequestBody")},
+                "responses": _responses({**_json("Completion"), **stream}),
             }
         },
         "/v1/models": {
@@ -66,15 +66,15 @@ def _paths() -> Json:
                 "operationId": "listModels",
                 "summary": "List the models.",
                 "parameters": [PROVIDER],
-                "responses": _answers(_json("ModelList")),
+                "responses": _responses(_json("ModelList")),
             }
         },
         "/v1/models/{id}": {
             "get": {
                 "operationId": "retrieveModel",
-                "summary": "One model.",
+                "summary": "Retrieve one model.",
                 "parameters": [PROVIDER, model],
-                "responses": _answers(_json("Model")),
+                "responses": _responses(_json("Model")),
             }
         },
     }
@@ -83,20 +83,20 @@ def _paths() -> Json:
 def _console_paths() -> Json:
     page = {"200": {"description": "The page.", "content": {"text/html": {"schema": {"type": "string"}}}}}
     return {
-        "/": {"get": {"operationId": "console", "summary": "The console.", "responses": _failing(page)}},
+        "/": {"get": {"operationId": "console", "summary": "The console.", "responses": _with_errors(page)}},
         "/console/stats": {
             "get": {
                 "operationId": "consoleStats",
                 "summary": "Live metrics: since the start, and of the last minute.",
-                "responses": _answers(_json("ConsoleStats")),
+                "responses": _responses(_json("ConsoleStats")),
             }
         },
         "/console/models": {
             "get": {
                 "operationId": "consoleModels",
-                "summary": "Every model, the retired too.",
+                "summary": "List every model, retired ones included.",
                 "parameters": [PROVIDER],
-                "responses": _answers(_json("EveryModel")),
+                "responses": _responses(_json("EveryModel")),
             }
         },
     }
@@ -106,13 +106,13 @@ def _json(name: str) -> Json:
     return {"application/json": {"schema": {"$ref": REFERENCES.format(model=name)}}}
 
 
-def _answers(content: Mapping[str, object]) -> Json:
-    return _failing({"200": {"description": "The answer.", "content": content}})
+def _responses(content: Mapping[str, object]) -> Json:
+    return _with_errors({"200": {"description": "The response.", "content": content}})
 
 
-def _failing(answers: Mapping[str, object]) -> Json:
-    failed = {"description": "What went wrong.", "content": _json("Error")}
-    return {**answers, "4XX": failed, "5XX": failed}
+def _with_errors(responses: Mapping[str, object]) -> Json:
+    failed = {"description": "The error.", "content": _json("Error")}
+    return {**responses, "4XX": failed, "5XX": failed}
 
 
 def _object(required: list[str], **properties: object) -> Json:
@@ -120,7 +120,7 @@ def _object(required: list[str], **properties: object) -> Json:
 
 
 _STRING: Final[Json] = {"type": "string"}
-_TEXT_OR_NULL: Final[Json] = {"type": ["string", "null"]}
+_STRING_OR_NULL: Final[Json] = {"type": ["string", "null"]}
 _INTEGER: Final[Json] = {"type": "integer"}
 _OBJECT: Final[Json] = {"type": "object"}
 _OBJECT_OR_NULL: Final[Json] = {"type": ["object", "null"]}
@@ -137,7 +137,7 @@ SCHEMAS: Final[Mapping[str, object]] = {
             ["message", "type", "param", "code"],
             message=_STRING,
             type=_STRING,
-            param=_TEXT_OR_NULL,
+            param=_STRING_OR_NULL,
             code=_STRING,
         ),
     ),
@@ -153,7 +153,11 @@ SCHEMAS: Final[Mapping[str, object]] = {
             prompt_tokens=_INTEGER,
             completion_tokens=_INTEGER,
             total_tokens=_INTEGER,
-            cost={"type": "number", "minimum": 0, "description": "US dollars, where the price is known."},
+            cost={
+                "type": "number",
+                "minimum": 0,
+                "description": "US dollars; absent if the price is unknown.",
+            },
         ),
         system_fingerprint=_STRING,
     ),
@@ -163,7 +167,7 @@ SCHEMAS: Final[Mapping[str, object]] = {
         message=_object(
             ["role", "content", "refusal"],
             role={"const": "assistant"},
-            content=_TEXT_OR_NULL,
+            content=_STRING_OR_NULL,
             refusal={"type": "null"},
             tool_calls={"type": "array"},
         ),

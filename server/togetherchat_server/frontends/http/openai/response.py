@@ -1,8 +1,8 @@
-"""A whole answer of ours as OpenAI's `chat.completion`, and the parts that streams share.
+"""Translates a completion to OpenAI's `chat.completion`, with the parts that streams share.
 
-Pure. What OpenAI always sends is always there, null where it is nothing. What it does not
-know is there under Together's own names, and only where there is some: the thinking, the
-seed, an echoed prompt, warnings. What a call cost is in its usage under OpenRouter's name.
+Pure. Members that OpenAI always sends are always present, null if there is no value. Members that
+OpenAI does not have are present only if there is a value, under Together's names: reasoning, seed, an
+echoed prompt, warnings. The cost of a call is in its usage, under OpenRouter's name.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,7 +26,7 @@ FINISH_REASONS: Final[Mapping[chat.FinishReason.ValueType, str]] = {
 
 
 def completion(response: service.CompleteResponse, *, alternatives: bool) -> bytes:
-    """The body of the answer. `alternatives`: whether log probabilities show what was not chosen."""
+    """Return the body. With `alternatives`, log probabilities include the tokens that were not chosen."""
     body: Json = {
         "id": response.id,
         "object": "chat.completion",
@@ -45,14 +45,14 @@ def completion(response: service.CompleteResponse, *, alternatives: bool) -> byt
 
 
 def finish_reason(reason: chat.FinishReason.ValueType, raw: str) -> str:
-    """OpenAI's word; the provider's own where OpenAI has none. Null would say that it goes on."""
+    """Return OpenAI's value, or the provider's own if there is none. Null would mean "not finished"."""
     return FINISH_REASONS.get(reason) or raw or "stop"
 
 
 def usage(counts: chat.Usage) -> Json:
-    """The tokens, and `cost` in US dollars where the price is known.
+    """Return the tokens, and `cost` in US dollars if the price is known.
 
-    A number, as OpenRouter's is. Fifteen digits are exact in it: a million dollars to the
+    The cost is a number, as OpenRouter's is. Fifteen digits are exact: a million dollars to the
     billionth.
     """
     body: Json = {
@@ -77,10 +77,10 @@ def logprobs(tokens: Iterable[chat.TokenLogprob], *, alternatives: bool) -> Json
     return {"content": content, "refusal": None}
 
 
-def tool_call(place: int, call: chat.ToolCall) -> Json:
-    """With its `index`, which Together sends and OpenAI does not: its clients pay no heed."""
+def tool_call(index: int, call: chat.ToolCall) -> Json:
+    """Return a tool call with its `index`. Together sends it; OpenAI does not, and its clients ignore it."""
     function = {"name": call.function.name, "arguments": call.function.arguments}
-    return {"index": place, "id": call.id, "type": "function", "function": function}
+    return {"index": index, "id": call.id, "type": "function", "function": function}
 
 
 def _choice(choice: chat.Choice, *, alternatives: bool) -> Json:
@@ -107,7 +107,7 @@ def _message(message: chat.Message) -> Json:
     if message.reasoning:
         body[message.reasoning_key or "reasoning"] = message.reasoning
     if message.tool_calls:
-        body["tool_calls"] = [tool_call(place, call) for place, call in enumerate(message.tool_calls)]
+        body["tool_calls"] = [tool_call(index, call) for index, call in enumerate(message.tool_calls)]
     return body
 
 

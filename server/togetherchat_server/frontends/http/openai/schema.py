@@ -1,9 +1,10 @@
-"""What clients of OpenAI's chat API send: its shapes and types, and nothing of what they mean.
+"""The shapes and types of the requests that clients of OpenAI's chat API send.
 
-Owns the reading of hostile bytes. Knows no message of ours. Types are strict, since "5" for a
-number is a mistake that OpenAI's API refuses too; null stands for absent everywhere, since
-many clients send it. Members that are not named here are kept in `extra`: what becomes of
-them is decided in `inquiry`.
+Parses untrusted bytes, and knows no message of ours and no meaning. Types are strict, since OpenAI's
+API rejects "5" for a number too. Null means absent everywhere, since many clients send it. Members
+that are not named here are kept in `extra`; `request` decides what becomes of them.
+
+The docstrings of the classes are the descriptions in the OpenAPI document.
 """
 
 from collections.abc import Mapping
@@ -21,8 +22,8 @@ INT64_MIN: Final = -(2**63)
 INT64_MAX: Final = 2**63 - 1
 VIOLATIONS_MAX: Final = 16
 PROBLEMS_MAX: Final = 64
-# JSON has no such numbers; Python's parsers take them.
-NO_NUMBERS: Final = (b"NaN", b"Infinity")
+# Not part of JSON, but accepted by Python's parsers.
+NON_JSON_NUMBERS: Final = (b"NaN", b"Infinity")
 
 Int32 = Annotated[int, Field(ge=INT32_MIN, le=INT32_MAX)]
 Int64 = Annotated[int, Field(ge=INT64_MIN, le=INT64_MAX)]
@@ -30,79 +31,80 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 Object = dict[str, object]
 
 
-class RequestSchema(BaseModel):
-    """Any of the shapes. `hide_input_in_errors`: an exception must not carry a prompt into a log."""
+class RequestObject(BaseModel):
+    """Any object of a request."""
 
+    # `hide_input_in_errors`: an exception must not carry a prompt into a log.
     model_config: ClassVar[ConfigDict] = ConfigDict(
         extra="allow", strict=True, hide_input_in_errors=True, cache_strings="keys"
     )
 
     def extra(self) -> Mapping[str, object]:
-        """Members that are not named here, nulls left out."""
+        """Return the members that are not named here, without nulls."""
         return {name: value for name, value in (self.model_extra or {}).items() if value is not None}
 
 
-class ImageUrl(RequestSchema):
-    """A picture's address. `detail` is accepted and ignored, as Together does."""
+class RequestImageUrl(RequestObject):
+    """The URL of an image. `detail` is accepted and ignored, as Together does."""
 
     url: str
     detail: object = None
 
 
-class Url(RequestSchema):
-    """The address of a video or a recording."""
+class RequestMediaUrl(RequestObject):
+    """The URL of a video or of audio."""
 
     url: str
 
 
-class InputAudio(RequestSchema):
-    """A recording, base64."""
+class RequestInputAudio(RequestObject):
+    """Audio data in base64."""
 
     data: str
     format: str
 
 
-class Part(RequestSchema):
-    """One piece of a message's content: `type` names the member that carries it."""
+class RequestContentPart(RequestObject):
+    """One part of a message's content. `type` names the member that holds it."""
 
     type: Literal["text", "image_url", "video_url", "audio_url", "input_audio"]
     text: str | None = None
-    image_url: ImageUrl | None = None
-    video_url: Url | None = None
-    audio_url: Url | None = None
-    input_audio: InputAudio | None = None
+    image_url: RequestImageUrl | None = None
+    video_url: RequestMediaUrl | None = None
+    audio_url: RequestMediaUrl | None = None
+    input_audio: RequestInputAudio | None = None
 
 
-class CalledFunction(RequestSchema):
-    """A call as the model wrote it; `arguments` is JSON as text."""
+class RequestFunctionCall(RequestObject):
+    """A function call as the model wrote it. `arguments` is JSON as text."""
 
     name: str
     arguments: str = ""
 
 
-class ToolCall(RequestSchema):
-    """A call that the assistant asked for."""
+class RequestToolCall(RequestObject):
+    """A tool call that the assistant requested."""
 
     id: str = ""
     type: Literal["function"] = "function"
     index: object = None
-    function: CalledFunction
+    function: RequestFunctionCall
 
 
-class Message(RequestSchema):
-    """One turn."""
+class RequestMessage(RequestObject):
+    """One message of the conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[Part] | None = None
+    content: str | list[RequestContentPart] | None = None
     name: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: list[RequestToolCall] | None = None
     tool_call_id: str | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
 
 
-class Function(RequestSchema):
-    """What the model may ask for; `parameters` is a JSON Schema."""
+class RequestFunction(RequestObject):
+    """A function that the model may call. `parameters` is a JSON Schema."""
 
     name: str
     description: str | None = None
@@ -110,28 +112,28 @@ class Function(RequestSchema):
     strict: bool | None = None
 
 
-class Tool(RequestSchema):
-    """A tool. Together has functions alone."""
+class RequestTool(RequestObject):
+    """A tool. Together only supports functions."""
 
     type: Literal["function"] = "function"
-    function: Function
+    function: RequestFunction
 
 
-class FunctionName(RequestSchema):
-    """The one function that must be called."""
+class RequestFunctionName(RequestObject):
+    """The name of the function that must be called."""
 
     name: str
 
 
-class NamedToolChoice(RequestSchema):
-    """A choice of one function."""
+class RequestNamedToolChoice(RequestObject):
+    """The choice of one function."""
 
     type: Literal["function"] = "function"
-    function: FunctionName
+    function: RequestFunctionName
 
 
-class JsonSchema(RequestSchema):
-    """A schema and its name."""
+class RequestJsonSchema(RequestObject):
+    """A JSON Schema and its name."""
 
     name: str
     description: str | None = None
@@ -139,33 +141,33 @@ class JsonSchema(RequestSchema):
     strict: bool | None = None
 
 
-class ResponseFormat(RequestSchema):
-    """The form of the answer. `schema` beside `type` is Together's own form of 2024."""
+class RequestResponseFormat(RequestObject):
+    """The format of the completion. `schema` beside `type` is Together's own format of 2024."""
 
     type: Literal["text", "json_object", "json_schema", "regex"]
-    json_schema: JsonSchema | None = None
+    json_schema: RequestJsonSchema | None = None
     pattern: str | None = None
     schema_: Annotated[Object | None, Field(alias="schema")] = None
 
 
-class StreamOptions(RequestSchema):
-    """How a stream is made; members beside `include_usage` change nothing of an answer."""
+class RequestStreamOptions(RequestObject):
+    """Options of a stream. Members other than `include_usage` do not change a completion."""
 
     include_usage: bool | None = None
 
 
-class Reasoning(RequestSchema):
-    """The switch of hybrid models, and OpenRouter's spelling of the effort."""
+class RequestReasoning(RequestObject):
+    """The switch of hybrid models, and the effort in OpenRouter's format."""
 
     enabled: bool | None = None
     effort: str | None = None
 
 
-class Request(RequestSchema):
+class RequestBody(RequestObject):
     """The body of `POST /v1/chat/completions`."""
 
     model: str
-    messages: list[Message]
+    messages: list[RequestMessage]
     max_tokens: Int32 | None = None
     max_completion_tokens: Int32 | None = None
     temperature: Number | None = None
@@ -179,16 +181,16 @@ class Request(RequestSchema):
     n: Int32 | None = None
     seed: Int64 | None = None
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    stream_options: RequestStreamOptions | None = None
     logprobs: bool | Int32 | None = None
     top_logprobs: Int32 | None = None
     echo: bool | None = None
     logit_bias: dict[str, Number] | None = None
-    tools: list[Tool] | None = None
-    tool_choice: Literal["auto", "none", "required"] | NamedToolChoice | None = None
-    response_format: ResponseFormat | None = None
+    tools: list[RequestTool] | None = None
+    tool_choice: Literal["auto", "none", "required"] | RequestNamedToolChoice | None = None
+    response_format: RequestResponseFormat | None = None
     reasoning_effort: str | None = None
-    reasoning: Reasoning | None = None
+    reasoning: RequestReasoning | None = None
     chat_template_kwargs: Object | None = None
     safety_model: str | None = None
     context_length_exceeded_behavior: str | None = None
@@ -198,10 +200,19 @@ class Request(RequestSchema):
     parallel_tool_calls: bool | None = None
 
 
-_REQUEST: Final = TypeAdapter(Request)
+_REQUEST: Final = TypeAdapter(RequestBody)
 _MEMBERS: Final = frozenset(
     name
-    for model in (Request, Message, Part, ToolCall, Tool, ResponseFormat, Reasoning, StreamOptions)
+    for model in (
+        RequestBody,
+        RequestMessage,
+        RequestContentPart,
+        RequestToolCall,
+        RequestTool,
+        RequestResponseFormat,
+        RequestReasoning,
+        RequestStreamOptions,
+    )
     for name in model.model_fields
 ) | {
     "url",
@@ -217,52 +228,53 @@ _MEMBERS: Final = frozenset(
 }
 
 
-def parse_request(body: bytes) -> Request:
-    """A request. Raises `ServiceError` INVALID_REQUEST with what is wrong and where."""
-    if any(word in body for word in NO_NUMBERS):
-        _refuse_no_numbers(body)
+def parse_request(body: bytes) -> RequestBody:
+    """Parse a request. Raises `ServiceError` INVALID_REQUEST with the violations."""
+    if any(word in body for word in NON_JSON_NUMBERS):
+        _reject_non_json_numbers(body)
     try:
         return _REQUEST.validate_json(body)
     except ValidationError as error:
-        raise _refusal(error) from None
+        raise _rejection(error) from None
 
 
 def to_json(value: Mapping[str, object]) -> str:
-    """JSON text of what was read. Numbers that no double holds come out as no JSON, and are found
-    by the check that every JSON text passes; integers of any size come out as they were.
+    """Return parsed JSON as text again. Integers of any size are kept.
+
+    A number that does not fit in a double becomes invalid JSON, which validation then rejects.
     """
     return pydantic_core.to_json(value, inf_nan_mode="constants").decode()
 
 
 def request_schema(references: str) -> dict[str, object]:
-    """The JSON Schema of a request, its parts under `$defs`, referred to by this template."""
+    """Return the JSON Schema of a request, with its parts under `$defs`, referenced by this template."""
     return _REQUEST.json_schema(ref_template=references)
 
 
-def _refuse_no_numbers(body: bytes) -> None:
+def _reject_non_json_numbers(body: bytes) -> None:
     try:
         orjson.loads(body)
     except orjson.JSONDecodeError as exc:
-        place = f"line {exc.lineno} column {exc.colno}"
-        raise ServiceError(
-            Reason.INVALID_REQUEST, f"the body is not JSON: reading ended at {place}"
-        ) from None
+        message = f"the body is not JSON: parsing failed at line {exc.lineno} column {exc.colno}"
+        raise ServiceError(Reason.INVALID_REQUEST, message) from None
 
 
-def _refusal(error: ValidationError) -> ServiceError:
+def _rejection(error: ValidationError) -> ServiceError:
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     if problems[0]["type"] == "json_invalid":
         text = problems[0]["msg"].removeprefix("Invalid JSON: ")
         return ServiceError(Reason.INVALID_REQUEST, f"the body is not JSON: {sanitise(text)}")
-    found = _deepest([(_path(problem["loc"]), _rule(problem["msg"])) for problem in problems])
-    first = found[0]
+    violations = _deepest([(_path(problem["loc"]), _rule(problem["msg"])) for problem in problems])
+    first = violations[0]
     text = f"{first.field}: {first.description}" if first.field else f"the body: {first.description}"
-    return ServiceError(Reason.INVALID_REQUEST, text, violations=tuple(found))
+    return ServiceError(Reason.INVALID_REQUEST, text, violations=tuple(violations))
 
 
 def _deepest(problems: list[tuple[str, str]]) -> list[Violation]:
-    """Every arm of a union complains. Who has come furthest has understood what was meant; those that
-    have come as far are told in one line.
+    """Return the violations with the deepest paths.
+
+    Every member of a union reports errors; the member that parsed furthest is the one that was meant.
+    The errors of one path are joined to one line.
     """
     rules: dict[str, str] = {}
     for path, rule in problems[:PROBLEMS_MAX]:
@@ -276,7 +288,7 @@ def _rule(message: str) -> str:
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    """`messages[0].content[1].text`; pydantic's names for the arms of a union are left out."""
+    """Return a path such as `messages[0].content[1].text`, without pydantic's names for union members."""
     path = ""
     for step in location:
         if isinstance(step, int):

@@ -1,12 +1,12 @@
-"""Our events as OpenAI's stream of `chat.completion.chunk`, in server-sent events.
+"""Encodes our events as OpenAI's stream of `chat.completion.chunk`, in server-sent events.
 
-Pure: fed with what one read of the upstream brought, it gives the bytes of one write. The
-part of a chunk that is the same in a whole stream is made once, and a piece of text, by far
-the most common event, is joined to it without an object of its own.
+Pure: takes the events of one read of the upstream and returns the bytes of one write. The constant
+part of a stream's chunks is encoded once. A text delta, by far the most common event, is joined to
+this part without creating an object.
 
-The rules that OpenAI's clients rely on: a choice's role comes first, with empty content where
-it has no other; each choice finishes once; usage comes in a last chunk without choices, and
-only where it was asked for; `[DONE]` says that the answer is whole.
+The rules that OpenAI's clients rely on: a choice's role comes first, with empty content if there is
+none; each choice finishes once; usage comes in a last chunk without choices, and only on request;
+`[DONE]` means that the completion is complete.
 """
 
 from typing import Final, assert_never, final
@@ -25,12 +25,12 @@ _TEXT_END: Final = b'},"logprobs":null,"finish_reason":null}]'
 
 
 @final
-class ChunkWriter:
-    """Writes one stream."""
+class ChunkEncoder:
+    """Encodes one stream."""
 
     def __init__(self, *, include_usage: bool, alternatives: bool) -> None:
-        self.whole = False
-        """Whether the last event was written: nothing follows it."""
+        self.completed = False
+        """Whether the last event has been encoded; none follows."""
         self.usage: chat.Usage | None = None
         self._include_usage = include_usage
         self._alternatives = alternatives
@@ -39,8 +39,8 @@ class ChunkWriter:
         self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
         self._begun: set[int] = set()
 
-    def written(self, events: EventBatch) -> bytes:
-        """The bytes of some events."""
+    def encode(self, events: EventBatch) -> bytes:
+        """Return the bytes of a batch of events."""
         return b"".join([self._event(event) for event in events])
 
     def _event(self, event: service.StreamCompleteResponse) -> bytes:
@@ -95,11 +95,11 @@ class ChunkWriter:
         if delta.reasoning:
             body[delta.reasoning_key or "reasoning"] = delta.reasoning
         if delta.tool_calls:
-            body["tool_calls"] = [_piece(piece) for piece in delta.tool_calls]
-        chances = None
+            body["tool_calls"] = [_tool_call_delta(fragment) for fragment in delta.tool_calls]
+        token_logprobs = None
         if delta.HasField("logprobs"):
-            chances = logprobs(delta.logprobs.tokens, alternatives=self._alternatives)
-        return self._chunk({"index": index, "delta": body, "logprobs": chances, "finish_reason": None})
+            token_logprobs = logprobs(delta.logprobs.tokens, alternatives=self._alternatives)
+        return self._chunk({"index": index, "delta": body, "logprobs": token_logprobs, "finish_reason": None})
 
     def _finish(self, finished: service.ChoiceFinished) -> bytes:
         index = finished.choice_index
@@ -111,27 +111,29 @@ class ChunkWriter:
         return self._chunk(body)
 
     def _complete(self, completed: service.Completed) -> bytes:
-        self.whole = True
+        self.completed = True
         self.usage = completed.usage
-        # No chunk has a place for them; a comment disturbs no client.
-        warnings = b"".join(b": %s\n\n" % sanitise(one.message).encode() for one in completed.warnings)
-        counted = b""
+        # No member of a chunk can hold warnings; every client ignores comments.
+        warnings = b"".join(
+            b": %s\n\n" % sanitise(warning.message).encode() for warning in completed.warnings
+        )
+        usage_chunk = b""
         if self._include_usage:
-            counted = self._head + b'],"usage":' + orjson.dumps(usage(completed.usage)) + b"}\n\n"
-        return warnings + counted + DONE
+            usage_chunk = self._head + b'],"usage":' + orjson.dumps(usage(completed.usage)) + b"}\n\n"
+        return warnings + usage_chunk + DONE
 
     def _chunk(self, choice: Json) -> bytes:
         return self._head + orjson.dumps(choice) + b"]" + self._tail
 
 
 def error_event(body: bytes) -> bytes:
-    """The end of a stream that broke off. The clients look for `error` in the data."""
+    """Return the last event of a stream that failed. Clients look for `error` in the data."""
     return b"data: " + body + b"\n\n"
 
 
-def _piece(piece: service.ToolCallDelta) -> Json:
-    """A fragment of a call: what it is in its first, its arguments in all."""
-    if piece.id or piece.name:
-        function = {"name": piece.name, "arguments": piece.arguments}
-        return {"index": piece.index, "id": piece.id, "type": "function", "function": function}
-    return {"index": piece.index, "function": {"arguments": piece.arguments}}
+def _tool_call_delta(fragment: service.ToolCallDelta) -> Json:
+    """Encode a fragment of a tool call: id and name come in the first one, arguments in every one."""
+    if fragment.id or fragment.name:
+        function = {"name": fragment.name, "arguments": fragment.arguments}
+        return {"index": fragment.index, "id": fragment.id, "type": "function", "function": function}
+    return {"index": fragment.index, "function": {"arguments": fragment.arguments}}

@@ -4,8 +4,8 @@ import pytest
 
 from togetherchat_server.domain.call import Call, Progress
 from togetherchat_server.domain.reasons import Reason, ServiceError, Violation
-from togetherchat_server.frontends.grpc.status import ROWS as RPC_ROWS
-from togetherchat_server.frontends.grpc.status import Retry
+from togetherchat_server.frontends.grpc.status import ROWS as GRPC_ROWS
+from togetherchat_server.frontends.grpc.status import Pushback
 from togetherchat_server.frontends.http.openai.errors import ROWS, error_response
 
 
@@ -22,28 +22,28 @@ def call(*, previous_attempts=0):
     )
 
 
-def fault(reason, message="No.", *, output_sent=False, fraction=0.0, previous_attempts=0, **facts):
+def response(reason, message="No.", *, output_sent=False, fraction=0.0, previous_attempts=0, **facts):
     error = ServiceError(reason, message, **facts)
     of = call(previous_attempts=previous_attempts)
     return error_response(error, of, output_sent=output_sent, fraction=fraction)
 
 
 def test_the_table_is_total():
-    """A reason without a row would be a failure within a failure."""
+    """A reason without a row would raise while an error is handled."""
     assert set(Reason) == set(ROWS)
 
 
 @pytest.mark.parametrize("reason", Reason)
 def test_a_retry_is_advised_where_grpc_advises_one(reason):
-    """The two fronts agree, and on the words for why."""
-    assert (RPC_ROWS[reason].retry is Retry.LATER) == ROWS[reason].later
-    assert RPC_ROWS[reason].reason == ROWS[reason].reason
+    """The two frontends agree on this, and on the reason."""
+    assert (GRPC_ROWS[reason].pushback is Pushback.DELAY) == ROWS[reason].retryable
+    assert GRPC_ROWS[reason].reason == ROWS[reason].reason
 
 
 @pytest.mark.parametrize("reason", Reason)
-def test_a_body_is_openais(reason):
-    """Four members, two of which are never null."""
-    body = json.loads(fault(reason).body())
+def test_a_body_has_openais_format(reason):
+    """The body has four members, of which `type` and `code` are never empty."""
+    body = json.loads(response(reason).body())
 
     assert {"error"} == body.keys()
     assert {"message", "type", "param", "code"} == body["error"].keys()
@@ -62,50 +62,50 @@ def test_a_body_is_openais(reason):
     ],
 )
 def test_the_statuses_of_the_brief(reason, status):
-    """401, 429 and 500 mean what its table says."""
-    assert status == fault(reason).status
+    """401, 429 and 500 have the meaning that the brief gives them."""
+    assert status == response(reason).status
 
 
 @pytest.mark.parametrize("reason", Reason)
 def test_the_statuses_are_errors(reason):
-    """Clients look no further where a status is a success."""
+    """Clients do not read the error if the status is a success."""
     assert 400 <= ROWS[reason].status < 600
 
 
-def headers(found):
-    return dict(found.headers)
+def headers(response):
+    return dict(response.headers)
 
 
-def test_a_wait_is_told_in_both_headers():
-    """What was asked for, spread by at most a fifth, never less."""
-    least = headers(fault(Reason.RATE_LIMITED, retry_after_s=7.0, fraction=0.0))
-    most = headers(fault(Reason.RATE_LIMITED, retry_after_s=7.0, fraction=1.0))
+def test_a_delay_is_sent_in_both_headers():
+    """Both have the required delay, plus at most a fifth as jitter."""
+    least = headers(response(Reason.RATE_LIMITED, retry_after_s=7.0, fraction=0.0))
+    most = headers(response(Reason.RATE_LIMITED, retry_after_s=7.0, fraction=1.0))
 
     assert ("7", "7000") == (least["retry-after"], least["retry-after-ms"])
     assert ("9", "8400") == (most["retry-after"], most["retry-after-ms"])
 
 
-def test_without_a_word_of_the_providers_the_wait_grows():
-    """A client that comes again and again is told to wait longer."""
-    waits = [
-        int(headers(fault(Reason.OVERLOADED, fraction=1.0, previous_attempts=n))["retry-after-ms"])
+def test_without_a_delay_from_the_provider_the_delay_grows():
+    """A client that retries again and again must wait longer."""
+    delays = [
+        int(headers(response(Reason.OVERLOADED, fraction=1.0, previous_attempts=n))["retry-after-ms"])
         for n in range(3)
     ]
 
-    assert [250, 500, 1000] == waits
+    assert [250, 500, 1000] == delays
 
 
-def test_after_output_nothing_is_to_be_tried_again():
-    """It would be billed twice."""
-    found = headers(fault(Reason.UPSTREAM_OVERLOADED, output_sent=True))
+def test_after_output_a_failure_is_not_retryable():
+    """A retry would be billed twice."""
+    found = headers(response(Reason.UPSTREAM_OVERLOADED, output_sent=True))
 
     assert "false" == found["x-should-retry"]
     assert "retry-after" not in found
 
 
-def test_headers_carry_what_is_legal():
-    """A line break of the provider's would be a header of its own."""
-    found = headers(fault(Reason.INTERNAL_ERROR))
+def test_illegal_header_values_are_dropped():
+    """A line break in a value of the provider's would start another header."""
+    found = headers(response(Reason.INTERNAL_ERROR))
 
     assert {
         "x-request-id",
@@ -128,15 +128,15 @@ def test_headers_carry_what_is_legal():
         ("temperature", "temperature"),
     ],
 )
-def test_places_are_told_in_the_callers_words(field, param):
-    """Nobody who sends OpenAI's JSON has seen our messages."""
+def test_field_paths_are_those_of_openais_api(field, param):
+    """A caller that sends OpenAI's JSON does not know our messages."""
     violation = Violation(field=field, description="must be so on ROLE_USER")
-    found = fault(Reason.INVALID_REQUEST, f"{field}: must be so on ROLE_USER", violations=(violation,))
+    found = response(Reason.INVALID_REQUEST, f"{field}: must be so on ROLE_USER", violations=(violation,))
 
     assert param == found.param
     assert found.message.endswith("must be so on user")
 
 
 def test_the_reason_of_the_record_is_a_header():
-    """What the log says can be looked up by what the caller saw."""
-    assert "RATE_LIMITED_TOKENS" == headers(fault(Reason.RATE_LIMITED_TOKENS))["x-error-reason"]
+    """The caller's error can be found in the log by its reason."""
+    assert "RATE_LIMITED_TOKENS" == headers(response(Reason.RATE_LIMITED_TOKENS))["x-error-reason"]

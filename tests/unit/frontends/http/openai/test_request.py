@@ -7,25 +7,26 @@ from hypothesis import strategies as st
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat_server.calls.validation import RequestLimits, validate
 from togetherchat_server.domain.reasons import Reason, ServiceError
+from togetherchat_server.frontends.http.openai import messages as openai_messages
 from togetherchat_server.frontends.http.openai import request as openai_request
-from togetherchat_server.frontends.http.openai import schema
+from togetherchat_server.frontends.http.openai import schema, unsupported
 
-ASK = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+BASE = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 
 
 def read(**members):
-    return openai_request.read(json.dumps({**ASK, **members}).encode())
+    return openai_request.read(json.dumps({**BASE, **members}).encode())
 
 
-def refused(**members):
+def rejected_fields(**members):
     with pytest.raises(ServiceError) as caught:
         read(**members)
     assert Reason.INVALID_REQUEST is caught.value.reason
     return [violation.field for violation in caught.value.violations]
 
 
-def test_what_is_not_said_is_not_set():
-    """The provider's own defaults rule."""
+def test_absent_members_are_not_set():
+    """The provider's own defaults apply."""
     found = read()
 
     assert (False, False, ()) == (found.stream, found.include_usage, found.ignored)
@@ -33,16 +34,16 @@ def test_what_is_not_said_is_not_set():
 
 
 def test_null_is_the_same_as_absent():
-    """Many clients send null for what they do not set, at every level."""
+    """Many clients send null for members that they do not set, at every level."""
     message = {"role": "user", "content": "Hi", "name": None, "tool_calls": None, "audio": None}
-    nulls = dict.fromkeys([*schema.Request.model_fields, "user", "new_thing", "functions"]) | ASK
+    nulls = dict.fromkeys([*schema.RequestBody.model_fields, "user", "new_thing", "functions"]) | BASE
 
     assert read().request == read(**{**nulls, "messages": [message]}).request
     assert () == read(**nulls).ignored
 
 
 def test_zeros_are_sent():
-    """They mean something."""
+    """Zero is not the same as absent."""
     request = read(temperature=0, seed=0, presence_penalty=0.0, top_p=0).request
 
     assert all(request.HasField(name) for name in ("temperature", "seed", "presence_penalty", "top_p"))
@@ -59,7 +60,7 @@ def test_zeros_are_sent():
         ({"logprobs": 2}, 2, True),
     ],
 )
-def test_both_ways_to_ask_for_log_probabilities(members, count, alternatives):
+def test_both_ways_to_request_log_probabilities(members, count, alternatives):
     """OpenAI's switch and number become Together's number."""
     found = read(**members)
 
@@ -68,20 +69,20 @@ def test_both_ways_to_ask_for_log_probabilities(members, count, alternatives):
 
 
 def test_max_completion_tokens_is_max_tokens():
-    """The new name of the same thing; twice the same is no contradiction."""
+    """Both names are allowed if their values are the same."""
     assert 7 == read(max_completion_tokens=7).request.max_tokens
     assert 7 == read(max_completion_tokens=7, max_tokens=7).request.max_tokens
-    assert ["max_completion_tokens"] == refused(max_completion_tokens=7, max_tokens=8)
+    assert ["max_completion_tokens"] == rejected_fields(max_completion_tokens=7, max_tokens=8)
 
 
-@pytest.mark.parametrize(("said", "expected"), [("a", ["a"]), (["a", "b"], ["a", "b"]), ([], [])])
-def test_stop_is_one_text_or_several(said, expected):
-    """Together is given a list."""
-    assert expected == list(read(stop=said).request.stop)
+@pytest.mark.parametrize(("stop", "expected"), [("a", ["a"]), (["a", "b"], ["a", "b"]), ([], [])])
+def test_stop_is_one_text_or_several(stop, expected):
+    """Together gets a list."""
+    assert expected == list(read(stop=stop).request.stop)
 
 
-def test_every_role():
-    """`developer` among them."""
+def test_every_role_is_translated():
+    """This includes `developer`."""
     roles = ["system", "developer", "user", "assistant", "tool"]
     messages = [{"role": role, "content": "x"} for role in roles]
 
@@ -90,23 +91,25 @@ def test_every_role():
     assert [f"ROLE_{role.upper()}" for role in roles] == found
 
 
-def test_a_tool_choice_by_name():
-    """The object form."""
+def test_a_tool_choice_may_name_a_function():
+    """This is the object form of `tool_choice`."""
     choice = {"type": "function", "function": {"name": "f"}}
 
     assert "f" == read(tool_choice=choice).request.tool_choice.function_name
 
 
-@pytest.mark.parametrize("reason", ["json_object", "json_schema"])
-def test_togethers_schema_of_2024(reason):
-    """`schema` beside `type`."""
-    found = read(response_format={"type": reason, "schema": {"type": "object"}}).request.response_format
+@pytest.mark.parametrize("response_type", ["json_object", "json_schema"])
+def test_togethers_schema_format_of_2024_is_supported(response_type):
+    """The schema is a member beside `type`."""
+    found = read(
+        response_format={"type": response_type, "schema": {"type": "object"}}
+    ).request.response_format
 
     assert '{"type":"object"}' == found.json_schema.schema_json
 
 
 def test_json_keeps_its_order_and_its_numbers():
-    """A schema reaches the provider as it was meant."""
+    """A schema reaches the provider unchanged."""
     schema = {"z": 1.0, "a": [2**70, -0.5, "é"], "properties": {"b": {}, "a": {}}}
     tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
 
@@ -127,16 +130,16 @@ def test_json_keeps_its_order_and_its_numbers():
         ({"tools": [{"type": "function", "function": {"name": "f"}, "x": 1}]}, ["tools[].x"]),
     ],
 )
-def test_what_is_ignored_is_named(members, ignored):
-    """In the order of the request, for there is no place to travel in."""
+def test_ignored_members_are_named(members, ignored):
+    """They are not sent to the provider."""
     found = read(**members)
 
     assert set(ignored) == set(found.ignored)
     assert "" == found.request.extra_body_json
 
 
-def test_what_is_not_known_travels_on():
-    """But for what is ignored or known to be no more than the default."""
+def test_unknown_members_are_passed_through():
+    """Ignored members are not, nor are values that are the default."""
     found = read(verbosity="low", user="u", modalities=["text"], verbose_json=True)
 
     assert {"verbosity": "low", "verbose_json": True} == json.loads(found.request.extra_body_json)
@@ -161,15 +164,15 @@ def test_what_is_not_known_travels_on():
         ({"stream": "yes"}, "stream"),
     ],
 )
-def test_what_would_change_the_answer_is_refused_by_name(members, field):
-    """Rather than answered with something else."""
-    assert field in refused(**members)
+def test_members_that_cannot_be_served_are_rejected_by_name(members, field):
+    """Otherwise the response would not be the requested one."""
+    assert field in rejected_fields(**members)
 
 
 @pytest.mark.parametrize("number", ["1e400", "-1e999"])
-def test_a_number_that_no_double_holds_is_refused_later(number):
-    """It is never handed on as null."""
-    body = json.dumps({**ASK, "new_thing": [0]}).replace("[0]", f"[{number}]")
+def test_a_number_that_does_not_fit_in_a_double_is_rejected_by_validation(number):
+    """Such a number is never passed on as null."""
+    body = json.dumps({**BASE, "new_thing": [0]}).replace("[0]", f"[{number}]")
 
     with pytest.raises(ServiceError) as caught:
         validate(openai_request.read(body.encode()).request, RequestLimits())
@@ -183,12 +186,12 @@ JSON = st.recursive(
     max_leaves=6,
 )
 NAMES = st.sampled_from(
-    sorted({*schema.Request.model_fields, *openai_request.REFUSED, *openai_request.IGNORED, "new_thing"})
+    sorted({*schema.RequestBody.model_fields, *unsupported.REJECTED, *unsupported.IGNORED, "new_thing"})
 )
 MESSAGES = st.lists(
-    st.dictionaries(st.sampled_from(sorted({*schema.Message.model_fields, *openai_request.REFUSED_IN_MESSAGES})), JSON)
+    st.dictionaries(st.sampled_from(sorted({*schema.RequestMessage.model_fields, *unsupported.REJECTED_IN_MESSAGES})), JSON)
     | st.fixed_dictionaries(
-        {"role": st.sampled_from(sorted(openai_request.ROLES))},
+        {"role": st.sampled_from(sorted(openai_messages.ROLES))},
         optional={"content": JSON | st.lists(st.fixed_dictionaries({"type": st.sampled_from(["text", "image_url", "input_audio"])}, optional={"text": JSON, "image_url": JSON, "input_audio": JSON}))},
     ),
     max_size=3,
@@ -197,20 +200,20 @@ MESSAGES = st.lists(
 
 @settings(max_examples=300, deadline=None)
 @given(members=st.dictionaries(NAMES, JSON, max_size=4), messages=MESSAGES | JSON)
-def test_any_json_is_an_inquiry_or_refused(members, messages):
-    """Nothing else is raised, so nothing that is sent is a fault of the service."""
+def test_any_json_is_translated_or_rejected(members, messages):
+    """Only a ServiceError is raised, so no input causes an internal error."""
     body = json.dumps({"model": "m", "messages": messages, **members}).encode()
     try:
         found = openai_request.read(body)
         validate(found.request, RequestLimits())
     except ServiceError as error:
-        assert error.reason in {Reason.INVALID_REQUEST, Reason.REQUEST_TOO_LARGE}  # noqa: PT017  it is the point
+        assert error.reason in {Reason.INVALID_REQUEST, Reason.REQUEST_TOO_LARGE}  # noqa: PT017  both outcomes are valid
 
 
 @settings(max_examples=200, deadline=None)
 @given(body=st.binary(max_size=64) | st.text(max_size=64).map(str.encode))
-def test_any_bytes_are_refused_in_order(body):
-    """They are hardly ever a request."""
+def test_random_bytes_are_rejected(body):
+    """Random bytes are practically never a valid request."""
     with pytest.raises(ServiceError) as caught:
         openai_request.read(body)
 

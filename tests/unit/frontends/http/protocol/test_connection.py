@@ -1,4 +1,4 @@
-"""What a connection does between requests, at its end, and when its caller leaves."""
+"""A connection between requests, at its end, and when its caller leaves."""
 
 import asyncio
 import logging
@@ -13,7 +13,7 @@ POST = b"POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\n"
 
 
 class Scripted:
-    """An application that does what a test says."""
+    """An application that runs the script of a test."""
 
     def __init__(self, script):
         self.script = script
@@ -53,8 +53,8 @@ async def stream(scope, receive, send):
     await send(piece(b"two"))
 
 
-async def test_a_head_leaves_with_the_first_piece():
-    """In one write, after nothing was written for the head alone."""
+async def test_the_head_is_sent_with_the_first_part():
+    """Both are one write; nothing is written for the head alone."""
     fake = FakeConnection(Scripted(respond))
     await fake.feed(GET)
 
@@ -62,7 +62,7 @@ async def test_a_head_leaves_with_the_first_piece():
 
 
 async def test_a_response_without_a_length_is_chunked():
-    """The end of the body is the end of its chunks."""
+    """The last chunk ends the body."""
     fake = FakeConnection(Scripted(stream))
     await fake.feed(GET)
 
@@ -72,7 +72,7 @@ async def test_a_response_without_a_length_is_chunked():
 
 
 async def test_a_response_to_http_1_0_ends_with_the_connection():
-    """It has no chunks, which HTTP/1.0 does not know."""
+    """HTTP/1.0 does not support chunks."""
     fake = FakeConnection(Scripted(stream))
     await fake.feed(b"GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n")
 
@@ -84,8 +84,8 @@ async def test_a_response_to_http_1_0_ends_with_the_connection():
 
 
 @pytest.mark.parametrize("script", [respond, stream])
-async def test_head_has_no_body(script):
-    """And the connection serves on."""
+async def test_a_response_to_head_has_no_body(script):
+    """The connection stays open."""
     fake = FakeConnection(Scripted(script))
     await fake.feed(b"HEAD / HTTP/1.1\r\nhost: a\r\n\r\n")
     assert fake.transport.written.endswith(b"\r\n\r\n")
@@ -95,8 +95,8 @@ async def test_head_has_no_body(script):
     assert 2 == fake.transport.written.count(b"HTTP/1.1 200 OK")
 
 
-async def test_the_client_is_told_to_go_on_when_the_body_is_asked_for():
-    """`100 Continue` comes once, and before the response."""
+async def test_100_continue_is_sent_when_the_application_reads():
+    """`100 Continue` is sent once, before the response."""
     fake = FakeConnection()
     fake.application.gate.clear()
     await fake.feed(POST.replace(b"\r\n\r\n", b"\r\nexpect: 100-continue\r\n\r\n"))
@@ -110,8 +110,8 @@ async def test_the_client_is_told_to_go_on_when_the_body_is_asked_for():
     assert [("POST", "/a", b"hello")] == fake.application.seen
 
 
-async def test_a_client_that_was_not_told_to_go_on_is_not_served_again():
-    """Whether its body or its next request follows cannot be known."""
+async def test_a_connection_without_the_expected_100_continue_is_closed():
+    """The next bytes could be the body or another request."""
     fake = FakeConnection(Scripted(respond))
     await fake.feed(POST.replace(b"\r\n\r\n", b"\r\nexpect: 100-continue\r\n\r\n"))
 
@@ -119,8 +119,8 @@ async def test_a_client_that_was_not_told_to_go_on_is_not_served_again():
     assert fake.transport.ended
 
 
-async def test_a_body_that_nobody_reads_is_dropped():
-    """The next request behind it is served."""
+async def test_an_unread_body_is_dropped():
+    """The next request is served."""
     fake = FakeConnection(Scripted(respond))
     await fake.feed(POST)
     await fake.feed(b"hel")
@@ -129,26 +129,26 @@ async def test_a_body_that_nobody_reads_is_dropped():
     assert 2 == fake.transport.written.count(b"HTTP/1.1 200 OK")
 
 
-async def test_after_the_body_an_application_waits_for_the_end():
-    """`receive` does not return before there is something to say."""
-    told = []
+async def test_receive_waits_after_the_end_of_the_body():
+    """`receive` does not return while the caller is connected; a disconnect cancels it."""
+    messages = []
 
     async def script(scope, receive, send):
-        told.append(await receive())
-        told.append(await receive())
+        messages.append(await receive())
+        messages.append(await receive())
 
     fake = FakeConnection(Scripted(script))
     await fake.feed(POST + b"hello")
-    assert [{"type": "http.request", "body": b"hello", "more_body": False}] == told
+    assert [{"type": "http.request", "body": b"hello", "more_body": False}] == messages
     fake.lose()
     await fake.run()
 
-    assert 1 == len(told)
+    assert 1 == len(messages)
 
 
 @pytest.mark.parametrize("request_bytes", [GET, POST, POST + b"hello", GET + GET])
-async def test_a_caller_who_leaves_cancels_the_application(request_bytes):
-    """Though it reads nothing, and though further requests wait."""
+async def test_a_caller_that_leaves_cancels_the_application(request_bytes):
+    """This holds although the application reads nothing and further requests wait."""
     fake = FakeConnection(Scripted(wait))
     await fake.feed(request_bytes)
     fake.lose()
@@ -158,8 +158,8 @@ async def test_a_caller_who_leaves_cancels_the_application(request_bytes):
     assert set() == fake.listener.tasks
 
 
-async def test_a_caller_who_ends_its_side_has_left():
-    """While an application runs; otherwise the connection is closed in order."""
+async def test_a_caller_that_ends_its_side_has_left():
+    """This holds while an application runs; otherwise the connection is closed in order."""
     busy, idle = FakeConnection(Scripted(wait)), FakeConnection()
     await busy.feed(GET)
     await idle.feed(GET)
@@ -169,8 +169,8 @@ async def test_a_caller_who_ends_its_side_has_left():
     assert (True, False) == (busy.transport.aborted, idle.transport.aborted)
 
 
-async def test_a_write_waits_for_the_caller():
-    """The next piece leaves when the transport wants more."""
+async def test_a_write_waits_for_a_slow_caller():
+    """The next part is sent when the transport resumes writing."""
     fake = FakeConnection(Scripted(stream))
     fake.connection.pause_writing()
     await fake.feed(GET)
@@ -199,8 +199,8 @@ async def overruns(scope, receive, send):
 
 
 @pytest.mark.parametrize("script", [raises, returns, injects, overruns])
-async def test_an_application_that_fails(script, caplog):
-    """It is answered with 500 where nothing was sent, and the connection ends."""
+async def test_a_failure_of_the_application_is_a_500(script, caplog):
+    """The connection is aborted instead if the response has started."""
     with caplog.at_level(logging.CRITICAL):
         fake = FakeConnection(Scripted(script))
         await fake.feed(GET)
@@ -210,8 +210,8 @@ async def test_an_application_that_fails(script, caplog):
     assert fake.transport.over
 
 
-async def test_an_application_that_fails_within_its_response():
-    """The connection is cut, so that the response is not taken for a whole one."""
+async def test_an_application_that_ends_within_its_response_aborts_the_connection():
+    """Otherwise the partial response would look complete."""
 
     async def script(scope, receive, send):
         await send(start())
@@ -223,8 +223,8 @@ async def test_an_application_that_fails_within_its_response():
     assert fake.transport.aborted
 
 
-async def test_an_idle_connection_is_closed_when_it_is_to_stop():
-    """One with a request ends with it, and says so."""
+async def test_an_idle_connection_is_closed_on_stop():
+    """A connection with a request sends `connection: close` and ends after it."""
     idle, busy = FakeConnection(), FakeConnection()
     busy.application.gate.clear()
     await busy.feed(GET + GET)
@@ -248,8 +248,8 @@ async def test_an_idle_connection_is_closed_when_it_is_to_stop():
         ({"head_s": 0.01}, GET + GET[:-1], True),
     ],
 )
-async def test_a_caller_who_takes_too_long(limits, sent, aborted):
-    """Before, within and after a request."""
+async def test_a_caller_that_takes_too_long_is_disconnected(limits, sent, aborted):
+    """The timeouts apply before, within and after a request."""
     fake = FakeConnection(**limits)
     await fake.feed(sent)
     await eventually(lambda: fake.transport.over)
@@ -257,8 +257,8 @@ async def test_a_caller_who_takes_too_long(limits, sent, aborted):
     assert aborted is fake.transport.aborted
 
 
-async def test_a_body_that_nobody_reads_must_end():
-    """The connection lingers for it, and is cut."""
+async def test_an_unread_body_must_end():
+    """The connection is aborted after `linger_s`."""
     fake = FakeConnection(Scripted(respond), linger_s=0.01)
     await fake.feed(POST)
     await eventually(lambda: fake.transport.over)
@@ -266,8 +266,8 @@ async def test_a_body_that_nobody_reads_must_end():
     assert fake.transport.aborted
 
 
-async def test_a_caller_who_does_not_take_the_last_bytes_is_cut():
-    """A connection that is idle too long does not wait for them."""
+async def test_a_caller_that_does_not_read_the_last_bytes_is_disconnected():
+    """The idle timeout does not wait for them."""
     fake = FakeConnection(idle_s=0.01)
     await fake.feed(GET)
     fake.transport.pending = 1
@@ -276,8 +276,8 @@ async def test_a_caller_who_does_not_take_the_last_bytes_is_cut():
     assert fake.transport.aborted
 
 
-async def test_trailers_are_no_headers():
-    """They are dropped."""
+async def test_trailers_do_not_become_headers():
+    """Trailers are dropped."""
     fake = FakeConnection()
     await fake.feed(
         b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"

@@ -16,14 +16,14 @@ async def fired(timer_of, *, wait_s):
     return times
 
 
-async def test_it_expires_once():
-    """When its time has passed."""
+async def test_the_timer_expires_once():
+    """The callback runs when the time has passed."""
     (at,) = await fired(lambda timer: timer.start(0.02), wait_s=0.2)
     assert at >= 0.02
 
 
-async def test_it_can_be_moved():
-    """Later and sooner."""
+async def test_the_timer_can_be_moved():
+    """Both later and earlier times are possible."""
 
     def later(timer):
         timer.start(0.01)
@@ -38,7 +38,7 @@ async def test_it_can_be_moved():
     assert 1 == len(await fired(sooner, wait_s=0.2))
 
 
-async def test_it_can_be_shortened_only():
+async def test_the_timer_can_only_be_shortened():
     """A longer time changes nothing."""
 
     def shortened(timer):
@@ -48,8 +48,8 @@ async def test_it_can_be_shortened_only():
     assert 1 == len(await fired(shortened, wait_s=0.2))
 
 
-async def test_it_can_be_stopped():
-    """It does not expire, and can be started again."""
+async def test_the_timer_can_be_stopped():
+    """A stopped timer does not expire, and can be started again."""
 
     def stopped(timer):
         timer.start(0.01)

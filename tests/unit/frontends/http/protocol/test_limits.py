@@ -20,15 +20,15 @@ def head_of(size):
 
 
 def cuts_of(data):
-    """The data in one piece, in two at each of some places, and byte by byte."""
+    """Yield the data whole, split in two at several positions, and byte by byte."""
     yield [data]
     yield from ([data[:cut], data[cut:]] for cut in (1, len(START), len(data) - 3, len(data) - 1))
     yield [bytes((one,)) for one in data]
 
 
 @pytest.mark.parametrize("blank", [b"", b"\r\n"])
-async def test_a_head_may_be_as_large_as_its_bound_and_not_a_byte_larger(blank):
-    """However it is cut, and whatever stands before and behind it. Empty lines before it count."""
+async def test_the_bound_on_the_head_is_exact(blank):
+    """This holds for any split and any neighbours. Empty lines before the head count."""
     for size, status in ((300, 200), (301, 431)):
         for pieces in cuts_of(blank + head_of(size - len(blank))):
             fake = FakeConnection(head_bytes_max=300)
@@ -38,16 +38,16 @@ async def test_a_head_may_be_as_large_as_its_bound_and_not_a_byte_larger(blank):
             fake.lose()
 
 
-async def test_the_bound_of_a_head_does_not_count_its_neighbours():
-    """Three requests in one piece, each as large as it may be."""
+async def test_the_bound_on_the_head_excludes_other_requests():
+    """Three requests of the largest size arrive together."""
     fake = FakeConnection(head_bytes_max=300)
     await fake.feed(head_of(300) * 3)
 
     assert [200] * 3 == [status for status, _ in fake.responses()]
 
 
-def test_empty_lines_do_not_come_for_ever():
-    """They are part of the head that they delay."""
+def test_empty_lines_before_a_head_are_bounded():
+    """They count as part of the head that follows."""
     head = RequestHead(bytes_max=100)
     for _ in range(50):
         assert head.feed(b"\r\n") is None
@@ -62,7 +62,7 @@ def trailers_of(size):
 
 
 def fed(body, data, step):
-    """What follows the body."""
+    """Feed the data in steps. Return the bytes that follow the body."""
     rest = None
     for at in range(0, len(data), step):
         _, rest = body.feed(data[at : at + step])
@@ -70,15 +70,15 @@ def fed(body, data, step):
 
 
 @pytest.mark.parametrize("step", [1, 7, 100_000])
-def test_trailers_may_be_as_large_as_their_bound(step):
-    """All of them together; the empty line that ends them is not counted."""
+def test_the_bound_on_trailers_is_exact(step):
+    """All trailers count together; the empty line at their end does not."""
     assert b"" == fed(ChunkedBody(), trailers_of(TRAILER_BYTES_MAX), step)
     with pytest.raises(BadRequestError, match="trailers"):
         fed(ChunkedBody(), trailers_of(TRAILER_BYTES_MAX + 1), step)
 
 
-def test_a_trailer_without_an_end_is_not_kept():
-    """It is rejected when it passes the bound, not when it ends."""
+def test_an_endless_trailer_is_not_buffered():
+    """The request is rejected as soon as the trailer exceeds the bound."""
     body = ChunkedBody()
     body.feed(b"0\r\nx: ")
     with pytest.raises(BadRequestError, match="trailers"):
@@ -87,13 +87,13 @@ def test_a_trailer_without_an_end_is_not_kept():
 
 @pytest.mark.parametrize("end", [b"", b"\r\n"])
 def test_the_line_of_a_chunk_is_bounded(end):
-    """Its extensions too, whether it ends or not."""
+    """Extensions count, whether the line ends or not."""
     with pytest.raises(BadRequestError):
         ChunkedBody().feed(b"5;" + b"a" * CHUNK_LINE_BYTES_MAX + end)
 
 
-async def test_a_body_that_nobody_reads_stops_the_reading():
-    """When it passes the bound; reading goes on when the application reads."""
+async def test_an_unread_body_pauses_reading():
+    """Reading stops at the bound and resumes when the application reads."""
     fake = FakeConnection(held_bytes_max=1000)
     fake.application.gate.clear()
     await fake.feed(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2000\r\n\r\n" + b"x" * 1000)
@@ -109,8 +109,8 @@ async def test_a_body_that_nobody_reads_stops_the_reading():
     assert [("POST", "/", b"x" * 2000)] == fake.application.seen
 
 
-async def test_a_body_that_is_read_does_not_stop_the_reading():
-    """A large one that the application waits for."""
+async def test_a_body_that_is_read_does_not_pause_reading():
+    """The application waits for a large body."""
     fake = FakeConnection(held_bytes_max=1000)
     await fake.feed(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 200000\r\n\r\n")
     for _ in range(2):
@@ -120,8 +120,8 @@ async def test_a_body_that_is_read_does_not_stop_the_reading():
     assert 200_000 == len(fake.application.seen[0][2])
 
 
-async def test_requests_that_come_too_early_stop_the_reading():
-    """They are held unparsed, so many bytes of them, and served in order afterwards."""
+async def test_pipelined_requests_pause_reading():
+    """They are held unparsed up to a bound, and served in order afterwards."""
     fake = FakeConnection(held_bytes_max=len(head_of(100)) * 2)
     fake.application.gate.clear()
     await fake.feed(head_of(100) * 3)
@@ -137,8 +137,8 @@ async def test_requests_that_come_too_early_stop_the_reading():
     assert not fake.transport.paused
 
 
-async def test_a_connection_too_many_is_cut():
-    """It is counted, and forgotten when it is lost."""
+async def test_a_connection_beyond_the_bound_is_aborted():
+    """A lost connection no longer counts."""
     first = FakeConnection(connections_max=1)
     second = FakeConnection(Echo(), connections_max=0)
 

@@ -1,4 +1,4 @@
-"""However the bytes of a connection are cut, the same requests are served, and no others."""
+"""However the bytes of a connection are split, the same requests are served, and no others."""
 
 import asyncio
 import itertools
@@ -117,7 +117,7 @@ BAD_CHUNKS = [
 
 
 async def served(pieces, *, run=True):
-    """What the application has seen of some pieces, and what was answered."""
+    """Return the requests that the application received, and the responses."""
     fake = FakeConnection()
     for piece in pieces:
         await fake.feed(piece, run=run)
@@ -131,8 +131,8 @@ SEEN = [seen for _, seen in GOOD]
 
 
 @pytest.mark.parametrize("run", [True, False])
-async def test_a_stream_that_is_cut_once(run):
-    """At every byte, whether the application has run at the cut or not."""
+async def test_a_stream_that_is_split_once(run):
+    """The split is at every byte, with and without running the application at the split."""
     for cut in range(len(STREAM)):
         seen, responses, over = await served([STREAM[:cut], STREAM[cut:]], run=run)
         assert SEEN == seen, cut
@@ -140,8 +140,8 @@ async def test_a_stream_that_is_cut_once(run):
         assert not over, cut
 
 
-async def test_a_stream_that_comes_byte_by_byte():
-    """Each in a read of its own."""
+async def test_a_stream_that_arrives_byte_by_byte():
+    """Each byte is a read of its own."""
     seen, _, _ = await served([bytes((one,)) for one in STREAM])
 
     assert SEEN == seen
@@ -149,7 +149,7 @@ async def test_a_stream_that_comes_byte_by_byte():
 
 @pytest.mark.parametrize("bad", BAD_HEADS, ids=range(len(BAD_HEADS)))
 async def test_a_malformed_head_ends_the_connection(bad):
-    """With 400, and nothing behind it is served, at whatever byte it is cut."""
+    """The status is 400, and nothing after the head is served, at whatever byte it is split."""
     before, seen_before = GOOD[2]
     data = before + bad + SMUGGLED
     for cut in range(len(before) - 1, len(before + bad) + 1):
@@ -160,7 +160,7 @@ async def test_a_malformed_head_ends_the_connection(bad):
 
 @pytest.mark.parametrize("bad", BAD_CHUNKS, ids=range(len(BAD_CHUNKS)))
 async def test_a_malformed_chunk_ends_the_connection(bad):
-    """The application is told that the body breaks off, and nothing behind it is served."""
+    """The application gets a disconnect, and nothing after the chunk is served."""
     good = request("POST /broken", "transfer-encoding: chunked", body=b"5\r\nhello\r\n")
     data = good + bad + SMUGGLED
     for cut in range(len(good) - 8, len(good + bad) + 1):
@@ -171,8 +171,8 @@ async def test_a_malformed_chunk_ends_the_connection(bad):
 
 @settings(max_examples=100, deadline=None)
 @given(st.data())
-def test_any_requests_cut_anywhere(data):
-    """Pipelined or not: as many requests as were sent, each with its own body, in order."""
+def test_any_requests_split_anywhere(data):
+    """Every request is served in order with its own body, pipelined or not."""
     chosen = data.draw(st.lists(st.sampled_from(GOOD), min_size=1, max_size=6))
     stream = b"".join(one for one, _ in chosen)
     cuts = sorted(data.draw(st.sets(st.integers(0, len(stream)), max_size=12)))
@@ -187,8 +187,8 @@ def test_any_requests_cut_anywhere(data):
 
 @settings(max_examples=100, deadline=None)
 @given(noise=st.binary(max_size=60), at=st.integers(0, len(STREAM)), cut=st.integers(0, len(STREAM)))
-def test_noise_within_a_stream(noise, at, cut):
-    """Whatever the noise does to the stream, it does the same however the stream is cut."""
+def test_random_bytes_within_a_stream(noise, at, cut):
+    """Their effect does not depend on where the stream is split."""
     stream = STREAM[:at] + noise + STREAM[at:]
 
     whole = asyncio.run(served([stream]))
