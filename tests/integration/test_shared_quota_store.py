@@ -22,7 +22,7 @@ from support.upstream_script import Stall
 from support.waiting import eventually
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 from togetherchat_server.tenants.policy import TenantLimits
-from togetherchat_server.tenants.quota_store import LocalQuotaStore, QuotaLimit, QuotaRejection
+from togetherchat_server.tenants.quota_store import LocalQuotaStore, QuotaMetric, QuotaRejection
 from togetherchat_server.tenants.shared_quota_store import SharedQuotaStore, new_segment
 
 OTHER_PROCESS = """
@@ -34,7 +34,7 @@ for line in sys.stdin:
     name, tenant, *more = json.loads(line)
     more = [TenantLimits(**one) if isinstance(one, dict) else one for one in more]
     said = getattr(tally, name)(tenant, *more)
-    print(json.dumps(said and [said.limit, said.again_s]), flush=True)
+    print(json.dumps(said and [said.metric, said.retry_after_s]), flush=True)
 """
 FIVE = {"max_concurrent_calls": 5}
 
@@ -95,8 +95,8 @@ def test_calls_of_all_processes_count_together(segment):
     with joined(segment) as (other,):
         assert [None] * 3 == [ours.enter("acme", limits, 0.0) for _ in range(3)]
         assert [None] * 2 == [other.ask("enter", "acme", FIVE, 0.0) for _ in range(2)]
-        assert QuotaRejection(QuotaLimit.CALLS, None) == ours.enter("acme", limits, 0.0)
-        assert [QuotaLimit.CALLS, None] == other.ask("enter", "acme", FIVE, 0.0)
+        assert QuotaRejection(QuotaMetric.CALLS, None) == ours.enter("acme", limits, 0.0)
+        assert [QuotaMetric.CALLS, None] == other.ask("enter", "acme", FIVE, 0.0)
         assert None is other.ask("enter", "globex", FIVE, 0.0)
         ours.leave("acme")
         assert None is other.ask("enter", "acme", FIVE, 0.0)
@@ -109,11 +109,11 @@ def test_accounts_are_the_same_for_all(segment):
     with joined(segment) as (other,):
         assert None is ours.enter("acme", limits, 0.0)
         other.ask("spend", "acme", 120, per_minute, 0.0)
-        refusal = ours.enter("acme", limits, 0.0)
-        assert (QuotaLimit.TOKENS, pytest.approx(61.0)) == (refusal.limit, refusal.again_s)
+        rejection = ours.enter("acme", limits, 0.0)
+        assert (QuotaMetric.TOKENS, pytest.approx(61.0)) == (rejection.metric, rejection.retry_after_s)
         assert None is other.ask("enter", "acme", per_minute, 61.0)
         assert None is ours.enter("acme", limits, 61.0)
-        assert QuotaLimit.REQUESTS is ours.enter("acme", limits, 61.0).limit
+        assert QuotaMetric.REQUESTS is ours.enter("acme", limits, 61.0).metric
 
 
 def test_nothing_is_lost_when_all_write_at_once(segment):
@@ -128,17 +128,17 @@ def test_nothing_is_lost_when_all_write_at_once(segment):
 
 
 def test_a_process_that_is_killed_gives_its_calls_back(segment):
-    """At the next refusal, once a second at most: its column is taken from nobody who lives."""
+    """At the next rejection, once a second at most: its column is taken from nobody who lives."""
     ours, limits = SharedQuotaStore(segment), TenantLimits(**FIVE)
     with joined(segment, 2) as (dying, living):
         for other in (dying, dying, dying, living):
             other.ask("enter", "acme", FIVE, 0.0)
         ours.enter("acme", limits, 0.0)
-        assert QuotaLimit.CALLS is ours.enter("acme", limits, 0.0).limit
+        assert QuotaMetric.CALLS is ours.enter("acme", limits, 0.0).metric
         dying.kill()
-        assert QuotaLimit.CALLS is ours.enter("acme", limits, 0.5).limit
+        assert QuotaMetric.CALLS is ours.enter("acme", limits, 0.5).metric
         assert [None] * 3 == [ours.enter("acme", limits, 1.0) for _ in range(3)]
-        assert QuotaLimit.CALLS is ours.enter("acme", limits, 2.0).limit
+        assert QuotaMetric.CALLS is ours.enter("acme", limits, 2.0).metric
 
 
 def test_the_next_process_takes_the_column_of_a_dead_one(segment):
@@ -168,7 +168,7 @@ def test_what_is_no_tally_is_not_used(tmp_path, caplog):
     """The worker serves all the same, and says that it counts alone."""
     descriptor = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
 
-    assert isinstance(SharedQuotaStore.joined(descriptor), LocalQuotaStore)
+    assert isinstance(SharedQuotaStore.open_or_local(descriptor), LocalQuotaStore)
     os.close(descriptor)
     assert "for this worker alone" in caplog.text
 

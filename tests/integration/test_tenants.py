@@ -15,13 +15,13 @@ from support.tenants import Keys, bearer
 from support.upstream_script import Stall, json_answer
 from support.waiting import eventually
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.tenants.key_format import id_of, key_text
+from togetherchat_server.tenants.key_format import format_key, key_id_of
 
 MODEL, OTHER = "openai/gpt-oss-120b", "zai-org/GLM-5.3"
 OLD, NEW = "mistralai/Mistral-7B-Instruct-v0.3", "mistralai/Ministral-3-14B-Instruct-2512"
 OWN = "tgp_v1_own0123456789"
 USAGE = {"prompt_tokens": 90, "completion_tokens": 10, "total_tokens": 100}
-UNKNOWN = key_text(bytes(6), bytes(32))
+UNKNOWN = format_key(bytes(6), bytes(32))
 
 
 def answering(asked):
@@ -212,7 +212,7 @@ async def test_calls_are_recorded_under_their_tenant(keys):
         await eventually(lambda: len(app.records()) == 2)
         callers = {one["code"]: (one.get("tenant"), one.get("key_id")) for one in app.records()}
 
-    assert ("acme", id_of(text)) == callers["OK"]
+    assert ("acme", key_id_of(text)) == callers["OK"]
     assert not any(callers["UNAUTHENTICATED"])
 
 

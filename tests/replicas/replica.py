@@ -10,13 +10,13 @@ import time
 
 from togetherchat_server.tenants.policy import TenantLimits
 from togetherchat_server.tenants.redis.leases import Lease
-from togetherchat_server.tenants.redis.quotas import RedisQuotas
+from togetherchat_server.tenants.redis.quota_store import RedisQuotaStore
 
 
 async def main():
     url, tenant, max_concurrent_calls, lease_s = sys.argv[1:]
-    end = RedisQuotas(
-        url, patience_s=10, clock=time.monotonic, replica=secrets.token_hex(8), lease_s=float(lease_s)
+    end = RedisQuotaStore(
+        url, timeout_s=10, clock=time.monotonic, replica=secrets.token_hex(8), lease_s=float(lease_s)
     )
     limits = TenantLimits(max_concurrent_calls=int(max_concurrent_calls))
     taken = [await end.enter(tenant, limits) for _ in range(limits.max_concurrent_calls)]

@@ -14,12 +14,12 @@ from support.command import ROOTS
 from support.replicas import CALLS, PATIENT_S, empty, replica_end
 from support.waiting import answered
 from togetherchat_server.tenants.policy import TenantLimits
-from togetherchat_server.tenants.quota_store import QuotaLimit, QuotaRejection
+from togetherchat_server.tenants.quota_store import QuotaMetric, QuotaRejection
 from togetherchat_server.tenants.redis.leases import Lease
 
 THREE = TenantLimits(max_concurrent_calls=3)
 PLENTY = TenantLimits(max_concurrent_calls=10_000)
-FULL = QuotaRejection(QuotaLimit.CALLS, None)
+FULL = QuotaRejection(QuotaMetric.CALLS, None)
 LONG_S = 60.0
 
 
@@ -64,7 +64,7 @@ async def test_a_call_that_finds_no_place_costs_no_request(replicas):
         one = await ours.enter("acme", both)
         return one if one != FULL else None
 
-    assert QuotaLimit.REQUESTS is (await answered(without_a_request)).limit
+    assert QuotaMetric.REQUESTS is (await answered(without_a_request)).metric
     assert isinstance(await ours.enter("acme", TenantLimits(max_concurrent_calls=1)), Lease)
 
 
@@ -165,7 +165,7 @@ async def test_calls_go_on_without_redis_and_it_hears_of_them_when_it_is_back(re
 
 async def test_calls_that_ended_while_redis_hung_are_given_back_when_it_goes_on(redis, within):
     """A moment without an answer costs nobody a place for the whole of a lease."""
-    end = replica_end(redis, patience_s=0.1, lease_s=LONG_S)
+    end = replica_end(redis, timeout_s=0.1, lease_s=LONG_S)
     limits = TenantLimits(max_concurrent_calls=1)
 
     async def place():

@@ -7,19 +7,19 @@ import time
 from support.replicas import PATIENT_S, replica_end
 from support.waiting import answered
 from togetherchat_server.tenants.policy import TenantLimits
-from togetherchat_server.tenants.quota_store import QuotaLimit
+from togetherchat_server.tenants.quota_store import QuotaMetric
 
 
 async def test_requests_are_counted_together(replicas):
     """Of a hundred from two sides at once as many are let in as one side would let in."""
     limits, began_s = TenantLimits(requests_per_minute=30), time.monotonic()
-    refusals = await asyncio.gather(*(replicas[turn % 2].enter("acme", limits) for turn in range(100)))
+    rejections = await asyncio.gather(*(replicas[turn % 2].enter("acme", limits) for turn in range(100)))
     brought = (time.monotonic() - began_s) / 2
 
-    refused = [refusal for refusal in refusals if refusal is not None]
+    refused = [rejection for rejection in rejections if rejection is not None]
     assert 30 <= 100 - len(refused) <= 31 + brought
-    assert {QuotaLimit.REQUESTS} == {refusal.limit for refusal in refused}
-    assert all(0 < refusal.again_s <= 2.1 for refusal in refused)
+    assert {QuotaMetric.REQUESTS} == {rejection.metric for rejection in refused}
+    assert all(0 < rejection.retry_after_s <= 2.1 for rejection in refused)
 
 
 async def test_tokens_are_counted_together(replicas):
@@ -28,10 +28,10 @@ async def test_tokens_are_counted_together(replicas):
     limits = TenantLimits(tokens_per_minute=600)
     assert None is await ours.enter("acme", limits)
     ours.spend("acme", 1800, limits)
-    refusal = await answered(lambda: theirs.enter("acme", limits))
+    rejection = await answered(lambda: theirs.enter("acme", limits))
 
-    assert QuotaLimit.TOKENS is refusal.limit
-    assert 100 < refusal.again_s <= 121
+    assert QuotaMetric.TOKENS is rejection.metric
+    assert 100 < rejection.retry_after_s <= 121
     assert None is await theirs.enter("globex", limits)
 
 
@@ -42,7 +42,7 @@ async def test_what_is_refused_costs_nothing(replicas):
     ours.spend("acme", 6000, both)
     await answered(lambda: ours.enter("acme", TenantLimits(tokens_per_minute=600)))
     for _ in range(5):
-        assert QuotaLimit.TOKENS is (await ours.enter("acme", both)).limit
+        assert QuotaMetric.TOKENS is (await ours.enter("acme", both)).metric
 
     requests = TenantLimits(requests_per_minute=2)
     assert [None, None] == [await ours.enter("acme", requests) for _ in range(2)]
@@ -96,7 +96,7 @@ async def test_a_lost_redis_is_said_once_and_asked_again(redis, caplog):
 
 async def test_a_redis_that_hangs_is_waited_for_a_moment(redis):
     """One that takes the question and does not answer costs the patience once, and then nothing."""
-    end = replica_end(redis, patience_s=0.05, clock=lambda: 0.0)
+    end = replica_end(redis, timeout_s=0.05, clock=lambda: 0.0)
     limits = TenantLimits(requests_per_minute=1)
     redis.process.send_signal(signal.SIGSTOP)
     try:

@@ -3,7 +3,7 @@
 import secrets
 import time
 
-from togetherchat_server.tenants.redis.quotas import RedisQuotas
+from togetherchat_server.tenants.redis.quota_store import RedisQuotaStore
 
 PATIENT_S = 10.0
 """What is asked must be answered, however busy the machine is."""
@@ -11,10 +11,10 @@ CALLS = "togetherchat:{acme}:calls"
 """Where Redis has the calls in flight of the tenant `acme`."""
 
 
-def replica_end(redis, *, patience_s=PATIENT_S, clock=time.monotonic, **more):
+def replica_end(redis, *, timeout_s=PATIENT_S, clock=time.monotonic, **more):
     """As a machine of its own would have it."""
     replica = secrets.token_hex(8)
-    return RedisQuotas(redis.url, patience_s=patience_s, clock=clock, replica=replica, **more)
+    return RedisQuotaStore(redis.url, timeout_s=timeout_s, clock=clock, replica=replica, **more)
 
 
 async def empty(within):

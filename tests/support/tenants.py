@@ -5,7 +5,7 @@ import json
 from datetime import UTC, datetime
 
 from togetherchat_server.cli.keys import CommandContext, run
-from togetherchat_server.tenants.key_format import id_of
+from togetherchat_server.tenants.key_format import key_id_of
 
 
 def now_of(text):
@@ -35,7 +35,7 @@ class Keys:
         return out.strip()
 
     def revoke(self, text):
-        status, _, error = self.run("revoke", id_of(text))
+        status, _, error = self.run("revoke", key_id_of(text))
         assert 0 == status, error
 
     def listed(self, *words):

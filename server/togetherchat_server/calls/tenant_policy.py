@@ -14,7 +14,7 @@ from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.domain.call import Call, EventBatch
 from togetherchat_server.domain.ports import Chat, ModelListing
 from togetherchat_server.domain.reasons import Reason, ServiceError, Violation
-from togetherchat_server.models.aliases import ModelNames
+from togetherchat_server.models.aliases import ModelAliases
 from togetherchat_server.tenants.gate import Gate
 
 OTHER_BOUNDS: Final = ("max_completion_tokens", "max_new_tokens", "max_output_tokens")
@@ -25,7 +25,7 @@ OTHER_BOUNDS: Final = ("max_completion_tokens", "max_new_tokens", "max_output_to
 class PolicyChat:
     """A `Chat` before a `Chat`: lets through what the call's tenant may have."""
 
-    def __init__(self, chat: Chat, gate: Gate, names: ModelNames) -> None:
+    def __init__(self, chat: Chat, gate: Gate, names: ModelAliases) -> None:
         self._chat = chat
         self._gate = gate
         self._names = names
@@ -45,7 +45,7 @@ class PolicyChat:
 
     def _permitted(self, request: service.CompleteRequest, call: Call) -> service.CompleteRequest:
         """The request, with the tenant's bound on its output. Raises ServiceError."""
-        asked = [self._names.id_of(name) for name in (request.model, *request.fallback_models)]
+        asked = [self._names.resolve(name) for name in (request.model, *request.fallback_models)]
         # It goes out as it came: an alias is no name of a model there.
         for model in (*asked, request.safety_model) if request.safety_model else asked:
             call.progress.model = model

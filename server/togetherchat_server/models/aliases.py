@@ -14,7 +14,7 @@ from togetherchat_server.models.catalog import Catalog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelNames:
+class ModelAliases:
     """What a name in a request stands for."""
 
     aliases: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -22,7 +22,7 @@ class ModelNames:
     replacements: Mapping[str, str] = field(default_factory=dict[str, str])
     """An id to the one that the provider names as its successor; for when it is refused."""
 
-    def id_of(self, name: str) -> str:
+    def resolve(self, name: str) -> str:
         return self.aliases.get(name, name)
 
     def all(self) -> dict[str, str]:
@@ -30,27 +30,27 @@ class ModelNames:
         return {**self.replacements, **self.aliases}
 
 
-NO_NAMES: Final = ModelNames()
+NO_ALIASES: Final = ModelAliases()
 
 
-def resolve_aliases(configuration: Configuration, catalog: Catalog) -> ModelNames:
+def resolve_aliases(configuration: Configuration, catalog: Catalog) -> ModelAliases:
     """The names that were set, and the successors that the catalogue knows.
 
     A target must be listed where the upstream is Together's own: of another engine's models the
     catalogue knows nothing.
 
     Raises:
-        SettingsError: as `resolved_aliases`.
+        SettingsError: as `resolve_chains`.
     """
     settings, upstream = configuration.settings, configuration.upstream
     any_target = settings.alias_unlisted or upstream is None or not is_together(upstream.base_url)
-    return ModelNames(
-        aliases=resolved_aliases(settings.alias, listed=None if any_target else catalog.by_id),
+    return ModelAliases(
+        aliases=resolve_chains(settings.alias, listed=None if any_target else catalog.by_id),
         replacements=catalog.replacements if settings.replace_retired else {},
     )
 
 
-def resolved_aliases(named: Mapping[str, str], *, listed: Container[str] | None) -> dict[str, str]:
+def resolve_chains(named: Mapping[str, str], *, listed: Container[str] | None) -> dict[str, str]:
     """Each alias with the id that it stands for, through other aliases where it names one.
 
     `listed` is what a target may be beside an alias; None lets it be anything.

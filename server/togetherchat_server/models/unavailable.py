@@ -38,7 +38,7 @@ class UnavailableModels:
         self._models_max = models_max
         self._until_s: OrderedDict[str, OrderedDict[str, float]] = OrderedDict()
 
-    def refused(self, key: str, model: str) -> None:
+    def add(self, key: str, model: str) -> None:
         """The provider said that `model` is not to be had with the key of this fingerprint."""
         models = self._until_s.setdefault(key, OrderedDict())
         self._until_s.move_to_end(key)
@@ -49,7 +49,7 @@ class UnavailableModels:
         while len(self._until_s) > self._keys_max:
             self._until_s.popitem(last=False)
 
-    def served(self, key: str, model: str) -> None:
+    def discard(self, key: str, model: str) -> None:
         """It answered after all."""
         models = self._until_s.get(key)
         if models is not None and models.pop(model, None) is not None and not models:

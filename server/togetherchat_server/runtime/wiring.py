@@ -116,11 +116,11 @@ class Wiring:
         replicas = None
         if settings.redis_url:
             # Loaded where it is wanted: it is not always installed.
-            from togetherchat_server.tenants.redis.quotas import RedisQuotas  # noqa: PLC0415
+            from togetherchat_server.tenants.redis.quota_store import RedisQuotaStore  # noqa: PLC0415
 
-            replicas = RedisQuotas(
+            replicas = RedisQuotaStore(
                 settings.redis_url,
-                patience_s=settings.redis_timeout_s,
+                timeout_s=settings.redis_timeout_s,
                 clock=environment.clock,
                 replica=secrets.token_hex(8),
             )
@@ -129,7 +129,7 @@ class Wiring:
         tally = self._shared.tally
         return Gate(
             files,
-            LocalQuotaStore() if tally is None else SharedQuotaStore.joined(tally),
+            LocalQuotaStore() if tally is None else SharedQuotaStore.open_or_local(tally),
             clock=environment.clock,
             wall_clock=environment.wall_clock,
             aliases=self._model_names.aliases,

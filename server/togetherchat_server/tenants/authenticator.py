@@ -13,7 +13,7 @@ from typing import Final, final
 
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.tenants.key_file import KeyLine, KeyTable, read_keys, seconds_of
-from togetherchat_server.tenants.key_format import id_of
+from togetherchat_server.tenants.key_format import key_id_of
 from togetherchat_server.tenants.reloading_file import ReloadingFile
 
 MISSING: Final = "send a key of this service as `authorization: Bearer tc_...`"
@@ -75,7 +75,7 @@ class Authenticator:
         Raises:
             ServiceError: INVALID_CREDENTIALS.
         """
-        key_id = id_of(text)
+        key_id = key_id_of(text)
         if key_id is None:
             raise ServiceError(Reason.INVALID_CREDENTIALS, NO_KEY)
         ring = self._file.current()

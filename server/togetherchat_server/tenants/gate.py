@@ -14,14 +14,14 @@ from togetherchat_server.domain.reasons import Reason, ServiceError, Violation
 from togetherchat_server.telemetry.call_record import CallRecord
 from togetherchat_server.tenants.authenticator import Authenticator, Identity
 from togetherchat_server.tenants.policy import TenantLimits, permits, read_limits
-from togetherchat_server.tenants.quota_store import QuotaLimit, QuotaRejection, QuotaStore
+from togetherchat_server.tenants.quota_store import QuotaMetric, QuotaRejection, QuotaStore
 from togetherchat_server.tenants.redis.leases import Lease
 from togetherchat_server.tenants.reloading_file import ReloadingFile
 
 _UNBOUND: Final = TenantLimits()
 
 
-class ReplicaQuotas(Protocol):
+class ReplicaQuotaStore(Protocol):
     """The accounts that replicas share. What `enter` gives is given back, once."""
 
     async def enter(self, tenant: str, limits: TenantLimits) -> QuotaRejection | Lease | None: ...
@@ -58,7 +58,7 @@ class Gate:
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
         aliases: Mapping[str, str],
-        replicas: ReplicaQuotas | None = None,
+        replicas: ReplicaQuotaStore | None = None,
     ) -> None:
         self._keys = Authenticator(files.keys, clock=clock, wall_clock=wall_clock)
         self._limits = files.limits and ReloadingFile(files.limits, read_limits, clock=clock)
@@ -78,9 +78,9 @@ class Gate:
             ServiceError: CALLER_QUOTA.
         """
         limits = self._of(tenant)
-        refusal = self._tally.enter(tenant, limits, self._clock())
-        if refusal is not None:
-            raise quota_error(tenant, refusal, limits)
+        rejection = self._tally.enter(tenant, limits, self._clock())
+        if rejection is not None:
+            raise quota_error(tenant, rejection, limits)
 
     def leave(self, tenant: str) -> None:
         """Count a call out that was counted in."""
@@ -158,15 +158,15 @@ class Gate:
         return self._limits.current().of(tenant) if self._limits else _UNBOUND
 
 
-def quota_error(tenant: str, refusal: QuotaRejection, limits: TenantLimits) -> ServiceError:
+def quota_error(tenant: str, rejection: QuotaRejection, limits: TenantLimits) -> ServiceError:
     """What a caller hears of the limit that it ran into."""
     number = {
-        QuotaLimit.CALLS: limits.max_concurrent_calls,
-        QuotaLimit.REQUESTS: limits.requests_per_minute,
-        QuotaLimit.TOKENS: limits.tokens_per_minute,
-    }[refusal.limit]
+        QuotaMetric.CALLS: limits.max_concurrent_calls,
+        QuotaMetric.REQUESTS: limits.requests_per_minute,
+        QuotaMetric.TOKENS: limits.tokens_per_minute,
+    }[rejection.metric]
     return ServiceError(
         Reason.CALLER_QUOTA,
-        f"tenant {tenant} has used up its {number} {refusal.limit}",
-        retry_after_s=refusal.again_s,
+        f"tenant {tenant} has used up its {number} {rejection.metric}",
+        retry_after_s=rejection.retry_after_s,
     )

@@ -16,14 +16,14 @@ SECRET_BYTES: Final = 32
 _KEY: Final = re.compile(r"(?P<body>tc_(?P<id>[0-9a-f]{12})_[A-Za-z0-9_-]{43})(?P<checksum>[0-9a-f]{8})")
 
 
-def key_text(id_bytes: bytes, secret_bytes: bytes) -> str:
+def format_key(id_bytes: bytes, secret_bytes: bytes) -> str:
     """The key made of so many random bytes."""
     secret = base64.urlsafe_b64encode(secret_bytes).rstrip(b"=").decode()
     body = f"tc_{id_bytes.hex()}_{secret}"
     return body + _checksum(body)
 
 
-def id_of(text: str) -> str | None:
+def key_id_of(text: str) -> str | None:
     """The id of a key; None where the text is no key, or one with a typing error in it."""
     found = _KEY.fullmatch(text)
     if found is None or _checksum(found["body"]) != found["checksum"]:

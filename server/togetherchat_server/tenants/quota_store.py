@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Protocol, final
 
 from togetherchat_server.tenants.policy import TenantLimits
-from togetherchat_server.tenants.rate_limiter import used, wait_s
+from togetherchat_server.tenants.rate_limiter import consume, wait_s
 
 
-class QuotaLimit(enum.StrEnum):
+class QuotaMetric(enum.StrEnum):
     """The limit of a tenant that a call ran into, in words."""
 
     CALLS = "calls in flight"
@@ -24,12 +24,12 @@ class QuotaLimit(enum.StrEnum):
 class QuotaRejection:
     """Why a call is not let in, and in how many seconds it may be; None: nobody knows."""
 
-    limit: QuotaLimit
-    again_s: float | None
+    metric: QuotaMetric
+    retry_after_s: float | None
 
 
 @dataclass(slots=True)
-class Account:
+class QuotaUsage:
     """One tenant. The moments are of `rates`."""
 
     calls: int = 0
@@ -52,42 +52,42 @@ class LocalQuotaStore:
     """The tally of one process."""
 
     def __init__(self) -> None:
-        self._accounts: dict[str, Account] = {}
+        self._accounts: dict[str, QuotaUsage] = {}
 
     def enter(self, tenant: str, limits: TenantLimits, now_s: float) -> QuotaRejection | None:
-        account = self._accounts.setdefault(tenant, Account())
-        refusal = rejection_of(account, limits, now_s)
-        if refusal is None:
+        account = self._accounts.setdefault(tenant, QuotaUsage())
+        rejection = check_quota(account, limits, now_s)
+        if rejection is None:
             account.calls += 1
-            account.requests_until_s = after_request(account.requests_until_s, limits, now_s)
-        return refusal
+            account.requests_until_s = consume_request(account.requests_until_s, limits, now_s)
+        return rejection
 
     def leave(self, tenant: str) -> None:
         self._accounts[tenant].calls -= 1
 
     def spend(self, tenant: str, tokens: int, limits: TenantLimits, now_s: float) -> None:
-        account = self._accounts.setdefault(tenant, Account())
-        account.tokens_until_s = used(account.tokens_until_s, now_s, limits.tokens_per_minute, tokens)
+        account = self._accounts.setdefault(tenant, QuotaUsage())
+        account.tokens_until_s = consume(account.tokens_until_s, now_s, limits.tokens_per_minute, tokens)
 
 
-def rejection_of(account: Account, limits: TenantLimits, now_s: float) -> QuotaRejection | None:
+def check_quota(account: QuotaUsage, limits: TenantLimits, now_s: float) -> QuotaRejection | None:
     """Why one more call of this tenant is not to be let in now. The longest wait rules."""
     if 0 < limits.max_concurrent_calls <= account.calls:
-        return QuotaRejection(QuotaLimit.CALLS, None)
+        return QuotaRejection(QuotaMetric.CALLS, None)
     requests_s = wait_s(account.requests_until_s, now_s, limits.requests_per_minute)
     tokens_s = wait_s(account.tokens_until_s, now_s, limits.tokens_per_minute)
     if not (requests_s or tokens_s):
         return None
-    return longest(requests_s, tokens_s)
+    return longer_wait(requests_s, tokens_s)
 
 
-def longest(requests_s: float, tokens_s: float) -> QuotaRejection:
+def longer_wait(requests_s: float, tokens_s: float) -> QuotaRejection:
     """Of two waits the longer."""
     if requests_s >= tokens_s:
-        return QuotaRejection(QuotaLimit.REQUESTS, requests_s)
-    return QuotaRejection(QuotaLimit.TOKENS, tokens_s)
+        return QuotaRejection(QuotaMetric.REQUESTS, requests_s)
+    return QuotaRejection(QuotaMetric.TOKENS, tokens_s)
 
 
-def after_request(until_s: float, limits: TenantLimits, now_s: float) -> float:
+def consume_request(until_s: float, limits: TenantLimits, now_s: float) -> float:
     """The account of requests with one more on it."""
-    return used(until_s, now_s, limits.requests_per_minute, 1)
+    return consume(until_s, now_s, limits.requests_per_minute, 1)

@@ -24,7 +24,7 @@ def wait_s(used_until_s: float, now_s: float, per_minute: int) -> float:
     return over_s if over_s > ROUNDING_S else 0.0
 
 
-def used(used_until_s: float, now_s: float, per_minute: int, units: int) -> float:
+def consume(used_until_s: float, now_s: float, per_minute: int, units: int) -> float:
     """The account with so many units more on it. Where no limit binds, none is kept."""
     if not per_minute:
         return used_until_s

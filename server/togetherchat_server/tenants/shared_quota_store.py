@@ -6,7 +6,7 @@ tenant: its two accounts, and how many calls each worker has in flight, in a col
 What reads and then writes an account holds a lock of the kernel's on the file's first byte. A column
 is its worker's for as long as that holds the lock on the column's byte. The kernel takes both from a
 process that dies, however it dies: so no lock is left behind, the next worker that starts takes the
-column and clears it, and until then a refusal for calls in flight looks whether the others still
+column and clears it, and until then a rejection for calls in flight looks whether the others still
 live. Each number is written at once, so a death between two writes leaves each of them whole.
 
 POSIX locks are of a process, not of a descriptor: flock's would be shared by all who inherit it. And
@@ -25,14 +25,14 @@ from typing import Final, Self, final
 
 from togetherchat_server.tenants.policy import TenantLimits
 from togetherchat_server.tenants.quota_store import (
-    Account,
     LocalQuotaStore,
-    QuotaLimit,
+    QuotaMetric,
     QuotaRejection,
-    after_request,
-    rejection_of,
+    QuotaUsage,
+    check_quota,
+    consume_request,
 )
-from togetherchat_server.tenants.rate_limiter import used
+from togetherchat_server.tenants.rate_limiter import consume
 
 TENANTS_MAX: Final = 4096
 """Rows. Tenants beyond, in the life of a supervisor, are counted by each worker for itself."""
@@ -94,7 +94,7 @@ class SharedQuotaStore:
         self._column = self._claim()
 
     @classmethod
-    def joined(cls, descriptor: int) -> "Self | LocalQuotaStore":
+    def open_or_local(cls, descriptor: int) -> "Self | LocalQuotaStore":
         """The shared tally, or one of this process alone where there is no place in it."""
         try:
             return cls(descriptor)
@@ -108,13 +108,13 @@ class SharedQuotaStore:
             return self._beyond.enter(tenant, limits, now_s)
         locked = self._lock()
         try:
-            refusal = rejection_of(self._account(row), limits, now_s)
-            if refusal is not None and refusal.limit is QuotaLimit.CALLS and self._reap(now_s):
-                refusal = rejection_of(self._account(row), limits, now_s)
-            if refusal is None:
+            rejection = check_quota(self._account(row), limits, now_s)
+            if rejection is not None and rejection.metric is QuotaMetric.CALLS and self._reap(now_s):
+                rejection = check_quota(self._account(row), limits, now_s)
+            if rejection is None:
                 self._calls[row * self._columns + self._column] += 1
-                self._untils[2 * row] = after_request(self._untils[2 * row], limits, now_s)
-            return refusal
+                self._untils[2 * row] = consume_request(self._untils[2 * row], limits, now_s)
+            return rejection
         finally:
             self._unlock(locked)
 
@@ -134,13 +134,13 @@ class SharedQuotaStore:
         locked = self._lock()
         try:
             until_s = self._untils[2 * row + 1]
-            self._untils[2 * row + 1] = used(until_s, now_s, limits.tokens_per_minute, tokens)
+            self._untils[2 * row + 1] = consume(until_s, now_s, limits.tokens_per_minute, tokens)
         finally:
             self._unlock(locked)
 
-    def _account(self, row: int) -> Account:
+    def _account(self, row: int) -> QuotaUsage:
         start = row * self._columns
-        return Account(
+        return QuotaUsage(
             calls=sum(self._calls[start : start + self._columns]),
             requests_until_s=self._untils[2 * row],
             tokens_until_s=self._untils[2 * row + 1],

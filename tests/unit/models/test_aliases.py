@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from togetherchat_server.config import Configuration, ProviderConfig, Settings, SettingsError
 from togetherchat_server.domain.secret import Secret
-from togetherchat_server.models.aliases import ModelNames, resolve_aliases, resolved_aliases
+from togetherchat_server.models.aliases import ModelAliases, resolve_aliases, resolve_chains
 from togetherchat_server.models.catalog import Catalog
 
 LISTED = frozenset({"maker/one", "maker/two"})
@@ -15,13 +15,13 @@ LISTED = frozenset({"maker/one", "maker/two"})
 def test_an_alias_stands_for_a_model_of_the_catalogue():
     """A listed id may itself be an alias: that is how a retired one is led on."""
     named = {"fast": "maker/one", "maker/one": "maker/two"}
-    assert {"fast": "maker/two", "maker/one": "maker/two"} == resolved_aliases(named, listed=LISTED)
+    assert {"fast": "maker/two", "maker/one": "maker/two"} == resolve_chains(named, listed=LISTED)
 
 
 def test_an_alias_may_name_another():
     """What counts is where the way ends."""
     named = {"a": "b", "b": "c", "c": "maker/two"}
-    assert dict.fromkeys("abc", "maker/two") == resolved_aliases(named, listed=LISTED)
+    assert dict.fromkeys("abc", "maker/two") == resolve_chains(named, listed=LISTED)
 
 
 @pytest.mark.parametrize(
@@ -37,25 +37,27 @@ def test_a_circle_is_refused_with_the_way_it_takes(named, circle):
     """Listed or not: it has no end."""
     for listed in (LISTED, None):
         with pytest.raises(SettingsError) as raised:
-            resolved_aliases(named, listed=listed)
+            resolve_chains(named, listed=listed)
         assert f"--alias goes in a circle: {circle}" == str(raised.value)
 
 
 def test_a_target_that_nobody_knows_is_refused():
     """A slip of the pen would answer every call of that alias with NOT_FOUND."""
     with pytest.raises(SettingsError, match=r"--alias fast=maker/on: maker/on is neither a model"):
-        resolved_aliases({"fast": "maker/on"}, listed=LISTED)
+        resolve_chains({"fast": "maker/on"}, listed=LISTED)
 
 
 def test_where_the_catalogue_is_not_asked_a_target_may_be_anything():
     """Private models, and other engines."""
-    assert {"fast": "my/own"} == resolved_aliases({"fast": "my/own"}, listed=None)
+    assert {"fast": "my/own"} == resolve_chains({"fast": "my/own"}, listed=None)
 
 
 def test_a_name_that_is_no_alias_stands_for_itself():
     """Ids are compared with their case, as the provider does."""
-    names = ModelNames(aliases={"fast": "maker/one"})
-    assert ["maker/one", "Fast", "maker/two"] == [names.id_of(name) for name in ("fast", "Fast", "maker/two")]
+    names = ModelAliases(aliases={"fast": "maker/one"})
+    assert ["maker/one", "Fast", "maker/two"] == [
+        names.resolve(name) for name in ("fast", "Fast", "maker/two")
+    ]
 
 
 def configured(base_url=None, **settings):
@@ -91,7 +93,7 @@ def test_successors_can_be_turned_off():
 
 def test_an_alias_goes_before_a_successor():
     """The operator's word counts more than the provider's."""
-    names = ModelNames(aliases={"a": "b"}, replacements={"a": "c", "d": "e"})
+    names = ModelAliases(aliases={"a": "b"}, replacements={"a": "c", "d": "e"})
     assert {"a": "b", "d": "e"} == names.all()
 
 
@@ -102,7 +104,7 @@ NAMES = st.sampled_from(["a", "b", "c", "d", "maker/one"])
 def test_every_way_ends_at_a_model_or_is_a_circle(named):
     """However names lead to each other: no alias is left in the result, and nothing is asked for ever."""
     try:
-        resolved = resolved_aliases(named, listed=None)
+        resolved = resolve_chains(named, listed=None)
     except SettingsError:
         assert any(_leads_to(name, name, named) for name in named)
     else:

@@ -486,7 +486,7 @@ async def test_a_listed_model_that_was_refused_is_unconfirmed_and_named():
     """Listed is not callable: what the provider said last counts, for the key it said it to."""
     desk = Desk(live("shipped", "new"))
     refused_to = desk.call().key_fingerprint()
-    desk.unavailable.refused(refused_to, "new")
+    desk.unavailable.add(refused_to, "new")
     response = await desk.ask()
     assert states(response) == {"shipped": "ACTIVE", "new": "UNCONFIRMED", "old": "RETIRED"}
     assert remarks(response) == ["The provider lately refused calls of new, as not available with this key."]
@@ -498,10 +498,10 @@ async def test_a_refused_model_is_active_again_when_it_is_forgotten():
     """After a quarter of an hour, or at once when it has answered."""
     desk = Desk(live("new"))
     key = desk.call().key_fingerprint()
-    desk.unavailable.refused(key, "new")
-    desk.unavailable.served(key, "new")
+    desk.unavailable.add(key, "new")
+    desk.unavailable.discard(key, "new")
     assert states(await desk.ask())["new"] == "ACTIVE"
-    desk.unavailable.refused(key, "new")
+    desk.unavailable.add(key, "new")
     desk.pass_time(900.0)
     assert states(await desk.ask())["new"] == "ACTIVE"
 
@@ -510,7 +510,7 @@ async def test_a_remark_names_ten_refused_models_of_the_page():
     """And counts the rest; those of other pages are not told."""
     desk = Desk(live(*(f"m{number:02}" for number in range(20))))
     for number in range(20):
-        desk.unavailable.refused(desk.call().key_fingerprint(), f"m{number:02}")
+        desk.unavailable.add(desk.call().key_fingerprint(), f"m{number:02}")
     asked = service.ListModelsRequest(page_size=12)
     response = await desk.directory.list_models(asked, desk.call())
     named = ", ".join(f"m{number:02}" for number in range(10))

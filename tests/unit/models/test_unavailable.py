@@ -16,7 +16,7 @@ class Clock:
 def test_a_refusal_is_remembered_for_its_key_alone():
     """Another key may have what this one has not."""
     refusals = UnavailableModels(clock=Clock())
-    refusals.refused("first", "a/b")
+    refusals.add("first", "a/b")
     assert ({"a/b"}, set()) == (refusals.of("first"), refusals.of("second"))
 
 
@@ -24,10 +24,10 @@ def test_a_refusal_expires():
     """Providers bring models back; each refusal begins its time anew."""
     clock = Clock()
     refusals = UnavailableModels(clock=clock, remembered_s=10.0)
-    refusals.refused("key", "early")
-    refusals.refused("key", "again")
+    refusals.add("key", "early")
+    refusals.add("key", "again")
     clock.now_s += 9.0
-    refusals.refused("key", "again")
+    refusals.add("key", "again")
     assert {"early", "again"} == refusals.of("key")
     clock.now_s += 1.0
     assert {"again"} == refusals.of("key")
@@ -38,11 +38,11 @@ def test_a_refusal_expires():
 def test_an_answer_ends_it():
     """And leaves others as they are; of what was never refused it changes nothing."""
     refusals = UnavailableModels(clock=Clock())
-    refusals.refused("key", "a")
-    refusals.refused("key", "b")
-    refusals.served("key", "a")
-    refusals.served("key", "c")
-    refusals.served("other", "b")
+    refusals.add("key", "a")
+    refusals.add("key", "b")
+    refusals.discard("key", "a")
+    refusals.discard("key", "c")
+    refusals.discard("other", "b")
     assert {"b"} == refusals.of("key")
 
 
@@ -50,18 +50,18 @@ def test_it_knows_when_it_holds_nothing():
     """Then no successful call has to look anything up."""
     refusals = UnavailableModels(clock=Clock())
     assert not refusals
-    refusals.refused("key", "a")
+    refusals.add("key", "a")
     assert refusals
-    refusals.served("key", "a")
+    refusals.discard("key", "a")
     assert not refusals
 
 
 def test_the_models_of_a_key_are_bounded():
     """Who asks for inventions pushes out the oldest of its own, and nobody else's."""
     refusals = UnavailableModels(clock=Clock(), models_max=2)
-    refusals.refused("other", "real")
+    refusals.add("other", "real")
     for model in ("a", "b", "a", "c"):
-        refusals.refused("key", model)
+        refusals.add("key", model)
     assert ({"a", "c"}, {"real"}) == (refusals.of("key"), refusals.of("other"))
 
 
@@ -69,5 +69,5 @@ def test_the_keys_are_bounded():
     """The one that was refused longest ago is forgotten."""
     refusals = UnavailableModels(clock=Clock(), keys_max=2)
     for key in ("first", "second", "first", "third"):
-        refusals.refused(key, "a")
+        refusals.add(key, "a")
     assert [{"a"}, set(), {"a"}] == [refusals.of(key) for key in ("first", "second", "third")]

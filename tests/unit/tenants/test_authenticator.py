@@ -12,10 +12,10 @@ from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.tenants import authenticator as keys_module
 from togetherchat_server.tenants.authenticator import EXPIRED, NO_KEY, REVOKED, WRONG, Authenticator
 from togetherchat_server.tenants.key_file import KeyTable, read_keys, write_keys
-from togetherchat_server.tenants.key_format import id_of, key_text
+from togetherchat_server.tenants.key_format import format_key, key_id_of
 
 ID, SECRET = bytes(range(6)), bytes(range(32))
-TEXT = key_text(ID, SECRET)
+TEXT = format_key(ID, SECRET)
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ class Ring:
     def tenant_of(self, text):
         return self.ring.identity_of(text).tenant
 
-    def refusal(self, text):
+    def rejection(self, text):
         with pytest.raises(ServiceError) as caught:
             self.tenant_of(text)
         assert Reason.INVALID_CREDENTIALS is caught.value.reason
@@ -43,7 +43,7 @@ class Ring:
 def test_a_key_says_its_id_and_no_more():
     """The prefix, the id, 43 characters of secret, and a checksum."""
     assert re.fullmatch(r"tc_000102030405_[A-Za-z0-9_-]{43}[0-9a-f]{8}", TEXT)
-    assert "000102030405" == id_of(TEXT)
+    assert "000102030405" == key_id_of(TEXT)
 
 
 @pytest.mark.parametrize("place", range(len(TEXT)))
@@ -51,13 +51,13 @@ def test_a_typing_error_makes_it_no_key(place):
     """One wrong character anywhere is noticed without looking at any file."""
     other = "y" if TEXT[place] != "y" else "z"
 
-    assert None is id_of(TEXT[:place] + other + TEXT[place + 1 :])
+    assert None is key_id_of(TEXT[:place] + other + TEXT[place + 1 :])
 
 
 @pytest.mark.parametrize("text", ["", "tc_", TEXT[:-1], TEXT + "0", " " + TEXT, TEXT + "\n", "tgp_v1_abc"])
 def test_what_has_another_shape_is_no_key(text):
     """Nothing around it, nothing missing."""
-    assert None is id_of(text)
+    assert None is key_id_of(text)
 
 
 def test_the_holder_of_a_key_is_its_tenant(keys):
@@ -71,10 +71,10 @@ def test_the_holder_of_a_key_is_its_tenant(keys):
 def test_an_unknown_id_and_a_wrong_secret_are_the_same(keys):
     """The same words, after the same work: nobody learns which ids there are."""
     known = keys.create("acme")
-    wrong_secret = key_text(bytes.fromhex(id_of(known)), SECRET)
+    wrong_secret = format_key(bytes.fromhex(key_id_of(known)), SECRET)
     ring = Ring(keys.path)
 
-    assert [WRONG, WRONG] == [ring.refusal(text) for text in (wrong_secret, TEXT)]
+    assert [WRONG, WRONG] == [ring.rejection(text) for text in (wrong_secret, TEXT)]
 
 
 def test_hashes_are_compared_in_constant_time(keys, monkeypatch):
@@ -90,7 +90,7 @@ def test_hashes_are_compared_in_constant_time(keys, monkeypatch):
     monkeypatch.setattr(keys_module, "hmac", Watched)
     ring = Ring(keys.path)
     ring.tenant_of(known)
-    ring.refusal(TEXT)
+    ring.rejection(TEXT)
 
     assert [(32, 32), (32, 32)] == compared
 
@@ -99,7 +99,7 @@ def test_a_key_of_another_kind_is_told_where_it_goes(keys):
     """A Together key in the wrong header is a likely mistake."""
     keys.create("acme")
 
-    assert NO_KEY == Ring(keys.path).refusal("tgp_v1_0123")
+    assert NO_KEY == Ring(keys.path).rejection("tgp_v1_0123")
     assert "x-together-api-key" in NO_KEY
 
 
@@ -109,8 +109,8 @@ def test_only_its_holder_hears_that_a_key_was_revoked_or_has_expired(keys):
     keys.revoke(revoked)
     ring = Ring(keys.path)
 
-    assert (REVOKED, EXPIRED) == (ring.refusal(revoked), ring.refusal(expired))
-    assert WRONG == ring.refusal(key_text(bytes.fromhex(id_of(revoked)), SECRET))
+    assert (REVOKED, EXPIRED) == (ring.rejection(revoked), ring.rejection(expired))
+    assert WRONG == ring.rejection(format_key(bytes.fromhex(key_id_of(revoked)), SECRET))
 
 
 def test_a_key_expires_while_the_service_runs(keys):
@@ -120,7 +120,7 @@ def test_a_key_expires_while_the_service_runs(keys):
 
     assert "acme" == ring.tenant_of(text)
     ring.today_s += 24 * 3600
-    assert EXPIRED == ring.refusal(text)
+    assert EXPIRED == ring.rejection(text)
 
 
 def test_a_changed_file_is_in_effect_within_a_second(keys):
@@ -131,9 +131,9 @@ def test_a_changed_file_is_in_effect_within_a_second(keys):
     keys.revoke(old)
 
     ring.now_s += 0.9
-    assert ("acme", WRONG) == (ring.tenant_of(old), ring.refusal(new))
+    assert ("acme", WRONG) == (ring.tenant_of(old), ring.rejection(new))
     ring.now_s += 0.1
-    assert (REVOKED, "acme") == (ring.refusal(old), ring.tenant_of(new))
+    assert (REVOKED, "acme") == (ring.rejection(old), ring.tenant_of(new))
 
 
 @pytest.mark.parametrize("text", ["", "no json", '{"togetherchat_keys": 2}', "[]\n"])
@@ -150,7 +150,7 @@ def test_a_broken_file_changes_nothing_and_is_said_once(keys, text, caplog):
     keys.path.write_text(whole)
     keys.revoke(key)
     ring.now_s += 1
-    assert REVOKED == ring.refusal(key)
+    assert REVOKED == ring.rejection(key)
 
 
 def test_a_file_that_is_gone_changes_nothing_and_is_said_once(keys, caplog):
@@ -166,7 +166,7 @@ def test_a_file_that_is_gone_changes_nothing_and_is_said_once(keys, caplog):
     keys.path.write_text(whole)
     keys.revoke(key)
     ring.now_s += 1
-    assert REVOKED == ring.refusal(key)
+    assert REVOKED == ring.rejection(key)
 
 
 def test_the_file_holds_no_key(keys):

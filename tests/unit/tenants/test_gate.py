@@ -9,7 +9,7 @@ from support.records import record
 from support.tenants import Keys
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.tenants.gate import Gate, GateFiles
-from togetherchat_server.tenants.quota_store import LocalQuotaStore, QuotaLimit, QuotaRejection
+from togetherchat_server.tenants.quota_store import LocalQuotaStore, QuotaMetric, QuotaRejection
 from togetherchat_server.tenants.redis.leases import Lease
 
 LIMITS = """
@@ -82,7 +82,7 @@ def test_a_limit_that_time_mends_says_when(gate):
 
 async def test_what_replicas_refuse_is_refused_in_the_same_words(gate, replicas):
     """A caller need not know who counted."""
-    replicas.answer = QuotaRejection(QuotaLimit.REQUESTS, 3.5)
+    replicas.answer = QuotaRejection(QuotaMetric.REQUESTS, 3.5)
     with pytest.raises(ServiceError) as caught:
         async with gate.in_replicas("acme"):
             raise AssertionError("it was let in")

@@ -8,8 +8,8 @@ import pytest
 
 from support.waiting import eventually
 from togetherchat_server.tenants.redis import leases as module
-from togetherchat_server.tenants.redis.keeper import LeaseKeeper
-from togetherchat_server.tenants.redis.leases import Lease, Leases
+from togetherchat_server.tenants.redis.lease_renewer import LeaseRenewer
+from togetherchat_server.tenants.redis.leases import Lease, LeaseRegistry
 
 A_MOMENT_S = 0.03
 LONG_S = 3600.0
@@ -21,7 +21,7 @@ def names(by_tenant):
 
 def test_no_two_leases_have_one_name():
     """Of one replica they are numbered, and no other has its name."""
-    ours, theirs = Leases("one"), Leases("two")
+    ours, theirs = LeaseRegistry("one"), LeaseRegistry("two")
     made = [book.new("acme") for book in (ours, ours, theirs, theirs)]
 
     assert ["one:1", "one:2", "two:1", "two:2"] == [lease.id for lease in made]
@@ -29,7 +29,7 @@ def test_no_two_leases_have_one_name():
 
 def test_a_lease_is_held_then_gone_then_forgotten():
     """By tenant: one command each."""
-    book = Leases("one")
+    book = LeaseRegistry("one")
     first, second, other = book.new("acme"), book.new("acme"), book.new("globex")
     for lease in (first, second, other):
         book.hold(lease)
@@ -45,7 +45,7 @@ def test_a_lease_is_held_then_gone_then_forgotten():
 
 def test_a_lease_that_was_never_held_can_be_given_back():
     """Of a call that was cancelled while Redis decided."""
-    book = Leases("one")
+    book = LeaseRegistry("one")
     book.give_back(book.new("acme"))
 
     assert ({}, {"acme": {"one:1"}}) == (names(book.held()), names(book.gone()))
@@ -54,7 +54,7 @@ def test_a_lease_that_was_never_held_can_be_given_back():
 def test_what_waits_for_redis_has_a_bound(monkeypatch):
     """Beyond it a lease ends by itself; it is not held any more all the same."""
     monkeypatch.setattr(module, "GONE_MAX", 2)
-    book = Leases("one")
+    book = LeaseRegistry("one")
     for lease in [book.new("acme") for _ in range(3)]:
         book.hold(lease)
     book.give_back_all()
@@ -91,8 +91,8 @@ def redis():
 
 @asynccontextmanager
 async def keeping(redis, lease_s):
-    book = Leases("one")
-    keeper = LeaseKeeper(
+    book = LeaseRegistry("one")
+    keeper = LeaseRenewer(
         book, lease_s=lease_s, renew=redis.renew, release=redis.release, clock=time.monotonic
     )
     yield book, keeper

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from togetherchat_server.tenants.policy import TenantLimits
-from togetherchat_server.tenants.quota_store import LocalQuotaStore, QuotaLimit, QuotaRejection
-from togetherchat_server.tenants.rate_limiter import used, wait_s
+from togetherchat_server.tenants.quota_store import LocalQuotaStore, QuotaMetric, QuotaRejection
+from togetherchat_server.tenants.rate_limiter import consume, wait_s
 
 
 class Taker:
@@ -18,7 +18,7 @@ class Taker:
     def take(self, now_s):
         waiting_s = wait_s(self.until_s, now_s, self.per_minute)
         if not waiting_s:
-            self.until_s = used(self.until_s, now_s, self.per_minute, 1)
+            self.until_s = consume(self.until_s, now_s, self.per_minute, 1)
         return waiting_s
 
 
@@ -72,8 +72,8 @@ def test_tokens_are_paid_afterwards():
     spent(tally, 599, limits)
     spent(tally, 1200, limits)
 
-    refusal = tally.enter("acme", limits, 0.0)
-    assert (QuotaLimit.TOKENS, pytest.approx(120.0)) == (refusal.limit, refusal.again_s)
+    rejection = tally.enter("acme", limits, 0.0)
+    assert (QuotaMetric.TOKENS, pytest.approx(120.0)) == (rejection.metric, rejection.retry_after_s)
     assert None is tally.enter("acme", limits, 120.0)
 
 
@@ -83,7 +83,7 @@ def test_calls_in_flight_are_bound():
     for _ in range(2):
         assert None is tally.enter("acme", limits, 0.0)
 
-    assert QuotaRejection(QuotaLimit.CALLS, None) == tally.enter("acme", limits, 0.0)
+    assert QuotaRejection(QuotaMetric.CALLS, None) == tally.enter("acme", limits, 0.0)
     assert None is tally.enter("globex", limits, 0.0)
     tally.leave("acme")
     assert None is tally.enter("acme", limits, 0.0)
@@ -94,7 +94,7 @@ def test_a_refused_call_costs_nothing():
     limits, tally = TenantLimits(max_concurrent_calls=1, requests_per_minute=2), LocalQuotaStore()
     tally.enter("acme", limits, 0.0)
     for _ in range(10):
-        assert QuotaLimit.CALLS is tally.enter("acme", limits, 0.0).limit
+        assert QuotaMetric.CALLS is tally.enter("acme", limits, 0.0).metric
     tally.leave("acme")
 
     assert None is tally.enter("acme", limits, 0.0)
@@ -107,7 +107,7 @@ def test_the_longest_wait_is_named():
     for _ in range(60):
         tally.enter("acme", TenantLimits(requests_per_minute=60), 0.0)
 
-    assert QuotaLimit.TOKENS is tally.enter("acme", limits, 0.0).limit
+    assert QuotaMetric.TOKENS is tally.enter("acme", limits, 0.0).metric
 
 
 def test_a_limit_that_changes_holds_for_what_comes():
@@ -116,5 +116,5 @@ def test_a_limit_that_changes_holds_for_what_comes():
     for _ in range(60):
         tally.enter("acme", TenantLimits(requests_per_minute=60), 0.0)
 
-    refusal = tally.enter("acme", TenantLimits(requests_per_minute=600), 0.0)
-    assert pytest.approx(0.1) == refusal.again_s
+    rejection = tally.enter("acme", TenantLimits(requests_per_minute=600), 0.0)
+    assert pytest.approx(0.1) == rejection.retry_after_s

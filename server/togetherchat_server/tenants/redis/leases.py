@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias, final
 
 GONE_MAX: Final = 10_000
-"""Leases that wait for Redis to hear of their end. Those beyond are left to end by themselves."""
+"""LeaseRegistry that wait for Redis to hear of their end. Those beyond are left to end by themselves."""
 
 ByTenant: TypeAlias = Mapping[str, tuple[str, ...]]
 """Ids of leases."""
@@ -24,7 +24,7 @@ class Lease:
 
 
 @final
-class Leases:
+class LeaseRegistry:
     """`replica` tells this process from all others."""
 
     def __init__(self, replica: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, TypeAlias, final
 
-from togetherchat_server.tenants.redis.leases import ByTenant, Lease, Leases
+from togetherchat_server.tenants.redis.leases import ByTenant, Lease, LeaseRegistry
 
 RENEWALS_PER_LEASE: Final = 3
 
@@ -19,11 +19,17 @@ Teller: TypeAlias = Callable[[ByTenant], Awaitable[bool]]
 
 
 @final
-class LeaseKeeper:
+class LeaseRenewer:
     """`renew` puts the end of leases off, and makes those known that are not; `release` ends them."""
 
     def __init__(
-        self, leases: Leases, *, lease_s: float, renew: Teller, release: Teller, clock: Callable[[], float]
+        self,
+        leases: LeaseRegistry,
+        *,
+        lease_s: float,
+        renew: Teller,
+        release: Teller,
+        clock: Callable[[], float],
     ) -> None:
         self._leases = leases
         self._every_s = lease_s / RENEWALS_PER_LEASE

@@ -24,26 +24,26 @@ _log = logging.getLogger(__name__)
 
 
 @final
-class RedisLink:
-    """`patience_s` is the longest that anything waits for Redis; `on_return` is called when it is back.
+class RedisConnection:
+    """`timeout_s` is the longest that anything waits for Redis; `on_return` is called when it is back.
 
     Raises:
         ValueError: the address is none of Redis's.
     """
 
     def __init__(
-        self, url: str, *, patience_s: float, clock: Callable[[], float], on_return: Callable[[], None]
+        self, url: str, *, timeout_s: float, clock: Callable[[], float], on_return: Callable[[], None]
     ) -> None:
         pool = BlockingConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]  untyped keywords
             url,
             max_connections=CONNECTIONS_MAX,
-            timeout=patience_s,
-            socket_timeout=patience_s,
-            socket_connect_timeout=patience_s,
+            timeout=timeout_s,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
             retry=Retry(NoBackoff(), 0),
         )
         self.redis: Final = Redis.from_pool(pool)
-        self._patience_s = patience_s
+        self._patience_s = timeout_s
         self._clock = clock
         self._on_return = on_return
         self._away = False

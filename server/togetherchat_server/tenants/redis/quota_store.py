@@ -14,11 +14,11 @@ from typing import Final, cast, final
 from redis.asyncio import Redis
 
 from togetherchat_server.tenants.policy import TenantLimits
-from togetherchat_server.tenants.quota_store import QuotaLimit, QuotaRejection, longest
-from togetherchat_server.tenants.redis.keeper import LeaseKeeper
-from togetherchat_server.tenants.redis.leases import ByTenant, Lease, Leases
-from togetherchat_server.tenants.redis.link import RedisLink
-from togetherchat_server.tenants.redis.scripts import ENTER, HOLD, SPEND, key_of
+from togetherchat_server.tenants.quota_store import QuotaMetric, QuotaRejection, longer_wait
+from togetherchat_server.tenants.redis.connection import RedisConnection
+from togetherchat_server.tenants.redis.lease_renewer import LeaseRenewer
+from togetherchat_server.tenants.redis.leases import ByTenant, Lease, LeaseRegistry
+from togetherchat_server.tenants.redis.lua_scripts import ENTER, HOLD, SPEND, key_of
 
 LEASE_S: Final = 15.0
 """How long a call counts whose replica has died."""
@@ -28,10 +28,10 @@ CLOSE_S: Final = 1.0
 
 
 @final
-class RedisQuotas:
+class RedisQuotaStore:
     """One replica's end of the accounts.
 
-    `patience_s` is the longest that a call waits for Redis. `replica` tells this process from all
+    `timeout_s` is the longest that a call waits for Redis. `replica` tells this process from all
     others.
 
     Raises:
@@ -42,17 +42,17 @@ class RedisQuotas:
         self,
         url: str,
         *,
-        patience_s: float,
+        timeout_s: float,
         clock: Callable[[], float],
         replica: str,
         lease_s: float = LEASE_S,
     ) -> None:
-        self._leases = Leases(replica)
+        self._leases = LeaseRegistry(replica)
         self._lease_s = lease_s
-        self._keeper = LeaseKeeper(
+        self._keeper = LeaseRenewer(
             self._leases, lease_s=lease_s, renew=self._renew, release=self._release, clock=clock
         )
-        self._link = RedisLink(url, patience_s=patience_s, clock=clock, on_return=self._keeper.renew_now)
+        self._link = RedisConnection(url, timeout_s=timeout_s, clock=clock, on_return=self._keeper.renew_now)
         self._redis: Redis = self._link.redis
         self._enter = self._redis.register_script(ENTER)
         self._spend = self._redis.register_script(SPEND)
@@ -80,9 +80,9 @@ class RedisQuotas:
             if limits.max_concurrent_calls:
                 asking.add_done_callback(lambda _: self._keeper.give_back(lease))
             raise
-        refusal = asking.result()
-        if refusal is not None or not limits.max_concurrent_calls:
-            return refusal
+        rejection = asking.result()
+        if rejection is not None or not limits.max_concurrent_calls:
+            return rejection
         # Also where Redis said nothing: it hears of this call when it is back.
         self._keeper.hold(lease)
         return lease
@@ -115,9 +115,9 @@ class RedisQuotas:
             return None
         full, requests, tokens = cast("Sequence[bytes | int]", said)
         if full:
-            return QuotaRejection(QuotaLimit.CALLS, None)
+            return QuotaRejection(QuotaMetric.CALLS, None)
         requests_s, tokens_s = float(requests), float(tokens)
-        return longest(requests_s, tokens_s) if requests_s or tokens_s else None
+        return longer_wait(requests_s, tokens_s) if requests_s or tokens_s else None
 
     async def _book(self, tenant: str, tokens: int, per_minute: int) -> None:
         keys = [key_of(tenant, "tokens")]
