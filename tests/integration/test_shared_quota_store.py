@@ -21,18 +21,18 @@ from support.tenants import Keys, bearer
 from support.upstream_script import Stall
 from support.waiting import eventually
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
-from togetherchat_server.tenants.policy import TenantLimits
 from togetherchat_server.tenants.quota_store import LocalQuotaStore, QuotaMetric, QuotaRejection
 from togetherchat_server.tenants.shared_quota_store import SharedQuotaStore, new_segment
+from togetherchat_server.tenants.tenants_file import QuotaLimits
 
 OTHER_PROCESS = """
 import json, sys
-from togetherchat_server.tenants.policy import TenantLimits
+from togetherchat_server.tenants.tenants_file import QuotaLimits
 from togetherchat_server.tenants.shared_quota_store import SharedQuotaStore
 tally = SharedQuotaStore(int(sys.argv[1]))
 for line in sys.stdin:
     name, tenant, *more = json.loads(line)
-    more = [TenantLimits(**one) if isinstance(one, dict) else one for one in more]
+    more = [QuotaLimits(**one) if isinstance(one, dict) else one for one in more]
     said = getattr(tally, name)(tenant, *more)
     print(json.dumps(said and [said.metric, said.retry_after_s]), flush=True)
 """
@@ -91,7 +91,7 @@ def segment():
 
 def test_calls_of_all_processes_count_together(segment):
     """Five are let in, wherever they come; one that leaves makes room anywhere."""
-    ours, limits = SharedQuotaStore(segment), TenantLimits(**FIVE)
+    ours, limits = SharedQuotaStore(segment), QuotaLimits(**FIVE)
     with joined(segment) as (other,):
         assert [None] * 3 == [ours.enter("acme", limits, 0.0) for _ in range(3)]
         assert [None] * 2 == [other.ask("enter", "acme", FIVE, 0.0) for _ in range(2)]
@@ -105,7 +105,7 @@ def test_calls_of_all_processes_count_together(segment):
 def test_accounts_are_the_same_for_all(segment):
     """Requests and tokens of one process are on the account that another one reads."""
     ours, per_minute = SharedQuotaStore(segment), {"requests_per_minute": 2, "tokens_per_minute": 60}
-    limits = TenantLimits(**per_minute)
+    limits = QuotaLimits(**per_minute)
     with joined(segment) as (other,):
         assert None is ours.enter("acme", limits, 0.0)
         other.ask("spend", "acme", 120, per_minute, 0.0)
@@ -129,7 +129,7 @@ def test_nothing_is_lost_when_all_write_at_once(segment):
 
 def test_a_process_that_is_killed_gives_its_calls_back(segment):
     """At the next rejection, once a second at most: its column is taken from nobody who lives."""
-    ours, limits = SharedQuotaStore(segment), TenantLimits(**FIVE)
+    ours, limits = SharedQuotaStore(segment), QuotaLimits(**FIVE)
     with joined(segment, 2) as (dying, living):
         for other in (dying, dying, dying, living):
             other.ask("enter", "acme", FIVE, 0.0)
@@ -143,7 +143,7 @@ def test_a_process_that_is_killed_gives_its_calls_back(segment):
 
 def test_the_next_process_takes_the_column_of_a_dead_one(segment):
     """And finds it clear, so that places do not run out, however often workers die."""
-    limits = TenantLimits(**FIVE)
+    limits = QuotaLimits(**FIVE)
     for _ in range(20):
         with joined(segment) as (other,):
             assert [None] * 5 == [other.ask("enter", "acme", FIVE, 0.0) for _ in range(5)]
@@ -160,7 +160,7 @@ def test_a_stopped_process_stops_nobody(segment):
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=(segment,),
     ) as holder:  # fmt: skip
         holder.stdout.readline()
-        assert None is ours.enter("acme", TenantLimits(**FIVE), 0.0)
+        assert None is ours.enter("acme", QuotaLimits(**FIVE), 0.0)
         holder.kill()
 
 

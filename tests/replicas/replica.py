@@ -8,9 +8,9 @@ import secrets
 import sys
 import time
 
-from togetherchat_server.tenants.policy import TenantLimits
 from togetherchat_server.tenants.redis.leases import Lease
 from togetherchat_server.tenants.redis.quota_store import RedisQuotaStore
+from togetherchat_server.tenants.tenants_file import QuotaLimits
 
 
 async def main():
@@ -18,7 +18,7 @@ async def main():
     end = RedisQuotaStore(
         url, timeout_s=10, clock=time.monotonic, replica=secrets.token_hex(8), lease_s=float(lease_s)
     )
-    limits = TenantLimits(max_concurrent_calls=int(max_concurrent_calls))
+    limits = QuotaLimits(max_concurrent_calls=int(max_concurrent_calls))
     taken = [await end.enter(tenant, limits) for _ in range(limits.max_concurrent_calls)]
     assert all(isinstance(one, Lease) for one in taken)
     sys.stdout.write("every place is taken\n")

@@ -13,12 +13,12 @@ from redis.asyncio import Redis
 from support.command import ROOTS
 from support.replicas import CALLS, PATIENT_S, empty, replica_end
 from support.waiting import answered
-from togetherchat_server.tenants.policy import TenantLimits
 from togetherchat_server.tenants.quota_store import QuotaMetric, QuotaRejection
 from togetherchat_server.tenants.redis.leases import Lease
+from togetherchat_server.tenants.tenants_file import QuotaLimits
 
-THREE = TenantLimits(max_concurrent_calls=3)
-PLENTY = TenantLimits(max_concurrent_calls=10_000)
+THREE = QuotaLimits(max_concurrent_calls=3)
+PLENTY = QuotaLimits(max_concurrent_calls=10_000)
 FULL = QuotaRejection(QuotaMetric.CALLS, None)
 LONG_S = 60.0
 
@@ -49,7 +49,7 @@ async def test_two_replicas_let_in_as_many_as_one_would(replicas):
 async def test_a_call_that_finds_no_place_costs_no_request(replicas):
     """And one that finds no request takes no place."""
     ours, theirs = replicas
-    both = TenantLimits(max_concurrent_calls=1, requests_per_minute=2)
+    both = QuotaLimits(max_concurrent_calls=1, requests_per_minute=2)
     first = await ours.enter("acme", both)
     assert [FULL] * 5 == [await theirs.enter("acme", both) for _ in range(5)]
     ours.leave(first)
@@ -65,7 +65,7 @@ async def test_a_call_that_finds_no_place_costs_no_request(replicas):
         return one if one != FULL else None
 
     assert QuotaMetric.REQUESTS is (await answered(without_a_request)).metric
-    assert isinstance(await ours.enter("acme", TenantLimits(max_concurrent_calls=1)), Lease)
+    assert isinstance(await ours.enter("acme", QuotaLimits(max_concurrent_calls=1)), Lease)
 
 
 async def test_what_nobody_keeps_up_is_forgotten(redis, within):
@@ -116,14 +116,14 @@ async def test_a_replica_that_is_killed_gives_its_calls_back(redis, within):
 async def test_a_call_that_outlasts_its_lease_keeps_its_place(redis, within):
     """Its replica puts the end off, before it comes, for as long as the call lasts."""
     ours, theirs = replica_end(redis, lease_s=3.0), replica_end(redis, lease_s=3.0)
-    lease = await ours.enter("acme", TenantLimits(max_concurrent_calls=1))
+    lease = await ours.enter("acme", QuotaLimits(max_concurrent_calls=1))
     first_end_s = await within.zscore(CALLS, lease.id)
 
     async def past_the_first_end():
         return True if await now_s(within) > first_end_s else None
 
     await answered(past_the_first_end)
-    refused = await theirs.enter("acme", TenantLimits(max_concurrent_calls=1))
+    refused = await theirs.enter("acme", QuotaLimits(max_concurrent_calls=1))
     later_end_s = await within.zscore(CALLS, lease.id)
     ours.leave(lease)
     await answered(lambda: empty(within))
@@ -166,7 +166,7 @@ async def test_calls_go_on_without_redis_and_it_hears_of_them_when_it_is_back(re
 async def test_calls_that_ended_while_redis_hung_are_given_back_when_it_goes_on(redis, within):
     """A moment without an answer costs nobody a place for the whole of a lease."""
     end = replica_end(redis, timeout_s=0.1, lease_s=LONG_S)
-    limits = TenantLimits(max_concurrent_calls=1)
+    limits = QuotaLimits(max_concurrent_calls=1)
 
     async def place():
         one = await end.enter("acme", limits)
@@ -175,7 +175,7 @@ async def test_calls_that_ended_while_redis_hung_are_given_back_when_it_goes_on(
     lease = await answered(place)
     redis.process.send_signal(signal.SIGSTOP)
     try:
-        while not end.away:
+        while not end.unavailable:
             await end.enter("globex", PLENTY)
         end.leave(lease)
     finally:

@@ -21,8 +21,7 @@ from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.domain.trace_context import CallTrace, SpanContext
 from togetherchat_server.telemetry.call_record import CallRecord, Sink, Spans
-from togetherchat_server.tenants.authenticator import MISSING, NOBODY, Identity
-from togetherchat_server.tenants.gate import Gate
+from togetherchat_server.tenants.authenticator import MISSING, NOBODY, Authenticator, Identity
 
 INTERNAL_ERROR_MESSAGE: Final = "something went wrong inside the service"
 DRAINING_MESSAGE: Final = "the service was stopped before the answer was complete"
@@ -115,16 +114,16 @@ class Sessions:
         call_timeout_s: float,
         clock: Callable[[], float],
         sinks: Sequence[Sink] = (),
-        gate: Gate | None = None,
+        authenticator: Authenticator | None = None,
         spans: Spans | None = None,
     ) -> None:
-        """With a `gate` every call needs a key of this service."""
+        """With an `authenticator` every call needs a key of this service."""
         self._key_mode = key_mode
         self._server_key = server_key
         self._total_s = call_timeout_s
         self._clock = clock
         self._sinks = tuple(sinks)
-        self._gate = gate
+        self._authenticator = authenticator
         self._spans = spans
 
     def check(self, incoming: IncomingCall) -> str:
@@ -202,11 +201,11 @@ class Sessions:
 
     def _identity(self, incoming: IncomingCall) -> Identity:
         """Who calls; nobody where callers need no key of this service."""
-        if self._gate is None:
+        if self._authenticator is None:
             return NOBODY
         if not incoming.authorization:
             raise ServiceError(Reason.MISSING_CREDENTIALS, MISSING)
-        return self._gate.identity_of(_after_bearer(incoming.authorization))
+        return self._authenticator.identity_of(_after_bearer(incoming.authorization))
 
     def _identity_if_known(self, incoming: IncomingCall) -> Identity:
         try:
@@ -221,13 +220,17 @@ class Sessions:
 
     def _key(self, incoming: IncomingCall) -> tuple[Secret | None, bool]:
         """The key to ask the provider with, and whether the caller brought it."""
-        offered = incoming.authorization if self._gate is None else incoming.together_key
+        offered = incoming.authorization if self._authenticator is None else incoming.together_key
         if self._key_mode == "server" or (self._key_mode == "caller-then-server" and not offered):
             return self._server_key(), False
         if not offered:
-            place = "`authorization: Bearer <key>`" if self._gate is None else "`x-together-api-key: <key>`"
+            place = (
+                "`authorization: Bearer <key>`"
+                if self._authenticator is None
+                else "`x-together-api-key: <key>`"
+            )
             raise ServiceError(Reason.MISSING_CREDENTIALS, f"send your Together key as {place} metadata")
-        if self._gate is None:
+        if self._authenticator is None:
             return _secret(_after_bearer(offered), "authorization"), True
         return _secret(offered, "x-together-api-key"), True
 

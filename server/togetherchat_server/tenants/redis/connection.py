@@ -1,9 +1,9 @@
-"""The way to Redis, and whether it answers.
+"""The connection to Redis, and whether Redis is available.
 
-Redis is no part of the service's own life. It is waited for a moment at most; when it does not
-answer, what each machine counts for itself holds, and Redis is asked again a second later. That is
-said once, and once more when it is back. No text of Redis's errors is passed on: the address may
-have a password in it.
+The service runs without Redis. Each command has a short timeout. When Redis does not answer, each
+machine's own counts apply, and one command a second tries Redis again. One warning is logged when Redis
+becomes unavailable, and one when it is available again. The texts of Redis's errors are not
+logged: the address may contain a password.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-ASK_AGAIN_S: Final = 1.0
+RETRY_EVERY_S: Final = 1.0
 CONNECTIONS_MAX: Final = 16
 
 _log = logging.getLogger(__name__)
@@ -25,10 +25,10 @@ _log = logging.getLogger(__name__)
 
 @final
 class RedisConnection:
-    """`timeout_s` is the longest that anything waits for Redis; `on_return` is called when it is back.
+    """Executes commands. `timeout_s` bounds each one; `on_return` is called when Redis is available again.
 
     Raises:
-        ValueError: the address is none of Redis's.
+        ValueError: the address is not one of Redis.
     """
 
     def __init__(
@@ -43,43 +43,43 @@ class RedisConnection:
             retry=Retry(NoBackoff(), 0),
         )
         self.redis: Final = Redis.from_pool(pool)
-        self._patience_s = timeout_s
+        self._timeout_s = timeout_s
         self._clock = clock
         self._on_return = on_return
-        self._away = False
-        self._ask_at_s = float("-inf")
+        self._unavailable = False
+        self._retry_at_s = float("-inf")
 
     @property
-    def away(self) -> bool:
-        return self._away
+    def unavailable(self) -> bool:
+        return self._unavailable
 
-    async def ask(self, question: Callable[[], Awaitable[object]]) -> object:
-        """The answer; None where Redis is away, or was a moment ago."""
+    async def execute(self, command: Callable[[], Awaitable[object]]) -> object:
+        """Return the result of a command; None if Redis is unavailable, or was less than a second ago."""
         now_s = self._clock()
-        if self._away and now_s < self._ask_at_s:
+        if self._unavailable and now_s < self._retry_at_s:
             return None
-        # One call at a time finds out whether it is back.
-        self._ask_at_s = now_s + ASK_AGAIN_S
+        # While Redis is unavailable, one call at a time tries it.
+        self._retry_at_s = now_s + RETRY_EVERY_S
         try:
-            async with asyncio.timeout(self._patience_s):
-                answer = await question()
+            async with asyncio.timeout(self._timeout_s):
+                result = await command()
         except (RedisError, OSError) as exc:
-            self._missed(exc)
+            self._failed(exc)
             return None
-        if self._away:
-            self._away = False
-            _log.warning("Redis answers again: tenants' limits hold for all replicas")
+        if self._unavailable:
+            self._unavailable = False
+            _log.warning("Redis is available again: tenants' limits apply to all replicas together")
             self._on_return()
-        return answer
+        return result
 
     async def aclose(self) -> None:
         with suppress(RedisError, OSError):
             await self.redis.aclose()
             await self.redis.connection_pool.disconnect()
 
-    def _missed(self, exc: Exception) -> None:
-        self._ask_at_s = self._clock() + ASK_AGAIN_S
-        if not self._away:
-            self._away = True
+    def _failed(self, exc: Exception) -> None:
+        self._retry_at_s = self._clock() + RETRY_EVERY_S
+        if not self._unavailable:
+            self._unavailable = True
             name = type(exc).__name__
-            _log.warning("Redis does not answer (%s): tenants' limits hold for each machine alone", name)
+            _log.warning("Redis is unavailable (%s): tenants' limits apply to each machine alone", name)

@@ -1,8 +1,7 @@
-"""Keeps what Redis knows of this replica's calls in flight true: one task, while there are any.
+"""Keeps Redis's record of this replica's calls in flight current: one task, while there are any.
 
-It puts off the end of every lease that is held three times in the life of one, and hands back those
-whose calls have ended, as many at a time as have come together. One thing after the other: what puts
-off a lease can never overtake what hands it back.
+The task renews every held lease three times in a lease's duration, and deletes ended leases in batches.
+It sends one command at a time, so a renewal can never overtake a deletion.
 """
 
 import asyncio
@@ -10,35 +9,35 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, TypeAlias, final
 
-from togetherchat_server.tenants.redis.leases import ByTenant, Lease, LeaseRegistry
+from togetherchat_server.tenants.redis.leases import Lease, LeaseIds, LeaseRegistry
 
 RENEWALS_PER_LEASE: Final = 3
 
-Teller: TypeAlias = Callable[[ByTenant], Awaitable[bool]]
-"""Tells Redis of leases; whether it has heard."""
+LeaseCommand: TypeAlias = Callable[[LeaseIds], Awaitable[bool]]
+"""Sends leases to Redis, and returns whether Redis executed the command."""
 
 
 @final
 class LeaseRenewer:
-    """`renew` puts the end of leases off, and makes those known that are not; `release` ends them."""
+    """`renew` extends leases, and creates those that Redis does not have; `delete` deletes them."""
 
     def __init__(
         self,
         leases: LeaseRegistry,
         *,
         lease_s: float,
-        renew: Teller,
-        release: Teller,
+        renew: LeaseCommand,
+        delete: LeaseCommand,
         clock: Callable[[], float],
     ) -> None:
         self._leases = leases
         self._every_s = lease_s / RENEWALS_PER_LEASE
         self._renew = renew
-        self._release = release
+        self._delete = delete
         self._clock = clock
         self._renew_at_s = float("-inf")
-        self._stirred = asyncio.Event()
-        self._unheard = False
+        self._wake = asyncio.Event()
+        self._delete_failed = False
         self._closed = False
         self._task: asyncio.Task[None] | None = None
 
@@ -46,53 +45,54 @@ class LeaseRenewer:
         self._leases.hold(lease)
         self._start()
 
-    def give_back(self, lease: Lease) -> None:
-        self._leases.give_back(lease)
+    def release(self, lease: Lease) -> None:
+        self._leases.end(lease)
         self._start()
-        # Where Redis did not hear of the last ones, to gather them all for each one more would be in vain.
-        if not self._unheard:
-            self._stirred.set()
+        # After a failed deletion, leases wait for the next renewal: another try for each would fail too.
+        if not self._delete_failed:
+            self._wake.set()
 
     def renew_now(self) -> None:
-        """Redis is back: what it missed, or has lost, it hears at once."""
+        """Renew and delete at once: Redis is available again, and may have lost everything."""
         self._renew_at_s = self._clock()
-        self._stirred.set()
+        self._wake.set()
 
     async def aclose(self) -> None:
-        """Hand everything back, and keep nothing from then on."""
+        """End and delete every lease. Leases that are held later are ignored."""
         self._closed = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
-        self._leases.give_back_all()
-        gone = self._leases.gone()
-        if gone:
-            await self._release(gone)
+        self._leases.end_all()
+        ended = self._leases.ended()
+        if ended:
+            await self._delete(ended)
 
     def _start(self) -> None:
         if not self._closed and (self._task is None or self._task.done()):
             self._renew_at_s = self._clock() + self._every_s
-            self._task = asyncio.create_task(self._keep(), name="keep the leases of calls")
+            self._task = asyncio.create_task(self._run(), name="renew the leases of calls")
 
-    async def _keep(self) -> None:
+    async def _run(self) -> None:
         while True:
-            self._stirred.clear()
+            self._wake.clear()
             due = self._clock() >= self._renew_at_s
-            gone = self._leases.gone()
-            # What Redis does not hear of by now ends by itself, not much later.
-            self._unheard = bool(gone) and not await self._release(gone)
-            if due or not self._unheard:
-                self._leases.forget(gone)
+            ended = self._leases.ended()
+            self._delete_failed = bool(ended) and not await self._delete(ended)
+            # A lease whose deletion fails until the next renewal expires soon after that by itself.
+            if due or not self._delete_failed:
+                self._leases.forget(ended)
             if due:
                 held = self._leases.held()
-                if not (held or self._leases.gone()):
+                if not (held or self._leases.ended()):
                     return
                 self._renew_at_s = self._clock() + self._every_s
                 if held:
                     await self._renew(held)
-            await self._rest()
+            await self._wait()
 
-    async def _rest(self) -> None:
+    async def _wait(self) -> None:
+        """Wait until the next renewal, or until there is something to send."""
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, self._renew_at_s - self._clock())):
-                await self._stirred.wait()
+                await self._wake.wait()

@@ -1,9 +1,9 @@
-"""What tenants have in use over all replicas: requests, tokens and calls in flight, in Redis.
+"""The usage of tenants over all replicas, in Redis: requests, tokens and calls in flight.
 
-A call asks once, before its provider is asked, and is let in where Redis says nothing: then what its
-machine counts holds alone. A call in flight is a lease, which its replica keeps up while the call
-lasts. So a replica that dies gives its calls back when their leases end, and a Redis that comes back
-empty hears of the calls that are in flight.
+A call asks Redis once, before its first attempt. If Redis does not answer, the call is admitted by the
+count of its machine alone. A call in flight is a lease, which its replica renews while the call lasts.
+So the calls of a replica that dies are released when their leases expire, and a Redis that was
+restarted without its data receives the calls that are in flight.
 """
 
 import asyncio
@@ -13,29 +13,28 @@ from typing import Final, cast, final
 
 from redis.asyncio import Redis
 
-from togetherchat_server.tenants.policy import TenantLimits
 from togetherchat_server.tenants.quota_store import QuotaMetric, QuotaRejection, longer_wait
 from togetherchat_server.tenants.redis.connection import RedisConnection
 from togetherchat_server.tenants.redis.lease_renewer import LeaseRenewer
-from togetherchat_server.tenants.redis.leases import ByTenant, Lease, LeaseRegistry
-from togetherchat_server.tenants.redis.lua_scripts import ENTER, HOLD, SPEND, key_of
+from togetherchat_server.tenants.redis.leases import Lease, LeaseIds, LeaseRegistry
+from togetherchat_server.tenants.redis.lua_scripts import ENTER, HOLD, SPEND, redis_key
+from togetherchat_server.tenants.tenants_file import QuotaLimits
 
 LEASE_S: Final = 15.0
-"""How long a call counts whose replica has died."""
+"""How long a call of a replica that died still counts."""
 SPENDING_MAX: Final = 1000
-"""Bookings under way beyond which one is left out: Redis is too slow for them then."""
-CLOSE_S: Final = 1.0
+"""Counts of tokens in progress. Further ones are dropped: Redis is too slow for them."""
+CLOSE_TIMEOUT_S: Final = 1.0
 
 
 @final
 class RedisQuotaStore:
-    """One replica's end of the accounts.
+    """The shared store, as one replica uses it.
 
-    `timeout_s` is the longest that a call waits for Redis. `replica` tells this process from all
-    others.
+    `timeout_s` is the longest that a call waits for Redis. `replica` is the unique name of this process.
 
     Raises:
-        ValueError: the address is none of Redis's.
+        ValueError: the address is not one of Redis.
     """
 
     def __init__(
@@ -49,93 +48,99 @@ class RedisQuotaStore:
     ) -> None:
         self._leases = LeaseRegistry(replica)
         self._lease_s = lease_s
-        self._keeper = LeaseRenewer(
-            self._leases, lease_s=lease_s, renew=self._renew, release=self._release, clock=clock
+        self._renewer = LeaseRenewer(
+            self._leases, lease_s=lease_s, renew=self._renew, delete=self._delete, clock=clock
         )
-        self._link = RedisConnection(url, timeout_s=timeout_s, clock=clock, on_return=self._keeper.renew_now)
-        self._redis: Redis = self._link.redis
+        self._connection = RedisConnection(
+            url, timeout_s=timeout_s, clock=clock, on_return=self._renewer.renew_now
+        )
+        self._redis: Redis = self._connection.redis
         self._enter = self._redis.register_script(ENTER)
         self._spend = self._redis.register_script(SPEND)
         self._spending: set[asyncio.Task[None]] = set()
-        self._asking: set[asyncio.Task[QuotaRejection | None]] = set()
+        self._entering: set[asyncio.Task[QuotaRejection | None]] = set()
 
     @property
-    def away(self) -> int:
-        """1 while Redis does not answer."""
-        return int(self._link.away)
+    def unavailable(self) -> bool:
+        """Whether Redis does not answer."""
+        return self._connection.unavailable
 
-    async def enter(self, tenant: str, limits: TenantLimits) -> QuotaRejection | Lease | None:
-        """Take a request and a place, if there are; what is to be given back when the call has ended."""
+    async def enter(self, tenant: str, limits: QuotaLimits) -> QuotaRejection | Lease | None:
+        """Count a request and a call in flight, unless a limit is exhausted.
+
+        Returns the rejection, or the lease to pass to `leave` when the call has ended. Without a limit
+        on calls in flight there is no lease.
+        """
         if not (limits.requests_per_minute or limits.tokens_per_minute or limits.max_concurrent_calls):
             return None
         lease = self._leases.new(tenant)
-        # In a task of its own: whether a call that is cancelled meanwhile has a place is known only
-        # when Redis has answered.
-        asking = asyncio.create_task(self._ask(lease, limits))
-        self._asking.add(asking)
-        asking.add_done_callback(self._asking.discard)
+        # In a task of its own: if the call is cancelled meanwhile, only the result of the command shows
+        # whether Redis holds the lease.
+        entering = asyncio.create_task(self._run_enter(lease, limits))
+        self._entering.add(entering)
+        entering.add_done_callback(self._entering.discard)
         try:
-            await asyncio.wait({asking})
+            await asyncio.wait({entering})
         except asyncio.CancelledError:
             if limits.max_concurrent_calls:
-                asking.add_done_callback(lambda _: self._keeper.give_back(lease))
+                entering.add_done_callback(lambda _: self._renewer.release(lease))
             raise
-        rejection = asking.result()
+        rejection = entering.result()
         if rejection is not None or not limits.max_concurrent_calls:
             return rejection
-        # Also where Redis said nothing: it hears of this call when it is back.
-        self._keeper.hold(lease)
+        # Also if Redis is unavailable: it receives this lease when it is available again.
+        self._renewer.hold(lease)
         return lease
 
     def leave(self, lease: Lease) -> None:
-        """Give the place back. Nobody waits for that."""
-        self._keeper.give_back(lease)
+        """Release a lease, without waiting for Redis."""
+        self._renewer.release(lease)
 
-    def spend(self, tenant: str, tokens: int, limits: TenantLimits) -> None:
-        """Book tokens, in a task of its own: the call that used them has ended."""
+    def spend(self, tenant: str, tokens: int, limits: QuotaLimits) -> None:
+        """Count tokens, in a task of its own: the call that used them has ended."""
         if len(self._spending) < SPENDING_MAX:
-            task = asyncio.create_task(self._book(tenant, tokens, limits.tokens_per_minute))
+            task = asyncio.create_task(self._run_spend(tenant, tokens, limits.tokens_per_minute))
             self._spending.add(task)
             task.add_done_callback(self._spending.discard)
 
     async def aclose(self) -> None:
-        """Finish what is being booked, hand back what is held, for a second at most, and disconnect."""
+        """Finish the commands in progress and release all leases, within a second; then disconnect."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_S):
-                await asyncio.gather(*self._spending, *self._asking)
-                await self._keeper.aclose()
-        await self._link.aclose()
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await asyncio.gather(*self._spending, *self._entering)
+                await self._renewer.aclose()
+        await self._connection.aclose()
 
-    async def _ask(self, lease: Lease, limits: TenantLimits) -> QuotaRejection | None:
-        keys = [key_of(lease.tenant, account) for account in ("requests", "tokens", "calls")]
-        asked = [limits.requests_per_minute, limits.tokens_per_minute, limits.max_concurrent_calls]
-        args = [*asked, self._lease_s, lease.id]
-        said = await self._link.ask(lambda: _run(self._enter(keys=keys, args=args)))
-        if said is None:
+    async def _run_enter(self, lease: Lease, limits: QuotaLimits) -> QuotaRejection | None:
+        keys = [redis_key(lease.tenant, usage) for usage in ("requests", "tokens", "calls")]
+        bounds = [limits.requests_per_minute, limits.tokens_per_minute, limits.max_concurrent_calls]
+        args = [*bounds, self._lease_s, lease.id]
+        result = await self._connection.execute(lambda: _awaitable(self._enter(keys=keys, args=args)))
+        if result is None:
             return None
-        full, requests, tokens = cast("Sequence[bytes | int]", said)
+        full, requests, tokens = cast("Sequence[bytes | int]", result)
         if full:
             return QuotaRejection(QuotaMetric.CALLS, None)
         requests_s, tokens_s = float(requests), float(tokens)
         return longer_wait(requests_s, tokens_s) if requests_s or tokens_s else None
 
-    async def _book(self, tenant: str, tokens: int, per_minute: int) -> None:
-        keys = [key_of(tenant, "tokens")]
-        await self._link.ask(lambda: _run(self._spend(keys=keys, args=[per_minute, tokens])))
+    async def _run_spend(self, tenant: str, tokens: int, per_minute: int) -> None:
+        keys = [redis_key(tenant, "tokens")]
+        await self._connection.execute(lambda: _awaitable(self._spend(keys=keys, args=[per_minute, tokens])))
 
-    async def _renew(self, held: ByTenant) -> bool:
-        batch = self._redis.pipeline(transaction=False)
-        for tenant, names in held.items():
-            batch.eval(HOLD, 1, key_of(tenant, "calls"), str(self._lease_s), *names)
-        return await self._link.ask(batch.execute) is not None
+    async def _renew(self, held: LeaseIds) -> bool:
+        pipeline = self._redis.pipeline(transaction=False)
+        for tenant, ids in held.items():
+            pipeline.eval(HOLD, 1, redis_key(tenant, "calls"), str(self._lease_s), *ids)
+        return await self._connection.execute(pipeline.execute) is not None
 
-    async def _release(self, gone: ByTenant) -> bool:
-        batch = self._redis.pipeline(transaction=False)
-        for tenant, names in gone.items():
-            batch.zrem(key_of(tenant, "calls"), *names)
-        return await self._link.ask(batch.execute) is not None
+    async def _delete(self, ended: LeaseIds) -> bool:
+        pipeline = self._redis.pipeline(transaction=False)
+        for tenant, ids in ended.items():
+            pipeline.zrem(redis_key(tenant, "calls"), *ids)
+        return await self._connection.execute(pipeline.execute) is not None
 
 
-def _run(asked: object) -> Awaitable[object]:
-    """A script's answer. The library's types leave open whether there is something to wait for."""
-    return cast("Awaitable[object]", asked)
+def _awaitable(result: object) -> Awaitable[object]:
+    """Cast a script's result: the library's types leave open whether it is awaitable."""
+    return cast("Awaitable[object]", result)
