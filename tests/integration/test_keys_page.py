@@ -56,18 +56,18 @@ async def test_the_line_that_serves(tmp_path):
     [
         (
             ("--api-keys-file", "no.jsonl"),
-            "--api-keys-file no.jsonl: there is no such file; `togetherchat-server keys create` makes it",
+            "--api-keys-file no.jsonl: file not found; create it with `togetherchat-server keys create`",
         ),
         (("--api-keys-file", "/dev/null"), "--api-keys-file /dev/null: line 1: is not a JSON object"),
         (
             ("--tenants-file", "t.toml"),
-            "--tenants-file without --api-keys-file: nobody would be known as a tenant",
+            "--tenants-file requires --api-keys-file: without keys a caller has no tenant",
         ),
         (
             ("--api-keys-file", "{keys}", "--tenants-file", "no.toml"),
-            "--tenants-file no.toml: there is no such file",
+            "--tenants-file no.toml: file not found",
         ),
-        (("--api-keys-file", "{keys}", "--redis-url", "redis://h"), "--redis-url without --tenants-file"),
+        (("--api-keys-file", "{keys}", "--redis-url", "redis://h"), "--redis-url requires --tenants-file"),
         (
             ("--api-keys-file", "{keys}", "--tenants-file", "/dev/null", "--redis-url", "http://:canary@h"),
             "--redis-url must begin with redis://, rediss://, unix://",

@@ -1,6 +1,6 @@
-"""A replica for a test to kill: `python replica.py URL TENANT CALLS_MAX LEASE_S` takes every place.
+"""A replica for a test to kill: `python replica.py URL TENANT CALLS_MAX LEASE_S` takes every lease.
 
-It says so in a line, and then keeps them until it is ended.
+It prints a line when it has them, and holds them until it is killed.
 """
 
 import asyncio
@@ -15,13 +15,13 @@ from togetherchat_server.tenants.tenants_file import QuotaLimits
 
 async def main():
     url, tenant, max_concurrent_calls, lease_s = sys.argv[1:]
-    end = RedisQuotaStore(
+    store = RedisQuotaStore(
         url, timeout_s=10, clock=time.monotonic, replica=secrets.token_hex(8), lease_s=float(lease_s)
     )
     limits = QuotaLimits(max_concurrent_calls=int(max_concurrent_calls))
-    taken = [await end.enter(tenant, limits) for _ in range(limits.max_concurrent_calls)]
-    assert all(isinstance(one, Lease) for one in taken)
-    sys.stdout.write("every place is taken\n")
+    leases = [await store.enter(tenant, limits) for _ in range(limits.max_concurrent_calls)]
+    assert all(isinstance(one, Lease) for one in leases)
+    sys.stdout.write("every lease is taken\n")
     sys.stdout.flush()
     await asyncio.Event().wait()
 
