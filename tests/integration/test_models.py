@@ -64,7 +64,7 @@ class Provider:
         return json_answer(200, self.lists(received) if self.lists else self.listed)
 
 
-def served(upstream, **settings):
+def running_service(upstream, **settings):
     return running_app(upstream.base_url, **settings)
 
 
@@ -108,7 +108,7 @@ async def test_every_model_of_the_brief_is_listed_with_its_context_length_and_qu
     assert 50 == len({model for model, _, _ in expected}) == len(expected)
     for provider in (Provider(PRICED), lambda _: (Reset(),)):
         shown, query = set(), service.ListModelsRequest(page_size=10)
-        async with ScriptedUpstream(provider) as upstream, served(upstream) as app:
+        async with ScriptedUpstream(provider) as upstream, running_service(upstream) as app:
             while True:
                 page = await app.chat.ListModels(query)
                 shown |= {(model.id, model.context_length, model.quantization) for model in page.models}
@@ -124,7 +124,7 @@ async def test_both_shapes_of_the_providers_list_are_accepted(shape):
     provider = Provider(PRICED, "my/own")
     bare = provider.listed
     provider.lists = lambda _: bare if shape == "bare" else {"object": "list", "data": bare}
-    async with ScriptedUpstream(provider) as upstream, served(upstream) as app:
+    async with ScriptedUpstream(provider) as upstream, running_service(upstream) as app:
         states, response = await listed(app)
     assert ("ACTIVE", "ACTIVE", "UNCONFIRMED") == (states[PRICED], states["my/own"], states[OTHER])
     assert ([], True) == (warnings(response), response.HasField("provider_list_time"))
@@ -136,7 +136,7 @@ async def test_both_shapes_of_the_providers_list_are_accepted(shape):
 async def test_a_listed_model_that_is_not_available_is_unconfirmed_and_still_tried(status):
     """Until it serves a call: the list informs, and the provider decides each time."""
     provider = Provider(PRICED, OTHER, rejected={PRICED}, status=status)
-    async with ScriptedUpstream(provider) as upstream, served(upstream) as app:
+    async with ScriptedUpstream(provider) as upstream, running_service(upstream) as app:
         before, _ = await listed(app)
         failure = await failing(app.chat.Complete(request(model=PRICED)))
         after, response = await listed(app)
@@ -159,7 +159,10 @@ async def test_a_listed_model_that_is_not_available_is_unconfirmed_and_still_tri
 async def test_with_the_provider_down_the_last_list_is_returned_with_a_warning():
     """Before there was any list, the catalog is returned."""
     provider = Provider("my/own")
-    async with ScriptedUpstream(provider) as upstream, served(upstream, model_list_ttl_s=0.001) as app:
+    async with (
+        ScriptedUpstream(provider) as upstream,
+        running_service(upstream, model_list_ttl_s=0.001) as app,
+    ):
         fresh, response = await listed(app)
         provider.list = lambda _: (Reset(),)
         stale, response_then = await listed(app)
@@ -168,7 +171,7 @@ async def test_with_the_provider_down_the_last_list_is_returned_with_a_warning()
     assert "these models are from its last list" in warnings(response_then)[0]
     assert response_then.HasField("provider_list_time")
 
-    async with ScriptedUpstream(lambda _: (Reset(),)) as upstream, served(upstream) as app:
+    async with ScriptedUpstream(lambda _: (Reset(),)) as upstream, running_service(upstream) as app:
         states, response_then = await listed(app)
     assert len(states) > 50
     assert "from the catalog alone" in warnings(response_then)[0]
@@ -194,7 +197,10 @@ async def test_private_models_of_one_key_are_not_shown_to_another():
         private = [model.id for model in page.models if model.id.startswith("of/")]
         return private, [model.state for model in page.models if model.id == PRICED], warnings(page)
 
-    async with ScriptedUpstream(provider) as upstream, served(upstream, upstream_credentials="caller") as app:
+    async with (
+        ScriptedUpstream(provider) as upstream,
+        running_service(upstream, upstream_credentials="caller") as app,
+    ):
         await seen(app, "key-one")
         await failing(
             app.chat.Complete(request(model=PRICED), metadata=[("authorization", "Bearer key-one")])
@@ -209,7 +215,7 @@ async def test_simultaneous_calls_share_one_fetch_which_ends_with_the_service():
     provider = Provider()
     provider.list = lambda _: (AwaitClose(),)
     async with ScriptedUpstream(provider) as upstream:
-        async with served(upstream, drain_timeout_s=0.0) as app:
+        async with running_service(upstream, drain_timeout_s=0.0) as app:
             listing = [asyncio.ensure_future(listed(app)) for _ in range(3)]
             await upstream.asked()
         await upstream.closed(0)
@@ -223,7 +229,7 @@ async def test_an_alias_is_resolved_listed_and_reported():
     """Unary and streaming: the provider gets the model id, and the completion has a warning."""
     async with (
         ScriptedUpstream(Provider(PRICED)) as upstream,
-        served(upstream, alias={"fast": "quick", "quick": PRICED}) as app,
+        running_service(upstream, alias={"fast": "quick", "quick": PRICED}) as app,
     ):
         completion, started, completed = await completions(app, "fast")
         _, response = await listed(app)
@@ -243,7 +249,10 @@ async def test_an_alias_is_resolved_listed_and_reported():
 async def test_a_fallback_may_be_an_alias():
     """The alias is resolved when the first model is rejected."""
     provider = Provider(rejected={OTHER})
-    async with ScriptedUpstream(provider) as upstream, served(upstream, alias={"fast": PRICED}) as app:
+    async with (
+        ScriptedUpstream(provider) as upstream,
+        running_service(upstream, alias={"fast": PRICED}) as app,
+    ):
         completion, started, completed = await completions(app, OTHER, fallback_models=["fast"])
     assert [OTHER, PRICED] * 2 == requested_models(upstream)
     assert (PRICED, PRICED) == (completion.model, started.model)
@@ -257,7 +266,7 @@ async def test_a_fallback_may_be_an_alias():
 async def test_a_rejected_model_is_replaced_by_the_successor_that_the_provider_names():
     """The completion, the list and the call record show it."""
     provider = Provider(rejected={OLD})
-    async with ScriptedUpstream(provider) as upstream, served(upstream) as app:
+    async with ScriptedUpstream(provider) as upstream, running_service(upstream) as app:
         completion, started, completed = await completions(app, OLD)
         _, response = await listed(app, query=NEW)
     warning = f"The provider refused {OLD}: {NEW}, its successor there, was asked."
@@ -272,7 +281,7 @@ async def test_successors_can_be_turned_off():
     """Then the call fails with the provider's error."""
     async with (
         ScriptedUpstream(Provider(rejected={OLD})) as upstream,
-        served(upstream, replace_retired=False) as app,
+        running_service(upstream, replace_retired=False) as app,
     ):
         failure = await failing(app.chat.Complete(request(model=OLD)))
     assert ("MODEL_NOT_FOUND", [OLD]) == (failure.info.reason, requested_models(upstream))
@@ -291,7 +300,10 @@ async def test_the_cost_is_that_of_input_cached_and_output_tokens_of_the_model_t
     """
     provider = Provider()
     provider.lists = priced_list
-    async with ScriptedUpstream(provider) as upstream, served(upstream, alias={"fast": PRICED}) as app:
+    async with (
+        ScriptedUpstream(provider) as upstream,
+        running_service(upstream, alias={"fast": PRICED}) as app,
+    ):
         by_catalog = await completions(app, PRICED)
         await listed(app)
         by_list, by_alias = await completions(app, PRICED), await completions(app, "fast")
@@ -307,33 +319,33 @@ async def test_the_cost_is_that_of_input_cached_and_output_tokens_of_the_model_t
     assert [(expected, expected)] * 3 == [costs(results) for results in (by_list, by_alias, redirected)]
 
 
-async def test_rate_limits_reach_the_caller_the_record_and_the_gauges():
-    """As they came, less what no trailer may carry; gauges appear with the first of them."""
-    async with ScriptedUpstream(Provider()) as upstream, served(upstream) as app:
+async def test_rate_limits_are_in_the_trailers_the_call_record_and_the_metrics():
+    """Unchanged, without what a trailer must not carry; the metric appears with the first of them."""
+    async with ScriptedUpstream(Provider()) as upstream, running_service(upstream) as app:
         before = await rate_limits(app)
-        whole, stream = (
+        unary, stream = (
             app.chat.Complete(request(model=PRICED)),
             app.chat.StreamComplete(request(model=PRICED)),
         )
-        await whole
+        await unary
         assert [event async for event in stream]
-        told = [
+        trailers = [
             {key: value for key, value in await call.trailing_metadata() if "limit" in key}
-            for call in (whole, stream)
+            for call in (unary, stream)
         ]
         after = await rate_limits(app)
     legal = {"x-ratelimit-limit": "200", "x-ratelimit-remaining": "199"}
-    assert [legal, legal] == told
+    assert [legal, legal] == trailers
     assert {} == before
     assert {"ratelimit-limit": 200, "ratelimit-remaining": 199} == after
     assert [legal, legal] == [record["rate_limits"] for record in app.records()]
 
 
-async def test_a_refusal_for_the_rate_tells_the_limits_too():
-    """The newest documentation promises the reset alone, and only here."""
+async def test_a_rate_limit_error_has_the_limits_too():
+    """The newest documentation promises only the reset, and only for this error."""
     body = {"error": {"message": "slow down", "type": "dynamic_request_limited", "code": None}}
-    refusal = json_answer(429, body, {"x-ratelimit-reset": "3"})
-    async with ScriptedUpstream(lambda _: refusal) as upstream, served(upstream) as app:
+    rejection = json_answer(429, body, {"x-ratelimit-reset": "3"})
+    async with ScriptedUpstream(lambda _: rejection) as upstream, running_service(upstream) as app:
         failure = await failing(app.chat.Complete(request(model=PRICED)))
         gauges = await rate_limits(app)
     assert ("RATE_LIMITED_REQUESTS", "3") == (failure.info.reason, failure.trailers["x-ratelimit-reset"])
@@ -341,11 +353,11 @@ async def test_a_refusal_for_the_rate_tells_the_limits_too():
     assert {"x-ratelimit-reset": "3"} == app.records()[0]["rate_limits"]
 
 
-async def test_limits_of_keys_that_callers_bring_are_no_gauges_of_the_service():
-    """They come back to that caller alone."""
+async def test_rate_limits_of_a_callers_own_key_are_not_in_the_metrics():
+    """Only that caller gets them."""
     async with (
         ScriptedUpstream(Provider()) as upstream,
-        served(upstream, upstream_credentials="caller-then-server") as app,
+        running_service(upstream, upstream_credentials="caller-then-server") as app,
     ):
         call = app.chat.Complete(request(model=PRICED), metadata=[("authorization", "Bearer mine")])
         await call
