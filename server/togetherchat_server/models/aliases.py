@@ -36,16 +36,17 @@ NO_ALIASES: Final = ModelAliases()
 def resolve_aliases(configuration: Configuration, catalog: Catalog) -> ModelAliases:
     """Return the aliases of the settings, and the successors of the catalog.
 
-    If the provider is Together, the catalog must list an alias's target. The catalog does not know the
-    models of other providers.
+    If the provider is Together, the catalog must list an alias's target, unless the catalog is empty. The
+    catalog does not know the models of other providers.
 
     Raises:
         SettingsError: as for `resolve_chains`.
     """
     settings, upstream = configuration.settings, configuration.upstream
-    any_target = settings.alias_unlisted or upstream is None or not is_together(upstream.base_url)
+    is_checked = upstream is not None and is_together(upstream.base_url) and bool(catalog.by_id)
+    listed = catalog.by_id if is_checked and not settings.alias_unlisted else None
     return ModelAliases(
-        aliases=resolve_chains(settings.alias, listed=None if any_target else catalog.by_id),
+        aliases=resolve_chains(settings.alias, listed=listed),
         replacements=catalog.replacements if settings.replace_retired else {},
     )
 

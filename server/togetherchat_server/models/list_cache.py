@@ -212,6 +212,8 @@ class ModelListCache:
         why = cached.failure.reason if cached.failure is not None else "no response in time"
         if cached.live is not None:
             return f"The provider's list is unavailable ({why}): these models are from its last list."
+        if not self._catalog.by_id:
+            return f"The provider's list is unavailable ({why}), and the catalog is empty."
         return (
             f"The provider's list is unavailable ({why}): these models are from the catalog alone, "
             f"as of {self._catalog.as_of}."

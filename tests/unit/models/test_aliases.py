@@ -79,6 +79,12 @@ def test_with_together_a_target_must_be_listed():
     )
 
 
+def test_with_an_empty_catalog_a_target_may_be_anything():
+    """`--model-catalog off` leaves no list to compare with."""
+    configuration = configured("https://api.together.ai/v1", alias=UNKNOWN)
+    assert UNKNOWN == resolve_aliases(configuration, Catalog(by_id={}, as_of="")).aliases
+
+
 @pytest.mark.parametrize("base_url", [None, "http://localhost:8000/v1"])
 def test_with_another_provider_a_target_may_be_anything(base_url):
     """The catalog has Together's models only."""

@@ -178,6 +178,15 @@ async def test_without_any_list_the_catalog_is_returned_with_a_warning():
     ]
 
 
+async def test_without_any_list_and_without_a_catalog_the_response_is_empty():
+    """The warning names the reason."""
+    response = await Bench(FAILURE, catalog=Catalog(by_id={}, as_of="")).list_models()
+    assert {} == states(response)
+    assert [
+        "The provider's list is unavailable (UPSTREAM_CONNECT_FAILED), and the catalog is empty."
+    ] == warnings(response)
+
+
 async def test_after_a_failure_the_provider_is_not_asked_for_a_while():
     """For 15 s by default, the response has the warning."""
     bench = Bench(FAILURE, live("new"))
