@@ -121,8 +121,8 @@ async def test_what_cannot_work_is_refused_with_one_line(tmp_path):
         "--call-timeout-s": (("--call-timeout-s", "soon"), key),
         "is not TOML": (("--config", str(bad_file)), key),
         "lisen": (("--config", str(strange_file)), key),
-        "goes in a circle: a -> b -> a": (("--alias", "a=b", "--alias", "b=a"), key),
-        "neither a model of the catalogue": (("--alias", "fast=no/such", "--workers", "2"), key),
+        "the aliases form a cycle: a -> b -> a": (("--alias", "a=b", "--alias", "b=a"), key),
+        "neither a model of the catalog": (("--alias", "fast=no/such", "--workers", "2"), key),
         "--allow-unauthenticated": (("--grpc-listen", "0.0.0.0:0"), key),
         "TOGETHER_API_KEY: the key": ((), {"TOGETHER_API_KEY": f"{CANARY_KEY}\nx"}),
     }

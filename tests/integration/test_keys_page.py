@@ -9,7 +9,7 @@ import pytest
 
 from support.command import ROOTS, running_command
 from support.tenants import Keys
-from togetherchat_server.tenants.policy import read_limits
+from togetherchat_server.tenants.tenants_file import read_tenants
 
 PAGE = (Path(__file__).parents[2] / "docs" / "keys.md").read_text(encoding="utf-8")
 MAKING, CALLING = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
@@ -48,7 +48,7 @@ async def test_the_line_that_serves(tmp_path):
     async with running_command(*words, "--grpc-listen", "127.0.0.1:0", "--admin-listen", "off") as command:
         assert "SERVING" in await command.said("SERVING")
 
-    assert 60 == read_limits(tmp_path / "tenants.toml").of("anybody").requests_per_minute
+    assert 60 == read_tenants(tmp_path / "tenants.toml").limits_of("anybody").requests_per_minute
 
 
 @pytest.mark.parametrize(
@@ -56,18 +56,18 @@ async def test_the_line_that_serves(tmp_path):
     [
         (
             ("--api-keys-file", "no.jsonl"),
-            "--api-keys-file no.jsonl: there is no such file; `togetherchat-server keys create` makes it",
+            "--api-keys-file no.jsonl: file not found; create it with `togetherchat-server keys create`",
         ),
-        (("--api-keys-file", "/dev/null"), "--api-keys-file /dev/null: line 1 is no JSON object"),
+        (("--api-keys-file", "/dev/null"), "--api-keys-file /dev/null: line 1: is not a JSON object"),
         (
             ("--tenants-file", "t.toml"),
-            "--tenants-file without --api-keys-file: nobody would be known as a tenant",
+            "--tenants-file requires --api-keys-file: without keys a caller has no tenant",
         ),
         (
             ("--api-keys-file", "{keys}", "--tenants-file", "no.toml"),
-            "--tenants-file no.toml: there is no such file",
+            "--tenants-file no.toml: file not found",
         ),
-        (("--api-keys-file", "{keys}", "--redis-url", "redis://h"), "--redis-url without --tenants-file"),
+        (("--api-keys-file", "{keys}", "--redis-url", "redis://h"), "--redis-url requires --tenants-file"),
         (
             ("--api-keys-file", "{keys}", "--tenants-file", "/dev/null", "--redis-url", "http://:canary@h"),
             "--redis-url must begin with redis://, rediss://, unix://",

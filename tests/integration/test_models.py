@@ -1,6 +1,6 @@
-"""Models through a real channel: what is listed, what stands for what, what it costs, what is left.
+"""Models through a real channel: lists, aliases, successors, costs and rate limits.
 
-The upstream is scripted: it lists, refuses and answers as each test says, by path and model.
+The upstream is scripted: each test sets what it lists and rejects, by path and model.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ PRICED, OTHER = "openai/gpt-oss-120b", "zai-org/GLM-5.3"
 OLD, NEW = "mistralai/Mistral-7B-Instruct-v0.3", "mistralai/Ministral-3-14B-Instruct-2512"
 LIMITS = {"x-ratelimit-limit": "200", "x-ratelimit-remaining": "199", "X-RateLimit-Odd!": "1"}
 USAGE = {"prompt_tokens": 1000, "completion_tokens": 10, "total_tokens": 1010, "cached_tokens": 400}
-REFUSED = {
+NOT_AVAILABLE = {
     "id": "oid-404",
     "error": {
         "message": "Unable to access model {model}. Please visit https://api.together.ai/models",
@@ -35,21 +35,21 @@ REFUSED = {
 
 
 class Provider:
-    """What the scripted upstream lists and refuses; a test changes it as it goes."""
+    """What the scripted upstream lists and rejects; a test may change it."""
 
-    def __init__(self, *listed, refused=(), status=404):
+    def __init__(self, *listed, rejected=(), status=404):
         self.listed = [{"id": model, "object": "model", "created": 0, "type": "chat"} for model in listed]
         self.lists = None
-        self.refused = set(refused)
+        self.rejected = set(rejected)
         self.status = status
         self.served_as = None
 
-    def __call__(self, asked):
-        if asked.path == "/v1/models":
-            return self.list(asked)
-        body = json.loads(asked.body)
-        if body["model"] in self.refused:
-            return json_answer(self.status, REFUSED)
+    def __call__(self, received):
+        if received.path == "/v1/models":
+            return self.list(received)
+        body = json.loads(received.body)
+        if body["model"] in self.rejected:
+            return json_answer(self.status, NOT_AVAILABLE)
         model = self.served_as or body["model"]
         shared = {"id": "oid-1", "created": 1, "model": model}
         if body.get("stream"):
@@ -60,16 +60,16 @@ class Provider:
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         return json_answer(200, {**shared, "choices": [choice], "usage": USAGE}, LIMITS)
 
-    def list(self, asked):
-        return json_answer(200, self.lists(asked) if self.lists else self.listed)
+    def list(self, received):
+        return json_answer(200, self.lists(received) if self.lists else self.listed)
 
 
-def served(upstream, **settings):
+def running_service(upstream, **settings):
     return running_app(upstream.base_url, **settings)
 
 
-async def listed(app, **asked):
-    response = await app.chat.ListModels(service.ListModelsRequest(page_size=1000, **asked))
+async def listed(app, **filters):
+    response = await app.chat.ListModels(service.ListModelsRequest(page_size=1000, **filters))
     states = {
         model.id: models.ModelState.Name(model.state).removeprefix("MODEL_STATE_")
         for model in response.models
@@ -77,19 +77,19 @@ async def listed(app, **asked):
     return states, response
 
 
-def remarks(message):
+def warnings(message):
     return [warning.message for warning in message.warnings]
 
 
-def asked_for(upstream):
+def requested_models(upstream):
     return [json.loads(one.body)["model"] for one in upstream.ledger.requests if one.body]
 
 
-async def answers(app, model, **fields):
-    """A whole answer, and what a stream told at its beginning and its end."""
-    whole = await app.chat.Complete(request(model=model, **fields))
+async def completions(app, model, **fields):
+    """Return a completion, and the first and last event of a stream."""
+    completion = await app.chat.Complete(request(model=model, **fields))
     events = [event async for event in app.chat.StreamComplete(request(model=model, **fields))]
-    return whole, events[0].started, events[-1].completed
+    return completion, events[0].started, events[-1].completed
 
 
 async def rate_limits(app):
@@ -98,88 +98,96 @@ async def rate_limits(app):
     return {limit: value for (limit, _), value in page.samples(names.UPSTREAM_RATE_LIMIT).items()}
 
 
-async def test_every_model_of_the_brief_is_listed_with_its_context_and_quantization():
-    """50 models of two lists, whether or not the provider can be asked, on pages of ten."""
+async def test_every_model_of_the_brief_is_listed_with_its_context_length_and_quantization():
+    """50 models of two lists, with and without the provider, on pages of ten."""
     with BRIEF.open(encoding="utf-8") as file:
-        wanted = {
+        expected = {
             (row["id"], int(row["context_length"]), row["quantization"])
             for row in csv.DictReader(file, delimiter="\t")
         }
-    assert 50 == len({model for model, _, _ in wanted}) == len(wanted)
+    assert 50 == len({model for model, _, _ in expected}) == len(expected)
     for provider in (Provider(PRICED), lambda _: (Reset(),)):
-        shown, asked = set(), service.ListModelsRequest(page_size=10)
-        async with ScriptedUpstream(provider) as upstream, served(upstream) as app:
+        shown, query = set(), service.ListModelsRequest(page_size=10)
+        async with ScriptedUpstream(provider) as upstream, running_service(upstream) as app:
             while True:
-                page = await app.chat.ListModels(asked)
+                page = await app.chat.ListModels(query)
                 shown |= {(model.id, model.context_length, model.quantization) for model in page.models}
                 if not page.next_page_token:
                     break
-                asked.page_token = page.next_page_token
-        assert set() == wanted - shown
+                query.page_token = page.next_page_token
+        assert set() == expected - shown
 
 
 @pytest.mark.parametrize("shape", ["bare", "object"])
-async def test_both_shapes_of_the_providers_list_are_read(shape):
-    """Together sends a bare array, OpenAI's clients expect an object; the catalogue fills in the rest."""
+async def test_both_shapes_of_the_providers_list_are_accepted(shape):
+    """Together sends an array, OpenAI's clients expect an object; the catalog fills in the rest."""
     provider = Provider(PRICED, "my/own")
     bare = provider.listed
     provider.lists = lambda _: bare if shape == "bare" else {"object": "list", "data": bare}
-    async with ScriptedUpstream(provider) as upstream, served(upstream) as app:
+    async with ScriptedUpstream(provider) as upstream, running_service(upstream) as app:
         states, response = await listed(app)
     assert ("ACTIVE", "ACTIVE", "UNCONFIRMED") == (states[PRICED], states["my/own"], states[OTHER])
-    assert ([], True) == (remarks(response), response.HasField("provider_list_time"))
-    (known,) = [model for model in response.models if model.id == PRICED]
-    assert (131072, "MXFP4") == (known.context_length, known.quantization)
+    assert ([], True) == (warnings(response), response.HasField("provider_list_time"))
+    (merged,) = [model for model in response.models if model.id == PRICED]
+    assert (131072, "MXFP4") == (merged.context_length, merged.quantization)
 
 
 @pytest.mark.parametrize("status", [400, 404])
-async def test_a_listed_model_that_cannot_be_called_is_shown_as_such_and_still_asked(status):
-    """Until it answers: the list informs, the provider decides each time."""
-    provider = Provider(PRICED, OTHER, refused={PRICED}, status=status)
-    async with ScriptedUpstream(provider) as upstream, served(upstream) as app:
+async def test_a_listed_model_that_is_not_available_is_unconfirmed_and_still_tried(status):
+    """Until it serves a call: the list informs, and the provider decides each time."""
+    provider = Provider(PRICED, OTHER, rejected={PRICED}, status=status)
+    async with ScriptedUpstream(provider) as upstream, running_service(upstream) as app:
         before, _ = await listed(app)
         failure = await failing(app.chat.Complete(request(model=PRICED)))
-        after, told = await listed(app)
+        after, response = await listed(app)
         unconfirmed, _ = await listed(app, state=models.MODEL_STATE_UNCONFIRMED)
-        provider.refused.clear()
+        provider.rejected.clear()
         await app.chat.Complete(request(model=PRICED))
         again, _ = await listed(app)
         lists = [one for one in upstream.ledger.requests if not one.body]
     assert "MODEL_NOT_FOUND" == failure.info.reason
     assert ["ACTIVE", "UNCONFIRMED", "ACTIVE"] == [states[PRICED] for states in (before, after, again)]
     assert ["ACTIVE"] * 3 == [states[OTHER] for states in (before, after, again)]
-    assert [f"The provider lately refused calls of {PRICED}, as not available with this key."] == remarks(
-        told
+    assert [f"The provider recently rejected calls of {PRICED}: not available with this key."] == warnings(
+        response
     )
     assert PRICED in unconfirmed
-    assert [PRICED, PRICED] == asked_for(upstream)
+    assert [PRICED, PRICED] == requested_models(upstream)
     assert 1 == len(lists)
 
 
-async def test_with_the_provider_down_the_last_list_answers_with_a_note():
-    """And before there was any, the catalogue."""
+async def test_with_the_provider_down_the_last_list_is_returned_with_a_warning():
+    """Before there was any list, the catalog is returned."""
     provider = Provider("my/own")
-    async with ScriptedUpstream(provider) as upstream, served(upstream, model_list_ttl_s=0.001) as app:
-        fresh, told = await listed(app)
+    async with (
+        ScriptedUpstream(provider) as upstream,
+        running_service(upstream, model_list_ttl_s=0.001) as app,
+    ):
+        fresh, response = await listed(app)
         provider.list = lambda _: (Reset(),)
-        stale, noted = await listed(app)
-    assert ("ACTIVE", []) == (fresh["my/own"], remarks(told))
+        stale, response_then = await listed(app)
+    assert ("ACTIVE", []) == (fresh["my/own"], warnings(response))
     assert "ACTIVE" == stale["my/own"]
-    assert "these models are from its last one" in remarks(noted)[0]
-    assert noted.HasField("provider_list_time")
+    assert "these models are from its last list" in warnings(response_then)[0]
+    assert response_then.HasField("provider_list_time")
 
-    async with ScriptedUpstream(lambda _: (Reset(),)) as upstream, served(upstream) as app:
-        states, noted = await listed(app)
+    async with ScriptedUpstream(lambda _: (Reset(),)) as upstream, running_service(upstream) as app:
+        states, response_then = await listed(app)
     assert len(states) > 50
-    assert "from the catalogue alone" in remarks(noted)[0]
-    assert not noted.HasField("provider_list_time")
+    assert "from the catalog alone" in warnings(response_then)[0]
+    assert not response_then.HasField("provider_list_time")
 
 
-async def test_private_models_of_one_key_reach_no_other():
-    """Nor do refusals: each caller sees what its own key was told."""
-    provider = Provider(refused={PRICED})
-    provider.lists = lambda asked: [
-        {"id": f"of/{asked.headers['authorization'][-3:]}", "object": "model", "created": 0, "type": "chat"},
+async def test_private_models_of_one_key_are_not_shown_to_another():
+    """The same is true of unavailable models: each caller sees those of its own key."""
+    provider = Provider(rejected={PRICED})
+    provider.lists = lambda received: [
+        {
+            "id": f"of/{received.headers['authorization'][-3:]}",
+            "object": "model",
+            "created": 0,
+            "type": "chat",
+        },
         {"id": PRICED, "object": "model", "created": 0, "type": "chat"},
     ]
 
@@ -187,9 +195,12 @@ async def test_private_models_of_one_key_reach_no_other():
         metadata = [("authorization", f"Bearer {key}")]
         page = await app.chat.ListModels(service.ListModelsRequest(page_size=1000), metadata=metadata)
         private = [model.id for model in page.models if model.id.startswith("of/")]
-        return private, [model.state for model in page.models if model.id == PRICED], remarks(page)
+        return private, [model.state for model in page.models if model.id == PRICED], warnings(page)
 
-    async with ScriptedUpstream(provider) as upstream, served(upstream, upstream_credentials="caller") as app:
+    async with (
+        ScriptedUpstream(provider) as upstream,
+        running_service(upstream, upstream_credentials="caller") as app,
+    ):
         await seen(app, "key-one")
         await failing(
             app.chat.Complete(request(model=PRICED), metadata=[("authorization", "Bearer key-one")])
@@ -199,33 +210,33 @@ async def test_private_models_of_one_key_reach_no_other():
     assert (["of/two"], [models.MODEL_STATE_ACTIVE], []) == two
 
 
-async def test_callers_at_the_same_time_share_one_reading_which_ends_with_the_service():
-    """One request for all of them; when the service stops, it is given up."""
+async def test_simultaneous_calls_share_one_fetch_which_ends_with_the_service():
+    """One request serves all of them; it is cancelled when the service stops."""
     provider = Provider()
     provider.list = lambda _: (AwaitClose(),)
     async with ScriptedUpstream(provider) as upstream:
-        async with served(upstream, drain_timeout_s=0.0) as app:
-            asking = [asyncio.ensure_future(listed(app)) for _ in range(3)]
+        async with running_service(upstream, drain_timeout_s=0.0) as app:
+            listing = [asyncio.ensure_future(listed(app)) for _ in range(3)]
             await upstream.asked()
         await upstream.closed(0)
-        for one in asking:
+        for one in listing:
             one.cancel()
-        await asyncio.gather(*asking, return_exceptions=True)
+        await asyncio.gather(*listing, return_exceptions=True)
         assert 1 == len(upstream.ledger.requests)
 
 
-async def test_an_alias_is_asked_shown_and_said():
-    """Whole and streamed: the provider is asked for the model, and nothing of it is silent."""
+async def test_an_alias_is_resolved_listed_and_reported():
+    """Unary and streaming: the provider gets the model id, and the completion has a warning."""
     async with (
         ScriptedUpstream(Provider(PRICED)) as upstream,
-        served(upstream, alias={"fast": "quick", "quick": PRICED}) as app,
+        running_service(upstream, alias={"fast": "quick", "quick": PRICED}) as app,
     ):
-        whole, started, completed = await answers(app, "fast")
+        completion, started, completed = await completions(app, "fast")
         _, response = await listed(app)
-    remark = f"fast is an alias of this service: {PRICED} was asked."
-    assert [PRICED, PRICED] == asked_for(upstream)
-    assert (PRICED, PRICED) == (whole.model, started.model)
-    assert ([remark], [remark]) == (remarks(whole), remarks(completed))
+    warning = f"fast is an alias of this service: {PRICED} was asked."
+    assert [PRICED, PRICED] == requested_models(upstream)
+    assert (PRICED, PRICED) == (completion.model, started.model)
+    assert ([warning], [warning]) == (warnings(completion), warnings(completed))
     shown = {model.id: list(model.aliases) for model in response.models if "fast" in model.aliases}
     assert {PRICED: ["fast", "quick"]} == shown
     assert [("fast", PRICED)] * 2 == [
@@ -236,94 +247,105 @@ async def test_an_alias_is_asked_shown_and_said():
 
 
 async def test_a_fallback_may_be_an_alias():
-    """It takes over from a model that is refused."""
-    provider = Provider(refused={OTHER})
-    async with ScriptedUpstream(provider) as upstream, served(upstream, alias={"fast": PRICED}) as app:
-        whole, started, completed = await answers(app, OTHER, fallback_models=["fast"])
-    assert [OTHER, PRICED] * 2 == asked_for(upstream)
-    assert (PRICED, PRICED) == (whole.model, started.model)
-    assert remarks(whole) == remarks(completed) == [f"fast is an alias of this service: {PRICED} was asked."]
+    """The alias is resolved when the first model is rejected."""
+    provider = Provider(rejected={OTHER})
+    async with (
+        ScriptedUpstream(provider) as upstream,
+        running_service(upstream, alias={"fast": PRICED}) as app,
+    ):
+        completion, started, completed = await completions(app, OTHER, fallback_models=["fast"])
+    assert [OTHER, PRICED] * 2 == requested_models(upstream)
+    assert (PRICED, PRICED) == (completion.model, started.model)
+    assert (
+        warnings(completion)
+        == warnings(completed)
+        == [f"fast is an alias of this service: {PRICED} was asked."]
+    )
 
 
-async def test_a_retired_model_gives_way_to_the_successor_that_the_provider_names():
-    """When the provider refuses it; said in the answer, the list and the record."""
-    provider = Provider(refused={OLD})
-    async with ScriptedUpstream(provider) as upstream, served(upstream) as app:
-        whole, started, completed = await answers(app, OLD)
+async def test_a_rejected_model_is_replaced_by_the_successor_that_the_provider_names():
+    """The completion, the list and the call record show it."""
+    provider = Provider(rejected={OLD})
+    async with ScriptedUpstream(provider) as upstream, running_service(upstream) as app:
+        completion, started, completed = await completions(app, OLD)
         _, response = await listed(app, query=NEW)
-    remark = f"The provider refused {OLD}: {NEW}, its successor there, was asked."
-    assert [OLD, NEW] * 2 == asked_for(upstream)
-    assert (NEW, NEW) == (whole.model, started.model)
-    assert ([remark], [remark]) == (remarks(whole), remarks(completed))
+    warning = f"The provider refused {OLD}: {NEW}, its successor there, was asked."
+    assert [OLD, NEW] * 2 == requested_models(upstream)
+    assert (NEW, NEW) == (completion.model, started.model)
+    assert ([warning], [warning]) == (warnings(completion), warnings(completed))
     assert [[OLD]] == [list(model.aliases) for model in response.models]
     assert (OLD, NEW, "OK") == tuple(app.records()[0][key] for key in ("model_asked", "model", "code"))
 
 
 async def test_successors_can_be_turned_off():
-    """Then the refusal is the answer."""
+    """Then the call fails with the provider's error."""
     async with (
-        ScriptedUpstream(Provider(refused={OLD})) as upstream,
-        served(upstream, replace_retired=False) as app,
+        ScriptedUpstream(Provider(rejected={OLD})) as upstream,
+        running_service(upstream, replace_retired=False) as app,
     ):
         failure = await failing(app.chat.Complete(request(model=OLD)))
-    assert ("MODEL_NOT_FOUND", [OLD]) == (failure.info.reason, asked_for(upstream))
+    assert ("MODEL_NOT_FOUND", [OLD]) == (failure.info.reason, requested_models(upstream))
 
 
 def priced_list(_):
-    """The provider's prices, above the catalogue's, with a rate for cached tokens."""
+    """Prices of the provider that are higher than the catalog's, with a rate for cached tokens."""
     pricing = {"input": 1.0, "output": 2.0, "cached_input": 0.1, "hourly": 0, "base": 0, "finetune": 0}
     return [{"id": PRICED, "object": "model", "created": 0, "type": "chat", "pricing": pricing}]
 
 
-async def test_the_cost_counts_prompt_cache_and_answer_of_the_model_that_served():
-    """By the catalogue at first and by the provider's list once it was read; whole and streamed alike,
-    asked by name, by alias, or redirected by the provider.
+async def test_the_cost_is_that_of_input_cached_and_output_tokens_of_the_model_that_served():
+    """By the catalog at first, and by the provider's list once it is fetched.
+
+    Unary and streaming; requested by id, by alias, or redirected by the provider.
     """
     provider = Provider()
     provider.lists = priced_list
-    async with ScriptedUpstream(provider) as upstream, served(upstream, alias={"fast": PRICED}) as app:
-        by_catalogue = await answers(app, PRICED)
+    async with (
+        ScriptedUpstream(provider) as upstream,
+        running_service(upstream, alias={"fast": PRICED}) as app,
+    ):
+        by_catalog = await completions(app, PRICED)
         await listed(app)
-        by_list, by_alias = await answers(app, PRICED), await answers(app, "fast")
+        by_list, by_alias = await completions(app, PRICED), await completions(app, "fast")
         provider.served_as = PRICED
-        redirected = await answers(app, "some/other")
+        redirected = await completions(app, "some/other")
 
-    def costs(told):
-        whole, _, completed = told
-        return whole.usage.cost_nano_usd, completed.usage.cost_nano_usd
+    def costs(results):
+        completion, _, completed = results
+        return completion.usage.cost_nano_usd, completed.usage.cost_nano_usd
 
-    assert (1000 * 150 + 10 * 600,) * 2 == costs(by_catalogue)
+    assert (1000 * 150 + 10 * 600,) * 2 == costs(by_catalog)
     expected = 600 * 1000 + 400 * 100 + 10 * 2000
-    assert [(expected, expected)] * 3 == [costs(told) for told in (by_list, by_alias, redirected)]
+    assert [(expected, expected)] * 3 == [costs(results) for results in (by_list, by_alias, redirected)]
 
 
-async def test_rate_limits_reach_the_caller_the_record_and_the_gauges():
-    """As they came, less what no trailer may carry; gauges appear with the first of them."""
-    async with ScriptedUpstream(Provider()) as upstream, served(upstream) as app:
+async def test_rate_limits_are_in_the_trailers_the_call_record_and_the_metrics():
+    """Unchanged, without what a trailer must not carry; the metric appears with the first of them."""
+    async with ScriptedUpstream(Provider()) as upstream, running_service(upstream) as app:
         before = await rate_limits(app)
-        whole, stream = (
+        unary, stream = (
             app.chat.Complete(request(model=PRICED)),
             app.chat.StreamComplete(request(model=PRICED)),
         )
-        await whole
+        await unary
         assert [event async for event in stream]
-        told = [
+        trailers = [
             {key: value for key, value in await call.trailing_metadata() if "limit" in key}
-            for call in (whole, stream)
+            for call in (unary, stream)
         ]
         after = await rate_limits(app)
     legal = {"x-ratelimit-limit": "200", "x-ratelimit-remaining": "199"}
-    assert [legal, legal] == told
+    assert [legal, legal] == trailers
     assert {} == before
     assert {"ratelimit-limit": 200, "ratelimit-remaining": 199} == after
     assert [legal, legal] == [record["rate_limits"] for record in app.records()]
 
 
-async def test_a_refusal_for_the_rate_tells_the_limits_too():
-    """The newest documentation promises the reset alone, and only here."""
+async def test_a_rate_limit_error_has_the_limits_too():
+    """The newest documentation promises only the reset, and only for this error."""
     body = {"error": {"message": "slow down", "type": "dynamic_request_limited", "code": None}}
-    refusal = json_answer(429, body, {"x-ratelimit-reset": "3"})
-    async with ScriptedUpstream(lambda _: refusal) as upstream, served(upstream) as app:
+    rejection = json_answer(429, body, {"x-ratelimit-reset": "3"})
+    async with ScriptedUpstream(lambda _: rejection) as upstream, running_service(upstream) as app:
         failure = await failing(app.chat.Complete(request(model=PRICED)))
         gauges = await rate_limits(app)
     assert ("RATE_LIMITED_REQUESTS", "3") == (failure.info.reason, failure.trailers["x-ratelimit-reset"])
@@ -331,11 +353,11 @@ async def test_a_refusal_for_the_rate_tells_the_limits_too():
     assert {"x-ratelimit-reset": "3"} == app.records()[0]["rate_limits"]
 
 
-async def test_limits_of_keys_that_callers_bring_are_no_gauges_of_the_service():
-    """They come back to that caller alone."""
+async def test_rate_limits_of_a_callers_own_key_are_not_in_the_metrics():
+    """Only that caller gets them."""
     async with (
         ScriptedUpstream(Provider()) as upstream,
-        served(upstream, upstream_credentials="caller-then-server") as app,
+        running_service(upstream, upstream_credentials="caller-then-server") as app,
     ):
         call = app.chat.Complete(request(model=PRICED), metadata=[("authorization", "Bearer mine")])
         await call

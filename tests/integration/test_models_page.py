@@ -1,4 +1,4 @@
-"""The page about models tells the truth: its tables are the catalogue's, its commands and snippets run."""
+"""docs/models.md: its tables match the catalog, and its commands and snippets run."""
 
 import asyncio
 import os
@@ -33,7 +33,7 @@ def shipped() -> Catalog:
 
 
 def rows(header):
-    """The cells of the table under a header row, without the marks of code."""
+    """Return the cells of the table under a header row, without the backticks."""
     table = []
     for line in PAGE.split(header)[1].splitlines()[2:]:
         if not line.startswith("|"):
@@ -47,27 +47,27 @@ def snippets(language):
 
 
 def lines_of(command):
-    """The arguments of each line of the page that begins with this command."""
+    """Return the arguments of each line of the page that begins with this command."""
     lines = [line for snippet in snippets("sh") for line in snippet.splitlines()]
     return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith(command + " ")]
 
 
-async def run(*words, **environment):
+async def run(*arguments, **environment):
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *words,
+        sys.executable, *arguments,
         env={**os.environ, **environment}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     out, err = await process.communicate()
     return process.returncode, out.decode(), err.decode()
 
 
-def test_the_prices_are_the_catalogues(shipped):
-    """Every model with a price that is not known to be retired, and no other."""
+def test_the_prices_are_those_of_the_catalog(shipped):
+    """The table has every model with a price and without a retirement date, and no other."""
 
     def price(model, field):
         return f"{getattr(model.pricing, field):g}" if model.pricing.HasField(field) else ""
 
-    meant = [
+    expected = [
         [
             model.id,
             f"{model.context_length or ''}",
@@ -77,33 +77,33 @@ def test_the_prices_are_the_catalogues(shipped):
         for model in sorted(shipped.by_id.values(), key=lambda model: model.id.lower())
         if model.HasField("pricing") and not model.retirement_date
     ]
-    assert meant == rows("| model | context | in | cached | out | quantization |")
+    assert expected == rows("| model | context | in | cached | out | quantization |")
 
 
-def test_the_month_is_the_catalogues(shipped):
-    """A page that says how old its data is must say it truly."""
+def test_the_month_is_that_of_the_catalog(shipped):
+    """The page names the age of its data."""
     assert f"the newest is of {shipped.as_of}" in PAGE
 
 
-def test_the_successors_are_the_catalogues(shipped):
-    """All of them."""
+def test_the_successors_are_those_of_the_catalog(shipped):
+    """The table has all of them."""
     assert [list(pair) for pair in shipped.replacements.items()] == rows("| model | successor |")
 
 
-def test_the_states_are_the_contracts():
-    """Each value but the one that means none."""
-    meant = [name.removeprefix("MODEL_STATE_") for name in models.ModelState.keys()[1:]]
-    assert meant == [row[0] for row in rows("| state | when |")]
+def test_the_states_are_those_of_the_contract():
+    """The table has every value but UNSPECIFIED."""
+    expected = [name.removeprefix("MODEL_STATE_") for name in models.ModelState.keys()[1:]]
+    assert expected == [row[0] for row in rows("| state | when |")]
 
 
 def test_the_rate_limits_are_those_of_the_code():
-    """Header by header, with the value of the label."""
+    """The table has every header, with the value of the label."""
     table = rows("| header | `limit` |")
     assert {(header, header.removeprefix("x-")) for header in HEADERS} == {tuple(row) for row in table}
 
 
 def test_the_aliases_of_the_page_can_be_set(tmp_path, shipped):
-    """By flags, by the file and by the variable, towards Together itself."""
+    """By flags, by the file and by the variable, with Together as the provider."""
     (flags,) = lines_of("togetherchat-server")
     (table,) = snippets("toml")
     (variable,) = re.findall(r"`TOGETHERCHAT_ALIAS=(.*?)`", PAGE)
@@ -122,19 +122,19 @@ def test_the_aliases_of_the_page_can_be_set(tmp_path, shipped):
 
 
 async def test_the_commands_of_the_page_list_models():
-    """Each line as printed, and each finds something."""
+    """Each line runs as printed, and lists at least one model."""
     lines = lines_of("togetherchat")
     async with running_app(sandbox_tokens_per_second=0) as app:
         target = {"TOGETHERCHAT_TARGET": app.addresses.grpc}
-        ended = [await run("-m", "togetherchat_client.cli", *words, **target) for words in lines]
+        ended = [await run("-m", "togetherchat_client.cli", *arguments, **target) for arguments in lines]
     assert 5 == len(ended)
-    for words, (code, out, err) in zip(lines, ended, strict=True):
-        assert (0, "") == (code, err), words
-        assert out, words
+    for arguments, (code, out, err) in zip(lines, ended, strict=True):
+        assert (0, "") == (code, err), arguments
+        assert out, arguments
 
 
 async def test_the_python_snippet_of_the_page_runs():
-    """It chooses a model, asks it, and prints what it cost."""
+    """It chooses a model, requests a completion, and prints the cost."""
     (snippet,) = snippets("python")
     async with running_app(sandbox_tokens_per_second=0) as app:
         code, out, err = await run("-c", snippet.replace(ADDRESS, app.addresses.grpc))

@@ -1,4 +1,4 @@
-"""What tenants have in use, shared by processes: the tally itself, and the workers of a real service."""
+"""The quota store that processes share: the store itself, and the workers of a real service."""
 
 import asyncio
 import json
@@ -21,26 +21,26 @@ from support.tenants import Keys, bearer
 from support.upstream_script import Stall
 from support.waiting import eventually
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
-from togetherchat_server.tenants.policy import TenantLimits
-from togetherchat_server.tenants.quota_store import LocalQuotaStore, QuotaLimit, QuotaRejection
+from togetherchat_server.tenants.quota_store import LocalQuotaStore, QuotaMetric, QuotaRejection
 from togetherchat_server.tenants.shared_quota_store import SharedQuotaStore, new_segment
+from togetherchat_server.tenants.tenants_file import QuotaLimits
 
 OTHER_PROCESS = """
 import json, sys
-from togetherchat_server.tenants.policy import TenantLimits
+from togetherchat_server.tenants.tenants_file import QuotaLimits
 from togetherchat_server.tenants.shared_quota_store import SharedQuotaStore
-tally = SharedQuotaStore(int(sys.argv[1]))
+store = SharedQuotaStore(int(sys.argv[1]))
 for line in sys.stdin:
     name, tenant, *more = json.loads(line)
-    more = [TenantLimits(**one) if isinstance(one, dict) else one for one in more]
-    said = getattr(tally, name)(tenant, *more)
-    print(json.dumps(said and [said.limit, said.again_s]), flush=True)
+    more = [QuotaLimits(**one) if isinstance(one, dict) else one for one in more]
+    result = getattr(store, name)(tenant, *more)
+    print(json.dumps(result and [result.metric, result.retry_after_s]), flush=True)
 """
 FIVE = {"max_concurrent_calls": 5}
 
 
-class Other:
-    """Another process that has joined the tally."""
+class OtherProcess:
+    """Another process that uses the store."""
 
     def __init__(self, descriptor):
         self.process = subprocess.Popen(
@@ -52,17 +52,18 @@ class Other:
             pass_fds=(descriptor,),
         )
 
-    def ask(self, *words):
-        print(json.dumps(words), file=self.process.stdin, flush=True)
+    def call(self, *arguments):
+        """Call a method of the store, and return its result."""
+        print(json.dumps(arguments), file=self.process.stdin, flush=True)
         return json.loads(self.process.stdout.readline())
 
-    def send(self, *words, times):
-        """Ask without waiting for the answers."""
+    def send(self, *arguments, times):
+        """Call a method without waiting for the results."""
         for _ in range(times):
-            print(json.dumps(words), file=self.process.stdin)
+            print(json.dumps(arguments), file=self.process.stdin)
         self.process.stdin.flush()
 
-    def answers(self, times):
+    def results(self, times):
         return [json.loads(self.process.stdout.readline()) for _ in range(times)]
 
     def kill(self):
@@ -74,7 +75,7 @@ class Other:
 
 @contextmanager
 def joined(descriptor, count=1):
-    others = [Other(descriptor) for _ in range(count)]
+    others = [OtherProcess(descriptor) for _ in range(count)]
     try:
         yield others
     finally:
@@ -90,69 +91,69 @@ def segment():
 
 
 def test_calls_of_all_processes_count_together(segment):
-    """Five are let in, wherever they come; one that leaves makes room anywhere."""
-    ours, limits = SharedQuotaStore(segment), TenantLimits(**FIVE)
+    """Five calls are admitted over all processes; a call that leaves makes room in any of them."""
+    ours, limits = SharedQuotaStore(segment), QuotaLimits(**FIVE)
     with joined(segment) as (other,):
         assert [None] * 3 == [ours.enter("acme", limits, 0.0) for _ in range(3)]
-        assert [None] * 2 == [other.ask("enter", "acme", FIVE, 0.0) for _ in range(2)]
-        assert QuotaRejection(QuotaLimit.CALLS, None) == ours.enter("acme", limits, 0.0)
-        assert [QuotaLimit.CALLS, None] == other.ask("enter", "acme", FIVE, 0.0)
-        assert None is other.ask("enter", "globex", FIVE, 0.0)
+        assert [None] * 2 == [other.call("enter", "acme", FIVE, 0.0) for _ in range(2)]
+        assert QuotaRejection(QuotaMetric.CALLS, None) == ours.enter("acme", limits, 0.0)
+        assert [QuotaMetric.CALLS, None] == other.call("enter", "acme", FIVE, 0.0)
+        assert None is other.call("enter", "globex", FIVE, 0.0)
         ours.leave("acme")
-        assert None is other.ask("enter", "acme", FIVE, 0.0)
+        assert None is other.call("enter", "acme", FIVE, 0.0)
 
 
-def test_accounts_are_the_same_for_all(segment):
-    """Requests and tokens of one process are on the account that another one reads."""
+def test_requests_and_tokens_of_all_processes_count_together(segment):
+    """One process reads the usage that another one has written."""
     ours, per_minute = SharedQuotaStore(segment), {"requests_per_minute": 2, "tokens_per_minute": 60}
-    limits = TenantLimits(**per_minute)
+    limits = QuotaLimits(**per_minute)
     with joined(segment) as (other,):
         assert None is ours.enter("acme", limits, 0.0)
-        other.ask("spend", "acme", 120, per_minute, 0.0)
-        refusal = ours.enter("acme", limits, 0.0)
-        assert (QuotaLimit.TOKENS, pytest.approx(61.0)) == (refusal.limit, refusal.again_s)
-        assert None is other.ask("enter", "acme", per_minute, 61.0)
+        other.call("spend", "acme", 120, per_minute, 0.0)
+        rejection = ours.enter("acme", limits, 0.0)
+        assert (QuotaMetric.TOKENS, pytest.approx(61.0)) == (rejection.metric, rejection.retry_after_s)
+        assert None is other.call("enter", "acme", per_minute, 61.0)
         assert None is ours.enter("acme", limits, 61.0)
-        assert QuotaLimit.REQUESTS is ours.enter("acme", limits, 61.0).limit
+        assert QuotaMetric.REQUESTS is ours.enter("acme", limits, 61.0).metric
 
 
-def test_nothing_is_lost_when_all_write_at_once(segment):
-    """Two processes take 2,000 each, as fast as they can, of 3,000 that there are."""
+def test_no_request_is_lost_when_processes_write_at_once(segment):
+    """Two processes try 2,000 requests each, as fast as they can; 3,000 are available."""
     minute, times = {"requests_per_minute": 3000}, 2000
     with joined(segment, 2) as others:
         for other in others:
             other.send("enter", "acme", minute, 0.0, times=times)
-        taken = sum(answer is None for other in others for answer in other.answers(times))
+        admitted = sum(result is None for other in others for result in other.results(times))
 
-    assert 3000 == taken
+    assert 3000 == admitted
 
 
-def test_a_process_that_is_killed_gives_its_calls_back(segment):
-    """At the next refusal, once a second at most: its column is taken from nobody who lives."""
-    ours, limits = SharedQuotaStore(segment), TenantLimits(**FIVE)
+def test_the_calls_of_a_killed_process_are_released(segment):
+    """At the next rejection, at most once a second; the columns of live processes are kept."""
+    ours, limits = SharedQuotaStore(segment), QuotaLimits(**FIVE)
     with joined(segment, 2) as (dying, living):
         for other in (dying, dying, dying, living):
-            other.ask("enter", "acme", FIVE, 0.0)
+            other.call("enter", "acme", FIVE, 0.0)
         ours.enter("acme", limits, 0.0)
-        assert QuotaLimit.CALLS is ours.enter("acme", limits, 0.0).limit
+        assert QuotaMetric.CALLS is ours.enter("acme", limits, 0.0).metric
         dying.kill()
-        assert QuotaLimit.CALLS is ours.enter("acme", limits, 0.5).limit
+        assert QuotaMetric.CALLS is ours.enter("acme", limits, 0.5).metric
         assert [None] * 3 == [ours.enter("acme", limits, 1.0) for _ in range(3)]
-        assert QuotaLimit.CALLS is ours.enter("acme", limits, 2.0).limit
+        assert QuotaMetric.CALLS is ours.enter("acme", limits, 2.0).metric
 
 
 def test_the_next_process_takes_the_column_of_a_dead_one(segment):
-    """And finds it clear, so that places do not run out, however often workers die."""
-    limits = TenantLimits(**FIVE)
+    """The column is cleared, so columns do not run out, however often workers die."""
+    limits = QuotaLimits(**FIVE)
     for _ in range(20):
         with joined(segment) as (other,):
-            assert [None] * 5 == [other.ask("enter", "acme", FIVE, 0.0) for _ in range(5)]
+            assert [None] * 5 == [other.call("enter", "acme", FIVE, 0.0) for _ in range(5)]
 
     assert None is SharedQuotaStore(segment).enter("acme", limits, 0.0)
 
 
-def test_a_stopped_process_stops_nobody(segment):
-    """One that holds the lock and does not go on is passed by after a moment."""
+def test_a_stopped_process_does_not_block_others(segment):
+    """A process that holds the lock and does not continue is ignored after a moment."""
     ours = SharedQuotaStore(segment)
     held = "import fcntl, sys; fcntl.lockf(int(sys.argv[1]), fcntl.LOCK_EX, 1, 0); print(flush=True); sys.stdin.read()"
     with subprocess.Popen(
@@ -160,17 +161,17 @@ def test_a_stopped_process_stops_nobody(segment):
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=(segment,),
     ) as holder:  # fmt: skip
         holder.stdout.readline()
-        assert None is ours.enter("acme", TenantLimits(**FIVE), 0.0)
+        assert None is ours.enter("acme", QuotaLimits(**FIVE), 0.0)
         holder.kill()
 
 
-def test_what_is_no_tally_is_not_used(tmp_path, caplog):
-    """The worker serves all the same, and says that it counts alone."""
+def test_another_file_is_not_used_as_a_store(tmp_path, caplog):
+    """The worker serves all the same, and logs that its limits apply to it alone."""
     descriptor = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
 
-    assert isinstance(SharedQuotaStore.joined(descriptor), LocalQuotaStore)
+    assert isinstance(SharedQuotaStore.open_or_local(descriptor), LocalQuotaStore)
     os.close(descriptor)
-    assert "for this worker alone" in caplog.text
+    assert "limits apply to this worker alone" in caplog.text
 
 
 @pytest.fixture
@@ -178,7 +179,7 @@ def key(tmp_path):
     return Keys(tmp_path / "keys").create("acme")
 
 
-def words(tmp_path, limits):
+def flags(tmp_path, limits):
     (tmp_path / "tenants.toml").write_text(f"[tenants.acme]\n{limits}\n")
     return ("--api-keys-file", f"{tmp_path}/keys", "--tenants-file", f"{tmp_path}/tenants.toml")
 
@@ -187,21 +188,21 @@ OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries",
 
 
 async def callers(fleet, stack, count):
-    """Clients with a connection each, which the kernel deals out to the workers."""
+    """Clients with a connection each, which the kernel distributes over the workers."""
     channels = [aio.insecure_channel(fleet.rpc, options=OWN_CONNECTION) for _ in range(count)]
     return [service_grpc.ChatServiceStub(await stack.enter_async_context(channel)) for channel in channels]
 
 
 async def codes_of(calls):
-    """How calls ended."""
+    """Return the status codes of calls."""
     ends = await asyncio.gather(*calls, return_exceptions=True)
     return [end.code() if isinstance(end, grpc.RpcError) else grpc.StatusCode.OK for end in ends]
 
 
 async def test_requests_per_minute_hold_over_two_workers(tmp_path, key):
-    """What both let in is what one would have."""
+    """Both together admit what one worker would admit."""
     async with (
-        running_fleet(*words(tmp_path, "requests_per_minute = 30"), "--sandbox") as fleet,
+        running_fleet(*flags(tmp_path, "requests_per_minute = 30"), "--sandbox") as fleet,
         AsyncExitStack() as stack,
     ):
         await fleet.all_serve()
@@ -210,17 +211,17 @@ async def test_requests_per_minute_hold_over_two_workers(tmp_path, key):
         codes = await codes_of(
             stub.Complete(request(max_tokens=1), metadata=bearer(key)) for stub in stubs for _ in range(6)
         )
-        brought = (time.monotonic() - began_s) / 2
+        refilled = (time.monotonic() - began_s) / 2
 
     assert {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED} == set(codes)
-    assert 30 <= codes.count(grpc.StatusCode.OK) <= 31 + brought
+    assert 30 <= codes.count(grpc.StatusCode.OK) <= 31 + refilled
 
 
 async def test_calls_in_flight_hold_over_two_workers_and_the_death_of_one(tmp_path, key):
-    """Four places in all. Those of a worker that is killed are free again, and no more than those."""
+    """Four calls in all. Those of a killed worker are released, and no others."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
-        running_fleet(*words(tmp_path, "max_concurrent_calls = 4"), base_url=upstream.base_url) as fleet,
+        running_fleet(*flags(tmp_path, "max_concurrent_calls = 4"), base_url=upstream.base_url) as fleet,
         AsyncExitStack() as stack,
     ):
         await fleet.all_serve()

@@ -1,4 +1,4 @@
-"""Tenants in front of the real service: their keys, the end of those, and every limit."""
+"""Tenants of a real service: their keys, revoked keys, and every limit."""
 
 import json
 import struct
@@ -15,20 +15,20 @@ from support.tenants import Keys, bearer
 from support.upstream_script import Stall, json_answer
 from support.waiting import eventually
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.tenants.key_format import id_of, key_text
+from togetherchat_server.tenants.key_format import format_key, key_id_of
 
 MODEL, OTHER = "openai/gpt-oss-120b", "zai-org/GLM-5.3"
 OLD, NEW = "mistralai/Mistral-7B-Instruct-v0.3", "mistralai/Ministral-3-14B-Instruct-2512"
 OWN = "tgp_v1_own0123456789"
 USAGE = {"prompt_tokens": 90, "completion_tokens": 10, "total_tokens": 100}
-UNKNOWN = key_text(bytes(6), bytes(32))
+UNKNOWN = format_key(bytes(6), bytes(32))
 
 
-def answering(asked):
-    """Lists two models, refuses an old one, and answers the rest."""
-    if asked.path == "/v1/models":
+def provider(received):
+    """List two models, reject an old one, and complete the rest."""
+    if received.path == "/v1/models":
         return json_answer(200, [{"id": name, "object": "model", "type": "chat"} for name in (MODEL, OTHER)])
-    model = json.loads(asked.body)["model"]
+    model = json.loads(received.body)["model"]
     if model == OLD:
         return json_answer(404, {"error": {"message": "no such model", "code": "model_not_available"}})
     message = {"role": "assistant", "content": "Hi"}
@@ -43,7 +43,7 @@ def keys(tmp_path):
 
 @pytest.fixture
 def limits(tmp_path):
-    """Writes the file of limits, and gives its path."""
+    """Write the tenants file, and return its path."""
 
     def write(text):
         path = tmp_path / "tenants.toml"
@@ -54,7 +54,7 @@ def limits(tmp_path):
 
 
 async def code_of(call):
-    """How a call ends."""
+    """Return the status code of a call."""
     try:
         await call
     except grpc.aio.AioRpcError as error:
@@ -72,11 +72,11 @@ async def code_of(call):
         (bearer(UNKNOWN, *bearer(UNKNOWN)), "INVALID_CREDENTIALS"),
     ],
 )
-async def test_no_call_without_a_key(keys, metadata, reason):
-    """Each RPC is refused, and the provider is not asked."""
+async def test_a_call_without_a_valid_key_is_rejected(keys, metadata, reason):
+    """Every RPC is rejected, without a request to the provider."""
     keys.create("acme")
     async with (
-        ScriptedUpstream(answering) as upstream,
+        ScriptedUpstream(provider) as upstream,
         running_app(upstream.base_url, api_keys_file=str(keys.path)) as app,
     ):
         _, streaming = await collect(app.chat.StreamComplete(request(), metadata=metadata))
@@ -92,7 +92,7 @@ async def test_no_call_without_a_key(keys, metadata, reason):
 
 
 async def test_health_needs_no_key(keys):
-    """Probes have none."""
+    """Probes have no key."""
     keys.create("acme")
     async with running_app(api_keys_file=str(keys.path)) as app:
         answer = await health_pb2_grpc.HealthStub(app.channel).Check(health_pb2.HealthCheckRequest())
@@ -100,8 +100,8 @@ async def test_health_needs_no_key(keys):
     assert health_pb2.HealthCheckResponse.SERVING == answer.status
 
 
-async def test_a_stranger_is_refused_before_its_message_is_read(keys):
-    """32 MiB that never come: the answer is there with the headers."""
+async def test_an_unknown_caller_is_rejected_before_its_message_is_read(keys):
+    """The status comes after the headers alone; the message is never sent."""
     keys.create("acme")
     async with running_app(api_keys_file=str(keys.path)) as app:
         stream = app.channel.stream_unary("/togetherchat.v1.ChatService/Complete")(metadata=bearer(UNKNOWN))
@@ -114,8 +114,8 @@ NO_ERROR = 0
 
 
 @pytest.mark.parametrize("known", [False, True])
-async def test_of_a_large_message_with_a_bad_key_nothing_is_read(keys, known):
-    """Its sender is told to stop, and is granted nothing for what it has sent; one with a good key is."""
+async def test_a_large_message_with_an_invalid_key_is_not_read(keys, known):
+    """Its sender gets RST_STREAM and no WINDOW_UPDATE; with a valid key it gets a WINDOW_UPDATE."""
     text = keys.create("acme")
     headers = [("authorization", f"Bearer {text if known else UNKNOWN}")]
     begun = struct.pack("!BI", 0, MESSAGE_BYTES).ljust(2**14, b"\0")
@@ -125,16 +125,16 @@ async def test_of_a_large_message_with_a_bad_key_nothing_is_read(keys, known):
             peer.ping(number)
             await peer.seen(lambda frame: frame.kind == PING and frame.flags & ACK, times=number)
 
-        def of_the_call(kind):
+        def frames_of_call(kind):
             return [frame for frame in peer.frames if frame.stream == 1 and frame.kind == kind]
 
         peer.open(1, "/togetherchat.v1.ChatService/Complete", headers)
-        await eventually(lambda: known or of_the_call(RST_STREAM))
+        await eventually(lambda: known or frames_of_call(RST_STREAM))
         for number in range(1, 9):
             peer.send(DATA, stream=1, payload=begun if number == 1 else bytes(2**14))
             await echo(number)
-        await eventually(lambda: not known or of_the_call(WINDOW_UPDATE))
-        granted, ended, stopped = (of_the_call(kind) for kind in (WINDOW_UPDATE, HEADERS, RST_STREAM))
+        await eventually(lambda: not known or frames_of_call(WINDOW_UPDATE))
+        granted, ended, stopped = (frames_of_call(kind) for kind in (WINDOW_UPDATE, HEADERS, RST_STREAM))
 
     unauthenticated = grpc.StatusCode.UNAUTHENTICATED.value[0]
     assert ([] if known else [unauthenticated]) == [status_in(one) for one in ended]
@@ -142,8 +142,8 @@ async def test_of_a_large_message_with_a_bad_key_nothing_is_read(keys, known):
     assert known == bool(granted)
 
 
-async def test_of_a_large_body_with_a_bad_key_nothing_is_waited_for(keys):
-    """Over HTTP too: the answer is there with the headers."""
+async def test_a_large_body_with_an_invalid_key_is_not_waited_for(keys):
+    """Over HTTP too, the response follows the headers."""
     keys.create("acme")
     async with running_door(api_keys_file=str(keys.path)) as door, raw_caller(door) as caller:
         await caller.send(head(f"content-length: {MESSAGE_BYTES}", f"authorization: Bearer {UNKNOWN}"))
@@ -152,13 +152,14 @@ async def test_of_a_large_body_with_a_bad_key_nothing_is_waited_for(keys):
     assert answer.startswith(b"HTTP/1.1 401 ")
 
 
-async def test_who_guesses_keys_has_to_wait(keys):
-    """At its address, in both fronts, whatever it brings: a good key that it found says nothing then. Who
-    was served there before is served.
+async def test_failed_authentications_throttle_an_address(keys):
+    """Both frontends then reject every new key from the address, even a valid one that was guessed.
+
+    A caller that was served there before is still served.
     """
     ours, theirs = keys.create("acme"), keys.create("globex")
     async with (
-        ScriptedUpstream(answering) as upstream,
+        ScriptedUpstream(provider) as upstream,
         running_door(upstream.base_url, api_keys_file=str(keys.path), auth_failures_per_minute=1) as door,
     ):
 
@@ -176,21 +177,22 @@ async def test_who_guesses_keys_has_to_wait(keys):
     assert ("OK", "OK") == (before, after)
 
 
-async def test_a_revoked_key_ends_and_another_goes_on(keys):
-    """On the running service, within a second or so; a new key works as soon. So a key is renewed:
-    create, hand out, revoke, and no call fails meanwhile. Asked for all the time, so nothing is counted.
+async def test_a_key_is_replaced_without_a_failed_call(keys):
+    """A running service accepts a new key, and rejects a revoked one, within about a second.
+
+    The test calls all the time, so the auth throttle is off.
     """
     old = keys.create("acme")
     async with (
-        ScriptedUpstream(answering) as upstream,
+        ScriptedUpstream(provider) as upstream,
         running_app(upstream.base_url, api_keys_file=str(keys.path), auth_failures_per_minute=0) as app,
     ):
 
         async def codes():
             return [await code_of(app.chat.Complete(request(), metadata=bearer(text))) for text in (old, new)]
 
-        async def until(wanted):
-            while (seen := await codes()) != wanted:
+        async def until(expected):
+            while (seen := await codes()) != expected:
                 assert seen in (["OK", "UNAUTHENTICATED"], ["OK", "OK"])
             return seen
 
@@ -200,11 +202,11 @@ async def test_a_revoked_key_ends_and_another_goes_on(keys):
         assert ["UNAUTHENTICATED", "OK"] == await until(["UNAUTHENTICATED", "OK"])
 
 
-async def test_calls_are_recorded_under_their_tenant(keys):
-    """And under the id of the key, so that one that nobody uses any more is known; others under none."""
+async def test_call_records_have_the_tenant_and_the_key_id(keys):
+    """The key id shows which keys are still used. A rejected call has neither."""
     text = keys.create("acme")
     async with (
-        ScriptedUpstream(answering) as upstream,
+        ScriptedUpstream(provider) as upstream,
         running_app(upstream.base_url, api_keys_file=str(keys.path)) as app,
     ):
         await app.chat.Complete(request(), metadata=bearer(text))
@@ -212,12 +214,12 @@ async def test_calls_are_recorded_under_their_tenant(keys):
         await eventually(lambda: len(app.records()) == 2)
         callers = {one["code"]: (one.get("tenant"), one.get("key_id")) for one in app.records()}
 
-    assert ("acme", id_of(text)) == callers["OK"]
+    assert ("acme", key_id_of(text)) == callers["OK"]
     assert not any(callers["UNAUTHENTICATED"])
 
 
 @pytest.mark.parametrize(
-    ("mode", "more", "sent"),
+    ("mode", "metadata", "sent"),
     [
         ("server", (), CANARY_KEY),
         ("server", (("x-together-api-key", OWN),), CANARY_KEY),
@@ -228,28 +230,28 @@ async def test_calls_are_recorded_under_their_tenant(keys):
         ("caller-then-server", (), CANARY_KEY),
     ],
 )
-async def test_the_callers_own_together_key_has_a_place_of_its_own(keys, mode, more, sent):
-    """`authorization` is for this service; the modes mean what they meant, with the other header."""
+async def test_the_callers_own_together_key_has_its_own_header(keys, mode, metadata, sent):
+    """`authorization` is for this service; the modes are the same, with `x-together-api-key`."""
     text = keys.create("acme")
     async with (
-        ScriptedUpstream(answering) as upstream,
+        ScriptedUpstream(provider) as upstream,
         running_app(upstream.base_url, api_keys_file=str(keys.path), upstream_credentials=mode) as app,
     ):
-        code = await code_of(app.chat.Complete(request(), metadata=bearer(text, *more)))
+        code = await code_of(app.chat.Complete(request(), metadata=bearer(text, *metadata)))
         seen = [one.headers["authorization"] for one in upstream.ledger.requests]
 
     assert [f"Bearer {sent}"] * (sent is not None) == seen
     assert ("OK" if sent else "UNAUTHENTICATED") == code
 
 
-async def test_no_key_leaves_a_trace(keys, limits):
-    """Not in a log line, a status, a trailer or what the provider is sent, whatever happens to its call."""
+async def test_no_key_is_logged_returned_or_sent(keys, limits):
+    """No log line, status, trailer or provider request has a key, whatever happens to its call."""
     text, revoked = keys.create("acme"), keys.create("acme")
     keys.revoke(revoked)
     path = limits('[default]\nrequests_per_minute = 1\nmodels = ["some/model"]')
     seen = []
     async with (
-        ScriptedUpstream(answering) as upstream,
+        ScriptedUpstream(provider) as upstream,
         running_app(
             upstream.base_url, api_keys_file=str(keys.path), tenants_file=path, log_format="text"
         ) as app,
@@ -263,18 +265,18 @@ async def test_no_key_leaves_a_trace(keys, limits):
         seen += [repr(app.app), str(upstream.ledger.requests)]
     seen.append(app.log.getvalue())
 
-    told = "\n".join(seen)
+    output = "\n".join(seen)
     for one in (text, revoked):
-        assert one[16:32] not in told
+        assert one[16:32] not in output
     assert CANARY_PROMPT not in app.log.getvalue()
 
 
-async def test_models_that_are_not_allowed(keys, limits):
-    """By id, by alias, as a fallback: refused with the models that are allowed; those are served."""
+async def test_a_model_that_is_not_allowed_is_rejected(keys, limits):
+    """By id, by alias and as a fallback; the error lists the allowed models, which are served."""
     text = keys.create("acme")
     path = limits(f'[tenants.acme]\nmodels = ["fast", "mistralai/*"]\n[default]\nmodels = ["{OTHER}"]')
     async with (
-        ScriptedUpstream(answering) as upstream,
+        ScriptedUpstream(provider) as upstream,
         running_app(
             upstream.base_url,
             api_keys_file=str(keys.path),
@@ -283,29 +285,29 @@ async def test_models_that_are_not_allowed(keys, limits):
         ) as app,
     ):
 
-        def ends(**fields):
+        def complete(**fields):
             return app.chat.Complete(request(**fields), metadata=bearer(text))
 
-        served = [await code_of(ends(model=name)) for name in ("fast", MODEL, NEW)]
-        refused = [
-            await failing(ends(model=OTHER)),
-            await failing(ends(model="slow")),
-            await failing(ends(model=MODEL, fallback_models=[OTHER])),
+        served = [await code_of(complete(model=name)) for name in ("fast", MODEL, NEW)]
+        rejected = [
+            await failing(complete(model=OTHER)),
+            await failing(complete(model="slow")),
+            await failing(complete(model=MODEL, fallback_models=[OTHER])),
         ]
         _, streaming = await collect(app.chat.StreamComplete(request(model=OTHER), metadata=bearer(text)))
 
     assert ["OK"] * 3 == served
-    said = f"tenant acme may not ask for {OTHER}, but for: fast, mistralai/*"
-    assert [said] * 4 == [failure.message for failure in (*refused, streaming)]
-    assert ["MODEL_NOT_ALLOWED"] * 3 == [failure.info.reason for failure in refused]
-    assert [OTHER] * 3 == [failure.details["ResourceInfo"].resource_name for failure in refused]
+    message = f"tenant acme may not use model {OTHER}; its models are: fast, mistralai/*"
+    assert [message] * 4 == [failure.message for failure in (*rejected, streaming)]
+    assert ["MODEL_NOT_ALLOWED"] * 3 == [failure.info.reason for failure in rejected]
+    assert [OTHER] * 3 == [failure.details["ResourceInfo"].resource_name for failure in rejected]
 
 
 GUARD = "meta-llama/Llama-Guard-4-12B"
 
 
 @pytest.mark.parametrize(
-    ("allowed", "safety_model", "refused"),
+    ("allowed", "safety_model", "rejected"),
     [
         ([MODEL], GUARD, True),
         ([MODEL], "guard", True),
@@ -314,14 +316,12 @@ GUARD = "meta-llama/Llama-Guard-4-12B"
         (["guard", MODEL], "guard", True),
     ],
 )
-async def test_a_model_that_checks_the_answer_must_be_allowed_too(
-    keys, limits, allowed, safety_model, refused
-):
-    """Over gRPC, whole and streamed, and over HTTP. It is sent as it was named, so an alias is no such name."""
+async def test_the_safety_model_must_be_allowed_too(keys, limits, allowed, safety_model, rejected):
+    """Over gRPC, unary and streaming, and over HTTP. Aliases do not apply to it: it is sent as named."""
     headers, path = bearer(keys.create("acme")), limits(f"[default]\nmodels = {json.dumps(allowed)}")
-    asked = {"model": MODEL, "safety_model": safety_model}
+    fields = {"model": MODEL, "safety_model": safety_model}
     async with (
-        ScriptedUpstream(answering) as upstream,
+        ScriptedUpstream(provider) as upstream,
         running_door(
             upstream.base_url,
             api_keys_file=str(keys.path),
@@ -331,34 +331,34 @@ async def test_a_model_that_checks_the_answer_must_be_allowed_too(
         ) as door,
     ):
         chat = door.app.chat
-        codes = [await code_of(chat.Complete(request(**asked), metadata=headers))]
-        _, failure = await collect(chat.StreamComplete(request(**asked), metadata=headers))
-        answer = await door.client.post(COMPLETIONS, json=ask(**asked), headers=dict(headers))
+        codes = [await code_of(chat.Complete(request(**fields), metadata=headers))]
+        _, failure = await collect(chat.StreamComplete(request(**fields), metadata=headers))
+        answer = await door.client.post(COMPLETIONS, json=ask(**fields), headers=dict(headers))
         sent = [json.loads(one.body)["safety_model"] for one in upstream.ledger.requests]
 
-    expected = (["PERMISSION_DENIED"], 403, []) if refused else (["OK"], 200, [safety_model] * 3)
+    expected = (["PERMISSION_DENIED"], 403, []) if rejected else (["OK"], 200, [safety_model] * 3)
     assert expected == (codes, answer.status_code, sent)
-    assert (safety_model if refused else None) == (failure and failure.details["ResourceInfo"].resource_name)
+    assert (safety_model if rejected else None) == (failure and failure.details["ResourceInfo"].resource_name)
 
 
 @pytest.mark.parametrize(("allowed", "code"), [([OLD, NEW], "OK"), ([OLD], "NOT_FOUND")])
 async def test_a_successor_must_be_allowed_too(keys, limits, allowed, code):
-    """What stands in for a model that the provider refuses is no way around the list."""
+    """The successor of a model that the provider rejects does not bypass the list."""
     text = keys.create("acme")
     path = limits(f"[default]\nmodels = {json.dumps(allowed)}")
     async with (
-        ScriptedUpstream(answering) as upstream,
+        ScriptedUpstream(provider) as upstream,
         running_app(upstream.base_url, api_keys_file=str(keys.path), tenants_file=path) as app,
     ):
         assert code == await code_of(app.chat.Complete(request(model=OLD), metadata=bearer(text)))
 
 
-async def test_a_tenant_sees_its_models_alone(keys, limits):
-    """Over all pages, in the count too; another tenant sees them all."""
+async def test_a_tenant_sees_only_its_models(keys, limits):
+    """On all pages and in the count; another tenant sees all models."""
     ours, theirs = keys.create("acme"), keys.create("globex")
     path = limits(f'[tenants.acme]\nmodels = ["{MODEL}", "zai-org/*"]')
     async with (
-        ScriptedUpstream(answering) as upstream,
+        ScriptedUpstream(provider) as upstream,
         running_app(upstream.base_url, api_keys_file=str(keys.path), tenants_file=path) as app,
     ):
 
@@ -386,43 +386,43 @@ async def test_a_tenant_sees_its_models_alone(keys, limits):
     assert everything.total_size > total
 
 
-async def test_the_bound_on_output_is_set_where_none_is_asked_for(keys, limits):
-    """Shared by the choices; what asks for less is left as it is."""
+async def test_the_bound_on_output_is_set_if_the_request_has_none(keys, limits):
+    """All choices share it; a smaller number is not changed."""
     text = keys.create("acme")
     path = limits("[default]\nmax_output_tokens = 100")
-    asks = [{}, {"n": 3}, {"max_tokens": 7}, {"max_tokens": 50, "n": 2}]
+    requests = [{}, {"n": 3}, {"max_tokens": 7}, {"max_tokens": 50, "n": 2}]
     async with (
-        ScriptedUpstream(answering) as upstream,
+        ScriptedUpstream(provider) as upstream,
         running_app(upstream.base_url, api_keys_file=str(keys.path), tenants_file=path) as app,
     ):
-        for fields in asks:
+        for fields in requests:
             await app.chat.Complete(request(**fields), metadata=bearer(text))
 
     assert [100, 33, 7, 50] == [json.loads(one.body)["max_tokens"] for one in upstream.ledger.requests]
 
 
 @pytest.mark.parametrize(
-    ("fields", "field", "said"),
+    ("fields", "field", "rule"),
     [
-        ({"max_tokens": 101}, "max_tokens", "must be 100 at most"),
-        ({"max_tokens": 51, "n": 2}, "max_tokens", "must be 50 at most"),
-        ({"n": 101}, "n", "must be 100 at most"),
+        ({"max_tokens": 101}, "max_tokens", "must be at most 100"),
+        ({"max_tokens": 51, "n": 2}, "max_tokens", "must be at most 50"),
+        ({"n": 101}, "n", "must be at most 100"),
         ({"extra_body_json": '{"max_completion_tokens": 9}'}, "extra_body_json", "use max_tokens"),
     ],
 )
-async def test_more_output_than_is_allowed_is_refused_by_name(keys, limits, fields, field, said):
-    """Not cut down in silence, and not to be had under another name."""
+async def test_more_output_than_allowed_is_rejected_with_the_field(keys, limits, fields, field, rule):
+    """The number is not lowered silently, and another name for it does not bypass the limit."""
     text = keys.create("acme")
     path = limits("[default]\nmax_output_tokens = 100")
     async with (
-        ScriptedUpstream(answering) as upstream,
+        ScriptedUpstream(provider) as upstream,
         running_app(upstream.base_url, api_keys_file=str(keys.path), tenants_file=path) as app,
     ):
         failure = await failing(app.chat.Complete(request(**fields), metadata=bearer(text)))
 
     (violation,) = failure.details["BadRequest"].field_violations
     assert (grpc.StatusCode.INVALID_ARGUMENT, field) == (failure.code, violation.field)
-    assert said in violation.description
+    assert rule in violation.description
     assert [] == upstream.ledger.requests
 
 
@@ -431,46 +431,46 @@ def quota_of(failure):
     return failure.info.reason, violation.subject, violation.description
 
 
-async def test_requests_beyond_the_limit(keys, limits):
-    """Told which limit, of whom, and when again; another tenant is served."""
+async def test_requests_beyond_the_limit_are_rejected(keys, limits):
+    """The error names the limit, the tenant and the time to retry; another tenant is served."""
     ours, theirs = keys.create("acme"), keys.create("globex")
     path = limits("[tenants.acme]\nrequests_per_minute = 2")
     async with (
-        ScriptedUpstream(answering) as upstream,
+        ScriptedUpstream(provider) as upstream,
         running_app(upstream.base_url, api_keys_file=str(keys.path), tenants_file=path) as app,
     ):
         codes = [await code_of(app.chat.Complete(request(), metadata=bearer(ours))) for _ in range(2)]
         failure = await failing(app.chat.Complete(request(), metadata=bearer(ours)))
         other = await code_of(app.chat.Complete(request(), metadata=bearer(theirs)))
         await eventually(lambda: len(app.records()) == 4)
-        refused = [record for record in app.records() if record["code"] == "RESOURCE_EXHAUSTED"]
+        rejected = [record for record in app.records() if record["code"] == "RESOURCE_EXHAUSTED"]
 
     assert (["OK", "OK"], "OK") == (codes, other)
-    said = "tenant acme has used up its 2 requests per minute"
-    assert ("CALLER_QUOTA", "tenant:acme", said) == quota_of(failure)
+    message = "tenant acme has used up its 2 requests per minute"
+    assert ("CALLER_QUOTA", "tenant:acme", message) == quota_of(failure)
     assert 1 <= failure.details["RetryInfo"].retry_delay.seconds <= 36
-    assert ["acme"] == [record["tenant"] for record in refused]
+    assert ["acme"] == [record["tenant"] for record in rejected]
 
 
-async def test_tokens_beyond_the_limit(keys, limits):
-    """100 of 150 used leave room for another call, and then there is none for a while."""
+async def test_calls_beyond_the_token_limit_are_rejected(keys, limits):
+    """100 of 150 used leave room for another call; the next one is rejected for a while."""
     text = keys.create("acme")
     path = limits("[default]\ntokens_per_minute = 150")
     async with (
-        ScriptedUpstream(answering) as upstream,
+        ScriptedUpstream(provider) as upstream,
         running_app(upstream.base_url, api_keys_file=str(keys.path), tenants_file=path) as app,
     ):
         codes = [await code_of(app.chat.Complete(request(), metadata=bearer(text))) for _ in range(2)]
         failure = await failing(app.chat.Complete(request(), metadata=bearer(text)))
 
     assert ["OK", "OK"] == codes
-    said = "tenant acme has used up its 150 tokens per minute"
-    assert ("CALLER_QUOTA", "tenant:acme", said) == quota_of(failure)
+    message = "tenant acme has used up its 150 tokens per minute"
+    assert ("CALLER_QUOTA", "tenant:acme", message) == quota_of(failure)
     assert failure.details["RetryInfo"].retry_delay.seconds >= 1
 
 
-async def test_calls_in_flight_beyond_the_limit(keys, limits):
-    """A call that ends, whatever way, makes room."""
+async def test_calls_in_flight_beyond_the_limit_are_rejected(keys, limits):
+    """A call that ends in any way makes room."""
     text = keys.create("acme")
     path = limits("[default]\nmax_concurrent_calls = 1")
     async with (
@@ -486,16 +486,16 @@ async def test_calls_in_flight_beyond_the_limit(keys, limits):
         await upstream.asked(2)
         second.cancel()
 
-    said = "tenant acme has used up its 1 calls in flight"
-    assert ("CALLER_QUOTA", "tenant:acme", said) == quota_of(failure)
+    message = "tenant acme has used up its 1 calls in flight"
+    assert ("CALLER_QUOTA", "tenant:acme", message) == quota_of(failure)
 
 
 async def test_limits_change_while_the_service_runs(keys, limits):
-    """The file is followed like that of the keys."""
+    """The tenants file is followed like the API keys file."""
     text = keys.create("acme")
     path = limits("")
     async with (
-        ScriptedUpstream(answering) as upstream,
+        ScriptedUpstream(provider) as upstream,
         running_app(upstream.base_url, api_keys_file=str(keys.path), tenants_file=path) as app,
     ):
         assert "OK" == await code_of(app.chat.Complete(request(model=OTHER), metadata=bearer(text)))
@@ -506,25 +506,25 @@ async def test_limits_change_while_the_service_runs(keys, limits):
     assert "PERMISSION_DENIED" == code
 
 
-async def test_the_http_door_keeps_the_same_rules(keys, limits):
-    """Keys, models and limits, in the words of OpenAI's API."""
+async def test_the_http_frontend_applies_the_same_rules(keys, limits):
+    """Keys, models and limits, with the errors of OpenAI's API."""
     text = keys.create("acme")
     path = limits(f'[default]\nrequests_per_minute = 4\nmodels = ["{MODEL}"]')
     headers = dict(bearer(text))
     async with (
-        ScriptedUpstream(answering) as upstream,
+        ScriptedUpstream(provider) as upstream,
         running_door(upstream.base_url, api_keys_file=str(keys.path), tenants_file=path) as door,
     ):
 
         async def post(headers, model=MODEL):
             return await door.client.post(COMPLETIONS, json=ask(model=model), headers=headers)
 
-        answers = [await post(one) for one in ({}, dict(bearer(UNKNOWN)))]
-        answers += [await post(headers), await post(headers, OTHER)]
+        responses = [await post(one) for one in ({}, dict(bearer(UNKNOWN)))]
+        responses += [await post(headers), await post(headers, OTHER)]
         listed = await door.client.get("/v1/models", headers=headers)
-        answers += [await post(headers), await post(headers)]
+        responses += [await post(headers), await post(headers)]
 
-    assert [401, 401, 200, 403, 200, 429] == [answer.status_code for answer in answers]
+    assert [401, 401, 200, 403, 200, 429] == [response.status_code for response in responses]
     assert [MODEL] == [model["id"] for model in listed.json()["data"]]
-    assert "tenant acme has used up its 4 requests per minute" == answers[-1].json()["error"]["message"]
-    assert int(answers[-1].headers["retry-after"]) >= 1
+    assert "tenant acme has used up its 4 requests per minute" == responses[-1].json()["error"]["message"]
+    assert int(responses[-1].headers["retry-after"]) >= 1

@@ -1,6 +1,6 @@
-"""A Redis of the tests' own: the server of the system, on a free port of the loopback, without a disk.
+"""A Redis for the tests: the system's server, on a free port of the loopback, without files.
 
-`make test-redis` runs this folder, and fetches the command `redis-server` where there is none.
+`make test-redis` runs this folder, and fetches the command `redis-server` if it is not installed.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from support.replicas import replica_end
+from support.replicas import replica_store
 
 REASONABLE_S = 20.0
 PROGRAM = os.environ.get("REDIS_SERVER") or shutil.which("redis-server")
@@ -27,7 +27,7 @@ def free_port():
 
 
 class Server:
-    """A Redis that can be taken away and brought back, at the same port and with nothing in it."""
+    """A Redis that can be stopped, and started again at the same port without its data."""
 
     def __init__(self):
         self.port = free_port()
@@ -73,22 +73,22 @@ async def _running():
 
 @pytest.fixture
 async def redis():
-    assert PROGRAM, "no redis-server here: apt install redis-server"
+    assert PROGRAM, "redis-server is not installed: apt install redis-server"
     async with _running() as server:
         yield server
 
 
 @pytest.fixture
 async def replicas(redis):
-    """Two ends, as of two machines."""
-    ends = [replica_end(redis) for _ in range(2)]
-    yield ends
-    for end in ends:
-        await end.aclose()
+    """The quota stores of two replicas."""
+    stores = [replica_store(redis) for _ in range(2)]
+    yield stores
+    for store in stores:
+        await store.aclose()
 
 
 @pytest.fixture
-async def within(redis):
-    """What Redis itself knows."""
-    async with Redis.from_url(redis.url) as client:
-        yield client
+async def client(redis):
+    """A client of the same Redis."""
+    async with Redis.from_url(redis.url) as connected:
+        yield connected

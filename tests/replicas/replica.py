@@ -1,6 +1,6 @@
-"""A replica for a test to kill: `python replica.py URL TENANT CALLS_MAX LEASE_S` takes every place.
+"""A replica for a test to kill: `python replica.py URL TENANT CALLS_MAX LEASE_S` takes every lease.
 
-It says so in a line, and then keeps them until it is ended.
+It prints a line when it has them, and holds them until it is killed.
 """
 
 import asyncio
@@ -8,20 +8,20 @@ import secrets
 import sys
 import time
 
-from togetherchat_server.tenants.policy import TenantLimits
 from togetherchat_server.tenants.redis.leases import Lease
-from togetherchat_server.tenants.redis.quotas import RedisQuotas
+from togetherchat_server.tenants.redis.quota_store import RedisQuotaStore
+from togetherchat_server.tenants.tenants_file import QuotaLimits
 
 
 async def main():
     url, tenant, max_concurrent_calls, lease_s = sys.argv[1:]
-    end = RedisQuotas(
-        url, patience_s=10, clock=time.monotonic, replica=secrets.token_hex(8), lease_s=float(lease_s)
+    store = RedisQuotaStore(
+        url, timeout_s=10, clock=time.monotonic, replica=secrets.token_hex(8), lease_s=float(lease_s)
     )
-    limits = TenantLimits(max_concurrent_calls=int(max_concurrent_calls))
-    taken = [await end.enter(tenant, limits) for _ in range(limits.max_concurrent_calls)]
-    assert all(isinstance(one, Lease) for one in taken)
-    sys.stdout.write("every place is taken\n")
+    limits = QuotaLimits(max_concurrent_calls=int(max_concurrent_calls))
+    leases = [await store.enter(tenant, limits) for _ in range(limits.max_concurrent_calls)]
+    assert all(isinstance(one, Lease) for one in leases)
+    sys.stdout.write("every lease is taken\n")
     sys.stdout.flush()
     await asyncio.Event().wait()
 

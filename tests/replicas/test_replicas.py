@@ -1,57 +1,57 @@
-"""Limits of tenants over replicas, by a real Redis: that they hold, and that Redis may go and come."""
+"""Tenants' limits over replicas, with a real Redis, and without Redis for a while."""
 
 import asyncio
 import signal
 import time
 
-from support.replicas import PATIENT_S, replica_end
+from support.replicas import LONG_TIMEOUT_S, replica_store
 from support.waiting import answered
-from togetherchat_server.tenants.policy import TenantLimits
-from togetherchat_server.tenants.quota_store import QuotaLimit
+from togetherchat_server.tenants.quota_store import QuotaMetric
+from togetherchat_server.tenants.tenants_file import QuotaLimits
 
 
 async def test_requests_are_counted_together(replicas):
-    """Of a hundred from two sides at once as many are let in as one side would let in."""
-    limits, began_s = TenantLimits(requests_per_minute=30), time.monotonic()
-    refusals = await asyncio.gather(*(replicas[turn % 2].enter("acme", limits) for turn in range(100)))
-    brought = (time.monotonic() - began_s) / 2
+    """Of a hundred simultaneous requests to two replicas, as many are admitted as one replica would admit."""
+    limits, began_s = QuotaLimits(requests_per_minute=30), time.monotonic()
+    rejections = await asyncio.gather(*(replicas[number % 2].enter("acme", limits) for number in range(100)))
+    refilled = (time.monotonic() - began_s) / 2
 
-    refused = [refusal for refusal in refusals if refusal is not None]
-    assert 30 <= 100 - len(refused) <= 31 + brought
-    assert {QuotaLimit.REQUESTS} == {refusal.limit for refusal in refused}
-    assert all(0 < refusal.again_s <= 2.1 for refusal in refused)
+    rejected = [rejection for rejection in rejections if rejection is not None]
+    assert 30 <= 100 - len(rejected) <= 31 + refilled
+    assert {QuotaMetric.REQUESTS} == {rejection.metric for rejection in rejected}
+    assert all(0 < rejection.retry_after_s <= 2.1 for rejection in rejected)
 
 
 async def test_tokens_are_counted_together(replicas):
-    """What one replica's calls used, another one's wait for."""
+    """The tokens that one replica's calls use delay the calls of another."""
     ours, theirs = replicas
-    limits = TenantLimits(tokens_per_minute=600)
+    limits = QuotaLimits(tokens_per_minute=600)
     assert None is await ours.enter("acme", limits)
     ours.spend("acme", 1800, limits)
-    refusal = await answered(lambda: theirs.enter("acme", limits))
+    rejection = await answered(lambda: theirs.enter("acme", limits))
 
-    assert QuotaLimit.TOKENS is refusal.limit
-    assert 100 < refusal.again_s <= 121
+    assert QuotaMetric.TOKENS is rejection.metric
+    assert 100 < rejection.retry_after_s <= 121
     assert None is await theirs.enter("globex", limits)
 
 
-async def test_what_is_refused_costs_nothing(replicas):
-    """Without tokens no request is taken."""
+async def test_a_rejected_call_is_not_counted(replicas):
+    """Without tokens, no request is consumed."""
     ours, _ = replicas
-    both = TenantLimits(requests_per_minute=2, tokens_per_minute=600)
+    both = QuotaLimits(requests_per_minute=2, tokens_per_minute=600)
     ours.spend("acme", 6000, both)
-    await answered(lambda: ours.enter("acme", TenantLimits(tokens_per_minute=600)))
+    await answered(lambda: ours.enter("acme", QuotaLimits(tokens_per_minute=600)))
     for _ in range(5):
-        assert QuotaLimit.TOKENS is (await ours.enter("acme", both)).limit
+        assert QuotaMetric.TOKENS is (await ours.enter("acme", both)).metric
 
-    requests = TenantLimits(requests_per_minute=2)
+    requests = QuotaLimits(requests_per_minute=2)
     assert [None, None] == [await ours.enter("acme", requests) for _ in range(2)]
 
 
-async def test_what_nobody_uses_is_forgotten(redis, replicas):
-    """Every key of ours ends by itself."""
+async def test_unused_keys_expire(redis, replicas):
+    """Every key has a time to live."""
     ours, _ = replicas
-    limits = TenantLimits(requests_per_minute=60, tokens_per_minute=60)
+    limits = QuotaLimits(requests_per_minute=60, tokens_per_minute=60)
     await ours.enter("acme", limits)
     ours.spend("acme", 30, limits)
     client = ours._redis
@@ -61,47 +61,46 @@ async def test_what_nobody_uses_is_forgotten(redis, replicas):
         return names if len(names) == 2 else None
 
     names = await answered(both)
-    lives_s = [await client.ttl(name) for name in names]
+    ttls_s = [await client.ttl(name) for name in names]
 
     assert {b"togetherchat:{acme}:requests", b"togetherchat:{acme}:tokens"} == set(names)
-    assert [True, True] == [1 <= life_s <= 32 for life_s in lives_s]
+    assert [True, True] == [1 <= ttl_s <= 32 for ttl_s in ttls_s]
 
 
-async def test_a_lost_redis_is_said_once_and_asked_again(redis, caplog):
-    """Calls are let in at once meanwhile; when it is back it is used again, by itself."""
+async def test_an_unavailable_redis_is_logged_once_and_retried(redis, caplog):
+    """Calls are admitted at once meanwhile. When Redis is available again it is used again."""
     now_s = [0.0]
-    end = replica_end(redis, clock=lambda: now_s[0])
-    limits = TenantLimits(requests_per_minute=1)
-    assert None is await end.enter("acme", limits)
-    assert None is not await end.enter("acme", limits)
+    store = replica_store(redis, clock=lambda: now_s[0])
+    limits = QuotaLimits(requests_per_minute=1)
+    assert None is await store.enter("acme", limits)
+    assert None is not await store.enter("acme", limits)
     await redis.stop()
-    assert [None] * 5 == [await end.enter("acme", limits) for _ in range(5)]
-    assert 1 == end.away
+    assert [None] * 5 == [await store.enter("acme", limits) for _ in range(5)]
+    assert store.unavailable
     now_s[0] += 1
-    assert None is await end.enter("acme", limits)
+    assert None is await store.enter("acme", limits)
     await redis.start()
-    assert 1 == end.away
+    assert store.unavailable
     now_s[0] += 1
-    assert None is await end.enter("acme", limits)
-    assert 0 == end.away
-    assert None is not await end.enter("acme", limits)
-    await end.aclose()
+    assert None is await store.enter("acme", limits)
+    assert not store.unavailable
+    assert None is not await store.enter("acme", limits)
+    await store.aclose()
 
-    assert ["does not answer", "answers again"] == [
-        "does not answer" if "does not answer" in record.message else "answers again"
-        for record in caplog.records
+    assert ["Redis is unavailable", "Redis is available again"] == [
+        record.message.partition(" (")[0].partition(":")[0] for record in caplog.records
     ]
     assert "canary-of-redis" not in caplog.text
 
 
-async def test_a_redis_that_hangs_is_waited_for_a_moment(redis):
-    """One that takes the question and does not answer costs the patience once, and then nothing."""
-    end = replica_end(redis, patience_s=0.05, clock=lambda: 0.0)
-    limits = TenantLimits(requests_per_minute=1)
+async def test_a_redis_that_hangs_costs_one_timeout(redis):
+    """A Redis that accepts a command and does not answer costs one call the timeout, and later calls nothing."""
+    store = replica_store(redis, timeout_s=0.05, clock=lambda: 0.0)
+    limits = QuotaLimits(requests_per_minute=1)
     redis.process.send_signal(signal.SIGSTOP)
     try:
-        async with asyncio.timeout(PATIENT_S):
-            assert [None] * 100 == [await end.enter("acme", limits) for _ in range(100)]
+        async with asyncio.timeout(LONG_TIMEOUT_S):
+            assert [None] * 100 == [await store.enter("acme", limits) for _ in range(100)]
     finally:
         redis.process.send_signal(signal.SIGCONT)
-    await end.aclose()
+    await store.aclose()

@@ -1,22 +1,22 @@
-"""Replicas' ends of the accounts that they share in Redis."""
+"""The quota stores of replicas that share a Redis."""
 
 import secrets
 import time
 
-from togetherchat_server.tenants.redis.quotas import RedisQuotas
+from togetherchat_server.tenants.redis.quota_store import RedisQuotaStore
 
-PATIENT_S = 10.0
-"""What is asked must be answered, however busy the machine is."""
+LONG_TIMEOUT_S = 10.0
+"""Long enough for Redis to answer, however busy the machine is."""
 CALLS = "togetherchat:{acme}:calls"
-"""Where Redis has the calls in flight of the tenant `acme`."""
+"""The key in Redis of the calls in flight of the tenant `acme`."""
 
 
-def replica_end(redis, *, patience_s=PATIENT_S, clock=time.monotonic, **more):
-    """As a machine of its own would have it."""
+def replica_store(redis, *, timeout_s=LONG_TIMEOUT_S, clock=time.monotonic, **more):
+    """Return the store of one replica."""
     replica = secrets.token_hex(8)
-    return RedisQuotas(redis.url, patience_s=patience_s, clock=clock, replica=replica, **more)
+    return RedisQuotaStore(redis.url, timeout_s=timeout_s, clock=clock, replica=replica, **more)
 
 
-async def empty(within):
-    """True once Redis, asked through `within`, knows of no call in flight of `acme`."""
-    return await within.zcard(CALLS) == 0 or None
+async def empty(client):
+    """Return True if Redis has no call in flight of `acme`, else None."""
+    return await client.zcard(CALLS) == 0 or None

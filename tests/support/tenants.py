@@ -1,11 +1,11 @@
-"""Files of keys, made by the command as a user makes them."""
+"""API keys files, created with the command as an operator creates them."""
 
 import io
 import json
 from datetime import UTC, datetime
 
 from togetherchat_server.cli.keys import CommandContext, run
-from togetherchat_server.tenants.key_format import id_of
+from togetherchat_server.tenants.key_format import key_id_of
 
 
 def now_of(text):
@@ -20,7 +20,7 @@ class Keys:
         self.today = datetime.fromisoformat(today).astimezone(UTC)
 
     def run(self, *words, environment=None):
-        """The status, and what was written to the two streams."""
+        """Return the status, and the texts of the two streams."""
         out, error = io.StringIO(), io.StringIO()
         environment = {"TOGETHERCHAT_API_KEYS_FILE": str(self.path)} if environment is None else environment
         status = run(
@@ -29,13 +29,13 @@ class Keys:
         return status, out.getvalue(), error.getvalue()
 
     def create(self, tenant, *words):
-        """A new key."""
+        """Create a key and return it."""
         status, out, error = self.run("create", "--tenant", tenant, *words)
         assert 0 == status, error
         return out.strip()
 
     def revoke(self, text):
-        status, _, error = self.run("revoke", id_of(text))
+        status, _, error = self.run("revoke", key_id_of(text))
         assert 0 == status, error
 
     def listed(self, *words):
@@ -45,5 +45,5 @@ class Keys:
 
 
 def bearer(text, *more):
-    """Metadata with a key."""
+    """Return metadata with a key."""
     return [("authorization", f"Bearer {text}"), *more]

@@ -18,7 +18,7 @@ from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.domain.call import Call, EventBatch
 from togetherchat_server.domain.ports import Chat
 from togetherchat_server.domain.reasons import FALLS_BACK, Reason, ServiceError
-from togetherchat_server.models.aliases import NO_NAMES, ModelNames
+from togetherchat_server.models.aliases import NO_ALIASES, ModelAliases
 from togetherchat_server.models.pricing import cost_nano_usd
 from togetherchat_server.models.unavailable import UnavailableModels
 
@@ -53,7 +53,7 @@ class RoutingChat:
         *,
         price: Callable[[str], models.Pricing | None],
         clock: Callable[[], float],
-        names: ModelNames = NO_NAMES,
+        names: ModelAliases = NO_ALIASES,
         unavailable: UnavailableModels | None = None,
         permits: Callable[[str, str], bool] | None = None,
     ) -> None:
@@ -103,7 +103,7 @@ class RoutingChat:
         """Yield the request for each model in turn. The next one is needed if the last has failed."""
         call.progress.model_asked = request.model
         names = [request.model, *request.fallback_models]
-        ids = [self._names.id_of(name) for name in names]
+        ids = [self._names.resolve(name) for name in names]
         successor = self._names.replacements.get(ids[0]) if len(ids) == 1 else None
         if successor and self._permits is not None and not self._permits(call.tenant, successor):
             successor = None
@@ -127,14 +127,14 @@ class RoutingChat:
     def _failed(self, error: ServiceError, candidate: _Candidate, call: Call) -> ServiceError:
         """Return the failure if another model may be tried; raise it if it is final."""
         if error.reason in _NOT_FOUND:
-            self._unavailable.refused(call.key_fingerprint(), candidate.model)
+            self._unavailable.add(call.key_fingerprint(), candidate.model)
         if error.reason not in candidate.falls_back_after:
             raise error
         return error
 
     def _served(self, candidate: _Candidate, call: Call) -> None:
         if self._unavailable:
-            self._unavailable.served(call.key_fingerprint(), candidate.model)
+            self._unavailable.discard(call.key_fingerprint(), candidate.model)
 
     async def _accounted(
         self, first: EventBatch, rest: AsyncIterator[EventBatch], candidate: _Candidate, call: Call

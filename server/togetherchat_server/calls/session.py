@@ -17,8 +17,7 @@ from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.domain.trace_context import CallTrace, SpanContext
 from togetherchat_server.telemetry.call_record import CallRecord, Sink, Spans
-from togetherchat_server.tenants.authenticator import MISSING, NOBODY, Identity
-from togetherchat_server.tenants.gate import Gate
+from togetherchat_server.tenants.authenticator import MISSING, NOBODY, Authenticator, Identity
 
 INTERNAL_ERROR_MESSAGE: Final = "internal error; the service's log has the details under this request id"
 DRAINING_MESSAGE: Final = "the service stopped before the response was complete"
@@ -85,16 +84,16 @@ class Sessions:
         call_timeout_s: float,
         clock: Callable[[], float],
         sinks: Sequence[Sink] = (),
-        gate: Gate | None = None,
+        authenticator: Authenticator | None = None,
         spans: Spans | None = None,
     ) -> None:
-        """With a `gate`, every call must carry a key of this service."""
+        """With an `authenticator`, every call must carry a key of this service."""
         self._key_mode = key_mode
         self._server_key = server_key
         self._call_timeout_s = call_timeout_s
         self._clock = clock
         self._sinks = tuple(sinks)
-        self._gate = gate
+        self._authenticator = authenticator
         self._spans = spans
 
     def check(self, incoming: IncomingCall) -> str:
@@ -172,11 +171,11 @@ class Sessions:
 
     def _identity(self, incoming: IncomingCall) -> Identity:
         """Return the caller's identity; NOBODY if callers need no key of this service."""
-        if self._gate is None:
+        if self._authenticator is None:
             return NOBODY
         if not incoming.authorization:
             raise ServiceError(Reason.MISSING_CREDENTIALS, MISSING)
-        return self._gate.identity_of(_bearer_key(incoming.authorization))
+        return self._authenticator.identity_of(_bearer_key(incoming.authorization))
 
     def _identity_or_nobody(self, incoming: IncomingCall) -> Identity:
         try:
@@ -191,13 +190,17 @@ class Sessions:
 
     def _upstream_key(self, incoming: IncomingCall) -> tuple[Secret | None, bool]:
         """Return the key to send to the provider, and whether the caller brought it."""
-        offered = incoming.authorization if self._gate is None else incoming.together_key
+        offered = incoming.authorization if self._authenticator is None else incoming.together_key
         if self._key_mode == "server" or (self._key_mode == "caller-then-server" and not offered):
             return self._server_key(), False
         if not offered:
-            header = "`authorization: Bearer <key>`" if self._gate is None else "`x-together-api-key: <key>`"
+            header = (
+                "`authorization: Bearer <key>`"
+                if self._authenticator is None
+                else "`x-together-api-key: <key>`"
+            )
             raise ServiceError(Reason.MISSING_CREDENTIALS, f"send your Together key as {header} metadata")
-        if self._gate is None:
+        if self._authenticator is None:
             return _secret(_bearer_key(offered), "authorization"), True
         return _secret(offered, "x-together-api-key"), True
 

@@ -14,8 +14,9 @@ from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.domain.call import Call, EventBatch
 from togetherchat_server.domain.ports import Chat, ModelListing
 from togetherchat_server.domain.reasons import Reason, ServiceError, Violation
-from togetherchat_server.models.aliases import ModelNames
-from togetherchat_server.tenants.gate import Gate
+from togetherchat_server.models.aliases import ModelAliases
+from togetherchat_server.tenants.policy import TenantPolicy
+from togetherchat_server.tenants.quota import TenantQuota
 
 OTHER_BOUNDS: Final = ("max_completion_tokens", "max_new_tokens", "max_output_tokens")
 """Other names than `max_tokens` under which engines accept a bound on the output."""
@@ -25,14 +26,15 @@ OTHER_BOUNDS: Final = ("max_completion_tokens", "max_new_tokens", "max_output_to
 class PolicyChat:
     """A `Chat` that wraps another: rejects what the policy of the call's tenant does not allow."""
 
-    def __init__(self, chat: Chat, gate: Gate, names: ModelNames) -> None:
+    def __init__(self, chat: Chat, policy: TenantPolicy, quota: TenantQuota, names: ModelAliases) -> None:
         self._chat = chat
-        self._gate = gate
+        self._policy = policy
+        self._quota = quota
         self._names = names
 
     async def complete(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
         permitted = self._permitted(request, call)
-        async with self._gate.in_replicas(call.tenant):
+        async with self._quota.in_replicas(call.tenant):
             return await self._chat.complete(permitted, call)
 
     @asynccontextmanager
@@ -40,22 +42,22 @@ class PolicyChat:
         self, request: service.CompleteRequest, call: Call
     ) -> AsyncGenerator[AsyncIterator[EventBatch]]:
         permitted = self._permitted(request, call)
-        async with self._gate.in_replicas(call.tenant), self._chat.stream(permitted, call) as batches:
+        async with self._quota.in_replicas(call.tenant), self._chat.stream(permitted, call) as batches:
             yield batches
 
     def _permitted(self, request: service.CompleteRequest, call: Call) -> service.CompleteRequest:
         """Return the request with the tenant's bound on its output. Raises ServiceError."""
-        models = [self._names.id_of(name) for name in (request.model, *request.fallback_models)]
+        models = [self._names.resolve(name) for name in (request.model, *request.fallback_models)]
         # The safety model is sent as the caller named it: aliases do not apply to it.
         for model in (*models, request.safety_model) if request.safety_model else models:
             call.progress.model = model
-            self._gate.check_model(call.tenant, model)
-        if not self._gate.bounds_output(call.tenant):
+            self._policy.check_model(call.tenant, model)
+        if not self._policy.bounds_output(call.tenant):
             return request
         _reject_other_bounds(request)
         tokens = request.max_tokens if request.HasField("max_tokens") else None
         choices = request.n if request.HasField("n") else 1
-        bound = self._gate.output_tokens(call.tenant, tokens, choices)
+        bound = self._policy.output_tokens(call.tenant, tokens, choices)
         if bound is None or bound == tokens:
             return request
         bounded = service.CompleteRequest()
@@ -71,12 +73,12 @@ class QuotaModelListing:
     A list longer than one page is rare; the HTTP frontend requests all of its pages.
     """
 
-    def __init__(self, listing: ModelListing, gate: Gate) -> None:
+    def __init__(self, listing: ModelListing, quota: TenantQuota) -> None:
         self._listing = listing
-        self._gate = gate
+        self._quota = quota
 
     async def list_models(self, request: service.ListModelsRequest, call: Call) -> service.ListModelsResponse:
-        async with self._gate.in_replicas(call.tenant):
+        async with self._quota.in_replicas(call.tenant):
             return await self._listing.list_models(request, call)
 
 

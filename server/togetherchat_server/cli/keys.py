@@ -25,7 +25,7 @@ from togetherchat_server.tenants.key_file import (
     seconds_of,
     write_keys,
 )
-from togetherchat_server.tenants.key_format import ID_BYTES, SECRET_BYTES, key_text
+from togetherchat_server.tenants.key_format import ID_BYTES, SECRET_BYTES, format_key
 
 VARIABLE: Final = "TOGETHERCHAT_API_KEYS_FILE"
 DONE, FAILED, USAGE = 0, 1, 2
@@ -73,7 +73,7 @@ def _create(said: argparse.Namespace, path: Path, desk: CommandContext) -> None:
         id_bytes = secrets.token_bytes(ID_BYTES)
         while id_bytes.hex() in table.keys:
             id_bytes = secrets.token_bytes(ID_BYTES)
-        text = key_text(id_bytes, secrets.token_bytes(SECRET_BYTES))
+        text = format_key(id_bytes, secrets.token_bytes(SECRET_BYTES))
         line = KeyLine(
             id=id_bytes.hex(),
             tenant=said.tenant,

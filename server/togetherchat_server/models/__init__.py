@@ -1,0 +1,1 @@
+"""Models: the shipped catalog, the provider's list, aliases, prices, and models that are unavailable."""

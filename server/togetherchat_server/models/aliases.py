@@ -1,8 +1,7 @@
-"""Names of our own for models: what each stands for in the end.
+"""Model aliases: the operator's own names for models, and the ids that they resolve to.
 
-Owns the rules that a set of aliases must keep, and what is done with a name in a request.
-Knows neither how aliases are written down (`config`) nor who asks for a model
-(`calls/routing.py`).
+Owns the rules for a set of aliases. Knows neither their syntax (`config`) nor the calls that use them
+(`calls/model_routing.py`).
 """
 
 from collections.abc import Container, Mapping
@@ -14,64 +13,66 @@ from togetherchat_server.models.catalog import Catalog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelNames:
-    """What a name in a request stands for."""
+class ModelAliases:
+    """Resolves the name of a model in a request to a model id."""
 
     aliases: Mapping[str, str] = field(default_factory=dict[str, str])
-    """A name of ours to the id that is asked for."""
+    """An alias to the model id that it resolves to."""
     replacements: Mapping[str, str] = field(default_factory=dict[str, str])
-    """An id to the one that the provider names as its successor; for when it is refused."""
+    """A model id to its successor, which is used when the provider rejects the model."""
 
-    def id_of(self, name: str) -> str:
+    def resolve(self, name: str) -> str:
+        """Return the id that the name stands for. A name that is not an alias is an id."""
         return self.aliases.get(name, name)
 
     def all(self) -> dict[str, str]:
-        """Every name under which a model is accepted beside its id."""
+        """Return every name under which a model is accepted beside its id."""
         return {**self.replacements, **self.aliases}
 
 
-NO_NAMES: Final = ModelNames()
+NO_ALIASES: Final = ModelAliases()
 
 
-def resolve_aliases(configuration: Configuration, catalog: Catalog) -> ModelNames:
-    """The names that were set, and the successors that the catalogue knows.
+def resolve_aliases(configuration: Configuration, catalog: Catalog) -> ModelAliases:
+    """Return the aliases of the settings, and the successors of the catalog.
 
-    A target must be listed where the upstream is Together's own: of another engine's models the
-    catalogue knows nothing.
+    If the provider is Together, the catalog must list an alias's target, unless the catalog is empty. The
+    catalog does not know the models of other providers.
 
     Raises:
-        SettingsError: as `resolved_aliases`.
+        SettingsError: as for `resolve_chains`.
     """
     settings, upstream = configuration.settings, configuration.upstream
-    any_target = settings.alias_unlisted or upstream is None or not is_together(upstream.base_url)
-    return ModelNames(
-        aliases=resolved_aliases(settings.alias, listed=None if any_target else catalog.by_id),
+    is_checked = upstream is not None and is_together(upstream.base_url) and bool(catalog.by_id)
+    listed = catalog.by_id if is_checked and not settings.alias_unlisted else None
+    return ModelAliases(
+        aliases=resolve_chains(settings.alias, listed=listed),
         replacements=catalog.replacements if settings.replace_retired else {},
     )
 
 
-def resolved_aliases(named: Mapping[str, str], *, listed: Container[str] | None) -> dict[str, str]:
-    """Each alias with the id that it stands for, through other aliases where it names one.
+def resolve_chains(aliases: Mapping[str, str], *, listed: Container[str] | None) -> dict[str, str]:
+    """Return each alias with the model id at the end of its chain of aliases.
 
-    `listed` is what a target may be beside an alias; None lets it be anything.
+    `listed` are the valid model ids; None means that every id is valid.
 
     Raises:
-        SettingsError: aliases go in a circle, or lead to a model that is not listed.
+        SettingsError: a chain is a cycle, or ends at a model that is not listed.
     """
-    resolved = {name: _end_of(name, named) for name in named}
+    resolved = {name: _end_of_chain(name, aliases) for name in aliases}
     for name, model in resolved.items():
         if listed is not None and model not in listed:
             raise SettingsError(
-                f"--alias {name}={named[name]}: {model} is neither a model of the catalogue nor an alias; "
-                "for a private model say --alias-unlisted"
+                f"--alias {name}={aliases[name]}: {model} is neither a model of the catalog nor an alias; "
+                "set --alias-unlisted to use a private model"
             )
     return resolved
 
 
-def _end_of(name: str, named: Mapping[str, str]) -> str:
-    way = [name]
-    while (target := named[way[-1]]) in named:
-        if target in way:
-            raise SettingsError(f"--alias goes in a circle: {' -> '.join([*way, target])}")
-        way.append(target)
+def _end_of_chain(name: str, aliases: Mapping[str, str]) -> str:
+    chain = [name]
+    while (target := aliases[chain[-1]]) in aliases:
+        if target in chain:
+            raise SettingsError(f"--alias: the aliases form a cycle: {' -> '.join([*chain, target])}")
+        chain.append(target)
     return target

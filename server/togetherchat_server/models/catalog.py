@@ -1,7 +1,7 @@
-"""The shipped catalogue, and how it and the provider's live list become one.
+"""The model catalog, and the rules for merging it with the provider's live list.
 
-Owns the rule of who is right. Knows neither how the live list is come by nor how it is paged,
-and leaves the file to `models_file.py`.
+Owns which of the two is right. Knows neither how the live list is fetched nor how it is paged;
+`catalog_file.py` reads the file.
 """
 
 import datetime as dt
@@ -19,14 +19,14 @@ _Prices = tuple[float | None, float | None, float | None, float | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
-    """Dated knowledge of models. The messages in it are not to be changed."""
+    """Dated facts about models. The messages in it must not be changed."""
 
     by_id: Mapping[str, models.Model]
-    """In the order of the file; `source` and `state` unset, since they depend on the day."""
+    """In the order of the file. `source` and `state` are unset, since they depend on the day."""
     as_of: str
-    """The month of its newest list, `YYYY-MM`. Empty in an empty catalogue."""
+    """The month of its newest list, `YYYY-MM`. Empty in an empty catalog."""
     replacements: Mapping[str, str] = field(default_factory=dict[str, str])
-    """A model's id to that of the one which the provider names as its successor."""
+    """The id of a model to that of the successor which the provider names for it."""
 
     def price(self, model_id: str) -> models.Pricing | None:
         model = self.by_id.get(model_id)
@@ -44,10 +44,10 @@ def configured_catalog(configuration: Configuration) -> Catalog:
 
 
 def load_catalog(text: bytes | None) -> Catalog:
-    """Read a catalogue from TOML; None reads the one that ships with the service.
+    """Read a catalog from TOML; None reads the one that ships with the service.
 
     Raises:
-        CatalogError: with the first thing that is wrong, and where.
+        CatalogError: names the first invalid member and its rule.
     """
     return _shipped() if text is None else _read(text)
 
@@ -69,14 +69,14 @@ def merge(
     *,
     today: dt.date,
     aliases: Mapping[str, str],
-    refused: Container[str] = (),
+    unavailable: Container[str] = (),
 ) -> list[models.Model]:
-    """One entry a model: the provider is right where it says something, the catalogue fills the rest.
+    """Return one entry per model: what the provider lists is right, and the catalog fills in the rest.
 
-    `live` is None when there was no list to be had. A model that the provider lists is ACTIVE
-    even past its retirement date, which stays for information: the provider is known to list
-    models that it no longer serves. One that it lists and lately `refused` to serve is
-    UNCONFIRMED. `aliases` maps a name of ours to the id it stands for.
+    `live` is None if there is no live list. A model that the provider lists is ACTIVE even after its
+    retirement date, which is kept for information: the provider is known to list models that it no
+    longer serves. A listed model that is `unavailable` is UNCONFIRMED. `aliases` maps a name to a model
+    id.
     """
     listed = {model.id: model for model in reversed(live or ()) if 0 < len(model.id) <= ID_CHARACTERS_MAX}
     names = _names_by_id(aliases)
@@ -84,21 +84,21 @@ def merge(
     merged += [_provider_entry(model) for model in reversed(listed.values())]
     for model in merged:
         model.aliases.extend(names.get(model.id, ()))
-        if model.state == models.MODEL_STATE_ACTIVE and model.id in refused:
+        if model.state == models.MODEL_STATE_ACTIVE and model.id in unavailable:
             model.state = models.MODEL_STATE_UNCONFIRMED
     return merged
 
 
 def merged_pricing(live: models.Pricing, shipped: models.Pricing | None) -> models.Pricing:
-    """The provider's prices, with what it leaves out from the catalogue.
+    """Return the provider's prices, with missing ones from the catalog.
 
-    Prices belong together: where one that both know differs, the catalogue's are out of date
-    and none of them is taken.
+    The prices of a model belong together. If one that both have differs, the catalog's prices are out of
+    date, and none of them is used.
     """
     pricing = models.Pricing()
     if shipped is not None and all(
-        mine is None or theirs is None or mine == theirs
-        for mine, theirs in zip(_prices(shipped), _prices(live), strict=True)
+        old is None or new is None or old == new
+        for old, new in zip(_prices(shipped), _prices(live), strict=True)
     ):
         pricing.CopyFrom(shipped)
     pricing.MergeFrom(live)
@@ -110,13 +110,13 @@ def _entry(shipped: models.Model, live: models.Model | None, today: dt.date) -> 
     entry.CopyFrom(shipped)
     if live is None:
         entry.source = models.MODEL_SOURCE_CATALOG
-        gone = bool(shipped.retirement_date) and shipped.retirement_date <= today.isoformat()
-        entry.state = models.MODEL_STATE_RETIRED if gone else models.MODEL_STATE_UNCONFIRMED
+        retired = bool(shipped.retirement_date) and shipped.retirement_date <= today.isoformat()
+        entry.state = models.MODEL_STATE_RETIRED if retired else models.MODEL_STATE_UNCONFIRMED
         return entry
     entry.MergeFrom(live)
     if live.HasField("pricing"):
-        known = shipped.pricing if shipped.HasField("pricing") else None
-        entry.pricing.CopyFrom(merged_pricing(live.pricing, known))
+        old = shipped.pricing if shipped.HasField("pricing") else None
+        entry.pricing.CopyFrom(merged_pricing(live.pricing, old))
     del entry.aliases[:]
     entry.source = models.MODEL_SOURCE_BOTH
     entry.state = models.MODEL_STATE_ACTIVE

@@ -1,11 +1,11 @@
-"""One page of a list of models: filters, order, and tokens that need no memory.
+"""One page of a list of models: filters, order, and stateless page tokens.
 
-Owns what a `ListModelsRequest` means. Knows nothing of where the models come from.
+Owns the meaning of a `ListModelsRequest`. Does not know where the models come from.
 
-A token holds the place of the last model that was sent, not a number of models to skip: its
-sort value and id, with a version, a hash of the filters and the order, and a checksum. So any
-worker reads the token of any other, and when the list changes between two pages each model
-that did not change is sent once all the same.
+A token has the sort position of the last model that was sent, not a number of models to skip: its sort
+value and id, with a version, a hash of the filters and the order, and a checksum. So any worker can
+read the token of any other. If the list changes between two pages, each model that did not change is
+still sent exactly once.
 """
 
 import base64
@@ -25,13 +25,13 @@ PAGE_SIZE_DEFAULT: Final = 100
 PAGE_SIZE_MAX: Final = 1000
 TEXT_CHARACTERS_MAX: Final = 1024
 TOKEN_CHARACTERS_MAX: Final = 4096
-"""Above the longest token of ours: an id has 256 characters at most."""
+"""More than the longest token that we create: an id has at most 256 characters."""
 
 _TOKEN_VERSION: Final = 1
 _CHECKSUM_BYTES: Final = 8
 
-_Place = tuple[int, float, str]
-"""Where a model stands: 1 if it lacks the value, the value (smallest first), the id."""
+_Position = tuple[int, float, str]
+"""The sort position of a model: 1 if the model lacks the sort value, the value, the id."""
 
 
 def _context_length(model: models.Model) -> float | None:
@@ -60,41 +60,41 @@ _USABLE_AS: Final[Mapping[int, frozenset[int]]] = {
 
 
 def page(listed: Sequence[models.Model], request: service.ListModelsRequest) -> service.ListModelsResponse:
-    """The page that `request` asks for, out of `listed`, whose ids differ.
+    """Return the requested page of `listed`, whose ids are unique.
 
     Raises:
-        ServiceError: INVALID_REQUEST as `check` does.
+        ServiceError: INVALID_REQUEST, as for `validate`.
     """
-    last = check(request)
+    last = validate(request)
     value_of = _ORDERS[request.order_by]
-    places: list[tuple[_Place, models.Model]] = sorted(
-        ((_place(model, value_of), model) for model in listed if _passes(model, request)),
-        key=lambda placed: placed[0],
+    positions: list[tuple[_Position, models.Model]] = sorted(
+        ((_position(model, value_of), model) for model in listed if _matches(model, request)),
+        key=lambda item: item[0],
     )
-    start = 0 if last is None else bisect.bisect_right(places, last, key=lambda placed: placed[0])
+    start = 0 if last is None else bisect.bisect_right(positions, last, key=lambda item: item[0])
     end = start + min(request.page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
-    response = service.ListModelsResponse(total_size=len(places))
-    response.models.extend(model for _, model in places[start:end])
-    if end < len(places):
-        response.next_page_token = _token(places[end - 1][0], request)
+    response = service.ListModelsResponse(total_size=len(positions))
+    response.models.extend(model for _, model in positions[start:end])
+    if end < len(positions):
+        response.next_page_token = _token(positions[end - 1][0], request)
     return response
 
 
-def check(request: service.ListModelsRequest) -> _Place | None:
-    """The place after which the page begins, None for the first page.
+def validate(request: service.ListModelsRequest) -> _Position | None:
+    """Return the position after which the page begins; None for the first page.
 
     Raises:
-        ServiceError: INVALID_REQUEST, with all that is wrong.
+        ServiceError: INVALID_REQUEST, with every violation.
     """
     violations = list(_violations(request))
-    last: _Place | None = None
+    last: _Position | None = None
     if request.page_token and not violations:
-        last = _place_of_token(request)
+        last = _position_of_token(request)
         if last is None:
             violations.append(
                 Violation(
                     field="page_token",
-                    description="must be the next_page_token of an answer with the same filters and order",
+                    description="must be the next_page_token of a response with the same filters and order",
                 )
             )
     if violations:
@@ -111,9 +111,9 @@ def _violations(request: service.ListModelsRequest) -> Iterator[Violation]:
     if request.order_by not in _ORDERS:
         yield Violation(field="order_by", description="must be id, context_length or input_price")
     if request.availability and request.availability not in _USABLE_AS:
-        yield Violation(field="availability", description=f"{request.availability:d} is no known value")
+        yield Violation(field="availability", description=f"{request.availability:d} is not a known value")
     if request.state not in models.ModelState.values():
-        yield Violation(field="state", description=f"{request.state:d} is no known value")
+        yield Violation(field="state", description=f"{request.state:d} is not a known value")
     if not math.isfinite(request.max_input_usd_per_million_tokens):
         yield Violation(field="max_input_usd_per_million_tokens", description="must be a finite number")
     for field, text, characters_max in (
@@ -127,7 +127,7 @@ def _violations(request: service.ListModelsRequest) -> Iterator[Violation]:
             yield Violation(field=field, description=f"must have at most {characters_max} characters")
 
 
-def _passes(model: models.Model, request: service.ListModelsRequest) -> bool:
+def _matches(model: models.Model, request: service.ListModelsRequest) -> bool:
     query = request.query.casefold()
     return (
         (not request.type or model.type == request.type)
@@ -136,53 +136,53 @@ def _passes(model: models.Model, request: service.ListModelsRequest) -> bool:
         and (not request.state or model.state == request.state)
         and (not request.quantization or model.quantization.casefold() == request.quantization.casefold())
         and (query in model.id.casefold() or query in model.display_name.casefold())
-        and _holds_enough(model, request)
-        and _costs_little_enough(model, request)
+        and _has_context(model, request)
+        and _is_within_price(model, request)
     )
 
 
-def _holds_enough(model: models.Model, request: service.ListModelsRequest) -> bool:
+def _has_context(model: models.Model, request: service.ListModelsRequest) -> bool:
     if not request.HasField("min_context_length"):
         return True
     return model.HasField("context_length") and model.context_length >= request.min_context_length
 
 
-def _costs_little_enough(model: models.Model, request: service.ListModelsRequest) -> bool:
+def _is_within_price(model: models.Model, request: service.ListModelsRequest) -> bool:
     if not request.HasField("max_input_usd_per_million_tokens"):
         return True
     price = _input_price(model)
     return price is not None and price <= request.max_input_usd_per_million_tokens
 
 
-def _place(model: models.Model, value_of: Callable[[models.Model], float | None]) -> _Place:
+def _position(model: models.Model, value_of: Callable[[models.Model], float | None]) -> _Position:
     value = value_of(model)
     return (1, 0.0, model.id) if value is None else (0, value, model.id)
 
 
-def _token(place: _Place, request: service.ListModelsRequest) -> str:
-    text = orjson.dumps([_TOKEN_VERSION, _question(request), *place])
+def _token(position: _Position, request: service.ListModelsRequest) -> str:
+    text = orjson.dumps([_TOKEN_VERSION, _query_hash(request), *position])
     return _encoded(_checksum(text) + text)
 
 
-def _place_of_token(request: service.ListModelsRequest) -> _Place | None:
-    """None where the token is not one of ours for this question.
+def _position_of_token(request: service.ListModelsRequest) -> _Position | None:
+    """Return the position in the token; None if the token does not belong to this query.
 
-    The checksum finds accidents. It keeps no secret: whoever forges a token chooses where
-    their own page begins, nothing more.
+    The checksum detects accidents and protects nothing: a forged token only chooses where the caller's
+    own page begins.
     """
     token = request.page_token
     try:
         data = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
         parsed: object = orjson.loads(data[_CHECKSUM_BYTES:])
-    except ValueError:  # of either: binascii.Error and JSONDecodeError are ValueErrors
+    except ValueError:  # binascii.Error and JSONDecodeError are ValueErrors
         return None
-    # Decoding ignores foreign characters and the last bits of the last one: compare the text.
+    # Decoding ignores foreign characters and the last bits of the last character: compare the text.
     if data[:_CHECKSUM_BYTES] != _checksum(data[_CHECKSUM_BYTES:]) or token != _encoded(data):
         return None
     match parsed:
-        case [int(version), str(question), int(lacks), float(value), str(model_id)]:
-            ours = version == _TOKEN_VERSION and question == _question(request)
-            return (lacks, value, model_id) if ours else None
+        case [int(version), str(query_hash), int(missing), float(value), str(model_id)]:
+            is_valid = version == _TOKEN_VERSION and query_hash == _query_hash(request)
+            return (missing, value, model_id) if is_valid else None
         case _:
             return None
 
@@ -191,16 +191,16 @@ def _encoded(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).decode("ascii").rstrip("=")
 
 
-def _question(request: service.ListModelsRequest) -> str:
-    """A hash of what must not change between pages; the size of a page may."""
-    asked = service.ListModelsRequest()
-    asked.CopyFrom(request)
-    asked.DiscardUnknownFields()
-    asked.ClearField("page_size")
-    asked.ClearField("page_token")
-    if asked.order_by == "id":
-        asked.ClearField("order_by")
-    return hashlib.sha256(asked.SerializeToString(deterministic=True)).hexdigest()[:16]
+def _query_hash(request: service.ListModelsRequest) -> str:
+    """Return a hash of what must not change between pages. The page size may change."""
+    query = service.ListModelsRequest()
+    query.CopyFrom(request)
+    query.DiscardUnknownFields()
+    query.ClearField("page_size")
+    query.ClearField("page_token")
+    if query.order_by == "id":
+        query.ClearField("order_by")
+    return hashlib.sha256(query.SerializeToString(deterministic=True)).hexdigest()[:16]
 
 
 def _checksum(text: bytes) -> bytes:

@@ -1,7 +1,6 @@
-"""What a call cost, by the price list: exact integers, no float on the way.
+"""The cost of a call by the price list, in exact integers without floats.
 
-Owns the arithmetic alone. Where the price comes from is `directory.py`'s matter; what counts
-in the end is the provider's invoice.
+Owns the arithmetic only. `list_cache.py` provides the price. The provider's invoice is authoritative.
 """
 
 import math
@@ -14,16 +13,16 @@ from togetherchat.v1 import models_pb2 as models
 
 _INT64_MAX: Final = 2**63 - 1
 _NANO_USD_PER_TOKEN: Final = 1000
-"""1 USD for a million tokens is 1,000 nano-USD a token."""
+"""1 USD per million tokens is 1,000 nano-USD per token."""
 _PRICES_CACHED: Final = 1024
 
 
 def cost_nano_usd(usage: chat.Usage, pricing: models.Pricing) -> int | None:
-    """1e-9 USD for `usage`, rounded half to even once, at the end.
+    """Return the cost of `usage` in 1e-9 USD, rounded once, at the end, half to even.
 
-    Prompt tokens from the provider's cache cost the cached rate where both their number and
-    that rate are known, and the full one otherwise. None where the input or output price is
-    unknown, or where a number is one that no price or count can be.
+    Input tokens from the provider's cache cost the cached rate if both their number and that rate are
+    known, else the full rate. Returns None if the input or output price is unknown, or if a price or a
+    count is invalid.
     """
     if not (
         pricing.HasField("input_usd_per_million_tokens") and pricing.HasField("output_usd_per_million_tokens")
@@ -49,9 +48,9 @@ def cost_nano_usd(usage: chat.Usage, pricing: models.Pricing) -> int | None:
 
 @lru_cache(maxsize=_PRICES_CACHED)
 def _rates(*usd_per_million_tokens: float) -> tuple[int, int, int, int] | None:
-    """Prices as they were written, as integers of one unit, and how many units a nano-USD has.
+    """Return the decimal prices as integers of one unit, and the number of units in a nano-USD.
 
-    0.88 is 88/100, not the nearest binary fraction. Kept, because fractions take ten times as
+    0.88 is 88/100, not the nearest binary fraction. The result is cached: fractions take ten times as
     long as the rest.
     """
     if not all(math.isfinite(price) and price >= 0 for price in usd_per_million_tokens):
@@ -63,6 +62,6 @@ def _rates(*usd_per_million_tokens: float) -> tuple[int, int, int, int] | None:
 
 
 def _divided_half_to_even(amount: int, unit: int) -> int:
-    quotient, rest = divmod(amount, unit)
-    up = 2 * rest > unit or (2 * rest == unit and quotient % 2 == 1)
+    quotient, remainder = divmod(amount, unit)
+    up = 2 * remainder > unit or (2 * remainder == unit and quotient % 2 == 1)
     return quotient + up

@@ -31,10 +31,13 @@ from togetherchat_server.runtime.memory import MemoryGauge
 from togetherchat_server.runtime.observability import Environment, Observability
 from togetherchat_server.telemetry.call_record import Sink
 from togetherchat_server.telemetry.metrics import definitions as names
+from togetherchat_server.tenants.authenticator import Authenticator
 from togetherchat_server.tenants.files import load_tenant_files
-from togetherchat_server.tenants.gate import Gate
+from togetherchat_server.tenants.policy import TenantPolicy
+from togetherchat_server.tenants.quota import ReplicaQuotaStore, TenantQuota
 from togetherchat_server.tenants.quota_store import LocalQuotaStore
 from togetherchat_server.tenants.shared_quota_store import SharedQuotaStore
+from togetherchat_server.tenants.tenants_file import TenantsFile
 from togetherchat_server.upstream.adaptive_throttle import AdaptiveThrottle
 from togetherchat_server.upstream.client import UpstreamClient, UpstreamLimits
 from togetherchat_server.upstream.retry_loop import RetryEnvironment, RetryingChat
@@ -61,6 +64,15 @@ class Frontends:
 
     grpc: GrpcServer
     http: "HttpServer | None"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenancy:
+    """What the service needs to serve tenants."""
+
+    authenticator: Authenticator
+    policy: TenantPolicy
+    quota: TenantQuota
 
 
 @final
@@ -90,7 +102,7 @@ class Wiring:
         self._auth_throttle = AuthThrottle(
             per_minute=self._settings.auth_failures_per_minute, clock=environment.clock
         )
-        self._gate = self._make_gate()
+        self._tenancy = self._make_tenancy()
         self.admission: Final = self._make_admission()
         observability.gauges[names.CALLS_IN_FLIGHT,] = lambda: self.admission.in_flight
         observability.gauges[names.CALLS_QUEUED,] = lambda: self.admission.queued
@@ -101,40 +113,46 @@ class Wiring:
         unavailable = UnavailableModels(clock=self._environment.clock)
         list_cache = self._make_list_cache(provider, unavailable)
         chat = self._make_chat(self._make_retrying(provider), list_cache, unavailable)
-        listing = list_cache if self._gate is None else QuotaModelListing(list_cache, self._gate)
+        listing = list_cache if self._tenancy is None else QuotaModelListing(list_cache, self._tenancy.quota)
         sessions = self._make_sessions(upstream, log)
         return Frontends(
             grpc=self._make_grpc(sessions, chat, listing),
             http=None if self._settings.http_listen is None else self._make_http(sessions, chat, listing),
         )
 
-    def _make_gate(self) -> Gate | None:
+    def _make_tenancy(self) -> Tenancy | None:
         settings, environment = self._settings, self._environment
         files = load_tenant_files(settings)
         if files is None:
             return None
-        replicas = None
-        if settings.redis_url:
-            # Loaded where it is wanted: it is not always installed.
-            from togetherchat_server.tenants.redis.quotas import RedisQuotas  # noqa: PLC0415
-
-            replicas = RedisQuotas(
-                settings.redis_url,
-                patience_s=settings.redis_timeout_s,
-                clock=environment.clock,
-                replica=secrets.token_hex(8),
-            )
-            self._resources.push_async_callback(replicas.aclose)
-            self._observability.gauges[names.REDIS_UP,] = lambda: not replicas.away
+        tenants = TenantsFile(files.tenants, clock=environment.clock)
         tally = self._shared.tally
-        return Gate(
-            files,
-            LocalQuotaStore() if tally is None else SharedQuotaStore.joined(tally),
-            clock=environment.clock,
-            wall_clock=environment.wall_clock,
-            aliases=self._model_names.aliases,
-            replicas=replicas,
+        return Tenancy(
+            authenticator=Authenticator(
+                files.keys, clock=environment.clock, wall_clock=environment.wall_clock
+            ),
+            policy=TenantPolicy(tenants, aliases=self._model_names.aliases),
+            quota=TenantQuota(
+                tenants,
+                LocalQuotaStore() if tally is None else SharedQuotaStore.open_or_local(tally),
+                clock=environment.clock,
+                replicas=None if settings.redis_url is None else self._make_replica_store(settings.redis_url),
+            ),
         )
+
+    def _make_replica_store(self, redis_url: str) -> ReplicaQuotaStore:
+        # Imported on use: redis is an optional dependency.
+        from togetherchat_server.tenants.redis.quota_store import RedisQuotaStore  # noqa: PLC0415
+
+        replicas = RedisQuotaStore(
+            redis_url,
+            timeout_s=self._settings.redis_timeout_s,
+            clock=self._environment.clock,
+            replica=secrets.token_hex(8),
+        )
+        self._resources.push_async_callback(replicas.aclose)
+        self._observability.gauges[names.REDIS_UP,] = lambda: not replicas.unavailable
+        return replicas
 
     def _make_admission(self) -> Admission:
         settings, clock = self._settings, self._environment.clock
@@ -145,7 +163,8 @@ class Wiring:
             max_concurrent_calls_per_caller=settings.max_concurrent_calls_per_caller,
         )
         memory = MemoryGauge(share_max=settings.memory_shed_ratio, clock=clock)
-        return Admission(limits, clock=clock, short_of_memory=memory.short, quotas=self._gate)
+        quotas = None if self._tenancy is None else self._tenancy.quota
+        return Admission(limits, clock=clock, short_of_memory=memory.short, quotas=quotas)
 
     def _make_provider(self, upstream: ProviderConfig) -> TogetherProvider:
         settings = self._settings
@@ -217,24 +236,28 @@ class Wiring:
             unavailable=unavailable,
             permits=self._permits(),
         )
+        tenancy = self._tenancy
         return ValidatingChat(
-            routing if self._gate is None else PolicyChat(routing, self._gate, self._model_names),
+            routing
+            if tenancy is None
+            else PolicyChat(routing, tenancy.policy, tenancy.quota, self._model_names),
             RequestLimits(max_request_bytes=self._settings.max_request_bytes),
         )
 
     def _permits(self) -> Callable[[str, str], bool] | None:
-        return None if self._gate is None else self._gate.permits
+        return None if self._tenancy is None else self._tenancy.policy.permits
 
     def _make_sessions(self, upstream: ProviderConfig, log: Sink) -> Sessions:
         models = {*self._catalog.by_id, *self._model_names.all().values()}
-        booked = () if self._gate is None else (self._gate,)
+        tenancy = self._tenancy
+        quota_sinks = () if tenancy is None else (tenancy.quota.count_tokens,)
         return Sessions(
             key_mode=self._settings.upstream_credentials,
             server_key=upstream.current_key,
             call_timeout_s=self._settings.call_timeout_s,
             clock=self._environment.clock,
-            sinks=(*self._observability.sinks(log, models=models), *booked),
-            gate=self._gate,
+            sinks=(*self._observability.sinks(log, models=models), *quota_sinks),
+            authenticator=None if tenancy is None else tenancy.authenticator,
             spans=self._observability.open_spans(upstream.base_url),
         )
 

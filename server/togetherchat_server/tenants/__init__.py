@@ -1,5 +1,5 @@
-"""Who may call, and how much: the keys of tenants, and the limits of each.
+"""Tenants: who calls, what each tenant may use, and how much it has used.
 
-`keys` and its file say whose a call is, `limits` what a tenant may, `quotas` what it has used. `gate`
-is what the rest of the service sees of all that. Knows no front and no provider.
+`Authenticator` maps a key to a tenant, `TenantPolicy` decides about models and output, and
+`TenantQuota` counts calls, requests and tokens. The package knows no frontend and no provider.
 """

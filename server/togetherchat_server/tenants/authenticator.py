@@ -1,8 +1,8 @@
-"""Whose call it is: from the key of its `authorization` to a tenant.
+"""Authenticates callers: maps the key in `authorization` to a tenant.
 
-A key is looked up by its id and compared by its hash in constant time. An id that nobody has costs
-the same work and gets the same answer as a wrong secret. Only who holds the whole of a key hears
-that it was revoked or has expired.
+The id of a key finds its entry, and its hash is compared in constant time. An unknown id costs the
+same work and gets the same error as a wrong secret. Only the holder of the whole key learns that it
+was revoked or has expired.
 """
 
 import hmac
@@ -13,13 +13,13 @@ from typing import Final, final
 
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.tenants.key_file import KeyLine, KeyTable, read_keys, seconds_of
-from togetherchat_server.tenants.key_format import id_of
+from togetherchat_server.tenants.key_format import key_id_of
 from togetherchat_server.tenants.reloading_file import ReloadingFile
 
 MISSING: Final = "send a key of this service as `authorization: Bearer tc_...`"
 NO_KEY: Final = (
-    "`authorization` holds no key of this service (tc_...), or one with a typing error; "
-    "a Together key of your own goes into `x-together-api-key`"
+    "`authorization` has no key of this service (tc_...), or one with a typing error; "
+    "send your own Together key as `x-together-api-key`"
 )
 WRONG: Final = "the service does not know this key"
 REVOKED: Final = "the key was revoked"
@@ -28,18 +28,19 @@ EXPIRED: Final = "the key has expired"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Who calls: the tenant, and the id of the key that said so, which is no secret."""
+    """The tenant of a caller, and the id of its key, which is not secret."""
 
     tenant: str
     key_id: str
 
 
 NOBODY: Final = Identity(tenant="", key_id="")
+"""The identity of every caller if the service has no API keys file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _KeyEntry:
-    """One key, ready to be compared with."""
+class _StoredKey:
+    """One key of the file, prepared for comparison."""
 
     digest: bytes
     identity: Identity
@@ -48,55 +49,55 @@ class _KeyEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Ring:
+class _KeyRing:
     table: KeyTable
-    known: dict[str, _KeyEntry]
+    keys: dict[str, _StoredKey]
 
 
-_UNKNOWN: Final = _KeyEntry(digest=bytes(32), identity=NOBODY, revoked=True, expires_s=None)
+_UNKNOWN: Final = _StoredKey(digest=bytes(32), identity=NOBODY, revoked=True, expires_s=None)
 
 
 @final
 class Authenticator:
-    """The keys of a file, as it is now. `wall_clock` gives seconds since 1970.
+    """Authenticates callers by the current API keys file. `wall_clock` returns seconds since 1970.
 
     Raises:
         OSError: the file cannot be read at the start.
-        ValueError: it is no file of keys then.
+        ValueError: the file is invalid at the start.
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float], wall_clock: Callable[[], float]) -> None:
-        self._file = ReloadingFile(path, _ring, clock=clock)
+        self._file = ReloadingFile(path, _read_ring, clock=clock)
         self._wall_clock = wall_clock
 
     def identity_of(self, text: str) -> Identity:
-        """Who holds this key. The text may be anything that a caller sent.
+        """Return the identity of the holder of a key. The text may be anything that a caller sent.
 
         Raises:
             ServiceError: INVALID_CREDENTIALS.
         """
-        key_id = id_of(text)
+        key_id = key_id_of(text)
         if key_id is None:
             raise ServiceError(Reason.INVALID_CREDENTIALS, NO_KEY)
         ring = self._file.current()
-        known = ring.known.get(key_id, _UNKNOWN)
-        right = hmac.compare_digest(known.digest, ring.table.digest(text))
-        if not right or known is _UNKNOWN:
+        key = ring.keys.get(key_id, _UNKNOWN)
+        matches = hmac.compare_digest(key.digest, ring.table.digest(text))
+        if not matches or key is _UNKNOWN:
             raise ServiceError(Reason.INVALID_CREDENTIALS, WRONG)
-        if known.revoked:
+        if key.revoked:
             raise ServiceError(Reason.INVALID_CREDENTIALS, REVOKED)
-        if known.expires_s is not None and known.expires_s <= self._wall_clock():
+        if key.expires_s is not None and key.expires_s <= self._wall_clock():
             raise ServiceError(Reason.INVALID_CREDENTIALS, EXPIRED)
-        return known.identity
+        return key.identity
 
 
-def _ring(path: Path) -> _Ring:
+def _read_ring(path: Path) -> _KeyRing:
     table = read_keys(path)
-    return _Ring(table=table, known={line.id: _ready(line) for line in table.keys.values()})
+    return _KeyRing(table=table, keys={line.id: _stored(line) for line in table.keys.values()})
 
 
-def _ready(line: KeyLine) -> _KeyEntry:
-    return _KeyEntry(
+def _stored(line: KeyLine) -> _StoredKey:
+    return _StoredKey(
         digest=bytes.fromhex(line.digest),
         identity=Identity(tenant=line.tenant, key_id=line.id),
         revoked=bool(line.revoked),

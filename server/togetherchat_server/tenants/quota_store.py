@@ -1,19 +1,19 @@
-"""What each tenant has in use: calls in flight, and its accounts of requests and tokens.
+"""The usage of each tenant: its calls in flight, requests and tokens.
 
-A tally is asked and told; it decides by `rates` and the limits that it is handed. This one is of one
-process. `shared_tally` is of all processes of a machine.
+`LocalQuotaStore` counts for one process, `SharedQuotaStore` for all processes of a machine, and
+`RedisQuotaStore` for all replicas. The arithmetic is in `rate_limiter.py`.
 """
 
 import enum
 from dataclasses import dataclass
 from typing import Protocol, final
 
-from togetherchat_server.tenants.policy import TenantLimits
-from togetherchat_server.tenants.rate_limiter import used, wait_s
+from togetherchat_server.tenants.rate_limiter import consume, wait_s
+from togetherchat_server.tenants.tenants_file import QuotaLimits
 
 
-class QuotaLimit(enum.StrEnum):
-    """The limit of a tenant that a call ran into, in words."""
+class QuotaMetric(enum.StrEnum):
+    """What a limit counts, as error messages name it."""
 
     CALLS = "calls in flight"
     REQUESTS = "requests per minute"
@@ -22,15 +22,15 @@ class QuotaLimit(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class QuotaRejection:
-    """Why a call is not let in, and in how many seconds it may be; None: nobody knows."""
+    """The exhausted limit. `retry_after_s` is None if nobody knows when there is room again."""
 
-    limit: QuotaLimit
-    again_s: float | None
+    metric: QuotaMetric
+    retry_after_s: float | None
 
 
 @dataclass(slots=True)
-class Account:
-    """One tenant. The moments are of `rates`."""
+class QuotaUsage:
+    """The usage of one tenant. The moments are those of `rate_limiter`."""
 
     calls: int = 0
     requests_until_s: float = 0.0
@@ -38,56 +38,60 @@ class Account:
 
 
 class QuotaStore(Protocol):
-    """Calls that entered must leave, once. `now_s` is of one clock for all who share the tally."""
+    """Counts the usage of tenants. `now_s` is of the one clock of all processes that share the store."""
 
-    def enter(self, tenant: str, limits: TenantLimits, now_s: float) -> QuotaRejection | None: ...
+    def enter(self, tenant: str, limits: QuotaLimits, now_s: float) -> QuotaRejection | None:
+        """Count a call, unless a limit is exhausted. Each call that entered calls `leave` exactly once."""
+        ...
 
     def leave(self, tenant: str) -> None: ...
 
-    def spend(self, tenant: str, tokens: int, limits: TenantLimits, now_s: float) -> None: ...
+    def spend(self, tenant: str, tokens: int, limits: QuotaLimits, now_s: float) -> None:
+        """Count the tokens of a finished call."""
+        ...
 
 
 @final
 class LocalQuotaStore:
-    """The tally of one process."""
+    """The quota store of one process."""
 
     def __init__(self) -> None:
-        self._accounts: dict[str, Account] = {}
+        self._usages: dict[str, QuotaUsage] = {}
 
-    def enter(self, tenant: str, limits: TenantLimits, now_s: float) -> QuotaRejection | None:
-        account = self._accounts.setdefault(tenant, Account())
-        refusal = rejection_of(account, limits, now_s)
-        if refusal is None:
-            account.calls += 1
-            account.requests_until_s = after_request(account.requests_until_s, limits, now_s)
-        return refusal
+    def enter(self, tenant: str, limits: QuotaLimits, now_s: float) -> QuotaRejection | None:
+        usage = self._usages.setdefault(tenant, QuotaUsage())
+        rejection = check_quota(usage, limits, now_s)
+        if rejection is None:
+            usage.calls += 1
+            usage.requests_until_s = consume_request(usage.requests_until_s, limits, now_s)
+        return rejection
 
     def leave(self, tenant: str) -> None:
-        self._accounts[tenant].calls -= 1
+        self._usages[tenant].calls -= 1
 
-    def spend(self, tenant: str, tokens: int, limits: TenantLimits, now_s: float) -> None:
-        account = self._accounts.setdefault(tenant, Account())
-        account.tokens_until_s = used(account.tokens_until_s, now_s, limits.tokens_per_minute, tokens)
+    def spend(self, tenant: str, tokens: int, limits: QuotaLimits, now_s: float) -> None:
+        usage = self._usages.setdefault(tenant, QuotaUsage())
+        usage.tokens_until_s = consume(usage.tokens_until_s, now_s, limits.tokens_per_minute, tokens)
 
 
-def rejection_of(account: Account, limits: TenantLimits, now_s: float) -> QuotaRejection | None:
-    """Why one more call of this tenant is not to be let in now. The longest wait rules."""
-    if 0 < limits.max_concurrent_calls <= account.calls:
-        return QuotaRejection(QuotaLimit.CALLS, None)
-    requests_s = wait_s(account.requests_until_s, now_s, limits.requests_per_minute)
-    tokens_s = wait_s(account.tokens_until_s, now_s, limits.tokens_per_minute)
+def check_quota(usage: QuotaUsage, limits: QuotaLimits, now_s: float) -> QuotaRejection | None:
+    """Return why a tenant may not begin one more call now; None if it may. The longest wait is named."""
+    if 0 < limits.max_concurrent_calls <= usage.calls:
+        return QuotaRejection(QuotaMetric.CALLS, None)
+    requests_s = wait_s(usage.requests_until_s, now_s, limits.requests_per_minute)
+    tokens_s = wait_s(usage.tokens_until_s, now_s, limits.tokens_per_minute)
     if not (requests_s or tokens_s):
         return None
-    return longest(requests_s, tokens_s)
+    return longer_wait(requests_s, tokens_s)
 
 
-def longest(requests_s: float, tokens_s: float) -> QuotaRejection:
-    """Of two waits the longer."""
+def longer_wait(requests_s: float, tokens_s: float) -> QuotaRejection:
+    """Return the rejection with the longer of two waits."""
     if requests_s >= tokens_s:
-        return QuotaRejection(QuotaLimit.REQUESTS, requests_s)
-    return QuotaRejection(QuotaLimit.TOKENS, tokens_s)
+        return QuotaRejection(QuotaMetric.REQUESTS, requests_s)
+    return QuotaRejection(QuotaMetric.TOKENS, tokens_s)
 
 
-def after_request(until_s: float, limits: TenantLimits, now_s: float) -> float:
-    """The account of requests with one more on it."""
-    return used(until_s, now_s, limits.requests_per_minute, 1)
+def consume_request(used_until_s: float, limits: QuotaLimits, now_s: float) -> float:
+    """Return the usage of requests after one more."""
+    return consume(used_until_s, now_s, limits.requests_per_minute, 1)

@@ -1,8 +1,8 @@
-"""A file that may be replaced while the service runs.
+"""A file that is read again when it is replaced while the service runs.
 
-Looks at it at most once a second, and only when somebody asks: no thread, no task, and nothing on
-the way of most calls but a comparison of two numbers. What cannot be read or used leaves what was
-read last in force, and is said once.
+The file is checked at most once a second, and only when its value is requested. That needs no thread
+and no task, and most calls only compare two numbers. If the file cannot be read or is invalid, the
+last value stays in force, and one warning is logged.
 """
 
 import logging
@@ -10,54 +10,56 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Generic, TypeVar, final
 
-LOOK_EVERY_S: Final = 1.0
+CHECK_EVERY_S: Final = 1.0
 
 Value = TypeVar("Value")
 
-_State = tuple[int, int, int, int]
+_FileState = tuple[int, int, int, int]
 _log = logging.getLogger(__name__)
 
 
 @final
 class ReloadingFile(Generic[Value]):
-    """What `read` makes of a file. Its first reading raises what `read` raises: OSError, ValueError."""
+    """The result of `read` for the current file. The first read raises what `read` raises."""
 
     def __init__(self, path: Path, read: Callable[[Path], Value], *, clock: Callable[[], float]) -> None:
         self._path = path
         self._read = read
         self._clock = clock
-        self._seen: _State | None = _state(path)
+        self._state: _FileState | None = _state(path)
         self._value = read(path)
-        self._look_at_s = clock() + LOOK_EVERY_S
+        self._check_at_s = clock() + CHECK_EVERY_S
 
     def current(self) -> Value:
-        """What the file says, at most a second late."""
+        """Return the value of the file, at most a second old."""
         now_s = self._clock()
-        if now_s >= self._look_at_s:
-            self._look_at_s = now_s + LOOK_EVERY_S
-            self._look()
+        if now_s >= self._check_at_s:
+            self._check_at_s = now_s + CHECK_EVERY_S
+            self._check()
         return self._value
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         try:
             state = _state(self._path)
         except OSError as exc:
-            if self._seen is not None:
-                _log.warning("%s is gone (%s): what it said last stays", self._path, exc.strerror)
-            self._seen = None
+            if self._state is not None:
+                _log.warning(
+                    "%s: file not found (%s); its last contents stay in force", self._path, exc.strerror
+                )
+            self._state = None
             return
-        if state == self._seen:
+        if state == self._state:
             return
-        self._seen = state
+        self._state = state
         try:
             self._value = self._read(self._path)
         except (OSError, ValueError) as exc:
-            said = exc.strerror if isinstance(exc, OSError) else exc
-            _log.warning("%s cannot be used (%s): what it said before stays", self._path, said)
+            problem = exc.strerror if isinstance(exc, OSError) else exc
+            _log.warning("%s: invalid (%s); its last valid contents stay in force", self._path, problem)
         else:
-            _log.info("%s was read again", self._path)
+            _log.info("%s: reloaded", self._path)
 
 
-def _state(path: Path) -> _State:
-    found = path.stat()
-    return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
+def _state(path: Path) -> _FileState:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size

@@ -8,7 +8,7 @@ from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.calls.model_routing import RoutingChat
 from togetherchat_server.domain.call import Call
 from togetherchat_server.domain.reasons import FALLS_BACK, Reason, ServiceError
-from togetherchat_server.models.aliases import ModelNames
+from togetherchat_server.models.aliases import ModelAliases
 from togetherchat_server.models.unavailable import UnavailableModels
 
 RECEIVED_S = 1000.0
@@ -297,10 +297,10 @@ async def test_a_model_without_a_price_has_no_cost():
     assert not events[-1].completed.usage.HasField("cost_nano_usd")
 
 
-NAMES = ModelNames(
+NAMES = ModelAliases(
     aliases={"fast": PRICED, "spare": "second", "old/id": "new/id"}, replacements={"retired/id": PRICED}
 )
-CHAIN = ModelNames(aliases={"fast": "retired/id"}, replacements={"retired/id": PRICED})
+CHAIN = ModelAliases(aliases={"fast": "retired/id"}, replacements={"retired/id": PRICED})
 
 
 def with_names(fake, unavailable=None):

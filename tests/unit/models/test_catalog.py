@@ -1,4 +1,4 @@
-"""Reading a catalogue strictly, and merging it with the provider's list."""
+"""Reading a catalog strictly, and merging it with the provider's list."""
 
 import datetime as dt
 
@@ -44,16 +44,19 @@ def merged_one(catalog: Catalog, live: list[models.Model] | None, **aliases: str
 
 
 @pytest.mark.parametrize(
-    ("values", "says"),
+    ("values", "message"),
     [
-        ({"kontext_length": "5"}, "lists[0].models[0]: unknown key 'kontext_length'"),
+        (
+            {"kontext_length": "5"},
+            "lists[0].models[0]: unknown member 'kontext_length'; known members: id, display_name",
+        ),
         ({"context_length": '"5"'}, "lists[0].models[0].context_length: must be a number of tokens"),
         ({"context_length": "true"}, "lists[0].models[0].context_length"),
         ({"context_length": "0"}, "lists[0].models[0].context_length"),
         ({"context_length": "2147483648"}, "lists[0].models[0].context_length"),
         ({"retirement_date": '"2026-11-22"'}, "lists[0].models[0].retirement_date: must be a date"),
         ({"retirement_date": "2026-11-22T10:00:00"}, "lists[0].models[0].retirement_date"),
-        ({"retirement_date": "2026-02-30"}, "no TOML"),
+        ({"retirement_date": "2026-02-30"}, "not TOML"),
         ({"input_usd": "-0.1"}, "lists[0].models[0].input_usd: must be a number, 0 or above"),
         ({"input_usd": "nan"}, "lists[0].models[0].input_usd"),
         ({"output_usd": "inf"}, "lists[0].models[0].output_usd"),
@@ -65,69 +68,71 @@ def merged_one(catalog: Catalog, live: list[models.Model] | None, **aliases: str
         ({"display_name": "5"}, "lists[0].models[0].display_name"),
     ],
 )
-def test_a_model_with_something_wrong_is_refused_by_name(values, says):
-    """The error says where it is and what is wanted."""
+def test_an_invalid_model_is_rejected_with_the_member_and_the_rule(values, message):
+    """The error has the path of the member."""
     with pytest.raises(CatalogError) as raised:
         catalog_of(row(**values))
-    assert says in str(raised.value)
+    assert message in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "says"),
+    ("before", "after", "message"),
     [
         ('as_of = "2026-11"', 'as_of = "2026-13"', "lists[0].as_of: must be a month"),
         ('as_of = "2026-11"', "as_of = 2026-11-01", "lists[0].as_of"),
-        ('as_of = "2026-11"', "", "lists[0]: 'as_of' is missing"),
-        ('source = "a page"', "", "lists[0]: 'source' is missing"),
+        ('as_of = "2026-11"', "", "lists[0].as_of: is missing"),
+        ('source = "a page"', "", "lists[0].source: is missing"),
         ('"SERVERLESS"', '"ANY"', "lists[0].availability: must be SERVERLESS, DEDICATED or BOTH"),
-        ('type = "chat"', 'typ = "chat"', "lists[0]: unknown key 'typ'"),
+        (
+            'type = "chat"',
+            'typ = "chat"',
+            "lists[0]: unknown member 'typ'; known members: source, as_of, type, availability, models",
+        ),
         ("models = [", "models = [1,", "lists[0].models[0]: must be a table"),
-        ("[[lists]]", "[lists]", "the catalogue.lists: must be a list of tables"),
-        ("[[lists]]", "[[liste]]", "the catalogue: unknown key 'liste'"),
-        ("[[lists]]", "[[lists", "no TOML"),
+        ("[[lists]]", "[lists]", "the model catalog: lists: must be a list"),
+        ("[[lists]]", "[[liste]]", "the model catalog: unknown member 'liste'; known members: lists"),
+        ("[[lists]]", "[[lists", "not TOML"),
     ],
 )
-def test_a_list_with_something_wrong_is_refused_by_name(before, after, says):
-    """What holds for a model holds for the list around it."""
+def test_an_invalid_list_is_rejected_with_the_member_and_the_rule(before, after, message):
+    """The rules for a model apply to its list as well."""
     with pytest.raises(CatalogError) as raised:
         load_catalog(LIST.replace("{rows}", ROW).replace(before, after).encode())
-    assert says in str(raised.value)
+    assert message in str(raised.value)
 
 
-def test_a_missing_key_is_named():
-    """A model must say who made it."""
-    with pytest.raises(CatalogError, match="'organization' is missing"):
+def test_a_missing_member_is_named():
+    """A model must have an organization."""
+    with pytest.raises(CatalogError, match=r"lists\[0\]\.models\[0\]\.organization: is missing"):
         catalog_of('{ id = "maker/one", display_name = "One" },')
 
 
-def test_an_id_stands_once():
-    """Two entries with one id would let the reader choose."""
-    with pytest.raises(
-        CatalogError, match=r"lists\[0\].models\[1\].id: maker/one stands in the catalogue twice"
-    ):
+def test_an_id_that_occurs_twice_is_rejected():
+    """Two entries with one id would be ambiguous."""
+    with pytest.raises(CatalogError, match=r"lists\[0\].models\[1\].id: maker/one is in the catalog twice"):
         catalog_of(ROW, ROW)
 
 
-def test_a_file_that_is_no_utf_8_is_refused():
-    """Bytes that are no text end in the one error, not in another."""
-    with pytest.raises(CatalogError, match="no TOML in UTF-8"):
+def test_a_file_that_is_not_utf_8_is_rejected():
+    """Invalid bytes raise the same error as invalid TOML."""
+    with pytest.raises(CatalogError, match="not TOML in UTF-8"):
         load_catalog(b"\xff")
 
 
-def test_an_empty_list_is_a_catalogue():
-    """A file without models is allowed: the provider's list still answers."""
+def test_a_catalog_without_models_is_valid():
+    """ListModels then returns the provider's list."""
     assert load_catalog(b"lists = []") == Catalog(by_id={}, as_of="")
 
 
 def test_without_a_live_list_a_model_is_unconfirmed():
-    """Nobody said that it is there, and nobody that it has gone."""
+    """Nothing confirms that it is served, or that it is not."""
     model = merged_one(catalog_of(ROW), None)
     assert model.state == models.MODEL_STATE_UNCONFIRMED
     assert model.source == models.MODEL_SOURCE_CATALOG
 
 
 def test_a_model_that_the_live_list_leaves_out_is_unconfirmed():
-    """The list may be one key's: leaving out is no proof."""
+    """The list may be that of one key: a missing model may exist for another."""
     model, other = merge(catalog_of(ROW), [models.Model(id="x/y")], today=TODAY, aliases={})
     assert (model.id, model.state) == ("maker/one", models.MODEL_STATE_UNCONFIRMED)
     assert (other.id, other.state) == ("x/y", models.MODEL_STATE_ACTIVE)
@@ -147,15 +152,15 @@ def test_a_model_is_retired_from_its_date_on(date, state):
 
 
 def test_a_model_in_the_live_list_is_active_whatever_its_date():
-    """The provider is right about what it lists; the date stays for information."""
+    """The provider is right about what it lists; the date is kept for information."""
     model = merged_one(catalog_of(row(retirement_date="2026-01-01")), [models.Model(id="maker/one")])
     assert model.state == models.MODEL_STATE_ACTIVE
     assert model.source == models.MODEL_SOURCE_BOTH
     assert model.retirement_date == "2026-01-01"
 
 
-def test_the_provider_is_right_where_they_differ_and_the_catalogue_fills_the_rest():
-    """A live entry has no quantization and no retirement date: those are the catalogue's."""
+def test_the_provider_is_right_where_they_differ_and_the_catalog_fills_in_the_rest():
+    """A live entry has no quantization and no retirement date: those come from the catalog."""
     catalog = catalog_of(row(context_length="4096", quantization='"FP8"', license='"old"'))
     live = models.Model(id="maker/one", display_name="One!", context_length=8192, type="language")
     live.create_time.seconds = 5
@@ -175,8 +180,8 @@ def test_the_provider_is_right_where_they_differ_and_the_catalogue_fills_the_res
     assert expected == merged_one(catalog, [live])
 
 
-def test_a_model_of_the_provider_alone_is_told_as_it_is():
-    """The sandbox's models come this way."""
+def test_a_model_that_only_the_provider_lists_is_returned_unchanged():
+    """The sandbox's models are an example."""
     model = merged_one(Catalog(by_id={}, as_of=""), [models.Model(id="sandbox/echo", context_length=7)])
     assert (
         models.Model(
@@ -189,15 +194,15 @@ def test_a_model_of_the_provider_alone_is_told_as_it_is():
     )
 
 
-def test_ids_are_compared_with_their_case():
-    """The provider tells `One` from `one`."""
+def test_ids_are_case_sensitive():
+    """For the provider, `One` and `one` are different models."""
     assert [
         model.id for model in merge(catalog_of(ROW), [models.Model(id="maker/One")], today=TODAY, aliases={})
     ] == ["maker/one", "maker/One"]
 
 
 def test_an_id_that_the_provider_lists_twice_counts_once():
-    """The first entry is taken."""
+    """The first entry is used."""
     live = [
         models.Model(id="a", license="first"),
         models.Model(id="b"),
@@ -214,8 +219,8 @@ def test_an_id_that_no_request_could_carry_is_left_out(model_id):
     assert merge(Catalog(by_id={}, as_of=""), [models.Model(id=model_id)], today=TODAY, aliases={}) == []
 
 
-def test_aliases_stand_with_the_model_that_they_mean():
-    """In order; an alias of a model that nobody lists is told nowhere; the provider has none to give."""
+def test_a_model_has_its_aliases():
+    """Aliases are sorted. An alias of an unlisted model is left out, and so is one in the live list."""
     live = [
         models.Model(id="maker/one", aliases=["foreign"]),
         models.Model(id="maker/two", aliases=["foreign"]),
@@ -233,7 +238,7 @@ def test_aliases_stand_with_the_model_that_they_mean():
 
 
 def test_merging_changes_neither_side():
-    """Both are shared by all calls."""
+    """All calls share both."""
     catalog, live = catalog_of(row(input_usd="1.0")), [models.Model(id="maker/one"), models.Model(id="x/y")]
     before = (catalog.by_id["maker/one"].SerializeToString(), [model.SerializeToString() for model in live])
     merge(catalog, live, today=TODAY, aliases={"a": "maker/one", "b": "x/y"})
@@ -249,23 +254,23 @@ def pricing(input_: float | None, output: float | None, cached: float | None = N
     )
 
 
-def test_a_price_that_the_provider_leaves_out_is_the_catalogues_when_the_others_agree():
-    """The first list of models gives no cached rate."""
+def test_a_missing_price_is_that_of_the_catalog_if_the_others_agree():
+    """The provider's list gives no cached rate."""
     assert pricing(1.0, 2.0, 0.1) == merged_pricing(pricing(1.0, 2.0), pricing(1.0, 2.0, 0.1))
 
 
-def test_no_price_of_the_catalogue_is_taken_once_one_of_them_is_out_of_date():
-    """A rate for cached tokens belongs to the input price of its time."""
+def test_no_price_of_the_catalog_is_used_if_one_of_them_is_out_of_date():
+    """A cached rate belongs to the input price of the same time."""
     assert pricing(0.5, 2.0) == merged_pricing(pricing(0.5, 2.0), pricing(1.0, 2.0, 0.1))
 
 
-def test_a_live_price_without_one_in_the_catalogue_stands():
-    """Nothing is invented beside it."""
+def test_a_live_price_is_used_without_one_in_the_catalog():
+    """No other price is added."""
     assert pricing(0.0, 2.0) == merged_pricing(pricing(0.0, 2.0), None)
 
 
 def test_a_merged_model_has_the_merged_price():
-    """The rule for prices is the one that lists apply."""
+    """Merged lists use the same rule for prices."""
     catalog = catalog_of(row(input_usd="1.0", output_usd="2.0", cached_input_usd="0.1"))
     live = models.Model(id="maker/one", pricing=pricing(0.5, 2.0))
     assert pricing(0.5, 2.0) == merged_one(catalog, [live]).pricing
@@ -273,24 +278,26 @@ def test_a_merged_model_has_the_merged_price():
 
 
 def test_a_model_may_name_its_successor():
-    """An id that the provider leads on: known beside the models, for the contract has no field for it."""
+    """Successors are kept beside the models: the contract has no field for them."""
     successor = row(id='"maker/two"')
     catalog = catalog_of(row(replaced_by='"maker/two"'), successor)
     assert {"maker/one": "maker/two"} == catalog.replacements
 
 
 @pytest.mark.parametrize("successor", ["maker/one", "maker/three"])
-def test_a_successor_is_another_model_of_the_catalogue(successor):
-    """Or the reader could not say what became of the first."""
-    with pytest.raises(CatalogError, match=rf"maker/one.replaced_by: {successor} is no other model"):
+def test_a_successor_must_be_another_model_of_the_catalog(successor):
+    """Neither the model itself nor an unknown one is accepted."""
+    with pytest.raises(
+        CatalogError, match=f"replaced_by of maker/one: {successor} is not another of its models"
+    ):
         catalog_of(row(replaced_by=f'"{successor}"'))
 
 
-def test_a_listed_model_that_was_refused_is_unconfirmed():
-    """What the provider answers goes before what it lists; of the others nothing changes."""
+def test_a_listed_model_that_is_unavailable_is_unconfirmed():
+    """The provider's responses count more than its list; other models do not change."""
     live = [models.Model(id=model_id) for model_id in ("maker/one", "x/y")]
     catalog = catalog_of(ROW, row(id='"gone"', retirement_date="2026-01-01"))
-    merged = merge(catalog, live, today=TODAY, aliases={}, refused={"maker/one", "gone"})
+    merged = merge(catalog, live, today=TODAY, aliases={}, unavailable={"maker/one", "gone"})
     assert {model.id: model.state for model in merged} == {
         "maker/one": models.MODEL_STATE_UNCONFIRMED,
         "gone": models.MODEL_STATE_RETIRED,

@@ -1,4 +1,4 @@
-"""The catalogue that ships: what it must hold, whoever renews it."""
+"""The shipped catalog: its required contents, whoever updates it."""
 
 import csv
 import datetime as dt
@@ -34,7 +34,7 @@ def brief_lists() -> dict[str, set[str]]:
     return lists
 
 
-def test_the_brief_is_whole():
+def test_the_brief_is_complete():
     """30 serverless and 31 dedicated rows, which name 50 models."""
     rows = brief_rows()
     assert [row["list"] for row in rows].count("SERVERLESS") == 30
@@ -43,8 +43,8 @@ def test_the_brief_is_whole():
 
 
 @pytest.mark.parametrize("row", brief_rows(), ids=lambda row: f"{row['list']}-{row['id']}")
-def test_every_model_of_the_brief_is_there_with_its_context_and_quantization(row, shipped):
-    """No row of the two lists is lost or changed."""
+def test_every_model_of_the_brief_has_its_context_length_and_quantization(row, shipped):
+    """No row of the two lists is missing or changed."""
     model = shipped.by_id[row["id"]]
     assert int(row["context_length"]) == model.context_length
     assert row["quantization"] == model.quantization
@@ -55,13 +55,13 @@ def test_every_model_of_the_brief_is_there_with_its_context_and_quantization(row
     sorted(brief_lists().items()),
     ids=lambda value: str(sorted(value)) if isinstance(value, set) else value,
 )
-def test_a_model_of_both_lists_can_be_used_either_way(model_id, lists, shipped):
-    """Availability says in which of the two lists the brief names a model."""
+def test_availability_follows_the_lists_of_the_brief(model_id, lists, shipped):
+    """A model in both lists is available both ways."""
     assert AVAILABILITY[frozenset(lists)] == shipped.by_id[model_id].availability
 
 
-def test_every_model_is_a_chat_model_with_a_name_and_a_maker(shipped):
-    """What a list on a screen needs is there for each."""
+def test_every_model_is_a_chat_model_with_a_name_and_an_organization(shipped):
+    """Every model has what a list on a screen shows."""
     assert [
         model.id
         for model in shipped.by_id.values()
@@ -80,32 +80,32 @@ def test_every_model_is_a_chat_model_with_a_name_and_a_maker(shipped):
         ("moonshotai/Kimi-K2.5", "2026-05-21"),
     ],
 )
-def test_retirement_dates_that_are_known_are_told(model_id, date, shipped):
-    """A date stands as YYYY-MM-DD."""
+def test_known_retirement_dates_are_in_the_catalog(model_id, date, shipped):
+    """A date has the format YYYY-MM-DD."""
     assert date == shipped.by_id[model_id].retirement_date
 
 
-def test_the_successors_that_the_provider_names_are_known(shipped):
-    """The one redirect that its page gives by ids; none of them leads to a retired model."""
+def test_the_successors_that_the_provider_names_are_in_the_catalog(shipped):
+    """Its page has one redirect by id. No successor is a retired model."""
     expected = {"mistralai/Mistral-7B-Instruct-v0.3": "mistralai/Ministral-3-14B-Instruct-2512"}
     assert expected == shipped.replacements
     assert [] == [successor for successor in expected.values() if shipped.by_id[successor].retirement_date]
 
 
-def test_of_both_lists_eleven_models_are_the_same():
-    """50 distinct ids in 61 rows."""
+def test_eleven_models_are_in_both_lists():
+    """The 61 rows have 50 distinct ids."""
     assert 11 == sum(len(lists) == 2 for lists in brief_lists().values())
 
 
-def test_dates_of_retirement_are_days_that_exist(shipped):
-    """Each reads back as a date."""
+def test_retirement_dates_are_valid_days(shipped):
+    """Each parses as a date."""
     for model in shipped.by_id.values():
         if model.retirement_date:
             assert model.retirement_date == dt.date.fromisoformat(model.retirement_date).isoformat()
 
 
 def test_prices_are_those_of_the_documentation(shipped):
-    """A current model has all three, as USD for a million tokens."""
+    """A current model has all three, in USD per million tokens."""
     assert models.Pricing(
         input_usd_per_million_tokens=1.40,
         cached_input_usd_per_million_tokens=0.26,
@@ -113,8 +113,8 @@ def test_prices_are_those_of_the_documentation(shipped):
     ) == shipped.price("zai-org/GLM-5.3")
 
 
-def test_a_model_that_is_free_has_a_price_of_nothing(shipped):
-    """Zero is a price; unknown is none."""
+def test_a_free_model_has_a_price_of_zero(shipped):
+    """A model with an unknown price has none."""
     free = shipped.price("Prism-ML/Ternary-Bonsai-27B")
     assert free is not None
     assert free.HasField("input_usd_per_million_tokens")
@@ -122,6 +122,6 @@ def test_a_model_that_is_free_has_a_price_of_nothing(shipped):
     assert shipped.price("databricks/dbrx-instruct") is None
 
 
-def test_the_catalogue_knows_its_age(shipped):
-    """The newest month of its lists."""
+def test_the_catalog_has_the_month_of_its_newest_list(shipped):
+    """The month dates the whole catalog."""
     assert shipped.as_of == "2026-11"

@@ -18,10 +18,10 @@ Request = service.ListModelsRequest
 
 
 def model(model_id: str, *, context: int | None = None, price: float | None = None, **more) -> models.Model:
-    made = models.Model(id=model_id, context_length=context, **more)
+    listed = models.Model(id=model_id, context_length=context, **more)
     if price is not None:
-        made.pricing.input_usd_per_million_tokens = price
-    return made
+        listed.pricing.input_usd_per_million_tokens = price
+    return listed
 
 
 def ids(response: service.ListModelsResponse) -> list[str]:
@@ -35,7 +35,7 @@ def violated(listed: list[models.Model], request: service.ListModelsRequest) -> 
     return [violation.field for violation in raised.value.violations]
 
 
-SHELF = [
+LISTED = [
     model(
         "meta/Small",
         context=8192,
@@ -92,9 +92,9 @@ SHELF = [
         (Request(type="chat", max_input_usd_per_million_tokens=5, min_context_length=9000), ["qwen/large"]),
     ],
 )
-def test_filters_narrow_together(request_, expected):
-    """Each filter lets through what its comment in the contract says."""
-    response = page(SHELF, request_)
+def test_filters_combine(request_, expected):
+    """Each filter selects what its comment in the contract describes."""
+    response = page(LISTED, request_)
     assert expected == ids(response)
     assert len(expected) == response.total_size
 
@@ -108,31 +108,31 @@ def test_filters_narrow_together(request_, expected):
     ],
 )
 def test_orders_put_models_without_the_value_last(order_by, expected):
-    """Largest context first, cheapest first; a price that is no number is none."""
-    assert expected == ids(page(SHELF, Request(order_by=order_by)))
+    """The largest context and the lowest price are first; a price that is not a number counts as missing."""
+    assert expected == ids(page(LISTED, Request(order_by=order_by)))
 
 
 @pytest.mark.parametrize("order_by", ["context_length", "input_price"])
 def test_ties_are_ordered_by_id(order_by):
-    """Also among those without the value."""
-    shelf = [model("d"), model("b", context=1, price=1), model("c"), model("a", context=1, price=1)]
-    assert ids(page(shelf, Request(order_by=order_by))) == ["a", "b", "c", "d"]
+    """Also among models without the value."""
+    listing = [model("d"), model("b", context=1, price=1), model("c"), model("a", context=1, price=1)]
+    assert ids(page(listing, Request(order_by=order_by))) == ["a", "b", "c", "d"]
 
 
 @pytest.mark.parametrize(("page_size", "expected"), [(0, 100), (1, 1), (1000, 1000), (1001, 1000)])
-def test_a_page_has_100_models_unless_asked_and_never_above_1000(page_size, expected):
-    """More is taken as 1000, as the contract says."""
-    shelf = [model(f"m/{number:04}") for number in range(1100)]
-    response = page(shelf, Request(page_size=page_size))
+def test_a_page_has_100_models_by_default_and_at_most_1000(page_size, expected):
+    """A larger page size is reduced to 1000, as the contract documents."""
+    listing = [model(f"m/{number:04}") for number in range(1100)]
+    response = page(listing, Request(page_size=page_size))
     assert expected == len(response.models)
     assert response.total_size == 1100
 
 
 def test_the_last_page_has_no_token():
-    """Also when the models fill it exactly."""
-    shelf = [model("a"), model("b")]
-    assert page(shelf, Request(page_size=2)).next_page_token == ""
-    assert page(shelf, Request(page_size=1)).next_page_token != ""
+    """Also if the models fill it exactly."""
+    listing = [model("a"), model("b")]
+    assert page(listing, Request(page_size=2)).next_page_token == ""
+    assert page(listing, Request(page_size=1)).next_page_token != ""
     assert page([], Request()).next_page_token == ""
 
 
@@ -153,18 +153,18 @@ def test_the_last_page_has_no_token():
         (Request(page_size=-1, order_by="price", state=9), ["page_size", "order_by", "state"]),
     ],
 )
-def test_a_bad_request_is_told_all_that_is_wrong(request_, fields):
-    """With the names of the fields."""
-    assert fields == violated(SHELF, request_)
+def test_an_invalid_request_gets_every_violation(request_, fields):
+    """Each violation names its field."""
+    assert fields == violated(LISTED, request_)
 
 
-def test_a_size_of_1024_characters_is_allowed():
+def test_a_text_of_1024_characters_is_valid():
     """The bound is inclusive."""
-    assert ids(page(SHELF, Request(query="x" * 1024))) == []
+    assert ids(page(LISTED, Request(query="x" * 1024))) == []
 
 
 def token(request: service.ListModelsRequest | None = None) -> str:
-    return page(SHELF, request or Request(page_size=1)).next_page_token
+    return page(LISTED, request or Request(page_size=1)).next_page_token
 
 
 @pytest.mark.parametrize(
@@ -177,42 +177,42 @@ def token(request: service.ListModelsRequest | None = None) -> str:
     ],
 )
 def test_a_token_belongs_to_its_filters_and_order(other):
-    """Another question makes the place meaningless."""
+    """For another query, the position has no meaning."""
     other.page_token = token()
-    assert violated(SHELF, other) == ["page_token"]
+    assert violated(LISTED, other) == ["page_token"]
 
 
 def test_a_token_serves_pages_of_another_size():
-    """The size is not part of the question; `id` is the order that is meant by none."""
-    assert ids(page(SHELF, Request(page_size=2, page_token=token()))) == ["black/paint", "meta/Small"]
-    assert ids(page(SHELF, Request(page_size=1, order_by="id", page_token=token()))) == ["black/paint"]
+    """The page size is not part of the query; `id` is the default order."""
+    assert ids(page(LISTED, Request(page_size=2, page_token=token()))) == ["black/paint", "meta/Small"]
+    assert ids(page(LISTED, Request(page_size=1, order_by="id", page_token=token()))) == ["black/paint"]
 
 
-def test_a_token_does_not_know_who_made_it():
-    """Nothing in it depends on the process: the same question gives the same token."""
+def test_a_token_does_not_depend_on_the_process():
+    """The same query results in the same token."""
     assert token(Request(page_size=1)) == token(Request(page_size=1))
 
 
 @pytest.mark.parametrize("more", ["", "x", "xx"])
-def test_every_altered_character_of_a_token_is_noticed(more):
-    """The last one too, of which base64 ignores some bits; and any that is put in."""
-    shelf = [model(f"a{more}"), model("b")]
-    good = page(shelf, Request(page_size=1)).next_page_token
-    for place in range(len(good)):
+def test_every_altered_character_of_a_token_is_detected(more):
+    """This includes the last one, of which base64 ignores some bits, and inserted characters."""
+    listing = [model(f"a{more}"), model("b")]
+    good = page(listing, Request(page_size=1)).next_page_token
+    for index in range(len(good)):
         for character in "ABCDEFGHIJKLMNOPabcdefghijklmnop0123456789-_":
-            if good[place] != character:
-                altered = good[:place] + character + good[place + 1 :]
-                assert violated(shelf, Request(page_size=1, page_token=altered)) == ["page_token"]
-        padded = good[:place] + "\n!" + good[place:]
-        assert violated(shelf, Request(page_size=1, page_token=padded)) == ["page_token"]
+            if good[index] != character:
+                altered = good[:index] + character + good[index + 1 :]
+                assert violated(listing, Request(page_size=1, page_token=altered)) == ["page_token"]
+        padded = good[:index] + "\n!" + good[index:]
+        assert violated(listing, Request(page_size=1, page_token=padded)) == ["page_token"]
 
 
-def test_a_token_of_another_version_is_refused():
-    """What a later version writes is not guessed at."""
+def test_a_token_of_another_version_is_rejected():
+    """The format of a later version is unknown."""
     text = token()
     data = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))[8:])
-    assert page(SHELF, Request(page_size=1, page_token=forged(data))).models
-    assert violated(SHELF, Request(page_token=forged([2, *data[1:]]))) == ["page_token"]
+    assert page(LISTED, Request(page_size=1, page_token=forged(data))).models
+    assert violated(LISTED, Request(page_token=forged([2, *data[1:]]))) == ["page_token"]
 
 
 def forged(payload: object) -> str:
@@ -236,32 +236,32 @@ def forged(payload: object) -> str:
         forged([1, "0" * 16, 0, "x", "a"]),
     ],
 )
-def test_a_foreign_token_is_refused(foreign):
-    """Whatever it is, the answer names the field."""
-    assert violated(SHELF, Request(page_token=foreign)) == ["page_token"]
+def test_a_foreign_token_is_rejected(foreign):
+    """The error names the field."""
+    assert violated(LISTED, Request(page_token=foreign)) == ["page_token"]
 
 
 @settings(deadline=None)
 @given(text=st.text(max_size=200))
-def test_no_token_fails_otherwise_than_by_name(text):
-    """Any text at all is refused as INVALID_REQUEST, an empty one is the first page."""
+def test_any_text_as_a_token_is_an_invalid_request(text):
+    """An empty text is the first page."""
     if text:
-        assert violated(SHELF, Request(page_token=text)) == ["page_token"]
+        assert violated(LISTED, Request(page_token=text)) == ["page_token"]
 
 
-def test_the_longest_id_still_makes_a_token_that_is_taken():
-    """256 characters of four bytes each."""
-    shelf = [model("\U0001f999" * 255 + "a"), model("\U0001f999" * 255 + "b")]
-    first = page(shelf, Request(page_size=1))
-    second = page(shelf, Request(page_size=1, page_token=first.next_page_token))
-    assert [listed.id for listed in shelf] == ids(first) + ids(second)
+def test_the_token_of_the_longest_id_is_accepted():
+    """The id has 256 characters of four bytes each."""
+    listing = [model("\U0001f999" * 255 + "a"), model("\U0001f999" * 255 + "b")]
+    first = page(listing, Request(page_size=1))
+    second = page(listing, Request(page_size=1, page_token=first.next_page_token))
+    assert [listed.id for listed in listing] == ids(first) + ids(second)
 
 
-def all_pages(shelves: list[list[models.Model]], request: service.ListModelsRequest) -> list[str]:
-    """Ids of all pages, the shelf changing after each page and staying as it is at the end."""
+def all_pages(lists: list[list[models.Model]], request: service.ListModelsRequest) -> list[str]:
+    """Ids of all pages; the list changes after each page, and the last one stays."""
     got: list[str] = []
-    for turn in range(1000):
-        response = page(shelves[min(turn, len(shelves) - 1)], request)
+    for number in range(1000):
+        response = page(lists[min(number, len(lists) - 1)], request)
         got += ids(response)
         if not response.next_page_token:
             return got
@@ -276,44 +276,42 @@ MODELS = st.builds(
     price=st.none() | st.sampled_from([0.0, 0.1, 0.2, 0.1 + 0.2, 1e300, float("inf"), -1.0]),
     type=st.sampled_from(["chat", "image"]),
 )
-SHELVES = st.lists(MODELS, max_size=25, unique_by=lambda listed: listed.id)
+LISTS = st.lists(MODELS, max_size=25, unique_by=lambda listed: listed.id)
 ORDERS = st.sampled_from(["", "id", "context_length", "input_price"])
 
 
 @settings(deadline=None)
-@given(shelf=SHELVES, page_size=st.integers(1, 30), order_by=ORDERS, type_=st.sampled_from(["", "chat"]))
-def test_the_pages_together_are_the_list(shelf, page_size, order_by, type_):
-    """For any size of page, order and filter: nothing twice, nothing missing, same order."""
-    whole = ids(page(shelf, Request(page_size=1000, order_by=order_by, type=type_)))
-    assert whole == all_pages([shelf], Request(page_size=page_size, order_by=order_by, type=type_))
+@given(listing=LISTS, page_size=st.integers(1, 30), order_by=ORDERS, type_=st.sampled_from(["", "chat"]))
+def test_the_pages_together_are_the_list(listing, page_size, order_by, type_):
+    """For any page size, order and filter: no model twice, none missing, same order."""
+    expected = ids(page(listing, Request(page_size=1000, order_by=order_by, type=type_)))
+    assert expected == all_pages([listing], Request(page_size=page_size, order_by=order_by, type=type_))
 
 
 @settings(deadline=None)
 @given(
-    shelf=SHELVES,
-    others=st.lists(SHELVES, max_size=6),
+    listing=LISTS,
+    others=st.lists(LISTS, max_size=6),
     page_size=st.integers(1, 5),
     order_by=ORDERS,
 )
 @example(
-    shelf=[model("b"), model("d"), model("f")],
+    listing=[model("b"), model("d"), model("f")],
     others=[[model("a"), model("c")], []],
     page_size=1,
     order_by="",
 )
-def test_a_model_that_does_not_change_is_sent_once_while_others_come_and_go(
-    shelf, others, page_size, order_by
-):
-    """The place of the last model sent is what a token holds, not a number to skip."""
-    constant = {listed.id for listed in shelf}
-    shelves = [shelf + [extra for extra in other if extra.id not in constant] for other in [*others, []]]
-    got = all_pages(shelves, Request(page_size=page_size, order_by=order_by))
+def test_an_unchanged_model_is_sent_once_while_others_change(listing, others, page_size, order_by):
+    """A token has the position of the last model that was sent, not a number of models to skip."""
+    constant = {listed.id for listed in listing}
+    lists = [listing + [extra for extra in other if extra.id not in constant] for other in [*others, []]]
+    got = all_pages(lists, Request(page_size=page_size, order_by=order_by))
     kept = [model_id for model_id in got if model_id in constant]
-    assert ids(page(shelf, Request(page_size=1000, order_by=order_by))) == kept
+    assert ids(page(listing, Request(page_size=1000, order_by=order_by))) == kept
 
 
-def test_the_shipped_catalogue_pages_in_every_order():
-    """The real data: all models, by context and by price, ten at a time."""
+def test_the_shipped_catalog_is_paged_in_every_order():
+    """All models, by id, by context and by price, ten per page."""
     shipped = list(load_catalog(None).by_id.values())
     for order_by in ("id", "context_length", "input_price"):
         assert {listed.id for listed in shipped} == set(

@@ -1,4 +1,4 @@
-"""Cost to the nano-dollar."""
+"""The cost of a call, to the nano-dollar."""
 
 from fractions import Fraction
 
@@ -26,13 +26,13 @@ def usage(prompt: int, completion: int, cached: int | None = None) -> chat.Usage
 
 
 def test_a_price_of_0_88_costs_880_nano_dollars_a_token():
-    """0.88 USD for a million tokens, exactly, however many tokens."""
+    """0.88 USD per million tokens, exactly, for any number of tokens."""
     assert cost_nano_usd(usage(1, 0), pricing(0.88, 0.88)) == 880
     assert cost_nano_usd(usage(2_000_000_001, 0), pricing(0.88, 0.88)) == 1_760_000_000_880
 
 
 def test_prompt_and_completion_have_their_own_prices():
-    """3 USD in and 15 USD out."""
+    """3 USD for input and 15 USD for output."""
     assert cost_nano_usd(usage(100, 10), pricing(3.0, 15.0)) == 100 * 3_000 + 10 * 15_000
 
 
@@ -48,7 +48,7 @@ def test_prompt_and_completion_have_their_own_prices():
     ],
 )
 def test_cached_tokens_cost_the_cached_rate_when_both_are_known(cached_tokens, cached_price, expected):
-    """Otherwise the full rate; and never more of them than the prompt has."""
+    """Otherwise they cost the full rate. No more tokens are cached than the prompt has."""
     assert expected == cost_nano_usd(usage(100, 0, cached_tokens), pricing(3.0, 15.0, cached_price))
 
 
@@ -57,29 +57,29 @@ def test_cached_tokens_cost_the_cached_rate_when_both_are_known(cached_tokens, c
     [(1, 0.0005, 0), (3, 0.0005, 2), (5, 0.0005, 2), (1, 0.00050001, 1), (1, 0.00149999, 1)],
 )
 def test_half_a_nano_dollar_is_rounded_to_even(tokens, price, expected):
-    """0.5 is 0, 1.5 is 2, 2.5 is 2."""
+    """0.5 becomes 0, 1.5 becomes 2, 2.5 becomes 2."""
     assert expected == cost_nano_usd(usage(tokens, 0), pricing(price, 0.0))
 
 
 def test_rounding_happens_once_at_the_end():
-    """Two halves make a whole."""
+    """Two halves add up to one."""
     assert cost_nano_usd(usage(1, 1), pricing(0.0005, 0.0005)) == 1
 
 
 @pytest.mark.parametrize("prices", [pricing(), pricing(1.0, None), pricing(None, 1.0)])
 def test_an_unknown_price_is_an_unknown_cost(prices):
-    """None, not zero."""
+    """The cost is None, not zero."""
     assert cost_nano_usd(usage(1, 1), prices) is None
 
 
 def test_a_free_model_costs_nothing():
-    """Zero, not None."""
+    """The cost is zero, not None."""
     assert cost_nano_usd(usage(5, 5), pricing(0.0, 0.0)) == 0
 
 
 @pytest.mark.parametrize("price", [float("nan"), float("inf"), -1.0])
-def test_a_price_that_none_can_be_is_an_unknown_cost(price):
-    """Prices come from the provider too."""
+def test_an_invalid_price_is_an_unknown_cost(price):
+    """Prices may come from the provider."""
     assert cost_nano_usd(usage(1, 1), pricing(price, 1.0)) is None
     assert cost_nano_usd(usage(1, 1), pricing(1.0, price)) is None
     assert cost_nano_usd(usage(1, 1, 1), pricing(1.0, 1.0, price)) is None
@@ -92,7 +92,7 @@ def test_a_negative_count_is_an_unknown_cost(wrong):
 
 
 def test_a_cost_beyond_the_field_is_an_unknown_cost():
-    """An int64 holds 9.2 thousand million USD."""
+    """An int64 holds at most 9.2 thousand million USD."""
     assert cost_nano_usd(usage(2**31 - 1, 0), pricing(1e9, 0.0)) is None
 
 
@@ -103,7 +103,7 @@ TOKENS = st.integers(min_value=0, max_value=2**31 - 1)
 @settings(deadline=None)
 @given(prompt=TOKENS, completion=TOKENS, cached=TOKENS, prices=st.tuples(CENTS, CENTS, CENTS))
 def test_the_cost_is_the_exact_one_rounded(prompt, completion, cached, prices):
-    """For any price of four decimals, against arithmetic in fractions of the decimals themselves."""
+    """For any price of four decimals, compared with exact fractions."""
     input_, output, cached_price = (Fraction(price) for price in prices)
     exact = 1000 * (
         max(prompt - cached, 0) * input_ + min(cached, prompt) * cached_price + completion * output

@@ -1,10 +1,10 @@
-"""What is remembered of models that the provider refused, for whom and how long."""
+"""Models that the provider rejected: for which keys they are kept, and how long."""
 
 from togetherchat_server.models.unavailable import UnavailableModels
 
 
 class Clock:
-    """Time that moves when told to."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now_s = 50.0
@@ -13,61 +13,61 @@ class Clock:
         return self.now_s
 
 
-def test_a_refusal_is_remembered_for_its_key_alone():
-    """Another key may have what this one has not."""
-    refusals = UnavailableModels(clock=Clock())
-    refusals.refused("first", "a/b")
-    assert ({"a/b"}, set()) == (refusals.of("first"), refusals.of("second"))
+def test_a_model_is_unavailable_for_one_key():
+    """Another key may have access to it."""
+    unavailable = UnavailableModels(clock=Clock())
+    unavailable.add("first", "a/b")
+    assert ({"a/b"}, set()) == (unavailable.of("first"), unavailable.of("second"))
 
 
-def test_a_refusal_expires():
-    """Providers bring models back; each refusal begins its time anew."""
+def test_an_entry_expires():
+    """Providers restore models. Each rejection restarts the time."""
     clock = Clock()
-    refusals = UnavailableModels(clock=clock, remembered_s=10.0)
-    refusals.refused("key", "early")
-    refusals.refused("key", "again")
+    unavailable = UnavailableModels(clock=clock, ttl_s=10.0)
+    unavailable.add("key", "early")
+    unavailable.add("key", "again")
     clock.now_s += 9.0
-    refusals.refused("key", "again")
-    assert {"early", "again"} == refusals.of("key")
+    unavailable.add("key", "again")
+    assert {"early", "again"} == unavailable.of("key")
     clock.now_s += 1.0
-    assert {"again"} == refusals.of("key")
+    assert {"again"} == unavailable.of("key")
     clock.now_s += 9.0
-    assert set() == refusals.of("key")
+    assert set() == unavailable.of("key")
 
 
-def test_an_answer_ends_it():
-    """And leaves others as they are; of what was never refused it changes nothing."""
-    refusals = UnavailableModels(clock=Clock())
-    refusals.refused("key", "a")
-    refusals.refused("key", "b")
-    refusals.served("key", "a")
-    refusals.served("key", "c")
-    refusals.served("other", "b")
-    assert {"b"} == refusals.of("key")
+def test_a_served_call_removes_its_model():
+    """Other entries are kept, and a model that was never rejected changes nothing."""
+    unavailable = UnavailableModels(clock=Clock())
+    unavailable.add("key", "a")
+    unavailable.add("key", "b")
+    unavailable.discard("key", "a")
+    unavailable.discard("key", "c")
+    unavailable.discard("other", "b")
+    assert {"b"} == unavailable.of("key")
 
 
-def test_it_knows_when_it_holds_nothing():
-    """Then no successful call has to look anything up."""
-    refusals = UnavailableModels(clock=Clock())
-    assert not refusals
-    refusals.refused("key", "a")
-    assert refusals
-    refusals.served("key", "a")
-    assert not refusals
+def test_it_is_false_when_empty():
+    """Then a successful call need not look up its model."""
+    unavailable = UnavailableModels(clock=Clock())
+    assert not unavailable
+    unavailable.add("key", "a")
+    assert unavailable
+    unavailable.discard("key", "a")
+    assert not unavailable
 
 
 def test_the_models_of_a_key_are_bounded():
-    """Who asks for inventions pushes out the oldest of its own, and nobody else's."""
-    refusals = UnavailableModels(clock=Clock(), models_max=2)
-    refusals.refused("other", "real")
+    """A caller that requests invented models evicts only entries of its own key."""
+    unavailable = UnavailableModels(clock=Clock(), models_max=2)
+    unavailable.add("other", "real")
     for model in ("a", "b", "a", "c"):
-        refusals.refused("key", model)
-    assert ({"a", "c"}, {"real"}) == (refusals.of("key"), refusals.of("other"))
+        unavailable.add("key", model)
+    assert ({"a", "c"}, {"real"}) == (unavailable.of("key"), unavailable.of("other"))
 
 
 def test_the_keys_are_bounded():
-    """The one that was refused longest ago is forgotten."""
-    refusals = UnavailableModels(clock=Clock(), keys_max=2)
+    """The key with the oldest rejection is evicted."""
+    unavailable = UnavailableModels(clock=Clock(), keys_max=2)
     for key in ("first", "second", "first", "third"):
-        refusals.refused(key, "a")
-    assert [{"a"}, set(), {"a"}] == [refusals.of(key) for key in ("first", "second", "third")]
+        unavailable.add(key, "a")
+    assert [{"a"}, set(), {"a"}] == [unavailable.of(key) for key in ("first", "second", "third")]

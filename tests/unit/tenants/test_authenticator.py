@@ -1,4 +1,4 @@
-"""Whose call it is: the text of keys, their file, and the ring that knows them."""
+"""The format of keys, the API keys file, and the authenticator."""
 
 import hmac
 import json
@@ -9,13 +9,13 @@ import pytest
 
 from support.tenants import Keys, now_of
 from togetherchat_server.domain.reasons import Reason, ServiceError
-from togetherchat_server.tenants import authenticator as keys_module
+from togetherchat_server.tenants import authenticator as authenticator_module
 from togetherchat_server.tenants.authenticator import EXPIRED, NO_KEY, REVOKED, WRONG, Authenticator
 from togetherchat_server.tenants.key_file import KeyTable, read_keys, write_keys
-from togetherchat_server.tenants.key_format import id_of, key_text
+from togetherchat_server.tenants.key_format import format_key, key_id_of
 
 ID, SECRET = bytes(range(6)), bytes(range(32))
-TEXT = key_text(ID, SECRET)
+TEXT = format_key(ID, SECRET)
 
 
 @pytest.fixture
@@ -23,170 +23,170 @@ def keys(tmp_path):
     return Keys(tmp_path / "keys")
 
 
-class Ring:
-    """A ring whose clocks stand still until they are moved."""
+class Callers:
+    """An authenticator whose clocks the test sets."""
 
     def __init__(self, path):
         self.now_s, self.today_s = 100.0, now_of("2030-01-01T00:00:00+00:00")
-        self.ring = Authenticator(path, clock=lambda: self.now_s, wall_clock=lambda: self.today_s)
+        self.authenticator = Authenticator(path, clock=lambda: self.now_s, wall_clock=lambda: self.today_s)
 
     def tenant_of(self, text):
-        return self.ring.identity_of(text).tenant
+        return self.authenticator.identity_of(text).tenant
 
-    def refusal(self, text):
+    def rejection(self, text):
         with pytest.raises(ServiceError) as caught:
             self.tenant_of(text)
         assert Reason.INVALID_CREDENTIALS is caught.value.reason
         return caught.value.message
 
 
-def test_a_key_says_its_id_and_no_more():
+def test_a_key_has_a_prefix_an_id_a_secret_and_a_checksum():
     """The prefix, the id, 43 characters of secret, and a checksum."""
     assert re.fullmatch(r"tc_000102030405_[A-Za-z0-9_-]{43}[0-9a-f]{8}", TEXT)
-    assert "000102030405" == id_of(TEXT)
+    assert "000102030405" == key_id_of(TEXT)
 
 
-@pytest.mark.parametrize("place", range(len(TEXT)))
-def test_a_typing_error_makes_it_no_key(place):
-    """One wrong character anywhere is noticed without looking at any file."""
-    other = "y" if TEXT[place] != "y" else "z"
+@pytest.mark.parametrize("index", range(len(TEXT)))
+def test_a_typing_error_is_detected(index):
+    """One wrong character anywhere is detected without reading any file."""
+    other = "y" if TEXT[index] != "y" else "z"
 
-    assert None is id_of(TEXT[:place] + other + TEXT[place + 1 :])
+    assert None is key_id_of(TEXT[:index] + other + TEXT[index + 1 :])
 
 
 @pytest.mark.parametrize("text", ["", "tc_", TEXT[:-1], TEXT + "0", " " + TEXT, TEXT + "\n", "tgp_v1_abc"])
-def test_what_has_another_shape_is_no_key(text):
-    """Nothing around it, nothing missing."""
-    assert None is id_of(text)
+def test_a_text_in_another_format_is_not_a_key(text):
+    """Neither with characters around the key nor with some missing."""
+    assert None is key_id_of(text)
 
 
-def test_the_holder_of_a_key_is_its_tenant(keys):
+def test_a_key_identifies_its_tenant(keys):
     """Two keys of one tenant and one of another."""
     first, second, other = (keys.create(tenant) for tenant in ("acme", "acme", "globex"))
-    ring = Ring(keys.path)
+    callers = Callers(keys.path)
 
-    assert ["acme", "acme", "globex"] == [ring.tenant_of(text) for text in (first, second, other)]
+    assert ["acme", "acme", "globex"] == [callers.tenant_of(text) for text in (first, second, other)]
 
 
-def test_an_unknown_id_and_a_wrong_secret_are_the_same(keys):
-    """The same words, after the same work: nobody learns which ids there are."""
+def test_an_unknown_id_and_a_wrong_secret_get_the_same_error(keys):
+    """The message and the work are the same, so a caller cannot find out which ids exist."""
     known = keys.create("acme")
-    wrong_secret = key_text(bytes.fromhex(id_of(known)), SECRET)
-    ring = Ring(keys.path)
+    wrong_secret = format_key(bytes.fromhex(key_id_of(known)), SECRET)
+    callers = Callers(keys.path)
 
-    assert [WRONG, WRONG] == [ring.refusal(text) for text in (wrong_secret, TEXT)]
+    assert [WRONG, WRONG] == [callers.rejection(text) for text in (wrong_secret, TEXT)]
 
 
 def test_hashes_are_compared_in_constant_time(keys, monkeypatch):
-    """Every key of the right form goes through `compare_digest` once, an unknown one too."""
+    """Every well-formed key goes through `compare_digest` once, an unknown one too."""
     known, compared = keys.create("acme"), []
 
-    class Watched:
+    class RecordingHmac:
         @staticmethod
         def compare_digest(one, other):
             compared.append((len(one), len(other)))
             return hmac.compare_digest(one, other)
 
-    monkeypatch.setattr(keys_module, "hmac", Watched)
-    ring = Ring(keys.path)
-    ring.tenant_of(known)
-    ring.refusal(TEXT)
+    monkeypatch.setattr(authenticator_module, "hmac", RecordingHmac)
+    callers = Callers(keys.path)
+    callers.tenant_of(known)
+    callers.rejection(TEXT)
 
     assert [(32, 32), (32, 32)] == compared
 
 
-def test_a_key_of_another_kind_is_told_where_it_goes(keys):
+def test_the_error_for_another_key_names_the_header_for_it(keys):
     """A Together key in the wrong header is a likely mistake."""
     keys.create("acme")
 
-    assert NO_KEY == Ring(keys.path).refusal("tgp_v1_0123")
+    assert NO_KEY == Callers(keys.path).rejection("tgp_v1_0123")
     assert "x-together-api-key" in NO_KEY
 
 
-def test_only_its_holder_hears_that_a_key_was_revoked_or_has_expired(keys):
-    """Who has the id alone hears what everybody hears."""
+def test_only_the_holder_learns_that_a_key_was_revoked_or_has_expired(keys):
+    """A caller that knows only the id gets the same error as everybody else."""
     revoked, expired = keys.create("acme"), keys.create("acme", "--expires", "2029-12-31")
     keys.revoke(revoked)
-    ring = Ring(keys.path)
+    callers = Callers(keys.path)
 
-    assert (REVOKED, EXPIRED) == (ring.refusal(revoked), ring.refusal(expired))
-    assert WRONG == ring.refusal(key_text(bytes.fromhex(id_of(revoked)), SECRET))
+    assert (REVOKED, EXPIRED) == (callers.rejection(revoked), callers.rejection(expired))
+    assert WRONG == callers.rejection(format_key(bytes.fromhex(key_id_of(revoked)), SECRET))
 
 
 def test_a_key_expires_while_the_service_runs(keys):
-    """The time of day decides, not the reading of the file."""
+    """The time of the call decides, not that of reading the file."""
     text = keys.create("acme", "--expires", "2030-01-02")
-    ring = Ring(keys.path)
+    callers = Callers(keys.path)
 
-    assert "acme" == ring.tenant_of(text)
-    ring.today_s += 24 * 3600
-    assert EXPIRED == ring.refusal(text)
+    assert "acme" == callers.tenant_of(text)
+    callers.today_s += 24 * 3600
+    assert EXPIRED == callers.rejection(text)
 
 
-def test_a_changed_file_is_in_effect_within_a_second(keys):
-    """Revoked and created: both are seen at the next look, which is a second after the last."""
+def test_a_changed_file_takes_effect_within_a_second(keys):
+    """A revoked and a new key are both seen at the next check, a second after the last one."""
     old = keys.create("acme")
-    ring = Ring(keys.path)
+    callers = Callers(keys.path)
     new = keys.create("acme")
     keys.revoke(old)
 
-    ring.now_s += 0.9
-    assert ("acme", WRONG) == (ring.tenant_of(old), ring.refusal(new))
-    ring.now_s += 0.1
-    assert (REVOKED, "acme") == (ring.refusal(old), ring.tenant_of(new))
+    callers.now_s += 0.9
+    assert ("acme", WRONG) == (callers.tenant_of(old), callers.rejection(new))
+    callers.now_s += 0.1
+    assert (REVOKED, "acme") == (callers.rejection(old), callers.tenant_of(new))
 
 
 @pytest.mark.parametrize("text", ["", "no json", '{"togetherchat_keys": 2}', "[]\n"])
-def test_a_broken_file_changes_nothing_and_is_said_once(keys, text, caplog):
-    """What was read last stays in force until the file is whole again."""
-    key, whole = keys.create("acme"), keys.path.read_text()
-    ring = Ring(keys.path)
+def test_an_invalid_file_changes_nothing_and_is_logged_once(keys, text, caplog):
+    """The last valid contents stay in force until the file is valid again."""
+    key, valid = keys.create("acme"), keys.path.read_text()
+    callers = Callers(keys.path)
     keys.path.write_text(text)
     for _ in range(3):
-        ring.now_s += 1
-        assert "acme" == ring.tenant_of(key)
+        callers.now_s += 1
+        assert "acme" == callers.tenant_of(key)
 
     assert 1 == len(caplog.records)
-    keys.path.write_text(whole)
+    keys.path.write_text(valid)
     keys.revoke(key)
-    ring.now_s += 1
-    assert REVOKED == ring.refusal(key)
+    callers.now_s += 1
+    assert REVOKED == callers.rejection(key)
 
 
-def test_a_file_that_is_gone_changes_nothing_and_is_said_once(keys, caplog):
-    """As above; one that comes back is read."""
-    key, whole = keys.create("acme"), keys.path.read_text()
-    ring = Ring(keys.path)
+def test_a_deleted_file_changes_nothing_and_is_logged_once(keys, caplog):
+    """The last contents stay in force; a file that is created again is read."""
+    key, valid = keys.create("acme"), keys.path.read_text()
+    callers = Callers(keys.path)
     keys.path.unlink()
     for _ in range(3):
-        ring.now_s += 1
-        assert "acme" == ring.tenant_of(key)
+        callers.now_s += 1
+        assert "acme" == callers.tenant_of(key)
 
     assert 1 == len(caplog.records)
-    keys.path.write_text(whole)
+    keys.path.write_text(valid)
     keys.revoke(key)
-    ring.now_s += 1
-    assert REVOKED == ring.refusal(key)
+    callers.now_s += 1
+    assert REVOKED == callers.rejection(key)
 
 
 def test_the_file_holds_no_key(keys):
-    """Nothing of the secret, in any spelling; and only the owner may read the file."""
+    """No part of the secret is in it, and only the owner may read the file."""
     text = keys.create("acme", "--label", "the shop")
     written = keys.path.read_text()
 
     secret = text.split("_", 2)[2]
-    assert not any(secret[place : place + 8] in written for place in range(len(secret) - 8))
+    assert not any(secret[start : start + 8] in written for start in range(len(secret) - 8))
     assert "the shop" in written
     assert 0o600 == keys.path.stat().st_mode & 0o777
 
 
 def test_two_files_have_different_hashes_for_the_same_key():
-    """Each has a pepper of its own."""
+    """Each file has its own pepper."""
     assert KeyTable.new().digest(TEXT) != KeyTable.new().digest(TEXT)
 
 
-def test_the_file_is_replaced_and_never_written_into(keys):
-    """Who has the old one open reads the old one to its end; nothing is left beside it."""
+def test_the_file_is_replaced_and_never_written_in_place(keys):
+    """A reader that has the old file open reads it to its end; no other file is left in the folder."""
     keys.create("acme")
     with keys.path.open() as held:
         before = keys.path.stat().st_ino
@@ -197,8 +197,8 @@ def test_the_file_is_replaced_and_never_written_into(keys):
     assert [keys.path] == list(keys.path.parent.iterdir())
 
 
-def test_a_link_stays_a_link(keys, tmp_path):
-    """Where the file is a link, what it points at is replaced."""
+def test_a_symbolic_link_is_kept(keys, tmp_path):
+    """If the file is a link, the file that it points to is replaced."""
     keys.create("acme")
     link = tmp_path / "link"
     link.symlink_to(keys.path)
@@ -215,32 +215,41 @@ def lines_with(**changed):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        (lines_with(tenant="a b"), "line 2: key 000000000000: a tenant's name"),
-        (lines_with(id="tc_1"), "line 2: the id"),
-        (lines_with(digest="0"), "line 2: the id or the digest"),
-        (lines_with(expires="tomorrow"), "line 2: "),
-        (lines_with(expires="2030-01-01T00:00:00"), "line 2: 2030-01-01T00:00:00 has no offset"),
-        (lines_with(colour="red"), "line 2: members are missing or unknown"),
-        (lines_with(label=7), "line 2: every member must be a text"),
-        (lines_with() + "\n" + lines_with().splitlines()[1], "line 3: key 000000000000 is there twice"),
-        ('{"togetherchat_keys": 1, "pepper": "00"}', "no pepper"),
-        ('{"togetherchat_keys": 1}', "no pepper"),
-        ("", "line 1 is no JSON object"),
+        (lines_with(tenant="a b"), "line 2: tenant: must be 1 to 64 letters"),
+        (lines_with(id="tc_1"), "line 2: id: must be 12 hexadecimal digits"),
+        (lines_with(digest="0"), "line 2: digest: must be 64 hexadecimal digits"),
+        (lines_with(expires="tomorrow"), "line 2: expires: must be an ISO 8601 time"),
+        (
+            lines_with(expires="2030-01-01T00:00:00"),
+            "line 2: expires: must be an ISO 8601 time with an offset",
+        ),
+        (lines_with(colour="red"), "line 2: unknown member 'colour'; known members: id, tenant, label"),
+        (lines_with(**{"k" * 67: "x"}), "line 2: unknown member (a name of 67 characters); known"),
+        (lines_with().replace('"tenant": "acme", ', ""), "line 2: tenant: is missing"),
+        (lines_with(label=7), "line 2: label: must be at most 128 printable characters"),
+        (lines_with() + "\n" + lines_with().splitlines()[1], "line 3: key 000000000000 is in the file twice"),
+        (
+            '{"togetherchat_keys": 1, "pepper": "00"}',
+            "line 1: pepper: must be at least 32 bytes in hexadecimal",
+        ),
+        ('{"togetherchat_keys": 1}', "line 1: pepper: is missing"),
+        ('{"togetherchat_keys": 2, "pepper": "00"}', "line 1: togetherchat_keys: must be 1"),
+        ("", "line 1: is not a JSON object"),
     ],
 )
-def test_a_wrong_file_says_where(tmp_path, text, said):
-    """The line, and what is wrong with it."""
+def test_an_invalid_file_is_rejected_with_the_line_and_the_rule(tmp_path, text, message):
+    """The error names the member, and never repeats its value."""
     path = tmp_path / "keys"
     path.write_text(text)
 
-    with pytest.raises(ValueError, match=re.escape(said)):
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
         read_keys(path)
 
 
-def test_what_is_written_is_read_again(tmp_path):
-    """All members of every key."""
+def test_a_written_file_reads_back_unchanged(tmp_path):
+    """With all members of every key."""
     path, table = tmp_path / "keys", KeyTable.new()
     keys = Keys(path)
     keys.create("acme", "--label", 'änd "so" on', "--expires", "90d")
@@ -250,6 +259,6 @@ def test_what_is_written_is_read_again(tmp_path):
     assert table == read_keys(path)
 
 
-def test_times_are_of_utc():
-    """A file means the same on every machine."""
+def test_times_are_in_utc():
+    """A file has the same meaning on every machine."""
     assert datetime(2030, 1, 1, tzinfo=UTC).timestamp() == now_of("2030-01-01T00:00:00+00:00")

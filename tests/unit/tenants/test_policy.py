@@ -1,79 +1,27 @@
-"""The file of limits: what it may say."""
-
-import re
+"""The policy of a tenant: allowed models, and the bound on output."""
 
 import pytest
 
-from togetherchat_server.tenants.policy import LimitsTable, TenantLimits, permits, read_limits
+from togetherchat_server.domain.reasons import Reason, ServiceError
+from togetherchat_server.tenants.policy import TenantPolicy, permits
+from togetherchat_server.tenants.tenants_file import TenantsFile
 
-ALL = """
-[default]
-requests_per_minute = 60
-
+LIMITS = """
 [tenants.acme]
-models = ["a/b", "fast", "c/*"]
-max_concurrent_calls = 20
-requests_per_minute = 600
-tokens_per_minute = 200_000
-max_output_tokens = 4096
+models = ["fast", "c/*"]
+max_output_tokens = 100
 """
 
 
-def read(tmp_path, text):
+@pytest.fixture
+def policy(tmp_path):
     path = tmp_path / "tenants.toml"
-    path.write_text(text)
-    return read_limits(path)
-
-
-def test_every_limit_is_read(tmp_path):
-    """A tenant has its own table, or the default; what is left out does not bind."""
-    table = read(tmp_path, ALL)
-
-    assert TenantLimits(
-        models=("a/b", "fast", "c/*"),
-        max_concurrent_calls=20,
-        requests_per_minute=600,
-        tokens_per_minute=200_000,
-        max_output_tokens=4096,
-    ) == table.of("acme")
-    assert TenantLimits(requests_per_minute=60) == table.of("globex")
-
-
-def test_an_empty_file_binds_nobody(tmp_path):
-    assert LimitsTable() == read(tmp_path, "")
+    path.write_text(LIMITS)
+    return TenantPolicy(TenantsFile(path, clock=lambda: 0.0), aliases={"fast": "a/fast-1"})
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("x = ", "it is not TOML"),
-        ("[tenant.a]", "there is no table 'tenant'"),
-        (
-            "[tenants.a]\nrpm = 3",
-            "[tenants.a] has no limit 'rpm'; there is: max_concurrent_calls, max_output_tokens",
-        ),
-        (
-            "[tenants.a]\nmax_concurrent_calls = 0",
-            "tenants.a.max_concurrent_calls must be a whole number of 1 or more",
-        ),
-        ("[default]\nmax_concurrent_calls = true", "default.max_concurrent_calls must be"),
-        ("[default]\nmax_concurrent_calls = 1.5", "default.max_concurrent_calls must be"),
-        ("[default]\nmodels = []", "default.models must be a list of 1 to"),
-        ("[default]\nmodels = [1]", "default.models must be a list"),
-        ('[default]\nmodels = "a"', "default.models must be a list"),
-        ("tenants = 3", "[tenants] must be a table"),
-        ("[tenants]\na = 3", "[tenants.a] must be a table"),
-        ('[tenants."a b"]', "a tenant's name is"),
-    ],
-)
-def test_a_wrong_file_says_where(tmp_path, text, said):
-    """The table, the limit, and the rule."""
-    with pytest.raises(ValueError, match=re.escape(said)):
-        read(tmp_path, text)
-
-
-@pytest.mark.parametrize(
-    ("allowed", "model", "may"),
+    ("patterns", "model", "allowed"),
     [
         ((), "a/b", True),
         (("a/b",), "a/b", True),
@@ -89,6 +37,45 @@ def test_a_wrong_file_says_where(tmp_path, text, said):
         (("x", "a/*-70B"), "a/c-70B", True),
     ],
 )
-def test_what_a_list_of_models_permits(allowed, model, may):
-    """Ids as they are, aliases by what they stand for, and `*`, which alone has a meaning."""
-    assert may is permits(allowed, model, {"fast": "a/fast-1"})
+def test_a_list_of_models_allows_ids_aliases_and_patterns(patterns, model, allowed):
+    """An id allows itself and an alias its model; in a pattern only `*` is special."""
+    assert allowed is permits(patterns, model, {"fast": "a/fast-1"})
+
+
+def test_a_model_that_is_not_allowed_is_rejected_with_the_allowed_ones(policy):
+    """The error lists them as the file does."""
+    policy.check_model("acme", "a/fast-1")
+    policy.check_model("globex", "x/y")
+    with pytest.raises(ServiceError) as caught:
+        policy.check_model("acme", "x/y")
+
+    assert Reason.MODEL_NOT_ALLOWED is caught.value.reason
+    assert "tenant acme may not use model x/y; its models are: fast, c/*" == caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("tenant", "requested", "choices", "sent"),
+    [
+        ("acme", None, 1, 100),
+        ("acme", None, 3, 33),
+        ("acme", 7, 1, 7),
+        ("acme", 50, 2, 50),
+        ("globex", None, 1, None),
+        ("globex", 1000, 1, 1000),
+    ],
+)
+def test_the_bound_on_output_is_sent_if_the_request_has_none(policy, tenant, requested, choices, sent):
+    """All choices share the bound; a smaller number stays as it is."""
+    assert sent == policy.output_tokens(tenant, requested, choices)
+
+
+@pytest.mark.parametrize(
+    ("requested", "choices", "field"), [(101, 1, "max_tokens"), (51, 2, "max_tokens"), (None, 101, "n")]
+)
+def test_more_output_than_the_bound_is_rejected(policy, requested, choices, field):
+    """The number is not lowered silently."""
+    with pytest.raises(ServiceError) as caught:
+        policy.output_tokens("acme", requested, choices)
+
+    assert Reason.INVALID_REQUEST is caught.value.reason
+    assert [field] == [violation.field for violation in caught.value.violations]

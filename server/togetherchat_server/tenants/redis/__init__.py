@@ -1,1 +1,1 @@
-"""What replicas count together, through a Redis that they share."""
+"""The quota store that replicas share, in Redis."""

@@ -1,68 +1,68 @@
-"""The leases of one replica: which of its calls in flight Redis is to know of. Pure.
+"""The leases of one replica: its calls in flight, as Redis must know them. Pure.
 
-A lease is held while its call is in flight. When that ends it is gone, until Redis has heard of it
-or nobody can tell it any more.
+A lease is held while its call is in flight. When the call has ended, so has the lease. It is kept until
+Redis has deleted it or will let it expire.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias, final
 
-GONE_MAX: Final = 10_000
-"""Leases that wait for Redis to hear of their end. Those beyond are left to end by themselves."""
+ENDED_MAX: Final = 10_000
+"""Ended leases that wait to be deleted from Redis. Further ones are left to expire."""
 
-ByTenant: TypeAlias = Mapping[str, tuple[str, ...]]
-"""Ids of leases."""
+LeaseIds: TypeAlias = Mapping[str, tuple[str, ...]]
+"""Ids of leases by tenant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """A tenant's call in flight, under a name that no other replica uses."""
+    """A tenant's call in flight, with an id that no other replica uses."""
 
     tenant: str
     id: str
 
 
 @final
-class Leases:
-    """`replica` tells this process from all others."""
+class LeaseRegistry:
+    """The leases of this process. `replica` is its unique name."""
 
     def __init__(self, replica: str) -> None:
         self._replica = replica
-        self._made = 0
+        self._count = 0
         self._held: set[Lease] = set()
-        self._gone: set[Lease] = set()
+        self._ended: set[Lease] = set()
 
     def new(self, tenant: str) -> Lease:
-        self._made += 1
-        return Lease(tenant=tenant, id=f"{self._replica}:{self._made}")
+        self._count += 1
+        return Lease(tenant=tenant, id=f"{self._replica}:{self._count}")
 
     def hold(self, lease: Lease) -> None:
         self._held.add(lease)
 
-    def give_back(self, lease: Lease) -> None:
-        """Also one that was never held: whether Redis has it may not be known."""
+    def end(self, lease: Lease) -> None:
+        """End a lease, even one that was never held: Redis may have it all the same."""
         self._held.discard(lease)
-        if len(self._gone) < GONE_MAX:
-            self._gone.add(lease)
+        if len(self._ended) < ENDED_MAX:
+            self._ended.add(lease)
 
-    def held(self) -> ByTenant:
+    def held(self) -> LeaseIds:
         return _by_tenant(self._held)
 
-    def gone(self) -> ByTenant:
-        return _by_tenant(self._gone)
+    def ended(self) -> LeaseIds:
+        return _by_tenant(self._ended)
 
-    def forget(self, gone: ByTenant) -> None:
-        """Redis has heard of the end of these, or will not hear of it."""
-        self._gone -= {Lease(tenant=tenant, id=name) for tenant, names in gone.items() for name in names}
+    def forget(self, ended: LeaseIds) -> None:
+        """Forget ended leases that Redis has deleted or will let expire."""
+        self._ended -= {Lease(tenant=tenant, id=name) for tenant, names in ended.items() for name in names}
 
-    def give_back_all(self) -> None:
+    def end_all(self) -> None:
         for lease in tuple(self._held):
-            self.give_back(lease)
+            self.end(lease)
 
 
-def _by_tenant(leases: Iterable[Lease]) -> ByTenant:
-    found: dict[str, list[str]] = {}
+def _by_tenant(leases: Iterable[Lease]) -> LeaseIds:
+    ids: dict[str, list[str]] = {}
     for lease in leases:
-        found.setdefault(lease.tenant, []).append(lease.id)
-    return {tenant: tuple(names) for tenant, names in found.items()}
+        ids.setdefault(lease.tenant, []).append(lease.id)
+    return {tenant: tuple(names) for tenant, names in ids.items()}

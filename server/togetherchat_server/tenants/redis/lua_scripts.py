@@ -1,10 +1,11 @@
-"""What Redis is told to do: the arithmetic of `rates` and of leases, by the clock of Redis.
+"""Lua scripts for Redis: the arithmetic of `rate_limiter` and of leases, on Redis's own clock.
 
-Each script decides and books in one step, so that two replicas cannot both take the last place or the
-last request. Every key ends by itself when nobody uses it any more.
+Each script decides and counts in one step, so two replicas cannot both get the last call or the last
+request. Every key expires when nobody uses it.
 
-A call in flight is a member of its tenant's sorted set, with the moment as its score at which it is
-taken for lost. Who holds it puts that moment off; who dies does not, and so gives it back.
+A call in flight is a member of its tenant's sorted set; its score is the moment at which the lease
+expires. The replica that holds the lease renews it. A replica that dies does not, so its calls are
+released.
 """
 
 from typing import Final
@@ -19,7 +20,7 @@ _RATES: Final = f"""
 local function used_until(key)
     return math.max(tonumber(redis.call('GET', key) or '0'), now)
 end
-local function book(key, until_s)
+local function store(key, until_s)
     redis.call('SET', key, string.format('%.6f', until_s), 'EX', math.ceil(until_s - now) + 1)
 end
 local function wait(key, per_minute)
@@ -44,27 +45,27 @@ local per_minute, max_concurrent_calls = tonumber(ARGV[1]), tonumber(ARGV[3])
 if max_concurrent_calls > 0 and held(KEYS[3]) >= max_concurrent_calls then return {{1, '0', '0'}} end
 local requests, tokens = wait(KEYS[1], per_minute), wait(KEYS[2], tonumber(ARGV[2]))
 if requests == 0 and tokens == 0 then
-    if per_minute > 0 then book(KEYS[1], used_until(KEYS[1]) + {MINUTE_S} / per_minute) end
+    if per_minute > 0 then store(KEYS[1], used_until(KEYS[1]) + {MINUTE_S} / per_minute) end
     if max_concurrent_calls > 0 then hold(KEYS[3], tonumber(ARGV[4]), ARGV[5]) end
 end
 return {{0, string.format('%.6f', requests), string.format('%.6f', tokens)}}
 """
-"""Keys: requests, tokens, calls. Arguments: three limits, seconds of a lease, the lease. Answers whether
-every place is taken, and else how long to wait for a request and for tokens."""
+"""Keys: requests, tokens, calls. Arguments: three limits, the duration of a lease in seconds, the lease.
+Returns whether the limit of calls is reached, and the waits for a request and for tokens in seconds."""
 
 SPEND: Final = f"""{_NOW}{_RATES}
-book(KEYS[1], used_until(KEYS[1]) + tonumber(ARGV[2]) * {MINUTE_S} / tonumber(ARGV[1]))
+store(KEYS[1], used_until(KEYS[1]) + tonumber(ARGV[2]) * {MINUTE_S} / tonumber(ARGV[1]))
 return 0
 """
-"""Key: tokens. Arguments: the limit, how many."""
+"""Key: tokens. Arguments: the limit, the number of tokens."""
 
 HOLD: Final = f"""{_NOW}{_LEASES}
-for place = 2, #ARGV do hold(KEYS[1], tonumber(ARGV[1]), ARGV[place]) end
+for i = 2, #ARGV do hold(KEYS[1], tonumber(ARGV[1]), ARGV[i]) end
 return 0
 """
-"""Key: calls. Arguments: seconds of a lease, the leases. Those that Redis has lost are there again."""
+"""Key: calls. Arguments: the duration of a lease in seconds, the leases. Creates leases that are missing."""
 
 
-def key_of(tenant: str, account: str) -> str:
-    # What is in braces decides the place in a cluster: a script's keys must be in one.
-    return f"togetherchat:{{{tenant}}}:{account}"
+def redis_key(tenant: str, usage: str) -> str:
+    # The braces are a hash tag: in a cluster, all keys of a script must be in the same slot.
+    return f"togetherchat:{{{tenant}}}:{usage}"

@@ -1,0 +1,102 @@
+"""The tenants file: the limits of each tenant, in TOML, written by operators.
+
+    [default]                          # for tenants without a table of their own
+    requests_per_minute = 60
+
+    [tenants.acme]
+    models = ["openai/gpt-oss-120b", "fast", "Qwen/*"]
+    max_concurrent_calls = 20
+    requests_per_minute = 600
+    tokens_per_minute = 200_000
+    max_output_tokens = 4096
+
+A limit that is left out does not apply. The file is separate from the API keys file, which a program
+writes and which is secret, and from the settings, which are read once.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Final, final
+
+from pydantic import AfterValidator, Field
+
+from togetherchat_server.config.file_table import FileTable, parse_toml, rule
+from togetherchat_server.tenants.key_file import check_tenant_name
+from togetherchat_server.tenants.reloading_file import ReloadingFile
+
+NUMBER_MAX: Final = 10**12
+MODELS_MAX: Final = 1000
+MODEL_CHARACTERS_MAX: Final = 256
+
+Limit = Annotated[
+    int,
+    Field(ge=1, le=NUMBER_MAX),
+    rule(f"must be a whole number from 1 to {NUMBER_MAX}; leave the limit out to remove it"),
+]
+ModelPattern = Annotated[str, Field(min_length=1, max_length=MODEL_CHARACTERS_MAX)]
+ModelPatterns = Annotated[
+    tuple[ModelPattern, ...],
+    Field(strict=False, min_length=1, max_length=MODELS_MAX),
+    rule(
+        f"must be a list of 1 to {MODELS_MAX} model names, of at most {MODEL_CHARACTERS_MAX} characters each"
+    ),
+]
+TenantName = Annotated[str, AfterValidator(check_tenant_name)]
+
+
+class QuotaLimits(FileTable):
+    """The limits of a tenant that are counted over its calls. 0: no limit."""
+
+    max_concurrent_calls: Limit = 0
+    """Calls in flight."""
+    requests_per_minute: Limit = 0
+    tokens_per_minute: Limit = 0
+    """Input and output tokens together, as the provider counts them."""
+
+
+class TenantLimits(QuotaLimits):
+    """All limits of a tenant: its quota, and its policy, which applies to each call alone."""
+
+    models: ModelPatterns = ()
+    """Ids, aliases, and patterns with `*` for ids. Empty: every model."""
+    max_output_tokens: Limit = 0
+    """Tokens that one call may request, over all its choices. 0: no limit."""
+
+
+UNLIMITED: Final = TenantLimits()
+
+
+class TenantsTable(FileTable):
+    """The contents of the file."""
+
+    default: TenantLimits = UNLIMITED
+    tenants: dict[TenantName, TenantLimits] = Field(default_factory=dict[TenantName, TenantLimits])
+
+    def limits_of(self, tenant: str) -> TenantLimits:
+        return self.tenants.get(tenant, self.default)
+
+
+def read_tenants(path: Path) -> TenantsTable:
+    """Read the file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: the file is invalid; the message names the member and the rule.
+    """
+    return parse_toml(path.read_bytes(), TenantsTable)
+
+
+@final
+class TenantsFile:
+    """The current limits of each tenant. Without a path, no tenant has any.
+
+    Raises:
+        OSError: the file cannot be read at the start.
+        ValueError: the file is invalid at the start.
+    """
+
+    def __init__(self, path: Path | None, *, clock: Callable[[], float]) -> None:
+        self._file = None if path is None else ReloadingFile(path, read_tenants, clock=clock)
+
+    def limits_of(self, tenant: str) -> TenantLimits:
+        return UNLIMITED if self._file is None else self._file.current().limits_of(tenant)
