@@ -28,8 +28,10 @@ from togetherchat_server.tenants.tenants_file import QuotaLimits
 OTHER_PROCESS = """
 import json, sys
 from togetherchat_server.tenants.tenants_file import QuotaLimits
-from togetherchat_server.tenants.shared_quota_store import SharedQuotaStore
-store = SharedQuotaStore(int(sys.argv[1]))
+from togetherchat_server.tenants import shared_quota_store
+# A busy machine may stop the holder of the lock for longer than a worker waits for it.
+shared_quota_store.LOCK_ATTEMPTS = 1_000_000
+store = shared_quota_store.SharedQuotaStore(int(sys.argv[1]))
 for line in sys.stdin:
     name, tenant, *more = json.loads(line)
     more = [QuotaLimits(**one) if isinstance(one, dict) else one for one in more]
