@@ -73,7 +73,7 @@ def test_the_providers_key_comes_from_a_file_that_can_change(request, name, tmp_
     rendering = request.getfixturevalue(name)
     (mount,) = (it for it in rendering.container["volumeMounts"] if it["name"] == "provider")
 
-    assert isinstance(configuration(rendering, tmp_path).upstream.key, KeyFile)
+    assert isinstance(configuration(rendering, tmp_path).provider.key, KeyFile)
     assert "subPath" not in mount
     assert mount["readOnly"] is True
     assert ["TOGETHER_API_KEY_FILE"] == [it["name"] for it in rendering.container["env"]]
@@ -103,5 +103,5 @@ def test_dev_needs_no_key_and_answers_grpcurl(request, name, tmp_path):
     rendering = request.getfixturevalue(name)
     made = configuration(rendering, tmp_path)
 
-    assert (True, True, None) == (made.settings.reflection, made.settings.sandbox, made.upstream)
+    assert (True, True, None) == (made.settings.reflection, made.settings.sandbox, made.provider)
     assert [] == [volume for volume in rendering.pod["volumes"] if "secret" in volume]

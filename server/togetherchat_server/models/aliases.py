@@ -42,8 +42,8 @@ def resolve_aliases(configuration: Configuration, catalog: Catalog) -> ModelName
     Raises:
         SettingsError: as `resolved_aliases`.
     """
-    settings, upstream = configuration.settings, configuration.upstream
-    any_target = settings.alias_unlisted or upstream is None or not is_together(upstream.base_url)
+    settings, provider = configuration.settings, configuration.provider
+    any_target = settings.alias_unlisted or provider is None or not is_together(provider.base_url)
     return ModelNames(
         aliases=resolved_aliases(settings.alias, listed=None if any_target else catalog.by_id),
         replacements=catalog.replacements if settings.replace_retired else {},

@@ -27,7 +27,7 @@ def server_credentials(certificates: Certificates) -> grpc.ServerCredentials:
     return grpc.dynamic_ssl_server_credentials(
         _configuration(served),
         renewed,  # pyright: ignore[reportArgumentType]  None is "no change", which the stubs forget
-        require_client_authentication=certificates.names_clients,
+        require_client_authentication=certificates.requires_client_certificates,
     )
 
 
