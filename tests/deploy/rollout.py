@@ -50,7 +50,7 @@ async def roll_out(words: list[str], environment: dict[str, str], *, replicas: i
             command = await running.enter_async_context(
                 running_command(*pod.words(words), environment=environment)
             )
-            await command.said("SERVING")
+            await command.wait_for_line("SERVING")
             return command
 
         old = [await start(pod) for pod in pods[:replicas]]
@@ -63,7 +63,7 @@ async def roll_out(words: list[str], environment: dict[str, str], *, replicas: i
             await eventually(
                 lambda leaving=leaving: leaving.process.returncode is not None, within_s=PATIENCE_S
             )
-            seen.ends.append(await leaving.ended())
+            seen.ends.append(await leaving.wait_for_exit())
         await more_calls(seen)
         enough.set()
         await callers

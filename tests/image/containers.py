@@ -34,7 +34,7 @@ class Container:
         self.command = command
 
     async def serves(self) -> None:
-        await self.command.said("SERVING")
+        await self.command.wait_for_line("SERVING")
 
     def stop(self) -> asyncio.Task[int]:
         """Ask it to stop by the signal that the image names, with a minute to do so."""
@@ -113,7 +113,7 @@ async def container(*words: str, options: tuple[str, ...] = (), environment: dic
     finally:
         removing = (*PODMAN, "rm", "--force", "--time", "0", name)
         await (await asyncio.create_subprocess_exec(*removing, stdout=subprocess.DEVNULL)).wait()
-        await command.ended()
+        await command.wait_for_exit()
 
 
 def podman(*words: str) -> str:

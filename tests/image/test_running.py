@@ -105,7 +105,7 @@ async def test_told_to_stop_before_it_serves_it_ends():
             await eventually(running.listens_to_signals, within_s=60)
             await asyncio.sleep(moment_s)
             running.signal("TERM")
-            ends.append((await running.command.ended(), "Traceback" in running.command.error_text))
+            ends.append((await running.command.wait_for_exit(), "Traceback" in running.command.error_text))
 
     assert [(0, False)] * 4 == ends
 
@@ -141,9 +141,9 @@ async def test_a_stream_in_flight_ends_well_when_it_is_stopped(chat, workers):
         arriving = aiter(call)
         events = [await anext(arriving)]
         stopping = running.stop()
-        await running.command.said("not serving" if workers == 1 else "stop")
+        await running.command.wait_for_line("not serving" if workers == 1 else "stop")
         events += [event async for event in arriving]
-        status = await running.command.ended()
+        status = await running.command.wait_for_exit()
         await stopping
 
     assert "started" == events[0].WhichOneof("event")
@@ -197,7 +197,7 @@ def on_this_machine(running, pid):
 async def test_without_a_key_it_explains_itself():
     """The bare image serves nobody, and says what is missing."""
     async with container() as running:
-        status = await running.command.ended()
+        status = await running.command.wait_for_exit()
 
     assert 2 == status
     assert "no key for Together: set TOGETHER_API_KEY or TOGETHER_API_KEY_FILE" in running.command.error_text
@@ -206,10 +206,10 @@ async def test_without_a_key_it_explains_itself():
 async def test_with_a_key_and_open_to_all_it_refuses():
     """Its default address is not loopback: who may spend the key has to be said."""
     async with container(environment={"TOGETHER_API_KEY": KEY}) as running:
-        status = await running.command.ended()
+        status = await running.command.wait_for_exit()
 
     assert 2 == status
-    assert "would let anyone who reaches it spend this service's key" in running.command.error_text
+    assert "would let anyone use this service's key" in running.command.error_text
     assert KEY not in running.command.error_text
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from support.app import collect, failing, request, running_app, within
+from support.app import collect, failing, grpc_timeout, request, running_app
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, Stall, json_answer
 
@@ -76,7 +76,7 @@ async def test_a_deadline_in_the_queue_is_the_callers():
     ):
         first = app.chat.Complete(request())
         await upstream.asked()
-        failure = await failing(app.chat.Complete(request(), metadata=within(300)))
+        failure = await failing(app.chat.Complete(request(), metadata=grpc_timeout(300)))
         first.cancel()
 
     assert ("CALLER_DEADLINE", 1) == (failure.info.reason, len(upstream.ledger.requests))

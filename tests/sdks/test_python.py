@@ -158,11 +158,11 @@ def test_errors_are_the_packages_own_and_are_retried_where_that_helps(
     """Given one retry, the package uses it where the door says so, and nowhere else."""
     # A wait that was asked for holds for a model, and the next client would be refused unasked.
     model += "0" if name == "openai" and "-x" in model else ""
-    before = len(served.asked(model))
+    before = len(served.requests(model))
     with pytest.raises(getattr(PACKAGES[name], error)) as caught:
         client.with_options(max_retries=1).chat.completions.create(model=model, messages=HELLO)
 
-    assert times == len(served.asked(model)) - before
+    assert times == len(served.requests(model)) - before
     assert caught.value.response.headers["x-request-id"]
 
 
@@ -192,7 +192,7 @@ def test_a_stream_that_is_abandoned_releases_the_provider(name, client, served):
     next(iter(stream))
     stream.close()
 
-    assert "client_closed" == served.left(model)
+    assert "client_closed" == served.wait_until_ended(model)
 
 
 def test_a_timeout_of_the_client_is_answered_and_not_tried_again(name, client, served):
@@ -202,7 +202,7 @@ def test_a_timeout_of_the_client_is_answered_and_not_tried_again(name, client, s
         client.with_options(timeout=4.0).chat.completions.create(model=model, messages=HELLO)
 
     assert 504 == caught.value.status_code
-    assert "client_closed" == served.left(model)
+    assert "client_closed" == served.wait_until_ended(model)
 
 
 def test_the_models_are_listed(served):

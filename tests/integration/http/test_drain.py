@@ -38,7 +38,7 @@ async def test_a_call_that_runs_may_end():
 async def test_a_connection_without_a_call_is_closed_and_none_is_taken():
     """A drain does not wait for idle clients."""
     async with running_door() as door, raw_caller(door) as caller:
-        await eventually(lambda: door.app.door.connections == 1)
+        await eventually(lambda: door.app.http_server.connections == 1)
         place = door.place
         await door.app.app.stop()
 

@@ -18,7 +18,7 @@ WHOLE = {"id": "o", "choices": [{"index": 0, "finish_reason": "stop", "message":
 
 def limited(door, **limits):
     """The door with other bounds on its connections, for those that come from now on."""
-    door.app.door._state.limits = ConnectionLimits(**limits)
+    door.app.http_server._state.limits = ConnectionLimits(**limits)
 
 
 def code_of(answer):
@@ -127,7 +127,7 @@ async def test_connections_beyond_the_bound_are_let_go():
     ):
         limited(door, connections_max=1)
         async with raw_caller(door) as first:
-            await eventually(lambda: door.app.door.connections == 1)
+            await eventually(lambda: door.app.http_server.connections == 1)
             async with raw_caller(door) as second:
                 assert b"" == await second.ended()
             await first.ask(ask())

@@ -50,7 +50,7 @@ async def test_an_offered_upgrade_is_ignored(offer, chunked):
     ):
         for cut in (0, len(data) - len(body) - 1, len(data) - len(body), len(data) - 1):
             await caller.send(data[:cut])
-            await eventually(lambda: door.app.door.connections == 1)
+            await eventually(lambda: door.app.http_server.connections == 1)
             await caller.send(data[cut:])
             status, answer = await answered(caller)
             assert (200, "Hi") == (status, json.loads(answer)["choices"][0]["message"]["content"])
