@@ -390,7 +390,9 @@ async def test_the_start_warns_once_about_callers_keys_in_plaintext():
         "--workers",
         "2",
     )
-    async with running_command(*arguments, environment={"TOGETHER_BASE_URL": "http://127.0.0.1:1"}) as command:
+    async with running_command(
+        *arguments, environment={"TOGETHER_BASE_URL": "http://127.0.0.1:1"}
+    ) as command:
         await command.wait_for_line("SERVING: ")
         command.signal(signal.SIGTERM)
         await command.wait_for_exit()

@@ -302,6 +302,16 @@ async def test_a_rolling_restart_under_load_loses_no_call(shared_fleet):
     assert {("OK", "")} == set(shared_fleet.finished_calls(since=logged))
 
 
+async def test_a_rolling_restart_logs_no_error_with_an_http_listener():
+    """A worker that stops closes its HTTP listener before the drain, and asyncio does not accept on it."""
+    async with running_fleet("--http-listen", "127.0.0.1:0") as fleet:
+        before = await fleet.wait_until_serving()
+        fleet.command.signal(signal.SIGHUP)
+        await fleet.wait_until_serving(without=before)
+
+    assert [] == [line for line in fleet.command.lines if '"level":"error"' in line]
+
+
 async def complete_until(stop, chat):
     """Send one call after the other. Return the number of completions."""
     completed = 0

@@ -89,8 +89,9 @@ async def _serve_worker(context: ProcessContext, assignment: Assignment) -> bool
         number = await context.signals.first
         heartbeat.stopping()
         if number == REPLACED_SIGNAL:
-            for address in filter(None, (addresses.grpc, addresses.http)):
-                stop_listening(int(address.rpartition(":")[2]))
+            stop_listening(int(addresses.grpc.rpartition(":")[2]))
+            if app.frontends.http is not None:
+                app.frontends.http.stop_listening()
             await asyncio.sleep(ACCEPT_SETTLE_S)
         await _drain(app, context, number)
     return True
