@@ -24,7 +24,7 @@ async def streamed(app):
 async def waits(app, calls):
     """Wait until so many calls are in the queue."""
     async with asyncio.timeout(20):
-        while app.app.waiting < calls:  # noqa: ASYNC110  the service's own count
+        while app.app.queued < calls:  # noqa: ASYNC110  the service's own count
             await asyncio.sleep(0.01)
 
 
@@ -97,7 +97,7 @@ async def test_a_cancel_in_the_queue_gives_the_place_in_it_back():
             gone.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
             async with asyncio.timeout(20):
-                while app.app.waiting:  # noqa: ASYNC110  the service's own count
+                while app.app.queued:  # noqa: ASYNC110  the service's own count
                     await asyncio.sleep(0.01)
         last = asyncio.ensure_future(answer(app))
         await waits(app, 1)

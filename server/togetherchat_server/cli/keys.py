@@ -150,13 +150,13 @@ class _UsageError(Exception):
 
 
 @final
-class _Parser(argparse.ArgumentParser):
+class _KeysParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise _UsageError(f"{message}; {self.prog} --help lists the arguments")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = _KeysParser(
         prog="togetherchat-server keys",
         description="Create, list and revoke the API keys of this service's callers.",
         epilog=f"Without --api-keys-file, {VARIABLE} names the file. A running service reloads the "

@@ -37,7 +37,7 @@ def reject_open_access(settings: Settings, provider: ProviderConfig) -> None:
     exposed = next(_exposed(settings), None)
     if provider.key is None or exposed is None or any(protects(settings) for _, protects in PROTECTIONS):
         return
-    ways = ", ".join(("listen on 127.0.0.1", *(words for words, _ in PROTECTIONS)))
+    ways = ", ".join(("listen on 127.0.0.1", *(text for text, _ in PROTECTIONS)))
     raise SettingsError(f"{exposed} would let anyone use this service's key: {ways}")
 
 

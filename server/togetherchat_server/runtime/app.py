@@ -63,8 +63,18 @@ class App:
         return self._observability.metrics
 
     @property
+    def in_flight(self) -> int:
+        """The number of calls in flight."""
+        return self._wiring.admission.in_flight
+
+    @property
+    def queued(self) -> int:
+        """The number of calls in the admission queue."""
+        return self._wiring.admission.waiting
+
+    @property
     def admission(self) -> Admission:
-        """Admission control: counts the calls in flight and in the queue."""
+        """The admission control, for tests that change its limits."""
         return self._wiring.admission
 
     @property

@@ -75,7 +75,7 @@ async def _serve_worker(context: ProcessContext, assignment: Assignment) -> bool
 
     with Heartbeat(
         assignment,
-        in_flight=lambda: app.admission.in_flight,
+        in_flight=lambda: app.in_flight,
         on_supervisor_exit=stop_soon,
         drain_metrics=lambda: to_packets(app.metrics.drain_deltas()),
     ) as heartbeat:

@@ -156,7 +156,7 @@ async def test_a_call_that_waits_has_its_body_read_in_its_turn():
         await first.ask(ask())
         await upstream.asked()
         await second.send(head("content-length: 10", "expect: 100-continue"))
-        await eventually(lambda: door.app.app.waiting == 1)
+        await eventually(lambda: door.app.app.queued == 1)
         first.reset()
         assert b"HTTP/1.1 100 Continue\r\n\r\n" == await second.head()
 
