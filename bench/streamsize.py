@@ -61,7 +61,7 @@ async def service(upstream: str) -> AsyncGenerator[str, None]:
     environment = Environment(
         version="0", clock=time.monotonic, wall_clock=time.time, random=lambda: 0.5, log=io.StringIO()
     )
-    app = App(Configuration(settings=settings, upstream=provider, certificates=None), environment)
+    app = App(Configuration(settings=settings, provider=provider, certificates=None), environment)
     addresses = await app.start()
     try:
         yield addresses.grpc

@@ -1,1 +1,1 @@
-"""The togetherchat service: a gRPC front before an OpenAI-compatible HTTP provider."""
+"""The togetherchat server: a gRPC and HTTP service in front of an OpenAI-compatible provider."""

@@ -1,7 +1,8 @@
-"""The command `togetherchat-server`: hears signals first, and loads the rest of itself then.
+"""The command `togetherchat-server`: installs signal handlers before it loads anything else.
 
-To load the rest takes half a second. The first process of a container does not hear of a signal that
-it has no handler for: told to stop in that time it would go on, and be killed at the end of its grace.
+Loading the rest takes half a second. The kernel ignores a signal to the first process of a container
+unless the process has a handler for it. Without a handler, a SIGTERM in that half second would be
+lost, and the process killed at the end of its grace period.
 """
 
 import os
@@ -10,17 +11,19 @@ import sys
 
 
 def main() -> int:
+    """Run the command. Return its exit status."""
     if sys.argv[1:2] != ["keys"]:
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, _leave)
+            signal.signal(number, _exit)
     from togetherchat_server.cli import main as command  # noqa: PLC0415  see the top
 
     return command.main()
 
 
-def _leave(_number: int, _frame: object) -> None:
-    """Nothing is served or held yet, so it is an orderly end. By no exception: one that is raised while
-    a module is loaded may be lost there.
+def _exit(_number: int, _frame: object) -> None:
+    """Exit with status 0: nothing is served yet, so there is nothing to close.
+
+    An exception instead may be lost if it is raised while a module is loaded.
     """
     os._exit(0)
 

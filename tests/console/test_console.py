@@ -179,7 +179,7 @@ def test_stopping_keeps_the_text_and_closes_the_request_to_the_provider(window):
     window.part("#stop").click()
     window.ended("stopped")
 
-    assert "client_closed" == window.service.left(STOPPED)
+    assert "client_closed" == window.service.wait_until_ended(STOPPED)
     assert len(window.text("#answer")) > 0
     expect(window.part("#send")).to_be_enabled()
 

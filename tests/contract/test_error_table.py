@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import grpc
 import pytest
 
-from support.app import CANARY_KEY, CANARY_PROMPT, MODEL, collect, failing, request, running_app, within
+from support.app import CANARY_KEY, CANARY_PROMPT, MODEL, collect, failing, grpc_timeout, request, running_app
 from support.ports import refusing_port
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import (
@@ -315,7 +315,7 @@ async def test_a_call_without_a_deadline_has_the_call_timeout():
 async def test_a_call_ends_before_its_callers_deadline():
     """The status with the reason arrives before the caller's own timer fires."""
     async with ScriptedUpstream(always((Stall(),))) as upstream, running_app(upstream.base_url) as app:
-        failure = await failing(app.chat.Complete(request(), metadata=within(300)))
+        failure = await failing(app.chat.Complete(request(), metadata=grpc_timeout(300)))
 
     check(Row("", None, C.DEADLINE_EXCEEDED, "CALLER_DEADLINE", NONE), failure)
 
@@ -528,7 +528,7 @@ async def test_a_deadline_after_the_last_event_is_not_a_failure(monkeypatch):
     monkeypatch.setattr(provider, "END_OF_HTTP_S", 5.0)
     steps = (Send(sse_head() + chunk(f"data: {delta('Hi', 'stop')}\n\ndata: [DONE]\n\n".encode())), Stall())
     async with ScriptedUpstream(always(steps)) as upstream, running_app(upstream.base_url) as app:
-        events, failure = await collect(app.chat.StreamComplete(request(), metadata=within(2000)))
+        events, failure = await collect(app.chat.StreamComplete(request(), metadata=grpc_timeout(2000)))
 
     assert events[-1].HasField("completed")
     assert failure is None

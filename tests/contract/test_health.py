@@ -93,11 +93,11 @@ async def test_a_watcher_sees_the_stop_and_its_watch_ends(service):
 async def test_during_the_drain_delay_check_reports_the_stop_and_watch_does_not():
     """A client fails its calls when a watch yields NOT_SERVING, so the end of its connection tells it."""
     async with running_app() as app:
-        hurry = asyncio.Event()
+        stop_now = asyncio.Event()
         watch = health(app).Watch(of(SERVICE))
         first = await watch.read()
-        stopping = asyncio.create_task(app.app.stop(drain_delay_s=600, hurry=hurry))
-        await eventually(lambda: not app.front.health.serving)
+        stopping = asyncio.create_task(app.app.stop(drain_delay_s=600, stop_now=stop_now))
+        await eventually(lambda: not app.grpc_server.health.serving)
         checked = await health(app).Check(of(SERVICE))
         newcomer = await health(app).Watch(of(SERVICE)).read()
         second = asyncio.create_task(watch.read())
@@ -106,7 +106,7 @@ async def test_during_the_drain_delay_check_reports_the_stop_and_watch_does_not(
         assert (SERVING, NOT_SERVING, SERVING) == (first.status, checked.status, newcomer.status)
         assert not second.done()
         assert response.choices
-        hurry.set()
+        stop_now.set()
         assert NOT_SERVING == (await second).status
         await stopping
 
@@ -119,7 +119,7 @@ async def test_a_watcher_that_reads_nothing_blocks_no_other():
         other = health(app).Watch(of(""))
 
         assert SERVING == (await other.read()).status
-        app.front.health.set_serving(False, reason="a test")
+        app.grpc_server.health.set_serving(False, reason="a test")
         assert NOT_SERVING == (await other.read()).status
         assert NOT_SERVING == (await health(app).Check(of(""))).status
         assert not [frame for frame in peer.frames if frame.kind == DATA]
@@ -147,7 +147,7 @@ async def test_a_blocked_watcher_that_disconnects_is_removed(caplog):
             await peer.seen(opens)
         other = health(app).Watch(of(""))
         await other.read()
-        await eventually(lambda: app.front.health._watchers == 1)
+        await eventually(lambda: app.grpc_server.health._watchers == 1)
         other.cancel()
 
     assert [] == [record for record in caplog.records if record.name.startswith("grpc")]
@@ -162,7 +162,7 @@ async def test_watches_are_bounded(monkeypatch):
             await watch.read()
         rejected = await failing(health(app).Watch(of("")).read())
         watches[0].cancel()
-        await eventually(lambda: app.front.health._watchers < 3)
+        await eventually(lambda: app.grpc_server.health._watchers < 3)
         late = health(app).Watch(of(""))
 
         assert grpc.StatusCode.RESOURCE_EXHAUSTED is rejected.code

@@ -49,7 +49,7 @@ async def roll_out(arguments: list[str], environment: dict[str, str], *, replica
             command = await running.enter_async_context(
                 running_command(*pod.command_line(arguments), environment=environment)
             )
-            await command.said("SERVING")
+            await command.wait_for_line("SERVING")
             return command
 
         old = [await start(pod) for pod in pods[:replicas]]
@@ -62,7 +62,7 @@ async def roll_out(arguments: list[str], environment: dict[str, str], *, replica
             await eventually(
                 lambda stopping=stopping: stopping.process.returncode is not None, within_s=TIMEOUT_S
             )
-            result.exit_statuses.append(await stopping.ended())
+            result.exit_statuses.append(await stopping.wait_for_exit())
         await more_calls(result)
         stop.set()
         await callers

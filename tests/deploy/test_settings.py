@@ -74,7 +74,7 @@ def test_the_providers_key_is_a_file_that_can_change(request, name, tmp_path):
     rendering = request.getfixturevalue(name)
     (mount,) = (it for it in rendering.container["volumeMounts"] if it["name"] == "provider")
 
-    assert isinstance(configuration(rendering, tmp_path).upstream.key, KeyFile)
+    assert isinstance(configuration(rendering, tmp_path).provider.key, KeyFile)
     assert "subPath" not in mount
     assert mount["readOnly"] is True
     assert ["TOGETHER_API_KEY_FILE"] == [it["name"] for it in rendering.container["env"]]
@@ -104,5 +104,5 @@ def test_dev_needs_no_key_and_supports_grpcurl(request, name, tmp_path):
     rendering = request.getfixturevalue(name)
     parsed = configuration(rendering, tmp_path)
 
-    assert (True, True, None) == (parsed.settings.reflection, parsed.settings.sandbox, parsed.upstream)
+    assert (True, True, None) == (parsed.settings.reflection, parsed.settings.sandbox, parsed.provider)
     assert [] == [volume for volume in rendering.pod["volumes"] if "secret" in volume]

@@ -67,7 +67,7 @@ async def run(*, seed, calls, callers=48, actions=None):
             gc.unfreeze()
             after, memory_after = await _held(service), service.memory_mib()
             service.command.process.terminate()
-            await service.command.ended()
+            await service.command.wait_for_exit()
             booked = [
                 Booked(id=one["id"], code=one["code"], reason=one.get("reason", ""), attempts=one["attempts"])
                 for one in service.lines("call")

@@ -65,8 +65,8 @@ async def served(base_url, *flags, environment=None, stderr=asyncio.subprocess.P
         words = ("--grpc-listen", listen, "--admin-listen", admin, "--log-format", "json", *flags)
         async with running_command(*words, environment=surroundings, stderr=stderr) as command:
             if stderr == asyncio.subprocess.PIPE:
-                said = await command.said(" SERVING: ")
-                assert re.search(rf"gRPC on {re.escape(listen)}\b", said)
+                banner = await command.wait_for_line(" SERVING: ")
+                assert re.search(rf"gRPC on {re.escape(listen)}\b", banner)
             async with aio.insecure_channel(listen, options=RETRIES_OFF) as channel:
                 async with asyncio.timeout(60):
                     await channel.channel_ready()

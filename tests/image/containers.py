@@ -34,7 +34,7 @@ class Container:
         self.command = command
 
     async def wait_until_serving(self) -> None:
-        await self.command.said("SERVING")
+        await self.command.wait_for_line("SERVING")
 
     def stop(self) -> asyncio.Task[int]:
         """Send the image's stop signal, and allow a minute to exit."""
@@ -113,7 +113,7 @@ async def container(*words: str, options: tuple[str, ...] = (), environment: dic
     finally:
         removing = (*PODMAN, "rm", "--force", "--time", "0", name)
         await (await asyncio.create_subprocess_exec(*removing, stdout=subprocess.DEVNULL)).wait()
-        await command.ended()
+        await command.wait_for_exit()
 
 
 def podman(*words: str) -> str:

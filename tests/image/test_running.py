@@ -105,7 +105,7 @@ async def test_a_stop_signal_before_the_server_serves_ends_it():
             await eventually(running.handles_sigterm, within_s=60)
             await asyncio.sleep(delay_s)
             running.signal("TERM")
-            exits.append((await running.command.ended(), "Traceback" in running.command.error_text))
+            exits.append((await running.command.wait_for_exit(), "Traceback" in running.command.error_text))
 
     assert [(0, False)] * 4 == exits
 
@@ -141,9 +141,9 @@ async def test_a_stream_in_flight_completes_when_the_server_stops(chat, workers)
         arriving = aiter(call)
         events = [await anext(arriving)]
         stopping = running.stop()
-        await running.command.said("not serving" if workers == 1 else "stop")
+        await running.command.wait_for_line("not serving" if workers == 1 else "stop")
         events += [event async for event in arriving]
-        status = await running.command.ended()
+        status = await running.command.wait_for_exit()
         await stopping
 
     assert "started" == events[0].WhichOneof("event")
@@ -197,7 +197,7 @@ def host_pid(running, pid):
 async def test_without_a_key_the_server_exits_with_an_explanation():
     """Without settings the server does not start, and names the missing setting."""
     async with container() as running:
-        status = await running.command.ended()
+        status = await running.command.wait_for_exit()
 
     assert 2 == status
     assert "no key for Together: set TOGETHER_API_KEY or TOGETHER_API_KEY_FILE" in running.command.error_text
@@ -206,7 +206,7 @@ async def test_without_a_key_the_server_exits_with_an_explanation():
 async def test_with_a_key_and_without_authentication_the_server_exits():
     """The default address is not loopback, so the operator must decide who may spend the key."""
     async with container(environment={"TOGETHER_API_KEY": KEY}) as running:
-        status = await running.command.ended()
+        status = await running.command.wait_for_exit()
 
     assert 2 == status
     assert "would let anyone use this service's key" in running.command.error_text

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from support.app import collect, failing, request, running_app, within
+from support.app import collect, failing, grpc_timeout, request, running_app
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, Stall, json_answer
 
@@ -24,7 +24,7 @@ async def stream(app):
 async def wait_until_queued(app, calls):
     """Wait until this many calls are in the queue."""
     async with asyncio.timeout(20):
-        while app.app.waiting < calls:  # noqa: ASYNC110  the service's own count
+        while app.app.queued < calls:  # noqa: ASYNC110  the service's own count
             await asyncio.sleep(0.01)
 
 
@@ -76,7 +76,7 @@ async def test_a_deadline_that_passes_in_the_queue_is_the_callers():
     ):
         first = app.chat.Complete(request())
         await upstream.asked()
-        failure = await failing(app.chat.Complete(request(), metadata=within(300)))
+        failure = await failing(app.chat.Complete(request(), metadata=grpc_timeout(300)))
         first.cancel()
 
     assert ("CALLER_DEADLINE", 1) == (failure.info.reason, len(upstream.ledger.requests))
@@ -97,7 +97,7 @@ async def test_a_cancelled_call_leaves_the_queue():
             cancelled.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
             async with asyncio.timeout(20):
-                while app.app.waiting:  # noqa: ASYNC110  the service's own count
+                while app.app.queued:  # noqa: ASYNC110  the service's own count
                     await asyncio.sleep(0.01)
         last = asyncio.ensure_future(complete(app))
         await wait_until_queued(app, 1)

@@ -48,7 +48,7 @@ async def service_and_client(**settings):
 
 async def request_log(app, **wanted):
     """Return the entries of the sandbox's request log that match."""
-    url = app.addresses.upstream.removesuffix("/v1") + "/sandbox/request-log"
+    url = app.addresses.provider_url.removesuffix("/v1") + "/sandbox/request-log"
     text = await asyncio.to_thread(lambda: urllib.request.urlopen(url).read())
     entries = json.loads(text)["requests"]
     return [entry for entry in entries if wanted.items() <= entry.items()]

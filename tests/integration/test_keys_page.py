@@ -1,4 +1,4 @@
-"""docs/keys.md: its lines do what the page says, its limits are limits, its pattern finds keys."""
+"""docs/keys.md: its commands work, its limits are valid, and its pattern matches keys."""
 
 import re
 import subprocess
@@ -12,12 +12,12 @@ from support.tenants import Keys
 from togetherchat_server.tenants.tenants_file import read_tenants
 
 PAGE = (Path(__file__).parents[2] / "docs" / "keys.md").read_text(encoding="utf-8")
-MAKING, CALLING = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+CREATE, SERVE = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 (LIMITS,) = re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 
 def shell(line, folder):
-    """Run a line in a folder; `togetherchat-server` is this tree's."""
+    """Run a line in a folder. `togetherchat-server` is the one of this tree."""
     program = f'togetherchat-server() {{ "{sys.executable}" -m togetherchat_server "$@"; }}'
     return subprocess.run(
         ["bash", "-c", f"export TOGETHERCHAT_API_KEYS_FILE=keys.jsonl\n{program}\n{line}"],
@@ -26,12 +26,12 @@ def shell(line, folder):
     )  # fmt: skip
 
 
-def test_the_lines_that_make_keys(tmp_path):
-    """Each ends as it says; a key that was made is one that the page's pattern finds."""
-    for line in MAKING.splitlines():
-        said = re.search(r"# exit (\d)$", line)
+def test_the_commands_that_create_keys(tmp_path):
+    """Each exits with the status that the page states. The created key matches the page's pattern."""
+    for line in CREATE.splitlines():
+        exit_comment = re.search(r"# exit (\d)$", line)
         result = shell(line, tmp_path)
-        assert (int(said[1]) if said else 0) == result.returncode, (line, result.stderr)
+        assert (int(exit_comment[1]) if exit_comment else 0) == result.returncode, (line, result.stderr)
 
     pattern = re.search(r"looks for `(.+)`", PAGE)[1]
     keys = Keys(tmp_path / "keys.jsonl").listed()
@@ -39,20 +39,22 @@ def test_the_lines_that_make_keys(tmp_path):
     assert [("the shop", "revoked"), ("", "valid")] == [(key["label"], key["state"]) for key in keys]
 
 
-async def test_the_line_that_serves(tmp_path):
-    """With the limits of the page."""
+async def test_the_command_that_serves(tmp_path):
+    """The service starts with the limits of the page."""
     Keys(tmp_path / "keys.jsonl").create("acme")
     (tmp_path / "tenants.toml").write_text(LIMITS)
-    _, *words = CALLING.split()
-    words = [word if "." not in word else str(tmp_path / word) for word in words]
-    async with running_command(*words, "--grpc-listen", "127.0.0.1:0", "--admin-listen", "off") as command:
-        assert "SERVING" in await command.said("SERVING")
+    _, *arguments = SERVE.split()
+    arguments = [item if "." not in item else str(tmp_path / item) for item in arguments]
+    async with running_command(
+        *arguments, "--grpc-listen", "127.0.0.1:0", "--admin-listen", "off"
+    ) as command:
+        assert "SERVING" in await command.wait_for_line("SERVING")
 
     assert 60 == read_tenants(tmp_path / "tenants.toml").limits_of("anybody").requests_per_minute
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (
             ("--api-keys-file", "no.jsonl"),
@@ -74,13 +76,13 @@ async def test_the_line_that_serves(tmp_path):
         ),
     ],
 )
-async def test_what_cannot_be_used_is_said_at_the_start(tmp_path, words, said):
-    """One line, status 2."""
+async def test_unusable_files_are_named_at_the_start(tmp_path, arguments, message):
+    """One line and exit status 2, without the password of the URL."""
     keys = Keys(tmp_path / "keys.jsonl")
     keys.create("acme")
-    async with running_command("--sandbox", *(word.format(keys=keys.path) for word in words)) as command:
-        status = await command.ended()
+    async with running_command("--sandbox", *(item.format(keys=keys.path) for item in arguments)) as command:
+        status = await command.wait_for_exit()
 
     assert 2 == status
-    assert said in command.error_text
+    assert message in command.error_text
     assert "canary" not in command.error_text

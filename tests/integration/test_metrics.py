@@ -9,7 +9,7 @@ import pytest
 import trustme
 from grpc import aio
 
-from support.app import CANARY_KEY, CANARY_PROMPT, failing, request, running_app, within
+from support.app import CANARY_KEY, CANARY_PROMPT, failing, grpc_timeout, request, running_app
 from support.collector import traced_app
 from support.http_client import running_door
 from support.ports import refusing_port
@@ -54,7 +54,7 @@ async def mixed(app):
     call = chat.StreamComplete(request(model="sandbox/stall-after-3"))
     await call.read()
     call.cancel()
-    await failing(chat.Complete(request(model="sandbox/stall-after-3"), metadata=within(200)))
+    await failing(chat.Complete(request(model="sandbox/stall-after-3"), metadata=grpc_timeout(200)))
     await failing(chat.Complete(request(model="")))
     return calls + 3
 

@@ -22,7 +22,7 @@ async def call_all(fleet, *, connections, calls):
     """Make calls over separate connections, so that both workers get some."""
 
     async def on_one():
-        async with aio.insecure_channel(fleet.rpc, options=NO_RETRIES) as channel:
+        async with aio.insecure_channel(fleet.grpc, options=NO_RETRIES) as channel:
             chat = service_grpc.ChatServiceStub(channel)
             for _ in range(calls):
                 await chat.Complete(request(model="sandbox/fast"))
@@ -44,14 +44,14 @@ async def test_one_scrape_is_the_sum_and_no_counter_decreases_when_a_worker_is_k
     async with running_fleet(*HEARTBEAT_TIMEOUT) as fleet:
         calls = await call_all(fleet, connections=12, calls=3)
         before = await page_when(fleet, lambda page: page.value(names.CALLS) == calls)
-        victim = min(await fleet.all_serve())
+        victim = min(await fleet.wait_until_serving())
         os.kill(victim, signal.SIGKILL)
-        pids = await fleet.all_serve(without={victim})
+        pids = await fleet.wait_until_serving(without={victim})
         killed = await page_when(fleet, lambda page: page.value(names.WORKERS, state="serving") == 2)
         calls += await call_all(fleet, connections=12, calls=1)
         after = await page_when(fleet, lambda page: page.value(names.CALLS) >= calls)
         os.kill(fleet.pid, signal.SIGHUP)
-        await fleet.all_serve(without=pids)
+        await fleet.wait_until_serving(without=pids)
         rolled = await page_when(fleet, lambda page: page.value(names.WORKERS, state="serving") == 2)
 
     assert [calls] * 2 == [after.value(names.CALLS, code="OK"), rolled.value(names.CALLS)]
@@ -71,10 +71,10 @@ async def test_one_scrape_is_the_sum_and_no_counter_decreases_when_a_worker_is_k
 async def test_the_last_calls_of_a_stopping_worker_are_counted():
     """It sends its remaining counts before it ends, without waiting for the next heartbeat."""
     async with running_fleet("--worker-heartbeat-timeout-s", "800") as fleet:
-        pids = await fleet.all_serve()
+        pids = await fleet.wait_until_serving()
         calls = await call_all(fleet, connections=6, calls=2)
         os.kill(fleet.pid, signal.SIGHUP)
-        await fleet.all_serve(without=pids)
+        await fleet.wait_until_serving(without=pids)
         page = await page_when(fleet, lambda page: page.value(names.CALLS) >= calls)
 
     assert calls == page.value(names.CALLS)
@@ -85,10 +85,10 @@ async def test_a_hanging_worker_delays_no_scrape():
     async with running_fleet(*HEARTBEAT_TIMEOUT) as fleet:
         calls = await call_all(fleet, connections=4, calls=1)
         await page_when(fleet, lambda page: page.value(names.CALLS) == calls)
-        victim = min(await fleet.all_serve())
+        victim = min(await fleet.wait_until_serving())
         os.kill(victim, signal.SIGSTOP)
         page = await scraped(fleet.admin)
-        await fleet.all_serve(without={victim})
+        await fleet.wait_until_serving(without={victim})
 
     assert calls == page.value(names.CALLS)
 
@@ -96,7 +96,7 @@ async def test_a_hanging_worker_delays_no_scrape():
 async def test_failures_are_counted_by_reason():
     """Labels survive the way from the worker to the supervisor."""
     async with running_fleet(*HEARTBEAT_TIMEOUT, "--max-retries", "0") as fleet:
-        async with aio.insecure_channel(fleet.rpc, options=NO_RETRIES) as channel:
+        async with aio.insecure_channel(fleet.grpc, options=NO_RETRIES) as channel:
             await failing(service_grpc.ChatServiceStub(channel).Complete(request(model="sandbox/error-503")))
         page = await page_when(fleet, lambda page: page.value(names.CALLS))
 

@@ -1,32 +1,32 @@
-"""A process that serves alone, run within the test's own."""
+"""`serve_alone`, run in the test's process."""
 
 import asyncio
 import gc
 import io
 
 from togetherchat_server.config import Configuration, Settings
-from togetherchat_server.runtime.process import Process, serve_alone
+from togetherchat_server.runtime.process import ProcessContext, serve_alone
 from togetherchat_server.runtime.signals import StopSignals
 
 
-async def test_what_is_loaded_is_left_out_of_garbage_collections():
-    """A full collection of it would stop every call for tens of milliseconds."""
+async def test_loaded_objects_are_excluded_from_garbage_collection():
+    """A full collection that scans them would stop every call for tens of milliseconds."""
     signals, frozen = StopSignals(), []
 
-    def greet(_addresses):
+    def on_serving(_addresses):
         frozen.append(gc.get_freeze_count())
         signals.stop()
 
     settings = Settings(grpc_listen="127.0.0.1:0", admin_listen="off", sandbox=True)
-    process = Process(
-        configuration=Configuration(settings=settings, upstream=None),
+    context = ProcessContext(
+        configuration=Configuration(settings=settings, provider=None),
         signals=signals,
         log=io.StringIO(),
         version="0",
     )
     before = gc.get_freeze_count()
     try:
-        problem = await serve_alone(process, greet)
+        problem = await serve_alone(context, on_serving)
     finally:
         gc.unfreeze()
         for number in (2, 15):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import grpc
 import pytest
 
-from support.app import collect, failing, request, running_app, within
+from support.app import collect, failing, grpc_timeout, request, running_app
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Repeat, Send, Stall, chunk, head, json_answer, sse_head
 from support.waiting import eventually
@@ -106,9 +106,9 @@ async def test_a_deadline_closes_the_upstream(phase):
     async with upstream_in(phase) as upstream, running_app(upstream.base_url) as app:
         began_at = time.monotonic()
         if phase.stream:
-            _, failure = await collect(begin(app, phase, metadata=within(DEADLINE_MS)))
+            _, failure = await collect(begin(app, phase, metadata=grpc_timeout(DEADLINE_MS)))
         else:
-            failure = await failing(begin(app, phase, metadata=within(DEADLINE_MS)))
+            failure = await failing(begin(app, phase, metadata=grpc_timeout(DEADLINE_MS)))
         closed_at = await upstream.closed(0)
 
     assert closed_at - began_at < DEADLINE_MS / 1000 + PROMISE_S

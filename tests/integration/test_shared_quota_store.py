@@ -191,7 +191,7 @@ OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries",
 
 async def callers(fleet, stack, count):
     """Clients with a connection each, which the kernel distributes over the workers."""
-    channels = [aio.insecure_channel(fleet.rpc, options=OWN_CONNECTION) for _ in range(count)]
+    channels = [aio.insecure_channel(fleet.grpc, options=OWN_CONNECTION) for _ in range(count)]
     return [service_grpc.ChatServiceStub(await stack.enter_async_context(channel)) for channel in channels]
 
 
@@ -207,7 +207,7 @@ async def test_requests_per_minute_hold_over_two_workers(tmp_path, key):
         running_fleet(*flags(tmp_path, "requests_per_minute = 30"), "--sandbox") as fleet,
         AsyncExitStack() as stack,
     ):
-        await fleet.all_serve()
+        await fleet.wait_until_serving()
         began_s = time.monotonic()
         stubs = await callers(fleet, stack, 12)
         codes = await codes_of(
@@ -226,18 +226,18 @@ async def test_calls_in_flight_hold_over_two_workers_and_the_death_of_one(tmp_pa
         running_fleet(*flags(tmp_path, "max_concurrent_calls = 4"), base_url=upstream.base_url) as fleet,
         AsyncExitStack() as stack,
     ):
-        await fleet.all_serve()
+        await fleet.wait_until_serving()
         stubs = await callers(fleet, stack, 16)
         calls = [stub.Complete(request(), metadata=bearer(key)) for stub in stubs]
         for call in calls:
             stack.callback(call.cancel)
-        rows = await fleet.when(lambda rows: sum(row["in_flight"] for row in rows) == 4)
+        rows = await fleet.wait_for(lambda rows: sum(row["in_flight"] for row in rows) == 4)
         await eventually(lambda: sum(call.done() for call in calls) == 12, within_s=REASONABLE_S)
         assert 4 == len(upstream.ledger.requests)
 
         dying = max(rows, key=lambda row: row["in_flight"])
         os.kill(dying["pid"], signal.SIGKILL)
-        await fleet.all_serve(without={dying["pid"]})
+        await fleet.wait_until_serving(without={dying["pid"]})
         freed = 0
         while freed < dying["in_flight"]:
             stub = (await callers(fleet, stack, 1))[0]

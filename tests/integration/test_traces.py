@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from support.app import CANARY_KEY, CANARY_PROMPT, MODEL, collect, failing, request, running_app, within
+from support.app import CANARY_KEY, CANARY_PROMPT, MODEL, collect, failing, grpc_timeout, request, running_app
 from support.collector import (
     CLIENT,
     ERROR,
@@ -260,7 +260,7 @@ async def test_a_deadline_within_a_stream_ends_its_attempt():
         ScriptedUpstream(always(HANGING)) as upstream,
         traced_app(upstream.base_url) as (app, collector),
     ):
-        await collect(app.chat.StreamComplete(request(), metadata=within(500)))
+        await collect(app.chat.StreamComplete(request(), metadata=grpc_timeout(500)))
         call, attempt = await collector.seen(2)
 
     assert {"CALLER_DEADLINE"} == {span.attributes["error.type"] for span in (call, attempt)}

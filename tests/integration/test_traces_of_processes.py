@@ -9,7 +9,7 @@ from support.app import collect, request
 from support.collector import CLIENT, SERVER, running_collector, sent_to, traced_app
 from support.fleet import running_fleet
 from support.http_client import COMPLETIONS, ask
-from support.tls import Folder, Pair, caller_context, credentials
+from support.tls import Folder, Pair, client_context, credentials
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 
 CONNECTIONS_MAX = 64
@@ -44,7 +44,7 @@ async def test_each_worker_exports_the_spans_of_its_calls():
         async with running_fleet("--traces", "otlp", environment=environment) as fleet:
             ids = []
             for number in range(CONNECTIONS_MAX):
-                ids.append(await stream_once(fleet.rpc, number))
+                ids.append(await stream_once(fleet.grpc, number))
                 await collector.seen(2 * len(ids))
                 if len(workers_of(collector.spans)) == 2:
                     break
@@ -58,7 +58,7 @@ async def test_each_worker_exports_the_spans_of_its_calls():
     for call in calls.values():
         attempt = attempts[call.span_id]
         assert (call.trace_id, call.resource) == (attempt.trace_id, attempt.resource)
-        assert {"127.0.0.1", int(fleet.rpc.rpartition(":")[2])} == {
+        assert {"127.0.0.1", int(fleet.grpc.rpartition(":")[2])} == {
             call.attributes["server.address"],
             call.attributes["server.port"],
         }
@@ -73,7 +73,7 @@ async def test_the_scheme_is_https_with_a_certificate(pair, tmp_path):
             app,
             collector,
         ),
-        httpx.AsyncClient(verify=caller_context(pair, tmp_path), trust_env=False) as client,
+        httpx.AsyncClient(verify=client_context(pair, tmp_path), trust_env=False) as client,
         aio.secure_channel(app.addresses.grpc, credentials(pair)) as channel,
     ):
         port = app.addresses.http.rpartition(":")[2]

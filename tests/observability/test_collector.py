@@ -64,7 +64,7 @@ async def serve(collector, *flags, responses, calls, until, environment):
         }
         arguments = (*LOCAL, "--traces", "otlp", *flags)
         async with running_command(*arguments, environment=variables) as command:
-            banner = await command.said(" SERVING: ")
+            banner = await command.wait_for_line(" SERVING: ")
             rpc = banner.partition("gRPC on ")[2].partition(",")[0]
             http = banner.partition("HTTP on ")[2].partition("/v1")[0]
             async with (
@@ -74,7 +74,7 @@ async def serve(collector, *flags, responses, calls, until, environment):
                 await calls(service_grpc.ChatServiceStub(channel), client)
             await until(command)
             command.process.terminate()
-            await command.ended()
+            await command.wait_for_exit()
     return command.error_text
 
 
@@ -185,7 +185,7 @@ async def test_a_collector_that_requires_a_certificate_gets_no_span_without_one(
             collector,
             responses=(UNARY,),
             calls=calls,
-            until=lambda command: command.said("accepts no spans"),
+            until=lambda command: command.wait_for_line("accepts no spans"),
             environment=environment,
         )
 

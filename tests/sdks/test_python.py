@@ -156,11 +156,11 @@ def test_errors_have_the_packages_classes_and_its_retries(name, client, served, 
     """With one retry, the package retries exactly the errors that the service marks as retryable."""
     # Retry-After applies to all calls of a model, so the service would reject the next client without an attempt.
     model += "0" if name == "openai" and "-x" in model else ""
-    before = len(served.asked(model))
+    before = len(served.requests(model))
     with pytest.raises(getattr(PACKAGES[name], error)) as caught:
         client.with_options(max_retries=1).chat.completions.create(model=model, messages=HELLO)
 
-    assert times == len(served.asked(model)) - before
+    assert times == len(served.requests(model)) - before
     assert caught.value.response.headers["x-request-id"]
 
 
@@ -190,7 +190,7 @@ def test_a_closed_stream_closes_the_provider_connection(name, client, served):
     next(iter(stream))
     stream.close()
 
-    assert "client_closed" == served.left(model)
+    assert "client_closed" == served.wait_until_ended(model)
 
 
 def test_a_timeout_of_the_client_returns_504_and_is_not_retried(name, client, served):
@@ -200,7 +200,7 @@ def test_a_timeout_of_the_client_returns_504_and_is_not_retried(name, client, se
         client.with_options(timeout=4.0).chat.completions.create(model=model, messages=HELLO)
 
     assert 504 == caught.value.status_code
-    assert "client_closed" == served.left(model)
+    assert "client_closed" == served.wait_until_ended(model)
 
 
 def test_models_are_listed_and_retrieved(served):

@@ -1,4 +1,4 @@
-"""The real service, started for a test: on free ports, in the test's own loop."""
+"""The real service, started in the test's event loop on free ports."""
 
 import io
 import json
@@ -28,7 +28,7 @@ PLAIN = {"max_retries": 0, "max_queued_calls": 0}
 
 @dataclass(kw_only=True)
 class RunningApp:
-    """What a test needs of a started service."""
+    """A started service, a channel and a stub for it, and its log."""
 
     app: App
     addresses: object
@@ -36,36 +36,34 @@ class RunningApp:
     chat: service_grpc.ChatServiceStub
     log: io.StringIO = field(repr=False)
 
-    # What is within: for what cannot be seen from without.
-
     @property
     def admission(self):
-        return self.app._parts.admission
+        return self.app.admission
 
     @property
-    def front(self):
-        return self.app._frontends.grpc
+    def grpc_server(self):
+        return self.app.frontends.grpc
 
     @property
-    def door(self):
-        return self.app._frontends.http
+    def http_server(self):
+        return self.app.frontends.http
 
     @property
     def metrics(self):
         return self.app.metrics
 
     def records(self):
-        """The call records in the log; complete once the app has stopped."""
+        """Return the call records in the log. They are complete when the app has stopped."""
         lines = [json.loads(line) for line in self.log.getvalue().splitlines()]
         return [line for line in lines if line["event"] == "call"]
 
 
 @asynccontextmanager
-async def running_app(base_url=None, *, key=CANARY_KEY, chance=None, wall_clock=time.time, **settings):
-    """Serve in front of `base_url`, or of the simulator where there is none.
+async def running_app(base_url=None, *, key=CANARY_KEY, random_source=None, wall_clock=time.time, **settings):
+    """Run the service with the provider at `base_url`, or with the sandbox.
 
-    Without retries and queue unless they are asked for: most tests are about one attempt. `chance`
-    is called for every random number of the service, `wall_clock` for the time of day.
+    By default there are no retries and no queue: most tests are about one attempt. The service calls
+    `random_source` for every random number and `wall_clock` for the time of day.
     """
     chosen = {
         "grpc_listen": "127.0.0.1:0",
@@ -74,17 +72,17 @@ async def running_app(base_url=None, *, key=CANARY_KEY, chance=None, wall_clock=
         **PLAIN,
         **settings,
     }
-    upstream = base_url and ProviderConfig(base_url=base_url, key=Secret(key) if key else None)
+    provider = base_url and ProviderConfig(base_url=base_url, key=Secret(key) if key else None)
     settings = Settings(sandbox=base_url is None, **chosen)
     configuration = Configuration(
-        settings=settings, upstream=upstream or None, certificates=load_certificates(settings)
+        settings=settings, provider=provider or None, certificates=load_certificates(settings)
     )
     log = io.StringIO()
     environment = Environment(
         version="0.0.0",
         clock=time.monotonic,
         wall_clock=wall_clock,
-        random=chance or random.Random(1).random,
+        random=random_source or random.Random(1).random,
         log=log,
     )
     app = App(configuration, environment)
@@ -98,22 +96,22 @@ async def running_app(base_url=None, *, key=CANARY_KEY, chance=None, wall_clock=
 
 
 def request(text=CANARY_PROMPT, *, model=MODEL, **fields):
-    """A conversation of one message."""
+    """Return a request with one message."""
     message = chat.Message(role=chat.ROLE_USER, content=[chat.ContentPart(text=text)])
     return service.CompleteRequest(model=model, messages=[message], **fields)
 
 
-def within(milliseconds):
-    """Metadata of a caller whose deadline the service alone watches.
+def grpc_timeout(milliseconds):
+    """Return metadata with a deadline that only the service enforces.
 
-    A client's own timer would race with the answer that the service gives shortly before it.
+    The client's own timer would race with the status that the service sends shortly before it.
     """
     return [("grpc-timeout", f"{milliseconds}m")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A status as a client sees it."""
+    """A status as a client receives it."""
 
     code: grpc.StatusCode
     message: str
@@ -130,7 +128,7 @@ class Failure:
 
 
 def failure_of(error):
-    """Unpack a status, its trailers and its details."""
+    """Return a status with its trailers and unpacked details."""
     trailers = dict(error.trailing_metadata())
     packed = status_pb2.Status.FromString(trailers.get("grpc-status-details-bin", b""))
     found = {}
@@ -141,7 +139,7 @@ def failure_of(error):
 
 
 async def failing(awaitable):
-    """The failure of a call that must fail."""
+    """Return the failure of a call that must fail."""
     try:
         await awaitable
     except aio.AioRpcError as error:
@@ -150,11 +148,11 @@ async def failing(awaitable):
 
 
 async def collect(call):
-    """The events of a stream, and its failure if it had one."""
+    """Return the events of a stream, and its failure or None."""
     events = []
     try:
         async for event in call:
-            events.append(event)  # noqa: PERF401  what came before a failure is kept
+            events.append(event)  # noqa: PERF401  events before a failure are kept
     except aio.AioRpcError as error:
         return events, failure_of(error)
     return events, None

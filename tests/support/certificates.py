@@ -1,4 +1,4 @@
-"""Certificates made at test time with the `openssl` command, good for a day and for nothing else."""
+"""Self-signed certificates, created for a test with the `openssl` command and valid for a day."""
 
 import shutil
 import ssl
@@ -11,7 +11,7 @@ OPENSSL = shutil.which("openssl")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """A self-signed certificate, its own authority: trust `certificate_file` to trust it."""
+    """A self-signed certificate. A client trusts it by trusting `certificate_file`."""
 
     certificate_file: Path
     key_file: Path
@@ -23,16 +23,16 @@ class Certificate:
 
 
 def make_certificate(folder: Path, *, names: str = "DNS:localhost,IP:127.0.0.1") -> Certificate:
-    """Make one for `names`, in OpenSSL's notation. Needs the `openssl` command."""
-    assert OPENSSL, "no openssl command here"
-    made = Certificate(certificate_file=folder / "certificate.pem", key_file=folder / "key.pem")
+    """Create a certificate for `names`, in OpenSSL's notation. Needs the `openssl` command."""
+    assert OPENSSL, "the openssl command is not installed"
+    certificate = Certificate(certificate_file=folder / "certificate.pem", key_file=folder / "key.pem")
     subprocess.run(
         [
             *(OPENSSL, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
             *("-days", "1", "-subj", "/CN=scripted upstream", "-addext", f"subjectAltName={names}"),
-            *("-keyout", str(made.key_file), "-out", str(made.certificate_file)),
+            *("-keyout", str(certificate.key_file), "-out", str(certificate.certificate_file)),
         ],
         check=True,
         capture_output=True,
     )
-    return made
+    return certificate

@@ -1,4 +1,4 @@
-"""A command of this project as a process of its own, ended by its pid whatever happens."""
+"""Runs a command of this project as a process, and kills it by its pid after the test."""
 
 import asyncio
 import os
@@ -11,11 +11,11 @@ import togetherchat_server
 
 ROOTS = {str(Path(package.__file__).parents[1]) for package in (togetherchat, togetherchat_server)}
 REASONABLE_S = 60.0
-"""How long a test waits for what must happen, on a busy machine."""
+"""The longest wait for an event that must happen, on a busy machine."""
 
 
 class Command:
-    """A running process; `lines` is what it wrote to standard error so far."""
+    """A running process. `lines` holds its standard error so far."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -30,18 +30,18 @@ class Command:
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
-    async def said(self, words: str) -> str:
-        """Wait for a line with these words in it. Raises TimeoutError when it does not come."""
+    async def wait_for_line(self, text: str) -> str:
+        """Wait for a line that contains `text` and return it. Raises TimeoutError."""
         async with asyncio.timeout(REASONABLE_S):
-            while not (found := [line for line in self.lines if words in line]):
+            while not (found := [line for line in self.lines if text in line]):
                 if self.process.returncode is not None:
-                    raise AssertionError(f"ended with {self.process.returncode}:\n{self.error_text}")
+                    raise AssertionError(f"exited with {self.process.returncode}:\n{self.error_text}")
                 self._changed.clear()
                 await self._changed.wait()
         return found[0]
 
-    async def ended(self) -> int:
-        """Wait for its end, and for the last of its lines; the exit status."""
+    async def wait_for_exit(self) -> int:
+        """Wait until the process exits and its last line is read. Return the exit status."""
         async with asyncio.timeout(REASONABLE_S):
             status = await self.process.wait()
             if self._reading:
@@ -57,13 +57,13 @@ class Command:
 
 
 @asynccontextmanager
-async def running_command(*words, environment=None, stderr=asyncio.subprocess.PIPE):
-    """`togetherchat-server` with these words and nothing in its environment but what is given."""
+async def running_command(*arguments, environment=None, stderr=asyncio.subprocess.PIPE):
+    """Run `togetherchat-server` with these arguments and only this environment."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "togetherchat_server",
-        *words,
+        *arguments,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(ROOTS), **(environment or {})},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
@@ -76,4 +76,4 @@ async def running_command(*words, environment=None, stderr=asyncio.subprocess.PI
     finally:
         if process.returncode is None:
             process.kill()
-        await command.ended()
+        await command.wait_for_exit()

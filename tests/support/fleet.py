@@ -1,4 +1,4 @@
-"""The service with several workers, as processes: what they are, where, and whether they live."""
+"""Runs the service with several workers, and observes its processes."""
 
 import asyncio
 import json
@@ -20,15 +20,15 @@ LOOPBACK = (
 SANDBOX = ("--sandbox", "--sandbox-tokens-per-second", "0")
 
 
-class Fleet:
-    """A supervisor and its workers, found by the line in which it says that it serves."""
+class RunningFleet:
+    """A supervisor and its workers. The addresses are read from the supervisor's banner."""
 
-    def __init__(self, command, greeting):
+    def __init__(self, command, banner):
         self.command = command
-        self.greeting = greeting
-        self.rpc, self.health, self.admin = (
-            greeting.partition(words)[2].partition(",")[0]
-            for words in ("gRPC on ", "health on ", "admin on http://")
+        self.banner = banner
+        self.grpc, self.health, self.admin = (
+            banner.partition(prefix)[2].partition(",")[0]
+            for prefix in ("gRPC on ", "health on ", "admin on http://")
         )
 
     @property
@@ -36,7 +36,7 @@ class Fleet:
         return self.command.process.pid
 
     async def page(self, path):
-        """The status and the body of a page of the admin port."""
+        """Return the status and the body of a page of the admin port."""
         host, _, port = self.admin.rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(f"GET {path} HTTP/1.1\r\n\r\n".encode())
@@ -45,59 +45,59 @@ class Fleet:
         return int(head.split(b" ")[1]), body.decode()
 
     async def processes(self, role="worker"):
-        """The rows of `/workers`."""
+        """Return the rows of `/workers` with this role."""
         _, body = await self.page("/workers")
         return [row for row in json.loads(body)["processes"] if row["role"] == role]
 
-    async def when(self, agreed, role="worker"):
-        """Wait until the rows of `/workers` are as wanted; those rows."""
+    async def wait_for(self, condition, role="worker"):
+        """Wait until the rows of `/workers` meet the condition. Return the rows."""
         async with asyncio.timeout(REASONABLE_S):
-            while not agreed(rows := await self.processes(role)):  # noqa: ASYNC110  asked over HTTP
+            while not condition(rows := await self.processes(role)):  # noqa: ASYNC110  polled over HTTP
                 await asyncio.sleep(0.02)
         return rows
 
-    async def all_serve(self, *, without=frozenset()):
-        """Wait until there are two workers, both serve, and none is one of those; their pids."""
+    async def wait_until_serving(self, *, without=frozenset()):
+        """Wait until two workers serve and none has a pid in `without`. Return their pids."""
 
-        def agreed(rows):
+        def both_serve(rows):
             pids = {row.get("pid") for row in rows}
             return (
                 {"serving"} == {row["state"] for row in rows} and len(pids) == 2 and not pids & set(without)
             )
 
-        return {row["pid"] for row in await self.when(agreed)}
+        return {row["pid"] for row in await self.wait_for(both_serve)}
 
-    def loaded(self, *libraries):
-        """Which of these the supervisor has in its memory."""
+    def loaded_libraries(self, *libraries):
+        """Return those of `libraries` that the supervisor has loaded."""
         mapped = Path(f"/proc/{self.pid}/maps").read_text(encoding="utf-8")
         return [name for name in libraries if name in mapped]
 
     async def pids(self):
-        """Every process that the supervisor has started and that lives."""
+        """Return the pids of all running processes that the supervisor has started."""
         rows = [*await self.processes(), *await self.processes("sandbox")]
         return {row["pid"] for row in rows if "pid" in row}
 
-    def ended_calls(self, *, since):
-        """The codes and reasons of the call records in the log, from a line on."""
+    def finished_calls(self, *, since):
+        """Return the code and reason of each call record in the log, from line `since` on."""
         lines = [json.loads(line) for line in self.command.lines[since:] if line.startswith("{")]
         return [(line["code"], line.get("reason", "")) for line in lines if line["event"] == "call"]
 
 
 @asynccontextmanager
-async def running_fleet(*words, base_url=None, environment=None):
-    """Two workers in front of `base_url`, or of the simulator where there is none."""
+async def running_fleet(*arguments, base_url=None, environment=None):
+    """Run two workers with the provider at `base_url`, or with the sandbox."""
     source = ("--upstream-credentials", "server") if base_url else SANDBOX
     environment = {**({"TOGETHER_BASE_URL": base_url} if base_url else {}), **(environment or {})}
     async with running_command(
-        *LOOPBACK, "--workers", "2", *source, *words, environment=environment
+        *LOOPBACK, "--workers", "2", *source, *arguments, environment=environment
     ) as command:
-        fleet = Fleet(command, await command.said("SERVING: gRPC"))
-        await fleet.all_serve()
+        fleet = RunningFleet(command, await command.wait_for_line("SERVING: gRPC"))
+        await fleet.wait_until_serving()
         yield fleet
 
 
-def lives(pid):
-    """Whether a process is there; one that ended and was not waited for is not."""
+def is_alive(pid):
+    """Return whether a process is running. A zombie is not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:

@@ -1,8 +1,7 @@
-"""The service as a process of its own, and its simulator's request log: for clients that nobody adapted.
+"""Runs the service as a process, and reads its sandbox's request log.
 
-For tests in environments that have the clients and not the service (`make test-sdks`,
-`make test-console`): of the standard library alone. TOGETHERCHAT_PYTHON names the Python that
-has the service.
+For tests in environments without the service (`make test-sdks`, `make test-console`), so it uses the
+standard library only. TOGETHERCHAT_PYTHON names the Python in which the service is installed.
 """
 
 import json
@@ -22,58 +21,61 @@ REASONABLE_S = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Served:
-    """Where the door is, and the simulator behind it."""
+class ServiceProcess:
+    """The base URL of the HTTP listener, and the address of the sandbox."""
 
     base_url: str
-    simulator: str
+    sandbox_url: str
 
-    def asked(self, model):
-        """The simulator's memory of the requests for a model."""
-        address = f"{self.simulator}/sandbox/request-log?model={model}"
-        with urllib.request.urlopen(address, timeout=REASONABLE_S) as answer:
-            return json.load(answer)["requests"]
+    def requests(self, model):
+        """Return the sandbox's log of the requests for a model."""
+        address = f"{self.sandbox_url}/sandbox/request-log?model={model}"
+        with urllib.request.urlopen(address, timeout=REASONABLE_S) as response:
+            return json.load(response)["requests"]
 
-    def left(self, model):
-        """Wait until the one request for a model has ended, and say how."""
-        give_up = time.monotonic() + REASONABLE_S
-        while time.monotonic() < give_up:
-            (request,) = self.asked(model)
+    def wait_until_ended(self, model):
+        """Wait until the only request for a model has ended. Return how."""
+        deadline = time.monotonic() + REASONABLE_S
+        while time.monotonic() < deadline:
+            (request,) = self.requests(model)
             if request["ended"] != "running":
                 return request["ended"]
             time.sleep(0.02)
         raise TimeoutError(f"{model} did not end")
 
 
-def start(*words, http="127.0.0.1:0", environment=None):
-    """A process that serves, and its first line. With a base URL in its environment: not the simulator."""
-    named = environment or {}
-    source = () if "TOGETHER_BASE_URL" in named else ("--sandbox",)
+def start(*arguments, http="127.0.0.1:0", environment=None):
+    """Start the service. Return the process and its SERVING line.
+
+    The provider is the sandbox unless the environment names a base URL.
+    """
+    environment = environment or {}
+    source = () if "TOGETHER_BASE_URL" in environment else ("--sandbox",)
     process = subprocess.Popen(
         [
             os.environ["TOGETHERCHAT_PYTHON"], "-m", "togetherchat_server", *source,
-            "--grpc-listen", "127.0.0.1:0", "--http-listen", http, "--admin-listen", "off", *words,
+            "--grpc-listen", "127.0.0.1:0", "--http-listen", http, "--admin-listen", "off", *arguments,
         ],
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": SOURCES, **named},
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": SOURCES, **environment},
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )  # fmt: skip
-    said = []
+    lines = []
     for line in process.stderr:
         if " SERVING: " in line:
             return process, line
-        said.append(line)
-    raise AssertionError(f"the service ended with {process.wait(START_S)}: {''.join(said)}")
+        lines.append(line)
+    raise AssertionError(f"the service exited with {process.wait(START_S)}: {''.join(lines)}")
 
 
 @contextmanager
-def serving(*words, http="127.0.0.1:0", environment=None):
-    """A service for as long as the context lasts."""
-    process, line = start(*words, http=http, environment=environment)
-    found = re.search(r"HTTP on (\S+), .*answers from (\S+)/v1", line)
+def serving(*arguments, http="127.0.0.1:0", environment=None):
+    """Run the service while the context is open."""
+    process, line = start(*arguments, http=http, environment=environment)
+    match = re.search(r"HTTP on (\S+), .*completions from (\S+)/v1", line)
     try:
-        yield Served(base_url=found[1], simulator=found[2])
+        yield ServiceProcess(base_url=match[1], sandbox_url=match[2])
     finally:
         process.terminate()
         process.communicate(timeout=REASONABLE_S)

@@ -4,7 +4,7 @@ import io
 import json
 from datetime import UTC, datetime
 
-from togetherchat_server.cli.keys import CommandContext, run
+from togetherchat_server.cli.keys import CommandContext, run_keys
 from togetherchat_server.tenants.key_format import key_id_of
 
 
@@ -23,7 +23,7 @@ class Keys:
         """Return the status, and the texts of the two streams."""
         out, error = io.StringIO(), io.StringIO()
         environment = {"TOGETHERCHAT_API_KEYS_FILE": str(self.path)} if environment is None else environment
-        status = run(
+        status = run_keys(
             words, CommandContext(environment=environment, out=out, error=error, now=lambda: self.today)
         )
         return status, out.getvalue(), error.getvalue()

@@ -1,4 +1,4 @@
-"""Authorities and certificates for a test, in a folder where they can be replaced, and raw callers."""
+"""Certificates for a test, a folder in which they can be replaced, and TLS clients."""
 
 import asyncio
 import hashlib
@@ -14,20 +14,20 @@ CANARY_COMMENT = "canary-of-a-key-file"
 
 
 class Pair:
-    """A certificate, its key and its authority, as bytes in PEM."""
+    """A certificate, its key and its authority, as bytes in PEM format."""
 
     def __init__(self, authority, *names, **options):
-        made = authority.issue_cert(*(names or NAMES), **options)
+        issued = authority.issue_cert(*(names or NAMES), **options)
         self.authority = authority.cert_pem.bytes()
-        self.chain = b"".join(blob.bytes() for blob in made.cert_chain_pems)
-        # What stands before a PEM block is a comment: a text to look for where no key should be.
-        self.key = CANARY_COMMENT.encode() + b"\n" + made.private_key_pem.bytes()
-        der = ssl.PEM_cert_to_DER_cert(made.cert_chain_pems[0].bytes().decode())
+        self.chain = b"".join(blob.bytes() for blob in issued.cert_chain_pems)
+        # Text before a PEM block is a comment. Tests search for it where a key must not appear.
+        self.key = CANARY_COMMENT.encode() + b"\n" + issued.private_key_pem.bytes()
+        der = ssl.PEM_cert_to_DER_cert(issued.cert_chain_pems[0].bytes().decode())
         self.sha256 = hashlib.sha256(der).hexdigest()
 
 
 class Folder:
-    """The files that the service is told of. Each is written beside itself and turned round at once."""
+    """The folder of the service's TLS files. Each file is replaced by a rename."""
 
     def __init__(self, path):
         self.path = path
@@ -36,7 +36,7 @@ class Folder:
         )
 
     def put(self, pair, client_ca=None):
-        """Certificate first, as most tools do: for a moment the two do not belong together."""
+        """Replace the certificate, then the key, as most tools do: they do not match in between."""
         replace(self.certificate, pair.chain)
         replace(self.key, pair.key)
         if client_ca is not None:
@@ -44,18 +44,18 @@ class Folder:
         return self
 
     def settings(self, *, mutual=False):
-        chosen = {"tls_cert_file": str(self.certificate), "tls_key_file": str(self.key)}
-        return {**chosen, "tls_client_ca_file": str(self.client_ca)} if mutual else chosen
+        files = {"tls_cert_file": str(self.certificate), "tls_key_file": str(self.key)}
+        return {**files, "tls_client_ca_file": str(self.client_ca)} if mutual else files
 
     def flags(self, *, mutual=False):
-        named = self.settings(mutual=mutual).items()
-        return [word for name, path in named for word in ("--" + name.replace("_", "-"), path)]
+        files = self.settings(mutual=mutual).items()
+        return [argument for name, path in files for argument in ("--" + name.replace("_", "-"), path)]
 
 
 def replace(path, content):
-    beside = path.with_name(path.name + ".new")
-    beside.write_bytes(content)
-    beside.rename(path)
+    new = path.with_name(path.name + ".new")
+    new.write_bytes(content)
+    new.rename(path)
 
 
 def expired(authority):
@@ -65,14 +65,14 @@ def expired(authority):
 
 
 def credentials(server, own=None):
-    """Credentials of a gRPC client that trusts the authority of `server`, and shows `own`."""
+    """Return credentials of a gRPC client that trusts the authority of `server` and presents `own`."""
     if own is None:
         return grpc.ssl_channel_credentials(server.authority)
     return grpc.ssl_channel_credentials(server.authority, own.key, own.chain)
 
 
-def caller_context(server, folder, own=None, *, alpn=()):
-    """As `credentials`, of a caller that speaks through `ssl`."""
+def client_context(server, folder, own=None, *, alpn=()):
+    """Return the same as `credentials`, as a context of `ssl`."""
     context = ssl.create_default_context(cadata=server.authority.decode())
     if alpn:
         context.set_alpn_protocols(alpn)
@@ -84,8 +84,8 @@ def caller_context(server, folder, own=None, *, alpn=()):
     return context
 
 
-class Seen:
-    """What a caller saw of a handshake: the certificate, the protocol, and what it could resume."""
+class Handshake:
+    """A completed handshake: the server's certificate, the protocol and the session."""
 
     def __init__(self, connection):
         self.sha256 = hashlib.sha256(connection.getpeercert(binary_form=True)).hexdigest()
@@ -94,16 +94,16 @@ class Seen:
         self.resumed = connection.session_reused
 
 
-async def shaken(address, context, *, session=None):
-    """Shake hands and hear something, or nothing; raises what the caller hears.
+async def handshake(address, context, *, session=None):
+    """Perform a handshake and read a byte. Raises the client's error.
 
-    In TLS 1.3 a caller is through before the server has looked at its certificate: only what is
-    read after that says how it went.
+    In TLS 1.3 the client's handshake is complete before the server has checked its certificate. Only
+    reading afterwards shows whether the server accepted it.
     """
-    return await asyncio.to_thread(_shaken, address, context, session)
+    return await asyncio.to_thread(_handshake, address, context, session)
 
 
-def _shaken(address, context, session):
+def _handshake(address, context, session):
     host, _, port = address.rpartition(":")
     with (
         closing(socket.create_connection((host, int(port)), timeout=20)) as raw,
@@ -111,5 +111,5 @@ def _shaken(address, context, session):
     ):
         connection.sendall(b"GET /none HTTP/1.1\r\nhost: localhost\r\n\r\n")
         if not connection.recv(1):
-            raise ConnectionResetError("closed without a word")
-        return Seen(connection)
+            raise ConnectionResetError("closed without a response")
+        return Handshake(connection)

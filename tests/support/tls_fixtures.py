@@ -1,7 +1,7 @@
-"""Fixtures of an authority, a stranger, two pairs of the authority, and a folder that holds the first.
+"""Fixtures: an authority, an untrusted one, two certificates of the authority, a folder with the first.
 
-For a test module that says `pytest_plugins = ["support.tls_fixtures"]`. Made once a run: a certificate
-takes some milliseconds, and no test changes one.
+A test module loads them with `pytest_plugins = ["support.tls_fixtures"]`. Certificates are created
+once per run: each takes some milliseconds, and no test changes one.
 """
 
 import pytest
@@ -16,7 +16,7 @@ def authority():
 
 
 @pytest.fixture(scope="session")
-def stranger():
+def untrusted():
     return trustme.CA()
 
 

@@ -33,4 +33,4 @@ def test_traces_over_another_protocol_are_refused(variable, monkeypatch, capfd):
     monkeypatch.setattr(sys, "argv", ["togetherchat-server", "--sandbox", "--traces", "otlp"])
 
     assert 2 == main()
-    assert f"togetherchat-server: {variable}: traces are sent over grpc alone" in capfd.readouterr().err
+    assert f"togetherchat-server: {variable}: traces are exported over grpc only" in capfd.readouterr().err

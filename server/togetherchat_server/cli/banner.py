@@ -1,6 +1,6 @@
-"""Text that the command prints once the service accepts calls: addresses, and lines to try."""
+"""The banner that the command prints when the service accepts calls: addresses, and example commands."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from togetherchat_server.config import Configuration, Settings
 
@@ -8,42 +8,45 @@ if TYPE_CHECKING:
     from togetherchat_server.runtime.app import BoundAddresses
     from togetherchat_server.supervisor.supervisor import FleetAddresses
 
+MODEL: Final = "openai/gpt-oss-120b"
 
-def addresses_of(reached: "BoundAddresses | FleetAddresses", settings: Settings) -> list[str]:
-    places = [f"gRPC on {reached.grpc}"]
-    if reached.http:
-        places.append(f"HTTP on {_scheme(settings)}://{reached.http}/v1")
-    if reached.health:
-        places.append(f"health on {reached.health}")
-    if reached.admin:
-        places.append(f"admin on http://{reached.admin}")
-    return places
+
+def describe_listeners(addresses: "BoundAddresses | FleetAddresses", settings: Settings) -> list[str]:
+    """Return one text for each listener."""
+    listeners = [f"gRPC on {addresses.grpc}"]
+    if addresses.http:
+        listeners.append(f"HTTP on {_scheme(settings)}://{addresses.http}/v1")
+    if addresses.health:
+        listeners.append(f"health on {addresses.health}")
+    if addresses.admin:
+        listeners.append(f"admin on http://{addresses.admin}")
+    return listeners
 
 
 def banner(
     configuration: Configuration,
-    places: list[str],
+    listeners: list[str],
     *,
     version: str,
-    upstream: str,
-    try_on: "BoundAddresses | FleetAddresses",
+    provider_url: str,
+    addresses: "BoundAddresses | FleetAddresses",
 ) -> str:
-    source = "answers from " if configuration.upstream else "simulated answers from "
-    line = f"togetherchat {version} SERVING: " + ", ".join([*places, source + upstream])
-    if configuration.settings.log_format == "json":
-        return line
+    """Return the SERVING line and, unless the log is JSON, commands to try."""
     settings = configuration.settings
-    http_hint = _http_hint(try_on.http, settings) if try_on.http else ""
-    console = f"\n  {_scheme(settings)}://{try_on.http}/ in a browser" if settings.console else ""
-    return f"{line}\n{_hints(try_on.grpc, settings)}{http_hint}{console}"
+    source = "completions from " if configuration.provider else "simulated completions from "
+    line = f"togetherchat {version} SERVING: " + ", ".join([*listeners, source + provider_url])
+    if settings.log_format == "json":
+        return line
+    curl = _curl_example(addresses.http, settings) if addresses.http else ""
+    console = f"\n  {_scheme(settings)}://{addresses.http}/ in a browser" if settings.console else ""
+    return f"{line}\n{_grpcurl_examples(addresses.grpc, settings)}{curl}{console}"
 
 
-def _hints(address: str, settings: Settings) -> str:
-    """Lines to try, as they are."""
+def _grpcurl_examples(address: str, settings: Settings) -> str:
     message = '{"role": "ROLE_USER", "content": [{"text": "Hello!"}]}'
-    ask = f'{{"model": "openai/gpt-oss-120b", "messages": [{message}]}}'
+    request = f'{{"model": "{MODEL}", "messages": [{message}]}}'
     grpcurl = "grpcurl" + _tls_flags(settings, "-", plaintext=" -plaintext")
-    call = f"{grpcurl} -d '{ask}' {address} togetherchat.v1.ChatService"
+    call = f"{grpcurl} -d '{request}' {address} togetherchat.v1.ChatService"
     return (
         "Try:\n"
         f"  {grpcurl} {address} list\n"
@@ -53,8 +56,15 @@ def _hints(address: str, settings: Settings) -> str:
     )
 
 
+def _curl_example(address: str, settings: Settings) -> str:
+    curl = "curl" + _tls_flags(settings, "--", plaintext="")
+    request = f'{{"model": "{MODEL}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+    url = f"{_scheme(settings)}://{address}/v1/chat/completions"
+    return f"\n  {curl} {url} -H 'Content-Type: application/json' -d '{request}'"
+
+
 def _tls_flags(settings: Settings, dash: str, plaintext: str) -> str:
-    """What grpcurl and curl want to know, with one dash or two before it."""
+    """Return the TLS flags of grpcurl (one dash) or curl (two)."""
     if settings.tls_cert_file is None:
         return plaintext
     own = f" {dash}cert caller.pem {dash}key caller.key" if settings.tls_client_ca_file is not None else ""
@@ -63,10 +73,3 @@ def _tls_flags(settings: Settings, dash: str, plaintext: str) -> str:
 
 def _scheme(settings: Settings) -> str:
     return "http" if settings.tls_cert_file is None else "https"
-
-
-def _http_hint(address: str, settings: Settings) -> str:
-    curl = "curl" + _tls_flags(settings, "--", plaintext="")
-    ask = '{"model": "openai/gpt-oss-120b", "messages": [{"role": "user", "content": "Hello!"}]}'
-    url = f"{_scheme(settings)}://{address}/v1/chat/completions"
-    return f"\n  {curl} {url} -H 'Content-Type: application/json' -d '{ask}'"

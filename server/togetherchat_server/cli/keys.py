@@ -1,7 +1,7 @@
-"""`togetherchat-server keys create|list|revoke`: makes keys, shows what is known of them, ends them.
+"""`togetherchat-server keys create|list|revoke`: edits the API keys file.
 
-A key is shown once, when it is made, on standard output alone. Everything else is said on standard
-error. Status 0: done; 1: it could not be done; 2: the words are wrong.
+A key is printed once, when it is created, on standard output only. Messages go to standard error.
+Exit status 0: done; 1: failed; 2: invalid arguments.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from togetherchat_server.tenants.key_format import ID_BYTES, SECRET_BYTES, forma
 VARIABLE: Final = "TOGETHERCHAT_API_KEYS_FILE"
 DONE, FAILED, USAGE = 0, 1, 2
 
-_SPAN: Final = re.compile(r"([1-9][0-9]{0,4})([dh])")
+_DURATION: Final = re.compile(r"([1-9][0-9]{0,4})([dh])")
 _UNITS: Final = {"d": "days", "h": "hours"}
 _ID: Final = re.compile(r"(?:tc_)?([0-9a-f]{12})(?:_.*)?")
 _COLUMNS: Final = ("id", "tenant", "state", "created", "expires", "label")
@@ -38,7 +38,7 @@ _COLUMNS: Final = ("id", "tenant", "state", "created", "expires", "label")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandContext:
-    """What the process gives: its environment, its two streams, the time."""
+    """The process's environment variables, its two output streams, and the time."""
 
     environment: Mapping[str, str]
     out: TextIO
@@ -47,27 +47,27 @@ class CommandContext:
 
 
 @final
-class _CannotError(Exception):
-    """It could not be done. The message is one line, and no key is in it."""
+class _CommandError(Exception):
+    """The command failed. The message is one line and contains no key."""
 
 
-def run(words: Sequence[str], desk: CommandContext) -> int:
-    """Do what the words say; the exit status."""
+def run_keys(arguments: Sequence[str], context: CommandContext) -> int:
+    """Run the subcommand. Return the exit status."""
     try:
-        said = _parser().parse_args(words)
-        path = _path(said.api_keys_file, desk.environment)
-        said.do(said, path, desk)
+        options = _parser().parse_args(arguments)
+        path = _path(options.api_keys_file, context.environment)
+        options.run(options, path, context)
     except _UsageError as exc:
-        return _complain(desk, str(exc), USAGE)
-    except _CannotError as exc:
-        return _complain(desk, str(exc), FAILED)
+        return _fail(context, str(exc), USAGE)
+    except _CommandError as exc:
+        return _fail(context, str(exc), FAILED)
     except OSError as exc:
-        return _complain(desk, f"cannot use the file of keys: {exc.strerror}", FAILED)
+        return _fail(context, f"cannot read or write the API keys file: {exc.strerror}", FAILED)
     return DONE
 
 
-def _create(said: argparse.Namespace, path: Path, desk: CommandContext) -> None:
-    now = desk.now()
+def _create(options: argparse.Namespace, path: Path, context: CommandContext) -> None:
+    now = context.now()
     with one_writer(path):
         table = _read(path) if path.exists() else KeyTable.new()
         id_bytes = secrets.token_bytes(ID_BYTES)
@@ -76,53 +76,55 @@ def _create(said: argparse.Namespace, path: Path, desk: CommandContext) -> None:
         text = format_key(id_bytes, secrets.token_bytes(SECRET_BYTES))
         line = KeyLine(
             id=id_bytes.hex(),
-            tenant=said.tenant,
-            label=said.label,
+            tenant=options.tenant,
+            label=options.label,
             created=_iso(now),
-            expires=_iso(_expiry(said.expires, now)) if said.expires else "",
+            expires=_iso(_expiry(options.expires, now)) if options.expires else "",
             digest=table.digest(text).hex(),
         )
         write_keys(path, table.with_key(line))
-    if said.json:
-        print(json.dumps({"key": text, **_shown(line, now)}), file=desk.out)
+    if options.json:
+        print(json.dumps({"key": text, **_shown(line, now)}), file=context.out)
         return
-    print(text, file=desk.out)
-    until = f", until {line.expires}" if line.expires else ""
-    print(f"Key {line.id} of {line.tenant}{until}. It is not shown again.", file=desk.error)
+    print(text, file=context.out)
+    expiry = f", expires {line.expires}" if line.expires else ""
+    print(f"Created key {line.id} of {line.tenant}{expiry}. The key is not shown again.", file=context.error)
 
 
-def _list(said: argparse.Namespace, path: Path, desk: CommandContext) -> None:
-    now = desk.now()
-    lines = [line for line in _read(path).keys.values() if said.tenant in {None, line.tenant}]
+def _list(options: argparse.Namespace, path: Path, context: CommandContext) -> None:
+    now = context.now()
+    lines = [line for line in _read(path).keys.values() if options.tenant in {None, line.tenant}]
     rows = [_shown(line, now) for line in lines]
-    if said.json:
-        print(json.dumps(rows, indent=2), file=desk.out)
+    if options.json:
+        print(json.dumps(rows, indent=2), file=context.out)
         return
     cells = [[name.upper() for name in _COLUMNS], *([row[name] for name in _COLUMNS] for row in rows)]
-    widths = [max(len(row[place]) for row in cells) for place in range(len(_COLUMNS))]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(_COLUMNS))]
     for row in cells:
         text = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print(text.rstrip(), file=desk.out)
+        print(text.rstrip(), file=context.out)
 
 
-def _revoke(said: argparse.Namespace, path: Path, desk: CommandContext) -> None:
+def _revoke(options: argparse.Namespace, path: Path, context: CommandContext) -> None:
     with one_writer(path):
         table = _read(path)
-        line = table.keys.get(said.id)
+        line = table.keys.get(options.id)
         if line is None:
-            raise _CannotError(f"there is no key {said.id} in {path}")
+            raise _CommandError(f"{path} has no key {options.id}; `keys list` lists the keys")
         if line.revoked:
-            print(f"Key {line.id} of {line.tenant} was revoked at {line.revoked} already.", file=desk.error)
+            print(
+                f"Key {line.id} of {line.tenant} was already revoked at {line.revoked}.", file=context.error
+            )
             return
-        write_keys(path, table.with_key(replace(line, revoked=_iso(desk.now()))))
-    print(f"Key {line.id} of {line.tenant} is revoked.", file=desk.error)
+        write_keys(path, table.with_key(replace(line, revoked=_iso(context.now()))))
+    print(f"Revoked key {line.id} of {line.tenant}.", file=context.error)
 
 
 def _shown(line: KeyLine, now: datetime) -> dict[str, str]:
-    """What may be seen of a key: nothing of its secret, not even its hash."""
-    seen = asdict(line)
-    del seen["digest"]
-    return {**seen, "state": _state(line, now)}
+    """Return what may be shown of a key: not its secret, nor the hash."""
+    fields = asdict(line)
+    del fields["digest"]
+    return {**fields, "state": _state(line, now)}
 
 
 def _state(line: KeyLine, now: datetime) -> str:
@@ -135,54 +137,54 @@ def _read(path: Path) -> KeyTable:
     try:
         return read_keys(path)
     except FileNotFoundError:
-        raise _CannotError(f"there is no file {path}: `keys create` makes it") from None
+        raise _CommandError(f"{path} does not exist; `keys create` creates it") from None
     except OSError as exc:
-        raise _CannotError(f"cannot read {path}: {exc.strerror}") from None
+        raise _CommandError(f"cannot read {path}: {exc.strerror}") from None
     except ValueError as exc:
-        raise _CannotError(f"{path} is no file of keys: {exc}") from None
+        raise _CommandError(f"{path} is not an API keys file: {exc}") from None
 
 
 @final
 class _UsageError(Exception):
-    """The words are wrong."""
+    """The arguments are invalid."""
 
 
 @final
-class _Parser(argparse.ArgumentParser):
+class _KeysParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise _UsageError(f"{message}; {self.prog} --help says what it takes")
+        raise _UsageError(f"{message}; {self.prog} --help lists the arguments")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = _KeysParser(
         prog="togetherchat-server keys",
-        description="The keys that callers of this service are known by.",
-        epilog=f"{VARIABLE} names the file where --api-keys-file does not. A running service follows the file "
-        "within a second.",
+        description="Create, list and revoke the API keys of this service's callers.",
+        epilog=f"Without --api-keys-file, {VARIABLE} names the file. A running service reloads the "
+        "file within a second.",
     )
     commands = parser.add_subparsers(required=True, metavar="create|list|revoke")
-    create = commands.add_parser("create", help="make a key and show it, once, on standard output")
-    create.add_argument("--tenant", required=True, type=_tenant, help="whose key it is")
-    create.add_argument("--label", default="", type=_label, help="what it is for, in your words")
-    create.add_argument("--expires", metavar="WHEN", help="90d, 12h, or a date such as 2030-12-31")
-    create.set_defaults(do=_create)
-    shown = commands.add_parser("list", help="show the keys, never their secrets")
-    shown.add_argument("--tenant", help="of this tenant alone")
-    shown.set_defaults(do=_list)
+    create = commands.add_parser("create", help="create a key and print it, once, on standard output")
+    create.add_argument("--tenant", required=True, type=_tenant, help="tenant that the key belongs to")
+    create.add_argument("--label", default="", type=_label, help="purpose of the key, free text")
+    create.add_argument("--expires", metavar="WHEN", help="expiry: 90d, 12h, or a date such as 2030-12-31")
+    create.set_defaults(run=_create)
+    shown = commands.add_parser("list", help="list the keys, without their secrets")
+    shown.add_argument("--tenant", help="list the keys of this tenant only")
+    shown.set_defaults(run=_list)
     for command in (create, shown):
-        command.add_argument("--json", action="store_true", help="as JSON")
-    revoke = commands.add_parser("revoke", help="end a key; its line stays in the file")
-    revoke.add_argument("id", type=_id, help="the twelve digits after tc_, as `list` shows them")
-    revoke.set_defaults(do=_revoke)
+        command.add_argument("--json", action="store_true", help="print JSON")
+    revoke = commands.add_parser("revoke", help="revoke a key; its line stays in the file")
+    revoke.add_argument("id", type=_id, help="id of the key: the 12 hexadecimal digits after tc_")
+    revoke.set_defaults(run=_revoke)
     for command in (create, shown, revoke):
-        command.add_argument("--api-keys-file", metavar="FILE", help="the file of keys")
+        command.add_argument("--api-keys-file", metavar="FILE", help="API keys file")
     return parser
 
 
 def _path(flag: str | None, environment: Mapping[str, str]) -> Path:
     text = flag or environment.get(VARIABLE, "")
     if not text:
-        raise _UsageError(f"which file? Say --api-keys-file FILE, or set {VARIABLE}")
+        raise _UsageError(f"no API keys file is named: pass --api-keys-file FILE or set {VARIABLE}")
     return Path(text)
 
 
@@ -194,27 +196,31 @@ def _tenant(text: str) -> str:
 
 def _label(text: str) -> str:
     if len(text) > LABEL_CHARACTERS_MAX or not text.isprintable():
-        raise argparse.ArgumentTypeError(f"is one line of at most {LABEL_CHARACTERS_MAX} characters")
+        raise argparse.ArgumentTypeError(f"must be one line of at most {LABEL_CHARACTERS_MAX} characters")
     return text
 
 
 def _id(text: str) -> str:
-    found = _ID.fullmatch(text)
-    if found is None:
-        # Not repeated: it may be half a key.
-        raise argparse.ArgumentTypeError("is the twelve hexadecimal digits after tc_")
-    return found[1]
+    match = _ID.fullmatch(text)
+    if match is None:
+        # The text is not repeated: it may be part of a key.
+        raise argparse.ArgumentTypeError("must be the 12 hexadecimal digits after tc_")
+    return match[1]
 
 
 def _expiry(text: str, now: datetime) -> datetime:
-    span = _SPAN.fullmatch(text)
+    duration = _DURATION.fullmatch(text)
     try:
-        when = now + timedelta(**{_UNITS[span[2]]: int(span[1])}) if span else datetime.fromisoformat(text)
+        when = (
+            now + timedelta(**{_UNITS[duration[2]]: int(duration[1])})
+            if duration
+            else datetime.fromisoformat(text)
+        )
     except (ValueError, OverflowError):
         raise _UsageError("--expires must be like 90d, 12h or 2030-12-31") from None
     when = when if when.tzinfo else when.replace(tzinfo=UTC)
     if when <= now:
-        raise _UsageError(f"--expires {text} is in the past")
+        raise _UsageError(f"--expires {text} is in the past; it must be in the future")
     return when
 
 
@@ -222,6 +228,6 @@ def _iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="seconds")
 
 
-def _complain(desk: CommandContext, text: str, status: int) -> int:
-    print(f"togetherchat-server keys: {text}", file=desk.error)
+def _fail(context: CommandContext, text: str, status: int) -> int:
+    print(f"togetherchat-server keys: {text}", file=context.error)
     return status

@@ -1,10 +1,10 @@
-"""What `togetherchat-server` does: reads what was set and takes the role that follows.
+"""The command `togetherchat-server`: reads the configuration and runs the process's role.
 
-With `keys` as its first word it keeps the file of keys. Else a process serves alone, serves as the
-supervisor that started it assigned, or is that supervisor and serves nothing. What serves is
-imported last, when the settings are known to be good and signals are listened to: gRPC alone takes
-a third of a second, in which a first process of a container would miss the signal to stop, and
-gRPC's core decides at its import what it prints. A supervisor must not load it at all.
+`togetherchat-server keys` edits the API keys file. Any other process serves alone, serves as its
+supervisor assigned, or is the supervisor. The modules that serve are imported last, when the
+settings are valid and signal handlers are installed. gRPC alone takes a third of a second to load;
+the first process of a container would ignore SIGTERM in that time. gRPC's core also decides at its
+import what it prints. A supervisor must not load gRPC at all.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TextIO
 
-from togetherchat_server.cli.banner import addresses_of, banner
-from togetherchat_server.cli.keys import CommandContext, run
+from togetherchat_server.cli.banner import banner, describe_listeners
+from togetherchat_server.cli.keys import CommandContext, run_keys
 from togetherchat_server.config import Configuration, SettingsError, exposure_warnings, read_configuration
 from togetherchat_server.runtime.signals import StopSignals
-from togetherchat_server.supervisor.control import REPLACED, Assignment
+from togetherchat_server.supervisor.control import REPLACED_SIGNAL, Assignment
 from togetherchat_server.supervisor.cpus import usable_cpus
 from togetherchat_server.tenants.files import load_tenant_files
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from togetherchat_server.runtime.app import BoundAddresses
     from togetherchat_server.supervisor.supervisor import FleetAddresses
 
-TELEMETRY: Final = ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-grpc")
+TELEMETRY_PACKAGES: Final = ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-grpc")
 OTLP_PROTOCOL: Final = "grpc"
 
 EXIT_USAGE: Final = 2
@@ -37,10 +37,11 @@ EXIT_CANNOT_SERVE: Final = 1
 
 
 def main() -> int:
-    # gRPC's core would write to standard error from threads of its own, around the log.
+    """Run the command. Return its exit status."""
+    # gRPC's core would write to standard error from its own threads, bypassing the log.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     if sys.argv[1:2] == ["keys"]:
-        return _keep_keys(sys.argv[2:])
+        return _run_keys(sys.argv[2:])
     try:
         configuration = read_configuration(sys.argv[1:], os.environ)
         if configuration.settings.alias:
@@ -49,20 +50,20 @@ def main() -> int:
         if configuration.settings.traces is not None:
             _check_telemetry(os.environ)
     except SettingsError as exc:
-        _complain(str(exc))
+        _print_error(str(exc))
         return EXIT_USAGE
     return asyncio.run(_run(configuration))
 
 
-def _keep_keys(words: list[str]) -> int:
-    sessions = CommandContext(
+def _run_keys(arguments: list[str]) -> int:
+    context = CommandContext(
         environment=os.environ, out=sys.stdout, error=sys.stderr, now=lambda: datetime.now(UTC)
     )
-    return run(words, sessions)
+    return run_keys(arguments, context)
 
 
 def _check_aliases(configuration: Configuration) -> None:
-    """Refuse now what every worker would refuse. Raises SettingsError."""
+    """Reject aliases that every worker would reject. Raises SettingsError."""
     from togetherchat_server.models.aliases import resolve_aliases  # noqa: PLC0415  see the top
     from togetherchat_server.models.catalog import configured_catalog  # noqa: PLC0415  as above
 
@@ -70,8 +71,8 @@ def _check_aliases(configuration: Configuration) -> None:
 
 
 def _check_telemetry(environment: Mapping[str, str]) -> None:
-    """Refuse now, without loading what a supervisor must not load. Raises SettingsError."""
-    for name in TELEMETRY:
+    """Reject `--traces` without its packages, and load none of them. Raises SettingsError."""
+    for name in TELEMETRY_PACKAGES:
         try:
             importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
@@ -80,17 +81,20 @@ def _check_telemetry(environment: Mapping[str, str]) -> None:
             ) from None
     for variable in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
         if environment.get(variable, OTLP_PROTOCOL) not in {"", OTLP_PROTOCOL}:
-            raise SettingsError(f"{variable}: traces are sent over {OTLP_PROTOCOL} alone (port 4317)")
+            raise SettingsError(
+                f"{variable}: traces are exported over {OTLP_PROTOCOL} only (port 4317); "
+                f"set it to {OTLP_PROTOCOL} or unset it"
+            )
 
 
 async def _run(configuration: Configuration) -> int:
-    assignment = Assignment.of(os.environ)
+    assignment = Assignment.from_environment(os.environ)
     workers = configuration.settings.workers
     workers = usable_cpus() if workers == "auto" else workers
     if assignment is not None:
         return await _serve_as_assigned(configuration, assignment)
-    for caution in exposure_warnings(configuration.settings):
-        _complain(f"warning: {caution}")
+    for warning in exposure_warnings(configuration.settings):
+        _print_error(f"warning: {warning}")
     if workers > 1:
         return await _supervise(configuration, workers)
     return await _serve_alone(configuration)
@@ -98,56 +102,63 @@ async def _run(configuration: Configuration) -> int:
 
 async def _serve_alone(configuration: Configuration) -> int:
     signals = StopSignals()
-    from togetherchat_server.runtime.process import Process, serve_alone  # noqa: PLC0415  see the top
+    from togetherchat_server.runtime.process import ProcessContext, serve_alone  # noqa: PLC0415  see the top
 
-    def greet(addresses: "BoundAddresses") -> None:
-        places = addresses_of(addresses, configuration.settings)
-        _say(banner(configuration, places, version=_version(), upstream=addresses.upstream, try_on=addresses))
+    def on_serving(addresses: "BoundAddresses") -> None:
+        listeners = describe_listeners(addresses, configuration.settings)
+        _print_banner(configuration, listeners, addresses, provider_url=addresses.provider_url)
 
-    process = Process(configuration=configuration, signals=signals, log=_log_stream(), version=_version())
-    problem = await serve_alone(process, greet)
+    context = ProcessContext(
+        configuration=configuration, signals=signals, log=_log_stream(), version=_version()
+    )
+    problem = await serve_alone(context, on_serving)
     if problem:
-        _complain(problem)
+        _print_error(problem)
     return EXIT_CANNOT_SERVE if problem else 0
 
 
 async def _serve_as_assigned(configuration: Configuration, assignment: Assignment) -> int:
-    signals = StopSignals(REPLACED)
-    from togetherchat_server.runtime.process import Process, serve_as_assigned  # noqa: PLC0415  see the top
+    signals = StopSignals(REPLACED_SIGNAL)
+    from togetherchat_server.runtime.process import ProcessContext, serve_as_assigned  # noqa: PLC0415  see the top
 
-    process = Process(configuration=configuration, signals=signals, log=_log_stream(), version=_version())
-    return 0 if await serve_as_assigned(process, assignment) else EXIT_CANNOT_SERVE
+    context = ProcessContext(
+        configuration=configuration, signals=signals, log=_log_stream(), version=_version()
+    )
+    return 0 if await serve_as_assigned(context, assignment) else EXIT_CANNOT_SERVE
 
 
 async def _supervise(configuration: Configuration, workers: int) -> int:
     from togetherchat_server.supervisor.supervisor import Supervisor, SupervisorOptions  # noqa: PLC0415  no other role needs it
 
-    def greet(reached: "FleetAddresses") -> None:
-        upstream = configuration.upstream.base_url if configuration.upstream else reached.simulator
-        places = addresses_of(reached, configuration.settings)
-        places.insert(1, f"{workers} workers")
-        _say(banner(configuration, places, version=_version(), upstream=upstream, try_on=reached))
+    def on_serving(addresses: "FleetAddresses") -> None:
+        provider = configuration.provider
+        listeners = describe_listeners(addresses, configuration.settings)
+        listeners.insert(1, f"{workers} workers")
+        provider_url = provider.base_url if provider else addresses.sandbox_url
+        _print_banner(configuration, listeners, addresses, provider_url=provider_url)
 
-    job = SupervisorOptions(
+    options = SupervisorOptions(
         settings=configuration.settings,
         workers=workers,
-        words=sys.argv[1:],
+        arguments=sys.argv[1:],
         environment=os.environ,
         version=_version(),
         clock=time.monotonic,
         wall_clock=time.time,
         log=_log_stream(),
-        greet=greet,
+        on_serving=on_serving,
     )
-    end = await Supervisor(job).run()
-    if end.problem:
-        _complain(end.problem)
-    return 0 if end.clean else EXIT_CANNOT_SERVE
+    result = await Supervisor(options).run()
+    if result.problem:
+        _print_error(result.problem)
+    return 0 if result.clean else EXIT_CANNOT_SERVE
 
 
 def _log_stream() -> TextIO:
-    """Standard error once more, for the log alone. At its end Python flushes `sys.stderr`, and
-    would wait for ever for the log's thread where that is in a write that nobody reads.
+    """Return a second stream to standard error, for the log only.
+
+    At exit Python flushes `sys.stderr`. If the log used it, and its thread were blocked in a write to
+    a pipe that nobody reads, the flush would wait forever.
     """
     return os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="backslashreplace")
 
@@ -156,13 +167,26 @@ def _version() -> str:
     return importlib.metadata.version("togetherchat")
 
 
-def _complain(text: str) -> None:
-    _say(f"togetherchat-server: {text}")
+def _print_banner(
+    configuration: Configuration,
+    listeners: list[str],
+    addresses: "BoundAddresses | FleetAddresses",
+    *,
+    provider_url: str,
+) -> None:
+    _print(
+        banner(configuration, listeners, version=_version(), provider_url=provider_url, addresses=addresses)
+    )
 
 
-def _say(text: str) -> None:
-    """The command's own words. A disk that is full is no reason not to serve: they are lost then,
-    past `sys.stderr`, which would keep them and fail once more at the end.
+def _print_error(text: str) -> None:
+    _print(f"togetherchat-server: {text}")
+
+
+def _print(text: str) -> None:
+    """Write to standard error. On a full disk the text is lost and the service continues.
+
+    `sys.stderr` would keep the text and fail again at exit, so it is bypassed.
     """
     with contextlib.suppress(OSError):
         os.write(sys.stderr.fileno(), f"{text}\n".encode(errors="backslashreplace"))

@@ -28,16 +28,16 @@ def is_loopback(address: str) -> bool:
     return address.rpartition(":")[0] in LOOPBACK_HOSTS
 
 
-def reject_open_access(settings: Settings, upstream: ProviderConfig) -> None:
+def reject_open_access(settings: Settings, provider: ProviderConfig) -> None:
     """Reject a start that would let anyone use this service's key.
 
     Raises:
         SettingsError: a listener is exposed and none of `PROTECTIONS` is set.
     """
     exposed = next(_exposed(settings), None)
-    if upstream.key is None or exposed is None or any(protects(settings) for _, protects in PROTECTIONS):
+    if provider.key is None or exposed is None or any(protects(settings) for _, protects in PROTECTIONS):
         return
-    ways = ", ".join(("listen on 127.0.0.1", *(words for words, _ in PROTECTIONS)))
+    ways = ", ".join(("listen on 127.0.0.1", *(text for text, _ in PROTECTIONS)))
     raise SettingsError(f"{exposed} would let anyone use this service's key: {ways}")
 
 

@@ -24,7 +24,7 @@ class Configuration:
     """The settings, the provider (None: sandbox) and the served certificates (None: plaintext)."""
 
     settings: Settings
-    upstream: ProviderConfig | None
+    provider: ProviderConfig | None
     certificates: Certificates | None = None
 
 
@@ -46,10 +46,10 @@ def read_configuration(arguments: Sequence[str], environment: Mapping[str, str])
         raise SettingsError(
             "--console: the console is a page of the HTTP listener; set --http-listen HOST:PORT"
         )
-    upstream = None if settings.sandbox else load_provider(settings, environment)
-    if upstream is not None:
-        reject_open_access(settings, upstream)
-    return Configuration(settings=settings, upstream=upstream, certificates=load_certificates(settings))
+    provider = None if settings.sandbox else load_provider(settings, environment)
+    if provider is not None:
+        reject_open_access(settings, provider)
+    return Configuration(settings=settings, provider=provider, certificates=load_certificates(settings))
 
 
 @final

@@ -33,22 +33,22 @@ def _optional_address(text: str | None) -> str | None:
     return None if text is None else _address(text)
 
 
-def _workers(said: object) -> object:
-    text = str(said)
+def _workers(value: object) -> object:
+    text = str(value)
     if text != "auto" and not (text.isdecimal() and 1 <= int(text) <= WORKERS_MAX):
         raise ValueError(f"must be a number from 1 to {WORKERS_MAX}, or auto")
     return text if text == "auto" else int(text)
 
 
-def _aliases(said: object) -> object:
+def _aliases(value: object) -> object:
     """Accept a table of the file, repeated flags, or a comma-separated variable.
 
-    `{}` means no aliases, whatever a weaker source says.
+    `{}` means no aliases, whatever a weaker source sets.
     """
-    if isinstance(said, Mapping):
-        return cast("Mapping[str, str]", said)
-    words = said.split(",") if isinstance(said, str) else cast("Sequence[object]", said)
-    pairs = [str(word).partition("=") for word in words if word != NO_ALIASES]
+    if isinstance(value, Mapping):
+        return cast("Mapping[str, str]", value)
+    items = value.split(",") if isinstance(value, str) else cast("Sequence[object]", value)
+    pairs = [str(item).partition("=") for item in items if item != NO_ALIASES]
     return {name.strip(): model.strip() for name, _, model in pairs}
 
 

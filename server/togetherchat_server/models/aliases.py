@@ -42,8 +42,8 @@ def resolve_aliases(configuration: Configuration, catalog: Catalog) -> ModelAlia
     Raises:
         SettingsError: as for `resolve_chains`.
     """
-    settings, upstream = configuration.settings, configuration.upstream
-    is_checked = upstream is not None and is_together(upstream.base_url) and bool(catalog.by_id)
+    settings, provider = configuration.settings, configuration.provider
+    is_checked = provider is not None and is_together(provider.base_url) and bool(catalog.by_id)
     listed = catalog.by_id if is_checked and not settings.alias_unlisted else None
     return ModelAliases(
         aliases=resolve_chains(settings.alias, listed=listed),

@@ -38,7 +38,7 @@ EMPTY: Final = Catalog(by_id={}, as_of="")
 
 def configured_catalog(configuration: Configuration) -> Catalog:
     """Return the shipped catalog, or an empty one where `model_catalog` leaves it out."""
-    provider, choice = configuration.upstream, configuration.settings.model_catalog
+    provider, choice = configuration.provider, configuration.settings.model_catalog
     fits = provider is None or is_together(provider.base_url)
     return load_catalog(None) if choice == "on" or (choice == "auto" and fits) else EMPTY
 

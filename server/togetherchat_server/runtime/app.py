@@ -1,8 +1,8 @@
-"""Start, serve, drain, stop.
+"""Starts, drains and stops the service.
 
-`App` is a value: a test builds one, starts it on port 0, calls it and stops it. Clocks and
-randomness come from environment. Knows no signal and no environment; `command` does. What it is made
-of is known to `assembly` alone.
+A test builds an `App`, starts it on port 0, calls it and stops it. Clock, randomness and log are
+arguments (`Environment`). Signals and environment variables are handled in `process.py` and in
+`cli`. `wiring.py` creates the parts.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
+from togetherchat_server.calls.admission import Admission
 from togetherchat_server.config import Configuration, ProviderConfig, Settings
 from togetherchat_server.runtime.observability import Environment, Observability
 from togetherchat_server.runtime.wiring import SINGLE_PROCESS, Frontends, Wiring, WorkerShare
@@ -19,23 +20,23 @@ from togetherchat_server.telemetry.metrics.collector import MetricsCollector
 if TYPE_CHECKING:
     from togetherchat_sandbox import Sandbox
 
-# The rest of the drain, in which calls that did not finish are told so.
+# The last part of the drain timeout: unfinished calls receive their DRAINING status in it.
 ABORT_GRACE_S: Final = 1.0
-# How long after the GOAWAY calls that came before it are still taken up.
-STRAGGLERS_S: Final = 0.2
+# After the GOAWAY, calls that gRPC has already received are still admitted for this long.
+GOAWAY_SETTLE_S: Final = 0.2
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoundAddresses:
-    """Where the app is reached; None where it is not."""
+    """Addresses of the listeners (None: off), and the base URL of the provider or sandbox."""
 
     grpc: str
     http: str | None
     admin: str | None
     health: str | None
-    upstream: str
+    provider_url: str
 
 
 @final
@@ -43,17 +44,17 @@ class App:
     """The whole service in one process.
 
     Raises:
-        SettingsError: the aliases, or a file of tenants, cannot be used.
+        SettingsError: the aliases, the API keys file or the tenants file is invalid.
     """
 
     def __init__(
-        self, configuration: Configuration, environment: Environment, shared: WorkerShare = SINGLE_PROCESS
+        self, configuration: Configuration, environment: Environment, share: WorkerShare = SINGLE_PROCESS
     ) -> None:
         self._configuration = configuration
         self._settings = configuration.settings
         self._resources = AsyncExitStack()
         self._observability = Observability(configuration, environment, self._resources, ready=self._ready)
-        self._parts = Wiring(configuration, environment, self._resources, self._observability, shared)
+        self._wiring = Wiring(configuration, environment, self._resources, self._observability, share)
         self._frontends: Frontends | None = None
 
     @property
@@ -62,26 +63,38 @@ class App:
         return self._observability.metrics
 
     @property
-    def waiting(self) -> int:
-        """Calls that wait for a place."""
-        return self._parts.admission.queued
+    def in_flight(self) -> int:
+        """The number of calls in flight."""
+        return self._wiring.admission.in_flight
 
     @property
-    def in_flight(self) -> int:
-        """Calls that have a place."""
-        return self._parts.admission.in_flight
+    def queued(self) -> int:
+        """The number of calls in the admission queue."""
+        return self._wiring.admission.queued
+
+    @property
+    def admission(self) -> Admission:
+        """The admission control, for tests that change its limits."""
+        return self._wiring.admission
+
+    @property
+    def frontends(self) -> Frontends:
+        """The gRPC server and the HTTP server. Only after `start`."""
+        if self._frontends is None:
+            raise RuntimeError("the app has not been started; call start() first")
+        return self._frontends
 
     async def start(self) -> BoundAddresses:
-        """Open everything and serve.
+        """Open every listener and serve.
 
         Raises:
             OSError: an address cannot be bound.
         """
         try:
             log = self._observability.open_log()
-            upstream = self._configuration.upstream or await self._open_sandbox()
-            frontends = self._parts.frontends(upstream, log)
-            rpc, health = await frontends.grpc.start(self._settings.grpc_listen)
+            provider = self._configuration.provider or await self._start_sandbox()
+            frontends = self._wiring.frontends(provider, log)
+            grpc, health = await frontends.grpc.start(self._settings.grpc_listen)
             self._resources.push_async_callback(frontends.grpc.close)
             http = await self._start_http(frontends)
             admin = await self._observability.open_admin()
@@ -91,55 +104,57 @@ class App:
         self._observability.start()
         self._frontends = frontends
         frontends.grpc.health.set_serving(True, reason="started")
-        return BoundAddresses(grpc=rpc, http=http, admin=admin, health=health, upstream=upstream.base_url)
+        return BoundAddresses(
+            grpc=grpc, http=http, admin=admin, health=health, provider_url=provider.base_url
+        )
 
     async def stop(
-        self, *, drain_delay_s: float = 0.0, hurry: asyncio.Event | None = None, replaced: bool = False
+        self, *, drain_delay_s: float = 0.0, stop_now: asyncio.Event | None = None, replaced: bool = False
     ) -> None:
-        """Drain and close: say so to who asks, keep taking calls for `drain_delay_s`, let running ones end.
+        """Report NOT_SERVING, accept calls for `drain_delay_s`, wait for calls in flight, then close.
 
-        Setting `hurry` ends every wait at once; what still runs is told DRAINING. Where this
-        process is `replaced` at its address nothing is said: a client that hears NOT_SERVING
-        fails its calls until it has connected anew, one that sees its connection end lets them
-        wait.
+        Setting `stop_now` ends every wait; calls still in flight fail with DRAINING. If `replaced`,
+        another worker serves at this address already. Then NOT_SERVING is not sent: a client that
+        receives it fails its calls until it has reconnected, while calls of a client whose
+        connection is closed wait for the new connection.
         """
-        frontends, hurry = self._frontends, hurry or asyncio.Event()
-        if frontends is not None and not replaced:
-            frontends.grpc.health.withdraw(reason="stopping")
-            await _wait(hurry, drain_delay_s)
-        if frontends is not None:
-            await self._drain(frontends, hurry)
+        stop_now = stop_now or asyncio.Event()
+        if self._frontends is not None:
+            if not replaced:
+                self._frontends.grpc.health.withdraw(reason="stopping")
+                await _wait(stop_now, drain_delay_s)
+            await self._drain(self._frontends, stop_now)
         await self._resources.aclose()
 
-    async def _drain(self, frontends: Frontends, hurry: asyncio.Event) -> None:
-        front, door, admission = frontends.grpc, frontends.http, self._parts.admission
+    async def _drain(self, frontends: Frontends, stop_now: asyncio.Event) -> None:
+        grpc, http, admission = frontends.grpc, frontends.http, self._wiring.admission
         drain_timeout_s = self._settings.drain_timeout_s
         idle = asyncio.Event()
-        stopping = asyncio.create_task(front.stop_accepting(drain_timeout_s + ABORT_GRACE_S))
-        if door is not None:
-            door.stop_accepting()
-        # What gRPC took before its GOAWAY is still on the way through the loop: it may finish.
-        await _wait(hurry, STRAGGLERS_S)
-        front.health.end_watches()
+        stopping = asyncio.create_task(grpc.stop_accepting(drain_timeout_s + ABORT_GRACE_S))
+        if http is not None:
+            http.stop_accepting()
+        # Calls that gRPC received before its GOAWAY are still queued in the event loop: admit them.
+        await _wait(stop_now, GOAWAY_SETTLE_S)
+        grpc.health.end_watches()
         admission.start_draining(idle.set)
-        waits = [asyncio.create_task(event.wait()) for event in (idle, hurry)]
+        waits = [asyncio.create_task(event.wait()) for event in (idle, stop_now)]
         await asyncio.wait(
             waits, timeout=max(0.0, drain_timeout_s - ABORT_GRACE_S), return_when=asyncio.FIRST_COMPLETED
         )
         for wait in waits:
             wait.cancel()
         if not idle.is_set():
-            _log.warning("%d calls did not end in time", admission.in_flight)
-            front.abort_in_flight()
-            if door is not None:
-                door.abort_in_flight()
-        if door is not None:
-            await door.finish(ABORT_GRACE_S)
-        await front.finish(ABORT_GRACE_S)
+            _log.warning("drain timeout: aborting %d calls in flight", admission.in_flight)
+            grpc.abort_in_flight()
+            if http is not None:
+                http.abort_in_flight()
+        if http is not None:
+            await http.finish(ABORT_GRACE_S)
+        await grpc.finish(ABORT_GRACE_S)
         await stopping
 
-    async def _open_sandbox(self) -> ProviderConfig:
-        sandbox = await self._resources.enter_async_context(simulator(self._settings))
+    async def _start_sandbox(self) -> ProviderConfig:
+        sandbox = await self._resources.enter_async_context(make_sandbox(self._settings))
         return ProviderConfig(base_url=sandbox.base_url, key=None)
 
     async def _start_http(self, frontends: Frontends) -> str | None:
@@ -154,17 +169,17 @@ class App:
         return self._frontends is not None and self._frontends.grpc.health.serving
 
 
-def simulator(settings: Settings, *, port: int = 0) -> "Sandbox":
-    """The simulator as it is set, not yet started."""
-    # Loaded where it is wanted: it takes a quarter of the start of a process that can do without.
+def make_sandbox(settings: Settings, *, port: int = 0) -> "Sandbox":
+    """Create the sandbox from the settings. The caller starts it."""
+    # Imported on use: loading takes a quarter of the start of a process that does not need it.
     from togetherchat_sandbox import Sandbox, SandboxSettings  # noqa: PLC0415
 
     pacing = SandboxSettings(tokens_per_second=settings.sandbox_tokens_per_second)
     return Sandbox(pacing, host="127.0.0.1", port=port)
 
 
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    """Wait for the event, at most so long."""
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    """Wait for the event, at most `timeout_s`."""
     with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(timeout_s):
             await event.wait()

@@ -140,8 +140,8 @@ class Observability:
         certificates = self._configuration.certificates
         if certificates is None:
             return
-        facts, now_s = certificates.current().facts, self._environment.wall_clock()
-        _log.info("TLS certificate: %s", facts)
-        if not facts.not_before_s <= now_s < facts.not_after_s:
+        info, now_s = certificates.current().info, self._environment.wall_clock()
+        _log.info("TLS certificate: %s", info)
+        if not info.not_before_s <= now_s < info.not_after_s:
             _log.warning("the TLS certificate is not valid now: clients will reject it")
-        self.gauges[names.TLS_CERTIFICATE_NOT_AFTER,] = lambda: certificates.current().facts.not_after_s
+        self.gauges[names.TLS_CERTIFICATE_NOT_AFTER,] = lambda: certificates.current().info.not_after_s

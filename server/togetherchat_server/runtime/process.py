@@ -1,7 +1,7 @@
-"""The roles of a process that serves: alone, as one of several workers, as their simulator.
+"""Runs a process that serves: alone, as one of several workers, or as their sandbox.
 
-Gives the app what is outside of it, and turns signals and the loss of a supervisor into a
-stop. Knows what is assigned to it, not who supervises and how.
+Gives the app its environment. A signal, or the exit of the supervisor, stops the process. Knows the
+process's assignment, not how the supervisor works.
 """
 
 import asyncio
@@ -14,27 +14,27 @@ from dataclasses import dataclass
 from typing import Final, TextIO
 
 from togetherchat_server.config import Configuration
-from togetherchat_server.runtime.app import App, BoundAddresses, simulator
+from togetherchat_server.runtime.app import App, BoundAddresses, make_sandbox
 from togetherchat_server.runtime.observability import Environment
 from togetherchat_server.runtime.signals import StopSignals
 from togetherchat_server.runtime.wiring import WorkerShare
-from togetherchat_server.supervisor.control import REPLACED, Assignment, Role
+from togetherchat_server.supervisor.control import REPLACED_SIGNAL, Assignment, Role
 from togetherchat_server.supervisor.heartbeat import Heartbeat
-from togetherchat_server.supervisor.listening import stop_listening
+from togetherchat_server.supervisor.listener_shutdown import stop_listening
 from togetherchat_server.telemetry.metrics.wire import to_packets
 
-# How long calls may go on when the supervisor is gone, how long the simulator outlives them,
-# and when such a process ends whatever it is doing.
+# After the supervisor's exit: how long a worker's calls may continue, when the sandbox stops,
+# and when either process exits whatever it is doing.
 ORPHAN_DRAIN_S: Final = 2.0
-ORPHAN_SIMULATOR_S: Final = 3.0
+ORPHAN_SANDBOX_S: Final = 3.0
 ORPHAN_EXIT_S: Final = 8
-# From the last connection accepted to the GOAWAY: its first call is served rather than refused.
-SETTLE_S: Final = 0.2
+# From the last accepted connection to the GOAWAY, so that its first call is served, not rejected.
+ACCEPT_SETTLE_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
-    """What a role is given: what was set, and this process's signals, log and version."""
+class ProcessContext:
+    """The configuration, and this process's signals, log and version."""
 
     configuration: Configuration
     signals: StopSignals
@@ -42,41 +42,41 @@ class Process:
     version: str
 
 
-async def serve_alone(process: Process, greet: Callable[[BoundAddresses], None]) -> str:
-    """Serve until a signal comes, then drain; the problem if it could not, else empty.
+async def serve_alone(context: ProcessContext, on_serving: Callable[[BoundAddresses], None]) -> str:
+    """Serve until a signal arrives, then drain. Return the error if the start failed, else "".
 
-    `greet` is called once it serves.
+    `on_serving` is called once, when the service accepts calls.
     """
-    app = App(process.configuration, _environment(process))
+    app = App(context.configuration, _environment(context))
     try:
         addresses = await app.start()
     except OSError as exc:
         return f"cannot serve: {exc}"
-    _leave_out_of_collections()
-    greet(addresses)
-    await _drain(app, process, await process.signals.first)
+    _freeze_loaded_objects()
+    on_serving(addresses)
+    await _drain(app, context, await context.signals.first)
     return ""
 
 
-async def serve_as_assigned(process: Process, assignment: Assignment) -> bool:
-    """Serve until told to stop, or until the supervisor is gone; false if it could not."""
-    simulate = assignment.role is Role.SANDBOX
-    return await (_simulate if simulate else _work)(process, assignment)
+async def serve_as_assigned(context: ProcessContext, assignment: Assignment) -> bool:
+    """Serve until a signal arrives or the supervisor exits. Return false if the start failed."""
+    serve = _serve_sandbox if assignment.role is Role.SANDBOX else _serve_worker
+    return await serve(context, assignment)
 
 
-async def _work(process: Process, assignment: Assignment) -> bool:
-    shared = WorkerShare(port=True, tally=assignment.tally)
-    app = App(assignment.applied_to(process.configuration), _environment(process), shared)
+async def _serve_worker(context: ProcessContext, assignment: Assignment) -> bool:
+    share = WorkerShare(share_port=True, quota_store_fd=assignment.quota_store_fd)
+    app = App(assignment.applied_to(context.configuration), _environment(context), share)
 
-    def hurry_and_stop() -> None:
-        process.signals.stop()
-        asyncio.get_running_loop().call_later(ORPHAN_DRAIN_S, process.signals.second.set)
-        _end_at_last()
+    def stop_soon() -> None:
+        context.signals.stop()
+        asyncio.get_running_loop().call_later(ORPHAN_DRAIN_S, context.signals.second.set)
+        _set_exit_alarm()
 
     with Heartbeat(
         assignment,
         in_flight=lambda: app.in_flight,
-        on_cut=hurry_and_stop,
+        on_supervisor_exit=stop_soon,
         drain_metrics=lambda: to_packets(app.metrics.drain_deltas()),
     ) as heartbeat:
         try:
@@ -84,61 +84,64 @@ async def _work(process: Process, assignment: Assignment) -> bool:
         except OSError as exc:
             heartbeat.failed(f"cannot serve: {exc}")
             return False
-        _leave_out_of_collections()
+        _freeze_loaded_objects()
         heartbeat.serving(addresses.grpc)
-        number = await process.signals.first
+        number = await context.signals.first
         heartbeat.stopping()
-        if number == REPLACED:
-            for address in filter(None, (addresses.grpc, addresses.http)):
-                stop_listening(int(address.rpartition(":")[2]))
-            await asyncio.sleep(SETTLE_S)
-        await _drain(app, process, number)
+        if number == REPLACED_SIGNAL:
+            stop_listening(int(addresses.grpc.rpartition(":")[2]))
+            if app.frontends.http is not None:
+                app.frontends.http.stop_listening()
+            await asyncio.sleep(ACCEPT_SETTLE_S)
+        await _drain(app, context, number)
     return True
 
 
-async def _simulate(process: Process, assignment: Assignment) -> bool:
-    def outlive_the_workers() -> None:
-        asyncio.get_running_loop().call_later(ORPHAN_SIMULATOR_S, process.signals.stop)
-        _end_at_last()
+async def _serve_sandbox(context: ProcessContext, assignment: Assignment) -> bool:
+    def stop_after_the_workers() -> None:
+        asyncio.get_running_loop().call_later(ORPHAN_SANDBOX_S, context.signals.stop)
+        _set_exit_alarm()
 
     port = int(assignment.grpc_listen.rpartition(":")[2])
-    with Heartbeat(assignment, in_flight=lambda: 0, on_cut=outlive_the_workers) as heartbeat:
+    with Heartbeat(assignment, in_flight=lambda: 0, on_supervisor_exit=stop_after_the_workers) as heartbeat:
         try:
-            async with simulator(process.configuration.settings, port=port) as sandbox:
+            async with make_sandbox(context.configuration.settings, port=port) as sandbox:
                 heartbeat.serving(sandbox.base_url)
-                await process.signals.first
+                await context.signals.first
         except OSError as exc:
-            heartbeat.failed(f"cannot simulate: {exc}")
+            heartbeat.failed(f"cannot start the sandbox: {exc}")
             return False
     return True
 
 
-async def _drain(app: App, process: Process, number: int) -> None:
-    settings = process.configuration.settings
-    drain_delay_s = settings.drain_delay_s if number == signal.SIGTERM else 0.0
-    hurry, replaced = process.signals.second, number == REPLACED
-    await app.stop(drain_delay_s=drain_delay_s, hurry=hurry, replaced=replaced)
+async def _drain(app: App, context: ProcessContext, number: int) -> None:
+    settings = context.configuration.settings
+    await app.stop(
+        drain_delay_s=settings.drain_delay_s if number == signal.SIGTERM else 0.0,
+        stop_now=context.signals.second,
+        replaced=number == REPLACED_SIGNAL,
+    )
 
 
-def _leave_out_of_collections() -> None:
-    """What was loaded at the start is passed over by every later collection of garbage.
+def _freeze_loaded_objects() -> None:
+    """Exclude everything loaded at the start from later garbage collections.
 
-    It never becomes garbage, and to look through it stopped every call for 40 ms and more.
+    These objects never become garbage. Scanning them stopped every call for 40 ms and more.
     """
     gc.collect()
     gc.freeze()
 
 
-def _end_at_last() -> None:
-    """The alarm's default is to end the process, whatever state it is in."""
+def _set_exit_alarm() -> None:
+    """End the process after `ORPHAN_EXIT_S`, whatever its state: the default action of SIGALRM."""
     signal.alarm(ORPHAN_EXIT_S)
 
 
-def _environment(process: Process) -> Environment:
+def _environment(context: ProcessContext) -> Environment:
     return Environment(
-        version=process.version,
+        version=context.version,
         clock=time.monotonic,
         wall_clock=time.time,
         random=random.random,
-        log=process.log,
+        log=context.log,
     )

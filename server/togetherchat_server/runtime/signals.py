@@ -1,4 +1,4 @@
-"""The signals that stop a process: whether one came, which, and whether another followed."""
+"""The signals that stop a process: the first one, and whether a second one followed."""
 
 import asyncio
 import signal
@@ -7,21 +7,24 @@ from typing import Final, final
 
 @final
 class StopSignals:
-    """Listens to SIGTERM and SIGINT from its making on, and to what else is named."""
+    """Handles SIGTERM, SIGINT and the `extra` signals from its creation on.
 
-    def __init__(self, *also: signal.Signals) -> None:
+    `first` is the number of the first signal. `second` is set when another one arrives.
+    """
+
+    def __init__(self, *extra: signal.Signals) -> None:
         loop = asyncio.get_running_loop()
         self.first: Final[asyncio.Future[int]] = loop.create_future()
         self.second: Final = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT, *also):
-            loop.add_signal_handler(number, self._came, number)
+        for number in (signal.SIGTERM, signal.SIGINT, *extra):
+            loop.add_signal_handler(number, self._received, number)
 
     def stop(self) -> None:
-        """As if SIGINT had come, unless one has."""
+        """Act as if SIGINT had arrived, unless a signal has arrived already."""
         if not self.first.done():
             self.first.set_result(signal.SIGINT)
 
-    def _came(self, number: int) -> None:
+    def _received(self, number: int) -> None:
         if self.first.done():
             self.second.set()
         else:

@@ -1,6 +1,7 @@
-"""Every part of the service, made from the settings: the one place where a front meets a provider.
+"""Composition root: creates every part of the service from the settings and connects them.
 
-Owns who is given what. Nothing here listens, waits or decides anything about a call.
+The only module that knows both the frontends and the provider. Nothing here listens, waits or
+decides anything about a call.
 """
 
 import secrets
@@ -49,10 +50,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerShare:
-    """What this process shares with others: its addresses, and a descriptor of tenants' accounts."""
+    """What a worker shares with the others: its listening ports, and the quota store's descriptor."""
 
-    port: bool = False
-    tally: int | None = None
+    share_port: bool = False
+    quota_store_fd: int | None = None
 
 
 SINGLE_PROCESS: Final = WorkerShare()
@@ -60,7 +61,7 @@ SINGLE_PROCESS: Final = WorkerShare()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frontends:
-    """Where callers come in, not yet listening."""
+    """The servers of the frontends, not yet listening."""
 
     grpc: GrpcServer
     http: "HttpServer | None"
@@ -77,10 +78,10 @@ class Tenancy:
 
 @final
 class Wiring:
-    """The parts of one process. What they open is closed with `resources`.
+    """Creates the parts of one process. `resources` closes what they open.
 
     Raises:
-        SettingsError: the aliases, or a file of tenants, cannot be used.
+        SettingsError: the aliases, the API keys file or the tenants file is invalid.
     """
 
     def __init__(
@@ -89,14 +90,14 @@ class Wiring:
         environment: Environment,
         resources: AsyncExitStack,
         observability: Observability,
-        shared: WorkerShare,
+        share: WorkerShare,
     ) -> None:
         self._configuration = configuration
         self._settings = configuration.settings
         self._environment = environment
         self._resources = resources
         self._observability = observability
-        self._shared = shared
+        self._share = share
         self._catalog = configured_catalog(configuration)
         self._model_names = resolve_aliases(configuration, self._catalog)
         self._auth_throttle = AuthThrottle(
@@ -107,14 +108,14 @@ class Wiring:
         observability.gauges[names.CALLS_IN_FLIGHT,] = lambda: self.admission.in_flight
         observability.gauges[names.CALLS_QUEUED,] = lambda: self.admission.queued
 
-    def frontends(self, upstream: ProviderConfig, log: Sink) -> Frontends:
-        """The fronts before everything that is behind them."""
-        provider = self._make_provider(upstream)
+    def frontends(self, config: ProviderConfig, log: Sink) -> Frontends:
+        """Create the frontends, and everything that they call."""
+        provider = self._make_provider(config)
         unavailable = UnavailableModels(clock=self._environment.clock)
         list_cache = self._make_list_cache(provider, unavailable)
         chat = self._make_chat(self._make_retrying(provider), list_cache, unavailable)
         listing = list_cache if self._tenancy is None else QuotaModelListing(list_cache, self._tenancy.quota)
-        sessions = self._make_sessions(upstream, log)
+        sessions = self._make_sessions(config, log)
         return Frontends(
             grpc=self._make_grpc(sessions, chat, listing),
             http=None if self._settings.http_listen is None else self._make_http(sessions, chat, listing),
@@ -126,7 +127,7 @@ class Wiring:
         if files is None:
             return None
         tenants = TenantsFile(files.tenants, clock=environment.clock)
-        tally = self._shared.tally
+        quota_store_fd = self._share.quota_store_fd
         return Tenancy(
             authenticator=Authenticator(
                 files.keys, clock=environment.clock, wall_clock=environment.wall_clock
@@ -134,7 +135,9 @@ class Wiring:
             policy=TenantPolicy(tenants, aliases=self._model_names.aliases),
             quota=TenantQuota(
                 tenants,
-                LocalQuotaStore() if tally is None else SharedQuotaStore.open_or_local(tally),
+                LocalQuotaStore()
+                if quota_store_fd is None
+                else SharedQuotaStore.open_or_local(quota_store_fd),
                 clock=environment.clock,
                 replicas=None if settings.redis_url is None else self._make_replica_store(settings.redis_url),
             ),
@@ -162,14 +165,14 @@ class Wiring:
             queue_timeout_s=settings.queue_timeout_s,
             max_concurrent_calls_per_caller=settings.max_concurrent_calls_per_caller,
         )
-        memory = MemoryGauge(share_max=settings.memory_shed_ratio, clock=clock)
+        memory = MemoryGauge(shed_ratio=settings.memory_shed_ratio, clock=clock)
         quotas = None if self._tenancy is None else self._tenancy.quota
-        return Admission(limits, clock=clock, short_of_memory=memory.short, quotas=quotas)
+        return Admission(limits, clock=clock, short_of_memory=memory.under_pressure, quotas=quotas)
 
-    def _make_provider(self, upstream: ProviderConfig) -> TogetherProvider:
+    def _make_provider(self, config: ProviderConfig) -> TogetherProvider:
         settings = self._settings
         client = UpstreamClient.connect(
-            base_url=upstream.base_url,
+            base_url=config.base_url,
             limits=UpstreamLimits(
                 connect_timeout_s=settings.connect_timeout_s,
                 max_response_bytes=settings.max_response_bytes,
@@ -247,18 +250,18 @@ class Wiring:
     def _permits(self) -> Callable[[str, str], bool] | None:
         return None if self._tenancy is None else self._tenancy.policy.permits
 
-    def _make_sessions(self, upstream: ProviderConfig, log: Sink) -> Sessions:
+    def _make_sessions(self, config: ProviderConfig, log: Sink) -> Sessions:
         models = {*self._catalog.by_id, *self._model_names.all().values()}
         tenancy = self._tenancy
         quota_sinks = () if tenancy is None else (tenancy.quota.count_tokens,)
         return Sessions(
             key_mode=self._settings.upstream_credentials,
-            server_key=upstream.current_key,
+            server_key=config.current_key,
             call_timeout_s=self._settings.call_timeout_s,
             clock=self._environment.clock,
             sinks=(*self._observability.sinks(log, models=models), *quota_sinks),
             authenticator=None if tenancy is None else tenancy.authenticator,
-            spans=self._observability.open_spans(upstream.base_url),
+            spans=self._observability.open_spans(config.base_url),
         )
 
     def _make_grpc(self, sessions: Sessions, chat: Chat, listing: ModelListing) -> GrpcServer:
@@ -279,18 +282,18 @@ class Wiring:
             reflection=settings.reflection,
             connections=ConnectionAge(age_s=settings.max_connection_age_s, grace_s=settings.call_timeout_s),
             listening=ListenerOptions(
-                share_port=self._shared.port,
+                share_port=self._share.share_port,
                 certificates=self._configuration.certificates,
                 health_address=settings.health_listen,
             ),
         )
 
     def _make_http(self, sessions: Sessions, chat: Chat, listing: ModelListing) -> "HttpServer":
-        # Loaded where it is wanted: it takes a tenth of a second that most starts can do without.
+        # Imported on use: loading takes 0.1 s, and most starts have no HTTP listener.
         from togetherchat_server.frontends.http import routes  # noqa: PLC0415
 
         settings = self._settings
-        front = routes.create_http_server(
+        server = routes.create_http_server(
             sessions=sessions,
             admission=self.admission,
             chat=chat,
@@ -306,12 +309,12 @@ class Wiring:
                 wall_clock=self._environment.wall_clock,
                 auth_throttle=self._auth_throttle,
                 version=self._environment.version,
-                share_port=self._shared.port,
+                share_port=self._share.share_port,
                 certificates=self._configuration.certificates,
                 local_pages_only=is_loopback(settings.http_listen or "")
                 and not settings.allow_unauthenticated,
                 console_stats=self._observability.console_stats(),
             ),
         )
-        self._observability.gauges[names.HTTP_CONNECTIONS,] = lambda: front.connections
-        return front
+        self._observability.gauges[names.HTTP_CONNECTIONS,] = lambda: server.connections
+        return server

@@ -1,16 +1,16 @@
 """Several processes that serve as one: `--workers N`.
 
-    supervisor (no grpc, no HTTP client)      holds the port, answers probes, forwards signals
-      |  one socket each, both ends told by its end
-      +-- worker 1   listens on the port with SO_REUSEPORT, says how it is
+    supervisor (no grpc, no HTTP client)      holds the port, serves the admin port, forwards signals
+      |  one socket pair per process; its end-of-file means that the other side has exited
+      +-- worker 1   listens on the port with SO_REUSEPORT, sends reports
       +-- worker 2
-      +-- sandbox    with --sandbox alone: one simulator for all workers
+      +-- sandbox    with --sandbox only: one sandbox for all workers
 
-Processes are started by exec, never forked: a fork with gRPC loaded hangs or crashes, so the
-process that starts others must not load it. `Fleet` decides everything and touches nothing:
-reports, exits, signals and the time go in, actions come out. The rest of this package feeds
-it and does as it says.
+Processes are started by exec, never forked: a fork with gRPC loaded hangs or crashes, so the process
+that starts others must not load it. `Fleet` makes every decision and does no I/O: reports, exits,
+signals and the time go in, actions come out. The rest of this package feeds it and performs the
+actions.
 
-A worker that dies takes its own calls with it and nothing else. A supervisor that dies is
-noticed by the end of the socket: every worker lets its calls go on for a moment and leaves.
+A worker that dies fails its own calls only. When the supervisor dies, each worker reads the end of
+its socket, lets its calls continue for a moment, and exits.
 """

@@ -1,23 +1,23 @@
-"""What a supervisor can be told to do."""
+"""The actions that a fleet decides on. The supervisor performs them."""
 
 import signal
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from togetherchat_server.supervisor.worker_process import Worker
+from togetherchat_server.supervisor.worker_state import Worker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
-    """Start a process; `simulator` is the address of the API that it asks, or empty."""
+class StartProcess:
+    """Start a process. `sandbox_url` is the sandbox's base URL, empty if there is none yet."""
 
     worker: Worker
-    simulator: str
+    sandbox_url: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Send:
-    """Send a signal."""
+class SendSignal:
+    """Send a signal to a process."""
 
     worker: Worker
     number: signal.Signals
@@ -25,25 +25,25 @@ class Send:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogMessage:
-    """Say to whoever reads the log."""
+    """Write a log line."""
 
     text: str
-    grave: bool = False
+    warning: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Announce:
-    """The first worker serves: say so."""
+class AnnounceServing:
+    """Print the banner: the first worker serves."""
 
-    simulator: str
+    sandbox_url: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exit:
-    """Nothing is left: end with this status."""
+    """Exit, because no process is left. `clean` decides the exit status."""
 
     clean: bool
     problem: str
 
 
-Action: TypeAlias = Start | Send | LogMessage | Announce | Exit
+Action: TypeAlias = StartProcess | SendSignal | LogMessage | AnnounceServing | Exit

@@ -1,8 +1,8 @@
-"""What supervisor and workers say to each other: an assignment at the start, reports ever after.
+"""What the supervisor and its processes send to each other: one assignment, then reports.
 
-The assignment travels in one variable of the environment, a report as one packet of JSON on a
-socket that only the two hold. Nothing of a call is in either but how many there are. Figures
-for `/metrics` come the same way: see `observe/metrics/packets.py`.
+The assignment is an environment variable. A report is one packet of JSON on a socket pair. Neither
+holds anything of a call but the number of calls in flight. Metrics use the same socket: see
+`telemetry/metrics/wire.py`.
 """
 
 import json
@@ -14,13 +14,12 @@ from typing import Final, Self
 
 from togetherchat_server.config import Configuration, ProviderConfig
 
-VARIABLE: Final = "TOGETHERCHAT_ASSIGNMENT"
-# A worker's signal to leave to another one, which serves at the same address already.
-REPLACED: Final = signal.SIGHUP
-# Of a report, and of anything that a worker says: figures are sent in packets that are half of this.
-REPORT_BYTES_MAX: Final = 4096
+ASSIGNMENT_VARIABLE: Final = "TOGETHERCHAT_ASSIGNMENT"
+REPLACED_SIGNAL: Final = signal.SIGHUP
+"""Sent to a worker whose replacement serves at the same address already."""
 PACKET_BYTES_MAX: Final = 64 * 1024
 FAILURE_CHARACTERS_MAX: Final = 500
+"""JSON may escape a character to six bytes: a report stays below 4 KiB."""
 
 
 class Role(StrEnum):
@@ -31,7 +30,7 @@ class Role(StrEnum):
 
 
 class WorkerPhase(StrEnum):
-    """How far a process is, in its own words."""
+    """The phase that a process reports."""
 
     STARTING = "starting"
     SERVING = "serving"
@@ -41,54 +40,54 @@ class WorkerPhase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """What a process is told when it is started.
+    """What a started process receives from its supervisor.
 
-    `grpc_listen`, `http_listen` and `health_listen` are the settings of that name with the ports that the
-    supervisor holds, for the sandbox its own address. `simulator` is the API that the workers ask with
-    `--sandbox`, empty without.
+    `control_fd` is the process's end of the socket pair. `grpc_listen`, `http_listen` and
+    `health_listen` are the settings of that name with the ports that the supervisor reserved; for
+    the sandbox `grpc_listen` is its own address. `sandbox_url` is the provider of the workers with
+    `--sandbox`, else empty. `quota_store_fd` is the descriptor of the quota store that the workers
+    share if tenants have limits.
     """
 
     role: Role
-    control: int
+    control_fd: int
     heartbeat_s: float
     grpc_listen: str
     http_listen: str | None = None
     health_listen: str | None = None
-    simulator: str = ""
-    tally: int | None = None
-    """The descriptor of what tenants have in use on this machine, where they have limits."""
+    sandbox_url: str = ""
+    quota_store_fd: int | None = None
 
     @classmethod
-    def of(cls, environment: Mapping[str, str]) -> Self | None:
-        """The assignment of this process; None if it was started by hand."""
-        text = environment.get(VARIABLE)
+    def from_environment(cls, environment: Mapping[str, str]) -> Self | None:
+        """Read the assignment of this process. Return None if no supervisor started it."""
+        text = environment.get(ASSIGNMENT_VARIABLE)
         if text is None:
             return None
-        message = cls(**json.loads(text))
-        return replace(message, role=Role(message.role))
+        assignment = cls(**json.loads(text))
+        return replace(assignment, role=Role(assignment.role))
 
     def to_text(self) -> str:
+        """Return the value of the environment variable."""
         return json.dumps(asdict(self))
 
     def applied_to(self, configuration: Configuration) -> Configuration:
-        """What was set, with the supervisor's word on addresses."""
-        changes = {
-            "grpc_listen": self.grpc_listen,
-            "http_listen": self.http_listen,
-            "health_listen": self.health_listen,
-            "admin_listen": None,
-        }
-        upstream = (
-            ProviderConfig(base_url=self.simulator, key=None) if self.simulator else configuration.upstream
+        """Return the configuration with the assigned addresses and provider."""
+        settings = configuration.settings.model_copy(
+            update={
+                "grpc_listen": self.grpc_listen,
+                "http_listen": self.http_listen,
+                "health_listen": self.health_listen,
+                "admin_listen": None,
+            }
         )
-        return replace(
-            configuration, settings=configuration.settings.model_copy(update=changes), upstream=upstream
-        )
+        sandbox = ProviderConfig(base_url=self.sandbox_url, key=None) if self.sandbox_url else None
+        return replace(configuration, settings=settings, provider=sandbox or configuration.provider)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A sign of life. `address` is where it serves, `failure` why it cannot."""
+    """A process's state. `address` is where it serves, `failure` why it cannot."""
 
     phase: WorkerPhase
     in_flight: int = 0
@@ -97,8 +96,10 @@ class Report:
 
     @classmethod
     def from_packet(cls, packet: bytes) -> Self:
-        message = cls(**json.loads(packet))
-        return replace(message, phase=WorkerPhase(message.phase))
+        """Parse a packet."""
+        report = cls(**json.loads(packet))
+        return replace(report, phase=WorkerPhase(report.phase))
 
     def to_packet(self) -> bytes:
+        """Return the report as one packet. A long failure is cut."""
         return json.dumps(asdict(replace(self, failure=self.failure[:FAILURE_CHARACTERS_MAX]))).encode()

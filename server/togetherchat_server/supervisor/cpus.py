@@ -1,4 +1,4 @@
-"""How many CPUs this process may use: what `--workers auto` means."""
+"""The number of CPUs that this process may use: the value of `--workers auto`."""
 
 import math
 import os
@@ -9,7 +9,7 @@ QUOTA: Final = Path("/sys/fs/cgroup/cpu.max")
 
 
 def usable_cpus() -> int:
-    """CPUs that the scheduler lets this process run on, at most what its container may use."""
+    """Return the CPUs in the scheduler's mask, at most the container's quota."""
     try:
         quota = QUOTA.read_text(encoding="ascii")
     except OSError:
@@ -18,7 +18,10 @@ def usable_cpus() -> int:
 
 
 def bounded_by_quota(cpus: int, quota: str) -> int:
-    """`quota` as cgroups v2 write it: microseconds allowed, or `max`, of how many. 1.5 CPUs are 2."""
+    """Apply a quota as cgroups v2 write it: microseconds allowed (or `max`) per period.
+
+    A fraction is rounded up: 1.5 CPUs are 2.
+    """
     allowed, _, period = quota.strip().partition(" ")
     if not (allowed.isdecimal() and period.isdecimal() and int(period)):
         return max(1, cpus)

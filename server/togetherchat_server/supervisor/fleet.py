@@ -1,7 +1,7 @@
-"""What a supervisor decides: pure, the time is an argument, nothing is touched.
+"""Every decision of the supervisor, without I/O. The time is an argument.
 
-`heard`, `gone`, `stop` and `roll` write down what happened. `decide` looks at all of it and
-gives out what is to be done now: it can be asked at any time and as often as one likes, so
+`report_received`, `process_exited`, `stop` and `start_rolling_restart` record what happened.
+`next_actions` looks at the whole state and returns what to do now. It may be called at any time, so
 nothing is lost when two things happen at once.
 """
 
@@ -10,24 +10,31 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, final
 
-from togetherchat_server.supervisor.actions import Action, Announce, Exit, LogMessage, Send, Start
-from togetherchat_server.supervisor.control import REPLACED, Report, Role, WorkerPhase
-from togetherchat_server.supervisor.roster import RosterRow, row
-from togetherchat_server.supervisor.worker_process import Slot, Worker, ending, overdue
+from togetherchat_server.supervisor.actions import (
+    Action,
+    AnnounceServing,
+    Exit,
+    LogMessage,
+    SendSignal,
+    StartProcess,
+)
+from togetherchat_server.supervisor.control import REPLACED_SIGNAL, Report, Role, WorkerPhase
+from togetherchat_server.supervisor.roster import RosterRow, roster_row
+from togetherchat_server.supervisor.worker_state import Slot, Worker, describe_exit, kill_reason
 
-# As many failures of one slot before anything ever served, and the start is given up.
+# Before any worker has served: this many failures of one slot end the start.
 START_FAILURES_MAX: Final = 3
-# Beyond the time for the drain: what a worker may take to close up.
+# What a worker may take to close, beyond the drain.
 STOP_MARGIN_S: Final = 5.0
-# After a second signal.
-HURRY_S: Final = 5.0
-# So long without any worker that serves, and the supervisor calls itself dead.
-RESTORE_S: Final = 60.0
+# What a worker may take to exit after a second signal.
+FORCED_STOP_S: Final = 5.0
+# Without a serving worker for this long, the supervisor reports itself unhealthy.
+UNHEALTHY_AFTER_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetLimits:
-    """The settings that matter here."""
+    """The settings that the fleet needs."""
 
     heartbeat_timeout_s: float
     drain_delay_s: float
@@ -36,116 +43,117 @@ class FleetLimits:
 
 @final
 class Fleet:
-    """The workers, and the sandbox they ask if there is one."""
+    """The workers, and their sandbox with `--sandbox`."""
 
     def __init__(self, *, workers: int, sandbox: bool, limits: FleetLimits, now: float) -> None:
         self._limits = limits
         self._slots = [Slot(number=number, role=Role.WORKER) for number in range(1, workers + 1)]
         self._sandbox = Slot(number=0, role=Role.SANDBOX) if sandbox else None
         self._workers: dict[int, Worker] = {}
-        self._ids = 0
-        self._notes: list[LogMessage] = []
-        self._stale: set[int] = set()
+        self._last_id = 0
+        self._messages: list[LogMessage] = []
+        self._to_replace: set[int] = set()
+        """Workers that a rolling restart has yet to replace, by id."""
         self._signals: list[signal.Signals] = []
         self._forwarded = 0
         self._clean = True
         self._problem = ""
-        self._simulator = ""
+        self._sandbox_url = ""
         self._announced = False
-        self._served_at = now
+        self._last_served_at = now
 
-    def heard(self, worker_id: int, report: Report, now: float) -> None:
-        """A report came."""
+    def report_received(self, worker_id: int, report: Report, now: float) -> None:
+        """Record a report. One of a process that has exited is ignored."""
         worker = self._workers.get(worker_id)
         if worker is None:
             return
-        worker.heard_at = now
+        worker.last_report_at = now
         worker.phase, worker.in_flight = report.phase, report.in_flight
         worker.address, worker.failure = report.address, report.failure
-        if report.phase is WorkerPhase.SERVING and worker.served_at is None:
-            worker.served_at = now
+        if report.phase is WorkerPhase.SERVING and worker.serving_since is None:
+            worker.serving_since = now
             if worker.role is Role.SANDBOX:
-                self._simulator = report.address
+                self._sandbox_url = report.address
 
-    def gone(self, worker_id: int, code: int, now: float) -> None:
-        """A process ended, or (with a status above 0) could not be started."""
+    def process_exited(self, worker_id: int, code: int, now: float) -> None:
+        """Record that a process has exited or (with a code above 0) could not be started."""
         worker = self._workers.pop(worker_id, None)
         if worker is None:
             return
-        self._stale.discard(worker_id)
-        how = worker.failure or ending(code)
+        self._to_replace.discard(worker_id)
+        cause = worker.failure or describe_exit(code)
         slot = self._slot(worker)
-        if self._stopping or worker.leaving:
-            self._left(worker, code, how)
+        if self._stopping or worker.stopping:
+            self._expected_exit(worker, code, cause)
         elif slot.replacement is worker:
             slot.replacement = None
-            self._stale.clear()
-            self._note(f"rolling restart given up: the new {worker.name()} {how}", grave=True)
+            self._to_replace.clear()
+            self._log(f"rolling restart aborted: the new {worker.name()} {cause}", warning=True)
         elif slot.replacement is not None:
             slot.current, slot.replacement = slot.replacement, None
             slot.restarts += 1
-            self._note(f"{worker.name()} {how}; its replacement takes over", grave=True)
+            self._log(f"{worker.name()} {cause}; its replacement takes over", warning=True)
         else:
-            self._replace_later(slot, worker, how, now)
+            self._schedule_restart(slot, worker, cause, now)
 
     def stop(self, number: signal.Signals) -> None:
-        """A signal to stop came: the first drains, the second hurries."""
+        """Record a signal to stop. The first starts the drain, the second ends it."""
         self._signals.append(number)
 
-    def roll(self) -> None:
-        """Replace every worker of now, one after the other."""
+    def start_rolling_restart(self) -> None:
+        """Replace every current worker, one after the other. Ignored while the fleet stops."""
         if not self._stopping:
             present = [(slot.current, slot.replacement) for slot in self._slots]
-            self._stale = {worker.id for pair in present for worker in pair if worker is not None}
-            self._note("rolling restart: the workers are replaced one after the other")
+            self._to_replace = {worker.id for pair in present for worker in pair if worker is not None}
+            self._log("rolling restart: replacing the workers one after the other")
 
-    def decide(self, now: float) -> list[Action]:
-        """What is to be done now, in this order."""
-        return list(self._decide(now))
+    def next_actions(self, now: float) -> list[Action]:
+        """Return what to do now, in order."""
+        return list(self._next_actions(now))
 
     @property
     def ready(self) -> bool:
-        """Whether calls are wanted: somebody serves, and nobody message stop."""
+        """Whether the service accepts calls: a worker serves, and no signal to stop has arrived."""
         return not self._stopping and any(
-            worker.serves for worker in self._workers.values() if worker.role is Role.WORKER
+            worker.serving for worker in self._workers.values() if worker.role is Role.WORKER
         )
 
     def alive(self, now: float) -> bool:
-        """Whether the fleet does its work or may yet: false when nothing helped for a minute."""
-        return self._stopping or self.ready or now - self._served_at < RESTORE_S
+        """Return false if no worker has served for a minute, in spite of all restarts."""
+        return self._stopping or self.ready or now - self._last_served_at < UNHEALTHY_AFTER_S
 
     @property
     def restarts(self) -> int:
-        """Workers that were lost and replaced."""
+        """The number of workers that exited unexpectedly and were replaced."""
         return sum(slot.restarts for slot in self._slots)
 
     def roster(self, now: float) -> list[RosterRow]:
-        """Every slot, and every process that still leaves."""
-        places = [*([] if self._sandbox is None else [self._sandbox]), *self._slots]
-        filling = {slot.current.id for slot in places if slot.current is not None}
-        others = [worker for worker in self._workers.values() if worker.id not in filling]
-        return [row(slot, slot.current, now) for slot in places] + [
-            row(self._slot(worker), worker, now) for worker in others
+        """Return a row for every slot, and for every replaced process that has not exited yet."""
+        slots = [*([] if self._sandbox is None else [self._sandbox]), *self._slots]
+        current = {slot.current.id for slot in slots if slot.current is not None}
+        others = [worker for worker in self._workers.values() if worker.id not in current]
+        return [roster_row(slot, slot.current, now) for slot in slots] + [
+            roster_row(self._slot(worker), worker, now) for worker in others
         ]
 
     @property
     def _stopping(self) -> bool:
         return bool(self._signals)
 
-    def _decide(self, now: float) -> Iterator[Action]:
+    def _next_actions(self, now: float) -> Iterator[Action]:
         if self.ready:
-            self._served_at = now
+            self._last_served_at = now
         if self._stopping:
-            yield from self._forward(now)
+            yield from self._forward_signals(now)
         else:
             yield from self._announce()
-            yield from self._roll_on(now)
-            yield from self._start_missing(now)
+            yield from self._continue_rolling_restart(now)
+            yield from self._fill_slots(now)
         yield from self._kill_overdue(now)
-        notes, self._notes = self._notes, []
-        yield from notes
+        messages, self._messages = self._messages, []
+        yield from messages
         if self._stopping:
-            yield from self._end(now)
+            yield from self._finish(now)
 
     def _slot(self, worker: Worker) -> Slot:
         if worker.role is Role.SANDBOX:
@@ -153,114 +161,114 @@ class Fleet:
             return self._sandbox
         return self._slots[worker.slot - 1]
 
-    def _note(self, text: str, *, grave: bool = False) -> None:
-        self._notes.append(LogMessage(text=text, grave=grave))
+    def _log(self, text: str, *, warning: bool = False) -> None:
+        self._messages.append(LogMessage(text=text, warning=warning))
 
-    def _left(self, worker: Worker, code: int, how: str) -> None:
-        """Told to go, and gone."""
+    def _expected_exit(self, worker: Worker, code: int, cause: str) -> None:
+        """Record the exit of a process that was asked to stop."""
         slot = self._slot(worker)
         slot.current = None if slot.current is worker else slot.current
         slot.replacement = None if slot.replacement is worker else slot.replacement
-        # A process that had not begun to serve knows no better than to die of the signal.
-        if code != 0 and worker.served_at is not None:
+        # A process that had not served yet may have had no signal handler: the signal kills it.
+        if code != 0 and worker.serving_since is not None:
             self._clean = self._clean and not self._stopping
-            self._note(f"{worker.name()} {how}", grave=True)
+            self._log(f"{worker.name()} {cause}", warning=True)
 
-    def _replace_later(self, slot: Slot, worker: Worker, how: str, now: float) -> None:
-        """After its back-off, unless nothing ever served and it failed too often."""
-        delay_s = slot.lost(worker, now)
+    def _schedule_restart(self, slot: Slot, worker: Worker, cause: str, now: float) -> None:
+        """Restart after the back-off. Give up if no worker ever served and the slot failed too often."""
+        delay_s = slot.process_lost(worker, now)
         if self._announced or slot.failures < START_FAILURES_MAX:
-            self._note(f"{worker.name()} {how}; a new one in {delay_s:g} s", grave=True)
+            self._log(f"{worker.name()} {cause}; restarting in {delay_s:g} s", warning=True)
             return
-        self._note(f"{worker.name()} {how}; given up", grave=True)
-        self._problem = f"the workers cannot start: {how}"
+        self._log(f"{worker.name()} {cause}; giving up", warning=True)
+        self._problem = f"the workers cannot start: {cause}"
         self._signals = [signal.SIGTERM, signal.SIGTERM]
 
     def _announce(self) -> Iterator[Action]:
         if not self._announced and self.ready:
             self._announced = True
-            yield Announce(simulator=self._simulator)
+            yield AnnounceServing(sandbox_url=self._sandbox_url)
 
-    def _start_missing(self, now: float) -> Iterator[Action]:
+    def _fill_slots(self, now: float) -> Iterator[Action]:
         if self._sandbox is not None and self._sandbox.current is None and now >= self._sandbox.start_at:
-            self._sandbox.current = self._new_member(self._sandbox, now)
-            yield Start(worker=self._sandbox.current, simulator=self._simulator)
-        if self._sandbox is not None and not self._simulator:
+            self._sandbox.current = self._new_worker(self._sandbox, now)
+            yield StartProcess(worker=self._sandbox.current, sandbox_url=self._sandbox_url)
+        if self._sandbox is not None and not self._sandbox_url:
             return
         for slot in self._slots:
             if slot.current is None and now >= slot.start_at:
-                slot.current = self._new_member(slot, now)
-                yield Start(worker=slot.current, simulator=self._simulator)
+                slot.current = self._new_worker(slot, now)
+                yield StartProcess(worker=slot.current, sandbox_url=self._sandbox_url)
 
-    def _new_member(self, slot: Slot, now: float) -> Worker:
-        self._ids += 1
-        worker = Worker(id=self._ids, slot=slot.number, role=slot.role, started_at=now)
+    def _new_worker(self, slot: Slot, now: float) -> Worker:
+        self._last_id += 1
+        worker = Worker(id=self._last_id, slot=slot.number, role=slot.role, started_at=now)
         self._workers[worker.id] = worker
         return worker
 
-    def _roll_on(self, now: float) -> Iterator[Action]:
-        """One slot at a time: a new process, then the old one's drain, then the next slot."""
+    def _continue_rolling_restart(self, now: float) -> Iterator[Action]:
+        """Replace one slot at a time: start a process, drain the old one, go to the next slot."""
         for slot in self._slots:
-            if slot.replacement is not None and slot.replacement.serves:
+            if slot.replacement is not None and slot.replacement.serving:
                 yield from self._swap(slot, now)
         busy = any(slot.replacement for slot in self._slots)
-        if not self._stale or busy or any(worker.leaving for worker in self._workers.values()):
+        if not self._to_replace or busy or any(worker.stopping for worker in self._workers.values()):
             return
         slot = next(
-            slot for slot in self._slots if slot.current is not None and slot.current.id in self._stale
+            slot for slot in self._slots if slot.current is not None and slot.current.id in self._to_replace
         )
-        if slot.current is not None and slot.current.serves:
-            slot.replacement = self._new_member(slot, now)
-            yield Start(worker=slot.replacement, simulator=self._simulator)
+        if slot.current is not None and slot.current.serving:
+            slot.replacement = self._new_worker(slot, now)
+            yield StartProcess(worker=slot.replacement, sandbox_url=self._sandbox_url)
 
     def _swap(self, slot: Slot, now: float) -> Iterator[Action]:
         old, slot.current, slot.replacement = slot.current, slot.replacement, None
         slot.failures = 0
         if old is not None:
-            self._stale.discard(old.id)
-            old.leave_by = now + self._limits.drain_timeout_s + STOP_MARGIN_S
-            yield Send(worker=old, number=REPLACED)
-            if not self._stale:
-                self._note("rolling restart: every worker is new")
+            self._to_replace.discard(old.id)
+            old.stop_deadline = now + self._limits.drain_timeout_s + STOP_MARGIN_S
+            yield SendSignal(worker=old, number=REPLACED_SIGNAL)
+            if not self._to_replace:
+                self._log("rolling restart: all workers are replaced")
 
-    def _forward(self, now: float) -> Iterator[Action]:
-        """Pass each signal on once, to every worker whom it concerns."""
-        limits, other = self._limits, _unlike(self._signals[0])
+    def _forward_signals(self, now: float) -> Iterator[Action]:
+        """Forward each signal once to every worker that it concerns."""
+        limits, other = self._limits, _other_signal(self._signals[0])
         while self._forwarded < len(self._signals):
             first, number = self._forwarded == 0, self._signals[self._forwarded]
             self._forwarded += 1
-            left_s = limits.drain_delay_s + limits.drain_timeout_s + STOP_MARGIN_S if first else HURRY_S
+            left_s = limits.drain_delay_s + limits.drain_timeout_s + STOP_MARGIN_S if first else FORCED_STOP_S
             for worker in self._workers.values():
-                # One that a rolling restart told to leave would take the first for its second.
-                if worker.role is Role.WORKER and not (first and worker.leaving):
-                    worker.leave_by = min(worker.leave_by or now + left_s, now + left_s)
-                    yield Send(worker=worker, number=_fit(worker, number if first else other))
+                # A worker that a rolling restart has asked to stop would take the first for its second.
+                if worker.role is Role.WORKER and not (first and worker.stopping):
+                    worker.stop_deadline = min(worker.stop_deadline or now + left_s, now + left_s)
+                    yield SendSignal(worker=worker, number=_suitable(worker, number if first else other))
 
     def _kill_overdue(self, now: float) -> Iterator[Action]:
         for worker in self._workers.values():
-            reason = None if worker.killed else overdue(worker, now, self._limits.heartbeat_timeout_s)
+            reason = None if worker.killed else kill_reason(worker, now, self._limits.heartbeat_timeout_s)
             if reason is not None:
                 worker.killed = True
-                self._note(f"{worker.name()} {reason}: killed", grave=True)
-                yield Send(worker=worker, number=signal.SIGKILL)
+                self._log(f"{worker.name()} {reason}: killed", warning=True)
+                yield SendSignal(worker=worker, number=signal.SIGKILL)
 
-    def _end(self, now: float) -> Iterator[Action]:
-        """The sandbox goes last: the workers' calls need it to their end."""
+    def _finish(self, now: float) -> Iterator[Action]:
+        """Stop the sandbox last: the workers' calls need it until they finish."""
         if any(worker.role is Role.WORKER for worker in self._workers.values()):
             return
         for worker in self._workers.values():
-            if not worker.leaving:
-                worker.leave_by = now + HURRY_S
-                yield Send(worker=worker, number=signal.SIGTERM)
+            if not worker.stopping:
+                worker.stop_deadline = now + FORCED_STOP_S
+                yield SendSignal(worker=worker, number=signal.SIGTERM)
         if not self._workers:
             yield Exit(clean=self._clean and not self._problem, problem=self._problem)
 
 
-def _unlike(first: signal.Signals) -> signal.Signals:
-    """A second signal that is not the first: of two that are alike a busy process sees one."""
+def _other_signal(first: signal.Signals) -> signal.Signals:
+    """Return a signal that differs from the first: a busy process receives two equal ones as one."""
     return signal.SIGINT if first is signal.SIGTERM else signal.SIGTERM
 
 
-def _fit(worker: Worker, number: signal.Signals) -> signal.Signals:
-    """Python that is still loading dies of SIGTERM in silence, of SIGINT with a traceback."""
+def _suitable(worker: Worker, number: signal.Signals) -> signal.Signals:
+    """Return SIGTERM while Python still loads: SIGINT would end it with a traceback."""
     return signal.SIGTERM if worker.phase is WorkerPhase.STARTING else number

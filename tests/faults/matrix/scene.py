@@ -149,7 +149,7 @@ async def acted(
     to_upstream = {
         name: options.pop(name) for name in ("on_connect", "scheme", "tls", "host") if name in options
     }
-    options.setdefault("chance", lambda: LITTLE_CHANCE)
+    options.setdefault("random_source", lambda: LITTLE_CHANCE)
     async with asyncio.timeout(SCENE_S), ScriptedUpstream(script, **to_upstream) as upstream:
         async with running_app(base_url or upstream.base_url, max_retries=max_retries, **options) as app:
             scene = Scene(app, upstream, heard)

@@ -12,7 +12,7 @@ from grpc import aio
 from faults.answers import begun, event, piece, told, well
 from faults.matrix.measure import peak_growth_mib
 from faults.matrix.scene import BUSY_S, CALLER_KEY, METHODS, OK, PROMISE_S, Ending
-from support.app import failing, failure_of, request, within
+from support.app import failing, failure_of, grpc_timeout, request
 from support.http2_peer import (
     DATA,
     END_STREAM,
@@ -156,7 +156,7 @@ async def test_deadline_in_the_queue(method, stage, table):
     """An expired call is never started."""
     async with stage(always((Stall(),)), **FULL) as scene:
         (held,) = await fill(scene)
-        seen = await (await queued(scene, method, metadata=within(500)))[1]
+        seen = await (await queued(scene, method, metadata=grpc_timeout(500)))[1]
         held.leave()
 
     table(
@@ -248,7 +248,7 @@ async def test_cancel_in_the_same_tick_as_completion(method, stage, table):
 async def test_deadline_mid_stream(stage, table):
     """The events received are kept; the record has the deadline, not a cancel."""
     async with stage(always((begun(piece()), Stall()))) as scene:
-        seen = await scene.ask("StreamComplete", metadata=within(2000))
+        seen = await scene.ask("StreamComplete", metadata=grpc_timeout(2000))
 
     table("deadline mid-stream", Ending(code="DEADLINE_EXCEEDED", reason="CALLER_DEADLINE", text="Hi"), seen)
 

@@ -1,7 +1,7 @@
-"""What can befall the process and its machine, a row each.
+"""Faults of the process and its machine, one row each.
 
-Most rows need the service in a process of its own. Rows of several workers are beside the
-supervisor's tests; SIGTERM during the start is in `tests/integration/test_command.py`.
+Most rows run the service as a process. Faults of several workers are in
+`tests/integration/test_workers.py`, SIGTERM during the start is in `tests/integration/test_command.py`.
 """
 
 import asyncio
@@ -24,9 +24,9 @@ from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, Send, Stall, chunk
 
 BUSY_S = 20.0
-"""Any machine, however busy: the table shows what it took, and the drain alone would take longer."""
+"""A bound for a busy machine, below the drain timeout. The table shows the measured time."""
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 CALLER = (("authorization", f"Bearer {CALLER_KEY}"),)
 END = (Send(event(piece("", "stop")) + event(DONE) + chunk(b"")),)
@@ -45,13 +45,13 @@ async def code_of(call):
 
 
 async def test_sigterm_idle(table, heard):
-    """It ends by itself, at once, with status 0."""
+    """An idle process exits at once with status 0."""
     async with ScriptedUpstream(well) as upstream, served(upstream.base_url) as service:
         await ask(service)
-        began_s = time.monotonic()
+        start_s = time.monotonic()
         service.command.signal(signal.SIGTERM)
-        status = await service.command.ended()
-        took_s = time.monotonic() - began_s
+        status = await service.command.wait_for_exit()
+        took_s = time.monotonic() - start_s
         heard(service.command.error_text)
 
     table(
@@ -63,12 +63,14 @@ async def test_sigterm_idle(table, heard):
 
 
 async def test_sigterm_mid_stream(table, heard):
-    """A stream that ends in time is whole; one that does not is told so by the service itself."""
+    """A stream that ends within the drain timeout is complete. A longer one fails with DRAINING."""
     released = asyncio.Event()
 
-    def script(asked):
+    def script(received):
         return (
-            (begun(piece()), Pause(released), *END) if b"short" in asked.body else (begun(piece()), Stall())
+            (begun(piece()), Pause(released), *END)
+            if b"short" in received.body
+            else (begun(piece()), Stall())
         )
 
     async with (
@@ -78,56 +80,56 @@ async def test_sigterm_mid_stream(table, heard):
         calls = [service.chat.StreamComplete(request(text), metadata=CALLER) for text in ("short", "long")]
         waiting = [asyncio.ensure_future(collect(call)) for call in calls]
         await upstream.until(
-            lambda ledger: len(ledger.requests) == 2 and all(one.bytes_sent for one in ledger.requests)
+            lambda ledger: len(ledger.requests) == 2 and all(sent.bytes_sent for sent in ledger.requests)
         )
         service.command.signal(signal.SIGTERM)
         await goaway_received(service.channel)
         ready = page(service.admin, "/readyz")
-        refused, (readiness, _) = await asyncio.gather(code_of(ask(service)), ready)
+        rejected, (readiness, _) = await asyncio.gather(code_of(ask(service)), ready)
         released.set()
-        (short, failure), (long, told) = await asyncio.gather(*waiting)
-        status = await service.command.ended()
-        heard(service.command.error_text, str(told))
+        (short, failure), (long, aborted) = await asyncio.gather(*waiting)
+        status = await service.command.wait_for_exit()
+        heard(service.command.error_text, str(aborted))
 
-    table("SIGTERM mid-stream", "the short one whole, the long one UNAVAILABLE DRAINING; new calls UNAVAILABLE; not ready; status 0",
-          f"the short one {'whole' if failure is None and short[-1].HasField('completed') else 'cut'}, "
-          f"the long one {told.code.name} {told.info.reason}; new calls {refused}; {'ready' if readiness == 200 else 'not ready'}; status {status}")  # fmt: skip
-    assert "Hi" == "".join(one.delta.text for one in long)
+    table("SIGTERM mid-stream", "short stream complete, long stream UNAVAILABLE DRAINING; new calls UNAVAILABLE; not ready; status 0",
+          f"short stream {'complete' if failure is None and short[-1].HasField('completed') else 'cut'}, "
+          f"long stream {aborted.code.name} {aborted.info.reason}; new calls {rejected}; {'ready' if readiness == 200 else 'not ready'}; status {status}")  # fmt: skip
+    assert "Hi" == "".join(event.delta.text for event in long)
 
 
 async def test_second_sigterm(table, heard):
-    """Whoever is in a hurry signals twice: what runs is told DRAINING, and the end is orderly."""
+    """Calls in flight fail with DRAINING, and the exit is clean."""
     async with ScriptedUpstream(always((Stall(),))) as upstream, served(upstream.base_url) as service:
         running = asyncio.ensure_future(failing(ask(service)))
         await upstream.asked()
-        began_s = time.monotonic()
+        start_s = time.monotonic()
         service.command.signal(signal.SIGTERM)
-        await service.command.said("not serving")
+        await service.command.wait_for_line("not serving")
         service.command.signal(signal.SIGTERM)
-        told, status = await asyncio.gather(running, service.command.ended())
-        took_s = time.monotonic() - began_s
-        heard(service.command.error_text, str(told))
+        aborted, status = await asyncio.gather(running, service.command.wait_for_exit())
+        took_s = time.monotonic() - start_s
+        heard(service.command.error_text, str(aborted))
 
-    table("a second SIGTERM", "DRAINING, status 0, within 3 s", f"{told.info.reason}, status {status}, after {took_s:.1f} s",
-          holds=(told.info.reason, status) == ("DRAINING", 0) and took_s < BUSY_S)  # fmt: skip
+    table("a second SIGTERM", "DRAINING, status 0, within 3 s", f"{aborted.info.reason}, status {status}, after {took_s:.1f} s",
+          holds=(aborted.info.reason, status) == ("DRAINING", 0) and took_s < BUSY_S)  # fmt: skip
 
 
 async def test_a_pause_of_two_seconds(table, heard):
-    """Stopped for two seconds in the middle of calls, it goes on with them: no cancel, no second request."""
+    """A process stopped for two seconds continues its calls: no cancel, no second request."""
     finish = asyncio.Event()
 
-    def script(asked):
+    def script(received):
         return (
             (begun(piece()), Pause(finish), *END)
-            if b'"stream":true' in asked.body
-            else (Pause(finish), *well(asked))
+            if b'"stream":true' in received.body
+            else (Pause(finish), *well(received))
         )
 
     async with (
         ScriptedUpstream(script) as upstream,
         served(upstream.base_url, "--stream-idle-timeout-s", "5", "--response-timeout-s", "5") as service,
     ):
-        whole = asyncio.ensure_future(code_of(ask(service, timeout=10)))
+        unary = asyncio.ensure_future(code_of(ask(service, timeout=10)))
         stream = asyncio.ensure_future(
             collect(service.chat.StreamComplete(request(), metadata=CALLER, timeout=10))
         )
@@ -136,22 +138,22 @@ async def test_a_pause_of_two_seconds(table, heard):
         finish.set()
         await asyncio.sleep(2)
         service.command.signal(signal.SIGCONT)
-        code, (_, failure) = await asyncio.gather(whole, stream)
+        code, (_, failure) = await asyncio.gather(unary, stream)
         alive, _ = await page(service.admin, "/healthz")
-        asked = len(upstream.ledger.requests)
+        requests = len(upstream.ledger.requests)
         heard(service.command.error_text)
 
     table(
-        "the loop stands still for 2 s",
-        "OK, OK, alive, asked 2x",
-        f"{code}, {failure or 'OK'}, {'alive' if alive == 200 else alive}, asked {asked}x",
+        "the process is stopped for 2 s",
+        "OK, OK, alive, 2 requests",
+        f"{code}, {failure or 'OK'}, {'alive' if alive == 200 else alive}, {requests} requests",
     )
 
 
 async def test_no_file_descriptor_left(table, heard):
-    """Running calls go on, new upstream connections are refused as such; service is back with the descriptors."""
+    """Calls in flight continue, new upstream connections fail, and service resumes with free descriptors."""
     finish = asyncio.Event()
-    script = lambda asked: (Pause(finish), *well(asked)) if b"slow" in asked.body else well(asked)  # noqa: E731
+    script = lambda received: (Pause(finish), *well(received)) if b"slow" in received.body else well(received)  # noqa: E731
     async with (
         ScriptedUpstream(script) as upstream,
         served(upstream.base_url, "--max-retries", "0") as service,
@@ -162,7 +164,7 @@ async def test_no_file_descriptor_left(table, heard):
         await upstream.asked()
         soft, hard = resource.prlimit(service.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(service.pid, resource.RLIMIT_NOFILE, (service.descriptors(), hard))
-        refused = await failing(ask(service, timeout=10))
+        failed = await failing(ask(service, timeout=10))
         finish.set()
         slow = await running
         resource.prlimit(service.pid, resource.RLIMIT_NOFILE, (soft, hard))
@@ -170,14 +172,14 @@ async def test_no_file_descriptor_left(table, heard):
             async with asyncio.timeout(20):
                 await channel.channel_ready()
         after = await code_of(ask(service, timeout=60))
-        heard(service.command.error_text, str(refused))
+        heard(service.command.error_text, str(failed))
 
     table("no file descriptor left", "running OK, new UNAVAILABLE UPSTREAM_CONNECT_FAILED, then OK",
-          f"running {slow}, new {refused.code.name} {refused.info.reason}, then {after}")  # fmt: skip
+          f"running {slow}, new {failed.code.name} {failed.info.reason}, then {after}")  # fmt: skip
 
 
 async def test_disk_full(table):
-    """Where the log cannot be written, the service goes on without it."""
+    """If the log cannot be written, the service continues without it."""
     with open("/dev/full", "wb") as full:  # noqa: ASYNC230, PTH123  a device
         async with (
             ScriptedUpstream(well) as upstream,
@@ -185,19 +187,19 @@ async def test_disk_full(table):
         ):
             codes = {await code_of(ask(service, timeout=10)) for _ in range(50)}
             service.command.signal(signal.SIGTERM)
-            status = await service.command.ended()
+            status = await service.command.wait_for_exit()
 
-    table("the disk with the log is full", "OK, status 0", f"{', '.join(codes)}, status {status}")
+    table("the log's disk is full", "OK, status 0", f"{', '.join(codes)}, status {status}")
 
 
 async def test_log_pipe_blocked(table):
-    """Nobody reads the log: calls are answered, and the end is an orderly one."""
+    """If nobody reads the log, calls succeed, and the exit is clean."""
     read_end, write_end = os.pipe()
     try:
         async with ScriptedUpstream(well) as upstream, served(upstream.base_url, stderr=write_end) as service:
             codes = {await code_of(ask(service, timeout=10)) for _ in range(400)}
             service.command.signal(signal.SIGTERM)
-            status = await service.command.ended()
+            status = await service.command.wait_for_exit()
     finally:
         os.close(read_end)
         os.close(write_end)
@@ -205,8 +207,8 @@ async def test_log_pipe_blocked(table):
     table("the log's pipe is blocked", "OK, status 0", f"{', '.join(codes)}, status {status}")
 
 
-async def test_messages_of_refused_callers(table, heard):
-    """Forty refused calls of 8 MB each: their messages are never held, nor more than a part of them on the way."""
+async def test_messages_of_rejected_callers(table, heard):
+    """The messages of 40 rejected calls, 8 MB each, are never all in memory at once."""
     async with (
         ScriptedUpstream(well) as upstream,
         served(
@@ -221,60 +223,60 @@ async def test_messages_of_refused_callers(table, heard):
         after = await code_of(ask(service, timeout=60))
         heard(service.command.error_text)
 
-    table("40 refused callers with 8 MB each", "UNAUTHENTICATED, peak below half of 320 MB, then OK", f"{', '.join(codes)}, peak {grown:.0f} MiB, then {after}",
+    table("40 rejected callers with 8 MB each", "UNAUTHENTICATED, peak below half of 320 MB, then OK", f"{', '.join(codes)}, peak {grown:.0f} MiB, then {after}",
           holds=(codes, after) == ({"UNAUTHENTICATED"}, "OK") and grown < 150)  # fmt: skip
 
 
 async def test_memory_limit_near(stage, table):
-    """A process that is short of memory ends what it has begun and begins nothing."""
-    finish, short = asyncio.Event(), [False]
-    async with stage(lambda asked: (begun(piece()), Pause(finish), *END)) as scene:
-        scene.app.admission._short_of_memory = lambda: short[0]
+    """Near the memory limit, calls in flight finish and new calls are rejected."""
+    finish, under_pressure = asyncio.Event(), [False]
+    async with stage(lambda received: (begun(piece()), Pause(finish), *END)) as scene:
+        scene.app.admission._short_of_memory = lambda: under_pressure[0]
         running = scene.begin("StreamComplete")
         waiting = asyncio.ensure_future(scene.ended(running))
         await scene.upstream.asked()
-        short[0] = True
-        refused = await scene.ask("StreamComplete")
+        under_pressure[0] = True
+        rejected = await scene.ask("StreamComplete")
         finish.set()
         ended = await waiting
-        short[0] = False
+        under_pressure[0] = False
 
     table(
         "the memory limit is near",
-        "the running call OK, a new one UNAVAILABLE OVERLOADED",
-        f"the running call {ended.code}, a new one {refused.code} {refused.reason}",
+        "call in flight OK, new call UNAVAILABLE OVERLOADED",
+        f"call in flight {ended.code}, new call {rejected.code} {rejected.reason}",
     )
 
 
 @pytest.mark.parametrize("step_s", [3600, -3600])
 async def test_clock_step(step_s, stage, table, monkeypatch):
-    """The time of day jumps by an hour in the middle of calls: no call fails, none is immortal."""
-    wall_s = [0.0]
+    """The wall clock steps by an hour during calls: no call fails, and every deadline holds."""
+    offset_s = [0.0]
     real = time.time
     finish = asyncio.Event()
     async with stage(
-        lambda asked: (Pause(finish), *well(asked)), wall_clock=lambda: real() + wall_s[0]
+        lambda received: (Pause(finish), *well(received)), wall_clock=lambda: real() + offset_s[0]
     ) as scene:
-        fine = scene.begin("Complete", timeout=5)
+        long = scene.begin("Complete", timeout=5)
         short = scene.begin("StreamComplete", timeout=0.6)
-        waiting = [asyncio.ensure_future(scene.ended(call)) for call in (fine, short)]
+        waiting = [asyncio.ensure_future(scene.ended(call)) for call in (long, short)]
         await scene.upstream.asked(2)
-        wall_s[0] = step_s
+        offset_s[0] = step_s
         monkeypatch.setattr(time, "time", lambda: real() + step_s)
         ended = await waiting[1]
         finish.set()
-        answered = await waiting[0]
+        completed = await waiting[0]
         monkeypatch.undo()
 
     table(
-        f"the clock steps by {step_s:+} s",
+        f"the wall clock steps by {step_s:+} s",
         "OK / DEADLINE_EXCEEDED CALLER_DEADLINE",
-        f"{answered.code} / {ended.code} {ended.reason}",
+        f"{completed.code} / {ended.code} {ended.reason}",
     )
 
 
 async def test_key_rotation(table, heard, tmp_path):
-    """A key file that is replaced counts from the next call on."""
+    """A replaced key file is used from the next call on."""
     file = tmp_path / "key"
     file.write_text(CANARY_KEY + "\n", encoding="ascii")
     async with (
@@ -285,8 +287,8 @@ async def test_key_rotation(table, heard, tmp_path):
         file.with_suffix(".new").write_text("canary-of-tomorrow-0123456789", encoding="ascii")
         file.with_suffix(".new").rename(file)
         await ask(service)
-        keys = [one.headers["authorization"] for one in upstream.ledger.requests]
+        keys = [received.headers["authorization"] for received in upstream.ledger.requests]
         heard(service.command.error_text)
 
-    table("the upstream's key is replaced", "Bearer canary-of-tomorrow-0123456789", keys[-1])
+    table("the provider's key file is replaced", "Bearer canary-of-tomorrow-0123456789", keys[-1])
     assert f"Bearer {CANARY_KEY}" == keys[0]

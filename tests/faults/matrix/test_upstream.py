@@ -16,7 +16,7 @@ import pytest
 from faults.answers import DONE, begun, drip, event, piece, told, wants_stream, well, whole
 from faults.matrix.measure import peak_growth_mib
 from faults.matrix.scene import METHODS, OK, Ending
-from support.app import within
+from support.app import grpc_timeout
 from support.certificates import OPENSSL, make_certificate
 from support.ports import refusing_port
 from support.scripted_upstream import ScriptedUpstream, always
@@ -277,7 +277,7 @@ async def test_a_silent_name_server(stage, table, monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", silent)
     async with stage(base_url="http://slow.example:1/v1", attempts_are_requests=False) as scene:
-        began = scene.begin("Complete", metadata=within(500))
+        began = scene.begin("Complete", metadata=grpc_timeout(500))
         seen = await scene.ended(began)
         answered.set()
 
@@ -453,7 +453,7 @@ async def test_5xx_flapping(share, stage, table):
     """Retries make a part good, within their budget; when all fails, most calls are not sent at all."""
     chance, calls = random.Random(3), 100
     async with stage(
-        lambda asked: told(503) if chance.random() < share else well(asked), chance=random.Random(5).random,
+        lambda asked: told(503) if chance.random() < share else well(asked), random_source=random.Random(5).random,
         after="another/model",
     ) as scene:  # fmt: skip
         seen = [

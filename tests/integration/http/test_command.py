@@ -22,7 +22,7 @@ SANDBOX = ("--sandbox", "--sandbox-tokens-per-second", "0")
 
 
 async def address_of(command):
-    line = await command.said(" SERVING: ")
+    line = await command.wait_for_line(" SERVING: ")
     return line.partition("HTTP on ")[2].partition(",")[0].removesuffix("/v1")
 
 
@@ -38,7 +38,7 @@ async def test_the_serving_line_has_the_http_address():
     async with running_command(*LOOPBACK, *SANDBOX) as command:
         await completed(await address_of(command))
         command.signal(15)
-        assert 0 == await command.ended()
+        assert 0 == await command.wait_for_exit()
 
     lines = [json.loads(line) for line in command.lines if line.startswith("{")]
     called = [line for line in lines if line["event"] == "call"]
@@ -50,7 +50,7 @@ async def test_http_is_off_by_default():
     arguments = [argument for argument in LOOPBACK if argument != "--http-listen"]
     arguments.remove("127.0.0.1:0")
     async with running_command(*arguments, *SANDBOX) as command:
-        assert "HTTP on" not in await command.said(" SERVING: ")
+        assert "HTTP on" not in await command.wait_for_line(" SERVING: ")
 
 
 async def test_several_workers_share_the_http_port():
@@ -59,7 +59,7 @@ async def test_several_workers_share_the_http_port():
         address = await address_of(command)
         await asyncio.gather(*(completed(address) for _ in range(8)))
         command.signal(15)
-        assert 0 == await command.ended()
+        assert 0 == await command.wait_for_exit()
 
     assert 8 == sum('"protocol": "http"' in line or '"protocol":"http"' in line for line in command.lines)
 
@@ -70,6 +70,6 @@ async def test_a_second_process_at_the_same_address_fails():
         address = (await address_of(first)).removeprefix("http://")
         arguments = ("--grpc-listen", "127.0.0.1:0", "--http-listen", address, "--admin-listen", "off")
         async with running_command(*arguments, *SANDBOX) as second:
-            assert 1 == await second.ended()
+            assert 1 == await second.wait_for_exit()
 
     assert f"cannot listen on {address}: Address already in use" in second.lines[-1]

@@ -38,7 +38,7 @@ async def test_a_call_in_flight_may_finish():
 async def test_idle_connections_are_closed_and_new_ones_refused():
     """A drain does not wait for idle clients."""
     async with running_door() as service, raw_caller(service) as caller:
-        await eventually(lambda: service.app.door.connections == 1)
+        await eventually(lambda: service.app.http_server.connections == 1)
         address = service.place
         await service.app.app.stop()
 

@@ -18,7 +18,7 @@ COMPLETION = {"id": "o", "choices": [{"index": 0, "finish_reason": "stop", "mess
 
 def limited(service, **limits):
     """Set other bounds, for connections from now on."""
-    service.app.door._state.limits = ConnectionLimits(**limits)
+    service.app.http_server._state.limits = ConnectionLimits(**limits)
 
 
 def code_of(response):
@@ -127,7 +127,7 @@ async def test_connections_beyond_the_bound_are_closed():
     ):
         limited(service, connections_max=1)
         async with raw_caller(service) as first:
-            await eventually(lambda: service.app.door.connections == 1)
+            await eventually(lambda: service.app.http_server.connections == 1)
             async with raw_caller(service) as second:
                 assert b"" == await second.ended()
             await first.ask(ask())
@@ -156,7 +156,7 @@ async def test_the_body_of_a_queued_call_is_read_after_its_permit_is_granted():
         await first.ask(ask())
         await upstream.asked()
         await second.send(head("content-length: 10", "expect: 100-continue"))
-        await eventually(lambda: service.app.app.waiting == 1)
+        await eventually(lambda: service.app.app.queued == 1)
         first.reset()
         assert b"HTTP/1.1 100 Continue\r\n\r\n" == await second.head()
 

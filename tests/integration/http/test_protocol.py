@@ -50,7 +50,7 @@ async def test_an_offered_upgrade_is_ignored(offer, chunked):
     ):
         for cut in (0, len(data) - len(body) - 1, len(data) - len(body), len(data) - 1):
             await caller.send(data[:cut])
-            await eventually(lambda: service.app.door.connections == 1)
+            await eventually(lambda: service.app.http_server.connections == 1)
             await caller.send(data[cut:])
             status, body = await read_response(caller)
             assert (200, "Hi") == (status, json.loads(body)["choices"][0]["message"]["content"])

@@ -16,7 +16,7 @@ export async function serve(http = "127.0.0.1:0") {
   const child = spawn(process.env.TOGETHERCHAT_PYTHON, [...FLAGS, "--http-listen", http],
     { env, stdio: ["ignore", "ignore", "pipe"] });
   for await (const line of createInterface({ input: child.stderr })) {
-    const found = /HTTP on (\S+), .*simulated answers from (\S+)\/v1/.exec(line);
+    const found = /HTTP on (\S+), .*simulated completions from (\S+)\/v1/.exec(line);
     if (found) {
       child.stderr.resume();
       return { baseURL: found[1], simulator: found[2], stop: () => stop(child) };

@@ -1,4 +1,4 @@
-"""`togetherchat-server keys`: what it says, and with which status it ends."""
+"""`togetherchat-server keys`: output and exit status."""
 
 import asyncio
 import json
@@ -17,23 +17,23 @@ def keys(tmp_path):
     return Keys(tmp_path / "keys")
 
 
-def test_a_key_alone_is_on_standard_output(keys):
-    """So that a script can take it; what is said about it is on standard error, without it."""
+def test_only_the_key_is_on_standard_output(keys):
+    """So that a script can read it. The message on standard error does not contain it."""
     status, out, error = keys.run("create", "--tenant", "acme")
 
     key = out.removesuffix("\n")
     assert 0 == status
-    assert f"Key {key_id_of(key)} of acme. It is not shown again.\n" == error
+    assert f"Created key {key_id_of(key)} of acme. The key is not shown again.\n" == error
 
 
-def test_a_key_as_json(keys):
-    """The key, and what the list says of it."""
+def test_create_prints_json_on_request(keys):
+    """The object has the key, and the fields that `list` shows."""
     _, out, error = keys.run("create", "--tenant", "acme", "--label", "shop", "--expires", "12h", "--json")
 
-    made = json.loads(out)
-    key = made.pop("key")
+    created = json.loads(out)
+    key = created.pop("key")
     assert "" == error
-    assert made == keys.listed()[0]
+    assert created == keys.listed()[0]
     assert {
         "id": key_id_of(key),
         "tenant": "acme",
@@ -42,23 +42,23 @@ def test_a_key_as_json(keys):
         "expires": "2029-06-01T12:00:00+00:00",
         "revoked": "",
         "state": "valid",
-    } == made
+    } == created
 
 
-def test_the_list_shows_nothing_of_secrets(keys):
-    """Neither a secret nor a hash, in either form."""
+def test_the_list_shows_no_secrets(keys):
+    """Neither a secret nor a hash, as a table or as JSON."""
     key = keys.create("acme", "--label", "shop")
     digest = next(iter(read_keys(keys.path).keys.values())).digest
 
-    for words in (("list",), ("list", "--json")):
-        _, out, _ = keys.run(*words)
+    for arguments in (("list",), ("list", "--json")):
+        _, out, _ = keys.run(*arguments)
         assert key_id_of(key) in out
         assert key[16:] not in out
         assert digest not in out
 
 
 def test_the_list_is_a_table(keys):
-    """Columns with headings; of one tenant alone if asked."""
+    """It has column headings, and shows one tenant only on request."""
     keys.create("acme", "--label", "the shop")
     keys.create("globex")
     _, out, _ = keys.run("list", "--tenant", "acme")
@@ -68,8 +68,8 @@ def test_the_list_is_a_table(keys):
     assert re.fullmatch(r"[0-9a-f]{12}  acme +valid +2029-06-01T00:00:00\+00:00 +the shop", row)
 
 
-def test_states_are_told(keys):
-    """Valid, expired, revoked."""
+def test_the_list_shows_the_state_of_each_key(keys):
+    """A key is valid, expired or revoked."""
     keys.create("a", "--expires", "1h")
     keys.revoke(keys.create("b"))
     keys.create("c")
@@ -78,8 +78,8 @@ def test_states_are_told(keys):
     assert ["expired", "revoked", "valid"] == [row["state"] for row in keys.listed()]
 
 
-def test_revoking_twice_is_no_failure(keys):
-    """It is as wanted already; the first time stands."""
+def test_revoking_a_revoked_key_succeeds(keys):
+    """The time of the first revocation is kept."""
     key = keys.create("acme")
     keys.revoke(key)
     first = keys.listed()
@@ -90,18 +90,18 @@ def test_revoking_twice_is_no_failure(keys):
     assert "already" in error
 
 
-@pytest.mark.parametrize("spelt", ["{id}", "tc_{id}", "{key}"])
-def test_a_key_is_revoked_by_its_id_however_it_is_spelt(keys, spelt):
-    """Who has only the key itself at hand may say it."""
+@pytest.mark.parametrize("form", ["{id}", "tc_{id}", "{key}"])
+def test_a_key_is_revoked_by_its_id_or_its_text(keys, form):
+    """The message does not repeat the key."""
     key = keys.create("acme")
-    status, _, error = keys.run("revoke", spelt.format(id=key_id_of(key), key=key))
+    status, _, error = keys.run("revoke", form.format(id=key_id_of(key), key=key))
 
     assert (0, "revoked") == (status, keys.listed()[0]["state"])
     assert key not in error
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "said"),
+    ("arguments", "status", "message"),
     [
         ((), 2, "create|list|revoke"),
         (("create",), 2, "--tenant"),
@@ -113,39 +113,39 @@ def test_a_key_is_revoked_by_its_id_however_it_is_spelt(keys, spelt):
         ),
         (("create", "--tenant", "a", "--expires", "2020-01-01"), 2, "is in the past"),
         (("create", "--tenant", "a", "--label", "two\nlines"), 2, "one line"),
-        (("revoke", "nonsense"), 2, "twelve hexadecimal digits"),
-        (("list",), 1, "`keys create` makes it"),
-        (("revoke", "000000000000"), 1, "`keys create` makes it"),
+        (("revoke", "nonsense"), 2, "must be the 12 hexadecimal digits after tc_"),
+        (("list",), 1, "does not exist; `keys create` creates it"),
+        (("revoke", "000000000000"), 1, "does not exist; `keys create` creates it"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_a_line(keys, words, status, said):
-    """2 where the words are wrong, 1 where they are right and it cannot be done all the same."""
-    ended, out, error = keys.run(*words)
+def test_a_failure_is_one_line_and_an_exit_status(keys, arguments, status, message):
+    """2 for invalid arguments, 1 for any other failure."""
+    exit_status, out, error = keys.run(*arguments)
 
-    assert (status, "") == (ended, out)
-    assert said in error
+    assert (status, "") == (exit_status, out)
+    assert message in error
     assert 1 == len(error.splitlines())
 
 
-def test_no_such_key(keys):
-    """With the file there, and another key in it."""
+def test_revoking_an_unknown_key_fails(keys):
+    """The message names the id."""
     keys.create("acme")
     status, _, error = keys.run("revoke", "000000000000")
 
-    assert (1, True) == (status, "there is no key 000000000000" in error)
+    assert (1, True) == (status, "has no key 000000000000" in error)
 
 
-def test_a_file_of_something_else_is_left_alone(keys):
-    """It is not overwritten."""
+def test_a_file_in_another_format_is_not_overwritten(keys):
+    """The message names the line that is wrong."""
     keys.path.write_text("precious")
     status, out, error = keys.run("create", "--tenant", "acme")
 
     assert (1, "", "precious") == (status, out, keys.path.read_text())
-    assert "is no file of keys: line 1: is not a JSON object" in error
+    assert "is not an API keys file: line 1: is not a JSON object" in error
 
 
-def test_no_file_was_named(keys):
-    """Neither by the flag nor by the environment."""
+def test_without_a_file_name_the_command_fails(keys):
+    """Neither the flag nor the environment names one."""
     status, _, error = keys.run("list", environment={})
 
     assert 2 == status
@@ -153,29 +153,29 @@ def test_no_file_was_named(keys):
 
 
 def test_the_flag_wins_over_the_environment(keys, tmp_path):
-    """As everywhere."""
+    """The same order as for every setting."""
     keys.run("create", "--tenant", "acme", "--api-keys-file", str(tmp_path / "other"))
 
     assert (True, False) == ((tmp_path / "other").exists(), keys.path.exists())
 
 
-def test_a_folder_that_is_not_there(tmp_path):
-    """Is not made."""
+def test_a_missing_folder_is_not_created(tmp_path):
+    """The command fails."""
     status, _, error = Keys(tmp_path / "no" / "keys").run("create", "--tenant", "acme")
 
     assert (1, True) == (status, "No such file or directory" in error)
 
 
-def _make_ten(path):
+def _create_ten(path):
     keys = Keys(path)
     for _ in range(10):
         keys.create("acme")
 
 
-async def test_two_who_write_at_once_lose_nothing(keys):
-    """They take turns."""
+async def test_concurrent_writers_lose_no_key(keys):
+    """They write one after the other."""
     context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_make_ten, args=(keys.path,)) for _ in range(2)]
+    writers = [context.Process(target=_create_ten, args=(keys.path,)) for _ in range(2)]
     for writer in writers:
         writer.start()
     for writer in writers:

@@ -1,3 +1,5 @@
+"""The configuration: flags, environment, file, and the checks at the start."""
+
 import pytest
 import trustme
 
@@ -14,19 +16,19 @@ from togetherchat_server.domain.secret import Secret
 KEY = {"TOGETHER_API_KEY": "tgp_v1_canary"}
 
 
-def read(*words, **environment):
-    return read_configuration(words, environment)
+def read(*arguments, **environment):
+    return read_configuration(arguments, environment)
 
 
-def problem(*words, **environment):
+def problem(*arguments, **environment):
     with pytest.raises(SettingsError) as caught:
-        read(*words, **environment)
+        read(*arguments, **environment)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_flags_win_over_the_environment_and_the_environment_over_the_file(tmp_path):
-    """The nearer to the command line, the stronger."""
+    """Each source overrides the ones after it."""
     file = tmp_path / "settings.toml"
     file.write_text('max-concurrent-calls = 1\ncall_timeout_s = 1\nlog_format = "json"\n')
 
@@ -44,17 +46,17 @@ def test_flags_win_over_the_environment_and_the_environment_over_the_file(tmp_pa
 
 
 def test_every_setting_is_a_flag_a_variable_and_a_key_of_the_file(tmp_path):
-    """Each default can be said in all three places and changes nothing."""
+    """Every default, set explicitly in any of the three, changes nothing."""
     for name, field in Settings.model_fields.items():
         flag = "--" + name.replace("_", "-")
         default = "off" if field.default is None else field.default
-        words = (
+        arguments = (
             [flag if default else f"--no-{flag[2:]}"] if isinstance(default, bool) else [flag, str(default)]
         )
         file = tmp_path / f"{name}.toml"
         file.write_text(f"{name} = {str(default).lower() if isinstance(default, bool) else repr(default)}\n")
 
-        by_flag = read(*words, **KEY).settings
+        by_flag = read(*arguments, **KEY).settings
         by_variable = read(**{f"TOGETHERCHAT_{name.upper()}": str(default)}, **KEY).settings
         by_file = read("--config", str(file), **KEY).settings
 
@@ -62,7 +64,7 @@ def test_every_setting_is_a_flag_a_variable_and_a_key_of_the_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (["--grpc-listen", "50051"], "--grpc-listen"),
         (["--grpc-listen", "localhost:99999"], "--grpc-listen"),
@@ -74,71 +76,70 @@ def test_every_setting_is_a_flag_a_variable_and_a_key_of_the_file(tmp_path):
         (["--config", "/nowhere.toml"], "/nowhere.toml"),
     ],
 )
-def test_a_wrong_setting_is_named_in_one_line(words, said):
-    """The start stops with the name of what is wrong."""
-    assert said in problem(*words, **KEY)
+def test_an_invalid_setting_is_named_in_one_line(arguments, message):
+    """The error names the flag or the file."""
+    assert message in problem(*arguments, **KEY)
 
 
 def test_an_unknown_key_of_the_file_is_named(tmp_path):
-    """A misspelt setting is no setting that is quietly ignored."""
+    """A misspelt setting is not ignored."""
     file = tmp_path / "settings.toml"
     file.write_text("calls_maximum = 3\n")
 
     assert "calls_maximum" in problem("--config", str(file), **KEY)
 
 
-def test_a_file_that_is_no_toml_is_refused(tmp_path):
-    """A broken file is said to be one."""
+def test_a_file_that_is_not_toml_is_rejected(tmp_path):
+    """The error says so."""
     file = tmp_path / "settings.toml"
     file.write_text("max_concurrent_calls: 3\n")
 
     assert "not TOML" in problem("--config", str(file), **KEY)
 
 
-def test_without_key_and_sandbox_the_start_is_refused_with_what_to_do():
-    """Nobody gets simulated answers without asking for them by name."""
-    said = problem()
+def test_without_a_key_or_sandbox_the_start_is_rejected():
+    """The error names the three ways to start. The sandbox is never chosen silently."""
+    message = problem()
 
-    assert [
-        way for way in ("TOGETHER_API_KEY", "--upstream-credentials caller", "--sandbox") if way not in said
-    ] == []
+    for way in ("TOGETHER_API_KEY", "--upstream-credentials caller", "--sandbox"):
+        assert way in message
 
 
 def test_the_sandbox_needs_no_key():
-    """`--sandbox` alone serves."""
-    assert read("--sandbox").upstream is None
+    """`--sandbox` is enough to start."""
+    assert read("--sandbox").provider is None
 
 
 def test_a_key_is_stripped_and_never_shown():
-    """A newline behind the key does no harm, and the configuration does not print the key."""
+    """A trailing newline is removed, and the configuration's `repr` does not contain the key."""
     configuration = read(TOGETHER_API_KEY=" tgp_v1_canary\n")
 
-    assert configuration.upstream is not None
-    assert Secret("tgp_v1_canary") == configuration.upstream.current_key()
+    assert configuration.provider is not None
+    assert Secret("tgp_v1_canary") == configuration.provider.current_key()
     assert "canary" not in repr(configuration)
 
 
-def test_an_unusable_key_is_refused_without_repeating_it():
-    """What is wrong with the key is said, the key is not."""
-    said = problem(TOGETHER_API_KEY="can ary\x01")
+def test_an_invalid_key_is_rejected_without_repeating_it():
+    """The error names the variable, and contains nothing of the key."""
+    message = problem(TOGETHER_API_KEY="can ary\x01")
 
-    assert "TOGETHER_API_KEY" in said
-    assert "ary" not in said.replace("TOGETHER_API_KEY", "")
+    assert "TOGETHER_API_KEY" in message
+    assert "ary" not in message.replace("TOGETHER_API_KEY", "")
 
 
-def test_a_key_may_lie_in_a_file(tmp_path):
-    """Mounted secrets work."""
+def test_a_key_can_be_read_from_a_file(tmp_path):
+    """As for a mounted secret."""
     file = tmp_path / "key"
     file.write_text("from-file\n")
 
-    upstream = read(TOGETHER_API_KEY_FILE=str(file)).upstream
+    provider = read(TOGETHER_API_KEY_FILE=str(file)).provider
 
-    assert upstream is not None
-    assert Secret("from-file") == upstream.current_key()
+    assert provider is not None
+    assert Secret("from-file") == provider.current_key()
 
 
 def test_a_missing_key_file_is_named(tmp_path):
-    """The start says which file it could not read."""
+    """The error contains the path."""
     assert str(tmp_path / "none") in problem(TOGETHER_API_KEY_FILE=str(tmp_path / "none"))
 
 
@@ -152,12 +153,12 @@ def test_a_missing_key_file_is_named(tmp_path):
         ("http://[::1]:8000", "http://[::1]:8000/v1"),
     ],
 )
-def test_the_base_url_gets_v1_only_when_its_path_is_empty(given, used):
-    """Any OpenAI-compatible address works as it is written."""
-    upstream = read(TOGETHER_BASE_URL=given, **KEY).upstream
+def test_v1_is_appended_only_to_a_base_url_without_a_path(given, used):
+    """Any other OpenAI-compatible base URL is used as it is."""
+    provider = read(TOGETHER_BASE_URL=given, **KEY).provider
 
-    assert upstream is not None
-    assert used == upstream.base_url
+    assert provider is not None
+    assert used == provider.base_url
 
 
 @pytest.mark.parametrize(
@@ -172,51 +173,51 @@ def test_the_base_url_gets_v1_only_when_its_path_is_empty(given, used):
         "http://[::1",
     ],
 )
-def test_a_base_url_that_is_none_is_refused(given):
-    """What cannot be an address stops the start."""
+def test_an_invalid_base_url_is_rejected(given):
+    """The error names the variable."""
     assert "TOGETHER_BASE_URL" in problem(TOGETHER_BASE_URL=given, **KEY)
 
 
-def test_a_local_engine_needs_no_key():
-    """The key is demanded towards Together's own hosts alone."""
-    upstream = read(TOGETHER_BASE_URL="http://127.0.0.1:8000/v1").upstream
+def test_another_provider_needs_no_key():
+    """A key is required only for Together's own hosts."""
+    provider = read(TOGETHER_BASE_URL="http://127.0.0.1:8000/v1").provider
 
-    assert upstream is not None
-    assert upstream.current_key() is None
+    assert provider is not None
+    assert provider.current_key() is None
 
 
-def test_callers_may_bring_the_only_key():
-    """With `--upstream-credentials caller` the service needs none of its own."""
-    upstream = read("--upstream-credentials", "caller").upstream
+def test_the_callers_keys_may_be_the_only_ones():
+    """With `--upstream-credentials caller` the service needs no key of its own."""
+    provider = read("--upstream-credentials", "caller").provider
 
-    assert upstream is not None
-    assert upstream.current_key() is None
+    assert provider is not None
+    assert provider.current_key() is None
 
 
 @pytest.mark.parametrize("url", ["https://api.together.ai/v1", "https://TOGETHER.xyz/v1"])
-def test_together_is_known_by_its_domains(url):
-    """A subdomain is Together's, whatever the case."""
+def test_together_is_recognised_by_its_domains(url):
+    """Subdomains count, in upper or lower case."""
     assert is_together(url)
 
 
 @pytest.mark.parametrize("url", ["https://nottogether.ai/v1", "https://together.ai.example/v1"])
-def test_a_lookalike_is_not_together(url):
-    """A name that only ends or begins alike is somebody else's."""
+def test_a_similar_domain_is_not_together(url):
+    """A host that only begins or ends like the domain does not match."""
     assert not is_together(url)
 
 
-def test_giving_the_own_key_to_a_network_is_refused():
-    """An open address with a paying key behind it needs a word of consent."""
-    said = problem("--grpc-listen", "0.0.0.0:50051", **KEY)
+def test_exposing_the_own_key_to_a_network_is_rejected():
+    """A listener that other machines reach needs a protection or explicit consent."""
+    message = problem("--grpc-listen", "0.0.0.0:50051", **KEY)
 
-    assert "--allow-unauthenticated" in said
+    assert "--allow-unauthenticated" in message
 
 
-def test_the_http_door_is_an_open_address_too():
-    """The key can be spent through either."""
-    said = problem("--http-listen", "0.0.0.0:3000", **KEY)
+def test_an_exposed_http_listener_is_rejected_too():
+    """Its callers could use the key as well."""
+    message = problem("--http-listen", "0.0.0.0:3000", **KEY)
 
-    assert said.startswith("--http-listen 0.0.0.0:3000 would let anyone")
+    assert message.startswith("--http-listen 0.0.0.0:3000 would let anyone")
     assert (
         "0.0.0.0:3000"
         == read("--http-listen", "0.0.0.0:3000", "--allow-unauthenticated", **KEY).settings.http_listen
@@ -225,7 +226,7 @@ def test_the_http_door_is_an_open_address_too():
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ["--grpc-listen", "0.0.0.0:50051", "--allow-unauthenticated"],
         ["--grpc-listen", "0.0.0.0:50051", "--upstream-credentials", "caller"],
@@ -244,21 +245,21 @@ def test_the_http_door_is_an_open_address_too():
         ["--grpc-listen", "[::1]:50051"],
     ],
 )
-def test_an_address_is_open_when_that_is_safe_or_said(words, tls_files):
-    """Loopback, callers' own keys or certificates, or the operator's word."""
-    assert read(*with_files(words, tls_files), **KEY).settings.grpc_listen == words[1]
+def test_an_exposed_listener_is_allowed_with_a_protection(arguments, tls_files):
+    """On loopback, with callers' keys, with client certificates, or with explicit consent."""
+    assert arguments[1] == read(*with_files(arguments, tls_files), **KEY).settings.grpc_listen
 
 
-def test_to_be_encrypted_is_not_to_be_closed(tls_files):
-    """TLS alone keeps nobody out who has no certificate: the refusal names every way that does."""
-    words = ["--grpc-listen", "0.0.0.0:50051", "--tls-cert-file", "CERT", "--tls-key-file", "KEY"]
-    said = problem(*with_files(words, tls_files), **KEY)
+def test_tls_without_client_certificates_is_not_a_protection(tls_files):
+    """The error names every protection."""
+    arguments = ["--grpc-listen", "0.0.0.0:50051", "--tls-cert-file", "CERT", "--tls-key-file", "KEY"]
+    message = problem(*with_files(arguments, tls_files), **KEY)
 
     assert (
         "--grpc-listen 0.0.0.0:50051 would let anyone use this service's key: listen on "
         "127.0.0.1, give callers keys (--api-keys-file FILE), use the callers' own keys (--upstream-credentials caller), "
         "require client certificates (--tls-client-ca-file FILE), or set --allow-unauthenticated"
-    ) == said
+    ) == message
 
 
 @pytest.fixture(scope="module")
@@ -268,38 +269,44 @@ def tls_files(tmp_path_factory):
     return {"CERT": str(folder.certificate), "KEY": str(folder.key), "CA": str(folder.client_ca)}
 
 
-def with_files(words, files):
-    return [files.get(word, word) for word in words]
+def with_files(arguments, files):
+    return [files.get(argument, argument) for argument in arguments]
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
-        (["--tls-cert-file", "CERT"], "--tls-cert-file needs its private key: --tls-key-file FILE"),
-        (["--tls-key-file", "KEY"], "--tls-key-file says nothing without --tls-cert-file"),
-        (["--tls-client-ca-file", "CA"], "--tls-client-ca-file says nothing without --tls-cert-file"),
+        (["--tls-cert-file", "CERT"], "--tls-cert-file needs its private key: set --tls-key-file FILE"),
+        (["--tls-key-file", "KEY"], "--tls-key-file needs a certificate: set --tls-cert-file FILE"),
+        (
+            ["--tls-client-ca-file", "CA"],
+            "--tls-client-ca-file needs a certificate: set --tls-cert-file FILE",
+        ),
         (
             ["--tls-cert-file", "/nowhere.pem", "--tls-key-file", "KEY"],
             "TLS: cannot read /nowhere.pem: No such file or directory",
         ),
-        (["--tls-cert-file", "CERT", "--tls-key-file", "CERT"], "TLS: CERT holds no private key in PEM"),
+        (
+            ["--tls-cert-file", "CERT", "--tls-key-file", "CERT"],
+            "TLS: CERT does not contain a private key in PEM format",
+        ),
     ],
 )
-def test_half_of_a_tls_setting_is_refused(words, said, tls_files):
-    """Each file needs its others, and a name that leads nowhere is named."""
-    for word, path in tls_files.items():
-        said = said.replace(f" {word} ", f" {path} ")
+def test_incomplete_tls_settings_are_rejected(arguments, message, tls_files):
+    """The error names the missing flag or the unusable file."""
+    for name, path in tls_files.items():
+        message = message.replace(f" {name} ", f" {path} ")
 
-    assert said == problem(*with_files(words, tls_files), "--sandbox")
+    assert message == problem(*with_files(arguments, tls_files), "--sandbox")
 
 
-def test_certificates_are_there_when_they_are_set(tls_files):
-    """Otherwise the service speaks plain text."""
-    words = with_files(["--tls-cert-file", "CERT", "--tls-key-file", "KEY"], tls_files)
-    certificates = read(*words, "--sandbox").certificates
+def test_certificates_are_loaded_when_they_are_set(tls_files):
+    """Otherwise the service uses plaintext."""
+    arguments = with_files(["--tls-cert-file", "CERT", "--tls-key-file", "KEY"], tls_files)
+    certificates = read(*arguments, "--sandbox").certificates
 
     assert certificates is not None
-    assert not certificates.names_clients
+    assert not certificates.requires_client_certificates
     assert read("--sandbox").certificates is None
 
 
@@ -308,7 +315,7 @@ TLS = ["--tls-cert-file", "CERT", "--tls-key-file", "KEY"]
 
 
 @pytest.mark.parametrize(
-    ("words", "warned"),
+    ("arguments", "listener"),
     [
         ([*CALLERS_KEYS, "--grpc-listen", "0.0.0.0:50051"], "--grpc-listen 0.0.0.0:50051"),
         ([*CALLERS_KEYS, "--http-listen", "0.0.0.0:3000"], "--http-listen 0.0.0.0:3000"),
@@ -319,17 +326,17 @@ TLS = ["--tls-cert-file", "CERT", "--tls-key-file", "KEY"]
         (["--grpc-listen", "0.0.0.0:50051", "--allow-unauthenticated"], None),
     ],
 )
-def test_callers_keys_in_plain_text_are_warned_of(words, warned, tls_files):
-    """Where another machine can listen; in a mesh it is right, so it is no refusal."""
-    said = exposure_warnings(read(*with_files(words, tls_files), **KEY).settings)
+def test_callers_keys_in_plaintext_cause_a_warning(arguments, listener, tls_files):
+    """Only on a listener that other machines reach. Behind a mesh or proxy that encrypts, plaintext is correct, so it is not an error."""
+    warnings = exposure_warnings(read(*with_files(arguments, tls_files), **KEY).settings)
 
-    assert ([f"{warned} receives callers' keys in plaintext"] if warned else []) == [
-        one.partition(": set")[0] for one in said
+    assert ([f"{listener} receives callers' keys in plaintext"] if listener else []) == [
+        warning.partition(": set")[0] for warning in warnings
     ]
 
 
-def test_aliases_are_said_in_three_ways(tmp_path):
-    """A flag for each, one variable with commas, a table of the file; the strongest source alone counts."""
+def test_aliases_can_be_set_in_three_ways(tmp_path):
+    """Repeated flags, a variable with commas, or a table of the file. Only the strongest source counts."""
     file = tmp_path / "settings.toml"
     file.write_text('[alias]\nfast = "a/b"\n"old/id" = "new/id"\n')
     both = {"fast": "a/b", "old/id": "new/id"}
@@ -343,21 +350,21 @@ def test_aliases_are_said_in_three_ways(tmp_path):
     assert {"slow": "c/d"} == over_the_file.settings.alias
 
 
-@pytest.mark.parametrize("said", ["fast", "fast=", "=a/b", "fast=a b", "fast=a=b", "f" * 257 + "=a/b"])
-def test_an_alias_is_a_name_and_a_model(said):
-    """Neither empty, nor with a space, nor longer than a model's name can be."""
-    assert "--alias (TOGETHERCHAT_ALIAS): must be NAME=MODEL" in problem("--alias", said, **KEY)
+@pytest.mark.parametrize("alias", ["fast", "fast=", "=a/b", "fast=a b", "fast=a=b", "f" * 257 + "=a/b"])
+def test_an_alias_is_a_name_and_a_model(alias):
+    """Neither is empty, has a space, or is longer than 256 characters."""
+    assert "--alias (TOGETHERCHAT_ALIAS): must be NAME=MODEL" in problem("--alias", alias, **KEY)
 
 
-def test_an_alias_of_the_file_is_text(tmp_path):
-    """A number is no model."""
+def test_an_alias_in_the_file_must_be_text(tmp_path):
+    """A number is rejected."""
     file = tmp_path / "settings.toml"
     file.write_text("[alias]\nfast = 5\n")
 
     assert "--alias" in problem("--config", str(file), **KEY)
 
 
-def test_a_console_needs_the_door_that_it_is_a_page_of():
-    """It would be nowhere."""
+def test_the_console_needs_the_http_listener():
+    """The console is a page of that listener."""
     assert "--http-listen" in problem("--console", "--sandbox")
     assert read("--console", "--http-listen", "127.0.0.1:3000", "--sandbox").settings.console

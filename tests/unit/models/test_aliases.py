@@ -62,7 +62,7 @@ def test_a_name_that_is_not_an_alias_resolves_to_itself():
 
 def configured(base_url=None, **settings):
     upstream = base_url and ProviderConfig(base_url=base_url, key=Secret("key"))
-    return Configuration(settings=Settings(**settings), upstream=upstream or None)
+    return Configuration(settings=Settings(**settings), provider=upstream or None)
 
 
 CATALOG = Catalog(by_id=dict.fromkeys(LISTED), as_of="", replacements={"maker/one": "maker/two"})

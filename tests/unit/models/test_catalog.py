@@ -317,6 +317,6 @@ def test_a_listed_model_that_is_unavailable_is_unconfirmed():
 def test_the_setting_decides_whether_the_catalog_is_merged(base_url, merged, choice):
     """`auto` merges the catalog for Together's hosts and for the sandbox."""
     provider = base_url and ProviderConfig(base_url=base_url, key=None)
-    configuration = Configuration(settings=Settings(model_catalog=choice), upstream=provider)
+    configuration = Configuration(settings=Settings(model_catalog=choice), provider=provider)
 
     assert bool(configured_catalog(configuration).by_id) is (choice in merged)

@@ -114,8 +114,10 @@ async def test_metrics_are_kept_while_the_socket_is_full():
             if packet.startswith(b"["):
                 calls += from_packet(packet).store.counters[CALL]
 
-    assignment = Assignment(role=Role.WORKER, control=theirs.detach(), heartbeat_s=1000, grpc_listen="")
-    with Heartbeat(assignment, in_flight=lambda: 0, on_cut=lambda: None, drain_metrics=drain) as heartbeat:
+    assignment = Assignment(role=Role.WORKER, control_fd=theirs.detach(), heartbeat_s=1000, grpc_listen="")
+    with Heartbeat(
+        assignment, in_flight=lambda: 0, on_supervisor_exit=lambda: None, drain_metrics=drain
+    ) as heartbeat:
         while not heartbeat._unsent:
             heartbeat._send_metrics()
         attempts = len(drains)

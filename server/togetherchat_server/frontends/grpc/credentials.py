@@ -28,7 +28,7 @@ def server_credentials(certificates: Certificates) -> grpc.ServerCredentials:
     return grpc.dynamic_ssl_server_credentials(
         _configuration(in_use),
         fetch,  # pyright: ignore[reportArgumentType]  None means "no change"; the stubs omit it
-        require_client_authentication=certificates.names_clients,
+        require_client_authentication=certificates.requires_client_certificates,
     )
 
 

@@ -85,10 +85,14 @@ class HttpServer:
             ssl_shutdown_timeout=GOODBYE_S,
         )
 
-    def stop_accepting(self) -> None:
-        """Listen no more, and let every connection end with what it is doing now."""
+    def stop_listening(self) -> None:
+        """Close the listening sockets. Connections stay open."""
         for server in self._servers:
             server.close()
+
+    def stop_accepting(self) -> None:
+        """Listen no more, and let every connection end with what it is doing now."""
+        self.stop_listening()
         for connection in list(self._state.connections):
             connection.shutdown()
 
