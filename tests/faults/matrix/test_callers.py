@@ -27,6 +27,7 @@ from support.upstream_script import AwaitClose, Pause, Repeat, Send, Stall, sse_
 from support.waiting import eventually
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 from togetherchat_server.frontends.grpc import server as grpc_server
+from togetherchat_server.telemetry.metrics import definitions as names
 
 SERVICE = "/togetherchat.v1.ChatService"
 COMPLETE, STREAM = (f"{SERVICE}/{method}" for method in METHODS)
@@ -101,7 +102,7 @@ async def test_cancel_while_backing_off(stage, table):
         call = scene.begin("Complete")
         waiting = asyncio.ensure_future(scene.ended(call))
         await scene.upstream.until(lambda ledger: ledger.requests and ledger.requests[0].answered_at)
-        await eventually(lambda: scene.app.gauges["upstream_requests_in_flight"]() == 0)
+        await eventually(lambda: scene.app.metrics.gauges[names.UPSTREAM_REQUESTS_IN_FLIGHT,]() == 0)
         call.leave()
         await asyncio.gather(waiting, return_exceptions=True)
         await scene.nothing_in_flight()
