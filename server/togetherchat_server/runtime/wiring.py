@@ -185,7 +185,7 @@ class Wiring:
         return RetryingChat(
             provider,
             policy=RetryPolicy(
-                retries_max=settings.max_retries, costly_retries_max=settings.billable_retries
+                retries_max=settings.max_retries, billable_retries_max=settings.billable_retries
             ),
             budget=budget,
             throttle=throttle,
