@@ -105,7 +105,7 @@ def test_error(case: Path):
     """A failure's answer becomes exactly this failure."""
     answer = json.loads((case / "answer.json").read_text("utf-8"))
 
-    failure = errors.from_answer(
+    failure = errors.from_response(
         status=answer["status"],
         headers=answer["headers"],
         body=golden.upstream(case),

@@ -33,11 +33,11 @@ def translate(reads: Iterable[bytes]) -> Outcome:
                 done = done or event.data == b"[DONE]"
                 if not done:
                     translator.feed(schema.parse_chunk(event.data))
-            events.extend(translator.take())
+            events.extend(translator.pop_events())
         translator.finish(done=done, attempts=1)
     except ServiceError as failure:
-        return Outcome(events=events + translator.take(), failure=failure)
-    return Outcome(events=events + translator.take(), failure=None)
+        return Outcome(events=events + translator.pop_events(), failure=failure)
+    return Outcome(events=events + translator.pop_events(), failure=None)
 
 
 def cut(data: bytes, places: Iterable[int]) -> list[bytes]:

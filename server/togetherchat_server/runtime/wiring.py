@@ -167,7 +167,6 @@ class Wiring:
                 response_timeout_s=settings.response_timeout_s,
                 first_token_timeout_s=settings.first_token_timeout_s,
                 stream_idle_timeout_s=settings.stream_idle_timeout_s,
-                max_response_bytes=settings.max_response_bytes,
                 max_event_bytes=settings.max_event_bytes,
                 stream_upstream_min_tokens=settings.stream_upstream_min_tokens,
             ),

@@ -51,11 +51,12 @@ class UpstreamResponse:
 class UpstreamStream:
     """A response whose status and headers are known and whose body is read once, as it arrives."""
 
-    def __init__(self, response: httpx.Response, *, bytes_max: int) -> None:
+    def __init__(self, response: httpx.Response, *, bytes_max: int, limits: UpstreamLimits) -> None:
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = _lower_case(response.headers.raw)
         self._body = aiter(_body(response))
         self._bytes_left = bytes_max
+        self._limits = limits
 
     async def read(self) -> bytes:
         """Return all bytes that have arrived since the last read, at least one; `b""` at the end.
@@ -75,17 +76,18 @@ class UpstreamStream:
             raise transport_errors.error(Reason.UPSTREAM_TOO_LARGE)
         return data
 
-    async def read_all(self, bytes_max: int) -> bytes:
+    async def read_all(self) -> bytes:
         """Return the rest of the body.
 
-        If the status is an error, the status matters more than the text: bytes beyond the bound, or
-        lost because the connection broke, are left out.
+        If the status is an error, the status matters more than the text: bytes beyond
+        `max_error_body_bytes`, or lost because the connection broke, are left out.
 
         Raises:
             ServiceError: as `read` does, if the status is below 400.
         """
         chunks: list[bytes] = []
-        left = bytes_max
+        failed = self.status >= httpx.codes.BAD_REQUEST
+        left = self._limits.max_error_body_bytes if failed else self._limits.max_response_bytes
         try:
             while chunk := await self.read():
                 chunks.append(chunk[:left])
@@ -93,7 +95,7 @@ class UpstreamStream:
                 if left < 0:
                     raise transport_errors.error(Reason.UPSTREAM_TOO_LARGE)
         except ServiceError:
-            if self.status < httpx.codes.BAD_REQUEST:
+            if not failed:
                 raise
         return b"".join(chunks)
 
@@ -150,19 +152,16 @@ class UpstreamClient:
         }
 
     @classmethod
-    def connect(
-        cls, *, base_url: str, limits: UpstreamLimits, user_agent: str, ca_file: str | None = None
-    ) -> Self:
+    def connect(cls, *, base_url: str, limits: UpstreamLimits, user_agent: str) -> Self:
         """Create a client over real connections, which open with the first request.
 
-        Trusts the authorities in `ca_file`, and no others, if it is set; else those in the
-        file or folder of SSL_CERT_FILE or SSL_CERT_DIR; else certifi's.
+        Trusts the authorities in the file or folder of SSL_CERT_FILE or SSL_CERT_DIR; else certifi's.
         """
-        if not base_url.startswith("https:"):
+        if base_url.startswith("https:"):
+            tls = httpx.create_ssl_context()
+        else:
             # No connection uses TLS, since redirects are not followed. Reading the authorities takes 20 ms.
             tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        else:
-            tls = ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context()
         tls.set_alpn_protocols(["http/1.1"])
         tls_sessions.resume(tls)
         return cls(ConnectionPool(limits, tls=tls), base_url=base_url, limits=limits, user_agent=user_agent)
@@ -182,10 +181,8 @@ class UpstreamClient:
         request = self._request(method, path, key, request_id, body, (traceparent, tracestate))
         response = await self._send(request)
         try:
-            stream = _uncompressed(response, bytes_max=self._limits.max_response_bytes)
-            failed = stream.status >= httpx.codes.BAD_REQUEST
-            bytes_max = self._limits.max_error_body_bytes if failed else self._limits.max_response_bytes
-            content = await stream.read_all(bytes_max)
+            stream = self._uncompressed(response, bytes_max=self._limits.max_response_bytes)
+            content = await stream.read_all()
         finally:
             await _body(response).aclose()
         return UpstreamResponse(status=stream.status, headers=stream.headers, body=content)
@@ -243,7 +240,7 @@ class UpstreamClient:
         response = await self._send(request)
         del request  # a stream may stay open for long, and its prompt may be long
         try:
-            yield _uncompressed(response, bytes_max=bytes_max)
+            yield self._uncompressed(response, bytes_max=bytes_max)
         finally:
             await _body(response).aclose()
 
@@ -252,6 +249,12 @@ class UpstreamClient:
             return await self._transport.handle_async_request(request)
         except httpx.RequestError as exc:
             raise transport_errors.before_response(exc) from exc
+
+    def _uncompressed(self, response: httpx.Response, *, bytes_max: int) -> UpstreamStream:
+        stream = UpstreamStream(response, bytes_max=bytes_max, limits=self._limits)
+        if stream.headers.get("content-encoding", "").strip().lower() not in _IDENTITY_ENCODINGS:
+            raise transport_errors.error(Reason.UPSTREAM_MALFORMED_RESPONSE)
+        return stream
 
 
 @functools.lru_cache(PATHS_MAX)
@@ -263,13 +266,6 @@ def _body(response: httpx.Response) -> httpx.AsyncByteStream:
     if not isinstance(response.stream, httpx.AsyncByteStream):
         raise TypeError("the transport must return asynchronous responses")
     return response.stream
-
-
-def _uncompressed(response: httpx.Response, *, bytes_max: int) -> UpstreamStream:
-    stream = UpstreamStream(response, bytes_max=bytes_max)
-    if stream.headers.get("content-encoding", "").strip().lower() not in _IDENTITY_ENCODINGS:
-        raise transport_errors.error(Reason.UPSTREAM_MALFORMED_RESPONSE)
-    return stream
 
 
 def _lower_case(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

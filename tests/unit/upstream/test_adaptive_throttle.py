@@ -5,7 +5,12 @@ import random
 import pytest
 
 from togetherchat_server.domain.reasons import Reason, ServiceError
-from togetherchat_server.upstream.adaptive_throttle import DROP_MAX, OUTCOMES_MIN, WINDOW_S, AdaptiveThrottle
+from togetherchat_server.upstream.adaptive_throttle import (
+    DROP_CHANCE_MAX,
+    OUTCOMES_MIN,
+    WINDOW_S,
+    AdaptiveThrottle,
+)
 
 PAIR = ("key", "model")
 OTHER = ("key", "other model")
@@ -39,8 +44,8 @@ def test_a_provider_that_is_down_gets_a_tenth_of_the_requests():
     breaker = AdaptiveThrottle()
     fail(breaker, times=200)
 
-    assert Reason.UPSTREAM_OVERLOADED is ask(breaker, fraction=DROP_MAX - 0.01)
-    assert None is ask(breaker, fraction=DROP_MAX)
+    assert Reason.UPSTREAM_OVERLOADED is ask(breaker, fraction=DROP_CHANCE_MAX - 0.01)
+    assert None is ask(breaker, fraction=DROP_CHANCE_MAX)
 
 
 def test_a_provider_that_accepts_half_is_left_alone():

@@ -10,7 +10,7 @@ import pytest
 from support.transport_calls import failure_of_send, failure_of_stream
 from togetherchat_server.domain.reasons import Reason
 from togetherchat_server.domain.secret import Secret
-from togetherchat_server.upstream import client as module
+from togetherchat_server.upstream import transport_errors
 from togetherchat_server.upstream.client import UpstreamClient, UpstreamLimits
 
 KEY = Secret("key-of-a-test-0123456789")
@@ -22,7 +22,7 @@ def over(handler, **limits: int) -> UpstreamClient:
         httpx.MockTransport(handler),
         base_url="http://upstream.example/v1/",
         limits=UpstreamLimits(**limits),
-        user_agent="transport-tests/1",
+        user_agent="upstream-tests/1",
     )
 
 
@@ -71,7 +71,11 @@ class Pieces(httpx.AsyncByteStream):
 async def test_a_failure_before_the_answer(failure, reason):
     """By its type; what it says does not matter and is not repeated."""
     failed = await failure_of_send(raising(failure), KEY)
-    assert (reason, module._MESSAGES[reason], failure) == (failed.reason, failed.message, failed.__cause__)
+    assert (reason, transport_errors.MESSAGES[reason], failure) == (
+        failed.reason,
+        failed.message,
+        failed.__cause__,
+    )
 
 
 @pytest.mark.parametrize(
@@ -120,7 +124,11 @@ async def test_a_failure_in_the_answer(failure, reason):
     """What was read before it stands; the response is closed."""
     body = Pieces(b"data: 1\n\n", failure)
     read, failed = await failure_of_stream(over(lambda _: httpx.Response(200, stream=body)), KEY)
-    assert (b"data: 1\n\n", reason, module._MESSAGES[reason]) == (read, failed.reason, failed.message)
+    assert (b"data: 1\n\n", reason, transport_errors.MESSAGES[reason]) == (
+        read,
+        failed.reason,
+        failed.message,
+    )
     assert body.closed
 
 
@@ -133,14 +141,14 @@ def test_every_failure_that_httpx_knows_has_a_kind_in_both_tables():
     for known in below(httpx.RequestError):
         assert {True} == {
             any(issubclass(known, row) for row, _ in table)
-            for table in (module._BEFORE_ANSWER, module._IN_ANSWER)
+            for table in (transport_errors.BEFORE_RESPONSE, transport_errors.IN_RESPONSE)
         }
 
 
 def test_every_kind_in_the_tables_has_a_message():
     """And no message is for a reason that is never raised."""
-    tables = (*module._CAUSES, *module._BEFORE_ANSWER, *module._IN_ANSWER)
-    assert {reason for _, reason in tables} | {Reason.UPSTREAM_TOO_LARGE} == set(module._MESSAGES)
+    tables = (*transport_errors.CAUSES, *transport_errors.BEFORE_RESPONSE, *transport_errors.IN_RESPONSE)
+    assert {reason for _, reason in tables} | {Reason.UPSTREAM_TOO_LARGE} == set(transport_errors.MESSAGES)
 
 
 async def test_a_cancel_passes_through():

@@ -154,7 +154,7 @@ async def test_no_wait_goes_beyond_the_deadline():
 
 async def test_the_budget_bounds_retries_over_all_calls():
     """When everything fails at once, retries stay a tenth of the calls and the floor."""
-    bench = Bench(Provider(*[Reason.UPSTREAM_CONFLICT] * 10_000), policy=RetryPolicy(wait_first_s=0.0))
+    bench = Bench(Provider(*[Reason.UPSTREAM_CONFLICT] * 10_000), policy=RetryPolicy(first_delay_s=0.0))
     for number in range(1000):
         await failing(bench.complete(model=f"m{number}"))
 
@@ -175,7 +175,7 @@ async def test_a_provider_that_is_down_is_not_asked():
 
 async def test_a_refusal_of_the_breaker_is_the_answer_at_once():
     """It is not tried again: nothing was sent, and the next word of the throttle would be the same."""
-    bench = Bench(Provider(*[BUSY] * 1000), policy=RetryPolicy(wait_first_s=0.0))
+    bench = Bench(Provider(*[BUSY] * 1000), policy=RetryPolicy(first_delay_s=0.0))
     for _ in range(200):
         await failing(bench.complete())
     before, waits = bench.provider.asked, len(bench.waits)
@@ -188,7 +188,7 @@ async def test_a_refusal_of_the_breaker_is_the_answer_at_once():
 
 async def test_a_probe_is_not_tried_again():
     """While most requests fail, a caller whose request is let through is not kept waiting for more of them."""
-    bench = Bench(Provider(*[BUSY] * 1000), policy=RetryPolicy(wait_first_s=0.0))
+    bench = Bench(Provider(*[BUSY] * 1000), policy=RetryPolicy(first_delay_s=0.0))
     for _ in range(200):
         await failing(bench.complete())
     asked, waits = bench.provider.asked, len(bench.waits)

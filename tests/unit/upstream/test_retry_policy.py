@@ -12,7 +12,7 @@ from togetherchat_server.upstream.retry_policy import (
 )
 
 POLICY = RetryPolicy()
-COSTLY = RetryPolicy(costly_retries_max=1)
+COSTLY = RetryPolicy(billable_retries_max=1)
 
 
 def decision(reason, *, asked_s=None, attempt=1, left_s=60.0, fraction=1.0, policy=POLICY):
@@ -23,8 +23,8 @@ def decision(reason, *, asked_s=None, attempt=1, left_s=60.0, fraction=1.0, poli
 @pytest.mark.parametrize("reason", Reason)
 def test_only_what_is_in_the_table_is_tried_again(reason):
     """Safe reasons are tried again; costly ones and all others are not, unless the operator says so."""
-    safe = ATTEMPT_CLASSES.get(reason) in {AttemptClass.UNREACHED, AttemptClass.DECLINED}
-    costly = ATTEMPT_CLASSES.get(reason) is AttemptClass.COSTLY
+    safe = ATTEMPT_CLASSES.get(reason) in {AttemptClass.NOT_SENT, AttemptClass.DECLINED}
+    costly = ATTEMPT_CLASSES.get(reason) is AttemptClass.MAY_BE_BILLED
 
     assert safe == (decision(reason) is not None)
     assert (safe or costly) == (decision(reason, policy=COSTLY) is not None)
@@ -102,7 +102,7 @@ def test_the_budget_is_a_tenth_of_the_calls_and_one_a_second(calls, retries):
     """Within one window, to the exact number."""
     budget = RetryBudget()
     for _ in range(calls):
-        budget.note_first_attempt(0.0)
+        budget.record_first_attempt(0.0)
 
     assert retries == sum(budget.spend(0.0) for _ in range(5000))
 
@@ -111,7 +111,7 @@ def test_the_budget_comes_back_as_the_window_moves_on():
     """What is older than ten seconds counts no more, neither calls nor retries."""
     budget = RetryBudget()
     for _ in range(100):
-        budget.note_first_attempt(0.0)
+        budget.record_first_attempt(0.0)
     at_once = sum(budget.spend(0.0) for _ in range(100))
     within = budget.spend(9.9)
     after = sum(budget.spend(10.0) for _ in range(100))
@@ -125,7 +125,7 @@ def test_retries_stay_a_tenth_of_the_load_over_any_window():
     spent = []
     for tick in range(60 * 50):
         now_s = tick / 50
-        budget.note_first_attempt(now_s)
+        budget.record_first_attempt(now_s)
         spent += [now_s for _ in range(2) if budget.spend(now_s)]
 
     for start_s in range(51):
@@ -137,7 +137,7 @@ def test_what_is_left_of_the_budget_is_what_may_be_spent():
     """It can be looked at without spending, and falls by one with each retry."""
     budget = RetryBudget()
     for _ in range(105):
-        budget.note_first_attempt(0.0)
+        budget.record_first_attempt(0.0)
     left = [budget.left(0.0)]
     while budget.spend(0.0):
         left.append(budget.left(0.0))

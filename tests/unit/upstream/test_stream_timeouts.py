@@ -8,7 +8,7 @@ from togetherchat_server.upstream.stream_timeouts import StreamTimeouts
 
 @pytest.fixture
 def timers() -> StreamTimeouts:
-    return StreamTimeouts(started_s=100.0, first_token_timeout_s=120.0, idle_s=60.0)
+    return StreamTimeouts(started_s=100.0, first_token_timeout_s=120.0, idle_timeout_s=60.0)
 
 
 def test_until_the_first_event_the_limit_is_that_of_the_first_token(timers):

@@ -7,7 +7,7 @@ import pytest
 import trustme
 
 from togetherchat_server.upstream import tls_sessions
-from togetherchat_server.upstream.tls_sessions import DOUBT_S, SESSION_S
+from togetherchat_server.upstream.tls_sessions import SESSION_S, UNPROVEN_S
 
 HOST = "provider.example"
 
@@ -88,7 +88,7 @@ def test_a_session_that_leads_nowhere_is_given_up(world):
     """A host that chokes on it is asked without one a second later."""
     world.connects()
     world.begins_in_vain()
-    world.clock.now_s += DOUBT_S * 1.1
+    world.clock.now_s += UNPROVEN_S * 1.1
 
     assert not world.connects()
 
@@ -98,7 +98,7 @@ def test_one_that_leads_somewhere_is_kept(world):
     world.connects()
     world.begins_in_vain()
     assert world.connects()
-    world.clock.now_s += DOUBT_S * 1.1
+    world.clock.now_s += UNPROVEN_S * 1.1
 
     assert world.connects()
 

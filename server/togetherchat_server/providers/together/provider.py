@@ -34,7 +34,6 @@ JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream"
 END_OF_HTTP_S: Final = 0.05
 """How long to wait for the end of HTTP's framing after the stream's own end mark."""
-ERROR_BODY_BYTES_MAX: Final = 64 * 2**10
 REQUEST_ID_HEADERS: Final = ("x-request-id", "x-together-traceid", "cf-ray")
 
 TIMEOUT_MESSAGES: Final = {
@@ -45,12 +44,11 @@ TIMEOUT_MESSAGES: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderLimits:
-    """Timeouts of attempts in seconds, and bounds on responses in bytes."""
+    """Timeouts of attempts in seconds, and the bound on one event in bytes."""
 
     response_timeout_s: float
     first_token_timeout_s: float
     stream_idle_timeout_s: float
-    max_response_bytes: int
     max_event_bytes: int
     stream_upstream_min_tokens: int
     """From this `max_tokens` on, a unary completion is read as a stream; 0: always."""
@@ -111,10 +109,8 @@ class TogetherProvider:
             span.status(http_stream.status, call.progress.upstream)
             if http_stream.status != HTTPStatus.OK:
                 async with _deadline(timers, self._clock()):
-                    body = await http_stream.read_all(ERROR_BODY_BYTES_MAX)
-                raise self._error(
-                    UpstreamResponse(status=http_stream.status, headers=http_stream.headers, body=body), call
-                )
+                    body = await http_stream.read_all()
+                raise self._error(http_stream.status, http_stream.headers, body, call)
             batches = self._read_batches(http_stream, timers, request, call)
             yield await stack.enter_async_context(aclosing(span.following(batches)))
 
@@ -146,11 +142,8 @@ class TogetherProvider:
         self, method: str, path: str, call: Call, body: bytes | None, span: NoopAttemptSpan
     ) -> UpstreamResponse:
         """Send one request and read its JSON response; every other status than 200 raises."""
-        async with Deadline(
-            self._limits.response_timeout_s,
-            Reason.FIRST_TOKEN_TIMEOUT,
-            TIMEOUT_MESSAGES[Reason.FIRST_TOKEN_TIMEOUT],
-        ):
+        reason = Reason.FIRST_TOKEN_TIMEOUT
+        async with Deadline(self._limits.response_timeout_s, reason, TIMEOUT_MESSAGES[reason]):
             http_response = await self._client.send(
                 method,
                 path,
@@ -163,7 +156,7 @@ class TogetherProvider:
         self._record_headers(http_response.headers, call)
         span.status(http_response.status, call.progress.upstream)
         if http_response.status != HTTPStatus.OK:
-            raise self._error(http_response, call)
+            raise self._error(http_response.status, http_response.headers, http_response.body, call)
         _require_json(http_response.headers)
         call.progress.phase = Phase.ANSWERING
         return http_response
@@ -178,7 +171,7 @@ class TogetherProvider:
         """Yield the events of a 200. A JSON body is accepted too, although a stream was requested."""
         if _media_type(http_stream.headers) == JSON:
             async with _deadline(timers, self._clock()):
-                body = await http_stream.read_all(self._limits.max_response_bytes)
+                body = await http_stream.read_all()
             completion = _parse_completion(body, request, call)
             self._record_first_event(completion.id, call)
             yield response.to_events(completion)
@@ -264,11 +257,11 @@ class TogetherProvider:
         if upstream_id:
             call.progress.upstream_request_id = upstream_id
 
-    def _error(self, http_response: UpstreamResponse, call: Call) -> ServiceError:
+    def _error(self, status: int, headers: Mapping[str, str], body: bytes, call: Call) -> ServiceError:
         return errors.from_response(
-            status=http_response.status,
-            headers=http_response.headers,
-            body=http_response.body,
+            status=status,
+            headers=headers,
+            body=body,
             caller_brought_key=call.caller_brought_key,
             now_wall_s=self._wall_clock(),
             model=call.progress.model,

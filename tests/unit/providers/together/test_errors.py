@@ -7,7 +7,7 @@ import pytest
 from support import golden
 from togetherchat_server.domain.reasons import TEXT_CHARACTERS_MAX, Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
-from togetherchat_server.providers.together import errors, schema
+from togetherchat_server.providers.together import error_tables, errors, schema
 
 OVERFLOW = "The input (170071 tokens) is longer than the model's context length (131072 tokens)."
 NO_MODEL = "Unable to access model some/model. Please visit the list."
@@ -30,7 +30,7 @@ def failure(status: int, body: str | bytes = said(), **changes: object) -> Servi
         "model": "some/model",
     }
     data = body if isinstance(body, bytes) else body.encode()
-    return errors.from_answer(status=status, body=data, **(facts | changes))
+    return errors.from_response(status=status, body=data, **(facts | changes))
 
 
 @pytest.mark.parametrize(
@@ -168,9 +168,9 @@ def test_every_kind_has_a_sentence():
         Reason.UPSTREAM_STREAM_ERROR,
     }
 
-    assert set(errors.STATUS.values()) | branches == set(errors.SENTENCES)
-    assert set(errors.WORDS.values()) <= set(errors.STATUS)
-    assert errors.ABOUT_THE_REQUEST <= set(errors.SENTENCES)
+    assert set(error_tables.STATUS.values()) | branches == set(error_tables.MESSAGES)
+    assert set(error_tables.CODES.values()) <= set(error_tables.STATUS)
+    assert error_tables.QUOTED <= set(error_tables.MESSAGES)
 
 
 @pytest.mark.parametrize("body", [said(), PAGE])
@@ -178,7 +178,7 @@ def test_every_status_has_a_kind(body: str):
     """No status is without a meaning, with JSON or without."""
     for status in range(100, 1000):
         made = failure(status, body)
-        assert made.message.startswith(errors.SENTENCES[made.reason])
+        assert made.message.startswith(error_tables.MESSAGES[made.reason])
         assert made.upstream is not None
         assert status == made.upstream.http_status
 

@@ -40,7 +40,10 @@ def test_malformed(parse, body: bytes):
     with pytest.raises(ServiceError) as failure:
         parse(body)
 
-    assert (Reason.UPSTREAM_MALFORMED_RESPONSE, "the provider's answer is not the JSON it should be") == (
+    assert (
+        Reason.UPSTREAM_MALFORMED_RESPONSE,
+        "the provider's response is not JSON of the expected shape",
+    ) == (
         failure.value.reason,
         failure.value.message,
     )
@@ -245,19 +248,19 @@ SCALAR = st.none() | st.booleans() | NUMBER | st.sampled_from(["", "stop", "a\u2
 SHAPES = (
     schema.Completion,
     schema.Chunk,
-    schema.Choice,
+    schema.ResponseChoice,
     schema.ChunkChoice,
-    schema.Message,
-    schema.ToolCall,
-    schema.Function,
+    schema.ResponseMessage,
+    schema.ResponseToolCall,
+    schema.ResponseFunction,
 )
 PARTS = (
-    schema.Usage,
-    schema.Logprobs,
-    schema.TokenEntry,
-    schema.PromptEntry,
+    schema.ResponseUsage,
+    schema.ResponseLogprobs,
+    schema.TokenLogprobEntry,
+    schema.ResponsePrompt,
     schema.ModelEntry,
-    schema.Pricing,
+    schema.ModelPricing,
     schema.ErrorBody,
 )
 KEYS = st.sampled_from(sorted({"data", *(name for shape in SHAPES + PARTS for name in shape.model_fields)}))
@@ -308,7 +311,7 @@ def test_nothing_that_is_json_makes_the_translation_fail(value: object):
     with suppress(ServiceError):
         translator.feed(schema.parse_chunk(body))
         translator.finish(done=True, attempts=1)
-    for event in translator.take():
+    for event in translator.pop_events():
         assert event.SerializeToString()
     with suppress(ServiceError):
         assert from_schema(schema.parse_completion(body)).SerializeToString()

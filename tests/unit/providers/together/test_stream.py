@@ -9,8 +9,8 @@ from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.providers.together import schema
-from togetherchat_server.providers.together.response import from_schema
-from togetherchat_server.providers.together.stream import ChatStreamTranslator, events_from
+from togetherchat_server.providers.together.response import from_schema, to_events
+from togetherchat_server.providers.together.stream import ChatStreamTranslator
 
 
 def chunk(*choices: schema.ChunkChoice, **fields: object) -> schema.Chunk:
@@ -18,17 +18,19 @@ def chunk(*choices: schema.ChunkChoice, **fields: object) -> schema.Chunk:
 
 
 def text(content: str, index: int = 0, finish_reason: str = "") -> schema.ChunkChoice:
-    return schema.ChunkChoice(index=index, delta=schema.Message(content=content), finish_reason=finish_reason)
+    return schema.ChunkChoice(
+        index=index, delta=schema.ResponseMessage(content=content), finish_reason=finish_reason
+    )
 
 
 def call(index: int, arguments: str = "", call_id: str = "", name: str = "") -> schema.ChunkChoice:
-    function = schema.Function(name=name, arguments=arguments)
-    fragment = schema.ToolCall(index=index, id=call_id, function=function)
-    return schema.ChunkChoice(index=0, delta=schema.Message(tool_calls=[fragment]))
+    function = schema.ResponseFunction(name=name, arguments=arguments)
+    fragment = schema.ResponseToolCall(index=index, id=call_id, function=function)
+    return schema.ChunkChoice(index=0, delta=schema.ResponseMessage(tool_calls=[fragment]))
 
 
 def deltas(translator: ChatStreamTranslator) -> list[service.Delta]:
-    return [event.delta for event in translator.take() if event.HasField("delta")]
+    return [event.delta for event in translator.pop_events() if event.HasField("delta")]
 
 
 def test_an_event_can_be_taken_after_each_chunk():
@@ -37,10 +39,10 @@ def test_an_event_can_be_taken_after_each_chunk():
     taken: list[list[str | None]] = []
     for content in ("a", "b"):
         translator.feed(chunk(text(content)))
-        taken.append([event.WhichOneof("event") for event in translator.take()])
+        taken.append([event.WhichOneof("event") for event in translator.pop_events()])
 
     assert [["started", "delta"], ["delta"]] == taken
-    assert [] == translator.take()
+    assert [] == translator.pop_events()
 
 
 def test_the_role_is_in_the_first_delta_of_each_choice():
@@ -59,21 +61,21 @@ def test_a_chunk_that_says_nothing_new_makes_no_event():
     """An empty delta, a finish reason, usage and a repeated id are kept, or known already."""
     translator = ChatStreamTranslator()
     translator.feed(chunk(call(0, call_id="c", name="f")))
-    translator.take()
+    translator.pop_events()
 
     translator.feed(chunk())
     translator.feed(chunk(text("")))
     translator.feed(chunk(call(0, call_id="c", name="f")))
-    translator.feed(chunk(text("", finish_reason="stop"), usage=schema.Usage(prompt_tokens=1)))
+    translator.feed(chunk(text("", finish_reason="stop"), usage=schema.ResponseUsage(prompt_tokens=1)))
 
-    assert [] == translator.take()
+    assert [] == translator.pop_events()
 
 
 def test_neighbours_of_one_choice_are_merged():
     """Thinking, text and tool calls that arrived together are one delta, each in its order."""
     translator = ChatStreamTranslator()
     for thought in ("h", "m"):
-        delta = schema.Message(reasoning=thought)
+        delta = schema.ResponseMessage(reasoning=thought)
         translator.feed(chunk(schema.ChunkChoice(index=0, delta=delta)))
     for content in ("a", "b"):
         translator.feed(chunk(text(content)))
@@ -95,7 +97,7 @@ def test_text_before_thinking_is_not_merged():
     """One delta reads as thinking before text, so the other order needs two."""
     translator = ChatStreamTranslator()
     translator.feed(chunk(text("a")))
-    translator.feed(chunk(schema.ChunkChoice(index=0, delta=schema.Message(reasoning="h"))))
+    translator.feed(chunk(schema.ChunkChoice(index=0, delta=schema.ResponseMessage(reasoning="h"))))
     translator.feed(chunk(text("b")))
 
     assert [("", "a"), ("h", "b")] == [(delta.reasoning, delta.text) for delta in deltas(translator)]
@@ -139,13 +141,15 @@ def test_a_tool_call_names_itself_once():
 def test_several_fragments_without_index_in_one_chunk_stand_for_their_places():
     """Where nothing names a call, its place does."""
     translator = ChatStreamTranslator()
-    named = [schema.ToolCall(id=name, function=schema.Function(name=name)) for name in "fg"]
-    more = [schema.ToolCall(function=schema.Function(arguments=text)) for text in "12"]
+    named = [schema.ResponseToolCall(id=name, function=schema.ResponseFunction(name=name)) for name in "fg"]
+    more = [schema.ResponseToolCall(function=schema.ResponseFunction(arguments=text)) for text in "12"]
     for fragments in (named, more):
-        translator.feed(chunk(schema.ChunkChoice(index=0, delta=schema.Message(tool_calls=fragments))))
+        translator.feed(
+            chunk(schema.ChunkChoice(index=0, delta=schema.ResponseMessage(tool_calls=fragments)))
+        )
     translator.finish(done=True, attempts=1)
 
-    (choice,) = accumulate(translator.take()).choices
+    (choice,) = accumulate(translator.pop_events()).choices
     assert [("f", "1"), ("g", "2")] == [(c.id, c.function.arguments) for c in choice.message.tool_calls]
 
 
@@ -153,11 +157,13 @@ def test_an_id_without_an_index_names_its_call():
     """A fragment that repeats an id goes on with that call; a new id opens the next."""
     translator = ChatStreamTranslator()
     for call_id, arguments in (("f", "1"), ("g", "2"), ("f", "3"), ("", "4"), ("g", "5")):
-        fragment = schema.ToolCall(id=call_id, function=schema.Function(arguments=arguments))
-        translator.feed(chunk(schema.ChunkChoice(index=0, delta=schema.Message(tool_calls=[fragment]))))
+        fragment = schema.ResponseToolCall(id=call_id, function=schema.ResponseFunction(arguments=arguments))
+        translator.feed(
+            chunk(schema.ChunkChoice(index=0, delta=schema.ResponseMessage(tool_calls=[fragment])))
+        )
     translator.finish(done=True, attempts=1)
 
-    (choice,) = accumulate(translator.take()).choices
+    (choice,) = accumulate(translator.pop_events()).choices
     assert [("f", "134"), ("g", "25")] == [(c.id, c.function.arguments) for c in choice.message.tool_calls]
 
 
@@ -165,7 +171,7 @@ def test_a_tool_call_without_anything_is_one():
     """It is one in a unary answer, so it is one here."""
     translator = ChatStreamTranslator()
     translator.feed(chunk(text("a")))
-    translator.take()
+    translator.pop_events()
     translator.feed(chunk(call(0)))
     translator.feed(chunk(call(0)))
 
@@ -179,7 +185,7 @@ def test_the_end_is_told_after_the_last_delta_by_index():
     translator.feed(chunk(text("!", 1)))
     translator.finish(done=True, attempts=3)
 
-    events = translator.take()
+    events = translator.pop_events()
     reasons = [event.WhichOneof("event") for event in events]
     assert ["started", *["delta"] * 3, *["choice_finished"] * 2, "completed"] == reasons
     assert [(0, "stop"), (1, "length")] == [
@@ -212,7 +218,7 @@ def test_usage_so_far():
     translator.feed(chunk(text("a")))
     assert messages.Usage(completion_tokens=1, total_tokens=1, estimated=True) == translator.usage
 
-    translator.feed(chunk(usage=schema.Usage(prompt_tokens=5, completion_tokens=1)))
+    translator.feed(chunk(usage=schema.ResponseUsage(prompt_tokens=5, completion_tokens=1)))
     assert messages.Usage(prompt_tokens=5, completion_tokens=1, total_tokens=6) == translator.usage
 
 
@@ -222,7 +228,7 @@ def test_started_says_that_the_answer_has_begun():
     with pytest.raises(ServiceError):
         translator.feed(schema.parse_chunk(b'{"id":"r","error":"no","choices":[]}'))
     assert not translator.started
-    assert [] == translator.take()
+    assert [] == translator.pop_events()
 
     translator.feed(chunk())
     assert translator.started
@@ -261,7 +267,7 @@ def test_what_is_whole(chunks: list[schema.Chunk], done: bool, expected: Reason 
         reason = failure.reason
 
     assert expected == reason
-    completed = [event for event in translator.take() if event.HasField("completed")]
+    completed = [event for event in translator.pop_events() if event.HasField("completed")]
     assert (expected is None) is bool(completed)
 
 
@@ -287,7 +293,7 @@ def test_a_whole_answer_as_a_stream(case):
     response = from_schema(schema.parse_completion(golden.upstream(case)))
     response.attempts = 2
 
-    folded = accumulate(events_from(response))
+    folded = accumulate(to_events(response))
 
     response.ClearField("prompt")
     assert response == folded
