@@ -12,7 +12,7 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from fuzz.statuses import travels
+from fuzz.statuses import packed_status
 from fuzz.tape import Tape
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.calls.validation import RequestLimits, validate
@@ -57,7 +57,7 @@ def _check_rejected(error: ServiceError, limits: RequestLimits) -> None:
     assert bool(error.violations) is (error.reason is Reason.INVALID_REQUEST)
     assert len(error.violations) <= limits.violations_max + 1
     assert CANARY not in repr((error.message, error.violations))
-    assert CANARY.encode() not in travels(error, {})
+    assert CANARY.encode() not in packed_status(error, {})
     for violation in error.violations:
         assert violation.description
         assert _PATH.fullmatch(violation.field)
