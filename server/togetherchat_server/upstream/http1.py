@@ -260,7 +260,7 @@ class Http1Connection(asyncio.Protocol):
             self._transport.write(data)
 
     async def _write_large(self, head: bytes, body: bytes) -> None:
-        """Write in pieces, each after the one before has left, until the response head arrives."""
+        """Write in pieces, each after the previous one was sent, until the response head arrives."""
         self._write(head)
         view = memoryview(body)
         for start in range(0, len(body), WRITE_BYTES):

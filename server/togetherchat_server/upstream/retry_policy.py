@@ -1,7 +1,7 @@
 """Decides whether a failed attempt is retried, and after which delay. Pure: no clock, no chance, no waiting.
 
-The theory. Retries happen in one layer, this one; callers are told not to retry where a retry cannot
-help. An attempt is retried only while no part of a completion was passed on; the retry loop ensures
+The theory. Retries happen in one layer, this one; errors instruct callers not to retry where a retry
+cannot help. An attempt is retried only while no part of a completion was passed on; the retry loop ensures
 that. Failures fall into three classes:
 
 - not sent: nothing reached the provider (connection refused, no such name, connect timeout). A retry

@@ -1,7 +1,7 @@
 """Translates the parts that unary responses and streams have in common.
 
-Owns the words with which Together reports them and the fields in which it does. Each function maps a
-part of the schema to a part of the contract.
+Owns the names and fields with which Together reports them. Each function maps a part of the schema to a
+part of the contract.
 """
 
 from collections.abc import Iterable, Mapping

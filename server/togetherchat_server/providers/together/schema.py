@@ -62,8 +62,8 @@ def _uint64(value: object) -> int | None:
     return value if isinstance(value, int) and 0 <= value <= UINT64_MAX else None
 
 
-def _word(value: object) -> str:
-    """Read a code: a word or a number."""
+def _code(value: object) -> str:
+    """Read a code: a string or a number."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= UINT64_MAX:
         return str(value)
     return value if isinstance(value, str) else ""
@@ -81,7 +81,7 @@ def _error(value: object) -> object:
 
 
 Text = Annotated[str, _OrDefault("")]
-Word = Annotated[str, BeforeValidator(_word)]
+Code = Annotated[str, BeforeValidator(_code)]
 Count = Annotated[Annotated[int, Field(ge=0, le=INT32_MAX)] | None, _OrDefault(None)]
 Index = Annotated[Annotated[int, Field(ge=0, le=INDEX_MAX)] | None, _OrDefault(None)]
 Seconds = Annotated[Annotated[int, Field(gt=0, le=SECONDS_MAX)] | None, _OrDefault(None)]
@@ -107,9 +107,9 @@ class ErrorBody(_SchemaModel):
     """The provider's description of a failure, from any of its shapes."""
 
     message: Annotated[Text, Field(validation_alias=AliasChoices("message", "detail"))] = ""
-    type: Word = ""
-    code: Word = ""
-    error_type: Word = ""
+    type: Code = ""
+    code: Code = ""
+    error_type: Code = ""
     status: Annotated[Count, Field(validation_alias=AliasChoices("status", "status_code"))] = None
 
 

@@ -85,7 +85,7 @@ class ChatStreamTranslator:
         return events
 
     def finish(self, *, done: bool, attempts: int) -> None:
-        """End the stream; `done` tells whether `[DONE]` was received. The last events can then be popped.
+        """End the stream; `done` is whether `[DONE]` was received. The last events can then be popped.
 
         Raises:
             ServiceError: UPSTREAM_TRUNCATED if a choice is incomplete,

@@ -18,7 +18,7 @@ ERROR_EVENT: Final = "error"
 
 @final
 class StreamReader:
-    """Feed bytes, pop events; `done` tells whether `[DONE]` was received."""
+    """Feed bytes, pop events; `done` is true once `[DONE]` was received."""
 
     def __init__(
         self, *, max_event_bytes: int, caller_brought_key: bool, model: str, secrets: tuple[Secret, ...]
