@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
+from support import openai
+
 ATTACK = '</script><script>window.broken=1</script><img src=x onerror="window.broken=1"><b id="broken">'
 MODEL = '"><img/src=x/onerror=window.broken=1>'
 NAME = f"Nice {ATTACK}"
@@ -28,11 +30,10 @@ class HostileHandler(BaseHTTPRequestHandler):
             self.send(400, "application/json", json.dumps({"error": error}))
             return
         deltas = [{"role": "assistant", "reasoning": ATTACK}, {"content": ATTACK}, {"content": LONG}]
-        choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
-        choices.append({"index": 0, "delta": {}, "finish_reason": "stop"})
-        events = [{"id": "o", "created": 1, "model": MODEL, "choices": [choice]} for choice in choices]
-        data = [json.dumps(event) for event in events] + ["[DONE]"]
-        self.send(200, "text/event-stream", "".join(f"data: {text}\n\n" for text in data))
+        chunks = [openai.chunk(delta=delta, model=MODEL) for delta in deltas]
+        last = openai.chunk(delta={}, finish_reason="stop", model=MODEL)
+        events = b"".join(openai.event(data) for data in (*chunks, last, openai.DONE))
+        self.send(200, "text/event-stream", events.decode())
 
     def send(self, status, media_type, text):
         body = text.encode()

@@ -17,7 +17,7 @@ WIDTHS = (46, 58, 58)
 
 
 class Table:
-    """A pytest plugin: keeps what the rows of the matrix noted, and prints it."""
+    """A pytest plugin: collects what the rows of the matrix recorded, and prints it."""
 
     def __init__(self):
         self.rows = []
@@ -27,8 +27,10 @@ class Table:
         if report.failed:
             self.failed.append(report.nodeid)
         if report.when == "call":
-            noted = [value for name, value in report.user_properties if name in {"fault", "expected", "seen"}]
-            self.rows += zip(*[iter(noted)] * 3, strict=True)
+            recorded = [
+                value for name, value in report.user_properties if name in {"fault", "expected", "seen"}
+            ]
+            self.rows += zip(*[iter(recorded)] * 3, strict=True)
 
     def lines(self):
         yield from _cells(("fault", "expected", "seen"))
@@ -39,7 +41,7 @@ class Table:
 
 
 def _cells(texts):
-    """A row in as many lines as it takes."""
+    """One row, wrapped to as many lines as needed."""
     columns = [textwrap.wrap(text, width) or [""] for text, width in zip(texts, WIDTHS, strict=True)]
     for number in range(max(map(len, columns))):
         parts = (column[number] if number < len(column) else "" for column in columns)
@@ -47,13 +49,13 @@ def _cells(texts):
 
 
 def main():
-    words = [word for word in sys.argv[1:] if word != "--matrix-only"]
+    arguments = [argument for argument in sys.argv[1:] if argument != "--matrix-only"]
     table = Table()
     failed = pytest.main(["-q", "--no-header", "-p", "no:cacheprovider", str(MATRIX)], plugins=[table])
     sys.stdout.writelines(f"{line}\n" for line in table.lines())
     if "--matrix-only" in sys.argv:
         return int(failed)
-    return int(failed) or run.main(words)
+    return int(failed) or run.main(arguments)
 
 
 if __name__ == "__main__":

@@ -1,32 +1,23 @@
-"""What an upstream says that is well, and the pieces that faults are made of."""
+"""Valid responses of an upstream, and the parts from which faults are built."""
 
-import json
+from support import openai
+from support.openai import DONE
+from support.upstream_script import Pause, Send, json_answer, sse, sse_head
+from support.upstream_script import sse_event as event
 
-from support.upstream_script import Pause, Send, chunk, json_answer, sse, sse_head
+__all__ = ["DONE", "begun", "drip", "event", "piece", "told", "wants_stream", "well", "whole"]
 
-DONE = "[DONE]"
-
-
-def whole(text="Hi", **fields):
-    """The body of a whole answer."""
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-    return {"id": "oid-1", "created": 1, "model": "m", "choices": [choice], **fields}
+whole = openai.completion
 
 
 def piece(text="Hi", finish=None, **fields):
     """One event of a stream, as JSON."""
-    choice = {"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": finish}
-    return json.dumps({"id": "oid-1", "created": 1, "model": "m", "choices": [choice], **fields})
+    return openai.dumps(openai.chunk(text, finish_reason=finish, **fields)).decode()
 
 
-def event(data):
-    """One event, framed for SSE and for HTTP."""
-    return chunk(b"data: %s\n\n" % (data if isinstance(data, bytes) else data.encode()))
-
-
-def begun(*pieces):
+def begun(*events):
     """The head of a stream and its first events."""
-    return Send(sse_head() + b"".join(event(one) for one in pieces))
+    return Send(sse_head() + b"".join(event(one) for one in events))
 
 
 def wants_stream(asked):
@@ -34,18 +25,15 @@ def wants_stream(asked):
 
 
 def well(asked):
-    """A script: a whole answer or a stream, whichever was asked for."""
-    if wants_stream(asked):
-        return sse([piece("Hi"), piece("", "stop"), DONE])
-    return json_answer(200, whole())
+    """A script: a valid unary response or a valid stream, as requested."""
+    return sse(openai.stream("Hi")) if wants_stream(asked) else json_answer(200, openai.completion())
 
 
 def drip(data, *, every_s):
-    """One byte at a time, with a pause before each."""
+    """Steps that send one byte at a time, with a pause before each."""
     return [step for byte in data for step in (Pause(every_s), Send(bytes((byte,))))]
 
 
 def told(status, *, message="Something is wrong.", headers=None, **fields):
-    """A status with an error in the provider's form."""
-    error = {"message": message, "type": "x", "param": None, "code": None, **fields}
-    return json_answer(status, {"id": "oid-1", "error": error}, headers)
+    """A status with an error in the provider's format."""
+    return json_answer(status, openai.error(message, **{"type": "x", **fields}), headers)

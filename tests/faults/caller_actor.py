@@ -1,4 +1,4 @@
-"""The callers of a run: each takes the next call of the plan, and does with it what the plan says."""
+"""The callers of a run: each makes the next call of the plan and acts as planned."""
 
 import asyncio
 import time
@@ -14,16 +14,16 @@ from support.http2_peer import http2_peer
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 
 CHANNELS = 8
-HANGS_S = 60.0
-"""The deadline of a caller who has none: whoever reaches it was forgotten."""
-STOPS_S = 2.6
-"""How long a reader that stops stops: longer than the service waits for it."""
+LAST_RESORT_S = 60.0
+"""The deadline of a caller without one: a call that reaches it hangs."""
+STOPPED_READING_S = 2.6
+"""How long a caller stops reading: longer than the service's write timeout."""
 STATUS = "grpc-status-details-bin"
 OPTIONS = (("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1))
 
 
 class CallerActor:
-    """Calls one service, over some channels."""
+    """Calls one service over several channels."""
 
     def __init__(self, address):
         self._address = address
@@ -43,50 +43,50 @@ class CallerActor:
         await self._channels.aclose()
 
     async def act(self, call):
-        """Do as planned, and remember how it went."""
-        doing = _Doing(call)
+        """Make a planned call and record its result."""
+        progress = _Progress(call)
         if call.action == "vanish":
-            await self._vanish(call, doing)
+            await self._vanish(call, progress)
         else:
-            await self._ask(call, doing)
-        self.seen.append(doing.seen())
+            await self._call(call, progress)
+        self.seen.append(progress.seen())
 
-    async def _ask(self, call, doing):
-        deadline_s = call.wait_s + 0.02 if call.action == "deadline" else HANGS_S
+    async def _call(self, call, progress):
+        deadline_s = call.wait_s + 0.02 if call.action == "deadline" else LAST_RESORT_S
         stub = getattr(self._stubs[call.number % CHANNELS], call.method)
-        asked = request(call.id, model=call.model)
-        grpc_call = stub(asked, timeout=deadline_s, metadata=[("x-request-id", call.id)])
-        leaving = None
+        message = request(call.id, model=call.model)
+        grpc_call = stub(message, timeout=deadline_s, metadata=[("x-request-id", call.id)])
+        cancelling = None
         if call.action == "cancel":
-            leaving = asyncio.get_running_loop().call_later(call.wait_s, doing.leave, grpc_call)
+            cancelling = asyncio.get_running_loop().call_later(call.wait_s, progress.leave, grpc_call)
         try:
-            await (_read(grpc_call, call, doing) if call.stream else _wait(grpc_call, doing))
+            await (_read(grpc_call, call, progress) if call.stream else _wait(grpc_call, progress))
         except aio.AioRpcError as error:
-            doing.failed(error)
+            progress.failed(error)
         except asyncio.CancelledError:
-            if doing.ended_s is None:
+            if progress.ended_s is None:
                 raise
         finally:
-            if leaving is not None:
-                leaving.cancel()
-        doing.ended_s = doing.ended_s or time.monotonic()
+            if cancelling is not None:
+                cancelling.cancel()
+        progress.ended_s = progress.ended_s or time.monotonic()
 
-    async def _vanish(self, call, doing):
-        """Go without a word: what no gRPC client does, a cut cable does."""
+    async def _vanish(self, call, progress):
+        """Close the connection without a cancel or GOAWAY, as a cut cable would."""
         async with http2_peer(self._address) as peer:
             message = request(call.id, model=call.model).SerializeToString()
             peer.call(1, f"/togetherchat.v1.ChatService/{call.method}", message, [("x-request-id", call.id)])
             await peer.flush()
             await asyncio.sleep(call.wait_s)
-            doing.ended_s = time.monotonic()
-        doing.code = "CANCELLED"
+            progress.ended_s = time.monotonic()
+        progress.code = "CANCELLED"
 
 
-class _Doing:
-    """A call under way, from its caller's side."""
+class _Progress:
+    """A call in flight, from its caller's side."""
 
     def __init__(self, call):
-        self._call = call
+        self._planned = call
         self._began_s = time.monotonic()
         self.ended_s = None
         self.code = "CANCELLED"
@@ -101,8 +101,8 @@ class _Doing:
     def failed(self, error):
         failure = failure_of(error)
         self.code = failure.code.name
-        # A caller's own timer may run out while the service's status is being read: the code is
-        # then its own, and the trailers are not.
+        # A caller's own timer may expire while the service's status is being read: the code is then
+        # the caller's, and the trailers are the service's.
         if (
             failure.details
             and status_pb2.Status.FromString(failure.trailers[STATUS]).code == failure.code.value[0]
@@ -111,9 +111,9 @@ class _Doing:
 
     def seen(self):
         return CallSeen(
-            id=self._call.id,
-            method=self._call.method,
-            action=self._call.action,
+            id=self._planned.id,
+            method=self._planned.method,
+            action=self._planned.action,
             began_s=self._began_s,
             ended_s=self.ended_s,
             code=self.code,
@@ -123,22 +123,22 @@ class _Doing:
         )
 
 
-async def _wait(grpc_call, doing):
-    answer = await grpc_call
-    doing.text = [part.text for choice in answer.choices for part in choice.message.content]
-    doing.code, doing.completed = "OK", True
+async def _wait(grpc_call, progress):
+    response = await grpc_call
+    progress.text = [part.text for choice in response.choices for part in choice.message.content]
+    progress.code, progress.completed = "OK", True
 
 
-async def _read(grpc_call, call, doing):
+async def _read(grpc_call, call, progress):
     events = 0
     async for event in grpc_call:
         events += 1
-        doing.text.append(event.delta.text)
-        doing.completed = doing.completed or event.HasField("completed")
+        progress.text.append(event.delta.text)
+        progress.completed = progress.completed or event.HasField("completed")
         if call.action == "read slowly":
             await asyncio.sleep(call.wait_s / 20)
         if call.action == "stop reading" and events == 1 + call.pieces // 3:
-            await asyncio.sleep(call.wait_s / 0.6 * STOPS_S)
-            doing.leave(grpc_call)
+            await asyncio.sleep(call.wait_s / 0.6 * STOPPED_READING_S)
+            progress.leave(grpc_call)
     with suppress(asyncio.CancelledError):
-        doing.code = (await grpc_call.code()).name
+        progress.code = (await grpc_call.code()).name

@@ -1,14 +1,14 @@
-"""What happened in a run: calls as their callers saw them, requests as the upstream got them, and
-the service's own books. Values alone, so that the checker can be given a history made by hand.
+"""The history of a run: calls as their callers saw them, requests as the upstream received them, and the
+service's call records. Plain values, so that the checker can be tested with a hand-made history.
 
-Times are seconds on one monotonic clock. Texts are compact: see `answers.compact`.
+Times are seconds on one monotonic clock. Texts are compact: see `upstream_actor.compact`.
 """
 
 import json
 from dataclasses import asdict, dataclass, field
 
 LEFT = frozenset({"cancel", "stop reading", "vanish"})
-"""What a caller does that ends its call from its own side."""
+"""Actions of a caller that end its call from its own side."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,43 +22,43 @@ class CallSeen:
     ended_s: float
     code: str
     reason: str = ""
-    """Of the details; empty where the status is the caller's own (it left, its timer ran out)."""
+    """From the status details; empty if the status is the caller's own (cancelled, or its timer expired)."""
     text: str = ""
     completed: bool = False
-    """Whether a stream sent its last event; a whole answer that came is one."""
+    """Whether the completion arrived to its end."""
 
     @property
     def left(self):
         return self.action in LEFT
 
     @property
-    def told_by_service(self):
+    def status_from_service(self):
         return self.code == "OK" or bool(self.reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestSeen:
-    """A request as the upstream got it, and what it sent back."""
+    """A request as the upstream received it, and what the upstream sent back."""
 
     id: str
     script: str
     received_s: float
     answered_s: float | None
-    """When the last byte of the script was handed on; None if it never came to that."""
+    """When the last byte of the script was sent; None if it was not."""
     closed_s: float | None
     """When its connection ended; None while it is open."""
     sent: str
     """The text in what was sent."""
     whole: bool
-    """Whether everything was sent of a script that is a whole answer."""
+    """Whether the script is a complete response and all of it was sent."""
     replaced: bool = False
-    """Whether its connection had been used before and was closed without a byte: the service may
-    send such a request once more, outside its books."""
+    """Whether its connection was reused and closed without a byte: the service may send such a
+    request once more without counting an attempt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Booked:
-    """A call in the service's own books."""
+class Record:
+    """A call record of the service."""
 
     id: str
     code: str
@@ -68,7 +68,7 @@ class Booked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """A moment's rest, and the service's word that it is alive: what the machine did to both just then."""
+    """A liveness probe of the service after a short pause: shows how late the machine made both."""
 
     began_s: float
     took_s: float
@@ -76,14 +76,14 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remains:
-    """What the service still held when all was over, less what it held before."""
+    """What the service held after the run, minus what it held before."""
 
     calls_in_flight: int
     upstream_requests: int
     descriptors: int
     memory_mib: float
     lines: int = 0
-    """Lines of its log that are no call record: warnings, tracebacks."""
+    """Lines of its log that are not call records: warnings, tracebacks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,17 +92,17 @@ class History:
 
     calls: list[CallSeen] = field(default_factory=list)
     requests: list[RequestSeen] = field(default_factory=list)
-    booked: list[Booked] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
     probes: list[Probe] = field(default_factory=list)
     remains: Remains | None = None
 
     def write(self, file):
-        """One JSON object a line, in the order of time where there is one."""
+        """Write one JSON object per line, ordered by time where entries have one."""
         timed = [(one.began_s, one) for one in (*self.calls, *self.probes)]
         timed += [(one.received_s, one) for one in self.requests]
         for _, one in sorted(timed, key=lambda pair: pair[0]):
             file.write(_line(one))
-        for one in self.booked:
+        for one in self.records:
             file.write(_line(one))
         if self.remains is not None:
             file.write(_line(self.remains))

@@ -1,10 +1,10 @@
-"""Load that does not wait for answers, and what becomes of it. Measured at the caller.
+"""Open-loop load and its results, measured at the caller.
 
-    python -m faults.load overload     # 1x, 2x, 5x, 10x of what the bound on calls lets through
-    python -m faults.load outage       # a minute without an upstream, and the way back
+    python -m faults.load overload     # 1x, 2x, 5x, 10x of what the bound on calls admits
+    python -m faults.load outage       # a minute without an upstream, and the recovery
 
-The service is a process of its own; the callers and the upstream share this one. So that it is
-seen when it is this process that is late, its own lateness is a column of its own.
+The service runs in a process of its own; the callers and the upstream share this one. A column shows
+the lateness of this process, to tell it from that of the service.
 """
 
 import argparse
@@ -28,13 +28,13 @@ from support.upstream_script import Pause, Reset, Stall
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 from togetherchat_server.calls.session import QUEUE_TIMEOUT_MESSAGE
 
-PLACES = 32
-ANSWER_S = 0.5
+CALLS_MAX = 32
+RESPONSE_S = 0.5
 SPREAD = 0.5
-"""Answers take half as long to half as long again: at one and the same time all places would be taken and
-become free together, and a queue that is shorter than such a wave would be waited in for nothing."""
-CAPACITY = PLACES / ANSWER_S
-"""Calls a second: what the bound on calls lets through, whatever the machine."""
+"""Responses take half to one and a half times as long. With equal times all permits would be taken and
+released together, and waiting in a queue shorter than such a wave would be in vain."""
+CAPACITY = CALLS_MAX / RESPONSE_S
+"""Calls per second that the bound on calls admits, whatever the machine."""
 CHANNELS = 8
 OPTIONS = (("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1))
 HEALTH_EVERY_S = 0.02
@@ -44,7 +44,7 @@ WINDOW_S = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """One call. Times in seconds: when it was due since the beginning, and how long it took."""
+    """One call. Times in seconds: when it was due since the start, and how long it took."""
 
     due_s: float
     took_s: float
@@ -70,7 +70,7 @@ class Callers:
             await channel.close()
 
     async def offer(self, rate, seconds, seed=1):
-        """So many calls a second, at times of chance; every outcome."""
+        """Make calls at a mean rate per second, at random times; returns every outcome."""
         chance, due_s, began_s, outcomes = random.Random(seed), 0.0, time.monotonic(), []
         async with asyncio.TaskGroup() as group:
             while (due_s := due_s + chance.expovariate(rate)) < seconds:
@@ -87,7 +87,7 @@ class Callers:
             ended = failure.info.reason if failure.details else failure.code.name
             queued = QUEUE_TIMEOUT_MESSAGE in failure.message
         now_s = time.monotonic()
-        # Of a call that began late by this process's own fault the delay counts, as it would for a person.
+        # If this process started a call late, the delay counts, as it would for a user.
         outcomes.append(
             Outcome(
                 due_s=from_s - began_s,
@@ -98,38 +98,38 @@ class Callers:
         )
 
 
-async def checked(callers, took, late):
-    """Ask for the health every moment, and note this process's own lateness."""
+async def check_health(callers, took, late):
+    """Check the health continuously, and record the lateness of this process."""
     while True:
         due_s = time.monotonic() + HEALTH_EVERY_S
         await asyncio.sleep(HEALTH_EVERY_S)
         late.append(time.monotonic() - due_s)
         from_s = time.monotonic()
-        answer = await callers.health.Check(health_pb2.HealthCheckRequest(), timeout=10)
+        response = await callers.health.Check(health_pb2.HealthCheckRequest(), timeout=10)
         took.append(time.monotonic() - from_s)
-        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        assert response.status == health_pb2.HealthCheckResponse.SERVING
 
 
 HEADINGS = (
-    "offered  calls/s  goodput  of peak  refused  p50 ms  p99 ms  of these after a wait  otherwise"
+    "offered  calls/s  goodput  of peak  rejected  p50 ms  p99 ms  of these after queueing  otherwise"
     "  health p99 ms  own lateness p99 ms  CPU"
 )
 
 
-async def overload(words):
-    """The table of 1x to 10x, and how many refusals a second fill a core."""
+async def overload(options):
+    """Print the table of 1x to 10x, and the number of rejections per second that fill a core."""
 
     chance = random.Random(1)
 
     def script(asked):
-        return (Pause(ANSWER_S * chance.uniform(1 - SPREAD, 1 + SPREAD)), *well(asked))
+        return (Pause(RESPONSE_S * chance.uniform(1 - SPREAD, 1 + SPREAD)), *well(asked))
 
-    bounds = ("--max-concurrent-calls", str(PLACES), "--max-queued-calls", str(words.max_queued_calls))
-    say(
-        f"{PLACES} places, a queue of {words.max_queued_calls}, answers after {ANSWER_S} s on average:"
+    bounds = ("--max-concurrent-calls", str(CALLS_MAX), "--max-queued-calls", str(options.max_queued_calls))
+    write(
+        f"{CALLS_MAX} concurrent calls, a queue of {options.max_queued_calls}, responses after {RESPONSE_S} s on average:"
         f" {CAPACITY:.0f} calls/s pass"
     )
-    say(HEADINGS)
+    write(HEADINGS)
     peak = 0.0
     async with (
         ScriptedUpstream(script) as upstream,
@@ -137,33 +137,33 @@ async def overload(words):
         Callers(service.address) as callers,
     ):
         for times in (1, 2, 5, 10):
-            peak = max(peak, await _step(service, callers, times, words.seconds, peak))
-    await _saturate(words)
+            peak = max(peak, await _step(service, callers, times, options.seconds, peak))
+    await _saturate(options)
 
 
 async def _step(service, callers, times, seconds, peak):
-    """One load, and its line; the goodput. The first second, which fills the places, does not count."""
+    """Run one load and print its line; returns the goodput. The first second, which fills the permits, is left out."""
     took, late, cpu_s, from_s = [], [], service.cpu_s(), time.monotonic()
-    checking = asyncio.create_task(checked(callers, took, late))
+    checking = asyncio.create_task(check_health(callers, took, late))
     outcomes = await callers.offer(CAPACITY * times, seconds + 1)
     checking.cancel()
     cpu = (service.cpu_s() - cpu_s) / (time.monotonic() - from_s)
     steady = [one for one in outcomes if one.due_s >= 1.0]
     counts = Counter(one.ended for one in steady)
-    refused = [one.took_s for one in steady if one.ended == "OVERLOADED"]
-    waited = sum(one.queued for one in steady)
+    rejected = [one.took_s for one in steady if one.ended == "OVERLOADED"]
+    queued = sum(one.queued for one in steady)
     goodput = counts["OK"] / seconds
-    otherwise = len(steady) - counts["OK"] - len(refused)
-    say(
-        f"{times:6}x {len(steady) / seconds:8.0f} {goodput:8.1f} {goodput / max(peak, goodput):8.0%} {len(refused):8}"
-        f" {at(refused, 0.5):7.1f} {at(refused, 0.99):7.1f} {waited:21} {otherwise:10} {at(took, 0.99):14.1f}"
+    otherwise = len(steady) - counts["OK"] - len(rejected)
+    write(
+        f"{times:6}x {len(steady) / seconds:8.0f} {goodput:8.1f} {goodput / max(peak, goodput):8.0%} {len(rejected):8}"
+        f" {at(rejected, 0.5):7.1f} {at(rejected, 0.99):7.1f} {queued:23} {otherwise:10} {at(took, 0.99):14.1f}"
         f" {at(late, 0.99):20.1f} {cpu:4.0%}"
     )
     return goodput
 
 
-async def _saturate(words):
-    """Refusals as fast as hand-written frames can ask for them: the one place is taken."""
+async def _saturate(options):
+    """Rejections as fast as hand-written frames can request them: the only permit is taken."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
         served(upstream.base_url, "--max-concurrent-calls", "1", "--max-queued-calls", "0") as service,
@@ -171,43 +171,43 @@ async def _saturate(words):
         held = service.chat.Complete(request())
         await upstream.asked()
         cpu_s, from_s = service.cpu_s(), time.monotonic()
-        refused = sum(await asyncio.gather(*(_hammer(service.address, words.seconds) for _ in range(4))))
+        rejected = sum(await asyncio.gather(*(_hammer(service.address, options.seconds) for _ in range(4))))
         took_s, cpu_s = time.monotonic() - from_s, service.cpu_s() - cpu_s
         held.cancel()
-    say(
-        f"refusals alone: {refused / took_s:.0f}/s at {cpu_s / took_s:.0%} of a core; "
-        f"a core is full at {refused / cpu_s:.0f}/s ({cpu_s / refused * 1e6:.0f} us each)"
+    write(
+        f"rejections only: {rejected / took_s:.0f}/s at {cpu_s / took_s:.0%} of a core; "
+        f"a core is full at {rejected / cpu_s:.0f}/s ({cpu_s / rejected * 1e6:.0f} us each)"
     )
 
 
 async def _hammer(address, seconds, at_once=50):
-    """Ask on one connection, `at_once` calls at a time; how many were answered."""
-    message, until_s, answered, opened = request().SerializeToString(), time.monotonic() + seconds, 0, 0
+    """Call on one connection, `at_once` calls at a time; returns how many ended."""
+    message, until_s, ended_calls, opened = request().SerializeToString(), time.monotonic() + seconds, 0, 0
     async with http2_peer(address) as peer:
         while time.monotonic() < until_s:
-            while opened - answered < at_once:
+            while opened - ended_calls < at_once:
                 peer.call(2 * opened + 1, "/togetherchat.v1.ChatService/Complete", message)
                 opened += 1
-            before = answered
+            before = ended_calls
             await peer.seen(
                 lambda frame: frame.kind == HEADERS and bool(frame.flags & END_STREAM), within_s=10
             )
             ended = sum(frame.kind == HEADERS and bool(frame.flags & END_STREAM) for frame in peer.frames)
-            answered = before + ended
+            ended_calls = before + ended
             peer.frames.clear()
-    return answered
+    return ended_calls
 
 
-async def outage(words):
-    """An upstream that is well, then not at all, then well again."""
+async def outage(options):
+    """An upstream that works, then fails every request, then works again."""
     down = {"now": False}
-    failing = {"503": told(503), "reset": (Reset(),)}[words.kind]
+    failing = {"503": told(503), "reset": (Reset(),)}[options.kind]
 
     def script(asked):
         return failing if down["now"] else (Pause(0.05), *well(asked))
 
-    say(
-        f"{OUTAGE_RATE:.0f} calls/s; {WINDOW_S} s well, {words.seconds:.0f} s of {words.kind}, {2 * WINDOW_S} s well"
+    write(
+        f"{OUTAGE_RATE:.0f} calls/s; {WINDOW_S} s healthy, {options.seconds:.0f} s of {options.kind}, {2 * WINDOW_S} s healthy"
     )
     async with (
         ScriptedUpstream(script) as upstream,
@@ -217,35 +217,35 @@ async def outage(words):
         began_s = time.monotonic()
         loop = asyncio.get_running_loop()
         loop.call_later(WINDOW_S, down.update, {"now": True})
-        loop.call_later(WINDOW_S + words.seconds, down.update, {"now": False})
-        outcomes = await callers.offer(OUTAGE_RATE, words.seconds + 3 * WINDOW_S)
+        loop.call_later(WINDOW_S + options.seconds, down.update, {"now": False})
+        outcomes = await callers.offer(OUTAGE_RATE, options.seconds + 3 * WINDOW_S)
         requests = [
             (one.received_at - began_s, one.headers["x-request-id"]) for one in upstream.ledger.requests
         ]
     _windows(outcomes, requests)
     retries, firsts = worst_window(requests)
-    say(
+    write(
         f"retries in the worst {WINDOW_S} s up to a retry: {retries} beside {firsts} first attempts;"
-        f" a tenth of them and one a second are {0.1 * firsts + WINDOW_S:.0f}"
+        f" a tenth of them plus one per second is {0.1 * firsts + WINDOW_S:.0f}"
     )
-    back_s = WINDOW_S + words.seconds
+    back_s = WINDOW_S + options.seconds
     late = [one.due_s for one in outcomes if one.due_s >= back_s and one.ended != "OK"]
-    say(
-        f"after the return of the upstream: {len(late)} calls failed, the last {max(late, default=back_s) - back_s:.1f} s after it"
+    write(
+        f"after the recovery of the upstream: {len(late)} calls failed, the last {max(late, default=back_s) - back_s:.1f} s after it"
     )
 
 
 def _windows(outcomes, requests):
-    """Ten seconds a line."""
+    """Print one line per ten seconds."""
     _, again = split(requests)
-    say("seconds   calls     OK  requests  retries  retries/calls  failed p50 ms  p99 ms  how they failed")
+    write("seconds   calls     OK  requests  retries  retries/calls  failed p50 ms  p99 ms  reasons")
     for start_s in range(0, round(max(one.due_s for one in outcomes)), WINDOW_S):
         calls = [one for one in outcomes if start_s <= one.due_s < start_s + WINDOW_S]
         failed = [one.took_s for one in calls if one.ended != "OK"]
         asked = _within(start_s, [at_s for at_s, _ in requests])
         retries = _within(start_s, again)
         ends = Counter(one.ended for one in calls if one.ended != "OK")
-        say(
+        write(
             f"{start_s:3}-{start_s + WINDOW_S:3} {len(calls):7} {len(calls) - len(failed):6} {asked:9} {retries:8}"
             f" {retries / len(calls):14.2f} {at(failed, 0.5):14.1f} {at(failed, 0.99):7.1f}"
             f"  {', '.join(f'{name} {count}' for name, count in ends.items())}"
@@ -253,7 +253,7 @@ def _windows(outcomes, requests):
 
 
 def split(requests):
-    """When first attempts came, and when others."""
+    """The times of first attempts and of retries."""
     first = {}
     for at_s, call in requests:
         first.setdefault(call, at_s)
@@ -261,7 +261,7 @@ def split(requests):
 
 
 def worst_window(requests):
-    """Retries and first attempts in the ten seconds up to that retry which had the most of them beyond its due."""
+    """Retries and first attempts in the ten seconds with the most retries beyond a tenth."""
     firsts, again = split(requests)
 
     def up_to(end_s):
@@ -275,12 +275,12 @@ def _within(start_s, times):
 
 
 def at(times, share):
-    """The time, in ms, that a share of times stays below."""
+    """The quantile of the times, in ms."""
     ordered = sorted(times)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000 if ordered else 0.0
 
 
-def say(line):
+def write(line):
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
@@ -288,17 +288,22 @@ def say(line):
 def main():
     parser = argparse.ArgumentParser(prog="faults.load", description=__doc__.partition("\n")[0])
     parser.add_argument("what", choices=["overload", "outage"])
-    parser.add_argument("--seconds", type=float, default=None, help="of each load, or of the outage")
-    parser.add_argument("--kind", choices=["503", "reset"], default="503", help="of the outage")
+    parser.add_argument("--seconds", type=float, default=None, help="duration of each load, or of the outage")
     parser.add_argument(
-        "--max-queued-calls", type=int, default=4, help="as many to the places as the defaults have"
+        "--kind", choices=["503", "reset"], default="503", help="how the upstream fails in the outage"
     )
-    words = parser.parse_args()
-    words.seconds = words.seconds or {"overload": 12.0, "outage": 60.0}[words.what]
-    # A full collection of what a measuring process has loaded stops it for 40 ms and more, and what
-    # was answered meanwhile looks as late as that. It ends soon, and leaves little behind until then.
+    parser.add_argument(
+        "--max-queued-calls",
+        type=int,
+        default=4,
+        help="in the proportion of the defaults to the concurrent calls",
+    )
+    options = parser.parse_args()
+    options.seconds = options.seconds or {"overload": 12.0, "outage": 60.0}[options.what]
+    # A full collection stops a measuring process for 40 ms or more, and responses that arrive meanwhile
+    # look that late. The process ends soon, and produces little garbage until then.
     gc.disable()
-    asyncio.run({"overload": overload, "outage": outage}[words.what](words))
+    asyncio.run({"overload": overload, "outage": outage}[options.what](options))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Who will do what in a run: the same for the same seed.
+"""The plan of a run: the same for the same seed.
 
-Owns the choice of each call's script and of its caller's action, and which stretches of a run the
-upstream is unwell in. Knows no socket and no clock.
+Owns the choice of each call's script and of its caller's action, and the outages of the upstream. Knows
+no socket and no clock.
 """
 
 import random
@@ -20,14 +20,14 @@ STATUSES = (400, 401, 403, 404, 408, 409, 422, 429, 500, 502, 503, 504, 529)
 ACTIONS = {"stay": 50, "cancel": 20, "deadline": 14, "stop reading": 4, "read slowly": 4, "vanish": 8}
 STATUS_SHARE = 0.12
 MODELS = 24
-STRETCH_CALLS = 500
-"""Every so many calls the upstream is unwell for a tenth of them: a part of requests, or all."""
-UNWELL_SHARES = (0.3, 1.0, 0.6)
+OUTAGE_EVERY_CALLS = 500
+"""An outage lasts for a tenth of this many calls, and fails some or all of the requests."""
+OUTAGE_SHARES = (0.3, 1.0, 0.6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """One call to come."""
+    """One planned call."""
 
     number: int
     id: str
@@ -36,7 +36,7 @@ class Planned:
     script: str
     action: str
     wait_s: float
-    """Until the caller cancels, vanishes or runs out of time, or between what it reads."""
+    """Until the caller cancels, disconnects or times out, or between its reads."""
     pieces: int
 
     @property
@@ -45,11 +45,11 @@ class Planned:
 
 
 def planned(seed, number, actions=None):
-    """The call with this number."""
+    """Return the call with this number."""
     chance = random.Random(f"{seed}/{number}")
     stream = chance.random() < 0.6
     scripts = STREAM_SCRIPTS if stream else WHOLE_SCRIPTS
-    script = _drawn(chance, scripts)
+    script = _draw(chance, scripts)
     if chance.random() < STATUS_SHARE:
         script = f"status {chance.choice(STATUSES)}"
     return Planned(
@@ -58,19 +58,19 @@ def planned(seed, number, actions=None):
         stream=stream,
         model=f"model-{chance.randrange(MODELS)}",
         script=script,
-        action=_drawn(chance, actions or ACTIONS),
+        action=_draw(chance, actions or ACTIONS),
         wait_s=chance.random() ** 2 * 0.6,
         pieces=chance.randint(1, 12),
     )
 
 
-def unwell(seed, number, attempt):
-    """Whether the upstream answers an attempt with trouble in place of its script."""
-    stretch, place = divmod(number, STRETCH_CALLS)
-    if stretch == 0 or place >= STRETCH_CALLS // 10:
+def in_outage(seed, number, attempt):
+    """Whether an outage fails an attempt in place of its script."""
+    outage, position = divmod(number, OUTAGE_EVERY_CALLS)
+    if outage == 0 or position >= OUTAGE_EVERY_CALLS // 10:
         return False
-    return random.Random(f"{seed}/{number}/{attempt}").random() < UNWELL_SHARES[stretch % len(UNWELL_SHARES)]
+    return random.Random(f"{seed}/{number}/{attempt}").random() < OUTAGE_SHARES[outage % len(OUTAGE_SHARES)]
 
 
-def _drawn(chance, weights):
+def _draw(chance, weights):
     return chance.choices(list(weights), list(weights.values()))[0]

@@ -1,9 +1,9 @@
-"""A seeded run: many callers, an upstream that misbehaves, and a service in a process of its own.
+"""A seeded run: many callers, a faulty upstream, and the service in a process of its own.
 
     python -m faults.run --seed 7 --calls 20000
 
-The plan follows from the seed; what happened is kept as a history and handed to the checker.
-Where a law is broken the seed is printed, and the history is written to `--history`.
+The plan follows from the seed; the run is recorded as a history and checked. If an invariant is
+violated, the seed is printed and the history is written to `--history`.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from faults.caller_actor import CallerActor
 from faults.checker import check, outlived, retry_windows
-from faults.history import Booked, History, Probe, Remains
+from faults.history import History, Probe, Record, Remains
 from faults.plan import ACTIONS, planned
 from faults.served import page, served
 from faults.upstream_actor import UpstreamActor
@@ -35,12 +35,12 @@ PROBE_EVERY_S = 0.05
 FREEZE_EVERY = 20
 """Probes."""
 WARM_UP = 10**9 + 100
-"""The number of the first call that comes before the plan, so that what is kept for good is there."""
+"""The number of the first call before the plan: these calls allocate what is kept permanently."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What happened, and what it cost."""
+    """The history of a run, and its cost."""
 
     seed: int
     history: History
@@ -68,8 +68,8 @@ async def run(*, seed, calls, callers=48, actions=None):
             after, memory_after = await _held(service), service.memory_mib()
             service.command.process.terminate()
             await service.command.wait_for_exit()
-            booked = [
-                Booked(id=one["id"], code=one["code"], reason=one.get("reason", ""), attempts=one["attempts"])
+            records = [
+                Record(id=one["id"], code=one["code"], reason=one.get("reason", ""), attempts=one["attempts"])
                 for one in service.lines("call")
             ]
             odd = Counter(
@@ -85,7 +85,7 @@ async def run(*, seed, calls, callers=48, actions=None):
         lines=sum(count for line, count in odd.items() if line.startswith("call ")),
     )
     history = History(
-        calls=actor.seen, requests=upstream_actor.requests(), booked=booked, probes=probes, remains=remains
+        calls=actor.seen, requests=upstream_actor.requests(), records=records, probes=probes, remains=remains
     )
     return Run(
         seed=seed,
@@ -98,7 +98,7 @@ async def run(*, seed, calls, callers=48, actions=None):
 
 
 async def _act(actor, plan, callers):
-    """So many callers, each with the next call of the plan as soon as it is done with its last."""
+    """Run the plan with a number of callers, each of which makes one call after the other."""
 
     async def one():
         for call in plan:
@@ -110,21 +110,21 @@ async def _act(actor, plan, callers):
 
 
 async def _probe(service, probes):
-    """Ask every moment whether the service is alive. That the asking itself was late counts too."""
+    """Probe liveness continuously. A probe that itself started late counts as slow."""
     while True:
         due_s = time.monotonic() + PROBE_EVERY_S
         await asyncio.sleep(PROBE_EVERY_S)
         await page(service.admin, "/healthz")
         probes.append(Probe(began_s=due_s - PROBE_EVERY_S, took_s=time.monotonic() - due_s + PROBE_EVERY_S))
         if len(probes) % FREEZE_EVERY == 0:
-            # What is remembered of 100,000 calls took a second to be looked through for garbage, in
-            # which nothing was answered, and everything looked late.
+            # A full collection over the data of 100,000 calls took a second, in which nothing was
+            # processed and everything looked late.
             gc.collect(1)
             gc.freeze()
 
 
 async def _settled(service):
-    """What the service holds when it holds nothing any more, or after ten seconds."""
+    """The service's gauges once it is idle, or after ten seconds."""
     until_s = time.monotonic() + SETTLES_S
     while True:
         counts = await service.metrics()
@@ -134,12 +134,12 @@ async def _settled(service):
 
 
 async def _held(service):
-    """Open files, less those of connections that rest for the next request."""
+    """Open files, minus those of idle connections."""
     return service.descriptors() - (await service.metrics()).value(names.UPSTREAM_CONNECTIONS, state="idle")
 
 
 def summary(done):
-    """What a run was, in lines."""
+    """The summary of a run, line by line."""
     history = done.history
     endings = Counter(f"{call.code} {call.reason}".strip() for call in history.calls)
     late = sorted((late_s for *_, late_s in outlived(history)), reverse=True)
@@ -155,44 +155,44 @@ def summary(done):
     yield f"sockets that outlived their calls: {len(late)}, the worst by {late[0] * 1000 if late else 0:.0f} ms, beyond 50 ms: {sum(one > 0.05 for one in late)}, beyond 250 ms: {sum(one > 0.25 for one in late)}"
     yield f"probes: {len(probes)}, the median {probes[len(probes) // 2] * 1000:.0f} ms, the worst {probes[-1] * 1000:.0f} ms"
     yield f"retries in the worst 10 s: {windows[1]} beside {windows[2]} calls"
-    yield "what callers did: " + ", ".join(
+    yield "actions of callers: " + ", ".join(
         f"{name} {count}" for name, count in Counter(call.action for call in history.calls).most_common()
     )
     yield from (f"  {count:7} {ending}" for ending, count in endings.most_common())
     yield from (f"  {count:7} x logged: {line}" for line, count in done.odd_lines.most_common(8))
 
 
-def main(words=None):
+def main(arguments=None):
     parser = argparse.ArgumentParser(prog="faults.run", description=__doc__.partition("\n")[0])
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--calls", type=int, default=20_000)
     parser.add_argument("--callers", type=int, default=48)
-    parser.add_argument("--only", choices=ACTIONS, help="what every caller does")
+    parser.add_argument("--only", choices=ACTIONS, help="the action of every caller")
     parser.add_argument(
         "--tolerance-ms", type=float, default=250.0, help="how long a socket may outlive its call"
     )
     parser.add_argument("--history", type=Path, default=Path("faults-history.jsonl"))
-    chosen = parser.parse_args(words)
-    seed = secrets.randbelow(10**6) if chosen.seed is None else chosen.seed
+    options = parser.parse_args(arguments)
+    seed = secrets.randbelow(10**6) if options.seed is None else options.seed
     done = asyncio.run(
         run(
             seed=seed,
-            calls=chosen.calls,
-            callers=chosen.callers,
-            actions={chosen.only: 1} if chosen.only else None,
+            calls=options.calls,
+            callers=options.callers,
+            actions={options.only: 1} if options.only else None,
         )
     )
     violations = check(done.history)
     sys.stdout.writelines(f"{line}\n" for line in summary(done))
     if violations:
-        with chosen.history.open("w", encoding="utf-8") as file:
+        with options.history.open("w", encoding="utf-8") as file:
             done.history.write(file)
-        sys.stdout.writelines(f"BROKEN {violation}\n" for violation in violations[:40])
+        sys.stdout.writelines(f"VIOLATED {violation}\n" for violation in violations[:40])
         sys.stdout.write(
-            f"{len(violations)} violations; again with --seed {seed}; the history is in {chosen.history}\n"
+            f"{len(violations)} violations; again with --seed {seed}; the history is in {options.history}\n"
         )
         return 1
-    sys.stdout.write("no law was broken\n")
+    sys.stdout.write("no invariant was violated\n")
     return 0
 
 

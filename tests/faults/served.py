@@ -1,4 +1,4 @@
-"""The service as a process of its own: what it weighs, and what it wrote, is its own."""
+"""The service in a process of its own, so that its memory, CPU and log can be measured apart."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ class Served:
         return self.command.process.pid
 
     def lines(self, event):
-        """What it logged so far: `call` for the records of calls, `log` for the rest."""
+        """The lines logged so far: `call` for call records, `log` for the rest."""
         lines = [json.loads(line) for line in self.command.lines if line.startswith("{")]
         return [line for line in lines if line["event"] == event]
 
@@ -46,24 +46,24 @@ class Served:
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
     def memory_mib(self):
-        """What it holds now."""
+        """Resident memory."""
         pages = int(Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def cpu_s(self):
-        """The processor time that it has used."""
+        """CPU time used so far."""
         fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @asynccontextmanager
 async def served(base_url, *flags, environment=None, stderr=asyncio.subprocess.PIPE):
-    """`togetherchat-server` before `base_url`, with a caller's channel to it."""
+    """Run `togetherchat-server` in front of `base_url`, with a channel to it."""
     key = {} if environment else {"TOGETHER_API_KEY": CANARY_KEY}
-    surroundings = {"TOGETHER_BASE_URL": base_url, **key, **(environment or {})}
+    variables = {"TOGETHER_BASE_URL": base_url, **key, **(environment or {})}
     with reserved_address() as listen, reserved_address() as admin:
-        words = ("--grpc-listen", listen, "--admin-listen", admin, "--log-format", "json", *flags)
-        async with running_command(*words, environment=surroundings, stderr=stderr) as command:
+        flags = ("--grpc-listen", listen, "--admin-listen", admin, "--log-format", "json", *flags)
+        async with running_command(*flags, environment=variables, stderr=stderr) as command:
             if stderr == asyncio.subprocess.PIPE:
                 banner = await command.wait_for_line(" SERVING: ")
                 assert re.search(rf"gRPC on {re.escape(listen)}\b", banner)

@@ -1,17 +1,17 @@
-"""The upstream of a run: acts each call's script, and knows afterwards what it sent.
+"""The upstream of a run: runs each call's script, and reports afterwards what it sent.
 
-Every piece of text names its call, the attempt and its own number, so that a byte of another
-call, an old attempt's, or a piece twice is noticed by whoever compares texts.
+Every piece of text names its call, its attempt and its own number, so that comparing texts reveals a
+byte of another call or an old attempt, and a repeated piece.
 """
 
-import json
 import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
 
-from faults.answers import piece, whole
+from faults.answers import piece
 from faults.history import RequestSeen
-from faults.plan import planned, unwell
+from faults.plan import in_outage, planned
+from support import openai
 from support.scripted_upstream import Request
 from support.upstream_script import (
     Answer,
@@ -35,35 +35,35 @@ CALL_ID = re.compile(r"(\d+)-(\d+)")
 
 
 def compact(text):
-    """A text with its filling cut short."""
+    """A text with its filling abbreviated."""
     return text.replace(FILLING, "~")
 
 
 @dataclass(kw_only=True)
 class Acting:
-    """One request, and what its script sends: at which byte each piece of its text is complete."""
+    """One request, and what its script sends: the byte at which each piece of its text is complete."""
 
     request: Request
     script: str
     ends_at_once: bool
-    """Whether its connection had been used before, and is closed by this end without a word."""
+    """Whether its connection was reused and is closed without a byte."""
     steps: list = field(default_factory=list)
     ends_at: list = field(default_factory=list)
     texts: list = field(default_factory=list)
-    bytes_in_all: int = 0
-    is_whole: bool = False
+    bytes_total: int = 0
+    is_complete: bool = False
 
     def add(self, data, text="", step=None):
-        """A step that sends; `text` is what a caller may have once it is sent."""
-        self.bytes_in_all += len(data)
+        """Add a step that sends; `text` is what a caller may have received after it."""
+        self.bytes_total += len(data)
         self.steps.append(step or Send(data))
         if text:
-            self.ends_at.append(self.bytes_in_all)
+            self.ends_at.append(self.bytes_total)
             self.texts.append(compact(text))
 
     def seen(self, connection):
         request = self.request
-        # A connection that was closed while a piece was being written still delivers that piece.
+        # A connection that is closed during a write still delivers that piece.
         pieces = bisect_right(self.ends_at, request.bytes_sent) + self.ends_at_once
         return RequestSeen(
             id=request.headers["x-request-id"],
@@ -72,13 +72,13 @@ class Acting:
             answered_s=request.answered_at,
             closed_s=connection.closed_at,
             sent="".join(self.texts[:pieces]),
-            whole=self.is_whole and request.bytes_sent >= self.bytes_in_all,
+            whole=self.is_complete and request.bytes_sent >= self.bytes_total,
             replaced=self.ends_at_once and not request.bytes_sent,
         )
 
 
 class UpstreamActor:
-    """Give `script` to a `ScriptedUpstream`, and that upstream to `requests`."""
+    """Pass `script` to a `ScriptedUpstream`, and set `upstream` to it."""
 
     def __init__(self, seed, actions=None):
         self._seed = seed
@@ -88,17 +88,17 @@ class UpstreamActor:
         self._closing = set()
         self.upstream = None
 
-    def script(self, asked) -> Answer:
-        call = planned(self._seed, int(CALL_ID.fullmatch(asked.headers["x-request-id"])[2]), self._actions)
+    def script(self, request) -> Answer:
+        call = planned(self._seed, int(CALL_ID.fullmatch(request.headers["x-request-id"])[2]), self._actions)
         attempt = self._attempts[call.id] = self._attempts.get(call.id, 0) + 1
-        name = "status 503" if unwell(self._seed, call.number, attempt) else call.script
-        reused = len(self.upstream.ledger.connections[asked.connection].requests) > 1
-        ends_at_once = asked.connection in self._closing or (reused and name in AT_ONCE)
-        acting = Acting(request=asked, script=name, ends_at_once=ends_at_once)
+        name = "status 503" if in_outage(self._seed, call.number, attempt) else call.script
+        reused = len(self.upstream.ledger.connections[request.connection].requests) > 1
+        ends_at_once = request.connection in self._closing or (reused and name in AT_ONCE)
+        acting = Acting(request=request, script=name, ends_at_once=ends_at_once)
         if name == CLOSES_LATER:
-            self._closing.add(asked.connection)
-        said = [f"{call.id}.{attempt}.{number} " for number in range(call.pieces)]
-        (_stream if call.stream else _whole)(acting, name, said)
+            self._closing.add(request.connection)
+        texts = [f"{call.id}.{attempt}.{number} " for number in range(call.pieces)]
+        (_stream if call.stream else _unary)(acting, name, texts)
         self._acted.append(acting)
         return acting.steps
 
@@ -110,8 +110,8 @@ class UpstreamActor:
 AT_ONCE = {"closed at once": Fin(), "reset at once": Reset()}
 
 
-def _either(acting, name):
-    """The scripts that make no difference between a whole answer and a stream."""
+def _common(acting, name):
+    """The scripts that are the same for unary responses and streams."""
     match name.split():
         case ["status", number]:
             _status(acting, int(number))
@@ -133,11 +133,11 @@ def _status(acting, number):
         acting.add(step.data)
 
 
-def _whole(acting, name, said):
-    if _either(acting, name):
+def _unary(acting, name, texts):
+    if _common(acting, name):
         return
-    text = "".join(said)
-    body = json.dumps(whole(text)).encode()
+    text = "".join(texts)
+    body = openai.dumps(openai.completion(text))
     top = head(200, {**JSON, "Content-Length": len(body)})
     half = len(body) // 2
     match name:
@@ -160,18 +160,18 @@ def _whole(acting, name, said):
             acting.add(top + body[:half])
             acting.steps.append(Pause(0.1))
             acting.add(body[half:], text)
-            acting.is_whole = True
+            acting.is_complete = True
         case "one byte at a time":
             acting.add(top + body, text, Pieces(top + body))
-            acting.is_whole = True
+            acting.is_complete = True
         case _:
             acting.add(top + body, text)
-            acting.is_whole = True
+            acting.is_complete = True
             _closes_when_idle(acting, name)
 
 
-def _stream(acting, name, said):
-    if _either(acting, name):
+def _stream(acting, name, texts):
+    if _common(acting, name):
         return
     chunked = name != "until the connection ends"
     top = sse_head() if chunked else head(200, {"Content-Type": "text/event-stream", "Connection": "close"})
@@ -185,11 +185,11 @@ def _stream(acting, name, said):
     if name in BEFORE_TEXT:
         BEFORE_TEXT[name](acting)
         return
-    for number, text in enumerate(said):
-        _say(acting, name, event, text)
-        if number == len(said) // 2 and _middle(acting, name, event):
+    for number, text in enumerate(texts):
+        _send_text(acting, name, event, text)
+        if number == len(texts) // 2 and _middle(acting, name, event):
             return
-    acting.is_whole = True
+    acting.is_complete = True
     last = {
         "no end mark": event(piece("", "stop")),
         "after the end mark": end + event(piece("foreign ")),
@@ -200,8 +200,8 @@ def _stream(acting, name, said):
     _closes_when_idle(acting, name)
 
 
-def _say(acting, name, event, text):
-    """One piece of text."""
+def _send_text(acting, name, event, text):
+    """Send one piece of text."""
     match name:
         case "flood":
             for _ in range(100):
@@ -216,7 +216,7 @@ def _say(acting, name, event, text):
 
 
 def _closes_when_idle(acting, name):
-    """The connection is closed soon after its answer, perhaps as the next request is on its way."""
+    """Close the connection soon after its response, maybe while the next request is on its way."""
     if name == CLOSES_LATER:
         acting.steps.append(FinLater(0.02))
 
@@ -230,7 +230,7 @@ BEFORE_TEXT = {
 
 
 def _middle(acting, name, event):
-    """What goes wrong, or happens, in the middle of a stream; whether that was its end."""
+    """Run the script's event in the middle of a stream; returns whether it ended the stream."""
     match name:
         case "cut" | "reset":
             acting.steps += [Pause(0.01), Fin() if name == "cut" else Reset()]

@@ -1,4 +1,4 @@
-"""The command behind `make fuzz`: every target in turn, then a table. Status 1 where one found something."""
+"""The command of `make fuzz`: runs every target in turn, then prints a table. Status 1 after a finding."""
 
 import argparse
 import sys
@@ -12,35 +12,39 @@ ROW = "{:<10} {:>12} {:>8} {:>10} {:>12} {:>9}\n"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     flags = _parser().parse_args(arguments)
-    say = sys.stdout.write
+    write = sys.stdout.write
     runs: list[Run] = []
     for target in flags.target or TARGETS:
-        say(f"{target}: {flags.seconds} s ...\n")
+        write(f"{target}: {flags.seconds} s ...\n")
         sys.stdout.flush()
         runs.append(run(target, seconds=flags.seconds))
-    say("\n" + ROW.format("target", "executions", "edges", "features", "new inputs", "findings"))
+    write("\n" + ROW.format("target", "executions", "edges", "features", "new inputs", "findings"))
     for one in runs:
         numbers = (one.executions, one.edges, one.features, one.inputs_new, len(one.findings))
-        say(ROW.format(one.target, *(f"{number:,}" for number in numbers)))
+        write(ROW.format(one.target, *(f"{number:,}" for number in numbers)))
     for one in runs:
-        if one.said:
+        if one.output:
             paths = ", ".join(str(path.relative_to(ROOT)) for path in one.findings)
-            say(f"\n{one.target}: {paths or 'ended without an input'}\n{one.said}\n")
+            write(f"\n{one.target}: {paths or 'ended without an input'}\n{one.output}\n")
     if flags.keep:
         for target in flags.target or TARGETS:
             inputs, size = keep(target)
-            say(f"{target}: {inputs} inputs kept, {size:,} bytes\n")
-    blind = [one.target for one in runs if not one.features]
-    if blind:
-        say(f"\nno coverage was seen in {', '.join(blind)}: the service was imported uninstrumented\n")
-    return 1 if blind or any(one.said or one.findings for one in runs) else 0
+            write(f"{target}: {inputs} inputs kept, {size:,} bytes\n")
+    uninstrumented = [one.target for one in runs if not one.features]
+    if uninstrumented:
+        write(
+            f"\nno coverage was recorded for {', '.join(uninstrumented)}: the service was imported uninstrumented\n"
+        )
+    return 1 if uninstrumented or any(one.output or one.findings for one in runs) else 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make fuzz", description="Fuzz, guided by coverage.")
     parser.add_argument("--seconds", type=int, default=60, help="for each target (default 60)")
-    parser.add_argument("--target", action="append", choices=TARGETS, help="this one alone; may be repeated")
-    parser.add_argument("--keep", action="store_true", help="renew tests/fuzz/corpus with what was found")
+    parser.add_argument(
+        "--target", action="append", choices=TARGETS, help="run only this target; may be repeated"
+    )
+    parser.add_argument("--keep", action="store_true", help="update tests/fuzz/corpus with the new inputs")
     return parser
 
 

@@ -1,7 +1,7 @@
-"""Runs targets one after the other, each in a process of its own, and reads what the fuzzer says.
+"""Runs targets one after the other, each in its own process, and parses the fuzzer's output.
 
-Owns the folders: `.fuzz/TARGET/` holds what a run works on and what it found, `tests/fuzz/corpus/`
-what is kept. Knows no atheris: it only starts it.
+Owns the folders: `.fuzz/TARGET/` holds the working files and findings of a run, `tests/fuzz/corpus/`
+the kept inputs. Does not import atheris: the fuzzer runs in the child process.
 """
 
 import os
@@ -21,11 +21,11 @@ ROOT: Final = HERE.parents[1]
 CORPUS: Final = HERE / "corpus"
 SCRATCH: Final = ROOT / ".fuzz"
 ALWAYS_KEPT: Final = "found-"
-"""How the names of inputs begin that once were a finding."""
+"""Prefix of the names of inputs that were findings."""
 INPUT_BYTES_MAX: Final = 4096
 INPUT_S_MAX: Final = 5
 MEMORY_MIB_MAX: Final = 1024
-SAID_CHARACTERS_MAX: Final = 4000
+OUTPUT_CHARACTERS_MAX: Final = 4000
 TRACEBACK: Final = "=== Uncaught Python exception: ==="
 
 _STATE = re.compile(r"^#\d+\s+\S+\s+cov: (\d+) ft: (\d+)", re.MULTILINE)
@@ -34,7 +34,7 @@ _UNITS = re.compile(r"^stat::number_of_executed_units:\s+(\d+)", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What a run of one target came to. `edges` and `features` are libFuzzer's two counts of coverage."""
+    """The result of one target's run. `edges` and `features` are libFuzzer's two counts of coverage."""
 
     target: str
     executions: int
@@ -42,12 +42,12 @@ class Run:
     features: int
     inputs_new: int
     findings: tuple[Path, ...]
-    said: str
-    """The fuzzer's words about a finding; empty without one."""
+    output: str
+    """The fuzzer's output about a finding; empty without one."""
 
 
 def run(target: str, *, seconds: int) -> Run:
-    """Fuzz one target for so long, or until it finds something."""
+    """Fuzz one target for a number of seconds, or until it finds something."""
     work = SCRATCH / target
     found, first, findings = work / "corpus", work / "seeds", work / "findings"
     for folder in (found, first, findings, CORPUS / target):
@@ -55,8 +55,8 @@ def run(target: str, *, seconds: int) -> Run:
     for number, seed in enumerate(seeds(target)):
         (first / f"{number:04}").write_bytes(seed)
     (work / "words").write_text(dictionary(), encoding="ascii")
-    known, before = set(findings.iterdir()), len(list(found.iterdir()))
-    status, said = _atheris(
+    earlier, before = set(findings.iterdir()), len(list(found.iterdir()))
+    status, output = _atheris(
         target,
         f"-max_total_time={seconds}",
         f"-max_len={INPUT_BYTES_MAX}",
@@ -67,24 +67,23 @@ def run(target: str, *, seconds: int) -> Run:
         "-print_final_stats=1",
         *map(str, (found, CORPUS / target, first)),
     )
-    (work / "log").write_text(said, encoding="utf-8")
-    edges, features = max(((int(a), int(b)) for a, b in _STATE.findall(said)), default=(0, 0))
+    (work / "log").write_text(output, encoding="utf-8")
+    edges, features = max(((int(a), int(b)) for a, b in _STATE.findall(output)), default=(0, 0))
     return Run(
         target=target,
-        executions=max(map(int, _UNITS.findall(said)), default=0),
+        executions=max(map(int, _UNITS.findall(output)), default=0),
         edges=edges,
         features=features,
         inputs_new=len(list(found.iterdir())) - before,
-        findings=tuple(sorted(set(findings.iterdir()) - known)),
-        said=said[max(0, said.find(TRACEBACK)) :][:SAID_CHARACTERS_MAX] if status else "",
+        findings=tuple(sorted(set(findings.iterdir()) - earlier)),
+        output=output[max(0, output.find(TRACEBACK)) :][:OUTPUT_CHARACTERS_MAX] if status else "",
     )
 
 
 def keep(target: str) -> tuple[int, int]:
-    """Make the kept corpus the smallest set that covers what everything together covers, and
-    what once was a finding.
+    """Reduce the kept corpus to the smallest set with the coverage of all inputs, plus earlier findings.
 
-    The number of inputs and their bytes.
+    Returns the number of inputs and their total size in bytes.
     """
     work, kept = SCRATCH / target, CORPUS / target
     chosen = work / "chosen"
@@ -103,7 +102,7 @@ def keep(target: str) -> tuple[int, int]:
 
 def _atheris(target: str, *arguments: str) -> tuple[int, str]:
     sources = os.pathsep.join(str(ROOT / name) for name in ("protos", "server", "tests"))
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "fuzz.under_atheris", target, *arguments],
         env={**os.environ, "PYTHONPATH": sources},
         cwd=ROOT,
@@ -111,4 +110,4 @@ def _atheris(target: str, *arguments: str) -> tuple[int, str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    return done.returncode, done.stdout.decode("utf-8", "replace")
+    return completed.returncode, completed.stdout.decode("utf-8", "replace")

@@ -1,7 +1,7 @@
-"""Changes to inputs that keep their form: bytes changed at random are seldom JSON or protobuf again.
+"""Mutators that keep the format of an input: randomly changed bytes are seldom valid JSON or protobuf.
 
-Each takes an input, a random source and the fuzzer's own way of changing bytes, and gives a changed
-input; None where it has no form to keep. Knows no fuzzer.
+Each takes an input, a random source and the fuzzer's own mutation of bytes, and returns a changed
+input, or None if the input is not in the format. Does not depend on a fuzzer.
 """
 
 import json
@@ -17,7 +17,7 @@ from fuzz.targets import answers
 from togetherchat.v1 import chat_service_pb2 as service
 
 Change = Callable[[bytes, int], bytes]
-"""The fuzzer's own mutation: bytes and the most that they may become."""
+"""The fuzzer's own mutation: bytes, and the maximum size of the result."""
 Mutator = Callable[[bytes, random.Random, Change], bytes | None]
 
 TEXT_BYTES_MAX: Final = 256
@@ -56,21 +56,21 @@ JSON_TEXTS: Final = (
 
 
 def of_json(data: bytes, dice: random.Random, change: Change) -> bytes | None:
-    """Two bytes of decisions, perhaps headers up to a zero byte, then JSON: changes one place in it."""
+    """Two bytes of decisions, maybe headers up to a zero byte, then JSON: changes one value in it."""
     head, zero, body = data[2:].rpartition(b"\0")
     try:
         root: list[object] = [json.loads(body)]
     except (ValueError, RecursionError):
         return None
-    places = list(_places(root))
-    holder, key = dice.choice(places)
+    positions = list(_positions(root))
+    holder, key = dice.choice(positions)
     match dice.randrange(5):
         case 0:
             head, zero = _header(dice, change), b"\0"
         case 1:
             holder[key] = dice.choice(VALUES)
         case 2:
-            other, other_key = dice.choice(places)
+            other, other_key = dice.choice(positions)
             holder[key] = json.loads(json.dumps(other[other_key]))
         case 3 if holder is not root:
             del holder[key]
@@ -82,7 +82,7 @@ def of_json(data: bytes, dice: random.Random, change: Change) -> bytes | None:
 
 
 def of_request(data: bytes, dice: random.Random, change: Change) -> bytes | None:
-    """A byte of decisions, then a `CompleteRequest`: sets, changes or clears one field somewhere in it."""
+    """A byte of decisions, then a `CompleteRequest`: sets, changes or clears one field in it."""
     try:
         request = service.CompleteRequest.FromString(data[1:])
     except DecodeError:
@@ -92,7 +92,7 @@ def of_request(data: bytes, dice: random.Random, change: Change) -> bytes | None
     if dice.randrange(8) == 0:
         message.ClearField(field.name)
     else:
-        with suppress(ValueError, TypeError):  # out of range, or no UTF-8
+        with suppress(ValueError, TypeError):  # out of range, or invalid UTF-8
             _set(message, field, dice, change)
     return data[:1] + request.SerializeToString()
 
@@ -100,16 +100,16 @@ def of_request(data: bytes, dice: random.Random, change: Change) -> bytes | None
 MUTATORS: Final[Mapping[str, Mutator]] = {"answers": of_json, "caller": of_request}
 
 
-def _places(root: object) -> Iterator[tuple[object, object]]:
+def _positions(root: object) -> Iterator[tuple[object, object]]:
     """Every container and key in the tree."""
-    todo = [root]
-    while todo:
-        holder = todo.pop()
+    pending = [root]
+    while pending:
+        holder = pending.pop()
         keys = list(holder) if isinstance(holder, dict) else range(len(holder))
         for key in keys:
             yield holder, key
             if isinstance(holder[key], dict | list):
-                todo.append(holder[key])
+                pending.append(holder[key])
 
 
 def _header(dice: random.Random, change: Change) -> bytes:
@@ -132,7 +132,7 @@ def _changed(value: object, change: Change) -> object:
 
 
 def _messages(message: Message) -> Iterator[Message]:
-    """The message and those in it that have fields to change."""
+    """The message and its submessages that have fields to change."""
     if message.DESCRIPTOR.fields:
         yield message
     for field, value in message.ListFields():

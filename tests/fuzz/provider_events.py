@@ -1,6 +1,6 @@
-"""Builds a provider's stream from a tape: chunks in every form that was seen, and some that were not.
+"""Builds a provider's stream from a tape: chunks in every observed form, and in some others.
 
-It keeps account of the text that it sent, so that what arrives can be compared with it.
+Records the text that was sent, so that a test can compare it with the text that arrives.
 """
 
 import json
@@ -55,18 +55,18 @@ DONE: Final = ("[DONE]", "[DONE] ", "[DONE]x")
 
 @final
 class Sender:
-    """Renders events until the tape ends or says so."""
+    """Renders events until the tape ends or decides to stop."""
 
     def __init__(self, tape: Tape) -> None:
         self.sent: defaultdict[tuple[int, str], str] = defaultdict(str)
-        """The text by choice and kind, `content` or `reasoning`."""
+        """The text by choice and field, `content` or `reasoning`."""
         self.plain = True
-        """Whether `sent` is all: no bytes of unknown meaning were sent."""
+        """Whether `sent` is complete: no raw bytes were sent."""
         self._tape = tape
         self._line_end = tape.pick(LINE_ENDS)
         self._ascii_only = bool(tape.number(1))
         self._done = False
-        self._spellings: dict[int, str] = {}
+        self._reasoning_keys: dict[int, str] = {}
 
     def stream(self) -> bytes:
         events: list[bytes] = []
@@ -75,18 +75,18 @@ class Sender:
         )  # fmt: skip
         while not self._tape.ended and len(events) < EVENTS_MAX:
             events.append(self._tape.pick(kinds)())
-        if self._tape.number(3) == 0:  # so where the tape has ended
+        if self._tape.number(3) == 0:  # also true once the tape has ended
             events.append(self._end())
         return b"".join(events)
 
     def _chunk(self) -> bytes:
-        choices = [self._choice(place) for place in range((1, 1, 1, 0, 2, 3)[self._tape.number(5)])]
+        choices = [self._choice(position) for position in range((1, 1, 1, 0, 2, 3)[self._tape.number(5)])]
         return self._event({**self._head(), "choices": choices})
 
-    def _choice(self, place: int) -> Json:
+    def _choice(self, position: int) -> Json:
         tape = self._tape
         index = tape.pick(INDEXES)
-        number = index if isinstance(index, int) and 0 <= index <= 65_535 else place
+        number = index if isinstance(index, int) and 0 <= index <= 65_535 else position
         return _present(
             {
                 "index": index,
@@ -95,7 +95,7 @@ class Sender:
                 "seed": tape.pick(SEEDS) if tape.number(7) == 7 else ABSENT,
                 "logprobs": tape.pick(LOGPROBS) if tape.number(7) == 7 else ABSENT,
                 "usage": self._counts() if tape.number(15) == 15 else ABSENT,
-                "text": "twin",
+                "text": "copy",
             }
         )
 
@@ -158,7 +158,7 @@ class Sender:
 
     def _raw(self) -> bytes:
         self.plain = False
-        return self._tape.take(self._tape.number(63)) + self._line_end.encode() * 2
+        return self._tape.read(self._tape.number(63)) + self._line_end.encode() * 2
 
     def _end(self) -> bytes:
         self._done = True

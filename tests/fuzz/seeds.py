@@ -1,4 +1,4 @@
-"""The first inputs of each target: the golden cases, in the form that the target reads."""
+"""The first inputs of each target: the golden cases, in the format that the target reads."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -9,7 +9,7 @@ from support import golden
 
 NO_CUTS: Final = b"\0\0"
 SEED_BYTES_MAX: Final = 8192
-"""Longer cases show the fuzzer nothing that shorter ones do not."""
+"""Longer cases add no coverage to shorter ones."""
 
 
 def _decoder() -> Iterator[bytes]:
@@ -24,9 +24,13 @@ def _answers() -> Iterator[bytes]:
         for case in golden.cases(subject):
             yield b"\0\1" + golden.upstream(case)
     for case in golden.cases("error"):
-        given = json.loads((case / "answer.json").read_text("utf-8"))
-        status = answers.STATUSES.index(given["status"]) if given["status"] in answers.STATUSES else 0
-        head = "".join(f"{name}: {value}\n" for name, value in given["headers"].items())
+        case_response = json.loads((case / "answer.json").read_text("utf-8"))
+        status = (
+            answers.STATUSES.index(case_response["status"])
+            if case_response["status"] in answers.STATUSES
+            else 0
+        )
+        head = "".join(f"{name}: {value}\n" for name, value in case_response["headers"].items())
         for body in (golden.upstream(case), _with_key(golden.upstream(case))):
             yield bytes([status, 0]) + head.encode() + b"\0" + body
     for case in golden.cases("stream"):
@@ -36,14 +40,14 @@ def _answers() -> Iterator[bytes]:
 
 
 def _with_key(body: bytes) -> bytes:
-    """A provider that repeats the key in every text it says."""
+    """The body of a provider that repeats the key in every text."""
     return body.replace(b'": "', b'": "' + answers.CANARY.encode() + b" ")
 
 
 def _streams() -> Iterator[bytes]:
-    """Decisions have no golden form: a few hands full of them, long and short."""
+    """Decisions have no golden cases: a few byte strings, short and long."""
     for size in (0, 16, 64, 256):
-        yield bytes((place * 37 + size) % 256 for place in range(size))
+        yield bytes((position * 37 + size) % 256 for position in range(size))
 
 
 def _caller() -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""Whether a failure can be told: gRPC replaces a status whose trailers it does not like."""
+"""Checks that gRPC can send a failure: gRPC replaces a status with invalid trailers."""
 
 import re
 from collections.abc import Mapping
@@ -12,14 +12,14 @@ from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.frontends.grpc.status import STATUS_BYTES_MAX, status_of
 
 DURATION_S_MAX: Final = 315_576_000_000
-"""Ten thousand years: what a protobuf Duration may hold."""
+"""Ten thousand years: the largest protobuf Duration."""
 
 _NAME = re.compile(r"[0-9a-z_.-]+")
 _TEXT = re.compile(r"[\x20-\x7e]*")
 
 
-def travels(error: ServiceError, headers: Mapping[str, str]) -> bytes:
-    """The packed status, after checking it and all trailers. `headers` are those of the provider's answer."""
+def packed_status(error: ServiceError, headers: Mapping[str, str]) -> bytes:
+    """The packed status, after checking it and all trailers. `headers` are the provider's."""
     progress = Progress(
         attempts=1,
         model="some/model",

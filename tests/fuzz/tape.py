@@ -1,5 +1,7 @@
-"""Decisions out of a fuzzer's bytes, front to back. Past the end every decision is the first one,
-so that any bytes are a valid input and a shorter one is a simpler one.
+"""Reads decisions from a fuzzer's bytes, front to back.
+
+Past the end every decision is the first one, so that any bytes are a valid input and a shorter input
+is a simpler one.
 """
 
 from collections.abc import Sequence
@@ -10,32 +12,32 @@ T = TypeVar("T")
 
 @final
 class Tape:
-    """Reads what a fuzzer wrote."""
+    """A sequence of decisions."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self._at = 0
+        self._position = 0
 
     @property
     def ended(self) -> bool:
-        return self._at >= len(self._data)
+        return self._position >= len(self._data)
 
-    def number(self, most: int) -> int:
-        """From 0 to `most`, which is below 65,536: one byte where that suffices, else two."""
-        return int.from_bytes(self.take(1 if most < 256 else 2), "big") % (most + 1)
+    def number(self, maximum: int) -> int:
+        """A number from 0 to `maximum`, which is below 65,536: from one byte if that suffices, else two."""
+        return int.from_bytes(self.read(1 if maximum < 256 else 2), "big") % (maximum + 1)
 
     def pick(self, choices: Sequence[T]) -> T:
         return choices[self.number(len(choices) - 1)]
 
-    def take(self, size: int) -> bytes:
-        """The next `size` bytes, or what is left of them."""
-        piece = self._data[self._at : self._at + size]
-        self._at += size
-        return piece
+    def read(self, size: int) -> bytes:
+        """The next `size` bytes, or fewer at the end."""
+        data = self._data[self._position : self._position + size]
+        self._position += size
+        return data
 
     def text(self) -> str:
-        """A short text, in whatever characters its bytes make."""
-        return self.take(self.number(255) % 24).decode("utf-8", "replace")
+        """A short text, decoded from the next bytes."""
+        return self.read(self.number(255) % 24).decode("utf-8", "replace")
 
     def rest(self) -> bytes:
-        return self.take(len(self._data))
+        return self.read(len(self._data))

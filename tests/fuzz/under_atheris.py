@@ -1,8 +1,8 @@
-"""One target under the fuzzer: `python -m fuzz.under_atheris TARGET [libFuzzer's own arguments]`.
+"""Runs one target under the fuzzer: `python -m fuzz.under_atheris TARGET [libFuzzer's own arguments]`.
 
-The one file that knows atheris. The service's own code is instrumented, nothing else: what is
-to be explored is ours. The fuzzer's parsers are C and Rust, so half of the changes are made by
-a mutator that keeps the form (`mutators`).
+The only module that imports atheris. Only the service's own code is instrumented: the fuzzer should
+explore that. The parsers are C and Rust, so a mutator that keeps the format (`mutators`) makes half of
+the changes.
 """
 
 import importlib
@@ -20,16 +20,16 @@ OURS = ["togetherchat_server"]
 
 
 def main(arguments: list[str]) -> None:
-    """Never returns: libFuzzer ends the process."""
+    """Fuzz. Never returns: libFuzzer ends the process."""
     _, name, *rest = arguments
-    # Whatever imports the service must be imported in here, or the fuzzer is blind.
+    # Modules that import the service must be imported here, or its code is not instrumented.
     with atheris.instrument_imports(include=OURS, enable_loader_override=False):
         target = importlib.import_module(f"fuzz.targets.{name}").target
         mutator = importlib.import_module("fuzz.mutators").MUTATORS.get(name)
-    more = {"custom_mutator": _mixed(mutator)} if mutator else {}
-    # To merge, libFuzzer starts itself again, through a shell, by what it takes for its name.
-    again = f"{sys.executable} -m fuzz.under_atheris {name}"
-    atheris.Setup([again, *rest], target, **more)
+    options = {"custom_mutator": _mixed(mutator)} if mutator else {}
+    # To merge, libFuzzer restarts itself through a shell, with its first argument as the command.
+    command = f"{sys.executable} -m fuzz.under_atheris {name}"
+    atheris.Setup([command, *rest], target, **options)
     atheris.Fuzz()
 
 

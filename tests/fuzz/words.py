@@ -1,4 +1,4 @@
-"""The words of the formats that are fuzzed: what a fuzzer would take days to spell by chance."""
+"""The tokens of the fuzzed formats, which a fuzzer would take days to find by chance."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -6,7 +6,7 @@ from typing import Final
 from pydantic import BaseModel
 
 from fuzz.targets import answers
-from togetherchat_server.providers.together import errors, schema
+from togetherchat_server.providers.together import error_tables, schema
 
 _FRAMES: Final = (
     "data: ",
@@ -36,14 +36,22 @@ _PHRASES: Final = (
 
 
 def words() -> list[bytes]:
-    """Every word once."""
+    """Every token once."""
     own = (answers.CANARY, answers.MODEL)
-    found = (*_FRAMES, *_JSON, *_HEADERS, *_PHRASES, *own, *errors.WORDS, *(f'"{key}":' for key in _keys()))
+    found = (
+        *_FRAMES,
+        *_JSON,
+        *_HEADERS,
+        *_PHRASES,
+        *own,
+        *error_tables.CODES,
+        *(f'"{key}":' for key in _keys()),
+    )
     return list(dict.fromkeys(word.encode() for word in found))
 
 
 def dictionary() -> str:
-    """The words as libFuzzer reads them, one quoted word a line."""
+    """The tokens as a libFuzzer dictionary, one quoted token per line."""
     return "".join('"' + "".join(f"\\x{byte:02x}" for byte in word) + '"\n' for word in words())
 
 

@@ -1,4 +1,4 @@
-"""Every golden case: what Together sent or is to be sent, and what stands for it in the contract."""
+"""Golden cases: what Together sent or receives, and its translation to or from the contract."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from togetherchat_server.providers.together.request import to_schema
 from togetherchat_server.providers.together.response import from_schema
 
 
-def described(failure: ServiceError) -> dict[str, object]:
+def describe(failure: ServiceError) -> dict[str, object]:
     assert failure.upstream is not None
     return {
         "reason": str(failure.reason),
@@ -29,7 +29,7 @@ def described(failure: ServiceError) -> dict[str, object]:
 
 @pytest.mark.parametrize("case", golden.cases("request"), ids=golden.name)
 def test_request(case: Path):
-    """A request becomes exactly these bytes."""
+    """A request is translated to exactly these bytes."""
     body = to_schema(golden.request(case), stream=case.name.endswith("-stream"))
 
     assert golden.upstream(case) == body
@@ -37,7 +37,7 @@ def test_request(case: Path):
 
 @pytest.mark.parametrize("case", golden.cases("request"), ids=golden.name)
 def test_request_is_json(case: Path):
-    """What is spliced together is valid JSON without a key twice."""
+    """The assembled body is valid JSON without a repeated key."""
 
     def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
         assert len(pairs) == len({key for key, _ in pairs})
@@ -47,7 +47,7 @@ def test_request_is_json(case: Path):
 
 
 def test_the_case_with_every_field_has_every_field():
-    """A field added to the contract must be added to that case, and so to the translation."""
+    """A field added to the contract must be added to this case, and so to the translation."""
     fields: list[FieldDescriptor] = service.CompleteRequest.DESCRIPTOR.fields
     (case,) = (case for case in golden.cases("request") if case.name == "every-field")
 
@@ -55,14 +55,14 @@ def test_the_case_with_every_field_has_every_field():
 
 
 @pytest.mark.parametrize("case", golden.cases("answer"), ids=golden.name)
-def test_answer(case: Path):
-    """A unary body becomes exactly this response."""
+def test_response(case: Path):
+    """A unary body is translated to exactly this response."""
     assert golden.response(case) == from_schema(schema.parse_completion(golden.upstream(case)))
 
 
 @pytest.mark.parametrize("case", golden.cases("stream"), ids=golden.name)
 def test_stream(case: Path):
-    """A stream that arrives in one piece becomes exactly these events, and ends in this way."""
+    """A stream in one read is translated to exactly these events and this failure, if any."""
     outcome = translate([golden.upstream(case)])
 
     assert golden.events(case) == outcome.events
@@ -80,21 +80,21 @@ def test_stream(case: Path):
         ("eos-2024-tool-calls-null", "eos-2024-tool-calls-null"),
     ],
 )
-def test_a_stream_and_an_answer_of_the_same_content_agree(stream: str, answer: str):
-    """The law's first rule, on two recorded shapes: only id, model, time and attempts may differ."""
+def test_a_stream_and_a_unary_response_of_the_same_content_agree(stream: str, answer: str):
+    """The first stream guarantee, on two recorded shapes: only id, model, time and attempts may differ."""
     (stream_case,) = (case for case in golden.cases("stream") if case.name == stream)
     (answer_case,) = (case for case in golden.cases("answer") if case.name == answer)
-    folded, whole = accumulate(golden.events(stream_case)), golden.response(answer_case)
-    for response in (folded, whole):
+    accumulated, unary = accumulate(golden.events(stream_case)), golden.response(answer_case)
+    for response in (accumulated, unary):
         for name in ("id", "model", "create_time", "attempts"):
             response.ClearField(name)
 
-    assert whole == folded
+    assert unary == accumulated
 
 
 @pytest.mark.parametrize("case", golden.cases("models"), ids=golden.name)
 def test_models(case: Path):
-    """A models list becomes exactly these models."""
+    """A model list is translated to exactly these models."""
     entries = schema.parse_models(golden.upstream(case))
 
     assert list(golden.models(case).models) == models.from_schema(entries)
@@ -102,10 +102,10 @@ def test_models(case: Path):
 
 @pytest.mark.parametrize("case", golden.cases("error"), ids=golden.name)
 def test_error(case: Path):
-    """A failure's answer becomes exactly this failure."""
+    """An error response is translated to exactly this failure."""
     answer = json.loads((case / "answer.json").read_text("utf-8"))
 
-    failure = errors.from_answer(
+    failure = errors.from_response(
         status=answer["status"],
         headers=answer["headers"],
         body=golden.upstream(case),
@@ -114,5 +114,5 @@ def test_error(case: Path):
         model="no-such/model",
     )
 
-    assert json.loads((case / "failure.json").read_text("utf-8")) == described(failure)
+    assert json.loads((case / "failure.json").read_text("utf-8")) == describe(failure)
     assert "canary" not in failure.message

@@ -9,6 +9,7 @@ import pytest
 import trustme
 from grpc import aio
 
+from support import openai
 from support.app import CANARY_KEY, CANARY_PROMPT, failing, grpc_timeout, request, running_app
 from support.collector import traced_app
 from support.http_client import running_door
@@ -178,11 +179,9 @@ async def test_callers_cannot_make_series():
 
 async def test_the_rate_limits_of_the_provider_are_metrics():
     """Its headers by model, with the time of the update."""
-    message = {"role": "assistant", "content": "hi"}
-    choice = {"index": 0, "message": message, "finish_reason": "stop"}
     answer = json_answer(
         200,
-        {"id": "oid-1", "created": 1, "model": "m", "choices": [choice]},
+        openai.completion(),
         {"x-ratelimit-limit": 600, "x-ratelimit-remaining": 599, "x-tokenlimit-remaining": 9000},
     )
     async with (

@@ -1,7 +1,7 @@
-"""When a call ends early, its upstream socket is closed at once: in every phase, whoever ended it.
+"""A call that ends early closes its upstream socket at once, in every phase and whichever side ends it.
 
-The sockets are real on both sides; the upstream's ledger says when its peer hung up. A quarter
-of a second is the promise; what is usual is a few milliseconds.
+The sockets are real on both sides; the upstream's ledger records when its peer closed. The guarantee
+is a quarter of a second; a few milliseconds are usual.
 """
 
 import asyncio
@@ -11,25 +11,21 @@ from dataclasses import dataclass
 import grpc
 import pytest
 
+from support import openai
 from support.app import collect, failing, grpc_timeout, request, running_app
 from support.scripted_upstream import ScriptedUpstream, always
-from support.upstream_script import Repeat, Send, Stall, chunk, head, json_answer, sse_head
+from support.upstream_script import Repeat, Send, Stall, chunk, head, json_answer, sse_event, sse_head
 from support.waiting import eventually
 
 PROMISE_S = 0.25
 DEADLINE_MS = 500
 
-PIECE = chunk(
-    b'data: {"id":"o","object":"chat.completion.chunk","created":1,"model":"m","choices":'
-    b'[{"index":0,"delta":{"role":"assistant","content":"'
-    + b"word " * 200
-    + b'"},"finish_reason":null}]}\n\n'
-)
+EVENT = sse_event(openai.chunk("word " * 200))
 
 
 @dataclass(frozen=True)
 class Phase:
-    """How far a call has come when it is ended."""
+    """How far a call has progressed when it ends."""
 
     name: str
     stream: bool
@@ -42,13 +38,13 @@ COMMENT = chunk(b": keepalive\n\n")
 BODY_BEGUN = head(200, {"Content-Type": "application/json", "Content-Length": 100}) + b"{"
 
 PHASES = [
-    Phase("shaking hands", stream=False, on_connect=(Stall(),), scheme="https"),
-    Phase("waiting for a whole answer", stream=False, answer=(Stall(),)),
-    Phase("in the body of a whole answer", stream=False, answer=(Send(BODY_BEGUN), Stall())),
+    Phase("in the TLS handshake", stream=False, on_connect=(Stall(),), scheme="https"),
+    Phase("waiting for a unary response", stream=False, answer=(Stall(),)),
+    Phase("in the body of a unary response", stream=False, answer=(Send(BODY_BEGUN), Stall())),
     Phase("waiting for a stream", stream=True, answer=(Stall(),)),
     Phase("before the first token", stream=True, answer=(Send(sse_head() + COMMENT), Stall())),
-    Phase("within a stream", stream=True, answer=(Send(sse_head() + PIECE), Stall())),
-    Phase("within a stream that nobody reads", stream=True, answer=(Send(sse_head()), Repeat(PIECE, 100_000))),
+    Phase("within a stream", stream=True, answer=(Send(sse_head() + EVENT), Stall())),
+    Phase("within a stream whose caller does not read", stream=True, answer=(Send(sse_head()), Repeat(EVENT, 100_000))),
 ]  # fmt: skip
 
 
@@ -57,19 +53,19 @@ def upstream_in(phase):
 
 
 async def reached(upstream, phase):
-    """Wait until the call has come as far as its phase says."""
+    """Wait until the call has reached its phase."""
     if phase.scheme:
         await upstream.until(lambda ledger: ledger.connections and ledger.connections[0].bytes_received)
         return
     await upstream.asked()
     if any(isinstance(step, Repeat) for step in phase.answer):
-        await stands_still(upstream)
+        await blocked(upstream)
     elif len(phase.answer) > 1:
         await upstream.until(lambda ledger: ledger.requests[0].bytes_sent)
 
 
-async def stands_still(upstream):
-    """Wait until the sender makes no more headway: the service has stopped reading."""
+async def blocked(upstream):
+    """Wait until the sender is blocked: the service has stopped reading."""
     before = -1
     while before != (now := upstream.ledger.requests[0].bytes_sent):
         before = now
@@ -84,7 +80,7 @@ def begin(app, phase, **options):
 
 @pytest.mark.parametrize("phase", PHASES, ids=lambda phase: phase.name)
 async def test_a_cancel_closes_the_upstream(phase):
-    """The caller cancels: the provider's socket is closed within a quarter of a second."""
+    """A cancel of the caller closes the provider's socket within 250 ms."""
     async with upstream_in(phase) as upstream, running_app(upstream.base_url) as app:
         call = begin(app, phase)
         waiting = asyncio.ensure_future(call.wait_for_connection())
@@ -102,7 +98,7 @@ async def test_a_cancel_closes_the_upstream(phase):
 
 @pytest.mark.parametrize("phase", PHASES[:-1], ids=lambda phase: phase.name)
 async def test_a_deadline_closes_the_upstream(phase):
-    """The caller's deadline passes: the socket is closed by then, and the status says whose it was."""
+    """When the caller's deadline passes, the socket is closed and the status names that deadline."""
     async with upstream_in(phase) as upstream, running_app(upstream.base_url) as app:
         began_at = time.monotonic()
         if phase.stream:
@@ -115,8 +111,8 @@ async def test_a_deadline_closes_the_upstream(phase):
     assert (grpc.StatusCode.DEADLINE_EXCEEDED, "CALLER_DEADLINE") == (failure.code, failure.info.reason)
 
 
-async def test_the_deadline_of_a_caller_who_reads_nothing_closes_the_upstream():
-    """A write that the caller does not take is given up with the deadline as well."""
+async def test_the_deadline_of_a_caller_that_does_not_read_closes_the_upstream():
+    """A blocked write to the caller ends with the deadline too."""
     phase = PHASES[-1]
     async with upstream_in(phase) as upstream, running_app(upstream.base_url) as app:
         began_at = time.monotonic()
@@ -127,21 +123,21 @@ async def test_the_deadline_of_a_caller_who_reads_nothing_closes_the_upstream():
     assert closed_at - began_at < 1.0 + PROMISE_S
 
 
-async def test_a_caller_who_vanishes_closes_the_upstream():
-    """The caller's connection goes away without a word."""
+async def test_a_lost_connection_of_the_caller_closes_the_upstream():
+    """The caller's connection closes without a cancel."""
     phase = PHASES[5]
     async with upstream_in(phase) as upstream, running_app(upstream.base_url) as app:
         call = begin(app, phase)
         await call.read()
-        gone_at = time.monotonic()
+        closed_by_caller_at = time.monotonic()
         await app.channel.close(grace=None)
         closed_at = await upstream.closed(0)
 
-    assert closed_at - gone_at < PROMISE_S
+    assert closed_at - closed_by_caller_at < PROMISE_S
 
 
-async def test_a_caller_who_reads_nothing_is_dropped():
-    """After the limit of a stalled write the provider is released, whatever the caller does."""
+async def test_a_caller_that_does_not_read_is_disconnected():
+    """After the write timeout the provider's connection is closed, whatever the caller does."""
     phase = PHASES[-1]
     async with upstream_in(phase) as upstream, running_app(upstream.base_url, write_timeout_s=0.3) as app:
         call = begin(app, phase)
@@ -152,8 +148,8 @@ async def test_a_caller_who_reads_nothing_is_dropped():
     assert ("CANCELLED", "CALLER_STALLED") == (record["code"], record["reason"])
 
 
-async def test_a_caller_who_was_dropped_hears_of_it_when_it_reads_on():
-    """What was sent before stands, and then there is an end: nobody waits for ever."""
+async def test_a_disconnected_caller_gets_the_status_when_it_reads_on():
+    """The caller receives what was sent before, and then the status: no read waits for ever."""
     phase = PHASES[-1]
     async with upstream_in(phase) as upstream, running_app(upstream.base_url, write_timeout_s=0.3) as app:
         call = begin(app, phase)
@@ -168,7 +164,7 @@ async def test_a_caller_who_was_dropped_hears_of_it_when_it_reads_on():
 
 
 async def test_the_provider_is_read_no_faster_than_the_caller_reads():
-    """A caller who does not read stops the sender: the ledger stands still far from the end."""
+    """A caller that does not read blocks the sender long before the end of the stream."""
     phase = PHASES[-1]
     async with upstream_in(phase) as upstream, running_app(upstream.base_url) as app:
         call = begin(app, phase)
@@ -176,11 +172,11 @@ async def test_the_provider_is_read_no_faster_than_the_caller_reads():
         sent = upstream.ledger.requests[0].bytes_sent
         call.cancel()
 
-    assert sent < len(PIECE) * 100_000 / 4
+    assert sent < len(EVENT) * 100_000 / 4
 
 
-async def test_the_service_serves_on_after_many_cancels():
-    """A hundred calls cancelled at once leave nothing behind: no socket, no slot."""
+async def test_the_service_works_after_many_cancels():
+    """A hundred calls cancelled at once leave no socket open and no permit taken."""
     async with (
         ScriptedUpstream(lambda r: (Stall(),)) as upstream,
         running_app(upstream.base_url, max_concurrent_calls=100) as app,

@@ -1,36 +1,34 @@
-"""Attempts against a real upstream: how many there are, and when there are none."""
+"""Retries against a real upstream socket: how many attempts a call makes, and when it makes none."""
 
 import asyncio
 import time
 
 import pytest
 
+from support import openai
 from support.app import collect, failing, request, running_app
 from support.scripted_upstream import ScriptedUpstream, always, in_turn
-from support.upstream_script import Reset, Send, chunk, json_answer, sse, sse_head
+from support.upstream_script import Reset, Send, json_answer, sse, sse_event, sse_head
 
-EVENT = '{"id":"o","choices":[{"index":0,"delta":{"role":"assistant","content":"Hi"},"finish_reason":null}]}'
-WHOLE = json_answer(
-    200, {"id": "o", "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "Hi"}}]}
-)
-STREAM = sse([EVENT, "[DONE]"])
+COMPLETION = json_answer(200, openai.completion())
+STREAM = sse([openai.chunk("Hi"), openai.DONE])
 BUSY = json_answer(503, {"error": {"message": "busy"}})
 LIMITED = json_answer(429, {"error": {"message": "slow down"}}, {"retry-after-ms": "20"})
 
 
-async def test_a_whole_answer_after_two_failures():
-    """The caller sees one answer, and how many requests it took."""
+async def test_a_unary_call_succeeds_after_two_failures():
+    """The caller receives one completion and the number of attempts."""
     async with (
-        ScriptedUpstream(in_turn(BUSY, LIMITED, WHOLE)) as upstream,
+        ScriptedUpstream(in_turn(BUSY, LIMITED, COMPLETION)) as upstream,
         running_app(upstream.base_url, max_retries=2) as app,
     ):
-        answer = await app.chat.Complete(request())
+        response = await app.chat.Complete(request())
 
-    assert (3, 3) == (answer.attempts, len(upstream.ledger.requests))
+    assert (3, 3) == (response.attempts, len(upstream.ledger.requests))
 
 
-async def test_a_stream_after_two_failures():
-    """Failures before the first event are not seen by the caller."""
+async def test_a_stream_succeeds_after_two_failures():
+    """The caller does not see failures before the first event."""
     async with (
         ScriptedUpstream(in_turn(BUSY, LIMITED, STREAM)) as upstream,
         running_app(upstream.base_url, max_retries=2) as app,
@@ -42,8 +40,8 @@ async def test_a_stream_after_two_failures():
     assert 1 == sum(event.HasField("started") for event in events)
 
 
-async def test_the_bound_on_attempts():
-    """Two retries, then the failure, with the number of attempts in its details."""
+async def test_attempts_are_bounded():
+    """After two retries the call fails, with the number of attempts in its details."""
     async with (
         ScriptedUpstream(always(BUSY)) as upstream,
         running_app(upstream.base_url, max_retries=2) as app,
@@ -55,7 +53,7 @@ async def test_the_bound_on_attempts():
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         json_answer(500, {}),
         json_answer(400, {}),
@@ -65,10 +63,10 @@ async def test_the_bound_on_attempts():
     ],
     ids=["500", "400", "504", "reset", "malformed"],
 )
-async def test_what_may_have_been_billed_is_not_sent_again(answer):
-    """One request, whatever the number of retries."""
+async def test_a_request_that_may_be_billed_is_not_retried(response):
+    """One attempt is made, whatever `--max-retries` allows."""
     async with (
-        ScriptedUpstream(always(answer)) as upstream,
+        ScriptedUpstream(always(response)) as upstream,
         running_app(upstream.base_url, max_retries=2) as app,
     ):
         await failing(app.chat.Complete(request()))
@@ -76,21 +74,21 @@ async def test_what_may_have_been_billed_is_not_sent_again(answer):
     assert 1 == len(upstream.ledger.requests)
 
 
-async def test_one_costly_retry_by_the_operators_word():
-    """`--billable-retries 1` buys a second attempt after a 500."""
-    script = in_turn(json_answer(500, {}), WHOLE)
+async def test_billable_retries_allows_one_more_attempt():
+    """`--billable-retries 1` allows a second attempt after a 500."""
+    script = in_turn(json_answer(500, {}), COMPLETION)
     async with (
         ScriptedUpstream(script) as upstream,
         running_app(upstream.base_url, billable_retries=1) as app,
     ):
-        answer = await app.chat.Complete(request())
+        response = await app.chat.Complete(request())
 
-    assert 2 == answer.attempts
+    assert 2 == response.attempts
 
 
-async def test_nothing_is_sent_again_after_the_first_event():
-    """A stream that breaks after a token fails, once."""
-    broken = (Send(sse_head() + chunk(f"data: {EVENT}\n\n".encode())), Reset())
+async def test_nothing_is_retried_after_the_first_event():
+    """A stream that breaks after a token fails without a retry."""
+    broken = (Send(sse_head() + sse_event(openai.chunk("Hi"))), Reset())
     async with (
         ScriptedUpstream(always(broken)) as upstream,
         running_app(upstream.base_url, max_retries=2, billable_retries=1) as app,
@@ -102,7 +100,7 @@ async def test_nothing_is_sent_again_after_the_first_event():
 
 
 async def test_a_cancel_while_backing_off_sends_nothing_more():
-    """The caller leaves during the wait: there is no socket open and no second request."""
+    """A cancel during the delay before a retry prevents the second request."""
     wait = json_answer(429, {"error": {"message": "slow down"}}, {"retry-after": "5"})
     async with (
         ScriptedUpstream(always(wait)) as upstream,
@@ -119,8 +117,8 @@ async def test_a_cancel_while_backing_off_sends_nothing_more():
     assert ["CALLER_CANCELLED"] == [record["reason"] for record in app.records()]
 
 
-async def test_a_wait_that_does_not_fit_the_deadline_is_answered_at_once():
-    """The caller hears the wait rather than sitting it out."""
+async def test_a_delay_beyond_the_deadline_fails_at_once():
+    """The caller receives the delay in the error instead of waiting for it."""
     wait = json_answer(429, {"error": {"message": "slow down"}}, {"retry-after": "20"})
     async with (
         ScriptedUpstream(always(wait)) as upstream,
@@ -135,8 +133,8 @@ async def test_a_wait_that_does_not_fit_the_deadline_is_answered_at_once():
     assert "-1" == failure.pushback
 
 
-async def test_a_wait_of_the_providers_holds_for_the_next_call_too():
-    """While the provider asked for patience, calls for that model are answered without asking it."""
+async def test_a_delay_of_the_provider_applies_to_the_next_call_too():
+    """Until the delay is over, calls for that model fail without a request to the provider."""
     wait = json_answer(
         429, {"error": {"message": "slow down", "type": "dynamic_token_limited"}}, {"retry-after": "20"}
     )
@@ -151,8 +149,8 @@ async def test_a_wait_of_the_providers_holds_for_the_next_call_too():
     assert "attempts" not in second.info.metadata
 
 
-async def test_the_breaker_opens_for_a_provider_that_is_down():
-    """After a few dozen failures most calls are answered without a request."""
+async def test_the_throttle_opens_for_a_provider_that_is_down():
+    """After a few dozen failures most calls fail without a request."""
     async with ScriptedUpstream(always(BUSY)) as upstream, running_app(upstream.base_url) as app:
         failures = [await failing(app.chat.Complete(request())) for _ in range(60)]
 
@@ -160,13 +158,13 @@ async def test_the_breaker_opens_for_a_provider_that_is_down():
     assert len(upstream.ledger.requests) < 50
 
 
-async def test_the_simulators_recovering_names():
-    """`sandbox/error-429-x2` fails twice and then answers: two retries are enough."""
+async def test_the_sandboxs_recovering_models():
+    """`sandbox/error-429-x2` fails twice and then succeeds: two retries are enough."""
     async with running_app(max_retries=2, sandbox_tokens_per_second=0) as app:
-        answer = await app.chat.Complete(request("echo: hi", model="sandbox/error-429-x2"))
+        response = await app.chat.Complete(request("echo: hi", model="sandbox/error-429-x2"))
         events, failure = await collect(
             app.chat.StreamComplete(request("echo: ho", model="sandbox/error-503-x2"))
         )
 
-    assert 3 == answer.attempts
+    assert 3 == response.attempts
     assert (None, 3) == (failure, events[-1].completed.attempts)

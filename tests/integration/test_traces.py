@@ -1,6 +1,5 @@
 """Spans of a running service, as a collector receives them."""
 
-import json
 import logging
 import os
 import subprocess
@@ -9,6 +8,7 @@ import time
 
 import pytest
 
+from support import openai
 from support.app import CANARY_KEY, CANARY_PROMPT, MODEL, collect, failing, grpc_timeout, request, running_app
 from support.collector import (
     CLIENT,
@@ -21,7 +21,7 @@ from support.collector import (
     traced_door,
 )
 from support.scripted_upstream import ScriptedUpstream, always, in_turn
-from support.upstream_script import Fin, Send, Stall, chunk, json_answer, sse, sse_head
+from support.upstream_script import Fin, Send, Stall, json_answer, sse, sse_event, sse_head
 from support.waiting import eventually
 from togetherchat_server.telemetry.metrics import definitions as names
 
@@ -30,31 +30,16 @@ PARENT_ID = "b7ad6b7169203331"
 PARENT = f"00-{TRACE_ID}-{PARENT_ID}-01"
 STATE = "vendor=one,other=two"
 STATES = ("made", "exported", "lost")
-USAGE = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
 SECRET_TEXT = "canary completion, never to be exported"
-UNARY = json_answer(
-    200,
-    {
-        "id": "answer-1",
-        "model": "served/model",
-        "usage": USAGE,
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": SECRET_TEXT}}],
-    },
-)
-DELTA = {"index": 0, "delta": {"role": "assistant", "content": SECRET_TEXT}, "finish_reason": None}
-EVENT = json.dumps({"id": "answer-1", "model": "served/model", "choices": [DELTA]})
-LAST = json.dumps(
-    {
-        "id": "answer-1",
-        "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "length"}],
-        "usage": USAGE,
-    }
-)
-STREAM = sse([EVENT, LAST, "[DONE]"])
+SERVED = {"id": "answer-1", "model": "served/model"}
+UNARY = json_answer(200, openai.completion(SECRET_TEXT, usage=openai.usage(5, 7), **SERVED))
+EVENT = openai.chunk(SECRET_TEXT, **SERVED)
+LAST = openai.chunk("", finish_reason="length", usage=openai.usage(5, 7), **SERVED)
+STREAM = sse([EVENT, LAST, openai.DONE])
 BUSY = json_answer(503, {"error": {"message": "busy"}})
 BAD = json_answer(400, {"error": {"message": "no"}})
 BROKEN = json_answer(500, {"error": {"message": "no"}})
-HANGING = (Send(sse_head() + chunk(f"data: {EVENT}\n\n".encode())), Stall())
+HANGING = (Send(sse_head() + sse_event(EVENT)), Stall())
 
 
 def parent(text=PARENT, state=STATE):

@@ -1,12 +1,11 @@
 """Spans of a real server, received by OpenTelemetry's own collector: `make test-observability`."""
 
-import json
-
 import httpx
 import pytest
 import trustme
 from grpc import aio
 
+from support import openai
 from support.app import CANARY_KEY, CANARY_PROMPT, collect, failing, request
 from support.collector import CLIENT, ERROR, SERVER, UNSET, sent_to
 from support.command import running_command
@@ -21,23 +20,13 @@ TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT_ID = "b7ad6b7169203331"
 PARENT = (("traceparent", f"00-{TRACE_ID}-{PARENT_ID}-01"), ("tracestate", "vendor=one"))
 SECRET_TEXT = "canary completion, never to be exported"
-USAGE = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
-UNARY = json_answer(
-    200,
-    {
-        "id": "answer-1",
-        "model": "served/model",
-        "usage": USAGE,
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": SECRET_TEXT}}],
-    },
-)
-DELTA = {"index": 0, "delta": {"role": "assistant", "content": SECRET_TEXT}, "finish_reason": None}
-LAST = {"index": 0, "delta": {"content": ""}, "finish_reason": "length"}
+SERVED = {"id": "answer-1", "model": "served/model"}
+UNARY = json_answer(200, openai.completion(SECRET_TEXT, usage=openai.usage(5, 7), **SERVED))
 STREAM = sse(
     [
-        json.dumps({"id": "answer-1", "model": "served/model", "choices": [DELTA]}),
-        json.dumps({"id": "answer-1", "choices": [LAST], "usage": USAGE}),
-        "[DONE]",
+        openai.chunk(SECRET_TEXT, **SERVED),
+        openai.chunk("", finish_reason="length", usage=openai.usage(5, 7), **SERVED),
+        openai.DONE,
     ]
 )
 BUSY = json_answer(503, {"error": {"message": f"{CANARY_PROMPT} {CANARY_KEY}"}})

@@ -11,7 +11,7 @@ _EVENT_LINE = "# event\n"
 
 
 def cases(subject: str) -> list[Path]:
-    """The folders of a subject; a subject without any is a mistake, not a pass."""
+    """The case folders of a subject; a subject without cases is an error."""
     found = sorted(path for path in (_ROOT / subject).iterdir() if path.is_dir())
     if not found:
         raise AssertionError(f"no golden case for {subject}")
@@ -23,7 +23,7 @@ def name(case: Path) -> str:
 
 
 def upstream(case: Path) -> bytes:
-    """What the provider sent (or is to be sent), whatever its form."""
+    """The bytes from the provider, or for it, whatever their format."""
     (path,) = case.glob("upstream.*")
     return path.read_bytes()
 
@@ -41,6 +41,6 @@ def models(case: Path) -> service.ListModelsResponse:
 
 
 def events(case: Path) -> list[service.StreamCompleteResponse]:
-    """The events of a stream; each stands behind a line `# event`."""
+    """The events of a stream; each follows a line `# event`."""
     _, *texts = (case / "events.textproto").read_text("utf-8").split(_EVENT_LINE)
     return [text_format.Parse(text, service.StreamCompleteResponse()) for text in texts]

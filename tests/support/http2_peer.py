@@ -1,8 +1,8 @@
-"""An HTTP/2 peer made of hand-written frames, for what no gRPC client would do.
+"""An HTTP/2 peer with hand-written frames, for behaviour that no gRPC client has.
 
 Owns the frames (RFC 9113) and the simplest form of header block (RFC 7541: literals without
-indexing, no Huffman coding). Knows nothing of the code under test. It reads at all times,
-acknowledges SETTINGS, answers pings unless told not to, and grants no flow control of its own.
+indexing, no Huffman coding). Does not know the code under test. The peer reads at all times,
+acknowledges SETTINGS, acknowledges pings unless `pongs=False`, and grants no flow control of its own.
 
     async with http2_peer(addresses.grpc, {INITIAL_WINDOW_SIZE: 0}) as peer:
         peer.call(1, "/grpc.health.v1.Health/Watch", b"")
@@ -24,14 +24,14 @@ CANCEL = 0x8
 ENHANCE_YOUR_CALM = 0xB
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 REASONABLE_S = 20.0
-"""How long a test waits for what must happen, on a busy machine."""
+"""How long a test waits for an event, on a busy machine."""
 
 Header = tuple[str | bytes, str | bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame as it came."""
+    """One frame as received."""
 
     kind: int
     flags: int
@@ -51,7 +51,7 @@ class Frame:
 
 
 class Http2Peer:
-    """A client connection; `frames` holds everything that came, oldest first."""
+    """A client connection; `frames` holds every received frame, oldest first."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, pongs: bool) -> None:
         self.frames: list[Frame] = []
@@ -62,22 +62,22 @@ class Http2Peer:
         self._changed = asyncio.Event()
 
     def send(self, kind: int, *, flags: int = 0, stream: int = 0, payload: bytes = b"") -> None:
-        """One frame, as it is said."""
+        """Send one frame."""
         self._writer.write(
             struct.pack("!I", len(payload))[1:] + bytes((kind, flags)) + struct.pack("!I", stream) + payload
         )
 
     def open(self, stream: int, method: str, extra: Iterable[Header] = ()) -> None:
-        """The headers of a gRPC call, and nothing after them."""
+        """Send the headers of a gRPC call, and nothing after them."""
         self.send(HEADERS, flags=END_HEADERS, stream=stream, payload=header_block(method, extra))
 
     def message(self, stream: int, message: bytes, *, last: bool = True) -> None:
-        """A gRPC message in one DATA frame; by default the last that this side sends."""
+        """Send a gRPC message in one DATA frame; by default the last frame of this side."""
         framed = b"\x00" + struct.pack("!I", len(message)) + message
         self.send(DATA, flags=END_STREAM if last else 0, stream=stream, payload=framed)
 
     def call(self, stream: int, method: str, message: bytes, extra: Iterable[Header] = ()) -> None:
-        """A whole request."""
+        """Send a complete request."""
         self.open(stream, method, extra)
         self.message(stream, message)
 
@@ -88,44 +88,44 @@ class Http2Peer:
         self.send(RST_STREAM, stream=stream, payload=struct.pack("!I", CANCEL))
 
     async def flush(self) -> None:
-        """Wait until what was sent has left for the kernel."""
+        """Wait until the kernel has accepted what was sent."""
         await self._writer.drain()
 
     def abort(self) -> None:
-        """Leave without a word."""
+        """Close the socket without a GOAWAY."""
         self._writer.transport.abort()
 
     async def seen(
         self, wanted: Callable[[Frame], bool], *, times: int = 1, within_s: float = REASONABLE_S
     ) -> Frame:
-        """Wait for a frame, or for the n-th such frame. Raises TimeoutError when it does not come."""
+        """Wait for a matching frame, or for the n-th one. Raises TimeoutError if none arrives."""
         async with asyncio.timeout(within_s):
             while len(found := [frame for frame in self.frames if wanted(frame)]) < times:
-                await self._news()
+                await self._wait_for_change()
         return found[times - 1]
 
     async def ended(self, *, within_s: float = REASONABLE_S) -> None:
         """Wait until the server has closed the connection."""
         async with asyncio.timeout(within_s):
             while not self.closed:
-                await self._news()
+                await self._wait_for_change()
 
-    async def _news(self) -> None:
+    async def _wait_for_change(self) -> None:
         self._changed.clear()
         await self._changed.wait()
 
     async def read_all(self) -> None:
-        """Take frames until the connection ends."""
+        """Read frames until the connection ends."""
         try:
             while True:
                 head = await self._reader.readexactly(9)
                 payload = await self._reader.readexactly(int.from_bytes(head[:3], "big"))
-                self._take(Frame(head[3], head[4], int.from_bytes(head[5:], "big"), payload))
+                self._receive(Frame(head[3], head[4], int.from_bytes(head[5:], "big"), payload))
         except (asyncio.IncompleteReadError, ConnectionError):
             self.closed = True
             self._changed.set()
 
-    def _take(self, frame: Frame) -> None:
+    def _receive(self, frame: Frame) -> None:
         if frame.kind == SETTINGS and not frame.flags & ACK:
             self.send(SETTINGS, flags=ACK)
         if frame.kind == PING and not frame.flags & ACK and self._pongs:
@@ -136,12 +136,12 @@ class Http2Peer:
 
 @asynccontextmanager
 async def http2_peer(address: str, settings: Mapping[int, int] | None = None, *, pongs: bool = True):
-    """A connected peer that has said its SETTINGS. Left by closing the socket, without a word."""
+    """A connected peer that has sent its SETTINGS. Leaving the context closes the socket without a GOAWAY."""
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     peer = Http2Peer(reader, writer, pongs=pongs)
     writer.write(PREFACE)
-    # Without a table of past headers every header of the server comes as it is written.
+    # Without a header table every header of the server arrives as a literal.
     chosen = {HEADER_TABLE_SIZE: 0, **(settings or {})}
     peer.send(SETTINGS, payload=b"".join(struct.pack("!HI", *one) for one in chosen.items()))
     reading = asyncio.create_task(peer.read_all())
@@ -155,7 +155,7 @@ async def http2_peer(address: str, settings: Mapping[int, int] | None = None, *,
 
 
 def header_block(method: str, extra: Iterable[Header] = ()) -> bytes:
-    """The headers of a gRPC request, extra ones after them, byte for byte as given."""
+    """The headers of a gRPC request, followed by extra ones, byte for byte."""
     usual = (
         (":method", "POST"),
         (":scheme", "http"),

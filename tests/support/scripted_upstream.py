@@ -1,20 +1,20 @@
-"""An HTTP/1.1 upstream that does exactly what a test says, byte by byte, and remembers what it saw.
+"""An HTTP/1.1 upstream that follows a test's script, byte by byte, and records what it received.
 
-It speaks over raw sockets on the loopback, plain or TLS, because the faults that matter
-(a FIN in the middle of a chunk, a reset after the headers, silence) cannot be asked of an
-HTTP server. It knows nothing of the code under test.
+The upstream uses raw sockets on the loopback, plain or TLS, because an HTTP server cannot produce the
+faults that matter: a FIN in the middle of a chunk, a reset after the headers, silence. It does not
+know the code under test.
 
-A *script* is a callable that is given each request and returns its answer: a sequence of
-*steps*, run in order. Where the steps end, the connection waits for its next request.
+A *script* is a callable that receives each request and returns its response: a sequence of *steps*, run
+in order. After the last step the connection waits for its next request.
 
-    # steps and common answers are in upstream_script.py
+    # steps and common responses are in upstream_script.py
     async with ScriptedUpstream(in_turn(json_answer(200, {"id": "1"}), (Reset(),))) as upstream:
         ...  # talk to upstream.base_url
         first, second = upstream.ledger.requests
         await upstream.closed(0, within_s=0.25)
 
-The *ledger* is written as things happen; times are `time.monotonic()` seconds. To wait for
-something, wait for the ledger (`upstream.until(...)`, `.asked(n)`, `.closed(n)`), not for time.
+The *ledger* is updated as things happen; times are `time.monotonic()` seconds. Wait for the ledger
+(`upstream.until(...)`, `.asked(n)`, `.closed(n)`), not for time.
 """
 
 import asyncio
@@ -44,15 +44,15 @@ from support.upstream_script import (
 )
 
 REASONABLE_S = 20.0
-"""How long a test waits for what must happen, on a busy machine."""
+"""How long a test waits for an event, on a busy machine."""
 SEND_BUFFER_BYTES = 64 * 1024
 """Small, so that a peer that does not read stops the sender early."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Request:
-    """What was asked, how many bytes of the answer have left this process for the kernel, and when
-    the last step of the answer was done.
+    """A request, how many bytes of its response the kernel has accepted, and when the last step of the
+    response was done.
     """
 
     connection: int
@@ -67,9 +67,9 @@ class Request:
 
 @dataclass(slots=True, kw_only=True)
 class Connection:
-    """`closed_at` is when the peer's FIN or RST arrived, or when the script closed.
+    """A connection. `closed_at` is when the peer's FIN or RST arrived, or when the script closed it.
 
-    `resumed`: its TLS handshake went on from an earlier one.
+    `resumed`: the TLS handshake resumed an earlier session.
     """
 
     accepted_at: float
@@ -102,7 +102,7 @@ def always(answer: Answer) -> Script:
 
 
 def in_turn(*answers: Answer) -> Script:
-    """The first request gets the first answer and so on; the last answer is given for ever."""
+    """The first request gets the first response and so on; the last response repeats."""
     left = list(answers)
     return lambda _request: left.pop(0) if len(left) > 1 else left[0]
 
@@ -111,10 +111,10 @@ class ScriptedUpstream:
     """Serves a script while its context is open; see the top of the file.
 
     Args:
-        script: gives each request its answer.
+        script: returns the response to each request.
         on_connect: steps run on every connection before a request is read.
         tls: what to serve TLS with.
-        scheme: of `base_url`; `https` without `tls` is a server that never shakes hands.
+        scheme: of `base_url`; `https` without `tls` is a server that never completes a handshake.
         host: of `base_url`; a name that leads to the loopback, for certificates.
     """
 
@@ -143,7 +143,7 @@ class ScriptedUpstream:
         return self
 
     async def change_tls(self, tls: ssl.SSLContext) -> None:
-        """Be another server at the same port, which knows nothing of the connections that were."""
+        """Act as another server at the same port, without the earlier connections."""
         self._server.close()
         for peer in list(self._open):
             peer.abort()
@@ -167,22 +167,22 @@ class ScriptedUpstream:
             raise ExceptionGroup("the script failed", self._failures)
 
     async def until(self, reached: Callable[[Ledger], object], *, within_s: float = REASONABLE_S) -> None:
-        """Wait until `reached(ledger)` is true. Raises TimeoutError when it does not come to that."""
+        """Wait until `reached(ledger)` is true. Raises TimeoutError if it does not become true."""
         async with asyncio.timeout(within_s):
             while not reached(self.ledger):
                 self._changed.clear()
                 await self._changed.wait()
 
     async def asked(self, requests: int = 1) -> None:
-        """Wait until so many requests have arrived in all."""
+        """Wait until this many requests have arrived in total."""
         await self.until(lambda ledger: len(ledger.requests) >= requests)
 
     async def accepted(self, connections: int = 1) -> None:
-        """Wait until so many connections were made in all."""
+        """Wait until this many connections were accepted in total."""
         await self.until(lambda ledger: len(ledger.connections) >= connections)
 
     async def closed(self, connection: int, *, within_s: float = REASONABLE_S) -> float:
-        """Wait until the connection with this number (from 0) is closed, and say when that was."""
+        """Wait until the connection with this number (from 0) is closed; returns when that was."""
         await self.until(
             lambda ledger: (
                 len(ledger.connections) > connection and ledger.connections[connection].closed_at is not None
@@ -193,12 +193,12 @@ class ScriptedUpstream:
         assert closed_at is not None
         return closed_at
 
-    def note(self) -> None:
-        """The ledger has changed."""
+    def notify(self) -> None:
+        """Wake everything that waits for a change of the ledger."""
         self._changed.set()
 
     def ended(self, serving: asyncio.Task[None]) -> None:
-        """Keep what went wrong in a script, to be raised when the context is left."""
+        """Keep an exception of a script; it is raised when the context is left."""
         if not serving.cancelled() and isinstance(failure := serving.exception(), Exception):
             self._failures.append(failure)
             for peer in self._open:
@@ -206,7 +206,7 @@ class ScriptedUpstream:
 
 
 class _Peer(asyncio.Protocol):
-    """One connection. Reads at all times, so that a close is seen at once; runs one answer at a time."""
+    """One connection. Reads at all times, so that a close is seen at once; runs one response at a time."""
 
     def __init__(self, upstream: ScriptedUpstream) -> None:
         self._upstream = upstream
@@ -228,7 +228,7 @@ class _Peer(asyncio.Protocol):
         self._number = len(ledger.connections)
         ledger.connections.append(self._record)
         self._upstream._open.add(self)
-        self._upstream.note()
+        self._upstream.notify()
         self._serving = asyncio.get_running_loop().create_task(self._serve())
         self._serving.add_done_callback(self._upstream.ended)
 
@@ -236,19 +236,19 @@ class _Peer(asyncio.Protocol):
         self._record.bytes_received += len(data)
         self._received += data
         self._arrived.set()
-        self._upstream.note()
+        self._upstream.notify()
 
     def eof_received(self) -> bool:
-        self._note_close()
-        # A half-open connection serves on; over TLS there is no such thing.
+        self._record_close()
+        # A half-open connection continues; TLS does not support that.
         return self._transport.get_extra_info("sslcontext") is None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._note_close()
+        self._record_close()
         self._serving.cancel()
         self._may_write.set()
         self._upstream._open.discard(self)
-        self._upstream.note()
+        self._upstream.notify()
 
     def pause_writing(self) -> None:
         self._may_write.clear()
@@ -259,19 +259,19 @@ class _Peer(asyncio.Protocol):
     def abort(self) -> None:
         self._transport.abort()
 
-    def _note_close(self) -> None:
+    def _record_close(self) -> None:
         if self._record.closed_at is None:
             self._record.closed_at = time.monotonic()
         self._peer_closed.set()
         self._arrived.set()
-        self._upstream.note()
+        self._upstream.notify()
 
     async def _serve(self) -> None:
         for step in self._upstream.on_connect:
             await self._run(step, None)
         while (request := await self._next_request()) is not None:
             self._record.requests.append(request)
-            self._upstream.note()
+            self._upstream.notify()
             for step in self._upstream.script(request):
                 await self._run(step, request)
             request.answered_at = time.monotonic()
@@ -350,7 +350,7 @@ class _Peer(asyncio.Protocol):
             await self._may_write.wait()
         if request is not None:
             request.bytes_sent += len(data)
-            self._upstream.note()
+            self._upstream.notify()
 
     def _reset(self) -> None:
         with contextlib.suppress(OSError):

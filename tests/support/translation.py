@@ -1,4 +1,4 @@
-"""From a stream's bytes to our events in the way the provider does it, without any waiting."""
+"""Translates the bytes of a stream to our events as the provider does, without waiting."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ EVENT_BYTES_MAX = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a stream became: its events, and the failure that ended it, if one did."""
+    """The result of a stream: its events, and the failure that ended it, if any."""
 
     events: list[service.StreamCompleteResponse]
     failure: ServiceError | None
 
 
 def translate(reads: Iterable[bytes]) -> Outcome:
-    """Every read's events, taken read by read; a stream of one attempt."""
+    """Translate a stream read by read, as one attempt."""
     decoder = SseDecoder(max_event_bytes=EVENT_BYTES_MAX)
     translator = ChatStreamTranslator()
     events: list[service.StreamCompleteResponse] = []
@@ -33,50 +33,48 @@ def translate(reads: Iterable[bytes]) -> Outcome:
                 done = done or event.data == b"[DONE]"
                 if not done:
                     translator.feed(schema.parse_chunk(event.data))
-            events.extend(translator.take())
+            events.extend(translator.pop_events())
         translator.finish(done=done, attempts=1)
     except ServiceError as failure:
-        return Outcome(events=events + translator.take(), failure=failure)
-    return Outcome(events=events + translator.take(), failure=None)
+        return Outcome(events=events + translator.pop_events(), failure=failure)
+    return Outcome(events=events + translator.pop_events(), failure=None)
 
 
-def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
-    """`data` cut before each of the places."""
-    edges = [0, *sorted(places), len(data)]
+def cut(data: bytes, positions: Iterable[int]) -> list[bytes]:
+    """`data` cut before each of the positions."""
+    edges = [0, *sorted(positions), len(data)]
     return [data[start:end] for start, end in pairwise(edges)]
 
 
-Piece = tuple[object, ...]
+Part = tuple[object, ...]
 
 _GROWING = frozenset({"reasoning", "text", "arguments"})
 
 
-def pieces(events: Sequence[service.StreamCompleteResponse]) -> list[Piece]:
-    """The events without the accident of how deltas were merged: neighbours of one reason are joined.
+def pieces(events: Sequence[service.StreamCompleteResponse]) -> list[Part]:
+    """The events in a form that does not depend on how deltas were merged: adjacent parts are joined.
 
-    The log probabilities of a choice are one list, because they may come beside any piece.
+    The log probabilities of a choice are one list, because they may come beside any part.
     """
     joined: list[list[object]] = []
     logprobs: dict[int, list[bytes]] = {}
     for event in events:
-        reason = event.WhichOneof("event")
-        if reason != "delta":
-            joined.append([reason, event.SerializeToString(deterministic=True)])
+        kind = event.WhichOneof("event")
+        if kind != "delta":
+            joined.append([kind, event.SerializeToString(deterministic=True)])
             continue
         delta = event.delta
         tokens = (token.SerializeToString(deterministic=True) for token in delta.logprobs.tokens)
         logprobs.setdefault(delta.choice_index, []).extend(tokens)
-        for *head, text in _exploded(delta):
+        for *head, text in _parts(delta):
             if head[0] in _GROWING and joined and joined[-1][:-1] == head:
                 joined[-1][-1] += text
             else:
                 joined.append([*head, text])
-    return [tuple(piece) for piece in joined] + [
-        (index, *tokens) for index, tokens in sorted(logprobs.items())
-    ]
+    return [tuple(part) for part in joined] + [(index, *tokens) for index, tokens in sorted(logprobs.items())]
 
 
-def _exploded(delta: service.Delta) -> Iterable[tuple[object, ...]]:
+def _parts(delta: service.Delta) -> Iterable[tuple[object, ...]]:
     index = delta.choice_index
     if delta.role:
         yield ("role", index, delta.role)

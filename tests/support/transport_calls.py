@@ -1,4 +1,4 @@
-"""Asks a `UpstreamClient` for what will fail, and hands back the failure."""
+"""Sends requests that fail with an `UpstreamClient`, and returns the failure."""
 
 import pytest
 
@@ -9,22 +9,20 @@ from togetherchat_server.upstream.client import UpstreamClient
 BODY = b'{"model": "m", "messages": ["a secret prompt"]}'
 
 
-async def failure_of_send(
-    transport: UpstreamClient, key: Secret | None, method: str = "POST"
-) -> ServiceError:
+async def failure_of_send(client: UpstreamClient, key: Secret | None, method: str = "POST") -> ServiceError:
     body = BODY if method == "POST" else None
     with pytest.raises(ServiceError) as caught:
-        await transport.send(method, "x", key=key, request_id="r", body=body)
+        await client.send(method, "x", key=key, request_id="r", body=body)
     return caught.value
 
 
-async def failure_of_stream(transport: UpstreamClient, key: Secret | None) -> tuple[bytes, ServiceError]:
-    """What could be read, and then the failure."""
+async def failure_of_stream(client: UpstreamClient, key: Secret | None) -> tuple[bytes, ServiceError]:
+    """Returns the bytes read before the failure, and the failure."""
     read = b""
     try:
-        async with transport.stream("x", key=key, request_id="r", body=BODY) as got:
-            while piece := await got.read():
-                read += piece
+        async with client.stream("x", key=key, request_id="r", body=BODY) as got:
+            while data := await got.read():
+                read += data
     except ServiceError as failure:
         return read, failure
     pytest.fail("the stream did not fail")

@@ -1,21 +1,24 @@
-"""What a scripted upstream is told to do: the steps of an answer, and common answers made of them."""
+"""The steps of a scripted upstream's response, and common responses made of them."""
 
 import asyncio
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from support import openai
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send bytes; the step ends when this process has handed them to the kernel."""
+    """Send bytes; the step ends when the kernel has accepted them."""
 
     data: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """Send bytes in pieces of a size, each in a write of its own, other tasks running in between."""
+    """Send bytes in pieces of equal size, each in its own write; other tasks run in between."""
 
     data: bytes
     piece_bytes: int = 1
@@ -23,7 +26,7 @@ class Pieces:
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """Send the same bytes over and over, as fast as the peer takes them."""
+    """Send the same bytes repeatedly, as fast as the peer reads them."""
 
     data: bytes
     times: int
@@ -31,19 +34,19 @@ class Repeat:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Wait for an event that the test sets, or for seconds."""
+    """Wait for an event that the test sets, or for a number of seconds."""
 
     until: asyncio.Event | float
 
 
 @dataclass(frozen=True, slots=True)
 class Fin:
-    """Close the connection in order, now."""
+    """Close the connection with a FIN, now."""
 
 
 @dataclass(frozen=True, slots=True)
 class FinLater:
-    """Go on, and close the connection in order after a while, whatever it is doing then."""
+    """Continue, and close the connection with a FIN after a delay, whatever step runs then."""
 
     after_s: float
 
@@ -60,17 +63,17 @@ class AwaitClose:
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """Do nothing ever again, and leave the socket open even when the peer closes its side."""
+    """Do nothing more, and keep the socket open even after the peer closes its side."""
 
 
 @dataclass(frozen=True, slots=True)
 class StopReading:
-    """Take nothing more from the peer: what it sends piles up, and its close is not seen either."""
+    """Stop reading: what the peer sends accumulates, and its close is not seen either."""
 
 
 @dataclass(frozen=True, slots=True)
 class StartReading:
-    """Take what has piled up, and the rest."""
+    """Read what has accumulated, and everything after it."""
 
 
 Step = (
@@ -85,7 +88,7 @@ def head(status: int, headers: Mapping[str, str | int]) -> bytes:
 
 
 def answer(status: int, body: bytes, headers: Mapping[str, str | int] | None = None) -> Answer:
-    """A whole answer with its Content-Length."""
+    """A complete response with its Content-Length."""
     return (Send(head(status, {"Content-Length": len(body), **(headers or {})}) + body),)
 
 
@@ -98,7 +101,7 @@ def html_answer(status: int, body: str, headers: Mapping[str, str | int] | None 
 
 
 def chunk(data: bytes) -> bytes:
-    """One HTTP chunk; `chunk(b"")` is the last one."""
+    """One chunk of HTTP's chunked coding; `chunk(b"")` is the last one."""
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
@@ -108,12 +111,17 @@ def sse_head(status: int = 200, headers: Mapping[str, str | int] | None = None) 
     )
 
 
-def sse(events: Iterable[bytes | str], *, chunked: bool = True) -> Answer:
-    """A stream of events, each the text after `data: `, ended in order.
+def sse_event(data: dict[str, Any] | str | bytes) -> bytes:
+    """One server-sent event, as one HTTP chunk."""
+    return chunk(openai.event(data))
 
-    Not chunked, it is ended by a FIN, as HTTP/1.0 would.
+
+def sse(events: Iterable[dict[str, Any] | str | bytes], *, chunked: bool = True) -> Answer:
+    """A complete stream of events: each a JSON body, or the text after `data: `.
+
+    If not chunked, the stream ends with a FIN, as in HTTP/1.0.
     """
-    lines = [b"data: %s\n\n" % (event.encode() if isinstance(event, str) else event) for event in events]
+    lines = [openai.event(event) for event in events]
     if chunked:
         return (Send(sse_head()), *(Send(chunk(line)) for line in lines), Send(chunk(b"")))
     opening = head(200, {"Content-Type": "text/event-stream", "Connection": "close"})

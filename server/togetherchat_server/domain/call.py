@@ -17,7 +17,6 @@ class Phase(enum.StrEnum):
     """How far a call has progressed. Reported in error metadata and in the call record."""
 
     ADMITTED = "admitted"
-    CONNECTING = "connecting"
     AWAITING_ANSWER = "awaiting_answer"
     ANSWERING = "answering"
 

@@ -189,7 +189,6 @@ class Wiring:
                 response_timeout_s=settings.response_timeout_s,
                 first_token_timeout_s=settings.first_token_timeout_s,
                 stream_idle_timeout_s=settings.stream_idle_timeout_s,
-                max_response_bytes=settings.max_response_bytes,
                 max_event_bytes=settings.max_event_bytes,
                 stream_upstream_min_tokens=settings.stream_upstream_min_tokens,
             ),
@@ -207,7 +206,7 @@ class Wiring:
         return RetryingChat(
             provider,
             policy=RetryPolicy(
-                retries_max=settings.max_retries, costly_retries_max=settings.billable_retries
+                retries_max=settings.max_retries, billable_retries_max=settings.billable_retries
             ),
             budget=budget,
             throttle=throttle,

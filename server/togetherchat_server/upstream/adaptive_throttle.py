@@ -1,21 +1,21 @@
-"""Whether a request is worth sending: what the provider's last answers for a key and model say.
+"""Rejects requests to the provider while most of them fail (adaptive throttling).
 
-Pure: times and chance are arguments. Two things are remembered for each pair of upstream key
-and model, since the provider's limits are per organisation and model, and one caller's trouble
-must not reach another.
+Pure: times and chance are arguments. State is kept for each pair of upstream key and model, since the
+provider's limits are per organisation and model, and one caller's failures must not affect another.
+Two things are remembered:
 
-- *A wait that was asked for.* Until it is over, requests would only be refused: they are
-  answered here, with what is left of the wait.
-- *What its answers were.* When fewer than half of the requests that had an outcome were
-  accepted, requests are dropped with the chance max(0, (outcomes - 2 accepts) / (outcomes + 1)),
-  at most 0.9, so that probes flow and recovery is seen (adaptive throttling, as in Google's SRE
-  book, "Handling overload"). An accept is any answer that is no overload and no broken
-  connection; a caller who left is neither.
+- *A delay that the provider asked for.* Until it is over, requests would only be rejected: they fail
+  here, with the rest of the delay.
+- *Recent outcomes.* When fewer than half of the requests with an outcome were accepted, requests are
+  dropped with the chance max(0, (outcomes - 2 accepts) / (outcomes + 1)), at most 0.9, so that probes
+  flow and recovery is noticed (adaptive throttling, as in Google's SRE book, "Handling overload"). An
+  accept is any response that is neither an overload nor a broken connection. A call that the caller
+  ended counts as neither.
 
-Two things differ from the book. A request counts when its outcome is known: answers take
-seconds here, and fifty that are still being written say nothing against whoever writes them.
-And what was dropped does not count: the window then holds nothing but what the provider did, so
-that full service is back, at the latest, one window after its return.
+Two things differ from the book. A request counts when its outcome is known: completions take seconds
+here, and fifty that are still being generated are not evidence against the provider. And a dropped
+request does not count: the window then holds nothing but what the provider did, so that full service
+returns, at the latest, one window after the provider has recovered.
 """
 
 from collections import OrderedDict, deque
@@ -28,20 +28,23 @@ from togetherchat_server.upstream.retry_policy import ATTEMPT_CLASSES, AttemptCl
 
 WINDOW_S: Final = 10.0
 OUTCOMES_MIN: Final = 20
-"""In a window, before anything is dropped: a few failures say nothing."""
-DROP_MAX: Final = 0.9
+"""Outcomes needed in a window before anything is dropped: a few failures prove nothing."""
+DROP_CHANCE_MAX: Final = 0.9
 HOLD_MAX_S: Final = 30.0
 PAIRS_MAX: Final = 4096
 
-RATE: Final = frozenset({Reason.RATE_LIMITED, Reason.RATE_LIMITED_REQUESTS, Reason.RATE_LIMITED_TOKENS})
-NEITHER: Final = frozenset(
+RATE_LIMITS: Final = frozenset(
+    {Reason.RATE_LIMITED, Reason.RATE_LIMITED_REQUESTS, Reason.RATE_LIMITED_TOKENS}
+)
+IGNORED: Final = frozenset(
     {Reason.CALLER_CANCELLED, Reason.CALLER_DEADLINE, Reason.CALL_TIMEOUT, Reason.CALLER_STALLED}
 )
+"""Reasons that do not count as an outcome."""
 NOT_ACCEPTED: Final = frozenset(
     {
         reason
         for reason, class_ in ATTEMPT_CLASSES.items()
-        if class_ is not AttemptClass.COSTLY and reason not in RATE
+        if class_ is not AttemptClass.MAY_BE_BILLED and reason not in RATE_LIMITS
     }
     | {
         Reason.UPSTREAM_RESET,
@@ -50,92 +53,92 @@ NOT_ACCEPTED: Final = frozenset(
         Reason.UPSTREAM_TLS_FAILED,
     }
 )
-"""What counts against the provider. A rate limit does not: the provider works, and says how long."""
+"""Reasons that count against the provider. A rate limit does not: the provider works and names a delay."""
 
 
 @final
 @dataclass(slots=True)
-class _Pair:
+class _PairState:
     """What is remembered of one key and model."""
 
     outcomes: deque[float] = field(default_factory=deque[float])
     accepts: deque[float] = field(default_factory=deque[float])
     held_until_s: float = 0.0
-    held_as: Reason = Reason.RATE_LIMITED
+    held_reason: Reason = Reason.RATE_LIMITED
 
 
 @final
 class AdaptiveThrottle:
-    """Asked before each request, told what became of it."""
+    """Call `admit` before each request, and `succeeded` or `failed` with its outcome."""
 
     def __init__(self, *, pairs_max: int = PAIRS_MAX) -> None:
-        self._pairs: OrderedDict[Hashable, _Pair] = OrderedDict()
+        self._pairs: OrderedDict[Hashable, _PairState] = OrderedDict()
         self._pairs_max = pairs_max
 
     def admit(self, pair: Hashable, *, now_s: float, fraction: float) -> None:
-        """Let a request through, or refuse it.
+        """Admit a request, or reject it.
 
         Raises:
-            ServiceError: as the provider answered when it asked to wait, or UPSTREAM_OVERLOADED.
+            ServiceError: the reason with which the provider asked for a delay, or UPSTREAM_OVERLOADED.
         """
-        known = self._known(pair, now_s)
-        if now_s < known.held_until_s:
+        state = self._state(pair, now_s)
+        if now_s < state.held_until_s:
             raise ServiceError(
-                known.held_as,
-                "the provider asked to wait before more is sent",
-                retry_after_s=known.held_until_s - now_s,
+                state.held_reason,
+                "the provider asked to wait before more requests are sent",
+                retry_after_s=state.held_until_s - now_s,
             )
-        if fraction < _drop_chance(len(known.outcomes), len(known.accepts)):
+        if fraction < _drop_chance(len(state.outcomes), len(state.accepts)):
             raise ServiceError(
-                Reason.UPSTREAM_OVERLOADED, "the provider has refused most of the last requests"
+                Reason.UPSTREAM_OVERLOADED, "the provider has rejected most of the last requests"
             )
 
     def is_open(self, pair: Hashable, *, now_s: float) -> bool:
-        """Whether requests are being dropped: what is let through then is a probe."""
-        known = self._known(pair, now_s)
-        return _drop_chance(len(known.outcomes), len(known.accepts)) > 0
+        """Whether requests are being dropped: a request that is admitted meanwhile is a probe."""
+        state = self._state(pair, now_s)
+        return _drop_chance(len(state.outcomes), len(state.accepts)) > 0
 
     def succeeded(self, pair: Hashable, *, now_s: float) -> None:
-        """A request that was let through was accepted."""
-        known = self._known(pair, now_s)
-        known.outcomes.append(now_s)
-        known.accepts.append(now_s)
+        """Record that the provider accepted an admitted request."""
+        state = self._state(pair, now_s)
+        state.outcomes.append(now_s)
+        state.accepts.append(now_s)
 
     def failed(self, pair: Hashable, error: ServiceError, *, now_s: float) -> None:
-        """A request that was let through ended so."""
-        if error.reason in NEITHER:
+        """Record the error of an admitted request."""
+        if error.reason in IGNORED:
             return
-        known = self._known(pair, now_s)
-        known.outcomes.append(now_s)
+        state = self._state(pair, now_s)
+        state.outcomes.append(now_s)
         if error.reason not in NOT_ACCEPTED:
-            known.accepts.append(now_s)
-        if error.reason in RATE and error.retry_after_s is not None:
-            known.held_until_s = now_s + min(error.retry_after_s, HOLD_MAX_S)
-            known.held_as = error.reason
+            state.accepts.append(now_s)
+        if error.reason in RATE_LIMITS and error.retry_after_s is not None:
+            state.held_until_s = now_s + min(error.retry_after_s, HOLD_MAX_S)
+            state.held_reason = error.reason
 
     def held(self, *, now_s: float) -> int:
-        """Before how many pairs a wait that was asked for is not over."""
-        return sum(now_s < known.held_until_s for known in self._pairs.values())
+        """The number of pairs whose delay is not over."""
+        return sum(now_s < state.held_until_s for state in self._pairs.values())
 
     def dropping(self, *, now_s: float) -> int:
-        """Of how many pairs a share of the requests is dropped."""
+        """The number of pairs of which a share of the requests is dropped."""
         dropping = 0
-        for known in self._pairs.values():
-            _forget_old(known, now_s)
-            dropping += _drop_chance(len(known.outcomes), len(known.accepts)) > 0
+        for state in self._pairs.values():
+            _forget_old(state, now_s)
+            dropping += _drop_chance(len(state.outcomes), len(state.accepts)) > 0
         return dropping
 
-    def _known(self, pair: Hashable, now_s: float) -> _Pair:
-        known = self._pairs.pop(pair, None) or _Pair()
-        self._pairs[pair] = known
+    def _state(self, pair: Hashable, now_s: float) -> _PairState:
+        state = self._pairs.pop(pair, None) or _PairState()
+        self._pairs[pair] = state
         if len(self._pairs) > self._pairs_max:
             self._pairs.popitem(last=False)
-        _forget_old(known, now_s)
-        return known
+        _forget_old(state, now_s)
+        return state
 
 
-def _forget_old(known: _Pair, now_s: float) -> None:
-    for times in (known.outcomes, known.accepts):
+def _forget_old(state: _PairState, now_s: float) -> None:
+    for times in (state.outcomes, state.accepts):
         while times and times[0] <= now_s - WINDOW_S:
             times.popleft()
 
@@ -143,4 +146,4 @@ def _forget_old(known: _Pair, now_s: float) -> None:
 def _drop_chance(outcomes: int, accepts: int) -> float:
     if outcomes < OUTCOMES_MIN:
         return 0.0
-    return min(DROP_MAX, max(0.0, (outcomes - 2 * accepts) / (outcomes + 1)))
+    return min(DROP_CHANCE_MAX, max(0.0, (outcomes - 2 * accepts) / (outcomes + 1)))

@@ -1,22 +1,22 @@
-"""One HTTP/1.1 connection to the upstream: a request at a time, and its answer as it arrives.
+"""One HTTP/1.1 client connection: one request at a time, and its response as it arrives.
 
-Owns the bytes on the wire: how a request is written, how the answer's head and body are read
-(llhttp parses, by way of httptools), how much may be waiting here, and whether the connection
-may be used again. Knows no pool, no name and no time but when it was used.
+Owns the bytes on the wire: writing requests, parsing response heads and bodies (llhttp, by way of
+httptools), the bound on buffered bytes, and whether the connection may be reused. Knows no pool and
+no host name, and no time except when it was used.
 
-The theory. A connection is *asked* and then *answers*; between two requests it *rests*. What an
-answer says is believed only as far as HTTP lets it be whole:
+The theory. A connection is *idle* until a request is sent, and idle again after the response. A
+response counts as complete only where HTTP can prove it:
 
-- an answer that declares a length or comes in chunks ends where that says; one that declares
-  neither ends with the connection, by a FIN and not by a reset;
-- bytes that nobody asked for, behind an answer or while it rests, are nobody's: the connection is
-  dropped, so that they cannot become the answer to the next request;
-- a reused connection that ends as soon as it is used, without one byte, had been given up by
-  the upstream before: that request was never looked at (`StaleConnectionError`).
+- a response with a length or in chunks ends where they say; one with neither ends with the
+  connection, by a FIN and not by a reset;
+- bytes behind a response, or on an idle connection, belong to no request: the connection is closed,
+  so that they cannot become the response to the next request;
+- a reused connection that ends as soon as it is used, without one byte, had already been closed by
+  the upstream, which has not seen the request (`StaleConnectionError`).
 
-It is never closed politely: a close that waits, for a rest to be sent or for TLS to say goodbye,
-keeps the socket for half a minute. What is unread stays in the kernel: beyond
-`BUFFER_BYTES_MAX` nothing is read until somebody takes what is there.
+A connection is always aborted, never shut down gracefully: a close that waits for unsent bytes or for
+TLS's close_notify keeps the socket for half a minute. Unread bytes stay in the kernel: beyond
+`BUFFER_BYTES_MAX` nothing is read until the buffer is consumed.
 """
 
 import asyncio
@@ -27,18 +27,18 @@ from typing import Final, cast, final
 import httptools
 
 BUFFER_BYTES_MAX: Final = 128 * 1024
-"""What a stream that nobody reads costs here."""
+"""The memory that a stream costs here if nothing reads it."""
 HEAD_BYTES_MAX: Final = 64 * 1024
 HEADERS_MAX: Final = 256
-IDLE_BYTES_MAX: Final = 64 * 1024
-"""Of framing without a byte of the body: trailers, extensions of chunks."""
+FRAMING_BYTES_MAX: Final = 64 * 1024
+"""Bytes of framing without a byte of the body: trailers, extensions of chunks."""
 WRITE_BYTES: Final = 256 * 1024
-"""A larger body is sent in pieces, and no further once the answer is there."""
+"""A larger body is sent in pieces, and sending stops once the response head has arrived."""
 KEEPALIVE_RACE_S: Final = 1.0
 """How soon a reused connection must end for its request to be sent again.
 
-A keep-alive that ran out shows within one round trip. What takes longer may be an upstream
-that died over the request, and the tokens it had made are paid for.
+An expired keep-alive shows within one round trip. What takes longer may be an upstream that crashed
+while it worked on the request, and the tokens it had generated are billed.
 """
 
 _INFORMATIONAL: Final = range(100, 200)
@@ -49,81 +49,80 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class BrokenConnectionError(Exception):
-    """The connection ended before the answer did."""
+    """The connection ended before the response did."""
 
 
 class StaleConnectionError(BrokenConnectionError):
-    """It had been used before, and ended as soon as it was used again, without a byte."""
+    """A reused connection ended as soon as it was used again, without a byte."""
 
 
 class ProtocolError(Exception):
-    """What came is no answer in HTTP, or one beyond all bounds. Has no text: it would quote the answer."""
+    """The response is not HTTP, or exceeds a bound. Has no text: it would quote the response."""
 
 
 @final
 class Http1Connection(asyncio.Protocol):
-    """Made by `loop.create_connection`."""
+    """The protocol object of one connection, created by `loop.create_connection`."""
 
     def __init__(self, *, now_s: Callable[[], float]) -> None:
         self.status = 0
         self.headers: Headers = []
-        self.made_s: Final = now_s()
-        self.rested_s = self.made_s
+        self.created_s: Final = now_s()
+        self.idle_since_s = self.created_s
         self.on_lost: Callable[[Http1Connection], None] | None = None
-        """Called once, when the connection is gone."""
+        """Called once, when the connection has ended."""
         self._now_s = now_s
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
-        # An answer that is paid for is not lost to a control character in one of its headers. Neither
+        # A response that is billed is not lost to a control character in one of its headers. Neither
         # CR nor LF can hide in one all the same.
         self._parser.set_dangerous_leniencies(lenient_headers=True)
-        self._asked_s = 0.0
+        self._active = False
+        self._active_since_s = 0.0
         self._requests = 0
-        self._asked = False
-        self._byte_seen = False
+        self._byte_received = False
         self._head_bytes = 0
         self._head_done = False
         self._ends_with_connection = False
         self._complete = False
         self._reusable = False
-        self._paused = False
-        self._full = False
-        self._idle_bytes = 0
-        self._pieces: list[bytes] = []
+        self._read_paused = False
+        self._write_paused = False
+        self._framing_bytes = 0
+        self._body_chunks: list[bytes] = []
         self._buffered = 0
         self._failure: Exception | None = None
         self._ended = False
         self._waiter: asyncio.Future[None] | None = None
 
-    # What is asked of it.
+    # Called by the pool.
 
-    async def secure(self, tls: ssl.SSLContext, host: str) -> None:
-        """Speak TLS from here on.
+    async def start_tls(self, tls: ssl.SSLContext, host: str) -> None:
+        """Upgrade the connection to TLS.
 
-        By `start_tls`, which leaves the socket's own transport in our hands: `create_connection`
-        loses it where it is cancelled in the same turn of the loop (CPython 3.11).
+        `loop.start_tls` leaves the socket's own transport in our hands: `create_connection` loses
+        it when it is cancelled in the same iteration of the loop (CPython 3.11).
 
         Raises:
-            OSError: the handshake failed; `ssl.SSLError` where it was no TLS or not trusted.
+            OSError: the handshake failed; `ssl.SSLError` if the peer does not speak TLS or its
+                certificate is not trusted.
         """
-        plain = self._transport
-        assert plain is not None  # noqa: S101  asyncio has told of the connection before it is handed out
+        tcp = self._transport
+        assert tcp is not None  # noqa: S101  asyncio calls `connection_made` before it returns the protocol
         try:
-            self._transport = await asyncio.get_running_loop().start_tls(
-                plain, self, tls, server_hostname=host
-            )
+            self._transport = await asyncio.get_running_loop().start_tls(tcp, self, tls, server_hostname=host)
         except BaseException:
-            plain.abort()
+            tcp.abort()
             raise
 
-    async def ask(self, head: bytes, body: bytes) -> None:
-        """Send a request, and wait for the head of its answer: `status` and `headers`.
+    async def send_request(self, head: bytes, body: bytes) -> None:
+        """Send a request, and wait for the head of its response: `status` and `headers`.
 
         Raises:
-            BrokenConnectionError: it ended before.
-            ProtocolError: the answer is none.
+            BrokenConnectionError: the connection ended before.
+            ProtocolError: the response is not HTTP.
         """
-        self._begin()
+        self._begin_request()
         if len(body) <= WRITE_BYTES:
             self._write(head + body)
         else:
@@ -131,37 +130,38 @@ class Http1Connection(asyncio.Protocol):
         while not self._head_done:
             if self._failure is not None:
                 raise self._failure
-            await self._news()
+            await self._wait()
 
     async def read(self) -> bytes:
-        """All of the body that has arrived since, at least one byte; `b""` at its end.
+        """Return all body bytes that have arrived since the last read, at least one; `b""` at the end.
 
         Raises:
-            BrokenConnectionError, ProtocolError: the body is not whole.
+            BrokenConnectionError, ProtocolError: the body is incomplete.
         """
-        while not self._pieces:
+        while not self._body_chunks:
             if self._complete:
                 return b""
             if self._failure is not None:
                 raise self._failure
-            await self._news()
-        pieces, self._pieces, self._buffered = self._pieces, [], 0
-        if self._paused and self._transport is not None:
-            self._paused = False
+            await self._wait()
+        chunks, self._body_chunks, self._buffered = self._body_chunks, [], 0
+        if self._read_paused and self._transport is not None:
+            self._read_paused = False
             self._transport.resume_reading()
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    def rest(self) -> bool:
-        """End the use of it: whether it can be used again. It is closed where it cannot."""
-        if not (self._complete and self._reusable and not self._pieces) or self._ended or self._paused:
+    def release(self) -> bool:
+        """End the request. Returns whether the connection can be reused; if not, closes it."""
+        consumed = self._complete and self._reusable and not self._body_chunks
+        if not consumed or self._ended or self._read_paused:
             self.abort()
             return False
-        self._asked = False
-        self.rested_s = self._now_s()
+        self._active = False
+        self.idle_since_s = self._now_s()
         return True
 
     def abort(self) -> None:
-        """Close at once, whatever is unsent."""
+        """Close at once and discard unsent bytes."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -169,18 +169,18 @@ class Http1Connection(asyncio.Protocol):
     def is_open(self) -> bool:
         return not self._ended and self._transport is not None and not self._transport.is_closing()
 
-    # What asyncio tells.
+    # Called by asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # A stream's protocol gets a stream; uvloop's is no subclass of asyncio's.
+        # A stream's protocol gets a stream; uvloop's is not a subclass of asyncio's.
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        if not self._asked or self._complete:  # nobody's
+        if not self._active or self._complete:  # bytes that belong to no request
             self._reusable = False
             self.abort()
             return
-        self._byte_seen = True
+        self._byte_received = True
         before = self._buffered
         try:
             self._parser.feed_data(data)
@@ -189,7 +189,7 @@ class Http1Connection(asyncio.Protocol):
             if not self._complete:
                 self._fail(ProtocolError())
             return
-        self._bound(len(data), progress=self._buffered > before or self._complete)
+        self._enforce_bounds(len(data), progress=self._buffered > before or self._complete)
         self._wake()
 
     def eof_received(self) -> None:
@@ -202,16 +202,17 @@ class Http1Connection(asyncio.Protocol):
             self.on_lost = None
 
     def pause_writing(self) -> None:
-        self._full = True
+        self._write_paused = True
 
     def resume_writing(self) -> None:
-        self._full = False
+        self._write_paused = False
         self._wake()
 
-    # What the parser finds. It raises what these raise only after it has printed it: so they note.
+    # Called by the parser. It prints an exception raised here before it passes it on, so these
+    # methods only record what they see.
 
     def on_message_begin(self) -> None:
-        if self._complete:  # a second answer behind the first
+        if self._complete:  # a second response behind the first
             self._reusable = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -234,7 +235,7 @@ class Http1Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         if not self._complete:
-            self._pieces.append(body)
+            self._body_chunks.append(body)
             self._buffered += len(body)
 
     def on_message_complete(self) -> None:
@@ -242,30 +243,30 @@ class Http1Connection(asyncio.Protocol):
             self._complete = True
             self._reusable = self._parser.should_keep_alive() and not self._ends_with_connection
 
-    # The rest.
+    # Internals.
 
-    def _begin(self) -> None:
-        self._asked = True
-        self._asked_s = self._now_s()
+    def _begin_request(self) -> None:
+        self._active = True
+        self._active_since_s = self._now_s()
         self._requests += 1
         self.status, self.headers = 0, []
-        self._byte_seen = self._head_done = self._complete = self._reusable = False
-        self._head_bytes = self._idle_bytes = 0
+        self._byte_received = self._head_done = self._complete = self._reusable = False
+        self._head_bytes = self._framing_bytes = 0
         if self._ended and self._failure is None:
-            self._failure = self._broken(None)
+            self._failure = self._connection_error(None)
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None and not self._ended:
             self._transport.write(data)
 
     async def _write_large(self, head: bytes, body: bytes) -> None:
-        """In pieces, each when the one before has left; no further once the answer is there."""
+        """Write in pieces, each after the previous one was sent, until the response head arrives."""
         self._write(head)
         view = memoryview(body)
         for start in range(0, len(body), WRITE_BYTES):
             self._write(bytes(view[start : start + WRITE_BYTES]))
-            while self._full and not self._head_done and self._failure is None:
-                await self._news()
+            while self._write_paused and not self._head_done and self._failure is None:
+                await self._wait()
             if self._head_done or self._failure is not None:
                 return
 
@@ -273,44 +274,44 @@ class Http1Connection(asyncio.Protocol):
         codings = [value for name, value in self.headers if name.lower() == b"transfer-encoding"]
         return bool(codings) and codings[-1].strip().lower().endswith(b"chunked")
 
-    def _bound(self, received: int, *, progress: bool) -> None:
-        """Stop what has no end, and what comes faster than it is taken."""
+    def _enforce_bounds(self, received: int, *, progress: bool) -> None:
+        """Fail on an endless head or endless framing; pause reading while the buffer is full."""
         if not self._head_done:
             self._head_bytes += received
             if self._head_bytes > HEAD_BYTES_MAX:
                 self._fail(ProtocolError())
         elif not progress:
-            self._idle_bytes += received
-            if self._idle_bytes > IDLE_BYTES_MAX:
+            self._framing_bytes += received
+            if self._framing_bytes > FRAMING_BYTES_MAX:
                 self._fail(ProtocolError())
         else:
-            self._idle_bytes = 0
+            self._framing_bytes = 0
         if len(self.headers) > HEADERS_MAX:
             self._fail(ProtocolError())
-        if self._buffered > BUFFER_BYTES_MAX and not self._paused and self._transport is not None:
-            self._paused = True
+        if self._buffered > BUFFER_BYTES_MAX and not self._read_paused and self._transport is not None:
+            self._read_paused = True
             self._transport.pause_reading()
 
     def _end(self, cause: Exception | None) -> None:
-        """The connection ended: by a FIN where there is no cause."""
+        """Record that the connection ended: by a FIN if there is no cause."""
         if self._ended:
             return
         self._ended = True
-        if self._asked and not self._complete:
+        if self._active and not self._complete:
             if cause is None and self._head_done and self._ends_with_connection:
                 self._complete = True
             else:
-                self._failure = self._failure or self._broken(cause)
+                self._failure = self._failure or self._connection_error(cause)
         self._reusable = False
         self.abort()
         self._wake()
 
-    def _broken(self, cause: Exception | None) -> BrokenConnectionError:
-        at_once = self._now_s() - self._asked_s <= KEEPALIVE_RACE_S
-        ran_out = self._requests > 1 and not self._byte_seen and at_once
-        broke = StaleConnectionError() if ran_out else BrokenConnectionError()
-        broke.__cause__ = cause if isinstance(cause, OSError) else None
-        return broke
+    def _connection_error(self, cause: Exception | None) -> BrokenConnectionError:
+        at_once = self._now_s() - self._active_since_s <= KEEPALIVE_RACE_S
+        stale = self._requests > 1 and not self._byte_received and at_once
+        error = StaleConnectionError() if stale else BrokenConnectionError()
+        error.__cause__ = cause if isinstance(cause, OSError) else None
+        return error
 
     def _fail(self, failure: Exception) -> None:
         self._failure = self._failure or failure
@@ -318,7 +319,7 @@ class Http1Connection(asyncio.Protocol):
         self.abort()
         self._wake()
 
-    async def _news(self) -> None:
+    async def _wait(self) -> None:
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             await self._waiter

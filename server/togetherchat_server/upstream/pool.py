@@ -1,14 +1,13 @@
-"""An `httpx.AsyncBaseTransport` of our own: HTTP/1.1 over pooled connections.
+"""HTTP/1.1 connection pool, as an `httpx.AsyncBaseTransport`.
 
-Owns the pool, the making of connections and the words of a request's head. Speaks httpx's types
-and raises httpx's exceptions, so that whatever is above it can be tried with
-`httpx.MockTransport`. Knows no key, no retry policy, and no time but that of connecting.
+Owns the pool, opening connections and writing request heads. Uses httpx's types and raises httpx's
+exceptions, so that the layers above can be tested with `httpx.MockTransport`. Knows no keys and no
+retry policy. The only timeout here is the one for connecting.
 
-Why not httpx's own transport: requests that are cancelled cost it pool slots for good, and its
-CPU per request grows with the connections that are open. Why not a client of aiohttp beneath, as
-it was at first: half of its CPU per request went into what is never used here (cookies, redirects,
-sessions, its own types), and seven of its manners had to be mended from environment.
-`bench/transports.py` measures all of them.
+Why not httpx's own transport: cancelled requests cost it pool slots for good, and its CPU per request
+grows with the number of open connections. Why not aiohttp's client, which was used at first: half of
+its CPU per request went into features that are never used here (cookies, redirects, sessions, its
+own types), and seven of its behaviours needed workarounds. `bench/transports.py` measures all three.
 """
 
 import asyncio
@@ -28,7 +27,7 @@ from togetherchat_server.upstream.http1 import (
 from togetherchat_server.upstream.limits import UpstreamLimits
 from togetherchat_server.upstream.resolver import Resolve, Resolver
 
-GONE_TURNS: Final = 8
+CLOSE_ITERATIONS_MAX: Final = 8
 PORTS: Final = {"http": 80, "https": 443}
 
 Origin = tuple[str, str, int]
@@ -37,15 +36,15 @@ Origin = tuple[str, str, int]
 
 @final
 class ConnectionPool(httpx.AsyncBaseTransport):
-    """Nothing compressed, no redirect followed, no cookie kept, no proxy asked.
+    """Reuses connections. Does not compress, follow redirects, keep cookies or use a proxy.
 
-    A request more than `connections_max` is refused at once with `httpx.PoolTimeout`: there is
-    a queue above, and two would hide how long a call has waited.
+    A request beyond `connections_max` is rejected at once with `httpx.PoolTimeout`: calls are queued
+    by admission control, and a second queue would hide how long a call has waited.
 
     Args:
-        limits: those of connections.
-        tls: what to trust.
-        resolve: finds addresses, in tests; the system where None.
+        limits: bounds on connections.
+        tls: the TLS context, with the trusted authorities.
+        resolve: resolves host names; the system's resolver if None.
         now_s: a monotonic clock.
     """
 
@@ -59,75 +58,76 @@ class ConnectionPool(httpx.AsyncBaseTransport):
     ) -> None:
         self._limits = limits
         self._tls = tls
-        self._addresses = Resolver(resolve, now_s=now_s)
+        self._resolver = Resolver(resolve, now_s=now_s)
         self._now_s = now_s
         self._in_flight = 0
         self._closed = False
-        self._open: set[Http1Connection] = set()
-        self._resting: dict[Origin, list[Http1Connection]] = {}
+        self._connections: set[Http1Connection] = set()
+        self._idle: dict[Origin, list[Http1Connection]] = {}
         self._sweep: asyncio.TimerHandle | None = None
 
     @property
     def in_flight(self) -> int:
-        """Requests that were begun and whose response is not closed."""
+        """Requests that have begun and whose response is not closed."""
         return self._in_flight
 
     def connections(self) -> tuple[int, int]:
-        """How many connections serve a request, and how many wait for one."""
-        resting = sum(map(len, self._resting.values()))
-        return len(self._open) - resting, resting
+        """The number of active and of idle connections."""
+        idle = sum(map(len, self._idle.values()))
+        return len(self._connections) - idle, idle
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if self._closed:
-            raise httpx.ConnectError("the transport is closed")
+            raise httpx.ConnectError("the pool is closed")
         if self._in_flight >= self._limits.connections_max:
             raise httpx.PoolTimeout("every connection is in use")
         self._in_flight += 1
         try:
-            connection, origin = await self._ask(request)
+            connection, origin = await self._send(request)
         except BaseException:
             self._in_flight -= 1
             raise
-        body = _Body(connection, lambda: self._leave(connection, origin))
+        body = _Body(connection, on_close=lambda: self._release(connection, origin))
         return httpx.Response(connection.status, headers=connection.headers, stream=body)
 
     async def aclose(self) -> None:
-        """Close every connection, those in use too."""
+        """Close every connection, active ones too."""
         self._closed = True
         if self._sweep is not None:
             self._sweep.cancel()
-        for connection in list(self._open):
+        for connection in list(self._connections):
             connection.abort()
-        for _ in range(GONE_TURNS):  # of the loop, in which asyncio lets go of them
-            if not self._open:
+        for _ in range(CLOSE_ITERATIONS_MAX):  # of the event loop, in which asyncio closes the sockets
+            if not self._connections:
                 break
             await asyncio.sleep(0)
 
-    async def _ask(self, request: httpx.Request) -> tuple[Http1Connection, Origin]:
+    async def _send(self, request: httpx.Request) -> tuple[Http1Connection, Origin]:
         origin = _origin(request.url)
-        # Not `aread`: it keeps the body a second time.
+        # Not `aread`: it stores the body a second time.
         body = (
             b"".join(request.stream)
             if isinstance(request.stream, httpx.ByteStream)
             else await request.aread()
         )
         head = _head(request, len(body))
-        resting = self._rested(origin)
-        if resting is not None:
+        idle = self._pop_idle(origin)
+        if idle is not None:
             try:
-                return await _asked(resting, head, body), origin
+                return await _send_on(idle, head, body), origin
             except StaleConnectionError:
-                pass  # Not from the pool again: where one connection has run out, so may have others.
-        return await _asked(await self._connect(origin), head, body), origin
+                pass  # Open a new one: if one idle connection has expired, others may have too.
+        return await _send_on(await self._connect(origin), head, body), origin
 
-    def _rested(self, origin: Origin) -> Http1Connection | None:
-        """The connection that was used last and may be used once more."""
-        resting = self._resting.get(origin, [])
+    def _pop_idle(self, origin: Origin) -> Http1Connection | None:
+        """The most recently used idle connection that may be used again."""
+        idle = self._idle.get(origin, [])
         now_s = self._now_s()
-        while resting:
-            connection = resting.pop()
-            young = now_s - connection.made_s <= self._limits.max_connection_age_s
-            if connection.is_open and young and now_s - connection.rested_s <= self._limits.keepalive_s:
+        while idle:
+            connection = idle.pop()
+            young = now_s - connection.created_s <= self._limits.max_connection_age_s
+            fresh = now_s - connection.idle_since_s <= self._limits.keepalive_s
+            if connection.is_open and young and fresh:
                 return connection
             connection.abort()
         return None
@@ -136,58 +136,58 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         scheme, host, port = origin
         try:
             async with asyncio.timeout(self._limits.connect_timeout_s):
-                connection = await self._plain(host, port)
+                connection = await self._connect_tcp(host, port)
                 if scheme == "https":
-                    await connection.secure(self._tls, host)
+                    await connection.start_tls(self._tls, host)
         except TimeoutError as exc:
             raise httpx.ConnectTimeout("connecting took too long") from exc
         except OSError as exc:
-            raise httpx.ConnectError("no connection could be made") from exc
-        connection.on_lost = self._lost
-        self._open.add(connection)
+            raise httpx.ConnectError("connecting failed") from exc
+        connection.on_lost = self._forget
+        self._connections.add(connection)
         if self._closed:
             connection.abort()
         return connection
 
-    async def _plain(self, host: str, port: int) -> Http1Connection:
-        sock = await self._addresses.connect(host, port)
+    async def _connect_tcp(self, host: str, port: int) -> Http1Connection:
+        sock = await self._resolver.connect(host, port)
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(lambda: Http1Connection(now_s=self._now_s), sock=sock)
         return connection
 
-    def _leave(self, connection: Http1Connection, origin: Origin) -> None:
+    def _release(self, connection: Http1Connection, origin: Origin) -> None:
         self._in_flight -= 1
-        if connection.rest() and not self._closed:
-            self._resting.setdefault(origin, []).append(connection)
+        if connection.release() and not self._closed:
+            self._idle.setdefault(origin, []).append(connection)
             if self._sweep is None:
                 loop = asyncio.get_running_loop()
-                self._sweep = loop.call_later(self._limits.keepalive_s, self._drop_rested)
+                self._sweep = loop.call_later(self._limits.keepalive_s, self._close_expired)
 
-    def _drop_rested(self) -> None:
-        """Close what has rested for too long; look again while something rests."""
+    def _close_expired(self) -> None:
+        """Close connections that have been idle too long; run again while any is idle."""
         now_s = self._now_s()
-        for resting in self._resting.values():
-            for connection in resting:
-                if now_s - connection.rested_s >= self._limits.keepalive_s:
+        for idle in self._idle.values():
+            for connection in idle:
+                if now_s - connection.idle_since_s >= self._limits.keepalive_s:
                     connection.abort()
         self._sweep = None
-        if any(self._resting.values()):
+        if any(self._idle.values()):
             delay_s = self._limits.keepalive_s / 4
-            self._sweep = asyncio.get_running_loop().call_later(delay_s, self._drop_rested)
+            self._sweep = asyncio.get_running_loop().call_later(delay_s, self._close_expired)
 
-    def _lost(self, connection: Http1Connection) -> None:
-        self._open.discard(connection)
-        for resting in self._resting.values():
-            if connection in resting:
-                resting.remove(connection)
+    def _forget(self, connection: Http1Connection) -> None:
+        self._connections.discard(connection)
+        for idle in self._idle.values():
+            if connection in idle:
+                idle.remove(connection)
 
 
-async def _asked(connection: Http1Connection, head: bytes, body: bytes) -> Http1Connection:
+async def _send_on(connection: Http1Connection, head: bytes, body: bytes) -> Http1Connection:
     try:
-        await connection.ask(head, body)
+        await connection.send_request(head, body)
     except ProtocolError:
         connection.abort()
-        failure = httpx.RemoteProtocolError("no answer in HTTP")
+        failure = httpx.RemoteProtocolError("the response is not HTTP")
     except StaleConnectionError:
         raise
     except BrokenConnectionError as exc:
@@ -199,12 +199,12 @@ async def _asked(connection: Http1Connection, head: bytes, body: bytes) -> Http1
         raise
     else:
         return connection
-    raise failure  # not chained: nothing of the answer is to be in what is printed
+    raise failure  # not chained: a traceback must not contain a part of the response
 
 
 def _origin(url: httpx.URL) -> Origin:
     if url.scheme not in PORTS:
-        raise httpx.UnsupportedProtocol("neither http nor https")
+        raise httpx.UnsupportedProtocol("the scheme must be http or https")
     return url.scheme, url.host, url.port or PORTS[url.scheme]
 
 
@@ -212,7 +212,7 @@ def _head(request: httpx.Request, body_bytes: int) -> bytes:
     """The request line and the headers.
 
     Raises:
-        httpx.LocalProtocolError: a header has a character that would end it.
+        httpx.LocalProtocolError: a header contains a character that would end its line.
     """
     lines = [
         request.method.encode("ascii") + b" " + request.url.raw_path + b" HTTP/1.1",
@@ -229,14 +229,14 @@ def _head(request: httpx.Request, body_bytes: int) -> bytes:
 
 @final
 class _Body(httpx.AsyncByteStream):
-    """An answer's body, a read of the socket at a time.
+    """A response body: each item is what one read of the socket brought.
 
     Not a generator: one that is left early is closed some time later, in another task.
     """
 
-    def __init__(self, connection: Http1Connection, left: Callable[[], None]) -> None:
+    def __init__(self, connection: Http1Connection, *, on_close: Callable[[], None]) -> None:
         self._connection = connection
-        self._left = left
+        self._on_close = on_close
         self._open = True
 
     def __aiter__(self) -> Self:
@@ -246,15 +246,15 @@ class _Body(httpx.AsyncByteStream):
         try:
             data = await self._connection.read()
         except (BrokenConnectionError, ProtocolError) as exc:
-            cut_short = httpx.ReadError(type(exc).__name__)
+            failure = httpx.ReadError(type(exc).__name__)
         else:
             if not data:
                 raise StopAsyncIteration
             return data
-        raise cut_short  # not chained: what came is not to be printed
+        raise failure  # not chained: a traceback must not contain a part of the response
 
     async def aclose(self) -> None:
-        """Give the connection back where the answer has ended, else close it. Never waits."""
+        """Return the connection to the pool if the response has ended, else close it. Never waits."""
         if self._open:
             self._open = False
-            self._left()
+            self._on_close()

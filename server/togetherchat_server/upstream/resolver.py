@@ -1,7 +1,7 @@
-"""From a name to a connected socket.
+"""Resolves a host name and connects a socket to it.
 
-Owns how long an address is believed, and that a hundred calls ask for it once. The race between a
-host's addresses is aiohappyeyeballs' (RFC 8305).
+Owns how long an address is cached, and that concurrent calls share one lookup. The race between a
+host's addresses (RFC 8305) is aiohappyeyeballs'.
 """
 
 import asyncio
@@ -11,8 +11,8 @@ from typing import Final, TypeAlias, final
 
 import aiohappyeyeballs
 
-FRESH_S: Final = 10.0
-"""How long an answer of the system's resolver is used; it has a cache of its own, with the true times."""
+CACHE_TTL_S: Final = 10.0
+"""How long a result is reused. The system's resolver has its own cache, with the records' true TTLs."""
 NEXT_ADDRESS_S: Final = 0.25
 NAMES_MAX: Final = 64
 
@@ -24,6 +24,7 @@ AddressInfo: TypeAlias = tuple[
     tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes],
 ]
 Resolve = Callable[[str, int], Awaitable[list[AddressInfo]]]
+_Lookup = asyncio.Future[list[AddressInfo]]
 
 
 async def _system(host: str, port: int) -> list[AddressInfo]:
@@ -32,18 +33,18 @@ async def _system(host: str, port: int) -> list[AddressInfo]:
 
 @final
 class Resolver:
-    """Connects by name."""
+    """Connects by name, with a cache of addresses."""
 
     def __init__(self, resolve: Resolve | None, *, now_s: Callable[[], float]) -> None:
         self._resolve = resolve or _system
         self._now_s = now_s
-        self._known: dict[tuple[str, int], tuple[float, asyncio.Future[list[AddressInfo]]]] = {}
+        self._lookups: dict[tuple[str, int], tuple[float, _Lookup]] = {}
 
     async def connect(self, host: str, port: int) -> socket.socket:
-        """A connected socket; small messages leave it at once.
+        """Return a connected socket.
 
         Raises:
-            OSError: no address answered; `socket.gaierror` where there is none.
+            OSError: no address accepted the connection; `socket.gaierror` if the name has none.
         """
         addresses = await self._find(host, port)
         return await aiohappyeyeballs.start_connection(  # pyright: ignore[reportUnknownMemberType]  a bare tuple
@@ -51,16 +52,16 @@ class Resolver:
         )
 
     async def _find(self, host: str, port: int) -> list[AddressInfo]:
-        known = self._known.get((host, port))
-        if known is None or (known[1].done() and self._now_s() - known[0] > FRESH_S):
-            if len(self._known) >= NAMES_MAX:
-                self._known.clear()
-            known = (self._now_s(), asyncio.ensure_future(self._resolve(host, port)))
-            known[1].add_done_callback(lambda found: self._forget_failure(host, port, found))
-            self._known[host, port] = known
-        # A caller who leaves does not take the answer from those who wait for it too.
-        return await asyncio.shield(known[1])
+        entry = self._lookups.get((host, port))
+        if entry is None or (entry[1].done() and self._now_s() - entry[0] > CACHE_TTL_S):
+            if len(self._lookups) >= NAMES_MAX:
+                self._lookups.clear()
+            entry = (self._now_s(), asyncio.ensure_future(self._resolve(host, port)))
+            entry[1].add_done_callback(lambda lookup: self._forget_failure(host, port, lookup))
+            self._lookups[host, port] = entry
+        # Shielded: a cancelled call must not cancel the lookup for the others that wait for it.
+        return await asyncio.shield(entry[1])
 
-    def _forget_failure(self, host: str, port: int, found: "asyncio.Future[list[AddressInfo]]") -> None:
-        if found.cancelled() or found.exception() is not None:
-            self._known.pop((host, port), None)
+    def _forget_failure(self, host: str, port: int, lookup: _Lookup) -> None:
+        if lookup.cancelled() or lookup.exception() is not None:
+            self._lookups.pop((host, port), None)

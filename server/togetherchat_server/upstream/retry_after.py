@@ -1,7 +1,7 @@
-"""How long an answer's headers ask to wait.
+"""Reads from response headers how long the provider asks to wait before a retry.
 
-Owns the reading of `retry-after-ms`, `retry-after` and `x-ratelimit-reset`. Knows nothing
-of policy: no jitter, no decision whether to wait at all, and no cap but that of sense.
+Owns the reading of `retry-after-ms`, `retry-after` and `x-ratelimit-reset`. Contains no policy: no
+jitter, no decision whether to wait, and no cap except on absurd values.
 """
 
 import email.utils
@@ -13,40 +13,39 @@ from datetime import UTC
 _NUMBER = re.compile(r"[0-9]{1,32}(?:\.[0-9]{0,32})?")
 _DATE_CHARACTERS_MAX = 64
 
-WAIT_S_MAX = 1e10
-"""317 years. Beyond it is noise, which the messages that carry a wait further could not hold."""
+RETRY_AFTER_S_MAX = 1e10
+"""317 years. A larger value is noise, and would not fit into the messages that report a delay."""
 
 
 def retry_after_s(headers: Mapping[str, str], *, now_wall_s: float) -> float | None:
-    """Seconds to wait, from the first of three headers that makes sense; None without one.
+    """Seconds to wait, from the first of three headers with a valid value; None without one.
 
     In order: `retry-after-ms`; `retry-after` as seconds (whole or not) or as an HTTP date
-    (RFC 9110, 10.2.3); `x-ratelimit-reset` in seconds, which Together sends with 429. A date
-    is read against the answer's own `date`, so that a wrong clock on either side does no
-    harm. Negative, past, unreadable and senseless values are ignored. Keys of `headers` are
-    lower case.
+    (RFC 9110, 10.2.3); `x-ratelimit-reset` in seconds, which Together sends with 429. A date is
+    compared to the response's own `date`, so that a wrong clock on either side does no harm.
+    Negative, past, unreadable and absurd values are ignored. Keys of `headers` are lower case.
     """
-    waits = (
-        _number(headers.get("retry-after-ms", ""), in_a_second=1000),
+    delays = (
+        _number(headers.get("retry-after-ms", ""), units_per_s=1000),
         _number(headers.get("retry-after", "")),
         _until_date(headers, now_wall_s=now_wall_s),
         _number(headers.get("x-ratelimit-reset", "")),
     )
-    return next((wait_s for wait_s in waits if wait_s is not None and wait_s <= WAIT_S_MAX), None)
+    return next((delay_s for delay_s in delays if delay_s is not None and delay_s <= RETRY_AFTER_S_MAX), None)
 
 
-def _number(text: str, *, in_a_second: int = 1) -> float | None:
+def _number(text: str, *, units_per_s: int = 1) -> float | None:
     text = text.strip()
-    return float(text) / in_a_second if _NUMBER.fullmatch(text) else None
+    return float(text) / units_per_s if _NUMBER.fullmatch(text) else None
 
 
 def _until_date(headers: Mapping[str, str], *, now_wall_s: float) -> float | None:
-    then_s = _date(headers.get("retry-after", ""))
-    if then_s is None:
+    retry_at_s = _date(headers.get("retry-after", ""))
+    if retry_at_s is None:
         return None
-    answered_s = _date(headers.get("date", ""))
-    wait_s = then_s - (now_wall_s if answered_s is None else answered_s)
-    return wait_s if wait_s >= 0 and math.isfinite(wait_s) else None
+    responded_s = _date(headers.get("date", ""))
+    delay_s = retry_at_s - (now_wall_s if responded_s is None else responded_s)
+    return delay_s if delay_s >= 0 and math.isfinite(delay_s) else None
 
 
 def _date(text: str) -> float | None:

@@ -1,10 +1,9 @@
-"""A `Chat` before a `Chat`: asks again where that is safe, and does not ask where it is vain.
+"""Retries failed attempts when that is safe, within the retry budget and the caller's deadline.
 
-Owns the loop environment attempts; whether and when is decided in `retry` and `throttle`. Until the
-first batch of a stream is in hand nothing was handed on, and an attempt can be replaced by
-another; from then on it cannot. Where the request names a fallback, the fallback comes before
-a retry: what it would take over is not tried again here. What the throttle refuses is answered
-at once, and not tried again either.
+Owns the loop around attempts; `retry_policy` and `adaptive_throttle` decide. Before the first batch of
+a stream is received, nothing was passed on and an attempt can be replaced; afterwards it cannot. If
+the request names a fallback model, the fallback is tried instead of a retry: a failure that a fallback
+can take over is not retried here. A request that the throttle rejects fails at once, without a retry.
 """
 
 import asyncio
@@ -23,7 +22,7 @@ from togetherchat_server.upstream.retry_policy import RetryBudget, RetryPolicy, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryEnvironment:
-    """Time and chance, so that a test can be both."""
+    """Clock, random source and sleep, replaced in tests."""
 
     clock: Callable[[], float]
     random: Callable[[], float]
@@ -32,7 +31,7 @@ class RetryEnvironment:
 
 @final
 class RetryingChat:
-    """Retries, their budget, and the throttle."""
+    """Wraps a `Chat` with retries, their budget, and the adaptive throttle."""
 
     def __init__(
         self,
@@ -79,18 +78,18 @@ class RetryingChat:
                     failure = error
                 else:
                     self._succeeded(request, call)
-                    yield await stack.enter_async_context(aclosing(_whole(first, batches)))
+                    yield await stack.enter_async_context(aclosing(_prepend(first, batches)))
                     return
-            # Out of the context: the failed attempt's connection is released before the wait.
+            # Outside the context: the failed attempt's connection is released before the delay.
             await self._wait_or_raise(failure, attempt, request, call)
             attempt += 1
 
     def _begin(self) -> None:
-        self._budget.note_first_attempt(self._environment.clock())
+        self._budget.record_first_attempt(self._environment.clock())
 
     def _admit(self, request: service.CompleteRequest, call: Call) -> None:
-        """Ask the throttle. Its refusal is final: to wait and ask it again would spend the budget of
-        retries on requests that are never sent.
+        """Check the throttle. Its rejection is final: retrying would spend the retry budget on
+        requests that are never sent.
         """
         environment = self._environment
         self._throttle.admit(_pair(request, call), now_s=environment.clock(), fraction=environment.random())
@@ -105,20 +104,20 @@ class RetryingChat:
         self._throttle.failed(_pair(request, call), error, now_s=environment.clock())
         if request.fallback_models and error.reason in FALLS_BACK:
             raise error
-        if call.progress.output_pieces:  # made, and billed, although nobody has seen it
+        if call.progress.output_pieces:  # generated, and billed, although the caller received nothing
             raise error
         if self._throttle.is_open(_pair(request, call), now_s=environment.clock()):
-            raise error  # a probe: another attempt would keep its caller waiting for the same
-        wait_s = decide(
+            raise error  # a probe: a retry would make its caller wait for the same failure
+        delay_s = decide(
             error,
             attempt=attempt,
             seconds_left=call.seconds_left(environment.clock()),
             fraction=environment.random(),
             policy=self._policy,
         )
-        if wait_s is None or not self._budget.spend(environment.clock()):
+        if delay_s is None or not self._budget.spend(environment.clock()):
             raise error
-        await environment.sleep(wait_s)
+        await environment.sleep(delay_s)
 
 
 def _pair(request: service.CompleteRequest, call: Call) -> tuple[str, str]:
@@ -126,7 +125,7 @@ def _pair(request: service.CompleteRequest, call: Call) -> tuple[str, str]:
     return ("" if key is None else key.fingerprint(), request.model)
 
 
-async def _whole(first: EventBatch, rest: AsyncIterator[EventBatch]) -> AsyncGenerator[EventBatch]:
+async def _prepend(first: EventBatch, batches: AsyncIterator[EventBatch]) -> AsyncGenerator[EventBatch]:
     yield first
-    async for events in rest:
+    async for events in batches:
         yield events

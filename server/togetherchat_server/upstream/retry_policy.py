@@ -1,21 +1,23 @@
-"""Whether a failed attempt is tried again, and when. Pure: no clock, no chance, no waiting.
+"""Decides whether a failed attempt is retried, and after which delay. Pure: no clock, no chance, no waiting.
 
-The theory. One layer retries, this one; callers are told not to where it would not help. An
-attempt is tried again only while nothing of an answer was handed on, which is the business of
-whoever asks here. What failed falls into three classes:
+The theory. Retries happen in one layer, this one; errors instruct callers not to retry where a retry
+cannot help. An attempt is retried only while no part of a completion was passed on; the retry loop ensures
+that. Failures fall into three classes:
 
-- nothing reached the provider (refused, no name, no connection in time): free, and safe;
-- the provider said that it did not do the work (rate limit, overload, a bad gateway): safe;
-- the work may have been done and billed (500, a broken connection, no answer in time): tried
-  again only where the operator says so, and once.
+- not sent: nothing reached the provider (connection refused, no such name, connect timeout). A retry
+  is free and safe;
+- declined: the provider reports that it did not do the work (rate limit, overload, a bad gateway). A
+  retry is safe;
+- may be billed: the work may have been done and billed (500, a broken connection, no response in
+  time). Retried only if the operator allows it (`--billable-retries`).
 
-Everything else repeats or is the caller's to mend. The waits are drawn from nought to a bound
-that doubles ("full jitter"), so that callers that failed together do not come back together.
-A wait that the provider asked for is a minimum; where it does not fit what is left of the
-deadline, or is longer than anyone would wait, the failure is answered now and says the wait.
+Every other failure is final: it would repeat, or the caller must change the request. Delays are drawn
+between zero and a bound that doubles ("full jitter"), so that callers that failed together do not
+retry together. A delay that the provider asks for is a minimum. If it does not fit into the time left,
+or exceeds `provider_delay_max_s`, the call fails now and reports the delay.
 
-A budget bounds the sum: a tenth of the first attempts of the last ten seconds, and one a
-second besides. When everything fails, retries stay a tenth of the load instead of doubling it.
+A budget bounds the sum: a tenth of the first attempts of the last ten seconds, and one per second
+besides. When everything fails, retries stay a tenth of the load instead of doubling it.
 """
 
 import enum
@@ -29,17 +31,17 @@ from togetherchat_server.domain.reasons import Reason, ServiceError
 
 @final
 class AttemptClass(enum.Enum):
-    """What another attempt would cost."""
+    """What a failed attempt may have cost."""
 
-    UNREACHED = "nothing reached the provider"
+    NOT_SENT = "nothing reached the provider"
     DECLINED = "the provider did not do the work"
-    COSTLY = "the work may have been done and billed"
+    MAY_BE_BILLED = "the work may have been done and billed"
 
 
 ATTEMPT_CLASSES: Final[Mapping[Reason, AttemptClass]] = {
-    Reason.UPSTREAM_CONNECT_FAILED: AttemptClass.UNREACHED,
-    Reason.UPSTREAM_DNS_FAILED: AttemptClass.UNREACHED,
-    Reason.UPSTREAM_CONNECT_TIMEOUT: AttemptClass.UNREACHED,
+    Reason.UPSTREAM_CONNECT_FAILED: AttemptClass.NOT_SENT,
+    Reason.UPSTREAM_DNS_FAILED: AttemptClass.NOT_SENT,
+    Reason.UPSTREAM_CONNECT_TIMEOUT: AttemptClass.NOT_SENT,
     Reason.UPSTREAM_REQUEST_TIMEOUT: AttemptClass.DECLINED,
     Reason.UPSTREAM_CONFLICT: AttemptClass.DECLINED,
     Reason.RATE_LIMITED: AttemptClass.DECLINED,
@@ -49,84 +51,86 @@ ATTEMPT_CLASSES: Final[Mapping[Reason, AttemptClass]] = {
     Reason.UPSTREAM_OVERLOADED: AttemptClass.DECLINED,
     Reason.UPSTREAM_EDGE_ERROR: AttemptClass.DECLINED,
     Reason.UPSTREAM_EDGE_UNREACHABLE: AttemptClass.DECLINED,
-    Reason.UPSTREAM_INTERNAL: AttemptClass.COSTLY,
-    Reason.UPSTREAM_RESET: AttemptClass.COSTLY,
-    Reason.FIRST_TOKEN_TIMEOUT: AttemptClass.COSTLY,
+    Reason.UPSTREAM_INTERNAL: AttemptClass.MAY_BE_BILLED,
+    Reason.UPSTREAM_RESET: AttemptClass.MAY_BE_BILLED,
+    Reason.FIRST_TOKEN_TIMEOUT: AttemptClass.MAY_BE_BILLED,
 }
-"""What may be tried again. A reason that is not here never is."""
+"""The reasons that may be retried. Every other reason is final."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """The bounds. Durations in seconds."""
+    """Bounds on retries. Durations in seconds."""
 
     retries_max: int = 2
-    costly_retries_max: int = 0
-    wait_first_s: float = 0.25
-    wait_max_s: float = 8.0
-    asked_wait_max_s: float = 30.0
+    billable_retries_max: int = 0
+    first_delay_s: float = 0.25
+    delay_max_s: float = 8.0
+    provider_delay_max_s: float = 30.0
+    """The longest delay that the provider may ask for and that is waited out."""
 
 
 def decide(
     error: ServiceError, *, attempt: int, seconds_left: float, fraction: float, policy: RetryPolicy
 ) -> float | None:
-    """How long to wait before the next attempt, in seconds; None to answer with the error.
+    """The delay before the next attempt, in seconds; None to fail with the error.
 
     Args:
-        error: what the last attempt ended with.
+        error: how the last attempt failed.
         attempt: its number, 1 for the first.
-        seconds_left: of the call's deadline.
+        seconds_left: until the call's deadline.
         fraction: a random number from 0 to 1.
         policy: the bounds.
     """
     class_ = ATTEMPT_CLASSES.get(error.reason)
     if class_ is None:
         return None
-    retries_max = policy.costly_retries_max if class_ is AttemptClass.COSTLY else policy.retries_max
-    if attempt > retries_max:
+    billable = class_ is AttemptClass.MAY_BE_BILLED
+    if attempt > (policy.billable_retries_max if billable else policy.retries_max):
         return None
-    wait_s = _wait_s(error.retry_after_s, attempt, fraction, policy)
-    return None if wait_s is None or wait_s >= seconds_left else wait_s
+    delay_s = _delay_s(error.retry_after_s, attempt, fraction, policy)
+    return None if delay_s is None or delay_s >= seconds_left else delay_s
 
 
-def _wait_s(asked_s: float | None, attempt: int, fraction: float, policy: RetryPolicy) -> float | None:
-    drawn_s = fraction * min(policy.wait_max_s, policy.wait_first_s * 2 ** (attempt - 1))
-    if asked_s is None:
-        return drawn_s
-    if asked_s > policy.asked_wait_max_s:
+def _delay_s(retry_after_s: float | None, attempt: int, fraction: float, policy: RetryPolicy) -> float | None:
+    jittered_s = fraction * min(policy.delay_max_s, policy.first_delay_s * 2 ** (attempt - 1))
+    if retry_after_s is None:
+        return jittered_s
+    if retry_after_s > policy.provider_delay_max_s:
         return None
-    return max(drawn_s, asked_s * (1 + 0.2 * fraction))
+    return max(jittered_s, retry_after_s * (1 + 0.2 * fraction))
 
 
 @final
 class RetryBudget:
-    """How many retries there may be, against how many first attempts there were."""
+    """Bounds retries to a share of the recent first attempts."""
 
     def __init__(self, *, share: float = 0.1, floor_per_s: float = 1.0, window_s: float = 10.0) -> None:
         self._share = share
         self._floor = floor_per_s * window_s
         self._window_s = window_s
-        self._first: deque[float] = deque()
+        self._first_attempts: deque[float] = deque()
         self._retries: deque[float] = deque()
 
-    def note_first_attempt(self, now_s: float) -> None:
-        self._forget(now_s)
-        self._first.append(now_s)
+    def record_first_attempt(self, now_s: float) -> None:
+        self._forget_old(now_s)
+        self._first_attempts.append(now_s)
 
     def spend(self, now_s: float) -> bool:
-        """Take one retry out of the budget; False when there is none, and nobody waits for one."""
-        self._forget(now_s)
-        if len(self._retries) + 1 > self._share * len(self._first) + self._floor:
+        """Spend one retry. Returns False if the budget is used up; never waits."""
+        self._forget_old(now_s)
+        if len(self._retries) + 1 > self._share * len(self._first_attempts) + self._floor:
             return False
         self._retries.append(now_s)
         return True
 
     def left(self, now_s: float) -> int:
-        """How many retries could be taken now."""
-        self._forget(now_s)
-        return max(0, int(self._share * len(self._first) + self._floor) - len(self._retries))
+        """How many retries could be spent now."""
+        self._forget_old(now_s)
+        allowed = int(self._share * len(self._first_attempts) + self._floor)
+        return max(0, allowed - len(self._retries))
 
-    def _forget(self, now_s: float) -> None:
-        for times in (self._first, self._retries):
+    def _forget_old(self, now_s: float) -> None:
+        for times in (self._first_attempts, self._retries):
             while times and times[0] <= now_s - self._window_s:
                 times.popleft()

@@ -1,13 +1,13 @@
-"""Server-sent events out of bytes, however the bytes were cut.
+"""Decodes server-sent events from bytes, however the bytes were cut.
 
-Owns the framing of the WHATWG's `text/event-stream`. Knows no JSON, no `[DONE]` and no
-socket; whether the bytes are UTF-8 is judged by whoever reads an event's data.
+Owns the framing of the WHATWG's `text/event-stream`. Knows no JSON, no `[DONE]` and no socket. Readers
+of an event's data check whether the bytes are UTF-8.
 
-The theory: a line ends at LF, CR or CRLF and at nothing else. Splitting text at what
-Unicode calls a line end (U+2028, U+0085, form feed) tears events in two, because those may
-stand unescaped inside a JSON string. So everything happens on bytes, and every search runs
-in C over what is new: the unfinished line is appended to, never searched again, so that a
-stream that arrives byte by byte costs what it costs in one piece.
+The theory: a line ends at LF, CR or CRLF and at nothing else. Splitting text at what Unicode calls a
+line end (U+2028, U+0085, form feed) tears events in two, because those may appear unescaped inside a
+JSON string. So everything happens on bytes, and every search runs in C over new bytes only: the
+unfinished line is appended to, never searched again, so that a stream that arrives byte by byte costs
+what it costs in one piece.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 @final
 @dataclass(frozen=True, slots=True)
 class SseEvent:
-    """One event: its `event:` field, empty where it had none, and its data lines joined with LF."""
+    """One event: its `event:` field, empty if it had none, and its data lines joined with LF."""
 
     name: str
     data: bytes
@@ -29,12 +29,10 @@ class SseEvent:
 
 @final
 class SseDecoder:
-    """Feed it what was read; it answers with the events that this completed."""
+    """Incremental decoder: feed bytes, receive the events that they complete."""
 
     def __init__(self, *, max_event_bytes: int) -> None:
-        self.comments = 0
-        """Comment lines seen, keep-alives that is."""
-        self._event_bytes_max = max_event_bytes
+        self._max_event_bytes = max_event_bytes
         self._head: bytes | None = b""
         self._after_cr = False
         self._line = bytearray()
@@ -42,19 +40,14 @@ class SseDecoder:
         self._data: list[bytes] = []
         self._data_bytes = 0
 
-    @property
-    def unfinished(self) -> bool:
-        """Whether bytes are left of an event that no blank line has ended. They are to be dropped."""
-        return bool(self._head or self._line or self._data or self._name)
-
     def feed(self, data: bytes) -> list[SseEvent]:
-        """The events that `data` completes.
+        """Return the events that `data` completes.
 
         Raises:
             ServiceError: UPSTREAM_TOO_LARGE, a line or an event is longer than `max_event_bytes`.
         """
         if self._head is not None:
-            data = self._without_mark(data)
+            data = self._without_byte_order_mark(data)
         lines = self._with_line_feeds(data).split(b"\n")
         events: list[SseEvent] = []
         if len(lines) > 1:
@@ -62,12 +55,12 @@ class SseDecoder:
                 lines[0] = bytes(self._line) + lines[0]
                 self._line.clear()
             for line in lines[:-1]:
-                self._take_line(line, events)
+                self._feed_line(line, events)
         self._line += lines[-1]
-        self._hold(len(self._line))
+        self._enforce_bound(len(self._line))
         return events
 
-    def _without_mark(self, data: bytes) -> bytes:
+    def _without_byte_order_mark(self, data: bytes) -> bytes:
         """Hold the stream's first bytes back until they are, or cannot become, a byte order mark."""
         head = (self._head or b"") + data
         if len(head) < len(_BYTE_ORDER_MARK) and _BYTE_ORDER_MARK.startswith(head):
@@ -86,17 +79,15 @@ class SseDecoder:
         self._after_cr = data.endswith(b"\r")
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
-    def _take_line(self, line: bytes, events: list[SseEvent]) -> None:
-        self._hold(len(line))
+    def _feed_line(self, line: bytes, events: list[SseEvent]) -> None:
+        self._enforce_bound(len(line))
         if not line:
             self._dispatch(events)
-        elif line.startswith(b":"):
-            self.comments += 1
-        else:
+        elif not line.startswith(b":"):  # not a comment
             field, _, value = line.partition(b":")
-            self._take_field(field, value.removeprefix(b" "))
+            self._feed_field(field, value.removeprefix(b" "))
 
-    def _take_field(self, field: bytes, value: bytes) -> None:
+    def _feed_field(self, field: bytes, value: bytes) -> None:
         if field == b"data":
             self._data.append(value)
             self._data_bytes += len(value) + 1
@@ -104,7 +95,7 @@ class SseDecoder:
             self._name = value.decode("utf-8", "replace")
 
     def _dispatch(self, events: list[SseEvent]) -> None:
-        """End the event; without a data line it is none, whatever else it had."""
+        """End the event; an event without a data line is dropped, whatever other fields it had."""
         if self._data:
             data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
             events.append(SseEvent(self._name, data))
@@ -112,6 +103,6 @@ class SseDecoder:
             self._data_bytes = 0
         self._name = ""
 
-    def _hold(self, line_bytes: int) -> None:
-        if self._data_bytes + line_bytes > self._event_bytes_max:
+    def _enforce_bound(self, line_bytes: int) -> None:
+        if self._data_bytes + line_bytes > self._max_event_bytes:
             raise ServiceError(Reason.UPSTREAM_TOO_LARGE, "an event of the provider's stream is too long")

@@ -1,17 +1,17 @@
-"""What every row of the matrix gets: a stage to act on, a line in the table, a scan for canaries."""
+"""Fixtures of every row of the matrix: a stage, a line in the table, a scan for canaries."""
 
 import functools
 import logging
 
 import pytest
 
-from faults.matrix.scene import CANARIES, acted
+from faults.matrix.scene import CANARIES, running_scene
 
 
 @pytest.fixture
 def heard(capfd, caplog):
-    """Call it with what was let be heard; at the end no canary may be in that, nor in anything
-    that was printed or logged.
+    """Call it with every exposed text; at the end no canary may be in them, nor in anything printed
+    or logged.
     """
     caplog.set_level(logging.DEBUG)
     texts = []
@@ -23,15 +23,15 @@ def heard(capfd, caplog):
 
 @pytest.fixture
 def stage(heard):
-    """`async with stage(script, **settings) as scene`: see `scene.acted`."""
-    return functools.partial(acted, heard)
+    """`async with stage(script, **settings) as scene`: see `scene.running_scene`."""
+    return functools.partial(running_scene, heard)
 
 
 @pytest.fixture
 def table(record_property):
-    """`table(fault, expected, *seen)`: a row, which holds if all that was seen is what was expected.
+    """`table(fault, expected, *seen)`: a row, which holds if every `seen` equals `expected`.
 
-    Where what is seen is a measure, `holds` says whether it is good enough.
+    If `seen` is a measurement, `holds` tells whether it is good enough.
     """
 
     def row(fault, expected, *seen, holds=None):
@@ -44,6 +44,6 @@ def table(record_property):
         if holds is None:
             assert [expected] * len(seen) == list(seen)
         else:
-            assert holds, f"{fault}: {expected}, and not {seen}"
+            assert holds, f"{fault}: expected {expected}, got {seen}"
 
     return row

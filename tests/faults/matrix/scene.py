@@ -1,14 +1,14 @@
-"""One fault, acted out: a real service, a scripted upstream, a caller, and what must hold after any fault.
+"""One fault with a real service, a scripted upstream and a caller, and the checks after any fault.
 
-Owns what every row of the matrix has in common. Whatever the fault was, when a scene is left
+Owns what every row of the matrix has in common. Whatever the fault was, when a scene ends
 
-- every call has ended once, in the books as its caller saw it;
-- the books' attempts are the requests that the upstream got;
-- no call is in flight, no task of the service is left over;
+- every call has ended once, and its call record has the status that its caller received;
+- the attempts in the call records are the requests that the upstream received;
+- no call is in flight, and no task of the service is left;
 - no upstream socket outlived its call by a quarter of a second;
-- the next call, whole and streamed, is answered.
+- the next call succeeds, unary and as a stream.
 
-What a scene let be heard (log, statuses, trailers) is kept for the scan for canaries.
+What a scene exposed (log, statuses, trailers) is collected for the scan for canaries.
 """
 
 import asyncio
@@ -27,32 +27,32 @@ from support.waiting import eventually
 
 PROMISE_S = 0.25
 BUSY_S = 2.0
-"""How much later than a scaled-down limit something may be seen on a busy machine."""
+"""How much later than a short timeout an event may happen on a busy machine."""
 SCENE_S = 60.0
 """A scene that takes longer hangs."""
 CALLER_KEY = "canary-of-the-caller-0123456789"
 CANARIES = (CANARY_KEY, CALLER_KEY, CANARY_PROMPT)
 METHODS = ("Complete", "StreamComplete")
 LITTLE_CHANCE = 0.05
-"""The random number of a scene: waits between attempts are short."""
+"""The random number of a scene: delays between attempts are short."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """How a call ended, as its caller saw it, and how often the upstream was asked for it."""
+    """How a call ended for its caller, and how many requests it made to the upstream."""
 
     code: str = "OK"
     reason: str = ""
     pushback: str = ""
-    """Of the trailer for retries: nothing, `-1`, or `later` for a delay."""
+    """The retry pushback trailer: nothing, `-1`, or `later` for a delay."""
     requests: int = 1
     text: str = ""
 
     def __str__(self):
-        words = [self.code, self.reason, self.pushback and f"pushback {self.pushback}"]
-        asked = f"asked {self.requests}x" if self.requests != 1 else ""
+        parts = [self.code, self.reason, self.pushback and f"pushback {self.pushback}"]
+        requests = f"{self.requests} requests" if self.requests != 1 else ""
         text = f"{len(self.text)} characters" if len(self.text) > 20 else self.text and repr(self.text)
-        return ", ".join(word for word in (" ".join(words).strip(), asked, text) if word)
+        return ", ".join(word for word in (" ".join(parts).strip(), requests, text) if word)
 
 
 OK = Ending(text="Hi")
@@ -60,14 +60,14 @@ OK = Ending(text="Hi")
 
 @dataclass(kw_only=True)
 class Call:
-    """A call that was begun; `ended_at` is when its caller knew."""
+    """A call; `ended_at` is when its caller noticed the end."""
 
     id: str
     method: str
     grpc: object
     ended_at: float | None = None
     left: bool = False
-    """Whether its caller left it: what the books say of it is then a race."""
+    """Whether its caller cancelled it: the code in its record is then a race."""
 
     def leave(self):
         self.left = True
@@ -76,7 +76,7 @@ class Call:
 
 
 class Scene:
-    """Where a test acts."""
+    """The running service and upstream of a test."""
 
     def __init__(self, app, upstream, heard):
         self.app = app
@@ -86,18 +86,18 @@ class Scene:
         self._numbers = itertools.count(1)
 
     def begin(self, method, *, timeout=None, metadata=(), channel_stub=None, text=CANARY_PROMPT, **fields):
-        """Begin a call under an id of its own."""
-        named = f"scene-{next(self._numbers)}"
-        keys = [("x-request-id", named), ("authorization", f"Bearer {CALLER_KEY}"), *metadata]
+        """Begin a call with its own id."""
+        call_id = f"scene-{next(self._numbers)}"
+        keys = [("x-request-id", call_id), ("authorization", f"Bearer {CALLER_KEY}"), *metadata]
         stub = getattr(channel_stub or self.app.chat, method)
         grpc_call = stub(request(text, **fields), timeout=timeout, metadata=keys)
-        self.calls[named] = Call(id=named, method=method, grpc=grpc_call)
-        return self.calls[named]
+        self.calls[call_id] = Call(id=call_id, method=method, grpc=grpc_call)
+        return self.calls[call_id]
 
     async def ended(self, call):
-        """Wait for a call's end, and say how it ended."""
+        """Wait for the end of a call and return how it ended."""
         if call.method == "Complete":
-            text, failure = await _whole(call.grpc)
+            text, failure = await _unary(call.grpc)
         else:
             events, failure = await collect(call.grpc)
             text = "".join(event.delta.text for event in events)
@@ -116,7 +116,7 @@ class Scene:
         return await self.ended(self.begin(method, **options))
 
     def requests_of(self, call):
-        """How often the upstream was asked for one call."""
+        """The number of upstream requests of one call."""
         return sum(one.headers.get("x-request-id") == call.id for one in self.upstream.ledger.requests)
 
     async def nothing_in_flight(self):
@@ -125,7 +125,7 @@ class Scene:
 
 
 @asynccontextmanager
-async def acted(
+async def running_scene(
     heard,
     script=well,
     *,
@@ -135,15 +135,15 @@ async def acted(
     max_retries=2,
     **options,
 ):
-    """Set the scene, and check it when it is left.
+    """Run a scene, and check the invariants when it ends.
 
     Args:
-        heard: called with every text that callers or the log were given.
+        heard: called with every text that callers or the log received.
         script: of the upstream.
-        base_url: where there is no such upstream.
-        attempts_are_requests: not so where connections fail or are replaced.
-        after: the model of the call at the end.
-        max_retries: as the setting.
+        base_url: replaces the upstream's.
+        attempts_are_requests: False if connections fail or are replaced.
+        after: the model of the calls at the end.
+        max_retries: the setting.
         options: `on_connect`, `scheme`, `host` and `tls` of the upstream, and settings.
     """
     to_upstream = {
@@ -156,16 +156,16 @@ async def acted(
             tasks = _tasks_of_the_service()
             yield scene
             await scene.nothing_in_flight()
-            await _nothing_is_left(scene, tasks)
+            await _check_nothing_is_left(scene, tasks)
             heard((await scraped(app.addresses.admin)).text)
             if not (base_url or to_upstream):
-                await _the_next_call_works(scene, after)
+                await _check_next_calls(scene, after)
         heard(app.log.getvalue())
-        await _books_balance(scene, attempts_are_requests=attempts_are_requests)
+        await _check_records(scene, attempts_are_requests=attempts_are_requests)
 
 
-async def _nothing_is_left(scene, tasks):
-    """No task more than before, and no socket that outlived its call."""
+async def _check_nothing_is_left(scene, tasks):
+    """No more tasks than before, and no socket that outlived its call."""
     await eventually(lambda: len(_tasks_of_the_service()) <= len(tasks))
     await scene.upstream.until(lambda ledger: not [one for one in ledger.connections if _is_left(one)])
     for connection in scene.upstream.ledger.connections:
@@ -176,48 +176,48 @@ async def _nothing_is_left(scene, tasks):
 
 
 def _is_left(connection):
-    """Open, and not because it waits for its next request."""
+    """Open, but not idle."""
     idle = bool(connection.requests) and connection.requests[-1].answered_at is not None
     return connection.closed_at is None and not idle
 
 
-async def _the_next_call_works(scene, model):
+async def _check_next_calls(scene, model):
     scene.upstream.script = well
     for method in METHODS:
         ending = await scene.ask(method, model=model, timeout=10)
         assert (OK.code, OK.text) == (ending.code, ending.text)
 
 
-async def _books_balance(scene, *, attempts_are_requests):
-    """One record for each call, with the code its caller saw; attempts as the upstream counts."""
+async def _check_records(scene, *, attempts_are_requests):
+    """One record for each call, with the code its caller received and the attempts the upstream counted."""
     records = scene.app.records()
     ours = [record for record in records if record["id"] in scene.calls]
     assert sorted(scene.calls) == sorted(record["id"] for record in ours)
     for record in ours:
         call = scene.calls[record["id"]]
-        asked = scene.requests_of(call)
+        requests = scene.requests_of(call)
         if call.left:
-            assert asked <= record["attempts"] or not attempts_are_requests
+            assert requests <= record["attempts"] or not attempts_are_requests
             continue
         assert (await call.grpc.code()).name == record["code"]
-        assert asked == record["attempts"] or not attempts_are_requests
+        assert requests == record["attempts"] or not attempts_are_requests
 
 
 def _tasks_of_the_service():
-    """Every task but those of the upstream and of peers, which are ours."""
+    """Every task except those of the upstream and of peers, which belong to the test."""
     ours = ("_Peer.", "Http2Peer.")
     names = ((task, task.get_coro().__qualname__) for task in asyncio.all_tasks() if not task.done())
     return [task for task, name in names if not name.startswith(ours)]
 
 
-async def _whole(call):
+async def _unary(call):
     try:
-        answer = await call
+        response = await call
     except asyncio.CancelledError:
         return "", None
     except aio.AioRpcError as error:
         return "", failure_of(error)
-    return "".join(part.text for choice in answer.choices for part in choice.message.content), None
+    return "".join(part.text for choice in response.choices for part in choice.message.content), None
 
 
 def _pushback(failure):

@@ -1,6 +1,6 @@
-"""What an upstream can do wrong, a row each: the script, and how a call then ends.
+"""Faults of an upstream, one row each: the script, and how a call then ends.
 
-The rows of one table are acted out alike. What needs more than a script stands beneath them.
+The rows of one table run alike. Faults that need more than a script have their own test below.
 """
 
 import asyncio
@@ -47,13 +47,13 @@ LATE = Ending(code="DEADLINE_EXCEEDED", reason="FIRST_TOKEN_TIMEOUT", pushback="
 SILENT = Ending(code="DEADLINE_EXCEEDED", reason="STREAM_IDLE_TIMEOUT", pushback="-1", text="Hi")
 
 PAGE = "<html><title>Bad gateway</title>" + "<p>Ray ID</p>" * 500
-SHORT_WAITS = {"first_token_timeout_s": 0.3, "response_timeout_s": 0.3, "stream_idle_timeout_s": 0.3}
+SHORT_RETRY_AFTERS = {"first_token_timeout_s": 0.3, "response_timeout_s": 0.3, "stream_idle_timeout_s": 0.3}
 SMALL_BOUNDS = {"max_response_bytes": 65536, "max_event_bytes": 65536, "max_stream_bytes": 262144}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A fault, and what both ways to ask end with, unless a row is about one of them."""
+    """A fault, and how a unary call and a stream end, unless the row is about one of them."""
 
     fault: str
     script: object
@@ -88,10 +88,10 @@ MANY_HEADERS = b"".join(b"x-h-%d: v\r\n" % number for number in range(5000))
 HUGE_HEADER = b"x-h: " + b"v" * 300_000 + b"\r\n"
 
 CONNECTIONS = [
-    both("reads the request and never answers", (Stall(),), LATE, **SHORT_WAITS),
+    both("reads the request and never responds", (Stall(),), LATE, **SHORT_RETRY_AFTERS),
     both("headers one byte at a time, slowly", drip(b"HTTP/1.1 200 ok\r\nContent-Type: text/html\r\n", every_s=0.05), LATE,
-         **SHORT_WAITS),
-    unary("unary body one byte at a time, slowly", (Send(BODY_OF_100), *drip(b"{" * 100, every_s=0.05)), LATE, **SHORT_WAITS),
+         **SHORT_RETRY_AFTERS),
+    unary("unary body one byte at a time, slowly", (Send(BODY_OF_100), *drip(b"{" * 100, every_s=0.05)), LATE, **SHORT_RETRY_AFTERS),
     both("RST before headers on a fresh connection", (Reset(),), BROKEN),
     both("FIN before headers on a fresh connection", (Fin(),), BROKEN),
     both("RST in the headers", (Send(b"HTTP/1.1 200 ok\r\nContent-"), Reset()), BROKEN),
@@ -103,10 +103,10 @@ CONNECTIONS = [
     stream("RST in a stream, before the first event", (Send(sse_head()), Reset()), CUT),
     stream("RST in a stream, after a token", (begun(piece()), Reset()), CUT_AFTER_TEXT),
     stream("FIN in a stream, after a token, within a chunk", (begun(piece()), Send(b"ff\r\ndata: "), Fin()), CUT_AFTER_TEXT),
-    stream("stream silent after token k", (begun(piece()), Stall()), SILENT, **SHORT_WAITS),
-    stream("comments alone for ever are no first token", (Send(sse_head()), *drip(chunk(b": keepalive\n\n") * 10, every_s=0.01)), LATE,
-           **SHORT_WAITS),
-    both("no HTTP at all", (Send(b"SSH-2.0-OpenSSH\r\n\r\n"), Stall()), MALFORMED),
+    stream("stream silent after token k", (begun(piece()), Stall()), SILENT, **SHORT_RETRY_AFTERS),
+    stream("endless comments do not count as a first token", (Send(sse_head()), *drip(chunk(b": keepalive\n\n") * 10, every_s=0.01)), LATE,
+           **SHORT_RETRY_AFTERS),
+    both("not HTTP", (Send(b"SSH-2.0-OpenSSH\r\n\r\n"), Stall()), MALFORMED),
     both("5,000 headers", (Send(b"HTTP/1.1 200 ok\r\n" + MANY_HEADERS), Stall()), MALFORMED),
     both("a header of 300 KB", (Send(b"HTTP/1.1 200 ok\r\n" + HUGE_HEADER), Stall()), MALFORMED),
 ]  # fmt: skip
@@ -116,9 +116,9 @@ STREAMS = [
     stream("clean end, neither marker", sse([piece()]), CUT_AFTER_TEXT),
     stream("clean end, nothing at all", sse([]), CUT),
     stream("the last event without its blank line", (begun(piece(), piece("", "stop")), Send(chunk(b"data: [DONE]")), Send(chunk(b""))), OK),
-    stream("error object before the first token, of a status that is tried again",
+    stream("error object before the first token, of a status that is retried",
            sse(['{"error": {"message": "busy", "code": 503}}']), unavailable("UPSTREAM_OVERLOADED", requests=3)),
-    stream("error object before the first token, of a kind that is not",
+    stream("error object before the first token, of a reason that is not retried",
            sse(['{"error": {"message": "no", "type": "server_error"}}']), ends("INTERNAL", "UPSTREAM_INTERNAL", "-1")),
     stream("`event: error` before the first token",
            (Send(sse_head() + chunk(b'event: error\ndata: {"message": "busy", "code": "503"}\n\n') + chunk(b"")),),
@@ -128,7 +128,7 @@ STREAMS = [
     stream("`event: error` after a token",
            (begun(piece()), Send(chunk(b'event: error\ndata: {"message": "busy", "code": "503"}\n\n') + chunk(b""))),
            Ending(code="UNAVAILABLE", reason="UPSTREAM_OVERLOADED", pushback="-1", text="Hi")),
-    stream("an event that is no JSON", sse([piece(), "{nonsense", DONE]), Ending(code="INTERNAL", reason=MALFORMED.reason, pushback="-1", text="Hi")),
+    stream("an event that is not JSON", sse([piece(), "{nonsense", DONE]), Ending(code="INTERNAL", reason=MALFORMED.reason, pushback="-1", text="Hi")),
     stream("an event of another shape", sse(["[]", DONE]), MALFORMED),
     stream("JSON with an error in place of a stream", json_answer(200, {"error": {"message": "busy", "code": 503}}),
            unavailable("UPSTREAM_OVERLOADED", requests=3)),
@@ -139,14 +139,14 @@ STREAMS = [
 ]  # fmt: skip
 
 BODIES = [
-    unary("a body that is no JSON", answer(200, b'{"id": ', JSON), MALFORMED),
+    unary("a body that is not JSON", answer(200, b'{"id": ', JSON), MALFORMED),
     unary("a body of another shape", json_answer(200, ["nothing"]), MALFORMED),
     unary("a body with an error and status 200", json_answer(200, {"error": {"message": "busy", "code": 503}}),
           unavailable("UPSTREAM_OVERLOADED", requests=3)),
     unary("a page with status 200", html_answer(200, PAGE), MALFORMED),
     unary("a body without an end", (Send(CHUNKED_BODY), Repeat(chunk(b"x" * 65536), 1000)), TOO_LARGE, **SMALL_BOUNDS),
-    both("gzip that was not asked for", answer(200, gzip.compress(b"{}"), {**JSON, "Content-Encoding": "gzip"}), MALFORMED),
-    both("gzip that does not say so", answer(200, gzip.compress(b"{}"), JSON), MALFORMED),
+    both("gzip that was not requested", answer(200, gzip.compress(b"{}"), {**JSON, "Content-Encoding": "gzip"}), MALFORMED),
+    both("gzip without Content-Encoding", answer(200, gzip.compress(b"{}"), JSON), MALFORMED),
     both("100,000 nested arrays", answer(200, b'{"id":' + b"[" * 100_000 + b"]" * 100_000 + b"}", JSON), MALFORMED),
     unary("duplicate keys: the last one counts", answer(200, b'{"id":"a","choices":[],"choices":[{"index":0,"finish_reason":"stop",'
           b'"message":{"content":"no"},"message":{"content":"Hi"}}]}', JSON), OK),
@@ -165,13 +165,13 @@ STATUSES = [
     both("404 about the model", told(404, code="model_not_available"), ends("NOT_FOUND", "MODEL_NOT_FOUND")),
     both("408", told(408), unavailable("UPSTREAM_REQUEST_TIMEOUT", requests=3)),
     both("409", told(409), ends("ABORTED", "UPSTREAM_CONFLICT", requests=3)),
-    both("429 without a wait", told(429), ends("RESOURCE_EXHAUSTED", "RATE_LIMITED", "later", requests=3)),
-    both("429 that means money", told(429, message="You exceeded your current quota, please check your billing details."),
+    both("429 without a delay", told(429), ends("RESOURCE_EXHAUSTED", "RATE_LIMITED", "later", requests=3)),
+    both("429 for a used-up quota", told(429, message="You exceeded your current quota, please check your billing details."),
          ends("RESOURCE_EXHAUSTED", "QUOTA_EXHAUSTED", "-1")),
     both("500", told(500), ends("INTERNAL", "UPSTREAM_INTERNAL", "-1")),
-    both("500, where the operator pays for another try", told(500),
+    both("500, with a billable retry allowed", told(500),
          ends("INTERNAL", "UPSTREAM_INTERNAL", "-1", requests=2), billable_retries=1),
-    both("RST before headers, where the operator pays for another try", (Reset(),),
+    both("RST before headers, with a billable retry allowed", (Reset(),),
          unavailable("UPSTREAM_RESET", "-1", requests=2), billable_retries=1),
     both("502", told(502), unavailable("UPSTREAM_BAD_GATEWAY", requests=3)),
     both("502 as a page", html_answer(502, PAGE), unavailable("UPSTREAM_BAD_GATEWAY", requests=3)),
@@ -186,43 +186,43 @@ STATUSES = [
 
 
 def limited(headers):
-    return in_turn_after(told(429, headers=headers))
+    return then_well(told(429, headers=headers))
 
 
-def in_turn_after(*answers):
-    """So many answers, then well; a whole call and a stream alike."""
-    left = list(answers)
+def then_well(*responses):
+    """These responses first, then valid ones; for unary calls and streams alike."""
+    left = list(responses)
     return lambda asked: left.pop(0) if left else well(asked)
 
 
-def answered_after(attempts):
+def ok_after(attempts):
     return Ending(text="Hi", requests=attempts)
 
 
 AT_ONCE = ends("RESOURCE_EXHAUSTED", "RATE_LIMITED", "-1")
 DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
-WAITS = [
-    ("seconds", {"Retry-After": "0.05"}, answered_after(2)),
-    ("milliseconds", {"retry-after-ms": "50"}, answered_after(2)),
-    ("a date, by the answer's own clock", {"Retry-After": DATE, "Date": DATE}, answered_after(2)),
-    ("a date that is past", {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, answered_after(2)),
-    ("x-ratelimit-reset", {"x-ratelimit-reset": "0.05"}, answered_after(2)),
-    ("garbage", {"Retry-After": "soon"}, answered_after(2)),
-    ("a negative number", {"Retry-After": "-5"}, answered_after(2)),
-    ("infinity", {"Retry-After": "1e999"}, answered_after(2)),
-    ("not a number", {"Retry-After": "nan", "retry-after-ms": "NaN"}, answered_after(2)),
-    ("nothing", {"Retry-After": ""}, answered_after(2)),
-    ("longer than anyone waits", {"Retry-After": "1000"}, AT_ONCE),
+RETRY_AFTERS = [
+    ("seconds", {"Retry-After": "0.05"}, ok_after(2)),
+    ("milliseconds", {"retry-after-ms": "50"}, ok_after(2)),
+    ("a date, by the response's own clock", {"Retry-After": DATE, "Date": DATE}, ok_after(2)),
+    ("a date that is past", {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, ok_after(2)),
+    ("x-ratelimit-reset", {"x-ratelimit-reset": "0.05"}, ok_after(2)),
+    ("garbage", {"Retry-After": "soon"}, ok_after(2)),
+    ("a negative number", {"Retry-After": "-5"}, ok_after(2)),
+    ("infinity", {"Retry-After": "1e999"}, ok_after(2)),
+    ("not a number", {"Retry-After": "nan", "retry-after-ms": "NaN"}, ok_after(2)),
+    ("nothing", {"Retry-After": ""}, ok_after(2)),
+    ("longer than the longest delay", {"Retry-After": "1000"}, AT_ONCE),
     ("a year", {"Retry-After": "31536000"}, AT_ONCE),
     ("a date in a year", {"Retry-After": "Thu, 21 Oct 2027 07:28:00 GMT", "Date": DATE}, AT_ONCE),
     ("a number of 10 digits", {"Retry-After": "9" * 10}, AT_ONCE),
-    ("a number of 32 digits", {"Retry-After": "9" * 32}, answered_after(2)),
+    ("a number of 32 digits", {"Retry-After": "9" * 32}, ok_after(2)),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("row", [*CONNECTIONS, *STREAMS, *BODIES, *STATUSES], ids=lambda row: row.fault)
 async def test_upstream(row, stage, table):
-    """One script, one ending."""
+    """The upstream's script ends the call as the table expects."""
     async with stage(row.script, **row.options) as scene:
         seen = [await scene.ask(method) for method in row.methods]
         sent = max(one.bytes_sent for one in scene.upstream.ledger.requests)
@@ -232,9 +232,11 @@ async def test_upstream(row, stage, table):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(("spelling", "headers", "ending"), WAITS, ids=[spelling for spelling, *_ in WAITS])
-async def test_429_with_a_wait(spelling, headers, ending, method, stage, table):
-    """What makes sense is waited for where it fits, else answered at once; what makes none is passed over."""
+@pytest.mark.parametrize(
+    ("spelling", "headers", "ending"), RETRY_AFTERS, ids=[spelling for spelling, *_ in RETRY_AFTERS]
+)
+async def test_429_with_a_delay(spelling, headers, ending, method, stage, table):
+    """A valid delay is waited for if it fits, else the call fails at once; an invalid one is ignored."""
     async with stage(limited(headers), after="another/model") as scene:
         seen = await scene.ask(method)
 
@@ -242,10 +244,10 @@ async def test_429_with_a_wait(spelling, headers, ending, method, stage, table):
 
 
 async def test_connection_refused(stage, table):
-    """Nothing reached the upstream: tried again, and safe to try later."""
+    """Nothing reached the upstream, so the call is retried, and the caller may retry later."""
     with refusing_port() as port:
-        nobody = f"http://127.0.0.1:{port}/v1"
-        async with stage(base_url=nobody, attempts_are_requests=False) as scene:
+        unused = f"http://127.0.0.1:{port}/v1"
+        async with stage(base_url=unused, attempts_are_requests=False) as scene:
             seen = [await scene.ask(method) for method in METHODS]
 
     table("connection refused", unavailable("UPSTREAM_CONNECT_FAILED", requests=0), *seen)
@@ -253,7 +255,7 @@ async def test_connection_refused(stage, table):
 
 
 async def test_no_such_name(stage, table, monkeypatch):
-    """A name that leads nowhere has its own reason."""
+    """A name that does not resolve has its own reason."""
 
     def unknown(*_rest, **_options):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -266,26 +268,26 @@ async def test_no_such_name(stage, table, monkeypatch):
 
 
 async def test_a_silent_name_server(stage, table, monkeypatch):
-    """The thread that asks it cannot be cancelled; the caller's deadline holds all the same."""
-    answered = threading.Event()
+    """The resolver's thread cannot be cancelled, but the caller's deadline still applies."""
+    release = threading.Event()
     real = socket.getaddrinfo
 
     def silent(host, *rest, **options):
         if host == "slow.example":
-            answered.wait(10)
+            release.wait(10)
         return real("127.0.0.1", *rest, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", silent)
     async with stage(base_url="http://slow.example:1/v1", attempts_are_requests=False) as scene:
         began = scene.begin("Complete", metadata=grpc_timeout(500))
         seen = await scene.ended(began)
-        answered.set()
+        release.set()
 
     table("the name server is silent", ends("DEADLINE_EXCEEDED", "CALLER_DEADLINE", requests=0), seen)
 
 
 async def test_tls_handshake_hangs(stage, table):
-    """It counts as connecting, and connecting has a limit of its own."""
+    """The TLS handshake counts as connecting, which has its own timeout."""
     async with stage(
         on_connect=(Stall(),), scheme="https", connect_timeout_s=0.2, attempts_are_requests=False
     ) as scene:
@@ -294,18 +296,18 @@ async def test_tls_handshake_hangs(stage, table):
     table("TCP accepted, TLS handshake hangs", unavailable("UPSTREAM_CONNECT_TIMEOUT", requests=0), *seen)
 
 
-async def test_no_tls_at_all(stage, table):
-    """Not tried again: it repeats."""
+async def test_plain_text_instead_of_tls(stage, table):
+    """A TLS failure is not retried: it would repeat."""
     plain = (Send(b"HTTP/1.1 400 no\r\n\r\n"), Stall())
     async with stage(on_connect=plain, scheme="https", attempts_are_requests=False) as scene:
         seen = [await scene.ask(method) for method in METHODS]
 
-    table("plain text where TLS was meant", unavailable("UPSTREAM_TLS_FAILED", "-1", requests=0), *seen)
+    table("plain text instead of TLS", unavailable("UPSTREAM_TLS_FAILED", "-1", requests=0), *seen)
 
 
 @pytest.mark.skipif(OPENSSL is None, reason="needs the openssl command")
 async def test_unknown_authority(stage, table, tmp_path):
-    """A certificate that nobody vouches for ends the call before the key is sent."""
+    """An untrusted certificate fails the call before the key is sent."""
     tls = make_certificate(tmp_path).server_context()
     async with stage(tls=tls, attempts_are_requests=False) as scene:
         seen = [await scene.ask(method) for method in METHODS]
@@ -318,7 +320,7 @@ async def test_unknown_authority(stage, table, tmp_path):
 @pytest.mark.parametrize("end", [Fin(), Reset()], ids=["FIN", "RST"])
 @pytest.mark.parametrize("method", METHODS)
 async def test_reused_idle_connection(end, method, stage, table):
-    """Closed by its peer as we send, without a byte: once more on a fresh connection, at once."""
+    """If the peer closes a reused connection without a byte, the request is sent on a new one at once."""
 
     def script(asked):
         first_on_it = len(scene.upstream.ledger.connections[asked.connection].requests) == 1
@@ -328,19 +330,17 @@ async def test_reused_idle_connection(end, method, stage, table):
         assert OK == await scene.ask(method)
         seen = await scene.ask(method)
 
-    table(
-        f"reused idle connection closed as we send ({type(end).__name__}, {method})", answered_after(2), seen
-    )
+    table(f"reused idle connection closed as we send ({type(end).__name__}, {method})", ok_after(2), seen)
     assert {1} == {record["attempts"] for record in scene.app.records()}
 
 
 @pytest.mark.parametrize(
     "after",
     [event(piece("foreign")), chunk(b"\n\n\n"), b"HTTP/1.1 200 ok\r\n\r\n"],
-    ids=["an event", "lines", "an answer"],
+    ids=["an event", "lines", "a response"],
 )
 async def test_bytes_after_done(after, stage, table):
-    """What comes after the end mark reaches nobody, and the next call is not answered with it."""
+    """Bytes after the end mark reach neither this call nor the next one."""
     end = chunk(b"") if after.startswith(b"HTTP") else b""
     steps = (begun(piece(), piece("", "stop"), DONE), Send(end + after))
     async with stage(always(steps)) as scene:
@@ -351,7 +351,7 @@ async def test_bytes_after_done(after, stage, table):
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 async def test_redirect(status, stage, table):
-    """The key is sent nowhere else."""
+    """A redirect is not followed, so the key is sent to no other server."""
     async with ScriptedUpstream(well) as elsewhere:
         script = always(answer(status, b"", {"Location": elsewhere.base_url + "/chat/completions"}))
         async with stage(script) as scene:
@@ -361,7 +361,7 @@ async def test_redirect(status, stage, table):
     assert 0 == len(elsewhere.ledger.connections)
 
 
-@pytest.mark.parametrize("coding", [{"Content-Encoding": "gzip"}, {}], ids=["said", "unsaid"])
+@pytest.mark.parametrize("coding", [{"Content-Encoding": "gzip"}, {}], ids=["declared", "undeclared"])
 @pytest.mark.parametrize("method", METHODS)
 async def test_gzip_bomb(coding, method, stage, table):
     """64 MB of zeros in 64 KB are not unpacked."""
@@ -373,7 +373,7 @@ async def test_gzip_bomb(coding, method, stage, table):
             grown = growth()
 
     expected = MALFORMED if coding or method == "Complete" else CUT
-    table(f"gzip bomb, {'said' if coding else 'unsaid'} ({method})", f"{expected}, peak below 16 MiB",
+    table(f"gzip bomb, {'declared' if coding else 'undeclared'} ({method})", f"{expected}, peak below 16 MiB",
           f"{seen}, peak {grown:.0f} MiB", holds=seen == expected and grown < 16)  # fmt: skip
 
 
@@ -393,7 +393,7 @@ ODD_TEXTS = [
 
 @pytest.mark.parametrize(("form", "steps", "text"), ODD_TEXTS, ids=[form for form, *_ in ODD_TEXTS])
 async def test_text(form, steps, text, stage, table):
-    """However it is cut and framed, the text is the same."""
+    """The text is the same however the stream is cut and framed."""
     async with stage(always(steps)) as scene:
         seen = await scene.ask("StreamComplete")
 
@@ -406,7 +406,7 @@ async def test_text(form, steps, text, stage, table):
     ids=["noise", "half a character"],
 )
 async def test_invalid_utf_8(text, repaired, stage, table):
-    """In a text it becomes U+FFFD, as a browser would have it; the rest of the text is untouched."""
+    """Invalid UTF-8 becomes U+FFFD, as in a browser; the rest of the text is unchanged."""
     body = b'{"id":"o","choices":[{"index":0,"finish_reason":"stop","message":{"content":"' + text + b'"}}]}'
     async with stage(always(answer(200, body, JSON))) as scene:
         seen = await scene.ask("Complete")
@@ -422,7 +422,7 @@ ODD_NUMBERS = ["NaN", "Infinity", "-Infinity", "1e999", "9" * 5000, "-" + "9" * 
 
 @pytest.mark.parametrize("number", ODD_NUMBERS, ids=lambda number: number[:9])
 async def test_odd_numbers(number, stage, table):
-    """In any field: dropped, or a malformed answer; never a number that is none, never an exception."""
+    """An unusual number in any field is dropped or makes the response malformed; it never passes on."""
     bodies = [
         whole(created="@"),
         whole(usage={"prompt_tokens": "@", "completion_tokens": 1, "total_tokens": 2}),
@@ -450,7 +450,7 @@ async def test_odd_numbers(number, stage, table):
 
 @pytest.mark.parametrize("share", [0.3, 1.0])
 async def test_5xx_flapping(share, stage, table):
-    """Retries make a part good, within their budget; when all fails, most calls are not sent at all."""
+    """Retries rescue some calls within the budget; if every request fails, most calls are not sent."""
     chance, calls = random.Random(3), 100
     async with stage(
         lambda asked: told(503) if chance.random() < share else well(asked), random_source=random.Random(5).random,
@@ -463,11 +463,11 @@ async def test_5xx_flapping(share, stage, table):
         ]
         asked = len(scene.upstream.ledger.requests)
 
-    good = sum(one.code == "OK" for one in seen)
+    succeeded = sum(one.code == "OK" for one in seen)
     assert {"OK", "UNAVAILABLE"} >= {one.code for one in seen}
     bound = calls * 1.1 + 10
     expected = (
         f"at least 85% OK, at most {bound:.0f} requests" if share < 1 else f"at most {calls // 2} requests"
     )
-    table(f"{share:.0%} of requests answered with 503", expected, f"{good / calls:.0%} OK, {asked} requests",
-          holds=good >= 0.85 * calls and asked <= bound if share < 1 else asked <= calls // 2)  # fmt: skip
+    table(f"{share:.0%} of requests answered with 503", expected, f"{succeeded / calls:.0%} OK, {asked} requests",
+          holds=succeeded >= 0.85 * calls and asked <= bound if share < 1 else asked <= calls // 2)  # fmt: skip

@@ -1,9 +1,9 @@
-"""What a provider answers: any bytes become messages that travel, or a failure of a known kind.
+"""Responses of a provider: any bytes become messages that can be sent, or an error with a known reason.
 
-Input: a status, some switches, headers up to a zero byte, then the body, which is read in every
-role that a body can have: a whole answer, an event of a stream, a list of models, an error.
-A failure says one of our own sentences, or one and the provider's words after it; neither it nor
-anything that caused it shows the key; and its status is one that gRPC carries.
+Input: a status, some switches, headers up to a zero byte, then the body, which is parsed in every
+role that a body can have: a unary response, an event of a stream, a model list, an error.
+The message of an error is one of ours, or one of ours followed by the provider's text. Neither the
+error nor its causes contain the key, and gRPC can carry its status.
 """
 
 import math
@@ -14,26 +14,25 @@ from typing import Final
 
 from google.protobuf.message import Message
 
-from fuzz.statuses import travels
+from fuzz.statuses import packed_status
 from fuzz.tape import Tape
 from togetherchat_server.domain.reasons import TEXT_CHARACTERS_MAX, Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
-from togetherchat_server.providers.together import errors, models, schema, stream
-from togetherchat_server.providers.together.response import from_schema
+from togetherchat_server.providers.together import error_tables, errors, models, response, schema, stream
 
 CANARY: Final = "kanarienvogel-0123456789"
-"""The key. Not in the form of any provider's, so that only knowing it can hide it."""
+"""The key. It has no provider's format, so that only code that knows it can mask it."""
 MODEL: Final = "some/model"
-STATUSES: Final = (*sorted(errors.STATUS), 201, 302, 418, 599)
+STATUSES: Final = (*sorted(error_tables.STATUS), 201, 302, 418, 599)
 NOW_WALL_S: Final = 1_790_000_000.0
 
-OWN_WORDS: Final = frozenset(
+OWN_MESSAGES: Final = frozenset(
     {
-        "the provider's answer is not the JSON it should be",
-        "the provider's answer has no choice in it",
-        "the provider's stream has no choice in it",
-        "the provider's stream ended before the answer did",
-        *errors.SENTENCES.values(),
+        "the provider's response is not JSON of the expected shape",
+        "the provider's response has no choices",
+        "the provider's stream has no choices",
+        "the provider's stream ended before the completion did",
+        *error_tables.MESSAGES.values(),
     }
 )
 _HEADER_NAME = re.compile(r"[0-9a-z_.-]+")
@@ -48,24 +47,26 @@ def target(data: bytes) -> None:
     if not zero:
         body = head
     own_key = bool(switches & 1)
-    failed = [
+    errors_found = [
         _try(lambda: _complete(body, own_key=own_key)),
         _try(lambda: _stream(body, own_key=own_key, done=bool(switches & 2))),
         _try(lambda: _models(body)),
         _error(status, headers, body, own_key=own_key),
     ]
-    for error in failed:
+    for error in errors_found:
         if error is not None:
-            _failed(error)
-            assert CANARY.encode() not in travels(error, headers)
-            if CANARY.encode() in body:  # looking takes longer than all the rest
+            _check(error)
+            assert CANARY.encode() not in packed_status(error, headers)
+            if CANARY.encode() in body:  # the search takes longer than all the rest
                 assert CANARY not in "".join(traceback.format_exception(error))
 
 
 def _complete(body: bytes, *, own_key: bool) -> Iterable[Message]:
-    response = from_schema(schema.parse_completion(body), caller_brought_key=own_key, secrets=_secrets())
-    assert response.choices
-    return [response, *stream.events_from(response)]
+    completion = response.from_schema(
+        schema.parse_completion(body), caller_brought_key=own_key, secrets=_secrets()
+    )
+    assert completion.choices
+    return [completion, *response.to_events(completion)]
 
 
 def _stream(body: bytes, *, own_key: bool, done: bool) -> Iterable[Message]:
@@ -74,7 +75,7 @@ def _stream(body: bytes, *, own_key: bool, done: bool) -> Iterable[Message]:
     translator.feed(chunk)
     translator.feed(chunk)
     translator.finish(done=done, attempts=1)
-    return translator.take()
+    return translator.pop_events()
 
 
 def _models(body: bytes) -> Iterable[Message]:
@@ -82,7 +83,7 @@ def _models(body: bytes) -> Iterable[Message]:
 
 
 def _error(status: int, headers: Mapping[str, str], body: bytes, *, own_key: bool) -> ServiceError:
-    return errors.from_answer(
+    return errors.from_response(
         status=status,
         headers=headers,
         body=body,
@@ -103,25 +104,25 @@ def _try(read: Callable[[], Iterable[Message]]) -> ServiceError | None:
     return None
 
 
-def _failed(error: ServiceError) -> None:
-    sentence = errors.SENTENCES.get(error.reason, "")
-    quoting = error.reason in errors.ABOUT_THE_REQUEST and error.message.startswith(f"{sentence}: ")
-    assert error.message in OWN_WORDS or quoting
-    assert len(error.message) <= len(sentence) + TEXT_CHARACTERS_MAX + 2
+def _check(error: ServiceError) -> None:
+    message = error_tables.MESSAGES.get(error.reason, "")
+    quotes = error.reason in error_tables.QUOTED and error.message.startswith(f"{message}: ")
+    assert error.message in OWN_MESSAGES or quotes
+    assert len(error.message) <= len(message) + TEXT_CHARACTERS_MAX + 2
     assert error.message.isprintable()
-    assert error.reason in errors.SENTENCES or error.reason in {
+    assert error.reason in error_tables.MESSAGES or error.reason in {
         Reason.UPSTREAM_MALFORMED_RESPONSE,
         Reason.UPSTREAM_TRUNCATED,
     }
     assert CANARY not in repr((error.message, error.upstream))
-    wait_s = error.retry_after_s
-    assert wait_s is None or (math.isfinite(wait_s) and wait_s >= 0)
+    delay_s = error.retry_after_s
+    assert delay_s is None or (math.isfinite(delay_s) and delay_s >= 0)
 
 
 def _headers(head: bytes) -> dict[str, str]:
-    """As an HTTP client hands them over: legal names in lower case, values without line ends.
+    """Headers as an HTTP client returns them: valid names in lower case, values without line ends.
 
-    Without the key: a provider that answered it in a header has told it to everyone.
+    The key is removed: headers are not masked.
     """
     lines = (line.partition(":") for line in head.decode("latin-1").replace(CANARY, "").splitlines())
     return {

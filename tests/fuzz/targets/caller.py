@@ -1,8 +1,9 @@
-"""What a caller sends: any bytes that pass as a `CompleteRequest` become JSON that every parser reads.
+"""Requests of a caller: any bytes that parse as a `CompleteRequest` become JSON that every parser reads.
 
-Input: whether a stream is asked for and whether bounds are narrow, then the message. Refused, a request is told every violation
-with the path of its field and nothing of its own text. Accepted, its body is one JSON object, no
-key twice at the top, with the caller's numbers and texts unchanged.
+Input: whether a stream is requested and whether bounds are narrow, then the message. A rejected
+request gets every violation with the path of its field and none of its own text. An accepted request
+becomes one JSON object without a repeated key at the top, with the caller's numbers and texts
+unchanged.
 """
 
 import json
@@ -11,7 +12,7 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from fuzz.statuses import travels
+from fuzz.statuses import packed_status
 from fuzz.tape import Tape
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.calls.validation import RequestLimits, validate
@@ -28,9 +29,9 @@ LIMITS: Final = (
         json_containers_max=8, json_depth_max=2,
     ),
 )  # fmt: skip
-"""As they are, and so narrow that small inputs meet every one of them."""
+"""The default limits, and limits so narrow that small inputs exceed every one of them."""
 CANARY: Final = "kanarienvogel-0123456789"
-"""A prompt. It may stand anywhere in a request and in no refusal."""
+"""A prompt. It may be anywhere in a request, but in no rejection."""
 
 _PATH = re.compile(r"[a-z][a-z0-9_]*(?:\[[^\[\]]*\])?(?:\.[a-z][a-z0-9_]*(?:\[[^\[\]]*\])?)*|")
 
@@ -46,24 +47,24 @@ def target(data: bytes) -> None:
     try:
         validate(request, limits)
     except ServiceError as error:
-        _refused(error, limits)
+        _check_rejected(error, limits)
         return
-    _accepted(request, to_schema(request, stream=stream), stream=stream)
+    _check_accepted(request, to_schema(request, stream=stream), stream=stream)
 
 
-def _refused(error: ServiceError, limits: RequestLimits) -> None:
+def _check_rejected(error: ServiceError, limits: RequestLimits) -> None:
     assert error.reason in {Reason.INVALID_REQUEST, Reason.REQUEST_TOO_LARGE}
     assert bool(error.violations) is (error.reason is Reason.INVALID_REQUEST)
     assert len(error.violations) <= limits.violations_max + 1
     assert CANARY not in repr((error.message, error.violations))
-    assert CANARY.encode() not in travels(error, {})
+    assert CANARY.encode() not in packed_status(error, {})
     for violation in error.violations:
         assert violation.description
         assert _PATH.fullmatch(violation.field)
 
 
-def _accepted(request: service.CompleteRequest, body: bytes, *, stream: bool) -> None:
-    sent = json.loads(body, object_pairs_hook=list, parse_constant=_no_json, parse_int=str)
+def _check_accepted(request: service.CompleteRequest, body: bytes, *, stream: bool) -> None:
+    sent = json.loads(body, object_pairs_hook=list, parse_constant=_reject_constant, parse_int=str)
     names = [name for name, _ in sent]
     assert len(names) == len(set(names))
     fields = dict(sent)
@@ -75,17 +76,17 @@ def _accepted(request: service.CompleteRequest, body: bytes, *, stream: bool) ->
         if request.HasField(name):
             given = getattr(request, name)
             assert type(given)(fields[name]) == given
-    for given, told in zip(request.messages, fields["messages"], strict=True):
-        _same_text(given, dict(told))
+    for given, received in zip(request.messages, fields["messages"], strict=True):
+        _check_text(given, dict(received))
 
 
-def _same_text(given: object, told: dict[str, object]) -> None:
+def _check_text(given: object, received: dict[str, object]) -> None:
     parts = list(given.content)
     if len(parts) == 1 and parts[0].WhichOneof("part") == "text":
-        assert parts[0].text == told["content"]
+        assert parts[0].text == received["content"]
     elif parts:
-        assert len(parts) == len(told["content"])
+        assert len(parts) == len(received["content"])
 
 
-def _no_json(word: str) -> float:
-    raise AssertionError(f"{word} is no JSON")
+def _reject_constant(text: str) -> float:
+    raise AssertionError(f"{text} is not JSON")

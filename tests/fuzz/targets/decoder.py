@@ -1,9 +1,9 @@
-"""The decoder of server-sent events: a stream means the same however it is cut.
+"""The decoder of server-sent events: a stream has the same events however it is cut.
 
 Input: the bound on an event, the number of cuts, the cuts, then the stream. The same bytes are
 decoded in one read, in the fuzzed reads and byte by byte, and by a few lines written from the
-WHATWG's text that know no reads at all. No failure but UPSTREAM_TOO_LARGE, and never more held
-than the bound.
+WHATWG's text that do not know reads. The only failure is UPSTREAM_TOO_LARGE, and the decoder never
+buffers more than the bound.
 """
 
 import re
@@ -27,8 +27,8 @@ def target(data: bytes) -> None:
     cuts = [tape.number(65_535) for _ in range(tape.number(CUTS_MAX))]
     stream = tape.rest()
     expected, failed = _reference(stream, bound)
-    places = sorted(cut % (len(stream) + 1) for cut in cuts)
-    ways = [[], places]
+    positions = sorted(cut % (len(stream) + 1) for cut in cuts)
+    ways = [[], positions]
     if len(stream) <= BYTE_BY_BYTE_MAX:
         ways.append([*range(1, len(stream))])
     for way in ways:
@@ -49,12 +49,12 @@ def _check(reads: Sequence[bytes], bound: int, expected: Sequence[SseEvent], *, 
         failure = error
     assert failed is (failure is not None)
     assert failure is None or failure.reason is Reason.UPSTREAM_TOO_LARGE
-    # The read that was too much keeps its own events back.
+    # The read that exceeds the bound returns none of its events.
     assert events == list(expected[: len(events)] if failed else expected)
 
 
 def _reference(stream: bytes, bound: int) -> tuple[list[SseEvent], bool]:
-    """The events of a whole stream, and whether a line or an event in it is over the bound."""
+    """The events of a complete stream, and whether a line or an event in it exceeds the bound."""
     *lines, unfinished = _LINE_END.split(stream.removeprefix(b"\xef\xbb\xbf"))
     if unfinished in {b"\xef", b"\xef\xbb"} and not lines:
         unfinished = b""  # held back: it may become a byte order mark

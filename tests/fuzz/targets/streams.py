@@ -1,7 +1,8 @@
-"""Streams that look like a provider's: decoder, wire and translator together, read as the provider
-does it, in one read and in fuzzed ones. Both must mean the same, keep the law written at
-`ChatService.StreamComplete`, and give every choice exactly the text that was sent for it, or the
-beginning of it where the stream failed.
+"""Streams that look like a provider's: decoder, schema and translator together.
+
+Each stream is read at once and in fuzzed reads. Both must have the same result, keep the stream
+guarantees written at `ChatService.StreamComplete`, and return for every choice exactly the text that
+was sent for it, or its beginning if the stream failed.
 
 Input: cuts and line ends, then decisions from which the events are built (`Sender`).
 """
@@ -16,9 +17,8 @@ from fuzz.tape import Tape
 from support.reference_accumulator import accumulate
 from support.translation import cut, pieces
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.domain.call import Call
 from togetherchat_server.domain.reasons import Reason, ServiceError
-from togetherchat_server.providers.together.provider import _StreamReader
+from togetherchat_server.providers.together.stream_reader import StreamReader
 
 EVENT_BYTES_MAX: Final = 1 << 20
 CUTS_MAX: Final = 8
@@ -29,7 +29,7 @@ Event = service.StreamCompleteResponse
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a stream became."""
+    """The result of reading a stream."""
 
     events: list[Event]
     failure: ServiceError | None
@@ -37,46 +37,38 @@ class Outcome:
 
 def target(data: bytes) -> None:
     tape = Tape(data)
-    places = [tape.number(65_535) for _ in range(tape.number(CUTS_MAX))]
+    positions = [tape.number(65_535) for _ in range(tape.number(CUTS_MAX))]
     sender = Sender(tape)
     stream = sender.stream()
     whole = _read([stream])
-    parts = _read(cut(stream, (place % (len(stream) + 1) for place in places)))
-    assert _end(whole) == _end(parts)
+    parts = _read(cut(stream, (position % (len(stream) + 1) for position in positions)))
+    assert _failure(whole) == _failure(parts)
     assert pieces(whole.events) == pieces(parts.events)
     for outcome in (whole, parts):
-        _keeps_the_law(outcome)
+        _check_guarantees(outcome)
         if sender.plain:
-            _says_what_was_sent(outcome, sender)
+            _check_text(outcome, sender)
 
 
 def _read(reads: Iterable[bytes]) -> Outcome:
-    call = Call(
-        id="id",
-        method="/m",
-        received_s=0.0,
-        deadline_s=60.0,
-        deadline_reason=Reason.CALL_TIMEOUT,
-        upstream_key=None,
-    )
-    reading = _StreamReader(call, max_event_bytes=EVENT_BYTES_MAX)
+    reader = StreamReader(max_event_bytes=EVENT_BYTES_MAX, caller_brought_key=False, model="", secrets=())
     events: list[Event] = []
     try:
         for read in reads:
-            if not reading.done:
-                reading.feed(read)
-                events += reading.take(MODEL)
-        reading.translator.finish(done=reading.done, attempts=1)
+            if not reader.done:
+                reader.feed(read)
+                events += reader.pop_events(MODEL)
+        reader.translator.finish(done=reader.done, attempts=1)
     except ServiceError as failure:
-        return Outcome(events=[*events, *reading.take(MODEL)], failure=failure)
-    return Outcome(events=[*events, *reading.take(MODEL)], failure=None)
+        return Outcome(events=[*events, *reader.pop_events(MODEL)], failure=failure)
+    return Outcome(events=[*events, *reader.pop_events(MODEL)], failure=None)
 
 
-def _end(outcome: Outcome) -> tuple[Reason, str] | None:
+def _failure(outcome: Outcome) -> tuple[Reason, str] | None:
     return None if outcome.failure is None else (outcome.failure.reason, outcome.failure.message)
 
 
-def _keeps_the_law(outcome: Outcome) -> None:
+def _check_guarantees(outcome: Outcome) -> None:
     events = outcome.events
     reasons = [event.WhichOneof("event") for event in events]
     deltas = [event.delta for event in events if event.HasField("delta")]
@@ -87,12 +79,12 @@ def _keeps_the_law(outcome: Outcome) -> None:
         assert sorted({delta.choice_index for delta in deltas}) == ends
         tail.append("completed")
     assert (["started"] if events else []) + ["delta"] * len(deltas) + tail == reasons
-    _says_names_once(deltas)
+    _check_names_once(deltas)
     for event in events:
         assert event == Event.FromString(event.SerializeToString())
 
 
-def _says_names_once(deltas: Sequence[service.Delta]) -> None:
+def _check_names_once(deltas: Sequence[service.Delta]) -> None:
     seen: set[tuple[object, ...]] = set()
 
     def once(*name: object) -> None:
@@ -111,11 +103,11 @@ def _says_names_once(deltas: Sequence[service.Delta]) -> None:
                     once(delta.choice_index, call.index, part)
 
 
-def _says_what_was_sent(outcome: Outcome, sender: Sender) -> None:
-    told: dict[tuple[int, str], str] = defaultdict(str)
+def _check_text(outcome: Outcome, sender: Sender) -> None:
+    received: dict[tuple[int, str], str] = defaultdict(str)
     for choice in accumulate(outcome.events).choices:
-        told[choice.index, "content"] = "".join(part.text for part in choice.message.content)
-        told[choice.index, "reasoning"] = choice.message.reasoning
-    for name in told.keys() | sender.sent.keys():
+        received[choice.index, "content"] = "".join(part.text for part in choice.message.content)
+        received[choice.index, "reasoning"] = choice.message.reasoning
+    for name in received.keys() | sender.sent.keys():
         sent = sender.sent[name]
-        assert sent.startswith(told[name]) if outcome.failure else sent == told[name]
+        assert sent.startswith(received[name]) if outcome.failure else sent == received[name]

@@ -1,4 +1,4 @@
-"""What the tests of the transport share: a key, a way to open a transport, a certificate."""
+"""Fixtures of the upstream client's tests: a key, a client against a script, a certificate."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -11,8 +11,8 @@ from support.scripted_upstream import Script, ScriptedUpstream
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.upstream.client import UpstreamClient, UpstreamLimits
 
-Between = tuple[ScriptedUpstream, UpstreamClient]
-Serve = Callable[..., AbstractAsyncContextManager[Between]]
+Pair = tuple[ScriptedUpstream, UpstreamClient]
+Serve = Callable[..., AbstractAsyncContextManager[Pair]]
 
 
 @pytest.fixture
@@ -22,9 +22,9 @@ def key() -> Secret:
 
 @pytest.fixture
 def serve() -> Serve:
-    """Serve a script, and open a transport to it: `async with serve(script) as (upstream, transport)`.
+    """Serve a script, and open a client to it: `async with serve(script) as (upstream, client)`.
 
-    `base_url` leads the transport elsewhere.
+    `base_url` directs the client elsewhere.
     """
 
     @asynccontextmanager
@@ -35,25 +35,27 @@ def serve() -> Serve:
         trust: Certificate | None = None,
         base_url: str = "",
         **upstream_options: Any,
-    ) -> AsyncIterator[Between]:
+    ) -> AsyncIterator[Pair]:
         async with ScriptedUpstream(script, **upstream_options) as upstream:
-            transport = UpstreamClient.connect(
-                base_url=base_url or upstream.base_url,
-                limits=limits or UpstreamLimits(),
-                user_agent="transport-tests/1",
-                ca_file=str(trust.certificate_file) if trust else None,
-            )
+            with pytest.MonkeyPatch.context() as patch:
+                if trust is not None:
+                    patch.setenv("SSL_CERT_FILE", str(trust.certificate_file))
+                client = UpstreamClient.connect(
+                    base_url=base_url or upstream.base_url,
+                    limits=limits or UpstreamLimits(),
+                    user_agent="upstream-tests/1",
+                )
             try:
-                yield upstream, transport
+                yield upstream, client
             finally:
-                await transport.aclose()
+                await client.aclose()
 
     return served
 
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    """For `localhost` and 127.0.0.1."""
+    """A certificate for `localhost` and 127.0.0.1."""
     if OPENSSL is None:
         pytest.skip("needs the openssl command")
     return make_certificate(tmp_path_factory.mktemp("certificate"))

@@ -1,4 +1,4 @@
-"""The way to the upstream: what can go wrong before a request is on it."""
+"""Failures of the upstream client before a request is sent."""
 
 import asyncio
 import socket
@@ -20,129 +20,129 @@ CLOSING = json_answer(200, {"id": "1"}, headers={"Connection": "close"})
 
 
 async def test_refused(serve, key):
-    """A port where nobody listens."""
+    """A connection to a port without a listener fails."""
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
-        nobody = f"http://127.0.0.1:{reserved.getsockname()[1]}/v1"
-        async with serve(always(OK), base_url=nobody) as (_, transport):
-            assert Reason.UPSTREAM_CONNECT_FAILED == (await failure_of_send(transport, key)).reason
+        base_url = f"http://127.0.0.1:{reserved.getsockname()[1]}/v1"
+        async with serve(always(OK), base_url=base_url) as (_, client):
+            assert Reason.UPSTREAM_CONNECT_FAILED == (await failure_of_send(client, key)).reason
 
 
 async def test_no_such_name(serve, key):
-    """`.invalid` is reserved to be nobody's."""
-    async with serve(always(OK), base_url="http://upstream.invalid/v1") as (_, transport):
-        assert Reason.UPSTREAM_DNS_FAILED == (await failure_of_send(transport, key)).reason
+    """A name that does not resolve has its own reason; `.invalid` is reserved for that."""
+    async with serve(always(OK), base_url="http://upstream.invalid/v1") as (_, client):
+        assert Reason.UPSTREAM_DNS_FAILED == (await failure_of_send(client, key)).reason
 
 
 async def test_no_file_descriptor_left(serve, key, monkeypatch):
-    """Our own shortage, before anything reached the upstream."""
+    """Our own lack of file descriptors fails before anything reaches the upstream."""
 
     def exhausted(*_arguments, **_named):
         raise OSError(24, "Too many open files")
 
-    async with serve(always(OK)) as (_upstream, transport):
+    async with serve(always(OK)) as (_upstream, client):
         with monkeypatch.context() as patch:
             patch.setattr(socket, "socket", exhausted)
-            assert Reason.UPSTREAM_CONNECT_FAILED == (await failure_of_send(transport, key)).reason
-        assert 200 == (await transport.send("GET", "x", key=key, request_id="r")).status
+            assert Reason.UPSTREAM_CONNECT_FAILED == (await failure_of_send(client, key)).reason
+        assert 200 == (await client.send("GET", "x", key=key, request_id="r")).status
 
 
 async def test_unknown_authority(serve, key, certificate):
-    """A certificate that nobody we trust has signed."""
-    async with serve(always(OK), tls=certificate.server_context()) as (upstream, transport):
-        assert Reason.UPSTREAM_TLS_FAILED == (await failure_of_send(transport, key)).reason
+    """A certificate of an unknown authority is rejected before the request is sent."""
+    async with serve(always(OK), tls=certificate.server_context()) as (upstream, client):
+        assert Reason.UPSTREAM_TLS_FAILED == (await failure_of_send(client, key)).reason
         assert [] == upstream.ledger.requests
 
 
 async def test_certificate_of_another_name(serve, key, certificate, tmp_path):
-    """A trusted certificate, but of another host."""
+    """A trusted certificate of another host is rejected before the request is sent."""
     other = make_certificate(tmp_path, names="DNS:elsewhere.example")
     async with serve(always(OK), tls=other.server_context(), host="localhost", trust=other) as (
         upstream,
-        transport,
+        client,
     ):
-        assert Reason.UPSTREAM_TLS_FAILED == (await failure_of_send(transport, key)).reason
+        assert Reason.UPSTREAM_TLS_FAILED == (await failure_of_send(client, key)).reason
         assert [] == upstream.ledger.requests
 
 
 async def test_trusted_certificate(serve, key, certificate):
-    """The good case beside the bad ones, over a name and twice over one connection."""
+    """A trusted certificate for the host name is accepted, and the connection is reused."""
     async with serve(always(OK), tls=certificate.server_context(), host="localhost", trust=certificate) as (
         upstream,
-        transport,
+        client,
     ):
         for _ in range(2):
-            assert 200 == (await transport.send("POST", "x", key=key, request_id="r", body=BODY)).status
+            assert 200 == (await client.send("POST", "x", key=key, request_id="r", body=BODY)).status
         assert [0, 0] == [request.connection for request in upstream.ledger.requests]
 
 
 async def test_a_second_connection_resumes_the_session_of_the_first(serve, key, certificate):
-    """As the server sees it: no certificate is shown and checked again, over every connection that follows."""
+    """The server sees a resumed session on every connection after the first."""
     async with serve(
         always(CLOSING), tls=certificate.server_context(), host="localhost", trust=certificate
-    ) as (upstream, transport):
+    ) as (upstream, client):
         for _ in range(3):
-            assert 200 == (await transport.send("GET", "x", key=key, request_id="r")).status
+            assert 200 == (await client.send("GET", "x", key=key, request_id="r")).status
         assert [False, True, True] == [connection.resumed for connection in upstream.ledger.connections]
 
 
-async def test_connections_made_at_once_resume_it_all(serve, key, certificate):
-    """A burst of calls gets as many quick handshakes."""
+async def test_concurrent_connections_all_resume_the_session(serve, key, certificate):
+    """Every connection of a burst resumes the session of the first."""
     async with serve(
         always(CLOSING), tls=certificate.server_context(), host="localhost", trust=certificate
-    ) as (upstream, transport):
-        await transport.send("GET", "x", key=key, request_id="r")
-        await asyncio.gather(*(transport.send("GET", "x", key=key, request_id="r") for _ in range(20)))
+    ) as (upstream, client):
+        await client.send("GET", "x", key=key, request_id="r")
+        await asyncio.gather(*(client.send("GET", "x", key=key, request_id="r") for _ in range(20)))
         assert [False] + [True] * 20 == [connection.resumed for connection in upstream.ledger.connections]
 
 
-async def test_a_session_is_no_way_around_the_certificate(serve, key, certificate, tmp_path):
-    """Another server at the same place, whose certificate nobody trusts, is refused as ever."""
+async def test_a_session_does_not_bypass_the_certificate_check(serve, key, certificate, tmp_path):
+    """Another server at the same address, with an untrusted certificate, is rejected."""
     async with serve(
         always(CLOSING), tls=certificate.server_context(), host="localhost", trust=certificate
-    ) as (upstream, transport):
-        assert 200 == (await transport.send("GET", "x", key=key, request_id="r")).status
+    ) as (upstream, client):
+        assert 200 == (await client.send("GET", "x", key=key, request_id="r")).status
         impostor = make_certificate(tmp_path, names="DNS:localhost")
         await upstream.change_tls(impostor.server_context())
-        assert Reason.UPSTREAM_TLS_FAILED == (await failure_of_send(transport, key)).reason
+        assert Reason.UPSTREAM_TLS_FAILED == (await failure_of_send(client, key)).reason
         assert 1 == len(upstream.ledger.requests)
 
 
 async def test_tls_handshake_hangs(serve, key):
-    """The time for connecting covers the handshake, and the socket is closed when it is over."""
+    """The connect timeout covers the TLS handshake, and the socket is closed when it expires."""
     async with serve(
         always(OK), on_connect=(AwaitClose(),), scheme="https", limits=UpstreamLimits(connect_timeout_s=0.1)
-    ) as (upstream, transport):
-        assert Reason.UPSTREAM_CONNECT_TIMEOUT == (await failure_of_send(transport, key)).reason
+    ) as (upstream, client):
+        assert Reason.UPSTREAM_CONNECT_TIMEOUT == (await failure_of_send(client, key)).reason
         await upstream.closed(0, within_s=0.25)
 
 
 async def test_not_tls_at_all(serve, key):
-    """Plain HTTP where TLS was expected."""
+    """A plain HTTP response to a TLS handshake is a TLS failure."""
     garbage = (Send(b"HTTP/1.1 400 Bad Request\r\n\r\n"), AwaitClose())
-    async with serve(always(OK), on_connect=garbage, scheme="https") as (_upstream, transport):
-        assert Reason.UPSTREAM_TLS_FAILED == (await failure_of_send(transport, key)).reason
+    async with serve(always(OK), on_connect=garbage, scheme="https") as (_upstream, client):
+        assert Reason.UPSTREAM_TLS_FAILED == (await failure_of_send(client, key)).reason
 
 
 async def test_more_requests_than_connections(serve, key):
-    """Refused at once: the queue is elsewhere. The place is free again afterwards."""
+    """A request beyond `connections_max` fails at once; the slot is free again afterwards."""
     go = asyncio.Event()
     async with serve(in_turn((Pause(go), *OK), OK), limits=UpstreamLimits(connections_max=1)) as (
         upstream,
-        transport,
+        client,
     ):
-        first = asyncio.create_task(transport.send("GET", "x", key=key, request_id="r"))
+        first = asyncio.create_task(client.send("GET", "x", key=key, request_id="r"))
         await upstream.asked()
-        assert Reason.OVERLOADED == (await failure_of_send(transport, key)).reason
+        assert Reason.OVERLOADED == (await failure_of_send(client, key)).reason
         go.set()
         assert 200 == (await first).status
-        assert 200 == (await transport.send("GET", "x", key=key, request_id="r")).status
+        assert 200 == (await client.send("GET", "x", key=key, request_id="r")).status
         assert 2 == len(upstream.ledger.requests)
 
 
-async def test_a_closed_transport_asks_nobody(serve, key):
-    """What comes after `aclose` fails like a connection that cannot be made."""
-    async with serve(always(OK)) as (upstream, transport):
-        await transport.aclose()
-        assert Reason.UPSTREAM_CONNECT_FAILED == (await failure_of_send(transport, key)).reason
+async def test_a_closed_client_sends_nothing(serve, key):
+    """A request after `aclose` fails like a failed connection."""
+    async with serve(always(OK)) as (upstream, client):
+        await client.aclose()
+        assert Reason.UPSTREAM_CONNECT_FAILED == (await failure_of_send(client, key)).reason
         assert [] == upstream.ledger.connections

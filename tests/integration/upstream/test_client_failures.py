@@ -1,4 +1,4 @@
-"""What breaks once a request is on its way, until the end of its answer, and what that is called."""
+"""Failures between sending a request and the end of its response, and their reasons."""
 
 import asyncio
 
@@ -28,10 +28,10 @@ OK = json_answer(200, {"id": "1"})
 
 @pytest.mark.parametrize("end", [Fin(), Reset()])
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_broken_before_the_answer_on_a_fresh_connection(serve, key, end, method):
-    """It may have been worked on: it is not sent again, whatever its method."""
-    async with serve(in_turn((end,), OK)) as (upstream, transport):
-        assert Reason.UPSTREAM_RESET == (await failure_of_send(transport, key, method)).reason
+async def test_broken_before_the_response_on_a_new_connection(serve, key, end, method):
+    """The upstream may have processed the request, so it is not sent again, whatever its method."""
+    async with serve(in_turn((end,), OK)) as (upstream, client):
+        assert Reason.UPSTREAM_RESET == (await failure_of_send(client, key, method)).reason
         assert 1 == len(upstream.ledger.requests)
 
 
@@ -45,10 +45,10 @@ async def test_broken_before_the_answer_on_a_fresh_connection(serve, key, end, m
         b"HTTP/1.1 200 OK\r\nno colon here\r\n\r\n",
     ],
 )
-async def test_not_an_answer_in_http(serve, key, garbage):
-    """Also lengths that contradict each other, which answers of two callers could hide behind."""
-    async with serve(always((Send(garbage), AwaitClose()))) as (upstream, transport):
-        assert Reason.UPSTREAM_MALFORMED_RESPONSE == (await failure_of_send(transport, key)).reason
+async def test_a_response_that_is_not_http(serve, key, garbage):
+    """Contradicting lengths are rejected too: they could hide the response of another caller."""
+    async with serve(always((Send(garbage), AwaitClose()))) as (upstream, client):
+        assert Reason.UPSTREAM_MALFORMED_RESPONSE == (await failure_of_send(client, key)).reason
         await upstream.closed(0, within_s=0.25)
 
 
@@ -63,19 +63,19 @@ async def test_not_an_answer_in_http(serve, key, garbage):
     ids=["5000 headers", "one of 300 KB", "long reason", "one without end"],
 )
 async def test_header_flood(serve, key, flood):
-    """Bounded, however it is done."""
-    async with serve(always((*flood, AwaitClose()))) as (upstream, transport):
-        assert Reason.UPSTREAM_MALFORMED_RESPONSE == (await failure_of_send(transport, key)).reason
+    """Response heads are bounded in bytes and in headers."""
+    async with serve(always((*flood, AwaitClose()))) as (upstream, client):
+        assert Reason.UPSTREAM_MALFORMED_RESPONSE == (await failure_of_send(client, key)).reason
         await upstream.closed(0, within_s=0.25)
 
 
 @pytest.mark.parametrize("end", [Fin(), Reset()])
-async def test_a_whole_answer_cut_short(serve, key, end):
-    """Less than its Content-Length, over a reused connection too: what was begun is not sent again."""
+async def test_a_truncated_unary_response(serve, key, end):
+    """A body shorter than its Content-Length fails without a retry, on a reused connection too."""
     cut = (Send(head(200, {"Content-Length": 100}) + b'{"id"'), end)
-    async with serve(in_turn(OK, cut, OK)) as (upstream, transport):
-        await transport.send("POST", "x", key=key, request_id="r", body=BODY)
-        assert Reason.UPSTREAM_TRUNCATED == (await failure_of_send(transport, key)).reason
+    async with serve(in_turn(OK, cut, OK)) as (upstream, client):
+        await client.send("POST", "x", key=key, request_id="r", body=BODY)
+        assert Reason.UPSTREAM_TRUNCATED == (await failure_of_send(client, key)).reason
         assert 2 == len(upstream.ledger.requests)
 
 
@@ -84,66 +84,66 @@ async def test_a_whole_answer_cut_short(serve, key, end):
     [(Fin(),), (Reset(),), (Send(b"xyz\r\n"), AwaitClose()), (Send(b"5\r\nab"), Fin())],
     ids=["FIN", "RST", "no chunk", "FIN in a chunk"],
 )
-async def test_a_stream_cut_short(serve, key, rest):
-    """What had arrived is given out first where it was read before; then the failure."""
-    seen = asyncio.Event()
-    script = (Send(sse_head() + chunk(b"data: 1\n\n")), Pause(seen), *rest)
-    async with serve(always(script)) as (_upstream, transport):
-        async with transport.stream("x", key=key, request_id="r", body=BODY) as got:
+async def test_a_truncated_stream(serve, key, rest):
+    """Bytes read before the failure are returned; the next read fails."""
+    read = asyncio.Event()
+    script = (Send(sse_head() + chunk(b"data: 1\n\n")), Pause(read), *rest)
+    async with serve(always(script)) as (_upstream, client):
+        async with client.stream("x", key=key, request_id="r", body=BODY) as got:
             assert b"data: 1\n\n" == await got.read()
-            seen.set()
+            read.set()
             with pytest.raises(ServiceError) as caught:
-                await got.read_all(100)
+                await got.read_all()
         assert Reason.UPSTREAM_TRUNCATED == caught.value.reason
 
 
-async def test_a_reset_is_no_end_where_the_end_of_the_connection_is(serve, key):
-    """A body without length and chunks ends with a FIN; an RST is not that."""
+async def test_a_reset_does_not_end_a_body_without_length(serve, key):
+    """A body without length and chunks ends with a FIN; an RST truncates it."""
     opening = Send(head(200, {"Connection": "close"}) + b"data: 1\n\n")
-    async with serve(in_turn((opening, Fin()), (opening, Reset()))) as (_upstream, transport):
-        whole = await transport.send("POST", "x", key=key, request_id="r", body=BODY)
+    async with serve(in_turn((opening, Fin()), (opening, Reset()))) as (_upstream, client):
+        whole = await client.send("POST", "x", key=key, request_id="r", body=BODY)
         assert b"data: 1\n\n" == whole.body
-        assert Reason.UPSTREAM_TRUNCATED == (await failure_of_send(transport, key)).reason
+        assert Reason.UPSTREAM_TRUNCATED == (await failure_of_send(client, key)).reason
 
 
-@pytest.mark.parametrize("coding", ["gzip", "br", "zstd", "GZIP", "identity, gzip", "unheard-of"])
-async def test_a_coded_answer_is_refused_unread(serve, key, coding):
-    """A kilobyte of it can stand for a gigabyte."""
-    coded = answer(200, b"\x1f\x8b" + bytes(1000), {"Content-Encoding": coding})
-    async with serve(always(coded)) as (_upstream, transport):
-        assert Reason.UPSTREAM_MALFORMED_RESPONSE == (await failure_of_send(transport, key)).reason
+@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd", "GZIP", "identity, gzip", "unheard-of"])
+async def test_a_compressed_response_is_rejected_unread(serve, key, encoding):
+    """A kilobyte of a compressed body can expand to a gigabyte."""
+    compressed = answer(200, b"\x1f\x8b" + bytes(1000), {"Content-Encoding": encoding})
+    async with serve(always(compressed)) as (_upstream, client):
+        assert Reason.UPSTREAM_MALFORMED_RESPONSE == (await failure_of_send(client, key)).reason
         assert (b"", Reason.UPSTREAM_MALFORMED_RESPONSE) == (
-            (got := await failure_of_stream(transport, key))[0],
+            (got := await failure_of_stream(client, key))[0],
             got[1].reason,
         )
 
 
-async def test_identity_is_no_coding(serve, key):
-    """It may be said aloud."""
+async def test_identity_is_accepted(serve, key):
+    """`Content-Encoding: identity` is accepted."""
     plain = answer(200, b"{}", {"Content-Encoding": "identity"})
-    async with serve(always(plain)) as (_upstream, transport):
-        assert b"{}" == (await transport.send("POST", "x", key=key, request_id="r", body=BODY)).body
+    async with serve(always(plain)) as (_upstream, client):
+        assert b"{}" == (await client.send("POST", "x", key=key, request_id="r", body=BODY)).body
 
 
-async def test_a_whole_answer_too_large(serve, key):
-    """Stopped at the bound, and the sender with it."""
+async def test_a_unary_response_too_large(serve, key):
+    """Reading stops at the bound, and the connection is closed."""
     endless = (Send(head(200, {"Content-Length": 10**12})), Repeat(bytes(65536), 10**6))
     async with serve(always(endless), limits=UpstreamLimits(max_response_bytes=2**20)) as (
         upstream,
-        transport,
+        client,
     ):
-        assert Reason.UPSTREAM_TOO_LARGE == (await failure_of_send(transport, key)).reason
+        assert Reason.UPSTREAM_TOO_LARGE == (await failure_of_send(client, key)).reason
         await upstream.closed(0, within_s=0.25)
 
 
 async def test_a_stream_too_large(serve, key):
-    """Nothing beyond the bound is given out."""
+    """Nothing beyond the bound is returned."""
     endless = (Send(sse_head()), Repeat(chunk(b": \n" * 20_000), 10**6))
     async with serve(always(endless), limits=UpstreamLimits(max_stream_bytes=2**20)) as (
         upstream,
-        transport,
+        client,
     ):
-        read, failed = await failure_of_stream(transport, key)
+        read, failed = await failure_of_stream(client, key)
         await upstream.closed(0, within_s=0.25)
     assert Reason.UPSTREAM_TOO_LARGE == failed.reason
     assert 0 < len(read) <= 2**20
@@ -155,12 +155,12 @@ async def test_a_stream_too_large(serve, key):
         (Send(head(503, {"Content-Length": 10**9, "Retry-After": 7})), Repeat(b"no" * 30_000, 10**6)),
         (Send(head(503, {"Content-Length": 100, "Retry-After": 7}) + b"no"), Fin()),
     ],
-    ids=["too large", "cut short"],
+    ids=["too large", "truncated"],
 )
-async def test_a_failed_status_outlives_its_body(serve, key, script):
-    """What is known of the failure, its status and headers, is worth more than its text."""
-    async with serve(always(script)) as (_upstream, transport):
-        got = await transport.send("POST", "x", key=key, request_id="r", body=BODY)
+async def test_an_error_status_is_kept_without_its_body(serve, key, script):
+    """The status and headers of an error are returned even if its body is too large or truncated."""
+    async with serve(always(script)) as (_upstream, client):
+        got = await client.send("POST", "x", key=key, request_id="r", body=BODY)
     assert (503, "7", b"no") == (got.status, got.headers["retry-after"], got.body[:2])
     assert len(got.body) <= UpstreamLimits().max_error_body_bytes
 
@@ -181,15 +181,15 @@ def echo(request) -> bytes:
         lambda request: (Send(head(200, {"Content-Length": 1000}) + echo(request)), Fin()),
         lambda request: (Send(sse_head() + chunk(echo(request)) + echo(request)), Stall()),
     ],
-    ids=["RST", "gzip", "flood", "no HTTP", "no header", "half a head", "half a body", "no chunk"],
+    ids=["RST", "gzip", "flood", "not HTTP", "not a header", "half a head", "half a body", "not a chunk"],
 )
-async def test_no_failure_tells_the_key_or_the_prompt(serve, key, script):
-    """Neither in its message nor in anything printed of what it came from, though the upstream says both."""
-    async with serve(script) as (_upstream, transport):
-        failed = await failure_of_send(transport, key)
-    told, beneath = [], failed
-    while beneath is not None:
-        told += [str(beneath), repr(beneath)]
-        beneath = beneath.__cause__ or beneath.__context__
-    assert [] == [text for text in told if key.reveal() in text or "secret prompt" in text]
+async def test_no_failure_contains_the_key_or_the_prompt(serve, key, script):
+    """Neither the error nor its causes contain what the upstream echoes: the key and the prompt."""
+    async with serve(script) as (_upstream, client):
+        failed = await failure_of_send(client, key)
+    printed, cause = [], failed
+    while cause is not None:
+        printed += [str(cause), repr(cause)]
+        cause = cause.__cause__ or cause.__context__
+    assert [] == [text for text in printed if key.reveal() in text or "secret prompt" in text]
     assert "127.0.0.1" not in failed.message

@@ -1,4 +1,4 @@
-"""The table of failures, and what is accepted of an answer, without a socket."""
+"""The table of failures and the bounds on responses, without a socket."""
 
 import asyncio
 import socket
@@ -10,19 +10,19 @@ import pytest
 from support.transport_calls import failure_of_send, failure_of_stream
 from togetherchat_server.domain.reasons import Reason
 from togetherchat_server.domain.secret import Secret
-from togetherchat_server.upstream import client as module
+from togetherchat_server.upstream import transport_errors
 from togetherchat_server.upstream.client import UpstreamClient, UpstreamLimits
 
 KEY = Secret("key-of-a-test-0123456789")
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-def over(handler, **limits: int) -> UpstreamClient:
+def client_over(handler, **limits: int) -> UpstreamClient:
     return UpstreamClient(
         httpx.MockTransport(handler),
         base_url="http://upstream.example/v1/",
         limits=UpstreamLimits(**limits),
-        user_agent="transport-tests/1",
+        user_agent="upstream-tests/1",
     )
 
 
@@ -30,11 +30,11 @@ def raising(failure: Exception, cause: Exception | None = None) -> UpstreamClien
     def handler(_request: httpx.Request) -> httpx.Response:
         raise failure from cause
 
-    return over(handler)
+    return client_over(handler)
 
 
-class Pieces(httpx.AsyncByteStream):
-    """A body in pieces, of which an exception is raised rather than given. Remembers being closed."""
+class Body(httpx.AsyncByteStream):
+    """A body in pieces; an exception among them is raised. Records whether it was closed."""
 
     def __init__(self, *pieces: bytes | Exception) -> None:
         self.pieces = pieces
@@ -68,10 +68,14 @@ class Pieces(httpx.AsyncByteStream):
         (httpx.UnsupportedProtocol("x"), Reason.INTERNAL_ERROR),
     ],
 )
-async def test_a_failure_before_the_answer(failure, reason):
-    """By its type; what it says does not matter and is not repeated."""
+async def test_a_failure_before_the_response(failure, reason):
+    """The type of the exception decides; its text is not repeated."""
     failed = await failure_of_send(raising(failure), KEY)
-    assert (reason, module._MESSAGES[reason], failure) == (failed.reason, failed.message, failed.__cause__)
+    assert (reason, transport_errors.MESSAGES[reason], failure) == (
+        failed.reason,
+        failed.message,
+        failed.__cause__,
+    )
 
 
 @pytest.mark.parametrize(
@@ -85,8 +89,8 @@ async def test_a_failure_before_the_answer(failure, reason):
     ],
 )
 @pytest.mark.parametrize("depth", [0, 3])
-async def test_what_is_beneath_a_failure_to_connect_says_more(cause, reason, depth):
-    """Clients wrap what the system said, once or more."""
+async def test_the_cause_of_a_connect_failure_decides(cause, reason, depth):
+    """HTTP clients wrap the system's exception, once or more."""
     for _ in range(depth):
         outer = RuntimeError("wrapped")
         outer.__cause__ = cause
@@ -94,14 +98,14 @@ async def test_what_is_beneath_a_failure_to_connect_says_more(cause, reason, dep
     assert reason == (await failure_of_send(raising(httpx.ConnectError("x"), cause), KEY)).reason
 
 
-async def test_a_refusal_of_our_certificate_comes_after_the_handshake():
-    """With TLS 1.3 the client learns of it when it reads."""
-    refused = raising(httpx.ReadError("x"), ssl.SSLError(1, "tlsv13 alert certificate required"))
-    assert Reason.UPSTREAM_TLS_FAILED == (await failure_of_send(refused, KEY)).reason
+async def test_a_rejected_client_certificate_is_a_tls_failure():
+    """With TLS 1.3 the client notices the rejection when it reads."""
+    rejected = raising(httpx.ReadError("x"), ssl.SSLError(1, "tlsv13 alert certificate required"))
+    assert Reason.UPSTREAM_TLS_FAILED == (await failure_of_send(rejected, KEY)).reason
 
 
 async def test_a_circle_of_causes_ends():
-    """An exception can be its own cause's cause."""
+    """The search for a cause ends even if an exception is its own cause's cause."""
     outer, inner = httpx.ConnectError("outer"), RuntimeError("inner")
     inner.__cause__ = outer
     assert Reason.UPSTREAM_CONNECT_FAILED == (await failure_of_send(raising(outer, inner), KEY)).reason
@@ -116,121 +120,128 @@ async def test_a_circle_of_causes_ends():
         (httpx.DecodingError("x"), Reason.UPSTREAM_MALFORMED_RESPONSE),
     ],
 )
-async def test_a_failure_in_the_answer(failure, reason):
-    """What was read before it stands; the response is closed."""
-    body = Pieces(b"data: 1\n\n", failure)
-    read, failed = await failure_of_stream(over(lambda _: httpx.Response(200, stream=body)), KEY)
-    assert (b"data: 1\n\n", reason, module._MESSAGES[reason]) == (read, failed.reason, failed.message)
+async def test_a_failure_in_the_response(failure, reason):
+    """Bytes before the failure are returned, and the response is closed."""
+    body = Body(b"data: 1\n\n", failure)
+    read, failed = await failure_of_stream(client_over(lambda _: httpx.Response(200, stream=body)), KEY)
+    assert (b"data: 1\n\n", reason, transport_errors.MESSAGES[reason]) == (
+        read,
+        failed.reason,
+        failed.message,
+    )
     assert body.closed
 
 
-def test_every_failure_that_httpx_knows_has_a_kind_in_both_tables():
-    """A new one falls to the last row; no row names what is none of httpx's."""
+def test_both_tables_cover_every_httpx_exception():
+    """A new exception matches the last row."""
 
-    def below(reason: type) -> set[type]:
-        return {reason}.union(*(below(one) for one in reason.__subclasses__()))
+    def subclasses(kind: type) -> set[type]:
+        return {kind}.union(*(subclasses(one) for one in kind.__subclasses__()))
 
-    for known in below(httpx.RequestError):
+    for kind in subclasses(httpx.RequestError):
         assert {True} == {
-            any(issubclass(known, row) for row, _ in table)
-            for table in (module._BEFORE_ANSWER, module._IN_ANSWER)
+            any(issubclass(kind, row) for row, _ in table)
+            for table in (transport_errors.BEFORE_RESPONSE, transport_errors.IN_RESPONSE)
         }
 
 
-def test_every_kind_in_the_tables_has_a_message():
-    """And no message is for a reason that is never raised."""
-    tables = (*module._CAUSES, *module._BEFORE_ANSWER, *module._IN_ANSWER)
-    assert {reason for _, reason in tables} | {Reason.UPSTREAM_TOO_LARGE} == set(module._MESSAGES)
+def test_every_reason_in_the_tables_has_a_message():
+    """No message belongs to a reason that is never raised."""
+    tables = (*transport_errors.CAUSES, *transport_errors.BEFORE_RESPONSE, *transport_errors.IN_RESPONSE)
+    assert {reason for _, reason in tables} | {Reason.UPSTREAM_TOO_LARGE} == set(transport_errors.MESSAGES)
 
 
 async def test_a_cancel_passes_through():
-    """It is no failure of the upstream."""
+    """A cancel is not turned into a ServiceError."""
     with pytest.raises(asyncio.CancelledError):
         await raising(asyncio.CancelledError()).send("GET", "models", key=KEY, request_id="r")  # type: ignore[arg-type]
 
 
 async def test_the_path_is_below_the_base_url():
-    """However the base URL ends."""
+    """Paths are relative to the base URL, with or without a slash at its end."""
     seen: list[str] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
         seen.append(str(request.url))
         return httpx.Response(200)
 
-    await over(handler).send("GET", "models", key=None, request_id="r")
+    await client_over(handler).send("GET", "models", key=None, request_id="r")
     assert ["http://upstream.example/v1/models"] == seen
 
 
 @pytest.mark.parametrize("trace", ["", "x", TRACE.upper(), TRACE + "\r\nx: 1", TRACE + "-more"])
-async def test_a_trace_that_is_none_is_left_out(trace):
-    """It comes from callers, and tracing must not fail a call."""
+async def test_an_invalid_traceparent_is_left_out(trace):
+    """Callers send it, and tracing must not fail a call."""
     seen: list[httpx.Headers] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
         seen.append(request.headers)
         return httpx.Response(200)
 
-    await over(handler).send("GET", "models", key=None, request_id="r", traceparent=trace)
+    await client_over(handler).send("GET", "models", key=None, request_id="r", traceparent=trace)
     assert "traceparent" not in seen[0]
 
 
-@pytest.mark.parametrize("coding", ["gzip", "deflate, identity", "x"])
-async def test_a_coded_answer_is_closed_unread(coding):
-    """The first byte of it would already have to be unpacked."""
-    body = Pieces(AssertionError("read"))
-    answer = httpx.Response(200, headers={"content-encoding": coding}, stream=body)
-    assert Reason.UPSTREAM_MALFORMED_RESPONSE == (await failure_of_send(over(lambda _: answer), KEY)).reason
+@pytest.mark.parametrize("encoding", ["gzip", "deflate, identity", "x"])
+async def test_a_compressed_response_is_closed_unread(encoding):
+    """A compressed response is rejected before its first byte is read."""
+    body = Body(AssertionError("read"))
+    response = httpx.Response(200, headers={"content-encoding": encoding}, stream=body)
+    assert (
+        Reason.UPSTREAM_MALFORMED_RESPONSE
+        == (await failure_of_send(client_over(lambda _: response), KEY)).reason
+    )
     assert body.closed
 
 
 @pytest.mark.parametrize(("bytes_max", "fits"), [(9, False), (10, True)])
-async def test_the_bound_of_a_whole_answer_is_exact(bytes_max, fits):
-    """What is as long as the bound is accepted."""
-    body = Pieces(b"01234", b"56789")
-    transport = over(lambda _: httpx.Response(200, stream=body), max_response_bytes=bytes_max)
+async def test_the_bound_of_a_response_is_exact(bytes_max, fits):
+    """A body exactly as long as the bound is accepted."""
+    body = Body(b"01234", b"56789")
+    client = client_over(lambda _: httpx.Response(200, stream=body), max_response_bytes=bytes_max)
     if fits:
-        assert b"0123456789" == (await transport.send("GET", "x", key=KEY, request_id="r")).body
+        assert b"0123456789" == (await client.send("GET", "x", key=KEY, request_id="r")).body
     else:
-        assert Reason.UPSTREAM_TOO_LARGE == (await failure_of_send(transport, KEY)).reason
+        assert Reason.UPSTREAM_TOO_LARGE == (await failure_of_send(client, KEY)).reason
 
 
 @pytest.mark.parametrize(("bytes_max", "read"), [(9, b"01234"), (10, b"0123456789")])
 async def test_the_bound_of_a_stream_is_exact(bytes_max, read):
-    """The piece that exceeds it is not given out."""
-    body = Pieces(b"01234", b"56789", httpx.ReadError("x"))
-    transport = over(lambda _: httpx.Response(200, stream=body), max_stream_bytes=bytes_max)
-    assert read == (await failure_of_stream(transport, KEY))[0]
+    """The bytes that exceed the bound are not returned."""
+    body = Body(b"01234", b"56789", httpx.ReadError("x"))
+    client = client_over(lambda _: httpx.Response(200, stream=body), max_stream_bytes=bytes_max)
+    assert read == (await failure_of_stream(client, KEY))[0]
 
 
-@pytest.mark.parametrize("body", [Pieces(b"0123", b"4567"), Pieces(b"01234", httpx.ReadError("x"))])
-async def test_the_text_of_a_failure_is_cut_and_its_status_kept(body):
-    """Its status and headers say more than its text."""
-    answer = httpx.Response(503, headers={"Retry-After": "7"}, stream=body)
-    got = await over(lambda _: answer, max_error_body_bytes=5).send("GET", "x", key=KEY, request_id="r")
+@pytest.mark.parametrize("body", [Body(b"0123", b"4567"), Body(b"01234", httpx.ReadError("x"))])
+async def test_the_body_of_an_error_is_cut_and_its_status_kept(body):
+    """The status and headers of an error matter more than its text."""
+    response = httpx.Response(503, headers={"Retry-After": "7"}, stream=body)
+    got = await client_over(lambda _: response, max_error_body_bytes=5).send(
+        "GET", "x", key=KEY, request_id="r"
+    )
     assert (503, "7", b"01234") == (got.status, got.headers["retry-after"], got.body)
 
 
-async def test_a_successful_answer_cut_short_is_a_failure():
-    """Half of it would look like all of it."""
-    body = Pieces(b"01234", httpx.ReadError("x"))
-    failed = await failure_of_send(over(lambda _: httpx.Response(200, stream=body)), KEY)
+async def test_a_truncated_successful_response_is_a_failure():
+    """A part of a body is never returned as the complete one."""
+    body = Body(b"01234", httpx.ReadError("x"))
+    failed = await failure_of_send(client_over(lambda _: httpx.Response(200, stream=body)), KEY)
     assert Reason.UPSTREAM_TRUNCATED == failed.reason
 
 
-async def test_headers_that_are_no_ascii_are_read_as_latin_1():
-    """As HTTP has them; nothing that an upstream sends may fail the reading of its headers."""
-    answer = httpx.Response(200, headers=[(b"X-City", b"M\xfcnchen")])
-    got = await over(lambda _: answer).send("GET", "x", key=KEY, request_id="r")
+async def test_headers_outside_ascii_are_read_as_latin_1():
+    """No byte in a header fails the response."""
+    response = httpx.Response(200, headers=[(b"X-City", b"M\xfcnchen")])
+    got = await client_over(lambda _: response).send("GET", "x", key=KEY, request_id="r")
     assert "München" == got.headers["x-city"]
 
 
-@pytest.mark.parametrize(
-    "body", [Pieces(b"0"), Pieces(b"0", b"1", httpx.ReadError("x")), Pieces(b"0", b"1" * 99)]
-)
-async def test_finish_reads_on_and_never_fails(body):
-    """It is for the connection's sake alone: the answer was complete before."""
-    transport = over(lambda _: httpx.Response(200, stream=body), max_stream_bytes=50)
-    async with transport.stream("x", key=KEY, request_id="r", body=b"{}") as got:
+@pytest.mark.parametrize("body", [Body(b"0"), Body(b"0", b"1", httpx.ReadError("x")), Body(b"0", b"1" * 99)])
+async def test_finish_reads_to_the_end_and_never_fails(body):
+    """`finish` only makes the connection reusable: the completion was already complete."""
+    client = client_over(lambda _: httpx.Response(200, stream=body), max_stream_bytes=50)
+    async with client.stream("x", key=KEY, request_id="r", body=b"{}") as got:
         await got.read()
         await got.finish(within_s=5.0)
     assert body.closed

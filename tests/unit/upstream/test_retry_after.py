@@ -1,4 +1,4 @@
-"""How long headers ask to wait."""
+"""The delay that response headers ask for."""
 
 import math
 
@@ -22,9 +22,9 @@ LATER = "Wed, 21 Oct 2015 07:28:30 GMT"
         pytest.param({"retry-after": "0.25"}, 0.25, id="fraction"),
         pytest.param({"retry-after": "0"}, 0.0, id="at once"),
         pytest.param({"retry-after": "99999999"}, 99_999_999.0, id="no cap here"),
-        pytest.param({"retry-after": "1" + "0" * 10}, 1e10, id="the longest wait"),
+        pytest.param({"retry-after": "1" + "0" * 10}, 1e10, id="the longest delay"),
         pytest.param({"retry-after": "1" + "0" * 10 + ".1"}, None, id="longer than that"),
-        pytest.param({"retry-after": "9" * 30, "x-ratelimit-reset": "9"}, 9.0, id="noise before a wait"),
+        pytest.param({"retry-after": "9" * 30, "x-ratelimit-reset": "9"}, 9.0, id="noise before a delay"),
         pytest.param({"retry-after-ms": "9" * 30, "retry-after": "7"}, 7.0, id="noise in milliseconds"),
         pytest.param({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}, None, id="noise as a date"),
         pytest.param({"retry-after-ms": "1500"}, 1.5, id="milliseconds"),
@@ -47,8 +47,8 @@ LATER = "Wed, 21 Oct 2015 07:28:30 GMT"
         pytest.param({"retry-after": NOW, "date": LATER}, None, id="past date"),
     ],
 )
-def test_wait(headers: dict[str, str], expected: float | None):
-    """What each header, or which of several, asks for."""
+def test_delay(headers: dict[str, str], expected: float | None):
+    """The delay of each header, and the order of several."""
     assert expected == retry_after_s(headers, now_wall_s=NOW_S)
 
 
@@ -71,12 +71,12 @@ GARBAGE = [
 
 
 @pytest.mark.parametrize("name", ["retry-after-ms", "retry-after", "x-ratelimit-reset"])
-def test_garbage_is_nothing(name: str):
-    """What is no plain number is ignored, even where Python would read it as one."""
+def test_garbage_is_ignored(name: str):
+    """A value that is not a plain number is ignored, even if Python would parse it."""
     assert [] == [text for text in GARBAGE if retry_after_s({name: text}, now_wall_s=NOW_S) is not None]
 
 
-# Pieces of dates and of almost-dates: free text rarely gets past the first character.
+# Parts of dates and of near-dates: the parser rejects free text at the first character.
 DATES = st.sampled_from(
     ["Wed,", "21", "31 Feb", "Oct", "2015", "0000", "99999", "07:28:00", "24:61:61", "GMT"]
 )
@@ -89,8 +89,8 @@ HEADER = st.lists(DATES | OTHERS, max_size=7).map(" ".join)
 )
 @example({"retry-after": "Fri, 31 Dec 9999 23:59:59 -9999"})
 @example({"retry-after": "Mon, 01 Jan 0001 00:00:00 +2359"})
-def test_nothing_makes_it_fail(headers: dict[str, str]):
-    """Any text gives a wait that can be waited for, or none."""
-    wait_s = retry_after_s(headers, now_wall_s=NOW_S)
+def test_any_text_is_accepted(headers: dict[str, str]):
+    """Any text gives a finite delay or None."""
+    delay_s = retry_after_s(headers, now_wall_s=NOW_S)
 
-    assert wait_s is None or (math.isfinite(wait_s) and wait_s >= 0)
+    assert delay_s is None or (math.isfinite(delay_s) and delay_s >= 0)

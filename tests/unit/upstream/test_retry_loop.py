@@ -1,4 +1,4 @@
-"""The loop around attempts, before a scripted provider; nothing waits."""
+"""The retry loop with a scripted provider; nothing waits."""
 
 from contextlib import asynccontextmanager
 
@@ -18,16 +18,16 @@ MORE = [service.StreamCompleteResponse(delta=service.Delta(text="x"))]
 
 
 class Provider:
-    """Ends each attempt as told: a reason fails it, None lets it succeed, MORE-then-reason breaks off."""
+    """Ends each attempt as scripted: a reason fails it, None lets it succeed; `breaks_off` fails a stream."""
 
     def __init__(self, *outcomes, breaks_off=None):
         self.outcomes = list(outcomes)
         self.breaks_off = breaks_off
-        self.asked = 0
+        self.requests = 0
         self.open = 0
 
     def _next(self):
-        self.asked += 1
+        self.requests += 1
         outcome = self.outcomes.pop(0) if self.outcomes else None
         if outcome is not None:
             raise ServiceError(outcome, "text")
@@ -52,21 +52,23 @@ class Provider:
             raise ServiceError(self.breaks_off, "text")
 
 
-class Bench:
-    """RetryingChat over a provider, with a clock that only sleeping moves."""
+class Caller:
+    """Calls a RetryingChat over a provider, with a clock that only sleeping advances."""
 
     def __init__(self, provider, *, throttle=None, deadline_s=60.0, policy=None):
         self.now_s = 0.0
         self.chance = 1.0
-        self.waits = []
+        self.delays = []
         self.provider = provider
-        around = RetryEnvironment(clock=lambda: self.now_s, random=lambda: self.chance, sleep=self._sleep)
-        self.attempts = RetryingChat(
+        environment = RetryEnvironment(
+            clock=lambda: self.now_s, random=lambda: self.chance, sleep=self._sleep
+        )
+        self._chat = RetryingChat(
             provider,
             policy=policy or RetryPolicy(),
             budget=RetryBudget(),
             throttle=throttle or AdaptiveThrottle(),
-            environment=around,
+            environment=environment,
         )
         self.call = Call(
             id="r", method="m", received_s=0.0, deadline_s=deadline_s, deadline_reason=Reason.CALLER_DEADLINE,
@@ -74,18 +76,18 @@ class Bench:
         )  # fmt: skip
 
     async def _sleep(self, seconds):
-        self.waits.append((seconds, self.provider.open))
+        self.delays.append((seconds, self.provider.open))
         self.now_s += seconds
 
     async def complete(self, **fields):
-        return await self.attempts.complete(asking(**fields), self.call)
+        return await self._chat.complete(request(**fields), self.call)
 
     async def stream(self, **fields):
-        async with self.attempts.stream(asking(**fields), self.call) as stream:
+        async with self._chat.stream(request(**fields), self.call) as stream:
             return [events async for events in stream]
 
 
-def asking(model="m", **fields):
+def request(model="m", **fields):
     return service.CompleteRequest(model=model, **fields)
 
 
@@ -95,103 +97,103 @@ async def failing(awaitable):
     return caught.value.reason
 
 
-async def test_a_busy_provider_is_asked_again():
-    """Two failures, two waits that double, an answer."""
-    bench = Bench(Provider(BUSY, BUSY))
+async def test_an_overloaded_provider_is_retried():
+    """Two failures lead to two delays, of which the second is twice the first, and a completion."""
+    caller = Caller(Provider(BUSY, BUSY))
 
-    assert "1" == (await bench.complete()).id
-    assert [0.25, 0.5] == [seconds for seconds, _ in bench.waits]
-
-
-async def test_the_last_failure_is_the_answer():
-    """After the last retry its error is raised."""
-    bench = Bench(Provider(BUSY, BUSY, Reason.UPSTREAM_BAD_GATEWAY))
-
-    assert Reason.UPSTREAM_BAD_GATEWAY is await failing(bench.complete())
-    assert 3 == bench.provider.asked
+    assert "1" == (await caller.complete()).id
+    assert [0.25, 0.5] == [seconds for seconds, _ in caller.delays]
 
 
-async def test_a_stream_is_asked_again_before_its_first_event():
-    """The failed attempt's connection is released before the wait."""
-    bench = Bench(Provider(BUSY))
+async def test_the_last_failure_is_raised():
+    """The error of the last retry is raised."""
+    caller = Caller(Provider(BUSY, BUSY, Reason.UPSTREAM_BAD_GATEWAY))
 
-    assert [STARTED, MORE] == await bench.stream()
-    assert [(0.25, 0)] == bench.waits
-    assert 0 == bench.provider.open
+    assert Reason.UPSTREAM_BAD_GATEWAY is await failing(caller.complete())
+    assert 3 == caller.provider.requests
 
 
-async def test_a_stream_is_never_asked_again_after_its_first_event():
-    """What was handed on cannot be taken back."""
-    bench = Bench(Provider(breaks_off=BUSY))
+async def test_a_stream_is_retried_before_its_first_event():
+    """The failed attempt's connection is released before the delay."""
+    caller = Caller(Provider(BUSY))
 
-    assert BUSY is await failing(bench.stream())
-    assert 1 == bench.provider.asked
+    assert [STARTED, MORE] == await caller.stream()
+    assert [(0.25, 0)] == caller.delays
+    assert 0 == caller.provider.open
+
+
+async def test_a_stream_is_never_retried_after_its_first_event():
+    """Events that were passed on cannot be withdrawn."""
+    caller = Caller(Provider(breaks_off=BUSY))
+
+    assert BUSY is await failing(caller.stream())
+    assert 1 == caller.provider.requests
 
 
 async def test_a_fallback_comes_before_a_retry():
-    """With a fallback left, what it would take over is not tried again."""
-    bench = Bench(Provider(BUSY))
+    """A failure that a fallback model can take over is not retried."""
+    caller = Caller(Provider(BUSY))
 
-    assert BUSY is await failing(bench.complete(fallback_models=["other"]))
-    assert BUSY is await failing(Bench(Provider(BUSY)).stream(fallback_models=["other"]))
-    assert 1 == bench.provider.asked
-
-
-async def test_a_failure_that_no_fallback_takes_over_is_tried_again():
-    """A refused connection is not the model's fault."""
-    bench = Bench(Provider(Reason.UPSTREAM_CONNECT_FAILED))
-
-    assert "1" == (await bench.complete(fallback_models=["other"])).id
+    assert BUSY is await failing(caller.complete(fallback_models=["other"]))
+    assert BUSY is await failing(Caller(Provider(BUSY)).stream(fallback_models=["other"]))
+    assert 1 == caller.provider.requests
 
 
-async def test_no_wait_goes_beyond_the_deadline():
-    """A caller whose time is nearly up is answered now."""
-    bench = Bench(Provider(BUSY), deadline_s=0.2)
+async def test_a_failure_without_a_fallback_is_retried():
+    """A refused connection does not depend on the model, so it is retried."""
+    caller = Caller(Provider(Reason.UPSTREAM_CONNECT_FAILED))
 
-    assert BUSY is await failing(bench.complete())
-    assert [] == bench.waits
+    assert "1" == (await caller.complete(fallback_models=["other"])).id
+
+
+async def test_no_delay_exceeds_the_deadline():
+    """A call without time for the delay fails at once."""
+    caller = Caller(Provider(BUSY), deadline_s=0.2)
+
+    assert BUSY is await failing(caller.complete())
+    assert [] == caller.delays
 
 
 async def test_the_budget_bounds_retries_over_all_calls():
-    """When everything fails at once, retries stay a tenth of the calls and the floor."""
-    bench = Bench(Provider(*[Reason.UPSTREAM_CONFLICT] * 10_000), policy=RetryPolicy(wait_first_s=0.0))
+    """When every call fails, retries are a tenth of the calls plus the floor."""
+    caller = Caller(Provider(*[Reason.UPSTREAM_CONFLICT] * 10_000), policy=RetryPolicy(first_delay_s=0.0))
     for number in range(1000):
-        await failing(bench.complete(model=f"m{number}"))
+        await failing(caller.complete(model=f"m{number}"))
 
-    assert 1000 + 100 + 10 == bench.provider.asked
+    assert 1000 + 100 + 10 == caller.provider.requests
 
 
-async def test_a_provider_that_is_down_is_not_asked():
-    """With the throttle open a call is answered without a request."""
-    bench = Bench(Provider(*[BUSY] * 1000), policy=RetryPolicy(retries_max=0))
+async def test_a_provider_that_is_down_gets_no_request():
+    """While the throttle is open, a call fails without a request."""
+    caller = Caller(Provider(*[BUSY] * 1000), policy=RetryPolicy(retries_max=0))
     for _ in range(200):
-        await failing(bench.complete())
-    before = bench.provider.asked
-    bench.chance = 0.5
+        await failing(caller.complete())
+    before = caller.provider.requests
+    caller.chance = 0.5
 
-    assert BUSY is await failing(bench.complete())
-    assert before == bench.provider.asked
+    assert BUSY is await failing(caller.complete())
+    assert before == caller.provider.requests
 
 
-async def test_a_refusal_of_the_breaker_is_the_answer_at_once():
-    """It is not tried again: nothing was sent, and the next word of the throttle would be the same."""
-    bench = Bench(Provider(*[BUSY] * 1000), policy=RetryPolicy(wait_first_s=0.0))
+async def test_a_rejection_by_the_throttle_fails_at_once():
+    """A rejection by the throttle is not retried."""
+    caller = Caller(Provider(*[BUSY] * 1000), policy=RetryPolicy(first_delay_s=0.0))
     for _ in range(200):
-        await failing(bench.complete())
-    before, waits = bench.provider.asked, len(bench.waits)
-    bench.chance = 0.5
+        await failing(caller.complete())
+    before, delays = caller.provider.requests, len(caller.delays)
+    caller.chance = 0.5
 
-    assert BUSY is await failing(bench.complete())
-    assert BUSY is await failing(bench.stream())
-    assert (before, waits) == (bench.provider.asked, len(bench.waits))
+    assert BUSY is await failing(caller.complete())
+    assert BUSY is await failing(caller.stream())
+    assert (before, delays) == (caller.provider.requests, len(caller.delays))
 
 
-async def test_a_probe_is_not_tried_again():
-    """While most requests fail, a caller whose request is let through is not kept waiting for more of them."""
-    bench = Bench(Provider(*[BUSY] * 1000), policy=RetryPolicy(wait_first_s=0.0))
+async def test_a_probe_is_not_retried():
+    """While most requests fail, an admitted request is not retried."""
+    caller = Caller(Provider(*[BUSY] * 1000), policy=RetryPolicy(first_delay_s=0.0))
     for _ in range(200):
-        await failing(bench.complete())
-    asked, waits = bench.provider.asked, len(bench.waits)
+        await failing(caller.complete())
+    requests, delays = caller.provider.requests, len(caller.delays)
 
-    assert BUSY is await failing(bench.complete())
-    assert (asked + 1, waits) == (bench.provider.asked, len(bench.waits))
+    assert BUSY is await failing(caller.complete())
+    assert (requests + 1, delays) == (caller.provider.requests, len(caller.delays))

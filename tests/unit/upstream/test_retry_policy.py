@@ -1,4 +1,4 @@
-"""When a failed attempt is tried again. No test here waits: times and chance are arguments."""
+"""Which failed attempts are retried, and when. No test here waits: times and chance are arguments."""
 
 import pytest
 
@@ -12,22 +12,22 @@ from togetherchat_server.upstream.retry_policy import (
 )
 
 POLICY = RetryPolicy()
-COSTLY = RetryPolicy(costly_retries_max=1)
+BILLABLE = RetryPolicy(billable_retries_max=1)
 
 
-def decision(reason, *, asked_s=None, attempt=1, left_s=60.0, fraction=1.0, policy=POLICY):
-    error = ServiceError(reason, "text", retry_after_s=asked_s)
+def decision(reason, *, retry_after_s=None, attempt=1, left_s=60.0, fraction=1.0, policy=POLICY):
+    error = ServiceError(reason, "text", retry_after_s=retry_after_s)
     return decide(error, attempt=attempt, seconds_left=left_s, fraction=fraction, policy=policy)
 
 
 @pytest.mark.parametrize("reason", Reason)
-def test_only_what_is_in_the_table_is_tried_again(reason):
-    """Safe reasons are tried again; costly ones and all others are not, unless the operator says so."""
-    safe = ATTEMPT_CLASSES.get(reason) in {AttemptClass.UNREACHED, AttemptClass.DECLINED}
-    costly = ATTEMPT_CLASSES.get(reason) is AttemptClass.COSTLY
+def test_only_reasons_in_the_table_are_retried(reason):
+    """Safe reasons are retried; billable ones only if the operator allows it; all others never."""
+    safe = ATTEMPT_CLASSES.get(reason) in {AttemptClass.NOT_SENT, AttemptClass.DECLINED}
+    billable = ATTEMPT_CLASSES.get(reason) is AttemptClass.MAY_BE_BILLED
 
     assert safe == (decision(reason) is not None)
-    assert (safe or costly) == (decision(reason, policy=COSTLY) is not None)
+    assert (safe or billable) == (decision(reason, policy=BILLABLE) is not None)
 
 
 @pytest.mark.parametrize(
@@ -46,25 +46,25 @@ def test_only_what_is_in_the_table_is_tried_again(reason):
         Reason.CALLER_DEADLINE,
     ],
 )
-def test_what_repeats_or_was_billed_is_never_tried_again(reason):
-    """TLS, 504, malformed and cut answers, money, other 4xx, a caller who left."""
-    assert None is decision(reason, policy=COSTLY)
+def test_final_failures_are_never_retried(reason):
+    """TLS failures, 504, malformed and truncated responses, quotas, other 4xx and cancels are final."""
+    assert None is decision(reason, policy=BILLABLE)
 
 
 @pytest.mark.parametrize(("attempt", "again"), [(1, True), (2, True), (3, False), (4, False)])
-def test_two_retries_at_the_most(attempt, again):
-    """Three attempts in all."""
+def test_two_retries_at_most(attempt, again):
+    """A call makes three attempts in all."""
     assert again == (decision(Reason.UPSTREAM_OVERLOADED, attempt=attempt) is not None)
 
 
 @pytest.mark.parametrize(("attempt", "again"), [(1, True), (2, False)])
-def test_one_costly_retry_where_it_is_wanted(attempt, again):
-    """The flag buys one."""
-    assert again == (decision(Reason.UPSTREAM_INTERNAL, attempt=attempt, policy=COSTLY) is not None)
+def test_one_billable_retry_if_allowed(attempt, again):
+    """`billable_retries_max=1` allows one retry of a failure that may be billed."""
+    assert again == (decision(Reason.UPSTREAM_INTERNAL, attempt=attempt, policy=BILLABLE) is not None)
 
 
 @pytest.mark.parametrize(
-    ("attempt", "fraction", "wait_s"),
+    ("attempt", "fraction", "delay_s"),
     [
         (1, 0.0, 0.0),
         (1, 0.5, 0.125),
@@ -75,26 +75,26 @@ def test_one_costly_retry_where_it_is_wanted(attempt, again):
         (50, 1.0, 8.0),
     ],
 )
-def test_waits_are_drawn_from_nought_to_a_bound_that_doubles(attempt, fraction, wait_s):
-    """Full jitter: 0.25 s doubled with every attempt, at most 8 s."""
+def test_delays_are_drawn_between_zero_and_a_bound_that_doubles(attempt, fraction, delay_s):
+    """Full jitter: the bound is 0.25 s, doubles with every attempt, and is at most 8 s."""
     policy = RetryPolicy(retries_max=100)
 
-    assert wait_s == decision(Reason.UPSTREAM_OVERLOADED, attempt=attempt, fraction=fraction, policy=policy)
+    assert delay_s == decision(Reason.UPSTREAM_OVERLOADED, attempt=attempt, fraction=fraction, policy=policy)
 
 
 @pytest.mark.parametrize(
-    ("asked_s", "fraction", "wait_s"),
+    ("retry_after_s", "fraction", "delay_s"),
     [(2.0, 0.0, 2.0), (2.0, 1.0, 2.4), (30.0, 0.0, 30.0), (30.1, 0.0, None), (0.0, 1.0, 0.25)],
 )
-def test_a_wait_that_was_asked_for_is_a_minimum(asked_s, fraction, wait_s):
-    """Up to a fifth more, by chance; beyond 30 s it is answered now."""
-    assert wait_s == decision(Reason.RATE_LIMITED, asked_s=asked_s, fraction=fraction)
+def test_the_providers_delay_is_a_minimum(retry_after_s, fraction, delay_s):
+    """Jitter adds up to a fifth; a delay beyond 30 s fails the call at once."""
+    assert delay_s == decision(Reason.RATE_LIMITED, retry_after_s=retry_after_s, fraction=fraction)
 
 
-@pytest.mark.parametrize(("left_s", "wait_s"), [(0.2, None), (0.25, None), (0.26, 0.25), (-1.0, None)])
-def test_a_wait_must_fit_the_deadline(left_s, wait_s):
-    """No wait that leaves no time for the attempt after it."""
-    assert wait_s == decision(Reason.UPSTREAM_OVERLOADED, left_s=left_s)
+@pytest.mark.parametrize(("left_s", "delay_s"), [(0.2, None), (0.25, None), (0.26, 0.25), (-1.0, None)])
+def test_a_delay_must_fit_the_deadline(left_s, delay_s):
+    """A delay that leaves no time for the next attempt fails the call at once."""
+    assert delay_s == decision(Reason.UPSTREAM_OVERLOADED, left_s=left_s)
 
 
 @pytest.mark.parametrize(("calls", "retries"), [(0, 10), (100, 20), (1000, 110)])
@@ -102,16 +102,16 @@ def test_the_budget_is_a_tenth_of_the_calls_and_one_a_second(calls, retries):
     """Within one window, to the exact number."""
     budget = RetryBudget()
     for _ in range(calls):
-        budget.note_first_attempt(0.0)
+        budget.record_first_attempt(0.0)
 
     assert retries == sum(budget.spend(0.0) for _ in range(5000))
 
 
-def test_the_budget_comes_back_as_the_window_moves_on():
-    """What is older than ten seconds counts no more, neither calls nor retries."""
+def test_the_budget_recovers_as_the_window_moves():
+    """Calls and retries older than ten seconds no longer count."""
     budget = RetryBudget()
     for _ in range(100):
-        budget.note_first_attempt(0.0)
+        budget.record_first_attempt(0.0)
     at_once = sum(budget.spend(0.0) for _ in range(100))
     within = budget.spend(9.9)
     after = sum(budget.spend(10.0) for _ in range(100))
@@ -120,12 +120,12 @@ def test_the_budget_comes_back_as_the_window_moves_on():
 
 
 def test_retries_stay_a_tenth_of_the_load_over_any_window():
-    """A minute in which every call fails: no ten seconds have more than a tenth and the floor."""
+    """While every call fails for a minute, no ten seconds exceed a tenth of the calls plus the floor."""
     budget = RetryBudget()
     spent = []
     for tick in range(60 * 50):
         now_s = tick / 50
-        budget.note_first_attempt(now_s)
+        budget.record_first_attempt(now_s)
         spent += [now_s for _ in range(2) if budget.spend(now_s)]
 
     for start_s in range(51):
@@ -133,11 +133,11 @@ def test_retries_stay_a_tenth_of_the_load_over_any_window():
         assert len(window) <= 0.1 * 500 + 10
 
 
-def test_what_is_left_of_the_budget_is_what_may_be_spent():
-    """It can be looked at without spending, and falls by one with each retry."""
+def test_the_rest_of_the_budget_can_be_spent():
+    """`left` spends nothing, and falls by one with each retry."""
     budget = RetryBudget()
     for _ in range(105):
-        budget.note_first_attempt(0.0)
+        budget.record_first_attempt(0.0)
     left = [budget.left(0.0)]
     while budget.spend(0.0):
         left.append(budget.left(0.0))

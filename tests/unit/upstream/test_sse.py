@@ -1,4 +1,4 @@
-"""The framing of server-sent events, by the WHATWG's rules and examples."""
+"""The decoder of server-sent events, by the WHATWG's rules and examples."""
 
 import time
 from itertools import combinations
@@ -13,13 +13,9 @@ from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.upstream.sse import SseDecoder, SseEvent
 
 
-def decoder(max_event_bytes: int = 1 << 20) -> SseDecoder:
-    return SseDecoder(max_event_bytes=max_event_bytes)
-
-
 def decoded(*reads: bytes, max_event_bytes: int = 1 << 20) -> list[SseEvent]:
-    whole = decoder(max_event_bytes)
-    return [event for read in reads for event in whole.feed(read)]
+    decoder = SseDecoder(max_event_bytes=max_event_bytes)
+    return [event for read in reads for event in decoder.feed(read)]
 
 
 @pytest.mark.parametrize(
@@ -29,9 +25,9 @@ def decoded(*reads: bytes, max_event_bytes: int = 1 << 20) -> list[SseEvent]:
         pytest.param(b"data: one\n\ndata: two\n\n", [b"one", b"two"], id="two events in a read"),
         pytest.param(b"data: YHOO\ndata: +2\ndata: 10\n\n", [b"YHOO\n+2\n10"], id="lines are joined"),
         pytest.param(b"data:test\n\ndata: test\n\n", [b"test", b"test"], id="the space is optional"),
-        pytest.param(b"data:  two\n\n", [b" two"], id="one space alone is dropped"),
+        pytest.param(b"data:  two\n\n", [b" two"], id="only one space is dropped"),
         pytest.param(b"data\n\ndata\ndata\n\ndata:", [b"", b"\n"], id="empty data lines"),
-        pytest.param(b": comment\n\ndata: a\n: more\ndata: b\n\n", [b"a\nb"], id="comments are no data"),
+        pytest.param(b": comment\n\ndata: a\n: more\ndata: b\n\n", [b"a\nb"], id="comments are not data"),
         pytest.param(
             b"id: 1\nretry: 10\nother: x\nnocolon\ndata: a\n\n", [b"a"], id="other fields are ignored"
         ),
@@ -42,9 +38,13 @@ def decoded(*reads: bytes, max_event_bytes: int = 1 << 20) -> list[SseEvent]:
         pytest.param(b"data: a\r\rdata: b\r\n\r\ndata: c\n\n", [b"a", b"b", b"c"], id="all three line ends"),
         pytest.param(b"data: a\r\n\n", [b"a"], id="mixed line ends"),
         pytest.param(b"\xef\xbb\xbfdata: a\n\n", [b"a"], id="byte order mark"),
-        pytest.param(b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\n", [], id="one mark alone is dropped"),
-        pytest.param(b"data: a\n\n\xef\xbb\xbfdata: b\n\n", [b"a"], id="a mark later is a name"),
-        pytest.param(b"data: a\n", [], id="an unfinished event is dropped"),
+        pytest.param(b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\n", [], id="only one mark is dropped"),
+        pytest.param(b"data: a\n\n\xef\xbb\xbfdata: b\n\n", [b"a"], id="a later mark is part of the name"),
+        pytest.param(b"data: a\n", [], id="an event without its blank line is dropped"),
+        pytest.param(b"data: a", [], id="an event cut inside a line is dropped"),
+        pytest.param(b"event: a\n", [], id="a name alone is dropped"),
+        pytest.param(b"\xef\xbb", [], id="half a byte order mark is dropped"),
+        pytest.param(b": keepalive\n\n:\ndata: a\n\n", [b"a"], id="a keep-alive ends no event"),
     ],
 )
 def test_data(stream: bytes, expected: list[bytes]):
@@ -54,19 +54,19 @@ def test_data(stream: bytes, expected: list[bytes]):
 
 @pytest.mark.parametrize("text", ["\u2028", "\u2029", "\u0085", "\f", "\v", "\x1c", "\x00"])
 def test_other_line_ends_do_not_end_a_line(text: str):
-    """What Python calls a line end may stand inside a JSON string."""
+    """Characters that Python treats as line ends may be inside a JSON string."""
     data = f'{{"t":"a{text}b"}}'.encode()
 
     assert [SseEvent("", data)] == decoded(b"data: " + data + b"\n\n")
 
 
-def test_bytes_that_are_no_text_pass():
-    """Whether data is UTF-8 is judged later, since a repair needs all of it."""
+def test_invalid_utf_8_passes():
+    """Data is checked for UTF-8 later, because a repair needs the complete data."""
     assert [SseEvent("", b"\xff\xc3")] == decoded(b"data: \xff\xc3\n\n")
 
 
 def test_name():
-    """An event has the name that stood before its blank line; the next has none again."""
+    """An event has the last name before its blank line; the next event starts without one."""
     events = decoded(
         b"event: error\ndata: a\n\ndata: b\n\nevent: x\n\ndata: c\n\nevent: a\nevent: b\xff\ndata: d\n\n"
     )
@@ -74,32 +74,24 @@ def test_name():
     assert [("error", b"a"), ("", b"b"), ("", b"c"), ("b\ufffd", b"d")] == [(e.name, e.data) for e in events]
 
 
-def test_comments_are_counted():
-    """Keep-alives are no events, but a sign of life."""
-    stream = decoder()
-    stream.feed(b": keepalive\n\n:\ndata: a\n\n")
-
-    assert stream.comments == 2
-
-
 @pytest.mark.parametrize("case", golden.cases("stream"), ids=golden.name)
 def test_any_cut_gives_the_same_events(case):
-    """Every recorded stream, cut in two at every byte, and byte by byte."""
+    """Every recorded stream has the same events cut in two at any byte, and byte by byte."""
     data = golden.upstream(case)
     expected = decoded(data)
 
     assert expected == decoded(*cut(data, range(1, len(data))))
-    for place in range(len(data) + 1):
-        assert expected == decoded(data[:place], data[place:])
+    for position in range(len(data) + 1):
+        assert expected == decoded(data[:position], data[position:])
 
 
 def test_line_ends_may_be_cut_in_half():
-    """A CR ends its line at once; a LF right behind it, and only there, belongs to it."""
+    """A CR ends its line at once; only a LF directly behind it belongs to the same line end."""
     data = b"data: a\r\ndata: b\r\n\r\ndata: c\rdata: d\n\ndata: e\n\r"
     expected = [SseEvent("", b"a\nb"), SseEvent("", b"c\nd"), SseEvent("", b"e")]
 
-    for places in combinations(range(len(data) + 1), 2):
-        assert expected == decoded(*cut(data, places))
+    for positions in combinations(range(len(data) + 1), 2):
+        assert expected == decoded(*cut(data, positions))
 
 
 @settings(max_examples=50, deadline=None)
@@ -110,33 +102,11 @@ def test_line_ends_may_be_cut_in_half():
     st.data(),
 )
 def test_any_bytes_in_any_cuts_give_the_same_events(parts: list[bytes], draw: st.DataObject):
-    """The same for streams that nobody has recorded."""
+    """Random streams have the same events however they are cut."""
     data = b"".join(parts)
-    places = draw.draw(st.lists(st.integers(0, len(data)), max_size=6))
+    positions = draw.draw(st.lists(st.integers(0, len(data)), max_size=6))
 
-    assert decoded(data) == decoded(*cut(data, places))
-
-
-@pytest.mark.parametrize(
-    ("stream", "left"),
-    [
-        (b"", False),
-        (b"data: a\n\n", False),
-        (b": comment\n", False),
-        (b"\xef\xbb", True),
-        (b"d", True),
-        (b"data: a", True),
-        (b"data: a\n", True),
-        (b"event: a\n", True),
-        (b"data: a\n\r", False),
-    ],
-)
-def test_unfinished(stream: bytes, left: bool):
-    """Bytes are left when no blank line has ended what they began."""
-    whole = decoder()
-    whole.feed(stream)
-
-    assert left is whole.unfinished
+    assert decoded(data) == decoded(*cut(data, positions))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +121,7 @@ def test_unfinished(stream: bytes, left: bool):
 )
 @pytest.mark.parametrize("step", [1, 7, 10_000])
 def test_too_large(stream: bytes, step: int):
-    """A line or event above the bound fails, however it arrives."""
+    """A line or an event above the bound fails, however it arrives."""
     reads = cut(stream, range(step, len(stream), step))
 
     with pytest.raises(ServiceError) as failure:
@@ -162,7 +132,7 @@ def test_too_large(stream: bytes, step: int):
 
 @pytest.mark.parametrize("step", [1, 7, 10_000])
 def test_the_bound_is_for_each_event(step: int):
-    """Any number of events at the bound passes, and of comments without a blank line between."""
+    """Any number of events at the bound passes, and of comments without a blank line in between."""
     stream = (b"data: " + b"a" * 94 + b"\n\n" + b": keepalive\n" * 20) * 3
 
     events = decoded(*cut(stream, range(step, len(stream), step)), max_event_bytes=100)
@@ -175,11 +145,11 @@ def test_byte_by_byte_is_not_quadratic():
     """Four times the bytes take about four times as long, not sixteen."""
 
     def cost_s(size: int) -> float:
-        whole = SseDecoder(max_event_bytes=size * 2)
+        decoder = SseDecoder(max_event_bytes=size * 2)
         data = b"data: " + b"a" * size + b"\n\n"
         start_s = time.process_time()
-        for place in range(len(data)):
-            whole.feed(data[place : place + 1])
+        for position in range(len(data)):
+            decoder.feed(data[position : position + 1])
         return time.process_time() - start_s
 
     assert cost_s(800_000) / cost_s(200_000) < 9

@@ -1,4 +1,4 @@
-"""Which limit of time a stream runs into next."""
+"""Which timeout of a stream expires next."""
 
 import pytest
 
@@ -8,35 +8,35 @@ from togetherchat_server.upstream.stream_timeouts import StreamTimeouts
 
 @pytest.fixture
 def timers() -> StreamTimeouts:
-    return StreamTimeouts(started_s=100.0, first_token_timeout_s=120.0, idle_s=60.0)
+    return StreamTimeouts(started_s=100.0, first_token_timeout_s=120.0, idle_timeout_s=60.0)
 
 
-def test_until_the_first_event_the_limit_is_that_of_the_first_token(timers):
-    """Silence does not end it early: a long prompt is thought over in silence."""
+def test_until_the_first_event_the_first_token_timeout_applies(timers):
+    """Silence does not shorten it: a model may process a long prompt in silence."""
     assert (220.0, Reason.FIRST_TOKEN_TIMEOUT) == timers.deadline()
 
 
-def test_bytes_that_are_no_event_do_not_put_off_the_first_token(timers):
-    """Comments keep the connection alive; they are no answer."""
+def test_comments_do_not_extend_the_first_token_timeout(timers):
+    """Comments keep the connection alive, but are not part of the completion."""
     timers.bytes_arrived(210.0)
     assert (220.0, Reason.FIRST_TOKEN_TIMEOUT) == timers.deadline()
 
 
-def test_from_the_first_event_on_the_limit_is_silence(timers):
-    """Counted from that event."""
+def test_from_the_first_event_on_the_idle_timeout_applies(timers):
+    """The idle timeout starts with that event."""
     timers.event_arrived(150.0)
     assert (210.0, Reason.STREAM_IDLE_TIMEOUT) == timers.deadline()
 
 
-def test_any_byte_puts_off_the_limit_of_silence(timers):
-    """Comments too."""
+def test_any_byte_restarts_the_idle_timeout(timers):
+    """Comments restart it too."""
     timers.event_arrived(150.0)
     timers.bytes_arrived(200.0)
     assert (260.0, Reason.STREAM_IDLE_TIMEOUT) == timers.deadline()
 
 
-def test_bytes_before_the_first_event_are_remembered_after_it(timers):
-    """The event came with those bytes or after them, never before."""
+def test_later_events_restart_the_idle_timeout(timers):
+    """The idle timeout counts from the latest event, not from bytes before it."""
     timers.bytes_arrived(140.0)
     timers.event_arrived(150.0)
     timers.event_arrived(151.0)

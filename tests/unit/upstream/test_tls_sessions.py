@@ -1,4 +1,4 @@
-"""TLS sessions, by handshakes in memory with a real server's end and a clock that is told the time."""
+"""TLS session resumption, by handshakes in memory with a real server side and a clock set by the test."""
 
 import ssl
 from contextlib import suppress
@@ -7,7 +7,7 @@ import pytest
 import trustme
 
 from togetherchat_server.upstream import tls_sessions
-from togetherchat_server.upstream.tls_sessions import DOUBT_S, SESSION_S
+from togetherchat_server.upstream.tls_sessions import SESSION_S, UNPROVEN_S
 
 HOST = "provider.example"
 
@@ -24,8 +24,8 @@ class Clock:
         return self.now_s
 
 
-class World:
-    """A client's context whose handshakes are resumed, and a server's."""
+class Peers:
+    """A client context that resumes sessions, and a server context."""
 
     def __init__(self, authority, version=ssl.TLSVersion.TLSv1_3):
         self.clock = Clock()
@@ -36,81 +36,81 @@ class World:
         self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert(HOST, "another.example").configure_cert(self.server)
 
-    def connects(self, host=HOST):
-        """Shake hands, let the server say something; whether the server saw an earlier session."""
+    def connect(self, host=HOST):
+        """Complete a handshake and read a byte; returns whether the server resumed a session."""
         to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
-        ours = self.client.wrap_bio(to_client, to_server, server_hostname=host)
-        theirs = self.server.wrap_bio(to_server, to_client, server_side=True)
+        client = self.client.wrap_bio(to_client, to_server, server_hostname=host)
+        server = self.server.wrap_bio(to_server, to_client, server_side=True)
         for _ in range(3):
-            for end in (ours, theirs):
+            for end in (client, server):
                 with suppress(ssl.SSLWantReadError):
                     end.do_handshake()
-        theirs.write(b"x")
-        assert b"x" == ours.read(1)
-        return theirs.session_reused
+        server.write(b"x")
+        assert b"x" == client.read(1)
+        return server.session_reused
 
-    def begins_in_vain(self):
-        """A handshake that nobody answers."""
-        ours = self.client.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=HOST)
+    def begin_without_response(self):
+        """Begin a handshake that gets no response."""
+        client = self.client.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=HOST)
         with pytest.raises(ssl.SSLWantReadError):
-            ours.do_handshake()
+            client.do_handshake()
 
 
 @pytest.fixture(params=[ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2], ids=["1.3", "1.2"])
-def world(request, authority):
-    return World(authority, request.param)
+def peers(request, authority):
+    return Peers(authority, request.param)
 
 
-def test_the_second_handshake_goes_on_from_the_first(world):
-    """And so does every one that follows."""
-    assert [False, True, True] == [world.connects() for _ in range(3)]
+def test_the_second_handshake_resumes_the_first(peers):
+    """Every handshake after the first resumes its session."""
+    assert [False, True, True] == [peers.connect() for _ in range(3)]
 
 
-def test_another_host_is_another_session(world):
-    """What was checked for one name says nothing of another, though one certificate bears both."""
-    world.connects()
+def test_sessions_are_kept_per_host(peers):
+    """A session for one name is not used for another, even if one certificate covers both."""
+    peers.connect()
 
-    assert not world.connects("another.example")
-
-
-def test_a_certificate_is_looked_at_again_within_the_hour(world):
-    """However often it was gone on from meanwhile."""
-    world.connects()
-    world.clock.now_s += SESSION_S * 0.6
-    assert world.connects()
-    world.clock.now_s += SESSION_S * 0.6
-
-    assert not world.connects()
-    assert world.connects()
+    assert not peers.connect("another.example")
 
 
-def test_a_session_that_leads_nowhere_is_given_up(world):
-    """A host that chokes on it is asked without one a second later."""
-    world.connects()
-    world.begins_in_vain()
-    world.clock.now_s += DOUBT_S * 1.1
+def test_a_certificate_is_checked_again_within_the_hour(peers):
+    """A session expires an hour after its certificate was checked, however often it was resumed."""
+    peers.connect()
+    peers.clock.now_s += SESSION_S * 0.6
+    assert peers.connect()
+    peers.clock.now_s += SESSION_S * 0.6
 
-    assert not world.connects()
+    assert not peers.connect()
+    assert peers.connect()
 
 
-def test_one_that_leads_somewhere_is_kept(world):
-    """A call that was cut off in its handshake is no sign against the host."""
-    world.connects()
-    world.begins_in_vain()
-    assert world.connects()
-    world.clock.now_s += DOUBT_S * 1.1
+def test_a_session_without_a_successful_handshake_is_dropped(peers):
+    """A host that fails on a session gets a full handshake a second later."""
+    peers.connect()
+    peers.begin_without_response()
+    peers.clock.now_s += UNPROVEN_S * 1.1
 
-    assert world.connects()
+    assert not peers.connect()
+
+
+def test_a_session_with_a_successful_handshake_is_kept(peers):
+    """A handshake that a cancel interrupted does not count against the host."""
+    peers.connect()
+    peers.begin_without_response()
+    assert peers.connect()
+    peers.clock.now_s += UNPROVEN_S * 1.1
+
+    assert peers.connect()
 
 
 def test_hosts_are_bounded(authority):
-    """What is kept does not grow with the names that were asked."""
-    world = World(authority)
-    world.connects()
+    """The cache of sessions does not grow with the number of hosts."""
+    peers = Peers(authority)
+    peers.connect()
     for number in range(tls_sessions.HOSTS_MAX):
         name = f"h{number}.example"
-        authority.issue_cert(name).configure_cert(world.server)
-        world.connects(name)
-    authority.issue_cert(HOST).configure_cert(world.server)
+        authority.issue_cert(name).configure_cert(peers.server)
+        peers.connect(name)
+    authority.issue_cert(HOST).configure_cert(peers.server)
 
-    assert not world.connects()
+    assert not peers.connect()

@@ -1,7 +1,7 @@
-"""What is noted of one attempt for its trace, where the call is traced.
+"""Records one attempt for the call's trace, if the call is traced.
 
-Owns which facts are taken from requests and answers: numbers, ids, names of models and
-reasons to finish; never a text. Knows no clock and no span: `tracing` says what a span is.
+Owns which facts of requests and responses are recorded: numbers, ids, model names and finish reasons;
+never a text. Does not know how a span is exported: that is `telemetry/tracing`.
 """
 
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -36,7 +36,7 @@ FINISH_REASONS: Final[Mapping[chat.FinishReason.ValueType, str]] = {
 
 
 class NoopAttemptSpan:
-    """An attempt of which nothing is noted: nobody traces the call."""
+    """The attempt of a call that is not traced. Records nothing."""
 
     def __init__(self, call: Call) -> None:
         self.traceparent = call.traceparent
@@ -47,8 +47,8 @@ class NoopAttemptSpan:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
-        failure: BaseException | None,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
         pass
@@ -60,7 +60,7 @@ class NoopAttemptSpan:
         pass
 
     def following(self, batches: AsyncGenerator[EventBatch]) -> AsyncGenerator[EventBatch]:
-        """The batches of an answer, noted as they come."""
+        """Record the batches of a completion as they pass."""
         return batches
 
     def response(self, response: service.CompleteResponse) -> None:
@@ -72,7 +72,7 @@ class NoopAttemptSpan:
 
 @final
 class AttemptSpan(NoopAttemptSpan):
-    """An attempt whose facts will make a span."""
+    """The attempt of a traced call."""
 
     def __init__(self, attempt: AttemptTrace, clock: Callable[[], float]) -> None:
         self.traceparent = attempt.span.traceparent
@@ -83,17 +83,17 @@ class AttemptSpan(NoopAttemptSpan):
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
-        failure: BaseException | None,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
         attempt = self._attempt
         attempt.ended_s = self._clock()
         if self._done or attempt.failure:
             return
-        if isinstance(failure, ServiceError):
-            attempt.failure = failure.reason.value
-        elif failure is not None:
+        if isinstance(exception, ServiceError):
+            attempt.failure = exception.reason.value
+        elif exception is not None:
             attempt.failure = CANCELLED
 
     def request(self, request: service.CompleteRequest, *, streamed: bool) -> None:
@@ -108,15 +108,15 @@ class AttemptSpan(NoopAttemptSpan):
         self._attempt.upstream = upstream
 
     async def following(self, batches: AsyncGenerator[EventBatch]) -> AsyncGenerator[EventBatch]:
-        # Entered once more: what fails while an answer is read passes through here alone, and is
+        # Entered a second time: a failure while the response is read passes through here only. It is
         # caught before it reaches the context of the attempt.
         with self:
             async with aclosing(batches):
                 async for events in batches:
-                    self._events(events)
+                    self._record(events)
                     yield events
 
-    def _events(self, events: EventBatch) -> None:
+    def _record(self, events: EventBatch) -> None:
         attempt = self._attempt
         if attempt.first_event_s is None and events:
             attempt.first_event_s = self._clock()
@@ -149,5 +149,5 @@ class AttemptSpan(NoopAttemptSpan):
 def _tokens(usage: chat.Usage) -> dict[str, int]:
     if usage.estimated or not usage.total_tokens:
         return {}
-    told = {name: getattr(usage, name) for name in TOKENS if usage.HasField(name)}
-    return {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens, **told}
+    optional = {name: getattr(usage, name) for name in TOKENS if usage.HasField(name)}
+    return {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens, **optional}

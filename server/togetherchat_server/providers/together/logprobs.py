@@ -1,8 +1,7 @@
-"""Log probabilities: three shapes of the wire, one message a token.
+"""Translates log probabilities: three shapes of the provider to one message per token.
 
-Together answers with parallel arrays, streams a bare number a chunk, and engines that copy
-OpenAI send a list of objects. Source: the API reference and the logprobs guide of
-docs.together.ai.
+Together returns parallel arrays, streams a bare number per chunk, and engines that copy OpenAI send a
+list of objects. Source: the API reference and the logprobs guide of docs.together.ai.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,20 +16,20 @@ T = TypeVar("T")
 _Alternatives = Mapping[str, float | None] | None
 
 
-def of_answer(logprobs: schema.Logprobs | float | None) -> list[chat.TokenLogprob]:
-    """The tokens of a whole answer or an echoed prompt. A bare number names no token: none."""
-    if not isinstance(logprobs, schema.Logprobs):
+def from_response(logprobs: schema.ResponseLogprobs | float | None) -> list[chat.TokenLogprob]:
+    """The tokens of a unary choice or an echoed prompt. Empty for a bare number: it names no token."""
+    if not isinstance(logprobs, schema.ResponseLogprobs):
         return []
     if logprobs.content is not None:
-        return [_of_entry(entry) for entry in logprobs.content]
-    return _of_arrays(logprobs)
+        return [_from_entry(entry) for entry in logprobs.content]
+    return _from_arrays(logprobs)
 
 
-def of_fragment(choice: schema.ChunkChoice) -> list[chat.TokenLogprob]:
+def from_chunk(choice: schema.ChunkChoice) -> list[chat.TokenLogprob]:
     """The tokens of one chunk. A bare number belongs to the chunk's own token."""
-    if choice.logprobs is None or isinstance(choice.logprobs, schema.Logprobs):
-        return of_answer(choice.logprobs)
-    delta = choice.delta or schema.Message()
+    if choice.logprobs is None or isinstance(choice.logprobs, schema.ResponseLogprobs):
+        return from_response(choice.logprobs)
+    delta = choice.delta or schema.ResponseMessage()
     token = chat.TokenLogprob(
         token=delta.content or delta.reasoning or delta.reasoning_content or "",
         token_id=delta.token_id,
@@ -40,14 +39,14 @@ def of_fragment(choice: schema.ChunkChoice) -> list[chat.TokenLogprob]:
     return [token]
 
 
-def _of_arrays(logprobs: schema.Logprobs) -> list[chat.TokenLogprob]:
-    """As many as there are `tokens`; the other arrays may be shorter, or absent."""
+def _from_arrays(logprobs: schema.ResponseLogprobs) -> list[chat.TokenLogprob]:
+    """One entry per element of `tokens`; the other arrays may be shorter, or absent."""
     tokens = logprobs.tokens or []
     rows = zip(
         tokens,
-        _endless(logprobs.token_logprobs),
-        _endless(logprobs.token_ids),
-        _endless(_by_place(logprobs.top_logprobs, tokens)),
+        _padded(logprobs.token_logprobs),
+        _padded(logprobs.token_ids),
+        _padded(_by_position(logprobs.top_logprobs, tokens)),
         strict=False,
     )
     return [
@@ -56,17 +55,17 @@ def _of_arrays(logprobs: schema.Logprobs) -> list[chat.TokenLogprob]:
     ]
 
 
-def _endless(values: Iterable[T | None] | None) -> Iterable[T | None]:
+def _padded(values: Iterable[T | None] | None) -> Iterable[T | None]:
     return chain(values or (), repeat(None))
 
 
-def _by_place(
+def _by_position(
     top: Sequence[_Alternatives] | Mapping[str, float | None] | None, tokens: Sequence[str]
 ) -> Sequence[_Alternatives]:
     """The alternatives of each token.
 
-    The guide shows an array with a map for each place. The API reference has one map for
-    all: that is unambiguous for one token, and of several each can only claim its own entry.
+    The guide shows an array with a map for each position. The API reference has one map for all
+    tokens: with one token that is unambiguous, with several each gets only its own entry.
     """
     if not isinstance(top, Mapping):
         return top or ()
@@ -84,7 +83,7 @@ def _likelihood(alternative: tuple[str, float | None]) -> float:
     return float("-inf") if alternative[1] is None else alternative[1]
 
 
-def _of_entry(entry: schema.TokenEntry) -> chat.TokenLogprob:
+def _from_entry(entry: schema.TokenLogprobEntry) -> chat.TokenLogprob:
     return chat.TokenLogprob(
         token=entry.token,
         logprob=entry.logprob,
@@ -96,5 +95,5 @@ def _of_entry(entry: schema.TokenEntry) -> chat.TokenLogprob:
     )
 
 
-def _bytes(entry: schema.TopEntry) -> bytes | None:
+def _bytes(entry: schema.TopLogprobEntry) -> bytes | None:
     return None if entry.bytes is None else bytes(entry.bytes)

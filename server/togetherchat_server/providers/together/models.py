@@ -1,8 +1,8 @@
-"""Together's models list as our messages.
+"""Translates Together's model list to our messages.
 
-Owns what the list's fields mean. Knows nothing of the shipped catalogue, which fills in what
-the list leaves open (quantization, retirement, aliases). Source: `GET /v1/models` in the API
-reference of docs.together.ai, and recorded lists.
+Owns the meaning of the list's fields. Does not know the shipped catalog, which adds what the list
+omits (quantization, retirement, aliases). Source: `GET /v1/models` in the API reference of
+docs.together.ai, and recorded lists.
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.providers.together import response_parts, schema
 
 PRICED_BY_TOKENS: Final = frozenset({"", "chat", "language", "code", "moderation", "embedding", "rerank"})
-"""Types whose prices are for a million tokens. Pictures, sound and video have units of their own."""
+"""Types priced per million tokens. Images, audio and video have units of their own."""
 
 _FREE_SUFFIX: Final = "-free"
-"""How Together names the free twin of a model."""
+"""Together appends this to the id of the free variant of a model."""
 
 
 def from_schema(entries: Sequence[schema.ModelEntry]) -> list[models.Model]:
@@ -41,14 +41,14 @@ def _model(entry: schema.ModelEntry) -> models.Model:
 
 
 def _pricing(entry: schema.ModelEntry) -> models.Pricing | None:
-    """What the list says it costs; None where it says nothing.
+    """The prices in the list; None if there are none.
 
-    The list writes 0 for "no such price" as well as for "free". So zeros throughout mean
-    unknown, unless the id says that it is free: a wrong 0 would make a costly call look free.
-    Beside a price that is not 0 a 0 for input or output is one (embeddings have no output);
-    0 for cached input is not, since it would promise a cache for nothing.
+    The list contains 0 for "no such price" as well as for "free". So if all prices are 0 they are
+    unknown, unless the id marks a free model: a wrong 0 would make a costly call look free. Beside a
+    price that is not 0, a 0 for input or output is a price (embeddings have no output). A 0 for
+    cached input is not, since it would promise a free cache.
     """
-    price = entry.pricing or schema.Pricing()
+    price = entry.pricing or schema.ModelPricing()
     hourly = price.hourly or None
     if entry.type not in PRICED_BY_TOKENS:
         return models.Pricing(hourly_usd=hourly) if hourly else None
@@ -67,10 +67,10 @@ def _pricing(entry: schema.ModelEntry) -> models.Pricing | None:
 
 
 def _availability(pricing: models.Pricing | None) -> models.Availability.ValueType:
-    """Dedicated where an hour is all that has a price.
+    """DEDICATED if the only price is hourly.
 
-    A price for tokens proves nothing: many listed and priced models answer that they are not
-    serverless. Nor does `running`, seen false on a model that served everyone.
+    A price for tokens proves nothing: calls to many listed and priced models fail because they are
+    not serverless. Neither does `running`, observed as false on a model that was serving.
     """
     prices = {field.name for field, _ in pricing.ListFields()} if pricing is not None else set[str]()
     return models.AVAILABILITY_DEDICATED if prices == {"hourly_usd"} else models.AVAILABILITY_UNSPECIFIED

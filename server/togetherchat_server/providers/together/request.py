@@ -46,7 +46,7 @@ SCALARS: Final = (
     "echo",
     "parallel_tool_calls",
 )
-"""Optional numbers and switches that carry the same name on both sides: zero is sent, unset is not."""
+"""Optional numbers and switches with the same name on both sides: zero is sent, unset is not."""
 
 TEXTS: Final = (
     "reasoning_effort",
@@ -55,13 +55,13 @@ TEXTS: Final = (
     "compliance",
     "prompt_cache_key",
 )
-"""Texts that carry the same name on both sides: empty is unset."""
+"""Texts with the same name on both sides: empty is unset."""
 
 
 def to_schema(request: service.CompleteRequest, *, stream: bool) -> bytes:
-    """The body of the POST, for `request.model` alone: fallbacks are the caller's to try.
+    """The body of the POST, for `request.model` only: model routing tries the fallbacks.
 
-    A stream always asks for its usage, without which several models send none.
+    A stream always requests its usage; several models send none otherwise.
     """
     body: _Json = {"model": request.model, "messages": [_message(message) for message in request.messages]}
     body |= {name: getattr(request, name) for name in SCALARS if request.HasField(name)}
@@ -92,14 +92,14 @@ def _message(message: chat.Message) -> _Json:
     if message.tool_call_id:
         body["tool_call_id"] = message.tool_call_id
     if message.tool_calls:
-        body["tool_calls"] = [_tool_call(place, call) for place, call in enumerate(message.tool_calls)]
+        body["tool_calls"] = [_tool_call(index, call) for index, call in enumerate(message.tool_calls)]
     if message.reasoning:
         body[message.reasoning_key or "reasoning"] = message.reasoning
     return body
 
 
 def _content(message: chat.Message) -> object:
-    """One text is a plain string, the only form that every role and model takes."""
+    """A single text is sent as a plain string, the only form that every role and model accepts."""
     parts = message.content
     if not parts:
         return None if message.tool_calls else ""
@@ -136,9 +136,9 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
-def _tool_call(place: int, call: chat.ToolCall) -> _Json:
+def _tool_call(index: int, call: chat.ToolCall) -> _Json:
     function = {"name": call.function.name, "arguments": call.function.arguments}
-    return {"index": place, "id": call.id, "type": "function", "function": function}
+    return {"index": index, "id": call.id, "type": "function", "function": function}
 
 
 def _tool(tool: chat.Tool) -> _Json:
@@ -153,11 +153,11 @@ def _tool(tool: chat.Tool) -> _Json:
 
 
 def _tool_choice(choice: chat.ToolChoice) -> _Json:
-    """The object form is that of Together's guides; the API reference has the answer's type there."""
+    """The object form is from Together's guides; the API reference shows the response's type there."""
     if choice.WhichOneof("choice") == "function_name":
         return {"tool_choice": {"type": "function", "function": {"name": choice.function_name}}}
-    word = TOOL_CHOICES.get(choice.mode)
-    return {} if word is None else {"tool_choice": word}
+    mode = TOOL_CHOICES.get(choice.mode)
+    return {} if mode is None else {"tool_choice": mode}
 
 
 def _response_format(response_format: chat.ResponseFormat) -> _Json:
@@ -188,6 +188,6 @@ def _json_schema(json_schema: chat.JsonSchemaFormat) -> _Json:
 
 
 def _with_members(body: bytes, extra_json: str) -> bytes:
-    """`body` with the members of the JSON object `extra_json` behind its own."""
+    """`body` with the members of the JSON object `extra_json` appended to its own."""
     members = extra_json.strip(" \t\r\n")[1:-1]
     return body[:-1] + b"," + members.encode() + b"}" if members.strip(" \t\r\n") else body

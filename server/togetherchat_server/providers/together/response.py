@@ -12,23 +12,22 @@ from togetherchat_server.providers.together import errors, logprobs, response_pa
 def from_schema(
     completion: schema.Completion, *, caller_brought_key: bool = False, secrets: tuple[Secret, ...] = ()
 ) -> service.CompleteResponse:
-    """The whole answer; its `attempts` is left to whoever counted them.
+    """Translate a completion. `attempts` is left to the caller of this function, which counts them.
 
-    The two other arguments are for an error that came with status 200, see `failures`.
+    The two other arguments are for an error that came with status 200, see `errors`.
 
     Raises:
-        ServiceError: the body is an error after all, or has no choice in it
-            (UPSTREAM_MALFORMED_RESPONSE).
+        ServiceError: the body is an error, or has no choices (UPSTREAM_MALFORMED_RESPONSE).
     """
     if completion.error is not None:
         raise errors.from_stream_error(
             completion.error, caller_brought_key=caller_brought_key, secrets=secrets
         )
     if not completion.choices:
-        raise ServiceError(Reason.UPSTREAM_MALFORMED_RESPONSE, "the provider's answer has no choice in it")
-    choices = [_choice(place, choice) for place, choice in enumerate(completion.choices)]
+        raise ServiceError(Reason.UPSTREAM_MALFORMED_RESPONSE, "the provider's response has no choices")
+    choices = [_choice(position, choice) for position, choice in enumerate(completion.choices)]
     choice_usages = [choice.usage for choice in completion.choices if choice.usage is not None]
-    remarks = dict.fromkeys(response_parts.remarks(completion.warnings))
+    warnings = dict.fromkeys(response_parts.warnings(completion.warnings))
     return service.CompleteResponse(
         id=completion.id,
         model=completion.model,
@@ -36,16 +35,38 @@ def from_schema(
         choices=sorted(choices, key=lambda choice: choice.index),
         usage=response_parts.usage(completion.usage, choice_usages[-1] if choice_usages else None, pieces=0),
         system_fingerprint=completion.system_fingerprint,
-        warnings=[chat.Warning(message=remark) for remark in remarks],
-        prompt=[_echoed(entry) for entry in completion.prompt or ()],
+        warnings=[chat.Warning(message=text) for text in warnings],
+        prompt=[_echoed_prompt(entry) for entry in completion.prompt or ()],
     )
 
 
-def _choice(place: int, choice: schema.Choice) -> chat.Choice:
-    tokens = logprobs.of_answer(choice.logprobs)
+def to_events(completion: service.CompleteResponse) -> list[service.StreamCompleteResponse]:
+    """The completion as a stream, for a provider that responds to `stream: true` with plain JSON."""
+    started = service.Started(
+        id=completion.id,
+        model=completion.model,
+        create_time=completion.create_time if completion.HasField("create_time") else None,
+        system_fingerprint=completion.system_fingerprint,
+    )
+    completed = service.Completed(
+        usage=completion.usage, warnings=completion.warnings, attempts=completion.attempts
+    )
+    return [
+        service.StreamCompleteResponse(started=started),
+        *(service.StreamCompleteResponse(delta=_delta(choice)) for choice in completion.choices),
+        *(
+            service.StreamCompleteResponse(choice_finished=_choice_finished(choice))
+            for choice in completion.choices
+        ),
+        service.StreamCompleteResponse(completed=completed),
+    ]
+
+
+def _choice(position: int, choice: schema.ResponseChoice) -> chat.Choice:
+    tokens = logprobs.from_response(choice.logprobs)
     return chat.Choice(
-        index=place if choice.index is None else choice.index,
-        message=_answered(choice.message),
+        index=position if choice.index is None else choice.index,
+        message=_message(choice.message),
         finish_reason=response_parts.finish_reason(choice.finish_reason),
         finish_reason_raw=choice.finish_reason,
         logprobs=chat.Logprobs(tokens=tokens) if tokens else None,
@@ -53,30 +74,58 @@ def _choice(place: int, choice: schema.Choice) -> chat.Choice:
     )
 
 
-def _answered(message: schema.Message) -> chat.Message:
+def _message(message: schema.ResponseMessage) -> chat.Message:
     reasoning, reasoning_key = response_parts.reasoning(message)
     return chat.Message(
         role=response_parts.role(message.role),
         content=[chat.ContentPart(text=message.content)] if message.content else [],
-        tool_calls=_called(message.tool_calls or ()),
+        tool_calls=_tool_calls(message.tool_calls or ()),
         reasoning=reasoning,
         reasoning_key=reasoning_key,
     )
 
 
-def _called(calls: Iterable[schema.ToolCall]) -> list[chat.ToolCall]:
-    """By index, which is what a stream's fragments are joined on; without one, by place."""
-    placed = [(place if call.index is None else call.index, call) for place, call in enumerate(calls)]
-    return [_call(call) for _, call in sorted(placed, key=lambda pair: pair[0])]
+def _tool_calls(calls: Iterable[schema.ResponseToolCall]) -> list[chat.ToolCall]:
+    """Sorted by index, by which a stream's fragments are joined; without one, by position."""
+    indexed = [(position if call.index is None else call.index, call) for position, call in enumerate(calls)]
+    return [_tool_call(call) for _, call in sorted(indexed, key=lambda pair: pair[0])]
 
 
-def _call(call: schema.ToolCall) -> chat.ToolCall:
-    function = call.function or schema.Function()
+def _tool_call(call: schema.ResponseToolCall) -> chat.ToolCall:
+    function = call.function or schema.ResponseFunction()
     return chat.ToolCall(
         id=call.id, function=chat.FunctionCall(name=function.name, arguments=function.arguments or "")
     )
 
 
-def _echoed(entry: schema.PromptEntry) -> chat.EchoedPrompt:
-    tokens = logprobs.of_answer(entry.logprobs)
+def _echoed_prompt(entry: schema.ResponsePrompt) -> chat.EchoedPrompt:
+    tokens = logprobs.from_response(entry.logprobs)
     return chat.EchoedPrompt(text=entry.text, logprobs=chat.Logprobs(tokens=tokens) if tokens else None)
+
+
+def _delta(choice: chat.Choice) -> service.Delta:
+    message = choice.message
+    calls = (
+        service.ToolCallDelta(
+            index=index, id=call.id, name=call.function.name, arguments=call.function.arguments
+        )
+        for index, call in enumerate(message.tool_calls)
+    )
+    return service.Delta(
+        choice_index=choice.index,
+        role=message.role,
+        text="".join(part.text for part in message.content),
+        reasoning=message.reasoning,
+        reasoning_key=message.reasoning_key,
+        tool_calls=calls,
+        logprobs=choice.logprobs if choice.HasField("logprobs") else None,
+    )
+
+
+def _choice_finished(choice: chat.Choice) -> service.ChoiceFinished:
+    return service.ChoiceFinished(
+        choice_index=choice.index,
+        finish_reason=choice.finish_reason,
+        finish_reason_raw=choice.finish_reason_raw,
+        seed=choice.seed if choice.HasField("seed") else None,
+    )

@@ -1,7 +1,7 @@
-"""The parts of an answer that a whole one and a stream have in common.
+"""Translates the parts that unary responses and streams have in common.
 
-Owns the words and places in which Together reports them. Each function takes what the wire
-had and gives what the contract has.
+Owns the names and fields with which Together reports them. Each function maps a part of the schema to a
+part of the contract.
 """
 
 from collections.abc import Iterable, Mapping
@@ -34,12 +34,12 @@ def finish_reason(raw: str) -> chat.FinishReason.ValueType:
 
 
 def role(raw: str) -> chat.Role.ValueType:
-    """An answer is the assistant's, whether or not it says so."""
+    """The role of a completion: the assistant's unless the provider names another."""
     return ROLES.get(raw, chat.ROLE_ASSISTANT)
 
 
-def reasoning(message: schema.Message) -> tuple[str, str]:
-    """The thinking and the spelling that carried it. Engines that send both send it twice."""
+def reasoning(message: schema.ResponseMessage) -> tuple[str, str]:
+    """The reasoning and the field that carried it. Engines that fill both fields repeat the text."""
     if message.reasoning:
         return message.reasoning, "reasoning"
     if message.reasoning_content:
@@ -51,36 +51,38 @@ def create_time(created_s: int | None) -> Timestamp | None:
     return None if created_s is None else Timestamp(seconds=created_s)
 
 
-def remarks(warnings: Iterable[schema.Remark | str] | None) -> list[str]:
-    texts = (warning if isinstance(warning, str) else warning.message for warning in warnings or ())
+def warnings(entries: Iterable[schema.ResponseWarning | str] | None) -> list[str]:
+    texts = (entry if isinstance(entry, str) else entry.message for entry in entries or ())
     return [text for text in texts if text]
 
 
-def usage(answer_usage: schema.Usage | None, choice_usage: schema.Usage | None, *, pieces: int) -> chat.Usage:
-    """The provider's count, wherever it stood; without one, `pieces` as an estimate.
+def usage(
+    response_usage: schema.ResponseUsage | None, choice_usage: schema.ResponseUsage | None, *, pieces: int
+) -> chat.Usage:
+    """The provider's token counts, wherever they were; without any, `pieces` as an estimate.
 
-    Together's own engine puts it at the top level, Kimi-K3 inside the choice. What came from
-    the cache and what was thinking is counted flat by some models and in details by others.
+    Together's own engine reports them at the top level, Kimi-K3 inside the choice. Some models
+    report cached and reasoning tokens flat, others in details.
     """
-    for counts in (answer_usage, choice_usage):
+    for counts in (response_usage, choice_usage):
         if counts is not None and (counts.prompt_tokens is not None or counts.completion_tokens is not None):
-            return _counted(counts)
+            return _usage(counts)
     return chat.Usage(completion_tokens=pieces, total_tokens=pieces, estimated=True)
 
 
-def _counted(counts: schema.Usage) -> chat.Usage:
+def _usage(counts: schema.ResponseUsage) -> chat.Usage:
     prompt, completion = counts.prompt_tokens or 0, counts.completion_tokens or 0
-    cached, thought = counts.cached_tokens, counts.reasoning_tokens
+    cached, reasoned = counts.cached_tokens, counts.reasoning_tokens
     if cached is None and counts.prompt_tokens_details is not None:
         cached = counts.prompt_tokens_details.cached_tokens
-    if thought is None and counts.completion_tokens_details is not None:
-        thought = counts.completion_tokens_details.reasoning_tokens
+    if reasoned is None and counts.completion_tokens_details is not None:
+        reasoned = counts.completion_tokens_details.reasoning_tokens
     total = counts.total_tokens
     return chat.Usage(
         prompt_tokens=prompt,
         completion_tokens=completion,
         total_tokens=min(prompt + completion, schema.INT32_MAX) if total is None else total,
         cached_tokens=cached,
-        reasoning_tokens=thought,
+        reasoning_tokens=reasoned,
         estimated=counts.prompt_tokens is None or counts.completion_tokens is None,
     )

@@ -1,17 +1,17 @@
-"""Together's JSON as it really comes: the fields that are used, and nothing of what they mean.
+"""The JSON of Together's API as it is observed: the fields that are used, without their meaning.
 
-Owns the shapes of answers and the reading of hostile bytes. Knows no message of ours.
+Owns the shapes of responses and the parsing of hostile bytes. Knows none of our messages.
 
-Two kinds of field. What carries the answer (choices, content, tool calls) is strict: the
-wrong shape is a malformed answer, because leaving it out would make an answer that nobody
-gave. What informs (ids, times, seeds, counts, log probabilities) is lenient: null, the
-wrong type or a number out of range reads as absent, because no caller should lose an
-answer over it. So no number outside its protobuf field's range gets past this file.
+There are two kinds of field. Fields that carry the completion (choices, content, tool calls) are
+strict: a wrong shape makes the response malformed, because leaving the field out would change the
+completion. Fields that inform (ids, times, seeds, counts, log probabilities) are lenient: null, a wrong
+type or a number out of range reads as absent, because no caller should lose a completion over them.
+So no number outside its protobuf field's range leaves this module.
 
-JSON is read by pydantic's own parser, in one pass. It refuses what protobuf could not carry
-or the interpreter could not survive: invalid UTF-8, lone surrogates, nesting beyond 200,
-integers of more than 4,300 digits. The first two happen to honest models that cut a
-character in half, so a text that was refused is repaired and read once more.
+pydantic's own parser reads the JSON in one pass. It rejects what protobuf could not carry or the
+interpreter could not survive: invalid UTF-8, lone surrogates, nesting beyond 200, integers of more
+than 4,300 digits. Honest models cause the first two when they cut a character in half, so a text that
+was rejected is repaired and parsed once more.
 """
 
 import math
@@ -35,14 +35,14 @@ from togetherchat_server.domain.reasons import Reason, ServiceError
 
 INT32_MAX: Final = 2**31 - 1
 INDEX_MAX: Final = 2**16 - 1
-"""More choices or tool calls than anyone has: a larger index is noise."""
+"""More choices or tool calls than any response has: a larger index is noise."""
 UINT64_MAX: Final = 2**64 - 1
 SECONDS_MAX: Final = 253_402_300_799
 """The last second that a protobuf Timestamp holds: the end of the year 9999."""
 
 
-class _Or:
-    """Reads what does not fit as `default`. Runs inside pydantic's compiled validator."""
+class _OrDefault:
+    """Reads an invalid value as `default`. Runs inside pydantic's compiled validator."""
 
     def __init__(self, default: object) -> None:
         self._default = default
@@ -52,7 +52,7 @@ class _Or:
 
 
 def _uint64(value: object) -> int | None:
-    """Seeds come as integers beyond int64, and as floats where JavaScript printed them.
+    """Read a seed: an integer, maybe beyond int64, or a float if JavaScript printed it.
 
     Such a float means its shortest decimal form: 1.592476422325145e19 is 15924764223251450000,
     not the 15924764223251449856 that the double holds.
@@ -62,15 +62,15 @@ def _uint64(value: object) -> int | None:
     return value if isinstance(value, int) and 0 <= value <= UINT64_MAX else None
 
 
-def _word(value: object) -> str:
-    """Codes come as words and as numbers."""
+def _code(value: object) -> str:
+    """Read a code: a string or a number."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= UINT64_MAX:
         return str(value)
     return value if isinstance(value, str) else ""
 
 
 def _error(value: object) -> object:
-    """`error` is an object, a text or anything truthy at all."""
+    """Read `error`: an object, a text, or any other truthy value."""
     match value:
         case str() if value:
             return {"message": value}
@@ -80,134 +80,138 @@ def _error(value: object) -> object:
             return {} if value else None
 
 
-Text = Annotated[str, _Or("")]
-Word = Annotated[str, BeforeValidator(_word)]
-Count = Annotated[Annotated[int, Field(ge=0, le=INT32_MAX)] | None, _Or(None)]
-Index = Annotated[Annotated[int, Field(ge=0, le=INDEX_MAX)] | None, _Or(None)]
-Seconds = Annotated[Annotated[int, Field(gt=0, le=SECONDS_MAX)] | None, _Or(None)]
-Number = Annotated[Annotated[float, Field(allow_inf_nan=False)] | None, _Or(None)]
-Price = Annotated[Annotated[float, Field(ge=0, allow_inf_nan=False)] | None, _Or(None)]
+Text = Annotated[str, _OrDefault("")]
+Code = Annotated[str, BeforeValidator(_code)]
+Count = Annotated[Annotated[int, Field(ge=0, le=INT32_MAX)] | None, _OrDefault(None)]
+Index = Annotated[Annotated[int, Field(ge=0, le=INDEX_MAX)] | None, _OrDefault(None)]
+Seconds = Annotated[Annotated[int, Field(gt=0, le=SECONDS_MAX)] | None, _OrDefault(None)]
+Number = Annotated[Annotated[float, Field(allow_inf_nan=False)] | None, _OrDefault(None)]
+Price = Annotated[Annotated[float, Field(ge=0, allow_inf_nan=False)] | None, _OrDefault(None)]
 Seed = Annotated[int | None, BeforeValidator(_uint64)]
-TokenBytes = Annotated[list[Annotated[int, Field(ge=0, le=255)]] | None, _Or(None)]
-Alternatives = Annotated[dict[str, Number] | None, _Or(None)]
-"""The most likely tokens at one place, with their log probabilities."""
+TokenBytes = Annotated[list[Annotated[int, Field(ge=0, le=255)]] | None, _OrDefault(None)]
+Alternatives = Annotated[dict[str, Number] | None, _OrDefault(None)]
+"""The most likely tokens at one position, with their log probabilities."""
 
 
-class _Wire(BaseModel):
-    """`hide_input_in_errors`: an exception must not carry a prompt or an answer into a log.
-    `cache_strings`: by default the parser keeps the last 16,384 short texts of answers for later.
+class _SchemaModel(BaseModel):
+    """Base of every model here.
+
+    `hide_input_in_errors`: an exception must not carry a prompt or a completion into a log.
+    `cache_strings`: by default the parser keeps the last 16,384 short texts of responses for later.
     """
 
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True, cache_strings="keys")
 
 
-class ErrorBody(_Wire):
-    """What the provider says about a failure, out of any of its shapes."""
+class ErrorBody(_SchemaModel):
+    """The provider's description of a failure, from any of its shapes."""
 
     message: Annotated[Text, Field(validation_alias=AliasChoices("message", "detail"))] = ""
-    type: Word = ""
-    code: Word = ""
-    error_type: Word = ""
+    type: Code = ""
+    code: Code = ""
+    error_type: Code = ""
     status: Annotated[Count, Field(validation_alias=AliasChoices("status", "status_code"))] = None
 
 
 Error = Annotated[ErrorBody | None, BeforeValidator(_error)]
 
 
-class _ErrorAnswer(ErrorBody):
-    """A body with `error` in it, or one that is the error itself."""
+class _ErrorResponse(ErrorBody):
+    """A body with an `error` member, or one that is the error itself."""
 
     error: Error = None
 
 
-class PromptDetails(_Wire):
-    """Where some models count what came from the cache."""
+class PromptTokensDetails(_SchemaModel):
+    """Some models count cached tokens here."""
 
     cached_tokens: Count = None
 
 
-class CompletionDetails(_Wire):
-    """Where some models count thinking."""
+class CompletionTokensDetails(_SchemaModel):
+    """Some models count reasoning tokens here."""
 
     reasoning_tokens: Count = None
 
 
-class Usage(_Wire):
-    """Token counts; the two last and the details differ from model to model."""
+class ResponseUsage(_SchemaModel):
+    """Token counts; cached and reasoning tokens and the details differ from model to model."""
 
     prompt_tokens: Count = None
     completion_tokens: Count = None
     total_tokens: Count = None
     cached_tokens: Count = None
     reasoning_tokens: Count = None
-    prompt_tokens_details: Annotated[PromptDetails | None, _Or(None)] = None
-    completion_tokens_details: Annotated[CompletionDetails | None, _Or(None)] = None
+    prompt_tokens_details: Annotated[PromptTokensDetails | None, _OrDefault(None)] = None
+    completion_tokens_details: Annotated[CompletionTokensDetails | None, _OrDefault(None)] = None
 
 
-class Remark(_Wire):
-    """A warning about an answer."""
+class ResponseWarning(_SchemaModel):
+    """A warning about the request or the completion."""
 
     message: Text = ""
 
 
-class TopEntry(_Wire):
-    """An alternative, in OpenAI's shape."""
+class TopLogprobEntry(_SchemaModel):
+    """An alternative token, in OpenAI's shape."""
 
     token: str
     logprob: Number = None
     bytes: TokenBytes = None
 
 
-class TokenEntry(TopEntry):
-    """OpenAI's shape: one object a token."""
+class TokenLogprobEntry(TopLogprobEntry):
+    """OpenAI's shape: one object per token."""
 
-    top_logprobs: Annotated[list[TopEntry] | None, _Or(None)] = None
-
-
-class Logprobs(_Wire):
-    """Together's shape, parallel arrays, and OpenAI's `content`."""
-
-    tokens: Annotated[list[str] | None, _Or(None)] = None
-    token_logprobs: Annotated[list[Number] | None, _Or(None)] = None
-    token_ids: Annotated[list[Count] | None, _Or(None)] = None
-    top_logprobs: Annotated[list[Alternatives] | dict[str, Number] | None, _Or(None)] = None
-    content: Annotated[list[TokenEntry] | None, _Or(None)] = None
+    top_logprobs: Annotated[list[TopLogprobEntry] | None, _OrDefault(None)] = None
 
 
-LogprobsOrNumber = Annotated[Logprobs | Annotated[float, Field(allow_inf_nan=False)] | None, _Or(None)]
-"""A stream's shape is a bare number: the log probability of the chunk's one token."""
+class ResponseLogprobs(_SchemaModel):
+    """Together's shape (parallel arrays) and OpenAI's (`content`)."""
 
-OptionalUsage = Annotated[Usage | None, _Or(None)]
-OptionalRemarks = Annotated[list[Remark | str] | None, _Or(None)]
+    tokens: Annotated[list[str] | None, _OrDefault(None)] = None
+    token_logprobs: Annotated[list[Number] | None, _OrDefault(None)] = None
+    token_ids: Annotated[list[Count] | None, _OrDefault(None)] = None
+    top_logprobs: Annotated[list[Alternatives] | dict[str, Number] | None, _OrDefault(None)] = None
+    content: Annotated[list[TokenLogprobEntry] | None, _OrDefault(None)] = None
 
 
-class Function(_Wire):
-    """What a tool call calls. `arguments` is JSON as text, or a piece of it."""
+LogprobsOrNumber = Annotated[
+    ResponseLogprobs | Annotated[float, Field(allow_inf_nan=False)] | None, _OrDefault(None)
+]
+"""In a stream a bare number: the log probability of the chunk's only token."""
+
+OptionalUsage = Annotated[ResponseUsage | None, _OrDefault(None)]
+OptionalWarnings = Annotated[list[ResponseWarning | str] | None, _OrDefault(None)]
+
+
+class ResponseFunction(_SchemaModel):
+    """The function of a tool call. `arguments` is JSON as text, or in a stream a fragment of it."""
 
     name: Text = ""
     arguments: str | None = None
 
 
-class ToolCall(_Wire):
-    """A call, or in a stream a fragment of one."""
+class ResponseToolCall(_SchemaModel):
+    """A tool call, or in a stream a fragment of one."""
 
     index: Index = None
     id: Text = ""
-    function: Function | None = None
+    function: ResponseFunction | None = None
 
 
-class Message(_Wire):
-    """An answer, or in a stream a fragment of one."""
+class ResponseMessage(_SchemaModel):
+    """A message of the model, or in a stream a fragment of one."""
 
     role: Text = ""
     content: str | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: list[ResponseToolCall] | None = None
     token_id: Count = None
 
 
-class _AnyChoice(_Wire):
+class _ChoiceBase(_SchemaModel):
     index: Index = None
     finish_reason: Text = ""
     seed: Seed = None
@@ -216,52 +220,52 @@ class _AnyChoice(_Wire):
     usage: OptionalUsage = None
 
 
-class Choice(_AnyChoice):
-    """One of the answers."""
+class ResponseChoice(_ChoiceBase):
+    """One choice of a unary response."""
 
-    message: Message
+    message: ResponseMessage
 
 
-class ChunkChoice(_AnyChoice):
-    """A fragment of one of the answers. Its `text`, which repeats the delta's content, is left out."""
+class ChunkChoice(_ChoiceBase):
+    """A fragment of one choice. Its `text`, which repeats the delta's content, is left out."""
 
-    delta: Message | None = None
+    delta: ResponseMessage | None = None
     role: Text = ""
 
 
-class _AnyAnswer(_Wire):
+class _ResponseBase(_SchemaModel):
     id: Text = ""
     object: Text = ""
     created: Seconds = None
     model: Text = ""
     system_fingerprint: Text = ""
     usage: OptionalUsage = None
-    warnings: OptionalRemarks = None
+    warnings: OptionalWarnings = None
     error: Error = None
 
 
-class PromptEntry(_Wire):
+class ResponsePrompt(_SchemaModel):
     """One echoed prompt."""
 
     text: Text = ""
     logprobs: LogprobsOrNumber = None
 
 
-class Completion(_AnyAnswer):
-    """The body of a unary answer."""
+class Completion(_ResponseBase):
+    """The body of a unary response."""
 
-    choices: list[Choice] | None = None
-    prompt: Annotated[list[PromptEntry] | None, _Or(None)] = None
+    choices: list[ResponseChoice] | None = None
+    prompt: Annotated[list[ResponsePrompt] | None, _OrDefault(None)] = None
 
 
-class Chunk(_AnyAnswer):
+class Chunk(_ResponseBase):
     """The data of one event of a stream."""
 
     choices: list[ChunkChoice] | None = None
 
 
-class Pricing(_Wire):
-    """USD: `input`, `output` and `cached_input` for a million tokens, `hourly` for an hour."""
+class ModelPricing(_SchemaModel):
+    """USD: `input`, `output` and `cached_input` per million tokens, `hourly` per hour."""
 
     input: Price = None
     output: Price = None
@@ -269,8 +273,8 @@ class Pricing(_Wire):
     hourly: Price = None
 
 
-class ModelEntry(_Wire):
-    """One entry of the models list."""
+class ModelEntry(_SchemaModel):
+    """One entry of the model list."""
 
     id: Annotated[str, Field(min_length=1)]
     created: Seconds = None
@@ -279,21 +283,21 @@ class ModelEntry(_Wire):
     organization: Text = ""
     link: Text = ""
     license: Text = ""
-    context_length: Annotated[Annotated[int, Field(gt=0, le=INT32_MAX)] | None, _Or(None)] = None
-    pricing: Annotated[Pricing | None, _Or(None)] = None
+    context_length: Annotated[Annotated[int, Field(gt=0, le=INT32_MAX)] | None, _OrDefault(None)] = None
+    pricing: Annotated[ModelPricing | None, _OrDefault(None)] = None
 
 
-_Entries = list[Annotated[ModelEntry | None, _Or(None)]]
+_Entries = list[Annotated[ModelEntry | None, _OrDefault(None)]]
 
 
-class _ModelList(_Wire):
+class _ModelList(_SchemaModel):
     data: _Entries
 
 
 _COMPLETION: Final = TypeAdapter(Completion)
 _CHUNK: Final = TypeAdapter(Chunk)
-_ERROR: Final = TypeAdapter(_ErrorAnswer)
-# A union is no `_Wire` and would show its input.
+_ERROR: Final = TypeAdapter(_ErrorResponse)
+# A union is not a `_SchemaModel` and would show its input.
 _MODELS: Final[TypeAdapter[_ModelList | _Entries]] = TypeAdapter(
     _ModelList | _Entries, config=ConfigDict(hide_input_in_errors=True, cache_strings="keys")
 )
@@ -302,7 +306,7 @@ T = TypeVar("T")
 
 
 def parse_completion(body: bytes) -> Completion:
-    """A unary answer. Raises `ServiceError` UPSTREAM_MALFORMED_RESPONSE."""
+    """Parse a unary response. Raises `ServiceError` UPSTREAM_MALFORMED_RESPONSE."""
     completion = _parse(_COMPLETION, body)
     if completion.error is not None:
         completion.error = parse_error(body)
@@ -310,9 +314,9 @@ def parse_completion(body: bytes) -> Completion:
 
 
 def parse_chunk(data: bytes) -> Chunk:
-    """One event's data. Raises `ServiceError` UPSTREAM_MALFORMED_RESPONSE.
+    """Parse the data of one event. Raises `ServiceError` UPSTREAM_MALFORMED_RESPONSE.
 
-    Engines that speak Together's API also send errors bare, as `{"object": "error", ...}`.
+    Engines with Together's API also send errors without a wrapper, as `{"object": "error", ...}`.
     """
     chunk = _parse(_CHUNK, data)
     if chunk.error is not None or chunk.object == "error":
@@ -321,7 +325,7 @@ def parse_chunk(data: bytes) -> Chunk:
 
 
 def parse_models(body: bytes) -> list[ModelEntry]:
-    """The models list, bare or in `data`; entries that cannot be used are left out.
+    """Parse the model list, bare or in `data`; invalid entries are left out.
 
     Raises:
         ServiceError: UPSTREAM_MALFORMED_RESPONSE.
@@ -332,18 +336,18 @@ def parse_models(body: bytes) -> list[ModelEntry]:
 
 
 def parse_error(body: bytes) -> ErrorBody | None:
-    """What a failure's body says; None where it is not a JSON object (text, HTML, nothing)."""
+    """Parse the body of a failure; None if it is not a JSON object (text, HTML, nothing)."""
     try:
-        answer = _parse(_ERROR, body)
+        outer = _parse(_ERROR, body)
     except ServiceError:
         return None
-    inner = answer.error or ErrorBody()
+    inner = outer.error or ErrorBody()
     return ErrorBody(
-        message=inner.message or answer.message,
-        type=inner.type or answer.type,
-        code=inner.code or answer.code,
-        error_type=inner.error_type or answer.error_type,
-        status=inner.status if inner.status is not None else answer.status,
+        message=inner.message or outer.message,
+        type=inner.type or outer.type,
+        code=inner.code or outer.code,
+        error_type=inner.error_type or outer.error_type,
+        status=inner.status if inner.status is not None else outer.status,
     )
 
 
@@ -359,19 +363,19 @@ def _parse_repaired(adapter: TypeAdapter[T], data: bytes) -> T:
         return adapter.validate_json(repaired(data))
     except ValidationError as error:
         raise ServiceError(
-            Reason.UPSTREAM_MALFORMED_RESPONSE, "the provider's answer is not the JSON it should be"
+            Reason.UPSTREAM_MALFORMED_RESPONSE, "the provider's response is not JSON of the expected shape"
         ) from error
 
 
 _ESCAPE = re.compile(
-    r"(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"  # a pair: a whole character
-    r"|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"  # half of one, alone
-    r"|(\\.)",  # any other escape, so that an escaped backslash hides the `u` behind it
+    r"(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"  # a pair: a complete character
+    r"|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"  # half of a pair
+    r"|(\\.)",  # any other escape, so that the `u` behind an escaped backslash does not match
     re.DOTALL,
 )
 
 
 def repaired(data: bytes) -> str:
-    """JSON text without a byte order mark, invalid UTF-8 or lone surrogates: those become U+FFFD."""
+    """The JSON text without a byte order mark. Invalid UTF-8 and lone surrogates become U+FFFD."""
     text = data.decode("utf-8-sig", "replace")
-    return _ESCAPE.sub(lambda found: found[1] or found[2] or r"\ufffd", text)
+    return _ESCAPE.sub(lambda match: match[1] or match[2] or r"\ufffd", text)

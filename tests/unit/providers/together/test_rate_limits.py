@@ -1,12 +1,12 @@
-"""Which of an answer's headers speak of rate limits."""
+"""Which response headers are passed on as rate limits."""
 
 import pytest
 
 from togetherchat_server.providers.together.rate_limits import from_headers
 
 
-def test_the_documented_headers_are_taken_as_they_came():
-    """All nine, in their order, and nothing else."""
+def test_the_documented_headers_are_selected_unchanged():
+    """All nine documented headers are selected, in their order, and nothing else."""
     names = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"]
     names += ["x-tokenlimit-limit", "x-tokenlimit-remaining"]
     names += [
@@ -27,18 +27,18 @@ def test_the_documented_headers_are_taken_as_they_came():
         "ratelimit-limit",
     ],
 )
-def test_a_name_that_no_trailer_may_have_is_left_out(name):
-    """It would cost the caller its whole answer."""
+def test_a_name_that_is_invalid_in_a_trailer_is_left_out(name):
+    """An invalid trailer would cost the caller the whole response."""
     assert () == from_headers({name: "1"})
 
 
 @pytest.mark.parametrize("value", ["", "a b", "é", "1" * 65])
-def test_a_value_that_is_no_short_word_is_left_out(value):
-    """Limits are numbers, at times with a unit."""
+def test_a_value_that_is_not_a_short_word_is_left_out(value):
+    """Limits are numbers, sometimes with a unit."""
     assert () == from_headers({"x-ratelimit-limit": value})
 
 
-def test_so_many_are_taken_at_most():
-    """Trailers have a bound of their own, and a status needs room in it."""
+def test_at_most_sixteen_headers_are_selected():
+    """Trailers are bounded, and the status needs room in them."""
     headers = {f"x-ratelimit-{'a' * number}": "1" for number in range(1, 40)}
     assert 16 == len(from_headers(headers))

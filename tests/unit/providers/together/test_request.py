@@ -1,4 +1,4 @@
-"""The request body: what the goldens do not say once and for all."""
+"""The request body: properties that the golden cases do not cover."""
 
 import json
 
@@ -11,22 +11,22 @@ from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.providers.together.request import ROLES, TOOL_CHOICES, to_schema
 
 
-def ask(**fields: object) -> service.CompleteRequest:
+def request_with(**fields: object) -> service.CompleteRequest:
     hello = messages.Message(role=messages.ROLE_USER, content=[messages.ContentPart(text="Hello")])
     return service.CompleteRequest(model="m", messages=[hello], **fields)
 
 
-def sent(request: service.CompleteRequest) -> dict[str, object]:
+def body_of(request: service.CompleteRequest) -> dict[str, object]:
     return json.loads(to_schema(request, stream=False))
 
 
 def test_roles_are_total():
-    """Every role that a caller may send has a word."""
+    """Every role that a caller may send has a name at Together."""
     assert set(messages.Role.values()) - {messages.ROLE_UNSPECIFIED} == set(ROLES)
 
 
 def test_tool_choices_are_total():
-    """Every mode has a word, and the unset one none."""
+    """Every mode except UNSPECIFIED has a name at Together."""
     assert set(messages.ToolChoiceMode.values()) - {messages.TOOL_CHOICE_MODE_UNSPECIFIED} == set(
         TOOL_CHOICES
     )
@@ -44,8 +44,8 @@ def test_tool_choices_are_total():
     ],
 )
 def test_tool_choice(choice: messages.ToolChoice, expected: object):
-    """The two forms of `tool_choice`, and none where nothing was chosen."""
-    assert expected == sent(ask(tool_choice=choice)).get("tool_choice")
+    """`tool_choice` has two forms, and is left out if nothing was chosen."""
+    assert expected == body_of(request_with(tool_choice=choice)).get("tool_choice")
 
 
 @pytest.mark.parametrize(
@@ -62,35 +62,37 @@ def test_tool_choice(choice: messages.ToolChoice, expected: object):
     ],
 )
 def test_response_format(response_format: messages.ResponseFormat, expected: object):
-    """The forms of `response_format`."""
-    assert expected == sent(ask(response_format=response_format)).get("response_format")
+    """`response_format` has a form for each kind, and is left out if unset."""
+    assert expected == body_of(request_with(response_format=response_format)).get("response_format")
 
 
 def test_unset_is_left_out():
-    """A request without options has none on the wire, not even null."""
-    assert set(sent(ask())) == {"model", "messages"}
+    """The body of a request without options contains none, not even null."""
+    assert set(body_of(request_with())) == {"model", "messages"}
 
 
 @pytest.mark.parametrize("extra", ["{}", " { } ", "{\n}", ""])
 def test_no_extra_members(extra: str):
-    """An empty object adds nothing."""
-    assert to_schema(ask(), stream=False) == to_schema(ask(extra_body_json=extra), stream=False)
+    """An empty `extra_body_json` adds nothing."""
+    assert to_schema(request_with(), stream=False) == to_schema(
+        request_with(extra_body_json=extra), stream=False
+    )
 
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 
 
 @given(st.fixed_dictionaries({}, optional={"temperature": NUMBERS, "top_p": NUMBERS, "min_p": NUMBERS}))
-def test_numbers_arrive_as_they_are(numbers: dict[str, float]):
-    """A double is sent in its shortest decimal form, which reads back as the same double; unset is absent."""
-    body = sent(ask(**numbers))
+def test_numbers_are_unchanged(numbers: dict[str, float]):
+    """A double is sent in its shortest decimal form, which parses to the same double; unset is absent."""
+    body = body_of(request_with(**numbers))
 
     assert numbers == {name: body[name] for name in body.keys() - {"model", "messages"}}
 
 
 def test_seven_tenths_is_seven_tenths():
-    """A number that no binary fraction holds is written as the caller wrote it."""
-    assert b'"temperature":0.7,' in to_schema(ask(temperature=0.7, n=1), stream=False)
+    """A number without an exact binary fraction is written as the caller wrote it."""
+    assert b'"temperature":0.7,' in to_schema(request_with(temperature=0.7, n=1), stream=False)
 
 
 JSON_NUMBERS = st.sampled_from(["1", "1.0", "1e2", "-0", "12345678901234567890123", "0.1000"])
@@ -104,7 +106,7 @@ def spaced(draw: st.DrawFn, *parts: str) -> str:
 
 @st.composite
 def json_objects(draw: st.DrawFn) -> str:
-    """JSON objects with everything that a parser and printer would change."""
+    """JSON objects with everything that parsing and printing would change."""
     value = st.recursive(
         JSON_NUMBERS | JSON_TEXTS | st.sampled_from(["true", "null"]),
         lambda inner: st.lists(inner, max_size=3).map(lambda items: "[" + " ,".join(items) + "]"),
@@ -117,12 +119,12 @@ def json_objects(draw: st.DrawFn) -> str:
 
 @settings(max_examples=30, deadline=None)
 @given(json_objects(), json_objects(), json_objects(), json_objects())
-def test_json_travels_byte_for_byte(parameters: str, schema: str, kwargs: str, extra: str):
-    """Schemas, template options and extra members are in the body as they came."""
+def test_json_is_inserted_byte_for_byte(parameters: str, schema: str, kwargs: str, extra: str):
+    """Schemas, template options and extra members are in the body unchanged."""
     tool = messages.Tool(function=messages.FunctionTool(name="f", parameters_json=parameters))
     json_schema = messages.JsonSchemaFormat(name="s", schema_json=schema)
     body = to_schema(
-        ask(
+        request_with(
             tools=[tool],
             response_format=messages.ResponseFormat(json_schema=json_schema),
             chat_template_kwargs_json=kwargs,

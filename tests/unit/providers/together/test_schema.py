@@ -1,4 +1,4 @@
-"""Reading Together's JSON: what is taken, what is let go, and what must never get through."""
+"""Parsing Together's JSON: what is strict, what is lenient, and what must never pass."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ CHUNK = b'{"choices":[{"index":0,"delta":{"content":%s}}],"extra":%s}'
 
 MALFORMED = [
     pytest.param(b"", id="nothing"),
-    pytest.param(b"\xff\xfe", id="no text"),
+    pytest.param(b"\xff\xfe", id="not text"),
     pytest.param(b"<html>", id="HTML"),
     pytest.param(b'{"choices":[', id="cut"),
     pytest.param(b"{} {}", id="two values"),
@@ -28,19 +28,22 @@ MALFORMED = [
     pytest.param(b"[" * 100_000 + b"]" * 100_000, id="100,000 nested arrays"),
     pytest.param(b'{"x":' * 100_000 + b"1" + b"}" * 100_000, id="100,000 nested objects"),
     pytest.param(b'{"created":' + b"9" * 5_000 + b"}", id="integer of 5,000 digits"),
-    pytest.param(b'{"choices":{}}', id="choices no array"),
-    pytest.param(b'{"choices":[1]}', id="choice no object"),
+    pytest.param(b'{"choices":{}}', id="choices not an array"),
+    pytest.param(b'{"choices":[1]}', id="choice not an object"),
 ]
 
 
 @pytest.mark.parametrize("body", MALFORMED)
 @pytest.mark.parametrize("parse", [schema.parse_chunk, schema.parse_completion])
 def test_malformed(parse, body: bytes):
-    """What is not the JSON it should be ends in one reason of failure with one text."""
+    """JSON of an unexpected shape fails with one reason and one message."""
     with pytest.raises(ServiceError) as failure:
         parse(body)
 
-    assert (Reason.UPSTREAM_MALFORMED_RESPONSE, "the provider's answer is not the JSON it should be") == (
+    assert (
+        Reason.UPSTREAM_MALFORMED_RESPONSE,
+        "the provider's response is not JSON of the expected shape",
+    ) == (
         failure.value.reason,
         failure.value.message,
     )
@@ -48,21 +51,21 @@ def test_malformed(parse, body: bytes):
 
 @pytest.mark.parametrize("field", ["content", "reasoning", "reasoning_content", "tool_calls"])
 @pytest.mark.parametrize("value", [1, True, {"a": 1}, [1]])
-def test_what_carries_the_answer_is_strict(field: str, value: object):
-    """A delta of the wrong shape is no delta without it."""
+def test_fields_of_the_completion_are_strict(field: str, value: object):
+    """A field with the wrong shape makes the chunk malformed; it is not left out."""
     with pytest.raises(ServiceError):
         schema.parse_chunk(json.dumps({"choices": [{"delta": {field: value}}]}).encode())
 
 
 def test_a_choice_without_a_message_is_malformed():
-    """An answer cannot be left out of an answer."""
+    """A choice must contain its message."""
     with pytest.raises(ServiceError):
         schema.parse_completion(b'{"choices":[{"index":0,"finish_reason":"stop"}]}')
 
 
 @pytest.mark.parametrize("value", [None, [], [[1]], {"a": 1}, -1, 1.5, True])
-def test_what_informs_is_lenient(value: object):
-    """An answer is not lost over a field beside it."""
+def test_informing_fields_are_lenient(value: object):
+    """A completion is not lost over a field beside it."""
     names = ("id", "object", "created", "model", "system_fingerprint", "usage", "warnings")
     beside = dict.fromkeys(names, value)
 
@@ -92,7 +95,7 @@ def test_what_informs_is_lenient(value: object):
     ],
 )
 def test_half_characters_are_repaired(raw: bytes, expected: str):
-    """Pairs are joined, halves become U+FFFD, and the text can be encoded."""
+    """Surrogate pairs are joined, lone surrogates become U+FFFD, and the text can be encoded."""
     chunk = schema.parse_chunk(CHUNK % (raw, b"0"))
 
     assert chunk.choices is not None
@@ -102,12 +105,12 @@ def test_half_characters_are_repaired(raw: bytes, expected: str):
 
 
 def test_a_byte_order_mark_is_skipped():
-    """Some servers write one before their JSON."""
+    """Some servers write a byte order mark before their JSON."""
     assert schema.parse_chunk(b'\xef\xbb\xbf{"id":"a"}').id == "a"
 
 
 def test_the_last_of_two_keys_counts():
-    """As in Together's own clients, and in the text that was repaired."""
+    """The last of two equal keys wins, as in Together's own clients, also in repaired text."""
     assert schema.parse_chunk(b'{"id":"a","id":"b"}').id == "b"
     assert schema.parse_chunk(b'{"id":"a","model":"\\ud83d","id":"b"}').id == "b"
 
@@ -134,7 +137,7 @@ def test_the_last_of_two_keys_counts():
     ],
 )
 def test_seed(raw: bytes, expected: int | None):
-    """Any seed that a uint64 holds, however it is written; else none."""
+    """Any seed that fits a uint64 is read, however it is written; others read as absent."""
     chunk = schema.parse_chunk(b'{"choices":[{"seed":%s}]}' % raw)
 
     assert chunk.choices is not None
@@ -152,8 +155,8 @@ def test_seed(raw: bytes, expected: int | None):
     ],
 )
 def test_nothing_of_the_body_is_in_the_failure(parse, body: bytes):
-    """Neither the failure nor its causes, as a log would print them, repeat what was read."""
-    prompt = b"ca" + b"nary"  # in two, because a traceback prints the lines of this file
+    """Neither the error nor its causes, as a log would print them, contain the body."""
+    prompt = b"ca" + b"nary"  # split, because a traceback prints the lines of this file
 
     with pytest.raises(ServiceError) as failure:
         parse(body.replace(b"%s", prompt))
@@ -171,8 +174,8 @@ PARSERS = {
 
 
 @pytest.mark.parametrize("parser", PARSERS)
-def test_texts_are_not_kept(parser: str):
-    """What an answer said is gone with the answer: nothing of it stays in a cache of the parser's."""
+def test_texts_are_not_cached(parser: str):
+    """No text of a response stays in a cache of the parser."""
     parse, body = PARSERS[parser]
 
     def blocks_after(texts: range) -> int:
@@ -189,7 +192,7 @@ def test_texts_are_not_kept(parser: str):
     "body", [b"", b"{}", b'{"data":{}}', b'"text"', b"<html>", b'{"error":"no"}', b"[" * 100_000]
 )
 def test_malformed_models(body: bytes):
-    """A list that is none fails as a whole."""
+    """A body that is not a model list fails."""
     with pytest.raises(ServiceError) as failure:
         schema.parse_models(body)
 
@@ -221,7 +224,7 @@ def test_malformed_models(body: bytes):
     ],
 )
 def test_error_body(body: bytes, expected: dict[str, object]):
-    """Every shape that errors were seen in."""
+    """Every observed shape of an error is parsed."""
     error = schema.parse_error(body)
 
     assert error is not None
@@ -231,8 +234,8 @@ def test_error_body(body: bytes, expected: dict[str, object]):
 @pytest.mark.parametrize(
     "body", [b"", b"upstream failed", b"<html></html>", b'"text"', b"[]", b"404", b"[" * 100_000]
 )
-def test_error_body_that_is_no_json_object(body: bytes):
-    """Text, pages and nothing tell a gateway's answer from Together's own."""
+def test_error_body_that_is_not_a_json_object(body: bytes):
+    """Text, pages and empty bodies come from a gateway, not from Together."""
     assert schema.parse_error(body) is None
 
 
@@ -245,19 +248,19 @@ SCALAR = st.none() | st.booleans() | NUMBER | st.sampled_from(["", "stop", "a\u2
 SHAPES = (
     schema.Completion,
     schema.Chunk,
-    schema.Choice,
+    schema.ResponseChoice,
     schema.ChunkChoice,
-    schema.Message,
-    schema.ToolCall,
-    schema.Function,
+    schema.ResponseMessage,
+    schema.ResponseToolCall,
+    schema.ResponseFunction,
 )
 PARTS = (
-    schema.Usage,
-    schema.Logprobs,
-    schema.TokenEntry,
-    schema.PromptEntry,
+    schema.ResponseUsage,
+    schema.ResponseLogprobs,
+    schema.TokenLogprobEntry,
+    schema.ResponsePrompt,
     schema.ModelEntry,
-    schema.Pricing,
+    schema.ModelPricing,
     schema.ErrorBody,
 )
 KEYS = st.sampled_from(sorted({"data", *(name for shape in SHAPES + PARTS for name in shape.model_fields)}))
@@ -293,22 +296,22 @@ CHOICE = st.fixed_dictionaries(
 USAGE = st.dictionaries(
     st.sampled_from(["prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens"]), SCALAR
 )
-ANSWER = st.fixed_dictionaries(
+RESPONSE = st.fixed_dictionaries(
     {"choices": st.lists(CHOICE, max_size=3)},
     optional={"id": SCALAR, "created": SCALAR, "model": SCALAR, "usage": USAGE, "warnings": ANYTHING},
 )
 
 
 @settings(max_examples=60, deadline=None)
-@given(ANSWER | ANYTHING)
-def test_nothing_that_is_json_makes_the_translation_fail(value: object):
-    """Whatever the fields hold, it becomes messages that can be sent, or a failure of ours."""
+@given(RESPONSE | ANYTHING)
+def test_any_json_is_translated_or_rejected(value: object):
+    """Whatever the fields contain, the result is messages that can be sent, or a ServiceError."""
     body = json.dumps(value).encode()
     translator = ChatStreamTranslator()
     with suppress(ServiceError):
         translator.feed(schema.parse_chunk(body))
         translator.finish(done=True, attempts=1)
-    for event in translator.take():
+    for event in translator.pop_events():
         assert event.SerializeToString()
     with suppress(ServiceError):
         assert from_schema(schema.parse_completion(body)).SerializeToString()
@@ -320,8 +323,8 @@ def test_nothing_that_is_json_makes_the_translation_fail(value: object):
 
 @settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=60) | st.binary(max_size=30).map(lambda data: b'{"error":"' + data + b'"}'))
-def test_no_bytes_make_the_parsers_fail(body: bytes):
-    """The same for bytes that are no JSON at all."""
+def test_any_bytes_are_parsed_or_rejected(body: bytes):
+    """Bytes that are not JSON lead to a ServiceError and no other exception."""
     schema.parse_error(body)
     for parse in (schema.parse_chunk, schema.parse_completion, schema.parse_models):
         with suppress(ServiceError):

@@ -1,4 +1,4 @@
-"""The law of the stream, rule by rule. The odd shapes of single chunks are golden cases."""
+"""The stream guarantees, one by one. Unusual shapes of single chunks are golden cases."""
 
 import pytest
 
@@ -9,8 +9,8 @@ from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.providers.together import schema
-from togetherchat_server.providers.together.response import from_schema
-from togetherchat_server.providers.together.stream import ChatStreamTranslator, events_from
+from togetherchat_server.providers.together.response import from_schema, to_events
+from togetherchat_server.providers.together.stream import ChatStreamTranslator
 
 
 def chunk(*choices: schema.ChunkChoice, **fields: object) -> schema.Chunk:
@@ -18,33 +18,35 @@ def chunk(*choices: schema.ChunkChoice, **fields: object) -> schema.Chunk:
 
 
 def text(content: str, index: int = 0, finish_reason: str = "") -> schema.ChunkChoice:
-    return schema.ChunkChoice(index=index, delta=schema.Message(content=content), finish_reason=finish_reason)
+    return schema.ChunkChoice(
+        index=index, delta=schema.ResponseMessage(content=content), finish_reason=finish_reason
+    )
 
 
 def call(index: int, arguments: str = "", call_id: str = "", name: str = "") -> schema.ChunkChoice:
-    function = schema.Function(name=name, arguments=arguments)
-    fragment = schema.ToolCall(index=index, id=call_id, function=function)
-    return schema.ChunkChoice(index=0, delta=schema.Message(tool_calls=[fragment]))
+    function = schema.ResponseFunction(name=name, arguments=arguments)
+    fragment = schema.ResponseToolCall(index=index, id=call_id, function=function)
+    return schema.ChunkChoice(index=0, delta=schema.ResponseMessage(tool_calls=[fragment]))
 
 
 def deltas(translator: ChatStreamTranslator) -> list[service.Delta]:
-    return [event.delta for event in translator.take() if event.HasField("delta")]
+    return [event.delta for event in translator.pop_events() if event.HasField("delta")]
 
 
-def test_an_event_can_be_taken_after_each_chunk():
-    """Nothing is held back: a token that came alone goes alone."""
+def test_events_can_be_popped_after_each_chunk():
+    """Nothing is held back: a token that arrives alone is sent alone."""
     translator = ChatStreamTranslator()
-    taken: list[list[str | None]] = []
+    popped: list[list[str | None]] = []
     for content in ("a", "b"):
         translator.feed(chunk(text(content)))
-        taken.append([event.WhichOneof("event") for event in translator.take()])
+        popped.append([event.WhichOneof("event") for event in translator.pop_events()])
 
-    assert [["started", "delta"], ["delta"]] == taken
-    assert [] == translator.take()
+    assert [["started", "delta"], ["delta"]] == popped
+    assert [] == translator.pop_events()
 
 
 def test_the_role_is_in_the_first_delta_of_each_choice():
-    """Together repeats it in each chunk; a choice says it once."""
+    """Together repeats the role in each chunk; a choice reports it once."""
     translator = ChatStreamTranslator()
     roles: list[tuple[int, int]] = []
     for index in (0, 1, 0, 1):
@@ -55,25 +57,25 @@ def test_the_role_is_in_the_first_delta_of_each_choice():
     assert [(0, assistant), (1, assistant), (0, none), (1, none)] == roles
 
 
-def test_a_chunk_that_says_nothing_new_makes_no_event():
-    """An empty delta, a finish reason, usage and a repeated id are kept, or known already."""
+def test_a_chunk_without_news_makes_no_event():
+    """An empty delta, a finish reason, usage and a repeated id make no event."""
     translator = ChatStreamTranslator()
     translator.feed(chunk(call(0, call_id="c", name="f")))
-    translator.take()
+    translator.pop_events()
 
     translator.feed(chunk())
     translator.feed(chunk(text("")))
     translator.feed(chunk(call(0, call_id="c", name="f")))
-    translator.feed(chunk(text("", finish_reason="stop"), usage=schema.Usage(prompt_tokens=1)))
+    translator.feed(chunk(text("", finish_reason="stop"), usage=schema.ResponseUsage(prompt_tokens=1)))
 
-    assert [] == translator.take()
+    assert [] == translator.pop_events()
 
 
-def test_neighbours_of_one_choice_are_merged():
-    """Thinking, text and tool calls that arrived together are one delta, each in its order."""
+def test_adjacent_fragments_of_one_choice_are_merged():
+    """Reasoning, text and tool calls that arrived together are one delta, each in its order."""
     translator = ChatStreamTranslator()
-    for thought in ("h", "m"):
-        delta = schema.Message(reasoning=thought)
+    for reasoning in ("h", "m"):
+        delta = schema.ResponseMessage(reasoning=reasoning)
         translator.feed(chunk(schema.ChunkChoice(index=0, delta=delta)))
     for content in ("a", "b"):
         translator.feed(chunk(text(content)))
@@ -91,18 +93,18 @@ def test_neighbours_of_one_choice_are_merged():
     assert [expected] == deltas(translator)
 
 
-def test_text_before_thinking_is_not_merged():
-    """One delta reads as thinking before text, so the other order needs two."""
+def test_text_before_reasoning_is_not_merged():
+    """In one delta reasoning comes before text, so the other order needs two deltas."""
     translator = ChatStreamTranslator()
     translator.feed(chunk(text("a")))
-    translator.feed(chunk(schema.ChunkChoice(index=0, delta=schema.Message(reasoning="h"))))
+    translator.feed(chunk(schema.ChunkChoice(index=0, delta=schema.ResponseMessage(reasoning="h"))))
     translator.feed(chunk(text("b")))
 
     assert [("", "a"), ("h", "b")] == [(delta.reasoning, delta.text) for delta in deltas(translator)]
 
 
-def test_another_choice_in_between_is_not_merged_across():
-    """Events come in the provider's order."""
+def test_fragments_are_not_merged_across_another_choice():
+    """Events keep the provider's order."""
     translator = ChatStreamTranslator()
     translator.feed(chunk(text("a", 0)))
     translator.feed(chunk(text("b", 1)))
@@ -113,8 +115,8 @@ def test_another_choice_in_between_is_not_merged_across():
     ]
 
 
-def test_another_tool_call_in_between_is_not_merged_across():
-    """Fragments of two calls that alternate stay in order."""
+def test_fragments_are_not_merged_across_another_tool_call():
+    """Alternating fragments of two calls keep their order."""
     translator = ChatStreamTranslator()
     for index, arguments in ((0, "a"), (1, "b"), (0, "c"), (0, "d")):
         translator.feed(chunk(call(index, arguments)))
@@ -123,8 +125,8 @@ def test_another_tool_call_in_between_is_not_merged_across():
     assert [(0, "a"), (1, "b"), (0, "cd")] == [(tool.index, tool.arguments) for tool in delta.tool_calls]
 
 
-def test_a_tool_call_names_itself_once():
-    """An id or a name that comes late is told when it comes, and never again."""
+def test_a_tool_call_reports_its_id_and_name_once():
+    """A late id or name is reported when it arrives, and never again."""
     translator = ChatStreamTranslator()
     fragments: list[tuple[str, str, str]] = []
     for call_id, name, arguments in (("c", "", ""), ("", "f", ""), ("c", "f", "{"), ("x", "g", "}")):
@@ -136,50 +138,54 @@ def test_a_tool_call_names_itself_once():
     assert [("c", "", ""), ("", "f", ""), ("", "", "{"), ("", "", "}")] == fragments
 
 
-def test_several_fragments_without_index_in_one_chunk_stand_for_their_places():
-    """Where nothing names a call, its place does."""
+def test_fragments_without_index_are_assigned_by_position():
+    """If neither an index nor an id names the call, the position in the chunk does."""
     translator = ChatStreamTranslator()
-    named = [schema.ToolCall(id=name, function=schema.Function(name=name)) for name in "fg"]
-    more = [schema.ToolCall(function=schema.Function(arguments=text)) for text in "12"]
+    named = [schema.ResponseToolCall(id=name, function=schema.ResponseFunction(name=name)) for name in "fg"]
+    more = [schema.ResponseToolCall(function=schema.ResponseFunction(arguments=text)) for text in "12"]
     for fragments in (named, more):
-        translator.feed(chunk(schema.ChunkChoice(index=0, delta=schema.Message(tool_calls=fragments))))
+        translator.feed(
+            chunk(schema.ChunkChoice(index=0, delta=schema.ResponseMessage(tool_calls=fragments)))
+        )
     translator.finish(done=True, attempts=1)
 
-    (choice,) = accumulate(translator.take()).choices
+    (choice,) = accumulate(translator.pop_events()).choices
     assert [("f", "1"), ("g", "2")] == [(c.id, c.function.arguments) for c in choice.message.tool_calls]
 
 
-def test_an_id_without_an_index_names_its_call():
-    """A fragment that repeats an id goes on with that call; a new id opens the next."""
+def test_an_id_without_an_index_identifies_its_call():
+    """A fragment that repeats an id continues that call; a new id opens the next."""
     translator = ChatStreamTranslator()
     for call_id, arguments in (("f", "1"), ("g", "2"), ("f", "3"), ("", "4"), ("g", "5")):
-        fragment = schema.ToolCall(id=call_id, function=schema.Function(arguments=arguments))
-        translator.feed(chunk(schema.ChunkChoice(index=0, delta=schema.Message(tool_calls=[fragment]))))
+        fragment = schema.ResponseToolCall(id=call_id, function=schema.ResponseFunction(arguments=arguments))
+        translator.feed(
+            chunk(schema.ChunkChoice(index=0, delta=schema.ResponseMessage(tool_calls=[fragment])))
+        )
     translator.finish(done=True, attempts=1)
 
-    (choice,) = accumulate(translator.take()).choices
+    (choice,) = accumulate(translator.pop_events()).choices
     assert [("f", "134"), ("g", "25")] == [(c.id, c.function.arguments) for c in choice.message.tool_calls]
 
 
-def test_a_tool_call_without_anything_is_one():
-    """It is one in a unary answer, so it is one here."""
+def test_an_empty_tool_call_is_reported():
+    """A unary response reports an empty tool call, so a stream does too."""
     translator = ChatStreamTranslator()
     translator.feed(chunk(text("a")))
-    translator.take()
+    translator.pop_events()
     translator.feed(chunk(call(0)))
     translator.feed(chunk(call(0)))
 
     assert [service.Delta(tool_calls=[service.ToolCallDelta()])] == deltas(translator)
 
 
-def test_the_end_is_told_after_the_last_delta_by_index():
-    """Choices finish in the order of their indexes, then all is complete."""
+def test_choices_finish_by_index_after_the_last_delta():
+    """Choices finish in the order of their indexes, then the stream completes."""
     translator = ChatStreamTranslator()
     translator.feed(chunk(text("b", 1, "length"), text("a", 0, "stop")))
     translator.feed(chunk(text("!", 1)))
     translator.finish(done=True, attempts=3)
 
-    events = translator.take()
+    events = translator.pop_events()
     reasons = [event.WhichOneof("event") for event in events]
     assert ["started", *["delta"] * 3, *["choice_finished"] * 2, "completed"] == reasons
     assert [(0, "stop"), (1, "length")] == [
@@ -190,7 +196,7 @@ def test_the_end_is_told_after_the_last_delta_by_index():
 
 
 def test_pieces_count_fragments_with_content():
-    """About one a token: text, thinking and arguments count, an empty delta does not."""
+    """Text, reasoning and arguments count, about one per token; an empty delta does not."""
     translator = ChatStreamTranslator()
     counts: list[int] = []
     for choice in (
@@ -207,22 +213,22 @@ def test_pieces_count_fragments_with_content():
 
 
 def test_usage_so_far():
-    """Before the provider has counted, the pieces are the estimate; afterwards its count is."""
+    """Usage is estimated from the pieces until the provider reports its count."""
     translator = ChatStreamTranslator()
     translator.feed(chunk(text("a")))
     assert messages.Usage(completion_tokens=1, total_tokens=1, estimated=True) == translator.usage
 
-    translator.feed(chunk(usage=schema.Usage(prompt_tokens=5, completion_tokens=1)))
+    translator.feed(chunk(usage=schema.ResponseUsage(prompt_tokens=5, completion_tokens=1)))
     assert messages.Usage(prompt_tokens=5, completion_tokens=1, total_tokens=6) == translator.usage
 
 
-def test_started_says_that_the_answer_has_begun():
-    """An error before the first chunk leaves everything open."""
+def test_started_is_set_by_the_first_chunk():
+    """An error before the first chunk does not start the stream."""
     translator = ChatStreamTranslator()
     with pytest.raises(ServiceError):
         translator.feed(schema.parse_chunk(b'{"id":"r","error":"no","choices":[]}'))
     assert not translator.started
-    assert [] == translator.take()
+    assert [] == translator.pop_events()
 
     translator.feed(chunk())
     assert translator.started
@@ -232,8 +238,8 @@ def test_started_says_that_the_answer_has_begun():
     ("chunks", "done", "expected"),
     [
         pytest.param([], False, Reason.UPSTREAM_TRUNCATED, id="nothing"),
-        pytest.param([], True, Reason.UPSTREAM_MALFORMED_RESPONSE, id="the marker alone"),
-        pytest.param([chunk()], False, Reason.UPSTREAM_TRUNCATED, id="no choice, no marker"),
+        pytest.param([], True, Reason.UPSTREAM_MALFORMED_RESPONSE, id="the end mark alone"),
+        pytest.param([chunk()], False, Reason.UPSTREAM_TRUNCATED, id="no choice, no end mark"),
         pytest.param([chunk()], True, Reason.UPSTREAM_MALFORMED_RESPONSE, id="no choice"),
         pytest.param([chunk(text("a"))], False, Reason.UPSTREAM_TRUNCATED, id="unfinished"),
         pytest.param(
@@ -242,18 +248,18 @@ def test_started_says_that_the_answer_has_begun():
             Reason.UPSTREAM_TRUNCATED,
             id="one unfinished",
         ),
-        pytest.param([chunk(text("a"))], True, None, id="unfinished, but the marker"),
-        pytest.param([chunk(text("a", 0, "stop"))], False, None, id="finished, no marker"),
+        pytest.param([chunk(text("a"))], True, None, id="unfinished, with the end mark"),
+        pytest.param([chunk(text("a", 0, "stop"))], False, None, id="finished, no end mark"),
         pytest.param(
             [chunk(text("a", 0, "stop")), chunk(text(""))], False, None, id="finished, then null again"
         ),
     ],
 )
-def test_what_is_whole(chunks: list[schema.Chunk], done: bool, expected: Reason | None):
-    """An answer is whole at the marker, or where every choice has its reason."""
+def test_which_streams_are_complete(chunks: list[schema.Chunk], done: bool, expected: Reason | None):
+    """A stream is complete at the end mark, or if every choice has its finish reason."""
     translator = ChatStreamTranslator()
-    for piece in chunks:
-        translator.feed(piece)
+    for one in chunks:
+        translator.feed(one)
     reason = None
     try:
         translator.finish(done=done, attempts=1)
@@ -261,12 +267,12 @@ def test_what_is_whole(chunks: list[schema.Chunk], done: bool, expected: Reason 
         reason = failure.reason
 
     assert expected == reason
-    completed = [event for event in translator.take() if event.HasField("completed")]
+    completed = [event for event in translator.pop_events() if event.HasField("completed")]
     assert (expected is None) is bool(completed)
 
 
-def test_an_error_leaves_what_came_before_it():
-    """The part that arrived is not lost, and the failure says no key."""
+def test_events_before_an_error_are_kept():
+    """Events before an error can be popped, and the error contains no key."""
     key = Secret("canary-key")
     translator = ChatStreamTranslator(caller_brought_key=True, secrets=(key,))
     translator.feed(chunk(text("a")))
@@ -282,19 +288,19 @@ def test_an_error_leaves_what_came_before_it():
 
 
 @pytest.mark.parametrize("case", golden.cases("answer"), ids=golden.name)
-def test_a_whole_answer_as_a_stream(case):
-    """The events made of a whole answer fold to that answer; a stream has no place for an echo."""
+def test_a_unary_response_as_a_stream(case):
+    """The events of a unary response accumulate to that response, except for the echoed prompt."""
     response = from_schema(schema.parse_completion(golden.upstream(case)))
     response.attempts = 2
 
-    folded = accumulate(events_from(response))
+    accumulated = accumulate(to_events(response))
 
     response.ClearField("prompt")
-    assert response == folded
+    assert response == accumulated
 
 
-def test_an_answer_without_choice_is_malformed():
-    """There is nothing to hand out."""
+def test_a_response_without_choices_is_malformed():
+    """A response without choices has no content to return."""
     with pytest.raises(ServiceError) as failure:
         from_schema(schema.parse_completion(b'{"id":"r","choices":[]}'))
 
@@ -302,7 +308,7 @@ def test_an_answer_without_choice_is_malformed():
 
 
 def test_an_error_with_status_200_is_that_error():
-    """Some engines report failures in a successful answer."""
+    """Some engines report failures in a response with status 200."""
     overloaded = schema.parse_completion(b'{"error":{"message":"no","code":503}}')
     rejected = schema.parse_completion(b'{"error":{"message":"no","code":"invalid_api_key"}}')
 

@@ -1,7 +1,7 @@
-"""The law of the stream over random answers: folding gives the unary answer, and the grammar holds.
+"""Stream guarantees for random completions: the events accumulate to the unary response, in valid order.
 
-A random answer is rendered twice, as one body and as chunks, with every liberty that Together
-was seen to take; the chunks are cut at random.
+A random completion is rendered twice, as one body and as chunks, with every variation that was
+observed at Together; the chunks are cut at random.
 """
 
 import json
@@ -38,7 +38,7 @@ USAGES = [
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
+class Fragment:
     """One fragment of a choice: `kind` is reasoning, text or the index of a tool call."""
 
     kind: str | int
@@ -47,10 +47,10 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """One choice, as the model made it."""
+class GeneratedChoice:
+    """One choice, as the model generated it."""
 
-    pieces: list[Piece]
+    pieces: list[Fragment]
     reasoning_key: str
     finish_reason: str
     seed: int | None
@@ -58,16 +58,18 @@ class Answer:
 
 
 @st.composite
-def answers(draw: st.DrawFn) -> Answer:
+def generated_choices(draw: st.DrawFn) -> GeneratedChoice:
     calls = draw(st.integers(0, 2))
     kinds = st.sampled_from(["reasoning", "text", "text", *range(calls)])
     with_logprobs = draw(st.booleans())
     logprobs = st.sampled_from([-0.5, -1.25, 0.0]) if with_logprobs else st.none()
     pieces = [
-        Piece(kind=kind, text=draw(TEXT), logprob=draw(logprobs) if kind in ("text", "reasoning") else None)
+        Fragment(
+            kind=kind, text=draw(TEXT), logprob=draw(logprobs) if kind in ("text", "reasoning") else None
+        )
         for kind in draw(st.lists(kinds, max_size=6))
     ]
-    return Answer(
+    return GeneratedChoice(
         pieces=pieces,
         reasoning_key=draw(st.sampled_from(["reasoning", "reasoning_content"])),
         finish_reason=draw(FINISH),
@@ -76,50 +78,50 @@ def answers(draw: st.DrawFn) -> Answer:
     )
 
 
-def joined(answer: Answer, kind: str | int) -> str:
-    return "".join(piece.text for piece in answer.pieces if piece.kind == kind)
+def joined(generated: GeneratedChoice, kind: str | int) -> str:
+    return "".join(piece.text for piece in generated.pieces if piece.kind == kind)
 
 
-def unary(choices: list[Answer], usage: Json) -> bytes:
-    """The answer as one body."""
+def unary(choices: list[GeneratedChoice], usage: Json) -> bytes:
+    """The choices as one unary body."""
     rendered: list[Json] = []
-    for index, answer in enumerate(choices):
+    for index, generated in enumerate(choices):
         calls = [
             {
                 "index": call,
                 "id": f"call_{call}",
-                "function": {"name": f"f{call}", "arguments": joined(answer, call)},
+                "function": {"name": f"f{call}", "arguments": joined(generated, call)},
             }
-            for call in answer.calls
+            for call in generated.calls
         ]
-        scored = [piece for piece in answer.pieces if piece.logprob is not None]
+        scored = [piece for piece in generated.pieces if piece.logprob is not None]
         tokens, token_logprobs = [piece.text for piece in scored], [piece.logprob for piece in scored]
-        message = {"role": "assistant", "content": joined(answer, "text") or None, "tool_calls": calls}
-        message |= {answer.reasoning_key: joined(answer, "reasoning")}
+        message = {"role": "assistant", "content": joined(generated, "text") or None, "tool_calls": calls}
+        message |= {generated.reasoning_key: joined(generated, "reasoning")}
         rendered.append(
             {
                 "index": index,
                 "message": message,
-                "finish_reason": answer.finish_reason,
-                "seed": answer.seed,
+                "finish_reason": generated.finish_reason,
+                "seed": generated.seed,
                 "logprobs": {"tokens": tokens, "token_logprobs": token_logprobs},
             }
         )
     return json.dumps({**HEAD, "choices": rendered, "usage": usage}).encode()
 
 
-def delta_of(draw: st.DrawFn, answer: Answer, piece: Piece, named: set[int]) -> Json:
-    """One fragment, with or without the keys that say nothing."""
+def delta_of(draw: st.DrawFn, generated: GeneratedChoice, piece: Fragment, named: set[int]) -> Json:
+    """One fragment, with or without keys that add nothing."""
     delta: Json = draw(st.sampled_from([{}, {"role": "assistant"}, {"role": "assistant", "token_id": None}]))
     if piece.kind == "reasoning":
         return {
             **draw(st.sampled_from([{}, {"content": ""}, {"content": None}])),
             **delta,
-            answer.reasoning_key: piece.text,
+            generated.reasoning_key: piece.text,
         }
     if piece.kind == "text":
         return {
-            **draw(st.sampled_from([{}, {"tool_calls": None}, {answer.reasoning_key: None}])),
+            **draw(st.sampled_from([{}, {"tool_calls": None}, {generated.reasoning_key: None}])),
             **delta,
             "content": piece.text,
         }
@@ -132,23 +134,27 @@ def delta_of(draw: st.DrawFn, answer: Answer, piece: Piece, named: set[int]) -> 
     return {**delta, "content": "", "tool_calls": [call]}
 
 
-def fragments(draw: st.DrawFn, index: int, answer: Answer) -> list[Json]:
-    """A choice's share of the chunks, in order."""
+def fragments(draw: st.DrawFn, index: int, generated: GeneratedChoice) -> list[Json]:
+    """The fragments of one choice in the chunks, in order."""
     named: set[int] = set()
     shares: list[Json] = []
-    for piece in answer.pieces:
+    for piece in generated.pieces:
         flicker = draw(st.sampled_from([None, None, "", "tool_calls"]))
-        share = {"index": index, "delta": delta_of(draw, answer, piece, named), "finish_reason": flicker}
-        shares.append({**share, "logprobs": piece.logprob, "text": "twin", "seed": None})
-    last = {"index": index, "delta": draw(st.sampled_from([{}, {"content": ""}, None])), "seed": answer.seed}
-    shares.append({**last, "finish_reason": answer.finish_reason})
+        share = {"index": index, "delta": delta_of(draw, generated, piece, named), "finish_reason": flicker}
+        shares.append({**share, "logprobs": piece.logprob, "text": "copy", "seed": None})
+    last = {
+        "index": index,
+        "delta": draw(st.sampled_from([{}, {"content": ""}, None])),
+        "seed": generated.seed,
+    }
+    shares.append({**last, "finish_reason": generated.finish_reason})
     if draw(st.booleans()):
         shares.append({"index": index, "delta": {}, "finish_reason": None})
     return shares
 
 
 def with_usage(draw: st.DrawFn, chunks: list[Json], usage: Json) -> list[Json]:
-    """Usage in one of the places it was seen in."""
+    """Usage in one of the positions where it was observed."""
     match draw(st.sampled_from(["top", "trailing", "choice"])):
         case "top":
             return [*chunks[:-1], {**chunks[-1], "usage": usage}]
@@ -160,9 +166,9 @@ def with_usage(draw: st.DrawFn, chunks: list[Json], usage: Json) -> list[Json]:
             return [*before, {**last, "choices": [{**choice, "usage": usage}, *others]}]
 
 
-def rendered(draw: st.DrawFn, choices: list[Answer], usage: Json) -> bytes:
-    """The answer as a stream: choices interleaved at random, noise between."""
-    queues = [fragments(draw, index, answer) for index, answer in enumerate(choices)]
+def rendered(draw: st.DrawFn, choices: list[GeneratedChoice], usage: Json) -> bytes:
+    """The completion as a stream: choices interleaved at random, with noise in between."""
+    queues = [fragments(draw, index, generated) for index, generated in enumerate(choices)]
     chunks: list[Json] = []
     while any(queues):
         queue = draw(st.sampled_from([queue for queue in queues if queue]))
@@ -181,15 +187,15 @@ def rendered(draw: st.DrawFn, choices: list[Answer], usage: Json) -> bytes:
 @st.composite
 def renderings(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
     """A unary body, and the reads of an equivalent stream."""
-    choices = draw(st.lists(answers(), min_size=1, max_size=3))
+    choices = draw(st.lists(generated_choices(), min_size=1, max_size=3))
     usage = draw(st.sampled_from(USAGES))
     stream = rendered(draw, choices, usage)
-    places = draw(st.lists(st.integers(0, len(stream)), max_size=8))
-    return unary(choices, usage), cut(stream, places)
+    positions = draw(st.lists(st.integers(0, len(stream)), max_size=8))
+    return unary(choices, usage), cut(stream, positions)
 
 
-def assert_grammar(events: list[service.StreamCompleteResponse]) -> None:
-    """started, deltas, each choice's end by index, completed; roles and names once."""
+def assert_order(events: list[service.StreamCompleteResponse]) -> None:
+    """The order is started, deltas, choices finished by index, completed; roles and names come once."""
     kinds = [event.WhichOneof("event") for event in events]
     deltas = [event.delta for event in events if event.HasField("delta")]
     ends = [event.choice_finished.choice_index for event in events if event.HasField("choice_finished")]
@@ -209,8 +215,8 @@ def assert_grammar(events: list[service.StreamCompleteResponse]) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(renderings())
-def test_folding_a_stream_gives_the_unary_answer(rendering: tuple[bytes, list[bytes]]):
-    """Rules 1, 2, 4 and 6 of the law, for any answer, any order of chunks and any reads."""
+def test_a_stream_accumulates_to_the_unary_response(rendering: tuple[bytes, list[bytes]]):
+    """Guarantees 1, 2, 4 and 6 hold for any completion, any order of chunks and any reads."""
     body, reads = rendering
     expected = from_schema(schema.parse_completion(body))
     expected.attempts = 1
@@ -218,14 +224,14 @@ def test_folding_a_stream_gives_the_unary_answer(rendering: tuple[bytes, list[by
     outcome = translate(reads)
 
     assert outcome.failure is None
-    assert_grammar(outcome.events)
+    assert_order(outcome.events)
     assert expected == accumulate(outcome.events)
 
 
 @settings(max_examples=25, deadline=None)
 @given(renderings(), st.data())
-def test_a_stream_cut_short_is_never_complete(rendering: tuple[bytes, list[bytes]], draw: st.DataObject):
-    """Rule 2: without its end, a stream ends in a failure, or every choice had its reason."""
+def test_a_truncated_stream_is_never_complete(rendering: tuple[bytes, list[bytes]], draw: st.DataObject):
+    """Guarantee 2: a truncated stream fails, unless every choice had its finish reason."""
     _, reads = rendering
     stream = b"".join(reads)
     part = stream[: draw.draw(st.integers(0, len(stream) - 1))]
