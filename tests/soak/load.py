@@ -5,6 +5,7 @@ An outcome that no caller should ever see, or a call without an end within a min
 """
 
 import asyncio
+import gc
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -76,6 +77,8 @@ class Load:
         old = self._channels.pop(0)
         self._channels.append(self._channel())
         await old.close()
+        del old
+        gc.collect()  # a closed channel keeps its connection until it is collected
 
     async def close(self) -> None:
         for task in self._tasks:

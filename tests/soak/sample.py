@@ -56,7 +56,7 @@ async def sample_when_idle(service: Service, *, since_s: float, calls: int) -> S
         time_s=round(now_s - since_s, 3),
         calls=calls,
         idle_after_s=None if busy else round(now_s - started_s, 3),
-        values={**process_values(service.pid), **metrics_of(service.metrics())},
+        values=_without_idle_connections({**process_values(service.pid), **metrics_of(service.metrics())}),
     )
 
 
@@ -82,6 +82,12 @@ def process_values(pid: int) -> dict[str, int]:
         "open_files": len(open_files),
         "sockets": sum(target.startswith("socket:") for target in open_files),
     }
+
+
+def _without_idle_connections(values: dict[str, int]) -> dict[str, int]:
+    """Subtract the pool's idle connections from the open files: they vary, and are a value of their own."""
+    idle = values[IDLE_CONNECTIONS]
+    return {**values, "open_files": values["open_files"] - idle, "sockets": values["sockets"] - idle}
 
 
 def _busy(values: Mapping[str, int]) -> bool:
