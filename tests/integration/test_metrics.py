@@ -246,6 +246,16 @@ async def test_an_idle_connection_is_counted():
     assert 1 == page.value(names.UPSTREAM_CONNECTIONS, state="idle")
 
 
+async def test_opened_connections_are_counted():
+    """A second call takes the idle connection and opens none."""
+    async with running_app() as app:
+        for _ in range(2):
+            await app.chat.Complete(request(model="sandbox/fast"))
+            page = await when_idle(app)
+
+    assert 1 == page.value(names.UPSTREAM_CONNECTIONS_OPENED)
+
+
 async def test_the_process_and_the_event_loop_are_measured():
     """Memory, open files, CPU time, and the lag of the event loop."""
     async with running_app() as app:

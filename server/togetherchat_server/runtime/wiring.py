@@ -183,6 +183,7 @@ class Wiring:
         )
         self._resources.push_async_callback(client.aclose)
         self._observability.gauges.update(client.gauges)
+        self._observability.metrics.counters.update(client.counters)
         return TogetherProvider(
             client,
             limits=ProviderLimits(

@@ -151,6 +151,14 @@ class UpstreamClient:
             (names.UPSTREAM_CONNECTIONS, "idle"): lambda: pool.connections()[1],
         }
 
+    @property
+    def counters(self) -> Mapping[Key, Callable[[], float]]:
+        """Counters of the connection pool; none for another transport."""
+        if not isinstance(self._transport, ConnectionPool):
+            return {}
+        pool = self._transport
+        return {(names.UPSTREAM_CONNECTIONS_OPENED,): lambda: pool.opened}
+
     @classmethod
     def connect(cls, *, base_url: str, limits: UpstreamLimits, user_agent: str) -> Self:
         """Create a client over real connections, which open with the first request.

@@ -61,6 +61,7 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         self._resolver = Resolver(resolve, now_s=now_s)
         self._now_s = now_s
         self._in_flight = 0
+        self._opened = 0
         self._closed = False
         self._connections: set[Http1Connection] = set()
         self._idle: dict[Origin, list[Http1Connection]] = {}
@@ -70,6 +71,11 @@ class ConnectionPool(httpx.AsyncBaseTransport):
     def in_flight(self) -> int:
         """Requests that have begun and whose response is not closed."""
         return self._in_flight
+
+    @property
+    def opened(self) -> int:
+        """The number of connections opened since the start."""
+        return self._opened
 
     def connections(self) -> tuple[int, int]:
         """The number of active and of idle connections."""
@@ -145,6 +151,7 @@ class ConnectionPool(httpx.AsyncBaseTransport):
             raise httpx.ConnectError("connecting failed") from exc
         connection.on_lost = self._forget
         self._connections.add(connection)
+        self._opened += 1
         if self._closed:
             connection.abort()
         return connection

@@ -59,6 +59,7 @@ PYTHON_ALLOCATED_BLOCKS: Final = "togetherchat_python_allocated_blocks"
 HTTP_CONNECTIONS: Final = "togetherchat_http_connections"
 UPSTREAM_REQUESTS_IN_FLIGHT: Final = "togetherchat_upstream_requests_in_flight"
 UPSTREAM_CONNECTIONS: Final = "togetherchat_upstream_connections"
+UPSTREAM_CONNECTIONS_OPENED: Final = "togetherchat_upstream_connections_opened_total"
 RETRY_BUDGET_LEFT: Final = "togetherchat_retry_budget_left"
 ADAPTIVE_THROTTLES: Final = "togetherchat_adaptive_throttles"
 UPSTREAM_RATE_LIMIT: Final = "togetherchat_upstream_rate_limit"
@@ -138,6 +139,9 @@ _ALL: Final[tuple[MetricDefinition, ...]] = (
         "Calls whose tokens are estimated from the deltas, because the provider sent no usage.",
     ),
     _counter(UPSTREAM_ATTEMPTS, "Requests sent to the provider for calls.", "upstream", "model"),
+    _counter(
+        UPSTREAM_CONNECTIONS_OPENED, "Connections opened to the provider, their TLS handshake included."
+    ),
     _counter(
         UPSTREAM_RETRIES,
         "Attempts after a call's first: retries, and fallbacks to another model.",
