@@ -118,6 +118,8 @@ RESPONSES = [
     Row("520", always(html_answer(520, EDGE_PAGE)), C.UNAVAILABLE, "UPSTREAM_EDGE_ERROR", DELAY),
     status_row(503, C.UNAVAILABLE, "UPSTREAM_OVERLOADED", DELAY, "RetryInfo"),
     status_row(529, C.UNAVAILABLE, "UPSTREAM_OVERLOADED", DELAY),
+    status_row(400, C.UNAVAILABLE, "UPSTREAM_ENDPOINT_NOT_RUNNING", NEVER,
+               body=error("The endpoint is stopped.", code="dedicated_endpoint_not_running"), name="400 stopped endpoint"),
     status_row(504, C.DEADLINE_EXCEEDED, "UPSTREAM_GATEWAY_TIMEOUT", NEVER),
     Row("524", always(html_answer(524, EDGE_PAGE)), C.DEADLINE_EXCEEDED, "UPSTREAM_GATEWAY_TIMEOUT", NEVER),
     *(

@@ -142,6 +142,7 @@ def test_only_failures_of_the_model_or_its_load_fall_back():
         Reason.RATE_LIMITED_REQUESTS,
         Reason.RATE_LIMITED_TOKENS,
         Reason.UPSTREAM_OVERLOADED,
+        Reason.UPSTREAM_ENDPOINT_NOT_RUNNING,
     }
     assert expected == FALLS_BACK
 

@@ -94,6 +94,7 @@ MESSAGES: Final[Mapping[Reason, str]] = {
     Reason.UPSTREAM_INTERNAL: "the provider had an internal error",
     Reason.UPSTREAM_UNIMPLEMENTED: "the provider does not support the request",
     Reason.UPSTREAM_OVERLOADED: "the provider is overloaded",
+    Reason.UPSTREAM_ENDPOINT_NOT_RUNNING: "the model's dedicated endpoint is not running",
     Reason.UPSTREAM_UNEXPECTED_STATUS: "the provider responded with an unexpected status",
     Reason.UPSTREAM_UNEXPECTED_SERVER_STATUS: "the provider failed with an unexpected status",
     Reason.UPSTREAM_STREAM_ERROR: "the provider reported an error inside the stream",

@@ -38,6 +38,8 @@ _MODEL_NOT_FOUND = re.compile(
     re.IGNORECASE,
 )
 _MODEL_NOT_FOUND_CODES = frozenset({"model_not_available", "model_not_found"})
+# Together stops a dedicated endpoint after an idle hour and reports that as a 400.
+_NOT_RUNNING_CODE = "dedicated_endpoint_not_running"
 _URL = re.compile(r"https?://\S*")
 _MONEY_CODE = re.compile(r"insufficient|quota|billing|balance")
 _MONEY = re.compile(
@@ -131,6 +133,8 @@ def _by_message(failure: _Failure) -> Reason | None:
     code = "" if failure.error is None else failure.error.code
     if 400 <= failure.status < 500 and (code == "context_length_exceeded" or _OVERFLOW.search(failure.text)):
         return Reason.CONTEXT_LENGTH_EXCEEDED
+    if failure.status < 500 and code == _NOT_RUNNING_CODE:
+        return Reason.UPSTREAM_ENDPOINT_NOT_RUNNING
     if failure.status in (400, 404) and failure.error is not None:
         if code in _MODEL_NOT_FOUND_CODES or _MODEL_NOT_FOUND.search(failure.text):
             return Reason.MODEL_NOT_FOUND

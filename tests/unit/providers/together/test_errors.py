@@ -78,6 +78,7 @@ def failure(status: int, body: str | bytes = body_of(), **changes: object) -> Se
         (401, "", Reason.SERVICE_KEY_REJECTED),
         (402, body_of("Credit limit exceeded", "credit_limit"), Reason.SPEND_LIMIT_REACHED),
         (403, body_of(), Reason.UPSTREAM_PERMISSION_DENIED),
+        (400, body_of(code="dedicated_endpoint_not_running"), Reason.UPSTREAM_ENDPOINT_NOT_RUNNING),
         (403, HTML_PAGE, Reason.UPSTREAM_EDGE_BLOCKED),
         (403, "", Reason.UPSTREAM_EDGE_BLOCKED),
         (404, body_of(), Reason.UPSTREAM_ENDPOINT_NOT_FOUND),
@@ -157,6 +158,7 @@ def test_every_reason_has_a_message():
     """The tables fit together: every reason for a status or a body has a message."""
     branches = {
         Reason.CONTEXT_LENGTH_EXCEEDED,
+        Reason.UPSTREAM_ENDPOINT_NOT_RUNNING,
         Reason.MODEL_NOT_FOUND,
         Reason.CALLER_KEY_REJECTED,
         Reason.UPSTREAM_EDGE_BLOCKED,

@@ -79,6 +79,7 @@ ROWS: Final[Mapping[Reason, ErrorRow]] = {
     Reason.UPSTREAM_INTERNAL: ErrorRow(500, SERVER),
     Reason.UPSTREAM_UNIMPLEMENTED: ErrorRow(501, SERVER),
     Reason.UPSTREAM_OVERLOADED: ErrorRow(503, SERVER, retryable=True),
+    Reason.UPSTREAM_ENDPOINT_NOT_RUNNING: ErrorRow(503, SERVER),
     Reason.UPSTREAM_UNEXPECTED_STATUS: ErrorRow(502, SERVER),
     Reason.UPSTREAM_UNEXPECTED_SERVER_STATUS: ErrorRow(
         502, SERVER, retryable=True, reason="UPSTREAM_UNEXPECTED_STATUS"
