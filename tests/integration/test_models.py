@@ -233,7 +233,7 @@ async def test_an_alias_is_resolved_listed_and_reported():
     ):
         completion, started, completed = await completions(app, "fast")
         _, response = await listed(app)
-    warning = f"fast is an alias of this service: {PRICED} was asked."
+    warning = f"fast is an alias of this service; {PRICED} was used."
     assert [PRICED, PRICED] == requested_models(upstream)
     assert (PRICED, PRICED) == (completion.model, started.model)
     assert ([warning], [warning]) == (warnings(completion), warnings(completed))
@@ -259,7 +259,7 @@ async def test_a_fallback_may_be_an_alias():
     assert (
         warnings(completion)
         == warnings(completed)
-        == [f"fast is an alias of this service: {PRICED} was asked."]
+        == [f"fast is an alias of this service; {PRICED} was used."]
     )
 
 
@@ -269,7 +269,7 @@ async def test_a_rejected_model_is_replaced_by_the_successor_that_the_provider_n
     async with ScriptedUpstream(provider) as upstream, running_service(upstream) as app:
         completion, started, completed = await completions(app, OLD)
         _, response = await listed(app, query=NEW)
-    warning = f"The provider refused {OLD}: {NEW}, its successor there, was asked."
+    warning = f"The provider rejected {OLD}; its successor {NEW} was used instead."
     assert [OLD, NEW] * 2 == requested_models(upstream)
     assert (NEW, NEW) == (completion.model, started.model)
     assert ([warning], [warning]) == (warnings(completion), warnings(completed))

@@ -85,7 +85,7 @@ func (s *Service) Stop() {
 
 // Ledger is what the simulator saw of the calls with this request id.
 func (s *Service) Ledger(requestID string) ([]Request, error) {
-	answer, err := http.Get(s.sandboxURL + "/sandbox/request-log?id=" + url.QueryEscape(requestID))
+	response, err := http.Get(s.sandboxURL + "/sandbox/request-log?id=" + url.QueryEscape(requestID))
 	if err != nil {
 		return nil, err
 	}
