@@ -83,8 +83,8 @@ func (s *Service) Stop() {
 	}
 }
 
-// Ledger is what the simulator saw of the calls with this request id.
-func (s *Service) Ledger(requestID string) ([]Request, error) {
+// RequestLog returns the requests that the sandbox received with this request id.
+func (s *Service) RequestLog(requestID string) ([]Request, error) {
 	response, err := http.Get(s.sandboxURL + "/sandbox/request-log?id=" + url.QueryEscape(requestID))
 	if err != nil {
 		return nil, err
