@@ -21,41 +21,41 @@ REQUEST = {"model": MODEL, "messages": [{"role": "user", "content": "echo: yes"}
 async def _main() -> None:
     lines = await _standard_input()
     plan = json.loads(await lines.readline())
-    seen = {name: LoadResult() for name in (*plan["grpc"], *(["http"] if plan["http"] else []))}
+    results = {name: LoadResult() for name in (*plan["grpc"], *(["http"] if plan["http"] else []))}
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         for name, target in plan["grpc"].items():
-            group.create_task(call_until(stop, target, seen[name]))
+            group.create_task(call_until(stop, target, results[name]))
         for _ in range(HTTP_CALLERS if plan["http"] else 0):
-            group.create_task(_http_calls_until(stop, plan["http"], seen["http"]))
+            group.create_task(_http_calls_until(stop, plan["http"], results["http"]))
         while await lines.readline():
             async with asyncio.TaskGroup() as more:
-                for it in seen.values():
-                    more.create_task(more_calls(it))
-            _print_results(seen)
+                for result in results.values():
+                    more.create_task(more_calls(result))
+            _print_results(results)
         stop.set()
-    _print_results(seen)
+    _print_results(results)
 
 
-async def _http_calls_until(stop: asyncio.Event, base_url: str, seen: LoadResult) -> None:
+async def _http_calls_until(stop: asyncio.Event, base_url: str, result: LoadResult) -> None:
     """One HTTP caller: a new connection for each call, and no retries."""
     async with httpx.AsyncClient(limits=httpx.Limits(max_keepalive_connections=0), timeout=None) as client:
         while not stop.is_set():
             try:
                 async with asyncio.timeout(TIMEOUT_S):
                     response = await client.post(f"{base_url}/v1/chat/completions", json=REQUEST)
-                got = (
+                text = (
                     response.json()["choices"][0]["message"]["content"]
                     if response.is_success
                     else response.text
                 )
-                seen.completed += seen.check(got, "yes")
+                result.completed += result.check(text, "yes")
             except (httpx.HTTPError, TimeoutError) as exc:
-                seen.lost.append(f"{type(exc).__name__} {exc}")
+                result.lost.append(f"{type(exc).__name__} {exc}")
 
 
-def _print_results(seen: Mapping[str, LoadResult]) -> None:
-    sys.stdout.write(json.dumps({name: asdict(it) for name, it in seen.items()}) + "\n")
+def _print_results(results: Mapping[str, LoadResult]) -> None:
+    sys.stdout.write(json.dumps({name: asdict(result) for name, result in results.items()}) + "\n")
     sys.stdout.flush()
 
 

@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import TypeVar
 
 from rendered import ROOT, ToolError, run
 
 TIMEOUT_S = 180.0
+T = TypeVar("T")
 DOMAIN = "svc.cluster.local"
 PYTHON = os.environ.get("TOGETHERCHAT_PYTHON", f"{ROOT}/.venv/bin/python")
 HERE = Path(__file__).parent
@@ -33,13 +35,14 @@ def objects(*words: str) -> list[dict]:
     return json.loads(kubectl("get", *words, "--output", "json"))["items"]
 
 
-def wait_until(condition: str, reached: Callable[[], object]) -> None:
-    """Wait until a condition holds. Raises TimeoutError after TIMEOUT_S."""
+def wait_until(condition: str, reached: Callable[[], T]) -> T:
+    """Wait until a condition holds and return its value. Raises TimeoutError after TIMEOUT_S."""
     end = time.monotonic() + TIMEOUT_S
-    while not reached():
+    while not (value := reached()):
         if time.monotonic() > end:
             raise TimeoutError(f"timed out while waiting until {condition}")
         time.sleep(0.2)
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

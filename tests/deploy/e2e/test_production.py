@@ -115,6 +115,6 @@ def test_keys_change_without_a_restart(production, folder):
 
 def test_the_guide_creates_a_prometheus_rule(production, folder):
     """The operator's schema accepts the alerts that the command of the guide wraps."""
-    (line,) = blocks("Watching")
+    (line,) = blocks("Monitoring")
 
     assert "prometheusrule.monitoring.coreos.com/togetherchat created" in paste(line, folder)
