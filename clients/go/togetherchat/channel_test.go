@@ -42,7 +42,7 @@ func TestTheServiceConfigEqualsTheContracts(t *testing.T) {
 // There is a constant for every reason of the service, and no other.
 func TestTheConstantsAreTheReasonsOfTheService(t *testing.T) {
 	status := read(t, "server", "togetherchat_server", "frontends", "grpc", "status.py")
-	row := regexp.MustCompile(`Reason\.([A-Z_]+): StatusRow\(\s*_C\.\w+, Retry\.\w+(?:, "([A-Z_]+)")?\s*\)`)
+	row := regexp.MustCompile(`Reason\.([A-Z_]+): StatusRow\(\s*_C\.\w+, Pushback\.\w+(?:, "([A-Z_]+)")?\s*\)`)
 	var reasons []string
 	for _, match := range row.FindAllStringSubmatch(status, -1) {
 		if match[2] != "" {
