@@ -38,10 +38,10 @@ export interface LoggedRequest {
   readonly tokens_sent: number;
 }
 
-/** What the simulator saw of the call with this id. */
-export async function ledger(sandbox: Running, id: string): Promise<LedgerEntry[]> {
+/** Returns the requests that the sandbox received with this request id. */
+export async function requestLog(sandbox: Running, id: string): Promise<LoggedRequest[]> {
   const response = await fetch(`http://${sandbox.address}/sandbox/request-log?id=${id}`);
-  return ((await response.json()) as { requests: LedgerEntry[] }).requests;
+  return ((await response.json()) as { requests: LoggedRequest[] }).requests;
 }
 
 /** Waits until `reached` returns a value. */

@@ -37,8 +37,8 @@ final class RealService implements AutoCloseable {
         return address;
     }
 
-    /** The simulator's requests of one model, oldest first. */
-    List<JsonObject> ledger(String model) {
+    /** Returns the sandbox's requests of one model, oldest first. */
+    List<JsonObject> requestLog(String model) {
         HttpRequest request = HttpRequest.newBuilder(URI.create(sandbox + "/sandbox/request-log")).build();
         try {
             String body = http.send(request, HttpResponse.BodyHandlers.ofString()).body();
