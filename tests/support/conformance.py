@@ -135,7 +135,7 @@ class Service:
         ended = [record for record in self._app.records() if record["id"] == case_id]
         return {
             "provider_requests": len(asked),
-            "provider_saw": asked[-1].told()["ended"] if asked else "nothing",
+            "provider_saw": asked[-1].to_json()["ended"] if asked else "nothing",
             "service_calls": len(ended),
         }
 
