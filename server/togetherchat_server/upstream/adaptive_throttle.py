@@ -94,7 +94,7 @@ class AdaptiveThrottle:
             )
 
     def is_open(self, pair: Hashable, *, now_s: float) -> bool:
-        """Whether requests are being dropped: a request that is admitted meanwhile is a probe."""
+        """Return whether requests are being dropped: a request that is admitted meanwhile is a probe."""
         state = self._state(pair, now_s)
         return _drop_chance(len(state.outcomes), len(state.accepts)) > 0
 
@@ -117,11 +117,11 @@ class AdaptiveThrottle:
             state.held_reason = error.reason
 
     def held(self, *, now_s: float) -> int:
-        """The number of pairs whose delay is not over."""
+        """Return the number of pairs whose delay is not over."""
         return sum(now_s < state.held_until_s for state in self._pairs.values())
 
     def dropping(self, *, now_s: float) -> int:
-        """The number of pairs of which a share of the requests is dropped."""
+        """Return the number of pairs of which a share of the requests is dropped."""
         dropping = 0
         for state in self._pairs.values():
             _forget_old(state, now_s)

@@ -49,7 +49,7 @@ def _until_date(headers: Mapping[str, str], *, now_wall_s: float) -> float | Non
 
 
 def _date(text: str) -> float | None:
-    """An HTTP date as seconds since 1970. One without a zone is in UTC, as all HTTP dates are."""
+    """Return an HTTP date as seconds since 1970. One without a zone is in UTC, as all HTTP dates are."""
     if not text or len(text) > _DATE_CHARACTERS_MAX:
         return None
     try:

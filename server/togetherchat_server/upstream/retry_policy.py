@@ -73,7 +73,7 @@ class RetryPolicy:
 def decide(
     error: ServiceError, *, attempt: int, seconds_left: float, fraction: float, policy: RetryPolicy
 ) -> float | None:
-    """The delay before the next attempt, in seconds; None to fail with the error.
+    """Return the delay before the next attempt, in seconds; None to fail with the error.
 
     Args:
         error: how the last attempt failed.

@@ -122,7 +122,7 @@ class TogetherProvider:
         return live
 
     def _reads_as_stream(self, request: service.CompleteRequest) -> bool:
-        """Whether the completion may take longer than the provider's edge lets a silent request last.
+        """Return whether the completion may take longer than the provider's edge lets a silent request last.
 
         Such a completion is read as a stream, with the timeouts of a stream, and accumulated. A
         request for data that a stream does not carry in full (alternatives, the prompt) never is.

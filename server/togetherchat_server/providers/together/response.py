@@ -41,7 +41,7 @@ def from_schema(
 
 
 def to_events(completion: service.CompleteResponse) -> list[service.StreamCompleteResponse]:
-    """The completion as a stream, for a provider that responds to `stream: true` with plain JSON."""
+    """Return the completion as a stream, for a provider that responds to `stream: true` with plain JSON."""
     started = service.Started(
         id=completion.id,
         model=completion.model,

@@ -376,6 +376,6 @@ _ESCAPE = re.compile(
 
 
 def repaired(data: bytes) -> str:
-    """The JSON text without a byte order mark. Invalid UTF-8 and lone surrogates become U+FFFD."""
+    """Return the JSON text without a byte order mark. Invalid UTF-8 and lone surrogates become U+FFFD."""
     text = data.decode("utf-8-sig", "replace")
     return _ESCAPE.sub(lambda match: match[1] or match[2] or r"\ufffd", text)
