@@ -246,7 +246,7 @@ def retry_delay_s(requested_s: float | None, previous_attempts: int, fraction: f
 def call_record(call: Call, protocol: str, outcome: Outcome, *, now_s: float) -> CallRecord:
     """Return the record of a finished call. A completion that broke off counts the deltas received."""
     progress, usage = call.progress, outcome.usage
-    deltas = progress.output_pieces or None
+    deltas = progress.output_deltas or None
     first_s = progress.first_event_s
     return CallRecord(
         id=call.id,
@@ -268,7 +268,7 @@ def call_record(call: Call, protocol: str, outcome: Outcome, *, now_s: float) ->
         completion_tokens=usage.completion_tokens if usage else deltas,
         usage_estimated=usage.estimated if usage else deltas is not None,
         cost_nano_usd=usage.cost_nano_usd if usage and usage.HasField("cost_nano_usd") else None,
-        model_asked=progress.model_asked if progress.model_asked != progress.model else "",
+        model_requested=progress.model_requested if progress.model_requested != progress.model else "",
         rate_limits=progress.rate_limits,
         tenant=call.tenant,
         key_id=call.key_id,

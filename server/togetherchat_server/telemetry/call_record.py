@@ -36,7 +36,7 @@ class CallRecord:
     completion_tokens: int | None
     usage_estimated: bool
     cost_nano_usd: int | None
-    model_asked: str = ""
+    model_requested: str = ""
     """The model as the caller named it, if it differs from `model`: an alias, or replaced by a fallback."""
     rate_limits: tuple[tuple[str, str], ...] = ()
     """The provider's rate-limit headers of the last attempt."""

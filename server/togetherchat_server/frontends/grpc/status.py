@@ -218,8 +218,8 @@ def _metadata(error: ServiceError, call: Call, *, output_sent: bool) -> dict[str
         "upstreamRequestId": sanitise(progress.upstream_request_id, characters_max=128),
         "attempts": str(progress.attempts) if progress.attempts else "",
         # The usage known so far of a completion that broke off.
-        "usageCompletionTokens": str(progress.output_pieces) if progress.output_pieces else "",
-        "usageEstimated": "true" if progress.output_pieces else "",
+        "usageCompletionTokens": str(progress.output_deltas) if progress.output_deltas else "",
+        "usageEstimated": "true" if progress.output_deltas else "",
     }
     return {key: value for key, value in entries.items() if value}
 

@@ -158,7 +158,7 @@ class TogetherProvider:
         if http_response.status != HTTPStatus.OK:
             raise self._error(http_response.status, http_response.headers, http_response.body, call)
         _require_json(http_response.headers)
-        call.progress.phase = Phase.ANSWERING
+        call.progress.phase = Phase.RESPONDING
         return http_response
 
     async def _read_batches(
@@ -212,7 +212,7 @@ class TogetherProvider:
             except ServiceError as error:
                 failure = error
             events = reader.pop_events(request.model)
-            call.progress.output_pieces = reader.translator.pieces
+            call.progress.output_deltas = reader.translator.pieces
             if events:
                 timers.event_arrived(self._clock())
                 self._record_first_event(events[0].started.id, call)
@@ -226,8 +226,8 @@ class TogetherProvider:
     def _begin_attempt(self, method: str, path: str, call: Call) -> NoopAttemptSpan:
         progress = call.progress
         progress.attempts += 1
-        progress.output_pieces = 0
-        progress.phase = Phase.AWAITING_ANSWER
+        progress.output_deltas = 0
+        progress.phase = Phase.AWAITING_RESPONSE
         progress.upstream = NAME
         progress.upstream_request_id = ""
         progress.rate_limits = ()
@@ -249,7 +249,7 @@ class TogetherProvider:
         progress = call.progress
         if progress.first_event_s is None:
             progress.first_event_s = self._clock()
-            progress.phase = Phase.ANSWERING
+            progress.phase = Phase.RESPONDING
             self._record_id(upstream_id, call)
 
     def _record_id(self, upstream_id: str, call: Call) -> None:

@@ -193,12 +193,12 @@ def test_metadata_has_the_providers_error_and_the_progress_of_the_call():
         "busy",
         upstream=ProviderErrorInfo(http_status=503, error_type="server_error", error_code="overloaded"),
     )
-    of = call(attempts=2, phase=Phase.ANSWERING, upstream_request_id="up-1", output_pieces=3)
+    of = call(attempts=2, phase=Phase.RESPONDING, upstream_request_id="up-1", output_deltas=3)
     _, found = unpacked(status_for(error, of=of, output_sent=True))
 
     assert dict(found["ErrorInfo"].metadata) == {
         "model": "some/model",
-        "phase": "answering",
+        "phase": "responding",
         "partialOutput": "true",
         "upstreamHttpStatus": "503",
         "upstreamErrorType": "server_error",
