@@ -122,7 +122,9 @@ class FakeConnection:
         while data and not self.transport.over:
             if self.transport.paused:
                 await self.run()
-                assert not self.transport.paused or not self.application.may_respond.is_set(), "nobody resumes"
+                assert not self.transport.paused or not self.application.may_respond.is_set(), (
+                    "nobody resumes"
+                )
                 if self.transport.paused:
                     return
             buffer = self.connection.get_buffer(-1)

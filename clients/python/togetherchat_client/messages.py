@@ -86,7 +86,7 @@ def json_schema(
 
 
 def text_of(source: service.CompleteResponse | chat.Message, *, choice_index: int = 0) -> str:
-    """Return the text of a message, or of one choice of a response. Empty where there is no text."""
+    """Return the text of a message, or of one choice of a response; empty if it has none."""
     if isinstance(source, chat.Message):
         return "".join(part.text for part in source.content)
     return "".join(text_of(choice.message) for choice in source.choices if choice.index == choice_index)

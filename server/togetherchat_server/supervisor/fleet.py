@@ -24,9 +24,9 @@ from togetherchat_server.supervisor.worker_state import Slot, Worker, describe_e
 
 # Before any worker has served: this many failures of one slot end the start.
 START_FAILURES_MAX: Final = 3
-# What a worker may take to close, beyond the drain.
+# How long a worker may take to close, beyond the drain.
 STOP_MARGIN_S: Final = 5.0
-# What a worker may take to exit after a second signal.
+# How long a worker may take to exit after a second signal.
 FORCED_STOP_S: Final = 5.0
 # Without a serving worker for this long, the supervisor reports itself unhealthy.
 UNHEALTHY_AFTER_S: Final = 60.0

@@ -59,7 +59,7 @@ class Spans(Protocol):
     def begin(self, parent: SpanContext | None) -> tuple[SpanContext, CallTrace | None]:
         """Decide whether a call is traced.
 
-        Returns the context to send to the provider, and for a traced call where its attempts are recorded.
+        Returns the context to send to the provider, and the object that records its attempts if it is traced.
         """
         ...
 

@@ -4,7 +4,7 @@ Pure: times and chance are arguments. State is kept for each pair of upstream ke
 provider's limits are per organisation and model, and one caller's failures must not affect another.
 Two things are remembered:
 
-- *A delay that the provider asked for.* Until it is over, requests would only be rejected: they fail
+- *A delay that the provider requested.* Until it is over, requests would only be rejected: they fail
   here, with the rest of the delay.
 - *Recent outcomes.* When fewer than half of the requests with an outcome were accepted, requests are
   dropped with the chance max(0, (outcomes - 2 accepts) / (outcomes + 1)), at most 0.9, so that probes
@@ -59,7 +59,7 @@ NOT_ACCEPTED: Final = frozenset(
 @final
 @dataclass(slots=True)
 class _PairState:
-    """What is remembered of one key and model."""
+    """The state of one pair of upstream key and model."""
 
     outcomes: deque[float] = field(default_factory=deque[float])
     accepts: deque[float] = field(default_factory=deque[float])

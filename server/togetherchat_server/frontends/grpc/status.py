@@ -5,8 +5,8 @@ replace the status with RESOURCE_EXHAUSTED at random, and one illegal character 
 it with INTERNAL (both measured on grpcio 1.85): so everything variable is bounded and checked here.
 
 Clients obey `grpc-retry-pushback-ms` to the millisecond, so a thousand rejected clients would retry
-at the same instant: the delay has jitter. A delay beyond the caller's deadline would make the caller
-wait for its deadline in vain: the pushback is then -1, and RetryInfo has the actual delay.
+at the same instant: the delay has jitter. With a delay beyond its deadline a caller
+would only wait for the deadline: the pushback is then -1, and RetryInfo has the actual delay.
 """
 
 import enum

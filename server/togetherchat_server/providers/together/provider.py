@@ -212,7 +212,7 @@ class TogetherProvider:
             except ServiceError as error:
                 failure = error
             events = reader.pop_events(request.model)
-            call.progress.output_deltas = reader.translator.pieces
+            call.progress.output_deltas = reader.translator.deltas
             if events:
                 timers.event_arrived(self._clock())
                 self._record_first_event(events[0].started.id, call)
@@ -253,7 +253,7 @@ class TogetherProvider:
             self._record_id(upstream_id, call)
 
     def _record_id(self, upstream_id: str, call: Call) -> None:
-        """Prefer the id in the body, which the provider's support asks for, to one from a header."""
+        """Prefer the id in the body, which the provider's support needs, to one from a header."""
         if upstream_id:
             call.progress.upstream_request_id = upstream_id
 
@@ -286,7 +286,7 @@ def _parse_completion(body: bytes, request: service.CompleteRequest, call: Call)
 
 
 def _secrets(call: Call) -> tuple[Secret, ...]:
-    """What the text of an error must not contain."""
+    """Return the secrets that the text of an error must not contain."""
     return () if call.upstream_key is None else (call.upstream_key,)
 
 

@@ -57,9 +57,9 @@ def warnings(entries: Iterable[schema.ResponseWarning | str] | None) -> list[str
 
 
 def usage(
-    response_usage: schema.ResponseUsage | None, choice_usage: schema.ResponseUsage | None, *, pieces: int
+    response_usage: schema.ResponseUsage | None, choice_usage: schema.ResponseUsage | None, *, deltas: int
 ) -> chat.Usage:
-    """Return the provider's token counts, wherever they were; without any, `pieces` as an estimate.
+    """Return the provider's token counts, wherever they were; without any, `deltas` as an estimate.
 
     Together's own engine reports them at the top level, Kimi-K3 inside the choice. Some models
     report cached and reasoning tokens flat, others in details.
@@ -67,7 +67,7 @@ def usage(
     for counts in (response_usage, choice_usage):
         if counts is not None and (counts.prompt_tokens is not None or counts.completion_tokens is not None):
             return _usage(counts)
-    return chat.Usage(completion_tokens=pieces, total_tokens=pieces, estimated=True)
+    return chat.Usage(completion_tokens=deltas, total_tokens=deltas, estimated=True)
 
 
 def _usage(counts: schema.ResponseUsage) -> chat.Usage:

@@ -52,7 +52,7 @@ class _OrDefault:
 
 
 def _uint64(value: object) -> int | None:
-    """Read a seed: an integer, maybe beyond int64, or a float if JavaScript printed it.
+    """Read a seed: an integer, possibly beyond int64, or a float if JavaScript printed it.
 
     Such a float means its shortest decimal form: 1.592476422325145e19 is 15924764223251450000,
     not the 15924764223251449856 that the double holds.

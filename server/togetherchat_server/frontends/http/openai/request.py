@@ -59,7 +59,7 @@ SCHEMA_NAME: Final = "answer"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TranslatedRequest:
-    """A translated request, and how its response is to be written."""
+    """A translated request, and the options of its response."""
 
     request: service.CompleteRequest
     stream: bool
