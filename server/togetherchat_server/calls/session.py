@@ -185,7 +185,9 @@ class Sessions:
 
     def _begin_trace(self, incoming: IncomingCall) -> tuple[SpanContext | None, CallTrace | None]:
         """Return the trace context for the provider and, if the call is traced, the data of its spans."""
-        parent = SpanContext.of(incoming.traceparent, incoming.tracestate) if incoming.traceparent else None
+        parent = (
+            SpanContext.parse(incoming.traceparent, incoming.tracestate) if incoming.traceparent else None
+        )
         return (parent, None) if self._spans is None else self._spans.begin(parent)
 
     def _upstream_key(self, incoming: IncomingCall) -> tuple[Secret | None, bool]:

@@ -78,7 +78,7 @@ class CachedLists:
         self._limits = limits
         self._lists: OrderedDict[str, CachedList] = OrderedDict()
 
-    def of(self, key: str) -> CachedList:
+    def get(self, key: str) -> CachedList:
         """Return the list of a key, which becomes the most recently used one."""
         cached = self._lists.setdefault(key, CachedList())
         self._lists.move_to_end(key)

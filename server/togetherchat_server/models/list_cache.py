@@ -78,7 +78,7 @@ class ModelListCache:
                 provider rejects the key that the caller brought.
         """
         validate(request)
-        cached = self._lists.of(call.key_fingerprint())
+        cached = self._lists.get(call.key_fingerprint())
         now_s = self._clock()
         if now_s - cached.failed_s >= self._limits.retry_after_failure_s:
             if not self._is_current(cached, now_s):

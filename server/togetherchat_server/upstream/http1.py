@@ -307,8 +307,8 @@ class Http1Connection(asyncio.Protocol):
         self._wake()
 
     def _connection_error(self, cause: Exception | None) -> BrokenConnectionError:
-        at_once = self._now_s() - self._active_since_s <= KEEPALIVE_RACE_S
-        stale = self._requests > 1 and not self._byte_received and at_once
+        ended_early = self._now_s() - self._active_since_s <= KEEPALIVE_RACE_S
+        stale = self._requests > 1 and not self._byte_received and ended_early
         error = StaleConnectionError() if stale else BrokenConnectionError()
         error.__cause__ = cause if isinstance(cause, OSError) else None
         return error

@@ -141,8 +141,8 @@ def _bind_all(host: str, port: int, *, share_port: bool) -> list[socket.socket]:
             else:
                 port = bound[0].getsockname()[1]
     except OSError as exc:
-        for one in bound:
-            one.close()
+        for listener in bound:
+            listener.close()
         raise OSError(f"cannot listen on {host}:{port}: {exc.strerror}") from exc
     if not bound:
         raise OSError(
