@@ -239,7 +239,7 @@ class Fleet:
             self._forwarded += 1
             left_s = limits.drain_delay_s + limits.drain_timeout_s + STOP_MARGIN_S if first else FORCED_STOP_S
             for worker in self._workers.values():
-                # A worker that a rolling restart has asked to stop would take the first for its second.
+                # A worker that a rolling restart is stopping would treat it as its second signal and exit.
                 if worker.role is Role.WORKER and not (first and worker.stopping):
                     worker.stop_deadline = min(worker.stop_deadline or now + left_s, now + left_s)
                     yield SendSignal(worker=worker, number=_suitable(worker, number if first else other))

@@ -79,7 +79,7 @@ class AdaptiveThrottle:
         """Admit a request, or reject it.
 
         Raises:
-            ServiceError: the reason with which the provider asked for a delay, or UPSTREAM_OVERLOADED.
+            ServiceError: the reason with which the provider requested a delay, or UPSTREAM_OVERLOADED.
         """
         state = self._state(pair, now_s)
         if now_s < state.held_until_s:

@@ -1,4 +1,4 @@
-"""Reads from response headers how long the provider asks to wait before a retry.
+"""Reads from response headers the delay that the provider requests before a retry.
 
 Owns the reading of `retry-after-ms`, `retry-after` and `x-ratelimit-reset`. Contains no policy: no
 jitter, no decision whether to wait, and no cap except on absurd values.
