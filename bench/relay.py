@@ -1,4 +1,4 @@
-"""The least relay in Python: grpcio.aio in front of the service's own HTTP client, and nothing else.
+"""The smallest relay in Python: a grpcio.aio handler and the service's own HTTP client, nothing else.
 
 A few lines translate messages to JSON and back. The relay has no validation, limits, retries, log or
 metrics. The difference to the service is the cost of the service's features. The cost of the relay itself

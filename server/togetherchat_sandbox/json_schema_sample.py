@@ -1,6 +1,6 @@
 """Builds a small value that fits a JSON schema, for JSON mode and for the arguments of tool calls.
 
-The same schema alalternatives gives the same value. The value has the required properties; where none is
+The same schema always gives the same value. The value has the required properties; where none is
 required, all of them. Depth and size are bounded, because schemas can refer to themselves.
 """
 

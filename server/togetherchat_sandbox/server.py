@@ -33,7 +33,7 @@ KEEP_ALIVE_S: Final = 3600
 
 @final
 class Sandbox:
-    """A sandbox with a listener of its own: entering starts it, leaving stops it.
+    """A sandbox and its listener: entering the context starts it, leaving stops it.
 
     `port` 0 selects a free port. `wall_clock` returns the Unix time in seconds, for `created` and dates.
     """

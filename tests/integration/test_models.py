@@ -240,7 +240,7 @@ async def test_an_alias_is_resolved_listed_and_reported():
     shown = {model.id: list(model.aliases) for model in response.models if "fast" in model.aliases}
     assert {PRICED: ["fast", "quick"]} == shown
     assert [("fast", PRICED)] * 2 == [
-        (record["model_asked"], record["model"])
+        (record["model_requested"], record["model"])
         for record in app.records()
         if record["method"].endswith("Complete")
     ]
@@ -274,7 +274,7 @@ async def test_a_rejected_model_is_replaced_by_the_successor_that_the_provider_n
     assert (NEW, NEW) == (completion.model, started.model)
     assert ([warning], [warning]) == (warnings(completion), warnings(completed))
     assert [[OLD]] == [list(model.aliases) for model in response.models]
-    assert (OLD, NEW, "OK") == tuple(app.records()[0][key] for key in ("model_asked", "model", "code"))
+    assert (OLD, NEW, "OK") == tuple(app.records()[0][key] for key in ("model_requested", "model", "code"))
 
 
 async def test_successors_can_be_turned_off():

@@ -73,12 +73,12 @@ class Echo:
     def __init__(self):
         self.seen = []
         self.begun = []
-        self.gate = asyncio.Event()
-        self.gate.set()
+        self.may_respond = asyncio.Event()
+        self.may_respond.set()
 
     async def __call__(self, scope, receive, send):
         self.begun.append(scope["path"])
-        await self.gate.wait()
+        await self.may_respond.wait()
         body, more = b"", True
         while more:
             message = await receive()
@@ -122,7 +122,9 @@ class FakeConnection:
         while data and not self.transport.over:
             if self.transport.paused:
                 await self.run()
-                assert not self.transport.paused or not self.application.gate.is_set(), "nobody resumes"
+                assert not self.transport.paused or not self.application.may_respond.is_set(), (
+                    "nobody resumes"
+                )
                 if self.transport.paused:
                     return
             buffer = self.connection.get_buffer(-1)

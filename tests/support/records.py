@@ -13,7 +13,7 @@ def record(**changed):
             "method": "/togetherchat.v1.ChatService/Complete",
             "code": "OK",
             "reason": "",
-            "phase": "answering",
+            "phase": "responding",
             "model": "some/model",
             "upstream": "together",
             "upstream_request_id": "upstream-1",

@@ -85,7 +85,7 @@ class ChannelConfig:
     options: tuple[Option, ...] = ()
 
     def credentials(self) -> grpc.ChannelCredentials | None:
-        """The channel's credentials; None for plaintext."""
+        """Return the channel's credentials; None for plaintext."""
         if self.tls is None:
             return None
         return grpc.ssl_channel_credentials(
@@ -99,7 +99,7 @@ class ChannelConfig:
         return method_timeouts_s()[method] if self.timeout_s is None else self.timeout_s
 
     def metadata(self, request_id: str, more: Metadata = ()) -> tuple[tuple[str, str | bytes], ...]:
-        """The metadata of a call: request id and keys, then the pairs in `more`."""
+        """Return the metadata of a call: request id and keys, then the pairs in `more`."""
         pairs: list[tuple[str, str | bytes]] = [("x-request-id", request_id)]
         if self.key is not None:
             pairs.append(("authorization", f"Bearer {self.key}"))
@@ -149,7 +149,7 @@ def without_health_checks(options: Sequence[Option]) -> tuple[Option, ...]:
 
 
 def is_local(target: str) -> bool:
-    """Whether every address in `target` is on this machine. Names are not resolved."""
+    """Return whether every address in `target` is on this machine. Names are not resolved."""
     if target.startswith(_LOCAL_SCHEMES):
         return True
     for scheme in _SCHEMES:

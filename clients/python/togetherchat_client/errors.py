@@ -240,7 +240,7 @@ def error_from_status(
     request_id: str,
     partial: service.CompleteResponse | None = None,
 ) -> TogetherChatError:
-    """The exception for a call that ended with `code`. `request_id` is the id that was sent."""
+    """Return the exception for a call that ended with `code`. `request_id` is the id that was sent."""
     pairs = tuple(trailers)
     details = parse_details(pairs)
     failure = Failure(

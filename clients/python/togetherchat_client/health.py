@@ -25,12 +25,12 @@ class ServingStatus(enum.IntEnum):
 
 
 def encode_request(service: str) -> bytes:
-    """A HealthCheckRequest for `service`. Empty means the server as a whole."""
+    """Return a HealthCheckRequest for `service`. Empty means the server as a whole."""
     return wrappers.StringValue(value=service).SerializeToString()
 
 
 def decode_response(blob: bytes) -> ServingStatus:
-    """The status in a HealthCheckResponse. A value of a later version becomes UNKNOWN."""
+    """Return the status in a HealthCheckResponse. A value of a later version becomes UNKNOWN."""
     try:
         return ServingStatus(wrappers.Int32Value.FromString(blob).value)
     except ValueError:

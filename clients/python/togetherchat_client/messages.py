@@ -22,34 +22,34 @@ MEDIA_TYPE_BY_SUFFIX: Final = {
 
 
 def system(text: str) -> chat.Message:
-    """A system message: instructions for the whole conversation."""
+    """Return a system message: instructions for the whole conversation."""
     return _message(chat.ROLE_SYSTEM, text)
 
 
 def developer(text: str) -> chat.Message:
-    """A developer message: instructions from the developer."""
+    """Return a developer message: instructions from the developer."""
     return _message(chat.ROLE_DEVELOPER, text)
 
 
 def user(*content: str | chat.Image | chat.Audio | chat.ContentPart) -> chat.Message:
-    """A user message: text, images and audio, in order."""
+    """Return a user message: text, images and audio, in order."""
     return _message(chat.ROLE_USER, *content)
 
 
 def assistant(text: str) -> chat.Message:
-    """An assistant message. The message of a response can be appended as it is."""
+    """Return an assistant message. The message of a response can be appended as it is."""
     return _message(chat.ROLE_ASSISTANT, text)
 
 
 def tool_result(tool_call_id: str, text: str) -> chat.Message:
-    """The result of a tool call. `tool_call_id` is the `ToolCall.id`."""
+    """Return the result of a tool call. `tool_call_id` is the `ToolCall.id`."""
     message = _message(chat.ROLE_TOOL, text)
     message.tool_call_id = tool_call_id
     return message
 
 
 def image(source: str | bytes | Path, *, media_type: str = "") -> chat.Image:
-    """An image: an http, https or data URL, bytes, or a file to read.
+    """Return an image: an http, https or data URL, bytes, or a file to read.
 
     Raises:
         ValueError: bytes without a media type, or a file suffix of unknown type.
@@ -80,13 +80,13 @@ def function_tool(
 def json_schema(
     name: str, schema: str | Mapping[str, object], *, description: str = "", strict: bool | None = None
 ) -> chat.ResponseFormat:
-    """A response format: JSON that follows `schema`. Text is sent byte for byte."""
+    """Return a response format: JSON that follows `schema`. Text is sent byte for byte."""
     form = chat.JsonSchemaFormat(name=name, description=description, schema_json=_json(schema), strict=strict)
     return chat.ResponseFormat(json_schema=form)
 
 
 def text_of(source: service.CompleteResponse | chat.Message, *, choice_index: int = 0) -> str:
-    """The text of a message, or of one choice of a response. Empty where there is no text."""
+    """Return the text of a message, or of one choice of a response; empty if it has none."""
     if isinstance(source, chat.Message):
         return "".join(part.text for part in source.content)
     return "".join(text_of(choice.message) for choice in source.choices if choice.index == choice_index)

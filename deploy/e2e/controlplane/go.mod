@@ -1,5 +1,5 @@
-// Parts of Kubernetes as their module has them. It asks for its own libraries by no version; they are
-// released beside it, under the same number with a 0 in front.
+// Components of Kubernetes at the version of k8s.io/kubernetes. That module requires its libraries at
+// v0.0.0. They are released with it: v1.N.P needs v0.N.P of each.
 module togetherchat/controlplane
 
 go 1.26.0

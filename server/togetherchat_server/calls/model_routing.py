@@ -101,7 +101,7 @@ class RoutingChat:
 
     def _candidates(self, request: service.CompleteRequest, call: Call) -> Iterator[_Candidate]:
         """Yield the request for each model in turn. The next one is needed if the last has failed."""
-        call.progress.model_asked = request.model
+        call.progress.model_requested = request.model
         names = [request.model, *request.fallback_models]
         ids = [self._names.resolve(name) for name in names]
         successor = self._names.replacements.get(ids[0]) if len(ids) == 1 else None

@@ -17,7 +17,7 @@ from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.domain.trace_context import CallTrace, SpanContext
 from togetherchat_server.telemetry.call_record import CallRecord, Sink, Spans
-from togetherchat_server.tenants.authenticator import MISSING, NOBODY, Authenticator, Identity
+from togetherchat_server.tenants.authenticator import ANONYMOUS, MISSING, Authenticator, Identity
 
 INTERNAL_ERROR_MESSAGE: Final = "internal error; the service's log has the details under this request id"
 DRAINING_MESSAGE: Final = "the service stopped before the response was complete"
@@ -47,7 +47,7 @@ _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncomingCall:
-    """What a frontend knows of a call before it is opened. Strings are the caller's own, not validated."""
+    """The data of a call before it is opened. Strings come from the caller and are not validated."""
 
     protocol: str
     method: str
@@ -144,7 +144,7 @@ class Sessions:
 
     def rejected(self, incoming: IncomingCall) -> Call:
         """Return the call of a caller that is rejected before anything is read. It has an id and no key."""
-        now_s, identity = self._clock(), self._identity_or_nobody(incoming)
+        now_s, identity = self._clock(), self._identity_or_anonymous(incoming)
         return Call(
             id=request_id_or_new(incoming.request_id),
             method=incoming.method,
@@ -170,22 +170,24 @@ class Sessions:
         return call.seconds_left(self._clock())
 
     def _identity(self, incoming: IncomingCall) -> Identity:
-        """Return the caller's identity; NOBODY if callers need no key of this service."""
+        """Return the caller's identity; ANONYMOUS if callers need no key of this service."""
         if self._authenticator is None:
-            return NOBODY
+            return ANONYMOUS
         if not incoming.authorization:
             raise ServiceError(Reason.MISSING_CREDENTIALS, MISSING)
         return self._authenticator.identity_of(_bearer_key(incoming.authorization))
 
-    def _identity_or_nobody(self, incoming: IncomingCall) -> Identity:
+    def _identity_or_anonymous(self, incoming: IncomingCall) -> Identity:
         try:
             return self._identity(incoming)
         except ServiceError:
-            return NOBODY
+            return ANONYMOUS
 
     def _begin_trace(self, incoming: IncomingCall) -> tuple[SpanContext | None, CallTrace | None]:
         """Return the trace context for the provider and, if the call is traced, the data of its spans."""
-        parent = SpanContext.of(incoming.traceparent, incoming.tracestate) if incoming.traceparent else None
+        parent = (
+            SpanContext.parse(incoming.traceparent, incoming.tracestate) if incoming.traceparent else None
+        )
         return (parent, None) if self._spans is None else self._spans.begin(parent)
 
     def _upstream_key(self, incoming: IncomingCall) -> tuple[Secret | None, bool]:
@@ -209,7 +211,7 @@ def deadline_margin_s(seconds_left: float) -> float:
     """Return how long before the caller's deadline the service ends the call.
 
     The status, which names the reason, must arrive before the caller's own timer fires. `grpc-timeout`
-    is rounded up on its way by up to 1%: hence a share of the time left. The margin never exceeds a
+    is rounded up on its way by up to 1%, so the margin grows with the time left. The margin never exceeds a
     fifth of a short deadline.
     """
     return min(max(MARGIN_MIN_S, MARGIN_RATIO * seconds_left), MARGIN_RATIO_MAX * max(seconds_left, 0.0))
@@ -246,7 +248,7 @@ def retry_delay_s(requested_s: float | None, previous_attempts: int, fraction: f
 def call_record(call: Call, protocol: str, outcome: Outcome, *, now_s: float) -> CallRecord:
     """Return the record of a finished call. A completion that broke off counts the deltas received."""
     progress, usage = call.progress, outcome.usage
-    deltas = progress.output_pieces or None
+    deltas = progress.output_deltas or None
     first_s = progress.first_event_s
     return CallRecord(
         id=call.id,
@@ -268,7 +270,7 @@ def call_record(call: Call, protocol: str, outcome: Outcome, *, now_s: float) ->
         completion_tokens=usage.completion_tokens if usage else deltas,
         usage_estimated=usage.estimated if usage else deltas is not None,
         cost_nano_usd=usage.cost_nano_usd if usage and usage.HasField("cost_nano_usd") else None,
-        model_asked=progress.model_asked if progress.model_asked != progress.model else "",
+        model_requested=progress.model_requested if progress.model_requested != progress.model else "",
         rate_limits=progress.rate_limits,
         tenant=call.tenant,
         key_id=call.key_id,

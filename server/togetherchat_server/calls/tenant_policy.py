@@ -13,7 +13,7 @@ import orjson
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.domain.call import Call, EventBatch
 from togetherchat_server.domain.ports import Chat, ModelListing
-from togetherchat_server.domain.reasons import Reason, ServiceError, Violation
+from togetherchat_server.domain.reasons import FieldViolation, Reason, ServiceError
 from togetherchat_server.models.aliases import ModelAliases
 from togetherchat_server.tenants.policy import TenantPolicy
 from togetherchat_server.tenants.quota import TenantQuota
@@ -88,7 +88,7 @@ def _reject_other_bounds(request: service.CompleteRequest) -> None:
     extra = cast("dict[str, object]", orjson.loads(request.extra_body_json))
     found = [name for name in OTHER_BOUNDS if name in extra]
     if found:
-        violation = Violation(
+        violation = FieldViolation(
             field="extra_body_json", description=f"must not contain {found[0]!r}: use max_tokens"
         )
         raise ServiceError(

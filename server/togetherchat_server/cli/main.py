@@ -158,7 +158,7 @@ def _log_stream() -> TextIO:
     """Return a second stream to standard error, for the log only.
 
     At exit Python flushes `sys.stderr`. If the log used it, and its thread were blocked in a write to
-    a pipe that nobody reads, the flush would wait forever.
+    a pipe that is not read, the flush would wait forever.
     """
     return os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="backslashreplace")
 

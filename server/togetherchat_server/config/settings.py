@@ -72,9 +72,9 @@ class Settings(BaseModel):
     worker_heartbeat_timeout_s: Seconds = Field(
         8.0, description="Replace a worker that sends no heartbeat for this long. Needs --workers above 1."
     )
-    sandbox: bool = Field(False, description="Use the built-in simulator instead of a provider.")
+    sandbox: bool = Field(False, description="Use the built-in sandbox instead of a provider.")
     sandbox_tokens_per_second: Annotated[float, Field(ge=0, le=1e6)] = Field(
-        80.0, description="Output rate of the simulator; 0 removes the limit."
+        80.0, description="Output rate of the sandbox; 0 removes the limit."
     )
     upstream_credentials: Literal["server", "caller", "caller-then-server"] = Field(
         "server",
@@ -107,7 +107,7 @@ class Settings(BaseModel):
     )
     traces: Traces = Field(
         None,
-        description="Export spans over OTLP as the OTEL_* variables say: otlp or off. Needs the extra "
+        description="Export spans over OTLP as the OTEL_* variables configure: otlp or off. Needs the extra "
         "[telemetry].",
     )
 

@@ -217,7 +217,7 @@ def _context(files: CertificateFiles) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
     try:
-        # Without a password OpenSSL would ask for one on the terminal.
+        # Without a password OpenSSL would prompt for one on the terminal.
         context.load_cert_chain(files.certificate, files.key, password=lambda: b"")
     except ssl.SSLError as exc:
         if exc.reason in _MISMATCHES:

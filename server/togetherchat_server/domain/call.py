@@ -17,8 +17,8 @@ class Phase(enum.StrEnum):
     """How far a call has progressed. Reported in error metadata and in the call record."""
 
     ADMITTED = "admitted"
-    AWAITING_ANSWER = "awaiting_answer"
-    ANSWERING = "answering"
+    AWAITING_RESPONSE = "awaiting_response"
+    RESPONDING = "responding"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,14 +34,14 @@ class Progress:
     """Requests sent to the provider."""
     model: str = ""
     """The model of the last attempt, after aliases and fallbacks."""
-    model_asked: str = ""
+    model_requested: str = ""
     """The model that the caller named."""
     upstream_request_id: str = ""
     rate_limits: tuple[tuple[str, str], ...] = ()
     """The provider's rate-limit headers, lower case, of the last attempt."""
     first_event_s: float | None = None
     """When the first event of the completion was received, on the monotonic clock."""
-    output_pieces: int = 0
+    output_deltas: int = 0
     """Fragments of text, reasoning or arguments received: about one per token."""
 
 

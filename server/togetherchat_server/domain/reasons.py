@@ -113,7 +113,7 @@ FALLS_BACK: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Violation:
+class FieldViolation:
     """One invalid field of a request; `field` is a path such as `messages[2].content[0].text`."""
 
     field: str
@@ -143,7 +143,7 @@ class ServiceError(Exception):
         message: str,
         *,
         retry_after_s: float | None = None,
-        violations: tuple[Violation, ...] = (),
+        violations: tuple[FieldViolation, ...] = (),
         upstream: ProviderErrorInfo | None = None,
     ) -> None:
         super().__init__(reason, message)

@@ -44,7 +44,7 @@ class SpanContext:
         return f"00-{self.trace_id:032x}-{self.span_id:016x}-{self.flags:02x}"
 
     @classmethod
-    def of(cls, traceparent: str, tracestate: str) -> Self | None:
+    def parse(cls, traceparent: str, tracestate: str) -> Self | None:
         """Parse the caller's span from its headers; None if they name none.
 
         A `tracestate` that is malformed, or longer than the standard requires systems to pass on, is dropped.

@@ -22,7 +22,7 @@ class ModelAliases:
     """A model id to its successor, which is used when the provider rejects the model."""
 
     def resolve(self, name: str) -> str:
-        """Return the id that the name stands for. A name that is not an alias is an id."""
+        """Return the model id of a name. A name that is not an alias is an id."""
         return self.aliases.get(name, name)
 
     def all(self) -> dict[str, str]:

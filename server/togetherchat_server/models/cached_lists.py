@@ -23,7 +23,7 @@ class ListCacheLimits:
     fetch_timeout_s: float = 10.0
     """The longest that one fetch takes."""
     retry_after_failure_s: float = 15.0
-    """How long after a failure the provider is not asked again."""
+    """Time after a failed fetch in which no other fetch is started."""
     stale_wait_s: float = 1.0
     """How long a caller waits for a new list if there is an older one."""
     keys_max: int = 256
@@ -78,7 +78,7 @@ class CachedLists:
         self._limits = limits
         self._lists: OrderedDict[str, CachedList] = OrderedDict()
 
-    def of(self, key: str) -> CachedList:
+    def get(self, key: str) -> CachedList:
         """Return the list of a key, which becomes the most recently used one."""
         cached = self._lists.setdefault(key, CachedList())
         self._lists.move_to_end(key)

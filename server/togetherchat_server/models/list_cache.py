@@ -29,8 +29,8 @@ from togetherchat_server.models.unavailable import UnavailableModels
 
 _KEY_REJECTED: Final = frozenset({Reason.CALLER_KEY_REJECTED, Reason.SERVICE_KEY_REJECTED})
 _WAIT_RATIO: Final = 0.8
-"""The fraction of a caller's remaining time that is spent on waiting for a fetch. The rest is left to
-respond from what is cached, which is better than an error."""
+"""The fraction of a caller's remaining time in which it waits for a fetch. In the rest it can still get
+the cached list, which is better than an error."""
 _RENEWAL_RATIO: Final = 0.8
 """The fraction of its fresh time after which a list is renewed in the background."""
 _NAMED_MAX: Final = 10
@@ -74,11 +74,11 @@ class ModelListCache:
         """Return one page.
 
         Raises:
-            ServiceError: INVALID_REQUEST, before the provider is asked; CALLER_KEY_REJECTED if the
+            ServiceError: INVALID_REQUEST, before a request to the provider; CALLER_KEY_REJECTED if the
                 provider rejects the key that the caller brought.
         """
         validate(request)
-        cached = self._lists.of(call.key_fingerprint())
+        cached = self._lists.get(call.key_fingerprint())
         now_s = self._clock()
         if now_s - cached.failed_s >= self._limits.retry_after_failure_s:
             if not self._is_current(cached, now_s):
@@ -102,7 +102,7 @@ class ModelListCache:
         return live if live is not None else self._catalog.price(model_id)
 
     async def aclose(self) -> None:
-        """Cancel the fetches in progress. Their callers get what is cached."""
+        """Cancel the fetches in progress. Their callers get the cached lists."""
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()

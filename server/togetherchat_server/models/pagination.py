@@ -19,7 +19,7 @@ import orjson
 
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
-from togetherchat_server.domain.reasons import Reason, ServiceError, Violation
+from togetherchat_server.domain.reasons import FieldViolation, Reason, ServiceError
 
 PAGE_SIZE_DEFAULT: Final = 100
 PAGE_SIZE_MAX: Final = 1000
@@ -92,7 +92,7 @@ def validate(request: service.ListModelsRequest) -> _Position | None:
         last = _position_of_token(request)
         if last is None:
             violations.append(
-                Violation(
+                FieldViolation(
                     field="page_token",
                     description="must be the next_page_token of a response with the same filters and order",
                 )
@@ -105,17 +105,19 @@ def validate(request: service.ListModelsRequest) -> _Position | None:
     return last
 
 
-def _violations(request: service.ListModelsRequest) -> Iterator[Violation]:
+def _violations(request: service.ListModelsRequest) -> Iterator[FieldViolation]:
     if request.page_size < 0:
-        yield Violation(field="page_size", description="must not be negative")
+        yield FieldViolation(field="page_size", description="must not be negative")
     if request.order_by not in _ORDERS:
-        yield Violation(field="order_by", description="must be id, context_length or input_price")
+        yield FieldViolation(field="order_by", description="must be id, context_length or input_price")
     if request.availability and request.availability not in _USABLE_AS:
-        yield Violation(field="availability", description=f"{request.availability:d} is not a known value")
+        yield FieldViolation(
+            field="availability", description=f"{request.availability:d} is not a known value"
+        )
     if request.state not in models.ModelState.values():
-        yield Violation(field="state", description=f"{request.state:d} is not a known value")
+        yield FieldViolation(field="state", description=f"{request.state:d} is not a known value")
     if not math.isfinite(request.max_input_usd_per_million_tokens):
-        yield Violation(field="max_input_usd_per_million_tokens", description="must be a finite number")
+        yield FieldViolation(field="max_input_usd_per_million_tokens", description="must be a finite number")
     for field, text, characters_max in (
         ("page_token", request.page_token, TOKEN_CHARACTERS_MAX),
         ("type", request.type, TEXT_CHARACTERS_MAX),
@@ -124,7 +126,7 @@ def _violations(request: service.ListModelsRequest) -> Iterator[Violation]:
         ("query", request.query, TEXT_CHARACTERS_MAX),
     ):
         if len(text) > characters_max:
-            yield Violation(field=field, description=f"must have at most {characters_max} characters")
+            yield FieldViolation(field=field, description=f"must have at most {characters_max} characters")
 
 
 def _matches(model: models.Model, request: service.ListModelsRequest) -> bool:

@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """What the process gives to the app: clocks, randomness, and a stream for the log."""
+    """The environment that the process gives to the app: clocks, randomness, and a stream for the log."""
 
     version: str
     clock: Callable[[], float]

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerShare:
-    """What a worker shares with the others: its listening ports, and the quota store's descriptor."""
+    """The resources that a worker shares with the others: its ports, and the quota store's descriptor."""
 
     share_port: bool = False
     quota_store_fd: int | None = None
@@ -69,7 +69,7 @@ class Frontends:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tenancy:
-    """What the service needs to serve tenants."""
+    """The parts that serve tenants."""
 
     authenticator: Authenticator
     policy: TenantPolicy

@@ -1,4 +1,4 @@
-"""What the supervisor and its processes send to each other: one assignment, then reports.
+"""The messages between the supervisor and its processes: one assignment, then reports.
 
 The assignment is an environment variable. A report is one packet of JSON on a socket pair. Neither
 holds anything of a call but the number of calls in flight. Metrics use the same socket: see
@@ -23,7 +23,7 @@ FAILURE_CHARACTERS_MAX: Final = 500
 
 
 class Role(StrEnum):
-    """What a process is started for."""
+    """The role for which a process is started."""
 
     WORKER = "worker"
     SANDBOX = "sandbox"
@@ -40,7 +40,7 @@ class WorkerPhase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """What a started process receives from its supervisor.
+    """The assignment that a started process receives from its supervisor.
 
     `control_fd` is the process's end of the socket pair. `grpc_listen`, `http_listen` and
     `health_listen` are the settings of that name with the ports that the supervisor reserved; for

@@ -24,9 +24,9 @@ from togetherchat_server.supervisor.worker_state import Slot, Worker, describe_e
 
 # Before any worker has served: this many failures of one slot end the start.
 START_FAILURES_MAX: Final = 3
-# What a worker may take to close, beyond the drain.
+# How long a worker may take to close, beyond the drain.
 STOP_MARGIN_S: Final = 5.0
-# What a worker may take to exit after a second signal.
+# How long a worker may take to exit after a second signal.
 FORCED_STOP_S: Final = 5.0
 # Without a serving worker for this long, the supervisor reports itself unhealthy.
 UNHEALTHY_AFTER_S: Final = 60.0
@@ -239,7 +239,7 @@ class Fleet:
             self._forwarded += 1
             left_s = limits.drain_delay_s + limits.drain_timeout_s + STOP_MARGIN_S if first else FORCED_STOP_S
             for worker in self._workers.values():
-                # A worker that a rolling restart has asked to stop would take the first for its second.
+                # A worker that a rolling restart is stopping would treat it as its second signal and exit.
                 if worker.role is Role.WORKER and not (first and worker.stopping):
                     worker.stop_deadline = min(worker.stop_deadline or now + left_s, now + left_s)
                     yield SendSignal(worker=worker, number=_suitable(worker, number if first else other))

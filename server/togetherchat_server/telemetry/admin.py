@@ -1,9 +1,9 @@
 """The admin port: liveness, readiness, version and metrics.
 
-A small HTTP server on asyncio's streams, so that the loop which serves the calls answers a probe
-as well, and nothing else that could be busy. Bounded: one short request per connection, within
-five seconds. `/healthz` shows that the loop runs, `/readyz` that calls are accepted; neither
-contacts the provider. `/metrics` is for Prometheus; this module does not know its format.
+A small HTTP server on asyncio's streams. It runs on the event loop that serves the calls, so a probe
+fails if that loop is blocked. Bounded: one short request per connection, within five seconds.
+`/healthz` shows that the loop runs, `/readyz` that calls are accepted; neither contacts the provider.
+`/metrics` is for Prometheus; this module does not know its format.
 """
 
 import asyncio

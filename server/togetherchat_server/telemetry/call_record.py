@@ -36,7 +36,7 @@ class CallRecord:
     completion_tokens: int | None
     usage_estimated: bool
     cost_nano_usd: int | None
-    model_asked: str = ""
+    model_requested: str = ""
     """The model as the caller named it, if it differs from `model`: an alias, or replaced by a fallback."""
     rate_limits: tuple[tuple[str, str], ...] = ()
     """The provider's rate-limit headers of the last attempt."""
@@ -59,7 +59,7 @@ class Spans(Protocol):
     def begin(self, parent: SpanContext | None) -> tuple[SpanContext, CallTrace | None]:
         """Decide whether a call is traced.
 
-        Returns the context to send to the provider, and for a traced call where its attempts are recorded.
+        Returns the context to send to the provider, and the object that records its attempts if it is traced.
         """
         ...
 

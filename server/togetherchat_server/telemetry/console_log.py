@@ -41,7 +41,7 @@ def record_columns(_logger: LogWriter, level: str, line: EventDict) -> EventDict
         "duration": f"{_ms(record.duration_s):>{DURATION_WIDTH}}",
         "code": record.code,
         "model": record.model,
-        "asked": record.model_asked,
+        "requested": record.model_requested,
         "reason": record.reason,
         "first": _ms(record.first_token_s),
         "tokens": f"{record.prompt_tokens or 0}+{output_tokens}" if output_tokens else "",

@@ -1,6 +1,6 @@
 """Writes log lines on a thread of its own.
 
-A pipe that nobody reads blocks its writer: a line written from the event loop would stop the
+A pipe that is not read blocks its writer: a line written from the event loop would stop the
 service. So lines go through a bounded queue to a thread. While the queue is full, lines are
 dropped and counted. Knows neither records nor formats.
 """

@@ -96,7 +96,7 @@ def call_attributes(record: CallRecord, listeners: ListenerAttributes) -> Attrib
     for name, value in (
         ("togetherchat.reason", record.reason),
         ("togetherchat.model", _text(record.model)),
-        ("togetherchat.model_asked", _text(record.model_asked)),
+        ("togetherchat.model_requested", _text(record.model_requested)),
         ("togetherchat.cost_nano_usd", record.cost_nano_usd),
         ("togetherchat.first_token_s", record.first_token_s),
     ):

@@ -34,7 +34,7 @@ class Identity:
     key_id: str
 
 
-NOBODY: Final = Identity(tenant="", key_id="")
+ANONYMOUS: Final = Identity(tenant="", key_id="")
 """The identity of every caller if the service has no API keys file."""
 
 
@@ -54,7 +54,7 @@ class _KeyRing:
     keys: dict[str, _StoredKey]
 
 
-_UNKNOWN: Final = _StoredKey(digest=bytes(32), identity=NOBODY, revoked=True, expires_s=None)
+_UNKNOWN: Final = _StoredKey(digest=bytes(32), identity=ANONYMOUS, revoked=True, expires_s=None)
 
 
 @final

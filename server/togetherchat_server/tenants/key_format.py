@@ -1,8 +1,8 @@
 """The format of a key of this service: `tc_<id>_<secret><checksum>`.
 
 The id is public: it is in the file, in lists and in logs, and it finds the key without a search over
-secrets. The secret is 32 random bytes. The prefix serves secret scanners. The checksum tells a typing
-error from a key that was never created.
+secrets. The secret is 32 random bytes. The prefix serves secret scanners. The checksum distinguishes
+a typing error from a key that was never created.
 """
 
 import base64

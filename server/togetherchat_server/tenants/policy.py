@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import final
 
-from togetherchat_server.domain.reasons import Reason, ServiceError, Violation
+from togetherchat_server.domain.reasons import FieldViolation, Reason, ServiceError
 from togetherchat_server.tenants.tenants_file import MODELS_MAX, TenantsFile
 
 
@@ -47,7 +47,7 @@ class TenantPolicy:
         per_choice = bound // choices
         if requested is None and per_choice:
             return per_choice
-        violation = Violation(
+        violation = FieldViolation(
             field="max_tokens" if per_choice else "n",
             description=f"must be at most {per_choice or bound}: a call of tenant {tenant} may have "
             f"{bound} output tokens over all its choices",

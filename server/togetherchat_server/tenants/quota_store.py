@@ -22,7 +22,7 @@ class QuotaMetric(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class QuotaRejection:
-    """The exhausted limit. `retry_after_s` is None if nobody knows when there is room again."""
+    """The exhausted limit. `retry_after_s` is None if the time is unknown."""
 
     metric: QuotaMetric
     retry_after_s: float | None

@@ -2,7 +2,7 @@
 
 The file is checked at most once a second, and only when its value is requested. That needs no thread
 and no task, and most calls only compare two numbers. If the file cannot be read or is invalid, the
-last value stays in force, and one warning is logged.
+last value stays in effect, and one warning is logged.
 """
 
 import logging
@@ -44,7 +44,7 @@ class ReloadingFile(Generic[Value]):
         except OSError as exc:
             if self._state is not None:
                 _log.warning(
-                    "%s: file not found (%s); its last contents stay in force", self._path, exc.strerror
+                    "%s: file not found (%s); its last contents stay in effect", self._path, exc.strerror
                 )
             self._state = None
             return
@@ -55,7 +55,7 @@ class ReloadingFile(Generic[Value]):
             self._value = self._read(self._path)
         except (OSError, ValueError) as exc:
             problem = exc.strerror if isinstance(exc, OSError) else exc
-            _log.warning("%s: invalid (%s); its last valid contents stay in force", self._path, problem)
+            _log.warning("%s: invalid (%s); its last valid contents stay in effect", self._path, problem)
         else:
             _log.info("%s: reloaded", self._path)
 

@@ -4,7 +4,7 @@ Pure: times and chance are arguments. State is kept for each pair of upstream ke
 provider's limits are per organisation and model, and one caller's failures must not affect another.
 Two things are remembered:
 
-- *A delay that the provider asked for.* Until it is over, requests would only be rejected: they fail
+- *A delay that the provider requested.* Until it is over, requests would only be rejected: they fail
   here, with the rest of the delay.
 - *Recent outcomes.* When fewer than half of the requests with an outcome were accepted, requests are
   dropped with the chance max(0, (outcomes - 2 accepts) / (outcomes + 1)), at most 0.9, so that probes
@@ -59,7 +59,7 @@ NOT_ACCEPTED: Final = frozenset(
 @final
 @dataclass(slots=True)
 class _PairState:
-    """What is remembered of one key and model."""
+    """The state of one pair of upstream key and model."""
 
     outcomes: deque[float] = field(default_factory=deque[float])
     accepts: deque[float] = field(default_factory=deque[float])
@@ -79,7 +79,7 @@ class AdaptiveThrottle:
         """Admit a request, or reject it.
 
         Raises:
-            ServiceError: the reason with which the provider asked for a delay, or UPSTREAM_OVERLOADED.
+            ServiceError: the reason with which the provider requested a delay, or UPSTREAM_OVERLOADED.
         """
         state = self._state(pair, now_s)
         if now_s < state.held_until_s:
@@ -94,7 +94,7 @@ class AdaptiveThrottle:
             )
 
     def is_open(self, pair: Hashable, *, now_s: float) -> bool:
-        """Whether requests are being dropped: a request that is admitted meanwhile is a probe."""
+        """Return whether requests are being dropped: a request that is admitted meanwhile is a probe."""
         state = self._state(pair, now_s)
         return _drop_chance(len(state.outcomes), len(state.accepts)) > 0
 
@@ -117,11 +117,11 @@ class AdaptiveThrottle:
             state.held_reason = error.reason
 
     def held(self, *, now_s: float) -> int:
-        """The number of pairs whose delay is not over."""
+        """Return the number of pairs whose delay is not over."""
         return sum(now_s < state.held_until_s for state in self._pairs.values())
 
     def dropping(self, *, now_s: float) -> int:
-        """The number of pairs of which a share of the requests is dropped."""
+        """Return the number of pairs of which a share of the requests is dropped."""
         dropping = 0
         for state in self._pairs.values():
             _forget_old(state, now_s)

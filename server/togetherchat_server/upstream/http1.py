@@ -7,7 +7,7 @@ no host name, and no time except when it was used.
 The theory. A connection is *idle* until a request is sent, and idle again after the response. A
 response counts as complete only where HTTP can prove it:
 
-- a response with a length or in chunks ends where they say; one with neither ends with the
+- a response with a length or in chunks ends where these define; one with neither ends with the
   connection, by a FIN and not by a reset;
 - bytes behind a response, or on an idle connection, belong to no request: the connection is closed,
   so that they cannot become the response to the next request;
@@ -307,8 +307,8 @@ class Http1Connection(asyncio.Protocol):
         self._wake()
 
     def _connection_error(self, cause: Exception | None) -> BrokenConnectionError:
-        at_once = self._now_s() - self._active_since_s <= KEEPALIVE_RACE_S
-        stale = self._requests > 1 and not self._byte_received and at_once
+        ended_early = self._now_s() - self._active_since_s <= KEEPALIVE_RACE_S
+        stale = self._requests > 1 and not self._byte_received and ended_early
         error = StaleConnectionError() if stale else BrokenConnectionError()
         error.__cause__ = cause if isinstance(cause, OSError) else None
         return error

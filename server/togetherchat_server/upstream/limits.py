@@ -17,7 +17,7 @@ class UpstreamLimits:
     """How much is read of a response with an error status."""
     max_stream_bytes: int = 32 * MIB
     connections_max: int = 1024
-    """Requests in flight, hence active connections. One more is rejected at once."""
+    """Maximum of requests in flight, and so of active connections. Further ones are rejected."""
     keepalive_s: float = 15.0
     """How long an idle connection is kept; less than the upstream keeps it."""
     max_connection_age_s: float = 300.0

@@ -78,7 +78,7 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         return self._opened
 
     def connections(self) -> tuple[int, int]:
-        """The number of active and of idle connections."""
+        """Return the number of active and of idle connections."""
         idle = sum(map(len, self._idle.values()))
         return len(self._connections) - idle, idle
 
@@ -126,7 +126,7 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         return await _send_on(await self._connect(origin), head, body), origin
 
     def _pop_idle(self, origin: Origin) -> Http1Connection | None:
-        """The most recently used idle connection that may be used again."""
+        """Return the most recently used idle connection that may be used again."""
         idle = self._idle.get(origin, [])
         now_s = self._now_s()
         while idle:
@@ -216,7 +216,7 @@ def _origin(url: httpx.URL) -> Origin:
 
 
 def _head(request: httpx.Request, body_bytes: int) -> bytes:
-    """The request line and the headers.
+    """Return the request line and the headers.
 
     Raises:
         httpx.LocalProtocolError: a header contains a character that would end its line.

@@ -1,4 +1,4 @@
-"""Reads from response headers how long the provider asks to wait before a retry.
+"""Reads from response headers the delay that the provider requests before a retry.
 
 Owns the reading of `retry-after-ms`, `retry-after` and `x-ratelimit-reset`. Contains no policy: no
 jitter, no decision whether to wait, and no cap except on absurd values.
@@ -49,7 +49,7 @@ def _until_date(headers: Mapping[str, str], *, now_wall_s: float) -> float | Non
 
 
 def _date(text: str) -> float | None:
-    """An HTTP date as seconds since 1970. One without a zone is in UTC, as all HTTP dates are."""
+    """Return an HTTP date as seconds since 1970. One without a zone is in UTC, as all HTTP dates are."""
     if not text or len(text) > _DATE_CHARACTERS_MAX:
         return None
     try:

@@ -104,7 +104,7 @@ class RetryingChat:
         self._throttle.failed(_pair(request, call), error, now_s=environment.clock())
         if request.fallback_models and error.reason in FALLS_BACK:
             raise error
-        if call.progress.output_pieces:  # generated, and billed, although the caller received nothing
+        if call.progress.output_deltas:  # generated, and billed, although the caller received nothing
             raise error
         if self._throttle.is_open(_pair(request, call), now_s=environment.clock()):
             raise error  # a probe: a retry would make its caller wait for the same failure

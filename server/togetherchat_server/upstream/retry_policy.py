@@ -13,7 +13,7 @@ that. Failures fall into three classes:
 
 Every other failure is final: it would repeat, or the caller must change the request. Delays are drawn
 between zero and a bound that doubles ("full jitter"), so that callers that failed together do not
-retry together. A delay that the provider asks for is a minimum. If it does not fit into the time left,
+retry together. A delay that the provider requests is a minimum. If it does not fit into the time left,
 or exceeds `provider_delay_max_s`, the call fails now and reports the delay.
 
 A budget bounds the sum: a tenth of the first attempts of the last ten seconds, and one per second
@@ -31,7 +31,7 @@ from togetherchat_server.domain.reasons import Reason, ServiceError
 
 @final
 class AttemptClass(enum.Enum):
-    """What a failed attempt may have cost."""
+    """Whether a failed attempt may be billed."""
 
     NOT_SENT = "nothing reached the provider"
     DECLINED = "the provider did not do the work"
@@ -67,13 +67,13 @@ class RetryPolicy:
     first_delay_s: float = 0.25
     delay_max_s: float = 8.0
     provider_delay_max_s: float = 30.0
-    """The longest delay that the provider may ask for and that is waited out."""
+    """The longest delay requested by the provider that is waited for."""
 
 
 def decide(
     error: ServiceError, *, attempt: int, seconds_left: float, fraction: float, policy: RetryPolicy
 ) -> float | None:
-    """The delay before the next attempt, in seconds; None to fail with the error.
+    """Return the delay before the next attempt, in seconds; None to fail with the error.
 
     Args:
         error: how the last attempt failed.

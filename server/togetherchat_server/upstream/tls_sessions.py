@@ -72,7 +72,7 @@ class _SessionCache:
         self._entries: dict[str, _Entry] = {}
 
     def session_for(self, host: str) -> ssl.SSLSession | None:
-        """The session to offer in a handshake that begins now."""
+        """Return the session to offer in a handshake that begins now."""
         entry = self._entries.get(host)
         if entry is None:
             return None

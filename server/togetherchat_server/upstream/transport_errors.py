@@ -55,13 +55,13 @@ def error(reason: Reason) -> ServiceError:
 
 
 def before_response(failure: httpx.RequestError) -> ServiceError:
-    """The error for a request that failed before the response head was received."""
+    """Return the error for a request that failed before the response head was received."""
     specific = (reason for cause in _causes(failure) for kind, reason in CAUSES if isinstance(cause, kind))
     return error(next(specific, _first_match(BEFORE_RESPONSE, failure)))
 
 
 def in_response(failure: httpx.RequestError) -> ServiceError:
-    """The error for a response whose body could not be read to its end."""
+    """Return the error for a response whose body could not be read to its end."""
     return error(_first_match(IN_RESPONSE, failure))
 
 

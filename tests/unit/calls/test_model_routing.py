@@ -330,7 +330,7 @@ async def test_an_alias_is_replaced_by_its_model():
 
     assert ([PRICED, PRICED], PRICED) == (names(fake), unary.model)
     assert ["fast is an alias of this service; priced/model was used."] == warnings
-    assert ("fast", PRICED) == (of.progress.model_asked, of.progress.model)
+    assert ("fast", PRICED) == (of.progress.model_requested, of.progress.model)
     assert 520_000 == unary.usage.cost_nano_usd
     assert "fast" == requested.model
 
@@ -352,7 +352,7 @@ async def test_a_response_of_the_requested_model_has_no_warning():
 
     _, warnings = await both(fake, request("first", "fast"), of)
 
-    assert ([], "first") == (warnings, of.progress.model_asked)
+    assert ([], "first") == (warnings, of.progress.model_requested)
 
 
 async def test_the_successor_of_a_rejected_model_is_tried():
@@ -363,7 +363,7 @@ async def test_the_successor_of_a_rejected_model_is_tried():
 
     assert ((["retired/id", PRICED] * 2), PRICED) == (names(fake), unary.model)
     assert ["The provider rejected retired/id; its successor priced/model was used instead."] == warnings
-    assert ("retired/id", PRICED) == (of.progress.model_asked, of.progress.model)
+    assert ("retired/id", PRICED) == (of.progress.model_requested, of.progress.model)
     served = FakeChat()
     assert (await both(served, request("retired/id"), call()))[1] == []
 

@@ -153,7 +153,7 @@ def test_a_completion_that_broke_off_is_recorded_with_its_tokens_so_far():
     records = []
     sessions = create_sessions(sinks=(records.append,))
     call = sessions.open(incoming())
-    call.progress.output_pieces = 7
+    call.progress.output_deltas = 7
 
     sessions.close(call, "grpc", Outcome(code="UNAVAILABLE", reason=Reason.UPSTREAM_TRUNCATED))
 

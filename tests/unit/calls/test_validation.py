@@ -8,7 +8,7 @@ import pytest
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.calls.validation import RequestLimits, validate
-from togetherchat_server.domain.reasons import Reason, ServiceError, Violation
+from togetherchat_server.domain.reasons import FieldViolation, Reason, ServiceError
 
 LIMITS = RequestLimits()
 TEXT = chat.ContentPart(text="hello")
@@ -38,7 +38,7 @@ def schema(**fields) -> service.CompleteRequest:
     return request(response_format=chat.ResponseFormat(json_schema=chat.JsonSchemaFormat(**fields)))
 
 
-def violations(wrong: service.CompleteRequest, limits: RequestLimits = LIMITS) -> tuple[Violation, ...]:
+def violations(wrong: service.CompleteRequest, limits: RequestLimits = LIMITS) -> tuple[FieldViolation, ...]:
     with pytest.raises(ServiceError) as raised:
         validate(wrong, limits)
     assert raised.value.reason is Reason.INVALID_REQUEST

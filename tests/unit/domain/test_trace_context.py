@@ -9,7 +9,7 @@ GOOD = f"00-{TRACE}-{SPAN}-01"
 
 def test_a_callers_span_is_read_and_written():
     """What came is what goes on."""
-    span = SpanContext.of(GOOD, "a=1")
+    span = SpanContext.parse(GOOD, "a=1")
 
     assert (int(TRACE, 16), int(SPAN, 16), True, "a=1") == (
         span.trace_id,
@@ -33,7 +33,7 @@ def test_a_callers_span_is_read_and_written():
 )
 def test_flags_that_nobody_has_defined_are_not_passed_on(flags, sampled, kept):
     """The specification asks for zeros there."""
-    span = SpanContext.of(GOOD[:-2] + flags, "")
+    span = SpanContext.parse(GOOD[:-2] + flags, "")
 
     assert (sampled, kept) == (span.sampled, span.traceparent[-2:])
 
@@ -41,7 +41,7 @@ def test_flags_that_nobody_has_defined_are_not_passed_on(flags, sampled, kept):
 @pytest.mark.parametrize("header", [f"01{GOOD[2:]}", f"cc{GOOD[2:]}-what-will-be"])
 def test_a_later_version_is_read_by_its_first_four_fields(header):
     """And goes on as the version that we know."""
-    assert GOOD == SpanContext.of(header, "").traceparent
+    assert GOOD == SpanContext.parse(header, "").traceparent
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_later_version_is_read_by_its_first_four_fields(header):
 )
 def test_what_is_no_traceparent(header):
     """As if there were none."""
-    assert None is SpanContext.of(header, "a=1")
+    assert None is SpanContext.parse(header, "a=1")
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_what_is_no_traceparent(header):
 )
 def test_a_good_tracestate_goes_on_as_it_came(state):
     """It belongs to others."""
-    assert state == SpanContext.of(GOOD, state).state
+    assert state == SpanContext.parse(GOOD, state).state
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_good_tracestate_goes_on_as_it_came(state):
 )
 def test_a_bad_tracestate_is_left_out(state):
     """The trace goes on without it."""
-    span = SpanContext.of(GOOD, state)
+    span = SpanContext.parse(GOOD, state)
 
     assert (GOOD, "") == (span.traceparent, span.state)
 

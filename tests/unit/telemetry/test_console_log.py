@@ -69,9 +69,9 @@ def test_columns_are_aligned():
 
 def test_a_line_names_the_tenant_the_requested_model_and_the_trace():
     """If there is a tenant, an alias or fallback, and a trace."""
-    line = line_of(tenant="a-team", model_asked="fast", trace="0af7")
+    line = line_of(tenant="a-team", model_requested="fast", trace="0af7")
 
-    assert {"tenant=a-team", "asked=fast", "trace=0af7"} <= set(line.split())
+    assert {"tenant=a-team", "requested=fast", "trace=0af7"} <= set(line.split())
 
 
 def test_a_failure_that_an_operator_must_act_on_is_an_error():
@@ -92,7 +92,7 @@ def test_no_text_breaks_a_line_or_controls_the_terminal(text, terminal):
     """Neither a caller's, such as a model's name, nor a message's."""
     for line in (
         line_of(
-            terminal=terminal, model=text, model_asked=text, id=text, tenant=text, code=text, method=text
+            terminal=terminal, model=text, model_requested=text, id=text, tenant=text, code=text, method=text
         ),
         message(text),
     ):

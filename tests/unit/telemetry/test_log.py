@@ -47,7 +47,7 @@ def test_a_call_is_one_json_object():
         "protocol": "grpc",
         "method": "/togetherchat.v1.ChatService/Complete",
         "code": "OK",
-        "phase": "answering",
+        "phase": "responding",
         "model": "some/model",
         "upstream": "together",
         "upstream_request_id": "upstream-1",
@@ -145,9 +145,9 @@ def test_detaching_restores_the_loggers():
 
 def test_a_line_names_the_requested_model_if_another_one_ran():
     """For an alias, or a fallback."""
-    changed = {"model_asked": "fast"}
-    assert "fast" == json.loads(line_of("json", **changed))["model_asked"]
-    assert "model_asked" not in json.loads(line_of("json"))
+    changed = {"model_requested": "fast"}
+    assert "fast" == json.loads(line_of("json", **changed))["model_requested"]
+    assert "model_requested" not in json.loads(line_of("json"))
 
 
 def test_a_line_has_the_providers_rate_limits():

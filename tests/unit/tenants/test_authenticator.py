@@ -138,7 +138,7 @@ def test_a_changed_file_takes_effect_within_a_second(keys):
 
 @pytest.mark.parametrize("text", ["", "no json", '{"togetherchat_keys": 2}', "[]\n"])
 def test_an_invalid_file_changes_nothing_and_is_logged_once(keys, text, caplog):
-    """The last valid contents stay in force until the file is valid again."""
+    """The last valid contents stay in effect until the file is valid again."""
     key, valid = keys.create("acme"), keys.path.read_text()
     callers = Callers(keys.path)
     keys.path.write_text(text)
@@ -154,7 +154,7 @@ def test_an_invalid_file_changes_nothing_and_is_logged_once(keys, text, caplog):
 
 
 def test_a_deleted_file_changes_nothing_and_is_logged_once(keys, caplog):
-    """The last contents stay in force; a file that is created again is read."""
+    """The last contents stay in effect; a file that is created again is read."""
     key, valid = keys.create("acme"), keys.path.read_text()
     callers = Callers(keys.path)
     keys.path.unlink()

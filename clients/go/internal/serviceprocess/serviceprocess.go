@@ -1,4 +1,4 @@
-// Package serviceprocess starts the real server and the sandbox (the provider simulator) for tests, as
+// Package serviceprocess starts the real server and the sandbox (which simulates the provider) for tests, as
 // processes on free loopback ports. It does not use the client library.
 package serviceprocess
 
@@ -35,7 +35,7 @@ type Service struct {
 	processes  []*process
 }
 
-// Request is one request in the simulator's request log.
+// Request is one request in the sandbox's request log.
 type Request struct {
 	ID    string `json:"id"`
 	Model string `json:"model"`

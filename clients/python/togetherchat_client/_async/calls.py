@@ -39,7 +39,7 @@ async def unary(
 async def error_from_call(
     call: "Call", *, request_id: str, partial: service.CompleteResponse | None = None
 ) -> TogetherChatError:
-    """The exception for a call that ended with an error."""
+    """Return the exception for a call that ended with an error."""
     return error_from_status(
         await call.code(),
         await call.details() or "",

@@ -41,7 +41,7 @@ def connect_async(  # noqa: PLR0913  keyword arguments that callers need
     retries: bool = True,
     channel_options: Sequence[Option] = (),
 ) -> "AsyncClient":
-    """A client of the service at `target`. Use the client as a context manager, or close it.
+    """Return a client of the service at `target`. Use the client as a context manager, or close it.
 
     Args:
         target: `host:port`, or any gRPC target (`dns:///…`, `unix:…`).
@@ -208,7 +208,7 @@ class AsyncClient:
         return await unary(call, request_id=request_id, on_info=on_info)
 
     async def health(self, service: str = "", *, timeout_s: float | None = None) -> ServingStatus:
-        """The health status of `service`. Empty means the server as a whole.
+        """Return the health status of `service`. Empty means the server as a whole.
 
         The check has a channel of its own: the channel of the other calls does not send calls to a
         service that reports NOT_SERVING.

@@ -1,7 +1,7 @@
 """One streamed completion.
 
 The context manager of `AsyncClient.stream` owns the stream and cancels the call at its exit. So the
-service closes its request to the provider when a caller leaves a stream early.
+service closes its request to the provider when a caller ends a stream early.
 """
 
 import asyncio  # async only
@@ -55,7 +55,7 @@ class AsyncCompletionStream:
             raise await self._error() from exc
         # begin async only
         except asyncio.CancelledError as exc:
-            # `cancel()` and a cancelled task raise the same exception here, so they are told apart.
+            # `cancel()` and a cancelled task raise the same exception here: the next lines distinguish them.
             task = asyncio.current_task()
             if not self._cancelled or (task is not None and task.cancelling()):
                 raise

@@ -39,7 +39,7 @@ def unary(
 def error_from_call(
     call: "BlockingCall", *, request_id: str, partial: service.CompleteResponse | None = None
 ) -> TogetherChatError:
-    """The exception for a call that ended with an error."""
+    """Return the exception for a call that ended with an error."""
     return error_from_status(
         call.code(),
         call.details() or "",

@@ -2,7 +2,7 @@
 """One streamed completion.
 
 The context manager of `Client.stream` owns the stream and cancels the call at its exit. So the
-service closes its request to the provider when a caller leaves a stream early.
+service closes its request to the provider when a caller ends a stream early.
 """
 
 from collections.abc import Iterator

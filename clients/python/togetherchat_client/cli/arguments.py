@@ -205,7 +205,7 @@ def _add_health(parser: argparse.ArgumentParser) -> None:
 
 
 def _is_text(word: str) -> bool:
-    """Whether `word` is UTF-8. Other bytes become surrogates, which protobuf cannot encode."""
+    """Return whether `word` is UTF-8. Other bytes become surrogates, which protobuf cannot encode."""
     try:
         word.encode()
     except UnicodeEncodeError:
@@ -214,7 +214,7 @@ def _is_text(word: str) -> bool:
 
 
 def _integer(bits: int) -> Callable[[str], int]:
-    """A parser of integers that fit a signed field of `bits` bits."""
+    """Return a parser of integers that fit a signed field of `bits` bits."""
 
     def integer(text: str) -> int:
         number = int(text)

@@ -63,7 +63,7 @@ def _messages(arguments: Arguments, terminal: Terminal) -> list[chat.Message]:
 
 
 def _prompt(words: list[str], terminal: Terminal) -> str:
-    """The words, joined. `-` is replaced by standard input, as a paragraph of its own.
+    """Return the words, joined. `-` is replaced by standard input, as a paragraph of its own.
 
     Without words standard input is the prompt.
     """

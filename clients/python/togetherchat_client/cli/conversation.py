@@ -51,7 +51,7 @@ class Conversation:
         self._turns.clear()
 
     def as_json(self) -> str:
-        """The conversation as a JSON list of messages, with the field names of the protos."""
+        """Return the conversation as a JSON list of messages, with the field names of the protos."""
         turns = [MessageToDict(turn, preserving_proto_field_name=True) for turn in self._messages()]
         return json.dumps(turns, ensure_ascii=False, indent=2) + "\n"
 

@@ -40,5 +40,5 @@ EXIT_CODE_BY_CLASS: Mapping[type[errors.TogetherChatError], ExitCode] = {
 
 
 def exit_code_of(error: errors.TogetherChatError) -> ExitCode:
-    """The exit code for `error`."""
+    """Return the exit code for `error`."""
     return next(EXIT_CODE_BY_CLASS[each] for each in type(error).__mro__ if each in EXIT_CODE_BY_CLASS)

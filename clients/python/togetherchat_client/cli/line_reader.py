@@ -40,7 +40,7 @@ class LineReader:
             self._write_history(self._history)
 
     def read(self) -> str | None:
-        """The next line, joined with its continuation lines; None at the end of the input."""
+        """Return the next line, joined with its continuation lines; None at the end of the input."""
         text = self._line(PROMPT)
         while text is not None and text.endswith("\\"):
             more = self._line(CONTINUATION_PROMPT)

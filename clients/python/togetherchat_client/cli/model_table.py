@@ -68,7 +68,7 @@ def table_for(listed: Sequence[models.Model], *, width: int) -> Table:
 
 
 def tokens(count: int) -> str:
-    """A rounded context length: 131072 is 128k, 1048576 and 1000000 are 1M."""
+    """Return a rounded context length: 131072 is 128k, 1048576 and 1000000 are 1M."""
     thousand = 1000 if count % 1000 == 0 else 1024
     millions, thousands = round(count / thousand**2, 2), round(count / thousand)
     if millions >= 1:
@@ -77,7 +77,7 @@ def tokens(count: int) -> str:
 
 
 def price(usd: float) -> str:
-    """A price in USD with two decimals, or more where the price has more. Zero is `free`."""
+    """Return a price in USD with two decimals, or more where the price has more. Zero is `free`."""
     if usd == 0:
         return "free"
     cents = f"{usd:.2f}"
@@ -97,7 +97,7 @@ def _priced(field: _Price, show: Callable[[float], str] = price) -> Callable[[mo
 
 
 def _state(model: models.Model) -> str:
-    """The state, with the past or future retirement date."""
+    """Return the state, with the past or future retirement date."""
     word = WORD_BY_STATE.get(model.state, UNKNOWN)
     if not model.retirement_date:
         return word

@@ -2,7 +2,7 @@
 
 from typing import Final, final
 
-from togetherchat_server.domain.reasons import Reason, ServiceError, Violation
+from togetherchat_server.domain.reasons import FieldViolation, Reason, ServiceError
 
 _AND_MORE: Final = "there are more violations: the rest of the request was not checked"
 
@@ -13,14 +13,14 @@ class Violations:
 
     def __init__(self, violations_max: int) -> None:
         self._violations_max = violations_max
-        self._violations: list[Violation] = []
+        self._violations: list[FieldViolation] = []
 
     def add(self, field: str, description: str) -> None:
         """Add a violation of `field`, a path; `description` states what is allowed."""
         if len(self._violations) == self._violations_max:
-            self._violations.append(Violation(field=field, description=_AND_MORE))
+            self._violations.append(FieldViolation(field=field, description=_AND_MORE))
             self.raise_if_any()
-        self._violations.append(Violation(field=field, description=description))
+        self._violations.append(FieldViolation(field=field, description=description))
 
     def raise_if_any(self) -> None:
         if not self._violations:

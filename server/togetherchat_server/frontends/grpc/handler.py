@@ -7,12 +7,12 @@ How grpcio's asyncio server behaves, and what follows from it (each measured on 
 
 - The text of an exception that escapes a handler is sent to the caller. So every exception is
   caught here, in the one broad `except` of this frontend.
-- If the caller leaves during a write, a generator returned to gRPC is closed by the event loop's
+- If the caller disconnects during a write, a generator returned to gRPC is closed by the event loop's
   finaliser, in another task. So the methods' generators are consumed here under `aclosing`, and
   messages are sent with `context.write`.
 - A handler that reads buffers the whole message before it can reject the caller. So rejections that
   need no message come from a stream-shaped handler that never reads.
-- A caller that leaves during a write causes an internal error of gRPC; at any other time, a
+- A caller that disconnects during a write causes an internal error of gRPC; at any other time, a
   cancel. `context.cancelled()` is false in both cases.
 - A CancelledError that is not a cancel of the task (raised by some library) sends no status at all:
   the caller would wait for ever. `Task.cancelling()` distinguishes the two.

@@ -1,10 +1,10 @@
 """The tasks of the calls in flight: their permits, and the time they wait for their peers.
 
-gRPC receives the request of a unary handler and sends its response by itself, and waits without limit
-for a peer that neither sends the one nor reads the other: hence a timeout for each.
+gRPC itself receives the request of a unary handler and sends its response. It waits without limit for a
+peer that does not send or does not read, so each has a timeout here.
 
-The permit is released when the task ends. Released in the handler, the permit leaked if the peer left
-between admission and the handler's first step.
+The permit is released when the task ends. If the handler released it, the permit would leak when the
+peer disconnects between admission and the handler's first step.
 
 Knows no status and no message.
 """
@@ -35,7 +35,7 @@ class InFlightCalls:
     def __init__(
         self, admission: Admission, *, request_read_timeout_s: float, write_timeout_s: float
     ) -> None:
-        """The timeouts bound how long a peer takes to send its request, and to read the response."""
+        """The timeouts limit how long a peer may take to send its request, and to read the response."""
         self._admission = admission
         self._tasks: set[Task] = set()
         self._permits: dict[Task, Permit] = {}
@@ -52,7 +52,7 @@ class InFlightCalls:
         task.add_done_callback(self._task_ended)
 
     def request_received(self) -> None:
-        """The request of the current task has been received."""
+        """Stop the timeout for the request of the current task, which has been received."""
         self._reading.end(current_task())
 
     def caller(self) -> str:

@@ -5,8 +5,8 @@ replace the status with RESOURCE_EXHAUSTED at random, and one illegal character 
 it with INTERNAL (both measured on grpcio 1.85): so everything variable is bounded and checked here.
 
 Clients obey `grpc-retry-pushback-ms` to the millisecond, so a thousand rejected clients would retry
-at the same instant: the delay has jitter. A delay beyond the caller's deadline would make the caller
-wait for its deadline in vain: the pushback is then -1, and RetryInfo has the actual delay.
+at the same instant: the delay has jitter. With a delay beyond its deadline a caller
+would only wait for the deadline: the pushback is then -1, and RetryInfo has the actual delay.
 """
 
 import enum
@@ -218,8 +218,8 @@ def _metadata(error: ServiceError, call: Call, *, output_sent: bool) -> dict[str
         "upstreamRequestId": sanitise(progress.upstream_request_id, characters_max=128),
         "attempts": str(progress.attempts) if progress.attempts else "",
         # The usage known so far of a completion that broke off.
-        "usageCompletionTokens": str(progress.output_pieces) if progress.output_pieces else "",
-        "usageEstimated": "true" if progress.output_pieces else "",
+        "usageCompletionTokens": str(progress.output_deltas) if progress.output_deltas else "",
+        "usageEstimated": "true" if progress.output_deltas else "",
     }
     return {key: value for key, value in entries.items() if value}
 

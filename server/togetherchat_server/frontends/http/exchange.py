@@ -76,13 +76,13 @@ class Exchange:
         length = self.headers.get("content-length", "0")
         if len(length) > len(str(bytes_max)) or int(length) > bytes_max:
             raise _too_large(bytes_max)
-        if self.connection.received:
+        if self.connection.request_complete:
             return await self._body(bytes_max)
         async with Deadline(timeout_s, Reason.CALLER_STALLED, REQUEST_TIMEOUT_MESSAGE):
             return await self._body(bytes_max)
 
     async def start(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
-        """Send the status together with the first part of the body: `write` or `end` follows at once."""
+        """Send the status together with the first part of the body: `write` or `end` must follow."""
         self.started = True
         pairs = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
         await self._send({"type": "http.response.start", "status": status, "headers": pairs})

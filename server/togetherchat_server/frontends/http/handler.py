@@ -6,7 +6,7 @@ Uses the same admission control and sessions as the gRPC handler. The endpoints 
 - The body of a call is read only after its headers are accepted and its permit is granted.
 - The status of a stream is sent with the first part of its body. So a failure before that has a
   status of its own; a later failure is an event of the stream.
-- A caller that leaves cancels the task of its call: the connection does that. Here, in the task's
+- When a caller disconnects, its connection cancels the task of its call. Here, in the task's
   outermost frame, such a cancel ends in a plain return.
 - A CancelledError that is not a cancel of the task (raised by some library) is a defect, and the
   caller gets INTERNAL_ERROR. `Task.cancelling()` distinguishes the two.

@@ -1,7 +1,7 @@
-"""The HTTP server: where it listens, and how it stops.
+"""The HTTP server: binds its sockets, serves connections, and stops in steps.
 
-It runs in the service's loop, on sockets of its own: port 0 becomes a number, an address in use
-is an error before anything is served, and workers share a port.
+The server binds its sockets itself. So port 0 can be resolved, an address in use is an error before
+any listener serves, and workers can share a port.
 """
 
 import asyncio
@@ -23,16 +23,16 @@ from togetherchat_server.frontends.http.tls_context import CurrentContext
 
 BACKLOG: Final = 1024
 DATE_S: Final = 1.0
-# A peer that says nothing, and one that does not say goodbye.
+# How long a peer may take for the TLS handshake, and for the close_notify at the end.
 HANDSHAKE_S: Final = 10.0
-GOODBYE_S: Final = 1.0
-# A name such as localhost has an address of a family that this machine may not speak.
-NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+CLOSE_NOTIFY_S: Final = 1.0
+# A name such as localhost may have an address of a family that this machine does not support.
+UNSUPPORTED_ADDRESS: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
 @final
 class HttpServer:
-    """The HTTP door."""
+    """The HTTP listener."""
 
     def __init__(
         self,
@@ -52,22 +52,22 @@ class HttpServer:
             application=application, rejection=rejection, limits=limits or ConnectionLimits()
         )
         self._servers: list[asyncio.Server] = []
-        self._ticking: asyncio.TimerHandle | None = None
+        self._date_timer: asyncio.TimerHandle | None = None
 
     @property
     def connections(self) -> int:
-        """Callers' connections, idle ones too."""
+        """Number of open connections, including idle ones."""
         return len(self._state.connections)
 
     async def start(self, address: str) -> str:
-        """Bind and serve; the bound address.
+        """Bind and serve. Return the bound address.
 
         Raises:
             OSError: the address cannot be bound.
         """
         host, _, port = address.rpartition(":")
-        sockets = _bound(host, int(port), share_port=self._share_port)
-        self._tick()
+        sockets = _bind_all(host, int(port), share_port=self._share_port)
+        self._update_date()
         for listener in sockets:
             self._servers.append(await self._listen(listener))
         return f"{host}:{sockets[0].getsockname()[1]}"
@@ -82,7 +82,7 @@ class HttpServer:
             backlog=BACKLOG,
             ssl=CurrentContext(self._certificates),
             ssl_handshake_timeout=HANDSHAKE_S,
-            ssl_shutdown_timeout=GOODBYE_S,
+            ssl_shutdown_timeout=CLOSE_NOTIFY_S,
         )
 
     def stop_listening(self) -> None:
@@ -91,7 +91,7 @@ class HttpServer:
             server.close()
 
     def stop_accepting(self) -> None:
-        """Listen no more, and let every connection end with what it is doing now."""
+        """Stop listening, and close each connection after its request in flight."""
         self.stop_listening()
         for connection in list(self._state.connections):
             connection.shutdown()
@@ -100,7 +100,7 @@ class HttpServer:
         self._handler.abort_in_flight()
 
     async def finish(self, grace_s: float) -> None:
-        """Wait for the last bytes, at most `grace_s`, then cut off who has not taken them."""
+        """Wait up to `grace_s` for the connections to end, then abort the others."""
         if self._state.connections:
             with suppress(TimeoutError):
                 async with asyncio.timeout(grace_s):
@@ -108,8 +108,8 @@ class HttpServer:
         await self.close()
 
     async def close(self) -> None:
-        if self._ticking is not None:
-            self._ticking.cancel()
+        if self._date_timer is not None:
+            self._date_timer.cancel()
         self.stop_accepting()
         for connection in list(self._state.connections):
             connection.abort()
@@ -119,47 +119,49 @@ class HttpServer:
     def _connection(self) -> Connection:
         return Connection(self._state)
 
-    def _tick(self) -> None:
-        """The date of every response, made once a second."""
+    def _update_date(self) -> None:
+        """Update the `date` header, once a second."""
         self._state.date = formatdate(self._wall_clock(), usegmt=True).encode("ascii")
-        self._ticking = asyncio.get_running_loop().call_later(DATE_S, self._tick)
+        self._date_timer = asyncio.get_running_loop().call_later(DATE_S, self._update_date)
 
 
-def _bound(host: str, port: int, *, share_port: bool) -> list[socket.socket]:
-    """Sockets at every address of the host, on one port."""
+def _bind_all(host: str, port: int, *, share_port: bool) -> list[socket.socket]:
+    """Return bound sockets for every address of the host, all on one port."""
     bound: list[socket.socket] = []
-    problem: OSError | None = None
+    unsupported: OSError | None = None
     try:
-        places = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, _, _, _, place in dict.fromkeys(places):
+        infos = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, _, _, _, address in dict.fromkeys(infos):
             try:
-                bound.append(_bound_one(family, str(place[0]), port, share_port=share_port))
+                bound.append(_bind(family, str(address[0]), port, share_port=share_port))
             except OSError as exc:
-                if exc.errno not in NOT_HERE:
+                if exc.errno not in UNSUPPORTED_ADDRESS:
                     raise
-                problem = exc
+                unsupported = exc
             else:
                 port = bound[0].getsockname()[1]
     except OSError as exc:
-        for one in bound:
-            one.close()
+        for listener in bound:
+            listener.close()
         raise OSError(f"cannot listen on {host}:{port}: {exc.strerror}") from exc
     if not bound:
-        raise OSError(f"cannot listen on {host}:{port}: {problem.strerror if problem else 'no such address'}")
+        raise OSError(
+            f"cannot listen on {host}:{port}: {unsupported.strerror if unsupported else 'no such address'}"
+        )
     return bound
 
 
-def _bound_one(family: int, place: str, port: int, *, share_port: bool) -> socket.socket:
+def _bind(family: int, host: str, port: int, *, share_port: bool) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setblocking(False)
-        # Connections of a server that stopped a minute ago are no server.
+        # An earlier server's closed connections are in TIME_WAIT for a minute: they must not block the port.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if share_port:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.bind((place, port))
+        listener.bind((host, port))
     except BaseException:
         listener.close()
         raise

@@ -1,4 +1,4 @@
-"""TLS for the HTTP door: the certificate of now for every handshake."""
+"""TLS of the HTTP listener: every handshake uses the current certificate."""
 
 import ssl
 from typing import Self, final
@@ -8,14 +8,15 @@ from togetherchat_server.config.tls import Certificates
 
 @final
 class CurrentContext(ssl.SSLContext):
-    """A context that stands for the one of now. asyncio asks its context once for each connection,
-    by `wrap_bio`, and that question is handed on.
+    """Delegates each handshake to the current TLS context.
+
+    asyncio calls `wrap_bio` of its context once for each connection.
     """
 
     def __new__(cls, certificates: Certificates) -> Self:
-        made = super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
-        made.certificates = certificates
-        return made
+        context = super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
+        context.certificates = certificates
+        return context
 
     certificates: Certificates
 
@@ -23,7 +24,7 @@ class CurrentContext(ssl.SSLContext):
         self,
         incoming: ssl.MemoryBIO,
         outgoing: ssl.MemoryBIO,
-        server_side: bool = False,  # noqa: FBT001, FBT002  the shape of what it stands for
+        server_side: bool = False,  # noqa: FBT001, FBT002  the signature of `SSLContext`
         server_hostname: str | bytes | None = None,
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:

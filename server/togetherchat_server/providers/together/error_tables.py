@@ -68,7 +68,7 @@ CODES: Final[Mapping[str, int]] = {
     "timeout": 504,
     "timeout_error": 504,
 }
-"""The status that an error code or type inside a stream stands for, if the error contains no status."""
+"""The status that corresponds to an error code or type inside a stream, if the error contains no status."""
 
 MESSAGES: Final[Mapping[Reason, str]] = {
     Reason.CONTEXT_LENGTH_EXCEEDED: "the request does not fit the model's context",

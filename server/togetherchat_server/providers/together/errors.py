@@ -79,7 +79,7 @@ def from_response(  # noqa: PLR0913  the parts of one response, all by keyword
     model: str,
     secrets: tuple[Secret, ...] = (),
 ) -> ServiceError:
-    """The error for an HTTP status other than 200. Keys of `headers` are lower case."""
+    """Return the error for an HTTP status other than 200. Keys of `headers` are lower case."""
     error = schema.parse_error(body)
     text = body[:_READ_CHARACTERS_MAX].decode("utf-8", "replace") if error is None else error.message
     failure = _Failure(
@@ -100,7 +100,7 @@ def from_stream_error(
     model: str = "",
     secrets: tuple[Secret, ...] = (),
 ) -> ServiceError:
-    """The error inside a response with status 200, by its number, else by its code or type."""
+    """Return the error inside a response with status 200, by its number, else by its code or type."""
     status = _claimed_status(error)
     failure = _Failure(
         status=status or 400,
@@ -129,7 +129,7 @@ def _reason(failure: _Failure) -> Reason:
 
 
 def _by_message(failure: _Failure) -> Reason | None:
-    """The reasons that outrank the status, because they come with several statuses."""
+    """Return the reasons that outrank the status, because they come with several statuses."""
     code = "" if failure.error is None else failure.error.code
     if 400 <= failure.status < 500 and (code == "context_length_exceeded" or _OVERFLOW.search(failure.text)):
         return Reason.CONTEXT_LENGTH_EXCEEDED
@@ -148,7 +148,7 @@ def _by_message(failure: _Failure) -> Reason | None:
 
 
 def _too_many_requests(failure: _Failure) -> Reason:
-    """The reason for a 429: a rate limit, which passes by itself, or a used-up quota, which does not.
+    """Return the reason for a 429: a rate limit, which passes by itself, or a used-up quota, which does not.
 
     `credit_limit` does not mean a quota here: Together sent it with plain rate limits.
     """
@@ -182,12 +182,12 @@ def _unexpected(status: int) -> Reason:
 
 
 def _is_transient(status: int) -> bool:
-    """Whether waiting can help; with another status, a header that asks to wait is ignored."""
+    """Return whether waiting can help; with another status, a header that asks to wait is ignored."""
     return status in (408, 409, 429, 499) or status >= 500
 
 
 def _claimed_status(error: schema.ErrorBody) -> int | None:
-    """The HTTP status that an error contains. Codes such as 40303 are not statuses."""
+    """Return the HTTP status that an error contains. Codes such as 40303 are not statuses."""
     codes = (error.code, error.error_type, error.type)
     numbers = [error.status, *(int(code) for code in codes if re.fullmatch("[0-9]{3}", code))]
     claimed = next((number for number in numbers if number is not None and 400 <= number < 600), None)

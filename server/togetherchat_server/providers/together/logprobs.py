@@ -17,7 +17,7 @@ _Alternatives = Mapping[str, float | None] | None
 
 
 def from_response(logprobs: schema.ResponseLogprobs | float | None) -> list[chat.TokenLogprob]:
-    """The tokens of a unary choice or an echoed prompt. Empty for a bare number: it names no token."""
+    """Return the tokens of a unary choice or an echoed prompt. Empty for a bare number: it names no token."""
     if not isinstance(logprobs, schema.ResponseLogprobs):
         return []
     if logprobs.content is not None:
@@ -26,7 +26,7 @@ def from_response(logprobs: schema.ResponseLogprobs | float | None) -> list[chat
 
 
 def from_chunk(choice: schema.ChunkChoice) -> list[chat.TokenLogprob]:
-    """The tokens of one chunk. A bare number belongs to the chunk's own token."""
+    """Return the tokens of one chunk. A bare number belongs to the chunk's own token."""
     if choice.logprobs is None or isinstance(choice.logprobs, schema.ResponseLogprobs):
         return from_response(choice.logprobs)
     delta = choice.delta or schema.ResponseMessage()
@@ -62,7 +62,7 @@ def _padded(values: Iterable[T | None] | None) -> Iterable[T | None]:
 def _by_position(
     top: Sequence[_Alternatives] | Mapping[str, float | None] | None, tokens: Sequence[str]
 ) -> Sequence[_Alternatives]:
-    """The alternatives of each token.
+    """Return the alternatives of each token.
 
     The guide shows an array with a map for each position. The API reference has one map for all
     tokens: with one token that is unambiguous, with several each gets only its own entry.

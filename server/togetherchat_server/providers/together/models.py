@@ -41,7 +41,7 @@ def _model(entry: schema.ModelEntry) -> models.Model:
 
 
 def _pricing(entry: schema.ModelEntry) -> models.Pricing | None:
-    """The prices in the list; None if there are none.
+    """Return the prices in the list; None if there are none.
 
     The list contains 0 for "no such price" as well as for "free". So if all prices are 0 they are
     unknown, unless the id marks a free model: a wrong 0 would make a costly call look free. Beside a

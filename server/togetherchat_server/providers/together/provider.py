@@ -122,7 +122,7 @@ class TogetherProvider:
         return live
 
     def _reads_as_stream(self, request: service.CompleteRequest) -> bool:
-        """Whether the completion may take longer than the provider's edge lets a silent request last.
+        """Return whether the completion may take longer than the provider's edge lets a silent request last.
 
         Such a completion is read as a stream, with the timeouts of a stream, and accumulated. A
         request for data that a stream does not carry in full (alternatives, the prompt) never is.
@@ -158,7 +158,7 @@ class TogetherProvider:
         if http_response.status != HTTPStatus.OK:
             raise self._error(http_response.status, http_response.headers, http_response.body, call)
         _require_json(http_response.headers)
-        call.progress.phase = Phase.ANSWERING
+        call.progress.phase = Phase.RESPONDING
         return http_response
 
     async def _read_batches(
@@ -212,7 +212,7 @@ class TogetherProvider:
             except ServiceError as error:
                 failure = error
             events = reader.pop_events(request.model)
-            call.progress.output_pieces = reader.translator.pieces
+            call.progress.output_deltas = reader.translator.deltas
             if events:
                 timers.event_arrived(self._clock())
                 self._record_first_event(events[0].started.id, call)
@@ -226,8 +226,8 @@ class TogetherProvider:
     def _begin_attempt(self, method: str, path: str, call: Call) -> NoopAttemptSpan:
         progress = call.progress
         progress.attempts += 1
-        progress.output_pieces = 0
-        progress.phase = Phase.AWAITING_ANSWER
+        progress.output_deltas = 0
+        progress.phase = Phase.AWAITING_RESPONSE
         progress.upstream = NAME
         progress.upstream_request_id = ""
         progress.rate_limits = ()
@@ -249,11 +249,11 @@ class TogetherProvider:
         progress = call.progress
         if progress.first_event_s is None:
             progress.first_event_s = self._clock()
-            progress.phase = Phase.ANSWERING
+            progress.phase = Phase.RESPONDING
             self._record_id(upstream_id, call)
 
     def _record_id(self, upstream_id: str, call: Call) -> None:
-        """Prefer the id in the body, which the provider's support asks for, to one from a header."""
+        """Prefer the id in the body, which the provider's support needs, to one from a header."""
         if upstream_id:
             call.progress.upstream_request_id = upstream_id
 
@@ -286,7 +286,7 @@ def _parse_completion(body: bytes, request: service.CompleteRequest, call: Call)
 
 
 def _secrets(call: Call) -> tuple[Secret, ...]:
-    """What the text of an error must not contain."""
+    """Return the secrets that the text of an error must not contain."""
     return () if call.upstream_key is None else (call.upstream_key,)
 
 

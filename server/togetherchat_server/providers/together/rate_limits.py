@@ -22,7 +22,7 @@ _VALUE: Final = re.compile(r"[\x21-\x7e]{1,64}")
 
 
 def from_headers(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """The rate-limit headers among `headers`, whose names are in lower case; at most 16."""
+    """Return the rate-limit headers among `headers`, whose names are in lower case; at most 16."""
     selected = (
         (name, value) for name, value in headers.items() if _NAME.fullmatch(name) and _VALUE.fullmatch(value)
     )

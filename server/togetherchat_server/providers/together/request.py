@@ -59,7 +59,7 @@ TEXTS: Final = (
 
 
 def to_schema(request: service.CompleteRequest, *, stream: bool) -> bytes:
-    """The body of the POST, for `request.model` only: model routing tries the fallbacks.
+    """Return the body of the POST, for `request.model` only: model routing tries the fallbacks.
 
     A stream always requests its usage; several models send none otherwise.
     """

@@ -33,7 +33,7 @@ def from_schema(
         model=completion.model,
         create_time=response_parts.create_time(completion.created),
         choices=sorted(choices, key=lambda choice: choice.index),
-        usage=response_parts.usage(completion.usage, choice_usages[-1] if choice_usages else None, pieces=0),
+        usage=response_parts.usage(completion.usage, choice_usages[-1] if choice_usages else None, deltas=0),
         system_fingerprint=completion.system_fingerprint,
         warnings=[chat.Warning(message=text) for text in warnings],
         prompt=[_echoed_prompt(entry) for entry in completion.prompt or ()],
@@ -41,7 +41,7 @@ def from_schema(
 
 
 def to_events(completion: service.CompleteResponse) -> list[service.StreamCompleteResponse]:
-    """The completion as a stream, for a provider that responds to `stream: true` with plain JSON."""
+    """Return the completion as a stream, for a provider that responds to `stream: true` with plain JSON."""
     started = service.Started(
         id=completion.id,
         model=completion.model,

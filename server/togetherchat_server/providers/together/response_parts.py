@@ -34,12 +34,12 @@ def finish_reason(raw: str) -> chat.FinishReason.ValueType:
 
 
 def role(raw: str) -> chat.Role.ValueType:
-    """The role of a completion: the assistant's unless the provider names another."""
+    """Return the role of a completion: the assistant's unless the provider names another."""
     return ROLES.get(raw, chat.ROLE_ASSISTANT)
 
 
 def reasoning(message: schema.ResponseMessage) -> tuple[str, str]:
-    """The reasoning and the field that carried it. Engines that fill both fields repeat the text."""
+    """Return the reasoning and the field that carried it. Engines that fill both fields repeat the text."""
     if message.reasoning:
         return message.reasoning, "reasoning"
     if message.reasoning_content:
@@ -57,9 +57,9 @@ def warnings(entries: Iterable[schema.ResponseWarning | str] | None) -> list[str
 
 
 def usage(
-    response_usage: schema.ResponseUsage | None, choice_usage: schema.ResponseUsage | None, *, pieces: int
+    response_usage: schema.ResponseUsage | None, choice_usage: schema.ResponseUsage | None, *, deltas: int
 ) -> chat.Usage:
-    """The provider's token counts, wherever they were; without any, `pieces` as an estimate.
+    """Return the provider's token counts, wherever they were; without any, `deltas` as an estimate.
 
     Together's own engine reports them at the top level, Kimi-K3 inside the choice. Some models
     report cached and reasoning tokens flat, others in details.
@@ -67,7 +67,7 @@ def usage(
     for counts in (response_usage, choice_usage):
         if counts is not None and (counts.prompt_tokens is not None or counts.completion_tokens is not None):
             return _usage(counts)
-    return chat.Usage(completion_tokens=pieces, total_tokens=pieces, estimated=True)
+    return chat.Usage(completion_tokens=deltas, total_tokens=deltas, estimated=True)
 
 
 def _usage(counts: schema.ResponseUsage) -> chat.Usage:

@@ -52,7 +52,7 @@ class _OrDefault:
 
 
 def _uint64(value: object) -> int | None:
-    """Read a seed: an integer, maybe beyond int64, or a float if JavaScript printed it.
+    """Read a seed: an integer, possibly beyond int64, or a float if JavaScript printed it.
 
     Such a float means its shortest decimal form: 1.592476422325145e19 is 15924764223251450000,
     not the 15924764223251449856 that the double holds.
@@ -376,6 +376,6 @@ _ESCAPE = re.compile(
 
 
 def repaired(data: bytes) -> str:
-    """The JSON text without a byte order mark. Invalid UTF-8 and lone surrogates become U+FFFD."""
+    """Return the JSON text without a byte order mark. Invalid UTF-8 and lone surrogates become U+FFFD."""
     text = data.decode("utf-8-sig", "replace")
     return _ESCAPE.sub(lambda match: match[1] or match[2] or r"\ufffd", text)

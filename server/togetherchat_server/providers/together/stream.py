@@ -39,7 +39,7 @@ class ChatStreamTranslator:
         """The two arguments are for errors inside the stream, see `errors`."""
         self.started = False
         """Whether a chunk was fed: from then on a part of the completion is known."""
-        self.pieces = 0
+        self.deltas = 0
         """Fragments with content, about one per token."""
         self._caller_brought_key = caller_brought_key
         self._secrets = secrets
@@ -52,8 +52,8 @@ class ChatStreamTranslator:
 
     @property
     def usage(self) -> chat.Usage:
-        """Usage so far: the provider's count, else `pieces` as an estimate."""
-        return response_parts.usage(self._usage, self._choice_usage, pieces=self.pieces)
+        """Usage so far: the provider's count, else `deltas` as an estimate."""
+        return response_parts.usage(self._usage, self._choice_usage, deltas=self.deltas)
 
     def feed(self, chunk: schema.Chunk) -> None:
         """Translate one chunk.
@@ -143,7 +143,7 @@ class ChatStreamTranslator:
         if calls:
             self._draft(index, _TOOLS).add_tool_calls(calls)
         if reasoning or delta.content or calls:
-            self.pieces += 1
+            self.deltas += 1
 
     def _feed_logprobs(self, index: int, fragment: schema.ChunkChoice) -> None:
         tokens = logprobs.from_chunk(fragment)
@@ -213,7 +213,7 @@ class _Draft:
 @final
 @dataclass(slots=True)
 class _ChoiceState:
-    """What is remembered of a choice until the end."""
+    """The state of one choice until the stream ends."""
 
     finish_reason: str = ""
     seed: int | None = None

@@ -55,7 +55,7 @@ class StreamReader:
         return events
 
     def _error_event(self, data: bytes) -> ServiceError:
-        """The error of an event named `error`, whatever its shape."""
+        """Return the error of an event named `error`, whatever its shape."""
         return errors.from_stream_error(
             schema.parse_error(data) or schema.ErrorBody(),
             caller_brought_key=self._caller_brought_key,

@@ -57,7 +57,7 @@ class ToolCallTracker:
         return new
 
     def _index(self, fragment: schema.ResponseToolCall, position: int, *, alone: bool) -> int:
-        """The call to which a fragment belongs: its index decides, whatever its id.
+        """Return the call to which a fragment belongs: its index decides, whatever its id.
 
         Without an index: a known id names its call, a new id opens the next, and a fragment
         without either continues the last call, or stands for its position among several.

@@ -1,8 +1,8 @@
 """The last minute of a store's counts, for the console.
 
 Once a second the store is summed over all labels but those in SHOWN_LABELS, and the sums are kept
-for a minute. What the console shows is the difference of two of them. The sums hold no model,
-tenant or key, so that everyone who may call may see them.
+for a minute. The console shows the difference of two of them. The sums contain no model, tenant
+or key, so every caller may see them.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """The provider's rate limits for the service's own key, as gauges.
 
 The provider sends its limits in headers of responses, separately for each model. Limits of keys
-that callers bring are not recorded: they say nothing of the service's account.
+that callers bring are not recorded: they do not describe the service's account.
 """
 
 import math

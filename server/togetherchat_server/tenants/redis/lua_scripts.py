@@ -1,7 +1,7 @@
 """Lua scripts for Redis: the arithmetic of `rate_limiter` and of leases, on Redis's own clock.
 
 Each script decides and counts in one step, so two replicas cannot both get the last call or the last
-request. Every key expires when nobody uses it.
+request. Every key expires when it is not used.
 
 A call in flight is a member of its tenant's sorted set; its score is the moment at which the lease
 expires. The replica that holds the lease renews it. A replica that dies does not, so its calls are

@@ -1,6 +1,6 @@
 """The usage of tenants over all replicas, in Redis: requests, tokens and calls in flight.
 
-A call asks Redis once, before its first attempt. If Redis does not answer, the call is admitted by the
+A call queries Redis once, before its first attempt. If Redis does not answer, the call is admitted by the
 count of its machine alone. A call in flight is a lease, which its replica renews while the call lasts.
 So the calls of a replica that dies are released when their leases expire, and a Redis that was
 restarted without its data receives the calls that are in flight.

@@ -8,7 +8,7 @@ from google.rpc import status_pb2
 
 from togetherchat_server.calls.session import response_metadata
 from togetherchat_server.domain.call import Call, Phase, Progress
-from togetherchat_server.domain.reasons import ProviderErrorInfo, Reason, ServiceError, Violation
+from togetherchat_server.domain.reasons import FieldViolation, ProviderErrorInfo, Reason, ServiceError
 from togetherchat_server.frontends.grpc.status import ROWS, STATUS_BYTES_MAX, Pushback, status_of
 
 DETAIL_TYPES = {
@@ -175,8 +175,8 @@ def test_violations_become_a_bad_request():
         Reason.INVALID_REQUEST,
         "2 problems",
         violations=(
-            Violation(field="model", description="is missing"),
-            Violation(field="n", description="1 to 128"),
+            FieldViolation(field="model", description="is missing"),
+            FieldViolation(field="n", description="1 to 128"),
         ),
     )
     _, found = unpacked(status_for(error))
@@ -193,12 +193,12 @@ def test_metadata_has_the_providers_error_and_the_progress_of_the_call():
         "busy",
         upstream=ProviderErrorInfo(http_status=503, error_type="server_error", error_code="overloaded"),
     )
-    of = call(attempts=2, phase=Phase.ANSWERING, upstream_request_id="up-1", output_pieces=3)
+    of = call(attempts=2, phase=Phase.RESPONDING, upstream_request_id="up-1", output_deltas=3)
     _, found = unpacked(status_for(error, of=of, output_sent=True))
 
     assert dict(found["ErrorInfo"].metadata) == {
         "model": "some/model",
-        "phase": "answering",
+        "phase": "responding",
         "partialOutput": "true",
         "upstreamHttpStatus": "503",
         "upstreamErrorType": "server_error",
@@ -216,7 +216,7 @@ def test_the_status_stays_small_whatever_goes_in():
         Reason.INVALID_REQUEST,
         "x" * 100_000,
         violations=tuple(
-            Violation(field=f"messages[{i}].content", description="y" * 200) for i in range(1000)
+            FieldViolation(field=f"messages[{i}].content", description="y" * 200) for i in range(1000)
         ),
         upstream=ProviderErrorInfo(http_status=400, error_type="t" * 5000, error_code="c" * 5000),
     )

@@ -195,7 +195,7 @@ def test_choices_finish_by_index_after_the_last_delta():
     assert events[-1].completed.attempts == 3
 
 
-def test_pieces_count_fragments_with_content():
+def test_deltas_count_fragments_with_content():
     """Text, reasoning and arguments count, about one per token; an empty delta does not."""
     translator = ChatStreamTranslator()
     counts: list[int] = []
@@ -207,13 +207,13 @@ def test_pieces_count_fragments_with_content():
         text("", finish_reason="stop"),
     ):
         translator.feed(chunk(choice))
-        counts.append(translator.pieces)
+        counts.append(translator.deltas)
 
     assert [0, 1, 2, 3, 3] == counts
 
 
 def test_usage_so_far():
-    """Usage is estimated from the pieces until the provider reports its count."""
+    """Usage is estimated from the deltas until the provider reports its count."""
     translator = ChatStreamTranslator()
     translator.feed(chunk(text("a")))
     assert messages.Usage(completion_tokens=1, total_tokens=1, estimated=True) == translator.usage

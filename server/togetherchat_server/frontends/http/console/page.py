@@ -1,11 +1,11 @@
 """The console: one page, and the two documents that it requests.
 
-The page is a file without secrets, served to everyone who can connect. Its script requests
-everything that it shows, as any client does and with the same keys. The page's policy lets it load
-nothing, run only its own script, create no markup from text, and connect to no other host. It is
-never shown in a frame. On a loopback address where the service's key pays, it is only served under
-this machine's names: a page of another site whose name resolves to this machine (DNS rebinding)
-could otherwise read the metrics.
+The page is a file without secrets, served to every client that can connect. Its script requests the
+data that it shows, as any client does and with the same keys. The page's policy lets it load nothing,
+run only its own script, create no markup from text, and connect to no other host. It is never shown in
+a frame. On a loopback address where the service's key pays, it is only served under this machine's
+names: a page of another site whose name resolves to this machine (DNS rebinding) could otherwise read
+the metrics.
 """
 
 import base64

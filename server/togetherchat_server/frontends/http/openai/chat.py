@@ -15,7 +15,7 @@ from togetherchat_server.domain.ports import Chat
 from togetherchat_server.frontends.http.exchange import JSON, STREAM_HEADERS
 from togetherchat_server.frontends.http.handler import HttpCall
 from togetherchat_server.frontends.http.openai import request as openai_request
-from togetherchat_server.frontends.http.openai.request import ChatRequest
+from togetherchat_server.frontends.http.openai.request import TranslatedRequest
 from togetherchat_server.frontends.http.openai.response import completion
 from togetherchat_server.frontends.http.openai.sse import ChunkEncoder
 
@@ -42,35 +42,33 @@ class ChatEndpoint:
         body = await http_call.exchange.body(
             bytes_max=self._max_request_bytes, timeout_s=self._request_read_timeout_s
         )
-        chat_request = openai_request.read(body)
-        if chat_request.stream:
+        translated = openai_request.read(body)
+        if translated.stream:
             async with http_call.open():
-                await self._stream(chat_request, http_call)
+                await self._stream(translated, http_call)
         else:
             async with http_call.open(_client_timeout_s(http_call.exchange.headers)):
-                await self._complete(chat_request, http_call)
+                await self._complete(translated, http_call)
 
-    async def _complete(self, chat_request: ChatRequest, http_call: HttpCall) -> None:
-        response = await self._chat.complete(chat_request.request, http_call.call)
+    async def _complete(self, translated: TranslatedRequest, http_call: HttpCall) -> None:
+        response = await self._chat.complete(translated.request, http_call.call)
         http_call.usage = response.usage
         http_call.messages_sent = 1
-        body = completion(response, alternatives=chat_request.alternatives)
-        headers = (("content-type", JSON), *response_metadata(http_call.call), *_ignored_header(chat_request))
+        body = completion(response, alternatives=translated.alternatives)
+        headers = (("content-type", JSON), *response_metadata(http_call.call), *_ignored_header(translated))
         await http_call.exchange.respond(200, headers, body)
 
-    async def _stream(self, chat_request: ChatRequest, http_call: HttpCall) -> None:
+    async def _stream(self, translated: TranslatedRequest, http_call: HttpCall) -> None:
         exchange = http_call.exchange
-        encoder = ChunkEncoder(
-            include_usage=chat_request.include_usage, alternatives=chat_request.alternatives
-        )
-        async with self._chat.stream(chat_request.request, http_call.call) as batches:
+        encoder = ChunkEncoder(include_usage=translated.include_usage, alternatives=translated.alternatives)
+        async with self._chat.stream(translated.request, http_call.call) as batches:
             async for events in batches:
                 data = encoder.encode(events)
                 if not exchange.started:
                     headers = (
                         *STREAM_HEADERS,
                         *response_metadata(http_call.call),
-                        *_ignored_header(chat_request),
+                        *_ignored_header(translated),
                     )
                     await exchange.start(200, headers)
                 http_call.messages_sent += len(events)
@@ -92,10 +90,10 @@ def _client_timeout_s(headers: dict[str, str]) -> float | None:
     return None
 
 
-def _ignored_header(chat_request: ChatRequest) -> tuple[tuple[str, str], ...]:
+def _ignored_header(translated: TranslatedRequest) -> tuple[tuple[str, str], ...]:
     """Return the names. They are the caller's text: a character that a header cannot carry becomes `?`."""
-    if not chat_request.ignored:
+    if not translated.ignored:
         return ()
-    text = ", ".join(chat_request.ignored)[:IGNORED_CHARACTERS_MAX]
+    text = ", ".join(translated.ignored)[:IGNORED_CHARACTERS_MAX]
     plain = "".join(character if " " <= character <= "~" else "?" for character in text)
     return ((IGNORED_HEADER, plain.strip()),)

@@ -58,8 +58,8 @@ SCHEMA_NAME: Final = "answer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChatRequest:
-    """A translated request, and how its response is to be written."""
+class TranslatedRequest:
+    """A translated request, and the options of its response."""
 
     request: service.CompleteRequest
     stream: bool
@@ -71,7 +71,7 @@ class ChatRequest:
     """The names of the ignored members."""
 
 
-def read(data: bytes) -> ChatRequest:
+def read(data: bytes) -> TranslatedRequest:
     """Parse and translate a body. Raises `ServiceError` INVALID_REQUEST."""
     body = schema.parse_request(data)
     ignored = IgnoredMembers()
@@ -90,7 +90,7 @@ def read(data: bytes) -> ChatRequest:
     _add_extra(request, body, ignored)
     if body.stream_options is not None:
         ignored.add_extra("stream_options", body.stream_options)
-    return ChatRequest(
+    return TranslatedRequest(
         request=request,
         stream=bool(body.stream),
         include_usage=body.stream_options is not None and bool(body.stream_options.include_usage),

@@ -1,8 +1,8 @@
 """The shapes and types of the requests that clients of OpenAI's chat API send.
 
-Parses untrusted bytes, and knows no message of ours and no meaning. Types are strict, since OpenAI's
-API rejects "5" for a number too. Null means absent everywhere, since many clients send it. Members
-that are not named here are kept in `extra`; `request` decides what becomes of them.
+Parses untrusted bytes. Does not use the contract's messages or interpret values. Types are strict,
+since OpenAI's API rejects "5" for a number too. Null means absent everywhere, since many clients send
+it. Members that are not named here are kept in `extra`; `request` decides how each is handled.
 
 The docstrings of the classes are the descriptions in the OpenAPI document.
 """
@@ -14,7 +14,7 @@ import orjson
 import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from togetherchat_server.domain.reasons import Reason, ServiceError, Violation, sanitise
+from togetherchat_server.domain.reasons import FieldViolation, Reason, ServiceError, sanitise
 
 INT32_MIN: Final = -(2**31)
 INT32_MAX: Final = 2**31 - 1
@@ -270,7 +270,7 @@ def _rejection(error: ValidationError) -> ServiceError:
     return ServiceError(Reason.INVALID_REQUEST, text, violations=tuple(violations))
 
 
-def _deepest(problems: list[tuple[str, str]]) -> list[Violation]:
+def _deepest(problems: list[tuple[str, str]]) -> list[FieldViolation]:
     """Return the violations with the deepest paths.
 
     Every member of a union reports errors; the member that parsed furthest is the one that was meant.
@@ -280,7 +280,7 @@ def _deepest(problems: list[tuple[str, str]]) -> list[Violation]:
     for path, rule in problems[:PROBLEMS_MAX]:
         rules[path] = f"{rules[path]}, or {rule}" if path in rules else rule
     deepest = [path for path in rules if not any(other != path and other.startswith(path) for other in rules)]
-    return [Violation(field=path, description=rules[path]) for path in deepest[:VIOLATIONS_MAX]]
+    return [FieldViolation(field=path, description=rules[path]) for path in deepest[:VIOLATIONS_MAX]]
 
 
 def _rule(message: str) -> str:

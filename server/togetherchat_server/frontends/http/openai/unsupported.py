@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final, final
 
-from togetherchat_server.domain.reasons import Reason, ServiceError, Violation
+from togetherchat_server.domain.reasons import FieldViolation, Reason, ServiceError
 from togetherchat_server.frontends.http.openai import schema
 
 IGNORED: Final = frozenset({"metadata", "prediction", "safety_identifier", "service_tier", "store", "user"})
@@ -44,7 +44,7 @@ class IgnoredMembers:
 
 def invalid(field: str, description: str) -> ServiceError:
     """Return the error for one invalid field."""
-    violation = Violation(field=field, description=description)
+    violation = FieldViolation(field=field, description=description)
     return ServiceError(Reason.INVALID_REQUEST, f"{field}: {description}", violations=(violation,))
 
 

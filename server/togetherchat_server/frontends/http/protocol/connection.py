@@ -1,37 +1,36 @@
-"""HTTP/1.1 for one connection of a caller, on asyncio and llhttp.
+"""HTTP/1.1 on one connection of a client, with asyncio and llhttp.
 
-A connection reads one request, runs the application for it, and looks at the next request when
-the application has returned. So there is one request, one task and one response at a time, and
-responses leave in the order of the requests however a caller pipelines them. Bytes that come too
-early are held unparsed.
+A connection reads one request, runs the application for it, and parses the next request after the
+application has returned. So one request, one task and one response exist at a time, and responses are
+sent in the order of the requests, even if the client pipelines. Bytes that arrive too early are
+buffered unparsed.
 
-The state says what the next byte from the caller is:
+The state defines what the next byte from the client means:
 
-    IDLE        the first of a request head           -> HEAD
-    HEAD        a part of the head                    -> BODY, RESPONDING, CLOSING (rejected)
-    BODY        a part of the body; the application   -> RESPONDING (the body has come),
-                runs                                     LINGERING (the application has returned),
+    IDLE        first byte of a request head          -> HEAD
+    HEAD        part of the head                      -> BODY, RESPONDING, CLOSING (rejected)
+    BODY        part of the body;                     -> RESPONDING (the body is complete),
+                the application is running               LINGERING (the application has returned),
                                                          BROKEN (the body is malformed)
-    RESPONDING  the first of the next request: held;  -> IDLE, CLOSING
-                the application runs
-    BROKEN      of no meaning: dropped; the           -> CLOSING
-                application runs
-    LINGERING   a part of a body that nobody reads:   -> IDLE (the body has come)
-                dropped
-    CLOSING     of no meaning: dropped                -> CLOSED
+    RESPONDING  first byte of the next request:       -> IDLE, CLOSING
+                buffered; the application is running
+    BROKEN      discarded; the application is running -> CLOSING
+    LINGERING   part of an unread body: discarded     -> IDLE (the body is complete)
+    CLOSING     discarded                             -> CLOSED
     CLOSED      the connection is lost
 
-A deadline belongs to each state in which no application runs. Where one runs, its own deadlines
-count, and a caller who leaves cancels it: asyncio reports the loss of the connection even while
-the application reads nothing. To see that, the connection goes on reading until `held_bytes_max`
-bytes of an unread body or of further requests have come; then it stops, and a caller who leaves
-after that is noticed by the next write alone.
+Every state in which no application is running has a timeout. A running application has its own
+timeouts, and is cancelled when the client disconnects: asyncio reports the loss of the connection even
+while the application reads nothing. To detect it, the connection keeps reading until it has buffered
+`buffered_bytes_max` bytes of an unread body or of further requests. Then it stops reading, and only
+the next write detects a disconnect.
 
-A caller who ends its side while an application runs has left: no client library does that.
+A client that half-closes the connection while an application is running is treated as disconnected: no
+client library does that.
 
-A connection that closes before it has read all that was sent would reset, and could destroy
-its last response on the way. It ends its own side and drops what comes for `linger_s` (RFC 9112
-9.6). Where TLS is spoken, asyncio cannot end one side alone, and the connection closes at once.
+Closing a connection with unread input sends a reset, which can destroy the last response on its way.
+So the connection half-closes and discards input for `linger_s` (RFC 9112 9.6). With TLS, asyncio
+cannot half-close, and the connection is closed immediately.
 """
 
 import asyncio
@@ -46,18 +45,18 @@ from togetherchat_server.frontends.http.protocol.lazy_timer import LazyTimer
 from togetherchat_server.frontends.http.protocol.listener import ListenerState
 from togetherchat_server.frontends.http.protocol.request_body import BadRequestError, Body
 from togetherchat_server.frontends.http.protocol.request_head import RequestHead
-from togetherchat_server.frontends.http.protocol.response_writer import Progress, ResponseWriter
+from togetherchat_server.frontends.http.protocol.response_writer import ResponseProgress, ResponseWriter
 
 CONNECTION: Final = "connection"
-"""Where `scope["state"]` names the connection: beyond what ASGI offers, an application may ask
-whether all of the request has come, wait until the caller takes more, and cut the connection.
+"""Key of `scope["state"]` that holds the `Connection`. With it an application can do what ASGI has no
+message for: check whether the request is complete, wait until the client reads, and abort.
 """
 
 _log = logging.getLogger(__name__)
 
 
 class State(Enum):
-    """What the next byte means: see above."""
+    """The state of a connection; the table above describes each."""
 
     IDLE = auto()
     HEAD = auto()
@@ -74,41 +73,42 @@ _RUNNING: Final = frozenset({State.BODY, State.RESPONDING, State.BROKEN})
 
 @final
 class Connection(asyncio.BufferedProtocol):
-    """What asyncio calls for one connection."""
+    """The asyncio protocol of one connection."""
 
     def __init__(self, listener: ListenerState) -> None:
         self._listener = listener
         self._limits = listener.limits
         self._loop = asyncio.get_running_loop()
-        self._timer = LazyTimer(self._loop, self._expired)
+        self._timer = LazyTimer(self._loop, self._on_timeout)
         self._state = State.IDLE
         self._head: RequestHead | None = None
         self._body: Body | None = None
         self._cycle: Cycle | None = None
         self._task: asyncio.Task[None] | None = None
-        self._held = b""
-        self._stops = False
+        self._pipelined = b""
+        """Unparsed bytes of further requests."""
+        self._closes_after_response = False
         self.body_problem = ""
-        """Why the request's body breaks off, where it does."""
+        """Why the body is malformed; empty if it is not."""
 
-    # For the call.
+    # Called by the exchange.
 
     @property
-    def received(self) -> bool:
-        """Whether all of the request has come, so that nothing of it has to be waited for."""
+    def request_complete(self) -> bool:
+        """Whether the whole request has been received."""
         return self._state is State.RESPONDING
 
     def abort(self) -> None:
-        """Cut the connection now, whatever waits to be sent."""
+        """Close the connection immediately and discard unsent bytes."""
         self._state = State.CLOSED
         self._transport.abort()
 
-    # For the server.
+    # Called by the server.
 
     def shutdown(self) -> None:
-        """End with the request that runs now; at once where there is none."""
+        """Close after the request in flight; immediately if there is none."""
         if self._state in _RUNNING:
-            self._stops = True
+            self._closes_after_response = True
             if self._cycle is not None:
                 self._cycle.response.keep_alive = False
         elif self._state is State.LINGERING:
@@ -116,7 +116,7 @@ class Connection(asyncio.BufferedProtocol):
         elif self._state in {State.IDLE, State.HEAD}:
             self._close()
 
-    # For asyncio.
+    # Called by asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -134,7 +134,7 @@ class Connection(asyncio.BufferedProtocol):
         self._advance(bytes(self._listener.read_buffer[:nbytes]))
 
     def eof_received(self) -> None:
-        """The caller has ended its side. Where nothing is returned, asyncio closes the connection."""
+        """Handle a half-close by the client. asyncio closes the connection, since this returns None."""
         if self._state in _RUNNING:
             self.abort()
 
@@ -142,7 +142,7 @@ class Connection(asyncio.BufferedProtocol):
         self._state = State.CLOSED
         self._timer.close()
         self.flow.unstall()
-        self._held = b""
+        self._pipelined = b""
         if self._cycle is not None:
             self._cycle.disconnect()
         if self._task is not None:
@@ -155,10 +155,10 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         self.flow.unstall()
 
-    # A request.
+    # Requests.
 
     def _advance(self, rest: bytes | None) -> None:
-        """Give each byte to the state that it belongs to."""
+        """Process received bytes, each as its state requires."""
         while rest:
             match self._state:
                 case State.IDLE | State.HEAD:
@@ -166,7 +166,7 @@ class Connection(asyncio.BufferedProtocol):
                 case State.BODY | State.LINGERING:
                     rest = self._read_body(rest)
                 case State.RESPONDING:
-                    self._hold(rest)
+                    self._buffer_pipelined(rest)
                     return
                 case State.BROKEN | State.CLOSING | State.CLOSED:
                     return
@@ -189,14 +189,14 @@ class Connection(asyncio.BufferedProtocol):
         return rest
 
     def _run(self, head: RequestHead) -> None:
-        """Run the application for a request whose head has come."""
+        """Run the application for a request whose head is complete."""
         self._body = head.body
         self._state = State.RESPONDING if head.body is None else State.BODY
         self._cycle = cycle = Cycle(head, self.flow, self._listener)
         scope = request_scope(self._scope, head, {CONNECTION: self})
         self._task = task = self._loop.create_task(cycle.run(self._listener.application, scope))
         self._listener.tasks.add(task)
-        task.add_done_callback(self._returned)
+        task.add_done_callback(self._on_application_done)
 
     def _read_body(self, data: bytes) -> bytes | None:
         cycle, body = self._cycle, self._body
@@ -204,11 +204,11 @@ class Connection(asyncio.BufferedProtocol):
         try:
             piece, rest = body.feed(data)
         except BadRequestError as error:
-            self._break_off(error.message)
+            self._fail_body(error.message)
             return None
         if cycle is not None and piece:
             cycle.add(piece)
-            if cycle.unread_bytes > self._limits.held_bytes_max and not cycle.awaited:
+            if cycle.unread_bytes > self._limits.buffered_bytes_max and not cycle.body_awaited:
                 self.flow.pause_reading()
         if rest is not None:
             if cycle is None:
@@ -218,8 +218,8 @@ class Connection(asyncio.BufferedProtocol):
                 cycle.complete()
         return rest
 
-    def _break_off(self, problem: str) -> None:
-        """End a request whose body is malformed: where the next one begins cannot be known."""
+    def _fail_body(self, problem: str) -> None:
+        """End a request with a malformed body. The start of the next request cannot be known."""
         if self._cycle is None:
             self._linger()
             return
@@ -228,27 +228,27 @@ class Connection(asyncio.BufferedProtocol):
         self._cycle.response.keep_alive = False
         self._cycle.disconnect()
 
-    def _hold(self, data: bytes) -> None:
-        """Keep the bytes of further requests until the application has returned."""
-        self._held += data
-        if len(self._held) > self._limits.held_bytes_max:
+    def _buffer_pipelined(self, data: bytes) -> None:
+        """Buffer the bytes of further requests until the application has returned."""
+        self._pipelined += data
+        if len(self._pipelined) > self._limits.buffered_bytes_max:
             self.flow.pause_reading()
 
-    def _returned(self, task: asyncio.Task[None]) -> None:
-        """The application has returned, or was cancelled."""
+    def _on_application_done(self, task: asyncio.Task[None]) -> None:
+        """Handle the end of the application: returned, failed or cancelled."""
         self._listener.tasks.discard(task)
         cycle, self._cycle, self._task = self._cycle, None, None
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("the application of a request failed", exc_info=error)
+            _log.error("the ASGI application raised an exception", exc_info=error)
         if self._state is State.CLOSED or cycle is None:
             return
         self.flow.resume_reading()
-        if cycle.response.progress is Progress.BODY:
+        if cycle.response.progress is ResponseProgress.BODY:
             self.abort()
-        elif cycle.response.progress is not Progress.COMPLETE:
+        elif cycle.response.progress is not ResponseProgress.COMPLETE:
             self._reject(BadRequestError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error"))
-        elif self._stops or not cycle.response.keep_alive:
-            if self._held or self._state is not State.RESPONDING:
+        elif self._closes_after_response or not cycle.response.keep_alive:
+            if self._pipelined or self._state is not State.RESPONDING:
                 self._linger()
             else:
                 self._close()
@@ -261,14 +261,14 @@ class Connection(asyncio.BufferedProtocol):
     def _await_request(self) -> None:
         self._state = State.IDLE
         self._timer.start(self._limits.idle_s)
-        held, self._held = self._held, b""
-        if held:
-            self._advance(held)
+        pipelined, self._pipelined = self._pipelined, b""
+        if pipelined:
+            self._advance(pipelined)
 
-    # The end.
+    # Closing.
 
     def _reject(self, error: BadRequestError) -> None:
-        """Answer what no application answers."""
+        """Send the response of a request that no application handles, and close."""
         headers, body = self._listener.rejection(error.status, error.message)
         response = ResponseWriter(method="GET", http_version="1.1", keep_alive=False)
         response.start(error.status, headers, self._listener.date)
@@ -276,24 +276,24 @@ class Connection(asyncio.BufferedProtocol):
         self._linger()
 
     def _linger(self) -> None:
-        """End this side. The connection closes when the caller ends its own, or after a while."""
+        """Half-close. The connection closes when the client closes too, or after `linger_s`."""
         if not self._transport.can_write_eof():
             self._close()
             return
         self._state = State.CLOSING
-        self._held = b""
+        self._pipelined = b""
         self._timer.start(self._limits.linger_s)
         self._transport.write_eof()
 
     def _close(self) -> None:
-        """Close the connection when the caller has taken what waits to be sent, or after a while."""
+        """Close after the client has read the unsent bytes, or abort after `idle_s`."""
         self._state = State.CLOSING
-        self._held = b""
+        self._pipelined = b""
         self._timer.start(self._limits.idle_s)
         self._transport.close()
 
-    def _expired(self) -> None:
-        """The deadline of the state has passed."""
+    def _on_timeout(self) -> None:
+        """Handle the timeout of the current state."""
         if self._state is State.IDLE and not self._transport.get_write_buffer_size():
             self._close()
         else:

@@ -1,7 +1,7 @@
-"""One request and its response, as an ASGI application sees them: `receive` and `send`.
+"""One request and its response, as an ASGI application uses them: `receive` and `send`.
 
-A cycle outlives nothing: its connection starts it, feeds it the request's body and drops it when
-the application has returned. An application that keeps `send` finds a peer that is gone.
+A cycle belongs to its connection, which starts it, passes it the request's body and drops it when the
+application has returned. To an application that keeps `send` after that, the client has disconnected.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, cast, final
 from togetherchat_server.frontends.http.protocol.flow_control import FlowControl
 from togetherchat_server.frontends.http.protocol.listener import ListenerState
 from togetherchat_server.frontends.http.protocol.request_head import RequestHead
-from togetherchat_server.frontends.http.protocol.response_writer import Progress, ResponseWriter
+from togetherchat_server.frontends.http.protocol.response_writer import ResponseProgress, ResponseWriter
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Scope
@@ -20,16 +20,16 @@ CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 @final
 class Cycle:
-    """The two callables of ASGI, and what the connection feeds them with."""
+    """The two callables of ASGI, and the methods with which the connection passes them input."""
 
     __slots__ = (
         "_complete",
+        "_delivered",
+        "_disconnected",
         "_expects_continue",
         "_flow",
-        "_gone",
         "_listener",
         "_pieces",
-        "_taken",
         "_waiter",
         "response",
         "unread_bytes",
@@ -40,70 +40,70 @@ class Cycle:
             method=head.method, http_version=head.http_version, keep_alive=head.keep_alive
         )
         self.unread_bytes = 0
-        """Bytes of the body that the application has not taken."""
+        """Number of bytes of the body that the application has not received."""
         self._flow = flow
         self._listener = listener
         self._pieces: list[bytes] = []
         self._complete = head.body is None
-        """Whether all of the request's body has come."""
-        self._taken = False
-        """Whether the application knows that it has all of the body."""
+        """Whether the whole body has been received from the client."""
+        self._delivered = False
+        """Whether the application has received the whole body."""
         self._expects_continue = head.expects_continue and not self._complete
-        self._gone = False
+        self._disconnected = False
         self._waiter: asyncio.Future[None] | None = None
 
     @property
-    def awaited(self) -> bool:
-        """Whether the application waits for the body, so that it takes what comes at once."""
+    def body_awaited(self) -> bool:
+        """Whether the application is waiting in `receive`."""
         return self._waiter is not None
 
-    # The connection calls these.
+    # Called by the connection.
 
     async def run(self, application: "ASGIApp", scope: "Scope") -> None:
         """Run the application for this request."""
         await application(scope, self.receive, self.send)
 
     def add(self, piece: bytes) -> None:
-        """Keep a piece of the body, unless nobody can ask for it any more."""
+        """Buffer a piece of the body, unless the response is complete."""
         self._expects_continue = False
-        if self.response.progress is not Progress.COMPLETE:
+        if self.response.progress is not ResponseProgress.COMPLETE:
             self._pieces.append(piece)
             self.unread_bytes += len(piece)
             self._wake()
 
     def complete(self) -> None:
-        """The body has come."""
+        """Mark the body as complete."""
         self._complete = True
         self._wake()
 
     def disconnect(self) -> None:
-        """Nothing more can come or go: the peer has left, or what it sends is malformed."""
-        self._gone = True
+        """End the exchange: the client has disconnected, or its body is malformed."""
+        self._disconnected = True
         self._wake()
 
-    # The application calls these.
+    # Called by the application.
 
     async def receive(self) -> "Message":
-        """ASGI: the next piece of the body, or the end."""
-        if self._expects_continue and self.response.progress is Progress.NOTHING:
+        """Return the next piece of the body, or a disconnect (ASGI)."""
+        if self._expects_continue and self.response.progress is ResponseProgress.NOTHING:
             self._expects_continue = False
             self._flow.write(CONTINUE)
-        while not self._over:
-            if self._pieces or (self._complete and not self._taken):
+        while not self._ended:
+            if self._pieces or (self._complete and not self._delivered):
                 body = b"".join(self._pieces)
                 self._pieces.clear()
                 self.unread_bytes = 0
-                self._taken = self._complete
+                self._delivered = self._complete
                 return {"type": "http.request", "body": body, "more_body": not self._complete}
-            await self._woken()
+            await self._wait()
         return {"type": "http.disconnect"}
 
     async def send(self, message: "Message") -> None:
-        """ASGI: the head, or a piece of the body once the peer has taken what came before."""
+        """Send the head, or a piece of the body after the client has read the earlier ones (ASGI)."""
         response = self.response
         if message["type"] == "http.response.start":
             if self._expects_continue:
-                # Whether the body follows is unknown now: what comes next may be either (RFC 9110 10.1.1).
+                # The next bytes may be this body or another request (RFC 9110 10.1.1): close afterwards.
                 response.keep_alive = False
             response.start(message["status"], message.get("headers", ()), self._listener.date)
             return
@@ -112,16 +112,16 @@ class Cycle:
         data = response.body(message.get("body", b""), more=message.get("more_body", False))
         if data:
             self._flow.write(data)
-        if response.progress is Progress.COMPLETE:
+        if response.progress is ResponseProgress.COMPLETE:
             self._pieces.clear()
             self.unread_bytes = 0
             self._wake()
 
     @property
-    def _over(self) -> bool:
-        return self._gone or self.response.progress is Progress.COMPLETE
+    def _ended(self) -> bool:
+        return self._disconnected or self.response.progress is ResponseProgress.COMPLETE
 
-    async def _woken(self) -> None:
+    async def _wait(self) -> None:
         self._flow.resume_reading()
         self._waiter = asyncio.get_running_loop().create_future()
         try:
@@ -135,7 +135,7 @@ class Cycle:
 
 
 def connection_scope(transport: asyncio.Transport) -> "Scope":
-    """What ASGI wants to know of a connection."""
+    """Return the part of the ASGI scope that is the same for every request of a connection."""
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -147,7 +147,7 @@ def connection_scope(transport: asyncio.Transport) -> "Scope":
 
 
 def request_scope(connection: "Scope", head: RequestHead, state: dict[str, object]) -> "Scope":
-    """What ASGI wants to know of a request."""
+    """Return the ASGI scope of a request."""
     return {
         **connection,
         "http_version": head.http_version,
@@ -161,7 +161,7 @@ def request_scope(connection: "Scope", head: RequestHead, state: dict[str, objec
 
 
 def _address(name: object) -> tuple[str, int] | None:
-    """Host and port of a socket's name: that of IPv6 has more."""
+    """Return host and port of a socket address. An IPv6 address has two more members."""
     if not isinstance(name, tuple):
         return None
     host, port, *_ = cast("tuple[str, int]", name)

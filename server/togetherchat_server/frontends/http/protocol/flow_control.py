@@ -6,7 +6,7 @@ from typing import final
 
 @final
 class FlowControl:
-    """Stops reading what nobody takes, and knows whether the caller takes what is sent."""
+    """Pauses reading while input is not consumed, and tracks whether the client reads the output."""
 
     __slots__ = ("_reads", "_stalled", "_transport")
 
@@ -14,7 +14,7 @@ class FlowControl:
         self._transport = transport
         self._reads = True
         self._stalled: asyncio.Event | None = None
-        """What waits for the caller waits for this. Most connections never need one."""
+        """Set when the client reads again. Created when needed: most connections never stall."""
 
     def pause_reading(self) -> None:
         if self._reads:
@@ -28,26 +28,26 @@ class FlowControl:
 
     @property
     def stalled(self) -> bool:
-        """Whether more waits to be sent than the caller should make the service keep."""
+        """Whether the unsent bytes exceed asyncio's high-water mark."""
         return self._stalled is not None
 
     def stall(self) -> None:
-        """More waits than asyncio's high-water mark."""
+        """Record that the unsent bytes exceed asyncio's high-water mark."""
         if self._stalled is None:
             self._stalled = asyncio.Event()
 
     def unstall(self) -> None:
-        """Less waits than asyncio's low-water mark, or the connection is lost."""
+        """Record that the unsent bytes are below the low-water mark, or that the connection is lost."""
         if self._stalled is not None:
             self._stalled.set()
             self._stalled = None
 
     async def drained(self) -> None:
-        """Wait until the caller takes more, or has left."""
+        """Wait until the client has read enough, or has disconnected."""
         if self._stalled is not None:
             await self._stalled.wait()
 
     def write(self, data: bytes) -> None:
-        """Send, unless the connection is closing."""
+        """Write to the transport, unless the connection is closing."""
         if not self._transport.is_closing():
             self._transport.write(data)

@@ -1,4 +1,4 @@
-"""A timer that is cheap to move: a keep-alive connection moves its timer with every request."""
+"""A timer that is cheap to postpone: a keep-alive connection postpones its timer at every request."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,10 +9,10 @@ _NEVER: Final = float("inf")
 
 @final
 class LazyTimer:
-    """Calls `on_expired` once its time has passed, unless it was moved or stopped before.
+    """Calls `on_expired` after a time, unless it is postponed or stopped first.
 
-    A later time does not touch the event loop: the handle that is already scheduled looks at the
-    time when it runs, and schedules itself again.
+    Postponing does not touch the event loop: the handle that is already scheduled checks the time when
+    it runs, and schedules itself again.
     """
 
     __slots__ = ("_expires_at", "_handle", "_loop", "_on_expired")
@@ -24,22 +24,22 @@ class LazyTimer:
         self._handle: asyncio.TimerHandle | None = None
 
     def start(self, seconds: float) -> None:
-        """Expire in so many seconds, whatever was set before."""
+        """Expire after `seconds`; an earlier setting is replaced."""
         self._expires_at = self._loop.time() + seconds
         if self._handle is None or self._handle.when() > self._expires_at:
             self._schedule()
 
     def shorten(self, seconds: float) -> None:
-        """Expire in so many seconds, or when it would have expired, whichever is sooner."""
+        """Expire after `seconds`, or at the time that is already set if that is sooner."""
         if self._expires_at > self._loop.time() + seconds:
             self.start(seconds)
 
     def stop(self) -> None:
-        """Do not expire until it is started again."""
+        """Stop the timer. It can be started again."""
         self._expires_at = _NEVER
 
     def close(self) -> None:
-        """Stop, and drop what the event loop holds."""
+        """Stop the timer and cancel its handle in the event loop."""
         self.stop()
         if self._handle is not None:
             self._handle.cancel()
@@ -48,9 +48,9 @@ class LazyTimer:
     def _schedule(self) -> None:
         if self._handle is not None:
             self._handle.cancel()
-        self._handle = self._loop.call_at(self._expires_at, self._look)
+        self._handle = self._loop.call_at(self._expires_at, self._on_handle)
 
-    def _look(self) -> None:
+    def _on_handle(self) -> None:
         self._handle = None
         if self._expires_at == _NEVER:
             return

@@ -1,4 +1,4 @@
-"""What the connections of one listener share: the application, their bounds, and who is open."""
+"""The state that the connections of one listener share: application, limits, open connections."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,42 +10,43 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 READ_BYTES: Final = 64 * 2**10
-"""Of one read. asyncio's own reads allocate 256 KiB each, which the C library may map and unmap for
-every request: a third of the CPU of a small one.
+"""Bytes of one read. asyncio's default reads allocate 256 KiB each, which the C library may map and
+unmap for every request: a third of the CPU of a small request.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLimits:
-    """The bounds of connections: seconds, bytes and a number."""
+    """Limits of connections. Times are in seconds."""
 
     head_s: float = 10.0
-    """From the connection, or from the first byte of a further request."""
+    """Time for a request head, from the connection or from the first byte of a further request."""
     head_bytes_max: int = 64 * 2**10
-    """From the first byte to the empty line that ends the head."""
-    held_bytes_max: int = 64 * 2**10
-    """Of an unread body or of further requests. What one read brings on top of them is kept too."""
+    """Size of a request head, including the empty line that ends it."""
+    buffered_bytes_max: int = 64 * 2**10
+    """Bytes of an unread body or of further requests after which reading pauses. One read may exceed it."""
     linger_s: float = 5.0
+    """Time in which input is discarded before the connection closes."""
     idle_s: float = 75.0
-    """Longer than the pools of common clients keep a connection that nobody uses: a server that
-    closes first may do so while a request is on its way.
+    """Time until an idle connection closes. It is longer than the pools of common clients keep an idle
+    connection: a server that closes first may do so while a request is on its way.
     """
     connections_max: int = 4096
 
 
 Rejection = Callable[[HTTPStatus, str], tuple[list[tuple[bytes, bytes]], bytes]]
-"""The headers and the body that answer bytes which are not a request."""
+"""Returns the headers and the body of the response to bytes that are not a valid request."""
 
 
 class OpenConnection(Protocol):
-    """What a server does with its connections."""
+    """A connection, as the server uses it."""
 
     def shutdown(self) -> None:
-        """End with the request that runs now; at once where there is none."""
+        """Close after the request in flight; immediately if there is none."""
         ...
 
     def abort(self) -> None:
-        """Cut the connection now, whatever waits to be sent."""
+        """Close the connection immediately and discard unsent bytes."""
         ...
 
 
@@ -57,24 +58,24 @@ class ListenerState:
     rejection: Rejection
     limits: ConnectionLimits
     date: bytes = b""
-    """The value of the `date` header now."""
+    """The current value of the `date` header."""
     read_buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(READ_BYTES)))
-    """One for all connections: what is read is copied before anything else is read."""
+    """Shared by all connections: the bytes of a read are copied before the next read."""
     connections: set[OpenConnection] = field(default_factory=set[OpenConnection])
-    """Those that are open, idle ones too."""
+    """The open connections, including idle ones."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
-    """Applications that run."""
+    """The running applications."""
     all_closed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the last open connection has closed."""
 
     def opened(self, connection: OpenConnection) -> bool:
-        """Count a connection; False if there are too many."""
+        """Add a connection. Return False if there are too many."""
         self.connections.add(connection)
         self.all_closed.clear()
         return len(self.connections) <= self.limits.connections_max
 
     def closed(self, connection: OpenConnection) -> None:
-        """Forget a connection."""
+        """Remove a connection."""
         self.connections.discard(connection)
         if not self.connections:
             self.all_closed.set()

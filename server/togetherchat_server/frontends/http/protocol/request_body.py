@@ -1,12 +1,10 @@
-"""The body of one request: which bytes belong to it, and where it ends.
+"""Decoders of a request body: which bytes belong to the body, and where it ends.
 
-A decoder is fed what came and returns the body's bytes and whatever follows the body. What
-follows is never looked at here.
+A decoder takes received bytes. It returns the bytes of the body and, unparsed, the bytes after it.
 
-Chunk sizes are hexadecimal digits, lines end with CRLF, and nothing else is accepted (RFC 9112
-7.1): a peer in front of this service that reads a line differently would see another request.
-Chunk extensions and trailers are bounded, checked for their form and dropped. Trailers never
-become headers.
+Chunk sizes are hexadecimal digits, lines end with CRLF, and nothing else is accepted (RFC 9112 7.1). A
+proxy that parsed a line differently would see another request (request smuggling). Chunk extensions and
+trailers are bounded, validated and dropped. Trailers never become headers.
 """
 
 import re
@@ -15,20 +13,20 @@ from http import HTTPStatus
 from typing import Final, Protocol, final
 
 CHUNK_LINE_BYTES_MAX: Final = 1024
-"""The line of a chunk: its size and its extensions."""
+"""Limit of a chunk's first line: its size and its extensions."""
 TRAILER_BYTES_MAX: Final = 8 * 2**10
-"""All trailers together."""
+"""Limit of all trailers together."""
 MALFORMED: Final = "the chunked body is malformed"
 TRAILERS_TOO_LARGE: Final = f"the trailers are larger than {TRAILER_BYTES_MAX} bytes"
 
 _CRLF: Final = b"\r\n"
-# 15 digits: a size that no 64-bit reader reads differently.
+# At most 15 digits: no 64-bit parser reads such a size differently.
 _SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 _TRAILER: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n")
 
 
 class BadRequestError(Exception):
-    """The bytes of a request are not what HTTP allows."""
+    """The bytes are not a valid HTTP request. `status` is the status of the response."""
 
     def __init__(self, status: HTTPStatus, message: str) -> None:
         super().__init__(message)
@@ -40,7 +38,7 @@ class Body(Protocol):
     """Decodes one body."""
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
-        """The body's bytes in `data`, and what follows the body; None while it goes on.
+        """Return the body's bytes in `data`, and the bytes after the body; None while it is incomplete.
 
         Raises:
             BadRequestError: the body is malformed.
@@ -67,7 +65,7 @@ class SizedBody:
 
 
 class _Part(Enum):
-    """What comes next in a chunked body."""
+    """The next part of a chunked body."""
 
     SIZE = auto()
     DATA = auto()
@@ -85,9 +83,9 @@ class ChunkedBody:
     def __init__(self) -> None:
         self._next = _Part.SIZE
         self._left = 0
-        """Bytes of the current chunk that have not come."""
+        """Bytes of the current chunk that have not been received."""
         self._line = b""
-        """The beginning of a line whose end has not come."""
+        """The received part of an incomplete line."""
         self._trailer_bytes = 0
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
@@ -103,7 +101,7 @@ class ChunkedBody:
                     self._next = _Part.DATA_END
                 continue
             if self._next is _Part.SIZE and not self._line:
-                at = _whole_chunks(data, at, pieces)
+                at = _complete_chunks(data, at, pieces)
             line_end = data.find(b"\n", at) + 1 or end
             self._line += data[at:line_end]
             at = line_end
@@ -111,7 +109,7 @@ class ChunkedBody:
         return b"".join(pieces), data[at:] if self._next is _Part.NOTHING else None
 
     def _read_line(self) -> None:
-        """Read the line, or check what has come of it."""
+        """Parse the line if it is complete; else check its beginning."""
         line = self._line
         if self._next is _Part.SIZE:
             self._read_size(line)
@@ -119,7 +117,7 @@ class ChunkedBody:
             if not _CRLF.startswith(line):
                 raise BadRequestError(HTTPStatus.BAD_REQUEST, MALFORMED)
             if line == _CRLF:
-                self._turn_to(_Part.SIZE)
+                self._expect(_Part.SIZE)
         else:
             self._read_trailer(line)
 
@@ -132,29 +130,30 @@ class ChunkedBody:
         if found is None:
             raise BadRequestError(HTTPStatus.BAD_REQUEST, MALFORMED)
         self._left = int(found[1], 16)
-        self._turn_to(_Part.DATA if self._left else _Part.TRAILER)
+        self._expect(_Part.DATA if self._left else _Part.TRAILER)
 
     def _read_trailer(self, line: bytes) -> None:
-        whole = line.endswith(b"\n")
+        complete = line.endswith(b"\n")
         if line == _CRLF:
-            self._turn_to(_Part.NOTHING)
+            self._expect(_Part.NOTHING)
         elif line != b"\r" and self._trailer_bytes + len(line) > TRAILER_BYTES_MAX:
             raise BadRequestError(HTTPStatus.BAD_REQUEST, TRAILERS_TOO_LARGE)
-        elif whole and not _TRAILER.fullmatch(line):
+        elif complete and not _TRAILER.fullmatch(line):
             raise BadRequestError(HTTPStatus.BAD_REQUEST, MALFORMED)
-        elif whole:
+        elif complete:
             self._trailer_bytes += len(line)
-            self._turn_to(_Part.TRAILER)
+            self._expect(_Part.TRAILER)
 
-    def _turn_to(self, part: _Part) -> None:
+    def _expect(self, part: _Part) -> None:
         self._next = part
         self._line = b""
 
 
-def _whole_chunks(data: bytes, at: int, pieces: list[bytes]) -> int:
-    """Read the chunks that have come whole, and return where the rest begins.
+def _complete_chunks(data: bytes, at: int, pieces: list[bytes]) -> int:
+    """Decode the complete chunks, and return the index of the first byte after them.
 
-    Most chunks do. The parts of one cost three times as much, and a caller may send chunks of one byte.
+    Most chunks arrive complete. Decoding a chunk in parts costs three times as much, and a client may
+    send chunks of one byte.
     """
     while (found := _SIZE_LINE.match(data, at)) is not None:
         begin = found.end()

@@ -1,15 +1,15 @@
-"""The head of one request: where it ends, what it says, and which heads are rejected.
+"""Parser of a request head: finds its end, parses its fields, and rejects invalid heads.
 
-llhttp parses heads and nothing else. Its input ends with the empty line that ends the head, so
-the body and the requests behind it never reach it. Three faults cannot happen that way:
+llhttp parses heads only. Its input ends with the empty line that ends the head, so it never gets the
+body or further requests. This prevents three faults:
 
-- llhttp stops at a head that offers an `Upgrade`, and would take the body for the next request.
-  Here it stops where its input ends anyway, and the offer is ignored, as RFC 9110 7.8 allows.
-- httptools reports trailers as headers (RFC 9110 6.5.1 forbids to merge them).
-- The size of a head would depend on how its bytes were cut.
+- llhttp stops after a head with an `Upgrade`, and would parse the body as the next request. Here its
+  input ends there anyway, and the upgrade is ignored, as RFC 9110 7.8 allows.
+- httptools reports trailers as headers, which RFC 9110 6.5.1 forbids.
+- The measured size of a head would depend on how its bytes were split into reads.
 
-A head that llhttp accepts is rejected here where RFC 9112 demands it: 3.2 (one `Host`), 6.1 (no
-transfer coding but `chunked`, and none in HTTP/1.0), and for any version but 1.0 and 1.1.
+RFC 9112 requires more than llhttp checks: exactly one `Host` (3.2), and no transfer coding except
+`chunked`, which HTTP/1.0 does not have (6.1). Versions other than 1.0 and 1.1 are rejected too.
 """
 
 import re
@@ -38,13 +38,13 @@ _HOST: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
 
 @final
 class RequestHead:
-    """A head as it comes. Its fields are set when `feed` has returned the bytes behind it."""
+    """An incrementally parsed head. Its fields are set once `feed` has returned the bytes after it."""
 
     __slots__ = (
+        "_bytes_left",
         "_checked",
         "_completions",
         "_parser",
-        "_room",
         "_tail",
         "_url",
         "body",
@@ -70,8 +70,8 @@ class RequestHead:
         self.expects_continue = False
         """Whether the client waits for `100 Continue` before it sends the body."""
         self.body: Body | None = None
-        """Decodes the body; None where there is none."""
-        self._room = bytes_max
+        """The decoder of the body; None if the request has no body."""
+        self._bytes_left = bytes_max
         self._tail = b""
         self._url = b""
         self._checked: list[tuple[bytes, bytes]] = []
@@ -79,7 +79,7 @@ class RequestHead:
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
 
     def feed(self, data: bytes) -> bytes | None:
-        """The bytes behind the head; None while it is incomplete.
+        """Return the bytes after the head; None while the head is incomplete.
 
         Raises:
             BadRequestError: the head is malformed, too large, or not allowed.
@@ -112,19 +112,19 @@ class RequestHead:
             self.keep_alive = self._parser.should_keep_alive()
 
     def on_body(self, _: bytes) -> None:
-        """Not called as long as llhttp and `END` agree where a head ends: see `_parse`."""
+        """Mark the head as invalid: llhttp and `END` disagree about its end. See `_parse`."""
         self._completions += 1
 
     def _without_blank_lines(self, data: bytes) -> bytes:
-        """RFC 9112 2.2: clients may send an empty line before a request. It counts as part of the head."""
+        """Remove empty lines before a request (RFC 9112 2.2). They count towards the size of the head."""
         rest = data.lstrip(b"\r\n")
-        self._room -= len(data) - len(rest)
-        if self._room < 0:
+        self._bytes_left -= len(data) - len(rest)
+        if self._bytes_left < 0:
             raise BadRequestError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, TOO_LARGE)
         return rest
 
     def _end(self, data: bytes) -> int:
-        """Where the head ends in `data`; -1 if it does not."""
+        """Return the index in `data` at which the head ends; -1 if it does not end there."""
         if self._tail:
             at = (self._tail + data[:3]).find(END)
             if at >= 0:
@@ -133,21 +133,21 @@ class RequestHead:
         return at + len(END) if at >= 0 else -1
 
     def _parse(self, piece: bytes, *, ends: bool) -> None:
-        """Parse what fits. Where a head is both malformed and too large, the first byte at fault decides."""
-        fits = len(piece) <= self._room
+        """Parse up to the size limit. The first offending byte decides: malformed, or too large."""
+        fits = len(piece) <= self._bytes_left
         if not fits:
-            piece = piece[: self._room]
-        self._room -= len(piece)
+            piece = piece[: self._bytes_left]
+        self._bytes_left -= len(piece)
         parser = self._parser
-        assert parser is not None  # noqa: S101  there is one until the head is complete
+        assert parser is not None  # noqa: S101  set until the head is complete
         try:
             parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
-            pass  # Raised at the end of the head: the offer is ignored.
+            pass  # Raised at the end of the head. The upgrade is ignored.
         except httptools.HttpParserError as exc:
             raise BadRequestError(HTTPStatus.BAD_REQUEST, NOT_HTTP) from exc
         if b"\n" in piece:
-            # The request line has come. One without a version is a whole request of HTTP/0.9.
+            # The request line is complete. Without a version it is a complete request of HTTP/0.9.
             self.http_version = parser.get_http_version()
             if self.http_version not in VERSIONS:
                 raise BadRequestError(HTTPStatus.BAD_REQUEST, NOT_HTTP)
@@ -157,7 +157,7 @@ class RequestHead:
             raise BadRequestError(HTTPStatus.BAD_REQUEST, NOT_HTTP)
 
     def _finish(self) -> None:
-        parser, self._parser = self._parser, None  # They refer to each other.
+        parser, self._parser = self._parser, None  # Breaks a reference cycle.
         assert parser is not None  # noqa: S101
         self.method = parser.get_method().decode("ascii")
         self._read_target()
@@ -185,7 +185,7 @@ class RequestHead:
                 codings.append(value.lower())
             elif name == b"expect":
                 self.expects_continue = self.http_version == "1.1" and value.lower() == b"100-continue"
-            elif (length := int(value)) > 0:  # llhttp: digits alone, and once
+            elif (length := int(value)) > 0:  # llhttp ensures: digits only, sent once
                 self.body = SizedBody(length)
         if len(hosts) > 1 or (not hosts and self.http_version == "1.1"):
             raise BadRequestError(HTTPStatus.BAD_REQUEST, "the request must have exactly one Host header")

@@ -1,10 +1,10 @@
-"""The bytes of one response: status line, headers, and the coding of the body.
+"""Encodes one response: status line, headers, and the body, chunked if necessary.
 
-The head is held back until the first piece of the body, so that both leave in one write. ASGI
-allows that, and a second write is a sixth of the cost of a small response.
+The head is buffered until the first piece of the body, so that both are sent in one write. ASGI allows
+that, and a second write is a sixth of the cost of a small response.
 
-A response without `content-length` is chunked. To HTTP/1.0, which knows no chunks, it ends with
-the connection (RFC 9112 6.1). HEAD, 204 and 304 have no body.
+A response without `content-length` is chunked. HTTP/1.0 has no chunks, so there such a response ends
+when the connection closes (RFC 9112 6.1). Responses to HEAD, and with status 204 or 304, have no body.
 """
 
 import re
@@ -17,23 +17,23 @@ _STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
 _BODILESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
-# Lines of a name and a value. That a value does not contain a line is seen by counting them.
+# Lines of a name and a value. Counting the lines detects a value that contains a line break.
 _HEADERS: Final = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t\x20-\x7e\x80-\xff]*\r\n)*")
 
 
-class Progress(Enum):
-    """How much of a response has been written."""
+class ResponseProgress(Enum):
+    """How much of a response has been sent."""
 
     NOTHING = auto()
-    HEAD_HELD = auto()
-    """The application has sent the head; no byte of it has been written."""
+    HEAD_BUFFERED = auto()
+    """The application has sent the head; no byte of it has been written to the socket."""
     BODY = auto()
     COMPLETE = auto()
 
 
 @final
 class ResponseWriter:
-    """Writes one response."""
+    """Encodes one response."""
 
     __slots__ = (
         "_bodiless",
@@ -47,7 +47,7 @@ class ResponseWriter:
     )
 
     def __init__(self, *, method: str, http_version: str, keep_alive: bool) -> None:
-        self.progress = Progress.NOTHING
+        self.progress = ResponseProgress.NOTHING
         self.http_version: Final = http_version
         self.keep_alive = keep_alive and http_version == "1.1"
         """Whether the connection may serve another request after this response."""
@@ -55,16 +55,16 @@ class ResponseWriter:
         self._chunked = False
         self._length_counts = False
         self._left = 0
-        """What `content-length` promises and has not been sent."""
+        """Bytes of the declared `content-length` that have not been sent."""
         self._head = b""
 
     def start(self, status: int, headers: Iterable[tuple[bytes, bytes]], date: bytes) -> None:
-        """Hold the head back.
+        """Encode and buffer the head.
 
         Raises:
             RuntimeError: the response has started already, or a header cannot be sent.
         """
-        if self.progress is not Progress.NOTHING:
+        if self.progress is not ResponseProgress.NOTHING:
             raise RuntimeError("the response has already started")
         lines: list[bytes] = []
         framed = closes = False
@@ -74,7 +74,7 @@ class ResponseWriter:
                     framed = self._length_counts = True
                     self._left = int(value)
                 case b"transfer-encoding":
-                    continue  # ASGI: the server chooses.
+                    continue  # In ASGI the server chooses the transfer coding.
                 case b"connection" if b"close" in value.lower():
                     closes = True
                 case _:
@@ -94,21 +94,22 @@ class ResponseWriter:
             block += b"connection: close\r\n"
         line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
         self._head = b"%bdate: %b\r\n%b\r\n" % (line, date, block)
-        self.progress = Progress.HEAD_HELD
+        self.progress = ResponseProgress.HEAD_BUFFERED
 
     def body(self, data: bytes, *, more: bool) -> bytes:
-        """What is to be written for a piece of the body: empty where there is nothing.
+        """Return the bytes to write for a piece of the body; they may be empty.
 
         Raises:
-            RuntimeError: there is no head, nothing more may follow, or `content-length` is not kept.
+            RuntimeError: the response has not started or is complete, or the body does not match its
+                `content-length`.
         """
-        if self.progress not in {Progress.HEAD_HELD, Progress.BODY}:
+        if self.progress not in {ResponseProgress.HEAD_BUFFERED, ResponseProgress.BODY}:
             raise RuntimeError("the response has not started, or is complete")
         if self._length_counts and not self._bodiless:
             self._left -= len(data)
             if self._left < 0 or (self._left and not more):
                 raise RuntimeError("the body is not as long as its content-length")
-        self.progress = Progress.BODY if more else Progress.COMPLETE
+        self.progress = ResponseProgress.BODY if more else ResponseProgress.COMPLETE
         head, self._head = self._head, b""
         if self._bodiless:
             return head

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from togetherchat_server.domain.call import Call, Progress
-from togetherchat_server.domain.reasons import Reason, ServiceError, Violation
+from togetherchat_server.domain.reasons import FieldViolation, Reason, ServiceError
 from togetherchat_server.frontends.grpc.status import ROWS as GRPC_ROWS
 from togetherchat_server.frontends.grpc.status import Pushback
 from togetherchat_server.frontends.http.openai.errors import ROWS, error_response
@@ -130,7 +130,7 @@ def test_illegal_header_values_are_dropped():
 )
 def test_field_paths_are_those_of_openais_api(field, param):
     """A caller that sends OpenAI's JSON does not know our messages."""
-    violation = Violation(field=field, description="must be so on ROLE_USER")
+    violation = FieldViolation(field=field, description="must be so on ROLE_USER")
     found = response(Reason.INVALID_REQUEST, f"{field}: must be so on ROLE_USER", violations=(violation,))
 
     assert param == found.param

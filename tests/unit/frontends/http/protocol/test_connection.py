@@ -17,8 +17,8 @@ class Scripted:
 
     def __init__(self, script):
         self.script = script
-        self.gate = asyncio.Event()
-        self.gate.set()
+        self.may_respond = asyncio.Event()
+        self.may_respond.set()
         self.cancelled = False
 
     async def __call__(self, scope, receive, send):
@@ -98,10 +98,10 @@ async def test_a_response_to_head_has_no_body(script):
 async def test_100_continue_is_sent_when_the_application_reads():
     """`100 Continue` is sent once, before the response."""
     fake = FakeConnection()
-    fake.application.gate.clear()
+    fake.application.may_respond.clear()
     await fake.feed(POST.replace(b"\r\n\r\n", b"\r\nexpect: 100-continue\r\n\r\n"))
     assert b"" == fake.transport.written
-    fake.application.gate.set()
+    fake.application.may_respond.set()
     await fake.run()
     assert b"HTTP/1.1 100 Continue\r\n\r\n" == fake.transport.written
     await fake.feed(b"hello")
@@ -226,12 +226,12 @@ async def test_an_application_that_ends_within_its_response_aborts_the_connectio
 async def test_an_idle_connection_is_closed_on_stop():
     """A connection with a request sends `connection: close` and ends after it."""
     idle, busy = FakeConnection(), FakeConnection()
-    busy.application.gate.clear()
+    busy.application.may_respond.clear()
     await busy.feed(GET + GET)
     idle.connection.shutdown()
     busy.connection.shutdown()
     assert (True, False) == (idle.transport.closed, busy.transport.over)
-    busy.application.gate.set()
+    busy.application.may_respond.set()
     await busy.run()
 
     assert b"connection: close\r\n" in busy.transport.written

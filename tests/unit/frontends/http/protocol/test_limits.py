@@ -94,14 +94,14 @@ def test_the_line_of_a_chunk_is_bounded(end):
 
 async def test_an_unread_body_pauses_reading():
     """Reading stops at the bound and resumes when the application reads."""
-    fake = FakeConnection(held_bytes_max=1000)
-    fake.application.gate.clear()
+    fake = FakeConnection(buffered_bytes_max=1000)
+    fake.application.may_respond.clear()
     await fake.feed(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2000\r\n\r\n" + b"x" * 1000)
     assert not fake.transport.paused
     await fake.feed(b"x")
     assert fake.transport.paused
 
-    fake.application.gate.set()
+    fake.application.may_respond.set()
     await fake.run()
     assert not fake.transport.paused
     await fake.feed(b"x" * 999)
@@ -111,7 +111,7 @@ async def test_an_unread_body_pauses_reading():
 
 async def test_a_body_that_is_read_does_not_pause_reading():
     """The application waits for a large body."""
-    fake = FakeConnection(held_bytes_max=1000)
+    fake = FakeConnection(buffered_bytes_max=1000)
     await fake.feed(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 200000\r\n\r\n")
     for _ in range(2):
         await fake.feed(b"x" * 100_000, run=False)
@@ -122,15 +122,15 @@ async def test_a_body_that_is_read_does_not_pause_reading():
 
 async def test_pipelined_requests_pause_reading():
     """They are held unparsed up to a bound, and served in order afterwards."""
-    fake = FakeConnection(held_bytes_max=len(head_of(100)) * 2)
-    fake.application.gate.clear()
+    fake = FakeConnection(buffered_bytes_max=len(head_of(100)) * 2)
+    fake.application.may_respond.clear()
     await fake.feed(head_of(100) * 3)
     assert not fake.transport.paused
     await fake.feed(head_of(100))
     assert fake.transport.paused
     assert ["/"] == fake.application.begun
 
-    fake.application.gate.set()
+    fake.application.may_respond.set()
     await fake.run()
 
     assert [200] * 4 == [status for status, _ in fake.responses()]
