@@ -27,7 +27,7 @@ def test_the_set_needs_no_other_file():
     for file in FILES.values():
         pool.Add(file)
 
-    assert ["Complete", "StreamComplete", "ListModels"] == [
+    assert ["Complete", "StreamComplete", "ListModels", "GetModel"] == [
         method.name for method in pool.FindServiceByName("togetherchat.v1.ChatService").methods
     ]
 

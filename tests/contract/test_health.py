@@ -195,7 +195,7 @@ async def test_the_probe_listener_only_serves_health():
         check = await health_pb2_grpc.HealthStub(channel).Check(of(SERVICE))
         rejected = [
             await failing(channel.unary_unary(f"/{SERVICE}/{name}")(b""))
-            for name in ("Complete", "StreamComplete", "ListModels")
+            for name in ("Complete", "StreamComplete", "ListModels", "GetModel")
         ]
         reflection = channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
         no_reflection = await failing(reflection([b""]).read())

@@ -112,7 +112,13 @@ async def test_every_service_and_error_detail_is_described(version, symbol):
 
 @BOTH
 @pytest.mark.parametrize(
-    "symbol", ["ChatService.Complete", "CompleteRequest", "CompleteRequest.model", "StreamCompleteResponse"]
+    "symbol",
+    [
+        *(f"ChatService.{name}" for name in ("Complete", "StreamComplete", "ListModels", "GetModel")),
+        "CompleteRequest",
+        "CompleteRequest.model",
+        "StreamCompleteResponse",
+    ],
 )
 async def test_methods_messages_and_fields_are_described(version, symbol):
     """Protobuf's own pool finds no file for a method."""

@@ -1,4 +1,4 @@
-"""Models through a real channel: lists, aliases, successors, costs and rate limits.
+"""Models through a real channel: lists, single models, aliases, successors, costs and rate limits.
 
 The upstream is scripted: each test sets what it lists and rejects, by path and model.
 """
@@ -8,6 +8,7 @@ import csv
 import json
 from pathlib import Path
 
+import grpc
 import pytest
 
 from support.app import failing, request, running_app
@@ -20,6 +21,7 @@ from togetherchat_server.telemetry.metrics import definitions as names
 
 BRIEF = Path(__file__).parents[1] / "unit" / "models" / "brief_models.tsv"
 PRICED, OTHER = "openai/gpt-oss-120b", "zai-org/GLM-5.3"
+RETIRED = "meta-llama/Meta-Llama-3-8B-Instruct-Turbo"
 OLD, NEW = "mistralai/Mistral-7B-Instruct-v0.3", "mistralai/Ministral-3-14B-Instruct-2512"
 LIMITS = {"x-ratelimit-limit": "200", "x-ratelimit-remaining": "199", "X-RateLimit-Odd!": "1"}
 USAGE = {"prompt_tokens": 1000, "completion_tokens": 10, "total_tokens": 1010, "cached_tokens": 400}
@@ -176,6 +178,75 @@ async def test_with_the_provider_down_the_last_list_is_returned_with_a_warning()
     assert len(states) > 50
     assert "from the catalog alone" in warnings(response_then)[0]
     assert not response_then.HasField("provider_list_time")
+
+
+def get_model(app, name):
+    return app.chat.GetModel(service.GetModelRequest(id=name))
+
+
+async def test_a_model_is_found_by_id_and_by_alias():
+    """The entry is that of the list. The call record has both names."""
+    async with (
+        ScriptedUpstream(Provider(PRICED, OLD)) as upstream,
+        running_service(upstream, alias={"fast": "quick", "quick": PRICED}) as app,
+    ):
+        _, response = await listed(app)
+        by_id, by_alias = await get_model(app, PRICED), await get_model(app, "fast")
+        replaced = await get_model(app, OLD)
+    (entry,) = [model for model in response.models if model.id == PRICED]
+    assert (entry, entry, ["fast", "quick"]) == (by_id.model, by_alias.model, list(entry.aliases))
+    assert ([], response.provider_list_time) == (warnings(by_id), by_id.provider_list_time)
+    assert OLD == replaced.model.id
+    assert [(None, PRICED), ("fast", PRICED), (None, OLD)] == [
+        (record.get("model_requested"), record["model"])
+        for record in app.records()
+        if record["method"].endswith("GetModel")
+    ]
+    assert ["/v1/models"] == [one.path for one in upstream.ledger.requests]
+
+
+async def test_a_retired_model_is_found():
+    """Its entry has the date."""
+    async with ScriptedUpstream(Provider(PRICED)) as upstream, running_service(upstream) as app:
+        model = (await get_model(app, RETIRED)).model
+    assert (models.MODEL_STATE_RETIRED, "2025-05-16") == (model.state, model.retirement_date)
+
+
+@pytest.mark.parametrize("name", ["no/such", PRICED.upper(), "fast ", "x" * 256])
+async def test_an_unknown_model_is_not_found(name):
+    """The details name the model."""
+    async with (
+        ScriptedUpstream(Provider(PRICED)) as upstream,
+        running_service(upstream, alias={"fast": PRICED}) as app,
+    ):
+        failure = await failing(get_model(app, name))
+    assert (grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND") == (failure.code, failure.info.reason)
+    assert "The list of models has no such id or alias." == failure.message
+    resource = failure.details["ResourceInfo"]
+    assert ("model", name.strip()) == (resource.resource_type, resource.resource_name)
+
+
+@pytest.mark.parametrize("name", ["", "x" * 257])
+async def test_an_invalid_id_is_rejected(name):
+    """The details name the field and its rule; the provider is not asked."""
+    async with ScriptedUpstream(Provider(PRICED)) as upstream, running_service(upstream) as app:
+        failure = await failing(get_model(app, name))
+    assert (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST") == (failure.code, failure.info.reason)
+    (violation,) = failure.details["BadRequest"].field_violations
+    assert ("id", "must have 1 to 256 characters") == (violation.field, violation.description)
+    assert [] == upstream.ledger.requests
+
+
+async def test_with_the_provider_down_a_model_comes_from_the_catalog_with_a_warning():
+    """An unknown model is not found, and the message says that the provider's list is missing."""
+    async with ScriptedUpstream(lambda _: (Reset(),)) as upstream, running_service(upstream) as app:
+        response = await get_model(app, PRICED)
+        failure = await failing(get_model(app, "no/such"))
+    assert (PRICED, models.MODEL_STATE_UNCONFIRMED) == (response.model.id, response.model.state)
+    assert "from the catalog alone" in warnings(response)[0]
+    assert not response.HasField("provider_list_time")
+    assert "MODEL_NOT_FOUND" == failure.info.reason
+    assert "The provider's list is unavailable" in failure.message
 
 
 async def test_private_models_of_one_key_are_not_shown_to_another():

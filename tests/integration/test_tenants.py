@@ -84,10 +84,11 @@ async def test_a_call_without_a_valid_key_is_rejected(keys, metadata, reason):
             await failing(app.chat.Complete(request(), metadata=metadata)),
             streaming,
             await failing(app.chat.ListModels(service.ListModelsRequest(), metadata=metadata)),
+            await failing(app.chat.GetModel(service.GetModelRequest(id=MODEL), metadata=metadata)),
         ]
 
-    assert [grpc.StatusCode.UNAUTHENTICATED] * 3 == [failure.code for failure in failures]
-    assert [reason] * 3 == [failure.info.reason for failure in failures]
+    assert [grpc.StatusCode.UNAUTHENTICATED] * 4 == [failure.code for failure in failures]
+    assert [reason] * 4 == [failure.info.reason for failure in failures]
     assert [] == upstream.ledger.requests
 
 
@@ -379,7 +380,13 @@ async def test_a_tenant_sees_only_its_models(keys, limits):
 
         names, total = await listed(ours)
         everything = await app.chat.ListModels(service.ListModelsRequest(), metadata=bearer(theirs))
+        hidden = everything.models[0].id
+        one = service.GetModelRequest(id=hidden)
+        failure = await failing(app.chat.GetModel(one, metadata=bearer(ours)))
+        shown = await app.chat.GetModel(one, metadata=bearer(theirs))
 
+    assert hidden not in names
+    assert ("MODEL_NOT_FOUND", hidden) == (failure.info.reason, shown.model.id)
     assert len(names) == total
     assert {MODEL, OTHER} <= set(names)
     assert [] == [name for name in names if name != MODEL and not name.startswith("zai-org/")]

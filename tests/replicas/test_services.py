@@ -93,8 +93,9 @@ async def test_the_requests_of_lists_of_models_are_shared(serving):
         serving(None, "requests_per_minute = 2") as ours,
         serving(None, "requests_per_minute = 2") as theirs,
     ):
-        for app in (ours, theirs):
-            await app.chat.ListModels(listing, metadata=serving.metadata)
+        await ours.chat.ListModels(listing, metadata=serving.metadata)
+        one = service.GetModelRequest(id="openai/gpt-oss-120b")
+        await theirs.chat.GetModel(one, metadata=serving.metadata)
         failure = await failing(ours.chat.ListModels(listing, metadata=serving.metadata))
 
     assert "tenant acme has used up its 2 requests per minute" == failure.message

@@ -69,10 +69,12 @@ def test_list(address):
 
 
 def test_describe(address):
-    """`describe` prints the three RPCs, and all services."""
+    """`describe` prints the four RPCs, and all services."""
     described = output(readme_line("describe"), address)
 
-    assert {"Complete", "StreamComplete", "ListModels"} == set(re.findall(r"rpc (\w+)", described))
+    assert {"Complete", "StreamComplete", "ListModels", "GetModel"} == set(
+        re.findall(r"rpc (\w+)", described)
+    )
     everything = output(f"grpcurl -plaintext {README_ADDRESS} describe", address)
     assert 4 == everything.count("is a service:")
 

@@ -31,6 +31,7 @@ RPCS = (
     "ChatService/Complete",
     "ChatService/StreamComplete",
     "ChatService/ListModels",
+    "ChatService/GetModel",
     "Health/Check",
     "Health/Watch",
     "Health/List",

@@ -40,6 +40,7 @@ test("every method of the service has the policy of the file", () => {
       [`${SERVICE}/Complete`, 600_000, 2],
       [`${SERVICE}/StreamComplete`, 600_000, 2],
       [`${SERVICE}/ListModels`, 30_000, 4],
+      [`${SERVICE}/GetModel`, 30_000, 4],
     ],
   );
   assert.deepEqual(

@@ -50,6 +50,11 @@ class ChatServiceStub(object):
                 request_serializer=togetherchat_dot_v1_dot_chat__service__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=togetherchat_dot_v1_dot_chat__service__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.GetModel = channel.unary_unary(
+                '/togetherchat.v1.ChatService/GetModel',
+                request_serializer=togetherchat_dot_v1_dot_chat__service__pb2.GetModelRequest.SerializeToString,
+                response_deserializer=togetherchat_dot_v1_dot_chat__service__pb2.GetModelResponse.FromString,
+                _registered_method=True)
 
 
 class ChatServiceServicer(object):
@@ -96,6 +101,14 @@ class ChatServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetModel(self, request, context):
+        """Returns one model, as ListModels lists it. An unknown id fails with NOT_FOUND and a
+        ResourceInfo that has the id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ChatServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -113,6 +126,11 @@ def add_ChatServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=togetherchat_dot_v1_dot_chat__service__pb2.ListModelsRequest.FromString,
                     response_serializer=togetherchat_dot_v1_dot_chat__service__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'GetModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetModel,
+                    request_deserializer=togetherchat_dot_v1_dot_chat__service__pb2.GetModelRequest.FromString,
+                    response_serializer=togetherchat_dot_v1_dot_chat__service__pb2.GetModelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -197,6 +215,33 @@ class ChatService(object):
             '/togetherchat.v1.ChatService/ListModels',
             togetherchat_dot_v1_dot_chat__service__pb2.ListModelsRequest.SerializeToString,
             togetherchat_dot_v1_dot_chat__service__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/togetherchat.v1.ChatService/GetModel',
+            togetherchat_dot_v1_dot_chat__service__pb2.GetModelRequest.SerializeToString,
+            togetherchat_dot_v1_dot_chat__service__pb2.GetModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

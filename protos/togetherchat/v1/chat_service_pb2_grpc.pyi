@@ -73,6 +73,10 @@ class ChatServiceStub:
     """
     ListModels: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.ListModelsRequest, _chat_service_pb2.ListModelsResponse]
     """Lists models: the shipped catalog merged with the provider's live list."""
+    GetModel: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.GetModelRequest, _chat_service_pb2.GetModelResponse]
+    """Returns one model, as ListModels lists it. An unknown id fails with NOT_FOUND and a
+    ResourceInfo that has the id.
+    """
 
 @_typing.type_check_only
 class ChatServiceAsyncStub(ChatServiceStub):
@@ -106,6 +110,10 @@ class ChatServiceAsyncStub(ChatServiceStub):
     """
     ListModels: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.ListModelsRequest, _chat_service_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists models: the shipped catalog merged with the provider's live list."""
+    GetModel: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.GetModelRequest, _chat_service_pb2.GetModelResponse]  # type: ignore[assignment]
+    """Returns one model, as ListModels lists it. An unknown id fails with NOT_FOUND and a
+    ResourceInfo that has the id.
+    """
 
 class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
     """Chat completions by the models of Together AI."""
@@ -154,5 +162,15 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.ListModelsResponse, _abc.Awaitable[_chat_service_pb2.ListModelsResponse]]:
         """Lists models: the shipped catalog merged with the provider's live list."""
+
+    @_abc_1.abstractmethod
+    def GetModel(
+        self,
+        request: _chat_service_pb2.GetModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_chat_service_pb2.GetModelResponse, _abc.Awaitable[_chat_service_pb2.GetModelResponse]]:
+        """Returns one model, as ListModels lists it. An unknown id fails with NOT_FOUND and a
+        ResourceInfo that has the id.
+        """
 
 def add_ChatServiceServicer_to_server(servicer: ChatServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

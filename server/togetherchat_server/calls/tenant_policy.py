@@ -68,7 +68,7 @@ class PolicyChat:
 
 @final
 class QuotaModelListing:
-    """A `ModelListing` that wraps another: counts each request for a page against the tenant's quota.
+    """A `ModelListing` that wraps another: counts each request against the tenant's quota.
 
     A list longer than one page is rare; the HTTP frontend requests all of its pages.
     """
@@ -80,6 +80,10 @@ class QuotaModelListing:
     async def list_models(self, request: service.ListModelsRequest, call: Call) -> service.ListModelsResponse:
         async with self._quota.in_replicas(call.tenant):
             return await self._listing.list_models(request, call)
+
+    async def get_model(self, request: service.GetModelRequest, call: Call) -> service.GetModelResponse:
+        async with self._quota.in_replicas(call.tenant):
+            return await self._listing.get_model(request, call)
 
 
 def _reject_other_bounds(request: service.CompleteRequest) -> None:

@@ -40,8 +40,12 @@ class LiveModels(Protocol):
 
 
 class ModelListing(Protocol):
-    """Serves ListModels."""
+    """Serves ListModels and GetModel."""
 
     async def list_models(self, request: service.ListModelsRequest, call: Call) -> service.ListModelsResponse:
         """Return one page. Raises `ServiceError` INVALID_REQUEST for a bad page token, size or order."""
+        ...
+
+    async def get_model(self, request: service.GetModelRequest, call: Call) -> service.GetModelResponse:
+        """Return one model. Raises `ServiceError` MODEL_NOT_FOUND, or INVALID_REQUEST for a bad id."""
         ...

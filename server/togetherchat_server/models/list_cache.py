@@ -1,4 +1,4 @@
-"""Serves ListModels: the provider's list, cached for a while, merged with the catalog.
+"""Serves ListModels and GetModel: the provider's list, cached for a while, merged with the catalog.
 
 Owns when the provider's list of each upstream key is fetched. Knows no HTTP, and no chat call waits for
 a fetch.
@@ -13,7 +13,7 @@ after `fetch_timeout_s`, or when the service stops.
 import asyncio
 import dataclasses
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, final
 
 from togetherchat.v1 import chat_pb2 as chat
@@ -21,9 +21,10 @@ from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.domain.call import Call, Progress
 from togetherchat_server.domain.ports import LiveModels
-from togetherchat_server.domain.reasons import Reason, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError, FieldViolation
 from togetherchat_server.models.cached_lists import CachedList, CachedLists, ListCacheLimits, ListFetch
 from togetherchat_server.models.catalog import Catalog, merge, merged_pricing
+from togetherchat_server.models.catalog_file import ID_CHARACTERS_MAX
 from togetherchat_server.models.pagination import page, validate
 from togetherchat_server.models.unavailable import UnavailableModels
 
@@ -78,17 +79,29 @@ class ModelListCache:
                 provider rejects the key that the caller brought.
         """
         validate(request)
-        cached = self._lists.get(call.key_fingerprint())
-        now_s = self._clock()
-        if now_s - cached.failed_s >= self._limits.retry_after_failure_s:
-            if not self._is_current(cached, now_s):
-                await self._wait_for_fetch(cached, call)
-            elif now_s - cached.fetched_s >= self._limits.fresh_s * _RENEWAL_RATIO:
-                self._renew_in_background(cached, call)
-        _raise_if_key_rejected(cached, call)
-        response = self._respond(request, cached, call)
-        if not self._is_current(cached, now_s):
-            response.warnings.append(chat.Warning(message=self._stale_warning(cached)))
+        cached, is_current = await self._cached_list(call)
+        response = page(self._visible(cached, call), request)
+        self._describe(response, response.models, cached, call, is_current=is_current)
+        return response
+
+    async def get_model(self, request: service.GetModelRequest, call: Call) -> service.GetModelResponse:
+        """Return the model with this id, else the one with this alias.
+
+        Raises:
+            ServiceError: MODEL_NOT_FOUND; and as for `list_models`.
+        """
+        _validate_id(request.id)
+        cached, is_current = await self._cached_list(call)
+        call.progress.model_requested = call.progress.model = request.id
+        by_id = {model.id: model for model in self._visible(cached, call)}
+        found = by_id.get(request.id) or by_id.get(self._aliases.get(request.id, ""))
+        response = service.GetModelResponse(model=found)
+        self._describe(response, [] if found is None else [found], cached, call, is_current=is_current)
+        if found is None:
+            warnings = (warning.message for warning in response.warnings)
+            message = " ".join(["The list of models has no such id or alias.", *warnings])
+            raise ServiceError(Reason.MODEL_NOT_FOUND, message)
+        call.progress.model = found.id
         return response
 
     def price(self, model_id: str) -> models.Pricing | None:
@@ -107,6 +120,22 @@ class ModelListCache:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _cached_list(self, call: Call) -> tuple[CachedList, bool]:
+        """Return the list for the call's key, renewed if necessary, and whether it is current.
+
+        Raises:
+            ServiceError: CALLER_KEY_REJECTED.
+        """
+        cached = self._lists.get(call.key_fingerprint())
+        now_s = self._clock()
+        if now_s - cached.failed_s >= self._limits.retry_after_failure_s:
+            if not self._is_current(cached, now_s):
+                await self._wait_for_fetch(cached, call)
+            elif now_s - cached.fetched_s >= self._limits.fresh_s * _RENEWAL_RATIO:
+                self._renew_in_background(cached, call)
+        _raise_if_key_rejected(cached, call)
+        return cached, self._is_current(cached, now_s)
 
     def _is_current(self, cached: CachedList, requested_s: float) -> bool:
         """Return whether the list was fresh when the caller requested it, or was fetched since."""
@@ -183,30 +212,42 @@ class ModelListCache:
             if model.HasField("pricing")
         }
 
-    def _respond(
-        self, request: service.ListModelsRequest, cached: CachedList, call: Call
-    ) -> service.ListModelsResponse:
-        unavailable = self._unavailable.of(call.key_fingerprint())
+    def _visible(self, cached: CachedList, call: Call) -> list[models.Model]:
+        """Return the merged list without the models that the call's tenant may not use."""
         merged = merge(
             self._catalog,
             cached.live,
             today=_day(self._wall_clock()),
             aliases=self._aliases,
-            unavailable=unavailable,
+            unavailable=self._unavailable.of(call.key_fingerprint()),
         )
         permits = self._permits
-        if permits is not None:
-            merged = [model for model in merged if permits(call.tenant, model.id)]
-        response = page(merged, request)
+        return merged if permits is None else [model for model in merged if permits(call.tenant, model.id)]
+
+    def _describe(
+        self,
+        response: service.ListModelsResponse | service.GetModelResponse,
+        shown: Iterable[models.Model],
+        cached: CachedList,
+        call: Call,
+        *,
+        is_current: bool,
+    ) -> None:
+        """Add the time of the provider's list and the warnings about it and about the `shown` models."""
         if cached.live is not None:
             response.provider_list_time.FromNanoseconds(int(cached.fetched_at_s * 1e9))
+        warnings: list[str] = []
         if cached.truncated:
-            message = f"The provider lists more than {self._limits.models_max} models; the rest is left out."
-            response.warnings.append(chat.Warning(message=message))
-        shown = [model.id for model in response.models if model.id in unavailable]
-        if shown:
-            response.warnings.append(chat.Warning(message=_unavailable_warning(shown)))
-        return response
+            warnings.append(
+                f"The provider lists more than {self._limits.models_max} models; the rest is left out."
+            )
+        unavailable = self._unavailable.of(call.key_fingerprint())
+        rejected = [model.id for model in shown if model.id in unavailable]
+        if rejected:
+            warnings.append(_unavailable_warning(rejected))
+        if not is_current:
+            warnings.append(self._stale_warning(cached))
+        response.warnings.extend(chat.Warning(message=warning) for warning in warnings)
 
     def _stale_warning(self, cached: CachedList) -> str:
         why = cached.failure.reason if cached.failure is not None else "no response in time"
@@ -224,6 +265,15 @@ def _raise_if_key_rejected(cached: CachedList, call: Call) -> None:
     failure = cached.failure
     if failure is not None and call.caller_brought_key and failure.reason in _KEY_REJECTED:
         raise ServiceError(Reason.CALLER_KEY_REJECTED, failure.message, upstream=failure.upstream)
+
+
+def _validate_id(model_id: str) -> None:
+    if 1 <= len(model_id) <= ID_CHARACTERS_MAX:
+        return
+    violation = FieldViolation(field="id", description=f"must have 1 to {ID_CHARACTERS_MAX} characters")
+    raise ServiceError(
+        Reason.INVALID_REQUEST, f"{violation.field} {violation.description}", violations=(violation,)
+    )
 
 
 def _unavailable_warning(unavailable: Sequence[str]) -> str:

@@ -200,6 +200,22 @@ async def test_an_unknown_model_is_not_found():
     assert ("model_not_found", "model") == tuple(response.json()["error"][name] for name in ("code", "param"))
 
 
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("x" * 256, (404, "model_not_found")),
+        ("x" * 257, (400, "invalid_request")),
+        ("%ff", (404, "model_not_found")),
+    ],
+)
+async def test_an_id_of_a_model_has_at_most_256_characters(path, expected):
+    """Bytes that are not UTF-8 are an unknown id."""
+    async with running_door() as service:
+        response = await service.client.get(f"/v1/models/{path}")
+
+    assert expected == (response.status_code, response.json()["error"]["code"])
+
+
 async def test_a_call_ends_before_the_clients_timeout():
     """The client would retry after its own timeout; it does not retry this status."""
     async with ScriptedUpstream(always((Stall(),))) as upstream, running_door(upstream.base_url) as service:

@@ -94,6 +94,7 @@ def test_the_timeouts_are_those_of_the_service_config():
         "Complete": 600.0,
         "StreamComplete": 600.0,
         "ListModels": 30.0,
+        "GetModel": 30.0,
         "Check": 10.0,
     } == method_timeouts_s()
 

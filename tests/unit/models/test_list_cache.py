@@ -111,6 +111,9 @@ class Bench:
     async def list_models(self, **options) -> service.ListModelsResponse:
         return await self.cache.list_models(service.ListModelsRequest(), self.call(**options))
 
+    async def get_model(self, name: str) -> service.GetModelResponse:
+        return await self.cache.get_model(service.GetModelRequest(id=name), self.call())
+
     def start_listing(self, **options) -> asyncio.Task[service.ListModelsResponse]:
         return asyncio.create_task(self.list_models(**options))
 
@@ -525,6 +528,32 @@ async def test_a_warning_names_ten_unavailable_models_of_the_page():
     named = ", ".join(f"m{number:02}" for number in range(10))
     assert warnings(response) == [
         f"The provider recently rejected calls of {named} and 2 more: not available with this key."
+    ]
+
+
+async def test_a_model_and_the_list_share_a_fetch():
+    """A second request within the fresh time does not reach the provider."""
+    bench = Bench(live("new"))
+    listing = bench.start_listing()
+    assert (await bench.get_model("new")).model.state == models.MODEL_STATE_ACTIVE
+    await listing
+    assert (await bench.get_model("quick")).model.id == "shipped"
+    assert len(bench.provider.calls) == 1
+
+
+async def test_an_id_takes_precedence_over_an_alias():
+    """A model of the provider may have the name of an alias."""
+    assert (await Bench(live("quick")).get_model("quick")).model.id == "quick"
+
+
+async def test_only_the_requested_model_is_in_the_warning_about_unavailable_models():
+    """A warning about another model does not help the caller."""
+    bench = Bench(live("new", "other"))
+    bench.unavailable.add(bench.call().key_fingerprint(), "other")
+    new, other = await bench.get_model("new"), await bench.get_model("other")
+    assert [warning.message for warning in new.warnings] == []
+    assert [warning.message for warning in other.warnings] == [
+        "The provider recently rejected calls of other: not available with this key."
     ]
 
 

@@ -1195,6 +1195,118 @@ func (x *ListModelsResponse) GetWarnings() []*Warning {
 	return nil
 }
 
+// The name of a model.
+type GetModelRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. The model's id or one of its aliases, 1 to 256 characters, case-sensitive.
+	// A name that is both is taken as an id.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetModelRequest) Reset() {
+	*x = GetModelRequest{}
+	mi := &file_togetherchat_v1_chat_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetModelRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetModelRequest) ProtoMessage() {}
+
+func (x *GetModelRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_togetherchat_v1_chat_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetModelRequest.ProtoReflect.Descriptor instead.
+func (*GetModelRequest) Descriptor() ([]byte, []int) {
+	return file_togetherchat_v1_chat_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *GetModelRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// One model.
+type GetModelResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The model. Its `id` differs from the requested name if that is an alias.
+	Model *Model `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	// When the provider's live list was read. Unset when that list is not available and
+	// the model comes from the catalog only.
+	ProviderListTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=provider_list_time,json=providerListTime,proto3" json:"provider_list_time,omitempty"`
+	// Warnings, for example that the provider's list is not available.
+	Warnings      []*Warning `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetModelResponse) Reset() {
+	*x = GetModelResponse{}
+	mi := &file_togetherchat_v1_chat_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetModelResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetModelResponse) ProtoMessage() {}
+
+func (x *GetModelResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_togetherchat_v1_chat_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetModelResponse.ProtoReflect.Descriptor instead.
+func (*GetModelResponse) Descriptor() ([]byte, []int) {
+	return file_togetherchat_v1_chat_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *GetModelResponse) GetModel() *Model {
+	if x != nil {
+		return x.Model
+	}
+	return nil
+}
+
+func (x *GetModelResponse) GetProviderListTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ProviderListTime
+	}
+	return nil
+}
+
+func (x *GetModelResponse) GetWarnings() []*Warning {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
 var File_togetherchat_v1_chat_service_proto protoreflect.FileDescriptor
 
 const file_togetherchat_v1_chat_service_proto_rawDesc = "" +
@@ -1323,12 +1435,19 @@ const file_togetherchat_v1_chat_service_proto_rawDesc = "" +
 	"\n" +
 	"total_size\x18\x03 \x01(\x05R\ttotalSize\x12H\n" +
 	"\x12provider_list_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x10providerListTime\x124\n" +
-	"\bwarnings\x18\x05 \x03(\v2\x18.togetherchat.v1.WarningR\bwarnings2\x94\x02\n" +
+	"\bwarnings\x18\x05 \x03(\v2\x18.togetherchat.v1.WarningR\bwarnings\"!\n" +
+	"\x0fGetModelRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\xc0\x01\n" +
+	"\x10GetModelResponse\x12,\n" +
+	"\x05model\x18\x01 \x01(\v2\x16.togetherchat.v1.ModelR\x05model\x12H\n" +
+	"\x12provider_list_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x10providerListTime\x124\n" +
+	"\bwarnings\x18\x03 \x03(\v2\x18.togetherchat.v1.WarningR\bwarnings2\xe5\x02\n" +
 	"\vChatService\x12O\n" +
 	"\bComplete\x12 .togetherchat.v1.CompleteRequest\x1a!.togetherchat.v1.CompleteResponse\x12]\n" +
 	"\x0eStreamComplete\x12 .togetherchat.v1.CompleteRequest\x1a'.togetherchat.v1.StreamCompleteResponse0\x01\x12U\n" +
 	"\n" +
-	"ListModels\x12\".togetherchat.v1.ListModelsRequest\x1a#.togetherchat.v1.ListModelsResponseB\xb0\x01\n" +
+	"ListModels\x12\".togetherchat.v1.ListModelsRequest\x1a#.togetherchat.v1.ListModelsResponse\x12O\n" +
+	"\bGetModel\x12 .togetherchat.v1.GetModelRequest\x1a!.togetherchat.v1.GetModelResponseB\xb0\x01\n" +
 	"\x13dev.togetherchat.v1B\x10ChatServiceProtoP\x01ZNgithub.com/togetherchat/togetherchat/clients/go/togetherchat/v1;togetherchatv1\xaa\x02\x0fTogetherChat.V1\xca\x02\x0fTogetherChat\\V1\xea\x02\x10TogetherChat::V1b\x06proto3"
 
 var (
@@ -1343,7 +1462,7 @@ func file_togetherchat_v1_chat_service_proto_rawDescGZIP() []byte {
 	return file_togetherchat_v1_chat_service_proto_rawDescData
 }
 
-var file_togetherchat_v1_chat_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_togetherchat_v1_chat_service_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_togetherchat_v1_chat_service_proto_goTypes = []any{
 	(*CompleteRequest)(nil),        // 0: togetherchat.v1.CompleteRequest
 	(*CompleteResponse)(nil),       // 1: togetherchat.v1.CompleteResponse
@@ -1355,61 +1474,68 @@ var file_togetherchat_v1_chat_service_proto_goTypes = []any{
 	(*Completed)(nil),              // 7: togetherchat.v1.Completed
 	(*ListModelsRequest)(nil),      // 8: togetherchat.v1.ListModelsRequest
 	(*ListModelsResponse)(nil),     // 9: togetherchat.v1.ListModelsResponse
-	nil,                            // 10: togetherchat.v1.CompleteRequest.LogitBiasEntry
-	(*Message)(nil),                // 11: togetherchat.v1.Message
-	(*Tool)(nil),                   // 12: togetherchat.v1.Tool
-	(*ToolChoice)(nil),             // 13: togetherchat.v1.ToolChoice
-	(*ResponseFormat)(nil),         // 14: togetherchat.v1.ResponseFormat
-	(*timestamppb.Timestamp)(nil),  // 15: google.protobuf.Timestamp
-	(*Choice)(nil),                 // 16: togetherchat.v1.Choice
-	(*Usage)(nil),                  // 17: togetherchat.v1.Usage
-	(*Warning)(nil),                // 18: togetherchat.v1.Warning
-	(*EchoedPrompt)(nil),           // 19: togetherchat.v1.EchoedPrompt
-	(Role)(0),                      // 20: togetherchat.v1.Role
-	(*Logprobs)(nil),               // 21: togetherchat.v1.Logprobs
-	(FinishReason)(0),              // 22: togetherchat.v1.FinishReason
-	(Availability)(0),              // 23: togetherchat.v1.Availability
-	(ModelState)(0),                // 24: togetherchat.v1.ModelState
-	(*Model)(nil),                  // 25: togetherchat.v1.Model
+	(*GetModelRequest)(nil),        // 10: togetherchat.v1.GetModelRequest
+	(*GetModelResponse)(nil),       // 11: togetherchat.v1.GetModelResponse
+	nil,                            // 12: togetherchat.v1.CompleteRequest.LogitBiasEntry
+	(*Message)(nil),                // 13: togetherchat.v1.Message
+	(*Tool)(nil),                   // 14: togetherchat.v1.Tool
+	(*ToolChoice)(nil),             // 15: togetherchat.v1.ToolChoice
+	(*ResponseFormat)(nil),         // 16: togetherchat.v1.ResponseFormat
+	(*timestamppb.Timestamp)(nil),  // 17: google.protobuf.Timestamp
+	(*Choice)(nil),                 // 18: togetherchat.v1.Choice
+	(*Usage)(nil),                  // 19: togetherchat.v1.Usage
+	(*Warning)(nil),                // 20: togetherchat.v1.Warning
+	(*EchoedPrompt)(nil),           // 21: togetherchat.v1.EchoedPrompt
+	(Role)(0),                      // 22: togetherchat.v1.Role
+	(*Logprobs)(nil),               // 23: togetherchat.v1.Logprobs
+	(FinishReason)(0),              // 24: togetherchat.v1.FinishReason
+	(Availability)(0),              // 25: togetherchat.v1.Availability
+	(ModelState)(0),                // 26: togetherchat.v1.ModelState
+	(*Model)(nil),                  // 27: togetherchat.v1.Model
 }
 var file_togetherchat_v1_chat_service_proto_depIdxs = []int32{
-	11, // 0: togetherchat.v1.CompleteRequest.messages:type_name -> togetherchat.v1.Message
-	10, // 1: togetherchat.v1.CompleteRequest.logit_bias:type_name -> togetherchat.v1.CompleteRequest.LogitBiasEntry
-	12, // 2: togetherchat.v1.CompleteRequest.tools:type_name -> togetherchat.v1.Tool
-	13, // 3: togetherchat.v1.CompleteRequest.tool_choice:type_name -> togetherchat.v1.ToolChoice
-	14, // 4: togetherchat.v1.CompleteRequest.response_format:type_name -> togetherchat.v1.ResponseFormat
-	15, // 5: togetherchat.v1.CompleteResponse.create_time:type_name -> google.protobuf.Timestamp
-	16, // 6: togetherchat.v1.CompleteResponse.choices:type_name -> togetherchat.v1.Choice
-	17, // 7: togetherchat.v1.CompleteResponse.usage:type_name -> togetherchat.v1.Usage
-	18, // 8: togetherchat.v1.CompleteResponse.warnings:type_name -> togetherchat.v1.Warning
-	19, // 9: togetherchat.v1.CompleteResponse.prompt:type_name -> togetherchat.v1.EchoedPrompt
+	13, // 0: togetherchat.v1.CompleteRequest.messages:type_name -> togetherchat.v1.Message
+	12, // 1: togetherchat.v1.CompleteRequest.logit_bias:type_name -> togetherchat.v1.CompleteRequest.LogitBiasEntry
+	14, // 2: togetherchat.v1.CompleteRequest.tools:type_name -> togetherchat.v1.Tool
+	15, // 3: togetherchat.v1.CompleteRequest.tool_choice:type_name -> togetherchat.v1.ToolChoice
+	16, // 4: togetherchat.v1.CompleteRequest.response_format:type_name -> togetherchat.v1.ResponseFormat
+	17, // 5: togetherchat.v1.CompleteResponse.create_time:type_name -> google.protobuf.Timestamp
+	18, // 6: togetherchat.v1.CompleteResponse.choices:type_name -> togetherchat.v1.Choice
+	19, // 7: togetherchat.v1.CompleteResponse.usage:type_name -> togetherchat.v1.Usage
+	20, // 8: togetherchat.v1.CompleteResponse.warnings:type_name -> togetherchat.v1.Warning
+	21, // 9: togetherchat.v1.CompleteResponse.prompt:type_name -> togetherchat.v1.EchoedPrompt
 	3,  // 10: togetherchat.v1.StreamCompleteResponse.started:type_name -> togetherchat.v1.Started
 	4,  // 11: togetherchat.v1.StreamCompleteResponse.delta:type_name -> togetherchat.v1.Delta
 	6,  // 12: togetherchat.v1.StreamCompleteResponse.choice_finished:type_name -> togetherchat.v1.ChoiceFinished
 	7,  // 13: togetherchat.v1.StreamCompleteResponse.completed:type_name -> togetherchat.v1.Completed
-	15, // 14: togetherchat.v1.Started.create_time:type_name -> google.protobuf.Timestamp
-	20, // 15: togetherchat.v1.Delta.role:type_name -> togetherchat.v1.Role
+	17, // 14: togetherchat.v1.Started.create_time:type_name -> google.protobuf.Timestamp
+	22, // 15: togetherchat.v1.Delta.role:type_name -> togetherchat.v1.Role
 	5,  // 16: togetherchat.v1.Delta.tool_calls:type_name -> togetherchat.v1.ToolCallDelta
-	21, // 17: togetherchat.v1.Delta.logprobs:type_name -> togetherchat.v1.Logprobs
-	22, // 18: togetherchat.v1.ChoiceFinished.finish_reason:type_name -> togetherchat.v1.FinishReason
-	17, // 19: togetherchat.v1.Completed.usage:type_name -> togetherchat.v1.Usage
-	18, // 20: togetherchat.v1.Completed.warnings:type_name -> togetherchat.v1.Warning
-	23, // 21: togetherchat.v1.ListModelsRequest.availability:type_name -> togetherchat.v1.Availability
-	24, // 22: togetherchat.v1.ListModelsRequest.state:type_name -> togetherchat.v1.ModelState
-	25, // 23: togetherchat.v1.ListModelsResponse.models:type_name -> togetherchat.v1.Model
-	15, // 24: togetherchat.v1.ListModelsResponse.provider_list_time:type_name -> google.protobuf.Timestamp
-	18, // 25: togetherchat.v1.ListModelsResponse.warnings:type_name -> togetherchat.v1.Warning
-	0,  // 26: togetherchat.v1.ChatService.Complete:input_type -> togetherchat.v1.CompleteRequest
-	0,  // 27: togetherchat.v1.ChatService.StreamComplete:input_type -> togetherchat.v1.CompleteRequest
-	8,  // 28: togetherchat.v1.ChatService.ListModels:input_type -> togetherchat.v1.ListModelsRequest
-	1,  // 29: togetherchat.v1.ChatService.Complete:output_type -> togetherchat.v1.CompleteResponse
-	2,  // 30: togetherchat.v1.ChatService.StreamComplete:output_type -> togetherchat.v1.StreamCompleteResponse
-	9,  // 31: togetherchat.v1.ChatService.ListModels:output_type -> togetherchat.v1.ListModelsResponse
-	29, // [29:32] is the sub-list for method output_type
-	26, // [26:29] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	23, // 17: togetherchat.v1.Delta.logprobs:type_name -> togetherchat.v1.Logprobs
+	24, // 18: togetherchat.v1.ChoiceFinished.finish_reason:type_name -> togetherchat.v1.FinishReason
+	19, // 19: togetherchat.v1.Completed.usage:type_name -> togetherchat.v1.Usage
+	20, // 20: togetherchat.v1.Completed.warnings:type_name -> togetherchat.v1.Warning
+	25, // 21: togetherchat.v1.ListModelsRequest.availability:type_name -> togetherchat.v1.Availability
+	26, // 22: togetherchat.v1.ListModelsRequest.state:type_name -> togetherchat.v1.ModelState
+	27, // 23: togetherchat.v1.ListModelsResponse.models:type_name -> togetherchat.v1.Model
+	17, // 24: togetherchat.v1.ListModelsResponse.provider_list_time:type_name -> google.protobuf.Timestamp
+	20, // 25: togetherchat.v1.ListModelsResponse.warnings:type_name -> togetherchat.v1.Warning
+	27, // 26: togetherchat.v1.GetModelResponse.model:type_name -> togetherchat.v1.Model
+	17, // 27: togetherchat.v1.GetModelResponse.provider_list_time:type_name -> google.protobuf.Timestamp
+	20, // 28: togetherchat.v1.GetModelResponse.warnings:type_name -> togetherchat.v1.Warning
+	0,  // 29: togetherchat.v1.ChatService.Complete:input_type -> togetherchat.v1.CompleteRequest
+	0,  // 30: togetherchat.v1.ChatService.StreamComplete:input_type -> togetherchat.v1.CompleteRequest
+	8,  // 31: togetherchat.v1.ChatService.ListModels:input_type -> togetherchat.v1.ListModelsRequest
+	10, // 32: togetherchat.v1.ChatService.GetModel:input_type -> togetherchat.v1.GetModelRequest
+	1,  // 33: togetherchat.v1.ChatService.Complete:output_type -> togetherchat.v1.CompleteResponse
+	2,  // 34: togetherchat.v1.ChatService.StreamComplete:output_type -> togetherchat.v1.StreamCompleteResponse
+	9,  // 35: togetherchat.v1.ChatService.ListModels:output_type -> togetherchat.v1.ListModelsResponse
+	11, // 36: togetherchat.v1.ChatService.GetModel:output_type -> togetherchat.v1.GetModelResponse
+	33, // [33:37] is the sub-list for method output_type
+	29, // [29:33] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_togetherchat_v1_chat_service_proto_init() }
@@ -1434,7 +1560,7 @@ func file_togetherchat_v1_chat_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_togetherchat_v1_chat_service_proto_rawDesc), len(file_togetherchat_v1_chat_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -36,6 +36,7 @@ const (
 	ChatService_Complete_FullMethodName       = "/togetherchat.v1.ChatService/Complete"
 	ChatService_StreamComplete_FullMethodName = "/togetherchat.v1.ChatService/StreamComplete"
 	ChatService_ListModels_FullMethodName     = "/togetherchat.v1.ChatService/ListModels"
+	ChatService_GetModel_FullMethodName       = "/togetherchat.v1.ChatService/GetModel"
 )
 
 // ChatServiceClient is the client API for ChatService service.
@@ -70,6 +71,9 @@ type ChatServiceClient interface {
 	StreamComplete(ctx context.Context, in *CompleteRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamCompleteResponse], error)
 	// Lists models: the shipped catalog merged with the provider's live list.
 	ListModels(ctx context.Context, in *ListModelsRequest, opts ...grpc.CallOption) (*ListModelsResponse, error)
+	// Returns one model, as ListModels lists it. An unknown id fails with NOT_FOUND and a
+	// ResourceInfo that has the id.
+	GetModel(ctx context.Context, in *GetModelRequest, opts ...grpc.CallOption) (*GetModelResponse, error)
 }
 
 type chatServiceClient struct {
@@ -119,6 +123,16 @@ func (c *chatServiceClient) ListModels(ctx context.Context, in *ListModelsReques
 	return out, nil
 }
 
+func (c *chatServiceClient) GetModel(ctx context.Context, in *GetModelRequest, opts ...grpc.CallOption) (*GetModelResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetModelResponse)
+	err := c.cc.Invoke(ctx, ChatService_GetModel_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ChatServiceServer is the server API for ChatService service.
 // All implementations must embed UnimplementedChatServiceServer
 // for forward compatibility.
@@ -151,6 +165,9 @@ type ChatServiceServer interface {
 	StreamComplete(*CompleteRequest, grpc.ServerStreamingServer[StreamCompleteResponse]) error
 	// Lists models: the shipped catalog merged with the provider's live list.
 	ListModels(context.Context, *ListModelsRequest) (*ListModelsResponse, error)
+	// Returns one model, as ListModels lists it. An unknown id fails with NOT_FOUND and a
+	// ResourceInfo that has the id.
+	GetModel(context.Context, *GetModelRequest) (*GetModelResponse, error)
 	mustEmbedUnimplementedChatServiceServer()
 }
 
@@ -169,6 +186,9 @@ func (UnimplementedChatServiceServer) StreamComplete(*CompleteRequest, grpc.Serv
 }
 func (UnimplementedChatServiceServer) ListModels(context.Context, *ListModelsRequest) (*ListModelsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListModels not implemented")
+}
+func (UnimplementedChatServiceServer) GetModel(context.Context, *GetModelRequest) (*GetModelResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetModel not implemented")
 }
 func (UnimplementedChatServiceServer) mustEmbedUnimplementedChatServiceServer() {}
 func (UnimplementedChatServiceServer) testEmbeddedByValue()                     {}
@@ -238,6 +258,24 @@ func _ChatService_ListModels_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ChatService_GetModel_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetModelRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ChatServiceServer).GetModel(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ChatService_GetModel_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ChatServiceServer).GetModel(ctx, req.(*GetModelRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ChatService_ServiceDesc is the grpc.ServiceDesc for ChatService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -252,6 +290,10 @@ var ChatService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListModels",
 			Handler:    _ChatService_ListModels_Handler,
+		},
+		{
+			MethodName: "GetModel",
+			Handler:    _ChatService_GetModel_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -48,6 +48,7 @@ def chat_methods(chat: Chat, models: ModelListing) -> "Mapping[str, Method]":
         f"/{SERVICE}/Complete": UnaryMethod(request=service.CompleteRequest, handle=chat.complete),
         f"/{SERVICE}/StreamComplete": StreamMethod(request=service.CompleteRequest, handle=stream_complete),
         f"/{SERVICE}/ListModels": UnaryMethod(request=service.ListModelsRequest, handle=models.list_models),
+        f"/{SERVICE}/GetModel": UnaryMethod(request=service.GetModelRequest, handle=models.get_model),
     }
 
 

@@ -14,7 +14,6 @@ from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.calls.session import response_metadata
 from togetherchat_server.domain.ports import ModelListing
-from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.frontends.http.exchange import JSON
 from togetherchat_server.frontends.http.handler import HttpCall
 
@@ -53,8 +52,12 @@ class ModelsEndpoint:
     async def list_models(self, http_call: HttpCall) -> None:
         """Send every model that is not retired."""
         async with http_call.open():
-            listed = await self._all_models(http_call)
-            entries = [entry(model) for model in listed if model.state != models.MODEL_STATE_RETIRED]
+            entries = [
+                entry(model)
+                async for page in self._pages(http_call)
+                for model in page.models
+                if model.state != models.MODEL_STATE_RETIRED
+            ]
             agent = http_call.exchange.headers.get("user-agent", "").lower()
             bare = agent.startswith(TOGETHER_USER_AGENTS)
             await _respond(http_call, entries if bare else {"object": "list", "data": entries})
@@ -75,15 +78,8 @@ class ModelsEndpoint:
         """Send the model with this id or alias."""
         name: str = http_call.exchange.scope["path_params"]["id"]
         async with http_call.open():
-            http_call.call.progress.model = name[:256]
-            for model in await self._all_models(http_call):
-                if name == model.id or name in model.aliases:
-                    await _respond(http_call, entry(model))
-                    return
-        raise ServiceError(Reason.MODEL_NOT_FOUND, "unknown model; GET /v1/models lists the models")
-
-    async def _all_models(self, http_call: HttpCall) -> list[models.Model]:
-        return [model async for page in self._pages(http_call) for model in page.models]
+            response = await self._models.get_model(service.GetModelRequest(id=name), http_call.call)
+            await _respond(http_call, entry(response.model))
 
     async def _pages(self, http_call: HttpCall) -> AsyncIterator[service.ListModelsResponse]:
         token: str | None = ""
