@@ -21,7 +21,7 @@ from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.domain.call import Call, Progress
 from togetherchat_server.domain.ports import LiveModels
-from togetherchat_server.domain.reasons import Reason, ServiceError, FieldViolation
+from togetherchat_server.domain.reasons import FieldViolation, Reason, ServiceError
 from togetherchat_server.models.cached_lists import CachedList, CachedLists, ListCacheLimits, ListFetch
 from togetherchat_server.models.catalog import Catalog, merge, merged_pricing
 from togetherchat_server.models.catalog_file import ID_CHARACTERS_MAX
