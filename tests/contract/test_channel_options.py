@@ -121,7 +121,7 @@ async def test_messages_of_20_mebibytes_pass_in_both_directions():
         response = await complete(request(text).SerializeToString())
 
     assert 20 * MEBIBYTE < len(response)
-    assert 20 * MEBIBYTE < len(upstream.ledger.requests[0].body)
+    assert 20 * MEBIBYTE < len(upstream.request_log.requests[0].body)
 
 
 async def test_a_request_above_64_mebibytes_is_rejected_and_the_server_continues():
@@ -158,7 +158,7 @@ async def test_pings_during_an_idle_call_are_accepted(options, interval_ms, kept
         http2_peer(app.addresses.grpc) as peer,
     ):
         peer.call(1, COMPLETE, request().SerializeToString())
-        await upstream.asked()
+        await upstream.received()
         assert kept == await pings_survived(peer)
         answered.set()
         if kept:

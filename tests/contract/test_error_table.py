@@ -406,7 +406,7 @@ async def test_a_rejected_key_of_a_caller_has_its_own_reason():
             app.chat.Complete(request(), metadata=[("authorization", f"Bearer {CANARY_KEY}")])
         )
 
-    assert f"Bearer {CANARY_KEY}" == upstream.ledger.requests[0].headers["authorization"]
+    assert f"Bearer {CANARY_KEY}" == upstream.request_log.requests[0].headers["authorization"]
     check(Row("", None, C.UNAUTHENTICATED, "CALLER_KEY_REJECTED", NONE, ("Help",)), failure)
 
 
@@ -417,7 +417,7 @@ async def test_a_call_beyond_the_limit_is_rejected():
         running_app(upstream.base_url, max_concurrent_calls=1) as app,
     ):
         running = app.chat.Complete(request())
-        await upstream.asked()
+        await upstream.received()
         failure = await failing(app.chat.Complete(request()))
         running.cancel()
 
@@ -433,7 +433,7 @@ async def test_calls_that_outlast_the_drain_get_a_status():
         running_app(upstream.base_url, drain_timeout_s=0.1) as app,
     ):
         running = asyncio.ensure_future(failing(app.chat.Complete(request())))
-        await upstream.asked()
+        await upstream.received()
         await app.app.stop()
         failure = await running
         await upstream.closed(0)
@@ -478,7 +478,7 @@ async def test_a_connection_is_reused_after_a_stream():
         for _ in range(3):
             await collect(app.chat.StreamComplete(request()))
 
-    assert [3] == [len(connection.requests) for connection in upstream.ledger.connections]
+    assert [3] == [len(connection.requests) for connection in upstream.request_log.connections]
 
 
 async def raising(error, monkeypatch, app):

@@ -153,7 +153,7 @@ async def test_a_request_id_sent_twice_is_replaced():
 
     trailers = dict(await call.trailing_metadata())
     assert trailers["x-request-id"] not in {"one", "two", "one, two"}
-    assert trailers["x-request-id"] == upstream.ledger.requests[0].headers["x-request-id"]
+    assert trailers["x-request-id"] == upstream.request_log.requests[0].headers["x-request-id"]
 
 
 async def test_authorization_sent_twice_is_rejected():
@@ -161,7 +161,7 @@ async def test_authorization_sent_twice_is_rejected():
     keys = [("authorization", "Bearer one"), ("authorization", "Bearer two")]
     async with still_serving(key=None, upstream_credentials="caller") as (app, upstream):
         failure = await failing(app.chat.Complete(request(), metadata=keys))
-        attempts = len(upstream.ledger.requests)
+        attempts = len(upstream.request_log.requests)
 
     assert (grpc.StatusCode.UNAUTHENTICATED, "INVALID_CREDENTIALS") == (failure.code, failure.info.reason)
     assert 0 == attempts
@@ -177,7 +177,7 @@ async def test_an_invalid_key_is_rejected_and_never_logged(offered, capfd):
         async with http2_peer(app.addresses.grpc) as peer:
             peer.call(1, f"{SERVICE}/Complete", request().SerializeToString(), [("authorization", offered)])
             end = await peer.seen(lambda frame: frame.kind == HEADERS and frame.flags & END_STREAM)
-        attempts = len(upstream.ledger.requests)
+        attempts = len(upstream.request_log.requests)
 
     assert grpc.StatusCode.UNAUTHENTICATED.value[0] == status_in(end)
     assert 0 == attempts
@@ -197,7 +197,7 @@ async def test_huge_metadata_is_rejected():
     """gRPC itself rejects headers above its limit; the service never sees the call."""
     async with still_serving() as (app, upstream):
         failure = await failing(app.chat.Complete(request(), metadata=[("x-much", "x" * 100_000)]))
-        attempts = len(upstream.ledger.requests)
+        attempts = len(upstream.request_log.requests)
 
     assert grpc.StatusCode.RESOURCE_EXHAUSTED is failure.code
     assert 0 == attempts
@@ -324,14 +324,14 @@ async def test_callers_that_leave_at_any_time_release_everything(method):
                     if leave == "half a message":
                         peer.send(DATA, stream=1, payload=struct.pack("!BI", 0, len(message)) + message[:10])
                     if leave in {"asked", "reset"}:
-                        before = len(upstream.ledger.requests)
+                        before = len(upstream.request_log.requests)
                         peer.message(1, message)
-                        await upstream.asked(before + 1)
+                        await upstream.received(before + 1)
                     if leave == "reset":
                         peer.reset(1)
                     await peer.flush()
         await eventually(lambda: app.admission.in_flight == 0)
-        for number in range(len(upstream.ledger.connections)):
+        for number in range(len(upstream.request_log.connections)):
             await upstream.closed(number)
 
 

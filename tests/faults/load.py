@@ -169,7 +169,7 @@ async def _saturate(options):
         served(upstream.base_url, "--max-concurrent-calls", "1", "--max-queued-calls", "0") as service,
     ):
         held = service.chat.Complete(request())
-        await upstream.asked()
+        await upstream.received()
         cpu_s, from_s = service.cpu_s(), time.monotonic()
         rejected = sum(await asyncio.gather(*(_hammer(service.address, options.seconds) for _ in range(4))))
         took_s, cpu_s = time.monotonic() - from_s, service.cpu_s() - cpu_s
@@ -220,7 +220,7 @@ async def outage(options):
         loop.call_later(WINDOW_S + options.seconds, down.update, {"now": False})
         outcomes = await callers.offer(OUTAGE_RATE, options.seconds + 3 * WINDOW_S)
         requests = [
-            (one.received_at - began_s, one.headers["x-request-id"]) for one in upstream.ledger.requests
+            (one.received_at - began_s, one.headers["x-request-id"]) for one in upstream.request_log.requests
         ]
     _windows(outcomes, requests)
     retries, firsts = worst_window(requests)

@@ -92,7 +92,7 @@ class UpstreamActor:
         call = planned(self._seed, int(CALL_ID.fullmatch(request.headers["x-request-id"])[2]), self._actions)
         attempt = self._attempts[call.id] = self._attempts.get(call.id, 0) + 1
         name = "status 503" if in_outage(self._seed, call.number, attempt) else call.script
-        reused = len(self.upstream.ledger.connections[request.connection].requests) > 1
+        reused = len(self.upstream.request_log.connections[request.connection].requests) > 1
         ends_at_once = request.connection in self._closing or (reused and name in AT_ONCE)
         acting = Acting(request=request, script=name, ends_at_once=ends_at_once)
         if name == CLOSES_LATER:
@@ -103,7 +103,7 @@ class UpstreamActor:
         return acting.steps
 
     def requests(self):
-        connections = self.upstream.ledger.connections
+        connections = self.upstream.request_log.connections
         return [acting.seen(connections[acting.request.connection]) for acting in self._acted]
 
 

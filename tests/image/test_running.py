@@ -228,7 +228,7 @@ async def test_the_key_is_read_from_a_mounted_secret(chat, tmp_path):
         async with container(options=("--volume", mount), environment=environment) as running:
             await running.wait_until_serving()
             completion = await chat.Complete(request())
-        requests = upstream.ledger.requests
+        requests = upstream.request_log.requests
 
     assert "hello" == completion.choices[0].message.content[0].text
     assert f"Bearer {KEY}" in {one.headers.get("authorization") for one in requests}

@@ -63,7 +63,7 @@ async def test_an_address_with_repeated_failures_has_to_wait(upstream):
     assert "fix the credentials" in throttled[0].message
     assert (429, "caller_quota") == (over_http.status_code, over_http.json()["error"]["code"])
     assert 0 < int(over_http.headers["retry-after"]) <= 73
-    assert 0 == len(upstream.ledger.requests)
+    assert 0 == len(upstream.request_log.requests)
 
 
 async def test_keys_that_the_provider_rejects_are_counted(upstream):
@@ -75,7 +75,7 @@ async def test_keys_that_the_provider_rejects_are_counted(upstream):
         ]
 
     assert ["CALLER_KEY_REJECTED"] + ["CALLER_QUOTA"] * 5 == reasons
-    assert 1 == len(upstream.ledger.requests)
+    assert 1 == len(upstream.request_log.requests)
 
 
 async def test_a_caller_that_was_served_is_exempt(upstream):

@@ -284,7 +284,7 @@ async def test_the_word_only_appears_in_completions(tmp_path, caplog, capfd, for
     for name, part in ALIVE.items():
         assert part in stage.outputs[name]
     assert sum(WORD in text for text in stage.completions) >= 8
-    sent = stage.upstream.ledger.requests
+    sent = stage.upstream.request_log.requests
     assert any(WORD.encode() in request.body for request in sent)
     assert {f"Bearer {key}" for key in (SERVICE_KEY, CALLER_KEY)} == {
         request.headers["authorization"] for request in sent

@@ -240,7 +240,7 @@ async def test_a_second_sigterm_aborts_calls_in_flight():
         command, chat, _ = running
         unary = asyncio.create_task(failing(chat.Complete(request())))
         stream = asyncio.create_task(collect(chat.StreamComplete(request())))
-        await upstream.asked(2)
+        await upstream.received(2)
         command.signal(signal.SIGTERM)
         await command.wait_for_line("not serving")
         command.signal(signal.SIGTERM)

@@ -82,7 +82,7 @@ def warnings(message):
 
 
 def requested_models(upstream):
-    return [json.loads(one.body)["model"] for one in upstream.ledger.requests if one.body]
+    return [json.loads(one.body)["model"] for one in upstream.request_log.requests if one.body]
 
 
 async def completions(app, model, **fields):
@@ -144,7 +144,7 @@ async def test_a_listed_model_that_is_not_available_is_unconfirmed_and_still_tri
         provider.rejected.clear()
         await app.chat.Complete(request(model=PRICED))
         again, _ = await listed(app)
-        lists = [one for one in upstream.ledger.requests if not one.body]
+        lists = [one for one in upstream.request_log.requests if not one.body]
     assert "MODEL_NOT_FOUND" == failure.info.reason
     assert ["ACTIVE", "UNCONFIRMED", "ACTIVE"] == [states[PRICED] for states in (before, after, again)]
     assert ["ACTIVE"] * 3 == [states[OTHER] for states in (before, after, again)]
@@ -217,12 +217,12 @@ async def test_simultaneous_calls_share_one_fetch_which_ends_with_the_service():
     async with ScriptedUpstream(provider) as upstream:
         async with running_service(upstream, drain_timeout_s=0.0) as app:
             listing = [asyncio.ensure_future(listed(app)) for _ in range(3)]
-            await upstream.asked()
+            await upstream.received()
         await upstream.closed(0)
         for one in listing:
             one.cancel()
         await asyncio.gather(*listing, return_exceptions=True)
-        assert 1 == len(upstream.ledger.requests)
+        assert 1 == len(upstream.request_log.requests)
 
 
 async def test_an_alias_is_resolved_listed_and_reported():

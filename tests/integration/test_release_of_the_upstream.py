@@ -1,6 +1,6 @@
 """A call that ends early closes its upstream socket at once, in every phase and whichever side ends it.
 
-The sockets are real on both sides; the upstream's ledger records when its peer closed. The guarantee
+The sockets are real on both sides; the upstream's request log records when its peer closed. The guarantee
 is a quarter of a second; a few milliseconds are usual.
 """
 
@@ -55,19 +55,19 @@ def upstream_in(phase):
 async def reached(upstream, phase):
     """Wait until the call has reached its phase."""
     if phase.scheme:
-        await upstream.until(lambda ledger: ledger.connections and ledger.connections[0].bytes_received)
+        await upstream.until(lambda log: log.connections and log.connections[0].bytes_received)
         return
-    await upstream.asked()
+    await upstream.received()
     if any(isinstance(step, Repeat) for step in phase.answer):
         await blocked(upstream)
     elif len(phase.answer) > 1:
-        await upstream.until(lambda ledger: ledger.requests[0].bytes_sent)
+        await upstream.until(lambda log: log.requests[0].bytes_sent)
 
 
 async def blocked(upstream):
     """Wait until the sender is blocked: the service has stopped reading."""
     before = -1
-    while before != (now := upstream.ledger.requests[0].bytes_sent):
+    while before != (now := upstream.request_log.requests[0].bytes_sent):
         before = now
         await asyncio.sleep(0.2)
 
@@ -169,7 +169,7 @@ async def test_the_provider_is_read_no_faster_than_the_caller_reads():
     async with upstream_in(phase) as upstream, running_app(upstream.base_url) as app:
         call = begin(app, phase)
         await reached(upstream, phase)
-        sent = upstream.ledger.requests[0].bytes_sent
+        sent = upstream.request_log.requests[0].bytes_sent
         call.cancel()
 
     assert sent < len(EVENT) * 100_000 / 4
@@ -182,10 +182,10 @@ async def test_the_service_works_after_many_cancels():
         running_app(upstream.base_url, max_concurrent_calls=100) as app,
     ):
         calls = [app.chat.Complete(request()) for _ in range(100)]
-        await upstream.asked(100)
+        await upstream.received(100)
         for call in calls:
             call.cancel()
-        await upstream.until(lambda ledger: not ledger.still_open)
+        await upstream.until(lambda log: not log.still_open)
 
         upstream.script = always(json_answer(503, {}))
         after = [await failing(app.chat.Complete(request())) for _ in range(2)]

@@ -24,7 +24,7 @@ async def test_a_unary_call_succeeds_after_two_failures():
     ):
         response = await app.chat.Complete(request())
 
-    assert (3, 3) == (response.attempts, len(upstream.ledger.requests))
+    assert (3, 3) == (response.attempts, len(upstream.request_log.requests))
 
 
 async def test_a_stream_succeeds_after_two_failures():
@@ -48,7 +48,7 @@ async def test_attempts_are_bounded():
     ):
         failure = await failing(app.chat.Complete(request()))
 
-    assert 3 == len(upstream.ledger.requests)
+    assert 3 == len(upstream.request_log.requests)
     assert "3" == failure.info.metadata["attempts"]
 
 
@@ -71,7 +71,7 @@ async def test_a_request_that_may_be_billed_is_not_retried(response):
     ):
         await failing(app.chat.Complete(request()))
 
-    assert 1 == len(upstream.ledger.requests)
+    assert 1 == len(upstream.request_log.requests)
 
 
 async def test_billable_retries_allows_one_more_attempt():
@@ -95,7 +95,7 @@ async def test_nothing_is_retried_after_the_first_event():
     ):
         events, failure = await collect(app.chat.StreamComplete(request()))
 
-    assert 1 == len(upstream.ledger.requests)
+    assert 1 == len(upstream.request_log.requests)
     assert ("UPSTREAM_TRUNCATED", "-1", 2) == (failure.info.reason, failure.pushback, len(events))
 
 
@@ -108,12 +108,12 @@ async def test_a_cancel_while_backing_off_sends_nothing_more():
     ):
         call = app.chat.Complete(request())
         waiting = asyncio.ensure_future(call.wait_for_connection())
-        await upstream.asked()
-        await upstream.until(lambda ledger: ledger.requests[0].bytes_sent)
+        await upstream.received()
+        await upstream.until(lambda log: log.requests[0].bytes_sent)
         call.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
 
-    assert 1 == len(upstream.ledger.requests)
+    assert 1 == len(upstream.request_log.requests)
     assert ["CALLER_CANCELLED"] == [record["reason"] for record in app.records()]
 
 
@@ -143,7 +143,7 @@ async def test_a_delay_of_the_provider_applies_to_the_next_call_too():
         second = await failing(app.chat.Complete(request()))
         other = await failing(app.chat.Complete(request(model="another/model")))
 
-    assert 2 == len(upstream.ledger.requests)
+    assert 2 == len(upstream.request_log.requests)
     assert "RATE_LIMITED_TOKENS" == second.info.reason == other.info.reason
     assert int(second.pushback) > 15_000
     assert "attempts" not in second.info.metadata
@@ -155,7 +155,7 @@ async def test_the_throttle_opens_for_a_provider_that_is_down():
         failures = [await failing(app.chat.Complete(request())) for _ in range(60)]
 
     assert {"UPSTREAM_OVERLOADED"} == {failure.info.reason for failure in failures}
-    assert len(upstream.ledger.requests) < 50
+    assert len(upstream.request_log.requests) < 50
 
 
 async def test_the_sandboxs_recovering_models():

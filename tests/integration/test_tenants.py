@@ -88,7 +88,7 @@ async def test_a_call_without_a_valid_key_is_rejected(keys, metadata, reason):
 
     assert [grpc.StatusCode.UNAUTHENTICATED] * 3 == [failure.code for failure in failures]
     assert [reason] * 3 == [failure.info.reason for failure in failures]
-    assert [] == upstream.ledger.requests
+    assert [] == upstream.request_log.requests
 
 
 async def test_health_needs_no_key(keys):
@@ -238,7 +238,7 @@ async def test_the_callers_own_together_key_has_its_own_header(keys, mode, metad
         running_app(upstream.base_url, api_keys_file=str(keys.path), upstream_credentials=mode) as app,
     ):
         code = await code_of(app.chat.Complete(request(), metadata=bearer(text, *metadata)))
-        seen = [one.headers["authorization"] for one in upstream.ledger.requests]
+        seen = [one.headers["authorization"] for one in upstream.request_log.requests]
 
     assert [f"Bearer {sent}"] * (sent is not None) == seen
     assert ("OK" if sent else "UNAUTHENTICATED") == code
@@ -262,7 +262,7 @@ async def test_no_key_is_logged_returned_or_sent(keys, limits):
             except grpc.aio.AioRpcError as error:
                 seen.append(repr(error))
         keys.path.write_text(f"{text}\n")
-        seen += [repr(app.app), str(upstream.ledger.requests)]
+        seen += [repr(app.app), str(upstream.request_log.requests)]
     seen.append(app.log.getvalue())
 
     output = "\n".join(seen)
@@ -334,7 +334,7 @@ async def test_the_safety_model_must_be_allowed_too(keys, limits, allowed, safet
         codes = [await code_of(chat.Complete(request(**fields), metadata=headers))]
         _, failure = await collect(chat.StreamComplete(request(**fields), metadata=headers))
         answer = await door.client.post(COMPLETIONS, json=ask(**fields), headers=dict(headers))
-        sent = [json.loads(one.body)["safety_model"] for one in upstream.ledger.requests]
+        sent = [json.loads(one.body)["safety_model"] for one in upstream.request_log.requests]
 
     expected = (["PERMISSION_DENIED"], 403, []) if rejected else (["OK"], 200, [safety_model] * 3)
     assert expected == (codes, answer.status_code, sent)
@@ -398,7 +398,7 @@ async def test_the_bound_on_output_is_set_if_the_request_has_none(keys, limits):
         for fields in requests:
             await app.chat.Complete(request(**fields), metadata=bearer(text))
 
-    assert [100, 33, 7, 50] == [json.loads(one.body)["max_tokens"] for one in upstream.ledger.requests]
+    assert [100, 33, 7, 50] == [json.loads(one.body)["max_tokens"] for one in upstream.request_log.requests]
 
 
 @pytest.mark.parametrize(
@@ -423,7 +423,7 @@ async def test_more_output_than_allowed_is_rejected_with_the_field(keys, limits,
     (violation,) = failure.details["BadRequest"].field_violations
     assert (grpc.StatusCode.INVALID_ARGUMENT, field) == (failure.code, violation.field)
     assert rule in violation.description
-    assert [] == upstream.ledger.requests
+    assert [] == upstream.request_log.requests
 
 
 def quota_of(failure):
@@ -478,12 +478,12 @@ async def test_calls_in_flight_beyond_the_limit_are_rejected(keys, limits):
         running_app(upstream.base_url, api_keys_file=str(keys.path), tenants_file=path) as app,
     ):
         first = app.chat.Complete(request(), metadata=bearer(text))
-        await upstream.asked(1)
+        await upstream.received(1)
         failure = await failing(app.chat.Complete(request(), metadata=bearer(text)))
         first.cancel()
         await eventually(lambda: app.app.in_flight == 0)
         second = app.chat.Complete(request(), metadata=bearer(text))
-        await upstream.asked(2)
+        await upstream.received(2)
         second.cancel()
 
     message = "tenant acme has used up its 1 calls in flight"

@@ -48,7 +48,7 @@ def parent(text=PARENT, state=STATE):
 
 def sent_traceparents(upstream):
     """The `traceparent` header of each request to the provider."""
-    return [seen.headers.get("traceparent") for seen in upstream.ledger.requests]
+    return [seen.headers.get("traceparent") for seen in upstream.request_log.requests]
 
 
 async def test_the_call_is_a_child_of_its_caller_and_the_attempt_of_the_call():
@@ -77,7 +77,7 @@ async def test_the_request_to_the_provider_has_the_span_of_the_attempt():
     ):
         await app.chat.Complete(request(), metadata=parent())
         _, attempt = await collector.seen(2)
-        (seen,) = upstream.ledger.requests
+        (seen,) = upstream.request_log.requests
 
     assert f"00-{TRACE_ID}-{attempt.span_id}-01" == seen.headers["traceparent"]
     assert STATE == seen.headers["tracestate"]
@@ -352,7 +352,7 @@ async def test_without_tracing_the_callers_trace_is_passed_on():
     """The headers are sent to the provider unchanged."""
     async with ScriptedUpstream(always(UNARY)) as upstream, running_app(upstream.base_url) as app:
         await app.chat.Complete(request(), metadata=parent())
-        (seen,) = upstream.ledger.requests
+        (seen,) = upstream.request_log.requests
 
     assert (PARENT, STATE) == (seen.headers["traceparent"], seen.headers["tracestate"])
 

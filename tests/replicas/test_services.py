@@ -64,7 +64,7 @@ async def test_two_services_share_a_tenants_calls_in_flight(serving):
     ):
         stream = ours.chat.StreamComplete(request(), metadata=serving.metadata)
         reading = asyncio.create_task(stream.read())
-        await upstream.asked(1)
+        await upstream.received(1)
         failure = await failing(theirs.chat.Complete(request(), metadata=serving.metadata))
         stream.cancel()
         await asyncio.wait({reading})
@@ -72,10 +72,10 @@ async def test_two_services_share_a_tenants_calls_in_flight(serving):
         async def admitted():
             call = theirs.chat.Complete(request(), metadata=serving.metadata)
             ended = asyncio.ensure_future(call.code())
-            await eventually(lambda: ended.done() or len(upstream.ledger.requests) == 2)
+            await eventually(lambda: ended.done() or len(upstream.request_log.requests) == 2)
             call.cancel()
             await ended
-            return len(upstream.ledger.requests) == 2 or None
+            return len(upstream.request_log.requests) == 2 or None
 
         await answered(admitted)
 
@@ -126,7 +126,7 @@ async def test_a_service_that_stops_leaves_no_lease_behind(serving, client):
     ):
         calls = [app.chat.StreamComplete(request(), metadata=serving.metadata) for _ in range(5)]
         reading = [asyncio.ensure_future(call.code()) for call in calls]
-        await upstream.asked(5)
+        await upstream.received(5)
         held = await client.zcard(CALLS)
         for call in calls:
             call.cancel()

@@ -117,7 +117,7 @@ class Scene:
 
     def requests_of(self, call):
         """The number of upstream requests of one call."""
-        return sum(one.headers.get("x-request-id") == call.id for one in self.upstream.ledger.requests)
+        return sum(one.headers.get("x-request-id") == call.id for one in self.upstream.request_log.requests)
 
     async def nothing_in_flight(self):
         admission = self.app.admission
@@ -167,8 +167,8 @@ async def running_scene(
 async def _check_nothing_is_left(scene, tasks):
     """No more tasks than before, and no socket that outlived its call."""
     await eventually(lambda: len(_tasks_of_the_service()) <= len(tasks))
-    await scene.upstream.until(lambda ledger: not [one for one in ledger.connections if _is_left(one)])
-    for connection in scene.upstream.ledger.connections:
+    await scene.upstream.until(lambda log: not [one for one in log.connections if _is_left(one)])
+    for connection in scene.upstream.request_log.connections:
         if connection.requests and connection.requests[-1].answered_at is None:
             call = scene.calls.get(connection.requests[-1].headers.get("x-request-id"))
             if call is not None and call.ended_at is not None and connection.closed_at is not None:

@@ -80,9 +80,9 @@ async def test_cancel(phase, method, steps, stage, table):
     async with stage(always(steps)) as scene:
         call = scene.begin(method)
         waiting = asyncio.ensure_future(scene.ended(call))
-        await scene.upstream.asked()
+        await scene.upstream.received()
         if isinstance(steps[0], Send):
-            await scene.upstream.until(lambda ledger: ledger.requests[0].bytes_sent)
+            await scene.upstream.until(lambda log: log.requests[0].bytes_sent)
             await asyncio.sleep(0.05)
         call.leave()
         late_s = await scene.upstream.closed(0) - call.ended_at
@@ -101,7 +101,7 @@ async def test_cancel_while_backing_off(stage, table):
     async with stage(always(told(503, headers={"Retry-After": "5"}))) as scene:
         call = scene.begin("Complete")
         waiting = asyncio.ensure_future(scene.ended(call))
-        await scene.upstream.until(lambda ledger: ledger.requests and ledger.requests[0].answered_at)
+        await scene.upstream.until(lambda log: log.requests and log.requests[0].answered_at)
         await eventually(lambda: scene.app.metrics.gauges[names.UPSTREAM_REQUESTS_IN_FLIGHT,]() == 0)
         call.leave()
         await asyncio.gather(waiting, return_exceptions=True)
@@ -117,7 +117,7 @@ FULL = {"max_concurrent_calls": 1, "max_queued_calls": 2, "queue_timeout_s": 5}
 async def fill(scene, calls=1):
     """Begin calls that use all permits, and never end by themselves."""
     held = [scene.begin("Complete") for _ in range(calls)]
-    await scene.upstream.asked(calls)
+    await scene.upstream.received(calls)
     return held
 
 
@@ -228,8 +228,8 @@ async def test_cancel_in_the_same_tick_as_completion(method, stage, table):
             scene.upstream.script = lambda asked, finish=finish: (Pause(finish), *well(asked))
             call = scene.begin(method)
             waiting = asyncio.ensure_future(scene.ended(call))
-            before = len(scene.upstream.ledger.requests)
-            await scene.upstream.asked(before + 1)
+            before = len(scene.upstream.request_log.requests)
+            await scene.upstream.received(before + 1)
             finish.set()
             for _ in range(ticks):
                 await asyncio.sleep(0)
@@ -270,7 +270,7 @@ async def test_a_deadline_of_nothing(deadline, method, stage, table):
         async with http2_peer(scene.app.addresses.grpc) as peer:
             peer.call(1, method, MESSAGE, [("grpc-timeout", deadline), *CANARY_HEADERS])
             code = await ended_raw(peer, 1)
-        sent = len(scene.upstream.ledger.requests)
+        sent = len(scene.upstream.request_log.requests)
 
     table(f"a deadline of {deadline}", "DEADLINE_EXCEEDED or a reset, sent 0x upstream", f"{code}, sent {sent}x upstream",
           holds=code in {"DEADLINE_EXCEEDED", "RST_STREAM"} and sent == 0)  # fmt: skip
@@ -307,7 +307,7 @@ async def test_slow_reader(stage, table):
                 await call.grpc.read()
                 await asyncio.sleep(0.01)
             grown = growth()
-        sent_mib = scene.upstream.ledger.requests[0].bytes_sent / MIB
+        sent_mib = scene.upstream.request_log.requests[0].bytes_sent / MIB
         assert not call.grpc.done()
         call.leave()
 
@@ -375,7 +375,7 @@ async def test_half_open_peer(stage, table, options):
         http2_peer(scene.app.addresses.grpc, pongs=False) as peer,
     ):
         peer.call(1, STREAM, MESSAGE, CANARY_HEADERS)
-        await scene.upstream.asked()
+        await scene.upstream.received()
         began_s = time.monotonic()
         late_s = await scene.upstream.closed(0) - began_s
 
@@ -392,7 +392,7 @@ async def test_message_over_the_limit(stage, table, options):
     options(max_receive_message_length=MIB)
     async with stage() as scene:
         failure = await failing(scene.app.channel.unary_unary(COMPLETE)(bytes(MIB + 1)))
-        sent = len(scene.upstream.ledger.requests)
+        sent = len(scene.upstream.request_log.requests)
 
     table(
         "a message over the limit",
@@ -414,7 +414,7 @@ async def test_message_over_the_limit_once_decompressed(stage, table, options):
         ) as channel,
     ):
         failure = await failing(channel.unary_unary(COMPLETE)(message))
-        sent = len(scene.upstream.ledger.requests)
+        sent = len(scene.upstream.request_log.requests)
 
     table(
         "a message over the limit once decompressed",
@@ -470,7 +470,7 @@ async def test_huge_metadata(flood, stage, table):
         failure = await failing(
             scene.app.chat.Complete(request(), metadata=[*HEADER_FLOODS[flood], *CANARY_HEADERS])
         )
-        sent = len(scene.upstream.ledger.requests)
+        sent = len(scene.upstream.request_log.requests)
 
     table(
         f"metadata: {flood}",
@@ -485,7 +485,7 @@ async def test_duplicate_metadata(name, stage, table):
     async with stage() as scene:
         call = scene.app.chat.Complete(request(), metadata=[(name, "1"), (name, "2"), *CANARY_HEADERS])
         await call
-        (sent,) = scene.upstream.ledger.requests
+        (sent,) = scene.upstream.request_log.requests
 
     table(f"{name} twice", grpc.StatusCode.OK, await call.code())
     assert sent.headers.get(name) not in {"1", "2", "1, 2"}
@@ -505,7 +505,7 @@ async def test_wrong_credentials(metadata, reason, stage, table):
     """The call is rejected by its metadata alone."""
     async with stage(upstream_credentials="caller", key=None) as scene:
         failure = await failing(scene.app.chat.Complete(request(), metadata=metadata))
-        sent = len(scene.upstream.ledger.requests)
+        sent = len(scene.upstream.request_log.requests)
 
     table(
         "missing or wrong credentials",
@@ -529,9 +529,9 @@ async def test_ten_thousand_streams_at_once(stage, table):
         async with http2_peer(scene.app.addresses.grpc) as peer:
             for number in range(10_000):
                 peer.call(2 * number + 1, COMPLETE, MESSAGE, CANARY_HEADERS)
-            await scene.upstream.asked()
+            await scene.upstream.received()
             seen = await scene.ask("Complete", timeout=30)
-            peak = len(scene.upstream.ledger.connections)
+            peak = len(scene.upstream.request_log.connections)
         await eventually(lambda: scene.app.admission.in_flight == 0, within_s=30)
 
     table("10,000 streams at once on one connection", "others are served; at most 1,024 of these are in flight", f"{seen.code}; {peak} connections upstream",
@@ -550,8 +550,8 @@ async def test_rapid_reset(stage, table):
             seen = await scene.ask("Complete", timeout=30)
             took_s = time.monotonic() - began_s
         await eventually(lambda: scene.app.admission.in_flight == 0, within_s=30)
-        for number in range(len(scene.upstream.ledger.connections)):
-            connection = scene.upstream.ledger.connections[number]
+        for number in range(len(scene.upstream.request_log.connections)):
+            connection = scene.upstream.request_log.connections[number]
             assert connection.closed_at or connection.requests[-1].answered_at
     table(
         "10,000 rapid resets",
@@ -645,7 +645,7 @@ async def test_client_and_service_retry_together(stage, table):
             await service_grpc.ChatServiceStub(channel).Complete(request(), metadata=CANARY_HEADERS)
         except aio.AioRpcError as error:
             failure = failure_of(error)
-        sent = len(scene.upstream.ledger.requests)
+        sent = len(scene.upstream.request_log.requests)
 
     previous = [record["previous_attempts"] for record in scene.app.records()[:3]]
     table("retries of client and service together", "UNAVAILABLE, at most 3 x 3 requests, attempts [0, 1, 2] in the records",

@@ -80,7 +80,7 @@ async def test_sigterm_mid_stream(table, heard):
         calls = [service.chat.StreamComplete(request(text), metadata=CALLER) for text in ("short", "long")]
         waiting = [asyncio.ensure_future(collect(call)) for call in calls]
         await upstream.until(
-            lambda ledger: len(ledger.requests) == 2 and all(sent.bytes_sent for sent in ledger.requests)
+            lambda log: len(log.requests) == 2 and all(sent.bytes_sent for sent in log.requests)
         )
         service.command.signal(signal.SIGTERM)
         await goaway_received(service.channel)
@@ -101,7 +101,7 @@ async def test_second_sigterm(table, heard):
     """Calls in flight fail with DRAINING, and the exit is clean."""
     async with ScriptedUpstream(always((Stall(),))) as upstream, served(upstream.base_url) as service:
         running = asyncio.ensure_future(failing(ask(service)))
-        await upstream.asked()
+        await upstream.received()
         start_s = time.monotonic()
         service.command.signal(signal.SIGTERM)
         await service.command.wait_for_line("not serving")
@@ -133,14 +133,14 @@ async def test_a_pause_of_two_seconds(table, heard):
         stream = asyncio.ensure_future(
             collect(service.chat.StreamComplete(request(), metadata=CALLER, timeout=10))
         )
-        await upstream.asked(2)
+        await upstream.received(2)
         service.command.signal(signal.SIGSTOP)
         finish.set()
         await asyncio.sleep(2)
         service.command.signal(signal.SIGCONT)
         code, (_, failure) = await asyncio.gather(unary, stream)
         alive, _ = await page(service.admin, "/healthz")
-        requests = len(upstream.ledger.requests)
+        requests = len(upstream.request_log.requests)
         heard(service.command.error_text)
 
     table(
@@ -161,7 +161,7 @@ async def test_no_file_descriptor_left(table, heard):
         running = asyncio.ensure_future(
             code_of(service.chat.Complete(request("slow"), metadata=CALLER, timeout=20))
         )
-        await upstream.asked()
+        await upstream.received()
         soft, hard = resource.prlimit(service.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(service.pid, resource.RLIMIT_NOFILE, (service.descriptors(), hard))
         failed = await failing(ask(service, timeout=10))
@@ -234,7 +234,7 @@ async def test_memory_limit_near(stage, table):
         scene.app.admission._short_of_memory = lambda: under_pressure[0]
         running = scene.begin("StreamComplete")
         waiting = asyncio.ensure_future(scene.ended(running))
-        await scene.upstream.asked()
+        await scene.upstream.received()
         under_pressure[0] = True
         rejected = await scene.ask("StreamComplete")
         finish.set()
@@ -260,7 +260,7 @@ async def test_clock_step(step_s, stage, table, monkeypatch):
         long = scene.begin("Complete", timeout=5)
         short = scene.begin("StreamComplete", timeout=0.6)
         waiting = [asyncio.ensure_future(scene.ended(call)) for call in (long, short)]
-        await scene.upstream.asked(2)
+        await scene.upstream.received(2)
         offset_s[0] = step_s
         monkeypatch.setattr(time, "time", lambda: real() + step_s)
         ended = await waiting[1]
@@ -287,7 +287,7 @@ async def test_key_rotation(table, heard, tmp_path):
         file.with_suffix(".new").write_text("canary-of-tomorrow-0123456789", encoding="ascii")
         file.with_suffix(".new").rename(file)
         await ask(service)
-        keys = [received.headers["authorization"] for received in upstream.ledger.requests]
+        keys = [received.headers["authorization"] for received in upstream.request_log.requests]
         heard(service.command.error_text)
 
     table("the provider's key file is replaced", "Bearer canary-of-tomorrow-0123456789", keys[-1])

@@ -225,7 +225,7 @@ async def test_upstream(row, stage, table):
     """The upstream's script ends the call as the table expects."""
     async with stage(row.script, **row.options) as scene:
         seen = [await scene.ask(method) for method in row.methods]
-        sent = max(one.bytes_sent for one in scene.upstream.ledger.requests)
+        sent = max(one.bytes_sent for one in scene.upstream.request_log.requests)
 
     table(row.fault, row.ending, *seen)
     assert sent < 2**23
@@ -323,7 +323,7 @@ async def test_reused_idle_connection(end, method, stage, table):
     """If the peer closes a reused connection without a byte, the request is sent on a new one at once."""
 
     def script(asked):
-        first_on_it = len(scene.upstream.ledger.connections[asked.connection].requests) == 1
+        first_on_it = len(scene.upstream.request_log.connections[asked.connection].requests) == 1
         return well(asked) if first_on_it else (end,)
 
     async with stage(script, attempts_are_requests=False, max_retries=0) as scene:
@@ -358,7 +358,7 @@ async def test_redirect(status, stage, table):
             seen = [await scene.ask(method) for method in METHODS]
 
     table(f"{status} to another place", ends("INTERNAL", "UPSTREAM_UNEXPECTED_STATUS", "-1"), *seen)
-    assert 0 == len(elsewhere.ledger.connections)
+    assert 0 == len(elsewhere.request_log.connections)
 
 
 @pytest.mark.parametrize("coding", [{"Content-Encoding": "gzip"}, {}], ids=["declared", "undeclared"])
@@ -461,7 +461,7 @@ async def test_5xx_flapping(share, stage, table):
             for _ in range(calls // 10)
             for one in await asyncio.gather(*(scene.ask("Complete") for _ in range(10)))
         ]
-        asked = len(scene.upstream.ledger.requests)
+        asked = len(scene.upstream.request_log.requests)
 
     succeeded = sum(one.code == "OK" for one in seen)
     assert {"OK", "UNAVAILABLE"} >= {one.code for one in seen}

@@ -56,7 +56,7 @@ async def test_a_unary_completion_has_openais_format():
         ],
         "usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4},
     } == response.json()
-    (sent,) = upstream.ledger.requests
+    (sent,) = upstream.request_log.requests
     assert ask(temperature=0, max_tokens=9) == json.loads(sent.body)
 
 
@@ -147,7 +147,7 @@ async def test_ignored_members_are_named():
     names = response.headers["x-togetherchat-ignored"].split(", ")
     assert {"user", "store", "metadata", "messages[].cache_control"} == set(names)
     assert "x-togetherchat-ignored" not in plain.headers
-    assert {"model", "messages"} == set(json.loads(upstream.ledger.requests[0].body))
+    assert {"model", "messages"} == set(json.loads(upstream.request_log.requests[0].body))
 
 
 async def test_unknown_members_are_passed_through():
@@ -158,7 +158,7 @@ async def test_unknown_members_are_passed_through():
     ):
         await service.complete(unknown_switch=False, new_thing={"b": 1.0, "a": 2**70})
 
-    body = upstream.ledger.requests[0].body
+    body = upstream.request_log.requests[0].body
     assert b'"new_thing":{"b":1.0,"a":1180591620717411303424}' in body
     assert b'"unknown_switch":false' in body
 
@@ -175,7 +175,7 @@ async def test_the_upstream_key_follows_the_mode(mode, expected):
     ):
         assert 200 == (await service.complete()).status_code
 
-    assert f"Bearer {expected}" == upstream.ledger.requests[0].headers["authorization"]
+    assert f"Bearer {expected}" == upstream.request_log.requests[0].headers["authorization"]
 
 
 async def test_a_call_writes_a_call_record():
@@ -244,7 +244,7 @@ async def test_every_family_of_the_brief_can_be_called(model):
         response = await service.complete(model=model)
 
     assert (200, model) == (response.status_code, response.json()["model"])
-    assert model == json.loads(upstream.ledger.requests[0].body)["model"]
+    assert model == json.loads(upstream.request_log.requests[0].body)["model"]
 
 
 REJECTION = {"error": {"message": "Slow down.", "type": "rate_limit", "code": None}}
@@ -275,7 +275,7 @@ async def test_a_fallback_serves_if_the_model_does_not():
     ):
         response = await service.complete(model="gone/model", fallback_models=[PRICED])
 
-    assert [b"gone/model" in sent.body for sent in upstream.ledger.requests] == [True, False]
+    assert [b"gone/model" in sent.body for sent in upstream.request_log.requests] == [True, False]
     assert PRICED == response.json()["model"]
     assert response.json()["usage"]["cost"] > 0
 

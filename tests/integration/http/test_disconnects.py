@@ -43,19 +43,19 @@ PHASES = [
 
 async def reached(upstream, caller, phase):
     """Wait until the call has reached its phase."""
-    await upstream.asked()
+    await upstream.received()
     if phase.reads:
         await caller.head()
     elif isinstance(phase.response[-1], Repeat):
         await stops_reading(upstream)
     elif len(phase.response) > 1:
-        await upstream.until(lambda ledger: ledger.requests[0].bytes_sent)
+        await upstream.until(lambda log: log.requests[0].bytes_sent)
 
 
 async def stops_reading(upstream):
     """Wait until the upstream sends nothing more: the service has stopped reading."""
     before = -1
-    while before != (now := upstream.ledger.requests[0].bytes_sent):
+    while before != (now := upstream.request_log.requests[0].bytes_sent):
         before = now
         await asyncio.sleep(0.2)
 

@@ -25,7 +25,7 @@ async def test_a_call_in_flight_may_finish():
         running_door(upstream.base_url, drain_timeout_s=20) as service,
     ):
         call = asyncio.ensure_future(service.complete())
-        await upstream.asked()
+        await upstream.received()
         stopping = asyncio.ensure_future(service.app.app.stop())
         await eventually(lambda: service.app.admission._draining)
         go.set()
@@ -54,7 +54,7 @@ async def test_a_unary_call_that_outlasts_the_drain_fails_with_503():
         running_door(upstream.base_url, drain_timeout_s=1.2) as service,
     ):
         call = asyncio.ensure_future(service.complete())
-        await upstream.asked()
+        await upstream.received()
         await service.app.app.stop()
         response = await call
 
@@ -69,7 +69,7 @@ async def test_a_stream_that_outlasts_the_drain_ends_with_an_error():
         running_door(upstream.base_url, drain_timeout_s=1.2) as service,
     ):
         call = asyncio.ensure_future(service.complete(stream=True))
-        await upstream.until(lambda ledger: ledger.requests and ledger.requests[0].bytes_sent)
+        await upstream.until(lambda log: log.requests and log.requests[0].bytes_sent)
         await service.app.app.stop()
         first, last = events_of((await call).text)
 
@@ -86,7 +86,7 @@ async def test_both_frontends_share_one_bound():
         raw_caller(service) as caller,
     ):
         await caller.ask(ask())
-        await upstream.asked()
+        await upstream.received()
         failure = await failing(service.app.chat.Complete(request()))
 
     assert "OVERLOADED" == failure.info.reason

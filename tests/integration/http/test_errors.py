@@ -117,7 +117,7 @@ async def test_an_invalid_request_is_rejected(body, headers, status, code, param
     error = response.json()["error"]
     assert (code, param) == (error["code"], error["param"])
     assert "false" == response.headers["x-should-retry"]
-    assert [] == upstream.ledger.requests
+    assert [] == upstream.request_log.requests
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ async def test_calls_beyond_the_bound_are_rejected():
         running_door(upstream.base_url, max_concurrent_calls=1) as service,
     ):
         first = asyncio.ensure_future(service.complete())
-        await upstream.asked()
+        await upstream.received()
         second = await service.complete()
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)

@@ -154,7 +154,7 @@ async def test_the_body_of_a_queued_call_is_read_after_its_permit_is_granted():
         raw_caller(service) as second,
     ):
         await first.ask(ask())
-        await upstream.asked()
+        await upstream.received()
         await second.send(head("content-length: 10", "expect: 100-continue"))
         await eventually(lambda: service.app.app.queued == 1)
         first.reset()

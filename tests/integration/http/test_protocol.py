@@ -57,7 +57,7 @@ async def test_an_offered_upgrade_is_ignored(offer, chunked):
         await caller.ask(ask())
         assert 200 == (await read_response(caller))[0]
 
-    assert [MODEL] * 5 == [json.loads(sent.body)["model"] for sent in upstream.ledger.requests]
+    assert [MODEL] * 5 == [json.loads(sent.body)["model"] for sent in upstream.request_log.requests]
 
 
 async def test_a_key_in_the_trailers_is_ignored():
@@ -127,7 +127,7 @@ async def test_a_caller_that_pipelines_and_leaves_releases_the_provider():
         raw_caller(service) as caller,
     ):
         await caller.ask(ask())
-        await upstream.asked()
+        await upstream.received()
         await caller.ask(ask())
         caller.leave()
         await upstream.closed(0)

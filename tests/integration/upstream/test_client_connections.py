@@ -24,8 +24,8 @@ async def test_an_expired_keep_alive(serve, key, end, method):
         for _ in range(2):
             body = BODY if method == "POST" else None
             assert 200 == (await client.send(method, "x", key=key, request_id="r", body=body)).status
-        assert [0, 0, 1] == [request.connection for request in upstream.ledger.requests]
-        assert 1 == len({request.body for request in upstream.ledger.requests})
+        assert [0, 0, 1] == [request.connection for request in upstream.request_log.requests]
+        assert 1 == len({request.body for request in upstream.request_log.requests})
 
 
 async def test_a_request_is_not_sent_again_over_another_connection_of_the_pool(serve, key):
@@ -33,19 +33,19 @@ async def test_a_request_is_not_sent_again_over_another_connection_of_the_pool(s
     both = asyncio.Event()
 
     def script(request):
-        first = request is upstream.ledger.connections[request.connection].requests[0]
+        first = request is upstream.request_log.connections[request.connection].requests[0]
         return (Pause(both), *OK) if first and request.connection < 2 else OK if first else (Reset(),)
 
     async with serve(script) as (upstream, client):
         async with asyncio.TaskGroup() as group:
             for _ in range(2):
                 group.create_task(client.send("POST", "x", key=key, request_id="r", body=BODY))
-            await upstream.asked(2)
+            await upstream.received(2)
             both.set()
         assert 200 == (await client.send("POST", "x", key=key, request_id="r", body=BODY)).status
         assert [2, 1] == [
-            upstream.ledger.requests[-1].connection,
-            len(upstream.ledger.connections[2].requests),
+            upstream.request_log.requests[-1].connection,
+            len(upstream.request_log.connections[2].requests),
         ]
 
 
@@ -54,7 +54,7 @@ async def test_an_expired_keep_alive_is_retried_once(serve, key):
     async with serve(in_turn(OK, (Fin(),), (Fin(),), OK)) as (upstream, client):
         await client.send("POST", "x", key=key, request_id="r", body=BODY)
         assert Reason.UPSTREAM_RESET == (await failure_of_send(client, key)).reason
-        assert 3 == len(upstream.ledger.requests)
+        assert 3 == len(upstream.request_log.requests)
 
 
 @pytest.mark.parametrize("end", [Fin(), Reset()])
@@ -65,7 +65,7 @@ async def test_broken_in_the_head_of_a_response_on_a_reused_connection(serve, ke
         await client.send("POST", "x", key=key, request_id="r", body=BODY)
         failed = await failure_of_send(client, key)
         assert failed.reason in {Reason.UPSTREAM_RESET, Reason.UPSTREAM_MALFORMED_RESPONSE}
-        assert 2 == len(upstream.ledger.requests)
+        assert 2 == len(upstream.request_log.requests)
 
 
 (FIRST,) = json_answer(200, {"for": "first"})
@@ -111,7 +111,7 @@ async def test_a_crash_during_a_request_is_not_an_expired_keep_alive(key, end):
     now_s = [0.0]
 
     def script(request):
-        if len(upstream.ledger.requests) == 1:
+        if len(upstream.request_log.requests) == 1:
             return OK
         now_s[0] += KEEPALIVE_RACE_S + 0.1  # between the request and its response
         return (end,)
@@ -122,7 +122,7 @@ async def test_a_crash_during_a_request_is_not_an_expired_keep_alive(key, end):
         await client.send("POST", "x", key=key, request_id="r", body=BODY)
         assert Reason.UPSTREAM_RESET == (await failure_of_send(client, key)).reason
         await client.aclose()
-        assert 2 == len(upstream.ledger.requests)
+        assert 2 == len(upstream.request_log.requests)
 
 
 async def test_an_old_connection_is_not_reused(serve, key):
@@ -131,7 +131,7 @@ async def test_an_old_connection_is_not_reused(serve, key):
     async with serve(always(OK), limits=limits) as (upstream, client):
         for _ in range(2):
             await client.send("GET", "x", key=key, request_id="r")
-        assert [0, 1] == [request.connection for request in upstream.ledger.requests]
+        assert [0, 1] == [request.connection for request in upstream.request_log.requests]
 
 
 async def test_a_connection_is_reused(serve, key):
@@ -144,7 +144,7 @@ async def test_a_connection_is_reused(serve, key):
         async with client.stream("x", key=key, request_id="r", body=b"{}") as got:
             assert b"data: 1\n\n" == await got.read_all()
         await client.send("GET", "models", key=key, request_id="r")
-        assert [0, 0, 0] == [request.connection for request in upstream.ledger.requests]
+        assert [0, 0, 0] == [request.connection for request in upstream.request_log.requests]
 
 
 async def test_a_stream_left_at_its_end_mark_returns_its_connection(serve, key):
@@ -154,7 +154,7 @@ async def test_a_stream_left_at_its_end_mark_returns_its_connection(serve, key):
         for _ in range(2):
             async with client.stream("x", key=key, request_id="r", body=b"{}") as got:
                 assert b"data: [DONE]\n\n" == await got.read()
-        assert [0, 0] == [request.connection for request in upstream.ledger.requests]
+        assert [0, 0] == [request.connection for request in upstream.request_log.requests]
 
 
 async def test_finish_waits_for_the_end_of_http(serve, key):
@@ -165,4 +165,4 @@ async def test_finish_waits_for_the_end_of_http(serve, key):
             async with client.stream("x", key=key, request_id="r", body=b"{}") as got:
                 await got.read()
                 await got.finish(within_s=5.0)
-        assert [0, 0] == [request.connection for request in upstream.ledger.requests]
+        assert [0, 0] == [request.connection for request in upstream.request_log.requests]

@@ -32,7 +32,7 @@ async def test_broken_before_the_response_on_a_new_connection(serve, key, end, m
     """The upstream may have processed the request, so it is not sent again, whatever its method."""
     async with serve(in_turn((end,), OK)) as (upstream, client):
         assert Reason.UPSTREAM_RESET == (await failure_of_send(client, key, method)).reason
-        assert 1 == len(upstream.ledger.requests)
+        assert 1 == len(upstream.request_log.requests)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ async def test_a_truncated_unary_response(serve, key, end):
     async with serve(in_turn(OK, cut, OK)) as (upstream, client):
         await client.send("POST", "x", key=key, request_id="r", body=BODY)
         assert Reason.UPSTREAM_TRUNCATED == (await failure_of_send(client, key)).reason
-        assert 2 == len(upstream.ledger.requests)
+        assert 2 == len(upstream.request_log.requests)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ async def test_a_request_contains_what_the_provider_needs_and_nothing_else(serve
         await client.send(
             "POST", "chat/completions", key=key, request_id="r-1", body=b"{}", traceparent=trace
         )
-        (request,) = upstream.ledger.requests
+        (request,) = upstream.request_log.requests
     assert ("POST", "/v1/chat/completions", b"{}") == (request.method, request.path, request.body)
     expected = {
         "host": f"127.0.0.1:{upstream.port}",
@@ -48,7 +48,7 @@ async def test_a_request_without_body_key_and_trace_contains_none(serve):
     """A local engine needs no key, a GET has no body, and an invalid trace is left out."""
     async with serve(always(json_answer(200, []))) as (upstream, client):
         await client.send("GET", "models", key=None, request_id="r-1", traceparent="no\r\ntrace: x")
-        (request,) = upstream.ledger.requests
+        (request,) = upstream.request_log.requests
     assert ("GET", "/v1/models", b"") == (request.method, request.path, request.body)
     assert set(request.headers).isdisjoint({"authorization", "content-type", "traceparent", "trace"})
 
@@ -72,7 +72,7 @@ async def test_a_redirect_is_not_followed(serve, key, status):
         async with serve(always(redirect)) as (_upstream, client):
             got = await client.send("POST", "x", key=key, request_id="r", body=b"{}")
         assert status == got.status
-        assert [] == elsewhere.ledger.connections
+        assert [] == elsewhere.request_log.connections
 
 
 async def test_cookies_are_not_kept(serve, key):
@@ -81,7 +81,7 @@ async def test_cookies_are_not_kept(serve, key):
     async with serve(always(sets)) as (upstream, client):
         for _ in range(2):
             await client.send("POST", "x", key=key, request_id="r", body=b"{}")
-        assert ["cookie" in request.headers for request in upstream.ledger.requests] == [False, False]
+        assert ["cookie" in request.headers for request in upstream.request_log.requests] == [False, False]
 
 
 async def test_the_environment_sets_no_proxy_and_no_password(serve, key, monkeypatch, tmp_path):
@@ -92,7 +92,7 @@ async def test_the_environment_sets_no_proxy_and_no_password(serve, key, monkeyp
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
     async with serve(always(json_answer(200, {}))) as (upstream, client):
         await client.send("POST", "x", key=None, request_id="r", body=b"{}")
-        (request,) = upstream.ledger.requests
+        (request,) = upstream.request_log.requests
     assert "authorization" not in request.headers
 
 
@@ -101,7 +101,7 @@ async def test_a_large_body_arrives_complete(serve, key):
     body = b"0123456789abcdef" * 2**18
     async with serve(always(json_answer(200, {}))) as (upstream, client):
         await client.send("POST", "x", key=key, request_id="r", body=body)
-        (request,) = upstream.ledger.requests
+        (request,) = upstream.request_log.requests
     assert body == request.body
 
 
