@@ -8,9 +8,9 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
 
-from faults.answers import piece
 from faults.history import RequestSeen
 from faults.plan import in_outage, planned
+from faults.responses import chunk_json
 from support import openai
 from support.scripted_upstream import Request
 from support.upstream_script import (
@@ -180,7 +180,7 @@ def _stream(acting, name, texts):
         framed = b"data: %s\n\n" % data.encode()
         return chunk(framed) if chunked else framed
 
-    end = event(piece("", "stop")) + event("[DONE]")
+    end = event(chunk_json("", "stop")) + event("[DONE]")
     acting.add(top)
     if name in BEFORE_TEXT:
         BEFORE_TEXT[name](acting)
@@ -191,8 +191,8 @@ def _stream(acting, name, texts):
             return
     acting.is_complete = True
     last = {
-        "no end mark": event(piece("", "stop")),
-        "after the end mark": end + event(piece("foreign ")),
+        "no end mark": event(chunk_json("", "stop")),
+        "after the end mark": end + event(chunk_json("foreign ")),
     }.get(name, end)
     acting.add(last + (chunk(b"") if chunked else b""))
     if not chunked:
@@ -205,14 +205,14 @@ def _send_text(acting, name, event, text):
     match name:
         case "flood":
             for _ in range(100):
-                acting.add(event(piece(text + FILLING)), text + FILLING)
+                acting.add(event(chunk_json(text + FILLING)), text + FILLING)
         case "one byte at a time":
-            acting.add(event(piece(text)), text, Pieces(event(piece(text))))
+            acting.add(event(chunk_json(text)), text, Pieces(event(chunk_json(text))))
         case "slow" | "drips":
-            acting.add(event(piece(text)), text)
+            acting.add(event(chunk_json(text)), text)
             acting.steps.append(Pause(0.02))
         case _:
-            acting.add(event(piece(text)), text)
+            acting.add(event(chunk_json(text)), text)
 
 
 def _closes_when_idle(acting, name):

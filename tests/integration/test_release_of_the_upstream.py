@@ -17,7 +17,7 @@ from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Repeat, Send, Stall, chunk, head, json_answer, sse_event, sse_head
 from support.waiting import eventually
 
-PROMISE_S = 0.25
+CLOSE_DEADLINE_S = 0.25
 DEADLINE_MS = 500
 
 EVENT = sse_event(openai.chunk("word " * 200))
@@ -91,7 +91,7 @@ async def test_a_cancel_closes_the_upstream(phase):
         closed_at = await upstream.closed(0)
         await asyncio.gather(waiting, return_exceptions=True)
 
-    assert closed_at - cancelled_at < PROMISE_S
+    assert closed_at - cancelled_at < CLOSE_DEADLINE_S
     (record,) = app.records()
     assert ("CANCELLED", "CALLER_CANCELLED") == (record["code"], record["reason"])
 
@@ -107,7 +107,7 @@ async def test_a_deadline_closes_the_upstream(phase):
             failure = await failing(begin(app, phase, metadata=grpc_timeout(DEADLINE_MS)))
         closed_at = await upstream.closed(0)
 
-    assert closed_at - began_at < DEADLINE_MS / 1000 + PROMISE_S
+    assert closed_at - began_at < DEADLINE_MS / 1000 + CLOSE_DEADLINE_S
     assert (grpc.StatusCode.DEADLINE_EXCEEDED, "CALLER_DEADLINE") == (failure.code, failure.info.reason)
 
 
@@ -120,7 +120,7 @@ async def test_the_deadline_of_a_caller_that_does_not_read_closes_the_upstream()
         closed_at = await upstream.closed(0)
         assert grpc.StatusCode.DEADLINE_EXCEEDED == await call.code()
 
-    assert closed_at - began_at < 1.0 + PROMISE_S
+    assert closed_at - began_at < 1.0 + CLOSE_DEADLINE_S
 
 
 async def test_a_lost_connection_of_the_caller_closes_the_upstream():
@@ -133,7 +133,7 @@ async def test_a_lost_connection_of_the_caller_closes_the_upstream():
         await app.channel.close(grace=None)
         closed_at = await upstream.closed(0)
 
-    assert closed_at - closed_by_caller_at < PROMISE_S
+    assert closed_at - closed_by_caller_at < CLOSE_DEADLINE_S
 
 
 async def test_a_caller_that_does_not_read_is_disconnected():

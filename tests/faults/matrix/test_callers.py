@@ -9,9 +9,9 @@ import grpc
 import pytest
 from grpc import aio
 
-from faults.answers import begun, event, piece, told, well
 from faults.matrix.measure import peak_growth_mib
-from faults.matrix.scene import BUSY_S, CALLER_KEY, METHODS, OK, PROMISE_S, Ending
+from faults.matrix.scene import BUSY_S, CALLER_KEY, CLOSE_DEADLINE_S, METHODS, OK, Ending
+from faults.responses import chunk_json, error_response, event, stream_start, valid_response
 from support.app import failing, failure_of, grpc_timeout, request
 from support.http2_peer import (
     DATA,
@@ -34,7 +34,7 @@ COMPLETE, STREAM = (f"{SERVICE}/{method}" for method in METHODS)
 MIB = 2**20
 CANARY_HEADERS = (("authorization", f"Bearer {CALLER_KEY}"),)
 CANCELLED = Ending(code="CANCELLED")
-BIG = event(piece("word " * 200))
+BIG = event(chunk_json("word " * 200))
 FLOOD = (Send(sse_head()), Repeat(BIG, 100_000))
 MESSAGE = request().SerializeToString()
 
@@ -64,7 +64,7 @@ async def status_of_raw(peer, stream, *, within_s=5.0):
 
 PHASES = [
     ("before the first token of a stream", "StreamComplete", (Send(sse_head()), Stall())),
-    ("after the first token of a stream", "StreamComplete", (begun(piece()), Stall())),
+    ("after the first token of a stream", "StreamComplete", (stream_start(chunk_json()), Stall())),
     ("before a unary response", "Complete", (Stall(),)),
     (
         "within a unary response",
@@ -90,15 +90,15 @@ async def test_cancel(phase, method, steps, stage, table):
 
     table(
         f"cancel {phase}",
-        f"upstream closed within {PROMISE_S * 1000:.0f} ms",
+        f"upstream closed within {CLOSE_DEADLINE_S * 1000:.0f} ms",
         f"{late_s * 1000:.0f} ms",
-        holds=late_s < PROMISE_S,
+        holds=late_s < CLOSE_DEADLINE_S,
     )
 
 
 async def test_cancel_while_backing_off(stage, table):
     """A call cancelled between two attempts sends no further request."""
-    async with stage(always(told(503, headers={"Retry-After": "5"}))) as scene:
+    async with stage(always(error_response(503, headers={"Retry-After": "5"}))) as scene:
         call = scene.begin("Complete")
         waiting = asyncio.ensure_future(scene.ended(call))
         await scene.upstream.until(lambda log: log.requests and log.requests[0].answered_at)
@@ -140,7 +140,7 @@ async def test_cancel_while_queued(method, stage, table):
         left.leave()
         await asyncio.gather(leaving, return_exceptions=True)
         await eventually(lambda: scene.app.admission.queued == 1)
-        scene.upstream.script = well
+        scene.upstream.script = valid_response
         held.leave()
         seen = await next_one
         sent = scene.requests_of(left)
@@ -204,7 +204,7 @@ async def test_over_quota(stage, table):
     ) as scene:
         held = await fill(scene, 2)
         seen = [await scene.ask(method) for method in METHODS]
-        scene.upstream.script = well
+        scene.upstream.script = valid_response
         other = scene.app.chat.Complete(
             request(), metadata=[("authorization", "Bearer another-canary-0123456789")]
         )
@@ -225,7 +225,7 @@ async def test_cancel_in_the_same_tick_as_completion(method, stage, table):
     async with stage() as scene:
         for ticks in range(60):
             finish = asyncio.Event()
-            scene.upstream.script = lambda asked, finish=finish: (Pause(finish), *well(asked))
+            scene.upstream.script = lambda received, finish=finish: (Pause(finish), *valid_response(received))
             call = scene.begin(method)
             waiting = asyncio.ensure_future(scene.ended(call))
             before = len(scene.upstream.request_log.requests)
@@ -235,7 +235,7 @@ async def test_cancel_in_the_same_tick_as_completion(method, stage, table):
                 await asyncio.sleep(0)
             call.leave()
             await asyncio.gather(waiting, return_exceptions=True)
-        scene.upstream.script = well
+        scene.upstream.script = valid_response
 
     codes = {record["code"] for record in scene.app.records()}
     table(
@@ -248,7 +248,7 @@ async def test_cancel_in_the_same_tick_as_completion(method, stage, table):
 
 async def test_deadline_mid_stream(stage, table):
     """The events received are kept; the record has the deadline, not a cancel."""
-    async with stage(always((begun(piece()), Stall()))) as scene:
+    async with stage(always((stream_start(chunk_json()), Stall()))) as scene:
         seen = await scene.ask("StreamComplete", metadata=grpc_timeout(2000))
 
     table("deadline mid-stream", Ending(code="DEADLINE_EXCEEDED", reason="CALLER_DEADLINE", text="Hi"), seen)
@@ -371,7 +371,7 @@ async def test_half_open_peer(stage, table, options):
     """A peer that was cut off answers no ping: its call ends within ping interval and timeout."""
     options(keepalive_time_ms=200, ping_timeout_ms=200)
     async with (
-        stage(always((begun(piece()), AwaitClose()))) as scene,
+        stage(always((stream_start(chunk_json()), AwaitClose()))) as scene,
         http2_peer(scene.app.addresses.grpc, pongs=False) as peer,
     ):
         peer.call(1, STREAM, MESSAGE, CANARY_HEADERS)
@@ -516,7 +516,7 @@ async def test_wrong_credentials(metadata, reason, stage, table):
 
 async def test_a_rejected_key_of_a_caller(stage, table):
     """The provider's rejection reaches the caller, without the key."""
-    rejected = told(401, message=f"Invalid API key provided: {CALLER_KEY}", code="invalid_api_key")
+    rejected = error_response(401, message=f"Invalid API key provided: {CALLER_KEY}", code="invalid_api_key")
     async with stage(always(rejected), upstream_credentials="caller", key=None) as scene:
         seen = [await scene.ask(method) for method in METHODS]
 
@@ -525,7 +525,9 @@ async def test_a_rejected_key_of_a_caller(stage, table):
 
 async def test_ten_thousand_streams_at_once(stage, table):
     """One connection has at most 1,024 calls in flight; others are served meanwhile."""
-    async with stage(lambda asked: (Pause(0.5), *well(asked)), max_concurrent_calls=2000) as scene:
+    async with stage(
+        lambda received: (Pause(0.5), *valid_response(received)), max_concurrent_calls=2000
+    ) as scene:
         async with http2_peer(scene.app.addresses.grpc) as peer:
             for number in range(10_000):
                 peer.call(2 * number + 1, COMPLETE, MESSAGE, CANARY_HEADERS)
@@ -638,7 +640,7 @@ async def test_client_and_service_retry_together(stage, table):
     }
     config = json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": policy}]})
     async with (
-        stage(always(told(503)), after="another/model") as scene,
+        stage(always(error_response(503)), after="another/model") as scene,
         aio.insecure_channel(scene.app.addresses.grpc, options=[("grpc.service_config", config)]) as channel,
     ):
         try:

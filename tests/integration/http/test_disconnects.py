@@ -14,7 +14,7 @@ from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Repeat, Send, Stall, chunk, json_answer, sse_head
 from support.waiting import eventually
 
-PROMISE_S = 0.25
+CLOSE_DEADLINE_S = 0.25
 DELTA = chunk(
     b'data: {"id":"o","created":1,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":"'
     + b"word " * 200
@@ -77,7 +77,7 @@ async def test_a_caller_that_leaves_closes_the_upstream(phase, leave):
         (record,) = await service.recorded()
         await eventually(lambda: service.app.app.in_flight == 0)
 
-    assert closed_at - left_at < PROMISE_S
+    assert closed_at - left_at < CLOSE_DEADLINE_S
     assert ("499", "CALLER_CANCELLED") == (record["code"], record["reason"])
 
 

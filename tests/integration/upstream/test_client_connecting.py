@@ -93,7 +93,9 @@ async def test_concurrent_connections_all_resume_the_session(serve, key, certifi
     ) as (upstream, client):
         await client.send("GET", "x", key=key, request_id="r")
         await asyncio.gather(*(client.send("GET", "x", key=key, request_id="r") for _ in range(20)))
-        assert [False] + [True] * 20 == [connection.resumed for connection in upstream.request_log.connections]
+        assert [False] + [True] * 20 == [
+            connection.resumed for connection in upstream.request_log.connections
+        ]
 
 
 async def test_a_session_does_not_bypass_the_certificate_check(serve, key, certificate, tmp_path):
