@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from support.app import collect, failing, request
-from support.http_client import ask, running_door
+from support.http_client import request_body, running_http
 from support.scripted_upstream import ScriptedUpstream
 from support.upstream_script import json_answer
 
@@ -35,7 +35,7 @@ async def upstream():
 
 def running_service(upstream, **settings):
     chosen = {"upstream_credentials": "caller", "auth_failures_per_minute": 1, **settings}
-    return running_door(upstream.base_url, key=None, **chosen)
+    return running_http(upstream.base_url, key=None, **chosen)
 
 
 async def reason(call):
@@ -52,7 +52,7 @@ async def test_an_address_with_repeated_failures_has_to_wait(upstream):
             await failing(chat.Complete(request(), metadata=with_key(GOOD))),
         ]
         over_http = await service.client.post(
-            "/v1/chat/completions", json=ask(), headers={"authorization": f"Bearer {GOOD}"}
+            "/v1/chat/completions", json=request_body(), headers={"authorization": f"Bearer {GOOD}"}
         )
 
     assert "MISSING_CREDENTIALS" == first
@@ -88,7 +88,7 @@ async def test_a_caller_that_was_served_is_exempt(upstream):
         await chat.Complete(request(), metadata=with_key(GOOD))
         listed = await service.client.get("/v1/models", headers={"authorization": f"Bearer {GOOD}"})
         over_http = await service.client.post(
-            "/v1/chat/completions", json=ask(), headers={"authorization": f"Bearer {GOOD}"}
+            "/v1/chat/completions", json=request_body(), headers={"authorization": f"Bearer {GOOD}"}
         )
         _, failure = await collect(chat.StreamComplete(request(), metadata=with_key("unknown")))
 

@@ -19,7 +19,7 @@ from grpc import aio
 
 from support.app import collect, request
 from support.collector import traced_app
-from support.http_client import COMPLETIONS, ask
+from support.http_client import COMPLETIONS, raw_caller, request_body
 from support.scraping import OPENMETRICS, scraped
 from support.scripted_upstream import ScriptedUpstream, always
 from support.tenants import Keys
@@ -116,7 +116,7 @@ def http_request(**changed):
         {"role": "tool", "content": TEXT, "tool_call_id": "call-1"},
     ]
     tools = [{"type": "function", "function": function}]
-    return ask(messages=messages, tools=tools, stop=[TEXT], user=WORD, **changed)
+    return request_body(messages=messages, tools=tools, stop=[TEXT], user=WORD, **changed)
 
 
 class Stage:
@@ -177,13 +177,10 @@ class Stage:
 
     async def over_a_socket(self, line, headers):
         """Send raw bytes, which clients would reject or log. The response repeats some of them."""
-        host, _, port = self.app.addresses.http.rpartition(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
         lines = [line, "host: localhost", "connection: close", *(": ".join(pair) for pair in headers.items())]
-        writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
-        async with asyncio.timeout(20):
-            response = await reader.read()
-        writer.close()
+        async with raw_caller(self.app.addresses.http) as caller, asyncio.timeout(20):
+            await caller.send(("\r\n".join(lines) + "\r\n\r\n").encode())
+            response = await caller.read_to_end()
         assert response.startswith(b"HTTP/1.1 ")
 
     async def collect_outputs(self):

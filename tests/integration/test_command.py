@@ -18,6 +18,7 @@ from support.app import CANARY_KEY, CANARY_PROMPT, collect, failing, request
 from support.channels import goaway_received
 from support.command import running_command
 from support.http2_peer import END_STREAM, HEADERS, http2_peer
+from support.http_client import get_page
 from support.ports import reserved_address
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, Send, Stall, chunk, json_answer, sse_head
@@ -70,16 +71,6 @@ async def serving(*arguments, environment=None):
             yield command, service_grpc.ChatServiceStub(channel), addresses
 
 
-async def page(admin, path):
-    """Return the status and the body of a page of the admin port."""
-    host, _, port = admin.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(f"GET {path} HTTP/1.1\r\nhost: {admin}\r\n\r\n".encode())
-    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-    writer.close()
-    return int(head.split(b" ")[1]), body.decode()
-
-
 async def failed_start(arguments, environment):
     async with running_command(*arguments, environment=environment) as command:
         return await command.wait_for_exit(), command.lines
@@ -90,7 +81,7 @@ async def test_the_sandbox_serves_on_free_ports_and_exits_on_sigterm():
     async with serving("--sandbox", "--sandbox-tokens-per-second", "0") as (command, chat, addresses):
         _, health, admin = addresses
         answer = await chat.Complete(request(model=SANDBOX_MODEL))
-        pages = {path: await page(admin, path) for path in ("/healthz", "/readyz", "/version", "/other")}
+        pages = {path: await get_page(admin, path) for path in ("/healthz", "/readyz", "/version", "/other")}
         start_s = time.monotonic()
         command.signal(signal.SIGTERM)
         status = await command.wait_for_exit()
@@ -99,9 +90,9 @@ async def test_the_sandbox_serves_on_free_ports_and_exits_on_sigterm():
     assert answer.choices[0].message.content[0].text
     assert health is None
     assert {"/healthz": 200, "/readyz": 200, "/version": 200, "/other": 404} == {
-        path: status for path, (status, _) in pages.items()
+        path: page.status for path, page in pages.items()
     }
-    assert "togetherchat" == json.loads(pages["/version"][1])["name"]
+    assert "togetherchat" == json.loads(pages["/version"].text)["name"]
     assert 0 == status
     assert 3 > took_s
     assert any({"Complete", "OK"} <= set(line.split()) for line in command.lines)
@@ -173,7 +164,7 @@ async def test_sigterm_finishes_a_stream_and_rejects_new_calls():
             before = (await watch.read()).status
             command.signal(signal.SIGTERM)
             after = (await watch.read()).status
-        readiness, liveness = await page(admin, "/readyz"), await page(admin, "/healthz")
+        readiness, liveness = await get_page(admin, "/readyz"), await get_page(admin, "/healthz")
         await goaway_received(channel_of_the_stream)
         rejected = await failing(chat.Complete(request()))
         released.set()
@@ -182,7 +173,7 @@ async def test_sigterm_finishes_a_stream_and_rejects_new_calls():
         status = await command.wait_for_exit()
 
     assert (SERVING, NOT_SERVING) == (before, after)
-    assert (503, 200) == (readiness[0], liveness[0])
+    assert (503, 200) == (readiness.status, liveness.status)
     assert grpc.StatusCode.UNAVAILABLE is rejected.code
     assert "Hi there" == "".join(message.delta.text for message in messages)
     assert messages[-1].HasField("completed")
@@ -199,7 +190,7 @@ async def test_calls_are_accepted_during_the_drain_delay_until_a_second_signal()
         command, chat, (_, _, admin) = running
         command.signal(signal.SIGTERM)
         await command.wait_for_line("not serving")
-        readiness, _ = await page(admin, "/readyz")
+        readiness = (await get_page(admin, "/readyz")).status
         answer = await chat.Complete(request())
         command.signal(signal.SIGTERM)
         status = await command.wait_for_exit()

@@ -9,7 +9,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from support.app import CANARY_KEY, CANARY_PROMPT, collect, failing, request, running_app
 from support.http2_peer import ACK, DATA, HEADERS, PING, RST_STREAM, WINDOW_UPDATE, http2_peer, status_in
-from support.http_client import COMPLETIONS, ask, head, raw_caller, running_door
+from support.http_client import COMPLETIONS, head, raw_caller, request_body, running_http
 from support.scripted_upstream import ScriptedUpstream, always
 from support.tenants import Keys, bearer
 from support.upstream_script import Stall, json_answer
@@ -145,9 +145,9 @@ async def test_a_large_message_with_an_invalid_key_is_not_read(keys, known):
 async def test_a_large_body_with_an_invalid_key_is_not_waited_for(keys):
     """Over HTTP too, the response follows the headers."""
     keys.create("acme")
-    async with running_door(api_keys_file=str(keys.path)) as door, raw_caller(door) as caller:
+    async with running_http(api_keys_file=str(keys.path)) as http, raw_caller(http.address) as caller:
         await caller.send(head(f"content-length: {MESSAGE_BYTES}", f"authorization: Bearer {UNKNOWN}"))
-        answer = await caller.head()
+        answer = await caller.read_head()
 
     assert answer.startswith(b"HTTP/1.1 401 ")
 
@@ -160,17 +160,17 @@ async def test_failed_authentications_throttle_an_address(keys):
     ours, theirs = keys.create("acme"), keys.create("globex")
     async with (
         ScriptedUpstream(provider) as upstream,
-        running_door(upstream.base_url, api_keys_file=str(keys.path), auth_failures_per_minute=1) as door,
+        running_http(upstream.base_url, api_keys_file=str(keys.path), auth_failures_per_minute=1) as http,
     ):
 
         async def reason(text):
-            failure = await failing(door.app.chat.Complete(request(), metadata=bearer(text)))
+            failure = await failing(http.app.chat.Complete(request(), metadata=bearer(text)))
             return failure.info.reason
 
-        before = await code_of(door.app.chat.Complete(request(), metadata=bearer(ours)))
+        before = await code_of(http.app.chat.Complete(request(), metadata=bearer(ours)))
         reasons = [await reason(text) for text in (UNKNOWN, UNKNOWN, theirs)]
-        over_http = await door.client.post(COMPLETIONS, json=ask(), headers=dict(bearer(UNKNOWN)))
-        after = await code_of(door.app.chat.Complete(request(), metadata=bearer(ours)))
+        over_http = await http.client.post(COMPLETIONS, json=request_body(), headers=dict(bearer(UNKNOWN)))
+        after = await code_of(http.app.chat.Complete(request(), metadata=bearer(ours)))
 
     assert ["INVALID_CREDENTIALS", "CALLER_QUOTA", "CALLER_QUOTA"] == reasons
     assert 429 == over_http.status_code
@@ -322,18 +322,18 @@ async def test_the_safety_model_must_be_allowed_too(keys, limits, allowed, safet
     fields = {"model": MODEL, "safety_model": safety_model}
     async with (
         ScriptedUpstream(provider) as upstream,
-        running_door(
+        running_http(
             upstream.base_url,
             api_keys_file=str(keys.path),
             tenants_file=path,
             alias={"guard": GUARD},
             alias_unlisted=True,
-        ) as door,
+        ) as http,
     ):
-        chat = door.app.chat
+        chat = http.app.chat
         codes = [await code_of(chat.Complete(request(**fields), metadata=headers))]
         _, failure = await collect(chat.StreamComplete(request(**fields), metadata=headers))
-        answer = await door.client.post(COMPLETIONS, json=ask(**fields), headers=dict(headers))
+        answer = await http.client.post(COMPLETIONS, json=request_body(**fields), headers=dict(headers))
         sent = [json.loads(one.body)["safety_model"] for one in upstream.request_log.requests]
 
     expected = (["PERMISSION_DENIED"], 403, []) if rejected else (["OK"], 200, [safety_model] * 3)
@@ -513,15 +513,15 @@ async def test_the_http_frontend_applies_the_same_rules(keys, limits):
     headers = dict(bearer(text))
     async with (
         ScriptedUpstream(provider) as upstream,
-        running_door(upstream.base_url, api_keys_file=str(keys.path), tenants_file=path) as door,
+        running_http(upstream.base_url, api_keys_file=str(keys.path), tenants_file=path) as http,
     ):
 
         async def post(headers, model=MODEL):
-            return await door.client.post(COMPLETIONS, json=ask(model=model), headers=headers)
+            return await http.client.post(COMPLETIONS, json=request_body(model=model), headers=headers)
 
         responses = [await post(one) for one in ({}, dict(bearer(UNKNOWN)))]
         responses += [await post(headers), await post(headers, OTHER)]
-        listed = await door.client.get("/v1/models", headers=headers)
+        listed = await http.client.get("/v1/models", headers=headers)
         responses += [await post(headers), await post(headers)]
 
     assert [401, 401, 200, 403, 200, 429] == [response.status_code for response in responses]

@@ -18,7 +18,7 @@ from support.collector import (
     running_collector,
     telemetry,
     traced_app,
-    traced_door,
+    traced_http,
 )
 from support.scripted_upstream import ScriptedUpstream, always, in_turn
 from support.upstream_script import Fin, Send, Stall, json_answer, sse, sse_event, sse_head
@@ -255,7 +255,7 @@ async def test_an_http_call_continues_a_trace():
     """With the attributes of the conventions for HTTP."""
     async with (
         ScriptedUpstream(always(UNARY)) as upstream,
-        traced_door(upstream.base_url, headers=dict(parent())) as (http, collector),
+        traced_http(upstream.base_url, headers=dict(parent())) as (http, collector),
     ):
         await http.complete()
         call, attempt = await collector.seen(2)
@@ -272,7 +272,7 @@ async def test_a_list_of_models_is_traced_too():
     """Its attempt names no model."""
     async with (
         ScriptedUpstream(always(json_answer(200, []))) as upstream,
-        traced_door(upstream.base_url) as (http, collector),
+        traced_http(upstream.base_url) as (http, collector),
     ):
         await http.client.get("/v1/models")
         call, attempt = await collector.seen(2)

@@ -178,8 +178,8 @@ async def test_the_supervisor_serves_the_admin_port_and_loads_no_grpc(shared_fle
     async with aio.insecure_channel(shared_fleet.health) as channel:
         health = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
 
-    assert [200] * 4 == [status for status, _ in pages]
-    assert shared_fleet.pid == json.loads(pages[3][1])["supervisor"]
+    assert [200] * 4 == [page.status for page in pages]
+    assert shared_fleet.pid == json.loads(pages[3].text)["supervisor"]
     assert shared_fleet.pid not in pids
     assert health_pb2.HealthCheckResponse.SERVING == health.status
     assert "2 workers" in shared_fleet.banner
@@ -245,7 +245,7 @@ async def test_sigterm_finishes_the_streams_of_every_worker():
         status = await fleet.command.wait_for_exit()
 
     assert {grpc.StatusCode.OK} == set(codes)
-    assert (503, 200) == (readiness[0], liveness[0])
+    assert (503, 200) == (readiness.status, liveness.status)
     assert 0 == status
     assert not any(map(is_alive, pids))
     assert is_free(fleet.grpc)

@@ -9,7 +9,7 @@ from support import openai
 from support.app import CANARY_KEY, CANARY_PROMPT, collect, failing, request
 from support.collector import CLIENT, ERROR, SERVER, UNSET, sent_to
 from support.command import running_command
-from support.http_client import COMPLETIONS, ask
+from support.http_client import COMPLETIONS, request_body
 from support.real_collector import real_collector
 from support.scripted_upstream import ScriptedUpstream, in_turn
 from support.tls import Folder, Pair
@@ -76,7 +76,7 @@ async def test_spans_of_all_kinds_of_calls_arrive(tmp_path):
         await chat.Complete(request(), metadata=PARENT)
         failure = await failing(chat.Complete(request(), metadata=PARENT))
         assert "UPSTREAM_OVERLOADED" == failure.info.reason
-        response = await client.post(COMPLETIONS, json=ask(), headers=dict(PARENT))
+        response = await client.post(COMPLETIONS, json=request_body(), headers=dict(PARENT))
         assert 200 == response.status_code
 
     async with real_collector(tmp_path) as collector:

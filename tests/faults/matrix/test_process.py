@@ -17,9 +17,10 @@ from grpc import aio
 from faults.matrix.measure import peak_growth_mib
 from faults.matrix.scene import CALLER_KEY
 from faults.responses import DONE, chunk_json, event, stream_start, valid_response
-from faults.served import page, served
+from faults.served import served
 from support.app import CANARY_KEY, collect, failing, request
 from support.channels import goaway_received
+from support.http_client import get_page
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, Send, Stall, chunk
 
@@ -84,8 +85,8 @@ async def test_sigterm_mid_stream(table, record_exposed):
         )
         service.command.signal(signal.SIGTERM)
         await goaway_received(service.channel)
-        ready = page(service.admin, "/readyz")
-        rejected, (readiness, _) = await asyncio.gather(code_of(ask(service)), ready)
+        ready = get_page(service.admin, "/readyz")
+        rejected, readiness = await asyncio.gather(code_of(ask(service)), ready)
         released.set()
         (short, failure), (long, aborted) = await asyncio.gather(*waiting)
         status = await service.command.wait_for_exit()
@@ -93,7 +94,7 @@ async def test_sigterm_mid_stream(table, record_exposed):
 
     table("SIGTERM mid-stream", "short stream complete, long stream UNAVAILABLE DRAINING; new calls UNAVAILABLE; not ready; status 0",
           f"short stream {'complete' if failure is None and short[-1].HasField('completed') else 'cut'}, "
-          f"long stream {aborted.code.name} {aborted.info.reason}; new calls {rejected}; {'ready' if readiness == 200 else 'not ready'}; status {status}")  # fmt: skip
+          f"long stream {aborted.code.name} {aborted.info.reason}; new calls {rejected}; {'ready' if readiness.status == 200 else 'not ready'}; status {status}")  # fmt: skip
     assert "Hi" == "".join(event.delta.text for event in long)
 
 
@@ -139,7 +140,7 @@ async def test_a_pause_of_two_seconds(table, record_exposed):
         await asyncio.sleep(2)
         service.command.signal(signal.SIGCONT)
         code, (_, failure) = await asyncio.gather(unary, stream)
-        alive, _ = await page(service.admin, "/healthz")
+        alive = (await get_page(service.admin, "/healthz")).status
         requests = len(upstream.request_log.requests)
         record_exposed(service.command.error_text)
 
@@ -153,9 +154,14 @@ async def test_a_pause_of_two_seconds(table, record_exposed):
 async def test_no_file_descriptor_left(table, record_exposed):
     """Calls in flight continue, new upstream connections fail, and service resumes with free descriptors."""
     finish = asyncio.Event()
-    script = lambda received: (
-        (Pause(finish), *valid_response(received)) if b"slow" in received.body else valid_response(received)
-    )
+
+    def script(received):
+        return (
+            (Pause(finish), *valid_response(received))
+            if b"slow" in received.body
+            else valid_response(received)
+        )
+
     async with (
         ScriptedUpstream(script) as upstream,
         served(upstream.base_url, "--max-retries", "0") as service,

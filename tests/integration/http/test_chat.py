@@ -5,7 +5,7 @@ import json
 import pytest
 
 from support.app import CANARY_KEY
-from support.http_client import TOKEN, ask, running_door
+from support.http_client import TOKEN, request_body, running_http
 from support.scripted_upstream import ScriptedUpstream, always, in_turn
 from support.upstream_script import Send, chunk, json_answer, sse, sse_head
 
@@ -37,7 +37,7 @@ async def test_a_unary_completion_has_openais_format():
     """The provider receives the translated request."""
     async with (
         ScriptedUpstream(always(json_answer(200, COMPLETION))) as upstream,
-        running_door(upstream.base_url) as service,
+        running_http(upstream.base_url) as service,
     ):
         response = await service.complete(temperature=0, max_completion_tokens=9)
 
@@ -57,12 +57,12 @@ async def test_a_unary_completion_has_openais_format():
         "usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4},
     } == response.json()
     (sent,) = upstream.request_log.requests
-    assert ask(temperature=0, max_tokens=9) == json.loads(sent.body)
+    assert request_body(temperature=0, max_tokens=9) == json.loads(sent.body)
 
 
 async def test_a_stream_has_openais_format():
     """The role comes first, a choice finishes once, `[DONE]` is last, and usage was not requested."""
-    async with ScriptedUpstream(always(STREAM)) as upstream, running_door(upstream.base_url) as service:
+    async with ScriptedUpstream(always(STREAM)) as upstream, running_http(upstream.base_url) as service:
         *chunks, done = await service.events()
 
     assert "[DONE]" == done
@@ -79,7 +79,7 @@ async def test_a_stream_has_openais_format():
 
 async def test_requested_usage_comes_in_a_last_chunk():
     """In the chunks before it, usage is null, as in OpenAI's."""
-    async with ScriptedUpstream(always(STREAM)) as upstream, running_door(upstream.base_url) as service:
+    async with ScriptedUpstream(always(STREAM)) as upstream, running_http(upstream.base_url) as service:
         *chunks, last, done = await service.events(stream_options={"include_usage": True})
 
     assert {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5} == last["usage"]
@@ -98,7 +98,7 @@ async def test_usage_has_the_cost_if_the_price_is_known(model, expected):
     streamed = sse([delta_chunk("", finish="stop", usage=counts), "[DONE]"])
     async with (
         ScriptedUpstream(in_turn(unary, streamed)) as upstream,
-        running_door(upstream.base_url) as service,
+        running_http(upstream.base_url) as service,
     ):
         completion = (await service.complete(model=model)).json()
         *_, last, _ = await service.events(model=model, stream_options={"include_usage": True})
@@ -115,7 +115,7 @@ async def test_the_events_of_one_read_are_one_write():
     ended = (Send(chunk(b"data: [DONE]\n\n") + chunk(b"")),)
     async with (
         ScriptedUpstream(always(together + end + ended)) as upstream,
-        running_door(upstream.base_url) as service,
+        running_http(upstream.base_url) as service,
     ):
         events = await service.events()
 
@@ -126,7 +126,7 @@ async def test_the_events_of_one_read_are_one_write():
 
 async def test_the_headers_of_a_stream_prevent_buffering_by_proxies():
     """The content type is that of server-sent events."""
-    async with ScriptedUpstream(always(STREAM)) as upstream, running_door(upstream.base_url) as service:
+    async with ScriptedUpstream(always(STREAM)) as upstream, running_http(upstream.base_url) as service:
         response = await service.complete(stream=True)
 
     assert "text/event-stream; charset=utf-8" == response.headers["content-type"]
@@ -139,7 +139,7 @@ async def test_ignored_members_are_named():
     message = {"role": "user", "content": "Hi", "cache_control": {"type": "ephemeral"}}
     async with (
         ScriptedUpstream(always(json_answer(200, COMPLETION))) as upstream,
-        running_door(upstream.base_url) as service,
+        running_http(upstream.base_url) as service,
     ):
         response = await service.complete(user="me", store=True, metadata={"a": "b"}, messages=[message])
         plain = await service.complete()
@@ -154,7 +154,7 @@ async def test_unknown_members_are_passed_through():
     """A member that this service does not know reaches the provider unchanged."""
     async with (
         ScriptedUpstream(always(json_answer(200, COMPLETION))) as upstream,
-        running_door(upstream.base_url) as service,
+        running_http(upstream.base_url) as service,
     ):
         await service.complete(unknown_switch=False, new_thing={"b": 1.0, "a": 2**70})
 
@@ -171,7 +171,7 @@ async def test_the_upstream_key_follows_the_mode(mode, expected):
     headers = {"authorization": f"Bearer {TOKEN}"}
     async with (
         ScriptedUpstream(always(json_answer(200, COMPLETION))) as upstream,
-        running_door(upstream.base_url, headers=headers, upstream_credentials=mode) as service,
+        running_http(upstream.base_url, headers=headers, upstream_credentials=mode) as service,
     ):
         assert 200 == (await service.complete()).status_code
 
@@ -182,7 +182,7 @@ async def test_a_call_writes_a_call_record():
     """The record is the same as for gRPC, with the protocol `http`."""
     async with (
         ScriptedUpstream(always(json_answer(200, COMPLETION))) as upstream,
-        running_door(upstream.base_url, headers={"x-request-id": "mine"}) as service,
+        running_http(upstream.base_url, headers={"x-request-id": "mine"}) as service,
     ):
         response = await service.complete()
 
@@ -201,14 +201,14 @@ async def test_the_paths_also_work_without_their_prefix():
     """Some clients use a base URL without `/v1`."""
     async with (
         ScriptedUpstream(always(json_answer(200, COMPLETION))) as upstream,
-        running_door(upstream.base_url) as service,
+        running_http(upstream.base_url) as service,
     ):
-        assert 200 == (await service.client.post("/chat/completions", json=ask())).status_code
+        assert 200 == (await service.client.post("/chat/completions", json=request_body())).status_code
 
 
 async def test_the_models_are_a_list_object():
     """Entries have OpenAI's four members and more; Together's client gets a bare array."""
-    async with running_door() as service:
+    async with running_http() as service:
         listed = (await service.client.get("/v1/models")).json()
         bare = (
             await service.client.get("/v1/models", headers={"user-agent": "Together/Python 3.1.1"})
@@ -239,7 +239,7 @@ async def test_every_family_of_the_brief_can_be_called(model):
     """The catalog may list the model, list it as retired, or not know it."""
     async with (
         ScriptedUpstream(always(json_answer(200, {**COMPLETION, "model": model}))) as upstream,
-        running_door(upstream.base_url) as service,
+        running_http(upstream.base_url) as service,
     ):
         response = await service.complete(model=model)
 
@@ -258,7 +258,7 @@ async def test_every_response_has_the_rate_limit_headers(status, stream):
     response = json_answer(status, REJECTION if status == 429 else COMPLETION, limits)
     if stream and status == 200:
         response = (Send(sse_head(headers=limits)), *STREAM[1:])
-    async with ScriptedUpstream(always(response)) as upstream, running_door(upstream.base_url) as service:
+    async with ScriptedUpstream(always(response)) as upstream, running_http(upstream.base_url) as service:
         response = await service.complete(stream=stream)
 
     assert status == response.status_code
@@ -271,7 +271,7 @@ async def test_a_fallback_serves_if_the_model_does_not():
     response = json_answer(200, {**COMPLETION, "model": PRICED})
     async with (
         ScriptedUpstream(in_turn(rejected, response)) as upstream,
-        running_door(upstream.base_url) as service,
+        running_http(upstream.base_url) as service,
     ):
         response = await service.complete(model="gone/model", fallback_models=[PRICED])
 
@@ -283,7 +283,7 @@ async def test_a_fallback_serves_if_the_model_does_not():
 async def test_the_provider_headers_are_passed_on():
     """These are the rate limits and the provider's request id."""
     response = json_answer(200, COMPLETION, {"x-ratelimit-remaining": "41", "x-request-id": "theirs"})
-    async with ScriptedUpstream(always(response)) as upstream, running_door(upstream.base_url) as service:
+    async with ScriptedUpstream(always(response)) as upstream, running_http(upstream.base_url) as service:
         response = await service.complete()
 
     assert ("41", "o1", "together") == tuple(
