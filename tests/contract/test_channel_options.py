@@ -12,6 +12,7 @@ import grpc
 import pytest
 from grpc import aio
 
+from support import openai
 from support.app import failing, request, running_app
 from support.http2_peer import (
     ACK,
@@ -68,8 +69,7 @@ def options(monkeypatch):
 
 
 def complete_response(text):
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-    return json_answer(200, {"id": "oid-1", "created": 1, "model": "m", "choices": [choice]})
+    return json_answer(200, openai.completion(text))
 
 
 def is_pong(frame):

@@ -5,22 +5,20 @@ import json
 import grpc
 import pytest
 
+from support import openai
 from support.app import collect, failing, request
 from support.http_client import request_body, running_http
 from support.scripted_upstream import ScriptedUpstream
 from support.upstream_script import json_answer
 
 GOOD, BAD = "tgp_v1_good0123456789", "tgp_v1_revoked0123456789"
-CHOICE = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
-COMPLETION = {"id": "oid-1", "created": 1, "model": "m", "choices": [CHOICE]}
-REJECTED = {"error": {"message": "Invalid API key provided", "type": "invalid_request_error"}}
 
 
 def provider(sent):
     """Script a provider that accepts one key."""
     if sent.headers.get("authorization") == f"Bearer {GOOD}":
-        return json_answer(200, COMPLETION)
-    return json_answer(401, REJECTED)
+        return json_answer(200, openai.completion())
+    return json_answer(401, openai.error("Invalid API key provided"))
 
 
 def with_key(key):

@@ -17,6 +17,7 @@ import httpx
 import pytest
 from grpc import aio
 
+from support import openai
 from support.app import collect, request
 from support.collector import traced_app
 from support.http_client import COMPLETIONS, raw_caller, request_body
@@ -37,30 +38,17 @@ ARGUMENTS = json.dumps({"query": TEXT})
 SCHEMA = json.dumps({"type": "object", "description": TEXT, "properties": {WORD: {"type": "string"}}})
 
 # The provider's responses. Its errors repeat the word.
-CALLED = {"id": "call-1", "type": "function", "function": {"name": "look_up", "arguments": ARGUMENTS}}
-MESSAGE = {"role": "assistant", "content": TEXT, "reasoning": TEXT, "tool_calls": [{"index": 0, **CALLED}]}
-USAGE = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
+CALLED = openai.tool_call("look_up", ARGUMENTS)
+MESSAGE = {"role": "assistant", "content": TEXT, "reasoning": TEXT, "tool_calls": [CALLED]}
+USAGE = openai.usage(5, 7)
 HEADERS = {"x-told": TEXT, "set-cookie": f"session={WORD}"}
-COMPLETION = json_answer(
-    200,
-    {"id": "a", "usage": USAGE, "choices": [{"index": 0, "finish_reason": "stop", "message": MESSAGE}]},
-    HEADERS,
-)
-DELTA = json.dumps({"id": "a", "choices": [{"index": 0, "delta": MESSAGE, "finish_reason": None}]})
-LAST = json.dumps(
-    {"id": "a", "usage": USAGE, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
-)
-STREAM = sse([DELTA, LAST, "[DONE]"])
-LEAK = {
-    "error": {
-        "message": f"{TEXT}; {SERVICE_KEY}; {CALLER_KEY}",
-        "type": SERVICE_KEY,
-        "code": CALLER_KEY,
-        "param": TEXT,
-    }
-}
+COMPLETION = json_answer(200, openai.completion(choices=[openai.choice(MESSAGE)], usage=USAGE), HEADERS)
+DELTA = openai.chunk(delta=MESSAGE)
+LAST = openai.chunk(delta={}, finish_reason="stop", usage=USAGE)
+STREAM = sse([DELTA, LAST, openai.DONE])
+LEAK = openai.error(f"{TEXT}; {SERVICE_KEY}; {CALLER_KEY}", type=SERVICE_KEY, code=CALLER_KEY, param=TEXT)
 # For a caller's mistake, the provider's message is passed on, without keys.
-KEYS_LEAK = {"error": {"message": f"bad: {SERVICE_KEY}; {CALLER_KEY}"}}
+KEYS_LEAK = openai.error(f"bad: {SERVICE_KEY}; {CALLER_KEY}")
 FAILURES = {
     "400": json_answer(400, KEYS_LEAK, HEADERS),
     "401": json_answer(401, LEAK, HEADERS),
@@ -69,8 +57,8 @@ FAILURES = {
     "500": json_answer(500, LEAK, HEADERS),
     "page": html_answer(502, f"<html><title>{TEXT}</title>"),
     "no JSON": answer(200, TEXT.encode(), {"Content-Type": "application/json"}),
-    "broken stream": sse([DELTA, TEXT, "[DONE]"]),
-    "stream with an error": sse([DELTA, json.dumps(LEAK)]),
+    "broken stream": sse([DELTA, TEXT, openai.DONE]),
+    "stream with an error": sse([DELTA, LEAK]),
 }
 
 ALIVE = {

@@ -14,6 +14,7 @@ import pytest
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from support import openai
 from support.app import CANARY_KEY, CANARY_PROMPT, collect, failing, request
 from support.channels import goaway_received
 from support.command import running_command
@@ -21,7 +22,7 @@ from support.http2_peer import END_STREAM, HEADERS, http2_peer
 from support.http_client import get_page
 from support.ports import reserved_address
 from support.scripted_upstream import ScriptedUpstream, always
-from support.upstream_script import Pause, Send, Stall, chunk, json_answer, sse_head
+from support.upstream_script import Stall, json_answer, paused_sse
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 from togetherchat_client import connect_async, text_of
 from togetherchat_server.config import Settings
@@ -35,21 +36,9 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-def event(text, finish=None):
-    choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish}
-    body = json.dumps({"id": "oid-1", "created": 1, "model": "m", "choices": [choice]})
-    return chunk(b"data: " + body.encode() + b"\n\n")
-
-
-def streaming_until(released):
-    """Return a script that streams one word, waits, and streams the rest."""
-    end = event("there", "stop") + chunk(b"data: [DONE]\n\n") + chunk(b"")
-    return always((Send(sse_head() + event("Hi ")), Pause(released), Send(end)))
-
-
-def completion(text):
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-    return always(json_answer(200, {"id": "oid-1", "created": 1, "model": "m", "choices": [choice]}))
+def completing(text="Hi"):
+    """Return a script that completes every call with this text."""
+    return always(json_answer(200, openai.completion(text)))
 
 
 def addresses_in(banner):
@@ -149,7 +138,7 @@ async def test_sigterm_finishes_a_stream_and_rejects_new_calls():
     """Readiness and health change at once, the stream is complete, and the exit status is 0."""
     released = asyncio.Event()
     async with (
-        ScriptedUpstream(streaming_until(released)) as upstream,
+        ScriptedUpstream(always(paused_sse(released))) as upstream,
         serving(
             "--health-listen", "127.0.0.1:0", environment={"TOGETHER_BASE_URL": upstream.base_url}
         ) as running,
@@ -184,7 +173,7 @@ async def test_sigterm_finishes_a_stream_and_rejects_new_calls():
 async def test_calls_are_accepted_during_the_drain_delay_until_a_second_signal():
     """Load balancers have time to notice. A second signal ends the delay."""
     async with (
-        ScriptedUpstream(completion("Hi")) as upstream,
+        ScriptedUpstream(completing()) as upstream,
         serving("--drain-delay-s", "600", environment={"TOGETHER_BASE_URL": upstream.base_url}) as running,
     ):
         command, chat, (_, _, admin) = running
@@ -276,8 +265,8 @@ async def test_help_names_every_setting():
 async def test_log_lines_are_json_without_keys_prompts_and_completions():
     """One object per call. Invalid headers of callers do not appear either."""
     odd = [("authorization", f"Bearer {CANARY_KEY}".encode() + b"\xff"), ("x-request-id", b"canary\xff")]
-    error = {"error": {"message": f"bad key {CANARY_KEY}: {CANARY_PROMPT}"}}
-    async with ScriptedUpstream(completion(CANARY_ANSWER)) as upstream:
+    error = openai.error(f"bad key {CANARY_KEY}: {CANARY_PROMPT}")
+    async with ScriptedUpstream(completing(CANARY_ANSWER)) as upstream:
         environment = {"TOGETHER_API_KEY": CANARY_KEY, "TOGETHER_BASE_URL": upstream.base_url}
         async with serving("--log-format", "json", environment=environment) as (
             command,
@@ -312,7 +301,7 @@ async def test_a_log_that_nobody_reads_does_not_block_the_service():
         with reserved_address() as address:
             arguments = ("--grpc-listen", address, "--admin-listen", "off", "--log-format", "json")
             async with (
-                ScriptedUpstream(completion("Hi")) as upstream,
+                ScriptedUpstream(completing()) as upstream,
                 running_command(
                     *arguments, stderr=write_end, environment={"TOGETHER_BASE_URL": upstream.base_url}
                 ) as command,

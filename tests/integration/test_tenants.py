@@ -7,6 +7,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from support import openai
 from support.app import CANARY_KEY, CANARY_PROMPT, collect, failing, request, running_app
 from support.http2_peer import ACK, DATA, HEADERS, PING, RST_STREAM, WINDOW_UPDATE, http2_peer, status_in
 from support.http_client import COMPLETIONS, head, raw_caller, request_body, running_http
@@ -20,20 +21,17 @@ from togetherchat_server.tenants.key_format import format_key, key_id_of
 MODEL, OTHER = "openai/gpt-oss-120b", "zai-org/GLM-5.3"
 OLD, NEW = "mistralai/Mistral-7B-Instruct-v0.3", "mistralai/Ministral-3-14B-Instruct-2512"
 OWN = "tgp_v1_own0123456789"
-USAGE = {"prompt_tokens": 90, "completion_tokens": 10, "total_tokens": 100}
 UNKNOWN = format_key(bytes(6), bytes(32))
 
 
 def provider(received):
     """List two models, reject an old one, and complete the rest."""
     if received.path == "/v1/models":
-        return json_answer(200, [{"id": name, "object": "model", "type": "chat"} for name in (MODEL, OTHER)])
+        return json_answer(200, [openai.model(name) for name in (MODEL, OTHER)])
     model = json.loads(received.body)["model"]
     if model == OLD:
-        return json_answer(404, {"error": {"message": "no such model", "code": "model_not_available"}})
-    message = {"role": "assistant", "content": "Hi"}
-    choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    return json_answer(200, {"id": "1", "model": model, "created": 1, "choices": [choice], "usage": USAGE})
+        return json_answer(404, openai.error("no such model", code="model_not_available"))
+    return json_answer(200, openai.completion(model=model, usage=openai.usage(90, 10)))
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from support.http_client import head, raw_caller, request_body
 from support.scraping import scraped
 from support.scripted_upstream import ScriptedUpstream, always
 from support.tls import CANARY_COMMENT, Pair, client_context, credentials, expired, handshake, replace
-from support.upstream_script import Pause, Send, chunk, sse_head
+from support.upstream_script import paused_sse
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 from togetherchat_server.frontends.http import server
 from togetherchat_server.telemetry.metrics import definitions as names
@@ -213,11 +213,9 @@ async def test_a_connection_without_a_handshake_is_closed(serving, monkeypatch):
 async def test_new_handshakes_use_the_new_certificate_and_a_stream_continues(serving, folder, pairs):
     """Files replaced during a stream do not affect the stream."""
     released = asyncio.Event()
-    end = event(" there", "stop") + chunk(b"data: [DONE]\n\n") + chunk(b"")
-    script = always((Send(sse_head() + event("Hi")), Pause(released), Send(end)))
     context = client_context(pairs[0], folder.path)
     async with (
-        ScriptedUpstream(script) as upstream,
+        ScriptedUpstream(always(paused_sse(released))) as upstream,
         serving(upstream.base_url) as app,
         chat_stub(app.addresses.grpc, credentials(pairs[0])) as chat,
     ):
@@ -238,12 +236,6 @@ async def test_new_handshakes_use_the_new_certificate_and_a_stream_continues(ser
     assert events[-1].HasField("completed")
     assert later_events[-1].HasField("completed")
     assert 1 == app.log.getvalue().count("TLS certificate replaced")
-
-
-def event(text, finish=None):
-    choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish}
-    body = json.dumps({"id": "oid-1", "created": 1, "model": "m", "choices": [choice]})
-    return chunk(b"data: " + body.encode() + b"\n\n")
 
 
 @pytest.mark.parametrize("listener", LISTENERS)

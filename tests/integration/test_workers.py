@@ -20,7 +20,7 @@ from support.app import collect, request
 from support.command import ROOTS, running_command
 from support.fleet import LOOPBACK, SANDBOX, is_alive, running_fleet
 from support.scripted_upstream import ScriptedUpstream, always
-from support.upstream_script import Pause, Send, chunk, sse_head
+from support.upstream_script import paused_sse
 from support.waiting import eventually
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 from togetherchat_client.channel import service_config
@@ -36,24 +36,12 @@ NO_RETRIES = (OWN_CONNECTION, ("grpc.enable_retries", 0))
 SHIPPED = (OWN_CONNECTION, ("grpc.service_config", service_config()))
 
 
-def event(text, finish=None):
-    choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish}
-    body = json.dumps({"id": "oid-1", "created": 1, "model": "m", "choices": [choice]})
-    return chunk(b"data: " + body.encode() + b"\n\n")
-
-
-def streaming_until(released):
-    """Return a script that streams one word, waits, and streams the rest."""
-    end = event("there", "stop") + chunk(b"data: [DONE]\n\n") + chunk(b"")
-    return always((Send(sse_head() + event("Hi ")), Pause(released), Send(end)))
-
-
 @asynccontextmanager
 async def held_streams(*arguments):
     """Run a fleet whose streams wait for the event after their first word."""
     released = asyncio.Event()
     async with (
-        ScriptedUpstream(streaming_until(released)) as upstream,
+        ScriptedUpstream(always(paused_sse(released))) as upstream,
         running_fleet(*arguments, base_url=upstream.base_url) as fleet,
         AsyncExitStack() as connections,
     ):

@@ -63,6 +63,11 @@ def error(message: str = "Something is wrong.", **fields: Any) -> Json:
     return {"id": "oid-1", "error": shape}
 
 
+def model(name: str, **fields: Any) -> Json:
+    """One model of the provider's list."""
+    return {"id": name, "object": "model", "created": 0, "type": "chat", **fields}
+
+
 def dumps(body: Json) -> bytes:
     """The body as JSON."""
     return json.dumps(body).encode()

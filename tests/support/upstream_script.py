@@ -126,3 +126,9 @@ def sse(events: Iterable[dict[str, Any] | str | bytes], *, chunked: bool = True)
         return (Send(sse_head()), *(Send(chunk(line)) for line in lines), Send(chunk(b"")))
     opening = head(200, {"Content-Type": "text/event-stream", "Connection": "close"})
     return (Send(opening), *(Send(line) for line in lines), Fin())
+
+
+def paused_sse(released: asyncio.Event, first: str = "Hi ", last: str = "there") -> Answer:
+    """A stream of two texts, which waits for the event after the first one."""
+    end = sse_event(openai.chunk(last, finish_reason="stop")) + sse_event(openai.DONE) + chunk(b"")
+    return (Send(sse_head() + sse_event(openai.chunk(first))), Pause(released), Send(end))

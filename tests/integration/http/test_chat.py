@@ -4,31 +4,19 @@ import json
 
 import pytest
 
+from support import openai
 from support.app import CANARY_KEY
 from support.http_client import TOKEN, request_body, running_http
 from support.scripted_upstream import ScriptedUpstream, always, in_turn
-from support.upstream_script import Send, chunk, json_answer, sse, sse_head
+from support.upstream_script import Send, chunk, json_answer, sse, sse_event, sse_head
 
-COMPLETION = {
-    "id": "o1",
-    "created": 7,
-    "model": "served/model",
-    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hello"}}],
-    "usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4},
-}
-
-
-def delta_chunk(text, *, index=0, finish=None, **members):
-    choice = {"index": index, "delta": {"role": "assistant", "content": text}, "finish_reason": finish}
-    return json.dumps({"id": "o1", "created": 7, "model": "m", "choices": [choice], **members})
-
-
+COMPLETION = openai.completion("Hello", id="o1", created=7, model="served/model", usage=openai.usage(3, 1))
 STREAM = sse(
     [
-        delta_chunk("Hel"),
-        delta_chunk("lo"),
-        delta_chunk("", finish="stop", usage={"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}),
-        "[DONE]",
+        openai.chunk("Hel"),
+        openai.chunk("lo"),
+        openai.chunk(finish_reason="stop", usage=openai.usage(3, 2)),
+        openai.DONE,
     ]
 )
 
@@ -95,7 +83,7 @@ async def test_usage_has_the_cost_if_the_price_is_known(model, expected):
     """Three tokens cost 0.15 USD per million, in a unary completion and in a stream's last chunk."""
     counts = {"prompt_tokens": 3, "completion_tokens": 0, "total_tokens": 3}
     unary = json_answer(200, {**COMPLETION, "usage": counts})
-    streamed = sse([delta_chunk("", finish="stop", usage=counts), "[DONE]"])
+    streamed = sse([openai.chunk(finish_reason="stop", usage=counts), openai.DONE])
     async with (
         ScriptedUpstream(in_turn(unary, streamed)) as upstream,
         running_http(upstream.base_url) as service,
@@ -108,11 +96,9 @@ async def test_usage_has_the_cost_if_the_price_is_known(model, expected):
 
 async def test_the_events_of_one_read_are_one_write():
     """Three events that arrive together are sent as one HTTP chunk."""
-    together = (
-        Send(sse_head() + b"".join(chunk(b"data: %s\n\n" % one.encode()) for one in map(delta_chunk, "abc"))),
-    )
-    end = (Send(chunk(b"data: %s\n\n" % delta_chunk("", finish="stop").encode())),)
-    ended = (Send(chunk(b"data: [DONE]\n\n") + chunk(b"")),)
+    together = (Send(sse_head() + b"".join(sse_event(openai.chunk(text)) for text in "abc")),)
+    end = (Send(sse_event(openai.chunk(finish_reason="stop"))),)
+    ended = (Send(sse_event(openai.DONE) + chunk(b"")),)
     async with (
         ScriptedUpstream(always(together + end + ended)) as upstream,
         running_http(upstream.base_url) as service,
@@ -247,7 +233,7 @@ async def test_every_family_of_the_brief_can_be_called(model):
     assert model == json.loads(upstream.request_log.requests[0].body)["model"]
 
 
-REJECTION = {"error": {"message": "Slow down.", "type": "rate_limit", "code": None}}
+REJECTION = openai.error("Slow down.", type="rate_limit")
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -267,7 +253,7 @@ async def test_every_response_has_the_rate_limit_headers(status, stream):
 
 async def test_a_fallback_serves_if_the_model_does_not():
     """`model` is the one that served, and the cost is computed from its price."""
-    rejected = json_answer(404, {"error": {"message": "No.", "code": "model_not_available"}})
+    rejected = json_answer(404, openai.error("No.", code="model_not_available"))
     response = json_answer(200, {**COMPLETION, "model": PRICED})
     async with (
         ScriptedUpstream(in_turn(rejected, response)) as upstream,

@@ -9,17 +9,14 @@ from dataclasses import dataclass
 
 import pytest
 
+from support import openai
 from support.http_client import head, raw_caller, request_body, running_http
 from support.scripted_upstream import ScriptedUpstream, always
-from support.upstream_script import Repeat, Send, Stall, chunk, json_answer, sse_head
+from support.upstream_script import Repeat, Send, Stall, chunk, json_answer, sse_event, sse_head
 from support.waiting import eventually
 
 CLOSE_DEADLINE_S = 0.25
-DELTA = chunk(
-    b'data: {"id":"o","created":1,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":"'
-    + b"word " * 200
-    + b'"},"finish_reason":null}]}\n\n'
-)
+DELTA = sse_event(openai.chunk("word " * 200))
 
 
 @dataclass(frozen=True)
@@ -112,9 +109,8 @@ async def test_a_caller_that_reads_nothing_is_disconnected():
 async def test_a_caller_that_does_not_read_a_unary_response_is_disconnected():
     """A large response is not kept in memory without limit."""
     text = "word " * 1_000_000
-    completion = {"id": "o", "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": text}}]}
     async with (
-        ScriptedUpstream(always(json_answer(200, completion))) as upstream,
+        ScriptedUpstream(always(json_answer(200, openai.completion(text)))) as upstream,
         running_http(upstream.base_url, write_timeout_s=0.3) as service,
         raw_caller(service.address, receive_bytes=4096) as caller,
     ):

@@ -5,30 +5,23 @@ import json
 
 import pytest
 
+from support import openai
 from support.app import CANARY_KEY, CANARY_PROMPT
 from support.http_client import COMPLETIONS, events_of, raw_caller, request_body, running_http
 from support.scripted_upstream import ScriptedUpstream, always
-from support.upstream_script import Fin, Send, Stall, answer, chunk, json_answer, sse_head
+from support.upstream_script import Fin, Send, Stall, answer, json_answer, sse_event, sse_head
 
-DELTA = chunk(
-    b'data: {"id":"o","created":1,"model":"m","choices":'
-    b'[{"index":0,"delta":{"role":"assistant","content":"Hel"},"finish_reason":null}]}\n\n'
-)
-
-
-def error_body(code, message="No.", **members):
-    return {"error": {"message": message, "type": "invalid_request_error", "code": code, **members}}
-
+DELTA = sse_event(openai.chunk("Hel"))
 
 PROVIDER = [
     # The three statuses of the brief, and others that a caller must distinguish.
-    (401, error_body("invalid_api_key"), 401, "service_key_rejected", "false"),
-    (429, error_body(None, type="rate_limit"), 429, "rate_limit_exceeded", "true"),
-    (500, error_body(None), 500, "upstream_internal", "false"),
-    (400, error_body(None, "This model's maximum context length is 8 tokens"), 400, "context_length_exceeded", "false"),
-    (404, error_body("model_not_available", "Unable to access model x"), 404, "model_not_found", "false"),
-    (402, error_body(None), 402, "spend_limit_reached", "false"),
-    (503, error_body(None), 503, "upstream_overloaded", "true"),
+    (401, openai.error("No.", code="invalid_api_key"), 401, "service_key_rejected", "false"),
+    (429, openai.error("No.", type="rate_limit"), 429, "rate_limit_exceeded", "true"),
+    (500, openai.error("No."), 500, "upstream_internal", "false"),
+    (400, openai.error("This model's maximum context length is 8 tokens"), 400, "context_length_exceeded", "false"),
+    (404, openai.error("Unable to access model x", code="model_not_available"), 404, "model_not_found", "false"),
+    (402, openai.error("No."), 402, "spend_limit_reached", "false"),
+    (503, openai.error("No."), 503, "upstream_overloaded", "true"),
 ]  # fmt: skip
 
 
@@ -54,7 +47,7 @@ async def test_a_failure_of_the_provider_has_its_status(status, body, expected, 
 
 async def test_the_providers_delay_is_passed_on():
     """It is sent in whole seconds, and in milliseconds for OpenAI's clients, with jitter."""
-    rejection = json_answer(429, error_body(None), {"retry-after": "7"})
+    rejection = json_answer(429, openai.error("No."), {"retry-after": "7"})
     async with ScriptedUpstream(always(rejection)) as upstream, running_http(upstream.base_url) as service:
         response = await service.complete()
 
@@ -230,7 +223,7 @@ async def test_calls_beyond_the_bound_are_rejected():
 
 async def test_a_failure_and_the_log_contain_no_key_and_no_prompt():
     """The provider's error contains both."""
-    body = error_body(None, f"your key {CANARY_KEY} and {CANARY_PROMPT}")
+    body = openai.error(f"your key {CANARY_KEY} and {CANARY_PROMPT}")
     async with (
         ScriptedUpstream(always(json_answer(401, body))) as upstream,
         running_http(upstream.base_url) as service,
