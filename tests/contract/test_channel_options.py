@@ -29,7 +29,7 @@ from support.http2_peer import (
     status_in,
 )
 from support.scripted_upstream import ScriptedUpstream, always
-from support.upstream_script import Pause, json_answer
+from support.upstream_script import Pause, json_response
 from togetherchat_server.frontends.grpc import server as grpc_server
 
 MEBIBYTE = 2**20
@@ -69,7 +69,7 @@ def options(monkeypatch):
 
 
 def complete_response(text):
-    return json_answer(200, openai.completion(text))
+    return json_response(200, openai.completion(text))
 
 
 def is_pong(frame):

@@ -20,10 +20,10 @@ from support.upstream_script import (
     Reset,
     Send,
     Stall,
-    answer,
     chunk,
-    html_answer,
-    json_answer,
+    html_response,
+    http_response,
+    json_response,
     sse,
     sse_event,
     sse_head,
@@ -38,7 +38,7 @@ NONE, NEVER, DELAY = None, "-1", "a delay"
 
 
 def error_response(status, body=None, headers=None):
-    return json_answer(status, openai.error() if body is None else body, headers)
+    return json_response(status, openai.error() if body is None else body, headers)
 
 
 CONTEXT_TEXTS = (
@@ -88,8 +88,8 @@ RESPONSES = [
     status_row(402, C.FAILED_PRECONDITION, "SPEND_LIMIT_REACHED", NEVER, "PreconditionFailure", "Help",
                body=openai.error("Credit limit exceeded", type="credit_limit")),
     status_row(403, C.PERMISSION_DENIED, "UPSTREAM_PERMISSION_DENIED", NONE),
-    Row("403 edge", always(html_answer(403, EDGE_PAGE)), C.UNAVAILABLE, "UPSTREAM_EDGE_BLOCKED", NEVER),
-    Row("404 edge", always(html_answer(404, EDGE_PAGE)), C.INTERNAL, "UPSTREAM_ENDPOINT_NOT_FOUND", NEVER),
+    Row("403 edge", always(html_response(403, EDGE_PAGE)), C.UNAVAILABLE, "UPSTREAM_EDGE_BLOCKED", NEVER),
+    Row("404 edge", always(html_response(404, EDGE_PAGE)), C.INTERNAL, "UPSTREAM_ENDPOINT_NOT_FOUND", NEVER),
     status_row(404, C.INTERNAL, "UPSTREAM_ENDPOINT_NOT_FOUND", NEVER, body=openai.error("Not found")),
     status_row(408, C.UNAVAILABLE, "UPSTREAM_REQUEST_TIMEOUT", DELAY, "RetryInfo"),
     status_row(409, C.ABORTED, "UPSTREAM_CONFLICT", NONE),
@@ -105,36 +105,36 @@ RESPONSES = [
     status_row(499, C.UNAVAILABLE, "UPSTREAM_CLOSED", DELAY),
     status_row(500, C.INTERNAL, "UPSTREAM_INTERNAL", NEVER, body=openai.error("Internal server error", type="server_error")),
     status_row(501, C.UNIMPLEMENTED, "UPSTREAM_UNIMPLEMENTED", NONE),
-    Row("502 page", always(html_answer(502, EDGE_PAGE)), C.UNAVAILABLE, "UPSTREAM_BAD_GATEWAY", DELAY),
-    Row("520", always(html_answer(520, EDGE_PAGE)), C.UNAVAILABLE, "UPSTREAM_EDGE_ERROR", DELAY),
+    Row("502 page", always(html_response(502, EDGE_PAGE)), C.UNAVAILABLE, "UPSTREAM_BAD_GATEWAY", DELAY),
+    Row("520", always(html_response(520, EDGE_PAGE)), C.UNAVAILABLE, "UPSTREAM_EDGE_ERROR", DELAY),
     status_row(503, C.UNAVAILABLE, "UPSTREAM_OVERLOADED", DELAY, "RetryInfo"),
     status_row(529, C.UNAVAILABLE, "UPSTREAM_OVERLOADED", DELAY),
     status_row(400, C.UNAVAILABLE, "UPSTREAM_ENDPOINT_NOT_RUNNING", NEVER,
                body=openai.error("The endpoint is stopped.", code="dedicated_endpoint_not_running"), name="400 stopped endpoint"),
     status_row(504, C.DEADLINE_EXCEEDED, "UPSTREAM_GATEWAY_TIMEOUT", NEVER),
-    Row("524", always(html_answer(524, EDGE_PAGE)), C.DEADLINE_EXCEEDED, "UPSTREAM_GATEWAY_TIMEOUT", NEVER),
+    Row("524", always(html_response(524, EDGE_PAGE)), C.DEADLINE_EXCEEDED, "UPSTREAM_GATEWAY_TIMEOUT", NEVER),
     *(
-        Row(f"{status}", always(html_answer(status, EDGE_PAGE)), C.UNAVAILABLE, "UPSTREAM_EDGE_UNREACHABLE",
+        Row(f"{status}", always(html_response(status, EDGE_PAGE)), C.UNAVAILABLE, "UPSTREAM_EDGE_UNREACHABLE",
             NEVER if status == 526 else DELAY)
         for status in (521, 522, 523, 525, 526, 530)
     ),
-    Row("302", always(answer(302, b"", {"Location": "http://127.0.0.1:1/"})), C.INTERNAL, "UPSTREAM_UNEXPECTED_STATUS", NEVER),
+    Row("302", always(http_response(302, b"", {"Location": "http://127.0.0.1:1/"})), C.INTERNAL, "UPSTREAM_UNEXPECTED_STATUS", NEVER),
     status_row(418, C.INTERNAL, "UPSTREAM_UNEXPECTED_STATUS", NEVER),
     status_row(555, C.UNAVAILABLE, "UPSTREAM_UNEXPECTED_STATUS", DELAY),
     Row("reset before the response", always((Reset(),)), C.UNAVAILABLE, "UPSTREAM_RESET", NEVER),
     Row("closed before the response", always((Fin(),)), C.UNAVAILABLE, "UPSTREAM_RESET", NEVER),
     Row("not HTTP", always((Send(b"SSH-2.0-OpenSSH\r\n\r\n"),)), C.INTERNAL, "UPSTREAM_MALFORMED_RESPONSE", NEVER),
-    Row("200 page", always(html_answer(200, EDGE_PAGE)), C.INTERNAL, "UPSTREAM_MALFORMED_RESPONSE", NEVER),
-    Row("200 not JSON", always(answer(200, b'{"id": ', {"Content-Type": "application/json"})), C.INTERNAL,
+    Row("200 page", always(html_response(200, EDGE_PAGE)), C.INTERNAL, "UPSTREAM_MALFORMED_RESPONSE", NEVER),
+    Row("200 not JSON", always(http_response(200, b'{"id": ', {"Content-Type": "application/json"})), C.INTERNAL,
         "UPSTREAM_MALFORMED_RESPONSE", NEVER),
-    Row("200 other JSON", always(json_answer(200, ["nothing"])), C.INTERNAL, "UPSTREAM_MALFORMED_RESPONSE", NEVER),
-    Row("200 no choices", always(json_answer(200, {"id": "x", "choices": []})), C.INTERNAL,
+    Row("200 other JSON", always(json_response(200, ["nothing"])), C.INTERNAL, "UPSTREAM_MALFORMED_RESPONSE", NEVER),
+    Row("200 no choices", always(json_response(200, {"id": "x", "choices": []})), C.INTERNAL,
         "UPSTREAM_MALFORMED_RESPONSE", NEVER),
-    Row("200 compressed", always(answer(200, b"\x1f\x8b", {"Content-Type": "application/json", "Content-Encoding": "gzip"})),
+    Row("200 compressed", always(http_response(200, b"\x1f\x8b", {"Content-Type": "application/json", "Content-Encoding": "gzip"})),
         C.INTERNAL, "UPSTREAM_MALFORMED_RESPONSE", NEVER),
-    Row("string error", always(json_answer(503, {"model": "m", "request_id": "r", "error": "overloaded"})),
+    Row("string error", always(json_response(503, {"model": "m", "request_id": "r", "error": "overloaded"})),
         C.UNAVAILABLE, "UPSTREAM_OVERLOADED", DELAY),
-    Row("empty error", always(answer(503, b"")), C.UNAVAILABLE, "UPSTREAM_OVERLOADED", DELAY),
+    Row("empty error", always(http_response(503, b"")), C.UNAVAILABLE, "UPSTREAM_OVERLOADED", DELAY),
 ]  # fmt: skip
 
 STREAMS = [
@@ -316,7 +316,7 @@ async def test_a_call_ends_before_its_callers_deadline():
 @pytest.mark.parametrize(
     ("script", "limits"),
     [
-        (always(answer(200, b'{"x": "' + b"y" * 5000 + b'"}', {"Content-Type": "application/json"})), {"max_response_bytes": 1024}),
+        (always(http_response(200, b'{"x": "' + b"y" * 5000 + b'"}', {"Content-Type": "application/json"})), {"max_response_bytes": 1024}),
         (always(sse([openai.chunk("x" * 5000)])), {"max_event_bytes": 1024}),
         (always(sse([openai.chunk("x" * 500)] * 20)), {"max_stream_bytes": 4096}),
     ],
@@ -447,7 +447,7 @@ async def test_a_json_response_to_a_stream_request_becomes_events():
     body = openai.completion(usage=openai.usage(1, 1))
     del body["model"]
     async with (
-        ScriptedUpstream(always(json_answer(200, body))) as upstream,
+        ScriptedUpstream(always(json_response(200, body))) as upstream,
         running_app(upstream.base_url) as app,
     ):
         events, failure = await collect(app.chat.StreamComplete(request()))

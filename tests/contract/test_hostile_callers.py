@@ -15,7 +15,7 @@ from support import openai
 from support.app import CANARY_KEY, collect, failing, failure_of, request, running_app
 from support.http2_peer import DATA, END_STREAM, HEADERS, INITIAL_WINDOW_SIZE, http2_peer, status_in
 from support.scripted_upstream import ScriptedUpstream, always
-from support.upstream_script import Pause, Send, Stall, chunk, json_answer, sse, sse_event, sse_head
+from support.upstream_script import Pause, Send, Stall, chunk, json_response, sse, sse_event, sse_head
 from support.waiting import eventually
 
 SERVICE = "/togetherchat.v1.ChatService"
@@ -40,7 +40,7 @@ def completing(headers=None):
         if b'"stream":true' in received.body.replace(b" ", b""):
             _, *rest = sse([openai.chunk("Hi", finish_reason="stop"), openai.DONE])
             return (Send(sse_head(200, headers)), *rest)
-        return json_answer(200, openai.completion(), headers)
+        return json_response(200, openai.completion(), headers)
 
     return script
 
@@ -209,7 +209,7 @@ async def test_an_invalid_header_of_the_provider_is_not_sent_as_a_trailer(name, 
         stream = app.chat.StreamComplete(request())
         await unary
         events, failure = await collect(stream)
-        upstream.script = always(json_answer(429, openai.error("slow down", type="x"), {name: value}))
+        upstream.script = always(json_response(429, openai.error("slow down", type="x"), {name: value}))
         rejected = await failing(app.chat.Complete(request()))
 
     assert (grpc.StatusCode.OK, None) == (await unary.code(), failure)
@@ -300,7 +300,7 @@ async def test_a_call_whose_response_is_not_read_loses_its_permit(method):
 
 async def test_the_request_read_timeout_does_not_bound_the_response():
     """The timeout ends when the request has been received."""
-    script = always((Pause(0.5), *json_answer(200, openai.completion())))
+    script = always((Pause(0.5), *json_response(200, openai.completion())))
     async with still_serving(script, request_read_timeout_s=0.2, write_timeout_s=0.2) as (app, _):
         assert "oid-1" == (await app.chat.Complete(request())).id
 

@@ -2,7 +2,7 @@
 
 from support import openai
 from support.openai import DONE
-from support.upstream_script import Pause, Send, json_answer, sse, sse_head
+from support.upstream_script import Pause, Send, json_response, sse, sse_head
 from support.upstream_script import sse_event as event
 
 __all__ = [
@@ -36,7 +36,7 @@ def wants_stream(received):
 
 def valid_response(received):
     """A script: a valid unary response or a valid stream, as requested."""
-    return sse(openai.stream("Hi")) if wants_stream(received) else json_answer(200, openai.completion())
+    return sse(openai.stream("Hi")) if wants_stream(received) else json_response(200, openai.completion())
 
 
 def drip(data, *, every_s):
@@ -46,4 +46,4 @@ def drip(data, *, every_s):
 
 def error_response(status, *, message="Something is wrong.", headers=None, **fields):
     """A status with an error in the provider's format."""
-    return json_answer(status, openai.error(message, **{"type": "x", **fields}), headers)
+    return json_response(status, openai.error(message, **{"type": "x", **fields}), headers)

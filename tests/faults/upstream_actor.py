@@ -14,17 +14,17 @@ from faults.responses import chunk_json
 from support import openai
 from support.scripted_upstream import Request
 from support.upstream_script import (
-    Answer,
     Fin,
     FinLater,
     Pause,
     Pieces,
     Reset,
+    Response,
     Send,
     Stall,
     chunk,
     head,
-    json_answer,
+    json_response,
     sse_head,
 )
 
@@ -69,7 +69,7 @@ class Acting:
             id=request.headers["x-request-id"],
             script=self.script,
             received_s=request.received_at,
-            answered_s=request.answered_at,
+            answered_s=request.completed_at,
             closed_s=connection.closed_at,
             sent="".join(self.texts[:pieces]),
             whole=self.is_complete and request.bytes_sent >= self.bytes_total,
@@ -88,7 +88,7 @@ class UpstreamActor:
         self._closing = set()
         self.upstream = None
 
-    def script(self, request) -> Answer:
+    def script(self, request) -> Response:
         call = planned(self._seed, int(CALL_ID.fullmatch(request.headers["x-request-id"])[2]), self._actions)
         attempt = self._attempts[call.id] = self._attempts.get(call.id, 0) + 1
         name = "status 503" if in_outage(self._seed, call.number, attempt) else call.script
@@ -129,7 +129,7 @@ def _common(acting, name):
 
 def _status(acting, number):
     headers = {"retry-after-ms": "20"} if number == 429 else None
-    for step in json_answer(number, {"error": {"message": "no", "type": "x"}}, headers):
+    for step in json_response(number, {"error": {"message": "no", "type": "x"}}, headers):
         acting.add(step.data)
 
 

@@ -17,7 +17,7 @@ from support import openai
 from support.app import collect, request
 from support.command import REASONABLE_S
 from support.scripted_upstream import ScriptedUpstream, always
-from support.upstream_script import json_answer
+from support.upstream_script import json_response
 from support.waiting import eventually
 from togetherchat.v1 import chat_service_pb2 as service
 
@@ -213,7 +213,7 @@ async def test_the_key_is_read_from_a_mounted_secret(chat, tmp_path):
     secret.write_text(KEY + "\n")
     secret.chmod(0o444)
     mount = f"{secret}:/run/secrets/together:ro"
-    async with ScriptedUpstream(always(json_answer(200, openai.completion("hello")))) as upstream:
+    async with ScriptedUpstream(always(json_response(200, openai.completion("hello")))) as upstream:
         environment = {
             "TOGETHER_BASE_URL": upstream.base_url,
             "TOGETHER_API_KEY_FILE": "/run/secrets/together",

@@ -7,7 +7,7 @@ import pytest
 from support import openai
 from support.app import collect, failing, grpc_timeout, request, running_app
 from support.scripted_upstream import ScriptedUpstream, always
-from support.upstream_script import Pause, Stall, json_answer
+from support.upstream_script import Pause, Stall, json_response
 
 
 async def complete(app):
@@ -31,7 +31,7 @@ async def wait_until_queued(app, calls):
 async def test_a_queued_call_is_served(send):
     """The second call gets the permit of the first; the third is rejected because the queue is full."""
     go = asyncio.Event()
-    script = always((Pause(go), *json_answer(200, openai.completion())))
+    script = always((Pause(go), *json_response(200, openai.completion())))
     limits = {"max_concurrent_calls": 1, "max_queued_calls": 1, "queue_timeout_s": 20}
     async with ScriptedUpstream(script) as upstream, running_app(upstream.base_url, **limits) as app:
         first = asyncio.ensure_future(send(app))
@@ -85,7 +85,7 @@ async def test_a_cancelled_call_leaves_the_queue():
     """Its entry in the queue is free for the next call."""
     limits = {"max_concurrent_calls": 1, "max_queued_calls": 1, "queue_timeout_s": 20}
     go = asyncio.Event()
-    script = always((Pause(go), *json_answer(200, openai.completion())))
+    script = always((Pause(go), *json_response(200, openai.completion())))
     async with ScriptedUpstream(script) as upstream, running_app(upstream.base_url, **limits) as app:
         first = asyncio.ensure_future(complete(app))
         await upstream.received()

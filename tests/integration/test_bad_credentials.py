@@ -9,7 +9,7 @@ from support import openai
 from support.app import collect, failing, request
 from support.http_client import request_body, running_http
 from support.scripted_upstream import ScriptedUpstream
-from support.upstream_script import json_answer
+from support.upstream_script import json_response
 
 GOOD, BAD = "tgp_v1_good0123456789", "tgp_v1_revoked0123456789"
 
@@ -17,8 +17,8 @@ GOOD, BAD = "tgp_v1_good0123456789", "tgp_v1_revoked0123456789"
 def provider(sent):
     """Script a provider that accepts one key."""
     if sent.headers.get("authorization") == f"Bearer {GOOD}":
-        return json_answer(200, openai.completion())
-    return json_answer(401, openai.error("Invalid API key provided"))
+        return json_response(200, openai.completion())
+    return json_response(401, openai.error("Invalid API key provided"))
 
 
 def with_key(key):

@@ -24,7 +24,7 @@ from support.http_client import COMPLETIONS, raw_caller, request_body
 from support.scraping import OPENMETRICS, scraped
 from support.scripted_upstream import ScriptedUpstream, always
 from support.tenants import Keys
-from support.upstream_script import answer, html_answer, json_answer, sse
+from support.upstream_script import html_response, http_response, json_response, sse
 from support.waiting import eventually
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat_server.telemetry.metrics import definitions as names
@@ -42,7 +42,7 @@ CALLED = openai.tool_call("look_up", ARGUMENTS)
 MESSAGE = {"role": "assistant", "content": TEXT, "reasoning": TEXT, "tool_calls": [CALLED]}
 USAGE = openai.usage(5, 7)
 HEADERS = {"x-told": TEXT, "set-cookie": f"session={WORD}"}
-COMPLETION = json_answer(200, openai.completion(choices=[openai.choice(MESSAGE)], usage=USAGE), HEADERS)
+COMPLETION = json_response(200, openai.completion(choices=[openai.choice(MESSAGE)], usage=USAGE), HEADERS)
 DELTA = openai.chunk(delta=MESSAGE)
 LAST = openai.chunk(delta={}, finish_reason="stop", usage=USAGE)
 STREAM = sse([DELTA, LAST, openai.DONE])
@@ -50,13 +50,13 @@ LEAK = openai.error(f"{TEXT}; {SERVICE_KEY}; {CALLER_KEY}", type=SERVICE_KEY, co
 # For a caller's mistake, the provider's message is passed on, without keys.
 KEYS_LEAK = openai.error(f"bad: {SERVICE_KEY}; {CALLER_KEY}")
 FAILURES = {
-    "400": json_answer(400, KEYS_LEAK, HEADERS),
-    "401": json_answer(401, LEAK, HEADERS),
-    "404": json_answer(404, KEYS_LEAK, HEADERS),
-    "429": json_answer(429, LEAK, HEADERS),
-    "500": json_answer(500, LEAK, HEADERS),
-    "page": html_answer(502, f"<html><title>{TEXT}</title>"),
-    "no JSON": answer(200, TEXT.encode(), {"Content-Type": "application/json"}),
+    "400": json_response(400, KEYS_LEAK, HEADERS),
+    "401": json_response(401, LEAK, HEADERS),
+    "404": json_response(404, KEYS_LEAK, HEADERS),
+    "429": json_response(429, LEAK, HEADERS),
+    "500": json_response(500, LEAK, HEADERS),
+    "page": html_response(502, f"<html><title>{TEXT}</title>"),
+    "no JSON": http_response(200, TEXT.encode(), {"Content-Type": "application/json"}),
     "broken stream": sse([DELTA, TEXT, openai.DONE]),
     "stream with an error": sse([DELTA, LEAK]),
 }

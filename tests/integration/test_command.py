@@ -22,7 +22,7 @@ from support.http2_peer import END_STREAM, HEADERS, http2_peer
 from support.http_client import get_page
 from support.ports import reserved_address
 from support.scripted_upstream import ScriptedUpstream, always
-from support.upstream_script import Stall, json_answer, paused_sse
+from support.upstream_script import Stall, json_response, paused_sse
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 from togetherchat_client import connect_async, text_of
 from togetherchat_server.config import Settings
@@ -38,7 +38,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 def completing(text="Hi"):
     """Return a script that completes every call with this text."""
-    return always(json_answer(200, openai.completion(text)))
+    return always(json_response(200, openai.completion(text)))
 
 
 def addresses_in(banner):
@@ -274,7 +274,7 @@ async def test_log_lines_are_json_without_keys_prompts_and_completions():
             (address, _, _),
         ):
             await chat.Complete(request(), metadata=[("x-request-id", "first")])
-            upstream.script = always(json_answer(401, error))
+            upstream.script = always(json_response(401, error))
             await failing(chat.Complete(request(), metadata=[("x-request-id", "second")]))
             async with http2_peer(address) as peer:
                 peer.call(1, COMPLETE, request().SerializeToString(), odd)

@@ -18,7 +18,7 @@ from support.scraping import OPENMETRICS, scraped
 from support.scripted_upstream import ScriptedUpstream, always
 from support.tenants import Keys, bearer
 from support.tls import Folder, Pair, credentials
-from support.upstream_script import json_answer
+from support.upstream_script import json_response
 from support.waiting import eventually
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 from togetherchat_server.telemetry.metrics import definitions as names
@@ -179,7 +179,7 @@ async def test_callers_cannot_make_series():
 
 async def test_the_rate_limits_of_the_provider_are_metrics():
     """Its headers by model, with the time of the update."""
-    answer = json_answer(
+    answer = json_response(
         200,
         openai.completion(),
         {"x-ratelimit-limit": 600, "x-ratelimit-remaining": 599, "x-tokenlimit-remaining": 9000},

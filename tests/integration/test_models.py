@@ -14,7 +14,7 @@ from support import openai
 from support.app import failing, request, running_app
 from support.scraping import scraped
 from support.scripted_upstream import ScriptedUpstream
-from support.upstream_script import AwaitClose, Reset, Send, json_answer, sse, sse_head
+from support.upstream_script import AwaitClose, Reset, Send, json_response, sse, sse_head
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.telemetry.metrics import definitions as names
@@ -44,17 +44,17 @@ class Provider:
             return self.list(received)
         body = json.loads(received.body)
         if body["model"] in self.rejected:
-            return json_answer(self.status, NOT_AVAILABLE)
+            return json_response(self.status, NOT_AVAILABLE)
         model = self.served_as or body["model"]
         if body.get("stream"):
             _, *events = sse(
                 [openai.chunk("Hi", finish_reason="stop", model=model, usage=USAGE), openai.DONE]
             )
             return (Send(sse_head(200, LIMITS)), *events)
-        return json_answer(200, openai.completion(model=model, usage=USAGE), LIMITS)
+        return json_response(200, openai.completion(model=model, usage=USAGE), LIMITS)
 
     def list(self, received):
-        return json_answer(200, self.lists(received) if self.lists else self.listed)
+        return json_response(200, self.lists(received) if self.lists else self.listed)
 
 
 def running_service(upstream, **settings):
@@ -332,7 +332,7 @@ async def test_rate_limits_are_in_the_trailers_the_call_record_and_the_metrics()
 async def test_a_rate_limit_error_has_the_limits_too():
     """The newest documentation promises only the reset, and only for this error."""
     body = openai.error("slow down", type="dynamic_request_limited")
-    rejection = json_answer(429, body, {"x-ratelimit-reset": "3"})
+    rejection = json_response(429, body, {"x-ratelimit-reset": "3"})
     async with ScriptedUpstream(lambda _: rejection) as upstream, running_service(upstream) as app:
         failure = await failing(app.chat.Complete(request(model=PRICED)))
         gauges = await rate_limits(app)

@@ -14,7 +14,7 @@ import pytest
 from support import openai
 from support.app import collect, failing, grpc_timeout, request, running_app
 from support.scripted_upstream import ScriptedUpstream, always
-from support.upstream_script import Repeat, Send, Stall, chunk, head, json_answer, sse_event, sse_head
+from support.upstream_script import Repeat, Send, Stall, chunk, head, json_response, sse_event, sse_head
 from support.waiting import eventually
 
 CLOSE_DEADLINE_S = 0.25
@@ -187,7 +187,7 @@ async def test_the_service_works_after_many_cancels():
             call.cancel()
         await upstream.until(lambda log: not log.still_open)
 
-        upstream.script = always(json_answer(503, {}))
+        upstream.script = always(json_response(503, {}))
         after = [await failing(app.chat.Complete(request())) for _ in range(2)]
 
     assert ["UPSTREAM_OVERLOADED"] * 2 == [failure.info.reason for failure in after]

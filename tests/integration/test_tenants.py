@@ -13,7 +13,7 @@ from support.http2_peer import ACK, DATA, HEADERS, PING, RST_STREAM, WINDOW_UPDA
 from support.http_client import COMPLETIONS, head, raw_caller, request_body, running_http
 from support.scripted_upstream import ScriptedUpstream, always
 from support.tenants import Keys, bearer
-from support.upstream_script import Stall, json_answer
+from support.upstream_script import Stall, json_response
 from support.waiting import eventually
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.tenants.key_format import format_key, key_id_of
@@ -27,11 +27,11 @@ UNKNOWN = format_key(bytes(6), bytes(32))
 def provider(received):
     """List two models, reject an old one, and complete the rest."""
     if received.path == "/v1/models":
-        return json_answer(200, [openai.model(name) for name in (MODEL, OTHER)])
+        return json_response(200, [openai.model(name) for name in (MODEL, OTHER)])
     model = json.loads(received.body)["model"]
     if model == OLD:
-        return json_answer(404, openai.error("no such model", code="model_not_available"))
-    return json_answer(200, openai.completion(model=model, usage=openai.usage(90, 10)))
+        return json_response(404, openai.error("no such model", code="model_not_available"))
+    return json_response(200, openai.completion(model=model, usage=openai.usage(90, 10)))
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from support.collector import (
     traced_http,
 )
 from support.scripted_upstream import ScriptedUpstream, always, in_turn
-from support.upstream_script import Fin, Send, Stall, json_answer, sse, sse_event, sse_head
+from support.upstream_script import Fin, Send, Stall, json_response, sse, sse_event, sse_head
 from support.waiting import eventually
 from togetherchat_server.telemetry.metrics import definitions as names
 
@@ -32,13 +32,13 @@ STATE = "vendor=one,other=two"
 STATES = ("made", "exported", "lost")
 SECRET_TEXT = "canary completion, never to be exported"
 SERVED = {"id": "answer-1", "model": "served/model"}
-UNARY = json_answer(200, openai.completion(SECRET_TEXT, usage=openai.usage(5, 7), **SERVED))
+UNARY = json_response(200, openai.completion(SECRET_TEXT, usage=openai.usage(5, 7), **SERVED))
 EVENT = openai.chunk(SECRET_TEXT, **SERVED)
 LAST = openai.chunk("", finish_reason="length", usage=openai.usage(5, 7), **SERVED)
 STREAM = sse([EVENT, LAST, openai.DONE])
-BUSY = json_answer(503, {"error": {"message": "busy"}})
-BAD = json_answer(400, {"error": {"message": "no"}})
-BROKEN = json_answer(500, {"error": {"message": "no"}})
+BUSY = json_response(503, {"error": {"message": "busy"}})
+BAD = json_response(400, {"error": {"message": "no"}})
+BROKEN = json_response(500, {"error": {"message": "no"}})
 HANGING = (Send(sse_head() + sse_event(EVENT)), Stall())
 
 
@@ -271,7 +271,7 @@ async def test_an_http_call_continues_a_trace():
 async def test_a_list_of_models_is_traced_too():
     """Its attempt names no model."""
     async with (
-        ScriptedUpstream(always(json_answer(200, []))) as upstream,
+        ScriptedUpstream(always(json_response(200, []))) as upstream,
         traced_http(upstream.base_url) as (http, collector),
     ):
         await http.client.get("/v1/models")
@@ -372,7 +372,7 @@ async def test_the_log_names_the_trace():
 
 async def test_no_content_is_exported():
     """No prompt, completion, key or text of the provider, in unary calls, streams and failures."""
-    leaking = json_answer(500, {"error": {"message": f"{CANARY_PROMPT} {CANARY_KEY}"}})
+    leaking = json_response(500, {"error": {"message": f"{CANARY_PROMPT} {CANARY_KEY}"}})
     async with (
         ScriptedUpstream(in_turn(UNARY, STREAM, leaking)) as upstream,
         traced_app(upstream.base_url) as (app, collector),

@@ -13,7 +13,7 @@ from support.http_client import COMPLETIONS, request_body
 from support.real_collector import real_collector
 from support.scripted_upstream import ScriptedUpstream, in_turn
 from support.tls import Folder, Pair
-from support.upstream_script import json_answer, sse
+from support.upstream_script import json_response, sse
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
@@ -21,7 +21,7 @@ PARENT_ID = "b7ad6b7169203331"
 PARENT = (("traceparent", f"00-{TRACE_ID}-{PARENT_ID}-01"), ("tracestate", "vendor=one"))
 SECRET_TEXT = "canary completion, never to be exported"
 SERVED = {"id": "answer-1", "model": "served/model"}
-UNARY = json_answer(200, openai.completion(SECRET_TEXT, usage=openai.usage(5, 7), **SERVED))
+UNARY = json_response(200, openai.completion(SECRET_TEXT, usage=openai.usage(5, 7), **SERVED))
 STREAM = sse(
     [
         openai.chunk(SECRET_TEXT, **SERVED),
@@ -29,7 +29,7 @@ STREAM = sse(
         openai.DONE,
     ]
 )
-BUSY = json_answer(503, {"error": {"message": f"{CANARY_PROMPT} {CANARY_KEY}"}})
+BUSY = json_response(503, {"error": {"message": f"{CANARY_PROMPT} {CANARY_KEY}"}})
 LOCAL = (
     "--grpc-listen",
     "127.0.0.1:0",

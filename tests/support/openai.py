@@ -2,7 +2,7 @@
 
 Bodies are dictionaries, so that a test can change them; `support.upstream_script` sends them.
 
-    json_answer(200, openai.completion("Hi", usage=openai.usage(3, 1)))
+    json_response(200, openai.completion("Hi", usage=openai.usage(3, 1)))
     sse([openai.chunk("Hi"), openai.chunk(finish_reason="stop"), openai.DONE])
 """
 

@@ -8,7 +8,7 @@ A *script* is a callable that receives each request and returns its response: a 
 in order. After the last step the connection waits for its next request.
 
     # steps and common responses are in upstream_script.py
-    async with ScriptedUpstream(in_turn(json_answer(200, {"id": "1"}), (Reset(),))) as upstream:
+    async with ScriptedUpstream(in_turn(json_response(200, {"id": "1"}), (Reset(),))) as upstream:
         ...  # talk to upstream.base_url
         first, second = upstream.request_log.requests
         await upstream.closed(0, within_s=0.25)
@@ -28,7 +28,6 @@ from dataclasses import dataclass, field
 from typing import Self, assert_never
 
 from support.upstream_script import (
-    Answer,
     AwaitClose,
     Fin,
     FinLater,
@@ -36,6 +35,7 @@ from support.upstream_script import (
     Pieces,
     Repeat,
     Reset,
+    Response,
     Send,
     Stall,
     StartReading,
@@ -62,7 +62,7 @@ class Request:
     body: bytes
     received_at: float
     bytes_sent: int = 0
-    answered_at: float | None = None
+    completed_at: float | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -94,16 +94,16 @@ class RequestLog:
         return [number for number, one in enumerate(self.connections) if one.closed_at is None]
 
 
-Script = Callable[[Request], Answer]
+Script = Callable[[Request], Response]
 
 
-def always(answer: Answer) -> Script:
-    return lambda _request: answer
+def always(response: Response) -> Script:
+    return lambda _request: response
 
 
-def in_turn(*answers: Answer) -> Script:
+def in_turn(*responses: Response) -> Script:
     """The first request gets the first response and so on; the last response repeats."""
-    left = list(answers)
+    left = list(responses)
     return lambda _request: left.pop(0) if len(left) > 1 else left[0]
 
 
@@ -122,7 +122,7 @@ class ScriptedUpstream:
         self,
         script: Script,
         *,
-        on_connect: Answer = (),
+        on_connect: Response = (),
         tls: ssl.SSLContext | None = None,
         scheme: str = "",
         host: str = "127.0.0.1",
@@ -274,7 +274,7 @@ class _Peer(asyncio.Protocol):
             self._upstream.notify()
             for step in self._upstream.script(request):
                 await self._run(step, request)
-            request.answered_at = time.monotonic()
+            request.completed_at = time.monotonic()
         self._transport.close()
 
     async def _next_request(self) -> Request | None:

@@ -169,7 +169,7 @@ async def _check_nothing_is_left(scene, tasks):
     await eventually(lambda: len(_tasks_of_the_service()) <= len(tasks))
     await scene.upstream.until(lambda log: not [one for one in log.connections if _is_left(one)])
     for connection in scene.upstream.request_log.connections:
-        if connection.requests and connection.requests[-1].answered_at is None:
+        if connection.requests and connection.requests[-1].completed_at is None:
             call = scene.calls.get(connection.requests[-1].headers.get("x-request-id"))
             if call is not None and call.ended_at is not None and connection.closed_at is not None:
                 assert connection.closed_at - call.ended_at < CLOSE_DEADLINE_S
@@ -177,7 +177,7 @@ async def _check_nothing_is_left(scene, tasks):
 
 def _is_left(connection):
     """Open, but not idle."""
-    idle = bool(connection.requests) and connection.requests[-1].answered_at is not None
+    idle = bool(connection.requests) and connection.requests[-1].completed_at is not None
     return connection.closed_at is None and not idle
 
 

@@ -101,7 +101,7 @@ async def test_cancel_while_backing_off(stage, table):
     async with stage(always(error_response(503, headers={"Retry-After": "5"}))) as scene:
         call = scene.begin("Complete")
         waiting = asyncio.ensure_future(scene.ended(call))
-        await scene.upstream.until(lambda log: log.requests and log.requests[0].answered_at)
+        await scene.upstream.until(lambda log: log.requests and log.requests[0].completed_at)
         await eventually(lambda: scene.app.metrics.gauges[names.UPSTREAM_REQUESTS_IN_FLIGHT,]() == 0)
         call.leave()
         await asyncio.gather(waiting, return_exceptions=True)
@@ -554,7 +554,7 @@ async def test_rapid_reset(stage, table):
         await eventually(lambda: scene.app.admission.in_flight == 0, within_s=30)
         for number in range(len(scene.upstream.request_log.connections)):
             connection = scene.upstream.request_log.connections[number]
-            assert connection.closed_at or connection.requests[-1].answered_at
+            assert connection.closed_at or connection.requests[-1].completed_at
     table(
         "10,000 rapid resets",
         "another caller is served",

@@ -38,11 +38,11 @@ from support.upstream_script import (
     Reset,
     Send,
     Stall,
-    answer,
     chunk,
     head,
-    html_answer,
-    json_answer,
+    html_response,
+    http_response,
+    json_response,
     sse,
     sse_head,
 )
@@ -140,25 +140,25 @@ STREAMS = [
            Ending(code="UNAVAILABLE", reason="UPSTREAM_OVERLOADED", pushback="-1", text="Hi")),
     stream("an event that is not JSON", sse([chunk_json(), "{nonsense", DONE]), Ending(code="INTERNAL", reason=MALFORMED.reason, pushback="-1", text="Hi")),
     stream("an event of another shape", sse(["[]", DONE]), MALFORMED),
-    stream("JSON with an error in place of a stream", json_answer(200, {"error": {"message": "busy", "code": 503}}),
+    stream("JSON with an error in place of a stream", json_response(200, {"error": {"message": "busy", "code": 503}}),
            unavailable("UPSTREAM_OVERLOADED", requests=3)),
-    stream("a page in place of a stream", html_answer(200, PAGE), MALFORMED),
+    stream("a page in place of a stream", html_response(200, PAGE), MALFORMED),
     stream("one event of 64 MB", (Send(sse_head()), Repeat(chunk(b"x" * 65536), 1000)), TOO_LARGE, **SMALL_BOUNDS),
     stream("a line without an end", (Send(sse_head()), Send(chunk(b"data: ")), Repeat(chunk(b"x" * 65536), 1000)), TOO_LARGE, **SMALL_BOUNDS),
     stream("one HTTP chunk of 64 MB", (Send(sse_head() + b"4000000\r\n"), Repeat(b"x" * 65536, 1024)), TOO_LARGE, **SMALL_BOUNDS),
 ]  # fmt: skip
 
 BODIES = [
-    unary("a body that is not JSON", answer(200, b'{"id": ', JSON), MALFORMED),
-    unary("a body of another shape", json_answer(200, ["nothing"]), MALFORMED),
-    unary("a body with an error and status 200", json_answer(200, {"error": {"message": "busy", "code": 503}}),
+    unary("a body that is not JSON", http_response(200, b'{"id": ', JSON), MALFORMED),
+    unary("a body of another shape", json_response(200, ["nothing"]), MALFORMED),
+    unary("a body with an error and status 200", json_response(200, {"error": {"message": "busy", "code": 503}}),
           unavailable("UPSTREAM_OVERLOADED", requests=3)),
-    unary("a page with status 200", html_answer(200, PAGE), MALFORMED),
+    unary("a page with status 200", html_response(200, PAGE), MALFORMED),
     unary("a body without an end", (Send(CHUNKED_BODY), Repeat(chunk(b"x" * 65536), 1000)), TOO_LARGE, **SMALL_BOUNDS),
-    both("gzip that was not requested", answer(200, gzip.compress(b"{}"), {**JSON, "Content-Encoding": "gzip"}), MALFORMED),
-    both("gzip without Content-Encoding", answer(200, gzip.compress(b"{}"), JSON), MALFORMED),
-    both("100,000 nested arrays", answer(200, b'{"id":' + b"[" * 100_000 + b"]" * 100_000 + b"}", JSON), MALFORMED),
-    unary("duplicate keys: the last one counts", answer(200, b'{"id":"a","choices":[],"choices":[{"index":0,"finish_reason":"stop",'
+    both("gzip that was not requested", http_response(200, gzip.compress(b"{}"), {**JSON, "Content-Encoding": "gzip"}), MALFORMED),
+    both("gzip without Content-Encoding", http_response(200, gzip.compress(b"{}"), JSON), MALFORMED),
+    both("100,000 nested arrays", http_response(200, b'{"id":' + b"[" * 100_000 + b"]" * 100_000 + b"}", JSON), MALFORMED),
+    unary("duplicate keys: the last one counts", http_response(200, b'{"id":"a","choices":[],"choices":[{"index":0,"finish_reason":"stop",'
           b'"message":{"content":"no"},"message":{"content":"Hi"}}]}', JSON), OK),
 ]  # fmt: skip
 
@@ -170,7 +170,7 @@ STATUSES = [
          ends("UNAUTHENTICATED", "SERVICE_KEY_REJECTED")),
     both("402", error_response(402), ends("FAILED_PRECONDITION", "SPEND_LIMIT_REACHED", "-1")),
     both("403", error_response(403), ends("PERMISSION_DENIED", "UPSTREAM_PERMISSION_DENIED")),
-    both("403 of the edge", html_answer(403, PAGE), unavailable("UPSTREAM_EDGE_BLOCKED", "-1")),
+    both("403 of the edge", html_response(403, PAGE), unavailable("UPSTREAM_EDGE_BLOCKED", "-1")),
     both("404", error_response(404), ends("INTERNAL", "UPSTREAM_ENDPOINT_NOT_FOUND", "-1")),
     both("404 about the model", error_response(404, code="model_not_available"), ends("NOT_FOUND", "MODEL_NOT_FOUND")),
     both("408", error_response(408), unavailable("UPSTREAM_REQUEST_TIMEOUT", requests=3)),
@@ -184,14 +184,14 @@ STATUSES = [
     both("RST before headers, with a billable retry allowed", (Reset(),),
          unavailable("UPSTREAM_RESET", "-1", requests=2), billable_retries=1),
     both("502", error_response(502), unavailable("UPSTREAM_BAD_GATEWAY", requests=3)),
-    both("502 as a page", html_answer(502, PAGE), unavailable("UPSTREAM_BAD_GATEWAY", requests=3)),
+    both("502 as a page", html_response(502, PAGE), unavailable("UPSTREAM_BAD_GATEWAY", requests=3)),
     both("503", error_response(503), unavailable("UPSTREAM_OVERLOADED", requests=3)),
     both("529", error_response(529), unavailable("UPSTREAM_OVERLOADED", requests=3)),
-    both("520", html_answer(520, PAGE), unavailable("UPSTREAM_EDGE_ERROR", requests=3)),
-    both("522", html_answer(522, PAGE), unavailable("UPSTREAM_EDGE_UNREACHABLE", requests=3)),
-    both("526", html_answer(526, PAGE), unavailable("UPSTREAM_EDGE_UNREACHABLE", "-1")),
+    both("520", html_response(520, PAGE), unavailable("UPSTREAM_EDGE_ERROR", requests=3)),
+    both("522", html_response(522, PAGE), unavailable("UPSTREAM_EDGE_UNREACHABLE", requests=3)),
+    both("526", html_response(526, PAGE), unavailable("UPSTREAM_EDGE_UNREACHABLE", "-1")),
     both("504", error_response(504), ends("DEADLINE_EXCEEDED", "UPSTREAM_GATEWAY_TIMEOUT", "-1")),
-    both("524", html_answer(524, PAGE), ends("DEADLINE_EXCEEDED", "UPSTREAM_GATEWAY_TIMEOUT", "-1")),
+    both("524", html_response(524, PAGE), ends("DEADLINE_EXCEEDED", "UPSTREAM_GATEWAY_TIMEOUT", "-1")),
 ]  # fmt: skip
 
 
@@ -363,7 +363,7 @@ async def test_bytes_after_done(after, stage, table):
 async def test_redirect(status, stage, table):
     """A redirect is not followed, so the key is sent to no other server."""
     async with ScriptedUpstream(valid_response) as elsewhere:
-        script = always(answer(status, b"", {"Location": elsewhere.base_url + "/chat/completions"}))
+        script = always(http_response(status, b"", {"Location": elsewhere.base_url + "/chat/completions"}))
         async with stage(script) as scene:
             seen = [await scene.ask(method) for method in METHODS]
 
@@ -377,7 +377,7 @@ async def test_gzip_bomb(coding, method, stage, table):
     """64 MB of zeros in 64 KB are not unpacked."""
     bomb = gzip.compress(bytes(2**26))
     kind = "application/json" if method == "Complete" else "text/event-stream"
-    async with stage(always(answer(200, bomb, {"Content-Type": kind, **coding}))) as scene:
+    async with stage(always(http_response(200, bomb, {"Content-Type": kind, **coding}))) as scene:
         with peak_growth_mib() as growth:
             seen = await scene.ask(method)
             grown = growth()
@@ -418,7 +418,7 @@ async def test_text(form, steps, text, stage, table):
 async def test_invalid_utf_8(text, repaired, stage, table):
     """Invalid UTF-8 becomes U+FFFD, as in a browser; the rest of the text is unchanged."""
     body = b'{"id":"o","choices":[{"index":0,"finish_reason":"stop","message":{"content":"' + text + b'"}}]}'
-    async with stage(always(answer(200, body, JSON))) as scene:
+    async with stage(always(http_response(200, body, JSON))) as scene:
         seen = await scene.ask("Complete")
         in_a_stream = chunk_json("x").encode().replace(b'"x"', b'"' + text + b'"')
         scene.upstream.script = always((stream_start(in_a_stream), *sse([chunk_json("", "stop"), DONE])[1:]))
@@ -449,7 +449,7 @@ async def test_odd_numbers(number, stage, table):
             scene.upstream.script = lambda received, data=data: (
                 sse([data.replace(b'"message"', b'"delta"'), DONE])
                 if wants_stream(received)
-                else answer(200, data, JSON)
+                else http_response(200, data, JSON)
             )
             for method in METHODS:
                 call = scene.begin(method)

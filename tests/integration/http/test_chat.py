@@ -8,7 +8,7 @@ from support import openai
 from support.app import CANARY_KEY
 from support.http_client import TOKEN, request_body, running_http
 from support.scripted_upstream import ScriptedUpstream, always, in_turn
-from support.upstream_script import Send, chunk, json_answer, sse, sse_event, sse_head
+from support.upstream_script import Send, chunk, json_response, sse, sse_event, sse_head
 
 COMPLETION = openai.completion("Hello", id="o1", created=7, model="served/model", usage=openai.usage(3, 1))
 STREAM = sse(
@@ -24,7 +24,7 @@ STREAM = sse(
 async def test_a_unary_completion_has_openais_format():
     """The provider receives the translated request."""
     async with (
-        ScriptedUpstream(always(json_answer(200, COMPLETION))) as upstream,
+        ScriptedUpstream(always(json_response(200, COMPLETION))) as upstream,
         running_http(upstream.base_url) as service,
     ):
         response = await service.complete(temperature=0, max_completion_tokens=9)
@@ -82,7 +82,7 @@ PRICED = "openai/gpt-oss-120b"
 async def test_usage_has_the_cost_if_the_price_is_known(model, expected):
     """Three tokens cost 0.15 USD per million, in a unary completion and in a stream's last chunk."""
     counts = {"prompt_tokens": 3, "completion_tokens": 0, "total_tokens": 3}
-    unary = json_answer(200, {**COMPLETION, "usage": counts})
+    unary = json_response(200, {**COMPLETION, "usage": counts})
     streamed = sse([openai.chunk(finish_reason="stop", usage=counts), openai.DONE])
     async with (
         ScriptedUpstream(in_turn(unary, streamed)) as upstream,
@@ -124,7 +124,7 @@ async def test_ignored_members_are_named():
     """Members without a meaning for Together are accepted, and named in a header."""
     message = {"role": "user", "content": "Hi", "cache_control": {"type": "ephemeral"}}
     async with (
-        ScriptedUpstream(always(json_answer(200, COMPLETION))) as upstream,
+        ScriptedUpstream(always(json_response(200, COMPLETION))) as upstream,
         running_http(upstream.base_url) as service,
     ):
         response = await service.complete(user="me", store=True, metadata={"a": "b"}, messages=[message])
@@ -139,7 +139,7 @@ async def test_ignored_members_are_named():
 async def test_unknown_members_are_passed_through():
     """A member that this service does not know reaches the provider unchanged."""
     async with (
-        ScriptedUpstream(always(json_answer(200, COMPLETION))) as upstream,
+        ScriptedUpstream(always(json_response(200, COMPLETION))) as upstream,
         running_http(upstream.base_url) as service,
     ):
         await service.complete(unknown_switch=False, new_thing={"b": 1.0, "a": 2**70})
@@ -156,7 +156,7 @@ async def test_the_upstream_key_follows_the_mode(mode, expected):
     """`Authorization` is used if callers may bring their keys."""
     headers = {"authorization": f"Bearer {TOKEN}"}
     async with (
-        ScriptedUpstream(always(json_answer(200, COMPLETION))) as upstream,
+        ScriptedUpstream(always(json_response(200, COMPLETION))) as upstream,
         running_http(upstream.base_url, headers=headers, upstream_credentials=mode) as service,
     ):
         assert 200 == (await service.complete()).status_code
@@ -167,7 +167,7 @@ async def test_the_upstream_key_follows_the_mode(mode, expected):
 async def test_a_call_writes_a_call_record():
     """The record is the same as for gRPC, with the protocol `http`."""
     async with (
-        ScriptedUpstream(always(json_answer(200, COMPLETION))) as upstream,
+        ScriptedUpstream(always(json_response(200, COMPLETION))) as upstream,
         running_http(upstream.base_url, headers={"x-request-id": "mine"}) as service,
     ):
         response = await service.complete()
@@ -186,7 +186,7 @@ async def test_a_call_writes_a_call_record():
 async def test_the_paths_also_work_without_their_prefix():
     """Some clients use a base URL without `/v1`."""
     async with (
-        ScriptedUpstream(always(json_answer(200, COMPLETION))) as upstream,
+        ScriptedUpstream(always(json_response(200, COMPLETION))) as upstream,
         running_http(upstream.base_url) as service,
     ):
         assert 200 == (await service.client.post("/chat/completions", json=request_body())).status_code
@@ -224,7 +224,7 @@ async def test_the_models_are_a_list_object():
 async def test_every_family_of_the_brief_can_be_called(model):
     """The catalog may list the model, list it as retired, or not know it."""
     async with (
-        ScriptedUpstream(always(json_answer(200, {**COMPLETION, "model": model}))) as upstream,
+        ScriptedUpstream(always(json_response(200, {**COMPLETION, "model": model}))) as upstream,
         running_http(upstream.base_url) as service,
     ):
         response = await service.complete(model=model)
@@ -241,7 +241,7 @@ REJECTION = openai.error("Slow down.", type="rate_limit")
 async def test_every_response_has_the_rate_limit_headers(status, stream):
     """A caller can watch its remaining quota, and slow down in time."""
     limits = {"x-ratelimit-limit": "60", "x-ratelimit-remaining": "41", "x-tokenlimit-remaining": "7000"}
-    response = json_answer(status, REJECTION if status == 429 else COMPLETION, limits)
+    response = json_response(status, REJECTION if status == 429 else COMPLETION, limits)
     if stream and status == 200:
         response = (Send(sse_head(headers=limits)), *STREAM[1:])
     async with ScriptedUpstream(always(response)) as upstream, running_http(upstream.base_url) as service:
@@ -253,8 +253,8 @@ async def test_every_response_has_the_rate_limit_headers(status, stream):
 
 async def test_a_fallback_serves_if_the_model_does_not():
     """`model` is the one that served, and the cost is computed from its price."""
-    rejected = json_answer(404, openai.error("No.", code="model_not_available"))
-    response = json_answer(200, {**COMPLETION, "model": PRICED})
+    rejected = json_response(404, openai.error("No.", code="model_not_available"))
+    response = json_response(200, {**COMPLETION, "model": PRICED})
     async with (
         ScriptedUpstream(in_turn(rejected, response)) as upstream,
         running_http(upstream.base_url) as service,
@@ -268,7 +268,7 @@ async def test_a_fallback_serves_if_the_model_does_not():
 
 async def test_the_provider_headers_are_passed_on():
     """These are the rate limits and the provider's request id."""
-    response = json_answer(200, COMPLETION, {"x-ratelimit-remaining": "41", "x-request-id": "theirs"})
+    response = json_response(200, COMPLETION, {"x-ratelimit-remaining": "41", "x-request-id": "theirs"})
     async with ScriptedUpstream(always(response)) as upstream, running_http(upstream.base_url) as service:
         response = await service.complete()
 

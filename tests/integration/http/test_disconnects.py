@@ -12,7 +12,7 @@ import pytest
 from support import openai
 from support.http_client import head, raw_caller, request_body, running_http
 from support.scripted_upstream import ScriptedUpstream, always
-from support.upstream_script import Repeat, Send, Stall, chunk, json_answer, sse_event, sse_head
+from support.upstream_script import Repeat, Send, Stall, chunk, json_response, sse_event, sse_head
 from support.waiting import eventually
 
 CLOSE_DEADLINE_S = 0.25
@@ -110,7 +110,7 @@ async def test_a_caller_that_does_not_read_a_unary_response_is_disconnected():
     """A large response is not kept in memory without limit."""
     text = "word " * 1_000_000
     async with (
-        ScriptedUpstream(always(json_answer(200, openai.completion(text)))) as upstream,
+        ScriptedUpstream(always(json_response(200, openai.completion(text)))) as upstream,
         running_http(upstream.base_url, write_timeout_s=0.3) as service,
         raw_caller(service.address, receive_bytes=4096) as caller,
     ):

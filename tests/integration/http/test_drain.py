@@ -8,7 +8,7 @@ from support import openai
 from support.app import failing, request
 from support.http_client import events_of, raw_caller, request_body, running_http
 from support.scripted_upstream import ScriptedUpstream, always
-from support.upstream_script import Pause, Send, Stall, json_answer, sse_event, sse_head
+from support.upstream_script import Pause, Send, Stall, json_response, sse_event, sse_head
 from support.waiting import eventually
 
 DELTA = sse_event(openai.chunk("Hel"))
@@ -18,7 +18,7 @@ async def test_a_call_in_flight_may_finish():
     """The caller gets the complete response, and its connection is closed."""
     go = asyncio.Event()
     async with (
-        ScriptedUpstream(always((Pause(go), *json_answer(200, openai.completion())))) as upstream,
+        ScriptedUpstream(always((Pause(go), *json_response(200, openai.completion())))) as upstream,
         running_http(upstream.base_url, drain_timeout_s=20) as service,
     ):
         call = asyncio.ensure_future(service.complete())

@@ -9,7 +9,7 @@ from support import openai
 from support.app import CANARY_KEY, CANARY_PROMPT
 from support.http_client import COMPLETIONS, events_of, raw_caller, request_body, running_http
 from support.scripted_upstream import ScriptedUpstream, always
-from support.upstream_script import Fin, Send, Stall, answer, json_answer, sse_event, sse_head
+from support.upstream_script import Fin, Send, Stall, http_response, json_response, sse_event, sse_head
 
 DELTA = sse_event(openai.chunk("Hel"))
 
@@ -30,7 +30,7 @@ PROVIDER = [
 async def test_a_failure_of_the_provider_has_its_status(status, body, expected, code, retry, stream):
     """A stream that fails before any output has the same status as a unary call."""
     async with (
-        ScriptedUpstream(always(json_answer(status, body))) as upstream,
+        ScriptedUpstream(always(json_response(status, body))) as upstream,
         running_http(upstream.base_url) as service,
     ):
         response = await service.complete(stream=stream)
@@ -47,7 +47,7 @@ async def test_a_failure_of_the_provider_has_its_status(status, body, expected, 
 
 async def test_the_providers_delay_is_passed_on():
     """It is sent in whole seconds, and in milliseconds for OpenAI's clients, with jitter."""
-    rejection = json_answer(429, openai.error("No."), {"retry-after": "7"})
+    rejection = json_response(429, openai.error("No."), {"retry-after": "7"})
     async with ScriptedUpstream(always(rejection)) as upstream, running_http(upstream.base_url) as service:
         response = await service.complete()
 
@@ -225,7 +225,7 @@ async def test_a_failure_and_the_log_contain_no_key_and_no_prompt():
     """The provider's error contains both."""
     body = openai.error(f"your key {CANARY_KEY} and {CANARY_PROMPT}")
     async with (
-        ScriptedUpstream(always(json_answer(401, body))) as upstream,
+        ScriptedUpstream(always(json_response(401, body))) as upstream,
         running_http(upstream.base_url) as service,
     ):
         response = await service.complete(messages=[{"role": "user", "content": CANARY_PROMPT}])
@@ -237,7 +237,7 @@ async def test_a_failure_and_the_log_contain_no_key_and_no_prompt():
 async def test_a_response_that_is_not_json_is_a_502():
     """The caller can distinguish it from an internal error of this service."""
     async with (
-        ScriptedUpstream(always(answer(200, b"<html>", {"content-type": "text/html"}))) as upstream,
+        ScriptedUpstream(always(http_response(200, b"<html>", {"content-type": "text/html"}))) as upstream,
         running_http(upstream.base_url) as service,
     ):
         response = await service.complete()

@@ -10,7 +10,7 @@ from support import openai
 from support.app import running_app
 from support.http_client import head, raw_caller, request_body, running_http
 from support.scripted_upstream import ScriptedUpstream, always
-from support.upstream_script import Stall, json_answer
+from support.upstream_script import Stall, json_response
 from support.waiting import eventually
 from togetherchat_server.frontends.http.protocol.listener import ConnectionLimits
 
@@ -45,7 +45,7 @@ async def test_a_body_of_unknown_length_is_bounded_while_it_is_read():
 async def test_the_rest_of_a_rejected_body_is_discarded_and_the_connection_reused():
     """The peer is not reset while it sends; afterwards it may send another request."""
     async with (
-        ScriptedUpstream(always(json_answer(200, openai.completion()))) as upstream,
+        ScriptedUpstream(always(json_response(200, openai.completion()))) as upstream,
         running_http(upstream.base_url, max_request_bytes=100_000) as service,
         raw_caller(service.address) as caller,
     ):
@@ -106,7 +106,7 @@ async def test_headers_beyond_the_bound_are_rejected():
 async def test_a_body_is_not_counted_as_headers():
     """Headers and body arrive together."""
     async with (
-        ScriptedUpstream(always(json_answer(200, openai.completion()))) as upstream,
+        ScriptedUpstream(always(json_response(200, openai.completion()))) as upstream,
         running_http(upstream.base_url) as service,
     ):
         limited(service, head_bytes_max=4096)
@@ -121,7 +121,7 @@ async def test_a_body_is_not_counted_as_headers():
 async def test_connections_beyond_the_bound_are_closed():
     """Open connections are not affected."""
     async with (
-        ScriptedUpstream(always(json_answer(200, openai.completion()))) as upstream,
+        ScriptedUpstream(always(json_response(200, openai.completion()))) as upstream,
         running_http(upstream.base_url) as service,
     ):
         limited(service, connections_max=1)

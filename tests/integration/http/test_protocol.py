@@ -8,7 +8,7 @@ from support import openai
 from support.app import MODEL
 from support.http_client import head, raw_caller, request_body, running_http
 from support.scripted_upstream import ScriptedUpstream, always
-from support.upstream_script import Stall, json_answer
+from support.upstream_script import Stall, json_response
 from support.waiting import eventually
 
 BODY = json.dumps(request_body()).encode()
@@ -44,7 +44,7 @@ async def test_an_offered_upgrade_is_ignored(offer, chunked):
     body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY) if chunked else BODY
     data = head(framing, *offer) + body
     async with (
-        ScriptedUpstream(always(json_answer(200, openai.completion()))) as upstream,
+        ScriptedUpstream(always(json_response(200, openai.completion()))) as upstream,
         running_http(upstream.base_url) as service,
         raw_caller(service.address) as caller,
     ):
@@ -141,7 +141,7 @@ async def test_the_bound_on_the_body_is_exact():
     limit = 2000
     padded = json.dumps(request_body()).encode().ljust(limit)
     async with (
-        ScriptedUpstream(always(json_answer(200, openai.completion()))) as upstream,
+        ScriptedUpstream(always(json_response(200, openai.completion()))) as upstream,
         running_http(upstream.base_url, max_request_bytes=limit) as service,
     ):
         for body, status in ((padded, 200), (padded + b" ", 413)):

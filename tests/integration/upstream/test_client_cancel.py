@@ -23,7 +23,7 @@ from support.upstream_script import (
     StopReading,
     chunk,
     head,
-    json_answer,
+    json_response,
     sse,
     sse_head,
 )
@@ -190,10 +190,10 @@ async def grows(request) -> bool:
 
 
 CHURN = (
-    json_answer(200, {"id": "1"}),
+    json_response(200, {"id": "1"}),
     sse(["1", "2", "[DONE]"]),
     (Send(sse_head() + chunk(b"data: 1\n\n")), Pause(0.002), Send(chunk(b"data: 2\n\n") + chunk(b""))),
-    (Pause(0.003), *json_answer(200, {"id": "2"})),
+    (Pause(0.003), *json_response(200, {"id": "2"})),
     BEFORE_HEADERS,
     IN_A_STREAM,
 )

@@ -10,13 +10,13 @@ from support.upstream_script import (
     AwaitClose,
     Pause,
     Send,
-    json_answer,
+    json_response,
 )
 from togetherchat_server.domain.reasons import Reason
 from togetherchat_server.upstream.client import UpstreamLimits
 
-OK = json_answer(200, {"id": "1"})
-CLOSING = json_answer(200, {"id": "1"}, headers={"Connection": "close"})
+OK = json_response(200, {"id": "1"})
+CLOSING = json_response(200, {"id": "1"}, headers={"Connection": "close"})
 
 
 async def test_refused(serve, key):

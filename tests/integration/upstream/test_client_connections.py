@@ -7,13 +7,13 @@ import pytest
 
 from support.scripted_upstream import ScriptedUpstream, always, in_turn
 from support.transport_calls import BODY, failure_of_send
-from support.upstream_script import Fin, Pause, Reset, Send, chunk, json_answer, sse, sse_head
+from support.upstream_script import Fin, Pause, Reset, Send, chunk, json_response, sse, sse_head
 from togetherchat_server.domain.reasons import Reason
 from togetherchat_server.upstream.client import UpstreamClient, UpstreamLimits
 from togetherchat_server.upstream.http1 import KEEPALIVE_RACE_S
 from togetherchat_server.upstream.pool import ConnectionPool
 
-OK = json_answer(200, {"id": "1"})
+OK = json_response(200, {"id": "1"})
 
 
 @pytest.mark.parametrize("end", [Fin(), Reset()])
@@ -68,14 +68,14 @@ async def test_broken_in_the_head_of_a_response_on_a_reused_connection(serve, ke
         assert 2 == len(upstream.request_log.requests)
 
 
-(FIRST,) = json_answer(200, {"for": "first"})
-(FOREIGN,) = json_answer(200, {"for": "nobody"})
+(FIRST,) = json_response(200, {"for": "first"})
+(FOREIGN,) = json_response(200, {"for": "nobody"})
 
 
 async def test_a_second_response_behind_the_first_closes_the_connection(serve, key):
     """The second response must not become the response to the next request."""
     both = (Send(FIRST.data + FOREIGN.data),)
-    async with serve(in_turn(both, json_answer(200, {"for": "second"}))) as (upstream, client):
+    async with serve(in_turn(both, json_response(200, {"for": "second"}))) as (upstream, client):
         assert b'{"for": "first"}' == (await client.send("GET", "x", key=key, request_id="r")).body
         await upstream.closed(0)
         assert b'{"for": "second"}' == (await client.send("GET", "x", key=key, request_id="r")).body
@@ -85,7 +85,9 @@ async def test_a_second_response_behind_the_first_closes_the_connection(serve, k
 async def test_bytes_on_an_idle_connection_close_it(serve, key, sent):
     """Bytes that arrive on an idle connection belong to no request."""
     read = asyncio.Event()
-    async with serve(in_turn((FIRST, Pause(read), Send(sent)), json_answer(200, {"for": "second"}))) as pair:
+    async with serve(
+        in_turn((FIRST, Pause(read), Send(sent)), json_response(200, {"for": "second"}))
+    ) as pair:
         upstream, client = pair
         assert b'{"for": "first"}' == (await client.send("GET", "x", key=key, request_id="r")).body
         read.set()
@@ -97,7 +99,7 @@ async def test_unrequested_bytes_at_the_end_of_a_body(serve, key):
     """Bytes in the same read as the end of a response close the connection too."""
     go = asyncio.Event()
     first = (Send(sse_head() + chunk(b"1")), Pause(go), Send(chunk(b"2") + chunk(b"") + FOREIGN.data))
-    async with serve(in_turn(first, json_answer(200, {"for": "second"}))) as (_upstream, client):
+    async with serve(in_turn(first, json_response(200, {"for": "second"}))) as (_upstream, client):
         async with client.stream("x", key=key, request_id="r", body=BODY) as got:
             assert b"1" == await got.read()
             go.set()
@@ -136,7 +138,7 @@ async def test_an_old_connection_is_not_reused(serve, key):
 
 async def test_a_connection_is_reused(serve, key):
     """Unary responses and streams read to their end return their connection to the pool."""
-    async with serve(in_turn(json_answer(200, {}), sse(["1"]), json_answer(200, {}))) as (
+    async with serve(in_turn(json_response(200, {}), sse(["1"]), json_response(200, {}))) as (
         upstream,
         client,
     ):

@@ -12,9 +12,9 @@ from support.upstream_script import (
     Pieces,
     Reset,
     Send,
-    answer,
     chunk,
-    json_answer,
+    http_response,
+    json_response,
     sse,
 )
 
@@ -27,7 +27,7 @@ async def connect(upstream: ScriptedUpstream) -> tuple[asyncio.StreamReader, asy
 
 async def test_responses_are_sent_in_turn_and_the_last_one_repeats():
     """Requests on one connection get the scripted responses, and the request log has them."""
-    async with ScriptedUpstream(in_turn(answer(200, b"1"), answer(200, b"2"))) as upstream:
+    async with ScriptedUpstream(in_turn(http_response(200, b"1"), http_response(200, b"2"))) as upstream:
         reader, writer = await connect(upstream)
         writer.write(REQUEST * 3)
         for body in (b"1", b"2", b"2"):
@@ -107,7 +107,7 @@ async def test_waiting_for_an_event_that_does_not_happen_times_out():
 
 def test_common_responses():
     """Common responses have exactly these bytes."""
-    (sent,) = json_answer(429, {"a": 1}, {"Retry-After": 7})
+    (sent,) = json_response(429, {"a": 1}, {"Retry-After": 7})
     assert (
         b"HTTP/1.1 429 Scripted\r\nContent-Length: 8\r\nContent-Type: application/json\r\nRetry-After: 7\r\n\r\n"
         b'{"a": 1}'
