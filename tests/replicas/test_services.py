@@ -13,7 +13,7 @@ from support.replicas import CALLS, LONG_TIMEOUT_S, empty
 from support.scripted_upstream import ScriptedUpstream, always
 from support.tenants import Keys, bearer
 from support.upstream_script import Stall
-from support.waiting import answered, eventually
+from support.waiting import eventually, poll
 from togetherchat.v1 import chat_service_pb2 as service
 
 
@@ -77,7 +77,7 @@ async def test_two_services_share_a_tenants_calls_in_flight(serving):
             await ended
             return len(upstream.request_log.requests) == 2 or None
 
-        await answered(admitted)
+        await poll(admitted)
 
     assert grpc.StatusCode.RESOURCE_EXHAUSTED is failure.code
     assert ("CALLER_QUOTA", "tenant acme has used up its 1 calls in flight") == (
@@ -115,7 +115,7 @@ async def test_cancelled_calls_of_a_service_leave_no_lease_behind(serving, clien
             call.cancel()
             await waiting
         await eventually(lambda: app.app.in_flight == 0)
-        await answered(lambda: empty(client))
+        await poll(lambda: empty(client))
 
 
 async def test_a_service_that_stops_leaves_no_lease_behind(serving, client):
