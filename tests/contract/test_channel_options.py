@@ -12,6 +12,7 @@ import grpc
 import pytest
 from grpc import aio
 
+from support import openai
 from support.app import failing, request, running_app
 from support.http2_peer import (
     ACK,
@@ -28,7 +29,7 @@ from support.http2_peer import (
     status_in,
 )
 from support.scripted_upstream import ScriptedUpstream, always
-from support.upstream_script import Pause, json_answer
+from support.upstream_script import Pause, json_response
 from togetherchat_server.frontends.grpc import server as grpc_server
 
 MEBIBYTE = 2**20
@@ -68,8 +69,7 @@ def options(monkeypatch):
 
 
 def complete_response(text):
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-    return json_answer(200, {"id": "oid-1", "created": 1, "model": "m", "choices": [choice]})
+    return json_response(200, openai.completion(text))
 
 
 def is_pong(frame):
@@ -121,7 +121,7 @@ async def test_messages_of_20_mebibytes_pass_in_both_directions():
         response = await complete(request(text).SerializeToString())
 
     assert 20 * MEBIBYTE < len(response)
-    assert 20 * MEBIBYTE < len(upstream.ledger.requests[0].body)
+    assert 20 * MEBIBYTE < len(upstream.request_log.requests[0].body)
 
 
 async def test_a_request_above_64_mebibytes_is_rejected_and_the_server_continues():
@@ -158,7 +158,7 @@ async def test_pings_during_an_idle_call_are_accepted(options, interval_ms, kept
         http2_peer(app.addresses.grpc) as peer,
     ):
         peer.call(1, COMPLETE, request().SerializeToString())
-        await upstream.asked()
+        await upstream.received()
         assert kept == await pings_survived(peer)
         answered.set()
         if kept:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import grpc
 import pytest
 
+from support import openai
 from support.app import CANARY_KEY, CANARY_PROMPT, MODEL, collect, failing, grpc_timeout, request, running_app
 from support.ports import refusing_port
 from support.scripted_upstream import ScriptedUpstream, always
@@ -19,11 +20,12 @@ from support.upstream_script import (
     Reset,
     Send,
     Stall,
-    answer,
     chunk,
-    html_answer,
-    json_answer,
+    html_response,
+    http_response,
+    json_response,
     sse,
+    sse_event,
     sse_head,
 )
 from togetherchat_server.domain.reasons import Reason, ServiceError
@@ -35,19 +37,8 @@ C = grpc.StatusCode
 NONE, NEVER, DELAY = None, "-1", "a delay"
 
 
-def error(message="Something is wrong.", *, type_="invalid_request_error", code=None):
-    return {"id": "oid-1", "error": {"message": message, "type": type_, "param": None, "code": code}}
-
-
 def error_response(status, body=None, headers=None):
-    return json_answer(status, error() if body is None else body, headers)
-
-
-def delta(text, finish=None):
-    return (
-        '{"id":"oid-1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,'
-        f'"delta":{{"role":"assistant","content":"{text}"}},"finish_reason":{"null" if finish is None else chr(34) + finish + chr(34)}}}]}}'
-    )
+    return json_response(status, openai.error() if body is None else body, headers)
 
 
 CONTEXT_TEXTS = (
@@ -79,89 +70,89 @@ EDGE_PAGE = "<html><title>Error</title><body>Ray ID " + "x" * 1000 + "</body></h
 
 RESPONSES = [
     *(
-        status_row(status, C.INVALID_ARGUMENT, "CONTEXT_LENGTH_EXCEEDED", NONE, body=error(text),
+        status_row(status, C.INVALID_ARGUMENT, "CONTEXT_LENGTH_EXCEEDED", NONE, body=openai.error(text),
                    name=f"{status} context length {number}")
         for status in (400, 403, 413, 422)
         for number, text in enumerate(CONTEXT_TEXTS)
     ),
     *(
         status_row(status, C.NOT_FOUND, "MODEL_NOT_FOUND", NONE, "ResourceInfo",
-                   body=error("Unable to access model x.", code="model_not_available"), name=f"{status} model")
+                   body=openai.error("Unable to access model x.", code="model_not_available"), name=f"{status} model")
         for status in (400, 404)
     ),
     status_row(400, C.INVALID_ARGUMENT, "UPSTREAM_INVALID_REQUEST", NONE),
     status_row(422, C.INVALID_ARGUMENT, "UPSTREAM_INVALID_REQUEST", NONE),
     status_row(413, C.INVALID_ARGUMENT, "REQUEST_TOO_LARGE", NONE),
     status_row(401, C.UNAUTHENTICATED, "SERVICE_KEY_REJECTED", NONE,
-               body=error(f"Invalid API key provided {CANARY_KEY}", code="invalid_api_key")),
+               body=openai.error(f"Invalid API key provided {CANARY_KEY}", code="invalid_api_key")),
     status_row(402, C.FAILED_PRECONDITION, "SPEND_LIMIT_REACHED", NEVER, "PreconditionFailure", "Help",
-               body=error("Credit limit exceeded", type_="credit_limit")),
+               body=openai.error("Credit limit exceeded", type="credit_limit")),
     status_row(403, C.PERMISSION_DENIED, "UPSTREAM_PERMISSION_DENIED", NONE),
-    Row("403 edge", always(html_answer(403, EDGE_PAGE)), C.UNAVAILABLE, "UPSTREAM_EDGE_BLOCKED", NEVER),
-    Row("404 edge", always(html_answer(404, EDGE_PAGE)), C.INTERNAL, "UPSTREAM_ENDPOINT_NOT_FOUND", NEVER),
-    status_row(404, C.INTERNAL, "UPSTREAM_ENDPOINT_NOT_FOUND", NEVER, body=error("Not found")),
+    Row("403 edge", always(html_response(403, EDGE_PAGE)), C.UNAVAILABLE, "UPSTREAM_EDGE_BLOCKED", NEVER),
+    Row("404 edge", always(html_response(404, EDGE_PAGE)), C.INTERNAL, "UPSTREAM_ENDPOINT_NOT_FOUND", NEVER),
+    status_row(404, C.INTERNAL, "UPSTREAM_ENDPOINT_NOT_FOUND", NEVER, body=openai.error("Not found")),
     status_row(408, C.UNAVAILABLE, "UPSTREAM_REQUEST_TIMEOUT", DELAY, "RetryInfo"),
     status_row(409, C.ABORTED, "UPSTREAM_CONFLICT", NONE),
     status_row(429, C.RESOURCE_EXHAUSTED, "RATE_LIMITED_REQUESTS", DELAY, "RetryInfo", "QuotaFailure",
-               body=error("slow down", type_="dynamic_request_limited"), name="429 requests"),
+               body=openai.error("slow down", type="dynamic_request_limited"), name="429 requests"),
     status_row(429, C.RESOURCE_EXHAUSTED, "RATE_LIMITED_TOKENS", DELAY, "RetryInfo", "QuotaFailure",
-               body=error("slow down", type_="dynamic_token_limited"), name="429 tokens"),
+               body=openai.error("slow down", type="dynamic_token_limited"), name="429 tokens"),
     status_row(429, C.RESOURCE_EXHAUSTED, "RATE_LIMITED", DELAY, "RetryInfo", "QuotaFailure",
-               body=error("slow down", type_="credit_limit"), name="429 plain"),
+               body=openai.error("slow down", type="credit_limit"), name="429 plain"),
     status_row(429, C.RESOURCE_EXHAUSTED, "QUOTA_EXHAUSTED", NEVER, "QuotaFailure",
-               body=error("You exceeded your current quota, please check your billing details.", type_="insufficient_quota"),
+               body=openai.error("You exceeded your current quota, please check your billing details.", type="insufficient_quota"),
                name="429 quota"),
     status_row(499, C.UNAVAILABLE, "UPSTREAM_CLOSED", DELAY),
-    status_row(500, C.INTERNAL, "UPSTREAM_INTERNAL", NEVER, body=error("Internal server error", type_="server_error")),
+    status_row(500, C.INTERNAL, "UPSTREAM_INTERNAL", NEVER, body=openai.error("Internal server error", type="server_error")),
     status_row(501, C.UNIMPLEMENTED, "UPSTREAM_UNIMPLEMENTED", NONE),
-    Row("502 page", always(html_answer(502, EDGE_PAGE)), C.UNAVAILABLE, "UPSTREAM_BAD_GATEWAY", DELAY),
-    Row("520", always(html_answer(520, EDGE_PAGE)), C.UNAVAILABLE, "UPSTREAM_EDGE_ERROR", DELAY),
+    Row("502 page", always(html_response(502, EDGE_PAGE)), C.UNAVAILABLE, "UPSTREAM_BAD_GATEWAY", DELAY),
+    Row("520", always(html_response(520, EDGE_PAGE)), C.UNAVAILABLE, "UPSTREAM_EDGE_ERROR", DELAY),
     status_row(503, C.UNAVAILABLE, "UPSTREAM_OVERLOADED", DELAY, "RetryInfo"),
     status_row(529, C.UNAVAILABLE, "UPSTREAM_OVERLOADED", DELAY),
     status_row(400, C.UNAVAILABLE, "UPSTREAM_ENDPOINT_NOT_RUNNING", NEVER,
-               body=error("The endpoint is stopped.", code="dedicated_endpoint_not_running"), name="400 stopped endpoint"),
+               body=openai.error("The endpoint is stopped.", code="dedicated_endpoint_not_running"), name="400 stopped endpoint"),
     status_row(504, C.DEADLINE_EXCEEDED, "UPSTREAM_GATEWAY_TIMEOUT", NEVER),
-    Row("524", always(html_answer(524, EDGE_PAGE)), C.DEADLINE_EXCEEDED, "UPSTREAM_GATEWAY_TIMEOUT", NEVER),
+    Row("524", always(html_response(524, EDGE_PAGE)), C.DEADLINE_EXCEEDED, "UPSTREAM_GATEWAY_TIMEOUT", NEVER),
     *(
-        Row(f"{status}", always(html_answer(status, EDGE_PAGE)), C.UNAVAILABLE, "UPSTREAM_EDGE_UNREACHABLE",
+        Row(f"{status}", always(html_response(status, EDGE_PAGE)), C.UNAVAILABLE, "UPSTREAM_EDGE_UNREACHABLE",
             NEVER if status == 526 else DELAY)
         for status in (521, 522, 523, 525, 526, 530)
     ),
-    Row("302", always(answer(302, b"", {"Location": "http://127.0.0.1:1/"})), C.INTERNAL, "UPSTREAM_UNEXPECTED_STATUS", NEVER),
+    Row("302", always(http_response(302, b"", {"Location": "http://127.0.0.1:1/"})), C.INTERNAL, "UPSTREAM_UNEXPECTED_STATUS", NEVER),
     status_row(418, C.INTERNAL, "UPSTREAM_UNEXPECTED_STATUS", NEVER),
     status_row(555, C.UNAVAILABLE, "UPSTREAM_UNEXPECTED_STATUS", DELAY),
     Row("reset before the response", always((Reset(),)), C.UNAVAILABLE, "UPSTREAM_RESET", NEVER),
     Row("closed before the response", always((Fin(),)), C.UNAVAILABLE, "UPSTREAM_RESET", NEVER),
     Row("not HTTP", always((Send(b"SSH-2.0-OpenSSH\r\n\r\n"),)), C.INTERNAL, "UPSTREAM_MALFORMED_RESPONSE", NEVER),
-    Row("200 page", always(html_answer(200, EDGE_PAGE)), C.INTERNAL, "UPSTREAM_MALFORMED_RESPONSE", NEVER),
-    Row("200 not JSON", always(answer(200, b'{"id": ', {"Content-Type": "application/json"})), C.INTERNAL,
+    Row("200 page", always(html_response(200, EDGE_PAGE)), C.INTERNAL, "UPSTREAM_MALFORMED_RESPONSE", NEVER),
+    Row("200 not JSON", always(http_response(200, b'{"id": ', {"Content-Type": "application/json"})), C.INTERNAL,
         "UPSTREAM_MALFORMED_RESPONSE", NEVER),
-    Row("200 other JSON", always(json_answer(200, ["nothing"])), C.INTERNAL, "UPSTREAM_MALFORMED_RESPONSE", NEVER),
-    Row("200 no choices", always(json_answer(200, {"id": "x", "choices": []})), C.INTERNAL,
+    Row("200 other JSON", always(json_response(200, ["nothing"])), C.INTERNAL, "UPSTREAM_MALFORMED_RESPONSE", NEVER),
+    Row("200 no choices", always(json_response(200, {"id": "x", "choices": []})), C.INTERNAL,
         "UPSTREAM_MALFORMED_RESPONSE", NEVER),
-    Row("200 compressed", always(answer(200, b"\x1f\x8b", {"Content-Type": "application/json", "Content-Encoding": "gzip"})),
+    Row("200 compressed", always(http_response(200, b"\x1f\x8b", {"Content-Type": "application/json", "Content-Encoding": "gzip"})),
         C.INTERNAL, "UPSTREAM_MALFORMED_RESPONSE", NEVER),
-    Row("string error", always(json_answer(503, {"model": "m", "request_id": "r", "error": "overloaded"})),
+    Row("string error", always(json_response(503, {"model": "m", "request_id": "r", "error": "overloaded"})),
         C.UNAVAILABLE, "UPSTREAM_OVERLOADED", DELAY),
-    Row("empty error", always(answer(503, b"")), C.UNAVAILABLE, "UPSTREAM_OVERLOADED", DELAY),
+    Row("empty error", always(http_response(503, b"")), C.UNAVAILABLE, "UPSTREAM_OVERLOADED", DELAY),
 ]  # fmt: skip
 
 STREAMS = [
     Row("closed cleanly before any event", always(sse([])), C.UNAVAILABLE, "UPSTREAM_TRUNCATED", DELAY),
-    Row("closed cleanly without a finish reason", always(sse([delta("Hi")])), C.UNAVAILABLE, "UPSTREAM_TRUNCATED", NEVER),
-    Row("reset in the middle", always((Send(sse_head() + chunk(f"data: {delta('Hi')}\n\n".encode())), Reset())),
+    Row("closed cleanly without a finish reason", always(sse([openai.chunk("Hi")])), C.UNAVAILABLE, "UPSTREAM_TRUNCATED", NEVER),
+    Row("reset in the middle", always((Send(sse_head() + sse_event(openai.chunk("Hi"))), Reset())),
         C.UNAVAILABLE, "UPSTREAM_TRUNCATED", NEVER),
     Row("closed within a chunk", always((Send(sse_head() + b"ff\r\ndata: "), Fin())), C.UNAVAILABLE, "UPSTREAM_TRUNCATED", DELAY),
     Row("malformed first event", always(sse(["{"])), C.INTERNAL, "UPSTREAM_MALFORMED_RESPONSE", NEVER),
-    Row("malformed later event", always(sse([delta("Hi"), "{nonsense", "[DONE]"])), C.INTERNAL,
+    Row("malformed later event", always(sse([openai.chunk("Hi"), "{nonsense", openai.DONE])), C.INTERNAL,
         "UPSTREAM_MALFORMED_RESPONSE", NEVER),
-    Row("event of another shape", always(sse(["[]", "[DONE]"])), C.INTERNAL, "UPSTREAM_MALFORMED_RESPONSE", NEVER),
+    Row("event of another shape", always(sse(["[]", openai.DONE])), C.INTERNAL, "UPSTREAM_MALFORMED_RESPONSE", NEVER),
     Row("error before any output", always(sse(['{"error": {"message": "no", "type": "server_error"}}'])), C.INTERNAL,
         "UPSTREAM_INTERNAL", NEVER),
     Row("error with a status", always(sse(['{"error": {"message": "no", "code": 503}}'])), C.UNAVAILABLE,
         "UPSTREAM_OVERLOADED", DELAY),
     Row("error of an unknown reason", always(sse(['{"error": "boom"}'])), C.UNAVAILABLE, "UPSTREAM_STREAM_ERROR", DELAY),
-    Row("error after output", always(sse([delta("Hi"), '{"error": {"message": "no", "code": 503}}'])), C.UNAVAILABLE,
+    Row("error after output", always(sse([openai.chunk("Hi"), '{"error": {"message": "no", "code": 503}}'])), C.UNAVAILABLE,
         "UPSTREAM_OVERLOADED", NEVER, (), {"partialOutput": "true"}),
 ]  # fmt: skip
 
@@ -215,7 +206,7 @@ async def test_a_failed_stream_becomes_its_row(row):
 async def test_finish_reasons_without_a_done_event_complete_a_stream():
     """A clean close after every choice has finished is OK."""
     async with (
-        ScriptedUpstream(always(sse([delta("Hi", "stop")]))) as upstream,
+        ScriptedUpstream(always(sse([openai.chunk("Hi", finish_reason="stop")]))) as upstream,
         running_app(upstream.base_url) as app,
     ):
         events, failure = await collect(app.chat.StreamComplete(request()))
@@ -292,7 +283,7 @@ async def test_keep_alive_comments_are_not_a_first_token():
 
 async def test_an_idle_stream_times_out():
     """The events received before are kept."""
-    script = always((Send(sse_head() + chunk(f"data: {delta('Hi')}\n\n".encode())), Stall()))
+    script = always((Send(sse_head() + sse_event(openai.chunk("Hi"))), Stall()))
     async with (
         ScriptedUpstream(script) as upstream,
         running_app(upstream.base_url, stream_idle_timeout_s=0.2) as app,
@@ -325,9 +316,9 @@ async def test_a_call_ends_before_its_callers_deadline():
 @pytest.mark.parametrize(
     ("script", "limits"),
     [
-        (always(answer(200, b'{"x": "' + b"y" * 5000 + b'"}', {"Content-Type": "application/json"})), {"max_response_bytes": 1024}),
-        (always(sse([delta("x" * 5000)])), {"max_event_bytes": 1024}),
-        (always(sse([delta("x" * 500)] * 20)), {"max_stream_bytes": 4096}),
+        (always(http_response(200, b'{"x": "' + b"y" * 5000 + b'"}', {"Content-Type": "application/json"})), {"max_response_bytes": 1024}),
+        (always(sse([openai.chunk("x" * 5000)])), {"max_event_bytes": 1024}),
+        (always(sse([openai.chunk("x" * 500)] * 20)), {"max_stream_bytes": 4096}),
     ],
     ids=["body", "event", "stream"],
 )  # fmt: skip
@@ -406,7 +397,7 @@ async def test_a_rejected_key_of_a_caller_has_its_own_reason():
             app.chat.Complete(request(), metadata=[("authorization", f"Bearer {CANARY_KEY}")])
         )
 
-    assert f"Bearer {CANARY_KEY}" == upstream.ledger.requests[0].headers["authorization"]
+    assert f"Bearer {CANARY_KEY}" == upstream.request_log.requests[0].headers["authorization"]
     check(Row("", None, C.UNAUTHENTICATED, "CALLER_KEY_REJECTED", NONE, ("Help",)), failure)
 
 
@@ -417,7 +408,7 @@ async def test_a_call_beyond_the_limit_is_rejected():
         running_app(upstream.base_url, max_concurrent_calls=1) as app,
     ):
         running = app.chat.Complete(request())
-        await upstream.asked()
+        await upstream.received()
         failure = await failing(app.chat.Complete(request()))
         running.cancel()
 
@@ -433,7 +424,7 @@ async def test_calls_that_outlast_the_drain_get_a_status():
         running_app(upstream.base_url, drain_timeout_s=0.1) as app,
     ):
         running = asyncio.ensure_future(failing(app.chat.Complete(request())))
-        await upstream.asked()
+        await upstream.received()
         await app.app.stop()
         failure = await running
         await upstream.closed(0)
@@ -453,13 +444,10 @@ async def test_an_event_named_error_is_a_failure():
 
 async def test_a_json_response_to_a_stream_request_becomes_events():
     """An engine that cannot stream returns JSON: the caller gets the same events."""
-    body = {
-        "id": "oid-1",
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}],
-        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
-    }
+    body = openai.completion(usage=openai.usage(1, 1))
+    del body["model"]
     async with (
-        ScriptedUpstream(always(json_answer(200, body))) as upstream,
+        ScriptedUpstream(always(json_response(200, body))) as upstream,
         running_app(upstream.base_url) as app,
     ):
         events, failure = await collect(app.chat.StreamComplete(request()))
@@ -473,12 +461,12 @@ async def test_a_json_response_to_a_stream_request_becomes_events():
 
 async def test_a_connection_is_reused_after_a_stream():
     """The stream was read to its end, so the next call needs no new connection."""
-    script = always(sse([delta("Hi", "stop"), "[DONE]"]))
+    script = always(sse([openai.chunk("Hi", finish_reason="stop"), openai.DONE]))
     async with ScriptedUpstream(script) as upstream, running_app(upstream.base_url) as app:
         for _ in range(3):
             await collect(app.chat.StreamComplete(request()))
 
-    assert [3] == [len(connection.requests) for connection in upstream.ledger.connections]
+    assert [3] == [len(connection.requests) for connection in upstream.request_log.connections]
 
 
 async def raising(error, monkeypatch, app):
@@ -528,7 +516,10 @@ async def test_the_text_of_an_unexpected_exception_is_not_sent(monkeypatch):
 async def test_a_deadline_after_the_last_event_is_not_a_failure(monkeypatch):
     """A stream is OK if and only if `completed` was sent."""
     monkeypatch.setattr(provider, "END_OF_HTTP_S", 5.0)
-    steps = (Send(sse_head() + chunk(f"data: {delta('Hi', 'stop')}\n\ndata: [DONE]\n\n".encode())), Stall())
+    steps = (
+        Send(sse_head() + sse_event(openai.chunk("Hi", finish_reason="stop")) + sse_event(openai.DONE)),
+        Stall(),
+    )
     async with ScriptedUpstream(always(steps)) as upstream, running_app(upstream.base_url) as app:
         events, failure = await collect(app.chat.StreamComplete(request(), metadata=grpc_timeout(2000)))
 

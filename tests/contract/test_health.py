@@ -176,7 +176,7 @@ async def test_health_is_reported_while_all_permits_are_in_use():
         running_app(upstream.base_url, max_concurrent_calls=2) as app,
     ):
         running = [app.chat.Complete(request()) for _ in range(2)]
-        await upstream.asked(2)
+        await upstream.received(2)
         rejected = await failing(app.chat.Complete(request()))
 
         assert "OVERLOADED" == rejected.info.reason
@@ -212,7 +212,7 @@ async def test_the_probe_listener_reports_the_stop():
         aio.insecure_channel(app.addresses.health) as channel,
     ):
         running = app.chat.Complete(request())
-        await upstream.asked()
+        await upstream.received()
         watch = health_pb2_grpc.HealthStub(channel).Watch(of(""))
         first = await watch.read()
         stopping = asyncio.create_task(app.app.stop())

@@ -11,22 +11,17 @@ import grpc
 import pytest
 from grpc import aio
 
+from support import openai
 from support.app import CANARY_KEY, collect, failing, failure_of, request, running_app
 from support.http2_peer import DATA, END_STREAM, HEADERS, INITIAL_WINDOW_SIZE, http2_peer, status_in
 from support.scripted_upstream import ScriptedUpstream, always
-from support.upstream_script import Pause, Send, Stall, chunk, json_answer, sse, sse_head
+from support.upstream_script import Pause, Send, Stall, chunk, json_response, sse, sse_event, sse_head
 from support.waiting import eventually
 
 SERVICE = "/togetherchat.v1.ChatService"
 METHODS = ("Complete", "StreamComplete", "ListModels", "GetModel")
 INVALID = (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
 REQUEST_REASONS = {"INVALID_REQUEST", "REQUEST_TOO_LARGE"}
-CHOICE = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
-COMPLETION = {"id": "oid-1", "created": 1, "model": "m", "choices": [CHOICE]}
-CHUNK = (
-    '{"id":"oid-1","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"Hi"},'
-    '"finish_reason":"stop"}]}'
-)
 ODD_VALUES = {
     "bad utf-8": "\xff\xfe",
     "utf-8 of a lone surrogate": "\xed\xa0\x80",
@@ -41,11 +36,11 @@ ODD_VALUES = {
 def completing(headers=None):
     """Return the script of an upstream that serves unary calls and streams."""
 
-    def script(asked):
-        if b'"stream":true' in asked.body.replace(b" ", b""):
-            _, *rest = sse([CHUNK, "[DONE]"])
+    def script(received):
+        if b'"stream":true' in received.body.replace(b" ", b""):
+            _, *rest = sse([openai.chunk("Hi", finish_reason="stop"), openai.DONE])
             return (Send(sse_head(200, headers)), *rest)
-        return json_answer(200, COMPLETION, headers)
+        return json_response(200, openai.completion(), headers)
 
     return script
 
@@ -158,7 +153,7 @@ async def test_a_request_id_sent_twice_is_replaced():
 
     trailers = dict(await call.trailing_metadata())
     assert trailers["x-request-id"] not in {"one", "two", "one, two"}
-    assert trailers["x-request-id"] == upstream.ledger.requests[0].headers["x-request-id"]
+    assert trailers["x-request-id"] == upstream.request_log.requests[0].headers["x-request-id"]
 
 
 async def test_authorization_sent_twice_is_rejected():
@@ -166,7 +161,7 @@ async def test_authorization_sent_twice_is_rejected():
     keys = [("authorization", "Bearer one"), ("authorization", "Bearer two")]
     async with still_serving(key=None, upstream_credentials="caller") as (app, upstream):
         failure = await failing(app.chat.Complete(request(), metadata=keys))
-        attempts = len(upstream.ledger.requests)
+        attempts = len(upstream.request_log.requests)
 
     assert (grpc.StatusCode.UNAUTHENTICATED, "INVALID_CREDENTIALS") == (failure.code, failure.info.reason)
     assert 0 == attempts
@@ -182,7 +177,7 @@ async def test_an_invalid_key_is_rejected_and_never_logged(offered, capfd):
         async with http2_peer(app.addresses.grpc) as peer:
             peer.call(1, f"{SERVICE}/Complete", request().SerializeToString(), [("authorization", offered)])
             end = await peer.seen(lambda frame: frame.kind == HEADERS and frame.flags & END_STREAM)
-        attempts = len(upstream.ledger.requests)
+        attempts = len(upstream.request_log.requests)
 
     assert grpc.StatusCode.UNAUTHENTICATED.value[0] == status_in(end)
     assert 0 == attempts
@@ -202,7 +197,7 @@ async def test_huge_metadata_is_rejected():
     """gRPC itself rejects headers above its limit; the service never sees the call."""
     async with still_serving() as (app, upstream):
         failure = await failing(app.chat.Complete(request(), metadata=[("x-much", "x" * 100_000)]))
-        attempts = len(upstream.ledger.requests)
+        attempts = len(upstream.request_log.requests)
 
     assert grpc.StatusCode.RESOURCE_EXHAUSTED is failure.code
     assert 0 == attempts
@@ -219,9 +214,7 @@ async def test_an_invalid_header_of_the_provider_is_not_sent_as_a_trailer(name, 
         stream = app.chat.StreamComplete(request())
         await unary
         events, failure = await collect(stream)
-        upstream.script = always(
-            json_answer(429, {"error": {"message": "slow down", "type": "x"}}, {name: value})
-        )
+        upstream.script = always(json_response(429, openai.error("slow down", type="x"), {name: value}))
         rejected = await failing(app.chat.Complete(request()))
 
     assert (grpc.StatusCode.OK, None) == (await unary.code(), failure)
@@ -267,9 +260,9 @@ async def test_odd_text_in_a_completion_is_passed_on_or_malformed(text):
     body = b'{"id":"oid-1","created":1,"model":"m","choices":[' + choice + b"]}"
     event = body.replace(b'"message"', b'"delta"')
 
-    def script(asked):
-        if b'"stream":true' in asked.body.replace(b" ", b""):
-            return sse([event, "[DONE]"])
+    def script(received):
+        if b'"stream":true' in received.body.replace(b" ", b""):
+            return sse([event, openai.DONE])
         head = b"HTTP/1.1 200 ok\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
         return (Send(head + body),)
 
@@ -313,7 +306,7 @@ async def test_a_call_whose_response_is_not_read_loses_its_permit(method):
 
 async def test_the_request_read_timeout_does_not_bound_the_response():
     """The timeout ends when the request has been received."""
-    script = always((Pause(0.5), *json_answer(200, COMPLETION)))
+    script = always((Pause(0.5), *json_response(200, openai.completion())))
     async with still_serving(script, request_read_timeout_s=0.2, write_timeout_s=0.2) as (app, _):
         assert "oid-1" == (await app.chat.Complete(request())).id
 
@@ -330,14 +323,14 @@ async def test_callers_that_leave_at_any_time_release_everything(method):
                     if leave == "half a message":
                         peer.send(DATA, stream=1, payload=struct.pack("!BI", 0, len(message)) + message[:10])
                     if leave in {"asked", "reset"}:
-                        before = len(upstream.ledger.requests)
+                        before = len(upstream.request_log.requests)
                         peer.message(1, message)
-                        await upstream.asked(before + 1)
+                        await upstream.received(before + 1)
                     if leave == "reset":
                         peer.reset(1)
                     await peer.flush()
         await eventually(lambda: app.admission.in_flight == 0)
-        for number in range(len(upstream.ledger.connections)):
+        for number in range(len(upstream.request_log.connections)):
             await upstream.closed(number)
 
 
@@ -373,10 +366,9 @@ async def test_every_call_has_one_record():
 
 async def test_a_stream_with_invalid_bytes_ends_as_malformed():
     """The events before the invalid one are kept."""
-    good = CHUNK.replace('"stop"', "null").encode()
     steps = (
         Send(sse_head()),
-        Send(chunk(b"data: " + good + b"\n\n")),
+        Send(sse_event(openai.chunk("Hi"))),
         Send(chunk(b"data: \xff\xfe\n\n")),
         Stall(),
     )

@@ -9,7 +9,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from support.app import failing, request, running_app
 from support.scripted_upstream import ScriptedUpstream, always
-from support.upstream_script import json_answer
+from support.upstream_script import json_response
 from togetherchat.v1 import chat_pb2, chat_service_pb2, models_pb2
 
 BOTH = pytest.mark.parametrize("version", ["v1", "v1alpha"])
@@ -194,7 +194,7 @@ async def test_an_unparsable_request_is_an_error_response(version):
 async def test_reflection_can_be_disabled(version):
     """Calls still work."""
     async with (
-        ScriptedUpstream(always(json_answer(503, {"error": "no"}))) as upstream,
+        ScriptedUpstream(always(json_response(503, {"error": "no"}))) as upstream,
         running_app(upstream.base_url, reflection=False) as app,
     ):
         rejected = await failing(Reflection(app.channel, version).responses(query(list_services="")))

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from faults.answers import told, well
+from faults.responses import error_response, valid_response
 from faults.served import served
 from support.app import failure_of, request
 from support.http2_peer import END_STREAM, HEADERS, http2_peer
@@ -121,8 +121,8 @@ async def overload(options):
 
     chance = random.Random(1)
 
-    def script(asked):
-        return (Pause(RESPONSE_S * chance.uniform(1 - SPREAD, 1 + SPREAD)), *well(asked))
+    def script(received):
+        return (Pause(RESPONSE_S * chance.uniform(1 - SPREAD, 1 + SPREAD)), *valid_response(received))
 
     bounds = ("--max-concurrent-calls", str(CALLS_MAX), "--max-queued-calls", str(options.max_queued_calls))
     write(
@@ -169,7 +169,7 @@ async def _saturate(options):
         served(upstream.base_url, "--max-concurrent-calls", "1", "--max-queued-calls", "0") as service,
     ):
         held = service.chat.Complete(request())
-        await upstream.asked()
+        await upstream.received()
         cpu_s, from_s = service.cpu_s(), time.monotonic()
         rejected = sum(await asyncio.gather(*(_hammer(service.address, options.seconds) for _ in range(4))))
         took_s, cpu_s = time.monotonic() - from_s, service.cpu_s() - cpu_s
@@ -201,10 +201,10 @@ async def _hammer(address, seconds, at_once=50):
 async def outage(options):
     """An upstream that works, then fails every request, then works again."""
     down = {"now": False}
-    failing = {"503": told(503), "reset": (Reset(),)}[options.kind]
+    failing = {"503": error_response(503), "reset": (Reset(),)}[options.kind]
 
-    def script(asked):
-        return failing if down["now"] else (Pause(0.05), *well(asked))
+    def script(received):
+        return failing if down["now"] else (Pause(0.05), *valid_response(received))
 
     write(
         f"{OUTAGE_RATE:.0f} calls/s; {WINDOW_S} s healthy, {options.seconds:.0f} s of {options.kind}, {2 * WINDOW_S} s healthy"
@@ -220,7 +220,7 @@ async def outage(options):
         loop.call_later(WINDOW_S + options.seconds, down.update, {"now": False})
         outcomes = await callers.offer(OUTAGE_RATE, options.seconds + 3 * WINDOW_S)
         requests = [
-            (one.received_at - began_s, one.headers["x-request-id"]) for one in upstream.ledger.requests
+            (one.received_at - began_s, one.headers["x-request-id"]) for one in upstream.request_log.requests
         ]
     _windows(outcomes, requests)
     retries, firsts = worst_window(requests)
@@ -242,11 +242,11 @@ def _windows(outcomes, requests):
     for start_s in range(0, round(max(one.due_s for one in outcomes)), WINDOW_S):
         calls = [one for one in outcomes if start_s <= one.due_s < start_s + WINDOW_S]
         failed = [one.took_s for one in calls if one.ended != "OK"]
-        asked = _within(start_s, [at_s for at_s, _ in requests])
+        sent = _within(start_s, [at_s for at_s, _ in requests])
         retries = _within(start_s, again)
         ends = Counter(one.ended for one in calls if one.ended != "OK")
         write(
-            f"{start_s:3}-{start_s + WINDOW_S:3} {len(calls):7} {len(calls) - len(failed):6} {asked:9} {retries:8}"
+            f"{start_s:3}-{start_s + WINDOW_S:3} {len(calls):7} {len(calls) - len(failed):6} {sent:9} {retries:8}"
             f" {retries / len(calls):14.2f} {at(failed, 0.5):14.1f} {at(failed, 0.99):7.1f}"
             f"  {', '.join(f'{name} {count}' for name, count in ends.items())}"
         )

@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass
 
 WHOLE_SCRIPTS = {
-    "well": 24, "slow": 8, "one byte at a time": 2, "never answers": 3, "cut": 3, "reset": 3, "silent": 3,
+    "valid": 24, "slow": 8, "one byte at a time": 2, "never answers": 3, "cut": 3, "reset": 3, "silent": 3,
     "closed at once": 2, "reset at once": 2, "malformed": 2, "drips": 2, "no JSON": 1, "no HTTP": 1,
     "closes when idle": 4,
 }  # fmt: skip

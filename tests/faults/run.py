@@ -20,8 +20,9 @@ from faults.caller_actor import CallerActor
 from faults.checker import check, outlived, retry_windows
 from faults.history import History, Probe, Record, Remains
 from faults.plan import ACTIONS, planned
-from faults.served import page, served
+from faults.served import served
 from faults.upstream_actor import UpstreamActor
+from support.http_client import get_page
 from support.scripted_upstream import ScriptedUpstream
 from togetherchat_server.telemetry.metrics import definitions as names
 
@@ -114,7 +115,7 @@ async def _probe(service, probes):
     while True:
         due_s = time.monotonic() + PROBE_EVERY_S
         await asyncio.sleep(PROBE_EVERY_S)
-        await page(service.admin, "/healthz")
+        await get_page(service.admin, "/healthz")
         probes.append(Probe(began_s=due_s - PROBE_EVERY_S, took_s=time.monotonic() - due_s + PROBE_EVERY_S))
         if len(probes) % FREEZE_EVERY == 0:
             # A full collection over the data of 100,000 calls took a second, in which nothing was

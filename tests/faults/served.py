@@ -72,15 +72,3 @@ async def served(base_url, *flags, environment=None, stderr=asyncio.subprocess.P
                     await channel.channel_ready()
                 chat = service_grpc.ChatServiceStub(channel)
                 yield Served(command=command, address=listen, admin=admin, channel=channel, chat=chat)
-
-
-async def page(address, path):
-    """The status and the body of a page of the admin port."""
-    host, _, port = address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    try:
-        writer.write(f"GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n".encode())
-        top, _, body = (await reader.read()).partition(b"\r\n\r\n")
-    finally:
-        writer.close()
-    return int(top.split()[1]), body

@@ -18,7 +18,7 @@ CALL = CallSeen(
     completed=True,
 )
 REQUEST = RequestSeen(
-    id="1-1", script="well", received_s=0.1, answered_s=0.9, closed_s=None, sent="a b ", whole=True
+    id="1-1", script="valid", received_s=0.1, answered_s=0.9, closed_s=None, sent="a b ", whole=True
 )
 RECORD = Record(id="1-1", code="OK", reason="", attempts=1)
 CUT = replace(CALL, id="1-2", code="UNAVAILABLE", reason="UPSTREAM_TRUNCATED", text="c ", completed=False)

@@ -8,23 +8,23 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
 
-from faults.answers import piece
 from faults.history import RequestSeen
 from faults.plan import in_outage, planned
+from faults.responses import chunk_json
 from support import openai
 from support.scripted_upstream import Request
 from support.upstream_script import (
-    Answer,
     Fin,
     FinLater,
     Pause,
     Pieces,
     Reset,
+    Response,
     Send,
     Stall,
     chunk,
     head,
-    json_answer,
+    json_response,
     sse_head,
 )
 
@@ -69,7 +69,7 @@ class Acting:
             id=request.headers["x-request-id"],
             script=self.script,
             received_s=request.received_at,
-            answered_s=request.answered_at,
+            answered_s=request.completed_at,
             closed_s=connection.closed_at,
             sent="".join(self.texts[:pieces]),
             whole=self.is_complete and request.bytes_sent >= self.bytes_total,
@@ -88,11 +88,11 @@ class UpstreamActor:
         self._closing = set()
         self.upstream = None
 
-    def script(self, request) -> Answer:
+    def script(self, request) -> Response:
         call = planned(self._seed, int(CALL_ID.fullmatch(request.headers["x-request-id"])[2]), self._actions)
         attempt = self._attempts[call.id] = self._attempts.get(call.id, 0) + 1
         name = "status 503" if in_outage(self._seed, call.number, attempt) else call.script
-        reused = len(self.upstream.ledger.connections[request.connection].requests) > 1
+        reused = len(self.upstream.request_log.connections[request.connection].requests) > 1
         ends_at_once = request.connection in self._closing or (reused and name in AT_ONCE)
         acting = Acting(request=request, script=name, ends_at_once=ends_at_once)
         if name == CLOSES_LATER:
@@ -103,7 +103,7 @@ class UpstreamActor:
         return acting.steps
 
     def requests(self):
-        connections = self.upstream.ledger.connections
+        connections = self.upstream.request_log.connections
         return [acting.seen(connections[acting.request.connection]) for acting in self._acted]
 
 
@@ -129,7 +129,7 @@ def _common(acting, name):
 
 def _status(acting, number):
     headers = {"retry-after-ms": "20"} if number == 429 else None
-    for step in json_answer(number, {"error": {"message": "no", "type": "x"}}, headers):
+    for step in json_response(number, {"error": {"message": "no", "type": "x"}}, headers):
         acting.add(step.data)
 
 
@@ -180,7 +180,7 @@ def _stream(acting, name, texts):
         framed = b"data: %s\n\n" % data.encode()
         return chunk(framed) if chunked else framed
 
-    end = event(piece("", "stop")) + event("[DONE]")
+    end = event(chunk_json("", "stop")) + event("[DONE]")
     acting.add(top)
     if name in BEFORE_TEXT:
         BEFORE_TEXT[name](acting)
@@ -191,8 +191,8 @@ def _stream(acting, name, texts):
             return
     acting.is_complete = True
     last = {
-        "no end mark": event(piece("", "stop")),
-        "after the end mark": end + event(piece("foreign ")),
+        "no end mark": event(chunk_json("", "stop")),
+        "after the end mark": end + event(chunk_json("foreign ")),
     }.get(name, end)
     acting.add(last + (chunk(b"") if chunked else b""))
     if not chunked:
@@ -205,14 +205,14 @@ def _send_text(acting, name, event, text):
     match name:
         case "flood":
             for _ in range(100):
-                acting.add(event(piece(text + FILLING)), text + FILLING)
+                acting.add(event(chunk_json(text + FILLING)), text + FILLING)
         case "one byte at a time":
-            acting.add(event(piece(text)), text, Pieces(event(piece(text))))
+            acting.add(event(chunk_json(text)), text, Pieces(event(chunk_json(text))))
         case "slow" | "drips":
-            acting.add(event(piece(text)), text)
+            acting.add(event(chunk_json(text)), text)
             acting.steps.append(Pause(0.02))
         case _:
-            acting.add(event(piece(text)), text)
+            acting.add(event(chunk_json(text)), text)
 
 
 def _closes_when_idle(acting, name):

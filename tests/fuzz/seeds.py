@@ -20,11 +20,11 @@ def _decoder() -> Iterator[bytes]:
 
 
 def _answers() -> Iterator[bytes]:
-    for subject in ("answer", "models"):
+    for subject in ("response", "models"):
         for case in golden.cases(subject):
             yield b"\0\1" + golden.upstream(case)
     for case in golden.cases("error"):
-        case_response = json.loads((case / "answer.json").read_text("utf-8"))
+        case_response = json.loads((case / "response.json").read_text("utf-8"))
         status = (
             answers.STATUSES.index(case_response["status"])
             if case_response["status"] in answers.STATUSES

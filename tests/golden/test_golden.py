@@ -54,7 +54,7 @@ def test_the_case_with_every_field_has_every_field():
     assert {field.name for field in fields} == {field.name for field, _ in golden.request(case).ListFields()}
 
 
-@pytest.mark.parametrize("case", golden.cases("answer"), ids=golden.name)
+@pytest.mark.parametrize("case", golden.cases("response"), ids=golden.name)
 def test_response(case: Path):
     """A unary body is translated to exactly this response."""
     assert golden.response(case) == from_schema(schema.parse_completion(golden.upstream(case)))
@@ -74,22 +74,22 @@ def test_stream(case: Path):
 
 
 @pytest.mark.parametrize(
-    ("stream", "answer"),
+    ("stream", "unary"),
     [
         ("keepalive-reasoning-content-usage-in-choice", "reasoning-content-nested-usage"),
         ("eos-2024-tool-calls-null", "eos-2024-tool-calls-null"),
     ],
 )
-def test_a_stream_and_a_unary_response_of_the_same_content_agree(stream: str, answer: str):
+def test_a_stream_and_a_unary_response_of_the_same_content_agree(stream: str, unary: str):
     """The first stream guarantee, on two recorded shapes: only id, model, time and attempts may differ."""
     (stream_case,) = (case for case in golden.cases("stream") if case.name == stream)
-    (answer_case,) = (case for case in golden.cases("answer") if case.name == answer)
-    accumulated, unary = accumulate(golden.events(stream_case)), golden.response(answer_case)
-    for response in (accumulated, unary):
+    (unary_case,) = (case for case in golden.cases("response") if case.name == unary)
+    accumulated, complete = accumulate(golden.events(stream_case)), golden.response(unary_case)
+    for response in (accumulated, complete):
         for name in ("id", "model", "create_time", "attempts"):
             response.ClearField(name)
 
-    assert unary == accumulated
+    assert complete == accumulated
 
 
 @pytest.mark.parametrize("case", golden.cases("models"), ids=golden.name)
@@ -103,13 +103,13 @@ def test_models(case: Path):
 @pytest.mark.parametrize("case", golden.cases("error"), ids=golden.name)
 def test_error(case: Path):
     """An error response is translated to exactly this failure."""
-    answer = json.loads((case / "answer.json").read_text("utf-8"))
+    response = json.loads((case / "response.json").read_text("utf-8"))
 
     failure = errors.from_response(
-        status=answer["status"],
-        headers=answer["headers"],
+        status=response["status"],
+        headers=response["headers"],
         body=golden.upstream(case),
-        caller_brought_key=answer["caller_brought_key"],
+        caller_brought_key=response["caller_brought_key"],
         now_wall_s=0,
         model="no-such/model",
     )

@@ -43,7 +43,7 @@ def test_the_case_with_every_member_has_every_member():
     assert unsupported.IGNORED - {"safety_identifier"} <= body.keys()
 
 
-@pytest.mark.parametrize("case", cases_with("answer", "openai.json"), ids=golden.name)
+@pytest.mark.parametrize("case", cases_with("response", "openai.json"), ids=golden.name)
 def test_completion(case: Path):
     """A completion becomes exactly this body."""
     body = completion(golden.response(case), alternatives=True)

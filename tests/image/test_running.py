@@ -13,22 +13,16 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from image.containers import MEMORY_BYTES, container
+from support import openai
 from support.app import collect, request
 from support.command import REASONABLE_S
 from support.scripted_upstream import ScriptedUpstream, always
-from support.upstream_script import json_answer
+from support.upstream_script import json_response
 from support.waiting import eventually
 from togetherchat.v1 import chat_service_pb2 as service
 
 KEY = "tgp_v1_canary0123456789"
 HEALTH = "127.0.0.1:50052"
-ANSWER = {
-    "id": "1",
-    "object": "chat.completion",
-    "model": "some/model",
-    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "hello"}}],
-    "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
-}
 
 
 async def test_the_image_serves_calls(chat):
@@ -219,7 +213,7 @@ async def test_the_key_is_read_from_a_mounted_secret(chat, tmp_path):
     secret.write_text(KEY + "\n")
     secret.chmod(0o444)
     mount = f"{secret}:/run/secrets/together:ro"
-    async with ScriptedUpstream(always(json_answer(200, ANSWER))) as upstream:
+    async with ScriptedUpstream(always(json_response(200, openai.completion("hello")))) as upstream:
         environment = {
             "TOGETHER_BASE_URL": upstream.base_url,
             "TOGETHER_API_KEY_FILE": "/run/secrets/together",
@@ -228,7 +222,7 @@ async def test_the_key_is_read_from_a_mounted_secret(chat, tmp_path):
         async with container(options=("--volume", mount), environment=environment) as running:
             await running.wait_until_serving()
             completion = await chat.Complete(request())
-        requests = upstream.ledger.requests
+        requests = upstream.request_log.requests
 
     assert "hello" == completion.choices[0].message.content[0].text
     assert f"Bearer {KEY}" in {one.headers.get("authorization") for one in requests}

@@ -4,11 +4,10 @@ import asyncio
 
 import pytest
 
+from support import openai
 from support.app import collect, failing, grpc_timeout, request, running_app
 from support.scripted_upstream import ScriptedUpstream, always
-from support.upstream_script import Pause, Stall, json_answer
-
-COMPLETION = {"id": "o", "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "Hi"}}]}
+from support.upstream_script import Pause, Stall, json_response
 
 
 async def complete(app):
@@ -32,11 +31,11 @@ async def wait_until_queued(app, calls):
 async def test_a_queued_call_is_served(send):
     """The second call gets the permit of the first; the third is rejected because the queue is full."""
     go = asyncio.Event()
-    script = always((Pause(go), *json_answer(200, COMPLETION)))
+    script = always((Pause(go), *json_response(200, openai.completion())))
     limits = {"max_concurrent_calls": 1, "max_queued_calls": 1, "queue_timeout_s": 20}
     async with ScriptedUpstream(script) as upstream, running_app(upstream.base_url, **limits) as app:
         first = asyncio.ensure_future(send(app))
-        await upstream.asked()
+        await upstream.received()
         second = asyncio.ensure_future(send(app))
         await wait_until_queued(app, 1)
         third = await failing(app.chat.Complete(request()))
@@ -59,11 +58,11 @@ async def test_a_call_that_is_queued_too_long_is_rejected():
         running_app(upstream.base_url, **limits) as app,
     ):
         first = app.chat.Complete(request())
-        await upstream.asked()
+        await upstream.received()
         failure = await failing(app.chat.Complete(request()))
         first.cancel()
 
-    assert ("OVERLOADED", 1) == (failure.info.reason, len(upstream.ledger.requests))
+    assert ("OVERLOADED", 1) == (failure.info.reason, len(upstream.request_log.requests))
     assert int(failure.pushback) > 0
 
 
@@ -75,21 +74,21 @@ async def test_a_deadline_that_passes_in_the_queue_is_the_callers():
         running_app(upstream.base_url, **limits) as app,
     ):
         first = app.chat.Complete(request())
-        await upstream.asked()
+        await upstream.received()
         failure = await failing(app.chat.Complete(request(), metadata=grpc_timeout(300)))
         first.cancel()
 
-    assert ("CALLER_DEADLINE", 1) == (failure.info.reason, len(upstream.ledger.requests))
+    assert ("CALLER_DEADLINE", 1) == (failure.info.reason, len(upstream.request_log.requests))
 
 
 async def test_a_cancelled_call_leaves_the_queue():
     """Its entry in the queue is free for the next call."""
     limits = {"max_concurrent_calls": 1, "max_queued_calls": 1, "queue_timeout_s": 20}
     go = asyncio.Event()
-    script = always((Pause(go), *json_answer(200, COMPLETION)))
+    script = always((Pause(go), *json_response(200, openai.completion())))
     async with ScriptedUpstream(script) as upstream, running_app(upstream.base_url, **limits) as app:
         first = asyncio.ensure_future(complete(app))
-        await upstream.asked()
+        await upstream.received()
         for _ in range(5):
             cancelled = app.chat.Complete(request())
             waiting = asyncio.ensure_future(cancelled.wait_for_connection())
@@ -104,7 +103,7 @@ async def test_a_cancelled_call_leaves_the_queue():
         go.set()
         await asyncio.gather(first, last)
 
-    assert 2 == len(upstream.ledger.requests)
+    assert 2 == len(upstream.request_log.requests)
 
 
 async def test_each_callers_key_has_its_own_bound():
@@ -116,10 +115,10 @@ async def test_each_callers_key_has_its_own_bound():
         running_app(upstream.base_url, **limits) as app,
     ):
         first = app.chat.Complete(request(), metadata=ours)
-        await upstream.asked(1)
+        await upstream.received(1)
         failure = await failing(app.chat.Complete(request(), metadata=ours))
         other = app.chat.Complete(request(), metadata=theirs)
-        await upstream.asked(2)
+        await upstream.received(2)
         first.cancel()
         other.cancel()
 

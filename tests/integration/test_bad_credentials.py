@@ -5,22 +5,20 @@ import json
 import grpc
 import pytest
 
+from support import openai
 from support.app import collect, failing, request
-from support.http_client import ask, running_door
+from support.http_client import request_body, running_http
 from support.scripted_upstream import ScriptedUpstream
-from support.upstream_script import json_answer
+from support.upstream_script import json_response
 
 GOOD, BAD = "tgp_v1_good0123456789", "tgp_v1_revoked0123456789"
-CHOICE = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
-COMPLETION = {"id": "oid-1", "created": 1, "model": "m", "choices": [CHOICE]}
-REJECTED = {"error": {"message": "Invalid API key provided", "type": "invalid_request_error"}}
 
 
 def provider(sent):
     """Script a provider that accepts one key."""
     if sent.headers.get("authorization") == f"Bearer {GOOD}":
-        return json_answer(200, COMPLETION)
-    return json_answer(401, REJECTED)
+        return json_response(200, openai.completion())
+    return json_response(401, openai.error("Invalid API key provided"))
 
 
 def with_key(key):
@@ -35,7 +33,7 @@ async def upstream():
 
 def running_service(upstream, **settings):
     chosen = {"upstream_credentials": "caller", "auth_failures_per_minute": 1, **settings}
-    return running_door(upstream.base_url, key=None, **chosen)
+    return running_http(upstream.base_url, key=None, **chosen)
 
 
 async def reason(call):
@@ -52,7 +50,7 @@ async def test_an_address_with_repeated_failures_has_to_wait(upstream):
             await failing(chat.Complete(request(), metadata=with_key(GOOD))),
         ]
         over_http = await service.client.post(
-            "/v1/chat/completions", json=ask(), headers={"authorization": f"Bearer {GOOD}"}
+            "/v1/chat/completions", json=request_body(), headers={"authorization": f"Bearer {GOOD}"}
         )
 
     assert "MISSING_CREDENTIALS" == first
@@ -63,7 +61,7 @@ async def test_an_address_with_repeated_failures_has_to_wait(upstream):
     assert "fix the credentials" in throttled[0].message
     assert (429, "caller_quota") == (over_http.status_code, over_http.json()["error"]["code"])
     assert 0 < int(over_http.headers["retry-after"]) <= 73
-    assert 0 == len(upstream.ledger.requests)
+    assert 0 == len(upstream.request_log.requests)
 
 
 async def test_keys_that_the_provider_rejects_are_counted(upstream):
@@ -75,7 +73,7 @@ async def test_keys_that_the_provider_rejects_are_counted(upstream):
         ]
 
     assert ["CALLER_KEY_REJECTED"] + ["CALLER_QUOTA"] * 5 == reasons
-    assert 1 == len(upstream.ledger.requests)
+    assert 1 == len(upstream.request_log.requests)
 
 
 async def test_a_caller_that_was_served_is_exempt(upstream):
@@ -88,7 +86,7 @@ async def test_a_caller_that_was_served_is_exempt(upstream):
         await chat.Complete(request(), metadata=with_key(GOOD))
         listed = await service.client.get("/v1/models", headers={"authorization": f"Bearer {GOOD}"})
         over_http = await service.client.post(
-            "/v1/chat/completions", json=ask(), headers={"authorization": f"Bearer {GOOD}"}
+            "/v1/chat/completions", json=request_body(), headers={"authorization": f"Bearer {GOOD}"}
         )
         _, failure = await collect(chat.StreamComplete(request(), metadata=with_key("unknown")))
 

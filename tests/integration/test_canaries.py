@@ -17,13 +17,14 @@ import httpx
 import pytest
 from grpc import aio
 
+from support import openai
 from support.app import collect, request
 from support.collector import traced_app
-from support.http_client import COMPLETIONS, ask
+from support.http_client import COMPLETIONS, raw_caller, request_body
 from support.scraping import OPENMETRICS, scraped
 from support.scripted_upstream import ScriptedUpstream, always
 from support.tenants import Keys
-from support.upstream_script import answer, html_answer, json_answer, sse
+from support.upstream_script import html_response, http_response, json_response, sse
 from support.waiting import eventually
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat_server.telemetry.metrics import definitions as names
@@ -37,40 +38,27 @@ ARGUMENTS = json.dumps({"query": TEXT})
 SCHEMA = json.dumps({"type": "object", "description": TEXT, "properties": {WORD: {"type": "string"}}})
 
 # The provider's responses. Its errors repeat the word.
-CALLED = {"id": "call-1", "type": "function", "function": {"name": "look_up", "arguments": ARGUMENTS}}
-MESSAGE = {"role": "assistant", "content": TEXT, "reasoning": TEXT, "tool_calls": [{"index": 0, **CALLED}]}
-USAGE = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
+CALLED = openai.tool_call("look_up", ARGUMENTS)
+MESSAGE = {"role": "assistant", "content": TEXT, "reasoning": TEXT, "tool_calls": [CALLED]}
+USAGE = openai.usage(5, 7)
 HEADERS = {"x-told": TEXT, "set-cookie": f"session={WORD}"}
-COMPLETION = json_answer(
-    200,
-    {"id": "a", "usage": USAGE, "choices": [{"index": 0, "finish_reason": "stop", "message": MESSAGE}]},
-    HEADERS,
-)
-DELTA = json.dumps({"id": "a", "choices": [{"index": 0, "delta": MESSAGE, "finish_reason": None}]})
-LAST = json.dumps(
-    {"id": "a", "usage": USAGE, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
-)
-STREAM = sse([DELTA, LAST, "[DONE]"])
-LEAK = {
-    "error": {
-        "message": f"{TEXT}; {SERVICE_KEY}; {CALLER_KEY}",
-        "type": SERVICE_KEY,
-        "code": CALLER_KEY,
-        "param": TEXT,
-    }
-}
+COMPLETION = json_response(200, openai.completion(choices=[openai.choice(MESSAGE)], usage=USAGE), HEADERS)
+DELTA = openai.chunk(delta=MESSAGE)
+LAST = openai.chunk(delta={}, finish_reason="stop", usage=USAGE)
+STREAM = sse([DELTA, LAST, openai.DONE])
+LEAK = openai.error(f"{TEXT}; {SERVICE_KEY}; {CALLER_KEY}", type=SERVICE_KEY, code=CALLER_KEY, param=TEXT)
 # For a caller's mistake, the provider's message is passed on, without keys.
-KEYS_LEAK = {"error": {"message": f"bad: {SERVICE_KEY}; {CALLER_KEY}"}}
+KEYS_LEAK = openai.error(f"bad: {SERVICE_KEY}; {CALLER_KEY}")
 FAILURES = {
-    "400": json_answer(400, KEYS_LEAK, HEADERS),
-    "401": json_answer(401, LEAK, HEADERS),
-    "404": json_answer(404, KEYS_LEAK, HEADERS),
-    "429": json_answer(429, LEAK, HEADERS),
-    "500": json_answer(500, LEAK, HEADERS),
-    "page": html_answer(502, f"<html><title>{TEXT}</title>"),
-    "no JSON": answer(200, TEXT.encode(), {"Content-Type": "application/json"}),
-    "broken stream": sse([DELTA, TEXT, "[DONE]"]),
-    "stream with an error": sse([DELTA, json.dumps(LEAK)]),
+    "400": json_response(400, KEYS_LEAK, HEADERS),
+    "401": json_response(401, LEAK, HEADERS),
+    "404": json_response(404, KEYS_LEAK, HEADERS),
+    "429": json_response(429, LEAK, HEADERS),
+    "500": json_response(500, LEAK, HEADERS),
+    "page": html_response(502, f"<html><title>{TEXT}</title>"),
+    "no JSON": http_response(200, TEXT.encode(), {"Content-Type": "application/json"}),
+    "broken stream": sse([DELTA, TEXT, openai.DONE]),
+    "stream with an error": sse([DELTA, LEAK]),
 }
 
 ALIVE = {
@@ -116,7 +104,7 @@ def http_request(**changed):
         {"role": "tool", "content": TEXT, "tool_call_id": "call-1"},
     ]
     tools = [{"type": "function", "function": function}]
-    return ask(messages=messages, tools=tools, stop=[TEXT], user=WORD, **changed)
+    return request_body(messages=messages, tools=tools, stop=[TEXT], user=WORD, **changed)
 
 
 class Stage:
@@ -177,13 +165,10 @@ class Stage:
 
     async def over_a_socket(self, line, headers):
         """Send raw bytes, which clients would reject or log. The response repeats some of them."""
-        host, _, port = self.app.addresses.http.rpartition(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
         lines = [line, "host: localhost", "connection: close", *(": ".join(pair) for pair in headers.items())]
-        writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
-        async with asyncio.timeout(20):
-            response = await reader.read()
-        writer.close()
+        async with raw_caller(self.app.addresses.http) as caller, asyncio.timeout(20):
+            await caller.send(("\r\n".join(lines) + "\r\n\r\n").encode())
+            response = await caller.read_to_end()
         assert response.startswith(b"HTTP/1.1 ")
 
     async def collect_outputs(self):
@@ -284,7 +269,7 @@ async def test_the_word_only_appears_in_completions(tmp_path, caplog, capfd, for
     for name, part in ALIVE.items():
         assert part in stage.outputs[name]
     assert sum(WORD in text for text in stage.completions) >= 8
-    sent = stage.upstream.ledger.requests
+    sent = stage.upstream.request_log.requests
     assert any(WORD.encode() in request.body for request in sent)
     assert {f"Bearer {key}" for key in (SERVICE_KEY, CALLER_KEY)} == {
         request.headers["authorization"] for request in sent

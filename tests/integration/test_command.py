@@ -14,13 +14,15 @@ import pytest
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from support import openai
 from support.app import CANARY_KEY, CANARY_PROMPT, collect, failing, request
 from support.channels import goaway_received
 from support.command import running_command
 from support.http2_peer import END_STREAM, HEADERS, http2_peer
+from support.http_client import get_page
 from support.ports import reserved_address
 from support.scripted_upstream import ScriptedUpstream, always
-from support.upstream_script import Pause, Send, Stall, chunk, json_answer, sse_head
+from support.upstream_script import Stall, json_response, paused_sse
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 from togetherchat_client import connect_async, text_of
 from togetherchat_server.config import Settings
@@ -34,21 +36,9 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-def event(text, finish=None):
-    choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish}
-    body = json.dumps({"id": "oid-1", "created": 1, "model": "m", "choices": [choice]})
-    return chunk(b"data: " + body.encode() + b"\n\n")
-
-
-def streaming_until(released):
-    """Return a script that streams one word, waits, and streams the rest."""
-    end = event("there", "stop") + chunk(b"data: [DONE]\n\n") + chunk(b"")
-    return always((Send(sse_head() + event("Hi ")), Pause(released), Send(end)))
-
-
-def completion(text):
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-    return always(json_answer(200, {"id": "oid-1", "created": 1, "model": "m", "choices": [choice]}))
+def completing(text="Hi"):
+    """Return a script that completes every call with this text."""
+    return always(json_response(200, openai.completion(text)))
 
 
 def addresses_in(banner):
@@ -70,16 +60,6 @@ async def serving(*arguments, environment=None):
             yield command, service_grpc.ChatServiceStub(channel), addresses
 
 
-async def page(admin, path):
-    """Return the status and the body of a page of the admin port."""
-    host, _, port = admin.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(f"GET {path} HTTP/1.1\r\nhost: {admin}\r\n\r\n".encode())
-    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-    writer.close()
-    return int(head.split(b" ")[1]), body.decode()
-
-
 async def failed_start(arguments, environment):
     async with running_command(*arguments, environment=environment) as command:
         return await command.wait_for_exit(), command.lines
@@ -90,7 +70,7 @@ async def test_the_sandbox_serves_on_free_ports_and_exits_on_sigterm():
     async with serving("--sandbox", "--sandbox-tokens-per-second", "0") as (command, chat, addresses):
         _, health, admin = addresses
         answer = await chat.Complete(request(model=SANDBOX_MODEL))
-        pages = {path: await page(admin, path) for path in ("/healthz", "/readyz", "/version", "/other")}
+        pages = {path: await get_page(admin, path) for path in ("/healthz", "/readyz", "/version", "/other")}
         start_s = time.monotonic()
         command.signal(signal.SIGTERM)
         status = await command.wait_for_exit()
@@ -99,9 +79,9 @@ async def test_the_sandbox_serves_on_free_ports_and_exits_on_sigterm():
     assert answer.choices[0].message.content[0].text
     assert health is None
     assert {"/healthz": 200, "/readyz": 200, "/version": 200, "/other": 404} == {
-        path: status for path, (status, _) in pages.items()
+        path: page.status for path, page in pages.items()
     }
-    assert "togetherchat" == json.loads(pages["/version"][1])["name"]
+    assert "togetherchat" == json.loads(pages["/version"].text)["name"]
     assert 0 == status
     assert 3 > took_s
     assert any({"Complete", "OK"} <= set(line.split()) for line in command.lines)
@@ -158,7 +138,7 @@ async def test_sigterm_finishes_a_stream_and_rejects_new_calls():
     """Readiness and health change at once, the stream is complete, and the exit status is 0."""
     released = asyncio.Event()
     async with (
-        ScriptedUpstream(streaming_until(released)) as upstream,
+        ScriptedUpstream(always(paused_sse(released))) as upstream,
         serving(
             "--health-listen", "127.0.0.1:0", environment={"TOGETHER_BASE_URL": upstream.base_url}
         ) as running,
@@ -173,7 +153,7 @@ async def test_sigterm_finishes_a_stream_and_rejects_new_calls():
             before = (await watch.read()).status
             command.signal(signal.SIGTERM)
             after = (await watch.read()).status
-        readiness, liveness = await page(admin, "/readyz"), await page(admin, "/healthz")
+        readiness, liveness = await get_page(admin, "/readyz"), await get_page(admin, "/healthz")
         await goaway_received(channel_of_the_stream)
         rejected = await failing(chat.Complete(request()))
         released.set()
@@ -182,7 +162,7 @@ async def test_sigterm_finishes_a_stream_and_rejects_new_calls():
         status = await command.wait_for_exit()
 
     assert (SERVING, NOT_SERVING) == (before, after)
-    assert (503, 200) == (readiness[0], liveness[0])
+    assert (503, 200) == (readiness.status, liveness.status)
     assert grpc.StatusCode.UNAVAILABLE is rejected.code
     assert "Hi there" == "".join(message.delta.text for message in messages)
     assert messages[-1].HasField("completed")
@@ -193,13 +173,13 @@ async def test_sigterm_finishes_a_stream_and_rejects_new_calls():
 async def test_calls_are_accepted_during_the_drain_delay_until_a_second_signal():
     """Load balancers have time to notice. A second signal ends the delay."""
     async with (
-        ScriptedUpstream(completion("Hi")) as upstream,
+        ScriptedUpstream(completing()) as upstream,
         serving("--drain-delay-s", "600", environment={"TOGETHER_BASE_URL": upstream.base_url}) as running,
     ):
         command, chat, (_, _, admin) = running
         command.signal(signal.SIGTERM)
         await command.wait_for_line("not serving")
-        readiness, _ = await page(admin, "/readyz")
+        readiness = (await get_page(admin, "/readyz")).status
         answer = await chat.Complete(request())
         command.signal(signal.SIGTERM)
         status = await command.wait_for_exit()
@@ -240,7 +220,7 @@ async def test_a_second_sigterm_aborts_calls_in_flight():
         command, chat, _ = running
         unary = asyncio.create_task(failing(chat.Complete(request())))
         stream = asyncio.create_task(collect(chat.StreamComplete(request())))
-        await upstream.asked(2)
+        await upstream.received(2)
         command.signal(signal.SIGTERM)
         await command.wait_for_line("not serving")
         command.signal(signal.SIGTERM)
@@ -285,8 +265,8 @@ async def test_help_names_every_setting():
 async def test_log_lines_are_json_without_keys_prompts_and_completions():
     """One object per call. Invalid headers of callers do not appear either."""
     odd = [("authorization", f"Bearer {CANARY_KEY}".encode() + b"\xff"), ("x-request-id", b"canary\xff")]
-    error = {"error": {"message": f"bad key {CANARY_KEY}: {CANARY_PROMPT}"}}
-    async with ScriptedUpstream(completion(CANARY_ANSWER)) as upstream:
+    error = openai.error(f"bad key {CANARY_KEY}: {CANARY_PROMPT}")
+    async with ScriptedUpstream(completing(CANARY_ANSWER)) as upstream:
         environment = {"TOGETHER_API_KEY": CANARY_KEY, "TOGETHER_BASE_URL": upstream.base_url}
         async with serving("--log-format", "json", environment=environment) as (
             command,
@@ -294,7 +274,7 @@ async def test_log_lines_are_json_without_keys_prompts_and_completions():
             (address, _, _),
         ):
             await chat.Complete(request(), metadata=[("x-request-id", "first")])
-            upstream.script = always(json_answer(401, error))
+            upstream.script = always(json_response(401, error))
             await failing(chat.Complete(request(), metadata=[("x-request-id", "second")]))
             async with http2_peer(address) as peer:
                 peer.call(1, COMPLETE, request().SerializeToString(), odd)
@@ -321,7 +301,7 @@ async def test_a_log_that_nobody_reads_does_not_block_the_service():
         with reserved_address() as address:
             arguments = ("--grpc-listen", address, "--admin-listen", "off", "--log-format", "json")
             async with (
-                ScriptedUpstream(completion("Hi")) as upstream,
+                ScriptedUpstream(completing()) as upstream,
                 running_command(
                     *arguments, stderr=write_end, environment={"TOGETHER_BASE_URL": upstream.base_url}
                 ) as command,

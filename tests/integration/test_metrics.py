@@ -12,13 +12,13 @@ from grpc import aio
 from support import openai
 from support.app import CANARY_KEY, CANARY_PROMPT, failing, grpc_timeout, request, running_app
 from support.collector import traced_app
-from support.http_client import running_door
+from support.http_client import running_http
 from support.ports import refusing_port
 from support.scraping import OPENMETRICS, scraped
 from support.scripted_upstream import ScriptedUpstream, always
 from support.tenants import Keys, bearer
 from support.tls import Folder, Pair, credentials
-from support.upstream_script import json_answer
+from support.upstream_script import json_response
 from support.waiting import eventually
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 from togetherchat_server.telemetry.metrics import definitions as names
@@ -72,7 +72,7 @@ async def when_idle(app):
 @pytest.mark.parametrize("accept", ["text/plain", OPENMETRICS])
 async def test_a_server_exports_the_defined_metrics(accept):
     """Every name with its kind and labels, except those of workers, the provider and optional parts."""
-    async with running_door(max_retries=1, max_queued_calls=1, sandbox_tokens_per_second=0) as http:
+    async with running_http(max_retries=1, max_queued_calls=1, sandbox_tokens_per_second=0) as http:
         await mixed(http.app)
         await http.complete(model="openai/gpt-oss-120b")
         await when_idle(http.app)
@@ -179,7 +179,7 @@ async def test_callers_cannot_make_series():
 
 async def test_the_rate_limits_of_the_provider_are_metrics():
     """Its headers by model, with the time of the update."""
-    answer = json_answer(
+    answer = json_response(
         200,
         openai.completion(),
         {"x-ratelimit-limit": 600, "x-ratelimit-remaining": 599, "x-tokenlimit-remaining": 9000},
@@ -201,7 +201,7 @@ async def test_the_rate_limits_of_the_provider_are_metrics():
 
 async def test_the_page_holds_no_key_prompt_or_completion():
     """Neither the service's nor a caller's, however the call ended."""
-    async with running_door(upstream_credentials="caller-then-server", sandbox_tokens_per_second=0) as http:
+    async with running_http(upstream_credentials="caller-then-server", sandbox_tokens_per_second=0) as http:
         app = http.app
         keys = [("authorization", f"Bearer {CALLER_KEY}"), ("x-request-id", "canary-request-id")]
         await mixed(app)

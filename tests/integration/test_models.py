@@ -11,10 +11,11 @@ from pathlib import Path
 import grpc
 import pytest
 
+from support import openai
 from support.app import failing, request, running_app
 from support.scraping import scraped
 from support.scripted_upstream import ScriptedUpstream
-from support.upstream_script import AwaitClose, Reset, Send, json_answer, sse, sse_head
+from support.upstream_script import AwaitClose, Reset, Send, json_response, sse, sse_head
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.telemetry.metrics import definitions as names
@@ -24,23 +25,17 @@ PRICED, OTHER = "openai/gpt-oss-120b", "zai-org/GLM-5.3"
 RETIRED = "meta-llama/Meta-Llama-3-8B-Instruct-Turbo"
 OLD, NEW = "mistralai/Mistral-7B-Instruct-v0.3", "mistralai/Ministral-3-14B-Instruct-2512"
 LIMITS = {"x-ratelimit-limit": "200", "x-ratelimit-remaining": "199", "X-RateLimit-Odd!": "1"}
-USAGE = {"prompt_tokens": 1000, "completion_tokens": 10, "total_tokens": 1010, "cached_tokens": 400}
-NOT_AVAILABLE = {
-    "id": "oid-404",
-    "error": {
-        "message": "Unable to access model {model}. Please visit https://api.together.ai/models",
-        "type": "invalid_request_error",
-        "param": None,
-        "code": "model_not_available",
-    },
-}
+USAGE = openai.usage(1000, 10, cached_tokens=400)
+NOT_AVAILABLE = openai.error(
+    "Unable to access model {model}. Please visit https://api.together.ai/models", code="model_not_available"
+)
 
 
 class Provider:
     """What the scripted upstream lists and rejects; a test may change it."""
 
     def __init__(self, *listed, rejected=(), status=404):
-        self.listed = [{"id": model, "object": "model", "created": 0, "type": "chat"} for model in listed]
+        self.listed = [openai.model(name) for name in listed]
         self.lists = None
         self.rejected = set(rejected)
         self.status = status
@@ -51,19 +46,17 @@ class Provider:
             return self.list(received)
         body = json.loads(received.body)
         if body["model"] in self.rejected:
-            return json_answer(self.status, NOT_AVAILABLE)
+            return json_response(self.status, NOT_AVAILABLE)
         model = self.served_as or body["model"]
-        shared = {"id": "oid-1", "created": 1, "model": model}
         if body.get("stream"):
-            choice = {"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}
-            _, *events = sse([json.dumps({**shared, "choices": [choice], "usage": USAGE}), "[DONE]"])
+            _, *events = sse(
+                [openai.chunk("Hi", finish_reason="stop", model=model, usage=USAGE), openai.DONE]
+            )
             return (Send(sse_head(200, LIMITS)), *events)
-        message = {"role": "assistant", "content": "Hi"}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        return json_answer(200, {**shared, "choices": [choice], "usage": USAGE}, LIMITS)
+        return json_response(200, openai.completion(model=model, usage=USAGE), LIMITS)
 
     def list(self, received):
-        return json_answer(200, self.lists(received) if self.lists else self.listed)
+        return json_response(200, self.lists(received) if self.lists else self.listed)
 
 
 def running_service(upstream, **settings):
@@ -84,7 +77,7 @@ def warnings(message):
 
 
 def requested_models(upstream):
-    return [json.loads(one.body)["model"] for one in upstream.ledger.requests if one.body]
+    return [json.loads(one.body)["model"] for one in upstream.request_log.requests if one.body]
 
 
 async def completions(app, model, **fields):
@@ -146,7 +139,7 @@ async def test_a_listed_model_that_is_not_available_is_unconfirmed_and_still_tri
         provider.rejected.clear()
         await app.chat.Complete(request(model=PRICED))
         again, _ = await listed(app)
-        lists = [one for one in upstream.ledger.requests if not one.body]
+        lists = [one for one in upstream.request_log.requests if not one.body]
     assert "MODEL_NOT_FOUND" == failure.info.reason
     assert ["ACTIVE", "UNCONFIRMED", "ACTIVE"] == [states[PRICED] for states in (before, after, again)]
     assert ["ACTIVE"] * 3 == [states[OTHER] for states in (before, after, again)]
@@ -253,13 +246,8 @@ async def test_private_models_of_one_key_are_not_shown_to_another():
     """The same is true of unavailable models: each caller sees those of its own key."""
     provider = Provider(rejected={PRICED})
     provider.lists = lambda received: [
-        {
-            "id": f"of/{received.headers['authorization'][-3:]}",
-            "object": "model",
-            "created": 0,
-            "type": "chat",
-        },
-        {"id": PRICED, "object": "model", "created": 0, "type": "chat"},
+        openai.model(f"of/{received.headers['authorization'][-3:]}"),
+        openai.model(PRICED),
     ]
 
     async def seen(app, key):
@@ -288,12 +276,12 @@ async def test_simultaneous_calls_share_one_fetch_which_ends_with_the_service():
     async with ScriptedUpstream(provider) as upstream:
         async with running_service(upstream, drain_timeout_s=0.0) as app:
             listing = [asyncio.ensure_future(listed(app)) for _ in range(3)]
-            await upstream.asked()
+            await upstream.received()
         await upstream.closed(0)
         for one in listing:
             one.cancel()
         await asyncio.gather(*listing, return_exceptions=True)
-        assert 1 == len(upstream.ledger.requests)
+        assert 1 == len(upstream.request_log.requests)
 
 
 async def test_an_alias_is_resolved_listed_and_reported():
@@ -361,7 +349,7 @@ async def test_successors_can_be_turned_off():
 def priced_list(_):
     """Prices of the provider that are higher than the catalog's, with a rate for cached tokens."""
     pricing = {"input": 1.0, "output": 2.0, "cached_input": 0.1, "hourly": 0, "base": 0, "finetune": 0}
-    return [{"id": PRICED, "object": "model", "created": 0, "type": "chat", "pricing": pricing}]
+    return [openai.model(PRICED, pricing=pricing)]
 
 
 async def test_the_cost_is_that_of_input_cached_and_output_tokens_of_the_model_that_served():
@@ -414,8 +402,8 @@ async def test_rate_limits_are_in_the_trailers_the_call_record_and_the_metrics()
 
 async def test_a_rate_limit_error_has_the_limits_too():
     """The newest documentation promises only the reset, and only for this error."""
-    body = {"error": {"message": "slow down", "type": "dynamic_request_limited", "code": None}}
-    rejection = json_answer(429, body, {"x-ratelimit-reset": "3"})
+    body = openai.error("slow down", type="dynamic_request_limited")
+    rejection = json_response(429, body, {"x-ratelimit-reset": "3"})
     async with ScriptedUpstream(lambda _: rejection) as upstream, running_service(upstream) as app:
         failure = await failing(app.chat.Complete(request(model=PRICED)))
         gauges = await rate_limits(app)

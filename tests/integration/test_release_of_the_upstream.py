@@ -1,6 +1,6 @@
 """A call that ends early closes its upstream socket at once, in every phase and whichever side ends it.
 
-The sockets are real on both sides; the upstream's ledger records when its peer closed. The guarantee
+The sockets are real on both sides; the upstream's request log records when its peer closed. The guarantee
 is a quarter of a second; a few milliseconds are usual.
 """
 
@@ -14,10 +14,10 @@ import pytest
 from support import openai
 from support.app import collect, failing, grpc_timeout, request, running_app
 from support.scripted_upstream import ScriptedUpstream, always
-from support.upstream_script import Repeat, Send, Stall, chunk, head, json_answer, sse_event, sse_head
+from support.upstream_script import Repeat, Send, Stall, chunk, head, json_response, sse_event, sse_head
 from support.waiting import eventually
 
-PROMISE_S = 0.25
+CLOSE_DEADLINE_S = 0.25
 DEADLINE_MS = 500
 
 EVENT = sse_event(openai.chunk("word " * 200))
@@ -55,19 +55,19 @@ def upstream_in(phase):
 async def reached(upstream, phase):
     """Wait until the call has reached its phase."""
     if phase.scheme:
-        await upstream.until(lambda ledger: ledger.connections and ledger.connections[0].bytes_received)
+        await upstream.until(lambda log: log.connections and log.connections[0].bytes_received)
         return
-    await upstream.asked()
+    await upstream.received()
     if any(isinstance(step, Repeat) for step in phase.answer):
         await blocked(upstream)
     elif len(phase.answer) > 1:
-        await upstream.until(lambda ledger: ledger.requests[0].bytes_sent)
+        await upstream.until(lambda log: log.requests[0].bytes_sent)
 
 
 async def blocked(upstream):
     """Wait until the sender is blocked: the service has stopped reading."""
     before = -1
-    while before != (now := upstream.ledger.requests[0].bytes_sent):
+    while before != (now := upstream.request_log.requests[0].bytes_sent):
         before = now
         await asyncio.sleep(0.2)
 
@@ -91,7 +91,7 @@ async def test_a_cancel_closes_the_upstream(phase):
         closed_at = await upstream.closed(0)
         await asyncio.gather(waiting, return_exceptions=True)
 
-    assert closed_at - cancelled_at < PROMISE_S
+    assert closed_at - cancelled_at < CLOSE_DEADLINE_S
     (record,) = app.records()
     assert ("CANCELLED", "CALLER_CANCELLED") == (record["code"], record["reason"])
 
@@ -107,7 +107,7 @@ async def test_a_deadline_closes_the_upstream(phase):
             failure = await failing(begin(app, phase, metadata=grpc_timeout(DEADLINE_MS)))
         closed_at = await upstream.closed(0)
 
-    assert closed_at - began_at < DEADLINE_MS / 1000 + PROMISE_S
+    assert closed_at - began_at < DEADLINE_MS / 1000 + CLOSE_DEADLINE_S
     assert (grpc.StatusCode.DEADLINE_EXCEEDED, "CALLER_DEADLINE") == (failure.code, failure.info.reason)
 
 
@@ -120,7 +120,7 @@ async def test_the_deadline_of_a_caller_that_does_not_read_closes_the_upstream()
         closed_at = await upstream.closed(0)
         assert grpc.StatusCode.DEADLINE_EXCEEDED == await call.code()
 
-    assert closed_at - began_at < 1.0 + PROMISE_S
+    assert closed_at - began_at < 1.0 + CLOSE_DEADLINE_S
 
 
 async def test_a_lost_connection_of_the_caller_closes_the_upstream():
@@ -133,7 +133,7 @@ async def test_a_lost_connection_of_the_caller_closes_the_upstream():
         await app.channel.close(grace=None)
         closed_at = await upstream.closed(0)
 
-    assert closed_at - closed_by_caller_at < PROMISE_S
+    assert closed_at - closed_by_caller_at < CLOSE_DEADLINE_S
 
 
 async def test_a_caller_that_does_not_read_is_disconnected():
@@ -169,7 +169,7 @@ async def test_the_provider_is_read_no_faster_than_the_caller_reads():
     async with upstream_in(phase) as upstream, running_app(upstream.base_url) as app:
         call = begin(app, phase)
         await reached(upstream, phase)
-        sent = upstream.ledger.requests[0].bytes_sent
+        sent = upstream.request_log.requests[0].bytes_sent
         call.cancel()
 
     assert sent < len(EVENT) * 100_000 / 4
@@ -182,12 +182,12 @@ async def test_the_service_works_after_many_cancels():
         running_app(upstream.base_url, max_concurrent_calls=100) as app,
     ):
         calls = [app.chat.Complete(request()) for _ in range(100)]
-        await upstream.asked(100)
+        await upstream.received(100)
         for call in calls:
             call.cancel()
-        await upstream.until(lambda ledger: not ledger.still_open)
+        await upstream.until(lambda log: not log.still_open)
 
-        upstream.script = always(json_answer(503, {}))
+        upstream.script = always(json_response(503, {}))
         after = [await failing(app.chat.Complete(request())) for _ in range(2)]
 
     assert ["UPSTREAM_OVERLOADED"] * 2 == [failure.info.reason for failure in after]

@@ -8,12 +8,12 @@ import pytest
 from support import openai
 from support.app import collect, failing, request, running_app
 from support.scripted_upstream import ScriptedUpstream, always, in_turn
-from support.upstream_script import Reset, Send, json_answer, sse, sse_event, sse_head
+from support.upstream_script import Reset, Send, json_response, sse, sse_event, sse_head
 
-COMPLETION = json_answer(200, openai.completion())
+COMPLETION = json_response(200, openai.completion())
 STREAM = sse([openai.chunk("Hi"), openai.DONE])
-BUSY = json_answer(503, {"error": {"message": "busy"}})
-LIMITED = json_answer(429, {"error": {"message": "slow down"}}, {"retry-after-ms": "20"})
+BUSY = json_response(503, {"error": {"message": "busy"}})
+LIMITED = json_response(429, {"error": {"message": "slow down"}}, {"retry-after-ms": "20"})
 
 
 async def test_a_unary_call_succeeds_after_two_failures():
@@ -24,7 +24,7 @@ async def test_a_unary_call_succeeds_after_two_failures():
     ):
         response = await app.chat.Complete(request())
 
-    assert (3, 3) == (response.attempts, len(upstream.ledger.requests))
+    assert (3, 3) == (response.attempts, len(upstream.request_log.requests))
 
 
 async def test_a_stream_succeeds_after_two_failures():
@@ -48,18 +48,18 @@ async def test_attempts_are_bounded():
     ):
         failure = await failing(app.chat.Complete(request()))
 
-    assert 3 == len(upstream.ledger.requests)
+    assert 3 == len(upstream.request_log.requests)
     assert "3" == failure.info.metadata["attempts"]
 
 
 @pytest.mark.parametrize(
     "response",
     [
-        json_answer(500, {}),
-        json_answer(400, {}),
-        json_answer(504, {}),
+        json_response(500, {}),
+        json_response(400, {}),
+        json_response(504, {}),
         (Reset(),),
-        json_answer(200, {"no": "answer"}),
+        json_response(200, {"no": "answer"}),
     ],
     ids=["500", "400", "504", "reset", "malformed"],
 )
@@ -71,12 +71,12 @@ async def test_a_request_that_may_be_billed_is_not_retried(response):
     ):
         await failing(app.chat.Complete(request()))
 
-    assert 1 == len(upstream.ledger.requests)
+    assert 1 == len(upstream.request_log.requests)
 
 
 async def test_billable_retries_allows_one_more_attempt():
     """`--billable-retries 1` allows a second attempt after a 500."""
-    script = in_turn(json_answer(500, {}), COMPLETION)
+    script = in_turn(json_response(500, {}), COMPLETION)
     async with (
         ScriptedUpstream(script) as upstream,
         running_app(upstream.base_url, billable_retries=1) as app,
@@ -95,31 +95,31 @@ async def test_nothing_is_retried_after_the_first_event():
     ):
         events, failure = await collect(app.chat.StreamComplete(request()))
 
-    assert 1 == len(upstream.ledger.requests)
+    assert 1 == len(upstream.request_log.requests)
     assert ("UPSTREAM_TRUNCATED", "-1", 2) == (failure.info.reason, failure.pushback, len(events))
 
 
 async def test_a_cancel_while_backing_off_sends_nothing_more():
     """A cancel during the delay before a retry prevents the second request."""
-    wait = json_answer(429, {"error": {"message": "slow down"}}, {"retry-after": "5"})
+    wait = json_response(429, {"error": {"message": "slow down"}}, {"retry-after": "5"})
     async with (
         ScriptedUpstream(always(wait)) as upstream,
         running_app(upstream.base_url, max_retries=2) as app,
     ):
         call = app.chat.Complete(request())
         waiting = asyncio.ensure_future(call.wait_for_connection())
-        await upstream.asked()
-        await upstream.until(lambda ledger: ledger.requests[0].bytes_sent)
+        await upstream.received()
+        await upstream.until(lambda log: log.requests[0].bytes_sent)
         call.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
 
-    assert 1 == len(upstream.ledger.requests)
+    assert 1 == len(upstream.request_log.requests)
     assert ["CALLER_CANCELLED"] == [record["reason"] for record in app.records()]
 
 
 async def test_a_delay_beyond_the_deadline_fails_at_once():
     """The caller receives the delay in the error instead of waiting for it."""
-    wait = json_answer(429, {"error": {"message": "slow down"}}, {"retry-after": "20"})
+    wait = json_response(429, {"error": {"message": "slow down"}}, {"retry-after": "20"})
     async with (
         ScriptedUpstream(always(wait)) as upstream,
         running_app(upstream.base_url, max_retries=2) as app,
@@ -135,7 +135,7 @@ async def test_a_delay_beyond_the_deadline_fails_at_once():
 
 async def test_a_delay_of_the_provider_applies_to_the_next_call_too():
     """Until the delay is over, calls for that model fail without a request to the provider."""
-    wait = json_answer(
+    wait = json_response(
         429, {"error": {"message": "slow down", "type": "dynamic_token_limited"}}, {"retry-after": "20"}
     )
     async with ScriptedUpstream(always(wait)) as upstream, running_app(upstream.base_url) as app:
@@ -143,7 +143,7 @@ async def test_a_delay_of_the_provider_applies_to_the_next_call_too():
         second = await failing(app.chat.Complete(request()))
         other = await failing(app.chat.Complete(request(model="another/model")))
 
-    assert 2 == len(upstream.ledger.requests)
+    assert 2 == len(upstream.request_log.requests)
     assert "RATE_LIMITED_TOKENS" == second.info.reason == other.info.reason
     assert int(second.pushback) > 15_000
     assert "attempts" not in second.info.metadata
@@ -155,7 +155,7 @@ async def test_the_throttle_opens_for_a_provider_that_is_down():
         failures = [await failing(app.chat.Complete(request())) for _ in range(60)]
 
     assert {"UPSTREAM_OVERLOADED"} == {failure.info.reason for failure in failures}
-    assert len(upstream.ledger.requests) < 50
+    assert len(upstream.request_log.requests) < 50
 
 
 async def test_the_sandboxs_recovering_models():

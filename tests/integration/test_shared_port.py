@@ -1,11 +1,11 @@
 """The port that workers share: its reservation, and how one worker stops listening on it."""
 
-import asyncio
 import socket
 
 import pytest
 
 from support.app import running_app
+from support.http_client import head, raw_caller
 from support.waiting import eventually
 from togetherchat_server.supervisor.listener_shutdown import stop_listening
 from togetherchat_server.supervisor.port_reservation import PortReservation
@@ -148,13 +148,13 @@ def test_other_ports_keep_listening():
 async def test_http_stops_listening_and_keeps_its_connections():
     """A connection from before is served. A new one is refused."""
     async with running_app(http_listen=f"{HOST}:0") as app:
-        port = port_of(app.addresses.http)
-        reader, writer = await asyncio.open_connection(HOST, port)
-        await eventually(lambda: app.http_server.connections == 1)
-        app.http_server.stop_listening()
-        writer.write(b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        address = app.addresses.http
+        async with raw_caller(address) as caller:
+            await eventually(lambda: app.http_server.connections == 1)
+            app.http_server.stop_listening()
+            await caller.send(head(method="GET", path="/v1/models"))
 
-        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
-        with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_connection(HOST, port)
-        writer.close()
+            assert (await caller.read_head()).startswith(b"HTTP/1.1 200 ")
+            with pytest.raises(ConnectionRefusedError):
+                async with raw_caller(address):
+                    pass

@@ -233,7 +233,7 @@ async def test_calls_in_flight_hold_over_two_workers_and_the_death_of_one(tmp_pa
             stack.callback(call.cancel)
         rows = await fleet.wait_for(lambda rows: sum(row["in_flight"] for row in rows) == 4)
         await eventually(lambda: sum(call.done() for call in calls) == 12, within_s=REASONABLE_S)
-        assert 4 == len(upstream.ledger.requests)
+        assert 4 == len(upstream.request_log.requests)
 
         dying = max(rows, key=lambda row: row["in_flight"])
         os.kill(dying["pid"], signal.SIGKILL)
@@ -243,9 +243,9 @@ async def test_calls_in_flight_hold_over_two_workers_and_the_death_of_one(tmp_pa
             stub = (await callers(fleet, stack, 1))[0]
             call = stub.Complete(request(), metadata=bearer(key))
             stack.callback(call.cancel)
-            before = len(upstream.ledger.requests)
+            before = len(upstream.request_log.requests)
             ended = asyncio.ensure_future(codes_of([call]))
-            asked = asyncio.ensure_future(upstream.asked(before + 1))
+            asked = asyncio.ensure_future(upstream.received(before + 1))
             await asyncio.wait({ended, asked}, return_when=asyncio.FIRST_COMPLETED)
             freed += asked.done() and not ended.done()
             asked.cancel()

@@ -7,12 +7,13 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from support import openai
 from support.app import CANARY_KEY, CANARY_PROMPT, collect, failing, request, running_app
 from support.http2_peer import ACK, DATA, HEADERS, PING, RST_STREAM, WINDOW_UPDATE, http2_peer, status_in
-from support.http_client import COMPLETIONS, ask, head, raw_caller, running_door
+from support.http_client import COMPLETIONS, head, raw_caller, request_body, running_http
 from support.scripted_upstream import ScriptedUpstream, always
 from support.tenants import Keys, bearer
-from support.upstream_script import Stall, json_answer
+from support.upstream_script import Stall, json_response
 from support.waiting import eventually
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.tenants.key_format import format_key, key_id_of
@@ -20,20 +21,17 @@ from togetherchat_server.tenants.key_format import format_key, key_id_of
 MODEL, OTHER = "openai/gpt-oss-120b", "zai-org/GLM-5.3"
 OLD, NEW = "mistralai/Mistral-7B-Instruct-v0.3", "mistralai/Ministral-3-14B-Instruct-2512"
 OWN = "tgp_v1_own0123456789"
-USAGE = {"prompt_tokens": 90, "completion_tokens": 10, "total_tokens": 100}
 UNKNOWN = format_key(bytes(6), bytes(32))
 
 
 def provider(received):
     """List two models, reject an old one, and complete the rest."""
     if received.path == "/v1/models":
-        return json_answer(200, [{"id": name, "object": "model", "type": "chat"} for name in (MODEL, OTHER)])
+        return json_response(200, [openai.model(name) for name in (MODEL, OTHER)])
     model = json.loads(received.body)["model"]
     if model == OLD:
-        return json_answer(404, {"error": {"message": "no such model", "code": "model_not_available"}})
-    message = {"role": "assistant", "content": "Hi"}
-    choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    return json_answer(200, {"id": "1", "model": model, "created": 1, "choices": [choice], "usage": USAGE})
+        return json_response(404, openai.error("no such model", code="model_not_available"))
+    return json_response(200, openai.completion(model=model, usage=openai.usage(90, 10)))
 
 
 @pytest.fixture
@@ -89,7 +87,7 @@ async def test_a_call_without_a_valid_key_is_rejected(keys, metadata, reason):
 
     assert [grpc.StatusCode.UNAUTHENTICATED] * 4 == [failure.code for failure in failures]
     assert [reason] * 4 == [failure.info.reason for failure in failures]
-    assert [] == upstream.ledger.requests
+    assert [] == upstream.request_log.requests
 
 
 async def test_health_needs_no_key(keys):
@@ -146,9 +144,9 @@ async def test_a_large_message_with_an_invalid_key_is_not_read(keys, known):
 async def test_a_large_body_with_an_invalid_key_is_not_waited_for(keys):
     """Over HTTP too, the response follows the headers."""
     keys.create("acme")
-    async with running_door(api_keys_file=str(keys.path)) as door, raw_caller(door) as caller:
+    async with running_http(api_keys_file=str(keys.path)) as http, raw_caller(http.address) as caller:
         await caller.send(head(f"content-length: {MESSAGE_BYTES}", f"authorization: Bearer {UNKNOWN}"))
-        answer = await caller.head()
+        answer = await caller.read_head()
 
     assert answer.startswith(b"HTTP/1.1 401 ")
 
@@ -161,17 +159,17 @@ async def test_failed_authentications_throttle_an_address(keys):
     ours, theirs = keys.create("acme"), keys.create("globex")
     async with (
         ScriptedUpstream(provider) as upstream,
-        running_door(upstream.base_url, api_keys_file=str(keys.path), auth_failures_per_minute=1) as door,
+        running_http(upstream.base_url, api_keys_file=str(keys.path), auth_failures_per_minute=1) as http,
     ):
 
         async def reason(text):
-            failure = await failing(door.app.chat.Complete(request(), metadata=bearer(text)))
+            failure = await failing(http.app.chat.Complete(request(), metadata=bearer(text)))
             return failure.info.reason
 
-        before = await code_of(door.app.chat.Complete(request(), metadata=bearer(ours)))
+        before = await code_of(http.app.chat.Complete(request(), metadata=bearer(ours)))
         reasons = [await reason(text) for text in (UNKNOWN, UNKNOWN, theirs)]
-        over_http = await door.client.post(COMPLETIONS, json=ask(), headers=dict(bearer(UNKNOWN)))
-        after = await code_of(door.app.chat.Complete(request(), metadata=bearer(ours)))
+        over_http = await http.client.post(COMPLETIONS, json=request_body(), headers=dict(bearer(UNKNOWN)))
+        after = await code_of(http.app.chat.Complete(request(), metadata=bearer(ours)))
 
     assert ["INVALID_CREDENTIALS", "CALLER_QUOTA", "CALLER_QUOTA"] == reasons
     assert 429 == over_http.status_code
@@ -239,7 +237,7 @@ async def test_the_callers_own_together_key_has_its_own_header(keys, mode, metad
         running_app(upstream.base_url, api_keys_file=str(keys.path), upstream_credentials=mode) as app,
     ):
         code = await code_of(app.chat.Complete(request(), metadata=bearer(text, *metadata)))
-        seen = [one.headers["authorization"] for one in upstream.ledger.requests]
+        seen = [one.headers["authorization"] for one in upstream.request_log.requests]
 
     assert [f"Bearer {sent}"] * (sent is not None) == seen
     assert ("OK" if sent else "UNAUTHENTICATED") == code
@@ -263,7 +261,7 @@ async def test_no_key_is_logged_returned_or_sent(keys, limits):
             except grpc.aio.AioRpcError as error:
                 seen.append(repr(error))
         keys.path.write_text(f"{text}\n")
-        seen += [repr(app.app), str(upstream.ledger.requests)]
+        seen += [repr(app.app), str(upstream.request_log.requests)]
     seen.append(app.log.getvalue())
 
     output = "\n".join(seen)
@@ -323,19 +321,19 @@ async def test_the_safety_model_must_be_allowed_too(keys, limits, allowed, safet
     fields = {"model": MODEL, "safety_model": safety_model}
     async with (
         ScriptedUpstream(provider) as upstream,
-        running_door(
+        running_http(
             upstream.base_url,
             api_keys_file=str(keys.path),
             tenants_file=path,
             alias={"guard": GUARD},
             alias_unlisted=True,
-        ) as door,
+        ) as http,
     ):
-        chat = door.app.chat
+        chat = http.app.chat
         codes = [await code_of(chat.Complete(request(**fields), metadata=headers))]
         _, failure = await collect(chat.StreamComplete(request(**fields), metadata=headers))
-        answer = await door.client.post(COMPLETIONS, json=ask(**fields), headers=dict(headers))
-        sent = [json.loads(one.body)["safety_model"] for one in upstream.ledger.requests]
+        answer = await http.client.post(COMPLETIONS, json=request_body(**fields), headers=dict(headers))
+        sent = [json.loads(one.body)["safety_model"] for one in upstream.request_log.requests]
 
     expected = (["PERMISSION_DENIED"], 403, []) if rejected else (["OK"], 200, [safety_model] * 3)
     assert expected == (codes, answer.status_code, sent)
@@ -405,7 +403,7 @@ async def test_the_bound_on_output_is_set_if_the_request_has_none(keys, limits):
         for fields in requests:
             await app.chat.Complete(request(**fields), metadata=bearer(text))
 
-    assert [100, 33, 7, 50] == [json.loads(one.body)["max_tokens"] for one in upstream.ledger.requests]
+    assert [100, 33, 7, 50] == [json.loads(one.body)["max_tokens"] for one in upstream.request_log.requests]
 
 
 @pytest.mark.parametrize(
@@ -430,7 +428,7 @@ async def test_more_output_than_allowed_is_rejected_with_the_field(keys, limits,
     (violation,) = failure.details["BadRequest"].field_violations
     assert (grpc.StatusCode.INVALID_ARGUMENT, field) == (failure.code, violation.field)
     assert rule in violation.description
-    assert [] == upstream.ledger.requests
+    assert [] == upstream.request_log.requests
 
 
 def quota_of(failure):
@@ -485,12 +483,12 @@ async def test_calls_in_flight_beyond_the_limit_are_rejected(keys, limits):
         running_app(upstream.base_url, api_keys_file=str(keys.path), tenants_file=path) as app,
     ):
         first = app.chat.Complete(request(), metadata=bearer(text))
-        await upstream.asked(1)
+        await upstream.received(1)
         failure = await failing(app.chat.Complete(request(), metadata=bearer(text)))
         first.cancel()
         await eventually(lambda: app.app.in_flight == 0)
         second = app.chat.Complete(request(), metadata=bearer(text))
-        await upstream.asked(2)
+        await upstream.received(2)
         second.cancel()
 
     message = "tenant acme has used up its 1 calls in flight"
@@ -520,15 +518,15 @@ async def test_the_http_frontend_applies_the_same_rules(keys, limits):
     headers = dict(bearer(text))
     async with (
         ScriptedUpstream(provider) as upstream,
-        running_door(upstream.base_url, api_keys_file=str(keys.path), tenants_file=path) as door,
+        running_http(upstream.base_url, api_keys_file=str(keys.path), tenants_file=path) as http,
     ):
 
         async def post(headers, model=MODEL):
-            return await door.client.post(COMPLETIONS, json=ask(model=model), headers=headers)
+            return await http.client.post(COMPLETIONS, json=request_body(model=model), headers=headers)
 
         responses = [await post(one) for one in ({}, dict(bearer(UNKNOWN)))]
         responses += [await post(headers), await post(headers, OTHER)]
-        listed = await door.client.get("/v1/models", headers=headers)
+        listed = await http.client.get("/v1/models", headers=headers)
         responses += [await post(headers), await post(headers)]
 
     assert [401, 401, 200, 403, 200, 429] == [response.status_code for response in responses]

@@ -22,11 +22,11 @@ from support.app import CANARY_KEY, collect, failing, request, running_app
 from support.certificates import OPENSSL
 from support.command import running_command
 from support.fleet import running_fleet
-from support.http_client import COMPLETIONS, ask
+from support.http_client import head, raw_caller, request_body
 from support.scraping import scraped
 from support.scripted_upstream import ScriptedUpstream, always
 from support.tls import CANARY_COMMENT, Pair, client_context, credentials, expired, handshake, replace
-from support.upstream_script import Pause, Send, chunk, sse_head
+from support.upstream_script import paused_sse
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 from togetherchat_server.frontends.http import server
 from togetherchat_server.telemetry.metrics import definitions as names
@@ -61,13 +61,9 @@ async def chat_stub(address, channel_credentials):
 
 async def complete_over_http(address, context):
     """Return the status of a complete response over HTTP."""
-    host, _, port = address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port), ssl=context, server_hostname="localhost")
-    body = json.dumps(ask()).encode()
-    head = f"POST {COMPLETIONS} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-    writer.write(f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body)
-    response = await reader.read()
-    writer.close()
+    async with raw_caller(address, tls=context) as caller:
+        await caller.post(request_body(), "connection: close")
+        response = await caller.read_to_end()
     return int(response.split(b" ")[1])
 
 
@@ -115,11 +111,9 @@ async def test_a_plaintext_client_is_not_served(serving):
     """A gRPC client fails with UNAVAILABLE. An HTTP client's connection is closed."""
     async with serving() as app:
         rejected = await failing(app.chat.Complete(request()))
-        host, _, port = app.addresses.http.rpartition(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n")
-        received = await reader.read()
-        writer.close()
+        async with raw_caller(app.addresses.http) as caller:
+            await caller.send(head(method="GET", path="/v1/models"))
+            received = await caller.read_to_end()
 
     assert grpc.StatusCode.UNAVAILABLE is rejected.code
     assert b"HTTP" not in received
@@ -196,12 +190,10 @@ async def test_probes_need_no_certificate(serving):
 async def test_a_failed_handshake_leaves_no_connection(serving, pairs, folder):
     """The gauge does not count the connection, and the next connection is served."""
     async with serving() as app:
-        host, _, port = app.addresses.http.rpartition(":")
         for _ in range(3):
-            reader, writer = await asyncio.open_connection(host, int(port))
-            writer.write(b"no handshake\r\n\r\n")
-            await reader.read()
-            writer.close()
+            async with raw_caller(app.addresses.http) as caller:
+                await caller.send(b"no handshake\r\n\r\n")
+                await caller.read_to_end()
         open_between = (await scraped(app.addresses.admin)).value(names.HTTP_CONNECTIONS)
         status = await complete_over_http(app.addresses.http, client_context(pairs[0], folder.path))
 
@@ -212,11 +204,8 @@ async def test_a_failed_handshake_leaves_no_connection(serving, pairs, folder):
 async def test_a_connection_without_a_handshake_is_closed(serving, monkeypatch):
     """After the handshake timeout. gRPC's timeout is an option of its server."""
     monkeypatch.setattr(server, "HANDSHAKE_S", 0.2)
-    async with serving() as app:
-        host, _, port = app.addresses.http.rpartition(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        received = await reader.read()
-        writer.close()
+    async with serving() as app, raw_caller(app.addresses.http) as caller:
+        received = await caller.read_to_end()
 
     assert b"" == received
 
@@ -224,11 +213,9 @@ async def test_a_connection_without_a_handshake_is_closed(serving, monkeypatch):
 async def test_new_handshakes_use_the_new_certificate_and_a_stream_continues(serving, folder, pairs):
     """Files replaced during a stream do not affect the stream."""
     released = asyncio.Event()
-    end = event(" there", "stop") + chunk(b"data: [DONE]\n\n") + chunk(b"")
-    script = always((Send(sse_head() + event("Hi")), Pause(released), Send(end)))
     context = client_context(pairs[0], folder.path)
     async with (
-        ScriptedUpstream(script) as upstream,
+        ScriptedUpstream(always(paused_sse(released))) as upstream,
         serving(upstream.base_url) as app,
         chat_stub(app.addresses.grpc, credentials(pairs[0])) as chat,
     ):
@@ -249,12 +236,6 @@ async def test_new_handshakes_use_the_new_certificate_and_a_stream_continues(ser
     assert events[-1].HasField("completed")
     assert later_events[-1].HasField("completed")
     assert 1 == app.log.getvalue().count("TLS certificate replaced")
-
-
-def event(text, finish=None):
-    choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish}
-    body = json.dumps({"id": "oid-1", "created": 1, "model": "m", "choices": [choice]})
-    return chunk(b"data: " + body.encode() + b"\n\n")
 
 
 @pytest.mark.parametrize("listener", LISTENERS)

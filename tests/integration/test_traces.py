@@ -18,10 +18,10 @@ from support.collector import (
     running_collector,
     telemetry,
     traced_app,
-    traced_door,
+    traced_http,
 )
 from support.scripted_upstream import ScriptedUpstream, always, in_turn
-from support.upstream_script import Fin, Send, Stall, json_answer, sse, sse_event, sse_head
+from support.upstream_script import Fin, Send, Stall, json_response, sse, sse_event, sse_head
 from support.waiting import eventually
 from togetherchat_server.telemetry.metrics import definitions as names
 
@@ -32,13 +32,13 @@ STATE = "vendor=one,other=two"
 STATES = ("made", "exported", "lost")
 SECRET_TEXT = "canary completion, never to be exported"
 SERVED = {"id": "answer-1", "model": "served/model"}
-UNARY = json_answer(200, openai.completion(SECRET_TEXT, usage=openai.usage(5, 7), **SERVED))
+UNARY = json_response(200, openai.completion(SECRET_TEXT, usage=openai.usage(5, 7), **SERVED))
 EVENT = openai.chunk(SECRET_TEXT, **SERVED)
 LAST = openai.chunk("", finish_reason="length", usage=openai.usage(5, 7), **SERVED)
 STREAM = sse([EVENT, LAST, openai.DONE])
-BUSY = json_answer(503, {"error": {"message": "busy"}})
-BAD = json_answer(400, {"error": {"message": "no"}})
-BROKEN = json_answer(500, {"error": {"message": "no"}})
+BUSY = json_response(503, {"error": {"message": "busy"}})
+BAD = json_response(400, {"error": {"message": "no"}})
+BROKEN = json_response(500, {"error": {"message": "no"}})
 HANGING = (Send(sse_head() + sse_event(EVENT)), Stall())
 
 
@@ -48,7 +48,7 @@ def parent(text=PARENT, state=STATE):
 
 def sent_traceparents(upstream):
     """The `traceparent` header of each request to the provider."""
-    return [seen.headers.get("traceparent") for seen in upstream.ledger.requests]
+    return [seen.headers.get("traceparent") for seen in upstream.request_log.requests]
 
 
 async def test_the_call_is_a_child_of_its_caller_and_the_attempt_of_the_call():
@@ -77,7 +77,7 @@ async def test_the_request_to_the_provider_has_the_span_of_the_attempt():
     ):
         await app.chat.Complete(request(), metadata=parent())
         _, attempt = await collector.seen(2)
-        (seen,) = upstream.ledger.requests
+        (seen,) = upstream.request_log.requests
 
     assert f"00-{TRACE_ID}-{attempt.span_id}-01" == seen.headers["traceparent"]
     assert STATE == seen.headers["tracestate"]
@@ -255,7 +255,7 @@ async def test_an_http_call_continues_a_trace():
     """With the attributes of the conventions for HTTP."""
     async with (
         ScriptedUpstream(always(UNARY)) as upstream,
-        traced_door(upstream.base_url, headers=dict(parent())) as (http, collector),
+        traced_http(upstream.base_url, headers=dict(parent())) as (http, collector),
     ):
         await http.complete()
         call, attempt = await collector.seen(2)
@@ -271,8 +271,8 @@ async def test_an_http_call_continues_a_trace():
 async def test_a_list_of_models_is_traced_too():
     """Its attempt names no model."""
     async with (
-        ScriptedUpstream(always(json_answer(200, []))) as upstream,
-        traced_door(upstream.base_url) as (http, collector),
+        ScriptedUpstream(always(json_response(200, []))) as upstream,
+        traced_http(upstream.base_url) as (http, collector),
     ):
         await http.client.get("/v1/models")
         call, attempt = await collector.seen(2)
@@ -352,7 +352,7 @@ async def test_without_tracing_the_callers_trace_is_passed_on():
     """The headers are sent to the provider unchanged."""
     async with ScriptedUpstream(always(UNARY)) as upstream, running_app(upstream.base_url) as app:
         await app.chat.Complete(request(), metadata=parent())
-        (seen,) = upstream.ledger.requests
+        (seen,) = upstream.request_log.requests
 
     assert (PARENT, STATE) == (seen.headers["traceparent"], seen.headers["tracestate"])
 
@@ -372,7 +372,7 @@ async def test_the_log_names_the_trace():
 
 async def test_no_content_is_exported():
     """No prompt, completion, key or text of the provider, in unary calls, streams and failures."""
-    leaking = json_answer(500, {"error": {"message": f"{CANARY_PROMPT} {CANARY_KEY}"}})
+    leaking = json_response(500, {"error": {"message": f"{CANARY_PROMPT} {CANARY_KEY}"}})
     async with (
         ScriptedUpstream(in_turn(UNARY, STREAM, leaking)) as upstream,
         traced_app(upstream.base_url) as (app, collector),

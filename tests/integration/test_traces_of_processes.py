@@ -8,7 +8,7 @@ from grpc import aio
 from support.app import collect, request
 from support.collector import CLIENT, SERVER, running_collector, sent_to, traced_app
 from support.fleet import running_fleet
-from support.http_client import COMPLETIONS, ask
+from support.http_client import COMPLETIONS, request_body
 from support.tls import Folder, Pair, client_context, credentials
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 
@@ -77,7 +77,9 @@ async def test_the_scheme_is_https_with_a_certificate(pair, tmp_path):
         aio.secure_channel(app.addresses.grpc, credentials(pair)) as channel,
     ):
         port = app.addresses.http.rpartition(":")[2]
-        answer = await client.post(f"https://localhost:{port}{COMPLETIONS}", json=ask(), headers=claims)
+        answer = await client.post(
+            f"https://localhost:{port}{COMPLETIONS}", json=request_body(), headers=claims
+        )
         await service_grpc.ChatServiceStub(channel).Complete(request())
         over_http, over_grpc, *_ = await collector.seen(4)
 

@@ -20,7 +20,7 @@ from support.app import collect, request
 from support.command import ROOTS, running_command
 from support.fleet import LOOPBACK, SANDBOX, is_alive, running_fleet
 from support.scripted_upstream import ScriptedUpstream, always
-from support.upstream_script import Pause, Send, chunk, sse_head
+from support.upstream_script import paused_sse
 from support.waiting import eventually
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 from togetherchat_client.channel import service_config
@@ -36,24 +36,12 @@ NO_RETRIES = (OWN_CONNECTION, ("grpc.enable_retries", 0))
 SHIPPED = (OWN_CONNECTION, ("grpc.service_config", service_config()))
 
 
-def event(text, finish=None):
-    choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish}
-    body = json.dumps({"id": "oid-1", "created": 1, "model": "m", "choices": [choice]})
-    return chunk(b"data: " + body.encode() + b"\n\n")
-
-
-def streaming_until(released):
-    """Return a script that streams one word, waits, and streams the rest."""
-    end = event("there", "stop") + chunk(b"data: [DONE]\n\n") + chunk(b"")
-    return always((Send(sse_head() + event("Hi ")), Pause(released), Send(end)))
-
-
 @asynccontextmanager
 async def held_streams(*arguments):
     """Run a fleet whose streams wait for the event after their first word."""
     released = asyncio.Event()
     async with (
-        ScriptedUpstream(streaming_until(released)) as upstream,
+        ScriptedUpstream(always(paused_sse(released))) as upstream,
         running_fleet(*arguments, base_url=upstream.base_url) as fleet,
         AsyncExitStack() as connections,
     ):
@@ -178,8 +166,8 @@ async def test_the_supervisor_serves_the_admin_port_and_loads_no_grpc(shared_fle
     async with aio.insecure_channel(shared_fleet.health) as channel:
         health = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
 
-    assert [200] * 4 == [status for status, _ in pages]
-    assert shared_fleet.pid == json.loads(pages[3][1])["supervisor"]
+    assert [200] * 4 == [page.status for page in pages]
+    assert shared_fleet.pid == json.loads(pages[3].text)["supervisor"]
     assert shared_fleet.pid not in pids
     assert health_pb2.HealthCheckResponse.SERVING == health.status
     assert "2 workers" in shared_fleet.banner
@@ -245,7 +233,7 @@ async def test_sigterm_finishes_the_streams_of_every_worker():
         status = await fleet.command.wait_for_exit()
 
     assert {grpc.StatusCode.OK} == set(codes)
-    assert (503, 200) == (readiness[0], liveness[0])
+    assert (503, 200) == (readiness.status, liveness.status)
     assert 0 == status
     assert not any(map(is_alive, pids))
     assert is_free(fleet.grpc)

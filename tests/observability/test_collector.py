@@ -9,11 +9,11 @@ from support import openai
 from support.app import CANARY_KEY, CANARY_PROMPT, collect, failing, request
 from support.collector import CLIENT, ERROR, SERVER, UNSET, sent_to
 from support.command import running_command
-from support.http_client import COMPLETIONS, ask
+from support.http_client import COMPLETIONS, request_body
 from support.real_collector import real_collector
 from support.scripted_upstream import ScriptedUpstream, in_turn
 from support.tls import Folder, Pair
-from support.upstream_script import json_answer, sse
+from support.upstream_script import json_response, sse
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
@@ -21,7 +21,7 @@ PARENT_ID = "b7ad6b7169203331"
 PARENT = (("traceparent", f"00-{TRACE_ID}-{PARENT_ID}-01"), ("tracestate", "vendor=one"))
 SECRET_TEXT = "canary completion, never to be exported"
 SERVED = {"id": "answer-1", "model": "served/model"}
-UNARY = json_answer(200, openai.completion(SECRET_TEXT, usage=openai.usage(5, 7), **SERVED))
+UNARY = json_response(200, openai.completion(SECRET_TEXT, usage=openai.usage(5, 7), **SERVED))
 STREAM = sse(
     [
         openai.chunk(SECRET_TEXT, **SERVED),
@@ -29,7 +29,7 @@ STREAM = sse(
         openai.DONE,
     ]
 )
-BUSY = json_answer(503, {"error": {"message": f"{CANARY_PROMPT} {CANARY_KEY}"}})
+BUSY = json_response(503, {"error": {"message": f"{CANARY_PROMPT} {CANARY_KEY}"}})
 LOCAL = (
     "--grpc-listen",
     "127.0.0.1:0",
@@ -76,7 +76,7 @@ async def test_spans_of_all_kinds_of_calls_arrive(tmp_path):
         await chat.Complete(request(), metadata=PARENT)
         failure = await failing(chat.Complete(request(), metadata=PARENT))
         assert "UPSTREAM_OVERLOADED" == failure.info.reason
-        response = await client.post(COMPLETIONS, json=ask(), headers=dict(PARENT))
+        response = await client.post(COMPLETIONS, json=request_body(), headers=dict(PARENT))
         assert 200 == response.status_code
 
     async with real_collector(tmp_path) as collector:

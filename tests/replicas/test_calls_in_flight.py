@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from support.command import ROOTS
 from support.replicas import CALLS, LONG_TIMEOUT_S, empty, replica_store
-from support.waiting import answered
+from support.waiting import poll
 from togetherchat_server.tenants.quota_store import QuotaMetric, QuotaRejection
 from togetherchat_server.tenants.redis.leases import Lease
 from togetherchat_server.tenants.tenants_file import QuotaLimits
@@ -40,7 +40,7 @@ async def test_two_replicas_admit_as_many_calls_as_one(replicas):
         one = await replicas[1 - side].enter("acme", THREE)
         return one if isinstance(one, Lease) else None
 
-    await answered(admitted)
+    await poll(admitted)
     assert (3, [FULL] * 17) == (len(leases), rejected)
     assert FULL == await replicas[side].enter("acme", THREE)
     assert isinstance(await replicas[side].enter("globex", THREE), Lease)
@@ -58,13 +58,13 @@ async def test_a_rejection_for_calls_in_flight_consumes_no_request(replicas):
         one = await theirs.enter("acme", both)
         return one if isinstance(one, Lease) else None
 
-    theirs.leave(await answered(second))
+    theirs.leave(await poll(second))
 
     async def without_a_request():
         one = await ours.enter("acme", both)
         return one if one != FULL else None
 
-    assert QuotaMetric.REQUESTS is (await answered(without_a_request)).metric
+    assert QuotaMetric.REQUESTS is (await poll(without_a_request)).metric
     assert isinstance(await ours.enter("acme", QuotaLimits(max_concurrent_calls=1)), Lease)
 
 
@@ -105,7 +105,7 @@ async def test_the_calls_of_a_killed_replica_are_released(redis, client):
         one = await store.enter("acme", THREE)
         return one if isinstance(one, Lease) else None
 
-    await answered(admitted)
+    await poll(admitted)
     admitted_s = await now_s(client)
     await store.aclose()
 
@@ -122,11 +122,11 @@ async def test_a_lease_is_renewed_while_its_call_lasts(redis, client):
     async def past_the_first_end():
         return True if await now_s(client) > first_end_s else None
 
-    await answered(past_the_first_end)
+    await poll(past_the_first_end)
     rejected = await theirs.enter("acme", QuotaLimits(max_concurrent_calls=1))
     later_end_s = await client.zscore(CALLS, lease.id)
     ours.leave(lease)
-    await answered(lambda: empty(client))
+    await poll(lambda: empty(client))
     await ours.aclose()
     await theirs.aclose()
 
@@ -153,7 +153,7 @@ async def test_a_restarted_redis_receives_the_calls_in_flight(redis):
             names = {name.decode() for name in await client.zrange(CALLS, 0, -1)}
             return names if names >= held else None
 
-        names = await answered(known)
+        names = await poll(known)
         rejected = [await store.enter("acme", THREE) for store in (ours, theirs)]
     await ours.aclose()
     await theirs.aclose()
@@ -172,7 +172,7 @@ async def test_calls_that_ended_while_redis_hung_are_released_when_it_continues(
         one = await store.enter("acme", limits)
         return one if isinstance(one, Lease) else None
 
-    lease = await answered(leased)
+    lease = await poll(leased)
     redis.process.send_signal(signal.SIGSTOP)
     try:
         while not store.unavailable:
@@ -185,7 +185,7 @@ async def test_calls_that_ended_while_redis_hung_are_released_when_it_continues(
         await store.enter("globex", PLENTY)
         return await empty(client)
 
-    await answered(released)
+    await poll(released)
     await store.aclose()
 
 
@@ -213,7 +213,7 @@ async def test_cancelled_calls_leave_no_lease_behind(redis, client):
 
     for _ in range(20):
         await asyncio.gather(*(cancel_at_random() for _ in range(50)))
-    await answered(lambda: empty(client))
+    await poll(lambda: empty(client))
     await store.aclose()
 
     assert 0 < len(admitted) < 1000

@@ -5,7 +5,7 @@ import signal
 import time
 
 from support.replicas import LONG_TIMEOUT_S, replica_store
-from support.waiting import answered
+from support.waiting import poll
 from togetherchat_server.tenants.quota_store import QuotaMetric
 from togetherchat_server.tenants.tenants_file import QuotaLimits
 
@@ -28,7 +28,7 @@ async def test_tokens_are_counted_together(replicas):
     limits = QuotaLimits(tokens_per_minute=600)
     assert None is await ours.enter("acme", limits)
     ours.spend("acme", 1800, limits)
-    rejection = await answered(lambda: theirs.enter("acme", limits))
+    rejection = await poll(lambda: theirs.enter("acme", limits))
 
     assert QuotaMetric.TOKENS is rejection.metric
     assert 100 < rejection.retry_after_s <= 121
@@ -40,7 +40,7 @@ async def test_a_rejected_call_is_not_counted(replicas):
     ours, _ = replicas
     both = QuotaLimits(requests_per_minute=2, tokens_per_minute=600)
     ours.spend("acme", 6000, both)
-    await answered(lambda: ours.enter("acme", QuotaLimits(tokens_per_minute=600)))
+    await poll(lambda: ours.enter("acme", QuotaLimits(tokens_per_minute=600)))
     for _ in range(5):
         assert QuotaMetric.TOKENS is (await ours.enter("acme", both)).metric
 
@@ -60,7 +60,7 @@ async def test_unused_keys_expire(redis, replicas):
         names = await client.keys("*")
         return names if len(names) == 2 else None
 
-    names = await answered(both)
+    names = await poll(both)
     ttls_s = [await client.ttl(name) for name in names]
 
     assert {b"togetherchat:{acme}:requests", b"togetherchat:{acme}:tokens"} == set(names)

@@ -13,7 +13,7 @@ from support.replicas import CALLS, LONG_TIMEOUT_S, empty
 from support.scripted_upstream import ScriptedUpstream, always
 from support.tenants import Keys, bearer
 from support.upstream_script import Stall
-from support.waiting import answered, eventually
+from support.waiting import eventually, poll
 from togetherchat.v1 import chat_service_pb2 as service
 
 
@@ -64,7 +64,7 @@ async def test_two_services_share_a_tenants_calls_in_flight(serving):
     ):
         stream = ours.chat.StreamComplete(request(), metadata=serving.metadata)
         reading = asyncio.create_task(stream.read())
-        await upstream.asked(1)
+        await upstream.received(1)
         failure = await failing(theirs.chat.Complete(request(), metadata=serving.metadata))
         stream.cancel()
         await asyncio.wait({reading})
@@ -72,12 +72,12 @@ async def test_two_services_share_a_tenants_calls_in_flight(serving):
         async def admitted():
             call = theirs.chat.Complete(request(), metadata=serving.metadata)
             ended = asyncio.ensure_future(call.code())
-            await eventually(lambda: ended.done() or len(upstream.ledger.requests) == 2)
+            await eventually(lambda: ended.done() or len(upstream.request_log.requests) == 2)
             call.cancel()
             await ended
-            return len(upstream.ledger.requests) == 2 or None
+            return len(upstream.request_log.requests) == 2 or None
 
-        await answered(admitted)
+        await poll(admitted)
 
     assert grpc.StatusCode.RESOURCE_EXHAUSTED is failure.code
     assert ("CALLER_QUOTA", "tenant acme has used up its 1 calls in flight") == (
@@ -116,7 +116,7 @@ async def test_cancelled_calls_of_a_service_leave_no_lease_behind(serving, clien
             call.cancel()
             await waiting
         await eventually(lambda: app.app.in_flight == 0)
-        await answered(lambda: empty(client))
+        await poll(lambda: empty(client))
 
 
 async def test_a_service_that_stops_leaves_no_lease_behind(serving, client):
@@ -127,7 +127,7 @@ async def test_a_service_that_stops_leaves_no_lease_behind(serving, client):
     ):
         calls = [app.chat.StreamComplete(request(), metadata=serving.metadata) for _ in range(5)]
         reading = [asyncio.ensure_future(call.code()) for call in calls]
-        await upstream.asked(5)
+        await upstream.received(5)
         held = await client.zcard(CALLS)
         for call in calls:
             call.cancel()

@@ -10,7 +10,7 @@ from grpc import aio
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as otlp
 
 from support.app import running_app
-from support.http_client import running_door
+from support.http_client import running_http
 from support.waiting import eventually
 
 SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
@@ -144,9 +144,9 @@ async def traced_app(base_url=None, *, environment=None, **settings):
 
 
 @asynccontextmanager
-async def traced_door(base_url=None, **settings):
-    """As `traced_app`, with the HTTP door."""
+async def traced_http(base_url=None, **settings):
+    """As `traced_app`, with the HTTP listener."""
     async with running_collector() as collector:
         with telemetry(collector.port):
-            async with running_door(base_url, traces="otlp", **settings) as door:
-                yield door, collector
+            async with running_http(base_url, traces="otlp", **settings) as http:
+                yield http, collector

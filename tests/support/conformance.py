@@ -131,11 +131,11 @@ class Service:
         self._sandbox = sandbox
 
     def beside(self, case_id):
-        asked = self._sandbox.request_log.entries(id=case_id)
+        entries = self._sandbox.request_log.entries(id=case_id)
         ended = [record for record in self._app.records() if record["id"] == case_id]
         return {
-            "provider_requests": len(asked),
-            "provider_saw": asked[-1].to_json()["ended"] if asked else "nothing",
+            "provider_requests": len(entries),
+            "provider_saw": entries[-1].to_json()["ended"] if entries else "nothing",
             "service_calls": len(ended),
         }
 

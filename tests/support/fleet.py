@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from support.command import REASONABLE_S, running_command
+from support.http_client import get_page
 
 LOOPBACK = (
     "--grpc-listen",
@@ -36,18 +37,12 @@ class RunningFleet:
         return self.command.process.pid
 
     async def page(self, path):
-        """Return the status and the body of a page of the admin port."""
-        host, _, port = self.admin.rpartition(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(f"GET {path} HTTP/1.1\r\n\r\n".encode())
-        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-        writer.close()
-        return int(head.split(b" ")[1]), body.decode()
+        return await get_page(self.admin, path)
 
     async def processes(self, role="worker"):
         """Return the rows of `/workers` with this role."""
-        _, body = await self.page("/workers")
-        return [row for row in json.loads(body)["processes"] if row["role"] == role]
+        page = await self.page("/workers")
+        return [row for row in json.loads(page.text)["processes"] if row["role"] == role]
 
     async def wait_for(self, condition, role="worker"):
         """Wait until the rows of `/workers` meet the condition. Return the rows."""

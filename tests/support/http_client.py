@@ -1,4 +1,4 @@
-"""The HTTP door of a started service, and callers of it: a polite one and a raw one."""
+"""HTTP clients of a started service: an ordinary one, and a raw one that can break the protocol."""
 
 import asyncio
 import json
@@ -14,31 +14,34 @@ from support.waiting import eventually
 
 COMPLETIONS = "/v1/chat/completions"
 TOKEN = "tgp_v1_callers0123456789"
-ASK = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
+REQUEST = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
 
 
-def ask(**members):
+def request_body(**members):
     """The body of a request."""
-    return {**ASK, **members}
+    return {**REQUEST, **members}
 
 
 @dataclass(kw_only=True)
-class Door:
-    """A service with its door open."""
+class HttpService:
+    """A started service with an HTTP listener, and a client of it."""
 
     app: RunningApp
     client: httpx.AsyncClient
 
     @property
-    def place(self):
-        host, _, port = self.app.addresses.http.rpartition(":")
-        return host, int(port)
+    def address(self):
+        return self.app.addresses.http
+
+    @property
+    def port(self):
+        return int(self.address.rpartition(":")[2])
 
     async def complete(self, **members):
-        return await self.client.post(COMPLETIONS, json=ask(**members))
+        return await self.client.post(COMPLETIONS, json=request_body(**members))
 
     async def events(self, **members):
-        """The data of a stream's events, parsed but for `[DONE]`."""
+        """The data of a stream's events, as JSON except `[DONE]`."""
         response = await self.complete(stream=True, **members)
         assert 200 == response.status_code, response.text
         return events_of(response.text)
@@ -47,14 +50,14 @@ class Door:
         return self.app.records()
 
     async def recorded(self, calls=1):
-        """The records, once there are so many."""
+        """Wait until there are this many call records; returns them."""
         await eventually(lambda: len(self.records()) >= calls)
         return self.records()
 
 
 @asynccontextmanager
-async def running_door(base_url=None, *, headers=None, **settings):
-    """As `running_app`, with the door and a client of it that trusts no environment."""
+async def running_http(base_url=None, *, headers=None, **settings):
+    """As `running_app`, with an HTTP listener and a client that ignores the environment's proxies."""
     async with (
         running_app(base_url, http_listen="127.0.0.1:0", **settings) as app,
         httpx.AsyncClient(
@@ -65,11 +68,11 @@ async def running_door(base_url=None, *, headers=None, **settings):
             verify=False,  # over http: reading the authorities takes 20 ms
         ) as client,
     ):
-        yield Door(app=app, client=client)
+        yield HttpService(app=app, client=client)
 
 
 def events_of(text):
-    """What a stream said: every event is one line of data and a blank one."""
+    """The data of a stream's events; each event is one line of data and a blank line."""
     found = []
     for event in text.split("\n\n")[:-1]:
         if not event.startswith(":"):
@@ -80,7 +83,7 @@ def events_of(text):
 
 
 class RawCaller:
-    """A peer that speaks HTTP by hand, so that it can misbehave."""
+    """One connection that sends the bytes it is given."""
 
     def __init__(self, reader, writer):
         self.reader = reader
@@ -90,28 +93,28 @@ class RawCaller:
         self.writer.write(data)
         await self.writer.drain()
 
-    async def ask(self, body, *headers):
-        """Send a whole request."""
+    async def post(self, body, *headers):
+        """Send a complete request for a completion."""
         data = json.dumps(body).encode()
         await self.send(head(f"content-length: {len(data)}", *headers) + data)
 
-    async def head(self):
-        """The status and headers of the answer."""
+    async def read_head(self):
+        """The status line and headers of the response."""
         return await self.reader.readuntil(b"\r\n\r\n")
 
-    async def ended(self):
-        """What comes until the service closes the connection. A reset is an end too."""
+    async def read_to_end(self):
+        """What arrives until the service closes or resets the connection."""
         try:
             return await self.reader.read()
         except ConnectionResetError:
             return b""
 
-    def leave(self):
-        """Close in order."""
+    def close(self):
+        """Close with a FIN."""
         self.writer.close()
 
     def reset(self):
-        """Vanish with a reset."""
+        """Close with a RST."""
         sock = self.writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
@@ -122,19 +125,50 @@ def head(*headers, method="POST", path=COMPLETIONS):
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """A response of the admin listener."""
+
+    status: int
+    headers: dict[str, str]
+    text: str
+
+
 @asynccontextmanager
-async def raw_caller(door, *, receive_bytes=None):
-    """A connection; with `receive_bytes` its kernel takes no more than about that for a peer who does
-    not read.
+async def raw_caller(address, *, tls=None, receive_bytes=None):
+    """A connection to `host:port`, plain or with this TLS context.
+
+    `receive_bytes` limits how much the kernel accepts for a caller that does not read.
     """
+    host, _, port = address.rpartition(":")
     sock = socket.socket()
     if receive_bytes is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
     sock.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(sock, door.place)
-    reader, writer = await asyncio.open_connection(sock=sock, limit=1024)
-    caller = RawCaller(reader, writer)
     try:
-        yield caller
+        await asyncio.get_running_loop().sock_connect(sock, (host, int(port)))
+    except OSError:
+        sock.close()
+        raise
+    hostname = "localhost" if tls else None
+    reader, writer = await asyncio.open_connection(sock=sock, limit=1024, ssl=tls, server_hostname=hostname)
+    try:
+        yield RawCaller(reader, writer)
     finally:
         writer.transport.abort()
+
+
+async def get_page(address, path, *headers):
+    """A page of the admin listener, which closes the connection after each response.
+
+    There is no look-up of names, because some tests disable that.
+    """
+    async with raw_caller(address) as caller:
+        await caller.send(head(*headers, method="GET", path=path))
+        top, _, body = (await caller.read_to_end()).partition(b"\r\n\r\n")
+    status, *lines = top.decode().split("\r\n")
+    return Page(
+        status=int(status.split(" ")[1]),
+        headers=dict(line.split(": ", 1) for line in lines),
+        text=body.decode(),
+    )

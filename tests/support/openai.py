@@ -2,7 +2,7 @@
 
 Bodies are dictionaries, so that a test can change them; `support.upstream_script` sends them.
 
-    json_answer(200, openai.completion("Hi", usage=openai.usage(3, 1)))
+    json_response(200, openai.completion("Hi", usage=openai.usage(3, 1)))
     sse([openai.chunk("Hi"), openai.chunk(finish_reason="stop"), openai.DONE])
 """
 
@@ -61,6 +61,11 @@ def error(message: str = "Something is wrong.", **fields: Any) -> Json:
     """The body of an error; `fields` replace or extend its `type`, `param` and `code`."""
     shape = {"message": message, "type": "invalid_request_error", "param": None, "code": None, **fields}
     return {"id": "oid-1", "error": shape}
+
+
+def model(name: str, **fields: Any) -> Json:
+    """One model of the provider's list."""
+    return {"id": name, "object": "model", "created": 0, "type": "chat", **fields}
 
 
 def dumps(body: Json) -> bytes:

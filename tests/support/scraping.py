@@ -1,10 +1,11 @@
 """`/metrics` of a running service, read by a parser that is not ours."""
 
-import asyncio
 from dataclasses import dataclass
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
+
+from support.http_client import get_page
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
@@ -41,13 +42,7 @@ class Scraped:
 
 
 async def scraped(admin, accept="text/plain"):
-    """The page, asked for without a look-up of names: tests take those away."""
-    host, _, port = admin.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(f"GET /metrics HTTP/1.1\r\nAccept: {accept}\r\n\r\n".encode())
-    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-    writer.close()
-    status, *lines = head.decode().split("\r\n")
-    assert "HTTP/1.1 200 OK" == status
-    headers = dict(line.split(": ", 1) for line in lines)
-    return Scraped(content_type=headers["content-type"], text=body.decode())
+    """The metrics that the admin listener serves."""
+    page = await get_page(admin, "/metrics", f"accept: {accept}")
+    assert 200 == page.status
+    return Scraped(content_type=page.headers["content-type"], text=page.text)

@@ -8,13 +8,13 @@ A *script* is a callable that receives each request and returns its response: a 
 in order. After the last step the connection waits for its next request.
 
     # steps and common responses are in upstream_script.py
-    async with ScriptedUpstream(in_turn(json_answer(200, {"id": "1"}), (Reset(),))) as upstream:
+    async with ScriptedUpstream(in_turn(json_response(200, {"id": "1"}), (Reset(),))) as upstream:
         ...  # talk to upstream.base_url
-        first, second = upstream.ledger.requests
+        first, second = upstream.request_log.requests
         await upstream.closed(0, within_s=0.25)
 
-The *ledger* is updated as things happen; times are `time.monotonic()` seconds. Wait for the ledger
-(`upstream.until(...)`, `.asked(n)`, `.closed(n)`), not for time.
+The *request log* is updated as things happen; times are `time.monotonic()` seconds. Wait for the log
+(`upstream.until(...)`, `.received(n)`, `.closed(n)`), not for time.
 """
 
 import asyncio
@@ -28,7 +28,6 @@ from dataclasses import dataclass, field
 from typing import Self, assert_never
 
 from support.upstream_script import (
-    Answer,
     AwaitClose,
     Fin,
     FinLater,
@@ -36,6 +35,7 @@ from support.upstream_script import (
     Pieces,
     Repeat,
     Reset,
+    Response,
     Send,
     Stall,
     StartReading,
@@ -62,7 +62,7 @@ class Request:
     body: bytes
     received_at: float
     bytes_sent: int = 0
-    answered_at: float | None = None
+    completed_at: float | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,7 +80,7 @@ class Connection:
 
 
 @dataclass(slots=True)
-class Ledger:
+class RequestLog:
     connections: list[Connection] = field(default_factory=list)
 
     @property
@@ -94,16 +94,16 @@ class Ledger:
         return [number for number, one in enumerate(self.connections) if one.closed_at is None]
 
 
-Script = Callable[[Request], Answer]
+Script = Callable[[Request], Response]
 
 
-def always(answer: Answer) -> Script:
-    return lambda _request: answer
+def always(response: Response) -> Script:
+    return lambda _request: response
 
 
-def in_turn(*answers: Answer) -> Script:
+def in_turn(*responses: Response) -> Script:
     """The first request gets the first response and so on; the last response repeats."""
-    left = list(answers)
+    left = list(responses)
     return lambda _request: left.pop(0) if len(left) > 1 else left[0]
 
 
@@ -122,14 +122,14 @@ class ScriptedUpstream:
         self,
         script: Script,
         *,
-        on_connect: Answer = (),
+        on_connect: Response = (),
         tls: ssl.SSLContext | None = None,
         scheme: str = "",
         host: str = "127.0.0.1",
     ) -> None:
         self.script = script
         self.on_connect = on_connect
-        self.ledger = Ledger()
+        self.request_log = RequestLog()
         self.base_url = ""
         self._tls = tls
         self._scheme = scheme or ("https" if tls else "http")
@@ -162,39 +162,39 @@ class ScriptedUpstream:
         self._server.close()
         for peer in list(self._open):
             peer.abort()
-        await self.until(lambda _ledger: not self._open)
+        await self.until(lambda _log: not self._open)
         if self._failures:
             raise ExceptionGroup("the script failed", self._failures)
 
-    async def until(self, reached: Callable[[Ledger], object], *, within_s: float = REASONABLE_S) -> None:
-        """Wait until `reached(ledger)` is true. Raises TimeoutError if it does not become true."""
+    async def until(self, reached: Callable[[RequestLog], object], *, within_s: float = REASONABLE_S) -> None:
+        """Wait until `reached(request_log)` is true. Raises TimeoutError if it does not become true."""
         async with asyncio.timeout(within_s):
-            while not reached(self.ledger):
+            while not reached(self.request_log):
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def asked(self, requests: int = 1) -> None:
+    async def received(self, requests: int = 1) -> None:
         """Wait until this many requests have arrived in total."""
-        await self.until(lambda ledger: len(ledger.requests) >= requests)
+        await self.until(lambda log: len(log.requests) >= requests)
 
     async def accepted(self, connections: int = 1) -> None:
         """Wait until this many connections were accepted in total."""
-        await self.until(lambda ledger: len(ledger.connections) >= connections)
+        await self.until(lambda log: len(log.connections) >= connections)
 
     async def closed(self, connection: int, *, within_s: float = REASONABLE_S) -> float:
         """Wait until the connection with this number (from 0) is closed; returns when that was."""
         await self.until(
-            lambda ledger: (
-                len(ledger.connections) > connection and ledger.connections[connection].closed_at is not None
+            lambda log: (
+                len(log.connections) > connection and log.connections[connection].closed_at is not None
             ),
             within_s=within_s,
         )
-        closed_at = self.ledger.connections[connection].closed_at
+        closed_at = self.request_log.connections[connection].closed_at
         assert closed_at is not None
         return closed_at
 
     def notify(self) -> None:
-        """Wake everything that waits for a change of the ledger."""
+        """Wake everything that waits for a change of the request log."""
         self._changed.set()
 
     def ended(self, serving: asyncio.Task[None]) -> None:
@@ -224,9 +224,9 @@ class _Peer(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=0)
         secured: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
         self._record.resumed = bool(secured and secured.session_reused)
-        ledger = self._upstream.ledger
-        self._number = len(ledger.connections)
-        ledger.connections.append(self._record)
+        log = self._upstream.request_log
+        self._number = len(log.connections)
+        log.connections.append(self._record)
         self._upstream._open.add(self)
         self._upstream.notify()
         self._serving = asyncio.get_running_loop().create_task(self._serve())
@@ -274,7 +274,7 @@ class _Peer(asyncio.Protocol):
             self._upstream.notify()
             for step in self._upstream.script(request):
                 await self._run(step, request)
-            request.answered_at = time.monotonic()
+            request.completed_at = time.monotonic()
         self._transport.close()
 
     async def _next_request(self) -> Request | None:

@@ -79,7 +79,7 @@ class StartReading:
 Step = (
     Send | Pieces | Repeat | Pause | Fin | FinLater | Reset | AwaitClose | Stall | StopReading | StartReading
 )
-Answer = Sequence[Step]
+Response = Sequence[Step]
 
 
 def head(status: int, headers: Mapping[str, str | int]) -> bytes:
@@ -87,17 +87,19 @@ def head(status: int, headers: Mapping[str, str | int]) -> bytes:
     return f"HTTP/1.1 {status} Scripted\r\n{lines}\r\n".encode("latin-1")
 
 
-def answer(status: int, body: bytes, headers: Mapping[str, str | int] | None = None) -> Answer:
+def http_response(status: int, body: bytes, headers: Mapping[str, str | int] | None = None) -> Response:
     """A complete response with its Content-Length."""
     return (Send(head(status, {"Content-Length": len(body), **(headers or {})}) + body),)
 
 
-def json_answer(status: int, body: object, headers: Mapping[str, str | int] | None = None) -> Answer:
-    return answer(status, json.dumps(body).encode(), {"Content-Type": "application/json", **(headers or {})})
+def json_response(status: int, body: object, headers: Mapping[str, str | int] | None = None) -> Response:
+    return http_response(
+        status, json.dumps(body).encode(), {"Content-Type": "application/json", **(headers or {})}
+    )
 
 
-def html_answer(status: int, body: str, headers: Mapping[str, str | int] | None = None) -> Answer:
-    return answer(status, body.encode(), {"Content-Type": "text/html", **(headers or {})})
+def html_response(status: int, body: str, headers: Mapping[str, str | int] | None = None) -> Response:
+    return http_response(status, body.encode(), {"Content-Type": "text/html", **(headers or {})})
 
 
 def chunk(data: bytes) -> bytes:
@@ -116,7 +118,7 @@ def sse_event(data: dict[str, Any] | str | bytes) -> bytes:
     return chunk(openai.event(data))
 
 
-def sse(events: Iterable[dict[str, Any] | str | bytes], *, chunked: bool = True) -> Answer:
+def sse(events: Iterable[dict[str, Any] | str | bytes], *, chunked: bool = True) -> Response:
     """A complete stream of events: each a JSON body, or the text after `data: `.
 
     If not chunked, the stream ends with a FIN, as in HTTP/1.0.
@@ -126,3 +128,9 @@ def sse(events: Iterable[dict[str, Any] | str | bytes], *, chunked: bool = True)
         return (Send(sse_head()), *(Send(chunk(line)) for line in lines), Send(chunk(b"")))
     opening = head(200, {"Content-Type": "text/event-stream", "Connection": "close"})
     return (Send(opening), *(Send(line) for line in lines), Fin())
+
+
+def paused_sse(released: asyncio.Event, first: str = "Hi ", last: str = "there") -> Response:
+    """A stream of two texts, which waits for the event after the first one."""
+    end = sse_event(openai.chunk(last, finish_reason="stop")) + sse_event(openai.DONE) + chunk(b"")
+    return (Send(sse_head() + sse_event(openai.chunk(first))), Pause(released), Send(end))

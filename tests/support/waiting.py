@@ -1,22 +1,22 @@
-"""Waiting for what must happen and tells nobody."""
+"""Waiting for conditions that have no event."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 async def eventually(reached: Callable[[], object], *, within_s: float = 20.0) -> None:
-    """Wait until `reached()` is true. Raises TimeoutError when it does not come to that."""
+    """Wait until `reached()` is true. Raises TimeoutError if it does not become true."""
     async with asyncio.timeout(within_s):
-        while not reached():  # noqa: ASYNC110  what is waited for has no event
+        while not reached():  # noqa: ASYNC110  there is no event to wait for
             await asyncio.sleep(0.005)
 
 
-async def answered(ask: Callable[[], Awaitable[Answer | None]], *, within_s: float = 20.0) -> Answer:
-    """The first answer to an asking that goes on until there is one, another than None."""
+async def poll(operation: Callable[[], Awaitable[Result | None]], *, within_s: float = 20.0) -> Result:
+    """Repeat the operation until its result is not None; return that result."""
     async with asyncio.timeout(within_s):
-        while (answer := await ask()) is None:  # noqa: ASYNC110  who is asked tells nobody by itself
+        while (result := await operation()) is None:  # noqa: ASYNC110  there is no event to wait for
             await asyncio.sleep(0.01)
-    return answer
+    return result

@@ -9,7 +9,7 @@ from faults.matrix.scene import CANARIES, running_scene
 
 
 @pytest.fixture
-def heard(capfd, caplog):
+def record_exposed(capfd, caplog):
     """Call it with every exposed text; at the end no canary may be in them, nor in anything printed
     or logged.
     """
@@ -22,9 +22,9 @@ def heard(capfd, caplog):
 
 
 @pytest.fixture
-def stage(heard):
+def stage(record_exposed):
     """`async with stage(script, **settings) as scene`: see `scene.running_scene`."""
-    return functools.partial(running_scene, heard)
+    return functools.partial(running_scene, record_exposed)
 
 
 @pytest.fixture

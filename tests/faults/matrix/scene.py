@@ -19,13 +19,13 @@ from dataclasses import dataclass
 
 from grpc import aio
 
-from faults.answers import well
+from faults.responses import valid_response
 from support.app import CANARY_KEY, CANARY_PROMPT, MODEL, collect, failure_of, request, running_app
 from support.scraping import scraped
 from support.scripted_upstream import ScriptedUpstream
 from support.waiting import eventually
 
-PROMISE_S = 0.25
+CLOSE_DEADLINE_S = 0.25
 BUSY_S = 2.0
 """How much later than a short timeout an event may happen on a busy machine."""
 SCENE_S = 60.0
@@ -33,7 +33,7 @@ SCENE_S = 60.0
 CALLER_KEY = "canary-of-the-caller-0123456789"
 CANARIES = (CANARY_KEY, CALLER_KEY, CANARY_PROMPT)
 METHODS = ("Complete", "StreamComplete")
-LITTLE_CHANCE = 0.05
+SMALL_RANDOM_NUMBER = 0.05
 """The random number of a scene: delays between attempts are short."""
 
 
@@ -78,11 +78,11 @@ class Call:
 class Scene:
     """The running service and upstream of a test."""
 
-    def __init__(self, app, upstream, heard):
+    def __init__(self, app, upstream, record_exposed):
         self.app = app
         self.upstream = upstream
         self.calls = {}
-        self._heard = heard
+        self._heard = record_exposed
         self._numbers = itertools.count(1)
 
     def begin(self, method, *, timeout=None, metadata=(), channel_stub=None, text=CANARY_PROMPT, **fields):
@@ -117,7 +117,7 @@ class Scene:
 
     def requests_of(self, call):
         """The number of upstream requests of one call."""
-        return sum(one.headers.get("x-request-id") == call.id for one in self.upstream.ledger.requests)
+        return sum(one.headers.get("x-request-id") == call.id for one in self.upstream.request_log.requests)
 
     async def nothing_in_flight(self):
         admission = self.app.admission
@@ -126,8 +126,8 @@ class Scene:
 
 @asynccontextmanager
 async def running_scene(
-    heard,
-    script=well,
+    record_exposed,
+    script=valid_response,
     *,
     base_url="",
     attempts_are_requests=True,
@@ -138,7 +138,7 @@ async def running_scene(
     """Run a scene, and check the invariants when it ends.
 
     Args:
-        heard: called with every text that callers or the log received.
+        record_exposed: called with every text that callers or the log received.
         script: of the upstream.
         base_url: replaces the upstream's.
         attempts_are_requests: False if connections fail or are replaced.
@@ -149,40 +149,40 @@ async def running_scene(
     to_upstream = {
         name: options.pop(name) for name in ("on_connect", "scheme", "tls", "host") if name in options
     }
-    options.setdefault("random_source", lambda: LITTLE_CHANCE)
+    options.setdefault("random_source", lambda: SMALL_RANDOM_NUMBER)
     async with asyncio.timeout(SCENE_S), ScriptedUpstream(script, **to_upstream) as upstream:
         async with running_app(base_url or upstream.base_url, max_retries=max_retries, **options) as app:
-            scene = Scene(app, upstream, heard)
+            scene = Scene(app, upstream, record_exposed)
             tasks = _tasks_of_the_service()
             yield scene
             await scene.nothing_in_flight()
             await _check_nothing_is_left(scene, tasks)
-            heard((await scraped(app.addresses.admin)).text)
+            record_exposed((await scraped(app.addresses.admin)).text)
             if not (base_url or to_upstream):
                 await _check_next_calls(scene, after)
-        heard(app.log.getvalue())
+        record_exposed(app.log.getvalue())
         await _check_records(scene, attempts_are_requests=attempts_are_requests)
 
 
 async def _check_nothing_is_left(scene, tasks):
     """No more tasks than before, and no socket that outlived its call."""
     await eventually(lambda: len(_tasks_of_the_service()) <= len(tasks))
-    await scene.upstream.until(lambda ledger: not [one for one in ledger.connections if _is_left(one)])
-    for connection in scene.upstream.ledger.connections:
-        if connection.requests and connection.requests[-1].answered_at is None:
+    await scene.upstream.until(lambda log: not [one for one in log.connections if _is_left(one)])
+    for connection in scene.upstream.request_log.connections:
+        if connection.requests and connection.requests[-1].completed_at is None:
             call = scene.calls.get(connection.requests[-1].headers.get("x-request-id"))
             if call is not None and call.ended_at is not None and connection.closed_at is not None:
-                assert connection.closed_at - call.ended_at < PROMISE_S
+                assert connection.closed_at - call.ended_at < CLOSE_DEADLINE_S
 
 
 def _is_left(connection):
     """Open, but not idle."""
-    idle = bool(connection.requests) and connection.requests[-1].answered_at is not None
+    idle = bool(connection.requests) and connection.requests[-1].completed_at is not None
     return connection.closed_at is None and not idle
 
 
 async def _check_next_calls(scene, model):
-    scene.upstream.script = well
+    scene.upstream.script = valid_response
     for method in METHODS:
         ending = await scene.ask(method, model=model, timeout=10)
         assert (OK.code, OK.text) == (ending.code, ending.text)

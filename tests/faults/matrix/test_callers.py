@@ -9,9 +9,9 @@ import grpc
 import pytest
 from grpc import aio
 
-from faults.answers import begun, event, piece, told, well
 from faults.matrix.measure import peak_growth_mib
-from faults.matrix.scene import BUSY_S, CALLER_KEY, METHODS, OK, PROMISE_S, Ending
+from faults.matrix.scene import BUSY_S, CALLER_KEY, CLOSE_DEADLINE_S, METHODS, OK, Ending
+from faults.responses import chunk_json, error_response, event, stream_start, valid_response
 from support.app import failing, failure_of, grpc_timeout, request
 from support.http2_peer import (
     DATA,
@@ -34,7 +34,7 @@ COMPLETE, STREAM = (f"{SERVICE}/{method}" for method in METHODS)
 MIB = 2**20
 CANARY_HEADERS = (("authorization", f"Bearer {CALLER_KEY}"),)
 CANCELLED = Ending(code="CANCELLED")
-BIG = event(piece("word " * 200))
+BIG = event(chunk_json("word " * 200))
 FLOOD = (Send(sse_head()), Repeat(BIG, 100_000))
 MESSAGE = request().SerializeToString()
 
@@ -64,7 +64,7 @@ async def status_of_raw(peer, stream, *, within_s=5.0):
 
 PHASES = [
     ("before the first token of a stream", "StreamComplete", (Send(sse_head()), Stall())),
-    ("after the first token of a stream", "StreamComplete", (begun(piece()), Stall())),
+    ("after the first token of a stream", "StreamComplete", (stream_start(chunk_json()), Stall())),
     ("before a unary response", "Complete", (Stall(),)),
     (
         "within a unary response",
@@ -80,9 +80,9 @@ async def test_cancel(phase, method, steps, stage, table):
     async with stage(always(steps)) as scene:
         call = scene.begin(method)
         waiting = asyncio.ensure_future(scene.ended(call))
-        await scene.upstream.asked()
+        await scene.upstream.received()
         if isinstance(steps[0], Send):
-            await scene.upstream.until(lambda ledger: ledger.requests[0].bytes_sent)
+            await scene.upstream.until(lambda log: log.requests[0].bytes_sent)
             await asyncio.sleep(0.05)
         call.leave()
         late_s = await scene.upstream.closed(0) - call.ended_at
@@ -90,18 +90,18 @@ async def test_cancel(phase, method, steps, stage, table):
 
     table(
         f"cancel {phase}",
-        f"upstream closed within {PROMISE_S * 1000:.0f} ms",
+        f"upstream closed within {CLOSE_DEADLINE_S * 1000:.0f} ms",
         f"{late_s * 1000:.0f} ms",
-        holds=late_s < PROMISE_S,
+        holds=late_s < CLOSE_DEADLINE_S,
     )
 
 
 async def test_cancel_while_backing_off(stage, table):
     """A call cancelled between two attempts sends no further request."""
-    async with stage(always(told(503, headers={"Retry-After": "5"}))) as scene:
+    async with stage(always(error_response(503, headers={"Retry-After": "5"}))) as scene:
         call = scene.begin("Complete")
         waiting = asyncio.ensure_future(scene.ended(call))
-        await scene.upstream.until(lambda ledger: ledger.requests and ledger.requests[0].answered_at)
+        await scene.upstream.until(lambda log: log.requests and log.requests[0].completed_at)
         await eventually(lambda: scene.app.metrics.gauges[names.UPSTREAM_REQUESTS_IN_FLIGHT,]() == 0)
         call.leave()
         await asyncio.gather(waiting, return_exceptions=True)
@@ -117,7 +117,7 @@ FULL = {"max_concurrent_calls": 1, "max_queued_calls": 2, "queue_timeout_s": 5}
 async def fill(scene, calls=1):
     """Begin calls that use all permits, and never end by themselves."""
     held = [scene.begin("Complete") for _ in range(calls)]
-    await scene.upstream.asked(calls)
+    await scene.upstream.received(calls)
     return held
 
 
@@ -140,7 +140,7 @@ async def test_cancel_while_queued(method, stage, table):
         left.leave()
         await asyncio.gather(leaving, return_exceptions=True)
         await eventually(lambda: scene.app.admission.queued == 1)
-        scene.upstream.script = well
+        scene.upstream.script = valid_response
         held.leave()
         seen = await next_one
         sent = scene.requests_of(left)
@@ -204,7 +204,7 @@ async def test_over_quota(stage, table):
     ) as scene:
         held = await fill(scene, 2)
         seen = [await scene.ask(method) for method in METHODS]
-        scene.upstream.script = well
+        scene.upstream.script = valid_response
         other = scene.app.chat.Complete(
             request(), metadata=[("authorization", "Bearer another-canary-0123456789")]
         )
@@ -225,17 +225,17 @@ async def test_cancel_in_the_same_tick_as_completion(method, stage, table):
     async with stage() as scene:
         for ticks in range(60):
             finish = asyncio.Event()
-            scene.upstream.script = lambda asked, finish=finish: (Pause(finish), *well(asked))
+            scene.upstream.script = lambda received, finish=finish: (Pause(finish), *valid_response(received))
             call = scene.begin(method)
             waiting = asyncio.ensure_future(scene.ended(call))
-            before = len(scene.upstream.ledger.requests)
-            await scene.upstream.asked(before + 1)
+            before = len(scene.upstream.request_log.requests)
+            await scene.upstream.received(before + 1)
             finish.set()
             for _ in range(ticks):
                 await asyncio.sleep(0)
             call.leave()
             await asyncio.gather(waiting, return_exceptions=True)
-        scene.upstream.script = well
+        scene.upstream.script = valid_response
 
     codes = {record["code"] for record in scene.app.records()}
     table(
@@ -248,7 +248,7 @@ async def test_cancel_in_the_same_tick_as_completion(method, stage, table):
 
 async def test_deadline_mid_stream(stage, table):
     """The events received are kept; the record has the deadline, not a cancel."""
-    async with stage(always((begun(piece()), Stall()))) as scene:
+    async with stage(always((stream_start(chunk_json()), Stall()))) as scene:
         seen = await scene.ask("StreamComplete", metadata=grpc_timeout(2000))
 
     table("deadline mid-stream", Ending(code="DEADLINE_EXCEEDED", reason="CALLER_DEADLINE", text="Hi"), seen)
@@ -270,7 +270,7 @@ async def test_a_deadline_of_nothing(deadline, method, stage, table):
         async with http2_peer(scene.app.addresses.grpc) as peer:
             peer.call(1, method, MESSAGE, [("grpc-timeout", deadline), *CANARY_HEADERS])
             code = await ended_raw(peer, 1)
-        sent = len(scene.upstream.ledger.requests)
+        sent = len(scene.upstream.request_log.requests)
 
     table(f"a deadline of {deadline}", "DEADLINE_EXCEEDED or a reset, sent 0x upstream", f"{code}, sent {sent}x upstream",
           holds=code in {"DEADLINE_EXCEEDED", "RST_STREAM"} and sent == 0)  # fmt: skip
@@ -307,7 +307,7 @@ async def test_slow_reader(stage, table):
                 await call.grpc.read()
                 await asyncio.sleep(0.01)
             grown = growth()
-        sent_mib = scene.upstream.ledger.requests[0].bytes_sent / MIB
+        sent_mib = scene.upstream.request_log.requests[0].bytes_sent / MIB
         assert not call.grpc.done()
         call.leave()
 
@@ -371,11 +371,11 @@ async def test_half_open_peer(stage, table, options):
     """A peer that was cut off answers no ping: its call ends within ping interval and timeout."""
     options(keepalive_time_ms=200, ping_timeout_ms=200)
     async with (
-        stage(always((begun(piece()), AwaitClose()))) as scene,
+        stage(always((stream_start(chunk_json()), AwaitClose()))) as scene,
         http2_peer(scene.app.addresses.grpc, pongs=False) as peer,
     ):
         peer.call(1, STREAM, MESSAGE, CANARY_HEADERS)
-        await scene.upstream.asked()
+        await scene.upstream.received()
         began_s = time.monotonic()
         late_s = await scene.upstream.closed(0) - began_s
 
@@ -392,7 +392,7 @@ async def test_message_over_the_limit(stage, table, options):
     options(max_receive_message_length=MIB)
     async with stage() as scene:
         failure = await failing(scene.app.channel.unary_unary(COMPLETE)(bytes(MIB + 1)))
-        sent = len(scene.upstream.ledger.requests)
+        sent = len(scene.upstream.request_log.requests)
 
     table(
         "a message over the limit",
@@ -414,7 +414,7 @@ async def test_message_over_the_limit_once_decompressed(stage, table, options):
         ) as channel,
     ):
         failure = await failing(channel.unary_unary(COMPLETE)(message))
-        sent = len(scene.upstream.ledger.requests)
+        sent = len(scene.upstream.request_log.requests)
 
     table(
         "a message over the limit once decompressed",
@@ -470,7 +470,7 @@ async def test_huge_metadata(flood, stage, table):
         failure = await failing(
             scene.app.chat.Complete(request(), metadata=[*HEADER_FLOODS[flood], *CANARY_HEADERS])
         )
-        sent = len(scene.upstream.ledger.requests)
+        sent = len(scene.upstream.request_log.requests)
 
     table(
         f"metadata: {flood}",
@@ -485,7 +485,7 @@ async def test_duplicate_metadata(name, stage, table):
     async with stage() as scene:
         call = scene.app.chat.Complete(request(), metadata=[(name, "1"), (name, "2"), *CANARY_HEADERS])
         await call
-        (sent,) = scene.upstream.ledger.requests
+        (sent,) = scene.upstream.request_log.requests
 
     table(f"{name} twice", grpc.StatusCode.OK, await call.code())
     assert sent.headers.get(name) not in {"1", "2", "1, 2"}
@@ -505,7 +505,7 @@ async def test_wrong_credentials(metadata, reason, stage, table):
     """The call is rejected by its metadata alone."""
     async with stage(upstream_credentials="caller", key=None) as scene:
         failure = await failing(scene.app.chat.Complete(request(), metadata=metadata))
-        sent = len(scene.upstream.ledger.requests)
+        sent = len(scene.upstream.request_log.requests)
 
     table(
         "missing or wrong credentials",
@@ -516,7 +516,7 @@ async def test_wrong_credentials(metadata, reason, stage, table):
 
 async def test_a_rejected_key_of_a_caller(stage, table):
     """The provider's rejection reaches the caller, without the key."""
-    rejected = told(401, message=f"Invalid API key provided: {CALLER_KEY}", code="invalid_api_key")
+    rejected = error_response(401, message=f"Invalid API key provided: {CALLER_KEY}", code="invalid_api_key")
     async with stage(always(rejected), upstream_credentials="caller", key=None) as scene:
         seen = [await scene.ask(method) for method in METHODS]
 
@@ -525,13 +525,15 @@ async def test_a_rejected_key_of_a_caller(stage, table):
 
 async def test_ten_thousand_streams_at_once(stage, table):
     """One connection has at most 1,024 calls in flight; others are served meanwhile."""
-    async with stage(lambda asked: (Pause(0.5), *well(asked)), max_concurrent_calls=2000) as scene:
+    async with stage(
+        lambda received: (Pause(0.5), *valid_response(received)), max_concurrent_calls=2000
+    ) as scene:
         async with http2_peer(scene.app.addresses.grpc) as peer:
             for number in range(10_000):
                 peer.call(2 * number + 1, COMPLETE, MESSAGE, CANARY_HEADERS)
-            await scene.upstream.asked()
+            await scene.upstream.received()
             seen = await scene.ask("Complete", timeout=30)
-            peak = len(scene.upstream.ledger.connections)
+            peak = len(scene.upstream.request_log.connections)
         await eventually(lambda: scene.app.admission.in_flight == 0, within_s=30)
 
     table("10,000 streams at once on one connection", "others are served; at most 1,024 of these are in flight", f"{seen.code}; {peak} connections upstream",
@@ -550,9 +552,9 @@ async def test_rapid_reset(stage, table):
             seen = await scene.ask("Complete", timeout=30)
             took_s = time.monotonic() - began_s
         await eventually(lambda: scene.app.admission.in_flight == 0, within_s=30)
-        for number in range(len(scene.upstream.ledger.connections)):
-            connection = scene.upstream.ledger.connections[number]
-            assert connection.closed_at or connection.requests[-1].answered_at
+        for number in range(len(scene.upstream.request_log.connections)):
+            connection = scene.upstream.request_log.connections[number]
+            assert connection.closed_at or connection.requests[-1].completed_at
     table(
         "10,000 rapid resets",
         "another caller is served",
@@ -638,14 +640,14 @@ async def test_client_and_service_retry_together(stage, table):
     }
     config = json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": policy}]})
     async with (
-        stage(always(told(503)), after="another/model") as scene,
+        stage(always(error_response(503)), after="another/model") as scene,
         aio.insecure_channel(scene.app.addresses.grpc, options=[("grpc.service_config", config)]) as channel,
     ):
         try:
             await service_grpc.ChatServiceStub(channel).Complete(request(), metadata=CANARY_HEADERS)
         except aio.AioRpcError as error:
             failure = failure_of(error)
-        sent = len(scene.upstream.ledger.requests)
+        sent = len(scene.upstream.request_log.requests)
 
     previous = [record["previous_attempts"] for record in scene.app.records()[:3]]
     table("retries of client and service together", "UNAVAILABLE, at most 3 x 3 requests, attempts [0, 1, 2] in the records",

@@ -14,12 +14,13 @@ import time
 import pytest
 from grpc import aio
 
-from faults.answers import DONE, begun, event, piece, well
 from faults.matrix.measure import peak_growth_mib
 from faults.matrix.scene import CALLER_KEY
-from faults.served import page, served
+from faults.responses import DONE, chunk_json, event, stream_start, valid_response
+from faults.served import served
 from support.app import CANARY_KEY, collect, failing, request
 from support.channels import goaway_received
+from support.http_client import get_page
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, Send, Stall, chunk
 
@@ -29,7 +30,7 @@ BUSY_S = 20.0
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 CALLER = (("authorization", f"Bearer {CALLER_KEY}"),)
-END = (Send(event(piece("", "stop")) + event(DONE) + chunk(b"")),)
+END = (Send(event(chunk_json("", "stop")) + event(DONE) + chunk(b"")),)
 
 
 def ask(service, **options):
@@ -44,15 +45,15 @@ async def code_of(call):
     return "OK"
 
 
-async def test_sigterm_idle(table, heard):
+async def test_sigterm_idle(table, record_exposed):
     """An idle process exits at once with status 0."""
-    async with ScriptedUpstream(well) as upstream, served(upstream.base_url) as service:
+    async with ScriptedUpstream(valid_response) as upstream, served(upstream.base_url) as service:
         await ask(service)
         start_s = time.monotonic()
         service.command.signal(signal.SIGTERM)
         status = await service.command.wait_for_exit()
         took_s = time.monotonic() - start_s
-        heard(service.command.error_text)
+        record_exposed(service.command.error_text)
 
     table(
         "SIGTERM, idle",
@@ -62,15 +63,15 @@ async def test_sigterm_idle(table, heard):
     )
 
 
-async def test_sigterm_mid_stream(table, heard):
+async def test_sigterm_mid_stream(table, record_exposed):
     """A stream that ends within the drain timeout is complete. A longer one fails with DRAINING."""
     released = asyncio.Event()
 
     def script(received):
         return (
-            (begun(piece()), Pause(released), *END)
+            (stream_start(chunk_json()), Pause(released), *END)
             if b"short" in received.body
-            else (begun(piece()), Stall())
+            else (stream_start(chunk_json()), Stall())
         )
 
     async with (
@@ -80,49 +81,49 @@ async def test_sigterm_mid_stream(table, heard):
         calls = [service.chat.StreamComplete(request(text), metadata=CALLER) for text in ("short", "long")]
         waiting = [asyncio.ensure_future(collect(call)) for call in calls]
         await upstream.until(
-            lambda ledger: len(ledger.requests) == 2 and all(sent.bytes_sent for sent in ledger.requests)
+            lambda log: len(log.requests) == 2 and all(sent.bytes_sent for sent in log.requests)
         )
         service.command.signal(signal.SIGTERM)
         await goaway_received(service.channel)
-        ready = page(service.admin, "/readyz")
-        rejected, (readiness, _) = await asyncio.gather(code_of(ask(service)), ready)
+        ready = get_page(service.admin, "/readyz")
+        rejected, readiness = await asyncio.gather(code_of(ask(service)), ready)
         released.set()
         (short, failure), (long, aborted) = await asyncio.gather(*waiting)
         status = await service.command.wait_for_exit()
-        heard(service.command.error_text, str(aborted))
+        record_exposed(service.command.error_text, str(aborted))
 
     table("SIGTERM mid-stream", "short stream complete, long stream UNAVAILABLE DRAINING; new calls UNAVAILABLE; not ready; status 0",
           f"short stream {'complete' if failure is None and short[-1].HasField('completed') else 'cut'}, "
-          f"long stream {aborted.code.name} {aborted.info.reason}; new calls {rejected}; {'ready' if readiness == 200 else 'not ready'}; status {status}")  # fmt: skip
+          f"long stream {aborted.code.name} {aborted.info.reason}; new calls {rejected}; {'ready' if readiness.status == 200 else 'not ready'}; status {status}")  # fmt: skip
     assert "Hi" == "".join(event.delta.text for event in long)
 
 
-async def test_second_sigterm(table, heard):
+async def test_second_sigterm(table, record_exposed):
     """Calls in flight fail with DRAINING, and the exit is clean."""
     async with ScriptedUpstream(always((Stall(),))) as upstream, served(upstream.base_url) as service:
         running = asyncio.ensure_future(failing(ask(service)))
-        await upstream.asked()
+        await upstream.received()
         start_s = time.monotonic()
         service.command.signal(signal.SIGTERM)
         await service.command.wait_for_line("not serving")
         service.command.signal(signal.SIGTERM)
         aborted, status = await asyncio.gather(running, service.command.wait_for_exit())
         took_s = time.monotonic() - start_s
-        heard(service.command.error_text, str(aborted))
+        record_exposed(service.command.error_text, str(aborted))
 
     table("a second SIGTERM", "DRAINING, status 0, within 3 s", f"{aborted.info.reason}, status {status}, after {took_s:.1f} s",
           holds=(aborted.info.reason, status) == ("DRAINING", 0) and took_s < BUSY_S)  # fmt: skip
 
 
-async def test_a_pause_of_two_seconds(table, heard):
+async def test_a_pause_of_two_seconds(table, record_exposed):
     """A process stopped for two seconds continues its calls: no cancel, no second request."""
     finish = asyncio.Event()
 
     def script(received):
         return (
-            (begun(piece()), Pause(finish), *END)
+            (stream_start(chunk_json()), Pause(finish), *END)
             if b'"stream":true' in received.body
-            else (Pause(finish), *well(received))
+            else (Pause(finish), *valid_response(received))
         )
 
     async with (
@@ -133,15 +134,15 @@ async def test_a_pause_of_two_seconds(table, heard):
         stream = asyncio.ensure_future(
             collect(service.chat.StreamComplete(request(), metadata=CALLER, timeout=10))
         )
-        await upstream.asked(2)
+        await upstream.received(2)
         service.command.signal(signal.SIGSTOP)
         finish.set()
         await asyncio.sleep(2)
         service.command.signal(signal.SIGCONT)
         code, (_, failure) = await asyncio.gather(unary, stream)
-        alive, _ = await page(service.admin, "/healthz")
-        requests = len(upstream.ledger.requests)
-        heard(service.command.error_text)
+        alive = (await get_page(service.admin, "/healthz")).status
+        requests = len(upstream.request_log.requests)
+        record_exposed(service.command.error_text)
 
     table(
         "the process is stopped for 2 s",
@@ -150,10 +151,17 @@ async def test_a_pause_of_two_seconds(table, heard):
     )
 
 
-async def test_no_file_descriptor_left(table, heard):
+async def test_no_file_descriptor_left(table, record_exposed):
     """Calls in flight continue, new upstream connections fail, and service resumes with free descriptors."""
     finish = asyncio.Event()
-    script = lambda received: (Pause(finish), *well(received)) if b"slow" in received.body else well(received)  # noqa: E731
+
+    def script(received):
+        return (
+            (Pause(finish), *valid_response(received))
+            if b"slow" in received.body
+            else valid_response(received)
+        )
+
     async with (
         ScriptedUpstream(script) as upstream,
         served(upstream.base_url, "--max-retries", "0") as service,
@@ -161,7 +169,7 @@ async def test_no_file_descriptor_left(table, heard):
         running = asyncio.ensure_future(
             code_of(service.chat.Complete(request("slow"), metadata=CALLER, timeout=20))
         )
-        await upstream.asked()
+        await upstream.received()
         soft, hard = resource.prlimit(service.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(service.pid, resource.RLIMIT_NOFILE, (service.descriptors(), hard))
         failed = await failing(ask(service, timeout=10))
@@ -172,7 +180,7 @@ async def test_no_file_descriptor_left(table, heard):
             async with asyncio.timeout(20):
                 await channel.channel_ready()
         after = await code_of(ask(service, timeout=60))
-        heard(service.command.error_text, str(failed))
+        record_exposed(service.command.error_text, str(failed))
 
     table("no file descriptor left", "running OK, new UNAVAILABLE UPSTREAM_CONNECT_FAILED, then OK",
           f"running {slow}, new {failed.code.name} {failed.info.reason}, then {after}")  # fmt: skip
@@ -182,7 +190,7 @@ async def test_disk_full(table):
     """If the log cannot be written, the service continues without it."""
     with open("/dev/full", "wb") as full:  # noqa: ASYNC230, PTH123  a device
         async with (
-            ScriptedUpstream(well) as upstream,
+            ScriptedUpstream(valid_response) as upstream,
             served(upstream.base_url, stderr=full.fileno()) as service,
         ):
             codes = {await code_of(ask(service, timeout=10)) for _ in range(50)}
@@ -196,7 +204,10 @@ async def test_log_pipe_blocked(table):
     """If nobody reads the log, calls succeed, and the exit is clean."""
     read_end, write_end = os.pipe()
     try:
-        async with ScriptedUpstream(well) as upstream, served(upstream.base_url, stderr=write_end) as service:
+        async with (
+            ScriptedUpstream(valid_response) as upstream,
+            served(upstream.base_url, stderr=write_end) as service,
+        ):
             codes = {await code_of(ask(service, timeout=10)) for _ in range(400)}
             service.command.signal(signal.SIGTERM)
             status = await service.command.wait_for_exit()
@@ -207,10 +218,10 @@ async def test_log_pipe_blocked(table):
     table("the log's pipe is blocked", "OK, status 0", f"{', '.join(codes)}, status {status}")
 
 
-async def test_messages_of_rejected_callers(table, heard):
+async def test_messages_of_rejected_callers(table, record_exposed):
     """The messages of 40 rejected calls, 8 MB each, are never all in memory at once."""
     async with (
-        ScriptedUpstream(well) as upstream,
+        ScriptedUpstream(valid_response) as upstream,
         served(
             upstream.base_url, "--upstream-credentials", "caller", environment={"TOGETHER_API_KEY": ""}
         ) as service,
@@ -221,7 +232,7 @@ async def test_messages_of_rejected_callers(table, heard):
             codes = {await code_of(call) for call in calls}
             grown = growth()
         after = await code_of(ask(service, timeout=60))
-        heard(service.command.error_text)
+        record_exposed(service.command.error_text)
 
     table("40 rejected callers with 8 MB each", "UNAUTHENTICATED, peak below half of 320 MB, then OK", f"{', '.join(codes)}, peak {grown:.0f} MiB, then {after}",
           holds=(codes, after) == ({"UNAUTHENTICATED"}, "OK") and grown < 150)  # fmt: skip
@@ -230,11 +241,11 @@ async def test_messages_of_rejected_callers(table, heard):
 async def test_memory_limit_near(stage, table):
     """Near the memory limit, calls in flight finish and new calls are rejected."""
     finish, under_pressure = asyncio.Event(), [False]
-    async with stage(lambda received: (begun(piece()), Pause(finish), *END)) as scene:
+    async with stage(lambda received: (stream_start(chunk_json()), Pause(finish), *END)) as scene:
         scene.app.admission._short_of_memory = lambda: under_pressure[0]
         running = scene.begin("StreamComplete")
         waiting = asyncio.ensure_future(scene.ended(running))
-        await scene.upstream.asked()
+        await scene.upstream.received()
         under_pressure[0] = True
         rejected = await scene.ask("StreamComplete")
         finish.set()
@@ -255,12 +266,12 @@ async def test_clock_step(step_s, stage, table, monkeypatch):
     real = time.time
     finish = asyncio.Event()
     async with stage(
-        lambda received: (Pause(finish), *well(received)), wall_clock=lambda: real() + offset_s[0]
+        lambda received: (Pause(finish), *valid_response(received)), wall_clock=lambda: real() + offset_s[0]
     ) as scene:
         long = scene.begin("Complete", timeout=5)
         short = scene.begin("StreamComplete", timeout=0.6)
         waiting = [asyncio.ensure_future(scene.ended(call)) for call in (long, short)]
-        await scene.upstream.asked(2)
+        await scene.upstream.received(2)
         offset_s[0] = step_s
         monkeypatch.setattr(time, "time", lambda: real() + step_s)
         ended = await waiting[1]
@@ -275,20 +286,20 @@ async def test_clock_step(step_s, stage, table, monkeypatch):
     )
 
 
-async def test_key_rotation(table, heard, tmp_path):
+async def test_key_rotation(table, record_exposed, tmp_path):
     """A replaced key file is used from the next call on."""
     file = tmp_path / "key"
     file.write_text(CANARY_KEY + "\n", encoding="ascii")
     async with (
-        ScriptedUpstream(well) as upstream,
+        ScriptedUpstream(valid_response) as upstream,
         served(upstream.base_url, environment={"TOGETHER_API_KEY_FILE": str(file)}) as service,
     ):
         await ask(service)
         file.with_suffix(".new").write_text("canary-of-tomorrow-0123456789", encoding="ascii")
         file.with_suffix(".new").rename(file)
         await ask(service)
-        keys = [received.headers["authorization"] for received in upstream.ledger.requests]
-        heard(service.command.error_text)
+        keys = [received.headers["authorization"] for received in upstream.request_log.requests]
+        record_exposed(service.command.error_text)
 
     table("the provider's key file is replaced", "Bearer canary-of-tomorrow-0123456789", keys[-1])
     assert f"Bearer {CANARY_KEY}" == keys[0]

@@ -13,9 +13,19 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from faults.answers import DONE, begun, drip, event, piece, told, wants_stream, well, whole
 from faults.matrix.measure import peak_growth_mib
 from faults.matrix.scene import METHODS, OK, Ending
+from faults.responses import (
+    DONE,
+    chunk_json,
+    completion,
+    drip,
+    error_response,
+    event,
+    stream_start,
+    valid_response,
+    wants_stream,
+)
 from support.app import grpc_timeout
 from support.certificates import OPENSSL, make_certificate
 from support.ports import refusing_port
@@ -28,11 +38,11 @@ from support.upstream_script import (
     Reset,
     Send,
     Stall,
-    answer,
     chunk,
     head,
-    html_answer,
-    json_answer,
+    html_response,
+    http_response,
+    json_response,
     sse,
     sse_head,
 )
@@ -101,9 +111,9 @@ CONNECTIONS = [
     unary("a unary body whose first chunk is garbage", (Send(CHUNKED_BODY + b"zz\r\nnonsense\r\n"), Stall()), CUT),
     unary("a unary body whose second chunk is garbage", (Send(CHUNKED_BODY + chunk(b"{")), Pause(0.05), Send(b"zz\r\n"), Stall()), CUT),
     stream("RST in a stream, before the first event", (Send(sse_head()), Reset()), CUT),
-    stream("RST in a stream, after a token", (begun(piece()), Reset()), CUT_AFTER_TEXT),
-    stream("FIN in a stream, after a token, within a chunk", (begun(piece()), Send(b"ff\r\ndata: "), Fin()), CUT_AFTER_TEXT),
-    stream("stream silent after token k", (begun(piece()), Stall()), SILENT, **SHORT_RETRY_AFTERS),
+    stream("RST in a stream, after a token", (stream_start(chunk_json()), Reset()), CUT_AFTER_TEXT),
+    stream("FIN in a stream, after a token, within a chunk", (stream_start(chunk_json()), Send(b"ff\r\ndata: "), Fin()), CUT_AFTER_TEXT),
+    stream("stream silent after token k", (stream_start(chunk_json()), Stall()), SILENT, **SHORT_RETRY_AFTERS),
     stream("endless comments do not count as a first token", (Send(sse_head()), *drip(chunk(b": keepalive\n\n") * 10, every_s=0.01)), LATE,
            **SHORT_RETRY_AFTERS),
     both("not HTTP", (Send(b"SSH-2.0-OpenSSH\r\n\r\n"), Stall()), MALFORMED),
@@ -112,10 +122,10 @@ CONNECTIONS = [
 ]  # fmt: skip
 
 STREAMS = [
-    stream("clean end, finish reason seen, no [DONE]", sse([piece(), piece("", "stop")]), OK),
-    stream("clean end, neither marker", sse([piece()]), CUT_AFTER_TEXT),
+    stream("clean end, finish reason seen, no [DONE]", sse([chunk_json(), chunk_json("", "stop")]), OK),
+    stream("clean end, neither marker", sse([chunk_json()]), CUT_AFTER_TEXT),
     stream("clean end, nothing at all", sse([]), CUT),
-    stream("the last event without its blank line", (begun(piece(), piece("", "stop")), Send(chunk(b"data: [DONE]")), Send(chunk(b""))), OK),
+    stream("the last event without its blank line", (stream_start(chunk_json(), chunk_json("", "stop")), Send(chunk(b"data: [DONE]")), Send(chunk(b""))), OK),
     stream("error object before the first token, of a status that is retried",
            sse(['{"error": {"message": "busy", "code": 503}}']), unavailable("UPSTREAM_OVERLOADED", requests=3)),
     stream("error object before the first token, of a reason that is not retried",
@@ -123,76 +133,76 @@ STREAMS = [
     stream("`event: error` before the first token",
            (Send(sse_head() + chunk(b'event: error\ndata: {"message": "busy", "code": "503"}\n\n') + chunk(b"")),),
            unavailable("UPSTREAM_OVERLOADED", requests=3)),
-    stream("error object after a token", sse([piece(), '{"error": {"message": "busy", "code": 503}}']),
+    stream("error object after a token", sse([chunk_json(), '{"error": {"message": "busy", "code": 503}}']),
            Ending(code="UNAVAILABLE", reason="UPSTREAM_OVERLOADED", pushback="-1", text="Hi")),
     stream("`event: error` after a token",
-           (begun(piece()), Send(chunk(b'event: error\ndata: {"message": "busy", "code": "503"}\n\n') + chunk(b""))),
+           (stream_start(chunk_json()), Send(chunk(b'event: error\ndata: {"message": "busy", "code": "503"}\n\n') + chunk(b""))),
            Ending(code="UNAVAILABLE", reason="UPSTREAM_OVERLOADED", pushback="-1", text="Hi")),
-    stream("an event that is not JSON", sse([piece(), "{nonsense", DONE]), Ending(code="INTERNAL", reason=MALFORMED.reason, pushback="-1", text="Hi")),
+    stream("an event that is not JSON", sse([chunk_json(), "{nonsense", DONE]), Ending(code="INTERNAL", reason=MALFORMED.reason, pushback="-1", text="Hi")),
     stream("an event of another shape", sse(["[]", DONE]), MALFORMED),
-    stream("JSON with an error in place of a stream", json_answer(200, {"error": {"message": "busy", "code": 503}}),
+    stream("JSON with an error in place of a stream", json_response(200, {"error": {"message": "busy", "code": 503}}),
            unavailable("UPSTREAM_OVERLOADED", requests=3)),
-    stream("a page in place of a stream", html_answer(200, PAGE), MALFORMED),
+    stream("a page in place of a stream", html_response(200, PAGE), MALFORMED),
     stream("one event of 64 MB", (Send(sse_head()), Repeat(chunk(b"x" * 65536), 1000)), TOO_LARGE, **SMALL_BOUNDS),
     stream("a line without an end", (Send(sse_head()), Send(chunk(b"data: ")), Repeat(chunk(b"x" * 65536), 1000)), TOO_LARGE, **SMALL_BOUNDS),
     stream("one HTTP chunk of 64 MB", (Send(sse_head() + b"4000000\r\n"), Repeat(b"x" * 65536, 1024)), TOO_LARGE, **SMALL_BOUNDS),
 ]  # fmt: skip
 
 BODIES = [
-    unary("a body that is not JSON", answer(200, b'{"id": ', JSON), MALFORMED),
-    unary("a body of another shape", json_answer(200, ["nothing"]), MALFORMED),
-    unary("a body with an error and status 200", json_answer(200, {"error": {"message": "busy", "code": 503}}),
+    unary("a body that is not JSON", http_response(200, b'{"id": ', JSON), MALFORMED),
+    unary("a body of another shape", json_response(200, ["nothing"]), MALFORMED),
+    unary("a body with an error and status 200", json_response(200, {"error": {"message": "busy", "code": 503}}),
           unavailable("UPSTREAM_OVERLOADED", requests=3)),
-    unary("a page with status 200", html_answer(200, PAGE), MALFORMED),
+    unary("a page with status 200", html_response(200, PAGE), MALFORMED),
     unary("a body without an end", (Send(CHUNKED_BODY), Repeat(chunk(b"x" * 65536), 1000)), TOO_LARGE, **SMALL_BOUNDS),
-    both("gzip that was not requested", answer(200, gzip.compress(b"{}"), {**JSON, "Content-Encoding": "gzip"}), MALFORMED),
-    both("gzip without Content-Encoding", answer(200, gzip.compress(b"{}"), JSON), MALFORMED),
-    both("100,000 nested arrays", answer(200, b'{"id":' + b"[" * 100_000 + b"]" * 100_000 + b"}", JSON), MALFORMED),
-    unary("duplicate keys: the last one counts", answer(200, b'{"id":"a","choices":[],"choices":[{"index":0,"finish_reason":"stop",'
+    both("gzip that was not requested", http_response(200, gzip.compress(b"{}"), {**JSON, "Content-Encoding": "gzip"}), MALFORMED),
+    both("gzip without Content-Encoding", http_response(200, gzip.compress(b"{}"), JSON), MALFORMED),
+    both("100,000 nested arrays", http_response(200, b'{"id":' + b"[" * 100_000 + b"]" * 100_000 + b"}", JSON), MALFORMED),
+    unary("duplicate keys: the last one counts", http_response(200, b'{"id":"a","choices":[],"choices":[{"index":0,"finish_reason":"stop",'
           b'"message":{"content":"no"},"message":{"content":"Hi"}}]}', JSON), OK),
 ]  # fmt: skip
 
 STATUSES = [
-    both("400", told(400), ends("INVALID_ARGUMENT", "UPSTREAM_INVALID_REQUEST")),
-    both("422", told(422), ends("INVALID_ARGUMENT", "UPSTREAM_INVALID_REQUEST")),
-    both("413", told(413), ends("INVALID_ARGUMENT", "REQUEST_TOO_LARGE")),
-    both("401 to the service's own key", told(401, message="Invalid API key provided: tgp_v1_canary0123456789"),
+    both("400", error_response(400), ends("INVALID_ARGUMENT", "UPSTREAM_INVALID_REQUEST")),
+    both("422", error_response(422), ends("INVALID_ARGUMENT", "UPSTREAM_INVALID_REQUEST")),
+    both("413", error_response(413), ends("INVALID_ARGUMENT", "REQUEST_TOO_LARGE")),
+    both("401 to the service's own key", error_response(401, message="Invalid API key provided: tgp_v1_canary0123456789"),
          ends("UNAUTHENTICATED", "SERVICE_KEY_REJECTED")),
-    both("402", told(402), ends("FAILED_PRECONDITION", "SPEND_LIMIT_REACHED", "-1")),
-    both("403", told(403), ends("PERMISSION_DENIED", "UPSTREAM_PERMISSION_DENIED")),
-    both("403 of the edge", html_answer(403, PAGE), unavailable("UPSTREAM_EDGE_BLOCKED", "-1")),
-    both("404", told(404), ends("INTERNAL", "UPSTREAM_ENDPOINT_NOT_FOUND", "-1")),
-    both("404 about the model", told(404, code="model_not_available"), ends("NOT_FOUND", "MODEL_NOT_FOUND")),
-    both("408", told(408), unavailable("UPSTREAM_REQUEST_TIMEOUT", requests=3)),
-    both("409", told(409), ends("ABORTED", "UPSTREAM_CONFLICT", requests=3)),
-    both("429 without a delay", told(429), ends("RESOURCE_EXHAUSTED", "RATE_LIMITED", "later", requests=3)),
-    both("429 for a used-up quota", told(429, message="You exceeded your current quota, please check your billing details."),
+    both("402", error_response(402), ends("FAILED_PRECONDITION", "SPEND_LIMIT_REACHED", "-1")),
+    both("403", error_response(403), ends("PERMISSION_DENIED", "UPSTREAM_PERMISSION_DENIED")),
+    both("403 of the edge", html_response(403, PAGE), unavailable("UPSTREAM_EDGE_BLOCKED", "-1")),
+    both("404", error_response(404), ends("INTERNAL", "UPSTREAM_ENDPOINT_NOT_FOUND", "-1")),
+    both("404 about the model", error_response(404, code="model_not_available"), ends("NOT_FOUND", "MODEL_NOT_FOUND")),
+    both("408", error_response(408), unavailable("UPSTREAM_REQUEST_TIMEOUT", requests=3)),
+    both("409", error_response(409), ends("ABORTED", "UPSTREAM_CONFLICT", requests=3)),
+    both("429 without a delay", error_response(429), ends("RESOURCE_EXHAUSTED", "RATE_LIMITED", "later", requests=3)),
+    both("429 for a used-up quota", error_response(429, message="You exceeded your current quota, please check your billing details."),
          ends("RESOURCE_EXHAUSTED", "QUOTA_EXHAUSTED", "-1")),
-    both("500", told(500), ends("INTERNAL", "UPSTREAM_INTERNAL", "-1")),
-    both("500, with a billable retry allowed", told(500),
+    both("500", error_response(500), ends("INTERNAL", "UPSTREAM_INTERNAL", "-1")),
+    both("500, with a billable retry allowed", error_response(500),
          ends("INTERNAL", "UPSTREAM_INTERNAL", "-1", requests=2), billable_retries=1),
     both("RST before headers, with a billable retry allowed", (Reset(),),
          unavailable("UPSTREAM_RESET", "-1", requests=2), billable_retries=1),
-    both("502", told(502), unavailable("UPSTREAM_BAD_GATEWAY", requests=3)),
-    both("502 as a page", html_answer(502, PAGE), unavailable("UPSTREAM_BAD_GATEWAY", requests=3)),
-    both("503", told(503), unavailable("UPSTREAM_OVERLOADED", requests=3)),
-    both("529", told(529), unavailable("UPSTREAM_OVERLOADED", requests=3)),
-    both("520", html_answer(520, PAGE), unavailable("UPSTREAM_EDGE_ERROR", requests=3)),
-    both("522", html_answer(522, PAGE), unavailable("UPSTREAM_EDGE_UNREACHABLE", requests=3)),
-    both("526", html_answer(526, PAGE), unavailable("UPSTREAM_EDGE_UNREACHABLE", "-1")),
-    both("504", told(504), ends("DEADLINE_EXCEEDED", "UPSTREAM_GATEWAY_TIMEOUT", "-1")),
-    both("524", html_answer(524, PAGE), ends("DEADLINE_EXCEEDED", "UPSTREAM_GATEWAY_TIMEOUT", "-1")),
+    both("502", error_response(502), unavailable("UPSTREAM_BAD_GATEWAY", requests=3)),
+    both("502 as a page", html_response(502, PAGE), unavailable("UPSTREAM_BAD_GATEWAY", requests=3)),
+    both("503", error_response(503), unavailable("UPSTREAM_OVERLOADED", requests=3)),
+    both("529", error_response(529), unavailable("UPSTREAM_OVERLOADED", requests=3)),
+    both("520", html_response(520, PAGE), unavailable("UPSTREAM_EDGE_ERROR", requests=3)),
+    both("522", html_response(522, PAGE), unavailable("UPSTREAM_EDGE_UNREACHABLE", requests=3)),
+    both("526", html_response(526, PAGE), unavailable("UPSTREAM_EDGE_UNREACHABLE", "-1")),
+    both("504", error_response(504), ends("DEADLINE_EXCEEDED", "UPSTREAM_GATEWAY_TIMEOUT", "-1")),
+    both("524", html_response(524, PAGE), ends("DEADLINE_EXCEEDED", "UPSTREAM_GATEWAY_TIMEOUT", "-1")),
 ]  # fmt: skip
 
 
 def limited(headers):
-    return then_well(told(429, headers=headers))
+    return then_valid_response(error_response(429, headers=headers))
 
 
-def then_well(*responses):
+def then_valid_response(*responses):
     """These responses first, then valid ones; for unary calls and streams alike."""
     left = list(responses)
-    return lambda asked: left.pop(0) if left else well(asked)
+    return lambda received: left.pop(0) if left else valid_response(received)
 
 
 def ok_after(attempts):
@@ -225,7 +235,7 @@ async def test_upstream(row, stage, table):
     """The upstream's script ends the call as the table expects."""
     async with stage(row.script, **row.options) as scene:
         seen = [await scene.ask(method) for method in row.methods]
-        sent = max(one.bytes_sent for one in scene.upstream.ledger.requests)
+        sent = max(one.bytes_sent for one in scene.upstream.request_log.requests)
 
     table(row.fault, row.ending, *seen)
     assert sent < 2**23
@@ -322,9 +332,9 @@ async def test_unknown_authority(stage, table, tmp_path):
 async def test_reused_idle_connection(end, method, stage, table):
     """If the peer closes a reused connection without a byte, the request is sent on a new one at once."""
 
-    def script(asked):
-        first_on_it = len(scene.upstream.ledger.connections[asked.connection].requests) == 1
-        return well(asked) if first_on_it else (end,)
+    def script(received):
+        first_on_it = len(scene.upstream.request_log.connections[received.connection].requests) == 1
+        return valid_response(received) if first_on_it else (end,)
 
     async with stage(script, attempts_are_requests=False, max_retries=0) as scene:
         assert OK == await scene.ask(method)
@@ -336,13 +346,13 @@ async def test_reused_idle_connection(end, method, stage, table):
 
 @pytest.mark.parametrize(
     "after",
-    [event(piece("foreign")), chunk(b"\n\n\n"), b"HTTP/1.1 200 ok\r\n\r\n"],
+    [event(chunk_json("foreign")), chunk(b"\n\n\n"), b"HTTP/1.1 200 ok\r\n\r\n"],
     ids=["an event", "lines", "a response"],
 )
 async def test_bytes_after_done(after, stage, table):
     """Bytes after the end mark reach neither this call nor the next one."""
     end = chunk(b"") if after.startswith(b"HTTP") else b""
-    steps = (begun(piece(), piece("", "stop"), DONE), Send(end + after))
+    steps = (stream_start(chunk_json(), chunk_json("", "stop"), DONE), Send(end + after))
     async with stage(always(steps)) as scene:
         seen = [await scene.ask("StreamComplete") for _ in range(3)]
 
@@ -352,13 +362,13 @@ async def test_bytes_after_done(after, stage, table):
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 async def test_redirect(status, stage, table):
     """A redirect is not followed, so the key is sent to no other server."""
-    async with ScriptedUpstream(well) as elsewhere:
-        script = always(answer(status, b"", {"Location": elsewhere.base_url + "/chat/completions"}))
+    async with ScriptedUpstream(valid_response) as elsewhere:
+        script = always(http_response(status, b"", {"Location": elsewhere.base_url + "/chat/completions"}))
         async with stage(script) as scene:
             seen = [await scene.ask(method) for method in METHODS]
 
     table(f"{status} to another place", ends("INTERNAL", "UPSTREAM_UNEXPECTED_STATUS", "-1"), *seen)
-    assert 0 == len(elsewhere.ledger.connections)
+    assert 0 == len(elsewhere.request_log.connections)
 
 
 @pytest.mark.parametrize("coding", [{"Content-Encoding": "gzip"}, {}], ids=["declared", "undeclared"])
@@ -367,7 +377,7 @@ async def test_gzip_bomb(coding, method, stage, table):
     """64 MB of zeros in 64 KB are not unpacked."""
     bomb = gzip.compress(bytes(2**26))
     kind = "application/json" if method == "Complete" else "text/event-stream"
-    async with stage(always(answer(200, bomb, {"Content-Type": kind, **coding}))) as scene:
+    async with stage(always(http_response(200, bomb, {"Content-Type": kind, **coding}))) as scene:
         with peak_growth_mib() as growth:
             seen = await scene.ask(method)
             grown = growth()
@@ -379,15 +389,15 @@ async def test_gzip_bomb(coding, method, stage, table):
 
 TEXT = "a\u2028b\u0085c\x0cd “quoted” \\ 🐟 e\u0301 ß"
 ODD_TEXTS = [
-    ("one byte at a time", (Pieces(sse_head() + event(piece(TEXT).encode()) + event(piece("", "stop")) + event(DONE) + chunk(b"")),), TEXT),
-    ("U+2028, U+0085 and form feed, not escaped", (begun(piece().replace("Hi", "a\u2028b\u0085c")), *sse([piece("", "stop"), DONE])[1:]), "a\u2028b\u0085c"),
-    ("surrogates in two halves", (begun(piece().replace("Hi", "\\ud83d"), piece().replace("Hi", "\\udc1f")), *sse([piece("", "stop"), DONE])[1:]), "\ufffd\ufffd"),
-    ("a lone surrogate", (begun(piece().replace("Hi", "a\\ud83d b")), *sse([piece("", "stop"), DONE])[1:]), "a\ufffd b"),
-    ("CR for line ends", (Send(sse_head()), Pieces(chunk((f"data: {piece()}\r\rdata: " + piece("", "stop") + "\r\rdata: [DONE]\r\r").encode()) + chunk(b""))), "Hi"),
-    ("CRLF in two writes", (Send(sse_head()), Pieces(chunk((f"data: {piece()}\r\n\r\ndata: " + piece("", "stop") + "\r\n\r\ndata: [DONE]\r\n\r\n").encode()) + chunk(b""))), "Hi"),
-    ("a byte order mark", (Send(sse_head() + chunk(b"\xef\xbb\xbf") + event(piece())), *sse([piece("", "stop"), DONE])[1:]), "Hi"),
-    ("comments, other fields, no space after the colon", (Send(sse_head() + chunk(f": hello\nid: 7\nretry: 1\ndata:{piece()}\n\n".encode())), *sse([piece("", "stop"), DONE])[1:]), "Hi"),
-    ("data in several lines", (Send(sse_head() + chunk(("data: " + piece().replace(", ", ",\ndata: ") + "\n\n").encode())), *sse([piece("", "stop"), DONE])[1:]), "Hi"),
+    ("one byte at a time", (Pieces(sse_head() + event(chunk_json(TEXT).encode()) + event(chunk_json("", "stop")) + event(DONE) + chunk(b"")),), TEXT),
+    ("U+2028, U+0085 and form feed, not escaped", (stream_start(chunk_json().replace("Hi", "a\u2028b\u0085c")), *sse([chunk_json("", "stop"), DONE])[1:]), "a\u2028b\u0085c"),
+    ("surrogates in two halves", (stream_start(chunk_json().replace("Hi", "\\ud83d"), chunk_json().replace("Hi", "\\udc1f")), *sse([chunk_json("", "stop"), DONE])[1:]), "\ufffd\ufffd"),
+    ("a lone surrogate", (stream_start(chunk_json().replace("Hi", "a\\ud83d b")), *sse([chunk_json("", "stop"), DONE])[1:]), "a\ufffd b"),
+    ("CR for line ends", (Send(sse_head()), Pieces(chunk((f"data: {chunk_json()}\r\rdata: " + chunk_json("", "stop") + "\r\rdata: [DONE]\r\r").encode()) + chunk(b""))), "Hi"),
+    ("CRLF in two writes", (Send(sse_head()), Pieces(chunk((f"data: {chunk_json()}\r\n\r\ndata: " + chunk_json("", "stop") + "\r\n\r\ndata: [DONE]\r\n\r\n").encode()) + chunk(b""))), "Hi"),
+    ("a byte order mark", (Send(sse_head() + chunk(b"\xef\xbb\xbf") + event(chunk_json())), *sse([chunk_json("", "stop"), DONE])[1:]), "Hi"),
+    ("comments, other fields, no space after the colon", (Send(sse_head() + chunk(f": hello\nid: 7\nretry: 1\ndata:{chunk_json()}\n\n".encode())), *sse([chunk_json("", "stop"), DONE])[1:]), "Hi"),
+    ("data in several lines", (Send(sse_head() + chunk(("data: " + chunk_json().replace(", ", ",\ndata: ") + "\n\n").encode())), *sse([chunk_json("", "stop"), DONE])[1:]), "Hi"),
 ]  # fmt: skip
 
 
@@ -408,10 +418,10 @@ async def test_text(form, steps, text, stage, table):
 async def test_invalid_utf_8(text, repaired, stage, table):
     """Invalid UTF-8 becomes U+FFFD, as in a browser; the rest of the text is unchanged."""
     body = b'{"id":"o","choices":[{"index":0,"finish_reason":"stop","message":{"content":"' + text + b'"}}]}'
-    async with stage(always(answer(200, body, JSON))) as scene:
+    async with stage(always(http_response(200, body, JSON))) as scene:
         seen = await scene.ask("Complete")
-        in_a_stream = piece("x").encode().replace(b'"x"', b'"' + text + b'"')
-        scene.upstream.script = always((begun(in_a_stream), *sse([piece("", "stop"), DONE])[1:]))
+        in_a_stream = chunk_json("x").encode().replace(b'"x"', b'"' + text + b'"')
+        scene.upstream.script = always((stream_start(in_a_stream), *sse([chunk_json("", "stop"), DONE])[1:]))
         streamed = await scene.ask("StreamComplete")
 
     table("invalid UTF-8 in a text", Ending(text=repaired), seen, streamed)
@@ -424,20 +434,22 @@ ODD_NUMBERS = ["NaN", "Infinity", "-Infinity", "1e999", "9" * 5000, "-" + "9" * 
 async def test_odd_numbers(number, stage, table):
     """An unusual number in any field is dropped or makes the response malformed; it never passes on."""
     bodies = [
-        whole(created="@"),
-        whole(usage={"prompt_tokens": "@", "completion_tokens": 1, "total_tokens": 2}),
-        whole(choices=[{**whole()["choices"][0], "seed": "@"}]),
-        whole(choices=[{**whole()["choices"][0], "index": "@"}]),
-        whole(choices=[{**whole()["choices"][0], "logprobs": {"tokens": ["a"], "token_logprobs": ["@"]}}]),
+        completion(created="@"),
+        completion(usage={"prompt_tokens": "@", "completion_tokens": 1, "total_tokens": 2}),
+        completion(choices=[{**completion()["choices"][0], "seed": "@"}]),
+        completion(choices=[{**completion()["choices"][0], "index": "@"}]),
+        completion(
+            choices=[{**completion()["choices"][0], "logprobs": {"tokens": ["a"], "token_logprobs": ["@"]}}]
+        ),
     ]
     async with stage() as scene:
         seen = []
         for body in bodies:
             data = json.dumps(body).replace('"@"', number).encode()
-            scene.upstream.script = lambda asked, data=data: (
+            scene.upstream.script = lambda received, data=data: (
                 sse([data.replace(b'"message"', b'"delta"'), DONE])
-                if wants_stream(asked)
-                else answer(200, data, JSON)
+                if wants_stream(received)
+                else http_response(200, data, JSON)
             )
             for method in METHODS:
                 call = scene.begin(method)
@@ -453,7 +465,7 @@ async def test_5xx_flapping(share, stage, table):
     """Retries rescue some calls within the budget; if every request fails, most calls are not sent."""
     chance, calls = random.Random(3), 100
     async with stage(
-        lambda asked: told(503) if chance.random() < share else well(asked), random_source=random.Random(5).random,
+        lambda received: error_response(503) if chance.random() < share else valid_response(received), random_source=random.Random(5).random,
         after="another/model",
     ) as scene:  # fmt: skip
         seen = [
@@ -461,7 +473,7 @@ async def test_5xx_flapping(share, stage, table):
             for _ in range(calls // 10)
             for one in await asyncio.gather(*(scene.ask("Complete") for _ in range(10)))
         ]
-        asked = len(scene.upstream.ledger.requests)
+        sent = len(scene.upstream.request_log.requests)
 
     succeeded = sum(one.code == "OK" for one in seen)
     assert {"OK", "UNAVAILABLE"} >= {one.code for one in seen}
@@ -469,5 +481,5 @@ async def test_5xx_flapping(share, stage, table):
     expected = (
         f"at least 85% OK, at most {bound:.0f} requests" if share < 1 else f"at most {calls // 2} requests"
     )
-    table(f"{share:.0%} of requests answered with 503", expected, f"{succeeded / calls:.0%} OK, {asked} requests",
-          holds=succeeded >= 0.85 * calls and asked <= bound if share < 1 else asked <= calls // 2)  # fmt: skip
+    table(f"{share:.0%} of requests answered with 503", expected, f"{succeeded / calls:.0%} OK, {sent} requests",
+          holds=succeeded >= 0.85 * calls and sent <= bound if share < 1 else sent <= calls // 2)  # fmt: skip

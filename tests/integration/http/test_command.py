@@ -6,7 +6,7 @@ import json
 import httpx
 
 from support.command import running_command
-from support.http_client import COMPLETIONS, ask
+from support.http_client import COMPLETIONS, request_body
 
 LOOPBACK = (
     "--grpc-listen",
@@ -28,7 +28,7 @@ async def address_of(command):
 
 async def completed(address):
     async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
-        response = await client.post(address + COMPLETIONS, json=ask())
+        response = await client.post(address + COMPLETIONS, json=request_body())
     assert 200 == response.status_code
     return response
 

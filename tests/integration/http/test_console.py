@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from support.http_client import TOKEN, running_door
+from support.http_client import TOKEN, running_http
 from togetherchat_server.frontends.http.console.page import PAGE
 
 PATHS = ("/", "/console/stats", "/console/models")
@@ -15,7 +15,7 @@ KEY = {"authorization": f"Bearer {TOKEN}"}
 
 async def test_the_console_is_off_by_default():
     """Its paths are 404s, and the OpenAPI document does not list them."""
-    async with running_door() as http:
+    async with running_http() as http:
         statuses = [(await http.client.get(path)).status_code for path in PATHS]
         described = (await http.client.get("/openapi.json")).json()["paths"]
 
@@ -25,7 +25,7 @@ async def test_the_console_is_off_by_default():
 
 async def test_the_page_may_load_and_run_only_its_own_parts():
     """Its style and script by their hashes, no markup from text, and no frame."""
-    async with running_door(console=True) as http:
+    async with running_http(console=True) as http:
         response = await http.client.get("/")
 
     policy = dict(rule.split(" ", 1) for rule in response.headers["content-security-policy"].split("; "))
@@ -57,8 +57,8 @@ def test_the_page_has_no_external_assets_and_no_inline_handlers():
 @pytest.mark.parametrize("path", PATHS)
 async def test_a_foreign_host_name_is_rejected(path):
     """A page of another site whose name resolves to this machine sends its own name (DNS rebinding)."""
-    async with running_door(console=True) as http:
-        port = http.place[1]
+    async with running_http(console=True) as http:
+        port = http.port
         foreign = await http.client.get(path, headers={"host": f"example.com:{port}"})
         local = [
             (await http.client.get(path, headers={"host": host})).status_code
@@ -71,7 +71,7 @@ async def test_a_foreign_host_name_is_rejected(path):
 
 async def test_any_host_name_is_served_with_unauthenticated_access():
     """With --allow-unauthenticated, everyone may call."""
-    async with running_door(console=True, allow_unauthenticated=True) as http:
+    async with running_http(console=True, allow_unauthenticated=True) as http:
         assert 200 == (await http.client.get("/", headers={"host": "chat.example.com"})).status_code
 
 
@@ -86,7 +86,7 @@ async def test_any_host_name_is_served_with_unauthenticated_access():
 )
 async def test_the_pages_requests_need_the_same_key_as_a_call(path, headers, expected, code):
     """Errors have the usual shape. The page itself needs no key."""
-    async with running_door(console=True, upstream_credentials="caller") as http:
+    async with running_http(console=True, upstream_credentials="caller") as http:
         response = await http.client.get(path, headers=headers)
         page = await http.client.get("/")
 
@@ -97,7 +97,7 @@ async def test_the_pages_requests_need_the_same_key_as_a_call(path, headers, exp
 
 async def test_the_live_metrics_count_calls_but_not_their_own_requests():
     """A request for them leaves no record."""
-    async with running_door(console=True, sandbox_tokens_per_second=0) as http:
+    async with running_http(console=True, sandbox_tokens_per_second=0) as http:
         before = (await http.client.get("/console/stats")).json()
         await http.complete(model="openai/gpt-oss-120b")
         after = (await http.client.get("/console/stats")).json()
@@ -115,7 +115,7 @@ async def test_the_live_metrics_count_calls_but_not_their_own_requests():
 @pytest.mark.parametrize("workers", [1, 4, "auto"])
 async def test_the_live_metrics_have_the_number_of_workers(workers):
     """With several workers they are those of one, and the page says so."""
-    async with running_door(console=True, workers=workers) as http:
+    async with running_http(console=True, workers=workers) as http:
         stats = (await http.client.get("/console/stats")).json()
 
     assert workers == stats["workers"]
@@ -123,7 +123,7 @@ async def test_the_live_metrics_have_the_number_of_workers(workers):
 
 async def test_the_consoles_models_include_retired_ones():
     """They also have the time at which the provider's list was read."""
-    async with running_door(console=True) as http:
+    async with running_http(console=True) as http:
         listed = (await http.client.get("/v1/models")).json()["data"]
         shown = (await http.client.get("/console/models")).json()
 
@@ -135,7 +135,7 @@ async def test_the_consoles_models_include_retired_ones():
 
 async def test_a_page_of_another_site_cannot_read_responses():
     """A foreign origin is rejected, and no CORS header lets a browser read a response."""
-    async with running_door(console=True) as http:
+    async with running_http(console=True) as http:
         asked = await http.client.get("/console/models", headers={"origin": "https://example.com"})
         stats = await http.client.get("/console/stats")
 
@@ -146,7 +146,7 @@ async def test_a_page_of_another_site_cannot_read_responses():
 
 async def test_only_get_and_head_are_allowed():
     """HEAD returns the length of the page."""
-    async with running_door(console=True) as http:
+    async with running_http(console=True) as http:
         posted = [(await http.client.post(path)).status_code for path in PATHS]
         head = await http.client.head("/")
 

@@ -9,17 +9,14 @@ from dataclasses import dataclass
 
 import pytest
 
-from support.http_client import ask, head, raw_caller, running_door
+from support import openai
+from support.http_client import head, raw_caller, request_body, running_http
 from support.scripted_upstream import ScriptedUpstream, always
-from support.upstream_script import Repeat, Send, Stall, chunk, json_answer, sse_head
+from support.upstream_script import Repeat, Send, Stall, chunk, json_response, sse_event, sse_head
 from support.waiting import eventually
 
-PROMISE_S = 0.25
-DELTA = chunk(
-    b'data: {"id":"o","created":1,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":"'
-    + b"word " * 200
-    + b'"},"finish_reason":null}]}\n\n'
-)
+CLOSE_DEADLINE_S = 0.25
+DELTA = sse_event(openai.chunk("word " * 200))
 
 
 @dataclass(frozen=True)
@@ -43,33 +40,33 @@ PHASES = [
 
 async def reached(upstream, caller, phase):
     """Wait until the call has reached its phase."""
-    await upstream.asked()
+    await upstream.received()
     if phase.reads:
-        await caller.head()
+        await caller.read_head()
     elif isinstance(phase.response[-1], Repeat):
         await stops_reading(upstream)
     elif len(phase.response) > 1:
-        await upstream.until(lambda ledger: ledger.requests[0].bytes_sent)
+        await upstream.until(lambda log: log.requests[0].bytes_sent)
 
 
 async def stops_reading(upstream):
     """Wait until the upstream sends nothing more: the service has stopped reading."""
     before = -1
-    while before != (now := upstream.ledger.requests[0].bytes_sent):
+    while before != (now := upstream.request_log.requests[0].bytes_sent):
         before = now
         await asyncio.sleep(0.2)
 
 
-@pytest.mark.parametrize("leave", ["leave", "reset"])
+@pytest.mark.parametrize("leave", ["close", "reset"])
 @pytest.mark.parametrize("phase", PHASES, ids=lambda phase: phase.name)
 async def test_a_caller_that_leaves_closes_the_upstream(phase, leave):
     """The caller closes or resets its connection; the call is recorded as cancelled."""
     async with (
         ScriptedUpstream(always(phase.response)) as upstream,
-        running_door(upstream.base_url) as service,
-        raw_caller(service, receive_bytes=4096) as caller,
+        running_http(upstream.base_url) as service,
+        raw_caller(service.address, receive_bytes=4096) as caller,
     ):
-        await caller.ask(ask(stream=phase.stream))
+        await caller.post(request_body(stream=phase.stream))
         await reached(upstream, caller, phase)
         left_at = time.monotonic()
         getattr(caller, leave)()
@@ -77,13 +74,13 @@ async def test_a_caller_that_leaves_closes_the_upstream(phase, leave):
         (record,) = await service.recorded()
         await eventually(lambda: service.app.app.in_flight == 0)
 
-    assert closed_at - left_at < PROMISE_S
+    assert closed_at - left_at < CLOSE_DEADLINE_S
     assert ("499", "CALLER_CANCELLED") == (record["code"], record["reason"])
 
 
 async def test_a_caller_that_leaves_while_sending_releases_its_permit():
     """Half of the body was sent."""
-    async with running_door() as service, raw_caller(service) as caller:
+    async with running_http() as service, raw_caller(service.address) as caller:
         await caller.send(head("content-length: 100") + b"{")
         await eventually(lambda: service.app.app.in_flight == 1)
         caller.reset()
@@ -98,13 +95,13 @@ async def test_a_caller_that_reads_nothing_is_disconnected():
     phase = PHASES[-1]
     async with (
         ScriptedUpstream(always(phase.response)) as upstream,
-        running_door(upstream.base_url, write_timeout_s=0.3) as service,
-        raw_caller(service, receive_bytes=4096) as caller,
+        running_http(upstream.base_url, write_timeout_s=0.3) as service,
+        raw_caller(service.address, receive_bytes=4096) as caller,
     ):
-        await caller.ask(ask(stream=True))
+        await caller.post(request_body(stream=True))
         await upstream.closed(0)
         (record,) = await service.recorded()
-        await caller.ended()
+        await caller.read_to_end()
 
     assert ("408", "CALLER_STALLED") == (record["code"], record["reason"])
 
@@ -112,15 +109,14 @@ async def test_a_caller_that_reads_nothing_is_disconnected():
 async def test_a_caller_that_does_not_read_a_unary_response_is_disconnected():
     """A large response is not kept in memory without limit."""
     text = "word " * 1_000_000
-    completion = {"id": "o", "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": text}}]}
     async with (
-        ScriptedUpstream(always(json_answer(200, completion))) as upstream,
-        running_door(upstream.base_url, write_timeout_s=0.3) as service,
-        raw_caller(service, receive_bytes=4096) as caller,
+        ScriptedUpstream(always(json_response(200, openai.completion(text)))) as upstream,
+        running_http(upstream.base_url, write_timeout_s=0.3) as service,
+        raw_caller(service.address, receive_bytes=4096) as caller,
     ):
-        await caller.ask(ask())
+        await caller.post(request_body())
         (record,) = await service.recorded()
-        read = await caller.ended()
+        read = await caller.read_to_end()
 
     assert len(read) < len(text)
     assert "CALLER_STALLED" == record["reason"]

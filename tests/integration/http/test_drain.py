@@ -4,28 +4,25 @@ import asyncio
 
 import pytest
 
+from support import openai
 from support.app import failing, request
-from support.http_client import ask, events_of, raw_caller, running_door
+from support.http_client import events_of, raw_caller, request_body, running_http
 from support.scripted_upstream import ScriptedUpstream, always
-from support.upstream_script import Pause, Send, Stall, chunk, json_answer, sse_head
+from support.upstream_script import Pause, Send, Stall, json_response, sse_event, sse_head
 from support.waiting import eventually
 
-COMPLETION = {"id": "o", "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "Hi"}}]}
-DELTA = chunk(
-    b'data: {"id":"o","created":1,"model":"m","choices":'
-    b'[{"index":0,"delta":{"role":"assistant","content":"Hel"},"finish_reason":null}]}\n\n'
-)
+DELTA = sse_event(openai.chunk("Hel"))
 
 
 async def test_a_call_in_flight_may_finish():
     """The caller gets the complete response, and its connection is closed."""
     go = asyncio.Event()
     async with (
-        ScriptedUpstream(always((Pause(go), *json_answer(200, COMPLETION)))) as upstream,
-        running_door(upstream.base_url, drain_timeout_s=20) as service,
+        ScriptedUpstream(always((Pause(go), *json_response(200, openai.completion())))) as upstream,
+        running_http(upstream.base_url, drain_timeout_s=20) as service,
     ):
         call = asyncio.ensure_future(service.complete())
-        await upstream.asked()
+        await upstream.received()
         stopping = asyncio.ensure_future(service.app.app.stop())
         await eventually(lambda: service.app.admission._draining)
         go.set()
@@ -37,24 +34,25 @@ async def test_a_call_in_flight_may_finish():
 
 async def test_idle_connections_are_closed_and_new_ones_refused():
     """A drain does not wait for idle clients."""
-    async with running_door() as service, raw_caller(service) as caller:
+    async with running_http() as service, raw_caller(service.address) as caller:
         await eventually(lambda: service.app.http_server.connections == 1)
-        address = service.place
+        address = service.address
         await service.app.app.stop()
 
-        assert b"" == await caller.ended()
+        assert b"" == await caller.read_to_end()
         with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_connection(*address)
+            async with raw_caller(address):
+                pass
 
 
 async def test_a_unary_call_that_outlasts_the_drain_fails_with_503():
     """The failure is retryable."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
-        running_door(upstream.base_url, drain_timeout_s=1.2) as service,
+        running_http(upstream.base_url, drain_timeout_s=1.2) as service,
     ):
         call = asyncio.ensure_future(service.complete())
-        await upstream.asked()
+        await upstream.received()
         await service.app.app.stop()
         response = await call
 
@@ -66,10 +64,10 @@ async def test_a_stream_that_outlasts_the_drain_ends_with_an_error():
     """The error is the last event, after the events already sent."""
     async with (
         ScriptedUpstream(always((Send(sse_head() + DELTA), Stall()))) as upstream,
-        running_door(upstream.base_url, drain_timeout_s=1.2) as service,
+        running_http(upstream.base_url, drain_timeout_s=1.2) as service,
     ):
         call = asyncio.ensure_future(service.complete(stream=True))
-        await upstream.until(lambda ledger: ledger.requests and ledger.requests[0].bytes_sent)
+        await upstream.until(lambda log: log.requests and log.requests[0].bytes_sent)
         await service.app.app.stop()
         first, last = events_of((await call).text)
 
@@ -82,11 +80,11 @@ async def test_both_frontends_share_one_bound():
     """A permit in use by HTTP is not available to gRPC."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
-        running_door(upstream.base_url, max_concurrent_calls=1) as service,
-        raw_caller(service) as caller,
+        running_http(upstream.base_url, max_concurrent_calls=1) as service,
+        raw_caller(service.address) as caller,
     ):
-        await caller.ask(ask())
-        await upstream.asked()
+        await caller.post(request_body())
+        await upstream.received()
         failure = await failing(service.app.chat.Complete(request()))
 
     assert "OVERLOADED" == failure.info.reason

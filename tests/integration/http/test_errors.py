@@ -5,30 +5,23 @@ import json
 
 import pytest
 
+from support import openai
 from support.app import CANARY_KEY, CANARY_PROMPT
-from support.http_client import COMPLETIONS, ask, events_of, raw_caller, running_door
+from support.http_client import COMPLETIONS, events_of, raw_caller, request_body, running_http
 from support.scripted_upstream import ScriptedUpstream, always
-from support.upstream_script import Fin, Send, Stall, answer, chunk, json_answer, sse_head
+from support.upstream_script import Fin, Send, Stall, http_response, json_response, sse_event, sse_head
 
-DELTA = chunk(
-    b'data: {"id":"o","created":1,"model":"m","choices":'
-    b'[{"index":0,"delta":{"role":"assistant","content":"Hel"},"finish_reason":null}]}\n\n'
-)
-
-
-def error_body(code, message="No.", **members):
-    return {"error": {"message": message, "type": "invalid_request_error", "code": code, **members}}
-
+DELTA = sse_event(openai.chunk("Hel"))
 
 PROVIDER = [
     # The three statuses of the brief, and others that a caller must distinguish.
-    (401, error_body("invalid_api_key"), 401, "service_key_rejected", "false"),
-    (429, error_body(None, type="rate_limit"), 429, "rate_limit_exceeded", "true"),
-    (500, error_body(None), 500, "upstream_internal", "false"),
-    (400, error_body(None, "This model's maximum context length is 8 tokens"), 400, "context_length_exceeded", "false"),
-    (404, error_body("model_not_available", "Unable to access model x"), 404, "model_not_found", "false"),
-    (402, error_body(None), 402, "spend_limit_reached", "false"),
-    (503, error_body(None), 503, "upstream_overloaded", "true"),
+    (401, openai.error("No.", code="invalid_api_key"), 401, "service_key_rejected", "false"),
+    (429, openai.error("No.", type="rate_limit"), 429, "rate_limit_exceeded", "true"),
+    (500, openai.error("No."), 500, "upstream_internal", "false"),
+    (400, openai.error("This model's maximum context length is 8 tokens"), 400, "context_length_exceeded", "false"),
+    (404, openai.error("Unable to access model x", code="model_not_available"), 404, "model_not_found", "false"),
+    (402, openai.error("No."), 402, "spend_limit_reached", "false"),
+    (503, openai.error("No."), 503, "upstream_overloaded", "true"),
 ]  # fmt: skip
 
 
@@ -37,8 +30,8 @@ PROVIDER = [
 async def test_a_failure_of_the_provider_has_its_status(status, body, expected, code, retry, stream):
     """A stream that fails before any output has the same status as a unary call."""
     async with (
-        ScriptedUpstream(always(json_answer(status, body))) as upstream,
-        running_door(upstream.base_url) as service,
+        ScriptedUpstream(always(json_response(status, body))) as upstream,
+        running_http(upstream.base_url) as service,
     ):
         response = await service.complete(stream=stream)
 
@@ -54,8 +47,8 @@ async def test_a_failure_of_the_provider_has_its_status(status, body, expected, 
 
 async def test_the_providers_delay_is_passed_on():
     """It is sent in whole seconds, and in milliseconds for OpenAI's clients, with jitter."""
-    rejection = json_answer(429, error_body(None), {"retry-after": "7"})
-    async with ScriptedUpstream(always(rejection)) as upstream, running_door(upstream.base_url) as service:
+    rejection = json_response(429, openai.error("No."), {"retry-after": "7"})
+    async with ScriptedUpstream(always(rejection)) as upstream, running_http(upstream.base_url) as service:
         response = await service.complete()
 
     assert 7 <= int(response.headers["retry-after"]) <= 9
@@ -65,7 +58,7 @@ async def test_the_providers_delay_is_passed_on():
 async def test_an_error_within_a_stream_is_its_last_event():
     """There is no `[DONE]`, and the HTTP response ends properly. A retry could be billed twice."""
     broken = (Send(sse_head() + DELTA), Fin())
-    async with ScriptedUpstream(always(broken)) as upstream, running_door(upstream.base_url) as service:
+    async with ScriptedUpstream(always(broken)) as upstream, running_http(upstream.base_url) as service:
         response = await service.complete(stream=True)
 
     first, last = events_of(response.text)
@@ -84,23 +77,23 @@ INVALID_REQUESTS = [
     (b"\xff\xfe", {}, 400, "invalid_request", None),
     (b'{"model": NaN}', {}, 400, "invalid_request", None),
     (b"[" * 100_000, {}, 400, "invalid_request", None),
-    (ask(messages="x"), {}, 400, "invalid_request", "messages"),
-    (ask(messages=[]), {}, 400, "invalid_request", "messages"),
-    (ask(messages=[{"role": "robot", "content": "x"}]), {}, 400, "invalid_request", "messages[0].role"),
-    (ask(messages=[{"role": "user", "content": [{"type": "text", "text": 1}]}]), {}, 400, "invalid_request", "messages[0].content[0].text"),
-    (ask(messages=[{"role": "user", "content": [{"type": "file"}]}]), {}, 400, "invalid_request", "messages[0].content[0].type"),
-    (ask(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "ftp://x"}}]}]), {}, 400, "invalid_request", "messages[0].content[0].image_url.url"),
-    (ask(temperature="hot"), {}, 400, "invalid_request", "temperature"),
-    (ask(temperature=3), {}, 400, "invalid_request", "temperature"),
-    (ask(n=2**40), {}, 400, "invalid_request", "n"),
-    (ask(seed=2**63), {}, 400, "invalid_request", "seed"),
-    (ask(top_logprobs=2), {}, 400, "invalid_request", "top_logprobs"),
-    (ask(functions=[{"name": "f"}]), {}, 400, "invalid_request", "functions"),
-    (ask(modalities=["audio"]), {}, 400, "invalid_request", "modalities"),
-    (ask(max_tokens=1, max_completion_tokens=2), {}, 400, "invalid_request", "max_completion_tokens"),
-    (ask(new_thing=10.0**308, other=[1]), {"x-provider": "openai"}, 400, "unknown_provider", "x-provider"),
-    (ask(), {"content-type": "text/plain"}, 415, "unsupported_media_type", None),
-    (ask(), {"origin": "https://elsewhere.example"}, 403, "foreign_origin", None),
+    (request_body(messages="x"), {}, 400, "invalid_request", "messages"),
+    (request_body(messages=[]), {}, 400, "invalid_request", "messages"),
+    (request_body(messages=[{"role": "robot", "content": "x"}]), {}, 400, "invalid_request", "messages[0].role"),
+    (request_body(messages=[{"role": "user", "content": [{"type": "text", "text": 1}]}]), {}, 400, "invalid_request", "messages[0].content[0].text"),
+    (request_body(messages=[{"role": "user", "content": [{"type": "file"}]}]), {}, 400, "invalid_request", "messages[0].content[0].type"),
+    (request_body(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "ftp://x"}}]}]), {}, 400, "invalid_request", "messages[0].content[0].image_url.url"),
+    (request_body(temperature="hot"), {}, 400, "invalid_request", "temperature"),
+    (request_body(temperature=3), {}, 400, "invalid_request", "temperature"),
+    (request_body(n=2**40), {}, 400, "invalid_request", "n"),
+    (request_body(seed=2**63), {}, 400, "invalid_request", "seed"),
+    (request_body(top_logprobs=2), {}, 400, "invalid_request", "top_logprobs"),
+    (request_body(functions=[{"name": "f"}]), {}, 400, "invalid_request", "functions"),
+    (request_body(modalities=["audio"]), {}, 400, "invalid_request", "modalities"),
+    (request_body(max_tokens=1, max_completion_tokens=2), {}, 400, "invalid_request", "max_completion_tokens"),
+    (request_body(new_thing=10.0**308, other=[1]), {"x-provider": "openai"}, 400, "unknown_provider", "x-provider"),
+    (request_body(), {"content-type": "text/plain"}, 415, "unsupported_media_type", None),
+    (request_body(), {"origin": "https://elsewhere.example"}, 403, "foreign_origin", None),
 ]  # fmt: skip
 
 
@@ -108,7 +101,7 @@ INVALID_REQUESTS = [
 async def test_an_invalid_request_is_rejected(body, headers, status, code, param):
     """Nothing is sent to the provider; the error names the field."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    async with ScriptedUpstream(always((Stall(),))) as upstream, running_door(upstream.base_url) as service:
+    async with ScriptedUpstream(always((Stall(),))) as upstream, running_http(upstream.base_url) as service:
         response = await service.client.post(
             COMPLETIONS, content=data, headers={"content-type": "application/json", **headers}
         )
@@ -117,7 +110,7 @@ async def test_an_invalid_request_is_rejected(body, headers, status, code, param
     error = response.json()["error"]
     assert (code, param) == (error["code"], error["param"])
     assert "false" == response.headers["x-should-retry"]
-    assert [] == upstream.ledger.requests
+    assert [] == upstream.request_log.requests
 
 
 @pytest.mark.parametrize(
@@ -131,9 +124,9 @@ async def test_an_invalid_request_is_rejected(body, headers, status, code, param
 )
 async def test_a_page_may_send_requests_to_its_own_site(host, settings, status):
     """On a loopback address the site must have a loopback name, which prevents DNS rebinding."""
-    async with running_door(sandbox_tokens_per_second=0, **settings) as service:
+    async with running_http(sandbox_tokens_per_second=0, **settings) as service:
         headers = {"host": host, "origin": f"http://{host}"}
-        response = await service.client.post(COMPLETIONS, json=ask(), headers=headers)
+        response = await service.client.post(COMPLETIONS, json=request_body(), headers=headers)
 
     assert status == response.status_code
 
@@ -152,7 +145,7 @@ async def test_a_page_may_send_requests_to_its_own_site(host, settings, status):
 )
 async def test_an_unknown_path_or_method_is_rejected(method, path, status):
     """The error has the same format, and there is no call record."""
-    async with running_door() as service:
+    async with running_http() as service:
         response = await service.client.request(method, path)
 
     assert status == response.status_code
@@ -164,9 +157,9 @@ async def test_an_unknown_path_or_method_is_rejected(method, path, status):
 
 async def test_bytes_that_are_not_http_get_a_json_error():
     """The error has the same format as others."""
-    async with running_door() as service, raw_caller(service) as caller:
+    async with running_http() as service, raw_caller(service.address) as caller:
         await caller.send(b"HELLO\r\n\r\n")
-        text = await caller.ended()
+        text = await caller.read_to_end()
 
     status, _, body = text.partition(b"\r\n\r\n")
     assert status.startswith(b"HTTP/1.1 400 ")
@@ -185,7 +178,7 @@ async def test_bytes_that_are_not_http_get_a_json_error():
 async def test_a_caller_without_a_usable_key_is_rejected(authorization, code):
     """With `upstream_credentials=caller`, the status is 401."""
     headers = {} if authorization is None else {"authorization": authorization.encode("latin-1")}
-    async with running_door(upstream_credentials="caller", headers=headers) as service:
+    async with running_http(upstream_credentials="caller", headers=headers) as service:
         response = await service.complete()
 
     assert (401, code) == (response.status_code, response.json()["error"]["code"])
@@ -193,7 +186,7 @@ async def test_a_caller_without_a_usable_key_is_rejected(authorization, code):
 
 async def test_an_unknown_model_is_not_found():
     """The error is that of OpenAI."""
-    async with running_door() as service:
+    async with running_http() as service:
         response = await service.client.get("/v1/models/no/such")
 
     assert 404 == response.status_code
@@ -218,9 +211,9 @@ async def test_an_id_of_a_model_has_at_most_256_characters(path, expected):
 
 async def test_a_call_ends_before_the_clients_timeout():
     """The client would retry after its own timeout; it does not retry this status."""
-    async with ScriptedUpstream(always((Stall(),))) as upstream, running_door(upstream.base_url) as service:
+    async with ScriptedUpstream(always((Stall(),))) as upstream, running_http(upstream.base_url) as service:
         response = await service.client.post(
-            COMPLETIONS, json=ask(), headers={"x-stainless-read-timeout": "0.5"}
+            COMPLETIONS, json=request_body(), headers={"x-stainless-read-timeout": "0.5"}
         )
         await upstream.closed(0)
 
@@ -232,10 +225,10 @@ async def test_calls_beyond_the_bound_are_rejected():
     """OVERLOADED is a retryable 503; the call in flight continues."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
-        running_door(upstream.base_url, max_concurrent_calls=1) as service,
+        running_http(upstream.base_url, max_concurrent_calls=1) as service,
     ):
         first = asyncio.ensure_future(service.complete())
-        await upstream.asked()
+        await upstream.received()
         second = await service.complete()
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
@@ -246,10 +239,10 @@ async def test_calls_beyond_the_bound_are_rejected():
 
 async def test_a_failure_and_the_log_contain_no_key_and_no_prompt():
     """The provider's error contains both."""
-    body = error_body(None, f"your key {CANARY_KEY} and {CANARY_PROMPT}")
+    body = openai.error(f"your key {CANARY_KEY} and {CANARY_PROMPT}")
     async with (
-        ScriptedUpstream(always(json_answer(401, body))) as upstream,
-        running_door(upstream.base_url) as service,
+        ScriptedUpstream(always(json_response(401, body))) as upstream,
+        running_http(upstream.base_url) as service,
     ):
         response = await service.complete(messages=[{"role": "user", "content": CANARY_PROMPT}])
 
@@ -260,8 +253,8 @@ async def test_a_failure_and_the_log_contain_no_key_and_no_prompt():
 async def test_a_response_that_is_not_json_is_a_502():
     """The caller can distinguish it from an internal error of this service."""
     async with (
-        ScriptedUpstream(always(answer(200, b"<html>", {"content-type": "text/html"}))) as upstream,
-        running_door(upstream.base_url) as service,
+        ScriptedUpstream(always(http_response(200, b"<html>", {"content-type": "text/html"}))) as upstream,
+        running_http(upstream.base_url) as service,
     ):
         response = await service.complete()
 

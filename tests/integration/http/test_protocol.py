@@ -4,14 +4,14 @@ import json
 
 import pytest
 
+from support import openai
 from support.app import MODEL
-from support.http_client import ask, head, raw_caller, running_door
+from support.http_client import head, raw_caller, request_body, running_http
 from support.scripted_upstream import ScriptedUpstream, always
-from support.upstream_script import Stall, json_answer
+from support.upstream_script import Stall, json_response
 from support.waiting import eventually
 
-COMPLETION = {"id": "o", "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "Hi"}}]}
-BODY = json.dumps(ask()).encode()
+BODY = json.dumps(request_body()).encode()
 KEY = "tgp_v1_callers0123456789"
 
 OFFERS = {
@@ -31,7 +31,7 @@ OFFERS = {
 
 async def read_response(caller):
     """Return the status and the body of a response."""
-    text = await caller.head()
+    text = await caller.read_head()
     length = int(text.lower().partition(b"content-length: ")[2].split()[0])
     return int(text.split()[1]), await caller.reader.readexactly(length)
 
@@ -44,9 +44,9 @@ async def test_an_offered_upgrade_is_ignored(offer, chunked):
     body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY) if chunked else BODY
     data = head(framing, *offer) + body
     async with (
-        ScriptedUpstream(always(json_answer(200, COMPLETION))) as upstream,
-        running_door(upstream.base_url) as service,
-        raw_caller(service) as caller,
+        ScriptedUpstream(always(json_response(200, openai.completion()))) as upstream,
+        running_http(upstream.base_url) as service,
+        raw_caller(service.address) as caller,
     ):
         for cut in (0, len(data) - len(body) - 1, len(data) - len(body), len(data) - 1):
             await caller.send(data[:cut])
@@ -54,16 +54,16 @@ async def test_an_offered_upgrade_is_ignored(offer, chunked):
             await caller.send(data[cut:])
             status, body = await read_response(caller)
             assert (200, "Hi") == (status, json.loads(body)["choices"][0]["message"]["content"])
-        await caller.ask(ask())
+        await caller.post(request_body())
         assert 200 == (await read_response(caller))[0]
 
-    assert [MODEL] * 5 == [json.loads(sent.body)["model"] for sent in upstream.ledger.requests]
+    assert [MODEL] * 5 == [json.loads(sent.body)["model"] for sent in upstream.request_log.requests]
 
 
 async def test_a_key_in_the_trailers_is_ignored():
     """Trailers never become headers (RFC 9110 6.5.1)."""
     body = b"%x\r\n%b\r\n0\r\nauthorization: Bearer %b\r\n\r\n" % (len(BODY), BODY, KEY.encode())
-    async with running_door(upstream_credentials="caller") as service, raw_caller(service) as caller:
+    async with running_http(upstream_credentials="caller") as service, raw_caller(service.address) as caller:
         await caller.send(head("transfer-encoding: chunked") + body)
         assert 401 == (await read_response(caller))[0]
 
@@ -72,12 +72,12 @@ async def test_a_key_in_the_trailers_is_ignored():
 async def test_endless_trailers_end_the_connection(authorized):
     """This holds for a rejected request, and for one that waits for its trailers."""
     key = (f"authorization: Bearer {KEY}",) if authorized else ()
-    async with running_door(upstream_credentials="caller") as service, raw_caller(service) as caller:
+    async with running_http(upstream_credentials="caller") as service, raw_caller(service.address) as caller:
         await caller.send(head("transfer-encoding: chunked", *key) + b"2\r\n{}\r\n0\r\n")
         if not authorized:
             assert 401 == (await read_response(caller))[0]
         await caller.send(b"x: y\r\n" * 3000)
-        text = await caller.ended()
+        text = await caller.read_to_end()
         await eventually(lambda: service.app.app.in_flight == 0)
 
     assert authorized is text.startswith(b"HTTP/1.1 400 ")
@@ -86,9 +86,9 @@ async def test_endless_trailers_end_the_connection(authorized):
 
 async def test_a_malformed_chunk_is_rejected():
     """The status is 400 with a call record, and nothing after the chunk is read."""
-    async with running_door() as service, raw_caller(service) as caller:
+    async with running_http() as service, raw_caller(service.address) as caller:
         await caller.send(head("transfer-encoding: chunked") + b"2\r\n{}\n0\r\n\r\n" + head(method="GET"))
-        text = await caller.ended()
+        text = await caller.read_to_end()
 
     status, _, body = text.partition(b"\r\n\r\n")
     assert status.startswith(b"HTTP/1.1 400 ")
@@ -109,9 +109,9 @@ async def test_a_malformed_chunk_is_rejected():
 )
 async def test_a_request_without_exactly_one_host_is_rejected(sent, message):
     """The status is 400 in the usual format, and the connection is closed."""
-    async with running_door() as service, raw_caller(service) as caller:
+    async with running_http() as service, raw_caller(service.address) as caller:
         await caller.send(sent)
-        text = await caller.ended()
+        text = await caller.read_to_end()
 
     status, _, body = text.partition(b"\r\n\r\n")
     assert status.startswith(b"HTTP/1.1 400 ")
@@ -123,13 +123,13 @@ async def test_a_caller_that_pipelines_and_leaves_releases_the_provider():
     """A second request waits behind the one in flight."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
-        running_door(upstream.base_url) as service,
-        raw_caller(service) as caller,
+        running_http(upstream.base_url) as service,
+        raw_caller(service.address) as caller,
     ):
-        await caller.ask(ask())
-        await upstream.asked()
-        await caller.ask(ask())
-        caller.leave()
+        await caller.post(request_body())
+        await upstream.received()
+        await caller.post(request_body())
+        caller.close()
         await upstream.closed(0)
         (record,) = await service.recorded()
 
@@ -139,16 +139,16 @@ async def test_a_caller_that_pipelines_and_leaves_releases_the_provider():
 async def test_the_bound_on_the_body_is_exact():
     """One byte more is rejected, with and without a declared length."""
     limit = 2000
-    padded = json.dumps(ask()).encode().ljust(limit)
+    padded = json.dumps(request_body()).encode().ljust(limit)
     async with (
-        ScriptedUpstream(always(json_answer(200, COMPLETION))) as upstream,
-        running_door(upstream.base_url, max_request_bytes=limit) as service,
+        ScriptedUpstream(always(json_response(200, openai.completion()))) as upstream,
+        running_http(upstream.base_url, max_request_bytes=limit) as service,
     ):
         for body, status in ((padded, 200), (padded + b" ", 413)):
-            async with raw_caller(service) as caller:
+            async with raw_caller(service.address) as caller:
                 await caller.send(head(f"content-length: {len(body)}") + body)
                 assert status == (await read_response(caller))[0]
-            async with raw_caller(service) as caller:
+            async with raw_caller(service.address) as caller:
                 await caller.send(
                     head("transfer-encoding: chunked") + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
                 )

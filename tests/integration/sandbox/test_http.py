@@ -7,6 +7,7 @@ import logging
 import httpx
 import pytest
 
+from support.http_client import raw_caller
 from togetherchat_sandbox import Ended, Sandbox, SandboxSettings
 from togetherchat_sandbox.faults import SANDBOX_MODELS
 
@@ -207,10 +208,11 @@ async def test_keys_and_messages_are_not_logged(sandbox, client, caplog, capfd):
     caplog.set_level(logging.DEBUG)
     await ask(client, f"echo: {CANARY}", headers={"authorization": f"Bearer {CANARY}"})
     await client.post("/chat/completions", content=f'{{"{CANARY}'.encode())
-    reader, writer = await asyncio.open_connection("127.0.0.1", int(sandbox.base_url.split(":")[2][:-3]))
-    writer.write(f"POST /v1 HTTP/1.1\r\nauthorization: Bearer {CANARY}\x00\r\nbroken\r\n\r\n".encode())
-    assert b"400" in (await reader.read())[:40]
-    writer.close()
+    async with raw_caller(httpx.URL(sandbox.base_url).netloc.decode()) as caller:
+        await caller.send(
+            f"POST /v1 HTTP/1.1\r\nauthorization: Bearer {CANARY}\x00\r\nbroken\r\n\r\n".encode()
+        )
+        assert b"400" in (await caller.read_to_end())[:40]
     entries = json.dumps(sandbox.request_log.to_json())
     captured = capfd.readouterr()
     ours = [record.getMessage() + str(record.exc_info) for record in caplog.records]

@@ -23,7 +23,7 @@ from support.upstream_script import (
     StopReading,
     chunk,
     head,
-    json_answer,
+    json_response,
     sse,
     sse_head,
 )
@@ -64,7 +64,7 @@ async def test_cancel_of_a_unary_request(serve, key, certificate, script, over_t
     tls = {"tls": certificate.server_context(), "trust": certificate} if over_tls else {}
     async with serve(always(script), **tls) as (upstream, client):
         task = asyncio.ensure_future(client.send("POST", "x", key=key, request_id="r", body=BODY))
-        await upstream.asked()
+        await upstream.received()
         cancelled_at = await cancel(task)
         assert await upstream.closed(0) - cancelled_at < GUARANTEED_S
 
@@ -75,7 +75,7 @@ async def test_cancel_in_a_stream(serve, key, certificate, over_tls):
     tls = {"tls": certificate.server_context(), "trust": certificate} if over_tls else {}
     async with serve(always(IN_A_STREAM), **tls) as (upstream, client):
         task = asyncio.ensure_future(read_to_end(client, key))
-        await upstream.until(lambda ledger: ledger.requests and ledger.requests[0].bytes_sent)
+        await upstream.until(lambda log: log.requests and log.requests[0].bytes_sent)
         cancelled_at = await cancel(task)
         assert await upstream.closed(0) - cancelled_at < GUARANTEED_S
 
@@ -127,7 +127,7 @@ async def test_cancel_in_a_tls_handshake(serve, key):
     """A cancel during a handshake without a response closes the connection."""
     async with serve(always(()), on_connect=(AwaitClose(),), scheme="https") as (upstream, client):
         task = asyncio.ensure_future(client.send("GET", "x", key=key, request_id="r"))
-        await upstream.until(lambda ledger: ledger.connections and ledger.connections[0].bytes_received)
+        await upstream.until(lambda log: log.connections and log.connections[0].bytes_received)
         cancelled_at = await cancel(task)
         assert await upstream.closed(0) - cancelled_at < GUARANTEED_S
 
@@ -156,7 +156,7 @@ async def test_closing_the_client_fails_requests_in_flight(serve, key):
     """At the end of a drain requests in flight fail, and the sockets are closed."""
     async with serve(always(BEFORE_HEADERS)) as (upstream, client):
         task = asyncio.ensure_future(client.send("GET", "x", key=key, request_id="r"))
-        await upstream.asked()
+        await upstream.received()
         await client.aclose()
         await upstream.closed(0, within_s=GUARANTEED_S)
         with pytest.raises(ServiceError):
@@ -172,7 +172,7 @@ async def test_a_stream_that_is_not_read_blocks_its_sender(serve, key):
         serve(always(script), limits=limits) as (upstream, client),
         client.stream("x", key=key, request_id="r", body=BODY) as got,
     ):
-        (request,) = upstream.ledger.requests
+        (request,) = upstream.request_log.requests
         while (sent := request.bytes_sent) == 0 or await grows(request):
             pass
         assert sent < times * len(piece) / 4
@@ -190,10 +190,10 @@ async def grows(request) -> bool:
 
 
 CHURN = (
-    json_answer(200, {"id": "1"}),
+    json_response(200, {"id": "1"}),
     sse(["1", "2", "[DONE]"]),
     (Send(sse_head() + chunk(b"data: 1\n\n")), Pause(0.002), Send(chunk(b"data: 2\n\n") + chunk(b""))),
-    (Pause(0.003), *json_answer(200, {"id": "2"})),
+    (Pause(0.003), *json_response(200, {"id": "2"})),
     BEFORE_HEADERS,
     IN_A_STREAM,
 )
@@ -226,11 +226,11 @@ async def test_churn_leaves_nothing_behind(key, certificate, over_tls):
         async with asyncio.TaskGroup() as group:
             for _ in range(16):
                 group.create_task(churn(client, key, rng, 25))
-        await upstream.until(lambda ledger: 0 == pool.connections()[0])
+        await upstream.until(lambda log: 0 == pool.connections()[0])
         active, idle = pool.connections()
         assert (0, 0) == (pool.in_flight, active)
-        await upstream.until(lambda ledger: len(ledger.still_open) == idle)
+        await upstream.until(lambda log: len(log.still_open) == idle)
         assert b'{"id": "1"}' == (await client.send("GET", "x", key=key, request_id="0")).body
         await client.aclose()
-        await upstream.until(lambda ledger: not ledger.still_open)
-        assert len(upstream.ledger.requests) > 50
+        await upstream.until(lambda log: not log.still_open)
+        assert len(upstream.request_log.requests) > 50

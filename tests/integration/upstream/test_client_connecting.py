@@ -10,13 +10,13 @@ from support.upstream_script import (
     AwaitClose,
     Pause,
     Send,
-    json_answer,
+    json_response,
 )
 from togetherchat_server.domain.reasons import Reason
 from togetherchat_server.upstream.client import UpstreamLimits
 
-OK = json_answer(200, {"id": "1"})
-CLOSING = json_answer(200, {"id": "1"}, headers={"Connection": "close"})
+OK = json_response(200, {"id": "1"})
+CLOSING = json_response(200, {"id": "1"}, headers={"Connection": "close"})
 
 
 async def test_refused(serve, key):
@@ -51,7 +51,7 @@ async def test_unknown_authority(serve, key, certificate):
     """A certificate of an unknown authority is rejected before the request is sent."""
     async with serve(always(OK), tls=certificate.server_context()) as (upstream, client):
         assert Reason.UPSTREAM_TLS_FAILED == (await failure_of_send(client, key)).reason
-        assert [] == upstream.ledger.requests
+        assert [] == upstream.request_log.requests
 
 
 async def test_certificate_of_another_name(serve, key, certificate, tmp_path):
@@ -62,7 +62,7 @@ async def test_certificate_of_another_name(serve, key, certificate, tmp_path):
         client,
     ):
         assert Reason.UPSTREAM_TLS_FAILED == (await failure_of_send(client, key)).reason
-        assert [] == upstream.ledger.requests
+        assert [] == upstream.request_log.requests
 
 
 async def test_trusted_certificate(serve, key, certificate):
@@ -73,7 +73,7 @@ async def test_trusted_certificate(serve, key, certificate):
     ):
         for _ in range(2):
             assert 200 == (await client.send("POST", "x", key=key, request_id="r", body=BODY)).status
-        assert [0, 0] == [request.connection for request in upstream.ledger.requests]
+        assert [0, 0] == [request.connection for request in upstream.request_log.requests]
 
 
 async def test_a_second_connection_resumes_the_session_of_the_first(serve, key, certificate):
@@ -83,7 +83,7 @@ async def test_a_second_connection_resumes_the_session_of_the_first(serve, key, 
     ) as (upstream, client):
         for _ in range(3):
             assert 200 == (await client.send("GET", "x", key=key, request_id="r")).status
-        assert [False, True, True] == [connection.resumed for connection in upstream.ledger.connections]
+        assert [False, True, True] == [connection.resumed for connection in upstream.request_log.connections]
 
 
 async def test_concurrent_connections_all_resume_the_session(serve, key, certificate):
@@ -93,7 +93,9 @@ async def test_concurrent_connections_all_resume_the_session(serve, key, certifi
     ) as (upstream, client):
         await client.send("GET", "x", key=key, request_id="r")
         await asyncio.gather(*(client.send("GET", "x", key=key, request_id="r") for _ in range(20)))
-        assert [False] + [True] * 20 == [connection.resumed for connection in upstream.ledger.connections]
+        assert [False] + [True] * 20 == [
+            connection.resumed for connection in upstream.request_log.connections
+        ]
 
 
 async def test_a_session_does_not_bypass_the_certificate_check(serve, key, certificate, tmp_path):
@@ -105,7 +107,7 @@ async def test_a_session_does_not_bypass_the_certificate_check(serve, key, certi
         impostor = make_certificate(tmp_path, names="DNS:localhost")
         await upstream.change_tls(impostor.server_context())
         assert Reason.UPSTREAM_TLS_FAILED == (await failure_of_send(client, key)).reason
-        assert 1 == len(upstream.ledger.requests)
+        assert 1 == len(upstream.request_log.requests)
 
 
 async def test_tls_handshake_hangs(serve, key):
@@ -132,12 +134,12 @@ async def test_more_requests_than_connections(serve, key):
         client,
     ):
         first = asyncio.create_task(client.send("GET", "x", key=key, request_id="r"))
-        await upstream.asked()
+        await upstream.received()
         assert Reason.OVERLOADED == (await failure_of_send(client, key)).reason
         go.set()
         assert 200 == (await first).status
         assert 200 == (await client.send("GET", "x", key=key, request_id="r")).status
-        assert 2 == len(upstream.ledger.requests)
+        assert 2 == len(upstream.request_log.requests)
 
 
 async def test_a_closed_client_sends_nothing(serve, key):
@@ -145,4 +147,4 @@ async def test_a_closed_client_sends_nothing(serve, key):
     async with serve(always(OK)) as (upstream, client):
         await client.aclose()
         assert Reason.UPSTREAM_CONNECT_FAILED == (await failure_of_send(client, key)).reason
-        assert [] == upstream.ledger.connections
+        assert [] == upstream.request_log.connections

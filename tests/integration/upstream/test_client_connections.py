@@ -7,13 +7,13 @@ import pytest
 
 from support.scripted_upstream import ScriptedUpstream, always, in_turn
 from support.transport_calls import BODY, failure_of_send
-from support.upstream_script import Fin, Pause, Reset, Send, chunk, json_answer, sse, sse_head
+from support.upstream_script import Fin, Pause, Reset, Send, chunk, json_response, sse, sse_head
 from togetherchat_server.domain.reasons import Reason
 from togetherchat_server.upstream.client import UpstreamClient, UpstreamLimits
 from togetherchat_server.upstream.http1 import KEEPALIVE_RACE_S
 from togetherchat_server.upstream.pool import ConnectionPool
 
-OK = json_answer(200, {"id": "1"})
+OK = json_response(200, {"id": "1"})
 
 
 @pytest.mark.parametrize("end", [Fin(), Reset()])
@@ -24,8 +24,8 @@ async def test_an_expired_keep_alive(serve, key, end, method):
         for _ in range(2):
             body = BODY if method == "POST" else None
             assert 200 == (await client.send(method, "x", key=key, request_id="r", body=body)).status
-        assert [0, 0, 1] == [request.connection for request in upstream.ledger.requests]
-        assert 1 == len({request.body for request in upstream.ledger.requests})
+        assert [0, 0, 1] == [request.connection for request in upstream.request_log.requests]
+        assert 1 == len({request.body for request in upstream.request_log.requests})
 
 
 async def test_a_request_is_not_sent_again_over_another_connection_of_the_pool(serve, key):
@@ -33,19 +33,19 @@ async def test_a_request_is_not_sent_again_over_another_connection_of_the_pool(s
     both = asyncio.Event()
 
     def script(request):
-        first = request is upstream.ledger.connections[request.connection].requests[0]
+        first = request is upstream.request_log.connections[request.connection].requests[0]
         return (Pause(both), *OK) if first and request.connection < 2 else OK if first else (Reset(),)
 
     async with serve(script) as (upstream, client):
         async with asyncio.TaskGroup() as group:
             for _ in range(2):
                 group.create_task(client.send("POST", "x", key=key, request_id="r", body=BODY))
-            await upstream.asked(2)
+            await upstream.received(2)
             both.set()
         assert 200 == (await client.send("POST", "x", key=key, request_id="r", body=BODY)).status
         assert [2, 1] == [
-            upstream.ledger.requests[-1].connection,
-            len(upstream.ledger.connections[2].requests),
+            upstream.request_log.requests[-1].connection,
+            len(upstream.request_log.connections[2].requests),
         ]
 
 
@@ -54,7 +54,7 @@ async def test_an_expired_keep_alive_is_retried_once(serve, key):
     async with serve(in_turn(OK, (Fin(),), (Fin(),), OK)) as (upstream, client):
         await client.send("POST", "x", key=key, request_id="r", body=BODY)
         assert Reason.UPSTREAM_RESET == (await failure_of_send(client, key)).reason
-        assert 3 == len(upstream.ledger.requests)
+        assert 3 == len(upstream.request_log.requests)
 
 
 @pytest.mark.parametrize("end", [Fin(), Reset()])
@@ -65,17 +65,17 @@ async def test_broken_in_the_head_of_a_response_on_a_reused_connection(serve, ke
         await client.send("POST", "x", key=key, request_id="r", body=BODY)
         failed = await failure_of_send(client, key)
         assert failed.reason in {Reason.UPSTREAM_RESET, Reason.UPSTREAM_MALFORMED_RESPONSE}
-        assert 2 == len(upstream.ledger.requests)
+        assert 2 == len(upstream.request_log.requests)
 
 
-(FIRST,) = json_answer(200, {"for": "first"})
-(FOREIGN,) = json_answer(200, {"for": "nobody"})
+(FIRST,) = json_response(200, {"for": "first"})
+(FOREIGN,) = json_response(200, {"for": "nobody"})
 
 
 async def test_a_second_response_behind_the_first_closes_the_connection(serve, key):
     """The second response must not become the response to the next request."""
     both = (Send(FIRST.data + FOREIGN.data),)
-    async with serve(in_turn(both, json_answer(200, {"for": "second"}))) as (upstream, client):
+    async with serve(in_turn(both, json_response(200, {"for": "second"}))) as (upstream, client):
         assert b'{"for": "first"}' == (await client.send("GET", "x", key=key, request_id="r")).body
         await upstream.closed(0)
         assert b'{"for": "second"}' == (await client.send("GET", "x", key=key, request_id="r")).body
@@ -85,7 +85,9 @@ async def test_a_second_response_behind_the_first_closes_the_connection(serve, k
 async def test_bytes_on_an_idle_connection_close_it(serve, key, sent):
     """Bytes that arrive on an idle connection belong to no request."""
     read = asyncio.Event()
-    async with serve(in_turn((FIRST, Pause(read), Send(sent)), json_answer(200, {"for": "second"}))) as pair:
+    async with serve(
+        in_turn((FIRST, Pause(read), Send(sent)), json_response(200, {"for": "second"}))
+    ) as pair:
         upstream, client = pair
         assert b'{"for": "first"}' == (await client.send("GET", "x", key=key, request_id="r")).body
         read.set()
@@ -97,7 +99,7 @@ async def test_unrequested_bytes_at_the_end_of_a_body(serve, key):
     """Bytes in the same read as the end of a response close the connection too."""
     go = asyncio.Event()
     first = (Send(sse_head() + chunk(b"1")), Pause(go), Send(chunk(b"2") + chunk(b"") + FOREIGN.data))
-    async with serve(in_turn(first, json_answer(200, {"for": "second"}))) as (_upstream, client):
+    async with serve(in_turn(first, json_response(200, {"for": "second"}))) as (_upstream, client):
         async with client.stream("x", key=key, request_id="r", body=BODY) as got:
             assert b"1" == await got.read()
             go.set()
@@ -111,7 +113,7 @@ async def test_a_crash_during_a_request_is_not_an_expired_keep_alive(key, end):
     now_s = [0.0]
 
     def script(request):
-        if len(upstream.ledger.requests) == 1:
+        if len(upstream.request_log.requests) == 1:
             return OK
         now_s[0] += KEEPALIVE_RACE_S + 0.1  # between the request and its response
         return (end,)
@@ -122,7 +124,7 @@ async def test_a_crash_during_a_request_is_not_an_expired_keep_alive(key, end):
         await client.send("POST", "x", key=key, request_id="r", body=BODY)
         assert Reason.UPSTREAM_RESET == (await failure_of_send(client, key)).reason
         await client.aclose()
-        assert 2 == len(upstream.ledger.requests)
+        assert 2 == len(upstream.request_log.requests)
 
 
 async def test_an_old_connection_is_not_reused(serve, key):
@@ -131,12 +133,12 @@ async def test_an_old_connection_is_not_reused(serve, key):
     async with serve(always(OK), limits=limits) as (upstream, client):
         for _ in range(2):
             await client.send("GET", "x", key=key, request_id="r")
-        assert [0, 1] == [request.connection for request in upstream.ledger.requests]
+        assert [0, 1] == [request.connection for request in upstream.request_log.requests]
 
 
 async def test_a_connection_is_reused(serve, key):
     """Unary responses and streams read to their end return their connection to the pool."""
-    async with serve(in_turn(json_answer(200, {}), sse(["1"]), json_answer(200, {}))) as (
+    async with serve(in_turn(json_response(200, {}), sse(["1"]), json_response(200, {}))) as (
         upstream,
         client,
     ):
@@ -144,7 +146,7 @@ async def test_a_connection_is_reused(serve, key):
         async with client.stream("x", key=key, request_id="r", body=b"{}") as got:
             assert b"data: 1\n\n" == await got.read_all()
         await client.send("GET", "models", key=key, request_id="r")
-        assert [0, 0, 0] == [request.connection for request in upstream.ledger.requests]
+        assert [0, 0, 0] == [request.connection for request in upstream.request_log.requests]
 
 
 async def test_a_stream_left_at_its_end_mark_returns_its_connection(serve, key):
@@ -154,7 +156,7 @@ async def test_a_stream_left_at_its_end_mark_returns_its_connection(serve, key):
         for _ in range(2):
             async with client.stream("x", key=key, request_id="r", body=b"{}") as got:
                 assert b"data: [DONE]\n\n" == await got.read()
-        assert [0, 0] == [request.connection for request in upstream.ledger.requests]
+        assert [0, 0] == [request.connection for request in upstream.request_log.requests]
 
 
 async def test_finish_waits_for_the_end_of_http(serve, key):
@@ -165,4 +167,4 @@ async def test_finish_waits_for_the_end_of_http(serve, key):
             async with client.stream("x", key=key, request_id="r", body=b"{}") as got:
                 await got.read()
                 await got.finish(within_s=5.0)
-        assert [0, 0] == [request.connection for request in upstream.ledger.requests]
+        assert [0, 0] == [request.connection for request in upstream.request_log.requests]

@@ -14,16 +14,16 @@ from support.upstream_script import (
     Reset,
     Send,
     Stall,
-    answer,
     chunk,
     head,
-    json_answer,
+    http_response,
+    json_response,
     sse_head,
 )
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.upstream.client import UpstreamLimits
 
-OK = json_answer(200, {"id": "1"})
+OK = json_response(200, {"id": "1"})
 
 
 @pytest.mark.parametrize("end", [Fin(), Reset()])
@@ -32,7 +32,7 @@ async def test_broken_before_the_response_on_a_new_connection(serve, key, end, m
     """The upstream may have processed the request, so it is not sent again, whatever its method."""
     async with serve(in_turn((end,), OK)) as (upstream, client):
         assert Reason.UPSTREAM_RESET == (await failure_of_send(client, key, method)).reason
-        assert 1 == len(upstream.ledger.requests)
+        assert 1 == len(upstream.request_log.requests)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ async def test_a_truncated_unary_response(serve, key, end):
     async with serve(in_turn(OK, cut, OK)) as (upstream, client):
         await client.send("POST", "x", key=key, request_id="r", body=BODY)
         assert Reason.UPSTREAM_TRUNCATED == (await failure_of_send(client, key)).reason
-        assert 2 == len(upstream.ledger.requests)
+        assert 2 == len(upstream.request_log.requests)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ async def test_a_reset_does_not_end_a_body_without_length(serve, key):
 @pytest.mark.parametrize("encoding", ["gzip", "br", "zstd", "GZIP", "identity, gzip", "unheard-of"])
 async def test_a_compressed_response_is_rejected_unread(serve, key, encoding):
     """A kilobyte of a compressed body can expand to a gigabyte."""
-    compressed = answer(200, b"\x1f\x8b" + bytes(1000), {"Content-Encoding": encoding})
+    compressed = http_response(200, b"\x1f\x8b" + bytes(1000), {"Content-Encoding": encoding})
     async with serve(always(compressed)) as (_upstream, client):
         assert Reason.UPSTREAM_MALFORMED_RESPONSE == (await failure_of_send(client, key)).reason
         assert (b"", Reason.UPSTREAM_MALFORMED_RESPONSE) == (
@@ -120,7 +120,7 @@ async def test_a_compressed_response_is_rejected_unread(serve, key, encoding):
 
 async def test_identity_is_accepted(serve, key):
     """`Content-Encoding: identity` is accepted."""
-    plain = answer(200, b"{}", {"Content-Encoding": "identity"})
+    plain = http_response(200, b"{}", {"Content-Encoding": "identity"})
     async with serve(always(plain)) as (_upstream, client):
         assert b"{}" == (await client.send("POST", "x", key=key, request_id="r", body=BODY)).body
 

@@ -12,9 +12,9 @@ from support.upstream_script import (
     Pieces,
     Reset,
     Send,
-    answer,
     chunk,
-    json_answer,
+    http_response,
+    json_response,
     sse,
 )
 
@@ -26,8 +26,8 @@ async def connect(upstream: ScriptedUpstream) -> tuple[asyncio.StreamReader, asy
 
 
 async def test_responses_are_sent_in_turn_and_the_last_one_repeats():
-    """Requests on one connection get the scripted responses, and the ledger records them."""
-    async with ScriptedUpstream(in_turn(answer(200, b"1"), answer(200, b"2"))) as upstream:
+    """Requests on one connection get the scripted responses, and the request log has them."""
+    async with ScriptedUpstream(in_turn(http_response(200, b"1"), http_response(200, b"2"))) as upstream:
         reader, writer = await connect(upstream)
         writer.write(REQUEST * 3)
         for body in (b"1", b"2", b"2"):
@@ -36,7 +36,7 @@ async def test_responses_are_sent_in_turn_and_the_last_one_repeats():
             )
         writer.close()
         await upstream.closed(0)
-    first, *_ = upstream.ledger.requests
+    first, *_ = upstream.request_log.requests
     assert ("POST", "/v1/x", b"{}", "h", 45) == (
         first.method,
         first.path,
@@ -66,10 +66,10 @@ async def test_a_close_is_seen_while_the_script_pauses():
     async with ScriptedUpstream(always((Pause(never),))) as upstream:
         _, writer = await connect(upstream)
         writer.write(REQUEST)
-        await upstream.asked()
-        assert [0] == upstream.ledger.still_open
+        await upstream.received()
+        assert [0] == upstream.request_log.still_open
         writer.close()
-        assert upstream.ledger.requests[0].received_at < await upstream.closed(0)
+        assert upstream.request_log.requests[0].received_at < await upstream.closed(0)
 
 
 async def test_a_peer_that_closed_its_side_still_gets_a_response():
@@ -77,7 +77,7 @@ async def test_a_peer_that_closed_its_side_still_gets_a_response():
     async with ScriptedUpstream(always((AwaitClose(), Pieces(b"late"), Fin()))) as upstream:
         reader, writer = await connect(upstream)
         writer.write(REQUEST)
-        await upstream.asked()
+        await upstream.received()
         writer.write_eof()
         assert b"late" == await reader.read()
         writer.close()
@@ -107,7 +107,7 @@ async def test_waiting_for_an_event_that_does_not_happen_times_out():
 
 def test_common_responses():
     """Common responses have exactly these bytes."""
-    (sent,) = json_answer(429, {"a": 1}, {"Retry-After": 7})
+    (sent,) = json_response(429, {"a": 1}, {"Retry-After": 7})
     assert (
         b"HTTP/1.1 429 Scripted\r\nContent-Length: 8\r\nContent-Type: application/json\r\nRetry-After: 7\r\n\r\n"
         b'{"a": 1}'

@@ -300,7 +300,7 @@ def test_an_http_failure_and_the_same_in_a_stream_agree(case):
     """An error with a status has the same reason as a response and inside a stream."""
     body = schema.parse_error(golden.upstream(case))
     assert body is not None
-    status = json.loads((case / "answer.json").read_text("utf-8"))["status"]
+    status = json.loads((case / "response.json").read_text("utf-8"))["status"]
 
     body.status = status
 

@@ -287,7 +287,7 @@ def test_events_before_an_error_are_kept():
     assert ["a"] == [delta.text for delta in deltas(translator)]
 
 
-@pytest.mark.parametrize("case", golden.cases("answer"), ids=golden.name)
+@pytest.mark.parametrize("case", golden.cases("response"), ids=golden.name)
 def test_a_unary_response_as_a_stream(case):
     """The events of a unary response accumulate to that response, except for the echoed prompt."""
     response = from_schema(schema.parse_completion(golden.upstream(case)))
