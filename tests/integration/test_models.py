@@ -195,7 +195,7 @@ async def test_a_model_is_found_by_id_and_by_alias():
         for record in app.records()
         if record["method"].endswith("GetModel")
     ]
-    assert ["/v1/models"] == [one.path for one in upstream.ledger.requests]
+    assert ["/v1/models"] == [one.path for one in upstream.request_log.requests]
 
 
 async def test_a_retired_model_is_found():
@@ -227,7 +227,7 @@ async def test_an_invalid_id_is_rejected(name):
     assert (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST") == (failure.code, failure.info.reason)
     (violation,) = failure.details["BadRequest"].field_violations
     assert ("id", "must have 1 to 256 characters") == (violation.field, violation.description)
-    assert [] == upstream.ledger.requests
+    assert [] == upstream.request_log.requests
 
 
 async def test_with_the_provider_down_a_model_comes_from_the_catalog_with_a_warning():

@@ -203,7 +203,7 @@ async def test_an_unknown_model_is_not_found():
 )
 async def test_an_id_of_a_model_has_at_most_256_characters(path, expected):
     """Bytes that are not UTF-8 are an unknown id."""
-    async with running_door() as service:
+    async with running_http() as service:
         response = await service.client.get(f"/v1/models/{path}")
 
     assert expected == (response.status_code, response.json()["error"]["code"])
