@@ -9,12 +9,12 @@ import pytest
 
 from support.app import running_app
 from support.readme import ADDRESS, README, WRITTEN, languages
-from support.toolchains import asked, needs, shell
+from support.toolchains import needs, selected_languages, shell
 
 LANGUAGES = languages()
 
 
-@pytest.fixture(scope="module", params=asked())
+@pytest.fixture(scope="module", params=selected_languages())
 def installation(request, tmp_path_factory):
     """A language, and the folder in which the README's install commands were run."""
     name = request.param

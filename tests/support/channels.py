@@ -1,4 +1,4 @@
-"""What a test must know of a gRPC channel's connection."""
+"""Waits for changes of a gRPC channel's connection."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ REASONABLE_S = 60.0
 async def goaway_received(channel: aio.Channel) -> None:
     """Wait until a connected channel has left its connection, as it does when the server's GOAWAY arrives.
 
-    gRPC's core cancels a call that crosses the GOAWAY, or leaves it without an answer until the server ends.
+    gRPC's core cancels a call that crosses the GOAWAY, or leaves it without a response until the server ends.
     """
     async with asyncio.timeout(REASONABLE_S):
         while (state := channel.get_state()) is ChannelConnectivity.READY:

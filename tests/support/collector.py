@@ -1,4 +1,4 @@
-"""A collector of traces: OTLP's TraceService on the loopback, which remembers what it was sent."""
+"""A collector of traces: OTLP's TraceService on the loopback, which keeps every export."""
 
 import asyncio
 import os
@@ -36,7 +36,7 @@ class SeenSpan:
 
 
 class Collected:
-    """What `exports`, which are bytes, have in them."""
+    """Reads the spans in `exports`, which are bytes."""
 
     @property
     def spans(self):
@@ -46,14 +46,14 @@ class Collected:
         return [span for span in self.spans if span.kind == kind]
 
     async def seen(self, count):
-        """The spans, once there are so many; servers first, each followed by its attempts."""
+        """Wait for this many spans; return them with servers first, each followed by its attempts."""
         await eventually(lambda: len(self.spans) >= count)
         return sorted(self.spans, key=lambda span: (span.kind, span.start_ns))
 
 
 @dataclass(kw_only=True)
 class Collector(Collected):
-    """What was exported."""
+    """A running collector and its exports."""
 
     port: int
     server: aio.Server
@@ -93,7 +93,7 @@ def _value(value):
 
 @asynccontextmanager
 async def running_collector(*, hangs=False):
-    """Serve on a free port; one that `hangs` takes everything and answers nothing."""
+    """Serve on a free port. With `hangs`, the collector accepts exports and sends no response."""
     exports = []
 
     async def export(data, context):
@@ -114,13 +114,13 @@ async def running_collector(*, hangs=False):
 
 
 def sent_to(port):
-    """The variables of a service that sends its traces to `port`, soon."""
+    """The variables of a service that sends its traces to `port` every 20 ms."""
     return {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}", "OTEL_BSP_SCHEDULE_DELAY": "20"}
 
 
 @contextmanager
 def telemetry(port, **variables):
-    """As the environment of this process."""
+    """Set the variables of `sent_to` and others in this process while the context is open."""
     chosen = {**sent_to(port), **variables}
     before = {name: os.environ.get(name) for name in chosen}
     os.environ.update(chosen)
@@ -136,7 +136,7 @@ def telemetry(port, **variables):
 
 @asynccontextmanager
 async def traced_app(base_url=None, *, environment=None, **settings):
-    """A service, and the collector that it sends its traces to."""
+    """A service, and the collector that receives its traces."""
     async with running_collector() as collector:
         with telemetry(collector.port, **(environment or {})):
             async with running_app(base_url, traces="otlp", **settings) as app:

@@ -1,4 +1,4 @@
-"""A connection of the HTTP frontend on a transport of the test's: no socket, no clock."""
+"""A connection of the HTTP frontend on a fake transport, without a socket or a clock."""
 
 import asyncio
 import json
@@ -7,12 +7,12 @@ from http import HTTPStatus
 from togetherchat_server.frontends.http.protocol.connection import Connection
 from togetherchat_server.frontends.http.protocol.listener import ConnectionLimits, ListenerState
 
-# No step of a request takes more turns of the loop than this.
+# A step of a request takes at most this many iterations of the event loop.
 TURNS = 4
 
 
 class FakeTransport(asyncio.Transport):
-    """Keeps what is written, and what is done to it."""
+    """Records what is written, and which methods were called."""
 
     def __init__(self):
         super().__init__()
@@ -68,7 +68,7 @@ class FakeTransport(asyncio.Transport):
 
 
 class Echo:
-    """An application that reads a request and answers with what it has seen."""
+    """An application that reads a request and returns its method, path and length."""
 
     def __init__(self):
         self.seen = []
@@ -103,7 +103,7 @@ def rejection(status, message):
 
 
 class FakeConnection:
-    """A connection, its application and its transport. `feed` is what a socket would do."""
+    """A connection, its application and its transport. `feed` delivers bytes as a socket does."""
 
     def __init__(self, application=None, **limits):
         self.application = application or Echo()
@@ -118,12 +118,12 @@ class FakeConnection:
         self.connection.connection_made(self.transport)
 
     async def feed(self, data, *, run=True):
-        """Bytes come; with `run` the application gets its turns."""
+        """Deliver bytes; with `run`, the application runs after each read."""
         while data and not self.transport.over:
             if self.transport.paused:
                 await self.run()
                 assert not self.transport.paused or not self.application.may_respond.is_set(), (
-                    "nobody resumes"
+                    "reading is never resumed"
                 )
                 if self.transport.paused:
                     return
@@ -136,7 +136,7 @@ class FakeConnection:
         await self.run()
 
     async def run(self):
-        """Give the application turns until nothing moves any more."""
+        """Run the event loop until nothing changes."""
         idle, before = 0, None
         while idle < TURNS:
             await asyncio.sleep(0)
@@ -144,7 +144,7 @@ class FakeConnection:
             idle, before = (idle + 1, before) if now == before else (0, now)
 
     def lose(self):
-        """The caller leaves."""
+        """Close the connection, as the caller does."""
         self.transport.lose()
 
     def responses(self):

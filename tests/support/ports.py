@@ -1,4 +1,4 @@
-"""Ports that a test must know before a process listens there. Each is held, so that no other process gets it."""
+"""Ports that are known before a process listens there, and reserved until then."""
 
 import socket
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ def refusing_port() -> Iterator[int]:
 
 @contextmanager
 def reserved_address() -> Iterator[str]:
-    """An address for a process that cannot tell which port it was given; port 0 is better where it can.
+    """An address for a process that cannot report its port; use port 0 if it can.
 
     Linux lets a second socket bind and listen beside the one that holds the port, if both set SO_REUSEADDR,
-    and gives the port to nobody who asks for a free one.
+    and does not give the port to a socket that binds to port 0.
     """
     with socket.socket() as held:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""A Python of its own for a test: a fresh environment with the wheel of this tree and what is named."""
+"""A fresh Python environment for a test, with the wheel of this tree and the named packages."""
 
 import os
 import subprocess
@@ -34,7 +34,7 @@ def build_wheel(folder):
 
 
 def make_environment(folder, *requirements):
-    """The interpreter of a fresh environment with these and nothing else."""
+    """The interpreter of a fresh environment with only these packages."""
     run(sys.executable, "-m", "venv", folder)
     python = folder / "bin" / "python"
     install(python, *requirements)
@@ -46,7 +46,7 @@ def install(python, *requirements):
 
 
 def run(*words, cwd=ROOT, **environment):
-    """What a program writes to standard output. It must end well; nothing of PYTHONPATH reaches it."""
+    """Run a program without PYTHONPATH; return its standard output. It must exit with 0."""
     outer = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         [str(word) for word in words],

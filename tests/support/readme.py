@@ -1,4 +1,4 @@
-"""The README's programs: for each language how it is installed, and four programs, whole, as a reader copies them."""
+"""The README's programs: for each language the installation and four complete programs."""
 
 import re
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ WRITTEN = {
     "A tool loop": r"celsius\W+7",
     "An error, with back-off": r"^RATE_LIMITED_REQUESTS \S+ again in .*\n(?s:.*)Hello!",
 }
-"""The programs by their titles, and what each of them writes, in part."""
+"""A pattern in the output of each program, by the program's title."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Language:
-    """What the README says of one language: the lines before the first program, the line that runs one, and all four."""
+    """One language: the lines before the first program, the line that runs one, and all four programs."""
 
     install: str
     run: str
@@ -29,7 +29,7 @@ class Language:
 
 
 def languages(text=None):
-    """By the names in the summaries."""
+    """The languages by the names in the summaries."""
     text = README.read_text(encoding="utf-8") if text is None else text
     blocks = re.findall(
         r"^<summary><b>(\w+)[^<]*</b></summary>\n(.*?)^</details>", text, re.MULTILINE | re.DOTALL
@@ -47,12 +47,12 @@ def language(block):
         run=run,
         file=re.search(r"hello\.\w+", run, re.IGNORECASE)[0],
         snippets=snippets,
-        programs={title: whole(frame and frame[1], snippet) for title, snippet in snippets.items()},
+        programs={title: program_of(frame and frame[1], snippet) for title, snippet in snippets.items()},
     )
 
 
-def whole(frame, snippet):
-    """In the frame's place for it, below a frame that has none, or by itself."""
+def program_of(frame, snippet):
+    """Insert the snippet at the frame's mark, or append it to a frame without a mark."""
     if frame is None:
         return snippet
     return frame.replace(HERE, snippet) if HERE in frame else f"{frame}\n{snippet}"

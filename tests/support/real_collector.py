@@ -1,7 +1,7 @@
-"""OpenTelemetry's own collector as a process, which writes what it takes to a file.
+"""OpenTelemetry's own collector as a process, which writes what it receives to a file.
 
 OTEL_COLLECTOR names the program: `make test-observability` builds it. Spans here have been through its
-receiver, its data model and its encoder, so what is read is what another system would be sent.
+receiver, its data model and its encoder, so the file has what another system would receive.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ REASONABLE_S = 60.0
 
 @dataclass(kw_only=True)
 class RealCollector(Collected):
-    """What is in its file so far."""
+    """A running collector; its file has the spans so far."""
 
     port: int
     file: Path
@@ -30,7 +30,7 @@ class RealCollector(Collected):
 
     @property
     def exports(self):
-        """Messages as they were written: each after its length."""
+        """The messages in the file; each follows its length."""
         data, found = self.file.read_bytes() if self.file.exists() else b"", []
         while data:
             end = LENGTH_BYTES + int.from_bytes(data[:LENGTH_BYTES])
@@ -43,11 +43,11 @@ class RealCollector(Collected):
 
 @asynccontextmanager
 async def real_collector(folder, *, tls=None):
-    """Run it on a free port; `tls` is what its receiver is set to."""
+    """Run the collector on a free port; `tls` is the TLS configuration of its receiver."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     file, log, settings = folder / "spans", folder / "log", folder / "collector.yaml"
-    # JSON is YAML too.
+    # JSON is valid YAML.
     settings.write_text(json.dumps(_settings(port, file, tls)), encoding="utf-8")
     with log.open("wb") as stream:
         process = await asyncio.create_subprocess_exec(

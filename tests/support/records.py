@@ -1,4 +1,4 @@
-"""Call records with everything in them, for tests of what is made of records."""
+"""Call records with every field, for tests of their output."""
 
 from dataclasses import dataclass, field
 

@@ -7,7 +7,7 @@ from togetherchat.v1 import chat_service_pb2 as service
 
 
 def accumulate(events: Iterable[service.StreamCompleteResponse]) -> service.CompleteResponse:
-    """The response that the events add up to."""
+    """The response that the events make up."""
     response = service.CompleteResponse()
     choices: dict[int, chat.Choice] = {}
     calls: dict[tuple[int, int], chat.ToolCall] = {}

@@ -1,4 +1,4 @@
-"""`/metrics` of a running service, read by a parser that is not ours."""
+"""`/metrics` of a running service, read by Prometheus's parser."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 @dataclass(frozen=True, kw_only=True)
 class Scraped:
-    """What one scrape brought."""
+    """The metrics of one scrape."""
 
     content_type: str
     text: str

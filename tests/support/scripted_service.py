@@ -1,8 +1,7 @@
-"""A ChatService in the test's own process that plays a script and remembers who called.
+"""A ChatService in the test's own process that follows a script and records its calls.
 
-Each call takes the next turn of its method's script, and the last turn again when the
-script is at its end. A turn is a sequence of steps: a message to send, a `Failure` to end
-with, or an `asyncio.Event` to wait for.
+Each call takes the next turn of its method's script; the last turn repeats. A turn is a
+sequence of steps: a message to send, a `Failure` to end with, or an `asyncio.Event` to wait for.
 """
 
 import asyncio
@@ -77,7 +76,7 @@ Turn: TypeAlias = Sequence[Step]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """One call, as the service saw it."""
+    """One call, as the service received it."""
 
     method: str
     request: service.CompleteRequest | service.ListModelsRequest
@@ -86,10 +85,10 @@ class Seen:
 
 
 class ScriptedService(ChatServiceServicer):
-    """Plays the script and remembers.
+    """Follows the script and records the calls.
 
-    `seen` has every attempt; `waiting` is set when a call has come to an event of its script,
-    `cancelled` when a call was left by its caller.
+    `seen` has every attempt; `waiting` is set when a call waits for an event of its script,
+    `cancelled` when a caller cancelled a call.
     """
 
     def __init__(self, **script: Sequence[Turn]) -> None:
@@ -175,7 +174,7 @@ async def serving(
 
 
 def answer(text: str, *, model: str = MODEL) -> service.CompleteResponse:
-    """What Complete gives for `text`; `stream_of` streams the same."""
+    """The response of Complete with `text`; `stream_of` streams the same."""
     return service.CompleteResponse(
         id="chat-1",
         model=model,
@@ -200,7 +199,7 @@ def delta(text: str) -> service.StreamCompleteResponse:
 
 
 def ending() -> tuple[service.StreamCompleteResponse, service.StreamCompleteResponse]:
-    """How a stream of `answer` ends."""
+    """The last events of a stream."""
     finished = service.ChoiceFinished(finish_reason=chat.FINISH_REASON_STOP, finish_reason_raw="stop")
     usage = chat.Usage(prompt_tokens=3, completion_tokens=2, total_tokens=5, cost_nano_usd=1650)
     return (
@@ -210,5 +209,5 @@ def ending() -> tuple[service.StreamCompleteResponse, service.StreamCompleteResp
 
 
 def stream_of(*texts: str) -> Turn:
-    """A whole stream, a delta for each of `texts`."""
+    """A complete stream, with a delta for each of `texts`."""
     return (started(), *(delta(text) for text in texts), *ending())

@@ -1,4 +1,4 @@
-"""Newcomers: what their languages need on the machine, and a shell that knows nothing of this tree."""
+"""The tools that each language needs on the machine, and a shell without this tree's variables."""
 
 import asyncio
 import os
@@ -7,19 +7,19 @@ import shutil
 import pytest
 
 TOOLS = {"python": ("python3",), "go": ("go",), "typescript": ("npm",), "java": ("java", "mvn")}
-ASKED = os.environ.get("CLIENTS", "python").split(",")
+SELECTED = os.environ.get("CLIENTS", "python").split(",")
 NOT_OURS = ("PYTHONPATH", "GOFLAGS")
 
 
-def asked():
-    """The languages that `CLIENTS` asks for: Python without a word of it."""
-    return [name for name in TOOLS if "all" in ASKED or name in ASKED]
+def selected_languages():
+    """The languages that `CLIENTS` names; Python if it is not set."""
+    return [name for name in TOOLS if "all" in SELECTED or name in SELECTED]
 
 
 def needs(language):
-    """Skip where the tools of a language are missing, or it was not asked for; fail where `CI` allows no skip."""
-    if language not in asked():
-        pytest.skip(f"CLIENTS does not ask for {language}")
+    """Skip if the language is not selected or its tools are missing; with `CI`, missing tools fail."""
+    if language not in selected_languages():
+        pytest.skip(f"CLIENTS does not name {language}")
     if missing := [tool for tool in TOOLS[language] if shutil.which(tool) is None]:
         reason = f"{language} needs {', '.join(missing)}"
         assert "CI" not in os.environ, reason
@@ -27,7 +27,7 @@ def needs(language):
 
 
 async def shell(text, folder, **more):
-    """What these lines write, run one after the other as a reader's shell runs them. They must end well."""
+    """Run these lines in a shell; return their output. Each must exit with 0."""
     outer = {name: value for name, value in os.environ.items() if name not in NOT_OURS}
     process = await asyncio.create_subprocess_exec(
         "sh", "-e", "-c", text, cwd=folder, env=outer | more,
