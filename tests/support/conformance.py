@@ -19,7 +19,7 @@ import togetherchat
 import togetherchat_client
 from conformance import actors, judge
 from support.app import running_app
-from support.scripted_service import Failure, ScriptedService, answer, delta, ending, serving, started
+from support.scripted_service import Failure, ScriptedService, delta, ending, response_of, serving, started
 from support.waiting import eventually
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
@@ -92,15 +92,15 @@ def scripts():
     """The outcomes of successive calls, for each model of the scripted service."""
     return {
         "unknown-event": [[started(), delta("Hel"), UNKNOWN_EVENT, delta("lo."), *ending()]],
-        "unknown-finish-reason": [[_with_unknown_finish_reason(answer("Hello."))]],
-        "largest-numbers": [[_large(answer("Hello."))]],
+        "unknown-finish-reason": [[_with_unknown_finish_reason(response_of("Hello."))]],
+        "largest-numbers": [[_large(response_of("Hello."))]],
         "stream-largest-numbers": [[started(), delta("Hello."), *map(_large, ending())]],
         "stream-tool-call-fragments": [_fragments()],
         "unknown-detail": [
             [_OddFailure(code=grpc.StatusCode.NOT_FOUND, reason="MODEL_NOT_FOUND", retry_after_s=7)]
         ],
-        "pushback": [[_overloaded(20)], [answer("Hello.")]],
-        "pushback-never": [[_overloaded(-1)], [answer("Hello.")]],
+        "pushback": [[_overloaded(20)], [response_of("Hello.")]],
+        "pushback-never": [[_overloaded(-1)], [response_of("Hello.")]],
         "no-retry-in-mid-stream": [
             [started(), delta("Hel"), _overloaded(1)],
             [started(), delta("lo."), *ending()],

@@ -173,7 +173,7 @@ async def serving(
         await server.stop(grace=None)
 
 
-def answer(text: str, *, model: str = MODEL) -> service.CompleteResponse:
+def response_of(text: str, *, model: str = MODEL) -> service.CompleteResponse:
     """The response of Complete with `text`; `stream_of` streams the same."""
     return service.CompleteResponse(
         id="chat-1",

@@ -9,9 +9,9 @@ from support.scripted_service import (
     MODEL,
     Failure,
     ScriptedService,
-    answer,
     delta,
     ending,
+    response_of,
     serving,
     started,
     stream_of,
@@ -39,15 +39,15 @@ NO_RETRY = -1
 async def test_complete_returns_the_response_of_the_service():
     """The client does not change the response."""
     async with (
-        serving(ScriptedService(Complete=[[answer("Hello.")]])) as target,
+        serving(ScriptedService(Complete=[[response_of("Hello.")]])) as target,
         connect_async(target) as client,
     ):
-        assert answer("Hello.") == await client.complete(MODEL, "Hi")
+        assert response_of("Hello.") == await client.complete(MODEL, "Hi")
 
 
 async def test_a_string_is_a_user_message_and_fields_are_sent_unchanged():
     """The arguments become the fields of the request, an explicit zero included."""
-    scripted = ScriptedService(Complete=[[answer("Hello.")]])
+    scripted = ScriptedService(Complete=[[response_of("Hello.")]])
     async with serving(scripted) as target, connect_async(target) as client:
         await client.complete(MODEL, "Hi", temperature=0.0, max_tokens=7, stop=["END"])
     expected = service.CompleteRequest(
@@ -58,7 +58,7 @@ async def test_a_string_is_a_user_message_and_fields_are_sent_unchanged():
 
 async def test_a_complete_request_is_sent_unchanged():
     """A CompleteRequest can be given in place of model, messages and fields."""
-    scripted = ScriptedService(Complete=[[answer("Hello.")]])
+    scripted = ScriptedService(Complete=[[response_of("Hello.")]])
     request = service.CompleteRequest(model=MODEL, messages=[user("Hi")], seed=7)
     async with serving(scripted) as target, connect_async(target) as client:
         await client.complete(request)
@@ -67,7 +67,7 @@ async def test_a_complete_request_is_sent_unchanged():
 
 async def test_keys_and_the_request_id_travel_as_metadata():
     """The names of the pairs are those of the contract."""
-    scripted = ScriptedService(Complete=[[answer("Hello.")]])
+    scripted = ScriptedService(Complete=[[response_of("Hello.")]])
     async with (
         serving(scripted) as target,
         connect_async(target, key="tc-key\n", upstream_key="upstream") as client,
@@ -84,7 +84,7 @@ async def test_keys_and_the_request_id_travel_as_metadata():
 async def test_a_call_may_send_further_metadata():
     """Every method takes `metadata`, for example for a trace context."""
     scripted = ScriptedService(
-        Complete=[[answer("Hello.")]],
+        Complete=[[response_of("Hello.")]],
         StreamComplete=[stream_of("Hello.")],
         ListModels=[[service.ListModelsResponse()]],
     )
@@ -99,7 +99,7 @@ async def test_a_call_may_send_further_metadata():
 
 async def test_a_call_without_an_id_gets_a_generated_one():
     """Two calls have different ids in the service's logs."""
-    scripted = ScriptedService(Complete=[[answer("Hello.")]])
+    scripted = ScriptedService(Complete=[[response_of("Hello.")]])
     async with serving(scripted) as target, connect_async(target) as client:
         await client.complete(MODEL, "Hi")
         await client.complete(MODEL, "Hi")
@@ -108,7 +108,7 @@ async def test_a_call_without_an_id_gets_a_generated_one():
 
 async def test_on_info_gets_the_trailers_of_a_successful_call():
     """A CallInfo has the ids, the upstream and the rate limits."""
-    scripted = ScriptedService(Complete=[[answer("Hello.")]])
+    scripted = ScriptedService(Complete=[[response_of("Hello.")]])
     scripted.trailers = (
         ("x-upstream", "together"),
         ("x-upstream-request-id", "up-1"),
@@ -178,7 +178,7 @@ async def test_violations_name_the_fields():
 
 async def test_the_deadline_of_a_call_reaches_the_service():
     """The service sees the timeout of the client, or that of the call."""
-    scripted = ScriptedService(Complete=[[answer("Hello.")]])
+    scripted = ScriptedService(Complete=[[response_of("Hello.")]])
     async with serving(scripted) as target, connect_async(target, timeout_s=90) as client:
         await client.complete(MODEL, "Hi")
         await client.complete(MODEL, "Hi", timeout_s=30)
@@ -190,7 +190,9 @@ async def test_the_deadline_of_a_call_reaches_the_service():
 
 async def test_without_a_deadline_the_service_config_sets_one():
     """The defaults are 600 s for a completion and 30 s for a page of models."""
-    scripted = ScriptedService(Complete=[[answer("Hello.")]], ListModels=[[service.ListModelsResponse()]])
+    scripted = ScriptedService(
+        Complete=[[response_of("Hello.")]], ListModels=[[service.ListModelsResponse()]]
+    )
     async with serving(scripted) as target, connect_async(target) as client:
         await client.complete(MODEL, "Hi")
         _ = [model async for model in client.models()]
@@ -202,7 +204,7 @@ async def test_without_a_deadline_the_service_config_sets_one():
 
 async def test_an_exceeded_deadline_has_its_own_error():
     """The error has the id that was sent, although the service sent no trailers."""
-    scripted = ScriptedService(Complete=[[asyncio.Event(), answer("too late")]])
+    scripted = ScriptedService(Complete=[[asyncio.Event(), response_of("too late")]])
     async with serving(scripted) as target, connect_async(target) as client:
         with pytest.raises(DeadlineExceededError) as caught:
             await client.complete(MODEL, "Hi", timeout_s=0.2, request_id="mine-1")
@@ -218,7 +220,7 @@ async def test_a_stream_yields_text_and_has_the_response_of_complete():
         client.stream(MODEL, "Hi") as stream,
     ):
         texts = [text async for text in stream.text()]
-    assert (["Hel", "lo."], answer("Hello."), True) == (texts, stream.response, stream.whole)
+    assert (["Hel", "lo."], response_of("Hello."), True) == (texts, stream.response, stream.whole)
 
 
 async def test_events_are_yielded_as_they_were_sent():
@@ -241,7 +243,7 @@ async def test_finish_reads_the_rest_of_the_stream():
         connect_async(target) as client,
         client.stream(MODEL, "Hi") as stream,
     ):
-        assert answer("Hello.") == await stream.finish()
+        assert response_of("Hello.") == await stream.finish()
 
 
 async def test_a_failed_stream_has_the_partial_response():
@@ -329,7 +331,7 @@ async def test_a_cancelled_task_stays_cancelled():
 
 async def test_a_cancelled_task_cancels_its_unary_call():
     """The service sees the cancellation."""
-    scripted = ScriptedService(Complete=[[asyncio.Event(), answer("too late")]])
+    scripted = ScriptedService(Complete=[[asyncio.Event(), response_of("too late")]])
     async with serving(scripted) as target, connect_async(target) as client:
         task = asyncio.create_task(client.complete(MODEL, "Hi"))
         await scripted.waiting.wait()
@@ -374,7 +376,7 @@ async def test_model_page_requests_one_page_by_its_token():
 async def test_every_method_of_the_sync_client_works():
     """The sync client is generated, so one call of each method is enough."""
     scripted = ScriptedService(
-        Complete=[[answer("Hello.")]],
+        Complete=[[response_of("Hello.")]],
         StreamComplete=[stream_of("Hel", "lo.")],
         ListModels=[[service.ListModelsResponse(models=[models.Model(id="a")])]],
     )
@@ -390,7 +392,13 @@ async def test_every_method_of_the_sync_client_works():
 
     async with serving(scripted) as target:
         walked = await asyncio.to_thread(walk, target)
-    assert (answer("Hello."), ["Hel", "lo."], answer("Hello."), ["a"], ["mine-1", "mine-2"]) == walked
+    assert (
+        response_of("Hello."),
+        ["Hel", "lo."],
+        response_of("Hello."),
+        ["a"],
+        ["mine-1", "mine-2"],
+    ) == walked
 
 
 async def test_the_sync_client_raises_the_same_errors():

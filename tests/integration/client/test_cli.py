@@ -16,8 +16,8 @@ from support.scripted_service import (
     MODEL,
     Failure,
     ScriptedService,
-    answer,
     delta,
+    response_of,
     serving,
     started,
     stream_of,
@@ -80,7 +80,7 @@ async def run(target: str, *arguments: str, stdin: bytes = b"", **more: str) -> 
 
 async def test_complete_prints_the_completion_and_nothing_else():
     """In a pipe: no colour, no progress, one new line at the end."""
-    scripted = ScriptedService(Complete=[[answer("Hello.")]])
+    scripted = ScriptedService(Complete=[[response_of("Hello.")]])
     async with serving(scripted) as target:
         ended = await run(target, "complete", "Hi", "there")
     assert Ended(code=0, out="Hello.\n", err="") == ended
@@ -90,14 +90,14 @@ async def test_complete_prints_the_completion_and_nothing_else():
 async def test_the_text_is_unchanged_in_a_pipe():
     """Control characters are replaced on a terminal only."""
     text = f"{ESCAPE}[31mred\r\n"
-    async with serving(ScriptedService(Complete=[[answer(text)]])) as target:
+    async with serving(ScriptedService(Complete=[[response_of(text)]])) as target:
         ended = await run(target, "complete", "Hi")
     assert text == ended.out
 
 
 async def test_complete_reads_standard_input():
     """Without a PROMPT, and in place of `-`."""
-    scripted = ScriptedService(Complete=[[answer("Hello.")]])
+    scripted = ScriptedService(Complete=[[response_of("Hello.")]])
     async with serving(scripted) as target:
         await run(target, "complete", stdin="Grüße".encode())
         await run(target, "complete", "Sum up:", "-", stdin=b"a text")
@@ -108,7 +108,7 @@ async def test_complete_reads_standard_input():
 
 async def test_options_become_fields_of_the_request(tmp_path):
     """Each option sets a field of CompleteRequest."""
-    scripted = ScriptedService(Complete=[[answer("A cat.")]])
+    scripted = ScriptedService(Complete=[[response_of("A cat.")]])
     image = tmp_path / "cat.png"
     image.write_bytes(b"\x89PNG")
     options = "-m some/vision -s Be-brief --max-tokens 9 --temperature 0 --top-p 0.5 --seed 7 --stop END"
@@ -131,7 +131,7 @@ async def test_options_become_fields_of_the_request(tmp_path):
 
 async def test_the_environment_sets_model_and_keys():
     """Keys come from the environment or from a file, never from the command line."""
-    scripted = ScriptedService(Complete=[[answer("Hello.")]])
+    scripted = ScriptedService(Complete=[[response_of("Hello.")]])
     async with serving(scripted) as target:
         await run(
             target,
@@ -151,7 +151,7 @@ async def test_the_environment_sets_model_and_keys():
 
 async def test_a_key_file_overrides_the_environment(tmp_path):
     """A new line at the end of the file is removed."""
-    scripted = ScriptedService(Complete=[[answer("Hello.")]])
+    scripted = ScriptedService(Complete=[[response_of("Hello.")]])
     path = tmp_path / "key"
     path.write_text("tc-file\n")
     async with serving(scripted) as target:
@@ -182,7 +182,7 @@ async def test_streamed_text_is_not_buffered():
 
 async def test_json_is_the_whole_response_on_one_line():
     """The field names are those of the protos."""
-    async with serving(ScriptedService(Complete=[[answer("Hello.")]])) as target:
+    async with serving(ScriptedService(Complete=[[response_of("Hello.")]])) as target:
         ended = await run(target, "complete", "Hi", "--json")
     record = json.loads(ended.out)
     assert (1, "Hello.", "FINISH_REASON_STOP", "1650") == (
@@ -203,7 +203,7 @@ async def test_json_of_a_stream_has_one_event_per_line():
 
 async def test_a_completion_that_is_cut_off_has_a_warning():
     """The warning goes to standard error, so that standard output has the text only."""
-    cut = answer("Once upon")
+    cut = response_of("Once upon")
     cut.choices[0].finish_reason = chat.FINISH_REASON_LENGTH
     async with serving(ScriptedService(Complete=[[cut]])) as target:
         ended = await run(target, "complete", "Hi")

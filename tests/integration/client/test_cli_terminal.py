@@ -17,8 +17,8 @@ from support.scripted_service import (
     MODEL,
     Failure,
     ScriptedService,
-    answer,
     delta,
+    response_of,
     serving,
     started,
     stream_of,
@@ -303,7 +303,7 @@ async def test_a_model_cannot_control_the_terminal():
 
 async def test_progress_is_shown_until_the_text_arrives():
     """The indicator is removed from the line before the text."""
-    scripted = ScriptedService(Complete=[[asyncio.Event(), answer("Hello.")], [answer("Hello.")]])
+    scripted = ScriptedService(Complete=[[asyncio.Event(), response_of("Hello.")], [response_of("Hello.")]])
     (go_on, _) = scripted._script["Complete"][0]
     async with serving(scripted) as target, terminal(target, "complete", "Hi") as screen:
         await screen.until("waiting")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import togetherchat_client
-from support.scripted_service import ScriptedService, answer, serving, stream_of
+from support.scripted_service import ScriptedService, response_of, serving, stream_of
 from togetherchat_client import errors
 from togetherchat_client.cli.arguments import parse
 from togetherchat_client.cli.chat import SLASH_COMMANDS
@@ -22,7 +22,7 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", PYTHON, re.DOTALL)
 @pytest.mark.parametrize("example", EXAMPLES)
 async def test_an_example_runs(example):
     """The example runs with another address."""
-    scripted = ScriptedService(Complete=[[answer("Hello.")]], StreamComplete=[stream_of("Hel", "lo.")])
+    scripted = ScriptedService(Complete=[[response_of("Hello.")]], StreamComplete=[stream_of("Hel", "lo.")])
     async with serving(scripted) as target:
         code = compile(example.replace("localhost:50051", target), "python.md", "exec")
         await asyncio.to_thread(exec, code, {"__name__": "example"})

@@ -17,8 +17,8 @@ from support.scripted_service import (
     MODEL,
     Failure,
     ScriptedService,
-    answer,
     delta,
+    response_of,
     serving,
     started,
     stream_of,
@@ -64,7 +64,7 @@ async def test_the_service_config_is_found_beside_the_stubs():
 async def test_the_client_waits_for_the_pushback(code):
     """The retry is sent after the delay in `grpc-retry-pushback-ms`."""
     failure = Failure(code=code, pushback_ms=300)
-    scripted = ScriptedService(Complete=[[failure], [answer("Hello.")]])
+    scripted = ScriptedService(Complete=[[failure], [response_of("Hello.")]])
     loop = asyncio.get_running_loop()
     async with serving(scripted) as target, connect_async(target) as client:
         begun_s = loop.time()
@@ -75,7 +75,7 @@ async def test_the_client_waits_for_the_pushback(code):
 
 async def test_a_pushback_of_minus_one_stops_retries():
     """The service forbids a retry that cannot succeed."""
-    scripted = ScriptedService(Complete=[[unavailable(-1)], [answer("Hello.")]])
+    scripted = ScriptedService(Complete=[[unavailable(-1)], [response_of("Hello.")]])
     async with serving(scripted) as target, connect_async(target) as client:
         with pytest.raises(UnavailableError):
             await client.complete(MODEL, "Hi")
@@ -144,7 +144,7 @@ async def test_a_stream_is_not_retried_after_its_first_message():
 
 async def test_retries_can_be_disabled():
     """With `retries=False` a call is sent once."""
-    scripted = ScriptedService(Complete=[[unavailable(1)], [answer("Hello.")]])
+    scripted = ScriptedService(Complete=[[unavailable(1)], [response_of("Hello.")]])
     async with serving(scripted) as target, connect_async(target, retries=False) as client:
         with pytest.raises(UnavailableError):
             await client.complete(MODEL, "Hi")
@@ -153,7 +153,7 @@ async def test_retries_can_be_disabled():
 
 async def test_a_long_conversation_is_retried_too():
     """per_rpc_retry_buffer_size: by default gRPC retries nothing above 256 KiB."""
-    scripted = ScriptedService(Complete=[[unavailable(1)], [answer("Hello.")]])
+    scripted = ScriptedService(Complete=[[unavailable(1)], [response_of("Hello.")]])
     async with serving(scripted) as target, connect_async(target) as client:
         assert "Hello." == text_of(await client.complete(MODEL, "x" * 1024 * 1024))
     assert 2 == len(scripted.seen)
@@ -161,7 +161,7 @@ async def test_a_long_conversation_is_retried_too():
 
 async def test_calls_are_distributed_over_all_addresses():
     """round_robin: the calls alternate between the servers."""
-    first, second = (ScriptedService(Complete=[[answer(name)]]) for name in ("1", "2"))
+    first, second = (ScriptedService(Complete=[[response_of(name)]]) for name in ("1", "2"))
     async with serving(first) as one, serving(second) as two, connect_async(f"ipv4:{one},{two}") as client:
         # Until both are connected, all calls go to the connected one.
         async with asyncio.timeout(20):
@@ -176,7 +176,7 @@ async def test_calls_are_distributed_over_all_addresses():
 
 async def test_a_server_that_is_not_serving_gets_no_calls():
     """healthCheckConfig: calls are sent to the other server."""
-    draining, serving_on = (ScriptedService(Complete=[[answer(name)]]) for name in ("1", "2"))
+    draining, serving_on = (ScriptedService(Complete=[[response_of(name)]]) for name in ("1", "2"))
     async with AsyncExitStack() as stack:
         one = await stack.enter_async_context(serving(draining, health=await health_of(NOT_SERVING)))
         two = await stack.enter_async_context(serving(serving_on, health=await health_of(SERVING)))
@@ -222,14 +222,14 @@ async def test_health_works_with_a_real_health_service():
 async def test_a_large_response_is_accepted():
     """gRPC's default limit is 4 MiB, which a response with log probabilities can exceed."""
     text = "x" * (5 * 1024 * 1024)
-    scripted = ScriptedService(Complete=[[answer(text)]])
+    scripted = ScriptedService(Complete=[[response_of(text)]])
     async with serving(scripted) as target, connect_async(target) as client:
         assert text == text_of(await client.complete(MODEL, "Hi"))
 
 
 async def test_a_response_above_the_limit_is_not_requested_again():
     """The client's own RESOURCE_EXHAUSTED is not retried, because the call was billed."""
-    scripted = ScriptedService(Complete=[[answer("x" * 2048)]])
+    scripted = ScriptedService(Complete=[[response_of("x" * 2048)]])
     options = [("grpc.max_receive_message_length", 1024)]
     async with serving(scripted) as target, connect_async(target, channel_options=options) as client:
         with pytest.raises(ResourceExhaustedError) as caught:
@@ -241,7 +241,7 @@ async def test_a_proxy_of_the_environment_is_not_used_for_this_machine(monkeypat
     """`http_proxy` does not apply to loopback."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     async with (
-        serving(ScriptedService(Complete=[[answer("Hello.")]])) as target,
+        serving(ScriptedService(Complete=[[response_of("Hello.")]])) as target,
         connect_async(target) as client,
     ):
         assert "Hello." == text_of(await client.complete(MODEL, "Hi"))
@@ -341,7 +341,7 @@ async def test_tls_uses_the_given_roots_and_server_name(certificate):
     """A call over TLS succeeds with the roots and the name of the certificate."""
     key, chain = certificate
     credentials = grpc.ssl_server_credentials([(key, chain)])
-    scripted = ScriptedService(Complete=[[answer("Hello.")]])
+    scripted = ScriptedService(Complete=[[response_of("Hello.")]])
     tls = Tls(root_certificates=chain, server_name="localhost")
     async with serving(scripted, credentials=credentials) as target, connect_async(target, tls=tls) as client:
         assert "Hello." == text_of(await client.complete(MODEL, "Hi"))
@@ -351,7 +351,7 @@ async def test_an_untrusted_certificate_is_rejected(certificate):
     """`tls=True` trusts gRPC's own roots only."""
     key, chain = certificate
     credentials = grpc.ssl_server_credentials([(key, chain)])
-    scripted = ScriptedService(Complete=[[answer("Hello.")]])
+    scripted = ScriptedService(Complete=[[response_of("Hello.")]])
     async with (
         serving(scripted, credentials=credentials) as target,
         connect_async(target, tls=True) as client,

@@ -5,7 +5,7 @@ import io
 import grpc
 import pytest
 
-from support.scripted_service import Failure, answer
+from support.scripted_service import Failure, response_of
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_client import errors
@@ -126,12 +126,14 @@ def test_a_long_line_is_not_broken():
 
 def test_the_summary_names_model_tokens_cost_and_time():
     """One line after each completion of a chat."""
-    assert "openai/gpt-oss-120b · 3 + 2 tokens · $0.000002 · 1.2 s" == summary(answer("Hi"), elapsed_s=1.24)
+    assert "openai/gpt-oss-120b · 3 + 2 tokens · $0.000002 · 1.2 s" == summary(
+        response_of("Hi"), elapsed_s=1.24
+    )
 
 
 def test_a_summary_marks_estimated_counts():
     """Estimated counts have a `~`, and an unknown cost is left out."""
-    response = answer("Hi")
+    response = response_of("Hi")
     response.usage.CopyFrom(chat.Usage(prompt_tokens=3, completion_tokens=2, estimated=True))
     assert "openai/gpt-oss-120b · ~3 + 2 tokens · 0.0 s" == summary(response, elapsed_s=0.0)
 
