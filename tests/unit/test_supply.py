@@ -60,7 +60,7 @@ def test_every_package_is_pinned_with_hashes(lock):
 
 @pytest.mark.parametrize("lock", [*PYTHON, *OTHERS], ids=relative)
 def test_no_lock_names_a_registry(lock):
-    """Where packages come from is whoever installs them's to say; whom to give money to is no place."""
+    """A lock does not say where packages are downloaded from; an address for donations is not a download address."""
     text = lock.read_text("utf-8")
     if lock.name == "package-lock.json":
         packages = json.loads(text)["packages"].values()
@@ -94,7 +94,7 @@ def test_every_floor_is_of_a_package_that_is_locked():
 
 @pytest.mark.parametrize("lock", PYTHON, ids=relative)
 def test_no_lock_pins_what_has_a_known_weakness(lock):
-    """Everything is at least the version in which it was mended."""
+    """Everything is at least the version in which its vulnerability was fixed."""
     pinned = PIN.findall(lock.read_text("utf-8"))
 
     assert [] == [

@@ -1,4 +1,4 @@
-"""The shipped catalog: its required contents, whoever updates it."""
+"""The shipped catalog: its required contents."""
 
 import csv
 import datetime as dt

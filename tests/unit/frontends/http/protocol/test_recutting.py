@@ -14,7 +14,7 @@ def request(line, *headers, body=b""):
     return "\r\n".join((f"{line} HTTP/1.1", "host: localhost", *headers, "", "")).encode() + body
 
 
-# What looks like a request within a body is the prize of whoever desynchronises a connection.
+# What looks like a request within a body is what an attacker who desynchronises a connection wants to have served.
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nhost: localhost\r\n\r\n"
 SIZED = f"content-length: {len(SMUGGLED)}"
 CHUNKED = b"%x;a=b\r\n%b\r\n%X\r\n%b\r\n0\r\nauthorization: x\r\nx: y\r\n\r\n" % (
