@@ -14,9 +14,9 @@ test-observability: .venv/.dev $(PROMTOOL) $(OTEL_COLLECTOR)  ## Check metrics a
 	PROMTOOL=$(CURDIR)/$(PROMTOOL) OTEL_COLLECTOR=$(CURDIR)/$(OTEL_COLLECTOR) $(BIN)/python -m pytest tests/observability
 
 test-sdks: .venv/.server .venv-sdks/.ready  ## Run the SDKs for OpenAI's API against the server; with Node, the JavaScript ones too
-	TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python .venv-sdks/bin/python -m pytest -c tests/sdks/pytest.ini tests/sdks
 	@if command -v npm > /dev/null; then cd tests/sdks/node && npm ci --silent && \
 	    TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python npm test; fi
+	TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python .venv-sdks/bin/python -m pytest -c tests/sdks/pytest.ini tests/sdks
 
 test-console: .venv/.server .venv-console/.ready  ## Test the console in a headless Chromium, installed by root on Debian; PICTURES=FOLDER
 	browser=$$(tests/console/browser) && TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python TOGETHERCHAT_BROWSER=$$browser \
