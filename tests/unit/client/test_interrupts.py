@@ -1,5 +1,6 @@
 """Tests of the handling of Ctrl-C."""
 
+import contextlib
 import signal
 import time
 
@@ -10,52 +11,64 @@ from togetherchat_client.cli.interrupts import InterruptHandler, repeated_interr
 
 
 def press() -> None:
+    """Receive a Ctrl-C, in code that `handler` may interrupt."""
     signal.raise_signal(signal.SIGINT)
+
+
+def handler() -> InterruptHandler:
+    return InterruptHandler(interruptible=press.__code__)
 
 
 def test_ctrl_c_raises_while_a_line_is_typed():
     """Nothing else ends `input`."""
-    with InterruptHandler() as interrupts, pytest.raises(KeyboardInterrupt), interrupts.raising():
+    with handler(), pytest.raises(KeyboardInterrupt):
         press()
 
 
 def test_each_ctrl_c_raises_again():
-    """An exception can be swallowed, so the next Ctrl-C raises too."""
-    with InterruptHandler() as interrupts, interrupts.raising():
+    """`input` checks for signals once more with the exception of the first set."""
+    with handler():
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
                 press()
 
 
-def test_ctrl_c_after_the_line_is_ignored():
-    """The code that handles the first KeyboardInterrupt is not interrupted."""
-    with InterruptHandler() as interrupts:
-        with pytest.raises(KeyboardInterrupt), interrupts.raising():
-            press()
-        press()
+def test_ctrl_c_does_not_interrupt_the_handling_of_the_previous_one():
+    """Neither the exit of a context, nor `except`, nor `finally`."""
+    ended = []
+    with handler():
+        try:
+            with contextlib.ExitStack() as stack:
+                stack.callback(lambda: ended.append(signal.raise_signal(signal.SIGINT)))
+                press()
+        except KeyboardInterrupt:
+            ended.append(signal.raise_signal(signal.SIGINT))
+        finally:
+            ended.append(signal.raise_signal(signal.SIGINT))
+    assert 3 == len(ended)
 
 
 def test_ctrl_c_cancels_while_a_completion_streams():
     """Each Ctrl-C calls `cancel`, which is idempotent."""
     cancelled = []
-    with InterruptHandler() as interrupts, interrupts.cancelling(lambda: cancelled.append(True)):
-        press()
-        press()
+    with handler() as interrupts, interrupts.cancelling(lambda: cancelled.append(True)):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
     assert [True, True] == cancelled
 
 
 def test_ctrl_c_does_nothing_at_other_times():
-    """Outside of both contexts nothing can be interrupted."""
-    with InterruptHandler() as interrupts:
-        with interrupts.raising():
+    """Nothing can be interrupted before or after a completion."""
+    with handler() as interrupts:
+        with interrupts.cancelling(pytest.fail):
             pass
-        press()
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_the_previous_handler_is_restored():
     """The caller of the command keeps its own SIGINT handler."""
     before = signal.getsignal(signal.SIGINT)
-    with InterruptHandler():
+    with handler():
         pass
     assert before == signal.getsignal(signal.SIGINT)
 

@@ -16,7 +16,7 @@ from togetherchat_client.cli.conversation import Conversation
 from togetherchat_client.cli.error_report import report_error
 from togetherchat_client.cli.exit_codes import ExitCode
 from togetherchat_client.cli.interrupts import InterruptHandler
-from togetherchat_client.cli.line_reader import LineReader
+from togetherchat_client.cli.line_reader import LineReader, read_input
 from togetherchat_client.cli.terminal import Terminal
 
 SlashCommand: TypeAlias = Callable[[Conversation, str, Terminal], None]
@@ -34,7 +34,7 @@ A space before the / sends the line as a message."""
 
 def run(client: Client, arguments: Arguments, terminal: Terminal) -> ExitCode:
     """Chat until Ctrl-D, /exit or the end of the input."""
-    interrupts = InterruptHandler()
+    interrupts = InterruptHandler(interruptible=read_input.__code__)
     conversation = Conversation(client, arguments, terminal, interrupts)
     with LineReader(terminal, history=arguments.history) as reader:
         if reader.interactive:
@@ -56,8 +56,7 @@ def _chat_interactively(
     line: str | None = ""
     while line is not None:
         try:
-            with conversation.interrupts.raising():
-                line = _next_line(reader)
+            line = _next_line(reader)
         except KeyboardInterrupt:
             terminal.line()
         else:

@@ -12,7 +12,7 @@ raises, because nothing else ends `input`. At any other time Ctrl-C does nothing
 import signal
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from types import FrameType, TracebackType
+from types import CodeType, FrameType, TracebackType
 from typing import Self
 
 REPEAT_INTERVAL_S = 0.5
@@ -39,10 +39,18 @@ def repeated_interrupts() -> Generator[None, None, None]:
 
 
 class InterruptHandler:
-    """The handler of Ctrl-C in a chat. Leaving its `with` restores the previous handler."""
+    """The handler of Ctrl-C in a chat. Leaving its `with` restores the previous handler.
 
-    def __init__(self) -> None:
-        self._action: Callable[[], None] | None = None
+    Args:
+        interruptible: the code of the function that calls `input`. Ctrl-C raises KeyboardInterrupt in
+            this code only. Code that handles the exception is other code, so nothing interrupts it,
+            however fast signals follow each other.
+
+    """
+
+    def __init__(self, interruptible: CodeType) -> None:
+        self._interruptible = interruptible
+        self._cancel: Callable[[], None] | None = None
 
     def __enter__(self) -> Self:
         self._before = signal.signal(signal.SIGINT, self._receive)
@@ -57,26 +65,16 @@ class InterruptHandler:
         signal.signal(signal.SIGINT, self._before)
 
     @contextmanager
-    def raising(self) -> Generator[None, None, None]:
-        """In this context each Ctrl-C raises KeyboardInterrupt, which ends `input`."""
-        yield from self._during(_interrupt)
-
-    @contextmanager
     def cancelling(self, cancel: Callable[[], None]) -> Generator[None, None, None]:
         """In this context each Ctrl-C calls `cancel`."""
-        yield from self._during(cancel)
-
-    def _during(self, action: Callable[[], None]) -> Generator[None, None, None]:
-        self._action = action
+        self._cancel = cancel
         try:
             yield
         finally:
-            self._action = None
+            self._cancel = None
 
-    def _receive(self, _number: int, _frame: FrameType | None) -> None:
-        if self._action is not None:
-            self._action()
-
-
-def _interrupt() -> None:
-    raise KeyboardInterrupt
+    def _receive(self, _number: int, frame: FrameType | None) -> None:
+        if frame is not None and frame.f_code is self._interruptible:
+            raise KeyboardInterrupt
+        if self._cancel is not None:
+            self._cancel()

@@ -18,6 +18,18 @@ CONTINUATION_PROMPT: Final = "… "
 HISTORY_LINES_MAX: Final = 1000
 
 
+def read_input(prompt: str) -> str:
+    """Call `input`, and do nothing else: in a chat Ctrl-C raises KeyboardInterrupt in this function only."""
+    try:
+        return input(prompt)
+    except SystemError as exc:
+        # CPython checks for signals again while the KeyboardInterrupt of the first signal is set. The handler
+        # of a second one cannot run then, and SystemError replaces the KeyboardInterrupt.
+        if isinstance(exc.__cause__, KeyboardInterrupt):
+            raise KeyboardInterrupt from exc
+        raise
+
+
 class LineReader:
     """The lines of standard input. Leaving its `with` writes the history file."""
 
@@ -49,7 +61,7 @@ class LineReader:
 
     def _line(self, prompt: str) -> str | None:
         try:
-            text = input(prompt if self.interactive else "")
+            text = read_input(prompt if self.interactive else "")
         except EOFError:
             return None
         # Bytes that are not UTF-8 become lone surrogates, which a protobuf string cannot hold.
