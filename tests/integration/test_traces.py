@@ -390,15 +390,15 @@ async def test_no_content_is_exported():
 async def test_an_outage_of_the_collector_fails_no_call_and_logs_one_line(caplog):
     """Lost spans are counted; the SDK's message for every batch is suppressed."""
     async with ScriptedUpstream(always(UNARY)) as upstream, running_collector() as collector:
-        environment = {"OTEL_EXPORTER_OTLP_TIMEOUT": "0.2"}
+        environment = {"OTEL_EXPORTER_OTLP_TIMEOUT": "2"}
         with telemetry(collector.port, **environment), caplog.at_level(logging.INFO):
             async with running_app(upstream.base_url, traces="otlp") as app:
+                spans = {state: app.metrics.counters[names.TRACE_SPANS, state] for state in STATES}
                 await app.chat.Complete(request())
-                await collector.seen(2)
+                await eventually(lambda: spans["exported"]() == 2)
                 await collector.server.stop(None)
                 for _ in range(3):
                     await app.chat.Complete(request())
-                spans = {state: app.metrics.counters[names.TRACE_SPANS, state] for state in STATES}
                 await eventually(lambda: spans["lost"]() == 6)
 
     logged = [record.getMessage() for record in caplog.records if record.name.endswith(".tracing")]
