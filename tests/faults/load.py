@@ -26,7 +26,7 @@ from support.http2_peer import END_STREAM, HEADERS, http2_peer
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, Reset, Stall
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
-from togetherchat_server.calls.session import QUEUE_TIMEOUT_MESSAGE
+from togetherchat_server.calls.admission import QUEUE_TIMEOUT_MESSAGE
 
 CALLS_MAX = 32
 RESPONSE_S = 0.5

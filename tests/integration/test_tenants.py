@@ -16,6 +16,7 @@ from support.tenants import Keys, bearer
 from support.upstream_script import Stall, json_response
 from support.waiting import eventually
 from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat_server.tenants.key_file import KeyTable
 from togetherchat_server.tenants.key_format import format_key, key_id_of
 
 MODEL, OTHER = "openai/gpt-oss-120b", "zai-org/GLM-5.3"
@@ -88,6 +89,29 @@ async def test_a_call_without_a_valid_key_is_rejected(keys, metadata, reason):
     assert [grpc.StatusCode.UNAUTHENTICATED] * 4 == [failure.code for failure in failures]
     assert [reason] * 4 == [failure.info.reason for failure in failures]
     assert [] == upstream.request_log.requests
+
+
+async def test_a_call_computes_one_hmac(keys, monkeypatch):
+    """A caller is authenticated once, and the result travels with the call."""
+    text = keys.create("acme")
+    digests = []
+    compute = KeyTable.digest
+    monkeypatch.setattr(KeyTable, "digest", lambda table, text: digests.append(text) or compute(table, text))
+    async with (
+        ScriptedUpstream(provider) as upstream,
+        running_http(upstream.base_url, api_keys_file=str(keys.path)) as service,
+    ):
+        await service.app.chat.Complete(request(model=MODEL), metadata=bearer(text))
+        await collect(service.app.chat.StreamComplete(request(model=MODEL), metadata=bearer(text)))
+        headers = {"authorization": f"Bearer {text}"}
+        assert (
+            200 == (await service.client.post(COMPLETIONS, json=request_body(), headers=headers)).status_code
+        )
+        assert 200 == (await service.client.get("/v1/models", headers=headers)).status_code
+        rejected = await failing(service.app.chat.Complete(request(model=MODEL), metadata=bearer(UNKNOWN)))
+
+    assert "INVALID_CREDENTIALS" == rejected.info.reason
+    assert [text] * 4 + [UNKNOWN] == digests
 
 
 async def test_health_needs_no_key(keys):

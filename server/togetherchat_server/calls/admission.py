@@ -1,21 +1,24 @@
 """Admission control: bounds the calls in flight and the calls queued, and rejects the rest.
 
-A call acquires its permit before its message is read, so a rejected call costs no more than its
-headers. When every permit is in use, a few calls wait in a queue, first come, first served. The
-queue holds no more calls than can get a permit within the queue timeout at the pace of recent calls
-(Little's law); a call that would time out in the queue is rejected at once. This module knows no
-frontend: a frontend bounds the wait, and releases the permit whenever and however the call's task
-ends.
+A call is accepted before its message is read, so a rejected call costs no more than its headers. It
+acquires its permit once its request is read and valid, so a caller that sends slowly keeps no other
+call from its turn. When every permit is in use, a few calls wait in a queue, first come, first served.
+The queue holds no more calls than can get a permit within the queue timeout at the pace of recent
+calls (Little's law); a call that would time out in the queue is rejected at once. This module knows no
+frontend: the session bounds the wait, and releases the permit whenever and however the call ends.
 """
 
 import asyncio
+import enum
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, final
 
+from togetherchat_server.domain.deadline import Deadline
 from togetherchat_server.domain.reasons import Reason, ServiceError
 
+QUEUE_TIMEOUT_MESSAGE: Final = "no capacity became free within the queue timeout; retry later"
 AVERAGED_CALLS: Final = 64
 """The average duration of a call is taken over about this many recent calls."""
 
@@ -40,20 +43,25 @@ class Quotas(Protocol):
     def leave(self, caller: str, /) -> None: ...
 
 
+class PermitState(enum.Enum):
+    """What an accepted call has."""
+
+    ACCEPTED = "its request is being read"
+    QUEUED = "an entry in the queue"
+    GRANTED = "capacity"
+    RELEASED = "nothing: the call has ended"
+
+
 @final
 class Permit:
-    """Capacity for one call, or its entry in the queue.
+    """An accepted call: at first a claim to capacity, then an entry in the queue or the capacity itself."""
 
-    `granted` is a future that completes when a queued call gets its capacity; None if the call had it
-    at once.
-    """
+    __slots__ = ("caller", "granted_s", "state")
 
-    __slots__ = ("acquired_s", "caller", "granted")
-
-    def __init__(self, caller: str, acquired_s: float) -> None:
+    def __init__(self, caller: str) -> None:
         self.caller = caller
-        self.acquired_s = acquired_s
-        self.granted: asyncio.Future[None] | None = None
+        self.state = PermitState.ACCEPTED
+        self.granted_s = 0.0
 
 
 @final
@@ -73,7 +81,8 @@ class Admission:
         self._clock = clock
         self._short_of_memory = short_of_memory
         self._quotas = quotas
-        self._in_flight = 0
+        self._accepted = 0
+        self._granted = 0
         self._average_s = 0.0
         self._calls_by_caller: Counter[str] = Counter()
         self._queue: OrderedDict[Permit, asyncio.Future[None]] = OrderedDict()
@@ -82,16 +91,16 @@ class Admission:
 
     @property
     def in_flight(self) -> int:
-        """Calls that hold a granted permit."""
-        return self._in_flight
+        """Accepted calls that are not queued: they hold a permit, or their request is being read."""
+        return self._accepted - len(self._queue)
 
     @property
     def queued(self) -> int:
         """Calls in the queue."""
         return len(self._queue)
 
-    def acquire(self, caller: str = "") -> Permit:
-        """Return a permit, or an entry in the queue. `caller` identifies the caller; empty if unknown.
+    def accept(self, caller: str = "") -> Permit:
+        """Accept a call before it is read. `caller` identifies the caller; empty if unknown.
 
         Raises:
             ServiceError: OVERLOADED, CALLER_QUOTA, or DRAINING when the service is stopping.
@@ -107,48 +116,86 @@ class Admission:
                 f"you have {limits.max_concurrent_calls_per_caller} calls in flight, "
                 "the limit for one caller; retry when one has finished",
             )
-        has_capacity = self._in_flight < limits.max_concurrent_calls
-        if not (has_capacity or len(self._queue) < self._queue_capacity()):
+        over = self._accepted - limits.max_concurrent_calls
+        if over >= 0 and over >= self._queue_capacity():
             raise ServiceError(
                 Reason.OVERLOADED,
                 f"the service has {limits.max_concurrent_calls} calls in flight, its limit; retry later",
             )
         if self._quotas is not None:
             self._quotas.enter(caller)
-        permit = Permit(caller, self._clock())
-        if has_capacity:
-            self._in_flight += 1
-        else:
-            permit.granted = self._queue[permit] = asyncio.get_running_loop().create_future()
+        self._accepted += 1
         if caller:
             self._calls_by_caller[caller] += 1
-        return permit
+        return Permit(caller)
+
+    async def acquire(self, permit: Permit) -> float:
+        """Wait until an accepted call has capacity. Return the time in the queue, in seconds.
+
+        A call that has capacity already keeps it.
+
+        Raises:
+            ServiceError: OVERLOADED after the queue timeout.
+        """
+        if permit.state is not PermitState.ACCEPTED:
+            return 0.0
+        granted = self.request(permit)
+        if granted is None:
+            return 0.0
+        began_s = self._clock()
+        async with Deadline(self._limits.queue_timeout_s, Reason.OVERLOADED, QUEUE_TIMEOUT_MESSAGE):
+            await granted
+        return self._clock() - began_s
+
+    def request(self, permit: Permit) -> asyncio.Future[None] | None:
+        """Grant capacity to an accepted call, or queue it.
+
+        Returns a future that completes when a queued call gets its capacity; None if it has it at once.
+        """
+        if self._granted < self._limits.max_concurrent_calls:
+            self._granted += 1
+            self._grant(permit)
+            return None
+        permit.state = PermitState.QUEUED
+        self._queue[permit] = granted = asyncio.get_running_loop().create_future()
+        return granted
 
     def release(self, permit: Permit) -> None:
-        """Release a permit, exactly once. Its capacity goes to the first call in the queue."""
+        """Release whatever the call has. Its capacity goes to the first call in the queue."""
+        state, permit.state = permit.state, PermitState.RELEASED
+        if state is PermitState.RELEASED:
+            return
         if self._quotas is not None:
             self._quotas.leave(permit.caller)
         self._uncount(permit.caller)
-        if self._queue.pop(permit, None) is not None:
-            return
-        now_s = self._clock()
-        self._record_duration(now_s - permit.acquired_s)
-        if self._queue:
-            following, granted = self._queue.popitem(last=False)
-            following.acquired_s = now_s
-            if not granted.done():
-                granted.set_result(None)
-            return
-        self._in_flight -= 1
-        if self._in_flight == 0 and self._on_idle is not None:
+        self._accepted -= 1
+        if state is PermitState.QUEUED:
+            del self._queue[permit]
+        elif state is PermitState.GRANTED:
+            self._record_duration(self._clock() - permit.granted_s)
+            self._pass_on_capacity()
+        if self._accepted == 0 and self._on_idle is not None:
             self._on_idle()
 
     def start_draining(self, on_idle: Callable[[], None]) -> None:
-        """Reject new calls, and call `on_idle` when no call is in flight: at once if that is so now."""
+        """Reject new calls, and call `on_idle` when no call is left: at once if that is so now."""
         self._draining = True
         self._on_idle = on_idle
-        if self._in_flight == 0:
+        if self._accepted == 0:
             on_idle()
+
+    def _grant(self, permit: Permit) -> None:
+        permit.state = PermitState.GRANTED
+        permit.granted_s = self._clock()
+
+    def _pass_on_capacity(self) -> None:
+        if not self._queue:
+            self._granted -= 1
+            return
+        following, granted = self._queue.popitem(last=False)
+        self._grant(following)
+        if not granted.done():
+            granted.set_result(None)
 
     def _record_duration(self, duration_s: float) -> None:
         self._average_s += (duration_s - self._average_s) / (AVERAGED_CALLS if self._average_s else 1)

@@ -1,297 +1,290 @@
-"""Opens and closes calls, the same way for every frontend.
+"""Session: the life of one call, the same for every frontend.
 
-Owns a call's id, deadline, upstream credential and call record, and what every response of a call
-has in common: metadata, messages and retry delay. Knows no gRPC and no HTTP: a frontend passes an
-`IncomingCall` in, and at the end an `Outcome` with the status that it sent.
+A frontend reads a request, writes a response and knows its protocol's statuses. Everything between
+belongs to the session, in this order:
+
+    open          authenticate the caller, once; begin the call's trace, once
+    admit         reject the call if every permit and the queue are in use
+    (the frontend reads and translates the request)
+    deadline      apply the caller's deadline or the call timeout, whichever is earlier
+    complete, stream, list_models, get_model
+                  validate, apply the tenant's policy, wait in the queue, hold a permit, run the attempts
+    (the frontend translates and writes the response)
+    run           map the end of all this to success or to one error, and classify cancels
+    close         write the call record, exactly once
+
+A frontend calls `run` with its own steps. An error that `run` returns is the frontend's to send; if
+`run` raises CancelledError, the caller is gone and nothing can be sent.
+
+A CancelledError that is not a cancel of the task (some library raised it) is a defect: without a
+check of `Task.cancelling()`, the caller would wait for ever.
 """
 
-import re
-import secrets
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal, final
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
+from functools import partial
+from typing import Final, final
 
 from togetherchat.v1 import chat_pb2 as chat
-from togetherchat_server.domain.call import Call
+from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat_server.calls.admission import Permit
+from togetherchat_server.calls.auth_throttle import COUNTED
+from togetherchat_server.calls.credentials import Credentials
+from togetherchat_server.calls.incoming import Protocol
+from togetherchat_server.calls.session_parts import SessionParts
+from togetherchat_server.calls.session_stream import SessionStream
+from togetherchat_server.calls.validation import validate
+from togetherchat_server.domain.call import Call, EventBatch
+from togetherchat_server.domain.deadline import DEADLINE_MESSAGES, Deadline, deadline_margin_s
 from togetherchat_server.domain.reasons import Reason, ServiceError
-from togetherchat_server.domain.secret import Secret
-from togetherchat_server.domain.trace_context import CallTrace, SpanContext
-from togetherchat_server.telemetry.call_record import CallRecord, Sink, Spans
-from togetherchat_server.tenants.authenticator import ANONYMOUS, MISSING, Authenticator, Identity
+from togetherchat_server.telemetry.call_record import call_record
 
 INTERNAL_ERROR_MESSAGE: Final = "internal error; the service's log has the details under this request id"
 DRAINING_MESSAGE: Final = "the service stopped before the response was complete"
-QUEUE_TIMEOUT_MESSAGE: Final = "no capacity became free within the queue timeout; retry later"
-WRITE_TIMEOUT_MESSAGE: Final = "the caller read nothing within the write timeout"
-DEADLINE_MESSAGES: Final[Mapping[Reason, str]] = {
-    Reason.CALLER_DEADLINE: "the caller's deadline passed before the response was complete",
-    Reason.CALL_TIMEOUT: "the call took longer than the service allows",
-}
+_NO_QUOTA: Final = nullcontext()
 
-MARGIN_MIN_S: Final = 0.1
-MARGIN_RATIO: Final = 0.01
-MARGIN_RATIO_MAX: Final = 0.2
+_log = logging.getLogger(__name__)
 
-METADATA_VALUE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,254}[\x21-\x7e])?")
-"""The values that both an HTTP header and a gRPC trailer can carry."""
-BACK_OFF_FIRST_S: Final = 0.25
-BACK_OFF_MAX_S: Final = 8.0
-DELAY_MAX_S: Final = 10 * 366 * 86_400.0
-"""A provider may send any number of seconds; a protobuf Duration ends at ten thousand years."""
-
-UpstreamKeyMode = Literal["server", "caller", "caller-then-server"]
-ResponseMetadata = tuple[tuple[str, str], ...]
-
-_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IncomingCall:
-    """The data of a call before it is opened. Strings come from the caller and are not validated."""
-
-    protocol: str
-    method: str
-    request_id: str = ""
-    authorization: str = ""
-    together_key: str = ""
-    """`x-together-api-key`: the caller's provider key, if `authorization` holds a key of this service."""
-    traceparent: str = ""
-    tracestate: str = ""
-    previous_attempts: str = ""
-    seconds_left: float | None = None
-    """Time until the caller's deadline; None if the caller set none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How a call ended. `code` is the status in the frontend's protocol."""
-
-    code: str
-    reason: Reason | None
-    messages_sent: int = 0
-    usage: chat.Usage | None = None
+Work = Callable[[], Awaitable[None]]
+PeerAddress = Callable[[], str]
+"""Returns the address of the peer, without its port. Called only if the auth throttle needs it."""
 
 
 @final
-class Sessions:
-    """Opens calls and closes them."""
+class Session:
+    """One call. Its methods are called in the order that the head of this module lists."""
 
-    def __init__(  # noqa: PLR0913  the parts of a call, and the receivers of its record
+    __slots__ = (
+        "_aborted",
+        "_closed",
+        "_completing",
+        "_credentials",
+        "_in_flight",
+        "_parts",
+        "_permit",
+        "_protocol",
+        "_task",
+        "call",
+        "messages_sent",
+        "usage",
+    )
+
+    def __init__(
         self,
-        *,
-        key_mode: UpstreamKeyMode,
-        server_key: Callable[[], Secret | None],
-        call_timeout_s: float,
-        clock: Callable[[], float],
-        sinks: Sequence[Sink] = (),
-        authenticator: Authenticator | None = None,
-        spans: Spans | None = None,
+        parts: SessionParts,
+        in_flight: "set[Session]",
+        protocol: Protocol,
+        credentials: Credentials,
+        call: Call,
     ) -> None:
-        """With an `authenticator`, every call must carry a key of this service."""
-        self._key_mode = key_mode
-        self._server_key = server_key
-        self._call_timeout_s = call_timeout_s
-        self._clock = clock
-        self._sinks = tuple(sinks)
-        self._authenticator = authenticator
-        self._spans = spans
+        self.call: Final = call
+        self.messages_sent = 0
+        """Messages of the response that were passed to the peer's connection."""
+        self.usage: chat.Usage | None = None
+        self._parts = parts
+        self._in_flight = in_flight
+        self._protocol = protocol
+        self._credentials = credentials
+        self._permit: Permit | None = None
+        self._task: asyncio.Task[object] | None = None
+        self._completing = False
+        self._aborted = False
+        self._closed = False
 
-    def check(self, incoming: IncomingCall) -> str:
-        """Authenticate a caller by its metadata alone, before its message is read.
+    @property
+    def is_completing(self) -> bool:
+        """Whether the last part of the response is being written, or was written."""
+        return self._completing
 
-        Returns what identifies the caller to admission control: its tenant, or the fingerprint of the
-        provider key that it brought; empty if there is neither.
+    @property
+    def rejection(self) -> ServiceError | None:
+        """The error of a caller whose credentials are rejected; else None."""
+        return self._credentials.rejection
+
+    def admit(self, address: str | None = None) -> None:
+        """Accept the call, by its metadata alone, for the current task.
+
+        From here on the call is recorded, and whatever it holds is released when the task ends.
+
+        Args:
+            address: of the peer, for the auth throttle; None if it is not known yet, see `check_address`.
 
         Raises:
-            ServiceError: MISSING_CREDENTIALS or INVALID_CREDENTIALS.
+            ServiceError: MISSING_CREDENTIALS, INVALID_CREDENTIALS, OVERLOADED, CALLER_QUOTA, DRAINING.
         """
-        identity = self._identity(incoming)
-        key, caller_brought_key = self._upstream_key(incoming)
-        if identity.tenant:
-            return identity.tenant
-        return key.fingerprint() if key is not None and caller_brought_key else ""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  every frontend runs a call in a task
+        self._task = task
+        self._in_flight.add(self)
+        task.add_done_callback(self._task_ended)
+        if self._credentials.rejection is not None:
+            raise self._credentials.rejection
+        if address is not None:
+            self.check_address(address)
+        self._permit = self._parts.admission.accept(self._credentials.caller)
 
-    def open(self, incoming: IncomingCall) -> Call:
-        """Return the call, with its deadline set.
+    def check_address(self, address: str) -> None:
+        """Reject a peer whose address sent too many bad credentials.
 
         Raises:
-            ServiceError: as `check`.
+            ServiceError: CALLER_QUOTA, with the seconds to wait.
         """
-        now_s = self._clock()
-        identity = self._identity(incoming)
-        key, caller_brought_key = self._upstream_key(incoming)
-        left_s, reason = self._call_timeout_s, Reason.CALL_TIMEOUT
-        if incoming.seconds_left is not None:
-            with_margin_s = incoming.seconds_left - deadline_margin_s(incoming.seconds_left)
-            if with_margin_s <= left_s:
-                left_s, reason = with_margin_s, Reason.CALLER_DEADLINE
-        upstream_context, trace = self._begin_trace(incoming)
-        return Call(
-            id=request_id_or_new(incoming.request_id),
-            method=incoming.method,
-            received_s=now_s,
-            deadline_s=now_s + left_s,
-            deadline_reason=reason,
-            upstream_key=key,
-            caller_brought_key=caller_brought_key,
-            previous_attempts=_small_number(incoming.previous_attempts),
-            tenant=identity.tenant,
-            key_id=identity.key_id,
-            traceparent=upstream_context.traceparent if upstream_context else "",
-            tracestate=upstream_context.state if upstream_context else "",
-            trace=trace,
-        )
+        self._parts.auth_throttle.check(address, self._credentials.caller)
 
-    def rejected(self, incoming: IncomingCall) -> Call:
-        """Return the call of a caller that is rejected before anything is read. It has an id and no key."""
-        now_s, identity = self._clock(), self._identity_or_anonymous(incoming)
-        return Call(
-            id=request_id_or_new(incoming.request_id),
-            method=incoming.method,
-            received_s=now_s,
-            deadline_s=now_s + self._call_timeout_s,
-            deadline_reason=Reason.CALL_TIMEOUT,
-            upstream_key=None,
-            previous_attempts=_small_number(incoming.previous_attempts),
-            tenant=identity.tenant,
-            key_id=identity.key_id,
-            trace=self._begin_trace(incoming)[1],
-        )
+    def deadline(self, seconds_left: float | None = None) -> Deadline:
+        """Set the deadline, and return the context that enforces it.
 
-    def close(self, call: Call, protocol: str, outcome: Outcome) -> None:
-        """Write the call record. Called exactly once for every call that was opened or rejected."""
-        record = call_record(call, protocol, outcome, now_s=self._clock())
-        for sink in self._sinks:
-            sink(record)
-        if self._spans is not None and call.trace is not None:
-            self._spans.end(call, record)
+        Args:
+            seconds_left: until the caller's own timer fires; None if the caller set no deadline.
+        """
+        call, now_s = self.call, self._parts.clock()
+        if seconds_left is not None:
+            deadline_s = now_s + seconds_left - deadline_margin_s(seconds_left)
+            if deadline_s <= call.deadline_s:
+                call.deadline_s, call.deadline_reason = deadline_s, Reason.CALLER_DEADLINE
+        reason = call.deadline_reason
+        return Deadline(call.deadline_s - now_s, reason, DEADLINE_MESSAGES[reason])
 
-    def seconds_left(self, call: Call) -> float:
-        return call.seconds_left(self._clock())
+    def seconds_left(self) -> float:
+        return self.call.seconds_left(self._parts.clock())
 
-    def _identity(self, incoming: IncomingCall) -> Identity:
-        """Return the caller's identity; ANONYMOUS if callers need no key of this service."""
-        if self._authenticator is None:
-            return ANONYMOUS
-        if not incoming.authorization:
-            raise ServiceError(Reason.MISSING_CREDENTIALS, MISSING)
-        return self._authenticator.identity_of(_bearer_key(incoming.authorization))
+    async def complete(self, request: service.CompleteRequest) -> service.CompleteResponse:
+        """Return the whole completion. Raises ServiceError."""
+        permitted = self._permitted(request)
+        await self._acquire_permit()
+        async with self._replica_quota():
+            response = await self._parts.chat.complete(permitted, self.call)
+        self.usage = response.usage
+        return response
 
-    def _identity_or_anonymous(self, incoming: IncomingCall) -> Identity:
+    def stream(self, request: service.CompleteRequest) -> SessionStream:
+        """Return the completion as a context with its events in batches. Raises ServiceError in use."""
+        return SessionStream(partial(self._open_stream, request))
+
+    async def list_models(self, request: service.ListModelsRequest) -> service.ListModelsResponse:
+        """Return one page of the models. Raises ServiceError."""
+        await self._acquire_permit()
+        async with self._replica_quota():
+            return await self._parts.models.list_models(request, self.call)
+
+    async def get_model(self, request: service.GetModelRequest) -> service.GetModelResponse:
+        """Return one model. Raises ServiceError."""
+        await self._acquire_permit()
+        async with self._replica_quota():
+            return await self._parts.models.get_model(request, self.call)
+
+    def completing(self) -> None:
+        """Declare that the last part of the response is being written.
+
+        A deadline that passes from here on is not a failure.
+        """
+        self._completing = True
+
+    async def run(self, work: Work, peer_address: PeerAddress) -> ServiceError | None:
+        """Run the frontend's steps of the call, and end the call in exactly one way.
+
+        Returns the error to send; None if the call succeeded.
+
+        Raises:
+            asyncio.CancelledError: the caller is gone.
+        """
         try:
-            return self._identity(incoming)
-        except ServiceError:
-            return ANONYMOUS
+            await work()
+        except ServiceError as error:
+            if not (self._completing and error.reason in DEADLINE_MESSAGES):
+                return self.fail(error, peer_address)
+        except asyncio.CancelledError:
+            error = self._error_of_cancel()
+            if error is None:
+                raise
+            return self.fail(error, peer_address)
+        except Exception:  # noqa: BLE001  the one broad except of a call: its text must not reach the caller
+            _log.exception("call %s failed with an unexpected exception", self.call.id)
+            return self.fail(ServiceError(Reason.INTERNAL_ERROR, INTERNAL_ERROR_MESSAGE), peer_address)
+        if self.call.progress.attempts:
+            self._parts.auth_throttle.record_success(self._credentials.caller)
+        self.close(None)
+        return None
 
-    def _begin_trace(self, incoming: IncomingCall) -> tuple[SpanContext | None, CallTrace | None]:
-        """Return the trace context for the provider and, if the call is traced, the data of its spans."""
-        parent = (
-            SpanContext.parse(incoming.traceparent, incoming.tracestate) if incoming.traceparent else None
+    def fail(self, error: ServiceError, peer_address: PeerAddress) -> ServiceError:
+        """Close the call with an error, and return the error to send."""
+        if error.reason in COUNTED:
+            caller = self._credentials.caller
+            error = self._parts.auth_throttle.record_failure(peer_address(), caller, error)
+        self.close(error.reason)
+        return error
+
+    def close(self, reason: Reason | None) -> None:
+        """Write the call record, unless it is written. `reason` is None for a success."""
+        if self._closed:
+            return
+        self._closed = True
+        parts, protocol = self._parts, self._protocol
+        record = call_record(
+            self.call,
+            protocol=protocol.name,
+            code="OK" if reason is None else protocol.status_name(reason),
+            reason=reason,
+            messages_sent=self.messages_sent,
+            usage=self.usage,
+            now_s=parts.clock(),
         )
-        return (parent, None) if self._spans is None else self._spans.begin(parent)
+        for sink in parts.sinks:
+            sink(record)
+        if parts.spans is not None and self.call.trace is not None:
+            parts.spans.end(self.call, record)
 
-    def _upstream_key(self, incoming: IncomingCall) -> tuple[Secret | None, bool]:
-        """Return the key to send to the provider, and whether the caller brought it."""
-        offered = incoming.authorization if self._authenticator is None else incoming.together_key
-        if self._key_mode == "server" or (self._key_mode == "caller-then-server" and not offered):
-            return self._server_key(), False
-        if not offered:
-            header = (
-                "`authorization: Bearer <key>`"
-                if self._authenticator is None
-                else "`x-together-api-key: <key>`"
-            )
-            raise ServiceError(Reason.MISSING_CREDENTIALS, f"send your Together key as {header} metadata")
-        if self._authenticator is None:
-            return _secret(_bearer_key(offered), "authorization"), True
-        return _secret(offered, "x-together-api-key"), True
+    def release_permit(self) -> None:
+        """Release the permit before the task ends, for a peer that stopped reading."""
+        if self._permit is not None:
+            self._parts.admission.release(self._permit)
 
+    def abort(self) -> None:
+        """Cancel the call, because the service stops."""
+        self._aborted = True
+        if self._task is not None:
+            self._task.cancel()
 
-def deadline_margin_s(seconds_left: float) -> float:
-    """Return how long before the caller's deadline the service ends the call.
+    def _permitted(self, request: service.CompleteRequest) -> service.CompleteRequest:
+        """Return the request with the bounds of the tenant's policy. Raises ServiceError."""
+        parts = self._parts
+        validate(request, parts.request_limits)
+        return request if parts.policy is None else parts.policy.apply(request, self.call)
 
-    The status, which names the reason, must arrive before the caller's own timer fires. `grpc-timeout`
-    is rounded up on its way by up to 1%, so the margin grows with the time left. The margin never exceeds a
-    fifth of a short deadline.
-    """
-    return min(max(MARGIN_MIN_S, MARGIN_RATIO * seconds_left), MARGIN_RATIO_MAX * max(seconds_left, 0.0))
+    async def _acquire_permit(self) -> None:
+        assert self._permit is not None  # noqa: S101  `admit` was called
+        self.call.progress.queued_s += await self._parts.admission.acquire(self._permit)
 
+    async def _open_stream(
+        self, request: service.CompleteRequest, stack: AsyncExitStack
+    ) -> AsyncIterator[EventBatch]:
+        permitted = self._permitted(request)
+        await self._acquire_permit()
+        await stack.enter_async_context(self._replica_quota())
+        return await stack.enter_async_context(self._parts.chat.stream(permitted, self.call))
 
-def request_id_or_new(offered: str) -> str:
-    return offered if _REQUEST_ID.fullmatch(offered) else secrets.token_hex(16)
+    def _replica_quota(self) -> AbstractAsyncContextManager[None]:
+        """Return the context in which the call counts in the quota store that replicas share."""
+        quota = self._parts.quota
+        return _NO_QUOTA if quota is None else quota.in_replicas(self.call.tenant)
 
+    def _error_of_cancel(self) -> ServiceError | None:
+        """Classify a cancel. Return None, and close the call, if the caller cancelled it."""
+        task = asyncio.current_task()
+        if task is None or not task.cancelling():
+            _log.error("call %s: a CancelledError was raised, but its task was not cancelled", self.call.id)
+            return ServiceError(Reason.INTERNAL_ERROR, INTERNAL_ERROR_MESSAGE)
+        if self._aborted:
+            task.uncancel()
+            return ServiceError(Reason.DRAINING, DRAINING_MESSAGE)
+        # gRPC cancels the task itself when the caller's deadline passes.
+        self.close(self.call.deadline_reason if self.seconds_left() <= 0 else Reason.CALLER_CANCELLED)
+        return None
 
-def response_metadata(call: Call) -> ResponseMetadata:
-    """Return what every response of a call carries, failed ones too. Names are in lower case."""
-    progress = call.progress
-    pairs = (
-        ("x-request-id", call.id),
-        ("x-upstream", progress.upstream),
-        ("x-upstream-request-id", progress.upstream_request_id),
-        *progress.rate_limits,
-    )
-    return tuple((name, value) for name, value in pairs if METADATA_VALUE.fullmatch(value))
-
-
-def retry_delay_s(requested_s: float | None, previous_attempts: int, fraction: float) -> float:
-    """Return after how many seconds a rejected caller may retry.
-
-    Clients obey the delay to the millisecond, so a thousand of them would retry at the same instant.
-    The delay is therefore spread by `fraction`, a random number from 0 to 1. `requested_s` is the delay
-    that the provider or one of our limits requires; None if there is none.
-    """
-    if requested_s is not None:
-        return min(requested_s * (1 + 0.2 * fraction), DELAY_MAX_S)
-    return min(BACK_OFF_MAX_S, BACK_OFF_FIRST_S * 2 ** min(previous_attempts, 10)) * (0.5 + 0.5 * fraction)
-
-
-def call_record(call: Call, protocol: str, outcome: Outcome, *, now_s: float) -> CallRecord:
-    """Return the record of a finished call. A completion that broke off counts the deltas received."""
-    progress, usage = call.progress, outcome.usage
-    deltas = progress.output_deltas or None
-    first_s = progress.first_event_s
-    return CallRecord(
-        id=call.id,
-        protocol=protocol,
-        method=call.method,
-        code=outcome.code,
-        reason=outcome.reason.value if outcome.reason else "",
-        phase=progress.phase.value,
-        model=progress.model,
-        upstream=progress.upstream,
-        upstream_request_id=progress.upstream_request_id,
-        queued_s=progress.queued_s,
-        attempts=progress.attempts,
-        previous_attempts=call.previous_attempts,
-        duration_s=now_s - call.received_s,
-        first_token_s=None if first_s is None else first_s - call.received_s,
-        messages_sent=outcome.messages_sent,
-        prompt_tokens=usage.prompt_tokens if usage and not usage.estimated else None,
-        completion_tokens=usage.completion_tokens if usage else deltas,
-        usage_estimated=usage.estimated if usage else deltas is not None,
-        cost_nano_usd=usage.cost_nano_usd if usage and usage.HasField("cost_nano_usd") else None,
-        model_requested=progress.model_requested if progress.model_requested != progress.model else "",
-        rate_limits=progress.rate_limits,
-        tenant=call.tenant,
-        key_id=call.key_id,
-        caller_key=call.caller_brought_key,
-        trace=call.trace.trace_id if call.trace else "",
-    )
-
-
-def _bearer_key(authorization: str) -> str:
-    scheme, _, key = authorization.partition(" ")
-    if scheme.lower() != "bearer":
-        raise ServiceError(Reason.INVALID_CREDENTIALS, "`authorization` must be `Bearer <key>`")
-    return key.strip()
-
-
-def _secret(key: str, header: str) -> Secret:
-    try:
-        return Secret(key)
-    except ValueError as exc:
-        raise ServiceError(Reason.INVALID_CREDENTIALS, f"`{header}`: {exc}") from None
-
-
-def _small_number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0
+    def _task_ended(self, _task: "asyncio.Task[object]") -> None:
+        """Release what the call holds, however its task ended: even if its work never began."""
+        self.close(Reason.CALLER_CANCELLED)
+        self.release_permit()
+        self._in_flight.discard(self)

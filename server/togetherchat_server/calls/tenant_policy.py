@@ -4,49 +4,34 @@ Runs after validation and before model routing. Aliases are resolved first: the 
 its fallbacks and of the safety model must all be on the tenant's list.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Final, cast, final
 
 import orjson
 
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.domain.call import Call, EventBatch
-from togetherchat_server.domain.ports import Chat, ModelListing
+from togetherchat_server.domain.call import Call
 from togetherchat_server.domain.reasons import FieldViolation, Reason, ServiceError
 from togetherchat_server.models.aliases import ModelAliases
 from togetherchat_server.tenants.policy import TenantPolicy
-from togetherchat_server.tenants.quota import TenantQuota
 
 OTHER_BOUNDS: Final = ("max_completion_tokens", "max_new_tokens", "max_output_tokens")
 """Other names than `max_tokens` under which engines accept a bound on the output."""
 
 
 @final
-class PolicyChat:
-    """A `Chat` that wraps another: rejects what the policy of the call's tenant does not allow."""
+class RequestPolicy:
+    """Applies the policy of a call's tenant to a request."""
 
-    def __init__(self, chat: Chat, policy: TenantPolicy, quota: TenantQuota, names: ModelAliases) -> None:
-        self._chat = chat
+    def __init__(self, policy: TenantPolicy, names: ModelAliases) -> None:
         self._policy = policy
-        self._quota = quota
         self._names = names
 
-    async def complete(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
-        permitted = self._permitted(request, call)
-        async with self._quota.in_replicas(call.tenant):
-            return await self._chat.complete(permitted, call)
+    def apply(self, request: service.CompleteRequest, call: Call) -> service.CompleteRequest:
+        """Return the request with the tenant's bound on its output; the request itself if it needs none.
 
-    @asynccontextmanager
-    async def stream(
-        self, request: service.CompleteRequest, call: Call
-    ) -> AsyncGenerator[AsyncIterator[EventBatch]]:
-        permitted = self._permitted(request, call)
-        async with self._quota.in_replicas(call.tenant), self._chat.stream(permitted, call) as batches:
-            yield batches
-
-    def _permitted(self, request: service.CompleteRequest, call: Call) -> service.CompleteRequest:
-        """Return the request with the tenant's bound on its output. Raises ServiceError."""
+        Raises:
+            ServiceError: MODEL_NOT_ALLOWED, or INVALID_REQUEST if the request exceeds the bound.
+        """
         models = [self._names.resolve(name) for name in (request.model, *request.fallback_models)]
         # The safety model is sent as the caller named it: aliases do not apply to it.
         for model in (*models, request.safety_model) if request.safety_model else models:
@@ -64,26 +49,6 @@ class PolicyChat:
         bounded.CopyFrom(request)
         bounded.max_tokens = bound
         return bounded
-
-
-@final
-class QuotaModelListing:
-    """A `ModelListing` that wraps another: counts each request against the tenant's quota.
-
-    A list longer than one page is rare; the HTTP frontend requests all of its pages.
-    """
-
-    def __init__(self, listing: ModelListing, quota: TenantQuota) -> None:
-        self._listing = listing
-        self._quota = quota
-
-    async def list_models(self, request: service.ListModelsRequest, call: Call) -> service.ListModelsResponse:
-        async with self._quota.in_replicas(call.tenant):
-            return await self._listing.list_models(request, call)
-
-    async def get_model(self, request: service.GetModelRequest, call: Call) -> service.GetModelResponse:
-        async with self._quota.in_replicas(call.tenant):
-            return await self._listing.get_model(request, call)
 
 
 def _reject_other_bounds(request: service.CompleteRequest) -> None:

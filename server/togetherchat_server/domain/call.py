@@ -1,4 +1,4 @@
-"""The facts of one call: frozen in `Call`, and `Progress`, the one part that changes.
+"""The facts of one call: `Call`, of which only the deadline is set later, and `Progress`, which changes.
 
 The provider fills in `Progress`, so that a failure can report how far the call had come.
 """
@@ -45,9 +45,12 @@ class Progress:
     """Fragments of text, reasoning or arguments received: about one per token."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Call:
-    """One RPC or HTTP request of a caller. Times are seconds on the monotonic clock."""
+    """One RPC or HTTP request of a caller. Times are seconds on the monotonic clock.
+
+    The session sets the deadline when the frontend knows it; nothing else changes.
+    """
 
     id: str
     method: str

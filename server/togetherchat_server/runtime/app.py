@@ -145,9 +145,7 @@ class App:
             wait.cancel()
         if not idle.is_set():
             _log.warning("drain timeout: aborting %d calls in flight", admission.in_flight)
-            grpc.abort_in_flight()
-            if http is not None:
-                http.abort_in_flight()
+            frontends.sessions.abort_in_flight()
         if http is not None:
             await http.finish(ABORT_GRACE_S)
         await grpc.finish(ABORT_GRACE_S)

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Final, final
 
 from togetherchat_server.calls.admission import Admission, AdmissionLimits
 from togetherchat_server.calls.auth_throttle import AuthThrottle
+from togetherchat_server.calls.credentials import CredentialCheck
 from togetherchat_server.calls.model_routing import RoutingChat
-from togetherchat_server.calls.session import Sessions
-from togetherchat_server.calls.tenant_policy import PolicyChat, QuotaModelListing
+from togetherchat_server.calls.session_parts import SessionParts
+from togetherchat_server.calls.sessions import Sessions
+from togetherchat_server.calls.tenant_policy import RequestPolicy
 from togetherchat_server.calls.validation import RequestLimits
-from togetherchat_server.calls.validation.validating_chat import ValidatingChat
 from togetherchat_server.config import Configuration, ProviderConfig, is_loopback
-from togetherchat_server.domain.ports import Chat, ModelListing
 from togetherchat_server.frontends.grpc.handler import GrpcHandler, GrpcTimeouts
-from togetherchat_server.frontends.grpc.methods import chat_methods
+from togetherchat_server.frontends.grpc.methods import METHODS
 from togetherchat_server.frontends.grpc.server import ConnectionAge, GrpcServer, ListenerOptions
 from togetherchat_server.frontends.http.handler import HttpLimits
 from togetherchat_server.models.aliases import resolve_aliases
@@ -61,8 +61,9 @@ SINGLE_PROCESS: Final = WorkerShare()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frontends:
-    """The servers of the frontends, not yet listening."""
+    """The servers of the frontends, not yet listening, and the sessions of their calls."""
 
+    sessions: Sessions
     grpc: GrpcServer
     http: "HttpServer | None"
 
@@ -100,9 +101,6 @@ class Wiring:
         self._share = share
         self._catalog = configured_catalog(configuration)
         self._model_names = resolve_aliases(configuration, self._catalog)
-        self._auth_throttle = AuthThrottle(
-            per_minute=self._settings.auth_failures_per_minute, clock=environment.clock
-        )
         self._tenancy = self._make_tenancy()
         self.admission: Final = self._make_admission()
         observability.gauges[names.CALLS_IN_FLIGHT,] = lambda: self.admission.in_flight
@@ -113,12 +111,12 @@ class Wiring:
         provider = self._make_provider(config)
         unavailable = UnavailableModels(clock=self._environment.clock)
         list_cache = self._make_list_cache(provider, unavailable)
-        chat = self._make_chat(self._make_retrying(provider), list_cache, unavailable)
-        listing = list_cache if self._tenancy is None else QuotaModelListing(list_cache, self._tenancy.quota)
-        sessions = self._make_sessions(config, log)
+        routing = self._make_routing(self._make_retrying(provider), list_cache, unavailable)
+        sessions = self._make_sessions(config, log, routing, list_cache)
         return Frontends(
-            grpc=self._make_grpc(sessions, chat, listing),
-            http=None if self._settings.http_listen is None else self._make_http(sessions, chat, listing),
+            sessions=sessions,
+            grpc=self._make_grpc(sessions),
+            http=None if self._settings.http_listen is None else self._make_http(sessions),
         )
 
     def _make_tenancy(self) -> Tenancy | None:
@@ -228,10 +226,10 @@ class Wiring:
         self._resources.push_async_callback(list_cache.aclose)
         return list_cache
 
-    def _make_chat(
+    def _make_routing(
         self, retrying: RetryingChat, list_cache: ModelListCache, unavailable: UnavailableModels
-    ) -> Chat:
-        routing = RoutingChat(
+    ) -> RoutingChat:
+        return RoutingChat(
             retrying,
             price=list_cache.price,
             clock=self._environment.clock,
@@ -239,46 +237,49 @@ class Wiring:
             unavailable=unavailable,
             permits=self._permits(),
         )
-        tenancy = self._tenancy
-        return ValidatingChat(
-            routing
-            if tenancy is None
-            else PolicyChat(routing, tenancy.policy, tenancy.quota, self._model_names),
-            RequestLimits(max_request_bytes=self._settings.max_request_bytes),
-        )
 
     def _permits(self) -> Callable[[str, str], bool] | None:
         return None if self._tenancy is None else self._tenancy.policy.permits
 
-    def _make_sessions(self, config: ProviderConfig, log: Sink) -> Sessions:
+    def _make_sessions(
+        self, config: ProviderConfig, log: Sink, routing: RoutingChat, list_cache: ModelListCache
+    ) -> Sessions:
+        settings, tenancy, clock = self._settings, self._tenancy, self._environment.clock
         models = {*self._catalog.by_id, *self._model_names.all().values()}
-        tenancy = self._tenancy
         quota_sinks = () if tenancy is None else (tenancy.quota.count_tokens,)
         return Sessions(
-            key_mode=self._settings.upstream_credentials,
-            server_key=config.current_key,
-            call_timeout_s=self._settings.call_timeout_s,
-            clock=self._environment.clock,
-            sinks=(*self._observability.sinks(log, models=models), *quota_sinks),
-            authenticator=None if tenancy is None else tenancy.authenticator,
-            spans=self._observability.open_spans(config.base_url),
+            SessionParts(
+                credentials=CredentialCheck(
+                    key_mode=settings.upstream_credentials,
+                    server_key=config.current_key,
+                    authenticator=None if tenancy is None else tenancy.authenticator,
+                ),
+                admission=self.admission,
+                auth_throttle=AuthThrottle(per_minute=settings.auth_failures_per_minute, clock=clock),
+                request_limits=RequestLimits(max_request_bytes=settings.max_request_bytes),
+                policy=None if tenancy is None else RequestPolicy(tenancy.policy, self._model_names),
+                quota=None if tenancy is None else tenancy.quota,
+                chat=routing,
+                models=list_cache,
+                call_timeout_s=settings.call_timeout_s,
+                clock=clock,
+                spans=self._observability.open_spans(config.base_url),
+                sinks=(*self._observability.sinks(log, models=models), *quota_sinks),
+            )
         )
 
-    def _make_grpc(self, sessions: Sessions, chat: Chat, listing: ModelListing) -> GrpcServer:
+    def _make_grpc(self, sessions: Sessions) -> GrpcServer:
         settings = self._settings
         return GrpcServer(
             handler=GrpcHandler(
+                METHODS,
                 sessions=sessions,
-                admission=self.admission,
-                auth_throttle=self._auth_throttle,
-                limits=GrpcTimeouts(
+                timeouts=GrpcTimeouts(
                     request_read_timeout_s=settings.request_read_timeout_s,
                     write_timeout_s=settings.write_timeout_s,
-                    queue_timeout_s=settings.queue_timeout_s,
                 ),
                 random=self._environment.random,
             ),
-            methods=chat_methods(chat, listing),
             reflection=settings.reflection,
             connections=ConnectionAge(age_s=settings.max_connection_age_s, grace_s=settings.call_timeout_s),
             listening=ListenerOptions(
@@ -288,26 +289,21 @@ class Wiring:
             ),
         )
 
-    def _make_http(self, sessions: Sessions, chat: Chat, listing: ModelListing) -> "HttpServer":
+    def _make_http(self, sessions: Sessions) -> "HttpServer":
         # Imported on use: loading takes 0.1 s, and most starts have no HTTP listener.
         from togetherchat_server.frontends.http import routes  # noqa: PLC0415
 
         settings = self._settings
         server = routes.create_http_server(
             sessions=sessions,
-            admission=self.admission,
-            chat=chat,
-            listing=listing,
             limits=HttpLimits(
                 request_read_timeout_s=settings.request_read_timeout_s,
                 write_timeout_s=settings.write_timeout_s,
-                queue_timeout_s=settings.queue_timeout_s,
                 max_request_bytes=settings.max_request_bytes,
             ),
             environment=routes.HttpEnvironment(
                 random=self._environment.random,
                 wall_clock=self._environment.wall_clock,
-                auth_throttle=self._auth_throttle,
                 version=self._environment.version,
                 share_port=self._share.share_port,
                 certificates=self._configuration.certificates,

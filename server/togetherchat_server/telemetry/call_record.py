@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from togetherchat.v1 import chat_pb2 as chat
 from togetherchat_server.domain.call import Call
+from togetherchat_server.domain.reasons import Reason
 from togetherchat_server.domain.trace_context import CallTrace, SpanContext
 
 
@@ -66,3 +68,46 @@ class Spans(Protocol):
     def end(self, call: Call, record: CallRecord) -> None:
         """Make the spans of a traced call. Never waits."""
         ...
+
+
+def call_record(  # noqa: PLR0913  the parts of a record, all by keyword
+    call: Call,
+    *,
+    protocol: str,
+    code: str,
+    reason: Reason | None,
+    messages_sent: int,
+    usage: chat.Usage | None,
+    now_s: float,
+) -> CallRecord:
+    """Return the record of a finished call. A completion that broke off counts the deltas received."""
+    progress = call.progress
+    deltas = progress.output_deltas or None
+    first_s = progress.first_event_s
+    return CallRecord(
+        id=call.id,
+        protocol=protocol,
+        method=call.method,
+        code=code,
+        reason=reason.value if reason else "",
+        phase=progress.phase.value,
+        model=progress.model,
+        upstream=progress.upstream,
+        upstream_request_id=progress.upstream_request_id,
+        queued_s=progress.queued_s,
+        attempts=progress.attempts,
+        previous_attempts=call.previous_attempts,
+        duration_s=now_s - call.received_s,
+        first_token_s=None if first_s is None else first_s - call.received_s,
+        messages_sent=messages_sent,
+        prompt_tokens=usage.prompt_tokens if usage and not usage.estimated else None,
+        completion_tokens=usage.completion_tokens if usage else deltas,
+        usage_estimated=usage.estimated if usage else deltas is not None,
+        cost_nano_usd=usage.cost_nano_usd if usage and usage.HasField("cost_nano_usd") else None,
+        model_requested=progress.model_requested if progress.model_requested != progress.model else "",
+        rate_limits=progress.rate_limits,
+        tenant=call.tenant,
+        key_id=call.key_id,
+        caller_key=call.caller_brought_key,
+        trace=call.trace.trace_id if call.trace else "",
+    )

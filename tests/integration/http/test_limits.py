@@ -142,22 +142,29 @@ async def test_an_idle_connection_is_closed():
             assert (await caller.read_to_end()).startswith(b"HTTP/1.1 404 ")
 
 
-async def test_the_body_of_a_queued_call_is_read_after_its_permit_is_granted():
-    """A peer that sent `Expect: 100-continue` gets 100 only then."""
+async def test_a_request_is_read_before_its_call_is_queued():
+    """A caller that sends slowly waits for no permit. An invalid request is rejected without one."""
     async with (
         ScriptedUpstream(always((Stall(),))) as upstream,
         running_http(
-            upstream.base_url, max_concurrent_calls=1, max_queued_calls=1, queue_timeout_s=20
+            upstream.base_url, max_concurrent_calls=1, max_queued_calls=2, queue_timeout_s=20
         ) as service,
         raw_caller(service.address) as first,
         raw_caller(service.address) as second,
+        raw_caller(service.address) as third,
     ):
         await first.post(request_body())
         await upstream.received()
-        await second.send(head("content-length: 10", "expect: 100-continue"))
+        await third.post({})
+        assert (await third.read_head()).startswith(b"HTTP/1.1 400 ")
+        body = json.dumps(request_body()).encode()
+        await second.send(head(f"content-length: {len(body)}", "expect: 100-continue"))
+        assert b"HTTP/1.1 100 Continue\r\n\r\n" == await second.read_head()
+        assert 0 == service.app.app.queued
+        await second.send(body)
         await eventually(lambda: service.app.app.queued == 1)
         first.reset()
-        assert b"HTTP/1.1 100 Continue\r\n\r\n" == await second.read_head()
+        await upstream.received()
 
 
 async def test_an_address_in_use_is_an_error():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from togetherchat_server.calls.admission import Admission, AdmissionLimits
+from togetherchat_server.calls.admission import Admission, AdmissionLimits, PermitState
 from togetherchat_server.domain.reasons import Reason, ServiceError
 
 
@@ -14,30 +14,61 @@ def create_admission(max_concurrent_calls=2, *, short=lambda: False, clock=lambd
     )
 
 
+def accept(admission, caller=""):
+    """Accept a call and let it acquire: return its permit, and the future of a queued one."""
+    permit = admission.accept(caller)
+    return permit, admission.request(permit)
+
+
 def rejection(admission, caller=""):
     with pytest.raises(ServiceError) as caught:
-        admission.acquire(caller)
+        admission.accept(caller)
     return caught.value.reason
 
 
 def test_calls_beyond_the_bound_are_rejected():
     """With all permits in use the next call is OVERLOADED; a released permit is used again."""
     admission = create_admission(2)
-    first, _ = admission.acquire(), admission.acquire()
+    (first, _), _ = accept(admission), accept(admission)
 
     assert Reason.OVERLOADED is rejection(admission)
     admission.release(first)
-    assert None is admission.acquire().granted
+    _, granted = accept(admission)
+    assert granted is None
     assert 2 == admission.in_flight
+
+
+def test_calls_whose_request_is_being_read_count():
+    """However slowly callers send, no more calls are accepted than permits and the queue can take."""
+    admission = create_admission(2, max_queued_calls=1)
+    reading = [admission.accept() for _ in range(3)]
+
+    assert Reason.OVERLOADED is rejection(admission)
+    assert (3, 0) == (admission.in_flight, admission.queued)
+    admission.release(reading.pop())
+    admission.accept()
+
+
+async def test_a_call_that_is_being_read_keeps_no_permit():
+    """A caller that sends slowly does not delay a call that is ready."""
+    admission = create_admission(1, max_queued_calls=1)
+    slow = admission.accept()
+    ready, granted = accept(admission)
+
+    assert (None, PermitState.GRANTED) == (granted, ready.state)
+    queued = admission.request(slow)
+    assert not queued.done()
+    admission.release(ready)
+    assert queued.done()
 
 
 async def test_a_few_calls_wait_for_a_permit():
     """The queue holds as many calls as its bound, and no more."""
     admission = create_admission(1, max_queued_calls=2)
-    admission.acquire()
-    queued = [admission.acquire() for _ in range(2)]
+    accept(admission)
+    queued = [accept(admission)[1] for _ in range(2)]
 
-    assert [False, False] == [permit.granted.done() for permit in queued]
+    assert [False, False] == [granted.done() for granted in queued]
     assert (1, 2) == (admission.in_flight, admission.queued)
     assert Reason.OVERLOADED is rejection(admission)
 
@@ -45,12 +76,12 @@ async def test_a_few_calls_wait_for_a_permit():
 async def test_the_queue_is_first_come_first_served():
     """A released permit goes to the call that has waited longest."""
     admission = create_admission(1, max_queued_calls=2)
-    holder, first, second = (admission.acquire() for _ in range(3))
+    (holder, _), (first, granted_first), (_, granted_second) = (accept(admission) for _ in range(3))
 
     admission.release(holder)
-    assert (True, False) == (first.granted.done(), second.granted.done())
+    assert (True, False) == (granted_first.done(), granted_second.done())
     admission.release(first)
-    assert second.granted.done()
+    assert granted_second.done()
     assert (1, 0) == (admission.in_flight, admission.queued)
 
 
@@ -63,17 +94,17 @@ async def test_no_call_is_queued_that_would_time_out():
     admission = create_admission(4, max_queued_calls=8, queue_timeout_s=0.5, clock=lambda: now[0])
 
     def run_calls(duration_s):
-        permits = [admission.acquire() for _ in range(4)]
+        permits = [accept(admission)[0] for _ in range(4)]
         now[0] += duration_s
         for permit in permits:
             admission.release(permit)
 
     def count_queued():
-        held = [admission.acquire() for _ in range(4)]
+        held = [accept(admission)[0] for _ in range(4)]
         queued = []
         while len(queued) < 100:
             try:
-                queued.append(admission.acquire())
+                queued.append(accept(admission)[0])
             except ServiceError:
                 break
         for permit in [*queued, *held]:
@@ -91,26 +122,26 @@ async def test_no_call_is_queued_that_would_time_out():
 async def test_a_call_that_leaves_the_queue_gets_no_permit():
     """A call that ends while it is queued frees its entry in the queue only."""
     admission = create_admission(1, max_queued_calls=1)
-    holder, gone = admission.acquire(), admission.acquire()
+    (holder, _), (gone, granted_gone) = accept(admission), accept(admission)
 
     admission.release(gone)
-    queued = admission.acquire()
+    _, granted = accept(admission)
     admission.release(holder)
 
-    assert (True, False, 1) == (queued.granted.done(), gone.granted.done(), admission.in_flight)
+    assert (True, False, 1) == (granted.done(), granted_gone.done(), admission.in_flight)
 
 
 async def test_a_permit_granted_to_a_cancelled_call_is_passed_on():
     """The wait was cancelled but its task has not ended yet: the permit is not lost."""
     admission = create_admission(1, max_queued_calls=2)
-    holder, gone, queued = (admission.acquire() for _ in range(3))
-    gone.granted.cancel()
+    (holder, _), (gone, granted_gone), (queued, granted) = (accept(admission) for _ in range(3))
+    granted_gone.cancel()
 
     admission.release(holder)
-    assert not queued.granted.done()
+    assert not granted.done()
     admission.release(gone)
 
-    assert queued.granted.done()
+    assert granted.done()
     admission.release(queued)
     assert 0 == admission.in_flight
 
@@ -121,30 +152,45 @@ async def test_no_permit_is_lost_in_any_order():
     held = []
     for number in range(2000):
         try:
-            held.append(admission.acquire())
+            permit = admission.accept()
         except ServiceError:
-            permit = held.pop(number * 7 % len(held))
-            if permit.granted is not None and number % 3 == 0:
-                permit.granted.cancel()
+            permit, granted = held.pop(number * 7 % len(held))
+            if granted is not None and number % 3 == 0:
+                granted.cancel()
             admission.release(permit)
-        assert admission.in_flight <= 3
-    for permit in held:
+        else:
+            held.append((permit, admission.request(permit) if number % 5 else None))
+    for permit, _ in held:
         admission.release(permit)
 
     assert (0, 0) == (admission.in_flight, admission.queued)
+    assert [None] * 3 == [accept(admission)[1] for _ in range(3)]
+
+
+def test_a_permit_is_released_once():
+    """A second release of the same permit changes nothing."""
+    admission = create_admission(2)
+    (first, _), _ = accept(admission), accept(admission)
+
+    admission.release(first)
+    admission.release(first)
+
+    assert 1 == admission.in_flight
+    accept(admission)
+    assert Reason.OVERLOADED is rejection(admission)
 
 
 def test_one_caller_cannot_hold_every_permit():
     """A caller beyond its own bound gets CALLER_QUOTA; other and unknown callers are not affected."""
     admission = create_admission(10, max_concurrent_calls_per_caller=2)
-    first = admission.acquire("a")
-    admission.acquire("a")
+    first = admission.accept("a")
+    admission.accept("a")
 
     assert Reason.CALLER_QUOTA is rejection(admission, "a")
-    admission.acquire("b")
-    admission.acquire()
+    admission.accept("b")
+    admission.accept()
     admission.release(first)
-    assert None is admission.acquire("a").granted
+    admission.accept("a")
 
 
 def test_a_process_short_of_memory_rejects_new_calls():
@@ -161,15 +207,17 @@ def test_a_draining_service_rejects_new_calls():
 
 
 async def test_the_end_of_the_last_call_is_reported():
-    """`on_idle` is called once, when the last call ends, queued calls included."""
+    """`on_idle` is called once, when the last call ends: queued ones and those being read included."""
     idle = []
-    admission = create_admission(1, max_queued_calls=1)
-    holder, queued = admission.acquire(), admission.acquire()
+    admission = create_admission(1, max_queued_calls=2)
+    (holder, _), (queued, _) = accept(admission), accept(admission)
+    reading = admission.accept()
 
     admission.start_draining(lambda: idle.append("idle"))
     admission.release(holder)
-    assert [] == idle
     admission.release(queued)
+    assert [] == idle
+    admission.release(reading)
 
     assert ["idle"] == idle
 

@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from typing import Final
 
-from togetherchat_server.calls.session import IncomingCall
+from togetherchat_server.calls.incoming import IncomingCall, Protocol
+from togetherchat_server.frontends.grpc.status import ROWS
 
-PROTOCOL: Final = "grpc"
+PROTOCOL: Final = Protocol(name="grpc", status_name=lambda reason: ROWS[reason].code.name)
 
 _HEADERS: Final = {
     "x-request-id": "request_id",
@@ -17,14 +18,12 @@ _HEADERS: Final = {
 }
 
 
-def incoming_call(
-    method: str, metadata: Iterable[tuple[str, str | bytes]] | None, seconds_left: float | None = None
-) -> IncomingCall:
-    """Translate the metadata of an RPC. `seconds_left` is None while it is not known."""
+def incoming_call(method: str, metadata: Iterable[tuple[str, str | bytes]] | None) -> IncomingCall:
+    """Translate the metadata of an RPC."""
     found: dict[str, str] = {}
     for key, value in metadata or ():
         name = _HEADERS.get(key)
         if name is not None and isinstance(value, str):
             # A header that is sent twice becomes a value that no check accepts.
             found[name] = f"{found[name]}, {value}" if name in found else value
-    return IncomingCall(protocol=PROTOCOL, method=method, seconds_left=seconds_left, **found)
+    return IncomingCall(protocol=PROTOCOL, method=method, **found)

@@ -1,21 +1,18 @@
 """The methods of ChatService, and the two shapes of an RPC: one response, or a stream of responses.
 
-Owns how the messages of a response are written and counted. Knows no admission control, no deadline
-and no status: those belong to the handler.
+Owns how requests are parsed, and how the messages of a response are written and counted. Knows no
+context of gRPC and no status: those belong to the handler.
 """
 
-import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar, final
 
 from google.protobuf.message import DecodeError, Message
 
-from togetherchat.v1 import chat_pb2
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.domain.call import Call, EventBatch
-from togetherchat_server.domain.ports import Chat, ModelListing
+from togetherchat_server.calls.session import Session
+from togetherchat_server.calls.session_stream import SessionStream
 from togetherchat_server.domain.reasons import Reason, ServiceError
 
 SERVICE: Final = "togetherchat.v1.ChatService"
@@ -31,46 +28,21 @@ class UnparsableMessage:
 
 UNPARSABLE: Final = UnparsableMessage()
 Received: TypeAlias = Message | UnparsableMessage
-Write: TypeAlias = Callable[[Message], Awaitable[None]]
 
 
-def chat_methods(chat: Chat, models: ModelListing) -> "Mapping[str, Method]":
-    """Return the methods of ChatService by their full names."""
+class Responder(Protocol):
+    """What a method needs to respond."""
 
-    async def stream_complete(
-        request: service.CompleteRequest, call: Call
-    ) -> AsyncGenerator[EventBatch, None]:
-        async with chat.stream(request, call) as batches:
-            async for events in batches:
-                yield events
+    @property
+    def session(self) -> Session: ...
 
-    return {
-        f"/{SERVICE}/Complete": UnaryMethod(request=service.CompleteRequest, handle=chat.complete),
-        f"/{SERVICE}/StreamComplete": StreamMethod(request=service.CompleteRequest, handle=stream_complete),
-        f"/{SERVICE}/ListModels": UnaryMethod(request=service.ListModelsRequest, handle=models.list_models),
-        f"/{SERVICE}/GetModel": UnaryMethod(request=service.GetModelRequest, handle=models.get_model),
-    }
+    async def write(self, message: Message) -> None:
+        """Write one message of a stream. Raises ServiceError if the peer is gone or does not read."""
+        ...
 
-
-@final
-class RpcState:
-    """The state of one call, from its first message to its last."""
-
-    __slots__ = ("call", "closed", "completed", "messages_sent", "release", "releasing", "stalled", "usage")
-
-    def __init__(self, call: Call) -> None:
-        self.call = call
-        self.completed = False
-        """Whether the last message was passed to gRPC. A deadline that passes later is not a failure."""
-        self.closed = False
-        """Whether the call record has been written."""
-        self.stalled = False
-        """Whether the call's resources were released while a write was waiting for its peer."""
-        self.release: Callable[[], Coroutine[object, object, None]] | None = None
-        """Releases the resources still held upstream. Called between two messages."""
-        self.releasing: asyncio.Task[None] | None = None
-        self.messages_sent = 0
-        self.usage: chat_pb2.Usage | None = None
+    def streaming(self, stream: SessionStream) -> None:
+        """Declare the stream whose resources are released if the peer stops reading."""
+        ...
 
 
 class Method(Protocol):
@@ -81,7 +53,7 @@ class Method(Protocol):
 
     def parse(self, data: bytes) -> Received: ...
 
-    async def respond(self, received: Received, state: RpcState, write: Write) -> Message | None:
+    async def respond(self, received: Received, responder: Responder) -> Message | None:
         """Handle the request. A returned message, if any, is still to be sent."""
         ...
 
@@ -92,18 +64,17 @@ class UnaryMethod(Generic[Request, Response]):
     """An RPC with one response."""
 
     request: type[Request]
-    handle: Callable[[Request, Call], Awaitable[Response]]
+    handle: Callable[[Session, Request], Awaitable[Response]]
     streams: Final = False
 
     def parse(self, data: bytes) -> Received:
         return _parse(self.request, data)
 
-    async def respond(self, received: Received, state: RpcState, write: Write) -> Message:
-        del write
-        response = await self.handle(_parsed_or_raise(received, self.request), state.call)
-        state.messages_sent = 1
-        if isinstance(response, service.CompleteResponse):
-            state.usage = response.usage
+    async def respond(self, received: Received, responder: Responder) -> Message:
+        session = responder.session
+        response = await self.handle(session, _parsed_or_raise(received, self.request))
+        session.messages_sent = 1
+        session.completing()
         return response
 
 
@@ -113,22 +84,32 @@ class StreamMethod(Generic[Request]):
     """An RPC with a stream of responses, in batches."""
 
     request: type[Request]
-    handle: Callable[[Request, Call], AsyncGenerator[EventBatch, None]]
+    handle: Callable[[Session, Request], SessionStream]
     streams: Final = True
 
     def parse(self, data: bytes) -> Received:
         return _parse(self.request, data)
 
-    async def respond(self, received: Received, state: RpcState, write: Write) -> None:
-        async with aclosing(self.handle(_parsed_or_raise(received, self.request), state.call)) as batches:
-            state.release = batches.aclose
-            async for events in batches:
+    async def respond(self, received: Received, responder: Responder) -> None:
+        session = responder.session
+        async with self.handle(session, _parsed_or_raise(received, self.request)) as stream:
+            responder.streaming(stream)
+            async for events in stream:
                 for event in events:
                     if event.HasField("completed"):
-                        state.completed = True
-                        state.usage = event.completed.usage
-                    await write(event)
-                    state.messages_sent += 1
+                        session.usage = event.completed.usage
+                        session.completing()
+                    await responder.write(event)
+                    session.messages_sent += 1
+
+
+METHODS: Final[Mapping[str, Method]] = {
+    f"/{SERVICE}/Complete": UnaryMethod(request=service.CompleteRequest, handle=Session.complete),
+    f"/{SERVICE}/StreamComplete": StreamMethod(request=service.CompleteRequest, handle=Session.stream),
+    f"/{SERVICE}/ListModels": UnaryMethod(request=service.ListModelsRequest, handle=Session.list_models),
+    f"/{SERVICE}/GetModel": UnaryMethod(request=service.GetModelRequest, handle=Session.get_model),
+}
+"""The methods of ChatService by their full names."""
 
 
 def serialise(message: Message) -> bytes:

@@ -5,7 +5,6 @@ therefore proves each option here by its behaviour.
 """
 
 import socket
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -15,7 +14,7 @@ from togetherchat_server.config.tls import Certificates
 from togetherchat_server.frontends.grpc.credentials import server_credentials
 from togetherchat_server.frontends.grpc.handler import GrpcHandler
 from togetherchat_server.frontends.grpc.health import Health
-from togetherchat_server.frontends.grpc.methods import SERVICE, Method
+from togetherchat_server.frontends.grpc.methods import SERVICE
 from togetherchat_server.frontends.grpc.reflection import add_reflection
 
 MEBIBYTE: Final = 2**20
@@ -89,7 +88,6 @@ class GrpcServer:
         self,
         *,
         handler: GrpcHandler,
-        methods: Mapping[str, Method],
         reflection: bool,
         connections: ConnectionAge,
         listening: ListenerOptions,
@@ -98,10 +96,7 @@ class GrpcServer:
             {**dict(OPTIONS), **connections.options(), SHARE_PORT: int(listening.share_port)}.items()
         )
         self.health: Final = Health((SERVICE,), watchers_max=WATCHERS_MAX)
-        self._handler = handler
         self._listening = listening
-        for name, method in methods.items():
-            handler.add(name, method)
         self._server = aio.server(options=options)
         self._server.add_generic_rpc_handlers((handler,))
         self._server.add_generic_rpc_handlers((self.health.handlers(),))
@@ -135,9 +130,6 @@ class GrpcServer:
         That is a watch whose peer reads no message, or a reflection stream that stays open.
         """
         await self._server.stop(grace_s)
-
-    def abort_in_flight(self) -> None:
-        self._handler.abort_in_flight()
 
     async def close(self) -> None:
         await self._server.stop(0)

@@ -19,7 +19,7 @@ from google.protobuf import any_pb2, duration_pb2, message
 from google.rpc import error_details_pb2 as details
 from google.rpc import status_pb2
 
-from togetherchat_server.calls.session import response_metadata, retry_delay_s
+from togetherchat_server.calls.response_metadata import response_metadata, retry_delay_s
 from togetherchat_server.domain.call import Call, Phase
 from togetherchat_server.domain.reasons import Reason, ServiceError, sanitise
 

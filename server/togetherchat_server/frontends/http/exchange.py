@@ -9,13 +9,14 @@ from typing import Final, cast, final
 
 from starlette.types import Receive, Scope, Send
 
-from togetherchat_server.calls.session import WRITE_TIMEOUT_MESSAGE, ResponseMetadata
+from togetherchat_server.calls.response_metadata import ResponseMetadata
 from togetherchat_server.domain.deadline import Deadline
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.frontends.http.protocol.connection import CONNECTION, Connection
 
 JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
+WRITE_TIMEOUT_MESSAGE: Final = "the caller read nothing within the write timeout"
 REQUEST_TIMEOUT_MESSAGE: Final = "the request did not arrive within the request read timeout"
 # `no-transform` and the header for nginx keep proxies from buffering the stream.
 STREAM_HEADERS: Final[ResponseMetadata] = (
@@ -93,8 +94,7 @@ class Exchange:
         Raises:
             ServiceError: CALLER_STALLED.
         """
-        if self.stalled:
-            await self._drained()
+        await self.drained()
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end(self, data: bytes = b"") -> None:
@@ -103,17 +103,25 @@ class Exchange:
         Raises:
             ServiceError: CALLER_STALLED.
         """
-        if self.stalled:
-            await self._drained()
+        await self.drained()
         self.finished = True
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
-        if self.stalled:
-            await self._drained()
+        await self.drained()
 
     async def respond(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> None:
         """Send a complete response."""
         await self.start(status, (*headers, ("content-length", str(len(body)))))
         await self.end(body)
+
+    async def drained(self) -> None:
+        """Return once the peer has read most of the earlier parts.
+
+        Raises:
+            ServiceError: CALLER_STALLED.
+        """
+        if self.stalled:
+            async with Deadline(self._write_timeout_s, Reason.CALLER_STALLED, WRITE_TIMEOUT_MESSAGE):
+                await self.connection.flow.drained()
 
     async def _body(self, bytes_max: int) -> bytes:
         body, more = b"", True
@@ -137,10 +145,6 @@ class Exchange:
             if len(body if buffer is None else buffer) > bytes_max:
                 raise _too_large(bytes_max)
         return body if buffer is None else bytes(buffer)
-
-    async def _drained(self) -> None:
-        async with Deadline(self._write_timeout_s, Reason.CALLER_STALLED, WRITE_TIMEOUT_MESSAGE):
-            await self.connection.flow.drained()
 
 
 def _too_large(bytes_max: int) -> ServiceError:

@@ -21,19 +21,16 @@ from urllib.parse import urlsplit
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from togetherchat_server.calls.admission import Admission
-from togetherchat_server.calls.auth_throttle import AuthThrottle
-from togetherchat_server.calls.session import Sessions, request_id_or_new
+from togetherchat_server.calls.response_metadata import request_id_or_new
+from togetherchat_server.calls.sessions import Sessions
 from togetherchat_server.config import LOOPBACK_HOSTS
 from togetherchat_server.config.tls import Certificates
-from togetherchat_server.domain.ports import Chat, ModelListing
 from togetherchat_server.frontends.http.console.page import MODELS_METHOD, Console, ConsoleStats, foreign_name
 from togetherchat_server.frontends.http.exchange import JSON, Exchange
-from togetherchat_server.frontends.http.handler import HttpHandler, HttpLimits, Work
+from togetherchat_server.frontends.http.handler import Endpoint, HttpHandler, HttpLimits
 from togetherchat_server.frontends.http.openai import chat, models, openapi
 from togetherchat_server.frontends.http.openai.chat import ChatEndpoint
 from togetherchat_server.frontends.http.openai.errors import INVALID, ErrorResponse
-from togetherchat_server.frontends.http.openai.models import ModelsEndpoint
 from togetherchat_server.frontends.http.server import HttpServer
 
 PREFIXES: Final = ("/v1", "")
@@ -51,7 +48,6 @@ class Routes:
 
     handler: HttpHandler
     chat: ChatEndpoint
-    models: ModelsEndpoint
     console: Console | None
     version: str
     local_pages_only: bool
@@ -67,8 +63,8 @@ class Routes:
 
         endpoints: tuple[tuple[str, ASGIApp], ...] = (
             ("/chat/completions", self._call(chat.METHOD, (HTTPMethod.POST,), self.chat.handle)),
-            ("/models", self._call(models.LIST_METHOD, READ_METHODS, self.models.list_models)),
-            ("/models/{id:path}", self._call(models.ONE_METHOD, READ_METHODS, self.models.retrieve_model)),
+            ("/models", self._call(models.LIST_METHOD, READ_METHODS, models.list_models)),
+            ("/models/{id:path}", self._call(models.ONE_METHOD, READ_METHODS, models.retrieve_model)),
         )
         routes = [Route(prefix + path, endpoint) for prefix in PREFIXES for path, endpoint in endpoints]
         routes.append(Route("/openapi.json", self._endpoint(READ_METHODS, describe)))
@@ -80,7 +76,7 @@ class Routes:
         guarded: tuple[tuple[str, Handler], ...] = (
             ("/", console.page),
             ("/console/stats", console.stats),
-            ("/console/models", self._as_call(MODELS_METHOD, self.models.list_all)),
+            ("/console/models", self._as_call(MODELS_METHOD, models.list_all_models)),
         )
         return [Route(path, self._endpoint(READ_METHODS, self._local(handler))) for path, handler in guarded]
 
@@ -93,16 +89,16 @@ class Routes:
 
         return run
 
-    def _call(self, method: str, allowed: tuple[HTTPMethod, ...], work: Work) -> "_Endpoint":
-        return self._endpoint(allowed, self._as_call(method, work))
+    def _call(self, method: str, allowed: tuple[HTTPMethod, ...], endpoint: Endpoint) -> "_Endpoint":
+        return self._endpoint(allowed, self._as_call(method, endpoint))
 
-    def _as_call(self, method: str, work: Work) -> Handler:
+    def _as_call(self, method: str, endpoint: Endpoint) -> Handler:
         async def run(exchange: Exchange) -> None:
             error = _check_headers(exchange, local_pages_only=self.local_pages_only)
             if error is not None:
                 await reject(exchange, error)
             else:
-                await self.handler.run(exchange, method, work)
+                await self.handler.run(exchange, method, endpoint)
 
         return run
 
@@ -207,7 +203,6 @@ class HttpEnvironment:
 
     random: Callable[[], float]
     wall_clock: Callable[[], float]
-    auth_throttle: AuthThrottle
     version: str
     share_port: bool
     certificates: Certificates | None
@@ -217,37 +212,20 @@ class HttpEnvironment:
     """The console's live metrics; None without a console."""
 
 
-def create_http_server(
-    *,
-    sessions: Sessions,
-    admission: Admission,
-    chat: Chat,
-    listing: ModelListing,
-    limits: HttpLimits,
-    environment: HttpEnvironment,
-) -> HttpServer:
-    """Return the HTTP server, not yet listening. `chat` validates requests, see `calls.validation`."""
-    handler = HttpHandler(
-        sessions=sessions,
-        admission=admission,
-        auth_throttle=environment.auth_throttle,
-        limits=limits,
-        random=environment.random,
-    )
-    endpoint = ChatEndpoint(
-        chat, max_request_bytes=limits.max_request_bytes, request_read_timeout_s=limits.request_read_timeout_s
-    )
+def create_http_server(*, sessions: Sessions, limits: HttpLimits, environment: HttpEnvironment) -> HttpServer:
+    """Return the HTTP server, not yet listening."""
+    handler = HttpHandler(sessions=sessions, limits=limits, random=environment.random)
     console_stats = environment.console_stats
     routes = Routes(
         handler=handler,
-        chat=endpoint,
-        models=ModelsEndpoint(listing),
+        chat=ChatEndpoint(
+            max_request_bytes=limits.max_request_bytes, request_read_timeout_s=limits.request_read_timeout_s
+        ),
         console=None if console_stats is None else Console(handler=handler, read_stats=console_stats),
         version=environment.version,
         local_pages_only=environment.local_pages_only,
     )
     return HttpServer(
-        handler=handler,
         application=routes.application(),
         wall_clock=environment.wall_clock,
         share_port=environment.share_port,

@@ -15,7 +15,6 @@ from typing import Final, final
 from starlette.types import ASGIApp
 
 from togetherchat_server.config.tls import Certificates
-from togetherchat_server.frontends.http.handler import HttpHandler
 from togetherchat_server.frontends.http.openai.errors import rejection
 from togetherchat_server.frontends.http.protocol.connection import Connection
 from togetherchat_server.frontends.http.protocol.listener import ConnectionLimits, ListenerState
@@ -37,14 +36,12 @@ class HttpServer:
     def __init__(
         self,
         *,
-        handler: HttpHandler,
         application: ASGIApp,
         wall_clock: Callable[[], float],
         share_port: bool,
         certificates: Certificates | None = None,
         limits: ConnectionLimits | None = None,
     ) -> None:
-        self._handler = handler
         self._wall_clock = wall_clock
         self._share_port = share_port
         self._certificates = certificates
@@ -95,9 +92,6 @@ class HttpServer:
         self.stop_listening()
         for connection in list(self._state.connections):
             connection.shutdown()
-
-    def abort_in_flight(self) -> None:
-        self._handler.abort_in_flight()
 
     async def finish(self, grace_s: float) -> None:
         """Wait up to `grace_s` for the connections to end, then abort the others."""

@@ -20,7 +20,7 @@ from typing import Final
 
 import orjson
 
-from togetherchat_server.calls.session import request_id_or_new
+from togetherchat_server.calls.response_metadata import request_id_or_new
 from togetherchat_server.config import LOOPBACK_HOSTS
 from togetherchat_server.frontends.http.exchange import JSON, Exchange
 from togetherchat_server.frontends.http.handler import HttpHandler

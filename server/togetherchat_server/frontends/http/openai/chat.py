@@ -10,9 +10,8 @@ deadline from it.
 import math
 from typing import Final, final
 
-from togetherchat_server.calls.session import response_metadata
-from togetherchat_server.domain.ports import Chat
-from togetherchat_server.frontends.http.exchange import JSON, STREAM_HEADERS
+from togetherchat_server.calls.response_metadata import ResponseMetadata, response_metadata
+from togetherchat_server.frontends.http.exchange import STREAM_HEADERS
 from togetherchat_server.frontends.http.handler import HttpCall
 from togetherchat_server.frontends.http.openai import request as openai_request
 from togetherchat_server.frontends.http.openai.request import TranslatedRequest
@@ -33,50 +32,41 @@ IGNORED_CHARACTERS_MAX: Final = 1024
 class ChatEndpoint:
     """Serves chat completions, whole or streamed."""
 
-    def __init__(self, chat: Chat, *, max_request_bytes: int, request_read_timeout_s: float) -> None:
-        self._chat = chat
+    def __init__(self, *, max_request_bytes: int, request_read_timeout_s: float) -> None:
         self._max_request_bytes = max_request_bytes
         self._request_read_timeout_s = request_read_timeout_s
 
     async def handle(self, http_call: HttpCall) -> None:
-        body = await http_call.exchange.body(
-            bytes_max=self._max_request_bytes, timeout_s=self._request_read_timeout_s
-        )
+        exchange, session = http_call.exchange, http_call.session
+        body = await exchange.body(bytes_max=self._max_request_bytes, timeout_s=self._request_read_timeout_s)
         translated = openai_request.read(body)
         if translated.stream:
-            async with http_call.open():
-                await self._stream(translated, http_call)
+            async with session.deadline():
+                await _stream(translated, http_call)
         else:
-            async with http_call.open(_client_timeout_s(http_call.exchange.headers)):
-                await self._complete(translated, http_call)
+            async with session.deadline(_client_timeout_s(exchange.headers)):
+                response = await session.complete(translated.request)
+                completed = completion(response, alternatives=translated.alternatives)
+                await http_call.respond(completed, _ignored_header(translated))
 
-    async def _complete(self, translated: TranslatedRequest, http_call: HttpCall) -> None:
-        response = await self._chat.complete(translated.request, http_call.call)
-        http_call.usage = response.usage
-        http_call.messages_sent = 1
-        body = completion(response, alternatives=translated.alternatives)
-        headers = (("content-type", JSON), *response_metadata(http_call.call), *_ignored_header(translated))
-        await http_call.exchange.respond(200, headers, body)
 
-    async def _stream(self, translated: TranslatedRequest, http_call: HttpCall) -> None:
-        exchange = http_call.exchange
-        encoder = ChunkEncoder(include_usage=translated.include_usage, alternatives=translated.alternatives)
-        async with self._chat.stream(translated.request, http_call.call) as batches:
-            async for events in batches:
-                data = encoder.encode(events)
-                if not exchange.started:
-                    headers = (
-                        *STREAM_HEADERS,
-                        *response_metadata(http_call.call),
-                        *_ignored_header(translated),
-                    )
-                    await exchange.start(200, headers)
-                http_call.messages_sent += len(events)
-                if encoder.completed:
-                    http_call.usage = encoder.usage
-                    await exchange.end(data)
-                else:
-                    await exchange.write(data)
+async def _stream(translated: TranslatedRequest, http_call: HttpCall) -> None:
+    exchange, session = http_call.exchange, http_call.session
+    encoder = ChunkEncoder(include_usage=translated.include_usage, alternatives=translated.alternatives)
+    async with session.stream(translated.request) as batches:
+        async for events in batches:
+            data = encoder.encode(events)
+            if not exchange.started:
+                metadata = (*response_metadata(session.call), *_ignored_header(translated))
+                await exchange.start(200, (*STREAM_HEADERS, *metadata))
+            session.messages_sent += len(events)
+            if encoder.completed:
+                session.usage = encoder.usage
+                await exchange.drained()
+                session.completing()
+                await exchange.end(data)
+            else:
+                await exchange.write(data)
 
 
 def _client_timeout_s(headers: dict[str, str]) -> float | None:
@@ -90,7 +80,7 @@ def _client_timeout_s(headers: dict[str, str]) -> float | None:
     return None
 
 
-def _ignored_header(translated: TranslatedRequest) -> tuple[tuple[str, str], ...]:
+def _ignored_header(translated: TranslatedRequest) -> ResponseMetadata:
     """Return the names. They are the caller's text: a character that a header cannot carry becomes `?`."""
     if not translated.ignored:
         return ()

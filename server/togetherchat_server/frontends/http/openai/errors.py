@@ -14,7 +14,7 @@ from typing import Final
 
 import orjson
 
-from togetherchat_server.calls.session import (
+from togetherchat_server.calls.response_metadata import (
     ResponseMetadata,
     request_id_or_new,
     response_metadata,

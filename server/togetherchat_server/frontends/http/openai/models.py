@@ -6,15 +6,13 @@ gets a bare array.
 """
 
 from collections.abc import AsyncIterator
-from typing import Final, final
+from typing import Final
 
 import orjson
 
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
-from togetherchat_server.calls.session import response_metadata
-from togetherchat_server.domain.ports import ModelListing
-from togetherchat_server.frontends.http.exchange import JSON
+from togetherchat_server.calls.session import Session
 from togetherchat_server.frontends.http.handler import HttpCall
 
 LIST_METHOD: Final = "models.list"
@@ -42,52 +40,48 @@ _PRICES: Final = {
 }
 
 
-@final
-class ModelsEndpoint:
-    """Serves the list of models and its entries."""
+async def list_models(http_call: HttpCall) -> None:
+    """Send every model that is not retired."""
+    async with http_call.session.deadline():
+        entries = [
+            entry(model)
+            async for page in _pages(http_call.session)
+            for model in page.models
+            if model.state != models.MODEL_STATE_RETIRED
+        ]
+        agent = http_call.exchange.headers.get("user-agent", "").lower()
+        bare = agent.startswith(TOGETHER_USER_AGENTS)
+        await http_call.respond(orjson.dumps(entries if bare else {"object": "list", "data": entries}))
 
-    def __init__(self, listing: ModelListing) -> None:
-        self._models = listing
 
-    async def list_models(self, http_call: HttpCall) -> None:
-        """Send every model that is not retired."""
-        async with http_call.open():
-            entries = [
-                entry(model)
-                async for page in self._pages(http_call)
-                for model in page.models
-                if model.state != models.MODEL_STATE_RETIRED
-            ]
-            agent = http_call.exchange.headers.get("user-agent", "").lower()
-            bare = agent.startswith(TOGETHER_USER_AGENTS)
-            await _respond(http_call, entries if bare else {"object": "list", "data": entries})
+async def list_all_models(http_call: HttpCall) -> None:
+    """Send every model, retired ones included, with the warnings about the list."""
+    async with http_call.session.deadline():
+        pages = [page async for page in _pages(http_call.session)]
+        body: Json = {
+            "data": [entry(model) for page in pages for model in page.models],
+            "warnings": [warning.message for warning in pages[0].warnings],
+        }
+        if pages[0].HasField("provider_list_time"):
+            body["provider_list_time"] = pages[0].provider_list_time.seconds
+        await http_call.respond(orjson.dumps(body))
 
-    async def list_all(self, http_call: HttpCall) -> None:
-        """Send every model, retired ones included, with the warnings about the list."""
-        async with http_call.open():
-            pages = [page async for page in self._pages(http_call)]
-            body: Json = {
-                "data": [entry(model) for page in pages for model in page.models],
-                "warnings": [warning.message for warning in pages[0].warnings],
-            }
-            if pages[0].HasField("provider_list_time"):
-                body["provider_list_time"] = pages[0].provider_list_time.seconds
-            await _respond(http_call, body)
 
-    async def retrieve_model(self, http_call: HttpCall) -> None:
-        """Send the model with this id or alias."""
-        name: str = http_call.exchange.scope["path_params"]["id"]
-        async with http_call.open():
-            response = await self._models.get_model(service.GetModelRequest(id=name), http_call.call)
-            await _respond(http_call, entry(response.model))
+async def retrieve_model(http_call: HttpCall) -> None:
+    """Send the model with this id or alias."""
+    name: str = http_call.exchange.scope["path_params"]["id"]
+    async with http_call.session.deadline():
+        response = await http_call.session.get_model(service.GetModelRequest(id=name))
+        await http_call.respond(orjson.dumps(entry(response.model)))
 
-    async def _pages(self, http_call: HttpCall) -> AsyncIterator[service.ListModelsResponse]:
-        token: str | None = ""
-        while token is not None:
-            request = service.ListModelsRequest(page_size=PAGE_SIZE, page_token=token)
-            page = await self._models.list_models(request, http_call.call)
-            yield page
-            token = page.next_page_token or None
+
+async def _pages(session: Session) -> AsyncIterator[service.ListModelsResponse]:
+    token: str | None = ""
+    while token is not None:
+        request = service.ListModelsRequest(page_size=PAGE_SIZE, page_token=token)
+        page = await session.list_models(request)
+        yield page
+        token = page.next_page_token or None
 
 
 def entry(model: models.Model) -> Json:
@@ -115,9 +109,3 @@ def entry(model: models.Model) -> Json:
             if model.pricing.HasField(field)  # pyright: ignore[reportArgumentType]  the table has its names
         }
     return body
-
-
-async def _respond(http_call: HttpCall, body: object) -> None:
-    http_call.messages_sent = 1
-    headers = (("content-type", JSON), *response_metadata(http_call.call))
-    await http_call.exchange.respond(200, headers, orjson.dumps(body))

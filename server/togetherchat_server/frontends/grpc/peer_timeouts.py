@@ -1,10 +1,7 @@
-"""The tasks of the calls in flight: their permits, and the time they wait for their peers.
+"""How long gRPC may wait for a peer on behalf of a call.
 
 gRPC itself receives the request of a unary handler and sends its response. It waits without limit for a
 peer that does not send or does not read, so each has a timeout here.
-
-The permit is released when the task ends. If the handler released it, the permit would leak when the
-peer disconnects between admission and the handler's first step.
 
 Knows no status and no message.
 """
@@ -12,8 +9,6 @@ Knows no status and no message.
 import asyncio
 from collections.abc import Callable
 from typing import Final, TypeAlias, final
-
-from togetherchat_server.calls.admission import Admission, Permit
 
 Task: TypeAlias = "asyncio.Task[object]"
 
@@ -29,62 +24,29 @@ def current_task() -> Task:
 
 
 @final
-class InFlightCalls:
-    """Every call from its admission to the end of its task."""
+class PeerTimeouts:
+    """The timeouts for the request and for the response of each call, by its task."""
 
-    def __init__(
-        self, admission: Admission, *, request_read_timeout_s: float, write_timeout_s: float
-    ) -> None:
-        """The timeouts limit how long a peer may take to send its request, and to read the response."""
-        self._admission = admission
-        self._tasks: set[Task] = set()
-        self._permits: dict[Task, Permit] = {}
-        self._aborted: set[Task] = set()
+    def __init__(self, *, request_read_timeout_s: float, write_timeout_s: float) -> None:
         self._reading = TaskTimeouts(request_read_timeout_s)
         self._writing = TaskTimeouts(write_timeout_s)
 
-    def begin(self, permit: Permit, *, on_read_timeout: Callable[[], None]) -> None:
-        """Hold a permit for the current task, and start the timeout for its request."""
-        task = current_task()
-        self._tasks.add(task)
-        self._permits[task] = permit
-        self._reading.begin(task, on_read_timeout)
+    def request_awaited(self, task: Task, on_timeout: Callable[[], None]) -> None:
+        """Start the timeout for the request of a call, which gRPC reads."""
+        self._reading.begin(task, on_timeout)
         task.add_done_callback(self._task_ended)
 
-    def request_received(self) -> None:
-        """Stop the timeout for the request of the current task, which has been received."""
-        self._reading.end(current_task())
+    def request_received(self, task: Task) -> None:
+        """Stop the timeout for the request."""
+        self._reading.end(task)
 
-    def caller(self) -> str:
-        """Return the caller of the current task's call; empty if it is unknown."""
-        permit = self._permits.get(current_task())
-        return "" if permit is None else permit.caller
-
-    def response_returned(self) -> None:
-        """Start the timeout for the response that the current task has returned to gRPC."""
-        self._writing.begin(current_task())
-
-    def release(self, task: Task) -> None:
-        """Release the permit, unless it was released before."""
-        permit = self._permits.pop(task, None)
-        if permit is not None:
-            self._admission.release(permit)
-
-    def abort_all(self) -> None:
-        """Cancel every task. `is_aborted` distinguishes these from tasks that others cancelled."""
-        self._aborted.update(self._tasks)
-        for task in self._tasks:
-            task.cancel()
-
-    def is_aborted(self, task: Task) -> bool:
-        return task in self._aborted
+    def response_returned(self, task: Task) -> None:
+        """Start the timeout for the response, which gRPC writes. It ends with the task."""
+        self._writing.begin(task)
 
     def _task_ended(self, task: Task) -> None:
-        self._tasks.discard(task)
         self._reading.end(task)
         self._writing.end(task)
-        self._aborted.discard(task)
-        self.release(task)
 
 
 @final

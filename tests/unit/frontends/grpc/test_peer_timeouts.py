@@ -1,7 +1,6 @@
 """The timeouts of tasks that wait for their peers. The loop and its time are fakes."""
 
 import pytest
-
 from togetherchat_server.frontends.grpc.in_flight import TaskTimeouts
 
 

@@ -1,0 +1,29 @@
+"""The data of a call as a frontend reads it from its protocol, before anything is validated."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from togetherchat_server.domain.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    """The protocol of a frontend: its name in call records, and the name of its status for each reason."""
+
+    name: str
+    status_name: Callable[[Reason], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncomingCall:
+    """The metadata of a call. Strings come from the caller and are not validated."""
+
+    protocol: Protocol
+    method: str
+    request_id: str = ""
+    authorization: str = ""
+    together_key: str = ""
+    """`x-together-api-key`: the caller's provider key, if `authorization` holds a key of this service."""
+    traceparent: str = ""
+    tracestate: str = ""
+    previous_attempts: str = ""

@@ -1,0 +1,60 @@
+"""Opens the sessions of a process, and aborts those in flight when the process stops."""
+
+from typing import final
+
+from togetherchat_server.calls.incoming import IncomingCall
+from togetherchat_server.calls.response_metadata import request_id_or_new
+from togetherchat_server.calls.session import Session
+from togetherchat_server.calls.session_parts import SessionParts
+from togetherchat_server.domain.call import Call
+from togetherchat_server.domain.reasons import Reason
+from togetherchat_server.domain.trace_context import SpanContext
+
+
+@final
+class Sessions:
+    """The sessions of one process."""
+
+    def __init__(self, parts: SessionParts) -> None:
+        self._parts = parts
+        self._in_flight: set[Session] = set()
+
+    @property
+    def address_check_needed(self) -> bool:
+        """Whether a peer's address may be rejected: only then must `Session.check_address` be called."""
+        return self._parts.auth_throttle.active
+
+    def open(self, incoming: IncomingCall) -> Session:
+        """Return the session of a call. Never raises: `Session.admit` raises what rejects the call."""
+        parts = self._parts
+        now_s = parts.clock()
+        credentials = parts.credentials.check(incoming)
+        parent = (
+            SpanContext.parse(incoming.traceparent, incoming.tracestate) if incoming.traceparent else None
+        )
+        context, trace = (parent, None) if parts.spans is None else parts.spans.begin(parent)
+        call = Call(
+            id=request_id_or_new(incoming.request_id),
+            method=incoming.method,
+            received_s=now_s,
+            deadline_s=now_s + parts.call_timeout_s,
+            deadline_reason=Reason.CALL_TIMEOUT,
+            upstream_key=credentials.upstream_key,
+            caller_brought_key=credentials.caller_brought_key,
+            previous_attempts=_small_number(incoming.previous_attempts),
+            tenant=credentials.identity.tenant,
+            key_id=credentials.identity.key_id,
+            traceparent=context.traceparent if context else "",
+            tracestate=context.state if context else "",
+            trace=trace,
+        )
+        return Session(parts, self._in_flight, incoming.protocol, credentials, call)
+
+    def abort_in_flight(self) -> None:
+        """Cancel every call in flight: each fails with DRAINING."""
+        for session in tuple(self._in_flight):
+            session.abort()
+
+
+def _small_number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0

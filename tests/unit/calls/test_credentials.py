@@ -1,0 +1,106 @@
+"""Credentials: who the caller is, and which key is sent to the provider."""
+
+import pytest
+
+from togetherchat_server.calls.credentials import CredentialCheck
+from togetherchat_server.calls.incoming import IncomingCall, Protocol
+from togetherchat_server.domain.reasons import Reason
+from togetherchat_server.domain.secret import Secret
+from togetherchat_server.tenants.authenticator import ANONYMOUS, Identity
+
+SERVER = Secret("server-key")
+TENANT = Identity(tenant="search", key_id="k1")
+PROTOCOL = Protocol(name="test", status_name=str)
+
+
+class OneKey:
+    """An authenticator with one key, which counts its calls."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def identity_of(self, text):
+        assert "tc_key" == text
+        self.calls += 1
+        return TENANT
+
+
+def check(mode, *, authenticator=None, **metadata):
+    incoming = IncomingCall(protocol=PROTOCOL, method="/s/M", **metadata)
+    return CredentialCheck(key_mode=mode, server_key=lambda: SERVER, authenticator=authenticator).check(
+        incoming
+    )
+
+
+def test_the_servers_key_is_used_in_server_mode():
+    """The caller's `authorization` is not sent to the provider."""
+    credentials = check("server", authorization="Bearer theirs")
+
+    assert (credentials.upstream_key, credentials.caller_brought_key) == (SERVER, False)
+
+
+@pytest.mark.parametrize("mode", ["caller", "caller-then-server"])
+def test_the_callers_key_is_used_in_the_caller_modes(mode):
+    """A caller's own key is used, and marked as the caller's."""
+    credentials = check(mode, authorization="bearer theirs")
+
+    assert (Secret("theirs"), True) == (credentials.upstream_key, credentials.caller_brought_key)
+
+
+def test_the_servers_key_replaces_a_missing_one():
+    """In caller-then-server mode, a call without a key uses the server's."""
+    credentials = check("caller-then-server")
+
+    assert (credentials.upstream_key, credentials.caller_brought_key) == (SERVER, False)
+
+
+@pytest.mark.parametrize(
+    ("authorization", "reason"),
+    [
+        ("", Reason.MISSING_CREDENTIALS),
+        ("Basic dTpw", Reason.INVALID_CREDENTIALS),
+        ("Bearer", Reason.INVALID_CREDENTIALS),
+        ("Bearer ", Reason.INVALID_CREDENTIALS),
+        ("Bearer a b", Reason.INVALID_CREDENTIALS),
+        ("Bearer a, Bearer b", Reason.INVALID_CREDENTIALS),
+        ("Bearer k\x7f", Reason.INVALID_CREDENTIALS),
+    ],
+)
+def test_a_caller_without_a_usable_key_is_rejected(authorization, reason):
+    """In caller mode only `Bearer <key>` opens a credentials."""
+    assert reason is check("caller", authorization=authorization).rejection.reason
+
+
+def test_admission_control_sees_the_tenant_or_the_callers_own_key():
+    """A caller with neither is not told apart from others."""
+    own = check("caller", authorization="Bearer theirs")
+    tenant = check("server", authenticator=OneKey(), authorization="Bearer tc_key")
+
+    assert (Secret("theirs").fingerprint(), "search", "") == (
+        own.caller,
+        tenant.caller,
+        check("server").caller,
+    )
+
+
+def test_a_caller_is_authenticated_once():
+    """Each check of a key costs an HMAC."""
+    authenticator = OneKey()
+
+    credentials = check("server", authenticator=authenticator, authorization="Bearer tc_key")
+
+    assert (1, TENANT, None) == (authenticator.calls, credentials.identity, credentials.rejection)
+
+
+def test_a_rejected_call_is_recorded_for_its_tenant():
+    """A caller whose key of this service is valid keeps its identity when its provider key is missing."""
+    credentials = check("caller", authenticator=OneKey(), authorization="Bearer tc_key")
+
+    assert (TENANT, Reason.MISSING_CREDENTIALS) == (credentials.identity, credentials.rejection.reason)
+
+
+def test_a_caller_without_a_key_of_this_service_is_anonymous():
+    """With an API keys file, every call must carry a key."""
+    credentials = check("server", authenticator=OneKey())
+
+    assert (ANONYMOUS, Reason.MISSING_CREDENTIALS) == (credentials.identity, credentials.rejection.reason)
