@@ -6,7 +6,7 @@ from typing import Final
 
 from google.rpc import error_details_pb2, status_pb2
 
-from togetherchat_server.calls.session import response_metadata
+from togetherchat_server.calls.response_metadata import response_metadata
 from togetherchat_server.domain.call import Call, Progress
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.frontends.grpc.status import STATUS_BYTES_MAX, status_of

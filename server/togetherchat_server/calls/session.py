@@ -66,9 +66,9 @@ class Session:
         "_permit",
         "_protocol",
         "_task",
+        "_usage",
         "call",
         "messages_sent",
-        "usage",
     )
 
     def __init__(
@@ -81,8 +81,7 @@ class Session:
     ) -> None:
         self.call: Final = call
         self.messages_sent = 0
-        """Messages of the response that were passed to the peer's connection."""
-        self.usage: chat.Usage | None = None
+        """Messages of the response that were written, or are being written."""
         self._parts = parts
         self._in_flight = in_flight
         self._protocol = protocol
@@ -90,12 +89,16 @@ class Session:
         self._permit: Permit | None = None
         self._task: asyncio.Task[object] | None = None
         self._completing = False
+        self._usage: chat.Usage | None = None
         self._aborted = False
         self._closed = False
 
     @property
     def is_completing(self) -> bool:
-        """Whether the last part of the response is being written, or was written."""
+        """Whether the last part of the response is being written, or was written.
+
+        A deadline that passes from then on is not a failure.
+        """
         return self._completing
 
     @property
@@ -156,7 +159,7 @@ class Session:
         await self._acquire_permit()
         async with self._replica_quota():
             response = await self._parts.chat.complete(permitted, self.call)
-        self.usage = response.usage
+        self._usage = response.usage
         return response
 
     def stream(self, request: service.CompleteRequest) -> SessionStream:
@@ -175,11 +178,16 @@ class Session:
         async with self._replica_quota():
             return await self._parts.models.get_model(request, self.call)
 
-    def completing(self) -> None:
-        """Declare that the last part of the response is being written.
+    def sending(self, event: service.StreamCompleteResponse) -> None:
+        """Record an event of a stream that is about to be written. The last one has the usage."""
+        self.messages_sent += 1
+        if event.HasField("completed"):
+            self._usage = event.completed.usage
+            self._completing = True
 
-        A deadline that passes from here on is not a failure.
-        """
+    def sending_response(self) -> None:
+        """Record that a whole response is about to be written."""
+        self.messages_sent = 1
         self._completing = True
 
     async def run(self, work: Work, peer_address: PeerAddress) -> ServiceError | None:
@@ -228,7 +236,7 @@ class Session:
             code="OK" if reason is None else protocol.status_name(reason),
             reason=reason,
             messages_sent=self.messages_sent,
-            usage=self.usage,
+            usage=self._usage,
             now_s=parts.clock(),
         )
         for sink in parts.sinks:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.calls.incoming import Protocol
-from togetherchat_server.domain.call import Call, EventBatch
+from togetherchat_server.domain.call import Call
 from togetherchat_server.domain.reasons import Reason, ServiceError
 
 REJECTED = {
@@ -18,23 +18,18 @@ STATUS = {reason: "rejected" if reason in REJECTED else "failed" for reason in R
 PROTOCOL = Protocol(name="lines", status_name=STATUS.__getitem__)
 
 
-def lines_of(events: EventBatch) -> Iterator[bytes]:
-    """Return the lines of one batch."""
-    for event in events:
-        if event.HasField("delta") and event.delta.text:
-            yield _line({"text": event.delta.text})
-        if event.HasField("completed"):
-            yield _completed(event.completed)
+def lines_of(event: service.StreamCompleteResponse) -> Iterator[bytes]:
+    """Return the line of an event, if it has one."""
+    if event.HasField("delta") and event.delta.text:
+        yield _line({"text": event.delta.text})
+    if event.HasField("completed"):
+        yield _line({"status": "ok", "tokens": event.completed.usage.total_tokens})
 
 
 def error_line(error: ServiceError, call: Call) -> bytes:
     """Return the last line of a failed call."""
     status = {"status": STATUS[error.reason], "reason": error.reason, "message": error.message}
     return _line(status | {"id": call.id})
-
-
-def _completed(completed: service.Completed) -> bytes:
-    return _line({"status": "ok", "tokens": completed.usage.total_tokens})
 
 
 def _line(body: object) -> bytes:

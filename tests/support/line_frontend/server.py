@@ -34,8 +34,9 @@ class LineServer:
             with _cancelled_by_disconnect(reader):
                 async with session.deadline(head.seconds_left), session.stream(request) as batches:
                     async for events in batches:
-                        writer.writelines(lines_of(events))
-                        session.messages_sent += len(events)
+                        for event in events:
+                            session.sending(event)
+                            writer.writelines(lines_of(event))
                         await writer.drain()
 
         try:

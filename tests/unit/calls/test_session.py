@@ -20,7 +20,8 @@ from togetherchat_server.domain.secret import Secret
 PROTOCOL = Protocol(name="test", status_name=lambda reason: f"status of {reason}")
 ADDRESS = "192.0.2.1"
 SERVED = service.CompleteResponse(usage=chat.Usage(prompt_tokens=3, completion_tokens=4, cost_nano_usd=5))
-COMPLETED = service.StreamCompleteResponse(completed=service.Completed())
+STARTED = service.StreamCompleteResponse(started=service.Started())
+COMPLETED = service.StreamCompleteResponse(completed=service.Completed(usage=SERVED.usage))
 
 
 class FakeProvider:
@@ -52,7 +53,7 @@ class FakeProvider:
             self.steps.append("closed")
 
     async def _batches(self):
-        yield [service.StreamCompleteResponse(started=service.Started())]
+        yield [STARTED]
         yield [COMPLETED]
 
     async def list_models(self, _request, call):
@@ -224,7 +225,8 @@ async def test_a_call_writes_one_record():
 
     async def steps(session):
         await complete(session)
-        session.messages_sent = 2
+        for event in (STARTED, COMPLETED):
+            session.sending(event)
         session.call.progress.model, session.call.progress.first_event_s = "m", 1000.5
         world.now_s += 2.5
 
@@ -469,7 +471,7 @@ async def test_a_deadline_that_passes_while_the_last_part_is_written_is_not_a_fa
     async def late(session, *, completing):
         async with session.deadline(0.01):
             if completing:
-                session.completing()
+                session.sending_response()
             await asyncio.Event().wait()
 
     failed = await world.run(lambda session: late(session, completing=False))

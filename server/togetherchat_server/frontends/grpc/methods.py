@@ -73,8 +73,7 @@ class UnaryMethod(Generic[Request, Response]):
     async def respond(self, received: Received, responder: Responder) -> Message:
         session = responder.session
         response = await self.handle(session, _parsed_or_raise(received, self.request))
-        session.messages_sent = 1
-        session.completing()
+        session.sending_response()
         return response
 
 
@@ -96,11 +95,8 @@ class StreamMethod(Generic[Request]):
             responder.streaming(stream)
             async for events in stream:
                 for event in events:
-                    if event.HasField("completed"):
-                        session.usage = event.completed.usage
-                        session.completing()
+                    session.sending(event)
                     await responder.write(event)
-                    session.messages_sent += 1
 
 
 METHODS: Final[Mapping[str, Method]] = {

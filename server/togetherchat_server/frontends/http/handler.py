@@ -49,8 +49,7 @@ class HttpCall:
     async def respond(self, body: bytes, headers: ResponseMetadata = ()) -> None:
         """Send the complete JSON response of a call that succeeded."""
         await self.exchange.drained()
-        self.session.messages_sent = 1
-        self.session.completing()
+        self.session.sending_response()
         headers = (("content-type", JSON), *response_metadata(self.session.call), *headers)
         await self.exchange.respond(200, headers, body)
 

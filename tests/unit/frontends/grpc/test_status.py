@@ -6,7 +6,7 @@ import pytest
 from google.rpc import error_details_pb2 as details
 from google.rpc import status_pb2
 
-from togetherchat_server.calls.session import response_metadata
+from togetherchat_server.calls.response_metadata import response_metadata
 from togetherchat_server.domain.call import Call, Phase, Progress
 from togetherchat_server.domain.reasons import FieldViolation, ProviderErrorInfo, Reason, ServiceError
 from togetherchat_server.frontends.grpc.status import ROWS, STATUS_BYTES_MAX, Pushback, status_of

@@ -59,11 +59,11 @@ async def _stream(translated: TranslatedRequest, http_call: HttpCall) -> None:
             if not exchange.started:
                 metadata = (*response_metadata(session.call), *_ignored_header(translated))
                 await exchange.start(200, (*STREAM_HEADERS, *metadata))
-            session.messages_sent += len(events)
+            # Once the session knows of the last event, a deadline is not a failure any more: wait before.
+            await exchange.drained()
+            for event in events:
+                session.sending(event)
             if encoder.completed:
-                session.usage = encoder.usage
-                await exchange.drained()
-                session.completing()
                 await exchange.end(data)
             else:
                 await exchange.write(data)
