@@ -111,7 +111,7 @@ async def test_cancel_while_backing_off(stage, table):
     table("cancel while backing off", "no further request", f"sent {sent}x upstream", holds=sent == 1)
 
 
-FULL = {"max_concurrent_calls": 1, "max_queued_calls": 2, "queue_timeout_s": 5}
+FULL = {"max_concurrent_calls": 1, "max_queued_calls": 2, "queue_timeout_s": 60}
 
 
 async def fill(scene, calls=1):
@@ -157,7 +157,7 @@ async def test_deadline_in_the_queue(method, stage, table):
     """An expired call is never started."""
     async with stage(always((Stall(),)), **FULL) as scene:
         (held,) = await fill(scene)
-        seen = await (await queued(scene, method, metadata=grpc_timeout(500)))[1]
+        seen = await scene.ask(method, metadata=grpc_timeout(500))
         held.leave()
 
     table(
