@@ -1,6 +1,7 @@
 """The timeouts of tasks that wait for their peers. The loop and its time are fakes."""
 
 import pytest
+
 from togetherchat_server.frontends.grpc.peer_timeouts import TaskTimeouts
 
 
