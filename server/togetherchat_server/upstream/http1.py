@@ -188,6 +188,7 @@ class Http1Connection(asyncio.Protocol):
             self._reusable = False
             if not self._complete:
                 self._fail(ProtocolError())
+            self._wake()
             return
         self._enforce_bounds(len(data), progress=self._buffered > before or self._complete)
         self._wake()

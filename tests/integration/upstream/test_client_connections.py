@@ -7,7 +7,7 @@ import pytest
 
 from support.scripted_upstream import ScriptedUpstream, always, in_turn
 from support.transport_calls import BODY, failure_of_send
-from support.upstream_script import Fin, Pause, Reset, Send, chunk, json_response, sse, sse_head
+from support.upstream_script import Fin, Pause, Reset, Send, Stall, chunk, head, json_response, sse, sse_head
 from togetherchat_server.domain.reasons import Reason
 from togetherchat_server.upstream.client import UpstreamClient, UpstreamLimits
 from togetherchat_server.upstream.http1 import KEEPALIVE_RACE_S
@@ -104,6 +104,21 @@ async def test_unrequested_bytes_at_the_end_of_a_body(serve, key):
             assert b"1" == await got.read()
             go.set()
             assert b"2" == await got.read()
+        assert b'{"for": "second"}' == (await client.send("GET", "x", key=key, request_id="r")).body
+
+
+@pytest.mark.parametrize("connection", ["keep-alive", "close"])
+async def test_bytes_that_are_not_http_behind_a_response_do_not_delay_its_end(serve, key, connection):
+    """The reader receives the complete response at once, and the connection is not reused."""
+    go = asyncio.Event()
+    headers = {"Content-Length": 2, "Connection": connection}
+    first = (Send(head(200, headers) + b"1"), Pause(go), Send(b"2" + b"no response\r\n"), Stall())
+    async with serve(in_turn(first, json_response(200, {"for": "second"}))) as (_upstream, client):
+        async with client.stream("x", key=key, request_id="r", body=BODY) as got:
+            assert b"1" == await got.read()
+            go.set()
+            async with asyncio.timeout(5.0):
+                assert (b"2", b"") == (await got.read(), await got.read())
         assert b'{"for": "second"}' == (await client.send("GET", "x", key=key, request_id="r")).body
 
 
