@@ -26,6 +26,10 @@ from typing import Final, cast, final
 
 import httptools
 
+from togetherchat_server.domain.reasons import Reason, ServiceError
+from togetherchat_server.upstream import transport_errors
+from togetherchat_server.upstream.transport_errors import StaleConnectionError
+
 BUFFER_BYTES_MAX: Final = 128 * 1024
 """The memory that a stream costs here if nothing reads it."""
 HEAD_BYTES_MAX: Final = 64 * 1024
@@ -46,18 +50,6 @@ _WITHOUT_BODY: Final = frozenset({204, 304})
 _SWITCHING: Final = 101
 
 Headers = list[tuple[bytes, bytes]]
-
-
-class BrokenConnectionError(Exception):
-    """The connection ended before the response did."""
-
-
-class StaleConnectionError(BrokenConnectionError):
-    """A reused connection ended as soon as it was used again, without a byte."""
-
-
-class ProtocolError(Exception):
-    """The response is not HTTP, or exceeds a bound. Has no text: it would quote the response."""
 
 
 @final
@@ -91,7 +83,7 @@ class Http1Connection(asyncio.Protocol):
         self._framing_bytes = 0
         self._body_chunks: list[bytes] = []
         self._buffered = 0
-        self._failure: Exception | None = None
+        self._failure: ServiceError | None = None
         self._ended = False
         self._waiter: asyncio.Future[None] | None = None
 
@@ -118,25 +110,32 @@ class Http1Connection(asyncio.Protocol):
     async def send_request(self, head: bytes, body: bytes) -> None:
         """Send a request, and wait for the head of its response: `status` and `headers`.
 
+        Closes the connection if the request fails or is cancelled.
+
         Raises:
-            BrokenConnectionError: the connection ended before.
-            ProtocolError: the response is not HTTP.
+            ServiceError: UPSTREAM_RESET, the connection ended before (`StaleConnectionError` if the
+                request can be sent again); UPSTREAM_TLS_FAILED; UPSTREAM_MALFORMED_RESPONSE, the
+                response is not HTTP or exceeds a bound.
         """
         self._begin_request()
-        if len(body) <= WRITE_BYTES:
-            self._write(head + body)
-        else:
-            await self._write_large(head, body)
-        while not self._head_done:
-            if self._failure is not None:
-                raise self._failure
-            await self._wait()
+        try:
+            if len(body) <= WRITE_BYTES:
+                self._write(head + body)
+            else:
+                await self._write_large(head, body)
+            while not self._head_done and self._failure is None:
+                await self._wait()
+        except BaseException:
+            self.abort()
+            raise
+        if not self._head_done and self._failure is not None:
+            raise self._failure
 
     async def read(self) -> bytes:
         """Return all body bytes that have arrived since the last read, at least one; `b""` at the end.
 
         Raises:
-            BrokenConnectionError, ProtocolError: the body is incomplete.
+            ServiceError: UPSTREAM_TRUNCATED, the body is incomplete.
         """
         while not self._body_chunks:
             if self._complete:
@@ -187,7 +186,7 @@ class Http1Connection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._reusable = False
             if not self._complete:
-                self._fail(ProtocolError())
+                self._fail()
             self._wake()
             return
         self._enforce_bounds(len(data), progress=self._buffered > before or self._complete)
@@ -280,15 +279,15 @@ class Http1Connection(asyncio.Protocol):
         if not self._head_done:
             self._head_bytes += received
             if self._head_bytes > HEAD_BYTES_MAX:
-                self._fail(ProtocolError())
+                self._fail()
         elif not progress:
             self._framing_bytes += received
             if self._framing_bytes > FRAMING_BYTES_MAX:
-                self._fail(ProtocolError())
+                self._fail()
         else:
             self._framing_bytes = 0
         if len(self.headers) > HEADERS_MAX:
-            self._fail(ProtocolError())
+            self._fail()
         if self._buffered > BUFFER_BYTES_MAX and not self._read_paused and self._transport is not None:
             self._read_paused = True
             self._transport.pause_reading()
@@ -307,16 +306,22 @@ class Http1Connection(asyncio.Protocol):
         self.abort()
         self._wake()
 
-    def _connection_error(self, cause: Exception | None) -> BrokenConnectionError:
+    def _connection_error(self, cause: Exception | None) -> ServiceError:
         ended_early = self._now_s() - self._active_since_s <= KEEPALIVE_RACE_S
-        stale = self._requests > 1 and not self._byte_received and ended_early
-        error = StaleConnectionError() if stale else BrokenConnectionError()
+        if self._head_done:
+            error = transport_errors.error(Reason.UPSTREAM_TRUNCATED)
+        elif self._requests > 1 and not self._byte_received and ended_early:
+            error = StaleConnectionError()
+        else:
+            error = transport_errors.before_response(cause, Reason.UPSTREAM_RESET)
         error.__cause__ = cause if isinstance(cause, OSError) else None
         return error
 
-    def _fail(self, failure: Exception) -> None:
-        self._failure = self._failure or failure
+    def _fail(self) -> None:
+        """Record that the response is not HTTP, or exceeds a bound."""
         self._head_done = self._head_done and len(self.headers) <= HEADERS_MAX
+        reason = Reason.UPSTREAM_TRUNCATED if self._head_done else Reason.UPSTREAM_MALFORMED_RESPONSE
+        self._failure = self._failure or transport_errors.error(reason)
         self.abort()
         self._wake()
 
