@@ -89,20 +89,18 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         head = _head(request, len(body))
         self._in_flight += 1
         try:
-            connection = self._pop_idle(origin)
-            if connection is not None:
-                try:
-                    await connection.send_request(head, body)
-                except StaleConnectionError:
-                    connection = None  # not another idle one: if one has expired, others may have too
-            if connection is None:
+            connection = self._pop_idle(origin) or await self._connect(origin)
+            try:
+                status, headers = await connection.send_request(head, body)
+            except StaleConnectionError:
+                # Not another idle connection: if one has expired, others may have too.
                 connection = await self._connect(origin)
-                await connection.send_request(head, body)
+                status, headers = await connection.send_request(head, body)
         except BaseException:
             self._in_flight -= 1
             raise
         stream = _Body(connection, on_close=lambda: self._release(connection, origin))
-        return httpx.Response(connection.status, headers=connection.headers, stream=stream)
+        return httpx.Response(status, headers=headers, stream=stream)
 
     async def aclose(self) -> None:
         """Close every connection, active ones too."""

@@ -10,7 +10,7 @@ from support.transport_calls import BODY, failure_of_send
 from support.upstream_script import Fin, Pause, Reset, Send, Stall, chunk, head, json_response, sse, sse_head
 from togetherchat_server.domain.reasons import Reason
 from togetherchat_server.upstream.client import UpstreamClient, UpstreamLimits
-from togetherchat_server.upstream.http1 import KEEPALIVE_RACE_S
+from togetherchat_server.upstream.http1_exchange import KEEPALIVE_RACE_S
 from togetherchat_server.upstream.pool import ConnectionPool
 
 OK = json_response(200, {"id": "1"})

@@ -13,7 +13,7 @@ import pytest
 from support.transport_calls import failure_of_send, failure_of_stream
 from togetherchat_server.domain.reasons import Reason
 from togetherchat_server.domain.secret import Secret
-from togetherchat_server.upstream import client, http1, pool, transport_errors
+from togetherchat_server.upstream import client, http1_exchange, pool, transport_errors
 from togetherchat_server.upstream.client import UpstreamClient, UpstreamLimits
 
 KEY = Secret("key-of-a-test-0123456789")
@@ -87,7 +87,7 @@ async def test_a_failure_in_the_response():
 
 def test_every_reason_that_is_raised_has_a_message():
     """No message is missing, and none belongs to a reason that is never raised."""
-    texts = [inspect.getsource(module) for module in (client, http1, pool, transport_errors)]
+    texts = [inspect.getsource(module) for module in (client, http1_exchange, pool, transport_errors)]
     named = Counter(re.findall(r"\bReason\.([A-Z_]+)", "".join(texts)))
     assert set(transport_errors.MESSAGES) == {Reason[name] for name in named}
     assert [] == [name for name, times in named.items() if times < 2]
