@@ -8,7 +8,8 @@ The theory. A connection is in one `ExchangeState`:
     IDLE -> SENDING -> HEADERS -> BODY -> DONE -> IDLE        each of them -> CLOSED
 
 - A request leads from IDLE to SENDING, and to HEADERS when all of it was written.
-- A response head leads to BODY. A head may arrive in SENDING, too.
+- A response head leads to BODY. If a head arrives in SENDING, the rest of the request is not sent and
+  the connection is not reused: the upstream would take the next request for that rest.
 - The end of a response leads to DONE if the connection can be reused, else to CLOSED. A response
   counts as complete only where HTTP can prove it: a response with a length or in chunks ends where
   these define; one with neither ends with the connection, by a FIN and not by a reset.
@@ -82,6 +83,7 @@ class Http1Exchange:
         self._requests = 0
         self._begun_s = 0.0
         self._overhead_bytes = 0
+        self._request_complete = False
         self._ends_with_connection = False
 
     def begin(self) -> None:
@@ -153,6 +155,7 @@ class Http1Exchange:
             self.headers = []
             return
         self.status = status
+        self._request_complete = self.state is ExchangeState.HEADERS
         self.state = ExchangeState.BODY
         names = {name.lower() for name, _ in self.headers}
         self._ends_with_connection = not (
@@ -167,7 +170,8 @@ class Http1Exchange:
     def on_message_complete(self) -> None:
         if self.state is not ExchangeState.BODY:
             return
-        if self._parser.should_keep_alive() and not self._ends_with_connection:
+        keep_alive = self._parser.should_keep_alive() and not self._ends_with_connection
+        if keep_alive and self._request_complete:
             self.state = ExchangeState.DONE
         else:
             self._close(None)

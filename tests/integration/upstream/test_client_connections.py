@@ -7,7 +7,20 @@ import pytest
 
 from support.scripted_upstream import ScriptedUpstream, always, in_turn
 from support.transport_calls import BODY, failure_of_send
-from support.upstream_script import Fin, Pause, Reset, Send, Stall, chunk, head, json_response, sse, sse_head
+from support.upstream_script import (
+    Fin,
+    Pause,
+    Reset,
+    Send,
+    Stall,
+    StartReading,
+    StopReading,
+    chunk,
+    head,
+    json_response,
+    sse,
+    sse_head,
+)
 from togetherchat_server.domain.reasons import Reason
 from togetherchat_server.upstream.client import UpstreamClient, UpstreamLimits
 from togetherchat_server.upstream.http1_exchange import KEEPALIVE_RACE_S
@@ -140,6 +153,26 @@ async def test_a_crash_during_a_request_is_not_an_expired_keep_alive(key, end):
         assert Reason.UPSTREAM_RESET == (await failure_of_send(client, key)).reason
         await client.aclose()
         assert 2 == len(upstream.request_log.requests)
+
+
+async def test_a_response_to_half_a_request_closes_the_connection(serve, key):
+    """The upstream would read the next request as the rest of the body that was not sent."""
+    rejected = asyncio.Event()
+    # Before it has read the request, the upstream sends a response and continues to read.
+    (early,) = json_response(413, {"for": "first"})
+    before_reading = (StopReading(), Pause(rejected), early, StartReading())
+    responses = always(json_response(200, {"for": "second"}))
+    async with serve(responses, on_connect=before_reading) as (upstream, client):
+        first = asyncio.create_task(client.send("POST", "x", key=key, request_id="r", body=bytes(30 * 2**20)))
+        await upstream.accepted()
+        await asyncio.sleep(0.1)  # until the kernel's buffers are full
+        upstream.on_connect = ()  # for the second connection
+        rejected.set()
+        assert (413, b'{"for": "first"}') == ((got := await first).status, got.body)
+        async with asyncio.timeout(5.0):
+            second = await client.send("POST", "x", key=key, request_id="r", body=BODY)
+        assert b'{"for": "second"}' == second.body
+        assert [1] == [request.connection for request in upstream.request_log.requests]
 
 
 async def test_an_old_connection_is_not_reused(serve, key):

@@ -116,6 +116,14 @@ def test_the_end_after_a_complete_response_is_not_a_failure(exchange):
     assert not exchange.release()
 
 
+def test_a_response_to_half_a_request_closes_the_connection():
+    """The upstream would read the next request as the rest of the first."""
+    exchange = Http1Exchange(now_s=lambda: 0.0)
+    exchange.begin()
+    exchange.feed(LENGTH)
+    assert (ExchangeState.CLOSED, None, b"hello") == (exchange.state, exchange.failure, exchange.take())
+
+
 def test_an_unread_body_prevents_reuse(exchange):
     """A connection is reused only after its response was read."""
     exchange.feed(LENGTH)
