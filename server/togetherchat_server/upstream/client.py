@@ -17,7 +17,7 @@ import asyncio
 import functools
 import re
 import ssl
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, Self, final
@@ -30,7 +30,7 @@ from togetherchat_server.telemetry.metrics import definitions as names
 from togetherchat_server.telemetry.metrics.definitions import Key
 from togetherchat_server.upstream import tls_sessions, transport_errors
 from togetherchat_server.upstream.limits import UpstreamLimits
-from togetherchat_server.upstream.pool import ConnectionPool
+from togetherchat_server.upstream.pool import ConnectionPool, ResponseBody
 
 PATHS_MAX: Final = 16
 
@@ -54,7 +54,7 @@ class UpstreamStream:
     def __init__(self, response: httpx.Response, *, bytes_max: int, limits: UpstreamLimits) -> None:
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = _lower_case(response.headers.raw)
-        self._body = aiter(_body(response))
+        self._read = _reader(_body(response))
         self._bytes_left = bytes_max
         self._limits = limits
 
@@ -65,10 +65,7 @@ class UpstreamStream:
             ServiceError: UPSTREAM_TRUNCATED, UPSTREAM_MALFORMED_RESPONSE, or UPSTREAM_TOO_LARGE
                 if the body exceeds the bound of a stream.
         """
-        try:
-            data = await self._body.__anext__()
-        except StopAsyncIteration:
-            return b""
+        data = await self._read()
         self._bytes_left -= len(data)
         if self._bytes_left < 0:
             raise transport_errors.error(Reason.UPSTREAM_TOO_LARGE)
@@ -266,6 +263,14 @@ def _body(response: httpx.Response) -> httpx.AsyncByteStream:
     if not isinstance(response.stream, httpx.AsyncByteStream):
         raise TypeError("the transport must return asynchronous responses")
     return response.stream
+
+
+def _reader(body: httpx.AsyncByteStream) -> Callable[[], Awaitable[bytes]]:
+    """Return the function that reads a body; its result is `b""` at the end."""
+    if isinstance(body, ResponseBody):
+        return body.read
+    pieces = aiter(body)
+    return lambda: anext(pieces, b"")
 
 
 def _lower_case(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -13,8 +13,8 @@ own types), and seven of its behaviours needed workarounds. `bench/transports.py
 import asyncio
 import ssl
 import time
-from collections.abc import Callable
-from typing import Final, Self, final
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Final, final
 
 import httpx
 
@@ -99,7 +99,7 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         except BaseException:
             self._in_flight -= 1
             raise
-        stream = _Body(connection, on_close=lambda: self._release(connection, origin))
+        stream = ResponseBody(connection, on_close=lambda: self._release(connection, origin))
         return httpx.Response(status, headers=headers, stream=stream)
 
     async def aclose(self) -> None:
@@ -211,25 +211,23 @@ def _head(request: httpx.Request, body_bytes: int) -> bytes:
 
 
 @final
-class _Body(httpx.AsyncByteStream):
-    """A response body: each item is what one read of the socket brought.
-
-    Not a generator: one that is left early is closed some time later, in another task.
-    """
+class ResponseBody(httpx.AsyncByteStream):
+    """A response body. `read` returns what one read of the socket brought, and `b""` at the end."""
 
     def __init__(self, connection: Http1Connection, *, on_close: Callable[[], None]) -> None:
         self._connection = connection
         self._on_close = on_close
         self._open = True
 
-    def __aiter__(self) -> Self:
-        return self
+    def read(self) -> Awaitable[bytes]:
+        """Not a coroutine: it adds no frame to the read of a token."""
+        if not self._open:  # the connection may have another request by now
+            raise RuntimeError("a response is not read after it was closed")
+        return self._connection.read()
 
-    async def __anext__(self) -> bytes:
-        data = await self._connection.read()
-        if not data:
-            raise StopAsyncIteration
-        return data
+    async def __aiter__(self) -> AsyncGenerator[bytes]:
+        while data := await self.read():
+            yield data
 
     async def aclose(self) -> None:
         """Return the connection to the pool if the response has ended, else close it. Never waits."""

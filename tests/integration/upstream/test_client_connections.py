@@ -197,6 +197,17 @@ async def test_a_connection_is_reused(serve, key):
         assert [0, 0, 0] == [request.connection for request in upstream.request_log.requests]
 
 
+async def test_a_closed_stream_does_not_read_the_next_response(serve, key):
+    """Its connection may have another request by now, whose response belongs to another call."""
+    async with serve(in_turn(sse(["1"]), json_response(200, {"for": "second"}))) as (_upstream, client):
+        async with client.stream("x", key=key, request_id="r", body=b"{}") as first:
+            await first.read_all()
+        async with client.stream("x", key=key, request_id="r", body=b"{}") as second:
+            with pytest.raises(RuntimeError):
+                await first.read()
+            assert b'{"for": "second"}' == await second.read_all()
+
+
 async def test_a_stream_left_at_its_end_mark_returns_its_connection(serve, key):
     """If HTTP's own end arrived together with `[DONE]`, the connection is reused."""
     complete = (Send(sse_head() + chunk(b"data: [DONE]\n\n") + chunk(b"")),)

@@ -107,12 +107,11 @@ class TogetherProvider:
                 http_stream = await stack.enter_async_context(opening)
             self._record_headers(http_stream.headers, call)
             span.status(http_stream.status, call.progress.upstream)
-            if http_stream.status != HTTPStatus.OK:
-                async with _deadline(timers, self._clock()):
-                    body = await http_stream.read_all()
-                raise self._error(http_stream.status, http_stream.headers, body, call)
-            batches = self._read_batches(http_stream, timers, request, call)
-            yield await stack.enter_async_context(aclosing(span.following(batches)))
+            if _media_type(http_stream.headers) == EVENT_STREAM and http_stream.status == HTTPStatus.OK:
+                batches = self._batches(http_stream, timers, request, call, span)
+            else:
+                batches = _single_batch(await self._read_whole(http_stream, timers, request, call), span)
+            yield await stack.enter_async_context(aclosing(batches))
 
     async def live_models(self, call: Call) -> Sequence[models.Model]:
         with self._begin_attempt("GET", MODELS_PATH, call) as span:
@@ -161,35 +160,35 @@ class TogetherProvider:
         call.progress.phase = Phase.RESPONDING
         return http_response
 
-    async def _read_batches(
+    async def _read_whole(
         self,
         http_stream: UpstreamStream,
         timers: StreamTimeouts,
         request: service.CompleteRequest,
         call: Call,
-    ) -> AsyncGenerator[EventBatch]:
-        """Yield the events of a 200. A JSON body is accepted too, although a stream was requested."""
-        if _media_type(http_stream.headers) == JSON:
-            async with _deadline(timers, self._clock()):
-                body = await http_stream.read_all()
-            completion = _parse_completion(body, request, call)
-            self._record_first_event(completion.id, call)
-            yield response.to_events(completion)
-            return
-        if _media_type(http_stream.headers) != EVENT_STREAM:
+    ) -> EventBatch:
+        """Return the events of a response that is not a stream. JSON is accepted, although a stream was
+        requested; every other status than 200 raises.
+        """
+        if http_stream.status == HTTPStatus.OK and _media_type(http_stream.headers) != JSON:
             raise ServiceError(
                 Reason.UPSTREAM_MALFORMED_RESPONSE, "the provider's response is not an event stream"
             )
-        async with aclosing(self._read_event_stream(http_stream, timers, request, call)) as batches:
-            async for events in batches:
-                yield events
+        async with _deadline(timers, self._clock()):
+            body = await http_stream.read_all()
+        if http_stream.status != HTTPStatus.OK:
+            raise self._error(http_stream.status, http_stream.headers, body, call)
+        completion = _parse_completion(body, request, call)
+        self._record_first_event(completion.id, call)
+        return response.to_events(completion)
 
-    async def _read_event_stream(
+    async def _batches(
         self,
         http_stream: UpstreamStream,
         timers: StreamTimeouts,
         request: service.CompleteRequest,
         call: Call,
+        span: NoopAttemptSpan,
     ) -> AsyncGenerator[EventBatch]:
         """Yield one batch for each read of the socket. Events before a failure are yielded before the
         failure is raised.
@@ -201,27 +200,32 @@ class TogetherProvider:
             secrets=_secrets(call),
         )
         failure: ServiceError | None = None
-        while not reader.done and failure is None:
-            async with _deadline(timers, self._clock()):
-                data = await http_stream.read()
-            if not data:
-                break
-            timers.bytes_arrived(self._clock())
-            try:
-                reader.feed(data)
-            except ServiceError as error:
-                failure = error
-            events = reader.pop_events(request.model)
-            call.progress.output_deltas = reader.translator.deltas
-            if events:
-                timers.event_arrived(self._clock())
-                self._record_first_event(events[0].started.id, call)
-                yield events
-        if failure is not None:
-            raise failure
-        reader.translator.finish(done=reader.done, attempts=call.progress.attempts)
-        yield reader.translator.pop_events()
-        await http_stream.finish(END_OF_HTTP_S)
+        # Entered a second time: a failure is caught before it reaches the context of the attempt.
+        with span:
+            while not reader.done and failure is None:
+                async with _deadline(timers, self._clock()):
+                    data = await http_stream.read()
+                if not data:
+                    break
+                timers.bytes_arrived(self._clock())
+                try:
+                    reader.feed(data)
+                except ServiceError as error:
+                    failure = error
+                events = reader.pop_events(request.model)
+                call.progress.output_deltas = reader.translator.deltas
+                if events:
+                    timers.event_arrived(self._clock())
+                    self._record_first_event(events[0].started.id, call)
+                    span.events(events)
+                    yield events
+            if failure is not None:
+                raise failure
+            reader.translator.finish(done=reader.done, attempts=call.progress.attempts)
+            events = reader.translator.pop_events()
+            span.events(events)
+            yield events
+            await http_stream.finish(END_OF_HTTP_S)
 
     def _begin_attempt(self, method: str, path: str, call: Call) -> NoopAttemptSpan:
         progress = call.progress
@@ -272,6 +276,11 @@ class TogetherProvider:
 def _deadline(timers: StreamTimeouts, now_s: float) -> Deadline:
     deadline_s, reason = timers.deadline()
     return Deadline(deadline_s - now_s, reason, TIMEOUT_MESSAGES[reason])
+
+
+async def _single_batch(events: EventBatch, span: NoopAttemptSpan) -> AsyncGenerator[EventBatch]:
+    span.events(events)
+    yield events
 
 
 def _parse_completion(body: bytes, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
