@@ -2,7 +2,7 @@
 
 Owns the order of steps in one attempt: send, check the status, read, translate; and records the
 attempt in the call's `Progress`. Decisions are made elsewhere: translation in `request`, `response`
-and `stream`, the meaning of failures in `errors`, timeouts of streams in `stream_timeouts`.
+and `stream`, the meaning of failures in `errors`, timeouts of streams in `stream_deadline`.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
@@ -24,7 +24,8 @@ from togetherchat_server.providers.together.attempt_span import AttemptSpan, Noo
 from togetherchat_server.providers.together.request import to_schema
 from togetherchat_server.providers.together.stream_reader import StreamReader
 from togetherchat_server.upstream.client import UpstreamClient, UpstreamResponse, UpstreamStream
-from togetherchat_server.upstream.stream_timeouts import StreamTimeouts
+from togetherchat_server.upstream.stream_deadline import StreamDeadline
+from togetherchat_server.upstream.stream_timeouts import TIMEOUT_MESSAGES, StreamTimeouts
 
 NAME: Final = "together"
 SANDBOX: Final = "sandbox"
@@ -35,11 +36,6 @@ EVENT_STREAM: Final = "text/event-stream"
 END_OF_HTTP_S: Final = 0.05
 """How long to wait for the end of HTTP's framing after the stream's own end mark."""
 REQUEST_ID_HEADERS: Final = ("x-request-id", "x-together-traceid", "cf-ray")
-
-TIMEOUT_MESSAGES: Final = {
-    Reason.FIRST_TOKEN_TIMEOUT: "the provider sent no part of the completion in time",
-    Reason.STREAM_IDLE_TIMEOUT: "the provider stopped sending in the middle of the completion",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +152,8 @@ class TogetherProvider:
         span.status(http_response.status, call.progress.upstream)
         if http_response.status != HTTPStatus.OK:
             raise self._error(http_response.status, http_response.headers, http_response.body, call)
-        _require_json(http_response.headers)
+        if _media_type(http_response.headers) != JSON:
+            raise ServiceError(Reason.UPSTREAM_MALFORMED_RESPONSE, "the provider's response is not JSON")
         call.progress.phase = Phase.RESPONDING
         return http_response
 
@@ -167,9 +164,7 @@ class TogetherProvider:
         request: service.CompleteRequest,
         call: Call,
     ) -> EventBatch:
-        """Return the events of a response that is not a stream. JSON is accepted, although a stream was
-        requested; every other status than 200 raises.
-        """
+        """Return the events of a response that is not a stream; JSON is accepted in place of one."""
         if http_stream.status == HTTPStatus.OK and _media_type(http_stream.headers) != JSON:
             raise ServiceError(
                 Reason.UPSTREAM_MALFORMED_RESPONSE, "the provider's response is not an event stream"
@@ -202,23 +197,25 @@ class TogetherProvider:
         failure: ServiceError | None = None
         # Entered a second time: a failure is caught before it reaches the context of the attempt.
         with span:
-            while not reader.done and failure is None:
-                async with _deadline(timers, self._clock()):
+            async with StreamDeadline(timers, clock=self._clock) as deadline:
+                while not reader.done and failure is None:
+                    deadline.begin_read()
                     data = await http_stream.read()
-                if not data:
-                    break
-                timers.bytes_arrived(self._clock())
-                try:
-                    reader.feed(data)
-                except ServiceError as error:
-                    failure = error
-                events = reader.pop_events(request.model)
-                call.progress.output_deltas = reader.translator.deltas
-                if events:
-                    timers.event_arrived(self._clock())
-                    self._record_first_event(events[0].started.id, call)
-                    span.events(events)
-                    yield events
+                    deadline.end_read()
+                    if not data:
+                        break
+                    timers.bytes_arrived(self._clock())
+                    try:
+                        reader.feed(data)
+                    except ServiceError as error:
+                        failure = error
+                    events = reader.pop_events(request.model)
+                    call.progress.output_deltas = reader.translator.deltas
+                    if events:
+                        timers.event_arrived(self._clock())
+                        self._record_first_event(events[0].started.id, call)
+                        span.events(events)
+                        yield events
             if failure is not None:
                 raise failure
             reader.translator.finish(done=reader.done, attempts=call.progress.attempts)
@@ -301,8 +298,3 @@ def _secrets(call: Call) -> tuple[Secret, ...]:
 
 def _media_type(headers: Mapping[str, str]) -> str:
     return headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-def _require_json(headers: Mapping[str, str]) -> None:
-    if _media_type(headers) != JSON:
-        raise ServiceError(Reason.UPSTREAM_MALFORMED_RESPONSE, "the provider's response is not JSON")
