@@ -1,4 +1,4 @@
-"""HTTP client for the provider: sends requests with a key, and maps every failure to a `ServiceError`.
+"""HTTP client for the provider: sends requests with a key, and bounds what it reads of their responses.
 
 Owns the request headers and the bounds on response bodies. Does not parse JSON or events, and does
 not judge statuses: a response with status 500 is returned. Never sends a request twice (but see
@@ -17,7 +17,7 @@ import asyncio
 import functools
 import re
 import ssl
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, Self, final
@@ -30,7 +30,7 @@ from togetherchat_server.telemetry.metrics import definitions as names
 from togetherchat_server.telemetry.metrics.definitions import Key
 from togetherchat_server.upstream import tls_sessions, transport_errors
 from togetherchat_server.upstream.limits import UpstreamLimits
-from togetherchat_server.upstream.pool import ConnectionPool
+from togetherchat_server.upstream.pool import ConnectionPool, ResponseBody
 
 PATHS_MAX: Final = 16
 
@@ -54,7 +54,7 @@ class UpstreamStream:
     def __init__(self, response: httpx.Response, *, bytes_max: int, limits: UpstreamLimits) -> None:
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = _lower_case(response.headers.raw)
-        self._body = aiter(_body(response))
+        self._read = _reader(_body(response))
         self._bytes_left = bytes_max
         self._limits = limits
 
@@ -65,12 +65,7 @@ class UpstreamStream:
             ServiceError: UPSTREAM_TRUNCATED, UPSTREAM_MALFORMED_RESPONSE, or UPSTREAM_TOO_LARGE
                 if the body exceeds the bound of a stream.
         """
-        try:
-            data = await self._body.__anext__()
-        except StopAsyncIteration:
-            return b""
-        except httpx.RequestError as exc:
-            raise transport_errors.in_response(exc) from exc
+        data = await self._read()
         self._bytes_left -= len(data)
         if self._bytes_left < 0:
             raise transport_errors.error(Reason.UPSTREAM_TOO_LARGE)
@@ -121,7 +116,7 @@ class UpstreamClient:
     UPSTREAM_RESET, UPSTREAM_TRUNCATED, UPSTREAM_MALFORMED_RESPONSE, UPSTREAM_TOO_LARGE.
 
     Args:
-        transport: sends one request: a `ConnectionPool`, or `httpx.MockTransport` in tests.
+        transport: sends one request: a `ConnectionPool`, or a transport that also raises `ServiceError`.
         base_url: with its version, such as `https://api.together.ai/v1`.
         limits: bounds on response bodies.
         user_agent: sent unchanged; the provider's edge rejects well-known default values.
@@ -187,7 +182,7 @@ class UpstreamClient:
     ) -> UpstreamResponse:
         """Send a request and read the whole response. `path` is relative to the base URL."""
         request = self._request(method, path, key, request_id, body, (traceparent, tracestate))
-        response = await self._send(request)
+        response = await self._transport.handle_async_request(request)
         try:
             stream = self._uncompressed(response, bytes_max=self._limits.max_response_bytes)
             content = await stream.read_all()
@@ -245,18 +240,12 @@ class UpstreamClient:
     async def _open_stream(
         self, request: httpx.Request, *, bytes_max: int
     ) -> AsyncGenerator[UpstreamStream, None]:
-        response = await self._send(request)
+        response = await self._transport.handle_async_request(request)
         del request  # a stream may stay open for long, and its prompt may be long
         try:
             yield self._uncompressed(response, bytes_max=bytes_max)
         finally:
             await _body(response).aclose()
-
-    async def _send(self, request: httpx.Request) -> httpx.Response:
-        try:
-            return await self._transport.handle_async_request(request)
-        except httpx.RequestError as exc:
-            raise transport_errors.before_response(exc) from exc
 
     def _uncompressed(self, response: httpx.Response, *, bytes_max: int) -> UpstreamStream:
         stream = UpstreamStream(response, bytes_max=bytes_max, limits=self._limits)
@@ -274,6 +263,14 @@ def _body(response: httpx.Response) -> httpx.AsyncByteStream:
     if not isinstance(response.stream, httpx.AsyncByteStream):
         raise TypeError("the transport must return asynchronous responses")
     return response.stream
+
+
+def _reader(body: httpx.AsyncByteStream) -> Callable[[], Awaitable[bytes]]:
+    """Return the function that reads a body; its result is `b""` at the end."""
+    if isinstance(body, ResponseBody):
+        return body.read
+    pieces = aiter(body)
+    return lambda: anext(pieces, b"")
 
 
 def _lower_case(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """HTTP/1.1 connection pool, as an `httpx.AsyncBaseTransport`.
 
-Owns the pool, opening connections and writing request heads. Uses httpx's types and raises httpx's
-exceptions, so that the layers above can be tested with `httpx.MockTransport`. Knows no keys and no
-retry policy. The only timeout here is the one for connecting.
+Owns the pool, opening connections and writing request heads. Uses httpx's types, but not its
+exceptions: every failure is a `ServiceError`. Knows no keys and no retry policy. The only timeout here
+is the one for connecting.
 
 Why not httpx's own transport: cancelled requests cost it pool slots for good, and its CPU per request
 grows with the number of open connections. Why not aiohttp's client, which was used at first: half of
@@ -13,19 +13,17 @@ own types), and seven of its behaviours needed workarounds. `bench/transports.py
 import asyncio
 import ssl
 import time
-from collections.abc import Callable
-from typing import Final, Self, final
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Final, final
 
 import httpx
 
-from togetherchat_server.upstream.http1 import (
-    BrokenConnectionError,
-    Http1Connection,
-    ProtocolError,
-    StaleConnectionError,
-)
+from togetherchat_server.domain.reasons import Reason
+from togetherchat_server.upstream import transport_errors
+from togetherchat_server.upstream.http1 import Http1Connection
 from togetherchat_server.upstream.limits import UpstreamLimits
 from togetherchat_server.upstream.resolver import Resolve, Resolver
+from togetherchat_server.upstream.transport_errors import StaleConnectionError
 
 CLOSE_ITERATIONS_MAX: Final = 8
 PORTS: Final = {"http": 80, "https": 443}
@@ -38,8 +36,8 @@ Origin = tuple[str, str, int]
 class ConnectionPool(httpx.AsyncBaseTransport):
     """Reuses connections. Does not compress, follow redirects, keep cookies or use a proxy.
 
-    A request beyond `connections_max` is rejected at once with `httpx.PoolTimeout`: calls are queued
-    by admission control, and a second queue would hide how long a call has waited.
+    A request beyond `connections_max` is rejected at once, as OVERLOADED: calls are queued by
+    admission control, and a second queue would hide how long a call has waited.
 
     Args:
         limits: bounds on connections.
@@ -84,17 +82,25 @@ class ConnectionPool(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if self._closed:
-            raise httpx.ConnectError("the pool is closed")
+            raise transport_errors.error(Reason.UPSTREAM_CONNECT_FAILED)
         if self._in_flight >= self._limits.connections_max:
-            raise httpx.PoolTimeout("every connection is in use")
+            raise transport_errors.error(Reason.OVERLOADED)
+        origin, body = _origin(request.url), _body(request)
+        head = _head(request, len(body))
         self._in_flight += 1
         try:
-            connection, origin = await self._send(request)
+            connection = self._pop_idle(origin) or await self._connect(origin)
+            try:
+                status, headers = await connection.send_request(head, body)
+            except StaleConnectionError:
+                # Not another idle connection: if one has expired, others may have too.
+                connection = await self._connect(origin)
+                status, headers = await connection.send_request(head, body)
         except BaseException:
             self._in_flight -= 1
             raise
-        body = _Body(connection, on_close=lambda: self._release(connection, origin))
-        return httpx.Response(connection.status, headers=connection.headers, stream=body)
+        stream = ResponseBody(connection, on_close=lambda: self._release(connection, origin))
+        return httpx.Response(status, headers=headers, stream=stream)
 
     async def aclose(self) -> None:
         """Close every connection, active ones too."""
@@ -107,23 +113,6 @@ class ConnectionPool(httpx.AsyncBaseTransport):
             if not self._connections:
                 break
             await asyncio.sleep(0)
-
-    async def _send(self, request: httpx.Request) -> tuple[Http1Connection, Origin]:
-        origin = _origin(request.url)
-        # Not `aread`: it stores the body a second time.
-        body = (
-            b"".join(request.stream)
-            if isinstance(request.stream, httpx.ByteStream)
-            else await request.aread()
-        )
-        head = _head(request, len(body))
-        idle = self._pop_idle(origin)
-        if idle is not None:
-            try:
-                return await _send_on(idle, head, body), origin
-            except StaleConnectionError:
-                pass  # Open a new one: if one idle connection has expired, others may have too.
-        return await _send_on(await self._connect(origin), head, body), origin
 
     def _pop_idle(self, origin: Origin) -> Http1Connection | None:
         """Return the most recently used idle connection that may be used again."""
@@ -146,9 +135,9 @@ class ConnectionPool(httpx.AsyncBaseTransport):
                 if scheme == "https":
                     await connection.start_tls(self._tls, host)
         except TimeoutError as exc:
-            raise httpx.ConnectTimeout("connecting took too long") from exc
+            raise transport_errors.error(Reason.UPSTREAM_CONNECT_TIMEOUT) from exc
         except OSError as exc:
-            raise httpx.ConnectError("connecting failed") from exc
+            raise transport_errors.before_response(exc, Reason.UPSTREAM_CONNECT_FAILED) from exc
         connection.on_lost = self._forget
         self._connections.add(connection)
         self._opened += 1
@@ -189,37 +178,24 @@ class ConnectionPool(httpx.AsyncBaseTransport):
                 idle.remove(connection)
 
 
-async def _send_on(connection: Http1Connection, head: bytes, body: bytes) -> Http1Connection:
-    try:
-        await connection.send_request(head, body)
-    except ProtocolError:
-        connection.abort()
-        failure = httpx.RemoteProtocolError("the response is not HTTP")
-    except StaleConnectionError:
-        raise
-    except BrokenConnectionError as exc:
-        connection.abort()
-        failure = httpx.ReadError("the connection broke")
-        failure.__cause__ = exc.__cause__
-    except BaseException:
-        connection.abort()
-        raise
-    else:
-        return connection
-    raise failure  # not chained: a traceback must not contain a part of the response
-
-
 def _origin(url: httpx.URL) -> Origin:
     if url.scheme not in PORTS:
-        raise httpx.UnsupportedProtocol("the scheme must be http or https")
+        raise transport_errors.error(Reason.INTERNAL_ERROR)
     return url.scheme, url.host, url.port or PORTS[url.scheme]
+
+
+def _body(request: httpx.Request) -> bytes:
+    """Return the request's body. `httpx.Request.aread` would store it a second time."""
+    if not isinstance(request.stream, httpx.ByteStream):
+        raise TypeError("the body of a request must be bytes")
+    return b"".join(request.stream)
 
 
 def _head(request: httpx.Request, body_bytes: int) -> bytes:
     """Return the request line and the headers.
 
     Raises:
-        httpx.LocalProtocolError: a header contains a character that would end its line.
+        ServiceError: INTERNAL_ERROR, a header contains a character that would end its line.
     """
     lines = [
         request.method.encode("ascii") + b" " + request.url.raw_path + b" HTTP/1.1",
@@ -230,35 +206,28 @@ def _head(request: httpx.Request, body_bytes: int) -> bytes:
         lines.append(b"Content-Length: %d" % body_bytes)
     head = b"\r\n".join(lines)
     if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1 or b"\0" in head:
-        raise httpx.LocalProtocolError("a header is not one line")
+        raise transport_errors.error(Reason.INTERNAL_ERROR)
     return head + b"\r\n\r\n"
 
 
 @final
-class _Body(httpx.AsyncByteStream):
-    """A response body: each item is what one read of the socket brought.
-
-    Not a generator: one that is left early is closed some time later, in another task.
-    """
+class ResponseBody(httpx.AsyncByteStream):
+    """A response body. `read` returns what one read of the socket brought, and `b""` at the end."""
 
     def __init__(self, connection: Http1Connection, *, on_close: Callable[[], None]) -> None:
         self._connection = connection
         self._on_close = on_close
         self._open = True
 
-    def __aiter__(self) -> Self:
-        return self
+    def read(self) -> Awaitable[bytes]:
+        """Not a coroutine: it adds no frame to the read of a token."""
+        if not self._open:  # the connection may have another request by now
+            raise RuntimeError("a response is not read after it was closed")
+        return self._connection.read()
 
-    async def __anext__(self) -> bytes:
-        try:
-            data = await self._connection.read()
-        except (BrokenConnectionError, ProtocolError) as exc:
-            failure = httpx.ReadError(type(exc).__name__)
-        else:
-            if not data:
-                raise StopAsyncIteration
-            return data
-        raise failure  # not chained: a traceback must not contain a part of the response
+    async def __aiter__(self) -> AsyncGenerator[bytes]:
+        while data := await self.read():
+            yield data
 
     async def aclose(self) -> None:
         """Return the connection to the pool if the response has ended, else close it. Never waits."""

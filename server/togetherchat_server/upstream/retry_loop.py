@@ -8,7 +8,7 @@ can take over is not retried here. A request that the throttle rejects fails at 
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import final
 
@@ -78,7 +78,7 @@ class RetryingChat:
                     failure = error
                 else:
                     self._succeeded(request, call)
-                    yield await stack.enter_async_context(aclosing(_prepend(first, batches)))
+                    yield _Resumed(first, batches)
                     return
             # Outside the context: the failed attempt's connection is released before the delay.
             await self._wait_or_raise(failure, attempt, request, call)
@@ -125,7 +125,23 @@ def _pair(request: service.CompleteRequest, call: Call) -> tuple[str, str]:
     return ("" if key is None else key.fingerprint(), request.model)
 
 
-async def _prepend(first: EventBatch, batches: AsyncIterator[EventBatch]) -> AsyncGenerator[EventBatch]:
-    yield first
-    async for events in batches:
-        yield events
+@final
+class _Resumed(AsyncIterator[EventBatch]):
+    """The batches of a stream whose first one was already read.
+
+    Not a generator: after the first batch it is not part of the read of a token.
+    """
+
+    def __init__(self, first: EventBatch, rest: AsyncIterator[EventBatch]) -> None:
+        self._first: EventBatch | None = first
+        self._rest = rest
+
+    def __anext__(self) -> Awaitable[EventBatch]:
+        if self._first is None:
+            return anext(self._rest)
+        first, self._first = self._first, None
+        return _returned(first)
+
+
+async def _returned(events: EventBatch) -> EventBatch:
+    return events

@@ -6,9 +6,15 @@ because a model may process a long prompt in silence. From the first event on th
 applies, which every byte restarts.
 """
 
-from typing import final
+from collections.abc import Mapping
+from typing import Final, final
 
 from togetherchat_server.domain.reasons import Reason
+
+TIMEOUT_MESSAGES: Final[Mapping[Reason, str]] = {
+    Reason.FIRST_TOKEN_TIMEOUT: "the provider sent no part of the completion in time",
+    Reason.STREAM_IDLE_TIMEOUT: "the provider stopped sending in the middle of the completion",
+}
 
 
 @final

@@ -1,41 +1,16 @@
-"""Maps what httpx raises to a `ServiceError` with one of a fixed set of messages.
+"""Failures of the connection to the provider, each with its reason and one of a fixed set of messages.
 
-The messages never quote an exception: its text could contain a header or a part of the response.
+The messages never quote an exception: its text could contain a header or a part of the response. Only
+an error of the operating system or of TLS is kept as a cause, because those name neither.
 """
 
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
-from typing import Final
-
-import httpx
+from collections.abc import Mapping
+from typing import Final, final
 
 from togetherchat_server.domain.reasons import Reason, ServiceError
 
-CAUSES_MAX: Final = 8
-
-ReasonTable = tuple[tuple[type[BaseException], Reason], ...]
-
-# Tables are read from the top: the first matching row applies.
-# Before the response, the cause of a failure is more specific than the failure itself.
-CAUSES: Final[ReasonTable] = (
-    (socket.gaierror, Reason.UPSTREAM_DNS_FAILED),
-    (ssl.SSLError, Reason.UPSTREAM_TLS_FAILED),
-)
-BEFORE_RESPONSE: Final[ReasonTable] = (
-    (httpx.PoolTimeout, Reason.OVERLOADED),
-    (httpx.ConnectTimeout, Reason.UPSTREAM_CONNECT_TIMEOUT),
-    (httpx.ConnectError, Reason.UPSTREAM_CONNECT_FAILED),
-    (httpx.ProxyError, Reason.UPSTREAM_CONNECT_FAILED),
-    (httpx.RemoteProtocolError, Reason.UPSTREAM_MALFORMED_RESPONSE),
-    (httpx.LocalProtocolError, Reason.INTERNAL_ERROR),
-    (httpx.UnsupportedProtocol, Reason.INTERNAL_ERROR),
-    (httpx.RequestError, Reason.UPSTREAM_RESET),
-)
-IN_RESPONSE: Final[ReasonTable] = (
-    (httpx.DecodingError, Reason.UPSTREAM_MALFORMED_RESPONSE),
-    (httpx.RequestError, Reason.UPSTREAM_TRUNCATED),
-)
 MESSAGES: Final[Mapping[Reason, str]] = {
     Reason.OVERLOADED: "every connection to the provider is in use",
     Reason.UPSTREAM_DNS_FAILED: "the provider's host name could not be resolved",
@@ -50,30 +25,28 @@ MESSAGES: Final[Mapping[Reason, str]] = {
 }
 
 
+@final
+class StaleConnectionError(ServiceError):
+    """A reused connection ended at once and without a byte, so its request can be sent again."""
+
+    def __init__(self) -> None:
+        super().__init__(Reason.UPSTREAM_RESET, MESSAGES[Reason.UPSTREAM_RESET])
+
+
 def error(reason: Reason) -> ServiceError:
     return ServiceError(reason, MESSAGES[reason])
 
 
-def before_response(failure: httpx.RequestError) -> ServiceError:
-    """Return the error for a request that failed before the response head was received."""
-    specific = (reason for cause in _causes(failure) for kind, reason in CAUSES if isinstance(cause, kind))
-    return error(next(specific, _first_match(BEFORE_RESPONSE, failure)))
+def before_response(cause: BaseException | None, otherwise: Reason) -> ServiceError:
+    """Return the error for a connection that failed before a response head was received.
 
-
-def in_response(failure: httpx.RequestError) -> ServiceError:
-    """Return the error for a response whose body could not be read to its end."""
-    return error(_first_match(IN_RESPONSE, failure))
-
-
-def _first_match(table: ReasonTable, failure: BaseException) -> Reason:
-    return next(reason for kind, reason in table if isinstance(failure, kind))
-
-
-def _causes(failure: BaseException) -> Iterator[BaseException]:
-    """The chain of causes, bounded because it can be a circle."""
-    cause: BaseException | None = failure
-    for _ in range(CAUSES_MAX):
-        cause = cause.__cause__ or cause.__context__
-        if cause is None:
-            return
-        yield cause
+    A failed name resolution or TLS handshake is more specific than `otherwise`. With TLS 1.3 a
+    handshake also fails after it has ended here: the provider may reject the client afterwards.
+    """
+    match cause:
+        case socket.gaierror():
+            return error(Reason.UPSTREAM_DNS_FAILED)
+        case ssl.SSLError():
+            return error(Reason.UPSTREAM_TLS_FAILED)
+        case _:
+            return error(otherwise)

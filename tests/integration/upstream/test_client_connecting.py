@@ -2,6 +2,9 @@
 
 import asyncio
 import socket
+import ssl
+
+import pytest
 
 from support.certificates import make_certificate
 from support.scripted_upstream import always, in_turn
@@ -12,7 +15,7 @@ from support.upstream_script import (
     Send,
     json_response,
 )
-from togetherchat_server.domain.reasons import Reason
+from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.upstream import tls_sessions
 from togetherchat_server.upstream.client import UpstreamLimits
 
@@ -128,6 +131,46 @@ async def test_not_tls_at_all(serve, key):
     garbage = (Send(b"HTTP/1.1 400 Bad Request\r\n\r\n"), AwaitClose())
     async with serve(always(OK), on_connect=garbage, scheme="https") as (_upstream, client):
         assert Reason.UPSTREAM_TLS_FAILED == (await failure_of_send(client, key)).reason
+
+
+async def test_a_rejected_client_certificate_is_a_tls_failure(serve, key, certificate):
+    """With TLS 1.3 the client notices the rejection when it reads, after its own handshake has ended."""
+    demanding = certificate.server_context()
+    demanding.verify_mode = ssl.CERT_REQUIRED
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        base_url = f"https://localhost:{listener.getsockname()[1]}/v1"
+        async with serve(always(OK), base_url=base_url, trust=certificate) as (_, client):
+            # In a thread: a TLS server of asyncio closes the connection without the alert.
+            server = asyncio.create_task(asyncio.to_thread(reject_handshake, listener, demanding))
+            failed = await failure_of_send(client, key)
+            (await server).close()
+    assert Reason.UPSTREAM_TLS_FAILED == failed.reason
+    assert isinstance(failed.__cause__, ssl.SSLError)
+
+
+def reject_handshake(listener: socket.socket, tls: ssl.SSLContext) -> ssl.SSLSocket:
+    """Accept one connection, send the alert that ends its handshake, and return it open."""
+    accepted, _ = listener.accept()
+    secured = tls.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
+    with pytest.raises(ssl.SSLError):
+        secured.do_handshake()
+    return secured
+
+
+@pytest.mark.parametrize("request_id", ["r\r\nx-injected: 1", "r\nx-injected: 1", "r\r", "r\0"])
+async def test_a_header_that_is_not_one_line_is_not_sent(serve, key, request_id):
+    """A header that could end its own line fails the request before a connection is opened."""
+    async with serve(always(OK)) as (upstream, client):
+        with pytest.raises(ServiceError) as caught:
+            await client.send("GET", "x", key=key, request_id=request_id)
+        assert Reason.INTERNAL_ERROR == caught.value.reason
+        assert [] == upstream.request_log.connections
+
+
+async def test_another_scheme_is_not_supported(serve, key):
+    """Only http and https are requested."""
+    async with serve(always(OK), base_url="ftp://127.0.0.1/v1") as (_upstream, client):
+        assert Reason.INTERNAL_ERROR == (await failure_of_send(client, key)).reason
 
 
 async def test_more_requests_than_connections(serve, key):

@@ -7,10 +7,23 @@ import pytest
 
 from support.scripted_upstream import ScriptedUpstream, always, in_turn
 from support.transport_calls import BODY, failure_of_send
-from support.upstream_script import Fin, Pause, Reset, Send, chunk, json_response, sse, sse_head
+from support.upstream_script import (
+    Fin,
+    Pause,
+    Reset,
+    Send,
+    Stall,
+    StartReading,
+    StopReading,
+    chunk,
+    head,
+    json_response,
+    sse,
+    sse_head,
+)
 from togetherchat_server.domain.reasons import Reason
 from togetherchat_server.upstream.client import UpstreamClient, UpstreamLimits
-from togetherchat_server.upstream.http1 import KEEPALIVE_RACE_S
+from togetherchat_server.upstream.http1_exchange import KEEPALIVE_RACE_S
 from togetherchat_server.upstream.pool import ConnectionPool
 
 OK = json_response(200, {"id": "1"})
@@ -107,6 +120,21 @@ async def test_unrequested_bytes_at_the_end_of_a_body(serve, key):
         assert b'{"for": "second"}' == (await client.send("GET", "x", key=key, request_id="r")).body
 
 
+@pytest.mark.parametrize("connection", ["keep-alive", "close"])
+async def test_bytes_that_are_not_http_behind_a_response_do_not_delay_its_end(serve, key, connection):
+    """The reader receives the complete response at once, and the connection is not reused."""
+    go = asyncio.Event()
+    headers = {"Content-Length": 2, "Connection": connection}
+    first = (Send(head(200, headers) + b"1"), Pause(go), Send(b"2" + b"no response\r\n"), Stall())
+    async with serve(in_turn(first, json_response(200, {"for": "second"}))) as (_upstream, client):
+        async with client.stream("x", key=key, request_id="r", body=BODY) as got:
+            assert b"1" == await got.read()
+            go.set()
+            async with asyncio.timeout(5.0):
+                assert (b"2", b"") == (await got.read(), await got.read())
+        assert b'{"for": "second"}' == (await client.send("GET", "x", key=key, request_id="r")).body
+
+
 @pytest.mark.parametrize("end", [Fin(), Reset()])
 async def test_a_crash_during_a_request_is_not_an_expired_keep_alive(key, end):
     """After more than a round trip the request is not sent again: generated tokens are billed."""
@@ -125,6 +153,26 @@ async def test_a_crash_during_a_request_is_not_an_expired_keep_alive(key, end):
         assert Reason.UPSTREAM_RESET == (await failure_of_send(client, key)).reason
         await client.aclose()
         assert 2 == len(upstream.request_log.requests)
+
+
+async def test_a_response_to_half_a_request_closes_the_connection(serve, key):
+    """The upstream would read the next request as the rest of the body that was not sent."""
+    rejected = asyncio.Event()
+    # Before it has read the request, the upstream sends a response and continues to read.
+    (early,) = json_response(413, {"for": "first"})
+    before_reading = (StopReading(), Pause(rejected), early, StartReading())
+    responses = always(json_response(200, {"for": "second"}))
+    async with serve(responses, on_connect=before_reading) as (upstream, client):
+        first = asyncio.create_task(client.send("POST", "x", key=key, request_id="r", body=bytes(30 * 2**20)))
+        await upstream.accepted()
+        await asyncio.sleep(0.1)  # until the kernel's buffers are full
+        upstream.on_connect = ()  # for the second connection
+        rejected.set()
+        assert (413, b'{"for": "first"}') == ((got := await first).status, got.body)
+        async with asyncio.timeout(5.0):
+            second = await client.send("POST", "x", key=key, request_id="r", body=BODY)
+        assert b'{"for": "second"}' == second.body
+        assert [1] == [request.connection for request in upstream.request_log.requests]
 
 
 async def test_an_old_connection_is_not_reused(serve, key):
@@ -147,6 +195,17 @@ async def test_a_connection_is_reused(serve, key):
             assert b"data: 1\n\n" == await got.read_all()
         await client.send("GET", "models", key=key, request_id="r")
         assert [0, 0, 0] == [request.connection for request in upstream.request_log.requests]
+
+
+async def test_a_closed_stream_does_not_read_the_next_response(serve, key):
+    """Its connection may have another request by now, whose response belongs to another call."""
+    async with serve(in_turn(sse(["1"]), json_response(200, {"for": "second"}))) as (_upstream, client):
+        async with client.stream("x", key=key, request_id="r", body=b"{}") as first:
+            await first.read_all()
+        async with client.stream("x", key=key, request_id="r", body=b"{}") as second:
+            with pytest.raises(RuntimeError):
+                await first.read()
+            assert b'{"for": "second"}' == await second.read_all()
 
 
 async def test_a_stream_left_at_its_end_mark_returns_its_connection(serve, key):

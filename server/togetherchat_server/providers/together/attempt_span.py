@@ -4,8 +4,7 @@ Owns which facts of requests and responses are recorded: numbers, ids, model nam
 never a text. Does not know how a span is exported: that is `telemetry/tracing`.
 """
 
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Final, Self, final
 
@@ -59,9 +58,8 @@ class NoopAttemptSpan:
     def status(self, status: int, upstream: str) -> None:
         pass
 
-    def following(self, batches: AsyncGenerator[EventBatch]) -> AsyncGenerator[EventBatch]:
-        """Record the batches of a completion as they pass."""
-        return batches
+    def events(self, events: EventBatch) -> None:
+        """Record a batch of a streamed completion."""
 
     def response(self, response: service.CompleteResponse) -> None:
         pass
@@ -107,16 +105,7 @@ class AttemptSpan(NoopAttemptSpan):
         self._attempt.http_status = status
         self._attempt.upstream = upstream
 
-    async def following(self, batches: AsyncGenerator[EventBatch]) -> AsyncGenerator[EventBatch]:
-        # Entered a second time: a failure while the response is read passes through here only. It is
-        # caught before it reaches the context of the attempt.
-        with self:
-            async with aclosing(batches):
-                async for events in batches:
-                    self._record(events)
-                    yield events
-
-    def _record(self, events: EventBatch) -> None:
+    def events(self, events: EventBatch) -> None:
         attempt = self._attempt
         if attempt.first_event_s is None and events:
             attempt.first_event_s = self._clock()

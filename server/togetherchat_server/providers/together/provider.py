@@ -2,7 +2,7 @@
 
 Owns the order of steps in one attempt: send, check the status, read, translate; and records the
 attempt in the call's `Progress`. Decisions are made elsewhere: translation in `request`, `response`
-and `stream`, the meaning of failures in `errors`, timeouts of streams in `stream_timeouts`.
+and `stream`, the meaning of failures in `errors`, timeouts of streams in `stream_deadline`.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
@@ -24,7 +24,8 @@ from togetherchat_server.providers.together.attempt_span import AttemptSpan, Noo
 from togetherchat_server.providers.together.request import to_schema
 from togetherchat_server.providers.together.stream_reader import StreamReader
 from togetherchat_server.upstream.client import UpstreamClient, UpstreamResponse, UpstreamStream
-from togetherchat_server.upstream.stream_timeouts import StreamTimeouts
+from togetherchat_server.upstream.stream_deadline import StreamDeadline
+from togetherchat_server.upstream.stream_timeouts import TIMEOUT_MESSAGES, StreamTimeouts
 
 NAME: Final = "together"
 SANDBOX: Final = "sandbox"
@@ -35,11 +36,6 @@ EVENT_STREAM: Final = "text/event-stream"
 END_OF_HTTP_S: Final = 0.05
 """How long to wait for the end of HTTP's framing after the stream's own end mark."""
 REQUEST_ID_HEADERS: Final = ("x-request-id", "x-together-traceid", "cf-ray")
-
-TIMEOUT_MESSAGES: Final = {
-    Reason.FIRST_TOKEN_TIMEOUT: "the provider sent no part of the completion in time",
-    Reason.STREAM_IDLE_TIMEOUT: "the provider stopped sending in the middle of the completion",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,12 +103,11 @@ class TogetherProvider:
                 http_stream = await stack.enter_async_context(opening)
             self._record_headers(http_stream.headers, call)
             span.status(http_stream.status, call.progress.upstream)
-            if http_stream.status != HTTPStatus.OK:
-                async with _deadline(timers, self._clock()):
-                    body = await http_stream.read_all()
-                raise self._error(http_stream.status, http_stream.headers, body, call)
-            batches = self._read_batches(http_stream, timers, request, call)
-            yield await stack.enter_async_context(aclosing(span.following(batches)))
+            if _media_type(http_stream.headers) == EVENT_STREAM and http_stream.status == HTTPStatus.OK:
+                batches = self._batches(http_stream, timers, request, call, span)
+            else:
+                batches = _single_batch(await self._read_whole(http_stream, timers, request, call), span)
+            yield await stack.enter_async_context(aclosing(batches))
 
     async def live_models(self, call: Call) -> Sequence[models.Model]:
         with self._begin_attempt("GET", MODELS_PATH, call) as span:
@@ -157,39 +152,38 @@ class TogetherProvider:
         span.status(http_response.status, call.progress.upstream)
         if http_response.status != HTTPStatus.OK:
             raise self._error(http_response.status, http_response.headers, http_response.body, call)
-        _require_json(http_response.headers)
+        if _media_type(http_response.headers) != JSON:
+            raise ServiceError(Reason.UPSTREAM_MALFORMED_RESPONSE, "the provider's response is not JSON")
         call.progress.phase = Phase.RESPONDING
         return http_response
 
-    async def _read_batches(
+    async def _read_whole(
         self,
         http_stream: UpstreamStream,
         timers: StreamTimeouts,
         request: service.CompleteRequest,
         call: Call,
-    ) -> AsyncGenerator[EventBatch]:
-        """Yield the events of a 200. A JSON body is accepted too, although a stream was requested."""
-        if _media_type(http_stream.headers) == JSON:
-            async with _deadline(timers, self._clock()):
-                body = await http_stream.read_all()
-            completion = _parse_completion(body, request, call)
-            self._record_first_event(completion.id, call)
-            yield response.to_events(completion)
-            return
-        if _media_type(http_stream.headers) != EVENT_STREAM:
+    ) -> EventBatch:
+        """Return the events of a response that is not a stream; JSON is accepted in place of one."""
+        if http_stream.status == HTTPStatus.OK and _media_type(http_stream.headers) != JSON:
             raise ServiceError(
                 Reason.UPSTREAM_MALFORMED_RESPONSE, "the provider's response is not an event stream"
             )
-        async with aclosing(self._read_event_stream(http_stream, timers, request, call)) as batches:
-            async for events in batches:
-                yield events
+        async with _deadline(timers, self._clock()):
+            body = await http_stream.read_all()
+        if http_stream.status != HTTPStatus.OK:
+            raise self._error(http_stream.status, http_stream.headers, body, call)
+        completion = _parse_completion(body, request, call)
+        self._record_first_event(completion.id, call)
+        return response.to_events(completion)
 
-    async def _read_event_stream(
+    async def _batches(
         self,
         http_stream: UpstreamStream,
         timers: StreamTimeouts,
         request: service.CompleteRequest,
         call: Call,
+        span: NoopAttemptSpan,
     ) -> AsyncGenerator[EventBatch]:
         """Yield one batch for each read of the socket. Events before a failure are yielded before the
         failure is raised.
@@ -201,27 +195,34 @@ class TogetherProvider:
             secrets=_secrets(call),
         )
         failure: ServiceError | None = None
-        while not reader.done and failure is None:
-            async with _deadline(timers, self._clock()):
-                data = await http_stream.read()
-            if not data:
-                break
-            timers.bytes_arrived(self._clock())
-            try:
-                reader.feed(data)
-            except ServiceError as error:
-                failure = error
-            events = reader.pop_events(request.model)
-            call.progress.output_deltas = reader.translator.deltas
-            if events:
-                timers.event_arrived(self._clock())
-                self._record_first_event(events[0].started.id, call)
-                yield events
-        if failure is not None:
-            raise failure
-        reader.translator.finish(done=reader.done, attempts=call.progress.attempts)
-        yield reader.translator.pop_events()
-        await http_stream.finish(END_OF_HTTP_S)
+        # Entered a second time: a failure is caught before it reaches the context of the attempt.
+        with span:
+            async with StreamDeadline(timers, clock=self._clock) as deadline:
+                while not reader.done and failure is None:
+                    deadline.begin_read()
+                    data = await http_stream.read()
+                    deadline.end_read()
+                    if not data:
+                        break
+                    timers.bytes_arrived(self._clock())
+                    try:
+                        reader.feed(data)
+                    except ServiceError as error:
+                        failure = error
+                    events = reader.pop_events(request.model)
+                    call.progress.output_deltas = reader.translator.deltas
+                    if events:
+                        timers.event_arrived(self._clock())
+                        self._record_first_event(events[0].started.id, call)
+                        span.events(events)
+                        yield events
+            if failure is not None:
+                raise failure
+            reader.translator.finish(done=reader.done, attempts=call.progress.attempts)
+            events = reader.translator.pop_events()
+            span.events(events)
+            yield events
+            await http_stream.finish(END_OF_HTTP_S)
 
     def _begin_attempt(self, method: str, path: str, call: Call) -> NoopAttemptSpan:
         progress = call.progress
@@ -274,6 +275,11 @@ def _deadline(timers: StreamTimeouts, now_s: float) -> Deadline:
     return Deadline(deadline_s - now_s, reason, TIMEOUT_MESSAGES[reason])
 
 
+async def _single_batch(events: EventBatch, span: NoopAttemptSpan) -> AsyncGenerator[EventBatch]:
+    span.events(events)
+    yield events
+
+
 def _parse_completion(body: bytes, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
     completion = response.from_schema(
         schema.parse_completion(body),
@@ -292,8 +298,3 @@ def _secrets(call: Call) -> tuple[Secret, ...]:
 
 def _media_type(headers: Mapping[str, str]) -> str:
     return headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-def _require_json(headers: Mapping[str, str]) -> None:
-    if _media_type(headers) != JSON:
-        raise ServiceError(Reason.UPSTREAM_MALFORMED_RESPONSE, "the provider's response is not JSON")
