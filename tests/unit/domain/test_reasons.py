@@ -1,17 +1,21 @@
-import inspect
+"""The table of reasons is complete, and agrees with itself."""
 
-from togetherchat_server.domain import reasons
-from togetherchat_server.domain.reasons import Reason
+import pytest
 
-
-def test_the_drawing_names_every_kind_once():
-    """The hierarchy at the top of the module is the enumeration, no more and no less."""
-    words = [word.strip(",") for word in (inspect.getdoc(reasons) or "").split()]
-    drawn = [word for word in words if word.isupper() and len(word) > 4]
-
-    assert sorted(Reason.__members__) == sorted(drawn)
+from togetherchat_server.domain.reasons import TABLE, AttemptClass, Reason
 
 
-def test_a_kind_is_its_own_name():
-    """Records and reasons read the same word."""
-    assert [reason for reason in Reason if reason.name != reason.value] == []
+def test_the_table_is_total():
+    """Every reason has its row."""
+    assert set(Reason) == set(TABLE)
+
+
+def test_a_reason_is_its_own_name():
+    """Call records, statuses and code have the same word."""
+    assert [] == [reason for reason in Reason if reason.name != reason.value]
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_what_may_be_billed_is_not_advertised_as_retryable(reason):
+    """A caller that retries such a call may pay twice, and only the operator may decide that."""
+    assert not (reason.row.attempt is AttemptClass.MAY_BE_BILLED and reason.row.retryable)

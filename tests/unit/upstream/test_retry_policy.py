@@ -2,14 +2,8 @@
 
 import pytest
 
-from togetherchat_server.domain.reasons import Reason, ServiceError
-from togetherchat_server.upstream.retry_policy import (
-    ATTEMPT_CLASSES,
-    AttemptClass,
-    RetryBudget,
-    RetryPolicy,
-    decide,
-)
+from togetherchat_server.domain.reasons import AttemptClass, Reason, ServiceError
+from togetherchat_server.upstream.retry_policy import RetryBudget, RetryPolicy, decide
 
 POLICY = RetryPolicy()
 BILLABLE = RetryPolicy(billable_retries_max=1)
@@ -21,10 +15,10 @@ def decision(reason, *, retry_after_s=None, attempt=1, left_s=60.0, fraction=1.0
 
 
 @pytest.mark.parametrize("reason", Reason)
-def test_only_reasons_in_the_table_are_retried(reason):
+def test_the_attempt_class_decides(reason):
     """Safe reasons are retried; billable ones only if the operator allows it; all others never."""
-    safe = ATTEMPT_CLASSES.get(reason) in {AttemptClass.NOT_SENT, AttemptClass.DECLINED}
-    billable = ATTEMPT_CLASSES.get(reason) is AttemptClass.MAY_BE_BILLED
+    safe = reason.row.attempt in {AttemptClass.NOT_SENT, AttemptClass.DECLINED}
+    billable = reason.row.attempt is AttemptClass.MAY_BE_BILLED
 
     assert safe == (decision(reason) is not None)
     assert (safe or billable) == (decision(reason, policy=BILLABLE) is not None)
