@@ -21,7 +21,7 @@ from google.rpc import status_pb2
 
 from togetherchat_server.calls.session import response_metadata, retry_delay_s
 from togetherchat_server.domain.call import Call, Phase
-from togetherchat_server.domain.reasons import Reason, ServiceError, sanitise
+from togetherchat_server.domain.reasons import Reason, ServiceError, ThrottleOutcome, sanitise
 
 DOMAIN: Final = "togetherchat"
 STATUS_BYTES_MAX: Final = 4096
@@ -115,9 +115,10 @@ QUOTAS: Final[Mapping[Reason, str]] = {
 HELP: Final[Mapping[Reason, tuple[str, str]]] = {
     Reason.CALLER_KEY_REJECTED: ("Together's keys", "https://api.together.ai/settings/api-keys"),
     Reason.SPEND_LIMIT_REACHED: ("Together's billing settings", "https://api.together.ai/settings/billing"),
-    Reason.RATE_LIMITED: ("Together's rate limits", "https://docs.together.ai/docs/rate-limits"),
-    Reason.RATE_LIMITED_REQUESTS: ("Together's rate limits", "https://docs.together.ai/docs/rate-limits"),
-    Reason.RATE_LIMITED_TOKENS: ("Together's rate limits", "https://docs.together.ai/docs/rate-limits"),
+    **dict.fromkeys(
+        (reason for reason in Reason if reason.row.throttle is ThrottleOutcome.HELD),
+        ("Together's rate limits", "https://docs.together.ai/docs/rate-limits"),
+    ),
 }
 
 

@@ -6,7 +6,7 @@ Sources: the error-codes and rate-limits pages of docs.together.ai, and recorded
 from collections.abc import Mapping
 from typing import Final
 
-from togetherchat_server.domain.reasons import Reason
+from togetherchat_server.domain.reasons import Blame, Reason
 
 STATUS: Final[Mapping[int, Reason]] = {
     400: Reason.UPSTREAM_INVALID_REQUEST,
@@ -103,11 +103,6 @@ MESSAGES: Final[Mapping[Reason, str]] = {
 }
 
 QUOTED: Final = frozenset(
-    {
-        Reason.CONTEXT_LENGTH_EXCEEDED,
-        Reason.MODEL_NOT_FOUND,
-        Reason.UPSTREAM_INVALID_REQUEST,
-        Reason.REQUEST_TOO_LARGE,
-    }
+    reason for reason in MESSAGES if reason.row.blame is Blame.CALLER and not reason.row.bad_credentials
 )
 """Reasons whose message quotes the provider's text, because it helps the caller to fix the request."""
