@@ -80,8 +80,6 @@ class Reason(enum.StrEnum):
     """The provider's edge failed (520)."""
     UPSTREAM_EDGE_UNREACHABLE = "UPSTREAM_EDGE_UNREACHABLE"
     """The provider's edge could not reach the provider (521 to 523, 525, 526, 530)."""
-    UPSTREAM_EDGE_CERTIFICATE = "UPSTREAM_EDGE_CERTIFICATE"
-    """The provider's edge does not trust the provider's certificate (526)."""
     UPSTREAM_BAD_GATEWAY = "UPSTREAM_BAD_GATEWAY"
     """The provider's gateway received no valid response (502)."""
     UPSTREAM_ENDPOINT_NOT_FOUND = "UPSTREAM_ENDPOINT_NOT_FOUND"
@@ -101,8 +99,6 @@ class Reason(enum.StrEnum):
     """The model's dedicated endpoint is not running."""
     UPSTREAM_UNEXPECTED_STATUS = "UPSTREAM_UNEXPECTED_STATUS"
     """The provider responded with a status that no other reason covers."""
-    UPSTREAM_UNEXPECTED_SERVER_STATUS = "UPSTREAM_UNEXPECTED_SERVER_STATUS"
-    """The provider responded with a 5xx that no other reason covers."""
     UPSTREAM_STREAM_ERROR = "UPSTREAM_STREAM_ERROR"
     """The provider reported an error inside the stream that no other reason covers."""
     UPSTREAM_MALFORMED_RESPONSE = "UPSTREAM_MALFORMED_RESPONSE"
@@ -167,7 +163,7 @@ class Row:
     """The facts about one reason. A frontend has the statuses."""
 
     blame: Blame
-    attempt: AttemptClass = AttemptClass.FINAL
+    attempt_class: AttemptClass = AttemptClass.FINAL
     _: KW_ONLY
     retryable: bool = False
     """Whether callers are told that the same call may succeed later."""
@@ -213,7 +209,6 @@ TABLE: Final[Mapping[Reason, Row]] = {
     Reason.UPSTREAM_EDGE_BLOCKED: Row(PROVIDER),
     Reason.UPSTREAM_EDGE_ERROR: Row(PROVIDER, DECLINED, retryable=True, throttle=REJECTED),
     Reason.UPSTREAM_EDGE_UNREACHABLE: Row(PROVIDER, DECLINED, retryable=True, throttle=REJECTED),
-    Reason.UPSTREAM_EDGE_CERTIFICATE: Row(PROVIDER),
     Reason.UPSTREAM_BAD_GATEWAY: Row(PROVIDER, DECLINED, retryable=True, throttle=REJECTED),
     Reason.UPSTREAM_ENDPOINT_NOT_FOUND: Row(PROVIDER),
     Reason.UPSTREAM_CONFLICT: Row(PROVIDER, DECLINED, throttle=REJECTED),
@@ -223,7 +218,6 @@ TABLE: Final[Mapping[Reason, Row]] = {
     Reason.UPSTREAM_OVERLOADED: Row(PROVIDER, DECLINED, retryable=True, falls_back=True, throttle=REJECTED),
     Reason.UPSTREAM_ENDPOINT_NOT_RUNNING: Row(PROVIDER, falls_back=True),
     Reason.UPSTREAM_UNEXPECTED_STATUS: Row(PROVIDER),
-    Reason.UPSTREAM_UNEXPECTED_SERVER_STATUS: Row(PROVIDER, retryable=True),
     Reason.UPSTREAM_STREAM_ERROR: Row(PROVIDER, retryable=True),
     Reason.UPSTREAM_MALFORMED_RESPONSE: Row(PROVIDER),
     Reason.UPSTREAM_TOO_LARGE: Row(PROVIDER),
@@ -265,7 +259,8 @@ class ServiceError(Exception):
 
     `message` is for the caller: it holds no key, no prompt, no stack, and no text from the provider
     that did not pass `sanitise`. `retry_after_s` is the delay, in seconds, that the provider or one
-    of our limits requires; None if there is none.
+    of our limits requires; None if there is none. An error is as retryable as its reason's row says,
+    unless `retryable` says otherwise.
     """
 
     def __init__(
@@ -273,6 +268,7 @@ class ServiceError(Exception):
         reason: Reason,
         message: str,
         *,
+        retryable: bool | None = None,
         retry_after_s: float | None = None,
         violations: tuple[FieldViolation, ...] = (),
         upstream: ProviderErrorInfo | None = None,
@@ -280,9 +276,16 @@ class ServiceError(Exception):
         super().__init__(reason, message)
         self.reason = reason
         self.message = message
+        self.retryable = reason.row.retryable if retryable is None else retryable
         self.retry_after_s = retry_after_s
         self.violations = violations
         self.upstream = upstream
+
+    @property
+    def attempt_class(self) -> AttemptClass:
+        """The class of the failed attempt. It is final if the row is overruled by `retryable=False`."""
+        row = self.reason.row
+        return AttemptClass.FINAL if row.retryable and not self.retryable else row.attempt_class
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.message}"

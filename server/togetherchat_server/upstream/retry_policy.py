@@ -51,7 +51,7 @@ def decide(
         fraction: a random number from 0 to 1.
         policy: the bounds.
     """
-    attempt_class = error.reason.row.attempt
+    attempt_class = error.attempt_class
     if attempt_class is AttemptClass.FINAL:
         return None
     billable = attempt_class is AttemptClass.MAY_BE_BILLED

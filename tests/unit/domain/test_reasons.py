@@ -22,7 +22,7 @@ def test_a_reason_is_its_own_name():
 @pytest.mark.parametrize("reason", Reason)
 def test_what_may_be_billed_is_not_advertised_as_retryable(reason):
     """A caller that retries such a call may pay twice, and only the operator may decide that."""
-    assert not (reason.row.attempt is AttemptClass.MAY_BE_BILLED and reason.row.retryable)
+    assert not (reason.row.attempt_class is AttemptClass.MAY_BE_BILLED and reason.row.retryable)
 
 
 def reasons_of(node):

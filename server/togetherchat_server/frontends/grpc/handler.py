@@ -53,7 +53,7 @@ from togetherchat_server.frontends.grpc.in_flight import InFlightCalls, Task, cu
 from togetherchat_server.frontends.grpc.incoming import PROTOCOL, incoming_call
 from togetherchat_server.frontends.grpc.methods import UNPARSABLE, Method, Received, RpcState, serialise
 from togetherchat_server.frontends.grpc.peer import host_of
-from togetherchat_server.frontends.grpc.status import ROWS, status_of
+from togetherchat_server.frontends.grpc.status import CODES, status_of
 
 _log = logging.getLogger(__name__)
 
@@ -285,14 +285,14 @@ class GrpcHandler(grpc.GenericRpcHandler):
             seconds_left=self._sessions.seconds_left(state.call),
             fraction=self._random(),
         )
-        self._close(state, error.reason)
+        self._close(state, error.reason, status.code)
         await context.abort(status.code, status.message, status.trailers)
         raise AssertionError  # unreachable: abort raises
 
-    def _close(self, state: RpcState, reason: Reason | None) -> None:
+    def _close(self, state: RpcState, reason: Reason | None, code: grpc.StatusCode | None = None) -> None:
         if state.closed:
             return
         state.closed = True
-        code = ROWS[reason].code.name if reason else "OK"
-        outcome = Outcome(code=code, reason=reason, messages_sent=state.messages_sent, usage=state.usage)
+        name = (code or CODES[reason]).name if reason else "OK"
+        outcome = Outcome(code=name, reason=reason, messages_sent=state.messages_sent, usage=state.usage)
         self._sessions.close(state.call, PROTOCOL, outcome)
