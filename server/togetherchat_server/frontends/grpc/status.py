@@ -92,9 +92,9 @@ CODES: Final[Mapping[Reason, grpc.StatusCode]] = {
 }
 
 RETRIED_CODES: Final = frozenset({_C.UNAVAILABLE, _C.RESOURCE_EXHAUSTED})
-"""The codes that clients retry by the contract's service config."""
+"""The codes of retryable failures: the contract's service config makes clients retry them."""
 PUSHBACK_CODES: Final = RETRIED_CODES | {_C.DEADLINE_EXCEEDED, _C.FAILED_PRECONDITION, _C.INTERNAL}
-"""Those, and the codes that callers often add to a retry policy of their own."""
+"""Those, and codes that a caller's own retry policy may contain."""
 
 QUOTAS: Final[Mapping[Reason, str]] = {
     Reason.RATE_LIMITED: "the provider's rate limit",
