@@ -31,7 +31,7 @@ verify: .venv/.dev .venv-generate/.ready  ## Check style, types, architecture, c
 	$(BIN)/buf format --diff --exit-code
 	$(BIN)/buf breaking --against protos/baseline.binpb
 	$(MAKE) generate
-	git diff --exit-code -- protos typings clients deploy/grafana
+	git diff --exit-code -- protos typings clients deploy/grafana README.md
 	$(BIN)/python $(PIP) check
 	$(BIN)/python -m pytest --quiet tests/unit/test_supply.py tests/unit/test_packaging.py
 
@@ -42,7 +42,7 @@ fix: .venv/.dev  ## Repair style and formatting automatically
 
 GENERATE = PATH="$(CURDIR)/.venv-generate/bin:$$PATH" python -m grpc_tools.protoc
 
-generate: .venv/.server .venv-generate/.ready  ## Generate the Python stubs and types, the blocking client and the dashboard
+generate: .venv/.server .venv-generate/.ready  ## Generate Python stubs and types, the blocking client, the lists of reasons and the dashboard
 	cd protos && $(GENERATE) -I. --python_out=. --mypy_out=quiet:. togetherchat/v1/*.proto
 	cd protos && $(GENERATE) -I. --grpc_python_out=. --mypy_grpc_out=quiet:. togetherchat/v1/chat_service.proto
 	mkdir -p typings && $(BIN)/python make/health_descriptor.py > .venv-generate/health.binpb
@@ -50,6 +50,7 @@ generate: .venv/.server .venv-generate/.ready  ## Generate the Python stubs and 
 	$(GENERATE) -I"$$(echo .venv-generate/lib/python*/site-packages)" --mypy_out=quiet:typings \
 	    google/rpc/status.proto google/rpc/error_details.proto
 	$(BIN)/python clients/python/generate_sync.py
+	$(BIN)/python clients/reasons.py
 	$(BIN)/python deploy/grafana/dashboard.py > deploy/grafana/togetherchat.json
 
 # Sorted by what they need: Linux alone, then Go, then root with podman and mmdebstrap.

@@ -9,8 +9,8 @@ import pytest
 from support.app import running_app
 from support.readme import ADDRESS, README, WRITTEN, languages
 from togetherchat_server.config import Settings
-from togetherchat_server.domain.reasons import Reason
-from togetherchat_server.frontends.grpc.status import ROWS, Pushback
+from togetherchat_server.domain.reasons import Reason, ServiceError
+from togetherchat_server.frontends.grpc.status import CODES, Pushback, pushback_of
 
 LANGUAGES = languages()
 LINES_MAX = 15
@@ -36,8 +36,7 @@ def test_the_error_table_is_the_codes():
     """Every reason of failure has its line, with its reason, code and word on retries."""
     said = [tuple(row[:3]) for row in rows("| reason | code | retry | when |")]
     meant = [
-        (ROWS[reason].reason or reason.value, ROWS[reason].code.name, WORDS[ROWS[reason].pushback])
-        for reason in Reason
+        (reason.value, CODES[reason].name, WORDS[pushback_of(ServiceError(reason, ""))]) for reason in Reason
     ]
 
     assert sorted(meant) == sorted(said)

@@ -100,7 +100,7 @@ async def test_its_errors_are_those_of_every_frontend(script, head, reason):
         assert reason == await failure_of(await call(**head))
     (record,) = app.records()
 
-    assert ("failed" if reason != "INVALID_REQUEST" else "rejected", reason) == (
+    assert (STATUS[reason], reason) == (
         record["code"],
         record["reason"],
     )

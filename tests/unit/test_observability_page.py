@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.records import Lines, record
-from togetherchat_server.domain.reasons import Reason
+from togetherchat_server.domain.reasons import Blame, Reason
 from togetherchat_server.telemetry.call_record import CallRecord
 from togetherchat_server.telemetry.log import CallLog, logger_of
 from togetherchat_server.telemetry.metrics.definitions import DEFINITIONS
@@ -113,6 +113,26 @@ def test_every_reason_in_an_alert_exists():
 
     assert len(named) > 15
     assert set() == named - set(Reason) - {"none"}
+
+
+def test_no_alert_on_failures_counts_those_of_callers():
+    """A drain is no failure either: its caller retries elsewhere."""
+    (excluded,) = re.findall(r'reason!~"([A-Z_a-z|]+)"', ALERTS)
+    callers = {reason for reason in Reason if reason.row.blame is Blame.CALLER}
+
+    assert callers | {Reason.DRAINING, "none"} == set(excluded.split("|"))
+
+
+def test_the_reasons_on_which_an_operator_acts_have_an_alert():
+    """One handshake that fails is not a page: TLS failures that persist are in TogetherchatManyFailures."""
+    named = {
+        reason
+        for text in re.findall(r'calls_total\{reason=~?"([A-Z_|]+)"', ALERTS)
+        for reason in text.split("|")
+    }
+    acts = {reason for reason in Reason if reason.row.operator_acts}
+
+    assert acts - {Reason.UPSTREAM_TLS_FAILED} == named
 
 
 def test_every_alert_is_documented_and_tested():

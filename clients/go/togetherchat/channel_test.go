@@ -41,15 +41,10 @@ func TestTheServiceConfigEqualsTheContracts(t *testing.T) {
 
 // There is a constant for every reason of the service, and no other.
 func TestTheConstantsAreTheReasonsOfTheService(t *testing.T) {
-	status := read(t, "server", "togetherchat_server", "frontends", "grpc", "status.py")
-	row := regexp.MustCompile(`Reason\.([A-Z_]+): StatusRow\(\s*_C\.\w+, Pushback\.\w+(?:, "([A-Z_]+)")?\s*\)`)
+	table := read(t, "server", "togetherchat_server", "domain", "reasons.py")
 	var reasons []string
-	for _, match := range row.FindAllStringSubmatch(status, -1) {
-		if match[2] != "" {
-			reasons = append(reasons, match[2])
-		} else {
-			reasons = append(reasons, match[1])
-		}
+	for _, match := range regexp.MustCompile(`Reason\.([A-Z_]+): Row\(`).FindAllStringSubmatch(table, -1) {
+		reasons = append(reasons, match[1])
 	}
 	source := read(t, "clients", "go", "togetherchat", "reasons.go")
 	var constants []string

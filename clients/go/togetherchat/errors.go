@@ -13,6 +13,10 @@ import (
 	togetherchatv1 "github.com/togetherchat/togetherchat/clients/go/togetherchat/v1"
 )
 
+// ReasonStreamIncomplete is the only reason that this package sets itself: a stream ended with OK but
+// without its last event.
+const ReasonStreamIncomplete = "STREAM_INCOMPLETE"
+
 // Error is the error of every failed call.
 //
 //	var chatErr *togetherchat.Error

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         tool_result,
         user,
     )
+    from togetherchat_client.reasons import ErrorReason
 
 __all__ = [
     "Accumulator",
@@ -71,6 +72,7 @@ __all__ = [
     "ConflictError",
     "ContextLengthError",
     "DeadlineExceededError",
+    "ErrorReason",
     "FailedPreconditionError",
     "IncompleteStreamError",
     "InternalError",
@@ -150,6 +152,7 @@ _NAMES_BY_MODULE = {
         "tool_result",
         "user",
     ),
+    ".reasons": ("ErrorReason",),
     "togetherchat.accumulator": ("Accumulator",),
 }
 _MODULE_BY_NAME = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}

@@ -35,6 +35,7 @@ import grpc
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_client.call_info import CallInfo, Trailers
 from togetherchat_client.details import ErrorDetails, Violation, parse_details
+from togetherchat_client.reasons import ErrorReason
 
 STREAM_INCOMPLETE: Final = "STREAM_INCOMPLETE"
 """The only reason that this library sets itself."""
@@ -64,7 +65,7 @@ class TogetherChatError(Exception):
 
     @property
     def reason(self) -> str:
-        """The service's reason, such as `RATE_LIMITED`. Empty when the service sent none."""
+        """An `ErrorReason`, or a reason of a later version. Empty when the service sent none."""
         return self.failure.details.reason
 
     @property
@@ -213,15 +214,15 @@ CLASS_BY_CODE: Mapping[grpc.StatusCode, type[TogetherChatError]] = {
 }
 
 CLASS_BY_REASON: Mapping[str, type[TogetherChatError]] = {
-    "CONTEXT_LENGTH_EXCEEDED": ContextLengthError,
-    "REQUEST_TOO_LARGE": RequestTooLargeError,
-    "MODEL_NOT_FOUND": ModelNotFoundError,
-    "RATE_LIMITED": RateLimitedError,
-    "RATE_LIMITED_REQUESTS": RateLimitedError,
-    "RATE_LIMITED_TOKENS": RateLimitedError,
-    "CALLER_QUOTA": RateLimitedError,
-    "QUOTA_EXHAUSTED": QuotaExhaustedError,
-    "SPEND_LIMIT_REACHED": SpendLimitError,
+    ErrorReason.CONTEXT_LENGTH_EXCEEDED: ContextLengthError,
+    ErrorReason.REQUEST_TOO_LARGE: RequestTooLargeError,
+    ErrorReason.MODEL_NOT_FOUND: ModelNotFoundError,
+    ErrorReason.RATE_LIMITED: RateLimitedError,
+    ErrorReason.RATE_LIMITED_REQUESTS: RateLimitedError,
+    ErrorReason.RATE_LIMITED_TOKENS: RateLimitedError,
+    ErrorReason.CALLER_QUOTA: RateLimitedError,
+    ErrorReason.QUOTA_EXHAUSTED: QuotaExhaustedError,
+    ErrorReason.SPEND_LIMIT_REACHED: SpendLimitError,
 }
 
 

@@ -9,6 +9,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { type CallInfo, callInfoOf } from "./call_info.js";
 import { type Details, readDetails, type Violation } from "./details.js";
 import type { CompleteResponse } from "./gen/togetherchat/v1/chat_service_pb.js";
+import type { ErrorReason } from "./reasons.js";
 import { statusOf, type StatusName } from "./status.js";
 
 /** The only reason that this library sets itself: a stream ended with OK but without its last event. */
@@ -28,8 +29,8 @@ export class ChatError extends Error {
   override readonly name = "ChatError";
   /** gRPC's status, such as `RESOURCE_EXHAUSTED`. */
   readonly code: StatusName;
-  /** The service's reason, such as `RATE_LIMITED`. Empty if the service sent none. */
-  readonly reason: string;
+  /** The service's reason, such as `ErrorReason.RATE_LIMITED`, or one of a later version. Empty if it sent none. */
+  readonly reason: ErrorReason | (string & {});
   readonly requestId: string;
   /** Whether the same call may succeed later; undefined if the service did not report it. */
   readonly retryable: boolean | undefined;

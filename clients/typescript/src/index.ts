@@ -41,6 +41,7 @@ export {
   toolResult,
   user,
 } from "./messages.js";
+export { ErrorReason } from "./reasons.js";
 export { retrying } from "./retry.js";
 export type { StatusName } from "./status.js";
 export type { Tls } from "./target.js";

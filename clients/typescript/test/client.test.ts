@@ -7,6 +7,7 @@ import { type Client, createClient } from "../src/client.js";
 import type { CallInfo } from "../src/call_info.js";
 import { FinishReason, Role } from "../src/gen/togetherchat/v1/chat_pb.js";
 import { functionTool, jsonSchema, system, textOf, toolResult, user } from "../src/messages.js";
+import { ErrorReason } from "../src/reasons.js";
 import { eventually, requestLog, type Running, startSandbox, startServer } from "./processes.js";
 
 const MODEL = "openai/gpt-oss-120b";
@@ -140,7 +141,7 @@ test("a rate limit reports the wait and the provider's status", async () => {
   );
   assert.deepEqual(
     [error.code, error.reason, error.retryable],
-    ["RESOURCE_EXHAUSTED", "RATE_LIMITED_REQUESTS", true],
+    ["RESOURCE_EXHAUSTED", ErrorReason.RATE_LIMITED_REQUESTS, true],
   );
   assert((error.retryAfterMs ?? 0) >= 1000, String(error.retryAfterMs));
   assert.equal(error.metadata["upstreamHttpStatus"], "429");

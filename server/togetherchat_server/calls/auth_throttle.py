@@ -25,8 +25,7 @@ MINUTE_S: Final = 60.0
 IPV6_NETWORK_BITS: Final = 64
 """An internet provider assigns each customer at least a network of this size."""
 
-REJECTED_LOCALLY: Final = frozenset({Reason.MISSING_CREDENTIALS, Reason.INVALID_CREDENTIALS})
-COUNTED: Final = REJECTED_LOCALLY | {Reason.CALLER_KEY_REJECTED}
+COUNTED: Final = frozenset(reason for reason in Reason if reason.row.bad_credentials)
 
 
 @final
@@ -75,7 +74,8 @@ class AuthThrottle:
         self._served.pop(caller, None)
         key = _bucket_key(host)
         wait_s = self._wait_s(key)
-        if wait_s > 0 and error.reason in REJECTED_LOCALLY:
+        judged_by_provider = error.reason is Reason.CALLER_KEY_REJECTED
+        if wait_s > 0 and not judged_by_provider:
             return _throttled(wait_s)
         self._count(key)
         return error

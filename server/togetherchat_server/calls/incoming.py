@@ -3,15 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from togetherchat_server.domain.reasons import Reason
+from togetherchat_server.domain.reasons import ServiceError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
-    """The protocol of a frontend: its name in call records, and the name of its status for each reason."""
+    """The protocol of a frontend: its name in call records, and the name of its status for each error."""
 
     name: str
-    status_name: Callable[[Reason], str]
+    status_name: Callable[[ServiceError], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,6 +42,7 @@ from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.telemetry.call_record import call_record
 
 INTERNAL_ERROR_MESSAGE: Final = "internal error; the service's log has the details under this request id"
+CANCELLED_MESSAGE: Final = "the caller cancelled the call or disconnected"
 DRAINING_MESSAGE: Final = "the service stopped before the response was complete"
 _NO_QUOTA: Final = nullcontext()
 
@@ -221,11 +222,11 @@ class Session:
         if error.reason in COUNTED:
             caller = self._credentials.caller
             error = self._parts.auth_throttle.record_failure(peer_address(), caller, error)
-        self.close(error.reason)
+        self.close(error)
         return error
 
-    def close(self, reason: Reason | None) -> None:
-        """Write the call record, unless it is written. `reason` is None for a success."""
+    def close(self, error: ServiceError | None) -> None:
+        """Write the call record, unless it is written. `error` is None for a success."""
         if self._closed:
             return
         self._closed = True
@@ -233,8 +234,8 @@ class Session:
         record = call_record(
             self.call,
             protocol=protocol.name,
-            code="OK" if reason is None else protocol.status_name(reason),
-            reason=reason,
+            code="OK" if error is None else protocol.status_name(error),
+            reason=None if error is None else error.reason,
             messages_sent=self.messages_sent,
             usage=self._usage,
             now_s=parts.clock(),
@@ -288,11 +289,12 @@ class Session:
             task.uncancel()
             return ServiceError(Reason.DRAINING, DRAINING_MESSAGE)
         # gRPC cancels the task itself when the caller's deadline passes.
-        self.close(self.call.deadline_reason if self.seconds_left() <= 0 else Reason.CALLER_CANCELLED)
+        reason = self.call.deadline_reason if self.seconds_left() <= 0 else Reason.CALLER_CANCELLED
+        self.close(ServiceError(reason, CANCELLED_MESSAGE))
         return None
 
     def _task_ended(self, _task: "asyncio.Task[object]") -> None:
         """Release what the call holds, however its task ended: even if its work never began."""
-        self.close(Reason.CALLER_CANCELLED)
+        self.close(ServiceError(Reason.CALLER_CANCELLED, CANCELLED_MESSAGE))
         self.release_permit()
         self._in_flight.discard(self)

@@ -22,6 +22,7 @@ import structlog
 from structlog.processors import JSONRenderer, add_log_level
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
+from togetherchat_server.domain.reasons import Reason
 from togetherchat_server.telemetry import console_log
 from togetherchat_server.telemetry.call_record import CallRecord
 from togetherchat_server.telemetry.log_writer import LogWriter
@@ -33,8 +34,7 @@ LogFormat = Literal["json", "text"]
 
 _RATE_LIMITS: Final = "rate_limits"
 _FIELDS: Final = tuple(field.name for field in fields(CallRecord) if field.name != _RATE_LIMITS)
-_ERRORS: Final = frozenset({"SERVICE_KEY_REJECTED", "INTERNAL_ERROR", "UPSTREAM_TLS_FAILED"})
-"""Reasons that an operator must act on."""
+_OPERATOR_ACTS: Final = frozenset(reason for reason in Reason if reason.row.operator_acts)
 
 
 def logger_of(writer: LogWriter, log_format: LogFormat) -> FilteringBoundLogger:
@@ -71,7 +71,7 @@ class CallLog:
         self._logger = logger
 
     def __call__(self, record: CallRecord) -> None:
-        level = logging.ERROR if record.reason in _ERRORS else logging.INFO
+        level = logging.ERROR if record.reason in _OPERATOR_ACTS else logging.INFO
         self._logger.log(level, "call", record=record)
 
 

@@ -10,7 +10,8 @@ Two things are remembered:
   dropped with the chance max(0, (outcomes - 2 accepts) / (outcomes + 1)), at most 0.9, so that probes
   flow and recovery is noticed (adaptive throttling, as in Google's SRE book, "Handling overload"). An
   accept is any response that is neither an overload nor a broken connection. A call that the caller
-  ended counts as neither.
+  ended counts as neither. A rate limit is an accept: the provider works and names a delay. The table
+  of reasons has the outcome for each (`ThrottleOutcome`).
 
 Two things differ from the book. A request counts when its outcome is known: completions take seconds
 here, and fifty that are still being generated are not evidence against the provider. And a dropped
@@ -23,8 +24,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Final, final
 
-from togetherchat_server.domain.reasons import Reason, ServiceError
-from togetherchat_server.upstream.retry_policy import ATTEMPT_CLASSES, AttemptClass
+from togetherchat_server.domain.reasons import Reason, ServiceError, ThrottleOutcome
 
 WINDOW_S: Final = 10.0
 OUTCOMES_MIN: Final = 20
@@ -32,28 +32,6 @@ OUTCOMES_MIN: Final = 20
 DROP_CHANCE_MAX: Final = 0.9
 HOLD_MAX_S: Final = 30.0
 PAIRS_MAX: Final = 4096
-
-RATE_LIMITS: Final = frozenset(
-    {Reason.RATE_LIMITED, Reason.RATE_LIMITED_REQUESTS, Reason.RATE_LIMITED_TOKENS}
-)
-IGNORED: Final = frozenset(
-    {Reason.CALLER_CANCELLED, Reason.CALLER_DEADLINE, Reason.CALL_TIMEOUT, Reason.CALLER_STALLED}
-)
-"""Reasons that do not count as an outcome."""
-NOT_ACCEPTED: Final = frozenset(
-    {
-        reason
-        for reason, class_ in ATTEMPT_CLASSES.items()
-        if class_ is not AttemptClass.MAY_BE_BILLED and reason not in RATE_LIMITS
-    }
-    | {
-        Reason.UPSTREAM_RESET,
-        Reason.UPSTREAM_GATEWAY_TIMEOUT,
-        Reason.FIRST_TOKEN_TIMEOUT,
-        Reason.UPSTREAM_TLS_FAILED,
-    }
-)
-"""Reasons that count against the provider. A rate limit does not: the provider works and names a delay."""
 
 
 @final
@@ -106,13 +84,14 @@ class AdaptiveThrottle:
 
     def failed(self, pair: Hashable, error: ServiceError, *, now_s: float) -> None:
         """Record the error of an admitted request."""
-        if error.reason in IGNORED:
+        outcome = error.reason.row.throttle
+        if outcome is ThrottleOutcome.IGNORED:
             return
         state = self._state(pair, now_s)
         state.outcomes.append(now_s)
-        if error.reason not in NOT_ACCEPTED:
+        if outcome is not ThrottleOutcome.REJECTED:
             state.accepts.append(now_s)
-        if error.reason in RATE_LIMITS and error.retry_after_s is not None:
+        if outcome is ThrottleOutcome.HELD and error.retry_after_s is not None:
             state.held_until_s = now_s + min(error.retry_after_s, HOLD_MAX_S)
             state.held_reason = error.reason
 

@@ -2,7 +2,7 @@
 
 The theory. Retries happen in one layer, this one; errors instruct callers not to retry where a retry
 cannot help. An attempt is retried only while no part of a completion was passed on; the retry loop ensures
-that. Failures fall into three classes:
+that. The table of reasons has the class of each failure:
 
 - not sent: nothing reached the provider (connection refused, no such name, connect timeout). A retry
   is free and safe;
@@ -20,42 +20,11 @@ A budget bounds the sum: a tenth of the first attempts of the last ten seconds, 
 besides. When everything fails, retries stay a tenth of the load instead of doubling it.
 """
 
-import enum
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, final
+from typing import final
 
-from togetherchat_server.domain.reasons import Reason, ServiceError
-
-
-@final
-class AttemptClass(enum.Enum):
-    """Whether a failed attempt may be billed."""
-
-    NOT_SENT = "nothing reached the provider"
-    DECLINED = "the provider did not do the work"
-    MAY_BE_BILLED = "the work may have been done and billed"
-
-
-ATTEMPT_CLASSES: Final[Mapping[Reason, AttemptClass]] = {
-    Reason.UPSTREAM_CONNECT_FAILED: AttemptClass.NOT_SENT,
-    Reason.UPSTREAM_DNS_FAILED: AttemptClass.NOT_SENT,
-    Reason.UPSTREAM_CONNECT_TIMEOUT: AttemptClass.NOT_SENT,
-    Reason.UPSTREAM_REQUEST_TIMEOUT: AttemptClass.DECLINED,
-    Reason.UPSTREAM_CONFLICT: AttemptClass.DECLINED,
-    Reason.RATE_LIMITED: AttemptClass.DECLINED,
-    Reason.RATE_LIMITED_REQUESTS: AttemptClass.DECLINED,
-    Reason.RATE_LIMITED_TOKENS: AttemptClass.DECLINED,
-    Reason.UPSTREAM_BAD_GATEWAY: AttemptClass.DECLINED,
-    Reason.UPSTREAM_OVERLOADED: AttemptClass.DECLINED,
-    Reason.UPSTREAM_EDGE_ERROR: AttemptClass.DECLINED,
-    Reason.UPSTREAM_EDGE_UNREACHABLE: AttemptClass.DECLINED,
-    Reason.UPSTREAM_INTERNAL: AttemptClass.MAY_BE_BILLED,
-    Reason.UPSTREAM_RESET: AttemptClass.MAY_BE_BILLED,
-    Reason.FIRST_TOKEN_TIMEOUT: AttemptClass.MAY_BE_BILLED,
-}
-"""The reasons that may be retried. Every other reason is final."""
+from togetherchat_server.domain.reasons import AttemptClass, ServiceError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +51,10 @@ def decide(
         fraction: a random number from 0 to 1.
         policy: the bounds.
     """
-    class_ = ATTEMPT_CLASSES.get(error.reason)
-    if class_ is None:
+    attempt_class = error.attempt_class
+    if attempt_class is AttemptClass.FINAL:
         return None
-    billable = class_ is AttemptClass.MAY_BE_BILLED
+    billable = attempt_class is AttemptClass.MAY_BE_BILLED
     if attempt > (policy.billable_retries_max if billable else policy.retries_max):
         return None
     delay_s = _delay_s(error.retry_after_s, attempt, fraction, policy)

@@ -33,6 +33,7 @@ OWN_MESSAGES: Final = frozenset(
         "the provider's stream has no choices",
         "the provider's stream ended before the completion did",
         *error_tables.MESSAGES.values(),
+        error_tables.UNTRUSTED_MESSAGE,
     }
 )
 _HEADER_NAME = re.compile(r"[0-9a-z_.-]+")

@@ -6,16 +6,10 @@ from collections.abc import Iterator
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.calls.incoming import Protocol
 from togetherchat_server.domain.call import Call
-from togetherchat_server.domain.reasons import Reason, ServiceError
+from togetherchat_server.domain.reasons import Blame, Reason, ServiceError
 
-REJECTED = {
-    Reason.MISSING_CREDENTIALS,
-    Reason.INVALID_CREDENTIALS,
-    Reason.INVALID_REQUEST,
-    Reason.MODEL_NOT_FOUND,
-}
-STATUS = {reason: "rejected" if reason in REJECTED else "failed" for reason in Reason}
-PROTOCOL = Protocol(name="lines", status_name=STATUS.__getitem__)
+STATUS = {reason: "rejected" if reason.row.blame is Blame.CALLER else "failed" for reason in Reason}
+PROTOCOL = Protocol(name="lines", status_name=lambda error: STATUS[error.reason])
 
 
 def lines_of(event: service.StreamCompleteResponse) -> Iterator[bytes]:

@@ -17,7 +17,7 @@ from togetherchat_server.calls.validation import RequestLimits
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
 
-PROTOCOL = Protocol(name="test", status_name=lambda reason: f"status of {reason}")
+PROTOCOL = Protocol(name="test", status_name=lambda error: f"status of {error.reason}")
 ADDRESS = "192.0.2.1"
 SERVED = service.CompleteResponse(usage=chat.Usage(prompt_tokens=3, completion_tokens=4, cost_nano_usd=5))
 STARTED = service.StreamCompleteResponse(started=service.Started())
@@ -505,7 +505,7 @@ async def test_another_task_can_release_a_stream():
             session.release_permit()
             await asyncio.create_task(batches.aclose())
             released.append((list(world.steps), world.admission.in_flight))
-            session.close(Reason.CALLER_STALLED)
+            session.close(ServiceError(Reason.CALLER_STALLED, "reads nothing"))
 
     assert None is await world.run(steps)
     await settle()

@@ -64,9 +64,18 @@ def test_a_call_is_one_json_object():
     } == json.loads(line)
 
 
-@pytest.mark.parametrize("reason", ["SERVICE_KEY_REJECTED", "INTERNAL_ERROR", "UPSTREAM_TLS_FAILED"])
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "SERVICE_KEY_REJECTED",
+        "SPEND_LIMIT_REACHED",
+        "QUOTA_EXHAUSTED",
+        "UPSTREAM_TLS_FAILED",
+        "INTERNAL_ERROR",
+    ],
+)
 def test_a_failure_that_an_operator_must_act_on_is_an_error(reason):
-    """A rejected service key, an internal error, and a TLS failure."""
+    """A rejected service key, an account without money or quota, a TLS failure, and an internal error."""
     assert "error" == json.loads(line_of("json", reason=reason))["level"]
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from support.records import record
 from togetherchat_server.domain.trace_context import CANCELLED, AttemptTrace, SpanContext
-from togetherchat_server.frontends.grpc.status import ROWS
+from togetherchat_server.frontends.grpc.status import CODES
 from togetherchat_server.frontends.http.openai import chat, models
 from togetherchat_server.providers.together import attempt_span
 from togetherchat_server.telemetry.semconv import (
@@ -45,14 +45,14 @@ def test_the_tables_are_total():
     assert attempt_span.chat.FinishReason.values()[1:] == list(attempt_span.FINISH_REASONS)
 
 
-@pytest.mark.parametrize("row", sorted(ROWS), ids=str)
-def test_an_error_of_the_server_has_its_reason_as_type(row):
+@pytest.mark.parametrize("reason", sorted(CODES), ids=str)
+def test_an_error_of_the_server_has_its_reason_as_type(reason):
     """A code that blames the caller sets no error; every failure sets the reason."""
-    code = ROWS[row].code.name
-    attributes = call_attributes(record(code=code, reason=row.value), LISTENERS)
+    code = CODES[reason].name
+    attributes = call_attributes(record(code=code, reason=reason.value), LISTENERS)
 
-    assert (row.value if code in ERROR_CODES else None) == attributes.get("error.type")
-    assert (code, row.value) == (attributes["rpc.response.status_code"], attributes["togetherchat.reason"])
+    assert (reason.value if code in ERROR_CODES else None) == attributes.get("error.type")
+    assert (code, reason.value) == (attributes["rpc.response.status_code"], attributes["togetherchat.reason"])
 
 
 @pytest.mark.parametrize(("code", "error"), [("503", "OVERLOADED"), ("429", None)])

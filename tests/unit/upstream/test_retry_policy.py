@@ -2,29 +2,25 @@
 
 import pytest
 
-from togetherchat_server.domain.reasons import Reason, ServiceError
-from togetherchat_server.upstream.retry_policy import (
-    ATTEMPT_CLASSES,
-    AttemptClass,
-    RetryBudget,
-    RetryPolicy,
-    decide,
-)
+from togetherchat_server.domain.reasons import AttemptClass, Reason, ServiceError
+from togetherchat_server.upstream.retry_policy import RetryBudget, RetryPolicy, decide
 
 POLICY = RetryPolicy()
 BILLABLE = RetryPolicy(billable_retries_max=1)
 
 
-def decision(reason, *, retry_after_s=None, attempt=1, left_s=60.0, fraction=1.0, policy=POLICY):
-    error = ServiceError(reason, "text", retry_after_s=retry_after_s)
+def decision(
+    reason, *, retryable=None, retry_after_s=None, attempt=1, left_s=60.0, fraction=1.0, policy=POLICY
+):
+    error = ServiceError(reason, "text", retryable=retryable, retry_after_s=retry_after_s)
     return decide(error, attempt=attempt, seconds_left=left_s, fraction=fraction, policy=policy)
 
 
 @pytest.mark.parametrize("reason", Reason)
-def test_only_reasons_in_the_table_are_retried(reason):
+def test_the_attempt_class_decides(reason):
     """Safe reasons are retried; billable ones only if the operator allows it; all others never."""
-    safe = ATTEMPT_CLASSES.get(reason) in {AttemptClass.NOT_SENT, AttemptClass.DECLINED}
-    billable = ATTEMPT_CLASSES.get(reason) is AttemptClass.MAY_BE_BILLED
+    safe = reason.row.attempt_class in {AttemptClass.NOT_SENT, AttemptClass.DECLINED}
+    billable = reason.row.attempt_class is AttemptClass.MAY_BE_BILLED
 
     assert safe == (decision(reason) is not None)
     assert (safe or billable) == (decision(reason, policy=BILLABLE) is not None)
@@ -49,6 +45,16 @@ def test_only_reasons_in_the_table_are_retried(reason):
 def test_final_failures_are_never_retried(reason):
     """TLS failures, 504, malformed and truncated responses, quotas, other 4xx and cancels are final."""
     assert None is decision(reason, policy=BILLABLE)
+
+
+def test_an_error_that_is_not_retryable_is_final():
+    """The error knows better than the table: 526 is an unreachable edge that stays unreachable."""
+    assert None is decision(Reason.UPSTREAM_EDGE_UNREACHABLE, retryable=False, policy=BILLABLE)
+
+
+def test_an_error_that_only_callers_may_retry_is_final():
+    """An unexpected 5xx may have been billed, and the operator's limit does not cover it."""
+    assert None is decision(Reason.UPSTREAM_UNEXPECTED_STATUS, retryable=True, policy=BILLABLE)
 
 
 @pytest.mark.parametrize(("attempt", "again"), [(1, True), (2, True), (3, False), (4, False)])

@@ -5,21 +5,23 @@ The text is for people. Scripts act on the exit code or on the JSON.
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Final
 
 from togetherchat_client import errors
 from togetherchat_client.cli.exit_codes import exit_code_of
 from togetherchat_client.cli.terminal import Terminal
+from togetherchat_client.reasons import ErrorReason
 
-HINT_BY_REASON: Final = {
-    "CALLER_KEY_REJECTED": "check TOGETHERCHAT_UPSTREAM_KEY",
-    "CONTEXT_LENGTH_EXCEEDED": "shorten the prompt; in a chat, /clear forgets the conversation",
-    "INVALID_CREDENTIALS": "check TOGETHERCHAT_KEY",
-    "MISSING_CREDENTIALS": "set TOGETHERCHAT_KEY or give --key-file",
-    "MODEL_NOT_FOUND": "`togetherchat models` lists the models",
-    "QUOTA_EXHAUSTED": "waiting does not help",
-    "SERVICE_KEY_REJECTED": "Together rejected the service's own key: report this to the service's operator",
-    "SPEND_LIMIT_REACHED": "raise the account's spend limit at Together",
+HINT_BY_REASON: Final[Mapping[str, str]] = {
+    ErrorReason.CALLER_KEY_REJECTED: "check TOGETHERCHAT_UPSTREAM_KEY",
+    ErrorReason.CONTEXT_LENGTH_EXCEEDED: "shorten the prompt; in a chat, /clear forgets the conversation",
+    ErrorReason.INVALID_CREDENTIALS: "check TOGETHERCHAT_KEY",
+    ErrorReason.MISSING_CREDENTIALS: "set TOGETHERCHAT_KEY or give --key-file",
+    ErrorReason.MODEL_NOT_FOUND: "`togetherchat models` lists the models",
+    ErrorReason.QUOTA_EXHAUSTED: "waiting does not help",
+    ErrorReason.SERVICE_KEY_REJECTED: "Together rejected the service's own key: report this to its operator",
+    ErrorReason.SPEND_LIMIT_REACHED: "raise the account's spend limit at Together",
 }
 
 

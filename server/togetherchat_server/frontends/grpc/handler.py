@@ -128,7 +128,9 @@ class _Rpc:
     def receiving(self) -> RpcHandler:
         """Return the handler of a call whose message gRPC reads, and whose unary response gRPC sends."""
         session, peers, task = self.session, self._environment.peers, current_task()
-        peers.request_awaited(task, lambda: session.close(Reason.CALLER_STALLED))
+        peers.request_awaited(
+            task, lambda: session.close(ServiceError(Reason.CALLER_STALLED, READ_TIMEOUT_MESSAGE))
+        )
 
         async def handle(received: Received, context: Context) -> Message | None:
             peers.request_received(task)
@@ -225,7 +227,7 @@ class _Rpc:
             self._releasing = asyncio.create_task(self._stream.aclose())
         if not session.is_completing:
             self._stalled = True
-            session.close(Reason.CALLER_STALLED)
+            session.close(ServiceError(Reason.CALLER_STALLED, WRITE_TIMEOUT_MESSAGE))
 
     async def _send_error(self, context: Context, error: ServiceError) -> NoReturn:
         """Send the status of an error, unless the peer cannot receive one.

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from typing import Final
 
 from togetherchat_server.calls.incoming import IncomingCall, Protocol
-from togetherchat_server.frontends.grpc.status import ROWS
+from togetherchat_server.frontends.grpc.status import code_of
 
-PROTOCOL: Final = Protocol(name="grpc", status_name=lambda reason: ROWS[reason].code.name)
+PROTOCOL: Final = Protocol(name="grpc", status_name=lambda error: code_of(error).name)
 
 _HEADERS: Final = {
     "x-request-id": "request_id",

@@ -21,7 +21,7 @@ from google.rpc import status_pb2
 
 from togetherchat_server.calls.response_metadata import response_metadata, retry_delay_s
 from togetherchat_server.domain.call import Call, Phase
-from togetherchat_server.domain.reasons import Reason, ServiceError, sanitise
+from togetherchat_server.domain.reasons import Reason, ServiceError, ThrottleOutcome, sanitise
 
 DOMAIN: Final = "togetherchat"
 STATUS_BYTES_MAX: Final = 4096
@@ -37,72 +37,64 @@ class Pushback(enum.Enum):
     DELAY = "a delay in milliseconds"
 
 
-@dataclass(frozen=True, slots=True)
-class StatusRow:
-    """One row of the error table. `reason` replaces the reason's own name if it is given."""
-
-    code: grpc.StatusCode
-    pushback: Pushback
-    reason: str = ""
-
-
 _C = grpc.StatusCode
 
-ROWS: Final[Mapping[Reason, StatusRow]] = {
-    Reason.INVALID_REQUEST: StatusRow(_C.INVALID_ARGUMENT, Pushback.NONE),
-    Reason.REQUEST_TOO_LARGE: StatusRow(_C.INVALID_ARGUMENT, Pushback.NONE),
-    Reason.CONTEXT_LENGTH_EXCEEDED: StatusRow(_C.INVALID_ARGUMENT, Pushback.NONE),
-    Reason.MODEL_NOT_FOUND: StatusRow(_C.NOT_FOUND, Pushback.NONE),
-    Reason.UPSTREAM_INVALID_REQUEST: StatusRow(_C.INVALID_ARGUMENT, Pushback.NONE),
-    Reason.MISSING_CREDENTIALS: StatusRow(_C.UNAUTHENTICATED, Pushback.NONE),
-    Reason.INVALID_CREDENTIALS: StatusRow(_C.UNAUTHENTICATED, Pushback.NONE),
-    Reason.CALLER_KEY_REJECTED: StatusRow(_C.UNAUTHENTICATED, Pushback.NONE),
-    Reason.MODEL_NOT_ALLOWED: StatusRow(_C.PERMISSION_DENIED, Pushback.NONE),
-    Reason.CALLER_QUOTA: StatusRow(_C.RESOURCE_EXHAUSTED, Pushback.DELAY),
-    Reason.CALLER_DEADLINE: StatusRow(_C.DEADLINE_EXCEEDED, Pushback.NONE),
-    Reason.CALLER_CANCELLED: StatusRow(_C.CANCELLED, Pushback.NONE),
-    Reason.CALLER_STALLED: StatusRow(_C.CANCELLED, Pushback.NONE),
-    Reason.SERVICE_KEY_REJECTED: StatusRow(_C.UNAUTHENTICATED, Pushback.NONE),
-    Reason.SPEND_LIMIT_REACHED: StatusRow(_C.FAILED_PRECONDITION, Pushback.NEVER),
-    Reason.QUOTA_EXHAUSTED: StatusRow(_C.RESOURCE_EXHAUSTED, Pushback.NEVER),
-    Reason.RATE_LIMITED: StatusRow(_C.RESOURCE_EXHAUSTED, Pushback.DELAY),
-    Reason.RATE_LIMITED_REQUESTS: StatusRow(_C.RESOURCE_EXHAUSTED, Pushback.DELAY),
-    Reason.RATE_LIMITED_TOKENS: StatusRow(_C.RESOURCE_EXHAUSTED, Pushback.DELAY),
-    Reason.UPSTREAM_PERMISSION_DENIED: StatusRow(_C.PERMISSION_DENIED, Pushback.NONE),
-    Reason.UPSTREAM_CONNECT_FAILED: StatusRow(_C.UNAVAILABLE, Pushback.DELAY),
-    Reason.UPSTREAM_DNS_FAILED: StatusRow(_C.UNAVAILABLE, Pushback.DELAY),
-    Reason.UPSTREAM_CONNECT_TIMEOUT: StatusRow(_C.UNAVAILABLE, Pushback.DELAY),
-    Reason.UPSTREAM_TLS_FAILED: StatusRow(_C.UNAVAILABLE, Pushback.NEVER),
-    Reason.UPSTREAM_EDGE_BLOCKED: StatusRow(_C.UNAVAILABLE, Pushback.NEVER),
-    Reason.UPSTREAM_EDGE_ERROR: StatusRow(_C.UNAVAILABLE, Pushback.DELAY),
-    Reason.UPSTREAM_EDGE_UNREACHABLE: StatusRow(_C.UNAVAILABLE, Pushback.DELAY),
-    Reason.UPSTREAM_EDGE_CERTIFICATE: StatusRow(_C.UNAVAILABLE, Pushback.NEVER, "UPSTREAM_EDGE_UNREACHABLE"),
-    Reason.UPSTREAM_BAD_GATEWAY: StatusRow(_C.UNAVAILABLE, Pushback.DELAY),
-    Reason.UPSTREAM_ENDPOINT_NOT_FOUND: StatusRow(_C.INTERNAL, Pushback.NEVER),
-    Reason.UPSTREAM_CONFLICT: StatusRow(_C.ABORTED, Pushback.NONE),
-    Reason.UPSTREAM_CLOSED: StatusRow(_C.UNAVAILABLE, Pushback.DELAY),
-    Reason.UPSTREAM_INTERNAL: StatusRow(_C.INTERNAL, Pushback.NEVER),
-    Reason.UPSTREAM_UNIMPLEMENTED: StatusRow(_C.UNIMPLEMENTED, Pushback.NONE),
-    Reason.UPSTREAM_OVERLOADED: StatusRow(_C.UNAVAILABLE, Pushback.DELAY),
-    Reason.UPSTREAM_ENDPOINT_NOT_RUNNING: StatusRow(_C.UNAVAILABLE, Pushback.NEVER),
-    Reason.UPSTREAM_UNEXPECTED_STATUS: StatusRow(_C.INTERNAL, Pushback.NEVER),
-    Reason.UPSTREAM_UNEXPECTED_SERVER_STATUS: StatusRow(
-        _C.UNAVAILABLE, Pushback.DELAY, "UPSTREAM_UNEXPECTED_STATUS"
-    ),
-    Reason.UPSTREAM_STREAM_ERROR: StatusRow(_C.UNAVAILABLE, Pushback.DELAY),
-    Reason.UPSTREAM_MALFORMED_RESPONSE: StatusRow(_C.INTERNAL, Pushback.NEVER),
-    Reason.UPSTREAM_TOO_LARGE: StatusRow(_C.INTERNAL, Pushback.NEVER),
-    Reason.UPSTREAM_RESET: StatusRow(_C.UNAVAILABLE, Pushback.NEVER),
-    Reason.UPSTREAM_TRUNCATED: StatusRow(_C.UNAVAILABLE, Pushback.DELAY),
-    Reason.UPSTREAM_REQUEST_TIMEOUT: StatusRow(_C.UNAVAILABLE, Pushback.DELAY),
-    Reason.UPSTREAM_GATEWAY_TIMEOUT: StatusRow(_C.DEADLINE_EXCEEDED, Pushback.NEVER),
-    Reason.FIRST_TOKEN_TIMEOUT: StatusRow(_C.DEADLINE_EXCEEDED, Pushback.NEVER),
-    Reason.STREAM_IDLE_TIMEOUT: StatusRow(_C.DEADLINE_EXCEEDED, Pushback.NEVER),
-    Reason.CALL_TIMEOUT: StatusRow(_C.DEADLINE_EXCEEDED, Pushback.NEVER),
-    Reason.OVERLOADED: StatusRow(_C.UNAVAILABLE, Pushback.DELAY),
-    Reason.DRAINING: StatusRow(_C.UNAVAILABLE, Pushback.DELAY),
-    Reason.INTERNAL_ERROR: StatusRow(_C.INTERNAL, Pushback.NEVER),
+CODES: Final[Mapping[Reason, grpc.StatusCode]] = {
+    Reason.INVALID_REQUEST: _C.INVALID_ARGUMENT,
+    Reason.REQUEST_TOO_LARGE: _C.INVALID_ARGUMENT,
+    Reason.CONTEXT_LENGTH_EXCEEDED: _C.INVALID_ARGUMENT,
+    Reason.MODEL_NOT_FOUND: _C.NOT_FOUND,
+    Reason.UPSTREAM_INVALID_REQUEST: _C.INVALID_ARGUMENT,
+    Reason.MISSING_CREDENTIALS: _C.UNAUTHENTICATED,
+    Reason.INVALID_CREDENTIALS: _C.UNAUTHENTICATED,
+    Reason.CALLER_KEY_REJECTED: _C.UNAUTHENTICATED,
+    Reason.MODEL_NOT_ALLOWED: _C.PERMISSION_DENIED,
+    Reason.CALLER_QUOTA: _C.RESOURCE_EXHAUSTED,
+    Reason.CALLER_DEADLINE: _C.DEADLINE_EXCEEDED,
+    Reason.CALLER_CANCELLED: _C.CANCELLED,
+    Reason.CALLER_STALLED: _C.CANCELLED,
+    Reason.SERVICE_KEY_REJECTED: _C.UNAUTHENTICATED,
+    Reason.SPEND_LIMIT_REACHED: _C.FAILED_PRECONDITION,
+    Reason.QUOTA_EXHAUSTED: _C.RESOURCE_EXHAUSTED,
+    Reason.RATE_LIMITED: _C.RESOURCE_EXHAUSTED,
+    Reason.RATE_LIMITED_REQUESTS: _C.RESOURCE_EXHAUSTED,
+    Reason.RATE_LIMITED_TOKENS: _C.RESOURCE_EXHAUSTED,
+    Reason.UPSTREAM_PERMISSION_DENIED: _C.PERMISSION_DENIED,
+    Reason.UPSTREAM_CONNECT_FAILED: _C.UNAVAILABLE,
+    Reason.UPSTREAM_DNS_FAILED: _C.UNAVAILABLE,
+    Reason.UPSTREAM_CONNECT_TIMEOUT: _C.UNAVAILABLE,
+    Reason.UPSTREAM_TLS_FAILED: _C.UNAVAILABLE,
+    Reason.UPSTREAM_EDGE_BLOCKED: _C.UNAVAILABLE,
+    Reason.UPSTREAM_EDGE_ERROR: _C.UNAVAILABLE,
+    Reason.UPSTREAM_EDGE_UNREACHABLE: _C.UNAVAILABLE,
+    Reason.UPSTREAM_BAD_GATEWAY: _C.UNAVAILABLE,
+    Reason.UPSTREAM_ENDPOINT_NOT_FOUND: _C.INTERNAL,
+    Reason.UPSTREAM_CONFLICT: _C.ABORTED,
+    Reason.UPSTREAM_CLOSED: _C.UNAVAILABLE,
+    Reason.UPSTREAM_INTERNAL: _C.INTERNAL,
+    Reason.UPSTREAM_UNIMPLEMENTED: _C.UNIMPLEMENTED,
+    Reason.UPSTREAM_OVERLOADED: _C.UNAVAILABLE,
+    Reason.UPSTREAM_ENDPOINT_NOT_RUNNING: _C.UNAVAILABLE,
+    Reason.UPSTREAM_UNEXPECTED_STATUS: _C.INTERNAL,
+    Reason.UPSTREAM_STREAM_ERROR: _C.UNAVAILABLE,
+    Reason.UPSTREAM_MALFORMED_RESPONSE: _C.INTERNAL,
+    Reason.UPSTREAM_TOO_LARGE: _C.INTERNAL,
+    Reason.UPSTREAM_RESET: _C.UNAVAILABLE,
+    Reason.UPSTREAM_TRUNCATED: _C.UNAVAILABLE,
+    Reason.UPSTREAM_REQUEST_TIMEOUT: _C.UNAVAILABLE,
+    Reason.UPSTREAM_GATEWAY_TIMEOUT: _C.DEADLINE_EXCEEDED,
+    Reason.FIRST_TOKEN_TIMEOUT: _C.DEADLINE_EXCEEDED,
+    Reason.STREAM_IDLE_TIMEOUT: _C.DEADLINE_EXCEEDED,
+    Reason.CALL_TIMEOUT: _C.DEADLINE_EXCEEDED,
+    Reason.OVERLOADED: _C.UNAVAILABLE,
+    Reason.DRAINING: _C.UNAVAILABLE,
+    Reason.INTERNAL_ERROR: _C.INTERNAL,
 }
+
+RETRIED_CODES: Final = frozenset({_C.UNAVAILABLE, _C.RESOURCE_EXHAUSTED})
+"""The codes of retryable failures: the contract's service config makes clients retry them."""
+PUSHBACK_CODES: Final = RETRIED_CODES | {_C.DEADLINE_EXCEEDED, _C.FAILED_PRECONDITION, _C.INTERNAL}
+"""Those, and codes that a caller's own retry policy may contain."""
 
 QUOTAS: Final[Mapping[Reason, str]] = {
     Reason.RATE_LIMITED: "the provider's rate limit",
@@ -115,9 +107,10 @@ QUOTAS: Final[Mapping[Reason, str]] = {
 HELP: Final[Mapping[Reason, tuple[str, str]]] = {
     Reason.CALLER_KEY_REJECTED: ("Together's keys", "https://api.together.ai/settings/api-keys"),
     Reason.SPEND_LIMIT_REACHED: ("Together's billing settings", "https://api.together.ai/settings/billing"),
-    Reason.RATE_LIMITED: ("Together's rate limits", "https://docs.together.ai/docs/rate-limits"),
-    Reason.RATE_LIMITED_REQUESTS: ("Together's rate limits", "https://docs.together.ai/docs/rate-limits"),
-    Reason.RATE_LIMITED_TOKENS: ("Together's rate limits", "https://docs.together.ai/docs/rate-limits"),
+    **dict.fromkeys(
+        (reason for reason in Reason if reason.row.throttle is ThrottleOutcome.HELD),
+        ("Together's rate limits", "https://docs.together.ai/docs/rate-limits"),
+    ),
 }
 
 
@@ -138,23 +131,37 @@ def status_of(
     `output_sent` is whether the caller has already received a message, `seconds_left` the time until
     its deadline, and `fraction` a random number from 0 to 1 for the jitter.
     """
-    row = ROWS[error.reason]
-    retryable = row.pushback is Pushback.DELAY and not output_sent
+    code = code_of(error)
+    retryable = error.retryable and not output_sent
     delay_s = retry_delay_s(error.retry_after_s, call.previous_attempts, fraction) if retryable else None
     text = sanitise(error.message)
-    reason = row.reason or error.reason.value
-    packed = _packed(row.code, text, _details(error, reason, call, output_sent=output_sent, delay_s=delay_s))
+    packed = _packed(code, text, _details(error, call, output_sent=output_sent, delay_s=delay_s))
     return GrpcStatus(
-        code=row.code,
+        code=code,
         message=text,
         trailers=(
             *response_metadata(call),
-            ("x-error-reason", reason),
+            ("x-error-reason", error.reason.value),
             ("x-error-retryable", "true" if retryable else "false"),
-            *_pushback(row.pushback, delay_s, seconds_left),
+            *_pushback(pushback_of(error), delay_s, seconds_left),
             ("grpc-status-details-bin", packed),
         ),
     )
+
+
+def code_of(error: ServiceError) -> grpc.StatusCode:
+    """Return the code of a failure. A retryable failure has a code that clients retry."""
+    code = CODES[error.reason]
+    return _C.UNAVAILABLE if error.retryable and code not in RETRIED_CODES else code
+
+
+def pushback_of(error: ServiceError) -> Pushback:
+    """Return the instruction to clients. A caller whose own deadline has passed needs none."""
+    if error.retryable:
+        return Pushback.DELAY
+    if error.reason is Reason.CALLER_DEADLINE or CODES[error.reason] not in PUSHBACK_CODES:
+        return Pushback.NONE
+    return Pushback.NEVER
 
 
 def _pushback(pushback: Pushback, delay_s: float | None, seconds_left: float) -> Metadata:
@@ -165,11 +172,11 @@ def _pushback(pushback: Pushback, delay_s: float | None, seconds_left: float) ->
 
 
 def _details(
-    error: ServiceError, reason: str, call: Call, *, output_sent: bool, delay_s: float | None
+    error: ServiceError, call: Call, *, output_sent: bool, delay_s: float | None
 ) -> Iterable[message.Message]:
     """Yield the details, the most important first: those that do not fit are dropped from the end."""
     yield details.ErrorInfo(
-        reason=reason, domain=DOMAIN, metadata=_metadata(error, call, output_sent=output_sent)
+        reason=error.reason.value, domain=DOMAIN, metadata=_metadata(error, call, output_sent=output_sent)
     )
     yield details.RequestInfo(request_id=call.id)
     if delay_s is not None:

@@ -24,7 +24,7 @@ from togetherchat_server.frontends.http.exchange import JSON, Exchange
 from togetherchat_server.frontends.http.openai.errors import ROWS, ErrorResponse, error_response
 from togetherchat_server.frontends.http.openai.sse import error_event
 
-PROTOCOL: Final = Protocol(name="http", status_name=lambda reason: str(ROWS[reason].status))
+PROTOCOL: Final = Protocol(name="http", status_name=lambda error: str(ROWS[error.reason].status))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ Sources: the error-codes and rate-limits pages of docs.together.ai, and recorded
 from collections.abc import Mapping
 from typing import Final
 
-from togetherchat_server.domain.reasons import Reason
+from togetherchat_server.domain.reasons import Blame, Reason
 
 STATUS: Final[Mapping[int, Reason]] = {
     400: Reason.UPSTREAM_INVALID_REQUEST,
@@ -31,10 +31,14 @@ STATUS: Final[Mapping[int, Reason]] = {
     523: Reason.UPSTREAM_EDGE_UNREACHABLE,
     524: Reason.UPSTREAM_GATEWAY_TIMEOUT,
     525: Reason.UPSTREAM_EDGE_UNREACHABLE,
-    526: Reason.UPSTREAM_EDGE_CERTIFICATE,
+    526: Reason.UPSTREAM_EDGE_UNREACHABLE,
     529: Reason.UPSTREAM_OVERLOADED,
     530: Reason.UPSTREAM_EDGE_UNREACHABLE,
 }
+
+UNTRUSTED_STATUS: Final = 526
+UNTRUSTED_MESSAGE: Final = "the provider's edge does not trust the provider's certificate"
+"""Every other status of an unreachable provider may pass by itself."""
 
 CODES: Final[Mapping[str, int]] = {
     "invalid_request_error": 400,
@@ -86,7 +90,6 @@ MESSAGES: Final[Mapping[Reason, str]] = {
     Reason.UPSTREAM_EDGE_BLOCKED: "the provider's edge blocked the request",
     Reason.UPSTREAM_EDGE_ERROR: "the provider's edge failed",
     Reason.UPSTREAM_EDGE_UNREACHABLE: "the provider's edge could not reach the provider",
-    Reason.UPSTREAM_EDGE_CERTIFICATE: "the provider's edge does not trust the provider's certificate",
     Reason.UPSTREAM_BAD_GATEWAY: "the provider's gateway received no valid response",
     Reason.UPSTREAM_ENDPOINT_NOT_FOUND: "the provider has no endpoint at the requested URL",
     Reason.UPSTREAM_CONFLICT: "the request conflicts with another one at the provider",
@@ -96,18 +99,12 @@ MESSAGES: Final[Mapping[Reason, str]] = {
     Reason.UPSTREAM_OVERLOADED: "the provider is overloaded",
     Reason.UPSTREAM_ENDPOINT_NOT_RUNNING: "the model's dedicated endpoint is not running",
     Reason.UPSTREAM_UNEXPECTED_STATUS: "the provider responded with an unexpected status",
-    Reason.UPSTREAM_UNEXPECTED_SERVER_STATUS: "the provider failed with an unexpected status",
     Reason.UPSTREAM_STREAM_ERROR: "the provider reported an error inside the stream",
     Reason.UPSTREAM_REQUEST_TIMEOUT: "the provider did not receive the whole request in time",
     Reason.UPSTREAM_GATEWAY_TIMEOUT: "the provider did not respond to its gateway in time",
 }
 
 QUOTED: Final = frozenset(
-    {
-        Reason.CONTEXT_LENGTH_EXCEEDED,
-        Reason.MODEL_NOT_FOUND,
-        Reason.UPSTREAM_INVALID_REQUEST,
-        Reason.REQUEST_TOO_LARGE,
-    }
+    reason for reason in MESSAGES if reason.row.blame is Blame.CALLER and not reason.row.bad_credentials
 )
 """Reasons whose message quotes the provider's text, because it helps the caller to fix the request."""

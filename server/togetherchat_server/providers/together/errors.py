@@ -16,7 +16,14 @@ from typing import Final
 from togetherchat_server.domain.reasons import ProviderErrorInfo, Reason, ServiceError, sanitise
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.providers.together import schema
-from togetherchat_server.providers.together.error_tables import CODES, MESSAGES, QUOTED, STATUS
+from togetherchat_server.providers.together.error_tables import (
+    CODES,
+    MESSAGES,
+    QUOTED,
+    STATUS,
+    UNTRUSTED_MESSAGE,
+    UNTRUSTED_STATUS,
+)
 from togetherchat_server.upstream.retry_after import retry_after_s
 
 CODE_CHARACTERS_MAX: Final = 64
@@ -125,7 +132,7 @@ def _reason(failure: _Failure) -> Reason:
         case 429:
             return _too_many_requests(failure)
         case _:
-            return STATUS.get(failure.status) or _unexpected(failure.status)
+            return STATUS.get(failure.status, Reason.UPSTREAM_UNEXPECTED_STATUS)
 
 
 def _by_message(failure: _Failure) -> Reason | None:
@@ -177,8 +184,13 @@ def _rate_limit(text: str) -> Reason:
             return Reason.RATE_LIMITED
 
 
-def _unexpected(status: int) -> Reason:
-    return Reason.UPSTREAM_UNEXPECTED_STATUS if status < 500 else Reason.UPSTREAM_UNEXPECTED_SERVER_STATUS
+def _retryable(reason: Reason, status: int | None) -> bool | None:
+    """Return whether a retry may succeed if the status decides that; None if the reason does."""
+    if status == UNTRUSTED_STATUS:
+        return False
+    if reason is Reason.UPSTREAM_UNEXPECTED_STATUS:
+        return status is not None and status >= 500
+    return None
 
 
 def _is_transient(status: int) -> bool:
@@ -205,12 +217,13 @@ def _service_error(
     retry_after_s: float | None = None,
 ) -> ServiceError:
     body = error or schema.ErrorBody()
-    message = MESSAGES[reason]
+    message = UNTRUSTED_MESSAGE if http_status == UNTRUSTED_STATUS else MESSAGES[reason]
     if reason in QUOTED and body.message:
         message = f"{message}: {sanitise(_masked(body.message, secrets))}"
     return ServiceError(
         reason,
         message,
+        retryable=_retryable(reason, http_status),
         retry_after_s=retry_after_s,
         upstream=ProviderErrorInfo(
             http_status=http_status,

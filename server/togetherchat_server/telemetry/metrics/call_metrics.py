@@ -6,34 +6,17 @@ Runs on the loop that serves calls; `bench/observe.py` measures its cost.
 from collections.abc import Callable, Container
 from typing import Final, final
 
-from togetherchat_server.domain.reasons import Reason
+from togetherchat_server.domain.reasons import Blame, Reason
 from togetherchat_server.telemetry.call_record import CallRecord
 from togetherchat_server.telemetry.metrics import definitions as names
 from togetherchat_server.telemetry.metrics.cardinality import METHODS_MAX, NONE, TENANTS_MAX, LabelLimiter
 from togetherchat_server.telemetry.metrics.store import MetricStore
 
-REJECTED_REASONS: Final = frozenset({"OVERLOADED", "CALLER_QUOTA", "DRAINING"})
-CALLER_REASONS: Final = frozenset(
-    {
-        Reason.INVALID_REQUEST,
-        Reason.REQUEST_TOO_LARGE,
-        Reason.CONTEXT_LENGTH_EXCEEDED,
-        Reason.MODEL_NOT_FOUND,
-        Reason.UPSTREAM_INVALID_REQUEST,
-        Reason.MISSING_CREDENTIALS,
-        Reason.INVALID_CREDENTIALS,
-        Reason.CALLER_KEY_REJECTED,
-        Reason.MODEL_NOT_ALLOWED,
-        Reason.CALLER_QUOTA,
-        Reason.CALLER_DEADLINE,
-        Reason.CALLER_CANCELLED,
-        Reason.CALLER_STALLED,
-    }
+REJECTED_REASONS: Final = frozenset(
+    reason for reason in Reason if reason.row.retryable and reason.row.blame is not Blame.PROVIDER
 )
-SERVICE_REASONS: Final = frozenset(
-    {Reason.CALL_TIMEOUT, Reason.OVERLOADED, Reason.DRAINING, Reason.INTERNAL_ERROR}
-)
-PROVIDER_REASONS: Final = frozenset(reason.value for reason in set(Reason) - CALLER_REASONS - SERVICE_REASONS)
+"""The rejections of this service itself, which pass with time: capacity, quota, drain."""
+PROVIDER_REASONS: Final = frozenset(reason for reason in Reason if reason.row.blame is Blame.PROVIDER)
 STREAM_MESSAGES_MIN: Final = 3
 """A unary completion is one message; the shortest stream is a start and an end."""
 

@@ -1,5 +1,7 @@
 import base64
+import json
 import re
+from pathlib import Path
 
 import grpc
 import pytest
@@ -9,8 +11,17 @@ from google.rpc import status_pb2
 from togetherchat_server.calls.response_metadata import response_metadata
 from togetherchat_server.domain.call import Call, Phase, Progress
 from togetherchat_server.domain.reasons import FieldViolation, ProviderErrorInfo, Reason, ServiceError
-from togetherchat_server.frontends.grpc.status import ROWS, STATUS_BYTES_MAX, Pushback, status_of
+from togetherchat_server.frontends.grpc.status import (
+    CODES,
+    RETRIED_CODES,
+    STATUS_BYTES_MAX,
+    Pushback,
+    code_of,
+    pushback_of,
+    status_of,
+)
 
+SERVICE_CONFIG = Path(__file__).parents[4] / "protos" / "togetherchat" / "v1" / "service_config.json"
 DETAIL_TYPES = {
     type_.DESCRIPTOR.full_name: type_
     for type_ in (
@@ -55,18 +66,17 @@ def unpacked(status):
 
 def test_the_table_is_total():
     """Every reason of failure has its row."""
-    assert set(Reason) == set(ROWS)
+    assert set(Reason) == set(CODES)
 
 
 @pytest.mark.parametrize("reason", Reason)
 def test_every_status_carries_error_info_and_request_info(reason):
-    """Code, reason (in the details and the trailer) and request id are those of the row and the call."""
+    """Code, reason (in the details and the trailer) and request id are those of the table and the call."""
     status = status_for(ServiceError(reason, "text"))
     packed, found = unpacked(status)
-    row = ROWS[reason]
-    reason = row.reason or reason.value
+    code = CODES[reason]
 
-    assert (row.code, "text", row.code.value[0], "text") == (
+    assert (code, "text", code.value[0], "text") == (
         status.code,
         status.message,
         packed.code,
@@ -257,8 +267,41 @@ def test_foreign_text_in_the_message_becomes_one_printable_line():
     assert re.fullmatch(r"[\x20-\x7e…]+", status.message)
 
 
-def test_only_retryable_codes_carry_a_delay():
-    """Only UNAVAILABLE and RESOURCE_EXHAUSTED are in the clients' retry policy."""
-    delayed = {row.code for row in ROWS.values() if row.pushback is Pushback.DELAY}
+def test_the_retried_codes_are_those_of_the_service_config():
+    """Clients retry no other code of a failure, and CANCELLED, which gRPC sends while a server stops."""
+    methods = json.loads(SERVICE_CONFIG.read_text("utf-8"))["methodConfig"]
+    policies = [method["retryPolicy"] for method in methods if "retryPolicy" in method]
 
-    assert {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED} == delayed
+    assert policies
+    names = {code.name for code in RETRIED_CODES}
+    assert all(names | {"CANCELLED"} == set(policy["retryableStatusCodes"]) for policy in policies)
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_retryable_reason_has_a_code_that_clients_retry(reason):
+    """The table itself is right: no code is replaced without an exception to the reason's row."""
+    assert CODES[reason] is code_of(ServiceError(reason, "text"))
+    assert (CODES[reason] in RETRIED_CODES) or not reason.row.retryable
+
+
+@pytest.mark.parametrize(
+    ("reason", "retryable", "code", "pushback"),
+    [
+        (Reason.UPSTREAM_EDGE_UNREACHABLE, None, grpc.StatusCode.UNAVAILABLE, Pushback.DELAY),
+        (Reason.UPSTREAM_EDGE_UNREACHABLE, False, grpc.StatusCode.UNAVAILABLE, Pushback.NEVER),
+        (Reason.UPSTREAM_UNEXPECTED_STATUS, False, grpc.StatusCode.INTERNAL, Pushback.NEVER),
+        (Reason.UPSTREAM_UNEXPECTED_STATUS, True, grpc.StatusCode.UNAVAILABLE, Pushback.DELAY),
+        (Reason.CALLER_QUOTA, False, grpc.StatusCode.RESOURCE_EXHAUSTED, Pushback.NEVER),
+        (Reason.CALLER_DEADLINE, None, grpc.StatusCode.DEADLINE_EXCEEDED, Pushback.NONE),
+        (Reason.CALL_TIMEOUT, None, grpc.StatusCode.DEADLINE_EXCEEDED, Pushback.NEVER),
+    ],
+)
+def test_an_error_overrules_the_retry_of_its_reason(reason, retryable, code, pushback):
+    """The reason stays the same; pushback, code and the plain-text trailer follow the error."""
+    error = ServiceError(reason, "text", retryable=retryable)
+    trailers = dict(status_for(error).trailers)
+
+    assert (code, pushback) == (code_of(error), pushback_of(error))
+    assert code is status_for(error).code
+    assert (pushback is Pushback.DELAY) == (trailers["x-error-retryable"] == "true")
+    assert reason == trailers["x-error-reason"]

@@ -92,20 +92,32 @@ def failure(status: int, body: str | bytes = body_of(), **changes: object) -> Se
         (503, body_of(), Reason.UPSTREAM_OVERLOADED),
         (504, HTML_PAGE, Reason.UPSTREAM_GATEWAY_TIMEOUT),
         (520, HTML_PAGE, Reason.UPSTREAM_EDGE_ERROR),
-        *[(status, HTML_PAGE, Reason.UPSTREAM_EDGE_UNREACHABLE) for status in (521, 522, 523, 525, 530)],
+        *[(status, HTML_PAGE, Reason.UPSTREAM_EDGE_UNREACHABLE) for status in (521, 522, 523, 525, 526, 530)],
         (524, HTML_PAGE, Reason.UPSTREAM_GATEWAY_TIMEOUT),
-        (526, HTML_PAGE, Reason.UPSTREAM_EDGE_CERTIFICATE),
         (529, body_of(error_type="overloaded_error"), Reason.UPSTREAM_OVERLOADED),
         *[
             (status, "", Reason.UPSTREAM_UNEXPECTED_STATUS)
-            for status in (100, 204, 301, 308, 405, 410, 418, 451)
+            for status in (100, 204, 301, 308, 405, 410, 418, 451, 505, 507, 527, 599, 999)
         ],
-        *[(status, "", Reason.UPSTREAM_UNEXPECTED_SERVER_STATUS) for status in (505, 507, 527, 599, 999)],
     ],
 )
 def test_reason(status: int, body: str, reason: Reason):
     """The reason for a status and a body."""
     assert reason == failure(status, body).reason
+
+
+@pytest.mark.parametrize(
+    ("status", "retryable"),
+    [
+        *[(status, True) for status in (521, 522, 523, 525, 530)],
+        (526, False),
+        *[(status, False) for status in (100, 204, 301, 405, 418, 451)],
+        *[(status, True) for status in (505, 507, 527, 599, 999)],
+    ],
+)
+def test_the_status_decides_on_a_retry_where_the_reason_does_not(status: int, retryable: bool):
+    """A certificate that the edge does not trust stays so; an unexpected 5xx may pass."""
+    assert retryable == failure(status, "").retryable
 
 
 @pytest.mark.parametrize(
@@ -166,7 +178,6 @@ def test_every_reason_has_a_message():
         Reason.RATE_LIMITED_TOKENS,
         Reason.QUOTA_EXHAUSTED,
         Reason.UPSTREAM_UNEXPECTED_STATUS,
-        Reason.UPSTREAM_UNEXPECTED_SERVER_STATUS,
         Reason.UPSTREAM_STREAM_ERROR,
     }
 
@@ -180,7 +191,8 @@ def test_every_status_has_a_reason(body: str):
     """Every status has a reason, with JSON or without."""
     for status in range(100, 1000):
         made = failure(status, body)
-        assert made.message.startswith(error_tables.MESSAGES[made.reason])
+        message = error_tables.MESSAGES[made.reason]
+        assert made.message.startswith(error_tables.UNTRUSTED_MESSAGE if status == 526 else message)
         assert made.upstream is not None
         assert status == made.upstream.http_status
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 
 import pytest
 
@@ -10,11 +11,11 @@ from support.waiting import eventually
 from togetherchat_server.domain.reasons import Reason
 from togetherchat_server.telemetry.metrics import live_window as module
 from togetherchat_server.telemetry.metrics.call_metrics import (
-    CALLER_REASONS,
     PROVIDER_REASONS,
-    SERVICE_REASONS,
+    REJECTED_REASONS,
     CallMetrics,
 )
+from togetherchat_server.telemetry.metrics.definitions import ADMISSION_REJECTED, DEFINITIONS
 from togetherchat_server.telemetry.metrics.live_window import WINDOW_S, LiveWindow, quantile
 from togetherchat_server.telemetry.metrics.store import MetricStore
 
@@ -54,10 +55,12 @@ def live():
     return Fixture()
 
 
-def test_every_reason_has_one_party_to_blame():
-    """The caller, this service or the provider."""
-    assert set(Reason) == CALLER_REASONS | SERVICE_REASONS | {Reason(reason) for reason in PROVIDER_REASONS}
-    assert set() == CALLER_REASONS & SERVICE_REASONS
+def test_admission_rejects_for_the_reasons_that_its_metric_names():
+    """No reason of the provider is one of them."""
+    help_text = DEFINITIONS[ADMISSION_REJECTED].help
+
+    assert REJECTED_REASONS == {reason for reason in Reason if reason in re.findall("[A-Z_]+", help_text)}
+    assert set() == REJECTED_REASONS & PROVIDER_REASONS
 
 
 def test_calls_are_counted_by_code_and_failures_by_reason(live):

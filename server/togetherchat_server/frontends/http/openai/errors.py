@@ -32,14 +32,15 @@ SERVER: Final = "server_error"
 
 @dataclass(frozen=True, slots=True)
 class ErrorRow:
-    """One row of the table. `code` and `reason` are derived from the reason's name unless given."""
+    """One row of the table. `code` is the reason's name in lower case unless given."""
 
     status: int
     type: str
-    retryable: bool = False
     code: str = ""
-    reason: str = ""
 
+
+RATE_LIMIT: Final = ErrorRow(429, "rate_limit_error", "rate_limit_exceeded")
+INVALID_KEY: Final = ErrorRow(401, "authentication_error", "invalid_api_key")
 
 ROWS: Final[Mapping[Reason, ErrorRow]] = {
     Reason.INVALID_REQUEST: ErrorRow(400, INVALID),
@@ -48,54 +49,48 @@ ROWS: Final[Mapping[Reason, ErrorRow]] = {
     Reason.MODEL_NOT_FOUND: ErrorRow(404, INVALID),
     Reason.UPSTREAM_INVALID_REQUEST: ErrorRow(400, INVALID),
     Reason.MISSING_CREDENTIALS: ErrorRow(401, "authentication_error"),
-    Reason.INVALID_CREDENTIALS: ErrorRow(401, "authentication_error", code="invalid_api_key"),
-    Reason.CALLER_KEY_REJECTED: ErrorRow(401, "authentication_error", code="invalid_api_key"),
+    Reason.INVALID_CREDENTIALS: INVALID_KEY,
+    Reason.CALLER_KEY_REJECTED: INVALID_KEY,
     Reason.MODEL_NOT_ALLOWED: ErrorRow(403, "permission_error"),
-    Reason.CALLER_QUOTA: ErrorRow(429, "rate_limit_error", retryable=True),
+    Reason.CALLER_QUOTA: ErrorRow(429, "rate_limit_error"),
     Reason.CALLER_DEADLINE: ErrorRow(504, "timeout_error"),
     Reason.CALLER_CANCELLED: ErrorRow(CLIENT_CLOSED_REQUEST, "cancelled"),
     Reason.CALLER_STALLED: ErrorRow(408, "timeout_error"),
     Reason.SERVICE_KEY_REJECTED: ErrorRow(401, "authentication_error"),
     Reason.SPEND_LIMIT_REACHED: ErrorRow(402, "insufficient_quota"),
-    Reason.QUOTA_EXHAUSTED: ErrorRow(429, "insufficient_quota", code="insufficient_quota"),
-    Reason.RATE_LIMITED: ErrorRow(429, "rate_limit_error", retryable=True, code="rate_limit_exceeded"),
-    Reason.RATE_LIMITED_REQUESTS: ErrorRow(
-        429, "rate_limit_error", retryable=True, code="rate_limit_exceeded"
-    ),
-    Reason.RATE_LIMITED_TOKENS: ErrorRow(429, "rate_limit_error", retryable=True, code="rate_limit_exceeded"),
+    Reason.QUOTA_EXHAUSTED: ErrorRow(429, "insufficient_quota", "insufficient_quota"),
+    Reason.RATE_LIMITED: RATE_LIMIT,
+    Reason.RATE_LIMITED_REQUESTS: RATE_LIMIT,
+    Reason.RATE_LIMITED_TOKENS: RATE_LIMIT,
     Reason.UPSTREAM_PERMISSION_DENIED: ErrorRow(403, "permission_error"),
-    Reason.UPSTREAM_CONNECT_FAILED: ErrorRow(502, SERVER, retryable=True),
-    Reason.UPSTREAM_DNS_FAILED: ErrorRow(502, SERVER, retryable=True),
-    Reason.UPSTREAM_CONNECT_TIMEOUT: ErrorRow(502, SERVER, retryable=True),
+    Reason.UPSTREAM_CONNECT_FAILED: ErrorRow(502, SERVER),
+    Reason.UPSTREAM_DNS_FAILED: ErrorRow(502, SERVER),
+    Reason.UPSTREAM_CONNECT_TIMEOUT: ErrorRow(502, SERVER),
     Reason.UPSTREAM_TLS_FAILED: ErrorRow(502, SERVER),
     Reason.UPSTREAM_EDGE_BLOCKED: ErrorRow(502, SERVER),
-    Reason.UPSTREAM_EDGE_ERROR: ErrorRow(502, SERVER, retryable=True),
-    Reason.UPSTREAM_EDGE_UNREACHABLE: ErrorRow(502, SERVER, retryable=True),
-    Reason.UPSTREAM_EDGE_CERTIFICATE: ErrorRow(502, SERVER, reason="UPSTREAM_EDGE_UNREACHABLE"),
-    Reason.UPSTREAM_BAD_GATEWAY: ErrorRow(502, SERVER, retryable=True),
+    Reason.UPSTREAM_EDGE_ERROR: ErrorRow(502, SERVER),
+    Reason.UPSTREAM_EDGE_UNREACHABLE: ErrorRow(502, SERVER),
+    Reason.UPSTREAM_BAD_GATEWAY: ErrorRow(502, SERVER),
     Reason.UPSTREAM_ENDPOINT_NOT_FOUND: ErrorRow(502, SERVER),
     Reason.UPSTREAM_CONFLICT: ErrorRow(409, SERVER),
-    Reason.UPSTREAM_CLOSED: ErrorRow(502, SERVER, retryable=True),
+    Reason.UPSTREAM_CLOSED: ErrorRow(502, SERVER),
     Reason.UPSTREAM_INTERNAL: ErrorRow(500, SERVER),
     Reason.UPSTREAM_UNIMPLEMENTED: ErrorRow(501, SERVER),
-    Reason.UPSTREAM_OVERLOADED: ErrorRow(503, SERVER, retryable=True),
+    Reason.UPSTREAM_OVERLOADED: ErrorRow(503, SERVER),
     Reason.UPSTREAM_ENDPOINT_NOT_RUNNING: ErrorRow(503, SERVER),
     Reason.UPSTREAM_UNEXPECTED_STATUS: ErrorRow(502, SERVER),
-    Reason.UPSTREAM_UNEXPECTED_SERVER_STATUS: ErrorRow(
-        502, SERVER, retryable=True, reason="UPSTREAM_UNEXPECTED_STATUS"
-    ),
-    Reason.UPSTREAM_STREAM_ERROR: ErrorRow(502, SERVER, retryable=True),
+    Reason.UPSTREAM_STREAM_ERROR: ErrorRow(502, SERVER),
     Reason.UPSTREAM_MALFORMED_RESPONSE: ErrorRow(502, SERVER),
     Reason.UPSTREAM_TOO_LARGE: ErrorRow(502, SERVER),
     Reason.UPSTREAM_RESET: ErrorRow(502, SERVER),
-    Reason.UPSTREAM_TRUNCATED: ErrorRow(502, SERVER, retryable=True),
-    Reason.UPSTREAM_REQUEST_TIMEOUT: ErrorRow(503, "timeout_error", retryable=True),
+    Reason.UPSTREAM_TRUNCATED: ErrorRow(502, SERVER),
+    Reason.UPSTREAM_REQUEST_TIMEOUT: ErrorRow(503, "timeout_error"),
     Reason.UPSTREAM_GATEWAY_TIMEOUT: ErrorRow(504, "timeout_error"),
     Reason.FIRST_TOKEN_TIMEOUT: ErrorRow(504, "timeout_error"),
     Reason.STREAM_IDLE_TIMEOUT: ErrorRow(504, "timeout_error"),
     Reason.CALL_TIMEOUT: ErrorRow(504, "timeout_error"),
-    Reason.OVERLOADED: ErrorRow(503, SERVER, retryable=True),
-    Reason.DRAINING: ErrorRow(503, SERVER, retryable=True),
+    Reason.OVERLOADED: ErrorRow(503, SERVER),
+    Reason.DRAINING: ErrorRow(503, SERVER),
     Reason.INTERNAL_ERROR: ErrorRow(500, SERVER),
 }
 
@@ -130,20 +125,19 @@ class ErrorResponse:
 def error_response(error: ServiceError, call: Call, *, output_sent: bool, fraction: float) -> ErrorResponse:
     """Return the response of a failed call. `fraction` is a random number from 0 to 1 for the jitter."""
     row = ROWS[error.reason]
-    retryable = row.retryable and not output_sent
-    reason = row.reason or error.reason.value
+    retryable = error.retryable and not output_sent
     delay = ()
     if retryable:
         delay = _delay_headers(retry_delay_s(error.retry_after_s, call.previous_attempts, fraction))
     return ErrorResponse(
         status=row.status,
         type=row.type,
-        code=row.code or reason.lower(),
+        code=row.code or error.reason.lower(),
         message=_in_openai_terms(sanitise(error.message)),
         param=_param(error),
         headers=(
             *response_metadata(call),
-            ("x-error-reason", reason),
+            ("x-error-reason", error.reason.value),
             ("x-should-retry", "true" if retryable else "false"),
             *delay,
         ),

@@ -4,8 +4,6 @@ import pytest
 
 from togetherchat_server.domain.call import Call, Progress
 from togetherchat_server.domain.reasons import FieldViolation, Reason, ServiceError
-from togetherchat_server.frontends.grpc.status import ROWS as GRPC_ROWS
-from togetherchat_server.frontends.grpc.status import Pushback
 from togetherchat_server.frontends.http.openai.errors import ROWS, error_response
 
 
@@ -34,10 +32,14 @@ def test_the_table_is_total():
 
 
 @pytest.mark.parametrize("reason", Reason)
-def test_a_retry_is_advised_where_grpc_advises_one(reason):
-    """The two frontends agree on this, and on the reason."""
-    assert (GRPC_ROWS[reason].pushback is Pushback.DELAY) == ROWS[reason].retryable
-    assert GRPC_ROWS[reason].reason == ROWS[reason].reason
+@pytest.mark.parametrize("retryable", [None, False, True])
+def test_a_retry_is_advised_if_the_error_is_retryable(reason, retryable):
+    """The table of reasons decides, or else the error itself."""
+    expected = reason.row.retryable if retryable is None else retryable
+
+    assert ("true" if expected else "false") == headers(response(reason, retryable=retryable))[
+        "x-should-retry"
+    ]
 
 
 @pytest.mark.parametrize("reason", Reason)

@@ -43,7 +43,7 @@ public final class ChatException extends RuntimeException {
         return code;
     }
 
-    /** The service's reason, such as {@code RATE_LIMITED}. Empty if the service sent none. */
+    /** One of {@link ErrorReason}, or a reason of a later version. Empty if the service sent none. */
     public String reason() {
         return details.reason();
     }

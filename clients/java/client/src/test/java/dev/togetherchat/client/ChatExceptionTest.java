@@ -75,7 +75,7 @@ class ChatExceptionTest {
                 "x-error-retryable",
                 "true"));
         assertEquals(Status.Code.RESOURCE_EXHAUSTED, failed.code());
-        assertEquals("RATE_LIMITED", failed.reason());
+        assertEquals(ErrorReason.RATE_LIMITED, failed.reason());
         assertEquals("too many", failed.statusMessage());
         assertEquals("theirs", failed.requestId());
         assertEquals(Optional.of(true), failed.retryable());

@@ -12,6 +12,7 @@ import com.google.gson.JsonParser;
 import dev.togetherchat.client.CallSettings;
 import dev.togetherchat.client.ChatException;
 import dev.togetherchat.client.CompletionStream;
+import dev.togetherchat.client.ErrorReason;
 import dev.togetherchat.client.TogetherChat;
 import dev.togetherchat.client.Violation;
 import dev.togetherchat.conformance.Actor;
@@ -136,7 +137,7 @@ class RealServiceTest {
     void anExhaustedQuotaIsNotRetried() {
         ChatException failed =
                 assertThrows(ChatException.class, () -> chat.complete(ask("sandbox/error-429-quota", "Hi")));
-        assertEquals("QUOTA_EXHAUSTED", failed.reason());
+        assertEquals(ErrorReason.QUOTA_EXHAUSTED, failed.reason());
         assertEquals(Optional.of(false), failed.retryable());
         assertEquals(1, service.requestLog("sandbox/error-429-quota").size());
     }
