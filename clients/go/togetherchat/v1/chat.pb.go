@@ -18,6 +18,7 @@ package togetherchatv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -163,6 +164,114 @@ func (FinishReason) EnumDescriptor() ([]byte, []int) {
 	return file_togetherchat_v1_chat_proto_rawDescGZIP(), []int{1}
 }
 
+// The provider's field that has a message's reasoning. Together has two fields for the
+// same content, and a model uses one of them. Values may be added.
+type ReasoningField int32
+
+const (
+	// Not set. A request with reasoning is sent with `reasoning`.
+	ReasoningField_REASONING_FIELD_UNSPECIFIED ReasoningField = 0
+	// `reasoning`, which most reasoning models use.
+	ReasoningField_REASONING_FIELD_REASONING ReasoningField = 1
+	// `reasoning_content`, for example of moonshotai/Kimi-K3.
+	ReasoningField_REASONING_FIELD_REASONING_CONTENT ReasoningField = 2
+)
+
+// Enum value maps for ReasoningField.
+var (
+	ReasoningField_name = map[int32]string{
+		0: "REASONING_FIELD_UNSPECIFIED",
+		1: "REASONING_FIELD_REASONING",
+		2: "REASONING_FIELD_REASONING_CONTENT",
+	}
+	ReasoningField_value = map[string]int32{
+		"REASONING_FIELD_UNSPECIFIED":       0,
+		"REASONING_FIELD_REASONING":         1,
+		"REASONING_FIELD_REASONING_CONTENT": 2,
+	}
+)
+
+func (x ReasoningField) Enum() *ReasoningField {
+	p := new(ReasoningField)
+	*p = x
+	return p
+}
+
+func (x ReasoningField) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ReasoningField) Descriptor() protoreflect.EnumDescriptor {
+	return file_togetherchat_v1_chat_proto_enumTypes[2].Descriptor()
+}
+
+func (ReasoningField) Type() protoreflect.EnumType {
+	return &file_togetherchat_v1_chat_proto_enumTypes[2]
+}
+
+func (x ReasoningField) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ReasoningField.Descriptor instead.
+func (ReasoningField) EnumDescriptor() ([]byte, []int) {
+	return file_togetherchat_v1_chat_proto_rawDescGZIP(), []int{2}
+}
+
+// What the provider does when `max_tokens` does not fit the model's context length.
+// Values may be added.
+type ContextLengthExceededBehavior int32
+
+const (
+	// Not set. The provider's default applies, which is ERROR.
+	ContextLengthExceededBehavior_CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_UNSPECIFIED ContextLengthExceededBehavior = 0
+	// Reject the call: INVALID_ARGUMENT with the reason CONTEXT_LENGTH_EXCEEDED (`error`).
+	ContextLengthExceededBehavior_CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_ERROR ContextLengthExceededBehavior = 1
+	// Lower `max_tokens` to fit. The prompt is not cut (`truncate`).
+	ContextLengthExceededBehavior_CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_TRUNCATE ContextLengthExceededBehavior = 2
+)
+
+// Enum value maps for ContextLengthExceededBehavior.
+var (
+	ContextLengthExceededBehavior_name = map[int32]string{
+		0: "CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_UNSPECIFIED",
+		1: "CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_ERROR",
+		2: "CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_TRUNCATE",
+	}
+	ContextLengthExceededBehavior_value = map[string]int32{
+		"CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_UNSPECIFIED": 0,
+		"CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_ERROR":       1,
+		"CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_TRUNCATE":    2,
+	}
+)
+
+func (x ContextLengthExceededBehavior) Enum() *ContextLengthExceededBehavior {
+	p := new(ContextLengthExceededBehavior)
+	*p = x
+	return p
+}
+
+func (x ContextLengthExceededBehavior) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ContextLengthExceededBehavior) Descriptor() protoreflect.EnumDescriptor {
+	return file_togetherchat_v1_chat_proto_enumTypes[3].Descriptor()
+}
+
+func (ContextLengthExceededBehavior) Type() protoreflect.EnumType {
+	return &file_togetherchat_v1_chat_proto_enumTypes[3]
+}
+
+func (x ContextLengthExceededBehavior) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ContextLengthExceededBehavior.Descriptor instead.
+func (ContextLengthExceededBehavior) EnumDescriptor() ([]byte, []int) {
+	return file_togetherchat_v1_chat_proto_rawDescGZIP(), []int{3}
+}
+
 // Whether the model may or must call tools. Values may be added.
 type ToolChoiceMode int32
 
@@ -204,11 +313,11 @@ func (x ToolChoiceMode) String() string {
 }
 
 func (ToolChoiceMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_togetherchat_v1_chat_proto_enumTypes[2].Descriptor()
+	return file_togetherchat_v1_chat_proto_enumTypes[4].Descriptor()
 }
 
 func (ToolChoiceMode) Type() protoreflect.EnumType {
-	return &file_togetherchat_v1_chat_proto_enumTypes[2]
+	return &file_togetherchat_v1_chat_proto_enumTypes[4]
 }
 
 func (x ToolChoiceMode) Number() protoreflect.EnumNumber {
@@ -217,7 +326,7 @@ func (x ToolChoiceMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ToolChoiceMode.Descriptor instead.
 func (ToolChoiceMode) EnumDescriptor() ([]byte, []int) {
-	return file_togetherchat_v1_chat_proto_rawDescGZIP(), []int{2}
+	return file_togetherchat_v1_chat_proto_rawDescGZIP(), []int{4}
 }
 
 // One turn of a conversation. Requests and responses use the same type: append an
@@ -239,12 +348,11 @@ type Message struct {
 	ToolCallId string `protobuf:"bytes,5,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
 	// Optional. The model's reasoning, where the model shows it. ROLE_ASSISTANT only.
 	Reasoning string `protobuf:"bytes,6,opt,name=reasoning,proto3" json:"reasoning,omitempty"`
-	// Optional. The provider's key that had the reasoning: `reasoning` or
-	// `reasoning_content`. In a request, the key under which the reasoning is sent.
-	// Empty means `reasoning`.
-	ReasoningKey  string `protobuf:"bytes,7,opt,name=reasoning_key,json=reasoningKey,proto3" json:"reasoning_key,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Optional. The provider's field that had the reasoning. In a request, the field in
+	// which the reasoning is sent, so that a model reads it where it wrote it.
+	ReasoningField ReasoningField `protobuf:"varint,7,opt,name=reasoning_field,json=reasoningField,proto3,enum=togetherchat.v1.ReasoningField" json:"reasoning_field,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Message) Reset() {
@@ -319,11 +427,11 @@ func (x *Message) GetReasoning() string {
 	return ""
 }
 
-func (x *Message) GetReasoningKey() string {
+func (x *Message) GetReasoningField() ReasoningField {
 	if x != nil {
-		return x.ReasoningKey
+		return x.ReasoningField
 	}
-	return ""
+	return ReasoningField_REASONING_FIELD_UNSPECIFIED
 }
 
 // One part of a message's content.
@@ -1264,7 +1372,8 @@ type Choice struct {
 	FinishReasonRaw string `protobuf:"bytes,4,opt,name=finish_reason_raw,json=finishReasonRaw,proto3" json:"finish_reason_raw,omitempty"`
 	// Log probabilities. Set when the request asked for them and the provider sent them.
 	Logprobs *Logprobs `protobuf:"bytes,5,opt,name=logprobs,proto3" json:"logprobs,omitempty"`
-	// The seed that was used. Often above the range of a signed 64-bit integer.
+	// The seed that was used, 0 to 2^64 - 1. `CompleteRequest.seed` accepts it. Unset where
+	// the provider sent none.
 	Seed          *uint64 `protobuf:"varint,6,opt,name=seed,proto3,oneof" json:"seed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1401,7 +1510,7 @@ type TokenLogprob struct {
 	// The token's bytes. Needed for tokens that are not whole characters.
 	Bytes []byte `protobuf:"bytes,4,opt,name=bytes,proto3,oneof" json:"bytes,omitempty"`
 	// The most likely alternatives at this position, most likely first.
-	Top           []*TopLogprob `protobuf:"bytes,5,rep,name=top,proto3" json:"top,omitempty"`
+	TopLogprobs   []*TopLogprob `protobuf:"bytes,5,rep,name=top_logprobs,json=topLogprobs,proto3" json:"top_logprobs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1464,9 +1573,9 @@ func (x *TokenLogprob) GetBytes() []byte {
 	return nil
 }
 
-func (x *TokenLogprob) GetTop() []*TopLogprob {
+func (x *TokenLogprob) GetTopLogprobs() []*TopLogprob {
 	if x != nil {
-		return x.Top
+		return x.TopLogprobs
 	}
 	return nil
 }
@@ -1535,7 +1644,7 @@ func (x *TopLogprob) GetBytes() []byte {
 	return nil
 }
 
-// Tokens, cost and time of a call.
+// Tokens and cost of a call.
 type Usage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Tokens of the prompt.
@@ -1551,9 +1660,7 @@ type Usage struct {
 	// Cost in 1e-9 USD at the catalog's price. Unset where the price is unknown.
 	CostNanoUsd *int64 `protobuf:"varint,6,opt,name=cost_nano_usd,json=costNanoUsd,proto3,oneof" json:"cost_nano_usd,omitempty"`
 	// True where the provider sent no usage and this service counted the tokens itself.
-	Estimated bool `protobuf:"varint,7,opt,name=estimated,proto3" json:"estimated,omitempty"`
-	// Durations of the call.
-	Timings       *Timings `protobuf:"bytes,8,opt,name=timings,proto3" json:"timings,omitempty"`
+	Estimated     bool `protobuf:"varint,7,opt,name=estimated,proto3" json:"estimated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1637,22 +1744,16 @@ func (x *Usage) GetEstimated() bool {
 	return false
 }
 
-func (x *Usage) GetTimings() *Timings {
-	if x != nil {
-		return x.Timings
-	}
-	return nil
-}
-
-// Durations inside the service, in milliseconds.
+// How long the parts of a call took, as this service measured them.
 type Timings struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Time spent in the admission queue.
-	QueueMs *int32 `protobuf:"varint,1,opt,name=queue_ms,json=queueMs,proto3,oneof" json:"queue_ms,omitempty"`
-	// Time from the arrival of the call to the first delta. Streams only.
-	FirstTokenMs *int32 `protobuf:"varint,2,opt,name=first_token_ms,json=firstTokenMs,proto3,oneof" json:"first_token_ms,omitempty"`
+	// Time spent in the admission queue. Zero where the call did not wait.
+	QueueDuration *durationpb.Duration `protobuf:"bytes,1,opt,name=queue_duration,json=queueDuration,proto3" json:"queue_duration,omitempty"`
+	// Time from the arrival of the call to the first delta. Unset for Complete, and for a
+	// stream without a delta.
+	FirstTokenDuration *durationpb.Duration `protobuf:"bytes,2,opt,name=first_token_duration,json=firstTokenDuration,proto3" json:"first_token_duration,omitempty"`
 	// Time from the arrival of the call to its last message.
-	TotalMs       *int32 `protobuf:"varint,3,opt,name=total_ms,json=totalMs,proto3,oneof" json:"total_ms,omitempty"`
+	TotalDuration *durationpb.Duration `protobuf:"bytes,3,opt,name=total_duration,json=totalDuration,proto3" json:"total_duration,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1687,25 +1788,25 @@ func (*Timings) Descriptor() ([]byte, []int) {
 	return file_togetherchat_v1_chat_proto_rawDescGZIP(), []int{18}
 }
 
-func (x *Timings) GetQueueMs() int32 {
-	if x != nil && x.QueueMs != nil {
-		return *x.QueueMs
+func (x *Timings) GetQueueDuration() *durationpb.Duration {
+	if x != nil {
+		return x.QueueDuration
 	}
-	return 0
+	return nil
 }
 
-func (x *Timings) GetFirstTokenMs() int32 {
-	if x != nil && x.FirstTokenMs != nil {
-		return *x.FirstTokenMs
+func (x *Timings) GetFirstTokenDuration() *durationpb.Duration {
+	if x != nil {
+		return x.FirstTokenDuration
 	}
-	return 0
+	return nil
 }
 
-func (x *Timings) GetTotalMs() int32 {
-	if x != nil && x.TotalMs != nil {
-		return *x.TotalMs
+func (x *Timings) GetTotalDuration() *durationpb.Duration {
+	if x != nil {
+		return x.TotalDuration
 	}
-	return 0
+	return nil
 }
 
 // A warning of the provider or of this service about a valid response.
@@ -1813,7 +1914,7 @@ var File_togetherchat_v1_chat_proto protoreflect.FileDescriptor
 
 const file_togetherchat_v1_chat_proto_rawDesc = "" +
 	"\n" +
-	"\x1atogetherchat/v1/chat.proto\x12\x0ftogetherchat.v1\"\x9f\x02\n" +
+	"\x1atogetherchat/v1/chat.proto\x12\x0ftogetherchat.v1\x1a\x1egoogle/protobuf/duration.proto\"\xc4\x02\n" +
 	"\aMessage\x12)\n" +
 	"\x04role\x18\x01 \x01(\x0e2\x15.togetherchat.v1.RoleR\x04role\x126\n" +
 	"\acontent\x18\x02 \x03(\v2\x1c.togetherchat.v1.ContentPartR\acontent\x12\x12\n" +
@@ -1822,8 +1923,8 @@ const file_togetherchat_v1_chat_proto_rawDesc = "" +
 	"tool_calls\x18\x04 \x03(\v2\x19.togetherchat.v1.ToolCallR\ttoolCalls\x12 \n" +
 	"\ftool_call_id\x18\x05 \x01(\tR\n" +
 	"toolCallId\x12\x1c\n" +
-	"\treasoning\x18\x06 \x01(\tR\treasoning\x12#\n" +
-	"\rreasoning_key\x18\a \x01(\tR\freasoningKey\"\xc9\x01\n" +
+	"\treasoning\x18\x06 \x01(\tR\treasoning\x12H\n" +
+	"\x0freasoning_field\x18\a \x01(\x0e2\x1f.togetherchat.v1.ReasoningFieldR\x0ereasoningField\"\xc9\x01\n" +
 	"\vContentPart\x12\x14\n" +
 	"\x04text\x18\x01 \x01(\tH\x00R\x04text\x12.\n" +
 	"\x05image\x18\x02 \x01(\v2\x16.togetherchat.v1.ImageH\x00R\x05image\x12\x1d\n" +
@@ -1888,13 +1989,13 @@ const file_togetherchat_v1_chat_proto_rawDesc = "" +
 	"\x04seed\x18\x06 \x01(\x04H\x00R\x04seed\x88\x01\x01B\a\n" +
 	"\x05_seed\"A\n" +
 	"\bLogprobs\x125\n" +
-	"\x06tokens\x18\x01 \x03(\v2\x1d.togetherchat.v1.TokenLogprobR\x06tokens\"\xd0\x01\n" +
+	"\x06tokens\x18\x01 \x03(\v2\x1d.togetherchat.v1.TokenLogprobR\x06tokens\"\xe1\x01\n" +
 	"\fTokenLogprob\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1e\n" +
 	"\btoken_id\x18\x02 \x01(\x05H\x00R\atokenId\x88\x01\x01\x12\x1d\n" +
 	"\alogprob\x18\x03 \x01(\x01H\x01R\alogprob\x88\x01\x01\x12\x19\n" +
-	"\x05bytes\x18\x04 \x01(\fH\x02R\x05bytes\x88\x01\x01\x12-\n" +
-	"\x03top\x18\x05 \x03(\v2\x1b.togetherchat.v1.TopLogprobR\x03topB\v\n" +
+	"\x05bytes\x18\x04 \x01(\fH\x02R\x05bytes\x88\x01\x01\x12>\n" +
+	"\ftop_logprobs\x18\x05 \x03(\v2\x1b.togetherchat.v1.TopLogprobR\vtopLogprobsB\v\n" +
 	"\t_token_idB\n" +
 	"\n" +
 	"\b_logprobB\b\n" +
@@ -1906,7 +2007,7 @@ const file_togetherchat_v1_chat_proto_rawDesc = "" +
 	"\x05bytes\x18\x03 \x01(\fH\x01R\x05bytes\x88\x01\x01B\n" +
 	"\n" +
 	"\b_logprobB\b\n" +
-	"\x06_bytes\"\x8a\x03\n" +
+	"\x06_bytes\"\xd6\x02\n" +
 	"\x05Usage\x12#\n" +
 	"\rprompt_tokens\x18\x01 \x01(\x05R\fpromptTokens\x12+\n" +
 	"\x11completion_tokens\x18\x02 \x01(\x05R\x10completionTokens\x12!\n" +
@@ -1914,18 +2015,14 @@ const file_togetherchat_v1_chat_proto_rawDesc = "" +
 	"\rcached_tokens\x18\x04 \x01(\x05H\x00R\fcachedTokens\x88\x01\x01\x12.\n" +
 	"\x10reasoning_tokens\x18\x05 \x01(\x05H\x01R\x0freasoningTokens\x88\x01\x01\x12'\n" +
 	"\rcost_nano_usd\x18\x06 \x01(\x03H\x02R\vcostNanoUsd\x88\x01\x01\x12\x1c\n" +
-	"\testimated\x18\a \x01(\bR\testimated\x122\n" +
-	"\atimings\x18\b \x01(\v2\x18.togetherchat.v1.TimingsR\atimingsB\x10\n" +
+	"\testimated\x18\a \x01(\bR\testimatedB\x10\n" +
 	"\x0e_cached_tokensB\x13\n" +
 	"\x11_reasoning_tokensB\x10\n" +
-	"\x0e_cost_nano_usd\"\xa1\x01\n" +
-	"\aTimings\x12\x1e\n" +
-	"\bqueue_ms\x18\x01 \x01(\x05H\x00R\aqueueMs\x88\x01\x01\x12)\n" +
-	"\x0efirst_token_ms\x18\x02 \x01(\x05H\x01R\ffirstTokenMs\x88\x01\x01\x12\x1e\n" +
-	"\btotal_ms\x18\x03 \x01(\x05H\x02R\atotalMs\x88\x01\x01B\v\n" +
-	"\t_queue_msB\x11\n" +
-	"\x0f_first_token_msB\v\n" +
-	"\t_total_ms\"#\n" +
+	"\x0e_cost_nano_usd\"\xda\x01\n" +
+	"\aTimings\x12@\n" +
+	"\x0equeue_duration\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\rqueueDuration\x12K\n" +
+	"\x14first_token_duration\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x12firstTokenDuration\x12@\n" +
+	"\x0etotal_duration\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\rtotalDuration\"#\n" +
 	"\aWarning\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\tR\amessage\"Y\n" +
 	"\fEchoedPrompt\x12\x12\n" +
@@ -1944,7 +2041,15 @@ const file_togetherchat_v1_chat_proto_rawDesc = "" +
 	"\x14FINISH_REASON_LENGTH\x10\x02\x12\x1c\n" +
 	"\x18FINISH_REASON_TOOL_CALLS\x10\x03\x12 \n" +
 	"\x1cFINISH_REASON_CONTENT_FILTER\x10\x04\x12\x17\n" +
-	"\x13FINISH_REASON_OTHER\x10\x05*\x87\x01\n" +
+	"\x13FINISH_REASON_OTHER\x10\x05*w\n" +
+	"\x0eReasoningField\x12\x1f\n" +
+	"\x1bREASONING_FIELD_UNSPECIFIED\x10\x00\x12\x1d\n" +
+	"\x19REASONING_FIELD_REASONING\x10\x01\x12%\n" +
+	"!REASONING_FIELD_REASONING_CONTENT\x10\x02*\xac\x01\n" +
+	"\x1dContextLengthExceededBehavior\x120\n" +
+	",CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_UNSPECIFIED\x10\x00\x12*\n" +
+	"&CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_ERROR\x10\x01\x12-\n" +
+	")CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_TRUNCATE\x10\x02*\x87\x01\n" +
 	"\x0eToolChoiceMode\x12 \n" +
 	"\x1cTOOL_CHOICE_MODE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15TOOL_CHOICE_MODE_AUTO\x10\x01\x12\x19\n" +
@@ -1964,58 +2069,64 @@ func file_togetherchat_v1_chat_proto_rawDescGZIP() []byte {
 	return file_togetherchat_v1_chat_proto_rawDescData
 }
 
-var file_togetherchat_v1_chat_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_togetherchat_v1_chat_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
 var file_togetherchat_v1_chat_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_togetherchat_v1_chat_proto_goTypes = []any{
-	(Role)(0),                // 0: togetherchat.v1.Role
-	(FinishReason)(0),        // 1: togetherchat.v1.FinishReason
-	(ToolChoiceMode)(0),      // 2: togetherchat.v1.ToolChoiceMode
-	(*Message)(nil),          // 3: togetherchat.v1.Message
-	(*ContentPart)(nil),      // 4: togetherchat.v1.ContentPart
-	(*Image)(nil),            // 5: togetherchat.v1.Image
-	(*Audio)(nil),            // 6: togetherchat.v1.Audio
-	(*Tool)(nil),             // 7: togetherchat.v1.Tool
-	(*FunctionTool)(nil),     // 8: togetherchat.v1.FunctionTool
-	(*ToolCall)(nil),         // 9: togetherchat.v1.ToolCall
-	(*FunctionCall)(nil),     // 10: togetherchat.v1.FunctionCall
-	(*ToolChoice)(nil),       // 11: togetherchat.v1.ToolChoice
-	(*ResponseFormat)(nil),   // 12: togetherchat.v1.ResponseFormat
-	(*TextFormat)(nil),       // 13: togetherchat.v1.TextFormat
-	(*JsonObjectFormat)(nil), // 14: togetherchat.v1.JsonObjectFormat
-	(*JsonSchemaFormat)(nil), // 15: togetherchat.v1.JsonSchemaFormat
-	(*Choice)(nil),           // 16: togetherchat.v1.Choice
-	(*Logprobs)(nil),         // 17: togetherchat.v1.Logprobs
-	(*TokenLogprob)(nil),     // 18: togetherchat.v1.TokenLogprob
-	(*TopLogprob)(nil),       // 19: togetherchat.v1.TopLogprob
-	(*Usage)(nil),            // 20: togetherchat.v1.Usage
-	(*Timings)(nil),          // 21: togetherchat.v1.Timings
-	(*Warning)(nil),          // 22: togetherchat.v1.Warning
-	(*EchoedPrompt)(nil),     // 23: togetherchat.v1.EchoedPrompt
+	(Role)(0),                          // 0: togetherchat.v1.Role
+	(FinishReason)(0),                  // 1: togetherchat.v1.FinishReason
+	(ReasoningField)(0),                // 2: togetherchat.v1.ReasoningField
+	(ContextLengthExceededBehavior)(0), // 3: togetherchat.v1.ContextLengthExceededBehavior
+	(ToolChoiceMode)(0),                // 4: togetherchat.v1.ToolChoiceMode
+	(*Message)(nil),                    // 5: togetherchat.v1.Message
+	(*ContentPart)(nil),                // 6: togetherchat.v1.ContentPart
+	(*Image)(nil),                      // 7: togetherchat.v1.Image
+	(*Audio)(nil),                      // 8: togetherchat.v1.Audio
+	(*Tool)(nil),                       // 9: togetherchat.v1.Tool
+	(*FunctionTool)(nil),               // 10: togetherchat.v1.FunctionTool
+	(*ToolCall)(nil),                   // 11: togetherchat.v1.ToolCall
+	(*FunctionCall)(nil),               // 12: togetherchat.v1.FunctionCall
+	(*ToolChoice)(nil),                 // 13: togetherchat.v1.ToolChoice
+	(*ResponseFormat)(nil),             // 14: togetherchat.v1.ResponseFormat
+	(*TextFormat)(nil),                 // 15: togetherchat.v1.TextFormat
+	(*JsonObjectFormat)(nil),           // 16: togetherchat.v1.JsonObjectFormat
+	(*JsonSchemaFormat)(nil),           // 17: togetherchat.v1.JsonSchemaFormat
+	(*Choice)(nil),                     // 18: togetherchat.v1.Choice
+	(*Logprobs)(nil),                   // 19: togetherchat.v1.Logprobs
+	(*TokenLogprob)(nil),               // 20: togetherchat.v1.TokenLogprob
+	(*TopLogprob)(nil),                 // 21: togetherchat.v1.TopLogprob
+	(*Usage)(nil),                      // 22: togetherchat.v1.Usage
+	(*Timings)(nil),                    // 23: togetherchat.v1.Timings
+	(*Warning)(nil),                    // 24: togetherchat.v1.Warning
+	(*EchoedPrompt)(nil),               // 25: togetherchat.v1.EchoedPrompt
+	(*durationpb.Duration)(nil),        // 26: google.protobuf.Duration
 }
 var file_togetherchat_v1_chat_proto_depIdxs = []int32{
 	0,  // 0: togetherchat.v1.Message.role:type_name -> togetherchat.v1.Role
-	4,  // 1: togetherchat.v1.Message.content:type_name -> togetherchat.v1.ContentPart
-	9,  // 2: togetherchat.v1.Message.tool_calls:type_name -> togetherchat.v1.ToolCall
-	5,  // 3: togetherchat.v1.ContentPart.image:type_name -> togetherchat.v1.Image
-	6,  // 4: togetherchat.v1.ContentPart.audio:type_name -> togetherchat.v1.Audio
-	8,  // 5: togetherchat.v1.Tool.function:type_name -> togetherchat.v1.FunctionTool
-	10, // 6: togetherchat.v1.ToolCall.function:type_name -> togetherchat.v1.FunctionCall
-	2,  // 7: togetherchat.v1.ToolChoice.mode:type_name -> togetherchat.v1.ToolChoiceMode
-	13, // 8: togetherchat.v1.ResponseFormat.text:type_name -> togetherchat.v1.TextFormat
-	14, // 9: togetherchat.v1.ResponseFormat.json_object:type_name -> togetherchat.v1.JsonObjectFormat
-	15, // 10: togetherchat.v1.ResponseFormat.json_schema:type_name -> togetherchat.v1.JsonSchemaFormat
-	3,  // 11: togetherchat.v1.Choice.message:type_name -> togetherchat.v1.Message
-	1,  // 12: togetherchat.v1.Choice.finish_reason:type_name -> togetherchat.v1.FinishReason
-	17, // 13: togetherchat.v1.Choice.logprobs:type_name -> togetherchat.v1.Logprobs
-	18, // 14: togetherchat.v1.Logprobs.tokens:type_name -> togetherchat.v1.TokenLogprob
-	19, // 15: togetherchat.v1.TokenLogprob.top:type_name -> togetherchat.v1.TopLogprob
-	21, // 16: togetherchat.v1.Usage.timings:type_name -> togetherchat.v1.Timings
-	17, // 17: togetherchat.v1.EchoedPrompt.logprobs:type_name -> togetherchat.v1.Logprobs
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	6,  // 1: togetherchat.v1.Message.content:type_name -> togetherchat.v1.ContentPart
+	11, // 2: togetherchat.v1.Message.tool_calls:type_name -> togetherchat.v1.ToolCall
+	2,  // 3: togetherchat.v1.Message.reasoning_field:type_name -> togetherchat.v1.ReasoningField
+	7,  // 4: togetherchat.v1.ContentPart.image:type_name -> togetherchat.v1.Image
+	8,  // 5: togetherchat.v1.ContentPart.audio:type_name -> togetherchat.v1.Audio
+	10, // 6: togetherchat.v1.Tool.function:type_name -> togetherchat.v1.FunctionTool
+	12, // 7: togetherchat.v1.ToolCall.function:type_name -> togetherchat.v1.FunctionCall
+	4,  // 8: togetherchat.v1.ToolChoice.mode:type_name -> togetherchat.v1.ToolChoiceMode
+	15, // 9: togetherchat.v1.ResponseFormat.text:type_name -> togetherchat.v1.TextFormat
+	16, // 10: togetherchat.v1.ResponseFormat.json_object:type_name -> togetherchat.v1.JsonObjectFormat
+	17, // 11: togetherchat.v1.ResponseFormat.json_schema:type_name -> togetherchat.v1.JsonSchemaFormat
+	5,  // 12: togetherchat.v1.Choice.message:type_name -> togetherchat.v1.Message
+	1,  // 13: togetherchat.v1.Choice.finish_reason:type_name -> togetherchat.v1.FinishReason
+	19, // 14: togetherchat.v1.Choice.logprobs:type_name -> togetherchat.v1.Logprobs
+	20, // 15: togetherchat.v1.Logprobs.tokens:type_name -> togetherchat.v1.TokenLogprob
+	21, // 16: togetherchat.v1.TokenLogprob.top_logprobs:type_name -> togetherchat.v1.TopLogprob
+	26, // 17: togetherchat.v1.Timings.queue_duration:type_name -> google.protobuf.Duration
+	26, // 18: togetherchat.v1.Timings.first_token_duration:type_name -> google.protobuf.Duration
+	26, // 19: togetherchat.v1.Timings.total_duration:type_name -> google.protobuf.Duration
+	19, // 20: togetherchat.v1.EchoedPrompt.logprobs:type_name -> togetherchat.v1.Logprobs
+	21, // [21:21] is the sub-list for method output_type
+	21, // [21:21] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_togetherchat_v1_chat_proto_init() }
@@ -2056,13 +2167,12 @@ func file_togetherchat_v1_chat_proto_init() {
 	file_togetherchat_v1_chat_proto_msgTypes[15].OneofWrappers = []any{}
 	file_togetherchat_v1_chat_proto_msgTypes[16].OneofWrappers = []any{}
 	file_togetherchat_v1_chat_proto_msgTypes[17].OneofWrappers = []any{}
-	file_togetherchat_v1_chat_proto_msgTypes[18].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_togetherchat_v1_chat_proto_rawDesc), len(file_togetherchat_v1_chat_proto_rawDesc)),
-			NumEnums:      3,
+			NumEnums:      5,
 			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,

@@ -13,13 +13,15 @@
 
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import type { Duration } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration } from "@bufbuild/protobuf/wkt";
 import type { Message as Message$1 } from "@bufbuild/protobuf";
 
 /**
  * Describes the file togetherchat/v1/chat.proto.
  */
 export const file_togetherchat_v1_chat: GenFile = /*@__PURE__*/
-  fileDesc("Chp0b2dldGhlcmNoYXQvdjEvY2hhdC5wcm90bxIPdG9nZXRoZXJjaGF0LnYxItoBCgdNZXNzYWdlEiMKBHJvbGUYASABKA4yFS50b2dldGhlcmNoYXQudjEuUm9sZRItCgdjb250ZW50GAIgAygLMhwudG9nZXRoZXJjaGF0LnYxLkNvbnRlbnRQYXJ0EgwKBG5hbWUYAyABKAkSLQoKdG9vbF9jYWxscxgEIAMoCzIZLnRvZ2V0aGVyY2hhdC52MS5Ub29sQ2FsbBIUCgx0b29sX2NhbGxfaWQYBSABKAkSEQoJcmVhc29uaW5nGAYgASgJEhUKDXJlYXNvbmluZ19rZXkYByABKAkioQEKC0NvbnRlbnRQYXJ0Eg4KBHRleHQYASABKAlIABInCgVpbWFnZRgCIAEoCzIWLnRvZ2V0aGVyY2hhdC52MS5JbWFnZUgAEhMKCXZpZGVvX3VybBgDIAEoCUgAEhMKCWF1ZGlvX3VybBgEIAEoCUgAEicKBWF1ZGlvGAUgASgLMhYudG9nZXRoZXJjaGF0LnYxLkF1ZGlvSABCBgoEcGFydCJECgVJbWFnZRINCgN1cmwYASABKAlIABIOCgRkYXRhGAIgASgMSAASEgoKbWVkaWFfdHlwZRgDIAEoCUIICgZzb3VyY2UiJQoFQXVkaW8SDAoEZGF0YRgBIAEoDBIOCgZmb3JtYXQYAiABKAkiQQoEVG9vbBIxCghmdW5jdGlvbhgBIAEoCzIdLnRvZ2V0aGVyY2hhdC52MS5GdW5jdGlvblRvb2xIAEIGCgR0b29sImoKDEZ1bmN0aW9uVG9vbBIMCgRuYW1lGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJEhcKD3BhcmFtZXRlcnNfanNvbhgDIAEoCRITCgZzdHJpY3QYBCABKAhIAIgBAUIJCgdfc3RyaWN0IlEKCFRvb2xDYWxsEgoKAmlkGAEgASgJEjEKCGZ1bmN0aW9uGAIgASgLMh0udG9nZXRoZXJjaGF0LnYxLkZ1bmN0aW9uQ2FsbEgAQgYKBGNhbGwiLwoMRnVuY3Rpb25DYWxsEgwKBG5hbWUYASABKAkSEQoJYXJndW1lbnRzGAIgASgJImAKClRvb2xDaG9pY2USLwoEbW9kZRgBIAEoDjIfLnRvZ2V0aGVyY2hhdC52MS5Ub29sQ2hvaWNlTW9kZUgAEhcKDWZ1bmN0aW9uX25hbWUYAiABKAlIAEIICgZjaG9pY2UizAEKDlJlc3BvbnNlRm9ybWF0EisKBHRleHQYASABKAsyGy50b2dldGhlcmNoYXQudjEuVGV4dEZvcm1hdEgAEjgKC2pzb25fb2JqZWN0GAIgASgLMiEudG9nZXRoZXJjaGF0LnYxLkpzb25PYmplY3RGb3JtYXRIABI4Cgtqc29uX3NjaGVtYRgDIAEoCzIhLnRvZ2V0aGVyY2hhdC52MS5Kc29uU2NoZW1hRm9ybWF0SAASDwoFcmVnZXgYBCABKAlIAEIICgZmb3JtYXQiDAoKVGV4dEZvcm1hdCISChBKc29uT2JqZWN0Rm9ybWF0ImoKEEpzb25TY2hlbWFGb3JtYXQSDAoEbmFtZRgBIAEoCRITCgtkZXNjcmlwdGlvbhgCIAEoCRITCgtzY2hlbWFfanNvbhgDIAEoCRITCgZzdHJpY3QYBCABKAhIAIgBAUIJCgdfc3RyaWN0ItwBCgZDaG9pY2USDQoFaW5kZXgYASABKAUSKQoHbWVzc2FnZRgCIAEoCzIYLnRvZ2V0aGVyY2hhdC52MS5NZXNzYWdlEjQKDWZpbmlzaF9yZWFzb24YAyABKA4yHS50b2dldGhlcmNoYXQudjEuRmluaXNoUmVhc29uEhkKEWZpbmlzaF9yZWFzb25fcmF3GAQgASgJEisKCGxvZ3Byb2JzGAUgASgLMhkudG9nZXRoZXJjaGF0LnYxLkxvZ3Byb2JzEhEKBHNlZWQYBiABKARIAIgBAUIHCgVfc2VlZCI5CghMb2dwcm9icxItCgZ0b2tlbnMYASADKAsyHS50b2dldGhlcmNoYXQudjEuVG9rZW5Mb2dwcm9iIqsBCgxUb2tlbkxvZ3Byb2ISDQoFdG9rZW4YASABKAkSFQoIdG9rZW5faWQYAiABKAVIAIgBARIUCgdsb2dwcm9iGAMgASgBSAGIAQESEgoFYnl0ZXMYBCABKAxIAogBARIoCgN0b3AYBSADKAsyGy50b2dldGhlcmNoYXQudjEuVG9wTG9ncHJvYkILCglfdG9rZW5faWRCCgoIX2xvZ3Byb2JCCAoGX2J5dGVzIlsKClRvcExvZ3Byb2ISDQoFdG9rZW4YASABKAkSFAoHbG9ncHJvYhgCIAEoAUgAiAEBEhIKBWJ5dGVzGAMgASgMSAGIAQFCCgoIX2xvZ3Byb2JCCAoGX2J5dGVzIp0CCgVVc2FnZRIVCg1wcm9tcHRfdG9rZW5zGAEgASgFEhkKEWNvbXBsZXRpb25fdG9rZW5zGAIgASgFEhQKDHRvdGFsX3Rva2VucxgDIAEoBRIaCg1jYWNoZWRfdG9rZW5zGAQgASgFSACIAQESHQoQcmVhc29uaW5nX3Rva2VucxgFIAEoBUgBiAEBEhoKDWNvc3RfbmFub191c2QYBiABKANIAogBARIRCgllc3RpbWF0ZWQYByABKAgSKQoHdGltaW5ncxgIIAEoCzIYLnRvZ2V0aGVyY2hhdC52MS5UaW1pbmdzQhAKDl9jYWNoZWRfdG9rZW5zQhMKEV9yZWFzb25pbmdfdG9rZW5zQhAKDl9jb3N0X25hbm9fdXNkIoEBCgdUaW1pbmdzEhUKCHF1ZXVlX21zGAEgASgFSACIAQESGwoOZmlyc3RfdG9rZW5fbXMYAiABKAVIAYgBARIVCgh0b3RhbF9tcxgDIAEoBUgCiAEBQgsKCV9xdWV1ZV9tc0IRCg9fZmlyc3RfdG9rZW5fbXNCCwoJX3RvdGFsX21zIhoKB1dhcm5pbmcSDwoHbWVzc2FnZRgBIAEoCSJJCgxFY2hvZWRQcm9tcHQSDAoEdGV4dBgBIAEoCRIrCghsb2dwcm9icxgCIAEoCzIZLnRvZ2V0aGVyY2hhdC52MS5Mb2dwcm9icypzCgRSb2xlEhQKEFJPTEVfVU5TUEVDSUZJRUQQABIPCgtST0xFX1NZU1RFTRABEhIKDlJPTEVfREVWRUxPUEVSEAISDQoJUk9MRV9VU0VSEAMSEgoOUk9MRV9BU1NJU1RBTlQQBBINCglST0xFX1RPT0wQBSq4AQoMRmluaXNoUmVhc29uEh0KGUZJTklTSF9SRUFTT05fVU5TUEVDSUZJRUQQABIWChJGSU5JU0hfUkVBU09OX1NUT1AQARIYChRGSU5JU0hfUkVBU09OX0xFTkdUSBACEhwKGEZJTklTSF9SRUFTT05fVE9PTF9DQUxMUxADEiAKHEZJTklTSF9SRUFTT05fQ09OVEVOVF9GSUxURVIQBBIXChNGSU5JU0hfUkVBU09OX09USEVSEAUqhwEKDlRvb2xDaG9pY2VNb2RlEiAKHFRPT0xfQ0hPSUNFX01PREVfVU5TUEVDSUZJRUQQABIZChVUT09MX0NIT0lDRV9NT0RFX0FVVE8QARIZChVUT09MX0NIT0lDRV9NT0RFX05PTkUQAhIdChlUT09MX0NIT0lDRV9NT0RFX1JFUVVJUkVEEANCqQEKE2Rldi50b2dldGhlcmNoYXQudjFCCUNoYXRQcm90b1ABWk5naXRodWIuY29tL3RvZ2V0aGVyY2hhdC90b2dldGhlcmNoYXQvY2xpZW50cy9nby90b2dldGhlcmNoYXQvdjE7dG9nZXRoZXJjaGF0djGqAg9Ub2dldGhlckNoYXQuVjHKAg9Ub2dldGhlckNoYXRcVjHqAhBUb2dldGhlckNoYXQ6OlYxYgZwcm90bzM");
+  fileDesc("Chp0b2dldGhlcmNoYXQvdjEvY2hhdC5wcm90bxIPdG9nZXRoZXJjaGF0LnYxIv0BCgdNZXNzYWdlEiMKBHJvbGUYASABKA4yFS50b2dldGhlcmNoYXQudjEuUm9sZRItCgdjb250ZW50GAIgAygLMhwudG9nZXRoZXJjaGF0LnYxLkNvbnRlbnRQYXJ0EgwKBG5hbWUYAyABKAkSLQoKdG9vbF9jYWxscxgEIAMoCzIZLnRvZ2V0aGVyY2hhdC52MS5Ub29sQ2FsbBIUCgx0b29sX2NhbGxfaWQYBSABKAkSEQoJcmVhc29uaW5nGAYgASgJEjgKD3JlYXNvbmluZ19maWVsZBgHIAEoDjIfLnRvZ2V0aGVyY2hhdC52MS5SZWFzb25pbmdGaWVsZCKhAQoLQ29udGVudFBhcnQSDgoEdGV4dBgBIAEoCUgAEicKBWltYWdlGAIgASgLMhYudG9nZXRoZXJjaGF0LnYxLkltYWdlSAASEwoJdmlkZW9fdXJsGAMgASgJSAASEwoJYXVkaW9fdXJsGAQgASgJSAASJwoFYXVkaW8YBSABKAsyFi50b2dldGhlcmNoYXQudjEuQXVkaW9IAEIGCgRwYXJ0IkQKBUltYWdlEg0KA3VybBgBIAEoCUgAEg4KBGRhdGEYAiABKAxIABISCgptZWRpYV90eXBlGAMgASgJQggKBnNvdXJjZSIlCgVBdWRpbxIMCgRkYXRhGAEgASgMEg4KBmZvcm1hdBgCIAEoCSJBCgRUb29sEjEKCGZ1bmN0aW9uGAEgASgLMh0udG9nZXRoZXJjaGF0LnYxLkZ1bmN0aW9uVG9vbEgAQgYKBHRvb2wiagoMRnVuY3Rpb25Ub29sEgwKBG5hbWUYASABKAkSEwoLZGVzY3JpcHRpb24YAiABKAkSFwoPcGFyYW1ldGVyc19qc29uGAMgASgJEhMKBnN0cmljdBgEIAEoCEgAiAEBQgkKB19zdHJpY3QiUQoIVG9vbENhbGwSCgoCaWQYASABKAkSMQoIZnVuY3Rpb24YAiABKAsyHS50b2dldGhlcmNoYXQudjEuRnVuY3Rpb25DYWxsSABCBgoEY2FsbCIvCgxGdW5jdGlvbkNhbGwSDAoEbmFtZRgBIAEoCRIRCglhcmd1bWVudHMYAiABKAkiYAoKVG9vbENob2ljZRIvCgRtb2RlGAEgASgOMh8udG9nZXRoZXJjaGF0LnYxLlRvb2xDaG9pY2VNb2RlSAASFwoNZnVuY3Rpb25fbmFtZRgCIAEoCUgAQggKBmNob2ljZSLMAQoOUmVzcG9uc2VGb3JtYXQSKwoEdGV4dBgBIAEoCzIbLnRvZ2V0aGVyY2hhdC52MS5UZXh0Rm9ybWF0SAASOAoLanNvbl9vYmplY3QYAiABKAsyIS50b2dldGhlcmNoYXQudjEuSnNvbk9iamVjdEZvcm1hdEgAEjgKC2pzb25fc2NoZW1hGAMgASgLMiEudG9nZXRoZXJjaGF0LnYxLkpzb25TY2hlbWFGb3JtYXRIABIPCgVyZWdleBgEIAEoCUgAQggKBmZvcm1hdCIMCgpUZXh0Rm9ybWF0IhIKEEpzb25PYmplY3RGb3JtYXQiagoQSnNvblNjaGVtYUZvcm1hdBIMCgRuYW1lGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJEhMKC3NjaGVtYV9qc29uGAMgASgJEhMKBnN0cmljdBgEIAEoCEgAiAEBQgkKB19zdHJpY3Qi3AEKBkNob2ljZRINCgVpbmRleBgBIAEoBRIpCgdtZXNzYWdlGAIgASgLMhgudG9nZXRoZXJjaGF0LnYxLk1lc3NhZ2USNAoNZmluaXNoX3JlYXNvbhgDIAEoDjIdLnRvZ2V0aGVyY2hhdC52MS5GaW5pc2hSZWFzb24SGQoRZmluaXNoX3JlYXNvbl9yYXcYBCABKAkSKwoIbG9ncHJvYnMYBSABKAsyGS50b2dldGhlcmNoYXQudjEuTG9ncHJvYnMSEQoEc2VlZBgGIAEoBEgAiAEBQgcKBV9zZWVkIjkKCExvZ3Byb2JzEi0KBnRva2VucxgBIAMoCzIdLnRvZ2V0aGVyY2hhdC52MS5Ub2tlbkxvZ3Byb2IitAEKDFRva2VuTG9ncHJvYhINCgV0b2tlbhgBIAEoCRIVCgh0b2tlbl9pZBgCIAEoBUgAiAEBEhQKB2xvZ3Byb2IYAyABKAFIAYgBARISCgVieXRlcxgEIAEoDEgCiAEBEjEKDHRvcF9sb2dwcm9icxgFIAMoCzIbLnRvZ2V0aGVyY2hhdC52MS5Ub3BMb2dwcm9iQgsKCV90b2tlbl9pZEIKCghfbG9ncHJvYkIICgZfYnl0ZXMiWwoKVG9wTG9ncHJvYhINCgV0b2tlbhgBIAEoCRIUCgdsb2dwcm9iGAIgASgBSACIAQESEgoFYnl0ZXMYAyABKAxIAYgBAUIKCghfbG9ncHJvYkIICgZfYnl0ZXMi8gEKBVVzYWdlEhUKDXByb21wdF90b2tlbnMYASABKAUSGQoRY29tcGxldGlvbl90b2tlbnMYAiABKAUSFAoMdG90YWxfdG9rZW5zGAMgASgFEhoKDWNhY2hlZF90b2tlbnMYBCABKAVIAIgBARIdChByZWFzb25pbmdfdG9rZW5zGAUgASgFSAGIAQESGgoNY29zdF9uYW5vX3VzZBgGIAEoA0gCiAEBEhEKCWVzdGltYXRlZBgHIAEoCEIQCg5fY2FjaGVkX3Rva2Vuc0ITChFfcmVhc29uaW5nX3Rva2Vuc0IQCg5fY29zdF9uYW5vX3VzZCKoAQoHVGltaW5ncxIxCg5xdWV1ZV9kdXJhdGlvbhgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI3ChRmaXJzdF90b2tlbl9kdXJhdGlvbhgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIxCg50b3RhbF9kdXJhdGlvbhgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiIaCgdXYXJuaW5nEg8KB21lc3NhZ2UYASABKAkiSQoMRWNob2VkUHJvbXB0EgwKBHRleHQYASABKAkSKwoIbG9ncHJvYnMYAiABKAsyGS50b2dldGhlcmNoYXQudjEuTG9ncHJvYnMqcwoEUm9sZRIUChBST0xFX1VOU1BFQ0lGSUVEEAASDwoLUk9MRV9TWVNURU0QARISCg5ST0xFX0RFVkVMT1BFUhACEg0KCVJPTEVfVVNFUhADEhIKDlJPTEVfQVNTSVNUQU5UEAQSDQoJUk9MRV9UT09MEAUquAEKDEZpbmlzaFJlYXNvbhIdChlGSU5JU0hfUkVBU09OX1VOU1BFQ0lGSUVEEAASFgoSRklOSVNIX1JFQVNPTl9TVE9QEAESGAoURklOSVNIX1JFQVNPTl9MRU5HVEgQAhIcChhGSU5JU0hfUkVBU09OX1RPT0xfQ0FMTFMQAxIgChxGSU5JU0hfUkVBU09OX0NPTlRFTlRfRklMVEVSEAQSFwoTRklOSVNIX1JFQVNPTl9PVEhFUhAFKncKDlJlYXNvbmluZ0ZpZWxkEh8KG1JFQVNPTklOR19GSUVMRF9VTlNQRUNJRklFRBAAEh0KGVJFQVNPTklOR19GSUVMRF9SRUFTT05JTkcQARIlCiFSRUFTT05JTkdfRklFTERfUkVBU09OSU5HX0NPTlRFTlQQAiqsAQodQ29udGV4dExlbmd0aEV4Y2VlZGVkQmVoYXZpb3ISMAosQ09OVEVYVF9MRU5HVEhfRVhDRUVERURfQkVIQVZJT1JfVU5TUEVDSUZJRUQQABIqCiZDT05URVhUX0xFTkdUSF9FWENFRURFRF9CRUhBVklPUl9FUlJPUhABEi0KKUNPTlRFWFRfTEVOR1RIX0VYQ0VFREVEX0JFSEFWSU9SX1RSVU5DQVRFEAIqhwEKDlRvb2xDaG9pY2VNb2RlEiAKHFRPT0xfQ0hPSUNFX01PREVfVU5TUEVDSUZJRUQQABIZChVUT09MX0NIT0lDRV9NT0RFX0FVVE8QARIZChVUT09MX0NIT0lDRV9NT0RFX05PTkUQAhIdChlUT09MX0NIT0lDRV9NT0RFX1JFUVVJUkVEEANCqQEKE2Rldi50b2dldGhlcmNoYXQudjFCCUNoYXRQcm90b1ABWk5naXRodWIuY29tL3RvZ2V0aGVyY2hhdC90b2dldGhlcmNoYXQvY2xpZW50cy9nby90b2dldGhlcmNoYXQvdjE7dG9nZXRoZXJjaGF0djGqAg9Ub2dldGhlckNoYXQuVjHKAg9Ub2dldGhlckNoYXRcVjHqAhBUb2dldGhlckNoYXQ6OlYxYgZwcm90bzM", [file_google_protobuf_duration]);
 
 /**
  * One turn of a conversation. Requests and responses use the same type: append an
@@ -74,13 +76,12 @@ export type Message = Message$1<"togetherchat.v1.Message"> & {
   reasoning: string;
 
   /**
-   * Optional. The provider's key that had the reasoning: `reasoning` or
-   * `reasoning_content`. In a request, the key under which the reasoning is sent.
-   * Empty means `reasoning`.
+   * Optional. The provider's field that had the reasoning. In a request, the field in
+   * which the reasoning is sent, so that a model reads it where it wrote it.
    *
-   * @generated from field: string reasoning_key = 7;
+   * @generated from field: togetherchat.v1.ReasoningField reasoning_field = 7;
    */
-  reasoningKey: string;
+  reasoningField: ReasoningField;
 };
 
 /**
@@ -566,7 +567,8 @@ export type Choice = Message$1<"togetherchat.v1.Choice"> & {
   logprobs?: Logprobs | undefined;
 
   /**
-   * The seed that was used. Often above the range of a signed 64-bit integer.
+   * The seed that was used, 0 to 2^64 - 1. `CompleteRequest.seed` accepts it. Unset where
+   * the provider sent none.
    *
    * @generated from field: optional uint64 seed = 6;
    */
@@ -639,9 +641,9 @@ export type TokenLogprob = Message$1<"togetherchat.v1.TokenLogprob"> & {
   /**
    * The most likely alternatives at this position, most likely first.
    *
-   * @generated from field: repeated togetherchat.v1.TopLogprob top = 5;
+   * @generated from field: repeated togetherchat.v1.TopLogprob top_logprobs = 5;
    */
-  top: TopLogprob[];
+  topLogprobs: TopLogprob[];
 };
 
 /**
@@ -687,7 +689,7 @@ export const TopLogprobSchema: GenMessage<TopLogprob> = /*@__PURE__*/
   messageDesc(file_togetherchat_v1_chat, 16);
 
 /**
- * Tokens, cost and time of a call.
+ * Tokens and cost of a call.
  *
  * @generated from message togetherchat.v1.Usage
  */
@@ -740,13 +742,6 @@ export type Usage = Message$1<"togetherchat.v1.Usage"> & {
    * @generated from field: bool estimated = 7;
    */
   estimated: boolean;
-
-  /**
-   * Durations of the call.
-   *
-   * @generated from field: togetherchat.v1.Timings timings = 8;
-   */
-  timings?: Timings | undefined;
 };
 
 /**
@@ -757,31 +752,32 @@ export const UsageSchema: GenMessage<Usage> = /*@__PURE__*/
   messageDesc(file_togetherchat_v1_chat, 17);
 
 /**
- * Durations inside the service, in milliseconds.
+ * How long the parts of a call took, as this service measured them.
  *
  * @generated from message togetherchat.v1.Timings
  */
 export type Timings = Message$1<"togetherchat.v1.Timings"> & {
   /**
-   * Time spent in the admission queue.
+   * Time spent in the admission queue. Zero where the call did not wait.
    *
-   * @generated from field: optional int32 queue_ms = 1;
+   * @generated from field: google.protobuf.Duration queue_duration = 1;
    */
-  queueMs?: number | undefined;
+  queueDuration?: Duration | undefined;
 
   /**
-   * Time from the arrival of the call to the first delta. Streams only.
+   * Time from the arrival of the call to the first delta. Unset for Complete, and for a
+   * stream without a delta.
    *
-   * @generated from field: optional int32 first_token_ms = 2;
+   * @generated from field: google.protobuf.Duration first_token_duration = 2;
    */
-  firstTokenMs?: number | undefined;
+  firstTokenDuration?: Duration | undefined;
 
   /**
    * Time from the arrival of the call to its last message.
    *
-   * @generated from field: optional int32 total_ms = 3;
+   * @generated from field: google.protobuf.Duration total_duration = 3;
    */
-  totalMs?: number | undefined;
+  totalDuration?: Duration | undefined;
 };
 
 /**
@@ -954,6 +950,76 @@ export const FinishReasonSchema: GenEnum<FinishReason> = /*@__PURE__*/
   enumDesc(file_togetherchat_v1_chat, 1);
 
 /**
+ * The provider's field that has a message's reasoning. Together has two fields for the
+ * same content, and a model uses one of them. Values may be added.
+ *
+ * @generated from enum togetherchat.v1.ReasoningField
+ */
+export enum ReasoningField {
+  /**
+   * Not set. A request with reasoning is sent with `reasoning`.
+   *
+   * @generated from enum value: REASONING_FIELD_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * `reasoning`, which most reasoning models use.
+   *
+   * @generated from enum value: REASONING_FIELD_REASONING = 1;
+   */
+  REASONING = 1,
+
+  /**
+   * `reasoning_content`, for example of moonshotai/Kimi-K3.
+   *
+   * @generated from enum value: REASONING_FIELD_REASONING_CONTENT = 2;
+   */
+  REASONING_CONTENT = 2,
+}
+
+/**
+ * Describes the enum togetherchat.v1.ReasoningField.
+ */
+export const ReasoningFieldSchema: GenEnum<ReasoningField> = /*@__PURE__*/
+  enumDesc(file_togetherchat_v1_chat, 2);
+
+/**
+ * What the provider does when `max_tokens` does not fit the model's context length.
+ * Values may be added.
+ *
+ * @generated from enum togetherchat.v1.ContextLengthExceededBehavior
+ */
+export enum ContextLengthExceededBehavior {
+  /**
+   * Not set. The provider's default applies, which is ERROR.
+   *
+   * @generated from enum value: CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Reject the call: INVALID_ARGUMENT with the reason CONTEXT_LENGTH_EXCEEDED (`error`).
+   *
+   * @generated from enum value: CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_ERROR = 1;
+   */
+  ERROR = 1,
+
+  /**
+   * Lower `max_tokens` to fit. The prompt is not cut (`truncate`).
+   *
+   * @generated from enum value: CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_TRUNCATE = 2;
+   */
+  TRUNCATE = 2,
+}
+
+/**
+ * Describes the enum togetherchat.v1.ContextLengthExceededBehavior.
+ */
+export const ContextLengthExceededBehaviorSchema: GenEnum<ContextLengthExceededBehavior> = /*@__PURE__*/
+  enumDesc(file_togetherchat_v1_chat, 3);
+
+/**
  * Whether the model may or must call tools. Values may be added.
  *
  * @generated from enum togetherchat.v1.ToolChoiceMode
@@ -992,5 +1058,5 @@ export enum ToolChoiceMode {
  * Describes the enum togetherchat.v1.ToolChoiceMode.
  */
 export const ToolChoiceModeSchema: GenEnum<ToolChoiceMode> = /*@__PURE__*/
-  enumDesc(file_togetherchat_v1_chat, 2);
+  enumDesc(file_togetherchat_v1_chat, 4);
 
