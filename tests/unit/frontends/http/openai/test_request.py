@@ -29,7 +29,7 @@ def test_absent_members_are_not_set():
     """The provider's own defaults apply."""
     found = read()
 
-    assert (False, False, ()) == (found.stream, found.include_usage, found.ignored)
+    assert (False, None, ()) == (found.stream, found.include_usage, found.ignored)
     assert {"model", "messages"} == {field.name for field, _ in found.request.ListFields()}
 
 
@@ -121,7 +121,7 @@ def test_json_keeps_its_order_and_its_numbers():
 @pytest.mark.parametrize(
     ("members", "ignored"),
     [
-        ({"user": "u", "service_tier": "auto"}, ["user", "service_tier"]),
+        ({"store": True, "service_tier": "auto"}, ["store", "service_tier"]),
         ({"stream_options": {"include_obfuscation": False}}, ["stream_options.include_obfuscation"]),
         (
             {"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {}}]}]},
@@ -140,7 +140,7 @@ def test_ignored_members_are_named(members, ignored):
 
 def test_unknown_members_are_passed_through():
     """Ignored members are not, nor are values that are the default."""
-    found = read(verbosity="low", user="u", modalities=["text"], verbose_json=True)
+    found = read(verbosity="low", store=True, modalities=["text"], verbose_json=True)
 
     assert {"verbosity": "low", "verbose_json": True} == json.loads(found.request.extra_body_json)
 
