@@ -76,7 +76,7 @@ class _Order:
         return position < last if self.ids_descending else position > last
 
 
-_ORDERS: Final[Mapping[str, _Order]] = {
+ORDERS: Final[Mapping[str, _Order]] = {
     "": _Order(value=_state),
     "id": _Order(value=_same),
     "id desc": _Order(value=_same, ids_descending=True),
@@ -100,7 +100,7 @@ def page(listed: Sequence[models.Model], request: service.ListModelsRequest) -> 
         ServiceError: INVALID_REQUEST, as for `validate`.
     """
     last = validate(request)
-    order = _ORDERS[request.order_by]
+    order = ORDERS[request.order_by]
     positions: list[tuple[_Position, models.Model]] = sorted(
         ((order.position(model), model) for model in listed if _matches(model, request)),
         key=lambda item: item[0],
@@ -143,7 +143,7 @@ def validate(request: service.ListModelsRequest) -> _Position | None:
 def _violations(request: service.ListModelsRequest) -> Iterator[FieldViolation]:
     if request.page_size < 0:
         yield FieldViolation(field="page_size", description="must not be negative")
-    if request.order_by not in _ORDERS:
+    if request.order_by not in ORDERS:
         yield FieldViolation(
             field="order_by",
             description="must be id, context_length or input_price, with ' desc' for the reverse order",

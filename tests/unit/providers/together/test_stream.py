@@ -295,7 +295,7 @@ def test_a_unary_response_as_a_stream(case):
 
     accumulated = accumulate(to_events(response))
 
-    response.ClearField("prompt")
+    response.ClearField("echoed_prompts")
     assert response == accumulated
 
 
