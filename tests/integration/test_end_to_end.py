@@ -183,7 +183,7 @@ async def test_log_probabilities_and_the_prompt_are_returned():
 
     tokens = completion.choices[0].logprobs.tokens
     assert "one two" == "".join(token.token for token in tokens)
-    assert {2} == {len(token.top) for token in tokens}
+    assert {2} == {len(token.top_logprobs) for token in tokens}
     assert all(token.logprob <= 0 for token in tokens)
     assert "echo: one two" in completion.echoed_prompts[0].text
 
