@@ -28,7 +28,7 @@ class _Choice:
     role: "chat.Role.ValueType" = chat.ROLE_ASSISTANT
     text: list[str] = field(default_factory=list[str])
     reasoning: list[str] = field(default_factory=list[str])
-    reasoning_key: str = ""
+    reasoning_field: "chat.ReasoningField.ValueType" = chat.REASONING_FIELD_UNSPECIFIED
     tool_calls: dict[int, _ToolCall] = field(default_factory=dict[int, _ToolCall])
     logprobs: chat.Logprobs | None = None
     finished: service.ChoiceFinished | None = None
@@ -88,7 +88,7 @@ class Accumulator:
 
 def _add_delta(choice: _Choice, delta: service.Delta) -> None:
     choice.role = delta.role or choice.role
-    choice.reasoning_key = delta.reasoning_key or choice.reasoning_key
+    choice.reasoning_field = delta.reasoning_field or choice.reasoning_field
     if delta.text:
         choice.text.append(delta.text)
     if delta.reasoning:
@@ -115,7 +115,7 @@ def _to_choice(index: int, choice: _Choice) -> chat.Choice:
             content=[chat.ContentPart(text=text)] if text else [],
             tool_calls=[_to_tool_call(call) for _, call in sorted(choice.tool_calls.items())],
             reasoning="".join(choice.reasoning),
-            reasoning_key=choice.reasoning_key,
+            reasoning_field=choice.reasoning_field,
         ),
         logprobs=choice.logprobs,
     )
@@ -141,3 +141,5 @@ def _add_completed(response: service.CompleteResponse, completed: service.Comple
         response.usage.CopyFrom(completed.usage)
     response.warnings.extend(completed.warnings)
     response.attempts = completed.attempts
+    if completed.HasField("timings"):
+        response.timings.CopyFrom(completed.timings)

@@ -57,6 +57,6 @@ def test_a_breaking_change_is_caught(copy, before, after, expected):
 
 def test_a_new_field_is_compatible(copy):
     """The contract may grow."""
-    change(copy, "  int32 attempts = 9;", "  int32 attempts = 9;\n  // New.\n  string news = 10;")
+    change(copy, "  int32 attempts = 9;", "  int32 attempts = 9;\n  // New.\n  string news = 11;")
 
     assert 0 == breaking(copy).returncode

@@ -45,7 +45,7 @@ async def test_a_queued_call_is_served(send):
     assert "OVERLOADED" == third.info.reason
     if send is complete:
         assert ["Hi", "Hi"] == [result.choices[0].message.content[0].text for result in results]
-        assert [False, True] == [result.usage.timings.queue_ms > 0 for result in results]
+        assert [False, True] == [result.timings.queue_duration.ToMicroseconds() > 0 for result in results]
     else:
         assert [4, 4] == [len(result) for result in results]
 

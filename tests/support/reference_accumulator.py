@@ -26,6 +26,8 @@ def accumulate(events: Iterable[service.StreamCompleteResponse]) -> service.Comp
                 response.usage.CopyFrom(event.completed.usage)
                 response.warnings.extend(event.completed.warnings)
                 response.attempts = event.completed.attempts
+                if event.completed.HasField("timings"):
+                    response.timings.CopyFrom(event.completed.timings)
     for (index, _), call in sorted(calls.items(), key=lambda item: item[0]):
         choices[index].message.tool_calls.append(call)
     response.choices.extend(choices[index] for index in sorted(choices))
@@ -46,7 +48,7 @@ def _add_delta(
     message = choice.message
     message.role = delta.role or message.role
     message.reasoning += delta.reasoning
-    message.reasoning_key = delta.reasoning_key or message.reasoning_key
+    message.reasoning_field = delta.reasoning_field or message.reasoning_field
     if delta.text:
         if not message.content:
             message.content.add()

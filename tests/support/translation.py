@@ -79,7 +79,7 @@ def _parts(delta: service.Delta) -> Iterable[tuple[object, ...]]:
     if delta.role:
         yield ("role", index, delta.role)
     if delta.reasoning:
-        yield ("reasoning", index, delta.reasoning_key, delta.reasoning)
+        yield ("reasoning", index, delta.reasoning_field, delta.reasoning)
     if delta.text:
         yield ("text", index, delta.text)
     for fragment in delta.tool_calls:

@@ -32,10 +32,16 @@ def test_a_whole_stream_gives_the_response_of_complete():
     started = service.Started(id="chat-1", model="m", system_fingerprint="fp")
     started.create_time.FromSeconds(1700000000)
     usage = chat.Usage(prompt_tokens=1, completion_tokens=2, total_tokens=3)
+    timings = chat.Timings()
+    timings.total_duration.FromMilliseconds(2500)
     response = accumulate(
         [
             event(started=started),
-            delta(role=chat.ROLE_ASSISTANT, reasoning="Hm", reasoning_key="reasoning_content"),
+            delta(
+                role=chat.ROLE_ASSISTANT,
+                reasoning="Hm",
+                reasoning_field=chat.REASONING_FIELD_REASONING_CONTENT,
+            ),
             delta(text="Hel", logprobs=tokens("Hel")),
             delta(text="lo", logprobs=tokens("lo")),
             event(
@@ -43,14 +49,18 @@ def test_a_whole_stream_gives_the_response_of_complete():
                     finish_reason=chat.FINISH_REASON_STOP, finish_reason_raw="eos", seed=2**63 + 1
                 )
             ),
-            event(completed=service.Completed(usage=usage, warnings=[chat.Warning(message="w")], attempts=2)),
+            event(
+                completed=service.Completed(
+                    usage=usage, warnings=[chat.Warning(message="w")], attempts=2, timings=timings
+                )
+            ),
         ]
     )
     message = chat.Message(
         role=chat.ROLE_ASSISTANT,
         content=[chat.ContentPart(text="Hello")],
         reasoning="Hm",
-        reasoning_key="reasoning_content",
+        reasoning_field=chat.REASONING_FIELD_REASONING_CONTENT,
     )
     expected = service.CompleteResponse(
         id="chat-1",
@@ -69,6 +79,7 @@ def test_a_whole_stream_gives_the_response_of_complete():
         usage=usage,
         warnings=[chat.Warning(message="w")],
         attempts=2,
+        timings=timings,
     )
     assert expected == response
 
@@ -150,7 +161,8 @@ def _choice(draw, index: int) -> chat.Choice:
             for place, arguments in enumerate(calls)
         ],
     )
-    message.reasoning_key = "reasoning" if message.reasoning else ""
+    if message.reasoning:
+        message.reasoning_field = chat.REASONING_FIELD_REASONING
     return chat.Choice(
         index=index, message=message, finish_reason=chat.FINISH_REASON_STOP, finish_reason_raw="stop"
     )
@@ -168,7 +180,7 @@ def deltas_of(draw, choice: chat.Choice) -> list[service.StreamCompleteResponse]
     here = {"choice_index": choice.index}
     deltas = [delta(role=message.role, **here)]
     deltas += [
-        delta(reasoning=piece, reasoning_key=message.reasoning_key, **here)
+        delta(reasoning=piece, reasoning_field=message.reasoning_field, **here)
         for piece in cut(draw, message.reasoning)
     ]
     deltas += [delta(text=piece, **here) for piece in cut(draw, text)]

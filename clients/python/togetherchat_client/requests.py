@@ -40,12 +40,13 @@ class CompleteFields(TypedDict, total=False):
     reasoning_enabled: bool
     chat_template_kwargs_json: str
     safety_model: str
-    context_length_exceeded_behavior: str
+    context_length_exceeded_behavior: "chat.ContextLengthExceededBehavior.ValueType"
     compliance: str
     prompt_cache_key: str
     fallback_models: Sequence[str]
     extra_body_json: str
     parallel_tool_calls: bool
+    user: str
 
 
 class ListFields(TypedDict, total=False):

@@ -22,9 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atogetherchat/v1/chat.proto\x12\x0ftogetherchat.v1\"\xda\x01\n\x07Message\x12#\n\x04role\x18\x01 \x01(\x0e\x32\x15.togetherchat.v1.Role\x12-\n\x07\x63ontent\x18\x02 \x03(\x0b\x32\x1c.togetherchat.v1.ContentPart\x12\x0c\n\x04name\x18\x03 \x01(\t\x12-\n\ntool_calls\x18\x04 \x03(\x0b\x32\x19.togetherchat.v1.ToolCall\x12\x14\n\x0ctool_call_id\x18\x05 \x01(\t\x12\x11\n\treasoning\x18\x06 \x01(\t\x12\x15\n\rreasoning_key\x18\x07 \x01(\t\"\xa1\x01\n\x0b\x43ontentPart\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\'\n\x05image\x18\x02 \x01(\x0b\x32\x16.togetherchat.v1.ImageH\x00\x12\x13\n\tvideo_url\x18\x03 \x01(\tH\x00\x12\x13\n\taudio_url\x18\x04 \x01(\tH\x00\x12\'\n\x05\x61udio\x18\x05 \x01(\x0b\x32\x16.togetherchat.v1.AudioH\x00\x42\x06\n\x04part\"D\n\x05Image\x12\r\n\x03url\x18\x01 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x12\n\nmedia_type\x18\x03 \x01(\tB\x08\n\x06source\"%\n\x05\x41udio\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0e\n\x06\x66ormat\x18\x02 \x01(\t\"A\n\x04Tool\x12\x31\n\x08\x66unction\x18\x01 \x01(\x0b\x32\x1d.togetherchat.v1.FunctionToolH\x00\x42\x06\n\x04tool\"j\n\x0c\x46unctionTool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x17\n\x0fparameters_json\x18\x03 \x01(\t\x12\x13\n\x06strict\x18\x04 \x01(\x08H\x00\x88\x01\x01\x42\t\n\x07_strict\"Q\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x31\n\x08\x66unction\x18\x02 \x01(\x0b\x32\x1d.togetherchat.v1.FunctionCallH\x00\x42\x06\n\x04\x63\x61ll\"/\n\x0c\x46unctionCall\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\targuments\x18\x02 \x01(\t\"`\n\nToolChoice\x12/\n\x04mode\x18\x01 \x01(\x0e\x32\x1f.togetherchat.v1.ToolChoiceModeH\x00\x12\x17\n\rfunction_name\x18\x02 \x01(\tH\x00\x42\x08\n\x06\x63hoice\"\xcc\x01\n\x0eResponseFormat\x12+\n\x04text\x18\x01 \x01(\x0b\x32\x1b.togetherchat.v1.TextFormatH\x00\x12\x38\n\x0bjson_object\x18\x02 \x01(\x0b\x32!.togetherchat.v1.JsonObjectFormatH\x00\x12\x38\n\x0bjson_schema\x18\x03 \x01(\x0b\x32!.togetherchat.v1.JsonSchemaFormatH\x00\x12\x0f\n\x05regex\x18\x04 \x01(\tH\x00\x42\x08\n\x06\x66ormat\"\x0c\n\nTextFormat\"\x12\n\x10JsonObjectFormat\"j\n\x10JsonSchemaFormat\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x13\n\x0bschema_json\x18\x03 \x01(\t\x12\x13\n\x06strict\x18\x04 \x01(\x08H\x00\x88\x01\x01\x42\t\n\x07_strict\"\xdc\x01\n\x06\x43hoice\x12\r\n\x05index\x18\x01 \x01(\x05\x12)\n\x07message\x18\x02 \x01(\x0b\x32\x18.togetherchat.v1.Message\x12\x34\n\rfinish_reason\x18\x03 \x01(\x0e\x32\x1d.togetherchat.v1.FinishReason\x12\x19\n\x11\x66inish_reason_raw\x18\x04 \x01(\t\x12+\n\x08logprobs\x18\x05 \x01(\x0b\x32\x19.togetherchat.v1.Logprobs\x12\x11\n\x04seed\x18\x06 \x01(\x04H\x00\x88\x01\x01\x42\x07\n\x05_seed\"9\n\x08Logprobs\x12-\n\x06tokens\x18\x01 \x03(\x0b\x32\x1d.togetherchat.v1.TokenLogprob\"\xab\x01\n\x0cTokenLogprob\x12\r\n\x05token\x18\x01 \x01(\t\x12\x15\n\x08token_id\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x14\n\x07logprob\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05\x62ytes\x18\x04 \x01(\x0cH\x02\x88\x01\x01\x12(\n\x03top\x18\x05 \x03(\x0b\x32\x1b.togetherchat.v1.TopLogprobB\x0b\n\t_token_idB\n\n\x08_logprobB\x08\n\x06_bytes\"[\n\nTopLogprob\x12\r\n\x05token\x18\x01 \x01(\t\x12\x14\n\x07logprob\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05\x62ytes\x18\x03 \x01(\x0cH\x01\x88\x01\x01\x42\n\n\x08_logprobB\x08\n\x06_bytes\"\x9d\x02\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x05\x12\x14\n\x0ctotal_tokens\x18\x03 \x01(\x05\x12\x1a\n\rcached_tokens\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x1d\n\x10reasoning_tokens\x18\x05 \x01(\x05H\x01\x88\x01\x01\x12\x1a\n\rcost_nano_usd\x18\x06 \x01(\x03H\x02\x88\x01\x01\x12\x11\n\testimated\x18\x07 \x01(\x08\x12)\n\x07timings\x18\x08 \x01(\x0b\x32\x18.togetherchat.v1.TimingsB\x10\n\x0e_cached_tokensB\x13\n\x11_reasoning_tokensB\x10\n\x0e_cost_nano_usd\"\x81\x01\n\x07Timings\x12\x15\n\x08queue_ms\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x1b\n\x0e\x66irst_token_ms\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x15\n\x08total_ms\x18\x03 \x01(\x05H\x02\x88\x01\x01\x42\x0b\n\t_queue_msB\x11\n\x0f_first_token_msB\x0b\n\t_total_ms\"\x1a\n\x07Warning\x12\x0f\n\x07message\x18\x01 \x01(\t\"I\n\x0c\x45\x63hoedPrompt\x12\x0c\n\x04text\x18\x01 \x01(\t\x12+\n\x08logprobs\x18\x02 \x01(\x0b\x32\x19.togetherchat.v1.Logprobs*s\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\x12\n\x0eROLE_DEVELOPER\x10\x02\x12\r\n\tROLE_USER\x10\x03\x12\x12\n\x0eROLE_ASSISTANT\x10\x04\x12\r\n\tROLE_TOOL\x10\x05*\xb8\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1c\n\x18\x46INISH_REASON_TOOL_CALLS\x10\x03\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x04\x12\x17\n\x13\x46INISH_REASON_OTHER\x10\x05*\x87\x01\n\x0eToolChoiceMode\x12 \n\x1cTOOL_CHOICE_MODE_UNSPECIFIED\x10\x00\x12\x19\n\x15TOOL_CHOICE_MODE_AUTO\x10\x01\x12\x19\n\x15TOOL_CHOICE_MODE_NONE\x10\x02\x12\x1d\n\x19TOOL_CHOICE_MODE_REQUIRED\x10\x03\x42\xa9\x01\n\x13\x64\x65v.togetherchat.v1B\tChatProtoP\x01ZNgithub.com/togetherchat/togetherchat/clients/go/togetherchat/v1;togetherchatv1\xaa\x02\x0fTogetherChat.V1\xca\x02\x0fTogetherChat\\V1\xea\x02\x10TogetherChat::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atogetherchat/v1/chat.proto\x12\x0ftogetherchat.v1\x1a\x1egoogle/protobuf/duration.proto\"\xfd\x01\n\x07Message\x12#\n\x04role\x18\x01 \x01(\x0e\x32\x15.togetherchat.v1.Role\x12-\n\x07\x63ontent\x18\x02 \x03(\x0b\x32\x1c.togetherchat.v1.ContentPart\x12\x0c\n\x04name\x18\x03 \x01(\t\x12-\n\ntool_calls\x18\x04 \x03(\x0b\x32\x19.togetherchat.v1.ToolCall\x12\x14\n\x0ctool_call_id\x18\x05 \x01(\t\x12\x11\n\treasoning\x18\x06 \x01(\t\x12\x38\n\x0freasoning_field\x18\x07 \x01(\x0e\x32\x1f.togetherchat.v1.ReasoningField\"\xa1\x01\n\x0b\x43ontentPart\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\'\n\x05image\x18\x02 \x01(\x0b\x32\x16.togetherchat.v1.ImageH\x00\x12\x13\n\tvideo_url\x18\x03 \x01(\tH\x00\x12\x13\n\taudio_url\x18\x04 \x01(\tH\x00\x12\'\n\x05\x61udio\x18\x05 \x01(\x0b\x32\x16.togetherchat.v1.AudioH\x00\x42\x06\n\x04part\"D\n\x05Image\x12\r\n\x03url\x18\x01 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x12\n\nmedia_type\x18\x03 \x01(\tB\x08\n\x06source\"%\n\x05\x41udio\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0e\n\x06\x66ormat\x18\x02 \x01(\t\"A\n\x04Tool\x12\x31\n\x08\x66unction\x18\x01 \x01(\x0b\x32\x1d.togetherchat.v1.FunctionToolH\x00\x42\x06\n\x04tool\"j\n\x0c\x46unctionTool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x17\n\x0fparameters_json\x18\x03 \x01(\t\x12\x13\n\x06strict\x18\x04 \x01(\x08H\x00\x88\x01\x01\x42\t\n\x07_strict\"Q\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x31\n\x08\x66unction\x18\x02 \x01(\x0b\x32\x1d.togetherchat.v1.FunctionCallH\x00\x42\x06\n\x04\x63\x61ll\"/\n\x0c\x46unctionCall\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\targuments\x18\x02 \x01(\t\"`\n\nToolChoice\x12/\n\x04mode\x18\x01 \x01(\x0e\x32\x1f.togetherchat.v1.ToolChoiceModeH\x00\x12\x17\n\rfunction_name\x18\x02 \x01(\tH\x00\x42\x08\n\x06\x63hoice\"\xcc\x01\n\x0eResponseFormat\x12+\n\x04text\x18\x01 \x01(\x0b\x32\x1b.togetherchat.v1.TextFormatH\x00\x12\x38\n\x0bjson_object\x18\x02 \x01(\x0b\x32!.togetherchat.v1.JsonObjectFormatH\x00\x12\x38\n\x0bjson_schema\x18\x03 \x01(\x0b\x32!.togetherchat.v1.JsonSchemaFormatH\x00\x12\x0f\n\x05regex\x18\x04 \x01(\tH\x00\x42\x08\n\x06\x66ormat\"\x0c\n\nTextFormat\"\x12\n\x10JsonObjectFormat\"j\n\x10JsonSchemaFormat\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x13\n\x0bschema_json\x18\x03 \x01(\t\x12\x13\n\x06strict\x18\x04 \x01(\x08H\x00\x88\x01\x01\x42\t\n\x07_strict\"\xdc\x01\n\x06\x43hoice\x12\r\n\x05index\x18\x01 \x01(\x05\x12)\n\x07message\x18\x02 \x01(\x0b\x32\x18.togetherchat.v1.Message\x12\x34\n\rfinish_reason\x18\x03 \x01(\x0e\x32\x1d.togetherchat.v1.FinishReason\x12\x19\n\x11\x66inish_reason_raw\x18\x04 \x01(\t\x12+\n\x08logprobs\x18\x05 \x01(\x0b\x32\x19.togetherchat.v1.Logprobs\x12\x11\n\x04seed\x18\x06 \x01(\x04H\x00\x88\x01\x01\x42\x07\n\x05_seed\"9\n\x08Logprobs\x12-\n\x06tokens\x18\x01 \x03(\x0b\x32\x1d.togetherchat.v1.TokenLogprob\"\xb4\x01\n\x0cTokenLogprob\x12\r\n\x05token\x18\x01 \x01(\t\x12\x15\n\x08token_id\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x14\n\x07logprob\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05\x62ytes\x18\x04 \x01(\x0cH\x02\x88\x01\x01\x12\x31\n\x0ctop_logprobs\x18\x05 \x03(\x0b\x32\x1b.togetherchat.v1.TopLogprobB\x0b\n\t_token_idB\n\n\x08_logprobB\x08\n\x06_bytes\"[\n\nTopLogprob\x12\r\n\x05token\x18\x01 \x01(\t\x12\x14\n\x07logprob\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05\x62ytes\x18\x03 \x01(\x0cH\x01\x88\x01\x01\x42\n\n\x08_logprobB\x08\n\x06_bytes\"\xf2\x01\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x05\x12\x14\n\x0ctotal_tokens\x18\x03 \x01(\x05\x12\x1a\n\rcached_tokens\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x1d\n\x10reasoning_tokens\x18\x05 \x01(\x05H\x01\x88\x01\x01\x12\x1a\n\rcost_nano_usd\x18\x06 \x01(\x03H\x02\x88\x01\x01\x12\x11\n\testimated\x18\x07 \x01(\x08\x42\x10\n\x0e_cached_tokensB\x13\n\x11_reasoning_tokensB\x10\n\x0e_cost_nano_usd\"\xa8\x01\n\x07Timings\x12\x31\n\x0equeue_duration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x37\n\x14\x66irst_token_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0etotal_duration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x1a\n\x07Warning\x12\x0f\n\x07message\x18\x01 \x01(\t\"I\n\x0c\x45\x63hoedPrompt\x12\x0c\n\x04text\x18\x01 \x01(\t\x12+\n\x08logprobs\x18\x02 \x01(\x0b\x32\x19.togetherchat.v1.Logprobs*s\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\x12\n\x0eROLE_DEVELOPER\x10\x02\x12\r\n\tROLE_USER\x10\x03\x12\x12\n\x0eROLE_ASSISTANT\x10\x04\x12\r\n\tROLE_TOOL\x10\x05*\xb8\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1c\n\x18\x46INISH_REASON_TOOL_CALLS\x10\x03\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x04\x12\x17\n\x13\x46INISH_REASON_OTHER\x10\x05*w\n\x0eReasoningField\x12\x1f\n\x1bREASONING_FIELD_UNSPECIFIED\x10\x00\x12\x1d\n\x19REASONING_FIELD_REASONING\x10\x01\x12%\n!REASONING_FIELD_REASONING_CONTENT\x10\x02*\xac\x01\n\x1d\x43ontextLengthExceededBehavior\x12\x30\n,CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_UNSPECIFIED\x10\x00\x12*\n&CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_ERROR\x10\x01\x12-\n)CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_TRUNCATE\x10\x02*\x87\x01\n\x0eToolChoiceMode\x12 \n\x1cTOOL_CHOICE_MODE_UNSPECIFIED\x10\x00\x12\x19\n\x15TOOL_CHOICE_MODE_AUTO\x10\x01\x12\x19\n\x15TOOL_CHOICE_MODE_NONE\x10\x02\x12\x1d\n\x19TOOL_CHOICE_MODE_REQUIRED\x10\x03\x42\xa9\x01\n\x13\x64\x65v.togetherchat.v1B\tChatProtoP\x01ZNgithub.com/togetherchat/togetherchat/clients/go/togetherchat/v1;togetherchatv1\xaa\x02\x0fTogetherChat.V1\xca\x02\x0fTogetherChat\\V1\xea\x02\x10TogetherChat::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,52 +33,56 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'togetherchat.v1.chat_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\023dev.togetherchat.v1B\tChatProtoP\001ZNgithub.com/togetherchat/togetherchat/clients/go/togetherchat/v1;togetherchatv1\252\002\017TogetherChat.V1\312\002\017TogetherChat\\V1\352\002\020TogetherChat::V1'
-  _globals['_ROLE']._serialized_start=2367
-  _globals['_ROLE']._serialized_end=2482
-  _globals['_FINISHREASON']._serialized_start=2485
-  _globals['_FINISHREASON']._serialized_end=2669
-  _globals['_TOOLCHOICEMODE']._serialized_start=2672
-  _globals['_TOOLCHOICEMODE']._serialized_end=2807
-  _globals['_MESSAGE']._serialized_start=48
-  _globals['_MESSAGE']._serialized_end=266
-  _globals['_CONTENTPART']._serialized_start=269
-  _globals['_CONTENTPART']._serialized_end=430
-  _globals['_IMAGE']._serialized_start=432
-  _globals['_IMAGE']._serialized_end=500
-  _globals['_AUDIO']._serialized_start=502
-  _globals['_AUDIO']._serialized_end=539
-  _globals['_TOOL']._serialized_start=541
-  _globals['_TOOL']._serialized_end=606
-  _globals['_FUNCTIONTOOL']._serialized_start=608
-  _globals['_FUNCTIONTOOL']._serialized_end=714
-  _globals['_TOOLCALL']._serialized_start=716
-  _globals['_TOOLCALL']._serialized_end=797
-  _globals['_FUNCTIONCALL']._serialized_start=799
-  _globals['_FUNCTIONCALL']._serialized_end=846
-  _globals['_TOOLCHOICE']._serialized_start=848
-  _globals['_TOOLCHOICE']._serialized_end=944
-  _globals['_RESPONSEFORMAT']._serialized_start=947
-  _globals['_RESPONSEFORMAT']._serialized_end=1151
-  _globals['_TEXTFORMAT']._serialized_start=1153
-  _globals['_TEXTFORMAT']._serialized_end=1165
-  _globals['_JSONOBJECTFORMAT']._serialized_start=1167
-  _globals['_JSONOBJECTFORMAT']._serialized_end=1185
-  _globals['_JSONSCHEMAFORMAT']._serialized_start=1187
-  _globals['_JSONSCHEMAFORMAT']._serialized_end=1293
-  _globals['_CHOICE']._serialized_start=1296
-  _globals['_CHOICE']._serialized_end=1516
-  _globals['_LOGPROBS']._serialized_start=1518
-  _globals['_LOGPROBS']._serialized_end=1575
-  _globals['_TOKENLOGPROB']._serialized_start=1578
-  _globals['_TOKENLOGPROB']._serialized_end=1749
-  _globals['_TOPLOGPROB']._serialized_start=1751
-  _globals['_TOPLOGPROB']._serialized_end=1842
-  _globals['_USAGE']._serialized_start=1845
-  _globals['_USAGE']._serialized_end=2130
-  _globals['_TIMINGS']._serialized_start=2133
-  _globals['_TIMINGS']._serialized_end=2262
-  _globals['_WARNING']._serialized_start=2264
-  _globals['_WARNING']._serialized_end=2290
-  _globals['_ECHOEDPROMPT']._serialized_start=2292
-  _globals['_ECHOEDPROMPT']._serialized_end=2365
+  _globals['_ROLE']._serialized_start=2439
+  _globals['_ROLE']._serialized_end=2554
+  _globals['_FINISHREASON']._serialized_start=2557
+  _globals['_FINISHREASON']._serialized_end=2741
+  _globals['_REASONINGFIELD']._serialized_start=2743
+  _globals['_REASONINGFIELD']._serialized_end=2862
+  _globals['_CONTEXTLENGTHEXCEEDEDBEHAVIOR']._serialized_start=2865
+  _globals['_CONTEXTLENGTHEXCEEDEDBEHAVIOR']._serialized_end=3037
+  _globals['_TOOLCHOICEMODE']._serialized_start=3040
+  _globals['_TOOLCHOICEMODE']._serialized_end=3175
+  _globals['_MESSAGE']._serialized_start=80
+  _globals['_MESSAGE']._serialized_end=333
+  _globals['_CONTENTPART']._serialized_start=336
+  _globals['_CONTENTPART']._serialized_end=497
+  _globals['_IMAGE']._serialized_start=499
+  _globals['_IMAGE']._serialized_end=567
+  _globals['_AUDIO']._serialized_start=569
+  _globals['_AUDIO']._serialized_end=606
+  _globals['_TOOL']._serialized_start=608
+  _globals['_TOOL']._serialized_end=673
+  _globals['_FUNCTIONTOOL']._serialized_start=675
+  _globals['_FUNCTIONTOOL']._serialized_end=781
+  _globals['_TOOLCALL']._serialized_start=783
+  _globals['_TOOLCALL']._serialized_end=864
+  _globals['_FUNCTIONCALL']._serialized_start=866
+  _globals['_FUNCTIONCALL']._serialized_end=913
+  _globals['_TOOLCHOICE']._serialized_start=915
+  _globals['_TOOLCHOICE']._serialized_end=1011
+  _globals['_RESPONSEFORMAT']._serialized_start=1014
+  _globals['_RESPONSEFORMAT']._serialized_end=1218
+  _globals['_TEXTFORMAT']._serialized_start=1220
+  _globals['_TEXTFORMAT']._serialized_end=1232
+  _globals['_JSONOBJECTFORMAT']._serialized_start=1234
+  _globals['_JSONOBJECTFORMAT']._serialized_end=1252
+  _globals['_JSONSCHEMAFORMAT']._serialized_start=1254
+  _globals['_JSONSCHEMAFORMAT']._serialized_end=1360
+  _globals['_CHOICE']._serialized_start=1363
+  _globals['_CHOICE']._serialized_end=1583
+  _globals['_LOGPROBS']._serialized_start=1585
+  _globals['_LOGPROBS']._serialized_end=1642
+  _globals['_TOKENLOGPROB']._serialized_start=1645
+  _globals['_TOKENLOGPROB']._serialized_end=1825
+  _globals['_TOPLOGPROB']._serialized_start=1827
+  _globals['_TOPLOGPROB']._serialized_end=1918
+  _globals['_USAGE']._serialized_start=1921
+  _globals['_USAGE']._serialized_end=2163
+  _globals['_TIMINGS']._serialized_start=2166
+  _globals['_TIMINGS']._serialized_end=2334
+  _globals['_WARNING']._serialized_start=2336
+  _globals['_WARNING']._serialized_end=2362
+  _globals['_ECHOEDPROMPT']._serialized_start=2364
+  _globals['_ECHOEDPROMPT']._serialized_end=2437
 # @@protoc_insertion_point(module_scope)

@@ -6,13 +6,14 @@ probabilities.
 
 The comment of a request field starts with "Required." or "Optional.". Where
 Together's HTTP API has another name for the field, the comment gives that name
-in parentheses. Sizes are in bytes of UTF-8 unless another unit is given. Fields
-with JSON text end in `_json` or are named `arguments`. The service forwards them
-byte for byte.
+in parentheses. The HTTP API of this service uses Together's names too. Sizes are in
+bytes of UTF-8 unless another unit is given. Fields with JSON text end in `_json` or
+are named `arguments`. The service forwards them byte for byte.
 """
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -109,6 +110,58 @@ FINISH_REASON_OTHER: FinishReason.ValueType  # 5
 """
 Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
 
+class _ReasoningField:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReasoningFieldEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReasoningField.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REASONING_FIELD_UNSPECIFIED: _ReasoningField.ValueType  # 0
+    """Not set. A request with reasoning is sent with `reasoning`."""
+    REASONING_FIELD_REASONING: _ReasoningField.ValueType  # 1
+    """`reasoning`, which most reasoning models use."""
+    REASONING_FIELD_REASONING_CONTENT: _ReasoningField.ValueType  # 2
+    """`reasoning_content`, for example of moonshotai/Kimi-K3."""
+
+class ReasoningField(_ReasoningField, metaclass=_ReasoningFieldEnumTypeWrapper):
+    """The provider's field that has a message's reasoning. Together has two fields for the
+    same content, and a model uses one of them. Values may be added.
+    """
+
+REASONING_FIELD_UNSPECIFIED: ReasoningField.ValueType  # 0
+"""Not set. A request with reasoning is sent with `reasoning`."""
+REASONING_FIELD_REASONING: ReasoningField.ValueType  # 1
+"""`reasoning`, which most reasoning models use."""
+REASONING_FIELD_REASONING_CONTENT: ReasoningField.ValueType  # 2
+"""`reasoning_content`, for example of moonshotai/Kimi-K3."""
+Global___ReasoningField: _TypeAlias = ReasoningField  # noqa: Y015
+
+class _ContextLengthExceededBehavior:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ContextLengthExceededBehaviorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ContextLengthExceededBehavior.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_UNSPECIFIED: _ContextLengthExceededBehavior.ValueType  # 0
+    """Not set. The provider's default applies, which is ERROR."""
+    CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_ERROR: _ContextLengthExceededBehavior.ValueType  # 1
+    """Reject the call: INVALID_ARGUMENT with the reason CONTEXT_LENGTH_EXCEEDED (`error`)."""
+    CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_TRUNCATE: _ContextLengthExceededBehavior.ValueType  # 2
+    """Lower `max_tokens` to fit. The prompt is not cut (`truncate`)."""
+
+class ContextLengthExceededBehavior(_ContextLengthExceededBehavior, metaclass=_ContextLengthExceededBehaviorEnumTypeWrapper):
+    """What the provider does when `max_tokens` does not fit the model's context length.
+    Values may be added.
+    """
+
+CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_UNSPECIFIED: ContextLengthExceededBehavior.ValueType  # 0
+"""Not set. The provider's default applies, which is ERROR."""
+CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_ERROR: ContextLengthExceededBehavior.ValueType  # 1
+"""Reject the call: INVALID_ARGUMENT with the reason CONTEXT_LENGTH_EXCEEDED (`error`)."""
+CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_TRUNCATE: ContextLengthExceededBehavior.ValueType  # 2
+"""Lower `max_tokens` to fit. The prompt is not cut (`truncate`)."""
+Global___ContextLengthExceededBehavior: _TypeAlias = ContextLengthExceededBehavior  # noqa: Y015
+
 class _ToolChoiceMode:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -151,7 +204,7 @@ class Message(_message.Message):
     TOOL_CALLS_FIELD_NUMBER: _builtins.int
     TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
     REASONING_FIELD_NUMBER: _builtins.int
-    REASONING_KEY_FIELD_NUMBER: _builtins.int
+    REASONING_FIELD_FIELD_NUMBER: _builtins.int
     role: Global___Role.ValueType
     """Required. Author of the message."""
     name: _builtins.str
@@ -162,10 +215,9 @@ class Message(_message.Message):
     """
     reasoning: _builtins.str
     """Optional. The model's reasoning, where the model shows it. ROLE_ASSISTANT only."""
-    reasoning_key: _builtins.str
-    """Optional. The provider's key that had the reasoning: `reasoning` or
-    `reasoning_content`. In a request, the key under which the reasoning is sent.
-    Empty means `reasoning`.
+    reasoning_field: Global___ReasoningField.ValueType
+    """Optional. The provider's field that had the reasoning. In a request, the field in
+    which the reasoning is sent, so that a model reads it where it wrote it.
     """
     @_builtins.property
     def content(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContentPart]:
@@ -187,11 +239,11 @@ class Message(_message.Message):
         tool_calls: _abc.Iterable[Global___ToolCall] | None = ...,
         tool_call_id: _builtins.str = ...,
         reasoning: _builtins.str = ...,
-        reasoning_key: _builtins.str = ...,
+        reasoning_field: Global___ReasoningField.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "name", b"name", "reasoning", b"reasoning", "reasoning_key", b"reasoning_key", "role", b"role", "tool_call_id", b"tool_call_id", "tool_calls", b"tool_calls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "name", b"name", "reasoning", b"reasoning", "reasoning_field", b"reasoning_field", "role", b"role", "tool_call_id", b"tool_call_id", "tool_calls", b"tool_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -584,7 +636,9 @@ class Choice(_message.Message):
     finish_reason_raw: _builtins.str
     """The provider's own finish reason. Empty when the provider sent none."""
     seed: _builtins.int
-    """The seed that was used. Often above the range of a signed 64-bit integer."""
+    """The seed that was used, 0 to 2^64 - 1. `CompleteRequest.seed` accepts it. Unset where
+    the provider sent none.
+    """
     @_builtins.property
     def message(self) -> Global___Message:
         """The model's message. Append it to the next request to continue the conversation."""
@@ -647,7 +701,7 @@ class TokenLogprob(_message.Message):
     TOKEN_ID_FIELD_NUMBER: _builtins.int
     LOGPROB_FIELD_NUMBER: _builtins.int
     BYTES_FIELD_NUMBER: _builtins.int
-    TOP_FIELD_NUMBER: _builtins.int
+    TOP_LOGPROBS_FIELD_NUMBER: _builtins.int
     token: _builtins.str
     """The token's text."""
     token_id: _builtins.int
@@ -659,7 +713,7 @@ class TokenLogprob(_message.Message):
     bytes: _builtins.bytes
     """The token's bytes. Needed for tokens that are not whole characters."""
     @_builtins.property
-    def top(self) -> _containers.RepeatedCompositeFieldContainer[Global___TopLogprob]:
+    def top_logprobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TopLogprob]:
         """The most likely alternatives at this position, most likely first."""
 
     def __init__(
@@ -669,11 +723,11 @@ class TokenLogprob(_message.Message):
         token_id: _builtins.int | None = ...,
         logprob: _builtins.float | None = ...,
         bytes: _builtins.bytes | None = ...,
-        top: _abc.Iterable[Global___TopLogprob] | None = ...,
+        top_logprobs: _abc.Iterable[Global___TopLogprob] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_bytes", b"_bytes", "_logprob", b"_logprob", "_token_id", b"_token_id", "bytes", b"bytes", "logprob", b"logprob", "token_id", b"token_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bytes", b"_bytes", "_logprob", b"_logprob", "_token_id", b"_token_id", "bytes", b"bytes", "logprob", b"logprob", "token", b"token", "token_id", b"token_id", "top", b"top"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bytes", b"_bytes", "_logprob", b"_logprob", "_token_id", b"_token_id", "bytes", b"bytes", "logprob", b"logprob", "token", b"token", "token_id", b"token_id", "top_logprobs", b"top_logprobs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bytes: _TypeAlias = _typing.Literal["bytes"]  # noqa: Y015
     _WhichOneofArgType__bytes: _TypeAlias = _typing.Literal["_bytes", b"_bytes"]  # noqa: Y015
@@ -729,7 +783,7 @@ Global___TopLogprob: _TypeAlias = TopLogprob  # noqa: Y015
 
 @_typing.final
 class Usage(_message.Message):
-    """Tokens, cost and time of a call."""
+    """Tokens and cost of a call."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -740,7 +794,6 @@ class Usage(_message.Message):
     REASONING_TOKENS_FIELD_NUMBER: _builtins.int
     COST_NANO_USD_FIELD_NUMBER: _builtins.int
     ESTIMATED_FIELD_NUMBER: _builtins.int
-    TIMINGS_FIELD_NUMBER: _builtins.int
     prompt_tokens: _builtins.int
     """Tokens of the prompt."""
     completion_tokens: _builtins.int
@@ -755,10 +808,6 @@ class Usage(_message.Message):
     """Cost in 1e-9 USD at the catalog's price. Unset where the price is unknown."""
     estimated: _builtins.bool
     """True where the provider sent no usage and this service counted the tokens itself."""
-    @_builtins.property
-    def timings(self) -> Global___Timings:
-        """Durations of the call."""
-
     def __init__(
         self,
         *,
@@ -769,11 +818,10 @@ class Usage(_message.Message):
         reasoning_tokens: _builtins.int | None = ...,
         cost_nano_usd: _builtins.int | None = ...,
         estimated: _builtins.bool = ...,
-        timings: Global___Timings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cached_tokens", b"_cached_tokens", "_cost_nano_usd", b"_cost_nano_usd", "_reasoning_tokens", b"_reasoning_tokens", "cached_tokens", b"cached_tokens", "cost_nano_usd", b"cost_nano_usd", "reasoning_tokens", b"reasoning_tokens", "timings", b"timings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cached_tokens", b"_cached_tokens", "_cost_nano_usd", b"_cost_nano_usd", "_reasoning_tokens", b"_reasoning_tokens", "cached_tokens", b"cached_tokens", "cost_nano_usd", b"cost_nano_usd", "reasoning_tokens", b"reasoning_tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cached_tokens", b"_cached_tokens", "_cost_nano_usd", b"_cost_nano_usd", "_reasoning_tokens", b"_reasoning_tokens", "cached_tokens", b"cached_tokens", "completion_tokens", b"completion_tokens", "cost_nano_usd", b"cost_nano_usd", "estimated", b"estimated", "prompt_tokens", b"prompt_tokens", "reasoning_tokens", b"reasoning_tokens", "timings", b"timings", "total_tokens", b"total_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cached_tokens", b"_cached_tokens", "_cost_nano_usd", b"_cost_nano_usd", "_reasoning_tokens", b"_reasoning_tokens", "cached_tokens", b"cached_tokens", "completion_tokens", b"completion_tokens", "cost_nano_usd", b"cost_nano_usd", "estimated", b"estimated", "prompt_tokens", b"prompt_tokens", "reasoning_tokens", b"reasoning_tokens", "total_tokens", b"total_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cached_tokens: _TypeAlias = _typing.Literal["cached_tokens"]  # noqa: Y015
     _WhichOneofArgType__cached_tokens: _TypeAlias = _typing.Literal["_cached_tokens", b"_cached_tokens"]  # noqa: Y015
@@ -792,42 +840,41 @@ Global___Usage: _TypeAlias = Usage  # noqa: Y015
 
 @_typing.final
 class Timings(_message.Message):
-    """Durations inside the service, in milliseconds."""
+    """How long the parts of a call took, as this service measured them. gRPC only: the HTTP
+    API does not return them.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    QUEUE_MS_FIELD_NUMBER: _builtins.int
-    FIRST_TOKEN_MS_FIELD_NUMBER: _builtins.int
-    TOTAL_MS_FIELD_NUMBER: _builtins.int
-    queue_ms: _builtins.int
-    """Time spent in the admission queue."""
-    first_token_ms: _builtins.int
-    """Time from the arrival of the call to the first delta. Streams only."""
-    total_ms: _builtins.int
-    """Time from the arrival of the call to its last message."""
+    QUEUE_DURATION_FIELD_NUMBER: _builtins.int
+    FIRST_TOKEN_DURATION_FIELD_NUMBER: _builtins.int
+    TOTAL_DURATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def queue_duration(self) -> _duration_pb2.Duration:
+        """Time spent in the admission queue. Zero where the call did not wait."""
+
+    @_builtins.property
+    def first_token_duration(self) -> _duration_pb2.Duration:
+        """Time from the arrival of the call to the first delta. Unset for Complete, and for a
+        stream without a delta.
+        """
+
+    @_builtins.property
+    def total_duration(self) -> _duration_pb2.Duration:
+        """Time from the arrival of the call to its last message."""
+
     def __init__(
         self,
         *,
-        queue_ms: _builtins.int | None = ...,
-        first_token_ms: _builtins.int | None = ...,
-        total_ms: _builtins.int | None = ...,
+        queue_duration: _duration_pb2.Duration | None = ...,
+        first_token_duration: _duration_pb2.Duration | None = ...,
+        total_duration: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_first_token_ms", b"_first_token_ms", "_queue_ms", b"_queue_ms", "_total_ms", b"_total_ms", "first_token_ms", b"first_token_ms", "queue_ms", b"queue_ms", "total_ms", b"total_ms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first_token_duration", b"first_token_duration", "queue_duration", b"queue_duration", "total_duration", b"total_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_token_ms", b"_first_token_ms", "_queue_ms", b"_queue_ms", "_total_ms", b"_total_ms", "first_token_ms", b"first_token_ms", "queue_ms", b"queue_ms", "total_ms", b"total_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_token_duration", b"first_token_duration", "queue_duration", b"queue_duration", "total_duration", b"total_duration"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__first_token_ms: _TypeAlias = _typing.Literal["first_token_ms"]  # noqa: Y015
-    _WhichOneofArgType__first_token_ms: _TypeAlias = _typing.Literal["_first_token_ms", b"_first_token_ms"]  # noqa: Y015
-    _WhichOneofReturnType__queue_ms: _TypeAlias = _typing.Literal["queue_ms"]  # noqa: Y015
-    _WhichOneofArgType__queue_ms: _TypeAlias = _typing.Literal["_queue_ms", b"_queue_ms"]  # noqa: Y015
-    _WhichOneofReturnType__total_ms: _TypeAlias = _typing.Literal["total_ms"]  # noqa: Y015
-    _WhichOneofArgType__total_ms: _TypeAlias = _typing.Literal["_total_ms", b"_total_ms"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__first_token_ms) -> _WhichOneofReturnType__first_token_ms | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__queue_ms) -> _WhichOneofReturnType__queue_ms | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__total_ms) -> _WhichOneofReturnType__total_ms | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Timings: _TypeAlias = Timings  # noqa: Y015
 

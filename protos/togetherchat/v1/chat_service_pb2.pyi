@@ -92,6 +92,7 @@ class CompleteRequest(_message.Message):
     FALLBACK_MODELS_FIELD_NUMBER: _builtins.int
     EXTRA_BODY_JSON_FIELD_NUMBER: _builtins.int
     PARALLEL_TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Required. The model's id, 1 to 256 characters, case-sensitive."""
     max_tokens: _builtins.int
@@ -113,14 +114,19 @@ class CompleteRequest(_message.Message):
     n: _builtins.int
     """Optional. Number of choices, 1 to 128. Default 1."""
     seed: _builtins.int
-    """Optional. Seed of the sampling. The provider repeats a completion as far as it can."""
+    """Optional. Seed of the sampling, 0 to 2^64 - 1. The provider repeats a completion as
+    far as it can. Unsigned, because the provider's own seeds, which `Choice.seed`
+    returns, are often above 2^63 - 1. A negative seed belongs in `extra_body_json`;
+    over HTTP the member `seed` takes both.
+    """
     logprobs: _builtins.int
     """Optional. Return log probabilities, with this many alternatives per token, 0 to 20."""
     echo: _builtins.bool
-    """Optional. Return the prompt too, in `CompleteResponse.prompt`."""
+    """Optional. Return the prompt too, in `CompleteResponse.echoed_prompts`."""
     reasoning_effort: _builtins.str
-    """Optional. Reasoning effort: `low`, `medium`, `high`, or a value of a newer model.
-    Empty means the provider's default.
+    """Optional. Reasoning effort: `low`, `medium`, `high`, or a value of a newer model such
+    as `max`. `Model.reasoning_efforts` lists the values of a model, where they are
+    known. Empty means the provider's default.
     """
     reasoning_enabled: _builtins.bool
     """Optional. Turns the reasoning of hybrid models on or off (`reasoning.enabled`)."""
@@ -130,10 +136,8 @@ class CompleteRequest(_message.Message):
     """
     safety_model: _builtins.str
     """Optional. Id of a moderation model that checks the completion."""
-    context_length_exceeded_behavior: _builtins.str
-    """Optional. `error` (the default) or `truncate`, which lowers `max_tokens` to fit the
-    context length.
-    """
+    context_length_exceeded_behavior: _chat_pb2.ContextLengthExceededBehavior.ValueType
+    """Optional. What to do when `max_tokens` does not fit the context length."""
     compliance: _builtins.str
     """Optional. `hipaa` for requests that must be handled under HIPAA."""
     prompt_cache_key: _builtins.str
@@ -144,11 +148,18 @@ class CompleteRequest(_message.Message):
     """Optional. Fields that this contract does not have yet, as the text of one JSON
     object. Its members are added to the end of the provider request, byte for byte.
     A key that a field of this message covers is rejected, and so are `stream` and
-    `stream_options`.
+    `stream_options`. The one exception is a negative `seed`, which the field `seed`
+    cannot have.
     """
     parallel_tool_calls: _builtins.bool
     """Optional. Whether one response may call several tools (`parallel_tool_calls`). Unset
     means the provider's default.
+    """
+    user: _builtins.str
+    """Optional. Identifies the end user to the provider, at most 256 characters. Together
+    routes the calls of one user to the same prompt cache. May be personal data: prefer
+    an opaque id. The service forwards it unless `--forward-user` is off, and writes it
+    to no log, metric or trace.
     """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Message]:
@@ -210,16 +221,17 @@ class CompleteRequest(_message.Message):
         reasoning_enabled: _builtins.bool | None = ...,
         chat_template_kwargs_json: _builtins.str = ...,
         safety_model: _builtins.str = ...,
-        context_length_exceeded_behavior: _builtins.str = ...,
+        context_length_exceeded_behavior: _chat_pb2.ContextLengthExceededBehavior.ValueType = ...,
         compliance: _builtins.str = ...,
         prompt_cache_key: _builtins.str = ...,
         fallback_models: _abc.Iterable[_builtins.str] | None = ...,
         extra_body_json: _builtins.str = ...,
         parallel_tool_calls: _builtins.bool | None = ...,
+        user: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_echo", b"_echo", "_frequency_penalty", b"_frequency_penalty", "_logprobs", b"_logprobs", "_max_tokens", b"_max_tokens", "_min_p", b"_min_p", "_n", b"_n", "_parallel_tool_calls", b"_parallel_tool_calls", "_presence_penalty", b"_presence_penalty", "_reasoning_enabled", b"_reasoning_enabled", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "echo", b"echo", "frequency_penalty", b"frequency_penalty", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "min_p", b"min_p", "n", b"n", "parallel_tool_calls", b"parallel_tool_calls", "presence_penalty", b"presence_penalty", "reasoning_enabled", b"reasoning_enabled", "repetition_penalty", b"repetition_penalty", "response_format", b"response_format", "seed", b"seed", "temperature", b"temperature", "tool_choice", b"tool_choice", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_echo", b"_echo", "_frequency_penalty", b"_frequency_penalty", "_logprobs", b"_logprobs", "_max_tokens", b"_max_tokens", "_min_p", b"_min_p", "_n", b"_n", "_parallel_tool_calls", b"_parallel_tool_calls", "_presence_penalty", b"_presence_penalty", "_reasoning_enabled", b"_reasoning_enabled", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "chat_template_kwargs_json", b"chat_template_kwargs_json", "compliance", b"compliance", "context_length_exceeded_behavior", b"context_length_exceeded_behavior", "echo", b"echo", "extra_body_json", b"extra_body_json", "fallback_models", b"fallback_models", "frequency_penalty", b"frequency_penalty", "logit_bias", b"logit_bias", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "messages", b"messages", "min_p", b"min_p", "model", b"model", "n", b"n", "parallel_tool_calls", b"parallel_tool_calls", "presence_penalty", b"presence_penalty", "prompt_cache_key", b"prompt_cache_key", "reasoning_effort", b"reasoning_effort", "reasoning_enabled", b"reasoning_enabled", "repetition_penalty", b"repetition_penalty", "response_format", b"response_format", "safety_model", b"safety_model", "seed", b"seed", "stop", b"stop", "temperature", b"temperature", "tool_choice", b"tool_choice", "tools", b"tools", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_echo", b"_echo", "_frequency_penalty", b"_frequency_penalty", "_logprobs", b"_logprobs", "_max_tokens", b"_max_tokens", "_min_p", b"_min_p", "_n", b"_n", "_parallel_tool_calls", b"_parallel_tool_calls", "_presence_penalty", b"_presence_penalty", "_reasoning_enabled", b"_reasoning_enabled", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "chat_template_kwargs_json", b"chat_template_kwargs_json", "compliance", b"compliance", "context_length_exceeded_behavior", b"context_length_exceeded_behavior", "echo", b"echo", "extra_body_json", b"extra_body_json", "fallback_models", b"fallback_models", "frequency_penalty", b"frequency_penalty", "logit_bias", b"logit_bias", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "messages", b"messages", "min_p", b"min_p", "model", b"model", "n", b"n", "parallel_tool_calls", b"parallel_tool_calls", "presence_penalty", b"presence_penalty", "prompt_cache_key", b"prompt_cache_key", "reasoning_effort", b"reasoning_effort", "reasoning_enabled", b"reasoning_enabled", "repetition_penalty", b"repetition_penalty", "response_format", b"response_format", "safety_model", b"safety_model", "seed", b"seed", "stop", b"stop", "temperature", b"temperature", "tool_choice", b"tool_choice", "tools", b"tools", "top_k", b"top_k", "top_p", b"top_p", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__echo: _TypeAlias = _typing.Literal["echo"]  # noqa: Y015
     _WhichOneofArgType__echo: _TypeAlias = _typing.Literal["_echo", b"_echo"]  # noqa: Y015
@@ -293,8 +305,9 @@ class CompleteResponse(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     SYSTEM_FINGERPRINT_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
-    PROMPT_FIELD_NUMBER: _builtins.int
+    ECHOED_PROMPTS_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
+    TIMINGS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The provider's id of the completion."""
     model: _builtins.str
@@ -313,15 +326,19 @@ class CompleteResponse(_message.Message):
 
     @_builtins.property
     def usage(self) -> _chat_pb2.Usage:
-        """Tokens, cost and time of the call."""
+        """Tokens and cost of the call."""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Warning]:
         """Warnings about this completion, which is valid."""
 
     @_builtins.property
-    def prompt(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.EchoedPrompt]:
-        """The prompt as the model received it, when the request set `echo`."""
+    def echoed_prompts(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.EchoedPrompt]:
+        """The prompts as the model received them, when the request set `echo` (`prompt`)."""
+
+    @_builtins.property
+    def timings(self) -> _chat_pb2.Timings:
+        """How long the parts of the call took."""
 
     def __init__(
         self,
@@ -333,12 +350,13 @@ class CompleteResponse(_message.Message):
         usage: _chat_pb2.Usage | None = ...,
         system_fingerprint: _builtins.str = ...,
         warnings: _abc.Iterable[_chat_pb2.Warning] | None = ...,
-        prompt: _abc.Iterable[_chat_pb2.EchoedPrompt] | None = ...,
+        echoed_prompts: _abc.Iterable[_chat_pb2.EchoedPrompt] | None = ...,
         attempts: _builtins.int = ...,
+        timings: _chat_pb2.Timings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "choices", b"choices", "create_time", b"create_time", "id", b"id", "model", b"model", "prompt", b"prompt", "system_fingerprint", b"system_fingerprint", "usage", b"usage", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "choices", b"choices", "create_time", b"create_time", "echoed_prompts", b"echoed_prompts", "id", b"id", "model", b"model", "system_fingerprint", b"system_fingerprint", "timings", b"timings", "usage", b"usage", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -436,7 +454,7 @@ class Delta(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     REASONING_FIELD_NUMBER: _builtins.int
-    REASONING_KEY_FIELD_NUMBER: _builtins.int
+    REASONING_FIELD_FIELD_NUMBER: _builtins.int
     TOOL_CALLS_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
     choice_index: _builtins.int
@@ -447,9 +465,9 @@ class Delta(_message.Message):
     """Text to append."""
     reasoning: _builtins.str
     """Reasoning to append."""
-    reasoning_key: _builtins.str
-    """The provider's key for the reasoning, see `Message.reasoning_key`. Set in every
-    delta with reasoning.
+    reasoning_field: _chat_pb2.ReasoningField.ValueType
+    """The provider's field that had the reasoning, see `Message.reasoning_field`. Set in
+    every delta with reasoning.
     """
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCallDelta]:
@@ -466,13 +484,13 @@ class Delta(_message.Message):
         role: _chat_pb2.Role.ValueType = ...,
         text: _builtins.str = ...,
         reasoning: _builtins.str = ...,
-        reasoning_key: _builtins.str = ...,
+        reasoning_field: _chat_pb2.ReasoningField.ValueType = ...,
         tool_calls: _abc.Iterable[Global___ToolCallDelta] | None = ...,
         logprobs: _chat_pb2.Logprobs | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["logprobs", b"logprobs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice_index", b"choice_index", "logprobs", b"logprobs", "reasoning", b"reasoning", "reasoning_key", b"reasoning_key", "role", b"role", "text", b"text", "tool_calls", b"tool_calls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice_index", b"choice_index", "logprobs", b"logprobs", "reasoning", b"reasoning", "reasoning_field", b"reasoning_field", "role", b"role", "text", b"text", "tool_calls", b"tool_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -529,7 +547,9 @@ class ChoiceFinished(_message.Message):
     finish_reason_raw: _builtins.str
     """The provider's own finish reason. Empty when the provider sent none."""
     seed: _builtins.int
-    """The seed that was used. Often above the range of a signed 64-bit integer."""
+    """The seed that was used, 0 to 2^64 - 1. `CompleteRequest.seed` accepts it. Unset where
+    the provider sent none.
+    """
     def __init__(
         self,
         *,
@@ -557,15 +577,20 @@ class Completed(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
+    TIMINGS_FIELD_NUMBER: _builtins.int
     attempts: _builtins.int
     """Number of requests sent to the provider for this call."""
     @_builtins.property
     def usage(self) -> _chat_pb2.Usage:
-        """Tokens, cost and time of the call."""
+        """Tokens and cost of the call."""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Warning]:
         """Warnings about this completion, which is valid."""
+
+    @_builtins.property
+    def timings(self) -> _chat_pb2.Timings:
+        """How long the parts of the call took."""
 
     def __init__(
         self,
@@ -573,10 +598,11 @@ class Completed(_message.Message):
         usage: _chat_pb2.Usage | None = ...,
         warnings: _abc.Iterable[_chat_pb2.Warning] | None = ...,
         attempts: _builtins.int = ...,
+        timings: _chat_pb2.Timings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "usage", b"usage", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "timings", b"timings", "usage", b"usage", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -626,8 +652,12 @@ class ListModelsRequest(_message.Message):
     query: _builtins.str
     """Optional. Only models with this text in the id or display name, case-insensitive."""
     order_by: _builtins.str
-    """Optional. `id` (the default), `context_length` (largest first) or `input_price`
-    (cheapest first). Models without the value are listed last.
+    """Optional. `id`, `context_length` or `input_price`, ascending. ` desc` after the name
+    reverses the order: `context_length desc` lists the largest first. Models without
+    the value are listed last in both directions, and equal values are ordered by id.
+    Empty means ACTIVE models, then other models, then RETIRED models, each by id. A
+    model whose state changes between two pages of that order may be repeated or
+    missing; `id` lists every model exactly once.
     """
     def __init__(
         self,

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctogetherchat/v1/models.proto\x12\x0ftogetherchat.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc7\x03\n\x05Model\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x14\n\x0corganization\x18\x03 \x01(\t\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\x1b\n\x0e\x63ontext_length\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x14\n\x0cquantization\x18\x06 \x01(\t\x12\x33\n\x0c\x61vailability\x18\x07 \x01(\x0e\x32\x1d.togetherchat.v1.Availability\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07license\x18\t \x01(\t\x12\x0c\n\x04link\x18\n \x01(\t\x12)\n\x07pricing\x18\x0b \x01(\x0b\x32\x18.togetherchat.v1.Pricing\x12\x0f\n\x07\x61liases\x18\x0c \x03(\t\x12\x17\n\x0fretirement_date\x18\r \x01(\t\x12,\n\x06source\x18\x0e \x01(\x0e\x32\x1c.togetherchat.v1.ModelSource\x12*\n\x05state\x18\x0f \x01(\x0e\x32\x1b.togetherchat.v1.ModelStateB\x11\n\x0f_context_length\"\xa5\x02\n\x07Pricing\x12)\n\x1cinput_usd_per_million_tokens\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12*\n\x1doutput_usd_per_million_tokens\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x30\n#cached_input_usd_per_million_tokens\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x17\n\nhourly_usd\x18\x04 \x01(\x01H\x03\x88\x01\x01\x42\x1f\n\x1d_input_usd_per_million_tokensB \n\x1e_output_usd_per_million_tokensB&\n$_cached_input_usd_per_million_tokensB\r\n\x0b_hourly_usd*|\n\x0c\x41vailability\x12\x1c\n\x18\x41VAILABILITY_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41VAILABILITY_SERVERLESS\x10\x01\x12\x1a\n\x16\x41VAILABILITY_DEDICATED\x10\x02\x12\x15\n\x11\x41VAILABILITY_BOTH\x10\x03*w\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12MODEL_STATE_ACTIVE\x10\x01\x12\x1b\n\x17MODEL_STATE_UNCONFIRMED\x10\x02\x12\x17\n\x13MODEL_STATE_RETIRED\x10\x03*w\n\x0bModelSource\x12\x1c\n\x18MODEL_SOURCE_UNSPECIFIED\x10\x00\x12\x18\n\x14MODEL_SOURCE_CATALOG\x10\x01\x12\x19\n\x15MODEL_SOURCE_PROVIDER\x10\x02\x12\x15\n\x11MODEL_SOURCE_BOTH\x10\x03\x42\xab\x01\n\x13\x64\x65v.togetherchat.v1B\x0bModelsProtoP\x01ZNgithub.com/togetherchat/togetherchat/clients/go/togetherchat/v1;togetherchatv1\xaa\x02\x0fTogetherChat.V1\xca\x02\x0fTogetherChat\\V1\xea\x02\x10TogetherChat::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctogetherchat/v1/models.proto\x12\x0ftogetherchat.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8e\x05\n\x05Model\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x14\n\x0corganization\x18\x03 \x01(\t\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\x1b\n\x0e\x63ontext_length\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x14\n\x0cquantization\x18\x06 \x01(\t\x12\x33\n\x0c\x61vailability\x18\x07 \x01(\x0e\x32\x1d.togetherchat.v1.Availability\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07license\x18\t \x01(\t\x12\x0b\n\x03uri\x18\n \x01(\t\x12)\n\x07pricing\x18\x0b \x01(\x0b\x32\x18.togetherchat.v1.Pricing\x12\x0f\n\x07\x61liases\x18\x0c \x03(\t\x12\x17\n\x0fretirement_date\x18\r \x01(\t\x12,\n\x06source\x18\x0e \x01(\x0e\x32\x1c.togetherchat.v1.ModelSource\x12*\n\x05state\x18\x0f \x01(\x0e\x32\x1b.togetherchat.v1.ModelState\x12\x18\n\x10input_modalities\x18\x10 \x03(\t\x12\x19\n\x11output_modalities\x18\x11 \x03(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x12 \x03(\t\x12\x1e\n\x11max_output_tokens\x18\x13 \x01(\x05H\x01\x88\x01\x01\x12\x19\n\x11reasoning_efforts\x18\x14 \x03(\t\x12\x1b\n\x0estreaming_only\x18\x15 \x01(\x08H\x02\x88\x01\x01\x42\x11\n\x0f_context_lengthB\x14\n\x12_max_output_tokensB\x11\n\x0f_streaming_only\"\xa5\x02\n\x07Pricing\x12)\n\x1cinput_usd_per_million_tokens\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12*\n\x1doutput_usd_per_million_tokens\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x30\n#cached_input_usd_per_million_tokens\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x17\n\nhourly_usd\x18\x04 \x01(\x01H\x03\x88\x01\x01\x42\x1f\n\x1d_input_usd_per_million_tokensB \n\x1e_output_usd_per_million_tokensB&\n$_cached_input_usd_per_million_tokensB\r\n\x0b_hourly_usd*|\n\x0c\x41vailability\x12\x1c\n\x18\x41VAILABILITY_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41VAILABILITY_SERVERLESS\x10\x01\x12\x1a\n\x16\x41VAILABILITY_DEDICATED\x10\x02\x12\x15\n\x11\x41VAILABILITY_BOTH\x10\x03*w\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12MODEL_STATE_ACTIVE\x10\x01\x12\x1b\n\x17MODEL_STATE_UNCONFIRMED\x10\x02\x12\x17\n\x13MODEL_STATE_RETIRED\x10\x03*w\n\x0bModelSource\x12\x1c\n\x18MODEL_SOURCE_UNSPECIFIED\x10\x00\x12\x18\n\x14MODEL_SOURCE_CATALOG\x10\x01\x12\x19\n\x15MODEL_SOURCE_PROVIDER\x10\x02\x12\x15\n\x11MODEL_SOURCE_BOTH\x10\x03\x42\xab\x01\n\x13\x64\x65v.togetherchat.v1B\x0bModelsProtoP\x01ZNgithub.com/togetherchat/togetherchat/clients/go/togetherchat/v1;togetherchatv1\xaa\x02\x0fTogetherChat.V1\xca\x02\x0fTogetherChat\\V1\xea\x02\x10TogetherChat::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,14 +33,14 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'togetherchat.v1.models_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\023dev.togetherchat.v1B\013ModelsProtoP\001ZNgithub.com/togetherchat/togetherchat/clients/go/togetherchat/v1;togetherchatv1\252\002\017TogetherChat.V1\312\002\017TogetherChat\\V1\352\002\020TogetherChat::V1'
-  _globals['_AVAILABILITY']._serialized_start=836
-  _globals['_AVAILABILITY']._serialized_end=960
-  _globals['_MODELSTATE']._serialized_start=962
-  _globals['_MODELSTATE']._serialized_end=1081
-  _globals['_MODELSOURCE']._serialized_start=1083
-  _globals['_MODELSOURCE']._serialized_end=1202
+  _globals['_AVAILABILITY']._serialized_start=1035
+  _globals['_AVAILABILITY']._serialized_end=1159
+  _globals['_MODELSTATE']._serialized_start=1161
+  _globals['_MODELSTATE']._serialized_end=1280
+  _globals['_MODELSOURCE']._serialized_start=1282
+  _globals['_MODELSOURCE']._serialized_end=1401
   _globals['_MODEL']._serialized_start=83
-  _globals['_MODEL']._serialized_end=538
-  _globals['_PRICING']._serialized_start=541
-  _globals['_PRICING']._serialized_end=834
+  _globals['_MODEL']._serialized_end=737
+  _globals['_PRICING']._serialized_start=740
+  _globals['_PRICING']._serialized_end=1033
 # @@protoc_insertion_point(module_scope)

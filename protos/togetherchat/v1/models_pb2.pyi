@@ -125,12 +125,18 @@ class Model(_message.Message):
     AVAILABILITY_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     LICENSE_FIELD_NUMBER: _builtins.int
-    LINK_FIELD_NUMBER: _builtins.int
+    URI_FIELD_NUMBER: _builtins.int
     PRICING_FIELD_NUMBER: _builtins.int
     ALIASES_FIELD_NUMBER: _builtins.int
     RETIREMENT_DATE_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    INPUT_MODALITIES_FIELD_NUMBER: _builtins.int
+    OUTPUT_MODALITIES_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    MAX_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    REASONING_EFFORTS_FIELD_NUMBER: _builtins.int
+    STREAMING_ONLY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The id for `CompleteRequest.model`, case-sensitive."""
     display_name: _builtins.str
@@ -148,15 +154,21 @@ class Model(_message.Message):
     availability: Global___Availability.ValueType
     """How the model is offered."""
     license: _builtins.str
-    """License of the model, in the provider's words."""
-    link: _builtins.str
-    """URL of a page about the model."""
+    """License of the model, in the provider's words. Empty where unknown."""
+    uri: _builtins.str
+    """URI of a page about the model (`link`). Empty where unknown."""
     retirement_date: _builtins.str
     """First day on which the model is no longer served, `YYYY-MM-DD`. Empty where unknown."""
     source: Global___ModelSource.ValueType
     """Source of the entry."""
     state: Global___ModelState.ValueType
     """Whether the model can be called, as far as is known."""
+    max_output_tokens: _builtins.int
+    """Maximum tokens of one choice, reasoning included. Unset where unknown."""
+    streaming_only: _builtins.bool
+    """True where the provider serves the model only as a stream. Complete works with such
+    a model: the service reads the stream. Unset where unknown.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the model was created. Unset where unknown."""
@@ -168,6 +180,28 @@ class Model(_message.Message):
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Other ids that this service accepts for the model."""
+
+    @_builtins.property
+    def input_modalities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the model reads: `text`, `image`, `video`, `audio`. Values may be added. Empty
+        means unknown.
+        """
+
+    @_builtins.property
+    def output_modalities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the model writes, with the values of `input_modalities`. Empty means unknown."""
+
+    @_builtins.property
+    def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the model supports: `tools`, `json_schema`, `reasoning`. Values may be added.
+        Empty means unknown. A feature that is missing from a list may still be supported.
+        """
+
+    @_builtins.property
+    def reasoning_efforts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The values of `CompleteRequest.reasoning_effort` that the model accepts, lowest
+        first. Empty means unknown, or that the model has no such control.
+        """
 
     def __init__(
         self,
@@ -181,20 +215,35 @@ class Model(_message.Message):
         availability: Global___Availability.ValueType = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         license: _builtins.str = ...,
-        link: _builtins.str = ...,
+        uri: _builtins.str = ...,
         pricing: Global___Pricing | None = ...,
         aliases: _abc.Iterable[_builtins.str] | None = ...,
         retirement_date: _builtins.str = ...,
         source: Global___ModelSource.ValueType = ...,
         state: Global___ModelState.ValueType = ...,
+        input_modalities: _abc.Iterable[_builtins.str] | None = ...,
+        output_modalities: _abc.Iterable[_builtins.str] | None = ...,
+        features: _abc.Iterable[_builtins.str] | None = ...,
+        max_output_tokens: _builtins.int | None = ...,
+        reasoning_efforts: _abc.Iterable[_builtins.str] | None = ...,
+        streaming_only: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_context_length", b"_context_length", "context_length", b"context_length", "create_time", b"create_time", "pricing", b"pricing"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_context_length", b"_context_length", "_max_output_tokens", b"_max_output_tokens", "_streaming_only", b"_streaming_only", "context_length", b"context_length", "create_time", b"create_time", "max_output_tokens", b"max_output_tokens", "pricing", b"pricing", "streaming_only", b"streaming_only"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_length", b"_context_length", "aliases", b"aliases", "availability", b"availability", "context_length", b"context_length", "create_time", b"create_time", "display_name", b"display_name", "id", b"id", "license", b"license", "link", b"link", "organization", b"organization", "pricing", b"pricing", "quantization", b"quantization", "retirement_date", b"retirement_date", "source", b"source", "state", b"state", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_length", b"_context_length", "_max_output_tokens", b"_max_output_tokens", "_streaming_only", b"_streaming_only", "aliases", b"aliases", "availability", b"availability", "context_length", b"context_length", "create_time", b"create_time", "display_name", b"display_name", "features", b"features", "id", b"id", "input_modalities", b"input_modalities", "license", b"license", "max_output_tokens", b"max_output_tokens", "organization", b"organization", "output_modalities", b"output_modalities", "pricing", b"pricing", "quantization", b"quantization", "reasoning_efforts", b"reasoning_efforts", "retirement_date", b"retirement_date", "source", b"source", "state", b"state", "streaming_only", b"streaming_only", "type", b"type", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__context_length: _TypeAlias = _typing.Literal["context_length"]  # noqa: Y015
     _WhichOneofArgType__context_length: _TypeAlias = _typing.Literal["_context_length", b"_context_length"]  # noqa: Y015
+    _WhichOneofReturnType__max_output_tokens: _TypeAlias = _typing.Literal["max_output_tokens"]  # noqa: Y015
+    _WhichOneofArgType__max_output_tokens: _TypeAlias = _typing.Literal["_max_output_tokens", b"_max_output_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__streaming_only: _TypeAlias = _typing.Literal["streaming_only"]  # noqa: Y015
+    _WhichOneofArgType__streaming_only: _TypeAlias = _typing.Literal["_streaming_only", b"_streaming_only"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__context_length) -> _WhichOneofReturnType__context_length | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_output_tokens) -> _WhichOneofReturnType__max_output_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__streaming_only) -> _WhichOneofReturnType__streaming_only | None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
 

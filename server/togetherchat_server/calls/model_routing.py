@@ -74,8 +74,8 @@ class RoutingChat:
                 last = self._failed(error, candidate, call)
             else:
                 self._served(candidate, call)
-                self._account(response.usage, (response.model, candidate.model), call)
-                response.usage.timings.ClearField("first_token_ms")
+                self._add_cost(response.usage, (response.model, candidate.model))
+                self._add_timings(response.timings, call)
                 response.warnings.extend(_warnings(candidate))
                 return response
         raise _exhausted(last)
@@ -149,11 +149,13 @@ class RoutingChat:
     def _account_last(self, events: EventBatch, served: str, candidate: _Candidate, call: Call) -> None:
         if events and events[-1].HasField("completed"):
             completed = events[-1].completed
-            self._account(completed.usage, (served, candidate.model), call)
+            self._add_cost(completed.usage, (served, candidate.model))
+            self._add_timings(completed.timings, call)
+            _add_first_token(completed.timings, call)
             completed.warnings.extend(_warnings(candidate))
 
-    def _account(self, usage: chat.Usage, ids: tuple[str, str], call: Call) -> None:
-        """Fill in the cost and the timings.
+    def _add_cost(self, usage: chat.Usage, ids: tuple[str, str]) -> None:
+        """Fill in the cost.
 
         The price is that of the model which served, since a provider that redirects a request bills
         the model it redirects to. If that price is unknown, the requested model's price is used.
@@ -163,11 +165,16 @@ class RoutingChat:
         cost = cost_nano_usd(usage, price) if price is not None else None
         if cost is not None:
             usage.cost_nano_usd = cost
-        usage.timings.queue_ms = _milliseconds(call.progress.queued_s)
-        first_s = call.progress.first_event_s
-        if first_s is not None:
-            usage.timings.first_token_ms = _milliseconds(first_s - call.received_s)
-        usage.timings.total_ms = _milliseconds(self._clock() - call.received_s)
+
+    def _add_timings(self, timings: chat.Timings, call: Call) -> None:
+        timings.queue_duration.FromMicroseconds(_microseconds(call.progress.queued_s))
+        timings.total_duration.FromMicroseconds(_microseconds(self._clock() - call.received_s))
+
+
+def _add_first_token(timings: chat.Timings, call: Call) -> None:
+    first_s = call.progress.first_event_s
+    if first_s is not None:
+        timings.first_token_duration.FromMicroseconds(_microseconds(first_s - call.received_s))
 
 
 def _with_model(
@@ -196,5 +203,5 @@ def _exhausted(last: ServiceError | None) -> ServiceError:
     return last
 
 
-def _milliseconds(seconds: float) -> int:
-    return max(0, round(seconds * 1000))
+def _microseconds(seconds: float) -> int:
+    return max(0, round(seconds * 1e6))

@@ -172,9 +172,12 @@ class Settings(BaseModel):
     max_stream_bytes: Bytes = Field(32 * MEBIBYTE, description="Largest streamed completion.")
     model_list_ttl_s: Seconds = Field(300.0, description="How long the provider's model list is cached.")
     model_catalog: Literal["on", "off", "auto"] = Field(
-        "on",
+        "auto",
         description="Merge the shipped model catalog into ListModels: on, off, or auto (only for Together's "
         "hosts and the sandbox).",
+    )
+    forward_user: bool = Field(
+        True, description="Send the caller's `user`, which may be personal data, to the provider."
     )
     alias: Aliases = Field(
         {}, description="Alias of a model, NAME=MODEL; may be repeated. A table in the TOML file."

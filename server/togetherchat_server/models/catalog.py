@@ -14,6 +14,7 @@ from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.config import Configuration, is_together
 from togetherchat_server.models.catalog_file import ID_CHARACTERS_MAX, read_models, shipped_text
 
+_LISTS: Final = ("input_modalities", "output_modalities", "features", "reasoning_efforts")
 _Prices = tuple[float | None, float | None, float | None, float | None]
 
 
@@ -113,6 +114,9 @@ def _entry(shipped: models.Model, live: models.Model | None, today: dt.date) -> 
         retired = bool(shipped.retirement_date) and shipped.retirement_date <= today.isoformat()
         entry.state = models.MODEL_STATE_RETIRED if retired else models.MODEL_STATE_UNCONFIRMED
         return entry
+    for values in _LISTS:
+        if getattr(live, values):
+            entry.ClearField(values)  # MergeFrom would append
     entry.MergeFrom(live)
     if live.HasField("pricing"):
         old = shipped.pricing if shipped.HasField("pricing") else None

@@ -93,6 +93,8 @@ _TokenCount = Annotated[
     int, Field(ge=1, le=TOKENS_MAX), rule(f"must be a number of tokens from 1 to {TOKENS_MAX}")
 ]
 _Price = Annotated[float, Field(ge=0, allow_inf_nan=False), rule("must be a number, 0 or above")]
+_Modality = Annotated[Literal["text", "image", "video", "audio"], rule("must be text, image, video or audio")]
+_Word = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}$"), rule("must be a word of a-z 0-9 _")]
 _Date = Annotated[dt.date, rule("must be a date such as 2026-11-22, without quotes")]
 
 
@@ -104,6 +106,12 @@ class _ModelTable(FileTable):
     quantization: _Text = ""
     license: _Text = ""
     link: _Text = ""
+    input_modalities: list[_Modality] = Field([])
+    output_modalities: list[_Modality] = Field([])
+    features: list[_Word] = Field([])
+    max_output_tokens: _TokenCount | None = None
+    reasoning_efforts: list[_Word] = Field([])
+    streaming_only: bool | None = None
     retirement_date: _Date | None = None
     replaced_by: _ModelId | None = None
     input_usd: _Price | None = None
@@ -138,7 +146,13 @@ def _to_model(row: _ModelTable, table: _ListTable) -> models.Model:
         context_length=row.context_length,
         quantization=row.quantization,
         license=row.license,
-        link=row.link,
+        uri=row.link,
+        input_modalities=row.input_modalities,
+        output_modalities=row.output_modalities,
+        features=row.features,
+        max_output_tokens=row.max_output_tokens,
+        reasoning_efforts=row.reasoning_efforts,
+        streaming_only=row.streaming_only,
         retirement_date="" if row.retirement_date is None else row.retirement_date.isoformat(),
     )
     pricing = models.Pricing(

@@ -4,15 +4,16 @@ Owns the meaning of a `ListModelsRequest`. Does not know where the models come f
 
 A token has the sort position of the last model that was sent, not a number of models to skip: its sort
 value and id, with a version, a hash of the filters and the order, and a checksum. So any worker can
-read the token of any other. If the list changes between two pages, each model that did not change is
-still sent exactly once.
+read the token of any other. If the list changes between two pages, each model whose sort position did
+not change is still sent exactly once. The state of a model is part of its position in the default order
+alone, so the order by id is the one for a complete walk.
 """
 
 import base64
-import bisect
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import orjson
@@ -33,9 +34,20 @@ _CHECKSUM_BYTES: Final = 8
 _Position = tuple[int, float, str]
 """The sort position of a model: 1 if the model lacks the sort value, the value, the id."""
 
+_STATE_RANKS: Final[Mapping[int, float]] = {models.MODEL_STATE_ACTIVE: 0.0, models.MODEL_STATE_RETIRED: 2.0}
+_OTHER_STATE_RANK: Final = 1.0
+
+
+def _state(model: models.Model) -> float:
+    return _STATE_RANKS.get(model.state, _OTHER_STATE_RANK)
+
+
+def _same(_: models.Model) -> float:
+    return 0.0
+
 
 def _context_length(model: models.Model) -> float | None:
-    return -float(model.context_length) if model.HasField("context_length") else None
+    return float(model.context_length) if model.HasField("context_length") else None
 
 
 def _input_price(model: models.Model) -> float | None:
@@ -45,11 +57,33 @@ def _input_price(model: models.Model) -> float | None:
     return price if math.isfinite(price) else None
 
 
-_ORDERS: Final[Mapping[str, Callable[[models.Model], float | None]]] = {
-    "": lambda _: 0.0,
-    "id": lambda _: 0.0,
-    "context_length": _context_length,
-    "input_price": _input_price,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Order:
+    """An order of models: by value, and by id where the values are equal."""
+
+    value: Callable[[models.Model], float | None]
+    descending: bool = False
+    """Whether the largest value is first. Models without a value are last all the same."""
+    ids_descending: bool = False
+
+    def position(self, model: models.Model) -> _Position:
+        value = self.value(model)
+        if value is None:
+            return (1, 0.0, model.id)
+        return (0, -value if self.descending else value, model.id)
+
+    def is_after(self, position: _Position, last: _Position) -> bool:
+        return position < last if self.ids_descending else position > last
+
+
+ORDERS: Final[Mapping[str, _Order]] = {
+    "": _Order(value=_state),
+    "id": _Order(value=_same),
+    "id desc": _Order(value=_same, ids_descending=True),
+    "context_length": _Order(value=_context_length),
+    "context_length desc": _Order(value=_context_length, descending=True),
+    "input_price": _Order(value=_input_price),
+    "input_price desc": _Order(value=_input_price, descending=True),
 }
 
 _USABLE_AS: Final[Mapping[int, frozenset[int]]] = {
@@ -66,12 +100,13 @@ def page(listed: Sequence[models.Model], request: service.ListModelsRequest) -> 
         ServiceError: INVALID_REQUEST, as for `validate`.
     """
     last = validate(request)
-    value_of = _ORDERS[request.order_by]
+    order = ORDERS[request.order_by]
     positions: list[tuple[_Position, models.Model]] = sorted(
-        ((_position(model, value_of), model) for model in listed if _matches(model, request)),
+        ((order.position(model), model) for model in listed if _matches(model, request)),
         key=lambda item: item[0],
+        reverse=order.ids_descending,
     )
-    start = 0 if last is None else bisect.bisect_right(positions, last, key=lambda item: item[0])
+    start = 0 if last is None else sum(not order.is_after(position, last) for position, _ in positions)
     end = start + min(request.page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
     response = service.ListModelsResponse(total_size=len(positions))
     response.models.extend(model for _, model in positions[start:end])
@@ -108,8 +143,11 @@ def validate(request: service.ListModelsRequest) -> _Position | None:
 def _violations(request: service.ListModelsRequest) -> Iterator[FieldViolation]:
     if request.page_size < 0:
         yield FieldViolation(field="page_size", description="must not be negative")
-    if request.order_by not in _ORDERS:
-        yield FieldViolation(field="order_by", description="must be id, context_length or input_price")
+    if request.order_by not in ORDERS:
+        yield FieldViolation(
+            field="order_by",
+            description="must be id, context_length or input_price, with ' desc' for the reverse order",
+        )
     if request.availability and request.availability not in _USABLE_AS:
         yield FieldViolation(
             field="availability", description=f"{request.availability:d} is not a known value"
@@ -156,11 +194,6 @@ def _is_within_price(model: models.Model, request: service.ListModelsRequest) ->
     return price is not None and price <= request.max_input_usd_per_million_tokens
 
 
-def _position(model: models.Model, value_of: Callable[[models.Model], float | None]) -> _Position:
-    value = value_of(model)
-    return (1, 0.0, model.id) if value is None else (0, value, model.id)
-
-
 def _token(position: _Position, request: service.ListModelsRequest) -> str:
     text = orjson.dumps([_TOKEN_VERSION, _query_hash(request), *position])
     return _encoded(_checksum(text) + text)
@@ -200,8 +233,6 @@ def _query_hash(request: service.ListModelsRequest) -> str:
     query.DiscardUnknownFields()
     query.ClearField("page_size")
     query.ClearField("page_token")
-    if query.order_by == "id":
-        query.ClearField("order_by")
     return hashlib.sha256(query.SerializeToString(deterministic=True)).hexdigest()[:16]
 
 

@@ -193,6 +193,7 @@ class Wiring:
             ),
             clock=self._environment.clock,
             wall_clock=self._environment.wall_clock,
+            forward_user=settings.forward_user,
         )
 
     def _make_retrying(self, provider: TogetherProvider) -> RetryingChat:

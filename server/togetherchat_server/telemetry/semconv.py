@@ -17,6 +17,8 @@ Value = str | int | float | bool | Sequence[str]
 Attributes = dict[str, Value]
 
 TEXT_CHARACTERS_MAX: Final = 256
+ATTRIBUTE_MAX: Final = 2**63 - 1
+"""OTLP has signed integers. A seed is unsigned: one that does not fit would fail the export of the span."""
 
 ERROR_CODES: Final = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
@@ -175,7 +177,8 @@ def _gen_ai_attributes(attempt: AttemptTrace) -> Attributes:
     }
     for name, value in attempt.parameters.items():
         attribute, convert = PARAMETERS[name]
-        attributes[attribute] = convert(value)
+        if value <= ATTRIBUTE_MAX:
+            attributes[attribute] = convert(value)
     for name, count in attempt.usage.items():
         attributes[USAGE[name]] = count
     if attempt.response_id:

@@ -93,7 +93,7 @@ def _check_names_once(deltas: Sequence[service.Delta]) -> None:
 
     for delta in deltas:
         assert ((delta.choice_index, "role") not in seen) is bool(delta.role)
-        assert bool(delta.reasoning) is bool(delta.reasoning_key)
+        assert bool(delta.reasoning) is bool(delta.reasoning_field)
         assert delta.role or delta.text or delta.reasoning or delta.tool_calls or delta.logprobs.tokens
         if delta.role:
             once(delta.choice_index, "role")

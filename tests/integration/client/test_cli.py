@@ -214,7 +214,7 @@ async def test_a_completion_that_is_cut_off_has_a_warning():
 async def test_show_reasoning_prints_the_reasoning_on_standard_error():
     """Without the option the reasoning is not printed."""
     reasoning = service.StreamCompleteResponse(
-        delta=service.Delta(reasoning="Hm. ", reasoning_key="reasoning")
+        delta=service.Delta(reasoning="Hm. ", reasoning_field=chat.REASONING_FIELD_REASONING)
     )
     scripted = ScriptedService(StreamComplete=[[started(), reasoning, *stream_of("Hello.")[1:]]])
     async with serving(scripted) as target:

@@ -255,16 +255,18 @@ async def test_a_stream_that_ends_early_closes_its_upstream():
 
 
 async def test_a_unary_response_has_cost_and_timings():
-    """The cost is 1,000 x 500 and 10 x 2,000 nano-USD; times are milliseconds since the call was received.
+    """The cost is 1,000 x 500 and 10 x 2,000 nano-USD; times count from the arrival of the call.
 
     A unary response has no first-token time, even if it was read as a stream.
     """
     response = await router(FakeChat()).complete(request(PRICED), call())
 
     assert 520_000 == response.usage.cost_nano_usd
-    assert (False, 2500) == (
-        response.usage.timings.HasField("first_token_ms"),
-        response.usage.timings.total_ms,
+    assert (True, 0, False, 2500) == (
+        response.timings.HasField("queue_duration"),
+        response.timings.queue_duration.ToMilliseconds(),
+        response.timings.HasField("first_token_duration"),
+        response.timings.total_duration.ToMilliseconds(),
     )
 
 
@@ -272,11 +274,11 @@ async def test_a_stream_has_cost_and_timings_at_its_end():
     """`completed` has the same cost, and the time to the first token."""
     events, _ = await streamed(FakeChat(), request(PRICED), call())
 
-    usage = events[-1].completed.usage
+    completed = events[-1].completed
     assert (520_000, 250, 2500) == (
-        usage.cost_nano_usd,
-        usage.timings.first_token_ms,
-        usage.timings.total_ms,
+        completed.usage.cost_nano_usd,
+        completed.timings.first_token_duration.ToMilliseconds(),
+        completed.timings.total_duration.ToMilliseconds(),
     )
 
 

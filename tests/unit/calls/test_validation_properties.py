@@ -29,7 +29,7 @@ MESSAGES = st.builds(
     tool_calls=st.lists(CALLS, max_size=2),
     tool_call_id=TEXT,
     reasoning=TEXT,
-    reasoning_key=TEXT,
+    reasoning_field=st.integers(-1, 4),
 )
 REQUESTS = st.builds(
     service.CompleteRequest,
@@ -55,6 +55,9 @@ REQUESTS = st.builds(
     | st.builds(
         chat.ResponseFormat, json_schema=st.builds(chat.JsonSchemaFormat, name=TEXT, schema_json=TEXT)
     ),
+    seed=st.none() | st.integers(0, 2**64 - 1),
+    context_length_exceeded_behavior=st.integers(-1, 4),
+    user=TEXT,
     chat_template_kwargs_json=TEXT,
     extra_body_json=TEXT,
     fallback_models=st.lists(TEXT, max_size=5),
@@ -159,13 +162,17 @@ def test_any_json_text_passes_or_is_rejected_by_name(text):
         ),
         max_size=3,
     ),
-    key=st.sampled_from(["", "reasoning", "reasoning_content"]),
+    field=st.sampled_from(chat.ReasoningField.values()),
 )
-def test_an_assistants_message_is_accepted_unchanged(text, reasoning, calls, key):
+def test_an_assistants_message_is_accepted_unchanged(text, reasoning, calls, field):
     """The text of a model, mistakes included, is never rejected in the next request."""
     content = [chat.ContentPart(text=text)] if text else []
     reply = chat.Message(
-        role=chat.ROLE_ASSISTANT, content=content, reasoning=reasoning, reasoning_key=key, tool_calls=calls
+        role=chat.ROLE_ASSISTANT,
+        content=content,
+        reasoning=reasoning,
+        reasoning_field=field,
+        tool_calls=calls,
     )
     question = chat.Message(role=chat.ROLE_USER, content=[chat.ContentPart(text="hi")])
     assert is_allowed(service.CompleteRequest(model="m", messages=[question, reply, question]))

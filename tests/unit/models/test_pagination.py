@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.domain.reasons import Reason, ServiceError
+from togetherchat_server.models import pagination
 from togetherchat_server.models.catalog import load_catalog
 from togetherchat_server.models.pagination import page
 
@@ -71,7 +72,7 @@ LISTED = [
 @pytest.mark.parametrize(
     ("request_", "expected"),
     [
-        (Request(), ["a/unknown", "black/paint", "meta/Small", "qwen/large"]),
+        (Request(), ["meta/Small", "a/unknown", "black/paint", "qwen/large"]),
         (Request(type="image"), ["black/paint"]),
         (Request(type="Image"), []),
         (Request(organization="mETA"), ["meta/Small"]),
@@ -85,7 +86,7 @@ LISTED = [
         (Request(state=models.MODEL_STATE_RETIRED), ["qwen/large"]),
         (Request(min_context_length=8192), ["meta/Small", "qwen/large"]),
         (Request(min_context_length=8193), ["qwen/large"]),
-        (Request(min_context_length=0), ["a/unknown", "meta/Small", "qwen/large"]),
+        (Request(min_context_length=0), ["meta/Small", "a/unknown", "qwen/large"]),
         (Request(max_input_usd_per_million_tokens=1.2), ["meta/Small", "qwen/large"]),
         (Request(max_input_usd_per_million_tokens=1.1), ["meta/Small"]),
         (Request(max_input_usd_per_million_tokens=0.0), []),
@@ -103,18 +104,38 @@ def test_filters_combine(request_, expected):
     ("order_by", "expected"),
     [
         ("id", ["a/unknown", "black/paint", "meta/Small", "qwen/large"]),
-        ("context_length", ["qwen/large", "meta/Small", "a/unknown", "black/paint"]),
+        ("id desc", ["qwen/large", "meta/Small", "black/paint", "a/unknown"]),
+        ("context_length", ["a/unknown", "meta/Small", "qwen/large", "black/paint"]),
+        ("context_length desc", ["qwen/large", "meta/Small", "a/unknown", "black/paint"]),
         ("input_price", ["meta/Small", "qwen/large", "a/unknown", "black/paint"]),
+        ("input_price desc", ["qwen/large", "meta/Small", "a/unknown", "black/paint"]),
     ],
 )
 def test_orders_put_models_without_the_value_last(order_by, expected):
-    """The largest context and the lowest price are first; a price that is not a number counts as missing."""
+    """` desc` reverses the values, not the place of a missing one; a price that is NaN counts as missing."""
     assert expected == ids(page(LISTED, Request(order_by=order_by)))
 
 
-@pytest.mark.parametrize("order_by", ["context_length", "input_price"])
+def test_the_default_order_starts_with_the_models_that_can_be_called():
+    """Then come other models, then retired ones, each by id; nothing is hidden."""
+    states = [
+        models.MODEL_STATE_RETIRED,
+        models.MODEL_STATE_UNSPECIFIED,
+        models.MODEL_STATE_ACTIVE,
+        models.MODEL_STATE_UNCONFIRMED,
+    ]
+    listing = [
+        model(f"{letter}{number}", state=state) for letter in "ba" for number, state in enumerate(states)
+    ]
+
+    assert ["a2", "b2", "a1", "a3", "b1", "b3", "a0", "b0"] == ids(page(listing, Request()))
+
+
+@pytest.mark.parametrize(
+    "order_by", ["context_length", "context_length desc", "input_price", "input_price desc"]
+)
 def test_ties_are_ordered_by_id(order_by):
-    """Also among models without the value."""
+    """Also among models without the value, and in both directions."""
     listing = [model("d"), model("b", context=1, price=1), model("c"), model("a", context=1, price=1)]
     assert ids(page(listing, Request(order_by=order_by))) == ["a", "b", "c", "d"]
 
@@ -140,7 +161,10 @@ def test_the_last_page_has_no_token():
     ("request_", "fields"),
     [
         (Request(page_size=-1), ["page_size"]),
-        (Request(order_by="price"), ["order_by"]),
+        *(
+            (Request(order_by=order), ["order_by"])
+            for order in ("price", "id asc", "desc", "id,input_price", "ID", "id  desc", "id desc ")
+        ),
         (Request(availability=77), ["availability"]),
         (Request(state=77), ["state"]),
         (Request(max_input_usd_per_million_tokens=float("nan")), ["max_input_usd_per_million_tokens"]),
@@ -172,6 +196,8 @@ def token(request: service.ListModelsRequest | None = None) -> str:
     [
         Request(type="chat"),
         Request(order_by="context_length"),
+        Request(order_by="id"),
+        Request(order_by="id desc"),
         Request(min_context_length=0),
         Request(state=models.MODEL_STATE_ACTIVE),
     ],
@@ -183,9 +209,8 @@ def test_a_token_belongs_to_its_filters_and_order(other):
 
 
 def test_a_token_serves_pages_of_another_size():
-    """The page size is not part of the query; `id` is the default order."""
-    assert ids(page(LISTED, Request(page_size=2, page_token=token()))) == ["black/paint", "meta/Small"]
-    assert ids(page(LISTED, Request(page_size=1, order_by="id", page_token=token()))) == ["black/paint"]
+    """The page size is not part of the query."""
+    assert ids(page(LISTED, Request(page_size=2, page_token=token()))) == ["a/unknown", "black/paint"]
 
 
 def test_a_token_does_not_depend_on_the_process():
@@ -275,9 +300,10 @@ MODELS = st.builds(
     context=st.none() | st.sampled_from([1, 4096, 8192, 2**31 - 1]),
     price=st.none() | st.sampled_from([0.0, 0.1, 0.2, 0.1 + 0.2, 1e300, float("inf"), -1.0]),
     type=st.sampled_from(["chat", "image"]),
+    state=st.sampled_from(models.ModelState.values()),
 )
 LISTS = st.lists(MODELS, max_size=25, unique_by=lambda listed: listed.id)
-ORDERS = st.sampled_from(["", "id", "context_length", "input_price"])
+ORDERS = st.sampled_from(list(pagination.ORDERS))
 
 
 @settings(deadline=None)
@@ -310,10 +336,49 @@ def test_an_unchanged_model_is_sent_once_while_others_change(listing, others, pa
     assert ids(page(listing, Request(page_size=1000, order_by=order_by))) == kept
 
 
-def test_the_shipped_catalog_is_paged_in_every_order():
-    """All models, by id, by context and by price, ten per page."""
-    shipped = list(load_catalog(None).by_id.values())
-    for order_by in ("id", "context_length", "input_price"):
-        assert {listed.id for listed in shipped} == set(
-            all_pages([shipped], Request(page_size=10, order_by=order_by))
-        )
+@settings(deadline=None)
+@given(
+    listing=LISTS,
+    states=st.lists(st.sampled_from(models.ModelState.values()), min_size=1, max_size=7),
+    page_size=st.integers(1, 5),
+    order_by=st.sampled_from(["id", "id desc"]),
+)
+def test_the_order_by_id_is_complete_while_states_change(listing, states, page_size, order_by):
+    """Every model is sent exactly once, even if the provider's list comes and goes between pages."""
+    lists = [[_in_state(listed, states, turn) for listed in listing] for turn in range(len(states))]
+
+    got = all_pages(lists, Request(page_size=page_size, order_by=order_by))
+
+    assert sorted((listed.id for listed in listing), reverse=order_by == "id desc") == got
+
+
+@settings(deadline=None)
+@given(
+    listing=LISTS,
+    states=st.lists(st.sampled_from(models.ModelState.values()), min_size=1, max_size=7),
+    page_size=st.integers(1, 5),
+)
+def test_a_change_of_state_never_fails_the_default_order(listing, states, page_size):
+    """A model that changes may be repeated or missing, but every token stays valid and the pages end."""
+    lists = [[_in_state(listed, states, turn) for listed in listing] for turn in range(len(states))]
+
+    got = all_pages(lists, Request(page_size=page_size))
+
+    assert set(got) <= {listed.id for listed in listing}
+
+
+def _in_state(listed: models.Model, states: list[int], turn: int) -> models.Model:
+    changed = models.Model()
+    changed.CopyFrom(listed)
+    changed.state = states[(turn + len(listed.id)) % len(states)]
+    return changed
+
+
+@pytest.mark.parametrize("order_by", list(pagination.ORDERS))
+def test_the_shipped_catalog_is_paged_in_every_order(order_by):
+    """Ten models per page: each model once."""
+    shipped = [listed.id for listed in load_catalog(None).by_id.values()]
+
+    got = all_pages([list(load_catalog(None).by_id.values())], Request(page_size=10, order_by=order_by))
+
+    assert sorted(shipped) == sorted(got)

@@ -65,11 +65,14 @@ type CompleteRequest struct {
 	Stop []string `protobuf:"bytes,11,rep,name=stop,proto3" json:"stop,omitempty"`
 	// Optional. Number of choices, 1 to 128. Default 1.
 	N *int32 `protobuf:"varint,12,opt,name=n,proto3,oneof" json:"n,omitempty"`
-	// Optional. Seed of the sampling. The provider repeats a completion as far as it can.
-	Seed *int64 `protobuf:"varint,13,opt,name=seed,proto3,oneof" json:"seed,omitempty"`
+	// Optional. Seed of the sampling, 0 to 2^64 - 1. The provider repeats a completion as
+	// far as it can. Unsigned, because the provider's own seeds, which `Choice.seed`
+	// returns, are often above 2^63 - 1. A negative seed belongs in `extra_body_json`;
+	// over HTTP the member `seed` takes both.
+	Seed *uint64 `protobuf:"varint,13,opt,name=seed,proto3,oneof" json:"seed,omitempty"`
 	// Optional. Return log probabilities, with this many alternatives per token, 0 to 20.
 	Logprobs *int32 `protobuf:"varint,14,opt,name=logprobs,proto3,oneof" json:"logprobs,omitempty"`
-	// Optional. Return the prompt too, in `CompleteResponse.prompt`.
+	// Optional. Return the prompt too, in `CompleteResponse.echoed_prompts`.
 	Echo *bool `protobuf:"varint,15,opt,name=echo,proto3,oneof" json:"echo,omitempty"`
 	// Optional. Bias per token id, -100 to 100. The key is the id as text. Most models
 	// ignore the bias.
@@ -80,8 +83,9 @@ type CompleteRequest struct {
 	ToolChoice *ToolChoice `protobuf:"bytes,18,opt,name=tool_choice,json=toolChoice,proto3" json:"tool_choice,omitempty"`
 	// Optional. Format of the completion.
 	ResponseFormat *ResponseFormat `protobuf:"bytes,19,opt,name=response_format,json=responseFormat,proto3" json:"response_format,omitempty"`
-	// Optional. Reasoning effort: `low`, `medium`, `high`, or a value of a newer model.
-	// Empty means the provider's default.
+	// Optional. Reasoning effort: `low`, `medium`, `high`, or a value of a newer model such
+	// as `max`. `Model.reasoning_efforts` lists the values of a model, where they are
+	// known. Empty means the provider's default.
 	ReasoningEffort string `protobuf:"bytes,20,opt,name=reasoning_effort,json=reasoningEffort,proto3" json:"reasoning_effort,omitempty"`
 	// Optional. Turns the reasoning of hybrid models on or off (`reasoning.enabled`).
 	ReasoningEnabled *bool `protobuf:"varint,21,opt,name=reasoning_enabled,json=reasoningEnabled,proto3,oneof" json:"reasoning_enabled,omitempty"`
@@ -90,9 +94,8 @@ type CompleteRequest struct {
 	ChatTemplateKwargsJson string `protobuf:"bytes,22,opt,name=chat_template_kwargs_json,json=chatTemplateKwargsJson,proto3" json:"chat_template_kwargs_json,omitempty"`
 	// Optional. Id of a moderation model that checks the completion.
 	SafetyModel string `protobuf:"bytes,23,opt,name=safety_model,json=safetyModel,proto3" json:"safety_model,omitempty"`
-	// Optional. `error` (the default) or `truncate`, which lowers `max_tokens` to fit the
-	// context length.
-	ContextLengthExceededBehavior string `protobuf:"bytes,24,opt,name=context_length_exceeded_behavior,json=contextLengthExceededBehavior,proto3" json:"context_length_exceeded_behavior,omitempty"`
+	// Optional. What to do when `max_tokens` does not fit the context length.
+	ContextLengthExceededBehavior ContextLengthExceededBehavior `protobuf:"varint,24,opt,name=context_length_exceeded_behavior,json=contextLengthExceededBehavior,proto3,enum=togetherchat.v1.ContextLengthExceededBehavior" json:"context_length_exceeded_behavior,omitempty"`
 	// Optional. `hipaa` for requests that must be handled under HIPAA.
 	Compliance string `protobuf:"bytes,25,opt,name=compliance,proto3" json:"compliance,omitempty"`
 	// Optional. The provider routes prompts with the same key together, so that they
@@ -106,13 +109,19 @@ type CompleteRequest struct {
 	// Optional. Fields that this contract does not have yet, as the text of one JSON
 	// object. Its members are added to the end of the provider request, byte for byte.
 	// A key that a field of this message covers is rejected, and so are `stream` and
-	// `stream_options`.
+	// `stream_options`. The one exception is a negative `seed`, which the field `seed`
+	// cannot have.
 	ExtraBodyJson string `protobuf:"bytes,28,opt,name=extra_body_json,json=extraBodyJson,proto3" json:"extra_body_json,omitempty"`
 	// Optional. Whether one response may call several tools (`parallel_tool_calls`). Unset
 	// means the provider's default.
 	ParallelToolCalls *bool `protobuf:"varint,29,opt,name=parallel_tool_calls,json=parallelToolCalls,proto3,oneof" json:"parallel_tool_calls,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Optional. Identifies the end user to the provider, at most 256 characters. Together
+	// routes the calls of one user to the same prompt cache. May be personal data: prefer
+	// an opaque id. The service forwards it unless `--forward-user` is off, and writes it
+	// to no log, metric or trace.
+	User          string `protobuf:"bytes,30,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CompleteRequest) Reset() {
@@ -229,7 +238,7 @@ func (x *CompleteRequest) GetN() int32 {
 	return 0
 }
 
-func (x *CompleteRequest) GetSeed() int64 {
+func (x *CompleteRequest) GetSeed() uint64 {
 	if x != nil && x.Seed != nil {
 		return *x.Seed
 	}
@@ -306,11 +315,11 @@ func (x *CompleteRequest) GetSafetyModel() string {
 	return ""
 }
 
-func (x *CompleteRequest) GetContextLengthExceededBehavior() string {
+func (x *CompleteRequest) GetContextLengthExceededBehavior() ContextLengthExceededBehavior {
 	if x != nil {
 		return x.ContextLengthExceededBehavior
 	}
-	return ""
+	return ContextLengthExceededBehavior_CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_UNSPECIFIED
 }
 
 func (x *CompleteRequest) GetCompliance() string {
@@ -348,6 +357,13 @@ func (x *CompleteRequest) GetParallelToolCalls() bool {
 	return false
 }
 
+func (x *CompleteRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
 // A whole completion.
 type CompleteResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -359,16 +375,18 @@ type CompleteResponse struct {
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// The choices, ordered by index.
 	Choices []*Choice `protobuf:"bytes,4,rep,name=choices,proto3" json:"choices,omitempty"`
-	// Tokens, cost and time of the call.
+	// Tokens and cost of the call.
 	Usage *Usage `protobuf:"bytes,5,opt,name=usage,proto3" json:"usage,omitempty"`
 	// The provider's fingerprint of the serving configuration. `sandbox` when simulated.
 	SystemFingerprint string `protobuf:"bytes,6,opt,name=system_fingerprint,json=systemFingerprint,proto3" json:"system_fingerprint,omitempty"`
 	// Warnings about this completion, which is valid.
 	Warnings []*Warning `protobuf:"bytes,7,rep,name=warnings,proto3" json:"warnings,omitempty"`
-	// The prompt as the model received it, when the request set `echo`.
-	Prompt []*EchoedPrompt `protobuf:"bytes,8,rep,name=prompt,proto3" json:"prompt,omitempty"`
+	// The prompts as the model received them, when the request set `echo` (`prompt`).
+	EchoedPrompts []*EchoedPrompt `protobuf:"bytes,8,rep,name=echoed_prompts,json=echoedPrompts,proto3" json:"echoed_prompts,omitempty"`
 	// Number of requests sent to the provider for this call.
-	Attempts      int32 `protobuf:"varint,9,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	Attempts int32 `protobuf:"varint,9,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// How long the parts of the call took.
+	Timings       *Timings `protobuf:"bytes,10,opt,name=timings,proto3" json:"timings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -452,9 +470,9 @@ func (x *CompleteResponse) GetWarnings() []*Warning {
 	return nil
 }
 
-func (x *CompleteResponse) GetPrompt() []*EchoedPrompt {
+func (x *CompleteResponse) GetEchoedPrompts() []*EchoedPrompt {
 	if x != nil {
-		return x.Prompt
+		return x.EchoedPrompts
 	}
 	return nil
 }
@@ -464,6 +482,13 @@ func (x *CompleteResponse) GetAttempts() int32 {
 		return x.Attempts
 	}
 	return 0
+}
+
+func (x *CompleteResponse) GetTimings() *Timings {
+	if x != nil {
+		return x.Timings
+	}
+	return nil
 }
 
 // One event of a stream. Events may be added: ignore a message with no event set.
@@ -672,9 +697,9 @@ type Delta struct {
 	Text string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
 	// Reasoning to append.
 	Reasoning string `protobuf:"bytes,4,opt,name=reasoning,proto3" json:"reasoning,omitempty"`
-	// The provider's key for the reasoning, see `Message.reasoning_key`. Set in every
-	// delta with reasoning.
-	ReasoningKey string `protobuf:"bytes,5,opt,name=reasoning_key,json=reasoningKey,proto3" json:"reasoning_key,omitempty"`
+	// The provider's field that had the reasoning, see `Message.reasoning_field`. Set in
+	// every delta with reasoning.
+	ReasoningField ReasoningField `protobuf:"varint,5,opt,name=reasoning_field,json=reasoningField,proto3,enum=togetherchat.v1.ReasoningField" json:"reasoning_field,omitempty"`
 	// Increments of tool calls.
 	ToolCalls []*ToolCallDelta `protobuf:"bytes,6,rep,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
 	// Log probabilities of the tokens of this delta.
@@ -741,11 +766,11 @@ func (x *Delta) GetReasoning() string {
 	return ""
 }
 
-func (x *Delta) GetReasoningKey() string {
+func (x *Delta) GetReasoningField() ReasoningField {
 	if x != nil {
-		return x.ReasoningKey
+		return x.ReasoningField
 	}
-	return ""
+	return ReasoningField_REASONING_FIELD_UNSPECIFIED
 }
 
 func (x *Delta) GetToolCalls() []*ToolCallDelta {
@@ -844,7 +869,8 @@ type ChoiceFinished struct {
 	FinishReason FinishReason `protobuf:"varint,2,opt,name=finish_reason,json=finishReason,proto3,enum=togetherchat.v1.FinishReason" json:"finish_reason,omitempty"`
 	// The provider's own finish reason. Empty when the provider sent none.
 	FinishReasonRaw string `protobuf:"bytes,3,opt,name=finish_reason_raw,json=finishReasonRaw,proto3" json:"finish_reason_raw,omitempty"`
-	// The seed that was used. Often above the range of a signed 64-bit integer.
+	// The seed that was used, 0 to 2^64 - 1. `CompleteRequest.seed` accepts it. Unset where
+	// the provider sent none.
 	Seed          *uint64 `protobuf:"varint,4,opt,name=seed,proto3,oneof" json:"seed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -911,12 +937,14 @@ func (x *ChoiceFinished) GetSeed() uint64 {
 // The end of a whole completion.
 type Completed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Tokens, cost and time of the call.
+	// Tokens and cost of the call.
 	Usage *Usage `protobuf:"bytes,1,opt,name=usage,proto3" json:"usage,omitempty"`
 	// Warnings about this completion, which is valid.
 	Warnings []*Warning `protobuf:"bytes,2,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	// Number of requests sent to the provider for this call.
-	Attempts      int32 `protobuf:"varint,3,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	Attempts int32 `protobuf:"varint,3,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// How long the parts of the call took.
+	Timings       *Timings `protobuf:"bytes,4,opt,name=timings,proto3" json:"timings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -972,6 +1000,13 @@ func (x *Completed) GetAttempts() int32 {
 	return 0
 }
 
+func (x *Completed) GetTimings() *Timings {
+	if x != nil {
+		return x.Timings
+	}
+	return nil
+}
+
 // Which models to list. A model must match every filter that is set.
 type ListModelsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -998,8 +1033,12 @@ type ListModelsRequest struct {
 	MaxInputUsdPerMillionTokens *float64 `protobuf:"fixed64,9,opt,name=max_input_usd_per_million_tokens,json=maxInputUsdPerMillionTokens,proto3,oneof" json:"max_input_usd_per_million_tokens,omitempty"`
 	// Optional. Only models with this text in the id or display name, case-insensitive.
 	Query string `protobuf:"bytes,10,opt,name=query,proto3" json:"query,omitempty"`
-	// Optional. `id` (the default), `context_length` (largest first) or `input_price`
-	// (cheapest first). Models without the value are listed last.
+	// Optional. `id`, `context_length` or `input_price`, ascending. ` desc` after the name
+	// reverses the order: `context_length desc` lists the largest first. Models without
+	// the value are listed last in both directions, and equal values are ordered by id.
+	// Empty means ACTIVE models, then other models, then RETIRED models, each by id. A
+	// model whose state changes between two pages of that order may be repeated or
+	// missing; `id` lists every model exactly once.
 	OrderBy       string `protobuf:"bytes,11,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1311,7 +1350,7 @@ var File_togetherchat_v1_chat_service_proto protoreflect.FileDescriptor
 
 const file_togetherchat_v1_chat_service_proto_rawDesc = "" +
 	"\n" +
-	"\"togetherchat/v1/chat_service.proto\x12\x0ftogetherchat.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1atogetherchat/v1/chat.proto\x1a\x1ctogetherchat/v1/models.proto\"\xef\v\n" +
+	"\"togetherchat/v1/chat_service.proto\x12\x0ftogetherchat.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1atogetherchat/v1/chat.proto\x1a\x1ctogetherchat/v1/models.proto\"\xb3\f\n" +
 	"\x0fCompleteRequest\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x124\n" +
 	"\bmessages\x18\x02 \x03(\v2\x18.togetherchat.v1.MessageR\bmessages\x12\"\n" +
@@ -1327,7 +1366,7 @@ const file_togetherchat_v1_chat_service_proto_rawDesc = "" +
 	" \x01(\x01H\aR\x10frequencyPenalty\x88\x01\x01\x12\x12\n" +
 	"\x04stop\x18\v \x03(\tR\x04stop\x12\x11\n" +
 	"\x01n\x18\f \x01(\x05H\bR\x01n\x88\x01\x01\x12\x17\n" +
-	"\x04seed\x18\r \x01(\x03H\tR\x04seed\x88\x01\x01\x12\x1f\n" +
+	"\x04seed\x18\r \x01(\x04H\tR\x04seed\x88\x01\x01\x12\x1f\n" +
 	"\blogprobs\x18\x0e \x01(\x05H\n" +
 	"R\blogprobs\x88\x01\x01\x12\x17\n" +
 	"\x04echo\x18\x0f \x01(\bH\vR\x04echo\x88\x01\x01\x12N\n" +
@@ -1340,15 +1379,16 @@ const file_togetherchat_v1_chat_service_proto_rawDesc = "" +
 	"\x10reasoning_effort\x18\x14 \x01(\tR\x0freasoningEffort\x120\n" +
 	"\x11reasoning_enabled\x18\x15 \x01(\bH\fR\x10reasoningEnabled\x88\x01\x01\x129\n" +
 	"\x19chat_template_kwargs_json\x18\x16 \x01(\tR\x16chatTemplateKwargsJson\x12!\n" +
-	"\fsafety_model\x18\x17 \x01(\tR\vsafetyModel\x12G\n" +
-	" context_length_exceeded_behavior\x18\x18 \x01(\tR\x1dcontextLengthExceededBehavior\x12\x1e\n" +
+	"\fsafety_model\x18\x17 \x01(\tR\vsafetyModel\x12w\n" +
+	" context_length_exceeded_behavior\x18\x18 \x01(\x0e2..togetherchat.v1.ContextLengthExceededBehaviorR\x1dcontextLengthExceededBehavior\x12\x1e\n" +
 	"\n" +
 	"compliance\x18\x19 \x01(\tR\n" +
 	"compliance\x12(\n" +
 	"\x10prompt_cache_key\x18\x1a \x01(\tR\x0epromptCacheKey\x12'\n" +
 	"\x0ffallback_models\x18\x1b \x03(\tR\x0efallbackModels\x12&\n" +
 	"\x0fextra_body_json\x18\x1c \x01(\tR\rextraBodyJson\x123\n" +
-	"\x13parallel_tool_calls\x18\x1d \x01(\bH\rR\x11parallelToolCalls\x88\x01\x01\x1a<\n" +
+	"\x13parallel_tool_calls\x18\x1d \x01(\bH\rR\x11parallelToolCalls\x88\x01\x01\x12\x12\n" +
+	"\x04user\x18\x1e \x01(\tR\x04user\x1a<\n" +
 	"\x0eLogitBiasEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01B\r\n" +
@@ -1365,7 +1405,7 @@ const file_togetherchat_v1_chat_service_proto_rawDesc = "" +
 	"\t_logprobsB\a\n" +
 	"\x05_echoB\x14\n" +
 	"\x12_reasoning_enabledB\x16\n" +
-	"\x14_parallel_tool_calls\"\x8e\x03\n" +
+	"\x14_parallel_tool_calls\"\xd1\x03\n" +
 	"\x10CompleteResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05model\x18\x02 \x01(\tR\x05model\x12;\n" +
@@ -1374,9 +1414,11 @@ const file_togetherchat_v1_chat_service_proto_rawDesc = "" +
 	"\achoices\x18\x04 \x03(\v2\x17.togetherchat.v1.ChoiceR\achoices\x12,\n" +
 	"\x05usage\x18\x05 \x01(\v2\x16.togetherchat.v1.UsageR\x05usage\x12-\n" +
 	"\x12system_fingerprint\x18\x06 \x01(\tR\x11systemFingerprint\x124\n" +
-	"\bwarnings\x18\a \x03(\v2\x18.togetherchat.v1.WarningR\bwarnings\x125\n" +
-	"\x06prompt\x18\b \x03(\v2\x1d.togetherchat.v1.EchoedPromptR\x06prompt\x12\x1a\n" +
-	"\battempts\x18\t \x01(\x05R\battempts\"\x8f\x02\n" +
+	"\bwarnings\x18\a \x03(\v2\x18.togetherchat.v1.WarningR\bwarnings\x12D\n" +
+	"\x0eechoed_prompts\x18\b \x03(\v2\x1d.togetherchat.v1.EchoedPromptR\rechoedPrompts\x12\x1a\n" +
+	"\battempts\x18\t \x01(\x05R\battempts\x122\n" +
+	"\atimings\x18\n" +
+	" \x01(\v2\x18.togetherchat.v1.TimingsR\atimings\"\x8f\x02\n" +
 	"\x16StreamCompleteResponse\x124\n" +
 	"\astarted\x18\x01 \x01(\v2\x18.togetherchat.v1.StartedH\x00R\astarted\x12.\n" +
 	"\x05delta\x18\x02 \x01(\v2\x16.togetherchat.v1.DeltaH\x00R\x05delta\x12J\n" +
@@ -1388,13 +1430,13 @@ const file_togetherchat_v1_chat_service_proto_rawDesc = "" +
 	"\x05model\x18\x02 \x01(\tR\x05model\x12;\n" +
 	"\vcreate_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12-\n" +
-	"\x12system_fingerprint\x18\x04 \x01(\tR\x11systemFingerprint\"\xa2\x02\n" +
+	"\x12system_fingerprint\x18\x04 \x01(\tR\x11systemFingerprint\"\xc7\x02\n" +
 	"\x05Delta\x12!\n" +
 	"\fchoice_index\x18\x01 \x01(\x05R\vchoiceIndex\x12)\n" +
 	"\x04role\x18\x02 \x01(\x0e2\x15.togetherchat.v1.RoleR\x04role\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x1c\n" +
-	"\treasoning\x18\x04 \x01(\tR\treasoning\x12#\n" +
-	"\rreasoning_key\x18\x05 \x01(\tR\freasoningKey\x12=\n" +
+	"\treasoning\x18\x04 \x01(\tR\treasoning\x12H\n" +
+	"\x0freasoning_field\x18\x05 \x01(\x0e2\x1f.togetherchat.v1.ReasoningFieldR\x0ereasoningField\x12=\n" +
 	"\n" +
 	"tool_calls\x18\x06 \x03(\v2\x1e.togetherchat.v1.ToolCallDeltaR\ttoolCalls\x125\n" +
 	"\blogprobs\x18\a \x01(\v2\x19.togetherchat.v1.LogprobsR\blogprobs\"g\n" +
@@ -1408,11 +1450,12 @@ const file_togetherchat_v1_chat_service_proto_rawDesc = "" +
 	"\rfinish_reason\x18\x02 \x01(\x0e2\x1d.togetherchat.v1.FinishReasonR\ffinishReason\x12*\n" +
 	"\x11finish_reason_raw\x18\x03 \x01(\tR\x0ffinishReasonRaw\x12\x17\n" +
 	"\x04seed\x18\x04 \x01(\x04H\x00R\x04seed\x88\x01\x01B\a\n" +
-	"\x05_seed\"\x8b\x01\n" +
+	"\x05_seed\"\xbf\x01\n" +
 	"\tCompleted\x12,\n" +
 	"\x05usage\x18\x01 \x01(\v2\x16.togetherchat.v1.UsageR\x05usage\x124\n" +
 	"\bwarnings\x18\x02 \x03(\v2\x18.togetherchat.v1.WarningR\bwarnings\x12\x1a\n" +
-	"\battempts\x18\x03 \x01(\x05R\battempts\"\x8d\x04\n" +
+	"\battempts\x18\x03 \x01(\x05R\battempts\x122\n" +
+	"\atimings\x18\x04 \x01(\v2\x18.togetherchat.v1.TimingsR\atimings\"\x8d\x04\n" +
 	"\x11ListModelsRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -1464,34 +1507,37 @@ func file_togetherchat_v1_chat_service_proto_rawDescGZIP() []byte {
 
 var file_togetherchat_v1_chat_service_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_togetherchat_v1_chat_service_proto_goTypes = []any{
-	(*CompleteRequest)(nil),        // 0: togetherchat.v1.CompleteRequest
-	(*CompleteResponse)(nil),       // 1: togetherchat.v1.CompleteResponse
-	(*StreamCompleteResponse)(nil), // 2: togetherchat.v1.StreamCompleteResponse
-	(*Started)(nil),                // 3: togetherchat.v1.Started
-	(*Delta)(nil),                  // 4: togetherchat.v1.Delta
-	(*ToolCallDelta)(nil),          // 5: togetherchat.v1.ToolCallDelta
-	(*ChoiceFinished)(nil),         // 6: togetherchat.v1.ChoiceFinished
-	(*Completed)(nil),              // 7: togetherchat.v1.Completed
-	(*ListModelsRequest)(nil),      // 8: togetherchat.v1.ListModelsRequest
-	(*ListModelsResponse)(nil),     // 9: togetherchat.v1.ListModelsResponse
-	(*GetModelRequest)(nil),        // 10: togetherchat.v1.GetModelRequest
-	(*GetModelResponse)(nil),       // 11: togetherchat.v1.GetModelResponse
-	nil,                            // 12: togetherchat.v1.CompleteRequest.LogitBiasEntry
-	(*Message)(nil),                // 13: togetherchat.v1.Message
-	(*Tool)(nil),                   // 14: togetherchat.v1.Tool
-	(*ToolChoice)(nil),             // 15: togetherchat.v1.ToolChoice
-	(*ResponseFormat)(nil),         // 16: togetherchat.v1.ResponseFormat
-	(*timestamppb.Timestamp)(nil),  // 17: google.protobuf.Timestamp
-	(*Choice)(nil),                 // 18: togetherchat.v1.Choice
-	(*Usage)(nil),                  // 19: togetherchat.v1.Usage
-	(*Warning)(nil),                // 20: togetherchat.v1.Warning
-	(*EchoedPrompt)(nil),           // 21: togetherchat.v1.EchoedPrompt
-	(Role)(0),                      // 22: togetherchat.v1.Role
-	(*Logprobs)(nil),               // 23: togetherchat.v1.Logprobs
-	(FinishReason)(0),              // 24: togetherchat.v1.FinishReason
-	(Availability)(0),              // 25: togetherchat.v1.Availability
-	(ModelState)(0),                // 26: togetherchat.v1.ModelState
-	(*Model)(nil),                  // 27: togetherchat.v1.Model
+	(*CompleteRequest)(nil),            // 0: togetherchat.v1.CompleteRequest
+	(*CompleteResponse)(nil),           // 1: togetherchat.v1.CompleteResponse
+	(*StreamCompleteResponse)(nil),     // 2: togetherchat.v1.StreamCompleteResponse
+	(*Started)(nil),                    // 3: togetherchat.v1.Started
+	(*Delta)(nil),                      // 4: togetherchat.v1.Delta
+	(*ToolCallDelta)(nil),              // 5: togetherchat.v1.ToolCallDelta
+	(*ChoiceFinished)(nil),             // 6: togetherchat.v1.ChoiceFinished
+	(*Completed)(nil),                  // 7: togetherchat.v1.Completed
+	(*ListModelsRequest)(nil),          // 8: togetherchat.v1.ListModelsRequest
+	(*ListModelsResponse)(nil),         // 9: togetherchat.v1.ListModelsResponse
+	(*GetModelRequest)(nil),            // 10: togetherchat.v1.GetModelRequest
+	(*GetModelResponse)(nil),           // 11: togetherchat.v1.GetModelResponse
+	nil,                                // 12: togetherchat.v1.CompleteRequest.LogitBiasEntry
+	(*Message)(nil),                    // 13: togetherchat.v1.Message
+	(*Tool)(nil),                       // 14: togetherchat.v1.Tool
+	(*ToolChoice)(nil),                 // 15: togetherchat.v1.ToolChoice
+	(*ResponseFormat)(nil),             // 16: togetherchat.v1.ResponseFormat
+	(ContextLengthExceededBehavior)(0), // 17: togetherchat.v1.ContextLengthExceededBehavior
+	(*timestamppb.Timestamp)(nil),      // 18: google.protobuf.Timestamp
+	(*Choice)(nil),                     // 19: togetherchat.v1.Choice
+	(*Usage)(nil),                      // 20: togetherchat.v1.Usage
+	(*Warning)(nil),                    // 21: togetherchat.v1.Warning
+	(*EchoedPrompt)(nil),               // 22: togetherchat.v1.EchoedPrompt
+	(*Timings)(nil),                    // 23: togetherchat.v1.Timings
+	(Role)(0),                          // 24: togetherchat.v1.Role
+	(ReasoningField)(0),                // 25: togetherchat.v1.ReasoningField
+	(*Logprobs)(nil),                   // 26: togetherchat.v1.Logprobs
+	(FinishReason)(0),                  // 27: togetherchat.v1.FinishReason
+	(Availability)(0),                  // 28: togetherchat.v1.Availability
+	(ModelState)(0),                    // 29: togetherchat.v1.ModelState
+	(*Model)(nil),                      // 30: togetherchat.v1.Model
 }
 var file_togetherchat_v1_chat_service_proto_depIdxs = []int32{
 	13, // 0: togetherchat.v1.CompleteRequest.messages:type_name -> togetherchat.v1.Message
@@ -1499,43 +1545,47 @@ var file_togetherchat_v1_chat_service_proto_depIdxs = []int32{
 	14, // 2: togetherchat.v1.CompleteRequest.tools:type_name -> togetherchat.v1.Tool
 	15, // 3: togetherchat.v1.CompleteRequest.tool_choice:type_name -> togetherchat.v1.ToolChoice
 	16, // 4: togetherchat.v1.CompleteRequest.response_format:type_name -> togetherchat.v1.ResponseFormat
-	17, // 5: togetherchat.v1.CompleteResponse.create_time:type_name -> google.protobuf.Timestamp
-	18, // 6: togetherchat.v1.CompleteResponse.choices:type_name -> togetherchat.v1.Choice
-	19, // 7: togetherchat.v1.CompleteResponse.usage:type_name -> togetherchat.v1.Usage
-	20, // 8: togetherchat.v1.CompleteResponse.warnings:type_name -> togetherchat.v1.Warning
-	21, // 9: togetherchat.v1.CompleteResponse.prompt:type_name -> togetherchat.v1.EchoedPrompt
-	3,  // 10: togetherchat.v1.StreamCompleteResponse.started:type_name -> togetherchat.v1.Started
-	4,  // 11: togetherchat.v1.StreamCompleteResponse.delta:type_name -> togetherchat.v1.Delta
-	6,  // 12: togetherchat.v1.StreamCompleteResponse.choice_finished:type_name -> togetherchat.v1.ChoiceFinished
-	7,  // 13: togetherchat.v1.StreamCompleteResponse.completed:type_name -> togetherchat.v1.Completed
-	17, // 14: togetherchat.v1.Started.create_time:type_name -> google.protobuf.Timestamp
-	22, // 15: togetherchat.v1.Delta.role:type_name -> togetherchat.v1.Role
-	5,  // 16: togetherchat.v1.Delta.tool_calls:type_name -> togetherchat.v1.ToolCallDelta
-	23, // 17: togetherchat.v1.Delta.logprobs:type_name -> togetherchat.v1.Logprobs
-	24, // 18: togetherchat.v1.ChoiceFinished.finish_reason:type_name -> togetherchat.v1.FinishReason
-	19, // 19: togetherchat.v1.Completed.usage:type_name -> togetherchat.v1.Usage
-	20, // 20: togetherchat.v1.Completed.warnings:type_name -> togetherchat.v1.Warning
-	25, // 21: togetherchat.v1.ListModelsRequest.availability:type_name -> togetherchat.v1.Availability
-	26, // 22: togetherchat.v1.ListModelsRequest.state:type_name -> togetherchat.v1.ModelState
-	27, // 23: togetherchat.v1.ListModelsResponse.models:type_name -> togetherchat.v1.Model
-	17, // 24: togetherchat.v1.ListModelsResponse.provider_list_time:type_name -> google.protobuf.Timestamp
-	20, // 25: togetherchat.v1.ListModelsResponse.warnings:type_name -> togetherchat.v1.Warning
-	27, // 26: togetherchat.v1.GetModelResponse.model:type_name -> togetherchat.v1.Model
-	17, // 27: togetherchat.v1.GetModelResponse.provider_list_time:type_name -> google.protobuf.Timestamp
-	20, // 28: togetherchat.v1.GetModelResponse.warnings:type_name -> togetherchat.v1.Warning
-	0,  // 29: togetherchat.v1.ChatService.Complete:input_type -> togetherchat.v1.CompleteRequest
-	0,  // 30: togetherchat.v1.ChatService.StreamComplete:input_type -> togetherchat.v1.CompleteRequest
-	8,  // 31: togetherchat.v1.ChatService.ListModels:input_type -> togetherchat.v1.ListModelsRequest
-	10, // 32: togetherchat.v1.ChatService.GetModel:input_type -> togetherchat.v1.GetModelRequest
-	1,  // 33: togetherchat.v1.ChatService.Complete:output_type -> togetherchat.v1.CompleteResponse
-	2,  // 34: togetherchat.v1.ChatService.StreamComplete:output_type -> togetherchat.v1.StreamCompleteResponse
-	9,  // 35: togetherchat.v1.ChatService.ListModels:output_type -> togetherchat.v1.ListModelsResponse
-	11, // 36: togetherchat.v1.ChatService.GetModel:output_type -> togetherchat.v1.GetModelResponse
-	33, // [33:37] is the sub-list for method output_type
-	29, // [29:33] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	17, // 5: togetherchat.v1.CompleteRequest.context_length_exceeded_behavior:type_name -> togetherchat.v1.ContextLengthExceededBehavior
+	18, // 6: togetherchat.v1.CompleteResponse.create_time:type_name -> google.protobuf.Timestamp
+	19, // 7: togetherchat.v1.CompleteResponse.choices:type_name -> togetherchat.v1.Choice
+	20, // 8: togetherchat.v1.CompleteResponse.usage:type_name -> togetherchat.v1.Usage
+	21, // 9: togetherchat.v1.CompleteResponse.warnings:type_name -> togetherchat.v1.Warning
+	22, // 10: togetherchat.v1.CompleteResponse.echoed_prompts:type_name -> togetherchat.v1.EchoedPrompt
+	23, // 11: togetherchat.v1.CompleteResponse.timings:type_name -> togetherchat.v1.Timings
+	3,  // 12: togetherchat.v1.StreamCompleteResponse.started:type_name -> togetherchat.v1.Started
+	4,  // 13: togetherchat.v1.StreamCompleteResponse.delta:type_name -> togetherchat.v1.Delta
+	6,  // 14: togetherchat.v1.StreamCompleteResponse.choice_finished:type_name -> togetherchat.v1.ChoiceFinished
+	7,  // 15: togetherchat.v1.StreamCompleteResponse.completed:type_name -> togetherchat.v1.Completed
+	18, // 16: togetherchat.v1.Started.create_time:type_name -> google.protobuf.Timestamp
+	24, // 17: togetherchat.v1.Delta.role:type_name -> togetherchat.v1.Role
+	25, // 18: togetherchat.v1.Delta.reasoning_field:type_name -> togetherchat.v1.ReasoningField
+	5,  // 19: togetherchat.v1.Delta.tool_calls:type_name -> togetherchat.v1.ToolCallDelta
+	26, // 20: togetherchat.v1.Delta.logprobs:type_name -> togetherchat.v1.Logprobs
+	27, // 21: togetherchat.v1.ChoiceFinished.finish_reason:type_name -> togetherchat.v1.FinishReason
+	20, // 22: togetherchat.v1.Completed.usage:type_name -> togetherchat.v1.Usage
+	21, // 23: togetherchat.v1.Completed.warnings:type_name -> togetherchat.v1.Warning
+	23, // 24: togetherchat.v1.Completed.timings:type_name -> togetherchat.v1.Timings
+	28, // 25: togetherchat.v1.ListModelsRequest.availability:type_name -> togetherchat.v1.Availability
+	29, // 26: togetherchat.v1.ListModelsRequest.state:type_name -> togetherchat.v1.ModelState
+	30, // 27: togetherchat.v1.ListModelsResponse.models:type_name -> togetherchat.v1.Model
+	18, // 28: togetherchat.v1.ListModelsResponse.provider_list_time:type_name -> google.protobuf.Timestamp
+	21, // 29: togetherchat.v1.ListModelsResponse.warnings:type_name -> togetherchat.v1.Warning
+	30, // 30: togetherchat.v1.GetModelResponse.model:type_name -> togetherchat.v1.Model
+	18, // 31: togetherchat.v1.GetModelResponse.provider_list_time:type_name -> google.protobuf.Timestamp
+	21, // 32: togetherchat.v1.GetModelResponse.warnings:type_name -> togetherchat.v1.Warning
+	0,  // 33: togetherchat.v1.ChatService.Complete:input_type -> togetherchat.v1.CompleteRequest
+	0,  // 34: togetherchat.v1.ChatService.StreamComplete:input_type -> togetherchat.v1.CompleteRequest
+	8,  // 35: togetherchat.v1.ChatService.ListModels:input_type -> togetherchat.v1.ListModelsRequest
+	10, // 36: togetherchat.v1.ChatService.GetModel:input_type -> togetherchat.v1.GetModelRequest
+	1,  // 37: togetherchat.v1.ChatService.Complete:output_type -> togetherchat.v1.CompleteResponse
+	2,  // 38: togetherchat.v1.ChatService.StreamComplete:output_type -> togetherchat.v1.StreamCompleteResponse
+	9,  // 39: togetherchat.v1.ChatService.ListModels:output_type -> togetherchat.v1.ListModelsResponse
+	11, // 40: togetherchat.v1.ChatService.GetModel:output_type -> togetherchat.v1.GetModelResponse
+	37, // [37:41] is the sub-list for method output_type
+	33, // [33:37] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_togetherchat_v1_chat_service_proto_init() }

@@ -217,10 +217,10 @@ type Model struct {
 	Availability Availability `protobuf:"varint,7,opt,name=availability,proto3,enum=togetherchat.v1.Availability" json:"availability,omitempty"`
 	// When the model was created. Unset where unknown.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// License of the model, in the provider's words.
+	// License of the model, in the provider's words. Empty where unknown.
 	License string `protobuf:"bytes,9,opt,name=license,proto3" json:"license,omitempty"`
-	// URL of a page about the model.
-	Link string `protobuf:"bytes,10,opt,name=link,proto3" json:"link,omitempty"`
+	// URI of a page about the model (`link`). Empty where unknown.
+	Uri string `protobuf:"bytes,10,opt,name=uri,proto3" json:"uri,omitempty"`
 	// Prices of the model. Unset where unknown.
 	Pricing *Pricing `protobuf:"bytes,11,opt,name=pricing,proto3" json:"pricing,omitempty"`
 	// Other ids that this service accepts for the model.
@@ -230,7 +230,23 @@ type Model struct {
 	// Source of the entry.
 	Source ModelSource `protobuf:"varint,14,opt,name=source,proto3,enum=togetherchat.v1.ModelSource" json:"source,omitempty"`
 	// Whether the model can be called, as far as is known.
-	State         ModelState `protobuf:"varint,15,opt,name=state,proto3,enum=togetherchat.v1.ModelState" json:"state,omitempty"`
+	State ModelState `protobuf:"varint,15,opt,name=state,proto3,enum=togetherchat.v1.ModelState" json:"state,omitempty"`
+	// What the model reads: `text`, `image`, `video`, `audio`. Values may be added. Empty
+	// means unknown.
+	InputModalities []string `protobuf:"bytes,16,rep,name=input_modalities,json=inputModalities,proto3" json:"input_modalities,omitempty"`
+	// What the model writes, with the values of `input_modalities`. Empty means unknown.
+	OutputModalities []string `protobuf:"bytes,17,rep,name=output_modalities,json=outputModalities,proto3" json:"output_modalities,omitempty"`
+	// What the model supports: `tools`, `json_schema`, `reasoning`. Values may be added.
+	// Empty means unknown. A feature that is missing from a list may still be supported.
+	Features []string `protobuf:"bytes,18,rep,name=features,proto3" json:"features,omitempty"`
+	// Maximum tokens of one choice, reasoning included. Unset where unknown.
+	MaxOutputTokens *int32 `protobuf:"varint,19,opt,name=max_output_tokens,json=maxOutputTokens,proto3,oneof" json:"max_output_tokens,omitempty"`
+	// The values of `CompleteRequest.reasoning_effort` that the model accepts, lowest
+	// first. Empty means unknown, or that the model has no such control.
+	ReasoningEfforts []string `protobuf:"bytes,20,rep,name=reasoning_efforts,json=reasoningEfforts,proto3" json:"reasoning_efforts,omitempty"`
+	// True where the provider serves the model only as a stream. Complete works with such
+	// a model: the service reads the stream. Unset where unknown.
+	StreamingOnly *bool `protobuf:"varint,21,opt,name=streaming_only,json=streamingOnly,proto3,oneof" json:"streaming_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -328,9 +344,9 @@ func (x *Model) GetLicense() string {
 	return ""
 }
 
-func (x *Model) GetLink() string {
+func (x *Model) GetUri() string {
 	if x != nil {
-		return x.Link
+		return x.Uri
 	}
 	return ""
 }
@@ -368,6 +384,48 @@ func (x *Model) GetState() ModelState {
 		return x.State
 	}
 	return ModelState_MODEL_STATE_UNSPECIFIED
+}
+
+func (x *Model) GetInputModalities() []string {
+	if x != nil {
+		return x.InputModalities
+	}
+	return nil
+}
+
+func (x *Model) GetOutputModalities() []string {
+	if x != nil {
+		return x.OutputModalities
+	}
+	return nil
+}
+
+func (x *Model) GetFeatures() []string {
+	if x != nil {
+		return x.Features
+	}
+	return nil
+}
+
+func (x *Model) GetMaxOutputTokens() int32 {
+	if x != nil && x.MaxOutputTokens != nil {
+		return *x.MaxOutputTokens
+	}
+	return 0
+}
+
+func (x *Model) GetReasoningEfforts() []string {
+	if x != nil {
+		return x.ReasoningEfforts
+	}
+	return nil
+}
+
+func (x *Model) GetStreamingOnly() bool {
+	if x != nil && x.StreamingOnly != nil {
+		return *x.StreamingOnly
+	}
+	return false
 }
 
 // Prices, for information only: the provider's invoice is binding. Unset where unknown.
@@ -447,7 +505,7 @@ var File_togetherchat_v1_models_proto protoreflect.FileDescriptor
 
 const file_togetherchat_v1_models_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctogetherchat/v1/models.proto\x12\x0ftogetherchat.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe3\x04\n" +
+	"\x1ctogetherchat/v1/models.proto\x12\x0ftogetherchat.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\a\n" +
 	"\x05Model\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fdisplay_name\x18\x02 \x01(\tR\vdisplayName\x12\"\n" +
@@ -458,15 +516,23 @@ const file_togetherchat_v1_models_proto_rawDesc = "" +
 	"\favailability\x18\a \x01(\x0e2\x1d.togetherchat.v1.AvailabilityR\favailability\x12;\n" +
 	"\vcreate_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12\x18\n" +
-	"\alicense\x18\t \x01(\tR\alicense\x12\x12\n" +
-	"\x04link\x18\n" +
-	" \x01(\tR\x04link\x122\n" +
+	"\alicense\x18\t \x01(\tR\alicense\x12\x10\n" +
+	"\x03uri\x18\n" +
+	" \x01(\tR\x03uri\x122\n" +
 	"\apricing\x18\v \x01(\v2\x18.togetherchat.v1.PricingR\apricing\x12\x18\n" +
 	"\aaliases\x18\f \x03(\tR\aaliases\x12'\n" +
 	"\x0fretirement_date\x18\r \x01(\tR\x0eretirementDate\x124\n" +
 	"\x06source\x18\x0e \x01(\x0e2\x1c.togetherchat.v1.ModelSourceR\x06source\x121\n" +
-	"\x05state\x18\x0f \x01(\x0e2\x1b.togetherchat.v1.ModelStateR\x05stateB\x11\n" +
-	"\x0f_context_length\"\x85\x03\n" +
+	"\x05state\x18\x0f \x01(\x0e2\x1b.togetherchat.v1.ModelStateR\x05state\x12)\n" +
+	"\x10input_modalities\x18\x10 \x03(\tR\x0finputModalities\x12+\n" +
+	"\x11output_modalities\x18\x11 \x03(\tR\x10outputModalities\x12\x1a\n" +
+	"\bfeatures\x18\x12 \x03(\tR\bfeatures\x12/\n" +
+	"\x11max_output_tokens\x18\x13 \x01(\x05H\x01R\x0fmaxOutputTokens\x88\x01\x01\x12+\n" +
+	"\x11reasoning_efforts\x18\x14 \x03(\tR\x10reasoningEfforts\x12*\n" +
+	"\x0estreaming_only\x18\x15 \x01(\bH\x02R\rstreamingOnly\x88\x01\x01B\x11\n" +
+	"\x0f_context_lengthB\x14\n" +
+	"\x12_max_output_tokensB\x11\n" +
+	"\x0f_streaming_only\"\x85\x03\n" +
 	"\aPricing\x12C\n" +
 	"\x1cinput_usd_per_million_tokens\x18\x01 \x01(\x01H\x00R\x18inputUsdPerMillionTokens\x88\x01\x01\x12E\n" +
 	"\x1doutput_usd_per_million_tokens\x18\x02 \x01(\x01H\x01R\x19outputUsdPerMillionTokens\x88\x01\x01\x12P\n" +

@@ -27,6 +27,7 @@ class RequestLimits:
     """For the name of a participant or of a called function."""
     id_characters_max: int = 1024
     """For ids that a provider made, and for keys such as `prompt_cache_key`."""
+    user_characters_max: int = 256
     stop_characters_max: int = 1024
     url_characters_max: int = 8192
     """For http and https URLs; a data URL is bounded only by the size of the request."""

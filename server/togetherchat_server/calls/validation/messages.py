@@ -15,7 +15,7 @@ from togetherchat_server.calls.validation.violations import Violations
 
 ROLES: Final = frozenset(chat.Role.values()) - {chat.ROLE_UNSPECIFIED}
 _PLAIN_ROLES: Final = ROLES - {chat.ROLE_TOOL}
-REASONING_KEYS: Final = frozenset({"", "reasoning", "reasoning_content"})
+REASONING_FIELDS: Final = frozenset(chat.ReasoningField.values())
 
 _TEXT_ONLY: Final = "may only be text: other parts are allowed only on ROLE_USER"
 _ASSISTANT_ONLY: Final = "is allowed only on ROLE_ASSISTANT"
@@ -50,7 +50,7 @@ def _is_plain(message: chat.Message) -> bool:
         message.role in _PLAIN_ROLES
         and len(content) == 1
         and content[0].WhichOneof("part") == "text"
-        and not (message.name or message.reasoning or message.reasoning_key)
+        and not (message.name or message.reasoning or message.reasoning_field)
         and not (message.tool_call_id or message.tool_calls)
     )
 
@@ -107,8 +107,8 @@ def _check_not_assistant(checked: _CheckedMessage) -> None:
         checked.add("tool_calls", _ASSISTANT_ONLY)
     if checked.message.reasoning:
         checked.add("reasoning", _ASSISTANT_ONLY)
-    if checked.message.reasoning_key:
-        checked.add("reasoning_key", _ASSISTANT_ONLY)
+    if checked.message.reasoning_field:
+        checked.add("reasoning_field", _ASSISTANT_ONLY)
 
 
 def _check_texts(checked: _CheckedMessage) -> None:
@@ -119,8 +119,8 @@ def _check_texts(checked: _CheckedMessage) -> None:
         checked.add("name", f"must have at most {limits.name_characters_max} characters")
     if len(checked.message.tool_call_id) > limits.id_characters_max:
         checked.add("tool_call_id", f"must have at most {limits.id_characters_max} characters")
-    if checked.message.reasoning_key not in REASONING_KEYS:
-        checked.add("reasoning_key", "must be empty, reasoning or reasoning_content")
+    if checked.message.reasoning_field not in REASONING_FIELDS:
+        checked.add("reasoning_field", f"{checked.message.reasoning_field:d} is not a known value")
 
 
 def _check_content(checked: _CheckedMessage) -> None:

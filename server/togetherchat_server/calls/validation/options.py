@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping
 from typing import Final, Literal
 
+from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.calls.validation.bounds import RequestLimits
 from togetherchat_server.calls.validation.json_texts import JsonTexts
@@ -29,6 +30,7 @@ _Number = Literal[
 ]
 
 _INT32_MAX: Final = 2**31 - 1
+INT64_MIN: Final = -(2**63)
 _SMALLEST: Final = 5e-324
 _LARGEST: Final = sys.float_info.max
 
@@ -45,10 +47,8 @@ RANGES: Final[Mapping[_Number, tuple[float, float, str]]] = {
 }
 """Least, most, and the rule in words. NaN is in no range, since it compares with nothing."""
 
-WORDS: Final = {
-    "context_length_exceeded_behavior": frozenset({"", "error", "truncate"}),
-    "compliance": frozenset({"", "hipaa"}),
-}
+COMPLIANCES: Final = frozenset({"", "hipaa"})
+CONTEXT_LENGTH_EXCEEDED_BEHAVIORS: Final = frozenset(chat.ContextLengthExceededBehavior.values())
 
 LOGIT_BIAS_MAX: Final = 100
 TOKEN_ID_DIGITS_MAX: Final = 10
@@ -81,6 +81,7 @@ COVERED: Final[Mapping[str, tuple[str, ...]]] = {
     "compliance": ("compliance",),
     "prompt_cache_key": ("prompt_cache_key",),
     "parallel_tool_calls": ("parallel_tool_calls",),
+    "user": ("user",),
     "fallback_models": (),
     "extra_body_json": (),
 }
@@ -112,7 +113,22 @@ def check_extra_body(request: service.CompleteRequest, json_texts: JsonTexts, vi
     if request.extra_body_json:
         extra = json_texts.check("extra_body_json", request.extra_body_json)
         for name in sorted(RESERVED.intersection(extra or ())):
-            violations.add("extra_body_json", f"must not contain {name!r}, which this service sets itself")
+            if name == "seed":
+                _check_extra_seed(request, (extra or {})[name], violations)
+            else:
+                violations.add(
+                    "extra_body_json", f"must not contain {name!r}, which this service sets itself"
+                )
+
+
+def _check_extra_seed(request: service.CompleteRequest, seed: object, violations: Violations) -> None:
+    """Allow a negative seed, which the unsigned field cannot have; never two seeds."""
+    if request.HasField("seed"):
+        violations.add("extra_body_json", "must not contain 'seed' beside the field seed")
+    elif type(seed) is not int or not INT64_MIN <= seed < 0:
+        violations.add(
+            "extra_body_json", "may contain 'seed' only as a negative integer; use the field seed otherwise"
+        )
 
 
 def _check_numbers(request: service.CompleteRequest, violations: Violations) -> None:
@@ -156,11 +172,13 @@ def _check_words(request: service.CompleteRequest, limits: RequestLimits, violat
         violations.add("reasoning_effort", "must be a word such as low, medium or high")
     if request.safety_model and not is_model_id(request.safety_model, limits):
         violations.add("safety_model", model_id_rule(limits))
-    if request.context_length_exceeded_behavior not in WORDS["context_length_exceeded_behavior"]:
-        violations.add("context_length_exceeded_behavior", "must be empty, error or truncate")
-    if request.compliance not in WORDS["compliance"]:
+    behavior = request.context_length_exceeded_behavior
+    if behavior not in CONTEXT_LENGTH_EXCEEDED_BEHAVIORS:
+        violations.add("context_length_exceeded_behavior", f"{behavior:d} is not a known value")
+    if request.compliance not in COMPLIANCES:
         violations.add("compliance", "must be empty or hipaa")
     check_length("prompt_cache_key", request.prompt_cache_key, limits.id_characters_max, violations)
+    check_length("user", request.user, limits.user_characters_max, violations)
 
 
 def _check_fallbacks(request: service.CompleteRequest, limits: RequestLimits, violations: Violations) -> None:

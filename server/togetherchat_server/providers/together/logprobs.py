@@ -34,7 +34,7 @@ def from_chunk(choice: schema.ChunkChoice) -> list[chat.TokenLogprob]:
         token=delta.content or delta.reasoning or delta.reasoning_content or "",
         token_id=delta.token_id,
         logprob=choice.logprobs,
-        top=_top(choice.top_logprobs),
+        top_logprobs=_top(choice.top_logprobs),
     )
     return [token]
 
@@ -50,7 +50,7 @@ def _from_arrays(logprobs: schema.ResponseLogprobs) -> list[chat.TokenLogprob]:
         strict=False,
     )
     return [
-        chat.TokenLogprob(token=token, token_id=token_id, logprob=logprob, top=_top(top))
+        chat.TokenLogprob(token=token, token_id=token_id, logprob=logprob, top_logprobs=_top(top))
         for token, logprob, token_id, top in rows
     ]
 
@@ -88,7 +88,7 @@ def _from_entry(entry: schema.TokenLogprobEntry) -> chat.TokenLogprob:
         token=entry.token,
         logprob=entry.logprob,
         bytes=_bytes(entry),
-        top=[
+        top_logprobs=[
             chat.TopLogprob(token=top.token, logprob=top.logprob, bytes=_bytes(top))
             for top in entry.top_logprobs or ()
         ],

@@ -33,8 +33,9 @@ def _model(entry: schema.ModelEntry) -> models.Model:
         availability=_availability(pricing),
         create_time=response_parts.create_time(entry.created),
         license=entry.license,
-        link=entry.link,
+        uri=entry.link,
         pricing=pricing,
+        max_output_tokens=None if entry.config is None else entry.config.max_output_length,
         source=models.MODEL_SOURCE_PROVIDER,
         state=models.MODEL_STATE_ACTIVE,
     )

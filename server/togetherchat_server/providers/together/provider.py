@@ -61,8 +61,11 @@ class TogetherProvider:
         limits: ProviderLimits,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
+        forward_user: bool = True,
     ) -> None:
+        """`forward_user`: whether the provider receives `CompleteRequest.user`."""
         self._client = client
+        self._forward_user = forward_user
         self._limits = limits
         self._clock = clock
         self._wall_clock = wall_clock
@@ -70,7 +73,7 @@ class TogetherProvider:
     async def complete(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
         if self._reads_as_stream(request):
             return await self._accumulate(request, call)
-        body = to_schema(request, stream=False)
+        body = to_schema(request, stream=False, forward_user=self._forward_user)
         with self._begin_attempt("POST", CHAT_PATH, call) as span:
             span.request(request, streamed=False)
             http_response = await self._send_request("POST", CHAT_PATH, call, body, span)
@@ -95,7 +98,7 @@ class TogetherProvider:
                 CHAT_PATH,
                 key=call.upstream_key,
                 request_id=call.id,
-                body=to_schema(request, stream=True),
+                body=to_schema(request, stream=True, forward_user=self._forward_user),
                 traceparent=span.traceparent,
                 tracestate=span.tracestate,
             )

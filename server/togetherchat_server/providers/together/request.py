@@ -31,6 +31,17 @@ TOOL_CHOICES: Final[Mapping[chat.ToolChoiceMode.ValueType, str]] = {
     chat.TOOL_CHOICE_MODE_REQUIRED: "required",
 }
 
+REASONING_FIELDS: Final[Mapping[chat.ReasoningField.ValueType, str]] = {
+    chat.REASONING_FIELD_UNSPECIFIED: "reasoning",
+    chat.REASONING_FIELD_REASONING: "reasoning",
+    chat.REASONING_FIELD_REASONING_CONTENT: "reasoning_content",
+}
+
+CONTEXT_LENGTH_EXCEEDED_BEHAVIORS: Final[Mapping[chat.ContextLengthExceededBehavior.ValueType, str]] = {
+    chat.CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_ERROR: "error",
+    chat.CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_TRUNCATE: "truncate",
+}
+
 SCALARS: Final = (
     "max_tokens",
     "temperature",
@@ -51,21 +62,24 @@ SCALARS: Final = (
 TEXTS: Final = (
     "reasoning_effort",
     "safety_model",
-    "context_length_exceeded_behavior",
     "compliance",
     "prompt_cache_key",
 )
 """Texts with the same name on both sides: empty is unset."""
 
 
-def to_schema(request: service.CompleteRequest, *, stream: bool) -> bytes:
+def to_schema(request: service.CompleteRequest, *, stream: bool, forward_user: bool = True) -> bytes:
     """Return the body of the POST, for `request.model` only: model routing tries the fallbacks.
 
-    A stream always requests its usage; several models send none otherwise.
+    A stream always requests its usage; several models send none otherwise. Without `forward_user` the
+    provider does not learn who the end user is.
     """
     body: _Json = {"model": request.model, "messages": [_message(message) for message in request.messages]}
     body |= {name: getattr(request, name) for name in SCALARS if request.HasField(name)}
     body |= {name: text for name in TEXTS if (text := getattr(request, name))}
+    if request.user and forward_user:
+        body["user"] = request.user
+    body |= _behavior(request.context_length_exceeded_behavior)
     if request.stop:
         body["stop"] = list(request.stop)
     if request.logit_bias:
@@ -76,13 +90,24 @@ def to_schema(request: service.CompleteRequest, *, stream: bool) -> bytes:
         body |= _tool_choice(request.tool_choice)
     if request.HasField("response_format"):
         body |= _response_format(request.response_format)
+    body |= _reasoning(request)
+    if stream:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+    return _with_members(orjson.dumps(body), request.extra_body_json)
+
+
+def _behavior(behavior: chat.ContextLengthExceededBehavior.ValueType) -> _Json:
+    word = CONTEXT_LENGTH_EXCEEDED_BEHAVIORS.get(behavior)
+    return {} if word is None else {"context_length_exceeded_behavior": word}
+
+
+def _reasoning(request: service.CompleteRequest) -> _Json:
+    body: _Json = {}
     if request.HasField("reasoning_enabled"):
         body["reasoning"] = {"enabled": request.reasoning_enabled}
     if request.chat_template_kwargs_json:
         body["chat_template_kwargs"] = orjson.Fragment(request.chat_template_kwargs_json)
-    if stream:
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
-    return _with_members(orjson.dumps(body), request.extra_body_json)
+    return body
 
 
 def _message(message: chat.Message) -> _Json:
@@ -94,7 +119,7 @@ def _message(message: chat.Message) -> _Json:
     if message.tool_calls:
         body["tool_calls"] = [_tool_call(index, call) for index, call in enumerate(message.tool_calls)]
     if message.reasoning:
-        body[message.reasoning_key or "reasoning"] = message.reasoning
+        body[REASONING_FIELDS[message.reasoning_field]] = message.reasoning
     return body
 
 

@@ -36,7 +36,7 @@ def from_schema(
         usage=response_parts.usage(completion.usage, choice_usages[-1] if choice_usages else None, deltas=0),
         system_fingerprint=completion.system_fingerprint,
         warnings=[chat.Warning(message=text) for text in warnings],
-        prompt=[_echoed_prompt(entry) for entry in completion.prompt or ()],
+        echoed_prompts=[_echoed_prompt(entry) for entry in completion.prompt or ()],
     )
 
 
@@ -75,13 +75,13 @@ def _choice(position: int, choice: schema.ResponseChoice) -> chat.Choice:
 
 
 def _message(message: schema.ResponseMessage) -> chat.Message:
-    reasoning, reasoning_key = response_parts.reasoning(message)
+    reasoning, reasoning_field = response_parts.reasoning(message)
     return chat.Message(
         role=response_parts.role(message.role),
         content=[chat.ContentPart(text=message.content)] if message.content else [],
         tool_calls=_tool_calls(message.tool_calls or ()),
         reasoning=reasoning,
-        reasoning_key=reasoning_key,
+        reasoning_field=reasoning_field,
     )
 
 
@@ -116,7 +116,7 @@ def _delta(choice: chat.Choice) -> service.Delta:
         role=message.role,
         text="".join(part.text for part in message.content),
         reasoning=message.reasoning,
-        reasoning_key=message.reasoning_key,
+        reasoning_field=message.reasoning_field,
         tool_calls=calls,
         logprobs=choice.logprobs if choice.HasField("logprobs") else None,
     )

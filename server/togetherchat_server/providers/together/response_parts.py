@@ -38,13 +38,13 @@ def role(raw: str) -> chat.Role.ValueType:
     return ROLES.get(raw, chat.ROLE_ASSISTANT)
 
 
-def reasoning(message: schema.ResponseMessage) -> tuple[str, str]:
-    """Return the reasoning and the field that carried it. Engines that fill both fields repeat the text."""
+def reasoning(message: schema.ResponseMessage) -> tuple[str, "chat.ReasoningField.ValueType"]:
+    """Return the reasoning and the field that had it. Engines that fill both fields repeat the text."""
     if message.reasoning:
-        return message.reasoning, "reasoning"
+        return message.reasoning, chat.REASONING_FIELD_REASONING
     if message.reasoning_content:
-        return message.reasoning_content, "reasoning_content"
-    return "", ""
+        return message.reasoning_content, chat.REASONING_FIELD_REASONING_CONTENT
+    return "", chat.REASONING_FIELD_UNSPECIFIED
 
 
 def create_time(created_s: int | None) -> Timestamp | None:

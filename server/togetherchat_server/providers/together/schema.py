@@ -83,6 +83,7 @@ def _error(value: object) -> object:
 Text = Annotated[str, _OrDefault("")]
 Code = Annotated[str, BeforeValidator(_code)]
 Count = Annotated[Annotated[int, Field(ge=0, le=INT32_MAX)] | None, _OrDefault(None)]
+Tokens = Annotated[Annotated[int, Field(gt=0, le=INT32_MAX)] | None, _OrDefault(None)]
 Index = Annotated[Annotated[int, Field(ge=0, le=INDEX_MAX)] | None, _OrDefault(None)]
 Seconds = Annotated[Annotated[int, Field(gt=0, le=SECONDS_MAX)] | None, _OrDefault(None)]
 Number = Annotated[Annotated[float, Field(allow_inf_nan=False)] | None, _OrDefault(None)]
@@ -273,6 +274,12 @@ class ModelPricing(_SchemaModel):
     hourly: Price = None
 
 
+class ModelConfig(_SchemaModel):
+    """The configuration of a model's engine. Undocumented, and in recorded lists."""
+
+    max_output_length: Tokens = None
+
+
 class ModelEntry(_SchemaModel):
     """One entry of the model list."""
 
@@ -283,7 +290,8 @@ class ModelEntry(_SchemaModel):
     organization: Text = ""
     link: Text = ""
     license: Text = ""
-    context_length: Annotated[Annotated[int, Field(gt=0, le=INT32_MAX)] | None, _OrDefault(None)] = None
+    context_length: Tokens = None
+    config: Annotated[ModelConfig | None, _OrDefault(None)] = None
     pricing: Annotated[ModelPricing | None, _OrDefault(None)] = None
 
 

@@ -17,7 +17,7 @@ delta. Reasoning from another field starts a new delta, since one delta names on
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, final
+from typing import Final, TypeAlias, final
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
@@ -25,6 +25,9 @@ from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.providers.together import errors, logprobs, response_parts, schema
 from togetherchat_server.providers.together.stream_tool_calls import ToolCallFragment, ToolCallTracker
+
+_ReasoningField: TypeAlias = "chat.ReasoningField.ValueType"
+_UNSPECIFIED: Final = chat.REASONING_FIELD_UNSPECIFIED
 
 _REASONING: Final = 0
 _TEXT: Final = 1
@@ -133,9 +136,9 @@ class ChatStreamTranslator:
             self._feed_logprobs(index, fragment)
 
     def _feed_delta(self, index: int, choice: "_ChoiceState", delta: schema.ResponseMessage) -> None:
-        reasoning, reasoning_key = response_parts.reasoning(delta)
+        reasoning, reasoning_field = response_parts.reasoning(delta)
         if reasoning:
-            draft = self._draft(index, _REASONING, reasoning_key=reasoning_key)
+            draft = self._draft(index, _REASONING, reasoning_field=reasoning_field)
             draft.reasoning.append(reasoning)
         if delta.content:
             self._draft(index, _TEXT).text.append(delta.content)
@@ -152,14 +155,14 @@ class ChatStreamTranslator:
             rank = last.rank if last is not None and last.choice_index == index else _REASONING
             self._draft(index, rank).logprobs.extend(tokens)
 
-    def _draft(self, index: int, rank: int, *, reasoning_key: str = "") -> "_Draft":
+    def _draft(self, index: int, rank: int, *, reasoning_field: _ReasoningField = _UNSPECIFIED) -> "_Draft":
         """The draft for a fragment of this rank: the last one if it accepts the fragment, else a new one."""
         last = self._drafts[-1] if self._drafts else None
-        if last is not None and last.accepts(index, rank, reasoning_key):
+        if last is not None and last.accepts(index, rank, reasoning_field):
             last.rank = rank
-            last.reasoning_key = reasoning_key or last.reasoning_key
+            last.reasoning_field = reasoning_field or last.reasoning_field
             return last
-        draft = _Draft(choice_index=index, rank=rank, reasoning_key=reasoning_key)
+        draft = _Draft(choice_index=index, rank=rank, reasoning_field=reasoning_field)
         self._drafts.append(draft)
         return draft
 
@@ -171,18 +174,18 @@ class _Draft:
 
     choice_index: int
     rank: int
-    reasoning_key: str
+    reasoning_field: _ReasoningField
     role: chat.Role.ValueType = chat.ROLE_UNSPECIFIED
     reasoning: list[str] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
     tool_calls: list[ToolCallFragment] = field(default_factory=list[ToolCallFragment])
     logprobs: list[chat.TokenLogprob] = field(default_factory=list)
 
-    def accepts(self, index: int, rank: int, reasoning_key: str) -> bool:
+    def accepts(self, index: int, rank: int, reasoning_field: _ReasoningField) -> bool:
         return (
             self.choice_index == index
             and self.rank <= rank
-            and (not reasoning_key or not self.reasoning_key or self.reasoning_key == reasoning_key)
+            and (not reasoning_field or not self.reasoning_field or self.reasoning_field == reasoning_field)
         )
 
     def add_tool_calls(self, fragments: Sequence[ToolCallFragment]) -> None:
@@ -203,7 +206,7 @@ class _Draft:
             delta.text = "".join(self.text)
         if self.reasoning:
             delta.reasoning = "".join(self.reasoning)
-            delta.reasoning_key = self.reasoning_key
+            delta.reasoning_field = self.reasoning_field
         if self.tool_calls:
             delta.tool_calls.extend(call.delta() for call in self.tool_calls)
         if self.logprobs:

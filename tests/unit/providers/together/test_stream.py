@@ -86,7 +86,7 @@ def test_adjacent_fragments_of_one_choice_are_merged():
     expected = service.Delta(
         role=messages.ROLE_ASSISTANT,
         reasoning="hm",
-        reasoning_key="reasoning",
+        reasoning_field=messages.REASONING_FIELD_REASONING,
         text="ab",
         tool_calls=[service.ToolCallDelta(id="c", name="f", arguments="{}")],
     )
@@ -295,7 +295,7 @@ def test_a_unary_response_as_a_stream(case):
 
     accumulated = accumulate(to_events(response))
 
-    response.ClearField("prompt")
+    response.ClearField("echoed_prompts")
     assert response == accumulated
 
 

@@ -206,7 +206,7 @@ def assert_order(events: list[service.StreamCompleteResponse]) -> None:
     for delta in deltas:
         assert ((delta.choice_index,) not in seen) is bool(delta.role)
         seen.add((delta.choice_index,))
-        assert bool(delta.reasoning) is bool(delta.reasoning_key)
+        assert bool(delta.reasoning) is bool(delta.reasoning_field)
         for call in delta.tool_calls:
             assert ((delta.choice_index, call.index) not in seen) is bool(call.id) is bool(call.name)
             seen.add((delta.choice_index, call.index))

@@ -37,9 +37,11 @@ def to_message(source: schema.RequestMessage, ignored: IgnoredMembers) -> chat.M
     if source.tool_calls:
         message.tool_calls.extend([_tool_call(call, ignored) for call in source.tool_calls])
     if source.reasoning:
-        message.reasoning, message.reasoning_key = source.reasoning, "reasoning"
+        message.reasoning = source.reasoning
+        message.reasoning_field = chat.REASONING_FIELD_REASONING
     elif source.reasoning_content:
-        message.reasoning, message.reasoning_key = source.reasoning_content, "reasoning_content"
+        message.reasoning = source.reasoning_content
+        message.reasoning_field = chat.REASONING_FIELD_REASONING_CONTENT
     if source.model_extra:
         reject_members(source.extra(), REJECTED_IN_MESSAGES, "messages[].")
         ignored.add_extra("messages[]", source)

@@ -32,6 +32,18 @@ _STATES: Final = {
     models.MODEL_STATE_UNCONFIRMED: "unconfirmed",
     models.MODEL_STATE_RETIRED: "retired",
 }
+_TEXTS: Final = {
+    "display_name": "display_name",
+    "organization": "organization",
+    "type": "type",
+    "quantization": "quantization",
+    "license": "license",
+    "link": "uri",
+    "retirement_date": "retirement_date",
+}
+"""Member to field, where unset is left out. `link` is Together's name."""
+_OPTIONAL: Final = ("context_length", "max_output_tokens", "streaming_only")
+_LISTS: Final = ("aliases", "input_modalities", "output_modalities", "features", "reasoning_efforts")
 _PRICES: Final = {
     "input": "input_usd_per_million_tokens",
     "output": "output_usd_per_million_tokens",
@@ -92,16 +104,13 @@ def entry(model: models.Model) -> Json:
         "created": model.create_time.seconds,
         "owned_by": model.organization or "together",
     }
-    texts = ("display_name", "organization", "type", "quantization", "license", "link", "retirement_date")
-    body |= {name: text for name in texts if (text := getattr(model, name))}
-    if model.HasField("context_length"):
-        body["context_length"] = model.context_length
+    body |= {name: text for name, field in _TEXTS.items() if (text := getattr(model, field))}
+    body |= {name: getattr(model, name) for name in _OPTIONAL if model.HasField(name)}
+    body |= {name: list(values) for name in _LISTS if (values := getattr(model, name))}
     if model.availability in _AVAILABILITIES:
         body["availability"] = _AVAILABILITIES[model.availability]
     if model.state in _STATES:
         body["state"] = _STATES[model.state]
-    if model.aliases:
-        body["aliases"] = list(model.aliases)
     if model.HasField("pricing"):
         body["pricing"] = {
             name: getattr(model.pricing, field)

@@ -4,11 +4,10 @@ Decides for every member: translated, ignored by name, rejected by name, or pass
 result is validated in `calls`, as for every frontend.
 
 - Translated: every member for which the contract has a field.
-- Ignored, and named in `x-togetherchat-ignored`: members that Together documents as ignored, members
-  that identify the end user (Together has no field for them), and unknown members of messages, parts
-  and tools, which have no field to travel in.
+- Ignored, and named in `x-togetherchat-ignored`: members that Together documents as ignored, and unknown
+  members of messages, parts and tools, which have no field to travel in.
 - Rejected: members without which the response would not be the requested one.
-- Passed through: unknown members of the request itself.
+- Passed through: unknown members of the request itself, and a negative seed, which has no field.
 """
 
 from collections.abc import Mapping
@@ -36,14 +35,13 @@ SCALARS: Final = (
     "presence_penalty",
     "frequency_penalty",
     "n",
-    "seed",
     "echo",
     "parallel_tool_calls",
     "reasoning_effort",
     "safety_model",
-    "context_length_exceeded_behavior",
     "compliance",
     "prompt_cache_key",
+    "user",
 )
 """Members that have the same name and meaning in both APIs."""
 
@@ -51,6 +49,11 @@ TOOL_CHOICES: Final[Mapping[str, chat.ToolChoiceMode.ValueType]] = {
     "auto": chat.TOOL_CHOICE_MODE_AUTO,
     "none": chat.TOOL_CHOICE_MODE_NONE,
     "required": chat.TOOL_CHOICE_MODE_REQUIRED,
+}
+
+CONTEXT_LENGTH_EXCEEDED_BEHAVIORS: Final[Mapping[str, chat.ContextLengthExceededBehavior.ValueType]] = {
+    "error": chat.CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_ERROR,
+    "truncate": chat.CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_TRUNCATE,
 }
 
 SCHEMA_NAME: Final = "answer"
@@ -63,8 +66,9 @@ class TranslatedRequest:
 
     request: service.CompleteRequest
     stream: bool
-    include_usage: bool
-    """Whether a stream ends with a chunk that holds the usage."""
+    include_usage: bool | None
+    """Where a stream has its usage: True in a last chunk without choices, False nowhere, None in the
+    chunk that finishes the last choice."""
     alternatives: bool
     """Whether log probabilities include the tokens that were not chosen."""
     ignored: tuple[str, ...]
@@ -93,7 +97,7 @@ def read(data: bytes) -> TranslatedRequest:
     return TranslatedRequest(
         request=request,
         stream=bool(body.stream),
-        include_usage=body.stream_options is not None and bool(body.stream_options.include_usage),
+        include_usage=None if body.stream_options is None else body.stream_options.include_usage,
         alternatives=bool(body.top_logprobs) or not isinstance(body.logprobs, bool),
         ignored=ignored.names(),
     )
@@ -106,6 +110,9 @@ def _add_limits(request: service.CompleteRequest, body: schema.RequestBody) -> N
     for limit in limits:
         if limit is not None:
             request.max_tokens = limit
+    if body.context_length_exceeded_behavior is not None:
+        behavior = CONTEXT_LENGTH_EXCEEDED_BEHAVIORS[body.context_length_exceeded_behavior]
+        request.context_length_exceeded_behavior = behavior
     if body.stop is not None:
         request.stop.extend([body.stop] if isinstance(body.stop, str) else body.stop)
     if body.logit_bias:
@@ -206,9 +213,21 @@ def _add_reasoning(
 
 
 def _add_extra(request: service.CompleteRequest, body: schema.RequestBody, ignored: IgnoredMembers) -> None:
-    """Ignore, reject or pass through the members that have no field."""
+    """Ignore, reject or pass through the members that have no field, and set or pass through the seed."""
+    seed: dict[str, object] = {}
+    if body.seed is not None:
+        if body.seed >= 0:
+            request.seed = body.seed
+        else:
+            seed["seed"] = body.seed
+    passed_through = seed | _passed_through(body, ignored)
+    if passed_through:
+        request.extra_body_json = _json(passed_through)
+
+
+def _passed_through(body: schema.RequestBody, ignored: IgnoredMembers) -> dict[str, object]:
     if not body.model_extra:
-        return
+        return {}
     extra = body.extra()
     reject_members(extra, REJECTED, "")
     modalities = extra.get("modalities")
@@ -218,9 +237,7 @@ def _add_extra(request: service.CompleteRequest, body: schema.RequestBody, ignor
         if name in IGNORED:
             ignored.add(name)
     dropped = IGNORED | REJECTED.keys() | {"modalities"}
-    passed_through = {name: value for name, value in extra.items() if name not in dropped}
-    if passed_through:
-        request.extra_body_json = _json(passed_through)
+    return {name: value for name, value in extra.items() if name not in dropped}
 
 
 def _json(value: Mapping[str, object] | None) -> str:

@@ -24,6 +24,11 @@ FINISH_REASONS: Final[Mapping[chat.FinishReason.ValueType, str]] = {
     chat.FINISH_REASON_CONTENT_FILTER: "content_filter",
 }
 
+REASONING_FIELDS: Final[Mapping[chat.ReasoningField.ValueType, str]] = {
+    chat.REASONING_FIELD_REASONING: "reasoning",
+    chat.REASONING_FIELD_REASONING_CONTENT: "reasoning_content",
+}
+
 
 def completion(response: service.CompleteResponse, *, alternatives: bool) -> bytes:
     """Return the body. With `alternatives`, log probabilities include the tokens that were not chosen."""
@@ -39,14 +44,19 @@ def completion(response: service.CompleteResponse, *, alternatives: bool) -> byt
         body["system_fingerprint"] = response.system_fingerprint
     if response.warnings:
         body["warnings"] = [{"message": warning.message} for warning in response.warnings]
-    if response.prompt:
-        body["prompt"] = [_echoed(prompt) for prompt in response.prompt]
+    if response.echoed_prompts:
+        body["prompt"] = [_echoed(prompt) for prompt in response.echoed_prompts]
     return orjson.dumps(body)
 
 
 def finish_reason(reason: chat.FinishReason.ValueType, raw: str) -> str:
     """Return OpenAI's value, or the provider's own if there is none. Null would mean "not finished"."""
     return FINISH_REASONS.get(reason) or raw or "stop"
+
+
+def reasoning_field(field: chat.ReasoningField.ValueType) -> str:
+    """Return the member that has the reasoning: the one in which the provider sent it."""
+    return REASONING_FIELDS.get(field, "reasoning")
 
 
 def usage(counts: chat.Usage) -> Json:
@@ -71,7 +81,7 @@ def usage(counts: chat.Usage) -> Json:
 
 def logprobs(tokens: Iterable[chat.TokenLogprob], *, alternatives: bool) -> Json:
     content = [
-        _token(token) | {"top_logprobs": [_token(top) for top in token.top] if alternatives else []}
+        _token(token) | {"top_logprobs": [_token(top) for top in token.top_logprobs] if alternatives else []}
         for token in tokens
     ]
     return {"content": content, "refusal": None}
@@ -105,7 +115,7 @@ def _message(message: chat.Message) -> Json:
         "refusal": None,
     }
     if message.reasoning:
-        body[message.reasoning_key or "reasoning"] = message.reasoning
+        body[reasoning_field(message.reasoning_field)] = message.reasoning
     if message.tool_calls:
         body["tool_calls"] = [tool_call(index, call) for index, call in enumerate(message.tool_calls)]
     return body

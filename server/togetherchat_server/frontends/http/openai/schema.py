@@ -19,14 +19,15 @@ from togetherchat_server.domain.reasons import FieldViolation, Reason, ServiceEr
 INT32_MIN: Final = -(2**31)
 INT32_MAX: Final = 2**31 - 1
 INT64_MIN: Final = -(2**63)
-INT64_MAX: Final = 2**63 - 1
+UINT64_MAX: Final = 2**64 - 1
 VIOLATIONS_MAX: Final = 16
 PROBLEMS_MAX: Final = 64
 # Not part of JSON, but accepted by Python's parsers.
 NON_JSON_NUMBERS: Final = (b"NaN", b"Infinity")
 
 Int32 = Annotated[int, Field(ge=INT32_MIN, le=INT32_MAX)]
-Int64 = Annotated[int, Field(ge=INT64_MIN, le=INT64_MAX)]
+Seed = Annotated[int, Field(ge=INT64_MIN, le=UINT64_MAX)]
+"""From the least seed that clients send to the largest that the provider returns."""
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Object = dict[str, object]
 
@@ -179,7 +180,7 @@ class RequestBody(RequestObject):
     frequency_penalty: Number | None = None
     stop: str | list[str] | None = None
     n: Int32 | None = None
-    seed: Int64 | None = None
+    seed: Seed | None = None
     stream: bool | None = None
     stream_options: RequestStreamOptions | None = None
     logprobs: bool | Int32 | None = None
@@ -193,11 +194,12 @@ class RequestBody(RequestObject):
     reasoning: RequestReasoning | None = None
     chat_template_kwargs: Object | None = None
     safety_model: str | None = None
-    context_length_exceeded_behavior: str | None = None
+    context_length_exceeded_behavior: Literal["error", "truncate"] | None = None
     compliance: str | None = None
     prompt_cache_key: str | None = None
     fallback_models: list[str] | None = None
     parallel_tool_calls: bool | None = None
+    user: str | None = None
 
 
 _REQUEST: Final = TypeAdapter(RequestBody)

@@ -5,8 +5,11 @@ part of a stream's chunks is encoded once. A text delta, by far the most common 
 this part without creating an object.
 
 The rules that OpenAI's clients rely on: a choice's role comes first, with empty content if there is
-none; each choice finishes once; usage comes in a last chunk without choices, and only on request;
-`[DONE]` means that the completion is complete.
+none; each choice finishes once; `[DONE]` means that the completion is complete.
+
+Usage is in one place: clients such as LangChain's add up what they find. As Together sends it, that is
+the chunk that finishes the last choice. With `include_usage` it is a last chunk without choices, as
+OpenAI sends it; a client that did not ask for that chunk may read `choices[0]` of it and fail.
 """
 
 from typing import Final, assert_never, final
@@ -17,7 +20,13 @@ from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.domain.call import EventBatch
 from togetherchat_server.domain.reasons import sanitise
-from togetherchat_server.frontends.http.openai.response import Json, finish_reason, logprobs, usage
+from togetherchat_server.frontends.http.openai.response import (
+    Json,
+    finish_reason,
+    logprobs,
+    reasoning_field,
+    usage,
+)
 
 DONE: Final = b"data: [DONE]\n\n"
 _TEXT: Final = b',"delta":{"content":'
@@ -28,7 +37,8 @@ _TEXT_END: Final = b'},"logprobs":null,"finish_reason":null}]'
 class ChunkEncoder:
     """Encodes one stream."""
 
-    def __init__(self, *, include_usage: bool, alternatives: bool) -> None:
+    def __init__(self, *, include_usage: bool | None, alternatives: bool) -> None:
+        """`include_usage`: True: usage in a chunk of its own; False: no usage; None: in the last choice."""
         self.completed = False
         """Whether the last event has been encoded; none follows."""
         self.usage: chat.Usage | None = None
@@ -38,6 +48,8 @@ class ChunkEncoder:
         self._choices_head = b""
         self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
         self._begun: set[int] = set()
+        self._last_choice = b""
+        """The chunk that finishes a choice, without its end: it waits for the usage of the completion."""
 
     def encode(self, events: EventBatch) -> bytes:
         """Return the bytes of a batch of events."""
@@ -93,7 +105,7 @@ class ChunkEncoder:
         if delta.text:
             body["content"] = delta.text
         if delta.reasoning:
-            body[delta.reasoning_key or "reasoning"] = delta.reasoning
+            body[reasoning_field(delta.reasoning_field)] = delta.reasoning
         if delta.tool_calls:
             body["tool_calls"] = [_tool_call_delta(fragment) for fragment in delta.tool_calls]
         token_logprobs = None
@@ -102,13 +114,19 @@ class ChunkEncoder:
         return self._chunk({"index": index, "delta": body, "logprobs": token_logprobs, "finish_reason": None})
 
     def _finish(self, finished: service.ChoiceFinished) -> bytes:
+        """Return the chunk of the choice that finished before this one, which then is not the last."""
         index = finished.choice_index
         delta: Json = {} if index in self._begun else {"role": "assistant", "content": ""}
         reason = finish_reason(finished.finish_reason, finished.finish_reason_raw)
         body: Json = {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
         if finished.HasField("seed"):
             body["seed"] = finished.seed
-        return self._chunk(body)
+        before = self._end_of_choice(self._tail)
+        self._last_choice = self._head + orjson.dumps(body) + b"]"
+        return before
+
+    def _end_of_choice(self, tail: bytes) -> bytes:
+        return self._last_choice + tail if self._last_choice else b""
 
     def _complete(self, completed: service.Completed) -> bytes:
         self.completed = True
@@ -117,10 +135,11 @@ class ChunkEncoder:
         warnings = b"".join(
             b": %s\n\n" % sanitise(warning.message).encode() for warning in completed.warnings
         )
-        usage_chunk = b""
-        if self._include_usage:
-            usage_chunk = self._head + b'],"usage":' + orjson.dumps(usage(completed.usage)) + b"}\n\n"
-        return warnings + usage_chunk + DONE
+        with_usage = b',"usage":' + orjson.dumps(usage(completed.usage)) + b"}\n\n"
+        if self._include_usage is None:
+            return self._end_of_choice(with_usage) + warnings + DONE
+        usage_chunk = self._head + b"]" + with_usage if self._include_usage else b""
+        return self._end_of_choice(self._tail) + warnings + usage_chunk + DONE
 
     def _chunk(self, choice: Json) -> bytes:
         return self._head + orjson.dumps(choice) + b"]" + self._tail

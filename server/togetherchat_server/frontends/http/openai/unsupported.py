@@ -6,7 +6,7 @@ from typing import Final, final
 from togetherchat_server.domain.reasons import FieldViolation, Reason, ServiceError
 from togetherchat_server.frontends.http.openai import schema
 
-IGNORED: Final = frozenset({"metadata", "prediction", "safety_identifier", "service_tier", "store", "user"})
+IGNORED: Final = frozenset({"metadata", "prediction", "safety_identifier", "service_tier", "store"})
 
 REJECTED: Final[Mapping[str, str]] = {
     "audio": "this service only returns text",

@@ -9,6 +9,7 @@ from togetherchat_server.calls.validation import RequestLimits, validate
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.frontends.http.openai import messages as openai_messages
 from togetherchat_server.frontends.http.openai import request as openai_request
+from togetherchat_server.frontends.http.openai import response as openai_response
 from togetherchat_server.frontends.http.openai import schema, unsupported
 
 BASE = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
@@ -29,7 +30,7 @@ def test_absent_members_are_not_set():
     """The provider's own defaults apply."""
     found = read()
 
-    assert (False, False, ()) == (found.stream, found.include_usage, found.ignored)
+    assert (False, None, ()) == (found.stream, found.include_usage, found.ignored)
     assert {"model", "messages"} == {field.name for field, _ in found.request.ListFields()}
 
 
@@ -81,6 +82,39 @@ def test_stop_is_one_text_or_several(stop, expected):
     assert expected == list(read(stop=stop).request.stop)
 
 
+def test_every_behavior_and_reasoning_field_is_translated():
+    """The tables name every value but UNSPECIFIED, and the schema has the same words."""
+    behaviors = openai_request.CONTEXT_LENGTH_EXCEEDED_BEHAVIORS
+
+    assert set(chat.ContextLengthExceededBehavior.values()) - {0} == set(behaviors.values())
+    assert set(chat.ReasoningField.values()) - {0} == set(openai_response.REASONING_FIELDS)
+    for word, behavior in behaviors.items():
+        assert (
+            behavior == read(context_length_exceeded_behavior=word).request.context_length_exceeded_behavior
+        )
+    for field, name in openai_response.REASONING_FIELDS.items():
+        message = {"role": "assistant", "content": "x", name: "Hm"}
+        assert field == read(messages=[message]).request.messages[0].reasoning_field
+
+
+@pytest.mark.parametrize("seed", [0, 2**63, 2**64 - 1])
+def test_a_seed_has_its_field(seed):
+    """The whole range of the field is accepted."""
+    found = read(seed=seed, verbosity="low").request
+
+    assert (seed, '{"verbosity":"low"}') == (found.seed, found.extra_body_json)
+
+
+@pytest.mark.parametrize("seed", [-1, -(2**63)])
+def test_a_negative_seed_travels_beside_unknown_members(seed):
+    """The field is unsigned, so it stays unset."""
+    found = read(seed=seed, verbosity="low").request
+
+    assert not found.HasField("seed")
+    assert {"seed": seed, "verbosity": "low"} == json.loads(found.extra_body_json)
+    validate(found, RequestLimits())
+
+
 def test_every_role_is_translated():
     """This includes `developer`."""
     roles = ["system", "developer", "user", "assistant", "tool"]
@@ -121,7 +155,7 @@ def test_json_keeps_its_order_and_its_numbers():
 @pytest.mark.parametrize(
     ("members", "ignored"),
     [
-        ({"user": "u", "service_tier": "auto"}, ["user", "service_tier"]),
+        ({"store": True, "service_tier": "auto"}, ["store", "service_tier"]),
         ({"stream_options": {"include_obfuscation": False}}, ["stream_options.include_obfuscation"]),
         (
             {"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {}}]}]},
@@ -140,7 +174,7 @@ def test_ignored_members_are_named(members, ignored):
 
 def test_unknown_members_are_passed_through():
     """Ignored members are not, nor are values that are the default."""
-    found = read(verbosity="low", user="u", modalities=["text"], verbose_json=True)
+    found = read(verbosity="low", store=True, modalities=["text"], verbose_json=True)
 
     assert {"verbosity": "low", "verbose_json": True} == json.loads(found.request.extra_body_json)
 

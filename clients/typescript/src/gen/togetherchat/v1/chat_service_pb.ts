@@ -20,7 +20,7 @@ import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegen
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { Choice, EchoedPrompt, FinishReason, Logprobs, Message as Message$1, ResponseFormat, Role, Tool, ToolChoice, Usage, Warning } from "./chat_pb.js";
+import type { Choice, ContextLengthExceededBehavior, EchoedPrompt, FinishReason, Logprobs, Message as Message$1, ReasoningField, ResponseFormat, Role, Timings, Tool, ToolChoice, Usage, Warning } from "./chat_pb.js";
 import { file_togetherchat_v1_chat } from "./chat_pb.js";
 import type { Availability, Model, ModelState } from "./models_pb.js";
 import { file_togetherchat_v1_models } from "./models_pb.js";
@@ -30,7 +30,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file togetherchat/v1/chat_service.proto.
  */
 export const file_togetherchat_v1_chat_service: GenFile = /*@__PURE__*/
-  fileDesc("CiJ0b2dldGhlcmNoYXQvdjEvY2hhdF9zZXJ2aWNlLnByb3RvEg90b2dldGhlcmNoYXQudjEi8AgKD0NvbXBsZXRlUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIqCghtZXNzYWdlcxgCIAMoCzIYLnRvZ2V0aGVyY2hhdC52MS5NZXNzYWdlEhcKCm1heF90b2tlbnMYAyABKAVIAIgBARIYCgt0ZW1wZXJhdHVyZRgEIAEoAUgBiAEBEhIKBXRvcF9wGAUgASgBSAKIAQESEgoFdG9wX2sYBiABKAVIA4gBARISCgVtaW5fcBgHIAEoAUgEiAEBEh8KEnJlcGV0aXRpb25fcGVuYWx0eRgIIAEoAUgFiAEBEh0KEHByZXNlbmNlX3BlbmFsdHkYCSABKAFIBogBARIeChFmcmVxdWVuY3lfcGVuYWx0eRgKIAEoAUgHiAEBEgwKBHN0b3AYCyADKAkSDgoBbhgMIAEoBUgIiAEBEhEKBHNlZWQYDSABKANICYgBARIVCghsb2dwcm9icxgOIAEoBUgKiAEBEhEKBGVjaG8YDyABKAhIC4gBARJDCgpsb2dpdF9iaWFzGBAgAygLMi8udG9nZXRoZXJjaGF0LnYxLkNvbXBsZXRlUmVxdWVzdC5Mb2dpdEJpYXNFbnRyeRIkCgV0b29scxgRIAMoCzIVLnRvZ2V0aGVyY2hhdC52MS5Ub29sEjAKC3Rvb2xfY2hvaWNlGBIgASgLMhsudG9nZXRoZXJjaGF0LnYxLlRvb2xDaG9pY2USOAoPcmVzcG9uc2VfZm9ybWF0GBMgASgLMh8udG9nZXRoZXJjaGF0LnYxLlJlc3BvbnNlRm9ybWF0EhgKEHJlYXNvbmluZ19lZmZvcnQYFCABKAkSHgoRcmVhc29uaW5nX2VuYWJsZWQYFSABKAhIDIgBARIhChljaGF0X3RlbXBsYXRlX2t3YXJnc19qc29uGBYgASgJEhQKDHNhZmV0eV9tb2RlbBgXIAEoCRIoCiBjb250ZXh0X2xlbmd0aF9leGNlZWRlZF9iZWhhdmlvchgYIAEoCRISCgpjb21wbGlhbmNlGBkgASgJEhgKEHByb21wdF9jYWNoZV9rZXkYGiABKAkSFwoPZmFsbGJhY2tfbW9kZWxzGBsgAygJEhcKD2V4dHJhX2JvZHlfanNvbhgcIAEoCRIgChNwYXJhbGxlbF90b29sX2NhbGxzGB0gASgISA2IAQEaMAoOTG9naXRCaWFzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgBOgI4AUINCgtfbWF4X3Rva2Vuc0IOCgxfdGVtcGVyYXR1cmVCCAoGX3RvcF9wQggKBl90b3Bfa0IICgZfbWluX3BCFQoTX3JlcGV0aXRpb25fcGVuYWx0eUITChFfcHJlc2VuY2VfcGVuYWx0eUIUChJfZnJlcXVlbmN5X3BlbmFsdHlCBAoCX25CBwoFX3NlZWRCCwoJX2xvZ3Byb2JzQgcKBV9lY2hvQhQKEl9yZWFzb25pbmdfZW5hYmxlZEIWChRfcGFyYWxsZWxfdG9vbF9jYWxscyK4AgoQQ29tcGxldGVSZXNwb25zZRIKCgJpZBgBIAEoCRINCgVtb2RlbBgCIAEoCRIvCgtjcmVhdGVfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKAoHY2hvaWNlcxgEIAMoCzIXLnRvZ2V0aGVyY2hhdC52MS5DaG9pY2USJQoFdXNhZ2UYBSABKAsyFi50b2dldGhlcmNoYXQudjEuVXNhZ2USGgoSc3lzdGVtX2ZpbmdlcnByaW50GAYgASgJEioKCHdhcm5pbmdzGAcgAygLMhgudG9nZXRoZXJjaGF0LnYxLldhcm5pbmcSLQoGcHJvbXB0GAggAygLMh0udG9nZXRoZXJjaGF0LnYxLkVjaG9lZFByb21wdBIQCghhdHRlbXB0cxgJIAEoBSLkAQoWU3RyZWFtQ29tcGxldGVSZXNwb25zZRIrCgdzdGFydGVkGAEgASgLMhgudG9nZXRoZXJjaGF0LnYxLlN0YXJ0ZWRIABInCgVkZWx0YRgCIAEoCzIWLnRvZ2V0aGVyY2hhdC52MS5EZWx0YUgAEjoKD2Nob2ljZV9maW5pc2hlZBgDIAEoCzIfLnRvZ2V0aGVyY2hhdC52MS5DaG9pY2VGaW5pc2hlZEgAEi8KCWNvbXBsZXRlZBgEIAEoCzIaLnRvZ2V0aGVyY2hhdC52MS5Db21wbGV0ZWRIAEIHCgVldmVudCJxCgdTdGFydGVkEgoKAmlkGAEgASgJEg0KBW1vZGVsGAIgASgJEi8KC2NyZWF0ZV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIaChJzeXN0ZW1fZmluZ2VycHJpbnQYBCABKAki2wEKBURlbHRhEhQKDGNob2ljZV9pbmRleBgBIAEoBRIjCgRyb2xlGAIgASgOMhUudG9nZXRoZXJjaGF0LnYxLlJvbGUSDAoEdGV4dBgDIAEoCRIRCglyZWFzb25pbmcYBCABKAkSFQoNcmVhc29uaW5nX2tleRgFIAEoCRIyCgp0b29sX2NhbGxzGAYgAygLMh4udG9nZXRoZXJjaGF0LnYxLlRvb2xDYWxsRGVsdGESKwoIbG9ncHJvYnMYByABKAsyGS50b2dldGhlcmNoYXQudjEuTG9ncHJvYnMiSwoNVG9vbENhbGxEZWx0YRINCgVpbmRleBgBIAEoBRIKCgJpZBgCIAEoCRIMCgRuYW1lGAMgASgJEhEKCWFyZ3VtZW50cxgEIAEoCSKTAQoOQ2hvaWNlRmluaXNoZWQSFAoMY2hvaWNlX2luZGV4GAEgASgFEjQKDWZpbmlzaF9yZWFzb24YAiABKA4yHS50b2dldGhlcmNoYXQudjEuRmluaXNoUmVhc29uEhkKEWZpbmlzaF9yZWFzb25fcmF3GAMgASgJEhEKBHNlZWQYBCABKARIAIgBAUIHCgVfc2VlZCJwCglDb21wbGV0ZWQSJQoFdXNhZ2UYASABKAsyFi50b2dldGhlcmNoYXQudjEuVXNhZ2USKgoId2FybmluZ3MYAiADKAsyGC50b2dldGhlcmNoYXQudjEuV2FybmluZxIQCghhdHRlbXB0cxgDIAEoBSKCAwoRTGlzdE1vZGVsc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkSDAoEdHlwZRgDIAEoCRIUCgxvcmdhbml6YXRpb24YBCABKAkSMwoMYXZhaWxhYmlsaXR5GAUgASgOMh0udG9nZXRoZXJjaGF0LnYxLkF2YWlsYWJpbGl0eRIqCgVzdGF0ZRgGIAEoDjIbLnRvZ2V0aGVyY2hhdC52MS5Nb2RlbFN0YXRlEhQKDHF1YW50aXphdGlvbhgHIAEoCRIfChJtaW5fY29udGV4dF9sZW5ndGgYCCABKAVIAIgBARItCiBtYXhfaW5wdXRfdXNkX3Blcl9taWxsaW9uX3Rva2VucxgJIAEoAUgBiAEBEg0KBXF1ZXJ5GAogASgJEhAKCG9yZGVyX2J5GAsgASgJQhUKE19taW5fY29udGV4dF9sZW5ndGhCIwohX21heF9pbnB1dF91c2RfcGVyX21pbGxpb25fdG9rZW5zIs0BChJMaXN0TW9kZWxzUmVzcG9uc2USJgoGbW9kZWxzGAEgAygLMhYudG9nZXRoZXJjaGF0LnYxLk1vZGVsEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRISCgp0b3RhbF9zaXplGAMgASgFEjYKEnByb3ZpZGVyX2xpc3RfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKgoId2FybmluZ3MYBSADKAsyGC50b2dldGhlcmNoYXQudjEuV2FybmluZyIdCg9HZXRNb2RlbFJlcXVlc3QSCgoCaWQYASABKAkinQEKEEdldE1vZGVsUmVzcG9uc2USJQoFbW9kZWwYASABKAsyFi50b2dldGhlcmNoYXQudjEuTW9kZWwSNgoScHJvdmlkZXJfbGlzdF90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIqCgh3YXJuaW5ncxgDIAMoCzIYLnRvZ2V0aGVyY2hhdC52MS5XYXJuaW5nMuUCCgtDaGF0U2VydmljZRJPCghDb21wbGV0ZRIgLnRvZ2V0aGVyY2hhdC52MS5Db21wbGV0ZVJlcXVlc3QaIS50b2dldGhlcmNoYXQudjEuQ29tcGxldGVSZXNwb25zZRJdCg5TdHJlYW1Db21wbGV0ZRIgLnRvZ2V0aGVyY2hhdC52MS5Db21wbGV0ZVJlcXVlc3QaJy50b2dldGhlcmNoYXQudjEuU3RyZWFtQ29tcGxldGVSZXNwb25zZTABElUKCkxpc3RNb2RlbHMSIi50b2dldGhlcmNoYXQudjEuTGlzdE1vZGVsc1JlcXVlc3QaIy50b2dldGhlcmNoYXQudjEuTGlzdE1vZGVsc1Jlc3BvbnNlEk8KCEdldE1vZGVsEiAudG9nZXRoZXJjaGF0LnYxLkdldE1vZGVsUmVxdWVzdBohLnRvZ2V0aGVyY2hhdC52MS5HZXRNb2RlbFJlc3BvbnNlQrABChNkZXYudG9nZXRoZXJjaGF0LnYxQhBDaGF0U2VydmljZVByb3RvUAFaTmdpdGh1Yi5jb20vdG9nZXRoZXJjaGF0L3RvZ2V0aGVyY2hhdC9jbGllbnRzL2dvL3RvZ2V0aGVyY2hhdC92MTt0b2dldGhlcmNoYXR2MaoCD1RvZ2V0aGVyQ2hhdC5WMcoCD1RvZ2V0aGVyQ2hhdFxWMeoCEFRvZ2V0aGVyQ2hhdDo6VjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_togetherchat_v1_chat, file_togetherchat_v1_models]);
+  fileDesc("CiJ0b2dldGhlcmNoYXQvdjEvY2hhdF9zZXJ2aWNlLnByb3RvEg90b2dldGhlcmNoYXQudjEirgkKD0NvbXBsZXRlUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIqCghtZXNzYWdlcxgCIAMoCzIYLnRvZ2V0aGVyY2hhdC52MS5NZXNzYWdlEhcKCm1heF90b2tlbnMYAyABKAVIAIgBARIYCgt0ZW1wZXJhdHVyZRgEIAEoAUgBiAEBEhIKBXRvcF9wGAUgASgBSAKIAQESEgoFdG9wX2sYBiABKAVIA4gBARISCgVtaW5fcBgHIAEoAUgEiAEBEh8KEnJlcGV0aXRpb25fcGVuYWx0eRgIIAEoAUgFiAEBEh0KEHByZXNlbmNlX3BlbmFsdHkYCSABKAFIBogBARIeChFmcmVxdWVuY3lfcGVuYWx0eRgKIAEoAUgHiAEBEgwKBHN0b3AYCyADKAkSDgoBbhgMIAEoBUgIiAEBEhEKBHNlZWQYDSABKARICYgBARIVCghsb2dwcm9icxgOIAEoBUgKiAEBEhEKBGVjaG8YDyABKAhIC4gBARJDCgpsb2dpdF9iaWFzGBAgAygLMi8udG9nZXRoZXJjaGF0LnYxLkNvbXBsZXRlUmVxdWVzdC5Mb2dpdEJpYXNFbnRyeRIkCgV0b29scxgRIAMoCzIVLnRvZ2V0aGVyY2hhdC52MS5Ub29sEjAKC3Rvb2xfY2hvaWNlGBIgASgLMhsudG9nZXRoZXJjaGF0LnYxLlRvb2xDaG9pY2USOAoPcmVzcG9uc2VfZm9ybWF0GBMgASgLMh8udG9nZXRoZXJjaGF0LnYxLlJlc3BvbnNlRm9ybWF0EhgKEHJlYXNvbmluZ19lZmZvcnQYFCABKAkSHgoRcmVhc29uaW5nX2VuYWJsZWQYFSABKAhIDIgBARIhChljaGF0X3RlbXBsYXRlX2t3YXJnc19qc29uGBYgASgJEhQKDHNhZmV0eV9tb2RlbBgXIAEoCRJYCiBjb250ZXh0X2xlbmd0aF9leGNlZWRlZF9iZWhhdmlvchgYIAEoDjIuLnRvZ2V0aGVyY2hhdC52MS5Db250ZXh0TGVuZ3RoRXhjZWVkZWRCZWhhdmlvchISCgpjb21wbGlhbmNlGBkgASgJEhgKEHByb21wdF9jYWNoZV9rZXkYGiABKAkSFwoPZmFsbGJhY2tfbW9kZWxzGBsgAygJEhcKD2V4dHJhX2JvZHlfanNvbhgcIAEoCRIgChNwYXJhbGxlbF90b29sX2NhbGxzGB0gASgISA2IAQESDAoEdXNlchgeIAEoCRowCg5Mb2dpdEJpYXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBQg0KC19tYXhfdG9rZW5zQg4KDF90ZW1wZXJhdHVyZUIICgZfdG9wX3BCCAoGX3RvcF9rQggKBl9taW5fcEIVChNfcmVwZXRpdGlvbl9wZW5hbHR5QhMKEV9wcmVzZW5jZV9wZW5hbHR5QhQKEl9mcmVxdWVuY3lfcGVuYWx0eUIECgJfbkIHCgVfc2VlZEILCglfbG9ncHJvYnNCBwoFX2VjaG9CFAoSX3JlYXNvbmluZ19lbmFibGVkQhYKFF9wYXJhbGxlbF90b29sX2NhbGxzIusCChBDb21wbGV0ZVJlc3BvbnNlEgoKAmlkGAEgASgJEg0KBW1vZGVsGAIgASgJEi8KC2NyZWF0ZV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIoCgdjaG9pY2VzGAQgAygLMhcudG9nZXRoZXJjaGF0LnYxLkNob2ljZRIlCgV1c2FnZRgFIAEoCzIWLnRvZ2V0aGVyY2hhdC52MS5Vc2FnZRIaChJzeXN0ZW1fZmluZ2VycHJpbnQYBiABKAkSKgoId2FybmluZ3MYByADKAsyGC50b2dldGhlcmNoYXQudjEuV2FybmluZxI1Cg5lY2hvZWRfcHJvbXB0cxgIIAMoCzIdLnRvZ2V0aGVyY2hhdC52MS5FY2hvZWRQcm9tcHQSEAoIYXR0ZW1wdHMYCSABKAUSKQoHdGltaW5ncxgKIAEoCzIYLnRvZ2V0aGVyY2hhdC52MS5UaW1pbmdzIuQBChZTdHJlYW1Db21wbGV0ZVJlc3BvbnNlEisKB3N0YXJ0ZWQYASABKAsyGC50b2dldGhlcmNoYXQudjEuU3RhcnRlZEgAEicKBWRlbHRhGAIgASgLMhYudG9nZXRoZXJjaGF0LnYxLkRlbHRhSAASOgoPY2hvaWNlX2ZpbmlzaGVkGAMgASgLMh8udG9nZXRoZXJjaGF0LnYxLkNob2ljZUZpbmlzaGVkSAASLwoJY29tcGxldGVkGAQgASgLMhoudG9nZXRoZXJjaGF0LnYxLkNvbXBsZXRlZEgAQgcKBWV2ZW50InEKB1N0YXJ0ZWQSCgoCaWQYASABKAkSDQoFbW9kZWwYAiABKAkSLwoLY3JlYXRlX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhoKEnN5c3RlbV9maW5nZXJwcmludBgEIAEoCSL+AQoFRGVsdGESFAoMY2hvaWNlX2luZGV4GAEgASgFEiMKBHJvbGUYAiABKA4yFS50b2dldGhlcmNoYXQudjEuUm9sZRIMCgR0ZXh0GAMgASgJEhEKCXJlYXNvbmluZxgEIAEoCRI4Cg9yZWFzb25pbmdfZmllbGQYBSABKA4yHy50b2dldGhlcmNoYXQudjEuUmVhc29uaW5nRmllbGQSMgoKdG9vbF9jYWxscxgGIAMoCzIeLnRvZ2V0aGVyY2hhdC52MS5Ub29sQ2FsbERlbHRhEisKCGxvZ3Byb2JzGAcgASgLMhkudG9nZXRoZXJjaGF0LnYxLkxvZ3Byb2JzIksKDVRvb2xDYWxsRGVsdGESDQoFaW5kZXgYASABKAUSCgoCaWQYAiABKAkSDAoEbmFtZRgDIAEoCRIRCglhcmd1bWVudHMYBCABKAkikwEKDkNob2ljZUZpbmlzaGVkEhQKDGNob2ljZV9pbmRleBgBIAEoBRI0Cg1maW5pc2hfcmVhc29uGAIgASgOMh0udG9nZXRoZXJjaGF0LnYxLkZpbmlzaFJlYXNvbhIZChFmaW5pc2hfcmVhc29uX3JhdxgDIAEoCRIRCgRzZWVkGAQgASgESACIAQFCBwoFX3NlZWQimwEKCUNvbXBsZXRlZBIlCgV1c2FnZRgBIAEoCzIWLnRvZ2V0aGVyY2hhdC52MS5Vc2FnZRIqCgh3YXJuaW5ncxgCIAMoCzIYLnRvZ2V0aGVyY2hhdC52MS5XYXJuaW5nEhAKCGF0dGVtcHRzGAMgASgFEikKB3RpbWluZ3MYBCABKAsyGC50b2dldGhlcmNoYXQudjEuVGltaW5ncyKCAwoRTGlzdE1vZGVsc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkSDAoEdHlwZRgDIAEoCRIUCgxvcmdhbml6YXRpb24YBCABKAkSMwoMYXZhaWxhYmlsaXR5GAUgASgOMh0udG9nZXRoZXJjaGF0LnYxLkF2YWlsYWJpbGl0eRIqCgVzdGF0ZRgGIAEoDjIbLnRvZ2V0aGVyY2hhdC52MS5Nb2RlbFN0YXRlEhQKDHF1YW50aXphdGlvbhgHIAEoCRIfChJtaW5fY29udGV4dF9sZW5ndGgYCCABKAVIAIgBARItCiBtYXhfaW5wdXRfdXNkX3Blcl9taWxsaW9uX3Rva2VucxgJIAEoAUgBiAEBEg0KBXF1ZXJ5GAogASgJEhAKCG9yZGVyX2J5GAsgASgJQhUKE19taW5fY29udGV4dF9sZW5ndGhCIwohX21heF9pbnB1dF91c2RfcGVyX21pbGxpb25fdG9rZW5zIs0BChJMaXN0TW9kZWxzUmVzcG9uc2USJgoGbW9kZWxzGAEgAygLMhYudG9nZXRoZXJjaGF0LnYxLk1vZGVsEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRISCgp0b3RhbF9zaXplGAMgASgFEjYKEnByb3ZpZGVyX2xpc3RfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKgoId2FybmluZ3MYBSADKAsyGC50b2dldGhlcmNoYXQudjEuV2FybmluZyIdCg9HZXRNb2RlbFJlcXVlc3QSCgoCaWQYASABKAkinQEKEEdldE1vZGVsUmVzcG9uc2USJQoFbW9kZWwYASABKAsyFi50b2dldGhlcmNoYXQudjEuTW9kZWwSNgoScHJvdmlkZXJfbGlzdF90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIqCgh3YXJuaW5ncxgDIAMoCzIYLnRvZ2V0aGVyY2hhdC52MS5XYXJuaW5nMuUCCgtDaGF0U2VydmljZRJPCghDb21wbGV0ZRIgLnRvZ2V0aGVyY2hhdC52MS5Db21wbGV0ZVJlcXVlc3QaIS50b2dldGhlcmNoYXQudjEuQ29tcGxldGVSZXNwb25zZRJdCg5TdHJlYW1Db21wbGV0ZRIgLnRvZ2V0aGVyY2hhdC52MS5Db21wbGV0ZVJlcXVlc3QaJy50b2dldGhlcmNoYXQudjEuU3RyZWFtQ29tcGxldGVSZXNwb25zZTABElUKCkxpc3RNb2RlbHMSIi50b2dldGhlcmNoYXQudjEuTGlzdE1vZGVsc1JlcXVlc3QaIy50b2dldGhlcmNoYXQudjEuTGlzdE1vZGVsc1Jlc3BvbnNlEk8KCEdldE1vZGVsEiAudG9nZXRoZXJjaGF0LnYxLkdldE1vZGVsUmVxdWVzdBohLnRvZ2V0aGVyY2hhdC52MS5HZXRNb2RlbFJlc3BvbnNlQrABChNkZXYudG9nZXRoZXJjaGF0LnYxQhBDaGF0U2VydmljZVByb3RvUAFaTmdpdGh1Yi5jb20vdG9nZXRoZXJjaGF0L3RvZ2V0aGVyY2hhdC9jbGllbnRzL2dvL3RvZ2V0aGVyY2hhdC92MTt0b2dldGhlcmNoYXR2MaoCD1RvZ2V0aGVyQ2hhdC5WMcoCD1RvZ2V0aGVyQ2hhdFxWMeoCEFRvZ2V0aGVyQ2hhdDo6VjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_togetherchat_v1_chat, file_togetherchat_v1_models]);
 
 /**
  * A conversation, and how to generate the completion. A field that is unset is left
@@ -125,9 +125,12 @@ export type CompleteRequest = Message<"togetherchat.v1.CompleteRequest"> & {
   n?: number | undefined;
 
   /**
-   * Optional. Seed of the sampling. The provider repeats a completion as far as it can.
+   * Optional. Seed of the sampling, 0 to 2^64 - 1. The provider repeats a completion as
+   * far as it can. Unsigned, because the provider's own seeds, which `Choice.seed`
+   * returns, are often above 2^63 - 1. A negative seed belongs in `extra_body_json`;
+   * over HTTP the member `seed` takes both.
    *
-   * @generated from field: optional int64 seed = 13;
+   * @generated from field: optional uint64 seed = 13;
    */
   seed?: bigint | undefined;
 
@@ -139,7 +142,7 @@ export type CompleteRequest = Message<"togetherchat.v1.CompleteRequest"> & {
   logprobs?: number | undefined;
 
   /**
-   * Optional. Return the prompt too, in `CompleteResponse.prompt`.
+   * Optional. Return the prompt too, in `CompleteResponse.echoed_prompts`.
    *
    * @generated from field: optional bool echo = 15;
    */
@@ -175,8 +178,9 @@ export type CompleteRequest = Message<"togetherchat.v1.CompleteRequest"> & {
   responseFormat?: ResponseFormat | undefined;
 
   /**
-   * Optional. Reasoning effort: `low`, `medium`, `high`, or a value of a newer model.
-   * Empty means the provider's default.
+   * Optional. Reasoning effort: `low`, `medium`, `high`, or a value of a newer model such
+   * as `max`. `Model.reasoning_efforts` lists the values of a model, where they are
+   * known. Empty means the provider's default.
    *
    * @generated from field: string reasoning_effort = 20;
    */
@@ -205,12 +209,11 @@ export type CompleteRequest = Message<"togetherchat.v1.CompleteRequest"> & {
   safetyModel: string;
 
   /**
-   * Optional. `error` (the default) or `truncate`, which lowers `max_tokens` to fit the
-   * context length.
+   * Optional. What to do when `max_tokens` does not fit the context length.
    *
-   * @generated from field: string context_length_exceeded_behavior = 24;
+   * @generated from field: togetherchat.v1.ContextLengthExceededBehavior context_length_exceeded_behavior = 24;
    */
-  contextLengthExceededBehavior: string;
+  contextLengthExceededBehavior: ContextLengthExceededBehavior;
 
   /**
    * Optional. `hipaa` for requests that must be handled under HIPAA.
@@ -241,7 +244,8 @@ export type CompleteRequest = Message<"togetherchat.v1.CompleteRequest"> & {
    * Optional. Fields that this contract does not have yet, as the text of one JSON
    * object. Its members are added to the end of the provider request, byte for byte.
    * A key that a field of this message covers is rejected, and so are `stream` and
-   * `stream_options`.
+   * `stream_options`. The one exception is a negative `seed`, which the field `seed`
+   * cannot have.
    *
    * @generated from field: string extra_body_json = 28;
    */
@@ -254,6 +258,16 @@ export type CompleteRequest = Message<"togetherchat.v1.CompleteRequest"> & {
    * @generated from field: optional bool parallel_tool_calls = 29;
    */
   parallelToolCalls?: boolean | undefined;
+
+  /**
+   * Optional. Identifies the end user to the provider, at most 256 characters. Together
+   * routes the calls of one user to the same prompt cache. May be personal data: prefer
+   * an opaque id. The service forwards it unless `--forward-user` is off, and writes it
+   * to no log, metric or trace.
+   *
+   * @generated from field: string user = 30;
+   */
+  user: string;
 };
 
 /**
@@ -298,7 +312,7 @@ export type CompleteResponse = Message<"togetherchat.v1.CompleteResponse"> & {
   choices: Choice[];
 
   /**
-   * Tokens, cost and time of the call.
+   * Tokens and cost of the call.
    *
    * @generated from field: togetherchat.v1.Usage usage = 5;
    */
@@ -319,11 +333,11 @@ export type CompleteResponse = Message<"togetherchat.v1.CompleteResponse"> & {
   warnings: Warning[];
 
   /**
-   * The prompt as the model received it, when the request set `echo`.
+   * The prompts as the model received them, when the request set `echo` (`prompt`).
    *
-   * @generated from field: repeated togetherchat.v1.EchoedPrompt prompt = 8;
+   * @generated from field: repeated togetherchat.v1.EchoedPrompt echoed_prompts = 8;
    */
-  prompt: EchoedPrompt[];
+  echoedPrompts: EchoedPrompt[];
 
   /**
    * Number of requests sent to the provider for this call.
@@ -331,6 +345,13 @@ export type CompleteResponse = Message<"togetherchat.v1.CompleteResponse"> & {
    * @generated from field: int32 attempts = 9;
    */
   attempts: number;
+
+  /**
+   * How long the parts of the call took.
+   *
+   * @generated from field: togetherchat.v1.Timings timings = 10;
+   */
+  timings?: Timings | undefined;
 };
 
 /**
@@ -471,12 +492,12 @@ export type Delta = Message<"togetherchat.v1.Delta"> & {
   reasoning: string;
 
   /**
-   * The provider's key for the reasoning, see `Message.reasoning_key`. Set in every
-   * delta with reasoning.
+   * The provider's field that had the reasoning, see `Message.reasoning_field`. Set in
+   * every delta with reasoning.
    *
-   * @generated from field: string reasoning_key = 5;
+   * @generated from field: togetherchat.v1.ReasoningField reasoning_field = 5;
    */
-  reasoningKey: string;
+  reasoningField: ReasoningField;
 
   /**
    * Increments of tool calls.
@@ -570,7 +591,8 @@ export type ChoiceFinished = Message<"togetherchat.v1.ChoiceFinished"> & {
   finishReasonRaw: string;
 
   /**
-   * The seed that was used. Often above the range of a signed 64-bit integer.
+   * The seed that was used, 0 to 2^64 - 1. `CompleteRequest.seed` accepts it. Unset where
+   * the provider sent none.
    *
    * @generated from field: optional uint64 seed = 4;
    */
@@ -591,7 +613,7 @@ export const ChoiceFinishedSchema: GenMessage<ChoiceFinished> = /*@__PURE__*/
  */
 export type Completed = Message<"togetherchat.v1.Completed"> & {
   /**
-   * Tokens, cost and time of the call.
+   * Tokens and cost of the call.
    *
    * @generated from field: togetherchat.v1.Usage usage = 1;
    */
@@ -610,6 +632,13 @@ export type Completed = Message<"togetherchat.v1.Completed"> & {
    * @generated from field: int32 attempts = 3;
    */
   attempts: number;
+
+  /**
+   * How long the parts of the call took.
+   *
+   * @generated from field: togetherchat.v1.Timings timings = 4;
+   */
+  timings?: Timings | undefined;
 };
 
 /**
@@ -699,8 +728,12 @@ export type ListModelsRequest = Message<"togetherchat.v1.ListModelsRequest"> & {
   query: string;
 
   /**
-   * Optional. `id` (the default), `context_length` (largest first) or `input_price`
-   * (cheapest first). Models without the value are listed last.
+   * Optional. `id`, `context_length` or `input_price`, ascending. ` desc` after the name
+   * reverses the order: `context_length desc` lists the largest first. Models without
+   * the value are listed last in both directions, and equal values are ordered by id.
+   * Empty means ACTIVE models, then other models, then RETIRED models, each by id. A
+   * model whose state changes between two pages of that order may be repeated or
+   * missing; `id` lists every model exactly once.
    *
    * @generated from field: string order_by = 11;
    */

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file togetherchat/v1/models.proto.
  */
 export const file_togetherchat_v1_models: GenFile = /*@__PURE__*/
-  fileDesc("Chx0b2dldGhlcmNoYXQvdjEvbW9kZWxzLnByb3RvEg90b2dldGhlcmNoYXQudjEixwMKBU1vZGVsEgoKAmlkGAEgASgJEhQKDGRpc3BsYXlfbmFtZRgCIAEoCRIUCgxvcmdhbml6YXRpb24YAyABKAkSDAoEdHlwZRgEIAEoCRIbCg5jb250ZXh0X2xlbmd0aBgFIAEoBUgAiAEBEhQKDHF1YW50aXphdGlvbhgGIAEoCRIzCgxhdmFpbGFiaWxpdHkYByABKA4yHS50b2dldGhlcmNoYXQudjEuQXZhaWxhYmlsaXR5Ei8KC2NyZWF0ZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdsaWNlbnNlGAkgASgJEgwKBGxpbmsYCiABKAkSKQoHcHJpY2luZxgLIAEoCzIYLnRvZ2V0aGVyY2hhdC52MS5QcmljaW5nEg8KB2FsaWFzZXMYDCADKAkSFwoPcmV0aXJlbWVudF9kYXRlGA0gASgJEiwKBnNvdXJjZRgOIAEoDjIcLnRvZ2V0aGVyY2hhdC52MS5Nb2RlbFNvdXJjZRIqCgVzdGF0ZRgPIAEoDjIbLnRvZ2V0aGVyY2hhdC52MS5Nb2RlbFN0YXRlQhEKD19jb250ZXh0X2xlbmd0aCKlAgoHUHJpY2luZxIpChxpbnB1dF91c2RfcGVyX21pbGxpb25fdG9rZW5zGAEgASgBSACIAQESKgodb3V0cHV0X3VzZF9wZXJfbWlsbGlvbl90b2tlbnMYAiABKAFIAYgBARIwCiNjYWNoZWRfaW5wdXRfdXNkX3Blcl9taWxsaW9uX3Rva2VucxgDIAEoAUgCiAEBEhcKCmhvdXJseV91c2QYBCABKAFIA4gBAUIfCh1faW5wdXRfdXNkX3Blcl9taWxsaW9uX3Rva2Vuc0IgCh5fb3V0cHV0X3VzZF9wZXJfbWlsbGlvbl90b2tlbnNCJgokX2NhY2hlZF9pbnB1dF91c2RfcGVyX21pbGxpb25fdG9rZW5zQg0KC19ob3VybHlfdXNkKnwKDEF2YWlsYWJpbGl0eRIcChhBVkFJTEFCSUxJVFlfVU5TUEVDSUZJRUQQABIbChdBVkFJTEFCSUxJVFlfU0VSVkVSTEVTUxABEhoKFkFWQUlMQUJJTElUWV9ERURJQ0FURUQQAhIVChFBVkFJTEFCSUxJVFlfQk9USBADKncKCk1vZGVsU3RhdGUSGwoXTU9ERUxfU1RBVEVfVU5TUEVDSUZJRUQQABIWChJNT0RFTF9TVEFURV9BQ1RJVkUQARIbChdNT0RFTF9TVEFURV9VTkNPTkZJUk1FRBACEhcKE01PREVMX1NUQVRFX1JFVElSRUQQAyp3CgtNb2RlbFNvdXJjZRIcChhNT0RFTF9TT1VSQ0VfVU5TUEVDSUZJRUQQABIYChRNT0RFTF9TT1VSQ0VfQ0FUQUxPRxABEhkKFU1PREVMX1NPVVJDRV9QUk9WSURFUhACEhUKEU1PREVMX1NPVVJDRV9CT1RIEANCqwEKE2Rldi50b2dldGhlcmNoYXQudjFCC01vZGVsc1Byb3RvUAFaTmdpdGh1Yi5jb20vdG9nZXRoZXJjaGF0L3RvZ2V0aGVyY2hhdC9jbGllbnRzL2dvL3RvZ2V0aGVyY2hhdC92MTt0b2dldGhlcmNoYXR2MaoCD1RvZ2V0aGVyQ2hhdC5WMcoCD1RvZ2V0aGVyQ2hhdFxWMeoCEFRvZ2V0aGVyQ2hhdDo6VjFiBnByb3RvMw", [file_google_protobuf_timestamp]);
+  fileDesc("Chx0b2dldGhlcmNoYXQvdjEvbW9kZWxzLnByb3RvEg90b2dldGhlcmNoYXQudjEijgUKBU1vZGVsEgoKAmlkGAEgASgJEhQKDGRpc3BsYXlfbmFtZRgCIAEoCRIUCgxvcmdhbml6YXRpb24YAyABKAkSDAoEdHlwZRgEIAEoCRIbCg5jb250ZXh0X2xlbmd0aBgFIAEoBUgAiAEBEhQKDHF1YW50aXphdGlvbhgGIAEoCRIzCgxhdmFpbGFiaWxpdHkYByABKA4yHS50b2dldGhlcmNoYXQudjEuQXZhaWxhYmlsaXR5Ei8KC2NyZWF0ZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdsaWNlbnNlGAkgASgJEgsKA3VyaRgKIAEoCRIpCgdwcmljaW5nGAsgASgLMhgudG9nZXRoZXJjaGF0LnYxLlByaWNpbmcSDwoHYWxpYXNlcxgMIAMoCRIXCg9yZXRpcmVtZW50X2RhdGUYDSABKAkSLAoGc291cmNlGA4gASgOMhwudG9nZXRoZXJjaGF0LnYxLk1vZGVsU291cmNlEioKBXN0YXRlGA8gASgOMhsudG9nZXRoZXJjaGF0LnYxLk1vZGVsU3RhdGUSGAoQaW5wdXRfbW9kYWxpdGllcxgQIAMoCRIZChFvdXRwdXRfbW9kYWxpdGllcxgRIAMoCRIQCghmZWF0dXJlcxgSIAMoCRIeChFtYXhfb3V0cHV0X3Rva2VucxgTIAEoBUgBiAEBEhkKEXJlYXNvbmluZ19lZmZvcnRzGBQgAygJEhsKDnN0cmVhbWluZ19vbmx5GBUgASgISAKIAQFCEQoPX2NvbnRleHRfbGVuZ3RoQhQKEl9tYXhfb3V0cHV0X3Rva2Vuc0IRCg9fc3RyZWFtaW5nX29ubHkipQIKB1ByaWNpbmcSKQocaW5wdXRfdXNkX3Blcl9taWxsaW9uX3Rva2VucxgBIAEoAUgAiAEBEioKHW91dHB1dF91c2RfcGVyX21pbGxpb25fdG9rZW5zGAIgASgBSAGIAQESMAojY2FjaGVkX2lucHV0X3VzZF9wZXJfbWlsbGlvbl90b2tlbnMYAyABKAFIAogBARIXCgpob3VybHlfdXNkGAQgASgBSAOIAQFCHwodX2lucHV0X3VzZF9wZXJfbWlsbGlvbl90b2tlbnNCIAoeX291dHB1dF91c2RfcGVyX21pbGxpb25fdG9rZW5zQiYKJF9jYWNoZWRfaW5wdXRfdXNkX3Blcl9taWxsaW9uX3Rva2Vuc0INCgtfaG91cmx5X3VzZCp8CgxBdmFpbGFiaWxpdHkSHAoYQVZBSUxBQklMSVRZX1VOU1BFQ0lGSUVEEAASGwoXQVZBSUxBQklMSVRZX1NFUlZFUkxFU1MQARIaChZBVkFJTEFCSUxJVFlfREVESUNBVEVEEAISFQoRQVZBSUxBQklMSVRZX0JPVEgQAyp3CgpNb2RlbFN0YXRlEhsKF01PREVMX1NUQVRFX1VOU1BFQ0lGSUVEEAASFgoSTU9ERUxfU1RBVEVfQUNUSVZFEAESGwoXTU9ERUxfU1RBVEVfVU5DT05GSVJNRUQQAhIXChNNT0RFTF9TVEFURV9SRVRJUkVEEAMqdwoLTW9kZWxTb3VyY2USHAoYTU9ERUxfU09VUkNFX1VOU1BFQ0lGSUVEEAASGAoUTU9ERUxfU09VUkNFX0NBVEFMT0cQARIZChVNT0RFTF9TT1VSQ0VfUFJPVklERVIQAhIVChFNT0RFTF9TT1VSQ0VfQk9USBADQqsBChNkZXYudG9nZXRoZXJjaGF0LnYxQgtNb2RlbHNQcm90b1ABWk5naXRodWIuY29tL3RvZ2V0aGVyY2hhdC90b2dldGhlcmNoYXQvY2xpZW50cy9nby90b2dldGhlcmNoYXQvdjE7dG9nZXRoZXJjaGF0djGqAg9Ub2dldGhlckNoYXQuVjHKAg9Ub2dldGhlckNoYXRcVjHqAhBUb2dldGhlckNoYXQ6OlYxYgZwcm90bzM", [file_google_protobuf_timestamp]);
 
 /**
  * A model. The list is for information. A model that is not in the list can still be
@@ -81,18 +81,18 @@ export type Model = Message<"togetherchat.v1.Model"> & {
   createTime?: Timestamp | undefined;
 
   /**
-   * License of the model, in the provider's words.
+   * License of the model, in the provider's words. Empty where unknown.
    *
    * @generated from field: string license = 9;
    */
   license: string;
 
   /**
-   * URL of a page about the model.
+   * URI of a page about the model (`link`). Empty where unknown.
    *
-   * @generated from field: string link = 10;
+   * @generated from field: string uri = 10;
    */
-  link: string;
+  uri: string;
 
   /**
    * Prices of the model. Unset where unknown.
@@ -128,6 +128,52 @@ export type Model = Message<"togetherchat.v1.Model"> & {
    * @generated from field: togetherchat.v1.ModelState state = 15;
    */
   state: ModelState;
+
+  /**
+   * What the model reads: `text`, `image`, `video`, `audio`. Values may be added. Empty
+   * means unknown.
+   *
+   * @generated from field: repeated string input_modalities = 16;
+   */
+  inputModalities: string[];
+
+  /**
+   * What the model writes, with the values of `input_modalities`. Empty means unknown.
+   *
+   * @generated from field: repeated string output_modalities = 17;
+   */
+  outputModalities: string[];
+
+  /**
+   * What the model supports: `tools`, `json_schema`, `reasoning`. Values may be added.
+   * Empty means unknown. A feature that is missing from a list may still be supported.
+   *
+   * @generated from field: repeated string features = 18;
+   */
+  features: string[];
+
+  /**
+   * Maximum tokens of one choice, reasoning included. Unset where unknown.
+   *
+   * @generated from field: optional int32 max_output_tokens = 19;
+   */
+  maxOutputTokens?: number | undefined;
+
+  /**
+   * The values of `CompleteRequest.reasoning_effort` that the model accepts, lowest
+   * first. Empty means unknown, or that the model has no such control.
+   *
+   * @generated from field: repeated string reasoning_efforts = 20;
+   */
+  reasoningEfforts: string[];
+
+  /**
+   * True where the provider serves the model only as a stream. Complete works with such
+   * a model: the service reads the stream. Unset where unknown.
+   *
+   * @generated from field: optional bool streaming_only = 21;
+   */
+  streamingOnly?: boolean | undefined;
 };
 
 /**
