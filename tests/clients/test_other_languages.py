@@ -76,18 +76,27 @@ def test_a_line_for_protoc_generates(line, tmp_path):
     assert any(path.is_file() for path in out.rglob("*"))
 
 
-def has_cargo():
-    """Whether cargo works. Without a toolchain, rustup's `cargo` only prints an error."""
+def cargo_environment():
+    """Return the environment for the cargo of PATH; None if it does not work.
+
+    Rustup's `cargo` looks for its toolchain below HOME, which is not always where rustup was installed.
+    """
     cargo = shutil.which("cargo")
-    return (
-        cargo is not None
-        and subprocess.run([cargo, "--version"], check=False, capture_output=True).returncode == 0
-    )
+    if cargo is None:
+        return None
+    installed = Path(cargo).parent.parent
+    homes = {}
+    if (installed / "bin" / "rustup").exists():
+        homes = {"CARGO_HOME": str(installed), "RUSTUP_HOME": str(installed.parent / ".rustup")}
+    environment = {**homes, **os.environ, "CARGO_TARGET_DIR": str(ROOT / "build" / "rust")}
+    works = subprocess.run([cargo, "--version"], check=False, capture_output=True, env=environment)
+    return environment if works.returncode == 0 else None
 
 
 async def test_the_rust_program_streams(tmp_path):
     """The three files of the page, built with cargo, print a completion and a reason."""
-    if not has_cargo():
+    environment = cargo_environment()
+    if environment is None:
         pytest.skip("cargo is not installed, or has no toolchain")
     manifest, build, main = RUST
     async with running_app(sandbox_tokens_per_second=0) as app:
@@ -99,7 +108,7 @@ async def test_the_rust_program_streams(tmp_path):
         shutil.copy(ROOT / "protos" / "togetherchat.binpb", tmp_path)
         process = await asyncio.create_subprocess_exec(
             "cargo", "run", "--quiet",
-            cwd=tmp_path, env={**os.environ, "CARGO_TARGET_DIR": str(ROOT / "build" / "rust")},
+            cwd=tmp_path, env=environment,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         out, err = await process.communicate()
