@@ -70,6 +70,31 @@ def test_the_bytes_of_a_stream_do_not_depend_on_its_batches(case: Path):
 
 
 @pytest.mark.parametrize("case", cases_with("stream", "openai.sse"), ids=golden.name)
+def test_a_stream_without_the_option_has_its_usage_where_together_sends_it(case: Path):
+    """It is in the last chunk, with a finish reason. No chunk is without choices, and the rest is the same."""
+    encoder = ChunkEncoder(include_usage=None, alternatives=True)
+    *chunks, done = events_of(b"".join(encoder.encode([event]) for event in golden.events(case)).decode())
+    *asked_for, usage, _ = events_of((case / "openai.sse").read_text("utf-8"))
+
+    assert "[DONE]" == done
+    assert ["usage" in chunk for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+    assert usage["usage"] == chunks[-1].pop("usage")
+    assert chunks[-1]["choices"][0]["finish_reason"] is not None
+    assert [{**chunk, "usage": None} for chunk in chunks] == asked_for
+
+
+@pytest.mark.parametrize("case", cases_with("stream", "openai.sse"), ids=golden.name)
+def test_a_stream_has_no_usage_if_it_is_switched_off(case: Path):
+    """No chunk mentions it, and none is without choices."""
+    encoder = ChunkEncoder(include_usage=False, alternatives=True)
+    *chunks, _ = events_of(encoder.encode(golden.events(case)).decode())
+    *asked_for, _, _ = events_of((case / "openai.sse").read_text("utf-8"))
+
+    assert [{**chunk, "usage": None} for chunk in chunks] == asked_for
+    assert not any("usage" in chunk for chunk in chunks)
+
+
+@pytest.mark.parametrize("case", cases_with("stream", "openai.sse"), ids=golden.name)
 def test_a_stream_keeps_openais_rules(case: Path):
     """Every choice begins with its role and finishes once; usage comes last, then `[DONE]`."""
     *chunks, usage, done = events_of((case / "openai.sse").read_text("utf-8"))

@@ -97,6 +97,10 @@ async def test_a_stream_accumulates_to_the_unary_completion(model, fields):
 
     assert without_times(unary) == without_times(streamed)
     assert unary.id
+    assert unary.timings.total_duration.ToMicroseconds() > 0
+    assert not unary.timings.HasField("first_token_duration")
+    first, total = streamed.timings.first_token_duration, streamed.timings.total_duration
+    assert 0 < first.ToMicroseconds() <= total.ToMicroseconds()
     assert "sandbox" == dict(stream.info.metadata)["x-upstream"]
 
 
@@ -179,9 +183,9 @@ async def test_log_probabilities_and_the_prompt_are_returned():
 
     tokens = completion.choices[0].logprobs.tokens
     assert "one two" == "".join(token.token for token in tokens)
-    assert {2} == {len(token.top) for token in tokens}
+    assert {2} == {len(token.top_logprobs) for token in tokens}
     assert all(token.logprob <= 0 for token in tokens)
-    assert "echo: one two" in completion.prompt[0].text
+    assert "echo: one two" in completion.echoed_prompts[0].text
 
 
 async def test_an_image_is_sent():
@@ -281,14 +285,17 @@ async def closed_by_the_client(app, model):
 async def test_models_are_listed_page_by_page():
     """The catalog and the provider's list are merged, filtered and sorted."""
     async with service_and_client() as (_, client):
-        listed = [model.id async for model in client.models(page_size=10)]
+        default = [model.id async for model in client.models(page_size=10)]
+        listed = [model.id async for model in client.models(page_size=10, order_by="id")]
+        reverse = [model.id async for model in client.models(page_size=10, order_by="id desc")]
         cheap = [
             model
             async for model in client.models(max_input_usd_per_million_tokens=0.2, order_by="input_price")
         ]
 
     assert len(listed) == len(set(listed)) > 60
-    assert sorted(listed) == listed
+    assert sorted(listed) == listed == reverse[::-1]
+    assert set(listed) == set(default)
     prices = [model.pricing.input_usd_per_million_tokens for model in cheap]
     assert prices == sorted(prices)
     assert prices[-1] <= 0.2

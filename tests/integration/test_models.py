@@ -13,6 +13,7 @@ import pytest
 
 from support import openai
 from support.app import failing, request, running_app
+from support.http_client import running_http
 from support.scraping import scraped
 from support.scripted_upstream import ScriptedUpstream
 from support.upstream_script import AwaitClose, Reset, Send, json_response, sse, sse_head
@@ -423,3 +424,49 @@ async def test_rate_limits_of_a_callers_own_key_are_not_in_the_metrics():
         gauges = await rate_limits(app)
     assert ("x-ratelimit-limit", "200") in list(await call.trailing_metadata())
     assert {} == gauges
+
+
+async def test_a_model_says_what_it_can_do_over_grpc_and_http():
+    """The catalog's lists and the provider's output limit are in both APIs; `uri` is Together's `link` over HTTP."""
+    provider = Provider(PRICED, "my/own")
+    for entry in provider.listed:
+        entry |= {"config": {"max_output_length": 16384}, "link": "https://example.com/model"}
+    async with (
+        ScriptedUpstream(provider) as upstream,
+        running_http(upstream.base_url) as http,
+    ):
+        one = (await http.app.chat.GetModel(service.GetModelRequest(id=PRICED))).model
+        own = (await http.app.chat.GetModel(service.GetModelRequest(id="my/own"))).model
+        entry = (await http.client.get(f"/v1/models/{PRICED}")).json()
+        plain = (await http.client.get("/v1/models/my/own")).json()
+
+    assert (["text"], ["tools", "json_schema", "reasoning"], ["low", "medium", "high"]) == (
+        list(one.input_modalities),
+        list(one.features),
+        list(one.reasoning_efforts),
+    )
+    assert (16384, "https://example.com/model") == (one.max_output_tokens, one.uri)
+    assert {
+        "input_modalities": ["text"],
+        "output_modalities": ["text"],
+        "features": ["tools", "json_schema", "reasoning"],
+        "reasoning_efforts": ["low", "medium", "high"],
+        "max_output_tokens": 16384,
+        "link": "https://example.com/model",
+    }.items() <= entry.items()
+    unknown = {"input_modalities", "output_modalities", "features", "reasoning_efforts", "streaming_only"}
+    assert unknown.isdisjoint(plain)
+    assert unknown.isdisjoint(field.name for field, _ in own.ListFields())
+
+
+async def test_the_default_list_starts_with_models_that_can_be_called():
+    """The models of the brief, most of them retired, come last and are not hidden."""
+    async with ScriptedUpstream(Provider(PRICED, "my/own")) as upstream, running_service(upstream) as app:
+        states, _ = await listed(app)
+        by_id, _ = await listed(app, order_by="id")
+
+    assert [PRICED, "my/own"] == sorted(list(states)[:2], key=str.lower, reverse=True)
+    ranks = [{"ACTIVE": 0, "RETIRED": 2}.get(state, 1) for state in states.values()]
+    assert sorted(ranks) == ranks
+    assert set(by_id) == set(states)
+    assert sorted(by_id) == list(by_id)

@@ -44,6 +44,16 @@ def test_a_stream(chat):
     assert len([chunk for chunk in chunks if chunk]) > 1
 
 
+@pytest.mark.parametrize("stream_usage", [None, True, False])
+def test_the_usage_of_a_stream_is_counted_once(chat, stream_usage):
+    """LangChain adds up the usage of all chunks, so two chunks with usage would double the tokens."""
+    asked = chat.model_copy(update={"stream_usage": stream_usage})
+    whole = chat.invoke("say: Hello there.").usage_metadata
+    found = [chunk.usage_metadata for chunk in asked.stream("say: Hello there.") if chunk.usage_metadata]
+
+    assert [whole["total_tokens"]] == [usage["total_tokens"] for usage in found]
+
+
 def test_a_tool_call(chat):
     """A Python function is bound as a tool and called."""
     response = chat.bind_tools([get_weather], tool_choice="get_weather").invoke(

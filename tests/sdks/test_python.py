@@ -93,6 +93,25 @@ def test_usage_of_a_stream(client):
     assert last.usage.completion_tokens > 0
 
 
+def test_a_stream_without_the_option_has_its_usage_in_the_finish_chunk(client):
+    """Every chunk has a choice, since programs that did not ask for usage read `choices[0]`."""
+    chunks = list(client.chat.completions.create(model=MODEL, messages=HELLO, stream=True))
+
+    assert all(chunk.choices for chunk in chunks)
+    assert [False] * (len(chunks) - 1) + [True] == [bool(chunk.usage) for chunk in chunks]
+    assert "stop" == chunks[-1].choices[0].finish_reason
+
+
+def test_a_stream_has_no_usage_if_it_is_switched_off(client):
+    """No chunk has usage, and none is without choices."""
+    options = {"stream_options": {"include_usage": False}}
+    chunks = list(
+        client.chat.completions.create(model=MODEL, messages=HELLO, stream=True, extra_body=options)
+    )
+
+    assert all(chunk.choices and not chunk.usage for chunk in chunks)
+
+
 def test_a_tool_call_and_its_result(client):
     """The model calls a tool; the result is sent in the format of the package."""
     question = [{"role": "user", "content": "What is the weather in Paris?"}]

@@ -23,7 +23,7 @@ from togetherchat_server.runtime.observability import Environment
 CANARY_KEY = "tgp_v1_canary0123456789"
 CANARY_PROMPT = "canary prompt, never to be seen outside"
 MODEL = "some/model"
-PLAIN = {"max_retries": 0, "max_queued_calls": 0}
+PLAIN = {"max_retries": 0, "max_queued_calls": 0, "model_catalog": "on"}
 
 
 @dataclass(kw_only=True)
@@ -62,7 +62,8 @@ class RunningApp:
 async def running_app(base_url=None, *, key=CANARY_KEY, random_source=None, wall_clock=time.time, **settings):
     """Run the service with the provider at `base_url`, or with the sandbox.
 
-    By default there are no retries and no queue: most tests are about one attempt. The service calls
+    By default there are no retries and no queue: most tests are about one attempt. The catalog is on,
+    because the provider at `base_url` stands for Together. The service calls
     `random_source` for every random number and `wall_clock` for the time of day.
     """
     chosen = {

@@ -37,7 +37,11 @@ def test_a_whole_stream_gives_the_response_of_complete():
     response = accumulate(
         [
             event(started=started),
-            delta(role=chat.ROLE_ASSISTANT, reasoning="Hm", reasoning_field=chat.REASONING_FIELD_REASONING_CONTENT),
+            delta(
+                role=chat.ROLE_ASSISTANT,
+                reasoning="Hm",
+                reasoning_field=chat.REASONING_FIELD_REASONING_CONTENT,
+            ),
             delta(text="Hel", logprobs=tokens("Hel")),
             delta(text="lo", logprobs=tokens("lo")),
             event(

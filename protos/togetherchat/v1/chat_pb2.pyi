@@ -6,9 +6,9 @@ probabilities.
 
 The comment of a request field starts with "Required." or "Optional.". Where
 Together's HTTP API has another name for the field, the comment gives that name
-in parentheses. Sizes are in bytes of UTF-8 unless another unit is given. Fields
-with JSON text end in `_json` or are named `arguments`. The service forwards them
-byte for byte.
+in parentheses. The HTTP API of this service uses Together's names too. Sizes are in
+bytes of UTF-8 unless another unit is given. Fields with JSON text end in `_json` or
+are named `arguments`. The service forwards them byte for byte.
 """
 
 from collections import abc as _abc
@@ -840,7 +840,9 @@ Global___Usage: _TypeAlias = Usage  # noqa: Y015
 
 @_typing.final
 class Timings(_message.Message):
-    """How long the parts of a call took, as this service measured them."""
+    """How long the parts of a call took, as this service measured them. gRPC only: the HTTP
+    API does not return them.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -116,15 +116,17 @@ class CompleteRequest(_message.Message):
     seed: _builtins.int
     """Optional. Seed of the sampling, 0 to 2^64 - 1. The provider repeats a completion as
     far as it can. Unsigned, because the provider's own seeds, which `Choice.seed`
-    returns, are often above 2^63 - 1. A negative seed belongs in `extra_body_json`.
+    returns, are often above 2^63 - 1. A negative seed belongs in `extra_body_json`;
+    over HTTP the member `seed` takes both.
     """
     logprobs: _builtins.int
     """Optional. Return log probabilities, with this many alternatives per token, 0 to 20."""
     echo: _builtins.bool
     """Optional. Return the prompt too, in `CompleteResponse.echoed_prompts`."""
     reasoning_effort: _builtins.str
-    """Optional. Reasoning effort: `low`, `medium`, `high`, or a value of a newer model.
-    Empty means the provider's default.
+    """Optional. Reasoning effort: `low`, `medium`, `high`, or a value of a newer model such
+    as `max`. `Model.reasoning_efforts` lists the values of a model, where they are
+    known. Empty means the provider's default.
     """
     reasoning_enabled: _builtins.bool
     """Optional. Turns the reasoning of hybrid models on or off (`reasoning.enabled`)."""

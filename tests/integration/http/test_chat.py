@@ -6,7 +6,7 @@ import pytest
 
 from support import openai
 from support.app import CANARY_KEY
-from support.http_client import TOKEN, request_body, running_http
+from support.http_client import TOKEN, get_page, request_body, running_http
 from support.scripted_upstream import ScriptedUpstream, always, in_turn
 from support.upstream_script import Send, chunk, json_response, sse, sse_event, sse_head
 
@@ -49,7 +49,7 @@ async def test_a_unary_completion_has_openais_format():
 
 
 async def test_a_stream_has_openais_format():
-    """The role comes first, a choice finishes once, `[DONE]` is last, and usage was not requested."""
+    """The role comes first, a choice finishes once with the usage, and `[DONE]` is last."""
     async with ScriptedUpstream(always(STREAM)) as upstream, running_http(upstream.base_url) as service:
         *chunks, done = await service.events()
 
@@ -62,7 +62,38 @@ async def test_a_stream_has_openais_format():
     assert "role" in chunks[0]["choices"][0]["delta"]
     finishes = [chunk["choices"][0]["finish_reason"] for chunk in chunks]
     assert ["stop"] == [reason for reason in finishes if reason]
-    assert not any("usage" in chunk for chunk in chunks)
+    assert {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5} == chunks[-1]["usage"]
+    assert not any("usage" in chunk for chunk in chunks[:-1])
+
+
+@pytest.mark.parametrize(
+    ("options", "places"), [({}, 1), ({"include_usage": None}, 1), ({"include_usage": False}, 0)]
+)
+async def test_no_chunk_is_without_choices_unless_it_was_requested(options, places):
+    """A client that did not ask for such a chunk reads `choices[0]`. With False there is no usage at all."""
+    async with ScriptedUpstream(always(STREAM)) as upstream, running_http(upstream.base_url) as service:
+        *chunks, _ = await service.events(stream_options=options)
+
+    assert all(chunk["choices"] for chunk in chunks)
+    assert places == len([chunk for chunk in chunks if "usage" in chunk])
+
+
+async def test_the_usage_of_several_choices_comes_with_the_last_one():
+    """Each choice finishes once, and one chunk has the usage of all."""
+    stream = sse(
+        [
+            openai.chunk("a", index=0),
+            openai.chunk("b", index=1),
+            openai.chunk(finish_reason="stop", index=1),
+            openai.chunk(finish_reason="length", index=0, usage=openai.usage(3, 2)),
+            openai.DONE,
+        ]
+    )
+    async with ScriptedUpstream(always(stream)) as upstream, running_http(upstream.base_url) as service:
+        *_, first, last, _ = await service.events(n=2)
+
+    assert ["length", "stop"] == [chunk["choices"][0]["finish_reason"] for chunk in (first, last)]
+    assert ("usage" in first, last["usage"]["total_tokens"]) == (False, 5)
 
 
 async def test_requested_usage_comes_in_a_last_chunk():
@@ -127,11 +158,11 @@ async def test_ignored_members_are_named():
         ScriptedUpstream(always(json_response(200, COMPLETION))) as upstream,
         running_http(upstream.base_url) as service,
     ):
-        response = await service.complete(user="me", store=True, metadata={"a": "b"}, messages=[message])
+        response = await service.complete(store=True, metadata={"a": "b"}, messages=[message])
         plain = await service.complete()
 
     names = response.headers["x-togetherchat-ignored"].split(", ")
-    assert {"user", "store", "metadata", "messages[].cache_control"} == set(names)
+    assert {"store", "metadata", "messages[].cache_control"} == set(names)
     assert "x-togetherchat-ignored" not in plain.headers
     assert {"model", "messages"} == set(json.loads(upstream.request_log.requests[0].body))
 
@@ -147,6 +178,100 @@ async def test_unknown_members_are_passed_through():
     body = upstream.request_log.requests[0].body
     assert b'"new_thing":{"b":1.0,"a":1180591620717411303424}' in body
     assert b'"unknown_switch":false' in body
+
+
+SEEDS = [-(2**63), -1, 0, 2**63 - 1, 2**63, 2**64 - 1]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_any_seed_of_64_bits_reaches_the_provider_exactly(seed):
+    """A negative one too, although the contract's field is unsigned."""
+    async with (
+        ScriptedUpstream(always(json_response(200, COMPLETION))) as upstream,
+        running_http(upstream.base_url) as service,
+    ):
+        assert 200 == (await service.complete(seed=seed)).status_code
+
+    assert f'"seed":{seed}'.encode() in upstream.request_log.requests[0].body
+    assert {**request_body(), "seed": seed} == json.loads(upstream.request_log.requests[0].body)
+
+
+@pytest.mark.parametrize("seed", [-(2**63) - 1, 2**64, 1.0, "1", True, [1]])
+async def test_any_other_seed_is_rejected(seed):
+    """The provider is not asked."""
+    async with ScriptedUpstream(always(STREAM)) as upstream, running_http(upstream.base_url) as service:
+        response = await service.complete(seed=seed)
+
+    assert (400, "seed") == (response.status_code, response.json()["error"]["param"])
+    assert not upstream.request_log.requests
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_seed_of_a_response_is_accepted_as_the_seed_of_a_request(stream):
+    """Seeds of the provider are often above the range of a signed integer."""
+    seed = 17598938344439790000
+    choice = {**COMPLETION["choices"][0], "seed": seed}
+    unary = json_response(200, {**COMPLETION, "choices": [choice]})
+    last = openai.chunk(finish_reason="stop")
+    last["choices"][0]["seed"] = seed
+    first = sse([last, openai.DONE]) if stream else unary
+    async with (
+        ScriptedUpstream(in_turn(first, unary)) as upstream,
+        running_http(upstream.base_url) as service,
+    ):
+        if stream:
+            *_, finish, _ = await service.events()
+            returned = finish["choices"][0]["seed"]
+        else:
+            returned = (await service.complete()).json()["choices"][0]["seed"]
+        again = await service.complete(seed=returned)
+
+    assert (seed, seed) == (returned, again.json()["choices"][0]["seed"])
+    assert seed == json.loads(upstream.request_log.requests[1].body)["seed"]
+
+
+@pytest.mark.parametrize(("forward", "sent"), [(True, "user-7f3a"), (False, None)])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_user_is_forwarded_unless_that_is_switched_off(forward, sent, stream):
+    """The member may be personal data, so it is in no record, no metric and no header either."""
+    async with (
+        ScriptedUpstream(always(STREAM if stream else json_response(200, COMPLETION))) as upstream,
+        running_http(upstream.base_url, forward_user=forward) as service,
+    ):
+        response = await service.complete(user="user-7f3a", stream=stream)
+        metrics = await get_page(service.app.addresses.admin, "/metrics")
+
+    assert (200, 200) == (response.status_code, metrics.status)
+    assert sent == json.loads(upstream.request_log.requests[0].body).get("user")
+    assert "user-7f3a" not in service.app.log.getvalue() + metrics.text + str(response.headers)
+
+
+async def test_a_long_user_is_rejected():
+    """The bound is 256 characters."""
+    async with (
+        ScriptedUpstream(always(json_response(200, COMPLETION))) as upstream,
+        running_http(upstream.base_url) as service,
+    ):
+        longest, longer = await service.complete(user="ü" * 256), await service.complete(user="u" * 257)
+
+    assert (200, 400) == (longest.status_code, longer.status_code)
+    assert "user" == longer.json()["error"]["param"]
+
+
+async def test_an_unknown_behavior_is_rejected_with_the_known_ones():
+    """The member keeps the provider's two strings."""
+    async with (
+        ScriptedUpstream(always(json_response(200, COMPLETION))) as upstream,
+        running_http(upstream.base_url) as service,
+    ):
+        known = await service.complete(context_length_exceeded_behavior="truncate")
+        unknown = await service.complete(context_length_exceeded_behavior="Truncate")
+
+    assert (200, 400) == (known.status_code, unknown.status_code)
+    assert "truncate" == json.loads(upstream.request_log.requests[0].body)["context_length_exceeded_behavior"]
+    error = unknown.json()["error"]
+    assert "context_length_exceeded_behavior" == error["param"]
+    assert "'error' or 'truncate'" in error["message"]
 
 
 @pytest.mark.parametrize(

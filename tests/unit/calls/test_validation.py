@@ -113,7 +113,9 @@ GOOD = {
                 reasoning_field=chat.REASONING_FIELD_REASONING,
             ),
             message(chat.ROLE_TOOL, tool_call_id="call_1"),
-            message(chat.ROLE_ASSISTANT, reasoning="hm", reasoning_field=chat.REASONING_FIELD_REASONING_CONTENT),
+            message(
+                chat.ROLE_ASSISTANT, reasoning="hm", reasoning_field=chat.REASONING_FIELD_REASONING_CONTENT
+            ),
             message(chat.ROLE_ASSISTANT, ()),
         ]
     ),

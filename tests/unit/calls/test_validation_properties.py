@@ -168,7 +168,11 @@ def test_an_assistants_message_is_accepted_unchanged(text, reasoning, calls, fie
     """The text of a model, mistakes included, is never rejected in the next request."""
     content = [chat.ContentPart(text=text)] if text else []
     reply = chat.Message(
-        role=chat.ROLE_ASSISTANT, content=content, reasoning=reasoning, reasoning_field=field, tool_calls=calls
+        role=chat.ROLE_ASSISTANT,
+        content=content,
+        reasoning=reasoning,
+        reasoning_field=field,
+        tool_calls=calls,
     )
     question = chat.Message(role=chat.ROLE_USER, content=[chat.ContentPart(text="hi")])
     assert is_allowed(service.CompleteRequest(model="m", messages=[question, reply, question]))

@@ -1,6 +1,7 @@
 """Reading a catalog strictly, and merging it with the provider's list."""
 
 import datetime as dt
+import json
 
 import pytest
 
@@ -66,6 +67,13 @@ def merged_one(catalog: Catalog, live: list[models.Model] | None, **aliases: str
         ({"id": f'"{"x" * 257}"'}, "lists[0].models[0].id"),
         ({"quantization": '""'}, "lists[0].models[0].quantization"),
         ({"display_name": "5"}, "lists[0].models[0].display_name"),
+        ({"features": '"tools"'}, "lists[0].models[0].features"),
+        ({"features": '["Tools"]'}, "lists[0].models[0].features[0]: must be a word of a-z 0-9 _"),
+        ({"input_modalities": '["text", "smell"]'}, "lists[0].models[0].input_modalities[1]: must be text,"),
+        ({"output_modalities": '["touch"]'}, "lists[0].models[0].output_modalities[0]"),
+        ({"reasoning_efforts": '[""]'}, "lists[0].models[0].reasoning_efforts[0]"),
+        ({"max_output_tokens": "0"}, "lists[0].models[0].max_output_tokens"),
+        ({"streaming_only": "1"}, "lists[0].models[0].streaming_only"),
     ],
 )
 def test_an_invalid_model_is_rejected_with_the_member_and_the_rule(values, message):
@@ -178,6 +186,41 @@ def test_the_provider_is_right_where_they_differ_and_the_catalog_fills_in_the_re
     )
     expected.create_time.seconds = 5
     assert expected == merged_one(catalog, [live])
+
+
+CAPABILITIES = {
+    "input_modalities": ["text", "image"],
+    "output_modalities": ["text"],
+    "features": ["tools", "reasoning"],
+    "reasoning_efforts": ["low", "max"],
+    "max_output_tokens": 4096,
+    "streaming_only": True,
+}
+
+
+def capable_row() -> str:
+    return row(**{name: json.dumps(value) for name, value in CAPABILITIES.items()})
+
+
+def test_a_model_has_the_capabilities_of_its_row():
+    """What the row leaves out is unset, which means unknown."""
+    known, unknown = merged_one(catalog_of(capable_row()), None), merged_one(catalog_of(ROW), None)
+
+    assert models.Model(id="maker/one", **CAPABILITIES) == models.Model(
+        id="maker/one", **{name: getattr(known, name) for name in CAPABILITIES}
+    )
+    assert {field.name for field, _ in unknown.ListFields()}.isdisjoint(CAPABILITIES)
+
+
+def test_a_list_of_capabilities_is_the_providers_or_the_catalogs():
+    """The two lists are not joined: the provider's replaces the other, if it has any."""
+    live = models.Model(id="maker/one", features=["json_schema"], max_output_tokens=8192)
+
+    merged = merged_one(catalog_of(capable_row()), [live])
+
+    assert ["json_schema"] == merged.features
+    assert ["low", "max"] == merged.reasoning_efforts
+    assert 8192 == merged.max_output_tokens
 
 
 def test_a_model_that_only_the_provider_lists_is_returned_unchanged():

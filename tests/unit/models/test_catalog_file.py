@@ -113,6 +113,39 @@ def test_prices_are_those_of_the_documentation(shipped):
     ) == shipped.price("zai-org/GLM-5.3")
 
 
+@pytest.mark.parametrize(
+    ("model_id", "inputs", "features", "efforts"),
+    [
+        (
+            "openai/gpt-oss-120b",
+            ["text"],
+            ["tools", "json_schema", "reasoning"],
+            ["low", "medium", "high"],
+        ),
+        ("moonshotai/Kimi-K3", ["text", "image"], ["reasoning"], ["low", "medium", "high", "max"]),
+        ("Qwen/Qwen3.5-9B", ["text", "image"], ["tools", "json_schema", "reasoning"], []),
+        ("zai-org/GLM-5.3-Flash", [], [], []),
+    ],
+)
+def test_capabilities_are_those_of_the_sources(model_id, inputs, features, efforts, shipped):
+    """A model that no source describes has none: empty means unknown."""
+    model = shipped.by_id[model_id]
+    assert (inputs, features, efforts) == (
+        list(model.input_modalities),
+        list(model.features),
+        list(model.reasoning_efforts),
+    )
+
+
+def test_every_model_with_reasoning_efforts_has_the_feature(shipped):
+    """The two members of a row agree."""
+    assert [] == [
+        model.id
+        for model in shipped.by_id.values()
+        if model.reasoning_efforts and "reasoning" not in model.features
+    ]
+
+
 def test_a_free_model_has_a_price_of_zero(shipped):
     """A model with an unknown price has none."""
     free = shipped.price("Prism-ML/Ternary-Bonsai-27B")

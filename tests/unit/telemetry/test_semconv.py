@@ -45,6 +45,20 @@ def test_the_tables_are_total():
     assert attempt_span.chat.FinishReason.values()[1:] == list(attempt_span.FINISH_REASONS)
 
 
+@pytest.mark.parametrize(
+    ("seed", "expected"), [(0, 0), (2**63 - 1, 2**63 - 1), (2**63, None), (2**64 - 1, None)]
+)
+def test_a_seed_that_otlp_cannot_hold_is_left_out(seed, expected):
+    """OTLP's integers are signed: a larger seed would fail the export of the whole batch of spans."""
+    parameters = {"seed": seed, "n": 2}
+    attributes = attempt_attributes(attempt(parameters=parameters), 0, PROVIDER, record())
+
+    assert (expected, 2) == (
+        attributes.get("gen_ai.request.seed"),
+        attributes["gen_ai.request.choice.count"],
+    )
+
+
 @pytest.mark.parametrize("row", sorted(ROWS), ids=str)
 def test_an_error_of_the_server_has_its_reason_as_type(row):
     """A code that blames the caller sets no error; every failure sets the reason."""

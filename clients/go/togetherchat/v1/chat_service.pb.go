@@ -67,7 +67,8 @@ type CompleteRequest struct {
 	N *int32 `protobuf:"varint,12,opt,name=n,proto3,oneof" json:"n,omitempty"`
 	// Optional. Seed of the sampling, 0 to 2^64 - 1. The provider repeats a completion as
 	// far as it can. Unsigned, because the provider's own seeds, which `Choice.seed`
-	// returns, are often above 2^63 - 1. A negative seed belongs in `extra_body_json`.
+	// returns, are often above 2^63 - 1. A negative seed belongs in `extra_body_json`;
+	// over HTTP the member `seed` takes both.
 	Seed *uint64 `protobuf:"varint,13,opt,name=seed,proto3,oneof" json:"seed,omitempty"`
 	// Optional. Return log probabilities, with this many alternatives per token, 0 to 20.
 	Logprobs *int32 `protobuf:"varint,14,opt,name=logprobs,proto3,oneof" json:"logprobs,omitempty"`
@@ -82,8 +83,9 @@ type CompleteRequest struct {
 	ToolChoice *ToolChoice `protobuf:"bytes,18,opt,name=tool_choice,json=toolChoice,proto3" json:"tool_choice,omitempty"`
 	// Optional. Format of the completion.
 	ResponseFormat *ResponseFormat `protobuf:"bytes,19,opt,name=response_format,json=responseFormat,proto3" json:"response_format,omitempty"`
-	// Optional. Reasoning effort: `low`, `medium`, `high`, or a value of a newer model.
-	// Empty means the provider's default.
+	// Optional. Reasoning effort: `low`, `medium`, `high`, or a value of a newer model such
+	// as `max`. `Model.reasoning_efforts` lists the values of a model, where they are
+	// known. Empty means the provider's default.
 	ReasoningEffort string `protobuf:"bytes,20,opt,name=reasoning_effort,json=reasoningEffort,proto3" json:"reasoning_effort,omitempty"`
 	// Optional. Turns the reasoning of hybrid models on or off (`reasoning.enabled`).
 	ReasoningEnabled *bool `protobuf:"varint,21,opt,name=reasoning_enabled,json=reasoningEnabled,proto3,oneof" json:"reasoning_enabled,omitempty"`

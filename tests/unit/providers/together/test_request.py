@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 
 from togetherchat.v1 import chat_pb2 as messages
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.providers.together.request import ROLES, TOOL_CHOICES, to_schema
+from togetherchat_server.providers.together.request import (
+    CONTEXT_LENGTH_EXCEEDED_BEHAVIORS,
+    REASONING_FIELDS,
+    ROLES,
+    TOOL_CHOICES,
+    to_schema,
+)
 
 
 def request_with(**fields: object) -> service.CompleteRequest:
@@ -29,6 +35,20 @@ def test_tool_choices_are_total():
     """Every mode except UNSPECIFIED has a name at Together."""
     assert set(messages.ToolChoiceMode.values()) - {messages.TOOL_CHOICE_MODE_UNSPECIFIED} == set(
         TOOL_CHOICES
+    )
+
+
+def test_reasoning_fields_are_total():
+    """Every field, UNSPECIFIED included, has a name at Together."""
+    assert set(messages.ReasoningField.values()) == set(REASONING_FIELDS)
+
+
+def test_context_length_exceeded_behaviors_are_total():
+    """Every behavior except UNSPECIFIED has a word at Together."""
+    unspecified = messages.CONTEXT_LENGTH_EXCEEDED_BEHAVIOR_UNSPECIFIED
+
+    assert set(messages.ContextLengthExceededBehavior.values()) - {unspecified} == set(
+        CONTEXT_LENGTH_EXCEEDED_BEHAVIORS
     )
 
 

@@ -9,6 +9,7 @@ from togetherchat_server.calls.validation import RequestLimits, validate
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.frontends.http.openai import messages as openai_messages
 from togetherchat_server.frontends.http.openai import request as openai_request
+from togetherchat_server.frontends.http.openai import response as openai_response
 from togetherchat_server.frontends.http.openai import schema, unsupported
 
 BASE = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
@@ -79,6 +80,39 @@ def test_max_completion_tokens_is_max_tokens():
 def test_stop_is_one_text_or_several(stop, expected):
     """Together gets a list."""
     assert expected == list(read(stop=stop).request.stop)
+
+
+def test_every_behavior_and_reasoning_field_is_translated():
+    """The tables name every value but UNSPECIFIED, and the schema has the same words."""
+    behaviors = openai_request.CONTEXT_LENGTH_EXCEEDED_BEHAVIORS
+
+    assert set(chat.ContextLengthExceededBehavior.values()) - {0} == set(behaviors.values())
+    assert set(chat.ReasoningField.values()) - {0} == set(openai_response.REASONING_FIELDS)
+    for word, behavior in behaviors.items():
+        assert (
+            behavior == read(context_length_exceeded_behavior=word).request.context_length_exceeded_behavior
+        )
+    for field, name in openai_response.REASONING_FIELDS.items():
+        message = {"role": "assistant", "content": "x", name: "Hm"}
+        assert field == read(messages=[message]).request.messages[0].reasoning_field
+
+
+@pytest.mark.parametrize("seed", [0, 2**63, 2**64 - 1])
+def test_a_seed_has_its_field(seed):
+    """The whole range of the field is accepted."""
+    found = read(seed=seed, verbosity="low").request
+
+    assert (seed, '{"verbosity":"low"}') == (found.seed, found.extra_body_json)
+
+
+@pytest.mark.parametrize("seed", [-1, -(2**63)])
+def test_a_negative_seed_travels_beside_unknown_members(seed):
+    """The field is unsigned, so it stays unset."""
+    found = read(seed=seed, verbosity="low").request
+
+    assert not found.HasField("seed")
+    assert {"seed": seed, "verbosity": "low"} == json.loads(found.extra_body_json)
+    validate(found, RequestLimits())
 
 
 def test_every_role_is_translated():

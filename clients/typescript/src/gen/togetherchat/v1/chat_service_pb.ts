@@ -127,7 +127,8 @@ export type CompleteRequest = Message<"togetherchat.v1.CompleteRequest"> & {
   /**
    * Optional. Seed of the sampling, 0 to 2^64 - 1. The provider repeats a completion as
    * far as it can. Unsigned, because the provider's own seeds, which `Choice.seed`
-   * returns, are often above 2^63 - 1. A negative seed belongs in `extra_body_json`.
+   * returns, are often above 2^63 - 1. A negative seed belongs in `extra_body_json`;
+   * over HTTP the member `seed` takes both.
    *
    * @generated from field: optional uint64 seed = 13;
    */
@@ -177,8 +178,9 @@ export type CompleteRequest = Message<"togetherchat.v1.CompleteRequest"> & {
   responseFormat?: ResponseFormat | undefined;
 
   /**
-   * Optional. Reasoning effort: `low`, `medium`, `high`, or a value of a newer model.
-   * Empty means the provider's default.
+   * Optional. Reasoning effort: `low`, `medium`, `high`, or a value of a newer model such
+   * as `max`. `Model.reasoning_efforts` lists the values of a model, where they are
+   * known. Empty means the provider's default.
    *
    * @generated from field: string reasoning_effort = 20;
    */
