@@ -78,6 +78,7 @@ def facts(observation: JsonObject) -> JsonObject:
         "text": _text(first),
         "texts": [_text(choice) for choice in choices],
         "reasoning": as_object(first.get("message")).get("reasoning", ""),
+        "reasoning_field": as_object(first.get("message")).get("reasoningField", ""),
         "finish_reason": first.get("finishReason", ""),
         "finish_reasons": [choice.get("finishReason", "") for choice in choices],
         "seed": first.get("seed", ""),
@@ -85,7 +86,8 @@ def facts(observation: JsonObject) -> JsonObject:
             _tool_call(call) for call in as_list(as_object(first.get("message")).get("toolCalls"))
         ],
         "usage": as_object(response.get("usage")),
-        "models": response.get("models", []),
+        "timings": as_object(response.get("timings")),
+        "models": [as_object(model).get("id", "") for model in as_list(response.get("models"))],
         "violations": [as_list(each)[0] for each in as_list(observation.get("violations"))],
     }
 

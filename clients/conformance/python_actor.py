@@ -41,9 +41,20 @@ async def _call(task: Task, client: AsyncClient, seen: Observation) -> None:
             )
         case "StreamComplete":
             await _stream(task, client, seen)
+        case "GetModel":
+            seen.response = await client.get_model(
+                task.get_model_request().id,
+                timeout_s=task.timeout_s,
+                request_id=task.id,
+                metadata=task.metadata,
+            )
         case _:
             request = task.list_request()
-            filters: ListFields = {"page_size": request.page_size, "query": request.query}
+            filters: ListFields = {
+                "page_size": request.page_size,
+                "query": request.query,
+                "order_by": request.order_by,
+            }
             seen.response = await client.model_page(
                 request.page_token,
                 timeout_s=task.timeout_s,

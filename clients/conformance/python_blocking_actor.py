@@ -50,9 +50,20 @@ def _call(task: Task, client: Client, seen: Observation) -> None:
             )
         case "StreamComplete":
             _stream(task, client, seen)
+        case "GetModel":
+            seen.response = client.get_model(
+                task.get_model_request().id,
+                timeout_s=task.timeout_s,
+                request_id=task.id,
+                metadata=task.metadata,
+            )
         case _:
             request = task.list_request()
-            filters: ListFields = {"page_size": request.page_size, "query": request.query}
+            filters: ListFields = {
+                "page_size": request.page_size,
+                "query": request.query,
+                "order_by": request.order_by,
+            }
             seen.response = client.model_page(
                 request.page_token,
                 timeout_s=task.timeout_s,

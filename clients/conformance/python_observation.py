@@ -11,7 +11,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_client import TogetherChatError
 
-Response: TypeAlias = service.CompleteResponse | service.ListModelsResponse
+Response: TypeAlias = service.CompleteResponse | service.ListModelsResponse | service.GetModelResponse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +54,9 @@ class Task:
     def list_request(self) -> service.ListModelsRequest:
         return ParseDict(dict(self.request), service.ListModelsRequest())
 
+    def get_model_request(self) -> service.GetModelRequest:
+        return ParseDict(dict(self.request), service.GetModelRequest())
+
 
 @dataclass(slots=True, kw_only=True)
 class Observation:
@@ -82,6 +85,7 @@ class Observation:
             "retryable": bool(error and error.retryable),
             "retry_after_ms": None if wait_s is None else round(wait_s * 1000),
             "violations": [[each.field, each.description] for each in error.violations] if error else [],
+            "resource_name": error.resource_name if error else "",
             "error_metadata": dict(error.metadata) if error else {},
             "events": self.events,
             "response": None if self.response is None else MessageToDict(self.response),

@@ -24,7 +24,7 @@ RULES = (
     (r"(?ms)^ *# begin async only\n.*?# end async only\n", ""),
     (r"(?m)^.*  # async only\n", ""),
     # gRPC's sync API starts a call with `future` and waits for it with `result`.
-    (r"\bself\._stub\.(Complete|ListModels)\(", r"self._stub.\1.future("),
+    (r"\bself\._stub\.(Complete|GetModel|ListModels)\(", r"self._stub.\1.future("),
     (r"\bcheck\(", "check.future("),
     (r"\bawait call\n", "call.result()\n"),
     (

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import grpc
 from google.protobuf.any_pb2 import Any
+from google.protobuf.json_format import MessageToDict
 from google.rpc import status_pb2
 
 import togetherchat
@@ -26,7 +27,7 @@ from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_sandbox import Sandbox, SandboxSettings
 
 CASES = judge.read_cases(judge.CASES.read_text(encoding="utf-8"))
-BESIDE = ("provider_requests", "provider_saw", "service_calls")
+BESIDE = ("provider_requests", "provider_saw", "service_calls", "service_request")
 """Facts that the servers know about a call, some of them only shortly after its end."""
 
 UNKNOWN_EVENT = service.StreamCompleteResponse.FromString(b"\x82\x01\x03new")
@@ -88,6 +89,20 @@ def _fragments():
     ]
 
 
+def _reasoning_content():
+    finished, completed = ending()
+    completed.completed.timings.total_duration.FromNanoseconds(1_500_000_001)
+    field = chat.REASONING_FIELD_REASONING_CONTENT
+    reasoning = [service.Delta(reasoning=text, reasoning_field=field) for text in ("H", "m")]
+    return [
+        started(),
+        *(service.StreamCompleteResponse(delta=each) for each in reasoning),
+        delta("Hello."),
+        finished,
+        completed,
+    ]
+
+
 def scripts():
     """The outcomes of successive calls, for each model of the scripted service."""
     return {
@@ -99,6 +114,8 @@ def scripts():
         "unknown-detail": [
             [_OddFailure(code=grpc.StatusCode.NOT_FOUND, reason="MODEL_NOT_FOUND", retry_after_s=7)]
         ],
+        "request": [[response_of("Hello.")]],
+        "stream-reasoning-content": [_reasoning_content()],
         "pushback": [[_overloaded(20)], [response_of("Hello.")]],
         "pushback-never": [[_overloaded(-1)], [response_of("Hello.")]],
         "no-retry-in-mid-stream": [
@@ -120,7 +137,11 @@ class ScriptedCases(ScriptedService):
         return turns.pop(0) if len(turns) > 1 else turns[0]
 
     def beside(self, case_id):
-        return {"service_calls": sum(seen.metadata["x-request-id"] == case_id for seen in self.seen)}
+        requests = [seen.request for seen in self.seen if seen.metadata["x-request-id"] == case_id]
+        return {
+            "service_calls": len(requests),
+            "service_request": MessageToDict(requests[-1]) if requests else {},
+        }
 
 
 class Service:
@@ -153,6 +174,8 @@ async def servers():
                 max_retries=2,
                 max_queued_calls=128,
                 upstream_credentials="caller-then-server",
+                alias={"conformance/alias": "openai/gpt-oss-120b"},
+                model_catalog="on",
             )
         )
         scripted = ScriptedCases()

@@ -36,6 +36,7 @@ class Failure:
     retryable: bool = False
     metadata: dict[str, str] = field(default_factory=dict)
     violations: tuple[tuple[str, str], ...] = ()
+    resource_name: str = ""
     rich: bool = True
 
     def trailers(self) -> tuple[tuple[str, str | bytes], ...]:
@@ -61,6 +62,9 @@ class Failure:
             for path, description in self.violations:
                 bad.field_violations.add(field=path, description=description)
             status.details.add().Pack(bad)
+        if self.resource_name:
+            resource = error_details_pb2.ResourceInfo(resource_type="model", resource_name=self.resource_name)
+            status.details.add().Pack(resource)
         return status
 
 
@@ -68,6 +72,7 @@ Step: TypeAlias = (
     service.CompleteResponse
     | service.StreamCompleteResponse
     | service.ListModelsResponse
+    | service.GetModelResponse
     | Failure
     | asyncio.Event
 )
@@ -79,7 +84,7 @@ class Seen:
     """One call, as the service received it."""
 
     method: str
-    request: service.CompleteRequest | service.ListModelsRequest
+    request: service.CompleteRequest | service.ListModelsRequest | service.GetModelRequest
     metadata: dict[str, str | bytes]
     seconds_left: float | None
 
@@ -116,6 +121,11 @@ class ScriptedService(ChatServiceServicer):
         async for step in self._play("ListModels", request, context):
             return step
         return service.ListModelsResponse()
+
+    async def GetModel(self, request, context):  # noqa: N802
+        async for step in self._play("GetModel", request, context):
+            return step
+        return service.GetModelResponse()
 
     async def _play(self, method, request, context) -> AsyncIterator[Step]:
         metadata = dict(context.invocation_metadata())

@@ -164,6 +164,15 @@ func TestAPageOfModels(t *testing.T) {
 	equal(t, true, bytes.Contains(observed.Response, []byte(`"nextPageToken"`)))
 }
 
+// A model is a response, and an unknown one is a failure with its name.
+func TestAModel(t *testing.T) {
+	found := runCase(t, `{"id": "j", "call": "GetModel", "request": {"id": "openai/gpt-oss-120b"}}`)
+	equal(t, "OK", found.Code)
+	equal(t, true, bytes.Contains(found.Response, []byte(`"openai/gpt-oss-120b"`)))
+	unknown := runCase(t, `{"id": "k", "call": "GetModel", "request": {"id": "no/such"}}`)
+	equal(t, "NOT_FOUND no/such null", fmt.Sprint(unknown.Code, " ", unknown.ResourceName, " ", string(unknown.Response)))
+}
+
 // An invalid case makes the actor fail: a skipped case would look like a passed one.
 func TestAnInvalidCaseIsAnError(t *testing.T) {
 	for _, line := range []string{

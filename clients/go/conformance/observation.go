@@ -22,6 +22,7 @@ type observation struct {
 	Retryable     bool              `json:"retryable"`
 	RetryAfterMS  *float64          `json:"retry_after_ms"`
 	Violations    [][2]string       `json:"violations"`
+	ResourceName  string            `json:"resource_name"`
 	ErrorMetadata map[string]string `json:"error_metadata"`
 	Events        int               `json:"events"`
 	Response      json.RawMessage   `json:"response"`
@@ -64,6 +65,7 @@ func (o *observation) addError(chatErr *togetherchat.Error) {
 	for _, violation := range chatErr.Violations {
 		o.Violations = append(o.Violations, [2]string{violation.Field, violation.Description})
 	}
+	o.ResourceName = chatErr.ResourceName
 	for key, value := range chatErr.Metadata {
 		o.ErrorMetadata[key] = value
 	}

@@ -57,6 +57,13 @@ func (a *actor) run(each task) (*observation, error) {
 		}
 		page, err := client.ListModels(ctx, request, withID)
 		return observe(each.ID, messageOrNil(page), err)
+	case "GetModel":
+		request := &togetherchatv1.GetModelRequest{}
+		if err := protojson.Unmarshal(each.Request, request); err != nil {
+			return nil, err
+		}
+		found, err := client.GetModel(ctx, request, withID)
+		return observe(each.ID, messageOrNil(found), err)
 	case "StreamComplete":
 		request := &togetherchatv1.CompleteRequest{}
 		if err := protojson.Unmarshal(each.Request, request); err != nil {

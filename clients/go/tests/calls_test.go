@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"math"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -97,6 +98,33 @@ func TestACutStreamKeepsThePartialResponse(t *testing.T) {
 	equal(t, false, chatErr.Retryable)
 	equal(t, "true", chatErr.Metadata["partialOutput"])
 	equal(t, true, togetherchat.Text(chatErr.Partial) != "")
+}
+
+// GetModel returns a listed model, and names the model that it does not find.
+func TestGetModelReturnsOneModelOrNamesTheUnknownOne(t *testing.T) {
+	client := dial(t)
+	found, err := client.GetModel(testContext(t), &togetherchatv1.GetModelRequest{Id: "openai/gpt-oss-120b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "openai/gpt-oss-120b", found.GetModel().GetId())
+	equal(t, 131072, int(found.GetModel().GetContextLength()))
+	_, err = client.GetModel(testContext(t), &togetherchatv1.GetModelRequest{Id: "no/such"})
+	chatErr := failure(t, err)
+	equal(t, codes.NotFound, chatErr.Code)
+	equal(t, togetherchat.ReasonModelNotFound, chatErr.Reason)
+	equal(t, "no/such", chatErr.ResourceName)
+}
+
+// The seed of a choice is accepted as the seed of a request, up to the largest.
+func TestASeedIsUnsigned(t *testing.T) {
+	request := togetherchat.NewRequest("sandbox/fast", "Hi")
+	request.Seed = proto.Uint64(math.MaxUint64)
+	response, err := dial(t).Complete(testContext(t), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, uint64(math.MaxUint64), response.GetChoices()[0].GetSeed())
 }
 
 // Models ranges over every model of all pages.

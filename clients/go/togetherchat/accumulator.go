@@ -11,7 +11,8 @@ import (
 // Accumulator collects the events of a stream into the response that Complete would have returned.
 // The contract documents the rules at StreamComplete: text is appended to text, and a tool call's
 // arguments to the arguments of the call with the same index. Each choice is collected separately,
-// and unknown events are ignored.
+// and unknown events are ignored. The service numbers the tool calls of a response, so their indexes
+// are trusted and never changed.
 //
 // The zero value is ready to use. Each [CompletionStream] has its own.
 type Accumulator struct {
@@ -55,6 +56,7 @@ func (a *Accumulator) Response() *togetherchatv1.CompleteResponse {
 		Usage:             a.completed.GetUsage(),
 		Warnings:          a.completed.GetWarnings(),
 		Attempts:          a.completed.GetAttempts(),
+		Timings:           a.completed.GetTimings(),
 	}
 	for _, index := range slices.Sorted(maps.Keys(a.choices)) {
 		response.Choices = append(response.Choices, a.choices[index].build(index))
@@ -74,22 +76,22 @@ func (a *Accumulator) choice(index int32) *choiceParts {
 
 // choiceParts is what was collected of one choice.
 type choiceParts struct {
-	role         togetherchatv1.Role
-	text         strings.Builder
-	reasoning    strings.Builder
-	reasoningKey string
-	calls        map[int32]*callParts
-	logprobs     []*togetherchatv1.TokenLogprob
-	hasLogprobs  bool
-	finished     *togetherchatv1.ChoiceFinished
+	role           togetherchatv1.Role
+	text           strings.Builder
+	reasoning      strings.Builder
+	reasoningField togetherchatv1.ReasoningField
+	calls          map[int32]*callParts
+	logprobs       []*togetherchatv1.TokenLogprob
+	hasLogprobs    bool
+	finished       *togetherchatv1.ChoiceFinished
 }
 
 func (c *choiceParts) add(delta *togetherchatv1.Delta) {
 	if delta.GetRole() != togetherchatv1.Role_ROLE_UNSPECIFIED {
 		c.role = delta.GetRole()
 	}
-	if delta.GetReasoningKey() != "" {
-		c.reasoningKey = delta.GetReasoningKey()
+	if delta.GetReasoningField() != togetherchatv1.ReasoningField_REASONING_FIELD_UNSPECIFIED {
+		c.reasoningField = delta.GetReasoningField()
 	}
 	c.text.WriteString(delta.GetText())
 	c.reasoning.WriteString(delta.GetReasoning())
@@ -113,9 +115,9 @@ func (c *choiceParts) build(index int32) *togetherchatv1.Choice {
 	choice := &togetherchatv1.Choice{
 		Index: index,
 		Message: &togetherchatv1.Message{
-			Role:         c.role,
-			Reasoning:    c.reasoning.String(),
-			ReasoningKey: c.reasoningKey,
+			Role:           c.role,
+			Reasoning:      c.reasoning.String(),
+			ReasoningField: c.reasoningField,
 		},
 		FinishReason:    c.finished.GetFinishReason(),
 		FinishReasonRaw: c.finished.GetFinishReasonRaw(),

@@ -4,8 +4,10 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/togetherchat/togetherchat/clients/go/internal/scripted"
@@ -56,10 +58,12 @@ func TestAWholeStreamEqualsTheResponseOfComplete(t *testing.T) {
 	started.GetStarted().SystemFingerprint = "fp"
 	started.GetStarted().CreateTime = created
 	warnings := []*togetherchatv1.Warning{{Message: "w"}}
+	timings := &togetherchatv1.Timings{TotalDuration: durationpb.New(2500 * time.Millisecond)}
 	actual := accumulate(
 		started,
 		scripted.Delta(&togetherchatv1.Delta{
-			Role: togetherchatv1.Role_ROLE_ASSISTANT, Reasoning: "Hm", ReasoningKey: "reasoning_content",
+			Role: togetherchatv1.Role_ROLE_ASSISTANT, Reasoning: "Hm",
+			ReasoningField: togetherchatv1.ReasoningField_REASONING_FIELD_REASONING_CONTENT,
 		}),
 		scripted.Delta(&togetherchatv1.Delta{Text: "Hel", Logprobs: tokens("Hel")}),
 		scripted.Delta(&togetherchatv1.Delta{Text: "lo", Logprobs: tokens("lo")}),
@@ -68,11 +72,13 @@ func TestAWholeStreamEqualsTheResponseOfComplete(t *testing.T) {
 			FinishReasonRaw: "eos",
 			Seed:            proto.Uint64(1<<63 + 1),
 		}),
-		scripted.Completed(&togetherchatv1.Completed{Usage: usage, Warnings: warnings, Attempts: 2}),
+		scripted.Completed(&togetherchatv1.Completed{
+			Usage: usage, Warnings: warnings, Attempts: 2, Timings: timings,
+		}),
 	)
 	message := togetherchat.Assistant("Hello")
 	message.Reasoning = "Hm"
-	message.ReasoningKey = "reasoning_content"
+	message.ReasoningField = togetherchatv1.ReasoningField_REASONING_FIELD_REASONING_CONTENT
 	same(t, &togetherchatv1.CompleteResponse{
 		Id: "chat-1", Model: "m", CreateTime: created, SystemFingerprint: "fp",
 		Choices: []*togetherchatv1.Choice{{
@@ -82,7 +88,7 @@ func TestAWholeStreamEqualsTheResponseOfComplete(t *testing.T) {
 			Logprobs:        tokens("Hel", "lo"),
 			Seed:            proto.Uint64(1<<63 + 1),
 		}},
-		Usage: usage, Warnings: warnings, Attempts: 2,
+		Usage: usage, Warnings: warnings, Attempts: 2, Timings: timings,
 	}, actual)
 }
 
@@ -133,6 +139,17 @@ func TestToolCallsAreMergedAndOrderedByIndex(t *testing.T) {
 	same(t, call("b", "second", `{"y":2}`), calls[1])
 }
 
+// The index alone identifies a tool call: the accumulator does not number calls itself.
+func TestTheIndexAloneIdentifiesAToolCall(t *testing.T) {
+	calls := accumulate(scripted.Delta(&togetherchatv1.Delta{ToolCalls: []*togetherchatv1.ToolCallDelta{
+		{Index: 4, Id: "same", Name: "f", Arguments: "1"},
+		{Index: 2, Id: "same", Name: "f", Arguments: "2"},
+	}})).GetChoices()[0].GetMessage().GetToolCalls()
+	equal(t, 2, len(calls))
+	same(t, call("same", "f", "2"), calls[0])
+	same(t, call("same", "f", "1"), calls[1])
+}
+
 // Reading a response does not affect later events, and later events do not change the response.
 func TestAResponseCanBeReadInTheMiddle(t *testing.T) {
 	var accumulator togetherchat.Accumulator
@@ -171,7 +188,7 @@ func randomResponse(random *rand.Rand) *togetherchatv1.CompleteResponse {
 			Role: togetherchatv1.Role_ROLE_ASSISTANT, Reasoning: randomText(random, 20),
 		}
 		if message.Reasoning != "" {
-			message.ReasoningKey = "reasoning"
+			message.ReasoningField = togetherchatv1.ReasoningField_REASONING_FIELD_REASONING
 		}
 		if text := randomText(random, 20); text != "" {
 			message.Content = togetherchat.Assistant(text).GetContent()
@@ -221,7 +238,9 @@ func deltasOf(random *rand.Rand, choice *togetherchatv1.Choice) []*togetherchatv
 	message := choice.GetMessage()
 	deltas := []*togetherchatv1.Delta{{Role: message.GetRole()}}
 	for _, piece := range cut(random, message.GetReasoning()) {
-		deltas = append(deltas, &togetherchatv1.Delta{Reasoning: piece, ReasoningKey: message.GetReasoningKey()})
+		deltas = append(deltas, &togetherchatv1.Delta{
+			Reasoning: piece, ReasoningField: message.GetReasoningField(),
+		})
 	}
 	for _, piece := range cut(random, togetherchat.TextOf(message)) {
 		deltas = append(deltas, &togetherchatv1.Delta{Text: piece})

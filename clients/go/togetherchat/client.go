@@ -100,6 +100,14 @@ func (c *Client) Models(
 	}
 }
 
+// GetModel returns one model by its id or an alias. For an unknown id, the error's Code is NotFound and
+// its ResourceName is the id.
+func (c *Client) GetModel(
+	ctx context.Context, request *togetherchatv1.GetModelRequest, options ...CallOption,
+) (*togetherchatv1.GetModelResponse, error) {
+	return unary(ctx, c.stub.GetModel, request, options)
+}
+
 // unary makes one call of a unary method, fills the caller's [CallInfo] and translates the error.
 func unary[Request, Response any](
 	ctx context.Context,

@@ -23,6 +23,7 @@ type details struct {
 	retryAfter time.Duration
 	violations []Violation
 	metadata   map[string]string
+	resource   string
 	helpURLs   []string
 }
 
@@ -53,6 +54,8 @@ func (d *details) add(detail any) {
 		}
 	case *errdetails.RetryInfo:
 		d.retryAfter = detail.GetRetryDelay().AsDuration()
+	case *errdetails.ResourceInfo:
+		d.resource = detail.GetResourceName()
 	case *errdetails.Help:
 		for _, link := range detail.GetLinks() {
 			d.helpURLs = append(d.helpURLs, link.GetUrl())

@@ -46,6 +46,9 @@ type Error struct {
 	// Metadata holds facts such as `upstreamHttpStatus`, `upstreamErrorCode`, `model`, `phase` and
 	// `partialOutput`.
 	Metadata map[string]string
+	// ResourceName names the resource that the failure is about: the model if Reason is
+	// ReasonModelNotFound or ReasonModelNotAllowed. Empty if there is none.
+	ResourceName string
 	// HelpURLs are pages that explain how to fix the failure.
 	HelpURLs []string
 	// Info holds the call's ids, rate limits and trailers.
@@ -88,18 +91,19 @@ func newError(ctx context.Context, err error, trailer metadata.MD, sentID string
 		details.requestID = info.RequestID
 	}
 	return &Error{
-		Code:       failed.Code(),
-		Reason:     details.reason,
-		Message:    failed.Message(),
-		RequestID:  details.requestID,
-		Retryable:  details.retryable,
-		RetryAfter: details.retryAfter,
-		Violations: details.violations,
-		Metadata:   details.metadata,
-		HelpURLs:   details.helpURLs,
-		Info:       info,
-		status:     failed,
-		causes:     causesOf(ctx, failed.Code(), details.reason),
+		Code:         failed.Code(),
+		Reason:       details.reason,
+		Message:      failed.Message(),
+		RequestID:    details.requestID,
+		Retryable:    details.retryable,
+		RetryAfter:   details.retryAfter,
+		Violations:   details.violations,
+		Metadata:     details.metadata,
+		ResourceName: details.resource,
+		HelpURLs:     details.helpURLs,
+		Info:         info,
+		status:       failed,
+		causes:       causesOf(ctx, failed.Code(), details.reason),
 	}
 }
 

@@ -51,6 +51,7 @@ func TestEveryDetailHasItsField(t *testing.T) {
 		}},
 		&errdetails.Help{Links: []*errdetails.Help_Link{{Url: "https://docs.together.ai/docs/rate-limits"}}},
 		&errdetails.RequestInfo{RequestId: "theirs"},
+		&errdetails.ResourceInfo{ResourceType: "model", ResourceName: "a/b"},
 	), metadata.Pairs("x-error-retryable", "true", "x-ratelimit-reset", "1", "x-upstream", "sandbox"))
 	chatErr := failure(t, failed)
 	equal(t, codes.ResourceExhausted, chatErr.Code)
@@ -60,6 +61,7 @@ func TestEveryDetailHasItsField(t *testing.T) {
 	equal(t, true, chatErr.Retryable)
 	equal(t, 1500*time.Millisecond, chatErr.RetryAfter)
 	equal(t, "[{requests 600 a minute} {account limit reached} {n too many}]", fmt.Sprint(chatErr.Violations))
+	equal(t, "a/b", chatErr.ResourceName)
 	equal(t, "[https://docs.together.ai/docs/rate-limits]", fmt.Sprint(chatErr.HelpURLs))
 	equal(t, "1", chatErr.Info.RateLimits["x-ratelimit-reset"])
 	equal(t, "sandbox", chatErr.Info.Upstream)

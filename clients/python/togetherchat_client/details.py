@@ -27,6 +27,7 @@ _Detail: TypeAlias = (
     | rpc.BadRequest
     | rpc.QuotaFailure
     | rpc.PreconditionFailure
+    | rpc.ResourceInfo
     | rpc.Help
 )
 _KNOWN: tuple[type[_Detail], ...] = (
@@ -36,6 +37,7 @@ _KNOWN: tuple[type[_Detail], ...] = (
     rpc.BadRequest,
     rpc.QuotaFailure,
     rpc.PreconditionFailure,
+    rpc.ResourceInfo,
     rpc.Help,
 )
 _CLASS_BY_NAME = {detail.DESCRIPTOR.full_name: detail for detail in _KNOWN}
@@ -60,6 +62,7 @@ class ErrorDetails:
     retry_after_s: float | None = None
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     violations: tuple[Violation, ...] = ()
+    resource_name: str = ""
     help_urls: tuple[str, ...] = ()
 
 
@@ -114,6 +117,8 @@ def _add(found: ErrorDetails, detail: _Detail) -> ErrorDetails:
             added = replace(found, retry_after_s=detail.retry_delay.ToTimedelta().total_seconds())
         case rpc.RequestInfo():
             added = replace(found, request_id=detail.request_id or found.request_id)
+        case rpc.ResourceInfo():
+            added = replace(found, resource_name=detail.resource_name)
         case rpc.Help():
             added = replace(found, help_urls=tuple(link.url for link in detail.links))
         case rpc.BadRequest() | rpc.QuotaFailure() | rpc.PreconditionFailure():

@@ -98,6 +98,11 @@ class TogetherChatError(Exception):
         return self.failure.details.violations
 
     @property
+    def resource_name(self) -> str:
+        """Name of the resource that the failure is about: the model of a ModelNotFoundError. Else empty."""
+        return self.failure.details.resource_name
+
+    @property
     def help_urls(self) -> tuple[str, ...]:
         return self.failure.details.help_urls
 
@@ -141,7 +146,7 @@ class NotFoundError(TogetherChatError):
 
 
 class ModelNotFoundError(NotFoundError):
-    """The provider does not serve this model, or not for this key."""
+    """The provider does not serve this model, or not for this key; or the service does not list it."""
 
 
 class ResourceExhaustedError(TogetherChatError):

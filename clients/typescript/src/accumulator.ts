@@ -3,7 +3,8 @@
  *
  * Pure: no connection, no clock. The contract documents the rules at `ChatService.StreamComplete`:
  * text is appended to text, and a tool call's arguments to the arguments of the call with the same
- * index. Each choice is collected separately, and unknown events are ignored.
+ * index. Each choice is collected separately, and unknown events are ignored. The service numbers
+ * the tool calls of a response, so their indexes are trusted and never changed.
  */
 import { create } from "@bufbuild/protobuf";
 
@@ -12,6 +13,7 @@ import {
   ChoiceSchema,
   FinishReason,
   LogprobsSchema,
+  ReasoningField,
   Role,
   type TokenLogprob,
   type ToolCall,
@@ -38,7 +40,7 @@ interface ChoiceParts {
   role: Role;
   text: string;
   reasoning: string;
-  reasoningKey: string;
+  reasoningField: ReasoningField;
   readonly toolCalls: Map<number, CallParts>;
   tokens: TokenLogprob[] | undefined;
   finished: ChoiceFinished | undefined;
@@ -95,6 +97,7 @@ export class Accumulator {
       ...(completed?.usage && { usage: completed.usage }),
       warnings: [...(completed?.warnings ?? [])],
       attempts: completed?.attempts ?? 0,
+      ...(completed?.timings && { timings: completed.timings }),
     });
   }
 
@@ -113,7 +116,7 @@ function emptyChoice(): ChoiceParts {
     role: Role.ASSISTANT,
     text: "",
     reasoning: "",
-    reasoningKey: "",
+    reasoningField: ReasoningField.UNSPECIFIED,
     toolCalls: new Map(),
     tokens: undefined,
     finished: undefined,
@@ -122,7 +125,7 @@ function emptyChoice(): ChoiceParts {
 
 function addDelta(choice: ChoiceParts, delta: Delta): void {
   choice.role = delta.role || choice.role;
-  choice.reasoningKey = delta.reasoningKey || choice.reasoningKey;
+  choice.reasoningField = delta.reasoningField || choice.reasoningField;
   choice.text += delta.text;
   choice.reasoning += delta.reasoning;
   for (const piece of delta.toolCalls) {
@@ -151,7 +154,7 @@ function buildChoice(index: number, pieces: ChoiceParts): Choice {
       content: text ? [{ part: { case: "text", value: text } }] : [],
       toolCalls: inOrder(pieces.toolCalls).map(([, call]) => buildCall(call)),
       reasoning: pieces.reasoning,
-      reasoningKey: pieces.reasoningKey,
+      reasoningField: pieces.reasoningField,
     },
     finishReason: finished?.finishReason ?? FinishReason.UNSPECIFIED,
     finishReasonRaw: finished?.finishReasonRaw ?? "",

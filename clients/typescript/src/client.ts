@@ -22,6 +22,7 @@ import {
   ChatService,
   type CompleteRequest,
   type CompleteResponse,
+  type GetModelResponse,
   type ListModelsRequestSchema,
   type ListModelsResponse,
 } from "./gen/togetherchat/v1/chat_service_pb.js";
@@ -45,7 +46,7 @@ export interface ClientOptions {
   readonly key?: string | undefined;
   /** The caller's own Together key, for a service that accepts one. */
   readonly upstreamKey?: string | undefined;
-  /** Deadline of every call that sets none. Default 600 s for a completion, 30 s for a page of models. */
+  /** Deadline of every call that sets none. Default 600 s for a completion, 30 s for models. */
   readonly timeoutMs?: number | undefined;
   /** True, false or options. Default: plaintext to this machine, TLS to any other. */
   readonly tls?: boolean | Tls | undefined;
@@ -152,6 +153,11 @@ export class Client {
       yield* page.models;
       pageToken = page.nextPageToken;
     } while (pageToken !== "");
+  }
+
+  /** Returns one model by its id or an alias. For an unknown id, the error's `resourceName` is the id. */
+  async getModel(id: string, call: CallOptions = {}): Promise<GetModelResponse> {
+    return this.#unary("GetModel", call, (options) => this.#chat.getModel({ id }, options));
   }
 
   /** Closes the connection and cancels every call in flight. */

@@ -14,13 +14,15 @@ import { ChatError } from "./errors.js";
 import {
   CompleteRequestSchema,
   CompleteResponseSchema,
+  GetModelRequestSchema,
+  GetModelResponseSchema,
   ListModelsRequestSchema,
   ListModelsResponseSchema,
 } from "./gen/togetherchat/v1/chat_service_pb.js";
 
 interface Case {
   readonly id: string;
-  readonly call: "Complete" | "StreamComplete" | "ListModels";
+  readonly call: "Complete" | "StreamComplete" | "ListModels" | "GetModel";
   readonly request: JsonValue;
   readonly deadline_ms?: number;
   readonly cancel?: { readonly after_events?: number; readonly after_ms?: number };
@@ -61,6 +63,11 @@ async function runCall(client: Client, each: Case, observed: Observation): Promi
     case "ListModels": {
       const page = await client.listModels(fromJson(ListModelsRequestSchema, each.request), options);
       observed.response = toJson(ListModelsResponseSchema, page);
+      return true;
+    }
+    case "GetModel": {
+      const { id } = fromJson(GetModelRequestSchema, each.request);
+      observed.response = toJson(GetModelResponseSchema, await client.getModel(id, options));
       return true;
     }
     case "StreamComplete":
@@ -105,6 +112,7 @@ function withError(error: ChatError): object {
     retryable: error.retryable ?? null,
     retry_after_ms: error.retryAfterMs ?? null,
     violations: error.violations.map(({ field, description }) => [field, description]),
+    resource_name: error.resourceName,
     error_metadata: error.metadata,
   };
 }
@@ -117,6 +125,7 @@ function withoutError(code: string): object {
     retryable: false,
     retry_after_ms: null,
     violations: [],
+    resource_name: "",
     error_metadata: {},
   };
 }

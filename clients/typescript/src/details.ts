@@ -16,6 +16,7 @@ import {
   PreconditionFailureSchema,
   QuotaFailureSchema,
   RequestInfoSchema,
+  ResourceInfoSchema,
   RetryInfoSchema,
 } from "./gen/google/rpc/error_details_pb.js";
 
@@ -37,6 +38,7 @@ export interface Details {
   readonly retryAfterMs: number | undefined;
   readonly metadata: Readonly<Record<string, string>>;
   readonly violations: readonly Violation[];
+  readonly resourceName: string;
   readonly helpUrls: readonly string[];
 }
 
@@ -46,6 +48,7 @@ export function readDetails(error: ConnectError): Details {
   // A proxy may send an ErrorInfo of its own. Only the service's domain counts.
   const info = error.findDetails(ErrorInfoSchema).find(({ domain }) => domain === DOMAIN);
   const [request] = error.findDetails(RequestInfoSchema);
+  const [resource] = error.findDetails(ResourceInfoSchema);
   const [retry] = error.findDetails(RetryInfoSchema);
   return {
     reason: info?.reason ?? trailers.get(REASON) ?? "",
@@ -54,6 +57,7 @@ export function readDetails(error: ConnectError): Details {
     retryAfterMs: milliseconds(retry?.retryDelay),
     metadata: info?.metadata ?? {},
     violations: violationsOf(error),
+    resourceName: resource?.resourceName ?? "",
     helpUrls: error.findDetails(HelpSchema).flatMap(({ links }) => links.map(({ url }) => url)),
   };
 }

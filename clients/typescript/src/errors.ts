@@ -40,6 +40,8 @@ export class ChatError extends Error {
   readonly violations: readonly Violation[];
   /** Facts such as `upstreamHttpStatus`, `upstreamErrorCode`, `model`, `phase`, `partialOutput`. */
   readonly metadata: Readonly<Record<string, string>>;
+  /** The resource that the failure is about: the model if `reason` is `MODEL_NOT_FOUND`. Else empty. */
+  readonly resourceName: string;
   readonly helpUrls: readonly string[];
   /** The call's ids, rate limits and trailers. */
   readonly info: CallInfo;
@@ -55,6 +57,7 @@ export class ChatError extends Error {
     this.retryAfterMs = failure.details.retryAfterMs;
     this.violations = failure.details.violations;
     this.metadata = failure.details.metadata;
+    this.resourceName = failure.details.resourceName;
     this.helpUrls = failure.details.helpUrls;
     this.info = failure.info;
     this.partial = failure.partial;

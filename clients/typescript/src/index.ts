@@ -15,9 +15,12 @@ export { ChatError, STREAM_INCOMPLETE } from "./errors.js";
 export { Accumulator } from "./accumulator.js";
 export {
   type Choice,
+  ContextLengthExceededBehavior,
   FinishReason,
   type Message,
+  ReasoningField,
   Role,
+  type Timings,
   type Tool,
   type ToolCall,
   type Usage,
@@ -25,6 +28,8 @@ export {
 export type {
   CompleteRequest,
   CompleteResponse,
+  GetModelResponse,
+  ListModelsResponse,
   StreamCompleteResponse,
 } from "./gen/togetherchat/v1/chat_service_pb.js";
 export type { Model } from "./gen/togetherchat/v1/models_pb.js";

@@ -3,13 +3,14 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { create, fromBinary, type MessageInitShape } from "@bufbuild/protobuf";
-import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
 
 import { Accumulator } from "../src/accumulator.js";
 import {
   FinishReason,
   type Logprobs,
   LogprobsSchema,
+  ReasoningField,
   Role,
   type Choice,
 } from "../src/gen/togetherchat/v1/chat_pb.js";
@@ -51,16 +52,17 @@ const BIG = 2n ** 63n + 1n;
 test("a whole stream equals the response of Complete in every field, with a seed above 2^63", () => {
   const createTime = timestampFromMs(1_700_000_000_000);
   const usage = { promptTokens: 1, completionTokens: 2, totalTokens: 3, costNanoUsd: 2n ** 60n };
+  const timings = { totalDuration: durationFromMs(2500) };
   const response = accumulate([
     event({ case: "started", value: { id: "chat-1", model: "m", createTime, systemFingerprint: "fp" } }),
-    delta({ role: Role.ASSISTANT, reasoning: "Hm", reasoningKey: "reasoning_content" }),
+    delta({ role: Role.ASSISTANT, reasoning: "Hm", reasoningField: ReasoningField.REASONING_CONTENT }),
     delta({ text: "Hel", logprobs: tokens("Hel") }),
     delta({ text: "lo", logprobs: tokens("lo") }),
     event({
       case: "choiceFinished",
       value: { finishReason: FinishReason.STOP, finishReasonRaw: "eos", seed: BIG },
     }),
-    event({ case: "completed", value: { usage, warnings: [{ message: "w" }], attempts: 2 } }),
+    event({ case: "completed", value: { usage, warnings: [{ message: "w" }], attempts: 2, timings } }),
   ]);
   const expected = create(CompleteResponseSchema, {
     id: "chat-1",
@@ -73,7 +75,7 @@ test("a whole stream equals the response of Complete in every field, with a seed
           role: Role.ASSISTANT,
           content: [{ part: { case: "text", value: "Hello" } }],
           reasoning: "Hm",
-          reasoningKey: "reasoning_content",
+          reasoningField: ReasoningField.REASONING_CONTENT,
         },
         finishReason: FinishReason.STOP,
         finishReasonRaw: "eos",
@@ -84,6 +86,7 @@ test("a whole stream equals the response of Complete in every field, with a seed
     usage,
     warnings: [{ message: "w" }],
     attempts: 2,
+    timings,
   });
   assert.deepEqual(response, expected);
 });
@@ -142,6 +145,18 @@ test("tool calls are merged and ordered by index, even if their deltas arrive mi
       ["a", "first", "{}"],
       ["b", "second", '{"y":12345678901234567890}'],
     ],
+  );
+});
+
+test("the index alone identifies a tool call", () => {
+  const pieces = [
+    { index: 4, id: "same", name: "f", arguments: "1" },
+    { index: 2, id: "same", name: "f", arguments: "2" },
+  ];
+  const response = accumulate([delta({ toolCalls: pieces })]);
+  assert.deepEqual(
+    response.choices[0]?.message?.toolCalls.map(({ call }) => call.value?.arguments),
+    ["2", "1"],
   );
 });
 
@@ -206,7 +221,7 @@ function randomResponse(random: Random): CompleteResponse {
           role: Role.ASSISTANT,
           content: text ? [{ part: { case: "text" as const, value: text } }] : [],
           reasoning,
-          reasoningKey: reasoning ? "reasoning" : "",
+          reasoningField: reasoning ? ReasoningField.REASONING : ReasoningField.UNSPECIFIED,
           toolCalls: calls.map((text, callIndex) => ({
             id: `c${String(callIndex)}`,
             call: { case: "function" as const, value: { name: "f", arguments: text } },
@@ -235,7 +250,7 @@ function deltasOf(random: Random, { index, message }: Choice): StreamCompleteRes
   return [
     delta({ ...here, role: message.role }),
     ...cut(random, message.reasoning).map((reasoning) =>
-      delta({ ...here, reasoning, reasoningKey: message.reasoningKey }),
+      delta({ ...here, reasoning, reasoningField: message.reasoningField }),
     ),
     ...cut(random, text).map((piece) => delta({ ...here, text: piece })),
     ...message.toolCalls.flatMap(({ id, call }, callIndex) =>

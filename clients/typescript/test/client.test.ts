@@ -111,9 +111,10 @@ test("a params with a JSON schema is JSON that follows it", async () => {
   assert.equal(typeof (JSON.parse(textOf(response)) as { name: unknown }).name, "string");
 });
 
-test("the seed of a choice is a bigint", async () => {
-  const response = await client.complete({ model: PLAIN, messages: "Hi", seed: 2n ** 63n - 1n });
-  assert.equal(typeof response.choices[0]?.seed, "bigint");
+test("a seed is an unsigned bigint", async () => {
+  const seed = 2n ** 64n - 1n;
+  const response = await client.complete({ model: PLAIN, messages: "Hi", seed });
+  assert.equal(response.choices[0]?.seed, seed);
 });
 
 test("models are listed across pages, and a filter narrows them", async () => {
@@ -124,13 +125,26 @@ test("models are listed across pages, and a filter narrows them", async () => {
   assert(ids.length > 3 && ids.every((id) => id.includes("llama")), ids.join());
 });
 
+test("one model is returned by its id", async () => {
+  const { model } = await client.getModel(MODEL);
+  assert.deepEqual([model?.id, model?.contextLength], [MODEL, 131072]);
+});
+
+test("the error about an unknown model has its name", async () => {
+  const error = await failure(client.getModel("no/such"));
+  assert.deepEqual(
+    [error.code, error.reason, error.resourceName],
+    ["NOT_FOUND", "MODEL_NOT_FOUND", "no/such"],
+  );
+});
+
 test("an invalid request reports every violation and is not retryable", async () => {
   const error = await failure(
     client.complete({ model: PLAIN, messages: [], temperature: 9 }, { requestId: "ts-bad" }),
   );
   assert.deepEqual(
-    [error.code, error.reason, error.retryable, error.requestId, error.retryAfterMs],
-    ["INVALID_ARGUMENT", "INVALID_REQUEST", false, "ts-bad", undefined],
+    [error.code, error.reason, error.retryable, error.requestId, error.retryAfterMs, error.resourceName],
+    ["INVALID_ARGUMENT", "INVALID_REQUEST", false, "ts-bad", undefined, ""],
   );
   assert.deepEqual(error.violations.map(({ field }) => field).sort(), ["messages", "temperature"]);
 });

@@ -39,6 +39,7 @@ const FIELDS = [
   "id",
   "message",
   "reason",
+  "resource_name",
   "response",
   "retry_after_ms",
   "retryable",
@@ -62,6 +63,8 @@ test("the actor writes an observation with every field for each case in order, a
     { id: "h", call: "Complete", request: request("sandbox/stall"), cancel: { after_ms: 200 } },
     { id: "i", call: "Complete", request: request("sandbox/stall"), deadline_ms: 8000 },
     { id: "j", call: "Complete", request: request("m"), metadata: { "x-request-id": "mine" } },
+    { id: "k", call: "GetModel", request: { id: "openai/gpt-oss-120b" } },
+    { id: "l", call: "GetModel", request: { id: "no/such" } },
   ]);
   for (const observation of observations) {
     assert.deepEqual(Object.keys(observation).sort(), FIELDS);
@@ -79,6 +82,8 @@ test("the actor writes an observation with every field for each case in order, a
       ["h", "CANCELLED", "", null],
       ["i", "DEADLINE_EXCEEDED", "CALLER_DEADLINE", false],
       ["j", "OK", "", false],
+      ["k", "OK", "", false],
+      ["l", "NOT_FOUND", "MODEL_NOT_FOUND", false],
     ],
   );
   const [a, b, , , e, f, g] = observations;

@@ -22,8 +22,9 @@ export interface Running {
 /** Starts the service. Without `upstream` its provider is its own sandbox, without delays. */
 export function startServer(options: { upstream?: string; flags?: string[] } = {}): Promise<Running> {
   const sandbox = options.upstream === undefined ? ["--sandbox", "--sandbox-tokens-per-second=0"] : [];
-  const listen = ["--grpc-listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"];
-  return start("togetherchat_server", [...sandbox, ...listen, ...(options.flags ?? [])], /gRPC on (\S+?),/, {
+  // The catalog makes the list of models longer than a page.
+  const fixed = ["--grpc-listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--model-catalog=on"];
+  return start("togetherchat_server", [...sandbox, ...fixed, ...(options.flags ?? [])], /gRPC on (\S+?),/, {
     ...(options.upstream !== undefined && { TOGETHER_BASE_URL: `http://${options.upstream}/v1` }),
   });
 }

@@ -16,6 +16,7 @@ from support.scripted_service import (
     started,
     stream_of,
 )
+from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_client import (
@@ -373,12 +374,37 @@ async def test_model_page_requests_one_page_by_its_token():
     assert "mine-1" == seen.metadata["x-request-id"]
 
 
+async def test_get_model_requests_one_model_by_its_name():
+    """The response has the warnings of the list."""
+    found = service.GetModelResponse(model=models.Model(id="a"), warnings=[chat.Warning(message="old list")])
+    scripted = ScriptedService(GetModel=[[found]])
+    async with serving(scripted) as target, connect_async(target) as client:
+        assert found == await client.get_model("fast", request_id="mine-1")
+    (seen,) = scripted.seen
+    assert service.GetModelRequest(id="fast") == seen.request
+    assert "mine-1" == seen.metadata["x-request-id"]
+    assert 20 < seen.seconds_left <= 30
+
+
+async def test_an_unknown_model_is_not_found_by_its_name():
+    """The error has the name of the model, so that a caller with several models knows which."""
+    failure = Failure(code=grpc.StatusCode.NOT_FOUND, reason="MODEL_NOT_FOUND", resource_name="no/such")
+    async with (
+        serving(ScriptedService(GetModel=[[failure]])) as target,
+        connect_async(target) as client,
+    ):
+        with pytest.raises(ModelNotFoundError) as caught:
+            await client.get_model("no/such")
+    assert "no/such" == caught.value.resource_name
+
+
 async def test_every_method_of_the_sync_client_works():
     """The sync client is generated, so one call of each method is enough."""
     scripted = ScriptedService(
         Complete=[[response_of("Hello.")]],
         StreamComplete=[stream_of("Hel", "lo.")],
         ListModels=[[service.ListModelsResponse(models=[models.Model(id="a")])]],
+        GetModel=[[service.GetModelResponse(model=models.Model(id="b"))]],
     )
 
     def walk(target):
@@ -387,7 +413,7 @@ async def test_every_method_of_the_sync_client_works():
             whole = client.complete(MODEL, "Hi", on_info=infos.append, request_id="mine-1")
             with client.stream(MODEL, "Hi", on_info=infos.append, request_id="mine-2") as stream:
                 texts = list(stream.text())
-            ids = [model.id for model in client.models()]
+            ids = [model.id for model in client.models()] + [client.get_model("b").model.id]
         return whole, texts, stream.response, ids, [info.request_id for info in infos]
 
     async with serving(scripted) as target:
@@ -396,7 +422,7 @@ async def test_every_method_of_the_sync_client_works():
         response_of("Hello."),
         ["Hel", "lo."],
         response_of("Hello."),
-        ["a"],
+        ["a", "b"],
         ["mine-1", "mine-2"],
     ) == walked
 

@@ -35,6 +35,7 @@ MODELS = [
         quantization="MXFP4",
         availability=models.AVAILABILITY_SERVERLESS,
         state=models.MODEL_STATE_ACTIVE,
+        features=["tools"],
         pricing=models.Pricing(input_usd_per_million_tokens=0.15, output_usd_per_million_tokens=0.6),
     ),
     models.Model(id="old/one", state=models.MODEL_STATE_RETIRED),
@@ -111,8 +112,8 @@ async def test_options_become_fields_of_the_request(tmp_path):
     scripted = ScriptedService(Complete=[[response_of("A cat.")]])
     image = tmp_path / "cat.png"
     image.write_bytes(b"\x89PNG")
-    options = "-m some/vision -s Be-brief --max-tokens 9 --temperature 0 --top-p 0.5 --seed 7 --stop END"
-    more = f"--reasoning-effort low --fallback a/b --image {image}"
+    options = "-m some/vision -s Be-brief --max-tokens 9 --temperature 0 --top-p 0.5 --seed 18446744073709551615 --stop END"
+    more = f"--reasoning-effort low --user u-7 --fallback a/b --image {image}"
     async with serving(scripted) as target:
         await run(target, "complete", "What?", *options.split(), *more.split())
     expected = service.CompleteRequest(
@@ -121,7 +122,8 @@ async def test_options_become_fields_of_the_request(tmp_path):
         max_tokens=9,
         temperature=0.0,
         top_p=0.5,
-        seed=7,
+        seed=2**64 - 1,
+        user="u-7",
         stop=["END"],
         reasoning_effort="low",
         fallback_models=["a/b"],
@@ -315,7 +317,10 @@ async def test_the_timeout_is_the_calls_deadline():
         ["complete", "Hi", "--key-file", "nowhere.key"],
         ["complete", "Hi", "--timeout", "0"],
         ["complete", "Hi", "--max-tokens", "2147483648"],
-        ["complete", "Hi", "--seed", "9223372036854775808"],
+        ["complete", "Hi", "--seed", "18446744073709551616"],
+        ["complete", "Hi", "--seed=-1"],
+        ["models", "--reverse"],
+        ["model"],
         ["complete", b"not \xff UTF-8"],
         ["complete", "Hi", "--ca-file", "nowhere.pem", "--no-tls"],
         ["nonsense"],
@@ -373,8 +378,8 @@ async def test_models_prints_one_model_per_line_with_tabs():
     async with serving(ScriptedService(ListModels=[[page]])) as target:
         ended = await run(target, "models")
     expected = [
-        f"{MODEL}\t131072\t0.15\t0.6\tMXFP4\tserverless\tactive\t-\t-\t-",
-        "some/other\t-\t-\t-\t-\t-\tunconfirmed\t-\t-\t-",
+        f"{MODEL}\t131072\t0.15\t0.6\tMXFP4\tserverless\tactive\t-\t-\t-\t-\ttools\t-\t-\t-\t-",
+        "some/other\t-\t-\t-\t-\t-\tunconfirmed" + "\t-" * 9,
     ]
     assert (0, expected, "") == (ended.code, ended.out.splitlines(), ended.err)
 
@@ -405,6 +410,38 @@ async def test_the_service_applies_the_filters():
         order_by="input_price",
     )
     assert expected == scripted.seen[0].request
+
+
+async def test_model_prints_one_field_per_line_with_a_tab():
+    """The name can be an alias. Unknown fields are left out."""
+    scripted = ScriptedService(GetModel=[[service.GetModelResponse(model=MODELS[2])]])
+    async with serving(scripted) as target:
+        ended = await run(target, "model", "other")
+    assert (0, "id\tsome/other\nstate\tunconfirmed\n", "") == (ended.code, ended.out, ended.err)
+    assert service.GetModelRequest(id="other") == scripted.seen[0].request
+
+
+async def test_model_as_json_is_the_response():
+    """The new fields of a model have the names of the protos."""
+    found = service.GetModelResponse(model=MODELS[0], warnings=[chat.Warning(message="old list")])
+    async with serving(ScriptedService(GetModel=[[found]])) as target:
+        ended = await run(target, "model", MODEL, "--json")
+    record = json.loads(ended.out)
+    assert (MODEL, ["tools"], [{"message": "old list"}]) == (
+        record["model"]["id"],
+        record["model"]["features"],
+        record["warnings"],
+    )
+    assert "togetherchat: warning: old list\n" == ended.err
+
+
+async def test_an_unknown_model_ends_with_5():
+    """The hint names the command that lists the models."""
+    failure = Failure(code=grpc.StatusCode.NOT_FOUND, reason="MODEL_NOT_FOUND", message="no such model")
+    async with serving(ScriptedService(GetModel=[[failure]])) as target:
+        ended = await run(target, "model", "no/such")
+    assert (5, "") == (ended.code, ended.out)
+    assert "`togetherchat models` lists the models" in ended.err
 
 
 async def test_models_as_json_is_one_object_with_all_pages():

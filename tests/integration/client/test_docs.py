@@ -58,7 +58,7 @@ def test_every_slash_command_is_on_the_page():
     assert set() == {name for name in SLASH_COMMANDS if f"`{name}" not in COMMAND}
 
 
-@pytest.mark.parametrize("subcommand", ["chat", "complete", "models", "health"])
+@pytest.mark.parametrize("subcommand", ["chat", "complete", "models", "model", "health"])
 def test_every_option_is_on_the_page(subcommand, capsys):
     """docs/cli.md names every option that `--help` lists."""
     with pytest.raises(SystemExit):

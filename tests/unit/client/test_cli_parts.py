@@ -14,7 +14,7 @@ from togetherchat_client.cli.client_factory import open_client
 from togetherchat_client.cli.completion_output import summary
 from togetherchat_client.cli.error_report import HINT_BY_REASON, report_error
 from togetherchat_client.cli.exit_codes import EXIT_CODE_BY_CLASS, ExitCode, exit_code_of
-from togetherchat_client.cli.model_table import WORD_BY_AVAILABILITY, WORD_BY_STATE
+from togetherchat_client.cli.model_table import WORD_BY_AVAILABILITY, WORD_BY_SOURCE, WORD_BY_STATE
 from togetherchat_client.cli.terminal import Terminal, one_line, visible
 from togetherchat_server.domain.reasons import Reason
 
@@ -131,6 +131,21 @@ def test_the_summary_names_model_tokens_cost_and_time():
     )
 
 
+def test_the_summary_of_a_stream_has_the_time_to_the_first_token():
+    """The service measures the time; a response of Complete has none."""
+    response = response_of("Hi")
+    response.timings.first_token_duration.FromMilliseconds(340)
+    assert summary(response, elapsed_s=1.24).endswith("$0.000002 · first token 0.3 s · 1.2 s")
+
+
+@pytest.mark.parametrize("seed", ["-1", str(2**64), "x"])
+def test_a_seed_that_does_not_fit_is_wrong_usage(seed, capsys):
+    """A seed is unsigned and has 64 bits."""
+    with pytest.raises(SystemExit):
+        parse(["complete", "Hi", f"--seed={seed}"], {})
+    assert "--seed" in capsys.readouterr().err
+
+
 def test_a_summary_marks_estimated_counts():
     """Estimated counts have a `~`, and an unknown cost is left out."""
     response = response_of("Hi")
@@ -142,6 +157,7 @@ def test_every_enum_value_has_a_word():
     """A value that is added to the contract needs a word in the table."""
     assert set(models.Availability.values()) == set(WORD_BY_AVAILABILITY)
     assert set(models.ModelState.values()) == set(WORD_BY_STATE)
+    assert set(models.ModelSource.values()) == set(WORD_BY_SOURCE)
 
 
 def test_the_command_line_overrides_the_environment():

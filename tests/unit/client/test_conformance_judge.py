@@ -11,6 +11,7 @@ CHOICE = {
     "message": {
         "content": [{"text": "Hel"}, {"text": "lo"}],
         "toolCalls": [{"function": {"name": "put", "arguments": "{}"}}],
+        "reasoningField": "REASONING_FIELD_REASONING",
     },
     "finishReason": "FINISH_REASON_STOP",
     "seed": "18446744073709551615",
@@ -85,6 +86,14 @@ def test_facts_are_extracted_from_a_response():
     assert ([["put", "{}"]], "18446744073709551615", ["a.b"]) == (
         facts["tool_calls"], facts["seed"], facts["violations"],
     )  # fmt: skip
+    assert ("REASONING_FIELD_REASONING", {}) == (facts["reasoning_field"], facts["timings"])
+
+
+def test_the_ids_of_listed_models_are_facts():
+    """A case about an order names the ids."""
+    facts = judge.facts({"response": {"models": [{"id": "b"}, {"id": "a"}]}})
+
+    assert ["b", "a"] == facts["models"]
 
 
 def test_an_actor_does_not_receive_the_expectation():
@@ -126,6 +135,6 @@ def test_case_ids_are_unique_and_every_case_expects_a_code():
 def test_every_key_of_an_expectation_is_known():
     """A misspelt key would be compared with nothing, or fail in every language."""
     known = {*judge.facts({}), *BESIDE, "code", "reason", "message", "retryable", "retry_after_ms"}
-    known |= {"error_metadata", "events", "response"}
+    known |= {"error_metadata", "resource_name", "events", "response"}
 
     assert set() == {key for case in CASES for key in case.expect} - known

@@ -125,6 +125,17 @@ def test_quotas_and_preconditions_are_violations():
     )
 
 
+def test_a_resource_has_its_name():
+    """ResourceInfo names the model that was not found, and most failures have no resource."""
+    named, unnamed = (
+        Failure(code=grpc.StatusCode.NOT_FOUND, reason="MODEL_NOT_FOUND", resource_name=name)
+        for name in ("a/b", "")
+    )
+    assert ("a/b", "") == tuple(
+        parse_details(failure.trailers()).resource_name for failure in (named, unnamed)
+    )
+
+
 def test_the_services_request_id_overrides_the_sent_one():
     """The service may replace the id, and its logs then have its own only."""
     error = error_from_status(grpc.StatusCode.INTERNAL, "", [("x-request-id", "theirs")], request_id="mine")

@@ -9,9 +9,17 @@ import pytest
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
-from togetherchat_client.cli.arguments import parse
-from togetherchat_client.cli.model_table import SHORT_WORD_BY_STATE, plain_rows, price, table_for, tokens
-from togetherchat_client.cli.models import run
+from togetherchat_client.cli.arguments import UsageError, parse
+from togetherchat_client.cli.model_table import (
+    DETAILS,
+    SHORT_WORD_BY_STATE,
+    detail_rows,
+    plain_rows,
+    price,
+    table_for,
+    tokens,
+)
+from togetherchat_client.cli.models import run, run_one
 from togetherchat_client.cli.terminal import Terminal
 
 LONGEST = "gradientai/Llama-3-70B-Instruct-Gradient-1048k"
@@ -38,6 +46,12 @@ FULL = model(
     quantization="MXFP4",
     availability=models.AVAILABILITY_SERVERLESS,
     aliases=["fast", "small"],
+    input_modalities=["text", "image"],
+    output_modalities=["text"],
+    features=["tools", "reasoning"],
+    max_output_tokens=16384,
+    reasoning_efforts=["low", "high"],
+    streaming_only=False,
 )
 RETIRED = model("old/one", state=models.MODEL_STATE_RETIRED, retirement_date="2026-03-06")
 LEAVING = model("new/one", retirement_date="2026-12-31")
@@ -69,25 +83,28 @@ def test_a_price_has_two_or_more_decimals(usd, shown):
 
 def test_a_wide_window_shows_everything():
     """All columns, with past and future retirement dates and aliases."""
-    table = table_for(SHELF, width=140)
-    assert ("id", "context", "$in", "$cached", "$out", "quant.", "use", "state", "aliases") == table.headings
+    table = table_for(SHELF, width=180)
+    headings = ("id", "context", "max out", "$in", "$cached", "$out", "quant.", "use", "state")
+    assert (*headings, "features", "aliases") == table.headings
     assert [
         (
             "openai/gpt-oss-120b",
             "128k",
+            "16k",
             "0.15",
             "0.075",
             "0.60",
             "MXFP4",
             "serverless",
             "active",
+            "tools reasoning",
             "fast small",
         ),
-        ("old/one", "-", "-", "-", "-", "-", "-", "retired since 2026-03-06", "-"),
-        ("new/one", "-", "-", "-", "-", "-", "-", "active until 2026-12-31", "-"),
-        (LONGEST, "1M", "15.00", "-", "15.00", "-", "-", "unconfirmed", "-"),
+        ("old/one", "-", "-", "-", "-", "-", "-", "-", "retired since 2026-03-06", "-", "-"),
+        ("new/one", "-", "-", "-", "-", "-", "-", "-", "active until 2026-12-31", "-", "-"),
+        (LONGEST, "1M", "-", "15.00", "-", "15.00", "-", "-", "unconfirmed", "-", "-"),
     ] == table.rows
-    assert {"context", "$in", "$cached", "$out"} == table.numbers
+    assert {"context", "max out", "$in", "$cached", "$out"} == table.numbers
 
 
 def test_80_columns_show_the_longest_id_with_context_prices_and_state():
@@ -100,19 +117,19 @@ def test_80_columns_show_the_longest_id_with_context_prices_and_state():
 
 
 def test_columns_are_omitted_one_by_one():
-    """As the window narrows: cached price, use, quantization, the long state, aliases."""
+    """As the window narrows: features, output limit, cached price, use, quantization, the long state, aliases."""
     seen = []
-    for width in range(140, 60, -1):
+    for width in range(180, 60, -1):
         headings = table_for(SHELF, width=width).headings
         if headings not in seen:
             seen.append(headings)
     omitted = [set(before) - set(after) for before, after in pairwise(seen)]
-    assert [{"$cached"}, {"use"}, {"quant."}, {"aliases"}] == omitted
+    assert [{"features"}, {"max out"}, {"$cached"}, {"use"}, {"quant."}, {"aliases"}] == omitted
 
 
-def test_the_aliases_column_is_shown_only_with_aliases():
-    """Most services configure none."""
-    assert "aliases" not in table_for([RETIRED], width=200).headings
+def test_a_column_that_few_models_have_is_shown_only_with_values():
+    """Most services configure no alias, and many models have no known features and no output limit."""
+    assert set() == {"aliases", "features", "max out"} & set(table_for([RETIRED], width=200).headings)
 
 
 def test_a_table_without_models_has_headings_only():
@@ -122,7 +139,7 @@ def test_a_table_without_models_has_headings_only():
 
 
 def test_a_pipe_gets_everything_unrounded():
-    """The ten columns do not depend on the window."""
+    """The sixteen columns do not depend on the window."""
     assert [
         (
             "openai/gpt-oss-120b",
@@ -135,9 +152,63 @@ def test_a_pipe_gets_everything_unrounded():
             "0.075",
             "-",
             "fast,small",
+            "16384",
+            "tools,reasoning",
+            "text,image",
+            "text",
+            "low,high",
+            "false",
         ),
-        ("old/one", "-", "-", "-", "-", "-", "retired", "-", "2026-03-06", "-"),
+        ("old/one", *["-"] * 5, "retired", "-", "2026-03-06", *["-"] * 7),
     ] == plain_rows([FULL, RETIRED])
+
+
+def test_one_model_has_a_row_for_each_known_field():
+    """Unknown fields are left out, and numbers are not rounded."""
+    made = models.Model(
+        display_name="gpt-oss 120B",
+        organization="OpenAI",
+        type="chat",
+        license="Apache-2.0",
+        uri="https://example.com/gpt-oss",
+        source=models.MODEL_SOURCE_BOTH,
+    )
+    made.MergeFrom(FULL)
+    made.create_time.FromSeconds(1754300000)
+    made.pricing.hourly_usd = 4.5
+    assert [
+        ("id", "openai/gpt-oss-120b"),
+        ("name", "gpt-oss 120B"),
+        ("organization", "OpenAI"),
+        ("type", "chat"),
+        ("state", "active"),
+        ("availability", "serverless"),
+        ("context length", "131072"),
+        ("max output tokens", "16384"),
+        ("quantization", "MXFP4"),
+        ("input modalities", "text,image"),
+        ("output modalities", "text"),
+        ("features", "tools,reasoning"),
+        ("reasoning efforts", "low,high"),
+        ("streaming only", "false"),
+        ("input price", "0.15"),
+        ("cached input price", "0.075"),
+        ("output price", "0.6"),
+        ("hourly price", "4.5"),
+        ("license", "Apache-2.0"),
+        ("page", "https://example.com/gpt-oss"),
+        ("created", "2025-08-04"),
+        ("aliases", "fast,small"),
+        ("source", "both"),
+    ] == detail_rows(made)
+    assert [("id", "old/one"), ("state", "retired since 2026-03-06")] == detail_rows(RETIRED)
+
+
+def test_every_field_of_a_model_is_a_detail():
+    """A field that is added to the contract must be added to the details. Prices are rows of their own."""
+    nested = {"pricing": 4, "retirement_date": 0}
+    count = sum(nested.get(field.name, 1) for field in models.Model.DESCRIPTOR.fields)
+    assert count == len(DETAILS)
 
 
 def test_every_state_has_a_short_word():
@@ -169,11 +240,16 @@ class FakeClient:
         self.filters = filters
         return iter(self.pages)
 
+    def get_model(self, model_id):
+        return service.GetModelResponse(
+            model=models.Model(id=model_id, context_length=8192), warnings=[chat.Warning(message="stale")]
+        )
 
-def printed(client, *words, out=None, monkeypatch=None, columns="80"):
+
+def printed(client, *words, out=None, monkeypatch=None, columns="80", subcommand="models", act=run):
     out, err = out or FakeTerminal(), io.StringIO()
     monkeypatch.setenv("COLUMNS", columns)
-    run(client, parse(["models", *words], {}), Terminal(out, err, color=False))
+    act(client, parse([subcommand, *words], {}), Terminal(out, err, color=False))
     return re.sub(r"\x1b\[\d*m", "", out.getvalue()), err.getvalue()
 
 
@@ -195,7 +271,7 @@ def test_a_terminal_of_80_columns_gets_a_table_that_fits(monkeypatch):
 
 def test_a_wide_terminal_gets_more_columns(monkeypatch):
     """Retirement dates and aliases are shown too."""
-    text, _ = printed(FakeClient(page_of(*SHELF)), "--all", monkeypatch=monkeypatch, columns="140")
+    text, _ = printed(FakeClient(page_of(*SHELF)), "--all", monkeypatch=monkeypatch, columns="180")
     assert "retired since 2026-03-06" in text
     assert "fast small" in text
 
@@ -206,6 +282,40 @@ def test_each_warning_is_printed_once(monkeypatch):
     _, err = printed(FakeClient(*pages), monkeypatch=monkeypatch)
     warnings = [line.rpartition("warning: ")[2] for line in err.splitlines() if "warning" in line]
     assert ["stale", "rejected a", "rejected b"] == warnings
+
+
+def test_one_model_is_a_table_on_a_terminal(monkeypatch):
+    """The columns are the field and its value, and warnings are printed on standard error."""
+    text, err = printed(FakeClient(), "a/b", monkeypatch=monkeypatch, subcommand="model", act=run_one)
+    assert ["field           value", "id              a/b", "context length  8192"] == [
+        line.rstrip() for line in text.splitlines()
+    ]
+    assert "warning: stale" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "order_by"),
+    [
+        ("", ""),
+        ("--sort id", "id"),
+        ("--sort id --reverse", "id desc"),
+        ("--sort context", "context_length desc"),
+        ("--sort context --reverse", "context_length"),
+        ("--sort price", "input_price"),
+        ("--sort price --reverse", "input_price desc"),
+    ],
+)
+def test_the_best_value_is_first(options, order_by, monkeypatch):
+    """The longest context and the lowest price come first, and `--reverse` turns the order around."""
+    client = FakeClient(page_of(FULL))
+    printed(client, *options.split(), monkeypatch=monkeypatch)
+    assert order_by == client.filters["order_by"]
+
+
+def test_reverse_alone_is_wrong_usage(monkeypatch):
+    """The default order has no reverse."""
+    with pytest.raises(UsageError, match="--reverse needs --sort"):
+        printed(FakeClient(), "--reverse", monkeypatch=monkeypatch)
 
 
 def test_state_retired_shows_retired_models(monkeypatch):

@@ -25,6 +25,8 @@ class AsyncCompletionStream:
 
     Iteration ends normally only when the completion is whole. Any other end raises a
     `TogetherChatError` with the partial response in `partial`.
+
+    The service numbers the tool calls of a response, so the accumulator trusts their indexes.
     """
 
     def __init__(

@@ -49,7 +49,7 @@ def connect(  # noqa: PLR0913  keyword arguments that callers need
         key: API key of the service; sent as `authorization: Bearer …`.
         upstream_key: the caller's own Together API key, where the service accepts one.
         timeout_s: deadline in seconds of each call that sets none. Default: 600 s for a
-            completion, 30 s for a page of models.
+            completion, 30 s for models.
         tls: True, False or options. Default: plaintext to this machine, TLS to any other.
         retries: False disables gRPC's retries.
         channel_options: gRPC channel arguments; they override this library's.
@@ -203,6 +203,28 @@ class Client:
         call = self._stub.ListModels.future(
             list_request(page_token, **filters),
             timeout=self._config.call_timeout_s("ListModels", timeout_s),
+            metadata=self._config.metadata(request_id, metadata),
+        )
+        return unary(call, request_id=request_id, on_info=on_info)
+
+    def get_model(
+        self,
+        model_id: str,
+        *,
+        timeout_s: float | None = None,
+        request_id: str = "",
+        metadata: Metadata = (),
+        on_info: OnInfo | None = None,
+    ) -> service.GetModelResponse:
+        """One model, by its id or an alias, with the warnings of the list.
+
+        Raises:
+            ModelNotFoundError: the service lists no such model; `resource_name` is `model_id`.
+        """
+        request_id = request_id or _new_request_id()
+        call = self._stub.GetModel.future(
+            service.GetModelRequest(id=model_id),
+            timeout=self._config.call_timeout_s("GetModel", timeout_s),
             metadata=self._config.metadata(request_id, metadata),
         )
         return unary(call, request_id=request_id, on_info=on_info)

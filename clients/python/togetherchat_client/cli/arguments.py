@@ -57,6 +57,7 @@ class Arguments(argparse.Namespace):
     temperature: float | None
     top_p: float | None
     seed: int | None
+    user: str
     stop: list[str]
     reasoning_effort: str
     fallback: list[str]
@@ -77,7 +78,10 @@ class Arguments(argparse.Namespace):
     max_price: float | None
     state: str
     sort: str
+    reverse: bool
     all: bool
+
+    id: str
 
     service: str
 
@@ -108,6 +112,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     _add_chat(add("chat", parents=[shared, sampling], help="chat with a model"))
     _add_complete(add("complete", parents=[shared, sampling], help="print one completion"))
     _add_models(add("models", parents=[shared], help="list models"))
+    _add_model(add("model", parents=[shared], help="show one model"))
     _add_health(add("health", parents=[shared], help="check whether the service is serving"))
     return parser
 
@@ -150,7 +155,8 @@ def _sampling(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     options.add_argument("--max-tokens", type=_integer(32), metavar="N")
     options.add_argument("--temperature", type=float, metavar="X")
     options.add_argument("--top-p", type=float, metavar="X")
-    options.add_argument("--seed", type=_integer(64), metavar="N")
+    options.add_argument("--seed", type=_unsigned(64), metavar="N")
+    options.add_argument("--user", default="", metavar="ID", help="the end user, for the provider's cache")
     options.add_argument("--stop", action="append", default=[], metavar="TEXT", help="may be repeated")
     options.add_argument("--reasoning-effort", default="", metavar="EFFORT", help="low, medium, high, ...")
     options.add_argument(
@@ -193,8 +199,19 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--state", choices=["active", "unconfirmed", "retired"], default="")
     parser.add_argument("--min-context", type=_integer(32), metavar="TOKENS")
     parser.add_argument("--max-price", type=float, metavar="USD", help="per million prompt tokens")
-    parser.add_argument("--sort", choices=["id", "context", "price"], default="id")
+    parser.add_argument(
+        "--sort",
+        choices=["id", "context", "price"],
+        default="",
+        help="largest context, or lowest price, first; default: callable models first",
+    )
+    parser.add_argument("--reverse", action="store_true", help="reverse the order of --sort")
     parser.add_argument("--all", action="store_true", help="also list retired models")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Show one model. In a pipe: one field per line, name and value separated by a tab."
+    parser.add_argument("id", metavar="ID", help="id or alias of the model")
 
 
 def _add_health(parser: argparse.ArgumentParser) -> None:
@@ -220,6 +237,18 @@ def _integer(bits: int) -> Callable[[str], int]:
         number = int(text)
         if number.bit_length() >= bits:
             raise argparse.ArgumentTypeError("is too large")
+        return number
+
+    return integer
+
+
+def _unsigned(bits: int) -> Callable[[str], int]:
+    """Return a parser of integers that fit an unsigned field of `bits` bits."""
+
+    def integer(text: str) -> int:
+        number = int(text)
+        if not 0 <= number < 2**bits:
+            raise argparse.ArgumentTypeError(f"must be 0 to 2^{bits} - 1")
         return number
 
     return integer

@@ -44,7 +44,7 @@ def print_warnings(response: service.CompleteResponse, terminal: Terminal) -> No
 
 
 def summary(response: service.CompleteResponse, *, elapsed_s: float) -> str:
-    """One line with the model, tokens, cost and time of a completion."""
+    """One line with the model, tokens, cost and times of a completion."""
     usage = response.usage
     about = "~" if usage.estimated else ""
     parts = [response.model]
@@ -52,5 +52,8 @@ def summary(response: service.CompleteResponse, *, elapsed_s: float) -> str:
         parts.append(f"{about}{usage.prompt_tokens} + {usage.completion_tokens} tokens")
         if usage.HasField("cost_nano_usd"):
             parts.append(f"{about}${usage.cost_nano_usd * NANO:.6f}")
+    if response.timings.HasField("first_token_duration"):
+        first_token_s = response.timings.first_token_duration.ToTimedelta().total_seconds()
+        parts.append(f"first token {first_token_s:.1f} s")
     parts.append(f"{elapsed_s:.1f} s")
     return " · ".join(part for part in parts if part)

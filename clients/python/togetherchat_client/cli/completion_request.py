@@ -16,6 +16,7 @@ def build_request(
         temperature=arguments.temperature,
         top_p=arguments.top_p,
         seed=arguments.seed,
+        user=arguments.user,
         stop=arguments.stop,
         reasoning_effort=arguments.reasoning_effort,
         fallback_models=arguments.fallback,

@@ -18,6 +18,7 @@ SUBCOMMANDS: Mapping[str, Callable[[Client, Arguments, Terminal], ExitCode]] = {
     "chat": chat.run,
     "complete": complete.run,
     "health": health.run,
+    "model": models.run_one,
     "models": models.run,
 }
 

@@ -1,21 +1,24 @@
-"""`togetherchat models`: the list of models.
+"""`togetherchat models`, the list of models, and `togetherchat model`, one of them.
 
-Owns the request, the warnings and the summary line. `model_table.py` formats the rows.
+Owns the requests, the warnings and the summary line. `model_table.py` formats the rows.
 """
 
 import datetime as dt
+from collections.abc import Iterable
 
+from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_client import Client
-from togetherchat_client.cli.arguments import Arguments
+from togetherchat_client.cli.arguments import Arguments, UsageError
 from togetherchat_client.cli.exit_codes import ExitCode
-from togetherchat_client.cli.model_table import plain_rows, table_for
+from togetherchat_client.cli.model_table import detail_rows, plain_rows, table_for
 from togetherchat_client.cli.proto_json import to_json
 from togetherchat_client.cli.terminal import Terminal
 from togetherchat_client.requests import ListFields
 
-ORDER_BY_SORT = {"id": "id", "context": "context_length", "price": "input_price"}
+ORDER_BY_SORT = {"": "", "id": "id", "context": "context_length desc", "price": "input_price"}
+REVERSED_ORDER_BY_SORT = {"id": "id desc", "context": "context_length", "price": "input_price desc"}
 AVAILABILITY_BY_WORD = {
     "": models.AVAILABILITY_UNSPECIFIED,
     "serverless": models.AVAILABILITY_SERVERLESS,
@@ -31,10 +34,11 @@ STATE_BY_WORD = {
 
 def run(client: Client, arguments: Arguments, terminal: Terminal) -> ExitCode:
     """Print the models that match the filters."""
+    if arguments.reverse and not arguments.sort:
+        raise UsageError("--reverse needs --sort")
     with terminal.progress("waiting"):
         listing = _list_models(client, arguments)
-    for warning in listing.warnings:
-        terminal.warn(f"warning: {warning.message}")
+    _print_warnings(listing.warnings, terminal)
     if arguments.json:
         terminal.line(to_json(listing, pretty=terminal.interactive))
     elif terminal.interactive:
@@ -45,6 +49,27 @@ def run(client: Client, arguments: Arguments, terminal: Terminal) -> ExitCode:
         for row in plain_rows(listing.models):
             terminal.tab_separated(row)
     return ExitCode.DONE
+
+
+def run_one(client: Client, arguments: Arguments, terminal: Terminal) -> ExitCode:
+    """Print what is known about one model."""
+    with terminal.progress("waiting"):
+        found = client.get_model(arguments.id)
+    _print_warnings(found.warnings, terminal)
+    rows = detail_rows(found.model)
+    if arguments.json:
+        terminal.line(to_json(found, pretty=terminal.interactive))
+    elif terminal.interactive:
+        terminal.table(("field", "value"), rows, numbers=frozenset())
+    else:
+        for row in rows:
+            terminal.tab_separated(row)
+    return ExitCode.DONE
+
+
+def _print_warnings(warnings: Iterable[chat.Warning], terminal: Terminal) -> None:
+    for warning in warnings:
+        terminal.warn(f"warning: {warning.message}")
 
 
 def _list_models(client: Client, arguments: Arguments) -> service.ListModelsResponse:
@@ -71,7 +96,7 @@ def _filters(arguments: Arguments) -> ListFields:
         quantization=arguments.quantization,
         availability=AVAILABILITY_BY_WORD[arguments.availability],
         state=STATE_BY_WORD[arguments.state],
-        order_by=ORDER_BY_SORT[arguments.sort],
+        order_by=(REVERSED_ORDER_BY_SORT if arguments.reverse else ORDER_BY_SORT)[arguments.sort],
     )
     if arguments.min_context is not None:
         filters["min_context_length"] = arguments.min_context

@@ -9,6 +9,7 @@ import dev.togetherchat.v1.Delta;
 import dev.togetherchat.v1.FunctionCall;
 import dev.togetherchat.v1.Logprobs;
 import dev.togetherchat.v1.Message;
+import dev.togetherchat.v1.ReasoningField;
 import dev.togetherchat.v1.Role;
 import dev.togetherchat.v1.Started;
 import dev.togetherchat.v1.StreamCompleteResponse;
@@ -22,7 +23,8 @@ import java.util.TreeMap;
  *
  * <p>The contract documents the rules at {@code ChatService.StreamComplete}: text is appended to text, and a tool
  * call's arguments to the arguments of the call with the same index. Each choice is collected separately, and unknown
- * events are ignored. Use an accumulator from one thread at a time.
+ * events are ignored. The service numbers the tool calls of a response, so their indexes are trusted and never changed.
+ * Use an accumulator from one thread at a time.
  */
 public final class Accumulator {
     private final SortedMap<Integer, ChoiceParts> choices = new TreeMap<>();
@@ -72,6 +74,9 @@ public final class Accumulator {
             if (completed.hasUsage()) {
                 response.setUsage(completed.getUsage());
             }
+            if (completed.hasTimings()) {
+                response.setTimings(completed.getTimings());
+            }
         }
         return response.build();
     }
@@ -84,15 +89,15 @@ public final class Accumulator {
         private final StringBuilder text = new StringBuilder();
         private final StringBuilder reasoning = new StringBuilder();
         private final SortedMap<Integer, ToolCallParts> toolCalls = new TreeMap<>();
-        // The number, not the enum: a later version of the contract may add roles.
+        // The numbers, not the enums: a later version of the contract may add values.
         private int role = Role.ROLE_ASSISTANT_VALUE;
-        private String reasoningKey = "";
+        private int reasoningField = ReasoningField.REASONING_FIELD_UNSPECIFIED_VALUE;
         private Logprobs.Builder logprobs;
         private ChoiceFinished finished;
 
         void add(Delta delta) {
             role = delta.getRoleValue() == 0 ? role : delta.getRoleValue();
-            reasoningKey = delta.getReasoningKey().isEmpty() ? reasoningKey : delta.getReasoningKey();
+            reasoningField = delta.getReasoningFieldValue() == 0 ? reasoningField : delta.getReasoningFieldValue();
             text.append(delta.getText());
             reasoning.append(delta.getReasoning());
             for (ToolCallDelta piece : delta.getToolCallsList()) {
@@ -123,7 +128,7 @@ public final class Accumulator {
             Message.Builder message = Message.newBuilder()
                     .setRoleValue(role)
                     .setReasoning(reasoning.toString())
-                    .setReasoningKey(reasoningKey);
+                    .setReasoningFieldValue(reasoningField);
             if (!text.isEmpty()) {
                 message.addContent(ContentPart.newBuilder().setText(text.toString()));
             }

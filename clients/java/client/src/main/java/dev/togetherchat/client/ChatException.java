@@ -78,6 +78,11 @@ public final class ChatException extends RuntimeException {
         return details.limits();
     }
 
+    /** The resource that the failure is about: the model if the reason is MODEL_NOT_FOUND. Else empty. */
+    public String resourceName() {
+        return details.resourceName();
+    }
+
     /** Facts such as {@code upstreamHttpStatus}, {@code upstreamErrorCode}, {@code model}, {@code phase}. */
     public Map<String, String> metadata() {
         return details.metadata();

@@ -8,6 +8,7 @@ import com.google.rpc.ErrorInfo;
 import com.google.rpc.PreconditionFailure;
 import com.google.rpc.QuotaFailure;
 import com.google.rpc.RequestInfo;
+import com.google.rpc.ResourceInfo;
 import com.google.rpc.RetryInfo;
 import io.grpc.Metadata;
 import io.grpc.StatusRuntimeException;
@@ -28,6 +29,7 @@ record ErrorDetails(
         Duration retryAfter,
         List<Violation> violations,
         List<Violation> limits,
+        String resourceName,
         Map<String, String> metadata) {
 
     private static final String DOMAIN = "togetherchat";
@@ -37,7 +39,7 @@ record ErrorDetails(
 
     /** Returns the details of a failure for which the service sent none. */
     static ErrorDetails withoutDetails(String reason, String requestId) {
-        return new ErrorDetails(reason, requestId, null, null, List.of(), List.of(), Map.of());
+        return new ErrorDetails(reason, requestId, null, null, List.of(), List.of(), "", Map.of());
     }
 
     /** Reads the details of a failed call. Parts that are missing or cannot be parsed stay empty. */
@@ -60,6 +62,9 @@ record ErrorDetails(
                         .map(ErrorDetails::quotaViolations)
                         .or(() -> packed.find(PreconditionFailure.class).map(ErrorDetails::preconditionViolations))
                         .orElse(List.of()),
+                packed.find(ResourceInfo.class)
+                        .map(ResourceInfo::getResourceName)
+                        .orElse(""),
                 info.map(ErrorInfo::getMetadataMap).map(Map::copyOf).orElse(Map.of()));
     }
 

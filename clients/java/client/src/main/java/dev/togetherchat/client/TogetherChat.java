@@ -3,6 +3,8 @@ package dev.togetherchat.client;
 import dev.togetherchat.v1.ChatServiceGrpc;
 import dev.togetherchat.v1.CompleteRequest;
 import dev.togetherchat.v1.CompleteResponse;
+import dev.togetherchat.v1.GetModelRequest;
+import dev.togetherchat.v1.GetModelResponse;
 import dev.togetherchat.v1.ListModelsRequest;
 import dev.togetherchat.v1.ListModelsResponse;
 import dev.togetherchat.v1.Model;
@@ -123,6 +125,25 @@ public final class TogetherChat implements AutoCloseable {
     /** Iterates over every model that matches the filters. Each page is requested when the previous one is consumed. */
     public Iterable<Model> models(ListModelsRequest filters) {
         return () -> new ModelPages(this::listModels, filters);
+    }
+
+    /** Returns one model by its id or an alias. For an unknown id, the exception's resource name is the id. */
+    public GetModelResponse getModel(String id) {
+        return getModel(id, CallSettings.DEFAULT);
+    }
+
+    /** Returns one model by its id or an alias. For an unknown id, the exception's resource name is the id. */
+    public GetModelResponse getModel(String id, CallSettings settings) {
+        return open(ChatServiceGrpc.getGetModelMethod(), settings).await(getModelRequest(id));
+    }
+
+    /** Returns a future of one model by its id or an alias. */
+    public CompletableFuture<GetModelResponse> getModelAsync(String id, CallSettings settings) {
+        return open(ChatServiceGrpc.getGetModelMethod(), settings).async(getModelRequest(id));
+    }
+
+    private static GetModelRequest getModelRequest(String id) {
+        return GetModelRequest.newBuilder().setId(id).build();
     }
 
     /**

@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.google.protobuf.Duration;
 import com.google.protobuf.Timestamp;
 import dev.togetherchat.v1.Choice;
 import dev.togetherchat.v1.ChoiceFinished;
@@ -20,9 +21,11 @@ import dev.togetherchat.v1.FinishReason;
 import dev.togetherchat.v1.FunctionCall;
 import dev.togetherchat.v1.Logprobs;
 import dev.togetherchat.v1.Message;
+import dev.togetherchat.v1.ReasoningField;
 import dev.togetherchat.v1.Role;
 import dev.togetherchat.v1.Started;
 import dev.togetherchat.v1.StreamCompleteResponse;
+import dev.togetherchat.v1.Timings;
 import dev.togetherchat.v1.TokenLogprob;
 import dev.togetherchat.v1.ToolCall;
 import dev.togetherchat.v1.ToolCallDelta;
@@ -62,6 +65,9 @@ class AccumulatorTest {
         Timestamp created = Timestamp.newBuilder().setSeconds(1_700_000_000).build();
         Usage usage = Usage.newBuilder().setPromptTokens(1).setTotalTokens(3).build();
         Warning warning = Warning.newBuilder().setMessage("w").build();
+        Timings timings = Timings.newBuilder()
+                .setTotalDuration(Duration.newBuilder().setSeconds(2).setNanos(500_000_000))
+                .build();
         CompleteResponse response = accumulate(List.of(
                 StreamCompleteResponse.newBuilder()
                         .setStarted(Started.newBuilder()
@@ -73,7 +79,7 @@ class AccumulatorTest {
                 delta(Delta.newBuilder()
                         .setRole(Role.ROLE_ASSISTANT)
                         .setReasoning("Hm")
-                        .setReasoningKey("reasoning_content")),
+                        .setReasoningField(ReasoningField.REASONING_FIELD_REASONING_CONTENT)),
                 delta(Delta.newBuilder().setText("Hel").setLogprobs(tokens("Hel"))),
                 delta(Delta.newBuilder().setText("lo").setLogprobs(tokens("lo"))),
                 StreamCompleteResponse.newBuilder()
@@ -86,13 +92,14 @@ class AccumulatorTest {
                         .setCompleted(Completed.newBuilder()
                                 .setUsage(usage)
                                 .addWarnings(warning)
-                                .setAttempts(2))
+                                .setAttempts(2)
+                                .setTimings(timings))
                         .build()));
         Message.Builder message = Message.newBuilder()
                 .setRole(Role.ROLE_ASSISTANT)
                 .addContent(ContentPart.newBuilder().setText("Hello"))
                 .setReasoning("Hm")
-                .setReasoningKey("reasoning_content");
+                .setReasoningField(ReasoningField.REASONING_FIELD_REASONING_CONTENT);
         CompleteResponse expected = CompleteResponse.newBuilder()
                 .setId("chat-1")
                 .setModel("m")
@@ -107,6 +114,7 @@ class AccumulatorTest {
                 .setUsage(usage)
                 .addWarnings(warning)
                 .setAttempts(2)
+                .setTimings(timings)
                 .build();
         assertEquals(expected, response);
     }
@@ -168,6 +176,16 @@ class AccumulatorTest {
         assertEquals(expected, accumulate(events).getChoices(0).getMessage().getToolCallsList());
     }
 
+    /** The index alone identifies a tool call: the accumulator does not number calls itself. */
+    @Test
+    void theIndexAloneIdentifiesAToolCall() {
+        Delta.Builder both = Delta.newBuilder()
+                .addToolCalls(ToolCallDelta.newBuilder().setIndex(4).setId("same").setName("f").setArguments("1"))
+                .addToolCalls(ToolCallDelta.newBuilder().setIndex(2).setId("same").setName("f").setArguments("2"));
+        List<ToolCall> expected = List.of(call("same", "f", "2"), call("same", "f", "1"));
+        assertEquals(expected, accumulate(List.of(delta(both))).getChoices(0).getMessage().getToolCallsList());
+    }
+
     /** Reading a response in the middle of a stream does not affect later events. */
     @Test
     void aResponseCanBeReadInTheMiddle() {
@@ -180,15 +198,16 @@ class AccumulatorTest {
         assertEquals("Hello", Messages.textOf(accumulator.response()));
     }
 
-    /** An unknown role and an unknown finish reason keep their numbers. */
+    /** An unknown role, reasoning field and finish reason keep their numbers. */
     @Test
     void unknownEnumValuesAreKept() {
         CompleteResponse response = accumulate(List.of(
-                delta(Delta.newBuilder().setRoleValue(77)),
+                delta(Delta.newBuilder().setRoleValue(77).setReasoningFieldValue(76)),
                 StreamCompleteResponse.newBuilder()
                         .setChoiceFinished(ChoiceFinished.newBuilder().setFinishReasonValue(78))
                         .build()));
         assertEquals(77, response.getChoices(0).getMessage().getRoleValue());
+        assertEquals(76, response.getChoices(0).getMessage().getReasoningFieldValue());
         assertEquals(78, response.getChoices(0).getFinishReasonValue());
     }
 
@@ -227,7 +246,10 @@ class AccumulatorTest {
         Message.Builder message = Message.newBuilder()
                 .setRole(Role.ROLE_ASSISTANT)
                 .setReasoning(reasoning)
-                .setReasoningKey(reasoning.isEmpty() ? "" : "reasoning");
+                .setReasoningField(
+                        reasoning.isEmpty()
+                                ? ReasoningField.REASONING_FIELD_UNSPECIFIED
+                                : ReasoningField.REASONING_FIELD_REASONING);
         if (!text.isEmpty()) {
             message.addContent(ContentPart.newBuilder().setText(text));
         }
@@ -256,7 +278,7 @@ class AccumulatorTest {
         deltas.add(Delta.newBuilder().setRole(message.getRole()));
         cut(random, message.getReasoning())
                 .forEach(piece -> deltas.add(
-                        Delta.newBuilder().setReasoning(piece).setReasoningKey(message.getReasoningKey())));
+                        Delta.newBuilder().setReasoning(piece).setReasoningField(message.getReasoningField())));
         cut(random, Messages.textOf(message))
                 .forEach(piece -> deltas.add(Delta.newBuilder().setText(piece)));
         for (int index = 0; index < message.getToolCallsCount(); index++) {

@@ -9,6 +9,7 @@ import com.google.rpc.BadRequest;
 import com.google.rpc.ErrorInfo;
 import com.google.rpc.QuotaFailure;
 import com.google.rpc.RequestInfo;
+import com.google.rpc.ResourceInfo;
 import com.google.rpc.RetryInfo;
 import io.grpc.Metadata;
 import io.grpc.Status;
@@ -71,6 +72,10 @@ class ChatExceptionTest {
                                 .addViolations(QuotaFailure.Violation.newBuilder()
                                         .setSubject("requests")
                                         .setDescription("10 a second"))
+                                .build(),
+                        ResourceInfo.newBuilder()
+                                .setResourceType("model")
+                                .setResourceName("a/b")
                                 .build()),
                 "x-error-retryable",
                 "true"));
@@ -81,6 +86,7 @@ class ChatExceptionTest {
         assertEquals(Optional.of(true), failed.retryable());
         assertEquals(Optional.of(Duration.ofMillis(1250)), failed.retryAfter());
         assertEquals(List.of(new Violation("requests", "10 a second")), failed.limits());
+        assertEquals("a/b", failed.resourceName());
         assertEquals(Map.of("upstreamHttpStatus", "429"), failed.metadata());
         assertEquals(List.of(), failed.violations());
         assertEquals(Optional.empty(), failed.partial());

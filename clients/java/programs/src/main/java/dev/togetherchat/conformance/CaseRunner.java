@@ -5,6 +5,7 @@ import dev.togetherchat.client.ChatException;
 import dev.togetherchat.client.CompletionStream;
 import dev.togetherchat.client.TogetherChat;
 import dev.togetherchat.v1.CompleteRequest;
+import dev.togetherchat.v1.GetModelRequest;
 import dev.togetherchat.v1.ListModelsRequest;
 import dev.togetherchat.v1.StreamCompleteResponse;
 import java.util.Iterator;
@@ -49,6 +50,8 @@ final class CaseRunner {
                 case "StreamComplete" -> stream();
                 case "ListModels" -> observation.response(chat.listModels(
                         testCase.request(ListModelsRequest.newBuilder()).build(), testCase.settings()));
+                case "GetModel" -> observation.response(chat.getModel(
+                        testCase.request(GetModelRequest.newBuilder()).getId(), testCase.settings()));
                 default -> throw new IllegalArgumentException("unknown call: " + testCase.call());
             }
         } catch (ChatException failed) {

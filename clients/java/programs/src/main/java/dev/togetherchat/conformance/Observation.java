@@ -26,6 +26,7 @@ final class Observation {
         json.addProperty("retryable", false);
         json.add("retry_after_ms", JsonNull.INSTANCE);
         json.add("violations", new JsonArray());
+        json.addProperty("resource_name", "");
         json.add("error_metadata", new JsonObject());
         json.addProperty("events", 0);
         json.add("response", JsonNull.INSTANCE);
@@ -56,6 +57,7 @@ final class Observation {
         failure.retryAfter().ifPresent(wait -> json.addProperty("retry_after_ms", wait.toMillis()));
         JsonArray violations = json.getAsJsonArray("violations");
         failure.violations().forEach(violation -> violations.add(pair(violation)));
+        json.addProperty("resource_name", failure.resourceName());
         JsonObject metadata = json.getAsJsonObject("error_metadata");
         failure.metadata().forEach(metadata::addProperty);
         failure.partial().ifPresent(this::response);

@@ -29,7 +29,10 @@ final class RealService implements AutoCloseable {
                 .start(SANDBOX, Map.of(), "togetherchat_sandbox", "--listen", "127.0.0.1:0", "--tokens-per-second", "0")
                 .group(1);
         Map<String, String> provider = Map.of("TOGETHER_BASE_URL", sandbox + "/v1", "TOGETHER_API_KEY", "simulated");
-        String[] command = {"togetherchat_server", "--grpc-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"};
+        // The catalog makes the list of models longer than a page.
+        String[] command = {
+            "togetherchat_server", "--grpc-listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--model-catalog=on"
+        };
         address = processes.start(SERVING, provider, command).group(1);
     }
 

@@ -21,6 +21,7 @@ import dev.togetherchat.examples.Stream;
 import dev.togetherchat.examples.Tools;
 import dev.togetherchat.v1.CompleteRequest;
 import dev.togetherchat.v1.CompleteResponse;
+import dev.togetherchat.v1.GetModelResponse;
 import dev.togetherchat.v1.ListModelsRequest;
 import dev.togetherchat.v1.Model;
 import io.grpc.Status;
@@ -207,6 +208,33 @@ class RealServiceTest {
         assertEquals(total, ids.size());
     }
 
+    /** One model is returned by its id, also as a future. */
+    @Test
+    void oneModelIsReturnedByItsId() {
+        GetModelResponse found = chat.getModel(MODEL);
+        assertEquals(MODEL, found.getModel().getId());
+        assertEquals(
+                found.getModel(),
+                chat.getModelAsync(MODEL, CallSettings.DEFAULT).join().getModel());
+    }
+
+    /** The exception about an unknown model has its name. */
+    @Test
+    void anUnknownModelIsNotFoundByItsName() {
+        ChatException failed = assertThrows(ChatException.class, () -> chat.getModel("no/such"));
+        assertEquals(Status.Code.NOT_FOUND, failed.code());
+        assertEquals("MODEL_NOT_FOUND", failed.reason());
+        assertEquals("no/such", failed.resourceName());
+    }
+
+    /** A seed is unsigned: the largest is the number -1 of a long. */
+    @Test
+    void aSeedIsUnsigned() {
+        CompleteRequest request = request(MODEL, user("Hi")).setSeed(-1L).build();
+        long seed = chat.complete(request).getChoices(0).getSeed();
+        assertEquals("18446744073709551615", Long.toUnsignedString(seed));
+    }
+
     /** The service reports SERVING. */
     @Test
     void theServiceIsHealthy() {
@@ -276,8 +304,10 @@ class RealServiceTest {
     }
 
     private static CompleteResponse withoutTheClock(CompleteResponse response) {
-        CompleteResponse.Builder copy = response.toBuilder().clearId().clearCreateTime();
-        copy.getUsageBuilder().clearTimings();
-        return copy.build();
+        return response.toBuilder()
+                .clearId()
+                .clearCreateTime()
+                .clearTimings()
+                .build();
     }
 }
