@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import io
 import itertools
+import logging
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -20,12 +21,13 @@ from typing import Any, Final
 
 import orjson
 
+from togetherchat_server.config import LogFormat
 from togetherchat_server.domain.call import Call
 from togetherchat_server.domain.reasons import Reason
 from togetherchat_server.domain.trace_context import SAMPLED, SpanContext
 from togetherchat_server.telemetry.call_record import CallRecord
-from togetherchat_server.telemetry.log import CallLog, LogFormat, logger_of
-from togetherchat_server.telemetry.log_writer import LogWriter
+from togetherchat_server.telemetry.log import CallLog, formatter
+from togetherchat_server.telemetry.log_writer import Format, LogEntry, LogWriter
 from togetherchat_server.telemetry.metrics.collector import MetricsCollector, ProcessInfo
 from togetherchat_server.telemetry.metrics.exposition import exposition
 from togetherchat_server.telemetry.semconv import ListenerAttributes
@@ -93,15 +95,15 @@ def counting() -> float:
 
 def log_line(log_format: LogFormat) -> float:
     """Include the CPU time of the thread that writes."""
-    with writing() as writer:
-        log = CallLog(logger_of(writer, log_format))
+    with writing(formatter(log_format, terminal=False)) as writer:
+        log = CallLog(writer)
         return microseconds(lambda: log(RECORD), 5_000)
 
 
 def line_without_structlog() -> float:
     names = [field.name for field in fields(RECORD)]
 
-    def text() -> str:
+    def text(_entry: LogEntry) -> str:
         values: dict[str, object] = {}
         for name in names:
             value: object = getattr(RECORD, name)
@@ -109,13 +111,13 @@ def line_without_structlog() -> float:
                 values[name] = round(value, 4) if isinstance(value, float) else value
         return orjson.dumps(values).decode()
 
-    with writing() as writer:
-        return microseconds(lambda: writer.write(text()), 5_000)
+    with writing(text) as writer:
+        return microseconds(lambda: writer.write(LogEntry(level=logging.INFO)), 5_000)
 
 
 @contextmanager
-def writing() -> Generator[LogWriter]:
-    writer = LogWriter(io.StringIO(), lines_max=10**9)
+def writing(line_of: Format) -> Generator[LogWriter]:
+    writer = LogWriter(io.StringIO(), line_of, lines_max=10**9)
     yield writer
     writer.close()
 

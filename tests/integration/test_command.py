@@ -67,7 +67,8 @@ async def failed_start(arguments, environment):
 
 async def test_the_sandbox_serves_on_free_ports_and_exits_on_sigterm():
     """The banner names the addresses, calls and pages work there, and SIGTERM ends the process at once."""
-    async with serving("--sandbox", "--sandbox-tokens-per-second", "0") as (command, chat, addresses):
+    arguments = ("--sandbox", "--sandbox-tokens-per-second", "0", "--log-format", "text")
+    async with serving(*arguments) as (command, chat, addresses):
         _, health, admin = addresses
         answer = await chat.Complete(request(model=SANDBOX_MODEL))
         pages = {path: await get_page(admin, path) for path in ("/healthz", "/readyz", "/version", "/other")}

@@ -317,7 +317,7 @@ async def test_unusable_files_stop_the_start_with_one_line(folder, pairs):
 async def test_the_banner_has_commands_that_work_over_tls(folder):
     """A client needs the authority, and a certificate if one is required."""
     arguments = ("--http-listen", "127.0.0.1:0", "--sandbox", *folder.flags(mutual=True))
-    async with running_command(*FREE_PORTS, *arguments) as command:
+    async with running_command(*FREE_PORTS, *arguments, "--log-format", "text") as command:
         banner = await command.wait_for_line("SERVING: ")
         await command.wait_for_line("curl --cacert")
         command.signal(signal.SIGTERM)

@@ -1,8 +1,7 @@
 """Call records with every field, for tests of their output."""
 
-from dataclasses import dataclass, field
-
 from togetherchat_server.telemetry.call_record import CallRecord
+from togetherchat_server.telemetry.log import formatter
 
 
 def record(**changed):
@@ -32,14 +31,12 @@ def record(**changed):
     )
 
 
-@dataclass
 class Lines:
-    """A writer that keeps its lines."""
+    """A writer that formats entries at once and keeps the lines."""
 
-    terminal: bool = False
-    lines: list = field(default_factory=list)
+    def __init__(self, log_format, *, terminal=False):
+        self.lines = []
+        self._line_of = formatter(log_format, terminal=terminal)
 
-    def write(self, line):
-        self.lines.append(line)
-
-    debug = info = warning = error = critical = write
+    def write(self, entry):
+        self.lines.append(self._line_of(entry))

@@ -12,7 +12,7 @@ import pytest
 from support.records import Lines, record
 from togetherchat_server.domain.reasons import Blame, Reason
 from togetherchat_server.telemetry.call_record import CallRecord
-from togetherchat_server.telemetry.log import CallLog, logger_of
+from togetherchat_server.telemetry.log import CallLog
 from togetherchat_server.telemetry.metrics.definitions import DEFINITIONS
 
 ROOT = Path(__file__).parents[2]
@@ -185,7 +185,7 @@ def test_the_text_line_on_the_page_is_that_of_the_same_call():
     record_fields = {
         name: value for name, value in json.loads(line).items() if name not in {"event", "level"}
     }
-    lines = Lines()
-    CallLog(logger_of(lines, "text"))(record(**record_fields))
+    lines = Lines("text")
+    CallLog(lines)(record(**record_fields))
 
     assert lines.lines == re.findall(r"^\[info +\] .*$", PAGE, re.MULTILINE)

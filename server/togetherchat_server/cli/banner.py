@@ -30,12 +30,13 @@ def banner(
     version: str,
     provider_url: str,
     addresses: "BoundAddresses | FleetAddresses",
+    terminal: bool,
 ) -> str:
-    """Return the SERVING line and, unless the log is JSON, commands to try."""
+    """Return the SERVING line and, on a `terminal` without a JSON log, commands to try."""
     settings = configuration.settings
     source = "completions from " if configuration.provider else "simulated completions from "
     line = f"togetherchat {version} SERVING: " + ", ".join([*listeners, source + provider_url])
-    if settings.log_format == "json":
+    if settings.log_format_on(terminal=terminal) == "json":
         return line
     curl = _curl_example(addresses.http, settings) if addresses.http else ""
     console = f"\n  {_scheme(settings)}://{addresses.http}/ in a browser" if settings.console else ""

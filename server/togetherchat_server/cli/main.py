@@ -174,9 +174,15 @@ def _print_banner(
     *,
     provider_url: str,
 ) -> None:
-    _print(
-        banner(configuration, listeners, version=_version(), provider_url=provider_url, addresses=addresses)
+    text = banner(
+        configuration,
+        listeners,
+        version=_version(),
+        provider_url=provider_url,
+        addresses=addresses,
+        terminal=sys.stderr.isatty(),
     )
+    _print(text)
 
 
 def _print_error(text: str) -> None:

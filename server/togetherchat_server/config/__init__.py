@@ -2,13 +2,14 @@
 
 from togetherchat_server.config.exposure import LOOPBACK_HOSTS, exposure_warnings, is_loopback
 from togetherchat_server.config.provider import ProviderConfig, is_together
-from togetherchat_server.config.settings import Settings, SettingsError
+from togetherchat_server.config.settings import LogFormat, Settings, SettingsError
 from togetherchat_server.config.sources import Configuration, flag_parser, read_configuration
 from togetherchat_server.config.tls import load_certificates
 
 __all__ = [
     "LOOPBACK_HOSTS",
     "Configuration",
+    "LogFormat",
     "ProviderConfig",
     "Settings",
     "SettingsError",

@@ -23,6 +23,8 @@ from togetherchat_server.config.types import (
     Workers,
 )
 
+LogFormat = Literal["json", "text"]
+
 
 @final
 class SettingsError(Exception):
@@ -102,8 +104,10 @@ class Settings(BaseModel):
         description="How long a call waits for Redis before the limits are counted on this machine only.",
     )
     reflection: bool = Field(True, description="Serve gRPC reflection, which grpcurl and similar tools use.")
-    log_format: Literal["json", "text"] = Field(
-        "text", description="Format of the log lines on standard error, one line per call."
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto",
+        description="Format of the log on standard error, one line per call: json, text, or auto (text on a "
+        "terminal, else json).",
     )
     traces: Traces = Field(
         None,
@@ -196,3 +200,9 @@ class Settings(BaseModel):
     drain_timeout_s: NonNegativeSeconds = Field(
         30.0, description="How long calls in flight may finish after the drain delay."
     )
+
+    def log_format_on(self, *, terminal: bool) -> LogFormat:
+        """Return the format of the log, which depends on whether standard error is a terminal."""
+        if self.log_format == "auto":
+            return "text" if terminal else "json"
+        return self.log_format

@@ -14,7 +14,7 @@ from typing import Final, TextIO, final
 from togetherchat_server.config import Configuration
 from togetherchat_server.telemetry.admin import Admin, pages
 from togetherchat_server.telemetry.call_record import Sink, Spans
-from togetherchat_server.telemetry.log import CallLog, LogHandler, attach, logger_of
+from togetherchat_server.telemetry.log import CallLog, LogHandler, attach, formatter
 from togetherchat_server.telemetry.log_writer import LogWriter
 from togetherchat_server.telemetry.metrics import definitions as names
 from togetherchat_server.telemetry.metrics.collector import MetricsCollector, ProcessInfo
@@ -61,13 +61,15 @@ class Observability:
 
     def open_log(self) -> Sink:
         """Start the log; return the sink that writes a line per call."""
-        writer = LogWriter(self._environment.log)
+        stream = self._environment.log
+        terminal = stream.isatty()
+        log_format = self._settings.log_format_on(terminal=terminal)
+        writer = LogWriter(stream, formatter(log_format, terminal=terminal))
         self.metrics.counters[names.LOG_LINES_DROPPED,] = lambda: writer.dropped
         self._resources.callback(writer.close)
-        logger = logger_of(writer, self._settings.log_format)
-        self._resources.callback(attach(LogHandler(logger)))
+        self._resources.callback(attach(LogHandler(writer)))
         self._log_certificate()
-        return CallLog(logger)
+        return CallLog(writer)
 
     def sinks(self, log: Sink, *, models: Container[str]) -> tuple[Sink, ...]:
         """Return the sinks of call records. Only `models` appear by name in metrics."""

@@ -30,7 +30,7 @@ from togetherchat_server.supervisor.fleet_metrics import FleetMetrics
 from togetherchat_server.supervisor.port_reservation import PortReservation
 from togetherchat_server.supervisor.worker_process import WorkerProcess, describe_start_error
 from togetherchat_server.telemetry.admin import Admin, Page, Pages, pages
-from togetherchat_server.telemetry.log import LogHandler, attach, logger_of
+from togetherchat_server.telemetry.log import LogHandler, attach, formatter
 from togetherchat_server.telemetry.log_writer import LogWriter
 from togetherchat_server.telemetry.metrics import definitions as names
 from togetherchat_server.telemetry.metrics.definitions import Key
@@ -254,9 +254,12 @@ class Supervisor:
             self._resources.callback(os.close, self._quota_store_fd)
 
     def _open_log(self) -> None:
-        writer = LogWriter(self._options.log)
+        stream = self._options.log
+        terminal = stream.isatty()
+        log_format = self._options.settings.log_format_on(terminal=terminal)
+        writer = LogWriter(stream, formatter(log_format, terminal=terminal))
         self._resources.callback(writer.close)
-        self._resources.callback(attach(LogHandler(logger_of(writer, self._options.settings.log_format))))
+        self._resources.callback(attach(LogHandler(writer)))
 
     def _snapshot(self) -> Snapshot:
         states = Counter(

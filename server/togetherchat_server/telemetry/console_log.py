@@ -15,7 +15,6 @@ from structlog.typing import EventDict
 
 from togetherchat_server.domain.reasons import sanitise
 from togetherchat_server.telemetry.call_record import CallRecord
-from togetherchat_server.telemetry.log_writer import LogWriter
 
 VALUE_CHARACTERS_MAX: Final = 200
 MESSAGE_CHARACTERS_MAX: Final = 2000
@@ -24,12 +23,12 @@ DURATION_WIDTH: Final = 8
 CODE_WIDTH: Final = len("UNAVAILABLE")
 
 
-def use_colours(writer: LogWriter) -> bool:
-    """Return whether to colour lines: on a terminal, unless NO_COLOR is set (https://no-color.org)."""
-    return writer.terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+def colours_wanted() -> bool:
+    """Return whether to colour lines on a terminal: unless NO_COLOR is set (https://no-color.org)."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def record_columns(_logger: LogWriter, level: str, line: EventDict) -> EventDict:
+def record_columns(_logger: object, level: str, line: EventDict) -> EventDict:
     """Return the values of a record's line, or of a message that is not about a call."""
     record = line.pop("record", None)
     if not isinstance(record, CallRecord):

@@ -1,7 +1,8 @@
 """Writes one log line per call, through structlog. Lines never hold prompts, completions or keys.
 
-structlog's loggers write where they are called, which here is the event loop. So the logger wraps
-a queue, `LogWriter`. structlog's global configuration is neither read nor set.
+An entry is queued where it occurs, which is mostly the event loop. `LogWriter`'s thread formats and
+writes it, so that neither a slow reader nor the formatting delays a token. structlog's global
+configuration is neither read nor set.
 
 Messages of libraries take the same way. By default Python writes their warnings to standard error
 from wherever they are raised, and gRPC's contain what callers sent: a header with a byte that is
@@ -15,39 +16,38 @@ import traceback
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import PurePath
-from typing import Final, Literal, final
+from typing import Final, final
 
 import orjson
 import structlog
 from structlog.processors import JSONRenderer, add_log_level
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
+from togetherchat_server.config import LogFormat
 from togetherchat_server.domain.reasons import Reason
 from togetherchat_server.telemetry import console_log
 from togetherchat_server.telemetry.call_record import CallRecord
-from togetherchat_server.telemetry.log_writer import LogWriter
+from togetherchat_server.telemetry.log_writer import EntryWriter, Format, LogEntry
 
 OURS: Final = "togetherchat_server"
 LIBRARIES: Final = ("grpc", "asyncio", "httpx", "uvicorn")
-
-LogFormat = Literal["json", "text"]
 
 _RATE_LIMITS: Final = "rate_limits"
 _FIELDS: Final = tuple(field.name for field in fields(CallRecord) if field.name != _RATE_LIMITS)
 _OPERATOR_ACTS: Final = frozenset(reason for reason in Reason if reason.row.operator_acts)
 
 
-def logger_of(writer: LogWriter, log_format: LogFormat) -> FilteringBoundLogger:
-    """Return a logger that writes its lines to `writer`."""
+def formatter(log_format: LogFormat, *, terminal: bool) -> Format:
+    """Return the function that formats an entry as one line; on a `terminal` with colours."""
     processors: dict[LogFormat, tuple[Processor, ...]] = {
         "json": (_record_fields, JSONRenderer(serializer=_json)),
         "text": (
             console_log.record_columns,
-            console_log.renderer(colours=console_log.use_colours(writer)),
+            console_log.renderer(colours=terminal and console_log.colours_wanted()),
         ),
     }
     proxy: FilteringBoundLogger = structlog.wrap_logger(
-        writer,
+        structlog.ReturnLogger(),
         processors=(add_log_level, *processors[log_format]),
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         context_class=dict,
@@ -56,36 +56,41 @@ def logger_of(writer: LogWriter, log_format: LogFormat) -> FilteringBoundLogger:
         event="",
         level="",
     )
-    return proxy.bind()
+    logger = proxy.bind()
+
+    def formatted(entry: LogEntry) -> str:
+        # A record is passed as one object. As keywords its fields would be copied three times on the
+        # way to the first processor, which was half of the cost of a line.
+        if entry.record is not None:
+            return logger.log(entry.level, "call", record=entry.record)
+        return logger.log(entry.level, "log", message=entry.message)
+
+    return formatted
 
 
 @final
 class CallLog:
-    """The sink of call records.
+    """The sink of call records."""
 
-    A record is passed as one object. As keywords its fields would be copied three times on the way
-    to the first processor, which was half of the cost of a line.
-    """
-
-    def __init__(self, logger: FilteringBoundLogger) -> None:
-        self._logger = logger
+    def __init__(self, writer: EntryWriter) -> None:
+        self._writer = writer
 
     def __call__(self, record: CallRecord) -> None:
         level = logging.ERROR if record.reason in _OPERATOR_ACTS else logging.INFO
-        self._logger.log(level, "call", record=record)
+        self._writer.write(LogEntry(level=level, record=record))
 
 
 @final
 class LogHandler(logging.Handler):
-    """Passes the messages of the service and of its libraries to the same logger."""
+    """Passes the messages of the service and of its libraries to the same writer."""
 
-    def __init__(self, logger: FilteringBoundLogger) -> None:
+    def __init__(self, writer: EntryWriter) -> None:
         super().__init__()
-        self._logger = logger
+        self._writer = writer
 
     def emit(self, record: logging.LogRecord) -> None:
         level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)
-        self._logger.log(level, "log", message=_message(record))
+        self._writer.write(LogEntry(level=level, message=_message(record)))
 
 
 def attach(handler: logging.Handler) -> Callable[[], None]:
@@ -119,7 +124,7 @@ def _location(error: BaseException) -> str:
     return f"{type(error).__name__} in {' > '.join(frames)}"
 
 
-def _record_fields(_logger: LogWriter, _level: str, line: EventDict) -> EventDict:
+def _record_fields(_logger: object, _level: str, line: EventDict) -> EventDict:
     """Replace a record by its fields, without those that are empty."""
     record = line.pop("record", None)
     if not isinstance(record, CallRecord):

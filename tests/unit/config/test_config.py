@@ -368,3 +368,17 @@ def test_the_console_needs_the_http_listener():
     """The console is a page of that listener."""
     assert "--http-listen" in problem("--console", "--sandbox")
     assert read("--console", "--http-listen", "127.0.0.1:3000", "--sandbox").settings.console
+
+
+@pytest.mark.parametrize(
+    ("log_format", "terminal", "expected"),
+    [
+        ("auto", True, "text"),
+        ("auto", False, "json"),
+        ("text", False, "text"),
+        ("json", True, "json"),
+    ],
+)
+def test_the_log_is_text_only_for_people(log_format, terminal, expected):
+    """By default: text on a terminal, JSON in a file or a pipe."""
+    assert expected == Settings(log_format=log_format).log_format_on(terminal=terminal)

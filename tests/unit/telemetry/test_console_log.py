@@ -1,13 +1,10 @@
 import logging
-import os
-import pty
 import re
 
 import pytest
 
 from support.records import Lines, record
-from togetherchat_server.telemetry.log import CallLog, LogHandler, logger_of
-from togetherchat_server.telemetry.log_writer import LogWriter
+from togetherchat_server.telemetry.log import CallLog, LogHandler
 
 ESCAPE = "\x1b"
 STYLES = re.compile(r"\x1b\[\d*m")
@@ -22,15 +19,15 @@ def environment(monkeypatch):
 
 
 def line_of(*, terminal=False, **changed):
-    lines = Lines(terminal=terminal)
-    CallLog(logger_of(lines, "text"))(record(**changed))
+    lines = Lines("text", terminal=terminal)
+    CallLog(lines)(record(**changed))
     (line,) = lines.lines
     return line
 
 
 def message(text):
-    lines = Lines()
-    handler = LogHandler(logger_of(lines, "text"))
+    lines = Lines("text")
+    handler = LogHandler(lines)
     handler.emit(logging.LogRecord("togetherchat_server.runtime.app", logging.WARNING, "", 0, text, (), None))
     (line,) = lines.lines
     return line
@@ -132,16 +129,3 @@ def test_only_terminals_get_colours(environment, terminal, variables, coloured):
 
     assert coloured is (ESCAPE in line)
     assert line_of() == STYLES.sub("", line)
-
-
-def test_a_writer_knows_whether_its_stream_is_a_terminal(tmp_path):
-    """As the operating system says."""
-    near, far = pty.openpty()
-    with os.fdopen(near), os.fdopen(far, "w") as terminal, (tmp_path / "log").open("w") as file:
-        found = []
-        for stream in (terminal, file):
-            writer = LogWriter(stream)
-            found.append(writer.terminal)
-            writer.close()
-
-    assert [True, False] == found

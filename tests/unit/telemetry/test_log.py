@@ -5,22 +5,22 @@ import pytest
 import structlog
 
 from support.records import Lines, record
-from togetherchat_server.telemetry.log import CallLog, LogHandler, attach, logger_of
+from togetherchat_server.telemetry.log import CallLog, LogHandler, attach
 
 CANARY = "canary"
 
 
 def line_of(log_format, **changed):
-    lines = Lines()
-    CallLog(logger_of(lines, log_format))(record(**changed))
+    lines = Lines(log_format)
+    CallLog(lines)(record(**changed))
     (line,) = lines.lines
     return line
 
 
 def logged(log_format, log):
     """Return the lines that `log` writes."""
-    lines = Lines()
-    detach = attach(LogHandler(logger_of(lines, log_format)))
+    lines = Lines(log_format)
+    detach = attach(LogHandler(lines))
     try:
         log(logging.getLogger)
     finally:
@@ -124,8 +124,8 @@ def test_only_the_first_line_of_a_librarys_message_is_written():
 )
 def test_an_unknown_level_is_the_next_lower_known_one(number, level):
     """Libraries define levels of their own; no message is lost."""
-    lines = Lines()
-    handler = LogHandler(logger_of(lines, "json"))
+    lines = Lines("json")
+    handler = LogHandler(lines)
     handler.emit(logging.LogRecord("grpc", number, "", 0, "text", (), None))
 
     assert [level] == [json.loads(line)["level"] for line in lines.lines]
@@ -146,7 +146,7 @@ def test_an_exception_is_logged_by_type_and_location(name, log_format):
 def test_detaching_restores_the_loggers():
     """Their handlers are those from before."""
     before = list(logging.getLogger("grpc").handlers)
-    detach = attach(LogHandler(logger_of(Lines(), "text")))
+    detach = attach(LogHandler(Lines("text")))
     detach()
 
     assert before == logging.getLogger("grpc").handlers

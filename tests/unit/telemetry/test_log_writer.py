@@ -1,8 +1,17 @@
 import io
+import logging
 import threading
 import time
 
-from togetherchat_server.telemetry.log_writer import LogWriter
+from togetherchat_server.telemetry.log_writer import LogEntry, LogWriter
+
+
+def entry(message):
+    return LogEntry(level=logging.INFO, message=message)
+
+
+def line_of(entry):
+    return entry.message
 
 
 class Blocked(io.StringIO):
@@ -33,10 +42,10 @@ class Broken(io.StringIO):
 def test_lines_are_written_in_order_and_closing_writes_the_rest():
     """Nothing that was queued before `close` is lost."""
     stream = io.StringIO()
-    writer = LogWriter(stream)
+    writer = LogWriter(stream, line_of)
 
     for number in range(100):
-        writer.write(f"{number}")
+        writer.write(entry(f"{number}"))
     writer.close()
 
     assert [f"{number}" for number in range(100)] == stream.getvalue().splitlines()
@@ -45,12 +54,12 @@ def test_lines_are_written_in_order_and_closing_writes_the_rest():
 def test_a_slow_reader_blocks_no_write():
     """The queue is bounded: lines that do not fit are dropped and counted."""
     stream = Blocked()
-    writer = LogWriter(stream, lines_max=2)
-    writer.write("being written")
+    writer = LogWriter(stream, line_of, lines_max=2)
+    writer.write(entry("being written"))
     assert stream.writing.wait(10)
 
     for number in range(10):
-        writer.write(f"{number}")
+        writer.write(entry(f"{number}"))
 
     assert 8 == writer.dropped
     stream.released.set()
@@ -63,9 +72,9 @@ def test_closing_a_log_that_is_not_read_takes_a_bounded_time(monkeypatch):
     monkeypatch.setattr("togetherchat_server.telemetry.log_writer.CLOSE_S", 0.05)
     for lines in (1, 5):
         stream = Blocked()
-        writer = LogWriter(stream, lines_max=2)
+        writer = LogWriter(stream, line_of, lines_max=2)
         for _ in range(lines):
-            writer.write("line")
+            writer.write(entry("line"))
         started_s = time.monotonic()
         writer.close()
         assert 2 > time.monotonic() - started_s
@@ -75,12 +84,28 @@ def test_closing_a_log_that_is_not_read_takes_a_bounded_time(monkeypatch):
 def test_a_broken_stream_drops_lines_and_recovers():
     """The writing thread survives a broken pipe."""
     stream = Broken()
-    writer = LogWriter(stream)
-    writer.write("lost")
+    writer = LogWriter(stream, line_of)
+    writer.write(entry("lost"))
     while not writer.dropped:
         time.sleep(0.001)
     stream.broken = False
-    writer.write("kept")
+    writer.write(entry("kept"))
     writer.close()
 
     assert (1, "kept\n") == (writer.dropped, stream.getvalue())
+
+
+def test_entries_are_formatted_by_the_thread_that_writes():
+    """The event loop only queues them."""
+    threads = set()
+
+    def line_of(entry):
+        threads.add(threading.current_thread().name)
+        return entry.message
+
+    stream = io.StringIO()
+    writer = LogWriter(stream, line_of)
+    writer.write(entry("hello"))
+    writer.close()
+
+    assert ({"log"}, "hello\n") == (threads, stream.getvalue())
