@@ -133,7 +133,7 @@ class Reason(enum.StrEnum):
 class Blame(enum.Enum):
     """Whose failure it is. Alerts and metrics leave out the failures of callers."""
 
-    CALLER = "the caller's request, key, limit or patience"
+    CALLER = "the caller's request, key, limits or deadline"
     PROVIDER = "the provider, the account there, or the way to it"
     SERVICE = "this service"
 
