@@ -4,7 +4,6 @@ The only module that knows both the frontends and the provider. Nothing here lis
 decides anything about a call.
 """
 
-import secrets
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -30,15 +29,9 @@ from togetherchat_server.models.unavailable import UnavailableModels
 from togetherchat_server.providers.together.provider import ProviderLimits, TogetherProvider
 from togetherchat_server.runtime.memory import MemoryGauge
 from togetherchat_server.runtime.observability import Environment, Observability
+from togetherchat_server.runtime.tenancy import open_tenancy
 from togetherchat_server.telemetry.call_record import Sink
 from togetherchat_server.telemetry.metrics import definitions as names
-from togetherchat_server.tenants.authenticator import Authenticator
-from togetherchat_server.tenants.files import load_tenant_files
-from togetherchat_server.tenants.policy import TenantPolicy
-from togetherchat_server.tenants.quota import ReplicaQuotaStore, TenantQuota
-from togetherchat_server.tenants.quota_store import LocalQuotaStore
-from togetherchat_server.tenants.shared_quota_store import SharedQuotaStore
-from togetherchat_server.tenants.tenants_file import TenantsFile
 from togetherchat_server.upstream.adaptive_throttle import AdaptiveThrottle
 from togetherchat_server.upstream.client import UpstreamClient, UpstreamLimits
 from togetherchat_server.upstream.retry_loop import RetryEnvironment, RetryingChat
@@ -68,15 +61,6 @@ class Frontends:
     http: "HttpServer | None"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tenancy:
-    """The parts that serve tenants."""
-
-    authenticator: Authenticator
-    policy: TenantPolicy
-    quota: TenantQuota
-
-
 @final
 class Wiring:
     """Creates the parts of one process. `resources` closes what they open.
@@ -101,7 +85,14 @@ class Wiring:
         self._share = share
         self._catalog = configured_catalog(configuration)
         self._model_names = resolve_aliases(configuration, self._catalog)
-        self._tenancy = self._make_tenancy()
+        self._tenancy = open_tenancy(
+            self._settings,
+            environment,
+            aliases=self._model_names.aliases,
+            quota_store_fd=share.quota_store_fd,
+            resources=resources,
+            gauges=observability.gauges,
+        )
         self.admission: Final = self._make_admission()
         observability.gauges[names.CALLS_IN_FLIGHT,] = lambda: self.admission.in_flight
         observability.gauges[names.CALLS_QUEUED,] = lambda: self.admission.queued
@@ -118,42 +109,6 @@ class Wiring:
             grpc=self._make_grpc(sessions),
             http=None if self._settings.http_listen is None else self._make_http(sessions),
         )
-
-    def _make_tenancy(self) -> Tenancy | None:
-        settings, environment = self._settings, self._environment
-        files = load_tenant_files(settings)
-        if files is None:
-            return None
-        tenants = TenantsFile(files.tenants, clock=environment.clock)
-        quota_store_fd = self._share.quota_store_fd
-        return Tenancy(
-            authenticator=Authenticator(
-                files.keys, clock=environment.clock, wall_clock=environment.wall_clock
-            ),
-            policy=TenantPolicy(tenants, aliases=self._model_names.aliases),
-            quota=TenantQuota(
-                tenants,
-                LocalQuotaStore()
-                if quota_store_fd is None
-                else SharedQuotaStore.open_or_local(quota_store_fd),
-                clock=environment.clock,
-                replicas=None if settings.redis_url is None else self._make_replica_store(settings.redis_url),
-            ),
-        )
-
-    def _make_replica_store(self, redis_url: str) -> ReplicaQuotaStore:
-        # Imported on use: redis is an optional dependency.
-        from togetherchat_server.tenants.redis.quota_store import RedisQuotaStore  # noqa: PLC0415
-
-        replicas = RedisQuotaStore(
-            redis_url,
-            timeout_s=self._settings.redis_timeout_s,
-            clock=self._environment.clock,
-            replica=secrets.token_hex(8),
-        )
-        self._resources.push_async_callback(replicas.aclose)
-        self._observability.gauges[names.REDIS_UP,] = lambda: not replicas.unavailable
-        return replicas
 
     def _make_admission(self) -> Admission:
         settings, clock = self._settings, self._environment.clock
