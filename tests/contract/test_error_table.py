@@ -308,7 +308,7 @@ async def test_a_call_without_a_deadline_has_the_call_timeout():
 async def test_a_call_ends_before_its_callers_deadline():
     """The status with the reason arrives before the caller's own timer fires."""
     async with ScriptedUpstream(always((Stall(),))) as upstream, running_app(upstream.base_url) as app:
-        failure = await failing(app.chat.Complete(request(), metadata=grpc_timeout(300)))
+        failure = await failing(app.chat.Complete(request(), metadata=grpc_timeout(2000)))
 
     check(Row("", None, C.DEADLINE_EXCEEDED, "CALLER_DEADLINE", NONE), failure)
 

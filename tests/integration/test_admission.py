@@ -75,7 +75,7 @@ async def test_a_deadline_that_passes_in_the_queue_is_the_callers():
     ):
         first = app.chat.Complete(request())
         await upstream.received()
-        failure = await failing(app.chat.Complete(request(), metadata=grpc_timeout(300)))
+        failure = await failing(app.chat.Complete(request(), metadata=grpc_timeout(2000)))
         first.cancel()
 
     assert ("CALLER_DEADLINE", 1) == (failure.info.reason, len(upstream.request_log.requests))

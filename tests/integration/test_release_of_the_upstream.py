@@ -18,7 +18,7 @@ from support.upstream_script import Repeat, Send, Stall, chunk, head, json_respo
 from support.waiting import eventually
 
 CLOSE_DEADLINE_S = 0.25
-DEADLINE_MS = 500
+DEADLINE_MS = 2000
 
 EVENT = sse_event(openai.chunk("word " * 200))
 

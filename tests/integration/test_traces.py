@@ -245,7 +245,7 @@ async def test_a_deadline_within_a_stream_ends_its_attempt():
         ScriptedUpstream(always(HANGING)) as upstream,
         traced_app(upstream.base_url) as (app, collector),
     ):
-        await collect(app.chat.StreamComplete(request(), metadata=grpc_timeout(500)))
+        await collect(app.chat.StreamComplete(request(), metadata=grpc_timeout(2000)))
         call, attempt = await collector.seen(2)
 
     assert {"CALLER_DEADLINE"} == {span.attributes["error.type"] for span in (call, attempt)}

@@ -157,7 +157,7 @@ async def test_deadline_in_the_queue(method, stage, table):
     """An expired call is never started."""
     async with stage(always((Stall(),)), **FULL) as scene:
         (held,) = await fill(scene)
-        seen = await scene.ask(method, metadata=grpc_timeout(500))
+        seen = await scene.ask(method, metadata=grpc_timeout(2000))
         held.leave()
 
     table(

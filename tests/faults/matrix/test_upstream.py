@@ -289,7 +289,7 @@ async def test_a_silent_name_server(stage, table, monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", silent)
     async with stage(base_url="http://slow.example:1/v1", attempts_are_requests=False) as scene:
-        began = scene.begin("Complete", metadata=grpc_timeout(500))
+        began = scene.begin("Complete", metadata=grpc_timeout(2000))
         seen = await scene.ended(began)
         release.set()
 
