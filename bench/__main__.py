@@ -27,6 +27,7 @@ Item = TypeVar("Item")
 STARTED: Final = ("start", "import", "workers", PACED_WORKERS)
 """Figures that start processes of their own."""
 NAMES: Final = (*(figure.name for figure in FIGURES), *STARTED)
+LOADS: Final = tuple(dict.fromkeys(load for figure in FIGURES for load in figure.variants))
 QUICK_CONTESTANTS: Final = ("direct", "bare", "ours")
 QUICK_FIGURES: Final = ("unary", "burst", "trickle", "start", "import")
 START_ROUNDS: Final = 3
@@ -43,6 +44,8 @@ class Plan:
     seconds: int
     rounds_max: int
     variants_max: int
+    loads: tuple[str, ...] = ()
+    """The only loads to measure; empty: all."""
 
 
 FULL: Final = Plan(
@@ -127,6 +130,8 @@ class Run:
     def _variants(self, figure: Figure, turn_number: int) -> list[str]:
         """Return the loads that are measured in this round."""
         chosen = list(figure.variants.items())[: self.plan.variants_max]
+        if self.plan.loads:
+            chosen = [(variant, rounds) for variant, rounds in chosen if variant in self.plan.loads]
         return [variant for variant, rounds in chosen if turn_number < rounds]
 
     def _turn(self, figure: Figure, server: RunningContestant, variant: str, turn_number: int) -> None:
@@ -212,6 +217,7 @@ def main() -> None:
         seconds=arguments.seconds or plan.seconds,
         rounds_max=arguments.rounds or plan.rounds_max,
         variants_max=plan.variants_max,
+        loads=_chosen(arguments.loads, (), LOADS),
     )
     with stage.upstream(installed, pins) as upstream:
         run = Run(stage=Stage(installed=installed, cores=pins, upstream=upstream), plan=chosen)
@@ -262,6 +268,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="few figures and contestants, two minutes")
     parser.add_argument("--contestants", default="", help=f"comma-separated, of {', '.join(BY_NAME)}")
     parser.add_argument("--figures", default="", help=f"comma-separated, of {', '.join(NAMES)}")
+    parser.add_argument("--loads", default="", help=f"comma-separated, of {', '.join(LOADS)}")
     parser.add_argument("--rounds", type=int, default=0, help="maximum rounds of each figure")
     parser.add_argument("--seconds", type=int, default=0, help="duration of each closed loop")
     parser.add_argument("--installed", default=".bench", help="folder of the installed contestants")

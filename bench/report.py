@@ -178,6 +178,7 @@ TABLES: Final = (
         columns=(Column(title="s", value="seconds", digits=2),),
     ),
 )
+THOUSAND: Final = 1000
 HOLDS: Final[Mapping[bool | None, str]] = {True: "holds", False: "**does not hold**", None: "not measured"}
 
 
@@ -237,7 +238,10 @@ def targets(verdicts: Sequence[Verdict], earlier: Entry | None = None) -> str:
 def amount(value: float | None, unit: str) -> str:
     if value is None:
         return ""
-    return f"{value * 100:.1f}%" if unit == "%" else f"{value:.3g} {unit}".strip()
+    if unit == "%":
+        return f"{value * 100:.1f}%"
+    number = f"{value:,.0f}" if value >= THOUSAND else f"{value:.3g}"
+    return f"{number} {unit}".strip()
 
 
 def rows(table: Table, report: Report) -> str:
