@@ -55,12 +55,14 @@ def before(found: report.Report) -> Entry | None:
     return latest(entries, machine=report.kind(found.machine), other_than=found.commit)
 
 
-def published(page: str, tables: str) -> str:
-    """Replace what is below the mark; the page above is written by people."""
+def published(page: str, tables: str, pictures: Iterable[str] = ()) -> str:
+    """Replace what is below the mark; the page above is written by people and may show pictures, too."""
     above, mark, _ = page.partition(MARK)
     if not mark:
         raise ValueError(f"the page does not have the line {MARK.strip()}")
-    return above + mark + "\n" + tables.removeprefix("# Results\n\n")
+    missing = [one for one in pictures if f"pictures/{one}.png" not in above]
+    shown = "".join(f"![{one}](pictures/{one}.png)\n\n" for one in missing)
+    return above + mark + "\n" + shown + tables.removeprefix("# Results\n\n")
 
 
 def main() -> None:
@@ -72,9 +74,11 @@ def main() -> None:
     known = read(HISTORY.read_text().splitlines()) if HISTORY.exists() else []
     entries = with_entry(known, entry(found))
     HISTORY.write_text("".join(json.dumps(asdict(one)) + "\n" for one in entries))
-    RESULTS.write_text(published(RESULTS.read_text(), report.markdown(found, earlier)))
-    for picture in results.parent.glob("*.png"):
+    pictures = sorted(results.parent.glob("*.png"))
+    for picture in pictures:
         shutil.copy(picture, FOLDER / "pictures" / picture.name)
+    tables = report.markdown(found, earlier)
+    RESULTS.write_text(published(RESULTS.read_text(), tables, [picture.stem for picture in pictures]))
 
 
 if __name__ == "__main__":

@@ -232,9 +232,10 @@ def paced(samples: Samples) -> plt.Figure:
             axes.set_yscale("symlog", linthresh=0.01) if value == "stretch" else axes.set_yscale("log")
             axes.yaxis.set_major_formatter("{x:g}")
             axes.set_ylim(bottom=0 if value == "stretch" else None)
+            axes.set_xticks(sorted({load for points in series.values() for load in points}))
             axes.get_legend().remove()
-    handles, labels = rows[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=len(labels))
+    drawn = {line.get_label(): line for axes in rows.flat for line in axes.get_lines()}
+    figure.legend(drawn.values(), drawn.keys(), frameon=False, loc="outside lower center", ncols=len(drawn))
     return figure
 
 

@@ -72,6 +72,13 @@ def test_publishing_keeps_the_page_above_the_mark():
     assert f"# Results\n\nprose\n\n{history.MARK}\nnew tables\n" == text
 
 
+def test_publishing_shows_pictures_that_the_page_does_not_show():
+    """A new picture appears above the tables until somebody places it."""
+    page = f"![Latency](pictures/latency.png)\n{history.MARK}"
+    text = history.published(page, "tables\n", ["latency", "paced"])
+    assert text.endswith(f"{history.MARK}\n![paced](pictures/paced.png)\n\ntables\n")
+
+
 def test_a_page_without_the_mark_is_not_overwritten():
     """Prose is never replaced by tables."""
     with pytest.raises(ValueError, match="does not have the line"):
