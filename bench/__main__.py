@@ -11,18 +11,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
-from bench import cores, machine, openstreams, report, stage, starts
+from bench import cores, history, machine, openstreams, paced, report, stage, starts
 from bench.contestants import BY_NAME, CONTESTANTS, Contestant
-from bench.figures import FIGURES, Figure, Turn, Values
+from bench.figures import FIGURES, Figure
 from bench.samples import Failure, Results, Sample
 from bench.stage import RunningContestant, Stage, StageError
+from bench.starts import PACED_WORKERS
+from bench.turn import Turn, Values
 
-STARTED: Final = ("start", "import", "workers")
+Item = TypeVar("Item")
+STARTED: Final = ("start", "import", "workers", PACED_WORKERS)
 """Figures that start processes of their own."""
 NAMES: Final = (*(figure.name for figure in FIGURES), *STARTED)
+LOADS: Final = tuple(dict.fromkeys(load for figure in FIGURES for load in figure.variants))
 QUICK_CONTESTANTS: Final = ("direct", "bare", "ours")
 QUICK_FIGURES: Final = ("unary", "burst", "trickle", "start", "import")
 START_ROUNDS: Final = 3
@@ -39,6 +44,8 @@ class Plan:
     seconds: int
     rounds_max: int
     variants_max: int
+    loads: tuple[str, ...] = ()
+    """The only loads to measure; empty: all."""
 
 
 FULL: Final = Plan(
@@ -65,12 +72,15 @@ class Run:
     plan: Plan
     samples: list[Sample] = field(default_factory=list[Sample])
     failures: list[Failure] = field(default_factory=list[Failure])
+    gave_up: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
+    """The load at which a contestant failed, by figure and contestant: higher loads are not measured."""
 
     def everything(self, contestants: Sequence[Contestant]) -> None:
         chosen = [figure for figure in FIGURES if figure.name in self.plan.figures]
         lasting = [figure for figure in chosen if not figure.fresh]
         with ExitStack() as stack:
-            started = (self._entered(stack, one) for one in contestants if lasting)
+            needed = (one for one in contestants if any(figure.is_for(one) for figure in lasting))
+            started = (self._entered(stack, one) for one in needed)
             servers = [server for server in started if server]
             for figure in lasting:
                 self._figure(figure, servers)
@@ -91,7 +101,7 @@ class Run:
         return server
 
     def _figure(self, figure: Figure, servers: Sequence[RunningContestant]) -> None:
-        taking_part = [server for server in servers if server.contestant.name not in figure.leaves_out]
+        taking_part = [server for server in servers if figure.is_for(server.contestant)]
         for turn_number in range(self.plan.rounds_max):
             for variant in self._variants(figure, turn_number):
                 for server in rotated(taking_part, turn_number):
@@ -99,18 +109,29 @@ class Run:
 
     def _fresh(self, figure: Figure, contestants: Sequence[Contestant]) -> None:
         """Measure every contestant in a new process: memory that was used once is often not returned."""
-        for variant in self._variants(figure, 0):
-            for contestant in contestants:
-                if contestant.name in figure.leaves_out or int(variant) > contestant.streams_max:
-                    continue
-                with ExitStack() as stack:
-                    server = self._entered(stack, contestant)
-                    if server:
-                        self._turn(figure, server, variant, 0)
+        taking_part = [contestant for contestant in contestants if figure.is_for(contestant)]
+        for turn_number in range(self.plan.rounds_max):
+            for variant in self._variants(figure, turn_number):
+                for contestant in rotated(taking_part, turn_number):
+                    self._fresh_turn(figure, contestant, variant, turn_number)
+
+    def _fresh_turn(self, figure: Figure, contestant: Contestant, variant: str, turn_number: int) -> None:
+        if int(variant) > figure.most_for(contestant):
+            return
+        if earlier := self.gave_up.get((figure.name, contestant.name)):
+            reason = StageError(f"not measured: failed at {earlier}")
+            self.failures.append(_failure(figure.name, contestant.name, variant, turn_number, reason))
+            return
+        with ExitStack() as stack:
+            server = self._entered(stack, contestant)
+            if server:
+                self._turn(figure, server, variant, turn_number)
 
     def _variants(self, figure: Figure, turn_number: int) -> list[str]:
         """Return the loads that are measured in this round."""
         chosen = list(figure.variants.items())[: self.plan.variants_max]
+        if self.plan.loads:
+            chosen = [(variant, rounds) for variant, rounds in chosen if variant in self.plan.loads]
         return [variant for variant, rounds in chosen if turn_number < rounds]
 
     def _turn(self, figure: Figure, server: RunningContestant, variant: str, turn_number: int) -> None:
@@ -123,7 +144,11 @@ class Run:
             values = figure.measure(turn, variant)
         except (StageError, subprocess.TimeoutExpired) as error:
             self.failures.append(_failure(figure.name, name, variant, turn_number, error))
+            if figure.gave_up:
+                self.gave_up.setdefault((figure.name, name), variant)
             return
+        if figure.gave_up and figure.gave_up(values):
+            self.gave_up.setdefault((figure.name, name), variant)
         self._keep(figure.name, name, variant, turn_number, values)
 
     def _started(self, contestants: Sequence[Contestant]) -> None:
@@ -135,6 +160,8 @@ class Run:
             ("start", "", lambda: starts.start_s(self.stage, "ours")),
             ("workers", "1", lambda: starts.workers(self.stage, self.plan.seconds, 1)),
             ("workers", "2", lambda: starts.workers(self.stage, self.plan.seconds, 2)),
+            (PACED_WORKERS, "burst", lambda: starts.paced_workers(self.stage, paced.at_once)),
+            (PACED_WORKERS, "steady", lambda: starts.paced_workers(self.stage, paced.arriving)),
         )
         for turn_number in range(min(START_ROUNDS, self.plan.rounds_max)):
             for figure, variant, measure in own:
@@ -158,7 +185,7 @@ class Run:
         _log(f"{figure} {variant} round {turn_number + 1} {name}: {text}")
 
 
-def rotated(items: Sequence[RunningContestant], by: int) -> list[RunningContestant]:
+def rotated(items: Sequence[Item], by: int) -> list[Item]:
     """Rotate the items by one per round, so that none always follows the same one."""
     if not items:
         return []
@@ -190,6 +217,7 @@ def main() -> None:
         seconds=arguments.seconds or plan.seconds,
         rounds_max=arguments.rounds or plan.rounds_max,
         variants_max=plan.variants_max,
+        loads=_chosen(arguments.loads, (), LOADS),
     )
     with stage.upstream(installed, pins) as upstream:
         run = Run(stage=Stage(installed=installed, cores=pins, upstream=upstream), plan=chosen)
@@ -201,6 +229,8 @@ def main() -> None:
     taken_s = time.monotonic() - began
     out.mkdir(parents=True, exist_ok=True)
     found = {
+        "commit": machine.commit(),
+        "date": datetime.now(UTC).date().isoformat(),
         "machine": facts,
         "cores": asdict(pins),
         "seconds": round(taken_s),
@@ -208,8 +238,11 @@ def main() -> None:
         "samples": [asdict(sample) for sample in run.samples],
         "failures": [asdict(failure) for failure in run.failures],
     }
-    (out / "results.json").write_text(json.dumps(found, indent=1) + "\n")
-    text = report.markdown(report.read(found))
+    printed = json.dumps(found, indent=1) + "\n"
+    (out / "results.json").write_text(printed)
+    (out / f"results-{found['commit']}.json").write_text(printed)
+    run_report = report.read(found)
+    text = report.markdown(run_report, history.before(run_report))
     (out / "results.md").write_text(text)
     sys.stdout.write(text)
 
@@ -235,6 +268,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="few figures and contestants, two minutes")
     parser.add_argument("--contestants", default="", help=f"comma-separated, of {', '.join(BY_NAME)}")
     parser.add_argument("--figures", default="", help=f"comma-separated, of {', '.join(NAMES)}")
+    parser.add_argument("--loads", default="", help=f"comma-separated, of {', '.join(LOADS)}")
     parser.add_argument("--rounds", type=int, default=0, help="maximum rounds of each figure")
     parser.add_argument("--seconds", type=int, default=0, help="duration of each closed loop")
     parser.add_argument("--installed", default=".bench", help="folder of the installed contestants")

@@ -37,7 +37,7 @@ Event = chat_service_pb2.StreamCompleteResponse
 
 
 class BareServicer(chat_service_pb2_grpc.ChatServiceServicer):
-    """Responds from constants. Paced streams follow the clock; each token carries its time."""
+    """Responds from constants. Paced streams follow the clock; each token carries its due time."""
 
     async def Complete(  # noqa: N802  the contract's name
         self,
@@ -57,10 +57,10 @@ class BareServicer(chat_service_pb2_grpc.ChatServiceServicer):
         del context
         tokens, gap_ms = map(int, request.model.removeprefix("bench-").split("x"))
         yield Event(started=chat_service_pb2.Started(id="ovtS38F-bench", model="bench", create_time=CREATED))
-        due_s = time.monotonic()
+        due_s, epoch_s = time.monotonic(), time.time() - time.monotonic()
         for number in range(tokens):
             if gap_ms:
-                yield Event(delta=chat_service_pb2.Delta(text=f" {time.time_ns() // 1000}"))
+                yield Event(delta=chat_service_pb2.Delta(text=f" {round((due_s + epoch_s) * 1e6)}"))
                 due_s += gap_ms / 1000
                 await asyncio.sleep(due_s - time.monotonic())
             else:

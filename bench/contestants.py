@@ -30,7 +30,13 @@ class Contestant:
     """A flag of our server; the contestant is left out if the server does not have it."""
     calls_upstream: bool = True
     streams_max: int = 10_000
-    """The most open streams that are tried: more fail, or take minutes to open."""
+    """The most streams that are held open: more fail, or take minutes to open."""
+    figures: frozenset[str] = frozenset()
+    """The figures for which the contestant is measured; empty: all."""
+    has_keys: bool = False
+    """Whether callers need a key: `{keys}`, `{tenants}` and `{key}` are replaced, too."""
+    scraped: str = ""
+    """A URL that is read every second, as Prometheus does."""
 
 
 OURS: Final = (
@@ -82,6 +88,21 @@ CONTESTANTS: Final = (
         environment=OURS_ENVIRONMENT,
         health="/v1/models",
         needs_flag="--http-listen",
+    ),
+    Contestant(
+        name="ours-production",
+        label="togetherchat, gRPC, as in production",
+        protocol="grpc",
+        command=(
+            *(sys.executable, "-m", "togetherchat_server", "--grpc-listen", "127.0.0.1:{port}"),
+            *("--admin-listen", "127.0.0.1:{spare}", "--max-concurrent-calls", "12000"),
+            *("--log-format", "json", "--api-keys-file", "{keys}", "--tenants-file", "{tenants}"),
+        ),
+        environment=OURS_ENVIRONMENT,
+        headers={"authorization": "Bearer {key}"},
+        figures=frozenset({"unary", "trickle", "paced burst", "paced steady"}),
+        has_keys=True,
+        scraped="http://127.0.0.1:{spare}/metrics",
     ),
     Contestant(
         name="go",

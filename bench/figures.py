@@ -4,36 +4,22 @@ Owns the load, its duration, and what counts as a valid measurement. CPU is user
 processes of the contestant, divided by the work done.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from bench import openstreams, payloads, procfs, rates, saturation
-from bench.contestants import BY_NAME
-from bench.stage import RunningContestant, Stage, StageError
+from bench import openstreams, paced, payloads, procfs, rates, saturation
+from bench.contestants import BY_NAME, Contestant
+from bench.openstreams import StreamsLoad
+from bench.stage import RunningContestant, StageError
+from bench.turn import MICROSECONDS, Turn, Values
 
-MICROSECONDS: Final = 1e6
-IDEAL_PACED_MS: Final = 20.0 * payloads.TOKENS
 FIRST_TOKEN_STREAMS: Final = 40
 SHORT_TOKENS: Final = 5
 OPENING: Final = 50
 """Streams that may wait to be accepted: grpcio rejects calls when a thousand wait."""
 HELD_S: Final = 3.0
-
-
-Values = dict[str, float]
-Capacities = Mapping[str, float]
-"""Unary calls per second of each contestant, measured by `unary`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """One measurement: the running contestant, the duration of a loop, and the known capacities."""
-
-    stage: Stage
-    server: RunningContestant
-    seconds: int
-    capacities: Capacities
 
 
 def closed_loop(turn: Turn, script: str, in_flight: int) -> tuple[saturation.ClosedLoopResult, float]:
@@ -82,7 +68,7 @@ def trickle(turn: Turn, variant: str) -> Values:
     """Measure `variant` streams of 400 tokens, one token every 20 ms."""
     streams = int(variant)
     cpu_before_s = turn.server.cpu_s()
-    result = openstreams.run(turn.stage, turn.server, payloads.PACED, streams=streams)
+    result = openstreams.run(turn.stage, turn.server, StreamsLoad(script=payloads.PACED, streams=streams))
     cpu_s = turn.server.cpu_s() - cpu_before_s
     if reason := openstreams.invalid_reason(result, tokens=streams * payloads.TOKENS):
         raise StageError(reason)
@@ -92,7 +78,7 @@ def trickle(turn: Turn, variant: str) -> Values:
         "token_p99_ms": result.token.p99,
         "first_token_p50_ms": result.first_token.p50,
         "first_token_p99_ms": result.first_token.p99,
-        "stretch": result.duration.p50 / IDEAL_PACED_MS - 1,
+        "stretch": paced.stretch(result, payloads.TOKENS),
         "resident_mib": procfs.resident_mib(turn.server.pid),
     }
 
@@ -101,7 +87,8 @@ def first_token(turn: Turn, variant: str) -> Values:
     """Measure the time to the first token of short streams, `variant` at a time."""
     streams = int(variant)
     repeat = FIRST_TOKEN_STREAMS // streams
-    result = openstreams.run(turn.stage, turn.server, payloads.SHORT, streams=streams, repeat=repeat)
+    load = StreamsLoad(script=payloads.SHORT, streams=streams, repeat=repeat)
+    result = openstreams.run(turn.stage, turn.server, load)
     if reason := openstreams.invalid_reason(result, tokens=streams * repeat * SHORT_TOKENS):
         raise StageError(reason)
     return {"p50_ms": result.first_token.p50, "p99_ms": result.first_token.p99}
@@ -137,17 +124,12 @@ def _steady(turn: Turn, server: RunningContestant, per_s: float) -> rates.Steady
 def open_streams(turn: Turn, variant: str) -> Values:
     """Measure memory per stream and health latency while `variant` streams are open."""
     streams = int(variant)
-    if streams > turn.server.contestant.streams_max:
-        raise StageError(f"not tried with more than {turn.server.contestant.streams_max} streams")
     before_mib = procfs.resident_mib(turn.server.pid)
     open_mib: list[float] = []
     result = openstreams.run(
         turn.stage,
         turn.server,
-        payloads.HELD,
-        streams=streams,
-        opening=OPENING,
-        hold_s=HELD_S,
+        StreamsLoad(script=payloads.HELD, streams=streams, opening=OPENING, hold_s=HELD_S),
         when_open=lambda: open_mib.append(procfs.resident_mib(turn.server.pid)),
     )
     if reason := openstreams.invalid_reason(result, tokens=streams):
@@ -173,8 +155,22 @@ class Figure:
     leaves_out: frozenset[str] = frozenset()
     fresh: bool = False
     """Whether each measurement needs a new process."""
+    gave_up: Callable[[Values], bool] | None = None
+    """Whether a contestant with these values is not measured at higher loads."""
+    holds_streams: bool = False
+    """Whether the load is a number of streams that are held open."""
+
+    def is_for(self, contestant: Contestant) -> bool:
+        if contestant.figures and self.name not in contestant.figures:
+            return False
+        return contestant.name not in self.leaves_out
+
+    def most_for(self, contestant: Contestant) -> float:
+        """Return the highest load that is tried."""
+        return contestant.streams_max if self.holds_streams else math.inf
 
 
+PACED: Final = dict.fromkeys(map(str, paced.STREAMS), 1)
 FIGURES: Final = (
     Figure(name="unary", measure=unary, variants={"16": 4}),
     Figure(name="burst", measure=burst, variants={"8": 4}),
@@ -198,5 +194,8 @@ FIGURES: Final = (
         variants={"100": 1, "1000": 1, "10000": 1},
         leaves_out=frozenset({"direct"}),
         fresh=True,
+        holds_streams=True,
     ),
+    Figure(name="paced burst", measure=paced.burst, variants=PACED, fresh=True, gave_up=paced.gave_up),
+    Figure(name="paced steady", measure=paced.steady, variants=PACED, fresh=True, gave_up=paced.gave_up),
 )

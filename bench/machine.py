@@ -48,6 +48,11 @@ def facts(installed: Path) -> dict[str, str]:
     return {name: text for name, text in found.items() if text}
 
 
+def commit() -> str:
+    """Return the commit of the working tree, with `-dirty` if a tracked file differs from it."""
+    return _output(["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty"]) or "unknown"
+
+
 def cpu_model(cpuinfo: str) -> str:
     for line in cpuinfo.splitlines():
         name, _, text = line.partition(":")

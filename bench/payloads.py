@@ -12,8 +12,15 @@ from togetherchat.v1 import chat_pb2, chat_service_pb2
 UNARY: Final = "bench-unary"
 TOKENS: Final = 400
 BURST: Final = f"bench-{TOKENS}x0"
-PACED: Final = f"bench-{TOKENS}x20"
-SHORT: Final = "bench-5x20"
+
+
+def paced(tokens: int) -> str:
+    """Return the script of a stream with 50 tokens a second."""
+    return f"bench-{tokens}x20"
+
+
+PACED: Final = paced(TOKENS)
+SHORT: Final = paced(5)
 HELD: Final = "bench-1000x10000"
 SCRIPTS: Final = (UNARY, BURST, PACED, SHORT, HELD)
 

@@ -25,6 +25,7 @@ LABELS: Final = {
     "relay": "bare relay",
     "ours": "togetherchat",
     "ours-http": "togetherchat, HTTP",
+    "ours-production": "togetherchat, keys and tenants",
     "go": "Go translator",
     "smg": "SMG",
     "portkey": "Portkey",
@@ -215,10 +216,34 @@ def streams(samples: Samples) -> plt.Figure:
     return figure
 
 
+def paced(samples: Samples) -> plt.Figure:
+    figure, rows = plt.subplots(2, 3, figsize=(13.5, 7.2), layout="constrained")
+    for row, name, arrivals in (
+        (rows[0], "paced steady", "steady arrivals"),
+        (rows[1], "paced burst", "opened at once"),
+    ):
+        for axes, value, title, unit in (
+            (row[0], "first_token_p50_ms", "First token, p50", "ms"),
+            (row[1], "stretch", "Stretch", "share of the scripted duration"),
+            (row[2], "cpu_us", "CPU of a token", "microseconds"),
+        ):
+            series = without(by_variant(samples, name, value), "ours-production")
+            lines(axes, series, title=f"{title}, {arrivals}", x="paced streams", y=unit)
+            axes.set_yscale("symlog", linthresh=0.01) if value == "stretch" else axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.set_ylim(bottom=0 if value == "stretch" else None)
+            axes.set_xticks(sorted({load for points in series.values() for load in points}))
+            axes.get_legend().remove()
+    drawn = {line.get_label(): line for axes in rows.flat for line in axes.get_lines()}
+    figure.legend(drawn.values(), drawn.keys(), frameon=False, loc="outside lower center", ncols=len(drawn))
+    return figure
+
+
 PLOTS: Final[Mapping[str, tuple[tuple[str, ...], Callable[[Samples], plt.Figure]]]] = {
     "cost": (("unary", "burst", "trickle"), cost),
     "latency": (("added latency", "first token"), latency),
     "streams": (("streams in flight", "open streams"), streams),
+    "paced": (("paced burst", "paced steady"), paced),
 }
 """The plots, each with the figures that it needs."""
 

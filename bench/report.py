@@ -1,12 +1,14 @@
 """Renders a run as Markdown: targets first, then every figure by contestant. Pure."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from bench.contestants import BY_NAME
+from bench.paced import FAILED
 from bench.samples import NOISY_SPREAD, Results, Sample, Summary
-from bench.targets import Verdict, judged
+from bench.targets import Entry, Verdict, judged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,12 +29,16 @@ class Table:
     title: str
     variant: str
     columns: tuple[Column, ...]
+    causes: bool = False
+    """Whether the last column has the causes of failed streams, or why a load was not measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """The results of a run, read from JSON."""
 
+    commit: str
+    date: str
     machine: Mapping[str, str]
     seconds: int
     left_out: Sequence[str]
@@ -42,7 +48,37 @@ class Report:
 
 CPU_CALL: Final = Column(title="CPU a call, us", value="cpu_us")
 CPU_TOKEN: Final = Column(title="CPU a token, us", value="cpu_us", digits=1)
+PACED_COLUMNS: Final = (
+    Column(title="first token p50, ms", value="first_token_p50_ms"),
+    Column(title="p99, ms", value="first_token_p99_ms"),
+    Column(title="stretch, %", value="stretch", digits=1, scale=100),
+    Column(title="token delay p99, ms", value="token_p99_ms", digits=1),
+    CPU_TOKEN,
+    Column(title="load and upstream, % of their cores", value="harness_share", scale=100),
+    Column(title="failed", value="failed"),
+)
 TABLES: Final = (
+    Table(
+        figure="paced steady",
+        title="Paced streams in steady state: 50 tokens a second each, arrivals evenly spread",
+        variant="open",
+        columns=PACED_COLUMNS,
+        causes=True,
+    ),
+    Table(
+        figure="paced burst",
+        title="Paced streams in a burst: 50 tokens a second each, all opened in the same instant",
+        variant="streams",
+        columns=PACED_COLUMNS,
+        causes=True,
+    ),
+    Table(
+        figure="paced workers",
+        title="2,000 paced streams on two workers",
+        variant="arrivals",
+        columns=PACED_COLUMNS,
+        causes=True,
+    ),
     Table(
         figure="unary",
         title="Unary calls",
@@ -142,11 +178,14 @@ TABLES: Final = (
         columns=(Column(title="s", value="seconds", digits=2),),
     ),
 )
+THOUSAND: Final = 1000
 HOLDS: Final[Mapping[bool | None, str]] = {True: "holds", False: "**does not hold**", None: "not measured"}
 
 
 def read(found: Mapping[str, Any]) -> Report:  # pyright: ignore[reportExplicitAny]  JSON of our own
     return Report(
+        commit=found["commit"],
+        date=found["date"],
         machine=found["machine"],
         seconds=found["seconds"],
         left_out=found["left_out"],
@@ -155,56 +194,90 @@ def read(found: Mapping[str, Any]) -> Report:  # pyright: ignore[reportExplicitA
     )
 
 
-def markdown(report: Report) -> str:
-    parts = ["# Results", machine(report), "## Targets", targets(judged(report.results))]
+def markdown(report: Report, earlier: Entry | None = None) -> str:
+    parts = ["# Results", machine(report), "## Targets", targets(judged(report.results), earlier)]
     for table in TABLES:
         if report.results.variants(table.figure):
-            parts += [f"## {table.title}", rows(table, report.results)]
+            parts += [f"## {table.title}", rows(table, report)]
     if remarks := left_out(report):
         parts += ["## Left out", remarks]
     return "\n\n".join(parts) + "\n"
 
 
+def kind(machine: Mapping[str, str]) -> str:
+    """Return what must be equal for two runs to be compared."""
+    return ", ".join(f"{name} {machine[name]}" for name in ("CPU", "cores", "Python") if name in machine)
+
+
 def machine(report: Report) -> str:
     facts = ", ".join(f"{name} {text}" for name, text in report.machine.items())
     return (
-        f"{facts}. The run took {report.seconds} s.\n"
+        f"Commit {report.commit}, {report.date}. {facts}. The run took {report.seconds} s.\n"
         "Medians of the rounds, with the least and the most; `~` marks a spread of more than "
         f"{NOISY_SPREAD:.0%}. Compare within a run: figures of two machines, or of two runs, do not compare."
     )
 
 
-def targets(verdicts: Sequence[Verdict]) -> str:
-    lines = ["| target | bound | measured | |", "|---|---|---|---|"]
+def targets(verdicts: Sequence[Verdict], earlier: Entry | None = None) -> str:
+    """Render the targets, with the values of an earlier run if there is one."""
+    titles = ["target", "bound", "measured", "", *([f"before ({earlier.commit})"] if earlier else [])]
+    lines = [_row(titles), "|---" * len(titles) + "|"]
     for verdict in verdicts:
         target = verdict.target
         bound = f"<= {amount(target.most, target.unit)}" if target.most is not None else ""
         bound = bound or f">= {amount(target.least, target.unit)}"
-        lines.append(
-            f"| {target.text} | {bound} | {amount(verdict.measured, target.unit)} | {HOLDS[verdict.holds]} |"
-        )
+        cells = [target.text, bound, amount(verdict.measured, target.unit), HOLDS[verdict.holds]]
+        if earlier:
+            then = earlier.targets.get(target.text)
+            worse = ", **worse now**" if verdict.is_worse_than(then) else ""
+            cells.append(f"{amount(then, target.unit)}{worse}")
+        lines.append(_row(cells))
     return "\n".join(lines)
 
 
 def amount(value: float | None, unit: str) -> str:
     if value is None:
         return ""
-    return f"{value * 100:.1f}%" if unit == "%" else f"{value:.3g} {unit}"
+    if unit == "%":
+        return f"{value * 100:.1f}%"
+    number = f"{value:,.0f}" if value >= THOUSAND else f"{value:.3g}"
+    return f"{number} {unit}".strip()
 
 
-def rows(table: Table, results: Results) -> str:
+def rows(table: Table, report: Report) -> str:
     titles = ["contestant", *([table.variant] if table.variant else [])]
-    lines = [_row([*titles, *(column.title for column in table.columns)])]
-    lines.append("|---" * (len(titles) + len(table.columns)) + "|")
+    titles += [*(column.title for column in table.columns), *(["causes"] if table.causes else [])]
+    lines = [_row(titles), "|---" * len(titles) + "|"]
+    results = report.results
     for variant in results.variants(table.figure):
         for name in results.contestants(table.figure):
             cells = [
                 cell(results.summary(table.figure, name, variant, column.value), column)
                 for column in table.columns
             ]
+            if table.causes:
+                cells.append(causes(table.figure, name, variant, report))
             if any(cells):
                 lines.append(_row([label(name), *([variant] if table.variant else []), *cells]))
     return "\n".join(lines)
+
+
+def causes(figure: str, contestant: str, variant: str, report: Report) -> str:
+    """Return why streams failed, or why the load was not measured."""
+    counted = Counter[str]()
+    for sample in report.results.samples:
+        if (sample.figure, sample.contestant, sample.variant) == (figure, contestant, variant):
+            for name, count in sample.values.items():
+                if name.startswith(FAILED):
+                    counted[name.removeprefix(FAILED)] += round(count)
+    texts = [f"{count:,} x {cause}" for cause, count in counted.most_common()]
+    place = (figure, contestant, variant)
+    texts += [
+        failure["reason"]
+        for failure in report.failures
+        if place == (failure["figure"], failure["contestant"], failure["variant"])
+    ]
+    return "; ".join(dict.fromkeys(texts)).replace("|", "/")
 
 
 def cell(summary: Summary | None, column: Column) -> str:
@@ -221,7 +294,10 @@ def cell(summary: Summary | None, column: Column) -> str:
 
 def left_out(report: Report) -> str:
     lines = [f"- {reason}" for reason in report.left_out]
+    in_tables = {table.figure for table in TABLES if table.causes and report.results.variants(table.figure)}
     for failure in report.failures:
+        if failure["figure"] in in_tables:
+            continue
         where = " ".join(text for text in (failure["figure"], failure["variant"]) if text)
         lines.append(f"- {label(failure['contestant'])}, {where}: {failure['reason']}")
     return "\n".join(dict.fromkeys(lines))

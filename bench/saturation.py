@@ -72,14 +72,14 @@ def run(
 
 
 def _shape(server: RunningContestant, script: str, in_flight: int) -> list[str]:
+    headers = [f"{name}: {text}" for name, text in server.headers.items()]
     if server.contestant.protocol == "http":
-        headers = [f"{name}: {text}" for name, text in server.headers.items()]
+        headers.append("content-type: application/json")
         shape = ["--h1", "--clients", str(in_flight)]
         target = server.url
-        headers.append("content-type: application/json")
     else:
+        headers += ["content-type: application/grpc", "te: trailers"]
         connections, streams = spread_over(in_flight)
-        headers = ["content-type: application/grpc", "te: trailers"]
         shape = ["--clients", str(connections), "--max-concurrent-streams", str(streams)]
         target = f"http://{server.address}/togetherchat.v1.ChatService/{payloads.method(script)}"
     return [*shape, *(word for header in headers for word in ("--header", header)), target]

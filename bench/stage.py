@@ -20,7 +20,7 @@ from typing import Final
 import grpc
 from grpc_health.v1 import health_pb2
 
-from bench import payloads, procfs
+from bench import payloads, procfs, production
 from bench.contestants import Contestant
 from bench.cores import Cores, pinned
 from togetherchat.v1 import chat_service_pb2_grpc
@@ -45,6 +45,9 @@ class Upstream:
     def counts(self) -> Mapping[str, int]:
         with urllib.request.urlopen(f"http://{self.address}/counts", timeout=RESPONSE_S) as page:
             return json.loads(page.read())
+
+    def cpu_s(self) -> float:
+        return procfs.cpu_s(self.pid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,26 +102,46 @@ class Stage:
                 start_s=0.0,
             )
             return
+        with ExitStack() as stack:
+            placeholders = self._placeholders()
+            if contestant.has_keys:
+                placeholders |= stack.enter_context(production.key_files())
+            began = time.perf_counter()
+            server, started = self._started(stack, contestant, placeholders, flags, cores)
+            _await_ready(started, server)
+            start_s = time.perf_counter() - began
+            if contestant.scraped:
+                stack.enter_context(production.scraping(contestant.scraped.format_map(placeholders)))
+            yield replace(server, start_s=start_s)
+
+    def _placeholders(self) -> dict[str, str]:
         port, spare = free_ports(2)
-        placeholders = {
+        return {
             "port": str(port),
             "spare": str(spare),
             "upstream": self.upstream.address,
             "installed": str(self.installed),
         }
+
+    def _started(
+        self,
+        stack: ExitStack,
+        contestant: Contestant,
+        placeholders: Mapping[str, str],
+        flags: Sequence[str],
+        cores: Sequence[int] | None,
+    ) -> tuple[RunningContestant, subprocess.Popen[bytes]]:
         command = [word.format_map(placeholders) for word in contestant.command] + list(flags)
         environment = {name: text.format_map(placeholders) for name, text in contestant.environment.items()}
-        began = time.perf_counter()
-        with process(pinned(cores or self.cores.gateway, command), environment) as started:
-            server = RunningContestant(
-                contestant=contestant,
-                pid=started.pid,
-                address=f"127.0.0.1:{port}",
-                headers={name: text.format_map(placeholders) for name, text in contestant.headers.items()},
-                start_s=0.0,
-            )
-            _await_ready(started, server)
-            yield replace(server, start_s=time.perf_counter() - began)
+        started = stack.enter_context(process(pinned(cores or self.cores.gateway, command), environment))
+        server = RunningContestant(
+            contestant=contestant,
+            pid=started.pid,
+            address=f"127.0.0.1:{placeholders['port']}",
+            headers={name: text.format_map(placeholders) for name, text in contestant.headers.items()},
+            start_s=0.0,
+        )
+        return server, started
 
 
 @contextmanager
@@ -243,7 +266,8 @@ def validate(server: RunningContestant) -> None:
 def _complete_grpc(server: RunningContestant) -> str:
     with grpc.insecure_channel(server.address) as channel:
         stub = chat_service_pb2_grpc.ChatServiceStub(channel)
-        response = stub.Complete(payloads.message(payloads.UNARY), timeout=RESPONSE_S)
+        metadata = tuple(server.headers.items())
+        response = stub.Complete(payloads.message(payloads.UNARY), timeout=RESPONSE_S, metadata=metadata)
     return response.choices[0].message.content[0].text
 
 

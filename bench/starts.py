@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Final
 
-from bench import payloads, procfs
+from bench import paced, payloads, procfs
 from bench.contestants import BY_NAME
-from bench.figures import MICROSECONDS, Capacities, Turn, Values, closed_loop
-from bench.stage import Stage
+from bench.figures import closed_loop
+from bench.openstreams import StreamsLoad
+from bench.stage import Stage, StageError
+from bench.turn import MICROSECONDS, Capacities, Turn, Values
 
 IMPORT: Final = """
 import time
@@ -16,6 +19,8 @@ from togetherchat_client import connect
 print(time.perf_counter() - began)
 """
 WORKERS_IN_FLIGHT: Final = 64
+PACED_WORKERS: Final = "paced workers"
+PACED_WORKERS_STREAMS: Final = 2 * max(paced.STREAMS)
 NO_CAPACITIES: Final[Capacities] = {}
 
 
@@ -49,6 +54,14 @@ def workers(stage: Stage, seconds: int, count: int) -> Values:
         "per_s": closed.per_s,
         "busiest_share": used[0] / sum(used),
     }
+
+
+def paced_workers(stage: Stage, load: Callable[[int], StreamsLoad]) -> Values:
+    """Measure twice the streams of one worker with two."""
+    if not stage.cores.load_is_elsewhere:
+        raise StageError("not measured: two workers and the load need four cores")
+    with stage.running(BY_NAME["ours"], flags=["--workers", "2"], cores=stage.cores.pair) as server:
+        return paced.measured(stage, server, load(PACED_WORKERS_STREAMS))
 
 
 def scaling(one: float, many: float, count: int) -> float:

@@ -13,8 +13,12 @@ bench: $(BENCH) $(GHZ) $(VEGETA) $(PEERS) .bench/plots/.ready  ## Compare costs 
 bench-quick: $(BENCH)  ## Measure the service, the bare handler and the upstream in two minutes (Linux; needs Go)
 	$(BENCH_PYTHON) -m bench --quick $(ARGS)
 
-bench-guard: $(BENCH)  ## Fail if a call takes too much CPU time compared with a bare handler (Linux; needs Go)
+bench-guard: $(BENCH)  ## Fail if calls take too much CPU time, or paced streams starve or fail (Linux; needs Go)
+	cd bench/go && ! gofmt -l streams translator upstream | grep . && go vet ./... && go test ./...
 	$(BENCH_PYTHON) -m bench.guard
+
+bench-publish:  ## Write the last run of `make bench` into bench/RESULTS.md and bench/history.jsonl
+	$(BENCH_PYTHON) -m bench.history
 
 bench-handshakes: .venv/.dev  ## Measure new TLS connections, with and without session resumption
 	$(BENCH_PYTHON) -m bench.handshakes $(ARGS)

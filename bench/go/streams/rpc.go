@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 
 	contract "togetherchat.bench/contract/togetherchat/v1"
 )
@@ -19,6 +20,7 @@ type grpcLoad struct {
 	connections []*grpc.ClientConn
 	next        atomic.Int64
 	request     *contract.CompleteRequest
+	headers     metadata.MD
 }
 
 func newGRPCLoad(opts options) *grpcLoad {
@@ -26,7 +28,12 @@ func newGRPCLoad(opts options) *grpcLoad {
 		Role:    contract.Role_ROLE_USER,
 		Content: []*contract.ContentPart{{Part: &contract.ContentPart_Text{Text: prompt}}},
 	}}}}
-	for range (opts.streams + opts.perConnection - 1) / opts.perConnection {
+	load.headers = metadata.New(opts.headers)
+	connections := opts.connections
+	if connections == 0 {
+		connections = (opts.streams + opts.perConnection - 1) / opts.perConnection
+	}
+	for range connections {
 		connection, err := grpc.NewClient(opts.target,
 			grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithReadBufferSize(4<<10), grpc.WithWriteBufferSize(4<<10))
@@ -40,7 +47,7 @@ func newGRPCLoad(opts options) *grpcLoad {
 
 func (l *grpcLoad) stream(ctx context.Context, onText func(string)) error {
 	connection := l.connections[int(l.next.Add(1))%len(l.connections)]
-	events, err := contract.NewChatServiceClient(connection).StreamComplete(ctx, l.request)
+	events, err := contract.NewChatServiceClient(connection).StreamComplete(metadata.NewOutgoingContext(ctx, l.headers), l.request)
 	if err != nil {
 		return err
 	}

@@ -4,8 +4,8 @@
 // HTTP/1.1 over plain sockets instead of net/http: a response is one write of prepared bytes, which costs
 // a few microseconds, so that the upstream never limits a contestant. The name of the model is the script:
 // `bench-unary`, `bench-wait20` (responds after 20 ms), `bench-400x0` (400 tokens at once, each its own
-// HTTP chunk), `bench-400x20` (one token every 20 ms; each token is its time of sending in microseconds
-// since the epoch).
+// HTTP chunk), `bench-400x20` (one token every 20 ms; each token is its due time in microseconds since the
+// epoch).
 package main
 
 import (
@@ -16,6 +16,7 @@ import (
 	"io"
 	"log"
 	"net"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,7 +24,11 @@ import (
 	"time"
 )
 
-const bodyBytesMax = 1 << 20
+const (
+	bodyBytesMax = 1 << 20
+	// gcPercent makes collections rare: a collection in this process would delay tokens.
+	gcPercent = 400
+)
 
 // Counters since the start; `open` is a gauge of streams in flight.
 var calls, streams, tokens, open atomic.Int64
@@ -31,6 +36,7 @@ var calls, streams, tokens, open atomic.Int64
 func main() {
 	listen := flag.String("listen", "127.0.0.1:0", "HOST:PORT")
 	flag.Parse()
+	debug.SetGCPercent(gcPercent)
 	listener, err := net.Listen("tcp", *listen)
 	if err != nil {
 		log.Fatal(err)
@@ -178,30 +184,6 @@ func complete(connection net.Conn, requested script) error {
 	return trickle(connection, requested)
 }
 
-// trickle writes the head with the first token, then one token per gap. Each token has an absolute due
-// time, so that delays do not add up.
-func trickle(connection net.Conn, requested script) error {
-	due := time.Now()
-	pending := append(append([]byte{}, streamHead...), firstChunk...)
-	for range requested.tokens {
-		pending = append(pending, stampedChunk()...)
-		if err := write(connection, pending); err != nil {
-			return err
-		}
-		tokens.Add(1)
-		pending = pending[:0]
-		due = due.Add(requested.gap)
-		time.Sleep(time.Until(due))
-	}
-	return write(connection, streamEnd)
-}
-
-// stampedChunk returns a token that is its time of sending; the length is constant until the year 2286.
-func stampedChunk() []byte {
-	stamp := strconv.FormatInt(time.Now().UnixMicro(), 10)
-	return bytes.ReplaceAll(stampChunk, []byte("0000000000000000"), []byte(stamp))
-}
-
 // bursts holds the bytes of complete streams by their number of tokens. The tokens differ: some gateways
 // treat a hundred equal tokens as a failure of the model and end the stream.
 var bursts sync.Map
@@ -226,7 +208,10 @@ func write(connection net.Conn, data []byte) error {
 
 // Responses, in the format of Together ---------------------------------------------------------
 
-const created = 1786528791
+const (
+	created    = 1786528791
+	stampZeros = "0000000000000000"
+)
 
 var (
 	text  = strings.Repeat("The quick brown fox jumps over the lazy dog. ", 20)
@@ -240,8 +225,9 @@ var (
 		"Cache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n")
 	firstChunk = event(`"index":0,"text":"","logprobs":null,"finish_reason":null,`+
 		`"delta":{"token_id":null,"role":"assistant","content":""}`, "null")
-	stampChunk = token(" 0000000000000000")
-	streamEnd  = bytes.Join([][]byte{
+	stampChunk     = token(" " + stampZeros)
+	stampPositions = positionsOf(stampZeros, stampChunk)
+	streamEnd      = bytes.Join([][]byte{
 		event(`"index":0,"text":"","logprobs":null,"finish_reason":"stop","seed":1234567890,`+
 			`"delta":{"token_id":0,"role":"assistant","content":""}`,
 			`{"prompt_tokens":180,"completion_tokens":400,"total_tokens":580}`),
@@ -257,6 +243,18 @@ func model(id string) string {
 func withHead(body []byte) []byte {
 	head := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", len(body))
 	return append([]byte(head), body...)
+}
+
+// positionsOf returns where a text begins: a token is in its event twice.
+func positionsOf(text string, in []byte) (positions []int) {
+	for from := 0; ; from += len(text) {
+		index := bytes.Index(in[from:], []byte(text))
+		if index < 0 {
+			return positions
+		}
+		from += index
+		positions = append(positions, from)
+	}
 }
 
 func event(choice, usage string) []byte {

@@ -3,11 +3,11 @@
 import pytest
 from bench import report
 from bench.figures import FIGURES
-from bench.guard import LIMITS, middle_ratio
+from bench.guard import LIMITS, Bound, Limit, middle_ratio, verdict
 from bench.report import TABLES
-from bench.samples import Results, Sample
+from bench.samples import Results
 from bench.starts import scaling
-from bench.targets import TARGETS, Target, Verdict, judged
+from bench.targets import PACED_BOUNDS, TARGETS, Target, Verdict, judged
 
 
 def run(*values, failures=(), left_out=()):
@@ -23,6 +23,8 @@ def run(*values, failures=(), left_out=()):
     ]
     return report.read(
         {
+            "commit": "c",
+            "date": "2026-01-01",
             "machine": {"CPU": "x", "cores": "2"},
             "seconds": 7,
             "left_out": list(left_out),
@@ -62,23 +64,16 @@ def test_targets_without_samples_are_not_measured():
 
 
 def test_a_target_is_computed_from_the_samples_of_the_run():
-    """The first target is the ratio of ours to bare within one round."""
-    results = run(("unary", "ours", "16", 0, 450.0), ("unary", "bare", "16", 0, 150.0)).results
-    first = judged(results)[0]
-    assert (3.0, True) == (first.measured, first.holds)
+    """The unary target is the ratio of ours to the relay within one round."""
+    results = run(("unary", "ours", "16", 0, 450.0), ("unary", "relay", "16", 0, 300.0)).results
+    (found,) = [one for one in judged(results) if one.target.text.startswith("CPU of a unary call / least")]
+    assert (1.5, False) == (found.measured, found.holds)
 
 
-def test_added_first_token_times_exclude_the_upstream():
-    """3 ms added compared with 2 ms added is a ratio of 1.5."""
-    rows = {"ours": 3.5, "smg": 2.5, "direct": 0.5}
-    results = Results(
-        [
-            Sample(figure="first token", contestant=name, variant="1", round=0, values={"p50_ms": value})
-            for name, value in rows.items()
-        ]
-    )
-    (verdict,) = [one for one in judged(results) if "before the first token" in one.target.text]
-    assert 1.5 == verdict.measured
+def test_two_workers_have_the_bounds_of_one():
+    """Twice the streams on two workers have the same targets as 1,000 on one."""
+    bounds = {one.text: one.most for one in TARGETS}
+    assert bounds["1,000 paced streams open: stretch"] == bounds["2,000 open, 2 workers: stretch"]
 
 
 def test_scaling_is_computed_from_the_cpu_of_a_call():
@@ -90,8 +85,9 @@ def test_every_variant_that_a_target_reads_is_measured():
     """A target whose load is not run would always be "not measured"."""
     measured = {(figure.name, variant) for figure in FIGURES for variant in figure.variants}
     read = {("unary", "16"), ("burst", "8"), ("trickle", "100"), ("trickle", "10"), ("added latency", "10")}
-    read |= {("open streams", "10000"), ("first token", "1"), ("streams in flight", "1")}
-    assert read | {("streams in flight", "1000")} <= measured
+    read |= {("open streams", "10000"), ("streams in flight", "1"), ("streams in flight", "1000")}
+    read |= {key for key in PACED_BOUNDS if key[0] != "paced workers"}
+    assert read <= measured
 
 
 def test_every_figure_has_a_table():
@@ -130,14 +126,71 @@ def test_a_figure_without_samples_has_no_table():
     assert "## Streams" not in report.markdown(run(("unary", "ours", "16", 0, 400.0)))
 
 
+def test_a_load_that_was_not_measured_has_a_row_with_the_reason():
+    """A contestant that failed with 300 streams is shown with 600, too."""
+    failure = {
+        "figure": "paced burst",
+        "contestant": "litellm",
+        "variant": "600",
+        "round": "0",
+        "reason": "not measured: failed at 300",
+    }
+    text = report.markdown(
+        run(
+            ("paced burst", "litellm", "300", 0, 400.0),
+            ("paced burst", "ours", "600", 0, 9.0),
+            failures=[failure],
+        )
+    )
+    assert "| LiteLLM proxy | 600 |  |  |  |  |  |  |  | not measured: failed at 300 |" in text
+    assert "## Left out" not in text
+
+
+def test_causes_of_failed_streams_are_added_over_the_rounds():
+    """The most frequent cause is first."""
+    samples = [
+        {
+            "figure": "paced burst",
+            "contestant": "ours",
+            "variant": "1000",
+            "round": turn,
+            "values": {"failed": 3.0, "failed: EOF": 1.0, "failed: Canceled: CANCELLED": 2.0},
+        }
+        for turn in range(2)
+    ]
+    found = report.read(
+        {"commit": "c", "date": "d", "machine": {}, "seconds": 1, "left_out": [], "failures": []}
+        | {"samples": samples}
+    )
+    assert "4 x Canceled: CANCELLED; 2 x EOF" == report.causes("paced burst", "ours", "1000", found)
+
+
+def rounds(to, *pairs):
+    return [{"ours": {"cpu_us": ours}, to: {"cpu_us": other}} for ours, other in pairs]
+
+
 def test_the_guard_uses_the_median_of_the_rounds():
     """One disturbed round does not change the result."""
-    rounds = [{"ours": 40.0, "bare": 10.0}, {"ours": 99.0, "bare": 10.0}, {"ours": 41.0, "bare": 10.0}]
-    assert 4.1 == middle_ratio(rounds)
+    assert 4.1 == middle_ratio(rounds("bare", (40.0, 10.0), (99.0, 10.0), (41.0, 10.0)), "bare", "cpu_us")
 
 
-def test_the_guard_limits_unary_burst_and_trickle():
-    """The guard has a limit for each of the three paths, at a load that the figures have."""
-    variants = {(figure.name, variant) for figure in FIGURES for variant in figure.variants}
-    assert {"unary", "burst", "trickle"} == {limit.figure for limit in LIMITS}
-    assert all((limit.figure, limit.variant) in variants for limit in LIMITS)
+def test_the_guard_holds_up_to_its_bound():
+    """A ratio above the bound is reported with the reason for the bound."""
+    bound = Bound(value="cpu_us", most=2.0, reason="measured 1.5")
+    limit = Limit(figure=FIGURES[0], variant="16", to="bare", rounds=1, bounds=(bound,))
+    assert verdict(limit, rounds("bare", (20.0, 10.0)))[0]
+    holds, lines = verdict(limit, rounds("bare", (21.0, 10.0)))
+    assert not holds
+    assert "unary, cpu_us: 2.10 x bare, at most 2: EXCEEDED; measured 1.5\n" == lines
+
+
+def test_the_guard_limits_unary_burst_trickle_and_paced_streams():
+    """The guard has a limit for each of the paths, at a load that the figures have."""
+    assert ["unary", "burst", "trickle", "paced"] == [limit.figure.name for limit in LIMITS]
+    assert all(limit.variant in limit.figure.variants for limit in LIMITS)
+
+
+def test_the_guard_compares_paced_streams_with_our_http_frontend():
+    """The bare handler starves as our gRPC frontend does."""
+    assert "ours-http" == LIMITS[-1].to
+    assert {"first_token_p50_ms", "duration"} == {bound.value for bound in LIMITS[-1].bounds}

@@ -99,7 +99,8 @@ def test_vegeta_output_is_parsed():
 
 def streams(**changes):
     times = {"count": 1, "p50": 1.0, "p99": 2.0, "max": 3.0}
-    printed = {"streams": 2, "failed": 0, "failures": None, "tokens": 800, "health_failed": 0}
+    printed = {"streams": 2, "failed": 0, "failures": {}, "tokens": 800, "all_tokens": 800}
+    printed |= {"health_failed": 0, "cpu_s": 0.5}
     printed |= dict.fromkeys(("first_token_ms", "duration_ms", "token_ms", "health_ms"), times)
     return openstreams.parsed(json.dumps(printed | changes))
 
@@ -117,8 +118,8 @@ def test_a_missing_token_makes_the_run_invalid():
 
 def test_a_failed_stream_makes_the_run_invalid():
     """The reason contains that of the stream."""
-    reason = openstreams.invalid_reason(streams(failed=1, failures=["503"]), tokens=800)
-    assert "1 of 2 streams failed: 503" == reason
+    reason = openstreams.invalid_reason(streams(failed=1, failures={"503": 1}), tokens=800)
+    assert "1 of 2 streams failed: 1 x 503" == reason
 
 
 def test_empty_output_of_the_streams_raises():
