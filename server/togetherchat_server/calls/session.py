@@ -70,6 +70,7 @@ class Session:
         "_usage",
         "call",
         "messages_sent",
+        "on_end",
     )
 
     def __init__(
@@ -83,6 +84,8 @@ class Session:
         self.call: Final = call
         self.messages_sent = 0
         """Messages of the response that were written, or are being written."""
+        self.on_end: Callable[[], None] | None = None
+        """Called when the task of an admitted call has ended."""
         self._parts = parts
         self._in_flight = in_flight
         self._protocol = protocol
@@ -295,6 +298,9 @@ class Session:
 
     def _task_ended(self, _task: "asyncio.Task[object]") -> None:
         """Release what the call holds, however its task ended: even if its work never began."""
-        self.close(ServiceError(Reason.CALLER_CANCELLED, CANCELLED_MESSAGE))
+        if not self._closed:
+            self.close(ServiceError(Reason.CALLER_CANCELLED, CANCELLED_MESSAGE))
+        if self.on_end is not None:
+            self.on_end()
         self.release_permit()
         self._in_flight.discard(self)

@@ -128,6 +128,7 @@ class _Rpc:
     def receiving(self) -> RpcHandler:
         """Return the handler of a call whose message gRPC reads, and whose unary response gRPC sends."""
         session, peers, task = self.session, self._environment.peers, current_task()
+        session.on_end = lambda: peers.task_ended(task)
         peers.request_awaited(
             task, lambda: session.close(ServiceError(Reason.CALLER_STALLED, READ_TIMEOUT_MESSAGE))
         )

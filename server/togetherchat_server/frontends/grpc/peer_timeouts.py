@@ -34,17 +34,17 @@ class PeerTimeouts:
     def request_awaited(self, task: Task, on_timeout: Callable[[], None]) -> None:
         """Start the timeout for the request of a call, which gRPC reads."""
         self._reading.begin(task, on_timeout)
-        task.add_done_callback(self._task_ended)
 
     def request_received(self, task: Task) -> None:
         """Stop the timeout for the request."""
         self._reading.end(task)
 
     def response_returned(self, task: Task) -> None:
-        """Start the timeout for the response, which gRPC writes. It ends with the task."""
+        """Start the timeout for the response, which gRPC writes."""
         self._writing.begin(task)
 
-    def _task_ended(self, task: Task) -> None:
+    def task_ended(self, task: Task) -> None:
+        """Stop the timeouts of a call that has ended."""
         self._reading.end(task)
         self._writing.end(task)
 
