@@ -47,6 +47,7 @@ PROVEN = {
     "grpc.max_concurrent_streams",
     "grpc.server.max_pending_requests",
     "grpc.server.max_pending_requests_hard_limit",
+    "grpc.server_max_unrequested_time_in_server",  # in test_acceptance
     "grpc.so_reuseport",
 }
 

@@ -4,6 +4,7 @@ gRPC silently ignores an option whose name it does not know. `tests/contract/tes
 therefore proves each option here by its behaviour.
 """
 
+import logging
 import socket
 from dataclasses import dataclass
 from typing import Final, final
@@ -11,10 +12,11 @@ from typing import Final, final
 from grpc import aio
 
 from togetherchat_server.config.tls import Certificates
+from togetherchat_server.frontends.grpc.acceptance import Acceptance, supported
 from togetherchat_server.frontends.grpc.credentials import server_credentials
 from togetherchat_server.frontends.grpc.handler import GrpcHandler
 from togetherchat_server.frontends.grpc.health import Health
-from togetherchat_server.frontends.grpc.methods import SERVICE
+from togetherchat_server.frontends.grpc.methods import METHODS, SERVICE
 from togetherchat_server.frontends.grpc.reflection import add_reflection
 
 MEBIBYTE: Final = 2**20
@@ -43,10 +45,15 @@ OPTIONS: Final = (
     # with no reason, beyond a thousand. Admission control, which sends a reason, must see them all.
     ("grpc.server.max_pending_requests", PENDING_MAX),
     ("grpc.server.max_pending_requests_hard_limit", PENDING_MAX),
+    # By default gRPC cancels a call without a status once it has waited for 30 s to be accepted. Its
+    # caller's deadline and ours are shorter than this, in seconds.
+    ("grpc.server_max_unrequested_time_in_server", 3600),
     # A second server on the same port would take half of the calls, unnoticed. Workers share their
     # port on purpose and set this to 1: their supervisor checks that no other process has the port.
     (SHARE_PORT, 0),
 )
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +106,7 @@ class GrpcServer:
         self._listening = listening
         self._server = aio.server(options=options)
         self._server.add_generic_rpc_handlers((handler,))
+        self._acceptance = Acceptance(self._server, handler, METHODS) if supported() else None
         self._server.add_generic_rpc_handlers((self.health.handlers(),))
         if reflection:
             add_reflection(self._server)
@@ -118,6 +126,10 @@ class GrpcServer:
             probes = _bind(self._probes, self._listening.health_address)
             await self._probes.start()
         await self._server.start()
+        if self._acceptance is None:
+            _log.warning("this version of grpcio is not known: calls are accepted one by one")
+        else:
+            self._acceptance.start()
         return bound, probes
 
     async def stop_accepting(self, grace_s: float) -> None:
