@@ -74,12 +74,14 @@ class Admission:
         *,
         clock: Callable[[], float],
         short_of_memory: Callable[[], bool] = lambda: False,
+        saturated: Callable[[], bool] = lambda: False,
         quotas: Quotas | None = None,
     ) -> None:
         """`quotas` are checked last, so that a call rejected for another reason consumes none of them."""
         self._limits = limits
         self._clock = clock
         self._short_of_memory = short_of_memory
+        self._saturated = saturated
         self._quotas = quotas
         self._accepted = 0
         self._granted = 0
@@ -110,6 +112,8 @@ class Admission:
             raise ServiceError(Reason.DRAINING, "the service is stopping; retry on another replica")
         if self._short_of_memory():
             raise ServiceError(Reason.OVERLOADED, "the service is short of memory; retry later")
+        if self._saturated():
+            raise ServiceError(Reason.OVERLOADED, "the service is short of CPU time; retry later")
         if caller and 0 < limits.max_concurrent_calls_per_caller <= self._calls_by_caller[caller]:
             raise ServiceError(
                 Reason.CALLER_QUOTA,

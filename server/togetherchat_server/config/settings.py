@@ -144,6 +144,11 @@ class Settings(BaseModel):
     max_queued_calls: Annotated[int, Field(ge=0, le=100_000)] = Field(
         128, description="Calls that may wait in the queue when all permits are in use."
     )
+    max_merge_interval_s: Annotated[float, Field(ge=0, le=10)] = Field(
+        0.25,
+        description="Longest time that the read of a stream is deferred when the process approaches "
+        "saturation, so that tokens merge into fewer messages; 0: never.",
+    )
     queue_timeout_s: Seconds = Field(
         0.25, description="Longest wait in the queue; then the call fails with OVERLOADED."
     )

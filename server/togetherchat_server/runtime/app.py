@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 ABORT_GRACE_S: Final = 1.0
 # After the GOAWAY, calls that gRPC has already received are still admitted for this long.
 GOAWAY_SETTLE_S: Final = 0.2
+# Before that, what streams have received is passed on.
+FLUSH_S: Final = 0.05
 
 _log = logging.getLogger(__name__)
 
@@ -145,6 +147,8 @@ class App:
             wait.cancel()
         if not idle.is_set():
             _log.warning("drain timeout: aborting %d calls in flight", admission.in_flight)
+            self._wiring.governor.stop()
+            await _wait(stop_now, FLUSH_S)
             frontends.sessions.abort_in_flight()
         if http is not None:
             await http.finish(ABORT_GRACE_S)

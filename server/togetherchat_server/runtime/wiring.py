@@ -30,10 +30,12 @@ from togetherchat_server.providers.together.provider import ProviderLimits, Toge
 from togetherchat_server.runtime.memory import MemoryGauge
 from togetherchat_server.runtime.observability import Environment, Observability
 from togetherchat_server.runtime.tenancy import open_tenancy
+from togetherchat_server.supervisor.cpus import cpu_capacity, usable_cpus
 from togetherchat_server.telemetry.call_record import Sink
 from togetherchat_server.telemetry.metrics import definitions as names
 from togetherchat_server.upstream.adaptive_throttle import AdaptiveThrottle
 from togetherchat_server.upstream.client import UpstreamClient, UpstreamLimits
+from togetherchat_server.upstream.read_governor import CpuMeter, ReadGovernor
 from togetherchat_server.upstream.retry_loop import RetryEnvironment, RetryingChat
 from togetherchat_server.upstream.retry_policy import RetryBudget, RetryPolicy
 
@@ -93,6 +95,7 @@ class Wiring:
             resources=resources,
             gauges=observability.gauges,
         )
+        self.governor: Final = self._make_governor()
         self.admission: Final = self._make_admission()
         observability.gauges[names.CALLS_IN_FLIGHT,] = lambda: self.admission.in_flight
         observability.gauges[names.CALLS_QUEUED,] = lambda: self.admission.queued
@@ -110,6 +113,21 @@ class Wiring:
             http=None if self._settings.http_listen is None else self._make_http(sessions),
         )
 
+    def _make_governor(self) -> ReadGovernor:
+        settings = self._settings
+        cpus = cpu_capacity()
+        if self._share.share_port:
+            cpus /= usable_cpus() if settings.workers == "auto" else settings.workers
+        governor = ReadGovernor(
+            max_interval_s=settings.max_merge_interval_s,
+            cpu=CpuMeter(capacity_cpus=cpus),
+            clock=self._environment.clock,
+        )
+        self._resources.callback(governor.stop)
+        self._observability.gauges[names.MERGE_INTERVAL,] = lambda: governor.interval_s
+        self._observability.metrics.counters[names.DEFERRED_READS,] = lambda: governor.deferrals
+        return governor
+
     def _make_admission(self) -> Admission:
         settings, clock = self._settings, self._environment.clock
         limits = AdmissionLimits(
@@ -120,7 +138,13 @@ class Wiring:
         )
         memory = MemoryGauge(shed_ratio=settings.memory_shed_ratio, clock=clock)
         quotas = None if self._tenancy is None else self._tenancy.quota
-        return Admission(limits, clock=clock, short_of_memory=memory.under_pressure, quotas=quotas)
+        return Admission(
+            limits,
+            clock=clock,
+            short_of_memory=memory.under_pressure,
+            saturated=lambda: self.governor.saturated,
+            quotas=quotas,
+        )
 
     def _make_provider(self, config: ProviderConfig) -> TogetherProvider:
         settings = self._settings
@@ -146,6 +170,7 @@ class Wiring:
                 max_event_bytes=settings.max_event_bytes,
                 stream_upstream_min_tokens=settings.stream_upstream_min_tokens,
             ),
+            governor=self.governor,
             clock=self._environment.clock,
             wall_clock=self._environment.wall_clock,
             forward_user=settings.forward_user,

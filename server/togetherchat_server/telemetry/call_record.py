@@ -38,6 +38,8 @@ class CallRecord:
     completion_tokens: int | None
     usage_estimated: bool
     cost_nano_usd: int | None
+    deltas: int | None = None
+    """Deltas of the last attempt's stream; None if it had none. Adjacent ones may share a message."""
     model_requested: str = ""
     """The model as the caller named it, if it differs from `model`: an alias, or replaced by a fallback."""
     rate_limits: tuple[tuple[str, str], ...] = ()
@@ -100,6 +102,7 @@ def call_record(  # noqa: PLR0913  the parts of a record, all by keyword
         duration_s=now_s - call.received_s,
         first_token_s=None if first_s is None else first_s - call.received_s,
         messages_sent=messages_sent,
+        deltas=deltas,
         prompt_tokens=usage.prompt_tokens if usage and not usage.estimated else None,
         completion_tokens=usage.completion_tokens if usage else deltas,
         usage_estimated=usage.estimated if usage else deltas is not None,

@@ -54,7 +54,8 @@ class UpstreamStream:
     def __init__(self, response: httpx.Response, *, bytes_max: int, limits: UpstreamLimits) -> None:
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = _lower_case(response.headers.raw)
-        self._read = _reader(_body(response))
+        self._body = _body(response)
+        self._read = _reader(self._body)
         self._bytes_left = bytes_max
         self._limits = limits
 
@@ -70,6 +71,18 @@ class UpstreamStream:
         if self._bytes_left < 0:
             raise transport_errors.error(Reason.UPSTREAM_TOO_LARGE)
         return data
+
+    def defer_read(self) -> bool:
+        """Let the next read wait until `resume_read`; return false if the body has ended.
+
+        Bytes that arrive in between stay in the kernel, and the read returns all of them at once.
+        """
+        return isinstance(self._body, ResponseBody) and self._body.defer_read()
+
+    def resume_read(self) -> None:
+        """End the deferral of a read, if there is one and the stream is open."""
+        if isinstance(self._body, ResponseBody):
+            self._body.resume_read()
 
     async def read_all(self) -> bytes:
         """Return the rest of the body.

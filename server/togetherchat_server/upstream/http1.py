@@ -34,7 +34,12 @@ class Http1Connection(asyncio.Protocol):
         self._now_s = now_s
         self._exchange = Http1Exchange(now_s=now_s)
         self._transport: asyncio.Transport | None = None
+        self._socket: asyncio.Transport | None = None
+        """The transport of the socket itself, below TLS. A pause of TLS's own transport reads on."""
         self._read_paused = False
+        self._read_deferred = False
+        self._read_once = False
+        """Whether the socket is paused again as soon as it was read."""
         self._write_paused = False
         self._waiter: asyncio.Future[None] | None = None
 
@@ -92,21 +97,44 @@ class Http1Connection(asyncio.Protocol):
             ServiceError: UPSTREAM_TRUNCATED, the body is incomplete.
         """
         exchange = self._exchange
-        while exchange.state is ExchangeState.BODY and not exchange.buffered_bytes:
+        self._read_once = self._read_deferred
+        while exchange.state is ExchangeState.BODY and (self._read_deferred or not exchange.buffered_bytes):
+            if not self._read_deferred:
+                self._resume()
             await self._change()
         if exchange.failure is not None and not exchange.buffered_bytes:
             raise exchange.failure
-        data = exchange.take()
-        if self._read_paused and self._transport is not None:
-            self._read_paused = False
-            self._transport.resume_reading()
-        return data
+        return exchange.take()
+
+    def defer_read(self) -> bool:
+        """Leave what arrives in the kernel, and let the next `read` wait until `resume_read`.
+
+        Returns false, and does nothing, if the response has ended. From then on the socket is paused
+        whenever nothing waits for its bytes: each read of the socket would take a turn of the loop. The
+        end of the connection is noticed after `resume_read`.
+        """
+        if self._exchange.state is not ExchangeState.BODY:
+            return False
+        self._read_deferred = True
+        self._pause()
+        return True
+
+    def resume_read(self) -> None:
+        """End the deferral of a read, if there is one."""
+        if self._read_deferred:
+            self._read_deferred = False
+            if self._exchange.buffered_bytes:
+                self._wake()
+            else:
+                self._resume()
 
     def release(self) -> bool:
         """End the request. Returns whether the connection can be reused; if not, closes it."""
-        if self._read_paused or not self._exchange.release():
+        if not self._exchange.release():
             self.abort()
             return False
+        self._read_deferred = self._read_once = False
+        self._resume()
         self.idle_since_s = self._now_s()
         return True
 
@@ -128,16 +156,17 @@ class Http1Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A stream's protocol gets a stream; uvloop's is not a subclass of asyncio's.
-        self._transport = cast("asyncio.Transport", transport)
+        self._transport = self._socket = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         exchange = self._exchange
         exchange.feed(data)
         if exchange.state is ExchangeState.CLOSED:
             self.abort()
-        elif exchange.buffered_bytes > BUFFER_BYTES_MAX and not self._read_paused and self._transport:
-            self._read_paused = True
-            self._transport.pause_reading()
+        elif exchange.state is ExchangeState.BODY and (
+            self._read_once or exchange.buffered_bytes > BUFFER_BYTES_MAX
+        ):
+            self._pause()
         self._wake()
 
     def eof_received(self) -> None:
@@ -170,6 +199,16 @@ class Http1Connection(asyncio.Protocol):
             while self._write_paused and self._exchange.state is ExchangeState.SENDING:
                 await self._change()
             self._write(bytes(view[start : start + WRITE_BYTES]))
+
+    def _pause(self) -> None:
+        if not self._read_paused and self._socket is not None:
+            self._read_paused = True
+            self._socket.pause_reading()
+
+    def _resume(self) -> None:
+        if self._read_paused and self._socket is not None:
+            self._read_paused = False
+            self._socket.resume_reading()
 
     def _end(self, cause: Exception | None) -> None:
         self._exchange.end(cause)

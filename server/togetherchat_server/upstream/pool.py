@@ -225,6 +225,14 @@ class ResponseBody(httpx.AsyncByteStream):
             raise RuntimeError("a response is not read after it was closed")
         return self._connection.read()
 
+    def defer_read(self) -> bool:
+        """See `Http1Connection.defer_read`."""
+        return self._open and self._connection.defer_read()
+
+    def resume_read(self) -> None:
+        if self._open:  # the connection may have another request by now
+            self._connection.resume_read()
+
     async def __aiter__(self) -> AsyncGenerator[bytes]:
         while data := await self.read():
             yield data

@@ -30,6 +30,10 @@ class StreamTimeouts:
     def bytes_arrived(self, now_s: float) -> None:
         self._last_byte_s = now_s
 
+    def read_deferred(self, until_s: float) -> None:
+        """Report that nothing is read until then, which is not the provider's silence."""
+        self._last_byte_s = until_s
+
     def event_arrived(self, now_s: float) -> None:
         """Report an event of the completion; a comment is not one."""
         self._last_byte_s = now_s

@@ -1,12 +1,14 @@
 """The decisions of a fleet, and the parts that they are made of."""
 
 import math
+import os
 import signal
 from pathlib import Path
 
 import pytest
 
 from togetherchat_server.config import Configuration, ProviderConfig, Settings
+from togetherchat_server.supervisor import cpus
 from togetherchat_server.supervisor.actions import (
     AnnounceServing,
     Exit,
@@ -525,22 +527,35 @@ def test_an_exit_code_is_described(code, text):
 
 
 @pytest.mark.parametrize(
-    ("cpus", "quota", "workers"),
+    ("cpus", "quota", "capacity"),
     [
         (4, "", 4),
         (4, "max 100000\n", 4),
         (4, "200000 100000\n", 2),
-        (4, "150000 100000\n", 2),
-        (4, "10000 100000\n", 1),
+        (4, "150000 100000\n", 1.5),
+        (4, "10000 100000\n", 0.1),
         (2, "800000 100000\n", 2),
         (4, "nonsense", 4),
         (4, "1 0", 4),
+        (4, "0 100000", 4),
         (0, "", 1),
     ],
 )
-def test_auto_is_the_number_of_cpus_within_the_quota(cpus, quota, workers):
-    """A container's quota is rounded up, and never below one."""
-    assert workers == bounded_by_quota(cpus, quota)
+def test_the_capacity_is_bounded_by_the_quota(cpus, quota, capacity):
+    """A container's quota may be a fraction of a CPU."""
+    assert capacity == bounded_by_quota(cpus, quota)
+
+
+@pytest.mark.parametrize(
+    ("quota", "workers"), [("max 100000", 4), ("150000 100000", 2), ("200000 100000", 2), ("10000 100000", 1)]
+)
+def test_auto_is_the_number_of_cpus_within_the_quota(monkeypatch, tmp_path, quota, workers):
+    """A quota is rounded up, and never below one worker."""
+    (tmp_path / "cpu.max").write_text(quota)
+    monkeypatch.setattr(cpus, "QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(4)))
+
+    assert workers == usable_cpus()
 
 
 def test_this_machine_has_a_cpu():

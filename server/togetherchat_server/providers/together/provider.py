@@ -24,6 +24,7 @@ from togetherchat_server.providers.together.attempt_span import AttemptSpan, Noo
 from togetherchat_server.providers.together.request import to_schema
 from togetherchat_server.providers.together.stream_reader import StreamReader
 from togetherchat_server.upstream.client import UpstreamClient, UpstreamResponse, UpstreamStream
+from togetherchat_server.upstream.read_governor import ReadGovernor
 from togetherchat_server.upstream.stream_deadline import StreamDeadline
 from togetherchat_server.upstream.stream_timeouts import TIMEOUT_MESSAGES, StreamTimeouts
 
@@ -59,6 +60,7 @@ class TogetherProvider:
         client: UpstreamClient,
         *,
         limits: ProviderLimits,
+        governor: ReadGovernor,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
         forward_user: bool = True,
@@ -67,6 +69,7 @@ class TogetherProvider:
         self._client = client
         self._forward_user = forward_user
         self._limits = limits
+        self._governor = governor
         self._clock = clock
         self._wall_clock = wall_clock
 
@@ -93,6 +96,8 @@ class TogetherProvider:
         )
         async with AsyncExitStack() as stack:
             span = stack.enter_context(self._begin_attempt("POST", CHAT_PATH, call))
+            self._governor.opened()
+            stack.callback(self._governor.closed)
             span.request(request, streamed=True)
             opening = self._client.stream(
                 CHAT_PATH,
@@ -198,10 +203,14 @@ class TogetherProvider:
             secrets=_secrets(call),
         )
         failure: ServiceError | None = None
+        governor = self._governor
         # Entered a second time: a failure is caught before it reaches the context of the attempt.
         with span:
             async with StreamDeadline(timers, clock=self._clock) as deadline:
                 while not reader.done and failure is None:
+                    # The caller has read what was yielded. Its first token is never deferred.
+                    if governor.interval_s and reader.translator.deltas:
+                        timers.read_deferred(governor.defer(http_stream, deadline_s=call.deadline_s))
                     deadline.begin_read()
                     data = await http_stream.read()
                     deadline.end_read()

@@ -57,6 +57,9 @@ class CallMetrics:
             self._count_usage(record, tenant, model)
             if not record.reason:
                 count((names.UPSTREAM_CALLS, "ok"))
+        if record.deltas and record.messages_sent >= STREAM_MESSAGES_MIN:
+            count((names.STREAM_DELTAS,), record.deltas)
+            count((names.STREAM_MESSAGES,), record.messages_sent)
         self._time(record, method, model)
         if record.reason or record.attempts > 1 or record.previous_attempts:
             self._count_failure(record, model)

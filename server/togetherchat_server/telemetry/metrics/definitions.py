@@ -40,6 +40,9 @@ USAGE_ESTIMATED_CALLS: Final = "togetherchat_usage_estimated_calls_total"
 UPSTREAM_ATTEMPTS: Final = "togetherchat_upstream_attempts_total"
 UPSTREAM_RETRIES: Final = "togetherchat_upstream_retries_total"
 UPSTREAM_CALLS: Final = "togetherchat_upstream_calls_total"
+STREAM_DELTAS: Final = "togetherchat_stream_deltas_total"
+STREAM_MESSAGES: Final = "togetherchat_stream_messages_total"
+DEFERRED_READS: Final = "togetherchat_deferred_reads_total"
 LOG_LINES_DROPPED: Final = "togetherchat_log_lines_dropped_total"
 TRACE_SPANS: Final = "togetherchat_trace_spans_total"
 WORKER_RESTARTS: Final = "togetherchat_worker_restarts_total"
@@ -51,6 +54,7 @@ TIME_PER_OUTPUT_TOKEN: Final = "togetherchat_time_per_output_token_seconds"  # n
 CALL_QUEUE_WAIT: Final = "togetherchat_call_queue_wait_seconds"
 EVENT_LOOP_LAG: Final = "togetherchat_event_loop_lag_seconds"
 
+MERGE_INTERVAL: Final = "togetherchat_merge_interval_seconds"
 CALLS_IN_FLIGHT: Final = "togetherchat_calls_in_flight"
 CALLS_QUEUED: Final = "togetherchat_calls_queued"
 MAX_CONCURRENT_CALLS: Final = "togetherchat_max_concurrent_calls"
@@ -154,6 +158,12 @@ _ALL: Final[tuple[MetricDefinition, ...]] = (
         "failed without an attempt, because the provider was rejecting requests.",
         "outcome",
     ),
+    _counter(
+        STREAM_DELTAS,
+        "Deltas that the provider sent in streams that ended; per message, how many deltas were merged.",
+    ),
+    _counter(STREAM_MESSAGES, "Messages sent to the callers of these streams."),
+    _counter(DEFERRED_READS, "Reads of streams that were deferred, so that deltas merge near saturation."),
     _counter(LOG_LINES_DROPPED, "Log lines dropped because standard error was not read fast enough."),
     _counter(
         TRACE_SPANS,
@@ -190,6 +200,11 @@ _ALL: Final[tuple[MetricDefinition, ...]] = (
         EVENT_LOOP_LAG,
         "Delay of a timer on the event loop, measured four times a second in each worker.",
         bounds=_WAIT_BOUNDS,
+    ),
+    _gauge(
+        MERGE_INTERVAL,
+        "How long reads of streams are deferred now, near saturation; with workers, the longest.",
+        merge="max",
     ),
     _gauge(CALLS_IN_FLIGHT, "Calls that hold a permit."),
     _gauge(CALLS_QUEUED, "Calls that wait for a permit."),
