@@ -99,10 +99,7 @@ class Session:
 
     @property
     def is_completing(self) -> bool:
-        """Whether the last part of the response is being written, or was written.
-
-        A deadline that passes from then on is not a failure.
-        """
+        """Whether the last part is being written, or was written: a deadline is not a failure then."""
         return self._completing
 
     @property
@@ -197,10 +194,7 @@ class Session:
     async def run(self, work: Work, peer_address: PeerAddress) -> ServiceError | None:
         """Run the frontend's steps of the call, and end the call in exactly one way.
 
-        Returns the error to send; None if the call succeeded.
-
-        Raises:
-            asyncio.CancelledError: the caller is gone.
+        Returns the error to send; None if the call succeeded. Raises CancelledError if the caller is gone.
         """
         try:
             await work()

@@ -26,7 +26,8 @@ from togetherchat_server.models.aliases import resolve_aliases
 from togetherchat_server.models.catalog import configured_catalog
 from togetherchat_server.models.list_cache import ListCacheLimits, ModelListCache
 from togetherchat_server.models.unavailable import UnavailableModels
-from togetherchat_server.providers.together.provider import ProviderLimits, TogetherProvider
+from togetherchat_server.providers.together.limits import ProviderLimits
+from togetherchat_server.providers.together.provider import TogetherProvider
 from togetherchat_server.runtime.memory import MemoryGauge
 from togetherchat_server.runtime.observability import Environment, Observability
 from togetherchat_server.runtime.tenancy import open_tenancy

@@ -7,7 +7,6 @@ and `stream`, the meaning of failures in `errors`, timeouts of streams in `strea
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, final
 
@@ -21,6 +20,7 @@ from togetherchat_server.domain.secret import Secret
 from togetherchat_server.providers.together import errors, rate_limits, response, schema
 from togetherchat_server.providers.together import models as model_list
 from togetherchat_server.providers.together.attempt_span import AttemptSpan, NoopAttemptSpan
+from togetherchat_server.providers.together.limits import ProviderLimits
 from togetherchat_server.providers.together.request import to_schema
 from togetherchat_server.providers.together.stream_reader import StreamReader
 from togetherchat_server.upstream.client import UpstreamClient, UpstreamResponse, UpstreamStream
@@ -37,18 +37,6 @@ EVENT_STREAM: Final = "text/event-stream"
 END_OF_HTTP_S: Final = 0.05
 """How long to wait for the end of HTTP's framing after the stream's own end mark."""
 REQUEST_ID_HEADERS: Final = ("x-request-id", "x-together-traceid", "cf-ray")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProviderLimits:
-    """Timeouts of attempts in seconds, and the bound on one event in bytes."""
-
-    response_timeout_s: float
-    first_token_timeout_s: float
-    stream_idle_timeout_s: float
-    max_event_bytes: int
-    stream_upstream_min_tokens: int
-    """From this `max_tokens` on, a unary completion is read as a stream; 0: always."""
 
 
 @final

@@ -1,10 +1,8 @@
 """The shapes and types of the requests that clients of OpenAI's chat API send.
 
 Parses untrusted bytes. Does not use the contract's messages or interpret values. Types are strict,
-since OpenAI's API rejects "5" for a number too. Null means absent everywhere, since many clients send
-it. Members that are not named here are kept in `extra`; `request` decides how each is handled.
-
-The docstrings of the classes are the descriptions in the OpenAPI document.
+since OpenAI's API rejects "5" for a number too. Null means absent, since many clients send it. Members
+that are not named here are kept in `extra`, for `request`. The docstrings are in the OpenAPI document.
 """
 
 from collections.abc import Mapping
