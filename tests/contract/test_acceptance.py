@@ -15,6 +15,7 @@ from togetherchat_server.frontends.grpc import acceptance
 from togetherchat_server.frontends.grpc import server as grpc_server
 
 CALLS = 60
+MANY_CALLS = 300
 TURN_S = 0.02
 STREAM = sse([openai.chunk("Hi", finish_reason="stop"), openai.DONE])
 
@@ -67,6 +68,14 @@ async def test_calls_are_accepted_several_in_a_turn():
 
     assert [] == failures
     assert served_s < CALLS * 6 * TURN_S / 2
+
+
+async def test_hundreds_of_calls_do_not_stop_grpc():
+    """The wake-ups of hundreds of events are read in bulk: grpcio alone stops when 200 of them are unread."""
+    failures, served_s = await failures_in_long_turns(MANY_CALLS)
+
+    assert [] == failures
+    assert served_s < MANY_CALLS * 2 * TURN_S
 
 
 @pytest.mark.usefixtures("unknown_grpcio")

@@ -4,6 +4,7 @@ gRPC silently ignores an option whose name it does not know. `tests/contract/tes
 therefore proves each option here by its behaviour.
 """
 
+import asyncio
 import logging
 import socket
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from togetherchat_server.frontends.grpc.handler import GrpcHandler
 from togetherchat_server.frontends.grpc.health import Health
 from togetherchat_server.frontends.grpc.methods import METHODS, SERVICE
 from togetherchat_server.frontends.grpc.reflection import add_reflection
+from togetherchat_server.frontends.grpc.wakeups import bulk_wakeups
 
 MEBIBYTE: Final = 2**20
 WATCHERS_MAX: Final = 1000
@@ -104,7 +106,8 @@ class GrpcServer:
         )
         self.health: Final = Health((SERVICE,), watchers_max=WATCHERS_MAX)
         self._listening = listening
-        self._server = aio.server(options=options)
+        with bulk_wakeups(asyncio.get_running_loop()):
+            self._server = aio.server(options=options)
         self._server.add_generic_rpc_handlers((handler,))
         self._acceptance = Acceptance(self._server, handler, METHODS) if supported() else None
         self._server.add_generic_rpc_handlers((self.health.handlers(),))
