@@ -11,6 +11,7 @@ DEADLINE_MESSAGES: Final[Mapping[Reason, str]] = {
     Reason.CALLER_DEADLINE: "the caller's deadline passed before the response was complete",
     Reason.CALL_TIMEOUT: "the call took longer than the service allows",
 }
+WRITE_TIMEOUT_MESSAGE: Final = "the caller read nothing within the write timeout"
 
 MARGIN_MIN_S: Final = 0.1
 MARGIN_RATIO: Final = 0.01

@@ -34,7 +34,7 @@ from togetherchat_server.calls.response_metadata import response_metadata
 from togetherchat_server.calls.session import Session
 from togetherchat_server.calls.session_stream import SessionStream
 from togetherchat_server.calls.sessions import Sessions
-from togetherchat_server.domain.deadline import Deadline
+from togetherchat_server.domain.deadline import WRITE_TIMEOUT_MESSAGE, Deadline
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.frontends.grpc.incoming import incoming_call
 from togetherchat_server.frontends.grpc.methods import UNPARSABLE, Method, Received, serialise
@@ -43,7 +43,6 @@ from togetherchat_server.frontends.grpc.peer_timeouts import PeerTimeouts, curre
 from togetherchat_server.frontends.grpc.status import status_of
 
 READ_TIMEOUT_MESSAGE: Final = "the caller sent no request within the request read timeout"
-WRITE_TIMEOUT_MESSAGE: Final = "the caller read nothing within the write timeout"
 UNREACHABLE: Final = frozenset({Reason.CALLER_CANCELLED, Reason.CALLER_STALLED})
 """Reasons of a peer that cannot receive a status: it disconnected, or it sends nothing."""
 

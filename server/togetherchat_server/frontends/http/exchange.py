@@ -10,13 +10,12 @@ from typing import Final, cast, final
 from starlette.types import Receive, Scope, Send
 
 from togetherchat_server.calls.response_metadata import ResponseMetadata
-from togetherchat_server.domain.deadline import Deadline
+from togetherchat_server.domain.deadline import WRITE_TIMEOUT_MESSAGE, Deadline
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.frontends.http.protocol.connection import CONNECTION, Connection
 
 JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
-WRITE_TIMEOUT_MESSAGE: Final = "the caller read nothing within the write timeout"
 REQUEST_TIMEOUT_MESSAGE: Final = "the request did not arrive within the request read timeout"
 # `no-transform` and the header for nginx keep proxies from buffering the stream.
 STREAM_HEADERS: Final[ResponseMetadata] = (
