@@ -116,7 +116,7 @@ def test_every_reason_in_an_alert_exists():
 
 
 def test_no_alert_on_failures_counts_those_of_callers():
-    """A drain is no failure either: its caller retries elsewhere."""
+    """A drain is not a failure either: its caller retries elsewhere."""
     (excluded,) = re.findall(r'reason!~"([A-Z_a-z|]+)"', ALERTS)
     callers = {reason for reason in Reason if reason.row.blame is Blame.CALLER}
 

@@ -70,7 +70,7 @@ async def test_a_stream_has_openais_format():
     ("options", "places"), [({}, 1), ({"include_usage": None}, 1), ({"include_usage": False}, 0)]
 )
 async def test_no_chunk_is_without_choices_unless_it_was_requested(options, places):
-    """A client that did not ask for such a chunk reads `choices[0]`. With False there is no usage at all."""
+    """A client that did not ask for such a chunk reads `choices[0]`. With False the stream has no usage."""
     async with ScriptedUpstream(always(STREAM)) as upstream, running_http(upstream.base_url) as service:
         *chunks, _ = await service.events(stream_options=options)
 

@@ -6,7 +6,7 @@ that are there. So a busy loop leaves bytes behind: the next turns find nothing,
 bytes are left, the thread blocks until most of them are read. Until then, over a hundred turns of the
 loop, no call is accepted and no write completes. With a thousand streams that took up to two seconds.
 
-grpcio reads in bulk itself after 1.85. Then there is no such reader, and this module does nothing.
+grpcio reads in bulk itself after 1.85. It then adds no such reader, and this module does nothing.
 """
 
 import asyncio
