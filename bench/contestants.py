@@ -33,8 +33,8 @@ class Contestant:
     """The most streams that are held open: more fail, or take minutes to open."""
     figures: frozenset[str] = frozenset()
     """The figures for which the contestant is measured; empty: all."""
-    has_keys: bool = False
-    """Whether callers need a key: `{keys}`, `{tenants}` and `{key}` are replaced, too."""
+    in_production: bool = False
+    """Whether `{keys}`, `{tenants}`, `{key}` and `{collector}` are replaced, too; see `production`."""
     scraped: str = ""
     """A URL that is read every second, as Prometheus does."""
 
@@ -97,11 +97,17 @@ CONTESTANTS: Final = (
             *(sys.executable, "-m", "togetherchat_server", "--grpc-listen", "127.0.0.1:{port}"),
             *("--admin-listen", "127.0.0.1:{spare}", "--max-concurrent-calls", "12000"),
             *("--log-format", "json", "--api-keys-file", "{keys}", "--tenants-file", "{tenants}"),
+            *("--traces", "otlp"),
         ),
-        environment=OURS_ENVIRONMENT,
+        environment={
+            **OURS_ENVIRONMENT,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://{collector}",
+            "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+            "OTEL_TRACES_SAMPLER_ARG": "0.01",
+        },
         headers={"authorization": "Bearer {key}"},
         figures=frozenset({"unary", "trickle", "paced burst", "paced steady"}),
-        has_keys=True,
+        in_production=True,
         scraped="http://127.0.0.1:{spare}/metrics",
     ),
     Contestant(

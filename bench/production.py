@@ -1,4 +1,7 @@
-"""What a service in production has and the benchmark's other contestants lack: keys, tenants, and scrapes."""
+"""What a service in production has and the benchmark's other contestants lack.
+
+These are API keys, a tenant's limits, a collector of traces, and scrapes of the metrics.
+"""
 
 import contextlib
 import subprocess
@@ -7,9 +10,12 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
+
+import grpc
 
 TENANT: Final = "bench"
 TENANTS: Final = f"""
@@ -24,8 +30,35 @@ tokens_per_minute = 1_000_000_000
 max_output_tokens = 100_000
 """
 """Every limit is checked, and none rejects a call of the benchmark."""
+EXPORT: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 SCRAPE_INTERVAL_S: Final = 1.0
 SCRAPE_TIMEOUT_S: Final = 10.0
+
+
+@contextlib.contextmanager
+def profile() -> Generator[dict[str, str], None, None]:
+    """Yield what replaces `keys`, `tenants`, `key` and `collector` in the contestant's definition."""
+    with key_files() as files, collector() as address:
+        yield {**files, "collector": address}
+
+
+@contextlib.contextmanager
+def collector() -> Generator[str, None, None]:
+    """Accept exports of traces and discard them. Yield the address."""
+    server = grpc.server(ThreadPoolExecutor(max_workers=1))
+    export: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(_discard)
+    _, service, method = EXPORT.split("/")
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: export}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(grace=None)
+
+
+def _discard(_request: bytes, _context: object) -> bytes:
+    return b""
 
 
 @contextlib.contextmanager

@@ -104,8 +104,8 @@ class Stage:
             return
         with ExitStack() as stack:
             placeholders = self._placeholders()
-            if contestant.has_keys:
-                placeholders |= stack.enter_context(production.key_files())
+            if contestant.in_production:
+                placeholders |= stack.enter_context(production.profile())
             began = time.perf_counter()
             server, started = self._started(stack, contestant, placeholders, flags, cores)
             _await_ready(started, server)

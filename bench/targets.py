@@ -184,7 +184,7 @@ TARGETS: Final = (
         most=1.1,
     ),
     Target(
-        text="CPU of a unary call, keys, tenants, JSON log and scrapes / without them",
+        text="CPU of a unary call, keys, tenants, traces, JSON log and scrapes / without them",
         unit="x",
         measured=ratio("unary", "16", "cpu_us", of="ours-production", to="ours"),
         most=1.25,

@@ -1,7 +1,7 @@
 ## Benchmarks
 
 # The tools and the peers are pinned and installed below .bench/.
-BENCH        := .venv/.server .bench/.built $(H2LOAD)
+BENCH        := .venv/.dev .bench/.built $(H2LOAD)
 BENCH_PYTHON := PYTHONPATH=.:protos:server:clients/python H2LOAD=$(CURDIR)/$(H2LOAD) GHZ=$(CURDIR)/$(GHZ) \
     VEGETA=$(CURDIR)/$(VEGETA) $(BIN)/python
 PEERS        := $(addprefix .bench/,litellm/.ready smg/.ready $(if $(shell command -v npm),portkey/.ready))
