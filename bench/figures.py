@@ -174,7 +174,7 @@ PACED: Final = dict.fromkeys(map(str, paced.STREAMS), 1)
 FIGURES: Final = (
     Figure(name="unary", measure=unary, variants={"16": 4}),
     Figure(name="burst", measure=burst, variants={"8": 4}),
-    Figure(name="trickle", measure=trickle, variants={"100": 2, "10": 1}),
+    Figure(name="trickle", measure=trickle, variants={"100": 2}),
     Figure(name="first token", measure=first_token, variants={"1": 2}),
     Figure(
         name="added latency",
@@ -197,5 +197,11 @@ FIGURES: Final = (
         holds_streams=True,
     ),
     Figure(name="paced burst", measure=paced.burst, variants=PACED, fresh=True, gave_up=paced.gave_up),
-    Figure(name="paced steady", measure=paced.steady, variants=PACED, fresh=True, gave_up=paced.gave_up),
+    Figure(
+        name="paced steady",
+        measure=paced.steady,
+        variants={str(paced.IDLE_STREAMS): 1, **PACED},
+        fresh=True,
+        gave_up=paced.gave_up,
+    ),
 )

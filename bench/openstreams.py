@@ -25,6 +25,8 @@ class Schedule:
     """
 
     per_s: float
+    token_gap_s: float
+    """Over so much time arrivals are spread, so that the streams' tokens do not share one instant."""
     fill_s: float
     measured_s: float
     drain_s: float
@@ -33,6 +35,7 @@ class Schedule:
         """Return the options of the load program, by name."""
         return {
             "every": f"{1e6 / self.per_s:.1f}us",
+            "token-gap": f"{self.token_gap_s}s",
             "fill": f"{self.fill_s}s",
             "measured": f"{self.measured_s}s",
             "drain": f"{self.drain_s}s",

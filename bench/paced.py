@@ -13,8 +13,10 @@ from bench.stage import RunningContestant, Stage, StageError
 from bench.turn import MICROSECONDS, Turn, Values
 
 STREAMS: Final = (100, 300, 600, 1000)
-GAP_MS: Final = 20.0
-SCRIPTED_S: Final = payloads.TOKENS * GAP_MS / 1000
+IDLE_STREAMS: Final = 10
+"""So few that a token waits for nothing."""
+GAP_S: Final = 0.02
+SCRIPTED_S: Final = payloads.TOKENS * GAP_S
 CONNECTIONS: Final = 10
 """gRPC connections, as ten services or ten replicas have."""
 LATE_S: Final = 52.0
@@ -39,7 +41,11 @@ def at_once(streams: int, *, tokens: int = payloads.TOKENS) -> StreamsLoad:
 def arriving(open_streams: int) -> StreamsLoad:
     """Return the load whose arrivals keep `open_streams` open, if each takes as long as scripted."""
     schedule = Schedule(
-        per_s=open_streams / SCRIPTED_S, fill_s=SCRIPTED_S, measured_s=SCRIPTED_S, drain_s=SCRIPTED_S
+        per_s=open_streams / SCRIPTED_S,
+        token_gap_s=GAP_S,
+        fill_s=SCRIPTED_S,
+        measured_s=SCRIPTED_S,
+        drain_s=SCRIPTED_S,
     )
     return StreamsLoad(
         script=payloads.PACED,
@@ -110,4 +116,4 @@ def gave_up(found: Values) -> bool:
 
 
 def _scripted_s(tokens: int) -> float:
-    return tokens * GAP_MS / 1000
+    return tokens * GAP_S

@@ -6,7 +6,7 @@
 //
 //	streams --protocol grpc --target 127.0.0.1:1 --model bench-400x20 --streams 100
 //	streams --protocol http --target http://127.0.0.1:1/v1/chat/completions ... --hold 5s
-//	streams --protocol grpc --target 127.0.0.1:1 --every 27ms --fill 8s --measured 8s --drain 8s
+//	streams --protocol grpc --target 127.0.0.1:1 --every 27ms --token-gap 20ms --fill 8s --measured 8s --drain 8s
 //
 // The result is one line of JSON. With --hold the program first prints a line when each stream has its
 // first token, keeps the streams open, and then cancels them. With --every the streams arrive evenly spread,
@@ -27,11 +27,12 @@ import (
 )
 
 type options struct {
-	protocol, target, model, health           string
-	headers                                   headers
-	streams, repeat, tokens                   int
-	connections, perConnection, opening       int
-	hold, limit, every, fill, measured, drain time.Duration
+	protocol, target, model, health        string
+	headers                                headers
+	streams, repeat, tokens                int
+	connections, perConnection, opening    int
+	hold, limit                            time.Duration
+	every, tokenGap, fill, measured, drain time.Duration
 }
 
 // headers are HTTP headers, or gRPC metadata: `--header "Name: value"`, repeatable.
@@ -67,6 +68,7 @@ func main() {
 	flag.IntVar(&opts.opening, "opening", 0, "maximum streams that wait for their first token at once; 0: all")
 	flag.DurationVar(&opts.limit, "limit", 2*time.Minute, "time after which open streams fail")
 	flag.DurationVar(&opts.every, "every", 0, "time between two arrivals, instead of --streams; 0: all at once")
+	flag.DurationVar(&opts.tokenGap, "token-gap", 0, "time between two tokens, over which arrivals are spread")
 	flag.DurationVar(&opts.fill, "fill", 0, "arrivals before the measurement")
 	flag.DurationVar(&opts.measured, "measured", 8*time.Second, "arrivals that are measured")
 	flag.DurationVar(&opts.drain, "drain", 0, "arrivals after the measurement, while measured streams are open")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 )
@@ -50,6 +51,16 @@ func runAtOnce(opts options, to load) *measurements {
 	return measured
 }
 
+// goldenRatio: the fractional parts of its multiples are evenly distributed, however many of them are taken.
+const goldenRatio = 0.618034
+
+// phase returns by how much a stream arrives later, up to --token-gap. Where the time between two arrivals is a
+// multiple of the time between two tokens, all streams would otherwise have their tokens in the same instant.
+func phase(number int, tokenGap time.Duration) time.Duration {
+	_, fraction := math.Modf(float64(number) * goldenRatio)
+	return time.Duration(fraction * float64(tokenGap))
+}
+
 // runOnSchedule opens a stream every --every. It ends when all measured streams have ended, or at the limit.
 func runOnSchedule(opts options, to load) *measurements {
 	limited, cancelLimited := context.WithTimeout(context.Background(), opts.limit)
@@ -58,9 +69,13 @@ func runOnSchedule(opts options, to load) *measurements {
 	measured, unmeasured := &measurements{}, &measurements{}
 	var measuredEnded, ended sync.WaitGroup
 	began := time.Now()
-	for after := time.Duration(0); after < opts.fill+opts.measured+opts.drain; after += opts.every {
-		due := began.Add(after)
-		time.Sleep(time.Until(due))
+	for number := 0; ; number++ {
+		after := time.Duration(number) * opts.every
+		if after >= opts.fill+opts.measured+opts.drain {
+			break
+		}
+		time.Sleep(time.Until(began.Add(after)))
+		due := began.Add(after + phase(number, opts.tokenGap))
 		into := unmeasured
 		if counts := after >= opts.fill && after < opts.fill+opts.measured; counts {
 			into = measured
@@ -69,6 +84,7 @@ func runOnSchedule(opts options, to load) *measurements {
 		ended.Add(1)
 		go func() {
 			defer ended.Done()
+			time.Sleep(time.Until(due))
 			runOne(ctx, opts, to, into, due, func() {})
 			if into == measured {
 				measuredEnded.Done()
