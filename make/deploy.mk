@@ -23,7 +23,7 @@ test-deploy: .venv/.server .venv-deploy/.ready $(KUSTOMIZE) $(HELM) $(KUBE_SCORE
 
 test-e2e: .venv/.server .venv-deploy/.ready $(KUSTOMIZE) $(HELM) $(GRPCURL)  ## Deploy on a real Kubernetes by the guide's commands and roll out under load (Linux, root, Go)
 	mkdir -p .tools/e2e && ln -sf ../$(notdir $(HELM)) .tools/e2e/helm && ln -sf ../$(notdir $(GRPCURL)) .tools/e2e/grpcurl
-	$(DEPLOY_ENVIRONMENT) BASE=$(BASE) deploy/e2e/run .venv-deploy/bin/python -m pytest -c tests/deploy/e2e/pytest.ini tests/deploy/e2e
+	$(DEPLOY_ENVIRONMENT) BASE=$(or $(BASE),debian) deploy/e2e/run .venv-deploy/bin/python -m pytest -c tests/deploy/e2e/pytest.ini tests/deploy/e2e
 
 dashboard-picture: .venv/.dev .bench/plots/.ready  ## Draw the dashboard over six minutes of a service with faults; needs Prometheus
 	PYTHONPATH=protos:server:clients/python $(BIN)/python deploy/grafana/rehearsal.py docs/observability.png \
