@@ -17,7 +17,7 @@ from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.domain.call import Call, EventBatch
 from togetherchat_server.domain.ports import Chat
-from togetherchat_server.domain.reasons import FALLS_BACK, Reason, ServiceError
+from togetherchat_server.domain.reasons import FALLS_BACK, Reason, ServiceError, without_frames
 from togetherchat_server.models.aliases import NO_ALIASES, ModelAliases
 from togetherchat_server.models.pricing import cost_nano_usd
 from togetherchat_server.models.unavailable import UnavailableModels
@@ -130,7 +130,7 @@ class RoutingChat:
             self._unavailable.add(call.key_fingerprint(), candidate.model)
         if error.reason not in candidate.falls_back_after:
             raise error
-        return error
+        return without_frames(error)
 
     def _served(self, candidate: _Candidate, call: Call) -> None:
         if self._unavailable:

@@ -38,7 +38,7 @@ from togetherchat_server.calls.session_stream import SessionStream
 from togetherchat_server.calls.validation import validate
 from togetherchat_server.domain.call import Call, EventBatch
 from togetherchat_server.domain.deadline import DEADLINE_MESSAGES, Deadline, deadline_margin_s
-from togetherchat_server.domain.reasons import Reason, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError, without_frames
 from togetherchat_server.telemetry.call_record import call_record
 
 INTERNAL_ERROR_MESSAGE: Final = "internal error; the service's log has the details under this request id"
@@ -220,7 +220,7 @@ class Session:
             caller = self._credentials.caller
             error = self._parts.auth_throttle.record_failure(peer_address(), caller, error)
         self.close(error)
-        return error
+        return without_frames(error)
 
     def close(self, error: ServiceError | None) -> None:
         """Write the call record, unless it is written. `error` is None for a success."""
@@ -296,5 +296,6 @@ class Session:
             self.close(ServiceError(Reason.CALLER_CANCELLED, CANCELLED_MESSAGE))
         if self.on_end is not None:
             self.on_end()
+            self.on_end = None
         self.release_permit()
         self._in_flight.discard(self)

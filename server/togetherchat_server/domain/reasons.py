@@ -291,6 +291,20 @@ class ServiceError(Exception):
         return f"{self.reason}: {self.message}"
 
 
+def without_frames(error: ServiceError) -> ServiceError:
+    """Return the error without the tracebacks of it and its causes. Call this where an error is kept.
+
+    A traceback refers to all frames that the exception passed, with the request and the response in them.
+    If one of these frames refers to the exception, only the garbage collector releases them.
+    """
+    chain: list[BaseException] = [error]
+    for one in chain:
+        one.__traceback__ = None
+        links = (one.__cause__, one.__context__)
+        chain += (link for link in links if link is not None and link not in chain)
+    return error
+
+
 def sanitise(text: str, *, characters_max: int = TEXT_CHARACTERS_MAX) -> str:
     """Make foreign text fit for a status: one line, printable, bounded."""
     printable = "".join(

@@ -202,6 +202,7 @@ class Http1Exchange:
     def _close(self, failure: ServiceError | None) -> None:
         if self.state is not ExchangeState.CLOSED:
             self.state, self.failure = ExchangeState.CLOSED, failure
+            del self._parser  # it refers to this object, and only the garbage collector would release both
 
 
 def _is_chunked(headers: Headers) -> bool:

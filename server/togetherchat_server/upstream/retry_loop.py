@@ -15,7 +15,7 @@ from typing import final
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.domain.call import Call, EventBatch
 from togetherchat_server.domain.ports import Chat
-from togetherchat_server.domain.reasons import FALLS_BACK, ServiceError
+from togetherchat_server.domain.reasons import FALLS_BACK, ServiceError, without_frames
 from togetherchat_server.upstream.adaptive_throttle import AdaptiveThrottle
 from togetherchat_server.upstream.retry_policy import RetryBudget, RetryPolicy, decide
 
@@ -117,6 +117,7 @@ class RetryingChat:
         )
         if delay_s is None or not self._budget.spend(environment.clock()):
             raise error
+        without_frames(error)
         await environment.sleep(delay_s)
 
 

@@ -15,7 +15,7 @@ from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.domain.call import Call, EventBatch, Phase
 from togetherchat_server.domain.deadline import Deadline
-from togetherchat_server.domain.reasons import Reason, ServiceError
+from togetherchat_server.domain.reasons import Reason, ServiceError, without_frames
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.providers.together import errors, rate_limits, response, schema
 from togetherchat_server.providers.together import models as model_list
@@ -208,7 +208,7 @@ class TogetherProvider:
                     try:
                         reader.feed(data)
                     except ServiceError as error:
-                        failure = error
+                        failure = without_frames(error)
                     events = reader.pop_events(request.model)
                     call.progress.output_deltas = reader.translator.deltas
                     if events:
