@@ -10,8 +10,7 @@ unfinished line is appended to, never searched again, so that a stream that arri
 what it costs in one piece.
 """
 
-from dataclasses import dataclass
-from typing import final
+from typing import NamedTuple, final
 
 from togetherchat_server.domain.reasons import Reason, ServiceError
 
@@ -19,8 +18,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class SseEvent:
+class SseEvent(NamedTuple):
     """One event: its `event:` field, empty if it had none, and its data lines joined with LF."""
 
     name: str
@@ -80,14 +78,12 @@ class SseDecoder:
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _feed_line(self, line: bytes, events: list[SseEvent]) -> None:
-        self._enforce_bound(len(line))
         if not line:
             self._dispatch(events)
-        elif not line.startswith(b":"):  # not a comment
-            field, _, value = line.partition(b":")
-            self._feed_field(field, value.removeprefix(b" "))
-
-    def _feed_field(self, field: bytes, value: bytes) -> None:
+            return
+        self._enforce_bound(len(line))
+        field, _, value = line.partition(b":")  # the field of a comment is empty
+        value = value.removeprefix(b" ")
         if field == b"data":
             self._data.append(value)
             self._data_bytes += len(value) + 1
