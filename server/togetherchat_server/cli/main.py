@@ -3,8 +3,8 @@
 `togetherchat-server keys` edits the API keys file. Any other process serves alone, serves as its
 supervisor assigned, or is the supervisor. The modules that serve are imported last, when the
 settings are valid and signal handlers are installed. gRPC alone takes a third of a second to load;
-the first process of a container would ignore SIGTERM in that time. gRPC's core also decides at its
-import what it prints. A supervisor must not load gRPC at all.
+the first process of a container would ignore SIGTERM in that time. gRPC's core also reads its
+environment at its import. A supervisor must not load gRPC at all.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 from togetherchat_server.cli.banner import banner, describe_listeners
 from togetherchat_server.cli.keys import CommandContext, run_keys
 from togetherchat_server.config import Configuration, SettingsError, exposure_warnings, read_configuration
+from togetherchat_server.frontends.grpc import environment as grpc_environment
 from togetherchat_server.runtime.signals import StopSignals
 from togetherchat_server.supervisor.control import REPLACED_SIGNAL, Assignment
 from togetherchat_server.supervisor.cpus import usable_cpus
@@ -38,8 +39,7 @@ EXIT_CANNOT_SERVE: Final = 1
 
 def main() -> int:
     """Run the command. Return its exit status."""
-    # gRPC's core would write to standard error from its own threads, bypassing the log.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    grpc_environment.set_defaults(os.environ)
     if sys.argv[1:2] == ["keys"]:
         return _run_keys(sys.argv[2:])
     try:
