@@ -24,11 +24,12 @@ async def test_loaded_objects_are_excluded_from_garbage_collection():
         log=io.StringIO(),
         version="0",
     )
-    before = gc.get_freeze_count()
+    before, thresholds = gc.get_freeze_count(), gc.get_threshold()
     try:
         problem = await serve_alone(context, on_serving)
     finally:
         gc.unfreeze()
+        gc.set_threshold(*thresholds)
         for number in (2, 15):
             asyncio.get_running_loop().remove_signal_handler(number)
 

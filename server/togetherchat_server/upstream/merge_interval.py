@@ -41,8 +41,8 @@ SMOOTHING: Final = 0.6
 OVERDUE_S: Final = 1.0
 SATURATED_SAMPLES: Final = 20
 """So many samples with a deferral that is overdue are saturation. A pause of the machine is one sample."""
-SPREAD: Final = 0.5
-"""By how much of the interval a deferral may be shorter."""
+SPREAD: Final = 0.2
+"""By how much of the interval a deferral may be shorter. Each tenth costs a twentieth more messages."""
 GOLDEN_RATIO: Final = 0.618034
 """The fractional parts of its multiples are evenly distributed, however many of them are taken."""
 
