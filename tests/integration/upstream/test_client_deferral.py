@@ -1,6 +1,7 @@
 """Reads that are deferred: what arrives meanwhile stays in the kernel, and one read returns all of it."""
 
 import asyncio
+import socket
 import time
 
 import pytest
@@ -10,18 +11,34 @@ from support.transport_calls import BODY
 from support.upstream_script import Fin, Pause, Repeat, Reset, Send, Stall, chunk, sse, sse_head
 from support.waiting import eventually
 from togetherchat_server.domain.reasons import Reason, ServiceError
+from togetherchat_server.upstream import http1
 
 GUARANTEED_S = 0.25
 FIRST, SECOND, THIRD = b"data: 1\n\n", b"data: 2\n\n", b"data: 3\n\n"
 
 
-@pytest.fixture(params=["http", "https"])
-def options(request):
-    """Serve with and without TLS, whose transport would read ahead."""
-    if request.param == "http":
+@pytest.fixture(params=["http", "https", "http, public API", "https, public API"])
+def options(request, monkeypatch):
+    """Serve with and without TLS, whose transport would read ahead.
+
+    Also with a transport that lacks the method of asyncio's that is not public.
+    """
+    if request.param.endswith("public API"):
+        monkeypatch.setattr(http1, "READ_NOW", "missing")
+    if not request.param.startswith("https"):
         return {}
     certificate = request.getfixturevalue("certificate")
     return {"tls": certificate.server_context(), "trust": certificate}
+
+
+async def test_asyncio_has_the_method_that_is_not_public():
+    """Without it, deferred reads work but take more CPU time."""
+    ours, peers = socket.socketpair()
+    with peers:
+        transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
+        assert callable(getattr(transport, http1.READ_NOW))
+        transport.abort()
+        await asyncio.sleep(0)  # the socket is closed in the next iteration
 
 
 def stream_of(client, key):
