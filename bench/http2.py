@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Final
@@ -56,7 +56,7 @@ async def our_client(http1: int, _http2: int) -> AsyncGenerator[Send, None]:
 
     async def send(path: str) -> int:
         read = 0
-        async with client.stream(path, key=key, request_id="r", body=BODY) as response:
+        async with aclosing(await client.open_stream(path, key=key, request_id="r", body=BODY)) as response:
             while chunk := await response.read():
                 read += len(chunk)
         return read

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Final
 
 import grpc
@@ -52,11 +53,10 @@ class RelayServicer(chat_service_pb2_grpc.ChatServiceServicer):
         """Yield one message per token."""
         del context
         decoder = SseDecoder(max_event_bytes=1 << 20)
-        upstream_stream = self._upstream.stream(
-            PATH, key=KEY, request_id="r", body=_body(request, stream=True)
-        )
         yield Event(started=chat_service_pb2.Started(model=request.model))
-        async with upstream_stream as response:
+        body = _body(request, stream=True)
+        upstream_stream = await self._upstream.open_stream(PATH, key=KEY, request_id="r", body=body)
+        async with aclosing(upstream_stream) as response:
             while data := await response.read():
                 for event in decoder.feed(data):
                     if event.data != b"[DONE]":

@@ -5,7 +5,6 @@ key, the prompt or the text of an exception.
 """
 
 import asyncio
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import grpc
@@ -475,10 +474,8 @@ async def raising(error, monkeypatch, app):
     async def complete(_self, _request, _call):
         raise error
 
-    @asynccontextmanager
     async def stream(_self, _request, _call):
         raise error
-        yield
 
     monkeypatch.setattr(TogetherProvider, "complete", complete)
     monkeypatch.setattr(TogetherProvider, "stream", stream)

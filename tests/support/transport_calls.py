@@ -1,10 +1,14 @@
 """Sends requests that fail with an `UpstreamClient`, and returns the failure."""
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
 import pytest
 
 from togetherchat_server.domain.reasons import ServiceError
 from togetherchat_server.domain.secret import Secret
-from togetherchat_server.upstream.client import UpstreamClient
+from togetherchat_server.upstream.client import UpstreamClient, UpstreamStream
 
 BODY = b'{"model": "m", "messages": ["a secret prompt"]}'
 
@@ -16,11 +20,21 @@ async def failure_of_send(client: UpstreamClient, key: Secret | None, method: st
     return caught.value
 
 
+@asynccontextmanager
+async def streaming(
+    client: UpstreamClient, key: Secret | None, **fields: Any
+) -> AsyncGenerator[UpstreamStream]:
+    """Opens a stream, and closes it when the context is left."""
+    request = {"request_id": "r", "body": BODY, **fields}
+    async with aclosing(await client.open_stream("x", key=key, **request)) as stream:
+        yield stream
+
+
 async def failure_of_stream(client: UpstreamClient, key: Secret | None) -> tuple[bytes, ServiceError]:
     """Returns the bytes read before the failure, and the failure."""
     read = b""
     try:
-        async with client.stream("x", key=key, request_id="r", body=BODY) as got:
+        async with streaming(client, key) as got:
             while data := await got.read():
                 read += data
     except ServiceError as failure:

@@ -7,16 +7,16 @@ successor, the successor is tried. The completion's `warnings` name every model 
 place of the requested one; its `model` is the one that served.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, final
+from functools import partial
+from typing import Final, Self, final
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.domain.call import Call, EventBatch
-from togetherchat_server.domain.ports import Chat
+from togetherchat_server.domain.ports import BatchStream, Chat
 from togetherchat_server.domain.reasons import FALLS_BACK, Reason, ServiceError, without_frames
 from togetherchat_server.models.aliases import NO_ALIASES, ModelAliases
 from togetherchat_server.models.pricing import cost_nano_usd
@@ -80,23 +80,16 @@ class RoutingChat:
                 return response
         raise _exhausted(last)
 
-    @asynccontextmanager
-    async def stream(
-        self, request: service.CompleteRequest, call: Call
-    ) -> AsyncGenerator[AsyncIterator[EventBatch]]:
+    async def stream(self, request: service.CompleteRequest, call: Call) -> BatchStream:
         last: ServiceError | None = None
         for candidate in self._candidates(request, call):
-            async with AsyncExitStack() as stack:
-                try:
-                    batches = await stack.enter_async_context(self._chat.stream(candidate.request, call))
-                    first = await anext(batches)
-                except ServiceError as error:
-                    last = self._failed(error, candidate, call)
-                    continue
+            try:
+                batches = await self._chat.stream(candidate.request, call)
+            except ServiceError as error:
+                last = self._failed(error, candidate, call)
+            else:
                 self._served(candidate, call)
-                accounted = self._accounted(first, batches, candidate, call)
-                yield await stack.enter_async_context(aclosing(accounted))
-                return
+                return _AccountedStream(batches, partial(self._account_last, candidate, call))
         raise _exhausted(last)
 
     def _candidates(self, request: service.CompleteRequest, call: Call) -> Iterator[_Candidate]:
@@ -136,23 +129,13 @@ class RoutingChat:
         if self._unavailable:
             self._unavailable.discard(call.key_fingerprint(), candidate.model)
 
-    async def _accounted(
-        self, first: EventBatch, rest: AsyncIterator[EventBatch], candidate: _Candidate, call: Call
-    ) -> AsyncGenerator[EventBatch]:
-        served = first[0].started.model if first else ""
-        self._account_last(first, served, candidate, call)
-        yield first
-        async for events in rest:
-            self._account_last(events, served, candidate, call)
-            yield events
-
-    def _account_last(self, events: EventBatch, served: str, candidate: _Candidate, call: Call) -> None:
-        if events and events[-1].HasField("completed"):
-            completed = events[-1].completed
-            self._add_cost(completed.usage, (served, candidate.model))
-            self._add_timings(completed.timings, call)
-            _add_first_token(completed.timings, call)
-            completed.warnings.extend(_warnings(candidate))
+    def _account_last(
+        self, candidate: _Candidate, call: Call, completed: service.Completed, served: str
+    ) -> None:
+        self._add_cost(completed.usage, (served, candidate.model))
+        self._add_timings(completed.timings, call)
+        _add_first_token(completed.timings, call)
+        completed.warnings.extend(_warnings(candidate))
 
     def _add_cost(self, usage: chat.Usage, ids: tuple[str, str]) -> None:
         """Fill in the cost.
@@ -169,6 +152,33 @@ class RoutingChat:
     def _add_timings(self, timings: chat.Timings, call: Call) -> None:
         timings.queue_duration.FromMicroseconds(_microseconds(call.progress.queued_s))
         timings.total_duration.FromMicroseconds(_microseconds(self._clock() - call.received_s))
+
+
+@final
+class _AccountedStream:
+    """A stream whose last batch is completed before it is passed on."""
+
+    __slots__ = ("_account", "_batches", "_served")
+
+    def __init__(self, batches: BatchStream, account: Callable[[service.Completed, str], None]) -> None:
+        """`account` receives the stream's `completed`, and the model that served."""
+        self._batches = batches
+        self._account = account
+        self._served = ""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> EventBatch:
+        events = await anext(self._batches)
+        if events:
+            self._served = self._served or events[0].started.model
+            if events[-1].HasField("completed"):
+                self._account(events[-1].completed, self._served)
+        return events
+
+    async def aclose(self) -> None:
+        await self._batches.aclose()
 
 
 def _add_first_token(timings: chat.Timings, call: Call) -> None:

@@ -22,7 +22,7 @@ check of `Task.cancelling()`, the caller would wait for ever.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from functools import partial
 from typing import Final, final
@@ -34,10 +34,11 @@ from togetherchat_server.calls.auth_throttle import COUNTED
 from togetherchat_server.calls.credentials import Credentials
 from togetherchat_server.calls.incoming import Protocol
 from togetherchat_server.calls.session_parts import SessionParts
-from togetherchat_server.calls.session_stream import SessionStream
+from togetherchat_server.calls.session_stream import QuotaStream, SessionStream
 from togetherchat_server.calls.validation import validate
-from togetherchat_server.domain.call import Call, EventBatch
+from togetherchat_server.domain.call import Call
 from togetherchat_server.domain.deadline import DEADLINE_MESSAGES, Deadline, deadline_margin_s
+from togetherchat_server.domain.ports import BatchStream
 from togetherchat_server.domain.reasons import Reason, ServiceError, without_frames
 from togetherchat_server.telemetry.call_record import call_record
 
@@ -263,13 +264,15 @@ class Session:
         assert self._permit is not None  # noqa: S101  `admit` was called
         self.call.progress.queued_s += await self._parts.admission.acquire(self._permit)
 
-    async def _open_stream(
-        self, request: service.CompleteRequest, stack: AsyncExitStack
-    ) -> AsyncIterator[EventBatch]:
+    async def _open_stream(self, request: service.CompleteRequest) -> BatchStream:
         permitted = self._permitted(request)
         await self._acquire_permit()
-        await stack.enter_async_context(self._replica_quota())
-        return await stack.enter_async_context(self._parts.chat.stream(permitted, self.call))
+        if self._parts.quota is None:
+            return await self._parts.chat.stream(permitted, self.call)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._replica_quota())
+            batches = await self._parts.chat.stream(permitted, self.call)
+            return QuotaStream(batches, stack.pop_all())
 
     def _replica_quota(self) -> AbstractAsyncContextManager[None]:
         """Return the context in which the call counts in the quota store that replicas share."""

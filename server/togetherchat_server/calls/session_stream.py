@@ -1,12 +1,12 @@
 """The stream of one call, as a frontend reads it."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self, final
 
 from togetherchat_server.domain.call import EventBatch
+from togetherchat_server.domain.ports import BatchStream
 
 
 @final
@@ -17,23 +17,20 @@ class SessionStream:
     read. Iteration adds no coroutine between the frontend and the layers below.
     """
 
-    __slots__ = ("_batches", "_open", "_stack")
+    __slots__ = ("_batches", "_open")
 
-    def __init__(self, open_stream: Callable[[AsyncExitStack], Awaitable[AsyncIterator[EventBatch]]]) -> None:
+    def __init__(self, open_stream: Callable[[], Awaitable[BatchStream]]) -> None:
         self._open = open_stream
-        self._stack = AsyncExitStack()
-        self._batches: AsyncIterator[EventBatch] | None = None
+        self._batches: BatchStream | None = None
 
     async def __aenter__(self) -> Self:
-        async with AsyncExitStack() as stack:
-            self._batches = await self._open(stack)
-            self._stack = stack.pop_all()
+        self._batches = await self._open()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._stack.pop_all().__aexit__(kind, error, trace)
+        await self.aclose()
 
     def __aiter__(self) -> Self:
         return self
@@ -43,6 +40,29 @@ class SessionStream:
         return anext(self._batches)
 
     async def aclose(self) -> None:
-        """Release what the stream holds, as if its call were cancelled. Not during a read."""
-        cancelled = asyncio.CancelledError()
-        await self._stack.pop_all().__aexit__(type(cancelled), cancelled, None)
+        """Release what the stream holds. Not during a read; it can be repeated."""
+        if self._batches is not None:
+            await self._batches.aclose()
+
+
+@final
+class QuotaStream:
+    """A stream that counts in the quota store of all replicas until it is closed."""
+
+    __slots__ = ("_batches", "_quota")
+
+    def __init__(self, batches: BatchStream, quota: AsyncExitStack) -> None:
+        self._batches = batches
+        self._quota = quota
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __anext__(self) -> Awaitable[EventBatch]:
+        return anext(self._batches)
+
+    async def aclose(self) -> None:
+        try:
+            await self._batches.aclose()
+        finally:
+            await self._quota.aclose()

@@ -4,13 +4,24 @@ The messages of the contract are the domain model: they enter as the caller sent
 as the caller receives them. A `Call` travels beside them.
 """
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from collections.abc import Awaitable, Sequence
+from typing import Protocol, Self
 
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.domain.call import Call, EventBatch
+
+
+class BatchStream(Protocol):
+    """An open stream of a completion. It is closed by whoever opened it, read to its end or not."""
+
+    def __aiter__(self) -> Self: ...
+
+    def __anext__(self) -> Awaitable[EventBatch]: ...
+
+    async def aclose(self) -> None:
+        """Release the upstream connection. Not during a read; it can be repeated."""
+        ...
 
 
 class Chat(Protocol):
@@ -20,10 +31,8 @@ class Chat(Protocol):
         """Return the whole completion."""
         ...
 
-    def stream(
-        self, request: service.CompleteRequest, call: Call
-    ) -> AbstractAsyncContextManager[AsyncIterator[EventBatch]]:
-        """Yield the completion in batches. Leaving the context releases the upstream connection.
+    async def stream(self, request: service.CompleteRequest, call: Call) -> BatchStream:
+        """Open the completion as a stream, and wait for its first batch. A failure leaves nothing open.
 
         The events keep the stream guarantees of `ChatService.StreamComplete`. A stream that ends
         without raising has yielded `completed` last.

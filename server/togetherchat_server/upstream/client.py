@@ -17,8 +17,8 @@ import asyncio
 import functools
 import re
 import ssl
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Self, final
 
@@ -49,7 +49,10 @@ class UpstreamResponse:
 
 @final
 class UpstreamStream:
-    """A response whose status and headers are known and whose body is read once, as it arrives."""
+    """A response whose status and headers are known and whose body is read once, as it arrives.
+
+    Whoever opened it closes it.
+    """
 
     def __init__(self, response: httpx.Response, *, bytes_max: int, limits: UpstreamLimits) -> None:
         self.status: int = response.status_code
@@ -83,6 +86,10 @@ class UpstreamStream:
         """End the deferral of a read, if there is one and the stream is open."""
         if isinstance(self._body, ResponseBody):
             self._body.resume_read()
+
+    async def aclose(self) -> None:
+        """Return the connection to the pool if the response has ended, else close it. Never waits."""
+        await self._body.aclose()
 
     async def read_all(self) -> bytes:
         """Return the rest of the body.
@@ -196,14 +203,15 @@ class UpstreamClient:
         """Send a request and read the whole response. `path` is relative to the base URL."""
         request = self._request(method, path, key, request_id, body, (traceparent, tracestate))
         response = await self._transport.handle_async_request(request)
+        stream = UpstreamStream(response, bytes_max=self._limits.max_response_bytes, limits=self._limits)
         try:
-            stream = self._uncompressed(response, bytes_max=self._limits.max_response_bytes)
+            _check_encoding(stream)
             content = await stream.read_all()
         finally:
-            await _body(response).aclose()
+            await stream.aclose()
         return UpstreamResponse(status=stream.status, headers=stream.headers, body=content)
 
-    def stream(
+    async def open_stream(
         self,
         path: str,
         *,
@@ -212,14 +220,17 @@ class UpstreamClient:
         body: bytes,
         traceparent: str = "",
         tracestate: str = "",
-    ) -> AbstractAsyncContextManager[UpstreamStream]:
-        """POST a request whose response is read as it arrives.
-
-        Leaving the context returns the connection to the pool if the response has ended, and closes
-        it at once if not.
-        """
+    ) -> UpstreamStream:
+        """POST a request whose response is read as it arrives. The caller closes the stream."""
         request = self._request("POST", path, key, request_id, body, (traceparent, tracestate))
-        return self._open_stream(request, bytes_max=self._limits.max_stream_bytes)
+        response = await self._transport.handle_async_request(request)
+        stream = UpstreamStream(response, bytes_max=self._limits.max_stream_bytes, limits=self._limits)
+        try:
+            _check_encoding(stream)
+        except ServiceError:
+            await stream.aclose()
+            raise
+        return stream
 
     async def aclose(self) -> None:
         """Close every connection; requests still in flight fail."""
@@ -249,22 +260,10 @@ class UpstreamClient:
             method, _url(f"{self._base}/{path}"), headers=headers, stream=httpx.ByteStream(body or b"")
         )
 
-    @asynccontextmanager
-    async def _open_stream(
-        self, request: httpx.Request, *, bytes_max: int
-    ) -> AsyncGenerator[UpstreamStream, None]:
-        response = await self._transport.handle_async_request(request)
-        del request  # a stream may stay open for long, and its prompt may be long
-        try:
-            yield self._uncompressed(response, bytes_max=bytes_max)
-        finally:
-            await _body(response).aclose()
 
-    def _uncompressed(self, response: httpx.Response, *, bytes_max: int) -> UpstreamStream:
-        stream = UpstreamStream(response, bytes_max=bytes_max, limits=self._limits)
-        if stream.headers.get("content-encoding", "").strip().lower() not in _IDENTITY_ENCODINGS:
-            raise transport_errors.error(Reason.UPSTREAM_MALFORMED_RESPONSE)
-        return stream
+def _check_encoding(stream: UpstreamStream) -> None:
+    if stream.headers.get("content-encoding", "").strip().lower() not in _IDENTITY_ENCODINGS:
+        raise transport_errors.error(Reason.UPSTREAM_MALFORMED_RESPONSE)
 
 
 @functools.lru_cache(PATHS_MAX)

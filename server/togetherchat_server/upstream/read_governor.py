@@ -55,6 +55,8 @@ class CpuMeter:
 class ReadGovernor:
     """Governs the streams of one process. Used by the event loop's thread alone.
 
+    `with governor` counts a stream as open. The contexts of several streams overlap.
+
     Args:
         max_interval_s: bound on a deferral; 0 switches deferrals off.
         cpu: measures the process.
@@ -82,6 +84,12 @@ class ReadGovernor:
     def saturated(self) -> bool:
         """Whether deferrals have ended so late, for so long, that one more stream would only delay others."""
         return self._interval.saturated
+
+    def __enter__(self) -> None:
+        self.opened()
+
+    def __exit__(self, *_exception: object) -> None:
+        self.closed()
 
     def opened(self) -> None:
         """Count a stream as open, from its request to the provider on."""

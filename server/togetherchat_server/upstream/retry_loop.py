@@ -7,17 +7,19 @@ can take over is not retried here. A request that the throttle rejects fails at 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import final
+from typing import TypeAlias, TypeVar, final
 
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.domain.call import Call, EventBatch
-from togetherchat_server.domain.ports import Chat
+from togetherchat_server.domain.call import Call
+from togetherchat_server.domain.ports import BatchStream, Chat
 from togetherchat_server.domain.reasons import FALLS_BACK, ServiceError, without_frames
 from togetherchat_server.upstream.adaptive_throttle import AdaptiveThrottle
 from togetherchat_server.upstream.retry_policy import RetryBudget, RetryPolicy, decide
+
+Result = TypeVar("Result")
+Attempt: TypeAlias = Callable[[service.CompleteRequest, Call], Awaitable[Result]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,43 +51,27 @@ class RetryingChat:
         self._environment = environment
 
     async def complete(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
-        self._begin()
-        attempt = 1
+        return await self._retried(self._chat.complete, request, call)
+
+    async def stream(self, request: service.CompleteRequest, call: Call) -> BatchStream:
+        return await self._retried(self._chat.stream, request, call)
+
+    async def _retried(
+        self, attempt: Attempt[Result], request: service.CompleteRequest, call: Call
+    ) -> Result:
+        environment = self._environment
+        self._budget.record_first_attempt(environment.clock())
+        number = 1
         while True:
             self._admit(request, call)
             try:
-                response = await self._chat.complete(request, call)
+                result = await attempt(request, call)
             except ServiceError as error:
-                await self._wait_or_raise(error, attempt, request, call)
-                attempt += 1
+                await self._wait_or_raise(error, number, request, call)
+                number += 1
             else:
-                self._succeeded(request, call)
-                return response
-
-    @asynccontextmanager
-    async def stream(
-        self, request: service.CompleteRequest, call: Call
-    ) -> AsyncGenerator[AsyncIterator[EventBatch]]:
-        self._begin()
-        attempt = 1
-        while True:
-            self._admit(request, call)
-            async with AsyncExitStack() as stack:
-                try:
-                    batches = await stack.enter_async_context(self._chat.stream(request, call))
-                    first = await anext(batches)
-                except ServiceError as error:
-                    failure = error
-                else:
-                    self._succeeded(request, call)
-                    yield _Resumed(first, batches)
-                    return
-            # Outside the context: the failed attempt's connection is released before the delay.
-            await self._wait_or_raise(failure, attempt, request, call)
-            attempt += 1
-
-    def _begin(self) -> None:
-        self._budget.record_first_attempt(self._environment.clock())
+                self._throttle.succeeded(_pair(request, call), now_s=environment.clock())
+                return result
 
     def _admit(self, request: service.CompleteRequest, call: Call) -> None:
         """Check the throttle. Its rejection is final: retrying would spend the retry budget on
@@ -93,9 +79,6 @@ class RetryingChat:
         """
         environment = self._environment
         self._throttle.admit(_pair(request, call), now_s=environment.clock(), fraction=environment.random())
-
-    def _succeeded(self, request: service.CompleteRequest, call: Call) -> None:
-        self._throttle.succeeded(_pair(request, call), now_s=self._environment.clock())
 
     async def _wait_or_raise(
         self, error: ServiceError, attempt: int, request: service.CompleteRequest, call: Call
@@ -124,25 +107,3 @@ class RetryingChat:
 def _pair(request: service.CompleteRequest, call: Call) -> tuple[str, str]:
     key = call.upstream_key
     return ("" if key is None else key.fingerprint(), request.model)
-
-
-@final
-class _Resumed(AsyncIterator[EventBatch]):
-    """The batches of a stream whose first one was already read.
-
-    Not a generator: after the first batch it is not part of the read of a token.
-    """
-
-    def __init__(self, first: EventBatch, rest: AsyncIterator[EventBatch]) -> None:
-        self._first: EventBatch | None = first
-        self._rest = rest
-
-    def __anext__(self) -> Awaitable[EventBatch]:
-        if self._first is None:
-            return anext(self._rest)
-        first, self._first = self._first, None
-        return _returned(first)
-
-
-async def _returned(events: EventBatch) -> EventBatch:
-    return events

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.scripted_upstream import ScriptedUpstream, always
-from support.transport_calls import BODY
+from support.transport_calls import BODY, streaming
 from support.upstream_script import (
     AwaitClose,
     Pause,
@@ -50,7 +50,7 @@ async def cancel(task: "asyncio.Task[object]") -> float:
 
 
 async def read_to_end(client, key, request_id="r") -> None:
-    async with client.stream("x", key=key, request_id=request_id, body=BODY) as got:
+    async with streaming(client, key, request_id=request_id) as got:
         while await got.read():
             pass
 
@@ -83,7 +83,7 @@ async def test_cancel_in_a_stream(serve, key, certificate, over_tls):
 async def test_leaving_a_stream_early(serve, key):
     """Leaving the context before the end of the stream closes the connection."""
     async with serve(always(IN_A_STREAM)) as (upstream, client):
-        async with client.stream("x", key=key, request_id="r", body=BODY) as got:
+        async with streaming(client, key) as got:
             await got.read()
         left_at = time.monotonic()
         assert await upstream.closed(0) - left_at < GUARANTEED_S
@@ -93,7 +93,7 @@ async def test_leaving_a_stream_with_an_exception(serve, key):
     """An exception in the context passes through unchanged, and the connection is closed."""
     async with serve(always(IN_A_STREAM)) as (upstream, client):
         with pytest.raises(LookupError):
-            async with client.stream("x", key=key, request_id="r", body=BODY):
+            async with streaming(client, key):
                 raise LookupError
         await upstream.closed(0, within_s=GUARANTEED_S)
 
@@ -170,7 +170,7 @@ async def test_a_stream_that_is_not_read_blocks_its_sender(serve, key):
     script = (Send(sse_head()), Repeat(piece, times), Send(chunk(b"")))
     async with (
         serve(always(script), limits=limits) as (upstream, client),
-        client.stream("x", key=key, request_id="r", body=BODY) as got,
+        streaming(client, key) as got,
     ):
         (request,) = upstream.request_log.requests
         while (sent := request.bytes_sent) == 0 or await grows(request):

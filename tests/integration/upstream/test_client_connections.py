@@ -6,7 +6,7 @@ import ssl
 import pytest
 
 from support.scripted_upstream import ScriptedUpstream, always, in_turn
-from support.transport_calls import BODY, failure_of_send
+from support.transport_calls import BODY, failure_of_send, streaming
 from support.upstream_script import (
     Fin,
     Pause,
@@ -113,7 +113,7 @@ async def test_unrequested_bytes_at_the_end_of_a_body(serve, key):
     go = asyncio.Event()
     first = (Send(sse_head() + chunk(b"1")), Pause(go), Send(chunk(b"2") + chunk(b"") + FOREIGN.data))
     async with serve(in_turn(first, json_response(200, {"for": "second"}))) as (_upstream, client):
-        async with client.stream("x", key=key, request_id="r", body=BODY) as got:
+        async with streaming(client, key) as got:
             assert b"1" == await got.read()
             go.set()
             assert b"2" == await got.read()
@@ -127,7 +127,7 @@ async def test_bytes_that_are_not_http_behind_a_response_do_not_delay_its_end(se
     headers = {"Content-Length": 2, "Connection": connection}
     first = (Send(head(200, headers) + b"1"), Pause(go), Send(b"2" + b"no response\r\n"), Stall())
     async with serve(in_turn(first, json_response(200, {"for": "second"}))) as (_upstream, client):
-        async with client.stream("x", key=key, request_id="r", body=BODY) as got:
+        async with streaming(client, key) as got:
             assert b"1" == await got.read()
             go.set()
             async with asyncio.timeout(5.0):
@@ -191,7 +191,7 @@ async def test_a_connection_is_reused(serve, key):
         client,
     ):
         await client.send("POST", "x", key=key, request_id="r", body=b"{}")
-        async with client.stream("x", key=key, request_id="r", body=b"{}") as got:
+        async with streaming(client, key, body=b"{}") as got:
             assert b"data: 1\n\n" == await got.read_all()
         await client.send("GET", "models", key=key, request_id="r")
         assert [0, 0, 0] == [request.connection for request in upstream.request_log.requests]
@@ -200,9 +200,9 @@ async def test_a_connection_is_reused(serve, key):
 async def test_a_closed_stream_does_not_read_the_next_response(serve, key):
     """Its connection may have another request by now, whose response belongs to another call."""
     async with serve(in_turn(sse(["1"]), json_response(200, {"for": "second"}))) as (_upstream, client):
-        async with client.stream("x", key=key, request_id="r", body=b"{}") as first:
+        async with streaming(client, key, body=b"{}") as first:
             await first.read_all()
-        async with client.stream("x", key=key, request_id="r", body=b"{}") as second:
+        async with streaming(client, key, body=b"{}") as second:
             with pytest.raises(RuntimeError):
                 await first.read()
             assert b'{"for": "second"}' == await second.read_all()
@@ -213,7 +213,7 @@ async def test_a_stream_left_at_its_end_mark_returns_its_connection(serve, key):
     complete = (Send(sse_head() + chunk(b"data: [DONE]\n\n") + chunk(b"")),)
     async with serve(always(complete)) as (upstream, client):
         for _ in range(2):
-            async with client.stream("x", key=key, request_id="r", body=b"{}") as got:
+            async with streaming(client, key, body=b"{}") as got:
                 assert b"data: [DONE]\n\n" == await got.read()
         assert [0, 0] == [request.connection for request in upstream.request_log.requests]
 
@@ -223,7 +223,7 @@ async def test_finish_waits_for_the_end_of_http(serve, key):
     script = (Send(sse_head() + chunk(b"data: [DONE]\n\n")), Pause(0.01), Send(chunk(b"")))
     async with serve(always(script)) as (upstream, client):
         for _ in range(2):
-            async with client.stream("x", key=key, request_id="r", body=b"{}") as got:
+            async with streaming(client, key, body=b"{}") as got:
                 await got.read()
                 await got.finish(within_s=5.0)
         assert [0, 0] == [request.connection for request in upstream.request_log.requests]

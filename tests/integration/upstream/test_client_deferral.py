@@ -7,7 +7,7 @@ import time
 import pytest
 
 from support.scripted_upstream import always, in_turn
-from support.transport_calls import BODY
+from support.transport_calls import streaming
 from support.upstream_script import Fin, Pause, Repeat, Reset, Send, Stall, chunk, sse, sse_head
 from support.waiting import eventually
 from togetherchat_server.domain.reasons import Reason, ServiceError
@@ -42,7 +42,7 @@ async def test_asyncio_has_the_method_that_is_not_public():
 
 
 def stream_of(client, key):
-    return client.stream("x", key=key, request_id="r", body=BODY)
+    return streaming(client, key)
 
 
 async def sent(upstream, data):

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from support.scripted_upstream import always, in_turn
-from support.transport_calls import BODY, failure_of_send, failure_of_stream
+from support.transport_calls import BODY, failure_of_send, failure_of_stream, streaming
 from support.upstream_script import (
     AwaitClose,
     Fin,
@@ -89,7 +89,7 @@ async def test_a_truncated_stream(serve, key, rest):
     read = asyncio.Event()
     script = (Send(sse_head() + chunk(b"data: 1\n\n")), Pause(read), *rest)
     async with serve(always(script)) as (_upstream, client):
-        async with client.stream("x", key=key, request_id="r", body=BODY) as got:
+        async with streaming(client, key) as got:
             assert b"data: 1\n\n" == await got.read()
             read.set()
             with pytest.raises(ServiceError) as caught:

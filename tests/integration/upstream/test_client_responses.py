@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from support.scripted_upstream import ScriptedUpstream, always
+from support.transport_calls import streaming
 from support.upstream_script import (
     Fin,
     Pause,
@@ -118,7 +119,7 @@ async def test_a_stream_arrives_byte_for_byte_and_ends(serve, key, chunked):
     """With and without chunked coding, every read after the end returns `b""`."""
     async with (
         serve(always(sse(["1", "2", "[DONE]"], chunked=chunked))) as (_upstream, client),
-        client.stream("x", key=key, request_id="r", body=b"{}") as got,
+        streaming(client, key, body=b"{}") as got,
     ):
         assert (200, "text/event-stream") == (got.status, got.headers["content-type"])
         read = b""
@@ -138,7 +139,7 @@ async def test_each_read_returns_what_has_arrived(serve, key):
     )
     async with (
         serve(always(script)) as (_upstream, client),
-        client.stream("x", key=key, request_id="r", body=b"{}") as got,
+        streaming(client, key, body=b"{}") as got,
     ):
         assert b"data: 1\n\n" == await got.read()
         more.set()
@@ -149,7 +150,7 @@ async def test_a_unary_response_to_a_stream_request_can_be_read(serve, key):
     """An error, or the response of an upstream that does not stream, can be read to its end."""
     async with (
         serve(always(html_response(502, "<h1>Bad gateway</h1>"))) as (_upstream, client),
-        client.stream("x", key=key, request_id="r", body=b"{}") as got,
+        streaming(client, key, body=b"{}") as got,
     ):
         assert (502, b"<h1>Bad gateway</h1>") == (got.status, await got.read_all())
 
@@ -160,7 +161,7 @@ async def test_a_slow_reader_loses_nothing_when_the_connection_ends(serve, key):
     script = (Send(sse_head()), *(Send(chunk(body[at : at + 32_768])) for at in range(0, len(body), 32_768)))
     async with (
         serve(always((*script, Send(chunk(b"")), Fin()))) as (_upstream, client),
-        client.stream("x", key=key, request_id="r", body=b"{}") as got,
+        streaming(client, key, body=b"{}") as got,
     ):
         read = b""
         while piece := await got.read():
@@ -176,7 +177,7 @@ async def test_an_open_stream_does_not_keep_its_prompt(serve, key):
     streamed = (Send(sse_head()), Send(chunk(b"data: 1\n\n")), Pause(go), Send(chunk(b"")))
     async with serve(always(streamed)) as (_upstream, client):
         references = sys.getrefcount(prompt)
-        async with client.stream("x", key=key, request_id="r", body=prompt) as got:
+        async with streaming(client, key, body=prompt) as got:
             assert b"data: 1\n\n" == await got.read()
             assert references == sys.getrefcount(prompt)
             go.set()

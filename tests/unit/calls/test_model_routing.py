@@ -1,4 +1,4 @@
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 
 import pytest
 
@@ -10,6 +10,7 @@ from togetherchat_server.domain.call import Call
 from togetherchat_server.domain.reasons import FALLS_BACK, Reason, ServiceError
 from togetherchat_server.models.aliases import ModelAliases
 from togetherchat_server.models.unavailable import UnavailableModels
+from togetherchat_server.providers.together.opened_stream import OpenedStream
 
 RECEIVED_S = 1000.0
 FIRST_S, END_S = 1000.25, 1002.5
@@ -33,24 +34,22 @@ class FakeChat:
         call.progress.first_event_s = FIRST_S
         return service.CompleteResponse(model=request.model, usage=usage())
 
-    @asynccontextmanager
     async def stream(self, request, call):
         self._record(request, call)
-        async with aclosing(self._batches(request, call)) as batches:
-            try:
-                yield batches
-            finally:
-                self.closed.append(request.model)
+        return await OpenedStream.of(self._batches(request, call))
 
     async def _batches(self, request, call):
-        error = self.failures.get(request.model)
-        if error and not self.after_batches:
-            raise error
-        call.progress.first_event_s = FIRST_S
-        yield [event(started=service.Started(model=request.model))]
-        if error:
-            raise error
-        yield [event(delta=service.Delta(text="Hi")), event(completed=service.Completed(usage=usage()))]
+        try:
+            error = self.failures.get(request.model)
+            if error and not self.after_batches:
+                raise error
+            call.progress.first_event_s = FIRST_S
+            yield [event(started=service.Started(model=request.model))]
+            if error:
+                raise error
+            yield [event(delta=service.Delta(text="Hi")), event(completed=service.Completed(usage=usage()))]
+        finally:
+            self.closed.append(request.model)
 
     def _record(self, request, call):
         self.requests.append(request)
@@ -60,13 +59,11 @@ class FakeChat:
 class FailsToOpen(FakeChat):
     """A provider whose stream fails while it is opened, before there are batches."""
 
-    @asynccontextmanager
     async def stream(self, request, call):
         self._record(request, call)
         if error := self.failures.get(request.model):
             raise error
-        async with aclosing(self._batches(request, call)) as batches:
-            yield batches
+        return await OpenedStream.of(self._batches(request, call))
 
 
 def event(**what):
@@ -113,7 +110,7 @@ async def streamed(fake, requested, of):
     """Return the events of a stream, and the error that ended it."""
     events = []
     try:
-        async with router(fake).stream(requested, of) as batches:
+        async with aclosing(await router(fake).stream(requested, of)) as batches:
             async for batch in batches:
                 events.extend(batch)
     except ServiceError as error:
@@ -237,7 +234,7 @@ async def test_the_stream_of_every_tried_model_is_closed():
     """A failed one is closed at once, the last one at the end."""
     fake = FakeChat(failing(Reason.MODEL_NOT_FOUND, "first"))
 
-    async with router(fake).stream(request("first", "second"), call()) as batches:
+    async with aclosing(await router(fake).stream(request("first", "second"), call())) as batches:
         assert ["first"] == fake.closed
         await anext(batches)
 
@@ -248,7 +245,7 @@ async def test_a_stream_that_ends_early_closes_its_upstream():
     """A caller that leaves after one batch ends the provider's stream."""
     fake = FakeChat()
 
-    async with router(fake).stream(request(), call()) as batches:
+    async with aclosing(await router(fake).stream(request(), call())) as batches:
         await anext(batches)
 
     assert ["first"] == fake.closed
@@ -314,7 +311,7 @@ async def both(fake, requested, of):
     """Run a unary call and a stream. Return the unary response and the warnings, which are the same."""
     unary = await with_names(fake).complete(requested, of)
     events = []
-    async with with_names(fake).stream(requested, of) as batches:
+    async with aclosing(await with_names(fake).stream(requested, of)) as batches:
         async for batch in batches:
             events.extend(batch)
     completed = events[-1].completed
@@ -431,12 +428,14 @@ async def test_a_rejected_model_is_recorded_until_it_is_served():
     assert {"first"} == unavailable.of("")
 
     fake.failures.clear()
-    async with with_names(fake, unavailable).stream(request("first"), call()) as batches:
+    async with aclosing(await with_names(fake, unavailable).stream(request("first"), call())) as batches:
         await anext(batches)
     assert set() == unavailable.of("")
 
     fake.failures.update(failing(Reason.MODEL_NOT_FOUND, "first"))
-    async with with_names(fake, unavailable).stream(request("first", "second"), call()) as batches:
+    async with aclosing(
+        await with_names(fake, unavailable).stream(request("first", "second"), call())
+    ) as batches:
         await anext(batches)
     assert {"first"} == unavailable.of("")
 
@@ -496,7 +495,7 @@ async def test_tokens_from_the_providers_cache_cost_their_own_rate():
 
     priced = RoutingChat(Cached(), price=price, clock=lambda: END_S)
     unary = await priced.complete(request(), call())
-    async with priced.stream(request(), call()) as batches:
+    async with aclosing(await priced.stream(request(), call())) as batches:
         *_, last = [batch async for batch in batches]
 
     expected = 400 * 1000 + 600 * 100 + 10 * 2000

@@ -16,6 +16,7 @@ from togetherchat_server.calls.sessions import Sessions
 from togetherchat_server.calls.validation import RequestLimits
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
+from togetherchat_server.providers.together.opened_stream import OpenedStream
 
 PROTOCOL = Protocol(name="test", status_name=lambda error: f"status of {error.reason}")
 ADDRESS = "192.0.2.1"
@@ -44,17 +45,16 @@ class FakeProvider:
         await self._step(call)
         return SERVED
 
-    @asynccontextmanager
     async def stream(self, _request, call):
+        return await OpenedStream.of(self._batches(call))
+
+    async def _batches(self, call):
         await self._step(call)
         try:
-            yield self._batches()
+            yield [STARTED]
+            yield [COMPLETED]
         finally:
             self.steps.append("closed")
-
-    async def _batches(self):
-        yield [STARTED]
-        yield [COMPLETED]
 
     async def list_models(self, _request, call):
         await self._step(call)

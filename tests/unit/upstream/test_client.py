@@ -10,7 +10,7 @@ from collections import Counter
 import httpx
 import pytest
 
-from support.transport_calls import failure_of_send, failure_of_stream
+from support.transport_calls import failure_of_send, failure_of_stream, streaming
 from togetherchat_server.domain.reasons import Reason
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.upstream import client, http1_exchange, pool, transport_errors
@@ -183,7 +183,7 @@ async def test_headers_outside_ascii_are_read_as_latin_1():
 async def test_finish_reads_to_the_end_and_never_fails(body):
     """`finish` only makes the connection reusable: the completion was already complete."""
     client = client_over(lambda _: httpx.Response(200, stream=body), max_stream_bytes=50)
-    async with client.stream("x", key=KEY, request_id="r", body=b"{}") as got:
+    async with streaming(client, KEY, body=b"{}") as got:
         await got.read()
         await got.finish(within_s=5.0)
     assert body.closed

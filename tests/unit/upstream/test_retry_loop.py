@@ -1,6 +1,6 @@
 """The retry loop with a scripted provider; nothing waits."""
 
-from contextlib import asynccontextmanager
+from contextlib import aclosing
 
 import pytest
 
@@ -8,6 +8,7 @@ from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.domain.call import Call
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
+from togetherchat_server.providers.together.opened_stream import OpenedStream
 from togetherchat_server.upstream.adaptive_throttle import AdaptiveThrottle
 from togetherchat_server.upstream.retry_loop import RetryEnvironment, RetryingChat
 from togetherchat_server.upstream.retry_policy import RetryBudget, RetryPolicy
@@ -36,20 +37,19 @@ class Provider:
         self._next()
         return service.CompleteResponse(id="1")
 
-    @asynccontextmanager
     async def stream(self, request, call):
-        self.open += 1
-        try:
-            yield self._batches()
-        finally:
-            self.open -= 1
+        return await OpenedStream.of(self._batches())
 
     async def _batches(self):
-        self._next()
-        yield STARTED
-        yield MORE
-        if self.breaks_off is not None:
-            raise ServiceError(self.breaks_off, "text")
+        self.open += 1
+        try:
+            self._next()
+            yield STARTED
+            yield MORE
+            if self.breaks_off is not None:
+                raise ServiceError(self.breaks_off, "text")
+        finally:
+            self.open -= 1
 
 
 class Caller:
@@ -83,7 +83,7 @@ class Caller:
         return await self._chat.complete(request(**fields), self.call)
 
     async def stream(self, **fields):
-        async with self._chat.stream(request(**fields), self.call) as stream:
+        async with aclosing(await self._chat.stream(request(**fields), self.call)) as stream:
             return [events async for events in stream]
 
 

@@ -5,8 +5,8 @@ attempt in the call's `Progress`. Decisions are made elsewhere: translation in `
 and `stream`, the meaning of failures in `errors`, timeouts of streams in `stream_deadline`.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from http import HTTPStatus
 from typing import Final, final
 
@@ -21,6 +21,7 @@ from togetherchat_server.providers.together import errors, rate_limits, response
 from togetherchat_server.providers.together import models as model_list
 from togetherchat_server.providers.together.attempt_span import AttemptSpan, NoopAttemptSpan
 from togetherchat_server.providers.together.limits import ProviderLimits
+from togetherchat_server.providers.together.opened_stream import OpenedStream
 from togetherchat_server.providers.together.request import to_schema
 from togetherchat_server.providers.together.stream_reader import StreamReader
 from togetherchat_server.upstream.client import UpstreamClient, UpstreamResponse, UpstreamStream
@@ -73,37 +74,8 @@ class TogetherProvider:
         self._record_id(completion.id, call)
         return completion
 
-    @asynccontextmanager
-    async def stream(
-        self, request: service.CompleteRequest, call: Call
-    ) -> AsyncGenerator[AsyncIterator[EventBatch]]:
-        timers = StreamTimeouts(
-            started_s=self._clock(),
-            first_token_timeout_s=self._limits.first_token_timeout_s,
-            idle_timeout_s=self._limits.stream_idle_timeout_s,
-        )
-        async with AsyncExitStack() as stack:
-            span = stack.enter_context(self._begin_attempt("POST", CHAT_PATH, call))
-            self._governor.opened()
-            stack.callback(self._governor.closed)
-            span.request(request, streamed=True)
-            opening = self._client.stream(
-                CHAT_PATH,
-                key=call.upstream_key,
-                request_id=call.id,
-                body=to_schema(request, stream=True, forward_user=self._forward_user),
-                traceparent=span.traceparent,
-                tracestate=span.tracestate,
-            )
-            async with _deadline(timers, self._clock()):
-                http_stream = await stack.enter_async_context(opening)
-            self._record_headers(http_stream.headers, call)
-            span.status(http_stream.status, call.progress.upstream)
-            if _media_type(http_stream.headers) == EVENT_STREAM and http_stream.status == HTTPStatus.OK:
-                batches = self._batches(http_stream, timers, request, call, span)
-            else:
-                batches = _single_batch(await self._read_whole(http_stream, timers, request, call), span)
-            yield await stack.enter_async_context(aclosing(batches))
+    async def stream(self, request: service.CompleteRequest, call: Call) -> OpenedStream:
+        return await OpenedStream.of(self._batches(request, call))
 
     async def live_models(self, call: Call) -> Sequence[models.Model]:
         with self._begin_attempt("GET", MODELS_PATH, call) as span:
@@ -123,7 +95,7 @@ class TogetherProvider:
 
     async def _accumulate(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
         accumulator = Accumulator()
-        async with self.stream(request, call) as batches:
+        async with aclosing(self._batches(request, call)) as batches:
             async for events in batches:
                 for event in events:
                     accumulator.add(event)
@@ -173,56 +145,75 @@ class TogetherProvider:
         self._record_first_event(completion.id, call)
         return response.to_events(completion)
 
-    async def _batches(
-        self,
-        http_stream: UpstreamStream,
-        timers: StreamTimeouts,
-        request: service.CompleteRequest,
-        call: Call,
-        span: NoopAttemptSpan,
-    ) -> AsyncGenerator[EventBatch]:
-        """Yield one batch for each read of the socket. Events before a failure are yielded before the
-        failure is raised.
-        """
-        reader = StreamReader(
-            max_event_bytes=self._limits.max_event_bytes,
-            caller_brought_key=call.caller_brought_key,
-            model=call.progress.model,
-            secrets=_secrets(call),
+    async def _batches(self, request: service.CompleteRequest, call: Call) -> AsyncGenerator[EventBatch]:
+        """Send the request, and yield one batch for each read of the socket."""
+        timers = StreamTimeouts(
+            started_s=self._clock(),
+            first_token_timeout_s=self._limits.first_token_timeout_s,
+            idle_timeout_s=self._limits.stream_idle_timeout_s,
         )
-        failure: ServiceError | None = None
-        governor = self._governor
-        # Entered a second time: a failure is caught before it reaches the context of the attempt.
-        with span:
-            async with StreamDeadline(timers, clock=self._clock) as deadline:
-                while not reader.done and failure is None:
-                    # The caller has read what was yielded. Its first token is never deferred.
-                    if governor.interval_s and reader.translator.deltas:
-                        timers.read_deferred(governor.defer(http_stream, deadline_s=call.deadline_s))
-                    deadline.begin_read()
-                    data = await http_stream.read()
-                    deadline.end_read()
-                    if not data:
-                        break
-                    timers.bytes_arrived(self._clock())
-                    try:
-                        reader.feed(data)
-                    except ServiceError as error:
-                        failure = without_frames(error)
-                    events = reader.pop_events(request.model)
-                    call.progress.output_deltas = reader.translator.deltas
-                    if events:
-                        timers.event_arrived(self._clock())
-                        self._record_first_event(events[0].started.id, call)
-                        span.events(events)
-                        yield events
-            if failure is not None:
-                raise failure
-            reader.translator.finish(done=reader.done, attempts=call.progress.attempts)
-            events = reader.translator.pop_events()
-            span.events(events)
-            yield events
-            await http_stream.finish(END_OF_HTTP_S)
+        with self._begin_attempt("POST", CHAT_PATH, call) as span, self._governor:
+            async with aclosing(await self._open_stream(request, timers, call, span)) as http_stream:
+                if not _is_event_stream(http_stream):
+                    events = await self._read_whole(http_stream, timers, request, call)
+                    span.events(events)
+                    yield events
+                    return
+                reader = StreamReader(
+                    max_event_bytes=self._limits.max_event_bytes,
+                    caller_brought_key=call.caller_brought_key,
+                    model=call.progress.model,
+                    secrets=_secrets(call),
+                )
+                failure: ServiceError | None = None
+                async with StreamDeadline(timers, clock=self._clock) as deadline:
+                    while not reader.done and failure is None:
+                        # The caller has read what was yielded. Its first token is never deferred.
+                        if self._governor.interval_s and reader.translator.deltas:
+                            due_s = self._governor.defer(http_stream, deadline_s=call.deadline_s)
+                            timers.read_deferred(due_s)
+                        deadline.begin_read()
+                        data = await http_stream.read()
+                        deadline.end_read()
+                        if not data:
+                            break
+                        timers.bytes_arrived(self._clock())
+                        try:
+                            reader.feed(data)
+                        except ServiceError as error:
+                            failure = without_frames(error)  # raised after the events before it
+                        events = reader.pop_events(request.model)
+                        call.progress.output_deltas = reader.translator.deltas
+                        if events:
+                            timers.event_arrived(self._clock())
+                            self._record_first_event(events[0].started.id, call)
+                            span.events(events)
+                            yield events
+                if failure is not None:
+                    raise failure
+                reader.translator.finish(done=reader.done, attempts=call.progress.attempts)
+                events = reader.translator.pop_events()
+                span.events(events)
+                yield events
+                await http_stream.finish(END_OF_HTTP_S)
+
+    async def _open_stream(
+        self, request: service.CompleteRequest, timers: StreamTimeouts, call: Call, span: NoopAttemptSpan
+    ) -> UpstreamStream:
+        """Send a request for a stream, and wait for the head of its response, whatever its status."""
+        span.request(request, streamed=True)
+        async with _deadline(timers, self._clock()):
+            http_stream = await self._client.open_stream(
+                CHAT_PATH,
+                key=call.upstream_key,
+                request_id=call.id,
+                body=to_schema(request, stream=True, forward_user=self._forward_user),
+                traceparent=span.traceparent,
+                tracestate=span.tracestate,
+            )
+        self._record_headers(http_stream.headers, call)
+        span.status(http_stream.status, call.progress.upstream)
+        return http_stream
 
     def _begin_attempt(self, method: str, path: str, call: Call) -> NoopAttemptSpan:
         progress = call.progress
@@ -275,9 +266,8 @@ def _deadline(timers: StreamTimeouts, now_s: float) -> Deadline:
     return Deadline(deadline_s - now_s, reason, TIMEOUT_MESSAGES[reason])
 
 
-async def _single_batch(events: EventBatch, span: NoopAttemptSpan) -> AsyncGenerator[EventBatch]:
-    span.events(events)
-    yield events
+def _is_event_stream(http_stream: UpstreamStream) -> bool:
+    return http_stream.status == HTTPStatus.OK and _media_type(http_stream.headers) == EVENT_STREAM
 
 
 def _parse_completion(body: bytes, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
