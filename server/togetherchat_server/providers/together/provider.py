@@ -154,6 +154,8 @@ class TogetherProvider:
         )
         with self._begin_attempt("POST", CHAT_PATH, call) as span, self._governor:
             async with aclosing(await self._open_stream(request, timers, call, span)) as http_stream:
+                self._record_headers(http_stream.headers, call)
+                span.status(http_stream.status, call.progress.upstream)
                 if not _is_event_stream(http_stream):
                     events = await self._read_whole(http_stream, timers, request, call)
                     span.events(events)
@@ -203,7 +205,7 @@ class TogetherProvider:
         """Send a request for a stream, and wait for the head of its response, whatever its status."""
         span.request(request, streamed=True)
         async with _deadline(timers, self._clock()):
-            http_stream = await self._client.open_stream(
+            return await self._client.open_stream(
                 CHAT_PATH,
                 key=call.upstream_key,
                 request_id=call.id,
@@ -211,9 +213,6 @@ class TogetherProvider:
                 traceparent=span.traceparent,
                 tracestate=span.tracestate,
             )
-        self._record_headers(http_stream.headers, call)
-        span.status(http_stream.status, call.progress.upstream)
-        return http_stream
 
     def _begin_attempt(self, method: str, path: str, call: Call) -> NoopAttemptSpan:
         progress = call.progress
