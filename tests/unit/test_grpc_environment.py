@@ -8,6 +8,28 @@ import pytest
 
 from togetherchat_server.frontends.grpc import environment as grpc_environment
 
+SERVING = """
+import asyncio, os
+from pathlib import Path
+from grpc import aio
+
+async def main():
+    server = aio.server()
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    rows = [line.split() for name in ("tcp", "tcp6") for line in open(f"/proc/self/net/{name}")]
+    (inode,) = {row[9] for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A"}
+    files = {path: os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()}
+    (listener,) = (path.name for path, target in files.items() if target == f"socket:[{inode}]")
+    polls = sorted(int(path.name) for path, target in files.items() if "eventpoll" in target)
+    infos = [Path(f"/proc/self/fdinfo/{poll}").read_text() for poll in polls]
+    watched = [[line.split()[1] for line in info.splitlines() if line.startswith("tfd")] for info in infos]
+    print([listener in fds for fds in watched].index(True))
+    await server.stop(0)
+
+asyncio.run(main())
+"""
+"""Prints which of the process's epoll instances watches the listening socket."""
 SERVE = "import grpc; from grpc import aio; grpc.insecure_channel('127.0.0.1:1').close()"
 
 
@@ -37,6 +59,24 @@ def test_the_installed_grpc_knows_the_experiment():
     grpc_environment.set_defaults(variables)
     assert "" == loaded(variables)
     assert "nonsense" in loaded({**variables, "GRPC_EXPERIMENTS": "-nonsense"})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_default_changes_who_polls_the_listener():
+    """With the threads of gRPC's core another epoll instance watches the socket."""
+    variables = {}
+    grpc_environment.set_defaults(variables)
+    watching = [
+        subprocess.run(
+            [sys.executable, "-c", SERVING],
+            env={**os.environ, "GRPC_EXPERIMENTS": value},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for value in ("", variables["GRPC_EXPERIMENTS"])
+    ]
+    assert ["2\n", "1\n"] == watching
 
 
 def test_the_module_loads_no_grpc():
