@@ -8,7 +8,6 @@ input and writes the result to standard output, both as JSON. Knows nothing abou
 import asyncio
 import json
 import signal
-import socket
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from dataclasses import asdict, dataclass
 from load import TIMEOUT_S, LoadResult, call_until, more_calls
 
 from support.command import Command, running_command
+from support.ports import reserved_address
 from support.waiting import eventually
 
 # The list of addresses is fixed, while the DNS name of a cluster returns new ones: so the client must
@@ -38,11 +38,12 @@ class Pod:
 
 
 async def roll_out(arguments: list[str], environment: dict[str, str], *, replicas: int) -> LoadResult:
-    ports = _free_ports(4 * replicas)
-    pods = [Pod(grpc=grpc, admin=admin) for grpc, admin in zip(ports[::2], ports[1::2], strict=True)]
-    target = "ipv4:" + ",".join(f"127.0.0.1:{pod.grpc}" for pod in pods)
     result, stop = LoadResult(), asyncio.Event()
     async with AsyncExitStack() as running:
+        reserved = [running.enter_context(reserved_address()) for _ in range(4 * replicas)]
+        ports = [int(address.rpartition(":")[2]) for address in reserved]
+        pods = [Pod(grpc=grpc, admin=admin) for grpc, admin in zip(ports[::2], ports[1::2], strict=True)]
+        target = "ipv4:" + ",".join(f"127.0.0.1:{pod.grpc}" for pod in pods)
 
         async def start(pod: Pod) -> Command:
             """Start a pod and wait until its health service is SERVING."""
@@ -67,15 +68,6 @@ async def roll_out(arguments: list[str], environment: dict[str, str], *, replica
         stop.set()
         await callers
     return result
-
-
-def _free_ports(count: int) -> list[int]:
-    """Return distinct free ports: all sockets are open until all ports are known."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [it.getsockname()[1] for it in sockets]
-    for it in sockets:
-        it.close()
-    return ports
 
 
 if __name__ == "__main__":

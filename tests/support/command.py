@@ -22,6 +22,8 @@ class Command:
         self.lines: list[str] = []
         self._changed = asyncio.Event()
         self._reading = process.stderr and asyncio.create_task(self._read())
+        if self._reading:
+            self._reading.add_done_callback(lambda _: self._changed.set())
 
     @property
     def error_text(self) -> str:
@@ -34,8 +36,9 @@ class Command:
         """Wait for a line that contains `text` and return it. Raises TimeoutError."""
         async with asyncio.timeout(REASONABLE_S):
             while not (found := [line for line in self.lines if text in line]):
-                if self.process.returncode is not None:
-                    raise AssertionError(f"exited with {self.process.returncode}:\n{self.error_text}")
+                if self._reading and self._reading.done():
+                    status = await self.process.wait()
+                    raise AssertionError(f"exited with {status}:\n{self.error_text}")
                 self._changed.clear()
                 await self._changed.wait()
         return found[0]
@@ -53,7 +56,6 @@ class Command:
         while line := await self.process.stderr.readline():
             self.lines.append(line.decode().rstrip("\n"))
             self._changed.set()
-        self._changed.set()
 
 
 @asynccontextmanager
