@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from contextlib import aclosing
 
 import pytest
 
@@ -177,7 +178,9 @@ async def test_an_open_stream_does_not_keep_its_prompt(serve, key):
     streamed = (Send(sse_head()), Send(chunk(b"data: 1\n\n")), Pause(go), Send(chunk(b"")))
     async with serve(always(streamed)) as (_upstream, client):
         references = sys.getrefcount(prompt)
-        async with streaming(client, key, body=prompt) as got:
+        # Not with `streaming`: its own frame keeps the prompt.
+        got = await client.open_stream("x", key=key, request_id="r", body=prompt)
+        async with aclosing(got):
             assert b"data: 1\n\n" == await got.read()
             assert references == sys.getrefcount(prompt)
             go.set()
