@@ -13,7 +13,7 @@ from togetherchat_server.domain.call import Call, EventBatch
 
 
 class BatchStream(Protocol):
-    """An open stream of a completion. It is closed by whoever opened it, read to its end or not."""
+    """An open stream of a completion. The caller of `Chat.stream` closes it, at its end or before."""
 
     def __aiter__(self) -> Self: ...
 

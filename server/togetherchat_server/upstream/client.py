@@ -51,7 +51,7 @@ class UpstreamResponse:
 class UpstreamStream:
     """A response whose status and headers are known and whose body is read once, as it arrives.
 
-    Whoever opened it closes it.
+    The caller of `UpstreamClient.open_stream` closes it.
     """
 
     def __init__(self, response: httpx.Response, *, bytes_max: int, limits: UpstreamLimits) -> None:
