@@ -72,7 +72,7 @@ LIMITS: Final = (
             Bound(
                 value="cpu_us",
                 most=4.5,
-                reason="measured 2.7 to 3.2; aiohttp adds 0.8 to it, httpx's transport 10",
+                reason="measured 1.9 to 3.2; aiohttp adds 0.8 to it, httpx's transport 10",
             ),
         ),
     ),
