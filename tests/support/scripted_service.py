@@ -87,6 +87,7 @@ class Seen:
     request: service.CompleteRequest | service.ListModelsRequest | service.GetModelRequest
     metadata: dict[str, str | bytes]
     seconds_left: float | None
+    """gRPC rounds a deadline up when it sends one: 30 s may be 30.1 s here."""
 
 
 class ScriptedService(ChatServiceServicer):

@@ -383,7 +383,7 @@ async def test_get_model_requests_one_model_by_its_name():
     (seen,) = scripted.seen
     assert service.GetModelRequest(id="fast") == seen.request
     assert "mine-1" == seen.metadata["x-request-id"]
-    assert 20 < seen.seconds_left <= 30
+    assert 20 < seen.seconds_left <= 31
 
 
 async def test_an_unknown_model_is_not_found_by_its_name():
