@@ -10,6 +10,8 @@ so its CPU time is inversely proportional to the interval, and one interval serv
   interval, so a long interval rises less often, and falls by no more than the load allows: by the power
   `GAIN` of the ratio to the target, which cannot overshoot before the effect is measured.
 - Between both nothing changes. The ratio of the two exceeds one step, so the interval does not oscillate.
+- An interval shorter than the gaps between tokens merges nothing, and each deferral costs CPU time. Such an
+  interval keeps its own load above `BUSY_LOW`, so it falls below `BUSY_TARGET` already.
 - Feed-forward: measurements come too late for hundreds of streams that open in one instant. Their number
   is known at once, and so is the interval that they need, at `MESSAGE_CPU_S` a message.
 - The interval is bounded by `STREAM_CEILING_S` for each open stream, so that a loaded machine does not
@@ -22,8 +24,8 @@ from typing import Final, final
 SAMPLE_S: Final = 0.05
 """How often the load is sampled while a stream is open."""
 BUSY_LOW: Final = 0.55
-BUSY_HIGH: Final = 0.75
 BUSY_TARGET: Final = 0.65
+BUSY_HIGH: Final = 0.75
 LATE_S: Final = 0.02
 LATE_BUSY_MIN: Final = 0.25
 """A loop that is late while its process is less busy waits for other processes: merging is not the cure."""
@@ -31,6 +33,8 @@ MESSAGE_CPU_S: Final = 100e-6
 """CPU time of one message, from the socket to the write; measured at 300 to 1,000 gRPC streams."""
 STREAM_CEILING_S: Final = 0.001
 INTERVAL_MIN_S: Final = 0.002
+TOKEN_GAP_S: Final = 0.02
+"""Between the tokens of a stream, for a model that generates 50 a second."""
 BURST_STREAMS: Final = 16
 """Streams opened within one sample that are a burst. Opening them takes 10 ms of CPU time."""
 RAISE_RATIO: Final = 1.25
@@ -99,7 +103,7 @@ class MergeInterval:
         if overloaded and not self._settling_s:
             interval_s = max(interval_s * RAISE_RATIO + RAISE_S, needed_s(load.streams))
             self._settling_s = interval_s / 2
-        elif not overloaded and self._busy < BUSY_LOW:
+        elif not overloaded and self._busy < (BUSY_LOW if interval_s > TOKEN_GAP_S else BUSY_TARGET):
             interval_s *= max(FALL_RATIO_MIN, (self._busy / BUSY_TARGET) ** GAIN)
         self.current_s = self._bounded(interval_s, load.streams)
 

@@ -31,6 +31,7 @@ class Simulation:
     message_s: float = 90e-6
     token_s: float = 7e-6
     opening_s: float = 600e-6
+    deferral_s: float = 12e-6
     gap_s: float = 0.02
     interval: MergeInterval = field(default_factory=lambda: MergeInterval(max_s=MAX_S))
     now_s: float = 0.0
@@ -90,6 +91,7 @@ class Simulation:
         self.now_s = max(self.now_s, due_s)
         tokens = max(1, round((self.now_s - self.streams[stream]) / self.gap_s))
         cost_s = self.opening_s if opening else self.message_s + tokens * self.token_s
+        cost_s += self.deferral_s if self.interval.current_s else 0.0
         self.streams[stream] = self.now_s
         self.reads.append((self.now_s, self.now_s - due_s))
         self.now_s += cost_s
@@ -134,6 +136,17 @@ def test_a_burst_is_met_at_once():
         interval.opened(streams)
 
     assert needed_s(300) == interval.current_s
+
+
+@pytest.mark.parametrize("streams", [20, 90, 100])
+def test_an_interval_that_merges_nothing_ends(streams):
+    """After a burst whose streams do not saturate the process, deferrals end although they cost CPU time."""
+    simulation = Simulation()
+    simulation.open(streams)
+    assert simulation.interval.current_s > 0
+    simulation.run(5)
+
+    assert {0.0} == set(simulation.since(simulation.intervals, 1))
 
 
 def test_streams_that_open_one_by_one_are_no_burst():
