@@ -41,7 +41,7 @@ from typing import Final, cast, final
 
 from togetherchat_server.frontends.http.protocol.cycle import Cycle, connection_scope, request_scope
 from togetherchat_server.frontends.http.protocol.flow_control import FlowControl
-from togetherchat_server.frontends.http.protocol.lazy_timer import LazyTimer
+from togetherchat_server.frontends.lazy_timer import LazyTimer
 from togetherchat_server.frontends.http.protocol.listener import ListenerState
 from togetherchat_server.frontends.http.protocol.request_body import BadRequestError, Body
 from togetherchat_server.frontends.http.protocol.request_head import RequestHead

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from togetherchat_server.frontends.http.protocol.lazy_timer import LazyTimer
+from togetherchat_server.frontends.lazy_timer import LazyTimer
 
 
 async def fired(timer_of, *, wait_s):
