@@ -1,4 +1,4 @@
-"""A timer that is cheap to postpone: a keep-alive connection postpones its timer at every request."""
+"""A timer that is cheap to postpone: a connection does so at every request, a stream at every write."""
 
 import asyncio
 from collections.abc import Callable

@@ -42,6 +42,7 @@ from togetherchat_server.frontends.grpc.methods import UNPARSABLE, Method, Recei
 from togetherchat_server.frontends.grpc.peer import host_of
 from togetherchat_server.frontends.grpc.peer_timeouts import PeerTimeouts, current_task
 from togetherchat_server.frontends.grpc.status import status_of
+from togetherchat_server.frontends.lazy_timer import LazyTimer
 
 READ_TIMEOUT_MESSAGE: Final = "the caller sent no request within the request read timeout"
 UNREACHABLE: Final = frozenset({Reason.CALLER_CANCELLED, Reason.CALLER_STALLED})
@@ -113,7 +114,16 @@ class _Environment:
 class _Rpc:
     """One RPC: connects its session to gRPC's context."""
 
-    __slots__ = ("_context", "_environment", "_method", "_releasing", "_stalled", "_stream", "session")
+    __slots__ = (
+        "_context",
+        "_environment",
+        "_method",
+        "_releasing",
+        "_stalled",
+        "_stream",
+        "_write_timer",
+        "session",
+    )
 
     def __init__(self, method: Method, session: Session, environment: _Environment) -> None:
         self.session: Final = session
@@ -122,6 +132,7 @@ class _Rpc:
         self._context: Context | None = None
         self._stream: SessionStream | None = None
         self._releasing: asyncio.Task[None] | None = None
+        self._write_timer: LazyTimer | None = None
         self._stalled = False
         """Whether the call's resources were released while a write was waiting for its peer."""
 
@@ -186,15 +197,17 @@ class _Rpc:
         Raises:
             ServiceError: CALLER_CANCELLED, CALLER_STALLED.
         """
-        context, task = self._context, current_task()
+        context, timer = self._context, self._write_timer
         assert context is not None  # noqa: S101  set before the method runs
-        timer = task.get_loop().call_later(self._environment.timeouts.write_timeout_s, self._release)
+        if timer is None:
+            timer = self._write_timer = LazyTimer(asyncio.get_running_loop(), self._release)
+        timer.start(self._environment.timeouts.write_timeout_s)
         try:
             await context.write(message)
         except aio.InternalError as exc:
             raise ServiceError(Reason.CALLER_CANCELLED, "the caller disconnected during a write") from exc
         finally:
-            timer.cancel()
+            timer.stop()
             if self._releasing is not None:  # the stream is closed once, and by one task
                 await asyncio.wait({self._releasing})
         if self._stalled:
@@ -210,7 +223,12 @@ class _Rpc:
             async with session.deadline(context.time_remaining()):
                 response = await respond()
 
-        error = await session.run(work, self._peer_address)
+        try:
+            error = await session.run(work, self._peer_address)
+        finally:
+            if self._write_timer is not None:
+                self._write_timer.close()
+                self._write_timer = None  # both refer to each other
         if error is not None:
             await self._send_error(context, error)
         context.set_trailing_metadata(response_metadata(session.call))

@@ -41,11 +41,11 @@ from typing import Final, cast, final
 
 from togetherchat_server.frontends.http.protocol.cycle import Cycle, connection_scope, request_scope
 from togetherchat_server.frontends.http.protocol.flow_control import FlowControl
-from togetherchat_server.frontends.lazy_timer import LazyTimer
 from togetherchat_server.frontends.http.protocol.listener import ListenerState
 from togetherchat_server.frontends.http.protocol.request_body import BadRequestError, Body
 from togetherchat_server.frontends.http.protocol.request_head import RequestHead
 from togetherchat_server.frontends.http.protocol.response_writer import ResponseProgress, ResponseWriter
+from togetherchat_server.frontends.lazy_timer import LazyTimer
 
 CONNECTION: Final = "connection"
 """Key of `scope["state"]` that holds the `Connection`. With it an application can do what ASGI has no
