@@ -27,6 +27,8 @@ from togetherchat.v1 import chat_service_pb2_grpc
 
 READY_S: Final = 90.0
 STOP_S: Final = 5.0
+SETTLE_S: Final = 30.0
+SETTLE_CHECK_S: Final = 0.1
 RESPONSE_S: Final = 30.0
 POLL_S: Final = 0.01
 
@@ -48,6 +50,15 @@ class Upstream:
 
     def cpu_s(self) -> float:
         return procfs.cpu_s(self.pid)
+
+    def settle(self) -> None:
+        """Wait until the streams of a contestant that has ended are closed: each notices it at its next token.
+
+        Ten thousand held streams that stay open, and those of the next contestant, exceed the file limit.
+        """
+        ends_s = time.monotonic() + SETTLE_S
+        while self.counts()["open"] and time.monotonic() < ends_s:
+            time.sleep(SETTLE_CHECK_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +124,7 @@ class Stage:
             if contestant.scraped:
                 stack.enter_context(production.scraping(contestant.scraped.format_map(placeholders)))
             yield replace(server, start_s=start_s)
+        self.upstream.settle()
 
     def _placeholders(self) -> dict[str, str]:
         port, spare = free_ports(2)

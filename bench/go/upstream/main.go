@@ -28,6 +28,8 @@ const (
 	bodyBytesMax = 1 << 20
 	// gcPercent makes collections rare: a collection in this process would delay tokens.
 	gcPercent = 400
+	// acceptRetry is the pause after a failed accept.
+	acceptRetry = 10 * time.Millisecond
 )
 
 // Counters since the start; `open` is a gauge of streams in flight.
@@ -44,8 +46,10 @@ func main() {
 	fmt.Println(listener.Addr())
 	for {
 		connection, err := listener.Accept()
-		if err != nil {
-			log.Fatal(err)
+		if err != nil { // too many open files, for example: that passes
+			log.Print(err)
+			time.Sleep(acceptRetry)
+			continue
 		}
 		go serve(connection)
 	}
