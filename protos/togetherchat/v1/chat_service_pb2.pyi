@@ -177,7 +177,7 @@ class CompleteRequest(_message.Message):
 
     @_builtins.property
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Tool]:
-        """Optional. Tools that the model may call, at most 128."""
+        """Optional. Tools that the model may call, at most 1024."""
 
     @_builtins.property
     def tool_choice(self) -> _chat_pb2.ToolChoice:

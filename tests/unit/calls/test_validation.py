@@ -309,7 +309,7 @@ BAD = [
             ),
         )
     ),
-    (request(tools=[tool(f"t{number}") for number in range(129)]), "tools"),
+    (request(tools=[tool(f"t{number}") for number in range(1025)]), "tools"),
     (request(tools=[tool(), chat.Tool()]), "tools[1]"),
     *(
         (request(tools=[tool(name)]), "tools[0].function.name")
@@ -377,9 +377,9 @@ JSON_FIELDS = {
         "{} // no comment",
         " ",
         "\ufeff{}",
-        '{"x": ' * 32 + "1" + "}" * 32 + "}",
-        '{"x": ' * 33 + "1" + "}" * 33,
-        '{"x": ' + "[" * 32 + "]" * 32 + "}",
+        '{"x": ' * 128 + "1" + "}" * 128 + "}",
+        '{"x": ' * 129 + "1" + "}" * 129,
+        '{"x": ' + "[" * 128 + "]" * 128 + "}",
         "[" * 100_000,
         '{"x":' * 30_000,
     ],

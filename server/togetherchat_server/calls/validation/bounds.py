@@ -1,6 +1,7 @@
 """The bounds of a request: those that the contract's comments state, and those that protect this process."""
 
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -9,13 +10,15 @@ class RequestLimits:
 
     max_request_bytes: int = 32 * 2**20
     violations_max: int = 32
+    elements_max: int = 262_144
+    """Values, objects and lists of a large request, of any kind; counted before it is parsed."""
 
     messages_max: int = 4096
     parts_per_message_max: int = 256
     tool_calls_per_message_max: int = 128
     parts_and_tool_calls_max: int = 16_384
     """Of all messages together. The worst case, all images, takes 50 ms to validate."""
-    tools_max: int = 128
+    tools_max: int = 1024
     stop_max: int = 16
     fallback_models_max: int = 3
     logit_bias_max: int = 4096
@@ -38,4 +41,8 @@ class RequestLimits:
     """For all JSON texts of a request together, without the arguments of past tool calls."""
     json_containers_max: int = 32_768
     """Opening brackets in them. Parsing a megabyte of `[],` took 150 ms, of common JSON 10 ms."""
-    json_depth_max: int = 32
+    json_depth_max: int = 128
+
+
+LIMITS: Final = RequestLimits()
+"""The default bounds."""

@@ -5,15 +5,19 @@ context of gRPC and no status: those belong to the handler.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Generic, Protocol, TypeAlias, TypeVar, final
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar, cast, final
 
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.calls.session import Session
 from togetherchat_server.calls.session_stream import SessionStream
+from togetherchat_server.calls.validation.elements import SCANNED_BYTES
 from togetherchat_server.domain.reasons import Reason, ServiceError
+from togetherchat_server.frontends.grpc.wire_elements import wire_elements
 
 SERVICE: Final = "togetherchat.v1.ChatService"
 
@@ -26,8 +30,16 @@ class UnparsableMessage:
     """A placeholder for a message that cannot be parsed, until the handler can reject it."""
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class LargeMessage:
+    """The bytes of a message that is scanned before it is parsed."""
+
+    data: bytes
+
+
 UNPARSABLE: Final = UnparsableMessage()
-Received: TypeAlias = Message | UnparsableMessage
+Received: TypeAlias = Message | UnparsableMessage | LargeMessage
 
 
 class Responder(Protocol):
@@ -72,7 +84,10 @@ class UnaryMethod(Generic[Request, Response]):
 
     async def respond(self, received: Received, responder: Responder) -> Message:
         session = responder.session
-        response = await self.handle(session, _parsed_or_raise(received, self.request))
+        request = (
+            received if isinstance(received, self.request) else await _parsed(received, self.request, session)
+        )
+        response = await self.handle(session, request)
         session.sending_response()
         return response
 
@@ -91,7 +106,10 @@ class StreamMethod(Generic[Request]):
 
     async def respond(self, received: Received, responder: Responder) -> None:
         session = responder.session
-        async with self.handle(session, _parsed_or_raise(received, self.request)) as stream:
+        request = (
+            received if isinstance(received, self.request) else await _parsed(received, self.request, session)
+        )
+        async with self.handle(session, request) as stream:
             responder.streaming(stream)
             async for events in stream:
                 for event in events:
@@ -113,15 +131,20 @@ def serialise(message: Message) -> bytes:
 
 
 def _parse(message: type[Message], data: bytes) -> Received:
+    if len(data) > SCANNED_BYTES:
+        return LargeMessage(data)
     try:
         return message.FromString(data)
     except DecodeError:
         return UNPARSABLE
 
 
-def _parsed_or_raise(received: Received, message: type[Request]) -> Request:
-    if not isinstance(received, message):
-        raise ServiceError(
-            Reason.INVALID_REQUEST, f"the request is not a valid {message.DESCRIPTOR.full_name} message"
-        )
-    return received
+async def _parsed(received: Received, message: type[Request], session: Session) -> Request:
+    """Parse a large message, after its fields have been counted. Raises ServiceError INVALID_REQUEST."""
+    if isinstance(received, LargeMessage):
+        await session.check_elements(wire_elements(received.data, cast("Descriptor", message.DESCRIPTOR)))
+        with suppress(DecodeError):
+            return message.FromString(received.data)
+    raise ServiceError(
+        Reason.INVALID_REQUEST, f"the request is not a valid {message.DESCRIPTOR.full_name} message"
+    )

@@ -12,6 +12,7 @@ import orjson
 import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from togetherchat_server.calls.validation.bounds import LIMITS
 from togetherchat_server.domain.reasons import FieldViolation, Reason, ServiceError, sanitise
 
 INT32_MIN: Final = -(2**31)
@@ -90,13 +91,21 @@ class RequestToolCall(RequestObject):
     function: RequestFunctionCall
 
 
+# The first invalid entry ends the check of a message's list: with an error of each, the errors of a large
+# request would take longer than the request.
+Parts = Annotated[list[RequestContentPart], Field(max_length=LIMITS.parts_per_message_max, fail_fast=True)]
+ToolCalls = Annotated[
+    list[RequestToolCall], Field(max_length=LIMITS.tool_calls_per_message_max, fail_fast=True)
+]
+
+
 class RequestMessage(RequestObject):
     """One message of the conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[RequestContentPart] | None = None
+    content: str | Parts | None = None
     name: str | None = None
-    tool_calls: list[RequestToolCall] | None = None
+    tool_calls: ToolCalls | None = None
     tool_call_id: str | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
@@ -166,7 +175,7 @@ class RequestBody(RequestObject):
     """The body of `POST /v1/chat/completions`."""
 
     model: str
-    messages: list[RequestMessage]
+    messages: Annotated[list[RequestMessage], Field(max_length=LIMITS.messages_max)]
     max_tokens: Int32 | None = None
     max_completion_tokens: Int32 | None = None
     temperature: Number | None = None
@@ -176,7 +185,7 @@ class RequestBody(RequestObject):
     repetition_penalty: Number | None = None
     presence_penalty: Number | None = None
     frequency_penalty: Number | None = None
-    stop: str | list[str] | None = None
+    stop: str | Annotated[list[str], Field(max_length=LIMITS.stop_max, fail_fast=True)] | None = None
     n: Int32 | None = None
     seed: Seed | None = None
     stream: bool | None = None
@@ -184,8 +193,8 @@ class RequestBody(RequestObject):
     logprobs: bool | Int32 | None = None
     top_logprobs: Int32 | None = None
     echo: bool | None = None
-    logit_bias: dict[str, Number] | None = None
-    tools: list[RequestTool] | None = None
+    logit_bias: Annotated[dict[str, Number], Field(max_length=LIMITS.logit_bias_max)] | None = None
+    tools: Annotated[list[RequestTool], Field(max_length=LIMITS.tools_max)] | None = None
     tool_choice: Literal["auto", "none", "required"] | RequestNamedToolChoice | None = None
     response_format: RequestResponseFormat | None = None
     reasoning_effort: str | None = None
@@ -195,7 +204,7 @@ class RequestBody(RequestObject):
     context_length_exceeded_behavior: Literal["error", "truncate"] | None = None
     compliance: str | None = None
     prompt_cache_key: str | None = None
-    fallback_models: list[str] | None = None
+    fallback_models: Annotated[list[str], Field(max_length=LIMITS.fallback_models_max)] | None = None
     parallel_tool_calls: bool | None = None
     user: str | None = None
 
