@@ -30,6 +30,7 @@ from support.http2_peer import (
 )
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, json_response
+from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.frontends.grpc import server as grpc_server
 
 MEBIBYTE = 2**20
@@ -45,6 +46,8 @@ PROVEN = {
     "grpc.http2.ping_timeout_ms",
     "grpc.server_handshake_timeout_ms",
     "grpc.max_concurrent_streams",
+    "grpc.http2.settings_timeout",
+    "grpc.http.tarpit",
     "grpc.server.max_pending_requests",
     "grpc.server.max_pending_requests_hard_limit",
     "grpc.server_max_unrequested_time_in_server",  # in test_acceptance
@@ -209,6 +212,85 @@ async def test_a_connection_has_a_bound_on_its_streams():
         settings = await peer.seen(lambda frame: frame.kind == SETTINGS and not frame.flags & ACK)
 
     assert 1024 == settings.settings[MAX_CONCURRENT_STREAMS]
+
+
+@pytest.mark.parametrize("acknowledges", [True, False])
+async def test_a_peer_that_does_not_acknowledge_the_settings_is_dropped(options, acknowledges):
+    """Until then the bound on its headers is 16 MiB. The timeout is scaled down from a second."""
+    options(settings_timeout=200)
+    async with running_app() as app, http2_peer(app.addresses.grpc, acknowledges=acknowledges) as peer:
+        if acknowledges:
+            await asyncio.sleep(0.6)
+            assert not peer.closed
+        else:
+            await peer.ended()
+
+
+@pytest.mark.parametrize(("tarpit", "late"), [(0, False), (1, True)])
+async def test_a_call_with_too_large_headers_is_rejected_at_once(options, tarpit, late):
+    """By gRPC's default its memory is held for 100 ms to a second before it is rejected."""
+    options(tarpit=tarpit)
+    async with running_app() as app, http2_peer(app.addresses.grpc) as peer:
+        await peer.seen(lambda frame: frame.kind == SETTINGS and frame.flags & ACK)
+        delays = []
+        for stream in (1, 3, 5):
+            begun_s = time.monotonic()
+            peer.open(stream, COMPLETE, [("x-long", "x" * 15_900)])
+            peer.open(stream, COMPLETE, [("x-long", "x" * 15_900)])
+            await peer.seen(lambda frame, stream=stream: frame.stream == stream)
+            delays.append(time.monotonic() - begun_s)
+
+    assert late == (min(delays) > 0.09)
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+@pytest.mark.parametrize("algorithm", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+async def test_compressed_requests_are_rejected_unless_allowed(allowed, algorithm):
+    """gRPC decompresses a message before this service knows whose it is."""
+    async with (
+        ScriptedUpstream(always(complete_response("Hi"))) as upstream,
+        running_app(upstream.base_url, grpc_request_compression=allowed) as app,
+        aio.insecure_channel(app.addresses.grpc, compression=algorithm) as channel,
+    ):
+        complete = channel.unary_unary(COMPLETE)(request("Hi" * 1000).SerializeToString())
+        if allowed:
+            await complete
+        else:
+            failure = await failing(complete)
+            assert grpc.StatusCode.UNIMPLEMENTED is failure.code
+
+
+async def test_connections_are_bounded():
+    """A further connection is closed before its handshake; the others are served."""
+    async with running_app(max_connections=2) as app, http2_peer(app.addresses.grpc) as peer:
+        host, _, port = app.addresses.grpc.rpartition(":")
+        await app.channel.channel_ready()
+        reader, writer = await asyncio.open_connection(host, int(port))
+        async with asyncio.timeout(5):
+            assert b"" == await reader.read()
+        writer.close()
+        await app.chat.ListModels(service.ListModelsRequest())
+        assert not peer.closed
+
+
+async def test_an_idle_connection_is_closed():
+    """The server sends GOAWAY first, so that no call is lost."""
+    async with running_app(max_connection_idle_s=0.3) as app, http2_peer(app.addresses.grpc) as peer:
+        await peer.seen(lambda frame: frame.kind == GOAWAY)
+        await peer.ended()
+
+
+async def test_the_probe_listener_takes_small_messages_and_few_connections():
+    """It serves probes alone, which need no more."""
+    async with running_app(health_listen="127.0.0.1:0") as app:
+        async with aio.insecure_channel(app.addresses.health) as channel:
+            check = channel.unary_unary("/grpc.health.v1.Health/Check")
+            await check(b"")
+            failure = await failing(check(bytes(5000)))
+            assert grpc.StatusCode.RESOURCE_EXHAUSTED is failure.code
+        async with http2_peer(app.addresses.health) as peer:
+            settings = await peer.seen(lambda frame: frame.kind == SETTINGS and not frame.flags & ACK)
+            assert 100 == settings.settings[MAX_CONCURRENT_STREAMS]
 
 
 async def test_a_port_in_use_cannot_be_shared():

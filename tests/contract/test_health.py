@@ -8,6 +8,7 @@ import pytest
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from support import openai
 from support.app import failing, request, running_app
 from support.http2_peer import (
     DATA,
@@ -15,11 +16,13 @@ from support.http2_peer import (
     HEADERS,
     INITIAL_WINDOW_SIZE,
     http2_peer,
+    status_in,
 )
 from support.scripted_upstream import ScriptedUpstream, always
-from support.upstream_script import Stall
+from support.upstream_script import Stall, json_response
 from support.waiting import eventually
-from togetherchat_server.frontends.grpc import server as grpc_server
+from togetherchat_client import connect_async
+from togetherchat_server.frontends.grpc import health as health_module
 
 SERVICE = "togetherchat.v1.ChatService"
 WATCH = "/grpc.health.v1.Health/Watch"
@@ -147,26 +150,71 @@ async def test_a_blocked_watcher_that_disconnects_is_removed(caplog):
             await peer.seen(opens)
         other = health(app).Watch(of(""))
         await other.read()
-        await eventually(lambda: app.grpc_server.health._watchers == 1)
+        await eventually(lambda: app.grpc_server.health._watches.total() == 1)
         other.cancel()
 
     assert [] == [record for record in caplog.records if record.name.startswith("grpc")]
 
 
-async def test_watches_are_bounded(monkeypatch):
-    """One watch too many gets RESOURCE_EXHAUSTED; a watch that ends makes room."""
-    monkeypatch.setattr(grpc_server, "WATCHERS_MAX", 3)
+@pytest.mark.parametrize("bound", ["WATCHES_PER_ADDRESS_MAX", "WATCHES_MAX"])
+async def test_watches_are_bounded(monkeypatch, bound):
+    """One watch too many gets UNIMPLEMENTED; a watch that ends makes room."""
+    monkeypatch.setattr(health_module, bound, 3)
     async with running_app() as app:
         watches = [health(app).Watch(of("")) for _ in range(3)]
         for watch in watches:
             await watch.read()
         rejected = await failing(health(app).Watch(of("")).read())
         watches[0].cancel()
-        await eventually(lambda: app.grpc_server.health._watchers < 3)
+        await eventually(lambda: app.grpc_server.health._watches.total() < 3)
         late = health(app).Watch(of(""))
 
-        assert grpc.StatusCode.RESOURCE_EXHAUSTED is rejected.code
+        assert grpc.StatusCode.UNIMPLEMENTED is rejected.code
         assert SERVING == (await late.read()).status
+
+
+async def test_a_client_without_a_watch_makes_calls():
+    """Clients take UNIMPLEMENTED for a healthy service: the bound stops no call of theirs."""
+    async with (
+        ScriptedUpstream(always(json_response(200, openai.completion("Hi")))) as upstream,
+        running_app(upstream.base_url) as app,
+        connect_async(app.addresses.grpc) as client,
+    ):
+        app.grpc_server.health._watches["127.0.0.1"] = health_module.WATCHES_PER_ADDRESS_MAX
+        response = await client.complete("m", "Hi")
+
+    assert "Hi" == response.choices[0].message.content[0].text
+
+
+@pytest.mark.parametrize("method", ["Check", "Watch", "List"])
+async def test_a_call_without_a_message_ends(method):
+    """Health is served to strangers: one that sends nothing keeps nothing."""
+    async with running_app() as app, http2_peer(app.addresses.grpc) as peer:
+        peer.open(1, f"/grpc.health.v1.Health/{method}")
+        trailers = await peer.seen(lambda frame: frame.kind == HEADERS and bool(frame.flags & END_STREAM))
+
+        assert (0 if method == "List" else grpc.StatusCode.UNAVAILABLE.value[0]) == status_in(trailers)
+
+
+async def test_calls_without_a_message_do_not_delay_others():
+    """Honest calls take turns with those of an address that holds every permit."""
+    async with running_app() as app, http2_peer(app.addresses.grpc) as peer:
+        for stream in range(1, 201, 2):
+            peer.open(stream, "/grpc.health.v1.Health/Check")
+        await peer.flush()
+        begun_s = time.monotonic()
+        for _ in range(3):
+            assert SERVING == (await health(app).Check(of(""))).status
+
+        assert 10 > time.monotonic() - begun_s
+
+
+async def test_a_large_message_is_not_parsed():
+    """A request that is longer than any name is rejected as invalid."""
+    async with running_app() as app:
+        failure = await failing(app.channel.unary_unary("/grpc.health.v1.Health/Check")(bytes(5000)))
+
+    assert grpc.StatusCode.INVALID_ARGUMENT is failure.code
 
 
 async def test_health_is_reported_while_all_permits_are_in_use():

@@ -2,7 +2,7 @@
 
 Owns the frames (RFC 9113) and the simplest form of header block (RFC 7541: literals without
 indexing, no Huffman coding). Does not know the code under test. The peer reads at all times,
-acknowledges SETTINGS, acknowledges pings unless `pongs=False`, and grants no flow control of its own.
+acknowledges SETTINGS unless `acknowledges=False`, and pings unless `pongs=False`, and grants no flow control of its own.
 
     async with http2_peer(addresses.grpc, {INITIAL_WINDOW_SIZE: 0}) as peer:
         peer.call(1, "/grpc.health.v1.Health/Watch", b"")
@@ -53,12 +53,15 @@ class Frame:
 class Http2Peer:
     """A client connection; `frames` holds every received frame, oldest first."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, pongs: bool) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, pongs: bool, acknowledges: bool
+    ) -> None:
         self.frames: list[Frame] = []
         self.closed = False
         self._reader = reader
         self._writer = writer
         self._pongs = pongs
+        self._acknowledges = acknowledges
         self._changed = asyncio.Event()
 
     def send(self, kind: int, *, flags: int = 0, stream: int = 0, payload: bytes = b"") -> None:
@@ -126,7 +129,7 @@ class Http2Peer:
             self._changed.set()
 
     def _receive(self, frame: Frame) -> None:
-        if frame.kind == SETTINGS and not frame.flags & ACK:
+        if frame.kind == SETTINGS and not frame.flags & ACK and self._acknowledges:
             self.send(SETTINGS, flags=ACK)
         if frame.kind == PING and not frame.flags & ACK and self._pongs:
             self.send(PING, flags=ACK, payload=frame.payload)
@@ -135,11 +138,13 @@ class Http2Peer:
 
 
 @asynccontextmanager
-async def http2_peer(address: str, settings: Mapping[int, int] | None = None, *, pongs: bool = True):
+async def http2_peer(
+    address: str, settings: Mapping[int, int] | None = None, *, pongs: bool = True, acknowledges: bool = True
+):
     """A connected peer that has sent its SETTINGS. Leaving the context closes the socket without a GOAWAY."""
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    peer = Http2Peer(reader, writer, pongs=pongs)
+    peer = Http2Peer(reader, writer, pongs=pongs, acknowledges=acknowledges)
     writer.write(PREFACE)
     # Without a header table every header of the server arrives as a literal.
     chosen = {HEADER_TABLE_SIZE: 0, **(settings or {})}

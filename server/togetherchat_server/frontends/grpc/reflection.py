@@ -6,8 +6,10 @@ be described: the contract, health, both versions of reflection, and the error d
 which grpcurl needs to print the details of a status as JSON.
 """
 
-from collections.abc import Iterable
-from typing import Final, final
+import asyncio
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from typing import Final, TypeAlias, cast, final
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool
@@ -19,10 +21,18 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from togetherchat.v1 import chat_service_pb2
+from togetherchat_server.frontends.grpc.read_permits import ReadPermits, ReadTimeoutError
 
 SERVICES: Final = ("togetherchat.v1.ChatService", "grpc.health.v1.Health")
 V1ALPHA: Final = "grpc.reflection.v1alpha"
 V1: Final = "grpc.reflection.v1"
+REQUEST_BYTES_MAX: Final = 4096
+IDLE_TIMEOUT_S: Final = 60.0
+"""How long a stream without a request stays open, if nothing else needs its read permit."""
+
+Request: TypeAlias = reflection_pb2.ServerReflectionRequest
+Response: TypeAlias = reflection_pb2.ServerReflectionResponse
+Context: TypeAlias = "aio.ServicerContext[Request, Response]"
 
 _DESCRIBED: Final = (
     chat_service_pb2.DESCRIPTOR.name,
@@ -33,12 +43,26 @@ _DESCRIBED: Final = (
 )
 
 
-def add_reflection(server: aio.Server) -> None:
-    """Add the reflection service under v1 and v1alpha."""
+def add_reflection(server: aio.Server, permits: ReadPermits) -> None:
+    """Add the reflection service under v1 and v1alpha. Requests are read with these permits."""
     names = (*SERVICES, f"{V1}.ServerReflection", f"{V1ALPHA}.ServerReflection")
     servicer = reflection.aio.ReflectionServicer(names, pool=_DescriptorPool(_pool()))  # pyright: ignore[reportArgumentType]  a pool cannot be subclassed
+
+    async def reflect(_requests: object, context: Context) -> None:
+        requests = _requests_of(context, permits)
+        responses = cast(  # the stubs describe it as a coroutine
+            "AsyncGenerator[Response, None]",
+            servicer.ServerReflectionInfo(requests, context),  # pyright: ignore[reportUnknownMemberType]  untyped context
+        )
+        async with aclosing(requests), aclosing(responses):
+            async for response in responses:
+                try:
+                    await context.write(response)
+                except aio.InternalError as exc:
+                    raise asyncio.CancelledError from exc  # the peer disconnected during the write
+
     handler = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]  untyped context
+        reflect,
         request_deserializer=_parse,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
@@ -50,6 +74,18 @@ def add_reflection(server: aio.Server) -> None:
                 ),
             )
         )
+
+
+async def _requests_of(context: Context, permits: ReadPermits) -> AsyncGenerator[Request, None]:
+    """Yield the requests of a stream, which ends when its peer sends none for too long: clients reopen it."""
+    while True:
+        try:
+            request = await permits.read(context, timeout_s=IDLE_TIMEOUT_S)
+        except ReadTimeoutError:
+            return
+        if not isinstance(request, Request):
+            return
+        yield request
 
 
 @final
@@ -73,15 +109,17 @@ class _DescriptorPool:
             return self._pool.FindMethodByName(symbol).containing_service.file
 
 
-def _parse(data: bytes) -> reflection_pb2.ServerReflectionRequest:
+def _parse(data: bytes) -> Request:
     """Parse a request; invalid bytes become an empty one, which the servicer rejects with an error.
 
     An exception must not be raised here: gRPC would send its text to the caller.
     """
+    if len(data) > REQUEST_BYTES_MAX:
+        return Request()
     try:
-        return reflection_pb2.ServerReflectionRequest.FromString(data)
+        return Request.FromString(data)
     except DecodeError:
-        return reflection_pb2.ServerReflectionRequest()
+        return Request()
 
 
 def _pool() -> descriptor_pool.DescriptorPool:

@@ -7,6 +7,7 @@ therefore proves each option here by its behaviour.
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -16,13 +17,13 @@ from togetherchat_server.config.tls import Certificates
 from togetherchat_server.frontends.grpc.acceptance import Acceptance, supported
 from togetherchat_server.frontends.grpc.credentials import server_credentials
 from togetherchat_server.frontends.grpc.handler import GrpcHandler
-from togetherchat_server.frontends.grpc.health import Health
+from togetherchat_server.frontends.grpc.health import REQUEST_BYTES_MAX, Health
 from togetherchat_server.frontends.grpc.methods import METHODS, SERVICE
+from togetherchat_server.frontends.grpc.read_permits import ReadPermits
 from togetherchat_server.frontends.grpc.reflection import add_reflection
 from togetherchat_server.frontends.grpc.wakeups import bulk_wakeups
 
 MEBIBYTE: Final = 2**20
-WATCHERS_MAX: Final = 1000
 PENDING_MAX: Final = 100_000
 SHARE_PORT: Final = "grpc.so_reuseport"
 
@@ -43,6 +44,12 @@ OPTIONS: Final = (
     # Otherwise a connection that never completes its handshake stays open for ever.
     ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.max_concurrent_streams", 1024),
+    # The bound on headers, 16 KiB, applies once the peer has acknowledged it, which gRPC's transports do
+    # at once. A peer that does not can refer thousands of times to one long header, in a frame of 16 KiB
+    # that takes 16 MiB. By default it has a minute for that, and the core holds what it rejects for up to
+    # a second (grpc/grpc#31809).
+    ("grpc.http2.settings_timeout", 1000),
+    ("grpc.http.tarpit", 0),
     # Calls that the event loop has not accepted yet. By default gRPC cancels some of them at random,
     # with no reason, beyond a thousand. Admission control, which sends a reason, must see them all.
     ("grpc.server.max_pending_requests", PENDING_MAX),
@@ -55,25 +62,40 @@ OPTIONS: Final = (
     (SHARE_PORT, 0),
 )
 
+NO_COMPRESSION: Final = {"grpc.compression_enabled_algorithms_bitset": 1}
+"""Identity alone. A message of 60 KB may become one of 60 MB, before Python sees whose it is."""
+PROBE_OPTIONS: Final = {
+    "grpc.max_receive_message_length": REQUEST_BYTES_MAX,
+    "grpc.max_concurrent_streams": 100,
+    "grpc.max_allowed_incoming_connections": 64,
+}
+PROBE_READS: Final = 1000
+
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionAge:
-    """The age at which a client must open a new connection, give or take a tenth, in seconds.
+class GrpcConnectionLimits:
+    """Limits of the connections of callers. Times are in seconds.
 
-    `grace_s` is how long the calls of the old connection may then continue. A bounded age spreads
-    clients over replicas that were added later. And gRPC keeps the state of a call as long as its peer
-    neither reads the response nor disconnects: the end of the connection frees it.
+    At the age a client must open a new connection, give or take a tenth. A bounded age spreads clients
+    over replicas that were added later. And gRPC keeps the state of a call as long as its peer neither
+    reads the response nor disconnects: the end of the connection frees it.
     """
 
     age_s: float
     grace_s: float
+    """How long the calls of a connection may continue after its age."""
+    idle_s: float
+    """How long a connection may be without a call."""
+    connections_max: int
 
     def options(self) -> dict[str, int]:
         return {
             "grpc.max_connection_age_ms": round(self.age_s * 1000),
             "grpc.max_connection_age_grace_ms": round(self.grace_s * 1000),
+            "grpc.max_connection_idle_ms": round(self.idle_s * 1000),
+            "grpc.max_allowed_incoming_connections": self.connections_max,
         }
 
 
@@ -85,6 +107,8 @@ class ListenerOptions:
     """Whether other processes may listen on the same port."""
     certificates: Certificates | None
     """None for plaintext."""
+    request_compression: bool
+    """Whether requests may be compressed."""
     health_address: str | None
     """A second listener, for probes alone; None for none. Always plaintext: a kubelet has no certificate."""
 
@@ -98,24 +122,29 @@ class GrpcServer:
         *,
         handler: GrpcHandler,
         reflection: bool,
-        connections: ConnectionAge,
+        connections: GrpcConnectionLimits,
         listening: ListenerOptions,
+        clock: Callable[[], float],
     ) -> None:
-        options = tuple(
-            {**dict(OPTIONS), **connections.options(), SHARE_PORT: int(listening.share_port)}.items()
-        )
-        self.health: Final = Health((SERVICE,), watchers_max=WATCHERS_MAX)
+        options = {**dict(OPTIONS), **connections.options(), SHARE_PORT: int(listening.share_port)}
+        if not listening.request_compression:
+            options |= NO_COMPRESSION
+        self.health: Final = Health((SERVICE,))
+        permits = ReadPermits(clock=clock)
         self._listening = listening
         with bulk_wakeups(asyncio.get_running_loop()):
-            self._server = aio.server(options=options)
+            self._server = aio.server(options=tuple(options.items()))
         self._server.add_generic_rpc_handlers((handler,))
         self._acceptance = Acceptance(self._server, handler, METHODS) if supported() else None
-        self._server.add_generic_rpc_handlers((self.health.handlers(),))
+        self._server.add_generic_rpc_handlers((self.health.handlers(permits),))
         if reflection:
-            add_reflection(self._server)
-        self._probes = None if listening.health_address is None else aio.server(options=options)
-        if self._probes is not None:
-            self._probes.add_generic_rpc_handlers((self.health.handlers(),))
+            add_reflection(self._server, permits)
+        self._probes = None
+        if listening.health_address is not None:
+            self._probes = aio.server(options=tuple({**options, **NO_COMPRESSION, **PROBE_OPTIONS}.items()))
+            # Messages are small here, and probes must not wait for permits of the public listener.
+            permits = ReadPermits(permits=PROBE_READS, clock=clock)
+            self._probes.add_generic_rpc_handlers((self.health.handlers(permits),))
 
     async def start(self, address: str) -> tuple[str, str | None]:
         """Bind and serve. Return the bound addresses of the public listener and of the probe listener.
