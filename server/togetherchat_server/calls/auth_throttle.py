@@ -1,29 +1,29 @@
 """Auth throttle: limits how often the callers at one address may fail to authenticate.
 
-Holds one bucket per address, and decides which failures count, how long an address has to wait and
-which callers are exempt. Pure: the clock is an argument.
+Holds one bucket per party, and decides which failures count, how long a party has to wait and which
+callers are exempt. A party is an address, the tenant of a caller that has authenticated, or a key that the
+provider has rejected before. Pure: the clock is an argument.
 
 A call that this service rejects by itself costs little. A key that only the provider can judge costs
 a request there, sent from this service's own address, and an attacker must not be able to try many
 keys. So an address that sends bad credentials again and again is rejected at once, with a delay,
 until its bucket has drained.
 
-Behind a proxy every caller has the proxy's address, and one caller that keeps using a revoked key
-would block the others. So a caller that was served recently is exempt, whatever else its address
-sends: only callers not yet known have to wait.
+Behind a proxy every caller has the proxy's address, and one caller with a bad key must not block the
+others. So a caller that authenticated here, or was served recently, is exempt, whatever else its address
+sends. And a key that the provider rejects counts against its address once, and every time against
+itself. Only a caller that is not yet known waits while others at its address try many keys.
 """
 
-import ipaddress
 from collections.abc import Callable
 from typing import Final, final
 
+from togetherchat_server.domain.addresses import network_of
 from togetherchat_server.domain.reasons import Reason, ServiceError
 
 REMEMBERED_MAX: Final = 4096
-"""Bound on the addresses with failures, and on the callers that were served; the oldest are dropped."""
+"""Bound on the parties with failures, and on the callers that were served or rejected."""
 MINUTE_S: Final = 60.0
-IPV6_NETWORK_BITS: Final = 64
-"""An internet provider assigns each customer at least a network of this size."""
 
 COUNTED: Final = frozenset(reason for reason in Reason if reason.row.bad_credentials)
 
@@ -35,10 +35,11 @@ class AuthThrottle:
     def __init__(self, *, per_minute: int, clock: Callable[[], float]) -> None:
         self._interval_s = MINUTE_S / per_minute if per_minute else 0.0
         self._clock = clock
-        # When the bucket of each address has drained, and the callers that were served. A dict keeps
+        # When the bucket of each party has drained, and the callers that were served. A dict keeps
         # its order: the oldest entry is the first.
         self._drained_s: dict[str, float] = {}
         self._served: dict[str, None] = {}
+        self._rejected: dict[str, None] = {}
         self._active_until_s = 0.0
 
     @property
@@ -49,22 +50,23 @@ class AuthThrottle:
     def record_success(self, caller: str) -> None:
         """Exempt a caller whose call the provider has served. `caller` is empty if it is unknown."""
         if caller and self._interval_s:
+            self._rejected.pop(caller, None)
             self._served.pop(caller, None)
             self._served[caller] = None
             _drop_oldest(self._served)
 
-    def check(self, host: str, caller: str) -> None:
-        """Reject a call whose address has to wait, before any work is done for the call.
+    def check(self, party: str, caller: str) -> None:
+        """Reject a call whose address or tenant has to wait, before any work is done for the call.
 
         Raises:
             ServiceError: CALLER_QUOTA, with the seconds to wait.
         """
         if self.active and caller not in self._served:
-            wait_s = self._wait_s(_bucket_key(host))
+            wait_s = self._wait_s(self._bucket(party, caller))
             if wait_s > 0:
                 raise _throttled(wait_s)
 
-    def record_failure(self, host: str, caller: str, error: ServiceError) -> ServiceError:
+    def record_failure(self, party: str, caller: str, error: ServiceError) -> ServiceError:
         """Count a failed call if its reason is a credential, and return the error to send.
 
         This is `error` itself, or CALLER_QUOTA if the address has to wait.
@@ -72,13 +74,20 @@ class AuthThrottle:
         if not self._interval_s or error.reason not in COUNTED:
             return error
         self._served.pop(caller, None)
-        key = _bucket_key(host)
-        wait_s = self._wait_s(key)
+        bucket = self._bucket(party, caller)
+        wait_s = self._wait_s(bucket)
         judged_by_provider = error.reason is Reason.CALLER_KEY_REJECTED
         if wait_s > 0 and not judged_by_provider:
             return _throttled(wait_s)
-        self._count(key)
+        self._count(bucket)
+        if judged_by_provider and caller and caller not in self._rejected:
+            self._rejected[caller] = None
+            _drop_oldest(self._rejected)
+            self._count(self._bucket(party, caller))
         return error
+
+    def _bucket(self, party: str, caller: str) -> str:
+        return f"key {caller}" if caller in self._rejected else network_of(party)
 
     def _wait_s(self, key: str) -> float:
         """Return how long until the bucket, which holds one minute's failures, has room for one more."""
@@ -105,16 +114,3 @@ def _throttled(wait_s: float) -> ServiceError:
         "fix the credentials and retry after the delay",
         retry_after_s=wait_s,
     )
-
-
-def _bucket_key(host: str) -> str:
-    """Return what shares one bucket: an IPv4 address, or the network of an IPv6 address."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.IPv6Network((address, IPV6_NETWORK_BITS), strict=False))
-    return host

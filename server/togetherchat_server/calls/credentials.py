@@ -20,6 +20,7 @@ class Credentials:
     """What a caller's credentials are worth."""
 
     identity: Identity = ANONYMOUS
+    """Whose key it is. Of a rejected caller only the key's id, so that the log has it."""
     upstream_key: Secret | None = None
     """The key to send to the provider; None if the provider needs none."""
     caller_brought_key: bool = False
@@ -57,19 +58,21 @@ class CredentialCheck:
         """Return the caller's credentials. Never raises: a rejection is part of the result."""
         identity = ANONYMOUS
         try:
-            identity = self._identity(incoming.authorization)
+            identity, rejection = self._authenticate(incoming.authorization)
+            if rejection is not None:
+                return Credentials(identity=identity, rejection=rejection)
             key, caller_brought_key = self._upstream_key(incoming)
         except ServiceError as error:
             return Credentials(identity=identity, rejection=error)
         return Credentials(identity=identity, upstream_key=key, caller_brought_key=caller_brought_key)
 
-    def _identity(self, authorization: str) -> Identity:
-        """Return the caller's identity; ANONYMOUS if callers need no key of this service."""
+    def _authenticate(self, authorization: str) -> tuple[Identity, ServiceError | None]:
+        """Return the caller's identity, ANONYMOUS without keys of this service, and its rejection."""
         if self._authenticator is None:
-            return ANONYMOUS
+            return ANONYMOUS, None
         if not authorization:
             raise ServiceError(Reason.MISSING_CREDENTIALS, MISSING)
-        return self._authenticator.identity_of(_bearer_key(authorization))
+        return self._authenticator.authenticate(_bearer_key(authorization))
 
     def _upstream_key(self, incoming: IncomingCall) -> tuple[Secret | None, bool]:
         """Return the key to send to the provider, and whether the caller brought it."""

@@ -24,6 +24,8 @@ class IncomingCall:
     authorization: str = ""
     together_key: str = ""
     """`x-together-api-key`: the caller's provider key, if `authorization` holds a key of this service."""
+    forwarded_for: str = ""
+    """`x-forwarded-for`: believed if the peer is a trusted proxy."""
     traceparent: str = ""
     tracestate: str = ""
     previous_attempts: str = ""

@@ -5,7 +5,7 @@ belongs to the session, in this order:
 
     open          authenticate the caller, once; begin the call's trace, once
     admit         reject the call if every permit and the queue are in use
-    (the frontend reads and translates the request)
+    (the frontend reads and translates the request; `check_elements` before it parses a large one)
     deadline      apply the caller's deadline or the call timeout, whichever is earlier
     complete, stream, list_models, get_model
                   validate, apply the tenant's policy, wait in the queue, hold a permit, run the attempts
@@ -22,7 +22,7 @@ check of `Task.cancelling()`, the caller would wait for ever.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from functools import partial
 from typing import Final, final
@@ -32,10 +32,11 @@ from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.calls.admission import Permit
 from togetherchat_server.calls.auth_throttle import COUNTED
 from togetherchat_server.calls.credentials import Credentials
-from togetherchat_server.calls.incoming import Protocol
+from togetherchat_server.calls.incoming import IncomingCall
 from togetherchat_server.calls.session_parts import SessionParts
 from togetherchat_server.calls.session_stream import QuotaStream, SessionStream
 from togetherchat_server.calls.validation import validate
+from togetherchat_server.calls.validation.elements import check_elements
 from togetherchat_server.domain.call import Call
 from togetherchat_server.domain.deadline import DEADLINE_MESSAGES, Deadline, deadline_margin_s
 from togetherchat_server.domain.ports import BatchStream
@@ -50,8 +51,6 @@ _NO_QUOTA: Final = nullcontext()
 _log = logging.getLogger(__name__)
 
 Work = Callable[[], Awaitable[None]]
-PeerAddress = Callable[[], str]
-"""Returns the address of the peer, without its port. Called only if the auth throttle needs it."""
 
 
 @final
@@ -63,6 +62,7 @@ class Session:
         "_closed",
         "_completing",
         "_credentials",
+        "_forwarded_for",
         "_in_flight",
         "_parts",
         "_permit",
@@ -78,7 +78,7 @@ class Session:
         self,
         parts: SessionParts,
         in_flight: "set[Session]",
-        protocol: Protocol,
+        incoming: IncomingCall,
         credentials: Credentials,
         call: Call,
     ) -> None:
@@ -89,7 +89,8 @@ class Session:
         """Called when the task of an admitted call has ended."""
         self._parts = parts
         self._in_flight = in_flight
-        self._protocol = protocol
+        self._protocol = incoming.protocol
+        self._forwarded_for = incoming.forwarded_for
         self._credentials = credentials
         self._permit: Permit | None = None
         self._task: asyncio.Task[object] | None = None
@@ -108,13 +109,22 @@ class Session:
         """The error of a caller whose credentials are rejected; else None."""
         return self._credentials.rejection
 
-    def admit(self, address: str | None = None) -> None:
+    def set_peer(self, host: str) -> None:
+        """Set the address of the peer, as soon as the frontend knows it."""
+        self.call.client_address = self._parts.trusted_proxies.client_of(host, self._forwarded_for)
+
+    @property
+    def address_check_needed(self) -> bool:
+        """Whether the caller may be rejected for its address: only then must `check_address` be called."""
+        return not self.call.tenant and self._parts.auth_throttle.active
+
+    def admit(self, peer: str | None = None) -> None:
         """Accept the call, by its metadata alone, for the current task.
 
         From here on the call is recorded, and whatever it holds is released when the task ends.
 
         Args:
-            address: of the peer, for the auth throttle; None if it is not known yet, see `check_address`.
+            peer: address of the peer; None if it is not known yet, see `check_address`.
 
         Raises:
             ServiceError: MISSING_CREDENTIALS, INVALID_CREDENTIALS, OVERLOADED, CALLER_QUOTA, DRAINING.
@@ -124,19 +134,25 @@ class Session:
         self._task = task
         self._in_flight.add(self)
         task.add_done_callback(self._task_ended)
+        if peer is not None:
+            self.set_peer(peer)
         if self._credentials.rejection is not None:
             raise self._credentials.rejection
-        if address is not None:
-            self.check_address(address)
+        if peer is not None or self.call.tenant:
+            self.check_address()
         self._permit = self._parts.admission.accept(self._credentials.caller)
 
-    def check_address(self, address: str) -> None:
-        """Reject a peer whose address sent too many bad credentials.
+    def check_address(self) -> None:
+        """Reject a caller at whose address, or under whose tenant, too many bad credentials were sent.
 
         Raises:
             ServiceError: CALLER_QUOTA, with the seconds to wait.
         """
-        self._parts.auth_throttle.check(address, self._credentials.caller)
+        self._parts.auth_throttle.check(self._throttled_party(), self._credentials.caller)
+
+    def _throttled_party(self) -> str:
+        """Return whose bad credentials count together. A tenant's own do not concern its neighbours."""
+        return f"tenant {self.call.tenant}" if self.call.tenant else self.call.client_address
 
     def deadline(self, seconds_left: float | None = None) -> Deadline:
         """Set the deadline, and return the context that enforces it.
@@ -154,6 +170,16 @@ class Session:
 
     def seconds_left(self) -> float:
         return self.call.seconds_left(self._parts.clock())
+
+    @property
+    def allowed_members(self) -> Collection[str] | None:
+        """The members of a request, unknown to this service, that may be sent to the provider; None: all."""
+        policy = self._parts.policy
+        return None if policy is None else policy.allowed_members(self.call.tenant)
+
+    async def check_elements(self, counts: Iterable[int]) -> None:
+        """Reject a large request with too many elements before it is parsed. Raises ServiceError."""
+        await check_elements(counts, self._parts.request_limits)
 
     async def complete(self, request: service.CompleteRequest) -> service.CompleteResponse:
         """Return the whole completion. Raises ServiceError."""
@@ -192,7 +218,7 @@ class Session:
         self.messages_sent = 1
         self._completing = True
 
-    async def run(self, work: Work, peer_address: PeerAddress) -> ServiceError | None:
+    async def run(self, work: Work) -> ServiceError | None:
         """Run the frontend's steps of the call, and end the call in exactly one way.
 
         Returns the error to send; None if the call succeeded. Raises CancelledError if the caller is gone.
@@ -201,25 +227,25 @@ class Session:
             await work()
         except ServiceError as error:
             if not (self._completing and error.reason in DEADLINE_MESSAGES):
-                return self.fail(error, peer_address)
+                return self.fail(error)
         except asyncio.CancelledError:
             error = self._error_of_cancel()
             if error is None:
                 raise
-            return self.fail(error, peer_address)
+            return self.fail(error)
         except Exception:  # noqa: BLE001  the one broad except of a call: its text must not reach the caller
             _log.exception("call %s failed with an unexpected exception", self.call.id)
-            return self.fail(ServiceError(Reason.INTERNAL_ERROR, INTERNAL_ERROR_MESSAGE), peer_address)
+            return self.fail(ServiceError(Reason.INTERNAL_ERROR, INTERNAL_ERROR_MESSAGE))
         if self.call.progress.attempts:
             self._parts.auth_throttle.record_success(self._credentials.caller)
         self.close(None)
         return None
 
-    def fail(self, error: ServiceError, peer_address: PeerAddress) -> ServiceError:
+    def fail(self, error: ServiceError) -> ServiceError:
         """Close the call with an error, and return the error to send."""
         if error.reason in COUNTED:
             caller = self._credentials.caller
-            error = self._parts.auth_throttle.record_failure(peer_address(), caller, error)
+            error = self._parts.auth_throttle.record_failure(self._throttled_party(), caller, error)
         self.close(error)
         return without_frames(error)
 

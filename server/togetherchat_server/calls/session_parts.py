@@ -8,6 +8,7 @@ from togetherchat_server.calls.auth_throttle import AuthThrottle
 from togetherchat_server.calls.credentials import CredentialCheck
 from togetherchat_server.calls.tenant_policy import RequestPolicy
 from togetherchat_server.calls.validation import RequestLimits
+from togetherchat_server.domain.addresses import TrustedProxies
 from togetherchat_server.domain.ports import Chat, ModelListing
 from togetherchat_server.telemetry.call_record import Sink, Spans
 from togetherchat_server.tenants.quota import TenantQuota
@@ -25,6 +26,7 @@ class SessionParts:
     quota: TenantQuota | None
     chat: Chat
     models: ModelListing
+    trusted_proxies: TrustedProxies
     call_timeout_s: float
     clock: Callable[[], float]
     spans: Spans | None = None

@@ -19,11 +19,6 @@ class Sessions:
         self._parts = parts
         self._in_flight: set[Session] = set()
 
-    @property
-    def address_check_needed(self) -> bool:
-        """Whether a peer's address may be rejected: only then must `Session.check_address` be called."""
-        return self._parts.auth_throttle.active
-
     def open(self, incoming: IncomingCall) -> Session:
         """Return the session of a call. Never raises: `Session.admit` raises what rejects the call."""
         parts = self._parts
@@ -48,7 +43,7 @@ class Sessions:
             tracestate=context.state if context else "",
             trace=trace,
         )
-        return Session(parts, self._in_flight, incoming.protocol, credentials, call)
+        return Session(parts, self._in_flight, incoming, credentials, call)
 
     def abort_in_flight(self) -> None:
         """Cancel every call in flight: each fails with DRAINING."""

@@ -1,4 +1,4 @@
-"""The facts of one call: `Call`, of which only the deadline is set later, and `Progress`, which changes.
+"""The facts of one call: `Call`, which hardly changes, and `Progress`, which does.
 
 The provider fills in `Progress`, so that a failure can report how far the call had come.
 """
@@ -49,7 +49,8 @@ class Progress:
 class Call:
     """One RPC or HTTP request of a caller. Times are seconds on the monotonic clock.
 
-    The session sets the deadline when the frontend knows it; nothing else changes.
+    The session sets the deadline and the client's address when the frontend knows them; nothing else
+    changes.
     """
 
     id: str
@@ -68,6 +69,8 @@ class Call:
     """The tenant, if callers authenticate with keys of this service."""
     key_id: str = ""
     """The id of the key that the caller presented; not a secret."""
+    client_address: str = ""
+    """The address of the client; empty until the frontend knows it."""
     traceparent: str = ""
     """Trace header sent to the provider when the attempt has no span of its own."""
     tracestate: str = ""

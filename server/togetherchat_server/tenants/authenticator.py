@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
+from togetherchat_server.config.reloading_file import ReloadingFile
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.tenants.key_file import KeyLine, KeyTable, read_keys, seconds_of
 from togetherchat_server.tenants.key_format import key_id_of
-from togetherchat_server.tenants.reloading_file import ReloadingFile
 
 MISSING: Final = "send a key of this service as `authorization: Bearer tc_...`"
 NO_KEY: Final = (
@@ -70,25 +70,28 @@ class Authenticator:
         self._file = ReloadingFile(path, _read_ring, clock=clock)
         self._wall_clock = wall_clock
 
-    def identity_of(self, text: str) -> Identity:
-        """Return the identity of the holder of a key. The text may be anything that a caller sent.
+    def authenticate(self, text: str) -> tuple[Identity, ServiceError | None]:
+        """Return the identity of the holder of a key, and None; or why the key is rejected.
 
-        Raises:
-            ServiceError: INVALID_CREDENTIALS.
+        The text may be anything that a caller sent. The identity of a rejected caller has the id that its
+        key names, and no tenant.
         """
         key_id = key_id_of(text)
         if key_id is None:
-            raise ServiceError(Reason.INVALID_CREDENTIALS, NO_KEY)
+            return ANONYMOUS, ServiceError(Reason.INVALID_CREDENTIALS, NO_KEY)
         ring = self._file.current()
         key = ring.keys.get(key_id, _UNKNOWN)
         matches = hmac.compare_digest(key.digest, ring.table.digest(text))
-        if not matches or key is _UNKNOWN:
-            raise ServiceError(Reason.INVALID_CREDENTIALS, WRONG)
+        rejection = WRONG if not matches or key is _UNKNOWN else self._rejection(key)
+        if rejection:
+            rejected = Identity(tenant="", key_id=key_id)
+            return rejected, ServiceError(Reason.INVALID_CREDENTIALS, rejection)
+        return key.identity, None
+
+    def _rejection(self, key: _StoredKey) -> str:
         if key.revoked:
-            raise ServiceError(Reason.INVALID_CREDENTIALS, REVOKED)
-        if key.expires_s is not None and key.expires_s <= self._wall_clock():
-            raise ServiceError(Reason.INVALID_CREDENTIALS, EXPIRED)
-        return key.identity
+            return REVOKED
+        return EXPIRED if key.expires_s is not None and key.expires_s <= self._wall_clock() else ""
 
 
 def _read_ring(path: Path) -> _KeyRing:

@@ -40,7 +40,7 @@ class LineServer:
                         await writer.drain()
 
         try:
-            error = await session.run(work, lambda: address)
+            error = await session.run(work)
             if error is not None:
                 writer.write(error_line(error, session.call))
                 await writer.drain()

@@ -19,10 +19,10 @@ class OneKey:
     def __init__(self):
         self.calls = 0
 
-    def identity_of(self, text):
+    def authenticate(self, text):
         assert "tc_key" == text
         self.calls += 1
-        return TENANT
+        return TENANT, None
 
 
 def check(mode, *, authenticator=None, **metadata):

@@ -14,6 +14,7 @@ from togetherchat_server.calls.incoming import IncomingCall, Protocol
 from togetherchat_server.calls.session_parts import SessionParts
 from togetherchat_server.calls.sessions import Sessions
 from togetherchat_server.calls.validation import RequestLimits
+from togetherchat_server.domain.addresses import TrustedProxies
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.providers.together.opened_stream import OpenedStream
@@ -114,6 +115,7 @@ class World:
                 quota=Quota(self.steps),
                 chat=self.provider,
                 models=self.provider,
+                trusted_proxies=TrustedProxies(),
                 call_timeout_s=call_timeout_s,
                 clock=self.clock,
                 sinks=(self.records.append,),
@@ -133,7 +135,7 @@ class World:
             session.admit(ADDRESS)
             await steps(session)
 
-        return asyncio.create_task(session.run(work, lambda: ADDRESS))
+        return asyncio.create_task(session.run(work))
 
     async def run(self, steps, **metadata):
         return await self.start(self.open(**metadata), steps)
@@ -371,7 +373,7 @@ async def test_rejected_credentials_are_counted_and_then_throttled():
     reasons = [(await world.run(complete)).reason for _ in range(6)]
 
     assert [Reason.MISSING_CREDENTIALS] * 5 + [Reason.CALLER_QUOTA] == reasons
-    assert world.sessions.address_check_needed
+    assert world.open().address_check_needed
     assert Reason.CALLER_QUOTA is (await world.run(complete, authorization="Bearer new")).reason
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from support.tenants import Keys, now_of
-from togetherchat_server.domain.reasons import Reason, ServiceError
+from togetherchat_server.domain.reasons import Reason
 from togetherchat_server.tenants import authenticator as authenticator_module
 from togetherchat_server.tenants.authenticator import EXPIRED, NO_KEY, REVOKED, WRONG, Authenticator
 from togetherchat_server.tenants.key_file import KeyTable, read_keys, write_keys
@@ -31,13 +31,15 @@ class Callers:
         self.authenticator = Authenticator(path, clock=lambda: self.now_s, wall_clock=lambda: self.today_s)
 
     def tenant_of(self, text):
-        return self.authenticator.identity_of(text).tenant
+        identity, rejection = self.authenticator.authenticate(text)
+        assert rejection is None
+        return identity.tenant
 
     def rejection(self, text):
-        with pytest.raises(ServiceError) as caught:
-            self.tenant_of(text)
-        assert Reason.INVALID_CREDENTIALS is caught.value.reason
-        return caught.value.message
+        identity, rejection = self.authenticator.authenticate(text)
+        assert Reason.INVALID_CREDENTIALS is rejection.reason
+        assert "" == identity.tenant
+        return rejection.message
 
 
 def test_a_key_has_a_prefix_an_id_a_secret_and_a_checksum():

@@ -38,7 +38,13 @@ from togetherchat_server.calls.sessions import Sessions
 from togetherchat_server.domain.deadline import WRITE_TIMEOUT_MESSAGE, Deadline
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.frontends.grpc.incoming import incoming_call
-from togetherchat_server.frontends.grpc.methods import UNPARSABLE, Method, Received, serialise
+from togetherchat_server.frontends.grpc.methods import (
+    UNPARSABLE,
+    LargeMessage,
+    Method,
+    Received,
+    serialise,
+)
 from togetherchat_server.frontends.grpc.peer import host_of
 from togetherchat_server.frontends.grpc.peer_timeouts import PeerTimeouts, current_task
 from togetherchat_server.frontends.grpc.status import status_of
@@ -98,7 +104,7 @@ class GrpcHandler(grpc.GenericRpcHandler):
         except ServiceError as error:
             return rpc.rejecting(error)
         # Only a handler knows the peer's address: if it may be rejected, the handler reads the message.
-        return rpc.reading() if self._sessions.address_check_needed else rpc.receiving()
+        return rpc.reading() if session.address_check_needed else rpc.receiving()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,11 +168,11 @@ class _Rpc:
         """Return the handler of a call whose message is read after the peer's address is accepted."""
 
         async def read_and_respond(context: Context) -> None:
-            self.session.check_address(self._peer_address())
+            self.session.check_address()
             timeout_s = self._environment.timeouts.request_read_timeout_s
             async with Deadline(timeout_s, Reason.CALLER_STALLED, READ_TIMEOUT_MESSAGE):
                 received = await context.read()
-            request = received if isinstance(received, Message) else UNPARSABLE
+            request = received if isinstance(received, Message | LargeMessage) else UNPARSABLE
             response = await self._method.respond(request, self)
             if response is not None:
                 await self.write(response)
@@ -183,7 +189,8 @@ class _Rpc:
 
         async def reject(_requests: object, context: Context) -> None:
             self._context = context
-            await self._send_error(context, self.session.fail(error, self._peer_address))
+            self.session.set_peer(host_of(context.peer()))
+            await self._send_error(context, self.session.fail(error))
 
         return grpc.stream_stream_rpc_method_handler(reject)
 
@@ -217,6 +224,7 @@ class _Rpc:
         """Run the call to its end. A returned message, if any, is still to be sent."""
         self._context = context
         session, response = self.session, None
+        session.set_peer(host_of(context.peer()))
 
         async def work() -> None:
             nonlocal response
@@ -224,7 +232,7 @@ class _Rpc:
                 response = await respond()
 
         try:
-            error = await session.run(work, self._peer_address)
+            error = await session.run(work)
         finally:
             if self._write_timer is not None:
                 self._write_timer.close()
@@ -271,9 +279,6 @@ class _Rpc:
             current_task().add_done_callback(partial(_discard_frames, exc))
             raise
         raise AssertionError  # unreachable: abort raises
-
-    def _peer_address(self) -> str:
-        return "" if self._context is None else host_of(self._context.peer())
 
 
 def _discard_frames(error: BaseException, _ended: object) -> None:

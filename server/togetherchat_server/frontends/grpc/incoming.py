@@ -12,6 +12,7 @@ _HEADERS: Final = {
     "x-request-id": "request_id",
     "authorization": "authorization",
     "x-together-api-key": "together_key",
+    "x-forwarded-for": "forwarded_for",
     "traceparent": "traceparent",
     "tracestate": "tracestate",
     "grpc-previous-rpc-attempts": "previous_attempts",

@@ -34,6 +34,8 @@ class HttpLimits:
     request_read_timeout_s: float
     write_timeout_s: float
     max_request_bytes: int
+    max_unread_bytes: int
+    """Of the request bodies that are being received, all together."""
 
 
 @final
@@ -83,7 +85,7 @@ class HttpHandler:
             await endpoint(HttpCall(exchange, session))
 
         try:
-            error = await session.run(work, lambda: exchange.host)
+            error = await session.run(work)
         except asyncio.CancelledError:
             exchange.connection.abort()
             return
@@ -112,6 +114,7 @@ def _incoming(exchange: Exchange, method: str) -> IncomingCall:
         request_id=request_id_or_new(headers.get("x-request-id", "")),
         authorization=headers.get("authorization", ""),
         together_key=headers.get("x-together-api-key", ""),
+        forwarded_for=headers.get("x-forwarded-for", ""),
         traceparent=headers.get("traceparent", ""),
         tracestate=headers.get("tracestate", ""),
         previous_attempts=headers.get("x-stainless-retry-count", ""),
