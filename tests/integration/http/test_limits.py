@@ -118,18 +118,43 @@ async def test_a_body_is_not_counted_as_headers():
                 assert first.startswith(b"HTTP/1.1 200 ")
 
 
-async def test_connections_beyond_the_bound_are_closed():
-    """Open connections are not affected."""
+@pytest.mark.parametrize(
+    "begun", [b"", b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\n"], ids=["idle", "head"]
+)
+async def test_a_connection_beyond_the_bound_replaces_the_longest_idle_one(begun):
+    """A flood of connections that send no request does not keep callers out."""
+    async with (
+        ScriptedUpstream(always(json_response(200, openai.completion()))) as upstream,
+        running_http(upstream.base_url) as service,
+    ):
+        limited(service, connections_max=2)
+        async with (
+            raw_caller(service.address) as first,
+            raw_caller(service.address) as second,
+            raw_caller(service.address) as third,
+        ):
+            await first.send(begun)
+            await third.post(request_body())
+            assert (await third.read_head()).startswith(b"HTTP/1.1 200 ")
+            assert b"" == await first.read_to_end()
+            await second.post(request_body())
+            assert (await second.read_head()).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_connections_beyond_the_bound_are_closed_if_all_others_have_requests():
+    """Requests in flight are not affected."""
     async with (
         ScriptedUpstream(always(json_response(200, openai.completion()))) as upstream,
         running_http(upstream.base_url) as service,
     ):
         limited(service, connections_max=1)
+        body = json.dumps(request_body()).encode()
         async with raw_caller(service.address) as first:
-            await eventually(lambda: service.app.http_server.connections == 1)
+            await first.send(head(f"content-length: {len(body)}"))
+            await eventually(lambda: service.app.app.in_flight == 1)
             async with raw_caller(service.address) as second:
                 assert b"" == await second.read_to_end()
-            await first.post(request_body())
+            await first.send(body)
             assert (await first.read_head()).startswith(b"HTTP/1.1 200 ")
 
 

@@ -13,6 +13,7 @@ from togetherchat_server.calls.response_metadata import ResponseMetadata
 from togetherchat_server.domain.deadline import WRITE_TIMEOUT_MESSAGE, Deadline
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.frontends.http.protocol.connection import CONNECTION, Connection
+from togetherchat_server.frontends.http.unread_bodies import UnreadBodies, UnreadBody
 
 JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
@@ -67,19 +68,20 @@ class Exchange:
     def method(self) -> str:
         return cast("str", self.scope["method"])
 
-    async def body(self, *, bytes_max: int, timeout_s: float) -> bytes:
-        """Read the whole body.
+    async def body(self, *, bytes_max: int, timeout_s: float, unread: UnreadBodies, client: str) -> bytes:
+        """Read the whole body. While it is incomplete, its bytes are counted in `unread` for the client.
 
         Raises:
-            ServiceError: REQUEST_TOO_LARGE, at the first byte beyond the bound; CALLER_STALLED.
+            ServiceError: REQUEST_TOO_LARGE, at the first byte beyond the bound; OVERLOADED; CALLER_STALLED.
         """
         length = self.headers.get("content-length", "0")
         if len(length) > len(str(bytes_max)) or int(length) > bytes_max:
             raise _too_large(bytes_max)
         if self.connection.request_complete:
             return await self._body(bytes_max)
-        async with Deadline(timeout_s, Reason.CALLER_STALLED, REQUEST_TIMEOUT_MESSAGE):
-            return await self._body(bytes_max)
+        with unread.receiving(client) as received:
+            async with Deadline(timeout_s, Reason.CALLER_STALLED, REQUEST_TIMEOUT_MESSAGE):
+                return await self._body(bytes_max, received)
 
     async def start(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
         """Send the status together with the first part of the body: `write` or `end` must follow."""
@@ -122,7 +124,7 @@ class Exchange:
             async with Deadline(self._write_timeout_s, Reason.CALLER_STALLED, WRITE_TIMEOUT_MESSAGE):
                 await self.connection.flow.drained()
 
-    async def _body(self, bytes_max: int) -> bytes:
+    async def _body(self, bytes_max: int, received: UnreadBody | None = None) -> bytes:
         body, more = b"", True
         buffer: bytearray | None = None
         while more:
@@ -141,6 +143,8 @@ class Exchange:
                 buffer = bytearray(part)
             else:
                 buffer += part
+            if received is not None:
+                received.add(len(part))
             if len(body if buffer is None else buffer) > bytes_max:
                 raise _too_large(bytes_max)
         return body if buffer is None else bytes(buffer)

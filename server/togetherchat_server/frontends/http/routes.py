@@ -25,18 +25,22 @@ from togetherchat_server.calls.response_metadata import request_id_or_new
 from togetherchat_server.calls.sessions import Sessions
 from togetherchat_server.config import LOOPBACK_HOSTS
 from togetherchat_server.config.tls import Certificates
+from togetherchat_server.domain.addresses import TrustedProxies
 from togetherchat_server.frontends.http.console.page import MODELS_METHOD, Console, ConsoleStats, foreign_name
 from togetherchat_server.frontends.http.exchange import JSON, Exchange
 from togetherchat_server.frontends.http.handler import Endpoint, HttpHandler, HttpLimits
 from togetherchat_server.frontends.http.openai import chat, models, openapi
 from togetherchat_server.frontends.http.openai.chat import ChatEndpoint
 from togetherchat_server.frontends.http.openai.errors import INVALID, ErrorResponse
+from togetherchat_server.frontends.http.protocol.listener import ConnectionLimits
 from togetherchat_server.frontends.http.server import HttpServer
 
 PREFIXES: Final = ("/v1", "")
 """Clients use a base URL with `/v1` or without."""
 PROVIDERS: Final = ("together",)
 PROVIDER_HEADER: Final = "x-provider"
+IDENTITY: Final = "identity"
+"""The only content coding: a compressed body has no bound before it is decompressed (RFC 9110 12.5.3)."""
 READ_METHODS: Final = (HTTPMethod.GET, HTTPMethod.HEAD)
 
 Handler = Callable[[Exchange], Awaitable[None]]
@@ -173,6 +177,15 @@ def _check_headers(exchange: Exchange, *, local_pages_only: bool) -> ErrorRespon
             code="foreign_origin",
             message="requests of another site's pages are not allowed; this service does not support CORS",
         )
+    coding = headers.get("content-encoding", IDENTITY).strip().lower()
+    if coding != IDENTITY:
+        return ErrorResponse(
+            status=HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            type=INVALID,
+            code="unsupported_content_encoding",
+            message="send the request without compression, without the header `content-encoding`",
+            headers=(("accept-encoding", IDENTITY),),
+        )
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if exchange.method == HTTPMethod.POST and media_type != JSON:
         return ErrorResponse(
@@ -208,6 +221,8 @@ class HttpEnvironment:
     certificates: Certificates | None
     """None for plaintext."""
     local_pages_only: bool
+    trusted_proxies: TrustedProxies
+    connections_max: int
     console_stats: ConsoleStats | None
     """The console's live metrics; None without a console."""
 
@@ -218,9 +233,7 @@ def create_http_server(*, sessions: Sessions, limits: HttpLimits, environment: H
     console_stats = environment.console_stats
     routes = Routes(
         handler=handler,
-        chat=ChatEndpoint(
-            max_request_bytes=limits.max_request_bytes, request_read_timeout_s=limits.request_read_timeout_s
-        ),
+        chat=ChatEndpoint(limits),
         console=None if console_stats is None else Console(handler=handler, read_stats=console_stats),
         version=environment.version,
         local_pages_only=environment.local_pages_only,
@@ -230,4 +243,6 @@ def create_http_server(*, sessions: Sessions, limits: HttpLimits, environment: H
         wall_clock=environment.wall_clock,
         share_port=environment.share_port,
         certificates=environment.certificates,
+        trusted_proxies=environment.trusted_proxies,
+        limits=ConnectionLimits(connections_max=environment.connections_max),
     )

@@ -15,12 +15,17 @@ from typing import Final, final
 from starlette.types import ASGIApp
 
 from togetherchat_server.config.tls import Certificates
+from togetherchat_server.domain.addresses import TrustedProxies
 from togetherchat_server.frontends.http.openai.errors import rejection
 from togetherchat_server.frontends.http.protocol.connection import Connection
 from togetherchat_server.frontends.http.protocol.listener import ConnectionLimits, ListenerState
 from togetherchat_server.frontends.http.tls_context import CurrentContext
 
 BACKLOG: Final = 1024
+ACCEPTS_PER_TURN: Final = 32
+"""Connections accepted in one turn of the event loop. asyncio accepts as many as its backlog: the files of
+those that are closed for them would not be free yet.
+"""
 DATE_S: Final = 1.0
 # How long a peer may take for the TLS handshake, and for the close_notify at the end.
 HANDSHAKE_S: Final = 10.0
@@ -40,13 +45,18 @@ class HttpServer:
         wall_clock: Callable[[], float],
         share_port: bool,
         certificates: Certificates | None = None,
+        trusted_proxies: TrustedProxies | None = None,
         limits: ConnectionLimits | None = None,
     ) -> None:
         self._wall_clock = wall_clock
         self._share_port = share_port
         self._certificates = certificates
         self._state = ListenerState(
-            application=application, rejection=rejection, limits=limits or ConnectionLimits()
+            application=application,
+            rejection=rejection,
+            limits=limits or ConnectionLimits(),
+            # With TLS, the header comes before the handshake, which asyncio begins by itself.
+            proxies=trusted_proxies if trusted_proxies and certificates is None else None,
         )
         self._servers: list[asyncio.Server] = []
         self._date_timer: asyncio.TimerHandle | None = None
@@ -72,15 +82,18 @@ class HttpServer:
     async def _listen(self, listener: socket.socket) -> asyncio.Server:
         loop = asyncio.get_running_loop()
         if self._certificates is None:
-            return await loop.create_server(self._connection, sock=listener, backlog=BACKLOG)
-        return await loop.create_server(
-            self._connection,
-            sock=listener,
-            backlog=BACKLOG,
-            ssl=CurrentContext(self._certificates),
-            ssl_handshake_timeout=HANDSHAKE_S,
-            ssl_shutdown_timeout=CLOSE_NOTIFY_S,
-        )
+            server = await loop.create_server(self._connection, sock=listener, backlog=ACCEPTS_PER_TURN)
+        else:
+            server = await loop.create_server(
+                self._connection,
+                sock=listener,
+                backlog=ACCEPTS_PER_TURN,
+                ssl=CurrentContext(self._certificates),
+                ssl_handshake_timeout=HANDSHAKE_S,
+                ssl_shutdown_timeout=CLOSE_NOTIFY_S,
+            )
+        listener.listen(BACKLOG)
+        return server
 
     def stop_listening(self) -> None:
         """Close the listening sockets. Connections stay open."""

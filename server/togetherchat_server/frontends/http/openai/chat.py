@@ -11,12 +11,15 @@ import math
 from typing import Final, final
 
 from togetherchat_server.calls.response_metadata import ResponseMetadata, response_metadata
+from togetherchat_server.calls.validation.elements import SCANNED_BYTES
 from togetherchat_server.frontends.http.exchange import STREAM_HEADERS
-from togetherchat_server.frontends.http.handler import HttpCall
+from togetherchat_server.frontends.http.handler import HttpCall, HttpLimits
 from togetherchat_server.frontends.http.openai import request as openai_request
+from togetherchat_server.frontends.http.openai.json_elements import json_elements
 from togetherchat_server.frontends.http.openai.request import TranslatedRequest
 from togetherchat_server.frontends.http.openai.response import completion
 from togetherchat_server.frontends.http.openai.sse import ChunkEncoder
+from togetherchat_server.frontends.http.unread_bodies import UnreadBodies
 
 METHOD: Final = "chat.completions"
 # Of the clients for Node and for Python, in seconds.
@@ -32,14 +35,21 @@ IGNORED_CHARACTERS_MAX: Final = 1024
 class ChatEndpoint:
     """Serves chat completions, whole or streamed."""
 
-    def __init__(self, *, max_request_bytes: int, request_read_timeout_s: float) -> None:
-        self._max_request_bytes = max_request_bytes
-        self._request_read_timeout_s = request_read_timeout_s
+    def __init__(self, limits: HttpLimits) -> None:
+        self._limits = limits
+        self._unread = UnreadBodies(bytes_max=limits.max_unread_bytes)
 
     async def handle(self, http_call: HttpCall) -> None:
         exchange, session = http_call.exchange, http_call.session
-        body = await exchange.body(bytes_max=self._max_request_bytes, timeout_s=self._request_read_timeout_s)
-        translated = openai_request.read(body)
+        body = await exchange.body(
+            bytes_max=self._limits.max_request_bytes,
+            timeout_s=self._limits.request_read_timeout_s,
+            unread=self._unread,
+            client=session.call.client_address,
+        )
+        if len(body) > SCANNED_BYTES:
+            await session.check_elements(json_elements(body))
+        translated = openai_request.read(body, allowed_members=session.allowed_members)
         if translated.stream:
             async with session.deadline():
                 await _stream(translated, http_call)

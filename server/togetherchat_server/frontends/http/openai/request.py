@@ -7,10 +7,11 @@ result is validated in `calls`, as for every frontend.
 - Ignored, and named in `x-togetherchat-ignored`: members that Together documents as ignored, and unknown
   members of messages, parts and tools, which have no field to travel in.
 - Rejected: members without which the response would not be the requested one.
-- Passed through: unknown members of the request itself, and a negative seed, which has no field.
+- Passed through: unknown members of the request itself, and a negative seed, which has no field. Where
+  the caller's tenant has limits, only those that the operator allowed are; the others are ignored.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, assert_never
 
@@ -75,8 +76,16 @@ class TranslatedRequest:
     """The names of the ignored members."""
 
 
-def read(data: bytes) -> TranslatedRequest:
-    """Parse and translate a body. Raises `ServiceError` INVALID_REQUEST."""
+def read(data: bytes, *, allowed_members: Collection[str] | None = None) -> TranslatedRequest:
+    """Parse and translate a body.
+
+    Args:
+        data: JSON.
+        allowed_members: the unknown members that are passed through; None: all of them.
+
+    Raises:
+        ServiceError: INVALID_REQUEST.
+    """
     body = schema.parse_request(data)
     ignored = IgnoredMembers()
     request = service.CompleteRequest(
@@ -91,7 +100,7 @@ def read(data: bytes) -> TranslatedRequest:
     if body.response_format is not None:
         _add_response_format(request.response_format, body.response_format, ignored)
     _add_reasoning(request, body, ignored)
-    _add_extra(request, body, ignored)
+    _add_extra(request, body, ignored, allowed_members)
     if body.stream_options is not None:
         ignored.add_extra("stream_options", body.stream_options)
     return TranslatedRequest(
@@ -212,7 +221,12 @@ def _add_reasoning(
         request.reasoning_effort = body.reasoning.effort
 
 
-def _add_extra(request: service.CompleteRequest, body: schema.RequestBody, ignored: IgnoredMembers) -> None:
+def _add_extra(
+    request: service.CompleteRequest,
+    body: schema.RequestBody,
+    ignored: IgnoredMembers,
+    allowed: Collection[str] | None,
+) -> None:
     """Ignore, reject or pass through the members that have no field, and set or pass through the seed."""
     seed: dict[str, object] = {}
     if body.seed is not None:
@@ -220,12 +234,14 @@ def _add_extra(request: service.CompleteRequest, body: schema.RequestBody, ignor
             request.seed = body.seed
         else:
             seed["seed"] = body.seed
-    passed_through = seed | _passed_through(body, ignored)
+    passed_through = seed | _passed_through(body, ignored, allowed)
     if passed_through:
         request.extra_body_json = _json(passed_through)
 
 
-def _passed_through(body: schema.RequestBody, ignored: IgnoredMembers) -> dict[str, object]:
+def _passed_through(
+    body: schema.RequestBody, ignored: IgnoredMembers, allowed: Collection[str] | None
+) -> dict[str, object]:
     if not body.model_extra:
         return {}
     extra = body.extra()
@@ -233,11 +249,12 @@ def _passed_through(body: schema.RequestBody, ignored: IgnoredMembers) -> dict[s
     modalities = extra.get("modalities")
     if modalities not in (None, ["text"]):
         raise invalid("modalities", "is not supported: this service only returns text")
+    known = IGNORED | REJECTED.keys() | {"modalities"}
+    passed = {name for name in extra if name not in known and (allowed is None or name in allowed)}
     for name in extra:
-        if name in IGNORED:
+        if name in IGNORED or not (name in known or name in passed):
             ignored.add(name)
-    dropped = IGNORED | REJECTED.keys() | {"modalities"}
-    return {name: value for name, value in extra.items() if name not in dropped}
+    return {name: value for name, value in extra.items() if name in passed}
 
 
 def _json(value: Mapping[str, object] | None) -> str:

@@ -7,6 +7,7 @@ buffered unparsed.
 
 The state defines what the next byte from the client means:
 
+    PROXY       part of a trusted proxy's header      -> IDLE, CLOSING (malformed)
     IDLE        first byte of a request head          -> HEAD
     HEAD        part of the head                      -> BODY, RESPONDING, CLOSING (rejected)
     BODY        part of the body;                     -> RESPONDING (the body is complete),
@@ -42,6 +43,7 @@ from typing import Final, cast, final
 from togetherchat_server.frontends.http.protocol.cycle import Cycle, connection_scope, request_scope
 from togetherchat_server.frontends.http.protocol.flow_control import FlowControl
 from togetherchat_server.frontends.http.protocol.listener import ListenerState
+from togetherchat_server.frontends.http.protocol.proxy_header import ProxyHeader
 from togetherchat_server.frontends.http.protocol.request_body import BadRequestError, Body
 from togetherchat_server.frontends.http.protocol.request_head import RequestHead
 from togetherchat_server.frontends.http.protocol.response_writer import ResponseProgress, ResponseWriter
@@ -58,6 +60,7 @@ _log = logging.getLogger(__name__)
 class State(Enum):
     """The state of a connection; the table above describes each."""
 
+    PROXY = auto()
     IDLE = auto()
     HEAD = auto()
     BODY = auto()
@@ -81,6 +84,7 @@ class Connection(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._timer = LazyTimer(self._loop, self._on_timeout)
         self._state = State.IDLE
+        self._proxy_header: ProxyHeader | None = None
         self._head: RequestHead | None = None
         self._body: Body | None = None
         self._cycle: Cycle | None = None
@@ -88,6 +92,8 @@ class Connection(asyncio.BufferedProtocol):
         self._pipelined = b""
         """Unparsed bytes of further requests."""
         self._closes_after_response = False
+        self._served = False
+        """Whether a request was accepted: its sender is not a stranger."""
         self.body_problem = ""
         """Why the body is malformed; empty if it is not."""
 
@@ -113,7 +119,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._cycle.response.keep_alive = False
         elif self._state is State.LINGERING:
             self._linger()
-        elif self._state in {State.IDLE, State.HEAD}:
+        elif self._state in {State.PROXY, State.IDLE, State.HEAD}:
             self._close()
 
     # Called by asyncio.
@@ -125,6 +131,10 @@ class Connection(asyncio.BufferedProtocol):
             self.abort()
             return
         self._scope = connection_scope(self._transport)
+        proxies = self._listener.proxies
+        if proxies is not None and proxies.trusts(self._scope["client"][0]):
+            self._state, self._proxy_header = State.PROXY, ProxyHeader()
+        self._listener.awaits_request(self, served=False)
         self._timer.start(self._limits.head_s)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  asyncio's signature
@@ -161,6 +171,8 @@ class Connection(asyncio.BufferedProtocol):
         """Process received bytes, each as its state requires."""
         while rest:
             match self._state:
+                case State.PROXY:
+                    rest = self._read_proxy_header(rest)
                 case State.IDLE | State.HEAD:
                     rest = self._read_head(rest)
                 case State.BODY | State.LINGERING:
@@ -170,6 +182,21 @@ class Connection(asyncio.BufferedProtocol):
                     return
                 case State.BROKEN | State.CLOSING | State.CLOSED:
                     return
+
+    def _read_proxy_header(self, data: bytes) -> bytes | None:
+        header = self._proxy_header
+        assert header is not None  # noqa: S101  this state has one
+        try:
+            rest = header.feed(data)
+        except BadRequestError as error:
+            self._reject(error)
+            return None
+        if rest is not None:
+            self._proxy_header = None
+            self._state = State.IDLE
+            if header.client is not None:
+                self._scope["client"] = header.client
+        return rest
 
     def _read_head(self, data: bytes) -> bytes | None:
         if self._head is None:
@@ -190,6 +217,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _run(self, head: RequestHead) -> None:
         """Run the application for a request whose head is complete."""
+        self._listener.begins_request(self)
         self._body = head.body
         self._state = State.RESPONDING if head.body is None else State.BODY
         self._cycle = cycle = Cycle(head, self.flow, self._listener)
@@ -242,6 +270,8 @@ class Connection(asyncio.BufferedProtocol):
             _log.error("the ASGI application raised an exception", exc_info=error)
         if self._state is State.CLOSED or cycle is None:
             return
+        self._served = self._served or cycle.response.status < HTTPStatus.BAD_REQUEST
+        self._listener.awaits_request(self, served=self._served)
         self.flow.resume_reading()
         if cycle.response.progress is ResponseProgress.BODY:
             self.abort()

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Protocol
 
+from togetherchat_server.domain.addresses import TrustedProxies
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
@@ -32,6 +34,7 @@ class ConnectionLimits:
     connection: a server that closes first may do so while a request is on its way.
     """
     connections_max: int = 4096
+    """Open connections. For a further one, one without a request is closed."""
 
 
 Rejection = Callable[[HTTPStatus, str], tuple[list[tuple[bytes, bytes]], bytes]]
@@ -57,25 +60,50 @@ class ListenerState:
     application: "ASGIApp"
     rejection: Rejection
     limits: ConnectionLimits
+    proxies: TrustedProxies | None = None
+    """Peers that may send a header of the PROXY protocol; None for none."""
     date: bytes = b""
     """The current value of the `date` header."""
     read_buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(READ_BYTES)))
     """Shared by all connections: the bytes of a read are copied before the next read."""
     connections: set[OpenConnection] = field(default_factory=set[OpenConnection])
     """The open connections, including idle ones."""
+    strangers: dict[OpenConnection, None] = field(default_factory=dict[OpenConnection, None])
+    """Those without a request in flight that were never served, the oldest first."""
+    idle: dict[OpenConnection, None] = field(default_factory=dict[OpenConnection, None])
+    """Those without a request in flight that were served before, the longest idle first."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
     """The running applications."""
     all_closed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the last open connection has closed."""
 
     def opened(self, connection: OpenConnection) -> bool:
-        """Add a connection. Return False if there are too many."""
+        """Add a connection. If there are too many, abort one without a request: a stranger, if there is one.
+
+        Return False if all others have requests.
+        """
         self.connections.add(connection)
         self.all_closed.clear()
-        return len(self.connections) <= self.limits.connections_max
+        if len(self.connections) > self.limits.connections_max:
+            aborted = next(iter(self.strangers or self.idle), None)
+            if aborted is None:
+                return False
+            self.begins_request(aborted)
+            aborted.abort()
+        return True
+
+    def begins_request(self, connection: OpenConnection) -> None:
+        """Record that a connection has a request in flight: it is not aborted for another one."""
+        self.strangers.pop(connection, None)
+        self.idle.pop(connection, None)
+
+    def awaits_request(self, connection: OpenConnection, *, served: bool) -> None:
+        """Record that a connection has no request in flight; `served`: a request of it was accepted."""
+        (self.idle if served else self.strangers)[connection] = None
 
     def closed(self, connection: OpenConnection) -> None:
         """Remove a connection."""
         self.connections.discard(connection)
+        self.begins_request(connection)
         if not self.connections:
             self.all_closed.set()

@@ -44,6 +44,7 @@ class ResponseWriter:
         "http_version",
         "keep_alive",
         "progress",
+        "status",
     )
 
     def __init__(self, *, method: str, http_version: str, keep_alive: bool) -> None:
@@ -51,6 +52,8 @@ class ResponseWriter:
         self.http_version: Final = http_version
         self.keep_alive = keep_alive and http_version == "1.1"
         """Whether the connection may serve another request after this response."""
+        self.status = 0
+        """The status; 0 until the response has started."""
         self._bodiless = method == "HEAD"
         self._chunked = False
         self._length_counts = False
@@ -83,6 +86,7 @@ class ResponseWriter:
         block = b"".join(lines)
         if not _HEADERS.fullmatch(block) or block.count(b"\n") != len(lines):
             raise RuntimeError("a header has characters that cannot be sent")
+        self.status = status
         self._bodiless = self._bodiless or status in _BODILESS
         if not (framed or self._bodiless):
             self._chunked = self.http_version == "1.1"
