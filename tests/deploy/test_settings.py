@@ -4,7 +4,7 @@ import pytest
 from rendered import configuration
 
 from togetherchat_server.config import Settings
-from togetherchat_server.domain.secret import KeyFile
+from togetherchat_server.config.reloading_file import ReloadingFile
 
 # The time to close connections, flush and exit after the drain.
 CLOSING_S = 5
@@ -74,7 +74,7 @@ def test_the_providers_key_is_a_file_that_can_change(request, name, tmp_path):
     rendering = request.getfixturevalue(name)
     (mount,) = (it for it in rendering.container["volumeMounts"] if it["name"] == "provider")
 
-    assert isinstance(configuration(rendering, tmp_path).provider.key, KeyFile)
+    assert isinstance(configuration(rendering, tmp_path).provider.key, ReloadingFile)
     assert "subPath" not in mount
     assert mount["readOnly"] is True
     assert ["TOGETHER_API_KEY_FILE"] == [it["name"] for it in rendering.container["env"]]

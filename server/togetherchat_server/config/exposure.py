@@ -1,9 +1,13 @@
-"""Rejects a start that would let anyone use this service's key, and warns of keys sent in plaintext."""
+"""Rejects a start that would let anyone use this service's key, and warns of keys that others can read."""
 
+import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from togetherchat_server.config.provider import ProviderConfig
+from togetherchat_server.config.reloading_file import ReloadingFile
 from togetherchat_server.config.settings import Settings, SettingsError
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1", "[::1]")
@@ -41,8 +45,23 @@ def reject_open_access(settings: Settings, provider: ProviderConfig) -> None:
     raise SettingsError(f"{exposed} would let anyone use this service's key: {ways}")
 
 
-def exposure_warnings(settings: Settings) -> tuple[str, ...]:
+def exposure_warnings(settings: Settings, provider: ProviderConfig | None) -> tuple[str, ...]:
     """Return warnings about settings that are allowed but may be a mistake, one sentence each."""
+    return (*_plaintext_warnings(settings), *_file_warnings(settings, provider))
+
+
+def _file_warnings(settings: Settings, provider: ProviderConfig | None) -> Iterator[str]:
+    """Yield a warning for each file with a secret that every user of the machine can read."""
+    paths = [settings.api_keys_file, settings.tls_key_file]
+    if provider is not None and isinstance(provider.key, ReloadingFile):
+        paths.append(str(provider.key.path))
+    for path in paths:
+        with suppress(OSError):
+            if path is not None and Path(path).stat().st_mode & stat.S_IROTH:
+                yield f"{path}: every user of this machine can read the file: chmod o-r {path}"
+
+
+def _plaintext_warnings(settings: Settings) -> tuple[str, ...]:
     exposed = next(_exposed(settings), None)
     with_keys = bool(settings.api_keys_file) or settings.upstream_credentials != "server"
     if exposed is None or not with_keys or settings.tls_cert_file is not None:

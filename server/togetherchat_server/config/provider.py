@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from togetherchat_server.config.reloading_file import ReloadingFile
 from togetherchat_server.config.settings import Settings, SettingsError
-from togetherchat_server.domain.secret import KeyFile, Secret
+from togetherchat_server.domain.secret import KEY_CHARACTERS_MAX, Secret
 
 TOGETHER_BASE_URL = "https://api.together.ai/v1"
 TOGETHER_DOMAINS = ("together.ai", "together.xyz")
@@ -21,11 +22,11 @@ class ProviderConfig:
     """The base URL of an OpenAI-compatible API, and this service's own key for it."""
 
     base_url: str
-    key: KeyFile | Secret | None
+    key: ReloadingFile[Secret] | Secret | None
 
     def current_key(self) -> Secret | None:
-        """Return the current key. A key file is reloaded when it changes."""
-        return self.key.current() if isinstance(self.key, KeyFile) else self.key
+        """Return the current key. A key file is reloaded within a second after it was replaced."""
+        return self.key.current() if isinstance(self.key, ReloadingFile) else self.key
 
 
 def load_provider(settings: Settings, environment: Mapping[str, str]) -> ProviderConfig:
@@ -45,13 +46,25 @@ def load_provider(settings: Settings, environment: Mapping[str, str]) -> Provide
     return ProviderConfig(base_url=base_url, key=key)
 
 
-def _key(environment: Mapping[str, str]) -> KeyFile | Secret | None:
+def read_key(path: Path) -> Secret:
+    """Read a key from a file, such as a mounted Secret.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: the file has no usable key. The message does not repeat its text.
+    """
+    # A key is one line. A much longer file is something else, mounted by mistake.
+    with path.open(encoding="ascii", errors="replace") as file:
+        return Secret(file.read(KEY_CHARACTERS_MAX + 2))
+
+
+def _key(environment: Mapping[str, str]) -> ReloadingFile[Secret] | Secret | None:
     text, path = environment.get("TOGETHER_API_KEY", ""), environment.get("TOGETHER_API_KEY_FILE", "")
     try:
         if text.strip():
             return Secret(text)
         if path:
-            return KeyFile(Path(path))
+            return ReloadingFile(Path(path), read_key)
     except ValueError as exc:
         raise SettingsError(f"{'TOGETHER_API_KEY' if text.strip() else path}: {exc}") from None
     except OSError as exc:

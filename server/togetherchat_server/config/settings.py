@@ -15,6 +15,8 @@ from togetherchat_server.config.types import (
     Aliases,
     Bytes,
     Count,
+    HostNames,
+    Networks,
     NonNegativeSeconds,
     OptionalAddress,
     OptionalText,
@@ -103,6 +105,21 @@ class Settings(BaseModel):
         0.05,
         description="How long a call waits for Redis before the limits are counted on this machine only.",
     )
+    trusted_proxies: Networks = Field(
+        (),
+        description="Addresses and networks of the proxies in front, separated by commas. Their "
+        "x-forwarded-for is believed, and on an HTTP listener without TLS their PROXY protocol; off: none.",
+    )
+    admin_hosts: HostNames = Field(
+        (),
+        description="Host names under which the admin listener may be requested, separated by commas, beside "
+        "IP addresses, names without a dot and names of the cluster.",
+    )
+    grpc_request_compression: bool = Field(
+        False,
+        description="Accept compressed gRPC requests. gRPC decompresses a message before this service can "
+        "check its sender.",
+    )
     reflection: bool = Field(True, description="Serve gRPC reflection, which grpcurl and similar tools use.")
     log_format: Literal["auto", "json", "text"] = Field(
         "auto",
@@ -134,6 +151,14 @@ class Settings(BaseModel):
     write_timeout_s: Seconds = Field(
         30.0,
         description="Longest time for a caller to accept a message; then the call ends with CALLER_STALLED.",
+    )
+    max_connections: Count = Field(
+        4096,
+        description="Open connections of each listener; fewer if the process may open fewer files. The HTTP "
+        "listener closes the longest idle one for a new one.",
+    )
+    max_connection_idle_s: Seconds = Field(
+        600.0, description="Time without a call after which a gRPC connection is closed gracefully."
     )
     max_connection_age_s: Seconds = Field(
         1800.0, description="Age, within a tenth, at which a caller's connection is closed gracefully."
@@ -176,6 +201,11 @@ class Settings(BaseModel):
         4097, description="From this `max_tokens` on, Complete reads a stream from the provider; 0: always."
     )
     max_request_bytes: Bytes = Field(32 * MEBIBYTE, description="Largest request.")
+    max_unread_bytes: Bytes = Field(
+        192 * MEBIBYTE,
+        description="HTTP request bodies, all together, that are being received. One address may use half of "
+        "it; excess requests fail with OVERLOADED.",
+    )
     max_response_bytes: Bytes = Field(16 * MEBIBYTE, description="Largest completion that is not streamed.")
     max_event_bytes: Bytes = Field(MEBIBYTE, description="Largest event of a streamed completion.")
     max_stream_bytes: Bytes = Field(32 * MEBIBYTE, description="Largest streamed completion.")

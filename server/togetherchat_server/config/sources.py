@@ -88,7 +88,7 @@ def flag_parser() -> argparse.ArgumentParser:
 
 def _shown(default: object) -> object:
     """Return a default as an operator writes it."""
-    if default is None:
+    if default in (None, ()):
         return OFF
     return str(default).lower() if isinstance(default, bool) else default
 
@@ -99,6 +99,7 @@ def _metavar(name: str) -> str:
 
 
 _METAVARS: Final = {
+    "admin_hosts": "NAME,...",
     "admin_listen": "HOST:PORT",
     "alias": "NAME=MODEL",
     "health_listen": "HOST:PORT",
@@ -107,6 +108,7 @@ _METAVARS: Final = {
     "grpc_listen": "HOST:PORT",
     "redis_url": "URL",
     "tenants_file": "FILE",
+    "trusted_proxies": "NETWORK,...",
     "tls_*": "FILE",
     "workers": "N|auto",
 }

@@ -3,17 +3,21 @@
 Owns the syntax of each type and its error message. Knows no setting by name.
 """
 
+import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from togetherchat_server.domain.addresses import Network
+
 MEBIBYTE = 2**20
 WORKERS_MAX = 256
 NO_ALIASES = "{}"
 OFF = "off"
 
+_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?")
 _MODEL_NAME = re.compile(r"[^\s,=]{1,256}")
 
 
@@ -31,6 +35,28 @@ def _off_is_none(value: object) -> object:
 
 def _optional_address(text: str | None) -> str | None:
     return None if text is None else _address(text)
+
+
+def _comma_separated(value: object) -> object:
+    """Accept a list, or a comma-separated text; `off` and the empty text are an empty list."""
+    if isinstance(value, str):
+        return [] if value in {"", OFF} else [item.strip() for item in value.split(",")]
+    return value
+
+
+def _network(value: object) -> Network:
+    try:
+        return ipaddress.ip_network(str(value), strict=False)
+    except ValueError:
+        raise ValueError(
+            "must be addresses or networks separated by commas, for example 10.0.0.0/8,2001:db8::/32"
+        ) from None
+
+
+def _host_name(text: str) -> str:
+    if not _HOST_NAME.fullmatch(text):
+        raise ValueError("must be host names separated by commas, without ports, such as metrics.example.com")
+    return text.lower()
 
 
 def _workers(value: object) -> object:
@@ -67,6 +93,12 @@ OptionalAddress = Annotated[str | None, AfterValidator(_optional_address), Befor
 OptionalText = Annotated[str | None, BeforeValidator(_off_is_none)]
 Traces = Annotated[Literal["otlp"] | None, BeforeValidator(_off_is_none)]
 Aliases = Annotated[Mapping[str, str], BeforeValidator(_aliases), AfterValidator(_named)]
+Networks = Annotated[
+    tuple[Annotated[Network, BeforeValidator(_network)], ...], BeforeValidator(_comma_separated)
+]
+HostNames = Annotated[
+    tuple[Annotated[str, AfterValidator(_host_name)], ...], BeforeValidator(_comma_separated)
+]
 Workers = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 NonNegativeSeconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]

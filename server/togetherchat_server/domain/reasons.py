@@ -173,6 +173,8 @@ class Row:
     """Whether calls keep failing until an operator acts."""
     bad_credentials: bool = False
     """Whether the auth throttle counts the failure."""
+    floods: bool = False
+    """Whether calls may fail as fast as they arrive. Then not each of them has a line in the log."""
     throttle: ThrottleOutcome = ThrottleOutcome.ACCEPTED
 
 
@@ -187,11 +189,11 @@ TABLE: Final[Mapping[Reason, Row]] = {
     Reason.CONTEXT_LENGTH_EXCEEDED: Row(CALLER),
     Reason.MODEL_NOT_FOUND: Row(CALLER, falls_back=True),
     Reason.UPSTREAM_INVALID_REQUEST: Row(CALLER),
-    Reason.MISSING_CREDENTIALS: Row(CALLER, bad_credentials=True),
-    Reason.INVALID_CREDENTIALS: Row(CALLER, bad_credentials=True),
-    Reason.CALLER_KEY_REJECTED: Row(CALLER, bad_credentials=True),
+    Reason.MISSING_CREDENTIALS: Row(CALLER, bad_credentials=True, floods=True),
+    Reason.INVALID_CREDENTIALS: Row(CALLER, bad_credentials=True, floods=True),
+    Reason.CALLER_KEY_REJECTED: Row(CALLER, bad_credentials=True, floods=True),
     Reason.MODEL_NOT_ALLOWED: Row(CALLER),
-    Reason.CALLER_QUOTA: Row(CALLER, retryable=True),
+    Reason.CALLER_QUOTA: Row(CALLER, retryable=True, floods=True),
     Reason.CALLER_DEADLINE: Row(CALLER, throttle=IGNORED),
     Reason.CALLER_CANCELLED: Row(CALLER, throttle=IGNORED),
     Reason.CALLER_STALLED: Row(CALLER, throttle=IGNORED),
@@ -228,8 +230,8 @@ TABLE: Final[Mapping[Reason, Row]] = {
     Reason.FIRST_TOKEN_TIMEOUT: Row(PROVIDER, MAY_BE_BILLED, throttle=REJECTED),
     Reason.STREAM_IDLE_TIMEOUT: Row(PROVIDER),
     Reason.CALL_TIMEOUT: Row(SERVICE, throttle=IGNORED),
-    Reason.OVERLOADED: Row(SERVICE, retryable=True),
-    Reason.DRAINING: Row(SERVICE, retryable=True),
+    Reason.OVERLOADED: Row(SERVICE, retryable=True, floods=True),
+    Reason.DRAINING: Row(SERVICE, retryable=True, floods=True),
     Reason.INTERNAL_ERROR: Row(SERVICE, operator_acts=True),
 }
 

@@ -5,12 +5,16 @@ newline. HTTP libraries quote an illegal header value in their exception, so a k
 before any other code receives it.
 """
 
+import base64
 import hashlib
 import re
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import final
+from urllib.parse import quote
 
 KEY_CHARACTERS_MAX = 4096
+FORM_CHARACTERS_MIN = 12
+"""Shorter forms of a short key could be a part of any word."""
 
 _LEGAL = re.compile(r"[\x21-\x7e]+")
 
@@ -42,6 +46,15 @@ class Secret:
         """Return the key. Only for the header that carries it."""
         return self._text
 
+    def forms(self) -> tuple[str, ...]:
+        """Return the forms in which a foreign text may contain the key: as it is, and encoded."""
+        plain = self._text.encode("ascii")
+        encoded = {quote(self._text, safe=""), plain.hex(), plain.hex().upper(), self._text[::-1]}
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            encoded |= {encode(plain).decode("ascii"), *_base64_parts(plain, encode)}
+        long = {form for form in encoded if len(form) >= FORM_CHARACTERS_MIN}
+        return tuple(sorted({self._text, *long}, key=len, reverse=True))
+
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that identify the key without revealing it."""
         if not self._fingerprint:
@@ -61,39 +74,8 @@ class Secret:
         return hash(self._text)
 
 
-@final
-class KeyFile:
-    """A key in a file that may be replaced while the service runs, such as a mounted Secret."""
-
-    __slots__ = ("_key", "_path", "_seen")
-
-    def __init__(self, path: Path) -> None:
-        """Read the file once.
-
-        Raises:
-            ValueError: the file holds no usable key.
-            OSError: the file cannot be read.
-        """
-        self._path = path
-        self._seen = self._state()
-        self._key = self._read()
-
-    def current(self) -> Secret:
-        """Return the current key. If a replacement cannot be read or used, the old key stays in effect."""
-        try:
-            state = self._state()
-            if state != self._seen:
-                self._key = self._read()
-                self._seen = state
-        except (OSError, ValueError):
-            return self._key
-        return self._key
-
-    def _state(self) -> tuple[int, int, int]:
-        found = self._path.stat()
-        return found.st_mtime_ns, found.st_ino, found.st_size
-
-    def _read(self) -> Secret:
-        # A key is one line. A much longer file is something else, mounted by mistake.
-        with self._path.open(encoding="ascii", errors="strict") as file:
-            return Secret(file.read(KEY_CHARACTERS_MAX + 2))
+def _base64_parts(plain: bytes, encode: Callable[[bytes], bytes]) -> Iterator[str]:
+    """Yield what encodes the key alone within a longer text, for each position in a group of three bytes."""
+    for before, shared in ((0, 0), (1, 2), (2, 3)):
+        text = encode(bytes(before) + plain).decode("ascii")
+        yield text[shared : (before + len(plain)) // 3 * 4]

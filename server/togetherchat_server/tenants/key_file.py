@@ -15,6 +15,8 @@ import json
 import os
 import re
 import secrets
+import stat
+import tempfile
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -143,14 +145,22 @@ def read_keys(path: Path) -> KeyTable:
 
 
 def write_keys(path: Path, table: KeyTable) -> None:
-    """Replace the file atomically. Only its owner can read it. Raises OSError."""
+    """Replace the file atomically.
+
+    A new file can only be read by its owner. A replaced one keeps its owner, group and mode: the service
+    may run as another user than the operator, and must still be able to read it.
+
+    Raises:
+        OSError: the file cannot be written, or not be given to its owner.
+    """
     path = path.resolve()
     header = _Header(togetherchat_keys=VERSION, pepper=table.pepper.hex())
     lines = [json.dumps(header.model_dump()), *(json.dumps(asdict(line)) for line in table.keys.values())]
-    new_path = path.with_name(f".{path.name}.{os.getpid()}.new")
-    descriptor = os.open(new_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    new_path = Path(name)
     try:
-        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123  opened with a mode above
+        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123  opened by tempfile
+            _keep_owner(path, descriptor)
             file.write("\n".join(lines) + "\n")
             file.flush()
             os.fsync(descriptor)
@@ -158,6 +168,18 @@ def write_keys(path: Path, table: KeyTable) -> None:
     except BaseException:
         new_path.unlink(missing_ok=True)
         raise
+
+
+def _keep_owner(path: Path, descriptor: int) -> None:
+    """Give the open file the owner, group and mode of the file at `path`, if there is one."""
+    try:
+        old = path.stat()
+    except FileNotFoundError:
+        return
+    new = os.fstat(descriptor)
+    if (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid):
+        os.fchown(descriptor, old.st_uid, old.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
 
 
 @contextmanager

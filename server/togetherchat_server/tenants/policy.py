@@ -6,7 +6,7 @@ The limits come from the tenants file. What a tenant consumes over several calls
 import fnmatch
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import final
 
 from togetherchat_server.domain.reasons import FieldViolation, Reason, ServiceError
@@ -55,6 +55,15 @@ class TenantPolicy:
         raise ServiceError(
             Reason.INVALID_REQUEST, f"{violation.field} {violation.description}", violations=(violation,)
         )
+
+    def allowed_members(self, tenant: str) -> Collection[str] | None:
+        """Return the unknown members of a request that may be sent to the provider; None: all of them.
+
+        The provider may give one of them a meaning that evades a limit: another name of the model or of
+        `max_tokens`, several completions for one, or names in another case.
+        """
+        limits = self._tenants.limits_of(tenant)
+        return limits.allowed_members if limits.restricts_members else None
 
     def bounds_output(self, tenant: str) -> bool:
         return self._tenants.limits_of(tenant).max_output_tokens > 0

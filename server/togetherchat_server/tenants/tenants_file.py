@@ -9,6 +9,7 @@
     requests_per_minute = 600
     tokens_per_minute = 200_000
     max_output_tokens = 4096
+    allowed_members = ["best_of"]      # members that this service does not know
 
 A limit that is left out does not apply. The file is separate from the API keys file, which a program
 writes and which is secret, and from the settings, which are read once.
@@ -21,12 +22,14 @@ from typing import Annotated, Final, final
 from pydantic import AfterValidator, Field
 
 from togetherchat_server.config.file_table import FileTable, parse_toml, rule
+from togetherchat_server.config.reloading_file import ReloadingFile
 from togetherchat_server.tenants.key_file import check_tenant_name
-from togetherchat_server.tenants.reloading_file import ReloadingFile
 
 NUMBER_MAX: Final = 10**12
 MODELS_MAX: Final = 1000
 MODEL_CHARACTERS_MAX: Final = 256
+MEMBERS_MAX: Final = 100
+MEMBER_CHARACTERS_MAX: Final = 64
 
 Limit = Annotated[
     int,
@@ -39,6 +42,14 @@ ModelPatterns = Annotated[
     Field(strict=False, min_length=1, max_length=MODELS_MAX),
     rule(
         f"must be a list of 1 to {MODELS_MAX} model names, of at most {MODEL_CHARACTERS_MAX} characters each"
+    ),
+]
+MemberNames = Annotated[
+    tuple[Annotated[str, Field(min_length=1, max_length=MEMBER_CHARACTERS_MAX)], ...],
+    Field(strict=False, max_length=MEMBERS_MAX),
+    rule(
+        f"must be a list of at most {MEMBERS_MAX} member names, "
+        f"of at most {MEMBER_CHARACTERS_MAX} characters each"
     ),
 ]
 TenantName = Annotated[str, AfterValidator(check_tenant_name)]
@@ -61,6 +72,15 @@ class TenantLimits(QuotaLimits):
     """Ids, aliases, and patterns with `*` for ids. Empty: every model."""
     max_output_tokens: Limit = 0
     """Tokens that one call may request, over all its choices. 0: no limit."""
+    allowed_members: MemberNames = ()
+    """Members of a request that this service does not know, and that may be sent to the provider all the
+    same. Where no limit of `restricts_members` applies, all may.
+    """
+
+    @property
+    def restricts_members(self) -> bool:
+        """Whether a limit could be evaded by a member that only the provider knows."""
+        return bool(self.models or self.max_output_tokens or self.tokens_per_minute)
 
 
 UNLIMITED: Final = TenantLimits()

@@ -1,5 +1,8 @@
 """The configuration: flags, environment, file, and the checks at the start."""
 
+import ipaddress
+from pathlib import Path
+
 import pytest
 import trustme
 
@@ -49,7 +52,7 @@ def test_every_setting_is_a_flag_a_variable_and_a_key_of_the_file(tmp_path):
     """Every default, set explicitly in any of the three, changes nothing."""
     for name, field in Settings.model_fields.items():
         flag = "--" + name.replace("_", "-")
-        default = "off" if field.default is None else field.default
+        default = "off" if field.default in (None, ()) else field.default
         arguments = (
             [flag if default else f"--no-{flag[2:]}"] if isinstance(default, bool) else [flag, str(default)]
         )
@@ -266,6 +269,7 @@ def test_tls_without_client_certificates_is_not_a_protection(tls_files):
 def tls_files(tmp_path_factory):
     authority = trustme.CA()
     folder = Folder(tmp_path_factory.mktemp("tls")).put(Pair(authority), client_ca=authority)
+    folder.key.chmod(0o600)
     return {"CERT": str(folder.certificate), "KEY": str(folder.key), "CA": str(folder.client_ca)}
 
 
@@ -328,11 +332,63 @@ TLS = ["--tls-cert-file", "CERT", "--tls-key-file", "KEY"]
 )
 def test_callers_keys_in_plaintext_cause_a_warning(arguments, listener, tls_files):
     """Only on a listener that other machines reach. Behind a mesh or proxy that encrypts, plaintext is correct, so it is not an error."""
-    warnings = exposure_warnings(read(*with_files(arguments, tls_files), **KEY).settings)
+    configuration = read(*with_files(arguments, tls_files), **KEY)
+    warnings = exposure_warnings(configuration.settings, configuration.provider)
 
     assert ([f"{listener} receives callers' keys in plaintext"] if listener else []) == [
         warning.partition(": set")[0] for warning in warnings
     ]
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o604, True), (0o640, False), (0o600, False)])
+def test_a_secret_that_every_user_can_read_causes_a_warning(mode, warned, tmp_path, tls_files):
+    """The files with the callers' keys, the provider's key and the certificate's key. A group may read them."""
+    callers, provider, tls = (tmp_path / name for name in ("callers", "provider", "tls"))
+    for path, text in ((callers, ""), (provider, "key"), (tls, Path(tls_files["KEY"]).read_text())):
+        path.write_text(text)
+        path.chmod(mode)
+    arguments = (
+        "--api-keys-file",
+        str(callers),
+        "--tls-cert-file",
+        tls_files["CERT"],
+        "--tls-key-file",
+        str(tls),
+    )
+    configuration = read(*arguments, TOGETHER_API_KEY_FILE=str(provider))
+
+    assert (
+        [
+            f"{path}: every user of this machine can read the file: chmod o-r {path}"
+            for path in (callers, tls, provider)
+        ]
+        if warned
+        else []
+    ) == list(exposure_warnings(configuration.settings, configuration.provider))
+
+
+NETWORKS = [ipaddress.ip_network(text) for text in ("10.0.0.0/8", "2001:db8::/32", "192.0.2.1/32")]
+
+
+def test_trusted_proxies_are_addresses_and_networks(tmp_path):
+    """A flag and a variable have commas, the file a list; host bits are ignored."""
+    file = tmp_path / "settings.toml"
+    file.write_text('trusted_proxies = ["10.1.2.3/8", "2001:db8::/32", "192.0.2.1"]\n')
+    text = "10.0.0.0/8, 2001:db8::/32,192.0.2.1"
+    configurations = (
+        read("--trusted-proxies", text, **KEY),
+        read(TOGETHERCHAT_TRUSTED_PROXIES=text, **KEY),
+        read("--config", str(file), **KEY),
+    )
+
+    assert [NETWORKS] * 3 == [list(each.settings.trusted_proxies) for each in configurations]
+
+
+@pytest.mark.parametrize("text", ["example.com", "10.0.0.0/33", "10.0.0.0/8;", "10.0.0.0/8,,"])
+def test_what_is_no_network_is_rejected(text):
+    """The error names the setting and the form."""
+    with pytest.raises(SettingsError, match=r"--trusted-proxies.*must be addresses or networks"):
+        read("--trusted-proxies", text, **KEY)
 
 
 def test_aliases_can_be_set_in_three_ways(tmp_path):

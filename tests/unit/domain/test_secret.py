@@ -1,8 +1,10 @@
+import base64
 import pickle
+from urllib.parse import quote
 
 import pytest
 
-from togetherchat_server.domain.secret import KEY_CHARACTERS_MAX, KeyFile, Secret
+from togetherchat_server.domain.secret import KEY_CHARACTERS_MAX, Secret
 
 CANARY = "tgp_v1_canary"
 
@@ -39,29 +41,37 @@ def test_keys_are_told_apart_by_their_fingerprints():
     assert Secret("a").fingerprint() != Secret("b").fingerprint()
 
 
-def test_a_replaced_key_file_is_read_again(tmp_path):
-    """Rotation needs no restart."""
-    path = tmp_path / "key"
-    path.write_text("old\n")
-    key = KeyFile(path)
-    before = key.current()
-
-    new = tmp_path / "new"
-    new.write_text("new\n")
-    new.replace(path)
-
-    assert (Secret("old"), Secret("new")) == (before, key.current())
+LONG = "tgp_v1_Canary/0123456789+abcdefghijklmnop"
 
 
-@pytest.mark.parametrize("text", ["", "two words", "é"])
-def test_an_unusable_replacement_leaves_the_old_key_in_force(tmp_path, text):
-    """A file that is half written, or gone, does not take the service down."""
-    path = tmp_path / "key"
-    path.write_text("old\n")
-    key = KeyFile(path)
+@pytest.mark.parametrize(
+    "echo",
+    [
+        LONG,
+        f"Bearer {LONG}",
+        quote(LONG, safe=""),
+        LONG.encode().hex(),
+        LONG.encode().hex().upper(),
+        LONG[::-1],
+        *(
+            base64.b64encode(f"{before}{LONG}{after}".encode()).decode()
+            for before in ("", "x", "Bearer ", "user:")
+            for after in ("", "!", ":secret")
+        ),
+        base64.urlsafe_b64encode(LONG.encode()).decode(),
+    ],
+)
+def test_the_forms_of_a_key_are_found_in_a_text(echo):
+    """What is left of an encoded key, at its edges, is too short to be of use."""
+    text = f"the key {echo} is not valid"
+    for form in Secret(LONG).forms():
+        text = text.replace(form, "[key]")
 
-    path.write_text(text)
-    unusable = key.current()
-    path.unlink()
+    left = text.removeprefix("the key ").removesuffix(" is not valid")
+    assert "[key]" in left
+    assert len(left) <= len("[key]") + 24
 
-    assert (Secret("old"), Secret("old")) == (unusable, key.current())
+
+def test_a_short_key_has_no_short_forms():
+    """The hexadecimal digits of a short key could be part of any word."""
+    assert {"abc"} == set(Secret("abc").forms())

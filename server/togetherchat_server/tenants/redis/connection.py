@@ -54,7 +54,11 @@ class RedisConnection:
         return self._unavailable
 
     async def execute(self, command: Callable[[], Awaitable[object]]) -> object:
-        """Return the result of a command; None if Redis is unavailable, or was less than a second ago."""
+        """Return the result of a command; None if Redis is unavailable, or was less than a second ago.
+
+        A command may raise any exception for an answer that makes no sense: a port may be taken over by
+        another program, and the library expects well-formed answers.
+        """
         now_s = self._clock()
         if self._unavailable and now_s < self._retry_at_s:
             return None
@@ -63,7 +67,7 @@ class RedisConnection:
         try:
             async with asyncio.timeout(self._timeout_s):
                 result = await command()
-        except (RedisError, OSError) as exc:
+        except Exception as exc:  # noqa: BLE001  see above
             self._failed(exc)
             return None
         if self._unavailable:

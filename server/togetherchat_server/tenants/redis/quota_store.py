@@ -7,8 +7,9 @@ restarted without its data receives the calls that are in flight.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final, cast, final
 
 from redis.asyncio import Redis
@@ -25,6 +26,8 @@ LEASE_S: Final = 15.0
 SPENDING_MAX: Final = 1000
 """Counts of tokens in progress. Further ones are dropped: Redis is too slow for them."""
 CLOSE_TIMEOUT_S: Final = 1.0
+WAIT_MAX_S: Final = 366 * 86_400.0
+"""Longer waits are no answer of ours: a tenant cannot use a year's tokens in one call."""
 
 
 @final
@@ -115,14 +118,17 @@ class RedisQuotaStore:
         keys = [redis_key(lease.tenant, usage) for usage in ("requests", "tokens", "calls")]
         bounds = [limits.requests_per_minute, limits.tokens_per_minute, limits.max_concurrent_calls]
         args = [*bounds, self._lease_s, lease.id]
-        result = await self._connection.execute(lambda: _awaitable(self._enter(keys=keys, args=args)))
-        if result is None:
+
+        async def enter() -> _Entered:
+            return _entered(await _awaitable(self._enter(keys=keys, args=args)))
+
+        entered = await self._connection.execute(enter)
+        if not isinstance(entered, _Entered):
             return None
-        full, requests, tokens = cast("Sequence[bytes | int]", result)
-        if full:
+        if entered.full:
             return QuotaRejection(QuotaMetric.CALLS, None)
-        requests_s, tokens_s = float(requests), float(tokens)
-        return longer_wait(requests_s, tokens_s) if requests_s or tokens_s else None
+        waits = entered.requests_s, entered.tokens_s
+        return longer_wait(*waits) if any(waits) else None
 
     async def _run_spend(self, tenant: str, tokens: int, per_minute: int) -> None:
         keys = [redis_key(tenant, "tokens")]
@@ -139,6 +145,28 @@ class RedisQuotaStore:
         for tenant, ids in ended.items():
             pipeline.zrem(redis_key(tenant, "calls"), *ids)
         return await self._connection.execute(pipeline.execute) is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entered:
+    """The answer of the script ENTER."""
+
+    full: bool
+    """Whether the limit of calls in flight is reached."""
+    requests_s: float
+    tokens_s: float
+
+
+def _entered(answer: object) -> _Entered:
+    """Read the script's answer. Raises ValueError if it is not one."""
+    match answer:
+        case [int(full), bytes(requests), bytes(tokens)]:
+            entered = _Entered(full=bool(full), requests_s=float(requests), tokens_s=float(tokens))
+        case _:
+            raise ValueError("not the answer of the script")
+    if not (0 <= entered.requests_s <= WAIT_MAX_S and 0 <= entered.tokens_s <= WAIT_MAX_S):
+        raise ValueError("not the answer of the script")
+    return entered
 
 
 def _awaitable(result: object) -> Awaitable[object]:

@@ -6,6 +6,7 @@ last value stays in effect, and one warning is logged.
 """
 
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Generic, TypeVar, final
@@ -22,8 +23,10 @@ _log = logging.getLogger(__name__)
 class ReloadingFile(Generic[Value]):
     """The result of `read` for the current file. The first read raises what `read` raises."""
 
-    def __init__(self, path: Path, read: Callable[[Path], Value], *, clock: Callable[[], float]) -> None:
-        self._path = path
+    def __init__(
+        self, path: Path, read: Callable[[Path], Value], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.path: Final = path
         self._read = read
         self._clock = clock
         self._state: _FileState | None = _state(path)
@@ -40,11 +43,11 @@ class ReloadingFile(Generic[Value]):
 
     def _check(self) -> None:
         try:
-            state = _state(self._path)
+            state = _state(self.path)
         except OSError as exc:
             if self._state is not None:
                 _log.warning(
-                    "%s: file not found (%s); its last contents stay in effect", self._path, exc.strerror
+                    "%s: file not found (%s); its last contents stay in effect", self.path, exc.strerror
                 )
             self._state = None
             return
@@ -52,12 +55,12 @@ class ReloadingFile(Generic[Value]):
             return
         self._state = state
         try:
-            self._value = self._read(self._path)
+            self._value = self._read(self.path)
         except (OSError, ValueError) as exc:
             problem = exc.strerror if isinstance(exc, OSError) else exc
-            _log.warning("%s: invalid (%s); its last valid contents stay in effect", self._path, problem)
+            _log.warning("%s: invalid (%s); its last valid contents stay in effect", self.path, problem)
         else:
-            _log.info("%s: reloaded", self._path)
+            _log.info("%s: reloaded", self.path)
 
 
 def _state(path: Path) -> _FileState:
