@@ -21,6 +21,8 @@ from togetherchat_server.cli.banner import banner, describe_listeners
 from togetherchat_server.cli.keys import CommandContext, run_keys
 from togetherchat_server.config import Configuration, SettingsError, exposure_warnings, read_configuration
 from togetherchat_server.frontends.grpc import environment as grpc_environment
+from togetherchat_server.runtime.file_limit import raise_file_limit
+from togetherchat_server.runtime.heap import limit_heap
 from togetherchat_server.runtime.signals import StopSignals
 from togetherchat_server.supervisor.control import REPLACED_SIGNAL, Assignment
 from togetherchat_server.supervisor.cpus import usable_cpus
@@ -88,12 +90,14 @@ def _check_telemetry(environment: Mapping[str, str]) -> None:
 
 
 async def _run(configuration: Configuration) -> int:
+    raise_file_limit()
+    limit_heap()
     assignment = Assignment.from_environment(os.environ)
     workers = configuration.settings.workers
     workers = usable_cpus() if workers == "auto" else workers
     if assignment is not None:
         return await _serve_as_assigned(configuration, assignment)
-    for warning in exposure_warnings(configuration.settings):
+    for warning in exposure_warnings(configuration.settings, configuration.provider):
         _print_error(f"warning: {warning}")
     if workers > 1:
         return await _supervise(configuration, workers)

@@ -132,6 +132,7 @@ class Observability:
         admin = Admin(
             pages(ready=self._ready, version=self._environment.version),
             lambda accept: exposition(self.metrics.snapshot(), accept),
+            hosts=self._settings.admin_hosts,
         )
         address = await admin.start(self._settings.admin_listen)
         self._resources.push_async_callback(admin.close)

@@ -18,9 +18,10 @@ from togetherchat_server.calls.sessions import Sessions
 from togetherchat_server.calls.tenant_policy import RequestPolicy
 from togetherchat_server.calls.validation import RequestLimits
 from togetherchat_server.config import Configuration, ProviderConfig, is_loopback
+from togetherchat_server.domain.addresses import TrustedProxies
 from togetherchat_server.frontends.grpc.handler import GrpcHandler, GrpcTimeouts
 from togetherchat_server.frontends.grpc.methods import METHODS
-from togetherchat_server.frontends.grpc.server import ConnectionAge, GrpcServer, ListenerOptions
+from togetherchat_server.frontends.grpc.server import GrpcConnectionLimits, GrpcServer, ListenerOptions
 from togetherchat_server.frontends.http.handler import HttpLimits
 from togetherchat_server.models.aliases import resolve_aliases
 from togetherchat_server.models.catalog import configured_catalog
@@ -28,6 +29,7 @@ from togetherchat_server.models.list_cache import ListCacheLimits, ModelListCach
 from togetherchat_server.models.unavailable import UnavailableModels
 from togetherchat_server.providers.together.limits import ProviderLimits
 from togetherchat_server.providers.together.provider import TogetherProvider
+from togetherchat_server.runtime.file_limit import connections_max
 from togetherchat_server.runtime.memory import MemoryGauge
 from togetherchat_server.runtime.observability import Environment, Observability
 from togetherchat_server.runtime.tenancy import open_tenancy
@@ -243,6 +245,7 @@ class Wiring:
                 quota=None if tenancy is None else tenancy.quota,
                 chat=routing,
                 models=list_cache,
+                trusted_proxies=TrustedProxies(settings.trusted_proxies),
                 call_timeout_s=settings.call_timeout_s,
                 clock=clock,
                 spans=self._observability.open_spans(config.base_url),
@@ -263,12 +266,19 @@ class Wiring:
                 random=self._environment.random,
             ),
             reflection=settings.reflection,
-            connections=ConnectionAge(age_s=settings.max_connection_age_s, grace_s=settings.call_timeout_s),
+            connections=GrpcConnectionLimits(
+                age_s=settings.max_connection_age_s,
+                grace_s=settings.call_timeout_s,
+                idle_s=settings.max_connection_idle_s,
+                connections_max=connections_max(settings.max_connections),
+            ),
             listening=ListenerOptions(
                 share_port=self._share.share_port,
                 certificates=self._configuration.certificates,
+                request_compression=settings.grpc_request_compression,
                 health_address=settings.health_listen,
             ),
+            clock=self._environment.clock,
         )
 
     def _make_http(self, sessions: Sessions) -> "HttpServer":
@@ -282,6 +292,7 @@ class Wiring:
                 request_read_timeout_s=settings.request_read_timeout_s,
                 write_timeout_s=settings.write_timeout_s,
                 max_request_bytes=settings.max_request_bytes,
+                max_unread_bytes=settings.max_unread_bytes,
             ),
             environment=routes.HttpEnvironment(
                 random=self._environment.random,
@@ -291,6 +302,8 @@ class Wiring:
                 certificates=self._configuration.certificates,
                 local_pages_only=is_loopback(settings.http_listen or "")
                 and not settings.allow_unauthenticated,
+                trusted_proxies=TrustedProxies(settings.trusted_proxies),
+                connections_max=connections_max(settings.max_connections),
                 console_stats=self._observability.console_stats(),
             ),
         )

@@ -133,7 +133,11 @@ class Supervisor:
         if settings.health_listen is not None:
             self._health = self._reserve(settings.health_listen)
         if settings.admin_listen is not None:
-            admin = Admin(self._pages(), lambda accept: exposition(self._snapshot(), accept))
+            admin = Admin(
+                self._pages(),
+                lambda accept: exposition(self._snapshot(), accept),
+                hosts=settings.admin_hosts,
+            )
             self._admin = await admin.start(settings.admin_listen)
             self._resources.push_async_callback(admin.close)
 

@@ -1,21 +1,29 @@
 """The admin port: liveness, readiness, version and metrics.
 
 A small HTTP server on asyncio's streams. It runs on the event loop that serves the calls, so a probe
-fails if that loop is blocked. Bounded: one short request per connection, within five seconds.
+fails if that loop is blocked. Bounded: one short request per connection, within five seconds, and a
+number of connections, of which the oldest is closed for a new one.
 `/healthz` shows that the loop runs, `/readyz` that calls are accepted; neither contacts the provider.
 `/metrics` is for Prometheus; this module does not know its format.
+
+A web page whose site's name was made to resolve to this address (DNS rebinding) could read the metrics. So
+the name in `Host` must be one that no public site can have, or one that the operator set.
 """
 
 import asyncio
+import ipaddress
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, final
 
 REQUEST_BYTES_MAX: Final = 8192
 REQUEST_TIMEOUT_S: Final = 5.0
+CONNECTIONS_MAX: Final = 128
 METRICS: Final = "/metrics"
+PRIVATE_DOMAINS: Final = (".local", ".localhost", ".internal", ".svc")
+"""Domains without public names; `.local` includes those of a Kubernetes cluster."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +64,13 @@ def pages(
 class Admin:
     """Serves pages over HTTP."""
 
-    def __init__(self, pages: Pages, scrape: Scrape | None = None) -> None:
+    def __init__(self, pages: Pages, scrape: Scrape | None = None, *, hosts: Collection[str] = ()) -> None:
+        """`hosts` are further names under which the pages may be requested, in lower case."""
         self._pages = pages
         self._scrape = scrape
+        self._hosts = hosts
         self._server: asyncio.Server | None = None
-        self._open: set[asyncio.StreamWriter] = set()
+        self._open: dict[asyncio.StreamWriter, None] = {}
 
     async def start(self, address: str) -> str:
         """Bind and serve; return the bound address.
@@ -78,12 +88,16 @@ class Admin:
         if self._server is not None:
             self._server.close()
             # From Python 3.12 on `wait_closed` waits for open connections, however slow.
-            for writer in self._open:
+            for writer in tuple(self._open):
                 writer.transport.abort()
             await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open.add(writer)
+        self._open[writer] = None
+        if len(self._open) > CONNECTIONS_MAX:
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            oldest.transport.abort()
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -98,12 +112,17 @@ class Admin:
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
             pass
         finally:
-            self._open.discard(writer)
+            self._open.pop(writer, None)
             writer.close()
 
     async def _page(self, method: bytes, path: str, head: bytes) -> Page:
         if method not in {b"GET", b"HEAD"}:
             return _text(HTTPStatus.METHOD_NOT_ALLOWED, "use GET or HEAD")
+        hosts = _header_values(head, b"host")
+        if len(hosts) > 1:
+            return _text(HTTPStatus.BAD_REQUEST, "the request must have one Host header")
+        if hosts and not is_private_name(_name_of(hosts[0]), self._hosts):
+            return _text(HTTPStatus.MISDIRECTED_REQUEST, "unknown host; add it to --admin-hosts")
         if path in self._pages:
             return self._pages[path]()
         if self._scrape is None or path != METRICS:
@@ -113,14 +132,33 @@ class Admin:
         return Page(status=HTTPStatus.OK, content_type=content_type, body=body)
 
 
+def is_private_name(name: str, hosts: Collection[str]) -> bool:
+    """Return whether no site of the internet can have this host name, or it is one of `hosts`."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return "." not in name or name.endswith(PRIVATE_DOMAINS) or name in hosts
+    return True
+
+
+def _name_of(host: str) -> str:
+    """Return the name in a `Host` header, without its port."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0].rstrip(".").lower()
+
+
 def _accept(head: bytes) -> str:
     """Return the values of all `accept` headers, joined."""
-    values = [
+    return ", ".join(_header_values(head, b"accept"))
+
+
+def _header_values(head: bytes, wanted: bytes) -> list[str]:
+    return [
         value.strip().decode("latin-1")
         for name, _, value in (line.partition(b":") for line in head.split(b"\r\n")[1:])
-        if name.lower() == b"accept"
+        if name.lower() == wanted
     ]
-    return ", ".join(values)
 
 
 def _response(page: Page, *, with_body: bool) -> bytes:

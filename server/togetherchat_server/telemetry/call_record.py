@@ -47,7 +47,9 @@ class CallRecord:
     tenant: str = ""
     """The tenant of the caller's key, where callers have keys of this service."""
     key_id: str = ""
-    """The id of that key, which is not secret."""
+    """The id of that key, which is not secret; of a rejected key too."""
+    client_address: str = ""
+    """Where the call came from: the peer's address, or what a trusted proxy reported."""
     caller_key: bool = False
     """Whether the request to the provider carried a key that the caller brought."""
     trace: str = ""
@@ -111,6 +113,7 @@ def call_record(  # noqa: PLR0913  the parts of a record, all by keyword
         rate_limits=progress.rate_limits,
         tenant=call.tenant,
         key_id=call.key_id,
+        client_address=call.client_address,
         caller_key=call.caller_brought_key,
         trace=call.trace.trace_id if call.trace else "",
     )

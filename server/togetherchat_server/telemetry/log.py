@@ -28,12 +28,14 @@ from togetherchat_server.domain.reasons import Reason
 from togetherchat_server.telemetry import console_log
 from togetherchat_server.telemetry.call_record import CallRecord
 from togetherchat_server.telemetry.log_writer import EntryWriter, Format, LogEntry
+from togetherchat_server.telemetry.repeat_limiter import RepeatLimiter
 
 OURS: Final = "togetherchat_server"
 LIBRARIES: Final = ("grpc", "asyncio", "httpx", "uvicorn")
 
 _RATE_LIMITS: Final = "rate_limits"
 _FIELDS: Final = tuple(field.name for field in fields(CallRecord) if field.name != _RATE_LIMITS)
+_FLOODED: Final = frozenset(reason for reason in Reason if reason.row.floods)
 _OPERATOR_ACTS: Final = frozenset(reason for reason in Reason if reason.row.operator_acts)
 
 
@@ -61,36 +63,50 @@ def formatter(log_format: LogFormat, *, terminal: bool) -> Format:
     def formatted(entry: LogEntry) -> str:
         # A record is passed as one object. As keywords its fields would be copied three times on the
         # way to the first processor, which was half of the cost of a line.
+        more = {"suppressed": entry.suppressed} if entry.suppressed else {}
         if entry.record is not None:
-            return logger.log(entry.level, "call", record=entry.record)
-        return logger.log(entry.level, "log", message=entry.message)
+            return logger.log(entry.level, "call", record=entry.record, **more)
+        return logger.log(entry.level, "log", message=entry.message, **more)
 
     return formatted
 
 
 @final
 class CallLog:
-    """The sink of call records."""
+    """The sink of call records. Rejections that a flood of calls causes are not all written."""
 
     def __init__(self, writer: EntryWriter) -> None:
         self._writer = writer
+        self._limiter = RepeatLimiter()
 
     def __call__(self, record: CallRecord) -> None:
         level = logging.ERROR if record.reason in _OPERATOR_ACTS else logging.INFO
-        self._writer.write(LogEntry(level=level, record=record))
+        suppressed: int | None = 0
+        if record.reason in _FLOODED and not record.attempts:
+            suppressed = self._limiter.admit((record.reason, record.tenant, record.client_address))
+        if suppressed is not None:
+            self._writer.write(LogEntry(level=level, record=record, suppressed=suppressed))
 
 
 @final
 class LogHandler(logging.Handler):
-    """Passes the messages of the service and of its libraries to the same writer."""
+    """Passes the messages of the service and of its libraries to the same writer.
+
+    Of one message, one a second is written. A library's message is known by its template.
+    """
 
     def __init__(self, writer: EntryWriter) -> None:
         super().__init__()
         self._writer = writer
+        self._limiter = RepeatLimiter()
 
     def emit(self, record: logging.LogRecord) -> None:
         level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)
-        self._writer.write(LogEntry(level=level, message=_message(record)))
+        message, suppressed = _message(record), 0
+        if level >= logging.WARNING:
+            suppressed = self._limiter.admit(message)
+        if suppressed is not None:
+            self._writer.write(LogEntry(level=level, message=message, suppressed=suppressed))
 
 
 def attach(handler: logging.Handler) -> Callable[[], None]:

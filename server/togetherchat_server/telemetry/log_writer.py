@@ -26,6 +26,8 @@ class LogEntry:
     """A level of the module `logging`."""
     record: CallRecord | None = None
     message: str = ""
+    suppressed: int = 0
+    """Entries of the same kind that were not written."""
 
 
 Format = Callable[[LogEntry], str]

@@ -96,6 +96,7 @@ def call_attributes(record: CallRecord, listeners: ListenerAttributes) -> Attrib
     if failed:
         attributes["error.type"] = record.reason
     for name, value in (
+        ("client.address", record.client_address),
         ("togetherchat.reason", record.reason),
         ("togetherchat.model", _text(record.model)),
         ("togetherchat.model_requested", _text(record.model_requested)),

@@ -241,3 +241,74 @@ async def receive_rest(slow):
         while part := await asyncio.get_running_loop().sock_recv(slow, 65536):
             received += len(part)
     return received
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:9464", 200),
+        ("10.1.2.3", 200),
+        ("[::1]:9464", 200),
+        ("localhost", 200),
+        ("LOCALHOST.:80", 200),
+        ("togetherchat", 200),
+        ("togetherchat.default.svc", 200),
+        ("pod.ns.svc.cluster.local:9464", 200),
+        ("metrics.example.com", 200),
+        ("METRICS.example.com:443", 200),
+        ("attacker.example", 421),
+        ("127.0.0.1.attacker.example:9464", 421),
+        ("localhost.attacker.example", 421),
+    ],
+)
+async def test_only_names_that_no_public_site_can_have_are_served(host, status):
+    """A page whose site's name was made to resolve to this address cannot read the metrics."""
+    admin = Admin(pages(ready=lambda: True, version="1"), hosts=("metrics.example.com",))
+    address = await admin.start("127.0.0.1:0")
+    try:
+        assert status == await status_of(address, f"GET /healthz HTTP/1.1\r\nhost: {host}\r\n\r\n")
+    finally:
+        await admin.close()
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"), [("", 200), ("host: a\r\nhost: b\r\n", 400), ("host: a\r\nHOST: a\r\n", 400)]
+)
+async def test_a_request_has_at_most_one_host(headers, status):
+    """A probe of HTTP/1.0 has none."""
+    admin = Admin(pages(ready=lambda: True, version="1"))
+    address = await admin.start("127.0.0.1:0")
+    try:
+        assert status == await status_of(address, f"GET /healthz HTTP/1.0\r\n{headers}\r\n")
+    finally:
+        await admin.close()
+
+
+async def test_the_oldest_connection_is_closed_for_a_new_one(monkeypatch):
+    """A flood of connections that send nothing does not keep probes out."""
+    monkeypatch.setattr(module, "CONNECTIONS_MAX", 2)
+    admin = Admin(pages(ready=lambda: True, version="1"))
+    address = await admin.start("127.0.0.1:0")
+    host, _, port = address.rpartition(":")
+    silent = [await asyncio.open_connection(host, int(port)) for _ in range(2)]
+    try:
+        assert 200 == await status_of(address, "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n")
+        with suppress(ConnectionResetError):
+            assert b"" == await silent[0][0].read()
+    finally:
+        for _, writer in silent:
+            writer.close()
+            with suppress(ConnectionResetError):
+                await writer.wait_closed()
+        await admin.close()
+
+
+async def status_of(address, request):
+    """Return the status of the response to these bytes."""
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(request.encode())
+    line = await reader.readline()
+    writer.close()
+    await writer.wait_closed()
+    return int(line.split()[1])

@@ -5,6 +5,7 @@ import pytest
 import structlog
 
 from support.records import Lines, record
+from togetherchat_server.domain.reasons import Reason
 from togetherchat_server.telemetry.log import CallLog, LogHandler, attach
 
 CANARY = "canary"
@@ -177,3 +178,46 @@ def test_structlogs_own_configuration_is_left_alone():
 
     assert before == structlog.get_config()
     assert not structlog.is_configured()
+
+
+@pytest.mark.parametrize("reason", [reason for reason in Reason if reason.row.floods])
+def test_a_flood_of_rejected_calls_is_not_a_flood_of_lines(reason):
+    """One line a second of each reason, tenant and address; it says how many were left out."""
+    lines = Lines("json")
+    log = CallLog(lines)
+    for _ in range(1000):
+        log(record(code="X", reason=reason.value, attempts=0, client_address="192.0.2.1"))
+    log(record(code="X", reason=reason.value, attempts=0, client_address="192.0.2.2"))
+
+    assert 2 <= len(lines.lines) <= 4
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"reason": ""},
+        {"reason": "INVALID_REQUEST", "attempts": 0},
+        {"reason": "CALLER_KEY_REJECTED", "attempts": 1},
+    ],
+)
+def test_every_other_call_has_its_line(changed):
+    """A call that reached the provider, or whose request is at fault, is always written."""
+    lines = Lines("json")
+    log = CallLog(lines)
+    for _ in range(100):
+        log(record(**changed))
+
+    assert 100 == len(lines.lines)
+
+
+def test_a_repeated_warning_is_written_once_a_second():
+    """The next line of it has the number of those that were left out."""
+    lines = Lines("json")
+    handler = LogHandler(lines)
+    logger = logging.getLogger("togetherchat_server.test_repeated")
+    for number in range(500):
+        handler.emit(logger.makeRecord(logger.name, logging.WARNING, "f", 1, "cannot read", (), None))
+        handler.emit(logger.makeRecord(logger.name, logging.INFO, "f", 1, "note %d", (number,), None))
+
+    assert 1 <= len([line for line in lines.lines if "cannot read" in line]) <= 3
+    assert 500 == len([line for line in lines.lines if "note" in line])
