@@ -36,3 +36,6 @@ overload: .venv/.dev  ## Offer up to ten times the configured limits; report goo
 
 outage: .venv/.dev  ## Stop the provider for a minute; report retries and recovery (Linux)
 	PYTHONPATH=protos:server:tests $(BIN)/python -m faults.load outage $(ARGS)
+
+attack: .venv/.dev  ## Attack a confined service in every way of tests/attack for SECONDS=60 each, and print a table (Linux)
+	PYTHONPATH=protos:server:clients/python:tests $(BIN)/python -m attack --seconds $(SECONDS) $(ARGS)
