@@ -52,7 +52,7 @@ class Upstream:
         return procfs.cpu_s(self.pid)
 
     def settle(self) -> None:
-        """Wait until the streams of a contestant that has ended are closed: each notices it at its next token.
+        """Wait until the streams of a contestant that has ended are closed, each at its next token.
 
         Ten thousand held streams that stay open, and those of the next contestant, exceed the file limit.
         """

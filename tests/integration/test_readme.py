@@ -51,7 +51,7 @@ def test_the_settings_table_is_the_codes():
 
 def setting_row(name):
     field = Settings.model_fields[name]
-    default = "off" if field.default is None else field.default
+    default = "off" if field.default in (None, ()) else field.default
     default = str(default).lower() if isinstance(default, bool) else f"{default}"
     return f"`--{name.replace('_', '-')}`", f"`{default}`", field.description
 

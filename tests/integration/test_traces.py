@@ -98,6 +98,7 @@ async def test_spans_have_the_attributes_of_the_conventions():
         "rpc.system.name": "grpc",
         "rpc.method": "togetherchat.v1.ChatService/Complete",
         "rpc.response.status_code": "OK",
+        "client.address": "127.0.0.1",
         "server.address": "127.0.0.1",
         "togetherchat.request_id": "order-17",
         "togetherchat.attempts": 1,

@@ -240,5 +240,6 @@ def _masked_code(code: str, secrets: tuple[Secret, ...]) -> str:
 def _masked(text: str, secrets: tuple[Secret, ...]) -> str:
     """Mask the known keys and whatever looks like a key. Call before cutting, which could halve a key."""
     for secret in secrets:
-        text = text.replace(secret.reveal(), MASK)
+        for form in secret.forms():
+            text = text.replace(form, MASK)
     return _KEY.sub(MASK, text)
