@@ -31,6 +31,10 @@ from togetherchat_server.telemetry.log_writer import EntryWriter, Format, LogEnt
 from togetherchat_server.telemetry.repeat_limiter import RepeatLimiter
 
 OURS: Final = "togetherchat_server"
+CALLS_PER_SECOND: Final = 50
+"""Lines of calls that were rejected for one reason, of one tenant or address."""
+MESSAGES_PER_SECOND: Final = 1
+"""Lines with one and the same warning."""
 LIBRARIES: Final = ("grpc", "asyncio", "httpx", "uvicorn")
 
 _RATE_LIMITS: Final = "rate_limits"
@@ -77,7 +81,7 @@ class CallLog:
 
     def __init__(self, writer: EntryWriter) -> None:
         self._writer = writer
-        self._limiter = RepeatLimiter()
+        self._limiter = RepeatLimiter(CALLS_PER_SECOND)
 
     def __call__(self, record: CallRecord) -> None:
         level = logging.ERROR if record.reason in _OPERATOR_ACTS else logging.INFO
@@ -98,7 +102,7 @@ class LogHandler(logging.Handler):
     def __init__(self, writer: EntryWriter) -> None:
         super().__init__()
         self._writer = writer
-        self._limiter = RepeatLimiter()
+        self._limiter = RepeatLimiter(MESSAGES_PER_SECOND)
 
     def emit(self, record: logging.LogRecord) -> None:
         level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)

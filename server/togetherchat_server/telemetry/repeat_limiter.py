@@ -1,6 +1,7 @@
 """Bounds the lines that one kind of fault writes: a flood of faults must not become a flood of lines."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Hashable
 from typing import Final, final
 
@@ -12,12 +13,13 @@ REMEMBERED_MAX: Final = 1024
 
 @final
 class RepeatLimiter:
-    """Admits one line a second of each kind. Metrics count what is not written."""
+    """Admits a number of lines a second of each kind. Metrics count what is not written."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, per_second: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_second = per_second
         self._clock = clock
         self._second = 0
-        self._written: set[Hashable] = set()
+        self._written: Counter[Hashable] = Counter()
         self._suppressed: dict[Hashable, int] = {}
 
     def admit(self, kind: Hashable) -> int | None:
@@ -26,8 +28,9 @@ class RepeatLimiter:
         if second != self._second:
             self._second = second
             self._written.clear()
-        if kind not in self._written and len(self._written) < KINDS_MAX:
-            self._written.add(kind)
+        written = self._written[kind] if kind in self._written or len(self._written) < KINDS_MAX else None
+        if written is not None and written < self._per_second:
+            self._written[kind] += 1
             return self._suppressed.pop(kind, 0)
         if kind in self._suppressed or len(self._suppressed) < REMEMBERED_MAX:
             self._suppressed[kind] = self._suppressed.get(kind, 0) + 1

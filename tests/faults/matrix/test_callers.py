@@ -406,7 +406,7 @@ async def test_message_over_the_limit_once_decompressed(stage, table, options):
     options(max_receive_message_length=MIB)
     message = request("x" * (64 * MIB)).SerializeToString()
     async with (
-        stage() as scene,
+        stage(grpc_request_compression=True) as scene,
         aio.insecure_channel(
             scene.app.addresses.grpc,
             options=[("grpc.max_send_message_length", -1)],

@@ -23,6 +23,7 @@ from support.channels import goaway_received
 from support.http_client import get_page
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, Send, Stall, chunk
+from togetherchat_server.config.reloading_file import CHECK_EVERY_S
 
 BUSY_S = 20.0
 """A bound for a busy machine, below the drain timeout. The table shows the measured time."""
@@ -287,7 +288,7 @@ async def test_clock_step(step_s, stage, table, monkeypatch):
 
 
 async def test_key_rotation(table, record_exposed, tmp_path):
-    """A replaced key file is used from the next call on."""
+    """A replaced key file is used within a second."""
     file = tmp_path / "key"
     file.write_text(CANARY_KEY + "\n", encoding="ascii")
     async with (
@@ -297,6 +298,7 @@ async def test_key_rotation(table, record_exposed, tmp_path):
         await ask(service)
         file.with_suffix(".new").write_text("canary-of-tomorrow-0123456789", encoding="ascii")
         file.with_suffix(".new").rename(file)
+        await asyncio.sleep(CHECK_EVERY_S)
         await ask(service)
         keys = [received.headers["authorization"] for received in upstream.request_log.requests]
         record_exposed(service.command.error_text)
