@@ -9,6 +9,7 @@ from support.http2_peer import HEADERS, header_block
 
 LARGE = 31 * MEBIBYTE
 MODEL = b'{"model":"m","messages":['
+PART = b'{"type":"text","text":""}'
 USER = b'{"role":"user","content":"x"}'
 
 
@@ -24,7 +25,7 @@ def json_bodies(size: int) -> dict[str, bytes]:
         "numbers for messages": _filled(MODEL, b"1,", b"1]}", size),
         "valid messages": _filled(MODEL, USER + b",", USER + b"]}", size),
         "messages with empty parts": _filled(
-            MODEL + b'{"role":"user","content":[', b'{"type":"text","text":""},', b"]}]}", size
+            MODEL + b'{"role":"user","content":[', PART + b",", PART + b"]}]}", size
         ),
         "wrong parts": _filled(MODEL + b'{"role":"user","content":[', b"{},", b"{}]}]}", size),
         "lists in an unknown member": _filled(extra + b"[", b"[],", b"[]]}", size),

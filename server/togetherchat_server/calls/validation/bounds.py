@@ -10,7 +10,7 @@ class RequestLimits:
 
     max_request_bytes: int = 32 * 2**20
     violations_max: int = 32
-    elements_max: int = 262_144
+    elements_max: int = 131_072
     """Values, objects and lists of a large request, of any kind; counted before it is parsed."""
 
     messages_max: int = 4096

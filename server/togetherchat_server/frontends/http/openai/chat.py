@@ -7,10 +7,12 @@ beginning, and a client that gives up disconnects, which the service detects: so
 deadline from it.
 """
 
+import asyncio
 import math
 from typing import Final, final
 
 from togetherchat_server.calls.response_metadata import ResponseMetadata, response_metadata
+from togetherchat_server.calls.session import Session
 from togetherchat_server.calls.validation.elements import SCANNED_BYTES
 from togetherchat_server.frontends.http.exchange import STREAM_HEADERS
 from togetherchat_server.frontends.http.handler import HttpCall, HttpLimits
@@ -18,6 +20,7 @@ from togetherchat_server.frontends.http.openai import request as openai_request
 from togetherchat_server.frontends.http.openai.json_elements import json_elements
 from togetherchat_server.frontends.http.openai.request import TranslatedRequest
 from togetherchat_server.frontends.http.openai.response import completion
+from togetherchat_server.frontends.http.openai.schema import parse_request
 from togetherchat_server.frontends.http.openai.sse import ChunkEncoder
 from togetherchat_server.frontends.http.unread_bodies import UnreadBodies
 
@@ -47,9 +50,10 @@ class ChatEndpoint:
             unread=self._unread,
             client=session.call.client_address,
         )
-        if len(body) > SCANNED_BYTES:
-            await session.check_elements(json_elements(body))
-        translated = openai_request.read(body, allowed_members=session.allowed_members)
+        if len(body) <= SCANNED_BYTES:
+            translated = openai_request.read(body, allowed_members=session.allowed_members)
+        else:
+            translated = await _read_large(body, session)
         if translated.stream:
             async with session.deadline():
                 await _stream(translated, http_call)
@@ -58,6 +62,16 @@ class ChatEndpoint:
                 response = await session.complete(translated.request)
                 completed = completion(response, alternatives=translated.alternatives)
                 await http_call.respond(completed, _ignored_header(translated))
+
+
+async def _read_large(body: bytes, session: Session) -> TranslatedRequest:
+    """Read a large body in steps, between which other work of the event loop has its turn."""
+    await session.check_elements(json_elements(body))
+    parsed = parse_request(body)
+    await asyncio.sleep(0)
+    translated = openai_request.translate(parsed, allowed_members=session.allowed_members)
+    await asyncio.sleep(0)
+    return translated
 
 
 async def _stream(translated: TranslatedRequest, http_call: HttpCall) -> None:

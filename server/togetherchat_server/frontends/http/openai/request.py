@@ -77,16 +77,22 @@ class TranslatedRequest:
 
 
 def read(data: bytes, *, allowed_members: Collection[str] | None = None) -> TranslatedRequest:
-    """Parse and translate a body.
+    """Parse and translate a body. Raises `ServiceError` INVALID_REQUEST."""
+    return translate(schema.parse_request(data), allowed_members=allowed_members)
+
+
+def translate(
+    body: schema.RequestBody, *, allowed_members: Collection[str] | None = None
+) -> TranslatedRequest:
+    """Translate a parsed body.
 
     Args:
-        data: JSON.
+        body: the parsed body.
         allowed_members: the unknown members that are passed through; None: all of them.
 
     Raises:
         ServiceError: INVALID_REQUEST.
     """
-    body = schema.parse_request(data)
     ignored = IgnoredMembers()
     request = service.CompleteRequest(
         model=body.model, messages=[to_message(message, ignored) for message in body.messages]
