@@ -103,9 +103,15 @@ class Http2Flood:
                 elif kind == RST_STREAM:
                     self._seen[f"RST_STREAM {int.from_bytes(payload, 'big')}"] += 1
                 elif kind == HEADERS and flags & 1:
-                    status = payload.partition(b"grpc-status")[2]
-                    self._seen[f"status {status[1 : 1 + status[0]].decode() if status else '?'}"] += 1
+                    self._seen[f"status {_status(payload)}"] += 1
         self.closed.set()
+
+
+def _status(trailers: bytes) -> str:
+    """Return the `grpc-status` of trailers that have it as a literal; `?` if it is coded otherwise."""
+    value = trailers.partition(b"grpc-status")[2]
+    text = value[1 : 1 + value[0]] if value else b""
+    return text.decode("ascii") if text.isdigit() else "?"
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from grpc import aio
 
+import togetherchat
 from support.command import ROOTS, Command
 from support.ports import reserved_address
 from support.tenants import Keys, bearer
@@ -31,6 +32,8 @@ PROBE_EVERY_S = 0.1
 CALL_EVERY_S = 0.2
 PROBE_TIMEOUT_S = 5.0
 CALL_TIMEOUT_S = 10.0
+SERVICE_CONFIG = Path(togetherchat.__file__).parent / "v1" / "service_config.json"
+"""What every client of this project uses: among others, retries of calls that no server has handled."""
 REQUEST = service.CompleteRequest(
     model="openai/gpt-oss-120b",
     max_tokens=4,
@@ -111,7 +114,8 @@ def _limit_files() -> None:
 async def observed(victim: Victim):
     """Sample the victim's memory, probe it, and call it as two honest callers do, while the context is open."""
     seen = Observed(start_mib=victim.memory_mib())
-    async with aio.insecure_channel(victim.grpc) as channel:
+    service_config = SERVICE_CONFIG.read_text(encoding="utf-8")
+    async with aio.insecure_channel(victim.grpc, [("grpc.service_config", service_config)]) as channel:
         chat_service = service_grpc.ChatServiceStub(channel)
         await chat_service.Complete(REQUEST, metadata=bearer(victim.key), timeout=CALL_TIMEOUT_S)
         http = await _HttpCaller.connected(victim)

@@ -216,7 +216,7 @@ async def test_a_connection_has_a_bound_on_its_streams():
 
 @pytest.mark.parametrize("acknowledges", [True, False])
 async def test_a_peer_that_does_not_acknowledge_the_settings_is_dropped(options, acknowledges):
-    """Until then the bound on its headers is 16 MiB. The timeout is scaled down from a second."""
+    """Until then the bound on its headers is 16 MiB. The timeout is scaled down from half a second."""
     options(settings_timeout=200)
     async with running_app() as app, http2_peer(app.addresses.grpc, acknowledges=acknowledges) as peer:
         if acknowledges:

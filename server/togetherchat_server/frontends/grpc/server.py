@@ -24,7 +24,8 @@ from togetherchat_server.frontends.grpc.reflection import add_reflection
 from togetherchat_server.frontends.grpc.wakeups import bulk_wakeups
 
 MEBIBYTE: Final = 2**20
-PENDING_MAX: Final = 100_000
+PENDING_MAX: Final = 8192
+"""Calls that wait to be accepted: a second's work. Each takes 26 KiB, even if its peer has disconnected."""
 SHARE_PORT: Final = "grpc.so_reuseport"
 
 OPTIONS: Final = (
@@ -48,7 +49,7 @@ OPTIONS: Final = (
     # at once. A peer that does not can refer thousands of times to one long header, in a frame of 16 KiB
     # that takes 16 MiB. By default it has a minute for that, and the core holds what it rejects for up to
     # a second (grpc/grpc#31809).
-    ("grpc.http2.settings_timeout", 1000),
+    ("grpc.http2.settings_timeout", 500),
     ("grpc.http.tarpit", 0),
     # Calls that the event loop has not accepted yet. By default gRPC cancels some of them at random,
     # with no reason, beyond a thousand. Admission control, which sends a reason, must see them all.
