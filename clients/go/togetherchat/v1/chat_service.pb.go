@@ -77,7 +77,7 @@ type CompleteRequest struct {
 	// Optional. Bias per token id, -100 to 100. The key is the id as text. Most models
 	// ignore the bias.
 	LogitBias map[string]float64 `protobuf:"bytes,16,rep,name=logit_bias,json=logitBias,proto3" json:"logit_bias,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
-	// Optional. Tools that the model may call, at most 128.
+	// Optional. Tools that the model may call, at most 1024.
 	Tools []*Tool `protobuf:"bytes,17,rep,name=tools,proto3" json:"tools,omitempty"`
 	// Optional. Which tools the model may or must call.
 	ToolChoice *ToolChoice `protobuf:"bytes,18,opt,name=tool_choice,json=toolChoice,proto3" json:"tool_choice,omitempty"`
