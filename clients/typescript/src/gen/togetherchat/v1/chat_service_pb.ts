@@ -157,7 +157,7 @@ export type CompleteRequest = Message<"togetherchat.v1.CompleteRequest"> & {
   logitBias: { [key: string]: number };
 
   /**
-   * Optional. Tools that the model may call, at most 128.
+   * Optional. Tools that the model may call, at most 1024.
    *
    * @generated from field: repeated togetherchat.v1.Tool tools = 17;
    */
