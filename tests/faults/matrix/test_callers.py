@@ -360,8 +360,8 @@ async def test_zero_window_peers_do_not_add_up(stage, table):
         for number in range(100):
             peer.call(2 * number + 1, COMPLETE, MESSAGE, CANARY_HEADERS)
             if number % 4 == 3:
-                await eventually(lambda ended=number + 1: len(scene.app.records()) == ended)
-        await scene.nothing_in_flight()
+                await eventually(lambda begun=number + 1: len(scene.upstream.request_log.requests) == begun)
+                await scene.nothing_in_flight()
         seen = await scene.ask("Complete")
 
     table("zero-window calls, a hundred on one connection", OK, seen)
