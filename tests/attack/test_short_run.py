@@ -4,10 +4,14 @@
 service must survive, answer its probes and serve its honest callers.
 """
 
+import sys
+
 import pytest
 
 from attack.__main__ import Intensity, attacked
 from attack.table import ATTACKS
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and connects from 127.0.1.x")
 
 SHORT = Intensity(seconds=4.0, rounds=1, connections=400)
 

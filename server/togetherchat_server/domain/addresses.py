@@ -1,4 +1,4 @@
-"""Addresses of callers: how they are written, which of them share a limit, and who is behind a proxy."""
+"""Addresses of callers: their spelling, the networks that share a limit, and clients behind proxies."""
 
 import ipaddress
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Addresses: how they are written, what shares a limit, and who is behind a proxy."""
+"""Addresses: their spelling, the networks that share a limit, and clients behind proxies."""
 
 import ipaddress
 
@@ -20,7 +20,7 @@ from togetherchat_server.domain.addresses import HOPS_MAX, TrustedProxies, netwo
     ],
 )
 def test_an_address_is_normalised(host, expected):
-    """IPv4 in IPv6 is IPv4. What is no address stays as it is."""
+    """IPv4 in IPv6 becomes IPv4. A text that is not an address is not changed."""
     assert expected == normalised(host)
 
 
