@@ -50,7 +50,6 @@ class Victim:
     http: str
     admin: str
     key: str
-    sandbox: Command | None = None
 
     @property
     def pid(self) -> int:
@@ -112,7 +111,7 @@ def _limit_files() -> None:
 
 @asynccontextmanager
 async def observed(victim: Victim):
-    """Sample the victim's memory, probe it, and call it as two honest callers do, while the context is open."""
+    """Sample the victim's memory, probe it, and call it over gRPC and HTTP, while the context is open."""
     seen = Observed(start_mib=victim.memory_mib())
     service_config = SERVICE_CONFIG.read_text(encoding="utf-8")
     async with aio.insecure_channel(victim.grpc, [("grpc.service_config", service_config)]) as channel:

@@ -17,7 +17,7 @@ from support.waiting import eventually
 
 MEBIBYTE = 2**20
 SIZE = 4 * MEBIBYTE
-TURN_S = 0.8
+TURN_S = 0.4
 """What a turn of the event loop may take here, on a busy machine. Unbounded, each took from 1 to 30 s."""
 INVALID = {400, 413}
 ACCEPTED = {"escapes", "quotes", "spaces"}

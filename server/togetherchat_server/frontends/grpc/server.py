@@ -51,8 +51,9 @@ OPTIONS: Final = (
     # a second (grpc/grpc#31809).
     ("grpc.http2.settings_timeout", 500),
     ("grpc.http.tarpit", 0),
-    # Calls that the event loop has not accepted yet. By default gRPC cancels some of them at random,
-    # with no reason, beyond a thousand. Admission control, which sends a reason, must see them all.
+    # Calls that the event loop has not accepted yet. Beyond the bound gRPC cancels some of them at
+    # random, with no reason. By default that begins at a thousand, and admission control, which sends a
+    # reason, does not see them.
     ("grpc.server.max_pending_requests", PENDING_MAX),
     ("grpc.server.max_pending_requests_hard_limit", PENDING_MAX),
     # By default gRPC cancels a call without a status once it has waited for 30 s to be accepted. Its
