@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final, final
 from togetherchat_server.calls.admission import Admission
 from togetherchat_server.config import Configuration, ProviderConfig, Settings
 from togetherchat_server.runtime.observability import Environment, Observability
-from togetherchat_server.runtime.wiring import SINGLE_PROCESS, Frontends, Wiring, WorkerShare
+from togetherchat_server.runtime.wiring import Frontends, Wiring
+from togetherchat_server.runtime.worker_share import SINGLE_PROCESS, WorkerShare
 from togetherchat_server.telemetry.metrics.collector import MetricsCollector
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from togetherchat_server.config import Configuration
 from togetherchat_server.runtime.app import App, BoundAddresses, make_sandbox
 from togetherchat_server.runtime.observability import Environment
 from togetherchat_server.runtime.signals import StopSignals
-from togetherchat_server.runtime.wiring import WorkerShare
+from togetherchat_server.runtime.worker_share import WorkerShare
 from togetherchat_server.supervisor.control import REPLACED_SIGNAL, Assignment, Role
 from togetherchat_server.supervisor.heartbeat import Heartbeat
 from togetherchat_server.supervisor.listener_shutdown import stop_listening

@@ -33,6 +33,7 @@ from togetherchat_server.runtime.file_limit import connections_max
 from togetherchat_server.runtime.memory import MemoryGauge
 from togetherchat_server.runtime.observability import Environment, Observability
 from togetherchat_server.runtime.tenancy import open_tenancy
+from togetherchat_server.runtime.worker_share import WorkerShare
 from togetherchat_server.supervisor.cpus import cpu_capacity, usable_cpus
 from togetherchat_server.telemetry.call_record import Sink
 from togetherchat_server.telemetry.metrics import definitions as names
@@ -44,17 +45,6 @@ from togetherchat_server.upstream.retry_policy import RetryBudget, RetryPolicy
 
 if TYPE_CHECKING:
     from togetherchat_server.frontends.http.server import HttpServer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerShare:
-    """The resources that a worker shares with the others: its ports, and the quota store's descriptor."""
-
-    share_port: bool = False
-    quota_store_fd: int | None = None
-
-
-SINGLE_PROCESS: Final = WorkerShare()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,12 +129,11 @@ class Wiring:
             queue_timeout_s=settings.queue_timeout_s,
             max_concurrent_calls_per_caller=settings.max_concurrent_calls_per_caller,
         )
-        memory = MemoryGauge(shed_ratio=settings.memory_shed_ratio, clock=clock)
         quotas = None if self._tenancy is None else self._tenancy.quota
         return Admission(
             limits,
             clock=clock,
-            short_of_memory=memory.under_pressure,
+            short_of_memory=MemoryGauge(shed_ratio=settings.memory_shed_ratio, clock=clock).under_pressure,
             saturated=lambda: self.governor.saturated,
             quotas=quotas,
         )

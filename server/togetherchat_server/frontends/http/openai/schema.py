@@ -13,14 +13,12 @@ import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from togetherchat_server.calls.validation.bounds import LIMITS
-from togetherchat_server.domain.reasons import FieldViolation, Reason, ServiceError, sanitise
+from togetherchat_server.frontends.http.openai.problems import not_json, rejection
 
 INT32_MIN: Final = -(2**31)
 INT32_MAX: Final = 2**31 - 1
 INT64_MIN: Final = -(2**63)
 UINT64_MAX: Final = 2**64 - 1
-VIOLATIONS_MAX: Final = 16
-PROBLEMS_MAX: Final = 64
 # Not part of JSON, but accepted by Python's parsers.
 NON_JSON_NUMBERS: Final = (b"NaN", b"Infinity")
 
@@ -244,7 +242,10 @@ def parse_request(body: bytes) -> RequestBody:
     try:
         return _REQUEST.validate_json(body)
     except ValidationError as error:
-        raise _rejection(error) from None
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+        if problems[0]["type"] == "json_invalid":
+            raise not_json(problems[0]["msg"]) from None
+        raise rejection([(each["loc"], each["msg"]) for each in problems], members=_MEMBERS) from None
 
 
 def to_json(value: Mapping[str, object]) -> str:
@@ -264,46 +265,4 @@ def _reject_non_json_numbers(body: bytes) -> None:
     try:
         orjson.loads(body)
     except orjson.JSONDecodeError as exc:
-        message = f"the body is not JSON: parsing failed at line {exc.lineno} column {exc.colno}"
-        raise ServiceError(Reason.INVALID_REQUEST, message) from None
-
-
-def _rejection(error: ValidationError) -> ServiceError:
-    problems = error.errors(include_url=False, include_context=False, include_input=False)
-    if problems[0]["type"] == "json_invalid":
-        text = problems[0]["msg"].removeprefix("Invalid JSON: ")
-        return ServiceError(Reason.INVALID_REQUEST, f"the body is not JSON: {sanitise(text)}")
-    violations = _deepest([(_path(problem["loc"]), _rule(problem["msg"])) for problem in problems])
-    first = violations[0]
-    text = f"{first.field}: {first.description}" if first.field else f"the body: {first.description}"
-    return ServiceError(Reason.INVALID_REQUEST, text, violations=tuple(violations))
-
-
-def _deepest(problems: list[tuple[str, str]]) -> list[FieldViolation]:
-    """Return the violations with the deepest paths.
-
-    Every member of a union reports errors; the member that parsed furthest is the one that was meant.
-    The errors of one path are joined to one line.
-    """
-    rules: dict[str, str] = {}
-    for path, rule in problems[:PROBLEMS_MAX]:
-        rules[path] = f"{rules[path]}, or {rule}" if path in rules else rule
-    deepest = [path for path in rules if not any(other != path and other.startswith(path) for other in rules)]
-    return [FieldViolation(field=path, description=rules[path]) for path in deepest[:VIOLATIONS_MAX]]
-
-
-def _rule(message: str) -> str:
-    return message[:1].lower() + message[1:]
-
-
-def _path(location: tuple[int | str, ...]) -> str:
-    """Return a path such as `messages[0].content[1].text`, without pydantic's names for union members."""
-    path = ""
-    for step in location:
-        if isinstance(step, int):
-            path += f"[{step}]"
-        elif step in _MEMBERS:
-            path += f".{step}" if path else step
-        elif path in {"logit_bias", "chat_template_kwargs"}:
-            break  # the caller's own keys
-    return path
+        raise not_json(f"parsing failed at line {exc.lineno} column {exc.colno}") from None

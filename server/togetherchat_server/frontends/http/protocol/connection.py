@@ -5,20 +5,7 @@ application has returned. So one request, one task and one response exist at a t
 sent in the order of the requests, even if the client pipelines. Bytes that arrive too early are
 buffered unparsed.
 
-The state defines what the next byte from the client means:
-
-    PROXY       part of a trusted proxy's header      -> IDLE, CLOSING (malformed)
-    IDLE        first byte of a request head          -> HEAD
-    HEAD        part of the head                      -> BODY, RESPONDING, CLOSING (rejected)
-    BODY        part of the body;                     -> RESPONDING (the body is complete),
-                the application is running               LINGERING (the application has returned),
-                                                         BROKEN (the body is malformed)
-    RESPONDING  first byte of the next request:       -> IDLE, CLOSING
-                buffered; the application is running
-    BROKEN      discarded; the application is running -> CLOSING
-    LINGERING   part of an unread body: discarded     -> IDLE (the body is complete)
-    CLOSING     discarded                             -> CLOSED
-    CLOSED      the connection is lost
+`state` has the states and what ends them.
 
 Every state in which no application is running has a timeout. A running application has its own
 timeouts, and is cancelled when the client disconnects: asyncio reports the loss of the connection even
@@ -36,7 +23,6 @@ cannot half-close, and the connection is closed immediately.
 
 import asyncio
 import logging
-from enum import Enum, auto
 from http import HTTPStatus
 from typing import Final, cast, final
 
@@ -47,6 +33,7 @@ from togetherchat_server.frontends.http.protocol.proxy_header import ProxyHeader
 from togetherchat_server.frontends.http.protocol.request_body import BadRequestError, Body
 from togetherchat_server.frontends.http.protocol.request_head import RequestHead
 from togetherchat_server.frontends.http.protocol.response_writer import ResponseProgress, ResponseWriter
+from togetherchat_server.frontends.http.protocol.state import RUNNING, State
 from togetherchat_server.frontends.lazy_timer import LazyTimer
 
 CONNECTION: Final = "connection"
@@ -55,23 +42,6 @@ message for: check whether the request is complete, wait until the client reads,
 """
 
 _log = logging.getLogger(__name__)
-
-
-class State(Enum):
-    """The state of a connection; the table above describes each."""
-
-    PROXY = auto()
-    IDLE = auto()
-    HEAD = auto()
-    BODY = auto()
-    RESPONDING = auto()
-    BROKEN = auto()
-    LINGERING = auto()
-    CLOSING = auto()
-    CLOSED = auto()
-
-
-_RUNNING: Final = frozenset({State.BODY, State.RESPONDING, State.BROKEN})
 
 
 @final
@@ -113,7 +83,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def shutdown(self) -> None:
         """Close after the request in flight; immediately if there is none."""
-        if self._state in _RUNNING:
+        if self._state in RUNNING:
             self._closes_after_response = True
             if self._cycle is not None:
                 self._cycle.response.keep_alive = False
@@ -145,7 +115,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> None:
         """Handle a half-close by the client. asyncio closes the connection, since this returns None."""
-        if self._state in _RUNNING:
+        if self._state in RUNNING:
             self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  asyncio's signature
