@@ -22,6 +22,8 @@ const (
 	ReasonCallerKeyRejected = "CALLER_KEY_REJECTED"
 	// The caller may not use this model.
 	ReasonModelNotAllowed = "MODEL_NOT_ALLOWED"
+	// The caller's credential, its address or its tenant does not permit the call.
+	ReasonCallerNotPermitted = "CALLER_NOT_PERMITTED"
 	// A limit of the service on this caller is reached.
 	ReasonCallerQuota = "CALLER_QUOTA"
 	// The caller's deadline passed before the response was complete.
@@ -96,6 +98,8 @@ const (
 	ReasonStreamIdleTimeout = "STREAM_IDLE_TIMEOUT"
 	// The call took longer than the service allows.
 	ReasonCallTimeout = "CALL_TIMEOUT"
+	// The service cannot check the caller's token now: the keys of its issuer are not available.
+	ReasonAuthenticationUnavailable = "AUTHENTICATION_UNAVAILABLE"
 	// The service has no free capacity for the call.
 	ReasonOverloaded = "OVERLOADED"
 	// The service is stopping; another replica may serve the call.

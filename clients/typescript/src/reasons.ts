@@ -20,6 +20,8 @@ export const ErrorReason = {
   CALLER_KEY_REJECTED: "CALLER_KEY_REJECTED",
   /** The caller may not use this model. */
   MODEL_NOT_ALLOWED: "MODEL_NOT_ALLOWED",
+  /** The caller's credential, its address or its tenant does not permit the call. */
+  CALLER_NOT_PERMITTED: "CALLER_NOT_PERMITTED",
   /** A limit of the service on this caller is reached. */
   CALLER_QUOTA: "CALLER_QUOTA",
   /** The caller's deadline passed before the response was complete. */
@@ -94,6 +96,8 @@ export const ErrorReason = {
   STREAM_IDLE_TIMEOUT: "STREAM_IDLE_TIMEOUT",
   /** The call took longer than the service allows. */
   CALL_TIMEOUT: "CALL_TIMEOUT",
+  /** The service cannot check the caller's token now: the keys of its issuer are not available. */
+  AUTHENTICATION_UNAVAILABLE: "AUTHENTICATION_UNAVAILABLE",
   /** The service has no free capacity for the call. */
   OVERLOADED: "OVERLOADED",
   /** The service is stopping; another replica may serve the call. */

@@ -1,6 +1,7 @@
-"""Decides who the caller is, and which key is sent to the provider for its call.
+"""Decides who the caller is, whether it may call the method, and which key is sent to the provider.
 
-Every call is authenticated here exactly once. The result travels with the session.
+The result travels with the session. Only a call whose credentials are pending is decided in a second step,
+when its peer is known.
 """
 
 from collections.abc import Callable
@@ -8,9 +9,12 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 from togetherchat_server.calls.incoming import IncomingCall
+from togetherchat_server.domain.addresses import in_networks
+from togetherchat_server.domain.identity import ANONYMOUS, Identity
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
-from togetherchat_server.tenants.authenticator import ANONYMOUS, MISSING, Authenticator, Identity
+from togetherchat_server.tenants.authentication import Authentication
+from togetherchat_server.tenants.authenticator import Authenticator
 
 UpstreamKeyMode = Literal["server", "caller", "caller-then-server"]
 
@@ -20,12 +24,16 @@ class Credentials:
     """What a caller's credentials are worth."""
 
     identity: Identity = ANONYMOUS
-    """Whose key it is. Of a rejected caller only the key's id, so that the log has it."""
+    """Who calls. Of a rejected caller only what its credential names, so that the log has it."""
     upstream_key: Secret | None = None
     """The key to send to the provider; None if the provider needs none."""
     caller_brought_key: bool = False
     rejection: ServiceError | None = None
-    """MISSING_CREDENTIALS or INVALID_CREDENTIALS if the call must be rejected."""
+    """Why the call must be rejected: MISSING_CREDENTIALS, INVALID_CREDENTIALS, CALLER_NOT_PERMITTED or
+    AUTHENTICATION_UNAVAILABLE.
+    """
+    pending: bool = False
+    """Whether `CredentialCheck.settle` must decide."""
 
     @property
     def caller(self) -> str:
@@ -49,30 +57,51 @@ class CredentialCheck:
         server_key: Callable[[], Secret | None],
         authenticator: Authenticator | None = None,
     ) -> None:
-        """With an `authenticator`, every call must carry a key of this service."""
+        """With an `authenticator`, every call must carry a credential of this service."""
         self._key_mode = key_mode
         self._server_key = server_key
         self._authenticator = authenticator
 
     def check(self, incoming: IncomingCall) -> Credentials:
         """Return the caller's credentials. Never raises: a rejection is part of the result."""
-        identity = ANONYMOUS
+        authenticator = self._authenticator
+        if authenticator is None:
+            return self._credentials(incoming, Authentication())
         try:
-            identity, rejection = self._authenticate(incoming.authorization)
-            if rejection is not None:
-                return Credentials(identity=identity, rejection=rejection)
+            credential = _bearer_of(incoming)
+        except ServiceError as error:
+            return Credentials(rejection=error)
+        return self._credentials(incoming, authenticator.authenticate(credential))
+
+    async def settle(self, incoming: IncomingCall, certificate: bytes | None) -> Credentials:
+        """Return the credentials of a caller that was pending.
+
+        Args:
+            incoming: what `check` received.
+            certificate: the client certificate of the connection, in PEM or DER; None without one.
+        """
+        authenticator = self._authenticator
+        assert authenticator is not None  # noqa: S101  without one, nothing is pending
+        found = await authenticator.settle(_bearer_of(incoming), certificate)
+        return self._credentials(incoming, found)
+
+    def _credentials(self, incoming: IncomingCall, found: Authentication) -> Credentials:
+        identity = found.identity
+        try:
+            if found.rejection is not None:
+                raise found.rejection
+            # The scopes of a caller that is only pending are not known.
+            if not found.pending and incoming.scope not in identity.scopes:
+                raise _lacks_scope(incoming)
             key, caller_brought_key = self._upstream_key(incoming)
         except ServiceError as error:
             return Credentials(identity=identity, rejection=error)
-        return Credentials(identity=identity, upstream_key=key, caller_brought_key=caller_brought_key)
-
-    def _authenticate(self, authorization: str) -> tuple[Identity, ServiceError | None]:
-        """Return the caller's identity, ANONYMOUS without keys of this service, and its rejection."""
-        if self._authenticator is None:
-            return ANONYMOUS, None
-        if not authorization:
-            raise ServiceError(Reason.MISSING_CREDENTIALS, MISSING)
-        return self._authenticator.authenticate(_bearer_key(authorization))
+        return Credentials(
+            identity=identity,
+            upstream_key=key,
+            caller_brought_key=caller_brought_key,
+            pending=found.pending,
+        )
 
     def _upstream_key(self, incoming: IncomingCall) -> tuple[Secret | None, bool]:
         """Return the key to send to the provider, and whether the caller brought it."""
@@ -89,6 +118,23 @@ class CredentialCheck:
         if self._authenticator is None:
             return _secret(_bearer_key(offered), "authorization"), True
         return _secret(offered, "x-together-api-key"), True
+
+
+def check_address(identity: Identity, address: str) -> None:
+    """Raise ServiceError CALLER_NOT_PERMITTED if a key must not be used from this address."""
+    if identity.networks and not in_networks(address, identity.networks):
+        raise ServiceError(
+            Reason.CALLER_NOT_PERMITTED, f"key {identity.key_id} must not be used from address {address}"
+        )
+
+
+def _lacks_scope(incoming: IncomingCall) -> ServiceError:
+    return ServiceError(Reason.CALLER_NOT_PERMITTED, f"the credential needs the scope `{incoming.scope}`")
+
+
+def _bearer_of(incoming: IncomingCall) -> str:
+    """Return the credential in `authorization`; empty if there is none. Raises ServiceError."""
+    return _bearer_key(incoming.authorization) if incoming.authorization else ""
 
 
 def _bearer_key(authorization: str) -> str:

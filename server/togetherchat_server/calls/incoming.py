@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from togetherchat_server.domain.identity import Scope
 from togetherchat_server.domain.reasons import ServiceError
 
 
@@ -20,6 +21,8 @@ class IncomingCall:
 
     protocol: Protocol
     method: str
+    scope: Scope = Scope.CHAT
+    """The scope that the method needs."""
     request_id: str = ""
     authorization: str = ""
     together_key: str = ""

@@ -55,9 +55,9 @@ class RoutingChat:
         clock: Callable[[], float],
         names: ModelAliases = NO_ALIASES,
         unavailable: UnavailableModels | None = None,
-        permits: Callable[[str, str], bool] | None = None,
+        permits: Callable[[Call, str], bool] | None = None,
     ) -> None:
-        """A successor is tried only if `permits(tenant, model)` allows it for the call's tenant."""
+        """A successor is tried only if `permits(call, model)` allows it."""
         self._chat = chat
         self._price = price
         self._clock = clock
@@ -98,7 +98,7 @@ class RoutingChat:
         names = [request.model, *request.fallback_models]
         ids = [self._names.resolve(name) for name in names]
         successor = self._names.replacements.get(ids[0]) if len(ids) == 1 else None
-        if successor and self._permits is not None and not self._permits(call.tenant, successor):
+        if successor and self._permits is not None and not self._permits(call, successor):
             successor = None
         for_last = _NOT_FOUND if successor else _NEVER
         for position, (name, model) in enumerate(zip(names, ids, strict=True), start=1):

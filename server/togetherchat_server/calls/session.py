@@ -3,8 +3,9 @@
 A frontend reads a request, writes a response and knows its protocol's statuses. Everything between
 belongs to the session, in this order:
 
-    open          authenticate the caller, once; begin the call's trace, once
+    open          authenticate the caller; begin the call's trace, once
     admit         reject the call if every permit and the queue are in use
+    check_peer    the same, for a call that cannot be decided without its peer
     (the frontend reads and translates the request; `check_elements` before it parses a large one)
     deadline      apply the caller's deadline or the call timeout, whichever is earlier
     complete, stream, list_models, get_model
@@ -31,7 +32,7 @@ from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.calls.admission import Permit
 from togetherchat_server.calls.auth_throttle import COUNTED
-from togetherchat_server.calls.credentials import Credentials
+from togetherchat_server.calls.credentials import Credentials, check_address
 from togetherchat_server.calls.incoming import IncomingCall
 from togetherchat_server.calls.session_parts import SessionParts
 from togetherchat_server.calls.session_stream import QuotaStream, SessionStream
@@ -64,6 +65,7 @@ class Session:
         "_credentials",
         "_forwarded_for",
         "_in_flight",
+        "_incoming",
         "_parts",
         "_permit",
         "_protocol",
@@ -91,6 +93,8 @@ class Session:
         self._in_flight = in_flight
         self._protocol = incoming.protocol
         self._forwarded_for = incoming.forwarded_for
+        # It holds the caller's credential: kept only if that must be looked at again.
+        self._incoming = incoming if credentials.pending else None
         self._credentials = credentials
         self._permit: Permit | None = None
         self._task: asyncio.Task[object] | None = None
@@ -104,51 +108,81 @@ class Session:
         """Whether the last part is being written, or was written: a deadline is not a failure then."""
         return self._completing
 
-    @property
-    def rejection(self) -> ServiceError | None:
-        """The error of a caller whose credentials are rejected; else None."""
-        return self._credentials.rejection
-
     def set_peer(self, host: str) -> None:
         """Set the address of the peer, as soon as the frontend knows it."""
         self.call.client_address = self._parts.trusted_proxies.client_of(host, self._forwarded_for)
 
     @property
-    def address_check_needed(self) -> bool:
-        """Whether the caller may be rejected for its address: only then must `check_address` be called."""
-        return not self.call.tenant and self._parts.auth_throttle.active
+    def peer_check_needed(self) -> bool:
+        """Whether the call is not accepted yet: `check_peer` must be called before its request is read."""
+        return self._permit is None
 
-    def admit(self, peer: str | None = None) -> None:
-        """Accept the call, by its metadata alone, for the current task.
+    def admit(self) -> None:
+        """Accept the call for the current task, by its metadata, and by its peer if that is known.
 
         From here on the call is recorded, and whatever it holds is released when the task ends.
 
-        Args:
-            peer: address of the peer; None if it is not known yet, see `check_address`.
-
         Raises:
-            ServiceError: MISSING_CREDENTIALS, INVALID_CREDENTIALS, OVERLOADED, CALLER_QUOTA, DRAINING.
+            ServiceError: MISSING_CREDENTIALS, INVALID_CREDENTIALS, CALLER_NOT_PERMITTED, OVERLOADED,
+                CALLER_QUOTA, DRAINING.
         """
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  every frontend runs a call in a task
         self._task = task
         self._in_flight.add(self)
         task.add_done_callback(self._task_ended)
-        if peer is not None:
-            self.set_peer(peer)
         if self._credentials.rejection is not None:
             raise self._credentials.rejection
-        if peer is not None or self.call.tenant:
-            self.check_address()
-        self._permit = self._parts.admission.accept(self._credentials.caller)
+        if not self._incoming and (self.call.client_address or not self._address_matters):
+            self._accept()
 
-    def check_address(self) -> None:
-        """Reject a caller at whose address, or under whose tenant, too many bad credentials were sent.
+    async def check_peer(self, certificate: bytes | None = None) -> None:
+        """Accept a call that `admit` did not, now that its peer is set.
+
+        Args:
+            certificate: the client certificate of the connection, in PEM or DER; None without one.
 
         Raises:
-            ServiceError: CALLER_QUOTA, with the seconds to wait.
+            ServiceError: as `admit`, and AUTHENTICATION_UNAVAILABLE.
         """
+        await self._settle(certificate)
+        self._accept()
+
+    async def authenticate(self, certificate: bytes | None) -> ServiceError | None:
+        """Return why the caller is rejected, for a request that is not recorded as a call; else None."""
+        try:
+            await self._settle(certificate)
+            check_address(self._credentials.identity, self.call.client_address)
+        except ServiceError as error:
+            return error
+        return None
+
+    @property
+    def _address_matters(self) -> bool:
+        """Whether the call may be rejected for the address that it comes from."""
+        if self._credentials.identity.networks:
+            return True
+        return not self.call.tenant and self._parts.auth_throttle.active
+
+    async def _settle(self, certificate: bytes | None) -> None:
+        """Decide credentials that are pending. Raises ServiceError if the caller is rejected."""
+        if self._incoming is not None:
+            self._set_credentials(await self._parts.credentials.settle(self._incoming, certificate))
+            self._incoming = None
+        if self._credentials.rejection is not None:
+            raise self._credentials.rejection
+
+    def _set_credentials(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+        call, identity = self.call, credentials.identity
+        call.tenant, call.key_id, call.subject = identity.tenant, identity.key_id, identity.subject
+        call.allowed_models = identity.models
+        call.upstream_key = credentials.upstream_key
+
+    def _accept(self) -> None:
+        check_address(self._credentials.identity, self.call.client_address)
         self._parts.auth_throttle.check(self._throttled_party(), self._credentials.caller)
+        self._permit = self._parts.admission.accept(self._credentials.caller)
 
     def _throttled_party(self) -> str:
         """Return whose bad credentials count together. A tenant's own do not concern its neighbours."""

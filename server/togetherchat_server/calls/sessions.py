@@ -39,6 +39,8 @@ class Sessions:
             previous_attempts=_small_number(incoming.previous_attempts),
             tenant=credentials.identity.tenant,
             key_id=credentials.identity.key_id,
+            subject=credentials.identity.subject,
+            allowed_models=credentials.identity.models,
             traceparent=context.traceparent if context else "",
             tracestate=context.state if context else "",
             trace=trace,

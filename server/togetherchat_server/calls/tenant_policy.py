@@ -38,7 +38,7 @@ class RequestPolicy:
         # The safety model is sent as the caller named it: aliases do not apply to it.
         for model in (*models, request.safety_model) if request.safety_model else models:
             call.progress.model = model
-            self._policy.check_model(call.tenant, model)
+            self._policy.check_model(call, model)
         if request.extra_body_json:
             self._check_members(request.extra_body_json, call.tenant)
         if not self._policy.bounds_output(call.tenant):

@@ -14,6 +14,7 @@ LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1", "[::1]")
 
 PROTECTIONS: Final[tuple[tuple[str, Callable[[Settings], bool]], ...]] = (
     ("give callers keys (--api-keys-file FILE)", lambda settings: bool(settings.api_keys_file)),
+    ("accept JWTs (--jwt-issuer ISSUER)", lambda settings: settings.jwt_issuer is not None),
     (
         "use the callers' own keys (--upstream-credentials caller)",
         lambda settings: settings.upstream_credentials == "caller",
@@ -63,7 +64,9 @@ def _file_warnings(settings: Settings, provider: ProviderConfig | None) -> Itera
 
 def _plaintext_warnings(settings: Settings) -> tuple[str, ...]:
     exposed = next(_exposed(settings), None)
-    with_keys = bool(settings.api_keys_file) or settings.upstream_credentials != "server"
+    with_keys = (
+        bool(settings.api_keys_file or settings.jwt_issuer) or settings.upstream_credentials != "server"
+    )
     if exposed is None or not with_keys or settings.tls_cert_file is not None:
         return ()
     way_out = "set --tls-cert-file and --tls-key-file, unless a proxy in front encrypts"

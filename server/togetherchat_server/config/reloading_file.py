@@ -38,10 +38,11 @@ class ReloadingFile(Generic[Value]):
         now_s = self._clock()
         if now_s >= self._check_at_s:
             self._check_at_s = now_s + CHECK_EVERY_S
-            self._check()
+            self.check()
         return self._value
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Read the file again now, if it was replaced."""
         try:
             state = _state(self.path)
         except OSError as exc:

@@ -14,11 +14,13 @@ from togetherchat_server.config.types import (
     Address,
     Aliases,
     Bytes,
+    ClaimName,
     Count,
     HostNames,
     Networks,
     NonNegativeSeconds,
     OptionalAddress,
+    OptionalAge,
     OptionalText,
     Seconds,
     Traces,
@@ -93,8 +95,37 @@ class Settings(BaseModel):
         description="File of the callers' API keys, created by `togetherchat-server keys create`; off: no "
         "keys.",
     )
+    max_key_age_s: OptionalAge = Field(
+        None,
+        description="Age at which an API key is rejected, whatever its expiry; off: keys may live for ever.",
+    )
+    jwt_issuer: OptionalText = Field(
+        None, description="Issuer (`iss`) of the JWTs that callers may send instead of an API key; off: none."
+    )
+    jwt_audience: OptionalText = Field(
+        None, description="Audience (`aud`) that a JWT must have: the name of this service at the issuer."
+    )
+    jwt_jwks_url: OptionalText = Field(
+        None, description="HTTPS URL of the issuer's public keys (JWKS). They are cached and followed."
+    )
+    jwt_jwks_file: OptionalText = Field(
+        None, description="File with the issuer's public keys (JWKS), instead of the URL."
+    )
+    jwt_jwks_ca_file: OptionalText = Field(
+        None, description="PEM file with the authorities of the JWKS URL; off: those of the system."
+    )
+    jwt_jwks_token_file: OptionalText = Field(
+        None, description="File with a bearer token for the JWKS URL, such as a Kubernetes API server's."
+    )
+    jwt_tenant_claim: ClaimName = Field(
+        "sub",
+        description="Claim that names the caller's tenant: a name, or a JSON pointer such as "
+        "/kubernetes.io/namespace.",
+    )
     tenants_file: OptionalText = Field(
-        None, description="TOML file with the limits of each tenant; off: no limits. Needs --api-keys-file."
+        None,
+        description="TOML file with the limits of each tenant, and its JWTs and certificates; off: no "
+        "limits. Needs API keys, JWTs or client certificates.",
     )
     redis_url: OptionalText = Field(
         None,

@@ -14,6 +14,7 @@ from togetherchat_server.domain.addresses import Network
 
 MEBIBYTE = 2**20
 WORKERS_MAX = 256
+CLAIM_CHARACTERS_MAX = 256
 NO_ALIASES = "{}"
 OFF = "off"
 
@@ -59,6 +60,12 @@ def _host_name(text: str) -> str:
     return text.lower()
 
 
+def _claim_name(text: str) -> str:
+    if not 0 < len(text) <= CLAIM_CHARACTERS_MAX or not text.isprintable():
+        raise ValueError(f"must be the name of a claim, of at most {CLAIM_CHARACTERS_MAX} characters")
+    return text
+
+
 def _workers(value: object) -> object:
     text = str(value)
     if text != "auto" and not (text.isdecimal() and 1 <= int(text) <= WORKERS_MAX):
@@ -91,6 +98,11 @@ def _named(aliases: Mapping[str, str]) -> Mapping[str, str]:
 Address = Annotated[str, AfterValidator(_address)]
 OptionalAddress = Annotated[str | None, AfterValidator(_optional_address), BeforeValidator(_off_is_none)]
 OptionalText = Annotated[str | None, BeforeValidator(_off_is_none)]
+OptionalAge = Annotated[
+    Annotated[float, Field(gt=0, le=10 * 366 * 86_400, allow_inf_nan=False)] | None,
+    BeforeValidator(_off_is_none),
+]
+ClaimName = Annotated[str, AfterValidator(_claim_name)]
 Traces = Annotated[Literal["otlp"] | None, BeforeValidator(_off_is_none)]
 Aliases = Annotated[Mapping[str, str], BeforeValidator(_aliases), AfterValidator(_named)]
 Networks = Annotated[

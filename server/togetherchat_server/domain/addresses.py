@@ -1,7 +1,7 @@
 """Addresses of callers: their spelling, the networks that share a limit, and clients behind proxies."""
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias, final
 
 IPV6_NETWORK_BITS: Final = 64
@@ -31,6 +31,12 @@ def network_of(host: str) -> str:
     return host if address is None else str(address)
 
 
+def in_networks(host: str, networks: Sequence[Network]) -> bool:
+    """Return whether an address is in one of the networks."""
+    address = _parsed(host) if networks else None
+    return address is not None and any(address in network for network in networks)
+
+
 @final
 class TrustedProxies:
     """The proxies whose word about the client's address is believed."""
@@ -43,8 +49,7 @@ class TrustedProxies:
 
     def trusts(self, host: str) -> bool:
         """Return whether an address is one of a trusted proxy."""
-        address = _parsed(host) if self._networks else None
-        return address is not None and any(address in network for network in self._networks)
+        return in_networks(host, self._networks)
 
     def client_of(self, peer: str, forwarded_for: str) -> str:
         """Return the address of the client behind a peer.

@@ -49,8 +49,8 @@ class Progress:
 class Call:
     """One RPC or HTTP request of a caller. Times are seconds on the monotonic clock.
 
-    The session sets the deadline and the client's address when the frontend knows them; nothing else
-    changes.
+    The session sets the deadline, the client's address, and what a credential adds that can only be checked
+    with the peer, when the frontend knows them; nothing else changes.
     """
 
     id: str
@@ -69,6 +69,10 @@ class Call:
     """The tenant, if callers authenticate with keys of this service."""
     key_id: str = ""
     """The id of the key that the caller presented; not a secret."""
+    subject: str = ""
+    """The subject of a caller's JWT or certificate, instead of a key id."""
+    allowed_models: tuple[str, ...] = ()
+    """Models to which the caller's key is limited, beside the limits of its tenant. Empty: no limit."""
     client_address: str = ""
     """The address of the client; empty until the frontend knows it."""
     traceparent: str = ""

@@ -42,6 +42,8 @@ class Reason(enum.StrEnum):
     """The provider rejected the key that came with the call (401)."""
     MODEL_NOT_ALLOWED = "MODEL_NOT_ALLOWED"
     """The caller may not use this model."""
+    CALLER_NOT_PERMITTED = "CALLER_NOT_PERMITTED"
+    """The caller's credential, its address or its tenant does not permit the call."""
     CALLER_QUOTA = "CALLER_QUOTA"
     """A limit of the service on this caller is reached."""
     CALLER_DEADLINE = "CALLER_DEADLINE"
@@ -121,6 +123,8 @@ class Reason(enum.StrEnum):
     CALL_TIMEOUT = "CALL_TIMEOUT"
     """The call took longer than the service allows."""
 
+    AUTHENTICATION_UNAVAILABLE = "AUTHENTICATION_UNAVAILABLE"
+    """The service cannot check the caller's token now: the keys of its issuer are not available."""
     OVERLOADED = "OVERLOADED"
     """The service has no free capacity for the call."""
     DRAINING = "DRAINING"
@@ -193,6 +197,7 @@ TABLE: Final[Mapping[Reason, Row]] = {
     Reason.INVALID_CREDENTIALS: Row(CALLER, bad_credentials=True, floods=True),
     Reason.CALLER_KEY_REJECTED: Row(CALLER, bad_credentials=True, floods=True),
     Reason.MODEL_NOT_ALLOWED: Row(CALLER),
+    Reason.CALLER_NOT_PERMITTED: Row(CALLER, floods=True),
     Reason.CALLER_QUOTA: Row(CALLER, retryable=True, floods=True),
     Reason.CALLER_DEADLINE: Row(CALLER, throttle=IGNORED),
     Reason.CALLER_CANCELLED: Row(CALLER, throttle=IGNORED),
@@ -230,6 +235,7 @@ TABLE: Final[Mapping[Reason, Row]] = {
     Reason.FIRST_TOKEN_TIMEOUT: Row(PROVIDER, MAY_BE_BILLED, throttle=REJECTED),
     Reason.STREAM_IDLE_TIMEOUT: Row(PROVIDER),
     Reason.CALL_TIMEOUT: Row(SERVICE, throttle=IGNORED),
+    Reason.AUTHENTICATION_UNAVAILABLE: Row(SERVICE, retryable=True, floods=True),
     Reason.OVERLOADED: Row(SERVICE, retryable=True, floods=True),
     Reason.DRAINING: Row(SERVICE, retryable=True, floods=True),
     Reason.INTERNAL_ERROR: Row(SERVICE, operator_acts=True),

@@ -44,7 +44,7 @@ class ModelListCache:
 
     `aliases` maps a name to a model id. `clock` is the monotonic clock of the calls' deadlines,
     `wall_clock` returns seconds since 1970. Models in `unavailable` are shown as such. A caller sees
-    only the models for which `permits(tenant, model)` is true.
+    only the models for which `permits(call, model)` is true.
     """
 
     def __init__(  # noqa: PLR0913  two sources, two kinds of names, two clocks, bounds
@@ -57,7 +57,7 @@ class ModelListCache:
         wall_clock: Callable[[], float],
         unavailable: UnavailableModels | None = None,
         limits: ListCacheLimits | None = None,
-        permits: Callable[[str, str], bool] | None = None,
+        permits: Callable[[Call, str], bool] | None = None,
     ) -> None:
         self._provider = provider
         self._catalog = catalog
@@ -222,7 +222,7 @@ class ModelListCache:
             unavailable=self._unavailable.of(call.key_fingerprint()),
         )
         permits = self._permits
-        return merged if permits is None else [model for model in merged if permits(call.tenant, model.id)]
+        return merged if permits is None else [model for model in merged if permits(call, model.id)]
 
     def _describe(
         self,

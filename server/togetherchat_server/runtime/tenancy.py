@@ -4,18 +4,24 @@ import secrets
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from togetherchat_server.config import Settings
 from togetherchat_server.runtime.observability import Environment
 from togetherchat_server.telemetry.metrics import definitions as names
 from togetherchat_server.telemetry.metrics.definitions import Key
-from togetherchat_server.tenants.authenticator import Authenticator
-from togetherchat_server.tenants.files import load_tenant_files
+from togetherchat_server.tenants.api_keys import ApiKeys
+from togetherchat_server.tenants.authenticator import Authenticator, Mechanisms
+from togetherchat_server.tenants.files import TenantFiles, load_tenant_files
+from togetherchat_server.tenants.jwt_settings import JwtSettings
 from togetherchat_server.tenants.policy import TenantPolicy
 from togetherchat_server.tenants.quota import ReplicaQuotaStore, TenantQuota
 from togetherchat_server.tenants.quota_store import LocalQuotaStore
 from togetherchat_server.tenants.shared_quota_store import SharedQuotaStore
 from togetherchat_server.tenants.tenants_file import TenantsFile
+
+if TYPE_CHECKING:
+    from togetherchat_server.tenants.jwt.authenticator import JwtAuthenticator
 
 Gauges = MutableMapping[Key, Callable[[], float]]
 
@@ -38,17 +44,19 @@ def open_tenancy(
     resources: AsyncExitStack,
     gauges: Gauges,
 ) -> Tenancy | None:
-    """Return the parts that serve tenants; None without an API keys file. `resources` closes them.
+    """Return the parts that serve tenants; None if callers do not authenticate. `resources` closes them.
 
     Raises:
-        SettingsError: the API keys file or the tenants file is invalid.
+        SettingsError: a file is invalid.
     """
     files = load_tenant_files(settings)
     if files is None:
         return None
     tenants = TenantsFile(files.tenants, clock=environment.clock)
     return Tenancy(
-        authenticator=Authenticator(files.keys, clock=environment.clock, wall_clock=environment.wall_clock),
+        authenticator=Authenticator(
+            _mechanisms(settings, files, tenants, environment, resources, gauges), tenants
+        ),
         policy=TenantPolicy(tenants, aliases=aliases),
         quota=TenantQuota(
             tenants,
@@ -56,6 +64,63 @@ def open_tenancy(
             clock=environment.clock,
             replicas=_replica_store(settings, environment, resources, gauges),
         ),
+    )
+
+
+def _mechanisms(
+    settings: Settings,
+    files: TenantFiles,
+    tenants: TenantsFile,
+    environment: Environment,
+    resources: AsyncExitStack,
+    gauges: Gauges,
+) -> Mechanisms:
+    keys = certificates = jwt = None
+    if files.keys is not None:
+        keys = ApiKeys(
+            files.keys,
+            clock=environment.clock,
+            wall_clock=environment.wall_clock,
+            max_age_s=settings.max_key_age_s,
+        )
+        gauges[names.API_KEY_NOT_AFTER,] = keys.earliest_expiry_s
+    if files.certificates:
+        # Imported on use: cryptography is an optional dependency.
+        from togetherchat_server.tenants.client_certificates import ClientCertificates  # noqa: PLC0415
+
+        certificates = ClientCertificates(tenants)
+    if files.jwt is not None:
+        jwt = _jwt_authenticator(files.jwt, tenants, environment, resources, gauges)
+    return Mechanisms(keys=keys, jwt=jwt, certificates=certificates)
+
+
+def _jwt_authenticator(
+    jwt: JwtSettings,
+    tenants: TenantsFile,
+    environment: Environment,
+    resources: AsyncExitStack,
+    gauges: Gauges,
+) -> "JwtAuthenticator":
+    # Imported on use: PyJWT is an optional dependency.
+    from togetherchat_server.tenants.jwt.authenticator import JwtAuthenticator  # noqa: PLC0415
+    from togetherchat_server.tenants.jwt.fetch import JwksRequest  # noqa: PLC0415
+    from togetherchat_server.tenants.jwt.key_source import KeyFile, KeyUrl  # noqa: PLC0415
+    from togetherchat_server.tenants.jwt.token import TokenRules  # noqa: PLC0415
+
+    if jwt.jwks_file is not None:
+        source = KeyFile(jwt.jwks_file, clock=environment.clock)
+    else:
+        assert jwt.jwks_url is not None  # noqa: S101  `load_tenant_files` checks that there is one of them
+        request = JwksRequest(url=jwt.jwks_url, ca_file=jwt.jwks_ca_file, token_file=jwt.jwks_token_file)
+        source = KeyUrl(request.fetch, clock=environment.clock)
+        resources.push_async_callback(source.aclose)
+        gauges[names.JWKS_UP,] = lambda: source.available
+    return JwtAuthenticator(
+        TokenRules(issuer=jwt.issuer, audience=jwt.audience, tenant_claim=jwt.tenant_claim),
+        source,
+        tenants,
+        clock=environment.clock,
+        wall_clock=environment.wall_clock,
     )
 
 

@@ -19,6 +19,7 @@ from togetherchat_server.calls.tenant_policy import RequestPolicy
 from togetherchat_server.calls.validation import RequestLimits
 from togetherchat_server.config import Configuration, ProviderConfig, is_loopback
 from togetherchat_server.domain.addresses import TrustedProxies
+from togetherchat_server.domain.call import Call
 from togetherchat_server.frontends.grpc.handler import GrpcHandler, GrpcTimeouts
 from togetherchat_server.frontends.grpc.methods import METHODS
 from togetherchat_server.frontends.grpc.server import GrpcConnectionLimits, GrpcServer, ListenerOptions
@@ -211,7 +212,7 @@ class Wiring:
             permits=self._permits(),
         )
 
-    def _permits(self) -> Callable[[str, str], bool] | None:
+    def _permits(self) -> Callable[[Call, str], bool] | None:
         return None if self._tenancy is None else self._tenancy.policy.permits
 
     def _make_sessions(

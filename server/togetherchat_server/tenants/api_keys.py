@@ -1,4 +1,4 @@
-"""Authenticates callers: maps the key in `authorization` to a tenant.
+"""Authenticates callers by API key: maps a key of this service to its tenant.
 
 The id of a key finds its entry, and its hash is compared in constant time. An unknown id costs the
 same work and gets the same error as a wrong secret. Only the holder of the whole key learns that it
@@ -6,46 +6,37 @@ was revoked or has expired.
 """
 
 import hmac
+import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
 from togetherchat_server.config.reloading_file import ReloadingFile
+from togetherchat_server.domain.identity import KEY_SCOPES, SCOPES, Identity
 from togetherchat_server.domain.reasons import Reason, ServiceError
+from togetherchat_server.tenants.authentication import Authentication
+from togetherchat_server.tenants.expiry_watch import ExpiryWatch
 from togetherchat_server.tenants.key_file import KeyLine, KeyTable, read_keys, seconds_of
 from togetherchat_server.tenants.key_format import key_id_of
 
-MISSING: Final = "send a key of this service as `authorization: Bearer tc_...`"
-NO_KEY: Final = (
-    "`authorization` has no key of this service (tc_...), or one with a typing error; "
-    "send your own Together key as `x-together-api-key`"
-)
+MISTYPED: Final = "`authorization` has a key of this service with a typing error"
 WRONG: Final = "the service does not know this key"
 REVOKED: Final = "the key was revoked"
 EXPIRED: Final = "the key has expired"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """The tenant of a caller, and the id of its key, which is not secret."""
-
-    tenant: str
-    key_id: str
-
-
-ANONYMOUS: Final = Identity(tenant="", key_id="")
-"""The identity of every caller if the service has no API keys file."""
+TOO_OLD: Final = "the key is older than the service allows"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _StoredKey:
-    """One key of the file, prepared for comparison."""
+    """One key of the file, prepared for comparison. Times are seconds since 1970."""
 
     digest: bytes
     identity: Identity
     revoked: bool
     expires_s: float | None
+    expired: str
+    """What a caller is told from then on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +45,13 @@ class _KeyRing:
     keys: dict[str, _StoredKey]
 
 
-_UNKNOWN: Final = _StoredKey(digest=bytes(32), identity=ANONYMOUS, revoked=True, expires_s=None)
+_UNKNOWN: Final = _StoredKey(
+    digest=bytes(32), identity=Identity(tenant=""), revoked=True, expires_s=None, expired=EXPIRED
+)
 
 
 @final
-class Authenticator:
+class ApiKeys:
     """Authenticates callers by the current API keys file. `wall_clock` returns seconds since 1970.
 
     Raises:
@@ -66,43 +59,75 @@ class Authenticator:
         ValueError: the file is invalid at the start.
     """
 
-    def __init__(self, path: Path, *, clock: Callable[[], float], wall_clock: Callable[[], float]) -> None:
-        self._file = ReloadingFile(path, _read_ring, clock=clock)
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+        max_age_s: float | None = None,
+    ) -> None:
+        """A key is rejected `max_age_s` after it was created; None: keys may live for ever."""
+        self._file = ReloadingFile(path, lambda path: _read_ring(path, max_age_s), clock=clock)
         self._wall_clock = wall_clock
+        self._expiry_watch = ExpiryWatch()
 
-    def authenticate(self, text: str) -> tuple[Identity, ServiceError | None]:
-        """Return the identity of the holder of a key, and None; or why the key is rejected.
+    def authenticate(self, text: str) -> Authentication:
+        """Authenticate the holder of a key. The text may be anything that a caller sent.
 
-        The text may be anything that a caller sent. The identity of a rejected caller has the id that its
-        key names, and no tenant.
+        The identity of a rejected caller has the id that its key names, and no tenant.
         """
         key_id = key_id_of(text)
         if key_id is None:
-            return ANONYMOUS, ServiceError(Reason.INVALID_CREDENTIALS, NO_KEY)
+            return Authentication.rejected(MISTYPED)
         ring = self._file.current()
         key = ring.keys.get(key_id, _UNKNOWN)
         matches = hmac.compare_digest(key.digest, ring.table.digest(text))
-        rejection = WRONG if not matches or key is _UNKNOWN else self._rejection(key)
-        if rejection:
-            rejected = Identity(tenant="", key_id=key_id)
-            return rejected, ServiceError(Reason.INVALID_CREDENTIALS, rejection)
-        return key.identity, None
+        problem = self._problem(key) if matches and key is not _UNKNOWN else WRONG
+        if problem:
+            rejection = ServiceError(Reason.INVALID_CREDENTIALS, problem)
+            return Authentication(identity=Identity(tenant="", key_id=key_id), rejection=rejection)
+        return Authentication(identity=key.identity)
 
-    def _rejection(self, key: _StoredKey) -> str:
+    def earliest_expiry_s(self) -> float:
+        """Return when the first of the keys that are in use expires; infinity if none does."""
+        return self._expiry_watch.earliest_s(self._wall_clock())
+
+    def _problem(self, key: _StoredKey) -> str:
+        """Return why a known key is not accepted; empty if it is."""
         if key.revoked:
             return REVOKED
-        return EXPIRED if key.expires_s is not None and key.expires_s <= self._wall_clock() else ""
+        if key.expires_s is None:
+            return ""
+        now_s = self._wall_clock()
+        if key.expires_s <= now_s:
+            return key.expired
+        self._expiry_watch.used(key.identity.key_id, key.identity.tenant, key.expires_s, now_s)
+        return ""
 
 
-def _read_ring(path: Path) -> _KeyRing:
+def _read_ring(path: Path, max_age_s: float | None) -> _KeyRing:
     table = read_keys(path)
-    return _KeyRing(table=table, keys={line.id: _stored(line) for line in table.keys.values()})
+    return _KeyRing(table=table, keys={line.id: _stored(line, max_age_s) for line in table.keys.values()})
 
 
-def _stored(line: KeyLine) -> _StoredKey:
+def _stored(line: KeyLine, max_age_s: float | None) -> _StoredKey:
+    expires_s, expired = (seconds_of(line.expires) if line.expires else None), EXPIRED
+    if max_age_s is not None:
+        # A key without a time of creation was written by hand: it is too old.
+        oldest_s = (seconds_of(line.created) if line.created else 0.0) + max_age_s
+        if expires_s is None or oldest_s < expires_s:
+            expires_s, expired = oldest_s, TOO_OLD
     return _StoredKey(
         digest=bytes.fromhex(line.digest),
-        identity=Identity(tenant=line.tenant, key_id=line.id),
+        identity=Identity(
+            tenant=line.tenant,
+            key_id=line.id,
+            scopes=frozenset(SCOPES[name] for name in line.scopes) or KEY_SCOPES,
+            models=line.models,
+            networks=tuple(ipaddress.ip_network(text, strict=False) for text in line.networks),
+        ),
         revoked=bool(line.revoked),
-        expires_s=seconds_of(line.expires) if line.expires else None,
+        expires_s=expires_s,
+        expired=expired,
     )

@@ -1,45 +1,59 @@
-"""Checks the tenants' files and the address of Redis at the start, with errors that name the setting."""
+"""Checks the settings and files of tenants at the start, with errors that name the setting."""
 
 import importlib.util
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from togetherchat_server.config import Settings, SettingsError
+from togetherchat_server.tenants.jwt_settings import JwtSettings, load_jwt_settings
 from togetherchat_server.tenants.key_file import read_keys
+from togetherchat_server.tenants.setting_checks import check_file, check_packages, has_packages
 from togetherchat_server.tenants.tenants_file import read_tenants
 
+CREATE_HINT: Final = "; create it with `togetherchat-server keys create`"
 REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TenantFiles:
-    """The paths of the API keys file and the tenants file. Without a tenants file, no limits apply."""
+    """The ways in which callers authenticate, and their files. Without a tenants file, no limits apply."""
 
-    keys: Path
+    keys: Path | None
     tenants: Path | None
+    jwt: JwtSettings | None
+    certificates: bool
+    """Whether a client certificate may name the tenant."""
 
 
 def load_tenant_files(settings: Settings) -> TenantFiles | None:
-    """Check both files by reading them, and return their paths; None if callers need no key.
+    """Check the files by reading them, and return their paths; None if callers do not authenticate.
 
     Raises:
         SettingsError: a file cannot be read or is invalid, or a setting that another one needs is not set.
     """
     _check_redis(settings)
-    if not settings.api_keys_file:
+    jwt = load_jwt_settings(settings)
+    tenants = Path(settings.tenants_file) if settings.tenants_file else None
+    certificates = settings.tls_client_ca_file is not None and tenants is not None
+    if not (settings.api_keys_file or jwt or certificates):
         if settings.tenants_file:
             raise SettingsError(
-                "--tenants-file requires --api-keys-file: without keys a caller has no tenant"
+                "--tenants-file requires --api-keys-file, --jwt-issuer or --tls-client-ca-file: without a "
+                "credential a caller has no tenant"
             )
         return None
-    keys = Path(settings.api_keys_file)
-    _check("api-keys-file", keys, read_keys, hint="; create it with `togetherchat-server keys create`")
-    tenants = Path(settings.tenants_file) if settings.tenants_file else None
+    keys = Path(settings.api_keys_file) if settings.api_keys_file else None
+    if keys is not None:
+        check_file(
+            "api-keys-file", keys, read_keys, hint="; create it with `togetherchat-server keys create`"
+        )
     if tenants is not None:
-        _check("tenants-file", tenants, read_tenants)
-    return TenantFiles(keys=keys, tenants=tenants)
+        table = check_file("tenants-file", tenants, read_tenants)
+        if certificates and (table.certificates or not (keys or jwt)):
+            check_packages("client certificates of tenants")
+        certificates = certificates and has_packages()
+    return TenantFiles(keys=keys, tenants=tenants, jwt=jwt, certificates=certificates)
 
 
 def _check_redis(settings: Settings) -> None:
@@ -54,14 +68,3 @@ def _check_redis(settings: Settings) -> None:
         raise SettingsError(
             "--redis-url needs the package redis; install it with: pip install 'togetherchat[redis]'"
         )
-
-
-def _check(setting: str, path: Path, read: Callable[[Path], object], *, hint: str = "") -> None:
-    try:
-        read(path)
-    except FileNotFoundError:
-        raise SettingsError(f"--{setting} {path}: file not found{hint}") from None
-    except OSError as exc:
-        raise SettingsError(f"--{setting} {path}: cannot read the file: {exc.strerror}") from None
-    except ValueError as exc:
-        raise SettingsError(f"--{setting} {path}: {exc}") from None

@@ -11,6 +11,7 @@ which leaves no file behind, serialises writers.
 
 import fcntl
 import hmac
+import ipaddress
 import json
 import os
 import re
@@ -27,10 +28,14 @@ from typing import Annotated, ClassVar, Final, Literal, Self, cast
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from togetherchat_server.config.file_table import FileTable, first_problem, reject_unknown, rule
+from togetherchat_server.domain.identity import SCOPES
 
 VERSION: Final = 1
 PEPPER_BYTES: Final = 32
 LABEL_CHARACTERS_MAX: Final = 128
+MODELS_MAX: Final = 100
+MODEL_CHARACTERS_MAX: Final = 256
+NETWORKS_MAX: Final = 100
 TENANT_RULE: Final = (
     "must be 1 to 64 letters, digits, dots, dashes or underscores, the first a letter or digit"
 )
@@ -69,6 +74,11 @@ def _valid_time(text: str) -> str:
     return text
 
 
+def _network(text: str) -> str:
+    ipaddress.ip_network(text, strict=False)
+    return text
+
+
 _KeyId = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$"), rule("must be 12 hexadecimal digits")]
 _Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$"), rule("must be 64 hexadecimal digits")]
 _Tenant = Annotated[str, AfterValidator(check_tenant_name), rule(TENANT_RULE)]
@@ -79,13 +89,27 @@ _Label = Annotated[
     rule(f"must be at most {LABEL_CHARACTERS_MAX} printable characters"),
 ]
 _Time = Annotated[str, AfterValidator(_valid_time), rule("must be an ISO 8601 time with an offset from UTC")]
+_Scopes = Annotated[
+    tuple[Literal["chat", "models", "usage", "admin"], ...],
+    rule(f"must be a list of the scopes {', '.join(SCOPES)}"),
+]
+_Models = Annotated[
+    tuple[Annotated[str, Field(min_length=1, max_length=MODEL_CHARACTERS_MAX)], ...],
+    Field(max_length=MODELS_MAX),
+    rule(f"must be a list of at most {MODELS_MAX} model names, of at most {MODEL_CHARACTERS_MAX} characters"),
+]
+_Networks = Annotated[
+    tuple[Annotated[str, AfterValidator(_network)], ...],
+    Field(max_length=NETWORKS_MAX),
+    rule(f"must be a list of at most {NETWORKS_MAX} addresses or networks, such as 10.0.0.0/8"),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyLine:
     """One key, as the file has it. Times are ISO 8601 with an offset; empty if not set."""
 
-    # Not strict: pydantic would then accept no dict for a dataclass. Every member is a text all the same.
+    # Not strict: pydantic would then accept no dict for a dataclass, and no list for a tuple.
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     id: _KeyId
@@ -94,6 +118,12 @@ class KeyLine:
     created: _Time
     expires: _Time = ""
     revoked: _Time = ""
+    scopes: _Scopes = ()
+    """Empty: the scopes of `identity.KEY_SCOPES`."""
+    models: _Models = ()
+    """Ids, aliases and patterns with `*`, beside the limits of the tenant. Empty: no limit."""
+    networks: _Networks = ()
+    """Networks from which the key may be used. Empty: any."""
     digest: _Digest
 
 
@@ -155,7 +185,7 @@ def write_keys(path: Path, table: KeyTable) -> None:
     """
     path = path.resolve()
     header = _Header(togetherchat_keys=VERSION, pepper=table.pepper.hex())
-    lines = [json.dumps(header.model_dump()), *(json.dumps(asdict(line)) for line in table.keys.values())]
+    lines = [json.dumps(header.model_dump()), *(json.dumps(_members(line)) for line in table.keys.values())]
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     new_path = Path(name)
     try:
@@ -168,6 +198,11 @@ def write_keys(path: Path, table: KeyTable) -> None:
     except BaseException:
         new_path.unlink(missing_ok=True)
         raise
+
+
+def _members(line: KeyLine) -> dict[str, object]:
+    """Return the members of a line, without lists that are empty."""
+    return {name: value for name, value in asdict(line).items() if value != ()}
 
 
 def _keep_owner(path: Path, descriptor: int) -> None:

@@ -3,14 +3,13 @@
 The limits come from the tenants file. What a tenant consumes over several calls is in `quota.py`.
 """
 
-import fnmatch
-import functools
-import re
 from collections.abc import Collection, Mapping
 from typing import final
 
+from togetherchat_server.domain.call import Call
 from togetherchat_server.domain.reasons import FieldViolation, Reason, ServiceError
-from togetherchat_server.tenants.tenants_file import MODELS_MAX, TenantsFile
+from togetherchat_server.tenants.patterns import matches
+from togetherchat_server.tenants.tenants_file import TenantsFile
 
 
 @final
@@ -21,18 +20,27 @@ class TenantPolicy:
         self._tenants = tenants
         self._aliases = aliases
 
-    def permits(self, tenant: str, model: str) -> bool:
-        """Return whether the tenant may use the model with this id. Without a tenant: always."""
-        return not tenant or permits(self._tenants.limits_of(tenant).models, model, self._aliases)
+    def permits(self, call: Call, model: str) -> bool:
+        """Return whether a call's tenant and key may use the model with this id. Without a tenant: always."""
+        if not call.tenant:
+            return True
+        limits = self._tenants.limits_of(call.tenant)
+        return all(
+            permits(patterns, model, self._aliases) for patterns in (limits.models, call.allowed_models)
+        )
 
-    def check_model(self, tenant: str, model: str) -> None:
-        """Raise ServiceError MODEL_NOT_ALLOWED unless the tenant may use the model."""
-        if not self.permits(tenant, model):
-            allowed = ", ".join(self._tenants.limits_of(tenant).models)
-            raise ServiceError(
-                Reason.MODEL_NOT_ALLOWED,
-                f"tenant {tenant} may not use model {model}; its models are: {allowed}",
-            )
+    def check_model(self, call: Call, model: str) -> None:
+        """Raise ServiceError MODEL_NOT_ALLOWED unless the call's tenant and key may use the model."""
+        if self.permits(call, model):
+            return
+        models = self._tenants.limits_of(call.tenant).models
+        holder = f"tenant {call.tenant}"
+        if permits(models, model, self._aliases):
+            holder, models = f"key {call.key_id}", call.allowed_models
+        raise ServiceError(
+            Reason.MODEL_NOT_ALLOWED,
+            f"{holder} may not use model {model}; its models are: {', '.join(models)}",
+        )
 
     def output_tokens(self, tenant: str, requested: int | None, choices: int) -> int | None:
         """Return the `max_tokens` to send: the requested number, or the tenant's bound if there is none.
@@ -75,13 +83,4 @@ def permits(patterns: tuple[str, ...], model: str, aliases: Mapping[str, str]) -
         return True
     if model in patterns and model not in aliases:
         return True
-    return any(
-        bool(_compiled(name).fullmatch(model)) if "*" in name else aliases.get(name, name) == model
-        for name in patterns
-    )
-
-
-@functools.lru_cache(MODELS_MAX)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    """Only `*` is special."""
-    return re.compile(fnmatch.translate(pattern.replace("[", "[[]").replace("?", "[?]")))
+    return any(matches(name, model) if "*" in name else aliases.get(name, name) == model for name in patterns)

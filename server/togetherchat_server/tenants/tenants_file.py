@@ -10,12 +10,18 @@
     tokens_per_minute = 200_000
     max_output_tokens = 4096
     allowed_members = ["best_of"]      # members that this service does not know
+    subjects = ["system:serviceaccount:acme:*"]           # of JWTs
+    certificates = ["spiffe://example.org/acme/*"]        # of clients; or subjects, such as "CN=acme"
+
+    [tenants.former]
+    disabled = true                    # rejects every credential of the tenant
 
 A limit that is left out does not apply. The file is separate from the API keys file, which a program
 writes and which is secret, and from the settings, which are read once.
 """
 
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Final, final
 
@@ -23,12 +29,15 @@ from pydantic import AfterValidator, Field
 
 from togetherchat_server.config.file_table import FileTable, parse_toml, rule
 from togetherchat_server.config.reloading_file import ReloadingFile
+from togetherchat_server.tenants.identity_map import IdentityMap
 from togetherchat_server.tenants.key_file import check_tenant_name
 
 NUMBER_MAX: Final = 10**12
 MODELS_MAX: Final = 1000
 MODEL_CHARACTERS_MAX: Final = 256
 MEMBERS_MAX: Final = 100
+IDENTITIES_MAX: Final = 1000
+IDENTITY_CHARACTERS_MAX: Final = 1024
 MEMBER_CHARACTERS_MAX: Final = 64
 
 Limit = Annotated[
@@ -50,6 +59,14 @@ MemberNames = Annotated[
     rule(
         f"must be a list of at most {MEMBERS_MAX} member names, "
         f"of at most {MEMBER_CHARACTERS_MAX} characters each"
+    ),
+]
+IdentityPatterns = Annotated[
+    tuple[Annotated[str, Field(min_length=1, max_length=IDENTITY_CHARACTERS_MAX)], ...],
+    Field(strict=False, max_length=IDENTITIES_MAX),
+    rule(
+        f"must be a list of at most {IDENTITIES_MAX} names or patterns, "
+        f"of at most {IDENTITY_CHARACTERS_MAX} characters each"
     ),
 ]
 TenantName = Annotated[str, AfterValidator(check_tenant_name)]
@@ -77,6 +94,9 @@ class TenantLimits(QuotaLimits):
     same. Where no limit of `restricts_members` applies, all may.
     """
 
+    disabled: bool = False
+    """Whether every credential of the tenant is rejected."""
+
     @property
     def restricts_members(self) -> bool:
         """Whether a limit could be evaded by a member that only the provider knows."""
@@ -86,14 +106,36 @@ class TenantLimits(QuotaLimits):
 UNLIMITED: Final = TenantLimits()
 
 
+class Tenant(TenantLimits):
+    """A tenant: its limits, and the identities that belong to it beside its API keys."""
+
+    subjects: IdentityPatterns = ()
+    """Values of the claim that names a JWT's tenant. Only `*` is special."""
+    certificates: IdentityPatterns = ()
+    """SPIFFE ids or subjects (RFC 4514) of client certificates. Only `*` is special."""
+
+
 class TenantsTable(FileTable):
     """The contents of the file."""
 
     default: TenantLimits = UNLIMITED
-    tenants: dict[TenantName, TenantLimits] = Field(default_factory=dict[TenantName, TenantLimits])
+    tenants: dict[TenantName, Tenant] = Field(default_factory=dict[TenantName, Tenant])
 
     def limits_of(self, tenant: str) -> TenantLimits:
         return self.tenants.get(tenant, self.default)
+
+    @cached_property
+    def subjects(self) -> IdentityMap:
+        """The tenants of JWTs."""
+        return IdentityMap({name: tenant.subjects for name, tenant in self.tenants.items()})
+
+    @cached_property
+    def certificates(self) -> IdentityMap:
+        """The tenants of client certificates."""
+        return IdentityMap({name: tenant.certificates for name, tenant in self.tenants.items()})
+
+
+NO_TENANTS: Final = TenantsTable()
 
 
 def read_tenants(path: Path) -> TenantsTable:
@@ -117,6 +159,10 @@ class TenantsFile:
 
     def __init__(self, path: Path | None, *, clock: Callable[[], float]) -> None:
         self._file = None if path is None else ReloadingFile(path, read_tenants, clock=clock)
+
+    def current(self) -> TenantsTable:
+        """Return the file's contents, at most a second old."""
+        return NO_TENANTS if self._file is None else self._file.current()
 
     def limits_of(self, tenant: str) -> TenantLimits:
         return UNLIMITED if self._file is None else self._file.current().limits_of(tenant)

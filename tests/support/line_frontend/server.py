@@ -29,7 +29,10 @@ class LineServer:
         address = writer.get_extra_info("peername")[0]
 
         async def work() -> None:
-            session.admit(address)
+            session.set_peer(address)
+            session.admit()
+            if session.peer_check_needed:
+                await session.check_peer()
             request = read_request(await reader.readline())
             with _cancelled_by_disconnect(reader):
                 async with session.deadline(head.seconds_left), session.stream(request) as batches:

@@ -4,9 +4,10 @@ import pytest
 
 from togetherchat_server.calls.credentials import CredentialCheck
 from togetherchat_server.calls.incoming import IncomingCall, Protocol
+from togetherchat_server.domain.identity import ANONYMOUS, Identity, Scope
 from togetherchat_server.domain.reasons import Reason
 from togetherchat_server.domain.secret import Secret
-from togetherchat_server.tenants.authenticator import ANONYMOUS, Identity
+from togetherchat_server.tenants.authentication import Authentication
 
 SERVER = Secret("server-key")
 TENANT = Identity(tenant="search", key_id="k1")
@@ -16,13 +17,16 @@ PROTOCOL = Protocol(name="test", status_name=str)
 class OneKey:
     """An authenticator with one key, which counts its calls."""
 
-    def __init__(self):
+    def __init__(self, identity=TENANT):
         self.calls = 0
+        self._identity = identity
 
     def authenticate(self, text):
+        if not text:
+            return Authentication.rejected("send a key", Reason.MISSING_CREDENTIALS)
         assert "tc_key" == text
         self.calls += 1
-        return TENANT, None
+        return Authentication(identity=self._identity)
 
 
 def check(mode, *, authenticator=None, **metadata):
@@ -104,3 +108,20 @@ def test_a_caller_without_a_key_of_this_service_is_anonymous():
     credentials = check("server", authenticator=OneKey())
 
     assert (ANONYMOUS, Reason.MISSING_CREDENTIALS) == (credentials.identity, credentials.rejection.reason)
+
+
+@pytest.mark.parametrize("scope", Scope)
+def test_a_call_needs_the_scope_of_its_method(scope):
+    """A credential with every other scope is not permitted, and its identity is recorded."""
+    identity = Identity(tenant="search", key_id="k1", scopes=frozenset(Scope) - {scope})
+
+    credentials = check("server", authenticator=OneKey(identity), authorization="Bearer tc_key", scope=scope)
+
+    assert (identity, Reason.CALLER_NOT_PERMITTED) == (credentials.identity, credentials.rejection.reason)
+    assert f"`{scope.value}`" in credentials.rejection.message
+
+
+@pytest.mark.parametrize("scope", Scope)
+def test_without_keys_of_this_service_every_scope_is_permitted(scope):
+    """There is nobody to give one to."""
+    assert None is check("server", scope=scope).rejection

@@ -260,7 +260,8 @@ def test_tls_without_client_certificates_is_not_a_protection(tls_files):
 
     assert (
         "--grpc-listen 0.0.0.0:50051 would let anyone use this service's key: listen on "
-        "127.0.0.1, give callers keys (--api-keys-file FILE), use the callers' own keys (--upstream-credentials caller), "
+        "127.0.0.1, give callers keys (--api-keys-file FILE), accept JWTs (--jwt-issuer ISSUER), "
+        "use the callers' own keys (--upstream-credentials caller), "
         "require client certificates (--tls-client-ca-file FILE), or set --allow-unauthenticated"
     ) == message
 

@@ -41,7 +41,7 @@ def test_the_tables_are_total():
     """Every recorded parameter has an attribute, every HTTP method a route."""
     assert set(attempt_span.PARAMETERS) == set(PARAMETERS)
     assert {"prompt_tokens", "completion_tokens", *attempt_span.TOKENS} == set(USAGE)
-    assert {chat.METHOD, models.LIST_METHOD, models.ONE_METHOD} == set(HTTP_ROUTES)
+    assert {chat.METHOD.name, models.LIST_METHOD.name, models.ONE_METHOD.name} == set(HTTP_ROUTES)
     assert attempt_span.chat.FinishReason.values()[1:] == list(attempt_span.FINISH_REASONS)
 
 
@@ -73,7 +73,7 @@ def test_an_error_of_the_server_has_its_reason_as_type(reason):
 def test_an_http_status_from_500_on_is_an_error(code, error):
     """A status below 500 is the caller's mistake."""
     attributes = call_attributes(
-        record(protocol="http", method=chat.METHOD, code=code, reason="OVERLOADED"), LISTENERS
+        record(protocol="http", method=chat.METHOD.name, code=code, reason="OVERLOADED"), LISTENERS
     )
 
     assert (int(code), error) == (attributes["http.response.status_code"], attributes.get("error.type"))
@@ -103,7 +103,7 @@ def test_a_call_is_named_by_its_method_and_route(protocol, method, name):
         (None, {}),
     ],
 )
-@pytest.mark.parametrize(("protocol", "method"), [("grpc", "/x/Complete"), ("http", chat.METHOD)])
+@pytest.mark.parametrize(("protocol", "method"), [("grpc", "/x/Complete"), ("http", chat.METHOD.name)])
 def test_the_servers_address_is_that_of_the_listener(address, expected, protocol, method):
     """From the settings, not from callers; a wildcard address is replaced by the hostname."""
     listeners = ListenerAttributes.of(grpc=address, http=address, tls=False, hostname="pod-1")
@@ -119,7 +119,9 @@ def test_the_url_scheme_is_https_with_tls(tls, scheme):
 
     assert (
         scheme
-        == call_attributes(record(protocol="http", method=chat.METHOD, code="200"), listeners)["url.scheme"]
+        == call_attributes(record(protocol="http", method=chat.METHOD.name, code="200"), listeners)[
+            "url.scheme"
+        ]
     )
     assert "url.scheme" not in call_attributes(record(), listeners)
 

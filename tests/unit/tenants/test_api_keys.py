@@ -1,4 +1,4 @@
-"""The format of keys, the API keys file, and the authenticator."""
+"""The format of keys, the API keys file, and the callers that it authenticates."""
 
 import hmac
 import json
@@ -9,8 +9,9 @@ import pytest
 
 from support.tenants import Keys, now_of
 from togetherchat_server.domain.reasons import Reason
-from togetherchat_server.tenants import authenticator as authenticator_module
-from togetherchat_server.tenants.authenticator import EXPIRED, NO_KEY, REVOKED, WRONG, Authenticator
+from togetherchat_server.tenants import api_keys
+from togetherchat_server.tenants.api_keys import EXPIRED, MISTYPED, REVOKED, TOO_OLD, WRONG, ApiKeys
+from togetherchat_server.tenants.expiry_watch import DAY_S
 from togetherchat_server.tenants.key_file import KeyTable, read_keys, write_keys
 from togetherchat_server.tenants.key_format import format_key, key_id_of
 
@@ -24,22 +25,25 @@ def keys(tmp_path):
 
 
 class Callers:
-    """An authenticator whose clocks the test sets."""
+    """Callers of an API keys file, whose clocks the test sets."""
 
-    def __init__(self, path):
+    def __init__(self, path, **options):
         self.now_s, self.today_s = 100.0, now_of("2030-01-01T00:00:00+00:00")
-        self.authenticator = Authenticator(path, clock=lambda: self.now_s, wall_clock=lambda: self.today_s)
+        self.keys = ApiKeys(path, clock=lambda: self.now_s, wall_clock=lambda: self.today_s, **options)
+
+    def identity_of(self, text):
+        found = self.keys.authenticate(text)
+        assert found.rejection is None
+        return found.identity
 
     def tenant_of(self, text):
-        identity, rejection = self.authenticator.authenticate(text)
-        assert rejection is None
-        return identity.tenant
+        return self.identity_of(text).tenant
 
     def rejection(self, text):
-        identity, rejection = self.authenticator.authenticate(text)
-        assert Reason.INVALID_CREDENTIALS is rejection.reason
-        assert "" == identity.tenant
-        return rejection.message
+        found = self.keys.authenticate(text)
+        assert Reason.INVALID_CREDENTIALS is found.rejection.reason
+        assert "" == found.identity.tenant
+        return found.rejection.message
 
 
 def test_a_key_has_a_prefix_an_id_a_secret_and_a_checksum():
@@ -89,7 +93,7 @@ def test_hashes_are_compared_in_constant_time(keys, monkeypatch):
             compared.append((len(one), len(other)))
             return hmac.compare_digest(one, other)
 
-    monkeypatch.setattr(authenticator_module, "hmac", RecordingHmac)
+    monkeypatch.setattr(api_keys, "hmac", RecordingHmac)
     callers = Callers(keys.path)
     callers.tenant_of(known)
     callers.rejection(TEXT)
@@ -97,12 +101,11 @@ def test_hashes_are_compared_in_constant_time(keys, monkeypatch):
     assert [(32, 32), (32, 32)] == compared
 
 
-def test_the_error_for_another_key_names_the_header_for_it(keys):
-    """A Together key in the wrong header is a likely mistake."""
-    keys.create("acme")
+def test_a_mistyped_key_is_rejected_as_one(keys):
+    """The caller learns that it is not the service that does not know the key."""
+    text = keys.create("acme")
 
-    assert NO_KEY == Callers(keys.path).rejection("tgp_v1_0123")
-    assert "x-together-api-key" in NO_KEY
+    assert MISTYPED == Callers(keys.path).rejection(text[:-1])
 
 
 def test_only_the_holder_learns_that_a_key_was_revoked_or_has_expired(keys):
@@ -123,6 +126,50 @@ def test_a_key_expires_while_the_service_runs(keys):
     assert "acme" == callers.tenant_of(text)
     callers.today_s += 24 * 3600
     assert EXPIRED == callers.rejection(text)
+
+
+def test_a_key_is_rejected_at_the_greatest_age(keys):
+    """With the expiry of the key or without; an earlier expiry counts."""
+    plain, later, sooner = (
+        keys.create("acme", *words)
+        for words in ((), ("--expires", "2031-01-01"), ("--expires", "2030-01-02"))
+    )
+    created_s = keys.today.timestamp()
+    callers = Callers(keys.path, max_age_s=300 * DAY_S)
+
+    assert ["acme"] * 3 == [callers.tenant_of(text) for text in (plain, later, sooner)]
+    callers.today_s = created_s + 300 * DAY_S
+    assert [TOO_OLD, TOO_OLD, EXPIRED] == [callers.rejection(text) for text in (plain, later, sooner)]
+
+
+def test_a_key_that_is_in_use_and_expires_soon_is_logged_once_a_day(keys, caplog):
+    """In its last two weeks; the log has its id and its tenant."""
+    text = keys.create("acme", "--expires", "2030-01-20")
+    callers = Callers(keys.path)
+    logged = []
+    for _ in range(10):
+        callers.tenant_of(text)
+        callers.tenant_of(text)
+        logged.append(len(caplog.records))
+        callers.today_s += DAY_S
+
+    assert [0, 0, 0, 0, 0, 0, 1, 2, 3, 4] == logged
+    assert f"key {key_id_of(text)} of tenant acme expires in 13.0 days" in caplog.messages[0]
+
+
+def test_the_earliest_expiry_counts_keys_that_were_used_within_a_day(keys):
+    """A key that was replaced may expire; a rejected one does not count."""
+    first, second = (keys.create("acme", "--expires", day) for day in ("2030-01-05", "2030-02-01"))
+    never = keys.create("acme")
+    callers = Callers(keys.path)
+
+    assert float("inf") == callers.keys.earliest_expiry_s()
+    for text in (first, second, never):
+        callers.tenant_of(text)
+    assert now_of("2030-01-05T00:00:00+00:00") == callers.keys.earliest_expiry_s()
+    callers.today_s += DAY_S
+    callers.tenant_of(second)
+    assert now_of("2030-02-01T00:00:00+00:00") == callers.keys.earliest_expiry_s()
 
 
 def test_a_changed_file_takes_effect_within_a_second(keys):
@@ -230,6 +277,13 @@ def lines_with(**changed):
         (lines_with(colour="red"), "line 2: unknown member 'colour'; known members: id, tenant, label"),
         (lines_with(**{"k" * 67: "x"}), "line 2: unknown member (a name of 67 characters); known"),
         (lines_with().replace('"tenant": "acme", ', ""), "line 2: tenant: is missing"),
+        (
+            lines_with(scopes=["root"]),
+            "line 2: scopes: must be a list of the scopes chat, models, usage, admin",
+        ),
+        (lines_with(scopes="chat"), "line 2: scopes: must be a list of the scopes"),
+        (lines_with(networks=["10.0.0.0/40"]), "line 2: networks: must be a list of at most 100 addresses"),
+        (lines_with(models=[""]), "line 2: models: must be a list of at most 100 model names"),
         (lines_with(label=7), "line 2: label: must be at most 128 printable characters"),
         (lines_with() + "\n" + lines_with().splitlines()[1], "line 3: key 000000000000 is in the file twice"),
         (

@@ -2,6 +2,7 @@
 
 import pytest
 
+from togetherchat_server.domain.call import Call
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.tenants.policy import TenantPolicy, permits
 from togetherchat_server.tenants.tenants_file import TenantsFile
@@ -11,6 +12,19 @@ LIMITS = """
 models = ["fast", "c/*"]
 max_output_tokens = 100
 """
+
+
+def call_of(tenant, **fields):
+    return Call(
+        id="1",
+        method="m",
+        received_s=0.0,
+        deadline_s=1.0,
+        deadline_reason=Reason.CALL_TIMEOUT,
+        upstream_key=None,
+        tenant=tenant,
+        **fields,
+    )
 
 
 @pytest.fixture
@@ -44,10 +58,10 @@ def test_a_list_of_models_allows_ids_aliases_and_patterns(patterns, model, allow
 
 def test_a_model_that_is_not_allowed_is_rejected_with_the_allowed_ones(policy):
     """The error lists them as the file does."""
-    policy.check_model("acme", "a/fast-1")
-    policy.check_model("globex", "x/y")
+    policy.check_model(call_of("acme"), "a/fast-1")
+    policy.check_model(call_of("globex"), "x/y")
     with pytest.raises(ServiceError) as caught:
-        policy.check_model("acme", "x/y")
+        policy.check_model(call_of("acme"), "x/y")
 
     assert Reason.MODEL_NOT_ALLOWED is caught.value.reason
     assert "tenant acme may not use model x/y; its models are: fast, c/*" == caught.value.message
@@ -79,3 +93,18 @@ def test_more_output_than_the_bound_is_rejected(policy, requested, choices, fiel
 
     assert Reason.INVALID_REQUEST is caught.value.reason
     assert [field] == [violation.field for violation in caught.value.violations]
+
+
+def test_a_key_may_use_fewer_models_than_its_tenant(policy):
+    """Both lists apply; the error names the one that does not allow the model."""
+    policy.check_model(call_of("acme", allowed_models=("c/*",)), "c/large")
+    rejected = []
+    for allowed, model in ((("c/small",), "c/large"), (("x/*",), "x/y")):
+        with pytest.raises(ServiceError) as caught:
+            policy.check_model(call_of("acme", key_id="00aa", allowed_models=allowed), model)
+        rejected.append(caught.value.message)
+
+    assert [
+        "key 00aa may not use model c/large; its models are: c/small",
+        "tenant acme may not use model x/y; its models are: fast, c/*",
+    ] == rejected

@@ -4,7 +4,14 @@ import re
 
 import pytest
 
-from togetherchat_server.tenants.tenants_file import TenantLimits, TenantsFile, TenantsTable, read_tenants
+from togetherchat_server.tenants.identity_map import AmbiguousIdentityError
+from togetherchat_server.tenants.tenants_file import (
+    Tenant,
+    TenantLimits,
+    TenantsFile,
+    TenantsTable,
+    read_tenants,
+)
 
 ALL = """
 [default]
@@ -32,7 +39,7 @@ def test_every_limit_is_read(tmp_path):
     """A tenant has its own table, or else the default one; a limit that is left out does not apply."""
     table = read(tmp_path, ALL)
 
-    assert TenantLimits(
+    assert Tenant(
         models=("a/b", "fast", "c/*"),
         max_concurrent_calls=20,
         requests_per_minute=600,
@@ -106,3 +113,59 @@ def test_no_message_repeats_a_value_or_a_key(tmp_path, text):
     with pytest.raises(ValueError, match=r"must be|unknown member") as caught:
         read(tmp_path, text)
     assert "SECRET" not in str(caught.value)
+
+
+IDENTITIES = """
+[tenants.payments]
+subjects = ["system:serviceaccount:payments:*", "alice"]
+certificates = ["spiffe://example.org/payments/*"]
+
+[tenants.billing]
+subjects = ["system:serviceaccount:payments:billing"]
+certificates = ["CN=billing,O=Example"]
+
+[tenants.shadow]
+subjects = ["alice", "system:serviceaccount:pay*"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "tenant"),
+    [
+        ("system:serviceaccount:payments:billing", "billing"),
+        ("system:serviceaccount:payroll:x", "shadow"),
+        ("system:serviceaccount:other:x", None),
+        ("xsystem:serviceaccount:payroll:x", None),
+        ("", None),
+    ],
+)
+def test_a_subject_belongs_to_the_tenant_that_lists_it(tmp_path, name, tenant):
+    """A name that is listed in full counts before patterns."""
+    assert tenant == read(tmp_path, IDENTITIES).subjects.tenant_of((name,))
+
+
+@pytest.mark.parametrize("name", ["alice", "system:serviceaccount:payments:web"])
+def test_a_subject_that_several_tenants_list_belongs_to_none(tmp_path, name):
+    """The order of the file does not decide whose money is spent."""
+    with pytest.raises(AmbiguousIdentityError, match="payments, shadow"):
+        read(tmp_path, IDENTITIES).subjects.tenant_of((name,))
+
+
+def test_a_certificate_belongs_to_the_tenant_that_lists_one_of_its_names(tmp_path):
+    """A SPIFFE id or the subject; names of different tenants are ambiguous."""
+    certificates = read(tmp_path, IDENTITIES).certificates
+    spiffe, subject = "spiffe://example.org/payments/web", "CN=billing,O=Example"
+
+    assert ("payments", "billing") == (
+        certificates.tenant_of((spiffe, "CN=web")),
+        certificates.tenant_of((subject,)),
+    )
+    with pytest.raises(AmbiguousIdentityError):
+        certificates.tenant_of((spiffe, subject))
+
+
+def test_a_tenant_may_be_disabled(tmp_path):
+    """One of them, or all that have no table."""
+    table = read(tmp_path, "[default]\ndisabled = true\n[tenants.acme]\n[tenants.old]\ndisabled = true")
+
+    assert [False, True, True] == [table.limits_of(name).disabled for name in ("acme", "old", "unknown")]

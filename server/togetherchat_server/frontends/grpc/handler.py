@@ -45,7 +45,7 @@ from togetherchat_server.frontends.grpc.methods import (
     Received,
     serialise,
 )
-from togetherchat_server.frontends.grpc.peer import host_of
+from togetherchat_server.frontends.grpc.peer import certificate_of, host_of
 from togetherchat_server.frontends.grpc.peer_timeouts import PeerTimeouts, current_task
 from togetherchat_server.frontends.grpc.status import status_of
 from togetherchat_server.frontends.lazy_timer import LazyTimer
@@ -97,14 +97,16 @@ class GrpcHandler(grpc.GenericRpcHandler):
         method = self._methods.get(name)
         if method is None:
             return None
-        session = self._sessions.open(incoming_call(name, handler_call_details.invocation_metadata))
+        session = self._sessions.open(
+            incoming_call(name, method.scope, handler_call_details.invocation_metadata)
+        )
         rpc = _Rpc(method, session, self._environment)
         try:
             session.admit()
         except ServiceError as error:
             return rpc.rejecting(error)
-        # Only a handler knows the peer's address: if it may be rejected, the handler reads the message.
-        return rpc.reading() if session.address_check_needed else rpc.receiving()
+        # Only a handler knows the peer: if that may be rejected, the handler reads the message.
+        return rpc.reading() if session.peer_check_needed else rpc.receiving()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,10 +167,10 @@ class _Rpc:
         return shape(handle, request_deserializer=self._method.parse, response_serializer=serialise)
 
     def reading(self) -> RpcHandler:
-        """Return the handler of a call whose message is read after the peer's address is accepted."""
+        """Return the handler of a call whose message is read after the peer is accepted."""
 
         async def read_and_respond(context: Context) -> None:
-            self.session.check_address()
+            await self.session.check_peer(certificate_of(context))
             timeout_s = self._environment.timeouts.request_read_timeout_s
             async with Deadline(timeout_s, Reason.CALLER_STALLED, READ_TIMEOUT_MESSAGE):
                 received = await context.read()

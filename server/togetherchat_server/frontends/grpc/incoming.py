@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from togetherchat_server.calls.incoming import IncomingCall, Protocol
+from togetherchat_server.domain.identity import Scope
 from togetherchat_server.frontends.grpc.status import code_of
 
 PROTOCOL: Final = Protocol(name="grpc", status_name=lambda error: code_of(error).name)
@@ -19,12 +20,14 @@ _HEADERS: Final = {
 }
 
 
-def incoming_call(method: str, metadata: Iterable[tuple[str, str | bytes]] | None) -> IncomingCall:
-    """Translate the metadata of an RPC."""
+def incoming_call(
+    method: str, scope: Scope, metadata: Iterable[tuple[str, str | bytes]] | None
+) -> IncomingCall:
+    """Translate the metadata of an RPC whose method needs a scope."""
     found: dict[str, str] = {}
     for key, value in metadata or ():
         name = _HEADERS.get(key)
         if name is not None and isinstance(value, str):
             # A header that is sent twice becomes a value that no check accepts.
             found[name] = f"{found[name]}, {value}" if name in found else value
-    return IncomingCall(protocol=PROTOCOL, method=method, **found)
+    return IncomingCall(protocol=PROTOCOL, method=method, scope=scope, **found)

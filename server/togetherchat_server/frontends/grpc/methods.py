@@ -16,6 +16,7 @@ from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.calls.session import Session
 from togetherchat_server.calls.session_stream import SessionStream
 from togetherchat_server.calls.validation.elements import SCANNED_BYTES
+from togetherchat_server.domain.identity import Scope
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.frontends.grpc.wire_elements import wire_elements
 
@@ -63,6 +64,11 @@ class Method(Protocol):
     @property
     def streams(self) -> bool: ...
 
+    @property
+    def scope(self) -> Scope:
+        """The scope that a caller needs."""
+        ...
+
     def parse(self, data: bytes) -> Received: ...
 
     async def respond(self, received: Received, responder: Responder) -> Message | None:
@@ -75,6 +81,7 @@ class Method(Protocol):
 class UnaryMethod(Generic[Request, Response]):
     """An RPC with one response."""
 
+    scope: Scope
     request: type[Request]
     handle: Callable[[Session, Request], Awaitable[Response]]
     streams: Final = False
@@ -97,6 +104,7 @@ class UnaryMethod(Generic[Request, Response]):
 class StreamMethod(Generic[Request]):
     """An RPC with a stream of responses, in batches."""
 
+    scope: Scope
     request: type[Request]
     handle: Callable[[Session, Request], SessionStream]
     streams: Final = True
@@ -118,10 +126,18 @@ class StreamMethod(Generic[Request]):
 
 
 METHODS: Final[Mapping[str, Method]] = {
-    f"/{SERVICE}/Complete": UnaryMethod(request=service.CompleteRequest, handle=Session.complete),
-    f"/{SERVICE}/StreamComplete": StreamMethod(request=service.CompleteRequest, handle=Session.stream),
-    f"/{SERVICE}/ListModels": UnaryMethod(request=service.ListModelsRequest, handle=Session.list_models),
-    f"/{SERVICE}/GetModel": UnaryMethod(request=service.GetModelRequest, handle=Session.get_model),
+    f"/{SERVICE}/Complete": UnaryMethod(
+        scope=Scope.CHAT, request=service.CompleteRequest, handle=Session.complete
+    ),
+    f"/{SERVICE}/StreamComplete": StreamMethod(
+        scope=Scope.CHAT, request=service.CompleteRequest, handle=Session.stream
+    ),
+    f"/{SERVICE}/ListModels": UnaryMethod(
+        scope=Scope.MODELS, request=service.ListModelsRequest, handle=Session.list_models
+    ),
+    f"/{SERVICE}/GetModel": UnaryMethod(
+        scope=Scope.MODELS, request=service.GetModelRequest, handle=Session.get_model
+    ),
 }
 """The methods of ChatService by their full names."""
 

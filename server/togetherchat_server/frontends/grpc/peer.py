@@ -1,6 +1,14 @@
-"""Parses the peer of a connection, in gRPC's notation."""
+"""The peer of a connection, in gRPC's notation."""
 
+from collections.abc import Iterable, Mapping
+from typing import Protocol
 from urllib.parse import unquote
+
+
+class Context(Protocol):
+    """The part of gRPC's context that knows the TLS peer."""
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]: ...
 
 
 def host_of(peer: str) -> str:
@@ -9,3 +17,8 @@ def host_of(peer: str) -> str:
     if family not in {"ipv4", "ipv6"}:
         return address
     return unquote(address.rpartition(":")[0]).strip("[]")
+
+
+def certificate_of(context: Context) -> bytes | None:
+    """Return the peer's certificate in PEM; None if it presented none."""
+    return next(iter(context.auth_context().get("x509_pem_cert", ())), None)

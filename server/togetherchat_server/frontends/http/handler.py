@@ -19,6 +19,7 @@ from togetherchat_server.calls.incoming import IncomingCall, Protocol
 from togetherchat_server.calls.response_metadata import ResponseMetadata, request_id_or_new, response_metadata
 from togetherchat_server.calls.session import Session
 from togetherchat_server.calls.sessions import Sessions
+from togetherchat_server.domain.identity import Scope
 from togetherchat_server.domain.reasons import ServiceError
 from togetherchat_server.frontends.http.exchange import JSON, Exchange
 from togetherchat_server.frontends.http.openai.errors import ROWS, ErrorResponse, error_response
@@ -56,6 +57,14 @@ class HttpCall:
         await self.exchange.respond(200, headers, body)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """A method as call records name it, and the scope that a caller needs."""
+
+    name: str
+    scope: Scope
+
+
 Endpoint = Callable[[HttpCall], Awaitable[None]]
 """Reads the request of a call, runs it in its session, and writes the response."""
 
@@ -69,19 +78,24 @@ class HttpHandler:
         self._sessions = sessions
         self._random = random
 
-    def rejection(self, exchange: Exchange, method: str) -> ErrorResponse | None:
+    async def rejection(self, exchange: Exchange, method: Method) -> ErrorResponse | None:
         """Authenticate a request that is not recorded as a call. Return the error; None if it may proceed."""
         session = self._sessions.open(_incoming(exchange, method))
-        if session.rejection is None:
+        session.set_peer(exchange.host)
+        error = await session.authenticate(exchange.connection.client_certificate())
+        if error is None:
             return None
-        return error_response(session.rejection, session.call, output_sent=False, fraction=self._random())
+        return error_response(error, session.call, output_sent=False, fraction=self._random())
 
-    async def run(self, exchange: Exchange, method: str, endpoint: Endpoint) -> None:
+    async def run(self, exchange: Exchange, method: Method, endpoint: Endpoint) -> None:
         """Run one call to its end."""
         session = self._sessions.open(_incoming(exchange, method))
+        session.set_peer(exchange.host)
 
         async def work() -> None:
-            session.admit(exchange.host)
+            session.admit()
+            if session.peer_check_needed:
+                await session.check_peer(exchange.connection.client_certificate())
             await endpoint(HttpCall(exchange, session))
 
         try:
@@ -106,11 +120,12 @@ class HttpHandler:
             )
 
 
-def _incoming(exchange: Exchange, method: str) -> IncomingCall:
+def _incoming(exchange: Exchange, method: Method) -> IncomingCall:
     headers = exchange.headers
     return IncomingCall(
         protocol=PROTOCOL,
-        method=method,
+        method=method.name,
+        scope=method.scope,
         request_id=request_id_or_new(headers.get("x-request-id", "")),
         authorization=headers.get("authorization", ""),
         together_key=headers.get("x-together-api-key", ""),

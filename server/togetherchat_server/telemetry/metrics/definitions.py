@@ -69,6 +69,8 @@ ADAPTIVE_THROTTLES: Final = "togetherchat_adaptive_throttles"
 UPSTREAM_RATE_LIMIT: Final = "togetherchat_upstream_rate_limit"
 UPSTREAM_RATE_LIMIT_UPDATED: Final = "togetherchat_upstream_rate_limit_updated_timestamp_seconds"
 REDIS_UP: Final = "togetherchat_redis_up"
+JWKS_UP: Final = "togetherchat_jwks_up"
+API_KEY_NOT_AFTER: Final = "togetherchat_api_key_not_after_timestamp_seconds"
 TLS_CERTIFICATE_NOT_AFTER: Final = "togetherchat_tls_certificate_not_after_timestamp_seconds"
 READY: Final = "togetherchat_ready"
 WORKERS: Final = "togetherchat_workers"
@@ -241,6 +243,17 @@ _ALL: Final[tuple[MetricDefinition, ...]] = (
     _gauge(
         REDIS_UP,
         "1 while the Redis of --redis-url answers, else 0: quotas are then counted by each replica alone.",
+        merge="min",
+    ),
+    _gauge(
+        JWKS_UP,
+        "1 while the keys at --jwt-jwks-url can be fetched, else 0: the last good keys are in use.",
+        merge="min",
+    ),
+    _gauge(
+        API_KEY_NOT_AFTER,
+        "Earliest expiry of the API keys that were used within a day, in seconds since 1970; +Inf if none "
+        "expires.",
         merge="min",
     ),
     _gauge(

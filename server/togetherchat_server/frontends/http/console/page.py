@@ -22,13 +22,15 @@ import orjson
 
 from togetherchat_server.calls.response_metadata import request_id_or_new
 from togetherchat_server.config import LOOPBACK_HOSTS
+from togetherchat_server.domain.identity import Scope
 from togetherchat_server.frontends.http.exchange import JSON, Exchange
-from togetherchat_server.frontends.http.handler import HttpHandler
+from togetherchat_server.frontends.http.handler import HttpHandler, Method
 from togetherchat_server.frontends.http.openai.errors import ErrorResponse
 
 PAGE: Final = Path(__file__).with_name("console.html")
-STATS_METHOD: Final = "console.stats"
-MODELS_METHOD: Final = "console.models"
+STATS_METHOD: Final = Method(name="console.stats", scope=Scope.ADMIN)
+"""The figures are those of all tenants."""
+MODELS_METHOD: Final = Method(name="console.models", scope=Scope.MODELS)
 SECURITY_HEADERS: Final = (
     ("cache-control", "no-store"),
     ("cross-origin-opener-policy", "same-origin"),
@@ -63,7 +65,7 @@ class Console:
 
     async def stats(self, exchange: Exchange) -> None:
         """Send the live metrics. The page polls them every second, so no call record is written."""
-        error = self.handler.rejection(exchange, STATS_METHOD)
+        error = await self.handler.rejection(exchange, STATS_METHOD)
         if error is not None:
             await exchange.respond(error.status, (("content-type", JSON), *error.headers), error.body())
             return

@@ -13,10 +13,11 @@ import orjson
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.calls.session import Session
-from togetherchat_server.frontends.http.handler import HttpCall
+from togetherchat_server.domain.identity import Scope
+from togetherchat_server.frontends.http.handler import HttpCall, Method
 
-LIST_METHOD: Final = "models.list"
-ONE_METHOD: Final = "models.retrieve"
+LIST_METHOD: Final = Method(name="models.list", scope=Scope.MODELS)
+ONE_METHOD: Final = Method(name="models.retrieve", scope=Scope.MODELS)
 PAGE_SIZE: Final = 1000
 TOGETHER_USER_AGENTS: Final = ("together/", "asynctogether/")
 

@@ -23,6 +23,7 @@ cannot half-close, and the connection is closed immediately.
 
 import asyncio
 import logging
+import ssl
 from http import HTTPStatus
 from typing import Final, cast, final
 
@@ -73,6 +74,11 @@ class Connection(asyncio.BufferedProtocol):
     def request_complete(self) -> bool:
         """Whether the whole request has been received."""
         return self._state is State.RESPONDING
+
+    def client_certificate(self) -> bytes | None:
+        """Return the peer's certificate in DER; None if it presented none."""
+        session = cast("ssl.SSLObject | None", self._transport.get_extra_info("ssl_object"))
+        return None if session is None else session.getpeercert(binary_form=True)
 
     def abort(self) -> None:
         """Close the connection immediately and discard unsent bytes."""

@@ -33,6 +33,9 @@ public final class ErrorReason {
     /** The caller may not use this model. */
     public static final String MODEL_NOT_ALLOWED = "MODEL_NOT_ALLOWED";
 
+    /** The caller's credential, its address or its tenant does not permit the call. */
+    public static final String CALLER_NOT_PERMITTED = "CALLER_NOT_PERMITTED";
+
     /** A limit of the service on this caller is reached. */
     public static final String CALLER_QUOTA = "CALLER_QUOTA";
 
@@ -143,6 +146,9 @@ public final class ErrorReason {
 
     /** The call took longer than the service allows. */
     public static final String CALL_TIMEOUT = "CALL_TIMEOUT";
+
+    /** The service cannot check the caller's token now: the keys of its issuer are not available. */
+    public static final String AUTHENTICATION_UNAVAILABLE = "AUTHENTICATION_UNAVAILABLE";
 
     /** The service has no free capacity for the call. */
     public static final String OVERLOADED = "OVERLOADED";
