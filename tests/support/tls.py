@@ -5,9 +5,13 @@ import hashlib
 import socket
 import ssl
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 NAMES = ("localhost", "127.0.0.1")
 CANARY_COMMENT = "canary-of-a-key-file"
@@ -24,6 +28,36 @@ class Pair:
         self.key = CANARY_COMMENT.encode() + b"\n" + issued.private_key_pem.bytes()
         der = ssl.PEM_cert_to_DER_cert(issued.cert_chain_pems[0].bytes().decode())
         self.sha256 = hashlib.sha256(der).hexdigest()
+
+
+class CallerPair(Pair):
+    """A client certificate of an authority with a SPIFFE id, a subject, or both."""
+
+    def __init__(self, authority, *uris, common_name="", organization=""):
+        key = ec.generate_private_key(ec.SECP256R1())
+        signer = x509.load_pem_x509_certificate(authority.cert_pem.bytes())
+        signing_key = serialization.load_pem_private_key(authority.private_key_pem.bytes(), None)
+        parts = ((NameOID.ORGANIZATION_NAME, organization), (NameOID.COMMON_NAME, common_name))
+        now = datetime.now(UTC)
+        names = [x509.UniformResourceIdentifier(uri) for uri in uris] or [x509.DNSName("caller")]
+        issued = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(kind, text) for kind, text in parts if text]))
+            .issuer_name(signer.subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(hours=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
+            )
+            .sign(signing_key, hashes.SHA256())
+        )
+        pem = serialization.Encoding.PEM
+        self.authority = authority.cert_pem.bytes()
+        self.chain = issued.public_bytes(pem)
+        self.key = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
 
 class Folder:

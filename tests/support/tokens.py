@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
+from togetherchat_server.tenants.jwt.token import TOKEN_BYTES_MAX
+
 ISSUER, AUDIENCE = "https://issuer.example", "togetherchat"
 MAKERS = {
     "RS256": lambda: rsa.generate_private_key(65537, 2048),
@@ -60,6 +62,15 @@ def jwks(*keys):
     """Return the document with the public keys of `keys`, which may also be entries."""
     entries = [key.public() if isinstance(key, Key) else key for key in keys]
     return json.dumps({"keys": entries}).encode()
+
+
+def oversized(key, **claims):
+    """Return a signed token that is a little larger than the service accepts."""
+    text = key.token(**claims)
+    while len(text) <= TOKEN_BYTES_MAX:
+        claims["more"] = claims.get("more", "") + "x" * 64
+        text = key.token(**claims)
+    return text
 
 
 def forged(header, payload, signature=b""):

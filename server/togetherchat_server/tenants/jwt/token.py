@@ -10,8 +10,8 @@ from togetherchat_server.domain.identity import SCOPES, SUBJECT_SCOPES, Scope
 from togetherchat_server.domain.reasons import sanitise
 from togetherchat_server.tenants.jwt.key_set import ALGORITHMS, KeySet
 
-TOKEN_BYTES_MAX: Final = 8192
-"""A header of gRPC may have 16 KiB with all metadata together."""
+TOKEN_BYTES_MAX: Final = 6144
+"""From 8 KiB of metadata on, all headers together, gRPC rejects calls at random."""
 CLOCK_SKEW_S: Final = 60.0
 """How far the clocks of issuer and service may differ."""
 REQUIRED: Final = ("exp", "iss", "aud")
