@@ -5,7 +5,7 @@ from typing import Protocol
 from urllib.parse import unquote
 
 
-class Context(Protocol):
+class PeerContext(Protocol):
     """The part of gRPC's context that knows the TLS peer."""
 
     def auth_context(self) -> Mapping[str, Iterable[bytes]]: ...
@@ -19,6 +19,6 @@ def host_of(peer: str) -> str:
     return unquote(address.rpartition(":")[0]).strip("[]")
 
 
-def certificate_of(context: Context) -> bytes | None:
+def certificate_of(context: PeerContext) -> bytes | None:
     """Return the peer's certificate in PEM; None if it presented none."""
     return next(iter(context.auth_context().get("x509_pem_cert", ())), None)

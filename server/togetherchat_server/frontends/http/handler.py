@@ -58,7 +58,7 @@ class HttpCall:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Method:
+class Operation:
     """A method as call records name it, and the scope that a caller needs."""
 
     name: str
@@ -78,18 +78,18 @@ class HttpHandler:
         self._sessions = sessions
         self._random = random
 
-    async def rejection(self, exchange: Exchange, method: Method) -> ErrorResponse | None:
+    async def rejection(self, exchange: Exchange, operation: Operation) -> ErrorResponse | None:
         """Authenticate a request that is not recorded as a call. Return the error; None if it may proceed."""
-        session = self._sessions.open(_incoming(exchange, method))
+        session = self._sessions.open(_incoming(exchange, operation))
         session.set_peer(exchange.host)
         error = await session.authenticate(exchange.connection.client_certificate())
         if error is None:
             return None
         return error_response(error, session.call, output_sent=False, fraction=self._random())
 
-    async def run(self, exchange: Exchange, method: Method, endpoint: Endpoint) -> None:
+    async def run(self, exchange: Exchange, operation: Operation, endpoint: Endpoint) -> None:
         """Run one call to its end."""
-        session = self._sessions.open(_incoming(exchange, method))
+        session = self._sessions.open(_incoming(exchange, operation))
         session.set_peer(exchange.host)
 
         async def work() -> None:
@@ -120,12 +120,12 @@ class HttpHandler:
             )
 
 
-def _incoming(exchange: Exchange, method: Method) -> IncomingCall:
+def _incoming(exchange: Exchange, operation: Operation) -> IncomingCall:
     headers = exchange.headers
     return IncomingCall(
         protocol=PROTOCOL,
-        method=method.name,
-        scope=method.scope,
+        method=operation.name,
+        scope=operation.scope,
         request_id=request_id_or_new(headers.get("x-request-id", "")),
         authorization=headers.get("authorization", ""),
         together_key=headers.get("x-together-api-key", ""),

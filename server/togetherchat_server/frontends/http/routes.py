@@ -28,7 +28,7 @@ from togetherchat_server.config.tls import Certificates
 from togetherchat_server.domain.addresses import TrustedProxies
 from togetherchat_server.frontends.http.console.page import MODELS_METHOD, Console, ConsoleStats, foreign_name
 from togetherchat_server.frontends.http.exchange import JSON, Exchange
-from togetherchat_server.frontends.http.handler import Endpoint, HttpHandler, HttpLimits, Method
+from togetherchat_server.frontends.http.handler import Endpoint, HttpHandler, HttpLimits, Operation
 from togetherchat_server.frontends.http.openai import chat, models, openapi
 from togetherchat_server.frontends.http.openai.chat import ChatEndpoint
 from togetherchat_server.frontends.http.openai.errors import INVALID, ErrorResponse
@@ -93,16 +93,16 @@ class Routes:
 
         return run
 
-    def _call(self, method: Method, allowed: tuple[HTTPMethod, ...], endpoint: Endpoint) -> "_Endpoint":
-        return self._endpoint(allowed, self._as_call(method, endpoint))
+    def _call(self, operation: Operation, allowed: tuple[HTTPMethod, ...], endpoint: Endpoint) -> "_Endpoint":
+        return self._endpoint(allowed, self._as_call(operation, endpoint))
 
-    def _as_call(self, method: Method, endpoint: Endpoint) -> Handler:
+    def _as_call(self, operation: Operation, endpoint: Endpoint) -> Handler:
         async def run(exchange: Exchange) -> None:
             error = _check_headers(exchange, local_pages_only=self.local_pages_only)
             if error is not None:
                 await reject(exchange, error)
             else:
-                await self.handler.run(exchange, method, endpoint)
+                await self.handler.run(exchange, operation, endpoint)
 
         return run
 

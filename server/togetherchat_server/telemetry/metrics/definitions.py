@@ -122,7 +122,8 @@ _ALL: Final[tuple[MetricDefinition, ...]] = (
     _counter(TENANT_CALLS, "The same calls, by tenant and requested model.", "tenant", "model", "code"),
     _counter(
         ADMISSION_REJECTED,
-        "Calls rejected by admission control: OVERLOADED, CALLER_QUOTA or DRAINING.",
+        "Calls rejected for a cause that passes: OVERLOADED, CALLER_QUOTA, DRAINING or "
+        "AUTHENTICATION_UNAVAILABLE.",
         "reason",
     ),
     _counter(CALLER_RETRIES, "Calls that their caller declared to be a retry of its own."),

@@ -24,13 +24,13 @@ from togetherchat_server.calls.response_metadata import request_id_or_new
 from togetherchat_server.config import LOOPBACK_HOSTS
 from togetherchat_server.domain.identity import Scope
 from togetherchat_server.frontends.http.exchange import JSON, Exchange
-from togetherchat_server.frontends.http.handler import HttpHandler, Method
+from togetherchat_server.frontends.http.handler import HttpHandler, Operation
 from togetherchat_server.frontends.http.openai.errors import ErrorResponse
 
 PAGE: Final = Path(__file__).with_name("console.html")
-STATS_METHOD: Final = Method(name="console.stats", scope=Scope.ADMIN)
+STATS_METHOD: Final = Operation(name="console.stats", scope=Scope.ADMIN)
 """The figures are those of all tenants."""
-MODELS_METHOD: Final = Method(name="console.models", scope=Scope.MODELS)
+MODELS_METHOD: Final = Operation(name="console.models", scope=Scope.MODELS)
 SECURITY_HEADERS: Final = (
     ("cache-control", "no-store"),
     ("cross-origin-opener-policy", "same-origin"),

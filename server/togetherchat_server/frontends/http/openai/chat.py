@@ -16,7 +16,7 @@ from togetherchat_server.calls.session import Session
 from togetherchat_server.calls.validation.elements import SCANNED_BYTES
 from togetherchat_server.domain.identity import Scope
 from togetherchat_server.frontends.http.exchange import STREAM_HEADERS
-from togetherchat_server.frontends.http.handler import HttpCall, HttpLimits, Method
+from togetherchat_server.frontends.http.handler import HttpCall, HttpLimits, Operation
 from togetherchat_server.frontends.http.openai import request as openai_request
 from togetherchat_server.frontends.http.openai.json_elements import json_elements
 from togetherchat_server.frontends.http.openai.request import TranslatedRequest
@@ -25,7 +25,7 @@ from togetherchat_server.frontends.http.openai.schema import parse_request
 from togetherchat_server.frontends.http.openai.sse import ChunkEncoder
 from togetherchat_server.frontends.http.unread_bodies import UnreadBodies
 
-METHOD: Final = Method(name="chat.completions", scope=Scope.CHAT)
+METHOD: Final = Operation(name="chat.completions", scope=Scope.CHAT)
 # Of the clients for Node and for Python, in seconds.
 TIMEOUT_HEADERS: Final = ("x-stainless-timeout", "x-stainless-read-timeout")
 # The clients start their timers before they connect.

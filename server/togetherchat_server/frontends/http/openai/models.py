@@ -14,10 +14,10 @@ from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.calls.session import Session
 from togetherchat_server.domain.identity import Scope
-from togetherchat_server.frontends.http.handler import HttpCall, Method
+from togetherchat_server.frontends.http.handler import HttpCall, Operation
 
-LIST_METHOD: Final = Method(name="models.list", scope=Scope.MODELS)
-ONE_METHOD: Final = Method(name="models.retrieve", scope=Scope.MODELS)
+LIST_METHOD: Final = Operation(name="models.list", scope=Scope.MODELS)
+ONE_METHOD: Final = Operation(name="models.retrieve", scope=Scope.MODELS)
 PAGE_SIZE: Final = 1000
 TOGETHER_USER_AGENTS: Final = ("together/", "asynctogether/")
 
