@@ -69,6 +69,8 @@ class Call:
     """The tenant, if callers authenticate with keys of this service."""
     key_id: str = ""
     """The id of the key that the caller presented; not a secret."""
+    subject: str = ""
+    """The subject of the caller's JWT or certificate, instead of a key id."""
     client_address: str = ""
     """The address of the client; empty until the frontend knows it."""
     traceparent: str = ""
