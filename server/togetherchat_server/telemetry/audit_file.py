@@ -133,7 +133,8 @@ def check_audit_log(target: str | None) -> None:
     Raises:
         SettingsError: the file cannot be opened.
     """
-    if target is not None:
+    # The reader of a named pipe takes a close for the end.
+    if target is not None and not Path(target).is_fifo():
         open_audit_file(target).close()
 
 

@@ -1,6 +1,7 @@
 """The audit log: lines, bounds, and the events of calls."""
 
 import json
+import os
 import threading
 
 import pytest
@@ -183,6 +184,21 @@ def test_the_pairs_are_bounded_and_the_least_recently_used_is_forgotten(monkeypa
             sink(record(**CALLER | {"key_id": key_id}))
 
     assert ["a", "b", "c", "b"] == [line["key_id"] for line in log.lines]
+
+
+def test_a_named_pipe_is_opened_once(tmp_path):
+    """Its reader would take the close of the check for the end of the log."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    check_audit_log(str(path))  # without a reader, an open would fail
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    log = AuditLog(str(path))
+    emit(AuditEvent.FILE_RELOADED, file="/f")
+    log.close()
+    text = os.read(reader, 1000)
+    os.close(reader)
+
+    assert "/f" == json.loads(text)["file"]
 
 
 def test_a_file_that_cannot_be_opened_is_one_sentence(tmp_path):
