@@ -188,7 +188,7 @@ async def test_a_full_disk_fails_no_call(keys):
     async with running(keys, full) as service:
         answers = [await over_http(service, key) for _ in range(3)]
         rejected = [await over_http(service, UNKNOWN) for _ in range(3)]
-        dropped = await poll(lambda: dropped_of(service, 4))
+        dropped = await poll(lambda: dropped_of(service.app.addresses.admin, 4))
     log = [json.loads(line) for line in service.app.log.getvalue().splitlines()]
 
     assert ([200] * 3, [401] * 3) == (
@@ -202,8 +202,8 @@ async def test_a_full_disk_fails_no_call(keys):
     assert "warning" == warning["level"]
 
 
-async def dropped_of(service, at_least):
-    page = await scraped(service.app.addresses.admin)
+async def dropped_of(admin, at_least):
+    page = await scraped(admin)
     dropped = page.value(names.AUDIT_LINES_DROPPED)
     return dropped if dropped >= at_least else None
 
@@ -251,6 +251,18 @@ async def test_workers_and_their_supervisor_append_whole_lines_to_one_file(keys,
     # Each worker reports the first use that it saw.
     assert 2 == len(audit.events("credential_first_used"))
     assert len(lines) == len([json.loads(line) for line in lines])
+
+
+async def test_lines_that_the_supervisor_loses_are_counted(keys):
+    """It has none of the calls, but the accesses to its admin port."""
+    keys.create("acme")
+    arguments = ("--api-keys-file", str(keys.path), "--audit-log", "/dev/full")
+    async with running_fleet(*arguments) as fleet:
+        dropped = await poll(lambda: dropped_of(fleet.admin, 1))
+        await fleet.command.wait_for_line("lines are dropped")
+
+    # The pages /workers and /metrics.
+    assert 2 >= dropped
 
 
 async def test_the_audit_log_on_standard_error_has_whole_lines_beside_the_log(keys):
