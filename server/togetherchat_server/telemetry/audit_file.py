@@ -50,8 +50,10 @@ class AuditFile:
         """Whether the file may end with a part of a line."""
         self._gone = ""
         """Why lines cannot be kept: the file has no name any more and cannot be created."""
-        self._warned = ""
         self._lost = 0
+        """Dropped lines that the log does not yet have the number of."""
+        self._warned = ""
+        self._warned_s = 0.0
 
     def write(self, line: str) -> None:
         """Append a line, or drop and count it."""
@@ -62,9 +64,11 @@ class AuditFile:
             self._lost += 1
             self._warn(f"cannot be written ({exc.strerror}); lines are dropped")
         else:
-            if self._lost:
+            # On a disk that is nearly full, short lines fit: a warning for each change would be a flood.
+            if self._lost and self._clock() - self._warned_s >= CHECK_EVERY_S:
                 _log.warning("audit log %s: is written again; %d lines are lost", self._name, self._lost)
-                self._lost, self._warned = 0, ""
+                self._lost = 0
+                self._warned = ""
 
     def flush(self) -> None:
         """Do nothing: each line is written at once."""
@@ -120,10 +124,13 @@ class AuditFile:
             return
         self._file.close()
         self._file, self._unfinished, self._gone = opened, False, ""
+        if not self._lost:
+            self._warned = ""
 
     def _warn(self, problem: str) -> None:
         if problem != self._warned:
             self._warned = problem
+            self._warned_s = self._clock()
             _log.warning("audit log %s: %s", self._name, problem)
 
 

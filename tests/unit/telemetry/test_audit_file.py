@@ -42,7 +42,7 @@ def _log(caplog):
 
 
 def test_a_new_file_can_be_read_by_its_owner_only(file, path):
-    """Whatever it holds is for operators."""
+    """The lines are for operators."""
     assert 0o600 == stat.S_IMODE(path.stat().st_mode)
 
 
@@ -90,7 +90,7 @@ def test_a_truncated_file_is_written_from_its_start(file, path):
 
 
 def test_a_renamed_file_is_kept_while_no_new_one_can_be_opened(file, path, clock, caplog):
-    """The warning names the problem once, and nothing is dropped."""
+    """The warning names the problem once for each rotation, and nothing is dropped."""
     path.rename(path.with_suffix(".1"))
     path.mkdir()
     for number in range(3):
@@ -100,6 +100,14 @@ def test_a_renamed_file_is_kept_while_no_new_one_can_be_opened(file, path, clock
     assert ("0\n1\n2\n", 0) == (path.with_suffix(".1").read_text(), file.dropped)
     (warning,) = caplog.messages
     assert f"audit log {path}: cannot be opened anew (Is a directory)" in warning
+    path.rmdir()
+    clock.now_s += CHECK_EVERY_S
+    file.write("3\n")
+    path.rename(path.with_suffix(".2"))
+    path.mkdir()
+    clock.now_s += CHECK_EVERY_S
+    file.write("4\n")
+    assert [warning, warning] == caplog.messages
 
 
 def test_lines_without_a_place_are_dropped_and_counted_until_there_is_one(file, path, clock, caplog):
@@ -129,6 +137,21 @@ def test_a_full_disk_drops_and_counts_lines_with_one_warning(caplog):
     assert 3 == file.dropped
     (warning,) = caplog.messages
     assert "audit log /dev/full: cannot be written (No space left on device)" in warning
+
+
+def test_a_disk_on_which_some_lines_fit_writes_two_warnings_a_second(file, clock, monkeypatch, caplog):
+    """One when a line is dropped, and one with the number of the dropped lines."""
+    raw = file._file
+    for number in range(10):
+        monkeypatch.setattr(file, "_file", Cutting(raw) if number % 2 else raw)
+        file.write(f'{{"number": {number}}}\n')
+    clock.now_s += CHECK_EVERY_S
+    monkeypatch.setattr(file, "_file", raw)
+    file.write("last\n")
+
+    dropped, recovery = caplog.messages
+    assert "lines are dropped" in dropped
+    assert "is written again; 5 lines are lost" in recovery
 
 
 def test_a_line_after_a_cut_line_begins_on_a_line_of_its_own(file, path, monkeypatch):
