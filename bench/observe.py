@@ -116,7 +116,7 @@ def line_without_structlog() -> float:
 
 
 @contextmanager
-def writing(line_of: Format) -> Generator[LogWriter]:
+def writing(line_of: Format) -> Generator[LogWriter[LogEntry]]:
     writer = LogWriter(io.StringIO(), line_of, lines_max=10**9)
     yield writer
     writer.close()

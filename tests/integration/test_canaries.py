@@ -2,9 +2,9 @@
 
 A canary word is in keys, prompts, tools and their arguments, headers, completions and provider errors. The tests
 use both frontends, with calls that succeed, fail and are rejected. The word must not appear in either format of
-the log, the metrics, the spans, the admin pages, the console's metrics or the log lines of libraries. Callers may
-receive it in completions only, not in a status or a header. Three values of callers are passed on by design and do
-not contain the word: the request id, `tracestate` and the name of a model.
+the log, the audit log, the metrics, the spans, the admin pages, the console's metrics or the log lines of libraries.
+Callers may receive it in completions only, not in a status or a header. Three values of callers are passed on by
+design and do not contain the word: the request id, `tracestate` and the name of a model.
 """
 
 import asyncio
@@ -63,6 +63,7 @@ FAILURES = {
 
 ALIVE = {
     "log": "UPSTREAM_STREAM_ERROR",
+    "audit log": "credential_rejected",
     "loggers": "togetherchat_server",
     "metrics": 'reason="UPSTREAM_MALFORMED_RESPONSE"',
     "OpenMetrics": "# EOF",
@@ -193,6 +194,7 @@ async def staged(tmp_path, form, callers):
         "console": True,
         "http_listen": "127.0.0.1:0",
         "upstream_credentials": "caller-then-server",
+        "audit_log": str(tmp_path / "audit.jsonl"),
     }
     keys = {"authorization": f"Bearer {CALLER_KEY}"}
     if callers == "tenants":
@@ -258,6 +260,7 @@ async def test_the_word_only_appears_in_completions(tmp_path, caplog, capfd, for
         await make_calls(stage)
         await stage.collect_outputs()
     stage.outputs["log"] = stage.app.log.getvalue()
+    stage.outputs["audit log"] = (tmp_path / "audit.jsonl").read_text()
     stage.outputs["loggers"] = "\n".join(
         f"{record.name} {record.getMessage()}" for record in caplog.records if record.name not in CLIENTS
     )

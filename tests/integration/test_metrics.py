@@ -28,7 +28,7 @@ LAG_COUNT = "togetherchat_event_loop_lag_seconds_count"
 CALLER_KEY = "tgp_v1_canary_of_a_caller_0123456789"
 ONLY_WITH_WORKERS = {names.WORKERS, names.WORKER_RESTARTS}
 SENT_BY_THE_PROVIDER = {names.UPSTREAM_RATE_LIMIT, names.UPSTREAM_RATE_LIMIT_UPDATED}
-OPTIONAL = {names.TRACE_SPANS, names.REDIS_UP, names.TLS_CERTIFICATE_NOT_AFTER}
+OPTIONAL = {names.AUDIT_LINES_DROPPED, names.TRACE_SPANS, names.REDIS_UP, names.TLS_CERTIFICATE_NOT_AFTER}
 
 
 def names_in(page):

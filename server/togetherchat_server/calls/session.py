@@ -297,6 +297,7 @@ class Session:
             messages_sent=self.messages_sent,
             usage=self._usage,
             now_s=parts.clock(),
+            detail="" if error is None else error.message,
         )
         for sink in parts.sinks:
             sink(record)

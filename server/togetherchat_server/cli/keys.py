@@ -1,6 +1,7 @@
 """`togetherchat-server keys create|list|revoke`: edits the API keys file.
 
 A key is printed once, when it is created, on standard output only. Messages go to standard error.
+With an audit log, the command writes who creates or revokes a key there.
 Exit status 0: done; 1: failed; 2: invalid arguments.
 """
 
@@ -14,6 +15,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NoReturn, TextIO, final
 
+from togetherchat_server.cli.key_audit import AUDIT_LOG_VARIABLE, open_key_audit
+from togetherchat_server.config import SettingsError
+from togetherchat_server.domain.audit import AuditEvent
 from togetherchat_server.tenants.key_file import (
     LABEL_CHARACTERS_MAX,
     TENANT_RULE,
@@ -59,7 +63,7 @@ def run_keys(arguments: Sequence[str], context: CommandContext) -> int:
         options.run(options, path, context)
     except _UsageError as exc:
         return _fail(context, str(exc), USAGE)
-    except _CommandError as exc:
+    except (_CommandError, SettingsError) as exc:
         return _fail(context, str(exc), FAILED)
     except OSError as exc:
         return _fail(context, f"cannot read or write the API keys file: {exc.strerror}", FAILED)
@@ -68,7 +72,7 @@ def run_keys(arguments: Sequence[str], context: CommandContext) -> int:
 
 def _create(options: argparse.Namespace, path: Path, context: CommandContext) -> None:
     now = context.now()
-    with one_writer(path):
+    with open_key_audit(options.audit_log, context.environment) as audit, one_writer(path):
         table = _read(path) if path.exists() else KeyTable.new()
         id_bytes = secrets.token_bytes(ID_BYTES)
         while id_bytes.hex() in table.keys:
@@ -82,7 +86,8 @@ def _create(options: argparse.Namespace, path: Path, context: CommandContext) ->
             expires=_iso(_expiry(options.expires, now)) if options.expires else "",
             digest=table.digest(text).hex(),
         )
-        write_keys(path, table.with_key(line))
+        with audit.change(AuditEvent.KEY_CREATED, line, now=now):
+            write_keys(path, table.with_key(line))
     if options.json:
         print(json.dumps({"key": text, **_shown(line, now)}), file=context.out)
         return
@@ -106,7 +111,8 @@ def _list(options: argparse.Namespace, path: Path, context: CommandContext) -> N
 
 
 def _revoke(options: argparse.Namespace, path: Path, context: CommandContext) -> None:
-    with one_writer(path):
+    now = context.now()
+    with open_key_audit(options.audit_log, context.environment) as audit, one_writer(path):
         table = _read(path)
         line = table.keys.get(options.id)
         if line is None:
@@ -116,7 +122,8 @@ def _revoke(options: argparse.Namespace, path: Path, context: CommandContext) ->
                 f"Key {line.id} of {line.tenant} was already revoked at {line.revoked}.", file=context.error
             )
             return
-        write_keys(path, table.with_key(replace(line, revoked=_iso(context.now()))))
+        with audit.change(AuditEvent.KEY_REVOKED, line, now=now):
+            write_keys(path, table.with_key(replace(line, revoked=_iso(now))))
     print(f"Revoked key {line.id} of {line.tenant}.", file=context.error)
 
 
@@ -178,6 +185,12 @@ def _parser() -> argparse.ArgumentParser:
     revoke.set_defaults(run=_revoke)
     for command in (create, shown, revoke):
         command.add_argument("--api-keys-file", metavar="FILE", help="API keys file")
+    for command in (create, revoke):
+        command.add_argument(
+            "--audit-log",
+            metavar="FILE|stderr",
+            help=f"audit log to which the change is written (default: {AUDIT_LOG_VARIABLE})",
+        )
     return parser
 
 

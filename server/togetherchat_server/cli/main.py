@@ -26,6 +26,7 @@ from togetherchat_server.runtime.heap import limit_heap
 from togetherchat_server.runtime.signals import StopSignals
 from togetherchat_server.supervisor.control import REPLACED_SIGNAL, Assignment
 from togetherchat_server.supervisor.cpus import usable_cpus
+from togetherchat_server.telemetry.audit_file import check_audit_log
 from togetherchat_server.tenants.files import load_tenant_files
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def main() -> int:
         if configuration.settings.alias:
             _check_aliases(configuration)
         load_tenant_files(configuration.settings)
+        check_audit_log(configuration.settings.audit_log)
         if configuration.settings.traces is not None:
             _check_telemetry(os.environ)
     except SettingsError as exc:

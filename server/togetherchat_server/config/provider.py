@@ -11,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from togetherchat_server.config.reloading_file import ReloadingFile
 from togetherchat_server.config.settings import Settings, SettingsError
+from togetherchat_server.domain.audit import AuditEvent
 from togetherchat_server.domain.secret import KEY_CHARACTERS_MAX, Secret
 
 TOGETHER_BASE_URL = "https://api.together.ai/v1"
@@ -64,7 +65,12 @@ def _key(environment: Mapping[str, str]) -> ReloadingFile[Secret] | Secret | Non
         if text.strip():
             return Secret(text)
         if path:
-            return ReloadingFile(Path(path), read_key)
+            return ReloadingFile(
+                Path(path),
+                read_key,
+                reloaded=AuditEvent.PROVIDER_KEY_CHANGED,
+                unreadable=AuditEvent.PROVIDER_KEY_UNREADABLE,
+            )
     except ValueError as exc:
         raise SettingsError(f"{'TOGETHER_API_KEY' if text.strip() else path}: {exc}") from None
     except OSError as exc:

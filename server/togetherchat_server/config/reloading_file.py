@@ -2,7 +2,7 @@
 
 The file is checked at most once a second, and only when its value is requested. That needs no thread
 and no task, and most calls only compare two numbers. If the file cannot be read or is invalid, the
-last value stays in effect, and one warning is logged.
+last value stays in effect, and one warning is logged. Both outcomes are security events.
 """
 
 import logging
@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Generic, TypeVar, final
+
+from togetherchat_server.domain.audit import AuditEvent, emit
 
 CHECK_EVERY_S: Final = 1.0
 
@@ -21,14 +23,25 @@ _log = logging.getLogger(__name__)
 
 @final
 class ReloadingFile(Generic[Value]):
-    """The result of `read` for the current file. The first read raises what `read` raises."""
+    """The result of `read` for the current file. The first read raises what `read` raises.
+
+    `reloaded` and `unreadable` are the security events of a change.
+    """
 
     def __init__(
-        self, path: Path, read: Callable[[Path], Value], *, clock: Callable[[], float] = time.monotonic
+        self,
+        path: Path,
+        read: Callable[[Path], Value],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        reloaded: AuditEvent = AuditEvent.FILE_RELOADED,
+        unreadable: AuditEvent = AuditEvent.FILE_UNREADABLE,
     ) -> None:
         self.path: Final = path
         self._read = read
         self._clock = clock
+        self._reloaded = reloaded
+        self._unreadable = unreadable
         self._state: _FileState | None = _state(path)
         self._value = read(path)
         self._check_at_s = clock() + CHECK_EVERY_S
@@ -50,6 +63,7 @@ class ReloadingFile(Generic[Value]):
                 _log.warning(
                     "%s: file not found (%s); its last contents stay in effect", self.path, exc.strerror
                 )
+                emit(self._unreadable, file=str(self.path), problem=exc.strerror or "")
             self._state = None
             return
         if state == self._state:
@@ -60,8 +74,10 @@ class ReloadingFile(Generic[Value]):
         except (OSError, ValueError) as exc:
             problem = exc.strerror if isinstance(exc, OSError) else exc
             _log.warning("%s: invalid (%s); its last valid contents stay in effect", self.path, problem)
+            emit(self._unreadable, file=str(self.path), problem=str(problem))
         else:
             _log.info("%s: reloaded", self.path)
+            emit(self._reloaded, file=str(self.path))
 
 
 def _state(path: Path) -> _FileState:

@@ -157,6 +157,11 @@ class Settings(BaseModel):
         description="Format of the log on standard error, one line per call: json, text, or auto (text on a "
         "terminal, else json).",
     )
+    audit_log: OptionalText = Field(
+        None,
+        description="File of the audit log, one JSON object per line for each security event, or stderr; "
+        "off: none.",
+    )
     traces: Traces = Field(
         None,
         description="Export spans over OTLP as the OTEL_* variables configure: otlp or off. Needs the extra "

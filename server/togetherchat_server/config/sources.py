@@ -102,6 +102,7 @@ _METAVARS: Final = {
     "admin_hosts": "NAME,...",
     "admin_listen": "HOST:PORT",
     "alias": "NAME=MODEL",
+    "audit_log": "FILE|stderr",
     "health_listen": "HOST:PORT",
     "http_listen": "HOST:PORT",
     "api_keys_file": "FILE",

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Final, cast, final
 
 from togetherchat_server.config.settings import Settings, SettingsError
+from togetherchat_server.domain.audit import AuditEvent, emit
 from togetherchat_server.domain.reasons import sanitise
 
 FILE_BYTES_MAX: Final = 2**20
@@ -115,14 +116,27 @@ class Certificates:
         with self._lock:
             try:
                 if _states(self._files) != self._states:
+                    before = self._states
                     self._states, self._material = _read(self._files)
                     _log.info("TLS certificate replaced: %s", self._material.info)
+                    self._report_replaced(before)
                 self._last_error = ""
             except CertificateError as exc:
                 if str(exc) != self._last_error:
                     self._last_error = str(exc)
                     _log.warning("TLS files cannot be used, the previous ones stay in use: %s", exc)
+                    emit(
+                        AuditEvent.FILE_UNREADABLE,
+                        file=str(self._files.certificate),
+                        problem=self._last_error,
+                    )
             return self._material
+
+    def _report_replaced(self, before: FileStates) -> None:
+        """Report each file of the set that is another one than before."""
+        for path, old, new in zip(_paths(self._files), before, self._states, strict=True):
+            if old != new:
+                emit(AuditEvent.FILE_RELOADED, file=str(path))
 
 
 def load_certificates(settings: Settings) -> Certificates | None:

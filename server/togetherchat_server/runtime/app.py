@@ -91,10 +91,11 @@ class App:
         """Open every listener and serve.
 
         Raises:
-            OSError: an address cannot be bound.
+            OSError: an address cannot be bound, or the audit log cannot be opened.
         """
         try:
             log = self._observability.open_log()
+            self._observability.open_audit_log()
             provider = self._configuration.provider or await self._start_sandbox()
             frontends = self._wiring.frontends(provider, log)
             grpc, health = await frontends.grpc.start(self._settings.grpc_listen)

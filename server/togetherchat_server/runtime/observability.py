@@ -13,6 +13,7 @@ from typing import Final, TextIO, final
 
 from togetherchat_server.config import Configuration
 from togetherchat_server.telemetry.admin import Admin, pages
+from togetherchat_server.telemetry.audit_log import AuditLog, CredentialAudit
 from togetherchat_server.telemetry.call_record import Sink, Spans
 from togetherchat_server.telemetry.log import CallLog, LogHandler, attach, formatter
 from togetherchat_server.telemetry.log_writer import LogWriter
@@ -71,9 +72,18 @@ class Observability:
         self._log_certificate()
         return CallLog(writer)
 
+    def open_audit_log(self) -> None:
+        """Start the audit log, if there is one. Raises OSError."""
+        if self._settings.audit_log is None:
+            return
+        audit_log = AuditLog(self._settings.audit_log)
+        self.metrics.counters[names.AUDIT_LINES_DROPPED,] = lambda: audit_log.dropped
+        self._resources.callback(audit_log.close)
+
     def sinks(self, log: Sink, *, models: Container[str]) -> tuple[Sink, ...]:
         """Return the sinks of call records. Only `models` appear by name in metrics."""
-        return (log, self.metrics.sink(models=models))
+        audit = () if self._settings.audit_log is None else (CredentialAudit(),)
+        return (log, self.metrics.sink(models=models), *audit)
 
     def open_spans(self, base_url: str) -> Spans | None:
         """Return what makes the spans of calls; None without `--traces`."""

@@ -7,7 +7,6 @@ the workers that run.
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, final
 
-from togetherchat_server.telemetry.metrics import definitions as names
 from togetherchat_server.telemetry.metrics.definitions import DEFINITIONS, Key
 from togetherchat_server.telemetry.metrics.store import MetricStore
 from togetherchat_server.telemetry.metrics.wire import Snapshot
@@ -33,8 +32,11 @@ class FleetMetrics:
         """Forget the gauges of a worker that has ended."""
         self._gauges.pop(worker_id, None)
 
-    def snapshot(self, *, own: Mapping[Key, float], restarts: int) -> Snapshot:
-        """Return the metrics of all workers. A gauge of the supervisor's `own` replaces the workers'."""
+    def snapshot(self, *, own: Mapping[Key, float], own_counts: Mapping[Key, float]) -> Snapshot:
+        """Return the metrics of all workers, and the supervisor's own.
+
+        A gauge of `own` replaces the workers', and a total of `own_counts` is added to theirs.
+        """
         merged = dict[Key, float]()
         for gauges in self._gauges.values():
             for key, number in gauges.items():
@@ -42,6 +44,8 @@ class FleetMetrics:
                 merged[key] = merge((merged[key], number)) if key in merged else number
         merged.update(own)
         store = MetricStore()
-        store.counters = {**self._store.counters, (names.WORKER_RESTARTS,): restarts}
+        store.counters = dict(self._store.counters)
+        for key, number in own_counts.items():
+            store.count(key, number)
         store.histograms, store.last_values = self._store.histograms, self._store.last_values
         return Snapshot(store=store, gauges=merged)

@@ -30,6 +30,7 @@ from togetherchat_server.supervisor.fleet_metrics import FleetMetrics
 from togetherchat_server.supervisor.port_reservation import PortReservation
 from togetherchat_server.supervisor.worker_process import WorkerProcess, describe_start_error
 from togetherchat_server.telemetry.admin import Admin, Page, Pages, pages
+from togetherchat_server.telemetry.audit_log import AuditLog
 from togetherchat_server.telemetry.log import LogHandler, attach, formatter
 from togetherchat_server.telemetry.log_writer import LogWriter
 from togetherchat_server.telemetry.metrics import definitions as names
@@ -106,12 +107,14 @@ class Supervisor:
         self._health: str | None = None
         self._admin: str | None = None
         self._quota_store_fd: int | None = None
+        self._audit_log: AuditLog | None = None
 
     async def run(self) -> Exit:
         """Serve until a signal stops the fleet. Return how the run ended."""
         async with self._resources:
             self._open_log()
             try:
+                self._open_audit_log()
                 await self._bind_addresses()
                 self._create_quota_store()
             except OSError as exc:
@@ -265,6 +268,13 @@ class Supervisor:
         self._resources.callback(writer.close)
         self._resources.callback(attach(LogHandler(writer)))
 
+    def _open_audit_log(self) -> None:
+        """Open the audit log, which has the accesses to the admin port. Raises OSError."""
+        target = self._options.settings.audit_log
+        if target is not None:
+            self._audit_log = AuditLog(target)
+            self._resources.callback(self._audit_log.close)
+
     def _snapshot(self) -> Snapshot:
         states = Counter(
             row["state"] for row in self._fleet.roster(self._options.clock()) if row["role"] == Role.WORKER
@@ -272,7 +282,10 @@ class Supervisor:
         own: dict[Key, float] = {(names.WORKERS, state): states[state] for state in WORKER_STATES}
         own[names.READY,] = int(self._fleet.ready)
         own[names.PROCESS_START_TIME,] = self._started_s
-        return self._metrics.snapshot(own=own, restarts=self._fleet.restarts)
+        own_counts: dict[Key, float] = {(names.WORKER_RESTARTS,): self._fleet.restarts}
+        if self._audit_log is not None:
+            own_counts[names.AUDIT_LINES_DROPPED,] = self._audit_log.dropped
+        return self._metrics.snapshot(own=own, own_counts=own_counts)
 
     def _pages(self) -> Pages:
         def alive() -> bool:

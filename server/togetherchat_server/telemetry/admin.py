@@ -18,6 +18,9 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, final
 
+from togetherchat_server.domain.addresses import normalised
+from togetherchat_server.telemetry.admin_audit import AdminAudit
+
 REQUEST_BYTES_MAX: Final = 8192
 REQUEST_TIMEOUT_S: Final = 5.0
 CONNECTIONS_MAX: Final = 128
@@ -67,8 +70,10 @@ class Admin:
     def __init__(self, pages: Pages, scrape: Scrape | None = None, *, hosts: Collection[str] = ()) -> None:
         """`hosts` are further names under which the pages may be requested, in lower case."""
         self._pages = pages
+        self._paths = (*pages, *(() if scrape is None else (METRICS,)))
         self._scrape = scrape
         self._hosts = hosts
+        self._audit = AdminAudit()
         self._server: asyncio.Server | None = None
         self._open: dict[asyncio.StreamWriter, None] = {}
 
@@ -104,6 +109,7 @@ class Admin:
                 method, _, target = head.partition(b" ")
                 path = target.partition(b" ")[0].partition(b"?")[0].decode("latin-1")
                 page = await self._page(method, path, head)
+                self._audit.record(_address(writer), path if path in self._paths else None, page.status)
                 writer.write(_response(page, with_body=method != b"HEAD"))
                 await writer.drain()
         except TimeoutError:
@@ -126,10 +132,14 @@ class Admin:
         if path in self._pages:
             return self._pages[path]()
         if self._scrape is None or path != METRICS:
-            paths = [*self._pages, *([] if self._scrape is None else [METRICS])]
-            return _text(HTTPStatus.NOT_FOUND, "not found; the paths are " + ", ".join(paths))
+            return _text(HTTPStatus.NOT_FOUND, "not found; the paths are " + ", ".join(self._paths))
         content_type, body = await self._scrape(_accept(head))
         return Page(status=HTTPStatus.OK, content_type=content_type, body=body)
+
+
+def _address(writer: asyncio.StreamWriter) -> str:
+    peer: tuple[str, ...] | None = writer.get_extra_info("peername")
+    return normalised(peer[0]) if peer else ""
 
 
 def is_private_name(name: str, hosts: Collection[str]) -> bool:

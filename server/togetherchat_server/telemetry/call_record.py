@@ -24,6 +24,8 @@ class CallRecord:
     """The status in the caller's protocol: `OK`, or for example `UNAVAILABLE`."""
     reason: str
     """The reason of the failure; empty for a success."""
+    detail: str = ""
+    """Why a credential was rejected; empty otherwise."""
     phase: str
     model: str
     upstream: str
@@ -48,6 +50,8 @@ class CallRecord:
     """The tenant of the caller's key, where callers have keys of this service."""
     key_id: str = ""
     """The id of that key, which is not secret; of a rejected key too."""
+    subject: str = ""
+    """The subject of a caller's JWT or certificate, instead of a key id."""
     client_address: str = ""
     """Where the call came from: the peer's address, or what a trusted proxy reported."""
     caller_key: bool = False
@@ -83,8 +87,12 @@ def call_record(  # noqa: PLR0913  the parts of a record, all by keyword
     messages_sent: int,
     usage: chat.Usage | None,
     now_s: float,
+    detail: str = "",
 ) -> CallRecord:
-    """Return the record of a finished call. A completion that broke off counts the deltas received."""
+    """Return the record of a finished call. A completion that broke off counts the deltas received.
+
+    `detail` is the message of the error, which the record has only if a credential was rejected.
+    """
     progress = call.progress
     deltas = progress.output_deltas or None
     first_s = progress.first_event_s
@@ -94,6 +102,7 @@ def call_record(  # noqa: PLR0913  the parts of a record, all by keyword
         method=call.method,
         code=code,
         reason=reason.value if reason else "",
+        detail=detail if reason and reason.row.bad_credentials else "",
         phase=progress.phase.value,
         model=progress.model,
         upstream=progress.upstream,
@@ -113,6 +122,7 @@ def call_record(  # noqa: PLR0913  the parts of a record, all by keyword
         rate_limits=progress.rate_limits,
         tenant=call.tenant,
         key_id=call.key_id,
+        subject=call.subject,
         client_address=call.client_address,
         caller_key=call.caller_brought_key,
         trace=call.trace.trace_id if call.trace else "",

@@ -79,7 +79,7 @@ def formatter(log_format: LogFormat, *, terminal: bool) -> Format:
 class CallLog:
     """The sink of call records. Rejections that a flood of calls causes are not all written."""
 
-    def __init__(self, writer: EntryWriter) -> None:
+    def __init__(self, writer: EntryWriter[LogEntry]) -> None:
         self._writer = writer
         self._limiter = RepeatLimiter(CALLS_PER_SECOND)
 
@@ -99,7 +99,7 @@ class LogHandler(logging.Handler):
     Of one message, one a second is written. A library's message is known by its template.
     """
 
-    def __init__(self, writer: EntryWriter) -> None:
+    def __init__(self, writer: EntryWriter[LogEntry]) -> None:
         super().__init__()
         self._writer = writer
         self._limiter = RepeatLimiter(MESSAGES_PER_SECOND)

@@ -9,13 +9,16 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol, TextIO, final
+from typing import Final, Generic, Protocol, TypeVar, final
 
 from togetherchat_server.telemetry.call_record import CallRecord
 
 LINES_MAX: Final = 10_000
 CLOSE_S: Final = 2.0
 GATHER_S: Final = 0.02
+WRITE_CHARACTERS_MAX: Final = 4096
+"""Characters of several lines that are written at once. Linux does not mix writes of this size to a pipe
+with those of other processes (PIPE_BUF, pipe(7))."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,34 +34,51 @@ class LogEntry:
 
 
 Format = Callable[[LogEntry], str]
+Entry = TypeVar("Entry")
+Entry_contra = TypeVar("Entry_contra", contravariant=True)
 
 
-class EntryWriter(Protocol):
+class EntryWriter(Protocol[Entry_contra]):
     """Takes entries, and never makes its caller wait."""
 
-    def write(self, entry: LogEntry, /) -> None: ...
+    def write(self, entry: Entry_contra, /) -> None: ...
+
+
+class LineStream(Protocol):
+    """Where lines are written: a text stream, or what behaves like one. Raises OSError."""
+
+    def write(self, text: str, /) -> object: ...
+
+    def flush(self) -> object: ...
 
 
 @final
-class LogWriter:
+class LogWriter(Generic[Entry]):
     """Writes lines to a stream that may be slow, and never makes its caller wait.
 
     The thread gathers entries for a moment before it writes again: waking it up for every line cost
     a busy service a tenth of its CPU.
     """
 
-    def __init__(self, stream: TextIO, line_of: Format, *, lines_max: int = LINES_MAX) -> None:
+    def __init__(
+        self,
+        stream: LineStream,
+        line_of: Callable[[Entry], str],
+        *,
+        lines_max: int = LINES_MAX,
+        name: str = "log",
+    ) -> None:
         self._stream = stream
         self._line_of = line_of
         self._lines_max = lines_max
-        self._entries: deque[LogEntry] = deque()
+        self._entries: deque[Entry] = deque()
         self._wake = threading.Event()
         self._closing = threading.Event()
         self.dropped = 0
-        self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
+        self._thread = threading.Thread(target=self._write_all, name=name, daemon=True)
         self._thread.start()
 
-    def write(self, entry: LogEntry) -> None:
+    def write(self, entry: Entry) -> None:
         if len(self._entries) >= self._lines_max:
             self.dropped += 1
             return
@@ -80,12 +100,17 @@ class LogWriter:
             self._closing.wait(GATHER_S)
 
     def _write_queued(self) -> None:
-        written = 0
+        unflushed, characters = 0, 0
         try:
             while self._entries:
-                written += 1
-                self._stream.write(self._line_of(self._entries.popleft()) + "\n")
+                line = self._line_of(self._entries.popleft()) + "\n"
+                unflushed += 1
+                if unflushed > 1 and characters + len(line) > WRITE_CHARACTERS_MAX:
+                    self._stream.flush()
+                    unflushed, characters = 1, 0
+                self._stream.write(line)
+                characters += len(line)
             self._stream.flush()
         except (OSError, ValueError):
             # A full disk, or a reader that has closed the pipe: the service continues without its log.
-            self.dropped += written
+            self.dropped += unflushed

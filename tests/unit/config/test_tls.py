@@ -8,6 +8,7 @@ import subprocess
 import pytest
 import trustme
 
+from support.audit import audited
 from support.certificates import OPENSSL
 from support.tls import CANARY_COMMENT, Folder, expired, replace
 from togetherchat_server.config.tls import CertificateError, CertificateFiles, Certificates
@@ -141,13 +142,18 @@ def test_replaced_files_are_used_at_once(folder, pairs, caplog):
     certificates = opened(folder)
     before = certificates.current()
     folder.put(pairs[1])
-    with caplog.at_level(logging.INFO, MODULE):
+    with caplog.at_level(logging.INFO, MODULE), audited() as audit:
         after = certificates.current()
 
     assert (pairs[1].key, pairs[1].chain) == (after.key, after.chain)
     assert pairs[1].sha256 == after.info.sha256
     assert before.context is not after.context
-    assert ["TLS certificate replaced: " + str(after.info)] == [r.getMessage() for r in caplog.records]
+    assert ["TLS certificate replaced: " + str(after.info)] == [
+        record.getMessage() for record in caplog.records if record.name == MODULE
+    ]
+    assert [
+        {"event": "file_reloaded", "file": str(path)} for path in (folder.certificate, folder.key)
+    ] == audit.events()
 
 
 def test_a_certificate_without_its_key_is_not_used(folder, pairs, caplog):
@@ -155,10 +161,18 @@ def test_a_certificate_without_its_key_is_not_used(folder, pairs, caplog):
     certificates = opened(folder)
     before = certificates.current()
     replace(folder.certificate, pairs[1].chain)
-    between = [certificates.current() for _ in range(3)]
+    with audited() as audit:
+        between = [certificates.current() for _ in range(3)]
     replace(folder.key, pairs[1].key)
 
     assert [before] * 3 == between
+    assert [
+        {
+            "event": "file_unreadable",
+            "file": str(folder.certificate),
+            "problem": f"{folder.key} is not the key of {folder.certificate}",
+        }
+    ] == audit.events()
     assert [
         f"TLS files cannot be used, the previous ones stay in use: {folder.key} is not the key of {folder.certificate}"
     ] == (warnings(caplog))
@@ -217,9 +231,11 @@ def test_client_authorities_can_be_replaced(folder, pairs):
     """The new context trusts the new set only."""
     certificates = opened(folder, mutual=True)
     other = trustme.CA()
-    folder.put(pairs[0], client_ca=other)
-    material = certificates.current()
+    replace(folder.client_ca, other.cert_pem.bytes())
+    with audited() as audit:
+        material = certificates.current()
 
+    assert [{"event": "file_reloaded", "file": str(folder.client_ca)}] == audit.events()
     assert other.cert_pem.bytes() == material.client_ca
     assert [hashlib.sha256(ssl.PEM_cert_to_DER_cert(other.cert_pem.bytes().decode())).digest()] == [
         hashlib.sha256(der).digest() for der in material.context.get_ca_certs(binary_form=True)

@@ -25,7 +25,7 @@ def deltas(calls=0, *, lags=(), gauges=None, last_values=None):
 
 
 def merged(fleet, own=None):
-    return fleet.snapshot(own=own or {}, restarts=0)
+    return fleet.snapshot(own=own or {}, own_counts={})
 
 
 def test_counters_and_histograms_of_workers_are_added_up():
@@ -82,6 +82,17 @@ def test_the_supervisors_own_gauges_replace_the_workers():
     fleet.add(1, deltas(gauges={(names.READY,): 1}))
 
     assert 0 == merged(fleet, {(names.READY,): 0}).gauges[names.READY,]
+
+
+def test_the_supervisors_own_counts_are_added_to_the_workers():
+    """Its own lines of the audit log may be lost, too. A second snapshot adds nothing twice."""
+    dropped = (names.AUDIT_LINES_DROPPED,)
+    fleet, packet = FleetMetrics(), MetricStore()
+    packet.count(dropped, 2)
+    fleet.add(1, Snapshot(store=packet, gauges={}))
+    snapshots = [fleet.snapshot(own={}, own_counts={dropped: 3}) for _ in range(2)]
+
+    assert [5, 5] == [snapshot.store.counters[dropped] for snapshot in snapshots]
 
 
 def test_the_last_value_of_a_limit_counts_whichever_worker_received_it():

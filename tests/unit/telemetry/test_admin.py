@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
+from support.audit import audited
 from togetherchat_server.telemetry import admin as module
 from togetherchat_server.telemetry.admin import Admin, pages
 
@@ -312,3 +313,34 @@ async def status_of(address, request):
     writer.close()
     await writer.wait_closed()
     return int(line.split()[1])
+
+
+@pytest.mark.parametrize(
+    ("request_line", "path", "status"),
+    [
+        ("GET /metrics?canary", "/metrics", 200),
+        ("HEAD /version", "/version", 200),
+        ("GET /canary", "other", 404),
+        ("POST /metrics", "/metrics", 405),
+        ("canary /canary", "other", 405),
+    ],
+)
+async def test_an_access_is_an_event_without_the_text_of_a_stranger(request_line, path, status):
+    """With the address of the peer, and only paths that exist."""
+    with audited() as audit:
+        async with serving_metrics() as address:
+            await send(address, f"{request_line} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+
+    assert [
+        {"event": "admin_access", "client_address": "127.0.0.1", "path": path, "http_status": status}
+    ] == audit.events()
+
+
+async def test_a_probe_is_not_an_event():
+    """Neither of liveness nor of readiness."""
+    with audited() as audit:
+        async with serving(ready=lambda: False) as address:
+            for path in ("/healthz", "/readyz"):
+                await send(address, f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+
+    assert [] == audit.lines

@@ -1,9 +1,10 @@
+import errno
 import io
 import logging
 import threading
 import time
 
-from togetherchat_server.telemetry.log_writer import LogEntry, LogWriter
+from togetherchat_server.telemetry.log_writer import WRITE_CHARACTERS_MAX, LogEntry, LogWriter
 
 
 def entry(message):
@@ -109,3 +110,58 @@ def test_entries_are_formatted_by_the_thread_that_writes():
     writer.close()
 
     assert ({"log"}, "hello\n") == (threads, stream.getvalue())
+
+
+class Recorded(io.RawIOBase):
+    """A file that keeps each write, the first one blocked until the test releases it."""
+
+    def __init__(self):
+        self.writes = []
+        self.writing = threading.Event()
+        self.released = threading.Event()
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        self.writing.set()
+        self.released.wait(10)
+        self.writes.append(bytes(data))
+        return len(data)
+
+
+def test_each_write_has_whole_lines():
+    """Processes that share a pipe would else write into the middle of each other's lines."""
+    file = Recorded()
+    writer = LogWriter(io.TextIOWrapper(io.BufferedWriter(file)), line_of)
+    writer.write(entry("first"))
+    assert file.writing.wait(10)
+    for number in range(100):
+        writer.write(entry(f"{number}" * 300))
+    file.released.set()
+    writer.close()
+
+    assert 10 < len(file.writes) < 60
+    assert all(write.endswith(b"\n") and len(write) <= WRITE_CHARACTERS_MAX for write in file.writes)
+    assert 101 == b"".join(file.writes).count(b"\n")
+
+
+class Full(Blocked):
+    """A stream on a disk without space: what was written fails when it is flushed."""
+
+    def flush(self):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_each_line_that_a_full_disk_loses_is_counted():
+    """Also the long line that made the writer flush the one before it."""
+    stream = Full()
+    writer = LogWriter(stream, line_of)
+    writer.write(entry("first"))
+    assert stream.writing.wait(10)
+    writer.write(entry("x" * WRITE_CHARACTERS_MAX))
+    writer.write(entry("last"))
+    stream.released.set()
+    writer.close()
+
+    assert 3 == writer.dropped

@@ -44,6 +44,7 @@ STREAM_DELTAS: Final = "togetherchat_stream_deltas_total"
 STREAM_MESSAGES: Final = "togetherchat_stream_messages_total"
 DEFERRED_READS: Final = "togetherchat_deferred_reads_total"
 LOG_LINES_DROPPED: Final = "togetherchat_log_lines_dropped_total"
+AUDIT_LINES_DROPPED: Final = "togetherchat_audit_lines_dropped_total"
 TRACE_SPANS: Final = "togetherchat_trace_spans_total"
 WORKER_RESTARTS: Final = "togetherchat_worker_restarts_total"
 PROCESS_CPU: Final = "process_cpu_seconds_total"
@@ -168,6 +169,10 @@ _ALL: Final[tuple[MetricDefinition, ...]] = (
     _counter(STREAM_MESSAGES, "Messages sent to the callers of these streams."),
     _counter(DEFERRED_READS, "Reads of streams that were deferred, so that deltas merge near saturation."),
     _counter(LOG_LINES_DROPPED, "Log lines dropped because standard error was not read fast enough."),
+    _counter(
+        AUDIT_LINES_DROPPED,
+        "Lines of the audit log dropped because they could not be written; with --audit-log only.",
+    ),
     _counter(
         TRACE_SPANS,
         "Spans of traced calls: `made`, `exported` to the collector, or `lost` because it rejected them.",
