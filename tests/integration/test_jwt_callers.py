@@ -328,3 +328,29 @@ async def test_a_file_without_keys_is_rejected_at_the_start(tmp_path):
     with pytest.raises(SettingsError, match="has no usable key"):
         async with running_app(jwt_jwks_file=str(path), **JWT):
             pass
+
+
+async def test_security_events_name_the_subject_and_the_reason(provider, files, tmp_path):
+    """The audit log has who used a token from where, and why one was rejected; never the token."""
+    path = tmp_path / "audit.jsonl"
+    good, disabled, expired = OLD.token(sub=WEB), OLD.token(sub="former"), OLD.token(sub=WEB, exp=1)
+    async with running_http(provider.base_url, audit_log=str(path), **files) as http:
+        for token in (good, disabled, expired):
+            await outcomes(http, token)
+        (tmp_path / "jwks.json").write_bytes(jwks(OLD, NEW))
+        await outcomes(http, NEW.token(sub=WEB))
+    text = path.read_text()
+    events = [json.loads(line) for line in text.splitlines()]
+
+    def seen(name, *fields):
+        return {tuple(event.get(field) for field in fields) for event in events if event["event"] == name}
+
+    assert {(WEB, "payments", "127.0.0.1")} == seen(
+        "credential_first_used", "subject", "tenant", "client_address"
+    )
+    assert {
+        ("former", "CALLER_NOT_PERMITTED", "tenant former is disabled"),
+        (None, "INVALID_CREDENTIALS", "the token has expired"),
+    } == seen("credential_rejected", "subject", "reason", "detail")
+    assert {(str(tmp_path / "jwks.json"),)} == seen("jwks_refreshed", "file")
+    assert not any(token in text for token in (good, disabled, expired))

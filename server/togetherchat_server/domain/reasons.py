@@ -241,6 +241,10 @@ TABLE: Final[Mapping[Reason, Row]] = {
     Reason.INTERNAL_ERROR: Row(SERVICE, operator_acts=True),
 }
 
+REJECTS_CREDENTIAL: Final = frozenset(
+    reason for reason in Reason if reason.row.bad_credentials or reason is Reason.CALLER_NOT_PERMITTED
+)
+"""Reasons of calls that are rejected for what their caller presented, or lacks."""
 FALLS_BACK: Final = frozenset(reason for reason in Reason if reason.row.falls_back)
 """Reasons after which a fallback model is tried."""
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final, final
 
 from togetherchat_server.domain.audit import AUDIT_LOGGER, AuditEntry, AuditEvent, emit
-from togetherchat_server.domain.reasons import Reason
+from togetherchat_server.domain.reasons import REJECTS_CREDENTIAL
 from togetherchat_server.telemetry.audit_file import AuditFile, line_of
 from togetherchat_server.telemetry.call_record import CallRecord
 from togetherchat_server.telemetry.log_writer import EntryWriter, LogWriter
@@ -23,8 +23,6 @@ LINES_PER_SECOND: Final = 50
 PAIRS_MAX: Final = 4096
 """Pairs of a credential and an address whose first use is remembered."""
 SUPPRESSED: Final = "suppressed"
-
-_BAD_CREDENTIALS: Final = frozenset(reason for reason in Reason if reason.row.bad_credentials)
 
 
 @final
@@ -84,7 +82,7 @@ class CredentialAudit:
         """Pairs of a credential and an address, the one that was used last at the end."""
 
     def __call__(self, record: CallRecord) -> None:
-        if record.reason in _BAD_CREDENTIALS:
+        if record.reason in REJECTS_CREDENTIAL:
             emit(
                 AuditEvent.CREDENTIAL_REJECTED,
                 key_id=record.key_id,

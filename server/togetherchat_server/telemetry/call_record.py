@@ -9,7 +9,7 @@ from typing import Protocol
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat_server.domain.call import Call
-from togetherchat_server.domain.reasons import Reason
+from togetherchat_server.domain.reasons import REJECTS_CREDENTIAL, Reason
 from togetherchat_server.domain.trace_context import CallTrace, SpanContext
 
 
@@ -102,7 +102,7 @@ def call_record(  # noqa: PLR0913  the parts of a record, all by keyword
         method=call.method,
         code=code,
         reason=reason.value if reason else "",
-        detail=detail if reason and reason.row.bad_credentials else "",
+        detail=detail if reason in REJECTS_CREDENTIAL else "",
         phase=progress.phase.value,
         model=progress.model,
         upstream=progress.upstream,

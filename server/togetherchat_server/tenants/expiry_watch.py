@@ -4,8 +4,10 @@ Only keys that were used within a day count: one that was replaced may expire wi
 """
 
 import logging
+from datetime import UTC, datetime
 from typing import Final, final
 
+from togetherchat_server.domain.audit import AuditEvent, emit
 from togetherchat_server.tenants.bounded import remember
 
 DAY_S: Final = 86_400.0
@@ -30,8 +32,13 @@ class ExpiryWatch:
             remember(self._warned_s, key_id, now_s, at_most=KEYS_MAX)
             days = (expires_s - now_s) / DAY_S
             _log.warning("key %s of tenant %s expires in %.1f days and is in use", key_id, tenant, days)
+            emit(AuditEvent.KEY_EXPIRING, key_id=key_id, tenant=tenant, expires=_iso(expires_s))
 
     def earliest_s(self, now_s: float) -> float:
         """Return when the first of the keys expires; infinity if none does."""
         recent = (expires_s for expires_s, used_s in self._used.values() if now_s - used_s < DAY_S)
         return min(recent, default=float("inf"))
+
+
+def _iso(time_s: float) -> str:
+    return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="seconds")

@@ -10,7 +10,7 @@ from support.audit import audited
 from support.records import record
 from togetherchat_server.config import SettingsError
 from togetherchat_server.domain.audit import AUDIT_LOGGER, AuditEvent, audit_entry, emit
-from togetherchat_server.domain.reasons import Reason
+from togetherchat_server.domain.reasons import REJECTS_CREDENTIAL, Reason
 from togetherchat_server.telemetry import audit_log as module
 from togetherchat_server.telemetry.audit_file import check_audit_log, line_of
 from togetherchat_server.telemetry.audit_log import LINES_PER_SECOND, AuditLog, CredentialAudit
@@ -144,7 +144,7 @@ def test_a_call_with_a_bad_credential_is_an_event(reason, clock):
         CredentialAudit()(record(reason=reason.value, detail="the key was revoked", **CALLER))
     (line,) = log.events()
 
-    if reason.row.bad_credentials:
+    if reason in REJECTS_CREDENTIAL:
         assert {
             "event": "credential_rejected",
             "reason": reason.value,

@@ -3,7 +3,7 @@
 import pytest
 
 from togetherchat_server.domain.call import Call
-from togetherchat_server.domain.reasons import Reason
+from togetherchat_server.domain.reasons import REJECTS_CREDENTIAL, Reason
 from togetherchat_server.telemetry.call_record import call_record
 
 
@@ -32,7 +32,7 @@ def record_of(reason):
 @pytest.mark.parametrize("reason", list(Reason))
 def test_only_a_rejected_credential_has_a_detail(reason):
     """The message of any other error may be the provider's, and repeat a part of the request."""
-    assert ("a sentence" if reason.row.bad_credentials else "") == record_of(reason).detail
+    assert ("a sentence" if reason in REJECTS_CREDENTIAL else "") == record_of(reason).detail
 
 
 def test_a_successful_call_has_no_detail():

@@ -4,6 +4,7 @@ The algorithms of a token are decided by the key, never by the token (RFC 8725, 
 read at all, so a public key can never be taken for the secret of an HMAC.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,8 +43,10 @@ class PublicKey:
 class KeySet:
     """The usable keys of a JWKS document."""
 
-    def __init__(self, keys: Sequence[PublicKey]) -> None:
+    def __init__(self, keys: Sequence[PublicKey], *, fingerprint: bytes = b"") -> None:
         self._keys = tuple(keys)
+        self.fingerprint: Final = fingerprint
+        """The hash of the document."""
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -81,7 +84,7 @@ def read_key_set(document: bytes) -> KeySet:
     ]
     if not keys:
         raise ValueError("has no usable key: RSA of 2048 bits or more, P-256, P-384, P-521 or Ed25519")
-    return KeySet(keys)
+    return KeySet(keys, fingerprint=hashlib.sha256(document).digest())
 
 
 def _public_key(entry: dict[str, object]) -> PublicKey | None:

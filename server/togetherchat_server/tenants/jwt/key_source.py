@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, Protocol, final
 
 from togetherchat_server.config.reloading_file import ReloadingFile
+from togetherchat_server.domain.audit import AuditEvent, emit
 from togetherchat_server.tenants.jwt.key_set import KeySet, read_key_set
 
 FRESH_S: Final = 300.0
@@ -19,6 +20,7 @@ FRESH_S: Final = 300.0
 REFRESH_GAP_S: Final = 2.0
 RETRY_GAP_S: Final = 10.0
 WAITING_MAX: Final = 256
+SETTING: Final = "--jwt-jwks-url"
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +48,13 @@ class KeyFile:
     """The keys in a file that the operator replaces. The first read raises OSError or ValueError."""
 
     def __init__(self, path: Path, *, clock: Callable[[], float]) -> None:
-        self._file = ReloadingFile(path, lambda path: read_key_set(path.read_bytes()), clock=clock)
+        self._file = ReloadingFile(
+            path,
+            lambda path: read_key_set(path.read_bytes()),
+            clock=clock,
+            reloaded=AuditEvent.JWKS_REFRESHED,
+            unreadable=AuditEvent.JWKS_UNAVAILABLE,
+        )
 
     def current(self) -> KeySet:
         return self._file.current()
@@ -115,21 +123,28 @@ class KeyUrl:
             self._started_s = self._clock()
             problem = await self._load_keys()
             if problem and not self._failed:
-                _log.warning("--jwt-jwks-url: %s; the last good keys stay in use", problem)
+                _log.warning("%s: %s; the last good keys stay in use", SETTING, problem)
+                emit(AuditEvent.JWKS_UNAVAILABLE, source=SETTING, problem=problem)
             elif self._failed and not problem:
-                _log.info("--jwt-jwks-url: the keys are available again")
+                _log.info("%s: the keys are available again", SETTING)
             self._failed = bool(problem)
             self._finished = (self._started_s, not problem)
         finally:
             self._task = None
 
+    def _replace(self, keys: KeySet) -> None:
+        """Use other keys. Equal ones stay, so that checked tokens stay checked."""
+        if self._keys is None or keys.fingerprint != self._keys.fingerprint:
+            self._keys = keys
+            emit(AuditEvent.JWKS_REFRESHED, source=SETTING, keys=len(keys))
+
     async def _load_keys(self) -> str:
         """Fetch the keys. Return what failed; empty if nothing did."""
         try:
-            self._keys = read_key_set(await self._fetch())
+            self._replace(read_key_set(await self._fetch()))
         except (OSError, ValueError) as exc:
             return f"{type(exc).__name__}: {exc}"
         except Exception:  # noqa: BLE001  a defect must not leave calls waiting
-            _log.exception("--jwt-jwks-url: fetching the keys failed unexpectedly")
+            _log.exception("%s: fetching the keys failed unexpectedly", SETTING)
             return "unexpected failure"
         return ""
