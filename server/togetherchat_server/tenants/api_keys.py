@@ -19,6 +19,7 @@ from togetherchat_server.tenants.authentication import Authentication
 from togetherchat_server.tenants.expiry_watch import ExpiryWatch
 from togetherchat_server.tenants.key_file import KeyLine, KeyTable, read_keys, seconds_of
 from togetherchat_server.tenants.key_format import key_id_of
+from togetherchat_server.tenants.key_state import expires_s
 
 MISTYPED: Final = "`authorization` has a key of this service with a typing error"
 WRONG: Final = "the service does not know this key"
@@ -112,12 +113,8 @@ def _read_ring(path: Path, max_age_s: float | None) -> _KeyRing:
 
 
 def _stored(line: KeyLine, max_age_s: float | None) -> _StoredKey:
-    expires_s, expired = (seconds_of(line.expires) if line.expires else None), EXPIRED
-    if max_age_s is not None:
-        # A key without a time of creation was written by hand: it is too old.
-        oldest_s = (seconds_of(line.created) if line.created else 0.0) + max_age_s
-        if expires_s is None or oldest_s < expires_s:
-            expires_s, expired = oldest_s, TOO_OLD
+    end_s = expires_s(line, max_age_s=max_age_s)
+    at_expiry = bool(line.expires) and end_s == seconds_of(line.expires)
     return _StoredKey(
         digest=bytes.fromhex(line.digest),
         identity=Identity(
@@ -128,6 +125,6 @@ def _stored(line: KeyLine, max_age_s: float | None) -> _StoredKey:
             networks=tuple(ipaddress.ip_network(text, strict=False) for text in line.networks),
         ),
         revoked=bool(line.revoked),
-        expires_s=expires_s,
-        expired=expired,
+        expires_s=end_s,
+        expired=EXPIRED if at_expiry else TOO_OLD,
     )

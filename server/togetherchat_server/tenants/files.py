@@ -45,9 +45,7 @@ def load_tenant_files(settings: Settings) -> TenantFiles | None:
         return None
     keys = Path(settings.api_keys_file) if settings.api_keys_file else None
     if keys is not None:
-        check_file(
-            "api-keys-file", keys, read_keys, hint="; create it with `togetherchat-server keys create`"
-        )
+        check_file("api-keys-file", keys, read_keys, hint=CREATE_HINT)
     if tenants is not None:
         table = check_file("tenants-file", tenants, read_tenants)
         if certificates and (table.certificates or not (keys or jwt)):

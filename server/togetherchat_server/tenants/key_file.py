@@ -18,7 +18,7 @@ import re
 import secrets
 import stat
 import tempfile
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
@@ -75,7 +75,12 @@ def _valid_time(text: str) -> str:
 
 
 def _network(text: str) -> str:
-    ipaddress.ip_network(text, strict=False)
+    network = ipaddress.ip_network(text, strict=False)
+    # A caller's address has no zone, and an IPv4 address is one of IPv4: neither would match.
+    if isinstance(network, ipaddress.IPv6Network) and (
+        "%" in text or network.network_address.ipv4_mapped is not None
+    ):
+        raise ValueError("matches no caller")
     return text
 
 
@@ -94,9 +99,14 @@ _Scopes = Annotated[
     rule(f"must be a list of the scopes {', '.join(SCOPES)}"),
 ]
 _Models = Annotated[
-    tuple[Annotated[str, Field(min_length=1, max_length=MODEL_CHARACTERS_MAX)], ...],
+    tuple[
+        Annotated[str, Field(min_length=1, max_length=MODEL_CHARACTERS_MAX), AfterValidator(_printable)], ...
+    ],
     Field(max_length=MODELS_MAX),
-    rule(f"must be a list of at most {MODELS_MAX} model names, of at most {MODEL_CHARACTERS_MAX} characters"),
+    rule(
+        f"must be a list of at most {MODELS_MAX} model names, "
+        f"of at most {MODEL_CHARACTERS_MAX} printable characters"
+    ),
 ]
 _Networks = Annotated[
     tuple[Annotated[str, AfterValidator(_network)], ...],
@@ -151,8 +161,17 @@ class KeyTable:
         """Return the hash of a key that the file stores."""
         return hmac.digest(self.pepper, key.encode(), "sha256")
 
-    def with_key(self, line: KeyLine) -> Self:
-        return type(self)(pepper=self.pepper, keys={**self.keys, line.id: line})
+    def with_keys(self, lines: Iterable[KeyLine]) -> Self:
+        """Return the table with keys added, or replaced if their ids are in it."""
+        return type(self)(pepper=self.pepper, keys={**self.keys, **{line.id: line for line in lines}})
+
+
+def check_line(line: KeyLine) -> None:
+    """Check a new line by the rules of the file. Raises ValueError, which names the member and the rule."""
+    try:
+        _LINE.validate_python(asdict(line))
+    except ValidationError as exc:
+        raise ValueError(first_problem(exc)) from None
 
 
 def read_keys(path: Path) -> KeyTable:
