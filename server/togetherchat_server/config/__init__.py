@@ -3,7 +3,7 @@
 from togetherchat_server.config.exposure import LOOPBACK_HOSTS, exposure_warnings, is_loopback
 from togetherchat_server.config.provider import ProviderConfig, is_together
 from togetherchat_server.config.settings import LogFormat, Settings, SettingsError
-from togetherchat_server.config.sources import Configuration, flag_parser, read_configuration
+from togetherchat_server.config.sources import Configuration, flag_parser, read_configuration, read_settings
 from togetherchat_server.config.tls import load_certificates
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "is_together",
     "load_certificates",
     "read_configuration",
+    "read_settings",
 ]

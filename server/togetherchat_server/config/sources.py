@@ -5,7 +5,7 @@ Knows no process: the caller passes the command-line arguments and the environme
 
 import argparse
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn, final
@@ -50,6 +50,22 @@ def read_configuration(arguments: Sequence[str], environment: Mapping[str, str])
     if provider is not None:
         reject_open_access(settings, provider)
     return Configuration(settings=settings, provider=provider, certificates=load_certificates(settings))
+
+
+def read_settings(
+    names: Collection[str], flags: Mapping[str, object], environment: Mapping[str, str]
+) -> Settings:
+    """Read only the named settings, for a command that does not serve. All others have their defaults.
+
+    Raises:
+        SettingsError: a setting is invalid.
+    """
+    given = {name: flags[name] for name in names if flags.get(name) is not None}
+    chosen = {name: value for name, value in _from_environment(environment).items() if name in names}
+    try:
+        return Settings.model_validate({**chosen, **given})
+    except ValidationError as exc:
+        raise SettingsError(_first_problem(exc)) from None
 
 
 @final
