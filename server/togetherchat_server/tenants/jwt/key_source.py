@@ -83,8 +83,8 @@ class KeyUrl:
 
     @property
     def available(self) -> bool:
-        """Whether the last request brought keys."""
-        return self._keys is not None and not self._failed
+        """Whether the last request brought keys. True before the first: it is made for the first token."""
+        return not self._failed
 
     def current(self) -> KeySet | None:
         gap_s = RETRY_GAP_S if self._failed else FRESH_S

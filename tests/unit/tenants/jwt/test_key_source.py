@@ -61,7 +61,8 @@ def has(source, key):
 
 
 async def test_the_first_use_requests_the_keys_in_the_background(source, endpoint):
-    """A call does not wait for what it may not need."""
+    """A call does not wait for what it may not need. Before, nothing has failed: no alert must fire."""
+    assert source.available
     assert None is source.current()
     await eventually(lambda: has(source, OLD))
 
