@@ -16,8 +16,9 @@ from support.http_client import running_http
 from support.ports import refusing_port
 from support.scraping import OPENMETRICS, scraped
 from support.scripted_upstream import ScriptedUpstream, always
-from support.tenants import Keys, bearer
+from support.tenants import Keys, bearer, now_of
 from support.tls import Folder, Pair, credentials
+from support.tokens import AUDIENCE, ISSUER, running_issuer
 from support.upstream_script import json_response
 from support.waiting import eventually
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
@@ -28,7 +29,14 @@ LAG_COUNT = "togetherchat_event_loop_lag_seconds_count"
 CALLER_KEY = "tgp_v1_canary_of_a_caller_0123456789"
 ONLY_WITH_WORKERS = {names.WORKERS, names.WORKER_RESTARTS}
 SENT_BY_THE_PROVIDER = {names.UPSTREAM_RATE_LIMIT, names.UPSTREAM_RATE_LIMIT_UPDATED}
-OPTIONAL = {names.AUDIT_LINES_DROPPED, names.TRACE_SPANS, names.REDIS_UP, names.TLS_CERTIFICATE_NOT_AFTER}
+OPTIONAL = {
+    names.AUDIT_LINES_DROPPED,
+    names.TRACE_SPANS,
+    names.REDIS_UP,
+    names.JWKS_UP,
+    names.API_KEY_NOT_AFTER,
+    names.TLS_CERTIFICATE_NOT_AFTER,
+}
 
 
 def names_in(page):
@@ -87,19 +95,27 @@ async def test_a_server_exports_the_defined_metrics(accept):
 
 @asynccontextmanager
 async def with_everything(tmp_path):
-    """A service with keys, tenants, TLS and traces, and a Redis address at which nothing listens."""
+    """A service with keys, JWTs, tenants, TLS and traces, and a Redis address at which nothing listens."""
     keys = Keys(tmp_path / "keys")
     tenants = tmp_path / "tenants.toml"
     tenants.write_text("[tenants.team]\nrequests_per_minute = 60\n", encoding="utf-8")
     pair = Pair(trustme.CA())
-    key = keys.create("team")
+    key = keys.create("team", "--expires", "2099-01-01")
     tls = Folder(tmp_path).put(pair).settings()
     limits = {"api_keys_file": str(keys.path), "tenants_file": str(tenants)}
+    jwt = {"jwt_issuer": ISSUER, "jwt_audience": AUDIENCE}
     with refusing_port() as port:
         limits["redis_url"] = f"redis://127.0.0.1:{port}"
-        async with traced_app(http_listen="127.0.0.1:0", sandbox_tokens_per_second=0, **limits, **tls) as (
-            app,
-            _,
+        async with (
+            running_issuer() as issuer,
+            traced_app(
+                http_listen="127.0.0.1:0",
+                sandbox_tokens_per_second=0,
+                jwt_jwks_url=issuer.url,
+                **jwt,
+                **limits,
+                **tls,
+            ) as (app, _),
         ):
             async with aio.secure_channel(app.addresses.grpc, credentials(pair)) as channel:
                 chat = service_grpc.ChatServiceStub(channel)
@@ -121,12 +137,14 @@ async def test_every_callback_has_a_definition_of_its_kind(tmp_path):
 
 
 async def test_optional_parts_have_metrics(tmp_path):
-    """Spans, the Redis of the quotas, and the TLS certificate."""
+    """Spans, the Redis of the quotas, the keys of JWTs, the used API keys, and the TLS certificate."""
     async with with_everything(tmp_path) as app:
         page = await scraped(app.addresses.admin)
 
     assert {("made",): 2, ("exported",): 2, ("lost",): 0} == page.samples(names.TRACE_SPANS)
     assert {(): 0} == page.samples(names.REDIS_UP)
+    assert {(): 1} == page.samples(names.JWKS_UP)
+    assert {(): now_of("2099-01-01T00:00:00+00:00")} == page.samples(names.API_KEY_NOT_AFTER)
     assert page.value(names.TLS_CERTIFICATE_NOT_AFTER) > time.time()
 
 

@@ -10,6 +10,7 @@ from support.app import failing, request
 from support.command import REASONABLE_S
 from support.fleet import running_fleet
 from support.scraping import scraped
+from support.tenants import Keys, bearer, now_of
 from togetherchat.v1 import chat_service_pb2_grpc as service_grpc
 from togetherchat_server.telemetry.metrics import definitions as names
 
@@ -91,6 +92,23 @@ async def test_a_hanging_worker_delays_no_scrape():
         await fleet.wait_until_serving(without={victim})
 
     assert calls == page.value(names.CALLS)
+
+
+async def test_the_earliest_expiry_of_api_keys_is_that_of_all_workers(tmp_path):
+    """Infinite while no key that is used expires, and the earliest once one is used."""
+    keys = Keys(tmp_path / "keys")
+    forever, ending = keys.create("acme"), keys.create("acme", "--expires", "2099-01-01")
+    expiry_s = now_of("2099-01-01T00:00:00+00:00")
+    async with running_fleet(*HEARTBEAT_TIMEOUT, "--api-keys-file", str(keys.path)) as fleet:
+
+        async def shown(key, expected_s):
+            async with aio.insecure_channel(fleet.grpc, options=NO_RETRIES) as channel:
+                call = service_grpc.ChatServiceStub(channel).Complete
+                await call(request(model="sandbox/fast"), metadata=bearer(key))
+            await page_when(fleet, lambda page: page.samples(names.API_KEY_NOT_AFTER) == {(): expected_s})
+
+        await shown(forever, float("inf"))
+        await shown(ending, expiry_s)
 
 
 async def test_failures_are_counted_by_reason():

@@ -4,6 +4,7 @@ A row is a letter for its kind, the key, and a number or a histogram: `["c",["na
 A packet is a JSON array, which distinguishes it from a report.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, cast
@@ -14,7 +15,7 @@ from togetherchat_server.telemetry.metrics.definitions import Key
 from togetherchat_server.telemetry.metrics.store import MetricStore
 
 PACKET_BYTES_MAX: Final = 32 * 1024
-_Row = tuple[str, list[str], float | list[float]]
+_Row = tuple[str, list[str], float | list[float] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +50,13 @@ def from_packet(packet: bytes) -> Snapshot:
         key = tuple(labels)
         if isinstance(value, list):
             store.histograms[key] = value
-        elif letter == "c":
-            store.counters[key] = value
+            continue
+        # JSON has no infinity: orjson writes null. Some gauges have that value: a time that never comes.
+        number = math.inf if value is None else value
+        if letter == "c":
+            store.counters[key] = number
         else:
-            (store.last_values if letter == "l" else gauges)[key] = value
+            (store.last_values if letter == "l" else gauges)[key] = number
     return Snapshot(store=store, gauges=gauges)
 
 

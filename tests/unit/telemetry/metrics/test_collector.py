@@ -7,7 +7,14 @@ from togetherchat_server.supervisor.control import Report, WorkerPhase
 from togetherchat_server.telemetry.metrics import definitions as names
 from togetherchat_server.telemetry.metrics.collector import MetricsCollector, ProcessInfo
 from togetherchat_server.telemetry.metrics.event_loop_lag import EventLoopLag
-from togetherchat_server.telemetry.metrics.wire import PACKET_BYTES_MAX, from_packet, is_snapshot, to_packets
+from togetherchat_server.telemetry.metrics.store import MetricStore
+from togetherchat_server.telemetry.metrics.wire import (
+    PACKET_BYTES_MAX,
+    Snapshot,
+    from_packet,
+    is_snapshot,
+    to_packets,
+)
 
 LIMITS = (("x-ratelimit-limit", "100"), ("x-ratelimit-remaining", "98.5"), ("x-ratelimit-reset", "soon"))
 
@@ -132,6 +139,14 @@ def test_a_snapshot_survives_encoding():
             key: value for one in received for key, value in getattr(one.store, part).items()
         }
     assert sent.gauges == {key: value for one in received for key, value in one.gauges.items()}
+
+
+def test_an_infinite_gauge_survives_encoding():
+    """JSON has no infinity, but a time that never comes is one: that of keys that do not expire."""
+    sent = Snapshot(store=MetricStore(), gauges={(names.API_KEY_NOT_AFTER,): float("inf")})
+    (packet,) = to_packets(sent)
+
+    assert sent.gauges == from_packet(packet).gauges
 
 
 async def test_the_lag_of_the_event_loop_is_the_delay_of_a_timer():
