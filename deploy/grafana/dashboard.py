@@ -17,6 +17,7 @@ SOURCE: Final[Json] = {"type": "prometheus", "uid": "${source}"}
 SELECTED: Final = 'job=~"$job", instance=~"$instance"'
 MODEL: Final = f'{SELECTED}, model=~"$model"'
 SUCCEEDED: Final = f'{SELECTED}, reason="none"'
+API_KEY_EXPIRY: Final = "togetherchat_api_key_not_after_timestamp_seconds"
 CERTIFICATE_EXPIRY: Final = "togetherchat_tls_certificate_not_after_timestamp_seconds"
 TENANT: Final = f'{MODEL}, tenant=~"$tenant"'
 
@@ -311,16 +312,24 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
         "Dependencies",
         (
             Panel(
-                title="TLS certificate validity left",
+                title="Validity left of TLS certificate and API keys",
                 unit="d",
-                description="Time until the served certificate expires.",
-                queries=((f"({smallest(CERTIFICATE_EXPIRY)} - time()) / 86400", "{{instance}}"),),
+                description="Time until the served certificate expires, and the first API key in use.",
+                queries=(
+                    (f"({smallest(CERTIFICATE_EXPIRY)} - time()) / 86400", "certificate {{instance}}"),
+                    # A key that does not expire is infinite, which a graph cannot show.
+                    (f"(({smallest(API_KEY_EXPIRY)} < +Inf) - time()) / 86400", "keys {{instance}}"),
+                ),
             ),
             Panel(
-                title="Redis up",
+                title="Redis and JWKS up",
                 unit="short",
-                description="1 while the Redis of the quotas answers; at 0 each replica counts alone.",
-                queries=((smallest("togetherchat_redis_up"), "{{instance}}"),),
+                description="1 while the Redis of the quotas answers; at 0 each replica counts alone. "
+                "1 while the public keys of JWTs can be fetched; at 0 the last good keys are in use.",
+                queries=(
+                    (smallest("togetherchat_redis_up"), "Redis {{instance}}"),
+                    (smallest("togetherchat_jwks_up"), "JWKS {{instance}}"),
+                ),
             ),
             Panel(
                 title="Spans",
