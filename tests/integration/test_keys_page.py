@@ -9,6 +9,9 @@ import pytest
 
 from support.command import ROOTS, running_command
 from support.tenants import Keys
+from togetherchat_server.domain.identity import SCOPES
+from togetherchat_server.tenants.expiry_watch import DAY_S, WARN_BEFORE_S
+from togetherchat_server.tenants.key_state import KeyState
 from togetherchat_server.tenants.tenants_file import read_tenants
 
 PAGE = (Path(__file__).parents[2] / "docs" / "keys.md").read_text(encoding="utf-8")
@@ -36,7 +39,9 @@ def test_the_commands_that_create_keys(tmp_path):
     pattern = re.search(r"looks for `(.+)`", PAGE)[1]
     keys = Keys(tmp_path / "keys.jsonl").listed()
     assert re.fullmatch(pattern, (tmp_path / "shop.key").read_text().strip())
-    assert [("the shop", "revoked"), ("", "valid")] == [(key["label"], key["state"]) for key in keys]
+    assert [("the shop", "revoked"), ("", "valid"), ("", "revoked")] == [
+        (key["label"], key["state"]) for key in keys
+    ]
 
 
 async def test_the_command_that_serves(tmp_path):
@@ -50,7 +55,31 @@ async def test_the_command_that_serves(tmp_path):
     ) as command:
         assert "SERVING" in await command.wait_for_line("SERVING")
 
-    assert 60 == read_tenants(tmp_path / "tenants.toml").limits_of("anybody").requests_per_minute
+    tenants = read_tenants(tmp_path / "tenants.toml")
+    assert 60 == tenants.limits_of("anybody").requests_per_minute
+    assert [False, True] == [tenants.limits_of(name).disabled for name in ("acme", "former")]
+
+
+def test_the_table_of_scopes_is_complete():
+    """In the order of the code."""
+    table = PAGE.partition("| scope | permits |")[2].partition("\n\n")[0]
+
+    assert list(SCOPES) == re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+
+
+def test_the_table_of_states_is_complete():
+    """As `list` and `show` print them."""
+    table = PAGE.partition("| state | meaning |")[2].partition("\n\n")[0]
+
+    assert list(KeyState) == re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+
+
+def test_the_days_on_the_page_are_those_of_the_code():
+    """Before its expiry, a key is logged and listed as expiring."""
+    days = f"{WARN_BEFORE_S / DAY_S:.0f} days"
+
+    assert f"| in the last {days} |" in PAGE
+    assert f"for less than {days} |" in PAGE
 
 
 @pytest.mark.parametrize(
@@ -63,7 +92,7 @@ async def test_the_command_that_serves(tmp_path):
         (("--api-keys-file", "/dev/null"), "--api-keys-file /dev/null: line 1: is not a JSON object"),
         (
             ("--tenants-file", "t.toml"),
-            "--tenants-file requires --api-keys-file: without keys a caller has no tenant",
+            "--tenants-file requires --api-keys-file, --jwt-issuer or --tls-client-ca-file: without a credential",
         ),
         (
             ("--api-keys-file", "{keys}", "--tenants-file", "no.toml"),
