@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Final, final
 
 from togetherchat.accumulator import Accumulator
+from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.domain.call import Call, EventBatch, Phase
@@ -22,8 +23,14 @@ from togetherchat_server.providers.together import models as model_list
 from togetherchat_server.providers.together.attempt_span import AttemptSpan, NoopAttemptSpan
 from togetherchat_server.providers.together.limits import ProviderLimits
 from togetherchat_server.providers.together.opened_stream import OpenedStream
+from togetherchat_server.providers.together.options import ProviderOptions
 from togetherchat_server.providers.together.request import to_schema
 from togetherchat_server.providers.together.stream_reader import StreamReader
+from togetherchat_server.providers.together.streaming_only import (
+    INCOMPLETE_WARNING,
+    StreamingOnlyModels,
+    requires_stream,
+)
 from togetherchat_server.upstream.client import UpstreamClient, UpstreamResponse, UpstreamStream
 from togetherchat_server.upstream.read_governor import ReadGovernor
 from togetherchat_server.upstream.stream_deadline import StreamDeadline
@@ -52,11 +59,11 @@ class TogetherProvider:
         governor: ReadGovernor,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
-        forward_user: bool = True,
+        options: ProviderOptions | None = None,
     ) -> None:
-        """`forward_user`: whether the provider receives `CompleteRequest.user`."""
         self._client = client
-        self._forward_user = forward_user
+        self._options = options if options is not None else ProviderOptions()
+        self._streaming_only = StreamingOnlyModels(self._is_listed_as_streaming_only)
         self._limits = limits
         self._governor = governor
         self._clock = clock
@@ -65,7 +72,18 @@ class TogetherProvider:
     async def complete(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
         if self._reads_as_stream(request):
             return await self._accumulate(request, call)
-        body = to_schema(request, stream=False, forward_user=self._forward_user)
+        try:
+            return await self._complete_unary(request, call)
+        except ServiceError as error:
+            if not requires_stream(error):
+                raise
+            without_frames(error)
+        # Not a retry: the provider did no work, and the same request would fail again.
+        self._streaming_only.add(request.model)
+        return await self._accumulate(request, call)
+
+    async def _complete_unary(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
+        body = to_schema(request, stream=False, forward_user=self._options.forward_user)
         with self._begin_attempt("POST", CHAT_PATH, call) as span:
             span.request(request, streamed=False)
             http_response = await self._send_request("POST", CHAT_PATH, call, body, span)
@@ -88,8 +106,11 @@ class TogetherProvider:
         """Return whether the completion may take longer than the provider's edge lets a silent request last.
 
         Such a completion is read as a stream, with the timeouts of a stream, and accumulated. A
-        request for data that a stream does not carry in full (alternatives, the prompt) never is.
+        request for data that a stream does not carry in full (alternatives, the prompt) is not, unless
+        the provider serves the model only as a stream.
         """
+        if request.model in self._streaming_only:
+            return True
         unary_only = request.HasField("logprobs") or request.echo
         return not unary_only and request.max_tokens >= self._limits.stream_upstream_min_tokens
 
@@ -99,7 +120,14 @@ class TogetherProvider:
             async for events in batches:
                 for event in events:
                     accumulator.add(event)
-        return accumulator.response()
+        completion = accumulator.response()
+        if request.logprobs or request.echo:
+            completion.warnings.append(chat.Warning(message=INCOMPLETE_WARNING))
+        return completion
+
+    def _is_listed_as_streaming_only(self, model: str) -> bool:
+        entry = self._options.catalog_entry(model)
+        return entry is not None and entry.streaming_only
 
     async def _send_request(
         self, method: str, path: str, call: Call, body: bytes | None, span: NoopAttemptSpan
@@ -209,7 +237,7 @@ class TogetherProvider:
                 CHAT_PATH,
                 key=call.upstream_key,
                 request_id=call.id,
-                body=to_schema(request, stream=True, forward_user=self._forward_user),
+                body=to_schema(request, stream=True, forward_user=self._options.forward_user),
                 traceparent=span.traceparent,
                 tracestate=span.tracestate,
             )
