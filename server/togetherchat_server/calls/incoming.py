@@ -29,6 +29,8 @@ class IncomingCall:
     """`x-together-api-key`: the caller's provider key, if `authorization` holds a key of this service."""
     forwarded_for: str = ""
     """`x-forwarded-for`: believed if the peer is a trusted proxy."""
+    adapt_reasoning_effort: str = ""
+    """`x-adapt-reasoning-effort`: `false` sends `reasoning_effort` unchanged."""
     traceparent: str = ""
     tracestate: str = ""
     previous_attempts: str = ""

@@ -73,6 +73,8 @@ class Call:
     """The subject of a caller's JWT or certificate, instead of a key id."""
     allowed_models: tuple[str, ...] = ()
     """Models to which the caller's key is limited, beside the limits of its tenant. Empty: no limit."""
+    adapts_reasoning_effort: bool = True
+    """Whether the caller accepts another `reasoning_effort` where the model does not know its own."""
     client_address: str = ""
     """The address of the client; empty until the frontend knows it."""
     traceparent: str = ""

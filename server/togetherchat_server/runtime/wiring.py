@@ -168,7 +168,11 @@ class Wiring:
             clock=self._environment.clock,
             wall_clock=self._environment.wall_clock,
             options=ProviderOptions(
-                forward_user=settings.forward_user, catalog_entry=self._catalog.by_id.get
+                forward_user=settings.forward_user,
+                adapt_reasoning_effort=settings.adapt_reasoning_effort,
+                prompt_cache_affinity=settings.prompt_cache_affinity == "on"
+                or (settings.prompt_cache_affinity == "auto" and self._configuration.serves_together),
+                catalog_entry=self._catalog.by_id.get,
             ),
         )
 

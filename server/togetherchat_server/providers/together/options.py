@@ -12,5 +12,9 @@ class ProviderOptions:
 
     forward_user: bool = True
     """Whether the provider receives `CompleteRequest.user`."""
+    adapt_reasoning_effort: bool = True
+    """Whether an effort that the model does not know is replaced."""
+    prompt_cache_affinity: bool = False
+    """Whether requests without a `prompt_cache_key` get one."""
     catalog_entry: Callable[[str], models.Model | None] = lambda _: None
     """The catalog's entry of a model id; None if there is none."""
