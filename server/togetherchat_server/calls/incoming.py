@@ -31,6 +31,8 @@ class IncomingCall:
     """`x-forwarded-for`: believed if the peer is a trusted proxy."""
     adapt_reasoning_effort: str = ""
     """`x-adapt-reasoning-effort`: `false` sends `reasoning_effort` unchanged."""
+    together_debug: str = ""
+    """`x-together-debug`: `1` requests the provider's headers for debugging."""
     traceparent: str = ""
     tracestate: str = ""
     previous_attempts: str = ""

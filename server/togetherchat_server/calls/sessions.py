@@ -44,6 +44,7 @@ class Sessions:
             subject=credentials.identity.subject,
             allowed_models=credentials.identity.models,
             adapts_reasoning_effort=incoming.adapt_reasoning_effort.lower() not in _SWITCHED_OFF,
+            debug=incoming.together_debug == "1",
             traceparent=context.traceparent if context else "",
             tracestate=context.state if context else "",
             trace=trace,

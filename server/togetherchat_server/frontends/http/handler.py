@@ -131,6 +131,7 @@ def _incoming(exchange: Exchange, operation: Operation) -> IncomingCall:
         together_key=headers.get("x-together-api-key", ""),
         forwarded_for=headers.get("x-forwarded-for", ""),
         adapt_reasoning_effort=headers.get("x-adapt-reasoning-effort", ""),
+        together_debug=headers.get("x-together-debug", ""),
         traceparent=headers.get("traceparent", ""),
         tracestate=headers.get("tracestate", ""),
         previous_attempts=headers.get("x-stainless-retry-count", ""),

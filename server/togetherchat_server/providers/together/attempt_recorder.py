@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, final
 
 from togetherchat_server.domain.call import Call, Phase
-from togetherchat_server.providers.together import rate_limits
+from togetherchat_server.providers.together import debug_headers, rate_limits
 from togetherchat_server.providers.together.attempt_span import AttemptSpan, NoopAttemptSpan
 
 NAME: Final = "together"
@@ -27,6 +27,7 @@ class AttemptRecorder:
         progress.upstream = NAME
         progress.upstream_request_id = ""
         progress.rate_limits = ()
+        progress.debug_headers = ()
         if call.trace is None:
             return NoopAttemptSpan(call)
         attempt = call.trace.attempt(http_method=method, path=path, started_s=self._clock())
@@ -39,6 +40,8 @@ class AttemptRecorder:
         if headers.get("x-upstream") == SANDBOX:
             progress.upstream = SANDBOX
         progress.rate_limits = rate_limits.from_headers(headers)
+        if call.debug:
+            progress.debug_headers = debug_headers.from_headers(headers)
         ids = (headers.get(name, "") for name in REQUEST_ID_HEADERS)
         progress.upstream_request_id = next((value for value in ids if value and value != call.id), "")
 

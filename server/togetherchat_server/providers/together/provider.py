@@ -18,7 +18,7 @@ from togetherchat_server.domain.call import Call, EventBatch, Phase
 from togetherchat_server.domain.deadline import Deadline
 from togetherchat_server.domain.reasons import Reason, ServiceError, without_frames
 from togetherchat_server.domain.secret import Secret
-from togetherchat_server.providers.together import errors, response, schema
+from togetherchat_server.providers.together import debug_headers, errors, response, schema
 from togetherchat_server.providers.together import models as model_list
 from togetherchat_server.providers.together.attempt_recorder import AttemptRecorder
 from togetherchat_server.providers.together.attempt_span import NoopAttemptSpan
@@ -144,6 +144,7 @@ class TogetherProvider:
                 body=body,
                 traceparent=span.traceparent,
                 tracestate=span.tracestate,
+                more_headers=debug_headers.REQUEST if call.debug else (),
             )
         self._record.headers(http_response.headers, call)
         span.status(http_response.status, call.progress.upstream)
@@ -245,6 +246,7 @@ class TogetherProvider:
                 body=body,
                 traceparent=span.traceparent,
                 tracestate=span.tracestate,
+                more_headers=debug_headers.REQUEST if call.debug else (),
             )
 
     def _error(self, status: int, headers: Mapping[str, str], body: bytes, call: Call) -> ServiceError:
