@@ -12,6 +12,7 @@ from typing import Final, final
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
+from togetherchat_sandbox import model_quirks
 from togetherchat_sandbox.api_errors import ERRORS, NOT_FOUND, RequestRejectedError, error_reply
 from togetherchat_sandbox.connection import connection_of
 from togetherchat_sandbox.delivery import deliver
@@ -45,7 +46,12 @@ class SimulatedApi:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request, connection = Request(scope, receive), connection_of(scope)
         self._received += 1
-        context = ReplyContext(settings=self._settings, number=self._received, now_s=self._wall_clock())
+        context = ReplyContext(
+            settings=self._settings,
+            number=self._received,
+            now_s=self._wall_clock(),
+            debug=request.headers.get("x-together-debug") == "1",
+        )
         entry = self._request_log.add(
             connection,
             number=context.number,
@@ -82,7 +88,11 @@ class SimulatedApi:
         _check_key(request)
         chat = parse_request(await _body(request, self._settings.request_bytes_max))
         self._request_log.set_model(entry, model=chat.model, stream=chat.stream)
-        return reply_to_chat(chat, replace(context, repeat=self._repeats.count(chat)))
+        repeats = self._repeats
+        return reply_to_chat(
+            chat,
+            replace(context, repeat=repeats.count(chat), cache_repeat=repeats.count_cache_key(chat)),
+        )
 
 
 async def _raise_on_disconnect(receive: Receive) -> None:
@@ -109,5 +119,7 @@ def _check_key(request: Request) -> None:
 def _models(request: Request) -> AnyReply:
     _check_key(request)
     dedicated_only = request.query_params.get("dedicated") == "true"
-    models: Json = [] if dedicated_only else [*list_models(row.model for row in SANDBOX_MODELS)]
+    serverless_only = request.query_params.get("serverless") == "true"
+    own = (row for row in SANDBOX_MODELS if not (serverless_only and row.name in model_quirks.DEDICATED))
+    models: Json = [] if dedicated_only else [*list_models(row.model for row in own)]
     return unary_reply(encode(models), JSON)

@@ -45,6 +45,11 @@ def _edge_page(status: int, title: str) -> ApiError:
 
 ERRORS: Mapping[str, ApiError] = {
     "400": ApiError(status=400, message="Input validation error: requested by the model id."),
+    "400-stopped": ApiError(
+        status=400,
+        message="The dedicated endpoint of model {model} is not running. Please start it and try again.",
+        code="dedicated_endpoint_not_running",
+    ),
     "401": ApiError(
         status=401,
         message="Invalid API key provided. You can find your API key at"

@@ -20,7 +20,8 @@ PREFIX = "sandbox/"
 class Behaviour:
     """How a model differs from an ordinary one; by default, not at all.
 
-    `errors_max` bounds how many requests with the same last user message get `error`.
+    `errors_max` bounds how many requests with the same last user message get `error`. `cached_by_key`:
+    the prompt cache has what an earlier request with the same key left there.
     """
 
     error: ApiError | None = None
@@ -30,6 +31,7 @@ class Behaviour:
     overrides: PlanOverrides = NO_OVERRIDES
     stream: InjectFault = no_fault
     unary: InjectFault = no_fault
+    cached_by_key: bool = False
 
 
 BehaviourFactory: TypeAlias = Callable[[re.Match[str]], Behaviour]

@@ -147,6 +147,12 @@ def redirect(_reply: Reply) -> AnyReply:
     return Reply(status=302, headers={"location": "/v1/redirected"}, length=0)
 
 
+def rejection(error: ApiError) -> InjectFault:
+    """Send an error in place of the reply."""
+    body = encode(error_body(error, response_id="sandbox"))
+    return lambda _reply: unary_reply(body, "application/json", status=error.status)
+
+
 def server_error(_reply: Reply) -> AnyReply:
     """Send the error of an error event as a unary 500 response."""
     return unary_reply(encode(_STREAM_ERROR), "application/json", status=500)

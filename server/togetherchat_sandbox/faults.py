@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from togetherchat_sandbox import api_errors, dialects, fault_injection, pacing
+from togetherchat_sandbox import api_errors, dialects, fault_injection, model_quirks, pacing
 from togetherchat_sandbox.api_errors import ERRORS
 from togetherchat_sandbox.behaviour import ORDINARY, PREFIX, Behaviour, SandboxModel
 from togetherchat_sandbox.fault_injection import InjectFault
@@ -70,6 +70,7 @@ def _first_fail(match: re.Match[str]) -> Behaviour:
 
 _ERROR_DESCRIPTIONS: Mapping[str, str] = {
     "400": "400, the request is not valid.",
+    "400-stopped": "400 `dedicated_endpoint_not_running`: the model's dedicated endpoint is stopped.",
     "401": "401 `invalid_api_key`.",
     "402": "402 `credit_limit`: the account has no money left.",
     "403": "403 in JSON: not allowed.",
@@ -317,4 +318,11 @@ _VARIANTS = (
     ),
 )
 
-SANDBOX_MODELS: tuple[SandboxModel, ...] = (*_ERRORS, *_MORE_ERRORS, *_CONNECTIONS, *_BODIES, *_VARIANTS)
+SANDBOX_MODELS: tuple[SandboxModel, ...] = (
+    *_ERRORS,
+    *_MORE_ERRORS,
+    *_CONNECTIONS,
+    *_BODIES,
+    *_VARIANTS,
+    *model_quirks.MODELS,
+)

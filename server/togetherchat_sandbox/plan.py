@@ -77,16 +77,20 @@ def plan_completion(
     """
     prompt_tokens = sum(_message_tokens(message) for message in request.messages)
     request = replace(request, max_tokens=_allowed_tokens(request, prompt_tokens))
-    # For a follow-up turn, the prompt cache holds all but the last message.
-    cached_tokens = sum(_message_tokens(message) for message in request.messages[:-1])
     contents = [(message.role, message.text, message.attachments) for message in request.messages]
     bits = random_bits(seed, request.model, contents, request.seed)
     return CompletionPlan(
         choices=tuple(_choice(request, index, bits, reasons, overrides) for index in range(request.choices)),
         prompt="\n".join(message.text for message in request.messages) if request.echo else "",
         prompt_tokens=prompt_tokens,
-        cached_tokens=cached_tokens if len(request.messages) > 2 else 0,
+        # For a follow-up turn, the prompt cache holds all but the last message.
+        cached_tokens=cached_tokens(request) if len(request.messages) > 2 else 0,
     )
+
+
+def cached_tokens(request: ChatRequest) -> int:
+    """Return the tokens that a prompt cache can hold: those of all messages but the last."""
+    return sum(_message_tokens(message) for message in request.messages[:-1])
 
 
 def _message_tokens(message: ChatMessage) -> int:

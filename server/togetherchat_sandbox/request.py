@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from togetherchat_sandbox.api_errors import ApiError, RequestRejectedError
 from togetherchat_sandbox.encoding import Json, JsonObject, decode
+from togetherchat_sandbox.reasoning_switch import can_switch_reasoning_off
 from togetherchat_sandbox.schema import AnyObject, ChatRequestFields, MessageFields, OutputFormat
 
 # A required field that is missing, null or empty gets 400, every other invalid field 422.
@@ -38,7 +39,8 @@ class FunctionTool:
 class ChatRequest:
     """The parts of a request that the sandbox uses.
 
-    `tool_choice` is auto, none, required or the name of a function.
+    `tool_choice` is auto, none, required or the name of a function. `cache_key` routes the request to a
+    prompt cache: `prompt_cache_key`, or without one `user`.
     """
 
     model: str
@@ -58,6 +60,7 @@ class ChatRequest:
     schema: JsonObject = field(default_factory=dict[str, Json])
     pattern: str = ""
     reasoning_enabled: bool = True
+    cache_key: str = ""
 
     @property
     def last_user_text(self) -> str:
@@ -126,7 +129,8 @@ def _from_schema(fields: ChatRequestFields) -> ChatRequest:
         format=response_format.type,
         schema=_json((named and named.body) or response_format.body),
         pattern=response_format.pattern or "",
-        reasoning_enabled=False not in switches,
+        reasoning_enabled=False not in switches or not can_switch_reasoning_off(fields.model),
+        cache_key=fields.prompt_cache_key or fields.user or "",
     )
 
 

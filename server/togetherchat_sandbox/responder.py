@@ -5,6 +5,7 @@ Pure; `ReplyContext` holds everything that is not in the request.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from email.utils import formatdate
 
 from togetherchat_sandbox.api_errors import RequestRejectedError, error_reply
@@ -14,7 +15,7 @@ from togetherchat_sandbox.dialects import Dialect, dialect_of, reasons_first
 from togetherchat_sandbox.encoding import DONE, KEEPALIVE, encode, event
 from togetherchat_sandbox.faults import behaviour_of
 from togetherchat_sandbox.pacing import Pacing
-from togetherchat_sandbox.plan import CompletionPlan, plan_completion
+from togetherchat_sandbox.plan import CompletionPlan, cached_tokens, plan_completion
 from togetherchat_sandbox.prng import random_bits
 from togetherchat_sandbox.reply import AnyReply, NoReply, Reply, TimedBytes, unary_reply
 from togetherchat_sandbox.request import ChatRequest
@@ -30,14 +31,17 @@ RATE_LIMIT = 600  # not enforced; the headers only count down
 class ReplyContext:
     """What a reply depends on beside its request.
 
-    `number` counts all requests, `repeat` those with the same model and last user message, both
-    from 1. `now_s` is the wall clock.
+    `number` counts all requests, `repeat` those with the same model and last user message, and
+    `cache_repeat` those with the same model and key of the prompt cache, all from 1. `now_s` is the wall
+    clock. `debug`: the client requests the headers for debugging.
     """
 
     settings: SandboxSettings
     number: int
     repeat: int = 1
+    cache_repeat: int = 1
     now_s: float = 0
+    debug: bool = False
 
     @property
     def response_id(self) -> str:
@@ -79,6 +83,8 @@ def _completion(request: ChatRequest, behaviour: Behaviour, context: ReplyContex
         reasons=reasons_first(request.model),
         overrides=behaviour.overrides,
     )
+    if behaviour.cached_by_key:
+        plan = replace(plan, cached_tokens=cached_tokens(request) if context.cache_repeat > 1 else 0)
     envelope = Envelope(id=context.response_id, created=int(context.now_s), model=request.model)
     if request.stream:
         parts = _stream_parts(plan, request, dialect, envelope, pacing)
@@ -114,8 +120,24 @@ def _standard_headers(reply: Reply, context: ReplyContext) -> Mapping[str, str]:
         "x-request-id": context.response_id,
         "cf-ray": f"{ray}-SBX",
     }
+    if context.debug:
+        headers |= _debug_headers(context)
     if reply.status < 400:
         headers["x-ratelimit-limit"] = str(RATE_LIMIT)
         headers["x-ratelimit-remaining"] = str(RATE_LIMIT - 1 - (context.number - 1) % RATE_LIMIT)
         headers["x-ratelimit-reset"] = "1"
     return headers
+
+
+def _debug_headers(context: ReplyContext) -> Mapping[str, str]:
+    """Return what Together adds for `x-together-debug: 1`, as its guides list it."""
+    time = datetime.fromtimestamp(context.now_s, UTC).isoformat()
+    return {
+        "x-together-traceid": context.response_id,
+        "x-cluster": "sandbox",
+        "x-engine-pod": "sandbox-0",
+        "x-api-received": time,
+        "x-api-call-start": time,
+        "x-api-call-end": time,
+        "x-inference-version": "sandbox",
+    }

@@ -146,6 +146,8 @@ class ChatRequestFields(BaseModel):
     tool_choice: Annotated[StrictStr, BeforeValidator(_function_name)] = "auto"
     response_format: ResponseFormatFields = ResponseFormatFields()
     reasoning: ReasoningFields = ReasoningFields()
+    prompt_cache_key: StrictStr | None = None
+    user: StrictStr | None = None
     chat_template_kwargs: TemplateFields = TemplateFields()
 
     @field_validator("tool_choice")

@@ -108,7 +108,7 @@ RESPONSES = [
     Row("520", always(html_response(520, EDGE_PAGE)), C.UNAVAILABLE, "UPSTREAM_EDGE_ERROR", DELAY),
     status_row(503, C.UNAVAILABLE, "UPSTREAM_OVERLOADED", DELAY, "RetryInfo"),
     status_row(529, C.UNAVAILABLE, "UPSTREAM_OVERLOADED", DELAY),
-    status_row(400, C.UNAVAILABLE, "UPSTREAM_ENDPOINT_NOT_RUNNING", NEVER,
+    status_row(400, C.UNAVAILABLE, "UPSTREAM_ENDPOINT_NOT_RUNNING", NEVER, "RetryInfo",
                body=openai.error("The endpoint is stopped.", code="dedicated_endpoint_not_running"), name="400 stopped endpoint"),
     status_row(504, C.DEADLINE_EXCEEDED, "UPSTREAM_GATEWAY_TIMEOUT", NEVER),
     Row("524", always(html_response(524, EDGE_PAGE)), C.DEADLINE_EXCEEDED, "UPSTREAM_GATEWAY_TIMEOUT", NEVER),

@@ -30,6 +30,7 @@ def response_metadata(call: Call) -> ResponseMetadata:
         ("x-upstream", progress.upstream),
         ("x-upstream-request-id", progress.upstream_request_id),
         *progress.rate_limits,
+        *progress.debug_headers,
     )
     return tuple((name, value) for name, value in pairs if METADATA_VALUE.fullmatch(value))
 

@@ -1,6 +1,6 @@
 """Opens the sessions of a process, and aborts those in flight when the process stops."""
 
-from typing import final
+from typing import Final, final
 
 from togetherchat_server.calls.incoming import IncomingCall
 from togetherchat_server.calls.response_metadata import request_id_or_new
@@ -9,6 +9,8 @@ from togetherchat_server.calls.session_parts import SessionParts
 from togetherchat_server.domain.call import Call
 from togetherchat_server.domain.reasons import Reason
 from togetherchat_server.domain.trace_context import SpanContext
+
+_SWITCHED_OFF: Final = frozenset({"false", "0", "off", "no"})
 
 
 @final
@@ -41,6 +43,8 @@ class Sessions:
             key_id=credentials.identity.key_id,
             subject=credentials.identity.subject,
             allowed_models=credentials.identity.models,
+            adapts_reasoning_effort=incoming.adapt_reasoning_effort.lower() not in _SWITCHED_OFF,
+            debug=incoming.together_debug == "1",
             traceparent=context.traceparent if context else "",
             tracestate=context.state if context else "",
             trace=trace,

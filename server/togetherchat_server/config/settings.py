@@ -254,6 +254,16 @@ class Settings(BaseModel):
     forward_user: bool = Field(
         True, description="Send the caller's `user`, which may be personal data, to the provider."
     )
+    adapt_reasoning_effort: bool = Field(
+        True,
+        description="Replace a `reasoning_effort` that the model does not know by the one nearest to it, "
+        "with a warning in the response.",
+    )
+    prompt_cache_affinity: Literal["on", "off", "auto"] = Field(
+        "auto",
+        description="Send a `prompt_cache_key` derived from the prompt with requests that have none: on, "
+        "off, or auto (only for Together's hosts and the sandbox).",
+    )
     alias: Aliases = Field(
         {}, description="Alias of a model, NAME=MODEL; may be repeated. A table in the TOML file."
     )

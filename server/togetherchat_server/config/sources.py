@@ -13,7 +13,7 @@ from typing import Final, NoReturn, final
 from pydantic import ValidationError
 
 from togetherchat_server.config.exposure import reject_open_access
-from togetherchat_server.config.provider import ProviderConfig, load_provider
+from togetherchat_server.config.provider import ProviderConfig, is_together, load_provider
 from togetherchat_server.config.settings import Settings, SettingsError
 from togetherchat_server.config.tls import Certificates, load_certificates
 from togetherchat_server.config.types import OFF
@@ -26,6 +26,11 @@ class Configuration:
     settings: Settings
     provider: ProviderConfig | None
     certificates: Certificates | None = None
+
+    @property
+    def serves_together(self) -> bool:
+        """Whether the provider is Together or the sandbox, and not another API of the same format."""
+        return self.provider is None or is_together(self.provider.base_url)
 
 
 def read_configuration(arguments: Sequence[str], environment: Mapping[str, str]) -> Configuration:

@@ -39,6 +39,8 @@ class Progress:
     upstream_request_id: str = ""
     rate_limits: tuple[tuple[str, str], ...] = ()
     """The provider's rate-limit headers, lower case, of the last attempt."""
+    debug_headers: tuple[tuple[str, str], ...] = ()
+    """The provider's headers for debugging, lower case, of the last attempt, if the call requests them."""
     first_event_s: float | None = None
     """When the first event of the completion was received, on the monotonic clock."""
     output_deltas: int = 0
@@ -73,6 +75,10 @@ class Call:
     """The subject of a caller's JWT or certificate, instead of a key id."""
     allowed_models: tuple[str, ...] = ()
     """Models to which the caller's key is limited, beside the limits of its tenant. Empty: no limit."""
+    adapts_reasoning_effort: bool = True
+    """Whether the caller accepts another `reasoning_effort` where the model does not know its own."""
+    debug: bool = False
+    """Whether the caller requests the provider's headers for debugging."""
     client_address: str = ""
     """The address of the client; empty until the frontend knows it."""
     traceparent: str = ""

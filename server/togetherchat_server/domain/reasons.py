@@ -180,6 +180,8 @@ class Row:
     floods: bool = False
     """Whether calls may fail as fast as they arrive. Then not each of them has a line in the log."""
     throttle: ThrottleOutcome = ThrottleOutcome.ACCEPTED
+    passes_after_s: float | None = None
+    """Seconds until a caller may try again what clients must not retry; None: unknown."""
 
 
 CALLER, PROVIDER, SERVICE = Blame.CALLER, Blame.PROVIDER, Blame.SERVICE
@@ -223,7 +225,7 @@ TABLE: Final[Mapping[Reason, Row]] = {
     Reason.UPSTREAM_INTERNAL: Row(PROVIDER, MAY_BE_BILLED),
     Reason.UPSTREAM_UNIMPLEMENTED: Row(PROVIDER),
     Reason.UPSTREAM_OVERLOADED: Row(PROVIDER, DECLINED, retryable=True, falls_back=True, throttle=REJECTED),
-    Reason.UPSTREAM_ENDPOINT_NOT_RUNNING: Row(PROVIDER, falls_back=True),
+    Reason.UPSTREAM_ENDPOINT_NOT_RUNNING: Row(PROVIDER, falls_back=True, passes_after_s=60.0),
     Reason.UPSTREAM_UNEXPECTED_STATUS: Row(PROVIDER),
     Reason.UPSTREAM_STREAM_ERROR: Row(PROVIDER, retryable=True),
     Reason.UPSTREAM_MALFORMED_RESPONSE: Row(PROVIDER),

@@ -7,8 +7,9 @@ before any other code receives it.
 
 import base64
 import hashlib
+import hmac
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import final
 from urllib.parse import quote
 
@@ -60,6 +61,17 @@ class Secret:
         if not self._fingerprint:
             self._fingerprint = hashlib.sha256(self._text.encode("ascii")).hexdigest()[:16]
         return self._fingerprint
+
+    def keyed_hash(self, parts: Iterable[bytes]) -> str:
+        """Return 32 hexadecimal digits that depend on the key and the parts: HMAC-SHA-256, cut in half.
+
+        Without the key, neither a part nor the hash of other parts can be found out from it.
+        """
+        mac = hmac.new(self._text.encode("ascii"), digestmod="sha256")
+        for part in parts:
+            mac.update(len(part).to_bytes(8, "big"))  # so that no two lists of parts are equal when joined
+            mac.update(part)
+        return mac.hexdigest()[:32]
 
     def __repr__(self) -> str:
         return "Secret('…')"

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Final
 
 from togetherchat.v1 import models_pb2 as models
-from togetherchat_server.config import Configuration, is_together
+from togetherchat_server.config import Configuration
 from togetherchat_server.models.catalog_file import ID_CHARACTERS_MAX, read_models, shipped_text
 
 _LISTS: Final = ("input_modalities", "output_modalities", "features", "reasoning_efforts")
@@ -39,9 +39,9 @@ EMPTY: Final = Catalog(by_id={}, as_of="")
 
 def configured_catalog(configuration: Configuration) -> Catalog:
     """Return the shipped catalog, or an empty one where `model_catalog` leaves it out."""
-    provider, choice = configuration.provider, configuration.settings.model_catalog
-    fits = provider is None or is_together(provider.base_url)
-    return load_catalog(None) if choice == "on" or (choice == "auto" and fits) else EMPTY
+    choice = configuration.settings.model_catalog
+    is_merged = choice == "on" or (choice == "auto" and configuration.serves_together)
+    return load_catalog(None) if is_merged else EMPTY
 
 
 def load_catalog(text: bytes | None) -> Catalog:

@@ -29,6 +29,7 @@ from togetherchat_server.models.catalog import configured_catalog
 from togetherchat_server.models.list_cache import ListCacheLimits, ModelListCache
 from togetherchat_server.models.unavailable import UnavailableModels
 from togetherchat_server.providers.together.limits import ProviderLimits
+from togetherchat_server.providers.together.options import ProviderOptions
 from togetherchat_server.providers.together.provider import TogetherProvider
 from togetherchat_server.runtime.file_limit import connections_max
 from togetherchat_server.runtime.memory import MemoryGauge
@@ -166,7 +167,13 @@ class Wiring:
             governor=self.governor,
             clock=self._environment.clock,
             wall_clock=self._environment.wall_clock,
-            forward_user=settings.forward_user,
+            options=ProviderOptions(
+                forward_user=settings.forward_user,
+                adapt_reasoning_effort=settings.adapt_reasoning_effort,
+                prompt_cache_affinity=settings.prompt_cache_affinity == "on"
+                or (settings.prompt_cache_affinity == "auto" and self._configuration.serves_together),
+                catalog_entry=self._catalog.by_id.get,
+            ),
         )
 
     def _make_retrying(self, provider: TogetherProvider) -> RetryingChat:

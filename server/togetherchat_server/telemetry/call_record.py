@@ -40,6 +40,8 @@ class CallRecord:
     completion_tokens: int | None
     usage_estimated: bool
     cost_nano_usd: int | None
+    cached_tokens: int | None = None
+    """Prompt tokens that the provider read from its cache; None if it does not count them."""
     deltas: int | None = None
     """Deltas of the last attempt's stream; None if it had none. Adjacent ones may share a message."""
     model_requested: str = ""
@@ -115,6 +117,7 @@ def call_record(  # noqa: PLR0913  the parts of a record, all by keyword
         messages_sent=messages_sent,
         deltas=deltas,
         prompt_tokens=usage.prompt_tokens if usage and not usage.estimated else None,
+        cached_tokens=usage.cached_tokens if usage and usage.HasField("cached_tokens") else None,
         completion_tokens=usage.completion_tokens if usage else deltas,
         usage_estimated=usage.estimated if usage else deltas is not None,
         cost_nano_usd=usage.cost_nano_usd if usage and usage.HasField("cost_nano_usd") else None,

@@ -34,6 +34,9 @@ from togetherchat_server.upstream.pool import ConnectionPool, ResponseBody
 
 PATHS_MAX: Final = 16
 
+RequestHeaders = Iterable[tuple[bytes, bytes]]
+"""Further headers of one request."""
+
 _TRACEPARENT: Final = re.compile(r"[\da-f]{2}-[\da-f]{32}-[\da-f]{16}-[\da-f]{2}")
 _IDENTITY_ENCODINGS: Final = frozenset({"", "identity"})
 
@@ -199,9 +202,12 @@ class UpstreamClient:
         body: bytes | None = None,
         traceparent: str = "",
         tracestate: str = "",
+        more_headers: RequestHeaders = (),
     ) -> UpstreamResponse:
         """Send a request and read the whole response. `path` is relative to the base URL."""
-        request = self._request(method, path, key, request_id, body, (traceparent, tracestate))
+        request = self._request(
+            method, path, key, request_id, body, (traceparent, tracestate), more_headers=more_headers
+        )
         response = await self._transport.handle_async_request(request)
         stream = UpstreamStream(response, bytes_max=self._limits.max_response_bytes, limits=self._limits)
         try:
@@ -211,7 +217,7 @@ class UpstreamClient:
             await stream.aclose()
         return UpstreamResponse(status=stream.status, headers=stream.headers, body=content)
 
-    async def open_stream(
+    async def open_stream(  # noqa: PLR0913  as above
         self,
         path: str,
         *,
@@ -220,9 +226,12 @@ class UpstreamClient:
         body: bytes,
         traceparent: str = "",
         tracestate: str = "",
+        more_headers: RequestHeaders = (),
     ) -> UpstreamStream:
         """POST a request whose response is read as it arrives. The caller closes the stream."""
-        request = self._request("POST", path, key, request_id, body, (traceparent, tracestate))
+        request = self._request(
+            "POST", path, key, request_id, body, (traceparent, tracestate), more_headers=more_headers
+        )
         response = await self._transport.handle_async_request(request)
         stream = UpstreamStream(response, bytes_max=self._limits.max_stream_bytes, limits=self._limits)
         try:
@@ -236,7 +245,7 @@ class UpstreamClient:
         """Close every connection; requests still in flight fail."""
         await self._transport.aclose()
 
-    def _request(
+    def _request(  # noqa: PLR0913  as above
         self,
         method: str,
         path: str,
@@ -244,8 +253,10 @@ class UpstreamClient:
         request_id: str,
         body: bytes | None,
         trace: tuple[str, str],
+        *,
+        more_headers: RequestHeaders,
     ) -> httpx.Request:
-        headers = [*self._headers, (b"x-request-id", request_id.encode("ascii", "replace"))]
+        headers = [*self._headers, *more_headers, (b"x-request-id", request_id.encode("ascii", "replace"))]
         if body is not None:
             headers.append((b"Content-Type", b"application/json"))
         if key is not None:

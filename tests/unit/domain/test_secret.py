@@ -75,3 +75,18 @@ def test_the_forms_of_a_key_are_found_in_a_text(echo):
 def test_a_short_key_has_no_short_forms():
     """The hexadecimal digits of a short key could be part of any word."""
     assert {"abc"} == set(Secret("abc").forms())
+
+
+def test_a_keyed_hash_depends_on_the_key_and_on_each_part():
+    """Parts that are divided differently are other parts, and the key does not appear."""
+    hashes = [
+        Secret(LONG).keyed_hash([b"ab", b"c"]),
+        Secret(LONG).keyed_hash([b"a", b"bc"]),
+        Secret(LONG).keyed_hash([b"abc"]),
+        Secret(LONG).keyed_hash([]),
+        Secret(LONG + "x").keyed_hash([b"ab", b"c"]),
+    ]
+
+    assert len(hashes) == len(set(hashes))
+    assert all(len(made) == 32 and LONG not in made for made in hashes)
+    assert hashes[0] == Secret(f" {LONG}\n").keyed_hash(iter([b"ab", b"c"]))

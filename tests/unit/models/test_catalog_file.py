@@ -8,6 +8,7 @@ import pytest
 
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.models.catalog import Catalog, load_catalog
+from togetherchat_server.providers.together.reasoning_effort import TOGGLE, WORDS
 
 BRIEF = Path(__file__).with_name("brief_models.tsv")
 AVAILABILITY = {
@@ -122,9 +123,20 @@ def test_prices_are_those_of_the_documentation(shipped):
             ["tools", "json_schema", "reasoning"],
             ["low", "medium", "high"],
         ),
-        ("moonshotai/Kimi-K3", ["text", "image"], ["reasoning"], ["low", "medium", "high", "max"]),
-        ("Qwen/Qwen3.5-9B", ["text", "image"], ["tools", "json_schema", "reasoning"], []),
-        ("zai-org/GLM-5.3-Flash", [], [], []),
+        (
+            "moonshotai/Kimi-K3",
+            ["text", "image"],
+            ["tools", "json_schema", "reasoning", "reasoning_toggle"],
+            ["low", "medium", "high", "max"],
+        ),
+        (
+            "Qwen/Qwen3.5-9B",
+            ["text", "image"],
+            ["tools", "json_schema", "reasoning", "reasoning_toggle"],
+            [],
+        ),
+        ("zai-org/GLM-5.3-Flash", ["text", "image"], ["tools", "json_schema", "reasoning"], []),
+        ("Qwen/Qwen3.8-Flash", [], [], []),
     ],
 )
 def test_capabilities_are_those_of_the_sources(model_id, inputs, features, efforts, shipped):
@@ -137,13 +149,41 @@ def test_capabilities_are_those_of_the_sources(model_id, inputs, features, effor
     )
 
 
-def test_every_model_with_reasoning_efforts_has_the_feature(shipped):
-    """The two members of a row agree."""
+def test_every_model_with_reasoning_efforts_or_a_toggle_has_the_feature(shipped):
+    """The members of a row agree."""
     assert [] == [
         model.id
         for model in shipped.by_id.values()
-        if model.reasoning_efforts and "reasoning" not in model.features
+        if (model.reasoning_efforts or TOGGLE in model.features) and "reasoning" not in model.features
     ]
+
+
+def test_every_reasoning_effort_is_a_known_word_in_its_order(shipped):
+    """Otherwise the service could not replace another word by it."""
+    for model in shipped.by_id.values():
+        words = list(model.reasoning_efforts)
+        assert sorted(words, key=WORDS.index) == words
+
+
+@pytest.mark.parametrize(
+    ("model_id", "context_length", "prices"),
+    [
+        ("moonshotai/Kimi-K3.1-Pro", 1048576, (2.0, 0.2, 10.0)),
+        ("ricursive-ai/Ripple-65B-Preview", 131072, (0.2, 0.02, 0.6)),
+        ("together/Tev1-4B-experimental", 32768, (0.042, None, 0.0)),
+        ("essentialai/rnj-1-instruct", 32768, (0.15, None, 0.15)),
+    ],
+)
+def test_the_models_of_november_are_in_the_catalog(model_id, context_length, prices, shipped):
+    """Their prices are those that were listed when they were added."""
+    model = shipped.by_id[model_id]
+    incoming, cached, outgoing = prices
+    assert (context_length, "") == (model.context_length, model.retirement_date)
+    assert model.pricing == models.Pricing(
+        input_usd_per_million_tokens=incoming,
+        cached_input_usd_per_million_tokens=cached,
+        output_usd_per_million_tokens=outgoing,
+    )
 
 
 def test_a_free_model_has_a_price_of_zero(shipped):

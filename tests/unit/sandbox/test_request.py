@@ -232,7 +232,9 @@ def test_any_object_is_parsed_or_rejected(fields):
 
 def test_nulls_and_unknown_fields_are_ignored():
     """A null field and an undocumented field equal a missing field."""
-    assert parsed() == parsed(temperature=None, max_tokens=None, stop=None, tools=None, user="u", store=True)
+    assert parsed() == parsed(
+        temperature=None, max_tokens=None, stop=None, tools=None, store=True, metadata={}
+    )
 
 
 def test_the_last_user_message():

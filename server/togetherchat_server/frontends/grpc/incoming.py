@@ -14,6 +14,8 @@ _HEADERS: Final = {
     "authorization": "authorization",
     "x-together-api-key": "together_key",
     "x-forwarded-for": "forwarded_for",
+    "x-adapt-reasoning-effort": "adapt_reasoning_effort",
+    "x-together-debug": "together_debug",
     "traceparent": "traceparent",
     "tracestate": "tracestate",
     "grpc-previous-rpc-attempts": "previous_attempts",

@@ -136,8 +136,11 @@ def status_of(
     code = code_of(error)
     retryable = error.retryable and not output_sent
     delay_s = retry_delay_s(error.retry_after_s, call.previous_attempts, fraction) if retryable else None
+    # A client's retry policy must not repeat such a failure (the pushback is -1), but a person may.
+    passes_after_s = None if retryable or output_sent else error.reason.row.passes_after_s
+    info_s = delay_s if retryable else passes_after_s
     text = sanitise(error.message)
-    packed = _packed(code, text, _details(error, call, output_sent=output_sent, delay_s=delay_s))
+    packed = _packed(code, text, _details(error, call, output_sent=output_sent, info_s=info_s))
     return GrpcStatus(
         code=code,
         message=text,
@@ -174,15 +177,18 @@ def _pushback(pushback: Pushback, delay_s: float | None, seconds_left: float) ->
 
 
 def _details(
-    error: ServiceError, call: Call, *, output_sent: bool, delay_s: float | None
+    error: ServiceError, call: Call, *, output_sent: bool, info_s: float | None
 ) -> Iterable[message.Message]:
-    """Yield the details, the most important first: those that do not fit are dropped from the end."""
+    """Yield the details, the most important first: those that do not fit are dropped from the end.
+
+    `info_s` is the delay in RetryInfo; None for a failure without one.
+    """
     yield details.ErrorInfo(
         reason=error.reason.value, domain=DOMAIN, metadata=_metadata(error, call, output_sent=output_sent)
     )
     yield details.RequestInfo(request_id=call.id)
-    if delay_s is not None:
-        yield details.RetryInfo(retry_delay=_duration(delay_s))
+    if info_s is not None:
+        yield details.RetryInfo(retry_delay=_duration(info_s))
     if error.reason in QUOTAS:
         # Only the message names the limit that a tenant has exceeded.
         ours = error.reason is Reason.CALLER_QUOTA and bool(call.tenant)

@@ -130,6 +130,8 @@ def _incoming(exchange: Exchange, operation: Operation) -> IncomingCall:
         authorization=headers.get("authorization", ""),
         together_key=headers.get("x-together-api-key", ""),
         forwarded_for=headers.get("x-forwarded-for", ""),
+        adapt_reasoning_effort=headers.get("x-adapt-reasoning-effort", ""),
+        together_debug=headers.get("x-together-debug", ""),
         traceparent=headers.get("traceparent", ""),
         tracestate=headers.get("tracestate", ""),
         previous_attempts=headers.get("x-stainless-retry-count", ""),

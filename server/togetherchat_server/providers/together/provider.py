@@ -1,8 +1,8 @@
 """Together as a provider: connects the ports, the upstream client and the pure modules.
 
-Owns the order of steps in one attempt: send, check the status, read, translate; and records the
-attempt in the call's `Progress`. Decisions are made elsewhere: translation in `request`, `response`
-and `stream`, the meaning of failures in `errors`, timeouts of streams in `stream_deadline`.
+Owns the order of steps in one attempt: send, check the status, read, translate. Decisions are made
+elsewhere: translation in `request_encoder`, `response` and `stream`, the meaning of failures in `errors`,
+timeouts of streams in `stream_deadline`.
 """
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -11,33 +11,38 @@ from http import HTTPStatus
 from typing import Final, final
 
 from togetherchat.accumulator import Accumulator
+from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.domain.call import Call, EventBatch, Phase
 from togetherchat_server.domain.deadline import Deadline
 from togetherchat_server.domain.reasons import Reason, ServiceError, without_frames
 from togetherchat_server.domain.secret import Secret
-from togetherchat_server.providers.together import errors, rate_limits, response, schema
+from togetherchat_server.providers.together import debug_headers, errors, response, schema
 from togetherchat_server.providers.together import models as model_list
-from togetherchat_server.providers.together.attempt_span import AttemptSpan, NoopAttemptSpan
+from togetherchat_server.providers.together.attempt_recorder import AttemptRecorder
+from togetherchat_server.providers.together.attempt_span import NoopAttemptSpan
 from togetherchat_server.providers.together.limits import ProviderLimits
 from togetherchat_server.providers.together.opened_stream import OpenedStream
-from togetherchat_server.providers.together.request import to_schema
+from togetherchat_server.providers.together.options import ProviderOptions
+from togetherchat_server.providers.together.request_encoder import RequestEncoder
 from togetherchat_server.providers.together.stream_reader import StreamReader
+from togetherchat_server.providers.together.streaming_only import (
+    INCOMPLETE_WARNING,
+    StreamingOnlyModels,
+    requires_stream,
+)
 from togetherchat_server.upstream.client import UpstreamClient, UpstreamResponse, UpstreamStream
 from togetherchat_server.upstream.read_governor import ReadGovernor
 from togetherchat_server.upstream.stream_deadline import StreamDeadline
 from togetherchat_server.upstream.stream_timeouts import TIMEOUT_MESSAGES, StreamTimeouts
 
-NAME: Final = "together"
-SANDBOX: Final = "sandbox"
 CHAT_PATH: Final = "chat/completions"
 MODELS_PATH: Final = "models"
 JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream"
 END_OF_HTTP_S: Final = 0.05
 """How long to wait for the end of HTTP's framing after the stream's own end mark."""
-REQUEST_ID_HEADERS: Final = ("x-request-id", "x-together-traceid", "cf-ray")
 
 
 @final
@@ -52,11 +57,13 @@ class TogetherProvider:
         governor: ReadGovernor,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
-        forward_user: bool = True,
+        options: ProviderOptions | None = None,
     ) -> None:
-        """`forward_user`: whether the provider receives `CompleteRequest.user`."""
         self._client = client
-        self._forward_user = forward_user
+        self._options = options if options is not None else ProviderOptions()
+        self._encoder = RequestEncoder(self._options)
+        self._record = AttemptRecorder(clock)
+        self._streaming_only = StreamingOnlyModels(self._is_listed_as_streaming_only)
         self._limits = limits
         self._governor = governor
         self._clock = clock
@@ -65,20 +72,32 @@ class TogetherProvider:
     async def complete(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
         if self._reads_as_stream(request):
             return await self._accumulate(request, call)
-        body = to_schema(request, stream=False, forward_user=self._forward_user)
-        with self._begin_attempt("POST", CHAT_PATH, call) as span:
+        try:
+            return await self._complete_unary(request, call)
+        except ServiceError as error:
+            if not requires_stream(error):
+                raise
+            without_frames(error)
+        # Not a retry: the provider did no work, and the same request would fail again.
+        self._streaming_only.add(request.model)
+        return await self._accumulate(request, call)
+
+    async def _complete_unary(self, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
+        encoded = self._encoder.encode(request, call, stream=False)
+        with self._record.begin("POST", CHAT_PATH, call) as span:
             span.request(request, streamed=False)
-            http_response = await self._send_request("POST", CHAT_PATH, call, body, span)
+            http_response = await self._send_request("POST", CHAT_PATH, call, encoded.body, span)
             completion = _parse_completion(http_response.body, request, call)
+            completion.warnings.extend(encoded.warnings)
             span.response(completion)
-        self._record_id(completion.id, call)
+        self._record.body_id(completion.id, call)
         return completion
 
     async def stream(self, request: service.CompleteRequest, call: Call) -> OpenedStream:
         return await OpenedStream.of(self._batches(request, call))
 
     async def live_models(self, call: Call) -> Sequence[models.Model]:
-        with self._begin_attempt("GET", MODELS_PATH, call) as span:
+        with self._record.begin("GET", MODELS_PATH, call) as span:
             http_response = await self._send_request("GET", MODELS_PATH, call, None, span)
             live = model_list.from_schema(schema.parse_models(http_response.body))
             span.done()
@@ -88,8 +107,11 @@ class TogetherProvider:
         """Return whether the completion may take longer than the provider's edge lets a silent request last.
 
         Such a completion is read as a stream, with the timeouts of a stream, and accumulated. A
-        request for data that a stream does not carry in full (alternatives, the prompt) never is.
+        request for data that a stream does not carry in full (alternatives, the prompt) is not, unless
+        the provider serves the model only as a stream.
         """
+        if request.model in self._streaming_only:
+            return True
         unary_only = request.HasField("logprobs") or request.echo
         return not unary_only and request.max_tokens >= self._limits.stream_upstream_min_tokens
 
@@ -99,7 +121,14 @@ class TogetherProvider:
             async for events in batches:
                 for event in events:
                     accumulator.add(event)
-        return accumulator.response()
+        completion = accumulator.response()
+        if request.logprobs or request.echo:
+            completion.warnings.append(chat.Warning(message=INCOMPLETE_WARNING))
+        return completion
+
+    def _is_listed_as_streaming_only(self, model: str) -> bool:
+        entry = self._options.catalog_entry(model)
+        return entry is not None and entry.streaming_only
 
     async def _send_request(
         self, method: str, path: str, call: Call, body: bytes | None, span: NoopAttemptSpan
@@ -115,8 +144,9 @@ class TogetherProvider:
                 body=body,
                 traceparent=span.traceparent,
                 tracestate=span.tracestate,
+                more_headers=debug_headers.REQUEST if call.debug else (),
             )
-        self._record_headers(http_response.headers, call)
+        self._record.headers(http_response.headers, call)
         span.status(http_response.status, call.progress.upstream)
         if http_response.status != HTTPStatus.OK:
             raise self._error(http_response.status, http_response.headers, http_response.body, call)
@@ -142,7 +172,7 @@ class TogetherProvider:
         if http_stream.status != HTTPStatus.OK:
             raise self._error(http_stream.status, http_stream.headers, body, call)
         completion = _parse_completion(body, request, call)
-        self._record_first_event(completion.id, call)
+        self._record.first_event(completion.id, call)
         return response.to_events(completion)
 
     async def _batches(self, request: service.CompleteRequest, call: Call) -> AsyncGenerator[EventBatch]:
@@ -152,12 +182,16 @@ class TogetherProvider:
             first_token_timeout_s=self._limits.first_token_timeout_s,
             idle_timeout_s=self._limits.stream_idle_timeout_s,
         )
-        with self._begin_attempt("POST", CHAT_PATH, call) as span, self._governor:
-            async with aclosing(await self._open_stream(request, timers, call, span)) as http_stream:
-                self._record_headers(http_stream.headers, call)
+        encoded = self._encoder.encode(request, call, stream=True)
+        with self._record.begin("POST", CHAT_PATH, call) as span, self._governor:
+            span.request(request, streamed=True)
+            opening = self._open_stream(encoded.body, timers, call, span)
+            async with aclosing(await opening) as http_stream:
+                self._record.headers(http_stream.headers, call)
                 span.status(http_stream.status, call.progress.upstream)
                 if not _is_event_stream(http_stream):
                     events = await self._read_whole(http_stream, timers, request, call)
+                    events[-1].completed.warnings.extend(encoded.warnings)
                     span.events(events)
                     yield events
                     return
@@ -188,65 +222,32 @@ class TogetherProvider:
                         call.progress.output_deltas = reader.translator.deltas
                         if events:
                             timers.event_arrived(self._clock())
-                            self._record_first_event(events[0].started.id, call)
+                            self._record.first_event(events[0].started.id, call)
                             span.events(events)
                             yield events
                 if failure is not None:
                     raise failure
                 reader.translator.finish(done=reader.done, attempts=call.progress.attempts)
                 events = reader.translator.pop_events()
+                events[-1].completed.warnings.extend(encoded.warnings)
                 span.events(events)
                 yield events
                 await http_stream.finish(END_OF_HTTP_S)
 
     async def _open_stream(
-        self, request: service.CompleteRequest, timers: StreamTimeouts, call: Call, span: NoopAttemptSpan
+        self, body: bytes, timers: StreamTimeouts, call: Call, span: NoopAttemptSpan
     ) -> UpstreamStream:
         """Send a request for a stream, and wait for the head of its response, whatever its status."""
-        span.request(request, streamed=True)
         async with _deadline(timers, self._clock()):
             return await self._client.open_stream(
                 CHAT_PATH,
                 key=call.upstream_key,
                 request_id=call.id,
-                body=to_schema(request, stream=True, forward_user=self._forward_user),
+                body=body,
                 traceparent=span.traceparent,
                 tracestate=span.tracestate,
+                more_headers=debug_headers.REQUEST if call.debug else (),
             )
-
-    def _begin_attempt(self, method: str, path: str, call: Call) -> NoopAttemptSpan:
-        progress = call.progress
-        progress.attempts += 1
-        progress.output_deltas = 0
-        progress.phase = Phase.AWAITING_RESPONSE
-        progress.upstream = NAME
-        progress.upstream_request_id = ""
-        progress.rate_limits = ()
-        if call.trace is None:
-            return NoopAttemptSpan(call)
-        attempt = call.trace.attempt(http_method=method, path=path, started_s=self._clock())
-        attempt.upstream = NAME
-        return AttemptSpan(attempt, self._clock)
-
-    def _record_headers(self, headers: Mapping[str, str], call: Call) -> None:
-        progress = call.progress
-        if headers.get("x-upstream") == SANDBOX:
-            progress.upstream = SANDBOX
-        progress.rate_limits = rate_limits.from_headers(headers)
-        ids = (headers.get(name, "") for name in REQUEST_ID_HEADERS)
-        progress.upstream_request_id = next((value for value in ids if value and value != call.id), "")
-
-    def _record_first_event(self, upstream_id: str, call: Call) -> None:
-        progress = call.progress
-        if progress.first_event_s is None:
-            progress.first_event_s = self._clock()
-            progress.phase = Phase.RESPONDING
-            self._record_id(upstream_id, call)
-
-    def _record_id(self, upstream_id: str, call: Call) -> None:
-        """Prefer the id in the body, which the provider's support needs, to one from a header."""
-        if upstream_id:
-            call.progress.upstream_request_id = upstream_id
 
     def _error(self, status: int, headers: Mapping[str, str], body: bytes, call: Call) -> ServiceError:
         return errors.from_response(

@@ -8,7 +8,8 @@ Sources: the API reference of docs.together.ai, and recorded traffic where the t
 
 import base64
 from collections.abc import Mapping
-from typing import Final, assert_never
+from dataclasses import dataclass
+from typing import Final, Self, assert_never
 
 import orjson
 
@@ -67,16 +68,45 @@ TEXTS: Final = (
 )
 """Texts with the same name on both sides: empty is unset."""
 
+ADAPTED_TEXTS: Final = frozenset({"reasoning_effort", "prompt_cache_key"})
+"""The texts whose values are those of the `Adaptation`."""
 
-def to_schema(request: service.CompleteRequest, *, stream: bool, forward_user: bool = True) -> bytes:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adaptation:
+    """The values of a request that may be replaced before it is sent; None and empty are unset."""
+
+    reasoning_effort: str
+    reasoning_enabled: bool | None
+    prompt_cache_key: str
+
+    @classmethod
+    def unchanged(cls, request: service.CompleteRequest) -> Self:
+        """Return the request's own values."""
+        return cls(
+            reasoning_effort=request.reasoning_effort,
+            reasoning_enabled=request.reasoning_enabled if request.HasField("reasoning_enabled") else None,
+            prompt_cache_key=request.prompt_cache_key,
+        )
+
+
+def to_schema(
+    request: service.CompleteRequest,
+    *,
+    stream: bool,
+    forward_user: bool = True,
+    adaptation: Adaptation | None = None,
+) -> bytes:
     """Return the body of the POST, for `request.model` only: model routing tries the fallbacks.
 
     A stream always requests its usage; several models send none otherwise. Without `forward_user` the
-    provider does not learn who the end user is.
+    provider does not learn who the end user is. Without `adaptation` the request's own values are sent.
     """
+    adapted = adaptation or Adaptation.unchanged(request)
     body: _Json = {"model": request.model, "messages": [_message(message) for message in request.messages]}
     body |= {name: getattr(request, name) for name in SCALARS if request.HasField(name)}
-    body |= {name: text for name in TEXTS if (text := getattr(request, name))}
+    texts = {name: getattr(adapted if name in ADAPTED_TEXTS else request, name) for name in TEXTS}
+    body |= {name: text for name, text in texts.items() if text}
     if request.user and forward_user:
         body["user"] = request.user
     body |= _behavior(request.context_length_exceeded_behavior)
@@ -90,7 +120,7 @@ def to_schema(request: service.CompleteRequest, *, stream: bool, forward_user: b
         body |= _tool_choice(request.tool_choice)
     if request.HasField("response_format"):
         body |= _response_format(request.response_format)
-    body |= _reasoning(request)
+    body |= _reasoning(request, adapted)
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     return _with_members(orjson.dumps(body), request.extra_body_json)
@@ -101,10 +131,10 @@ def _behavior(behavior: chat.ContextLengthExceededBehavior.ValueType) -> _Json:
     return {} if word is None else {"context_length_exceeded_behavior": word}
 
 
-def _reasoning(request: service.CompleteRequest) -> _Json:
+def _reasoning(request: service.CompleteRequest, adapted: Adaptation) -> _Json:
     body: _Json = {}
-    if request.HasField("reasoning_enabled"):
-        body["reasoning"] = {"enabled": request.reasoning_enabled}
+    if adapted.reasoning_enabled is not None:
+        body["reasoning"] = {"enabled": adapted.reasoning_enabled}
     if request.chat_template_kwargs_json:
         body["chat_template_kwargs"] = orjson.Fragment(request.chat_template_kwargs_json)
     return body

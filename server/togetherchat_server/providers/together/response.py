@@ -6,7 +6,7 @@ from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
-from togetherchat_server.providers.together import errors, logprobs, response_parts, schema
+from togetherchat_server.providers.together import errors, logprobs, lost_text, response_parts, schema
 
 
 def from_schema(
@@ -27,13 +27,15 @@ def from_schema(
         raise ServiceError(Reason.UPSTREAM_MALFORMED_RESPONSE, "the provider's response has no choices")
     choices = [_choice(position, choice) for position, choice in enumerate(completion.choices)]
     choice_usages = [choice.usage for choice in completion.choices if choice.usage is not None]
-    warnings = dict.fromkeys(response_parts.warnings(completion.warnings))
+    usage = response_parts.usage(completion.usage, choice_usages[-1] if choice_usages else None, deltas=0)
+    lost = lost_text.warnings_of(lost_text.lost_choices(choices, usage))
+    warnings = dict.fromkeys([*response_parts.warnings(completion.warnings), *lost])
     return service.CompleteResponse(
         id=completion.id,
         model=completion.model,
         create_time=response_parts.create_time(completion.created),
         choices=sorted(choices, key=lambda choice: choice.index),
-        usage=response_parts.usage(completion.usage, choice_usages[-1] if choice_usages else None, deltas=0),
+        usage=usage,
         system_fingerprint=completion.system_fingerprint,
         warnings=[chat.Warning(message=text) for text in warnings],
         echoed_prompts=[_echoed_prompt(entry) for entry in completion.prompt or ()],

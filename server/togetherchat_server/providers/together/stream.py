@@ -23,7 +23,7 @@ from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
-from togetherchat_server.providers.together import errors, logprobs, response_parts, schema
+from togetherchat_server.providers.together import errors, logprobs, lost_text, response_parts, schema
 from togetherchat_server.providers.together.stream_tool_calls import ToolCallFragment, ToolCallTracker
 
 _ReasoningField: TypeAlias = "chat.ReasoningField.ValueType"
@@ -103,8 +103,11 @@ class ChatStreamTranslator:
         self._ready = self.pop_events()
         finished = (self._choices[index].finished(index) for index in sorted(self._choices))
         self._ready.extend(service.StreamCompleteResponse(choice_finished=choice) for choice in finished)
-        warnings = [chat.Warning(message=text) for text in self._warnings]
-        completed = service.Completed(usage=self.usage, warnings=warnings, attempts=attempts)
+        usage = self.usage
+        lost = [index for index, choice in sorted(self._choices.items()) if choice.is_lost(usage)]
+        texts = dict.fromkeys([*self._warnings, *lost_text.warnings_of(lost)])
+        warnings = [chat.Warning(message=text) for text in texts]
+        completed = service.Completed(usage=usage, warnings=warnings, attempts=attempts)
         self._ready.append(service.StreamCompleteResponse(completed=completed))
 
     def _every_choice_finished(self) -> bool:
@@ -138,12 +141,15 @@ class ChatStreamTranslator:
     def _feed_delta(self, index: int, choice: "_ChoiceState", delta: schema.ResponseMessage) -> None:
         reasoning, reasoning_field = response_parts.reasoning(delta)
         if reasoning:
+            choice.has_reasoning = True
             draft = self._draft(index, _REASONING, reasoning_field=reasoning_field)
             draft.reasoning.append(reasoning)
         if delta.content:
+            choice.has_output = True
             self._draft(index, _TEXT).text.append(delta.content)
         calls = choice.tool_calls.new_fragments(delta.tool_calls) if delta.tool_calls else []
         if calls:
+            choice.has_output = True
             self._draft(index, _TOOLS).add_tool_calls(calls)
         if reasoning or delta.content or calls:
             self.deltas += 1
@@ -221,12 +227,24 @@ class _ChoiceState:
     finish_reason: str = ""
     seed: int | None = None
     tool_calls: ToolCallTracker = field(default_factory=ToolCallTracker)
+    has_reasoning: bool = False
+    has_output: bool = False
+    """Whether text or a tool call was received."""
 
     def update(self, fragment: schema.ChunkChoice) -> None:
         """Keep the last finish reason that is set: with two tool calls it returns to null in between."""
         self.finish_reason = fragment.finish_reason or self.finish_reason
         if fragment.seed is not None:
             self.seed = fragment.seed
+
+    def is_lost(self, usage: chat.Usage) -> bool:
+        """Return whether reasoning used up the tokens before any output."""
+        return lost_text.is_lost(
+            finish_reason=response_parts.finish_reason(self.finish_reason),
+            has_output=self.has_output,
+            has_reasoning=self.has_reasoning,
+            usage=usage,
+        )
 
     def finished(self, index: int) -> service.ChoiceFinished:
         return service.ChoiceFinished(

@@ -72,6 +72,10 @@ class CallMetrics:
             count((names.TOKENS, tenant, model, "input"), record.prompt_tokens)
         if record.completion_tokens:
             count((names.TOKENS, tenant, model, "output"), record.completion_tokens)
+        if record.cached_tokens is not None and record.prompt_tokens:
+            hits = min(record.cached_tokens, record.prompt_tokens)
+            count((names.PROMPT_CACHE_TOKENS, model, "hit"), hits)
+            count((names.PROMPT_CACHE_TOKENS, model, "miss"), record.prompt_tokens - hits)
         if record.cost_nano_usd:
             count((names.COST_USD, tenant, model), record.cost_nano_usd)
         if record.usage_estimated:

@@ -35,6 +35,7 @@ TENANT_CALLS: Final = "togetherchat_tenant_calls_total"
 ADMISSION_REJECTED: Final = "togetherchat_admission_rejected_total"
 CALLER_RETRIES: Final = "togetherchat_caller_retries_total"
 TOKENS: Final = "togetherchat_tokens_total"
+PROMPT_CACHE_TOKENS: Final = "togetherchat_prompt_cache_tokens_total"
 COST_USD: Final = "togetherchat_cost_usd_total"
 USAGE_ESTIMATED_CALLS: Final = "togetherchat_usage_estimated_calls_total"
 UPSTREAM_ATTEMPTS: Final = "togetherchat_upstream_attempts_total"
@@ -134,6 +135,12 @@ _ALL: Final[tuple[MetricDefinition, ...]] = (
         "tenant",
         "model",
         "kind",
+    ),
+    _counter(
+        PROMPT_CACHE_TOKENS,
+        "Tokens of prompts that the provider read from its cache (`hit`) or not (`miss`), if it counts them.",
+        "model",
+        "result",
     ),
     _counter(
         COST_USD,

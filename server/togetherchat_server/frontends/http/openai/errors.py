@@ -131,6 +131,8 @@ def error_response(error: ServiceError, call: Call, *, output_sent: bool, fracti
     delay = ()
     if retryable:
         delay = _delay_headers(retry_delay_s(error.retry_after_s, call.previous_attempts, fraction))
+    elif error.reason.row.passes_after_s is not None and not output_sent:
+        delay = _delay_headers(error.reason.row.passes_after_s)
     return ErrorResponse(
         status=row.status,
         type=row.type,
