@@ -63,6 +63,7 @@ class KeyAudit:
                 tenant=key.tenant,
                 label=key.label,
                 expires=key.expires,
+                scopes=",".join(key.scopes),
                 operator=self._operator,
                 problem=problem,
             )

@@ -59,6 +59,18 @@ def test_creating_and_revoking_a_key_are_events(keys, audit):
     assert key.strip().partition("_")[2].partition("_")[2] not in audit.path.read_text()
 
 
+def test_every_key_of_a_revoked_tenant_is_an_event(keys, audit):
+    """Except those that were revoked before. The events have the scopes that a key names."""
+    earlier, plain, admin = (keys.create("acme", *words) for words in ((), (), ("--scope", "chat,admin")))
+    keys.revoke(earlier)
+    status, _, _ = keys.run("revoke", "--tenant", "acme", environment=environment(keys, audit))
+
+    assert 0 == status
+    assert [(key_id_of(plain), None), (key_id_of(admin), "chat,admin")] == [
+        (line["key_id"], line.get("scopes")) for line in audit.events("key_revoked")
+    ]
+
+
 def test_the_flag_wins_over_the_variable(keys, audit, tmp_path):
     """`off` switches the audit log off."""
     for flag in (str(tmp_path / "other"), "off"):
