@@ -166,6 +166,7 @@ class TogetherProvider:
                     caller_brought_key=call.caller_brought_key,
                     model=call.progress.model,
                     secrets=_secrets(call),
+                    call_id=call.id,
                 )
                 failure: ServiceError | None = None
                 async with StreamDeadline(timers, clock=self._clock) as deadline:
@@ -191,6 +192,8 @@ class TogetherProvider:
                             self._record_first_event(events[0].started.id, call)
                             span.events(events)
                             yield events
+                        elif reader.pop_comments() and reader.translator.started:
+                            yield ()  # a sign of life, which a frontend may pass on
                 if failure is not None:
                     raise failure
                 reader.translator.finish(done=reader.done, attempts=call.progress.attempts)
@@ -245,7 +248,7 @@ class TogetherProvider:
 
     def _record_id(self, upstream_id: str, call: Call) -> None:
         """Prefer the id in the body, which the provider's support needs, to one from a header."""
-        if upstream_id:
+        if upstream_id and upstream_id != call.id:
             call.progress.upstream_request_id = upstream_id
 
     def _error(self, status: int, headers: Mapping[str, str], body: bytes, call: Call) -> ServiceError:
@@ -273,6 +276,7 @@ def _parse_completion(body: bytes, request: service.CompleteRequest, call: Call)
     completion = response.from_schema(
         schema.parse_completion(body),
         caller_brought_key=call.caller_brought_key,
+        call_id=call.id,
         secrets=_secrets(call),
     )
     completion.attempts = call.progress.attempts
