@@ -14,6 +14,7 @@ import orjson
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat_server.providers.together.request_tool_calls import add_missing_ids
 
 _Json = dict[str, object]
 
@@ -74,7 +75,9 @@ def to_schema(request: service.CompleteRequest, *, stream: bool, forward_user: b
     A stream always requests its usage; several models send none otherwise. Without `forward_user` the
     provider does not learn who the end user is.
     """
-    body: _Json = {"model": request.model, "messages": [_message(message) for message in request.messages]}
+    messages = [_message(message) for message in request.messages]
+    add_missing_ids(messages)
+    body: _Json = {"model": request.model, "messages": messages}
     body |= {name: getattr(request, name) for name in SCALARS if request.HasField(name)}
     body |= {name: text for name in TEXTS if (text := getattr(request, name))}
     if request.user and forward_user:
