@@ -19,7 +19,10 @@ _RATE_LIMITED = {"retry-after": "1", "x-ratelimit-reset": "1"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiError:
-    """One error. `retry_after_date_s`: how many seconds ahead a `retry-after` in date form points."""
+    """One error. `retry_after_date_s`: how many seconds ahead a `retry-after` in date form points.
+
+    `body`, if there is one, is sent in place of Together's form: an object or list, or a plain text.
+    """
 
     status: int
     message: str
@@ -28,6 +31,7 @@ class ApiError:
     extra_fields: Mapping[str, Json] = field(default_factory=dict[str, Json])
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     html: bool = False
+    body: Json = None
     retry_after_date_s: int | None = None
 
 
@@ -43,13 +47,32 @@ def _edge_page(status: int, title: str) -> ApiError:
     return ApiError(status=status, message=title, html=True)
 
 
+def _in_other_form(problems: Json, member: str) -> ApiError:
+    return ApiError(status=400, message="", body={member: problems})
+
+
 ERRORS: Mapping[str, ApiError] = {
     "400": ApiError(status=400, message="Input validation error: requested by the model id."),
+    "400-detail": _in_other_form(
+        [{"type": "missing", "loc": ["body", "messages", 0, "content"], "msg": "Field required"}], "detail"
+    ),
+    "400-errors": _in_other_form([{"code": 5006, "message": "The model has no tools."}], "errors"),
+    "400-list": ApiError(
+        status=400,
+        message="",
+        body=[{"error": {"code": 400, "message": "The schema is not valid.", "status": "INVALID_ARGUMENT"}}],
+    ),
+    "400-param": ApiError(
+        status=400,
+        message="",
+        body={"error": {"message": "top_p must be below 1.", "type": INVALID_REQUEST, "param": "top_p"}},
+    ),
     "400-stopped": ApiError(
         status=400,
         message="The dedicated endpoint of model {model} is not running. Please start it and try again.",
         code="dedicated_endpoint_not_running",
     ),
+    "400-text": ApiError(status=400, message="", body="The model has no tools.\n"),
     "401": ApiError(
         status=401,
         message="Invalid API key provided. You can find your API key at"
@@ -166,7 +189,11 @@ def error_body(error: ApiError, *, response_id: str, model: str = "") -> JsonObj
 
 def error_reply(error: ApiError, *, response_id: str, now_s: float, model: str = "") -> Reply:
     """Return the reply for `error`. `now_s` is the wall clock."""
-    if error.html:
+    if isinstance(error.body, str):
+        reply = unary_reply(error.body.encode(), "text/plain; charset=utf-8", status=error.status)
+    elif error.body is not None:
+        reply = unary_reply(encode(error.body), "application/json", status=error.status)
+    elif error.html:
         reply = unary_reply(_page(error), "text/html; charset=UTF-8", status=error.status)
     else:
         body = encode(error_body(error, response_id=response_id, model=model))

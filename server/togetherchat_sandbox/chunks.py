@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
-from togetherchat_sandbox.dialects import Dialect, UsagePlacement
+from togetherchat_sandbox.dialects import Dialect, ToolCallStyle, UsagePlacement
 from togetherchat_sandbox.encoding import JsonObject
 from togetherchat_sandbox.plan import CompletionPlan, PlannedChoice
 from togetherchat_sandbox.request import ChatRequest
 from togetherchat_sandbox.tokens import END_OF_TURN_ID, log_probability, token_id, top_log_probabilities
-from togetherchat_sandbox.unary_body import FINGERPRINT, Envelope, usage
+from togetherchat_sandbox.tool_calls import PlannedToolCall
+from togetherchat_sandbox.unary_body import FINGERPRINT, Envelope, call_label, finish_reason, usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,8 @@ def stream_chunks(
     """Yield the `chat.completion.chunk` objects of `plan`."""
     placement = _usage_placement(dialect, request)
     longest = max(plan.choices, key=lambda choice: (choice.tokens, choice.index))
+    if dialect.late_head:
+        yield PlannedChunk(body={**_enveloped([], envelope), "id": "", "created": 0}, position=0)
     streams = [_ChoiceStream(choice, request, dialect).chunks() for choice in plan.choices]
     for simultaneous in zip_longest(*streams):
         for index, chunk in enumerate(simultaneous):
@@ -107,15 +110,26 @@ class _ChoiceStream:
 
     def _calls(self) -> Iterator[PlannedChunk]:
         for index, call in enumerate(self._choice.calls):
+            label = call_label(call, index, self._dialect)
+            if self._dialect.tool_calls is ToolCallStyle.WHOLE_WITHOUT_ID:
+                yield self._whole_call(call, label)
+                continue
             function: JsonObject = {"name": call.name, "arguments": ""}
-            naming: JsonObject = {"index": index, "id": call.id, "type": "function", "function": function}
+            naming: JsonObject = {**label, "type": "function", "function": function}
             yield self._chunk({"content": "", "tool_calls": [naming]})
             for number, fragment in enumerate(call.fragments, start=1):
-                arguments: JsonObject = {"index": index, "function": {"arguments": fragment}}
+                later = 0 if self._dialect.tool_calls is ToolCallStyle.SHARED_INDEX else index
+                arguments: JsonObject = {"index": later, "function": {"arguments": fragment}}
                 chunk = self._token({"content": "", "tool_calls": [arguments]}, fragment)
                 if self._dialect.flickering_finish_reason and number == len(call.fragments):
                     chunk.body["finish_reason"] = "tool_calls"
                 yield chunk
+
+    def _whole_call(self, call: PlannedToolCall, label: JsonObject) -> PlannedChunk:
+        function: JsonObject = {"name": call.name, "arguments": "".join(call.fragments)}
+        whole: JsonObject = {**label, "type": "function", "function": function}
+        self._position += len(call.fragments)
+        return self._chunk({"content": "", "tool_calls": [whole]}, tokens=len(call.fragments))
 
     def _token(
         self, delta: JsonObject, token: str, *, text: str = "", content_position: int | None = None
@@ -141,7 +155,7 @@ class _ChoiceStream:
     def _finish(self) -> PlannedChunk:
         end: JsonObject = {"token_id": END_OF_TURN_ID} if self._dialect.token_ids else {}
         chunk = self._chunk({"content": "", **end} if self._dialect.together_fields else {})
-        chunk.body["finish_reason"] = self._choice.finish_reason
+        chunk.body["finish_reason"] = finish_reason(self._choice, self._dialect)
         if self._dialect.together_fields:
             chunk.body["seed"] = self._choice.seed
         return replace(chunk, after_last_token=True)

@@ -20,13 +20,23 @@ class UsagePlacement(Enum):
     ABSENT = "not at all"
 
 
+class ToolCallStyle(Enum):
+    """How the fragments of a stream name their tool call. Together's style is NUMBERED."""
+
+    NUMBERED = "each call has its own index, and its id in the first fragment"
+    SHARED_INDEX = "every call has index 0, and its id in the first fragment"
+    SHIFTED_INDEX = "the first fragment has an index that is one higher than that of the others"
+    WHOLE_WITHOUT_ID = "a call is one fragment, without index and id"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
     """How an engine encodes a completion.
 
     `together_fields`: Together's own extras (`prompt`, `seed`, `logprobs`, an empty `tool_calls`,
     the `text` beside `delta`, `token_id`, the role in each chunk). `opening_chunk`: an empty chunk
-    is sent first.
+    is sent first. `late_head`: the first chunk has no id, no time and no choices. `stop_after_calls`:
+    the finish reason is `stop`, whether tools are called or not.
     """
 
     together_fields: bool = True
@@ -37,6 +47,9 @@ class Dialect:
     nested_usage_details: bool = False
     keepalives: int = 0
     flickering_finish_reason: bool = False
+    tool_calls: ToolCallStyle = ToolCallStyle.NUMBERED
+    stop_after_calls: bool = False
+    late_head: bool = False
 
 
 TOGETHER = Dialect()
@@ -58,6 +71,10 @@ KIMI_K3 = Dialect(
 KEEPALIVE = Dialect(keepalives=3)
 FLICKER = Dialect(flickering_finish_reason=True)
 NO_USAGE = Dialect(usage=UsagePlacement.ABSENT)
+SHARED_INDEX = Dialect(tool_calls=ToolCallStyle.SHARED_INDEX)
+SHIFTED_INDEX = Dialect(tool_calls=ToolCallStyle.SHIFTED_INDEX)
+CALLS_WITHOUT_IDS = Dialect(tool_calls=ToolCallStyle.WHOLE_WITHOUT_ID, stop_after_calls=True)
+LATE_HEAD = Dialect(late_head=True)
 
 # A part of the model's id in lower case -> its dialect; the first match counts.
 DIALECTS_BY_MODEL: Mapping[str, Dialect] = {

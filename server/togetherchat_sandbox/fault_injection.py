@@ -3,13 +3,14 @@
 Owns the bytes of faulty replies. `faults.py` decides which model id has which fault.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import repeat
 from typing import TypeAlias
 
 from togetherchat_sandbox.api_errors import SERVER_ERROR, ApiError, error_body
-from togetherchat_sandbox.encoding import DONE, encode, event
+from togetherchat_sandbox.encoding import DONE, JsonObject, encode, event
 from togetherchat_sandbox.reply import AnyReply, NoReply, Reply, ReplyEnd, TimedBytes, unary_reply
 
 InjectFault: TypeAlias = Callable[[Reply], AnyReply]
@@ -22,7 +23,18 @@ HUGE_BODY_EVENTS = 80
 INVALID_UTF8 = b"\xff\xfe\xc0"
 LONE_SURROGATE = b"\\ud83d"
 
+HALVES = (rb'"content":"Hi \ud83d"', rb'"content":"\ude00! "')
+"""A text with an emoji, cut inside of the emoji."""
+SPLIT_TEXT = rb"Hi \ud83d\ude00! "
+PROCESSING = b": PROCESSING\n\n"
+
 _CONTENT = b'"content":"'
+_CONTENT_TEXT = re.compile(rb'"content":"(?:[^"\\]|\\.)+"')
+_CHOICE_ERROR: JsonObject = {
+    "index": 0,
+    "finish_reason": "error",
+    "error": {"code": 502, "message": "Upstream died"},
+}
 _MALFORMED_EVENT = (
     b'data: {"id":"sandbox","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"conte\n\n'
 )
@@ -74,9 +86,52 @@ def error_event_after(tokens: int) -> InjectFault:
     return end_after_tokens(tokens, ReplyEnd.COMPLETE, last=event(_STREAM_ERROR))
 
 
+def choice_error_after(tokens: int) -> InjectFault:
+    """End a stream with a choice that failed, and `[DONE]`, after `tokens` tokens."""
+    failed: JsonObject = {**_CHOICE_ERROR, "delta": {"content": ""}}
+    return end_after_tokens(tokens, ReplyEnd.COMPLETE, last=event(_with_choice(failed)) + DONE)
+
+
+def choice_error(_reply: Reply) -> AnyReply:
+    """Send a unary response whose only choice failed."""
+    failed: JsonObject = {**_CHOICE_ERROR, "message": {"role": "assistant", "content": ""}}
+    return unary_reply(encode(_with_choice(failed)), "application/json")
+
+
 def without_done(reply: Reply) -> AnyReply:
     """Leave out the terminal marker `[DONE]`."""
     return replace(reply, parts=(part for part in reply.parts if part.data != DONE))
+
+
+def with_split_character(reply: Reply) -> AnyReply:
+    """Begin the content with a character whose halves are in two events."""
+
+    def parts() -> Iterator[TimedBytes]:
+        inserted = False
+        for part in reply.parts:
+            if not inserted and _CONTENT_TEXT.search(part.data):
+                inserted = True
+                for half in HALVES:
+                    yield replace(
+                        part, data=_CONTENT_TEXT.sub(half.replace(b"\\", rb"\\"), part.data), tokens=1
+                    )
+            yield part
+
+    return replace(reply, parts=parts())
+
+
+def with_comments(reply: Reply) -> AnyReply:
+    """Insert a comment between any two tokens, half-way in time."""
+
+    def parts() -> Iterator[TimedBytes]:
+        due_s = 0.0
+        for number, part in enumerate(reply.parts):
+            if number:
+                yield TimedBytes(data=PROCESSING, due_s=(due_s + part.due_s) / 2)
+            due_s = part.due_s
+            yield part
+
+    return replace(reply, parts=parts())
 
 
 def with_trailing_bytes(reply: Reply) -> AnyReply:
@@ -156,6 +211,10 @@ def rejection(error: ApiError) -> InjectFault:
 def server_error(_reply: Reply) -> AnyReply:
     """Send the error of an error event as a unary 500 response."""
     return unary_reply(encode(_STREAM_ERROR), "application/json", status=500)
+
+
+def _with_choice(choice: JsonObject) -> JsonObject:
+    return {"id": "sandbox", "created": 1, "model": "sandbox", "choices": [choice]}
 
 
 def _prefixed(data: bytes, prefix: bytes) -> bytes:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from togetherchat_sandbox import api_errors, dialects, fault_injection, model_quirks, pacing
 from togetherchat_sandbox.api_errors import ERRORS
 from togetherchat_sandbox.behaviour import ORDINARY, PREFIX, Behaviour, SandboxModel
+from togetherchat_sandbox.dialects import Dialect
 from togetherchat_sandbox.fault_injection import InjectFault
 from togetherchat_sandbox.plan import PlanOverrides
 from togetherchat_sandbox.reply import ReplyEnd
@@ -55,6 +56,14 @@ def _error_event_after(tokens: int) -> Behaviour:
     return Behaviour(stream=fault_injection.error_event_after(tokens), unary=fault_injection.server_error)
 
 
+def _choice_error_after(tokens: int) -> Behaviour:
+    return Behaviour(stream=fault_injection.choice_error_after(tokens), unary=fault_injection.choice_error)
+
+
+def _two_calls(dialect: Dialect) -> Behaviour:
+    return Behaviour(dialect=dialect, overrides=PlanOverrides(calls=2))
+
+
 def _long(tokens: int) -> Behaviour:
     overrides = PlanOverrides(tokens=min(tokens, LONG_TOKENS_MAX))
     return Behaviour(overrides=overrides, pacing=pacing.configured_only)
@@ -70,7 +79,12 @@ def _first_fail(match: re.Match[str]) -> Behaviour:
 
 _ERROR_DESCRIPTIONS: Mapping[str, str] = {
     "400": "400, the request is not valid.",
+    "400-detail": "400 as FastAPI writes it: `detail`, a list of problems with their `loc`.",
+    "400-errors": "400 whose problems are in `errors`.",
+    "400-list": "400 whose error is in a list.",
+    "400-param": "400 whose error has a `param`.",
     "400-stopped": "400 `dedicated_endpoint_not_running`: the model's dedicated endpoint is stopped.",
+    "400-text": "400 as a plain text.",
     "401": "401 `invalid_api_key`.",
     "402": "402 `credit_limit`: the account has no money left.",
     "403": "403 in JSON: not allowed.",
@@ -195,6 +209,18 @@ _CONNECTIONS = (
         pattern=re.compile(r"stream-error-after-(\d{1,6})"),
         example="stream-error-after-3",
     ),
+    SandboxModel(
+        name="choice-error",
+        description="A choice with `finish_reason: error` and an `error`, before any token; unary too.",
+        behaviour=_choice_error_after(0),
+    ),
+    SandboxModel(
+        name="choice-error-after-N",
+        description="Such a choice after N tokens, then `[DONE]`; unary: such a choice.",
+        behaviour=lambda match: _choice_error_after(int(match[1])),
+        pattern=re.compile(r"choice-error-after-(\d{1,6})"),
+        example="choice-error-after-3",
+    ),
 )
 
 _BODIES = (
@@ -246,6 +272,14 @@ _BODIES = (
         behaviour=Behaviour(
             stream=fault_injection.with_extra_events(fault_injection.LONE_SURROGATE),
             unary=fault_injection.with_content_prefix(fault_injection.LONE_SURROGATE),
+        ),
+    ),
+    SandboxModel(
+        name="split-character",
+        description="A content that begins with `Hi \U0001f600!`, whose emoji is cut between two events.",
+        behaviour=Behaviour(
+            stream=fault_injection.with_split_character,
+            unary=fault_injection.with_content_prefix(fault_injection.SPLIT_TEXT),
         ),
     ),
     SandboxModel(
@@ -307,9 +341,34 @@ _VARIANTS = (
         behaviour=Behaviour(dialect=dialects.KEEPALIVE),
     ),
     SandboxModel(
+        name="comments",
+        description="A comment `: PROCESSING` between any two tokens of a stream.",
+        behaviour=Behaviour(stream=fault_injection.with_comments),
+    ),
+    SandboxModel(
         name="flicker",
         description="Two tool calls, and a finish reason that appears and disappears between them.",
-        behaviour=Behaviour(dialect=dialects.FLICKER, overrides=PlanOverrides(calls=2)),
+        behaviour=_two_calls(dialects.FLICKER),
+    ),
+    SandboxModel(
+        name="shared-index",
+        description="Two tool calls that both have index 0.",
+        behaviour=_two_calls(dialects.SHARED_INDEX),
+    ),
+    SandboxModel(
+        name="shifted-index",
+        description="Two tool calls. The first fragment of each has an index that is one too high.",
+        behaviour=_two_calls(dialects.SHIFTED_INDEX),
+    ),
+    SandboxModel(
+        name="calls-without-ids",
+        description="Two whole tool calls without index and id, and the finish reason `stop`.",
+        behaviour=_two_calls(dialects.CALLS_WITHOUT_IDS),
+    ),
+    SandboxModel(
+        name="late-head",
+        description="A first chunk without id, time and choices.",
+        behaviour=Behaviour(dialect=dialects.LATE_HEAD),
     ),
     SandboxModel(
         name="no-usage",

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from togetherchat_sandbox.dialects import Dialect, UsagePlacement
+from togetherchat_sandbox.dialects import Dialect, ToolCallStyle, UsagePlacement
 from togetherchat_sandbox.encoding import Json, JsonObject
 from togetherchat_sandbox.plan import CompletionPlan, PlannedChoice
 from togetherchat_sandbox.request import ChatRequest
@@ -56,6 +56,24 @@ def usage(plan: CompletionPlan, dialect: Dialect) -> JsonObject:
     return counts
 
 
+def finish_reason(choice: PlannedChoice, dialect: Dialect) -> str:
+    """Return the finish reason as the dialect has it."""
+    return "stop" if choice.calls and dialect.stop_after_calls else choice.finish_reason
+
+
+def call_label(call: PlannedToolCall, index: int, dialect: Dialect) -> JsonObject:
+    """Return the index and the id of a call, or of its first fragment."""
+    match dialect.tool_calls:
+        case ToolCallStyle.NUMBERED:
+            return {"index": index, "id": call.id}
+        case ToolCallStyle.SHARED_INDEX:
+            return {"index": 0, "id": call.id}
+        case ToolCallStyle.SHIFTED_INDEX:
+            return {"index": index + 1, "id": call.id}
+        case ToolCallStyle.WHOLE_WITHOUT_ID:
+            return {}
+
+
 def logprobs(tokens: tuple[str, ...], limit: int) -> JsonObject:
     """Return Together's parallel arrays, with the `limit` most likely tokens of each position."""
     arrays: JsonObject = {
@@ -85,14 +103,21 @@ def _choice(choice: PlannedChoice, request: ChatRequest, dialect: Dialect) -> Js
     if choice.reasoning:
         message[dialect.reasoning_key] = "".join(choice.reasoning)
     if dialect.together_fields or choice.calls:
-        message["tool_calls"] = [_call(call, index) for index, call in enumerate(choice.calls)]
-    body: JsonObject = {"index": choice.index, "finish_reason": choice.finish_reason, "message": message}
+        message["tool_calls"] = [_call(call, index, dialect) for index, call in enumerate(choice.calls)]
+    body: JsonObject = {
+        "index": choice.index,
+        "finish_reason": finish_reason(choice, dialect),
+        "message": message,
+    }
     if dialect.together_fields:
         body["seed"] = choice.seed
         body["logprobs"] = None if request.logprobs is None else logprobs(choice.content, request.logprobs)
     return body
 
 
-def _call(call: PlannedToolCall, index: int) -> JsonObject:
-    function: JsonObject = {"name": call.name, "arguments": "".join(call.fragments)}
-    return {"index": index, "id": call.id, "type": "function", "function": function}
+def _call(call: PlannedToolCall, index: int, dialect: Dialect) -> JsonObject:
+    return {
+        **call_label(call, index, dialect),
+        "type": "function",
+        "function": {"name": call.name, "arguments": "".join(call.fragments)},
+    }

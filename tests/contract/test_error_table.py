@@ -81,6 +81,12 @@ RESPONSES = [
     ),
     status_row(400, C.INVALID_ARGUMENT, "UPSTREAM_INVALID_REQUEST", NONE),
     status_row(422, C.INVALID_ARGUMENT, "UPSTREAM_INVALID_REQUEST", NONE),
+    status_row(400, C.INVALID_ARGUMENT, "UPSTREAM_INVALID_REQUEST", NONE, "BadRequest",
+               body=openai.error("top_p must be below 1", param="top_p"), name="400 param"),
+    status_row(422, C.INVALID_ARGUMENT, "UPSTREAM_INVALID_REQUEST", NONE, "BadRequest",
+               body={"detail": [{"loc": ["body", "seed"], "msg": "field required"}]}, name="422 detail"),
+    status_row(400, C.INVALID_ARGUMENT, "CONTEXT_LENGTH_EXCEEDED", NONE,
+               body=[{"error": {"code": 400, "message": CONTEXT_TEXTS[0]}}], name="400 context length in a list"),
     status_row(413, C.INVALID_ARGUMENT, "REQUEST_TOO_LARGE", NONE),
     status_row(401, C.UNAUTHENTICATED, "SERVICE_KEY_REJECTED", NONE,
                body=openai.error(f"Invalid API key provided {CANARY_KEY}", code="invalid_api_key")),
@@ -131,10 +137,19 @@ RESPONSES = [
         "UPSTREAM_MALFORMED_RESPONSE", NEVER),
     Row("200 compressed", always(http_response(200, b"\x1f\x8b", {"Content-Type": "application/json", "Content-Encoding": "gzip"})),
         C.INTERNAL, "UPSTREAM_MALFORMED_RESPONSE", NEVER),
+    Row("200 failed choice", always(json_response(200, {"choices": [{"finish_reason": "error", "error": {"code": 503}}]})),
+        C.UNAVAILABLE, "UPSTREAM_OVERLOADED", DELAY),
+    Row("200 error in a list", always(json_response(200, [{"error": {"code": 500}}])), C.INTERNAL, "UPSTREAM_INTERNAL", NEVER),
     Row("string error", always(json_response(503, {"model": "m", "request_id": "r", "error": "overloaded"})),
         C.UNAVAILABLE, "UPSTREAM_OVERLOADED", DELAY),
     Row("empty error", always(http_response(503, b"")), C.UNAVAILABLE, "UPSTREAM_OVERLOADED", DELAY),
 ]  # fmt: skip
+
+FAILED_CHOICE = {
+    "choices": [
+        {"index": 0, "delta": {}, "finish_reason": "error", "error": {"code": 502, "message": "died"}}
+    ]
+}
 
 STREAMS = [
     Row("closed cleanly before any event", always(sse([])), C.UNAVAILABLE, "UPSTREAM_TRUNCATED", DELAY),
@@ -150,6 +165,10 @@ STREAMS = [
         "UPSTREAM_INTERNAL", NEVER),
     Row("error with a status", always(sse(['{"error": {"message": "no", "code": 503}}'])), C.UNAVAILABLE,
         "UPSTREAM_OVERLOADED", DELAY),
+    Row("failed choice before any output", always(sse([openai.chunk(finish_reason="error"), openai.DONE])), C.UNAVAILABLE,
+        "UPSTREAM_STREAM_ERROR", DELAY),
+    Row("failed choice after output", always(sse([openai.chunk("Hi"), FAILED_CHOICE, openai.DONE])), C.UNAVAILABLE,
+        "UPSTREAM_BAD_GATEWAY", NEVER, (), {"partialOutput": "true"}),
     Row("error of an unknown reason", always(sse(['{"error": "boom"}'])), C.UNAVAILABLE, "UPSTREAM_STREAM_ERROR", DELAY),
     Row("error after output", always(sse([openai.chunk("Hi"), '{"error": {"message": "no", "code": 503}}'])), C.UNAVAILABLE,
         "UPSTREAM_OVERLOADED", NEVER, (), {"partialOutput": "true"}),

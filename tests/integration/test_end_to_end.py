@@ -84,6 +84,16 @@ def without_times(response):
         ("sandbox/trailing-usage", {}),
         ("sandbox/flicker", {}),
         ("sandbox/keepalive", {}),
+        *(
+            (f"sandbox/{name}", {})
+            for name in (
+                "comments",
+                "late-head",
+                "split-character",
+                "shared-index",
+                "shifted-index",
+            )
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
@@ -105,7 +115,17 @@ async def test_a_stream_accumulates_to_the_unary_completion(model, fields):
 
 
 @pytest.mark.parametrize(
-    "model", [PLAIN, MODEL, "moonshotai/Kimi-K3", "sandbox/flicker", "sandbox/trailing-usage"]
+    "model",
+    [
+        PLAIN,
+        MODEL,
+        "moonshotai/Kimi-K3",
+        "sandbox/flicker",
+        "sandbox/trailing-usage",
+        "sandbox/shared-index",
+        "sandbox/shifted-index",
+        "sandbox/split-character",
+    ],
 )
 @pytest.mark.parametrize("fields", [{}, {"n": 2}, {"tools": [WEATHER]}], ids=["plain", "n=2", "tools"])
 async def test_a_long_completion_read_as_a_stream_is_the_same(model, fields):

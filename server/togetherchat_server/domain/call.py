@@ -97,4 +97,4 @@ class Call:
 
 
 EventBatch = Sequence[service.StreamCompleteResponse]
-"""The translated events of one read of the upstream socket."""
+"""The translated events of one read of the upstream socket. None are a sign of life of the provider."""

@@ -30,6 +30,8 @@ class SseDecoder:
     """Incremental decoder: feed bytes, receive the events that they complete."""
 
     def __init__(self, *, max_event_bytes: int) -> None:
+        self.comments = 0
+        """Comments read so far. A server sends them as signs of life."""
         self._max_event_bytes = max_event_bytes
         self._head: bytes | None = b""
         self._after_cr = False
@@ -89,6 +91,8 @@ class SseDecoder:
             self._data_bytes += len(value) + 1
         elif field == b"event":
             self._name = value.decode("utf-8", "replace")
+        elif not field:
+            self.comments += 1
 
     def _dispatch(self, events: list[SseEvent]) -> None:
         """End the event; an event without a data line is dropped, whatever other fields it had."""

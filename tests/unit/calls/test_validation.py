@@ -160,6 +160,26 @@ GOOD = {
             )
         ]
     ),
+    "a tool call without id and name, and its result": request(
+        messages=[
+            message(),
+            message(chat.ROLE_ASSISTANT, (), tool_calls=[CALL, chat.ToolCall(function=chat.FunctionCall())]),
+            message(chat.ROLE_TOOL, tool_call_id="call_1"),
+            message(chat.ROLE_TOOL),
+        ]
+    ),
+    "an id with a signature in it": request(
+        messages=[
+            message(
+                chat.ROLE_ASSISTANT,
+                (),
+                tool_calls=[
+                    chat.ToolCall(id="call_" + "s" * 16_379, function=chat.FunctionCall(name="n" * 16_384))
+                ],
+            ),
+            message(chat.ROLE_TOOL, tool_call_id="call_" + "s" * 16_379),
+        ]
+    ),
 }
 
 NUMBERS = {
@@ -217,9 +237,13 @@ BAD = [
     (request(messages=[message(chat.ROLE_USER, ())]), "messages[0].content"),
     (request(messages=[message(chat.ROLE_TOOL, (), tool_call_id="c")]), "messages[0].content"),
     (request(messages=[message(), message(chat.ROLE_TOOL)]), "messages[1].tool_call_id"),
+    (
+        request(messages=[message(chat.ROLE_ASSISTANT, (), tool_calls=[CALL]), message(chat.ROLE_TOOL)]),
+        "messages[1].tool_call_id",
+    ),
     (request(messages=[message(tool_call_id="c")]), "messages[0].tool_call_id"),
     (request(messages=[message(chat.ROLE_ASSISTANT, tool_call_id="c")]), "messages[0].tool_call_id"),
-    (request(messages=[message(chat.ROLE_TOOL, tool_call_id="c" * 1025)]), "messages[0].tool_call_id"),
+    (request(messages=[message(chat.ROLE_TOOL, tool_call_id="c" * 16_385)]), "messages[0].tool_call_id"),
     (request(messages=[message(tool_calls=[CALL])]), "messages[0].tool_calls"),
     (request(messages=[message(reasoning="hm")]), "messages[0].reasoning"),
     (
@@ -298,13 +322,12 @@ BAD = [
         for calls, path in (
             ([CALL, chat.ToolCall(id="c")], "messages[0].tool_calls[1]"),
             ([CALL] * 129, "messages[0].tool_calls"),
-            ([chat.ToolCall(function=chat.FunctionCall())], "messages[0].tool_calls[0].function.name"),
             (
-                [chat.ToolCall(function=chat.FunctionCall(name="x" * 257))],
+                [chat.ToolCall(function=chat.FunctionCall(name="x" * 16_385))],
                 "messages[0].tool_calls[0].function.name",
             ),
             (
-                [chat.ToolCall(id="x" * 1025, function=chat.FunctionCall(name="x"))],
+                [chat.ToolCall(id="x" * 16_385, function=chat.FunctionCall(name="x"))],
                 "messages[0].tool_calls[0].id",
             ),
         )

@@ -1,14 +1,19 @@
 """Encoded completions, in the dialects of the real engines."""
 
 import json
+from itertools import groupby
 
 import pytest
 
 from togetherchat_sandbox.chunks import stream_chunks
 from togetherchat_sandbox.dialects import (
+    CALLS_WITHOUT_IDS,
     FLICKER,
     KIMI_K3,
+    LATE_HEAD,
     NO_USAGE,
+    SHARED_INDEX,
+    SHIFTED_INDEX,
     TOGETHER,
     TRAILING_USAGE,
     USAGE_IF_REQUESTED,
@@ -317,3 +322,34 @@ def test_every_dialect_has_the_same_completion(dialect):
 def test_the_dialect_of_a_model(dialect, reasons, model):
     """A model's id decides its dialect and whether it reasons first."""
     assert (dialect, reasons) == (dialect_of(model), reasons_first(model))
+
+
+@pytest.mark.parametrize(
+    ("dialect", "indexes", "ids"),
+    [
+        (SHARED_INDEX, [0], 2),
+        (SHIFTED_INDEX, [1, 0, 2, 1], 2),
+        (CALLS_WITHOUT_IDS, [None], 0),
+    ],
+)
+def test_tool_calls_in_other_styles(dialect, indexes, ids):
+    """The calls are those of Together's own dialect, with other indexes and ids."""
+    request, two = says("hi", tools=(WEATHER,)), PlanOverrides(calls=2)
+    choices = choices_of(streamed(request, dialect, overrides=two))
+    calls = [call for choice in choices for call in choice["delta"].get("tool_calls", ())]
+    whole = body_of(request, dialect, overrides=two)["choices"][0]
+
+    changes = [index for index, _ in groupby(call.get("index") for call in calls)]
+    named = [call for call in calls if "name" in call["function"]]
+    assert (indexes, 2, ids) == (changes, len(named), len([call for call in calls if "id" in call]))
+    assert "".join(call["function"]["arguments"] for call in whole["message"]["tool_calls"]) == "".join(
+        call["function"]["arguments"] for call in calls
+    )
+    assert whole["finish_reason"] == choices[-1]["finish_reason"]
+    assert ("stop" if dialect is CALLS_WITHOUT_IDS else "tool_calls") == whole["finish_reason"]
+
+
+def test_a_late_head():
+    """The first chunk tells nothing; the second one has the head of the completion."""
+    first, second, *_ = streamed(says("echo: hi"), LATE_HEAD)
+    assert ("", 0, [], "id-1") == (first["id"], first["created"], first["choices"], second["id"])

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from togetherchat_sandbox.encoding import DONE, KEEPALIVE
-from togetherchat_sandbox.fault_injection import HUGE_EVENT_BYTES, INVALID_UTF8
+from togetherchat_sandbox.fault_injection import HUGE_EVENT_BYTES, INVALID_UTF8, PROCESSING
 from togetherchat_sandbox.faults import SANDBOX_MODELS
 from togetherchat_sandbox.reply import NoReply, Reply, ReplyEnd
 from togetherchat_sandbox.request import ChatMessage, ChatRequest
@@ -286,3 +286,51 @@ def test_response_ids_follow_the_seed():
         ReplyContext(settings=SETTINGS, number=number).response_id for number in (1, 1, 2)
     )
     assert (True, False) == (first == again, first == second)
+
+
+def test_a_character_is_split():
+    """The two halves of an emoji are in two events; the unary body has it whole."""
+    stream, body = (
+        b"".join(piece.data for piece in pieces_of("split-character")),
+        bytes_of(reply_to("split-character")),
+    )
+    assert stream.index(rb'"content":"Hi \ud83d"') < stream.index(rb'"content":"\ude00! "')
+    assert rb'"content":"Hi \ud83d\ude00! one two' in body
+
+
+@pytest.mark.parametrize(("name", "text"), [("choice-error", ""), ("choice-error-after-3", "one two three")])
+def test_a_choice_fails(name, text):
+    """The choice has the finish reason and the error, streamed and unary; the stream ends as usual."""
+    *data, done, _ = b"".join(piece.data for piece in pieces_of(name)).split(b"\n\n")
+    *events, last = (json.loads(line.removeprefix(b"data: ")) for line in data)
+    body = json.loads(bytes_of(reply_to(name)))
+    assert (text, DONE) == (text_of(events), done + b"\n\n")
+    for choice in (last["choices"][0], body["choices"][0]):
+        assert ("error", 502) == (choice["finish_reason"], choice["error"]["code"])
+
+
+def test_comments_between_tokens():
+    """A comment is due half-way between two tokens."""
+    parts = pieces_of("comments")
+    due = [piece.due_s for piece in parts]
+    assert [piece.data == PROCESSING for piece in parts] == [bool(number % 2) for number in range(len(parts))]
+    assert sorted(due) == due
+    assert due[1] == (due[0] + due[2]) / 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content_type", "member"),
+    [
+        ("error-400-detail", "application/json", "detail"),
+        ("error-400-errors", "application/json", "errors"),
+        ("error-400-param", "application/json", "error"),
+        ("error-400-list", "application/json", None),
+        ("error-400-text", "text/plain; charset=utf-8", None),
+    ],
+)
+def test_errors_in_other_forms(name, content_type, member):
+    """The status is 400, and the body has the form that its name says."""
+    reply = reply_to(name)
+    assert (400, content_type) == (reply.status, reply.headers["content-type"])
+    if member:
+        assert [member] == list(json.loads(bytes_of(reply)))

@@ -153,3 +153,15 @@ def test_byte_by_byte_is_not_quadratic():
         return time.process_time() - start_s
 
     assert cost_s(800_000) / cost_s(200_000) < 9
+
+
+def test_comments_are_counted():
+    """A server sends them as signs of life; they are no events, wherever they are cut."""
+    decoder = SseDecoder(max_event_bytes=64)
+
+    counts: list[int] = []
+    for data in (b": PROC", b"ESSING\n\n", b":\n: a\n", b"data: x\n\n", b"id: 7\n\n"):
+        decoder.feed(data)
+        counts.append(decoder.comments)
+
+    assert [0, 1, 3, 3, 3] == counts

@@ -27,9 +27,12 @@ class RequestLimits:
     word_characters_max: int = 64
     """For values that are one word, such as `reasoning_effort`."""
     name_characters_max: int = 256
-    """For the name of a participant or of a called function."""
+    """For the name of a participant."""
     id_characters_max: int = 1024
-    """For ids that a provider made, and for keys such as `prompt_cache_key`."""
+    """For keys such as `prompt_cache_key`."""
+    tool_call_characters_max: int = 16_384
+    """For the id and the name of a past tool call, which a provider or a model wrote. Some ids carry a
+    signature of several kilobytes."""
     user_characters_max: int = 256
     stop_characters_max: int = 1024
     url_characters_max: int = 8192

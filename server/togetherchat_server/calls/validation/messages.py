@@ -27,6 +27,7 @@ def check_messages(messages: Sequence[chat.Message], limits: RequestLimits, viol
     if not check_count("messages", messages, limits.messages_max, violations):
         return
     items = 0
+    calls_without_id = False
     for index, message in enumerate(messages):
         if _is_plain(message):
             continue
@@ -36,7 +37,8 @@ def check_messages(messages: Sequence[chat.Message], limits: RequestLimits, viol
             rule = f"may have at most {limits.parts_and_tool_calls_max} parts and tool calls together"
             violations.add("messages", rule)
             return
-        _check_message(checked)
+        _check_message(checked, id_required=not calls_without_id)
+        calls_without_id = calls_without_id or any(not call.id for call in checked.tool_calls)
 
 
 def _is_plain(message: chat.Message) -> bool:
@@ -76,13 +78,13 @@ class _CheckedMessage:
         self.violations.add(f"{self.path}.{field}", description)
 
 
-def _check_message(checked: _CheckedMessage) -> None:
+def _check_message(checked: _CheckedMessage, *, id_required: bool) -> None:
     if checked.role == chat.ROLE_UNSPECIFIED:
         checked.add("role", "is required")
     elif checked.role not in ROLES:
         checked.add("role", f"{checked.role:d} is not a known value")
     else:
-        _check_tool_call_id(checked)
+        _check_tool_call_id(checked, required=id_required)
         if checked.role != chat.ROLE_ASSISTANT:
             _check_not_assistant(checked)
     _check_content(checked)
@@ -91,9 +93,10 @@ def _check_message(checked: _CheckedMessage) -> None:
         _check_tool_calls(checked)
 
 
-def _check_tool_call_id(checked: _CheckedMessage) -> None:
+def _check_tool_call_id(checked: _CheckedMessage, *, required: bool) -> None:
+    """Check that a result names its call, unless a call before it has no id: some providers send none."""
     tool_call_id = checked.message.tool_call_id
-    if checked.role == chat.ROLE_TOOL and not tool_call_id:
+    if checked.role == chat.ROLE_TOOL and not tool_call_id and required:
         checked.add("tool_call_id", "is required on ROLE_TOOL")
     elif checked.role != chat.ROLE_TOOL and tool_call_id:
         checked.add("tool_call_id", "is allowed only on ROLE_TOOL")
@@ -117,8 +120,8 @@ def _check_texts(checked: _CheckedMessage) -> None:
         checked.add("name", "must be printable")
     if len(name) > limits.name_characters_max:
         checked.add("name", f"must have at most {limits.name_characters_max} characters")
-    if len(checked.message.tool_call_id) > limits.id_characters_max:
-        checked.add("tool_call_id", f"must have at most {limits.id_characters_max} characters")
+    if len(checked.message.tool_call_id) > limits.tool_call_characters_max:
+        checked.add("tool_call_id", f"must have at most {limits.tool_call_characters_max} characters")
     if checked.message.reasoning_field not in REASONING_FIELDS:
         checked.add("reasoning_field", f"{checked.message.reasoning_field:d} is not a known value")
 
@@ -184,6 +187,7 @@ def _check_audio(path: str, audio: chat.Audio, violations: Violations) -> None:
 def _check_tool_calls(checked: _CheckedMessage) -> None:
     """Check only sizes: a model wrote the names and arguments, and they are sent on unchanged."""
     tool_calls_max = checked.limits.tool_calls_per_message_max
+    characters_max = checked.limits.tool_call_characters_max
     if len(checked.tool_calls) > tool_calls_max:
         checked.add("tool_calls", f"must have at most {tool_calls_max} entries")
         return
@@ -191,13 +195,13 @@ def _check_tool_calls(checked: _CheckedMessage) -> None:
         kind = call.WhichOneof("call")
         match kind:
             case "function":
-                if not 0 < len(call.function.name) <= checked.limits.name_characters_max:
-                    rule = f"must have 1 to {checked.limits.name_characters_max} characters"
+                if len(call.function.name) > characters_max:
+                    rule = f"must have at most {characters_max} characters"
                     checked.add(f"tool_calls[{index}].function.name", rule)
             case None:
                 checked.add(f"tool_calls[{index}]", "must have function")
             case _:
                 assert_never(kind)
-        if len(call.id) > checked.limits.id_characters_max:
-            rule = f"must have at most {checked.limits.id_characters_max} characters"
+        if len(call.id) > characters_max:
+            rule = f"must have at most {characters_max} characters"
             checked.add(f"tool_calls[{index}].id", rule)

@@ -54,5 +54,5 @@ class AttemptRecorder:
 
     def body_id(self, upstream_id: str, call: Call) -> None:
         """Prefer the id in the body, which the provider's support needs, to one from a header."""
-        if upstream_id:
+        if upstream_id and upstream_id != call.id:
             call.progress.upstream_request_id = upstream_id

@@ -13,9 +13,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from togetherchat_server.domain.reasons import ProviderErrorInfo, Reason, ServiceError, sanitise
+from togetherchat_server.domain.reasons import (
+    FieldViolation,
+    ProviderErrorInfo,
+    Reason,
+    ServiceError,
+    sanitise,
+)
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.providers.together import schema
+from togetherchat_server.providers.together.error_body import ErrorBody
 from togetherchat_server.providers.together.error_tables import (
     CODES,
     MESSAGES,
@@ -27,6 +34,9 @@ from togetherchat_server.providers.together.error_tables import (
 from togetherchat_server.upstream.retry_after import retry_after_s
 
 CODE_CHARACTERS_MAX: Final = 64
+PARAM_CHARACTERS_MAX: Final = 128
+TEXT_TYPE: Final = "text/plain"
+"""The content type of an error that is a plain text. A page, and a text without a type, come from an edge."""
 _READ_CHARACTERS_MAX: Final = 4096
 _MODEL_CHARACTERS_MIN: Final = 3
 
@@ -70,7 +80,7 @@ class _Failure:
     """A failure as received. `error` is parsed from a JSON body; `text` is its message or the raw body."""
 
     status: int
-    error: schema.ErrorBody | None
+    error: ErrorBody | None
     text: str
     caller_brought_key: bool
     model: str
@@ -96,12 +106,14 @@ def from_response(  # noqa: PLR0913  the parts of one response, all by keyword
         caller_brought_key=caller_brought_key,
         model=model,
     )
+    if error is None and headers.get("content-type", "").lower().startswith(TEXT_TYPE):
+        error = ErrorBody(message=_plain_text(text))
     delay_s = retry_after_s(headers, now_wall_s=now_wall_s) if _is_transient(status) else None
     return _service_error(_reason(failure), error, http_status=status, retry_after_s=delay_s, secrets=secrets)
 
 
 def from_stream_error(
-    error: schema.ErrorBody,
+    error: ErrorBody,
     *,
     caller_brought_key: bool = False,
     model: str = "",
@@ -159,7 +171,7 @@ def _too_many_requests(failure: _Failure) -> Reason:
 
     `credit_limit` does not mean a quota here: Together sent it with plain rate limits.
     """
-    error = failure.error or schema.ErrorBody()
+    error = failure.error or ErrorBody()
     codes = {code.lower() for code in (error.type, error.error_type, error.code)}
     if "dynamic_request_limited" in codes:
         return Reason.RATE_LIMITED_REQUESTS
@@ -198,7 +210,7 @@ def _is_transient(status: int) -> bool:
     return status in (408, 409, 429, 499) or status >= 500
 
 
-def _claimed_status(error: schema.ErrorBody) -> int | None:
+def _claimed_status(error: ErrorBody) -> int | None:
     """Return the HTTP status that an error contains. Codes such as 40303 are not statuses."""
     codes = (error.code, error.error_type, error.type)
     numbers = [error.status, *(int(code) for code in codes if re.fullmatch("[0-9]{3}", code))]
@@ -210,27 +222,37 @@ def _claimed_status(error: schema.ErrorBody) -> int | None:
 
 def _service_error(
     reason: Reason,
-    error: schema.ErrorBody | None,
+    error: ErrorBody | None,
     *,
     http_status: int | None,
     secrets: tuple[Secret, ...],
     retry_after_s: float | None = None,
 ) -> ServiceError:
-    body = error or schema.ErrorBody()
+    body = error or ErrorBody()
     message = UNTRUSTED_MESSAGE if http_status == UNTRUSTED_STATUS else MESSAGES[reason]
-    if reason in QUOTED and body.message:
-        message = f"{message}: {sanitise(_masked(body.message, secrets))}"
+    violations: tuple[FieldViolation, ...] = ()
+    if reason in QUOTED:
+        text = sanitise(_masked(body.message, secrets))
+        param = sanitise(_masked(body.param, secrets), characters_max=PARAM_CHARACTERS_MAX)
+        violations = (FieldViolation(field=param, description=text or message),) if param else ()
+        message = f"{message}: {text}" if text else message
     return ServiceError(
         reason,
         message,
         retryable=_retryable(reason, http_status),
         retry_after_s=retry_after_s,
+        violations=violations,
         upstream=ProviderErrorInfo(
             http_status=http_status,
             error_type=_masked_code(body.type or body.error_type, secrets),
             error_code=_masked_code(body.code, secrets),
         ),
     )
+
+
+def _plain_text(text: str) -> str:
+    """Return a text; empty if it is a page, whatever its content type says."""
+    return "" if text.lstrip().startswith("<") else text
 
 
 def _masked_code(code: str, secrets: tuple[Secret, ...]) -> str:

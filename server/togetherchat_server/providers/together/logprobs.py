@@ -4,34 +4,35 @@ Together returns parallel arrays, streams a bare number per chunk, and engines t
 list of objects. Source: the API reference and the logprobs guide of docs.together.ai.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, repeat
 from typing import TypeVar
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat_server.providers.together import schema
+from togetherchat_server.providers.together.split_characters import CharacterJoiner, whole
 
 T = TypeVar("T")
 
 _Alternatives = Mapping[str, float | None] | None
+_Join = Callable[[str], str]
+"""Joins the characters that were cut between two tokens: the second of them gets the whole character."""
 
 
 def from_response(logprobs: schema.ResponseLogprobs | float | None) -> list[chat.TokenLogprob]:
     """Return the tokens of a unary choice or an echoed prompt. Empty for a bare number: it names no token."""
     if not isinstance(logprobs, schema.ResponseLogprobs):
         return []
-    if logprobs.content is not None:
-        return [_from_entry(entry) for entry in logprobs.content]
-    return _from_arrays(logprobs)
+    return _from_lists(logprobs, CharacterJoiner().feed)
 
 
-def from_chunk(choice: schema.ChunkChoice) -> list[chat.TokenLogprob]:
-    """Return the tokens of one chunk. A bare number belongs to the chunk's own token."""
-    if choice.logprobs is None or isinstance(choice.logprobs, schema.ResponseLogprobs):
-        return from_response(choice.logprobs)
+def from_chunk(choice: schema.ChunkChoice, *, text: str, join: _Join) -> list[chat.TokenLogprob]:
+    """Return the tokens of one chunk. A bare number belongs to the chunk's own token, which is `text`."""
+    if isinstance(choice.logprobs, schema.ResponseLogprobs):
+        return _from_lists(choice.logprobs, join)
     delta = choice.delta or schema.ResponseMessage()
     token = chat.TokenLogprob(
-        token=delta.content or delta.reasoning or delta.reasoning_content or "",
+        token=text,
         token_id=delta.token_id,
         logprob=choice.logprobs,
         top_logprobs=_top(choice.top_logprobs),
@@ -39,7 +40,13 @@ def from_chunk(choice: schema.ChunkChoice) -> list[chat.TokenLogprob]:
     return [token]
 
 
-def _from_arrays(logprobs: schema.ResponseLogprobs) -> list[chat.TokenLogprob]:
+def _from_lists(logprobs: schema.ResponseLogprobs, join: _Join) -> list[chat.TokenLogprob]:
+    if logprobs.content is not None:
+        return [_from_entry(entry, join) for entry in logprobs.content]
+    return _from_arrays(logprobs, join)
+
+
+def _from_arrays(logprobs: schema.ResponseLogprobs, join: _Join) -> list[chat.TokenLogprob]:
     """One entry per element of `tokens`; the other arrays may be shorter, or absent."""
     tokens = logprobs.tokens or []
     rows = zip(
@@ -50,7 +57,7 @@ def _from_arrays(logprobs: schema.ResponseLogprobs) -> list[chat.TokenLogprob]:
         strict=False,
     )
     return [
-        chat.TokenLogprob(token=token, token_id=token_id, logprob=logprob, top_logprobs=_top(top))
+        chat.TokenLogprob(token=join(token), token_id=token_id, logprob=logprob, top_logprobs=_top(top))
         for token, logprob, token_id, top in rows
     ]
 
@@ -83,13 +90,13 @@ def _likelihood(alternative: tuple[str, float | None]) -> float:
     return float("-inf") if alternative[1] is None else alternative[1]
 
 
-def _from_entry(entry: schema.TokenLogprobEntry) -> chat.TokenLogprob:
+def _from_entry(entry: schema.TokenLogprobEntry, join: _Join) -> chat.TokenLogprob:
     return chat.TokenLogprob(
-        token=entry.token,
+        token=join(entry.token),
         logprob=entry.logprob,
         bytes=_bytes(entry),
         top_logprobs=[
-            chat.TopLogprob(token=top.token, logprob=top.logprob, bytes=_bytes(top))
+            chat.TopLogprob(token=whole(top.token), logprob=top.logprob, bytes=_bytes(top))
             for top in entry.top_logprobs or ()
         ],
     )

@@ -200,6 +200,7 @@ class TogetherProvider:
                     caller_brought_key=call.caller_brought_key,
                     model=call.progress.model,
                     secrets=_secrets(call),
+                    call_id=call.id,
                 )
                 failure: ServiceError | None = None
                 async with StreamDeadline(timers, clock=self._clock) as deadline:
@@ -225,6 +226,8 @@ class TogetherProvider:
                             self._record.first_event(events[0].started.id, call)
                             span.events(events)
                             yield events
+                        elif reader.pop_comments() and reader.translator.started:
+                            yield ()  # a sign of life, which a frontend may pass on
                 if failure is not None:
                     raise failure
                 reader.translator.finish(done=reader.done, attempts=call.progress.attempts)
@@ -274,6 +277,7 @@ def _parse_completion(body: bytes, request: service.CompleteRequest, call: Call)
     completion = response.from_schema(
         schema.parse_completion(body),
         caller_brought_key=call.caller_brought_key,
+        call_id=call.id,
         secrets=_secrets(call),
     )
     completion.attempts = call.progress.attempts

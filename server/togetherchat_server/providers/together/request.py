@@ -15,6 +15,7 @@ import orjson
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat_server.providers.together.request_tool_calls import add_missing_ids
 
 _Json = dict[str, object]
 
@@ -103,7 +104,9 @@ def to_schema(
     provider does not learn who the end user is. Without `adaptation` the request's own values are sent.
     """
     adapted = adaptation or Adaptation.unchanged(request)
-    body: _Json = {"model": request.model, "messages": [_message(message) for message in request.messages]}
+    messages = [_message(message) for message in request.messages]
+    add_missing_ids(messages)
+    body: _Json = {"model": request.model, "messages": messages}
     body |= {name: getattr(request, name) for name in SCALARS if request.HasField(name)}
     texts = {name: getattr(adapted if name in ADAPTED_TEXTS else request, name) for name in TEXTS}
     body |= {name: text for name, text in texts.items() if text}

@@ -10,28 +10,34 @@ from togetherchat_server.providers.together import errors, logprobs, lost_text, 
 
 
 def from_schema(
-    completion: schema.Completion, *, caller_brought_key: bool = False, secrets: tuple[Secret, ...] = ()
+    completion: schema.Completion,
+    *,
+    caller_brought_key: bool = False,
+    call_id: str = "",
+    secrets: tuple[Secret, ...] = (),
 ) -> service.CompleteResponse:
     """Translate a completion. `attempts` is left to the caller of this function, which counts them.
 
-    The two other arguments are for an error that came with status 200, see `errors`.
+    `call_id` is the completion's id if the provider sent none. The two other arguments are for an error
+    that came with status 200, see `errors`.
 
     Raises:
-        ServiceError: the body is an error, or has no choices (UPSTREAM_MALFORMED_RESPONSE).
+        ServiceError: the body or a choice is an error, or there are no choices
+            (UPSTREAM_MALFORMED_RESPONSE).
     """
-    if completion.error is not None:
-        raise errors.from_stream_error(
-            completion.error, caller_brought_key=caller_brought_key, secrets=secrets
-        )
+    error = response_parts.failure(completion)
+    if error is not None:
+        raise errors.from_stream_error(error, caller_brought_key=caller_brought_key, secrets=secrets)
     if not completion.choices:
         raise ServiceError(Reason.UPSTREAM_MALFORMED_RESPONSE, "the provider's response has no choices")
-    choices = [_choice(position, choice) for position, choice in enumerate(completion.choices)]
+    completion_id = completion.id or call_id
+    choices = [_choice(position, choice, completion_id) for position, choice in enumerate(completion.choices)]
     choice_usages = [choice.usage for choice in completion.choices if choice.usage is not None]
     usage = response_parts.usage(completion.usage, choice_usages[-1] if choice_usages else None, deltas=0)
     lost = lost_text.warnings_of(lost_text.lost_choices(choices, usage))
     warnings = dict.fromkeys([*response_parts.warnings(completion.warnings), *lost])
     return service.CompleteResponse(
-        id=completion.id,
+        id=completion_id,
         model=completion.model,
         create_time=response_parts.create_time(completion.created),
         choices=sorted(choices, key=lambda choice: choice.index),
@@ -64,12 +70,18 @@ def to_events(completion: service.CompleteResponse) -> list[service.StreamComple
     ]
 
 
-def _choice(position: int, choice: schema.ResponseChoice) -> chat.Choice:
+def _choice(position: int, choice: schema.ResponseChoice, completion_id: str) -> chat.Choice:
     tokens = logprobs.from_response(choice.logprobs)
+    index = position if choice.index is None else choice.index
+    message = _message(choice.message or schema.ResponseMessage())
+    for number, call in enumerate(message.tool_calls):
+        call.id = call.id or response_parts.tool_call_id(completion_id, index, number)
     return chat.Choice(
-        index=position if choice.index is None else choice.index,
-        message=_message(choice.message),
-        finish_reason=response_parts.finish_reason(choice.finish_reason),
+        index=index,
+        message=message,
+        finish_reason=response_parts.finish_reason(
+            choice.finish_reason, calls_tools=bool(message.tool_calls)
+        ),
         finish_reason_raw=choice.finish_reason,
         logprobs=chat.Logprobs(tokens=tokens) if tokens else None,
         seed=choice.seed,
@@ -88,7 +100,7 @@ def _message(message: schema.ResponseMessage) -> chat.Message:
 
 
 def _tool_calls(calls: Iterable[schema.ResponseToolCall]) -> list[chat.ToolCall]:
-    """Sorted by index, by which a stream's fragments are joined; without one, by position."""
+    """Each entry is a call. Sorted by index, and those that share one by position."""
     indexed = [(position if call.index is None else call.index, call) for position, call in enumerate(calls)]
     return [_tool_call(call) for _, call in sorted(indexed, key=lambda pair: pair[0])]
 

@@ -4,6 +4,8 @@ Owns the names and fields with which Together reports them. Each function maps a
 part of the contract.
 """
 
+import hashlib
+import string
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -11,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat_server.providers.together import schema
+from togetherchat_server.providers.together.error_body import ErrorBody
 
 FINISH_REASONS: Final[Mapping[str, chat.FinishReason.ValueType]] = {
     "stop": chat.FINISH_REASON_STOP,
@@ -29,8 +32,43 @@ ROLES: Final[Mapping[str, chat.Role.ValueType]] = {
 }
 
 
-def finish_reason(raw: str) -> chat.FinishReason.ValueType:
+_ID_ALPHABET: Final = string.digits + string.ascii_letters
+_ID_CHARACTERS: Final = 9
+
+
+def failure(response: schema.Completion | schema.Chunk) -> ErrorBody | None:
+    """Return the failure that a response or a chunk reports: its own, or that of a choice."""
+    if response.error is not None:
+        return response.error
+    for choice in response.choices or ():
+        if choice.error is not None or choice.finish_reason == schema.ERROR_FINISH_REASON:
+            return choice.error or ErrorBody()
+    return None
+
+
+def finish_reason(raw: str, *, calls_tools: bool) -> chat.FinishReason.ValueType:
+    """Return the finish reason for the provider's.
+
+    A choice that ends well with tool calls ends because of them. Some engines send `stop` or nothing then.
+    """
+    if calls_tools and FINISH_REASONS.get(raw or "stop") == chat.FINISH_REASON_STOP:
+        return chat.FINISH_REASON_TOOL_CALLS
     return FINISH_REASONS.get(raw, chat.FINISH_REASON_OTHER)
+
+
+def tool_call_id(completion_id: str, choice_index: int, number: int) -> str:
+    """Return an id for a tool call that the provider sent without one.
+
+    Nine letters and digits are what the strictest chat templates accept (Mistral's). The id of the
+    completion makes the id unique across the turns of a conversation.
+    """
+    name = f"{completion_id}\n{choice_index}\n{number}".encode()
+    value = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest())
+    characters: list[str] = []
+    for _ in range(_ID_CHARACTERS):
+        value, digit = divmod(value, len(_ID_ALPHABET))
+        characters.append(_ID_ALPHABET[digit])
+    return "".join(characters)
 
 
 def role(raw: str) -> chat.Role.ValueType:

@@ -11,16 +11,20 @@ So no number outside its protobuf field's range leaves this module.
 pydantic's own parser reads the JSON in one pass. It rejects what protobuf could not carry or the
 interpreter could not survive: invalid UTF-8, lone surrogates, nesting beyond 200, integers of more
 than 4,300 digits. Honest models cause the first two when they cut a character in half, so a text that
-was rejected is repaired and parsed once more.
+was rejected is repaired and parsed once more. The texts of a completion then have their halves, as
+`split_characters` describes them, for what continues them; all others have U+FFFD instead.
 """
 
+import json
 import math
 import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from decimal import Decimal
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final, Self, TypeVar, cast
 
+import pydantic_core
 from pydantic import (
-    AliasChoices,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -28,15 +32,24 @@ from pydantic import (
     GetCoreSchemaHandler,
     TypeAdapter,
     ValidationError,
+    model_validator,
 )
 from pydantic_core import CoreSchema, core_schema
 
 from togetherchat_server.domain.reasons import Reason, ServiceError
+from togetherchat_server.providers.together.error_body import (
+    ErrorBody,
+    read_body,
+    read_member,
+    reports_failure,
+)
 
 INT32_MAX: Final = 2**31 - 1
 INDEX_MAX: Final = 2**16 - 1
 """More choices or tool calls than any response has: a larger index is noise."""
 UINT64_MAX: Final = 2**64 - 1
+ERROR_FINISH_REASON: Final = "error"
+"""The finish reason of a choice that failed, as OpenRouter documents it."""
 SECONDS_MAX: Final = 253_402_300_799
 """The last second that a protobuf Timestamp holds: the end of the year 9999."""
 
@@ -62,26 +75,7 @@ def _uint64(value: object) -> int | None:
     return value if isinstance(value, int) and 0 <= value <= UINT64_MAX else None
 
 
-def _code(value: object) -> str:
-    """Read a code: a string or a number."""
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= UINT64_MAX:
-        return str(value)
-    return value if isinstance(value, str) else ""
-
-
-def _error(value: object) -> object:
-    """Read `error`: an object, a text, or any other truthy value."""
-    match value:
-        case str() if value:
-            return {"message": value}
-        case dict():
-            return value or None  # pyright: ignore[reportUnknownVariableType]  it is validated next
-        case _:
-            return {} if value else None
-
-
 Text = Annotated[str, _OrDefault("")]
-Code = Annotated[str, BeforeValidator(_code)]
 Count = Annotated[Annotated[int, Field(ge=0, le=INT32_MAX)] | None, _OrDefault(None)]
 Tokens = Annotated[Annotated[int, Field(gt=0, le=INT32_MAX)] | None, _OrDefault(None)]
 Index = Annotated[Annotated[int, Field(ge=0, le=INDEX_MAX)] | None, _OrDefault(None)]
@@ -104,23 +98,7 @@ class _SchemaModel(BaseModel):
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True, cache_strings="keys")
 
 
-class ErrorBody(_SchemaModel):
-    """The provider's description of a failure, from any of its shapes."""
-
-    message: Annotated[Text, Field(validation_alias=AliasChoices("message", "detail"))] = ""
-    type: Code = ""
-    code: Code = ""
-    error_type: Code = ""
-    status: Annotated[Count, Field(validation_alias=AliasChoices("status", "status_code"))] = None
-
-
-Error = Annotated[ErrorBody | None, BeforeValidator(_error)]
-
-
-class _ErrorResponse(ErrorBody):
-    """A body with an `error` member, or one that is the error itself."""
-
-    error: Error = None
+Error = Annotated[ErrorBody | None, BeforeValidator(read_member)]
 
 
 class PromptTokensDetails(_SchemaModel):
@@ -219,12 +197,19 @@ class _ChoiceBase(_SchemaModel):
     logprobs: LogprobsOrNumber = None
     top_logprobs: Alternatives = None
     usage: OptionalUsage = None
+    error: Error = None
 
 
 class ResponseChoice(_ChoiceBase):
-    """One choice of a unary response."""
+    """One choice of a unary response. Only a choice that failed may have no message."""
 
-    message: ResponseMessage
+    message: ResponseMessage | None = None
+
+    @model_validator(mode="after")
+    def _has_a_message(self) -> Self:
+        if self.message is None and self.error is None and self.finish_reason != ERROR_FINISH_REASON:
+            raise ValueError("the choice has no message")
+        return self
 
 
 class ChunkChoice(_ChoiceBase):
@@ -304,32 +289,31 @@ class _ModelList(_SchemaModel):
 
 _COMPLETION: Final = TypeAdapter(Completion)
 _CHUNK: Final = TypeAdapter(Chunk)
-_ERROR: Final = TypeAdapter(_ErrorResponse)
 # A union is not a `_SchemaModel` and would show its input.
 _MODELS: Final[TypeAdapter[_ModelList | _Entries]] = TypeAdapter(
     _ModelList | _Entries, config=ConfigDict(hide_input_in_errors=True, cache_strings="keys")
 )
 
 T = TypeVar("T")
+Response = TypeVar("Response", Completion, Chunk)
+
+# The members that lead to texts of the completion, and those texts. A unary response has whole texts;
+# only the tokens beside their log probabilities can be halves.
+_SPLIT_IN_CHUNKS: Final = frozenset(
+    {"choices", "delta", "content", "reasoning", "reasoning_content", "tool_calls", "function", "arguments"}
+    | {"logprobs", "tokens", "token"}
+)
+_SPLIT_IN_COMPLETIONS: Final = frozenset({"choices", "prompt", "logprobs", "tokens", "content", "token"})
 
 
 def parse_completion(body: bytes) -> Completion:
     """Parse a unary response. Raises `ServiceError` UPSTREAM_MALFORMED_RESPONSE."""
-    completion = _parse(_COMPLETION, body)
-    if completion.error is not None:
-        completion.error = parse_error(body)
-    return completion
+    return _parse_response(_COMPLETION, Completion, body, _SPLIT_IN_COMPLETIONS)
 
 
 def parse_chunk(data: bytes) -> Chunk:
-    """Parse the data of one event. Raises `ServiceError` UPSTREAM_MALFORMED_RESPONSE.
-
-    Engines with Together's API also send errors without a wrapper, as `{"object": "error", ...}`.
-    """
-    chunk = _parse(_CHUNK, data)
-    if chunk.error is not None or chunk.object == "error":
-        chunk.error = parse_error(data)
-    return chunk
+    """Parse the data of one event. Raises `ServiceError` UPSTREAM_MALFORMED_RESPONSE."""
+    return _parse_response(_CHUNK, Chunk, data, _SPLIT_IN_CHUNKS)
 
 
 def parse_models(body: bytes) -> list[ModelEntry]:
@@ -344,35 +328,71 @@ def parse_models(body: bytes) -> list[ModelEntry]:
 
 
 def parse_error(body: bytes) -> ErrorBody | None:
-    """Parse the body of a failure; None if it is not a JSON object (text, HTML, nothing)."""
+    """Parse the body of a failure; None if it has no JSON object (text, HTML, nothing)."""
+    return read_body(_from_json(body))
+
+
+def _parse_response(
+    adapter: TypeAdapter[Response], empty: Callable[..., Response], data: bytes, split: frozenset[str]
+) -> Response:
+    """Parse a response. If the data describes a failure instead, whatever its shape, `error` is set."""
     try:
-        outer = _parse(_ERROR, body)
+        response = _parse(adapter, data, split)
     except ServiceError:
+        value = _from_json(data)
+        if not reports_failure(value):
+            raise
+        return empty(error=read_body(value))
+    if response.error is not None or response.choices is None or response.object == "error":
+        value = _from_json(data)
+        response.error = read_body(value) if reports_failure(value) else None
+    return response
+
+
+def _from_json(data: bytes) -> object:
+    """Return parsed JSON; None if it is none, or beyond the bounds of the parser."""
+    try:
+        return cast("object", pydantic_core.from_json(repaired(data), cache_strings="none"))
+    except ValueError:
         return None
-    inner = outer.error or ErrorBody()
-    return ErrorBody(
-        message=inner.message or outer.message,
-        type=inner.type or outer.type,
-        code=inner.code or outer.code,
-        error_type=inner.error_type or outer.error_type,
-        status=inner.status if inner.status is not None else outer.status,
-    )
 
 
-def _parse(adapter: TypeAdapter[T], data: bytes) -> T:
+def _parse(adapter: TypeAdapter[T], data: bytes, split: frozenset[str] = frozenset()) -> T:
     try:
         return adapter.validator.validate_json(data)  # the adapter checks its arguments first, for 0.3 us
     except ValidationError:
-        return _parse_repaired(adapter, data)
+        return _parse_repaired(adapter, data, split)
 
 
-def _parse_repaired(adapter: TypeAdapter[T], data: bytes) -> T:
+def _parse_repaired(adapter: TypeAdapter[T], data: bytes, split: frozenset[str]) -> T:
     try:
-        return adapter.validate_json(repaired(data))
+        parsed = adapter.validate_json(repaired(data))
     except ValidationError as error:
         raise ServiceError(
             Reason.UPSTREAM_MALFORMED_RESPONSE, "the provider's response is not JSON of the expected shape"
         ) from error
+    if split:
+        # pydantic has accepted the text, but for the halves, which the standard library keeps.
+        with suppress(ValueError):
+            _with_halves(parsed, json.loads(data.decode("utf-8-sig", "surrogateescape")), split)
+    return parsed
+
+
+def _with_halves(parsed: object, raw: object, members: frozenset[str]) -> object:
+    """Return texts as they are in `raw`, with halves of characters; change models in place."""
+    match parsed, raw:
+        case str(), str():
+            return raw
+        case list(), list():
+            pairs = zip(cast("list[object]", parsed), cast("list[object]", raw), strict=False)
+            return [_with_halves(one, other, members) for one, other in pairs]
+        case BaseModel(), dict():
+            source = cast("Mapping[str, object]", raw)
+            for name in members & type(parsed).model_fields.keys() & source.keys():
+                setattr(parsed, name, _with_halves(getattr(parsed, name), source[name], members))
+            return parsed
+        case _:
+            return parsed
 
 
 _ESCAPE = re.compile(

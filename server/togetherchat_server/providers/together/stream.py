@@ -8,7 +8,7 @@ role comes in each chunk or once; a finish reason comes, returns to null and com
 at the top of the last chunk, in a chunk of its own without choices, inside a choice, or never; the
 fragments of a tool call carry its id once, always, as "" or not, and its index or not. So nothing is
 concluded early: finish reasons and usage are kept, the last one wins, and both are reported when the
-end is known.
+end is known. A failure inside a choice is the failure of the completion.
 
 Fragments fed since the last `pop_events` are merged where that loses nothing: adjacent fragments of the
 same choice, in the order reasoning, text, tool calls, which is the order in which a client reads one
@@ -17,6 +17,7 @@ delta. Reasoning from another field starts a new delta, since one delta names on
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, TypeAlias, final
 
 from togetherchat.v1 import chat_pb2 as chat
@@ -24,6 +25,7 @@ from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.providers.together import errors, logprobs, lost_text, response_parts, schema
+from togetherchat_server.providers.together.split_characters import CharacterJoiner
 from togetherchat_server.providers.together.stream_tool_calls import ToolCallFragment, ToolCallTracker
 
 _ReasoningField: TypeAlias = "chat.ReasoningField.ValueType"
@@ -38,14 +40,22 @@ _TOOLS: Final = 2
 class ChatStreamTranslator:
     """Feed chunks and pop events; call `finish` when the stream has ended and pop the last events."""
 
-    def __init__(self, *, caller_brought_key: bool = False, secrets: tuple[Secret, ...] = ()) -> None:
-        """The two arguments are for errors inside the stream, see `errors`."""
+    def __init__(
+        self, *, caller_brought_key: bool = False, call_id: str = "", secrets: tuple[Secret, ...] = ()
+    ) -> None:
+        """`call_id` is the completion's id if the provider sends none. The two other arguments are for
+        errors inside the stream, see `errors`.
+        """
         self.started = False
-        """Whether a chunk was fed: from then on a part of the completion is known."""
+        """Whether the first event is known. A first chunk may have neither an id nor content: the event
+        then waits for a chunk that has.
+        """
         self.deltas = 0
         """Fragments with content, about one per token."""
         self._caller_brought_key = caller_brought_key
+        self._call_id = call_id
         self._secrets = secrets
+        self._head = service.Started()
         self._choices: dict[int, _ChoiceState] = {}
         self._usage: schema.ResponseUsage | None = None
         self._choice_usage: schema.ResponseUsage | None = None
@@ -62,23 +72,28 @@ class ChatStreamTranslator:
         """Translate one chunk.
 
         Raises:
-            ServiceError: the chunk is an error. Earlier events can still be popped.
+            ServiceError: the chunk, or a choice in it, is an error. Earlier events can still be popped.
         """
-        if chunk.error is not None:
+        error = response_parts.failure(chunk)
+        if error is not None:
             raise errors.from_stream_error(
-                chunk.error, caller_brought_key=self._caller_brought_key, secrets=self._secrets
+                error, caller_brought_key=self._caller_brought_key, secrets=self._secrets
             )
         if not self.started:
-            self._start(chunk)
+            self._read_head(chunk)
         if chunk.usage is not None:
             self._usage = chunk.usage
         if chunk.warnings is not None:
             self._warnings |= dict.fromkeys(response_parts.warnings(chunk.warnings))
         for position, fragment in enumerate(chunk.choices or ()):
             self._feed_choice(position if fragment.index is None else fragment.index, fragment)
+        if not self.started and (self._head.id or self.deltas):
+            self._start()
 
     def pop_events(self) -> list[service.StreamCompleteResponse]:
         """Return the events since the last call."""
+        if not self.started:
+            return []
         events = self._ready
         for draft in self._drafts:
             event = service.StreamCompleteResponse()
@@ -100,6 +115,10 @@ class ChatStreamTranslator:
             raise ServiceError(
                 Reason.UPSTREAM_TRUNCATED, "the provider's stream ended before the completion did"
             )
+        if not self.started:
+            self._start()
+        for index, choice in self._choices.items():
+            self._flush_characters(index, choice)
         self._ready = self.pop_events()
         finished = (self._choices[index].finished(index) for index in sorted(self._choices))
         self._ready.extend(service.StreamCompleteResponse(choice_finished=choice) for choice in finished)
@@ -113,15 +132,25 @@ class ChatStreamTranslator:
     def _every_choice_finished(self) -> bool:
         return bool(self._choices) and all(choice.finish_reason for choice in self._choices.values())
 
-    def _start(self, chunk: schema.Chunk) -> None:
-        started = service.Started(
+    def _read_head(self, chunk: schema.Chunk) -> None:
+        """Keep what the first chunks know of the completion. The first value of each field counts."""
+        first = service.Started(
             id=chunk.id,
             model=chunk.model,
             create_time=response_parts.create_time(chunk.created),
             system_fingerprint=chunk.system_fingerprint,
         )
-        self._ready.append(service.StreamCompleteResponse(started=started))
+        first.MergeFrom(self._head)
+        self._head = first
+
+    def _start(self) -> None:
+        self._head.id = self._completion_id
+        self._ready.append(service.StreamCompleteResponse(started=self._head))
         self.started = True
+
+    @property
+    def _completion_id(self) -> str:
+        return self._head.id or self._call_id
 
     def _feed_choice(self, index: int, fragment: schema.ChunkChoice) -> None:
         delta = fragment.delta
@@ -133,29 +162,52 @@ class ChatStreamTranslator:
         choice.update(fragment)
         if fragment.usage is not None:
             self._choice_usage = fragment.usage
-        if delta is not None:
-            self._feed_delta(index, choice, delta)
+        token = "" if delta is None else self._feed_delta(index, choice, delta)
         if fragment.logprobs is not None:
-            self._feed_logprobs(index, fragment)
+            tokens = logprobs.from_chunk(fragment, text=token, join=choice.tokens.feed)
+            self._feed_logprobs(index, tokens)
 
-    def _feed_delta(self, index: int, choice: "_ChoiceState", delta: schema.ResponseMessage) -> None:
+    def _feed_delta(self, index: int, choice: "_ChoiceState", delta: schema.ResponseMessage) -> str:
+        """Translate one delta. Returns its text or reasoning, which is the token of a log probability."""
         reasoning, reasoning_field = response_parts.reasoning(delta)
-        if reasoning:
-            choice.has_reasoning = True
-            draft = self._draft(index, _REASONING, reasoning_field=reasoning_field)
-            draft.reasoning.append(reasoning)
-        if delta.content:
-            choice.has_output = True
-            self._draft(index, _TEXT).text.append(delta.content)
-        calls = choice.tool_calls.new_fragments(delta.tool_calls) if delta.tool_calls else []
-        if calls:
-            choice.has_output = True
-            self._draft(index, _TOOLS).add_tool_calls(calls)
-        if reasoning or delta.content or calls:
+        text = delta.content or ""
+        calls: list[ToolCallFragment] = []
+        if delta.tool_calls:
+            make_id = partial(response_parts.tool_call_id, self._completion_id, index)
+            calls = choice.tool_calls.new_fragments(delta.tool_calls, make_id)
+        if reasoning or text or calls:
             self.deltas += 1
+        choice.has_reasoning |= bool(reasoning)
+        choice.has_output |= bool(text or calls)
+        if reasoning:
+            choice.reasoning_field = reasoning_field
+            reasoning = choice.reasoning.feed(reasoning)
+            self._add_reasoning(index, reasoning, reasoning_field)
+        if text:
+            text = choice.text.feed(text)
+            self._add_text(index, text)
+        self._add_tool_calls(index, calls)
+        return text or reasoning
 
-    def _feed_logprobs(self, index: int, fragment: schema.ChunkChoice) -> None:
-        tokens = logprobs.from_chunk(fragment)
+    def _add_reasoning(self, index: int, text: str, reasoning_field: _ReasoningField) -> None:
+        if text:
+            self._draft(index, _REASONING, reasoning_field=reasoning_field).reasoning.append(text)
+
+    def _add_text(self, index: int, text: str) -> None:
+        if text:
+            self._draft(index, _TEXT).text.append(text)
+
+    def _add_tool_calls(self, index: int, calls: Sequence[ToolCallFragment]) -> None:
+        if calls:
+            self._draft(index, _TOOLS).add_tool_calls(calls)
+
+    def _flush_characters(self, index: int, choice: "_ChoiceState") -> None:
+        """Add what stands for half a character at the end of a text."""
+        self._add_reasoning(index, choice.reasoning.flush(), choice.reasoning_field)
+        self._add_text(index, choice.text.flush())
+        self._add_tool_calls(index, choice.tool_calls.flush())
+
+    def _feed_logprobs(self, index: int, tokens: Sequence[chat.TokenLogprob]) -> None:
         if tokens:
             last = self._drafts[-1] if self._drafts else None
             rank = last.rank if last is not None and last.choice_index == index else _REASONING
@@ -230,6 +282,11 @@ class _ChoiceState:
     has_reasoning: bool = False
     has_output: bool = False
     """Whether text or a tool call was received."""
+    reasoning_field: _ReasoningField = _UNSPECIFIED
+    reasoning: CharacterJoiner = field(default_factory=CharacterJoiner)
+    text: CharacterJoiner = field(default_factory=CharacterJoiner)
+    tokens: CharacterJoiner = field(default_factory=CharacterJoiner)
+    """Of the tokens beside log probabilities, where they are not the text itself."""
 
     def update(self, fragment: schema.ChunkChoice) -> None:
         """Keep the last finish reason that is set: with two tool calls it returns to null in between."""
@@ -240,7 +297,7 @@ class _ChoiceState:
     def is_lost(self, usage: chat.Usage) -> bool:
         """Return whether reasoning used up the tokens before any output."""
         return lost_text.is_lost(
-            finish_reason=response_parts.finish_reason(self.finish_reason),
+            finish_reason=response_parts.finish_reason(self.finish_reason, calls_tools=bool(self.tool_calls)),
             has_output=self.has_output,
             has_reasoning=self.has_reasoning,
             usage=usage,
@@ -249,7 +306,7 @@ class _ChoiceState:
     def finished(self, index: int) -> service.ChoiceFinished:
         return service.ChoiceFinished(
             choice_index=index,
-            finish_reason=response_parts.finish_reason(self.finish_reason),
+            finish_reason=response_parts.finish_reason(self.finish_reason, calls_tools=bool(self.tool_calls)),
             finish_reason_raw=self.finish_reason,
             seed=self.seed,
         )

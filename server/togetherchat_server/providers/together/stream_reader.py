@@ -9,6 +9,7 @@ from togetherchat_server.domain.call import EventBatch
 from togetherchat_server.domain.reasons import ServiceError
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.providers.together import errors, schema
+from togetherchat_server.providers.together.error_body import ErrorBody
 from togetherchat_server.providers.together.stream import ChatStreamTranslator
 from togetherchat_server.upstream.sse import SseDecoder
 
@@ -21,14 +22,25 @@ class StreamReader:
     """Feed bytes, pop events; `done` is true once `[DONE]` was received."""
 
     def __init__(
-        self, *, max_event_bytes: int, caller_brought_key: bool, model: str, secrets: tuple[Secret, ...]
+        self,
+        *,
+        max_event_bytes: int,
+        caller_brought_key: bool,
+        model: str,
+        secrets: tuple[Secret, ...],
+        call_id: str = "",
     ) -> None:
-        """The last three arguments are for errors inside the stream, see `errors`."""
+        """`call_id` is the completion's id if the provider sends none. `caller_brought_key`, `model` and
+        `secrets` are for errors inside the stream, see `errors`.
+        """
         self._caller_brought_key = caller_brought_key
         self._model = model
         self._secrets = secrets
         self._decoder = SseDecoder(max_event_bytes=max_event_bytes)
-        self.translator = ChatStreamTranslator(caller_brought_key=caller_brought_key, secrets=secrets)
+        self._comments = 0
+        self.translator = ChatStreamTranslator(
+            caller_brought_key=caller_brought_key, call_id=call_id, secrets=secrets
+        )
         self.done = False
 
     def feed(self, data: bytes) -> None:
@@ -54,10 +66,15 @@ class StreamReader:
             events[0].started.model = model
         return events
 
+    def pop_comments(self) -> bool:
+        """Return whether comments were read since the last call: the provider's sign of life."""
+        before, self._comments = self._comments, self._decoder.comments
+        return self._comments > before
+
     def _error_event(self, data: bytes) -> ServiceError:
         """Return the error of an event named `error`, whatever its shape."""
         return errors.from_stream_error(
-            schema.parse_error(data) or schema.ErrorBody(),
+            schema.parse_error(data) or ErrorBody(),
             caller_brought_key=self._caller_brought_key,
             model=self._model,
             secrets=self._secrets,

@@ -15,6 +15,7 @@ from togetherchat_server.providers.together.request import (
     TOOL_CHOICES,
     to_schema,
 )
+from togetherchat_server.providers.together.response_parts import tool_call_id
 
 
 def request_with(**fields: object) -> service.CompleteRequest:
@@ -97,6 +98,32 @@ def test_no_extra_members(extra: str):
     assert to_schema(request_with(), stream=False) == to_schema(
         request_with(extra_body_json=extra), stream=False
     )
+
+
+def test_past_tool_calls_without_ids_get_them():
+    """Each call and its result have the same id, which stays when the conversation grows."""
+
+    def turn(*ids: str) -> messages.Message:
+        calls = [messages.ToolCall(id=one, function=messages.FunctionCall(name="f")) for one in ids]
+        return messages.Message(role=messages.ROLE_ASSISTANT, tool_calls=calls)
+
+    def result(call_id: str = "") -> messages.Message:
+        return messages.Message(role=messages.ROLE_TOOL, tool_call_id=call_id)
+
+    conversation = [turn("", "a", ""), result(), result("a"), result(), turn(""), turn(""), result()]
+    bodies = [
+        body_of(service.CompleteRequest(model="m", messages=conversation[:length]))["messages"]
+        for length in (4, 7)
+    ]
+    first, second, third, fourth = (tool_call_id("", 0, number) for number in (0, 2, 3, 4))
+
+    assert bodies[0] == bodies[1][:4]
+    assert [[first, "a", second], [third], [fourth]] == [
+        [call["id"] for call in message["tool_calls"]] for message in bodies[1] if "tool_calls" in message
+    ]
+    assert [first, "a", second, fourth] == [
+        message["tool_call_id"] for message in bodies[1] if message["role"] == "tool"
+    ]
 
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)

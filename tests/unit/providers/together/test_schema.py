@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.providers.together import models, schema
+from togetherchat_server.providers.together.error_body import ErrorBody
 from togetherchat_server.providers.together.response import from_schema
+from togetherchat_server.providers.together.split_characters import whole
 from togetherchat_server.providers.together.stream import ChatStreamTranslator
 
 CHUNK = b'{"choices":[{"index":0,"delta":{"content":%s}}],"extra":%s}'
@@ -95,13 +97,36 @@ def test_informing_fields_are_lenient(value: object):
     ],
 )
 def test_half_characters_are_repaired(raw: bytes, expected: str):
-    """Surrogate pairs are joined, lone surrogates become U+FFFD, and the text can be encoded."""
+    """Surrogate pairs are joined, what is no character becomes U+FFFD, and the text can be encoded."""
     chunk = schema.parse_chunk(CHUNK % (raw, b"0"))
+    completion = schema.parse_completion(b'{"choices":[{"message":{"content":%s}}]}' % raw)
 
     assert chunk.choices is not None
     assert chunk.choices[0].delta is not None
-    assert expected == chunk.choices[0].delta.content
+    assert chunk.choices[0].delta.content is not None
+    assert completion.choices is not None
+    assert completion.choices[0].message is not None
+    assert expected == completion.choices[0].message.content
+    assert expected == whole(chunk.choices[0].delta.content)
     assert expected.encode()
+
+
+def test_a_half_character_is_kept_for_the_next_chunk():
+    """The texts of a chunk keep halves; what is no text of the completion has U+FFFD."""
+    half = b'"\\ud83d"'
+    call = b'{"id":%s,"function":{"name":%s,"arguments":%s}}' % (half, half, half)
+    delta = b'{"content":%s,"reasoning":%s,"tool_calls":[%s]}' % (half, half, call)
+    chunk = schema.parse_chunk(b'{"id":%s,"choices":[{"finish_reason":%s,"delta":%s}]}' % (half, half, delta))
+
+    assert chunk.choices is not None
+    (choice,) = chunk.choices
+    assert choice.delta is not None
+    assert choice.delta.tool_calls is not None
+    (call,) = choice.delta.tool_calls
+    assert call.function is not None
+    kept = (choice.delta.content, choice.delta.reasoning, call.function.arguments)
+    assert ("\ud83d",) * 3 == kept
+    assert ("\ufffd",) * 4 == (chunk.id, choice.finish_reason, call.id, call.function.name)
 
 
 def test_a_byte_order_mark_is_skipped():
@@ -215,9 +240,40 @@ def test_malformed_models(body: bytes):
         (b'{"message":"m","type":"t"}', {"message": "m", "type": "t"}),
         (b'{"error":{"message":"m"},"error_type":"e"}', {"message": "m", "error_type": "e"}),
         (b'{"detail":"m"}', {"message": "m"}),
-        (b'{"detail":[{"msg":"m"}]}', {}),
+        (b'{"detail":[{"msg":"m"}]}', {"message": "m"}),
+        (
+            b'{"detail":[{"loc":["body","messages",0,"content"],"msg":"field required","type":"missing"}]}',
+            {"message": "messages[0].content: field required", "param": "messages[0].content"},
+        ),
+        (
+            b'{"detail":[{"loc":["body","a"],"msg":"x"},{"loc":["body","b"],"msg":"y"},7,null,{}]}',
+            {"message": "a: x; b: y", "param": "a"},
+        ),
+        (b'{"detail":{"message":"m"}}', {"message": "m"}),
+        (
+            b'[{"error":{"message":"m","code":400,"status":"INVALID_ARGUMENT"}}]',
+            {"message": "m", "code": "400"},
+        ),
+        (b'{"errors":[{"message":"m","code":7003}]}', {"message": "m"}),
+        (b'{"errors":["m","n"]}', {"message": "m; n"}),
+        (
+            b'{"errors":[{"detail":"m","source":{"pointer":"/messages/0/content"}}]}',
+            {"message": "messages[0].content: m", "param": "messages[0].content"},
+        ),
+        (
+            b'{"title":"Invalid","status":400,"errors":{"Model":["is required"]}}',
+            {"message": "Invalid: Model: is required", "param": "Model", "status": 400},
+        ),
+        (b'{"error":{"message":"m","param":"top_p"}}', {"message": "m", "param": "top_p"}),
+        (b'{"error":{"message":"m"},"param":"top_p"}', {"message": "m", "param": "top_p"}),
+        (b'{"error":{"message":"m","param":["messages",1]}}', {"message": "m", "param": "messages[1]"}),
+        (b'{"error":{"message":"m","param":7}}', {"message": "m"}),
+        (b'{"error_description":"m","error":"invalid_request"}', {"message": "invalid_request"}),
         (b'{"error":{"message":{"a":1},"type":[],"code":true}}', {}),
-        (b'{"error":["m"]}', {}),
+        (b'{"error":["m"]}', {"message": "m"}),
+        (b'{"error":[{"message":"m","code":1}]}', {"message": "m", "code": "1"}),
+        (b'{"error":[[]]}', {}),
+        (b'{"error":7}', {}),
         (b'{"error":null}', {}),
         (b"{}", {}),
         (b'{"error":"a\\ud83d\xff"}', {"message": "a\ufffd\ufffd"}),
@@ -261,7 +317,7 @@ PARTS = (
     schema.ResponsePrompt,
     schema.ModelEntry,
     schema.ModelPricing,
-    schema.ErrorBody,
+    ErrorBody,
 )
 KEYS = st.sampled_from(sorted({"data", *(name for shape in SHAPES + PARTS for name in shape.model_fields)}))
 ANYTHING = st.recursive(

@@ -10,6 +10,7 @@ from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.providers.together import schema
 from togetherchat_server.providers.together.response import from_schema, to_events
+from togetherchat_server.providers.together.response_parts import tool_call_id
 from togetherchat_server.providers.together.stream import ChatStreamTranslator
 
 
@@ -126,10 +127,10 @@ def test_fragments_are_not_merged_across_another_tool_call():
 
 
 def test_a_tool_call_reports_its_id_and_name_once():
-    """A late id or name is reported when it arrives, and never again."""
+    """A late name is reported when it arrives, and never again; another id without a name is not reported."""
     translator = ChatStreamTranslator()
     fragments: list[tuple[str, str, str]] = []
-    for call_id, name, arguments in (("c", "", ""), ("", "f", ""), ("c", "f", "{"), ("x", "g", "}")):
+    for call_id, name, arguments in (("c", "", ""), ("", "f", ""), ("c", "f", "{"), ("x", "", "}")):
         translator.feed(chunk(call(3, arguments, call_id, name)))
         fragments.extend(
             (t.id, t.name, t.arguments) for delta in deltas(translator) for t in delta.tool_calls
@@ -168,14 +169,15 @@ def test_an_id_without_an_index_identifies_its_call():
 
 
 def test_an_empty_tool_call_is_reported():
-    """A unary response reports an empty tool call, so a stream does too."""
+    """A unary response reports an empty tool call, so a stream does too. It has an id to refer to."""
     translator = ChatStreamTranslator()
     translator.feed(chunk(text("a")))
     translator.pop_events()
     translator.feed(chunk(call(0)))
     translator.feed(chunk(call(0)))
 
-    assert [service.Delta(tool_calls=[service.ToolCallDelta()])] == deltas(translator)
+    made = tool_call_id("r", 0, 0)
+    assert [service.Delta(tool_calls=[service.ToolCallDelta(id=made)])] == deltas(translator)
 
 
 def test_choices_finish_by_index_after_the_last_delta():

@@ -20,7 +20,7 @@ Json = dict[str, object]
 
 TEXT = st.text('ab\u2028\u0085\f\n\r"\\{é\ufffd\x00\U0001f600', min_size=1, max_size=6)
 FINISH = st.sampled_from(
-    ["stop", "eos", "length", "tool_calls", "function_call", "content_filter", "error", "new"]
+    ["stop", "eos", "length", "tool_calls", "function_call", "content_filter", "abort", "new"]
 )
 SEED = st.none() | st.sampled_from([0, 7, 2**63, 17598938344439790000])
 HEAD = {"id": "chatcmpl-1", "created": 1790000000, "model": "some/model"}
@@ -57,6 +57,14 @@ class GeneratedChoice:
     calls: list[int] = field(default_factory=list)
 
 
+def in_order_of_opening(kinds: list[str | int]) -> list[str | int]:
+    """The kinds, with tool calls numbered as they open: no engine opens the second call first."""
+    numbers = {
+        kind: number for number, kind in enumerate(dict.fromkeys(k for k in kinds if isinstance(k, int)))
+    }
+    return [numbers.get(kind, kind) if isinstance(kind, int) else kind for kind in kinds]
+
+
 @st.composite
 def generated_choices(draw: st.DrawFn) -> GeneratedChoice:
     calls = draw(st.integers(0, 2))
@@ -67,7 +75,7 @@ def generated_choices(draw: st.DrawFn) -> GeneratedChoice:
         Fragment(
             kind=kind, text=draw(TEXT), logprob=draw(logprobs) if kind in ("text", "reasoning") else None
         )
-        for kind in draw(st.lists(kinds, max_size=6))
+        for kind in in_order_of_opening(draw(st.lists(kinds, max_size=6)))
     ]
     return GeneratedChoice(
         pieces=pieces,

@@ -29,6 +29,7 @@ from togetherchat_server.frontends.http.openai.response import (
 )
 
 DONE: Final = b"data: [DONE]\n\n"
+KEEP_ALIVE: Final = b": keep-alive\n\n"
 _TEXT: Final = b',"delta":{"content":'
 _TEXT_END: Final = b'},"logprobs":null,"finish_reason":null}]'
 
@@ -52,7 +53,9 @@ class ChunkEncoder:
         """The chunk that finishes a choice, without its end: it waits for the usage of the completion."""
 
     def encode(self, events: EventBatch) -> bytes:
-        """Return the bytes of a batch of events."""
+        """Return the bytes of a batch of events; a comment for an empty batch, which is a sign of life."""
+        if not events:
+            return KEEP_ALIVE
         return b"".join([self._event(event) for event in events])
 
     def _event(self, event: service.StreamCompleteResponse) -> bytes:
