@@ -8,7 +8,8 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
-from rendered import COMPONENTS, NEWEST, OVERLAYS, ROOT, configuration, kustomized, run
+from network import CALLER, DNS, NAME, PROMETHEUS, PROVIDER, Peer, admits, pod, reaches
+from rendered import COMPONENTS, NEWEST, OVERLAYS, ROOT, Rendering, configuration, helmed, kustomized, run
 
 from togetherchat_server.config import Settings, SettingsError, read_configuration
 from togetherchat_server.config.sources import flag_parser
@@ -32,6 +33,22 @@ def code_spans():
 
 def fenced(language):
     return [text for name, text in FENCES.findall(GUIDE) if name == language]
+
+
+def example(word):
+    """Return the only YAML example that contains a word."""
+    (text,) = (text for text in fenced("yaml") if word in text)
+    return text
+
+
+def with_patches(text, scratch) -> Rendering:
+    """Render the example overlay of the guide with the patches of another example."""
+    overlay = yaml.safe_load(example("kind: Kustomization"))
+    (scratch / "togetherchat").symlink_to(ROOT, target_is_directory=True)
+    (scratch / "mine").mkdir()
+    more = {**overlay, **yaml.safe_load(text)}
+    (scratch / "mine/kustomization.yaml").write_text(yaml.safe_dump(more), encoding="utf-8")
+    return kustomized(scratch / "mine")
 
 
 def test_flags_are_flags_of_the_server():
@@ -94,12 +111,7 @@ def test_commands_name_files_that_exist():
 
 def test_the_example_overlay_renders(tmp_path):
     """The example has its image and its flag."""
-    (example,) = (text for text in fenced("yaml") if "kind: Kustomization" in text)
-    (tmp_path / "togetherchat").symlink_to(ROOT, target_is_directory=True)
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/kustomization.yaml").write_text(example, encoding="utf-8")
-
-    rendering = kustomized(tmp_path / "mine")
+    rendering = with_patches(example("kind: Kustomization"), tmp_path)
 
     assert "registry.example.com/togetherchat:0.1.0" == rendering.container["image"]
     assert {"fast": "openai/gpt-oss-120b"} == configuration(rendering, tmp_path / "disk").settings.alias
@@ -203,6 +215,29 @@ def test_the_policy_for_redis_selects_our_pods(production):
     kubernetes_validate.validate(policy, NEWEST.rpartition(".")[0], strict=True)
     assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
     assert production.one("NetworkPolicy")["metadata"]["namespace"] == policy["metadata"]["namespace"]
+
+
+def test_the_egress_is_narrowed_to_the_gateway_of_the_example(tmp_path):
+    """With kustomize and with Helm, no address but that of the gateway and the DNS is reached."""
+    gateway = Peer(address="203.0.113.10")
+    (tmp_path / "values.yaml").write_text(example("provider: []"), encoding="utf-8")
+    by_kustomize = with_patches(example("203.0.113.10/32}}]}"), tmp_path).one("NetworkPolicy")
+    by_helm = helmed(tmp_path / "values.yaml").one("NetworkPolicy")
+
+    assert by_kustomize["spec"]["egress"] == by_helm["spec"]["egress"]
+    for policy in (by_kustomize, by_helm):
+        assert [8443] == [port for port in (443, 8443) if reaches(policy, gateway, port)]
+        assert not reaches(policy, PROVIDER, 443)
+        assert reaches(policy, DNS, 53, "UDP")
+
+
+def test_the_admin_port_is_opened_to_the_agent_of_the_example(tmp_path):
+    """The example replaces Prometheus, and leaves the rule of callers as it is."""
+    policy = with_patches(example("observability"), tmp_path).one("NetworkPolicy")
+    agent = pod("observability", {NAME: "alloy"})
+
+    assert (True, False) == (admits(policy, agent, 9464), admits(policy, PROMETHEUS, 9464))
+    assert (True, False) == (admits(policy, CALLER, 50051), admits(policy, CALLER, 9464))
 
 
 def test_the_startup_error_is_quoted():
