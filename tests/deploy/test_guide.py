@@ -4,6 +4,7 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
@@ -12,7 +13,9 @@ from network import CALLER, DNS, NAME, PROMETHEUS, PROVIDER, Peer, admits, pod, 
 from rendered import COMPONENTS, NEWEST, OVERLAYS, ROOT, Rendering, configuration, helmed, kustomized, run
 
 from togetherchat_server.config import Settings, SettingsError, read_configuration
+from togetherchat_server.config.provider import TOGETHER_BASE_URL
 from togetherchat_server.config.sources import flag_parser
+from togetherchat_server.tenants.tenants_file import read_tenants
 
 GUIDE = (ROOT / "deploy/README.md").read_text("utf-8")
 CODE = re.compile(r"`([^`\n]+)`")
@@ -229,6 +232,86 @@ def test_the_egress_is_narrowed_to_the_gateway_of_the_example(tmp_path):
         assert [8443] == [port for port in (443, 8443) if reaches(policy, gateway, port)]
         assert not reaches(policy, PROVIDER, 443)
         assert reaches(policy, DNS, 53, "UDP")
+
+
+def test_tokens_are_verified_with_the_issuer_of_the_example(tmp_path):
+    """The issuer of the example wins over that of the component, and the example has the right namespace."""
+    text = example("components/service-accounts").replace("<issuer>", "https://issuer.example.com")
+    rendering = with_patches(text, tmp_path)
+    tenants = {"tenants.toml": fenced("toml")[0]}
+
+    settings = configuration(rendering, tmp_path / "disk", secrets=tenants).settings
+
+    subjects = read_tenants(Path(settings.tenants_file)).subjects
+    caller = yaml.safe_load(example("# caller.yaml"))
+    account = f"{caller['metadata']['namespace']}:{caller['spec']['serviceAccountName']}"
+    assert "payments" == subjects.tenant_of((f"system:serviceaccount:{account}",))
+    assert "https://issuer.example.com" == settings.jwt_issuer
+    assert {"togetherchat"} == {
+        it["metadata"]["namespace"]
+        for it in rendering.objects
+        if it["kind"] in {"Deployment", "ServiceAccount"}
+    }
+
+
+def test_the_policy_for_the_api_server_opens_its_address_alone(production):
+    """The example is valid, selects the pods, and reaches one address on one port."""
+    policy = yaml.safe_load(example("togetherchat-to-api-server").replace("<address>", "10.0.0.10"))
+    labels = production.one("Deployment")["spec"]["template"]["metadata"]["labels"]
+
+    kubernetes_validate.validate(policy, NEWEST.rpartition(".")[0], strict=True)
+    assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+    assert [6443] == [port for port in (443, 6443) if reaches(policy, Peer(address="10.0.0.10"), port)]
+    assert not reaches(policy, Peer(address="10.0.0.11"), 6443)
+
+
+def test_the_caller_of_the_example_has_a_token_with_the_audience_of_the_service(tmp_path):
+    """The pod is valid. Its token has the audience of the component, and the names of its files match."""
+    caller = yaml.safe_load(example("# caller.yaml"))
+    (volume,) = caller["spec"]["volumes"]
+    (container,) = caller["spec"]["containers"]
+    (mount,) = container["volumeMounts"]
+    token = volume["projected"]["sources"][0]["serviceAccountToken"]
+    service = with_patches(example("components/service-accounts"), tmp_path)
+
+    kubernetes_validate.validate(caller, NEWEST.rpartition(".")[0], strict=True)
+    assert f"--jwt-audience={token['audience']}" in service.container["args"]
+    assert f"--key-file={mount['mountPath']}/{token['path']}" in container["args"]
+    assert f'"{mount["mountPath"]}/{token["path"]}"' in fenced("go")[0]
+    assert service.container["image"].partition("/")[2] == container["image"]
+
+
+def test_the_go_lines_compile(tmp_path):
+    """The lines of a Go caller, as a function with the Go client, pass `go vet`."""
+    body = "\n".join("\t" + line for line in fenced("go")[0].splitlines())
+    (tmp_path / "main.go").write_text(GO.replace("BODY", body), encoding="utf-8")
+
+    run("go", "-C", str(ROOT / "clients/go"), "vet", str(tmp_path / "main.go"))
+
+
+GO = """package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/togetherchat/togetherchat/clients/go/togetherchat"
+	togetherchatv1 "github.com/togetherchat/togetherchat/clients/go/togetherchat/v1"
+)
+
+func complete(
+	ctx context.Context, client *togetherchat.Client, request *togetherchatv1.CompleteRequest,
+) (*togetherchatv1.CompleteResponse, error) {
+BODY
+}
+
+func main() { _ = complete }
+"""
+
+
+def test_the_name_of_the_provider_is_that_of_the_server():
+    """The host that the guide allows by name is that of the default base URL."""
+    assert f"allow\n`{urlsplit(TOGETHER_BASE_URL).hostname}` there" in GUIDE
 
 
 def test_the_admin_port_is_opened_to_the_agent_of_the_example(tmp_path):

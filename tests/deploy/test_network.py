@@ -66,8 +66,8 @@ def test_private_addresses_are_not_reached(policy, address):
     assert not reaches(policy, Peer(address=address), 443)
 
 
-def test_only_the_dns_of_the_cluster_is_asked(policy):
-    """DNS may be asked at its pods and at NodeLocal DNSCache, by UDP and TCP, and nowhere else."""
+def test_only_the_dns_of_the_cluster_is_reached(policy):
+    """The pods of DNS and NodeLocal DNSCache are reached, by UDP and TCP, and no other resolver."""
     allowed, rejected = (
         (DNS, Peer(address="169.254.20.10")),
         (pod("kube-system", {"k8s-app": "kube-proxy"}), pod("default", DNS.pod), Peer(address="8.8.8.8")),
