@@ -18,6 +18,10 @@ ADDRESS = os.environ["E2E_ADDRESS"]
 TOOLS = Path(os.environ["E2E_TOOLS"])
 CGROUP = os.environ["E2E_CGROUP"]
 STATE = Path("/run/e2e")
+# Created by the API server, with its authority.
+CERTIFICATE = STATE / "api/apiserver.crt"
+# Signs the tokens of service accounts.
+ACCOUNTS_KEY = STATE / "accounts.pem"
 ETCD = "http://127.0.0.1:2379"
 API = f"https://{ADDRESS}:6443"
 CONTAINERD = "/run/containerd/containerd.sock"
@@ -42,7 +46,7 @@ def main(command: Sequence[str]) -> int:
             processes.enter_context(start())
         version = json.loads(_kubectl("get", "--raw", "/version"))["gitVersion"]
         report(f"Kubernetes {version} is running; logs are in {LOGS}")
-        return exit_status_of(*command, KUBECONFIG=str(_access("admin")))
+        return exit_status_of(*command, KUBECONFIG=str(_access("admin")), E2E_ACCOUNTS_KEY=str(ACCOUNTS_KEY))
 
 
 @contextmanager
@@ -58,21 +62,20 @@ def api_server() -> Generator[None]:
     tokens = {name: secrets.token_hex(16) for name in USERS}
     rows = [f'{tokens[name]},{user},{user},"{group}"\n' for name, (user, group) in USERS.items()]
     _write("tokens.csv", "".join(rows))
-    key = STATE / "accounts.pem"
-    output_of("openssl", "genrsa", "-out", str(key), "2048")
+    output_of("openssl", "genrsa", "-out", str(ACCOUNTS_KEY), "2048")
     words = [
         *("--etcd-servers", ETCD, "--cert-dir", str(STATE / "api"), "--advertise-address", ADDRESS),
         *("--token-auth-file", str(STATE / "tokens.csv"), "--authorization-mode", "Node,RBAC"),
         *("--kubelet-preferred-address-types", "InternalIP"),
         *("--enable-admission-plugins", "NodeRestriction", "--service-cluster-ip-range", SERVICES),
         *("--service-account-issuer", "https://kubernetes.default.svc"),
-        *("--service-account-signing-key-file", str(key), "--service-account-key-file", str(key)),
+        *("--service-account-signing-key-file", str(ACCOUNTS_KEY)),
+        *("--service-account-key-file", str(ACCOUNTS_KEY)),
     ]
-    certificate = STATE / "api/apiserver.crt"
     with running("kube-apiserver", *words) as alive:
-        wait_until("the API server has a certificate", certificate.exists, alive)
+        wait_until("the API server has a certificate", CERTIFICATE.exists, alive)
         for name, token in tokens.items():
-            _write(f"{name}.json", json.dumps(_kubeconfig(certificate, token)))
+            _write(f"{name}.json", json.dumps(_kubeconfig(token)))
         wait_until("the API server is ready", lambda: _kubectl("get", "--raw", "/readyz") == "ok", alive)
         yield
 
@@ -80,8 +83,11 @@ def api_server() -> Generator[None]:
 @contextmanager
 def controllers() -> Generator[None]:
     """The controllers that create pods, and the scheduler that assigns them to nodes."""
-    key = str(STATE / "accounts.pem")
-    manager = ("--use-service-account-credentials", "--service-account-private-key-file", key)
+    manager = [
+        *("--use-service-account-credentials", "--service-account-private-key-file", str(ACCOUNTS_KEY)),
+        # Published in every namespace as the ConfigMap kube-root-ca.crt, which pods mount.
+        *("--root-ca-file", str(CERTIFICATE)),
+    ]
     with (
         running("kube-controller-manager", *_as("kube-controller-manager"), *manager),
         running("kube-scheduler", *_as("kube-scheduler")),
@@ -193,11 +199,11 @@ def _node_is_ready() -> bool:
     return _kubectl("get", "nodes", "--output", path) == "True"
 
 
-def _kubeconfig(certificate: Path, token: str) -> dict[str, object]:
+def _kubeconfig(token: str) -> dict[str, object]:
     return {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": "e2e", "cluster": {"server": API, "certificate-authority": str(certificate)}}],
+        "clusters": [{"name": "e2e", "cluster": {"server": API, "certificate-authority": str(CERTIFICATE)}}],
         "users": [{"name": "e2e", "user": {"token": token}}],
         "contexts": [{"name": "e2e", "context": {"cluster": "e2e", "user": "e2e"}}],
         "current-context": "e2e",

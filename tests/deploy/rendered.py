@@ -5,6 +5,7 @@ Does not check anything; the tests do.
 
 import json
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OVERLAYS = ROOT / "deploy/kustomize/overlays"
 COMPONENTS = ROOT / "deploy/kustomize/components"
 CHART = ROOT / "deploy/helm/togetherchat"
+NAMESPACES = {"production": "togetherchat", "dev": "togetherchat-dev"}
 NEWEST = "1.37.0"
 REDIS = "redis://:a-password@redis.databases:6379/0"
 # Labels and annotations that depend on the renderer and do not matter to the cluster.
@@ -51,15 +53,8 @@ class Rendering:
 
     def one(self, kind: str, name: str = "togetherchat") -> dict:
         """Return the only object of a kind and name; the name of a ConfigMap may end in a hash."""
-        found = [
-            it
-            for it in self.objects
-            if it["kind"] == kind
-            and (
-                it["metadata"]["name"] == name
-                or (kind == "ConfigMap" and it["metadata"]["name"].startswith(name))
-            )
-        ]
+        named = re.compile(name + (r"(-[a-z0-9]{10})?" if kind == "ConfigMap" else ""))
+        found = [it for it in self.objects if it["kind"] == kind and named.fullmatch(it["metadata"]["name"])]
         assert 1 == len(found), f"{self.name}: {kind} {name}"
         return found[0]
 
@@ -100,6 +95,7 @@ def extended(overlay: str, components: Sequence[str], scratch: Path) -> Renderin
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
+        "namespace": NAMESPACES[overlay],
         "resources": [os.path.relpath(OVERLAYS / overlay, scratch)],
         "components": [os.path.relpath(COMPONENTS / name, scratch) for name in components],
     }
@@ -159,13 +155,29 @@ def certificate_files() -> Mapping[str, str]:
 
 
 def _files(rendering: Rendering, volume: dict, secrets: Mapping[str, str]) -> dict[str, str]:
-    source = volume.get("configMap") or volume["secret"]
-    if "items" in source:  # created by the operator
-        contents = {**certificate_files(), **secrets}
-        return {item["path"]: contents.get(item["path"], "a-secret\n") for item in source["items"]}
-    settings = rendering.one("ConfigMap")
-    assert source["name"] == settings["metadata"]["name"]
-    return settings["data"]
+    contents = {**certificate_files(), **secrets}
+    found = {}
+    for source in volume.get("projected", {}).get("sources", [volume]):
+        if "serviceAccountToken" in source:
+            found[source["serviceAccountToken"]["path"]] = contents.get("token", "a-secret\n")
+            continue
+        mounted = source.get("configMap") or source["secret"]
+        data = _data_of(rendering, mounted)
+        for item in mounted.get("items", [{"key": name, "path": name} for name in data]):
+            found[item["path"]] = data.get(item["key"]) or contents.get(item["path"], "a-secret\n")
+    return found
+
+
+def _data_of(rendering: Rendering, source: dict) -> dict[str, str]:
+    """Return the data of a ConfigMap of the manifests; nothing if the operator creates the object."""
+    return next(
+        (
+            it["data"]
+            for it in rendering.objects
+            if it["kind"] == "ConfigMap" and it["metadata"]["name"] == source.get("name")
+        ),
+        {},
+    )
 
 
 def _moved(text: str, mounts: Mapping[str, str], disk: Path) -> str:
@@ -179,11 +191,16 @@ def comparable(rendering: Rendering) -> dict[tuple[str, str], dict]:
 
     Settings are left out, because they may be flags or in the file: compare `configuration` instead.
     """
+    settings = rendering.one("ConfigMap")
     objects = {}
     for it in rendering.objects:
-        if it["kind"] in {"Namespace", "ConfigMap"}:
+        if it["kind"] == "Namespace" or it == settings:
             continue
         it["metadata"].pop("namespace", None)
+        if it["kind"] == "ClusterRoleBinding":
+            # An object of the cluster: the name that the chart gives it ends in the namespace of the release.
+            namespace = it["subjects"][0].pop("namespace")
+            it["metadata"]["name"] = it["metadata"]["name"].removesuffix(f"-{namespace}")
         objects[it["kind"], it["metadata"]["name"]] = _plain(it)
     deployment = objects["Deployment", "togetherchat"]
     deployment["spec"].setdefault("replicas", 1)

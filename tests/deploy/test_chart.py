@@ -70,6 +70,10 @@ def test_settings_of_the_schema_are_settings_of_the_server():
         ({"settings.Drain-S": 3}, "Drain-S"),
         ({"autoscaling.cpuPercent": 0}, "cpuPercent"),
         ({"networkPolicy.callers": None}, "callers"),
+        ({"networkPolicy.prometheus.pods": {"app.kubernetes.io/name": None}}, "prometheus.pods"),
+        ({"networkPolicy.provider": ["203.0.113.0/24"]}, "provider"),
+        ({"networkPolicy.provider": [{"cidr": "api.example.com"}]}, "cidr"),
+        ({"networkPolicy.egress": [{"ports": [{"port": 6379}]}]}, "egress"),
         ({"resources.limits.memory": None}, "memory"),
         ({"provider.secretName": "Not A Name"}, "secretName"),
     ],
@@ -123,6 +127,7 @@ def test_two_releases_are_independent():
 PROTOSET = ["-protoset", "protos/togetherchat.binpb"]
 TRUST = ["-cacert", "ca.crt", "-authority", "togetherchat.default.svc"]
 KEY = ["-H", "authorization: Bearer $KEY"]
+TOKENS = ["--set", "callers.secretName=,callers.tenants=[tenants.payments],serviceAccounts.enabled=true"]
 OWN = ["-cert", "caller.pem", "-key", "caller.key"]
 
 
@@ -132,9 +137,10 @@ OWN = ["-cert", "caller.pem", "-key", "caller.key"]
         ([], [*TRUST, *KEY, *PROTOSET]),
         (["--set", "tls.clientCaConfigMap=authorities"], [*TRUST, *OWN, *KEY, *PROTOSET]),
         (["--set", "tls.secretName="], ["-plaintext", *KEY, *PROTOSET]),
+        (TOKENS, [*TRUST, *KEY, *PROTOSET]),
         (["--values", str(CHART / "values-dev.yaml")], ["-plaintext"]),
     ],
-    ids=["production", "mtls", "mesh", "dev"],
+    ids=["production", "mtls", "mesh", "tokens", "dev"],
 )
 def test_the_notes_end_with_a_first_call(values, flags, tmp_path):
     """The grpcurl command has the flags that the installation requires, and the descriptor set without reflection."""

@@ -1,7 +1,7 @@
 """Tests of the components of overlays, and of the chart values that add the same."""
 
 import pytest
-from rendered import CHART, REDIS, ToolError, comparable, configuration, extended, helmed
+from rendered import CHART, COMPONENTS, REDIS, ToolError, comparable, configuration, extended, helmed
 
 from togetherchat_server.config import Settings
 
@@ -16,11 +16,31 @@ WITH_KEYS = {"callers.secretName": "togetherchat-callers"}
 WITH_TLS = {"tls.secretName": "togetherchat-tls"}
 WITH_MTLS = {**WITH_TLS, "tls.clientCaConfigMap": "togetherchat-client-ca"}
 WITH_REDIS = {"redis.secretName": "togetherchat-redis"}
+ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+TOKENS = {"jwt_jwks_ca_file": f"{ACCOUNT}/ca.crt", "jwt_jwks_token_file": f"{ACCOUNT}/token"}
+TENANTS = {"tenants_file": "/etc/togetherchat-tenants/tenants.toml"}
+WITH_TENANTS = {"callers.tenants": (COMPONENTS / "tenants/tenants.toml").read_text("utf-8")}
+WITH_ACCOUNTS = {"serviceAccounts.enabled": True}
 CASES = {
     "keys": (["keys"], KEYS, WITH_KEYS),
     "tls": (["tls"], TLS, WITH_TLS),
     "mtls": (["tls", "mtls"], MTLS, WITH_MTLS),
     "redis": (["keys", "redis"], KEYS, {**WITH_KEYS, **WITH_REDIS}),
+    "service-accounts": (
+        ["tenants", "service-accounts"],
+        {**TENANTS, **TOKENS},
+        {**WITH_TENANTS, **WITH_ACCOUNTS},
+    ),
+    "certificates": (
+        ["tls", "mtls", "tenants"],
+        {**MTLS, **TENANTS},
+        {**WITH_MTLS, **WITH_TENANTS},
+    ),
+    "keys-and-service-accounts": (
+        ["keys", "service-accounts"],
+        {**KEYS, **TOKENS},
+        {**WITH_KEYS, **WITH_ACCOUNTS},
+    ),
 }
 cases = pytest.mark.parametrize(("components", "settings", "values"), CASES.values(), ids=CASES)
 
@@ -41,6 +61,7 @@ def test_the_chart_adds_the_same_objects_and_flags(components, settings, values,
     [
         ("mtls", {"tls.clientCaConfigMap": "togetherchat-client-ca"}, "tls_client_ca_file"),
         ("redis", WITH_REDIS, "redis_url"),
+        ("service-accounts", WITH_ACCOUNTS, "jwt_issuer"),
     ],
 )
 def test_production_can_add_a_component(component, values, setting, tmp_path):
@@ -71,7 +92,7 @@ def test_secrets_are_read_only_files_that_can_change(components, settings, value
     rendering = extended("dev", components, tmp_path)
     secrets = [volume for volume in rendering.pod["volumes"] if "secret" in volume]
 
-    assert {0o440} == {volume["secret"]["defaultMode"] for volume in secrets}
+    assert [] == [volume for volume in secrets if volume["secret"]["defaultMode"] != 0o440]
     assert all(mount["readOnly"] and "subPath" not in mount for mount in rendering.container["volumeMounts"])
 
 
@@ -116,8 +137,10 @@ def test_open_access_adds_only_the_flag(tmp_path):
     [
         ({"tls.secretName": "", "tls.clientCaConfigMap": "togetherchat-client-ca"}, "clientCaConfigMap"),
         ({"callers.secretName": "", **WITH_REDIS}, "redis"),
+        ({"callers.secretName": "", **WITH_ACCOUNTS}, "serviceAccounts"),
+        (WITH_TENANTS, "callers/tenants"),
     ],
-    ids=["mtls", "redis"],
+    ids=["mtls", "redis", "service-accounts", "tenants"],
 )
 def test_incomplete_combinations_are_rejected(values, name):
     """Rendering fails for a value that needs another value that is missing."""

@@ -4,14 +4,18 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
 import yaml
-from rendered import COMPONENTS, NEWEST, OVERLAYS, ROOT, configuration, kustomized, run
+from network import CALLER, DNS, NAME, PROMETHEUS, PROVIDER, Peer, admits, pod, reaches
+from rendered import COMPONENTS, NEWEST, OVERLAYS, ROOT, Rendering, configuration, helmed, kustomized, run
 
 from togetherchat_server.config import Settings, SettingsError, read_configuration
+from togetherchat_server.config.provider import TOGETHER_BASE_URL
 from togetherchat_server.config.sources import flag_parser
+from togetherchat_server.tenants.tenants_file import read_tenants
 
 GUIDE = (ROOT / "deploy/README.md").read_text("utf-8")
 CODE = re.compile(r"`([^`\n]+)`")
@@ -32,6 +36,22 @@ def code_spans():
 
 def fenced(language):
     return [text for name, text in FENCES.findall(GUIDE) if name == language]
+
+
+def example(word):
+    """Return the only YAML example that contains a word."""
+    (text,) = (text for text in fenced("yaml") if word in text)
+    return text
+
+
+def with_patches(text, scratch) -> Rendering:
+    """Render the example overlay of the guide with the patches of another example."""
+    overlay = yaml.safe_load(example("kind: Kustomization"))
+    (scratch / "togetherchat").symlink_to(ROOT, target_is_directory=True)
+    (scratch / "mine").mkdir()
+    more = {**overlay, **yaml.safe_load(text)}
+    (scratch / "mine/kustomization.yaml").write_text(yaml.safe_dump(more), encoding="utf-8")
+    return kustomized(scratch / "mine")
 
 
 def test_flags_are_flags_of_the_server():
@@ -94,12 +114,7 @@ def test_commands_name_files_that_exist():
 
 def test_the_example_overlay_renders(tmp_path):
     """The example has its image and its flag."""
-    (example,) = (text for text in fenced("yaml") if "kind: Kustomization" in text)
-    (tmp_path / "togetherchat").symlink_to(ROOT, target_is_directory=True)
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/kustomization.yaml").write_text(example, encoding="utf-8")
-
-    rendering = kustomized(tmp_path / "mine")
+    rendering = with_patches(example("kind: Kustomization"), tmp_path)
 
     assert "registry.example.com/togetherchat:0.1.0" == rendering.container["image"]
     assert {"fast": "openai/gpt-oss-120b"} == configuration(rendering, tmp_path / "disk").settings.alias
@@ -203,6 +218,109 @@ def test_the_policy_for_redis_selects_our_pods(production):
     kubernetes_validate.validate(policy, NEWEST.rpartition(".")[0], strict=True)
     assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
     assert production.one("NetworkPolicy")["metadata"]["namespace"] == policy["metadata"]["namespace"]
+
+
+def test_the_egress_is_narrowed_to_the_gateway_of_the_example(tmp_path):
+    """With kustomize and with Helm, no address but that of the gateway and the DNS is reached."""
+    gateway = Peer(address="203.0.113.10")
+    (tmp_path / "values.yaml").write_text(example("provider: []"), encoding="utf-8")
+    by_kustomize = with_patches(example("203.0.113.10/32}}]}"), tmp_path).one("NetworkPolicy")
+    by_helm = helmed(tmp_path / "values.yaml").one("NetworkPolicy")
+
+    assert by_kustomize["spec"]["egress"] == by_helm["spec"]["egress"]
+    for policy in (by_kustomize, by_helm):
+        assert [8443] == [port for port in (443, 8443) if reaches(policy, gateway, port)]
+        assert not reaches(policy, PROVIDER, 443)
+        assert reaches(policy, DNS, 53, "UDP")
+
+
+def test_tokens_are_verified_with_the_issuer_of_the_example(tmp_path):
+    """The issuer of the example wins over that of the component, and the example has the right namespace."""
+    text = example("components/service-accounts").replace("<issuer>", "https://issuer.example.com")
+    rendering = with_patches(text, tmp_path)
+    tenants = {"tenants.toml": fenced("toml")[0]}
+
+    settings = configuration(rendering, tmp_path / "disk", secrets=tenants).settings
+
+    subjects = read_tenants(Path(settings.tenants_file)).subjects
+    caller = yaml.safe_load(example("# caller.yaml"))
+    account = f"{caller['metadata']['namespace']}:{caller['spec']['serviceAccountName']}"
+    assert "payments" == subjects.tenant_of((f"system:serviceaccount:{account}",))
+    assert "https://issuer.example.com" == settings.jwt_issuer
+    assert {"togetherchat"} == {
+        it["metadata"]["namespace"]
+        for it in rendering.objects
+        if it["kind"] in {"Deployment", "ServiceAccount"}
+    }
+
+
+def test_the_policy_for_the_api_server_opens_its_address_alone(production):
+    """The example is valid, selects the pods, and reaches one address on one port."""
+    policy = yaml.safe_load(example("togetherchat-to-api-server").replace("<address>", "10.0.0.10"))
+    labels = production.one("Deployment")["spec"]["template"]["metadata"]["labels"]
+
+    kubernetes_validate.validate(policy, NEWEST.rpartition(".")[0], strict=True)
+    assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+    assert [6443] == [port for port in (443, 6443) if reaches(policy, Peer(address="10.0.0.10"), port)]
+    assert not reaches(policy, Peer(address="10.0.0.11"), 6443)
+
+
+def test_the_caller_of_the_example_has_a_token_with_the_audience_of_the_service(tmp_path):
+    """The pod is valid. Its token has the audience of the component, and the names of its files match."""
+    caller = yaml.safe_load(example("# caller.yaml"))
+    (volume,) = caller["spec"]["volumes"]
+    (container,) = caller["spec"]["containers"]
+    (mount,) = container["volumeMounts"]
+    token = volume["projected"]["sources"][0]["serviceAccountToken"]
+    service = with_patches(example("components/service-accounts"), tmp_path)
+
+    kubernetes_validate.validate(caller, NEWEST.rpartition(".")[0], strict=True)
+    assert f"--jwt-audience={token['audience']}" in service.container["args"]
+    assert f"--key-file={mount['mountPath']}/{token['path']}" in container["args"]
+    assert f'"{mount["mountPath"]}/{token["path"]}"' in fenced("go")[0]
+    assert service.container["image"].partition("/")[2] == container["image"]
+
+
+def test_the_go_lines_compile(tmp_path):
+    """The lines of a Go caller, as a function with the Go client, pass `go vet`."""
+    body = "\n".join("\t" + line for line in fenced("go")[0].splitlines())
+    (tmp_path / "main.go").write_text(GO.replace("BODY", body), encoding="utf-8")
+
+    run("go", "-C", str(ROOT / "clients/go"), "vet", str(tmp_path / "main.go"))
+
+
+GO = """package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/togetherchat/togetherchat/clients/go/togetherchat"
+	togetherchatv1 "github.com/togetherchat/togetherchat/clients/go/togetherchat/v1"
+)
+
+func complete(
+	ctx context.Context, client *togetherchat.Client, request *togetherchatv1.CompleteRequest,
+) (*togetherchatv1.CompleteResponse, error) {
+BODY
+}
+
+func main() { _ = complete }
+"""
+
+
+def test_the_name_of_the_provider_is_that_of_the_server():
+    """The host that the guide allows by name is that of the default base URL."""
+    assert f"allow\n`{urlsplit(TOGETHER_BASE_URL).hostname}` there" in GUIDE
+
+
+def test_the_admin_port_is_opened_to_the_agent_of_the_example(tmp_path):
+    """The example replaces Prometheus, and leaves the rule of callers as it is."""
+    policy = with_patches(example("observability"), tmp_path).one("NetworkPolicy")
+    agent = pod("observability", {NAME: "alloy"})
+
+    assert (True, False) == (admits(policy, agent, 9464), admits(policy, PROMETHEUS, 9464))
+    assert (True, False) == (admits(policy, CALLER, 50051), admits(policy, CALLER, 9464))
 
 
 def test_the_startup_error_is_quoted():

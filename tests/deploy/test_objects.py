@@ -105,16 +105,6 @@ def test_a_changed_setting_starts_a_rollout(production, chart):
     assert 64 == len(annotations["checksum/settings"])
 
 
-def test_the_network_policy_allows_callers_scraper_and_provider_only(production):
-    """Ingress: calls from labelled namespaces, metrics from monitoring. Egress: DNS and HTTPS. Nothing else."""
-    policy = production.one("NetworkPolicy")["spec"]
-
-    assert [[50051, 3000], [9464]] == [[port["port"] for port in rule["ports"]] for rule in policy["ingress"]]
-    assert [[53, 53], [443]] == [[port["port"] for port in rule["ports"]] for rule in policy["egress"]]
-    assert all("namespaceSelector" in peer for rule in policy["ingress"] for peer in rule["from"])
-    assert "169.254.0.0/16" in policy["egress"][1]["to"][0]["ipBlock"]["except"]
-
-
 def test_only_the_autoscaler_sets_replicas(production, chart):
     """Applying the manifests again does not reset the number of pods."""
     for rendering in (production, chart):

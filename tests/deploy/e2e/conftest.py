@@ -1,19 +1,11 @@
-"""Deploys the dev overlay for each test file, by the commands of the guide."""
+"""Deploys the dev or the production overlay for each test file, by the commands of the guide."""
 
 import os
-import re
 
 import pytest
 from cluster import Installation, kubectl, paste
-from rendered import ROOT
-
-GUIDE = (ROOT / "deploy/README.md").read_text("utf-8")
-
-
-def blocks(title):
-    """The shell blocks of the guide under a title."""
-    section = GUIDE.partition(f"## {title}\n")[2].partition("\n## ")[0]
-    return re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+from guide import blocks
+from operator_folder import deploy, make_folder
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,6 +27,22 @@ def try_it_output():
 def dev(try_it_output):
     """The installation that these commands create."""
     return Installation(namespace="togetherchat-dev")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The working folder of an operator."""
+    folder = tmp_path_factory.mktemp("operator")
+    make_folder(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def production(folder):
+    """The installation that the commands under "Production" create."""
+    deploy(folder)
+    yield Installation(namespace="togetherchat")
+    paste("kubectl delete --kustomize mine", folder)
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,13 @@ from rendered import CHART, OVERLAYS, ToolError, extended, helmed, kustomized
 RENDERINGS = {
     "dev": lambda scratch: kustomized(OVERLAYS / "dev"),
     "production": lambda scratch: kustomized(OVERLAYS / "production"),
-    "production-complete": lambda scratch: extended("production", ["redis", "mtls"], scratch),
+    "production-complete": lambda scratch: extended(
+        "production", ["redis", "mtls", "service-accounts"], scratch
+    ),
+    "dev-without-keys": lambda scratch: extended("dev", ["tenants", "service-accounts"], scratch),
     "chart": lambda scratch: helmed(),
     "chart-dev": lambda scratch: helmed(CHART / "values-dev.yaml"),
+    "chart-service-accounts": lambda scratch: helmed(values={"serviceAccounts.enabled": True}),
 }
 
 
@@ -24,12 +28,14 @@ def rendering(request, tmp_path):
 
 @pytest.fixture(scope="module")
 def restricted():
-    """A namespace that enforces the pod security profile `restricted`."""
+    """A namespace that enforces the pod security profile `restricted`, with the account that pods may name."""
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "restricted", "labels": labels}})
+    account = {"name": "togetherchat", "namespace": "restricted"}
+    apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})
     wait_until(
-        "the namespace has a service account",
-        lambda: existing("serviceaccounts", "--namespace", "restricted"),
+        "the namespace has its default service account",
+        lambda: 1 < len(existing("serviceaccounts", "--namespace", "restricted")),
     )
     return "restricted"
 
@@ -55,7 +61,8 @@ def in_namespace(rendering, namespace):
     """The objects of a rendering, moved to a namespace."""
     objects = [it for it in copy.deepcopy(rendering.objects) if it["kind"] != "Namespace"]
     for it in objects:
-        it["metadata"]["namespace"] = namespace
+        if it["kind"] != "ClusterRoleBinding":
+            it["metadata"]["namespace"] = namespace
     return objects
 
 

@@ -1,7 +1,7 @@
 """The Helm chart, installed and removed by the commands of the guide."""
 
 from cluster import Installation, calling, kubectl, paste, wait_until
-from conftest import blocks
+from guide import blocks
 
 INSTALL, UNINSTALL, _ = blocks("Try it")[1].splitlines()
 
