@@ -10,6 +10,7 @@ import pytest
 
 from support import openai
 from support.app import collect, failing, request
+from support.command import REASONABLE_S
 from support.http_client import COMPLETIONS, head, raw_caller, request_body, running_http
 from support.scripted_upstream import ScriptedUpstream
 from support.tenants import Keys, bearer
@@ -149,7 +150,7 @@ async def test_a_caller_without_permission_is_rejected_before_its_message_is_rea
     words, table, message = case
     text = keys.create("acme", *words)
     tenants.write_text(table)
-    async with serving() as http, raw_caller(http.address) as caller:
+    async with serving() as http, raw_caller(http.address) as caller, asyncio.timeout(REASONABLE_S):
         streaming = http.app.channel.stream_stream(RPC + "StreamComplete")(metadata=bearer(text))
         failures = [
             await failing(http.app.channel.stream_unary(RPC + "Complete")(metadata=bearer(text))),
