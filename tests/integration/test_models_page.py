@@ -127,7 +127,7 @@ async def test_the_commands_of_the_page_list_models():
     async with running_app(sandbox_tokens_per_second=0) as app:
         target = {"TOGETHERCHAT_TARGET": app.addresses.grpc}
         ended = [await run("-m", "togetherchat_client.cli", *arguments, **target) for arguments in lines]
-    assert 5 == len(ended)
+    assert 6 == len(ended)
     for arguments, (code, out, err) in zip(lines, ended, strict=True):
         assert (0, "") == (code, err), arguments
         assert out, arguments

@@ -10,7 +10,8 @@ and Help are present where they apply. No message of this contract carries an
 error.
 
 Trailers, on success and on failure: `x-request-id`, `x-upstream-request-id`,
-`x-upstream` (`together` or `sandbox`) and the provider's rate-limit headers. A
+`x-upstream` (`together` or `sandbox`) and the provider's rate-limit headers; after
+metadata `x-together-debug: 1` also the provider's headers for debugging. A
 failure also has `x-error-reason` and `x-error-retryable`, and
 `grpc-retry-pushback-ms` where the call should be retried after a delay or must
 not be retried.
@@ -126,7 +127,10 @@ class CompleteRequest(_message.Message):
     reasoning_effort: _builtins.str
     """Optional. Reasoning effort: `low`, `medium`, `high`, or a value of a newer model such
     as `max`. `Model.reasoning_efforts` lists the values of a model, where they are
-    known. Empty means the provider's default.
+    known. Empty means the provider's default. The provider ignores a value that the
+    model does not know, so the service replaces it by the one nearest to it, and
+    `none` by switching reasoning off, with a warning. Metadata
+    `x-adapt-reasoning-effort: false` sends the value unchanged.
     """
     reasoning_enabled: _builtins.bool
     """Optional. Turns the reasoning of hybrid models on or off (`reasoning.enabled`)."""
@@ -142,7 +146,9 @@ class CompleteRequest(_message.Message):
     """Optional. `hipaa` for requests that must be handled under HIPAA."""
     prompt_cache_key: _builtins.str
     """Optional. The provider routes prompts with the same key together, so that they
-    reach the same prompt cache.
+    reach the same prompt cache. Where it is unset, the service derives one from the
+    prompt (`--prompt-cache-affinity`). The keys of a tenant are its own: the service
+    sends a hash of tenant and key.
     """
     extra_body_json: _builtins.str
     """Optional. Fields that this contract does not have yet, as the text of one JSON

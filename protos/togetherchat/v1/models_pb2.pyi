@@ -60,10 +60,13 @@ class _ModelStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelState
     """In the provider's live list."""
     MODEL_STATE_UNCONFIRMED: _ModelState.ValueType  # 2
     """In the shipped catalog only, because the provider's list is not available or does
-    not have the model. Or in the list, but recently rejected by the provider.
+    not have the model. Or in the list, but not among the serverless models, or recently
+    rejected by the provider.
     """
     MODEL_STATE_RETIRED: _ModelState.ValueType  # 3
-    """Past its retirement date."""
+    """Past its retirement date, and not among the models that the provider lists as
+    callable.
+    """
 
 class ModelState(_ModelState, metaclass=_ModelStateEnumTypeWrapper):
     """Whether a model can be called, as far as is known. Values may be added."""
@@ -74,10 +77,13 @@ MODEL_STATE_ACTIVE: ModelState.ValueType  # 1
 """In the provider's live list."""
 MODEL_STATE_UNCONFIRMED: ModelState.ValueType  # 2
 """In the shipped catalog only, because the provider's list is not available or does
-not have the model. Or in the list, but recently rejected by the provider.
+not have the model. Or in the list, but not among the serverless models, or recently
+rejected by the provider.
 """
 MODEL_STATE_RETIRED: ModelState.ValueType  # 3
-"""Past its retirement date."""
+"""Past its retirement date, and not among the models that the provider lists as
+callable.
+"""
 Global___ModelState: _TypeAlias = ModelState  # noqa: Y015
 
 class _ModelSource:
@@ -137,6 +143,7 @@ class Model(_message.Message):
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     REASONING_EFFORTS_FIELD_NUMBER: _builtins.int
     STREAMING_ONLY_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The id for `CompleteRequest.model`, case-sensitive."""
     display_name: _builtins.str
@@ -193,14 +200,21 @@ class Model(_message.Message):
 
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What the model supports: `tools`, `json_schema`, `reasoning`. Values may be added.
-        Empty means unknown. A feature that is missing from a list may still be supported.
+        """What the model supports: `tools`, `json_schema`, `reasoning`, `reasoning_toggle` (where
+        `CompleteRequest.reasoning_enabled` switches reasoning). Values may be added. Empty
+        means unknown. A feature that is missing from a list may still be supported.
         """
 
     @_builtins.property
     def reasoning_efforts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The values of `CompleteRequest.reasoning_effort` that the model accepts, lowest
         first. Empty means unknown, or that the model has no such control.
+        """
+
+    @_builtins.property
+    def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Remarks about the entry, in English, where the sources contradict each other: for
+        example that the provider still lists a model after its retirement date.
         """
 
     def __init__(
@@ -227,10 +241,11 @@ class Model(_message.Message):
         max_output_tokens: _builtins.int | None = ...,
         reasoning_efforts: _abc.Iterable[_builtins.str] | None = ...,
         streaming_only: _builtins.bool | None = ...,
+        notes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_context_length", b"_context_length", "_max_output_tokens", b"_max_output_tokens", "_streaming_only", b"_streaming_only", "context_length", b"context_length", "create_time", b"create_time", "max_output_tokens", b"max_output_tokens", "pricing", b"pricing", "streaming_only", b"streaming_only"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_length", b"_context_length", "_max_output_tokens", b"_max_output_tokens", "_streaming_only", b"_streaming_only", "aliases", b"aliases", "availability", b"availability", "context_length", b"context_length", "create_time", b"create_time", "display_name", b"display_name", "features", b"features", "id", b"id", "input_modalities", b"input_modalities", "license", b"license", "max_output_tokens", b"max_output_tokens", "organization", b"organization", "output_modalities", b"output_modalities", "pricing", b"pricing", "quantization", b"quantization", "reasoning_efforts", b"reasoning_efforts", "retirement_date", b"retirement_date", "source", b"source", "state", b"state", "streaming_only", b"streaming_only", "type", b"type", "uri", b"uri"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_length", b"_context_length", "_max_output_tokens", b"_max_output_tokens", "_streaming_only", b"_streaming_only", "aliases", b"aliases", "availability", b"availability", "context_length", b"context_length", "create_time", b"create_time", "display_name", b"display_name", "features", b"features", "id", b"id", "input_modalities", b"input_modalities", "license", b"license", "max_output_tokens", b"max_output_tokens", "notes", b"notes", "organization", b"organization", "output_modalities", b"output_modalities", "pricing", b"pricing", "quantization", b"quantization", "reasoning_efforts", b"reasoning_efforts", "retirement_date", b"retirement_date", "source", b"source", "state", b"state", "streaming_only", b"streaming_only", "type", b"type", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__context_length: _TypeAlias = _typing.Literal["context_length"]  # noqa: Y015
     _WhichOneofArgType__context_length: _TypeAlias = _typing.Literal["_context_length", b"_context_length"]  # noqa: Y015

@@ -44,7 +44,10 @@ class LiveModels(Protocol):
     """Reads the provider's own model list."""
 
     async def live_models(self, call: Call) -> Sequence[models.Model]:
-        """Return every model that the provider lists for the call's key: `source` PROVIDER, state ACTIVE."""
+        """Return every model that the provider lists for the call's key, with `source` PROVIDER.
+
+        The state is ACTIVE; UNCONFIRMED for a listed model that the provider is known not to serve.
+        """
         ...
 
 

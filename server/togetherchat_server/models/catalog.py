@@ -15,6 +15,7 @@ from togetherchat_server.config import Configuration
 from togetherchat_server.models.catalog_file import ID_CHARACTERS_MAX, read_models, shipped_text
 
 _LISTS: Final = ("input_modalities", "output_modalities", "features", "reasoning_efforts")
+LISTED_AFTER_RETIREMENT: Final = "The provider still lists the model after its retirement date,"
 _Prices = tuple[float | None, float | None, float | None, float | None]
 
 
@@ -74,10 +75,9 @@ def merge(
 ) -> list[models.Model]:
     """Return one entry per model: what the provider lists is right, and the catalog fills in the rest.
 
-    `live` is None if there is no live list. A model that the provider lists is ACTIVE even after its
-    retirement date, which is kept for information: the provider is known to list models that it no
-    longer serves. A listed model that is `unavailable` is UNCONFIRMED. `aliases` maps a name to a model
-    id.
+    `live` is None if there is no live list. After its retirement date a model is RETIRED, unless the
+    provider lists it as callable: then it is ACTIVE, and its notes say so. A listed model that is
+    `unavailable` is UNCONFIRMED. `aliases` maps a name to a model id.
     """
     listed = {model.id: model for model in reversed(live or ()) if 0 < len(model.id) <= ID_CHARACTERS_MAX}
     names = _names_by_id(aliases)
@@ -109,9 +109,9 @@ def merged_pricing(live: models.Pricing, shipped: models.Pricing | None) -> mode
 def _entry(shipped: models.Model, live: models.Model | None, today: dt.date) -> models.Model:
     entry = models.Model()
     entry.CopyFrom(shipped)
+    retired = bool(shipped.retirement_date) and shipped.retirement_date <= today.isoformat()
     if live is None:
         entry.source = models.MODEL_SOURCE_CATALOG
-        retired = bool(shipped.retirement_date) and shipped.retirement_date <= today.isoformat()
         entry.state = models.MODEL_STATE_RETIRED if retired else models.MODEL_STATE_UNCONFIRMED
         return entry
     for values in _LISTS:
@@ -123,8 +123,18 @@ def _entry(shipped: models.Model, live: models.Model | None, today: dt.date) -> 
         entry.pricing.CopyFrom(merged_pricing(live.pricing, old))
     del entry.aliases[:]
     entry.source = models.MODEL_SOURCE_BOTH
-    entry.state = models.MODEL_STATE_ACTIVE
+    entry.state = _listed_state(live)
+    if retired and entry.state == models.MODEL_STATE_ACTIVE:
+        entry.notes.append(f"{LISTED_AFTER_RETIREMENT} {shipped.retirement_date}.")
+    elif retired:
+        entry.state = models.MODEL_STATE_RETIRED
     return entry
+
+
+def _listed_state(live: models.Model) -> models.ModelState.ValueType:
+    """Return the state of a model in the provider's list, which may know that it does not serve the model."""
+    is_uncertain = live.state == models.MODEL_STATE_UNCONFIRMED
+    return models.MODEL_STATE_UNCONFIRMED if is_uncertain else models.MODEL_STATE_ACTIVE
 
 
 def _provider_entry(live: models.Model) -> models.Model:
@@ -132,7 +142,7 @@ def _provider_entry(live: models.Model) -> models.Model:
     entry.CopyFrom(live)
     del entry.aliases[:]
     entry.source = models.MODEL_SOURCE_PROVIDER
-    entry.state = models.MODEL_STATE_ACTIVE
+    entry.state = _listed_state(live)
     return entry
 
 

@@ -172,6 +172,7 @@ class Wiring:
                 adapt_reasoning_effort=settings.adapt_reasoning_effort,
                 prompt_cache_affinity=settings.prompt_cache_affinity == "on"
                 or (settings.prompt_cache_affinity == "auto" and self._configuration.serves_together),
+                serverless_list=self._configuration.serves_together,
                 catalog_entry=self._catalog.by_id.get,
             ),
         )

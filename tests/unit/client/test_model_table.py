@@ -52,6 +52,7 @@ FULL = model(
     max_output_tokens=16384,
     reasoning_efforts=["low", "high"],
     streaming_only=False,
+    notes=["A remark.", "Another one."],
 )
 RETIRED = model("old/one", state=models.MODEL_STATE_RETIRED, retirement_date="2026-03-06")
 LEAVING = model("new/one", retirement_date="2026-12-31")
@@ -191,6 +192,7 @@ def test_one_model_has_a_row_for_each_known_field():
         ("features", "tools,reasoning"),
         ("reasoning efforts", "low,high"),
         ("streaming only", "false"),
+        ("notes", "A remark. Another one."),
         ("input price", "0.15"),
         ("cached input price", "0.075"),
         ("output price", "0.6"),
@@ -202,6 +204,15 @@ def test_one_model_has_a_row_for_each_known_field():
         ("source", "both"),
     ] == detail_rows(made)
     assert [("id", "old/one"), ("state", "retired since 2026-03-06")] == detail_rows(RETIRED)
+
+
+def test_a_retirement_date_that_has_passed_is_not_a_limit():
+    """The notes of a model that the provider still lists have the date."""
+    outlived = model(
+        "old/two", retirement_date="2026-03-06", notes=["The provider still lists it after 2026-03-06."]
+    )
+    assert ("state", "active") in detail_rows(outlived)
+    assert ["active", "active"] == [table_for([outlived], width=width).rows[0][-1] for width in (180, 20)]
 
 
 def test_every_field_of_a_model_is_a_detail():

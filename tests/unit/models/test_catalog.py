@@ -167,6 +167,36 @@ def test_a_model_in_the_live_list_is_active_whatever_its_date():
     assert model.retirement_date == "2026-01-01"
 
 
+def test_an_entry_says_that_the_provider_lists_the_model_after_its_retirement():
+    """The day itself counts as after; a date in the future and a model that is not listed get no note."""
+    live = [models.Model(id="maker/one")]
+    for date, noted in (("2026-10-22", True), ("2026-11-22", True), ("2026-11-23", False)):
+        catalog = catalog_of(row(retirement_date=date))
+        listed, unlisted = merged_one(catalog, live), merged_one(catalog, None)
+        assert models.MODEL_STATE_ACTIVE == listed.state
+        assert noted == bool(listed.notes)
+        assert all(note.endswith(f"{date}.") for note in listed.notes)
+        assert not unlisted.notes
+
+
+@pytest.mark.parametrize(
+    ("date", "state"),
+    [("2026-10-22", models.MODEL_STATE_RETIRED), ("2026-12-01", models.MODEL_STATE_UNCONFIRMED)],
+)
+def test_a_listed_model_that_is_not_served_is_retired_after_its_date(date, state):
+    """The provider's list of all models keeps retired ones: it disagrees only if it lists them as callable."""
+    live = [models.Model(id="maker/one", state=models.MODEL_STATE_UNCONFIRMED, notes=["Not serverless."])]
+    model = merged_one(catalog_of(row(retirement_date=date)), live)
+    assert (state, ["Not serverless."]) == (model.state, list(model.notes))
+
+
+def test_a_model_that_only_the_provider_lists_keeps_its_uncertainty():
+    """The catalog has nothing to say about it."""
+    live = [models.Model(id="my/own", state=models.MODEL_STATE_UNCONFIRMED), models.Model(id="my/other")]
+    merged = merge(load_catalog(b"lists = []"), live, today=TODAY, aliases={})
+    assert [models.MODEL_STATE_UNCONFIRMED, models.MODEL_STATE_ACTIVE] == [model.state for model in merged]
+
+
 def test_the_provider_is_right_where_they_differ_and_the_catalog_fills_in_the_rest():
     """A live entry has no quantization and no retirement date: those come from the catalog."""
     catalog = catalog_of(row(context_length="4096", quantization='"FP8"', license='"old"'))

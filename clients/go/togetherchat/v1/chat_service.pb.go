@@ -7,7 +7,8 @@
 // error.
 //
 // Trailers, on success and on failure: `x-request-id`, `x-upstream-request-id`,
-// `x-upstream` (`together` or `sandbox`) and the provider's rate-limit headers. A
+// `x-upstream` (`together` or `sandbox`) and the provider's rate-limit headers; after
+// metadata `x-together-debug: 1` also the provider's headers for debugging. A
 // failure also has `x-error-reason` and `x-error-retryable`, and
 // `grpc-retry-pushback-ms` where the call should be retried after a delay or must
 // not be retried.
@@ -85,7 +86,10 @@ type CompleteRequest struct {
 	ResponseFormat *ResponseFormat `protobuf:"bytes,19,opt,name=response_format,json=responseFormat,proto3" json:"response_format,omitempty"`
 	// Optional. Reasoning effort: `low`, `medium`, `high`, or a value of a newer model such
 	// as `max`. `Model.reasoning_efforts` lists the values of a model, where they are
-	// known. Empty means the provider's default.
+	// known. Empty means the provider's default. The provider ignores a value that the
+	// model does not know, so the service replaces it by the one nearest to it, and
+	// `none` by switching reasoning off, with a warning. Metadata
+	// `x-adapt-reasoning-effort: false` sends the value unchanged.
 	ReasoningEffort string `protobuf:"bytes,20,opt,name=reasoning_effort,json=reasoningEffort,proto3" json:"reasoning_effort,omitempty"`
 	// Optional. Turns the reasoning of hybrid models on or off (`reasoning.enabled`).
 	ReasoningEnabled *bool `protobuf:"varint,21,opt,name=reasoning_enabled,json=reasoningEnabled,proto3,oneof" json:"reasoning_enabled,omitempty"`
@@ -99,7 +103,9 @@ type CompleteRequest struct {
 	// Optional. `hipaa` for requests that must be handled under HIPAA.
 	Compliance string `protobuf:"bytes,25,opt,name=compliance,proto3" json:"compliance,omitempty"`
 	// Optional. The provider routes prompts with the same key together, so that they
-	// reach the same prompt cache.
+	// reach the same prompt cache. Where it is unset, the service derives one from the
+	// prompt (`--prompt-cache-affinity`). The keys of a tenant are its own: the service
+	// sends a hash of tenant and key.
 	PromptCacheKey string `protobuf:"bytes,26,opt,name=prompt_cache_key,json=promptCacheKey,proto3" json:"prompt_cache_key,omitempty"`
 	// Optional. Models to try next, in this order, at most 3. The next model is tried
 	// when the previous one is not callable, retired, rate limited or overloaded, and

@@ -7,7 +7,8 @@
 // error.
 //
 // Trailers, on success and on failure: `x-request-id`, `x-upstream-request-id`,
-// `x-upstream` (`together` or `sandbox`) and the provider's rate-limit headers. A
+// `x-upstream` (`together` or `sandbox`) and the provider's rate-limit headers; after
+// metadata `x-together-debug: 1` also the provider's headers for debugging. A
 // failure also has `x-error-reason` and `x-error-retryable`, and
 // `grpc-retry-pushback-ms` where the call should be retried after a delay or must
 // not be retried.

@@ -90,9 +90,11 @@ const (
 	// In the provider's live list.
 	ModelState_MODEL_STATE_ACTIVE ModelState = 1
 	// In the shipped catalog only, because the provider's list is not available or does
-	// not have the model. Or in the list, but recently rejected by the provider.
+	// not have the model. Or in the list, but not among the serverless models, or recently
+	// rejected by the provider.
 	ModelState_MODEL_STATE_UNCONFIRMED ModelState = 2
-	// Past its retirement date.
+	// Past its retirement date, and not among the models that the provider lists as
+	// callable.
 	ModelState_MODEL_STATE_RETIRED ModelState = 3
 )
 
@@ -236,8 +238,9 @@ type Model struct {
 	InputModalities []string `protobuf:"bytes,16,rep,name=input_modalities,json=inputModalities,proto3" json:"input_modalities,omitempty"`
 	// What the model writes, with the values of `input_modalities`. Empty means unknown.
 	OutputModalities []string `protobuf:"bytes,17,rep,name=output_modalities,json=outputModalities,proto3" json:"output_modalities,omitempty"`
-	// What the model supports: `tools`, `json_schema`, `reasoning`. Values may be added.
-	// Empty means unknown. A feature that is missing from a list may still be supported.
+	// What the model supports: `tools`, `json_schema`, `reasoning`, `reasoning_toggle` (where
+	// `CompleteRequest.reasoning_enabled` switches reasoning). Values may be added. Empty
+	// means unknown. A feature that is missing from a list may still be supported.
 	Features []string `protobuf:"bytes,18,rep,name=features,proto3" json:"features,omitempty"`
 	// Maximum tokens of one choice, reasoning included. Unset where unknown.
 	MaxOutputTokens *int32 `protobuf:"varint,19,opt,name=max_output_tokens,json=maxOutputTokens,proto3,oneof" json:"max_output_tokens,omitempty"`
@@ -247,6 +250,9 @@ type Model struct {
 	// True where the provider serves the model only as a stream. Complete works with such
 	// a model: the service reads the stream. Unset where unknown.
 	StreamingOnly *bool `protobuf:"varint,21,opt,name=streaming_only,json=streamingOnly,proto3,oneof" json:"streaming_only,omitempty"`
+	// Remarks about the entry, in English, where the sources contradict each other: for
+	// example that the provider still lists a model after its retirement date.
+	Notes         []string `protobuf:"bytes,22,rep,name=notes,proto3" json:"notes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -428,6 +434,13 @@ func (x *Model) GetStreamingOnly() bool {
 	return false
 }
 
+func (x *Model) GetNotes() []string {
+	if x != nil {
+		return x.Notes
+	}
+	return nil
+}
+
 // Prices, for information only: the provider's invoice is binding. Unset where unknown.
 type Pricing struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -505,7 +518,7 @@ var File_togetherchat_v1_models_proto protoreflect.FileDescriptor
 
 const file_togetherchat_v1_models_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctogetherchat/v1/models.proto\x12\x0ftogetherchat.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\a\n" +
+	"\x1ctogetherchat/v1/models.proto\x12\x0ftogetherchat.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9e\a\n" +
 	"\x05Model\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fdisplay_name\x18\x02 \x01(\tR\vdisplayName\x12\"\n" +
@@ -529,7 +542,8 @@ const file_togetherchat_v1_models_proto_rawDesc = "" +
 	"\bfeatures\x18\x12 \x03(\tR\bfeatures\x12/\n" +
 	"\x11max_output_tokens\x18\x13 \x01(\x05H\x01R\x0fmaxOutputTokens\x88\x01\x01\x12+\n" +
 	"\x11reasoning_efforts\x18\x14 \x03(\tR\x10reasoningEfforts\x12*\n" +
-	"\x0estreaming_only\x18\x15 \x01(\bH\x02R\rstreamingOnly\x88\x01\x01B\x11\n" +
+	"\x0estreaming_only\x18\x15 \x01(\bH\x02R\rstreamingOnly\x88\x01\x01\x12\x14\n" +
+	"\x05notes\x18\x16 \x03(\tR\x05notesB\x11\n" +
 	"\x0f_context_lengthB\x14\n" +
 	"\x12_max_output_tokensB\x11\n" +
 	"\x0f_streaming_only\"\x85\x03\n" +

@@ -17,7 +17,7 @@ GAP = 2
 
 _Count: TypeAlias = Literal["context_length", "max_output_tokens"]
 _Words: TypeAlias = Literal[
-    "aliases", "features", "input_modalities", "output_modalities", "reasoning_efforts"
+    "aliases", "features", "input_modalities", "notes", "output_modalities", "reasoning_efforts"
 ]
 _Price: TypeAlias = Literal[
     "input_usd_per_million_tokens", "cached_input_usd_per_million_tokens", "output_usd_per_million_tokens"
@@ -129,7 +129,7 @@ def _priced(field: _Price, show: Callable[[float], str] = price) -> Callable[[mo
 def _state(model: models.Model) -> str:
     """Return the state, with the past or future retirement date."""
     word = WORD_BY_STATE.get(model.state, UNKNOWN)
-    if not model.retirement_date:
+    if not model.retirement_date or _outlived_its_date(model):
         return word
     retired = model.state == models.MODEL_STATE_RETIRED
     return f"{word} {'since' if retired else 'until'} {model.retirement_date}"
@@ -137,9 +137,15 @@ def _state(model: models.Model) -> str:
 
 def _short_state(model: models.Model) -> str:
     """The state in at most eight characters. A future retirement date replaces the state, without year."""
-    if model.retirement_date and model.state != models.MODEL_STATE_RETIRED:
+    retired = model.state == models.MODEL_STATE_RETIRED
+    if model.retirement_date and not retired and not _outlived_its_date(model):
         return f"to {model.retirement_date[5:]}"
     return SHORT_WORD_BY_STATE.get(model.state, UNKNOWN)
+
+
+def _outlived_its_date(model: models.Model) -> bool:
+    """Return whether the provider lists the model after its retirement date. Its notes then have the date."""
+    return any(model.retirement_date in note for note in model.notes)
 
 
 def _use(model: models.Model) -> str:
@@ -253,6 +259,7 @@ DETAILS: tuple[tuple[str, Callable[[models.Model], str]], ...] = (
     ("features", _listed("features")),
     ("reasoning efforts", _listed("reasoning_efforts")),
     ("streaming only", _streaming_only),
+    ("notes", _listed("notes", " ")),
     ("input price", _priced(_INPUT, "{:g}".format)),
     ("cached input price", _priced(_CACHED, "{:g}".format)),
     ("output price", _priced(_OUTPUT, "{:g}".format)),

@@ -5,7 +5,7 @@ omits (quantization, retirement, aliases). Source: `GET /v1/models` in the API r
 docs.together.ai, and recorded lists.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Final
 
 from togetherchat.v1 import models_pb2 as models
@@ -14,12 +14,31 @@ from togetherchat_server.providers.together import response_parts, schema
 PRICED_BY_TOKENS: Final = frozenset({"", "chat", "language", "code", "moderation", "embedding", "rerank"})
 """Types priced per million tokens. Images, audio and video have units of their own."""
 
+NOT_SERVERLESS: Final = (
+    "The provider does not list the model as serverless: a call needs a dedicated endpoint."
+)
+
 _FREE_SUFFIX: Final = "-free"
 """Together appends this to the id of the free variant of a model."""
 
 
 def from_schema(entries: Sequence[schema.ModelEntry]) -> list[models.Model]:
     return [_model(entry) for entry in entries]
+
+
+def mark_serverless(live: Sequence[models.Model], serverless: Container[str]) -> None:
+    """Set the availability and the state of the listed models by the ids of the serverless ones.
+
+    Together lists models that it does not serve: of 147 ids, 16 served a call in 2026. Every other one needs
+    a dedicated endpoint.
+    """
+    for model in live:
+        if model.id in serverless:
+            model.availability = models.AVAILABILITY_SERVERLESS
+        else:
+            model.availability = models.AVAILABILITY_DEDICATED
+            model.state = models.MODEL_STATE_UNCONFIRMED
+            model.notes.append(NOT_SERVERLESS)
 
 
 def _model(entry: schema.ModelEntry) -> models.Model:

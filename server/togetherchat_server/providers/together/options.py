@@ -16,5 +16,7 @@ class ProviderOptions:
     """Whether an effort that the model does not know is replaced."""
     prompt_cache_affinity: bool = False
     """Whether requests without a `prompt_cache_key` get one."""
+    serverless_list: bool = False
+    """Whether the provider has a list of its serverless models beside the one of all models."""
     catalog_entry: Callable[[str], models.Model | None] = lambda _: None
     """The catalog's entry of a model id; None if there is none."""

@@ -5,8 +5,10 @@ elsewhere: translation in `request_encoder`, `response` and `stream`, the meanin
 timeouts of streams in `stream_deadline`.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Final, final
 
@@ -14,7 +16,7 @@ from togetherchat.accumulator import Accumulator
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
-from togetherchat_server.domain.call import Call, EventBatch, Phase
+from togetherchat_server.domain.call import Call, EventBatch, Phase, Progress
 from togetherchat_server.domain.deadline import Deadline
 from togetherchat_server.domain.reasons import Reason, ServiceError, without_frames
 from togetherchat_server.domain.secret import Secret
@@ -39,6 +41,9 @@ from togetherchat_server.upstream.stream_timeouts import TIMEOUT_MESSAGES, Strea
 
 CHAT_PATH: Final = "chat/completions"
 MODELS_PATH: Final = "models"
+SERVERLESS_PATH: Final = "models?serverless=true"
+SERVERLESS_TIMEOUT_S: Final = 3.0
+"""Less than the time in which a list is fetched, so that the list of all models is not lost with this one."""
 JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream"
 END_OF_HTTP_S: Final = 0.05
@@ -97,8 +102,29 @@ class TogetherProvider:
         return await OpenedStream.of(self._batches(request, call))
 
     async def live_models(self, call: Call) -> Sequence[models.Model]:
+        live = await self._read_list(MODELS_PATH, call)
+        if self._options.serverless_list:
+            serverless = await self._serverless_ids(call)
+            if serverless:
+                model_list.mark_serverless(live, serverless)
+        return live
+
+    async def _serverless_ids(self, call: Call) -> frozenset[str]:
+        """Return the ids of the models that can be called without a dedicated endpoint; none if unknown.
+
+        The list is not documented. Whatever is wrong with it, the list of all models is enough.
+        """
+        # The call is about the other list: this request is no retry of it, and its failure is nobody's.
+        detached = replace(call, progress=Progress())
+        try:
+            async with asyncio.timeout(SERVERLESS_TIMEOUT_S):
+                return frozenset(model.id for model in await self._read_list(SERVERLESS_PATH, detached))
+        except (ServiceError, TimeoutError):
+            return frozenset()
+
+    async def _read_list(self, path: str, call: Call) -> list[models.Model]:
         with self._record.begin("GET", MODELS_PATH, call) as span:
-            http_response = await self._send_request("GET", MODELS_PATH, call, None, span)
+            http_response = await self._send_request("GET", path, call, None, span)
             live = model_list.from_schema(schema.parse_models(http_response.body))
             span.done()
         return live

@@ -82,12 +82,12 @@ class Adaptation:
     prompt_cache_key: str
 
     @classmethod
-    def unchanged(cls, request: service.CompleteRequest) -> Self:
-        """Return the request's own values."""
+    def unchanged(cls, request: service.CompleteRequest, *, prompt_cache_key: str | None = None) -> Self:
+        """Return the request's own values, except a `prompt_cache_key` that is given."""
         return cls(
             reasoning_effort=request.reasoning_effort,
             reasoning_enabled=request.reasoning_enabled if request.HasField("reasoning_enabled") else None,
-            prompt_cache_key=request.prompt_cache_key,
+            prompt_cache_key=request.prompt_cache_key if prompt_cache_key is None else prompt_cache_key,
         )
 
 

@@ -32,12 +32,11 @@ class RequestEncoder:
         key = prompt_cache.key_of(
             request, call, derive=options.prompt_cache_affinity, with_user=options.forward_user
         )
-        adaptation = replace(Adaptation.unchanged(request), prompt_cache_key=key)
+        adaptation = Adaptation.unchanged(request, prompt_cache_key=key)
         effort = self._effort(request, call)
         if effort is not None:
-            adaptation = replace(adaptation, reasoning_effort=effort.word)
-            if effort.enabled is not None:
-                adaptation = replace(adaptation, reasoning_enabled=effort.enabled)
+            enabled = adaptation.reasoning_enabled if effort.enabled is None else effort.enabled
+            adaptation = replace(adaptation, reasoning_effort=effort.word, reasoning_enabled=enabled)
         return EncodedRequest(
             body=to_schema(request, stream=stream, forward_user=options.forward_user, adaptation=adaptation),
             warnings=() if effort is None else (chat.Warning(message=effort.warning),),

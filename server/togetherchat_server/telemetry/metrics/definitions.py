@@ -159,7 +159,8 @@ _ALL: Final[tuple[MetricDefinition, ...]] = (
     ),
     _counter(
         UPSTREAM_RETRIES,
-        "Attempts after a call's first: retries, and fallbacks to another model.",
+        "Attempts after a call's first: retries, fallbacks to another model, and streams for models that are "
+        "only streamed.",
         "upstream",
         "model",
     ),

@@ -44,7 +44,7 @@ _TEXTS: Final = {
 }
 """Member to field, where unset is left out. `link` is Together's name."""
 _OPTIONAL: Final = ("context_length", "max_output_tokens", "streaming_only")
-_LISTS: Final = ("aliases", "input_modalities", "output_modalities", "features", "reasoning_efforts")
+_LISTS: Final = ("aliases", "input_modalities", "output_modalities", "features", "reasoning_efforts", "notes")
 _PRICES: Final = {
     "input": "input_usd_per_million_tokens",
     "output": "output_usd_per_million_tokens",

@@ -7,7 +7,8 @@
 // error.
 //
 // Trailers, on success and on failure: `x-request-id`, `x-upstream-request-id`,
-// `x-upstream` (`together` or `sandbox`) and the provider's rate-limit headers. A
+// `x-upstream` (`together` or `sandbox`) and the provider's rate-limit headers; after
+// metadata `x-together-debug: 1` also the provider's headers for debugging. A
 // failure also has `x-error-reason` and `x-error-retryable`, and
 // `grpc-retry-pushback-ms` where the call should be retried after a delay or must
 // not be retried.
@@ -180,7 +181,10 @@ export type CompleteRequest = Message<"togetherchat.v1.CompleteRequest"> & {
   /**
    * Optional. Reasoning effort: `low`, `medium`, `high`, or a value of a newer model such
    * as `max`. `Model.reasoning_efforts` lists the values of a model, where they are
-   * known. Empty means the provider's default.
+   * known. Empty means the provider's default. The provider ignores a value that the
+   * model does not know, so the service replaces it by the one nearest to it, and
+   * `none` by switching reasoning off, with a warning. Metadata
+   * `x-adapt-reasoning-effort: false` sends the value unchanged.
    *
    * @generated from field: string reasoning_effort = 20;
    */
@@ -224,7 +228,9 @@ export type CompleteRequest = Message<"togetherchat.v1.CompleteRequest"> & {
 
   /**
    * Optional. The provider routes prompts with the same key together, so that they
-   * reach the same prompt cache.
+   * reach the same prompt cache. Where it is unset, the service derives one from the
+   * prompt (`--prompt-cache-affinity`). The keys of a tenant are its own: the service
+   * sends a hash of tenant and key.
    *
    * @generated from field: string prompt_cache_key = 26;
    */

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file togetherchat/v1/models.proto.
  */
 export const file_togetherchat_v1_models: GenFile = /*@__PURE__*/
-  fileDesc("Chx0b2dldGhlcmNoYXQvdjEvbW9kZWxzLnByb3RvEg90b2dldGhlcmNoYXQudjEijgUKBU1vZGVsEgoKAmlkGAEgASgJEhQKDGRpc3BsYXlfbmFtZRgCIAEoCRIUCgxvcmdhbml6YXRpb24YAyABKAkSDAoEdHlwZRgEIAEoCRIbCg5jb250ZXh0X2xlbmd0aBgFIAEoBUgAiAEBEhQKDHF1YW50aXphdGlvbhgGIAEoCRIzCgxhdmFpbGFiaWxpdHkYByABKA4yHS50b2dldGhlcmNoYXQudjEuQXZhaWxhYmlsaXR5Ei8KC2NyZWF0ZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdsaWNlbnNlGAkgASgJEgsKA3VyaRgKIAEoCRIpCgdwcmljaW5nGAsgASgLMhgudG9nZXRoZXJjaGF0LnYxLlByaWNpbmcSDwoHYWxpYXNlcxgMIAMoCRIXCg9yZXRpcmVtZW50X2RhdGUYDSABKAkSLAoGc291cmNlGA4gASgOMhwudG9nZXRoZXJjaGF0LnYxLk1vZGVsU291cmNlEioKBXN0YXRlGA8gASgOMhsudG9nZXRoZXJjaGF0LnYxLk1vZGVsU3RhdGUSGAoQaW5wdXRfbW9kYWxpdGllcxgQIAMoCRIZChFvdXRwdXRfbW9kYWxpdGllcxgRIAMoCRIQCghmZWF0dXJlcxgSIAMoCRIeChFtYXhfb3V0cHV0X3Rva2VucxgTIAEoBUgBiAEBEhkKEXJlYXNvbmluZ19lZmZvcnRzGBQgAygJEhsKDnN0cmVhbWluZ19vbmx5GBUgASgISAKIAQFCEQoPX2NvbnRleHRfbGVuZ3RoQhQKEl9tYXhfb3V0cHV0X3Rva2Vuc0IRCg9fc3RyZWFtaW5nX29ubHkipQIKB1ByaWNpbmcSKQocaW5wdXRfdXNkX3Blcl9taWxsaW9uX3Rva2VucxgBIAEoAUgAiAEBEioKHW91dHB1dF91c2RfcGVyX21pbGxpb25fdG9rZW5zGAIgASgBSAGIAQESMAojY2FjaGVkX2lucHV0X3VzZF9wZXJfbWlsbGlvbl90b2tlbnMYAyABKAFIAogBARIXCgpob3VybHlfdXNkGAQgASgBSAOIAQFCHwodX2lucHV0X3VzZF9wZXJfbWlsbGlvbl90b2tlbnNCIAoeX291dHB1dF91c2RfcGVyX21pbGxpb25fdG9rZW5zQiYKJF9jYWNoZWRfaW5wdXRfdXNkX3Blcl9taWxsaW9uX3Rva2Vuc0INCgtfaG91cmx5X3VzZCp8CgxBdmFpbGFiaWxpdHkSHAoYQVZBSUxBQklMSVRZX1VOU1BFQ0lGSUVEEAASGwoXQVZBSUxBQklMSVRZX1NFUlZFUkxFU1MQARIaChZBVkFJTEFCSUxJVFlfREVESUNBVEVEEAISFQoRQVZBSUxBQklMSVRZX0JPVEgQAyp3CgpNb2RlbFN0YXRlEhsKF01PREVMX1NUQVRFX1VOU1BFQ0lGSUVEEAASFgoSTU9ERUxfU1RBVEVfQUNUSVZFEAESGwoXTU9ERUxfU1RBVEVfVU5DT05GSVJNRUQQAhIXChNNT0RFTF9TVEFURV9SRVRJUkVEEAMqdwoLTW9kZWxTb3VyY2USHAoYTU9ERUxfU09VUkNFX1VOU1BFQ0lGSUVEEAASGAoUTU9ERUxfU09VUkNFX0NBVEFMT0cQARIZChVNT0RFTF9TT1VSQ0VfUFJPVklERVIQAhIVChFNT0RFTF9TT1VSQ0VfQk9USBADQqsBChNkZXYudG9nZXRoZXJjaGF0LnYxQgtNb2RlbHNQcm90b1ABWk5naXRodWIuY29tL3RvZ2V0aGVyY2hhdC90b2dldGhlcmNoYXQvY2xpZW50cy9nby90b2dldGhlcmNoYXQvdjE7dG9nZXRoZXJjaGF0djGqAg9Ub2dldGhlckNoYXQuVjHKAg9Ub2dldGhlckNoYXRcVjHqAhBUb2dldGhlckNoYXQ6OlYxYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("Chx0b2dldGhlcmNoYXQvdjEvbW9kZWxzLnByb3RvEg90b2dldGhlcmNoYXQudjEinQUKBU1vZGVsEgoKAmlkGAEgASgJEhQKDGRpc3BsYXlfbmFtZRgCIAEoCRIUCgxvcmdhbml6YXRpb24YAyABKAkSDAoEdHlwZRgEIAEoCRIbCg5jb250ZXh0X2xlbmd0aBgFIAEoBUgAiAEBEhQKDHF1YW50aXphdGlvbhgGIAEoCRIzCgxhdmFpbGFiaWxpdHkYByABKA4yHS50b2dldGhlcmNoYXQudjEuQXZhaWxhYmlsaXR5Ei8KC2NyZWF0ZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdsaWNlbnNlGAkgASgJEgsKA3VyaRgKIAEoCRIpCgdwcmljaW5nGAsgASgLMhgudG9nZXRoZXJjaGF0LnYxLlByaWNpbmcSDwoHYWxpYXNlcxgMIAMoCRIXCg9yZXRpcmVtZW50X2RhdGUYDSABKAkSLAoGc291cmNlGA4gASgOMhwudG9nZXRoZXJjaGF0LnYxLk1vZGVsU291cmNlEioKBXN0YXRlGA8gASgOMhsudG9nZXRoZXJjaGF0LnYxLk1vZGVsU3RhdGUSGAoQaW5wdXRfbW9kYWxpdGllcxgQIAMoCRIZChFvdXRwdXRfbW9kYWxpdGllcxgRIAMoCRIQCghmZWF0dXJlcxgSIAMoCRIeChFtYXhfb3V0cHV0X3Rva2VucxgTIAEoBUgBiAEBEhkKEXJlYXNvbmluZ19lZmZvcnRzGBQgAygJEhsKDnN0cmVhbWluZ19vbmx5GBUgASgISAKIAQESDQoFbm90ZXMYFiADKAlCEQoPX2NvbnRleHRfbGVuZ3RoQhQKEl9tYXhfb3V0cHV0X3Rva2Vuc0IRCg9fc3RyZWFtaW5nX29ubHkipQIKB1ByaWNpbmcSKQocaW5wdXRfdXNkX3Blcl9taWxsaW9uX3Rva2VucxgBIAEoAUgAiAEBEioKHW91dHB1dF91c2RfcGVyX21pbGxpb25fdG9rZW5zGAIgASgBSAGIAQESMAojY2FjaGVkX2lucHV0X3VzZF9wZXJfbWlsbGlvbl90b2tlbnMYAyABKAFIAogBARIXCgpob3VybHlfdXNkGAQgASgBSAOIAQFCHwodX2lucHV0X3VzZF9wZXJfbWlsbGlvbl90b2tlbnNCIAoeX291dHB1dF91c2RfcGVyX21pbGxpb25fdG9rZW5zQiYKJF9jYWNoZWRfaW5wdXRfdXNkX3Blcl9taWxsaW9uX3Rva2Vuc0INCgtfaG91cmx5X3VzZCp8CgxBdmFpbGFiaWxpdHkSHAoYQVZBSUxBQklMSVRZX1VOU1BFQ0lGSUVEEAASGwoXQVZBSUxBQklMSVRZX1NFUlZFUkxFU1MQARIaChZBVkFJTEFCSUxJVFlfREVESUNBVEVEEAISFQoRQVZBSUxBQklMSVRZX0JPVEgQAyp3CgpNb2RlbFN0YXRlEhsKF01PREVMX1NUQVRFX1VOU1BFQ0lGSUVEEAASFgoSTU9ERUxfU1RBVEVfQUNUSVZFEAESGwoXTU9ERUxfU1RBVEVfVU5DT05GSVJNRUQQAhIXChNNT0RFTF9TVEFURV9SRVRJUkVEEAMqdwoLTW9kZWxTb3VyY2USHAoYTU9ERUxfU09VUkNFX1VOU1BFQ0lGSUVEEAASGAoUTU9ERUxfU09VUkNFX0NBVEFMT0cQARIZChVNT0RFTF9TT1VSQ0VfUFJPVklERVIQAhIVChFNT0RFTF9TT1VSQ0VfQk9USBADQqsBChNkZXYudG9nZXRoZXJjaGF0LnYxQgtNb2RlbHNQcm90b1ABWk5naXRodWIuY29tL3RvZ2V0aGVyY2hhdC90b2dldGhlcmNoYXQvY2xpZW50cy9nby90b2dldGhlcmNoYXQvdjE7dG9nZXRoZXJjaGF0djGqAg9Ub2dldGhlckNoYXQuVjHKAg9Ub2dldGhlckNoYXRcVjHqAhBUb2dldGhlckNoYXQ6OlYxYgZwcm90bzM", [file_google_protobuf_timestamp]);
 
 /**
  * A model. The list is for information. A model that is not in the list can still be
@@ -145,8 +145,9 @@ export type Model = Message<"togetherchat.v1.Model"> & {
   outputModalities: string[];
 
   /**
-   * What the model supports: `tools`, `json_schema`, `reasoning`. Values may be added.
-   * Empty means unknown. A feature that is missing from a list may still be supported.
+   * What the model supports: `tools`, `json_schema`, `reasoning`, `reasoning_toggle` (where
+   * `CompleteRequest.reasoning_enabled` switches reasoning). Values may be added. Empty
+   * means unknown. A feature that is missing from a list may still be supported.
    *
    * @generated from field: repeated string features = 18;
    */
@@ -174,6 +175,14 @@ export type Model = Message<"togetherchat.v1.Model"> & {
    * @generated from field: optional bool streaming_only = 21;
    */
   streamingOnly?: boolean | undefined;
+
+  /**
+   * Remarks about the entry, in English, where the sources contradict each other: for
+   * example that the provider still lists a model after its retirement date.
+   *
+   * @generated from field: repeated string notes = 22;
+   */
+  notes: string[];
 };
 
 /**
@@ -288,14 +297,16 @@ export enum ModelState {
 
   /**
    * In the shipped catalog only, because the provider's list is not available or does
-   * not have the model. Or in the list, but recently rejected by the provider.
+   * not have the model. Or in the list, but not among the serverless models, or recently
+   * rejected by the provider.
    *
    * @generated from enum value: MODEL_STATE_UNCONFIRMED = 2;
    */
   UNCONFIRMED = 2,
 
   /**
-   * Past its retirement date.
+   * Past its retirement date, and not among the models that the provider lists as
+   * callable.
    *
    * @generated from enum value: MODEL_STATE_RETIRED = 3;
    */
