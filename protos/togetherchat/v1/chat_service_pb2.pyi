@@ -102,7 +102,7 @@ class CompleteRequest(_message.Message):
     top_p: _builtins.float
     """Optional. Probability mass of nucleus sampling, 0 to 1."""
     top_k: _builtins.int
-    """Optional. Sample from the K most likely tokens; at least 1, or -1 for all tokens."""
+    """Optional. Sample from the K most likely tokens; at least 1, or 0 or -1 for all tokens."""
     min_p: _builtins.float
     """Optional. Minimum probability of a token relative to the most likely one, 0 to 1."""
     repetition_penalty: _builtins.float
@@ -167,7 +167,7 @@ class CompleteRequest(_message.Message):
 
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Optional. Stop sequences, at most 16, none empty."""
+        """Optional. Stop sequences, at most 1024 of at most 1024 characters each."""
 
     @_builtins.property
     def logit_bias(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:

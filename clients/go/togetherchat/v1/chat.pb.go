@@ -336,17 +336,18 @@ type Message struct {
 	// Required. Author of the message.
 	Role Role `protobuf:"varint,1,opt,name=role,proto3,enum=togetherchat.v1.Role" json:"role,omitempty"`
 	// Content parts, in order. A single text part is sent to the provider as a plain
-	// string. May be empty on an assistant message only, for example one that calls
-	// tools. Parts other than text are for ROLE_USER and multimodal models.
+	// string. May be empty, for example on an assistant message that calls tools. The
+	// provider judges which parts a role may have: most models read parts other than text
+	// on ROLE_USER only, and some on ROLE_TOOL.
 	Content []*ContentPart `protobuf:"bytes,2,rep,name=content,proto3" json:"content,omitempty"`
 	// Optional. A name that distinguishes participants with the same role.
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
-	// Optional. The tool calls of the model. ROLE_ASSISTANT only.
+	// Optional. The tool calls of the model, on ROLE_ASSISTANT.
 	ToolCalls []*ToolCall `protobuf:"bytes,4,rep,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
-	// Required on ROLE_TOOL, invalid on other roles. The `ToolCall.id` that this message
-	// has the result of.
+	// Optional. On ROLE_TOOL, the `ToolCall.id` that this message has the result of. Most
+	// models require it.
 	ToolCallId string `protobuf:"bytes,5,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
-	// Optional. The model's reasoning, where the model shows it. ROLE_ASSISTANT only.
+	// Optional. The model's reasoning, where the model shows it, on ROLE_ASSISTANT.
 	Reasoning string `protobuf:"bytes,6,opt,name=reasoning,proto3" json:"reasoning,omitempty"`
 	// Optional. The provider's field that had the reasoning. In a request, the field in
 	// which the reasoning is sent, so that a model reads it where it wrote it.
@@ -796,7 +797,7 @@ func (*Tool_Function) isTool_Tool() {}
 // A function that the model may call. The caller runs the function.
 type FunctionTool struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required. 1 to 64 of `a-z A-Z 0-9 _ -` (Together advises against dashes).
+	// Required. 1 to 256 characters. Together advises against spaces, periods and dashes.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Optional. When and how to use the function. The model reads this text.
 	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
@@ -1288,7 +1289,7 @@ func (*JsonObjectFormat) Descriptor() ([]byte, []int) {
 // JSON that follows a schema.
 type JsonSchemaFormat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required. 1 to 64 of `a-z A-Z 0-9 _ -`.
+	// Required. 1 to 256 characters. Together documents 1 to 64 of `a-z A-Z 0-9 _ -`.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Optional. Purpose of the schema. The model reads this text.
 	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`

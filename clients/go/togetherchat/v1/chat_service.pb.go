@@ -51,7 +51,7 @@ type CompleteRequest struct {
 	Temperature *float64 `protobuf:"fixed64,4,opt,name=temperature,proto3,oneof" json:"temperature,omitempty"`
 	// Optional. Probability mass of nucleus sampling, 0 to 1.
 	TopP *float64 `protobuf:"fixed64,5,opt,name=top_p,json=topP,proto3,oneof" json:"top_p,omitempty"`
-	// Optional. Sample from the K most likely tokens; at least 1, or -1 for all tokens.
+	// Optional. Sample from the K most likely tokens; at least 1, or 0 or -1 for all tokens.
 	TopK *int32 `protobuf:"varint,6,opt,name=top_k,json=topK,proto3,oneof" json:"top_k,omitempty"`
 	// Optional. Minimum probability of a token relative to the most likely one, 0 to 1.
 	MinP *float64 `protobuf:"fixed64,7,opt,name=min_p,json=minP,proto3,oneof" json:"min_p,omitempty"`
@@ -61,7 +61,7 @@ type CompleteRequest struct {
 	PresencePenalty *float64 `protobuf:"fixed64,9,opt,name=presence_penalty,json=presencePenalty,proto3,oneof" json:"presence_penalty,omitempty"`
 	// Optional. Penalty for tokens by how often they occurred, -2 to 2.
 	FrequencyPenalty *float64 `protobuf:"fixed64,10,opt,name=frequency_penalty,json=frequencyPenalty,proto3,oneof" json:"frequency_penalty,omitempty"`
-	// Optional. Stop sequences, at most 16, none empty.
+	// Optional. Stop sequences, at most 1024 of at most 1024 characters each.
 	Stop []string `protobuf:"bytes,11,rep,name=stop,proto3" json:"stop,omitempty"`
 	// Optional. Number of choices, 1 to 128. Default 1.
 	N *int32 `protobuf:"varint,12,opt,name=n,proto3,oneof" json:"n,omitempty"`

@@ -76,5 +76,8 @@ def _audio_data(text: str) -> bytes:
 
 def _tool_call(call: schema.RequestToolCall, ignored: IgnoredMembers) -> chat.ToolCall:
     ignored.add_extra("messages[].tool_calls[]", call)
-    function = chat.FunctionCall(name=call.function.name, arguments=call.function.arguments)
-    return chat.ToolCall(id=call.id, function=function)
+    arguments = call.function.arguments
+    if isinstance(arguments, dict):
+        arguments = schema.to_json(arguments)
+    function = chat.FunctionCall(name=call.function.name, arguments=arguments or "")
+    return chat.ToolCall(id=call.id or "", function=function)

@@ -39,8 +39,9 @@ export type Message = Message$1<"togetherchat.v1.Message"> & {
 
   /**
    * Content parts, in order. A single text part is sent to the provider as a plain
-   * string. May be empty on an assistant message only, for example one that calls
-   * tools. Parts other than text are for ROLE_USER and multimodal models.
+   * string. May be empty, for example on an assistant message that calls tools. The
+   * provider judges which parts a role may have: most models read parts other than text
+   * on ROLE_USER only, and some on ROLE_TOOL.
    *
    * @generated from field: repeated togetherchat.v1.ContentPart content = 2;
    */
@@ -54,22 +55,22 @@ export type Message = Message$1<"togetherchat.v1.Message"> & {
   name: string;
 
   /**
-   * Optional. The tool calls of the model. ROLE_ASSISTANT only.
+   * Optional. The tool calls of the model, on ROLE_ASSISTANT.
    *
    * @generated from field: repeated togetherchat.v1.ToolCall tool_calls = 4;
    */
   toolCalls: ToolCall[];
 
   /**
-   * Required on ROLE_TOOL, invalid on other roles. The `ToolCall.id` that this message
-   * has the result of.
+   * Optional. On ROLE_TOOL, the `ToolCall.id` that this message has the result of. Most
+   * models require it.
    *
    * @generated from field: string tool_call_id = 5;
    */
   toolCallId: string;
 
   /**
-   * Optional. The model's reasoning, where the model shows it. ROLE_ASSISTANT only.
+   * Optional. The model's reasoning, where the model shows it, on ROLE_ASSISTANT.
    *
    * @generated from field: string reasoning = 6;
    */
@@ -260,7 +261,7 @@ export const ToolSchema: GenMessage<Tool> = /*@__PURE__*/
  */
 export type FunctionTool = Message$1<"togetherchat.v1.FunctionTool"> & {
   /**
-   * Required. 1 to 64 of `a-z A-Z 0-9 _ -` (Together advises against dashes).
+   * Required. 1 to 256 characters. Together advises against spaces, periods and dashes.
    *
    * @generated from field: string name = 1;
    */
@@ -489,7 +490,7 @@ export const JsonObjectFormatSchema: GenMessage<JsonObjectFormat> = /*@__PURE__*
  */
 export type JsonSchemaFormat = Message$1<"togetherchat.v1.JsonSchemaFormat"> & {
   /**
-   * Required. 1 to 64 of `a-z A-Z 0-9 _ -`.
+   * Required. 1 to 256 characters. Together documents 1 to 64 of `a-z A-Z 0-9 _ -`.
    *
    * @generated from field: string name = 1;
    */

@@ -76,7 +76,7 @@ export type CompleteRequest = Message<"togetherchat.v1.CompleteRequest"> & {
   topP?: number | undefined;
 
   /**
-   * Optional. Sample from the K most likely tokens; at least 1, or -1 for all tokens.
+   * Optional. Sample from the K most likely tokens; at least 1, or 0 or -1 for all tokens.
    *
    * @generated from field: optional int32 top_k = 6;
    */
@@ -111,7 +111,7 @@ export type CompleteRequest = Message<"togetherchat.v1.CompleteRequest"> & {
   frequencyPenalty?: number | undefined;
 
   /**
-   * Optional. Stop sequences, at most 16, none empty.
+   * Optional. Stop sequences, at most 1024 of at most 1024 characters each.
    *
    * @generated from field: repeated string stop = 11;
    */
