@@ -22,6 +22,7 @@ from togetherchat_server.config.types import (
     OptionalAddress,
     OptionalAge,
     OptionalText,
+    Origins,
     Seconds,
     Traces,
     Workers,
@@ -48,6 +49,11 @@ class Settings(BaseModel):
         None,
         description="HOST:PORT of the listener for OpenAI-compatible HTTP, for example 127.0.0.1:3000, or "
         "off.",
+    )
+    http_allowed_origins: Origins = Field(
+        (),
+        description="Origins of web pages and desktop apps that may use the HTTP listener (CORS), separated "
+        "by commas, such as https://chat.example.com,app://obsidian.md; *: every page; off: only its own.",
     )
     console: bool = Field(
         False, description="Serve a page at / of the HTTP listener: models, a playground and live metrics."
@@ -139,7 +145,8 @@ class Settings(BaseModel):
     trusted_proxies: Networks = Field(
         (),
         description="Addresses and networks of the proxies in front, separated by commas. Their "
-        "x-forwarded-for is believed, and on an HTTP listener without TLS their PROXY protocol; off: none.",
+        "x-forwarded-for and x-forwarded-host are believed, and on an HTTP listener without TLS their PROXY "
+        "protocol; off: none.",
     )
     admin_hosts: HostNames = Field(
         (),

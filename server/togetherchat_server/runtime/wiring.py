@@ -299,6 +299,7 @@ class Wiring:
                 certificates=self._configuration.certificates,
                 local_pages_only=is_loopback(settings.http_listen or "")
                 and not settings.allow_unauthenticated,
+                allowed_origins=settings.http_allowed_origins,
                 trusted_proxies=TrustedProxies(settings.trusted_proxies),
                 connections_max=connections_max(settings.max_connections),
                 console_stats=self._observability.console_stats(),

@@ -6,7 +6,7 @@ import pytest
 
 from support import openai
 from support.app import CANARY_KEY
-from support.http_client import TOKEN, get_page, request_body, running_http
+from support.http_client import TOKEN, events_of, get_page, head, raw_caller, request_body, running_http
 from support.scripted_upstream import ScriptedUpstream, always, in_turn
 from support.upstream_script import Send, chunk, json_response, sse, sse_event, sse_head
 
@@ -149,6 +149,24 @@ async def test_the_headers_of_a_stream_prevent_buffering_by_proxies():
     assert "text/event-stream; charset=utf-8" == response.headers["content-type"]
     assert "no-cache, no-transform" == response.headers["cache-control"]
     assert "no" == response.headers["x-accel-buffering"]
+
+
+async def test_a_stream_over_http_1_0_ends_with_the_connection():
+    """HTTP/1.0 has no chunks (RFC 9112 6.1), and nginx's `proxy_pass` uses it by default."""
+    body = json.dumps(request_body(stream=True)).encode()
+    async with (
+        ScriptedUpstream(always(STREAM)) as upstream,
+        running_http(upstream.base_url) as service,
+        raw_caller(service.address) as caller,
+    ):
+        whole = head("connection: keep-alive", f"content-length: {len(body)}").replace(
+            b"HTTP/1.1", b"HTTP/1.0"
+        )
+        await caller.send(whole + body)
+        top, _, text = (await caller.read_to_end()).partition(b"\r\n\r\n")
+
+    assert b"transfer-encoding" not in top.lower()
+    assert "[DONE]" == events_of(text.decode())[-1]
 
 
 async def test_ignored_members_are_named():
