@@ -21,6 +21,7 @@ from togetherchat_server.config.types import (
     NonNegativeSeconds,
     OptionalAddress,
     OptionalAge,
+    OptionalSeconds,
     OptionalText,
     Origins,
     Seconds,
@@ -194,6 +195,11 @@ class Settings(BaseModel):
     write_timeout_s: Seconds = Field(
         30.0,
         description="Longest time for a caller to accept a message; then the call ends with CALLER_STALLED.",
+    )
+    http_heartbeat_s: OptionalSeconds = Field(
+        None,
+        description="Silence after which an HTTP stream sends a comment, its status before the first event; "
+        "then failures are events of the stream; off: never.",
     )
     max_connections: Count = Field(
         4096,

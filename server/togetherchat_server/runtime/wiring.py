@@ -288,6 +288,7 @@ class Wiring:
             limits=HttpLimits(
                 request_read_timeout_s=settings.request_read_timeout_s,
                 write_timeout_s=settings.write_timeout_s,
+                heartbeat_s=settings.http_heartbeat_s,
                 max_request_bytes=settings.max_request_bytes,
                 max_unread_bytes=settings.max_unread_bytes,
             ),
