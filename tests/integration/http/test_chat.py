@@ -106,6 +106,72 @@ async def test_requested_usage_comes_in_a_last_chunk():
     assert {None} == {chunk["usage"] for chunk in chunks}
 
 
+WITHOUT = sse([openai.chunk("Hel"), openai.chunk("lo"), openai.chunk(finish_reason="stop"), openai.DONE])
+COUNTED = {"prompt_tokens": 0, "completion_tokens": 2, "total_tokens": 2, "estimated": True}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({}, [COUNTED]), ({"include_usage": True}, [COUNTED]), ({"include_usage": False}, [])],
+)
+async def test_counts_of_this_service_are_marked(options, expected):
+    """A provider that sends no usage does not become one that sent zero prompt tokens."""
+    async with ScriptedUpstream(always(WITHOUT)) as upstream, running_http(upstream.base_url) as service:
+        *chunks, _ = await service.events(stream_options=options)
+
+    assert expected == [chunk["usage"] for chunk in chunks if chunk.get("usage")]
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        (None, None),
+        ({}, None),
+        (
+            {"prompt_tokens": 3},
+            {"prompt_tokens": 3, "completion_tokens": 0, "total_tokens": 3, "estimated": True},
+        ),
+        (openai.usage(0, 0), openai.usage(0, 0)),
+    ],
+)
+async def test_a_whole_completion_has_no_invented_usage(counts, expected):
+    """Zeros of the provider's are its count; without any count there is no usage."""
+    body = {**COMPLETION, "usage": counts}
+    async with (
+        ScriptedUpstream(always(json_response(200, body))) as upstream,
+        running_http(upstream.base_url) as service,
+    ):
+        response = (await service.complete()).json()
+
+    assert expected == response.get("usage")
+    assert ("usage" in response) == (expected is not None)
+
+
+async def test_a_folded_completion_marks_its_own_counts():
+    """A completion that is read as a stream has the deltas as its count."""
+    async with (
+        ScriptedUpstream(always(WITHOUT)) as upstream,
+        running_http(upstream.base_url, stream_upstream_min_tokens=0) as service,
+    ):
+        response = (await service.complete()).json()
+
+    assert COUNTED == response["usage"]
+
+
+NOTHING = sse([openai.chunk("", finish_reason="stop"), openai.DONE])
+ZEROS = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, "estimated": True}
+
+
+@pytest.mark.parametrize(("options", "expected"), [({}, []), ({"include_usage": True}, [ZEROS])])
+async def test_a_stream_without_a_token_has_the_usage_that_was_asked_for(options, expected):
+    """A client that asked waits for its chunk; for another, zeros would look like the provider's count."""
+    async with ScriptedUpstream(always(NOTHING)) as upstream, running_http(upstream.base_url) as service:
+        *chunks, done = await service.events(stream_options=options)
+
+    assert ("[DONE]", expected) == (done, [chunk["usage"] for chunk in chunks if chunk.get("usage")])
+    assert "stop" in [chunk["choices"][0]["finish_reason"] for chunk in chunks if chunk["choices"]]
+
+
 PRICED = "openai/gpt-oss-120b"
 
 

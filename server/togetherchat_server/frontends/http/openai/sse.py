@@ -23,6 +23,7 @@ from togetherchat_server.domain.reasons import sanitise
 from togetherchat_server.frontends.http.openai.response import (
     Json,
     finish_reason,
+    has_usage,
     logprobs,
     reasoning_field,
     usage,
@@ -136,7 +137,7 @@ class ChunkEncoder:
             b": %s\n\n" % sanitise(warning.message).encode() for warning in completed.warnings
         )
         with_usage = b',"usage":' + orjson.dumps(usage(completed.usage)) + b"}\n\n"
-        if self._include_usage is None:
+        if self._include_usage is None and has_usage(completed.usage):
             return self._end_of_choice(with_usage) + warnings + DONE
         usage_chunk = self._head + b"]" + with_usage if self._include_usage else b""
         return self._end_of_choice(self._tail) + warnings + usage_chunk + DONE
