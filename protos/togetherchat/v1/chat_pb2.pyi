@@ -205,6 +205,7 @@ class Message(_message.Message):
     TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
     REASONING_FIELD_NUMBER: _builtins.int
     REASONING_FIELD_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
     role: Global___Role.ValueType
     """Required. Author of the message."""
     name: _builtins.str
@@ -218,6 +219,10 @@ class Message(_message.Message):
     reasoning_field: Global___ReasoningField.ValueType
     """Optional. The provider's field that had the reasoning. In a request, the field in
     which the reasoning is sent, so that a model reads it where it wrote it.
+    """
+    refusal: _builtins.str
+    """Optional. Why the model declined to answer, where the provider separates that from
+    the content. Together's own models do not. On ROLE_ASSISTANT.
     """
     @_builtins.property
     def content(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContentPart]:
@@ -241,10 +246,11 @@ class Message(_message.Message):
         tool_call_id: _builtins.str = ...,
         reasoning: _builtins.str = ...,
         reasoning_field: Global___ReasoningField.ValueType = ...,
+        refusal: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "name", b"name", "reasoning", b"reasoning", "reasoning_field", b"reasoning_field", "role", b"role", "tool_call_id", b"tool_call_id", "tool_calls", b"tool_calls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "name", b"name", "reasoning", b"reasoning", "reasoning_field", b"reasoning_field", "refusal", b"refusal", "role", b"role", "tool_call_id", b"tool_call_id", "tool_calls", b"tool_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -191,6 +191,26 @@ async def test_usage_has_the_cost_if_the_price_is_known(model, expected):
     assert {**counts, **expected} == completion["usage"] == last["usage"]
 
 
+REFUSAL = {"role": "assistant", "content": None, "refusal": "I cannot help with that."}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_refusal_is_passed_on_and_may_be_sent_back(stream):
+    """OpenAI's clients read it beside the content, and append it to the next request."""
+    refused = json_response(200, openai.completion(choices=[openai.choice(REFUSAL)]))
+    async with ScriptedUpstream(always(refused)) as upstream, running_http(upstream.base_url) as service:
+        if stream:
+            *chunks, _ = await service.events()
+            received = "".join(chunk["choices"][0]["delta"].get("refusal") or "" for chunk in chunks)
+        else:
+            received = (await service.complete()).json()["choices"][0]["message"]["refusal"]
+        again = [{"role": "user", "content": "Hi"}, {**REFUSAL, "refusal": received}]
+        response = await service.complete(messages=again)
+
+    assert (REFUSAL["refusal"], 200) == (received, response.status_code)
+    assert again == json.loads(upstream.request_log.requests[-1].body)["messages"]
+
+
 async def test_the_events_of_one_read_are_one_write():
     """Three events that arrive together are sent as one HTTP chunk."""
     together = (Send(sse_head() + b"".join(sse_event(openai.chunk(text)) for text in "abc")),)

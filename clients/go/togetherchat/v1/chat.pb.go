@@ -352,8 +352,11 @@ type Message struct {
 	// Optional. The provider's field that had the reasoning. In a request, the field in
 	// which the reasoning is sent, so that a model reads it where it wrote it.
 	ReasoningField ReasoningField `protobuf:"varint,7,opt,name=reasoning_field,json=reasoningField,proto3,enum=togetherchat.v1.ReasoningField" json:"reasoning_field,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Optional. Why the model declined to answer, where the provider separates that from
+	// the content. Together's own models do not. On ROLE_ASSISTANT.
+	Refusal       string `protobuf:"bytes,8,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Message) Reset() {
@@ -433,6 +436,13 @@ func (x *Message) GetReasoningField() ReasoningField {
 		return x.ReasoningField
 	}
 	return ReasoningField_REASONING_FIELD_UNSPECIFIED
+}
+
+func (x *Message) GetRefusal() string {
+	if x != nil {
+		return x.Refusal
+	}
+	return ""
 }
 
 // One part of a message's content.
@@ -1916,7 +1926,7 @@ var File_togetherchat_v1_chat_proto protoreflect.FileDescriptor
 
 const file_togetherchat_v1_chat_proto_rawDesc = "" +
 	"\n" +
-	"\x1atogetherchat/v1/chat.proto\x12\x0ftogetherchat.v1\x1a\x1egoogle/protobuf/duration.proto\"\xc4\x02\n" +
+	"\x1atogetherchat/v1/chat.proto\x12\x0ftogetherchat.v1\x1a\x1egoogle/protobuf/duration.proto\"\xde\x02\n" +
 	"\aMessage\x12)\n" +
 	"\x04role\x18\x01 \x01(\x0e2\x15.togetherchat.v1.RoleR\x04role\x126\n" +
 	"\acontent\x18\x02 \x03(\v2\x1c.togetherchat.v1.ContentPartR\acontent\x12\x12\n" +
@@ -1926,7 +1936,8 @@ const file_togetherchat_v1_chat_proto_rawDesc = "" +
 	"\ftool_call_id\x18\x05 \x01(\tR\n" +
 	"toolCallId\x12\x1c\n" +
 	"\treasoning\x18\x06 \x01(\tR\treasoning\x12H\n" +
-	"\x0freasoning_field\x18\a \x01(\x0e2\x1f.togetherchat.v1.ReasoningFieldR\x0ereasoningField\"\xc9\x01\n" +
+	"\x0freasoning_field\x18\a \x01(\x0e2\x1f.togetherchat.v1.ReasoningFieldR\x0ereasoningField\x12\x18\n" +
+	"\arefusal\x18\b \x01(\tR\arefusal\"\xc9\x01\n" +
 	"\vContentPart\x12\x14\n" +
 	"\x04text\x18\x01 \x01(\tH\x00R\x04text\x12.\n" +
 	"\x05image\x18\x02 \x01(\v2\x16.togetherchat.v1.ImageH\x00R\x05image\x12\x1d\n" +

@@ -685,8 +685,8 @@ func (x *Started) GetSystemFingerprint() string {
 	return ""
 }
 
-// An increment of one choice. Append text to text, reasoning to reasoning, and a
-// tool call's arguments to the arguments of the call with the same index.
+// An increment of one choice. Append text to text, reasoning to reasoning, refusal to
+// refusal, and a tool call's arguments to the arguments of the call with the same index.
 type Delta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The choice that this delta extends, 0 to n - 1.
@@ -703,7 +703,9 @@ type Delta struct {
 	// Increments of tool calls.
 	ToolCalls []*ToolCallDelta `protobuf:"bytes,6,rep,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
 	// Log probabilities of the tokens of this delta.
-	Logprobs      *Logprobs `protobuf:"bytes,7,opt,name=logprobs,proto3" json:"logprobs,omitempty"`
+	Logprobs *Logprobs `protobuf:"bytes,7,opt,name=logprobs,proto3" json:"logprobs,omitempty"`
+	// Text to append to `Message.refusal`.
+	Refusal       string `protobuf:"bytes,8,opt,name=refusal,proto3" json:"refusal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -785,6 +787,13 @@ func (x *Delta) GetLogprobs() *Logprobs {
 		return x.Logprobs
 	}
 	return nil
+}
+
+func (x *Delta) GetRefusal() string {
+	if x != nil {
+		return x.Refusal
+	}
+	return ""
 }
 
 // An increment of one tool call.
@@ -1430,7 +1439,7 @@ const file_togetherchat_v1_chat_service_proto_rawDesc = "" +
 	"\x05model\x18\x02 \x01(\tR\x05model\x12;\n" +
 	"\vcreate_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12-\n" +
-	"\x12system_fingerprint\x18\x04 \x01(\tR\x11systemFingerprint\"\xc7\x02\n" +
+	"\x12system_fingerprint\x18\x04 \x01(\tR\x11systemFingerprint\"\xe1\x02\n" +
 	"\x05Delta\x12!\n" +
 	"\fchoice_index\x18\x01 \x01(\x05R\vchoiceIndex\x12)\n" +
 	"\x04role\x18\x02 \x01(\x0e2\x15.togetherchat.v1.RoleR\x04role\x12\x12\n" +
@@ -1439,7 +1448,8 @@ const file_togetherchat_v1_chat_service_proto_rawDesc = "" +
 	"\x0freasoning_field\x18\x05 \x01(\x0e2\x1f.togetherchat.v1.ReasoningFieldR\x0ereasoningField\x12=\n" +
 	"\n" +
 	"tool_calls\x18\x06 \x03(\v2\x1e.togetherchat.v1.ToolCallDeltaR\ttoolCalls\x125\n" +
-	"\blogprobs\x18\a \x01(\v2\x19.togetherchat.v1.LogprobsR\blogprobs\"g\n" +
+	"\blogprobs\x18\a \x01(\v2\x19.togetherchat.v1.LogprobsR\blogprobs\x12\x18\n" +
+	"\arefusal\x18\b \x01(\tR\arefusal\"g\n" +
 	"\rToolCallDelta\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x05R\x05index\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +

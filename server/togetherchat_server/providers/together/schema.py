@@ -245,6 +245,7 @@ class ResponseMessage(_SchemaModel):
     content: Annotated[str, _OrOther(list[TextPart], _joined)] | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
+    refusal: str | None = None
     tool_calls: list[ResponseToolCall] | None = None
     token_id: Count = None
 

@@ -42,6 +42,8 @@ def to_message(source: schema.RequestMessage, ignored: IgnoredMembers) -> chat.M
     elif source.reasoning_content:
         message.reasoning = source.reasoning_content
         message.reasoning_field = chat.REASONING_FIELD_REASONING_CONTENT
+    if source.refusal:
+        message.refusal = source.refusal
     if source.model_extra:
         reject_members(source.extra(), REJECTED_IN_MESSAGES, "messages[].")
         ignored.add_extra("messages[]", source)

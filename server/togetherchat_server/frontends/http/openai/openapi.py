@@ -172,7 +172,7 @@ SCHEMAS: Final[Mapping[str, object]] = {
             ["role", "content", "refusal"],
             role={"const": "assistant"},
             content=_STRING_OR_NULL,
-            refusal={"type": "null"},
+            refusal=_STRING_OR_NULL,
             tool_calls={"type": "array"},
         ),
         logprobs=_OBJECT_OR_NULL,

@@ -122,8 +122,8 @@ def _message(message: chat.Message) -> Json:
     texts = [part.text for part in message.content]
     body: Json = {
         "role": "assistant",
-        "content": "".join(texts) if texts or not message.tool_calls else None,
-        "refusal": None,
+        "content": "".join(texts) if texts or not (message.tool_calls or message.refusal) else None,
+        "refusal": message.refusal or None,
     }
     if message.reasoning:
         body[reasoning_field(message.reasoning_field)] = message.reasoning

@@ -121,6 +121,7 @@ class RequestMessage(RequestObject):
     tool_call_id: str | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
+    refusal: str | None = None
 
 
 class RequestFunction(RequestObject):

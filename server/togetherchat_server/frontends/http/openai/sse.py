@@ -87,7 +87,7 @@ class ChunkEncoder:
 
     def _delta(self, delta: service.Delta) -> bytes:
         index = delta.choice_index
-        plain = delta.text and not (delta.role or delta.reasoning or delta.tool_calls)
+        plain = delta.text and not (delta.role or delta.reasoning or delta.tool_calls or delta.refusal)
         if plain and index in self._begun and not delta.HasField("logprobs"):
             return b"".join(
                 (
@@ -107,6 +107,8 @@ class ChunkEncoder:
             body["content"] = delta.text
         if delta.reasoning:
             body[reasoning_field(delta.reasoning_field)] = delta.reasoning
+        if delta.refusal:
+            body["refusal"] = delta.refusal
         if delta.tool_calls:
             body["tool_calls"] = [_tool_call_delta(fragment) for fragment in delta.tool_calls]
         token_logprobs = None

@@ -258,7 +258,6 @@ def test_unknown_members_are_passed_through():
         ({"web_search_options": {"a": 1}}, "web_search_options"),
         ({"audio": {"voice": "x"}}, "audio"),
         ({"modalities": ["text", "audio"]}, "modalities"),
-        ({"messages": [{"role": "assistant", "refusal": "No."}]}, "messages[].refusal"),
         ({"messages": [{"role": "assistant", "content": "x", "prefix": True}]}, "messages[].prefix"),
         ({"tool_choice": "any"}, "tool_choice"),
         ({"response_format": {"type": "regex"}}, "response_format.pattern"),
