@@ -28,6 +28,7 @@ class _Choice:
     role: "chat.Role.ValueType" = chat.ROLE_ASSISTANT
     text: list[str] = field(default_factory=list[str])
     reasoning: list[str] = field(default_factory=list[str])
+    refusal: list[str] = field(default_factory=list[str])
     reasoning_field: "chat.ReasoningField.ValueType" = chat.REASONING_FIELD_UNSPECIFIED
     tool_calls: dict[int, _ToolCall] = field(default_factory=dict[int, _ToolCall])
     logprobs: chat.Logprobs | None = None
@@ -93,6 +94,8 @@ def _add_delta(choice: _Choice, delta: service.Delta) -> None:
         choice.text.append(delta.text)
     if delta.reasoning:
         choice.reasoning.append(delta.reasoning)
+    if delta.refusal:
+        choice.refusal.append(delta.refusal)
     for call in delta.tool_calls:
         _add_tool_call_delta(choice.tool_calls.setdefault(call.index, _ToolCall()), call)
     if delta.HasField("logprobs"):
@@ -116,6 +119,7 @@ def _to_choice(index: int, choice: _Choice) -> chat.Choice:
             tool_calls=[_to_tool_call(call) for _, call in sorted(choice.tool_calls.items())],
             reasoning="".join(choice.reasoning),
             reasoning_field=choice.reasoning_field,
+            refusal="".join(choice.refusal),
         ),
         logprobs=choice.logprobs,
     )

@@ -109,3 +109,20 @@ async def test_reasoning_returns_to_the_field_it_came_from(name):
         await app.chat.Complete(again)
 
     assert message == body_of(upstream, 1)["messages"][1]
+
+
+async def test_a_refusal_returns_to_the_provider():
+    """An assistant's message is appended unchanged, whether it has content or a refusal."""
+    message = {"role": "assistant", "content": None, "refusal": "I cannot help with that."}
+    first = json_response(200, openai.completion(choices=[openai.choice(message)]))
+    async with (
+        ScriptedUpstream(in_turn(first, COMPLETION)) as upstream,
+        running_app(upstream.base_url) as app,
+    ):
+        response = await app.chat.Complete(request())
+        again = request()
+        again.messages.append(response.choices[0].message)
+        await app.chat.Complete(again)
+
+    assert "I cannot help with that." == response.choices[0].message.refusal
+    assert message == body_of(upstream, 1)["messages"][1]

@@ -48,6 +48,7 @@ def _add_delta(
     message = choice.message
     message.role = delta.role or message.role
     message.reasoning += delta.reasoning
+    message.refusal += delta.refusal
     message.reasoning_field = delta.reasoning_field or message.reasoning_field
     if delta.text:
         if not message.content:

@@ -42,8 +42,8 @@ def test_a_whole_stream_gives_the_response_of_complete():
                 reasoning="Hm",
                 reasoning_field=chat.REASONING_FIELD_REASONING_CONTENT,
             ),
-            delta(text="Hel", logprobs=tokens("Hel")),
-            delta(text="lo", logprobs=tokens("lo")),
+            delta(text="Hel", logprobs=tokens("Hel"), refusal="N"),
+            delta(text="lo", logprobs=tokens("lo"), refusal="o"),
             event(
                 choice_finished=service.ChoiceFinished(
                     finish_reason=chat.FINISH_REASON_STOP, finish_reason_raw="eos", seed=2**63 + 1
@@ -61,6 +61,7 @@ def test_a_whole_stream_gives_the_response_of_complete():
         content=[chat.ContentPart(text="Hello")],
         reasoning="Hm",
         reasoning_field=chat.REASONING_FIELD_REASONING_CONTENT,
+        refusal="No",
     )
     expected = service.CompleteResponse(
         id="chat-1",
@@ -156,6 +157,7 @@ def _choice(draw, index: int) -> chat.Choice:
         role=chat.ROLE_ASSISTANT,
         content=[chat.ContentPart(text=text)] if text else [],
         reasoning=draw(some.text(max_size=20)),
+        refusal=draw(some.text(max_size=20)),
         tool_calls=[
             chat.ToolCall(id=f"c{place}", function=chat.FunctionCall(name="f", arguments=arguments))
             for place, arguments in enumerate(calls)
@@ -184,6 +186,7 @@ def deltas_of(draw, choice: chat.Choice) -> list[service.StreamCompleteResponse]
         for piece in cut(draw, message.reasoning)
     ]
     deltas += [delta(text=piece, **here) for piece in cut(draw, text)]
+    deltas += [delta(refusal=piece, **here) for piece in cut(draw, message.refusal)]
     for place, call in enumerate(message.tool_calls):
         first, *rest = cut(draw, call.function.arguments)
         head = service.ToolCallDelta(index=place, id=call.id, name=call.function.name, arguments=first)

@@ -80,6 +80,7 @@ type choiceParts struct {
 	text           strings.Builder
 	reasoning      strings.Builder
 	reasoningField togetherchatv1.ReasoningField
+	refusal        strings.Builder
 	calls          map[int32]*callParts
 	logprobs       []*togetherchatv1.TokenLogprob
 	hasLogprobs    bool
@@ -95,6 +96,7 @@ func (c *choiceParts) add(delta *togetherchatv1.Delta) {
 	}
 	c.text.WriteString(delta.GetText())
 	c.reasoning.WriteString(delta.GetReasoning())
+	c.refusal.WriteString(delta.GetRefusal())
 	for _, piece := range delta.GetToolCalls() {
 		c.call(piece.GetIndex()).add(piece)
 	}
@@ -118,6 +120,7 @@ func (c *choiceParts) build(index int32) *togetherchatv1.Choice {
 			Role:           c.role,
 			Reasoning:      c.reasoning.String(),
 			ReasoningField: c.reasoningField,
+			Refusal:        c.refusal.String(),
 		},
 		FinishReason:    c.finished.GetFinishReason(),
 		FinishReasonRaw: c.finished.GetFinishReasonRaw(),

@@ -65,8 +65,8 @@ func TestAWholeStreamEqualsTheResponseOfComplete(t *testing.T) {
 			Role: togetherchatv1.Role_ROLE_ASSISTANT, Reasoning: "Hm",
 			ReasoningField: togetherchatv1.ReasoningField_REASONING_FIELD_REASONING_CONTENT,
 		}),
-		scripted.Delta(&togetherchatv1.Delta{Text: "Hel", Logprobs: tokens("Hel")}),
-		scripted.Delta(&togetherchatv1.Delta{Text: "lo", Logprobs: tokens("lo")}),
+		scripted.Delta(&togetherchatv1.Delta{Text: "Hel", Logprobs: tokens("Hel"), Refusal: "N"}),
+		scripted.Delta(&togetherchatv1.Delta{Text: "lo", Logprobs: tokens("lo"), Refusal: "o"}),
 		scripted.Finished(&togetherchatv1.ChoiceFinished{
 			FinishReason:    togetherchatv1.FinishReason_FINISH_REASON_STOP,
 			FinishReasonRaw: "eos",
@@ -78,6 +78,7 @@ func TestAWholeStreamEqualsTheResponseOfComplete(t *testing.T) {
 	)
 	message := togetherchat.Assistant("Hello")
 	message.Reasoning = "Hm"
+	message.Refusal = "No"
 	message.ReasoningField = togetherchatv1.ReasoningField_REASONING_FIELD_REASONING_CONTENT
 	same(t, &togetherchatv1.CompleteResponse{
 		Id: "chat-1", Model: "m", CreateTime: created, SystemFingerprint: "fp",

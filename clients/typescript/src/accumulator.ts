@@ -41,6 +41,7 @@ interface ChoiceParts {
   text: string;
   reasoning: string;
   reasoningField: ReasoningField;
+  refusal: string;
   readonly toolCalls: Map<number, CallParts>;
   tokens: TokenLogprob[] | undefined;
   finished: ChoiceFinished | undefined;
@@ -117,6 +118,7 @@ function emptyChoice(): ChoiceParts {
     text: "",
     reasoning: "",
     reasoningField: ReasoningField.UNSPECIFIED,
+    refusal: "",
     toolCalls: new Map(),
     tokens: undefined,
     finished: undefined,
@@ -128,6 +130,7 @@ function addDelta(choice: ChoiceParts, delta: Delta): void {
   choice.reasoningField = delta.reasoningField || choice.reasoningField;
   choice.text += delta.text;
   choice.reasoning += delta.reasoning;
+  choice.refusal += delta.refusal;
   for (const piece of delta.toolCalls) {
     addPiece(choice.toolCalls, piece);
   }
@@ -155,6 +158,7 @@ function buildChoice(index: number, pieces: ChoiceParts): Choice {
       toolCalls: inOrder(pieces.toolCalls).map(([, call]) => buildCall(call)),
       reasoning: pieces.reasoning,
       reasoningField: pieces.reasoningField,
+      refusal: pieces.refusal,
     },
     finishReason: finished?.finishReason ?? FinishReason.UNSPECIFIED,
     finishReasonRaw: finished?.finishReasonRaw ?? "",

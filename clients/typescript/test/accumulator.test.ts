@@ -56,8 +56,8 @@ test("a whole stream equals the response of Complete in every field, with a seed
   const response = accumulate([
     event({ case: "started", value: { id: "chat-1", model: "m", createTime, systemFingerprint: "fp" } }),
     delta({ role: Role.ASSISTANT, reasoning: "Hm", reasoningField: ReasoningField.REASONING_CONTENT }),
-    delta({ text: "Hel", logprobs: tokens("Hel") }),
-    delta({ text: "lo", logprobs: tokens("lo") }),
+    delta({ text: "Hel", logprobs: tokens("Hel"), refusal: "N" }),
+    delta({ text: "lo", logprobs: tokens("lo"), refusal: "o" }),
     event({
       case: "choiceFinished",
       value: { finishReason: FinishReason.STOP, finishReasonRaw: "eos", seed: BIG },
@@ -76,6 +76,7 @@ test("a whole stream equals the response of Complete in every field, with a seed
           content: [{ part: { case: "text", value: "Hello" } }],
           reasoning: "Hm",
           reasoningField: ReasoningField.REASONING_CONTENT,
+          refusal: "No",
         },
         finishReason: FinishReason.STOP,
         finishReasonRaw: "eos",

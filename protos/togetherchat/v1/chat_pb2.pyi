@@ -205,30 +205,36 @@ class Message(_message.Message):
     TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
     REASONING_FIELD_NUMBER: _builtins.int
     REASONING_FIELD_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
     role: Global___Role.ValueType
     """Required. Author of the message."""
     name: _builtins.str
     """Optional. A name that distinguishes participants with the same role."""
     tool_call_id: _builtins.str
-    """Required on ROLE_TOOL, invalid on other roles. The `ToolCall.id` that this message
-    has the result of.
+    """Optional. On ROLE_TOOL, the `ToolCall.id` that this message has the result of. Most
+    models require it.
     """
     reasoning: _builtins.str
-    """Optional. The model's reasoning, where the model shows it. ROLE_ASSISTANT only."""
+    """Optional. The model's reasoning, where the model shows it, on ROLE_ASSISTANT."""
     reasoning_field: Global___ReasoningField.ValueType
     """Optional. The provider's field that had the reasoning. In a request, the field in
     which the reasoning is sent, so that a model reads it where it wrote it.
     """
+    refusal: _builtins.str
+    """Optional. Why the model declined to answer, where the provider separates that from
+    the content. Together's own models do not. On ROLE_ASSISTANT.
+    """
     @_builtins.property
     def content(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContentPart]:
         """Content parts, in order. A single text part is sent to the provider as a plain
-        string. May be empty on an assistant message only, for example one that calls
-        tools. Parts other than text are for ROLE_USER and multimodal models.
+        string. May be empty, for example on an assistant message that calls tools. The
+        provider judges which parts a role may have: most models read parts other than text
+        on ROLE_USER only, and some on ROLE_TOOL.
         """
 
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCall]:
-        """Optional. The tool calls of the model. ROLE_ASSISTANT only."""
+        """Optional. The tool calls of the model, on ROLE_ASSISTANT."""
 
     def __init__(
         self,
@@ -240,10 +246,11 @@ class Message(_message.Message):
         tool_call_id: _builtins.str = ...,
         reasoning: _builtins.str = ...,
         reasoning_field: Global___ReasoningField.ValueType = ...,
+        refusal: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "name", b"name", "reasoning", b"reasoning", "reasoning_field", b"reasoning_field", "role", b"role", "tool_call_id", b"tool_call_id", "tool_calls", b"tool_calls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "name", b"name", "reasoning", b"reasoning", "reasoning_field", b"reasoning_field", "refusal", b"refusal", "role", b"role", "tool_call_id", b"tool_call_id", "tool_calls", b"tool_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -388,7 +395,7 @@ class FunctionTool(_message.Message):
     PARAMETERS_JSON_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Required. 1 to 64 of `a-z A-Z 0-9 _ -` (Together advises against dashes)."""
+    """Required. 1 to 256 characters. Together advises against spaces, periods and dashes."""
     description: _builtins.str
     """Optional. When and how to use the function. The model reads this text."""
     parameters_json: _builtins.str
@@ -590,7 +597,7 @@ class JsonSchemaFormat(_message.Message):
     SCHEMA_JSON_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Required. 1 to 64 of `a-z A-Z 0-9 _ -`."""
+    """Required. 1 to 256 characters. Together documents 1 to 64 of `a-z A-Z 0-9 _ -`."""
     description: _builtins.str
     """Optional. Purpose of the schema. The model reads this text."""
     schema_json: _builtins.str

@@ -103,7 +103,7 @@ class CompleteRequest(_message.Message):
     top_p: _builtins.float
     """Optional. Probability mass of nucleus sampling, 0 to 1."""
     top_k: _builtins.int
-    """Optional. Sample from the K most likely tokens; at least 1, or -1 for all tokens."""
+    """Optional. Sample from the K most likely tokens; at least 1, or 0 or -1 for all tokens."""
     min_p: _builtins.float
     """Optional. Minimum probability of a token relative to the most likely one, 0 to 1."""
     repetition_penalty: _builtins.float
@@ -173,7 +173,7 @@ class CompleteRequest(_message.Message):
 
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Optional. Stop sequences, at most 16, none empty."""
+        """Optional. Stop sequences, at most 1024 of at most 1024 characters each."""
 
     @_builtins.property
     def logit_bias(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
@@ -450,8 +450,8 @@ Global___Started: _TypeAlias = Started  # noqa: Y015
 
 @_typing.final
 class Delta(_message.Message):
-    """An increment of one choice. Append text to text, reasoning to reasoning, and a
-    tool call's arguments to the arguments of the call with the same index.
+    """An increment of one choice. Append text to text, reasoning to reasoning, refusal to
+    refusal, and a tool call's arguments to the arguments of the call with the same index.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -463,6 +463,7 @@ class Delta(_message.Message):
     REASONING_FIELD_FIELD_NUMBER: _builtins.int
     TOOL_CALLS_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
     choice_index: _builtins.int
     """The choice that this delta extends, 0 to n - 1."""
     role: _chat_pb2.Role.ValueType
@@ -475,6 +476,8 @@ class Delta(_message.Message):
     """The provider's field that had the reasoning, see `Message.reasoning_field`. Set in
     every delta with reasoning.
     """
+    refusal: _builtins.str
+    """Text to append to `Message.refusal`."""
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCallDelta]:
         """Increments of tool calls."""
@@ -493,10 +496,11 @@ class Delta(_message.Message):
         reasoning_field: _chat_pb2.ReasoningField.ValueType = ...,
         tool_calls: _abc.Iterable[Global___ToolCallDelta] | None = ...,
         logprobs: _chat_pb2.Logprobs | None = ...,
+        refusal: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["logprobs", b"logprobs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice_index", b"choice_index", "logprobs", b"logprobs", "reasoning", b"reasoning", "reasoning_field", b"reasoning_field", "role", b"role", "text", b"text", "tool_calls", b"tool_calls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice_index", b"choice_index", "logprobs", b"logprobs", "reasoning", b"reasoning", "reasoning_field", b"reasoning_field", "refusal", b"refusal", "role", b"role", "text", b"text", "tool_calls", b"tool_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

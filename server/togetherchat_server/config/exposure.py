@@ -9,6 +9,7 @@ from typing import Final
 from togetherchat_server.config.provider import ProviderConfig
 from togetherchat_server.config.reloading_file import ReloadingFile
 from togetherchat_server.config.settings import Settings, SettingsError
+from togetherchat_server.config.types import ANY_ORIGIN
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1", "[::1]")
 
@@ -48,7 +49,21 @@ def reject_open_access(settings: Settings, provider: ProviderConfig) -> None:
 
 def exposure_warnings(settings: Settings, provider: ProviderConfig | None) -> tuple[str, ...]:
     """Return warnings about settings that are allowed but may be a mistake, one sentence each."""
-    return (*_plaintext_warnings(settings), *_file_warnings(settings, provider))
+    return (
+        *_plaintext_warnings(settings),
+        *_page_warnings(settings, provider),
+        *_file_warnings(settings, provider),
+    )
+
+
+def _page_warnings(settings: Settings, provider: ProviderConfig | None) -> Iterator[str]:
+    """Yield a warning if any web page that someone opens could spend this service's key."""
+    pays_for_all = provider is not None and provider.key is not None and not _identifies_callers(settings)
+    if settings.http_listen is not None and ANY_ORIGIN in settings.http_allowed_origins and pays_for_all:
+        yield (
+            "--http-allowed-origins *: any web page, open in a browser that can connect, can use this "
+            "service's key: name the origins, or give callers keys (--api-keys-file FILE)"
+        )
 
 
 def _file_warnings(settings: Settings, provider: ProviderConfig | None) -> Iterator[str]:
@@ -60,6 +75,10 @@ def _file_warnings(settings: Settings, provider: ProviderConfig | None) -> Itera
         with suppress(OSError):
             if path is not None and Path(path).stat().st_mode & stat.S_IROTH:
                 yield f"{path}: every user of this machine can read the file: chmod o-r {path}"
+
+
+def _identifies_callers(settings: Settings) -> bool:
+    return settings.upstream_credentials == "caller" or bool(settings.api_keys_file or settings.jwt_issuer)
 
 
 def _plaintext_warnings(settings: Settings) -> tuple[str, ...]:

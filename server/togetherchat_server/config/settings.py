@@ -21,7 +21,9 @@ from togetherchat_server.config.types import (
     NonNegativeSeconds,
     OptionalAddress,
     OptionalAge,
+    OptionalSeconds,
     OptionalText,
+    Origins,
     Seconds,
     Traces,
     Workers,
@@ -48,6 +50,11 @@ class Settings(BaseModel):
         None,
         description="HOST:PORT of the listener for OpenAI-compatible HTTP, for example 127.0.0.1:3000, or "
         "off.",
+    )
+    http_allowed_origins: Origins = Field(
+        (),
+        description="Origins of web pages and desktop apps that may use the HTTP listener (CORS), separated "
+        "by commas, such as https://chat.example.com,app://obsidian.md; *: every page; off: only its own.",
     )
     console: bool = Field(
         False, description="Serve a page at / of the HTTP listener: models, a playground and live metrics."
@@ -139,7 +146,8 @@ class Settings(BaseModel):
     trusted_proxies: Networks = Field(
         (),
         description="Addresses and networks of the proxies in front, separated by commas. Their "
-        "x-forwarded-for is believed, and on an HTTP listener without TLS their PROXY protocol; off: none.",
+        "x-forwarded-for and x-forwarded-host are believed, and on an HTTP listener without TLS their PROXY "
+        "protocol; off: none.",
     )
     admin_hosts: HostNames = Field(
         (),
@@ -187,6 +195,11 @@ class Settings(BaseModel):
     write_timeout_s: Seconds = Field(
         30.0,
         description="Longest time for a caller to accept a message; then the call ends with CALLER_STALLED.",
+    )
+    http_heartbeat_s: OptionalSeconds = Field(
+        None,
+        description="Silence after which an HTTP stream sends a comment, its status before the first event; "
+        "then failures are events of the stream; off: never.",
     )
     max_connections: Count = Field(
         4096,

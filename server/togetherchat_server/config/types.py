@@ -11,12 +11,14 @@ from typing import Annotated, Literal, cast
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from togetherchat_server.domain.addresses import Network
+from togetherchat_server.domain.origins import Origin
 
 MEBIBYTE = 2**20
 WORKERS_MAX = 256
 CLAIM_CHARACTERS_MAX = 256
 NO_ALIASES = "{}"
 OFF = "off"
+ANY_ORIGIN = "*"
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?")
 _MODEL_NAME = re.compile(r"[^\s,=]{1,256}")
@@ -58,6 +60,15 @@ def _host_name(text: str) -> str:
     if not _HOST_NAME.fullmatch(text):
         raise ValueError("must be host names separated by commas, without ports, such as metrics.example.com")
     return text.lower()
+
+
+def _origin(text: str) -> str:
+    if text != ANY_ORIGIN and Origin.parse(text) is None:
+        raise ValueError(
+            "must be origins separated by commas, such as https://chat.example.com or app://obsidian.md, "
+            "without a path; or * for every page"
+        )
+    return text
 
 
 def _claim_name(text: str) -> str:
@@ -111,8 +122,10 @@ Networks = Annotated[
 HostNames = Annotated[
     tuple[Annotated[str, AfterValidator(_host_name)], ...], BeforeValidator(_comma_separated)
 ]
+Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_comma_separated)]
 Workers = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+OptionalSeconds = Annotated[Seconds | None, BeforeValidator(_off_is_none)]
 NonNegativeSeconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Bytes = Annotated[int, Field(ge=1024, le=1024 * MEBIBYTE)]

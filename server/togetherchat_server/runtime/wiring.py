@@ -289,6 +289,7 @@ class Wiring:
             limits=HttpLimits(
                 request_read_timeout_s=settings.request_read_timeout_s,
                 write_timeout_s=settings.write_timeout_s,
+                heartbeat_s=settings.http_heartbeat_s,
                 max_request_bytes=settings.max_request_bytes,
                 max_unread_bytes=settings.max_unread_bytes,
             ),
@@ -300,6 +301,7 @@ class Wiring:
                 certificates=self._configuration.certificates,
                 local_pages_only=is_loopback(settings.http_listen or "")
                 and not settings.allow_unauthenticated,
+                allowed_origins=settings.http_allowed_origins,
                 trusted_proxies=TrustedProxies(settings.trusted_proxies),
                 connections_max=connections_max(settings.max_connections),
                 console_stats=self._observability.console_stats(),

@@ -6,8 +6,8 @@ not judge statuses: a response with status 500 is returned. Never sends a reques
 one for connecting: callers of this module use `asyncio.timeout`. A cancel closes the connection at
 once, in any phase.
 
-Responses are requested uncompressed, and a compressed one is rejected unread: 194 KB of gzip cost a
-client that unpacks it 190 MB.
+Responses are requested uncompressed. One in gzip is unpacked within bounds (see `gzip_body`), and one in
+any other coding is rejected unread.
 
 The client calls an `httpx.AsyncBaseTransport` itself, without `httpx.AsyncClient`, which doubled the
 CPU of a request (`bench/transports.py`), and prepares once what every request has in common.
@@ -28,7 +28,7 @@ from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.telemetry.metrics import definitions as names
 from togetherchat_server.telemetry.metrics.definitions import Key
-from togetherchat_server.upstream import tls_sessions, transport_errors
+from togetherchat_server.upstream import gzip_body, tls_sessions, transport_errors
 from togetherchat_server.upstream.limits import UpstreamLimits
 from togetherchat_server.upstream.pool import ConnectionPool, ResponseBody
 
@@ -38,7 +38,9 @@ RequestHeaders = Iterable[tuple[bytes, bytes]]
 """Further headers of one request."""
 
 _TRACEPARENT: Final = re.compile(r"[\da-f]{2}-[\da-f]{32}-[\da-f]{16}-[\da-f]{2}")
-_IDENTITY_ENCODINGS: Final = frozenset({"", "identity"})
+_READ_ENCODINGS: Final = gzip_body.CODINGS | {"", "identity"}
+_JSON: Final = (b"Accept", b"application/json")
+_EVENTS: Final = (b"Accept", b"text/event-stream")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,8 @@ class UpstreamStream:
         self.headers: Mapping[str, str] = _lower_case(response.headers.raw)
         self._body = _body(response)
         self._read = _reader(self._body)
+        if _encoding(self) in gzip_body.CODINGS:
+            self._read = gzip_body.GzipBody(self._read).read
         self._bytes_left = bytes_max
         self._limits = limits
 
@@ -76,6 +80,17 @@ class UpstreamStream:
         self._bytes_left -= len(data)
         if self._bytes_left < 0:
             raise transport_errors.error(Reason.UPSTREAM_TOO_LARGE)
+        return data
+
+    async def peek(self) -> bytes:
+        """Return what the next `read` will return. Raises as `read` does."""
+        data, read = await self._read(), self._read
+
+        async def again() -> bytes:
+            self._read = read
+            return data
+
+        self._read = again
         return data
 
     def defer_read(self) -> bool:
@@ -153,7 +168,6 @@ class UpstreamClient:
         self._base = base_url.rstrip("/")
         self._headers = (
             (b"User-Agent", user_agent.encode("ascii")),
-            (b"Accept", b"application/json"),
             (b"Accept-Encoding", b"identity"),
         )
 
@@ -206,7 +220,13 @@ class UpstreamClient:
     ) -> UpstreamResponse:
         """Send a request and read the whole response. `path` is relative to the base URL."""
         request = self._request(
-            method, path, key, request_id, body, (traceparent, tracestate), more_headers=more_headers
+            method,
+            path,
+            key,
+            request_id,
+            body,
+            (traceparent, tracestate),
+            more_headers=(_JSON, *more_headers),
         )
         response = await self._transport.handle_async_request(request)
         stream = UpstreamStream(response, bytes_max=self._limits.max_response_bytes, limits=self._limits)
@@ -230,7 +250,13 @@ class UpstreamClient:
     ) -> UpstreamStream:
         """POST a request whose response is read as it arrives. The caller closes the stream."""
         request = self._request(
-            "POST", path, key, request_id, body, (traceparent, tracestate), more_headers=more_headers
+            "POST",
+            path,
+            key,
+            request_id,
+            body,
+            (traceparent, tracestate),
+            more_headers=(_EVENTS, *more_headers),
         )
         response = await self._transport.handle_async_request(request)
         stream = UpstreamStream(response, bytes_max=self._limits.max_stream_bytes, limits=self._limits)
@@ -272,8 +298,12 @@ class UpstreamClient:
         )
 
 
+def _encoding(stream: UpstreamStream) -> str:
+    return stream.headers.get("content-encoding", "").strip().lower()
+
+
 def _check_encoding(stream: UpstreamStream) -> None:
-    if stream.headers.get("content-encoding", "").strip().lower() not in _IDENTITY_ENCODINGS:
+    if _encoding(stream) not in _READ_ENCODINGS:
         raise transport_errors.error(Reason.UPSTREAM_MALFORMED_RESPONSE)
 
 

@@ -95,10 +95,15 @@ class SseDecoder:
             self.comments += 1
 
     def _dispatch(self, events: list[SseEvent]) -> None:
-        """End the event; an event without a data line is dropped, whatever other fields it had."""
+        """End the event. One without data is dropped, whatever other fields it had.
+
+        The WHATWG dispatches empty data too if there was a line for it. Some engines send such lines to
+        keep a connection alive, and no reader of JSON can read them.
+        """
         if self._data:
             data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-            events.append(SseEvent(self._name, data))
+            if data and not data.isspace():
+                events.append(SseEvent(self._name, data))
             self._data = []
             self._data_bytes = 0
         self._name = ""

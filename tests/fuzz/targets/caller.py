@@ -22,8 +22,8 @@ from togetherchat_server.providers.together.request import SCALARS, to_schema
 LIMITS: Final = (
     RequestLimits(),
     RequestLimits(
-        max_request_bytes=512, violations_max=4, messages_max=4, parts_per_message_max=3,
-        tool_calls_per_message_max=2, parts_and_tool_calls_max=6, tools_max=2, stop_max=2, fallback_models_max=1, logit_bias_max=2,
+        max_request_bytes=512, violations_max=4, messages_max=4,
+        parts_and_tool_calls_max=6, tools_max=2, stop_max=2, fallback_models_max=1, logit_bias_max=2,
         model_characters_max=24, word_characters_max=8, name_characters_max=8, id_characters_max=8, tool_call_characters_max=8,
         stop_characters_max=8, url_characters_max=32, description_characters_max=16, json_characters_max=64,
         json_containers_max=8, json_depth_max=2,

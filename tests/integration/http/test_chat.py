@@ -6,7 +6,7 @@ import pytest
 
 from support import openai
 from support.app import CANARY_KEY
-from support.http_client import TOKEN, get_page, request_body, running_http
+from support.http_client import TOKEN, events_of, get_page, head, raw_caller, request_body, running_http
 from support.scripted_upstream import ScriptedUpstream, always, in_turn
 from support.upstream_script import Send, chunk, json_response, sse, sse_event, sse_head
 
@@ -106,6 +106,72 @@ async def test_requested_usage_comes_in_a_last_chunk():
     assert {None} == {chunk["usage"] for chunk in chunks}
 
 
+WITHOUT = sse([openai.chunk("Hel"), openai.chunk("lo"), openai.chunk(finish_reason="stop"), openai.DONE])
+COUNTED = {"prompt_tokens": 0, "completion_tokens": 2, "total_tokens": 2, "estimated": True}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({}, [COUNTED]), ({"include_usage": True}, [COUNTED]), ({"include_usage": False}, [])],
+)
+async def test_counts_of_this_service_are_marked(options, expected):
+    """A provider that sends no usage does not become one that sent zero prompt tokens."""
+    async with ScriptedUpstream(always(WITHOUT)) as upstream, running_http(upstream.base_url) as service:
+        *chunks, _ = await service.events(stream_options=options)
+
+    assert expected == [chunk["usage"] for chunk in chunks if chunk.get("usage")]
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        (None, None),
+        ({}, None),
+        (
+            {"prompt_tokens": 3},
+            {"prompt_tokens": 3, "completion_tokens": 0, "total_tokens": 3, "estimated": True},
+        ),
+        (openai.usage(0, 0), openai.usage(0, 0)),
+    ],
+)
+async def test_a_whole_completion_has_no_invented_usage(counts, expected):
+    """Zeros of the provider's are its count; without any count there is no usage."""
+    body = {**COMPLETION, "usage": counts}
+    async with (
+        ScriptedUpstream(always(json_response(200, body))) as upstream,
+        running_http(upstream.base_url) as service,
+    ):
+        response = (await service.complete()).json()
+
+    assert expected == response.get("usage")
+    assert ("usage" in response) == (expected is not None)
+
+
+async def test_a_folded_completion_marks_its_own_counts():
+    """A completion that is read as a stream has the deltas as its count."""
+    async with (
+        ScriptedUpstream(always(WITHOUT)) as upstream,
+        running_http(upstream.base_url, stream_upstream_min_tokens=0) as service,
+    ):
+        response = (await service.complete()).json()
+
+    assert COUNTED == response["usage"]
+
+
+NOTHING = sse([openai.chunk("", finish_reason="stop"), openai.DONE])
+ZEROS = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, "estimated": True}
+
+
+@pytest.mark.parametrize(("options", "expected"), [({}, []), ({"include_usage": True}, [ZEROS])])
+async def test_a_stream_without_a_token_has_the_usage_that_was_asked_for(options, expected):
+    """A client that asked waits for its chunk; for another, zeros would look like the provider's count."""
+    async with ScriptedUpstream(always(NOTHING)) as upstream, running_http(upstream.base_url) as service:
+        *chunks, done = await service.events(stream_options=options)
+
+    assert ("[DONE]", expected) == (done, [chunk["usage"] for chunk in chunks if chunk.get("usage")])
+    assert "stop" in [chunk["choices"][0]["finish_reason"] for chunk in chunks if chunk["choices"]]
+
+
 PRICED = "openai/gpt-oss-120b"
 
 
@@ -123,6 +189,26 @@ async def test_usage_has_the_cost_if_the_price_is_known(model, expected):
         *_, last, _ = await service.events(model=model, stream_options={"include_usage": True})
 
     assert {**counts, **expected} == completion["usage"] == last["usage"]
+
+
+REFUSAL = {"role": "assistant", "content": None, "refusal": "I cannot help with that."}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_refusal_is_passed_on_and_may_be_sent_back(stream):
+    """OpenAI's clients read it beside the content, and append it to the next request."""
+    refused = json_response(200, openai.completion(choices=[openai.choice(REFUSAL)]))
+    async with ScriptedUpstream(always(refused)) as upstream, running_http(upstream.base_url) as service:
+        if stream:
+            *chunks, _ = await service.events()
+            received = "".join(chunk["choices"][0]["delta"].get("refusal") or "" for chunk in chunks)
+        else:
+            received = (await service.complete()).json()["choices"][0]["message"]["refusal"]
+        again = [{"role": "user", "content": "Hi"}, {**REFUSAL, "refusal": received}]
+        response = await service.complete(messages=again)
+
+    assert (REFUSAL["refusal"], 200) == (received, response.status_code)
+    assert again == json.loads(upstream.request_log.requests[-1].body)["messages"]
 
 
 async def test_the_events_of_one_read_are_one_write():
@@ -149,6 +235,24 @@ async def test_the_headers_of_a_stream_prevent_buffering_by_proxies():
     assert "text/event-stream; charset=utf-8" == response.headers["content-type"]
     assert "no-cache, no-transform" == response.headers["cache-control"]
     assert "no" == response.headers["x-accel-buffering"]
+
+
+async def test_a_stream_over_http_1_0_ends_with_the_connection():
+    """HTTP/1.0 has no chunks (RFC 9112 6.1), and nginx's `proxy_pass` uses it by default."""
+    body = json.dumps(request_body(stream=True)).encode()
+    async with (
+        ScriptedUpstream(always(STREAM)) as upstream,
+        running_http(upstream.base_url) as service,
+        raw_caller(service.address) as caller,
+    ):
+        whole = head("connection: keep-alive", f"content-length: {len(body)}").replace(
+            b"HTTP/1.1", b"HTTP/1.0"
+        )
+        await caller.send(whole + body)
+        top, _, text = (await caller.read_to_end()).partition(b"\r\n\r\n")
+
+    assert b"transfer-encoding" not in top.lower()
+    assert "[DONE]" == events_of(text.decode())[-1]
 
 
 async def test_ignored_members_are_named():
@@ -196,7 +300,7 @@ async def test_any_seed_of_64_bits_reaches_the_provider_exactly(seed):
     assert {**request_body(), "seed": seed} == json.loads(upstream.request_log.requests[0].body)
 
 
-@pytest.mark.parametrize("seed", [-(2**63) - 1, 2**64, 1.0, "1", True, [1]])
+@pytest.mark.parametrize("seed", [-(2**63) - 1, 2**64, 1.5, "1", True, [1]])
 async def test_any_other_seed_is_rejected(seed):
     """The provider is not asked."""
     async with ScriptedUpstream(always(STREAM)) as upstream, running_http(upstream.base_url) as service:

@@ -155,6 +155,45 @@ async def test_an_unknown_path_or_method_is_rejected(method, path, status):
     assert [] == service.records()
 
 
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("//v1/chat/completions", "/v1/chat/completions"),
+        ("/v1//chat/completions", "/v1/chat/completions"),
+        ("/v1/v1/chat/completions", "/v1/chat/completions"),
+        ("/v1/chat/completions/", "/v1/chat/completions"),
+        ("/chat/completions//", "/v1/chat/completions"),
+        ("/v1/chat/completions/chat/completions", "/v1/chat/completions"),
+        ("/v1/models/", "/v1/models"),
+        ("/models/", "/v1/models"),
+        ("/v1/v1/models", "/v1/models"),
+        ("//models/a/b", "/v1/models/{id}"),
+        ("/v1/v1/models/a/b", "/v1/models/{id}"),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_wrong_base_url_is_told_the_right_path(method, path, meant):
+    """The request is not served under two names: a client would keep the wrong one."""
+    async with running_http() as service, raw_caller(service.address) as caller:
+        await caller.send(
+            f"{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode()
+        )
+        head, _, body = (await caller.read_to_end()).partition(b"\r\n\r\n")
+
+    assert head.startswith(b"HTTP/1.1 404 ")
+    assert f"unknown path; use {meant}" == json.loads(body)["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/responses", "/v1/messages", "/v1/embeddings"])
+async def test_an_unknown_path_is_told_what_there_is(path):
+    """A client of another API learns that it is not served here."""
+    async with running_http() as service:
+        response = await service.client.get(path)
+
+    expected = "unknown path; there are /v1/chat/completions, /v1/models, /v1/models/{id} and /openapi.json"
+    assert expected == response.json()["error"]["message"]
+
+
 async def test_bytes_that_are_not_http_get_a_json_error():
     """The error has the same format as others."""
     async with running_http() as service, raw_caller(service.address) as caller:

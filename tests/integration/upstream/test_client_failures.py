@@ -106,9 +106,9 @@ async def test_a_reset_does_not_end_a_body_without_length(serve, key):
         assert Reason.UPSTREAM_TRUNCATED == (await failure_of_send(client, key)).reason
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd", "GZIP", "identity, gzip", "unheard-of"])
+@pytest.mark.parametrize("encoding", ["br", "zstd", "deflate", "identity, gzip", "unheard-of"])
 async def test_a_compressed_response_is_rejected_unread(serve, key, encoding):
-    """A kilobyte of a compressed body can expand to a gigabyte."""
+    """Only gzip, which engines and proxies use although it was not requested, is unpacked."""
     compressed = http_response(200, b"\x1f\x8b" + bytes(1000), {"Content-Encoding": encoding})
     async with serve(always(compressed)) as (_upstream, client):
         assert Reason.UPSTREAM_MALFORMED_RESPONSE == (await failure_of_send(client, key)).reason
@@ -173,7 +173,7 @@ def echo(request) -> bytes:
     "script",
     [
         lambda _: (Reset(),),
-        lambda _: (Send(head(200, {"Content-Encoding": "gzip"})), Stall()),
+        lambda _: (Send(head(200, {"Content-Encoding": "br"})), Stall()),
         lambda _: (Send(head(200, {f"x-{number}": "1" for number in range(500)})), Stall()),
         lambda request: (Send(echo(request) + b"\r\n\r\n"), Stall()),
         lambda request: (Send(b"HTTP/1.1 200 OK\r\n" + echo(request) + b"\r\n\r\n"), Stall()),
@@ -181,7 +181,16 @@ def echo(request) -> bytes:
         lambda request: (Send(head(200, {"Content-Length": 1000}) + echo(request)), Fin()),
         lambda request: (Send(sse_head() + chunk(echo(request)) + echo(request)), Stall()),
     ],
-    ids=["RST", "gzip", "flood", "not HTTP", "not a header", "half a head", "half a body", "not a chunk"],
+    ids=[
+        "RST",
+        "compressed",
+        "flood",
+        "not HTTP",
+        "not a header",
+        "half a head",
+        "half a body",
+        "not a chunk",
+    ],
 )
 async def test_no_failure_contains_the_key_or_the_prompt(serve, key, script):
     """Neither the error nor its causes contain what the upstream echoes: the key and the prompt."""

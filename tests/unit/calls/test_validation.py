@@ -65,6 +65,7 @@ GOOD = {
     "min_p 1": request(min_p=1.0),
     "top_k 1": request(top_k=1),
     "top_k all": request(top_k=-1),
+    "top_k 0, all": request(top_k=0),
     "repetition_penalty tiny": request(repetition_penalty=5e-324),
     "repetition_penalty huge": request(repetition_penalty=1e308),
     "presence_penalty -2": request(presence_penalty=-2.0),
@@ -81,7 +82,8 @@ GOOD = {
     "negative seed": request(extra_body_json='{"seed": -1}'),
     "negative seed least": request(extra_body_json=f'{{"seed": {-(2**63)}}}'),
     "echo": request(echo=True),
-    "stop 16": request(stop=["x"] * 16),
+    "stop 1024": request(stop=["x"] * 1024),
+    "stop empty": request(stop=[""]),
     "stop of a line end": request(stop=["\n"]),
     "stop long": request(stop=["x" * 1024]),
     "logit_bias": request(logit_bias={"0": -100.0, "128000": 100.0}),
@@ -119,7 +121,24 @@ GOOD = {
             message(chat.ROLE_ASSISTANT, ()),
         ]
     ),
-    "parts 256": request(messages=[message(content=[TEXT] * 256)]),
+    "a picture in each role": request(
+        messages=[message(role, [TEXT, IMAGE]) for role in chat.Role.values() if role]
+    ),
+    "no content in each role": request(messages=[message(role, ()) for role in chat.Role.values() if role]),
+    "fields of other roles": request(
+        messages=[
+            message(chat.ROLE_TOOL),
+            message(tool_call_id="call_1"),
+            message(
+                tool_calls=[CALL],
+                reasoning="hm",
+                reasoning_field=chat.REASONING_FIELD_REASONING,
+                name="bell\a",
+            ),
+        ]
+    ),
+    "parts 16384": request(messages=[message(content=[TEXT] * 16_384)]),
+    "tool calls 16384": request(messages=[message(chat.ROLE_ASSISTANT, (), tool_calls=[CALL] * 16_384)]),
     "empty text": with_part(chat.ContentPart(text="")),
     "text and image": request(messages=[message(content=[TEXT, IMAGE])]),
     "image http": with_part(chat.ContentPart(image=chat.Image(url="http://h"))),
@@ -134,8 +153,13 @@ GOOD = {
     "video": with_part(chat.ContentPart(video_url="https://h/v.mp4")),
     "audio": with_part(chat.ContentPart(audio_url="https://h/a.wav")),
     "audio inline": with_part(chat.ContentPart(audio=chat.Audio(data=b"x", format="wav"))),
-    "tools 128": request(tools=[tool(f"t{number}") for number in range(128)]),
-    "tool name of 64": request(tools=[tool("aZ_-0" + "x" * 59)]),
+    "audio of another format": with_part(
+        chat.ContentPart(audio=chat.Audio(data=b"x", format="audio/L16; rate=8"))
+    ),
+    "tools 1024": request(tools=[tool(f"t{number}") for number in range(1024)]),
+    "tool name of 256": request(tools=[tool("server.look up/ä" + "x" * 240)]),
+    "tools of one name": request(tools=[tool("a"), tool("a")]),
+    "format schema with another name": schema(name="a b", schema_json="{}"),
     "tool parameters": request(
         tools=[tool(parameters_json='{"type": "object"}', description="looks", strict=True)]
     ),
@@ -187,7 +211,7 @@ NUMBERS = {
     "temperature": [-5e-324, math.nextafter(2, 3), math.nan, math.inf, -math.inf],
     "top_p": [-0.1, 1.1, math.nan, math.inf],
     "min_p": [-0.1, 1.1, math.nan, math.inf],
-    "top_k": [0, -2],
+    "top_k": [-2],
     "repetition_penalty": [0.0, -1.0, math.nan, math.inf],
     "presence_penalty": [-2.1, 2.1, math.nan, math.inf],
     "frequency_penalty": [-2.1, 2.1, math.nan, math.inf],
@@ -204,8 +228,7 @@ BAD = [
     (request(model="nbsp\u00a0"), "model"),
     (request(messages=[]), "messages"),
     (request(messages=[message()] * 4097), "messages"),
-    (request(stop=["x"] * 17), "stop"),
-    (request(stop=["x", ""]), "stop[1]"),
+    (request(stop=["x"] * 1025), "stop"),
     (request(stop=["x" * 1025]), "stop[0]"),
     (request(logit_bias={"12": 100.1}), "logit_bias[12]"),
     (request(logit_bias={"12": math.nan}), "logit_bias[12]"),
@@ -233,35 +256,16 @@ BAD = [
     (request(seed=1, extra_body_json='{"seed": -1}'), "extra_body_json"),
     (request(messages=[message(chat.ROLE_UNSPECIFIED)]), "messages[0].role"),
     (request(messages=[message(77)]), "messages[0].role"),
-    (request(messages=[message(chat.ROLE_SYSTEM, ())]), "messages[0].content"),
-    (request(messages=[message(chat.ROLE_USER, ())]), "messages[0].content"),
-    (request(messages=[message(chat.ROLE_TOOL, (), tool_call_id="c")]), "messages[0].content"),
-    (request(messages=[message(), message(chat.ROLE_TOOL)]), "messages[1].tool_call_id"),
-    (
-        request(messages=[message(chat.ROLE_ASSISTANT, (), tool_calls=[CALL]), message(chat.ROLE_TOOL)]),
-        "messages[1].tool_call_id",
-    ),
-    (request(messages=[message(tool_call_id="c")]), "messages[0].tool_call_id"),
-    (request(messages=[message(chat.ROLE_ASSISTANT, tool_call_id="c")]), "messages[0].tool_call_id"),
     (request(messages=[message(chat.ROLE_TOOL, tool_call_id="c" * 16_385)]), "messages[0].tool_call_id"),
-    (request(messages=[message(tool_calls=[CALL])]), "messages[0].tool_calls"),
-    (request(messages=[message(reasoning="hm")]), "messages[0].reasoning"),
-    (
-        request(messages=[message(reasoning_field=chat.REASONING_FIELD_REASONING)]),
-        "messages[0].reasoning_field",
-    ),
     (request(messages=[message(chat.ROLE_ASSISTANT, reasoning_field=77)]), "messages[0].reasoning_field"),
-    (request(messages=[message(name="bell\a")]), "messages[0].name"),
     (request(messages=[message(name="x" * 257)]), "messages[0].name"),
-    (request(messages=[message(content=[TEXT] * 257)]), "messages[0].content"),
     *(
-        (request(messages=[message(role, [TEXT, IMAGE], **more)]), "messages[0].content[1]")
-        for role, more in (
-            (chat.ROLE_SYSTEM, {}),
-            (chat.ROLE_DEVELOPER, {}),
-            (chat.ROLE_ASSISTANT, {}),
-            (chat.ROLE_TOOL, {"tool_call_id": "c"}),
+        (
+            request(messages=[message(role, [TEXT, chat.ContentPart(video_url="file:///x")])]),
+            "messages[0].content[1].video_url",
         )
+        for role in chat.Role.values()
+        if role
     ),
     (with_part(chat.ContentPart()), "messages[0].content[0]"),
     (with_part(chat.ContentPart(image=chat.Image())), "messages[0].content[0].image"),
@@ -315,13 +319,13 @@ BAD = [
             with_part(chat.ContentPart(audio=chat.Audio(data=b"x", format=form))),
             "messages[0].content[0].audio.format",
         )
-        for form in ("", "WAV", "audio/wav", "x" * 33, "wav\n")
+        for form in ("", "x" * 65)
     ),
     *(
         (request(messages=[message(chat.ROLE_ASSISTANT, (), tool_calls=calls)]), path)
         for calls, path in (
             ([CALL, chat.ToolCall(id="c")], "messages[0].tool_calls[1]"),
-            ([CALL] * 129, "messages[0].tool_calls"),
+            ([CALL] * 16_385, "messages"),
             (
                 [chat.ToolCall(function=chat.FunctionCall(name="x" * 16_385))],
                 "messages[0].tool_calls[0].function.name",
@@ -334,11 +338,7 @@ BAD = [
     ),
     (request(tools=[tool(f"t{number}") for number in range(1025)]), "tools"),
     (request(tools=[tool(), chat.Tool()]), "tools[1]"),
-    *(
-        (request(tools=[tool(name)]), "tools[0].function.name")
-        for name in ("", "x" * 65, "a b", "a.b", "ä", "a\n")
-    ),
-    (request(tools=[tool("a"), tool("b"), tool("a")]), "tools[2].function.name"),
+    *((request(tools=[tool(name)]), "tools[0].function.name") for name in ("", "x" * 257)),
     (request(tools=[tool(description="x" * 65_537)]), "tools[0].function.description"),
     (request(tools=[tool(parameters_json="[]")]), "tools[0].function.parameters_json"),
     (request(tool_choice=chat.ToolChoice()), "tool_choice"),
@@ -352,7 +352,7 @@ BAD = [
     (request(response_format=chat.ResponseFormat(regex="")), "response_format.regex"),
     (request(response_format=chat.ResponseFormat(regex="x" * 65_537)), "response_format.regex"),
     (schema(), "response_format.json_schema.name"),
-    (schema(name="a b"), "response_format.json_schema.name"),
+    (schema(name="x" * 257), "response_format.json_schema.name"),
     (schema(name="a", description="x" * 65_537), "response_format.json_schema.description"),
     (schema(name="a", schema_json="true"), "response_format.json_schema.schema_json"),
 ]
@@ -495,12 +495,12 @@ def test_all_violations_are_reported_together():
         model="",
         temperature=3.0,
         messages=[
-            message(chat.ROLE_UNSPECIFIED, name="\a"),
+            message(chat.ROLE_UNSPECIFIED, name="x" * 257),
             message(content=[TEXT, chat.ContentPart(image=chat.Image(url="file:///x"))]),
-            message(chat.ROLE_TOOL, [IMAGE]),
+            message(chat.ROLE_TOOL, [chat.ContentPart()], tool_call_id="c" * 1025),
         ],
         fallback_models=["a", " "],
-        tools=[tool("a b", parameters_json="{")],
+        tools=[tool("", parameters_json="{")],
         response_format=chat.ResponseFormat(),
         extra_body_json='{"stream": true, "model": "x"}',
     )
@@ -511,8 +511,8 @@ def test_all_violations_are_reported_together():
         "messages[0].role",
         "messages[0].name",
         "messages[1].content[1].image.url",
-        "messages[2].tool_call_id",
         "messages[2].content[0]",
+        "messages[2].tool_call_id",
         "tools[0].function.name",
         "tools[0].function.parameters_json",
         "response_format",
@@ -563,10 +563,10 @@ def test_no_description_repeats_the_callers_text():
     wrong = request(
         model=f"{CANARY} {CANARY}",
         messages=[
-            message(chat.ROLE_USER, (), name=f"{CANARY}\a", tool_calls=[CALL], reasoning_field=77),
+            message(77, (), name=CANARY * 50, tool_call_id=CANARY * 200, reasoning_field=77),
             message(content=[chat.ContentPart(image=chat.Image(url=f"file:{CANARY}"))]),
             message(content=[chat.ContentPart(image=chat.Image(data=b"x", media_type=CANARY))]),
-            message(content=[chat.ContentPart(audio=chat.Audio(data=b"x", format=f"{CANARY}!"))]),
+            message(content=[chat.ContentPart(audio=chat.Audio(data=b"x", format=CANARY * 20))]),
         ],
         stop=[CANARY * 200],
         logit_bias={CANARY: 1.0},
@@ -576,10 +576,10 @@ def test_no_description_repeats_the_callers_text():
         compliance=CANARY,
         prompt_cache_key=CANARY * 200,
         fallback_models=[f"{CANARY} "],
-        tools=[tool(f"{CANARY} ", parameters_json=CANARY)],
+        tools=[tool(CANARY * 50, parameters_json=CANARY)],
         tool_choice=chat.ToolChoice(function_name=CANARY),
         response_format=chat.ResponseFormat(
-            json_schema=chat.JsonSchemaFormat(name=f"{CANARY} ", schema_json=f'{{"{CANARY}": {CANARY}}}')
+            json_schema=chat.JsonSchemaFormat(name=CANARY * 50, schema_json=f'{{"{CANARY}": {CANARY}}}')
         ),
         extra_body_json=f'{{"{CANARY}": 1, "model": "{CANARY}"}}',
         chat_template_kwargs_json=f'"{CANARY}"',

@@ -341,6 +341,34 @@ def test_callers_keys_in_plaintext_cause_a_warning(arguments, listener, tls_file
     ]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "warned"),
+    [
+        (["--http-listen", "127.0.0.1:3000", "--http-allowed-origins", "*"], True),
+        (["--http-listen", "127.0.0.1:3000", "--http-allowed-origins", "app://obsidian.md"], False),
+        (["--http-listen", "127.0.0.1:3000", "--http-allowed-origins", "*", *CALLERS_KEYS], False),
+        (["--http-listen", "127.0.0.1:3000", "--http-allowed-origins", "*", "--api-keys-file", "/some/file"], False),
+        (["--http-allowed-origins", "*"], False),
+    ],
+)  # fmt: skip
+def test_a_key_that_every_web_page_can_use_causes_a_warning(arguments, warned):
+    """The listener may be on the loopback: a page in the developer's own browser can connect to it."""
+    configuration = read(*arguments, **KEY)
+    warnings = exposure_warnings(configuration.settings, configuration.provider)
+
+    assert warned == any(warning.startswith("--http-allowed-origins *: ") for warning in warnings)
+
+
+@pytest.mark.parametrize(
+    "origins",
+    ["chat.example.com", "https://chat.example.com/", "null", "https://a,b", "https://*.example.com"],
+)
+def test_an_origin_must_be_exact(origins):
+    """A path, a name without a scheme or a pattern would never be equal to what a browser sends."""
+    with pytest.raises(SettingsError, match="--http-allowed-origins"):
+        read("--http-allowed-origins", origins, **KEY)
+
+
 @pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o604, True), (0o640, False), (0o600, False)])
 def test_a_secret_that_every_user_can_read_causes_a_warning(mode, warned, tmp_path, tls_files):
     """The files with the callers' keys, the provider's key and the certificate's key. A group may read them."""

@@ -26,7 +26,8 @@ def decoded(*reads: bytes, max_event_bytes: int = 1 << 20) -> list[SseEvent]:
         pytest.param(b"data: YHOO\ndata: +2\ndata: 10\n\n", [b"YHOO\n+2\n10"], id="lines are joined"),
         pytest.param(b"data:test\n\ndata: test\n\n", [b"test", b"test"], id="the space is optional"),
         pytest.param(b"data:  two\n\n", [b" two"], id="only one space is dropped"),
-        pytest.param(b"data\n\ndata\ndata\n\ndata:", [b"", b"\n"], id="empty data lines"),
+        pytest.param(b"data\n\ndata\ndata\n\ndata:\n\ndata:  \n\ndata:", [], id="empty data lines"),
+        pytest.param(b"data:\n\ndata: a\n\ndata:\n\n", [b"a"], id="empty data between events"),
         pytest.param(b": comment\n\ndata: a\n: more\ndata: b\n\n", [b"a\nb"], id="comments are not data"),
         pytest.param(
             b"id: 1\nretry: 10\nother: x\nnocolon\ndata: a\n\n", [b"a"], id="other fields are ignored"

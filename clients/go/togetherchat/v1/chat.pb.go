@@ -336,23 +336,27 @@ type Message struct {
 	// Required. Author of the message.
 	Role Role `protobuf:"varint,1,opt,name=role,proto3,enum=togetherchat.v1.Role" json:"role,omitempty"`
 	// Content parts, in order. A single text part is sent to the provider as a plain
-	// string. May be empty on an assistant message only, for example one that calls
-	// tools. Parts other than text are for ROLE_USER and multimodal models.
+	// string. May be empty, for example on an assistant message that calls tools. The
+	// provider judges which parts a role may have: most models read parts other than text
+	// on ROLE_USER only, and some on ROLE_TOOL.
 	Content []*ContentPart `protobuf:"bytes,2,rep,name=content,proto3" json:"content,omitempty"`
 	// Optional. A name that distinguishes participants with the same role.
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
-	// Optional. The tool calls of the model. ROLE_ASSISTANT only.
+	// Optional. The tool calls of the model, on ROLE_ASSISTANT.
 	ToolCalls []*ToolCall `protobuf:"bytes,4,rep,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
-	// Required on ROLE_TOOL, invalid on other roles. The `ToolCall.id` that this message
-	// has the result of.
+	// Optional. On ROLE_TOOL, the `ToolCall.id` that this message has the result of. Most
+	// models require it.
 	ToolCallId string `protobuf:"bytes,5,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
-	// Optional. The model's reasoning, where the model shows it. ROLE_ASSISTANT only.
+	// Optional. The model's reasoning, where the model shows it, on ROLE_ASSISTANT.
 	Reasoning string `protobuf:"bytes,6,opt,name=reasoning,proto3" json:"reasoning,omitempty"`
 	// Optional. The provider's field that had the reasoning. In a request, the field in
 	// which the reasoning is sent, so that a model reads it where it wrote it.
 	ReasoningField ReasoningField `protobuf:"varint,7,opt,name=reasoning_field,json=reasoningField,proto3,enum=togetherchat.v1.ReasoningField" json:"reasoning_field,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Optional. Why the model declined to answer, where the provider separates that from
+	// the content. Together's own models do not. On ROLE_ASSISTANT.
+	Refusal       string `protobuf:"bytes,8,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Message) Reset() {
@@ -432,6 +436,13 @@ func (x *Message) GetReasoningField() ReasoningField {
 		return x.ReasoningField
 	}
 	return ReasoningField_REASONING_FIELD_UNSPECIFIED
+}
+
+func (x *Message) GetRefusal() string {
+	if x != nil {
+		return x.Refusal
+	}
+	return ""
 }
 
 // One part of a message's content.
@@ -796,7 +807,7 @@ func (*Tool_Function) isTool_Tool() {}
 // A function that the model may call. The caller runs the function.
 type FunctionTool struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required. 1 to 64 of `a-z A-Z 0-9 _ -` (Together advises against dashes).
+	// Required. 1 to 256 characters. Together advises against spaces, periods and dashes.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Optional. When and how to use the function. The model reads this text.
 	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
@@ -1288,7 +1299,7 @@ func (*JsonObjectFormat) Descriptor() ([]byte, []int) {
 // JSON that follows a schema.
 type JsonSchemaFormat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required. 1 to 64 of `a-z A-Z 0-9 _ -`.
+	// Required. 1 to 256 characters. Together documents 1 to 64 of `a-z A-Z 0-9 _ -`.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Optional. Purpose of the schema. The model reads this text.
 	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
@@ -1915,7 +1926,7 @@ var File_togetherchat_v1_chat_proto protoreflect.FileDescriptor
 
 const file_togetherchat_v1_chat_proto_rawDesc = "" +
 	"\n" +
-	"\x1atogetherchat/v1/chat.proto\x12\x0ftogetherchat.v1\x1a\x1egoogle/protobuf/duration.proto\"\xc4\x02\n" +
+	"\x1atogetherchat/v1/chat.proto\x12\x0ftogetherchat.v1\x1a\x1egoogle/protobuf/duration.proto\"\xde\x02\n" +
 	"\aMessage\x12)\n" +
 	"\x04role\x18\x01 \x01(\x0e2\x15.togetherchat.v1.RoleR\x04role\x126\n" +
 	"\acontent\x18\x02 \x03(\v2\x1c.togetherchat.v1.ContentPartR\acontent\x12\x12\n" +
@@ -1925,7 +1936,8 @@ const file_togetherchat_v1_chat_proto_rawDesc = "" +
 	"\ftool_call_id\x18\x05 \x01(\tR\n" +
 	"toolCallId\x12\x1c\n" +
 	"\treasoning\x18\x06 \x01(\tR\treasoning\x12H\n" +
-	"\x0freasoning_field\x18\a \x01(\x0e2\x1f.togetherchat.v1.ReasoningFieldR\x0ereasoningField\"\xc9\x01\n" +
+	"\x0freasoning_field\x18\a \x01(\x0e2\x1f.togetherchat.v1.ReasoningFieldR\x0ereasoningField\x12\x18\n" +
+	"\arefusal\x18\b \x01(\tR\arefusal\"\xc9\x01\n" +
 	"\vContentPart\x12\x14\n" +
 	"\x04text\x18\x01 \x01(\tH\x00R\x04text\x12.\n" +
 	"\x05image\x18\x02 \x01(\v2\x16.togetherchat.v1.ImageH\x00R\x05image\x12\x1d\n" +

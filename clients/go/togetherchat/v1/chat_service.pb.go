@@ -52,7 +52,7 @@ type CompleteRequest struct {
 	Temperature *float64 `protobuf:"fixed64,4,opt,name=temperature,proto3,oneof" json:"temperature,omitempty"`
 	// Optional. Probability mass of nucleus sampling, 0 to 1.
 	TopP *float64 `protobuf:"fixed64,5,opt,name=top_p,json=topP,proto3,oneof" json:"top_p,omitempty"`
-	// Optional. Sample from the K most likely tokens; at least 1, or -1 for all tokens.
+	// Optional. Sample from the K most likely tokens; at least 1, or 0 or -1 for all tokens.
 	TopK *int32 `protobuf:"varint,6,opt,name=top_k,json=topK,proto3,oneof" json:"top_k,omitempty"`
 	// Optional. Minimum probability of a token relative to the most likely one, 0 to 1.
 	MinP *float64 `protobuf:"fixed64,7,opt,name=min_p,json=minP,proto3,oneof" json:"min_p,omitempty"`
@@ -62,7 +62,7 @@ type CompleteRequest struct {
 	PresencePenalty *float64 `protobuf:"fixed64,9,opt,name=presence_penalty,json=presencePenalty,proto3,oneof" json:"presence_penalty,omitempty"`
 	// Optional. Penalty for tokens by how often they occurred, -2 to 2.
 	FrequencyPenalty *float64 `protobuf:"fixed64,10,opt,name=frequency_penalty,json=frequencyPenalty,proto3,oneof" json:"frequency_penalty,omitempty"`
-	// Optional. Stop sequences, at most 16, none empty.
+	// Optional. Stop sequences, at most 1024 of at most 1024 characters each.
 	Stop []string `protobuf:"bytes,11,rep,name=stop,proto3" json:"stop,omitempty"`
 	// Optional. Number of choices, 1 to 128. Default 1.
 	N *int32 `protobuf:"varint,12,opt,name=n,proto3,oneof" json:"n,omitempty"`
@@ -691,8 +691,8 @@ func (x *Started) GetSystemFingerprint() string {
 	return ""
 }
 
-// An increment of one choice. Append text to text, reasoning to reasoning, and a
-// tool call's arguments to the arguments of the call with the same index.
+// An increment of one choice. Append text to text, reasoning to reasoning, refusal to
+// refusal, and a tool call's arguments to the arguments of the call with the same index.
 type Delta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The choice that this delta extends, 0 to n - 1.
@@ -709,7 +709,9 @@ type Delta struct {
 	// Increments of tool calls.
 	ToolCalls []*ToolCallDelta `protobuf:"bytes,6,rep,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
 	// Log probabilities of the tokens of this delta.
-	Logprobs      *Logprobs `protobuf:"bytes,7,opt,name=logprobs,proto3" json:"logprobs,omitempty"`
+	Logprobs *Logprobs `protobuf:"bytes,7,opt,name=logprobs,proto3" json:"logprobs,omitempty"`
+	// Text to append to `Message.refusal`.
+	Refusal       string `protobuf:"bytes,8,opt,name=refusal,proto3" json:"refusal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -791,6 +793,13 @@ func (x *Delta) GetLogprobs() *Logprobs {
 		return x.Logprobs
 	}
 	return nil
+}
+
+func (x *Delta) GetRefusal() string {
+	if x != nil {
+		return x.Refusal
+	}
+	return ""
 }
 
 // An increment of one tool call.
@@ -1436,7 +1445,7 @@ const file_togetherchat_v1_chat_service_proto_rawDesc = "" +
 	"\x05model\x18\x02 \x01(\tR\x05model\x12;\n" +
 	"\vcreate_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12-\n" +
-	"\x12system_fingerprint\x18\x04 \x01(\tR\x11systemFingerprint\"\xc7\x02\n" +
+	"\x12system_fingerprint\x18\x04 \x01(\tR\x11systemFingerprint\"\xe1\x02\n" +
 	"\x05Delta\x12!\n" +
 	"\fchoice_index\x18\x01 \x01(\x05R\vchoiceIndex\x12)\n" +
 	"\x04role\x18\x02 \x01(\x0e2\x15.togetherchat.v1.RoleR\x04role\x12\x12\n" +
@@ -1445,7 +1454,8 @@ const file_togetherchat_v1_chat_service_proto_rawDesc = "" +
 	"\x0freasoning_field\x18\x05 \x01(\x0e2\x1f.togetherchat.v1.ReasoningFieldR\x0ereasoningField\x12=\n" +
 	"\n" +
 	"tool_calls\x18\x06 \x03(\v2\x1e.togetherchat.v1.ToolCallDeltaR\ttoolCalls\x125\n" +
-	"\blogprobs\x18\a \x01(\v2\x19.togetherchat.v1.LogprobsR\blogprobs\"g\n" +
+	"\blogprobs\x18\a \x01(\v2\x19.togetherchat.v1.LogprobsR\blogprobs\x12\x18\n" +
+	"\arefusal\x18\b \x01(\tR\arefusal\"g\n" +
 	"\rToolCallDelta\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x05R\x05index\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +

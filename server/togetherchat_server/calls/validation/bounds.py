@@ -14,12 +14,10 @@ class RequestLimits:
     """Values, objects and lists of a large request, of any kind; counted before it is parsed."""
 
     messages_max: int = 4096
-    parts_per_message_max: int = 256
-    tool_calls_per_message_max: int = 128
     parts_and_tool_calls_max: int = 16_384
     """Of all messages together. The worst case, all images, takes 50 ms to validate."""
     tools_max: int = 1024
-    stop_max: int = 16
+    stop_max: int = 1024
     fallback_models_max: int = 3
     logit_bias_max: int = 4096
 

@@ -21,6 +21,7 @@ _Number = Literal[
     "max_tokens",
     "temperature",
     "top_p",
+    "top_k",
     "min_p",
     "repetition_penalty",
     "presence_penalty",
@@ -38,6 +39,7 @@ RANGES: Final[Mapping[_Number, tuple[float, float, str]]] = {
     "max_tokens": (1, _INT32_MAX, "must be 1 or above"),
     "temperature": (0, 2, "must be 0 to 2"),
     "top_p": (0, 1, "must be 0 to 1"),
+    "top_k": (-1, _INT32_MAX, "must be 1 or above, or 0 or -1 for all"),
     "min_p": (0, 1, "must be 0 to 1"),
     "repetition_penalty": (_SMALLEST, _LARGEST, "must be a finite number above 0"),
     "presence_penalty": (-2, 2, "must be -2 to 2"),
@@ -137,16 +139,12 @@ def _check_numbers(request: service.CompleteRequest, violations: Violations) -> 
             value: float = getattr(request, name)
             if not least <= value <= most:
                 violations.add(name, rule)
-    if request.HasField("top_k") and request.top_k < 1 and request.top_k != -1:
-        violations.add("top_k", "must be 1 or above, or -1 for all")
 
 
 def _check_stop(request: service.CompleteRequest, limits: RequestLimits, violations: Violations) -> None:
     if not check_count("stop", request.stop, limits.stop_max, violations):
         return
     for index, text in enumerate(request.stop):
-        if not text:
-            violations.add(f"stop[{index}]", "must not be empty")
         check_length(f"stop[{index}]", text, limits.stop_characters_max, violations)
 
 

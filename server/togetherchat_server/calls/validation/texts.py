@@ -7,14 +7,10 @@ from typing import Final
 from togetherchat_server.calls.validation.bounds import RequestLimits
 from togetherchat_server.calls.validation.violations import Violations
 
-TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-TOOL_NAME_RULE: Final = "must have 1 to 64 of a-z A-Z 0-9 _ -"
-
 # RFC 6838, 4.2: names of types and subtypes; no parameters.
 _MEDIA_TYPE: Final = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
 )
-_AUDIO_FORMAT: Final = re.compile(r"[a-z0-9]{1,32}")
 _WORD: Final = re.compile(r"[A-Za-z0-9_.-]+")
 
 _HOST_START: Final = re.compile(r"[^/?#]")
@@ -38,8 +34,14 @@ def is_media_type(text: str) -> bool:
     return _MEDIA_TYPE.fullmatch(text) is not None
 
 
-def is_audio_format(text: str) -> bool:
-    return _AUDIO_FORMAT.fullmatch(text) is not None
+def name_rule(limits: RequestLimits) -> str:
+    return f"must have 1 to {limits.name_characters_max} characters"
+
+
+def check_name(field: str, name: str, limits: RequestLimits, violations: Violations) -> None:
+    """Check the size of a function's or schema's name. The provider judges its characters."""
+    if not 0 < len(name) <= limits.name_characters_max:
+        violations.add(field, name_rule(limits))
 
 
 def check_length(field: str, text: str, characters_max: int, violations: Violations) -> None:

@@ -7,12 +7,7 @@ from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.calls.validation.bounds import RequestLimits
 from togetherchat_server.calls.validation.json_texts import JsonTexts
-from togetherchat_server.calls.validation.texts import (
-    TOOL_NAME,
-    TOOL_NAME_RULE,
-    check_count,
-    check_length,
-)
+from togetherchat_server.calls.validation.texts import check_count, check_length, check_name
 from togetherchat_server.calls.validation.violations import Violations
 
 TOOL_CHOICE_MODES: Final = frozenset(chat.ToolChoiceMode.values())
@@ -23,16 +18,12 @@ def check_tools(
 ) -> None:
     if not check_count("tools", tools, limits.tools_max, violations):
         return
-    names: set[str] = set()
     for index, tool in enumerate(tools):
         path = f"tools[{index}]"
         kind = tool.WhichOneof("tool")
         match kind:
             case "function":
                 _check_function(f"{path}.function", tool.function, limits, violations, json_texts)
-                if tool.function.name in names:
-                    violations.add(f"{path}.function.name", "must be unique: an earlier tool has this name")
-                names.add(tool.function.name)
             case None:
                 violations.add(path, "must have function")
             case _:
@@ -46,8 +37,7 @@ def _check_function(
     violations: Violations,
     json_texts: JsonTexts,
 ) -> None:
-    if not TOOL_NAME.fullmatch(function.name):
-        violations.add(f"{path}.name", TOOL_NAME_RULE)
+    check_name(f"{path}.name", function.name, limits, violations)
     check_length(f"{path}.description", function.description, limits.description_characters_max, violations)
     if function.parameters_json:
         json_texts.check(f"{path}.parameters_json", function.parameters_json)
@@ -100,8 +90,7 @@ def _check_schema(
     violations: Violations,
     json_texts: JsonTexts,
 ) -> None:
-    if not TOOL_NAME.fullmatch(schema.name):
-        violations.add(f"{path}.name", TOOL_NAME_RULE)
+    check_name(f"{path}.name", schema.name, limits, violations)
     check_length(f"{path}.description", schema.description, limits.description_characters_max, violations)
     if schema.schema_json:
         json_texts.check(f"{path}.schema_json", schema.schema_json)

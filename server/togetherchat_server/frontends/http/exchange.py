@@ -34,6 +34,7 @@ class Exchange:
         "_receive",
         "_send",
         "_write_timeout_s",
+        "common_headers",
         "connection",
         "finished",
         "headers",
@@ -45,6 +46,8 @@ class Exchange:
         self.scope = scope
         self.headers = _headers(scope["headers"])
         self.connection = cast("Connection", scope["state"][CONNECTION])
+        self.common_headers: ResponseMetadata = ()
+        """Headers of the response, whatever it is."""
         self.started = False
         """Whether the status has been sent."""
         self.finished = False
@@ -68,6 +71,10 @@ class Exchange:
     def method(self) -> str:
         return cast("str", self.scope["method"])
 
+    @property
+    def path(self) -> str:
+        return cast("str", self.scope["path"])
+
     async def body(self, *, bytes_max: int, timeout_s: float, unread: UnreadBodies, client: str) -> bytes:
         """Read the whole body. While it is incomplete, its bytes are counted in `unread` for the client.
 
@@ -86,7 +93,10 @@ class Exchange:
     async def start(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
         """Send the status together with the first part of the body: `write` or `end` must follow."""
         self.started = True
-        pairs = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
+        pairs = [
+            (name.encode("ascii"), value.encode("latin-1"))
+            for name, value in (*headers, *self.common_headers)
+        ]
         await self._send({"type": "http.response.start", "status": status, "headers": pairs})
 
     async def write(self, data: bytes) -> None:

@@ -3,8 +3,8 @@
 Only a response of the table in `openai/errors.py` leaves this module.
 
 - The body of a call is read only after its headers are accepted.
-- The status of a stream is sent with the first part of its body. So a failure before that has a
-  status of its own; a later failure is an event of the stream.
+- The status of a stream is sent with the first part of its body, which may be a heartbeat. So a failure
+  before that has a status of its own; a later failure is an event of the stream.
 - When a caller disconnects, its connection cancels the task of its call. Here, in the task's
   outermost frame, such a cancel ends in a plain return.
 - While a write waits for its peer, no error can be sent: the connection is aborted.
@@ -30,10 +30,12 @@ PROTOCOL: Final = Protocol(name="http", status_name=lambda error: str(ROWS[error
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpLimits:
-    """How long the service waits for a peer, in seconds, and how much a peer may send."""
+    """How long the service and a peer wait for each other, in seconds, and how much a peer may send."""
 
     request_read_timeout_s: float
     write_timeout_s: float
+    heartbeat_s: float | None
+    """Longest silence of a stream; None: as long as the provider's."""
     max_request_bytes: int
     max_unread_bytes: int
     """Of the request bodies that are being received, all together."""

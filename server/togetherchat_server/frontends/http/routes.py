@@ -6,24 +6,24 @@ JSON.
 
 Three rules protect against web pages. A page may send a form or plain text to any address without
 permission, but a JSON body only to the site that it came from. So a body that is not declared as JSON
-is rejected, and so is a request of another site's page. And once a page is loaded, its site's name may
-be made to resolve to this machine (DNS rebinding). So where the service's key pays on a loopback
-address, the page itself must have come from a loopback name. Without these rules, any page that a
-developer opens could spend the key of a service on the developer's own machine.
+is rejected, and so is a request of another site's page, unless the operator allows its origin (see
+`origins`). And once a page is loaded, its site's name may be made to resolve to this machine (DNS
+rebinding). So where the service's key pays on a loopback address, the page itself must have come from a
+loopback name or an allowed origin. Without these rules, any page that a developer opens could spend the
+key of a service on the developer's own machine.
 """
 
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from http import HTTPMethod, HTTPStatus
 from typing import Final, final
-from urllib.parse import urlsplit
 
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from togetherchat_server.calls.response_metadata import request_id_or_new
 from togetherchat_server.calls.sessions import Sessions
-from togetherchat_server.config import LOOPBACK_HOSTS
 from togetherchat_server.config.tls import Certificates
 from togetherchat_server.domain.addresses import TrustedProxies
 from togetherchat_server.frontends.http.console.page import MODELS_METHOD, Console, ConsoleStats, foreign_name
@@ -32,6 +32,7 @@ from togetherchat_server.frontends.http.handler import Endpoint, HttpHandler, Ht
 from togetherchat_server.frontends.http.openai import chat, models, openapi
 from togetherchat_server.frontends.http.openai.chat import ChatEndpoint
 from togetherchat_server.frontends.http.openai.errors import INVALID, ErrorResponse
+from togetherchat_server.frontends.http.origins import PagePolicy
 from togetherchat_server.frontends.http.protocol.listener import ConnectionLimits
 from togetherchat_server.frontends.http.server import HttpServer
 
@@ -42,6 +43,12 @@ PROVIDER_HEADER: Final = "x-provider"
 IDENTITY: Final = "identity"
 """The only content coding: a compressed body has no bound before it is decompressed (RFC 9110 12.5.3)."""
 READ_METHODS: Final = (HTTPMethod.GET, HTTPMethod.HEAD)
+MISTAKEN_PATHS: Final = (
+    (re.compile(r"(/v1)*(/chat/completions)+"), "/v1/chat/completions"),
+    (re.compile(r"(/v1)*/models"), "/v1/models"),
+    (re.compile(r"(/v1)*/models/.+"), "/v1/models/{id}"),
+)
+"""Paths that a wrong base URL makes, without double and final slashes, and the path that was meant."""
 
 Handler = Callable[[Exchange], Awaitable[None]]
 
@@ -54,8 +61,9 @@ class Routes:
     chat: ChatEndpoint
     console: Console | None
     version: str
+    pages: PagePolicy
     local_pages_only: bool
-    """Whether only pages that were loaded from this machine may send requests."""
+    """Whether the console is only served under this machine's names."""
 
     def application(self) -> Router:
         """Return the ASGI application."""
@@ -71,6 +79,8 @@ class Routes:
             ("/models/{id:path}", self._call(models.ONE_METHOD, READ_METHODS, models.retrieve_model)),
         )
         routes = [Route(prefix + path, endpoint) for prefix in PREFIXES for path, endpoint in endpoints]
+        # Otherwise it would be the model whose id is empty.
+        routes[:0] = [Route(f"{prefix}/models/", self._endpoint((), _reject_path)) for prefix in PREFIXES]
         routes.append(Route("/openapi.json", self._endpoint(READ_METHODS, describe)))
         if self.console is not None:
             routes += self._console(self.console)
@@ -82,7 +92,13 @@ class Routes:
             ("/console/stats", console.stats),
             ("/console/models", self._as_call(MODELS_METHOD, models.list_all_models)),
         )
-        return [Route(path, self._endpoint(READ_METHODS, self._local(handler))) for path, handler in guarded]
+        # Pages of other origins cannot read the console, even if their origin is allowed.
+        write_timeout_s = self.handler.limits.write_timeout_s
+        endpoints = (
+            (path, _Endpoint(READ_METHODS, self._local(handler), pages=None, write_timeout_s=write_timeout_s))
+            for path, handler in guarded
+        )
+        return [Route(path, endpoint) for path, endpoint in endpoints]
 
     def _local(self, handler: Handler) -> Handler:
         """Return the handler, restricted to this machine's own names if `local_pages_only` is set."""
@@ -98,7 +114,7 @@ class Routes:
 
     def _as_call(self, operation: Operation, endpoint: Endpoint) -> Handler:
         async def run(exchange: Exchange) -> None:
-            error = _check_headers(exchange, local_pages_only=self.local_pages_only)
+            error = _check_headers(exchange, self.pages)
             if error is not None:
                 await reject(exchange, error)
             else:
@@ -107,21 +123,38 @@ class Routes:
         return run
 
     def _endpoint(self, allowed: tuple[HTTPMethod, ...], handler: Handler) -> "_Endpoint":
-        return _Endpoint(allowed, handler, write_timeout_s=self.handler.limits.write_timeout_s)
+        write_timeout_s = self.handler.limits.write_timeout_s
+        return _Endpoint(allowed, handler, pages=self.pages, write_timeout_s=write_timeout_s)
 
 
 @final
 class _Endpoint:
     """An ASGI application for one path: an object, since Starlette would wrap a function."""
 
-    def __init__(self, allowed: tuple[HTTPMethod, ...], handler: Handler, *, write_timeout_s: float) -> None:
+    def __init__(
+        self,
+        allowed: tuple[HTTPMethod, ...],
+        handler: Handler,
+        *,
+        pages: PagePolicy | None,
+        write_timeout_s: float,
+    ) -> None:
+        """`pages`: who may read the responses beside this site's own pages; None: no other page."""
         self._allowed = allowed
         self._handler = handler
+        self._pages = pages
         self._write_timeout_s = write_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send, write_timeout_s=self._write_timeout_s)
-        if self._allowed and exchange.method not in self._allowed:
+        preflight = None
+        if self._pages is not None:
+            exchange.common_headers = self._pages.headers(exchange.headers.get("origin"))
+            preflight = self._pages.preflight(exchange.method, exchange.headers)
+        if preflight is not None:
+            await exchange.start(HTTPStatus.NO_CONTENT, (*preflight, *_request_id(exchange)))
+            await exchange.end()
+        elif self._allowed and exchange.method not in self._allowed:
             await reject(exchange, _wrong_method(self._allowed))
         else:
             await self._handler(exchange)
@@ -140,7 +173,10 @@ async def reject(exchange: Exchange, error: ErrorResponse) -> None:
 
 
 async def _reject_path(exchange: Exchange) -> None:
-    message = "unknown path; /openapi.json lists the paths"
+    path = re.sub("/+", "/", exchange.path.rstrip("/"))
+    meant = next((path_ for pattern, path_ in MISTAKEN_PATHS if pattern.fullmatch(path)), None)
+    paths = ", ".join(path_ for _, path_ in MISTAKEN_PATHS)
+    message = f"unknown path; use {meant}" if meant else f"unknown path; there are {paths} and /openapi.json"
     error = ErrorResponse(status=HTTPStatus.NOT_FOUND, type=INVALID, code="unknown_url", message=message)
     await reject(exchange, error)
 
@@ -155,7 +191,7 @@ def _wrong_method(allowed: tuple[HTTPMethod, ...]) -> ErrorResponse:
     )
 
 
-def _check_headers(exchange: Exchange, *, local_pages_only: bool) -> ErrorResponse | None:
+def _check_headers(exchange: Exchange, pages: PagePolicy) -> ErrorResponse | None:
     """Return the error of a request whose headers alone are not acceptable; else None."""
     headers = exchange.headers
     provider = headers.get(PROVIDER_HEADER)
@@ -167,15 +203,13 @@ def _check_headers(exchange: Exchange, *, local_pages_only: bool) -> ErrorRespon
             message=f"{PROVIDER_HEADER}: unknown provider; supported: {', '.join(PROVIDERS)}",
             param=PROVIDER_HEADER,
         )
-    origin = headers.get("origin")
-    if origin is not None and not _is_allowed_origin(
-        origin, headers.get("host", ""), local_pages_only=local_pages_only
-    ):
+    if not pages.accepts(headers, exchange.host):
         return ErrorResponse(
             status=HTTPStatus.FORBIDDEN,
             type="permission_error",
             code="foreign_origin",
-            message="requests of another site's pages are not allowed; this service does not support CORS",
+            message="requests of another site's pages are not allowed, unless --http-allowed-origins names "
+            "their origin",
         )
     coding = headers.get("content-encoding", IDENTITY).strip().lower()
     if coding != IDENTITY:
@@ -197,15 +231,6 @@ def _check_headers(exchange: Exchange, *, local_pages_only: bool) -> ErrorRespon
     return None
 
 
-def _is_allowed_origin(origin: str, host: str, *, local_pages_only: bool) -> bool:
-    try:
-        page = urlsplit(origin)
-        name = page.hostname
-    except ValueError:
-        return False
-    return page.netloc.lower() == host.lower() and (not local_pages_only or name in LOOPBACK_HOSTS)
-
-
 def _request_id(exchange: Exchange) -> tuple[tuple[str, str], ...]:
     return (("x-request-id", request_id_or_new(exchange.headers.get("x-request-id", ""))),)
 
@@ -221,6 +246,8 @@ class HttpEnvironment:
     certificates: Certificates | None
     """None for plaintext."""
     local_pages_only: bool
+    """Whether pages must have come from a name of this machine, or from an allowed origin."""
+    allowed_origins: Collection[str]
     trusted_proxies: TrustedProxies
     connections_max: int
     console_stats: ConsoleStats | None
@@ -236,6 +263,11 @@ def create_http_server(*, sessions: Sessions, limits: HttpLimits, environment: H
         chat=ChatEndpoint(limits),
         console=None if console_stats is None else Console(handler=handler, read_stats=console_stats),
         version=environment.version,
+        pages=PagePolicy(
+            allowed=environment.allowed_origins,
+            local_pages_only=environment.local_pages_only,
+            trusted_proxies=environment.trusted_proxies,
+        ),
         local_pages_only=environment.local_pages_only,
     )
     return HttpServer(

@@ -20,7 +20,7 @@ from togetherchat_server.domain.call import Call, EventBatch, Phase, Progress
 from togetherchat_server.domain.deadline import Deadline
 from togetherchat_server.domain.reasons import Reason, ServiceError, without_frames
 from togetherchat_server.domain.secret import Secret
-from togetherchat_server.providers.together import debug_headers, errors, response, schema
+from togetherchat_server.providers.together import body_format, debug_headers, errors, response, schema
 from togetherchat_server.providers.together import models as model_list
 from togetherchat_server.providers.together.attempt_recorder import AttemptRecorder
 from togetherchat_server.providers.together.attempt_span import NoopAttemptSpan
@@ -44,8 +44,8 @@ MODELS_PATH: Final = "models"
 SERVERLESS_PATH: Final = "models?serverless=true"
 SERVERLESS_TIMEOUT_S: Final = 3.0
 """Less than the time in which a list is fetched, so that the list of all models is not lost with this one."""
-JSON: Final = "application/json"
-EVENT_STREAM: Final = "text/event-stream"
+SLICE_BYTES: Final = 64 * 1024
+"""How much of a whole event stream is read before other work of the event loop has its turn."""
 END_OF_HTTP_S: Final = 0.05
 """How long to wait for the end of HTTP's framing after the stream's own end mark."""
 
@@ -92,7 +92,11 @@ class TogetherProvider:
         with self._record.begin("POST", CHAT_PATH, call) as span:
             span.request(request, streamed=False)
             http_response = await self._send_request("POST", CHAT_PATH, call, encoded.body, span)
-            completion = _parse_completion(http_response.body, request, call)
+            if body_format.is_event_stream(http_response.headers, http_response.body):
+                completion = await self._read_events(http_response.body, request, call)
+            else:
+                _require_json(http_response)
+                completion = _parse_completion(http_response.body, request, call)
             completion.warnings.extend(encoded.warnings)
             span.response(completion)
         self._record.body_id(completion.id, call)
@@ -125,6 +129,7 @@ class TogetherProvider:
     async def _read_list(self, path: str, call: Call) -> list[models.Model]:
         with self._record.begin("GET", MODELS_PATH, call) as span:
             http_response = await self._send_request("GET", path, call, None, span)
+            _require_json(http_response)
             live = model_list.from_schema(schema.parse_models(http_response.body))
             span.done()
         return live
@@ -159,7 +164,7 @@ class TogetherProvider:
     async def _send_request(
         self, method: str, path: str, call: Call, body: bytes | None, span: NoopAttemptSpan
     ) -> UpstreamResponse:
-        """Send one request and read its JSON response; every other status than 200 raises."""
+        """Send one request and read its whole response; every other status than 200 raises."""
         reason = Reason.FIRST_TOKEN_TIMEOUT
         async with Deadline(self._limits.response_timeout_s, reason, TIMEOUT_MESSAGES[reason]):
             http_response = await self._client.send(
@@ -176,8 +181,6 @@ class TogetherProvider:
         span.status(http_response.status, call.progress.upstream)
         if http_response.status != HTTPStatus.OK:
             raise self._error(http_response.status, http_response.headers, http_response.body, call)
-        if _media_type(http_response.headers) != JSON:
-            raise ServiceError(Reason.UPSTREAM_MALFORMED_RESPONSE, "the provider's response is not JSON")
         call.progress.phase = Phase.RESPONDING
         return http_response
 
@@ -189,17 +192,48 @@ class TogetherProvider:
         call: Call,
     ) -> EventBatch:
         """Return the events of a response that is not a stream; JSON is accepted in place of one."""
-        if http_stream.status == HTTPStatus.OK and _media_type(http_stream.headers) != JSON:
-            raise ServiceError(
-                Reason.UPSTREAM_MALFORMED_RESPONSE, "the provider's response is not an event stream"
-            )
         async with _deadline(timers, self._clock()):
+            ok = http_stream.status == HTTPStatus.OK
+            if ok and not body_format.is_json(http_stream.headers, await _start(http_stream)):
+                raise ServiceError(
+                    Reason.UPSTREAM_MALFORMED_RESPONSE, "the provider's response is not an event stream"
+                )
             body = await http_stream.read_all()
         if http_stream.status != HTTPStatus.OK:
             raise self._error(http_stream.status, http_stream.headers, body, call)
         completion = _parse_completion(body, request, call)
         self._record.first_event(completion.id, call)
         return response.to_events(completion)
+
+    async def _read_events(
+        self, body: bytes, request: service.CompleteRequest, call: Call
+    ) -> service.CompleteResponse:
+        """Return the completion of an event stream that came in response to a request without `stream`."""
+        reader = self._reader(call)
+        for start in range(0, len(body), SLICE_BYTES):
+            if not reader.done:
+                reader.feed(body[start : start + SLICE_BYTES])
+                await asyncio.sleep(0)
+        reader.translator.finish(done=reader.done, attempts=call.progress.attempts)
+        accumulator = Accumulator()
+        for event in reader.pop_events(request.model):
+            accumulator.add(event)
+        return accumulator.response()
+
+    def _reader(self, call: Call) -> StreamReader:
+        return StreamReader(
+            max_event_bytes=self._limits.max_event_bytes,
+            caller_brought_key=call.caller_brought_key,
+            model=call.progress.model,
+            secrets=_secrets(call),
+            call_id=call.id,
+        )
+
+    async def _is_event_stream(self, http_stream: UpstreamStream, timers: StreamTimeouts) -> bool:
+        if http_stream.status != HTTPStatus.OK:
+            return False
+        async with _deadline(timers, self._clock()):
+            return body_format.is_event_stream(http_stream.headers, await _start(http_stream))
 
     async def _batches(self, request: service.CompleteRequest, call: Call) -> AsyncGenerator[EventBatch]:
         """Send the request, and yield one batch for each read of the socket."""
@@ -215,19 +249,13 @@ class TogetherProvider:
             async with aclosing(await opening) as http_stream:
                 self._record.headers(http_stream.headers, call)
                 span.status(http_stream.status, call.progress.upstream)
-                if not _is_event_stream(http_stream):
+                if not await self._is_event_stream(http_stream, timers):
                     events = await self._read_whole(http_stream, timers, request, call)
                     events[-1].completed.warnings.extend(encoded.warnings)
                     span.events(events)
                     yield events
                     return
-                reader = StreamReader(
-                    max_event_bytes=self._limits.max_event_bytes,
-                    caller_brought_key=call.caller_brought_key,
-                    model=call.progress.model,
-                    secrets=_secrets(call),
-                    call_id=call.id,
-                )
+                reader = self._reader(call)
                 failure: ServiceError | None = None
                 async with StreamDeadline(timers, clock=self._clock) as deadline:
                     while not reader.done and failure is None:
@@ -295,8 +323,14 @@ def _deadline(timers: StreamTimeouts, now_s: float) -> Deadline:
     return Deadline(deadline_s - now_s, reason, TIMEOUT_MESSAGES[reason])
 
 
-def _is_event_stream(http_stream: UpstreamStream) -> bool:
-    return http_stream.status == HTTPStatus.OK and _media_type(http_stream.headers) == EVENT_STREAM
+async def _start(http_stream: UpstreamStream) -> bytes:
+    """Return the first bytes of the body if they decide how it is read."""
+    return await http_stream.peek() if body_format.is_unnamed(http_stream.headers) else b""
+
+
+def _require_json(http_response: UpstreamResponse) -> None:
+    if not body_format.is_json(http_response.headers, http_response.body):
+        raise ServiceError(Reason.UPSTREAM_MALFORMED_RESPONSE, "the provider's response is not JSON")
 
 
 def _parse_completion(body: bytes, request: service.CompleteRequest, call: Call) -> service.CompleteResponse:
@@ -314,7 +348,3 @@ def _parse_completion(body: bytes, request: service.CompleteRequest, call: Call)
 def _secrets(call: Call) -> tuple[Secret, ...]:
     """Return the secrets that the text of an error must not contain."""
     return () if call.upstream_key is None else (call.upstream_key,)
-
-
-def _media_type(headers: Mapping[str, str]) -> str:
-    return headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -153,6 +153,8 @@ def _message(message: chat.Message) -> _Json:
         body["tool_calls"] = [_tool_call(index, call) for index, call in enumerate(message.tool_calls)]
     if message.reasoning:
         body[REASONING_FIELDS[message.reasoning_field]] = message.reasoning
+    if message.refusal:
+        body["refusal"] = message.refusal
     return body
 
 
@@ -160,7 +162,7 @@ def _content(message: chat.Message) -> object:
     """A single text is sent as a plain string, the only form that every role and model accepts."""
     parts = message.content
     if not parts:
-        return None if message.tool_calls else ""
+        return None if message.tool_calls or message.refusal else ""
     if len(parts) == 1 and parts[0].WhichOneof("part") == "text":
         return parts[0].text
     return [_part(part) for part in parts]

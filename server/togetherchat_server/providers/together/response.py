@@ -96,6 +96,7 @@ def _message(message: schema.ResponseMessage) -> chat.Message:
         tool_calls=_tool_calls(message.tool_calls or ()),
         reasoning=reasoning,
         reasoning_field=reasoning_field,
+        refusal=message.refusal or "",
     )
 
 
@@ -131,6 +132,7 @@ def _delta(choice: chat.Choice) -> service.Delta:
         text="".join(part.text for part in message.content),
         reasoning=message.reasoning,
         reasoning_field=message.reasoning_field,
+        refusal=message.refusal,
         tool_calls=calls,
         logprobs=choice.logprobs if choice.HasField("logprobs") else None,
     )

@@ -21,7 +21,7 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from decimal import Decimal
-from typing import Annotated, Final, Self, TypeVar, cast
+from typing import Annotated, Any, Final, Literal, Self, TypeVar, cast
 
 import pydantic_core
 from pydantic import (
@@ -62,6 +62,31 @@ class _OrDefault:
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.with_default_schema(handler(source), default=self._default, on_error="default")
+
+
+class _OrOther:
+    """Reads a text, or a value of another shape that `to_text` turns into one.
+
+    The other shape is tried when the value is not a text, so a text costs nothing more.
+    """
+
+    def __init__(self, other: object, to_text: Callable[[Any], str]) -> None:
+        self._other = other
+        self._to_text = to_text
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        other = handler.generate_schema(self._other)
+        text = core_schema.no_info_after_validator_function(self._to_text, other)
+        return core_schema.union_schema([handler(source), text], mode="left_to_right")
+
+
+def _to_json(value: dict[str, object]) -> str:
+    """Return the text of a parsed object. Integers of any size are kept."""
+    return pydantic_core.to_json(value).decode()
+
+
+def _joined(parts: list["TextPart"]) -> str:
+    return "".join(part.text for part in parts)
 
 
 def _uint64(value: object) -> int | None:
@@ -164,11 +189,21 @@ OptionalUsage = Annotated[ResponseUsage | None, _OrDefault(None)]
 OptionalWarnings = Annotated[list[ResponseWarning | str] | None, _OrDefault(None)]
 
 
+class TextPart(_SchemaModel):
+    """One part of a content that is a list. A part that is not text cannot be returned."""
+
+    type: Literal["text"] = "text"
+    text: str
+
+
 class ResponseFunction(_SchemaModel):
-    """The function of a tool call. `arguments` is JSON as text, or in a stream a fragment of it."""
+    """The function of a tool call. `arguments` is JSON as text, or in a stream a fragment of it.
+
+    llama.cpp has sent an object in place of its text.
+    """
 
     name: Text = ""
-    arguments: str | None = None
+    arguments: Annotated[str, _OrOther(dict[str, object], _to_json)] | None = None
 
 
 class ResponseToolCall(_SchemaModel):
@@ -180,12 +215,13 @@ class ResponseToolCall(_SchemaModel):
 
 
 class ResponseMessage(_SchemaModel):
-    """A message of the model, or in a stream a fragment of one."""
+    """A message of the model, or in a stream a fragment of one. Some engines send content as a list."""
 
     role: Text = ""
-    content: str | None = None
+    content: Annotated[str, _OrOther(list[TextPart], _joined)] | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
+    refusal: str | None = None
     tool_calls: list[ResponseToolCall] | None = None
     token_id: Count = None
 

@@ -23,6 +23,7 @@ from togetherchat_server.frontends.http.openai.request import TranslatedRequest
 from togetherchat_server.frontends.http.openai.response import completion
 from togetherchat_server.frontends.http.openai.schema import parse_request
 from togetherchat_server.frontends.http.openai.sse import ChunkEncoder
+from togetherchat_server.frontends.http.stream_heartbeat import StreamHeartbeat
 from togetherchat_server.frontends.http.unread_bodies import UnreadBodies
 
 METHOD: Final = Operation(name="chat.completions", scope=Scope.CHAT)
@@ -57,7 +58,7 @@ class ChatEndpoint:
             translated = await _read_large(body, session)
         if translated.stream:
             async with session.deadline():
-                await _stream(translated, http_call)
+                await _stream(translated, http_call, self._limits.heartbeat_s)
         else:
             async with session.deadline(_client_timeout_s(exchange.headers)):
                 response = await session.complete(translated.request)
@@ -75,15 +76,18 @@ async def _read_large(body: bytes, session: Session) -> TranslatedRequest:
     return translated
 
 
-async def _stream(translated: TranslatedRequest, http_call: HttpCall) -> None:
+async def _stream(translated: TranslatedRequest, http_call: HttpCall, heartbeat_s: float | None) -> None:
     exchange, session = http_call.exchange, http_call.session
     encoder = ChunkEncoder(include_usage=translated.include_usage, alternatives=translated.alternatives)
-    async with session.stream(translated.request) as batches:
+
+    def headers() -> ResponseMetadata:
+        return (*STREAM_HEADERS, *response_metadata(session.call), *_ignored_header(translated))
+
+    heartbeat = StreamHeartbeat(exchange, heartbeat_s, headers=headers)
+    async with heartbeat, session.stream(translated.request) as batches:
         async for events in batches:
             data = encoder.encode(events)
-            if not exchange.started:
-                metadata = (*response_metadata(session.call), *_ignored_header(translated))
-                await exchange.start(200, (*STREAM_HEADERS, *metadata))
+            await heartbeat.start()
             # Once the session knows of the last event, a deadline is not a failure any more: wait before.
             await exchange.drained()
             for event in events:
@@ -92,6 +96,7 @@ async def _stream(translated: TranslatedRequest, http_call: HttpCall) -> None:
                 await exchange.end(data)
             else:
                 await exchange.write(data)
+                heartbeat.sent()
 
 
 def _client_timeout_s(headers: dict[str, str]) -> float | None:

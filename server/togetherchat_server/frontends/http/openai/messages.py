@@ -42,6 +42,8 @@ def to_message(source: schema.RequestMessage, ignored: IgnoredMembers) -> chat.M
     elif source.reasoning_content:
         message.reasoning = source.reasoning_content
         message.reasoning_field = chat.REASONING_FIELD_REASONING_CONTENT
+    if source.refusal:
+        message.refusal = source.refusal
     if source.model_extra:
         reject_members(source.extra(), REJECTED_IN_MESSAGES, "messages[].")
         ignored.add_extra("messages[]", source)
@@ -76,5 +78,8 @@ def _audio_data(text: str) -> bytes:
 
 def _tool_call(call: schema.RequestToolCall, ignored: IgnoredMembers) -> chat.ToolCall:
     ignored.add_extra("messages[].tool_calls[]", call)
-    function = chat.FunctionCall(name=call.function.name, arguments=call.function.arguments)
-    return chat.ToolCall(id=call.id, function=function)
+    arguments = call.function.arguments
+    if isinstance(arguments, dict):
+        arguments = schema.to_json(arguments)
+    function = chat.FunctionCall(name=call.function.name, arguments=arguments or "")
+    return chat.ToolCall(id=call.id or "", function=function)

@@ -142,7 +142,7 @@ SCHEMAS: Final[Mapping[str, object]] = {
         ),
     ),
     "Completion": _object(
-        ["id", "object", "created", "model", "choices", "usage"],
+        ["id", "object", "created", "model", "choices"],
         id=_STRING,
         object={"const": "chat.completion"},
         created=_INTEGER,
@@ -153,6 +153,10 @@ SCHEMAS: Final[Mapping[str, object]] = {
             prompt_tokens=_INTEGER,
             completion_tokens=_INTEGER,
             total_tokens=_INTEGER,
+            estimated={
+                "const": True,
+                "description": "Present if the provider did not count, and these are counts of this service.",
+            },
             cost={
                 "type": "number",
                 "minimum": 0,
@@ -168,7 +172,7 @@ SCHEMAS: Final[Mapping[str, object]] = {
             ["role", "content", "refusal"],
             role={"const": "assistant"},
             content=_STRING_OR_NULL,
-            refusal={"type": "null"},
+            refusal=_STRING_OR_NULL,
             tool_calls={"type": "array"},
         ),
         logprobs=_OBJECT_OR_NULL,

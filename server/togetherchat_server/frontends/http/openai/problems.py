@@ -1,5 +1,6 @@
 """Turns the problems of a request that `schema` found into one error, with the paths of the members."""
 
+import re
 from collections.abc import Collection, Sequence
 from typing import Final, TypeAlias
 
@@ -11,11 +12,26 @@ PROBLEMS_MAX: Final = 64
 Location: TypeAlias = tuple[int | str, ...]
 """Where a problem is: names of members, indexes, and pydantic's names for the members of unions."""
 
+BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_UTF_16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 
-def not_json(text: str) -> ServiceError:
-    """Return the error of a body that is not JSON."""
-    problem = sanitise(text.removeprefix("Invalid JSON: "))
-    return ServiceError(Reason.INVALID_REQUEST, f"the body is not JSON: {problem}")
+_HALF_PAIR: Final = re.compile(r".*(hex escape|(low|high) surrogate in string)")
+_NOT_UTF_8: Final = re.compile(r".*(invalid unicode code point|not valid UTF-8: [a-z ]*(?= at ))")
+_CAUSES: Final = (
+    (_HALF_PAIR, r"a \\u escape is half of a surrogate pair, which is not a character,"),
+    (_NOT_UTF_8, "bytes that are not UTF-8,"),
+)
+"""What pydantic's and orjson's parsers report, and the cause in the caller's terms."""
+
+
+def not_json(text: str, body: bytes) -> ServiceError:
+    """Return the error of a body that is not JSON; `text` is the parser's, which ends with the position."""
+    problem = text.removeprefix("Invalid JSON: ")
+    if body.startswith(_UTF_16_MARKS):
+        problem = "its byte order mark is that of UTF-16; send UTF-8"
+    for pattern, cause in _CAUSES:
+        problem = pattern.sub(cause, problem)
+    return ServiceError(Reason.INVALID_REQUEST, f"the body is not JSON: {sanitise(problem)}")
 
 
 def rejection(problems: Sequence[tuple[Location, str]], *, members: Collection[str]) -> ServiceError:

@@ -131,7 +131,8 @@ def _add_limits(request: service.CompleteRequest, body: schema.RequestBody) -> N
     if body.stop is not None:
         request.stop.extend([body.stop] if isinstance(body.stop, str) else body.stop)
     if body.logit_bias:
-        request.logit_bias.update(body.logit_bias)
+        biases = {token: bias for token, bias in body.logit_bias.items() if bias is not None}
+        request.logit_bias.update(biases)
     if body.fallback_models:
         request.fallback_models.extend(body.fallback_models)
     _add_logprobs(request, body)
@@ -144,7 +145,7 @@ def _add_logprobs(request: service.CompleteRequest, body: schema.RequestBody) ->
     them, and the alternative is left out of the response.
     """
     logprobs, alternatives = body.logprobs, body.top_logprobs
-    if alternatives is not None and not logprobs:
+    if alternatives and not logprobs:
         raise invalid("top_logprobs", "requires logprobs to be true")
     if logprobs is True:
         request.logprobs = max(1, alternatives or 0)

@@ -1,8 +1,9 @@
 """Translates a completion to OpenAI's `chat.completion`, with the parts that streams share.
 
-Pure. Members that OpenAI always sends are always present, null if there is no value. Members that
-OpenAI does not have are present only if there is a value, under Together's names: reasoning, seed, an
-echoed prompt, warnings. The cost of a call is in its usage, under OpenRouter's name.
+Pure. Members that OpenAI always sends are always present, null if there is no value; only `usage` is
+absent if no token was counted. Members that OpenAI does not have are present only if there is a value,
+under Together's names: reasoning, seed, an echoed prompt, warnings. The cost of a call is in its usage,
+under OpenRouter's name.
 """
 
 from collections.abc import Iterable, Mapping
@@ -38,8 +39,9 @@ def completion(response: service.CompleteResponse, *, alternatives: bool) -> byt
         "created": response.create_time.seconds,
         "model": response.model,
         "choices": [_choice(choice, alternatives=alternatives) for choice in response.choices],
-        "usage": usage(response.usage),
     }
+    if has_usage(response.usage):
+        body["usage"] = usage(response.usage)
     if response.system_fingerprint:
         body["system_fingerprint"] = response.system_fingerprint
     if response.warnings:
@@ -59,8 +61,15 @@ def reasoning_field(field: chat.ReasoningField.ValueType) -> str:
     return REASONING_FIELDS.get(field, "reasoning")
 
 
+def has_usage(counts: chat.Usage) -> bool:
+    """Return whether any token was counted, by the provider or here. Zeros would look like its count."""
+    return not counts.estimated or counts.total_tokens > 0
+
+
 def usage(counts: chat.Usage) -> Json:
     """Return the tokens, and `cost` in US dollars if the price is known.
+
+    Counts of this service's own, for a provider that sent none or not all, are marked as `estimated`.
 
     The cost is a number, as OpenRouter's is. Fifteen digits are exact: a million dollars to the
     billionth.
@@ -74,6 +83,8 @@ def usage(counts: chat.Usage) -> Json:
         body["prompt_tokens_details"] = {"cached_tokens": counts.cached_tokens}
     if counts.HasField("reasoning_tokens"):
         body["completion_tokens_details"] = {"reasoning_tokens": counts.reasoning_tokens}
+    if counts.estimated:
+        body["estimated"] = True
     if counts.HasField("cost_nano_usd"):
         body["cost"] = counts.cost_nano_usd / NANO_PER_USD
     return body
@@ -111,8 +122,8 @@ def _message(message: chat.Message) -> Json:
     texts = [part.text for part in message.content]
     body: Json = {
         "role": "assistant",
-        "content": "".join(texts) if texts or not message.tool_calls else None,
-        "refusal": None,
+        "content": "".join(texts) if texts or not (message.tool_calls or message.refusal) else None,
+        "refusal": message.refusal or None,
     }
     if message.reasoning:
         body[reasoning_field(message.reasoning_field)] = message.reasoning

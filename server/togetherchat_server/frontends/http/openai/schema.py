@@ -1,19 +1,21 @@
 """The shapes and types of the requests that clients of OpenAI's chat API send.
 
 Parses untrusted bytes. Does not use the contract's messages or interpret values. Types are strict,
-since OpenAI's API rejects "5" for a number too. Null means absent, since many clients send it. Members
-that are not named here are kept in `extra`, for `request`. The docstrings are in the OpenAPI document.
+since OpenAI's API rejects "5" for a number too; but 4096.0 is an integer, as in JSON Schema. Null means
+absent, since many clients send it. Members that are not named here are kept in `extra`, for `request`.
+The docstrings are in the OpenAPI document.
 """
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Annotated, ClassVar, Final, Literal
 
 import orjson
 import pydantic_core
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from togetherchat_server.calls.validation.bounds import LIMITS
-from togetherchat_server.frontends.http.openai.problems import not_json, rejection
+from togetherchat_server.frontends.http.openai.problems import BYTE_ORDER_MARK, not_json, rejection
 
 INT32_MIN: Final = -(2**31)
 INT32_MAX: Final = 2**31 - 1
@@ -22,8 +24,20 @@ UINT64_MAX: Final = 2**64 - 1
 # Not part of JSON, but accepted by Python's parsers.
 NON_JSON_NUMBERS: Final = (b"NaN", b"Infinity")
 
-Int32 = Annotated[int, Field(ge=INT32_MIN, le=INT32_MAX)]
-Seed = Annotated[int, Field(ge=INT64_MIN, le=UINT64_MAX)]
+
+def _integer(value: object) -> object:
+    """Return a float without a fraction as an integer: JSON has one type of numbers.
+
+    A float means its shortest decimal form: 1.592476422325145e19, as JavaScript prints a seed, is
+    15924764223251450000.
+    """
+    if isinstance(value, float) and value.is_integer():
+        return int(Decimal(repr(value)))
+    return value
+
+
+Int32 = Annotated[int, Field(ge=INT32_MIN, le=INT32_MAX), BeforeValidator(_integer)]
+Seed = Annotated[int, Field(ge=INT64_MIN, le=UINT64_MAX), BeforeValidator(_integer)]
 """From the least seed that clients send to the largest that the provider returns."""
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Object = dict[str, object]
@@ -74,26 +88,26 @@ class RequestContentPart(RequestObject):
 
 
 class RequestFunctionCall(RequestObject):
-    """A function call as the model wrote it. `arguments` is JSON as text."""
+    """A function call as the model wrote it. `arguments` is JSON as text, or an object."""
 
     name: str
-    arguments: str = ""
+    arguments: str | Object | None = None
 
 
 class RequestToolCall(RequestObject):
     """A tool call that the assistant requested."""
 
-    id: str = ""
-    type: Literal["function"] = "function"
+    id: str | None = None
+    type: Literal["function"] | None = None
     index: object = None
     function: RequestFunctionCall
 
 
 # The first invalid entry ends the check of a message's list: with an error of each, the errors of a large
 # request would take longer than the request.
-Parts = Annotated[list[RequestContentPart], Field(max_length=LIMITS.parts_per_message_max, fail_fast=True)]
+Parts = Annotated[list[RequestContentPart], Field(max_length=LIMITS.parts_and_tool_calls_max, fail_fast=True)]
 ToolCalls = Annotated[
-    list[RequestToolCall], Field(max_length=LIMITS.tool_calls_per_message_max, fail_fast=True)
+    list[RequestToolCall], Field(max_length=LIMITS.parts_and_tool_calls_max, fail_fast=True)
 ]
 
 
@@ -107,6 +121,7 @@ class RequestMessage(RequestObject):
     tool_call_id: str | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
+    refusal: str | None = None
 
 
 class RequestFunction(RequestObject):
@@ -121,7 +136,7 @@ class RequestFunction(RequestObject):
 class RequestTool(RequestObject):
     """A tool. Together only supports functions."""
 
-    type: Literal["function"] = "function"
+    type: Literal["function"] | None = None
     function: RequestFunction
 
 
@@ -134,7 +149,7 @@ class RequestFunctionName(RequestObject):
 class RequestNamedToolChoice(RequestObject):
     """The choice of one function."""
 
-    type: Literal["function"] = "function"
+    type: Literal["function"] | None = None
     function: RequestFunctionName
 
 
@@ -191,7 +206,7 @@ class RequestBody(RequestObject):
     logprobs: bool | Int32 | None = None
     top_logprobs: Int32 | None = None
     echo: bool | None = None
-    logit_bias: Annotated[dict[str, Number], Field(max_length=LIMITS.logit_bias_max)] | None = None
+    logit_bias: Annotated[dict[str, Number | None], Field(max_length=LIMITS.logit_bias_max)] | None = None
     tools: Annotated[list[RequestTool], Field(max_length=LIMITS.tools_max)] | None = None
     tool_choice: Literal["auto", "none", "required"] | RequestNamedToolChoice | None = None
     response_format: RequestResponseFormat | None = None
@@ -236,7 +251,8 @@ _MEMBERS: Final = frozenset(
 
 
 def parse_request(body: bytes) -> RequestBody:
-    """Parse a request. Raises `ServiceError` INVALID_REQUEST with the violations."""
+    """Parse a request; a byte order mark is skipped. Raises `ServiceError` INVALID_REQUEST."""
+    body = body.removeprefix(BYTE_ORDER_MARK)
     if any(word in body for word in NON_JSON_NUMBERS):
         _reject_non_json_numbers(body)
     try:
@@ -244,7 +260,7 @@ def parse_request(body: bytes) -> RequestBody:
     except ValidationError as error:
         problems = error.errors(include_url=False, include_context=False, include_input=False)
         if problems[0]["type"] == "json_invalid":
-            raise not_json(problems[0]["msg"]) from None
+            raise not_json(problems[0]["msg"], body) from None
         raise rejection([(each["loc"], each["msg"]) for each in problems], members=_MEMBERS) from None
 
 
@@ -265,4 +281,4 @@ def _reject_non_json_numbers(body: bytes) -> None:
     try:
         orjson.loads(body)
     except orjson.JSONDecodeError as exc:
-        raise not_json(f"parsing failed at line {exc.lineno} column {exc.colno}") from None
+        raise not_json(f"{exc.msg} at line {exc.lineno} column {exc.colno}", body) from None

@@ -23,6 +23,7 @@ from togetherchat_server.domain.reasons import sanitise
 from togetherchat_server.frontends.http.openai.response import (
     Json,
     finish_reason,
+    has_usage,
     logprobs,
     reasoning_field,
     usage,
@@ -89,7 +90,7 @@ class ChunkEncoder:
 
     def _delta(self, delta: service.Delta) -> bytes:
         index = delta.choice_index
-        plain = delta.text and not (delta.role or delta.reasoning or delta.tool_calls)
+        plain = delta.text and not (delta.role or delta.reasoning or delta.tool_calls or delta.refusal)
         if plain and index in self._begun and not delta.HasField("logprobs"):
             return b"".join(
                 (
@@ -109,6 +110,8 @@ class ChunkEncoder:
             body["content"] = delta.text
         if delta.reasoning:
             body[reasoning_field(delta.reasoning_field)] = delta.reasoning
+        if delta.refusal:
+            body["refusal"] = delta.refusal
         if delta.tool_calls:
             body["tool_calls"] = [_tool_call_delta(fragment) for fragment in delta.tool_calls]
         token_logprobs = None
@@ -139,7 +142,7 @@ class ChunkEncoder:
             b": %s\n\n" % sanitise(warning.message).encode() for warning in completed.warnings
         )
         with_usage = b',"usage":' + orjson.dumps(usage(completed.usage)) + b"}\n\n"
-        if self._include_usage is None:
+        if self._include_usage is None and has_usage(completed.usage):
             return self._end_of_choice(with_usage) + warnings + DONE
         usage_chunk = self._head + b"]" + with_usage if self._include_usage else b""
         return self._end_of_choice(self._tail) + warnings + usage_chunk + DONE

@@ -18,7 +18,6 @@ REJECTED_IN_MESSAGES: Final[Mapping[str, str]] = {
     "audio": "Together does not accept the audio of earlier completions",
     "function_call": "use `tool_calls`",
     "prefix": "Together cannot continue a message",
-    "refusal": "put the text into `content`",
 }
 """Name to the fix or the cause. A response without these members would not be the requested one."""
 

@@ -43,6 +43,77 @@ def test_null_is_the_same_as_absent():
     assert () == read(**nulls).ignored
 
 
+def test_null_is_the_same_as_absent_in_messages_and_tools():
+    """A member of OpenAI's that is null is read as if it were left out, in each object."""
+    call = {"function": {"name": "f"}}
+    messages = [
+        *({"role": role} for role in openai_messages.ROLES),
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+    ]
+    with_nulls = [
+        *({"role": role, "content": None} for role in openai_messages.ROLES),
+        {
+            "role": "assistant",
+            "content": None,
+            "refusal": None,
+            "tool_calls": [{**call, "id": None, "type": None, "function": {"name": "f", "arguments": None}}],
+        },
+        {"role": "user", "content": [{"type": "text", "text": "Hi", "image_url": None, "new": None}]},
+    ]
+    function = {"name": "f", "description": None, "parameters": None, "strict": None}
+    choice = {"function": {"name": "f"}}
+
+    plain = read(messages=messages, tools=[{"function": {"name": "f"}}], tool_choice=choice)
+    nulled = read(
+        messages=with_nulls,
+        tools=[{"type": None, "function": function}],
+        tool_choice={**choice, "type": None},
+        logit_bias={"7": None},
+        response_format=None,
+        reasoning={"enabled": None, "effort": None},
+        stream_options={"include_usage": None},
+    )
+
+    assert (plain.request, ()) == (nulled.request, nulled.ignored)
+    validate(nulled.request, RequestLimits())
+
+
+INTEGERS = ["max_tokens", "max_completion_tokens", "top_k", "n", "seed", "logprobs"]
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+def test_an_integer_may_be_written_with_a_fraction_of_zero(name):
+    """JSON has one type of numbers, and languages such as Lua print all of them like this."""
+    assert read(**{name: 4}).request == read(**{name: 4.0}).request
+    assert [name] == rejected_fields(**{name: 4.5})
+    assert [name] == rejected_fields(**{name: "4"})
+
+
+def test_a_large_seed_may_be_a_float():
+    """It means its shortest decimal form, as JavaScript prints it."""
+    assert 15924764223251450000 == read(seed=1.592476422325145e19).request.seed
+
+
+@pytest.mark.parametrize("logprobs", [{}, {"logprobs": False}, {"logprobs": None}])
+def test_no_alternatives_without_log_probabilities(logprobs):
+    """Zero alternatives are what a client without log probabilities wants."""
+    found = read(top_logprobs=0, **logprobs).request
+
+    assert not found.HasField("logprobs")
+    assert ["top_logprobs"] == rejected_fields(top_logprobs=1, **logprobs)
+
+
+def test_arguments_may_be_an_object():
+    """Some engines send them like this, and clients send back what they received."""
+    call = {"id": "c", "function": {"name": "f", "arguments": {"b": 1.0, "a": [2**70]}}}
+    message = {"role": "assistant", "tool_calls": [call]}
+
+    (found,) = read(messages=[message]).request.messages[0].tool_calls
+
+    assert '{"b":1.0,"a":[1180591620717411303424]}' == found.function.arguments
+
+
 def test_zeros_are_sent():
     """Zero is not the same as absent."""
     request = read(temperature=0, seed=0, presence_penalty=0.0, top_p=0).request
@@ -76,7 +147,7 @@ def test_max_completion_tokens_is_max_tokens():
     assert ["max_completion_tokens"] == rejected_fields(max_completion_tokens=7, max_tokens=8)
 
 
-@pytest.mark.parametrize(("stop", "expected"), [("a", ["a"]), (["a", "b"], ["a", "b"]), ([], [])])
+@pytest.mark.parametrize(("stop", "expected"), [("a", ["a"]), (["a", "b"], ["a", "b"]), ([], []), ("", [""])])
 def test_stop_is_one_text_or_several(stop, expected):
     """Together gets a list."""
     assert expected == list(read(stop=stop).request.stop)
@@ -187,7 +258,6 @@ def test_unknown_members_are_passed_through():
         ({"web_search_options": {"a": 1}}, "web_search_options"),
         ({"audio": {"voice": "x"}}, "audio"),
         ({"modalities": ["text", "audio"]}, "modalities"),
-        ({"messages": [{"role": "assistant", "refusal": "No."}]}, "messages[].refusal"),
         ({"messages": [{"role": "assistant", "content": "x", "prefix": True}]}, "messages[].prefix"),
         ({"tool_choice": "any"}, "tool_choice"),
         ({"response_format": {"type": "regex"}}, "response_format.pattern"),
@@ -201,6 +271,41 @@ def test_unknown_members_are_passed_through():
 def test_members_that_cannot_be_served_are_rejected_by_name(members, field):
     """Otherwise the response would not be the requested one."""
     assert field in rejected_fields(**members)
+
+
+BODY = json.dumps({**BASE, "metadata": {"a": "x"}}).encode()
+
+
+def test_a_byte_order_mark_is_skipped():
+    """Windows tools write one before UTF-8."""
+    assert read(metadata={"a": "x"}) == openai_request.read(b"\xef\xbb\xbf" + BODY)
+
+
+@pytest.mark.parametrize("more", [b"", b", NaN"])
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        (rb"\ud83d", r"a \u escape is half of a surrogate pair, which is not a character, at line 1 column"),
+        (rb"\ude00", r"a \u escape is half of a surrogate pair, which is not a character, at line 1 column"),
+        (rb"\ud83d\u0041", r"a \u escape is half of a surrogate pair, which is not a character, at line 1 "),
+        (b"\xed\xa0\xbd", "bytes that are not UTF-8, at line 1 column"),
+        (b"\xff", "bytes that are not UTF-8, at line 1 column"),
+    ],
+)
+def test_the_cause_of_text_that_is_not_unicode_is_named(text, cause, more):
+    """The other parser, for bodies with a number that JSON does not have, names the same causes."""
+    with pytest.raises(ServiceError) as caught:
+        openai_request.read(BODY.replace(b"x", text + more))
+
+    assert caught.value.message.startswith(f"the body is not JSON: {cause}")
+
+
+def test_the_cause_of_utf_16_is_named():
+    """A byte order mark tells UTF-16 from other bytes."""
+    with pytest.raises(ServiceError) as caught:
+        openai_request.read(BODY.decode().encode("utf-16"))
+
+    assert "the body is not JSON: its byte order mark is that of UTF-16; send UTF-8" == caught.value.message
 
 
 @pytest.mark.parametrize("number", ["1e400", "-1e999"])

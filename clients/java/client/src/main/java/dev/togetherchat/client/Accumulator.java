@@ -88,6 +88,7 @@ public final class Accumulator {
     private static final class ChoiceParts {
         private final StringBuilder text = new StringBuilder();
         private final StringBuilder reasoning = new StringBuilder();
+        private final StringBuilder refusal = new StringBuilder();
         private final SortedMap<Integer, ToolCallParts> toolCalls = new TreeMap<>();
         // The numbers, not the enums: a later version of the contract may add values.
         private int role = Role.ROLE_ASSISTANT_VALUE;
@@ -100,6 +101,7 @@ public final class Accumulator {
             reasoningField = delta.getReasoningFieldValue() == 0 ? reasoningField : delta.getReasoningFieldValue();
             text.append(delta.getText());
             reasoning.append(delta.getReasoning());
+            refusal.append(delta.getRefusal());
             for (ToolCallDelta piece : delta.getToolCallsList()) {
                 toolCalls.computeIfAbsent(piece.getIndex(), absent -> new ToolCallParts()).add(piece);
             }
@@ -128,7 +130,8 @@ public final class Accumulator {
             Message.Builder message = Message.newBuilder()
                     .setRoleValue(role)
                     .setReasoning(reasoning.toString())
-                    .setReasoningFieldValue(reasoningField);
+                    .setReasoningFieldValue(reasoningField)
+                    .setRefusal(refusal.toString());
             if (!text.isEmpty()) {
                 message.addContent(ContentPart.newBuilder().setText(text.toString()));
             }

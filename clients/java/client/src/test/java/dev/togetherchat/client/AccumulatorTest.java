@@ -80,8 +80,8 @@ class AccumulatorTest {
                         .setRole(Role.ROLE_ASSISTANT)
                         .setReasoning("Hm")
                         .setReasoningField(ReasoningField.REASONING_FIELD_REASONING_CONTENT)),
-                delta(Delta.newBuilder().setText("Hel").setLogprobs(tokens("Hel"))),
-                delta(Delta.newBuilder().setText("lo").setLogprobs(tokens("lo"))),
+                delta(Delta.newBuilder().setText("Hel").setLogprobs(tokens("Hel")).setRefusal("N")),
+                delta(Delta.newBuilder().setText("lo").setLogprobs(tokens("lo")).setRefusal("o")),
                 StreamCompleteResponse.newBuilder()
                         .setChoiceFinished(ChoiceFinished.newBuilder()
                                 .setFinishReason(FinishReason.FINISH_REASON_STOP)
@@ -99,7 +99,8 @@ class AccumulatorTest {
                 .setRole(Role.ROLE_ASSISTANT)
                 .addContent(ContentPart.newBuilder().setText("Hello"))
                 .setReasoning("Hm")
-                .setReasoningField(ReasoningField.REASONING_FIELD_REASONING_CONTENT);
+                .setReasoningField(ReasoningField.REASONING_FIELD_REASONING_CONTENT)
+                .setRefusal("No");
         CompleteResponse expected = CompleteResponse.newBuilder()
                 .setId("chat-1")
                 .setModel("m")
