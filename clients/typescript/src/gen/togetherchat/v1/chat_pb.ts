@@ -62,7 +62,8 @@ export type Message = Message$1<"togetherchat.v1.Message"> & {
 
   /**
    * Required on ROLE_TOOL, invalid on other roles. The `ToolCall.id` that this message
-   * has the result of.
+   * has the result of. May be empty where the conversation has tool calls without ids,
+   * which this service never returns: such results belong to these calls in order.
    *
    * @generated from field: string tool_call_id = 5;
    */
@@ -303,8 +304,8 @@ export const FunctionToolSchema: GenMessage<FunctionTool> = /*@__PURE__*/
  */
 export type ToolCall = Message$1<"togetherchat.v1.ToolCall"> & {
   /**
-   * The provider's id of the tool call. Send the result with this id in
-   * `Message.tool_call_id`.
+   * The provider's id of the tool call, or nine letters and digits where the provider
+   * sent none. Send the result with this id in `Message.tool_call_id`.
    *
    * @generated from field: string id = 1;
    */
@@ -922,7 +923,8 @@ export enum FinishReason {
   LENGTH = 2,
 
   /**
-   * The model called tools (`tool_calls`, `function_call`).
+   * The model called tools (`tool_calls`, `function_call`, and `stop` or nothing after
+   * tool calls).
    *
    * @generated from enum value: FINISH_REASON_TOOL_CALLS = 3;
    */
