@@ -81,7 +81,9 @@ class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishRe
     FINISH_REASON_LENGTH: _FinishReason.ValueType  # 2
     """The choice reached `max_tokens` or the context length (`length`)."""
     FINISH_REASON_TOOL_CALLS: _FinishReason.ValueType  # 3
-    """The model called tools (`tool_calls`, `function_call`)."""
+    """The model called tools (`tool_calls`, `function_call`, and `stop` or nothing after
+    tool calls).
+    """
     FINISH_REASON_CONTENT_FILTER: _FinishReason.ValueType  # 4
     """A content filter ended the choice (`content_filter`)."""
     FINISH_REASON_OTHER: _FinishReason.ValueType  # 5
@@ -101,7 +103,9 @@ FINISH_REASON_STOP: FinishReason.ValueType  # 1
 FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
 """The choice reached `max_tokens` or the context length (`length`)."""
 FINISH_REASON_TOOL_CALLS: FinishReason.ValueType  # 3
-"""The model called tools (`tool_calls`, `function_call`)."""
+"""The model called tools (`tool_calls`, `function_call`, and `stop` or nothing after
+tool calls).
+"""
 FINISH_REASON_CONTENT_FILTER: FinishReason.ValueType  # 4
 """A content filter ended the choice (`content_filter`)."""
 FINISH_REASON_OTHER: FinishReason.ValueType  # 5
@@ -212,7 +216,8 @@ class Message(_message.Message):
     """Optional. A name that distinguishes participants with the same role."""
     tool_call_id: _builtins.str
     """Optional. On ROLE_TOOL, the `ToolCall.id` that this message has the result of. Most
-    models require it.
+    models require it. If the conversation has tool calls without ids, which this service
+    never returns, results without an id belong to these calls in order.
     """
     reasoning: _builtins.str
     """Optional. The model's reasoning, where the model shows it, on ROLE_ASSISTANT."""
@@ -431,8 +436,8 @@ class ToolCall(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     FUNCTION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The provider's id of the tool call. Send the result with this id in
-    `Message.tool_call_id`.
+    """The provider's id of the tool call, or nine letters and digits where the provider
+    sent none. Send the result with this id in `Message.tool_call_id`.
     """
     @_builtins.property
     def function(self) -> Global___FunctionCall:

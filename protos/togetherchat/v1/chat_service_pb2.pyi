@@ -315,7 +315,9 @@ class CompleteResponse(_message.Message):
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The provider's id of the completion."""
+    """The provider's id of the completion, or the id of the call (`x-request-id`) where
+    the provider sent none.
+    """
     model: _builtins.str
     """The model that served the call. May differ from the requested one."""
     system_fingerprint: _builtins.str
@@ -423,7 +425,9 @@ class Started(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     SYSTEM_FINGERPRINT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The provider's id of the completion."""
+    """The provider's id of the completion, or the id of the call (`x-request-id`) where
+    the provider sent none.
+    """
     model: _builtins.str
     """The model that serves the call. May differ from the requested one."""
     system_fingerprint: _builtins.str
@@ -517,7 +521,9 @@ class ToolCallDelta(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     ARGUMENTS_FIELD_NUMBER: _builtins.int
     index: _builtins.int
-    """Index of the tool call within its choice; the first is 0."""
+    """Index of the tool call within its choice. The first is 0, and each new call has the
+    next number, whatever the provider's indexes are.
+    """
     id: _builtins.str
     """The tool call's id. Set in the call's first delta only."""
     name: _builtins.str

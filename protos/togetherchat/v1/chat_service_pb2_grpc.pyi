@@ -64,8 +64,9 @@ class ChatServiceStub:
     2. The status is OK if and only if `completed` was sent. After any other end the
        events received are a partial completion.
     3. Errors are reported in the status only, never in an event.
-    4. Events arrive in the provider's order and are not held back. Adjacent text that
-       arrived together may be merged into one delta.
+    4. Events arrive in the provider's order and are not held back, except half of a
+       character, which waits for its other half. Adjacent text that arrived together
+       may be merged into one delta.
     5. The provider is read no faster than the caller reads.
     6. Each choice finishes once, after the provider has ended the whole stream.
     A client must ignore an event that it does not know: no field of the oneof is set.
@@ -101,8 +102,9 @@ class ChatServiceAsyncStub(ChatServiceStub):
     2. The status is OK if and only if `completed` was sent. After any other end the
        events received are a partial completion.
     3. Errors are reported in the status only, never in an event.
-    4. Events arrive in the provider's order and are not held back. Adjacent text that
-       arrived together may be merged into one delta.
+    4. Events arrive in the provider's order and are not held back, except half of a
+       character, which waits for its other half. Adjacent text that arrived together
+       may be merged into one delta.
     5. The provider is read no faster than the caller reads.
     6. Each choice finishes once, after the provider has ended the whole stream.
     A client must ignore an event that it does not know: no field of the oneof is set.
@@ -147,8 +149,9 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         2. The status is OK if and only if `completed` was sent. After any other end the
            events received are a partial completion.
         3. Errors are reported in the status only, never in an event.
-        4. Events arrive in the provider's order and are not held back. Adjacent text that
-           arrived together may be merged into one delta.
+        4. Events arrive in the provider's order and are not held back, except half of a
+           character, which waits for its other half. Adjacent text that arrived together
+           may be merged into one delta.
         5. The provider is read no faster than the caller reads.
         6. Each choice finishes once, after the provider has ended the whole stream.
         A client must ignore an event that it does not know: no field of the oneof is set.

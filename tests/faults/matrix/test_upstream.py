@@ -121,6 +121,8 @@ CONNECTIONS = [
     both("a header of 300 KB", (Send(b"HTTP/1.1 200 ok\r\n" + HUGE_HEADER), Stall()), MALFORMED),
 ]  # fmt: skip
 
+FAILED_CHOICE = {"index": 0, "finish_reason": "error", "error": {"message": "busy", "code": 503}}
+
 STREAMS = [
     stream("clean end, finish reason seen, no [DONE]", sse([chunk_json(), chunk_json("", "stop")]), OK),
     stream("clean end, neither marker", sse([chunk_json()]), CUT_AFTER_TEXT),
@@ -130,6 +132,13 @@ STREAMS = [
            sse(['{"error": {"message": "busy", "code": 503}}']), unavailable("UPSTREAM_OVERLOADED", requests=3)),
     stream("error object before the first token, of a reason that is not retried",
            sse(['{"error": {"message": "no", "type": "server_error"}}']), ends("INTERNAL", "UPSTREAM_INTERNAL", "-1")),
+    stream("a choice that failed before the first token", sse([json.dumps({"choices": [FAILED_CHOICE]}), DONE]),
+           unavailable("UPSTREAM_OVERLOADED", requests=3)),
+    stream("a choice that failed after a token", sse([chunk_json(), json.dumps({"choices": [FAILED_CHOICE]}), DONE]),
+           Ending(code="UNAVAILABLE", reason="UPSTREAM_OVERLOADED", pushback="-1", text="Hi")),
+    stream("comments between tokens, for longer than the idle timeout",
+           (stream_start(chunk_json()), *drip(chunk(b": PROCESSING\n\n") * 2, every_s=0.02),
+            Send(event(chunk_json("", "stop")) + event(DONE) + chunk(b""))), OK, stream_idle_timeout_s=0.3),
     stream("`event: error` before the first token",
            (Send(sse_head() + chunk(b'event: error\ndata: {"message": "busy", "code": "503"}\n\n') + chunk(b"")),),
            unavailable("UPSTREAM_OVERLOADED", requests=3)),
@@ -152,6 +161,8 @@ BODIES = [
     unary("a body that is not JSON", http_response(200, b'{"id": ', JSON), MALFORMED),
     unary("a body of another shape", json_response(200, ["nothing"]), MALFORMED),
     unary("a body with an error and status 200", json_response(200, {"error": {"message": "busy", "code": 503}}),
+          unavailable("UPSTREAM_OVERLOADED", requests=3)),
+    unary("a body with a failed choice and status 200", json_response(200, {"choices": [FAILED_CHOICE]}),
           unavailable("UPSTREAM_OVERLOADED", requests=3)),
     unary("a page with status 200", html_response(200, PAGE), MALFORMED),
     unary("a body without an end", (Send(CHUNKED_BODY), Repeat(chunk(b"x" * 65536), 1000)), TOO_LARGE, **SMALL_BOUNDS),
@@ -394,7 +405,7 @@ TEXT = "a\u2028b\u0085c\x0cd “quoted” \\ 🐟 e\u0301 ß"
 ODD_TEXTS = [
     ("one byte at a time", (Pieces(sse_head() + event(chunk_json(TEXT).encode()) + event(chunk_json("", "stop")) + event(DONE) + chunk(b"")),), TEXT),
     ("U+2028, U+0085 and form feed, not escaped", (stream_start(chunk_json().replace("Hi", "a\u2028b\u0085c")), *sse([chunk_json("", "stop"), DONE])[1:]), "a\u2028b\u0085c"),
-    ("surrogates in two halves", (stream_start(chunk_json().replace("Hi", "\\ud83d"), chunk_json().replace("Hi", "\\udc1f")), *sse([chunk_json("", "stop"), DONE])[1:]), "\ufffd\ufffd"),
+    ("surrogates in two halves", (stream_start(chunk_json().replace("Hi", "\\ud83d"), chunk_json().replace("Hi", "\\udc1f")), *sse([chunk_json("", "stop"), DONE])[1:]), "\U0001f41f"),
     ("a lone surrogate", (stream_start(chunk_json().replace("Hi", "a\\ud83d b")), *sse([chunk_json("", "stop"), DONE])[1:]), "a\ufffd b"),
     ("CR for line ends", (Send(sse_head()), Pieces(chunk((f"data: {chunk_json()}\r\rdata: " + chunk_json("", "stop") + "\r\rdata: [DONE]\r\r").encode()) + chunk(b""))), "Hi"),
     ("CRLF in two writes", (Send(sse_head()), Pieces(chunk((f"data: {chunk_json()}\r\n\r\ndata: " + chunk_json("", "stop") + "\r\n\r\ndata: [DONE]\r\n\r\n").encode()) + chunk(b""))), "Hi"),

@@ -108,7 +108,8 @@ const (
 	FinishReason_FINISH_REASON_STOP FinishReason = 1
 	// The choice reached `max_tokens` or the context length (`length`).
 	FinishReason_FINISH_REASON_LENGTH FinishReason = 2
-	// The model called tools (`tool_calls`, `function_call`).
+	// The model called tools (`tool_calls`, `function_call`, and `stop` or nothing after
+	// tool calls).
 	FinishReason_FINISH_REASON_TOOL_CALLS FinishReason = 3
 	// A content filter ended the choice (`content_filter`).
 	FinishReason_FINISH_REASON_CONTENT_FILTER FinishReason = 4
@@ -345,7 +346,8 @@ type Message struct {
 	// Optional. The tool calls of the model, on ROLE_ASSISTANT.
 	ToolCalls []*ToolCall `protobuf:"bytes,4,rep,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
 	// Optional. On ROLE_TOOL, the `ToolCall.id` that this message has the result of. Most
-	// models require it.
+	// models require it. If the conversation has tool calls without ids, which this service
+	// never returns, results without an id belong to these calls in order.
 	ToolCallId string `protobuf:"bytes,5,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
 	// Optional. The model's reasoning, where the model shows it, on ROLE_ASSISTANT.
 	Reasoning string `protobuf:"bytes,6,opt,name=reasoning,proto3" json:"reasoning,omitempty"`
@@ -881,8 +883,8 @@ func (x *FunctionTool) GetStrict() bool {
 // A call of a tool by the model.
 type ToolCall struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The provider's id of the tool call. Send the result with this id in
-	// `Message.tool_call_id`.
+	// The provider's id of the tool call, or nine letters and digits where the provider
+	// sent none. Send the result with this id in `Message.tool_call_id`.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// The tool call.
 	//

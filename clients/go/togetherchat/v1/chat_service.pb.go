@@ -373,7 +373,8 @@ func (x *CompleteRequest) GetUser() string {
 // A whole completion.
 type CompleteResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The provider's id of the completion.
+	// The provider's id of the completion, or the id of the call (`x-request-id`) where
+	// the provider sent none.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// The model that served the call. May differ from the requested one.
 	Model string `protobuf:"bytes,2,opt,name=model,proto3" json:"model,omitempty"`
@@ -621,7 +622,8 @@ func (*StreamCompleteResponse_Completed) isStreamCompleteResponse_Event() {}
 // The stream's first event.
 type Started struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The provider's id of the completion.
+	// The provider's id of the completion, or the id of the call (`x-request-id`) where
+	// the provider sent none.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// The model that serves the call. May differ from the requested one.
 	Model string `protobuf:"bytes,2,opt,name=model,proto3" json:"model,omitempty"`
@@ -805,7 +807,8 @@ func (x *Delta) GetRefusal() string {
 // An increment of one tool call.
 type ToolCallDelta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Index of the tool call within its choice; the first is 0.
+	// Index of the tool call within its choice. The first is 0, and each new call has the
+	// next number, whatever the provider's indexes are.
 	Index int32 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
 	// The tool call's id. Set in the call's first delta only.
 	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`

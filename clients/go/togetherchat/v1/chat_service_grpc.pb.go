@@ -61,8 +61,9 @@ type ChatServiceClient interface {
 	//  2. The status is OK if and only if `completed` was sent. After any other end the
 	//     events received are a partial completion.
 	//  3. Errors are reported in the status only, never in an event.
-	//  4. Events arrive in the provider's order and are not held back. Adjacent text that
-	//     arrived together may be merged into one delta.
+	//  4. Events arrive in the provider's order and are not held back, except half of a
+	//     character, which waits for its other half. Adjacent text that arrived together
+	//     may be merged into one delta.
 	//  5. The provider is read no faster than the caller reads.
 	//  6. Each choice finishes once, after the provider has ended the whole stream.
 	//
@@ -155,8 +156,9 @@ type ChatServiceServer interface {
 	//  2. The status is OK if and only if `completed` was sent. After any other end the
 	//     events received are a partial completion.
 	//  3. Errors are reported in the status only, never in an event.
-	//  4. Events arrive in the provider's order and are not held back. Adjacent text that
-	//     arrived together may be merged into one delta.
+	//  4. Events arrive in the provider's order and are not held back, except half of a
+	//     character, which waits for its other half. Adjacent text that arrived together
+	//     may be merged into one delta.
 	//  5. The provider is read no faster than the caller reads.
 	//  6. Each choice finishes once, after the provider has ended the whole stream.
 	//

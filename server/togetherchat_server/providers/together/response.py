@@ -7,6 +7,7 @@ from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.providers.together import errors, logprobs, lost_text, response_parts, schema
+from togetherchat_server.providers.together.error_body import ErrorBody
 
 
 def from_schema(
@@ -25,7 +26,7 @@ def from_schema(
         ServiceError: the body or a choice is an error, or there are no choices
             (UPSTREAM_MALFORMED_RESPONSE).
     """
-    error = response_parts.failure(completion)
+    error = _failure(completion)
     if error is not None:
         raise errors.from_stream_error(error, caller_brought_key=caller_brought_key, secrets=secrets)
     if not completion.choices:
@@ -68,6 +69,16 @@ def to_events(completion: service.CompleteResponse) -> list[service.StreamComple
         ),
         service.StreamCompleteResponse(completed=completed),
     ]
+
+
+def _failure(completion: schema.Completion) -> ErrorBody | None:
+    """Return the failure that a body reports: its own, or that of a choice."""
+    if completion.error is not None:
+        return completion.error
+    for choice in completion.choices or ():
+        if choice.error is not None or choice.finish_reason == schema.ERROR_FINISH_REASON:
+            return choice.error or ErrorBody()
+    return None
 
 
 def _choice(position: int, choice: schema.ResponseChoice, completion_id: str) -> chat.Choice:

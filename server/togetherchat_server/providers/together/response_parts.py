@@ -13,7 +13,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat_server.providers.together import schema
-from togetherchat_server.providers.together.error_body import ErrorBody
 
 FINISH_REASONS: Final[Mapping[str, chat.FinishReason.ValueType]] = {
     "stop": chat.FINISH_REASON_STOP,
@@ -34,16 +33,6 @@ ROLES: Final[Mapping[str, chat.Role.ValueType]] = {
 
 _ID_ALPHABET: Final = string.digits + string.ascii_letters
 _ID_CHARACTERS: Final = 9
-
-
-def failure(response: schema.Completion | schema.Chunk) -> ErrorBody | None:
-    """Return the failure that a response or a chunk reports: its own, or that of a choice."""
-    if response.error is not None:
-        return response.error
-    for choice in response.choices or ():
-        if choice.error is not None or choice.finish_reason == schema.ERROR_FINISH_REASON:
-            return choice.error or ErrorBody()
-    return None
 
 
 def finish_reason(raw: str, *, calls_tools: bool) -> chat.FinishReason.ValueType:

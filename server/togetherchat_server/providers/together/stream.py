@@ -25,6 +25,7 @@ from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.providers.together import errors, logprobs, lost_text, response_parts, schema
+from togetherchat_server.providers.together.error_body import ErrorBody
 from togetherchat_server.providers.together.split_characters import CharacterJoiner
 from togetherchat_server.providers.together.stream_tool_calls import ToolCallFragment, ToolCallTracker
 
@@ -74,11 +75,8 @@ class ChatStreamTranslator:
         Raises:
             ServiceError: the chunk, or a choice in it, is an error. Earlier events can still be popped.
         """
-        error = response_parts.failure(chunk)
-        if error is not None:
-            raise errors.from_stream_error(
-                error, caller_brought_key=self._caller_brought_key, secrets=self._secrets
-            )
+        if chunk.error is not None:
+            raise self._failure(chunk.error)
         if not self.started:
             self._read_head(chunk)
         if chunk.usage is not None:
@@ -86,6 +84,8 @@ class ChatStreamTranslator:
         if chunk.warnings is not None:
             self._warnings |= dict.fromkeys(response_parts.warnings(chunk.warnings))
         for position, fragment in enumerate(chunk.choices or ()):
+            if fragment.error is not None or fragment.finish_reason == schema.ERROR_FINISH_REASON:
+                raise self._failure(fragment.error or ErrorBody())
             self._feed_choice(position if fragment.index is None else fragment.index, fragment)
         if not self.started and (self._head.id or self.deltas):
             self._start()
@@ -128,6 +128,11 @@ class ChatStreamTranslator:
         warnings = [chat.Warning(message=text) for text in texts]
         completed = service.Completed(usage=usage, warnings=warnings, attempts=attempts)
         self._ready.append(service.StreamCompleteResponse(completed=completed))
+
+    def _failure(self, error: ErrorBody) -> ServiceError:
+        return errors.from_stream_error(
+            error, caller_brought_key=self._caller_brought_key, secrets=self._secrets
+        )
 
     def _every_choice_finished(self) -> bool:
         return bool(self._choices) and all(choice.finish_reason for choice in self._choices.values())
@@ -182,30 +187,24 @@ class ChatStreamTranslator:
         if reasoning:
             choice.reasoning_field = reasoning_field
             reasoning = choice.reasoning.feed(reasoning)
-            self._add_reasoning(index, reasoning, reasoning_field)
+            if reasoning:
+                self._draft(index, _REASONING, reasoning_field=reasoning_field).reasoning.append(reasoning)
         if text:
             text = choice.text.feed(text)
-            self._add_text(index, text)
-        self._add_tool_calls(index, calls)
-        return text or reasoning
-
-    def _add_reasoning(self, index: int, text: str, reasoning_field: _ReasoningField) -> None:
-        if text:
-            self._draft(index, _REASONING, reasoning_field=reasoning_field).reasoning.append(text)
-
-    def _add_text(self, index: int, text: str) -> None:
-        if text:
-            self._draft(index, _TEXT).text.append(text)
-
-    def _add_tool_calls(self, index: int, calls: Sequence[ToolCallFragment]) -> None:
+            if text:
+                self._draft(index, _TEXT).text.append(text)
         if calls:
             self._draft(index, _TOOLS).add_tool_calls(calls)
+        return text or reasoning
 
     def _flush_characters(self, index: int, choice: "_ChoiceState") -> None:
         """Add what stands for half a character at the end of a text."""
-        self._add_reasoning(index, choice.reasoning.flush(), choice.reasoning_field)
-        self._add_text(index, choice.text.flush())
-        self._add_tool_calls(index, choice.tool_calls.flush())
+        if rest := choice.reasoning.flush():
+            self._draft(index, _REASONING, reasoning_field=choice.reasoning_field).reasoning.append(rest)
+        if rest := choice.text.flush():
+            self._draft(index, _TEXT).text.append(rest)
+        if calls := choice.tool_calls.flush():
+            self._draft(index, _TOOLS).add_tool_calls(calls)
 
     def _feed_logprobs(self, index: int, tokens: Sequence[chat.TokenLogprob]) -> None:
         if tokens:

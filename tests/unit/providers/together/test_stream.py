@@ -236,6 +236,42 @@ def test_started_is_set_by_the_first_chunk():
     assert translator.started
 
 
+def test_started_waits_for_an_id_or_for_content():
+    """Azure's first chunk, for example, has neither; nothing of the completion is held back for it."""
+    translator = ChatStreamTranslator()
+    empty = schema.ChunkChoice(index=0, delta=schema.ResponseMessage(role="assistant", content=""))
+    translator.feed(schema.Chunk())
+    translator.feed(schema.Chunk(choices=[empty], model="m"))
+    assert ([], False) == (translator.pop_events(), translator.started)
+
+    translator.feed(schema.Chunk(id="r", created=7, model="other", choices=[text("a")]))
+    started, delta = translator.pop_events()
+
+    assert ("r", "m", 7) == (started.started.id, started.started.model, started.started.create_time.seconds)
+    assert (messages.ROLE_ASSISTANT, "a") == (delta.delta.role, delta.delta.text)
+
+
+def test_content_starts_a_stream_without_an_id():
+    """The id of the call stands for the provider's, also if that comes later."""
+    translator = ChatStreamTranslator(call_id="our-call")
+    translator.feed(schema.Chunk(choices=[text("a")]))
+    translator.feed(chunk(text("b")))
+    started, delta = translator.pop_events()
+
+    assert ("our-call", "ab") == (started.started.id, delta.delta.text)
+
+
+def test_a_stream_without_id_and_content_starts_at_its_end():
+    """An empty completion is one, too."""
+    translator = ChatStreamTranslator(call_id="our-call")
+    translator.feed(schema.Chunk(choices=[text("", finish_reason="stop")]))
+    assert [] == translator.pop_events()
+    translator.finish(done=True, attempts=1)
+
+    kinds = [event.WhichOneof("event") for event in translator.pop_events()]
+    assert ["started", "delta", "choice_finished", "completed"] == kinds
+
+
 @pytest.mark.parametrize(
     ("chunks", "done", "expected"),
     [

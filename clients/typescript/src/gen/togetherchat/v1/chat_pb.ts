@@ -63,7 +63,8 @@ export type Message = Message$1<"togetherchat.v1.Message"> & {
 
   /**
    * Optional. On ROLE_TOOL, the `ToolCall.id` that this message has the result of. Most
-   * models require it.
+   * models require it. If the conversation has tool calls without ids, which this service
+   * never returns, results without an id belong to these calls in order.
    *
    * @generated from field: string tool_call_id = 5;
    */
@@ -312,8 +313,8 @@ export const FunctionToolSchema: GenMessage<FunctionTool> = /*@__PURE__*/
  */
 export type ToolCall = Message$1<"togetherchat.v1.ToolCall"> & {
   /**
-   * The provider's id of the tool call. Send the result with this id in
-   * `Message.tool_call_id`.
+   * The provider's id of the tool call, or nine letters and digits where the provider
+   * sent none. Send the result with this id in `Message.tool_call_id`.
    *
    * @generated from field: string id = 1;
    */
@@ -931,7 +932,8 @@ export enum FinishReason {
   LENGTH = 2,
 
   /**
-   * The model called tools (`tool_calls`, `function_call`).
+   * The model called tools (`tool_calls`, `function_call`, and `stop` or nothing after
+   * tool calls).
    *
    * @generated from enum value: FINISH_REASON_TOOL_CALLS = 3;
    */

@@ -290,7 +290,8 @@ export const CompleteRequestSchema: GenMessage<CompleteRequest> = /*@__PURE__*/
  */
 export type CompleteResponse = Message<"togetherchat.v1.CompleteResponse"> & {
   /**
-   * The provider's id of the completion.
+   * The provider's id of the completion, or the id of the call (`x-request-id`) where
+   * the provider sent none.
    *
    * @generated from field: string id = 1;
    */
@@ -427,7 +428,8 @@ export const StreamCompleteResponseSchema: GenMessage<StreamCompleteResponse> = 
  */
 export type Started = Message<"togetherchat.v1.Started"> & {
   /**
-   * The provider's id of the completion.
+   * The provider's id of the completion, or the id of the call (`x-request-id`) where
+   * the provider sent none.
    *
    * @generated from field: string id = 1;
    */
@@ -541,7 +543,8 @@ export const DeltaSchema: GenMessage<Delta> = /*@__PURE__*/
  */
 export type ToolCallDelta = Message<"togetherchat.v1.ToolCallDelta"> & {
   /**
-   * Index of the tool call within its choice; the first is 0.
+   * Index of the tool call within its choice. The first is 0, and each new call has the
+   * next number, whatever the provider's indexes are.
    *
    * @generated from field: int32 index = 1;
    */
@@ -898,8 +901,9 @@ export const ChatService: GenService<{
    * 2. The status is OK if and only if `completed` was sent. After any other end the
    *    events received are a partial completion.
    * 3. Errors are reported in the status only, never in an event.
-   * 4. Events arrive in the provider's order and are not held back. Adjacent text that
-   *    arrived together may be merged into one delta.
+   * 4. Events arrive in the provider's order and are not held back, except half of a
+   *    character, which waits for its other half. Adjacent text that arrived together
+   *    may be merged into one delta.
    * 5. The provider is read no faster than the caller reads.
    * 6. Each choice finishes once, after the provider has ended the whole stream.
    * A client must ignore an event that it does not know: no field of the oneof is set.
