@@ -106,8 +106,8 @@ async def test_a_failure_before_the_first_comment_has_its_status(heartbeat):
     assert 429 == response.status_code
 
 
-async def test_the_providers_comments_are_not_passed_on():
-    """They show that the provider lives; the caller receives comments of this service, if it is told to."""
+async def test_a_comment_of_the_provider_before_its_first_event_sends_nothing():
+    """It does not send the status, so a failure after it keeps its own; its text is never passed on."""
     comments = Send(sse_head() + b"e\r\n: PROCESSING\n\n\r\n")
     stream = sse([openai.chunk("Hi", finish_reason="stop"), openai.DONE])
     first, *rest = stream
@@ -118,6 +118,7 @@ async def test_the_providers_comments_are_not_passed_on():
     ):
         response = await service.complete(stream=True)
 
+    assert response.text.startswith("data: ")
     assert "PROCESSING" not in response.text
     assert "[DONE]" == events_of(response.text)[-1]
 

@@ -1,5 +1,9 @@
 """The tables of validation cover every field, role and mode of the contract."""
 
+import dataclasses
+import re
+from pathlib import Path
+
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
@@ -11,6 +15,7 @@ from togetherchat_server.calls.validation.options import COVERED, OWN, RANGES, R
 from togetherchat_server.calls.validation.tools import TOOL_CHOICE_MODES
 from togetherchat_server.domain.reasons import ServiceError
 
+PAGE = Path(__file__).parents[3] / "docs" / "openai-api.md"
 FIELDS = service.CompleteRequest.DESCRIPTOR.fields_by_name
 NUMBERS = {
     FieldDescriptor.CPPTYPE_INT32,
@@ -56,3 +61,14 @@ def test_every_role_and_mode_of_the_contract_is_known():
     """A value that is added to the contract is accepted without another change."""
     assert set(chat.Role.values()) - {0} == ROLES
     assert set(chat.ToolChoiceMode.values()) == TOOL_CHOICE_MODES
+
+
+def test_every_limit_is_documented():
+    """The page has each bound as a number, and each range in the words of its rule."""
+    section = PAGE.read_text("utf-8").split("## Limits of a request")[1].split("\n## ")[0]
+    elsewhere = {"max_request_bytes", "violations_max", "elements_max"}
+    bounds = {field.name: field.default for field in dataclasses.fields(RequestLimits)}
+
+    missing = {name for name, bound in bounds.items() if not re.search(rf"\b{bound:,}\b", section)}
+    assert missing <= elsewhere
+    assert [] == [name for name in RANGES if f"`{name}`" not in section and not name.endswith("_penalty")]
