@@ -9,9 +9,19 @@ from support.app import failing, request, running_app
 from support.http_client import running_http
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import json_response, sse
+from togetherchat_server.models.catalog import load_catalog
 from togetherchat_server.providers.together import streaming_only
+from togetherchat_server.runtime import wiring
 
 REQUIRED = openai.error("This model only supports streaming.", code="streaming_required")
+LISTED = """
+[[lists]]
+source = "a page"
+as_of = "2026-11"
+type = "chat"
+availability = "SERVERLESS"
+models = [{ id = "a/listed", display_name = "Listed", organization = "A", streaming_only = true }]
+"""
 STREAM = sse(
     [
         openai.chunk("Hel"),
@@ -89,6 +99,31 @@ async def test_a_stream_that_is_rejected_too_fails():
         failure = await failing(app.chat.Complete(request()))
 
     assert ("UPSTREAM_INVALID_REQUEST", 2) == (failure.info.reason, len(upstream.request_log.requests))
+
+
+async def test_a_model_that_the_catalog_lists_as_such_begins_as_a_stream(monkeypatch):
+    """The first call needs one request."""
+    catalog = load_catalog(LISTED.encode())
+    monkeypatch.setattr(wiring, "configured_catalog", lambda _: catalog)
+    async with ScriptedUpstream(provider()) as upstream, running_app(upstream.base_url) as app:
+        response = await app.chat.Complete(request(model="a/listed"))
+
+    assert ([True], 1) == (streamed(upstream), response.attempts)
+
+
+async def test_a_fallback_is_remembered_by_its_own_name():
+    """The model before it is tried as it was."""
+    rejected = json_response(404, openai.error("Unable to access model x.", code="model_not_available"))
+
+    def script(received):
+        return rejected if b'"model":"a/gone"' in received.body else provider()(received)
+
+    async with ScriptedUpstream(script) as upstream, running_app(upstream.base_url) as app:
+        for _ in range(2):
+            response = await app.chat.Complete(request(model="a/gone", fallback_models=["a/b"]))
+
+    assert "Hello" == response.choices[0].message.content[0].text
+    assert [False, False, True, False, True] == streamed(upstream)
 
 
 async def test_what_a_stream_cannot_carry_is_named():

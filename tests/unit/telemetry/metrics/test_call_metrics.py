@@ -84,6 +84,18 @@ def test_tokens_and_cost_are_counted_by_tenant_and_model():
     assert {("blue", LISTED): 3000} == counted(store, names.COST_USD)
 
 
+@pytest.mark.parametrize(
+    ("cached", "results"),
+    [(None, {}), (0, {"hit": 0, "miss": 3}), (2, {"hit": 2, "miss": 1}), (5, {"hit": 3, "miss": 0})],
+)
+def test_tokens_from_the_prompt_cache_are_counted_if_the_provider_counts_them(cached, results):
+    """Unknown tokens count as neither. No prompt has more hits than tokens."""
+    store = store_of(record(model=LISTED, cached_tokens=cached))
+
+    expected = {(LISTED, result): tokens for result, tokens in results.items()}
+    assert expected == counted(store, names.PROMPT_CACHE_TOKENS)
+
+
 def test_estimated_usage_is_counted():
     """The tokens with the others, and the calls whose usage is estimated."""
     store = store_of(record(prompt_tokens=None, completion_tokens=7, usage_estimated=True), record())
