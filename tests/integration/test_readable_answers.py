@@ -141,6 +141,42 @@ async def test_arguments_that_are_an_object_become_text(stream):
     assert (ARGUMENTS, [ARGUMENTS]) == (found, sent)
 
 
+REFUSED = sse(
+    [
+        openai.chunk(delta={"role": "assistant", "content": None, "refusal": "I cannot "}),
+        r'{"id":"oid-1","choices":[{"index":0,"delta":{"refusal":"help. \ud83d"}}]}',
+        r'{"id":"oid-1","choices":[{"index":0,"delta":{"refusal":"\ude00"}}]}',
+        openai.chunk("", finish_reason="stop"),
+        openai.DONE,
+    ]
+)
+REFUSAL = "I cannot help. \U0001f600"
+
+
+async def test_a_streamed_refusal_is_passed_on():
+    """Over gRPC and HTTP, joined as text is."""
+    async with ScriptedUpstream(always(REFUSED)) as upstream, running_http(upstream.base_url) as service:
+        events, failure = await collect(service.app.chat.StreamComplete(request()))
+        *chunks, _ = await service.events()
+
+    assert (None, REFUSAL) == (failure, "".join(event.delta.refusal for event in events))
+    assert REFUSAL == "".join(one["choices"][0]["delta"].get("refusal", "") for one in chunks)
+    assert "" == joined(events)
+
+
+async def test_a_folded_refusal_is_passed_on():
+    """The message is the one that a whole answer has."""
+    async with (
+        ScriptedUpstream(always(REFUSED)) as upstream,
+        running_http(upstream.base_url, stream_upstream_min_tokens=0) as service,
+    ):
+        message = (await service.app.chat.Complete(request())).choices[0].message
+        over_http = (await service.complete()).json()["choices"][0]["message"]
+
+    assert (REFUSAL, 0) == (message.refusal, len(message.content))
+    assert (REFUSAL, None) == (over_http["refusal"], over_http["content"])
+
+
 async def test_a_stream_without_a_media_type_is_not_held_back():
     """Its first event is sent before the provider sends the second."""
     first = openai.event(openai.chunk("Hello"))

@@ -9,9 +9,15 @@ from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.upstream.gzip_body import PIECE_BYTES, RATIO_MAX, UNCHECKED_BYTES, GzipBody
 
 TEXT = b'{"choices": [{"index": 0, "delta": {"content": "Hello"}}]}'
-PACKED = gzip.compress(TEXT, mtime=0)
-"""Without a time in it: every process that runs the tests must name them alike."""
 NOISE = random.Random(7).randbytes(300_000)
+TEXTS = {
+    "an event": TEXT,
+    "nothing": b"",
+    "noise": NOISE,
+    "text": NOISE.hex().encode(),
+    "one piece": b"x" * PIECE_BYTES,
+    "two pieces": b"xy" * PIECE_BYTES,
+}
 
 
 def body_of(*pieces):
@@ -32,12 +38,11 @@ async def read_all(body, pieces=None):
     return pieces
 
 
-@pytest.mark.parametrize(
-    "text", [TEXT, b"", NOISE, NOISE.hex().encode(), b"x" * PIECE_BYTES, b"xy" * PIECE_BYTES]
-)
+@pytest.mark.parametrize("case", TEXTS)
 @pytest.mark.parametrize("size", [1, 7, 1000, 10**6])
-async def test_a_body_is_unpacked_however_it_arrives(text, size):
+async def test_a_body_is_unpacked_however_it_arrives(case, size):
     """No piece is larger than the bound."""
+    text = TEXTS[case]
     packed = gzip.compress(text)
 
     pieces = await read_all(body_of(*(packed[at : at + size] for at in range(0, len(packed), size))))
@@ -54,11 +59,19 @@ async def test_a_piece_that_has_arrived_is_not_held_back():
     assert TEXT == await body.read()
 
 
-@pytest.mark.parametrize("packed", [b"no gzip", PACKED[:-1], PACKED + b"x", b""])
-async def test_a_body_that_is_not_one_gzip_stream_is_malformed(packed):
+BROKEN = {
+    "no gzip": TEXT,
+    "cut": gzip.compress(TEXT)[:-1],
+    "more than one": gzip.compress(TEXT) + b"x",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+async def test_a_body_that_is_not_one_gzip_stream_is_malformed(case):
     """A body that is cut could be half of a completion."""
     with pytest.raises(ServiceError) as caught:
-        await read_all(body_of(packed))
+        await read_all(body_of(BROKEN[case]))
 
     assert Reason.UPSTREAM_MALFORMED_RESPONSE is caught.value.reason
 
