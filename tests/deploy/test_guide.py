@@ -276,7 +276,10 @@ def test_the_caller_of_the_example_has_a_token_with_the_audience_of_the_service(
 
     kubernetes_validate.validate(caller, NEWEST.rpartition(".")[0], strict=True)
     assert f"--jwt-audience={token['audience']}" in service.container["args"]
-    assert f"--key-file={mount['mountPath']}/{token['path']}" in container["args"]
+    (program,) = container["args"]
+    compile(program, "caller.yaml", "exec")
+    assert f'"{mount["mountPath"]}"' in program
+    assert f'files / "{token["path"]}"' in program
     assert f'"{mount["mountPath"]}/{token["path"]}"' in fenced("go")[0]
     assert service.container["image"].partition("/")[2] == container["image"]
 

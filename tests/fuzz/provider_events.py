@@ -13,6 +13,9 @@ from fuzz.tape import Tape
 Json = dict[str, object]
 
 EVENTS_MAX: Final = 48
+HIGH: Final = "\ud83d"
+LOW: Final = "\ude00"
+"""The halves of an emoji, in turn; JSON has them as escapes."""
 LINE_ENDS: Final = ("\n", "\r\n", "\r")
 
 ABSENT: Final = object()
@@ -59,13 +62,14 @@ class Sender:
 
     def __init__(self, tape: Tape) -> None:
         self.sent: defaultdict[tuple[int, str], str] = defaultdict(str)
-        """The text by choice and field, `content` or `reasoning`."""
+        """The text by choice and field, `content` or `reasoning`, with halves of characters."""
         self.plain = True
         """Whether `sent` is complete: no raw bytes were sent."""
         self._tape = tape
         self._line_end = tape.pick(LINE_ENDS)
         self._ascii_only = bool(tape.number(1))
         self._done = False
+        self._half = HIGH
         self._reasoning_keys: dict[int, str] = {}
 
     def stream(self) -> bytes:
@@ -119,6 +123,9 @@ class Sender:
 
     def _text(self, number: int, kind: str) -> str:
         text = self._tape.text()
+        if self._ascii_only:
+            text = text.replace("\ufffd", self._half)
+            self._half = LOW if self._half == HIGH else HIGH
         if not self._done:
             self.sent[number, kind] += text
         return text

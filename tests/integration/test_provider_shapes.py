@@ -73,6 +73,7 @@ async def completion_of(way, service, **members):
             "created": response.create_time.seconds,
             "content": "".join(part.text for part in choice.message.content),
             "reasoning": choice.message.reasoning,
+            "refusal": choice.message.refusal,
             "calls": calls,
             "finish_reason": names[choice.finish_reason],
         }
@@ -88,7 +89,8 @@ async def completion_of(way, service, **members):
         choices = [choice for one in chunks for choice in one["choices"]]
         deltas = [choice["delta"] for choice in choices]
         message = {
-            name: "".join(delta.get(name) or "" for delta in deltas) for name in ("content", "reasoning")
+            name: "".join(delta.get(name) or "" for delta in deltas)
+            for name in ("content", "reasoning", "refusal")
         }
         choice = choices[-1]
         fragments = [fragment for delta in deltas for fragment in delta.get("tool_calls", ())]
@@ -97,6 +99,7 @@ async def completion_of(way, service, **members):
         "created": body["created"],
         "content": message["content"] or "",
         "reasoning": message.get("reasoning", ""),
+        "refusal": message["refusal"] or "",
         "calls": joined(fragments),
         "finish_reason": choice["finish_reason"],
     }
@@ -247,17 +250,25 @@ async def test_calls_without_ids_from_elsewhere_are_accepted(protocol):
 
 @ways
 async def test_a_character_in_two_deltas_is_one_character(way):
-    """Content, reasoning and arguments have the emoji, and not two signs for what cannot be read."""
+    """Content, reasoning, refusal and arguments have the emoji, and not two signs for what cannot be read."""
     deltas = [
         {"reasoning": "r\ud83d"},
         {"reasoning": "\ude00"},
+        {"refusal": "No \ud83d"},
+        {"refusal": "\ude00"},
         {"content": "Hi \ud83d"},
         {"content": "\ude00!"},
         {"tool_calls": [fragment('{"mood":"\ud83d', index=0, id="a", name="set")]},
         {"tool_calls": [fragment('\ude00"}', index=0)]},
     ]
     whole = [fragment(f'{{"mood":"{GRIN}"}}', index=0, id="a", name="set")]
-    message = {"role": "assistant", "content": f"Hi {GRIN}!", "reasoning": f"r{GRIN}", "tool_calls": whole}
+    message = {
+        "role": "assistant",
+        "content": f"Hi {GRIN}!",
+        "reasoning": f"r{GRIN}",
+        "refusal": f"No {GRIN}",
+        "tool_calls": whole,
+    }
     response = response_for(way, deltas, finish_reason="tool_calls", message=message)
     async with (
         ScriptedUpstream(always(response)) as upstream,
@@ -266,6 +277,7 @@ async def test_a_character_in_two_deltas_is_one_character(way):
         found = await completion_of(way, service)
 
     assert (f"Hi {GRIN}!", f"r{GRIN}") == (found["content"], found["reasoning"])
+    assert f"No {GRIN}" == found["refusal"]
     assert [("a", "set", f'{{"mood":"{GRIN}"}}')] == found["calls"]
 
 

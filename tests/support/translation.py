@@ -48,7 +48,7 @@ def cut(data: bytes, positions: Iterable[int]) -> list[bytes]:
 
 Part = tuple[object, ...]
 
-_GROWING = frozenset({"reasoning", "text", "arguments"})
+_GROWING = frozenset({"reasoning", "text", "refusal", "arguments"})
 
 
 def pieces(events: Sequence[service.StreamCompleteResponse]) -> list[Part]:
@@ -82,6 +82,8 @@ def _parts(delta: service.Delta) -> Iterable[tuple[object, ...]]:
         yield ("reasoning", index, delta.reasoning_field, delta.reasoning)
     if delta.text:
         yield ("text", index, delta.text)
+    if delta.refusal:
+        yield ("refusal", index, delta.refusal)
     for fragment in delta.tool_calls:
         if fragment.id or fragment.name:
             yield ("call", index, fragment.index, fragment.id, fragment.name)

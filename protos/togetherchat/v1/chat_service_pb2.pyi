@@ -382,7 +382,7 @@ class StreamCompleteResponse(_message.Message):
     COMPLETED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def started(self) -> Global___Started:
-        """Sent once, first, when the provider's first chunk has arrived."""
+        """Sent once, first, when the provider's first chunk with an id or content has arrived."""
 
     @_builtins.property
     def delta(self) -> Global___Delta:

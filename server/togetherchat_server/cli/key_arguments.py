@@ -35,7 +35,7 @@ class KeySettings:
 
 
 @final
-class UsageError(Exception):
+class KeyArgumentError(Exception):
     """The arguments are invalid. The message is one line and contains no key."""
 
 
@@ -44,24 +44,24 @@ class _KeysParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         # argparse repeats arguments, and one of them may be a key.
         safe = _SECRET.sub(r"\1", message)
-        raise UsageError(f"{safe}; {self.prog} --help lists the arguments")
+        raise KeyArgumentError(f"{safe}; {self.prog} --help lists the arguments")
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    """Return the arguments; `command` is the subcommand. Raises UsageError."""
+    """Return the arguments; `command` is the subcommand. Raises KeyArgumentError."""
     return _parser().parse_args(arguments)
 
 
 def read_key_settings(options: argparse.Namespace, environment: Mapping[str, str]) -> KeySettings:
-    """Read the settings that the subcommand uses: a flag wins over its variable. Raises UsageError."""
+    """Read the settings that the subcommand uses: a flag wins over its variable. Raises KeyArgumentError."""
     flags = vars(options)
     used = [name for name in ("api_keys_file", "max_key_age_s") if name in flags]
     try:
         settings = read_settings(used, flags, environment)
     except SettingsError as exc:
-        raise UsageError(str(exc)) from None
+        raise KeyArgumentError(str(exc)) from None
     if settings.api_keys_file is None:
-        raise UsageError(f"no API keys file is named: pass --api-keys-file FILE or set {FILE_VARIABLE}")
+        raise KeyArgumentError(f"no API keys file is named: pass --api-keys-file FILE or set {FILE_VARIABLE}")
     return KeySettings(path=Path(settings.api_keys_file), max_age_s=settings.max_key_age_s)
 
 
@@ -69,16 +69,16 @@ def expiry(text: str | None, *, now: datetime, max_age_s: float | None) -> datet
     """Return the expiry of a new key: the requested one, or the latest that is allowed; None: never.
 
     Raises:
-        UsageError: the text is not a time, or the time is in the past or later than allowed.
+        KeyArgumentError: the text is not a time, or the time is in the past or later than allowed.
     """
     latest = None if max_age_s is None else now + timedelta(seconds=max_age_s)
     if text is None:
         return latest
     when = _time(text, now)
     if when <= now:
-        raise UsageError(f"--expires {text} is in the past; it must be in the future")
+        raise KeyArgumentError(f"--expires {text} is in the past; it must be in the future")
     if latest is not None and when > latest:
-        raise UsageError(
+        raise KeyArgumentError(
             f"--expires {text} is later than {MAX_AGE_FLAG} ({MAX_AGE_VARIABLE}) allows; "
             f"it must be at most {latest.isoformat(timespec='seconds')}"
         )
@@ -183,5 +183,5 @@ def _time(text: str, now: datetime) -> datetime:
             else datetime.fromisoformat(text)
         )
     except (ValueError, OverflowError):
-        raise UsageError("--expires must be like 90d, 12h or 2030-12-31") from None
+        raise KeyArgumentError("--expires must be like 90d, 12h or 2030-12-31") from None
     return when if when.tzinfo else when.replace(tzinfo=UTC)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Final, TextIO, final
 
 from togetherchat_server.cli.key_arguments import (
+    KeyArgumentError,
     KeySettings,
-    UsageError,
     expiry,
     parse_arguments,
     read_key_settings,
@@ -62,7 +62,7 @@ def run_keys(arguments: Sequence[str], context: CommandContext) -> int:
         options = parse_arguments(arguments)
         settings = read_key_settings(options, context.environment)
         _COMMANDS[options.command](options, settings, context)
-    except UsageError as exc:
+    except KeyArgumentError as exc:
         return _fail(context, str(exc), USAGE)
     except (_CommandError, SettingsError) as exc:
         return _fail(context, str(exc), FAILED)
@@ -139,7 +139,7 @@ _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace, KeySettings, Command
 def _new_key(
     table: KeyTable, options: argparse.Namespace, *, created: datetime, expires: datetime | None
 ) -> tuple[str, KeyLine]:
-    """Return a new key and its line. Raises UsageError if the file could not have the line."""
+    """Return a new key and its line. Raises KeyArgumentError if the file could not have the line."""
     id_bytes = secrets.token_bytes(ID_BYTES)
     while id_bytes.hex() in table.keys:
         id_bytes = secrets.token_bytes(ID_BYTES)
@@ -159,7 +159,7 @@ def _new_key(
         check_line(line)
     except ValueError as exc:
         member, _, rule = str(exc).partition(": ")
-        raise UsageError(f"--{FLAGS.get(member, member)} {rule}") from None
+        raise KeyArgumentError(f"--{FLAGS.get(member, member)} {rule}") from None
     return text, line
 
 

@@ -19,6 +19,7 @@ from rendered import ToolError
 
 TITLE = "Callers with service-account tokens"
 APPLY, CALL_FROM_A_POD, CALL_FROM_OUTSIDE = blocks(TITLE)
+CREATE_ACCOUNT, SEPARATOR, CREATE_POD = CALL_FROM_A_POD.partition("kubectl apply")
 OVERLAY, POLICY, CALLER = blocks(TITLE, "yaml")
 (TENANTS,) = blocks(TITLE, "toml")
 AUDIENCE = "--audience=togetherchat"
@@ -43,14 +44,9 @@ def service(production, folder):
 
 
 @pytest.fixture(scope="module")
-def output_of_the_pod(service, folder):
-    """The output of the commands that create an account and a pod that calls."""
-    return paste(CALL_FROM_A_POD, folder)
-
-
-@pytest.fixture(scope="module")
-def account(output_of_the_pod):
-    """The account that the commands have created: namespace and name."""
+def account(service, folder):
+    """The account that the commands create: namespace and name."""
+    paste(CREATE_ACCOUNT, folder)
     return "payments", "checkout"
 
 
@@ -78,11 +74,12 @@ def signed_again(token, **claims):
     return f"{signed}.{_encoded(signature)}"
 
 
-def test_a_pod_calls_with_its_projected_token(output_of_the_pod):
+def test_a_pod_calls_with_its_projected_token(account, folder):
     """The pod of the guide ends with success: the token of the kubelet is accepted over TLS, without any key."""
-    _, condition_met, completion = output_of_the_pod.partition("pod/checkout condition met\n")
+    output = paste(SEPARATOR + CREATE_POD, folder)
 
-    assert condition_met, output_of_the_pod
+    _, condition_met, completion = output.partition("pod/checkout condition met\n")
+    assert condition_met, output
     assert completion.strip()
 
 

@@ -66,7 +66,7 @@ def _reference(stream: bytes, bound: int) -> tuple[list[SseEvent], bool]:
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if not line:
-            if data:
+            if b"\n".join(data).strip():
                 events.append(SseEvent(name, b"\n".join(data)))
             name, data = "", []
         elif field == b"data":

@@ -18,6 +18,7 @@ from support.reference_accumulator import accumulate
 from support.translation import cut, pieces
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.domain.reasons import Reason, ServiceError
+from togetherchat_server.providers.together.split_characters import whole
 from togetherchat_server.providers.together.stream_reader import StreamReader
 
 EVENT_BYTES_MAX: Final = 1 << 20
@@ -109,5 +110,5 @@ def _check_text(outcome: Outcome, sender: Sender) -> None:
         received[choice.index, "content"] = "".join(part.text for part in choice.message.content)
         received[choice.index, "reasoning"] = choice.message.reasoning
     for name in received.keys() | sender.sent.keys():
-        sent = sender.sent[name]
+        sent = whole(sender.sent[name])
         assert sent.startswith(received[name]) if outcome.failure else sent == received[name]

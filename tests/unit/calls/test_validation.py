@@ -497,7 +497,7 @@ def test_all_violations_are_reported_together():
         messages=[
             message(chat.ROLE_UNSPECIFIED, name="x" * 257),
             message(content=[TEXT, chat.ContentPart(image=chat.Image(url="file:///x"))]),
-            message(chat.ROLE_TOOL, [chat.ContentPart()], tool_call_id="c" * 1025),
+            message(chat.ROLE_TOOL, [chat.ContentPart()], tool_call_id="c" * 16_385),
         ],
         fallback_models=["a", " "],
         tools=[tool("", parameters_json="{")],

@@ -592,7 +592,7 @@ type isStreamCompleteResponse_Event interface {
 }
 
 type StreamCompleteResponse_Started struct {
-	// Sent once, first, when the provider's first chunk has arrived.
+	// Sent once, first, when the provider's first chunk with an id or content has arrived.
 	Started *Started `protobuf:"bytes,1,opt,name=started,proto3,oneof"`
 }
 

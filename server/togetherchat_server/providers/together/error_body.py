@@ -7,10 +7,9 @@ ASP.NET writes it). Pure: takes parsed JSON, and knows no reasons and no statuse
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import Final, NamedTuple, TypeAlias, cast
-
-from pydantic import BaseModel
+from typing import Final, NamedTuple, TypeAlias, cast, final
 
 _Json: TypeAlias = object
 _Object: TypeAlias = Mapping[str, _Json]
@@ -33,7 +32,9 @@ class Problem(NamedTuple):
     message: str
 
 
-class ErrorBody(BaseModel):
+@final
+@dataclass(slots=True, kw_only=True)
+class ErrorBody:
     """The provider's description of a failure. Empty texts stand for what it does not have."""
 
     message: str = ""

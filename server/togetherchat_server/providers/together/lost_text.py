@@ -19,11 +19,15 @@ def lost_choices(choices: Sequence[chat.Choice], usage: chat.Usage) -> list[int]
         for choice in choices
         if is_lost(
             finish_reason=choice.finish_reason,
-            has_output=bool(choice.message.content or choice.message.tool_calls),
+            has_output=_has_output(choice.message),
             has_reasoning=bool(choice.message.reasoning),
             usage=usage,
         )
     ]
+
+
+def _has_output(message: chat.Message) -> bool:
+    return bool(message.content or message.refusal or message.tool_calls)
 
 
 def is_lost(

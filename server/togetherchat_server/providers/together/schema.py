@@ -336,8 +336,8 @@ Response = TypeVar("Response", Completion, Chunk)
 # The members that lead to texts of the completion, and those texts. A unary response has whole texts;
 # only the tokens beside their log probabilities can be halves.
 _SPLIT_IN_CHUNKS: Final = frozenset(
-    {"choices", "delta", "content", "reasoning", "reasoning_content", "tool_calls", "function", "arguments"}
-    | {"logprobs", "tokens", "token"}
+    {"choices", "delta", "content", "reasoning", "reasoning_content", "refusal"}
+    | {"tool_calls", "function", "arguments", "logprobs", "tokens", "token"}
 )
 _SPLIT_IN_COMPLETIONS: Final = frozenset({"choices", "prompt", "logprobs", "tokens", "content", "token"})
 
@@ -419,6 +419,8 @@ def _with_halves(parsed: object, raw: object, members: frozenset[str]) -> object
     match parsed, raw:
         case str(), str():
             return raw
+        case str(), list():
+            return "".join(_text_of_part(part) for part in cast("list[object]", raw))
         case list(), list():
             pairs = zip(cast("list[object]", parsed), cast("list[object]", raw), strict=False)
             return [_with_halves(one, other, members) for one, other in pairs]
@@ -429,6 +431,11 @@ def _with_halves(parsed: object, raw: object, members: frozenset[str]) -> object
             return parsed
         case _:
             return parsed
+
+
+def _text_of_part(part: object) -> str:
+    text = cast("Mapping[str, object]", part).get("text") if isinstance(part, dict) else ""
+    return text if isinstance(text, str) else ""
 
 
 _ESCAPE = re.compile(

@@ -11,7 +11,7 @@ concluded early: finish reasons and usage are kept, the last one wins, and both 
 end is known. A failure inside a choice is the failure of the completion.
 
 Fragments fed since the last `pop_events` are merged where that loses nothing: adjacent fragments of the
-same choice, in the order reasoning, text, tool calls, which is the order in which a client reads one
+same choice, in the order reasoning, text, refusal, tool calls, which is the order in which a client reads one
 delta. Reasoning from another field starts a new delta, since one delta names one field.
 """
 
@@ -34,7 +34,8 @@ _UNSPECIFIED: Final = chat.REASONING_FIELD_UNSPECIFIED
 
 _REASONING: Final = 0
 _TEXT: Final = 1
-_TOOLS: Final = 2
+_REFUSAL: Final = 2
+_TOOLS: Final = 3
 
 
 @final
@@ -173,17 +174,17 @@ class ChatStreamTranslator:
             self._feed_logprobs(index, tokens)
 
     def _feed_delta(self, index: int, choice: "_ChoiceState", delta: schema.ResponseMessage) -> str:
-        """Translate one delta. Returns its text or reasoning, which is the token of a log probability."""
+        """Translate one delta. Returns its text, which is the token of a log probability."""
         reasoning, reasoning_field = response_parts.reasoning(delta)
-        text = delta.content or ""
+        text, refusal = delta.content or "", delta.refusal
         calls: list[ToolCallFragment] = []
         if delta.tool_calls:
             make_id = partial(response_parts.tool_call_id, self._completion_id, index)
             calls = choice.tool_calls.new_fragments(delta.tool_calls, make_id)
-        if reasoning or text or calls:
+        if reasoning or text or refusal or calls:
             self.deltas += 1
         choice.has_reasoning |= bool(reasoning)
-        choice.has_output |= bool(text or calls)
+        choice.has_output |= bool(text or refusal or calls)
         if reasoning:
             choice.reasoning_field = reasoning_field
             reasoning = choice.reasoning.feed(reasoning)
@@ -193,9 +194,13 @@ class ChatStreamTranslator:
             text = choice.text.feed(text)
             if text:
                 self._draft(index, _TEXT).text.append(text)
+        if refusal:
+            refusal = choice.refusal.feed(refusal)
+            if refusal:
+                self._draft(index, _REFUSAL).refusal.append(refusal)
         if calls:
             self._draft(index, _TOOLS).add_tool_calls(calls)
-        return text or reasoning
+        return text or reasoning or refusal or ""
 
     def _flush_characters(self, index: int, choice: "_ChoiceState") -> None:
         """Add what stands for half a character at the end of a text."""
@@ -203,6 +208,8 @@ class ChatStreamTranslator:
             self._draft(index, _REASONING, reasoning_field=choice.reasoning_field).reasoning.append(rest)
         if rest := choice.text.flush():
             self._draft(index, _TEXT).text.append(rest)
+        if rest := choice.refusal.flush():
+            self._draft(index, _REFUSAL).refusal.append(rest)
         if calls := choice.tool_calls.flush():
             self._draft(index, _TOOLS).add_tool_calls(calls)
 
@@ -235,6 +242,7 @@ class _Draft:
     role: chat.Role.ValueType = chat.ROLE_UNSPECIFIED
     reasoning: list[str] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
+    refusal: list[str] = field(default_factory=list)
     tool_calls: list[ToolCallFragment] = field(default_factory=list[ToolCallFragment])
     logprobs: list[chat.TokenLogprob] = field(default_factory=list)
 
@@ -264,6 +272,8 @@ class _Draft:
         if self.reasoning:
             delta.reasoning = "".join(self.reasoning)
             delta.reasoning_field = self.reasoning_field
+        if self.refusal:
+            delta.refusal = "".join(self.refusal)
         if self.tool_calls:
             delta.tool_calls.extend(call.delta() for call in self.tool_calls)
         if self.logprobs:
@@ -280,10 +290,11 @@ class _ChoiceState:
     tool_calls: ToolCallTracker = field(default_factory=ToolCallTracker)
     has_reasoning: bool = False
     has_output: bool = False
-    """Whether text or a tool call was received."""
+    """Whether text, a refusal or a tool call was received."""
     reasoning_field: _ReasoningField = _UNSPECIFIED
     reasoning: CharacterJoiner = field(default_factory=CharacterJoiner)
     text: CharacterJoiner = field(default_factory=CharacterJoiner)
+    refusal: CharacterJoiner = field(default_factory=CharacterJoiner)
     tokens: CharacterJoiner = field(default_factory=CharacterJoiner)
     """Of the tokens beside log probabilities, where they are not the text itself."""
 

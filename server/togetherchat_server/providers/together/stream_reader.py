@@ -55,8 +55,6 @@ class StreamReader:
                 return
             if event.name == ERROR_EVENT:
                 raise self._error_event(event.data)
-            if not event.data or event.data.isspace():
-                continue  # a sign of life of engines that send no comments
             self.translator.feed(schema.parse_chunk(event.data))
 
     def pop_events(self, model: str) -> EventBatch:

@@ -17,7 +17,7 @@ from togetherchat_server.providers.together.split_characters import CharacterJoi
 
 GRIN = "\U0001f600"
 HIGH, LOW = "\ud83d", "\ude00"
-FIELDS = ("content", "reasoning", "reasoning_content", "arguments")
+FIELDS = ("content", "reasoning", "reasoning_content", "refusal", "arguments")
 
 
 def escaped(text: str) -> bytes:
@@ -60,6 +60,8 @@ def text_of(field: str, outcome: Outcome) -> str:
     match field:
         case "content":
             return "".join(part.text for part in message.content)
+        case "refusal":
+            return message.refusal
         case "arguments":
             return "".join(call.function.arguments for call in message.tool_calls)
         case _:
@@ -89,6 +91,14 @@ def test_a_half_at_the_end_is_replaced(field: str):
     outcome = streamed(field, [escaped("Hi"), escaped(HIGH)])
 
     assert "Hi\ufffd" == text_of(field, outcome)
+
+
+def test_a_content_in_parts_keeps_halves():
+    """Engines that send a list of parts in place of a text cut characters, too."""
+    parts = [[{"type": "text", "text": "Hi "}, {"text": HIGH}], [{"type": "text", "text": f"{LOW}!"}]]
+    outcome = streamed("content", [openai.dumps(part) for part in parts])
+
+    assert f"Hi {GRIN}!" == text_of("content", outcome)
 
 
 def test_only_the_half_is_held_back():

@@ -94,6 +94,24 @@ def test_adjacent_fragments_of_one_choice_are_merged():
     assert [expected] == deltas(translator)
 
 
+def test_a_refusal_is_streamed_beside_the_text():
+    """It comes after text and before tool calls, and counts as a token."""
+    translator = ChatStreamTranslator()
+    for part in ("I can", "not."):
+        delta = schema.ResponseMessage(refusal=part)
+        translator.feed(chunk(schema.ChunkChoice(index=0, delta=delta)))
+    translator.feed(chunk(call(0, "{}", "c", "f")))
+    translator.feed(chunk(text("Hm.")))
+
+    refused = service.Delta(
+        role=messages.ROLE_ASSISTANT,
+        refusal="I cannot.",
+        tool_calls=[service.ToolCallDelta(id="c", name="f", arguments="{}")],
+    )
+    assert [refused, service.Delta(text="Hm.")] == deltas(translator)
+    assert 4 == translator.deltas
+
+
 def test_text_before_reasoning_is_not_merged():
     """In one delta reasoning comes before text, so the other order needs two deltas."""
     translator = ChatStreamTranslator()

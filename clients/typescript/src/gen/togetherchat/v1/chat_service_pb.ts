@@ -381,7 +381,7 @@ export type StreamCompleteResponse = Message<"togetherchat.v1.StreamCompleteResp
    */
   event: {
     /**
-     * Sent once, first, when the provider's first chunk has arrived.
+     * Sent once, first, when the provider's first chunk with an id or content has arrived.
      *
      * @generated from field: togetherchat.v1.Started started = 1;
      */
