@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from togetherchat_sandbox import api_errors, dialects, fault_injection, model_quirks, pacing
+from togetherchat_sandbox import api_errors, dialects, engine_quirks, fault_injection, model_quirks, pacing
 from togetherchat_sandbox.api_errors import ERRORS
 from togetherchat_sandbox.behaviour import ORDINARY, PREFIX, Behaviour, SandboxModel
 from togetherchat_sandbox.dialects import Dialect
@@ -383,5 +383,6 @@ SANDBOX_MODELS: tuple[SandboxModel, ...] = (
     *_CONNECTIONS,
     *_BODIES,
     *_VARIANTS,
+    *engine_quirks.MODELS,
     *model_quirks.MODELS,
 )
