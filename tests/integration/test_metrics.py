@@ -33,6 +33,7 @@ OPTIONAL = {
     names.AUDIT_LINES_DROPPED,
     names.TRACE_SPANS,
     names.REDIS_UP,
+    names.FILE_STALE,
     names.JWKS_UP,
     names.API_KEY_NOT_AFTER,
     names.TLS_CERTIFICATE_NOT_AFTER,

@@ -44,6 +44,7 @@ class ReloadingFile(Generic[Value]):
         self._unreadable = unreadable
         self._state: _FileState | None = _state(path)
         self._value = read(path)
+        self._stale = False
         self._check_at_s = clock() + CHECK_EVERY_S
 
     def current(self) -> Value:
@@ -53,6 +54,11 @@ class ReloadingFile(Generic[Value]):
             self._check_at_s = now_s + CHECK_EVERY_S
             self.check()
         return self._value
+
+    def stale(self) -> bool:
+        """Return whether the file is missing or invalid, so that earlier contents are in effect."""
+        self.current()
+        return self._stale
 
     def check(self) -> None:
         """Read the file again now, if it was replaced."""
@@ -64,11 +70,11 @@ class ReloadingFile(Generic[Value]):
                     "%s: file not found (%s); its last contents stay in effect", self.path, exc.strerror
                 )
                 emit(self._unreadable, file=str(self.path), problem=exc.strerror or "")
-            self._state = None
+            self._state, self._stale = None, True
             return
         if state == self._state:
             return
-        self._state = state
+        self._state, self._stale = state, True
         try:
             self._value = self._read(self.path)
         except (OSError, ValueError) as exc:
@@ -76,6 +82,7 @@ class ReloadingFile(Generic[Value]):
             _log.warning("%s: invalid (%s); its last valid contents stay in effect", self.path, problem)
             emit(self._unreadable, file=str(self.path), problem=str(problem))
         else:
+            self._stale = False
             _log.info("%s: reloaded", self.path)
             emit(self._reloaded, file=str(self.path))
 

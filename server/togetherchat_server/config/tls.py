@@ -132,6 +132,11 @@ class Certificates:
                     )
             return self._material
 
+    def stale(self) -> bool:
+        """Return whether the files cannot be used, so that earlier ones are in effect."""
+        self.current()
+        return bool(self._last_error)
+
     def _report_replaced(self, before: FileStates) -> None:
         """Report each file of the set that is another one than before."""
         for path, old, new in zip(_paths(self._files), before, self._states, strict=True):

@@ -157,4 +157,5 @@ class Observability:
         _log.info("TLS certificate: %s", info)
         if not info.not_before_s <= now_s < info.not_after_s:
             _log.warning("the TLS certificate is not valid now: clients will reject it")
+        self.gauges[names.FILE_STALE, "tls-cert-file"] = certificates.stale
         self.gauges[names.TLS_CERTIFICATE_NOT_AFTER,] = lambda: certificates.current().info.not_after_s

@@ -53,6 +53,8 @@ def open_tenancy(
     if files is None:
         return None
     tenants = TenantsFile(files.tenants, clock=environment.clock)
+    if files.tenants is not None:
+        gauges[names.FILE_STALE, "tenants-file"] = tenants.stale
     return Tenancy(
         authenticator=Authenticator(
             _mechanisms(settings, files, tenants, environment, resources, gauges), tenants
@@ -83,6 +85,7 @@ def _mechanisms(
             wall_clock=environment.wall_clock,
             max_age_s=settings.max_key_age_s,
         )
+        gauges[names.FILE_STALE, "api-keys-file"] = keys.stale
         gauges[names.API_KEY_NOT_AFTER,] = keys.earliest_expiry_s
     if files.certificates:
         # Imported on use: cryptography is an optional dependency.
@@ -109,6 +112,7 @@ def _jwt_authenticator(
 
     if jwt.jwks_file is not None:
         source = KeyFile(jwt.jwks_file, clock=environment.clock)
+        gauges[names.FILE_STALE, "jwt-jwks-file"] = source.stale
     else:
         assert jwt.jwks_url is not None  # noqa: S101  `load_tenant_files` checks that there is one of them
         request = JwksRequest(url=jwt.jwks_url, ca_file=jwt.jwks_ca_file, token_file=jwt.jwks_token_file)

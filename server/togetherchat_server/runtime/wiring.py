@@ -18,6 +18,7 @@ from togetherchat_server.calls.sessions import Sessions
 from togetherchat_server.calls.tenant_policy import RequestPolicy
 from togetherchat_server.calls.validation import RequestLimits
 from togetherchat_server.config import Configuration, ProviderConfig, is_loopback
+from togetherchat_server.config.reloading_file import ReloadingFile
 from togetherchat_server.domain.addresses import TrustedProxies
 from togetherchat_server.domain.call import Call
 from togetherchat_server.frontends.grpc.handler import GrpcHandler, GrpcTimeouts
@@ -142,6 +143,8 @@ class Wiring:
 
     def _make_provider(self, config: ProviderConfig) -> TogetherProvider:
         settings = self._settings
+        if isinstance(config.key, ReloadingFile):
+            self._observability.gauges[names.FILE_STALE, "TOGETHER_API_KEY_FILE"] = config.key.stale
         client = UpstreamClient.connect(
             base_url=config.base_url,
             limits=UpstreamLimits(

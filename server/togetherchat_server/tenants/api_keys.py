@@ -90,6 +90,10 @@ class ApiKeys:
             return Authentication(identity=Identity(tenant="", key_id=key_id), rejection=rejection)
         return Authentication(identity=key.identity)
 
+    def stale(self) -> bool:
+        """Return whether the file is missing or invalid, so that earlier contents are in effect."""
+        return self._file.stale()
+
     def earliest_expiry_s(self) -> float:
         """Return when the first of the keys that are in use expires; infinity if none does."""
         return self._expiry_watch.earliest_s(self._wall_clock())

@@ -164,5 +164,9 @@ class TenantsFile:
         """Return the file's contents, at most a second old."""
         return NO_TENANTS if self._file is None else self._file.current()
 
+    def stale(self) -> bool:
+        """Return whether the file is missing or invalid, so that earlier contents are in effect."""
+        return self._file is not None and self._file.stale()
+
     def limits_of(self, tenant: str) -> TenantLimits:
         return UNLIMITED if self._file is None else self._file.current().limits_of(tenant)

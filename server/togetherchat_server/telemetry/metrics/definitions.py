@@ -71,6 +71,7 @@ ADAPTIVE_THROTTLES: Final = "togetherchat_adaptive_throttles"
 UPSTREAM_RATE_LIMIT: Final = "togetherchat_upstream_rate_limit"
 UPSTREAM_RATE_LIMIT_UPDATED: Final = "togetherchat_upstream_rate_limit_updated_timestamp_seconds"
 REDIS_UP: Final = "togetherchat_redis_up"
+FILE_STALE: Final = "togetherchat_file_stale"
 JWKS_UP: Final = "togetherchat_jwks_up"
 API_KEY_NOT_AFTER: Final = "togetherchat_api_key_not_after_timestamp_seconds"
 TLS_CERTIFICATE_NOT_AFTER: Final = "togetherchat_tls_certificate_not_after_timestamp_seconds"
@@ -258,6 +259,12 @@ _ALL: Final[tuple[MetricDefinition, ...]] = (
         REDIS_UP,
         "1 while the Redis of --redis-url answers, else 0: quotas are then counted by each replica alone.",
         merge="min",
+    ),
+    _gauge(
+        FILE_STALE,
+        "1 while the file of a setting is missing or invalid, else 0: its last valid contents are in effect.",
+        "setting",
+        merge="max",
     ),
     _gauge(
         JWKS_UP,

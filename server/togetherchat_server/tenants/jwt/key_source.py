@@ -56,6 +56,10 @@ class KeyFile:
             unreadable=AuditEvent.JWKS_UNAVAILABLE,
         )
 
+    def stale(self) -> bool:
+        """Return whether the file is missing or invalid, so that earlier keys are in use."""
+        return self._file.stale()
+
     def current(self) -> KeySet:
         return self._file.current()
 
