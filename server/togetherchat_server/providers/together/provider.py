@@ -118,7 +118,7 @@ class TogetherProvider:
 
         The list is not documented. Whatever is wrong with it, the list of all models is enough.
         """
-        # The call is about the other list: this request is no retry of it, and its failure is nobody's.
+        # The call is about the other list: this request is not a retry of it, and does not fail it.
         detached = replace(call, progress=Progress())
         try:
             async with asyncio.timeout(SERVERLESS_TIMEOUT_S):
