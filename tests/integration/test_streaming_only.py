@@ -142,7 +142,7 @@ async def test_what_a_stream_cannot_carry_is_named():
 
 
 async def test_other_rejections_are_not_repeated():
-    """A message that mentions streaming is no such code."""
+    """A message that mentions streaming does not count as the code."""
     rejected = json_response(400, openai.error("streaming is required for this"))
     async with ScriptedUpstream(always(rejected)) as upstream, running_app(upstream.base_url) as app:
         failure = await failing(app.chat.Complete(request()))

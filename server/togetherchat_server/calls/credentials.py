@@ -24,7 +24,7 @@ class Credentials:
     """What a caller's credentials are worth."""
 
     identity: Identity = ANONYMOUS
-    """Who calls. Of a rejected caller only what its credential names, so that the log has it."""
+    """The identity of the caller. That of a rejected one has only what its credential names, for the log."""
     upstream_key: Secret | None = None
     """The key to send to the provider; None if the provider needs none."""
     caller_brought_key: bool = False

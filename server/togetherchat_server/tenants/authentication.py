@@ -12,7 +12,7 @@ class Authentication:
     """Who a caller is, or why it is rejected, or that neither is known yet."""
 
     identity: Identity = ANONYMOUS
-    """Of a rejected caller only what its credential names, so that the log has it."""
+    """That of a rejected caller has only what its credential names, for the log."""
     rejection: ServiceError | None = None
     pending: bool = False
     """Whether `Authenticator.settle` must decide: it needs the peer's certificate, or waits for a key."""

@@ -135,7 +135,7 @@ async def test_counts_of_this_service_are_marked(options, expected):
     ],
 )
 async def test_a_whole_completion_has_no_invented_usage(counts, expected):
-    """Zeros of the provider's are its count; without any count there is no usage."""
+    """Zeros that the provider sent are its count. Without any count, `usage` is absent."""
     body = {**COMPLETION, "usage": counts}
     async with (
         ScriptedUpstream(always(json_response(200, body))) as upstream,

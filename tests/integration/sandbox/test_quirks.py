@@ -101,7 +101,7 @@ async def test_debug_headers_are_sent_on_request(client, stream):
 
 
 async def test_reasoning_can_use_up_the_tokens(client):
-    """The finish reason is `length`, and there is no text."""
+    """The finish reason is `length`, and the text is empty."""
     reply = await complete(client, "sandbox/reasoning", max_tokens=2)
     [choice] = json.loads(reply.content)["choices"]
 

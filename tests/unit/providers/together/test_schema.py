@@ -98,7 +98,7 @@ def test_informing_fields_are_lenient(value: object):
     ],
 )
 def test_half_characters_are_repaired(raw: bytes, expected: str):
-    """Surrogate pairs are joined, what is no character becomes U+FFFD, and the text can be encoded."""
+    """Surrogate pairs are joined, other halves become U+FFFD, and the text can be encoded."""
     chunk = schema.parse_chunk(CHUNK % (raw, b"0"))
     completion = schema.parse_completion(b'{"choices":[{"message":{"content":%s}}]}' % raw)
 
@@ -113,7 +113,7 @@ def test_half_characters_are_repaired(raw: bytes, expected: str):
 
 
 def test_a_half_character_is_kept_for_the_next_chunk():
-    """The texts of a chunk keep halves; what is no text of the completion has U+FFFD."""
+    """The texts of a chunk keep halves; all other members have U+FFFD."""
     half = b'"\\ud83d"'
     call = b'{"id":%s,"function":{"name":%s,"arguments":%s}}' % (half, half, half)
     delta = b'{"content":%s,"reasoning":%s,"tool_calls":[%s]}' % (half, half, call)

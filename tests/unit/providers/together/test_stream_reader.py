@@ -1,4 +1,4 @@
-"""Together's use of server-sent events: end mark, error events, and what is no part of a completion."""
+"""Together's use of server-sent events: end mark, error events, and what does not belong to a completion."""
 
 import pytest
 
