@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Final, final
 
 from togetherchat_server.domain.addresses import network_of
+from togetherchat_server.domain.bounded import remember
 from togetherchat_server.domain.reasons import Reason, ServiceError
 
 REMEMBERED_MAX: Final = 4096
@@ -35,8 +36,7 @@ class AuthThrottle:
     def __init__(self, *, per_minute: int, clock: Callable[[], float]) -> None:
         self._interval_s = MINUTE_S / per_minute if per_minute else 0.0
         self._clock = clock
-        # When the bucket of each party has drained, and the callers that were served. A dict keeps
-        # its order: the oldest entry is the first.
+        # When the bucket of each party has drained, and the callers that were served or rejected.
         self._drained_s: dict[str, float] = {}
         self._served: dict[str, None] = {}
         self._rejected: dict[str, None] = {}
@@ -51,9 +51,7 @@ class AuthThrottle:
         """Exempt a caller whose call the provider has served. `caller` is empty if it is unknown."""
         if caller and self._interval_s:
             self._rejected.pop(caller, None)
-            self._served.pop(caller, None)
-            self._served[caller] = None
-            _drop_oldest(self._served)
+            remember(self._served, caller, None, at_most=REMEMBERED_MAX)
 
     def check(self, party: str, caller: str) -> None:
         """Reject a call whose address or tenant has to wait, before any work is done for the call.
@@ -81,8 +79,7 @@ class AuthThrottle:
             return _throttled(wait_s)
         self._count(bucket)
         if judged_by_provider and caller and caller not in self._rejected:
-            self._rejected[caller] = None
-            _drop_oldest(self._rejected)
+            remember(self._rejected, caller, None, at_most=REMEMBERED_MAX)
             self._count(self._bucket(party, caller))
         return error
 
@@ -96,15 +93,9 @@ class AuthThrottle:
 
     def _count(self, key: str) -> None:
         now_s = self._clock()
-        drained_s = max(self._drained_s.pop(key, now_s), now_s) + self._interval_s
-        self._drained_s[key] = min(drained_s, now_s + MINUTE_S)
-        _drop_oldest(self._drained_s)
+        drained_s = max(self._drained_s.get(key, now_s), now_s) + self._interval_s
+        remember(self._drained_s, key, min(drained_s, now_s + MINUTE_S), at_most=REMEMBERED_MAX)
         self._active_until_s = max(self._active_until_s, drained_s - MINUTE_S + self._interval_s)
-
-
-def _drop_oldest(remembered: dict[str, float] | dict[str, None]) -> None:
-    if len(remembered) > REMEMBERED_MAX:
-        del remembered[next(iter(remembered))]
 
 
 def _throttled(wait_s: float) -> ServiceError:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Final, final
 
 from togetherchat_server.domain.audit import AUDIT_LOGGER, AuditEntry, AuditEvent, emit
+from togetherchat_server.domain.bounded import remember
 from togetherchat_server.domain.reasons import REJECTS_CREDENTIAL
 from togetherchat_server.telemetry.audit_file import AuditFile, line_of
 from togetherchat_server.telemetry.call_record import CallRecord
@@ -111,11 +112,7 @@ class CredentialAudit:
         """Return whether the pair is remembered, and remember it."""
         pair = (credential, address)
         seen = pair in self._used
-        if seen:
-            del self._used[pair]
-        elif len(self._used) >= PAIRS_MAX:
-            del self._used[next(iter(self._used))]
-        self._used[pair] = None
+        remember(self._used, pair, None, at_most=PAIRS_MAX)
         return seen
 
 

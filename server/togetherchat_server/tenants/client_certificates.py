@@ -7,10 +7,10 @@ from typing import Final, final
 
 from cryptography import x509
 
+from togetherchat_server.domain.bounded import remember
 from togetherchat_server.domain.identity import SUBJECT_SCOPES, Identity
 from togetherchat_server.domain.reasons import Reason, ServiceError, sanitise
 from togetherchat_server.tenants.authentication import Authentication
-from togetherchat_server.tenants.bounded import remember
 from togetherchat_server.tenants.identity_map import AmbiguousIdentityError
 from togetherchat_server.tenants.tenants_file import TenantsFile
 

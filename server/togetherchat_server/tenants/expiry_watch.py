@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Final, final
 
 from togetherchat_server.domain.audit import AuditEvent, emit
-from togetherchat_server.tenants.bounded import remember
+from togetherchat_server.domain.bounded import remember
 
 DAY_S: Final = 86_400.0
 WARN_BEFORE_S: Final = 14 * DAY_S

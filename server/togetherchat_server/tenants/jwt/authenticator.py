@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, final
 
+from togetherchat_server.domain.bounded import remember
 from togetherchat_server.domain.identity import Identity
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.tenants.authentication import Authentication
-from togetherchat_server.tenants.bounded import remember
 from togetherchat_server.tenants.identity_map import AmbiguousIdentityError
 from togetherchat_server.tenants.jwt.key_set import KeySet
 from togetherchat_server.tenants.jwt.key_source import KeySource, KeysUnavailableError
