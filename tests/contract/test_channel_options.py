@@ -7,6 +7,7 @@ gRPC's own default, the same test fails without the option.
 import asyncio
 import threading
 import time
+from collections import Counter
 
 import grpc
 import pytest
@@ -28,10 +29,12 @@ from support.http2_peer import (
     http2_peer,
     status_in,
 )
+from support.scraping import scraped
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, json_response
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.frontends.grpc import server as grpc_server
+from togetherchat_server.telemetry.metrics import definitions as names
 
 MEBIBYTE = 2**20
 WATCH = "/grpc.health.v1.Health/Watch"
@@ -360,12 +363,12 @@ async def test_a_peer_that_reads_nothing_is_dropped_after_the_age_and_the_call_t
 
 
 def codes_of_burst(address, calls, started):
-    """Return the codes of many calls. All of them have been sent when `started` is set."""
+    """Return how many of many calls ended with each code. All of them have been sent when `started` is set."""
     with grpc.insecure_channel(address) as channel:
         complete = channel.unary_unary(COMPLETE)
         futures = [complete.future(request().SerializeToString()) for _ in range(calls)]
         started.set()
-        return {future.code() for future in futures}
+        return Counter(future.code() for future in futures)
 
 
 @pytest.mark.parametrize("pending_max", [grpc_server.PENDING_MAX, 10])
@@ -379,7 +382,12 @@ async def test_a_burst_beyond_the_pace_of_the_event_loop_is_answered(options, pe
             await asyncio.sleep(0)
             time.sleep(0.3)  # noqa: ASYNC251  blocking is the purpose
         codes = await burst
+        page = await scraped(app.addresses.admin)
 
-    assert codes - {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE} == (
-        set() if pending_max == grpc_server.PENDING_MAX else {grpc.StatusCode.CANCELLED}
-    )
+    assert codes.keys() - {
+        grpc.StatusCode.OK,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.UNAVAILABLE,
+    } == (set() if pending_max == grpc_server.PENDING_MAX else {grpc.StatusCode.CANCELLED})
+    assert page.value(names.GRPC_CALLS_STARTED) == codes.total()
+    assert page.value(names.GRPC_CALLS_ACCEPTED) == codes.total() - codes[grpc.StatusCode.CANCELLED]

@@ -256,16 +256,17 @@ class Wiring:
 
     def _make_grpc(self, sessions: Sessions) -> GrpcServer:
         settings = self._settings
-        return GrpcServer(
-            handler=GrpcHandler(
-                METHODS,
-                sessions=sessions,
-                timeouts=GrpcTimeouts(
-                    request_read_timeout_s=settings.request_read_timeout_s,
-                    write_timeout_s=settings.write_timeout_s,
-                ),
-                random=self._environment.random,
+        handler = GrpcHandler(
+            METHODS,
+            sessions=sessions,
+            timeouts=GrpcTimeouts(
+                request_read_timeout_s=settings.request_read_timeout_s,
+                write_timeout_s=settings.write_timeout_s,
             ),
+            random=self._environment.random,
+        )
+        server = GrpcServer(
+            handler=handler,
             reflection=settings.reflection,
             connections=GrpcConnectionLimits(
                 age_s=settings.max_connection_age_s,
@@ -281,6 +282,10 @@ class Wiring:
             ),
             clock=self._environment.clock,
         )
+        counters = self._observability.metrics.counters
+        counters[names.GRPC_CALLS_STARTED,] = server.started_calls.count
+        counters[names.GRPC_CALLS_ACCEPTED,] = lambda: handler.accepted
+        return server
 
     def _make_http(self, sessions: Sessions) -> "HttpServer":
         # Imported on use: loading takes 0.1 s, and most starts have no HTTP listener.

@@ -80,6 +80,8 @@ class GrpcHandler(grpc.GenericRpcHandler):
         timeouts: GrpcTimeouts,
         random: Callable[[], float],
     ) -> None:
+        self.accepted = 0
+        """Calls of every service on this server: gRPC asks the handler that was added first for each."""
         self._methods = methods
         self._sessions = sessions
         self._environment = _Environment(
@@ -93,6 +95,7 @@ class GrpcHandler(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "RpcHandler | None":
         """Return the handler of a call. gRPC calls this in the call's task, before it reads the message."""
+        self.accepted += 1
         name = handler_call_details.method
         method = self._methods.get(name)
         if method is None:

@@ -21,6 +21,7 @@ from togetherchat_server.frontends.grpc.health import REQUEST_BYTES_MAX, Health
 from togetherchat_server.frontends.grpc.methods import METHODS, SERVICE
 from togetherchat_server.frontends.grpc.read_permits import ReadPermits
 from togetherchat_server.frontends.grpc.reflection import add_reflection
+from togetherchat_server.frontends.grpc.started_calls import StartedCalls
 from togetherchat_server.frontends.grpc.wakeups import bulk_wakeups
 
 MEBIBYTE: Final = 2**20
@@ -134,7 +135,7 @@ class GrpcServer:
         self.health: Final = Health((SERVICE,))
         permits = ReadPermits(clock=clock)
         self._listening = listening
-        with bulk_wakeups(asyncio.get_running_loop()):
+        with bulk_wakeups(asyncio.get_running_loop()), StartedCalls() as self.started_calls:
             self._server = aio.server(options=tuple(options.items()))
         self._server.add_generic_rpc_handlers((handler,))
         self._acceptance = Acceptance(self._server, handler, METHODS) if supported() else None

@@ -33,6 +33,8 @@ class MetricDefinition:
 CALLS: Final = "togetherchat_calls_total"
 TENANT_CALLS: Final = "togetherchat_tenant_calls_total"
 ADMISSION_REJECTED: Final = "togetherchat_admission_rejected_total"
+GRPC_CALLS_STARTED: Final = "togetherchat_grpc_calls_started_total"
+GRPC_CALLS_ACCEPTED: Final = "togetherchat_grpc_calls_accepted_total"
 CALLER_RETRIES: Final = "togetherchat_caller_retries_total"
 TOKENS: Final = "togetherchat_tokens_total"
 PROMPT_CACHE_TOKENS: Final = "togetherchat_prompt_cache_tokens_total"
@@ -128,6 +130,15 @@ _ALL: Final[tuple[MetricDefinition, ...]] = (
         "Calls rejected for a cause that passes: OVERLOADED, CALLER_QUOTA, DRAINING or "
         "AUTHENTICATION_UNAVAILABLE.",
         "reason",
+    ),
+    _counter(
+        GRPC_CALLS_STARTED,
+        "Calls on the gRPC listener as gRPC's core counts them, health checks included.",
+    ),
+    _counter(
+        GRPC_CALLS_ACCEPTED,
+        "The same calls, once the event loop accepted them. The others wait, were cancelled by their callers "
+        "or were dropped by gRPC's core because too many waited.",
     ),
     _counter(CALLER_RETRIES, "Calls that their caller declared to be a retry of its own."),
     _counter(
