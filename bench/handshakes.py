@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -64,13 +65,17 @@ def served(folder: Path) -> Generator[str, None, None]:
             process.terminate()
 
 
+def _same(context: ssl.SSLContext) -> ssl.SSLContext:
+    return context
+
+
 async def measure(url: str, authority: Path, arguments: argparse.Namespace) -> dict[str, list[list[float]]]:
     pools: dict[str, ConnectionPool] = {}
     for name in ("full", "resumed"):
         context = ssl.create_default_context(cafile=str(authority))
         if name == "resumed":
             tls_sessions.resume(context)
-        pools[name] = ConnectionPool(UpstreamLimits(), tls=context)
+        pools[name] = ConnectionPool(UpstreamLimits(), tls=partial(_same, context))
     figures: dict[str, list[list[float]]] = {name: [] for name in pools}
     for _ in range(arguments.rounds):
         for name, pool in pools.items():

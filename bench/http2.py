@@ -28,6 +28,7 @@ import httpx
 import pyqwest
 
 from bench.transports import BODY, HEADERS, KEY, RESPONSE, cpu_per_request_ms, cpu_s
+from togetherchat_server.config import ProviderConfig
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.upstream.client import UpstreamClient, UpstreamLimits
 
@@ -50,7 +51,9 @@ Contestant = Callable[[int, int], AbstractAsyncContextManager[Send]]
 @asynccontextmanager
 async def our_client(http1: int, _http2: int) -> AsyncGenerator[Send, None]:
     client = UpstreamClient.connect(
-        base_url=f"http://127.0.0.1:{http1}", limits=UpstreamLimits(), user_agent="bench/1"
+        ProviderConfig(base_url=f"http://127.0.0.1:{http1}", key=None),
+        limits=UpstreamLimits(),
+        user_agent="bench/1",
     )
     key = Secret(KEY)
 

@@ -17,6 +17,7 @@ import orjson
 
 from bench.bare import serve
 from togetherchat.v1 import chat_pb2, chat_service_pb2, chat_service_pb2_grpc
+from togetherchat_server.config import ProviderConfig
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.upstream.client import UpstreamClient, UpstreamLimits
 from togetherchat_server.upstream.sse import SseDecoder
@@ -78,7 +79,7 @@ def _body(request: Request, *, stream: bool = False) -> bytes:
 
 async def main() -> None:
     client = UpstreamClient.connect(
-        base_url=os.environ["TOGETHER_BASE_URL"],
+        ProviderConfig(base_url=os.environ["TOGETHER_BASE_URL"], key=None),
         limits=UpstreamLimits(connections_max=12_000),
         user_agent="bench/1",
     )

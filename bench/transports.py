@@ -24,6 +24,7 @@ from pathlib import Path
 
 import httpx
 
+from togetherchat_server.config import ProviderConfig
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.upstream.client import UpstreamClient, UpstreamLimits
 from togetherchat_server.upstream.pool import ConnectionPool
@@ -61,7 +62,7 @@ async def stock_httpx(base_url: str, connections_max: int) -> AsyncGenerator[Sen
 
 @asynccontextmanager
 async def httpx_over_our_pool(base_url: str, connections_max: int) -> AsyncGenerator[Send, None]:
-    pool = ConnectionPool(UpstreamLimits(connections_max=connections_max), tls=ssl.create_default_context())
+    pool = ConnectionPool(UpstreamLimits(connections_max=connections_max), tls=ssl.create_default_context)
     async with httpx.AsyncClient(transport=pool, timeout=None) as client:  # noqa: S113  the caller times
         yield _through_client(client, base_url)
 
@@ -69,7 +70,9 @@ async def httpx_over_our_pool(base_url: str, connections_max: int) -> AsyncGener
 @asynccontextmanager
 async def our_client(base_url: str, connections_max: int) -> AsyncGenerator[Send, None]:
     limits = UpstreamLimits(connections_max=connections_max)
-    client = UpstreamClient.connect(base_url=base_url, limits=limits, user_agent="bench/1")
+    client = UpstreamClient.connect(
+        ProviderConfig(base_url=base_url, key=None), limits=limits, user_agent="bench/1"
+    )
     key = Secret(KEY)
 
     async def send(path: str) -> int:

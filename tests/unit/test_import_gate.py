@@ -44,6 +44,7 @@ PLANTS = {
     "starlette in frontends.http, and uvicorn nowhere": ("telemetry/admin.py", "starlette"),
     "pydantic in config, schemas and file parsers": ("tenants/rate_limiter.py", "pydantic"),
     "opentelemetry in telemetry.tracing": ("tenants/rate_limiter.py", "opentelemetry"),
+    "python-socks in upstream.socks": ("upstream/dialers.py", "python_socks"),
     "redis in tenants.redis": ("tenants/quota_store.py", "redis"),
     "jwt and cryptography in tenants": ("tenants/api_keys.py", "jwt"),
     "prometheus_client in telemetry.metrics": ("calls/admission.py", "prometheus_client"),

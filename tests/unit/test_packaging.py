@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 LOCKS = {
     "server.txt": ["dependencies", "server", "cli", "build"],
-    "dev.txt": ["dependencies", "server", "cli", "redis", "build", "dev"],
-    "image.txt": ["dependencies", "server", "redis", "telemetry"],
+    "dev.txt": ["dependencies", "server", "cli", "redis", "identity", "socks", "build", "dev"],
+    "image.txt": ["dependencies", "server", "redis", "identity", "socks", "telemetry"],
     "build.txt": ["build"],
     "telemetry.txt": ["dependencies", "server", "cli", "telemetry", "build"],
     "fuzz.txt": ["dependencies", "server", "fuzz"],

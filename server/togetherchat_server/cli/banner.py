@@ -34,8 +34,10 @@ def banner(
 ) -> str:
     """Return the SERVING line and, on a `terminal` without a JSON log, commands to try."""
     settings = configuration.settings
-    source = "completions from " if configuration.provider else "simulated completions from "
-    line = f"togetherchat {version} SERVING: " + ", ".join([*listeners, source + provider_url])
+    source = ("completions from " if configuration.provider else "simulated completions from ") + provider_url
+    if configuration.provider and configuration.provider.proxy:
+        source += f" through the egress proxy {configuration.provider.proxy}"
+    line = f"togetherchat {version} SERVING: " + ", ".join([*listeners, source])
     if settings.log_format_on(terminal=terminal) == "json":
         return line
     curl = _curl_example(addresses.http, settings) if addresses.http else ""

@@ -4,13 +4,17 @@ The provider has variables of its own: `TOGETHER_API_KEY`, `TOGETHER_API_KEY_FIL
 `TOGETHER_BASE_URL`.
 """
 
+import importlib.util
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from togetherchat_server.config.proxy import Proxy, parse_proxy, proxy_from_environment
 from togetherchat_server.config.reloading_file import ReloadingFile
 from togetherchat_server.config.settings import Settings, SettingsError
+from togetherchat_server.config.types import AUTO, OFF
 from togetherchat_server.domain.audit import AuditEvent
 from togetherchat_server.domain.secret import KEY_CHARACTERS_MAX, Secret
 
@@ -24,6 +28,10 @@ class ProviderConfig:
 
     base_url: str
     key: ReloadingFile[Secret] | Secret | None
+    proxy: Proxy | None = None
+    """The egress proxy through which the provider is reached."""
+    ca_file: Path | None = None
+    """Authorities that are trusted beside the usual ones."""
 
     def current_key(self) -> Secret | None:
         """Return the current key. A key file is reloaded within a second after it was replaced."""
@@ -34,7 +42,7 @@ def load_provider(settings: Settings, environment: Mapping[str, str]) -> Provide
     """Read the provider from the environment.
 
     Raises:
-        SettingsError: the base URL is invalid, or the key is missing or unreadable.
+        SettingsError: the base URL, a proxy or an authority is invalid, or the key is missing or unreadable.
     """
     base_url = _base_url(environment.get("TOGETHER_BASE_URL", "").strip() or TOGETHER_BASE_URL)
     key = _key(environment)
@@ -44,7 +52,12 @@ def load_provider(settings: Settings, environment: Mapping[str, str]) -> Provide
             "or use the callers' own keys (--upstream-credentials caller), "
             "or start the sandbox (--sandbox)"
         )
-    return ProviderConfig(base_url=base_url, key=key)
+    return ProviderConfig(
+        base_url=base_url,
+        key=key,
+        proxy=_proxy(settings, base_url, environment),
+        ca_file=_ca_file(settings),
+    )
 
 
 def read_key(path: Path) -> Secret:
@@ -76,6 +89,38 @@ def _key(environment: Mapping[str, str]) -> ReloadingFile[Secret] | Secret | Non
     except OSError as exc:
         raise SettingsError(f"TOGETHER_API_KEY_FILE: cannot read {path}: {exc.strerror}") from None
     return None
+
+
+def _proxy(settings: Settings, base_url: str, environment: Mapping[str, str]) -> Proxy | None:
+    if settings.upstream_proxy == OFF:
+        return None
+    try:
+        if settings.upstream_proxy == AUTO:
+            proxy = proxy_from_environment(base_url, environment)
+        else:
+            proxy = parse_proxy(settings.upstream_proxy)
+    except ValueError as exc:
+        raise SettingsError(f"{exc}; to ignore it, set --upstream-proxy off") from None
+    if proxy is not None and proxy.is_socks and importlib.util.find_spec("python_socks") is None:
+        raise SettingsError(
+            f"the SOCKS proxy {proxy} needs the package python-socks; install it with: "
+            "pip install 'togetherchat[socks]'"
+        )
+    return proxy
+
+
+def _ca_file(settings: Settings) -> Path | None:
+    if settings.upstream_ca_file is None:
+        return None
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(settings.upstream_ca_file)
+    except ssl.SSLError:
+        problem = "it has no PEM certificate"
+    except OSError as exc:
+        problem = exc.strerror
+    else:
+        return Path(settings.upstream_ca_file)
+    raise SettingsError(f"--upstream-ca-file: cannot use {settings.upstream_ca_file}: {problem}")
 
 
 def _base_url(text: str) -> str:

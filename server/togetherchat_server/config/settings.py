@@ -26,6 +26,7 @@ from togetherchat_server.config.types import (
     Origins,
     Seconds,
     Traces,
+    UpstreamProxy,
     Workers,
 )
 
@@ -93,6 +94,16 @@ class Settings(BaseModel):
         "server",
         description="Credential sent to the provider: this service's key (server), or the caller's "
         "`authorization`.",
+    )
+    upstream_proxy: UpstreamProxy = Field(
+        "auto",
+        description="URL of the egress proxy to the provider, such as http://proxy.example.com:3128; auto: "
+        "as HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY say; off: none.",
+    )
+    upstream_ca_file: OptionalText = Field(
+        None,
+        description="PEM file with authorities that are trusted for the provider and the egress proxy, "
+        "beside the usual ones; off: none.",
     )
     allow_unauthenticated: bool = Field(
         False, description="Serve any caller on a non-loopback address although this service's own key pays."

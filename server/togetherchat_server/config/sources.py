@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from togetherchat_server.config.exposure import reject_open_access
 from togetherchat_server.config.provider import ProviderConfig, is_together, load_provider
+from togetherchat_server.config.proxy import Proxy, proxy_from_environment
 from togetherchat_server.config.settings import Settings, SettingsError
 from togetherchat_server.config.tls import Certificates, load_certificates
 from togetherchat_server.config.types import OFF
@@ -26,6 +27,8 @@ class Configuration:
     settings: Settings
     provider: ProviderConfig | None
     certificates: Certificates | None = None
+    jwks_proxy: Proxy | None = None
+    """The egress proxy to --jwt-jwks-url."""
 
     @property
     def serves_together(self) -> bool:
@@ -54,7 +57,12 @@ def read_configuration(arguments: Sequence[str], environment: Mapping[str, str])
     provider = None if settings.sandbox else load_provider(settings, environment)
     if provider is not None:
         reject_open_access(settings, provider)
-    return Configuration(settings=settings, provider=provider, certificates=load_certificates(settings))
+    return Configuration(
+        settings=settings,
+        provider=provider,
+        certificates=load_certificates(settings),
+        jwks_proxy=_jwks_proxy(settings, environment),
+    )
 
 
 def read_settings(
@@ -71,6 +79,21 @@ def read_settings(
         return Settings.model_validate({**chosen, **given})
     except ValidationError as exc:
         raise SettingsError(_first_problem(exc)) from None
+
+
+def _jwks_proxy(settings: Settings, environment: Mapping[str, str]) -> Proxy | None:
+    url = settings.jwt_jwks_url or ""
+    if not url.startswith(("http://", "https://")):
+        return None
+    try:
+        proxy = proxy_from_environment(url, environment)
+    except ValueError as exc:
+        raise SettingsError(str(exc)) from None
+    if proxy is not None and proxy.is_socks:
+        raise SettingsError(
+            f"--jwt-jwks-url: cannot be fetched through {proxy}, a SOCKS proxy; add its host to NO_PROXY"
+        )
+    return proxy
 
 
 @final

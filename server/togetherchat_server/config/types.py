@@ -10,6 +10,7 @@ from typing import Annotated, Literal, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from togetherchat_server.config.proxy import parse_proxy
 from togetherchat_server.domain.addresses import Network
 from togetherchat_server.domain.origins import Origin
 
@@ -18,6 +19,7 @@ WORKERS_MAX = 256
 CLAIM_CHARACTERS_MAX = 256
 NO_ALIASES = "{}"
 OFF = "off"
+AUTO = "auto"
 ANY_ORIGIN = "*"
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?")
@@ -77,6 +79,16 @@ def _claim_name(text: str) -> str:
     return text
 
 
+def _upstream_proxy(text: str) -> str:
+    if text in {OFF, AUTO}:
+        return text
+    try:
+        parse_proxy(text)
+    except ValueError as exc:
+        raise ValueError(f"{exc}; or auto, or off") from None
+    return text
+
+
 def _workers(value: object) -> object:
     text = str(value)
     if text != "auto" and not (text.isdecimal() and 1 <= int(text) <= WORKERS_MAX):
@@ -114,6 +126,7 @@ OptionalAge = Annotated[
     BeforeValidator(_off_is_none),
 ]
 ClaimName = Annotated[str, AfterValidator(_claim_name)]
+UpstreamProxy = Annotated[str, AfterValidator(_upstream_proxy)]
 Traces = Annotated[Literal["otlp"] | None, BeforeValidator(_off_is_none)]
 Aliases = Annotated[Mapping[str, str], BeforeValidator(_aliases), AfterValidator(_named)]
 Networks = Annotated[

@@ -6,7 +6,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from togetherchat_server.config import Settings
+from togetherchat_server.config import Configuration, Settings
+from togetherchat_server.config.proxy import Proxy
 from togetherchat_server.runtime.observability import Environment
 from togetherchat_server.telemetry.metrics import definitions as names
 from togetherchat_server.telemetry.metrics.definitions import Key
@@ -36,7 +37,7 @@ class Tenancy:
 
 
 def open_tenancy(
-    settings: Settings,
+    configuration: Configuration,
     environment: Environment,
     *,
     aliases: Mapping[str, str],
@@ -49,6 +50,7 @@ def open_tenancy(
     Raises:
         SettingsError: a file is invalid.
     """
+    settings = configuration.settings
     files = load_tenant_files(settings)
     if files is None:
         return None
@@ -57,7 +59,7 @@ def open_tenancy(
         gauges[names.FILE_STALE, "tenants-file"] = tenants.stale
     return Tenancy(
         authenticator=Authenticator(
-            _mechanisms(settings, files, tenants, environment, resources, gauges), tenants
+            _mechanisms(configuration, files, tenants, environment, resources, gauges), tenants
         ),
         policy=TenantPolicy(tenants, aliases=aliases),
         quota=TenantQuota(
@@ -70,7 +72,7 @@ def open_tenancy(
 
 
 def _mechanisms(
-    settings: Settings,
+    configuration: Configuration,
     files: TenantFiles,
     tenants: TenantsFile,
     environment: Environment,
@@ -83,7 +85,7 @@ def _mechanisms(
             files.keys,
             clock=environment.clock,
             wall_clock=environment.wall_clock,
-            max_age_s=settings.max_key_age_s,
+            max_age_s=configuration.settings.max_key_age_s,
         )
         gauges[names.FILE_STALE, "api-keys-file"] = keys.stale
         gauges[names.API_KEY_NOT_AFTER,] = keys.earliest_expiry_s
@@ -93,12 +95,13 @@ def _mechanisms(
 
         certificates = ClientCertificates(tenants)
     if files.jwt is not None:
-        jwt = _jwt_authenticator(files.jwt, tenants, environment, resources, gauges)
+        jwt = _jwt_authenticator(files.jwt, configuration.jwks_proxy, tenants, environment, resources, gauges)
     return Mechanisms(keys=keys, jwt=jwt, certificates=certificates)
 
 
 def _jwt_authenticator(
     jwt: JwtSettings,
+    proxy: Proxy | None,
     tenants: TenantsFile,
     environment: Environment,
     resources: AsyncExitStack,
@@ -115,7 +118,9 @@ def _jwt_authenticator(
         gauges[names.FILE_STALE, "jwt-jwks-file"] = source.stale
     else:
         assert jwt.jwks_url is not None  # noqa: S101  `load_tenant_files` checks that there is one of them
-        request = JwksRequest(url=jwt.jwks_url, ca_file=jwt.jwks_ca_file, token_file=jwt.jwks_token_file)
+        request = JwksRequest(
+            url=jwt.jwks_url, ca_file=jwt.jwks_ca_file, token_file=jwt.jwks_token_file, proxy=proxy
+        )
         source = KeyUrl(request.fetch, clock=environment.clock)
         resources.push_async_callback(source.aclose)
         gauges[names.JWKS_UP,] = lambda: source.available

@@ -84,7 +84,7 @@ class Wiring:
         self._catalog = configured_catalog(configuration)
         self._model_names = resolve_aliases(configuration, self._catalog)
         self._tenancy = open_tenancy(
-            self._settings,
+            configuration,
             environment,
             aliases=self._model_names.aliases,
             quota_store_fd=share.quota_store_fd,
@@ -146,7 +146,7 @@ class Wiring:
         if isinstance(config.key, ReloadingFile):
             self._observability.gauges[names.FILE_STALE, "TOGETHER_API_KEY_FILE"] = config.key.stale
         client = UpstreamClient.connect(
-            base_url=config.base_url,
+            config,
             limits=UpstreamLimits(
                 connect_timeout_s=settings.connect_timeout_s,
                 max_response_bytes=settings.max_response_bytes,

@@ -16,7 +16,6 @@ CPU of a request (`bench/transports.py`), and prepares once what every request h
 import asyncio
 import functools
 import re
-import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,13 +23,15 @@ from typing import Final, Self, final
 
 import httpx
 
+from togetherchat_server.config import ProviderConfig
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.telemetry.metrics import definitions as names
 from togetherchat_server.telemetry.metrics.definitions import Key
-from togetherchat_server.upstream import gzip_body, tls_sessions, transport_errors
+from togetherchat_server.upstream import gzip_body, transport_errors
 from togetherchat_server.upstream.limits import UpstreamLimits
 from togetherchat_server.upstream.pool import ConnectionPool, ResponseBody
+from togetherchat_server.upstream.tls import tls_contexts
 
 PATHS_MAX: Final = 16
 
@@ -192,19 +193,10 @@ class UpstreamClient:
         return {(names.UPSTREAM_CONNECTIONS_OPENED,): lambda: pool.opened}
 
     @classmethod
-    def connect(cls, *, base_url: str, limits: UpstreamLimits, user_agent: str) -> Self:
-        """Create a client over real connections, which open with the first request.
-
-        Trusts the authorities in the file or folder of SSL_CERT_FILE or SSL_CERT_DIR; else certifi's.
-        """
-        if base_url.startswith("https:"):
-            tls = httpx.create_ssl_context()
-        else:
-            # No connection uses TLS, since redirects are not followed. Reading the authorities takes 20 ms.
-            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        tls.set_alpn_protocols(["http/1.1"])
-        tls_sessions.resume(tls)
-        return cls(ConnectionPool(limits, tls=tls), base_url=base_url, limits=limits, user_agent=user_agent)
+    def connect(cls, config: ProviderConfig, *, limits: UpstreamLimits, user_agent: str) -> Self:
+        """Create a client over real connections, which open with the first request."""
+        pool = ConnectionPool(limits, tls=tls_contexts(config), proxy=config.proxy)
+        return cls(pool, base_url=config.base_url, limits=limits, user_agent=user_agent)
 
     async def send(  # noqa: PLR0913  the parts of a request, all by keyword
         self,

@@ -50,6 +50,17 @@ class Http1Connection(asyncio.Protocol):
 
     # Called by the pool.
 
+    def adopt(self, transport: asyncio.Transport, socket_transport: asyncio.Transport) -> None:
+        """Take over a connection that an egress proxy has opened.
+
+        Args:
+            transport: what requests are written to.
+            socket_transport: the transport of the socket; another one if the proxy is reached over TLS.
+        """
+        self.connection_made(socket_transport)
+        self._transport = transport
+        transport.set_protocol(self)
+
     async def start_tls(self, tls: ssl.SSLContext, host: str) -> None:
         """Upgrade the connection to TLS.
 

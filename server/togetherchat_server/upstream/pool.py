@@ -1,6 +1,6 @@
 """HTTP/1.1 connection pool, as an `httpx.AsyncBaseTransport`.
 
-Owns the pool, opening connections and writing request heads. Uses httpx's types, but not its
+Owns the pool and writing request heads; `dialers` opens connections. Uses httpx's types, but not its
 exceptions: every failure is a `ServiceError`. Knows no keys and no retry policy. The only timeout here
 is the one for connecting.
 
@@ -11,37 +11,37 @@ own types), and seven of its behaviours needed workarounds. `bench/transports.py
 """
 
 import asyncio
-import ssl
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final, final
 
 import httpx
 
+from togetherchat_server.config.proxy import Proxy
 from togetherchat_server.domain.reasons import Reason
-from togetherchat_server.upstream import transport_errors
+from togetherchat_server.upstream import proxy_connect, transport_errors
+from togetherchat_server.upstream.dialers import Forwarding, Origin, TlsContexts, dialer
 from togetherchat_server.upstream.http1 import Http1Connection
 from togetherchat_server.upstream.limits import UpstreamLimits
+from togetherchat_server.upstream.proxy_connect import PROXY_AUTHENTICATION_REQUIRED
 from togetherchat_server.upstream.resolver import Resolve, Resolver
 from togetherchat_server.upstream.transport_errors import StaleConnectionError
 
 CLOSE_ITERATIONS_MAX: Final = 8
 PORTS: Final = {"http": 80, "https": 443}
 
-Origin = tuple[str, str, int]
-"""Scheme, host, port."""
-
 
 @final
 class ConnectionPool(httpx.AsyncBaseTransport):
-    """Reuses connections. Does not compress, follow redirects, keep cookies or use a proxy.
+    """Reuses connections. Does not compress, follow redirects or keep cookies.
 
     A request beyond `connections_max` is rejected at once, as OVERLOADED: calls are queued by
     admission control, and a second queue would hide how long a call has waited.
 
     Args:
         limits: bounds on connections.
-        tls: the TLS context, with the trusted authorities.
+        tls: returns the TLS context, with the trusted authorities.
+        proxy: the egress proxy through which every origin is reached.
         resolve: resolves host names; the system's resolver if None.
         now_s: a monotonic clock.
     """
@@ -50,13 +50,13 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         self,
         limits: UpstreamLimits,
         *,
-        tls: ssl.SSLContext,
+        tls: TlsContexts,
+        proxy: Proxy | None = None,
         resolve: Resolve | None = None,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limits = limits
-        self._tls = tls
-        self._resolver = Resolver(resolve, now_s=now_s)
+        self._dialer = dialer(proxy, tls, Resolver(resolve, now_s=now_s), now_s=now_s)
         self._now_s = now_s
         self._in_flight = 0
         self._opened = 0
@@ -86,7 +86,8 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         if self._in_flight >= self._limits.connections_max:
             raise transport_errors.error(Reason.OVERLOADED)
         origin, body = _origin(request.url), _body(request)
-        head = _head(request, len(body))
+        forwarding = self._dialer.forwarding(request.url.scheme)
+        head = _head(request, len(body), forwarding)
         self._in_flight += 1
         try:
             connection = self._pop_idle(origin) or await self._connect(origin)
@@ -99,6 +100,9 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         except BaseException:
             self._in_flight -= 1
             raise
+        if forwarding is not None and status == PROXY_AUTHENTICATION_REQUIRED:
+            self._release(connection, origin)
+            raise proxy_connect.failed(proxy_connect.REJECTS_CREDENTIALS)
         stream = ResponseBody(connection, on_close=lambda: self._release(connection, origin))
         return httpx.Response(status, headers=headers, stream=stream)
 
@@ -128,12 +132,9 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         return None
 
     async def _connect(self, origin: Origin) -> Http1Connection:
-        scheme, host, port = origin
         try:
             async with asyncio.timeout(self._limits.connect_timeout_s):
-                connection = await self._connect_tcp(host, port)
-                if scheme == "https":
-                    await connection.start_tls(self._tls, host)
+                connection = await self._dialer.dial(origin)
         except TimeoutError as exc:
             raise transport_errors.error(Reason.UPSTREAM_CONNECT_TIMEOUT) from exc
         except OSError as exc:
@@ -143,12 +144,6 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         self._opened += 1
         if self._closed:
             connection.abort()
-        return connection
-
-    async def _connect_tcp(self, host: str, port: int) -> Http1Connection:
-        sock = await self._resolver.connect(host, port)
-        loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(lambda: Http1Connection(now_s=self._now_s), sock=sock)
         return connection
 
     def _release(self, connection: Http1Connection, origin: Origin) -> None:
@@ -191,17 +186,18 @@ def _body(request: httpx.Request) -> bytes:
     return b"".join(request.stream)
 
 
-def _head(request: httpx.Request, body_bytes: int) -> bytes:
-    """Return the request line and the headers.
+def _head(request: httpx.Request, body_bytes: int, forwarding: Forwarding | None) -> bytes:
+    """Return the request line and the headers. A proxy that forwards the request reads the whole URL.
 
     Raises:
         ServiceError: INTERNAL_ERROR, a header contains a character that would end its line.
     """
-    lines = [
-        request.method.encode("ascii") + b" " + request.url.raw_path + b" HTTP/1.1",
-        b"Host: " + request.url.netloc,
-    ]
-    lines += [name + b": " + value for name, value in request.headers.raw]
+    url = request.url
+    target = url.raw_path
+    if forwarding is not None:
+        target = url.raw_scheme + b"://" + url.netloc + target
+    lines = [request.method.encode("ascii") + b" " + target + b" HTTP/1.1", b"Host: " + url.netloc]
+    lines += [name + b": " + value for name, value in (*request.headers.raw, *(forwarding or ()))]
     if body_bytes:
         lines.append(b"Content-Length: %d" % body_bytes)
     head = b"\r\n".join(lines)

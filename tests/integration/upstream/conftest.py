@@ -8,6 +8,7 @@ import pytest
 
 from support.certificates import OPENSSL, Certificate, make_certificate
 from support.scripted_upstream import Script, ScriptedUpstream
+from togetherchat_server.config import ProviderConfig
 from togetherchat_server.domain.secret import Secret
 from togetherchat_server.upstream.client import UpstreamClient, UpstreamLimits
 
@@ -41,7 +42,7 @@ def serve() -> Serve:
                 if trust is not None:
                     patch.setenv("SSL_CERT_FILE", str(trust.certificate_file))
                 client = UpstreamClient.connect(
-                    base_url=base_url or upstream.base_url,
+                    ProviderConfig(base_url=base_url or upstream.base_url, key=None),
                     limits=limits or UpstreamLimits(),
                     user_agent="upstream-tests/1",
                 )

@@ -140,7 +140,7 @@ async def test_cancel_during_name_resolution(key):
         resolving.set()
         await asyncio.Event().wait()
 
-    pool = ConnectionPool(UpstreamLimits(), tls=ssl.create_default_context(), resolve=never)
+    pool = ConnectionPool(UpstreamLimits(), tls=ssl.create_default_context, resolve=never)
     client = UpstreamClient(
         pool, base_url="http://name.example/v1", limits=UpstreamLimits(), user_agent="t/1"
     )
@@ -217,9 +217,8 @@ async def churn(client, key, rng, requests: int) -> None:
 async def test_churn_leaves_nothing_behind(key, certificate, over_tls):
     """After hundreds of cancels in any phase no slot is taken, no connection is active, and the next request succeeds."""
     rng = random.Random(20260926)
-    pool = ConnectionPool(
-        UpstreamLimits(), tls=ssl.create_default_context(cafile=certificate.certificate_file)
-    )
+    context = ssl.create_default_context(cafile=certificate.certificate_file)
+    pool = ConnectionPool(UpstreamLimits(), tls=lambda: context)
     script = lambda request: CHURN[int(request.headers["x-request-id"])]  # noqa: E731
     async with ScriptedUpstream(script, tls=certificate.server_context() if over_tls else None) as upstream:
         client = UpstreamClient(pool, base_url=upstream.base_url, limits=UpstreamLimits(), user_agent="t/1")

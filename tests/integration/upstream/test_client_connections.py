@@ -147,7 +147,7 @@ async def test_a_crash_during_a_request_is_not_an_expired_keep_alive(key, end):
         return (end,)
 
     async with ScriptedUpstream(script) as upstream:
-        pool = ConnectionPool(UpstreamLimits(), tls=ssl.create_default_context(), now_s=lambda: now_s[0])
+        pool = ConnectionPool(UpstreamLimits(), tls=ssl.create_default_context, now_s=lambda: now_s[0])
         client = UpstreamClient(pool, base_url=upstream.base_url, limits=UpstreamLimits(), user_agent="t/1")
         await client.send("POST", "x", key=key, request_id="r", body=BODY)
         assert Reason.UPSTREAM_RESET == (await failure_of_send(client, key)).reason

@@ -9,6 +9,7 @@ from typing import Final
 
 import httpx
 
+from togetherchat_server.config.proxy import Proxy
 from togetherchat_server.domain.reasons import sanitise
 from togetherchat_server.tenants.jwt.key_set import DOCUMENT_BYTES_MAX
 
@@ -27,6 +28,8 @@ class JwksRequest:
     """Authorities of the URL's certificate; None: those of the system."""
     token_file: Path | None = None
     """Bearer token for the URL."""
+    proxy: Proxy | None = None
+    """The egress proxy to the URL, which is not a SOCKS proxy."""
 
     async def fetch(self) -> bytes:
         """Return the document.
@@ -43,7 +46,10 @@ class JwksRequest:
                 # Reading the authorities of the system takes some 20 ms.
                 context = await asyncio.to_thread(self._tls_context)
                 async with (
-                    httpx.AsyncClient(verify=context, timeout=TIMEOUT_S) as client,
+                    # The variables of proxies are read by `config.proxy`: httpx ignores CIDR in NO_PROXY.
+                    httpx.AsyncClient(
+                        verify=context, timeout=TIMEOUT_S, trust_env=False, proxy=self._httpx_proxy(context)
+                    ) as client,
                     client.stream("GET", self.url, headers=headers) as response,
                 ):
                     return await _body(response)
@@ -51,6 +57,16 @@ class JwksRequest:
             raise OSError(sanitise(f"{type(exc).__name__}: {exc}")) from None
         except TimeoutError:
             raise OSError(f"no response within {TIMEOUT_S:.0f} s") from None
+
+    def _httpx_proxy(self, context: ssl.SSLContext) -> httpx.Proxy | None:
+        proxy = self.proxy
+        if proxy is None:
+            return None
+        return httpx.Proxy(
+            str(proxy),
+            auth=(proxy.user, proxy.password) if proxy.has_credentials else None,
+            ssl_context=context if proxy.scheme == "https" else None,
+        )
 
     def _tls_context(self) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=self.ca_file)
