@@ -119,6 +119,19 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
         await self.drained()
 
+    async def break_off(self, data: bytes) -> None:
+        """Send the last part of a body that stays incomplete, and wait until the peer has read most of it.
+
+        The connection then closes without the last chunk. So a client that does not understand the part
+        does not take what it has received for the whole.
+
+        Raises:
+            ServiceError: CALLER_STALLED.
+        """
+        await self.write(data)
+        self.finished = True
+        await self.drained()
+
     async def respond(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> None:
         """Send a complete response."""
         await self.start(status, (*headers, ("content-length", str(len(body)))))

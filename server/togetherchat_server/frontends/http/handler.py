@@ -4,7 +4,8 @@ Only a response of the table in `openai/errors.py` leaves this module.
 
 - The body of a call is read only after its headers are accepted.
 - The status of a stream is sent with the first part of its body, which may be a heartbeat. So a failure
-  before that has a status of its own; a later failure is an event of the stream.
+  before that has a status of its own; a later failure is an event of the stream, after which the
+  connection closes without the end of the body.
 - When a caller disconnects, its connection cancels the task of its call. Here, in the task's
   outermost frame, such a cancel ends in a plain return.
 - While a write waits for its peer, no error can be sent: the connection is aborted.
@@ -115,7 +116,7 @@ class HttpHandler:
             return
         response = error_response(error, session.call, output_sent=exchange.started, fraction=self._random())
         if exchange.started:
-            await exchange.end(error_event(response.body()))
+            await exchange.break_off(error_event(response.body()))
         else:
             await exchange.respond(
                 response.status, (("content-type", JSON), *response.headers), response.body()

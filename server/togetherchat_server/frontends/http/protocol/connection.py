@@ -242,18 +242,21 @@ class Connection(asyncio.BufferedProtocol):
         """Handle the end of the application: returned, failed or cancelled."""
         self._listener.tasks.discard(task)
         cycle, self._cycle, self._task = self._cycle, None, None
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
             _log.error("the ASGI application raised an exception", exc_info=error)
         if self._state is State.CLOSED or cycle is None:
             return
         self._served = self._served or cycle.response.status < HTTPStatus.BAD_REQUEST
         self._listener.awaits_request(self, served=self._served)
         self.flow.resume_reading()
-        if cycle.response.progress is ResponseProgress.BODY:
+        progress = cycle.response.progress
+        incomplete = progress is ResponseProgress.BODY
+        if incomplete and (task.cancelled() or error is not None):
             self.abort()
-        elif cycle.response.progress is not ResponseProgress.COMPLETE:
+        elif not incomplete and progress is not ResponseProgress.COMPLETE:
             self._reject(BadRequestError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error"))
-        elif self._closes_after_response or not cycle.response.keep_alive:
+        elif incomplete or self._closes_after_response or not cycle.response.keep_alive:
             if self._pipelined or self._state is not State.RESPONDING:
                 self._linger()
             else:
