@@ -24,6 +24,10 @@ from togetherchat_server.telemetry.admin_audit import AdminAudit
 REQUEST_BYTES_MAX: Final = 8192
 REQUEST_TIMEOUT_S: Final = 5.0
 CONNECTIONS_MAX: Final = 128
+BACKLOG: Final = 1024
+"""Connections that wait to be accepted. A probe beyond it is repeated by its kernel after a second."""
+ACCEPTS_PER_TURN: Final = 32
+"""Connections accepted in one turn of the event loop. asyncio accepts as many as its backlog."""
 METRICS: Final = "/metrics"
 PRIVATE_DOMAINS: Final = (".local", ".localhost", ".internal", ".svc")
 """Domains without public names; `.local` includes those of a Kubernetes cluster."""
@@ -85,8 +89,11 @@ class Admin:
         """
         host, _, port = address.rpartition(":")
         self._server = await asyncio.start_server(
-            self._serve, host.strip("[]"), int(port), limit=REQUEST_BYTES_MAX
+            self._serve, host.strip("[]"), int(port), limit=REQUEST_BYTES_MAX, backlog=ACCEPTS_PER_TURN
         )
+        for bound in self._server.sockets:
+            with bound.dup() as listener:
+                listener.listen(BACKLOG)
         return f"{host}:{self._server.sockets[0].getsockname()[1]}"
 
     async def close(self) -> None:

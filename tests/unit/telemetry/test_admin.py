@@ -1,5 +1,6 @@
 import asyncio
 import json
+import select
 import socket
 from contextlib import asynccontextmanager, suppress
 
@@ -344,3 +345,18 @@ async def test_a_probe_is_not_an_event():
                 await send(address, f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
 
     assert [] == audit.lines
+
+
+async def test_a_probe_is_not_lost_among_waiting_connections():
+    """A connection beyond the backlog would be repeated by its kernel after a second, and its probe be late."""
+    async with serving() as address:
+        host, _, port = address.rpartition(":")
+        waiting = [socket.socket() for _ in range(500)]  # the loop does not run until they are closed
+        for client in waiting:
+            client.setblocking(False)
+            client.connect_ex((host, int(port)))
+        _, connected, _ = select.select([], waiting, [], 0)
+        for client in waiting:
+            client.close()
+
+    assert len(waiting) == len(connected)
