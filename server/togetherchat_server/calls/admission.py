@@ -2,10 +2,17 @@
 
 A call is accepted before its message is read, so a rejected call costs no more than its headers. It
 acquires its permit once its request is read and valid, so a caller that sends slowly keeps no other
-call from its turn. When every permit is in use, a few calls wait in a queue, first come, first served.
-The queue holds no more calls than can get a permit within the queue timeout at the pace of recent
-calls (Little's law); a call that would time out in the queue is rejected at once. This module knows no
-frontend: the session bounds the wait, and releases the permit whenever and however the call ends.
+call from its turn. When every permit is in use, a few calls wait in a queue that is fair between parties
+(`fair_queue`). The queue holds no more calls than can get a permit within the queue timeout at the pace of
+recent calls (Little's law). This module knows no frontend: the session bounds the wait, and releases the
+permit whenever and however the call ends.
+
+What keeps one party from taking everything:
+
+- Idle capacity is free to all, and permits are not taken back. But of the last tenth of the permits a party
+  gets none beyond its share, while other parties have called within a minute (`party_shares`).
+- When the service is full and another party calls, the party with the most calls that are being read or
+  queued gives up its newest one, which fails with OVERLOADED.
 """
 
 import asyncio
@@ -15,12 +22,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, final
 
+from togetherchat_server.calls.fair_queue import FairQueue, Priority
+from togetherchat_server.calls.party_shares import PartyShares
 from togetherchat_server.domain.deadline import Deadline
 from togetherchat_server.domain.reasons import Reason, ServiceError
 
 QUEUE_TIMEOUT_MESSAGE: Final = "no capacity became free within the queue timeout; retry later"
+SHED_MESSAGE: Final = "the service is full, and this caller has the most calls waiting; retry later"
 AVERAGED_CALLS: Final = 64
 """The average duration of a call is taken over about this many recent calls."""
+RESERVED_RATIO: Final = 0.1
+"""Fraction of the permits of which no party gets more than its share."""
+WEIGHT: Final = 1.0
+"""The weight of a party whose tenant has none, and of a caller without a tenant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +70,18 @@ class PermitState(enum.Enum):
 class Permit:
     """An accepted call: at first a claim to capacity, then an entry in the queue or the capacity itself."""
 
-    __slots__ = ("caller", "granted_s", "state")
+    __slots__ = ("caller", "granted", "granted_s", "on_shed", "party", "state", "weight")
 
-    def __init__(self, caller: str) -> None:
+    def __init__(self, caller: str, party: str, weight: float) -> None:
         self.caller = caller
+        self.party = party
+        self.weight = weight
         self.state = PermitState.ACCEPTED
+        self.granted: asyncio.Future[None] | None = None
+        """Completes when the queued call gets capacity, or fails when it is given up."""
         self.granted_s = 0.0
+        self.on_shed: Callable[[ServiceError], None] | None = None
+        """Called with the error of a call that is given up while its request is being read."""
 
 
 @final
@@ -87,7 +107,10 @@ class Admission:
         self._granted = 0
         self._average_s = 0.0
         self._calls_by_caller: Counter[str] = Counter()
-        self._queue: OrderedDict[Permit, asyncio.Future[None]] = OrderedDict()
+        self._queue: FairQueue[Permit] = FairQueue()
+        self._reading: dict[str, OrderedDict[Permit, None]] = {}
+        """By party the calls whose request is being read, in the order of their arrival."""
+        self._shares = PartyShares(clock=clock)
         self._draining = False
         self._on_idle: Callable[[], None] | None = None
 
@@ -101,8 +124,13 @@ class Admission:
         """Calls in the queue."""
         return len(self._queue)
 
-    def accept(self, caller: str = "") -> Permit:
-        """Accept a call before it is read. `caller` identifies the caller; empty if unknown.
+    def accept(self, caller: str = "", *, party: str = "", weight: float = WEIGHT) -> Permit:
+        """Accept a call before it is read.
+
+        Args:
+            caller: identifies the caller; empty if unknown.
+            party: with whom the call shares capacity; the caller if empty.
+            weight: share of the party, relative to those of others.
 
         Raises:
             ServiceError: OVERLOADED, CALLER_QUOTA, or DRAINING when the service is stopping.
@@ -120,30 +148,52 @@ class Admission:
                 f"you have {limits.max_concurrent_calls_per_caller} calls in flight, "
                 "the limit for one caller; retry when one has finished",
             )
+        party = party or caller
+        self._shares.called(party, weight)
         over = self._accepted - limits.max_concurrent_calls
+        given_up = None
         if over >= 0 and over >= self._queue_capacity():
-            raise ServiceError(
-                Reason.OVERLOADED,
-                f"the service has {limits.max_concurrent_calls} calls in flight, its limit; retry later",
-            )
+            given_up = self._given_up_for(party)
+            if given_up is None:
+                raise ServiceError(
+                    Reason.OVERLOADED,
+                    f"the service has {limits.max_concurrent_calls} calls in flight, its limit; retry later",
+                )
         if self._quotas is not None:
             self._quotas.enter(caller)
+        if given_up is not None:
+            self._shed(given_up)
         self._accepted += 1
         if caller:
             self._calls_by_caller[caller] += 1
-        return Permit(caller)
+        permit = Permit(caller, party, weight)
+        self._reading.setdefault(party, OrderedDict())[permit] = None
+        return permit
 
-    async def acquire(self, permit: Permit) -> float:
+    async def acquire(
+        self,
+        permit: Permit,
+        *,
+        party: str = "",
+        priority: Priority = Priority.NORMAL,
+        deadline_s: float = 0.0,
+    ) -> float:
         """Wait until an accepted call has capacity. Return the time in the queue, in seconds.
 
         A call that has capacity already keeps it.
 
+        Args:
+            permit: of the call.
+            party: with whom the call shares capacity, if that was not known when it was accepted.
+            priority: of the call among those of its party.
+            deadline_s: when the call must have ended, on the clock of this object.
+
         Raises:
-            ServiceError: OVERLOADED after the queue timeout.
+            ServiceError: OVERLOADED after the queue timeout, or because the call was given up.
         """
         if permit.state is not PermitState.ACCEPTED:
             return 0.0
-        granted = self.request(permit)
+        granted = self.request(permit, party=party, priority=priority, deadline_s=deadline_s)
         if granted is None:
             return 0.0
         began_s = self._clock()
@@ -151,21 +201,32 @@ class Admission:
             await granted
         return self._clock() - began_s
 
-    def request(self, permit: Permit) -> asyncio.Future[None] | None:
+    def request(
+        self,
+        permit: Permit,
+        *,
+        party: str = "",
+        priority: Priority = Priority.NORMAL,
+        deadline_s: float = 0.0,
+    ) -> "asyncio.Future[None] | None":
         """Grant capacity to an accepted call, or queue it.
 
         Returns a future that completes when a queued call gets its capacity; None if it has it at once.
         """
-        if self._granted < self._limits.max_concurrent_calls:
-            self._granted += 1
+        self._end_reading(permit)
+        if party and not permit.party:
+            permit.party = party
+            self._shares.called(party, permit.weight)
+        if not self._queue.length(permit.party) and self._may_take(permit.party):
             self._grant(permit)
             return None
         permit.state = PermitState.QUEUED
-        self._queue[permit] = granted = asyncio.get_running_loop().create_future()
-        return granted
+        permit.granted = asyncio.get_running_loop().create_future()
+        self._queue.add(permit, permit.party, weight=permit.weight, priority=priority, deadline_s=deadline_s)
+        return permit.granted
 
     def release(self, permit: Permit) -> None:
-        """Release whatever the call has. Its capacity goes to the first call in the queue."""
+        """Release whatever the call has. Its capacity goes to the next call in the queue."""
         state, permit.state = permit.state, PermitState.RELEASED
         if state is PermitState.RELEASED:
             return
@@ -173,10 +234,15 @@ class Admission:
             self._quotas.leave(permit.caller)
         self._uncount(permit.caller)
         self._accepted -= 1
-        if state is PermitState.QUEUED:
-            del self._queue[permit]
-        elif state is PermitState.GRANTED:
+        if state is PermitState.ACCEPTED:
+            self._end_reading(permit)
+        elif state is PermitState.QUEUED:
+            self._queue.remove(permit)
+        else:
             self._record_duration(self._clock() - permit.granted_s)
+            self._granted -= 1
+            self._shares.released(permit.party)
+        if self._queue:
             self._pass_on_capacity()
         if self._accepted == 0 and self._on_idle is not None:
             self._on_idle()
@@ -188,18 +254,60 @@ class Admission:
         if self._accepted == 0:
             on_idle()
 
+    def _may_take(self, party: str) -> bool:
+        """Return whether a party may have one more permit now."""
+        permits = self._limits.max_concurrent_calls
+        free = permits - self._granted
+        if free > int(permits * RESERVED_RATIO):
+            return True
+        return free > 0 and self._shares.held(party) < permits * self._shares.share(party)
+
     def _grant(self, permit: Permit) -> None:
+        self._granted += 1
+        self._shares.granted(permit.party, permit.weight)
         permit.state = PermitState.GRANTED
         permit.granted_s = self._clock()
 
     def _pass_on_capacity(self) -> None:
-        if not self._queue:
-            self._granted -= 1
-            return
-        following, granted = self._queue.popitem(last=False)
-        self._grant(following)
-        if not granted.done():
-            granted.set_result(None)
+        """Grant free permits to queued calls."""
+        while self._granted < self._limits.max_concurrent_calls:
+            permit = self._queue.take(self._may_take)
+            if permit is None:
+                return
+            self._grant(permit)
+            if permit.granted is not None and not permit.granted.done():
+                permit.granted.set_result(None)
+
+    def _given_up_for(self, party: str) -> Permit | None:
+        """Return the call that makes room for one of `party`; None if no other party has more waiting."""
+        parties = {*self._reading, *self._queue.parties()}
+        longest = max(parties, key=self._waiting, default=party)
+        if self._waiting(longest) <= self._waiting(party) + 1:
+            return None
+        if self._queue.length(longest):
+            return self._queue.newest(longest)
+        return next(reversed(self._reading[longest]))
+
+    def _waiting(self, party: str) -> int:
+        """Return how many calls of a party are being read or queued."""
+        return len(self._reading.get(party, ())) + self._queue.length(party)
+
+    def _shed(self, permit: Permit) -> None:
+        """End a call that has no capacity yet with OVERLOADED."""
+        error = ServiceError(Reason.OVERLOADED, SHED_MESSAGE)
+        granted, on_shed = permit.granted, permit.on_shed
+        self.release(permit)
+        if granted is not None and not granted.done():
+            granted.set_exception(error)
+            granted.exception()  # retrieved: the call may be cancelled before it is woken
+        elif granted is None and on_shed is not None:
+            on_shed(error)
+
+    def _end_reading(self, permit: Permit) -> None:
+        reading = self._reading[permit.party]
+        del reading[permit]
+        if not reading:
+            del self._reading[permit.party]
 
     def _record_duration(self, duration_s: float) -> None:
         self._average_s += (duration_s - self._average_s) / (AVERAGED_CALLS if self._average_s else 1)

@@ -33,6 +33,8 @@ class IncomingCall:
     """`x-adapt-reasoning-effort`: `false` sends `reasoning_effort` unchanged."""
     together_debug: str = ""
     """`x-together-debug`: `1` requests the provider's headers for debugging."""
+    priority: str = ""
+    """`x-priority`: `low`, `normal` or `high`, among the calls of the caller's tenant."""
     traceparent: str = ""
     tracestate: str = ""
     previous_attempts: str = ""

@@ -30,14 +30,16 @@ from typing import Final, final
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.calls.admission import Permit
+from togetherchat_server.calls.admission import WEIGHT, Permit
 from togetherchat_server.calls.auth_throttle import COUNTED
 from togetherchat_server.calls.credentials import Credentials, check_address
+from togetherchat_server.calls.fair_queue import Priority
 from togetherchat_server.calls.incoming import IncomingCall
 from togetherchat_server.calls.session_parts import SessionParts
 from togetherchat_server.calls.session_stream import QuotaStream, SessionStream
 from togetherchat_server.calls.validation import validate
 from togetherchat_server.calls.validation.elements import check_elements
+from togetherchat_server.domain.addresses import network_of
 from togetherchat_server.domain.call import Call
 from togetherchat_server.domain.deadline import DEADLINE_MESSAGES, Deadline, deadline_margin_s
 from togetherchat_server.domain.ports import BatchStream
@@ -47,6 +49,7 @@ from togetherchat_server.telemetry.call_record import call_record
 INTERNAL_ERROR_MESSAGE: Final = "internal error; the service's log has the details under this request id"
 CANCELLED_MESSAGE: Final = "the caller cancelled the call or disconnected"
 DRAINING_MESSAGE: Final = "the service stopped before the response was complete"
+PRIORITY_MESSAGE: Final = "`x-priority` must be low, normal or high"
 _NO_QUOTA: Final = nullcontext()
 
 _log = logging.getLogger(__name__)
@@ -68,7 +71,9 @@ class Session:
         "_incoming",
         "_parts",
         "_permit",
+        "_priority",
         "_protocol",
+        "_shed_error",
         "_task",
         "_usage",
         "call",
@@ -92,6 +97,8 @@ class Session:
         self._parts = parts
         self._in_flight = in_flight
         self._protocol = incoming.protocol
+        self._priority = Priority.parse(incoming.priority)
+        self._shed_error: ServiceError | None = None
         self._forwarded_for = incoming.forwarded_for
         # It holds the caller's credential: kept only if that must be looked at again.
         self._incoming = incoming if credentials.pending else None
@@ -123,8 +130,8 @@ class Session:
         From here on the call is recorded, and whatever it holds is released when the task ends.
 
         Raises:
-            ServiceError: MISSING_CREDENTIALS, INVALID_CREDENTIALS, CALLER_NOT_PERMITTED, OVERLOADED,
-                CALLER_QUOTA, DRAINING.
+            ServiceError: MISSING_CREDENTIALS, INVALID_CREDENTIALS, CALLER_NOT_PERMITTED, INVALID_REQUEST,
+                OVERLOADED, CALLER_QUOTA, DRAINING.
         """
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  every frontend runs a call in a task
@@ -133,6 +140,8 @@ class Session:
         task.add_done_callback(self._task_ended)
         if self._credentials.rejection is not None:
             raise self._credentials.rejection
+        if self._priority is None:
+            raise ServiceError(Reason.INVALID_REQUEST, PRIORITY_MESSAGE)
         if not self._incoming and (self.call.client_address or not self._address_matters):
             self._accept()
 
@@ -182,7 +191,24 @@ class Session:
     def _accept(self) -> None:
         check_address(self._credentials.identity, self.call.client_address)
         self._parts.auth_throttle.check(self._throttled_party(), self._credentials.caller)
-        self._permit = self._parts.admission.accept(self._credentials.caller)
+        tenant, policy = self.call.tenant, self._parts.policy
+        self._permit = self._parts.admission.accept(
+            self._credentials.caller,
+            party=self._party(),
+            weight=WEIGHT if policy is None else policy.weight(tenant),
+        )
+        self._permit.on_shed = self._shed
+
+    def _party(self) -> str:
+        """Return with whom the call shares capacity: its caller, or all callers at its address."""
+        return self._credentials.caller or network_of(self.call.client_address)
+
+    def _shed(self, error: ServiceError) -> None:
+        """End a call that made room for another, while its request is being read."""
+        self._shed_error = error
+        if self._task is not None:
+            self.close(error)
+            self._task.cancel()
 
     def _throttled_party(self) -> str:
         """Return whose bad credentials count together. A tenant's own do not concern its neighbours."""
@@ -323,7 +349,12 @@ class Session:
 
     async def _acquire_permit(self) -> None:
         assert self._permit is not None  # noqa: S101  `admit` was called
-        self.call.progress.queued_s += await self._parts.admission.acquire(self._permit)
+        self.call.progress.queued_s += await self._parts.admission.acquire(
+            self._permit,
+            party=self._party(),
+            priority=Priority.NORMAL if self._priority is None else self._priority,
+            deadline_s=self.call.deadline_s,
+        )
 
     async def _open_stream(self, request: service.CompleteRequest) -> BatchStream:
         permitted = self._permitted(request)
@@ -346,6 +377,9 @@ class Session:
         if task is None or not task.cancelling():
             _log.error("call %s: a CancelledError was raised, but its task was not cancelled", self.call.id)
             return ServiceError(Reason.INTERNAL_ERROR, INTERNAL_ERROR_MESSAGE)
+        if self._shed_error is not None:
+            task.uncancel()
+            return self._shed_error
         if self._aborted:
             task.uncancel()
             return ServiceError(Reason.DRAINING, DRAINING_MESSAGE)

@@ -53,6 +53,10 @@ class RequestPolicy:
         bounded.max_tokens = bound
         return bounded
 
+    def weight(self, tenant: str) -> float:
+        """Return the tenant's share of the capacity, relative to others."""
+        return self._policy.weight(tenant)
+
     def allowed_members(self, tenant: str) -> Collection[str] | None:
         """Return the unknown members of a request that may be sent to the provider; None: all of them."""
         return self._policy.allowed_members(tenant)

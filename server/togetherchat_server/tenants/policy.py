@@ -73,6 +73,10 @@ class TenantPolicy:
         limits = self._tenants.limits_of(tenant)
         return limits.allowed_members if limits.restricts_members else None
 
+    def weight(self, tenant: str) -> float:
+        """Return the tenant's share of the capacity, relative to others."""
+        return self._tenants.limits_of(tenant).weight
+
     def bounds_output(self, tenant: str) -> bool:
         return self._tenants.limits_of(tenant).max_output_tokens > 0
 

@@ -9,6 +9,7 @@
     requests_per_minute = 600
     tokens_per_minute = 200_000
     max_output_tokens = 4096
+    weight = 2                         # share of the capacity when it is full; 1 by default
     allowed_members = ["best_of"]      # members that this service does not know
     subjects = ["system:serviceaccount:acme:*"]           # of JWTs
     certificates = ["spiffe://example.org/acme/*"]        # of clients; or subjects, such as "CN=acme"
@@ -33,6 +34,9 @@ from togetherchat_server.tenants.identity_map import IdentityMap
 from togetherchat_server.tenants.key_file import check_tenant_name
 
 NUMBER_MAX: Final = 10**12
+WEIGHT_MIN: Final = 0.1
+"""A tenant with this weight is served once in ten rounds."""
+WEIGHT_MAX: Final = 100.0
 MODELS_MAX: Final = 1000
 MODEL_CHARACTERS_MAX: Final = 256
 MEMBERS_MAX: Final = 100
@@ -69,6 +73,11 @@ IdentityPatterns = Annotated[
         f"of at most {IDENTITY_CHARACTERS_MAX} characters each"
     ),
 ]
+Weight = Annotated[
+    float,
+    Field(strict=False, ge=WEIGHT_MIN, le=WEIGHT_MAX, allow_inf_nan=False),
+    rule(f"must be a number from {WEIGHT_MIN:g} to {WEIGHT_MAX:g}"),
+]
 TenantName = Annotated[str, AfterValidator(check_tenant_name)]
 
 
@@ -94,6 +103,8 @@ class TenantLimits(QuotaLimits):
     same. Where no limit of `restricts_members` applies, all may.
     """
 
+    weight: Weight = 1.0
+    """Share of the capacity when it is full, relative to other tenants."""
     disabled: bool = False
     """Whether every credential of the tenant is rejected."""
 

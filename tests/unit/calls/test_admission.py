@@ -14,9 +14,9 @@ def create_admission(max_concurrent_calls=2, *, short=lambda: False, clock=lambd
     )
 
 
-def accept(admission, caller=""):
+def accept(admission, caller="", *, weight=1.0):
     """Accept a call and let it acquire: return its permit, and the future of a queued one."""
-    permit = admission.accept(caller)
+    permit = admission.accept(caller, weight=weight)
     return permit, admission.request(permit)
 
 
@@ -229,3 +229,115 @@ def test_an_idle_service_drains_at_once():
     create_admission().start_draining(lambda: idle.append("idle"))
 
     assert ["idle"] == idle
+
+
+def granted_to(admission, caller, calls, **options):
+    """Return how many of some calls of one caller get a permit at once."""
+    return sum(accept(admission, caller, **options)[1] is None for _ in range(calls))
+
+
+async def test_a_caller_alone_has_every_permit():
+    """Idle capacity is free to all."""
+    assert 100 == granted_to(create_admission(100, max_queued_calls=10), "a", 105)
+
+
+async def test_the_last_tenth_is_for_callers_below_their_share():
+    """While another caller is known, the first may have 90 of 100 permits, and the other takes the rest."""
+    admission = create_admission(100, max_queued_calls=100)
+    admission.release(accept(admission, "b")[0])
+
+    assert 90 == granted_to(admission, "a", 95)
+    assert 10 == granted_to(admission, "b", 15)
+    assert (100, 10) == (admission.in_flight, admission.queued)
+
+
+async def test_a_caller_is_known_for_a_minute_after_its_last_call():
+    """Then its share is free to the others."""
+    now = [0.0]
+    admission = create_admission(100, max_queued_calls=100, clock=lambda: now[0])
+    admission.release(accept(admission, "b")[0])
+
+    assert 90 == granted_to(admission, "a", 91)
+    now[0] = 61.0
+    assert 10 == granted_to(admission, "c", 10)
+    assert 0 == granted_to(admission, "a", 1)
+
+
+async def test_capacity_is_passed_on_by_turns():
+    """A caller with many queued calls does not delay one with few. Weight 2 is served twice as often."""
+    admission = create_admission(4, max_queued_calls=100)
+    held = [accept(admission, "x")[0] for _ in range(4)]
+    queued = [("a", accept(admission, "a", weight=2.0)[1]) for _ in range(20)]
+    queued += [("b", accept(admission, "b")[1]) for _ in range(20)]
+    for permit in held:
+        admission.release(permit)
+
+    assert ["a", "a", "a", "b"] == sorted(name for name, granted in queued if granted.done())
+
+
+async def test_a_full_queue_gives_up_the_newest_call_of_the_longest():
+    """The other caller is accepted, and the call that was given up fails at once."""
+    admission = create_admission(1, max_queued_calls=4)
+    accept(admission, "a")
+    queued = [accept(admission, "a")[1] for _ in range(4)]
+
+    assert Reason.OVERLOADED is rejection(admission, "a")
+    _, first = accept(admission, "b")
+    _, second = accept(admission, "b")
+    assert Reason.OVERLOADED is rejection(admission, "b")
+
+    assert [False, False, True, True] == [granted.done() for granted in queued]
+    assert Reason.OVERLOADED is queued[3].exception().reason
+    assert (1, 4) == (admission.in_flight, admission.queued)
+    assert [False, False] == [first.done(), second.done()]
+
+
+async def test_calls_that_are_read_are_given_up_like_queued_ones():
+    """A caller that sends a thousand heads and no body keeps nobody else out."""
+    admission = create_admission(2, max_queued_calls=2)
+    told = []
+    reading = [admission.accept("a") for _ in range(4)]
+    for permit in reading:
+        permit.on_shed = told.append
+
+    assert None is accept(admission, "b")[1]
+    assert [Reason.OVERLOADED] == [error.reason for error in told]
+    assert [PermitState.ACCEPTED] * 3 + [PermitState.RELEASED] == [permit.state for permit in reading]
+
+
+async def test_a_call_that_is_given_up_costs_no_quota():
+    """Each call that entered leaves once, and one that a quota rejects displaces nobody."""
+    entered = []
+
+    class Quotas:
+        def enter(self, caller):
+            if caller == "poor":
+                raise ServiceError(Reason.CALLER_QUOTA, "used up")
+            entered.append(caller)
+
+        def leave(self, caller):
+            entered.remove(caller)
+
+    admission = Admission(
+        AdmissionLimits(max_concurrent_calls=1, max_queued_calls=2), clock=lambda: 0.0, quotas=Quotas()
+    )
+    permits = [accept(admission, "a")[0] for _ in range(3)]
+    assert Reason.CALLER_QUOTA is rejection(admission, "poor")
+    assert ["a"] * 3 == entered
+    permits.append(accept(admission, "b")[0])
+    assert ["a", "a", "b"] == entered
+    for permit in permits:
+        admission.release(permit)
+    assert [] == entered
+
+
+async def test_long_calls_of_a_forgotten_caller_are_counted():
+    """A caller whose calls were read for more than a minute has not called since."""
+    now = [0.0]
+    admission = create_admission(10, max_queued_calls=10, clock=lambda: now[0])
+    permit = admission.accept("a")
+    now[0] = 120.0
+    admission.accept("b")
+    assert None is admission.request(permit)
+    admission.release(permit)
+    assert 1 == admission.in_flight

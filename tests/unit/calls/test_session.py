@@ -85,6 +85,9 @@ class Policy:
     def __init__(self, steps):
         self._steps = steps
 
+    def weight(self, _tenant):
+        return 1.0
+
     def apply(self, request, _call):
         self._steps.append("policy")
         return request
@@ -523,3 +526,72 @@ async def test_a_rejected_call_counts_nothing():
 
     assert (Reason.MISSING_CREDENTIALS, 0) == (error.reason, world.admission.in_flight)
     assert [] == world.steps
+
+
+@pytest.mark.parametrize("priority", ["urgent", "0", "low, high"])
+async def test_an_unknown_priority_is_rejected(priority):
+    """A typing error would otherwise be noticed under load only."""
+    world = World()
+    error = await world.run(complete, priority=priority)
+
+    assert (Reason.INVALID_REQUEST, 0) == (error.reason, world.admission.in_flight)
+
+
+async def test_priority_orders_the_queued_calls_of_a_caller():
+    """The name may be in any case. Among equals the earlier deadline is served first."""
+    world = World(permits=1, queue=10, queue_timeout_s=60)
+    world.provider.gate = asyncio.Event()
+    holder = world.start(world.open(), complete)
+    await settle()
+    served = []
+
+    def queue(name, seconds_left=None, **metadata):
+        async def steps(session):
+            session.deadline(seconds_left)
+            await session.complete(request())
+            served.append(name)
+
+        return world.start(world.open(**metadata), steps)
+
+    calls = [
+        queue("low", priority="low"),
+        queue("normal"),
+        queue("normal, earlier", seconds_left=30),
+        queue("high", priority="HIGH"),
+    ]
+    await settle()
+    world.provider.gate.set()
+    await asyncio.gather(holder, *calls)
+
+    assert ["high", "normal, earlier", "normal", "low"] == served
+
+
+async def test_a_call_that_is_read_makes_room_for_another_address():
+    """It fails with OVERLOADED, is recorded once, and its place is free."""
+    world = World(permits=2)
+    reading = asyncio.Event()
+
+    async def read(_session):
+        await reading.wait()
+
+    slow = [world.start(world.open(), read) for _ in range(2)]
+    await settle()
+
+    async def from_elsewhere():
+        session = world.open()
+        session.set_peer("198.51.100.9")
+
+        async def work():
+            session.admit()
+            await complete(session)
+
+        return await session.run(work)
+
+    assert None is await asyncio.create_task(from_elsewhere())
+    reading.set()
+    first, newest = await asyncio.gather(*slow)
+
+    assert (None, Reason.OVERLOADED) == (first, newest.reason)
+    assert sorted(["OK", "OK", "status of OVERLOADED"]) == sorted(world.ends())
+    await settle()
+    assert 0 == world.admission.in_flight

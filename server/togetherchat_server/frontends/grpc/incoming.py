@@ -16,6 +16,7 @@ _HEADERS: Final = {
     "x-forwarded-for": "forwarded_for",
     "x-adapt-reasoning-effort": "adapt_reasoning_effort",
     "x-together-debug": "together_debug",
+    "x-priority": "priority",
     "traceparent": "traceparent",
     "tracestate": "tracestate",
     "grpc-previous-rpc-attempts": "previous_attempts",

@@ -135,6 +135,7 @@ def _incoming(exchange: Exchange, operation: Operation) -> IncomingCall:
         forwarded_for=headers.get("x-forwarded-for", ""),
         adapt_reasoning_effort=headers.get("x-adapt-reasoning-effort", ""),
         together_debug=headers.get("x-together-debug", ""),
+        priority=headers.get("x-priority", ""),
         traceparent=headers.get("traceparent", ""),
         tracestate=headers.get("tracestate", ""),
         previous_attempts=headers.get("x-stainless-retry-count", ""),
