@@ -34,6 +34,9 @@ faults: .venv/.dev  ## Print the fault matrix as a table, then run CALLS=20000 r
 overload: .venv/.dev  ## Offer up to ten times the configured limits; report goodput and rejections (Linux)
 	PYTHONPATH=protos:server:tests $(BIN)/python -m faults.load overload $(ARGS)
 
+fairness: .venv/.dev  ## Offer ten times the capacity as one tenant; report what another notices (Linux)
+	PYTHONPATH=protos:server:tests $(BIN)/python -m faults.fairness $(ARGS)
+
 outage: .venv/.dev  ## Stop the provider for a minute; report retries and recovery (Linux)
 	PYTHONPATH=protos:server:tests $(BIN)/python -m faults.load outage $(ARGS)
 

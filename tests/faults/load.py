@@ -55,7 +55,8 @@ class Outcome:
 class Callers:
     """Calls at given times, whether or not earlier ones have ended."""
 
-    def __init__(self, address):
+    def __init__(self, address, *, metadata=()):
+        self._metadata = metadata
         self._channels = [aio.insecure_channel(address, options=OPTIONS) for _ in range(CHANNELS)]
         self._stubs = [service_grpc.ChatServiceStub(channel) for channel in self._channels]
         self.health = health_pb2_grpc.HealthStub(self._channels[0])
@@ -81,7 +82,9 @@ class Callers:
     async def _call(self, number, due_s, began_s, outcomes):
         from_s, ended, queued = time.monotonic(), "OK", False
         try:
-            await self._stubs[number % CHANNELS].Complete(request(), timeout=30)
+            await self._stubs[number % CHANNELS].Complete(
+                request(), timeout=30, metadata=self._metadata
+            )
         except aio.AioRpcError as error:
             failure = failure_of(error)
             ended = failure.info.reason if failure.details else failure.code.name

@@ -11,6 +11,7 @@ What keeps one party from taking everything:
 
 - Idle capacity is free to all, and permits are not taken back. But of the last tenth of the permits a party
   gets none beyond its share, while other parties have called within a minute (`party_shares`).
+- When CPU time is short, a party that holds less than its share of the permits in use is accepted.
 - When the service is full and another party calls, the party with the most calls that are being read or
   queued gives up its newest one, which fails with OVERLOADED.
 """
@@ -140,8 +141,6 @@ class Admission:
             raise ServiceError(Reason.DRAINING, "the service is stopping; retry on another replica")
         if self._short_of_memory():
             raise ServiceError(Reason.OVERLOADED, "the service is short of memory; retry later")
-        if self._saturated():
-            raise ServiceError(Reason.OVERLOADED, "the service is short of CPU time; retry later")
         if caller and 0 < limits.max_concurrent_calls_per_caller <= self._calls_by_caller[caller]:
             raise ServiceError(
                 Reason.CALLER_QUOTA,
@@ -150,6 +149,8 @@ class Admission:
             )
         party = party or caller
         self._shares.called(party, weight)
+        if self._saturated() and self._holds_its_share(party):
+            raise ServiceError(Reason.OVERLOADED, "the service is short of CPU time; retry later")
         over = self._accepted - limits.max_concurrent_calls
         given_up = None
         if over >= 0 and over >= self._queue_capacity():
@@ -261,6 +262,10 @@ class Admission:
         if free > int(permits * RESERVED_RATIO):
             return True
         return free > 0 and self._shares.held(party) < permits * self._shares.share(party)
+
+    def _holds_its_share(self, party: str) -> bool:
+        """Return whether a party has its share of the permits in use. Alone, it has."""
+        return self._shares.held(party) >= self._granted * self._shares.share(party)
 
     def _grant(self, permit: Permit) -> None:
         self._granted += 1

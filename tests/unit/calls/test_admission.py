@@ -6,11 +6,14 @@ from togetherchat_server.calls.admission import Admission, AdmissionLimits, Perm
 from togetherchat_server.domain.reasons import Reason, ServiceError
 
 
-def create_admission(max_concurrent_calls=2, *, short=lambda: False, clock=lambda: 0.0, **limits):
+def create_admission(
+    max_concurrent_calls=2, *, short=lambda: False, saturated=lambda: False, clock=lambda: 0.0, **limits
+):
     return Admission(
         AdmissionLimits(max_concurrent_calls=max_concurrent_calls, **limits),
         clock=clock,
         short_of_memory=short,
+        saturated=saturated,
     )
 
 
@@ -341,3 +344,23 @@ async def test_long_calls_of_a_forgotten_caller_are_counted():
     assert None is admission.request(permit)
     admission.release(permit)
     assert 1 == admission.in_flight
+
+
+async def test_short_of_cpu_time_only_callers_with_their_share_are_rejected():
+    """A caller alone is rejected; one that holds little is not, while another holds much."""
+    short = [False]
+    admission = create_admission(100, saturated=lambda: short[0])
+    granted_to(admission, "a", 20)
+    short[0] = True
+
+    assert Reason.OVERLOADED is rejection(admission, "a")
+    assert 20 == sum(accepted_when_short(admission, "b") for _ in range(30))
+    assert Reason.OVERLOADED is rejection(admission, "a")
+
+
+def accepted_when_short(admission, caller):
+    try:
+        accept(admission, caller)
+    except ServiceError:
+        return False
+    return True
