@@ -377,3 +377,17 @@ async def test_a_stream_with_invalid_bytes_ends_as_malformed():
 
     assert "Hi" == "".join(event.delta.text for event in events)
     assert "UPSTREAM_MALFORMED_RESPONSE" == failure.info.reason
+
+
+@pytest.mark.parametrize("method", ["Complete", "StreamComplete", "ListModels", "GetModel"])
+async def test_a_call_without_a_message_is_answered(method):
+    """A caller that half-closes the call without a message gets a status at once, and the call is recorded."""
+    async with still_serving() as (app, _), http2_peer(app.addresses.grpc) as peer:
+        peer.open(1, f"{SERVICE}/{method}")
+        peer.send(DATA, flags=END_STREAM, stream=1)
+        ended = await peer.seen(lambda frame: frame.kind == HEADERS and frame.flags & END_STREAM)
+        await eventually(lambda: app.records())
+        (record,) = app.records()
+
+    assert grpc.StatusCode.INVALID_ARGUMENT.value[0] == status_in(ended)
+    assert ("INVALID_REQUEST", "INVALID_ARGUMENT") == (record["reason"], record["code"])

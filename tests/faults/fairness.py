@@ -84,7 +84,9 @@ async def main(options):
         async with ScriptedUpstream(script) as upstream, served(upstream.base_url, *flags) as service:
             write(f"| {' | '.join(COLUMNS)} |\n" + "|---" * len(COLUMNS) + "|")
             for times in GREEDY:
-                row, median_ms, holds = await measured(service.address, pair, times, options.seconds, alone_ms)
+                row, median_ms, holds = await measured(
+                    service.address, pair, times, options.seconds, alone_ms
+                )
                 alone_ms = alone_ms or median_ms
                 failures += not holds
                 write(row)

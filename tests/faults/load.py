@@ -82,9 +82,7 @@ class Callers:
     async def _call(self, number, due_s, began_s, outcomes):
         from_s, ended, queued = time.monotonic(), "OK", False
         try:
-            await self._stubs[number % CHANNELS].Complete(
-                request(), timeout=30, metadata=self._metadata
-            )
+            await self._stubs[number % CHANNELS].Complete(request(), timeout=30, metadata=self._metadata)
         except aio.AioRpcError as error:
             failure = failure_of(error)
             ended = failure.info.reason if failure.details else failure.code.name

@@ -66,6 +66,7 @@ class Session:
         "_closed",
         "_completing",
         "_credentials",
+        "_end_error",
         "_forwarded_for",
         "_in_flight",
         "_incoming",
@@ -73,7 +74,6 @@ class Session:
         "_permit",
         "_priority",
         "_protocol",
-        "_shed_error",
         "_task",
         "_usage",
         "call",
@@ -98,7 +98,7 @@ class Session:
         self._in_flight = in_flight
         self._protocol = incoming.protocol
         self._priority = Priority.parse(incoming.priority)
-        self._shed_error: ServiceError | None = None
+        self._end_error: ServiceError | None = None
         self._forwarded_for = incoming.forwarded_for
         # It holds the caller's credential: kept only if that must be looked at again.
         self._incoming = incoming if credentials.pending else None
@@ -197,18 +197,11 @@ class Session:
             party=self._party(),
             weight=WEIGHT if policy is None else policy.weight(tenant),
         )
-        self._permit.on_shed = self._shed
+        self._permit.on_shed = self.end
 
     def _party(self) -> str:
         """Return with whom the call shares capacity: its caller, or all callers at its address."""
         return self._credentials.caller or network_of(self.call.client_address)
-
-    def _shed(self, error: ServiceError) -> None:
-        """End a call that made room for another, while its request is being read."""
-        self._shed_error = error
-        if self._task is not None:
-            self.close(error)
-            self._task.cancel()
 
     def _throttled_party(self) -> str:
         """Return whose bad credentials count together. A tenant's own do not concern its neighbours."""
@@ -335,6 +328,13 @@ class Session:
         if self._permit is not None:
             self._parts.admission.release(self._permit)
 
+    def end(self, error: ServiceError) -> None:
+        """Cancel the call while its request is being read: `run` returns the error."""
+        self._end_error = error
+        if self._task is not None:
+            self.close(error)
+            self._task.cancel()
+
     def abort(self) -> None:
         """Cancel the call, because the service stops."""
         self._aborted = True
@@ -377,9 +377,9 @@ class Session:
         if task is None or not task.cancelling():
             _log.error("call %s: a CancelledError was raised, but its task was not cancelled", self.call.id)
             return ServiceError(Reason.INTERNAL_ERROR, INTERNAL_ERROR_MESSAGE)
-        if self._shed_error is not None:
+        if self._end_error is not None:
             task.uncancel()
-            return self._shed_error
+            return self._end_error
         if self._aborted:
             task.uncancel()
             return ServiceError(Reason.DRAINING, DRAINING_MESSAGE)

@@ -8,8 +8,9 @@ How grpcio's asyncio server behaves, and what follows from it (each measured on 
   exception to an error.
 - If the caller disconnects during a write, a generator returned to gRPC is closed by the event loop's
   finaliser, in another task. So streams are consumed here, and messages are sent with `context.write`.
-- A handler that reads buffers the whole message before it can reject the caller. So rejections that
-  need no message come from a stream-shaped handler that never reads.
+- A handler whose requests are not a stream is called with a message, and if the peer sends none, not at
+  all: the peer would never get a status. So every handler reads its message itself, and one that
+  rejects a call never reads.
 - A caller that disconnects during a write causes an internal error of gRPC; at any other time, a
   cancel. `context.cancelled()` is false in both cases.
 - A caller that disconnects before the handler's first step cancels the task: no handler runs. So the
@@ -25,7 +26,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, NoReturn, TypeAlias, final
+from typing import Final, NoReturn, TypeAlias, cast, final
 
 import grpc
 from google.protobuf.message import Message
@@ -35,25 +36,17 @@ from togetherchat_server.calls.response_metadata import response_metadata
 from togetherchat_server.calls.session import Session
 from togetherchat_server.calls.session_stream import SessionStream
 from togetherchat_server.calls.sessions import Sessions
-from togetherchat_server.domain.deadline import WRITE_TIMEOUT_MESSAGE, Deadline
+from togetherchat_server.domain.deadline import WRITE_TIMEOUT_MESSAGE
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.frontends.grpc.incoming import incoming_call
-from togetherchat_server.frontends.grpc.methods import (
-    UNPARSABLE,
-    LargeMessage,
-    Method,
-    Received,
-    serialise,
-)
+from togetherchat_server.frontends.grpc.methods import Method, Received, serialise
 from togetherchat_server.frontends.grpc.peer import certificate_of, host_of
 from togetherchat_server.frontends.grpc.peer_timeouts import PeerTimeouts, current_task
 from togetherchat_server.frontends.grpc.status import status_of
 from togetherchat_server.frontends.lazy_timer import LazyTimer
 
+NO_MESSAGE: Final = "the call has no request message"
 READ_TIMEOUT_MESSAGE: Final = "the caller sent no request within the request read timeout"
-UNREACHABLE: Final = frozenset({Reason.CALLER_CANCELLED, Reason.CALLER_STALLED})
-"""Reasons of a peer that cannot receive a status: it disconnected, or it sends nothing."""
-
 # Quoted: generic to a type checker, not to Python.
 RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Received, Message]"
 Context: TypeAlias = "aio.ServicerContext[object, Message]"
@@ -108,8 +101,7 @@ class GrpcHandler(grpc.GenericRpcHandler):
             session.admit()
         except ServiceError as error:
             return rpc.rejecting(error)
-        # Only a handler knows the peer: if that may be rejected, the handler reads the message.
-        return rpc.reading() if session.peer_check_needed else rpc.receiving()
+        return rpc.serving()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,47 +139,18 @@ class _Rpc:
         self._stalled = False
         """Whether the call's resources were released while a write was waiting for its peer."""
 
-    def receiving(self) -> RpcHandler:
-        """Return the handler of a call whose message gRPC reads, and whose unary response gRPC sends."""
-        session, peers, task = self.session, self._environment.peers, current_task()
-        session.on_end = lambda: peers.task_ended(task)
-        peers.request_awaited(
-            task, lambda: session.close(ServiceError(Reason.CALLER_STALLED, READ_TIMEOUT_MESSAGE))
-        )
+    def serving(self) -> RpcHandler:
+        """Return the handler of a call that is not rejected yet."""
 
-        async def handle(received: Received, context: Context) -> Message | None:
-            peers.request_received(task)
-            response = await self._run(context, lambda: self._method.respond(received, self))
-            if response is not None:
-                peers.response_returned(task)
-            return response
+        async def handle(_requests: object, context: Context) -> Message | None:
+            return await self._run(context, lambda: self._read_and_respond(context))
 
         shape = (
-            grpc.unary_stream_rpc_method_handler
+            grpc.stream_stream_rpc_method_handler
             if self._method.streams
-            else grpc.unary_unary_rpc_method_handler
+            else grpc.stream_unary_rpc_method_handler
         )
         return shape(handle, request_deserializer=self._method.parse, response_serializer=serialise)
-
-    def reading(self) -> RpcHandler:
-        """Return the handler of a call whose message is read after the peer is accepted."""
-
-        async def read_and_respond(context: Context) -> None:
-            await self.session.check_peer(certificate_of(context))
-            timeout_s = self._environment.timeouts.request_read_timeout_s
-            async with Deadline(timeout_s, Reason.CALLER_STALLED, READ_TIMEOUT_MESSAGE):
-                received = await context.read()
-            request = received if isinstance(received, Message | LargeMessage) else UNPARSABLE
-            response = await self._method.respond(request, self)
-            if response is not None:
-                await self.write(response)
-
-        async def handle(_requests: object, context: Context) -> None:
-            await self._run(context, lambda: read_and_respond(context))
-
-        return grpc.stream_stream_rpc_method_handler(
-            handle, request_deserializer=self._method.parse, response_serializer=serialise
-        )
 
     def rejecting(self, error: ServiceError) -> RpcHandler:
         """Return the handler of a call that is rejected unread."""
@@ -224,6 +187,24 @@ class _Rpc:
                 await asyncio.wait({self._releasing})
         if self._stalled:
             raise ServiceError(Reason.CALLER_STALLED, WRITE_TIMEOUT_MESSAGE)
+
+    async def _read_and_respond(self, context: Context) -> Message | None:
+        """Read the message, and run the method. A returned message is still to be sent."""
+        session, peers, task = self.session, self._environment.peers, current_task()
+        if session.peer_check_needed:
+            await session.check_peer(certificate_of(context))
+        session.on_end = lambda: peers.task_ended(task)
+        peers.request_awaited(
+            task, lambda: session.end(ServiceError(Reason.CALLER_STALLED, READ_TIMEOUT_MESSAGE))
+        )
+        received = await context.read()
+        peers.request_received(task)
+        if received is aio.EOF:
+            raise ServiceError(Reason.INVALID_REQUEST, NO_MESSAGE)
+        response = await self._method.respond(cast("Received", received), self)
+        if response is not None:
+            peers.response_returned(task)
+        return response
 
     async def _run(self, context: Context, respond: Respond) -> Message | None:
         """Run the call to its end. A returned message, if any, is still to be sent."""
@@ -264,10 +245,10 @@ class _Rpc:
     async def _send_error(self, context: Context, error: ServiceError) -> NoReturn:
         """Send the status of an error, unless the peer cannot receive one.
 
-        That is a peer that has disconnected or sends nothing, or one that has not read the pending write.
+        That is a peer that has disconnected, or one that has not read the pending write.
         """
-        read_late = self._stalled and error.reason is Reason.CALLER_STALLED
-        if (self._stalled or error.reason in UNREACHABLE) and not read_late:
+        unread = self._stalled and error.reason is not Reason.CALLER_STALLED
+        if unread or error.reason is Reason.CALLER_CANCELLED:
             raise asyncio.CancelledError from error
         session = self.session
         status = status_of(
