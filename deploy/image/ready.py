@@ -17,13 +17,16 @@ REQUEST = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n
 def ready(address: str) -> bool:
     """Whether the admin listener at HOST:PORT returns 200."""
     host, _, port = address.rpartition(":")
-    host = {"0.0.0.0": "127.0.0.1", "[::]": "::1", "": "127.0.0.1"}.get(host, host.strip("[]"))
-    try:
-        with socket.create_connection((host, int(port)), timeout=TIMEOUT_S) as connection:
-            connection.sendall(REQUEST)
-            return b" 200 " in connection.recv(64)
-    except (OSError, ValueError):
-        return False
+    # Where the container has no IPv6, `[::]` is every IPv4 address.
+    wildcards = {"0.0.0.0": ("127.0.0.1",), "[::]": ("::1", "127.0.0.1"), "": ("127.0.0.1",)}
+    for name in wildcards.get(host, (host.strip("[]"),)):
+        try:
+            with socket.create_connection((name, int(port)), timeout=TIMEOUT_S) as connection:
+                connection.sendall(REQUEST)
+                return b" 200 " in connection.recv(64)
+        except (OSError, ValueError):
+            continue
+    return False
 
 
 if __name__ == "__main__":

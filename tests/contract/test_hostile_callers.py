@@ -386,7 +386,7 @@ async def test_a_call_without_a_message_is_answered(method):
         peer.open(1, f"{SERVICE}/{method}")
         peer.send(DATA, flags=END_STREAM, stream=1)
         ended = await peer.seen(lambda frame: frame.kind == HEADERS and frame.flags & END_STREAM)
-        await eventually(lambda: app.records())
+        await eventually(app.records)
         (record,) = app.records()
 
     assert grpc.StatusCode.INVALID_ARGUMENT.value[0] == status_in(ended)

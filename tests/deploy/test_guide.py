@@ -329,6 +329,6 @@ def test_the_admin_port_is_opened_to_the_agent_of_the_example(tmp_path):
 def test_the_startup_error_is_quoted():
     """The guide quotes the error of a server that would start without authentication."""
     with pytest.raises(SettingsError) as error:
-        read_configuration(["--grpc-listen=0.0.0.0:50051"], {"TOGETHER_API_KEY": "a-key"})
+        read_configuration(["--grpc-listen=[::]:50051"], {"TOGETHER_API_KEY": "a-key"})
 
     assert f"togetherchat-server: {error.value}" in " ".join(GUIDE.split())

@@ -40,7 +40,7 @@ def test_container_ports_are_those_of_the_listeners(rendering, tmp_path):
         "health": settings.health_listen,
         "admin": settings.admin_listen,
     }
-    assert addresses == {name: f"0.0.0.0:{port}" for name, port in ports.items()}
+    assert addresses == {name: f"[::]:{port}" for name, port in ports.items()}
 
 
 def test_services_target_ports_of_the_container(rendering):

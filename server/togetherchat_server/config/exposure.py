@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from togetherchat_server.config.listen_address import ListenAddress
 from togetherchat_server.config.provider import ProviderConfig
 from togetherchat_server.config.reloading_file import ReloadingFile
 from togetherchat_server.config.settings import Settings, SettingsError
@@ -30,8 +31,8 @@ PROTECTIONS: Final[tuple[tuple[str, Callable[[Settings], bool]], ...]] = (
 
 
 def is_loopback(address: str) -> bool:
-    """Return whether an address (HOST:PORT) is reachable from this machine only."""
-    return address.rpartition(":")[0] in LOOPBACK_HOSTS
+    """Return whether a listener's address is reachable from this machine only."""
+    return ListenAddress.parse(address).is_local
 
 
 def reject_open_access(settings: Settings, provider: ProviderConfig) -> None:

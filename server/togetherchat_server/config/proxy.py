@@ -56,11 +56,11 @@ def parse_proxy(text: str) -> Proxy:
     try:
         text = text.strip()
         parts = urlsplit(text if "://" in text else f"http://{text}")
-        port = parts.port
+        host, port = parts.hostname or "", parts.port
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
     except ValueError:
         raise ValueError(RULE) from None
-    named = parts.scheme in PORTS and _HOST.fullmatch(parts.hostname or "") is not None and port != 0
+    named = parts.scheme in PORTS and _HOST.fullmatch(host) is not None and port != 0
     if not named or _has_more(parts):
         raise ValueError(RULE)
     for credential in filter(None, (user, password)):
@@ -70,7 +70,7 @@ def parse_proxy(text: str) -> Proxy:
         raise ValueError("the user must not contain a colon")
     return Proxy(
         scheme=parts.scheme,
-        host=parts.hostname,
+        host=host,
         port=port or PORTS[parts.scheme],
         user=user,
         password=password,

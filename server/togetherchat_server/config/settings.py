@@ -16,6 +16,7 @@ from togetherchat_server.config.types import (
     Bytes,
     ClaimName,
     Count,
+    FileMode,
     HostNames,
     Networks,
     NonNegativeSeconds,
@@ -45,12 +46,14 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     grpc_listen: Address = Field(
-        "127.0.0.1:50051", description="HOST:PORT of the gRPC listener; port 0 takes a free port."
+        "127.0.0.1:50051",
+        description="HOST:PORT of the gRPC listener, or unix:PATH; port 0 takes a free port; [::]:PORT is "
+        "every address.",
     )
     http_listen: OptionalAddress = Field(
         None,
-        description="HOST:PORT of the listener for OpenAI-compatible HTTP, for example 127.0.0.1:3000, or "
-        "off.",
+        description="HOST:PORT of the listener for OpenAI-compatible HTTP, for example 127.0.0.1:3000, "
+        "unix:PATH, or off.",
     )
     http_allowed_origins: Origins = Field(
         (),
@@ -67,6 +70,11 @@ class Settings(BaseModel):
     health_listen: OptionalAddress = Field(
         None,
         description="HOST:PORT of a second gRPC listener for probes: plaintext, health service only; or off.",
+    )
+    unix_socket_mode: FileMode = Field(
+        "0600",
+        description="Mode of the files of UNIX sockets that the service listens on.",
+        validate_default=True,
     )
     tls_cert_file: OptionalText = Field(
         None, description="PEM file with the server certificate and its chain, or off."

@@ -13,6 +13,7 @@ from typing import Final, NoReturn, final
 from pydantic import ValidationError
 
 from togetherchat_server.config.exposure import reject_open_access
+from togetherchat_server.config.listen_address import ListenAddress
 from togetherchat_server.config.provider import ProviderConfig, is_together, load_provider
 from togetherchat_server.config.proxy import Proxy, proxy_from_environment
 from togetherchat_server.config.settings import Settings, SettingsError
@@ -54,6 +55,7 @@ def read_configuration(arguments: Sequence[str], environment: Mapping[str, str])
         raise SettingsError(
             "--console: the console is a page of the HTTP listener; set --http-listen HOST:PORT"
         )
+    _check_listeners(settings)
     provider = None if settings.sandbox else load_provider(settings, environment)
     if provider is not None:
         reject_open_access(settings, provider)
@@ -79,6 +81,14 @@ def read_settings(
         return Settings.model_validate({**chosen, **given})
     except ValidationError as exc:
         raise SettingsError(_first_problem(exc)) from None
+
+
+def _check_listeners(settings: Settings) -> None:
+    for name in ("grpc_listen", "http_listen", "health_listen"):
+        address: str | None = getattr(settings, name)
+        if address is not None and settings.workers != 1 and ListenAddress.parse(address).path:
+            flag = name.replace("_", "-")
+            raise SettingsError(f"--{flag}: workers cannot share a UNIX socket; set --workers 1")
 
 
 def _jwks_proxy(settings: Settings, environment: Mapping[str, str]) -> Proxy | None:

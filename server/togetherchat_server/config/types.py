@@ -10,6 +10,7 @@ from typing import Annotated, Literal, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from togetherchat_server.config.listen_address import ListenAddress
 from togetherchat_server.config.proxy import parse_proxy
 from togetherchat_server.domain.addresses import Network
 from togetherchat_server.domain.origins import Origin
@@ -27,9 +28,7 @@ _MODEL_NAME = re.compile(r"[^\s,=]{1,256}")
 
 
 def _address(text: str) -> str:
-    host, colon, port = text.rpartition(":")
-    if not (colon and host and port.isdigit() and int(port) < 65536):
-        raise ValueError("must be HOST:PORT, for example 127.0.0.1:50051")
+    ListenAddress.parse(text)
     return text
 
 
@@ -71,6 +70,15 @@ def _origin(text: str) -> str:
             "without a path; or * for every page"
         )
     return text
+
+
+def _file_mode(value: object) -> object:
+    """Accept octal digits; a number of the TOML file is written `0o660`."""
+    if isinstance(value, int):
+        return value
+    if not re.fullmatch(r"0?o?[0-7]{3}", str(value)):
+        raise ValueError("must be three octal digits, for example 0660")
+    return int(str(value)[-3:], 8)
 
 
 def _claim_name(text: str) -> str:
@@ -137,6 +145,7 @@ HostNames = Annotated[
 ]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_comma_separated)]
 Workers = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
+FileMode = Annotated[int, Field(ge=0, le=0o777), BeforeValidator(_file_mode)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 OptionalSeconds = Annotated[Seconds | None, BeforeValidator(_off_is_none)]
 NonNegativeSeconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from togetherchat_server.calls.admission import Admission
 from togetherchat_server.config import Configuration, ProviderConfig, Settings
+from togetherchat_server.config.listen_address import loopback_host
 from togetherchat_server.runtime.observability import Environment, Observability
 from togetherchat_server.runtime.wiring import Frontends, Wiring
 from togetherchat_server.runtime.worker_share import SINGLE_PROCESS, WorkerShare
@@ -165,7 +166,7 @@ class App:
         address = self._settings.http_listen
         if frontends.http is None or address is None:
             return None
-        bound = await frontends.http.start(address)
+        bound = await frontends.http.start(address, socket_mode=self._settings.unix_socket_mode)
         self._resources.push_async_callback(frontends.http.close)
         return bound
 
@@ -179,7 +180,7 @@ def make_sandbox(settings: Settings, *, port: int = 0) -> "Sandbox":
     from togetherchat_sandbox import Sandbox, SandboxSettings  # noqa: PLC0415
 
     pacing = SandboxSettings(tokens_per_second=settings.sandbox_tokens_per_second)
-    return Sandbox(pacing, host="127.0.0.1", port=port)
+    return Sandbox(pacing, host=loopback_host(), port=port)
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:

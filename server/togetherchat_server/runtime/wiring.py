@@ -279,6 +279,7 @@ class Wiring:
                 certificates=self._configuration.certificates,
                 request_compression=settings.grpc_request_compression,
                 health_address=settings.health_listen,
+                socket_mode=settings.unix_socket_mode,
             ),
             clock=self._environment.clock,
         )
@@ -307,7 +308,8 @@ class Wiring:
                 version=self._environment.version,
                 share_port=self._share.share_port,
                 certificates=self._configuration.certificates,
-                local_pages_only=is_loopback(settings.http_listen or "")
+                local_pages_only=settings.http_listen is not None
+                and is_loopback(settings.http_listen)
                 and not settings.allow_unauthenticated,
                 allowed_origins=settings.http_allowed_origins,
                 trusted_proxies=TrustedProxies(settings.trusted_proxies),

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, final
 
+from togetherchat_server.config.listen_address import ListenAddress, bound_sockets
 from togetherchat_server.domain.addresses import normalised
 from togetherchat_server.telemetry.admin_audit import AdminAudit
 
@@ -78,7 +79,7 @@ class Admin:
         self._scrape = scrape
         self._hosts = hosts
         self._audit = AdminAudit()
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._open: dict[asyncio.StreamWriter, None] = {}
 
     async def start(self, address: str) -> str:
@@ -87,22 +88,24 @@ class Admin:
         Raises:
             OSError: the address cannot be bound.
         """
-        host, _, port = address.rpartition(":")
-        self._server = await asyncio.start_server(
-            self._serve, host.strip("[]"), int(port), limit=REQUEST_BYTES_MAX, backlog=ACCEPTS_PER_TURN
-        )
-        for bound in self._server.sockets:
-            with bound.dup() as listener:
-                listener.listen(BACKLOG)
-        return f"{host}:{self._server.sockets[0].getsockname()[1]}"
+        where = ListenAddress.parse(address)
+        sockets = bound_sockets(where)
+        for listener in sockets:
+            server = await asyncio.start_server(
+                self._serve, sock=listener, limit=REQUEST_BYTES_MAX, backlog=ACCEPTS_PER_TURN
+            )
+            listener.listen(BACKLOG)
+            self._servers.append(server)
+        return str(where if where.path else where.with_port(sockets[0].getsockname()[1]))
 
     async def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            # From Python 3.12 on `wait_closed` waits for open connections, however slow.
-            for writer in tuple(self._open):
-                writer.transport.abort()
-            await self._server.wait_closed()
+        for server in self._servers:
+            server.close()
+        # From Python 3.12 on `wait_closed` waits for open connections, however slow.
+        for writer in tuple(self._open):
+            writer.transport.abort()
+        for server in self._servers:
+            await server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open[writer] = None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
+from togetherchat_server.config.listen_address import EVERY_ADDRESS, EVERY_IPV4, ListenAddress
 from togetherchat_server.domain.trace_context import CANCELLED, AttemptTrace
 from togetherchat_server.telemetry.call_record import CallRecord
 
@@ -24,7 +25,6 @@ ERROR_CODES: Final = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 )
 """gRPC codes that the conventions count as errors of the server; other codes are the caller's."""
-WILDCARD_HOSTS: Final = frozenset({"0.0.0.0", "::", "[::]"})
 HTTP_ROUTES: Final[Mapping[str, tuple[str, str]]] = {
     "chat.completions": ("POST", "/v1/chat/completions"),
     "models.list": ("GET", "/v1/models"),
@@ -147,10 +147,12 @@ def attempt_name(attempt: AttemptTrace) -> str:
 def _server_address(address: str | None, hostname: str) -> Mapping[str, Value]:
     if address is None:
         return {}
-    host, _, port = address.rpartition(":")
-    name = hostname if host in WILDCARD_HOSTS else host.strip("[]")
+    where = ListenAddress.parse(address)
+    if where.path:
+        return {"server.address": where.path}
+    name = hostname if where.host in {EVERY_IPV4, EVERY_ADDRESS} else where.host
     # With port 0 the system chooses a port later.
-    return {"server.address": name, "server.port": int(port)} if int(port) else {"server.address": name}
+    return {"server.address": name, "server.port": where.port} if where.port else {"server.address": name}
 
 
 def _rpc_attributes(record: CallRecord) -> Attributes:

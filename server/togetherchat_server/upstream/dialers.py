@@ -8,6 +8,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol, final
 
 from togetherchat_server.config.proxy import Proxy
@@ -139,8 +140,12 @@ class HttpProxyDialer:
             raise proxy_connect.failed(proxy_connect.UNREACHABLE) from exc
         assert secured is not None  # noqa: S101  None only for a transport that is closing
         if sys.version_info < FORCE_CLOSE_WORKS:
-            setattr(secured, FORCE_CLOSE, lambda _cause: transport.abort())
+            setattr(secured, FORCE_CLOSE, partial(_abort, transport))
         return secured
+
+
+def _abort(transport: asyncio.Transport, _cause: object) -> None:
+    transport.abort()
 
 
 @final

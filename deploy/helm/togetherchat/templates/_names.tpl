@@ -11,7 +11,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
-{{/* The port of an address such as 0.0.0.0:50051: a port is defined once, in the settings. */}}
+{{/* The port of an address such as [::]:50051: a port is defined once, in the settings. */}}
 {{- define "togetherchat.port" -}}
 {{ splitList ":" . | last }}
 {{- end }}

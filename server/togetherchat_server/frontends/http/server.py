@@ -5,7 +5,6 @@ any listener serves, and workers can share a port.
 """
 
 import asyncio
-import errno
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +13,7 @@ from typing import Final, final
 
 from starlette.types import ASGIApp
 
+from togetherchat_server.config.listen_address import ListenAddress, bound_sockets, remove_stale_socket
 from togetherchat_server.config.tls import Certificates
 from togetherchat_server.domain.addresses import TrustedProxies
 from togetherchat_server.frontends.http.openai.errors import rejection
@@ -30,8 +30,6 @@ DATE_S: Final = 1.0
 # How long a peer may take for the TLS handshake, and for the close_notify at the end.
 HANDSHAKE_S: Final = 10.0
 CLOSE_NOTIFY_S: Final = 1.0
-# A name such as localhost may have an address of a family that this machine does not support.
-UNSUPPORTED_ADDRESS: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
 @final
@@ -58,6 +56,8 @@ class HttpServer:
             # With TLS, the header comes before the handshake, which asyncio begins by itself.
             proxies=trusted_proxies if trusted_proxies and certificates is None else None,
         )
+        self._path = ""
+        """Of the UNIX socket, while the server listens on one."""
         self._servers: list[asyncio.Server] = []
         self._date_timer: asyncio.TimerHandle | None = None
 
@@ -66,18 +66,19 @@ class HttpServer:
         """Number of open connections, including idle ones."""
         return len(self._state.connections)
 
-    async def start(self, address: str) -> str:
-        """Bind and serve. Return the bound address.
+    async def start(self, address: str, *, socket_mode: int = 0o600) -> str:
+        """Bind and serve. Return the bound address. The file of a UNIX socket has the mode.
 
         Raises:
             OSError: the address cannot be bound.
         """
-        host, _, port = address.rpartition(":")
-        sockets = _bind_all(host, int(port), share_port=self._share_port)
+        where = ListenAddress.parse(address)
+        sockets = bound_sockets(where, share_port=self._share_port, mode=socket_mode)
+        self._path = where.path
         self._update_date()
         for listener in sockets:
             self._servers.append(await self._listen(listener))
-        return f"{host}:{sockets[0].getsockname()[1]}"
+        return str(where if where.path else where.with_port(sockets[0].getsockname()[1]))
 
     async def _listen(self, listener: socket.socket) -> asyncio.Server:
         loop = asyncio.get_running_loop()
@@ -99,6 +100,10 @@ class HttpServer:
         """Close the listening sockets. Connections stay open."""
         for server in self._servers:
             server.close()
+        if self._path:
+            with suppress(OSError):  # another process listens there by now
+                remove_stale_socket(self._path)
+            self._path = ""
 
     def stop_accepting(self) -> None:
         """Stop listening, and close each connection after its request in flight."""
@@ -130,46 +135,3 @@ class HttpServer:
         """Update the `date` header, once a second."""
         self._state.date = formatdate(self._wall_clock(), usegmt=True).encode("ascii")
         self._date_timer = asyncio.get_running_loop().call_later(DATE_S, self._update_date)
-
-
-def _bind_all(host: str, port: int, *, share_port: bool) -> list[socket.socket]:
-    """Return bound sockets for every address of the host, all on one port."""
-    bound: list[socket.socket] = []
-    unsupported: OSError | None = None
-    try:
-        infos = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, _, _, _, address in dict.fromkeys(infos):
-            try:
-                bound.append(_bind(family, str(address[0]), port, share_port=share_port))
-            except OSError as exc:
-                if exc.errno not in UNSUPPORTED_ADDRESS:
-                    raise
-                unsupported = exc
-            else:
-                port = bound[0].getsockname()[1]
-    except OSError as exc:
-        for listener in bound:
-            listener.close()
-        raise OSError(f"cannot listen on {host}:{port}: {exc.strerror}") from exc
-    if not bound:
-        raise OSError(
-            f"cannot listen on {host}:{port}: {unsupported.strerror if unsupported else 'no such address'}"
-        )
-    return bound
-
-
-def _bind(family: int, host: str, port: int, *, share_port: bool) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setblocking(False)
-        # An earlier server's closed connections are in TIME_WAIT for a minute: they must not block the port.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if share_port:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.bind((host, port))
-    except BaseException:
-        listener.close()
-        raise
-    return listener
