@@ -5,28 +5,17 @@ therefore proves each option here by its behaviour.
 """
 
 import asyncio
-import errno
 import logging
-import os
-import socket
-import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Final, cast, final
 
 from grpc import aio
+from grpc.aio import _server
 
-from togetherchat_server.config.listen_address import (
-    EVERY_ADDRESS,
-    EVERY_IPV4,
-    ListenAddress,
-    bound_sockets,
-    remove_stale_socket,
-)
 from togetherchat_server.config.tls import Certificates
 from togetherchat_server.frontends.grpc.acceptance import Acceptance, supported
-from togetherchat_server.frontends.grpc.credentials import server_credentials
+from togetherchat_server.frontends.grpc.binding import bind
 from togetherchat_server.frontends.grpc.handler import GrpcHandler
 from togetherchat_server.frontends.grpc.health import REQUEST_BYTES_MAX, Health
 from togetherchat_server.frontends.grpc.methods import METHODS, SERVICE
@@ -38,8 +27,6 @@ from togetherchat_server.frontends.grpc.wakeups import bulk_wakeups
 MEBIBYTE: Final = 2**20
 PENDING_MAX: Final = 8192
 """Calls that wait to be accepted: a second's work. Each takes 26 KiB, even if its peer has disconnected."""
-BLOCKED_S: Final = 2.0
-"""How long a worker waits for another that binds the same address."""
 SHARE_PORT: Final = "grpc.so_reuseport"
 
 OPTIONS: Final = (
@@ -86,6 +73,11 @@ PROBE_OPTIONS: Final = {
     "grpc.max_allowed_incoming_connections": 64,
 }
 PROBE_READS: Final = 1000
+
+AGENT_WARNING: Final = (
+    "an agent instruments gRPC servers, which would break streams: it does not see this server. "
+    "For spans of calls, set --traces otlp"
+)
 
 _log = logging.getLogger(__name__)
 
@@ -151,7 +143,7 @@ class GrpcServer:
         permits = ReadPermits(clock=clock)
         self._listening = listening
         with bulk_wakeups(asyncio.get_running_loop()), StartedCalls() as self.started_calls:
-            self._server = aio.server(options=tuple(options.items()))
+            self._server = plain_server(options)
         self._server.add_generic_rpc_handlers((handler,))
         self._acceptance = Acceptance(self._server, handler, METHODS) if supported() else None
         self._server.add_generic_rpc_handlers((self.health.handlers(permits),))
@@ -159,7 +151,7 @@ class GrpcServer:
             add_reflection(self._server, permits)
         self._probes = None
         if listening.health_address is not None:
-            self._probes = aio.server(options=tuple({**options, **NO_COMPRESSION, **PROBE_OPTIONS}.items()))
+            self._probes = plain_server({**options, **NO_COMPRESSION, **PROBE_OPTIONS})
             # Messages are small here, and probes must not wait for permits of the public listener.
             permits = ReadPermits(permits=PROBE_READS, clock=clock)
             self._probes.add_generic_rpc_handlers((self.health.handlers(permits),))
@@ -171,10 +163,10 @@ class GrpcServer:
             OSError: an address cannot be bound.
         """
         mode = self._listening.socket_mode
-        bound = _bind(self._server, address, mode, self._listening.certificates)
+        bound = bind(self._server, address, mode, self._listening.certificates)
         probes = None
         if self._probes is not None and self._listening.health_address is not None:
-            probes = _bind(self._probes, self._listening.health_address, mode)
+            probes = bind(self._probes, self._listening.health_address, mode)
             await self._probes.start()
         await self._server.start()
         if self._acceptance is None:
@@ -200,74 +192,13 @@ class GrpcServer:
             await self._probes.stop(0)
 
 
-def _bind(server: aio.Server, address: str, mode: int, certificates: Certificates | None = None) -> str:
-    """Bind and return the bound address, in which port 0 is replaced by the actual port."""
-    where = ListenAddress.parse(address)
-    try:
-        if where.path:
-            remove_stale_socket(where.path)  # gRPC would remove the socket of a running server, too
-        with _file_mode(mode), _without_ipv6(where) as where:
-            if certificates is None:
-                port = server.add_insecure_port(str(where))
-            else:
-                port = server.add_secure_port(str(where), server_credentials(certificates))
-    except OSError as exc:
-        raise OSError(f"cannot listen on {address}: {exc.strerror}") from None
-    except RuntimeError:
-        raise OSError(f"cannot listen on {address}: {_bind_error(where)}") from None
-    return str(where if where.path else where.with_port(port))
+def plain_server(options: Mapping[str, int]) -> aio.Server:
+    """Return a server without the interceptors of agents.
 
-
-@contextmanager
-def _file_mode(mode: int) -> Generator[None]:
-    """Create files with this mode. gRPC creates that of a UNIX socket and listens in one step."""
-    before = os.umask(0o777 & ~mode)
-    try:
-        yield
-    finally:
-        os.umask(before)
-
-
-@contextmanager
-def _without_ipv6(where: ListenAddress) -> Generator[ListenAddress]:
-    """Let gRPC bind 0.0.0.0 as what it is. To gRPC it is every address, of IPv6 too.
-
-    gRPC tries `[::]` first and falls back to 0.0.0.0. So a socket that does not listen is bound to `[::]`
-    meanwhile.
+    OpenTelemetry's zero-code instrumentation, Sentry and Datadog replace `grpc.aio.server` by a function
+    that wraps every handler. They expect handlers that are generators. With a handler that writes to its
+    context, streams fail with the text of an exception (opentelemetry-python-contrib#3066).
     """
-    if where.host != EVERY_IPV4:
-        yield where
-        return
-    with socket.socket() as chosen:
-        if not where.port:
-            chosen.bind((EVERY_IPV4, 0))
-            where = where.with_port(chosen.getsockname()[1])
-    try:
-        blocker = socket.socket(socket.AF_INET6)
-    except OSError:  # the machine has no IPv6
-        yield where
-        return
-    with blocker:
-        blocker.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        deadline_s = time.monotonic() + BLOCKED_S
-        while True:
-            try:
-                blocker.bind((EVERY_ADDRESS, where.port))
-            except OSError as exc:
-                # Another worker is at this point, or another process listens there.
-                if exc.errno != errno.EADDRINUSE or time.monotonic() > deadline_s:
-                    break
-                time.sleep(BLOCKED_S / 100)
-            else:
-                break
-        yield where
-
-
-def _bind_error(where: ListenAddress) -> str:
-    """Return why an address cannot be bound. gRPC gives no reason, so the bind is tried once more."""
-    try:
-        for probe in bound_sockets(where):
-            probe.close()
-    except OSError as exc:
-        return str(exc).rpartition(": ")[2]
-    return "gRPC gives no reason; with TLS, it may not support a certificate that OpenSSL accepts"
+    if aio.server is not _server.server:
+        _log.warning(AGENT_WARNING)
+    return cast("aio.Server", _server.server(options=tuple(options.items())))
