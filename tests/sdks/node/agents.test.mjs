@@ -1,38 +1,36 @@
 // Tests of OpenAI's Agents SDK for Node, with its chat-completions model, against the HTTP listener.
 import assert from "node:assert/strict";
-import { after, before } from "node:test";
-import { Agent, OpenAIChatCompletionsModel, run, setTracingDisabled, tool } from "@openai/agents";
-import OpenAI from "openai";
+import { run, tool } from "@openai/agents";
 import { z } from "zod";
 import { LONG, MODEL, PERSON_QUESTION, SAY, SAY_LONG, STATUSES, TEXT, WEATHER_QUESTION } from "./examples.mjs";
 import { integration } from "./integration.mjs";
-import { endOf, serve } from "./service.mjs";
+import { baseURL, service } from "./served.mjs";
+import { endOf } from "./service.mjs";
 
-let service;
-before(async () => (service = await serve()));
-after(() => service.stop());
+const model = MODEL;
 
-function agent(model = MODEL, more = {}) {
-  const baseURL = service.baseURL;
-  // docs: begin
-  setTracingDisabled(true); // traces are sent to OpenAI otherwise
-  const client = new OpenAI({ baseURL, apiKey: "YOUR_KEY" });
-  const agent = new Agent({ name: "Assistant", model: new OpenAIChatCompletionsModel(client, model) });
-  // docs: end
-  client.maxRetries = 0;
-  return agent.clone(more);
-}
+// docs: begin
+import { Agent, OpenAIChatCompletionsModel, setTracingDisabled } from "@openai/agents";
+import OpenAI from "openai";
+
+setTracingDisabled(true); // traces are sent to OpenAI otherwise
+const client = new OpenAI({ baseURL, apiKey: "YOUR_KEY" });
+const agent = new Agent({ name: "Assistant", model: new OpenAIChatCompletionsModel(client, model) });
+// docs: end
+
+client.maxRetries = 0;
+const agentWith = (model) => agent.clone({ model: new OpenAIChatCompletionsModel(client, model) });
 
 integration("@openai/agents (Node)", import.meta.url, {
   async call() {
-    const result = await run(agent(MODEL, { instructions: "Be brief." }), SAY);
+    const result = await run(agent.clone({ instructions: "Be brief." }), SAY);
 
     assert.equal(result.finalOutput, TEXT);
     assert.ok(result.state.usage.totalTokens > 0);
   },
 
   async stream() {
-    const result = await run(agent(), SAY_LONG, { stream: true });
+    const result = await run(agent, SAY_LONG, { stream: true });
     const pieces = [];
     for await (const piece of result.toTextStream()) pieces.push(piece);
     await result.completed;
@@ -50,8 +48,8 @@ integration("@openai/agents (Node)", import.meta.url, {
       parameters: z.object({ city: z.string() }),
       execute: async ({ city }) => (cities.push(city), "Rain."),
     });
-    const whole = await run(agent(MODEL, { tools: [weather] }), WEATHER_QUESTION);
-    const streamed = await run(agent(MODEL, { tools: [weather] }), WEATHER_QUESTION, { stream: true });
+    const whole = await run(agent.clone({ tools: [weather] }), WEATHER_QUESTION);
+    const streamed = await run(agent.clone({ tools: [weather] }), WEATHER_QUESTION, { stream: true });
     await streamed.completed;
 
     assert.match(whole.finalOutput, /Rain\./);
@@ -61,19 +59,19 @@ integration("@openai/agents (Node)", import.meta.url, {
 
   async schema() {
     const outputType = z.object({ name: z.string(), age: z.number().int() });
-    const result = await run(agent(MODEL, { outputType }), PERSON_QUESTION);
+    const result = await run(agent.clone({ outputType }), PERSON_QUESTION);
 
     assert.deepEqual(Object.keys(result.finalOutput).sort(), ["age", "name"]);
   },
 
   async errors() {
     for (const status of STATUSES) {
-      await assert.rejects(run(agent(`sandbox/error-${status}`), SAY), (error) => error.status === status);
+      await assert.rejects(run(agentWith(`sandbox/error-${status}`), SAY), (error) => error.status === status);
     }
     for (const model of ["sandbox/stream-error-after-3", "sandbox/cut-stream"]) {
       let seen = 0;
       await assert.rejects(async () => {
-        const result = await run(agent(model), SAY, { stream: true });
+        const result = await run(agentWith(model), SAY, { stream: true });
         for await (const _ of result.toTextStream()) seen += 1;
         await result.completed;
       });
@@ -84,7 +82,7 @@ integration("@openai/agents (Node)", import.meta.url, {
   async cancel() {
     const model = "sandbox/stall-after-2";
     const controller = new AbortController();
-    const result = await run(agent(model), SAY, { stream: true, signal: controller.signal });
+    const result = await run(agentWith(model), SAY, { stream: true, signal: controller.signal });
     for await (const _ of result.toTextStream()) controller.abort();
 
     assert.equal(await endOf(service, model), "client_closed");

@@ -1,36 +1,33 @@
 // Tests of LangChain.js's model for OpenAI's API against the HTTP listener.
 import assert from "node:assert/strict";
-import { after, before } from "node:test";
 import { HumanMessage, ToolMessage } from "@langchain/core/messages";
 import { tool } from "@langchain/core/tools";
-import { ChatOpenAI } from "@langchain/openai";
 import { z } from "zod";
 import { LONG, MODEL, PERSON_QUESTION, SAY, SAY_LONG, STATUSES, TEXT, WEATHER_QUESTION } from "./examples.mjs";
 import { integration } from "./integration.mjs";
-import { endOf, serve } from "./service.mjs";
+import { baseURL, service } from "./served.mjs";
+import { endOf } from "./service.mjs";
 
 const SCHEMA = z.object({ name: z.string(), age: z.number().int() });
 
-let service;
-before(async () => (service = await serve()));
-after(() => service.stop());
+const model = MODEL;
 
-function chat(model = MODEL) {
-  const baseURL = service.baseURL;
-  // docs: begin
-  const chat = new ChatOpenAI({
-    model,
-    apiKey: "YOUR_KEY",
-    configuration: { baseURL },
-    maxRetries: 0, // the service retries; LangChain repeats errors that a retry does not help
-  });
-  // docs: end
-  return chat;
-}
+// docs: begin
+import { ChatOpenAI } from "@langchain/openai";
+
+const chat = new ChatOpenAI({
+  model,
+  apiKey: "YOUR_KEY",
+  configuration: { baseURL },
+  maxRetries: 0, // the service retries; LangChain repeats errors that a retry does not help
+});
+// docs: end
+
+const chatWith = (model) => new ChatOpenAI({ ...chat.lc_kwargs, model });
 
 integration("@langchain/openai (Node)", import.meta.url, {
   async call() {
-    const response = await chat().invoke([["system", "Be brief."], ["human", SAY]]);
+    const response = await chat.invoke([["system", "Be brief."], ["human", SAY]]);
 
     assert.equal(response.text, TEXT);
     assert.ok(response.usage_metadata.total_tokens > 0);
@@ -38,12 +35,12 @@ integration("@langchain/openai (Node)", import.meta.url, {
 
   async stream() {
     let text = "", pieces = 0, whole;
-    for await (const chunk of await chat().stream(SAY_LONG)) {
+    for await (const chunk of await chat.stream(SAY_LONG)) {
       text += chunk.text;
       pieces += chunk.text ? 1 : 0;
       whole = whole ? whole.concat(chunk) : chunk;
     }
-    const { usage_metadata: unary } = await chat().invoke(SAY_LONG);
+    const { usage_metadata: unary } = await chat.invoke(SAY_LONG);
 
     assert.equal(text, LONG);
     assert.ok(pieces > 1);
@@ -54,7 +51,7 @@ integration("@langchain/openai (Node)", import.meta.url, {
     const weather = tool(({ city }) => `Rain in ${city}.`, {
       name: "get_weather", description: "The weather of a city", schema: z.object({ city: z.string() }),
     });
-    const bound = chat().bindTools([weather]);
+    const bound = chat.bindTools([weather]);
     const question = new HumanMessage(WEATHER_QUESTION);
     const asked = await bound.invoke([question]);
     const result = await weather.invoke(asked.tool_calls[0]);
@@ -67,19 +64,19 @@ integration("@langchain/openai (Node)", import.meta.url, {
 
   async schema() {
     for (const method of ["jsonSchema", "functionCalling"]) {
-      const found = await chat().withStructuredOutput(SCHEMA, { method, name: "person" }).invoke(PERSON_QUESTION);
+      const found = await chat.withStructuredOutput(SCHEMA, { method, name: "person" }).invoke(PERSON_QUESTION);
       assert.deepEqual(Object.keys(found).sort(), ["age", "name"]);
     }
   },
 
   async errors() {
     for (const status of STATUSES) {
-      await assert.rejects(chat(`sandbox/error-${status}`).invoke(SAY), (error) => error.status === status);
+      await assert.rejects(chatWith(`sandbox/error-${status}`).invoke(SAY), (error) => error.status === status);
     }
     for (const model of ["sandbox/stream-error-after-3", "sandbox/cut-stream"]) {
       let seen = 0;
       await assert.rejects(async () => {
-        for await (const _ of await chat(model).stream(SAY)) seen += 1;
+        for await (const _ of await chatWith(model).stream(SAY)) seen += 1;
       });
       assert.ok(seen > 0);
     }
@@ -89,7 +86,7 @@ integration("@langchain/openai (Node)", import.meta.url, {
     const model = "sandbox/stall-after-2";
     const controller = new AbortController();
     await assert.rejects(async () => {
-      for await (const _ of await chat(model).stream(SAY, { signal: controller.signal })) controller.abort();
+      for await (const _ of await chatWith(model).stream(SAY, { signal: controller.signal })) controller.abort();
     });
 
     assert.equal(await endOf(service, model), "client_closed");

@@ -1,26 +1,18 @@
 // Tests of OpenAI's package for Node against the HTTP listener.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import OpenAI from "openai";
+import { test } from "node:test";
 import { LONG, MODEL, PERSON, PERSON_QUESTION, SAY, SAY_LONG, TEXT, user, WEATHER, WEATHER_QUESTION } from "./examples.mjs";
 import { integration } from "./integration.mjs";
-import { endOf, requestsFor, serve } from "./service.mjs";
+import { baseURL, service } from "./served.mjs";
+import { endOf, requestsFor } from "./service.mjs";
+
+// docs: begin
+import OpenAI from "openai";
+
+const client = new OpenAI({ baseURL, apiKey: "YOUR_KEY" });
+// docs: end
 
 const HELLO = user(SAY);
-
-let service, client;
-before(async () => {
-  service = await serve();
-  client = create(service.baseURL);
-});
-after(() => service.stop());
-
-function create(baseURL) {
-  // docs: begin
-  const client = new OpenAI({ baseURL, apiKey: "YOUR_KEY" });
-  // docs: end
-  return client;
-}
 
 integration("openai (Node)", import.meta.url, {
   async call() {
@@ -114,7 +106,7 @@ test("a timeout of the client returns 504 and is not retried", async () => {
 });
 
 test("the header that names the provider", async () => {
-  const named = new OpenAI({ apiKey: "tok_any", baseURL: `${service.baseURL}/`, defaultHeaders: { "x-provider": "together" } });
+  const named = new OpenAI({ apiKey: "tok_any", baseURL: `${baseURL}/`, defaultHeaders: { "x-provider": "together" } });
   const response = await named.chat.completions.create({ model: MODEL, messages: HELLO });
 
   assert.equal(response.choices[0].message.content, TEXT);

@@ -1,26 +1,17 @@
 // Tests of Together's package for Node against the HTTP listener.
 import assert from "node:assert/strict";
-import { after, before } from "node:test";
-import Together from "together-ai";
 import { LONG, MODEL, PERSON, PERSON_QUESTION, SAY, SAY_LONG, TEXT, user, WEATHER, WEATHER_QUESTION } from "./examples.mjs";
 import { integration } from "./integration.mjs";
-import { endOf, requestsFor, serve } from "./service.mjs";
+import { baseURL, service } from "./served.mjs";
+import { endOf, requestsFor } from "./service.mjs";
+
+// docs: begin
+import Together from "together-ai";
+
+const client = new Together({ baseURL, apiKey: "YOUR_KEY" });
+// docs: end
 
 const HELLO = user(SAY);
-
-let service, client;
-before(async () => {
-  service = await serve();
-  client = create(service.baseURL);
-});
-after(() => service.stop());
-
-function create(baseURL) {
-  // docs: begin
-  const client = new Together({ baseURL, apiKey: "YOUR_KEY" });
-  // docs: end
-  return client;
-}
 
 integration("together-ai (Node)", import.meta.url, {
   async call() {

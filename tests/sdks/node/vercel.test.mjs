@@ -1,46 +1,43 @@
 // Tests of Vercel's AI SDK against the HTTP listener, with three of its providers.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { createOpenAI } from "@ai-sdk/openai";
-import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { createTogetherAI } from "@ai-sdk/togetherai";
+import { test } from "node:test";
 import { generateObject, generateText, Output, stepCountIs, streamText, tool } from "ai";
 import { z } from "zod";
 import { LONG, MODEL, PERSON_QUESTION, SAY, SAY_LONG, STATUSES, TEXT, WEATHER_QUESTION } from "./examples.mjs";
 import { integration } from "./integration.mjs";
-import { endOf, serve } from "./service.mjs";
+import { baseURL, service } from "./served.mjs";
+import { endOf } from "./service.mjs";
 
 const SCHEMA = z.object({ name: z.string(), age: z.number().int() });
 
-let service;
-before(async () => (service = await serve()));
-after(() => service.stop());
+// docs: begin @ai-sdk/openai-compatible (Node)
+import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
+
+const compatible = createOpenAICompatible({
+  name: "togetherchat",
+  baseURL,
+  apiKey: "YOUR_KEY",
+  includeUsage: true,
+  supportsStructuredOutputs: true,
+});
+// docs: end
+
+// docs: begin @ai-sdk/togetherai (Node)
+import { createTogetherAI } from "@ai-sdk/togetherai";
+
+const together = createTogetherAI({ baseURL, apiKey: "YOUR_KEY" });
+// docs: end
+
+// docs: begin @ai-sdk/openai (Node)
+import { createOpenAI } from "@ai-sdk/openai";
+
+const openai = createOpenAI({ baseURL, apiKey: "YOUR_KEY" }).chat;
+// docs: end
 
 const PROVIDERS = {
-  "@ai-sdk/openai-compatible (Node)": (baseURL) => {
-    // docs: begin @ai-sdk/openai-compatible (Node)
-    const provider = createOpenAICompatible({
-      name: "togetherchat",
-      baseURL,
-      apiKey: "YOUR_KEY",
-      includeUsage: true,
-      supportsStructuredOutputs: true,
-    });
-    // docs: end
-    return provider;
-  },
-  "@ai-sdk/togetherai (Node)": (baseURL) => {
-    // docs: begin @ai-sdk/togetherai (Node)
-    const provider = createTogetherAI({ baseURL, apiKey: "YOUR_KEY" });
-    // docs: end
-    return provider;
-  },
-  "@ai-sdk/openai (Node)": (baseURL) => {
-    // docs: begin @ai-sdk/openai (Node)
-    const provider = createOpenAI({ baseURL, apiKey: "YOUR_KEY" }).chat;
-    // docs: end
-    return provider;
-  },
+  "@ai-sdk/openai-compatible (Node)": compatible,
+  "@ai-sdk/togetherai (Node)": together,
+  "@ai-sdk/openai (Node)": openai,
 };
 
 // Features that a provider does not have, and why.
@@ -48,9 +45,7 @@ const MISSING = {
   "@ai-sdk/togetherai (Node)": { schema: "The provider requests JSON, but does not send the schema." },
 };
 
-Object.entries(PROVIDERS).forEach(([name, create], position) => {
-  const model = (id) => create(service.baseURL)(id);
-
+Object.entries(PROVIDERS).forEach(([name, model], position) => {
   integration(name, import.meta.url, {
     async call() {
       const { text, usage, finishReason } = await generateText({ model: model(MODEL), prompt: SAY });
@@ -133,8 +128,7 @@ Object.entries(PROVIDERS).forEach(([name, create], position) => {
 });
 
 test("reasoning is separate from the text", async () => {
-  const provider = PROVIDERS["@ai-sdk/openai-compatible (Node)"](service.baseURL);
-  const result = await generateText({ model: provider("sandbox/reasoning"), prompt: "say: Done." });
+  const result = await generateText({ model: compatible("sandbox/reasoning"), prompt: "say: Done." });
 
   assert.equal(result.text, "Done.");
   assert.ok(result.reasoningText.length > 0);

@@ -7,7 +7,6 @@ use std::future::Future;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use async_openai::config::OpenAIConfig;
 use async_openai::error::OpenAIError;
 use async_openai::types::chat::{
     ChatCompletionMessageToolCalls, ChatCompletionRequestAssistantMessageArgs, ChatCompletionRequestMessage,
@@ -15,7 +14,6 @@ use async_openai::types::chat::{
     ChatCompletionTools, CreateChatCompletionRequest, CreateChatCompletionRequestArgs, FinishReason,
     FunctionObjectArgs, ResponseFormat, ResponseFormatJsonSchema,
 };
-use async_openai::Client;
 use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::{json, Value};
@@ -158,9 +156,11 @@ async fn a_dropped_stream_releases_the_provider() {
     .await;
 }
 
-fn client() -> Client<OpenAIConfig> {
+fn client() -> async_openai::Client<async_openai::config::OpenAIConfig> {
     let base_url = address("TOGETHERCHAT_BASE_URL");
     // docs: begin
+    use async_openai::{config::OpenAIConfig, Client};
+
     let config = OpenAIConfig::new().with_api_base(base_url).with_api_key("YOUR_KEY");
     let client = Client::with_config(config);
     // docs: end

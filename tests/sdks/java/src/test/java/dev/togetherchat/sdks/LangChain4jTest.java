@@ -64,9 +64,14 @@ class LangChain4jTest {
     private static ChatModel chat(String model) {
         String baseUrl = Service.BASE_URL;
         // docs: begin
-        var builder = OpenAiChatModel.builder().baseUrl(baseUrl).apiKey("YOUR_KEY").modelName(model);
+        ChatModel chat = OpenAiChatModel.builder()
+                .baseUrl(baseUrl)
+                .apiKey("YOUR_KEY")
+                .modelName(model)
+                .maxRetries(0) // the service retries
+                .build();
         // docs: end
-        return builder.maxRetries(0).strictJsonSchema(true).build();
+        return chat;
     }
 
     private static StreamingChatModel streaming(String model) {
