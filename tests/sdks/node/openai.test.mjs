@@ -97,6 +97,13 @@ test("a tool call that the package collects from a stream", async () => {
   assert.ok("city" in JSON.parse(call.function.arguments));
 });
 
+test("a program that reads slowly receives the event of a failed stream", async () => {
+  const request = { model: "sandbox/stream-error-after-30", messages: user(SAY_LONG), stream: true };
+  await assert.rejects(async () => {
+    for await (const _ of await client.chat.completions.create(request)) await new Promise((read) => setTimeout(read, 20));
+  }, (error) => error instanceof OpenAI.APIError && error.code === "upstream_internal");
+});
+
 test("a timeout of the client returns 504 and is not retried", async () => {
   const model = "sandbox/stall-after-4";
   const call = client.chat.completions.create({ model, messages: HELLO }, { timeout: 5000 });
