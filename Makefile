@@ -60,7 +60,7 @@ test-all:  ## Run what .ci/run leaves out: load, fuzzing, image, Kubernetes; 45 
 	make/in-turn $(TEST_ALL)
 
 clean:  ## Remove everything that the targets made
-	rm -rf .venv .venv-* .tools .fuzz .bench bench/go/contract dist build tests/sdks/node/node_modules
+	rm -rf .venv .venv-* .tools .fuzz .bench bench/go/contract dist build tests/sdks/node/node_modules tests/sdks/java/target tests/sdks/rust/target
 
 # Environments. Each holds one lock of requirements/. A lock names every package, so pip resolves nothing: pip 23.2
 # rejects an extra that only a dependency asks for (fastapi-sso: pydantic[email]). `pip check` finds what is missing.

@@ -24,6 +24,8 @@ OTHERS = [
     for name in TRACKED
     if Path(name).name in {"package-lock.json", "go.sum", "go.mod", ".npmrc", "pom.xml"}
 ]
+CARGO = [ROOT / name for name in TRACKED if Path(name).name == "Cargo.lock"]
+CRATES = "registry+https://github.com/rust-lang/crates.io-index"
 PIN = re.compile(r"^([a-z0-9-]+)==([^ ;\\]+)", re.MULTILINE)
 # XML names its schemas by addresses, and a project its homepage: nothing is fetched from there. A place
 # to fetch from is a `<repository>`.
@@ -82,6 +84,17 @@ def test_every_npm_package_has_a_hash_and_no_place(lock):
         for name, entry in theirs.items()
         if not (entry.get("inBundle") or entry.get("integrity", "").startswith("sha512-"))
     ]
+
+
+@pytest.mark.parametrize("lock", CARGO, ids=relative)
+def test_every_crate_has_a_checksum_and_the_registry_that_cargo_itself_names(lock):
+    """A mirror in the source of a crate would be asked for it."""
+    crates = tomllib.loads(lock.read_text("utf-8"))["package"]
+    theirs = [crate for crate in crates if "source" in crate]
+
+    assert theirs
+    assert {CRATES} == {crate["source"] for crate in theirs}
+    assert [] == [crate["name"] for crate in theirs if "checksum" not in crate]
 
 
 def test_every_floor_is_of_a_package_that_is_locked():

@@ -6,7 +6,7 @@ import { createInterface } from "node:readline";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "..");
+export const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "..");
 const FLAGS = ["-m", "togetherchat_server", "--sandbox", "--grpc-listen", "127.0.0.1:0", "--admin-listen", "off",
   "--max-retries", "0", "--sandbox-tokens-per-second", "100", "--log-format", "json"];
 

@@ -256,7 +256,9 @@ class Connection(asyncio.BufferedProtocol):
             self.abort()
         elif not incomplete and progress is not ResponseProgress.COMPLETE:
             self._reject(BadRequestError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error"))
-        elif incomplete or self._closes_after_response or not cycle.response.keep_alive:
+        elif incomplete:
+            self._await_close()
+        elif self._closes_after_response or not cycle.response.keep_alive:
             if self._pipelined or self._state is not State.RESPONDING:
                 self._linger()
             else:
@@ -293,6 +295,16 @@ class Connection(asyncio.BufferedProtocol):
         self._pipelined = b""
         self._timer.start(self._limits.linger_s)
         self._transport.write_eof()
+
+    def _await_close(self) -> None:
+        """Wait until the client closes after a body without an end, and abort after `linger_s`.
+
+        A client that reads slowly has not read the body yet. WHATWG streams (fetch) discard what is unread
+        when the connection closes, the event with the failure included.
+        """
+        self._state = State.CLOSING
+        self._pipelined = b""
+        self._timer.start(self._limits.linger_s)
 
     def _close(self) -> None:
         """Close after the client has read the unsent bytes, or abort after `idle_s`."""

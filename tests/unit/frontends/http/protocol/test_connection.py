@@ -210,17 +210,30 @@ async def test_a_failure_of_the_application_is_a_500(script, caplog):
     assert fake.transport.over
 
 
-async def test_an_application_that_ends_within_its_response_aborts_the_connection():
-    """Otherwise the partial response would look complete."""
+async def breaks_off(scope, receive, send):
+    await send(start())
+    await send(piece(b"one", more=True))
 
-    async def script(scope, receive, send):
-        await send(start())
-        await send(piece(b"one", more=True))
 
-    fake = FakeConnection(Scripted(script))
+async def test_a_body_without_an_end_stays_without_one():
+    """Otherwise the partial response would look complete. The connection is aborted after `linger_s`."""
+    fake = FakeConnection(Scripted(breaks_off), linger_s=0.01)
     await fake.feed(GET)
+    await eventually(lambda: fake.transport.over)
 
     assert fake.transport.aborted
+    assert fake.transport.written.endswith(b"3\r\none\r\n")
+
+
+async def test_a_body_without_an_end_waits_for_the_client_to_close():
+    """A client that reads slowly may discard what it has not read when the connection closes."""
+    fake = FakeConnection(Scripted(breaks_off))
+    await fake.feed(GET)
+    await fake.feed(GET)
+    assert not fake.transport.over
+    fake.lose()
+
+    assert 1 == fake.transport.written.count(b"HTTP/1.1 200")
 
 
 async def test_an_idle_connection_is_closed_on_stop():
