@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import httpx
+import pytest
 
 from support.app import MODEL, RunningApp, running_app
 from support.waiting import eventually
@@ -45,6 +46,17 @@ class HttpService:
         response = await self.complete(stream=True, **members)
         assert 200 == response.status_code, response.text
         return events_of(response.text)
+
+    async def events_before_the_break(self, **members):
+        """The data of the events of a stream whose body has no end."""
+        parts = []
+        request = self.client.stream("POST", COMPLETIONS, json=request_body(stream=True, **members))
+        with pytest.raises(httpx.RemoteProtocolError, match="without sending complete message body"):  # noqa: PT012  the end is read within
+            async with request as response:
+                assert 200 == response.status_code
+                async for part in response.aiter_text():
+                    parts.append(part)  # noqa: PERF401  parts before a failure are kept
+        return events_of("".join(parts))
 
     def records(self):
         return self.app.records()

@@ -6,7 +6,7 @@ import pytest
 
 from support import openai
 from support.app import failing, request
-from support.http_client import events_of, raw_caller, request_body, running_http
+from support.http_client import raw_caller, request_body, running_http
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, Send, Stall, json_response, sse_event, sse_head
 from support.waiting import eventually
@@ -66,10 +66,10 @@ async def test_a_stream_that_outlasts_the_drain_ends_with_an_error():
         ScriptedUpstream(always((Send(sse_head() + DELTA), Stall()))) as upstream,
         running_http(upstream.base_url, drain_timeout_s=1.2) as service,
     ):
-        call = asyncio.ensure_future(service.complete(stream=True))
+        call = asyncio.ensure_future(service.events_before_the_break())
         await upstream.until(lambda log: log.requests and log.requests[0].bytes_sent)
         await service.app.app.stop()
-        first, last = events_of((await call).text)
+        first, last = await call
 
     assert "Hel" == first["choices"][0]["delta"]["content"]
     assert "draining" == last["error"]["code"]

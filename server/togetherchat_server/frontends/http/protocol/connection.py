@@ -256,9 +256,9 @@ class Connection(asyncio.BufferedProtocol):
             self.abort()
         elif not incomplete and progress is not ResponseProgress.COMPLETE:
             self._reject(BadRequestError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error"))
-        elif incomplete:
+        elif incomplete and not self._closes_after_response:
             self._await_close()
-        elif self._closes_after_response or not cycle.response.keep_alive:
+        elif incomplete or self._closes_after_response or not cycle.response.keep_alive:
             if self._pipelined or self._state is not State.RESPONDING:
                 self._linger()
             else:
