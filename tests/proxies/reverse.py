@@ -65,6 +65,7 @@ class Front:
     """A running proxy, and clients of it."""
 
     address: str
+    authority: str
     tls: ssl.SSLContext
     credentials: grpc.ChannelCredentials
     channel: aio.Channel
@@ -153,6 +154,7 @@ class ReverseProxy:
         ):
             yield Front(
                 address=address,
+                authority=self._authority.cert_pem.bytes().decode(),
                 tls=tls,
                 credentials=credentials,
                 channel=channel,

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import socket
+import ssl
 from contextlib import asynccontextmanager
 
 import httpx
@@ -11,6 +13,15 @@ from proxies.relay import client_at
 from proxies.reverse import SITE, chain
 from support import openai
 from support.app import request
+from support.http2_peer import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    RST_STREAM,
+    header_block,
+    http2_peer,
+)
 from support.http_client import COMPLETIONS, events_of, request_body
 from support.scripted_upstream import always
 from support.upstream_script import Fin, Pause, Send, Stall, chunk, json_response, sse, sse_event, sse_head
@@ -146,6 +157,53 @@ async def test_a_stream_that_fails_in_its_middle_has_no_end(proxy):
     first, last = events_of(received.decode())
     assert "Hel" == first["choices"][0]["delta"]["content"]
     assert "upstream_truncated" == last["error"]["code"]
+
+
+@asynccontextmanager
+async def broken_stream_over_http_2(one):
+    """Send a request over HTTP/2, and yield the peer."""
+    body = json.dumps(request_body(stream=True)).encode()
+    headers = header_block(COMPLETIONS, content_type="application/json")
+    async with http2_peer(one.front.address, tls=offering(one, "h2")) as peer:
+        peer.send(HEADERS, flags=END_HEADERS, stream=1, payload=headers)
+        peer.send(DATA, flags=END_STREAM, stream=1, payload=body)
+        yield peer
+
+
+def offering(one, *protocols):
+    """Return a TLS client that offers these protocols."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(cadata=one.front.authority)
+    context.set_alpn_protocols(protocols)
+    return context
+
+
+async def test_a_stream_that_fails_over_http_2(nginx):
+    """nginx resets the stream, after the error event."""
+    async with chain(nginx, always(BROKEN)) as one, broken_stream_over_http_2(one) as peer:
+        await peer.seen(lambda frame: frame.stream == 1 and frame.kind == RST_STREAM)
+        frames = [frame for frame in peer.frames if frame.stream == 1]
+
+    assert b"upstream_truncated" in b"".join(frame.payload for frame in frames if frame.kind == DATA)
+    assert [] == [frame for frame in frames if frame.kind == DATA and frame.flags & END_STREAM]
+
+
+async def test_clients_that_support_both_use_http_1_1_with_haproxy(haproxy):
+    """In HTTP/2, HAProxy would hide the failure: see the test of the setting."""
+    async with chain(haproxy, always(BROKEN)) as one:
+        chosen = await asyncio.to_thread(negotiated, one.front.address, offering(one, "h2", "http/1.1"))
+
+    assert "http/1.1" == chosen
+
+
+def negotiated(address, context):
+    """Return the protocol of a TLS connection."""
+    host, _, port = address.rpartition(":")
+    with (
+        socket.create_connection((host, int(port)), timeout=20) as raw,
+        context.wrap_socket(raw, server_hostname="localhost") as connection,
+    ):
+        return connection.selected_alpn_protocol()
 
 
 async def test_the_next_call_after_a_broken_stream(proxy):

@@ -19,6 +19,8 @@ TESTS = {
     "proxy_next_upstream": "test_without_next_upstream_a_stopping_replica_fails_a_call",
     "option http-no-delay": "test_without_http_no_delay_tokens_are_late",
     "option abortonclose": "test_without_abortonclose_the_provider_is_not_released",
+    "alpn": "test_over_http_2_haproxy_hides_that_a_stream_failed",
+    "http/1.1": "test_over_http_2_haproxy_hides_that_a_stream_failed",
     "timeout server": "test_a_timeout_shorter_than_a_call_cuts_it",
     "set-header X-Forwarded-For": "test_without_x_forwarded_for_a_client_chooses_its_address",
 }

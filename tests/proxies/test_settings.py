@@ -17,6 +17,7 @@ from proxies.test_http import (
     BROKEN,
     COMPLETION,
     ORIGIN,
+    broken_stream_over_http_2,
     leave_before_the_response,
     post,
     released_one_by_one,
@@ -24,6 +25,7 @@ from proxies.test_http import (
     text_of,
 )
 from support.app import failing, request
+from support.http2_peer import DATA, END_STREAM
 from support.http_client import COMPLETIONS, request_body, running_http
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, Stall
@@ -174,7 +176,7 @@ async def delays(one, client, events):
 async def test_without_http_no_delay_tokens_are_late(haproxy, no_delay):
     """Without TLS, HAProxy marks each chunk as incomplete: a token waits for the next one, or for 0.2 s."""
     script, events = released_one_by_one()
-    edits = [without(" ssl crt /etc/haproxy/tls.pem alpn h2,http/1.1")]
+    edits = [without(" ssl crt /etc/haproxy/tls.pem alpn http/1.1,h2")]
     edits += [] if no_delay else [without("option http-no-delay")]
     async with (
         chain(haproxy, always(script), edits=edits) as one,
@@ -183,6 +185,15 @@ async def test_without_http_no_delay_tokens_are_late(haproxy, no_delay):
         times = await delays(one, client, events)
 
     assert no_delay == (statistics.median(times) < CORKED_S)
+
+
+async def test_over_http_2_haproxy_hides_that_a_stream_failed(haproxy):
+    """The error event arrives, and then the stream ends as if it were whole."""
+    async with chain(haproxy, always(BROKEN)) as one, broken_stream_over_http_2(one) as peer:
+        await peer.seen(lambda frame: frame.stream == 1 and frame.kind == DATA and frame.flags & END_STREAM)
+        received = b"".join(frame.payload for frame in peer.frames if frame.kind == DATA)
+
+    assert b"upstream_truncated" in received
 
 
 async def test_without_abortonclose_the_provider_is_not_released(haproxy):
