@@ -1,4 +1,4 @@
-"""The proxies in front, each of which every test of this folder with the fixture `proxy` runs with.
+"""nginx and HAProxy. A test with the fixture `proxy` runs with each of them.
 
 `make test-proxies` runs this folder, and provides the programs.
 """

@@ -17,16 +17,18 @@ from proxies.egress import (
     running_egress_proxy,
     running_service,
 )
-from support import openai
+from proxies.provider import (
+    COMPLETION,
+    FIRST_TOKEN,
+    RELEASED_S,
+    STREAM,
+)
 from support.app import collect, failing, request
 from support.scripted_upstream import ScriptedUpstream
-from support.upstream_script import Send, Stall, json_response, sse, sse_event, sse_head
+from support.upstream_script import Stall
 
-RELEASED_S = 1.0
 HOSTS = ("localhost", NAME, FORBIDDEN)
-COMPLETION = json_response(200, openai.completion("Hello"))
-STREAM = sse([openai.chunk("Hel"), openai.chunk("lo", finish_reason="stop"), openai.DONE])
-OPEN_STREAM = (Send(sse_head() + sse_event(openai.chunk("Hel"))), Stall())
+OPEN_STREAM = (FIRST_TOKEN, Stall())
 SCHEMES = ["http", "https"]
 
 

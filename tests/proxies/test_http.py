@@ -1,76 +1,40 @@
 """The HTTP listener through nginx and HAProxy: the same as without a proxy."""
 
 import asyncio
-import json
 import socket
-import ssl
-from contextlib import asynccontextmanager
 
 import httpx
 import pytest
 
+from proxies.http_calls import (
+    ORIGIN,
+    broken_stream_over_http_2,
+    leave_before_the_response,
+    offering,
+    post,
+    streaming,
+    text_of,
+)
+from proxies.provider import (
+    BROKEN,
+    COMPLETION,
+    FIRST_TOKEN,
+    RELEASED_S,
+    TOKENS,
+    released_one_by_one,
+)
 from proxies.relay import client_at
 from proxies.reverse import SITE, chain
 from support import openai
 from support.app import request
 from support.http2_peer import (
     DATA,
-    END_HEADERS,
     END_STREAM,
-    HEADERS,
     RST_STREAM,
-    header_block,
-    http2_peer,
 )
 from support.http_client import COMPLETIONS, events_of, request_body
 from support.scripted_upstream import always
-from support.upstream_script import Fin, Pause, Send, Stall, chunk, json_response, sse, sse_event, sse_head
-
-RELEASED_S = 1.0
-TOKENS = [f"token-{number} " for number in range(6)]
-COMPLETION = json_response(200, openai.completion("Hello"))
-STREAM = sse([openai.chunk("Hel"), openai.chunk("lo", finish_reason="stop"), openai.DONE])
-BROKEN = (Send(sse_head() + sse_event(openai.chunk("Hel"))), Fin())
-ORIGIN = {"origin": f"https://{SITE}", "host": SITE}
-
-
-def released_one_by_one():
-    """Return a stream of tokens, and the event that releases each of them."""
-    events = [asyncio.Event() for _ in TOKENS]
-    steps = [Send(sse_head())]
-    for event, token in zip(events, TOKENS, strict=True):
-        steps += [Pause(event), Send(sse_event(openai.chunk(token)))]
-    end = sse_event(openai.chunk(finish_reason="stop")) + sse_event(openai.DONE) + chunk(b"")
-    return [*steps, Send(end)], events
-
-
-def text_of(line):
-    """Return the text of a line of a stream, or nothing."""
-    _, found, data = line.partition("data: ")
-    if not found or data == "[DONE]":
-        return ""
-    choices = json.loads(data).get("choices") or [{"delta": {}}]
-    return choices[0]["delta"].get("content") or ""
-
-
-@asynccontextmanager
-async def streaming(one, client=None):
-    """Open a stream through the proxy."""
-    client = client or one.front.http
-    async with client.stream("POST", COMPLETIONS, json=request_body(stream=True)) as response:
-        yield response
-
-
-async def post(one, **options):
-    return await one.front.http.post(COMPLETIONS, json=request_body(), **options)
-
-
-async def leave_before_the_response(one, **members):
-    """Send a request, and disconnect when the provider has received it."""
-    call = asyncio.ensure_future(one.front.http.post(COMPLETIONS, json=request_body(**members)))
-    await one.upstream.received()
-    call.cancel()
-    await asyncio.wait({call})
+from support.upstream_script import Stall, json_response
 
 
 async def test_a_call(proxy):
@@ -129,7 +93,7 @@ async def test_a_client_that_leaves_before_the_response_releases_the_provider(pr
 
 
 async def test_a_client_that_leaves_a_stream_releases_the_provider(proxy):
-    script = (Send(sse_head() + sse_event(openai.chunk("Hel"))), Stall())
+    script = (FIRST_TOKEN, Stall())
     async with chain(proxy, always(script)) as one:
         async with streaming(one) as response:
             await anext(response.aiter_lines())
@@ -157,25 +121,6 @@ async def test_a_stream_that_fails_in_its_middle_has_no_end(proxy):
     first, last = events_of(received.decode())
     assert "Hel" == first["choices"][0]["delta"]["content"]
     assert "upstream_truncated" == last["error"]["code"]
-
-
-@asynccontextmanager
-async def broken_stream_over_http_2(one):
-    """Send a request over HTTP/2, and yield the peer."""
-    body = json.dumps(request_body(stream=True)).encode()
-    headers = header_block(COMPLETIONS, content_type="application/json")
-    async with http2_peer(one.front.address, tls=offering(one, "h2")) as peer:
-        peer.send(HEADERS, flags=END_HEADERS, stream=1, payload=headers)
-        peer.send(DATA, flags=END_STREAM, stream=1, payload=body)
-        yield peer
-
-
-def offering(one, *protocols):
-    """Return a TLS client that offers these protocols."""
-    context = ssl.create_default_context()
-    context.load_verify_locations(cadata=one.front.authority)
-    context.set_alpn_protocols(protocols)
-    return context
 
 
 async def test_a_stream_that_fails_over_http_2(nginx):
