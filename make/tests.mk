@@ -10,6 +10,15 @@ test-tools: .venv/.dev $(GRPCURL) $(GHZ) $(GRPCUI)  ## Run grpcurl, ghz and grpc
 test-redis: .venv/.dev $(REDIS_SERVER)  ## Test quotas that replicas share through a real Redis
 	REDIS_SERVER=$(CURDIR)/$(REDIS_SERVER) $(BIN)/python -m pytest tests/replicas
 
+PROXIES := .tools/proxies
+
+$(PROXIES)/.ready: tests/proxies/install
+	tests/proxies/install $(@D) && touch $@
+
+test-proxies: .venv/.dev $(PROXIES)/.ready  ## Test nginx and HAProxy in front of the server, tinyproxy and Squid behind it
+	NGINX=$(CURDIR)/$(PROXIES)/nginx HAPROXY=$(CURDIR)/$(PROXIES)/haproxy TINYPROXY=$(CURDIR)/$(PROXIES)/tinyproxy \
+	    SQUID=$(CURDIR)/$(PROXIES)/squid SQUID_DATA=$(CURDIR)/$(PROXIES)/share/squid $(BIN)/python -m pytest tests/proxies
+
 test-observability: .venv/.dev $(PROMTOOL) $(OTEL_COLLECTOR)  ## Check metrics and alerts with promtool, spans with a real collector; needs Go
 	PROMTOOL=$(CURDIR)/$(PROMTOOL) OTEL_COLLECTOR=$(CURDIR)/$(OTEL_COLLECTOR) $(BIN)/python -m pytest tests/observability
 

@@ -11,6 +11,7 @@ acknowledges SETTINGS unless `acknowledges=False`, and pings unless `pongs=False
 
 import asyncio
 import contextlib
+import ssl
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -139,11 +140,17 @@ class Http2Peer:
 
 @asynccontextmanager
 async def http2_peer(
-    address: str, settings: Mapping[int, int] | None = None, *, pongs: bool = True, acknowledges: bool = True
+    address: str,
+    settings: Mapping[int, int] | None = None,
+    *,
+    pongs: bool = True,
+    acknowledges: bool = True,
+    tls: ssl.SSLContext | None = None,
 ):
     """A connected peer that has sent its SETTINGS. Leaving the context closes the socket without a GOAWAY."""
     host, _, port = address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
+    name = "localhost" if tls else None
+    reader, writer = await asyncio.open_connection(host, int(port), ssl=tls, server_hostname=name)
     peer = Http2Peer(reader, writer, pongs=pongs, acknowledges=acknowledges)
     writer.write(PREFACE)
     # Without a header table every header of the server arrives as a literal.
@@ -159,14 +166,16 @@ async def http2_peer(
         peer.abort()
 
 
-def header_block(method: str, extra: Iterable[Header] = ()) -> bytes:
+def header_block(
+    method: str, extra: Iterable[Header] = (), *, content_type: str = "application/grpc"
+) -> bytes:
     """The headers of a gRPC request, followed by extra ones, byte for byte."""
     usual = (
         (":method", "POST"),
         (":scheme", "http"),
         (":path", method),
         (":authority", "localhost"),
-        ("content-type", "application/grpc"),
+        ("content-type", content_type),
         ("te", "trailers"),
     )
     return b"".join(_literal(_bytes(name), _bytes(value)) for name, value in (*usual, *extra))

@@ -9,6 +9,8 @@ from togetherchat_server.domain.reasons import Reason, ServiceError
 
 HEAD_BYTES_MAX: Final = 16 * 1024
 PROXY_AUTHENTICATION_REQUIRED: Final = 407
+UNAUTHORIZED: Final = 401
+"""What tinyproxy sends for wrong credentials. In the response to CONNECT it cannot be the provider's."""
 UNREACHABLE: Final = "the connection to the egress proxy failed"
 REJECTS_CREDENTIALS: Final = "the egress proxy rejects this service's credentials"
 REJECTS_PROVIDER: Final = "the egress proxy does not allow connections to the provider"
@@ -88,6 +90,6 @@ def _status(head: bytes) -> int:
 
 
 def _problem(status: int) -> str:
-    if status == PROXY_AUTHENTICATION_REQUIRED:
+    if status in {PROXY_AUTHENTICATION_REQUIRED, UNAUTHORIZED}:
         return REJECTS_CREDENTIALS
     return REJECTS_PROVIDER if status in _CLIENT_ERROR else CANNOT_CONNECT

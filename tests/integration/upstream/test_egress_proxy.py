@@ -169,6 +169,10 @@ ANSWERS = {
         b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 3\r\n\r\nno!",
         proxy_connect.REJECTS_CREDENTIALS,
     ),
+    "credentials, as tinyproxy": (
+        b"HTTP/1.0 401 Unauthorized\r\nServer: tinyproxy/1.11.1\r\nContent-Type: text/html\r\n\r\n",
+        proxy_connect.REJECTS_CREDENTIALS,
+    ),
     "forbidden": (b"HTTP/1.1 403 Forbidden\r\n\r\n<html>secret</html>", proxy_connect.REJECTS_PROVIDER),
     "no route": (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", proxy_connect.CANNOT_CONNECT),
     "bad gateway": (b"HTTP/1.0 502 Bad Gateway\r\nX-Squid-Error: ERR\r\n\r\n", proxy_connect.CANNOT_CONNECT),
