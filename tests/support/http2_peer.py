@@ -158,6 +158,10 @@ async def http2_peer(
     peer.send(SETTINGS, payload=b"".join(struct.pack("!HI", *one) for one in chosen.items()))
     reading = asyncio.create_task(peer.read_all())
     try:
+        if acknowledges:
+            # Within half a second, which a busy test may need for what it sends at first.
+            await peer.seen(lambda frame: frame.kind == SETTINGS)
+            await peer.flush()
         yield peer
     finally:
         reading.cancel()
