@@ -40,9 +40,10 @@ A test proves each *yes*. `make integrations` renews this page.
 | tools | lets the model call a function, and returns the arguments |
 | schema | returns a value that fits a schema |
 | errors | raises its own class of error when the provider fails |
-| cancel | releases the provider when the program leaves a stream |
+| cancel | releases the provider when the program closes a stream or cancels the task that reads it |
 
-Below, `base_url` is the address of the service: `http://localhost:3000/v1` after `make run`.
+Below, `base_url` is the address of the service, `http://localhost:3000/v1` after `make run`, and `model` is the id of a
+model, such as `openai/gpt-oss-120b`.
 """
 
 
@@ -92,9 +93,11 @@ def problems(lines: Sequence[Line], setups: Mapping[str, str]) -> list[str]:
     found = [
         f"{line.client}: {line.feature}: not a feature" for line in lines if line.feature not in FEATURES
     ]
-    for line in lines:
-        if line.result not in {"yes", "n/a"} or (line.result == "n/a") != bool(line.reason):
-            found.append(f"{line.client}: {line.feature}: must be `yes`, or `n/a` with a reason")
+    found += [
+        f"{line.client}: {line.feature}: must be `yes`, or `n/a` with a reason"
+        for line in lines
+        if line.result not in {"yes", "n/a"} or (line.result == "n/a") != bool(line.reason)
+    ]
     for client, setup in setups.items():
         features = [line.feature for line in lines if line.client == client]
         counts = {feature: features.count(feature) for feature in FEATURES}

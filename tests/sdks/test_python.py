@@ -34,6 +34,8 @@ PACKAGES = {"openai": openai, "together": together}
 
 def openai_client(base_url):
     # docs: begin openai (Python)
+    import openai
+
     client = openai.OpenAI(base_url=base_url, api_key="YOUR_KEY")
     # docs: end
     return client
@@ -41,6 +43,8 @@ def openai_client(base_url):
 
 def together_client(base_url):
     # docs: begin together (Python)
+    import together
+
     # The paths of Together's package contain `/v1` since its version 3.
     client = together.Together(base_url=base_url.removesuffix("/v1"), api_key="YOUR_KEY")
     # docs: end
