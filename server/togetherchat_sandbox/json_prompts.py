@@ -16,6 +16,7 @@ from togetherchat_sandbox.encoding import Json, JsonObject, as_object, decode
 TEXT_CHARACTERS_MAX = 65_536
 OBJECTS_MAX = 64
 KEYS_MAX = 64
+DEPTH_MAX = 8
 
 _REQUEST = re.compile(
     r"\b(?:return|respond|reply|answer|output|produce|provide|give|format|result|generate|write)\w{0,4}\b"
@@ -36,6 +37,7 @@ _TYPE_WORDS = {
     "int": "integer", "integer": "integer", "float": "number", "number": "number", "bool": "boolean",
     "boolean": "boolean", "list": "array", "array": "array", "dict": "object", "object": "object",
 }  # fmt: skip
+_SCALAR_TYPES: dict[type, str] = {bool: "boolean", int: "integer", float: "number"}
 _WRAPPERS = ("schema", "json_schema", "parameters")
 _DECODER = json.JSONDecoder()
 
@@ -73,14 +75,14 @@ def _schema_in(text: str) -> JsonObject | None:
     return schemas[-1] if schemas else None
 
 
-def _unwrapped(found: JsonObject) -> JsonObject | None:
+def _unwrapped(found: JsonObject, depth: int = 0) -> JsonObject | None:
     """Return the schema that an object is or wraps, as in `{"name": ..., "schema": {...}}`."""
     if as_object(found.get("properties")) or (found.get("type") in {"object", "array"} and "items" in found):
         return found
     if isinstance(found.get("$ref"), str) and as_object(found.get("$defs")):
         return found
-    inner = (as_object(found.get(wrapper)) for wrapper in _WRAPPERS)
-    return next((schema for each in inner if each and (schema := _unwrapped(each))), None)
+    inner = (as_object(found.get(wrapper)) for wrapper in _WRAPPERS if depth < DEPTH_MAX)
+    return next((schema for each in inner if each and (schema := _unwrapped(each, depth + 1))), None)
 
 
 def _keys_in(text: str) -> JsonObject | None:
@@ -106,21 +108,18 @@ def _example_in(text: str) -> JsonObject | None:
     return _schema_of(examples[-1]) if examples else None
 
 
-def _schema_of(example: Json) -> JsonObject:
+def _schema_of(example: Json, depth: int = 0) -> JsonObject:
     match example:
+        case dict() | list() if depth > DEPTH_MAX:
+            return {}
         case dict():
-            properties: JsonObject = {name: _schema_of(value) for name, value in example.items()}
+            properties: JsonObject = {name: _schema_of(each, depth + 1) for name, each in example.items()}
             return {"type": "object", "properties": properties, "required": [*properties]}
         case list():
-            return {"type": "array", "items": _schema_of(example[0])} if example else {"type": "array"}
-        case bool():
-            return {"type": "boolean"}
-        case int():
-            return {"type": "integer"}
-        case float():
-            return {"type": "number"}
+            items = [_schema_of(each, depth + 1) for each in example[:1]]
+            return {"type": "array", "items": items[0]} if items else {"type": "array"}
         case _:
-            return {"type": "string"}
+            return {"type": _SCALAR_TYPES.get(type(example), "string")}
 
 
 def _objects(text: str) -> Iterator[tuple[int, int, JsonObject]]:

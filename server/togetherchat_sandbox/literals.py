@@ -8,12 +8,14 @@ member that the words contain. Pure; the amount of text and the number of litera
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
-from togetherchat_sandbox.encoding import Json, JsonObject, as_object
+from togetherchat_sandbox.encoding import Json, JsonObject, as_list, as_object
 
 TEXT_CHARACTERS_MAX = 16_384
 LITERALS_MAX = 64
 NAMES_MAX = 256
+NODES_MAX = 1_000
 
 # Fifteen digits fit a float exactly and an integer of 64 bits.
 _NUMBER = r"-?\d{1,15}(?:\.\d{1,15})?"
@@ -54,10 +56,12 @@ class Literals:
     def __init__(self, text: str = "", *, names: Iterable[str] = (), ignored: Iterable[str] = ()) -> None:
         """Find the literals of `text`. `names` are the fields; texts that are `ignored` are not literals."""
         self._text = text[:TEXT_CHARACTERS_MAX]
-        self._named = dict(_named_literals(self._text, list(names)[:NAMES_MAX]))
-        excluded = {*ignored, *names, *(literal.text for literal in self._named.values())}
-        found = [literal for literal in _literals(self._text) if literal.text not in excluded]
-        self._unused = found[:LITERALS_MAX]
+        names = list(names)[:NAMES_MAX]
+        found = dict(_named_literals(self._text, names))
+        self._named = {name: literal for name, (literal, _) in found.items()}
+        rest = _without(self._text, [span for _, span in found.values()])
+        excluded = {*ignored, *names}
+        self._unused = [literal for literal in _literals(rest) if literal.text not in excluded][:LITERALS_MAX]
 
     def names(self) -> frozenset[str]:
         """Return the fields that the text names with a value."""
@@ -78,38 +82,41 @@ class Literals:
 
     def member(self, members: list[Json], *, name: str) -> Json:
         """Return the member of an enum that the text contains first, or None."""
+        texts = [member for member in members if isinstance(member, str)][:NAMES_MAX]
         named = self._named.get(name)
-        for member in members:
-            if named and isinstance(member, str) and member.lower() == named.text.lower():
-                return member
-        found = {member: _position(self._text, member) for member in members if isinstance(member, str)}
-        positions = {member: position for member, position in found.items() if position >= 0}
+        for text in texts:
+            if named and text.lower() == named.text.lower():
+                return text
+        found = {text: _position(self._text, text) for text in texts}
+        positions = {text: position for text, position in found.items() if position >= 0}
         return min(positions, key=positions.__getitem__) if positions else None
 
 
 def scalar_names(schema: Json) -> list[str]:
     """Return the names of the properties in a schema that a literal can fill, those of nested objects too."""
     names: dict[str, None] = {}
-    unseen: list[Json] = [schema]
-    while unseen and len(names) < NAMES_MAX:
-        match unseen.pop(0):
-            case dict() as found:
-                properties = as_object(found.get("properties"))
-                names |= dict.fromkeys(name for name, each in properties.items() if _is_scalar(each))
-                unseen += found.values()
-            case list() as found:
-                unseen += found
-            case _:
-                pass
-    return list(names)
+    nodes: list[Json] = [schema]
+    for node in nodes:  # grows as it is read
+        if isinstance(node, dict):
+            properties = as_object(node.get("properties"))
+            names |= dict.fromkeys(name for name, each in properties.items() if _is_scalar(each))
+        inner = node.values() if isinstance(node, dict) else as_list(node)
+        nodes += islice(inner, NODES_MAX - len(nodes))
+    return list(islice(names, NAMES_MAX))
 
 
 def _is_scalar(schema: Json) -> bool:
     """Return whether a property is a scalar or a list of them: its schema does not show an object."""
     schema = as_object(schema)
-    if any(key in schema for key in ("$ref", "allOf", "properties")) or schema.get("type") == "object":
-        return False
-    return _is_scalar(schema["items"]) if "items" in schema else True
+    schema = as_object(schema.get("items")) or schema
+    return schema.get("type") != "object" and not schema.keys() & {"$ref", "allOf", "properties"}
+
+
+def _without(text: str, spans: Iterable[tuple[int, int]]) -> str:
+    """Return the text with spaces in the place of some parts."""
+    for start, end in spans:
+        text = text[:start] + " " * (end - start) + text[end:]
+    return text
 
 
 def _literals(text: str) -> Iterator[Literal]:
@@ -122,7 +129,7 @@ def _literals(text: str) -> Iterator[Literal]:
             yield Literal(text=bare, quoted=False)
 
 
-def _named_literals(text: str, names: Iterable[str]) -> Iterator[tuple[str, Literal]]:
+def _named_literals(text: str, names: Iterable[str]) -> Iterator[tuple[str, tuple[Literal, tuple[int, int]]]]:
     for name in names:
         words = "[ _-]?".join(re.escape(word) for word in re.split(r"[ _-]", name) if word)
         after = rf"(?:[\"'`]?\s{{0,4}}[=:]\s{{0,4}}(?:{_VALUE}|({_WORD}))|\s(?:is\s|of\s)?{_VALUE})"
@@ -132,7 +139,8 @@ def _named_literals(text: str, names: Iterable[str]) -> Iterator[tuple[str, Lite
         *quoted, bare, word, quoted_1, quoted_2, quoted_3, bare_2 = match.groups()
         inside = next((each for each in (*quoted, quoted_1, quoted_2, quoted_3) if each is not None), None)
         plain = bare or word or bare_2 or ""
-        yield name, Literal(text=plain if inside is None else inside, quoted=inside is not None, named=True)
+        literal = Literal(text=plain if inside is None else inside, quoted=inside is not None, named=True)
+        yield name, (literal, match.span())
 
 
 def _is_allowed(value: Json, schema: JsonObject) -> bool:

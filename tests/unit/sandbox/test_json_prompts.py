@@ -134,6 +134,13 @@ def test_a_fence_is_asked_for(expected, words):
     assert expected is find_json_prompt([words + "\n" + json.dumps(JOKE)]).fenced
 
 
+@pytest.mark.parametrize(("before", "after"), [('{"a":', "1}"), ("[", "]"), ('{"schema":', "1}")])
+def test_deep_examples_are_followed_to_a_depth(before, after):
+    """An example of any depth describes JSON of a bounded one."""
+    middle = "".join([before * 400, "{}" if after == "]" else "1", after.replace("1", "") * 400])
+    assert {} != schema_of(ASK + '{"deep": ' + middle + "}")
+
+
 def test_the_words_without_json():
     """Objects are cut out; whatever is not JSON stays."""
     assert "a  b {c} d" == without_json('a {"x": {"y": 1}} b {c} d')

@@ -3,7 +3,7 @@
 import pytest
 
 from togetherchat_sandbox.json_schema_sample import json_sample
-from togetherchat_sandbox.literals import LITERALS_MAX, Literals, scalar_names
+from togetherchat_sandbox.literals import LITERALS_MAX, NAMES_MAX, Literals, scalar_names
 
 STRING, INTEGER, NUMBER, BOOLEAN = (
     {"type": json_type} for json_type in ("string", "integer", "number", "boolean")
@@ -131,6 +131,23 @@ def test_nested_fields_are_filled():
 def test_hostile_text_is_bounded(text):
     """Any text is read in bounded time, and gives a value that fits."""
     assert {"a", "b"} == filled(text, {"a": INTEGER, "b": STRING}).keys()
+
+
+def test_a_named_literal_leaves_equal_ones():
+    """A literal that is equal to a named one is still there for another field."""
+    assert {"a": 2, "b": 2} == filled("add a=2 and 2", {"a": INTEGER, "b": INTEGER})
+
+
+def test_hostile_schemas_are_bounded():
+    """Deep and large schemas are read in bounded time, up to a number of names."""
+    deep = {"type": "string"}
+    for _ in range(5_000):
+        deep = {"type": "array", "items": deep}
+    wide = {f"name{number}": {"enum": ["a"] * 10_000} for number in range(NAMES_MAX * 10)}
+
+    assert ["a"] == scalar_names({"properties": {"a": deep}})
+    assert NAMES_MAX == len(scalar_names({"properties": wide}))
+    assert {"e": "x"} == filled("the y", {"e": {"enum": ["x"] * 100_000 + ["y"]}})
 
 
 def test_the_number_of_literals_is_bounded():
