@@ -11,7 +11,8 @@ lock: .venv-lock/.ready  ## Renew the locked dependencies (hashes, no addresses)
 	$(LOCK) requirements/image.txt         pyproject.toml --extra server --extra redis --extra identity --extra socks --extra telemetry --constraint requirements/server.txt --constraint requirements/telemetry.txt --constraint requirements/dev.txt
 	$(LOCK) requirements/build.txt         --group build --constraint requirements/server.txt
 	$(LOCK) requirements/fuzz.txt          pyproject.toml --extra server --group fuzz
-	$(LOCK) requirements/sdks.txt          --group sdks
+	$(LOCK) requirements/sdks.txt          --group sdks --fork-strategy fewest
+	$(LOCK) requirements/sdks-openai2.txt  --group sdks-openai2 --fork-strategy fewest
 	$(LOCK) requirements/supply.txt        --group supply
 	$(LOCK) requirements/console.txt       --group console
 	$(LOCK) requirements/generate.txt      --group generate

@@ -27,14 +27,22 @@ sdk_suite = @if command -v $(2) > /dev/null; then cd tests/sdks/$(1) && mkdir -p
     rm -f $(SDK_RESULTS)/$(1).jsonl && export TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python INTEGRATIONS_OUT=$(SDK_RESULTS)/$(1).jsonl && $(3); \
     else echo "tests/sdks/$(1) needs $(2)" >&2; test -z "$$CI"; fi
 SDK_RESULTS = $(CURDIR)/build/integrations
+SDK_PYTHON = TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python INTEGRATIONS_OUT=$(SDK_RESULTS)/python.jsonl
+PAGE_ACTION ?= check
 WITH_SERVICE = $(CURDIR)/$(BIN)/python ../with_service.py
 
-test-sdks: .venv/.server .venv-sdks/.ready  ## Run the SDKs for OpenAI's API against the server; in CI needs Node, Go, Maven and Cargo
+test-sdks: .venv/.server .venv-sdks/.ready .venv-sdks-openai2/.ready  ## Run the SDKs for OpenAI's API against the server; in CI needs Node, Go, Maven and Cargo
 	$(call sdk_suite,node,npm,npm ci --silent && npm test)
 	$(call sdk_suite,go,go,go vet ./... && $(WITH_SERVICE) go test -count=1 ./...)
 	$(call sdk_suite,java,mvn,$(WITH_SERVICE) mvn --batch-mode --no-transfer-progress verify)
 	$(call sdk_suite,rust,cargo,$(WITH_SERVICE) cargo test --locked)
-	TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python .venv-sdks/bin/python -m pytest -c tests/sdks/pytest.ini tests/sdks
+	@mkdir -p $(SDK_RESULTS) && rm -f $(SDK_RESULTS)/python.jsonl
+	$(SDK_PYTHON) .venv-sdks/bin/python -m pytest -c tests/sdks/pytest.ini tests/sdks --ignore tests/sdks/openai2
+	$(SDK_PYTHON) .venv-sdks-openai2/bin/python -m pytest -c tests/sdks/pytest.ini tests/sdks/openai2
+	$(PYTHON) tests/sdks/integrations.py $(PAGE_ACTION) $(SDK_RESULTS) docs/integrations.md
+
+integrations:  ## Renew docs/integrations.md from what the SDKs' tests prove
+	$(MAKE) test-sdks PAGE_ACTION=write
 
 test-console: .venv/.server .venv-console/.ready  ## Test the console in a headless Chromium, installed by root on Debian; PICTURES=FOLDER
 	browser=$$(tests/console/browser) && TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python TOGETHERCHAT_BROWSER=$$browser \

@@ -1,12 +1,14 @@
 """Builds a small value that fits a JSON schema, for JSON mode and for the arguments of tool calls.
 
-The same schema always gives the same value. The value has the required properties; where none is
-required, all of them. Depth and size are bounded, because schemas can refer to themselves.
+The same schema and literals always give the same value. The value has the required properties and those that
+the literals name; where none is required, all of them. A literal of the user's words is used where it fits.
+Depth and size are bounded, because schemas can refer to themselves.
 """
 
 from collections.abc import Callable, Mapping
 
 from togetherchat_sandbox.encoding import Json, JsonObject, as_list, as_object
+from togetherchat_sandbox.literals import Literals
 from togetherchat_sandbox.regex_sample import regex_sample
 
 DEPTH_MAX = 8
@@ -29,16 +31,17 @@ FORMATS: Mapping[str, str] = {
 }
 
 
-def json_sample(schema: JsonObject) -> Json:
-    """Return a value that fits `schema`."""
-    return _SampleBuilder(schema).value(schema, name="", depth=0)
+def json_sample(schema: JsonObject, literals: Literals | None = None) -> Json:
+    """Return a value that fits `schema`, with the literals where they fit; each is used up."""
+    return _SampleBuilder(schema, literals or Literals()).value(schema, name="", depth=0)
 
 
 class _SampleBuilder:
     """Counts the values that it builds; past the bound every value is null."""
 
-    def __init__(self, root: JsonObject) -> None:
+    def __init__(self, root: JsonObject, literals: Literals) -> None:
         self._root = root
+        self._literals = literals
         self._left = VALUES_MAX
         self._builders: Mapping[str, Callable[[JsonObject, str, int], Json]] = {
             "object": self._object,
@@ -58,8 +61,13 @@ class _SampleBuilder:
         if "const" in schema:
             return schema["const"]
         if choices := as_list(schema.get("enum")):
-            return choices[0]
-        build = self._builders.get(_type_of(schema))
+            member = self._literals.member(choices, name=name)
+            return choices[0] if member is None else member
+        json_type = _type_of(schema)
+        literal = self._literals.take(schema, name=name, json_type=json_type)
+        if literal is not None:
+            return literal
+        build = self._builders.get(json_type)
         return build(schema, name, depth) if build else None
 
     def _resolved(self, schema: JsonObject) -> JsonObject:
@@ -90,9 +98,10 @@ class _SampleBuilder:
     def _object(self, schema: JsonObject, _name: str, depth: int) -> Json:
         properties = as_object(schema.get("properties"))
         required = [name for name in as_list(schema.get("required")) if isinstance(name, str)]
+        named = [name for name in properties if name in self._literals.names() and name not in required]
         return {
             name: self.value(as_object(properties.get(name, {"type": "string"})), name=name, depth=depth + 1)
-            for name in (required or properties)
+            for name in ([*required, *named] if required else properties)
         }
 
     def _array(self, schema: JsonObject, name: str, depth: int) -> Json:

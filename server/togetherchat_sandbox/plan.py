@@ -12,7 +12,7 @@ from togetherchat_sandbox.prng import random_bits
 from togetherchat_sandbox.request import ChatMessage, ChatRequest
 from togetherchat_sandbox.texts import completion_text, reasoning_text
 from togetherchat_sandbox.tokens import count_tokens, tokenize
-from togetherchat_sandbox.tool_calls import PlannedToolCall, plan_tool_call, tools_to_call
+from togetherchat_sandbox.tool_calls import PlannedToolCall, calls_to_make, plan_tool_call
 
 MESSAGE_TOKENS = 4
 ATTACHMENT_TOKENS = 256
@@ -124,13 +124,13 @@ def _choice(
     overrides: PlanOverrides,
 ) -> PlannedChoice:
     bits = random_bits(bits, index) if index else bits
-    tools = tools_to_call(request, calls_min=overrides.calls)
+    calls = calls_to_make(request, calls_min=overrides.calls)
     choice = PlannedChoice(
         index=index,
         reasoning=tokenize(reasoning_text(request, bits)) if reasons and request.reasoning_enabled else (),
-        content=() if tools else _content(request, bits, overrides),
-        calls=tuple(plan_tool_call(tool, random_bits(bits, number)) for number, tool in enumerate(tools)),
-        finish_reason="tool_calls" if tools else "stop",
+        content=() if calls else _content(request, bits, overrides),
+        calls=tuple(plan_tool_call(call, random_bits(bits, number)) for number, call in enumerate(calls)),
+        finish_reason="tool_calls" if calls else "stop",
         seed=request.seed if request.seed is not None else _seed(bits),
     )
     return choice if request.max_tokens is None else _truncate(choice, request.max_tokens)

@@ -20,11 +20,12 @@ _ABSENT = frozenset({"missing", "string_too_short", "too_short"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatMessage:
-    """One message: its text, and the number of images, videos and sounds."""
+    """One message: its text, the number of images, videos and sounds, and the functions that it calls."""
 
     role: str
     text: str
     attachments: int = 0
+    calls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,7 @@ class ChatRequest:
     echo: bool = False
     tools: tuple[FunctionTool, ...] = ()
     tool_choice: str = "auto"
+    parallel_tool_calls: bool = True
     format: OutputFormat = OutputFormat.TEXT
     schema: JsonObject = field(default_factory=dict[str, Json])
     pattern: str = ""
@@ -67,6 +69,20 @@ class ChatRequest:
         """The text of the last user message, or of the last message where no user message exists."""
         texts = [message.text for message in self.messages if message.role == "user"]
         return texts[-1] if texts else self.messages[-1].text
+
+    @property
+    def turn(self) -> tuple[ChatMessage, ...]:
+        """The messages of the current turn: the last user messages in a row, and what follows them."""
+        roles = [message.role for message in self.messages]
+        start = len(roles) - roles[::-1].index("user") - 1 if "user" in roles else 0
+        while start and roles[start - 1] == "user":
+            start -= 1
+        return self.messages[start:]
+
+    @property
+    def user_words(self) -> str:
+        """The text of all user messages of the current turn."""
+        return "\n".join(message.text for message in self.turn if message.role == "user")
 
 
 def parse_request(data: bytes) -> ChatRequest:
@@ -126,6 +142,7 @@ def _from_schema(fields: ChatRequestFields) -> ChatRequest:
             for tool in fields.tools
         ),
         tool_choice=fields.tool_choice,
+        parallel_tool_calls=fields.parallel_tool_calls,
         format=response_format.type,
         schema=_json((named and named.body) or response_format.body),
         pattern=response_format.pattern or "",
@@ -137,7 +154,10 @@ def _from_schema(fields: ChatRequestFields) -> ChatRequest:
 def _message(message: MessageFields) -> ChatMessage:
     texts = [part.text for part in message.content if isinstance(part.text, str)]
     return ChatMessage(
-        role=message.role, text="\n".join(texts), attachments=len(message.content) - len(texts)
+        role=message.role,
+        text="\n".join(texts),
+        attachments=len(message.content) - len(texts),
+        calls=tuple(call.function.name for call in message.tool_calls or ()),
     )
 
 

@@ -42,10 +42,23 @@ class PartFields(BaseModel):
     text: object = None
 
 
+class CalledFunctionFields(BaseModel):
+    """The function of an earlier call."""
+
+    name: StrictStr = ""
+
+
+class CallFields(BaseModel):
+    """An earlier call."""
+
+    function: CalledFunctionFields = CalledFunctionFields()
+
+
 class MessageFields(BaseModel):
     """A message. A text is a single part; only an assistant may have no content."""
 
     role: Role
+    tool_calls: list[CallFields] | None = None
     content: list[PartFields] = Field(default=None, validate_default=True)
 
     @field_validator("content", mode="before")
@@ -144,6 +157,7 @@ class ChatRequestFields(BaseModel):
     context_length_exceeded_behavior: StrictStr | None = None
     tools: list[ToolFields] = []
     tool_choice: Annotated[StrictStr, BeforeValidator(_function_name)] = "auto"
+    parallel_tool_calls: StrictBool = True
     response_format: ResponseFormatFields = ResponseFormatFields()
     reasoning: ReasoningFields = ReasoningFields()
     prompt_cache_key: StrictStr | None = None

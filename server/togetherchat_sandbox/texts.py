@@ -7,7 +7,9 @@ rule that demonstrations and tests rely on; knows neither tokens nor the encodin
 import re
 
 from togetherchat_sandbox.encoding import JsonObject, encode
+from togetherchat_sandbox.json_prompts import find_json_prompt, without_json
 from togetherchat_sandbox.json_schema_sample import json_sample
+from togetherchat_sandbox.literals import Literals, scalar_names
 from togetherchat_sandbox.regex_sample import regex_sample
 from togetherchat_sandbox.request import ChatRequest
 from togetherchat_sandbox.schema import OutputFormat
@@ -40,12 +42,13 @@ def completion_text(request: ChatRequest, bits: int) -> str:
         return echo.group(1)
     match request.format:
         case OutputFormat.TEXT:
-            return _quote_tool(request) if follows_tool else _sentence(request, bits)
+            plain = _quote_tool(request) if follows_tool else _sentence(request, bits)
+            return _prompted_json(request, fences=True) or plain
         case OutputFormat.JSON_OBJECT if not request.schema:
-            plain: JsonObject = {"simulated": True, "answer": _sentence(request, bits)}
-            return encode(plain).decode()
+            simulated: JsonObject = {"simulated": True, "answer": _sentence(request, bits)}
+            return _prompted_json(request, fences=False) or encode(simulated).decode()
         case OutputFormat.JSON_OBJECT | OutputFormat.JSON_SCHEMA:
-            return encode(json_sample(request.schema)).decode()
+            return _json(request, request.schema)
         case OutputFormat.REGEX:
             return regex_sample(request.pattern)
 
@@ -58,6 +61,22 @@ def reasoning_text(request: ChatRequest, bits: int) -> str:
 def dictates_completion(request: ChatRequest) -> bool:
     """Return whether the last user message dictates the completion."""
     return _ECHO.fullmatch(request.last_user_text) is not None
+
+
+def _prompted_json(request: ChatRequest, *, fences: bool) -> str:
+    """Return the JSON that the current turn or the instructions describe, or an empty text."""
+    roles = {"system", "developer"}
+    instructions = [message.text for message in request.messages if message.role in roles]
+    prompt = find_json_prompt([request.user_words, *reversed(instructions)])
+    if prompt is None:
+        return ""
+    text = _json(request, prompt.schema)
+    return f"```json\n{text}\n```" if prompt.fenced and fences else text
+
+
+def _json(request: ChatRequest, schema: JsonObject) -> str:
+    words = without_json(request.user_words)
+    return encode(json_sample(schema, Literals(words, names=scalar_names(schema)))).decode()
 
 
 def _sentence(request: ChatRequest, bits: int) -> str:

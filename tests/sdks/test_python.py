@@ -30,21 +30,41 @@ SCHEMA = {
     "additionalProperties": False,
 }
 PACKAGES = {"openai": openai, "together": together}
-CLIENTS = {"openai": openai.OpenAI, "together": together.Together}
 
 
-@pytest.fixture(params=sorted(CLIENTS))
+def openai_client(base_url):
+    # docs: begin openai (Python)
+    import openai
+
+    client = openai.OpenAI(base_url=base_url, api_key="YOUR_KEY")
+    # docs: end
+    return client
+
+
+def together_client(base_url):
+    # docs: begin together (Python)
+    import together
+
+    # The paths of Together's package contain `/v1` since its version 3.
+    client = together.Together(base_url=base_url.removesuffix("/v1"), api_key="YOUR_KEY")
+    # docs: end
+    return client
+
+
+CLIENTS = {"openai": openai_client, "together": together_client}
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=pytest.mark.client(f"{name} (Python)")) for name in sorted(CLIENTS)]
+)
 def name(request):
     return request.param
 
 
 @pytest.fixture
-def client(name, served):
-    # The paths of Together's package contain `/v1` since its version 3.
-    base_url = served.base_url if name == "openai" else served.base_url.removesuffix("/v1")
-    headers = {"x-provider": "together"}
-    with CLIENTS[name](api_key=KEY, base_url=base_url, default_headers=headers) as client:
-        yield client
+def client(name, base_url):
+    with CLIENTS[name](base_url) as client:
+        yield client.with_options(default_headers={"x-provider": "together"})
 
 
 def texts(stream):
@@ -54,6 +74,7 @@ def texts(stream):
     ]
 
 
+@pytest.mark.proves("call")
 def test_a_call(client):
     """A call returns text, finish reason and usage."""
     response = client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=50)
@@ -74,6 +95,7 @@ def test_usage_contains_the_cost(client):
     assert last.usage.cost > 0
 
 
+@pytest.mark.proves("stream")
 def test_a_stream(client):
     """The chunks join to the text, and exactly one has a finish reason."""
     request = [{"role": "user", "content": f"say: {LONG}"}]
@@ -112,6 +134,7 @@ def test_a_stream_has_no_usage_if_it_is_switched_off(client):
     assert all(chunk.choices and not chunk.usage for chunk in chunks)
 
 
+@pytest.mark.proves("tools")
 def test_a_tool_call_and_its_result(client):
     """The model calls a tool; the result is sent in the format of the package."""
     question = [{"role": "user", "content": "What is the weather in Paris?"}]
@@ -145,6 +168,7 @@ def test_a_tool_call_in_a_stream(client):
     assert "city" in json.loads("".join(delta.function.arguments or "" for delta in deltas))
 
 
+@pytest.mark.proves("schema")
 def test_a_json_schema(client):
     """The response follows the schema."""
     response = client.chat.completions.create(
@@ -167,7 +191,7 @@ def test_a_json_schema(client):
         ("sandbox/context-length", "BadRequestError", 1),
         ("sandbox/error-500", "InternalServerError", 1),
         ("sandbox/error-503", "InternalServerError", 2),
-        ("sandbox/error-429-x99", "RateLimitError", 2),
+        pytest.param("sandbox/error-429-x99", "RateLimitError", 2, marks=pytest.mark.proves("errors")),
         ("sandbox/error-429-quota", "RateLimitError", 1),
     ],
 )
@@ -202,6 +226,7 @@ def test_an_error_within_a_stream_is_raised(name, client):
     assert seen
 
 
+@pytest.mark.proves("cancel")
 def test_a_closed_stream_closes_the_provider_connection(name, client, served):
     """Closing a stream in the middle closes the connection to the provider."""
     model = f"sandbox/stall-after-{5 if name == 'openai' else 6}"

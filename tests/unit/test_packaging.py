@@ -21,6 +21,7 @@ LOCKS = {
     "telemetry.txt": ["dependencies", "server", "cli", "telemetry", "build"],
     "fuzz.txt": ["dependencies", "server", "fuzz"],
     "sdks.txt": ["sdks"],
+    "sdks-openai2.txt": ["sdks-openai2"],
     "console.txt": ["console"],
     "generate.txt": ["generate"],
     "supply.txt": ["supply"],

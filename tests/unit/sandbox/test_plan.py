@@ -259,3 +259,66 @@ def test_max_tokens_over_the_context_are_rejected_or_lowered():
         planned(request)
     assert 422 == caught.value.error.status
     assert "stop" == planned(replace(request, truncate=True)).choices[0].finish_reason
+
+
+ADD = FunctionTool(
+    name="add",
+    parameters={
+        "type": "object",
+        "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
+        "required": ["a", "b"],
+    },
+)
+
+
+def test_arguments_are_taken_from_the_users_words():
+    """Literals in the last user message become arguments by type and by name."""
+    assert [("add", {"a": 2, "b": 12})] == calls(says("What is 2 plus 12? Call add.", tools=(ADD,)))
+    assert [("get_weather", {"city": "Rome"})] == calls(says("The weather, city: Rome", tools=(WEATHER,)))
+
+
+def test_each_expression_is_a_call():
+    """`add(1, 2)` and `add(3, 4)` are two calls, unless parallel calls are off."""
+    request = says("Use add(1, 2) and add(b=3, a=4).", tools=(WEATHER, ADD))
+    assert [("add", {"a": 1, "b": 2}), ("add", {"a": 4, "b": 3})] == calls(request)
+    assert [("add", {"a": 1, "b": 2})] == calls(replace(request, parallel_tool_calls=False))
+
+
+def test_a_required_call_makes_progress():
+    """After a call in the same turn, `required` calls the next function; after all, the first again."""
+    turn = (
+        ChatMessage(role="user", text="hello"),
+        ChatMessage(role="assistant", text="", calls=("get_weather",)),
+        ChatMessage(role="tool", text="Rain."),
+    )
+    request = ChatRequest(model="m", messages=turn, tools=(WEATHER, TIME), tool_choice="required")
+    assert ["get_time"] == [name for name, _ in calls(request)]
+    later = (*turn, ChatMessage(role="user", text="again"))
+    assert ["get_weather"] == [name for name, _ in calls(replace(request, messages=later))]
+    assert ["get_weather"] == [name for name, _ in calls(replace(request, tools=(WEATHER,)))]
+
+
+PROMPT = f"Say who, in a JSON object. Respond with JSON that matches: {json.dumps(CITY)}"
+
+
+@pytest.mark.parametrize("output_format", [OutputFormat.TEXT, OutputFormat.JSON_OBJECT])
+def test_a_schema_in_the_prompt_is_followed(output_format):
+    """A prompt that asks for JSON by a schema gets it, with JSON mode and without."""
+    assert {"city": "sample city"} == json.loads(content(says(PROMPT, format=output_format)))
+
+
+def test_a_schema_in_the_instructions_is_followed_after_a_tool():
+    """A system message describes the JSON of every completion of the conversation."""
+    turns = (
+        ChatMessage(role="system", text=PROMPT),
+        ChatMessage(role="user", text="The city is 'Rome'."),
+        ChatMessage(role="tool", text="Rain."),
+    )
+    assert {"city": "Rome"} == json.loads(content(ChatRequest(model="m", messages=turns)))
+
+
+def test_a_fence_is_sent_if_the_prompt_asks_for_it():
+    """The JSON is in a Markdown block, but not in JSON mode."""
+    fenced = says(f"{PROMPT}\nReturn it within a ```json codeblock.")
+    assert '```json\n{"city":"sample city"}\n```' == content(fenced)
+    assert '{"city":"sample city"}' == content(replace(fenced, format=OutputFormat.JSON_OBJECT))

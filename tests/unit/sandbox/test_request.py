@@ -246,3 +246,29 @@ def test_the_last_user_message():
 def test_without_a_user_message_the_last_message():
     """Without a user message, the last message is used."""
     assert "be kind" == parsed(messages=[{"role": "system", "content": "be kind"}]).last_user_text
+
+
+def test_the_calls_of_a_message_and_parallel_calls():
+    """The names of earlier calls and the switch of parallel calls are read."""
+    call = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}
+    messages = [*HELLO, {"role": "assistant", "tool_calls": [call]}]
+    request = parsed(messages=messages, parallel_tool_calls=False)
+    assert [((), ("get_weather",)), False] == [
+        tuple(message.calls for message in request.messages),
+        request.parallel_tool_calls,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("expected", "roles"),
+    [
+        ("ab", ["user", "user"]),
+        ("c", ["user", "assistant", "user"]),
+        ("cd", ["user", "assistant", "user", "user", "assistant", "tool"]),
+        ("", ["assistant"]),
+    ],
+)
+def test_the_users_words_are_those_of_the_current_turn(expected, roles):
+    """All user messages in a row count, also after the calls that they led to."""
+    messages = [{"role": role, "content": letter} for role, letter in zip(roles, "abcdef", strict=False)]
+    assert expected == parsed(messages=messages).user_words.replace("\n", "")
