@@ -129,8 +129,12 @@ async def failure_of_call(way, service, **members):
         found = failure.details.get("BadRequest")
         param = found.field_violations[0].field if found else None
         return failure.info.reason, failure.message, param, text
-    response = await service.complete(stream=way.streamed, **members)
+    if way.streamed:
+        response, ended = await service.stream(**members)
+    else:
+        response, ended = await service.complete(**members), True
     if response.status_code == 200:
+        assert not ended
         *chunks, last = events_of(response.text)
         assert "[DONE]" != last
         text = "".join(choice["delta"].get("content", "") for one in chunks for choice in one["choices"])

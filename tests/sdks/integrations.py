@@ -18,7 +18,7 @@ from textwrap import dedent
 
 ROOT = Path(__file__).resolve().parents[2]
 FEATURES = ("call", "stream", "tools", "schema", "errors", "cancel")
-LANGUAGES = ("python",)
+LANGUAGES = ("python", "node", "java", "go", "rust")
 """The suites that write lines, each to `LANGUAGE.jsonl`, in the order of the page."""
 FENCES: Mapping[str, str] = {
     ".py": "python",

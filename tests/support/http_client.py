@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import httpx
-import pytest
 
 from support.app import MODEL, RunningApp, running_app
 from support.waiting import eventually
@@ -47,16 +46,24 @@ class HttpService:
         assert 200 == response.status_code, response.text
         return events_of(response.text)
 
+    async def stream(self, **members):
+        """The response to a request for a stream, as far as it was received, and whether its body has an end."""
+        parts, ended = [], True
+        request = self.client.stream("POST", COMPLETIONS, json=request_body(stream=True, **members))
+        async with request as response:
+            try:
+                async for part in response.aiter_bytes():
+                    parts.append(part)  # noqa: PERF401  parts before the break are kept
+            except httpx.RemoteProtocolError as error:
+                ended = "without sending complete message body" not in str(error)
+        received = httpx.Response(response.status_code, headers=response.headers, content=b"".join(parts))
+        return received, ended
+
     async def events_before_the_break(self, **members):
         """The data of the events of a stream whose body has no end."""
-        parts = []
-        request = self.client.stream("POST", COMPLETIONS, json=request_body(stream=True, **members))
-        with pytest.raises(httpx.RemoteProtocolError, match="without sending complete message body"):  # noqa: PT012  the end is read within
-            async with request as response:
-                assert 200 == response.status_code
-                async for part in response.aiter_text():
-                    parts.append(part)  # noqa: PERF401  parts before a failure are kept
-        return events_of("".join(parts))
+        response, ended = await self.stream(**members)
+        assert (200, False) == (response.status_code, ended)
+        return events_of(response.text)
 
     def records(self):
         return self.app.records()
