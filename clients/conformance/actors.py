@@ -24,6 +24,8 @@ OBSERVATION_TIMEOUT_S: Final = 90.0
 class Language:
     """How to build and start the actor of one language. Commands run in `folder`."""
 
+    idiom: str
+    """The name of the language in `arguments.json`, whose names the messages have."""
     tools: tuple[str, ...]
     folder: str
     build: tuple[tuple[str, ...], ...] = ()
@@ -36,23 +38,23 @@ class Language:
 
 LANGUAGES: Final[Mapping[str, Language]] = {
     "python": Language(
-        tools=(), folder="clients/conformance", command=(sys.executable, "python_actor.py"),
+        idiom="python", tools=(), folder="clients/conformance", command=(sys.executable, "python_actor.py"),
     ),
     "python-blocking": Language(
-        tools=(), folder="clients/conformance", command=(sys.executable, "python_blocking_actor.py"),
+        idiom="python", tools=(), folder="clients/conformance", command=(sys.executable, "python_blocking_actor.py"),
     ),
     "go": Language(
-        tools=("go",), folder="clients/go",
+        idiom="go", tools=("go",), folder="clients/go",
         build=(("go", "build", "-o", "build/conformance", "./conformance"),),
         command=("build/conformance",),
     ),
     "typescript": Language(
-        tools=("node", "npm"), folder="clients/typescript",
+        idiom="typescript", tools=("node", "npm"), folder="clients/typescript",
         build=(("npm", "ci", "--no-audit", "--no-fund"), ("npm", "run", "build")),
         command=("node", "dist/conformance.js"),
     ),
     "java": Language(
-        tools=("java", "mvn"), folder="clients/java",
+        idiom="java", tools=("java", "mvn"), folder="clients/java",
         build=(("mvn", "--batch-mode", "--quiet", "-Dmaven.test.skip=true", "package"),),
         command=("java", "-jar", "programs/target/togetherchat-programs.jar"),
     ),

@@ -15,7 +15,10 @@ Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | Non
 JsonObject: TypeAlias = dict[str, Json]
 
 CASES: Final = Path(__file__).parent / "cases.json"
+ARGUMENTS: Final = Path(__file__).parent / "arguments.json"
 ACTOR_FIELDS: Final = ("id", "call", "request", "deadline_ms", "cancel", "metadata", "retries")
+REJECTED: Final = "REJECTED"
+"""The code of an observation whose argument was rejected before anything was sent."""
 MISSING: Final = "(missing)"
 
 
@@ -25,7 +28,7 @@ class Case:
 
     id: str
     server: str
-    """`service` (the real service with the sandbox) or `scripted`."""
+    """`service` (the real service with the sandbox), `scripted`, `proxy` or `refused`."""
     actor_input: JsonObject
     """The part of the case that is sent to an actor."""
     expect: JsonObject
@@ -43,6 +46,54 @@ def _case(raw: JsonObject) -> Case:
         actor_input={name: _expanded(raw[name]) for name in ACTOR_FIELDS if name in raw},
         expect=as_object(raw["expect"]),
     )
+
+
+def read_argument_cases(text: str, language: str) -> tuple[Case, ...]:
+    """The cases of `arguments.json` for one language, with the messages in that language's names."""
+    listed = as_object(json.loads(text))
+    return tuple(
+        _argument_case(listed, each, language)
+        for each in (*_form_cases(listed), *map(as_object, as_list(listed["cases"])))
+        if language in as_list(each.get("languages", [language]))
+    )
+
+
+def _form_cases(listed: JsonObject) -> Iterator[JsonObject]:
+    """A case for each supported form of a target: its example is accepted."""
+    for form in map(as_object, as_list(listed["target_forms"])):
+        yield {
+            "id": f"accepts {form['form']}",
+            "arguments": {"target": form["example"]},
+            "languages": form["languages"],
+        }
+
+
+def _argument_case(listed: JsonObject, raw: JsonObject, language: str) -> Case:
+    case_id = f"argument {raw['id']}"
+    expect: JsonObject = {"code": "OK", "message": ""}
+    if "message" in raw:
+        expect = {"code": REJECTED, "message": _message(listed, raw, language)}
+    return Case(
+        id=case_id,
+        server="service",
+        actor_input={"id": case_id, "call": "Arguments", "arguments": _expanded(raw["arguments"])},
+        expect=expect,
+    )
+
+
+def _message(listed: JsonObject, raw: JsonObject, language: str) -> str:
+    names = {
+        name: as_object(words).get(language, "") for name, words in as_object(listed["names"]).items()
+    }
+    message = str(as_object(listed["messages"])[str(raw["message"])])
+    placeholders = {
+        "tls": names["tls"],
+        "argument": names.get(str(raw.get("argument", "")), ""),
+        **as_object(raw.get("placeholders")),
+    }
+    for name, value in placeholders.items():
+        message = message.replace(f"{{{name}}}", str(value))
+    return f"{as_object(listed['prefixes'])[language]}{message}"
 
 
 def _expanded(value: Json) -> Json:

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from python_observation import Observation, Task, write_observation
+from python_observation import ARGUMENTS_MODEL, Observation, Task, write_observation
 from togetherchat_client import AsyncClient, TogetherChatError, connect_async
 from togetherchat_client.requests import ListFields
 
@@ -13,7 +13,27 @@ async def main(target: str) -> None:
         # Nothing else runs between two cases, so a blocking read is fine.
         for line in sys.stdin:
             task = Task.parse(line)
-            write_observation(await _play(task, client if task.retries else single))
+            if task.arguments:
+                write_observation(await _check_arguments(task, target))
+            else:
+                write_observation(await _play(task, client if task.retries else single))
+
+
+async def _check_arguments(task: Task, target: str) -> Observation:
+    """Open a client with the case's arguments; call, unless the case is about the target."""
+    seen = Observation(id=task.id)
+    opened_target, keywords = task.connect_arguments(target)
+    try:
+        async with connect_async(opened_target, **keywords) as client:
+            if "target" not in task.arguments:
+                text, keywords = task.call_arguments()
+                messages = [{"role": "user", "content": [{"type": "text", "text": text}]}]
+                await client.complete(ARGUMENTS_MODEL, messages, **keywords)
+    except ValueError as exc:
+        seen.rejected(exc)
+    except TogetherChatError as exc:
+        seen.failed(exc)
+    return seen
 
 
 async def _play(task: Task, client: AsyncClient) -> Observation:

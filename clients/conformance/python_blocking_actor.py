@@ -3,7 +3,7 @@
 import sys
 import threading
 
-from python_observation import Observation, Task, write_observation
+from python_observation import ARGUMENTS_MODEL, Observation, Task, write_observation
 from togetherchat_client import Client, TogetherChatError, connect
 from togetherchat_client.requests import ListFields
 
@@ -12,10 +12,29 @@ def main(target: str) -> None:
     with connect(target) as client, connect(target, retries=False) as single:
         for line in sys.stdin:
             task = Task.parse(line)
-            if task.cancel.after_ms is None:
+            if task.arguments:
+                write_observation(_check_arguments(task, target))
+            elif task.cancel.after_ms is None:
                 write_observation(_play(task, client if task.retries else single))
             else:
                 write_observation(_play_until(task, target, task.cancel.after_ms))
+
+
+def _check_arguments(task: Task, target: str) -> Observation:
+    """Open a client with the case's arguments; call, unless the case is about the target."""
+    seen = Observation(id=task.id)
+    opened_target, keywords = task.connect_arguments(target)
+    try:
+        with connect(opened_target, **keywords) as client:
+            if "target" not in task.arguments:
+                text, keywords = task.call_arguments()
+                messages = [{"role": "user", "content": [{"type": "text", "text": text}]}]
+                client.complete(ARGUMENTS_MODEL, messages, **keywords)
+    except ValueError as exc:
+        seen.rejected(exc)
+    except TogetherChatError as exc:
+        seen.failed(exc)
+    return seen
 
 
 def _play_until(task: Task, target: str, after_ms: int) -> Observation:

@@ -1,8 +1,9 @@
 """Prints the conformance table of case by language after the tests."""
 
-from conformance import judge
-from support.conformance import CASES
+from conformance import actors, judge
+from support.conformance import cases_of
 
+NOT_APPLICABLE = "-"
 MARKS = {"passed": "ok", "failed": "FAIL"}
 
 
@@ -16,4 +17,8 @@ def pytest_terminal_summary(terminalreporter):
                     verdicts.setdefault(language, {})[case] = mark
     if verdicts:
         terminalreporter.section("conformance")
-        terminalreporter.write_line(judge.table([case.id for case in CASES], verdicts))
+        cases = {name: [case.id for case in cases_of(actors.LANGUAGES[name])] for name in verdicts}
+        rows = list(dict.fromkeys(case for each in cases.values() for case in each))
+        for name, cells in verdicts.items():
+            verdicts[name] = {row: NOT_APPLICABLE for row in rows if row not in cases[name]} | cells
+        terminalreporter.write_line(judge.table(rows, verdicts))

@@ -1,14 +1,16 @@
 """Runs the cases of clients/conformance with one language's actor, and compares.
 
 The real service runs in the test's process, with the sandbox as its provider. A scripted service
-sends what the real one does not send yet.
+sends what the real one does not send yet. A proxy answers with HTTP errors, and an address refuses
+connections.
 """
 
 import asyncio
 import functools
 import json
 import os
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+import socket
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -20,6 +22,7 @@ import togetherchat
 import togetherchat_client
 from conformance import actors, judge
 from support.app import running_app
+from support.http_error_proxy import http_error_proxy
 from support.scripted_service import Failure, ScriptedService, delta, ending, response_of, serving, started
 from support.waiting import eventually
 from togetherchat.v1 import chat_pb2 as chat
@@ -27,12 +30,18 @@ from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_sandbox import Sandbox, SandboxSettings
 
 CASES = judge.read_cases(judge.CASES.read_text(encoding="utf-8"))
+ARGUMENTS = judge.ARGUMENTS.read_text(encoding="utf-8")
 BESIDE = ("provider_requests", "provider_saw", "service_calls", "service_request")
 """Facts that the servers know about a call, some of them only shortly after its end."""
 
 UNKNOWN_EVENT = service.StreamCompleteResponse.FromString(b"\x82\x01\x03new")
 UINT64_MAX = 2**64 - 1
 INT64_MAX = 2**63 - 1
+
+
+def cases_of(language):
+    """The cases of a language: calls, then arguments."""
+    return (*CASES, *judge.read_argument_cases(ARGUMENTS, language.idiom))
 
 
 class _OddFailure(Failure):
@@ -180,7 +189,30 @@ async def servers():
         )
         scripted = ScriptedCases()
         address = await stack.enter_async_context(serving(scripted))
-        yield {"service": (app.addresses.grpc, Service(app, sandbox)), "scripted": (address, scripted)}
+        yield {
+            "service": (app.addresses.grpc, Service(app, sandbox)),
+            "scripted": (address, scripted),
+            "proxy": (await stack.enter_async_context(http_error_proxy()), NOTHING_BESIDE),
+            "refused": (stack.enter_context(refusing_address()), NOTHING_BESIDE),
+        }
+
+
+class _NothingBeside:
+    """A server that knows nothing about a call."""
+
+    def beside(self, case_id):
+        return {}
+
+
+NOTHING_BESIDE = _NothingBeside()
+
+
+@contextmanager
+def refusing_address():
+    """An address of this machine that refuses connections: its port is bound, and nothing listens."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{bound.getsockname()[1]}"
 
 
 @functools.cache
@@ -190,7 +222,7 @@ def verdicts(name):
     try:
         actors.build(language)
     except actors.ActorError as exc:
-        return {case.id: [str(exc)] for case in CASES}
+        return {case.id: [str(exc)] for case in cases_of(language)}
     roots = [Path(package.__path__[0]).parent for package in (togetherchat, togetherchat_client)]
     return run_all(language, {"PYTHONPATH": os.pathsep.join(map(str, roots))})
 
@@ -204,7 +236,7 @@ async def _run_all(language, environment):
     found = {}
     async with servers() as started_servers:
         for server, (address, facts) in started_servers.items():
-            cases = [case for case in CASES if case.server == server]
+            cases = [case for case in cases_of(language) if case.server == server]
             async with actors.running(language, address, environment) as actor:
                 found |= await _run(actor, facts, cases)
     return found

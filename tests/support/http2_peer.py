@@ -169,7 +169,12 @@ def header_block(method: str, extra: Iterable[Header] = ()) -> bytes:
         ("content-type", "application/grpc"),
         ("te", "trailers"),
     )
-    return b"".join(_literal(_bytes(name), _bytes(value)) for name, value in (*usual, *extra))
+    return b"".join(header(name, value) for name, value in (*usual, *extra))
+
+
+def header(name: str | bytes, value: str | bytes) -> bytes:
+    """One header as a literal without indexing."""
+    return _literal(_bytes(name), _bytes(value))
 
 
 def status_in(frame: Frame) -> int:

@@ -1,11 +1,12 @@
 """Tests of the judge of the conformance cases."""
 
 import json
+import re
 
 import pytest
 
 from conformance import judge
-from support.conformance import BESIDE, CASES
+from support.conformance import ARGUMENTS, BESIDE, CASES
 
 CHOICE = {
     "message": {
@@ -134,7 +135,46 @@ def test_case_ids_are_unique_and_every_case_expects_a_code():
 
 def test_every_key_of_an_expectation_is_known():
     """A misspelt key would be compared with nothing, or fail in every language."""
-    known = {*judge.facts({}), *BESIDE, "code", "reason", "message", "retryable", "retry_after_ms"}
+    known = {*judge.facts({}), *BESIDE, "code", "reason", "message", "retryable", "retry_after_ms", "hint"}
     known |= {"error_metadata", "resource_name", "events", "response"}
 
     assert set() == {key for case in CASES for key in case.expect} - known
+
+
+def argument_cases(language):
+    return judge.read_argument_cases(ARGUMENTS, language)
+
+
+@pytest.mark.parametrize("language", ["python", "go", "typescript", "java"])
+def test_the_messages_about_arguments_have_no_placeholder_left(language):
+    """Each placeholder has a value in each language, and no two cases have the same id."""
+    cases = argument_cases(language)
+    messages = [str(case.expect["message"]) for case in cases]
+
+    assert [] == [message for message in messages if re.search(r"[{}]|: : |^: ", message)]
+    assert len(cases) == len({case.id for case in cases})
+
+
+def test_a_message_has_the_names_of_its_language():
+    """The rule is the same, and the argument has the language's name."""
+    found = {
+        language: next(str(case.expect["message"]) for case in argument_cases(language) if case.id == wanted)
+        for language, wanted in (
+            ("python", "argument timeout-zero"),
+            ("typescript", "argument timeout-zero"),
+            ("go", "argument upstream-key-empty"),
+        )
+    }
+
+    assert {
+        "python": "timeout_s: must be above 0 and at most one day; leave it out for the default",
+        "typescript": "timeoutMs: must be above 0 and at most one day; leave it out for the default",
+        "go": "togetherchat: upstreamKey: must not be empty; leave it out to send no key",
+    } == found
+
+
+def test_every_message_about_arguments_has_a_case():
+    """A rule without a case would differ between the languages unnoticed."""
+    listed = json.loads(ARGUMENTS)
+
+    assert set(listed["messages"]) == {case["message"] for case in listed["cases"] if "message" in case}
