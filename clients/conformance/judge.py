@@ -110,7 +110,7 @@ def _expanded(value: Json) -> Json:
 
 def with_page_token(actor_input: JsonObject, observations: Mapping[str, JsonObject]) -> JsonObject:
     """`actor_input` with `{"$page_after": CASE}` replaced by the next page token that CASE received."""
-    request = as_object(actor_input["request"])
+    request = as_object(actor_input.get("request"))
     match request.get("page_token"):
         case {"$page_after": str() as earlier}:
             page = as_object(observations.get(earlier, {}).get("response"))
