@@ -11,6 +11,7 @@ from typing import Final
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat_client.openai_shapes import valid_text
 
 MEDIA_TYPE_BY_SUFFIX: Final = {
     ".gif": "image/gif",
@@ -95,13 +96,13 @@ def text_of(source: service.CompleteResponse | chat.Message, *, choice_index: in
 def _message(
     role: "chat.Role.ValueType", *content: str | chat.Image | chat.Audio | chat.ContentPart
 ) -> chat.Message:
-    return chat.Message(role=role, content=[_part(each) for each in content])
+    return chat.Message(role=role, content=[_part(each, index) for index, each in enumerate(content)])
 
 
-def _part(content: str | chat.Image | chat.Audio | chat.ContentPart) -> chat.ContentPart:
+def _part(content: str | chat.Image | chat.Audio | chat.ContentPart, index: int) -> chat.ContentPart:
     match content:
         case str():
-            return chat.ContentPart(text=content)
+            return chat.ContentPart(text=valid_text(content, f"content[{index}].text"))
         case chat.Image():
             return chat.ContentPart(image=content)
         case chat.Audio():
