@@ -9,8 +9,7 @@ import asyncio
 import functools
 import json
 import os
-import socket
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -23,6 +22,7 @@ import togetherchat_client
 from conformance import actors, judge
 from support.app import running_app
 from support.http_error_proxy import http_error_proxy
+from support.ports import refusing_port
 from support.scripted_service import Failure, ScriptedService, delta, ending, response_of, serving, started
 from support.waiting import eventually
 from togetherchat.v1 import chat_pb2 as chat
@@ -193,7 +193,7 @@ async def servers():
             "service": (app.addresses.grpc, Service(app, sandbox)),
             "scripted": (address, scripted),
             "proxy": (await stack.enter_async_context(http_error_proxy()), NOTHING_BESIDE),
-            "refused": (stack.enter_context(refusing_address()), NOTHING_BESIDE),
+            "refused": (f"127.0.0.1:{stack.enter_context(refusing_port())}", NOTHING_BESIDE),
         }
 
 
@@ -205,14 +205,6 @@ class _NothingBeside:
 
 
 NOTHING_BESIDE = _NothingBeside()
-
-
-@contextmanager
-def refusing_address():
-    """An address of this machine that refuses connections: its port is bound, and nothing listens."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        yield f"127.0.0.1:{bound.getsockname()[1]}"
 
 
 @functools.cache

@@ -8,7 +8,7 @@ import asyncio
 import re
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from support.http2_peer import (
     ACK,
@@ -28,21 +28,23 @@ STATUS = re.compile(rb"proxy/(\d{3})")
 
 @asynccontextmanager
 async def http_error_proxy() -> AsyncIterator[str]:
-    """The address of the server."""
-    server = await asyncio.start_server(_serve, "127.0.0.1", 0)
+    """The address of the server. Leaving the context closes its connections."""
+    connections: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections[writer] = asyncio.current_task()
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            await _answer_frames(reader, writer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
-
-
-async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        await _answer_frames(reader, writer)
-    except (asyncio.IncompleteReadError, ConnectionError):
-        pass
-    finally:
-        writer.close()
+        for writer in connections:
+            writer.close()
+        await asyncio.gather(*(task for task in connections.values() if task))
 
 
 async def _answer_frames(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

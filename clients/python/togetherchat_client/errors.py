@@ -34,11 +34,12 @@ import grpc
 
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_client.call_info import CallInfo, Trailers
+from togetherchat_client.client_reasons import client_reason
 from togetherchat_client.details import ErrorDetails, Violation, parse_details
 from togetherchat_client.reasons import ErrorReason
 
 STREAM_INCOMPLETE: Final = "STREAM_INCOMPLETE"
-"""The only reason that this library sets itself."""
+"""The reason of a stream that ended with OK but without `completed`. This library sets it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,7 @@ class Failure:
     details: ErrorDetails
     info: CallInfo
     partial: service.CompleteResponse | None = None
+    hint: str = ""
 
 
 class TogetherChatError(Exception):
@@ -65,7 +67,7 @@ class TogetherChatError(Exception):
 
     @property
     def reason(self) -> str:
-        """An `ErrorReason`, or a reason of a later version. Empty when the service sent none."""
+        """An `ErrorReason`, a reason of a later version, or one of `client_reasons`. Empty if unknown."""
         return self.failure.details.reason
 
     @property
@@ -79,7 +81,10 @@ class TogetherChatError(Exception):
 
     @property
     def retryable(self) -> bool | None:
-        """Whether the same call may succeed later. None when the service did not report it."""
+        """Whether the same call may succeed later. None if unknown.
+
+        True for a lost connection, too: the service may have completed and billed such a call.
+        """
         return self.failure.details.retryable
 
     @property
@@ -107,6 +112,11 @@ class TogetherChatError(Exception):
         return self.failure.details.help_urls
 
     @property
+    def hint(self) -> str:
+        """One sentence that says what to check, where the service was not reached. Else empty."""
+        return self.failure.hint
+
+    @property
     def info(self) -> CallInfo:
         """The call's ids, rate limits and trailers."""
         return self.failure.info
@@ -118,7 +128,8 @@ class TogetherChatError(Exception):
 
     def __str__(self) -> str:
         reason = self.reason or self.code.name
-        return f"{reason}: {self.message} (request {self.request_id})"
+        hint = f"; {self.hint}" if self.hint else ""
+        return f"{reason}: {self.message} (request {self.request_id}{hint})"
 
 
 class InvalidRequestError(TogetherChatError):
@@ -249,11 +260,20 @@ def error_from_status(
     """Return the exception for a call that ended with `code`. `request_id` is the id that was sent."""
     pairs = tuple(trailers)
     details = parse_details(pairs)
+    hint = ""
+    if code is grpc.StatusCode.OK:
+        details = replace(details, reason=STREAM_INCOMPLETE)
+    elif not details.reason and (known := client_reason(code, message)) is not None:
+        reported = details.retryable
+        retryable = known.retryable if reported is None else reported
+        details = replace(details, reason=known.reason, retryable=retryable)
+        hint = known.hint
     failure = Failure(
         code=code,
         message=message,
-        details=replace(details, reason=STREAM_INCOMPLETE) if code is grpc.StatusCode.OK else details,
+        details=details,
         info=CallInfo.from_trailers(pairs, request_id=request_id),
         partial=partial,
+        hint=hint,
     )
     return error_class(code, failure.details.reason)(failure)

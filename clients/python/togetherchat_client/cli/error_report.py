@@ -11,6 +11,7 @@ from typing import Final
 from togetherchat_client import errors
 from togetherchat_client.cli.exit_codes import exit_code_of
 from togetherchat_client.cli.terminal import Terminal
+from togetherchat_client.client_reasons import NOT_CONNECTED
 from togetherchat_client.reasons import ErrorReason
 
 HINT_BY_REASON: Final[Mapping[str, str]] = {
@@ -60,7 +61,6 @@ def _hint(error: errors.TogetherChatError, target: str) -> str:
         return HINT_BY_REASON[error.reason]
     if error.retry_after_s:
         return f"try again in {math.ceil(error.retry_after_s)} s"
-    if isinstance(error, errors.UnavailableError) and not error.reason:
-        # Every failure that the service reports has a reason. Without one the service was not reached.
+    if error.reason == NOT_CONNECTED:
         return f"is the service running at {target}?"
-    return ""
+    return error.hint
