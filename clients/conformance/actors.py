@@ -41,7 +41,8 @@ LANGUAGES: Final[Mapping[str, Language]] = {
         idiom="python", tools=(), folder="clients/conformance", command=(sys.executable, "python_actor.py"),
     ),
     "python-blocking": Language(
-        idiom="python", tools=(), folder="clients/conformance", command=(sys.executable, "python_blocking_actor.py"),
+        idiom="python", tools=(), folder="clients/conformance",
+        command=(sys.executable, "python_blocking_actor.py"),
     ),
     "go": Language(
         idiom="go", tools=("go",), folder="clients/go",

@@ -82,9 +82,7 @@ def _argument_case(listed: JsonObject, raw: JsonObject, language: str) -> Case:
 
 
 def _message(listed: JsonObject, raw: JsonObject, language: str) -> str:
-    names = {
-        name: as_object(words).get(language, "") for name, words in as_object(listed["names"]).items()
-    }
+    names = {name: as_object(words).get(language, "") for name, words in as_object(listed["names"]).items()}
     message = str(as_object(listed["messages"])[str(raw["message"])])
     placeholders = {
         "tls": names["tls"],

@@ -27,6 +27,12 @@ RULES = (
     (r"\bself\._stub\.(Complete|GetModel|ListModels)\(", r"self._stub.\1.future("),
     (r"\bcheck\(", "check.future("),
     (r"\bawait call\n", "call.result()\n"),
+    (r"\baiter\(self\._call\)", "events_of(self._call)"),
+    (r"\bself\._call = call\n", "self._call = as_call(call)\n"),
+    (
+        r"(?m)^from togetherchat_client\._async\.calls import OnInfo, error_from_call$",
+        r"\g<0>\nfrom togetherchat_client.blocking import as_call, events_of",
+    ),
     (
         r"from grpc\.aio import Call, UnaryUnaryCall",
         "from togetherchat_client.blocking import BlockingCall, FutureCall",
@@ -35,7 +41,7 @@ RULES = (
     (r"\bUnaryUnaryCall\[RequestT, ResponseT\]", "FutureCall[ResponseT]"),
     (r"\bUnaryStreamCall\[[\w.]+, ([\w.]+)\]", r"IteratorCall[\1]"),
     (r'"Call"', '"BlockingCall"'),
-    (r"\bgrpc\.aio\.(Channel|insecure_channel|secure_channel)\b", r"grpc.\1"),
+    (r"\bChatServiceAsyncStub\b", "ChatServiceStub"),
     # Python's async syntax and names.
     (r"\bawait ", ""),
     (r"\basync (def|for|with)\b", r"\1"),
@@ -49,7 +55,7 @@ RULES = (
     (r"(?m)^( *)for model in page\.models:\n +yield model$", r"\1yield from page.models"),
     # This library's names.
     (r"\bconnect_async\b", "connect"),
-    (r"\bAsync(Client|CompletionStream)\b", r"\1"),
+    (r"\bAsync(Channels|Client|CompletionStream)\b", r"\1"),
     (r"\btogetherchat_client\._async\b", "togetherchat_client._sync"),
     (
         r"The asyncio client\. `generate_sync\.py` generates `_sync` from this package\.",

@@ -36,4 +36,6 @@ def test_an_actor_that_writes_nothing_fails_every_case():
     silent = replace(actors.LANGUAGES["python"], command=("true",))
     found = run_all(silent, {})
 
-    assert {case.id for case in cases_of(silent)} == {case for case, why in found.items() if "the actor ended" in why[0]}
+    assert {case.id for case in cases_of(silent)} == {
+        case for case, why in found.items() if "the actor ended" in why[0]
+    }

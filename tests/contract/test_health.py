@@ -178,7 +178,7 @@ async def test_a_client_without_a_watch_makes_calls():
     async with (
         ScriptedUpstream(always(json_response(200, openai.completion("Hi")))) as upstream,
         running_app(upstream.base_url) as app,
-        connect_async(app.addresses.grpc) as client,
+        connect_async(app.addresses.grpc, health_checking=True) as client,
     ):
         app.grpc_server.health._watches["127.0.0.1"] = health_module.WATCHES_PER_ADDRESS_MAX
         response = await client.complete("m", "Hi")

@@ -11,7 +11,8 @@ from typing import Final
 
 from google.protobuf import wrappers_pb2 as wrappers
 
-CHECK: Final = "/grpc.health.v1.Health/Check"
+HEALTH_SERVICE: Final = "grpc.health.v1.Health"
+CHECK: Final = f"/{HEALTH_SERVICE}/Check"
 CHAT_SERVICE: Final = "togetherchat.v1.ChatService"
 
 

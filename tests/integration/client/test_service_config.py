@@ -175,12 +175,12 @@ async def test_calls_are_distributed_over_all_addresses():
 
 
 async def test_a_server_that_is_not_serving_gets_no_calls():
-    """healthCheckConfig: calls are sent to the other server."""
+    """`health_checking=True`: calls are sent to the other server."""
     draining, serving_on = (ScriptedService(Complete=[[response_of(name)]]) for name in ("1", "2"))
     async with AsyncExitStack() as stack:
         one = await stack.enter_async_context(serving(draining, health=await health_of(NOT_SERVING)))
         two = await stack.enter_async_context(serving(serving_on, health=await health_of(SERVING)))
-        client = await stack.enter_async_context(connect_async(f"ipv4:{one},{two}"))
+        client = await stack.enter_async_context(connect_async(f"ipv4:{one},{two}", health_checking=True))
         for _ in range(4):
             await client.complete(MODEL, "Hi")
     assert (0, 4) == (len(draining.seen), len(serving_on.seen))
@@ -191,7 +191,7 @@ async def test_health_reaches_a_server_that_is_not_serving():
     scripted = ScriptedService()
     async with (
         serving(scripted, health=await health_of(NOT_SERVING)) as target,
-        connect_async(target) as client,
+        connect_async(target, health_checking=True) as client,
     ):
         assert ServingStatus.NOT_SERVING is await client.health(CHAT_SERVICE)
         with pytest.raises(UnavailableError):
@@ -252,7 +252,11 @@ async def test_an_unreachable_server_fails_at_once():
     async with connect_async("127.0.0.1:1", retries=False) as client:
         with pytest.raises(UnavailableError) as caught:
             await client.complete(MODEL, "Hi", request_id="mine-1")
-    assert ("", "mine-1") == (caught.value.reason, caught.value.request_id)
+    assert ("NOT_CONNECTED", "mine-1", True) == (
+        caught.value.reason,
+        caught.value.request_id,
+        caught.value.retryable,
+    )
 
 
 @asynccontextmanager

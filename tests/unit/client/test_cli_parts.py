@@ -185,5 +185,5 @@ def test_an_empty_key_file_is_wrong_usage(tmp_path):
     """A mounted secret that is still empty is reported before any call."""
     path = tmp_path / "key"
     path.write_text("\n")
-    with pytest.raises(UsageError, match="key is empty"):
+    with pytest.raises(UsageError, match="key: must not be empty"):
         open_client(parse(["health", "--key-file", str(path)], {}), {})

@@ -37,7 +37,7 @@ class AsyncCompletionStream:
         on_info: OnInfo | None,
     ) -> None:
         self._call = call
-        self._events = aiter(call)
+        self._events = aiter(self._call)
         self._request_id = request_id
         self._on_info = on_info
         self._accumulator = Accumulator()

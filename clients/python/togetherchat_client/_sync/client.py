@@ -1,27 +1,19 @@
 # Generated from _async/client.py by generate_sync.py. Edit that file instead.
-"""The client: one channel, and a method for each RPC of the service."""
+"""The client: a method for each RPC of the service, over channels that open at the first call."""
 
 import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self, Unpack
-
-import grpc
+from typing import TYPE_CHECKING, Self, Unpack
 
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
-from togetherchat.v1.chat_service_pb2_grpc import ChatServiceStub
 from togetherchat_client._sync.calls import OnInfo, unary
 from togetherchat_client._sync.completion_stream import CompletionStream
-from togetherchat_client.channel import (
-    ChannelConfig,
-    Metadata,
-    Option,
-    Tls,
-    resolve_config,
-    without_health_checks,
-)
+from togetherchat_client.arguments import Metadata
+from togetherchat_client.channel import MAX_RECONNECT_BACKOFF_S, ChannelConfig, Option, Tls, resolve_config
+from togetherchat_client.channels import Channels
 from togetherchat_client.health import CHECK, ServingStatus, decode_response, encode_request
 from togetherchat_client.requests import (
     CompleteFields,
@@ -30,6 +22,9 @@ from togetherchat_client.requests import (
     complete_request,
     list_request,
 )
+
+if TYPE_CHECKING:
+    from togetherchat.v1.chat_service_pb2_grpc import ChatServiceStub
 
 
 def connect(  # noqa: PLR0913  keyword arguments that callers need
@@ -40,22 +35,32 @@ def connect(  # noqa: PLR0913  keyword arguments that callers need
     timeout_s: float | None = None,
     tls: bool | Tls | None = None,
     retries: bool = True,
+    health_checking: bool = False,
+    wait_for_ready: bool = False,
+    max_reconnect_backoff_s: float = MAX_RECONNECT_BACKOFF_S,
     channel_options: Sequence[Option] = (),
 ) -> "Client":
     """Return a client of the service at `target`. Use the client as a context manager, or close it.
 
+    Opens nothing: may be called anywhere, also while a module is imported.
+
     Args:
-        target: `host:port`, or any gRPC target (`dns:///…`, `unix:…`).
+        target: `host:port`, `dns:///host:port`, `unix:path` or another gRPC target, never a URL.
         key: API key of the service; sent as `authorization: Bearer …`.
         upstream_key: the caller's own Together API key, where the service accepts one.
         timeout_s: deadline in seconds of each call that sets none. Default: 600 s for a
             completion, 30 s for models.
         tls: True, False or options. Default: plaintext to this machine, TLS to any other.
         retries: False disables gRPC's retries.
+        health_checking: True sends no calls to a server that reports NOT_SERVING. Every call then waits
+            until the server has answered a health watch.
+        wait_for_ready: True makes calls wait until their deadline for a server that is not up yet,
+            instead of failing at once.
+        max_reconnect_backoff_s: the longest time between two attempts to connect.
         channel_options: gRPC channel arguments; they override this library's.
 
     Raises:
-        ValueError: a key has a character that gRPC metadata does not allow.
+        ValueError: the target, a key, the timeout or the back-off is not valid.
     """
     return Client(
         resolve_config(
@@ -65,18 +70,27 @@ def connect(  # noqa: PLR0913  keyword arguments that callers need
             timeout_s=timeout_s,
             tls=tls,
             retries=retries,
+            health_checking=health_checking,
+            wait_for_ready=wait_for_ready,
+            max_reconnect_backoff_s=max_reconnect_backoff_s,
             channel_options=channel_options,
         )
     )
 
 
 class Client:
-    """Client of the service. Can be shared. A failed call raises a `TogetherChatError`."""
+    """Client of the service. A failed call raises a `TogetherChatError`.
+
+    Can be shared between threads, and between event loops. A channel opens with the first call.
+    """
 
     def __init__(self, config: ChannelConfig) -> None:
         self._config = config
-        self._channel = _open(config, config.options)
-        self._stub = ChatServiceStub(self._channel)
+        self._channels = Channels(config)
+
+    @property
+    def _stub(self) -> "ChatServiceStub":
+        return self._channels.stub()
 
     def __enter__(self) -> Self:
         return self
@@ -90,10 +104,10 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the channel. Calls in flight are cancelled."""
-        self._channel.close()
+        """Close all channels. Calls in flight are cancelled, and later calls raise RuntimeError."""
+        self._channels.close()
 
-    def complete(
+    def complete(  # noqa: PLR0913  keyword arguments that callers need
         self,
         model: str | service.CompleteRequest,
         messages: Messages = (),
@@ -101,6 +115,7 @@ class Client:
         timeout_s: float | None = None,
         request_id: str = "",
         metadata: Metadata = (),
+        wait_for_ready: bool | None = None,
         on_info: OnInfo | None = None,
         **fields: Unpack[CompleteFields],
     ) -> service.CompleteResponse:
@@ -108,28 +123,36 @@ class Client:
 
         Args:
             model: the model's id, or a CompleteRequest without `messages` and `fields`.
-            messages: the conversation, or one string as a user message.
-            timeout_s: deadline of this call in seconds.
+            messages: the conversation, or one string as a user message. A message may be a dictionary
+                of OpenAI's API.
+            timeout_s: deadline of this call in seconds, at most one day.
             request_id: 1 to 128 printable ASCII characters. Generated when empty.
-            metadata: further pairs to send, such as `traceparent`; names in lower case.
+            metadata: further pairs to send, such as `traceparent`. They replace the client's own.
+            wait_for_ready: overrides the client's setting.
             on_info: called with the CallInfo when the call succeeds. A failed call has it in
                 the exception's `info`.
             **fields: further fields of CompleteRequest, such as `temperature=0.2`.
 
         Raises:
             TogetherChatError: the call failed; see `togetherchat_client.errors`.
+            ValueError: an argument is not valid. Nothing was sent.
         """
         request = complete_request(model, messages, **fields)
         request_id = request_id or _new_request_id()
         call = self._stub.Complete.future(
             request,
-            timeout=self._config.call_timeout_s("Complete", timeout_s),
-            metadata=self._config.metadata(request_id, metadata),
+            **self._config.call_arguments(
+                "Complete",
+                request_id=request_id,
+                timeout_s=timeout_s,
+                metadata=metadata,
+                wait_for_ready=wait_for_ready,
+            ),
         )
         return unary(call, request_id=request_id, on_info=on_info)
 
     @contextmanager
-    def stream(
+    def stream(  # noqa: PLR0913  keyword arguments that callers need
         self,
         model: str | service.CompleteRequest,
         messages: Messages = (),
@@ -137,6 +160,7 @@ class Client:
         timeout_s: float | None = None,
         request_id: str = "",
         metadata: Metadata = (),
+        wait_for_ready: bool | None = None,
         on_info: OnInfo | None = None,
         **fields: Unpack[CompleteFields],
     ) -> Generator[CompletionStream, None, None]:
@@ -148,24 +172,37 @@ class Client:
         request_id = request_id or _new_request_id()
         call = self._stub.StreamComplete(
             request,
-            timeout=self._config.call_timeout_s("StreamComplete", timeout_s),
-            metadata=self._config.metadata(request_id, metadata),
+            **self._config.call_arguments(
+                "StreamComplete",
+                request_id=request_id,
+                timeout_s=timeout_s,
+                metadata=metadata,
+                wait_for_ready=wait_for_ready,
+            ),
         )
+        stream = CompletionStream(call, request_id=request_id, on_info=on_info)
         try:
-            yield CompletionStream(call, request_id=request_id, on_info=on_info)
+            yield stream
         finally:
-            call.cancel()
+            stream.cancel()
 
     def models(
         self,
         *,
         timeout_s: float | None = None,
         metadata: Metadata = (),
+        wait_for_ready: bool | None = None,
         on_info: OnInfo | None = None,
         **filters: Unpack[ListFields],
     ) -> Iterator[models.Model]:
         """All models that match the filters, from all pages."""
-        pages = self.model_pages(timeout_s=timeout_s, metadata=metadata, on_info=on_info, **filters)
+        pages = self.model_pages(
+            timeout_s=timeout_s,
+            metadata=metadata,
+            wait_for_ready=wait_for_ready,
+            on_info=on_info,
+            **filters,
+        )
         for page in pages:
             yield from page.models
 
@@ -174,6 +211,7 @@ class Client:
         *,
         timeout_s: float | None = None,
         metadata: Metadata = (),
+        wait_for_ready: bool | None = None,
         on_info: OnInfo | None = None,
         **filters: Unpack[ListFields],
     ) -> Iterator[service.ListModelsResponse]:
@@ -181,7 +219,12 @@ class Client:
         page_token = ""
         while True:
             page = self.model_page(
-                page_token, timeout_s=timeout_s, metadata=metadata, on_info=on_info, **filters
+                page_token,
+                timeout_s=timeout_s,
+                metadata=metadata,
+                wait_for_ready=wait_for_ready,
+                on_info=on_info,
+                **filters,
             )
             yield page
             page_token = page.next_page_token
@@ -195,6 +238,7 @@ class Client:
         timeout_s: float | None = None,
         request_id: str = "",
         metadata: Metadata = (),
+        wait_for_ready: bool | None = None,
         on_info: OnInfo | None = None,
         **filters: Unpack[ListFields],
     ) -> service.ListModelsResponse:
@@ -202,8 +246,13 @@ class Client:
         request_id = request_id or _new_request_id()
         call = self._stub.ListModels.future(
             list_request(page_token, **filters),
-            timeout=self._config.call_timeout_s("ListModels", timeout_s),
-            metadata=self._config.metadata(request_id, metadata),
+            **self._config.call_arguments(
+                "ListModels",
+                request_id=request_id,
+                timeout_s=timeout_s,
+                metadata=metadata,
+                wait_for_ready=wait_for_ready,
+            ),
         )
         return unary(call, request_id=request_id, on_info=on_info)
 
@@ -214,6 +263,7 @@ class Client:
         timeout_s: float | None = None,
         request_id: str = "",
         metadata: Metadata = (),
+        wait_for_ready: bool | None = None,
         on_info: OnInfo | None = None,
     ) -> service.GetModelResponse:
         """One model, by its id or an alias, with the warnings of the list.
@@ -224,8 +274,13 @@ class Client:
         request_id = request_id or _new_request_id()
         call = self._stub.GetModel.future(
             service.GetModelRequest(id=model_id),
-            timeout=self._config.call_timeout_s("GetModel", timeout_s),
-            metadata=self._config.metadata(request_id, metadata),
+            **self._config.call_arguments(
+                "GetModel",
+                request_id=request_id,
+                timeout_s=timeout_s,
+                metadata=metadata,
+                wait_for_ready=wait_for_ready,
+            ),
         )
         return unary(call, request_id=request_id, on_info=on_info)
 
@@ -236,22 +291,13 @@ class Client:
         service that reports NOT_SERVING.
         """
         request_id = _new_request_id()
-        options = without_health_checks(self._config.options)
-        with _open(self._config, options) as channel:
+        with self._channels.open_for_check() as channel:
             check = channel.unary_unary(CHECK, encode_request, decode_response)
             call = check.future(
                 service,
-                timeout=self._config.call_timeout_s("Check", timeout_s),
-                metadata=self._config.metadata(request_id),
+                **self._config.call_arguments("Check", request_id=request_id, timeout_s=timeout_s),
             )
             return unary(call, request_id=request_id, on_info=None)
-
-
-def _open(config: ChannelConfig, options: Sequence[Option]) -> grpc.Channel:
-    credentials = config.credentials()
-    if credentials is None:
-        return grpc.insecure_channel(config.target, options)
-    return grpc.secure_channel(config.target, credentials, options)
 
 
 def _new_request_id() -> str:

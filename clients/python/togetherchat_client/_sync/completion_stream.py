@@ -13,6 +13,7 @@ import grpc
 from togetherchat.accumulator import Accumulator
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_client._sync.calls import OnInfo, error_from_call
+from togetherchat_client.blocking import as_call, events_of
 from togetherchat_client.call_info import CallInfo
 from togetherchat_client.errors import TogetherChatError, error_from_status
 
@@ -36,8 +37,8 @@ class CompletionStream:
         request_id: str,
         on_info: OnInfo | None,
     ) -> None:
-        self._call = call
-        self._events = iter(call)
+        self._call = as_call(call)
+        self._events = events_of(self._call)
         self._request_id = request_id
         self._on_info = on_info
         self._accumulator = Accumulator()
