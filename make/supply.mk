@@ -12,6 +12,7 @@ lock: .venv-lock/.ready  ## Renew the locked dependencies (hashes, no addresses)
 	$(LOCK) requirements/build.txt         --group build --constraint requirements/server.txt
 	$(LOCK) requirements/fuzz.txt          pyproject.toml --extra server --group fuzz
 	$(LOCK) requirements/sdks.txt          --group sdks
+	$(LOCK) requirements/agents.txt        pyproject.toml --group agents --constraint requirements/server.txt
 	$(LOCK) requirements/supply.txt        --group supply
 	$(LOCK) requirements/console.txt       --group console
 	$(LOCK) requirements/generate.txt      --group generate

@@ -22,10 +22,11 @@ REASONABLE_S = 20.0
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceProcess:
-    """The base URL of the HTTP listener, and the address of the sandbox."""
+    """The base URL of the HTTP listener, the address of the gRPC listener, and that of the sandbox."""
 
     base_url: str
     sandbox_url: str
+    grpc_address: str
 
     def requests(self, model):
         """Return the sandbox's log of the requests for a model."""
@@ -73,9 +74,9 @@ def start(*arguments, http="127.0.0.1:0", environment=None):
 def serving(*arguments, http="127.0.0.1:0", environment=None):
     """Run the service while the context is open."""
     process, line = start(*arguments, http=http, environment=environment)
-    match = re.search(r"HTTP on (\S+), .*completions from (\S+)/v1", line)
+    match = re.search(r"gRPC on (\S+), .*HTTP on (\S+), .*completions from (\S+)/v1", line)
     try:
-        yield ServiceProcess(base_url=match[1], sandbox_url=match[2])
+        yield ServiceProcess(grpc_address=match[1], base_url=match[2], sandbox_url=match[3])
     finally:
         process.terminate()
         process.communicate(timeout=REASONABLE_S)
