@@ -21,3 +21,6 @@ test-clients: .venv/.dev $(if $(shell command -v mvn),$(PROTOC) $(PROTOC_GEN_GRP
 	CLIENTS=all $(BIN)/python -m pytest tests/clients
 
 protoc: $(PROTOC) $(PROTOC_GEN_GRPC_JAVA)  ## Fetch what buf.gen.yaml generates other languages with; needs Maven
+
+measure-health-checking: .venv/.dev  ## Measure calls with and without gRPC's client-side health checking (Linux)
+	PYTHONPATH=protos:server:clients/python:clients:tests $(BIN)/python tests/clients/measure_health_checking.py
