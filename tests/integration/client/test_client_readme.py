@@ -36,6 +36,15 @@ async def test_the_completion_is_printed(name):
     assert "sandbox" in (await output_of(PROGRAMS[name])).lower()
 
 
+async def test_the_first_lines_install_connect_and_call():
+    """A newcomer needs the first lines only, and their program prints text of the sandbox."""
+    first = README.read_text(encoding="utf-8").splitlines()[:13]
+    program = "\n".join(first).partition("```python\n")[2].partition("```")[0]
+
+    assert any(line.startswith("pip install") for line in first)
+    assert "sandbox" in (await output_of(program)).lower()
+
+
 async def test_the_tool_loop_prints_a_completion():
     """The completion has the result of the tool call."""
     assert "clear" in await output_of(PROGRAMS["A tool loop"])
