@@ -85,9 +85,9 @@ REASON_BY_HTTP_STATUS: Final[Mapping[int, str]] = {
 }
 
 _HTTP_STATUS: Final = re.compile(r"Received http2 header with status: (\d{3})")
-# A gRPC server ends each stream with trailers. For an asyncio stream, gRPC's core reports this instead of the
-# HTTP status of a proxy's page.
-_NO_TRAILERS: Final = "Data frame with END_STREAM flag received"
+# A gRPC server ends each stream with trailers. For an asyncio stream, gRPC's core often reports this, with
+# the code UNKNOWN, instead of the HTTP status of a proxy's page.
+_NO_TRAILERS: Final = "Stream removed"
 
 
 def client_reason(code: grpc.StatusCode, message: str) -> ClientReason | None:
@@ -95,6 +95,6 @@ def client_reason(code: grpc.StatusCode, message: str) -> ClientReason | None:
     found = _HTTP_STATUS.search(message)
     if found is not None:
         return REASONS[REASON_BY_HTTP_STATUS.get(int(found[1]), PROXY_ERROR)]
-    if _NO_TRAILERS in message:
+    if code is grpc.StatusCode.UNKNOWN and message.startswith(_NO_TRAILERS):
         return REASONS[PROXY_ERROR]
     return REASONS[NOT_CONNECTED] if code is grpc.StatusCode.UNAVAILABLE else None

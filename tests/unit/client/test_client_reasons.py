@@ -52,6 +52,20 @@ def test_the_http_status_of_a_proxy_selects_the_reason(code, status, reason, ret
     assert (reason, retryable) == (error.reason, error.retryable)
 
 
+@pytest.mark.parametrize(
+    ("code", "message", "reason"),
+    [
+        (grpc.StatusCode.UNKNOWN, "Stream removed", "PROXY_ERROR"),
+        (grpc.StatusCode.UNKNOWN, "Stream removed (Data frame with END_STREAM flag received)", "PROXY_ERROR"),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "Stream removed (Deadline Exceeded)", ""),
+        (grpc.StatusCode.UNKNOWN, "something else", ""),
+    ],
+)
+def test_a_stream_without_trailers_is_a_proxys(code, message, reason):
+    """gRPC 1.72 and 1.85 lose the HTTP status of an asyncio stream, each with its own message."""
+    assert reason == failed(code, message).reason
+
+
 def test_a_reason_of_the_service_is_kept():
     """The client names only failures that the service could not name."""
     trailers = Failure(code=grpc.StatusCode.UNAVAILABLE, reason="OVERLOADED", retryable=False).trailers()
