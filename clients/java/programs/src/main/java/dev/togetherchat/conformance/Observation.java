@@ -23,6 +23,7 @@ final class Observation {
         json.addProperty("code", "OK");
         json.addProperty("reason", "");
         json.addProperty("message", "");
+        json.addProperty("hint", "");
         json.addProperty("retryable", false);
         json.add("retry_after_ms", JsonNull.INSTANCE);
         json.add("violations", new JsonArray());
@@ -53,6 +54,7 @@ final class Observation {
         json.addProperty("code", failure.code().name());
         json.addProperty("reason", failure.reason());
         json.addProperty("message", failure.statusMessage());
+        json.addProperty("hint", failure.hint());
         json.add("retryable", failure.retryable().<JsonElement>map(JsonPrimitive::new).orElse(JsonNull.INSTANCE));
         failure.retryAfter().ifPresent(wait -> json.addProperty("retry_after_ms", wait.toMillis()));
         JsonArray violations = json.getAsJsonArray("violations");
@@ -61,6 +63,12 @@ final class Observation {
         JsonObject metadata = json.getAsJsonObject("error_metadata");
         failure.metadata().forEach(metadata::addProperty);
         failure.partial().ifPresent(this::response);
+    }
+
+    /** Notes that an argument was rejected before anything was sent. */
+    void rejected(IllegalArgumentException wrong) {
+        json.addProperty("code", "REJECTED");
+        json.addProperty("message", wrong.getMessage());
     }
 
     private static JsonArray pair(Violation violation) {
