@@ -161,7 +161,7 @@ function withError(error: ChatError): object {
     reason: error.reason,
     message: error.message,
     hint: error.hint,
-    retryable: error.retryable ?? null,
+    retryable: error.retryable ?? false,
     retry_after_ms: error.retryAfterMs ?? null,
     violations: error.violations.map(({ field, description }) => [field, description]),
     resource_name: error.resourceName,

@@ -1,11 +1,9 @@
 package dev.togetherchat.conformance;
 
 import com.google.gson.JsonArray;
-import com.google.gson.JsonElement;
 import com.google.gson.JsonNull;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
-import com.google.gson.JsonPrimitive;
 import com.google.protobuf.InvalidProtocolBufferException;
 import com.google.protobuf.MessageOrBuilder;
 import com.google.protobuf.util.JsonFormat;
@@ -55,7 +53,7 @@ final class Observation {
         json.addProperty("reason", failure.reason());
         json.addProperty("message", failure.statusMessage());
         json.addProperty("hint", failure.hint());
-        json.add("retryable", failure.retryable().<JsonElement>map(JsonPrimitive::new).orElse(JsonNull.INSTANCE));
+        json.addProperty("retryable", failure.retryable().orElse(false));
         failure.retryAfter().ifPresent(wait -> json.addProperty("retry_after_ms", wait.toMillis()));
         JsonArray violations = json.getAsJsonArray("violations");
         failure.violations().forEach(violation -> violations.add(pair(violation)));
