@@ -4,11 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"strings"
 	"time"
 
 	"google.golang.org/grpc/metadata"
 
+	"github.com/togetherchat/togetherchat/clients/go/internal/codeunits"
 	"github.com/togetherchat/togetherchat/clients/go/togetherchat"
 )
 
@@ -68,26 +68,7 @@ func (g *arguments) use(server string) error {
 	for _, pair := range g.Metadata {
 		ctx = metadata.AppendToOutgoingContext(ctx, pair[0], pair[1])
 	}
-	request := togetherchat.NewRequest(argumentsModel, text(g.TextUTF16))
+	request := togetherchat.NewRequest(argumentsModel, codeunits.Text(g.TextUTF16))
 	_, err = client.Complete(ctx, request, togetherchat.WithRequestID(g.RequestID))
 	return err
-}
-
-// text encodes code units one by one, so that half of a surrogate pair stays alone.
-func text(units []rune) string {
-	const firstHalf, secondHalf, last, shift = 0xd800, 0xdc00, 0xdfff, 10
-	var encoded strings.Builder
-	for index := 0; index < len(units); index++ {
-		unit := units[index]
-		switch half := unit >= firstHalf && unit <= last; {
-		case half && unit < secondHalf && index+1 < len(units) && units[index+1] >= secondHalf:
-			index++
-			encoded.WriteRune(0x10000 + (unit-firstHalf)<<shift + units[index] - secondHalf)
-		case half:
-			encoded.Write([]byte{0xe0 | byte(unit>>12), 0x80 | byte(unit>>6&0x3f), 0x80 | byte(unit&0x3f)})
-		default:
-			encoded.WriteRune(unit)
-		}
-	}
-	return encoded.String()
 }

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/togetherchat/togetherchat/clients/go/internal/codeunits"
 	"github.com/togetherchat/togetherchat/clients/go/internal/scripted"
 	"github.com/togetherchat/togetherchat/clients/go/togetherchat"
 	togetherchatv1 "github.com/togetherchat/togetherchat/clients/go/togetherchat/v1"
@@ -94,24 +95,6 @@ func (list argumentList) expected(each argumentCase) string {
 	return list.Prefixes[language] + strings.NewReplacer(words...).Replace(list.Messages[each.Message])
 }
 
-// text encodes code units one by one, so that half of a surrogate pair stays alone, as in Java or JavaScript.
-func text(units []rune) string {
-	var encoded strings.Builder
-	for index := 0; index < len(units); index++ {
-		unit := units[index]
-		switch half := unit >= 0xd800 && unit <= 0xdfff; {
-		case half && unit <= 0xdbff && index+1 < len(units) && units[index+1] >= 0xdc00:
-			index++
-			encoded.WriteRune(0x10000 + (unit-0xd800)<<10 + units[index] - 0xdc00)
-		case half:
-			encoded.Write([]byte{0xe0 | byte(unit>>12), 0x80 | byte(unit>>6&0x3f), 0x80 | byte(unit&0x3f)})
-		default:
-			encoded.WriteRune(unit)
-		}
-	}
-	return encoded.String()
-}
-
 // use gives the argument of a case to the client and returns the error, as text.
 func (each argumentCase) use(t *testing.T) string {
 	t.Helper()
@@ -149,7 +132,7 @@ func (each argumentCase) call(t *testing.T) string {
 	for _, pair := range each.Arguments.Metadata {
 		ctx = metadata.AppendToOutgoingContext(ctx, pair[0], pair[1])
 	}
-	request := togetherchat.NewRequest("m", text(each.Arguments.TextUTF16))
+	request := togetherchat.NewRequest("m", codeunits.Text(each.Arguments.TextUTF16))
 	var options []togetherchat.CallOption
 	if each.Arguments.RequestID != nil {
 		options = append(options, togetherchat.WithRequestID(string(*each.Arguments.RequestID)))

@@ -46,6 +46,13 @@ final class Target {
         return !OTHER_SCHEME.matcher(target).matches() && isLocalHost(host(target));
     }
 
+    /** Returns the target in the form that grpc-java reads: its resolver for DNS requires slashes. */
+    static String forGrpc(String target) {
+        return target.startsWith("dns:") && !target.startsWith("dns:///")
+                ? "dns:///" + target.substring("dns:".length())
+                : target;
+    }
+
     private static void checkCharacters(String target) {
         if (target.isEmpty()) {
             throw Arguments.wrong("target: must not be empty; " + FORM);

@@ -166,7 +166,7 @@ public final class TogetherChatBuilder {
     }
 
     private ManagedChannel open(boolean withServiceConfig) {
-        ManagedChannelBuilder<?> channel = Grpc.newChannelBuilder(target, credentials)
+        ManagedChannelBuilder<?> channel = Grpc.newChannelBuilder(Target.forGrpc(target), credentials)
                 .userAgent("togetherchat-java")
                 .maxInboundMessageSize(RECEIVE_BYTES_MAX)
                 .maxInboundMetadataSize(METADATA_BYTES_MAX)

@@ -2,6 +2,7 @@ package dev.togetherchat.client;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
@@ -23,6 +24,14 @@ class TargetTest {
             })
     void thisMachine(String target) {
         assertEquals(true, Target.isLocal(target));
+    }
+
+    /** grpc-java requires slashes after dns: */
+    @Test
+    void dnsIsWrittenWithSlashes() {
+        assertEquals("dns:///chat.example.com:443", Target.forGrpc("dns:chat.example.com:443"));
+        assertEquals("dns:///chat.example.com:443", Target.forGrpc("dns:///chat.example.com:443"));
+        assertEquals("localhost:50051", Target.forGrpc("localhost:50051"));
     }
 
     /** Any other target is not local, even if its name looks like a loopback address. */
