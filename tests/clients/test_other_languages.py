@@ -124,7 +124,7 @@ async def test_the_rust_program_streams(tmp_path):
 
 
 async def test_the_cpp_program_streams(tmp_path):
-    """The program of the page, built by its lines with the distribution's gRPC, prints a completion and a reason."""
+    """The program of the page, built by its lines, prints a completion and a reason."""
     toolchain = await asyncio.create_subprocess_exec(
         ROOT / "tests" / "clients" / "cpp_toolchain", stderr=asyncio.subprocess.PIPE
     )

@@ -166,7 +166,7 @@ def java_block(element):
 
 @pytest.mark.parametrize("merged", [True, False], ids=["merged", "not merged"])
 async def test_a_fat_jar_needs_merged_service_files(merged, tmp_path):
-    """With the plugin of the Java README, one jar runs, in any order of its parts. Without the merge it does not."""
+    """With the plugin of the Java README, one jar runs. Without the merge of service files it does not."""
     needs("java")
     plugin = java_block("plugin")
     assert MERGE in plugin

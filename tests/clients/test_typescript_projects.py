@@ -1,4 +1,4 @@
-"""The TypeScript package in the projects of its users: module systems, compilers, bundlers, test runners, runtimes.
+"""The TypeScript package in projects of its users: module systems, compilers, bundlers, test runners.
 
 Each test installs the packed tarball into an empty project, builds and runs one program there as such a
 project does, and reads what the program printed. `node_tools` has the tools, with locked versions.
@@ -140,7 +140,7 @@ CHECKED = [name for name in PROJECTS if name.startswith("tsc")]
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """A folder in which the packed tarball and the types of Node are installed, with the tools installed too."""
+    """A folder with the installed tarball and the types of Node. The tools are installed too."""
     needs("typescript")
     folder = tmp_path_factory.mktemp("package")
     lines = (

@@ -112,7 +112,8 @@ final class Arguments {
             case STRING -> {
                 if (hasHalfOfAPair((String) value)) {
                     throw wrong(
-                            "%s: is not valid Unicode: it has half of a surrogate pair; cut text between whole characters",
+                            "%s: is not valid Unicode: it has half of a surrogate pair; "
+                                    + "cut text between whole characters",
                             place);
                 }
             }

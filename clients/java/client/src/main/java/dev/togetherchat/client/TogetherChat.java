@@ -201,8 +201,9 @@ public final class TogetherChat implements AutoCloseable {
 
     private CallOptions options(CallSettings settings) {
         Duration longest = settings.timeout() == null ? timeout : settings.timeout();
-        CallOptions options =
-                settings.waitForReady().orElse(waitForReady) ? CallOptions.DEFAULT.withWaitForReady() : CallOptions.DEFAULT;
+        CallOptions options = settings.waitForReady().orElse(waitForReady)
+                ? CallOptions.DEFAULT.withWaitForReady()
+                : CallOptions.DEFAULT;
         // Without a timeout, gRPC sets the service config's and sends it to the service.
         return longest == null ? options : options.withDeadlineAfter(longest.toNanos(), TimeUnit.NANOSECONDS);
     }
