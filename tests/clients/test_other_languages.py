@@ -8,15 +8,19 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import grpc
 import pytest
 
 from support.app import running_app
+from support.toolchains import shell
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "other-languages.md").read_text(encoding="utf-8")
 TEMPLATE = (ROOT / "buf.gen.yaml").read_text(encoding="utf-8")
 PROTOC = ROOT / re.findall(r"protoc_path: (\S+)", TEMPLATE)[0]
 PROTOC_LINES = re.findall(r"^protoc .*_out=generated/.*$", PAGE, re.MULTILINE)
+CPP_BUILD = re.search(r"^```sh\n(mkdir -p generated\n.*?)^```", PAGE, re.MULTILINE | re.DOTALL)[1]
+(CPP,) = re.findall(r"```cpp\n(.*?)```", PAGE, re.DOTALL)
 RUST = re.findall(r"```(?:toml|rust)\n(.*?)```", PAGE, re.DOTALL)
 SERVICE_BY_LANGUAGE = {
     "csharp": ("V1/ChatService.cs", "class StreamCompleteResponse"),
@@ -117,3 +121,21 @@ async def test_the_rust_program_streams(tmp_path):
     completion, rejection = out.decode().splitlines()
     assert completion
     assert 'ResourceExhausted Some("RATE_LIMITED_REQUESTS")' == rejection
+
+
+async def test_the_cpp_program_streams(tmp_path):
+    """The program of the page, built by its lines, prints a completion and a reason."""
+    toolchain = await asyncio.create_subprocess_exec(
+        ROOT / "tests" / "clients" / "cpp_toolchain", stderr=asyncio.subprocess.PIPE
+    )
+    _, missing = await toolchain.communicate()
+    needs(toolchain.returncode == 0, missing.decode())
+    shutil.copytree(ROOT / "protos", tmp_path / "protos")
+    async with running_app(sandbox_tokens_per_second=0) as app:
+        source = CPP.replace("localhost:50051", app.addresses.grpc)
+        (tmp_path / "chat.cc").write_text(source, encoding="utf-8")
+        await shell(CPP_BUILD, tmp_path)
+        completion, rejection = (await shell("./chat", tmp_path)).splitlines()
+
+    assert completion
+    assert f"{grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]} RATE_LIMITED_REQUESTS" == rejection

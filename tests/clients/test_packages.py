@@ -21,6 +21,13 @@ MODULE = "github.com/togetherchat/togetherchat/clients/go"
 IN_THE_TARBALL = r"(LICENSE|README\.md|package\.json|dist/.+\.(js|d\.ts|json))"
 WRONG = 'import { createClient } from "togetherchat";\ncreateClient(1);\n'
 STRICT = "--noEmit --strict --skipLibCheck --target es2022 --module nodenext --types node"
+# Maven's own defaults are older, and not what the clients are built with.
+PINNED = "".join(
+    f"<plugin><artifactId>maven-{name}-plugin</artifactId><version>{version}</version></plugin>"
+    for name, version in {
+        "resources": "3.3.1", "compiler": "3.14.1", "surefire": "3.5.4", "jar": "3.4.2"
+    }.items()
+)  # fmt: skip
 COMPILER = "org.apache.maven.plugins:maven-compiler-plugin:3.14.1:compile"
 CLASS_PATH = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:build-classpath"
 PROJECT = """
@@ -36,8 +43,21 @@ PROJECT = """
   <dependencies>
     {dependency}
   </dependencies>
+  <build>
+    <plugins>
+      {plugins}
+    </plugins>
+  </build>
 </project>
 """
+GRPC = re.search(r"<grpc.version>(.*)<", (ROOT / "clients/java/pom.xml").read_text(encoding="utf-8"))[1]
+# Its service files are then the first, and they have only the resolver of unix sockets.
+TRANSPORT = (
+    "<dependency><groupId>io.grpc</groupId><artifactId>grpc-netty-shaded</artifactId>"
+    f"<version>{GRPC}</version></dependency>"
+)
+RUN_JAR = "java -cp target/hello-1.jar Hello"
+MERGE = '<transformer implementation="org.apache.maven.plugins.shade.resource.ServicesResourceTransformer"/>'
 
 
 @pytest.fixture(scope="module")
@@ -119,19 +139,45 @@ def release_page():
 async def test_a_maven_project_uses_the_client_by_its_coordinates(tmp_path):
     """After the install command, a project needs only the dependency that the Java README shows."""
     needs("java")
-    page = (ROOT / "clients" / "java" / "README.md").read_text(encoding="utf-8")
-    dependency = re.search(r"^<dependency>.*?^</dependency>", page, re.MULTILINE | re.DOTALL)[0]
-    (tmp_path / "pom.xml").write_text(PROJECT.format(dependency=dependency), encoding="utf-8")
-    sources = tmp_path / "src" / "main" / "java"
-    sources.mkdir(parents=True)
     await shell(release_line("mvn "), ROOT)
     async with running_app(sandbox_tokens_per_second=0) as app:
-        program = LANGUAGES["java"].programs["A stream"].replace(ADDRESS, app.addresses.grpc)
-        (sources / "Hello.java").write_text(program, encoding="utf-8")
+        write_java_project(tmp_path, app.addresses.grpc)
         await shell(f"mvn --batch-mode --quiet {COMPILER} {CLASS_PATH} -Dmdep.outputFile=path", tmp_path)
         written = await shell('java -cp "target/classes:$(cat path)" Hello', tmp_path)
 
     assert re.search(WRITTEN["A stream"], written)
+
+
+def write_java_project(folder, address, plugins="", first=""):
+    """Write a project with the dependency of the Java README, a program of the top README, and plugins."""
+    dependency = first + java_block("dependency")
+    (folder / "pom.xml").write_text(PROJECT.format(dependency=dependency, plugins=plugins), encoding="utf-8")
+    sources = folder / "src" / "main" / "java"
+    sources.mkdir(parents=True)
+    program = LANGUAGES["java"].programs["A stream"].replace(ADDRESS, address)
+    (sources / "Hello.java").write_text(program, encoding="utf-8")
+
+
+def java_block(element):
+    """The XML of the Java README that starts with this element."""
+    page = (ROOT / "clients" / "java" / "README.md").read_text(encoding="utf-8")
+    return re.search(rf"^<{element}>.*?^</{element}>", page, re.MULTILINE | re.DOTALL)[0]
+
+
+@pytest.mark.parametrize("merged", [True, False], ids=["merged", "not merged"])
+async def test_a_fat_jar_needs_merged_service_files(merged, tmp_path):
+    """With the plugin of the Java README, one jar runs. Without the merge of service files it does not."""
+    needs("java")
+    plugin = java_block("plugin")
+    assert MERGE in plugin
+    plugins = PINNED + (plugin if merged else plugin.replace(MERGE, ""))
+    await shell(release_line("mvn "), ROOT)
+    async with running_app(sandbox_tokens_per_second=0) as app:
+        write_java_project(tmp_path, app.addresses.grpc, plugins, first=TRANSPORT)
+        await shell("mvn --batch-mode --quiet package", tmp_path)
+        written = await shell(f"{RUN_JAR} 2>&1 || true", tmp_path)
+
+    assert merged == bool(re.search(WRITTEN["A stream"], written)), written
 
 
 def test_every_client_has_the_version_of_the_project():

@@ -26,8 +26,9 @@ func main() {
 	}
 }
 
-// actor has one client that retries and one that does not.
+// actor has one client that retries and one that does not, and opens others for cases about arguments.
 type actor struct {
+	target   string
 	retrying *togetherchat.Client
 	once     *togetherchat.Client
 }
@@ -43,7 +44,7 @@ func runCases(target string, input io.Reader, output io.Writer) error {
 		return err
 	}
 	defer once.Close()
-	actor := &actor{retrying: retrying, once: once}
+	actor := &actor{target: target, retrying: retrying, once: once}
 	return actor.runEach(input, output)
 }
 

@@ -23,6 +23,7 @@ type observation struct {
 	RetryAfterMS  *float64          `json:"retry_after_ms"`
 	Violations    [][2]string       `json:"violations"`
 	ResourceName  string            `json:"resource_name"`
+	Hint          string            `json:"hint"`
 	ErrorMetadata map[string]string `json:"error_metadata"`
 	Events        int               `json:"events"`
 	Response      json.RawMessage   `json:"response"`
@@ -66,6 +67,7 @@ func (o *observation) addError(chatErr *togetherchat.Error) {
 		o.Violations = append(o.Violations, [2]string{violation.Field, violation.Description})
 	}
 	o.ResourceName = chatErr.ResourceName
+	o.Hint = chatErr.Hint
 	for key, value := range chatErr.Metadata {
 		o.ErrorMetadata[key] = value
 	}

@@ -23,6 +23,7 @@ type task struct {
 	Cancel     *cancelTask       `json:"cancel"`
 	Metadata   map[string]string `json:"metadata"`
 	Retries    *bool             `json:"retries"`
+	Arguments  json.RawMessage   `json:"arguments"`
 }
 
 // cancelTask is the condition on which the caller cancels the call.
@@ -64,6 +65,8 @@ func (a *actor) run(each task) (*observation, error) {
 		}
 		found, err := client.GetModel(ctx, request, withID)
 		return observe(each.ID, messageOrNil(found), err)
+	case "Arguments":
+		return a.check(each)
 	case "StreamComplete":
 		request := &togetherchatv1.CompleteRequest{}
 		if err := protojson.Unmarshal(each.Request, request); err != nil {

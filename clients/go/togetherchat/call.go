@@ -5,24 +5,31 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
 )
 
 // callPlan collects the options of one call.
 type callPlan struct {
-	keys      keys
-	requestID string
-	info      *CallInfo
+	keys         keys
+	requestID    string
+	info         *CallInfo
+	waitForReady *bool
 }
 
-func planCall(options []CallOption) (*callPlan, error) {
+// planCall applies the options, and rejects a request or metadata that gRPC cannot send.
+func planCall(ctx context.Context, request proto.Message, options []CallOption) (*callPlan, error) {
 	plan := &callPlan{}
 	for _, option := range options {
 		if err := option.applyCall(plan); err != nil {
 			return nil, err
 		}
 	}
-	return plan, nil
+	if err := checkMetadata(ctx); err != nil {
+		return nil, err
+	}
+	return plan, checkText(request.ProtoReflect(), "")
 }
 
 // outgoing returns ctx with the request id and the keys. An id that the caller put into the metadata
@@ -43,6 +50,14 @@ func (p *callPlan) withKeys(ctx context.Context) context.Context {
 		return ctx
 	}
 	return context.WithValue(ctx, callKeys{}, &p.keys)
+}
+
+// grpcOptions returns gRPC's options of the call, and more.
+func (p *callPlan) grpcOptions(more ...grpc.CallOption) []grpc.CallOption {
+	if p.waitForReady != nil {
+		more = append(more, grpc.WaitForReady(*p.waitForReady))
+	}
+	return more
 }
 
 func (p *callPlan) report(trailer metadata.MD) {

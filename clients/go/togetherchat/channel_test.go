@@ -123,15 +123,6 @@ func TestACallHasOneID(t *testing.T) {
 	equal(t, 32, len(sent(t, "x-request-id", nil, nil)[0]))
 }
 
-// Dial rejects a key that is empty or that metadata cannot carry.
-func TestAKeyThatMetadataCannotCarryIsRejected(t *testing.T) {
-	for _, key := range []string{"", " \n", "two words", "schlüssel", "a\x00b"} {
-		if _, err := togetherchat.Dial("localhost:1", togetherchat.WithKey(key)); err == nil {
-			t.Errorf("the key %q was accepted", key)
-		}
-	}
-}
-
 // The default on this machine is plaintext; WithTLS overrides it.
 func TestTLSIsUsedWhereItIsRequested(t *testing.T) {
 	service := streaming(nil, whole...)
@@ -216,13 +207,18 @@ func TestTheServiceControlsRetries(t *testing.T) {
 	equal(t, 1, attempts(t, "1", togetherchat.WithoutRetries()))
 }
 
-// A service that reports NOT_SERVING gets no calls: the client makes the service config's health check.
+// With health checks, a service that reports NOT_SERVING gets no calls. They are off by default.
 func TestAServiceThatIsNotServingGetsNoCalls(t *testing.T) {
 	service := streaming(nil, whole...)
 	service.NotServing = true
-	_, err := dialScripted(t, service, togetherchat.WithoutRetries()).
+	_, err := dialScripted(t, service, togetherchat.WithoutRetries(), togetherchat.WithHealthChecking(true)).
 		Stream(t.Context(), togetherchat.NewRequest("m", "Hi")).Collect()
 	equal(t, codes.Unavailable, failure(t, err).Code)
+	_, err = dialScripted(t, service, togetherchat.WithoutRetries()).
+		Stream(t.Context(), togetherchat.NewRequest("m", "Hi")).Collect()
+	if err != nil {
+		t.Errorf("without health checks: %v", err)
+	}
 }
 
 // Models ranges over all pages and sends the filters with each.

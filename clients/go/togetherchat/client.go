@@ -17,17 +17,22 @@ type Client struct {
 	stub togetherchatv1.ChatServiceClient
 }
 
-// Dial returns a client of the service at target: `host:port`, or any target that gRPC supports
-// (`dns:///host:port`, `unix:path`). The client connects when the first call is made.
+// Dial returns a client of the service at target: `host:port`, `dns:///host:port`, `unix:path`, or a
+// target with a scheme whose resolver is registered with gRPC. The client connects when the first call
+// is made. A target or option that cannot work is an [ArgumentError].
 //
 // The client uses plaintext for a target on this machine (localhost, 127.x, ::1, a unix socket) and
 // TLS for any other, unless [WithTLS] or [WithPlaintext] is given.
 func Dial(target string, options ...Option) (*Client, error) {
+	local, err := checkTarget(target)
+	if err != nil {
+		return nil, err
+	}
 	plan, err := planDial(options)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := grpc.NewClient(target, plan.grpcOptions(target)...)
+	conn, err := grpc.NewClient(target, plan.grpcOptions(local)...)
 	if err != nil {
 		return nil, err
 	}
@@ -56,12 +61,14 @@ func (c *Client) Stream(
 ) *CompletionStream {
 	ctx, cancel := context.WithCancel(ctx)
 	stream := &CompletionStream{ctx: ctx, cancel: cancel}
-	if stream.plan, stream.err = planCall(options); stream.err != nil {
+	if stream.plan, stream.err = planCall(ctx, request, options); stream.err != nil {
 		cancel()
 		return stream
 	}
 	var err error
-	if stream.events, err = c.stub.StreamComplete(stream.plan.outgoing(ctx), request); err != nil {
+	if stream.events, err = c.stub.StreamComplete(
+		stream.plan.outgoing(ctx), request, stream.plan.grpcOptions()...,
+	); err != nil {
 		stream.fail(err, nil)
 		cancel()
 	}
@@ -109,18 +116,18 @@ func (c *Client) GetModel(
 }
 
 // unary makes one call of a unary method, fills the caller's [CallInfo] and translates the error.
-func unary[Request, Response any](
+func unary[Request proto.Message, Response any](
 	ctx context.Context,
-	method func(context.Context, *Request, ...grpc.CallOption) (*Response, error),
-	request *Request,
+	method func(context.Context, Request, ...grpc.CallOption) (*Response, error),
+	request Request,
 	options []CallOption,
 ) (*Response, error) {
-	plan, err := planCall(options)
+	plan, err := planCall(ctx, request, options)
 	if err != nil {
 		return nil, err
 	}
 	var trailer metadata.MD
-	response, err := method(plan.outgoing(ctx), request, grpc.Trailer(&trailer))
+	response, err := method(plan.outgoing(ctx), request, plan.grpcOptions(grpc.Trailer(&trailer))...)
 	plan.report(trailer)
 	if err != nil {
 		return nil, newError(ctx, err, trailer, plan.requestID)

@@ -25,6 +25,7 @@ type details struct {
 	metadata   map[string]string
 	resource   string
 	helpURLs   []string
+	hint       string
 }
 
 // readDetails reads the details of a failure. Parts that are missing or cannot be parsed stay empty.
@@ -36,6 +37,9 @@ func readDetails(failed *status.Status, trailer metadata.MD) details {
 	}
 	for _, detail := range failed.Details() {
 		found.add(detail)
+	}
+	if row := clientReasonOf(failed); found.reason == "" && row != nil {
+		found.reason, found.retryable, found.hint = row.reason, row.retryable, row.hint
 	}
 	return found
 }

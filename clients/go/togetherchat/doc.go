@@ -14,7 +14,7 @@
 // comments are the contract's. This package adds:
 //
 //   - [Dial] opens a connection with the contract's service config (retries that the service
-//     controls, client-side health checks, round robin, timeouts), keepalive, message limits that fit
+//     controls, round robin, timeouts), keepalive, message limits that fit
 //     images and long completions, and TLS for every target on another machine;
 //   - [CompletionStream] is a completion while the model generates it: ranges over events or text, and
 //     the response collected so far ([Accumulator]);

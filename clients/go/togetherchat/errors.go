@@ -13,8 +13,8 @@ import (
 	togetherchatv1 "github.com/togetherchat/togetherchat/clients/go/togetherchat/v1"
 )
 
-// ReasonStreamIncomplete is the only reason that this package sets itself: a stream ended with OK but
-// without its last event.
+// ReasonStreamIncomplete is a reason that this package sets itself: a stream ended with OK but without
+// its last event.
 const ReasonStreamIncomplete = "STREAM_INCOMPLETE"
 
 // Error is the error of every failed call.
@@ -30,14 +30,17 @@ type Error struct {
 	// Code is the gRPC status code. Internal if a stream ended with OK but without its last event.
 	Code codes.Code
 	// Reason is the service's reason, finer than the code: one of the Reason constants, or one of a
-	// later version. Empty if the service sent none, for example because the connection was lost.
+	// later version. If the service sent none, one of the client's reasons, such as ReasonNotConnected,
+	// or empty.
 	Reason string
 	// Message is one sentence for people. Never branch on it.
 	Message string
+	// Hint is one sentence about what to check, if the reason is the client's. Else empty.
+	Hint string
 	// RequestID is the id of the call in the service's log.
 	RequestID string
-	// Retryable is true if the service expects the same call to succeed later. It is false if the
-	// service sent no details: such a call may have been completed and billed.
+	// Retryable is true if the same call may succeed later. After a lost connection (ReasonNotConnected)
+	// the first attempt may have been completed and billed.
 	Retryable bool
 	// RetryAfter is the wait that the service or the provider requested; zero if there is none.
 	RetryAfter time.Duration
@@ -96,6 +99,7 @@ func newError(ctx context.Context, err error, trailer metadata.MD, sentID string
 		Message:      failed.Message(),
 		RequestID:    details.requestID,
 		Retryable:    details.retryable,
+		Hint:         details.hint,
 		RetryAfter:   details.retryAfter,
 		Violations:   details.violations,
 		Metadata:     details.metadata,

@@ -69,7 +69,7 @@ func TestEveryDetailHasItsField(t *testing.T) {
 
 // An ErrorInfo with another domain, such as a proxy's, is ignored.
 func TestAnErrorInfoOfAnotherDomainIsIgnored(t *testing.T) {
-	foreign, err := status.New(codes.Unavailable, "no").WithDetails(
+	foreign, err := status.New(codes.ResourceExhausted, "no").WithDetails(
 		&errdetails.ErrorInfo{Domain: "proxy.example", Reason: "MODEL_NOT_FOUND", Metadata: map[string]string{"a": "b"}})
 	if err != nil {
 		t.Fatal(err)
@@ -124,7 +124,7 @@ func TestACancelByTheServiceIsNotTheContexts(t *testing.T) {
 	equal(t, false, errors.Is(failing(t, stalled, nil), context.Canceled))
 }
 
-// An unreachable service is UNAVAILABLE at once, without a reason.
+// An unreachable service is UNAVAILABLE at once, with the client's reason; the call may be made again.
 func TestAnUnreachableServiceIsUnavailable(t *testing.T) {
 	target, stop := (&scripted.Service{}).Start()
 	stop()
@@ -136,8 +136,9 @@ func TestAnUnreachableServiceIsUnavailable(t *testing.T) {
 	_, failed := client.Complete(t.Context(), togetherchat.NewRequest("m", "Hi"))
 	chatErr := failure(t, failed)
 	equal(t, codes.Unavailable, chatErr.Code)
-	equal(t, "", chatErr.Reason)
-	equal(t, false, chatErr.Retryable)
+	equal(t, togetherchat.ReasonNotConnected, chatErr.Reason)
+	equal(t, true, chatErr.Retryable)
+	equal(t, true, strings.HasPrefix(chatErr.Hint, "the service was not reached"))
 	equal(t, 32, len(chatErr.RequestID))
 }
 

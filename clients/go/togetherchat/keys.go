@@ -2,9 +2,7 @@ package togetherchat
 
 import (
 	"context"
-	"errors"
 	"maps"
-	"strings"
 
 	"google.golang.org/grpc/metadata"
 )
@@ -42,18 +40,4 @@ func (k *keys) set(header, value string) {
 		k.byHeader = map[string]string{}
 	}
 	k.byHeader[header] = value
-}
-
-// checkedKey returns a key without surrounding white space. Its errors never contain the key.
-func checkedKey(key, name string) (string, error) {
-	key = strings.TrimSpace(key)
-	for _, letter := range key {
-		if letter <= ' ' || letter >= 0x7f {
-			return "", errors.New("togetherchat: " + name + " has a character that metadata cannot carry")
-		}
-	}
-	if key == "" {
-		return "", errors.New("togetherchat: " + name + " is empty")
-	}
-	return key, nil
 }

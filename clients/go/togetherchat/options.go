@@ -2,6 +2,7 @@ package togetherchat
 
 import (
 	"crypto/tls"
+	"time"
 
 	"google.golang.org/grpc"
 )
@@ -36,12 +37,12 @@ func (o KeyOption) apply(keys *keys) error {
 
 // WithKey sends key as `authorization: Bearer key`. The service authenticates the caller by it.
 func WithKey(key string) KeyOption {
-	return keyOption(key, "the key", "authorization", "Bearer ")
+	return keyOption(key, "key", "authorization", "Bearer ")
 }
 
 // WithUpstreamKey sends the caller's own Together key, for a service that accepts one.
 func WithUpstreamKey(key string) KeyOption {
-	return keyOption(key, "the upstream key", "x-together-api-key", "")
+	return keyOption(key, "upstreamKey", "x-together-api-key", "")
 }
 
 func keyOption(key, name, header, prefix string) KeyOption {
@@ -55,9 +56,24 @@ func keyOption(key, name, header, prefix string) KeyOption {
 	}}
 }
 
+// A ReadyOption given to [Dial] applies to every call of the client. Given to a call, it applies to that
+// call and takes precedence.
+type ReadyOption struct{ wait bool }
+
+func (o ReadyOption) applyDial(plan *dialPlan) error { plan.waitForReady = o.wait; return nil }
+func (o ReadyOption) applyCall(plan *callPlan) error { plan.waitForReady = &o.wait; return nil }
+
+// WithWaitForReady makes a call wait for a server until its deadline, for example while the server
+// starts. By default a call fails with Unavailable as soon as connecting has failed.
+func WithWaitForReady(wait bool) ReadyOption { return ReadyOption{wait: wait} }
+
 type dialOption func(*dialPlan)
 
 func (o dialOption) applyDial(plan *dialPlan) error { o(plan); return nil }
+
+type checkedDialOption func(*dialPlan) error
+
+func (o checkedDialOption) applyDial(plan *dialPlan) error { return o(plan) }
 
 // WithTLS uses TLS with this configuration; nil means the system's root certificates. Without an
 // option, the client uses plaintext for a target on this machine and TLS for any other.
@@ -80,22 +96,38 @@ func WithoutRetries() Option {
 	return dialOption(func(plan *dialPlan) { plan.withoutRetries = true })
 }
 
+// WithHealthChecking enables or disables gRPC's client-side health checks: a server that reports
+// NOT_SERVING gets no calls. The check is a stream of grpc.health.v1.Health with the client's keys. A
+// connection is used only after the first reply of that stream.
+func WithHealthChecking(enabled bool) Option {
+	return dialOption(func(plan *dialPlan) { plan.healthChecking = enabled })
+}
+
+// WithMaxReconnectBackoff bounds the wait between two attempts to connect. The first wait is one
+// second, and each further one is longer. The default bound is 5 seconds.
+func WithMaxReconnectBackoff(longest time.Duration) Option {
+	return checkedDialOption(func(plan *dialPlan) error {
+		plan.maxReconnectBackoff = longest
+		return checkDuration(longest, "maxReconnectBackoff")
+	})
+}
+
 // WithDialOptions passes options to gRPC. They take precedence over this package's own.
 func WithDialOptions(options ...grpc.DialOption) Option {
 	return dialOption(func(plan *dialPlan) { plan.extra = append(plan.extra, options...) })
 }
 
-type callOption func(*callPlan)
+type callOption func(*callPlan) error
 
-func (o callOption) applyCall(plan *callPlan) error { o(plan); return nil }
+func (o callOption) applyCall(plan *callPlan) error { return o(plan) }
 
 // WithRequestID sets the id of the call in the logs of both sides: 1 to 128 printable ASCII characters.
-// The default is a random id. Every [Error] and [CallInfo] contains it.
+// The default, also for an empty id, is a random id. Every [Error] and [CallInfo] contains it.
 func WithRequestID(id string) CallOption {
-	return callOption(func(plan *callPlan) { plan.requestID = id })
+	return callOption(func(plan *callPlan) error { plan.requestID = id; return checkRequestID(id) })
 }
 
 // WithInfo fills info when the call has finished or failed. For a stream, that is when its end was read.
 func WithInfo(info *CallInfo) CallOption {
-	return callOption(func(plan *callPlan) { plan.info = info })
+	return callOption(func(plan *callPlan) error { plan.info = info; return nil })
 }

@@ -6,15 +6,17 @@
  */
 import { randomUUID } from "node:crypto";
 
-import type { MessageInitShape } from "@bufbuild/protobuf";
+import { create, type Message, type MessageInitShape } from "@bufbuild/protobuf";
 import {
   type CallOptions as ConnectCallOptions,
   type Client as ConnectClient,
   createClient as createConnectClient,
+  createContextValues,
   type Interceptor,
 } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 
+import { checkedHeaders, checkedKey, checkedMs, checkedRequestId, checkedText } from "./arguments.js";
 import { CompletionStream } from "./completion_stream.js";
 import { type CallInfo, callInfoOf, REQUEST_ID } from "./call_info.js";
 import { chatErrorOf } from "./errors.js";
@@ -22,13 +24,16 @@ import {
   ChatService,
   type CompleteRequest,
   type CompleteResponse,
+  GetModelRequestSchema,
   type GetModelResponse,
-  type ListModelsRequestSchema,
+  ListModelsRequestSchema,
   type ListModelsResponse,
 } from "./gen/togetherchat/v1/chat_service_pb.js";
 import type { Model } from "./gen/togetherchat/v1/models_pb.js";
+import { healthChecking } from "./health.js";
+import { withJson } from "./json.js";
 import { type CompletionParams, requestOf } from "./messages.js";
-import { retrying } from "./retry.js";
+import { retrying, WAIT_FOR_READY } from "./retry.js";
 import { policyOf } from "./service_config.js";
 import { cancelledByCaller } from "./status.js";
 import { addressOf, type Tls } from "./target.js";
@@ -37,8 +42,7 @@ const MEBIBYTE = 1024 * 1024;
 const RECEIVE_BYTES_MAX = 64 * MEBIBYTE;
 const KEEPALIVE_MS = 30_000;
 const KEEPALIVE_TIMEOUT_MS = 10_000;
-// grpc-timeout has at most eight digits.
-const TIMEOUT_MS_MAX = 99_999_999;
+const RECONNECT_BACKOFF_MS_MAX = 5000;
 const USER_AGENT = "togetherchat-typescript";
 
 export interface ClientOptions {
@@ -52,6 +56,12 @@ export interface ClientOptions {
   readonly tls?: boolean | Tls | undefined;
   /** False disables all retries. Default true. */
   readonly retries?: boolean | undefined;
+  /** Calls wait for a server until their deadline, instead of failing when it is not reached. Default false. */
+  readonly waitForReady?: boolean | undefined;
+  /** The longest wait between two attempts to connect, for calls that wait for a server. Default 5 s. */
+  readonly maxReconnectBackoffMs?: number | undefined;
+  /** A service that reports NOT_SERVING gets no calls: the client asks before a call. Default false. */
+  readonly healthChecking?: boolean | undefined;
   /** The largest message that the client receives. Default 64 MiB. */
   readonly receiveBytesMax?: number | undefined;
   /** The largest message that the client sends. Unset: only the service's limit applies. */
@@ -69,7 +79,9 @@ export interface CallOptions {
   readonly signal?: AbortSignal | undefined;
   /** Deadline of this call. */
   readonly timeoutMs?: number | undefined;
-  /** 1 to 128 printable ASCII characters. Default: a random id. */
+  /** Whether this call waits for a server until its deadline. Default: the client's. */
+  readonly waitForReady?: boolean | undefined;
+  /** 1 to 128 printable ASCII characters. Default, also for an empty text: a random id. */
   readonly requestId?: string | undefined;
   /** Further metadata to send. */
   readonly headers?: Headers | Readonly<Record<string, string>> | undefined;
@@ -84,6 +96,7 @@ export type ModelFilters = MessageInitShape<typeof ListModelsRequestSchema>;
  * Creates a client of the service at `target`: `host:port`, `dns:///host:port` or `unix:/path`.
  *
  * @throws TypeError when the target or a key is malformed.
+ * @throws RangeError when a duration is not above 0, or longer than a day.
  */
 export function createClient(target: string, options: ClientOptions = {}): Client {
   return new Client(target, options);
@@ -95,11 +108,20 @@ export class Client {
   readonly #sessions: Http2SessionManager;
   readonly #headers: Headers;
   readonly #timeoutMs: number | undefined;
+  readonly #waitForReady: boolean;
 
   constructor(target: string, options: ClientOptions) {
     const address = addressOf(target, options.tls);
     this.#headers = headersOf(options);
-    this.#timeoutMs = options.timeoutMs;
+    this.#timeoutMs = checkedMs(options.timeoutMs, "timeoutMs");
+    this.#waitForReady = options.waitForReady ?? false;
+    const settings = {
+      retries: options.retries ?? true,
+      maxReconnectBackoffMs: checkedMs(
+        options.maxReconnectBackoffMs ?? RECONNECT_BACKOFF_MS_MAX,
+        "maxReconnectBackoffMs",
+      ),
+    };
     this.#sessions = new Http2SessionManager(
       address.baseUrl,
       {
@@ -108,12 +130,16 @@ export class Client {
       },
       address.nodeOptions,
     );
+    const connection = { baseUrl: address.baseUrl, sessionManager: this.#sessions };
     const transport = createGrpcTransport({
-      baseUrl: address.baseUrl,
-      sessionManager: this.#sessions,
+      ...connection,
       readMaxBytes: options.receiveBytesMax ?? RECEIVE_BYTES_MAX,
       ...(options.sendBytesMax !== undefined && { writeMaxBytes: options.sendBytesMax }),
-      interceptors: [...(options.interceptors ?? []), ...(options.retries === false ? [] : [retrying()])],
+      interceptors: [
+        ...(options.interceptors ?? []),
+        retrying(undefined, undefined, settings),
+        ...(options.healthChecking === true ? [healthChecking(createGrpcTransport(connection))] : []),
+      ],
     });
     this.#chat = createConnectClient(ChatService, transport);
   }
@@ -123,14 +149,14 @@ export class Client {
     params: CompletionParams | CompleteRequest,
     call: CallOptions = {},
   ): Promise<CompleteResponse> {
-    const request = requestOf(params);
+    const request = checkedText(requestOf(params));
     return this.#unary("Complete", call, (options) => this.#chat.complete(request, options));
   }
 
   /** Streams the completion. */
   stream(params: CompletionParams | CompleteRequest, call: CallOptions = {}): CompletionStream {
-    const request = requestOf(params);
-    const requestId = call.requestId ?? randomUUID();
+    const request = checkedText(requestOf(params));
+    const requestId = requestIdOf(call);
     const options = this.#options("StreamComplete", call, requestId);
     return new CompletionStream({
       requestId,
@@ -142,7 +168,8 @@ export class Client {
 
   /** Returns one page of the models that match the filters, with warnings and total. */
   async listModels(filters: ModelFilters = {}, call: CallOptions = {}): Promise<ListModelsResponse> {
-    return this.#unary("ListModels", call, (options) => this.#chat.listModels(filters, options));
+    const request = checkedText(create(ListModelsRequestSchema, filters));
+    return this.#unary("ListModels", call, (options) => this.#chat.listModels(request, options));
   }
 
   /** Yields every model that matches the filters, across all pages. The call options apply to each page. */
@@ -157,7 +184,8 @@ export class Client {
 
   /** Returns one model by its id or an alias. For an unknown id, the error's `resourceName` is the id. */
   async getModel(id: string, call: CallOptions = {}): Promise<GetModelResponse> {
-    return this.#unary("GetModel", call, (options) => this.#chat.getModel({ id }, options));
+    const request = checkedText(create(GetModelRequestSchema, { id }));
+    return this.#unary("GetModel", call, (options) => this.#chat.getModel(request, options));
   }
 
   /** Closes the connection and cancels every call in flight. */
@@ -165,12 +193,12 @@ export class Client {
     this.#sessions.abort(cancelledByCaller("the client was closed"));
   }
 
-  async #unary<T>(
+  async #unary<T extends Message>(
     method: string,
     call: CallOptions,
     send: (options: ConnectCallOptions) => Promise<T>,
   ): Promise<T> {
-    const requestId = call.requestId ?? randomUUID();
+    const requestId = requestIdOf(call);
     const options = this.#options(method, call, requestId);
     const controller = new AbortController();
     const abort = (): void => {
@@ -184,7 +212,7 @@ export class Client {
     let response: T;
     try {
       const { signal } = controller;
-      response = await send({ ...options, signal, onTrailer: (each) => (trailers = each) });
+      response = withJson(await send({ ...options, signal, onTrailer: (each) => (trailers = each) }));
     } catch (thrown) {
       throw chatErrorOf(thrown, requestId);
     } finally {
@@ -196,33 +224,32 @@ export class Client {
   }
 
   #options(method: string, call: CallOptions, requestId: string): ConnectCallOptions {
-    const headers = new Headers(call.headers);
+    const headers = checkedHeaders(call.headers);
     this.#headers.forEach((value, name) => {
       headers.set(name, value);
     });
     headers.set(REQUEST_ID, requestId);
-    const timeoutMs = call.timeoutMs ?? this.#timeoutMs ?? policyOf(ChatService.typeName, method).timeoutMs;
-    // Connect takes 0 for "no timeout" and sends fractions, which servers reject.
-    return { headers, timeoutMs: Math.min(Math.max(1, Math.ceil(timeoutMs)), TIMEOUT_MS_MAX) };
+    const timeoutMs =
+      checkedMs(call.timeoutMs, "timeoutMs") ??
+      this.#timeoutMs ??
+      policyOf(ChatService.typeName, method).timeoutMs;
+    const contextValues = createContextValues().set(WAIT_FOR_READY, call.waitForReady ?? this.#waitForReady);
+    // Connect sends fractions, which servers reject.
+    return { headers, contextValues, timeoutMs: Math.ceil(timeoutMs) };
   }
 }
 
 function headersOf({ key, upstreamKey }: ClientOptions): Headers {
   const headers = new Headers({ "user-agent": USER_AGENT });
   if (key !== undefined) {
-    headers.set("authorization", `Bearer ${checked(key, "key")}`);
+    headers.set("authorization", `Bearer ${checkedKey(key, "key")}`);
   }
   if (upstreamKey !== undefined) {
-    headers.set("x-together-api-key", checked(upstreamKey, "upstreamKey"));
+    headers.set("x-together-api-key", checkedKey(upstreamKey, "upstreamKey"));
   }
   return headers;
 }
 
-/** Returns `key` without surrounding white space. Node would repeat an illegal key in its exception. */
-function checked(key: string, name: string): string {
-  const stripped = key.trim();
-  if (!/^[\x21-\x7e]+$/.test(stripped)) {
-    throw new TypeError(`${name} is empty or has a character that metadata cannot carry`);
-  }
-  return stripped;
+function requestIdOf(call: CallOptions): string {
+  return call.requestId ? checkedRequestId(call.requestId) : randomUUID();
 }

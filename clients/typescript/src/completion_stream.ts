@@ -8,6 +8,7 @@ import { type CallInfo, callInfoOf } from "./call_info.js";
 import { type ChatError, chatErrorOf, incompleteStream } from "./errors.js";
 import { Accumulator } from "./accumulator.js";
 import type { CompleteResponse, StreamCompleteResponse } from "./gen/togetherchat/v1/chat_service_pb.js";
+import { withJson } from "./json.js";
 import { cancelledByCaller } from "./status.js";
 
 type Event = StreamCompleteResponse;
@@ -54,6 +55,7 @@ export class CompletionStream implements AsyncIterableIterator<Event> {
       const result = await this.#begun().next();
       if (result.done !== true) {
         this.#accumulator.add(result.value);
+        withJson(result.value);
         return result;
       }
       this.#finish();
@@ -101,7 +103,7 @@ export class CompletionStream implements AsyncIterableIterator<Event> {
 
   /** The response received so far; see `whole`. */
   get response(): CompleteResponse {
-    return this.#accumulator.response();
+    return withJson(this.#accumulator.response());
   }
 
   /** Whether the last event was received. */
@@ -168,6 +170,6 @@ export class CompletionStream implements AsyncIterableIterator<Event> {
   }
 
   #partial(): CompleteResponse | undefined {
-    return this.#accumulator.empty ? undefined : this.#accumulator.response();
+    return this.#accumulator.empty ? undefined : this.response;
   }
 }

@@ -20,6 +20,19 @@ import {
   ListModelsResponseSchema,
 } from "./gen/togetherchat/v1/chat_service_pb.js";
 
+/** The arguments of a client or a call, as `arguments.json` names them. */
+interface Arguments {
+  readonly target?: string;
+  readonly key?: string;
+  readonly upstream_key?: string;
+  readonly client_timeout_s?: number | string;
+  readonly max_reconnect_backoff_s?: number;
+  readonly timeout_s?: number | string;
+  readonly request_id?: string;
+  readonly metadata?: readonly (readonly [string, string])[];
+  readonly text_utf16?: readonly number[];
+}
+
 interface Case {
   readonly id: string;
   readonly call: "Complete" | "StreamComplete" | "ListModels" | "GetModel";
@@ -30,6 +43,8 @@ interface Case {
   readonly retries?: boolean;
 }
 
+const ARGUMENTS_MODEL = "meta-llama/Llama-3.3-70B-Instruct-Turbo";
+
 /** What was received in one call so far. */
 interface Observation {
   events: number;
@@ -38,17 +53,53 @@ interface Observation {
 
 async function runCase(client: Client, each: Case): Promise<object> {
   const observed: Observation = { events: 0, response: null };
-  let outcome: object;
-  try {
-    const whole = await runCall(client, each, observed);
-    outcome = withoutError(whole ? "OK" : "CANCELLED");
-  } catch (error) {
-    if (!(error instanceof ChatError)) {
-      throw error;
-    }
-    outcome = withError(error);
-  }
+  const outcome = await outcomeOf(() => runCall(client, each, observed));
   return { id: each.id, ...outcome, events: observed.events, response: observed.response };
+}
+
+/** Opens a client with the arguments; calls, unless the case is about the target. */
+async function runArguments(target: string, id: string, given: Arguments): Promise<object> {
+  const outcome = await outcomeOf(async () => {
+    const client = createClient(given.target ?? target, {
+      key: given.key,
+      upstreamKey: given.upstream_key,
+      timeoutMs: milliseconds(given.client_timeout_s),
+      maxReconnectBackoffMs: milliseconds(given.max_reconnect_backoff_s),
+    });
+    if (given.target === undefined) {
+      const messages = String.fromCharCode(...(given.text_utf16 ?? [72, 105]));
+      await client.complete(
+        { model: ARGUMENTS_MODEL, messages },
+        {
+          timeoutMs: milliseconds(given.timeout_s),
+          requestId: given.request_id,
+          headers: Object.fromEntries(given.metadata ?? []),
+        },
+      );
+    }
+    client.close();
+    return true;
+  });
+  return { id, ...outcome, events: 0, response: null };
+}
+
+function milliseconds(seconds: number | string | undefined): number | undefined {
+  return seconds === undefined ? undefined : Number(seconds) * 1000;
+}
+
+/** Runs a case and describes how it ended; `run` returns false if the case cancelled the call. */
+async function outcomeOf(run: () => Promise<boolean>): Promise<object> {
+  try {
+    return withoutError((await run()) ? "OK" : "CANCELLED");
+  } catch (error) {
+    if (error instanceof ChatError) {
+      return withError(error);
+    }
+    if (error instanceof TypeError || error instanceof RangeError) {
+      return { ...withoutError("REJECTED"), message: error.message };
+    }
+    throw error;
+  }
 }
 
 /** Makes the call. Returns false if the case cancelled it. */
@@ -109,7 +160,8 @@ function withError(error: ChatError): object {
     code: error.code,
     reason: error.reason,
     message: error.message,
-    retryable: error.retryable ?? null,
+    hint: error.hint,
+    retryable: error.retryable ?? false,
     retry_after_ms: error.retryAfterMs ?? null,
     violations: error.violations.map(({ field, description }) => [field, description]),
     resource_name: error.resourceName,
@@ -122,6 +174,7 @@ function withoutError(code: string): object {
     code,
     reason: "",
     message: code === "OK" ? "" : "the caller cancelled",
+    hint: "",
     retryable: false,
     retry_after_ms: null,
     violations: [],
@@ -135,8 +188,10 @@ async function main(target: string): Promise<void> {
   const once = createClient(target, { retries: false });
   for await (const line of createInterface({ input: process.stdin })) {
     if (line.trim() !== "") {
-      const each = JSON.parse(line) as Case;
-      const observed = await runCase(each.retries === false ? once : client, each);
+      const each = JSON.parse(line) as Case & { readonly arguments?: Arguments };
+      const observed = each.arguments
+        ? await runArguments(target, each.id, each.arguments)
+        : await runCase(each.retries === false ? once : client, each);
       process.stdout.write(`${JSON.stringify(observed)}\n`);
     }
   }

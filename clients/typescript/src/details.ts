@@ -9,6 +9,7 @@ import { durationMs, type Duration } from "@bufbuild/protobuf/wkt";
 import type { ConnectError } from "@connectrpc/connect";
 
 import { REQUEST_ID } from "./call_info.js";
+import { namedByClient } from "./client_reasons.js";
 import {
   BadRequestSchema,
   ErrorInfoSchema,
@@ -40,6 +41,8 @@ export interface Details {
   readonly violations: readonly Violation[];
   readonly resourceName: string;
   readonly helpUrls: readonly string[];
+  /** What to check, if the client named the reason. Else empty. */
+  readonly hint: string;
 }
 
 /** Reads the details of a failure. Parts that are missing or cannot be parsed stay empty. */
@@ -50,10 +53,13 @@ export function readDetails(error: ConnectError): Details {
   const [request] = error.findDetails(RequestInfoSchema);
   const [resource] = error.findDetails(ResourceInfoSchema);
   const [retry] = error.findDetails(RetryInfoSchema);
+  const reason = info?.reason ?? trailers.get(REASON) ?? "";
+  const named = reason === "" ? namedByClient(error) : undefined;
   return {
-    reason: info?.reason ?? trailers.get(REASON) ?? "",
+    reason: named?.reason ?? reason,
+    hint: named?.hint ?? "",
     requestId: request?.requestId || (trailers.get(REQUEST_ID) ?? ""),
-    retryable: flag(trailers.get(RETRYABLE)),
+    retryable: named?.retryable ?? flag(trailers.get(RETRYABLE)),
     retryAfterMs: milliseconds(retry?.retryDelay),
     metadata: info?.metadata ?? {},
     violations: violationsOf(error),

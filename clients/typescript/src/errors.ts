@@ -12,7 +12,7 @@ import type { CompleteResponse } from "./gen/togetherchat/v1/chat_service_pb.js"
 import type { ErrorReason } from "./reasons.js";
 import { statusOf, type StatusName } from "./status.js";
 
-/** The only reason that this library sets itself: a stream ended with OK but without its last event. */
+/** A reason that this library sets itself, beside those of `client_reasons.ts`: a stream ended with OK but without its last event. */
 export const STREAM_INCOMPLETE = "STREAM_INCOMPLETE";
 
 interface Failure {
@@ -29,10 +29,15 @@ export class ChatError extends Error {
   override readonly name = "ChatError";
   /** gRPC's status, such as `RESOURCE_EXHAUSTED`. */
   readonly code: StatusName;
-  /** The service's reason, such as `ErrorReason.RATE_LIMITED`, or one of a later version. Empty if it sent none. */
+  /**
+   * The service's reason, such as `ErrorReason.RATE_LIMITED`, or one of a later version. If the service sent
+   * none, one of the client's, such as `NOT_CONNECTED`, or empty.
+   */
   readonly reason: ErrorReason | (string & {});
+  /** One sentence about what to check, if the reason is the client's. Else empty. */
+  readonly hint: string;
   readonly requestId: string;
-  /** Whether the same call may succeed later; undefined if the service did not report it. */
+  /** Whether the same call may succeed later; undefined if that is not known. */
   readonly retryable: boolean | undefined;
   /** Milliseconds to wait before a retry, if the service or the provider requested a wait. */
   readonly retryAfterMs: number | undefined;
@@ -52,6 +57,7 @@ export class ChatError extends Error {
     super(failure.message, { cause: failure.cause });
     this.code = failure.code;
     this.reason = failure.details.reason;
+    this.hint = failure.details.hint;
     this.requestId = failure.details.requestId || failure.info.requestId;
     this.retryable = failure.details.retryable;
     this.retryAfterMs = failure.details.retryAfterMs;

@@ -32,6 +32,7 @@ export type {
   ListModelsResponse,
   StreamCompleteResponse,
 } from "./gen/togetherchat/v1/chat_service_pb.js";
+export { toJson } from "./json.js";
 export type { Model } from "./gen/togetherchat/v1/models_pb.js";
 export {
   assistant,

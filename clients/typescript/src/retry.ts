@@ -6,11 +6,15 @@
  * tokens. The wait is the server's (`grpc-retry-pushback-ms`), or full jitter below a growing cap.
  * One rule differs: if the wait does not fit the deadline, the call fails at once. Waiting would
  * only replace its reason by DEADLINE_EXCEEDED.
+ *
+ * Waits for a server, where the call requests it (gRPC's wait-for-ready). Until a connection is open,
+ * failures are not attempts: the call tries again until its deadline.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 
 import {
   ConnectError,
+  createContextKey,
   type Interceptor,
   type StreamRequest,
   type StreamResponse,
@@ -19,11 +23,17 @@ import {
 } from "@connectrpc/connect";
 
 import { METHOD_POLICIES, type RetryPolicy, THROTTLE_POLICY, type ThrottlePolicy } from "./service_config.js";
-import { statusOf, type StatusName } from "./status.js";
+import { isNotReady, statusOf, type StatusName } from "./status.js";
 
 const PUSHBACK = "grpc-retry-pushback-ms";
 const PREVIOUS_ATTEMPTS = "grpc-previous-rpc-attempts";
 const TIMEOUT = "grpc-timeout";
+const RECONNECT_MS = 250;
+const RECONNECT_MULTIPLIER = 1.6;
+const RECONNECT_JITTER = 0.2;
+
+/** Whether a call waits for a server until its deadline. */
+export const WAIT_FOR_READY = createContextKey(false, { description: "wait for a server" });
 
 type Request = UnaryRequest | StreamRequest;
 type Response = UnaryResponse | StreamResponse;
@@ -92,14 +102,24 @@ const CLOCK: RetryClock = {
   sleep: (ms, signal) => sleep(ms, undefined, { signal }),
 };
 
+/** What a client sets for all its calls. */
+export interface RetrySettings {
+  /** False: a call that was sent is never sent again. */
+  readonly retries: boolean;
+  /** The longest wait between two attempts to connect, for calls that wait for a server. */
+  readonly maxReconnectBackoffMs: number;
+}
+
+const SETTINGS: RetrySettings = { retries: true, maxReconnectBackoffMs: 5000 };
+
 /** Creates an interceptor that retries by the service config. Use one per channel: it holds the channel's throttle. */
-export function retrying(throttle = new Throttle(), clock = CLOCK): Interceptor {
+export function retrying(throttle = new Throttle(), clock = CLOCK, settings = SETTINGS): Interceptor {
   return (next) => async (request) => {
     const policy = METHOD_POLICIES.get(`${request.service.typeName}/${request.method.name}`);
     if (policy === undefined || request.method.methodKind === "client_streaming") {
       return next(request);
     }
-    return new Retries(policy.retry, throttle, clock, next).run(await repeatable(request));
+    return new Retries(policy.retry, throttle, clock, settings, next).run(await repeatable(request));
   };
 }
 
@@ -107,11 +127,13 @@ class Retries {
   readonly #startedAtMs: number;
   #attempt = 1;
   #backoffs = 0;
+  #reconnects = 0;
 
   constructor(
     readonly policy: RetryPolicy,
     readonly throttle: Throttle,
     readonly clock: RetryClock,
+    readonly settings: RetrySettings,
     readonly next: Next,
   ) {
     this.#startedAtMs = clock.nowMs();
@@ -122,13 +144,17 @@ class Retries {
     for (;;) {
       const request = again();
       const msLeft = msLeftAtStart - (this.clock.nowMs() - this.#startedAtMs);
-      if (this.#attempt > 1) {
+      if (this.#attempt > 1 || this.#reconnects > 0) {
         mark(request.header, this.#attempt, msLeft);
       }
       try {
         return await begin(this.next, request, this.throttle);
       } catch (thrown) {
-        const ms = this.#wait(thrown, request.signal);
+        if (waitsForReady(request, thrown)) {
+          await this.clock.sleep(this.#reconnectMs(), request.signal);
+          continue;
+        }
+        const ms = this.settings.retries ? this.#wait(thrown, request.signal) : undefined;
         if (ms === undefined || ms >= msLeftAtStart - (this.clock.nowMs() - this.#startedAtMs)) {
           throw thrown;
         }
@@ -136,6 +162,14 @@ class Retries {
         this.#attempt += 1;
       }
     }
+  }
+
+  /** Returns the wait before the next attempt to connect. */
+  #reconnectMs(): number {
+    const ms = RECONNECT_MS * RECONNECT_MULTIPLIER ** this.#reconnects;
+    this.#reconnects += 1;
+    const jitter = 1 - RECONNECT_JITTER * this.clock.random();
+    return Math.min(ms, this.settings.maxReconnectBackoffMs) * jitter;
   }
 
   /** Counts the failure and returns the wait before the next attempt, or undefined for none. */
@@ -157,6 +191,11 @@ class Retries {
     this.#backoffs = pushback === null ? this.#backoffs + 1 : 0;
     return this.throttle.allowsRetries ? ms : undefined;
   }
+}
+
+function waitsForReady(request: Request, thrown: unknown): boolean {
+  const waits = request.contextValues.get(WAIT_FOR_READY) && !request.signal.aborted;
+  return waits && isNotReady(ConnectError.from(thrown));
 }
 
 /** Returns a factory of copies of a request; the one message of a stream request is read and kept. */
@@ -206,7 +245,9 @@ async function* resumed<T>(
 
 /** Sets the number of the attempt, and what is left of the call's deadline. */
 function mark(header: Headers, attempt: number, msLeft: number): void {
-  header.set(PREVIOUS_ATTEMPTS, String(attempt - 1));
+  if (attempt > 1) {
+    header.set(PREVIOUS_ATTEMPTS, String(attempt - 1));
+  }
   if (header.has(TIMEOUT)) {
     header.set(TIMEOUT, `${String(Math.max(1, Math.ceil(msLeft)))}m`);
   }

@@ -1,11 +1,10 @@
 /**
  * The contract's service config: timeouts and retry policies of the methods.
  *
- * Reads `service_config.json`, a copy of the file beside the protos. gRPC's own clients take that
- * file directly; connect-node does not support service configs, so `retry.ts` implements it.
+ * `gen/service_config.ts` contains the file beside the protos. gRPC's own clients take that file
+ * directly; connect-node does not support service configs, so `retry.ts` implements it.
  */
-import { readFileSync } from "node:fs";
-
+import { SERVICE_CONFIG } from "./gen/service_config.js";
 import type { StatusName } from "./status.js";
 
 /** When, how often and after which wait a method is retried. */
@@ -44,8 +43,7 @@ interface ServiceConfigJson {
   readonly retryThrottling: { readonly maxTokens: number; readonly tokenRatio: number };
 }
 
-const FILE = new URL("./service_config.json", import.meta.url);
-const CONFIG = JSON.parse(readFileSync(FILE, "utf8")) as ServiceConfigJson;
+const CONFIG: ServiceConfigJson = SERVICE_CONFIG;
 
 /** Policies by `package.Service/Method`. */
 export const METHOD_POLICIES: ReadonlyMap<string, MethodPolicy> = new Map(

@@ -45,9 +45,12 @@ export const NAME_BY_CODE: Readonly<Record<Code, StatusName>> = {
 };
 
 const OF_THE_CONNECTION: ReadonlySet<Code> = new Set([Code.Aborted, Code.Internal, Code.Unknown]);
+const CONNECTING: ReadonlySet<unknown> = new Set(["connect", "getaddrinfo"]);
 const CAUSES_MAX = 8;
 
 class CancelledByCaller extends Error {}
+
+class NotServing extends Error {}
 
 /**
  * Returns the error with which a call is aborted when its caller cancels it, for `reason`.
@@ -58,6 +61,25 @@ class CancelledByCaller extends Error {}
 export function cancelledByCaller(message: string, reason?: unknown): ConnectError {
   const cause = new CancelledByCaller(message, { cause: reason });
   return new ConnectError(message, Code.Canceled, undefined, undefined, cause);
+}
+
+/** Returns the error of a call that was not sent because the service reports NOT_SERVING. */
+export function notServing(): ConnectError {
+  const message = "the service reports NOT_SERVING";
+  return new ConnectError(message, Code.Unavailable, undefined, undefined, new NotServing(message));
+}
+
+/** Whether the call was not sent: no connection could be opened, or the service reports NOT_SERVING. */
+export function isNotReady(error: ConnectError): boolean {
+  return causesOf(error).some((cause) => cause instanceof NotServing || isOfConnecting(cause));
+}
+
+function isOfConnecting(cause: unknown): boolean {
+  // Node tries all addresses of a name, and reports all their errors.
+  if (cause instanceof AggregateError) {
+    return cause.errors.every(isOfConnecting);
+  }
+  return cause instanceof Error && "syscall" in cause && CONNECTING.has(cause.syscall);
 }
 
 /**

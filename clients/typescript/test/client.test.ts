@@ -179,10 +179,10 @@ test("a deadline ends the call, and may have a fraction of a millisecond", async
   assert.equal(error.code, "DEADLINE_EXCEEDED");
 });
 
-test("an unreachable service is UNAVAILABLE, without a reason", async () => {
+test("an unreachable service is UNAVAILABLE, with the client's reason", async () => {
   const gone = createClient("127.0.0.1:1", { retries: false });
   const error = await failure(gone.complete({ model: PLAIN, messages: "Hi" }));
-  assert.deepEqual([error.code, error.reason, error.retryable], ["UNAVAILABLE", "", undefined]);
+  assert.deepEqual([error.code, error.reason, error.retryable], ["UNAVAILABLE", "NOT_CONNECTED", true]);
 });
 
 test("a connection lost during a stream is UNAVAILABLE, with the partial response", async () => {

@@ -36,6 +36,7 @@ const FIELDS = [
   "code",
   "error_metadata",
   "events",
+  "hint",
   "id",
   "message",
   "reason",

@@ -19,6 +19,7 @@ const SNIPPETS: RegExp[] = [
   /\d+ tokens\n$/,
   /\S/,
   /UNAVAILABLE UPSTREAM_OVERLOADED \S+ again in \d+ ms/,
+  /"seed": "\d+"(.|\n)*\S/,
   /CANCELLED \S/,
 ];
 

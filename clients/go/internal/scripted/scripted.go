@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"net"
 
+	spb "google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -39,7 +40,22 @@ type Service struct {
 
 // Start serves on a free loopback port. It returns the address and a function that stops the server.
 func (s *Service) Start() (target string, stop func()) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	return s.start("127.0.0.1:0")
+}
+
+// StartAt serves at an address that an earlier server had. It returns a function that stops the server.
+func (s *Service) StartAt(target string) (stop func()) {
+	_, stop = s.start(target)
+	return stop
+}
+
+// CodeName returns the name of a status code as gRPC's specification spells it.
+func CodeName(code codes.Code) string {
+	return spb.Code(code).String()
+}
+
+func (s *Service) start(at string) (target string, stop func()) {
+	listener, err := net.Listen("tcp", at)
 	if err != nil {
 		panic(err)
 	}

@@ -15,7 +15,7 @@ import java.util.Optional;
 // Not serializable, like gRPC's own exceptions, which are its cause.
 @SuppressWarnings("serial")
 public final class ChatException extends RuntimeException {
-    /** The only reason that this library sets itself: a stream ended with OK but without its last event. */
+    /** A reason that this library sets itself, beside those in {@link #hint()}: a stream ended with OK but without its last event. */
     public static final String STREAM_INCOMPLETE = "STREAM_INCOMPLETE";
 
     private static final long serialVersionUID = 1L;
@@ -43,9 +43,20 @@ public final class ChatException extends RuntimeException {
         return code;
     }
 
-    /** One of {@link ErrorReason}, or a reason of a later version. Empty if the service sent none. */
+    /**
+     * One of {@link ErrorReason}, or a reason of a later version. If the service sent none, one of the client's, such
+     * as {@code NOT_CONNECTED}, or empty.
+     */
     public String reason() {
         return details.reason();
+    }
+
+    /**
+     * One sentence about what to check, if the reason is the client's: {@code NOT_CONNECTED}, or {@code PROXY_...} if a
+     * proxy answered in place of the service. Else empty.
+     */
+    public String hint() {
+        return details.hint();
     }
 
     /** The status message, unchanged: one sentence for people. Never branch on it. */
@@ -58,7 +69,10 @@ public final class ChatException extends RuntimeException {
         return details.requestId();
     }
 
-    /** Whether the same call may succeed later; empty if the service did not report it. */
+    /**
+     * Whether the same call may succeed later; empty if that is not known. After a lost connection ({@code
+     * NOT_CONNECTED}) the first attempt may have been completed and billed.
+     */
     public Optional<Boolean> retryable() {
         return Optional.ofNullable(details.retryable());
     }

@@ -20,7 +20,7 @@ import java.util.Optional;
 
 /**
  * What the service reports about a failure beside code and message: the {@code google.rpc} details, or the plain-text
- * trailers if a proxy dropped the details. Message texts are not parsed.
+ * trailers if a proxy dropped the details. Without both, {@link ClientReasons} has the reason.
  */
 record ErrorDetails(
         String reason,
@@ -30,7 +30,8 @@ record ErrorDetails(
         List<Violation> violations,
         List<Violation> limits,
         String resourceName,
-        Map<String, String> metadata) {
+        Map<String, String> metadata,
+        String hint) {
 
     private static final String DOMAIN = "togetherchat";
     private static final Metadata.Key<String> REASON = key("x-error-reason");
@@ -39,7 +40,7 @@ record ErrorDetails(
 
     /** Returns the details of a failure for which the service sent none. */
     static ErrorDetails withoutDetails(String reason, String requestId) {
-        return new ErrorDetails(reason, requestId, null, null, List.of(), List.of(), "", Map.of());
+        return new ErrorDetails(reason, requestId, null, null, List.of(), List.of(), "", Map.of(), "");
     }
 
     /** Reads the details of a failed call. Parts that are missing or cannot be parsed stay empty. */
@@ -49,13 +50,15 @@ record ErrorDetails(
         Optional<ErrorInfo> info = packed.find(ErrorInfo.class)
                 // A proxy may send an ErrorInfo of its own. Only the service's domain counts.
                 .filter(found -> found.getDomain().equals(DOMAIN));
+        String reason = info.map(ErrorInfo::getReason).orElse(text(trailers, REASON));
+        Optional<ClientReasons> own = reason.isEmpty() ? ClientReasons.of(failure.getStatus()) : Optional.empty();
         return new ErrorDetails(
-                info.map(ErrorInfo::getReason).orElse(text(trailers, REASON)),
+                own.map(ClientReasons::name).orElse(reason),
                 packed.find(RequestInfo.class)
                         .map(RequestInfo::getRequestId)
                         .filter(id -> !id.isEmpty())
                         .orElse(Optional.ofNullable(trailers.get(REQUEST_ID)).orElse(sentRequestId)),
-                flag(text(trailers, RETRYABLE)),
+                own.map(known -> known.retryable).orElse(flag(text(trailers, RETRYABLE))),
                 packed.find(RetryInfo.class).map(ErrorDetails::delay).orElse(null),
                 packed.find(BadRequest.class).map(ErrorDetails::fieldViolations).orElse(List.of()),
                 packed.find(QuotaFailure.class)
@@ -65,7 +68,8 @@ record ErrorDetails(
                 packed.find(ResourceInfo.class)
                         .map(ResourceInfo::getResourceName)
                         .orElse(""),
-                info.map(ErrorInfo::getMetadataMap).map(Map::copyOf).orElse(Map.of()));
+                info.map(ErrorInfo::getMetadataMap).map(Map::copyOf).orElse(Map.of()),
+                own.map(known -> known.hint).orElse(""));
     }
 
     private static Duration delay(RetryInfo info) {

@@ -40,17 +40,19 @@ public final class TogetherChat implements AutoCloseable {
     private final ManagedChannel channel;
     private final CallerMetadata caller;
     private final Duration timeout;
+    private final boolean waitForReady;
 
     /** Opens a channel, with the service config or without. */
     interface Channels {
         ManagedChannel open(boolean withServiceConfig);
     }
 
-    TogetherChat(Channels channels, CallerMetadata caller, Duration timeout) {
+    TogetherChat(Channels channels, CallerMetadata caller, Duration timeout, boolean waitForReady) {
         this.channels = channels;
         this.channel = channels.open(true);
         this.caller = caller;
         this.timeout = timeout;
+        this.waitForReady = waitForReady;
     }
 
     /** Creates a client of the service at {@code target} with default settings. */
@@ -61,7 +63,9 @@ public final class TogetherChat implements AutoCloseable {
     /**
      * Returns a builder of a client of the service at {@code target}.
      *
-     * @param target {@code host:port}, or any target that gRPC supports ({@code dns:///...}, {@code unix:...})
+     * @param target {@code host:port}, {@code dns:///host:port}, {@code unix:...}, or a target with a scheme whose
+     *     resolver is registered with gRPC
+     * @throws IllegalArgumentException if gRPC would misread the target, such as a URL
      */
     public static TogetherChatBuilder builder(String target) {
         return new TogetherChatBuilder(target);
@@ -74,7 +78,7 @@ public final class TogetherChat implements AutoCloseable {
 
     /** Returns the completion in one message. */
     public CompleteResponse complete(CompleteRequest request, CallSettings settings) {
-        return open(ChatServiceGrpc.getCompleteMethod(), settings).await(request);
+        return open(ChatServiceGrpc.getCompleteMethod(), settings).await(Arguments.text(request));
     }
 
     /** Returns a future of the completion. Cancel this future, not one derived from it, to cancel the call. */
@@ -84,7 +88,7 @@ public final class TogetherChat implements AutoCloseable {
 
     /** Returns a future of the completion. Cancel this future, not one derived from it, to cancel the call. */
     public CompletableFuture<CompleteResponse> completeAsync(CompleteRequest request, CallSettings settings) {
-        return open(ChatServiceGrpc.getCompleteMethod(), settings).async(request);
+        return open(ChatServiceGrpc.getCompleteMethod(), settings).async(Arguments.text(request));
     }
 
     /** Streams the completion to a thread that waits for each event. Close the stream. */
@@ -94,7 +98,7 @@ public final class TogetherChat implements AutoCloseable {
 
     /** Streams the completion to a thread that waits for each event. Close the stream. */
     public CompletionStream stream(CompleteRequest request, CallSettings settings) {
-        return new CompletionStream(open(ChatServiceGrpc.getStreamCompleteMethod(), settings), request);
+        return new CompletionStream(open(ChatServiceGrpc.getStreamCompleteMethod(), settings), Arguments.text(request));
     }
 
     /** Streams the completion to subscribers. Each subscription makes one call. */
@@ -104,7 +108,8 @@ public final class TogetherChat implements AutoCloseable {
 
     /** Streams the completion to subscribers. Each subscription makes one call. */
     public Flow.Publisher<StreamCompleteResponse> events(CompleteRequest request, CallSettings settings) {
-        return new EventPublisher(() -> open(ChatServiceGrpc.getStreamCompleteMethod(), settings), request);
+        CompleteRequest checked = Arguments.text(request);
+        return new EventPublisher(() -> open(ChatServiceGrpc.getStreamCompleteMethod(), settings), checked);
     }
 
     /** Returns one page of models. */
@@ -114,12 +119,12 @@ public final class TogetherChat implements AutoCloseable {
 
     /** Returns one page of models. */
     public ListModelsResponse listModels(ListModelsRequest request, CallSettings settings) {
-        return open(ChatServiceGrpc.getListModelsMethod(), settings).await(request);
+        return open(ChatServiceGrpc.getListModelsMethod(), settings).await(Arguments.text(request));
     }
 
     /** Returns a future of one page of models. */
     public CompletableFuture<ListModelsResponse> listModelsAsync(ListModelsRequest request, CallSettings settings) {
-        return open(ChatServiceGrpc.getListModelsMethod(), settings).async(request);
+        return open(ChatServiceGrpc.getListModelsMethod(), settings).async(Arguments.text(request));
     }
 
     /** Iterates over every model that matches the filters. Each page is requested when the previous one is consumed. */
@@ -134,12 +139,12 @@ public final class TogetherChat implements AutoCloseable {
 
     /** Returns one model by its id or an alias. For an unknown id, the exception's resource name is the id. */
     public GetModelResponse getModel(String id, CallSettings settings) {
-        return open(ChatServiceGrpc.getGetModelMethod(), settings).await(getModelRequest(id));
+        return open(ChatServiceGrpc.getGetModelMethod(), settings).await(Arguments.text(getModelRequest(id)));
     }
 
     /** Returns a future of one model by its id or an alias. */
     public CompletableFuture<GetModelResponse> getModelAsync(String id, CallSettings settings) {
-        return open(ChatServiceGrpc.getGetModelMethod(), settings).async(getModelRequest(id));
+        return open(ChatServiceGrpc.getGetModelMethod(), settings).async(Arguments.text(getModelRequest(id)));
     }
 
     private static GetModelRequest getModelRequest(String id) {
@@ -147,10 +152,18 @@ public final class TogetherChat implements AutoCloseable {
     }
 
     /**
+     * Returns the channel of the calls, for the generated stubs and for other services of the same server. Its calls
+     * carry no keys, and their failures are gRPC's own exceptions. {@link #close()} shuts it down.
+     */
+    public ManagedChannel channel() {
+        return channel;
+    }
+
+    /**
      * Returns the health of {@code service}; an empty name means the server as a whole.
      *
-     * <p>The check uses a separate channel without health checks: the channel of the other calls would not reach a
-     * service that reports NOT_SERVING.
+     * <p>The check uses a separate channel without health checks: with them, the channel of the other calls does not
+     * reach a service that reports NOT_SERVING.
      */
     public ServingStatus health(String service) {
         HealthCheckRequest request = HealthCheckRequest.newBuilder().setService(service).build();
@@ -188,9 +201,10 @@ public final class TogetherChat implements AutoCloseable {
 
     private CallOptions options(CallSettings settings) {
         Duration longest = settings.timeout() == null ? timeout : settings.timeout();
+        CallOptions options = settings.waitForReady().orElse(waitForReady)
+                ? CallOptions.DEFAULT.withWaitForReady()
+                : CallOptions.DEFAULT;
         // Without a timeout, gRPC sets the service config's and sends it to the service.
-        return longest == null
-                ? CallOptions.DEFAULT
-                : CallOptions.DEFAULT.withDeadlineAfter(longest.toNanos(), TimeUnit.NANOSECONDS);
+        return longest == null ? options : options.withDeadlineAfter(longest.toNanos(), TimeUnit.NANOSECONDS);
     }
 }

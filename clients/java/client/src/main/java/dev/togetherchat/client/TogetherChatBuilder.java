@@ -7,7 +7,9 @@ import io.grpc.ManagedChannel;
 import io.grpc.ManagedChannelBuilder;
 import io.grpc.TlsChannelCredentials;
 import java.time.Duration;
+import java.util.Map;
 import java.util.Objects;
+import java.util.concurrent.Executor;
 import java.util.concurrent.TimeUnit;
 
 /**
@@ -40,17 +42,26 @@ public final class TogetherChatBuilder {
     /** The connection is closed if a ping is not answered within this time. */
     public static final Duration KEEPALIVE_TIMEOUT = Duration.ofSeconds(10);
 
+    /** The longest wait between two attempts to connect. grpc-java's default is 120 s. */
+    public static final Duration MAX_RECONNECT_BACKOFF = Duration.ofSeconds(5);
+
     private final String target;
+    private final boolean local;
     private ChannelCredentials credentials;
     private String serverName = "";
     private String key;
     private String upstreamKey;
     private Duration timeout;
     private boolean retries = true;
+    private boolean healthChecking;
+    private boolean waitForReady;
+    private Duration maxReconnectBackoff = MAX_RECONNECT_BACKOFF;
+    private Executor executor;
 
     TogetherChatBuilder(String target) {
-        this.target = Objects.requireNonNull(target, "target");
-        this.credentials = Target.isLocal(target) ? InsecureChannelCredentials.create() : TlsChannelCredentials.create();
+        this.target = target;
+        this.local = Target.isLocal(target);
+        this.credentials = local ? InsecureChannelCredentials.create() : TlsChannelCredentials.create();
     }
 
     /** Disables TLS. Keys are then sent unencrypted: use it only where the network encrypts, such as in a mesh. */
@@ -81,7 +92,7 @@ public final class TogetherChatBuilder {
      * @throws IllegalArgumentException if the key is empty or has a character that metadata cannot carry
      */
     public TogetherChatBuilder key(String key) {
-        this.key = checked(key, "key");
+        this.key = Arguments.key(key, "key");
         return this;
     }
 
@@ -91,13 +102,17 @@ public final class TogetherChatBuilder {
      * @throws IllegalArgumentException if the key is empty or has a character that metadata cannot carry
      */
     public TogetherChatBuilder upstreamKey(String upstreamKey) {
-        this.upstreamKey = checked(upstreamKey, "upstreamKey");
+        this.upstreamKey = Arguments.key(upstreamKey, "upstreamKey");
         return this;
     }
 
-    /** Sets the timeout of calls that set none. Default: the service config's, 600 s for a completion, 30 s for a list. */
+    /**
+     * Sets the timeout of calls that set none. Default: the service config's, 600 s for a completion, 30 s for a list.
+     *
+     * @throws IllegalArgumentException if the timeout is not above 0, or longer than a day
+     */
     public TogetherChatBuilder timeout(Duration timeout) {
-        this.timeout = Objects.requireNonNull(timeout, "timeout");
+        this.timeout = Arguments.duration(timeout, "timeout");
         return this;
     }
 
@@ -107,9 +122,43 @@ public final class TogetherChatBuilder {
         return this;
     }
 
+    /**
+     * Enables or disables gRPC's client-side health checks: a server that reports NOT_SERVING gets no calls. The
+     * default is false. grpc-java sends no keys with a health check, and uses a connection only after its first reply.
+     */
+    public TogetherChatBuilder healthChecking(boolean healthChecking) {
+        this.healthChecking = healthChecking;
+        return this;
+    }
+
+    /**
+     * Makes calls wait for a server until their deadline, for example while the server starts. The default is false: a
+     * call fails as soon as connecting has failed. {@link CallSettings#withWaitForReady} takes precedence.
+     */
+    public TogetherChatBuilder waitForReady(boolean waitForReady) {
+        this.waitForReady = waitForReady;
+        return this;
+    }
+
+    /**
+     * Bounds the wait between two attempts to connect. The default is {@link #MAX_RECONNECT_BACKOFF}.
+     *
+     * @throws IllegalArgumentException if the duration is not above 0, or longer than a day
+     */
+    public TogetherChatBuilder maxReconnectBackoff(Duration maxReconnectBackoff) {
+        this.maxReconnectBackoff = Arguments.duration(maxReconnectBackoff, "maxReconnectBackoff");
+        return this;
+    }
+
+    /** Sets the executor that runs the listeners and futures of calls. Default: a pool that all channels share. */
+    public TogetherChatBuilder executor(Executor executor) {
+        this.executor = Objects.requireNonNull(executor, "executor");
+        return this;
+    }
+
     /** Creates the client, which opens its own connections. Share it between threads, and close it at the end. */
     public TogetherChat build() {
-        return new TogetherChat(this::open, new CallerMetadata(key, upstreamKey), timeout);
+        return new TogetherChat(this::open, new CallerMetadata(key, upstreamKey), timeout, waitForReady);
     }
 
     ChannelCredentials credentials() {
@@ -117,7 +166,7 @@ public final class TogetherChatBuilder {
     }
 
     private ManagedChannel open(boolean withServiceConfig) {
-        ManagedChannelBuilder<?> channel = Grpc.newChannelBuilder(target, credentials)
+        ManagedChannelBuilder<?> channel = Grpc.newChannelBuilder(Target.forGrpc(target), credentials)
                 .userAgent("togetherchat-java")
                 .maxInboundMessageSize(RECEIVE_BYTES_MAX)
                 .maxInboundMetadataSize(METADATA_BYTES_MAX)
@@ -126,7 +175,10 @@ public final class TogetherChatBuilder {
                 .keepAliveTime(KEEPALIVE.toNanos(), TimeUnit.NANOSECONDS)
                 .keepAliveTimeout(KEEPALIVE_TIMEOUT.toNanos(), TimeUnit.NANOSECONDS);
         if (withServiceConfig) {
-            channel.defaultServiceConfig(ServiceConfig.load());
+            channel.defaultServiceConfig(serviceConfig());
+        }
+        if (executor != null) {
+            channel.executor(executor);
         }
         if (!retries) {
             channel.disableRetry();
@@ -134,19 +186,20 @@ public final class TogetherChatBuilder {
         if (!serverName.isEmpty()) {
             channel.overrideAuthority(serverName);
         }
-        if (Target.isLocal(target)) {
+        if (local) {
             // A proxy in the environment cannot reach this machine's loopback addresses.
             channel.proxyDetector(address -> null);
         }
-        return channel.build();
+        ManagedChannel open = channel.build();
+        ReconnectBackoff.bound(open, maxReconnectBackoff);
+        return open;
     }
 
-    /** Returns a key without surrounding white space. The exception never contains the key. */
-    private static String checked(String key, String name) {
-        String stripped = Objects.requireNonNull(key, name).strip();
-        if (stripped.isEmpty() || !stripped.chars().allMatch(letter -> letter > ' ' && letter < 127)) {
-            throw new IllegalArgumentException(name + " is empty or has a character that metadata cannot carry");
+    private Map<String, Object> serviceConfig() {
+        Map<String, Object> config = ServiceConfig.load();
+        if (!healthChecking) {
+            config.remove("healthCheckConfig");
         }
-        return stripped;
+        return config;
     }
 }

@@ -4,6 +4,7 @@ import static dev.togetherchat.client.Messages.request;
 import static dev.togetherchat.client.Messages.user;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.google.rpc.BadRequest;
 import com.google.rpc.ErrorInfo;
@@ -138,7 +139,7 @@ class ChatExceptionTest {
         assertEquals("", failed.reason());
     }
 
-    /** An unreachable service is UNAVAILABLE, without details. */
+    /** An unreachable service is UNAVAILABLE, with the client's reason and hint; the call may be made again. */
     @Test
     void anUnreachableServiceIsUnavailable() {
         String address = server.address();
@@ -148,7 +149,9 @@ class ChatExceptionTest {
                     ChatException.class, () -> chat.complete(request("m", user("Hi")).build(), WITH_ID));
             assertEquals(Status.Code.UNAVAILABLE, failed.code());
             assertEquals("sent", failed.requestId());
-            assertEquals(Optional.empty(), failed.retryable());
+            assertEquals("NOT_CONNECTED", failed.reason());
+            assertEquals(Optional.of(true), failed.retryable());
+            assertTrue(failed.hint().startsWith("the service was not reached"), failed.hint());
         }
     }
 }

@@ -42,11 +42,17 @@ final class ScriptedServer implements AutoCloseable {
     volatile BiConsumer<Integer, StreamObserver<StreamCompleteResponse>> stream = (attempt, out) -> out.onCompleted();
     volatile Function<ListModelsRequest, ListModelsResponse> list = page -> ListModelsResponse.getDefaultInstance();
     private final Server server;
+    private final int port;
 
     ScriptedServer() {
+        this(0);
+    }
+
+    /** A server at a port that an earlier one had. */
+    ScriptedServer(int port) {
         health.setStatus(TogetherChat.SERVICE, ServingStatus.SERVING);
         try {
-            server = NettyServerBuilder.forAddress(new InetSocketAddress("127.0.0.1", 0))
+            server = NettyServerBuilder.forAddress(new InetSocketAddress("127.0.0.1", port))
                     .maxInboundMessageSize(64 * 1024 * 1024)
                     // As the real service does; by default grpc-java closes a connection with a ping every 30 s.
                     .permitKeepAliveTime(10, TimeUnit.SECONDS)
@@ -58,10 +64,16 @@ final class ScriptedServer implements AutoCloseable {
         } catch (IOException taken) {
             throw new UncheckedIOException(taken);
         }
+        // A stopped server has no port.
+        this.port = server.getPort();
     }
 
     String address() {
-        return "127.0.0.1:" + server.getPort();
+        return "127.0.0.1:" + port;
+    }
+
+    int port() {
+        return port;
     }
 
     TogetherChat client() {

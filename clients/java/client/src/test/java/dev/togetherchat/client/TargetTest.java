@@ -2,6 +2,7 @@ package dev.togetherchat.client;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
@@ -12,20 +13,25 @@ class TargetTest {
     @ValueSource(
             strings = {
                 "localhost:50051",
-                "localhost",
                 "127.0.0.1:1",
-                "127.255.0.9",
+                "127.255.0.9:1",
                 "[::1]:50051",
-                "::1",
+                "[0:0:0:0:0:0:0:1]:443",
                 "dns:///localhost:50051",
                 "dns:127.0.0.1:50051",
-                "ipv6:[::1]:50051",
-                "ipv4:127.0.0.1:1,127.0.0.2:2",
                 "unix:/run/chat.sock",
-                "unix-abstract:chat"
+                "unix:///run/chat.sock"
             })
     void thisMachine(String target) {
         assertEquals(true, Target.isLocal(target));
+    }
+
+    /** grpc-java requires slashes after dns: */
+    @Test
+    void dnsIsWrittenWithSlashes() {
+        assertEquals("dns:///chat.example.com:443", Target.forGrpc("dns:chat.example.com:443"));
+        assertEquals("dns:///chat.example.com:443", Target.forGrpc("dns:///chat.example.com:443"));
+        assertEquals("localhost:50051", Target.forGrpc("localhost:50051"));
     }
 
     /** Any other target is not local, even if its name looks like a loopback address. */
@@ -34,14 +40,12 @@ class TargetTest {
             strings = {
                 "chat.example.com:443",
                 "localhost.example.com:50051",
-                "127.0.0.1.example.com",
-                "127.0.0.256",
-                "127.0.0.01",
+                "127.0.0.1.example.com:443",
+                "127.0.0.256:443",
+                "127.0.0.01:443",
                 "10.0.0.1:50051",
                 "[2001:db8::1]:50051",
-                "ipv4:127.0.0.1:1,10.0.0.1:2",
-                "dns:///chat",
-                "",
+                "dns:///chat:443",
                 "xds:///localhost"
             })
     void anotherMachine(String target) {

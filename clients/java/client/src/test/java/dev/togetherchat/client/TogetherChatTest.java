@@ -3,10 +3,12 @@ package dev.togetherchat.client;
 import static dev.togetherchat.client.Messages.request;
 import static dev.togetherchat.client.Messages.user;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertInstanceOf;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.togetherchat.v1.ChatServiceGrpc;
 import dev.togetherchat.v1.CompleteRequest;
 import dev.togetherchat.v1.CompleteResponse;
 import dev.togetherchat.v1.ListModelsRequest;
@@ -16,11 +18,16 @@ import io.grpc.InsecureChannelCredentials;
 import io.grpc.Status;
 import io.grpc.TlsChannelCredentials;
 import io.grpc.health.v1.HealthCheckResponse.ServingStatus;
+import java.net.InetAddress;
+import java.net.ServerSocket;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.ExecutionException;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
 import java.util.concurrent.TimeUnit;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
@@ -205,16 +212,103 @@ class TogetherChatTest {
         assertEquals(List.of("q", "q", "q"), requests.stream().map(ListModelsRequest::getQuery).toList());
     }
 
-    /** A service that reports NOT_SERVING gets no calls, and its health can still be read. */
+    /** With health checks, a service that reports NOT_SERVING gets no calls, and its health can still be read. */
     @Test
-    void aServiceThatIsNotServingGetsNoCalls() {
+    void withHealthChecksAServiceThatIsNotServingGetsNoCalls() {
         server.health.setStatus(TogetherChat.SERVICE, ServingStatus.NOT_SERVING);
-        try (TogetherChat chat =
-                TogetherChat.builder(server.address()).retries(false).build()) {
+        TogetherChatBuilder checking = TogetherChat.builder(server.address()).healthChecking(true);
+        try (TogetherChat chat = checking.retries(false).build()) {
             ChatException failed = assertThrows(ChatException.class, () -> chat.complete(REQUEST));
             assertEquals(Status.Code.UNAVAILABLE, failed.code());
             assertEquals(ServingStatus.NOT_SERVING, chat.health(TogetherChat.SERVICE));
         }
         assertEquals(0, server.calls.size());
+    }
+
+    /** Without health checks, the default, a service gets calls whatever its health service reports. */
+    @Test
+    void withoutHealthChecksAServiceGetsCalls() {
+        server.complete = attempt -> RESPONSE;
+        server.health.setStatus(TogetherChat.SERVICE, ServingStatus.NOT_SERVING);
+        try (TogetherChat chat = server.client()) {
+            assertEquals(RESPONSE, chat.complete(REQUEST));
+        }
+    }
+
+    /** A call that waits for ready reaches a server that starts later; another call fails at once. */
+    @Test
+    void aCallCanWaitForAServer() throws Exception {
+        int port = server.port();
+        server.close();
+        TogetherChatBuilder waiting = TogetherChat.builder("127.0.0.1:" + port)
+                .waitForReady(true)
+                .retries(false)
+                .maxReconnectBackoff(Duration.ofMillis(20));
+        try (TogetherChat chat = waiting.build()) {
+            ChatException failed = assertThrows(
+                    ChatException.class,
+                    () -> chat.complete(REQUEST, CallSettings.DEFAULT.withWaitForReady(false)));
+            assertEquals("NOT_CONNECTED", failed.reason());
+            CompletableFuture<CompleteResponse> later = chat.completeAsync(REQUEST);
+            try (ScriptedServer started = new ScriptedServer(port)) {
+                started.complete = attempt -> RESPONSE;
+                assertEquals(RESPONSE, later.get(1, TimeUnit.MINUTES));
+            }
+        }
+    }
+
+    /** A call that waits for ready ends with its deadline. */
+    @Test
+    void aCallThatWaitsEndsWithItsDeadline() {
+        server.close();
+        try (TogetherChat chat =
+                TogetherChat.builder(server.address()).waitForReady(true).build()) {
+            CallSettings soon = CallSettings.DEFAULT.withTimeout(Duration.ofMillis(50));
+            ChatException failed = assertThrows(ChatException.class, () -> chat.complete(REQUEST, soon));
+            assertEquals(Status.Code.DEADLINE_EXCEEDED, failed.code());
+        }
+    }
+
+    /** A channel without a connection tries again within the bound, although grpc-java's own waits are longer. */
+    @Test
+    void theReconnectBackoffIsBounded() throws Exception {
+        int port = server.port();
+        server.close();
+        TogetherChatBuilder bounded =
+                TogetherChat.builder("127.0.0.1:" + port).maxReconnectBackoff(Duration.ofMillis(20));
+        try (TogetherChat chat = bounded.build()) {
+            assertThrows(ChatException.class, () -> chat.complete(REQUEST));
+            try (ServerSocket refusing = new ServerSocket(port, 8, InetAddress.getByName("127.0.0.1"))) {
+                long startedNs = System.nanoTime();
+                for (int attempt = 1; attempt <= 5; attempt++) {
+                    refusing.accept().close();
+                }
+                // grpc-java's own waits before these attempts are 1, 1.6, 2.6 and 4.1 s, less 20 %.
+                assertTrue(Duration.ofNanos(System.nanoTime() - startedNs).toSeconds() < 5);
+            }
+        }
+    }
+
+    /** The executor runs the futures of calls, and the channel serves the generated stubs. */
+    @Test
+    void theExecutorAndTheChannelAreTheCallers() throws Exception {
+        server.complete = attempt -> RESPONSE;
+        List<Thread> threads = new CopyOnWriteArrayList<>();
+        ExecutorService executor = Executors.newCachedThreadPool(run -> {
+            Thread thread = new Thread(run);
+            threads.add(thread);
+            return thread;
+        });
+        try (TogetherChat chat =
+                TogetherChat.builder(server.address()).executor(executor).build()) {
+            Thread completed = chat.completeAsync(REQUEST)
+                    .thenApply(response -> Thread.currentThread())
+                    .get(1, TimeUnit.MINUTES);
+            assertTrue(threads.contains(completed) || completed == Thread.currentThread());
+            assertFalse(threads.isEmpty());
+            assertEquals(RESPONSE, ChatServiceGrpc.newBlockingStub(chat.channel()).complete(REQUEST));
+        } finally {
+            executor.shutdown();
+        }
     }
 }

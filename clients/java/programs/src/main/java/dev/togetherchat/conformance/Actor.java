@@ -1,6 +1,5 @@
 package dev.togetherchat.conformance;
 
-import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
 import dev.togetherchat.client.TogetherChat;
 import java.io.BufferedReader;
@@ -32,8 +31,10 @@ public final class Actor {
             for (String line = cases.readLine(); line != null; line = cases.readLine()) {
                 if (!line.isBlank()) {
                     Case testCase = new Case(JsonParser.parseString(line).getAsJsonObject());
-                    JsonObject observation = new CaseRunner(testCase.retries() ? chat : chatOnce, testCase).run();
-                    observations.println(observation);
+                    observations.println(
+                            testCase.call().equals("Arguments")
+                                    ? ArgumentsRunner.run(target, testCase)
+                                    : new CaseRunner(testCase.retries() ? chat : chatOnce, testCase).run());
                 }
             }
         }

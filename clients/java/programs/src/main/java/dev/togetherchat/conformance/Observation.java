@@ -1,11 +1,9 @@
 package dev.togetherchat.conformance;
 
 import com.google.gson.JsonArray;
-import com.google.gson.JsonElement;
 import com.google.gson.JsonNull;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
-import com.google.gson.JsonPrimitive;
 import com.google.protobuf.InvalidProtocolBufferException;
 import com.google.protobuf.MessageOrBuilder;
 import com.google.protobuf.util.JsonFormat;
@@ -23,6 +21,7 @@ final class Observation {
         json.addProperty("code", "OK");
         json.addProperty("reason", "");
         json.addProperty("message", "");
+        json.addProperty("hint", "");
         json.addProperty("retryable", false);
         json.add("retry_after_ms", JsonNull.INSTANCE);
         json.add("violations", new JsonArray());
@@ -53,7 +52,8 @@ final class Observation {
         json.addProperty("code", failure.code().name());
         json.addProperty("reason", failure.reason());
         json.addProperty("message", failure.statusMessage());
-        json.add("retryable", failure.retryable().<JsonElement>map(JsonPrimitive::new).orElse(JsonNull.INSTANCE));
+        json.addProperty("hint", failure.hint());
+        json.addProperty("retryable", failure.retryable().orElse(false));
         failure.retryAfter().ifPresent(wait -> json.addProperty("retry_after_ms", wait.toMillis()));
         JsonArray violations = json.getAsJsonArray("violations");
         failure.violations().forEach(violation -> violations.add(pair(violation)));
@@ -61,6 +61,12 @@ final class Observation {
         JsonObject metadata = json.getAsJsonObject("error_metadata");
         failure.metadata().forEach(metadata::addProperty);
         failure.partial().ifPresent(this::response);
+    }
+
+    /** Notes that an argument was rejected before anything was sent. */
+    void rejected(IllegalArgumentException wrong) {
+        json.addProperty("code", "REJECTED");
+        json.addProperty("message", wrong.getMessage());
     }
 
     private static JsonArray pair(Violation violation) {
