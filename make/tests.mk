@@ -47,9 +47,6 @@ integrations:  ## Renew docs/integrations.md from what the SDKs' tests prove
 test-agents: .venv/.server .venv-agents/.ready  ## Run the Python client under OpenTelemetry, ddtrace, Sentry and New Relic, gevent and gunicorn
 	TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python .venv-agents/bin/python -m pytest -c tests/instrumentation/pytest.ini tests/instrumentation
 
-test-agents: .venv/.server .venv-agents/.ready  ## Run the Python client under OpenTelemetry, ddtrace, Sentry and New Relic, gevent and gunicorn
-	TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python .venv-agents/bin/python -m pytest -c tests/agents/pytest.ini tests/agents
-
 test-console: .venv/.server .venv-console/.ready  ## Test the console in a headless Chromium, installed by root on Debian; PICTURES=FOLDER
 	browser=$$(tests/console/browser) && TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python TOGETHERCHAT_BROWSER=$$browser \
 	    PICTURES=$(PICTURES) .venv-console/bin/python -m pytest -c tests/console/pytest.ini tests/console
