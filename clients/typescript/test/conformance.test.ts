@@ -80,7 +80,7 @@ test("the actor writes an observation with every field for each case in order, a
       ["e", "INVALID_ARGUMENT", "INVALID_REQUEST", false],
       ["f", "UNAVAILABLE", "UPSTREAM_TRUNCATED", false],
       ["g", "CANCELLED", "", false],
-      ["h", "CANCELLED", "", null],
+      ["h", "CANCELLED", "", false],
       ["i", "DEADLINE_EXCEEDED", "CALLER_DEADLINE", false],
       ["j", "OK", "", false],
       ["k", "OK", "", false],
