@@ -13,7 +13,7 @@ lock: .venv-lock/.ready  ## Renew the locked dependencies (hashes, no addresses)
 	$(LOCK) requirements/fuzz.txt          pyproject.toml --extra server --group fuzz
 	$(LOCK) requirements/sdks.txt          --group sdks --fork-strategy fewest
 	$(LOCK) requirements/sdks-openai2.txt  --group sdks-openai2 --fork-strategy fewest
-	$(LOCK) requirements/agents.txt        pyproject.toml --group agents --constraint requirements/server.txt
+	$(LOCK) requirements/agents.txt        pyproject.toml --extra server --group agents --constraint requirements/server.txt
 	$(LOCK) requirements/supply.txt        --group supply
 	$(LOCK) requirements/console.txt       --group console
 	$(LOCK) requirements/generate.txt      --group generate
