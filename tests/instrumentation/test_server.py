@@ -71,7 +71,9 @@ def instrumented(agent, folder):
 @pytest.mark.parametrize("agent", AGENTS)
 def test_every_call_works_under_an_agent(agent, tmp_path):
     """Unary calls, streams, a health watch and HTTP. Twenty times: some calls bypass interceptors."""
-    body = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "stream": True}).encode()
+    body = json.dumps(
+        {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "stream": True}
+    ).encode()
     with instrumented(agent, tmp_path) as (address, url, log), connect(address) as client:
         for _ in range(20):
             assert client.complete(MODEL, "hi").choices
@@ -81,7 +83,9 @@ def test_every_call_works_under_an_agent(agent, tmp_path):
             watch = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"", timeout=20)
             assert b"\x08\x01" == next(watch)
             watch.cancel()
-        sent = urllib.request.Request(f"{url}/v1/chat/completions", body, {"content-type": "application/json"})
+        sent = urllib.request.Request(
+            f"{url}/v1/chat/completions", body, {"content-type": "application/json"}
+        )
         with urllib.request.urlopen(sent, timeout=20) as response:
             assert response.read().endswith(b"data: [DONE]\n\n")
 
