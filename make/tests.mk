@@ -35,7 +35,7 @@ test-sdks: .venv/.server .venv-sdks/.ready .venv-sdks-openai2/.ready  ## Run the
 	$(call sdk_suite,node,npm,npm ci --silent && npm test)
 	$(call sdk_suite,go,go,go vet ./... && $(WITH_SERVICE) go test -count=1 ./...)
 	$(call sdk_suite,java,mvn,$(WITH_SERVICE) mvn --batch-mode --no-transfer-progress verify)
-	$(call sdk_suite,rust,cargo,$(WITH_SERVICE) cargo test --locked)
+	$(call sdk_suite,rust,cargo,$(WITH_SERVICE) ./cargo test --locked)
 	@mkdir -p $(SDK_RESULTS) && rm -f $(SDK_RESULTS)/python.jsonl
 	$(SDK_PYTHON) .venv-sdks/bin/python -m pytest -c tests/sdks/pytest.ini tests/sdks --ignore tests/sdks/openai2
 	$(SDK_PYTHON) .venv-sdks-openai2/bin/python -m pytest -c tests/sdks/pytest.ini tests/sdks/openai2

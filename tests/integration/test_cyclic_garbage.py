@@ -93,7 +93,7 @@ async def test_a_response_leaves_no_garbage(frontend, response, stream):
                 await asyncio.gather(service.app.chat.Complete(request(**fields)), return_exceptions=True)
 
         async def over_http():
-            await service.complete(stream=stream)
+            await (service.stream() if stream else service.complete())
 
         await leaves_nothing(service, over_grpc if frontend == "gRPC" else over_http)
 

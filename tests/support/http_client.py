@@ -49,7 +49,7 @@ class HttpService:
     async def stream(self, **members):
         """The response to a request for a stream, as far as it was received, and whether its body has an end."""
         parts, ended = [], True
-        request = self.client.stream("POST", COMPLETIONS, json=request_body(stream=True, **members))
+        request = self.client.stream("POST", COMPLETIONS, json=request_body(**{**members, "stream": True}))
         async with request as response:
             try:
                 async for part in response.aiter_bytes():

@@ -130,36 +130,20 @@ class Admission:
 
         Args:
             caller: identifies the caller; empty if unknown.
-            party: with whom the call shares capacity; the caller if empty.
+            party: with whom the call shares capacity; the caller if empty. A call of nobody known has no
+                share, and displaces nobody.
             weight: share of the party, relative to those of others.
 
         Raises:
             ServiceError: OVERLOADED, CALLER_QUOTA, or DRAINING when the service is stopping.
         """
-        limits = self._limits
-        if self._draining:
-            raise ServiceError(Reason.DRAINING, "the service is stopping; retry on another replica")
-        if self._short_of_memory():
-            raise ServiceError(Reason.OVERLOADED, "the service is short of memory; retry later")
-        if caller and 0 < limits.max_concurrent_calls_per_caller <= self._calls_by_caller[caller]:
-            raise ServiceError(
-                Reason.CALLER_QUOTA,
-                f"you have {limits.max_concurrent_calls_per_caller} calls in flight, "
-                "the limit for one caller; retry when one has finished",
-            )
+        self._reject_at_once(caller)
         party = party or caller
-        self._shares.called(party, weight)
+        if party:
+            self._shares.called(party, weight)
         if self._saturated() and self._holds_its_share(party):
             raise ServiceError(Reason.OVERLOADED, "the service is short of CPU time; retry later")
-        over = self._accepted - limits.max_concurrent_calls
-        given_up = None
-        if over >= 0 and over >= self._queue_capacity():
-            given_up = self._given_up_for(party)
-            if given_up is None:
-                raise ServiceError(
-                    Reason.OVERLOADED,
-                    f"the service has {limits.max_concurrent_calls} calls in flight, its limit; retry later",
-                )
+        given_up = self._room_for(party)
         if self._quotas is not None:
             self._quotas.enter(caller)
         if given_up is not None:
@@ -242,7 +226,8 @@ class Admission:
         else:
             self._record_duration(self._clock() - permit.granted_s)
             self._granted -= 1
-            self._shares.released(permit.party)
+            if permit.party:
+                self._shares.released(permit.party)
         if self._queue:
             self._pass_on_capacity()
         if self._accepted == 0 and self._on_idle is not None:
@@ -255,21 +240,49 @@ class Admission:
         if self._accepted == 0:
             on_idle()
 
+    def _reject_at_once(self, caller: str) -> None:
+        """Raise ServiceError if the call cannot be accepted, whoever else calls."""
+        limits = self._limits
+        if self._draining:
+            raise ServiceError(Reason.DRAINING, "the service is stopping; retry on another replica")
+        if self._short_of_memory():
+            raise ServiceError(Reason.OVERLOADED, "the service is short of memory; retry later")
+        if caller and 0 < limits.max_concurrent_calls_per_caller <= self._calls_by_caller[caller]:
+            raise ServiceError(
+                Reason.CALLER_QUOTA,
+                f"you have {limits.max_concurrent_calls_per_caller} calls in flight, "
+                "the limit for one caller; retry when one has finished",
+            )
+
+    def _room_for(self, party: str) -> Permit | None:
+        """Return the call that makes room for one of `party`; None if there is room. Raises ServiceError."""
+        limit = self._limits.max_concurrent_calls
+        over = self._accepted - limit
+        if over < 0 or over < self._queue_capacity():
+            return None
+        given_up = self._given_up_for(party)
+        if given_up is None:
+            raise ServiceError(
+                Reason.OVERLOADED, f"the service has {limit} calls in flight, its limit; retry later"
+            )
+        return given_up
+
     def _may_take(self, party: str) -> bool:
         """Return whether a party may have one more permit now."""
         permits = self._limits.max_concurrent_calls
         free = permits - self._granted
-        if free > int(permits * RESERVED_RATIO):
-            return True
+        if not party or free > int(permits * RESERVED_RATIO):
+            return free > 0
         return free > 0 and self._shares.held(party) < permits * self._shares.share(party)
 
     def _holds_its_share(self, party: str) -> bool:
-        """Return whether a party has its share of the permits in use. Alone, it has."""
-        return self._shares.held(party) >= self._granted * self._shares.share(party)
+        """Return whether a party has its share of the permits in use. Alone, or unknown, it has."""
+        return not party or self._shares.held(party) >= self._granted * self._shares.share(party)
 
     def _grant(self, permit: Permit) -> None:
         self._granted += 1
-        self._shares.granted(permit.party, permit.weight)
+        if permit.party:
+            self._shares.granted(permit.party, permit.weight)
         permit.state = PermitState.GRANTED
         permit.granted_s = self._clock()
 
@@ -285,6 +298,8 @@ class Admission:
 
     def _given_up_for(self, party: str) -> Permit | None:
         """Return the call that makes room for one of `party`; None if no other party has more waiting."""
+        if not party:
+            return None
         parties = {*self._reading, *self._queue.parties()}
         longest = max(parties, key=self._waiting, default=party)
         if self._waiting(longest) <= self._waiting(party) + 1:
@@ -309,6 +324,7 @@ class Admission:
             on_shed(error)
 
     def _end_reading(self, permit: Permit) -> None:
+        permit.on_shed = None  # it refers to the call, which refers to the permit
         reading = self._reading[permit.party]
         del reading[permit]
         if not reading:

@@ -90,12 +90,8 @@ class ListenAddress:
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine can connect."""
-        if self.path or self.host == "localhost":
-            return True
-        with suppress(ValueError):
-            return ipaddress.ip_address(self.host).is_loopback
-        return False
+        """Whether only this machine can connect, as far as the names show that are used for it."""
+        return bool(self.path) or self.host in {"localhost", "127.0.0.1", "::1"}
 
     def with_port(self, port: int) -> "ListenAddress":
         return ListenAddress(host=self.host, port=port, path=self.path)

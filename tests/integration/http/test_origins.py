@@ -80,10 +80,13 @@ async def test_a_page_reads_responses_streams_and_errors(answer, members, status
         ScriptedUpstream(always(answer)) as upstream,
         running_http(upstream.base_url, http_allowed_origins=ALLOWED) as service,
     ):
-        response = await service.client.post(
-            COMPLETIONS, json=request_body(**members), headers={"origin": SITE}
-        )
+        service.client.headers["origin"] = SITE
+        call = service.stream if members.get("stream") else service.complete
+        response = await call(**members)
 
+    if members.get("stream"):
+        response, ended = response
+        assert ended == (answer is not BROKEN)
     assert status == response.status_code
     assert (SITE, "*", "Origin") == tuple(
         response.headers[name]

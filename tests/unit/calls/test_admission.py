@@ -364,3 +364,17 @@ def accepted_when_short(admission, caller):
     except ServiceError:
         return False
     return True
+
+
+async def test_calls_of_nobody_known_share_nothing():
+    """Over gRPC an address is known after the request was read. Until then the call has no party of its own."""
+    admission = create_admission(100, max_queued_calls=2)
+    permits = [admission.accept() for _ in range(102)]
+
+    assert Reason.OVERLOADED is rejection(admission)
+    granted = [admission.request(permit, party="10.0.0.1") is None for permit in permits]
+    assert (100, 2) == (granted.count(True), granted.count(False))
+    assert Reason.OVERLOADED is rejection(admission)
+    for permit in permits:
+        admission.release(permit)
+    assert (0, 0) == (admission.in_flight, admission.queued)

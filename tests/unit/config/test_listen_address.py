@@ -13,7 +13,7 @@ from togetherchat_server.config.listen_address import ListenAddress, bound_socke
     ("text", "host", "port", "local"),
     [
         ("127.0.0.1:50051", "127.0.0.1", 50051, True),
-        ("127.9.9.9:1", "127.9.9.9", 1, True),
+        ("127.9.9.9:1", "127.9.9.9", 1, False),
         ("0.0.0.0:0", "0.0.0.0", 0, False),
         ("[::1]:50051", "::1", 50051, True),
         ("[::]:50051", "::", 50051, False),
