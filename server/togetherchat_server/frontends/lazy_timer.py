@@ -39,8 +39,9 @@ class LazyTimer:
         self._expires_at = _NEVER
 
     def close(self) -> None:
-        """Stop the timer and cancel its handle in the event loop."""
+        """Stop the timer for good, and cancel its handle in the event loop."""
         self.stop()
+        self._on_expired = _ignore  # mostly a method of the timer's owner: both would refer to each other
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
@@ -59,3 +60,7 @@ class LazyTimer:
         else:
             self._expires_at = _NEVER
             self._on_expired()
+
+
+def _ignore() -> None:
+    """Do nothing."""
