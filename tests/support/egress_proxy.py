@@ -7,6 +7,7 @@ the code under test. A misbehaving proxy sends `answer` instead of its own, or n
 import asyncio
 import contextlib
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Self
@@ -21,7 +22,7 @@ NOT_ALLOWED = 2
 
 
 @dataclass(kw_only=True)
-class _TcpProxy:
+class _TcpProxy(ABC):
     """A proxy whose connections are tunnels to `port`, whatever their clients ask for."""
 
     port: int
@@ -74,8 +75,9 @@ class _TcpProxy:
             self._tasks.discard(task)
             self._changed.set()
 
+    @abstractmethod
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        raise NotImplementedError
+        """Serve one connection."""
 
     async def _tunnel(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes = b""

@@ -241,7 +241,7 @@ class Admission:
             on_idle()
 
     def _reject_at_once(self, caller: str) -> None:
-        """Raise ServiceError if the call cannot be accepted, whoever else calls."""
+        """Raise ServiceError if the call cannot be accepted, regardless of other callers."""
         limits = self._limits
         if self._draining:
             raise ServiceError(Reason.DRAINING, "the service is stopping; retry on another replica")

@@ -157,7 +157,7 @@ def test_the_file_of_a_unix_socket_has_the_mode(tmp_path, mode):
 
 
 def test_the_socket_of_a_dead_process_is_replaced(tmp_path):
-    """That of a live one is not, and a file that is no socket is not removed."""
+    """The socket of a live one is kept, and a file that is not a socket is not removed."""
     address = f"unix:{tmp_path}/s"
     closed(bound(address))
     (second,) = bound(address)
