@@ -1,9 +1,9 @@
 """The order in which queued calls get capacity: fair between parties, and by urgency within one.
 
-A *party* is a tenant, or a caller that stands in for one. Its calls share one queue. Between parties: weighted
-deficit round robin (Shreedhar and Varghese, 1995), in which a call is one unit of work. In a round, a party
-with weight 3 is served three times as many calls as one with weight 1; a party whose queue is empty loses
-what it has not used, so that nobody saves up turns.
+A *party* is a tenant, or a caller that stands in for one. Its calls share one queue. Between parties:
+weighted deficit round robin (Shreedhar and Varghese, 1995), in which a call is one unit of work. In a
+round, a party with weight 3 is served three times as many calls as one with weight 1; a party whose
+queue is empty loses what it has not used, so that nobody saves up turns.
 
 Within a party: higher priority first, then the earlier deadline, then the earlier arrival. A priority
 never moves a call past the calls of another party.
