@@ -18,7 +18,10 @@ test-java: .venv/.server  ## Build and test the Java client against the server; 
 	TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python mvn --batch-mode --no-transfer-progress --file clients/java/pom.xml verify
 
 test-clients: .venv/.dev $(if $(shell command -v mvn),$(PROTOC) $(PROTOC_GEN_GRPC_JAVA))  ## Run one list of cases with every client whose tools are installed
-	CLIENTS=all $(BIN)/python -m pytest tests/clients
+	CLIENTS=all $(BIN)/python -m pytest tests/clients --ignore tests/clients/test_typescript_projects.py
+
+test-typescript-projects: .venv/.dev  ## Install the TypeScript package into 18 kinds of projects; needs Node
+	CLIENTS=typescript $(BIN)/python -m pytest tests/clients/test_typescript_projects.py
 
 protoc: $(PROTOC) $(PROTOC_GEN_GRPC_JAVA)  ## Fetch what buf.gen.yaml generates other languages with; needs Maven
 
