@@ -30,7 +30,7 @@ FENCES: Mapping[str, str] = {
 }
 INTRODUCTION = """# Integrations
 
-`make test-sdks` runs each of these clients, as published, against the [OpenAI-compatible API](openai-api.md).
+`make test-sdks` and `make test-sdks-compiled` run these clients, as published, against the [OpenAI-compatible API](openai-api.md).
 A test proves each *yes*. `make integrations` renews this page.
 
 | column | what the client does |
