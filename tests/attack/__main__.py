@@ -1,8 +1,8 @@
 """`make attack`: runs every attack against a confined service, and prints a table.
 
 The service has 1 GiB of memory and 1,024 files. A row holds if the service survives with a peak of at most
-400 MB, answers every probe within a second, and serves its honest callers. A row with a known limit, which
-`SECURITY.md` names, holds within it: the service survives, answers every probe, and serves most callers.
+400 MB, answers every probe within a second, and serves its honest callers. Where a row
+does not hold for a limit that `SECURITY.md` names, the verdict says so.
 """
 
 import argparse
@@ -19,8 +19,6 @@ from attack.victim import Observed, observed, victim
 
 PEAK_MB = 400
 PROBE_S = 1.0
-SERVED_RATIO_MIN = 0.8
-"""Of honest calls, in a row with a known limit."""
 SECONDS = 60.0
 CONNECTIONS = 1200
 ROUNDS = 10**9
@@ -70,34 +68,23 @@ async def _run(attack: Attack, running, intensity: Intensity) -> dict[str, int]:
     return json.loads(out) if out else {"the attacker failed": 1}
 
 
-def problems(seen: Observed, attack: Attack) -> list[str]:
+def problems(seen: Observed) -> list[str]:
     """Return why a row does not hold."""
     found = []
     if seen.killed:
         found.append("killed for its memory")
-    if seen.worst_probe_s > PROBE_S or seen.failed_probes:
-        found.append(f"{seen.failed_probes} probes failed")
-    served = seen.calls - seen.failed_calls
-    if not attack.limit or served < SERVED_RATIO_MIN * seen.calls:
-        found += beyond_the_bounds(seen)
-    return found
-
-
-def beyond_the_bounds(seen: Observed) -> list[str]:
-    """Return which of the bounds are exceeded that a known limit may exceed."""
-    found = []
     if seen.peak_mib * 2**20 > PEAK_MB * 1e6:
         found.append(f"peak above {PEAK_MB} MB")
+    if seen.worst_probe_s > PROBE_S or seen.failed_probes:
+        found.append(f"{seen.failed_probes} probes failed")
     if seen.failed_calls:
         found.append(f"{seen.failed_calls} calls failed ({'; '.join(sorted(seen.causes))})")
     return found
 
 
 def verdict_of(seen: Observed, attack: Attack) -> str:
-    if found := problems(seen, attack):
-        return "; ".join(found)
-    exceeded = "; ".join(beyond_the_bounds(seen))
-    return f"known limit ({exceeded}): {attack.limit}" if exceeded else "holds"
+    found = "; ".join(problems(seen))
+    return f"{found} (known limit: {attack.limit})" if found and attack.limit else found or "holds"
 
 
 def row(attack: Attack, seen: Observed, answers: dict[str, int], lines: int) -> str:
@@ -140,7 +127,7 @@ async def main() -> int:
         if options.only and attack.name not in options.only:
             continue
         seen, answers, lines = await attacked(attack, Intensity(seconds=options.seconds))
-        failed += bool(problems(seen, attack))
+        failed += bool(problems(seen))
         _write(row(attack, seen, answers, lines))
     return 1 if failed else 0
 
