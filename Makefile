@@ -44,7 +44,7 @@ GENERATE = PATH="$(CURDIR)/.venv-generate/bin:$$PATH" python -m grpc_tools.proto
 
 generate: .venv/.server .venv-generate/.ready  ## Generate Python stubs and types, the blocking client, the lists of reasons and the dashboard
 	cd protos && $(GENERATE) -I. --python_out=. --mypy_out=quiet:. togetherchat/v1/*.proto
-	cd protos && $(GENERATE) -I. --grpc_python_out=. --mypy_grpc_out=quiet:. togetherchat/v1/chat_service.proto
+	cd protos && $(GENERATE) -I. --grpc_python_out=. --mypy_grpc_out=quiet:. togetherchat/v1/*_service.proto
 	mkdir -p typings && $(BIN)/python make/health_descriptor.py > .venv-generate/health.binpb
 	$(GENERATE) --descriptor_set_in=.venv-generate/health.binpb --mypy_out=quiet:typings grpc_health/v1/health.proto
 	$(GENERATE) -I"$$(echo .venv-generate/lib/python*/site-packages)" --mypy_out=quiet:typings \

@@ -100,6 +100,10 @@ const (
 	ReasonCallTimeout = "CALL_TIMEOUT"
 	// The service cannot check the caller's token now: the keys of its issuer are not available.
 	ReasonAuthenticationUnavailable = "AUTHENTICATION_UNAVAILABLE"
+	// The usage ledger, or the store of quotas, does not answer now.
+	ReasonUsageUnavailable = "USAGE_UNAVAILABLE"
+	// The service has no usage ledger, or no tenants with quotas.
+	ReasonUsageNotRecorded = "USAGE_NOT_RECORDED"
 	// The service has no free capacity for the call.
 	ReasonOverloaded = "OVERLOADED"
 	// The service is stopping; another replica may serve the call.

@@ -98,6 +98,10 @@ export const ErrorReason = {
   CALL_TIMEOUT: "CALL_TIMEOUT",
   /** The service cannot check the caller's token now: the keys of its issuer are not available. */
   AUTHENTICATION_UNAVAILABLE: "AUTHENTICATION_UNAVAILABLE",
+  /** The usage ledger, or the store of quotas, does not answer now. */
+  USAGE_UNAVAILABLE: "USAGE_UNAVAILABLE",
+  /** The service has no usage ledger, or no tenants with quotas. */
+  USAGE_NOT_RECORDED: "USAGE_NOT_RECORDED",
   /** The service has no free capacity for the call. */
   OVERLOADED: "OVERLOADED",
   /** The service is stopping; another replica may serve the call. */

@@ -345,6 +345,7 @@ class Session:
         """Return the request with the bounds of the tenant's policy. Raises ServiceError."""
         parts = self._parts
         validate(request, parts.request_limits)
+        self.call.user = request.user
         return request if parts.policy is None else parts.policy.apply(request, self.call)
 
     async def _acquire_permit(self) -> None:

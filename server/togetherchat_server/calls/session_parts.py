@@ -29,5 +29,6 @@ class SessionParts:
     trusted_proxies: TrustedProxies
     call_timeout_s: float
     clock: Callable[[], float]
+    wall_clock: Callable[[], float]
     spans: Spans | None = None
     sinks: Sequence[Sink] = ()

@@ -1,5 +1,7 @@
 """Opens the sessions of a process, and aborts those in flight when the process stops."""
 
+import secrets
+from itertools import count
 from typing import Final, final
 
 from togetherchat_server.calls.incoming import IncomingCall
@@ -20,6 +22,8 @@ class Sessions:
     def __init__(self, parts: SessionParts) -> None:
         self._parts = parts
         self._in_flight: set[Session] = set()
+        self._process: Final = secrets.token_hex(8)
+        self._numbers = count(1)
 
     def open(self, incoming: IncomingCall) -> Session:
         """Return the session of a call. Never raises: `Session.admit` raises what rejects the call."""
@@ -34,6 +38,8 @@ class Sessions:
             id=request_id_or_new(incoming.request_id),
             method=incoming.method,
             received_s=now_s,
+            received_us=int(parts.wall_clock() * 1e6),
+            record_id=f"{self._process}-{next(self._numbers):x}",
             deadline_s=now_s + parts.call_timeout_s,
             deadline_reason=Reason.CALL_TIMEOUT,
             upstream_key=credentials.upstream_key,

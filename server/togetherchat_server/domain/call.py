@@ -48,6 +48,25 @@ class Progress:
 
 
 @dataclass(slots=True, kw_only=True)
+class Billed:
+    """What the provider bills for the attempts of a call, as far as is known. Costs are 1e-9 USD."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    """Part of `input_tokens`."""
+    reasoning_tokens: int = 0
+    """Part of `output_tokens`."""
+    cost_nano_usd: int = 0
+    estimated_cost_nano_usd: int = 0
+    """The part of `cost_nano_usd` for attempts that ended without the provider's usage."""
+    estimated: bool = False
+    """Whether there was such an attempt."""
+    unpriced: bool = False
+    """Whether an attempt used a model without a price, so that the cost is not known."""
+
+
+@dataclass(slots=True, kw_only=True)
 class Call:
     """One RPC or HTTP request of a caller. Times are seconds on the monotonic clock.
 
@@ -58,6 +77,10 @@ class Call:
     id: str
     method: str
     received_s: float
+    received_us: int = 0
+    """When the call arrived: microseconds since 1970, UTC. Its day and month are those of its quotas."""
+    record_id: str = ""
+    """Identifies the call's record: unique over all processes, unlike `id`."""
     deadline_s: float
     """When the call must have ended: the caller's deadline minus the margin, or our call timeout."""
     deadline_reason: Reason
@@ -79,6 +102,8 @@ class Call:
     """Whether the caller accepts another `reasoning_effort` where the model does not know its own."""
     debug: bool = False
     """Whether the caller requests the provider's headers for debugging."""
+    user: str = ""
+    """`CompleteRequest.user`: the end user for whom the caller calls."""
     client_address: str = ""
     """The address of the client; empty until the frontend knows it."""
     traceparent: str = ""
@@ -87,6 +112,7 @@ class Call:
     trace: CallTrace | None = None
     """The data of its spans; None if the call is not traced."""
     progress: Progress = field(default_factory=Progress)
+    billed: Billed = field(default_factory=Billed)
 
     def seconds_left(self, now_s: float) -> float:
         return self.deadline_s - now_s

@@ -125,6 +125,10 @@ class Reason(enum.StrEnum):
 
     AUTHENTICATION_UNAVAILABLE = "AUTHENTICATION_UNAVAILABLE"
     """The service cannot check the caller's token now: the keys of its issuer are not available."""
+    USAGE_UNAVAILABLE = "USAGE_UNAVAILABLE"
+    """The usage ledger, or the store of quotas, does not answer now."""
+    USAGE_NOT_RECORDED = "USAGE_NOT_RECORDED"
+    """The service has no usage ledger, or no tenants with quotas."""
     OVERLOADED = "OVERLOADED"
     """The service has no free capacity for the call."""
     DRAINING = "DRAINING"
@@ -238,6 +242,8 @@ TABLE: Final[Mapping[Reason, Row]] = {
     Reason.STREAM_IDLE_TIMEOUT: Row(PROVIDER),
     Reason.CALL_TIMEOUT: Row(SERVICE, throttle=IGNORED),
     Reason.AUTHENTICATION_UNAVAILABLE: Row(SERVICE, retryable=True, floods=True),
+    Reason.USAGE_UNAVAILABLE: Row(SERVICE, retryable=True),
+    Reason.USAGE_NOT_RECORDED: Row(SERVICE, operator_acts=True),
     Reason.OVERLOADED: Row(SERVICE, retryable=True, floods=True),
     Reason.DRAINING: Row(SERVICE, retryable=True, floods=True),
     Reason.INTERNAL_ERROR: Row(SERVICE, operator_acts=True),

@@ -249,6 +249,7 @@ class Wiring:
                 trusted_proxies=TrustedProxies(settings.trusted_proxies),
                 call_timeout_s=settings.call_timeout_s,
                 clock=clock,
+                wall_clock=self._environment.wall_clock,
                 spans=self._observability.open_spans(config.base_url),
                 sinks=(*self._observability.sinks(log, models=models), *quota_sinks),
             )

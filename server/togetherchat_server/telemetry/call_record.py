@@ -4,11 +4,11 @@ A record holds no text of a caller and no key, so a sink may write all of it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from togetherchat.v1 import chat_pb2 as chat
-from togetherchat_server.domain.call import Call
+from togetherchat_server.domain.call import Billed, Call
 from togetherchat_server.domain.reasons import REJECTS_CREDENTIAL, Reason
 from togetherchat_server.domain.trace_context import CallTrace, SpanContext
 
@@ -60,6 +60,14 @@ class CallRecord:
     """Whether the request to the provider carried a key that the caller brought."""
     trace: str = ""
     """The id of the trace with the call's spans; empty if the call is not traced."""
+    record_id: str = ""
+    """Identifies the record, unlike `id`, which a caller may choose."""
+    received_us: int = 0
+    """When the call arrived: microseconds since 1970, UTC."""
+    user: str = ""
+    """The end user that the caller named."""
+    billed: Billed = field(default_factory=Billed)
+    """What the provider bills for all attempts of the call. It does not change any more."""
 
 
 Sink = Callable[[CallRecord], None]
@@ -129,4 +137,8 @@ def call_record(  # noqa: PLR0913  the parts of a record, all by keyword
         client_address=call.client_address,
         caller_key=call.caller_brought_key,
         trace=call.trace.trace_id if call.trace else "",
+        record_id=call.record_id,
+        received_us=call.received_us,
+        user=call.user,
+        billed=call.billed,
     )

@@ -121,6 +121,7 @@ class World:
                 trusted_proxies=TrustedProxies(),
                 call_timeout_s=call_timeout_s,
                 clock=self.clock,
+                wall_clock=lambda: 1_800_000_000.25,
                 sinks=(self.records.append,),
             )
         )

@@ -91,6 +91,8 @@ ROWS: Final[Mapping[Reason, ErrorRow]] = {
     Reason.STREAM_IDLE_TIMEOUT: ErrorRow(504, "timeout_error"),
     Reason.CALL_TIMEOUT: ErrorRow(504, "timeout_error"),
     Reason.AUTHENTICATION_UNAVAILABLE: ErrorRow(503, SERVER),
+    Reason.USAGE_UNAVAILABLE: ErrorRow(503, SERVER),
+    Reason.USAGE_NOT_RECORDED: ErrorRow(501, SERVER),
     Reason.OVERLOADED: ErrorRow(503, SERVER),
     Reason.DRAINING: ErrorRow(503, SERVER),
     Reason.INTERNAL_ERROR: ErrorRow(500, SERVER),

@@ -150,6 +150,12 @@ public final class ErrorReason {
     /** The service cannot check the caller's token now: the keys of its issuer are not available. */
     public static final String AUTHENTICATION_UNAVAILABLE = "AUTHENTICATION_UNAVAILABLE";
 
+    /** The usage ledger, or the store of quotas, does not answer now. */
+    public static final String USAGE_UNAVAILABLE = "USAGE_UNAVAILABLE";
+
+    /** The service has no usage ledger, or no tenants with quotas. */
+    public static final String USAGE_NOT_RECORDED = "USAGE_NOT_RECORDED";
+
     /** The service has no free capacity for the call. */
     public static final String OVERLOADED = "OVERLOADED";
 

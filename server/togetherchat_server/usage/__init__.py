@@ -1,0 +1,1 @@
+"""The usage ledger: one row per finished call, and the reports that are read from it."""
