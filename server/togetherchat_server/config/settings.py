@@ -153,6 +153,15 @@ class Settings(BaseModel):
         description="TOML file with the limits of each tenant, and its JWTs and certificates; off: no "
         "limits. Needs API keys, JWTs or client certificates.",
     )
+    output_reserve_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        1024,
+        description="Output that a tenant's limit of tokens expects of a call without `max_tokens`, until it "
+        "has ended.",
+    )
+    offline_budget_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.05,
+        description="Fraction of a tenant's budget that each replica may commit while Redis is unavailable.",
+    )
     redis_url: OptionalText = Field(
         None,
         description="Redis through which replicas share tenants' limits, such as redis://host:6379/0; "

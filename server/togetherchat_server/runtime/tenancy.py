@@ -16,7 +16,7 @@ from togetherchat_server.tenants.authenticator import Authenticator, Mechanisms
 from togetherchat_server.tenants.files import TenantFiles, load_tenant_files
 from togetherchat_server.tenants.jwt_settings import JwtSettings
 from togetherchat_server.tenants.policy import TenantPolicy
-from togetherchat_server.tenants.quota import ReplicaQuotaStore, TenantQuota
+from togetherchat_server.tenants.quota import LEASE_MARGIN_S, ReplicaQuotaStore, TenantQuota
 from togetherchat_server.tenants.quota_store import LocalQuotaStore
 from togetherchat_server.tenants.shared_quota_store import SharedQuotaStore
 from togetherchat_server.tenants.tenants_file import TenantsFile
@@ -34,6 +34,7 @@ class Tenancy:
     authenticator: Authenticator
     policy: TenantPolicy
     quota: TenantQuota
+    tenants: TenantsFile
 
 
 def open_tenancy(
@@ -66,8 +67,10 @@ def open_tenancy(
             tenants,
             LocalQuotaStore() if quota_store_fd is None else SharedQuotaStore.open_or_local(quota_store_fd),
             clock=environment.clock,
+            lease_s=settings.call_timeout_s,
             replicas=_replica_store(settings, environment, resources, gauges),
         ),
+        tenants=tenants,
     )
 
 
@@ -146,6 +149,8 @@ def _replica_store(
         timeout_s=settings.redis_timeout_s,
         clock=environment.clock,
         replica=secrets.token_hex(8),
+        reservation_s=settings.call_timeout_s + LEASE_MARGIN_S,
+        offline_ratio=settings.offline_budget_ratio,
     )
     resources.push_async_callback(replicas.aclose)
     gauges[names.REDIS_UP,] = lambda: not replicas.unavailable

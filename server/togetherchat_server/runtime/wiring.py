@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, final
 from togetherchat_server.calls.admission import Admission, AdmissionLimits
 from togetherchat_server.calls.auth_throttle import AuthThrottle
 from togetherchat_server.calls.credentials import CredentialCheck
+from togetherchat_server.calls.metering import MeteringChat, ModelFacts
 from togetherchat_server.calls.model_routing import RoutingChat
 from togetherchat_server.calls.session_parts import SessionParts
 from togetherchat_server.calls.sessions import Sessions
@@ -21,13 +22,15 @@ from togetherchat_server.config import Configuration, ProviderConfig, is_loopbac
 from togetherchat_server.config.reloading_file import ReloadingFile
 from togetherchat_server.domain.addresses import TrustedProxies
 from togetherchat_server.domain.call import Call
+from togetherchat_server.domain.ports import Chat
 from togetherchat_server.frontends.grpc.handler import GrpcHandler, GrpcTimeouts
 from togetherchat_server.frontends.grpc.methods import METHODS
 from togetherchat_server.frontends.grpc.server import GrpcConnectionLimits, GrpcServer, ListenerOptions
 from togetherchat_server.frontends.http.handler import HttpLimits
 from togetherchat_server.models.aliases import resolve_aliases
-from togetherchat_server.models.catalog import configured_catalog
+from togetherchat_server.models.catalog import configured_catalog, load_catalog
 from togetherchat_server.models.list_cache import ListCacheLimits, ModelListCache
+from togetherchat_server.models.price_list import PriceList
 from togetherchat_server.models.unavailable import UnavailableModels
 from togetherchat_server.providers.together.limits import ProviderLimits
 from togetherchat_server.providers.together.options import ProviderOptions
@@ -101,7 +104,9 @@ class Wiring:
         provider = self._make_provider(config)
         unavailable = UnavailableModels(clock=self._environment.clock)
         list_cache = self._make_list_cache(provider, unavailable)
-        routing = self._make_routing(self._make_retrying(provider), list_cache, unavailable)
+        prices = self._make_price_list(list_cache)
+        retrying = self._make_retrying(self._make_metering(provider, prices))
+        routing = self._make_routing(retrying, prices, unavailable)
         sessions = self._make_sessions(config, log, routing, list_cache)
         return Frontends(
             sessions=sessions,
@@ -180,7 +185,26 @@ class Wiring:
             ),
         )
 
-    def _make_retrying(self, provider: TogetherProvider) -> RetryingChat:
+    def _make_price_list(self, list_cache: ModelListCache) -> PriceList:
+        tenancy = self._tenancy
+        return PriceList(
+            dict if tenancy is None else lambda: tenancy.tenants.current().pricing,
+            list_cache.price,
+            lambda: load_catalog(None),
+        )
+
+    def _make_metering(self, provider: Chat, prices: PriceList) -> Chat:
+        """Return the provider, metered if somebody counts."""
+        if self._tenancy is None:
+            return provider
+        return MeteringChat(
+            provider,
+            facts=ModelFacts(price=prices.accounted, entry=load_catalog(None).by_id.get),
+            quota=self._tenancy.quota,
+            output_reserve_tokens=self._settings.output_reserve_tokens,
+        )
+
+    def _make_retrying(self, provider: Chat) -> RetryingChat:
         settings, environment = self._settings, self._environment
         budget, throttle = RetryBudget(), AdaptiveThrottle()
         gauges, clock = self._observability.gauges, environment.clock
@@ -212,11 +236,11 @@ class Wiring:
         return list_cache
 
     def _make_routing(
-        self, retrying: RetryingChat, list_cache: ModelListCache, unavailable: UnavailableModels
+        self, retrying: RetryingChat, prices: PriceList, unavailable: UnavailableModels
     ) -> RoutingChat:
         return RoutingChat(
             retrying,
-            price=list_cache.price,
+            price=prices.shown,
             clock=self._environment.clock,
             names=self._model_names,
             unavailable=unavailable,
@@ -231,7 +255,6 @@ class Wiring:
     ) -> Sessions:
         settings, tenancy, clock = self._settings, self._tenancy, self._environment.clock
         models = {*self._catalog.by_id, *self._model_names.all().values()}
-        quota_sinks = () if tenancy is None else (tenancy.quota.count_tokens,)
         return Sessions(
             SessionParts(
                 credentials=CredentialCheck(
@@ -251,7 +274,7 @@ class Wiring:
                 clock=clock,
                 wall_clock=self._environment.wall_clock,
                 spans=self._observability.open_spans(config.base_url),
-                sinks=(*self._observability.sinks(log, models=models), *quota_sinks),
+                sinks=self._observability.sinks(log, models=models),
             )
         )
 

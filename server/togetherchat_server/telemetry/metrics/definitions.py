@@ -127,8 +127,8 @@ _ALL: Final[tuple[MetricDefinition, ...]] = (
     _counter(TENANT_CALLS, "The same calls, by tenant and requested model.", "tenant", "model", "code"),
     _counter(
         ADMISSION_REJECTED,
-        "Calls rejected for a cause that passes: OVERLOADED, CALLER_QUOTA, DRAINING or "
-        "AUTHENTICATION_UNAVAILABLE.",
+        "Calls rejected for a cause that passes: OVERLOADED, CALLER_QUOTA, DRAINING, "
+        "USAGE_UNAVAILABLE or AUTHENTICATION_UNAVAILABLE.",
         "reason",
     ),
     _counter(
