@@ -15,6 +15,7 @@ beyond that.
 
 from typing import Final
 
+from togetherchat_server.tenants.rate_limiter import MINUTE_S
 from togetherchat_server.tenants.redis.lua_scripts import NOW, RATES
 
 KEEP_S: Final = 40 * 86_400
@@ -76,10 +77,10 @@ if day_budget > 0 or month_budget > 0 then
 end
 local waiting = wait(tokens_key, per_minute, math.min(tokens, per_minute))
 if waiting > 0 then
-    local left = math.floor((now + {{MINUTE_S}} - used_until(tokens_key)) * per_minute / {{MINUTE_S}})
+    local left = math.floor((now + {MINUTE_S} - used_until(tokens_key)) * per_minute / {MINUTE_S})
     return {{'tokens', string.format('%.6f', waiting), string.format('%.0f', left), '0', generation}}
 end
-if per_minute > 0 then store(tokens_key, used_until(tokens_key) + tokens * {{MINUTE_S}} / per_minute) end
+if per_minute > 0 then store(tokens_key, used_until(tokens_key) + tokens * {MINUTE_S} / per_minute) end
 if day_budget > 0 or month_budget > 0 then
     add('day_reserved', ARGV[6]); add('month_reserved', ARGV[6])
     redis.call('HSET', claims, lease, ARGV[6] .. ' ' .. redis.call('HGET', sums, 'day') .. ' '
@@ -106,7 +107,7 @@ if current and not settle(lease, cost) and current ~= generation then
 end
 if current then keep() end
 if per_minute > 0 and tokens ~= 0 then
-    local until_s = used_until(KEYS[4]) + tokens * {{MINUTE_S}} / per_minute
+    local until_s = used_until(KEYS[4]) + tokens * {MINUTE_S} / per_minute
     if until_s > now then store(KEYS[4], until_s) else redis.call('DEL', KEYS[4]) end
 end
 return 0
