@@ -16,7 +16,15 @@ from typing import Final, cast, final
 from redis.asyncio import Redis
 
 from togetherchat_server.domain.periods import Period
-from togetherchat_server.tenants.quota_store import Claim, Grant, QuotaMetric, QuotaRejection, longer_wait
+from togetherchat_server.tenants.quota_store import (
+    Claim,
+    Grant,
+    QuotaMetric,
+    QuotaRejection,
+    QuotaUsage,
+    longer_wait,
+)
+from togetherchat_server.tenants.redis.answers import usage_of
 from togetherchat_server.tenants.redis.connection import RedisConnection
 from togetherchat_server.tenants.redis.lease_renewer import LeaseRenewer
 from togetherchat_server.tenants.redis.leases import Lease, LeaseIds, LeaseRegistry
@@ -126,6 +134,24 @@ class RedisQuotaStore:
     ) -> None:
         """Settle a reservation, without waiting for Redis."""
         self._reservations.settle(reservation_id, tenant, claim, used, limits, period)
+
+    async def usage(self, tenant: str, period: Period, now_s: float) -> QuotaUsage | None:
+        """Return a tenant's usage over all replicas, with moments of the clock that shows `now_s`.
+
+        None if Redis is unavailable. What is reserved of the tokens is not known.
+        """
+
+        async def read() -> QuotaUsage:
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.execute_command("TIME")  # pyright: ignore[reportUnknownMemberType]  untyped
+            for name in ("requests", "tokens"):
+                pipeline.get(redis_key(tenant, name))
+            pipeline.zcard(redis_key(tenant, "calls"))
+            pipeline.hgetall(redis_key(tenant, "spending"))
+            return usage_of(await pipeline.execute(), period, now_s)
+
+        read_usage = await self._connection.execute(read)
+        return read_usage if isinstance(read_usage, QuotaUsage) else None
 
     async def reset(self, tenant: str) -> None:
         """Forget the requests and tokens per minute that a tenant has used."""
