@@ -28,6 +28,7 @@ from togetherchat_server.supervisor.control import REPLACED_SIGNAL, Assignment
 from togetherchat_server.supervisor.cpus import usable_cpus
 from togetherchat_server.telemetry.audit_file import check_audit_log
 from togetherchat_server.tenants.files import load_tenant_files
+from togetherchat_server.usage.settings_check import check_usage_settings
 
 if TYPE_CHECKING:
     from togetherchat_server.runtime.app import BoundAddresses
@@ -51,6 +52,7 @@ def main() -> int:
             _check_aliases(configuration)
         load_tenant_files(configuration.settings)
         check_audit_log(configuration.settings.audit_log)
+        check_usage_settings(configuration.settings)
         if configuration.settings.traces is not None:
             _check_telemetry(os.environ)
     except SettingsError as exc:

@@ -163,6 +163,8 @@ _METAVARS: Final = {
     "grpc_listen": "HOST:PORT",
     "redis_url": "URL",
     "tenants_file": "FILE",
+    "usage_database": "URL",
+    "usage_spill_dir": "FOLDER",
     "trusted_proxies": "NETWORK,...",
     "tls_*": "FILE",
     "workers": "N|auto",

@@ -36,6 +36,7 @@ from togetherchat_server.runtime.file_limit import connections_max
 from togetherchat_server.runtime.memory import MemoryGauge
 from togetherchat_server.runtime.observability import Environment, Observability
 from togetherchat_server.runtime.tenancy import open_tenancy
+from togetherchat_server.runtime.usage import open_usage
 from togetherchat_server.runtime.worker_share import WorkerShare
 from togetherchat_server.supervisor.cpus import cpu_capacity, usable_cpus
 from togetherchat_server.telemetry.call_record import Sink
@@ -232,6 +233,14 @@ class Wiring:
         settings, tenancy, clock = self._settings, self._tenancy, self._environment.clock
         models = {*self._catalog.by_id, *self._model_names.all().values()}
         quota_sinks = () if tenancy is None else (tenancy.quota.count_tokens,)
+        ledger = open_usage(
+            settings,
+            self._environment,
+            in_flight=lambda: self.admission.in_flight,
+            resources=self._resources,
+            metrics=self._observability.metrics,
+        )
+        usage_sinks = () if ledger is None else (ledger.record,)
         return Sessions(
             SessionParts(
                 credentials=CredentialCheck(
@@ -251,7 +260,8 @@ class Wiring:
                 clock=clock,
                 wall_clock=self._environment.wall_clock,
                 spans=self._observability.open_spans(config.base_url),
-                sinks=(*self._observability.sinks(log, models=models), *quota_sinks),
+                sinks=(*self._observability.sinks(log, models=models), *quota_sinks, *usage_sinks),
+                usage=None if ledger is None else ledger.reader,
             )
         )
 
