@@ -15,7 +15,18 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 LOCKS = {
     "server.txt": ["dependencies", "server", "cli", "usage", "postgres", "build"],
-    "dev.txt": ["dependencies", "server", "cli", "redis", "identity", "socks", "usage", "postgres", "build", "dev"],
+    "dev.txt": [
+        "dependencies",
+        "server",
+        "cli",
+        "redis",
+        "identity",
+        "socks",
+        "usage",
+        "postgres",
+        "build",
+        "dev",
+    ],
     "image.txt": ["dependencies", "server", "redis", "identity", "socks", "usage", "postgres", "telemetry"],
     "build.txt": ["build"],
     "telemetry.txt": ["dependencies", "server", "cli", "usage", "postgres", "telemetry", "build"],
