@@ -1,9 +1,9 @@
 """The command `togetherchat-server`: reads the configuration and runs the process's role.
 
-`togetherchat-server keys` edits the API keys file, and `usage` migrates the usage ledger. Any other
-process serves alone, serves as its supervisor assigned, or is the supervisor. The modules that serve are
-imported last, when the settings are valid and signal handlers are installed. gRPC alone takes a third of
-a second to load; the first process of a container would ignore SIGTERM in that time. gRPC's core also reads its
+`togetherchat-server keys` edits the API keys file, and `usage` migrates the usage ledger. Any other process
+serves alone, serves as its supervisor assigned, or is the supervisor. The modules that serve are imported
+last, when the settings are valid and signal handlers are installed. gRPC alone takes a third of a second to
+load; the first process of a container would ignore SIGTERM in that time. gRPC's core also reads its
 environment at its import. A supervisor must not load gRPC at all.
 """
 
