@@ -46,6 +46,7 @@ PLANTS = {
     "opentelemetry in telemetry.tracing": ("tenants/rate_limiter.py", "opentelemetry"),
     "python-socks in upstream.socks": ("upstream/dialers.py", "python_socks"),
     "redis in tenants.redis": ("tenants/quota_store.py", "redis"),
+    "sqlalchemy and alembic in usage": ("usage/row.py", "sqlalchemy"),
     "jwt and cryptography in tenants": ("tenants/api_keys.py", "jwt"),
     "prometheus_client in telemetry.metrics": ("calls/admission.py", "prometheus_client"),
     "structlog in telemetry": ("upstream/retry_policy.py", "structlog"),

@@ -12,6 +12,7 @@ from togetherchat_server.domain.addresses import TrustedProxies
 from togetherchat_server.domain.ports import Chat, ModelListing
 from togetherchat_server.telemetry.call_record import Sink, Spans
 from togetherchat_server.tenants.quota import TenantQuota
+from togetherchat_server.usage.report import UsageReader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,3 +33,5 @@ class SessionParts:
     wall_clock: Callable[[], float]
     spans: Spans | None = None
     sinks: Sequence[Sink] = ()
+    usage: UsageReader | None = None
+    """Reads the usage ledger; None without one."""

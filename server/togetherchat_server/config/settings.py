@@ -203,6 +203,19 @@ class Settings(BaseModel):
         description="Export spans over OTLP as the OTEL_* variables configure: otlp or off. Needs the extra "
         "[telemetry].",
     )
+    usage_database: OptionalText = Field(
+        None,
+        description="Database of the usage ledger, sqlite:///PATH or postgresql://USER@HOST/DATABASE; off: "
+        "none. Needs the extra [usage], and [postgres].",
+    )
+    usage_spill_dir: OptionalText = Field(
+        "auto",
+        description="Folder in which rows of the ledger wait for the database; auto: beside the file of "
+        "SQLite, or $XDG_STATE_HOME/togetherchat/usage-spill; off: rows wait in memory.",
+    )
+    usage_retention_days: Annotated[int, Field(ge=1, le=36_500)] = Field(
+        400, description="Days for which the ledger keeps each call. Daily sums are kept for ever."
+    )
 
     call_timeout_s: Seconds = Field(
         600.0, description="Longest duration of a call, whatever its own deadline."

@@ -39,6 +39,7 @@ from togetherchat_server.runtime.file_limit import connections_max
 from togetherchat_server.runtime.memory import MemoryGauge
 from togetherchat_server.runtime.observability import Environment, Observability
 from togetherchat_server.runtime.tenancy import open_tenancy
+from togetherchat_server.runtime.usage import open_usage
 from togetherchat_server.runtime.worker_share import WorkerShare
 from togetherchat_server.supervisor.cpus import cpu_capacity, usable_cpus
 from togetherchat_server.telemetry.call_record import Sink
@@ -51,6 +52,7 @@ from togetherchat_server.upstream.retry_policy import RetryBudget, RetryPolicy
 
 if TYPE_CHECKING:
     from togetherchat_server.frontends.http.server import HttpServer
+    from togetherchat_server.usage.ledger import UsageLedger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,12 +104,14 @@ class Wiring:
     def frontends(self, config: ProviderConfig, log: Sink) -> Frontends:
         """Create the frontends, and everything that they call."""
         provider = self._make_provider(config)
+        ledger = self._open_ledger()
         unavailable = UnavailableModels(clock=self._environment.clock)
         list_cache = self._make_list_cache(provider, unavailable)
         prices = self._make_price_list(list_cache)
-        retrying = self._make_retrying(self._make_metering(provider, prices))
+        metered = self._tenancy is not None or ledger is not None
+        retrying = self._make_retrying(self._make_metering(provider, prices) if metered else provider)
         routing = self._make_routing(retrying, prices, unavailable)
-        sessions = self._make_sessions(config, log, routing, list_cache)
+        sessions = self._make_sessions(config, log, routing, list_cache, ledger)
         return Frontends(
             sessions=sessions,
             grpc=self._make_grpc(sessions),
@@ -193,14 +197,20 @@ class Wiring:
             lambda: load_catalog(None),
         )
 
-    def _make_metering(self, provider: Chat, prices: PriceList) -> Chat:
-        """Return the provider, metered if somebody counts."""
-        if self._tenancy is None:
-            return provider
+    def _open_ledger(self) -> "UsageLedger | None":
+        return open_usage(
+            self._settings,
+            self._environment,
+            in_flight=lambda: self.admission.in_flight,
+            resources=self._resources,
+            metrics=self._observability.metrics,
+        )
+
+    def _make_metering(self, provider: TogetherProvider, prices: PriceList) -> MeteringChat:
         return MeteringChat(
             provider,
             facts=ModelFacts(price=prices.accounted, entry=load_catalog(None).by_id.get),
-            quota=self._tenancy.quota,
+            quota=None if self._tenancy is None else self._tenancy.quota,
             output_reserve_tokens=self._settings.output_reserve_tokens,
         )
 
@@ -251,10 +261,16 @@ class Wiring:
         return None if self._tenancy is None else self._tenancy.policy.permits
 
     def _make_sessions(
-        self, config: ProviderConfig, log: Sink, routing: RoutingChat, list_cache: ModelListCache
+        self,
+        config: ProviderConfig,
+        log: Sink,
+        routing: RoutingChat,
+        list_cache: ModelListCache,
+        ledger: "UsageLedger | None",
     ) -> Sessions:
         settings, tenancy, clock = self._settings, self._tenancy, self._environment.clock
         models = {*self._catalog.by_id, *self._model_names.all().values()}
+        usage_sinks = () if ledger is None else (ledger.record,)
         return Sessions(
             SessionParts(
                 credentials=CredentialCheck(
@@ -274,7 +290,8 @@ class Wiring:
                 clock=clock,
                 wall_clock=self._environment.wall_clock,
                 spans=self._observability.open_spans(config.base_url),
-                sinks=self._observability.sinks(log, models=models),
+                sinks=(*self._observability.sinks(log, models=models), *usage_sinks),
+                usage=None if ledger is None else ledger.reader,
             )
         )
 

@@ -51,12 +51,12 @@ class ReplicaQuotaStore(Protocol):
     async def reset(self, tenant: str) -> None: ...
 
 
-class ReservationJournal(Protocol):
+class Journal(Protocol):
     """Remembers, in case the process is killed, what calls have reserved of a budget."""
 
-    def reserved(self, call: Call, attempt: int, claim: Claim) -> None: ...
+    def reserved(self, call: Call, attempt: int, *, tokens: int, nano_usd: int) -> None: ...
 
-    def settled(self, call: Call, attempt: int, used: Claim) -> None: ...
+    def settled(self, call: Call, attempt: int, *, tokens: int, nano_usd: int) -> None: ...
 
 
 @final
@@ -101,7 +101,7 @@ class TenantQuota:
         clock: Callable[[], float],
         lease_s: float,
         replicas: ReplicaQuotaStore | None = None,
-        journal: ReservationJournal | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self._tenants = tenants
         self._store = store
@@ -169,7 +169,8 @@ class TenantQuota:
         if limits.has_budget and not self._store.loaded:
             raise ServiceError(
                 Reason.USAGE_UNAVAILABLE,
-                f"what tenant {call.tenant} has spent is not known yet: the usage database does not answer",
+                f"what tenant {call.tenant} has spent is not known: the usage database does not answer, or "
+                "--usage-database is off",
             )
         now_s = self._clock()
         grant = self._store.reserve(call.tenant, claim, limits, now_s, period_of(call.received_us))
@@ -190,7 +191,7 @@ class TenantQuota:
         if limits.has_budget:
             self._warn_of_soft_limit(call, limits, grant)
         if self._journal is not None and limits.has_budget:
-            self._journal.reserved(call, reservation.attempt, claim)
+            self._journal.reserved(call, reservation.attempt, tokens=claim.tokens, nano_usd=claim.nano_usd)
         return reservation
 
     def settle(self, reservation: Reservation, used: Claim) -> None:
@@ -200,7 +201,7 @@ class TenantQuota:
         if self._replicas is not None:
             self._replicas.settle(reservation.id, call.tenant, claim, used, limits, reservation.period)
         if self._journal is not None and limits.has_budget:
-            self._journal.settled(call, reservation.attempt, used)
+            self._journal.settled(call, reservation.attempt, tokens=used.tokens, nano_usd=used.nano_usd)
 
     async def _reserve_in_replicas(
         self, reservation: Reservation, local: Grant, replicas: ReplicaQuotaStore
