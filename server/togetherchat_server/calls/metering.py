@@ -101,6 +101,7 @@ class MeteringChat:
             call,
             size=size,
             price=price,
+            quota=self._quota,
             reservation=reservation,
             ratios=self._ratios,
             warning=warning,
@@ -160,7 +161,17 @@ class MeteringChat:
 class _Attempt:
     """One attempt that has been reserved. Settles once, whatever happens."""
 
-    __slots__ = ("_call", "_price", "_ratios", "_reservation", "_settled", "_size", "request", "warning")
+    __slots__ = (
+        "_call",
+        "_price",
+        "_quota",
+        "_ratios",
+        "_reservation",
+        "_settled",
+        "_size",
+        "request",
+        "warning",
+    )
 
     def __init__(  # noqa: PLR0913  the parts of an attempt, all by keyword
         self,
@@ -169,6 +180,7 @@ class _Attempt:
         *,
         size: InputSize,
         price: models.Pricing | None,
+        quota: TenantQuota | None,
         reservation: Reservation | None,
         ratios: InputRatios,
         warning: str,
@@ -178,6 +190,7 @@ class _Attempt:
         self._call = call
         self._size = size
         self._price = price
+        self._quota = quota
         self._reservation = reservation
         self._ratios = ratios
         self._settled = False
@@ -224,6 +237,8 @@ class _Attempt:
         _add(self._call.billed, used, cost)
         if self._reservation is not None:
             self._reservation.settle(Claim(tokens=used.tokens, nano_usd=cost or 0))
+        elif cost and self._quota is not None and self._call.tenant:
+            self._quota.spent(self._call, cost)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

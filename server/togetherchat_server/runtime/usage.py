@@ -22,7 +22,7 @@ def open_usage(
     resources: AsyncExitStack,
     metrics: MetricsCollector,
 ) -> "UsageLedger | None":
-    """Open and start the ledger; return None if it is off. `resources` closes it.
+    """Open the ledger; return None if it is off. `resources` closes it, and the caller starts it.
 
     Raises:
         SettingsError: the database or the folder cannot be used.
@@ -46,5 +46,4 @@ def open_usage(
     metrics.counters[names.USAGE_LEDGER_LOST_ROWS, "rejected"] = lambda: writer.rejected
     metrics.counters[names.USAGE_LEDGER_LOST_ROWS, "damaged"] = lambda: writer.damaged
     metrics.counters[names.USAGE_LEDGER_LOST_ROWS, "killed"] = lambda: writer.killed
-    ledger.start()
     return ledger

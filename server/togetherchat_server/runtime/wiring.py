@@ -52,7 +52,6 @@ from togetherchat_server.upstream.retry_policy import RetryBudget, RetryPolicy
 
 if TYPE_CHECKING:
     from togetherchat_server.frontends.http.server import HttpServer
-    from togetherchat_server.usage.ledger import UsageLedger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,30 +87,44 @@ class Wiring:
         self._share = share
         self._catalog = configured_catalog(configuration)
         self._model_names = resolve_aliases(configuration, self._catalog)
+        self._ledger = open_usage(
+            self._settings,
+            environment,
+            in_flight=lambda: self.admission.in_flight,
+            resources=resources,
+            metrics=observability.metrics,
+        )
         self._tenancy = open_tenancy(
             configuration,
             environment,
             aliases=self._model_names.aliases,
             quota_store_fd=share.quota_store_fd,
+            ledger=self._ledger,
             resources=resources,
-            gauges=observability.gauges,
+            metrics=observability.metrics,
         )
         self.governor: Final = self._make_governor()
         self.admission: Final = self._make_admission()
         observability.gauges[names.CALLS_IN_FLIGHT,] = lambda: self.admission.in_flight
         observability.gauges[names.CALLS_QUEUED,] = lambda: self.admission.queued
 
+    async def start_accounting(self) -> None:
+        """Start the usage ledger, and load what tenants have spent."""
+        if self._ledger is not None:
+            self._ledger.start()
+        if self._tenancy is not None and self._tenancy.loader is not None:
+            await self._tenancy.loader.start(wait=self._tenancy.tenants.current().has_budgets)
+
     def frontends(self, config: ProviderConfig, log: Sink) -> Frontends:
         """Create the frontends, and everything that they call."""
         provider = self._make_provider(config)
-        ledger = self._open_ledger()
         unavailable = UnavailableModels(clock=self._environment.clock)
         list_cache = self._make_list_cache(provider, unavailable)
         prices = self._make_price_list(list_cache)
-        metered = self._tenancy is not None or ledger is not None
+        metered = self._tenancy is not None or self._ledger is not None
         retrying = self._make_retrying(self._make_metering(provider, prices) if metered else provider)
         routing = self._make_routing(retrying, prices, unavailable)
-        sessions = self._make_sessions(config, log, routing, list_cache, ledger)
+        sessions = self._make_sessions(config, log, routing, list_cache)
         return Frontends(
             sessions=sessions,
             grpc=self._make_grpc(sessions),
@@ -197,15 +210,6 @@ class Wiring:
             lambda: load_catalog(None),
         )
 
-    def _open_ledger(self) -> "UsageLedger | None":
-        return open_usage(
-            self._settings,
-            self._environment,
-            in_flight=lambda: self.admission.in_flight,
-            resources=self._resources,
-            metrics=self._observability.metrics,
-        )
-
     def _make_metering(self, provider: TogetherProvider, prices: PriceList) -> MeteringChat:
         return MeteringChat(
             provider,
@@ -266,9 +270,9 @@ class Wiring:
         log: Sink,
         routing: RoutingChat,
         list_cache: ModelListCache,
-        ledger: "UsageLedger | None",
     ) -> Sessions:
         settings, tenancy, clock = self._settings, self._tenancy, self._environment.clock
+        ledger = self._ledger
         models = {*self._catalog.by_id, *self._model_names.all().values()}
         usage_sinks = () if ledger is None else (ledger.record,)
         return Sessions(

@@ -5,7 +5,6 @@ replicas share a Redis, in that too. A call enters once, before anything of it i
 attempts reserves what it may use, and settles what it has used.
 """
 
-import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,16 +13,14 @@ from typing import Final, Protocol, final
 from togetherchat_server.domain.call import Call
 from togetherchat_server.domain.periods import Period, period_of
 from togetherchat_server.domain.reasons import Reason, ServiceError
-from togetherchat_server.tenants.quota_errors import quota_error, usd
+from togetherchat_server.tenants.budget_watch import BudgetWatch
+from togetherchat_server.tenants.quota_errors import quota_error
 from togetherchat_server.tenants.quota_store import NOTHING, Claim, Grant, QuotaRejection, QuotaStore
 from togetherchat_server.tenants.redis.leases import Lease
-from togetherchat_server.tenants.tenants_file import QuotaLimits, TenantLimits, TenantsFile
+from togetherchat_server.tenants.tenants_file import UNLIMITED, QuotaLimits, TenantLimits, TenantsFile
 
 LEASE_MARGIN_S: Final = 60.0
 """How much longer than a call a reservation may last before it counts as leaked."""
-
-
-_log = logging.getLogger(__name__)
 
 
 class ReplicaQuotaStore(Protocol):
@@ -93,13 +90,14 @@ class TenantQuota:
         lease_s: how long an attempt may last. A reservation that is older was leaked: it is settled in full.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the parts of a quota, all by keyword
         self,
         tenants: TenantsFile,
         store: QuotaStore,
         *,
         clock: Callable[[], float],
         lease_s: float,
+        budgets: BudgetWatch,
         replicas: ReplicaQuotaStore | None = None,
         journal: Journal | None = None,
     ) -> None:
@@ -107,11 +105,11 @@ class TenantQuota:
         self._store = store
         self._clock = clock
         self._lease_s = lease_s + LEASE_MARGIN_S
+        self._budgets = budgets
         self._replicas = replicas
         self._journal = journal
         # Oldest first. Each is there until it is settled.
         self._open: dict[int, Reservation] = {}
-        self._warned: dict[str, Period] = {}
         self.leaked = 0
         """Reservations that were settled because they were too old."""
 
@@ -189,10 +187,17 @@ class TenantQuota:
         if self._replicas is not None:
             grant = await self._reserve_in_replicas(reservation, grant, self._replicas)
         if limits.has_budget:
-            self._warn_of_soft_limit(call, limits, grant)
+            call.progress.budget_remaining_usd = self._budgets.update(call.tenant, limits, grant)
         if self._journal is not None and limits.has_budget:
             self._journal.reserved(call, reservation.attempt, tokens=claim.tokens, nano_usd=claim.nano_usd)
         return reservation
+
+    def spent(self, call: Call, nano_usd: int) -> None:
+        """Count the cost of an attempt without a reservation: its tenant may have a budget later today."""
+        limits, now_s = UNLIMITED, self._clock()
+        grant = self._store.reserve(call.tenant, NOTHING, limits, now_s, period_of(call.received_us))
+        if isinstance(grant, Grant):
+            self._store.settle(call.tenant, NOTHING, Claim(nano_usd=nano_usd), limits, now_s, grant.period)
 
     def settle(self, reservation: Reservation, used: Claim) -> None:
         """Replace a reservation by what was used. Called by the reservation, once."""
@@ -221,16 +226,6 @@ class TenantQuota:
         reservation.period = grant.period
         return grant
 
-    def _warn_of_soft_limit(self, call: Call, limits: TenantLimits, grant: Grant) -> None:
-        """Report what is left once the soft limit is reached: in the response, and once in the log."""
-        left = soft_left(limits, grant)
-        if left is None:
-            return
-        call.progress.budget_remaining_usd = usd(left)
-        if self._warned.get(call.tenant) != grant.period:
-            self._warned[call.tenant] = grant.period
-            _log.warning("tenant %s has %s USD left of its budget", call.tenant, usd(left))
-
     def _close(self, reservation: Reservation, used: Claim) -> None:
         self._open.pop(id(reservation), None)
         self._store.settle(
@@ -250,13 +245,3 @@ class TenantQuota:
                 return
             self.leaked += 1
             oldest.settle(oldest.claim)
-
-
-def soft_left(limits: TenantLimits, grant: Grant) -> int | None:
-    """Return the least that is left of a budget beyond its soft limit, in 1e-9 USD; None before that."""
-    lefts = [
-        left
-        for budget, left in ((limits.day_budget, grant.day_left), (limits.month_budget, grant.month_left))
-        if budget and budget - left >= budget * limits.soft_budget_ratio
-    ]
-    return max(0, min(lefts)) if lefts else None

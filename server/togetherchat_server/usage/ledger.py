@@ -25,13 +25,22 @@ _log = logging.getLogger(__name__)
 class UsageLedger:
     """The ledger of one process."""
 
-    def __init__(self, writer: UsageWriter, reader: DatabaseReader) -> None:
+    def __init__(
+        self, writer: UsageWriter, reader: DatabaseReader, folder: SpillFolder | None = None
+    ) -> None:
         self.writer: Final = writer
+        self.folder: Final = None if folder is None else folder.root
+        """The folder in which rows of all processes wait; None if they wait in memory."""
         self._reader = reader
 
     @property
     def reader(self) -> UsageReader:
         return self._reader
+
+    @property
+    def drained(self) -> bool:
+        """Whether the database has all rows that ended processes left in files."""
+        return self.writer.drained
 
     def record(self, record: CallRecord) -> None:
         """Take a finished call: a sink of call records. Never waits, never raises.
@@ -90,13 +99,14 @@ def open_ledger(
     database = UsageDatabase.parse(settings.usage_database)
     database.prepare()
     environment = WriterEnvironment(clock=clock, wall_clock=wall_clock, in_flight=in_flight)
+    folder = _open_folder(settings.usage_spill_dir, database, os.environ)
     writer = UsageWriter(
         database,
-        _open_folder(settings.usage_spill_dir, database, os.environ),
+        folder,
         environment,
         retention_days=settings.usage_retention_days,
     )
-    return UsageLedger(writer, DatabaseReader(database, wall_clock=wall_clock))
+    return UsageLedger(writer, DatabaseReader(database, wall_clock=wall_clock), folder)
 
 
 def _open_folder(

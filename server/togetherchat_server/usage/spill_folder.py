@@ -80,6 +80,10 @@ class SpillFolder:
                         yield self._adopt(lock_path.with_suffix(""))
                         lock_path.unlink(missing_ok=True)
 
+    def holds_adopted(self) -> bool:
+        """Return whether any process has files of an ended one that are not in the database yet."""
+        return any(self._root.glob(f"*/{_ADOPTED}*"))
+
     def close(self) -> None:
         """Remove the folder, if no rows wait in it. Else the next process finds them."""
         self.counts.set_in_flight(0)

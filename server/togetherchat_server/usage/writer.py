@@ -92,6 +92,7 @@ class UsageWriter:
             threading.Thread(target=self._run_writer, name="usage-writer", daemon=True),
         )
         self._handled = 0
+        self._adopted_once = False
         self.written = 0
         self.rejected = 0
         self.killed = 0
@@ -117,6 +118,13 @@ class UsageWriter:
         """Rows in files that wait for the database."""
         return self._backlog.rows_in_files
 
+    @property
+    def drained(self) -> bool:
+        """Whether the database has all rows that ended processes left in files."""
+        if self._folder is None:
+            return True
+        return self._adopted_once and not self._folder.holds_adopted()
+
     def lag_s(self) -> float:
         """Return the age of the oldest row that is not in the database."""
         return self._backlog.oldest_age_s()
@@ -133,6 +141,7 @@ class UsageWriter:
 
     def start(self) -> None:
         """Start the threads."""
+        self._ready.set()
         for thread in self._threads:
             thread.start()
 
@@ -262,6 +271,7 @@ class UsageWriter:
                         found.lost,
                         found.in_flight,
                     )
+            self._adopted_once = True
         except OSError as problem:
             _log.warning("usage ledger: cannot take over files of rows: %s", problem.strerror)
 

@@ -5,13 +5,14 @@ import asyncio
 import pytest
 
 from support.calls import call_of
-from support.quotas import TODAY
+from support.quotas import NOON_US, TODAY
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.calls.metering import UNKNOWN_OUTPUT_TOKENS, MeteringChat, ModelFacts
 from togetherchat_server.calls.token_bounds import input_size
 from togetherchat_server.domain.reasons import Reason, ServiceError
+from togetherchat_server.tenants.budget_watch import BudgetWatch
 from togetherchat_server.tenants.quota import TenantQuota
 from togetherchat_server.tenants.quota_store import LocalQuotaStore
 from togetherchat_server.tenants.tenants_file import TenantsFile
@@ -72,7 +73,11 @@ class Metered:
         self.store.load({}, {}, TODAY)
         self.provider = FakeProvider()
         self.quota = TenantQuota(
-            TenantsFile(path, clock=lambda: 0.0), self.store, clock=lambda: 0.0, lease_s=600.0
+            TenantsFile(path, clock=lambda: 0.0),
+            self.store,
+            clock=lambda: 0.0,
+            lease_s=600.0,
+            budgets=BudgetWatch(wall_clock=lambda: NOON_US / 1e6),
         )
         catalog = {entry.id: entry for entry in entries}
         self.chat = MeteringChat(
@@ -296,7 +301,8 @@ async def test_without_limits_nothing_is_reserved_and_all_is_counted(metered):
     await it.complete()
 
     assert (COST, False) == (it.billed.cost_nano_usd, it.provider.sent[0].HasField("max_tokens"))
-    assert 0 == it.spending.day_committed
+    # A budget that is set later in the day counts it.
+    assert (COST, 0) == (it.spending.day_committed, it.quota.reservations)
 
 
 async def test_usage_that_the_provider_did_not_send_is_estimated(metered):

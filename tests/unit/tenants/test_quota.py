@@ -6,8 +6,9 @@ from contextlib import suppress
 import pytest
 
 from support.calls import call_of
-from support.quotas import use_tokens
+from support.quotas import NOON_US, use_tokens
 from togetherchat_server.domain.reasons import Reason, ServiceError
+from togetherchat_server.tenants.budget_watch import BudgetWatch
 from togetherchat_server.tenants.quota import TenantQuota
 from togetherchat_server.tenants.quota_store import Claim, LocalQuotaStore, QuotaMetric, QuotaRejection
 from togetherchat_server.tenants.redis.leases import Lease
@@ -20,6 +21,10 @@ requests_per_minute = 60
 tokens_per_minute = 1000
 """
 LEASE = Lease(tenant="acme", id="one:1")
+
+
+def watch():
+    return BudgetWatch(wall_clock=lambda: NOON_US / 1e6)
 
 
 class Replicas:
@@ -60,7 +65,7 @@ def quota(tmp_path, store, replicas):
     path = tmp_path / "tenants.toml"
     path.write_text(LIMITS)
     tenants = TenantsFile(path, clock=lambda: 0.0)
-    return TenantQuota(tenants, store, clock=lambda: 0.0, lease_s=600.0, replicas=replicas)
+    return TenantQuota(tenants, store, clock=lambda: 0.0, lease_s=600.0, budgets=watch(), replicas=replicas)
 
 
 def rejection_of(quota):
@@ -84,7 +89,11 @@ def test_an_exhausted_rate_has_a_retry_time(quota, store):
 def test_without_a_tenants_file_no_limit_applies():
     """Calls are counted all the same, so that a file that is set later finds them."""
     quota = TenantQuota(
-        TenantsFile(None, clock=lambda: 0.0), LocalQuotaStore(), clock=lambda: 0.0, lease_s=1.0
+        TenantsFile(None, clock=lambda: 0.0),
+        LocalQuotaStore(),
+        clock=lambda: 0.0,
+        lease_s=1.0,
+        budgets=watch(),
     )
     for _ in range(1000):
         quota.enter("acme")
@@ -155,7 +164,9 @@ async def test_a_leaked_reservation_is_settled_in_full(tmp_path, store):
     """After the longest call and a margin, with the next reservation; settled later, it changes nothing."""
     path, now_s = tmp_path / "tenants.toml", 0.0
     path.write_text(LIMITS)
-    quota = TenantQuota(TenantsFile(path, clock=lambda: 0.0), store, clock=lambda: now_s, lease_s=600.0)
+    quota = TenantQuota(
+        TenantsFile(path, clock=lambda: 0.0), store, clock=lambda: now_s, lease_s=600.0, budgets=watch()
+    )
     limits = quota.limits_of("acme")
     leaked = await quota.reserve(call_of("acme"), Claim(tokens=10), limits)
     now_s = 661.0

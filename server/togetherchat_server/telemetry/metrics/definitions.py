@@ -74,6 +74,9 @@ RETRY_BUDGET_LEFT: Final = "togetherchat_retry_budget_left"
 ADAPTIVE_THROTTLES: Final = "togetherchat_adaptive_throttles"
 UPSTREAM_RATE_LIMIT: Final = "togetherchat_upstream_rate_limit"
 UPSTREAM_RATE_LIMIT_UPDATED: Final = "togetherchat_upstream_rate_limit_updated_timestamp_seconds"
+QUOTA_RESERVATIONS: Final = "togetherchat_quota_reservations"
+QUOTA_RESERVATIONS_LEAKED: Final = "togetherchat_quota_reservations_leaked_total"
+TENANT_BUDGET_USED: Final = "togetherchat_tenant_budget_used_ratio"
 USAGE_LEDGER_UP: Final = "togetherchat_usage_ledger_up"
 USAGE_LEDGER_LAG: Final = "togetherchat_usage_ledger_lag_seconds"
 USAGE_LEDGER_SPILLED_ROWS: Final = "togetherchat_usage_ledger_spilled_rows"
@@ -198,6 +201,10 @@ _ALL: Final[tuple[MetricDefinition, ...]] = (
         AUDIT_LINES_DROPPED,
         "Lines of the audit log dropped because they could not be written; with --audit-log only.",
     ),
+    _counter(
+        QUOTA_RESERVATIONS_LEAKED,
+        "Reservations of attempts that were older than a call can be, and were settled in full: a defect.",
+    ),
     _counter(USAGE_LEDGER_ROWS, "Rows written to the usage ledger; with --usage-database only."),
     _counter(
         USAGE_LEDGER_LOST_ROWS,
@@ -276,6 +283,14 @@ _ALL: Final[tuple[MetricDefinition, ...]] = (
         UPSTREAM_RATE_LIMIT_UPDATED,
         "When the provider last sent its rate limits, in seconds since 1970.",
         "model",
+        merge="max",
+    ),
+    _gauge(QUOTA_RESERVATIONS, "Attempts in flight that have reserved a tenant's tokens or money."),
+    _gauge(
+        TENANT_BUDGET_USED,
+        "Part of a tenant's budget for the `day` or `month` that was spent or reserved at its last attempt.",
+        "tenant",
+        "period",
         merge="max",
     ),
     _gauge(
