@@ -29,7 +29,10 @@ class _Standing:
 
 @final
 class BudgetWatch:
-    """The budgets of tenants as of their last attempts. `on_new_tenant(tenant, period)` is called once for each."""
+    """The budgets of tenants as of their last attempts.
+
+    `on_new_tenant(tenant, period)` is called once for each.
+    """
 
     def __init__(self, *, wall_clock: Callable[[], float]) -> None:
         self.on_new_tenant: Callable[[str, str], object] = lambda _tenant, _period: None
