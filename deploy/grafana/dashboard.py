@@ -337,6 +337,17 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 ),
             ),
             Panel(
+                title="Budgets: part used",
+                unit="percentunit",
+                description="Spent and reserved, as of each tenant's last attempt in the day or month (UTC).",
+                queries=(
+                    (
+                        "max by (tenant, period) (togetherchat_tenant_budget_used_ratio)",
+                        "{{tenant}} per {{period}}",
+                    ),
+                ),
+            ),
+            Panel(
                 title="Usage ledger: rows written, waiting and lost",
                 unit="short",
                 description="Rows per second, and rows that wait in files while the database is away.",
