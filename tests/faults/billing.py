@@ -193,7 +193,7 @@ def compare(rows, bill, budget_usd):
 async def traffic(calls, *flags_more):
     """Run the traffic. Return how calls ended, the rows of the ledger, the bill, and the capped budget in USD."""
     progress = Progress(Counter())
-    budget_usd = calls * 1.2e-5
+    budget_usd = max(0.01, calls * 1.2e-5)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         keys_file = Keys(root / "keys")
