@@ -10,14 +10,8 @@ from google.protobuf import text_format
 
 from support import golden
 from togetherchat.v1 import usage_service_pb2 as service
-from togetherchat_server.frontends.http.usage.document import (
-    COUNTERS,
-    DIMENSIONS,
-    METRICS,
-    quotas_json,
-    usage_csv,
-    usage_json,
-)
+from togetherchat_server.calls.usage_messages import DIMENSIONS, METRICS
+from togetherchat_server.frontends.http.usage.document import COUNTERS, quotas_json, usage_csv, usage_json
 from togetherchat_server.tenants.quota_status import Bucket
 from togetherchat_server.usage.report import Dimension
 
@@ -68,8 +62,8 @@ def test_the_tables_are_total():
     """Each dimension, metric and counter of the contract has a name."""
     assert {*service.UsageDimension.values()} - {0} == DIMENSIONS.keys()
     assert {*Dimension} == {*DIMENSIONS.values()}
-    assert {*service.QuotaMetric.values()} - {0} == METRICS.keys()
-    assert {*Bucket} == {*METRICS.values()}
+    assert {*service.QuotaMetric.values()} - {0} == {*METRICS.values()}
+    assert {*Bucket} == METRICS.keys()
     integers = [
         field.name for field in service.UsageRow.DESCRIPTOR.fields if field.cpp_type == field.CPPTYPE_INT64
     ]

@@ -16,27 +16,13 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from togetherchat.v1 import usage_service_pb2 as service
+from togetherchat_server.calls.usage_messages import DIMENSIONS, METRICS
 from togetherchat_server.tenants.quota_status import Bucket
 from togetherchat_server.usage.report import Dimension
 
 Json = dict[str, object]
 
-DIMENSIONS: Final[Mapping[int, Dimension]] = {
-    service.USAGE_DIMENSION_TENANT: Dimension.TENANT,
-    service.USAGE_DIMENSION_MODEL: Dimension.MODEL,
-    service.USAGE_DIMENSION_DAY: Dimension.DAY,
-    service.USAGE_DIMENSION_HOUR: Dimension.HOUR,
-    service.USAGE_DIMENSION_KEY: Dimension.KEY,
-    service.USAGE_DIMENSION_USER: Dimension.USER,
-    service.USAGE_DIMENSION_REASON: Dimension.REASON,
-}
-METRICS: Final[Mapping[int, Bucket]] = {
-    service.QUOTA_METRIC_CONCURRENT_CALLS: Bucket.CONCURRENT_CALLS,
-    service.QUOTA_METRIC_REQUESTS_PER_MINUTE: Bucket.REQUESTS_PER_MINUTE,
-    service.QUOTA_METRIC_TOKENS_PER_MINUTE: Bucket.TOKENS_PER_MINUTE,
-    service.QUOTA_METRIC_COST_PER_DAY: Bucket.COST_PER_DAY,
-    service.QUOTA_METRIC_COST_PER_MONTH: Bucket.COST_PER_MONTH,
-}
+METRIC_NAMES: Final[Mapping[int, Bucket]] = {metric: bucket for bucket, metric in METRICS.items()}
 COUNTERS: Final = (
     "calls",
     "failed_calls",
@@ -150,7 +136,7 @@ def _text_cell(cell: object) -> object:
 def _quota(quota: service.Quota) -> Json:
     return {
         "tenant": quota.tenant,
-        "metric": METRICS[quota.metric],
+        "metric": METRIC_NAMES[quota.metric],
         "limit": quota.limit,
         "used": quota.used,
         "reserved": quota.reserved,
