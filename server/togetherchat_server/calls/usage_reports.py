@@ -186,11 +186,14 @@ def _period(request: service.QueryUsageRequest, now_us: int, violations: Violati
         if found is None:
             violations.add("page_token", "must be the next_page_token of a response to the same request")
         return found or (0, 0, 0)
-    start_us, end_us = _month_start_us(now_us), now_us
+    start_us: int | None = _month_start_us(now_us)
+    end_us: int | None = now_us
     if request.HasField("start_time"):
         start_us = _time_us("start_time", request.start_time, violations)
     if request.HasField("end_time"):
         end_us = _time_us("end_time", request.end_time, violations)
+    if start_us is None or end_us is None:
+        return 0, 0, 0
     if start_us >= end_us:
         violations.add("start_time", "must be before end_time, whose default is now")
     elif end_us - start_us > PERIOD_MAX_US:
@@ -210,10 +213,11 @@ def _position(request: service.QueryUsageRequest) -> tuple[int, int, int] | None
             return None
 
 
-def _time_us(field: str, moment: Timestamp, violations: Violations) -> int:
+def _time_us(field: str, moment: Timestamp, violations: Violations) -> int | None:
     """Return a moment in microseconds, rounded up: a row at or after it is at or after the result."""
     if not (0 <= moment.seconds <= _TIME_SECONDS_MAX and 0 <= moment.nanos <= _NANOS_MAX):
         violations.add(field, "must be a moment from 1970 to 9999, UTC, with nanos of 0 to 999,999,999")
+        return None
     return moment.seconds * SECOND_US + -(-moment.nanos // 1000)
 
 
