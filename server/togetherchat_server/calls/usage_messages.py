@@ -12,7 +12,7 @@ from togetherchat_server.usage.report import Dimension, UsageGroup, UsageQuery, 
 
 SECOND_US: Final = 1_000_000
 
-DIMENSIONS: Final[Mapping[int, Dimension]] = {
+DIMENSIONS: Final[Mapping["service.UsageDimension.ValueType", Dimension]] = {
     service.USAGE_DIMENSION_TENANT: Dimension.TENANT,
     service.USAGE_DIMENSION_MODEL: Dimension.MODEL,
     service.USAGE_DIMENSION_DAY: Dimension.DAY,

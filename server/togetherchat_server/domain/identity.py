@@ -18,7 +18,7 @@ class Scope(enum.StrEnum):
     USAGE = "usage"
     """QueryUsage and ListQuotas, of the caller's own tenant."""
     ADMIN = "admin"
-    """What concerns all tenants; includes `usage`. No credential has this scope unless it is given explicitly."""
+    """What concerns all tenants; includes `usage`. Only a credential that names this scope has it."""
 
 
 SCOPES: Final[Mapping[str, Scope]] = {scope.value: scope for scope in Scope}

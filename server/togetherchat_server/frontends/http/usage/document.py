@@ -9,7 +9,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeAlias
 
 import orjson
 from google.protobuf.duration_pb2 import Duration
@@ -21,6 +21,7 @@ from togetherchat_server.tenants.quota_status import Bucket
 from togetherchat_server.usage.report import Dimension
 
 Json = dict[str, object]
+DimensionValue: TypeAlias = "service.UsageDimension.ValueType"
 
 METRIC_NAMES: Final[Mapping[int, Bucket]] = {metric: bucket for bucket, metric in METRICS.items()}
 COUNTERS: Final = (
@@ -42,7 +43,7 @@ _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 """How a cell begins that a spreadsheet runs as a formula (OWASP, CSV injection)."""
 
 
-def usage_json(response: service.QueryUsageResponse, group_by: Sequence[int]) -> bytes:
+def usage_json(response: service.QueryUsageResponse, group_by: Sequence[DimensionValue]) -> bytes:
     """Return one page of a report. `group_by` has the dimensions of its request."""
     dimensions = [DIMENSIONS[value] for value in group_by]
     return orjson.dumps(
@@ -57,7 +58,7 @@ def usage_json(response: service.QueryUsageResponse, group_by: Sequence[int]) ->
     )
 
 
-def usage_csv(response: service.QueryUsageResponse, group_by: Sequence[int]) -> bytes:
+def usage_csv(response: service.QueryUsageResponse, group_by: Sequence[DimensionValue]) -> bytes:
     """Return the rows of one page as CSV (RFC 4180), with a line of headings."""
     dimensions = [DIMENSIONS[value] for value in group_by]
     text = io.StringIO()
