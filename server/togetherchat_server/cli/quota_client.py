@@ -20,7 +20,7 @@ NOT_REACHED: Final = "cannot be reached"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Connection:
+class UsageConnection:
     """How the service is called."""
 
     address: str
@@ -37,7 +37,7 @@ class QuotaCallError(Exception):
     """A call failed. The message is one line."""
 
 
-def list_quotas(connection: Connection, tenants: Sequence[str]) -> Sequence[usage.Quota]:
+def list_quotas(connection: UsageConnection, tenants: Sequence[str]) -> Sequence[usage.Quota]:
     """Return the quotas of these tenants, or of all that the key may see. Raises QuotaCallError."""
     request = usage.ListQuotasRequest(tenants=tenants)
     return _call(
@@ -45,7 +45,7 @@ def list_quotas(connection: Connection, tenants: Sequence[str]) -> Sequence[usag
     ).quotas
 
 
-def reset_quota(connection: Connection, tenant: str) -> Sequence[usage.Quota]:
+def reset_quota(connection: UsageConnection, tenant: str) -> Sequence[usage.Quota]:
     """Reset the quotas of a tenant, and return them. Raises QuotaCallError."""
     request = usage.ResetQuotaRequest(tenant=tenant)
     return _call(
@@ -56,7 +56,7 @@ def reset_quota(connection: Connection, tenant: str) -> Sequence[usage.Quota]:
 Metadata = tuple[tuple[str, str], ...]
 
 
-def _call(connection: Connection, call: Callable[[UsageServiceStub, Metadata], Result]) -> Result:
+def _call(connection: UsageConnection, call: Callable[[UsageServiceStub, Metadata], Result]) -> Result:
     sent = (("authorization", f"Bearer {connection.key}"),) if connection.key else ()
     with _channel(connection) as channel:
         try:
@@ -65,7 +65,7 @@ def _call(connection: Connection, call: Callable[[UsageServiceStub, Metadata], R
             raise QuotaCallError(_text(cast("grpc.Call", exc), connection.address)) from None
 
 
-def _channel(connection: Connection) -> grpc.Channel:
+def _channel(connection: UsageConnection) -> grpc.Channel:
     if not connection.tls:
         # A proxy from the environment cannot reach this machine's loopback.
         return grpc.insecure_channel(connection.address, (("grpc.enable_http_proxy", 0),))

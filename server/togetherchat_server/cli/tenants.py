@@ -13,7 +13,7 @@ from typing import Final, NoReturn, TextIO, final
 
 from togetherchat.v1 import usage_service_pb2 as usage
 from togetherchat_server.calls.usage_messages import METRICS
-from togetherchat_server.cli.quota_client import Connection, QuotaCallError, list_quotas, reset_quota
+from togetherchat_server.cli.quota_client import QuotaCallError, UsageConnection, list_quotas, reset_quota
 from togetherchat_server.config import is_loopback
 
 DONE, FAILED, USAGE = 0, 1, 2
@@ -61,13 +61,13 @@ def run_tenants(
     return DONE
 
 
-def _run(options: argparse.Namespace, connection: Connection) -> Sequence[usage.Quota]:
+def _run(options: argparse.Namespace, connection: UsageConnection) -> Sequence[usage.Quota]:
     if options.command == "reset":
         return reset_quota(connection, options.name)
     return list_quotas(connection, [options.name] if options.name else [])
 
 
-def _connection(options: argparse.Namespace, environment: Mapping[str, str]) -> Connection:
+def _connection(options: argparse.Namespace, environment: Mapping[str, str]) -> UsageConnection:
     try:
         local = is_loopback(options.address)
         key = (
@@ -84,7 +84,7 @@ def _connection(options: argparse.Namespace, environment: Mapping[str, str]) -> 
     if not (key.isascii() and key.isprintable()):
         raise TenantArgumentError("the key has characters that cannot be sent; a key begins with tc_")
     tls = (roots is not None or not local) if options.tls is None else options.tls
-    return Connection(
+    return UsageConnection(
         address=options.address, key=key, ca_certificates=roots, tls=tls, timeout_s=options.timeout_s
     )
 

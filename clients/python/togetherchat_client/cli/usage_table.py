@@ -38,7 +38,7 @@ Group = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Column:
+class _UsageColumn:
     heading: str
     cell: Callable[[usage.UsageRow], str]
 
@@ -133,7 +133,7 @@ def cost_usd(nano_usd: int) -> str:
 def _table(
     report: usage.QueryUsageResponse,
     by: Sequence[str],
-    columns: Sequence[_Column],
+    columns: Sequence[_UsageColumn],
     sparklines: Mapping[Group, str],
 ) -> Table:
     extra = (PER_DAY,) if sparklines else ()
@@ -167,17 +167,17 @@ def _duration(is_set: bool, duration: Duration) -> str:  # noqa: FBT001  the fie
     return f"{duration.ToMicroseconds() / 1e6:.2f} s" if is_set else UNKNOWN
 
 
-_P50 = _Column(heading="p50", cell=lambda row: _duration(row.HasField("duration_p50"), row.duration_p50))
-_P95 = _Column(heading="p95", cell=lambda row: _duration(row.HasField("duration_p95"), row.duration_p95))
-_INPUT = _Column(heading="input", cell=lambda row: f"{row.input_tokens:,}")
-_OUTPUT = _Column(heading="output", cell=lambda row: f"{row.output_tokens:,}")
-_FAILED = _Column(heading="failed", cell=lambda row: f"{row.failed_calls:,}")
+_P50 = _UsageColumn(heading="p50", cell=lambda row: _duration(row.HasField("duration_p50"), row.duration_p50))
+_P95 = _UsageColumn(heading="p95", cell=lambda row: _duration(row.HasField("duration_p95"), row.duration_p95))
+_INPUT = _UsageColumn(heading="input", cell=lambda row: f"{row.input_tokens:,}")
+_OUTPUT = _UsageColumn(heading="output", cell=lambda row: f"{row.output_tokens:,}")
+_FAILED = _UsageColumn(heading="failed", cell=lambda row: f"{row.failed_calls:,}")
 _COLUMNS = (
-    _Column(heading="calls", cell=lambda row: f"{row.calls:,}"),
+    _UsageColumn(heading="calls", cell=lambda row: f"{row.calls:,}"),
     _FAILED,
     _INPUT,
     _OUTPUT,
-    _Column(heading="cost", cell=lambda row: f"${row.cost_nano_usd / NANO_USD:,.4f}"),
+    _UsageColumn(heading="cost", cell=lambda row: f"${row.cost_nano_usd / NANO_USD:,.4f}"),
     _P50,
     _P95,
 )
