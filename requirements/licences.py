@@ -42,7 +42,8 @@ licence that is not in the list of allowed licences.
 """
 FOOT: Final = """
 MPL-2.0 requires the source of changes to its own files only. This project does not change any of them.
-LGPL-3.0 (psycopg, the optional driver for PostgreSQL) requires the same for the library, and that users can replace it.
+LGPL-3.0 (psycopg, the optional driver for PostgreSQL) requires the same for the library, and that users can
+replace it.
 """
 
 

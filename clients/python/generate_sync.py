@@ -25,6 +25,7 @@ RULES = (
     (r"(?m)^.*  # async only\n", ""),
     # gRPC's sync API starts a call with `future` and waits for it with `result`.
     (r"\bself\._stub\.(Complete|GetModel|ListModels)\(", r"self._stub.\1.future("),
+    (r"\bself\._usage_stub\.(ListQuotas|QueryUsage|ResetQuota)\(", r"self._usage_stub.\1.future("),
     (r"\bcheck\(", "check.future("),
     (r"\bawait call\n", "call.result()\n"),
     (r"\baiter\(self\._call\)", "events_of(self._call)"),
@@ -41,7 +42,7 @@ RULES = (
     (r"\bUnaryUnaryCall\[RequestT, ResponseT\]", "FutureCall[ResponseT]"),
     (r"\bUnaryStreamCall\[[\w.]+, ([\w.]+)\]", r"IteratorCall[\1]"),
     (r'"Call"', '"BlockingCall"'),
-    (r"\bChatServiceAsyncStub\b", "ChatServiceStub"),
+    (r"\b(Chat|Usage)ServiceAsyncStub\b", r"\1ServiceStub"),
     # Python's async syntax and names.
     (r"\bawait ", ""),
     (r"\basync (def|for|with)\b", r"\1"),

@@ -38,7 +38,7 @@ PLANTS = {
         "togetherchat_server.calls.auth_throttle",
     ),
     "The supervisor loads neither grpc nor httpx": ("supervisor/cpus.py", "httpx"),
-    "grpc in frontends.grpc": ("domain/deadline.py", "grpc"),
+    "grpc in frontends.grpc and one module of the command": ("domain/deadline.py", "grpc"),
     "httpx and aiohappyeyeballs in upstream and tenants.jwt": ("config/exposure.py", "httpx"),
     "httptools in upstream and frontends.http": ("upstream/sse.py", "httptools"),
     "starlette in frontends.http, and uvicorn nowhere": ("telemetry/admin.py", "starlette"),

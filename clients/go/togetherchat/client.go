@@ -13,8 +13,9 @@ import (
 
 // Client calls the service over one connection. A Client is safe for concurrent use; share it.
 type Client struct {
-	conn *grpc.ClientConn
-	stub togetherchatv1.ChatServiceClient
+	conn  *grpc.ClientConn
+	stub  togetherchatv1.ChatServiceClient
+	usage togetherchatv1.UsageServiceClient
 }
 
 // Dial returns a client of the service at target: `host:port`, `dns:///host:port`, `unix:path`, or a
@@ -36,7 +37,11 @@ func Dial(target string, options ...Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{conn: conn, stub: togetherchatv1.NewChatServiceClient(conn)}, nil
+	return &Client{
+		conn:  conn,
+		stub:  togetherchatv1.NewChatServiceClient(conn),
+		usage: togetherchatv1.NewUsageServiceClient(conn),
+	}, nil
 }
 
 // Close closes the connection and cancels every call in flight.

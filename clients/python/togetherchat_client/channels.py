@@ -14,15 +14,17 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import grpc
 
 from togetherchat.v1.chat_service_pb2_grpc import ChatServiceStub
+from togetherchat.v1.usage_service_pb2_grpc import UsageServiceStub
 from togetherchat_client.channel import ChannelConfig, Option, without_health_checks
 
 if TYPE_CHECKING:
     from togetherchat.v1.chat_service_pb2_grpc import ChatServiceAsyncStub
+    from togetherchat.v1.usage_service_pb2_grpc import UsageServiceAsyncStub
 
 CLOSED: Final = "the client is closed; open another with {connect}()"
 FORKED: Final = (
@@ -62,22 +64,38 @@ class _Fork:
 _FORK: Final = _Fork()
 
 
+class AsyncOpened(NamedTuple):
+    """An open channel, and the stubs of the services on it."""
+
+    channel: grpc.aio.Channel
+    chat: "ChatServiceAsyncStub"
+    usage: "UsageServiceAsyncStub"
+
+
+class Opened(NamedTuple):
+    """As `AsyncOpened`, for a blocking client."""
+
+    channel: grpc.Channel
+    chat: ChatServiceStub
+    usage: UsageServiceStub
+
+
 class AsyncChannels:
     """The channels of an `AsyncClient`: one for each event loop that made a call."""
 
     def __init__(self, config: ChannelConfig) -> None:
         self._config = config
         self._lock = threading.Lock()
-        self._opened: dict[asyncio.AbstractEventLoop, tuple[grpc.aio.Channel, ChatServiceAsyncStub]] = {}
+        self._opened: dict[asyncio.AbstractEventLoop, AsyncOpened] = {}
         self._closed = False
 
-    def stub(self) -> "ChatServiceAsyncStub":
-        """Return the stub of the running loop. Raises RuntimeError after `close`, or without a loop."""
+    def opened(self) -> AsyncOpened:
+        """Return the channel of the running loop. Raises RuntimeError after `close`, or without a loop."""
         _FORK.check()
         loop = asyncio.get_running_loop()
         # Each loop reads and writes its own entry, so no lock is needed for an open channel.
         entry = self._opened.get(loop)
-        return self._open(loop)[1] if entry is None else entry[1]
+        return self._open(loop) if entry is None else entry
 
     def open_for_check(self) -> grpc.aio.Channel:
         """Open a channel that also reaches a server which reports NOT_SERVING. The caller closes it."""
@@ -92,22 +110,22 @@ class AsyncChannels:
             self._closed = True
             opened, self._opened = self._opened, {}
         here = asyncio.get_running_loop()
-        for loop, (channel, _) in opened.items():
+        for loop, entry in opened.items():
             if loop is here:
-                await channel.close()
+                await entry.channel.close()
             elif loop.is_running():
-                closing = asyncio.run_coroutine_threadsafe(channel.close(), loop)
+                closing = asyncio.run_coroutine_threadsafe(entry.channel.close(), loop)
                 await asyncio.wait([asyncio.wrap_future(closing)], timeout=CLOSE_TIMEOUT_S)
             # The channel of a loop that does not run closes when it is collected.
 
-    def _open(self, loop: asyncio.AbstractEventLoop) -> "tuple[grpc.aio.Channel, ChatServiceAsyncStub]":
+    def _open(self, loop: asyncio.AbstractEventLoop) -> AsyncOpened:
         with self._lock:
             if self._closed:
                 raise RuntimeError(CLOSED.format(connect="connect_async"))
             # A channel closes when it is collected: those of ended loops are not needed any more.
             self._opened = {each: entry for each, entry in self._opened.items() if not each.is_closed()}
             channel = _open_async(self._config, self._config.options)
-            self._opened[loop] = (channel, ChatServiceStub(channel))
+            self._opened[loop] = AsyncOpened(channel, ChatServiceStub(channel), UsageServiceStub(channel))
             return self._opened[loop]
 
 
@@ -117,14 +135,14 @@ class Channels:
     def __init__(self, config: ChannelConfig) -> None:
         self._config = config
         self._lock = threading.Lock()
-        self._opened: tuple[grpc.Channel, ChatServiceStub] | None = None
+        self._opened: Opened | None = None
         self._closed = False
 
-    def stub(self) -> ChatServiceStub:
-        """Return the stub. Raises RuntimeError after `close`."""
+    def opened(self) -> Opened:
+        """Return the channel. Raises RuntimeError after `close`."""
         _FORK.check()
         entry = self._opened
-        return self._open()[1] if entry is None else entry[1]
+        return self._open() if entry is None else entry
 
     def open_for_check(self) -> grpc.Channel:
         """Open a channel that also reaches a server which reports NOT_SERVING. The caller closes it."""
@@ -139,15 +157,15 @@ class Channels:
             self._closed = True
             opened, self._opened = self._opened, None
         if opened is not None:
-            opened[0].close()
+            opened.channel.close()
 
-    def _open(self) -> tuple[grpc.Channel, ChatServiceStub]:
+    def _open(self) -> Opened:
         with self._lock:
             if self._closed:
                 raise RuntimeError(CLOSED.format(connect="connect"))
             if self._opened is None:
                 channel = _open_blocking(self._config, self._config.options)
-                self._opened = (channel, ChatServiceStub(channel))
+                self._opened = Opened(channel, ChatServiceStub(channel), UsageServiceStub(channel))
             return self._opened
 
 

@@ -1,10 +1,10 @@
 """The command `togetherchat-server`: reads the configuration and runs the process's role.
 
-`togetherchat-server keys` edits the API keys file, and `usage` migrates the usage ledger. Any other process
-serves alone, serves as its supervisor assigned, or is the supervisor. The modules that serve are imported
-last, when the settings are valid and signal handlers are installed. gRPC alone takes a third of a second to
-load; the first process of a container would ignore SIGTERM in that time. gRPC's core also reads its
-environment at its import. A supervisor must not load gRPC at all.
+`togetherchat-server keys` edits the API keys file, `usage` migrates the usage ledger, and `tenants` calls a
+running service. Any other process serves alone, serves as its supervisor assigned, or is the supervisor. The
+modules that serve are imported last, when the settings are valid and signal handlers are installed. gRPC
+alone takes a third of a second to load; the first process of a container would ignore SIGTERM in that
+time. gRPC's core also reads its environment at its import. A supervisor must not load gRPC at all.
 """
 
 import asyncio
@@ -49,6 +49,8 @@ def main() -> int:
         return _run_keys(sys.argv[2:])
     if sys.argv[1:2] == ["usage"]:
         return run_usage(sys.argv[2:], os.environ, out=sys.stdout, error=sys.stderr)
+    if sys.argv[1:2] == ["tenants"]:
+        return _run_tenants(sys.argv[2:])
     try:
         configuration = read_configuration(sys.argv[1:], os.environ)
         if configuration.settings.alias:
@@ -69,6 +71,12 @@ def _run_keys(arguments: list[str]) -> int:
         environment=os.environ, out=sys.stdout, error=sys.stderr, now=lambda: datetime.now(UTC)
     )
     return run_keys(arguments, context)
+
+
+def _run_tenants(arguments: list[str]) -> int:
+    from togetherchat_server.cli.tenants import run_tenants  # noqa: PLC0415  it loads gRPC, see the top
+
+    return run_tenants(arguments, environment=os.environ, out=sys.stdout, error=sys.stderr)
 
 
 def _check_aliases(configuration: Configuration) -> None:

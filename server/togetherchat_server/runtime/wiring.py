@@ -296,6 +296,7 @@ class Wiring:
                 spans=self._observability.open_spans(config.base_url),
                 sinks=(*self._observability.sinks(log, models=models), *usage_sinks),
                 usage=None if ledger is None else ledger.reader,
+                quotas=None if tenancy is None else tenancy.quotas,
             )
         )
 

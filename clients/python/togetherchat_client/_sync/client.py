@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
+from togetherchat.v1 import usage_service_pb2 as usage
 from togetherchat_client._sync.calls import OnInfo, unary
 from togetherchat_client._sync.completion_stream import CompletionStream
 from togetherchat_client.arguments import Metadata
@@ -22,9 +23,11 @@ from togetherchat_client.requests import (
     complete_request,
     list_request,
 )
+from togetherchat_client.usage_requests import UsageFields, usage_request
 
 if TYPE_CHECKING:
     from togetherchat.v1.chat_service_pb2_grpc import ChatServiceStub
+    from togetherchat.v1.usage_service_pb2_grpc import UsageServiceStub
 
 
 def connect(  # noqa: PLR0913  keyword arguments that callers need
@@ -49,7 +52,7 @@ def connect(  # noqa: PLR0913  keyword arguments that callers need
         key: API key of the service; sent as `authorization: Bearer …`.
         upstream_key: the caller's own Together API key, where the service accepts one.
         timeout_s: deadline in seconds of each call that sets none. Default: 600 s for a
-            completion, 30 s for models.
+            completion, 30 s for models and usage.
         tls: True, False or options. Default: plaintext to this machine, TLS to any other.
         retries: False disables gRPC's retries.
         health_checking: True sends no calls to a server that reports NOT_SERVING. Every call then waits
@@ -90,7 +93,11 @@ class Client:
 
     @property
     def _stub(self) -> "ChatServiceStub":
-        return self._channels.stub()
+        return self._channels.opened().chat
+
+    @property
+    def _usage_stub(self) -> "UsageServiceStub":
+        return self._channels.opened().usage
 
     def __enter__(self) -> Self:
         return self
@@ -276,6 +283,93 @@ class Client:
             service.GetModelRequest(id=model_id),
             **self._config.call_arguments(
                 "GetModel",
+                request_id=request_id,
+                timeout_s=timeout_s,
+                metadata=metadata,
+                wait_for_ready=wait_for_ready,
+            ),
+        )
+        return unary(call, request_id=request_id, on_info=on_info)
+
+    def query_usage(
+        self,
+        *,
+        timeout_s: float | None = None,
+        request_id: str = "",
+        metadata: Metadata = (),
+        wait_for_ready: bool | None = None,
+        on_info: OnInfo | None = None,
+        **fields: Unpack[UsageFields],
+    ) -> usage.QueryUsageResponse:
+        """One page of a report of usage and cost. The fields are those of QueryUsageRequest.
+
+        Args:
+            timeout_s: as for `complete`, and so are the arguments up to `on_info`.
+            request_id: 1 to 128 printable ASCII characters. Generated when empty.
+            metadata: further pairs to send.
+            wait_for_ready: overrides the client's setting.
+            on_info: called with the CallInfo when the call succeeds.
+            **fields: the period as datetimes with a time zone, `group_by` as words such as `tenant`, filters.
+
+        Raises:
+            UnimplementedError: the service records no usage.
+            PermissionDeniedError: the key must not see a tenant that `tenants` names.
+            ValueError: an argument is not valid. Nothing was sent.
+        """
+        request = usage_request(**fields)
+        request_id = request_id or _new_request_id()
+        call = self._usage_stub.QueryUsage.future(
+            request,
+            **self._config.call_arguments(
+                "QueryUsage",
+                request_id=request_id,
+                timeout_s=timeout_s,
+                metadata=metadata,
+                wait_for_ready=wait_for_ready,
+            ),
+        )
+        return unary(call, request_id=request_id, on_info=on_info)
+
+    def list_quotas(
+        self,
+        tenants: Sequence[str] = (),
+        *,
+        timeout_s: float | None = None,
+        request_id: str = "",
+        metadata: Metadata = (),
+        wait_for_ready: bool | None = None,
+        on_info: OnInfo | None = None,
+    ) -> usage.ListQuotasResponse:
+        """What is used, reserved and left of the limits of tenants. Empty: all that the key may see."""
+        request_id = request_id or _new_request_id()
+        call = self._usage_stub.ListQuotas.future(
+            usage.ListQuotasRequest(tenants=tenants),
+            **self._config.call_arguments(
+                "ListQuotas",
+                request_id=request_id,
+                timeout_s=timeout_s,
+                metadata=metadata,
+                wait_for_ready=wait_for_ready,
+            ),
+        )
+        return unary(call, request_id=request_id, on_info=on_info)
+
+    def reset_quota(
+        self,
+        tenant: str,
+        *,
+        timeout_s: float | None = None,
+        request_id: str = "",
+        metadata: Metadata = (),
+        wait_for_ready: bool | None = None,
+        on_info: OnInfo | None = None,
+    ) -> usage.ResetQuotaResponse:
+        """Forget the requests and tokens per minute of a tenant. The key needs the scope `admin`."""
+        request_id = request_id or _new_request_id()
+        call = self._usage_stub.ResetQuota.future(
+            usage.ResetQuotaRequest(tenant=tenant),
+            **self._config.call_arguments(
+                "ResetQuota",
                 request_id=request_id,
                 timeout_s=timeout_s,
                 metadata=metadata,
