@@ -130,7 +130,12 @@ class UsageWriter:
         return self._backlog.oldest_age_s()
 
     def record(self, record: CallRecord) -> None:
-        """Take a finished call: the sink of call records. Never waits, never raises."""
+        """Take a finished call: the sink of call records. Never waits, never raises.
+
+        A call about usage or quotas gets no row.
+        """
+        if not record.metered:
+            return
         self._recorded += 1
         if self._folder is not None:
             self._folder.counts.set_recorded(self._recorded)
