@@ -76,6 +76,10 @@ class UsageWriter:
         self._queue = deque[CallRecord]()
         self._recorded = 0
         self._overflowed = 0
+        self._queued_since_s: float | None = None
+        """When the oldest record of the queue came, at the earliest."""
+        self._taken_since_s: float | None = None
+        """The same of the records that are on their way from the queue to the backlog."""
         self._connection: sa.Connection | None = None
         self._checked = False
         self._problem = ""
@@ -119,7 +123,9 @@ class UsageWriter:
 
     def lag_s(self) -> float:
         """Return the age of the oldest row that is not in the database."""
-        return self._backlog.oldest_age_s()
+        since_s = min((one for one in (self._queued_since_s, self._taken_since_s) if one), default=None)
+        in_memory_s = 0.0 if since_s is None else self._environment.clock() - since_s
+        return max(in_memory_s, self._backlog.oldest_age_s())
 
     def record(self, record: CallRecord) -> None:
         """Take a finished call: the sink of call records. Never waits, never raises."""
@@ -130,6 +136,8 @@ class UsageWriter:
             self._overflowed += 1
             return
         self._queue.append(record)
+        if self._queued_since_s is None:
+            self._queued_since_s = self._environment.clock()
 
     def start(self) -> None:
         """Start the threads."""
@@ -158,9 +166,11 @@ class UsageWriter:
         stopping = False
         while not stopping:
             stopping = self._stop_intake.wait(INTAKE_S)
+            self._taken_since_s, self._queued_since_s = self._queued_since_s, None
             records = [self._queue.popleft() for _ in range(len(self._queue))]
             if records:
                 self._backlog.add([ledger_row(record) for record in records])
+            self._taken_since_s = None
             if self._folder is not None:
                 self._folder.counts.set_dropped(self.full)
                 self._folder.counts.set_in_flight(self._environment.in_flight())
@@ -176,6 +186,8 @@ class UsageWriter:
             self._adopt()
             try:
                 self._write(stopping=stopping)
+            except _WrongSchemaError as problem:
+                self._failed(str(problem), wrong_schema=True)
             except Exception as problem:  # noqa: BLE001  a driver may raise anything; the thread must live
                 self._failed(describe(problem))
         self._disconnect()
@@ -265,10 +277,11 @@ class UsageWriter:
         except OSError as problem:
             _log.warning("usage ledger: cannot take over files of rows: %s", problem.strerror)
 
-    def _failed(self, problem: str) -> None:
+    def _failed(self, problem: str, *, wrong_schema: bool = False) -> None:
+        """Log the first failure of an outage, and what an operator must do before it can end."""
         self._disconnect()
         self._retry_at_s = self._environment.clock() + RETRY_EVERY_S
-        if not self._problem:
+        if not self._problem or (wrong_schema and problem != self._problem):
             place = "files" if self._folder is not None else "memory"
             _log.warning("usage ledger: the database is unavailable (%s): rows wait in %s", problem, place)
         self._problem = problem
