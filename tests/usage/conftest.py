@@ -36,7 +36,9 @@ def programs_for_a_plain_user(folder):
     )
     if 0 == subprocess.run(as_plain_user("test", "-x", str(PROGRAMS / "postgres")), check=False).returncode:
         return PROGRAMS
-    return shutil.copytree(PROGRAMS, folder / "programs", symlinks=True)
+    copy = shutil.copytree(PROGRAMS, folder / "programs", symlinks=True)
+    copy.chmod(0o755)
+    return copy
 
 
 class PostgresServer:
