@@ -23,8 +23,8 @@ from togetherchat_server.usage.backlog import BATCH_ROWS, Backlog, RowGroup
 from togetherchat_server.usage.database import UsageDatabase, describe, version_problem
 from togetherchat_server.usage.migrate import SchemaState, schema_state
 from togetherchat_server.usage.retention import EXPIRY_EVERY_S, expire_rows
-from togetherchat_server.usage.row import LedgerRow, ledger_row
-from togetherchat_server.usage.rows import insert_rows
+from togetherchat_server.usage.row import ledger_row
+from togetherchat_server.usage.rows import insert_possible_rows
 from togetherchat_server.usage.spill_folder import SpillFolder
 
 INTAKE_S: Final = 0.2
@@ -39,9 +39,6 @@ FLUSH_S: Final = 2.0
 """At the end of the process, until rows are left to the next one."""
 STOP_S: Final = 4.0
 """Until the process ends although the database has not answered."""
-
-REJECTED: Final = (exc.DataError, exc.IntegrityError, OverflowError, UnicodeError)
-"""Errors of a row that no retry helps."""
 
 _log = logging.getLogger(__name__)
 
@@ -154,6 +151,7 @@ class UsageWriter:
             self._stop_writing.set()
             self._ready.set()
             await asyncio.to_thread(writer.join, STOP_S)
+        self._backlog.close()
         left = self._backlog.rows
         if left and self._folder is None:
             _log.error("usage ledger: the database is unavailable, and %d rows in memory are lost", left)
@@ -208,27 +206,15 @@ class UsageWriter:
             self._expire()
 
     def _insert(self, group: RowGroup) -> None:
-        rows = group.rows or []
-        connection = self._connect()
-        try:
-            with connection.begin():
-                insert_rows(connection, rows, now_us=self._now_us())
-        except REJECTED:
-            rows = [row for row in rows if self._insert_one(connection, row)]
-        self.written += len(rows)
+        rows, connection = group.rows or [], self._connect()
+        rejected = insert_possible_rows(connection, rows, now_us=self._now_us())
+        self.written += len(rows) - len(rejected)
+        self.rejected += len(rejected)
+        for row_id, name in rejected.items():
+            _log.error("usage ledger: the row %s cannot be stored: %s", row_id, name)
         if group.number and self._folder is not None:
             self._handled += group.count
             self._folder.counts.set_handled(self._handled, through=group.number)
-
-    def _insert_one(self, connection: sa.Connection, row: LedgerRow) -> bool:
-        try:
-            with connection.begin():
-                insert_rows(connection, [row], now_us=self._now_us())
-        except REJECTED as problem:
-            self.rejected += 1
-            _log.error("usage ledger: the row %s cannot be stored: %s", row.id, type(problem).__name__)
-            return False
-        return True
 
     def _connect(self) -> sa.Connection:
         if self._connection is None:
