@@ -16,7 +16,7 @@ $(POSTGRES)/.ready: tests/usage/install
 	tests/usage/install $(@D) && touch $@
 
 test-usage: .venv/.dev $(POSTGRES)/.ready  ## Test the usage ledger with a real PostgreSQL, which is killed, locked and restored
-	POSTGRES_PROGRAMS=$(CURDIR)/$(POSTGRES) $(BIN)/python -m pytest tests/usage $(ARGS)
+	POSTGRES_PROGRAMS=$(CURDIR)/$(POSTGRES) $(BIN)/python -m pytest --numprocesses auto tests/usage $(ARGS)
 
 PROXIES := .tools/proxies
 

@@ -11,6 +11,7 @@ from support.usage_cases import insert, stored
 from support.waiting import eventually
 from togetherchat_server.config import Settings
 from togetherchat_server.usage import writer as module
+from togetherchat_server.usage.database import UsageDatabase
 from togetherchat_server.usage.ledger import open_ledger
 from togetherchat_server.usage.schema import DAYS
 
@@ -20,6 +21,11 @@ NOW_US = START_US + 500 * DAY_US
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "usage.sqlite"
+
+
+@pytest.fixture
+def database(path):
+    return UsageDatabase.parse(f"sqlite:///{path}")
 
 
 @pytest.fixture
@@ -46,9 +52,9 @@ async def test_records_are_rows_a_second_later(ledger, path):
     assert 0 == lag_s
 
 
-async def test_a_row_that_the_database_rejects_holds_nothing_up(ledger, path, caplog):
+async def test_a_row_that_the_database_rejects_holds_nothing_up(ledger, database, path, caplog):
     """The others of its batch are written; the log names its id."""
-    engine = ledger.writer._database.writer()
+    engine = database.writer()
     with engine.begin() as connection:
         connection.exec_driver_sql(
             "CREATE TRIGGER picky BEFORE INSERT ON usage_calls WHEN NEW.tenant = 'bad' "
@@ -75,9 +81,17 @@ async def test_a_full_queue_drops_calls_and_counts_them(ledger, path, monkeypatc
     assert (5, 3) == (len(sqlite_rows(path)), ledger.writer.full)
 
 
-async def test_old_rows_are_moved_to_the_daily_sums_without_a_command(ledger):
+async def test_a_call_after_the_end_is_counted_and_harms_nothing(ledger):
+    """As a task that ends late may make one."""
+    ledger.start()
+    await ledger.aclose()
+    ledger.record(recorded(1))
+
+    assert 1 == ledger.writer.full
+
+
+async def test_old_rows_are_moved_to_the_daily_sums_without_a_command(ledger, database):
     """Soon after the start, then every hour."""
-    database = ledger.writer._database
     insert(database, [usage_row(number) for number in range(1_200)], now_us=START_US)
     insert(database, [usage_row(5_000, time_us=NOW_US)], now_us=NOW_US)
     ledger.start()
