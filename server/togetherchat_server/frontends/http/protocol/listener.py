@@ -44,6 +44,10 @@ Rejection = Callable[[HTTPStatus, str], tuple[list[tuple[bytes, bytes]], bytes]]
 class OpenConnection(Protocol):
     """A connection, as the server uses it."""
 
+    def close_after_response(self) -> None:
+        """Close after the request in flight, or after the next one."""
+        ...
+
     def shutdown(self) -> None:
         """Close after the request in flight; immediately if there is none."""
         ...
