@@ -313,10 +313,10 @@ class Connection(asyncio.BufferedProtocol):
         self._timer.start(self._limits.linger_s)
 
     def _close(self) -> None:
-        """Close after the client has read the unsent bytes, or abort after `idle_s`."""
+        """Close after the client has read the unsent bytes, or abort after `close_s`."""
         self._state = State.CLOSING
         self._pipelined = b""
-        self._timer.start(self._limits.idle_s)
+        self._timer.start(self._limits.close_s)
         self._transport.close()
 
     def _on_timeout(self) -> None:

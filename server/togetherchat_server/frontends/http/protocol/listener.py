@@ -33,6 +33,8 @@ class ConnectionLimits:
     """Time until an idle connection closes. It is longer than the pools of common clients keep an idle
     connection: a server that closes first may do so while a request is on its way.
     """
+    close_s: float = 75.0
+    """Time for the client to read what is unsent when the connection closes."""
     connections_max: int = 4096
     """Open connections. For a further one, one without a request is closed."""
 
