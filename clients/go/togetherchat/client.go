@@ -2,6 +2,7 @@ package togetherchat
 
 import (
 	"context"
+	"errors"
 	"iter"
 
 	"google.golang.org/grpc"
@@ -14,6 +15,7 @@ import (
 // Client calls the service over one connection. A Client is safe for concurrent use; share it.
 type Client struct {
 	conn *grpc.ClientConn
+	gate *healthGate // nil without health checks
 	stub togetherchatv1.ChatServiceClient
 }
 
@@ -36,14 +38,29 @@ func Dial(target string, options ...Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{conn: conn, stub: togetherchatv1.NewChatServiceClient(conn)}, nil
+	if !plan.healthChecking {
+		return &Client{conn: conn, stub: togetherchatv1.NewChatServiceClient(conn)}, nil
+	}
+	plan.healthChecking = false
+	plain, err := grpc.NewClient(target, plan.grpcOptions(local)...)
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	gate := &healthGate{checked: conn, plain: plain, timeout: watchTimeout}
+	return &Client{conn: conn, gate: gate, stub: togetherchatv1.NewChatServiceClient(gate)}, nil
 }
 
 // Close closes the connection and cancels every call in flight.
-func (c *Client) Close() error { return c.conn.Close() }
+func (c *Client) Close() error {
+	if c.gate != nil {
+		return c.gate.Close()
+	}
+	return c.conn.Close()
+}
 
 // Conn returns the connection, for the generated stubs and for other services of the same server.
-// Its calls carry the keys; its errors are gRPC's own.
+// Its calls carry the keys; its errors are gRPC's own. With [WithHealthChecking] its calls wait for the
+// watch until their deadline.
 func (c *Client) Conn() *grpc.ClientConn { return c.conn }
 
 // Complete returns the completion of a conversation in one message.
