@@ -24,7 +24,7 @@ RULES = (
     (r"(?ms)^ *# begin async only\n.*?# end async only\n", ""),
     (r"(?m)^.*  # async only\n", ""),
     # gRPC's sync API starts a call with `future` and waits for it with `result`.
-    (r"\bself\._stub\.(Complete|GetModel|ListModels)\(", r"self._stub.\1.future("),
+    (r"\(arguments\)\)\.(Complete|GetModel|ListModels)\(", r"(arguments)).\1.future("),
     (r"\bcheck\(", "check.future("),
     (r"\bawait call\n", "call.result()\n"),
     (r"\baiter\(self\._call\)", "events_of(self._call)"),
@@ -41,8 +41,8 @@ RULES = (
     (r"\bUnaryUnaryCall\[RequestT, ResponseT\]", "FutureCall[ResponseT]"),
     (r"\bUnaryStreamCall\[[\w.]+, ([\w.]+)\]", r"IteratorCall[\1]"),
     (r'"Call"', '"BlockingCall"'),
-    (r"\bChatServiceAsyncStub\b", "ChatServiceStub"),
     # Python's async syntax and names.
+    (r"\(await (self\._channels\.stub\(arguments\))\)", r"\1"),
     (r"\bawait ", ""),
     (r"\basync (def|for|with)\b", r"\1"),
     (r"\b__a(enter|exit|iter|next)__\b", r"__\1__"),

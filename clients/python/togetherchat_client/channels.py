@@ -14,12 +14,14 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import grpc
 
 from togetherchat.v1.chat_service_pb2_grpc import ChatServiceStub
-from togetherchat_client.channel import ChannelConfig, Option, without_health_checks
+from togetherchat_client.channel import CallArguments, ChannelConfig, Option, without_health_checks
+from togetherchat_client.health_gate import AsyncHealthGate, HealthGate
 
 if TYPE_CHECKING:
     from togetherchat.v1.chat_service_pb2_grpc import ChatServiceAsyncStub
@@ -68,16 +70,22 @@ class AsyncChannels:
     def __init__(self, config: ChannelConfig) -> None:
         self._config = config
         self._lock = threading.Lock()
-        self._opened: dict[asyncio.AbstractEventLoop, tuple[grpc.aio.Channel, ChatServiceAsyncStub]] = {}
+        self._opened: dict[asyncio.AbstractEventLoop, _AsyncOpened] = {}
         self._closed = False
 
-    def stub(self) -> "ChatServiceAsyncStub":
-        """Return the stub of the running loop. Raises RuntimeError after `close`, or without a loop."""
+    async def stub(self, arguments: CallArguments) -> "ChatServiceAsyncStub":
+        """Return the stub of a call, for the running loop.
+
+        With health checking, waits for the first answer of the watch, and shortens the timeout in
+        `arguments` by that time. Raises RuntimeError after `close`, or without a loop.
+        """
         _FORK.check()
         loop = asyncio.get_running_loop()
         # Each loop reads and writes its own entry, so no lock is needed for an open channel.
-        entry = self._opened.get(loop)
-        return self._open(loop)[1] if entry is None else entry[1]
+        opened = self._opened.get(loop) or self._open(loop)
+        if opened.unchecked is None or await opened.unchecked.gate.answered(arguments):
+            return opened.stub
+        return opened.unchecked.stub
 
     def open_for_check(self) -> grpc.aio.Channel:
         """Open a channel that also reaches a server which reports NOT_SERVING. The caller closes it."""
@@ -92,23 +100,27 @@ class AsyncChannels:
             self._closed = True
             opened, self._opened = self._opened, {}
         here = asyncio.get_running_loop()
-        for loop, (channel, _) in opened.items():
+        for loop, each in opened.items():
             if loop is here:
-                await channel.close()
+                await each.close()
             elif loop.is_running():
-                closing = asyncio.run_coroutine_threadsafe(channel.close(), loop)
+                closing = asyncio.run_coroutine_threadsafe(each.close(), loop)
                 await asyncio.wait([asyncio.wrap_future(closing)], timeout=CLOSE_TIMEOUT_S)
             # The channel of a loop that does not run closes when it is collected.
 
-    def _open(self, loop: asyncio.AbstractEventLoop) -> "tuple[grpc.aio.Channel, ChatServiceAsyncStub]":
+    def _open(self, loop: asyncio.AbstractEventLoop) -> "_AsyncOpened":
         with self._lock:
             if self._closed:
                 raise RuntimeError(CLOSED.format(connect="connect_async"))
             # A channel closes when it is collected: those of ended loops are not needed any more.
             self._opened = {each: entry for each, entry in self._opened.items() if not each.is_closed()}
             channel = _open_async(self._config, self._config.options)
-            self._opened[loop] = (channel, ChatServiceStub(channel))
-            return self._opened[loop]
+            unchecked = None
+            if self._config.health_checking:
+                plain = _open_async(self._config, without_health_checks(self._config.options))
+                unchecked = _AsyncUnchecked(plain, ChatServiceStub(plain), AsyncHealthGate(channel))
+            opened = self._opened[loop] = _AsyncOpened(channel, ChatServiceStub(channel), unchecked)
+            return opened
 
 
 class Channels:
@@ -117,14 +129,16 @@ class Channels:
     def __init__(self, config: ChannelConfig) -> None:
         self._config = config
         self._lock = threading.Lock()
-        self._opened: tuple[grpc.Channel, ChatServiceStub] | None = None
+        self._opened: _Opened | None = None
         self._closed = False
 
-    def stub(self) -> ChatServiceStub:
-        """Return the stub. Raises RuntimeError after `close`."""
+    def stub(self, arguments: CallArguments) -> ChatServiceStub:
+        """Return the stub of a call, as `AsyncChannels.stub` does. Raises RuntimeError after `close`."""
         _FORK.check()
-        entry = self._opened
-        return self._open()[1] if entry is None else entry[1]
+        opened = self._opened or self._open()
+        if opened.unchecked is None or opened.unchecked.gate.answered(arguments):
+            return opened.stub
+        return opened.unchecked.stub
 
     def open_for_check(self) -> grpc.Channel:
         """Open a channel that also reaches a server which reports NOT_SERVING. The caller closes it."""
@@ -139,16 +153,66 @@ class Channels:
             self._closed = True
             opened, self._opened = self._opened, None
         if opened is not None:
-            opened[0].close()
+            opened.close()
 
-    def _open(self) -> tuple[grpc.Channel, ChatServiceStub]:
+    def _open(self) -> "_Opened":
         with self._lock:
             if self._closed:
                 raise RuntimeError(CLOSED.format(connect="connect"))
             if self._opened is None:
                 channel = _open_blocking(self._config, self._config.options)
-                self._opened = (channel, ChatServiceStub(channel))
+                unchecked = None
+                if self._config.health_checking:
+                    plain = _open_blocking(self._config, without_health_checks(self._config.options))
+                    unchecked = _Unchecked(plain, ChatServiceStub(plain), HealthGate(channel))
+                self._opened = _Opened(channel, ChatServiceStub(channel), unchecked)
             return self._opened
+
+
+@dataclass(frozen=True, slots=True)
+class _AsyncUnchecked:
+    """The channel for calls whose servers do not answer the health watch."""
+
+    channel: grpc.aio.Channel
+    stub: "ChatServiceAsyncStub"
+    gate: AsyncHealthGate
+
+
+@dataclass(frozen=True, slots=True)
+class _AsyncOpened:
+    """What is open in one event loop. Without health checking, `unchecked` is None."""
+
+    channel: grpc.aio.Channel
+    stub: "ChatServiceAsyncStub"
+    unchecked: _AsyncUnchecked | None
+
+    async def close(self) -> None:
+        await self.channel.close()
+        if self.unchecked is not None:
+            await self.unchecked.channel.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Unchecked:
+    """The same for the blocking API."""
+
+    channel: grpc.Channel
+    stub: ChatServiceStub
+    gate: HealthGate
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What is open. Without health checking, `unchecked` is None."""
+
+    channel: grpc.Channel
+    stub: ChatServiceStub
+    unchecked: _Unchecked | None
+
+    def close(self) -> None:
+        self.channel.close()
+        if self.unchecked is not None:
+            self.unchecked.channel.close()
 
 
 def _open_async(config: ChannelConfig, options: Sequence[Option]) -> grpc.aio.Channel:
