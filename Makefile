@@ -11,7 +11,8 @@ help:  ## List the targets
 	    /^[a-z0-9-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: .venv/.server  ## Serve gRPC on port 50051, HTTP and console on 3000; the sandbox without TOGETHER_API_KEY
-	@if [ -n "$$TOGETHER_API_KEY$$TOGETHER_API_KEY_FILE$$TOGETHER_BASE_URL" ]; \
+	@mkdir -p build; export TOGETHERCHAT_USAGE_DATABASE=$${TOGETHERCHAT_USAGE_DATABASE-sqlite:///build/usage.sqlite}; \
+	if [ -n "$$TOGETHER_API_KEY$$TOGETHER_API_KEY_FILE$$TOGETHER_BASE_URL" ]; \
 	    then exec $(BIN)/togetherchat-server --http-listen 127.0.0.1:3000 --console $(ARGS); \
 	    else exec $(BIN)/togetherchat-server --http-listen 127.0.0.1:3000 --console --sandbox $(ARGS); fi
 

@@ -5,10 +5,10 @@ LOCK = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 -
 
 # Each lock and what it is compiled from. Constraints keep the image at the versions that the tests ran with.
 lock: .venv-lock/.ready  ## Renew the locked dependencies (hashes, no addresses)
-	$(LOCK) requirements/server.txt        pyproject.toml --extra server --extra cli --group build
-	$(LOCK) requirements/dev.txt           pyproject.toml --extra server --extra cli --extra redis --extra identity --extra socks --group build --group dev
-	$(LOCK) requirements/telemetry.txt     pyproject.toml --extra server --extra cli --extra telemetry --group build --constraint requirements/server.txt
-	$(LOCK) requirements/image.txt         pyproject.toml --extra server --extra redis --extra identity --extra socks --extra telemetry --constraint requirements/server.txt --constraint requirements/telemetry.txt --constraint requirements/dev.txt
+	$(LOCK) requirements/server.txt        pyproject.toml --extra server --extra cli --extra usage --extra postgres --group build
+	$(LOCK) requirements/dev.txt           pyproject.toml --extra server --extra cli --extra redis --extra identity --extra socks --extra usage --extra postgres --group build --group dev
+	$(LOCK) requirements/telemetry.txt     pyproject.toml --extra server --extra cli --extra usage --extra postgres --extra telemetry --group build --constraint requirements/server.txt
+	$(LOCK) requirements/image.txt         pyproject.toml --extra server --extra redis --extra identity --extra socks --extra usage --extra postgres --extra telemetry --constraint requirements/server.txt --constraint requirements/telemetry.txt --constraint requirements/dev.txt
 	$(LOCK) requirements/build.txt         --group build --constraint requirements/server.txt
 	$(LOCK) requirements/fuzz.txt          pyproject.toml --extra server --group fuzz
 	$(LOCK) requirements/sdks.txt          --group sdks --fork-strategy fewest

@@ -68,6 +68,10 @@ overload: .venv/.dev  ## Offer up to ten times the configured limits; report goo
 fairness: .venv/.dev  ## Offer ten times the capacity as one tenant; report what another notices (Linux)
 	PYTHONPATH=protos:server:tests $(BIN)/python -m faults.fairness $(ARGS)
 
+billing: CALLS = 100000
+billing: .venv/.dev  ## Compare the usage ledger with the sandbox's bill after CALLS=100000 calls and a killed worker (Linux)
+	PYTHONPATH=protos:server:tests $(BIN)/python -m faults.billing --calls $(CALLS) $(ARGS)
+
 outage: .venv/.dev  ## Stop the provider for a minute; report retries and recovery (Linux)
 	PYTHONPATH=protos:server:tests $(BIN)/python -m faults.load outage $(ARGS)
 

@@ -25,7 +25,10 @@ SPDX_BY_NAME: Final[Mapping[str, str]] = {
     "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
 }
 # MPL-2.0 is limited to its own files: it requires the source of changes to them, but not of our code.
-ALLOWED: Final = frozenset({"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "MIT", "MPL-2.0", "PSF-2.0"})
+# LGPL-3.0 is limited to the library: a user may replace it, which an import by name allows.
+ALLOWED: Final = frozenset(
+    {"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "LGPL-3.0-only", "MIT", "MPL-2.0", "PSF-2.0"}
+)
 
 HEAD: Final = """\
 # Licences
@@ -39,6 +42,8 @@ licence that is not in the list of allowed licences.
 """
 FOOT: Final = """
 MPL-2.0 requires the source of changes to its own files only. This project does not change any of them.
+LGPL-3.0 (psycopg, the optional driver for PostgreSQL) requires the same for the library, and that users can
+replace it.
 """
 
 
@@ -47,7 +52,8 @@ class UnknownLicenceError(Exception):
 
 
 def locked(lock: str) -> list[str]:
-    return re.findall(r"^([a-z0-9-]+)==", lock, re.MULTILINE)
+    """Return the names of the packages, without those for Windows, which is not supported."""
+    return re.findall(r"^([a-z0-9-]+)==(?!.* sys_platform == 'win32')", lock, re.MULTILINE)
 
 
 def licence_of(name: str, about: Mapping[str, object], classifiers: Iterable[str] = ()) -> str:

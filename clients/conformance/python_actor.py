@@ -68,6 +68,24 @@ async def _call(task: Task, client: AsyncClient, seen: Observation) -> None:
                 request_id=task.id,
                 metadata=task.metadata,
             )
+        case "QueryUsage":
+            seen.response = await client.query_usage(
+                timeout_s=task.timeout_s, request_id=task.id, metadata=task.metadata, **task.usage_fields()
+            )
+        case "ListQuotas":
+            seen.response = await client.list_quotas(
+                task.list_quotas_request().tenants,
+                timeout_s=task.timeout_s,
+                request_id=task.id,
+                metadata=task.metadata,
+            )
+        case "ResetQuota":
+            seen.response = await client.reset_quota(
+                task.reset_quota_request().tenant,
+                timeout_s=task.timeout_s,
+                request_id=task.id,
+                metadata=task.metadata,
+            )
         case _:
             request = task.list_request()
             filters: ListFields = {

@@ -76,6 +76,24 @@ def _call(task: Task, client: Client, seen: Observation) -> None:
                 request_id=task.id,
                 metadata=task.metadata,
             )
+        case "QueryUsage":
+            seen.response = client.query_usage(
+                timeout_s=task.timeout_s, request_id=task.id, metadata=task.metadata, **task.usage_fields()
+            )
+        case "ListQuotas":
+            seen.response = client.list_quotas(
+                task.list_quotas_request().tenants,
+                timeout_s=task.timeout_s,
+                request_id=task.id,
+                metadata=task.metadata,
+            )
+        case "ResetQuota":
+            seen.response = client.reset_quota(
+                task.reset_quota_request().tenant,
+                timeout_s=task.timeout_s,
+                request_id=task.id,
+                metadata=task.metadata,
+            )
         case _:
             request = task.list_request()
             filters: ListFields = {

@@ -11,12 +11,20 @@ from typing import Any, TypeAlias
 from google.protobuf.json_format import MessageToDict, ParseDict
 
 from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat.v1 import usage_service_pb2 as usage
 from togetherchat_client import TogetherChatError
 
 ARGUMENTS_MODEL = "meta-llama/Llama-3.3-70B-Instruct-Turbo"
 """The model of the call in a case about arguments."""
 
-Response: TypeAlias = service.CompleteResponse | service.ListModelsResponse | service.GetModelResponse
+Response: TypeAlias = (
+    service.CompleteResponse
+    | service.ListModelsResponse
+    | service.GetModelResponse
+    | usage.QueryUsageResponse
+    | usage.ListQuotasResponse
+    | usage.ResetQuotaResponse
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +95,17 @@ class Task:
 
     def get_model_request(self) -> service.GetModelRequest:
         return ParseDict(dict(self.request), service.GetModelRequest())
+
+    def usage_fields(self) -> dict[str, Any]:
+        """The fields of a QueryUsageRequest that are set, as arguments."""
+        request = ParseDict(dict(self.request), usage.QueryUsageRequest())
+        return {field.name: value for field, value in request.ListFields()}
+
+    def list_quotas_request(self) -> usage.ListQuotasRequest:
+        return ParseDict(dict(self.request), usage.ListQuotasRequest())
+
+    def reset_quota_request(self) -> usage.ResetQuotaRequest:
+        return ParseDict(dict(self.request), usage.ResetQuotaRequest())
 
 
 @dataclass(slots=True, kw_only=True)

@@ -15,6 +15,7 @@ mkdir -p "$out" && find "$out" -name '*_pb.ts' -delete
     --plugin=protoc-gen-es=node_modules/.bin/protoc-gen-es \
     --es_out="$out" --es_opt=target=ts,import_extension=js \
     togetherchat/v1/chat.proto togetherchat/v1/models.proto togetherchat/v1/chat_service.proto \
+    togetherchat/v1/usage_service.proto \
     google/rpc/status.proto google/rpc/error_details.proto
 
 "$python" -m grpc_tools.protoc --descriptor_set_in=../../protos/togetherchat.binpb \

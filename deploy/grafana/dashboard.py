@@ -57,6 +57,11 @@ def smallest(metric: str) -> str:
     return f"min by (instance) ({metric}{{{SELECTED}}})"
 
 
+def largest(metric: str) -> str:
+    """The largest value of each instance."""
+    return f"max by (instance) ({metric}{{{SELECTED}}})"
+
+
 def limit(name: str) -> str:
     """The provider's latest value of a rate limit, by model."""
     return f'max by (model) (togetherchat_upstream_rate_limit{{{MODEL}, limit="{name}"}})'
@@ -330,6 +335,33 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                     (smallest("togetherchat_redis_up"), "Redis {{instance}}"),
                     (smallest("togetherchat_jwks_up"), "JWKS {{instance}}"),
                 ),
+            ),
+            Panel(
+                title="Budgets: part used",
+                unit="percentunit",
+                description="Spent and reserved, as of each tenant's last attempt in the day or month (UTC).",
+                queries=(
+                    (
+                        "max by (tenant, period) (togetherchat_tenant_budget_used_ratio)",
+                        "{{tenant}} per {{period}}",
+                    ),
+                ),
+            ),
+            Panel(
+                title="Usage ledger: rows written, waiting and lost",
+                unit="short",
+                description="Rows per second, and rows that wait in files while the database is away.",
+                queries=(
+                    (rate("togetherchat_usage_ledger_rows_total"), "written per second"),
+                    (current("togetherchat_usage_ledger_spilled_rows"), "waiting"),
+                    (rate("togetherchat_usage_ledger_lost_rows_total", by="cause"), "lost: {{cause}}"),
+                ),
+            ),
+            Panel(
+                title="Usage ledger: age of the oldest row that waits",
+                unit="s",
+                description="About a second is normal.",
+                queries=((largest("togetherchat_usage_ledger_lag_seconds"), "{{instance}}"),),
             ),
             Panel(
                 title="Spans",

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from togetherchat_sandbox import model_quirks
 from togetherchat_sandbox.api_errors import ERRORS, NOT_FOUND, RequestRejectedError, error_reply
+from togetherchat_sandbox.bill import Bill
 from togetherchat_sandbox.connection import connection_of
 from togetherchat_sandbox.delivery import deliver
 from togetherchat_sandbox.encoding import Json, encode
@@ -35,10 +36,11 @@ class SimulatedApi:
     """The ASGI application."""
 
     def __init__(
-        self, settings: SandboxSettings, request_log: RequestLog, wall_clock: Callable[[], float]
+        self, settings: SandboxSettings, request_log: RequestLog, bill: Bill, wall_clock: Callable[[], float]
     ) -> None:
         self._settings = settings
         self._request_log = request_log
+        self._bill = bill
         self._wall_clock = wall_clock
         self._repeats = RepeatCounter(requests_max=settings.repeat_counter_size)
         self._received = 0
@@ -70,6 +72,7 @@ class SimulatedApi:
             pass
         finally:
             self._request_log.finish(entry)
+            self._bill.charge(entry)
 
     async def _reply(self, request: Request, context: ReplyContext, entry: LoggedRequest) -> AnyReply:
         try:
@@ -89,10 +92,12 @@ class SimulatedApi:
         chat = parse_request(await _body(request, self._settings.request_bytes_max))
         self._request_log.set_model(entry, model=chat.model, stream=chat.stream)
         repeats = self._repeats
-        return reply_to_chat(
+        reply = reply_to_chat(
             chat,
             replace(context, repeat=repeats.count(chat), cache_repeat=repeats.count_cache_key(chat)),
         )
+        entry.input_tokens, entry.cached_tokens = reply.input.all, reply.input.cached
+        return reply
 
 
 async def _raise_on_disconnect(receive: Receive) -> None:

@@ -54,8 +54,10 @@ class SandboxConnection(H11Protocol):
         self.transport.close()
 
     def reset(self) -> None:
-        """Close the connection with RST."""
+        """Close the connection with RST, unless the client has closed it."""
         sock: socket.socket = self.transport.get_extra_info("socket")
+        if sock.fileno() < 0:
+            return
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self.transport.abort()
 

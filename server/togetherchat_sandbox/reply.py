@@ -34,6 +34,17 @@ class TimedBytes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InputTokens:
+    """The input of a completion, and the part of it that the prompt cache had. 0: nothing is generated."""
+
+    all: int = 0
+    cached: int = 0
+
+
+NO_INPUT = InputTokens()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """A status, headers and a body. The headers are sent with the first part.
 
@@ -45,6 +56,7 @@ class Reply:
     parts: Iterable[TimedBytes] = ()
     length: int | None = None
     end: ReplyEnd = ReplyEnd.COMPLETE
+    input: InputTokens = NO_INPUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +64,7 @@ class NoReply:
     """Not one byte is sent; only the connection ends."""
 
     end: ReplyEnd
+    input: InputTokens = NO_INPUT
 
 
 AnyReply: TypeAlias = Reply | NoReply

@@ -42,6 +42,9 @@ class LoggedRequest:
     closed_at: float | None = None
     ended: Ended = Ended.RUNNING
     tokens_sent: int = 0
+    input_tokens: int = 0
+    """Of a completion that was generated, at least in part."""
+    cached_tokens: int = 0
     connection: object = field(default=None, repr=False)
 
     def to_json(self) -> JsonObject:

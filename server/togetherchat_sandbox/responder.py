@@ -17,7 +17,7 @@ from togetherchat_sandbox.faults import behaviour_of
 from togetherchat_sandbox.pacing import Pacing
 from togetherchat_sandbox.plan import CompletionPlan, cached_tokens, plan_completion
 from togetherchat_sandbox.prng import random_bits
-from togetherchat_sandbox.reply import AnyReply, NoReply, Reply, TimedBytes, unary_reply
+from togetherchat_sandbox.reply import AnyReply, InputTokens, NoReply, Reply, TimedBytes, unary_reply
 from togetherchat_sandbox.request import ChatRequest
 from togetherchat_sandbox.settings import SandboxSettings
 from togetherchat_sandbox.unary_body import Envelope, unary_body
@@ -88,10 +88,17 @@ def _completion(request: ChatRequest, behaviour: Behaviour, context: ReplyContex
     envelope = Envelope(id=context.response_id, created=int(context.now_s), model=request.model)
     if request.stream:
         parts = _stream_parts(plan, request, dialect, envelope, pacing)
-        return behaviour.stream(Reply(headers={"content-type": SSE}, parts=parts))
+        return _charged(behaviour.stream(Reply(headers={"content-type": SSE}, parts=parts)), plan)
     body = encode(unary_body(plan, request, dialect, envelope))
     due_s = pacing.unary_due_s(max(choice.tokens for choice in plan.choices))
-    return behaviour.unary(unary_reply(body, JSON, due_s=due_s, tokens=plan.completion_tokens))
+    return _charged(
+        behaviour.unary(unary_reply(body, JSON, due_s=due_s, tokens=plan.completion_tokens)), plan
+    )
+
+
+def _charged(reply: AnyReply, plan: CompletionPlan) -> AnyReply:
+    """Return the reply with the input that was read for it."""
+    return replace(reply, input=InputTokens(all=plan.prompt_tokens, cached=plan.cached_tokens))
 
 
 def _stream_parts(

@@ -19,6 +19,7 @@ from uvicorn.server import ServerState
 
 from togetherchat_sandbox.api import SimulatedApi
 from togetherchat_sandbox.behaviour import PREFIX
+from togetherchat_sandbox.bill import Bill
 from togetherchat_sandbox.connection import SandboxConnection
 from togetherchat_sandbox.encoding import Json, JsonObject, encode
 from togetherchat_sandbox.faults import SANDBOX_MODELS
@@ -50,13 +51,15 @@ class Sandbox:
         self._host = host
         self._port = port
         self.request_log = RequestLog(time.monotonic, requests_max=settings.request_log_size)
-        pages = _Pages(self.request_log)
+        self.bill = Bill(requests_max=settings.bill_size)
+        pages = _Pages(self.request_log, self.bill)
         self._config = Config(
             Starlette(
                 routes=[
                     Route("/sandbox", pages.about),
                     Route("/sandbox/request-log", pages.request_log),
-                    Mount("/", SimulatedApi(settings, self.request_log, wall_clock)),
+                    Route("/sandbox/bill", pages.bill),
+                    Mount("/", SimulatedApi(settings, self.request_log, self.bill, wall_clock)),
                 ]
             ),
             interface="asgi3",
@@ -126,10 +129,11 @@ class Sandbox:
 
 @final
 class _Pages:
-    """The pages about the sandbox: its models with faults, and the request log."""
+    """The pages about the sandbox: its models with faults, the request log, and the bill."""
 
-    def __init__(self, request_log: RequestLog) -> None:
+    def __init__(self, request_log: RequestLog, bill: Bill) -> None:
         self._request_log = request_log
+        self._bill = bill
 
     async def about(self, _request: Request) -> Response:
         models: list[Json] = [
@@ -142,6 +146,7 @@ class _Pages:
                 "chat": "/v1/chat/completions",
                 "models": "/v1/models",
                 "request_log": "/sandbox/request-log",
+                "bill": "/sandbox/bill",
                 "sandbox_models": models,
             }
         )
@@ -149,6 +154,9 @@ class _Pages:
     async def request_log(self, request: Request) -> Response:
         query = request.query_params
         return _page(self._request_log.to_json(id=query.get("id"), model=query.get("model")))
+
+    async def bill(self, _request: Request) -> Response:
+        return _page(self._bill.to_json())
 
 
 def _page(body: JsonObject) -> Response:

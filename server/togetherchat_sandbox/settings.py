@@ -20,5 +20,7 @@ class SandboxSettings:
     tokens_per_second: float | None = None
     unary_wait_max_ms: float = 3_000.0
     request_log_size: int = 1_000
+    bill_size: int = 10_000
+    """Request ids whose charges are kept."""
     request_bytes_max: int = 64 * 1024 * 1024
     repeat_counter_size: int = 10_000

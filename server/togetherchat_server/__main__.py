@@ -12,7 +12,7 @@ import sys
 
 def main() -> int:
     """Run the command. Return its exit status."""
-    if sys.argv[1:2] != ["keys"]:
+    if sys.argv[1:2] not in (["keys"], ["usage"]):
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _exit)
     from togetherchat_server.cli import main as command  # noqa: PLC0415  see the top

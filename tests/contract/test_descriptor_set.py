@@ -30,6 +30,9 @@ def test_the_set_needs_no_other_file():
     assert ["Complete", "StreamComplete", "ListModels", "GetModel"] == [
         method.name for method in pool.FindServiceByName("togetherchat.v1.ChatService").methods
     ]
+    assert ["QueryUsage", "ListQuotas", "ResetQuota"] == [
+        method.name for method in pool.FindServiceByName("togetherchat.v1.UsageService").methods
+    ]
 
 
 def test_the_set_includes_error_details_and_health():

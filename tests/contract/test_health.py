@@ -25,6 +25,7 @@ from togetherchat_client import connect_async
 from togetherchat_server.frontends.grpc import health as health_module
 
 SERVICE = "togetherchat.v1.ChatService"
+USAGE_SERVICE = "togetherchat.v1.UsageService"
 WATCH = "/grpc.health.v1.Health/Watch"
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
@@ -43,7 +44,7 @@ def opens(frame):
     return frame.kind == HEADERS and not frame.flags & END_STREAM
 
 
-@pytest.mark.parametrize("service", ["", SERVICE])
+@pytest.mark.parametrize("service", ["", SERVICE, USAGE_SERVICE])
 async def test_check_reports_the_process_and_the_service(service):
     """A serving process is SERVING under both names."""
     async with running_app() as app:
@@ -63,7 +64,7 @@ async def test_list_has_every_name_with_its_status():
     async with running_app() as app:
         response = await health(app).List(health_pb2.HealthListRequest())
 
-    assert {"": SERVING, SERVICE: SERVING} == {
+    assert {"": SERVING, SERVICE: SERVING, USAGE_SERVICE: SERVING} == {
         name: entry.status for name, entry in response.statuses.items()
     }
 

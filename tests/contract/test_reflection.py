@@ -10,11 +10,12 @@ from grpc_reflection.v1alpha import reflection_pb2
 from support.app import failing, request, running_app
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import json_response
-from togetherchat.v1 import chat_pb2, chat_service_pb2, models_pb2
+from togetherchat.v1 import chat_pb2, chat_service_pb2, models_pb2, usage_service_pb2
 
 BOTH = pytest.mark.parametrize("version", ["v1", "v1alpha"])
 SERVICES = {
     "togetherchat.v1.ChatService",
+    "togetherchat.v1.UsageService",
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
@@ -33,6 +34,7 @@ GENERATED = (
     chat_pb2,
     chat_service_pb2,
     models_pb2,
+    usage_service_pb2,
     health_pb2,
     error_details_pb2,
     status_pb2,

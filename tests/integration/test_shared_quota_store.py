@@ -16,6 +16,7 @@ from grpc import aio
 from support.app import request
 from support.command import REASONABLE_S, ROOTS
 from support.fleet import running_fleet
+from support.quotas import TODAY
 from support.scripted_upstream import ScriptedUpstream, always
 from support.tenants import Keys, bearer
 from support.upstream_script import Stall
@@ -27,6 +28,8 @@ from togetherchat_server.tenants.tenants_file import QuotaLimits
 
 OTHER_PROCESS = """
 import json, sys
+from togetherchat_server.domain.periods import Period
+from togetherchat_server.tenants.quota_store import Claim, QuotaRejection
 from togetherchat_server.tenants.tenants_file import QuotaLimits
 from togetherchat_server.tenants import shared_quota_store
 # A busy machine may stop the holder of the lock for longer than a worker waits for it.
@@ -34,9 +37,15 @@ shared_quota_store.LOCK_ATTEMPTS = 1_000_000
 store = shared_quota_store.SharedQuotaStore(int(sys.argv[1]))
 for line in sys.stdin:
     name, tenant, *more = json.loads(line)
+    if name in {"reserve", "settle"}:
+        claim, *more = [Claim(**more[0]), *more[1:]]
+        if name == "settle":
+            more[0] = Claim(**more[0])
+        more = [claim, *more[:-1], Period(*more[-1])]
     more = [QuotaLimits(**one) if isinstance(one, dict) else one for one in more]
     result = getattr(store, name)(tenant, *more)
-    print(json.dumps(result and [result.metric, result.retry_after_s]), flush=True)
+    rejected = isinstance(result, QuotaRejection)
+    print(json.dumps([result.metric, result.retry_after_s] if rejected else None), flush=True)
 """
 FIVE = {"max_concurrent_calls": 5}
 
@@ -111,7 +120,9 @@ def test_requests_and_tokens_of_all_processes_count_together(segment):
     limits = QuotaLimits(**per_minute)
     with joined(segment) as (other,):
         assert None is ours.enter("acme", limits, 0.0)
-        other.call("spend", "acme", 120, per_minute, 0.0)
+        used, period = {"tokens": 120}, [TODAY.day, TODAY.month]
+        other.call("reserve", "acme", used, per_minute, 0.0, period)
+        other.call("settle", "acme", used, used, per_minute, 0.0, period)
         rejection = ours.enter("acme", limits, 0.0)
         assert (QuotaMetric.TOKENS, pytest.approx(61.0)) == (rejection.metric, rejection.retry_after_s)
         assert None is other.call("enter", "acme", per_minute, 61.0)

@@ -1,6 +1,8 @@
 """Tenants of a real service: their keys, revoked keys, and every limit."""
 
+import asyncio
 import json
+import re
 import struct
 
 import grpc
@@ -459,7 +461,9 @@ async def test_more_output_than_allowed_is_rejected_with_the_field(keys, limits,
 EVASIONS = ("MAX_TOKENS", "best_of", "num_generations", "min_tokens", "models", "Model", "max_new_tokens")
 
 
-@pytest.mark.parametrize("limit", ['models = ["*"]', "max_output_tokens = 100", "tokens_per_minute = 1000"])
+@pytest.mark.parametrize(
+    "limit", ['models = ["*"]', "max_output_tokens = 100", "tokens_per_minute = 100_000"]
+)
 async def test_unknown_members_are_not_passed_on_for_a_limited_tenant(keys, limits, limit):
     """The provider may give one a meaning that evades the limit. HTTP drops and names them, gRPC rejects them."""
     text = keys.create("acme")
@@ -533,20 +537,44 @@ async def test_requests_beyond_the_limit_are_rejected(keys, limits):
 
 
 async def test_calls_beyond_the_token_limit_are_rejected(keys, limits):
-    """100 of 150 used leave room for another call; the next one is rejected for a while."""
+    """100 of 150 used leave no room for a call that may use 60; the rejection says for how long."""
     text = keys.create("acme")
     path = limits("[default]\ntokens_per_minute = 150")
     async with (
         ScriptedUpstream(provider) as upstream,
         running_app(upstream.base_url, api_keys_file=str(keys.path), tenants_file=path) as app,
     ):
-        codes = [await code_of(app.chat.Complete(request(), metadata=bearer(text))) for _ in range(2)]
-        failure = await failing(app.chat.Complete(request(), metadata=bearer(text)))
+        code = await code_of(app.chat.Complete(request(max_tokens=50), metadata=bearer(text)))
+        failure = await failing(app.chat.Complete(request(max_tokens=50), metadata=bearer(text)))
+        requests = len(upstream.request_log.requests)
 
-    assert ["OK", "OK"] == codes
-    message = "tenant acme has used up its 150 tokens per minute"
-    assert ("CALLER_QUOTA", "tenant:acme", message) == quota_of(failure)
+    assert ("OK", 1) == (code, requests)
+    reason, subject, message = quota_of(failure)
+    assert ("CALLER_QUOTA", "tenant:acme") == (reason, subject)
+    assert re.fullmatch(
+        r"tenant acme has 5\d left of its 150 tokens per minute, and this call may use \d\d", message
+    )
     assert failure.details["RetryInfo"].retry_delay.seconds >= 1
+
+
+async def test_simultaneous_calls_do_not_overdraw_the_token_limit(keys, limits):
+    """Fifty streams at once are admitted as far as the tokens that they may use are available."""
+    text = keys.create("acme")
+    path = limits("[default]\ntokens_per_minute = 5000")
+    async with (
+        ScriptedUpstream(always((Stall(),))) as upstream,
+        running_app(upstream.base_url, api_keys_file=str(keys.path), tenants_file=path) as app,
+    ):
+        calls = [app.chat.Complete(request(max_tokens=1000), metadata=bearer(text)) for _ in range(50)]
+        rejected = [asyncio.ensure_future(failing(call)) for call in calls]
+        await eventually(lambda: sum(one.done() for one in rejected) >= 46)
+        await upstream.received(4)
+        sent = len(upstream.request_log.requests)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*rejected, return_exceptions=True)
+
+    assert 4 == sent
 
 
 async def test_calls_in_flight_beyond_the_limit_are_rejected(keys, limits):

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import time
 
-from support.replicas import LONG_TIMEOUT_S, replica_store
+from support.replicas import LONG_TIMEOUT_S, replica_store, use_tokens_together
 from support.waiting import poll
 from togetherchat_server.tenants.quota_store import QuotaMetric
 from togetherchat_server.tenants.tenants_file import QuotaLimits
@@ -27,7 +27,7 @@ async def test_tokens_are_counted_together(replicas):
     ours, theirs = replicas
     limits = QuotaLimits(tokens_per_minute=600)
     assert None is await ours.enter("acme", limits)
-    ours.spend("acme", 1800, limits)
+    await use_tokens_together(ours, 1800, limits)
     rejection = await poll(lambda: theirs.enter("acme", limits))
 
     assert QuotaMetric.TOKENS is rejection.metric
@@ -39,7 +39,7 @@ async def test_a_rejected_call_is_not_counted(replicas):
     """Without tokens, no request is consumed."""
     ours, _ = replicas
     both = QuotaLimits(requests_per_minute=2, tokens_per_minute=600)
-    ours.spend("acme", 6000, both)
+    await use_tokens_together(ours, 6000, both)
     await poll(lambda: ours.enter("acme", QuotaLimits(tokens_per_minute=600)))
     for _ in range(5):
         assert QuotaMetric.TOKENS is (await ours.enter("acme", both)).metric
@@ -53,7 +53,7 @@ async def test_unused_keys_expire(redis, replicas):
     ours, _ = replicas
     limits = QuotaLimits(requests_per_minute=60, tokens_per_minute=60)
     await ours.enter("acme", limits)
-    ours.spend("acme", 30, limits)
+    await use_tokens_together(ours, 30, limits)
     client = ours._redis
 
     async def both():

@@ -22,11 +22,13 @@ import togetherchat_client
 from conformance import actors, judge
 from support.app import running_app
 from support.http_error_proxy import http_error_proxy
+from support.memory_usage import MemoryLedger, install, ledger_row
 from support.ports import refusing_port
 from support.scripted_service import Failure, ScriptedService, delta, ending, response_of, serving, started
 from support.waiting import eventually
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat.v1 import usage_service_pb2 as usage
 from togetherchat_sandbox import Sandbox, SandboxSettings
 
 CASES = judge.read_cases(judge.CASES.read_text(encoding="utf-8"))
@@ -37,6 +39,10 @@ BESIDE = ("provider_requests", "provider_saw", "service_calls", "service_request
 UNKNOWN_EVENT = service.StreamCompleteResponse.FromString(b"\x82\x01\x03new")
 UINT64_MAX = 2**64 - 1
 INT64_MAX = 2**63 - 1
+LEDGER = (
+    ledger_row(1, tenant="größe", cost_nano_usd=2**53 + 1),
+    ledger_row(2, tenant="acme", code="UNAVAILABLE", reason="OVERLOADED"),
+)
 
 
 def cases_of(language):
@@ -112,6 +118,13 @@ def _reasoning_content():
     ]
 
 
+def _report():
+    report = usage.QueryUsageResponse(next_page_token="next")
+    report.total.cost_nano_usd = INT64_MAX
+    report.total.duration_p95.FromNanoseconds(1_500_000_001)
+    return report
+
+
 def scripts():
     """The outcomes of successive calls, for each model of the scripted service."""
     return {
@@ -125,6 +138,31 @@ def scripts():
         ],
         "request": [[response_of("Hello.")]],
         "stream-reasoning-content": [_reasoning_content()],
+        "usage-recovers": [[_overloaded(20)], [_report()]],
+        "quotas": [
+            [
+                usage.ListQuotasResponse(
+                    quotas=[
+                        usage.Quota(
+                            tenant="größe",
+                            metric=usage.QUOTA_METRIC_COST_PER_DAY,
+                            limit=INT64_MAX,
+                            soft_limit=0,
+                        )
+                    ]
+                )
+            ]
+        ],
+        "reset": [
+            [
+                usage.ResetQuotaResponse(
+                    quotas=[usage.Quota(metric=usage.QUOTA_METRIC_REQUESTS_PER_MINUTE, limit=60, left=60)]
+                )
+            ]
+        ],
+        "reset-not-permitted": [
+            [Failure(code=grpc.StatusCode.PERMISSION_DENIED, reason="CALLER_NOT_PERMITTED")]
+        ],
         "pushback": [[_overloaded(20)], [response_of("Hello.")]],
         "pushback-never": [[_overloaded(-1)], [response_of("Hello.")]],
         "no-retry-in-mid-stream": [
@@ -135,14 +173,14 @@ def scripts():
 
 
 class ScriptedCases(ScriptedService):
-    """The scripted service; the model `scripted/NAME` selects the script."""
+    """The scripted service; the model or tenant `scripted/NAME` selects the script."""
 
     def __init__(self):
         super().__init__()
         self._scripts = scripts()
 
     def _next_turn(self, method):
-        turns = self._scripts[self.seen[-1].request.model.removeprefix("scripted/")]
+        turns = self._scripts[_selector(self.seen[-1].request).removeprefix("scripted/")]
         return turns.pop(0) if len(turns) > 1 else turns[0]
 
     def beside(self, case_id):
@@ -151,6 +189,18 @@ class ScriptedCases(ScriptedService):
             "service_calls": len(requests),
             "service_request": MessageToDict(requests[-1]) if requests else {},
         }
+
+
+def _selector(request):
+    match request:
+        case usage.QueryUsageRequest():
+            return request.models[0]
+        case usage.ListQuotasRequest():
+            return request.tenants[0]
+        case usage.ResetQuotaRequest():
+            return request.tenant
+        case _:
+            return request.model
 
 
 class Service:
@@ -187,6 +237,7 @@ async def servers():
                 model_catalog="on",
             )
         )
+        install(app, usage=MemoryLedger(LEDGER))
         scripted = ScriptedCases()
         address = await stack.enter_async_context(serving(scripted))
         yield {

@@ -1,4 +1,4 @@
-"""A ChatService in the test's own process that follows a script and records its calls.
+"""ChatService and UsageService in the test's own process that follow a script and record their calls.
 
 Each call takes the next turn of its method's script; the last turn repeats. A turn is a
 sequence of steps: a message to send, a `Failure` to end with, or an `asyncio.Event` to wait for.
@@ -18,7 +18,9 @@ from grpc_health.v1.health import aio as health_aio
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat.v1 import usage_service_pb2 as usage
 from togetherchat.v1.chat_service_pb2_grpc import ChatServiceServicer, add_ChatServiceServicer_to_server
+from togetherchat.v1.usage_service_pb2_grpc import UsageServiceServicer, add_UsageServiceServicer_to_server
 
 REQUEST_BYTES_MAX = 64 * 1024 * 1024
 MODEL = "openai/gpt-oss-120b"
@@ -73,6 +75,9 @@ Step: TypeAlias = (
     | service.StreamCompleteResponse
     | service.ListModelsResponse
     | service.GetModelResponse
+    | usage.QueryUsageResponse
+    | usage.ListQuotasResponse
+    | usage.ResetQuotaResponse
     | Failure
     | asyncio.Event
 )
@@ -84,13 +89,20 @@ class Seen:
     """One call, as the service received it."""
 
     method: str
-    request: service.CompleteRequest | service.ListModelsRequest | service.GetModelRequest
+    request: (
+        service.CompleteRequest
+        | service.ListModelsRequest
+        | service.GetModelRequest
+        | usage.QueryUsageRequest
+        | usage.ListQuotasRequest
+        | usage.ResetQuotaRequest
+    )
     metadata: dict[str, str | bytes]
     seconds_left: float | None
     """gRPC rounds a deadline up when it sends one: 30 s may be 30.1 s here."""
 
 
-class ScriptedService(ChatServiceServicer):
+class ScriptedService(ChatServiceServicer, UsageServiceServicer):
     """Follows the script and records the calls.
 
     `seen` has every attempt; `waiting` is set when a call waits for an event of its script,
@@ -127,6 +139,21 @@ class ScriptedService(ChatServiceServicer):
         async for step in self._play("GetModel", request, context):
             return step
         return service.GetModelResponse()
+
+    async def QueryUsage(self, request, context):  # noqa: N802
+        async for step in self._play("QueryUsage", request, context):
+            return step
+        return usage.QueryUsageResponse()
+
+    async def ListQuotas(self, request, context):  # noqa: N802
+        async for step in self._play("ListQuotas", request, context):
+            return step
+        return usage.ListQuotasResponse()
+
+    async def ResetQuota(self, request, context):  # noqa: N802
+        async for step in self._play("ResetQuota", request, context):
+            return step
+        return usage.ResetQuotaResponse()
 
     async def _play(self, method, request, context) -> AsyncIterator[Step]:
         metadata = dict(context.invocation_metadata())
@@ -170,6 +197,7 @@ async def serving(
         options=(("grpc.max_receive_message_length", REQUEST_BYTES_MAX), ("grpc.so_reuseport", 0))
     )
     add_ChatServiceServicer_to_server(scripted, server)
+    add_UsageServiceServicer_to_server(scripted, server)
     if health is not None:
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
     port = (

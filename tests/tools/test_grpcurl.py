@@ -65,6 +65,7 @@ def test_list(address):
         "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",
         "togetherchat.v1.ChatService",
+        "togetherchat.v1.UsageService",
     ] == output(readme_line(" list"), address).split()
 
 
@@ -76,7 +77,7 @@ def test_describe(address):
         re.findall(r"rpc (\w+)", described)
     )
     everything = output(f"grpcurl -plaintext {README_ADDRESS} describe", address)
-    assert 4 == everything.count("is a service:")
+    assert 5 == everything.count("is a service:")
 
 
 @pytest.mark.parametrize("name", ["ErrorInfo", "RetryInfo", "QuotaFailure", "BadRequest", "Help"])

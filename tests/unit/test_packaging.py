@@ -14,11 +14,22 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 LOCKS = {
-    "server.txt": ["dependencies", "server", "cli", "build"],
-    "dev.txt": ["dependencies", "server", "cli", "redis", "identity", "socks", "build", "dev"],
-    "image.txt": ["dependencies", "server", "redis", "identity", "socks", "telemetry"],
+    "server.txt": ["dependencies", "server", "cli", "usage", "postgres", "build"],
+    "dev.txt": [
+        "dependencies",
+        "server",
+        "cli",
+        "redis",
+        "identity",
+        "socks",
+        "usage",
+        "postgres",
+        "build",
+        "dev",
+    ],
+    "image.txt": ["dependencies", "server", "redis", "identity", "socks", "usage", "postgres", "telemetry"],
     "build.txt": ["build"],
-    "telemetry.txt": ["dependencies", "server", "cli", "telemetry", "build"],
+    "telemetry.txt": ["dependencies", "server", "cli", "usage", "postgres", "telemetry", "build"],
     "fuzz.txt": ["dependencies", "server", "fuzz"],
     "sdks.txt": ["sdks"],
     "sdks-openai2.txt": ["sdks-openai2"],

@@ -65,6 +65,27 @@ func (a *actor) run(each task) (*observation, error) {
 		}
 		found, err := client.GetModel(ctx, request, withID)
 		return observe(each.ID, messageOrNil(found), err)
+	case "QueryUsage":
+		request := &togetherchatv1.QueryUsageRequest{}
+		if err := protojson.Unmarshal(each.Request, request); err != nil {
+			return nil, err
+		}
+		report, err := client.QueryUsage(ctx, request, withID)
+		return observe(each.ID, messageOrNil(report), err)
+	case "ListQuotas":
+		request := &togetherchatv1.ListQuotasRequest{}
+		if err := protojson.Unmarshal(each.Request, request); err != nil {
+			return nil, err
+		}
+		quotas, err := client.ListQuotas(ctx, request, withID)
+		return observe(each.ID, messageOrNil(quotas), err)
+	case "ResetQuota":
+		request := &togetherchatv1.ResetQuotaRequest{}
+		if err := protojson.Unmarshal(each.Request, request); err != nil {
+			return nil, err
+		}
+		quotas, err := client.ResetQuota(ctx, request, withID)
+		return observe(each.ID, messageOrNil(quotas), err)
 	case "Arguments":
 		return a.check(each)
 	case "StreamComplete":

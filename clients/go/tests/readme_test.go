@@ -25,6 +25,7 @@ var printed = map[string]string{
 	"A call":                  "“What is gRPC?”",
 	"A tool loop":             "get_weather {\"city\":",
 	"An error, with back-off": "RATE_LIMITED_REQUESTS",
+	"Usage and cost":          "usage",
 }
 
 // Every program of the README is formatted by gofmt, and runs unchanged.

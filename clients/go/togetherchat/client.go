@@ -14,9 +14,10 @@ import (
 
 // Client calls the service over one connection. A Client is safe for concurrent use; share it.
 type Client struct {
-	conn *grpc.ClientConn
-	gate *healthGate // nil without health checks
-	stub togetherchatv1.ChatServiceClient
+	conn  *grpc.ClientConn
+	gate  *healthGate // nil without health checks
+	stub  togetherchatv1.ChatServiceClient
+	usage togetherchatv1.UsageServiceClient
 }
 
 // Dial returns a client of the service at target: `host:port`, `dns:///host:port`, `unix:path`, or a
@@ -39,7 +40,7 @@ func Dial(target string, options ...Option) (*Client, error) {
 		return nil, err
 	}
 	if !plan.healthChecking {
-		return &Client{conn: conn, stub: togetherchatv1.NewChatServiceClient(conn)}, nil
+		return newClient(conn, nil, conn), nil
 	}
 	plan.healthChecking = false
 	plain, err := grpc.NewClient(target, plan.grpcOptions(local)...)
@@ -47,7 +48,16 @@ func Dial(target string, options ...Option) (*Client, error) {
 		return nil, errors.Join(err, conn.Close())
 	}
 	gate := &healthGate{checked: conn, plain: plain, timeout: watchTimeout}
-	return &Client{conn: conn, gate: gate, stub: togetherchatv1.NewChatServiceClient(gate)}, nil
+	return newClient(conn, gate, gate), nil
+}
+
+func newClient(conn *grpc.ClientConn, gate *healthGate, calls grpc.ClientConnInterface) *Client {
+	return &Client{
+		conn:  conn,
+		gate:  gate,
+		stub:  togetherchatv1.NewChatServiceClient(calls),
+		usage: togetherchatv1.NewUsageServiceClient(calls),
+	}
 }
 
 // Close closes the connection and cancels every call in flight.

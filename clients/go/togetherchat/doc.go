@@ -22,5 +22,5 @@
 //     response of a stream.
 //
 // Deadlines and cancellation come from the context. A context without a deadline gets the one of the
-// service config: 600 s for a completion, 30 s for models.
+// service config: 600 s for a completion, 30 s for models and usage.
 package togetherchat

@@ -14,17 +14,18 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import grpc
 
 from togetherchat.v1.chat_service_pb2_grpc import ChatServiceStub
+from togetherchat.v1.usage_service_pb2_grpc import UsageServiceStub
 from togetherchat_client.channel import CallArguments, ChannelConfig, Option, without_health_checks
 from togetherchat_client.health_gate import AsyncHealthGate, HealthGate
 
 if TYPE_CHECKING:
     from togetherchat.v1.chat_service_pb2_grpc import ChatServiceAsyncStub
+    from togetherchat.v1.usage_service_pb2_grpc import UsageServiceAsyncStub
 
 CLOSED: Final = "the client is closed; open another with {connect}()"
 FORKED: Final = (
@@ -64,17 +65,33 @@ class _Fork:
 _FORK: Final = _Fork()
 
 
+class AsyncOpened(NamedTuple):
+    """An open channel, and the stubs of the services on it."""
+
+    channel: grpc.aio.Channel
+    chat: "ChatServiceAsyncStub"
+    usage: "UsageServiceAsyncStub"
+
+
+class Opened(NamedTuple):
+    """As `AsyncOpened`, for a blocking client."""
+
+    channel: grpc.Channel
+    chat: ChatServiceStub
+    usage: UsageServiceStub
+
+
 class AsyncChannels:
     """The channels of an `AsyncClient`: one for each event loop that made a call."""
 
     def __init__(self, config: ChannelConfig) -> None:
         self._config = config
         self._lock = threading.Lock()
-        self._opened: dict[asyncio.AbstractEventLoop, _AsyncOpened] = {}
+        self._opened: dict[asyncio.AbstractEventLoop, _AsyncEntry] = {}
         self._closed = False
 
-    async def stub(self, arguments: CallArguments) -> "ChatServiceAsyncStub":
-        """Return the stub of a call, for the running loop.
+    async def opened(self, arguments: CallArguments) -> AsyncOpened:
+        """Return the channel of a call, for the running loop.
 
         With health checking, waits for the first answer of the watch, and shortens the timeout in
         `arguments` by that time. Raises RuntimeError after `close`, or without a loop.
@@ -82,10 +99,10 @@ class AsyncChannels:
         _FORK.check()
         loop = asyncio.get_running_loop()
         # Each loop reads and writes its own entry, so no lock is needed for an open channel.
-        opened = self._opened.get(loop) or self._open(loop)
-        if opened.unchecked is None or await opened.unchecked.gate.answered(arguments):
-            return opened.stub
-        return opened.unchecked.stub
+        entry = self._opened.get(loop) or self._open(loop)
+        if entry.unchecked is None or await entry.gate.answered(arguments):
+            return entry.opened
+        return entry.unchecked
 
     def open_for_check(self) -> grpc.aio.Channel:
         """Open a channel that also reaches a server which reports NOT_SERVING. The caller closes it."""
@@ -100,27 +117,30 @@ class AsyncChannels:
             self._closed = True
             opened, self._opened = self._opened, {}
         here = asyncio.get_running_loop()
-        for loop, each in opened.items():
+        for loop, entry in opened.items():
             if loop is here:
-                await each.close()
+                await entry.close()
             elif loop.is_running():
-                closing = asyncio.run_coroutine_threadsafe(each.close(), loop)
+                closing = asyncio.run_coroutine_threadsafe(entry.close(), loop)
                 await asyncio.wait([asyncio.wrap_future(closing)], timeout=CLOSE_TIMEOUT_S)
             # The channel of a loop that does not run closes when it is collected.
 
-    def _open(self, loop: asyncio.AbstractEventLoop) -> "_AsyncOpened":
+    def _open(self, loop: asyncio.AbstractEventLoop) -> "_AsyncEntry":
         with self._lock:
             if self._closed:
                 raise RuntimeError(CLOSED.format(connect="connect_async"))
             # A channel closes when it is collected: those of ended loops are not needed any more.
             self._opened = {each: entry for each, entry in self._opened.items() if not each.is_closed()}
-            channel = _open_async(self._config, self._config.options)
+            checked = self._opened_with(self._config.options)
             unchecked = None
             if self._config.health_checking:
-                plain = _open_async(self._config, without_health_checks(self._config.options))
-                unchecked = _AsyncUnchecked(plain, ChatServiceStub(plain), AsyncHealthGate(channel))
-            opened = self._opened[loop] = _AsyncOpened(channel, ChatServiceStub(channel), unchecked)
-            return opened
+                unchecked = self._opened_with(without_health_checks(self._config.options))
+            entry = self._opened[loop] = _AsyncEntry(checked, unchecked, AsyncHealthGate(checked.channel))
+            return entry
+
+    def _opened_with(self, options: Sequence[Option]) -> AsyncOpened:
+        channel = _open_async(self._config, options)
+        return AsyncOpened(channel, ChatServiceStub(channel), UsageServiceStub(channel))
 
 
 class Channels:
@@ -129,16 +149,16 @@ class Channels:
     def __init__(self, config: ChannelConfig) -> None:
         self._config = config
         self._lock = threading.Lock()
-        self._opened: _Opened | None = None
+        self._opened: _Entry | None = None
         self._closed = False
 
-    def stub(self, arguments: CallArguments) -> ChatServiceStub:
-        """Return the stub of a call, as `AsyncChannels.stub` does. Raises RuntimeError after `close`."""
+    def opened(self, arguments: CallArguments) -> Opened:
+        """Return the channel of a call, as `AsyncChannels.opened` does. Raises RuntimeError after `close`."""
         _FORK.check()
-        opened = self._opened or self._open()
-        if opened.unchecked is None or opened.unchecked.gate.answered(arguments):
-            return opened.stub
-        return opened.unchecked.stub
+        entry = self._opened or self._open()
+        if entry.unchecked is None or entry.gate is None or entry.gate.answered(arguments):
+            return entry.opened
+        return entry.unchecked
 
     def open_for_check(self) -> grpc.Channel:
         """Open a channel that also reaches a server which reports NOT_SERVING. The caller closes it."""
@@ -155,62 +175,47 @@ class Channels:
         if opened is not None:
             opened.close()
 
-    def _open(self) -> "_Opened":
+    def _open(self) -> "_Entry":
         with self._lock:
             if self._closed:
                 raise RuntimeError(CLOSED.format(connect="connect"))
             if self._opened is None:
-                channel = _open_blocking(self._config, self._config.options)
-                unchecked = None
+                checked, unchecked, gate = self._opened_with(self._config.options), None, None
                 if self._config.health_checking:
-                    plain = _open_blocking(self._config, without_health_checks(self._config.options))
-                    unchecked = _Unchecked(plain, ChatServiceStub(plain), HealthGate(channel))
-                self._opened = _Opened(channel, ChatServiceStub(channel), unchecked)
+                    unchecked = self._opened_with(without_health_checks(self._config.options))
+                    gate = HealthGate(checked.channel)
+                self._opened = _Entry(checked, unchecked, gate)
             return self._opened
 
+    def _opened_with(self, options: Sequence[Option]) -> Opened:
+        channel = _open_blocking(self._config, options)
+        return Opened(channel, ChatServiceStub(channel), UsageServiceStub(channel))
 
-@dataclass(frozen=True, slots=True)
-class _AsyncUnchecked:
-    """The channel for calls whose servers do not answer the health watch."""
 
-    channel: grpc.aio.Channel
-    stub: "ChatServiceAsyncStub"
+class _AsyncEntry(NamedTuple):
+    """What is open in one event loop."""
+
+    opened: AsyncOpened
+    unchecked: AsyncOpened | None
+    """The channel for calls whose servers do not answer the health watch; None without health checking."""
     gate: AsyncHealthGate
 
-
-@dataclass(frozen=True, slots=True)
-class _AsyncOpened:
-    """What is open in one event loop. Without health checking, `unchecked` is None."""
-
-    channel: grpc.aio.Channel
-    stub: "ChatServiceAsyncStub"
-    unchecked: _AsyncUnchecked | None
-
     async def close(self) -> None:
-        await self.channel.close()
+        await self.opened.channel.close()
         if self.unchecked is not None:
             await self.unchecked.channel.close()
 
 
-@dataclass(frozen=True, slots=True)
-class _Unchecked:
-    """The same for the blocking API."""
+class _Entry(NamedTuple):
+    """As `_AsyncEntry`, for a blocking client."""
 
-    channel: grpc.Channel
-    stub: ChatServiceStub
-    gate: HealthGate
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """What is open. Without health checking, `unchecked` is None."""
-
-    channel: grpc.Channel
-    stub: ChatServiceStub
-    unchecked: _Unchecked | None
+    opened: Opened
+    unchecked: Opened | None
+    gate: HealthGate | None
+    """None without health checking: the gate watches its channel from the beginning."""
 
     def close(self) -> None:
-        self.channel.close()
+        self.opened.channel.close()
         if self.unchecked is not None:
             self.unchecked.channel.close()
 

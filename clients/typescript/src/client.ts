@@ -6,7 +6,7 @@
  */
 import { randomUUID } from "node:crypto";
 
-import { create, type Message, type MessageInitShape } from "@bufbuild/protobuf";
+import { create, type DescMethod, type Message, type MessageInitShape } from "@bufbuild/protobuf";
 import {
   type CallOptions as ConnectCallOptions,
   type Client as ConnectClient,
@@ -30,6 +30,15 @@ import {
   type ListModelsResponse,
 } from "./gen/togetherchat/v1/chat_service_pb.js";
 import type { Model } from "./gen/togetherchat/v1/models_pb.js";
+import {
+  ListQuotasRequestSchema,
+  type ListQuotasResponse,
+  QueryUsageRequestSchema,
+  type QueryUsageResponse,
+  ResetQuotaRequestSchema,
+  type ResetQuotaResponse,
+  UsageService,
+} from "./gen/togetherchat/v1/usage_service_pb.js";
 import { healthChecking } from "./health.js";
 import { withJson } from "./json.js";
 import { type CompletionParams, requestOf } from "./messages.js";
@@ -50,7 +59,7 @@ export interface ClientOptions {
   readonly key?: string | undefined;
   /** The caller's own Together key, for a service that accepts one. */
   readonly upstreamKey?: string | undefined;
-  /** Deadline of every call that sets none. Default 600 s for a completion, 30 s for models. */
+  /** Deadline of every call that sets none. Default 600 s for a completion, 30 s for models and usage. */
   readonly timeoutMs?: number | undefined;
   /** True, false or options. Default: plaintext to this machine, TLS to any other. */
   readonly tls?: boolean | Tls | undefined;
@@ -91,6 +100,8 @@ export interface CallOptions {
 
 /** The fields of ListModelsRequest. */
 export type ModelFilters = MessageInitShape<typeof ListModelsRequestSchema>;
+/** The fields of QueryUsageRequest: a period, dimensions and filters. */
+export type UsageQuery = MessageInitShape<typeof QueryUsageRequestSchema>;
 
 /**
  * Creates a client of the service at `target`: `host:port`, `dns:///host:port` or `unix:/path`.
@@ -105,6 +116,7 @@ export function createClient(target: string, options: ClientOptions = {}): Clien
 /** Calls the service. Share one client; every failed call rejects with a `ChatError`. */
 export class Client {
   readonly #chat: ConnectClient<typeof ChatService>;
+  readonly #usage: ConnectClient<typeof UsageService>;
   readonly #sessions: Http2SessionManager;
   readonly #headers: Headers;
   readonly #timeoutMs: number | undefined;
@@ -142,6 +154,7 @@ export class Client {
       ],
     });
     this.#chat = createConnectClient(ChatService, transport);
+    this.#usage = createConnectClient(UsageService, transport);
   }
 
   /** Returns the completion in one message. */
@@ -150,14 +163,14 @@ export class Client {
     call: CallOptions = {},
   ): Promise<CompleteResponse> {
     const request = checkedText(requestOf(params));
-    return this.#unary("Complete", call, (options) => this.#chat.complete(request, options));
+    return this.#unary(ChatService.method.complete, call, (options) => this.#chat.complete(request, options));
   }
 
   /** Streams the completion. */
   stream(params: CompletionParams | CompleteRequest, call: CallOptions = {}): CompletionStream {
     const request = checkedText(requestOf(params));
     const requestId = requestIdOf(call);
-    const options = this.#options("StreamComplete", call, requestId);
+    const options = this.#options(ChatService.method.streamComplete, call, requestId);
     return new CompletionStream({
       requestId,
       begin: (signal, onTrailer) => this.#chat.streamComplete(request, { ...options, signal, onTrailer }),
@@ -169,7 +182,9 @@ export class Client {
   /** Returns one page of the models that match the filters, with warnings and total. */
   async listModels(filters: ModelFilters = {}, call: CallOptions = {}): Promise<ListModelsResponse> {
     const request = checkedText(create(ListModelsRequestSchema, filters));
-    return this.#unary("ListModels", call, (options) => this.#chat.listModels(request, options));
+    return this.#unary(ChatService.method.listModels, call, (options) =>
+      this.#chat.listModels(request, options),
+    );
   }
 
   /** Yields every model that matches the filters, across all pages. The call options apply to each page. */
@@ -185,7 +200,34 @@ export class Client {
   /** Returns one model by its id or an alias. For an unknown id, the error's `resourceName` is the id. */
   async getModel(id: string, call: CallOptions = {}): Promise<GetModelResponse> {
     const request = checkedText(create(GetModelRequestSchema, { id }));
-    return this.#unary("GetModel", call, (options) => this.#chat.getModel(request, options));
+    return this.#unary(ChatService.method.getModel, call, (options) => this.#chat.getModel(request, options));
+  }
+
+  /**
+   * Returns one page of a report: the calls of a period, summed by the dimensions of the query. The key sees its
+   * own tenant, or all tenants if it has the scope `admin`.
+   */
+  async queryUsage(query: UsageQuery = {}, call: CallOptions = {}): Promise<QueryUsageResponse> {
+    const request = checkedText(create(QueryUsageRequestSchema, query));
+    return this.#unary(UsageService.method.queryUsage, call, (options) =>
+      this.#usage.queryUsage(request, options),
+    );
+  }
+
+  /** Returns what is used, reserved and left of the limits of these tenants, or of all that the key may see. */
+  async listQuotas(tenants: readonly string[] = [], call: CallOptions = {}): Promise<ListQuotasResponse> {
+    const request = checkedText(create(ListQuotasRequestSchema, { tenants: [...tenants] }));
+    return this.#unary(UsageService.method.listQuotas, call, (options) =>
+      this.#usage.listQuotas(request, options),
+    );
+  }
+
+  /** Forgets the requests and tokens per minute that a tenant has used. The key needs the scope `admin`. */
+  async resetQuota(tenant: string, call: CallOptions = {}): Promise<ResetQuotaResponse> {
+    const request = checkedText(create(ResetQuotaRequestSchema, { tenant }));
+    return this.#unary(UsageService.method.resetQuota, call, (options) =>
+      this.#usage.resetQuota(request, options),
+    );
   }
 
   /** Closes the connection and cancels every call in flight. */
@@ -194,7 +236,7 @@ export class Client {
   }
 
   async #unary<T extends Message>(
-    method: string,
+    method: DescMethod,
     call: CallOptions,
     send: (options: ConnectCallOptions) => Promise<T>,
   ): Promise<T> {
@@ -223,7 +265,7 @@ export class Client {
     return response;
   }
 
-  #options(method: string, call: CallOptions, requestId: string): ConnectCallOptions {
+  #options(method: DescMethod, call: CallOptions, requestId: string): ConnectCallOptions {
     const headers = checkedHeaders(call.headers);
     this.#headers.forEach((value, name) => {
       headers.set(name, value);
@@ -232,7 +274,7 @@ export class Client {
     const timeoutMs =
       checkedMs(call.timeoutMs, "timeoutMs") ??
       this.#timeoutMs ??
-      policyOf(ChatService.typeName, method).timeoutMs;
+      policyOf(method.parent.typeName, method.name).timeoutMs;
     const contextValues = createContextValues().set(WAIT_FOR_READY, call.waitForReady ?? this.#waitForReady);
     // Connect sends fractions, which servers reject.
     return { headers, contextValues, timeoutMs: Math.ceil(timeoutMs) };

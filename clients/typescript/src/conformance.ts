@@ -19,6 +19,14 @@ import {
   ListModelsRequestSchema,
   ListModelsResponseSchema,
 } from "./gen/togetherchat/v1/chat_service_pb.js";
+import {
+  ListQuotasRequestSchema,
+  ListQuotasResponseSchema,
+  QueryUsageRequestSchema,
+  QueryUsageResponseSchema,
+  ResetQuotaRequestSchema,
+  ResetQuotaResponseSchema,
+} from "./gen/togetherchat/v1/usage_service_pb.js";
 
 /** The arguments of a client or a call, as `arguments.json` names them. */
 interface Arguments {
@@ -35,7 +43,8 @@ interface Arguments {
 
 interface Case {
   readonly id: string;
-  readonly call: "Complete" | "StreamComplete" | "ListModels" | "GetModel";
+  readonly call:
+    "Complete" | "StreamComplete" | "ListModels" | "GetModel" | "QueryUsage" | "ListQuotas" | "ResetQuota";
   readonly request: JsonValue;
   readonly deadline_ms?: number;
   readonly cancel?: { readonly after_events?: number; readonly after_ms?: number };
@@ -119,6 +128,21 @@ async function runCall(client: Client, each: Case, observed: Observation): Promi
     case "GetModel": {
       const { id } = fromJson(GetModelRequestSchema, each.request);
       observed.response = toJson(GetModelResponseSchema, await client.getModel(id, options));
+      return true;
+    }
+    case "QueryUsage": {
+      const report = await client.queryUsage(fromJson(QueryUsageRequestSchema, each.request), options);
+      observed.response = toJson(QueryUsageResponseSchema, report);
+      return true;
+    }
+    case "ListQuotas": {
+      const { tenants } = fromJson(ListQuotasRequestSchema, each.request);
+      observed.response = toJson(ListQuotasResponseSchema, await client.listQuotas(tenants, options));
+      return true;
+    }
+    case "ResetQuota": {
+      const { tenant } = fromJson(ResetQuotaRequestSchema, each.request);
+      observed.response = toJson(ResetQuotaResponseSchema, await client.resetQuota(tenant, options));
       return true;
     }
     case "StreamComplete":

@@ -9,7 +9,14 @@
  */
 export { CompletionStream } from "./completion_stream.js";
 export type { CallInfo } from "./call_info.js";
-export { type CallOptions, Client, type ClientOptions, createClient, type ModelFilters } from "./client.js";
+export {
+  type CallOptions,
+  Client,
+  type ClientOptions,
+  createClient,
+  type ModelFilters,
+  type UsageQuery,
+} from "./client.js";
 export type { Violation } from "./details.js";
 export { ChatError, STREAM_INCOMPLETE } from "./errors.js";
 export { Accumulator } from "./accumulator.js";
@@ -32,6 +39,15 @@ export type {
   ListModelsResponse,
   StreamCompleteResponse,
 } from "./gen/togetherchat/v1/chat_service_pb.js";
+export {
+  type ListQuotasResponse,
+  type QueryUsageResponse,
+  type Quota,
+  QuotaMetric,
+  type ResetQuotaResponse,
+  UsageDimension,
+  type UsageRow,
+} from "./gen/togetherchat/v1/usage_service_pb.js";
 export { toJson } from "./json.js";
 export type { Model } from "./gen/togetherchat/v1/models_pb.js";
 export {

@@ -11,11 +11,13 @@ import { DurationSchema, TimestampSchema } from "@bufbuild/protobuf/wkt";
 import { file_togetherchat_v1_chat } from "./gen/togetherchat/v1/chat_pb.js";
 import { file_togetherchat_v1_chat_service } from "./gen/togetherchat/v1/chat_service_pb.js";
 import { file_togetherchat_v1_models } from "./gen/togetherchat/v1/models_pb.js";
+import { file_togetherchat_v1_usage_service } from "./gen/togetherchat/v1/usage_service_pb.js";
 
 const SCHEMAS = createRegistry(
   file_togetherchat_v1_chat,
   file_togetherchat_v1_chat_service,
   file_togetherchat_v1_models,
+  file_togetherchat_v1_usage_service,
   DurationSchema,
   TimestampSchema,
 );

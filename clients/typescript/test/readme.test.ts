@@ -21,6 +21,7 @@ const SNIPPETS: RegExp[] = [
   /UNAVAILABLE UPSTREAM_OVERLOADED \S+ again in \d+ ms/,
   /"seed": "\d+"(.|\n)*\S/,
   /CANCELLED \S/,
+  /usage/,
 ];
 
 /** The programs of the repository's README. tests/clients runs them as JavaScript. */

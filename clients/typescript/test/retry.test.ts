@@ -24,6 +24,7 @@ import { METHOD_POLICIES, policyOf, THROTTLE_POLICY } from "../src/service_confi
 import { REPOSITORY } from "./processes.js";
 
 const SERVICE = "togetherchat.v1.ChatService";
+const USAGE_SERVICE = "togetherchat.v1.UsageService";
 const LIST = policyOf(SERVICE, "ListModels").retry;
 
 test("the service config of the package equals the one beside the protos", () => {
@@ -39,6 +40,9 @@ test("every method of the service has the policy of the file", () => {
       [`${SERVICE}/StreamComplete`, 600_000, 2],
       [`${SERVICE}/ListModels`, 30_000, 4],
       [`${SERVICE}/GetModel`, 30_000, 4],
+      [`${USAGE_SERVICE}/QueryUsage`, 30_000, 4],
+      [`${USAGE_SERVICE}/ListQuotas`, 30_000, 4],
+      [`${USAGE_SERVICE}/ResetQuota`, 30_000, 4],
     ],
   );
   assert.deepEqual(

@@ -164,8 +164,8 @@ class CompleteRequest(_message.Message):
     user: _builtins.str
     """Optional. Identifies the end user to the provider, at most 256 characters. Together
     routes the calls of one user to the same prompt cache. May be personal data: prefer
-    an opaque id. The service forwards it unless `--forward-user` is off, and writes it
-    to no log, metric or trace.
+    an opaque id. The service forwards it unless `--forward-user` is off, stores it in the
+    usage ledger where one is on, and writes it to no log, metric or trace.
     """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Message]:

@@ -91,7 +91,7 @@ class CredentialCheck:
             if found.rejection is not None:
                 raise found.rejection
             # The scopes of a caller that is only pending are not known.
-            if not found.pending and incoming.scope not in identity.scopes:
+            if not found.pending and not identity.permits(incoming.scope):
                 raise _lacks_scope(incoming)
             key, caller_brought_key = self._upstream_key(incoming)
         except ServiceError as error:

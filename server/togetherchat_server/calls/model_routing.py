@@ -71,7 +71,7 @@ class RoutingChat:
             try:
                 response = await self._chat.complete(candidate.request, call)
             except ServiceError as error:
-                last = self._failed(error, candidate, call)
+                last = self._failed(error, last, candidate, call)
             else:
                 self._served(candidate, call)
                 self._add_cost(response.usage, (response.model, candidate.model))
@@ -86,7 +86,7 @@ class RoutingChat:
             try:
                 batches = await self._chat.stream(candidate.request, call)
             except ServiceError as error:
-                last = self._failed(error, candidate, call)
+                last = self._failed(error, last, candidate, call)
             else:
                 self._served(candidate, call)
                 return _AccountedStream(batches, partial(self._account_last, candidate, call))
@@ -117,8 +117,15 @@ class RoutingChat:
                 falls_back_after=_NEVER,
             )
 
-    def _failed(self, error: ServiceError, candidate: _Candidate, call: Call) -> ServiceError:
-        """Return the failure if another model may be tried; raise it if it is final."""
+    def _failed(
+        self, error: ServiceError, last: ServiceError | None, candidate: _Candidate, call: Call
+    ) -> ServiceError:
+        """Return the failure if another model may be tried; raise it if it is final.
+
+        A fallback that the caller's quota rejects ends the call with the failure before it.
+        """
+        if last is not None and error.reason is Reason.CALLER_QUOTA:
+            raise last from None
         if error.reason in _NOT_FOUND:
             self._unavailable.add(call.key_fingerprint(), candidate.model)
         if error.reason not in candidate.falls_back_after:

@@ -29,6 +29,7 @@ def response_metadata(call: Call) -> ResponseMetadata:
         ("x-request-id", call.id),
         ("x-upstream", progress.upstream),
         ("x-upstream-request-id", progress.upstream_request_id),
+        ("x-budget-remaining-usd", progress.budget_remaining_usd),
         *progress.rate_limits,
         *progress.debug_headers,
     )

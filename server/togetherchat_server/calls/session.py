@@ -8,7 +8,7 @@ belongs to the session, in this order:
     check_peer    the same, for a call that cannot be decided without its peer
     (the frontend reads and translates the request; `check_elements` before it parses a large one)
     deadline      apply the caller's deadline or the call timeout, whichever is earlier
-    complete, stream, list_models, get_model
+    complete, stream, list_models, get_model, query_usage, list_quotas, reset_quota
                   validate, apply the tenant's policy, wait in the queue, hold a permit, run the attempts
     (the frontend translates and writes the response)
     run           map the end of all this to success or to one error, and classify cancels
@@ -30,6 +30,7 @@ from typing import Final, final
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat.v1 import usage_service_pb2 as usage_service
 from togetherchat_server.calls.admission import WEIGHT, Permit
 from togetherchat_server.calls.auth_throttle import COUNTED
 from togetherchat_server.calls.credentials import Credentials, check_address
@@ -37,11 +38,14 @@ from togetherchat_server.calls.fair_queue import Priority
 from togetherchat_server.calls.incoming import IncomingCall
 from togetherchat_server.calls.session_parts import SessionParts
 from togetherchat_server.calls.session_stream import QuotaStream, SessionStream
+from togetherchat_server.calls.usage_reports import UsageReports
 from togetherchat_server.calls.validation import validate
 from togetherchat_server.calls.validation.elements import check_elements
 from togetherchat_server.domain.addresses import network_of
+from togetherchat_server.domain.audit import AuditEvent, emit
 from togetherchat_server.domain.call import Call
 from togetherchat_server.domain.deadline import DEADLINE_MESSAGES, Deadline, deadline_margin_s
+from togetherchat_server.domain.identity import Scope
 from togetherchat_server.domain.ports import BatchStream
 from togetherchat_server.domain.reasons import Reason, ServiceError, without_frames
 from togetherchat_server.telemetry.call_record import call_record
@@ -50,6 +54,8 @@ INTERNAL_ERROR_MESSAGE: Final = "internal error; the service's log has the detai
 CANCELLED_MESSAGE: Final = "the caller cancelled the call or disconnected"
 DRAINING_MESSAGE: Final = "the service stopped before the response was complete"
 PRIORITY_MESSAGE: Final = "`x-priority` must be low, normal or high"
+UNMETERED: Final = frozenset({Scope.USAGE, Scope.ADMIN})
+"""The scopes of methods that are about usage and quotas. Their calls are no usage themselves."""
 _NO_QUOTA: Final = nullcontext()
 
 _log = logging.getLogger(__name__)
@@ -70,6 +76,7 @@ class Session:
         "_forwarded_for",
         "_in_flight",
         "_incoming",
+        "_metered",
         "_parts",
         "_permit",
         "_priority",
@@ -100,6 +107,7 @@ class Session:
         self._priority = Priority.parse(incoming.priority)
         self._end_error: ServiceError | None = None
         self._forwarded_for = incoming.forwarded_for
+        self._metered = incoming.scope not in UNMETERED
         # It holds the caller's credential: kept only if that must be looked at again.
         self._incoming = incoming if credentials.pending else None
         self._credentials = credentials
@@ -259,6 +267,34 @@ class Session:
         async with self._replica_quota():
             return await self._parts.models.get_model(request, self.call)
 
+    async def query_usage(self, request: usage_service.QueryUsageRequest) -> usage_service.QueryUsageResponse:
+        """Return one page of a report of usage. Raises ServiceError."""
+        await self._acquire_permit()
+        return await self._usage_reports().query(request, self._credentials.identity, self.call.received_us)
+
+    async def list_quotas(self, request: usage_service.ListQuotasRequest) -> usage_service.ListQuotasResponse:
+        """Return the quotas that the caller may see. Raises ServiceError."""
+        await self._acquire_permit()
+        return await self._usage_reports().list_quotas(request, self._credentials.identity)
+
+    async def reset_quota(self, request: usage_service.ResetQuotaRequest) -> usage_service.ResetQuotaResponse:
+        """Reset the quotas of a tenant. Raises ServiceError."""
+        await self._acquire_permit()
+        response = await self._usage_reports().reset(request)
+        call = self.call
+        emit(
+            AuditEvent.QUOTA_RESET,
+            key_id=call.key_id,
+            subject=call.subject,
+            tenant=call.tenant,
+            quota_tenant=request.tenant,
+            client_address=call.client_address,
+            protocol=self._protocol.name,
+            method=call.method,
+            request_id=call.id,
+        )
+        return response
+
     def sending(self, event: service.StreamCompleteResponse) -> None:
         """Record an event of a stream that is about to be written. The last one has the usage."""
         self.messages_sent += 1
@@ -317,6 +353,7 @@ class Session:
             usage=self._usage,
             now_s=parts.clock(),
             detail="" if error is None else error.message,
+            metered=self._metered,
         )
         for sink in parts.sinks:
             sink(record)
@@ -366,6 +403,9 @@ class Session:
             await stack.enter_async_context(self._replica_quota())
             batches = await self._parts.chat.stream(permitted, self.call)
             return QuotaStream(batches, stack.pop_all())
+
+    def _usage_reports(self) -> UsageReports:
+        return UsageReports(usage=self._parts.usage, quotas=self._parts.quotas)
 
     def _replica_quota(self) -> AbstractAsyncContextManager[None]:
         """Return the context in which the call counts in the quota store that replicas share."""

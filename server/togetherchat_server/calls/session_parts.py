@@ -12,6 +12,8 @@ from togetherchat_server.domain.addresses import TrustedProxies
 from togetherchat_server.domain.ports import Chat, ModelListing
 from togetherchat_server.telemetry.call_record import Sink, Spans
 from togetherchat_server.tenants.quota import TenantQuota
+from togetherchat_server.tenants.quota_status import QuotaReader
+from togetherchat_server.usage.report import UsageReader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,5 +32,9 @@ class SessionParts:
     call_timeout_s: float
     clock: Callable[[], float]
     wall_clock: Callable[[], float]
+    usage: UsageReader | None = None
+    """None without a usage ledger."""
+    quotas: QuotaReader | None = None
+    """None without tenants."""
     spans: Spans | None = None
     sinks: Sequence[Sink] = ()

@@ -1,10 +1,10 @@
 """The command `togetherchat-server`: reads the configuration and runs the process's role.
 
-`togetherchat-server keys` edits the API keys file. Any other process serves alone, serves as its
-supervisor assigned, or is the supervisor. The modules that serve are imported last, when the
-settings are valid and signal handlers are installed. gRPC alone takes a third of a second to load;
-the first process of a container would ignore SIGTERM in that time. gRPC's core also reads its
-environment at its import. A supervisor must not load gRPC at all.
+`togetherchat-server keys` edits the API keys file, `usage` migrates the usage ledger, and `tenants` calls a
+running service. Any other process serves alone, serves as its supervisor assigned, or is the supervisor. The
+modules that serve are imported last, when the settings are valid and signal handlers are installed. gRPC
+alone takes a third of a second to load; the first process of a container would ignore SIGTERM in that
+time. gRPC's core also reads its environment at its import. A supervisor must not load gRPC at all.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 
 from togetherchat_server.cli.banner import banner, describe_listeners
 from togetherchat_server.cli.keys import CommandContext, run_keys
+from togetherchat_server.cli.usage import run_usage
 from togetherchat_server.config import Configuration, SettingsError, exposure_warnings, read_configuration
 from togetherchat_server.frontends.grpc import environment as grpc_environment
 from togetherchat_server.runtime.file_limit import raise_file_limit
@@ -28,6 +29,7 @@ from togetherchat_server.supervisor.control import REPLACED_SIGNAL, Assignment
 from togetherchat_server.supervisor.cpus import usable_cpus
 from togetherchat_server.telemetry.audit_file import check_audit_log
 from togetherchat_server.tenants.files import load_tenant_files
+from togetherchat_server.usage.settings_check import check_usage_settings
 
 if TYPE_CHECKING:
     from togetherchat_server.runtime.app import BoundAddresses
@@ -45,12 +47,17 @@ def main() -> int:
     grpc_environment.set_defaults(os.environ)
     if sys.argv[1:2] == ["keys"]:
         return _run_keys(sys.argv[2:])
+    if sys.argv[1:2] == ["usage"]:
+        return run_usage(sys.argv[2:], os.environ, out=sys.stdout, error=sys.stderr)
+    if sys.argv[1:2] == ["tenants"]:
+        return _run_tenants(sys.argv[2:])
     try:
         configuration = read_configuration(sys.argv[1:], os.environ)
         if configuration.settings.alias:
             _check_aliases(configuration)
         load_tenant_files(configuration.settings)
         check_audit_log(configuration.settings.audit_log)
+        check_usage_settings(configuration.settings)
         if configuration.settings.traces is not None:
             _check_telemetry(os.environ)
     except SettingsError as exc:
@@ -64,6 +71,12 @@ def _run_keys(arguments: list[str]) -> int:
         environment=os.environ, out=sys.stdout, error=sys.stderr, now=lambda: datetime.now(UTC)
     )
     return run_keys(arguments, context)
+
+
+def _run_tenants(arguments: list[str]) -> int:
+    from togetherchat_server.cli.tenants import run_tenants  # noqa: PLC0415  it loads gRPC, see the top
+
+    return run_tenants(arguments, environment=os.environ, out=sys.stdout, error=sys.stderr)
 
 
 def _check_aliases(configuration: Configuration) -> None:

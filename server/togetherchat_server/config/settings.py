@@ -153,6 +153,15 @@ class Settings(BaseModel):
         description="TOML file with the limits of each tenant, and its JWTs and certificates; off: no "
         "limits. Needs API keys, JWTs or client certificates.",
     )
+    output_reserve_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        1024,
+        description="Output that a tenant's limit of tokens expects of a call without `max_tokens`, until it "
+        "has ended.",
+    )
+    offline_budget_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.05,
+        description="Fraction of a tenant's budget that each replica may commit while Redis is unavailable.",
+    )
     redis_url: OptionalText = Field(
         None,
         description="Redis through which replicas share tenants' limits, such as redis://host:6379/0; "
@@ -193,6 +202,19 @@ class Settings(BaseModel):
         None,
         description="Export spans over OTLP as the OTEL_* variables configure: otlp or off. Needs the extra "
         "[telemetry].",
+    )
+    usage_database: OptionalText = Field(
+        None,
+        description="Database of the usage ledger, sqlite:///PATH or postgresql://USER@HOST/DATABASE; off: "
+        "none. Needs the extra [usage], and [postgres].",
+    )
+    usage_spill_dir: OptionalText = Field(
+        "auto",
+        description="Folder in which rows of the ledger wait for the database; auto: beside the file of "
+        "SQLite, or $XDG_STATE_HOME/togetherchat/usage-spill; off: rows wait in memory.",
+    )
+    usage_retention_days: Annotated[int, Field(ge=1, le=36_500)] = Field(
+        400, description="Days for which the ledger keeps each call. Daily sums are kept for ever."
     )
 
     call_timeout_s: Seconds = Field(

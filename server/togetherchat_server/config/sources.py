@@ -122,7 +122,7 @@ def flag_parser() -> argparse.ArgumentParser:
         epilog="TOGETHER_API_KEY or TOGETHER_API_KEY_FILE sets the provider's key, TOGETHER_BASE_URL "
         "its base URL. "
         "Every flag is also TOGETHERCHAT_<FLAG> in the environment and a key of the TOML file. "
-        "`togetherchat-server keys --help` describes the callers' keys.",
+        "`togetherchat-server keys --help` describes the callers' keys, `usage --help` the usage ledger.",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
@@ -163,6 +163,8 @@ _METAVARS: Final = {
     "grpc_listen": "HOST:PORT",
     "redis_url": "URL",
     "tenants_file": "FILE",
+    "usage_database": "URL",
+    "usage_spill_dir": "FOLDER",
     "trusted_proxies": "NETWORK,...",
     "tls_*": "FILE",
     "workers": "N|auto",

@@ -47,6 +47,8 @@ class AuditEvent(enum.StrEnum):
     """The public keys that verify callers' JWTs were read again."""
     JWKS_UNAVAILABLE = "jwks_unavailable"
     """The public keys that verify callers' JWTs cannot be read, and the last ones stay in use."""
+    QUOTA_RESET = "quota_reset"
+    """A caller reset the quotas of a tenant."""
     ADMIN_ACCESS = "admin_access"
     """A page of the admin port was requested, other than a probe."""
 

@@ -45,6 +45,14 @@ class Progress:
     """When the first event of the completion was received, on the monotonic clock."""
     output_deltas: int = 0
     """Fragments of text, reasoning or arguments received: about one per token."""
+    budget_remaining_usd: str = ""
+    """What is left of the tenant's budget, where its soft limit is reached; empty otherwise."""
+    billable: bool = False
+    """Whether the last attempt was sent, and the provider has not declined it by its status."""
+
+    def sent(self) -> None:
+        """Record that the last attempt is being sent."""
+        self.billable = True
 
 
 @dataclass(slots=True, kw_only=True)

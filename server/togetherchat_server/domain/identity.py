@@ -16,9 +16,9 @@ class Scope(enum.StrEnum):
     MODELS = "models"
     """ListModels and GetModel."""
     USAGE = "usage"
-    """Reports of the tenant's own usage."""
+    """QueryUsage and ListQuotas, of the caller's own tenant."""
     ADMIN = "admin"
-    """What concerns all tenants. No credential has this scope unless it is given explicitly."""
+    """What concerns all tenants; includes `usage`. Only a credential that names this scope has it."""
 
 
 SCOPES: Final[Mapping[str, Scope]] = {scope.value: scope for scope in Scope}
@@ -42,6 +42,10 @@ class Identity:
     """Models to which the key is limited, beside the limits of its tenant. Empty: no limit."""
     networks: tuple[Network, ...] = ()
     """Networks from which the key may be used. Empty: any."""
+
+    def permits(self, scope: Scope) -> bool:
+        """Return whether the caller may use a method that needs this scope."""
+        return scope in self.scopes or (scope is Scope.USAGE and Scope.ADMIN in self.scopes)
 
 
 ANONYMOUS: Final = Identity(tenant="", scopes=frozenset(Scope))

@@ -204,7 +204,7 @@ TABLE: Final[Mapping[Reason, Row]] = {
     Reason.CALLER_KEY_REJECTED: Row(CALLER, bad_credentials=True, floods=True),
     Reason.MODEL_NOT_ALLOWED: Row(CALLER),
     Reason.CALLER_NOT_PERMITTED: Row(CALLER, floods=True),
-    Reason.CALLER_QUOTA: Row(CALLER, retryable=True, floods=True),
+    Reason.CALLER_QUOTA: Row(CALLER, retryable=True, floods=True, throttle=IGNORED),
     Reason.CALLER_DEADLINE: Row(CALLER, throttle=IGNORED),
     Reason.CALLER_CANCELLED: Row(CALLER, throttle=IGNORED),
     Reason.CALLER_STALLED: Row(CALLER, throttle=IGNORED),

@@ -3,33 +3,24 @@
 Owns the meaning of a `ListModelsRequest`. Does not know where the models come from.
 
 A token has the sort position of the last model that was sent, not a number of models to skip: its sort
-value and id, with a version, a hash of the filters and the order, and a checksum. So any worker can
-read the token of any other. If the list changes between two pages, each model whose sort position did
-not change is still sent exactly once. The state of a model is part of its position in the default order
-alone, so the order by id is the one for a complete walk.
+value and id, bound to the filters and the order. If the list changes between two pages, each model whose
+sort position did not change is still sent exactly once. The state of a model is part of its position in
+the default order alone, so the order by id is the one for a complete walk.
 """
 
-import base64
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import orjson
-
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
+from togetherchat_server.domain.page_token import TOKEN_CHARACTERS_MAX, page_token, position_of
 from togetherchat_server.domain.reasons import FieldViolation, Reason, ServiceError
 
 PAGE_SIZE_DEFAULT: Final = 100
 PAGE_SIZE_MAX: Final = 1000
 TEXT_CHARACTERS_MAX: Final = 1024
-TOKEN_CHARACTERS_MAX: Final = 4096
-"""More than the longest token that we create: an id has at most 256 characters."""
-
-_TOKEN_VERSION: Final = 1
-_CHECKSUM_BYTES: Final = 8
 
 _Position = tuple[int, float, str]
 """The sort position of a model: 1 if the model lacks the sort value, the value, the id."""
@@ -111,7 +102,7 @@ def page(listed: Sequence[models.Model], request: service.ListModelsRequest) -> 
     response = service.ListModelsResponse(total_size=len(positions))
     response.models.extend(model for _, model in positions[start:end])
     if end < len(positions):
-        response.next_page_token = _token(positions[end - 1][0], request)
+        response.next_page_token = page_token(positions[end - 1][0], request)
     return response
 
 
@@ -194,47 +185,10 @@ def _is_within_price(model: models.Model, request: service.ListModelsRequest) ->
     return price is not None and price <= request.max_input_usd_per_million_tokens
 
 
-def _token(position: _Position, request: service.ListModelsRequest) -> str:
-    text = orjson.dumps([_TOKEN_VERSION, _query_hash(request), *position])
-    return _encoded(_checksum(text) + text)
-
-
 def _position_of_token(request: service.ListModelsRequest) -> _Position | None:
-    """Return the position in the token; None if the token does not belong to this query.
-
-    The checksum detects accidents and protects nothing: a forged token only chooses where the caller's
-    own page begins.
-    """
-    token = request.page_token
-    try:
-        data = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
-        parsed: object = orjson.loads(data[_CHECKSUM_BYTES:])
-    except ValueError:  # binascii.Error and JSONDecodeError are ValueErrors
-        return None
-    # Decoding ignores foreign characters and the last bits of the last character: compare the text.
-    if data[:_CHECKSUM_BYTES] != _checksum(data[_CHECKSUM_BYTES:]) or token != _encoded(data):
-        return None
-    match parsed:
-        case [int(version), str(query_hash), int(missing), float(value), str(model_id)]:
-            is_valid = version == _TOKEN_VERSION and query_hash == _query_hash(request)
-            return (missing, value, model_id) if is_valid else None
+    """Return the position in the token; None if the token does not belong to this query."""
+    match position_of(request.page_token, request):
+        case [int(missing), float(value), str(model_id)]:
+            return (missing, value, model_id)
         case _:
             return None
-
-
-def _encoded(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode("ascii").rstrip("=")
-
-
-def _query_hash(request: service.ListModelsRequest) -> str:
-    """Return a hash of what must not change between pages. The page size may change."""
-    query = service.ListModelsRequest()
-    query.CopyFrom(request)
-    query.DiscardUnknownFields()
-    query.ClearField("page_size")
-    query.ClearField("page_token")
-    return hashlib.sha256(query.SerializeToString(deterministic=True)).hexdigest()[:16]
-
-
-def _checksum(text: bytes) -> bytes:
-    return hashlib.sha256(text).digest()[:_CHECKSUM_BYTES]

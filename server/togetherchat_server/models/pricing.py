@@ -18,30 +18,34 @@ _PRICES_CACHED: Final = 1024
 
 
 def cost_nano_usd(usage: chat.Usage, pricing: models.Pricing) -> int | None:
-    """Return the cost of `usage` in 1e-9 USD, rounded once, at the end, half to even.
+    """Return the cost of `usage`, as `tokens_cost` does."""
+    cached = usage.cached_tokens if usage.HasField("cached_tokens") else 0
+    return tokens_cost(pricing, usage.prompt_tokens, usage.completion_tokens, cached)
 
-    Input tokens from the provider's cache cost the cached rate if both their number and that rate are
-    known, else the full rate. Returns None if the input or output price is unknown, or if a price or a
-    count is invalid.
+
+def tokens_cost(
+    pricing: models.Pricing, input_tokens: int, output_tokens: int, cached_tokens: int = 0
+) -> int | None:
+    """Return the cost of tokens in 1e-9 USD, rounded once, at the end, half to even.
+
+    Input tokens from the provider's cache cost the cached rate if that is known, else the full rate.
+    Returns None if the input or output price is unknown, or if a price or a count is invalid.
     """
     if not (
         pricing.HasField("input_usd_per_million_tokens") and pricing.HasField("output_usd_per_million_tokens")
     ):
         return None
     input_usd, output_usd = pricing.input_usd_per_million_tokens, pricing.output_usd_per_million_tokens
-    cached_usd, cached_tokens = input_usd, 0
-    if usage.HasField("cached_tokens") and pricing.HasField("cached_input_usd_per_million_tokens"):
+    cached_usd, cached = input_usd, 0
+    if cached_tokens and pricing.HasField("cached_input_usd_per_million_tokens"):
         cached_usd = pricing.cached_input_usd_per_million_tokens
-        cached_tokens = min(usage.cached_tokens, usage.prompt_tokens)
+        cached = min(cached_tokens, input_tokens)
     rates = _rates(input_usd, cached_usd, output_usd)
-    if rates is None or min(usage.prompt_tokens, usage.completion_tokens, cached_tokens) < 0:
+    if rates is None or min(input_tokens, output_tokens, cached) < 0:
         return None
     input_rate, cached_rate, output_rate, unit = rates
     cost = _divided_half_to_even(
-        (usage.prompt_tokens - cached_tokens) * input_rate
-        + cached_tokens * cached_rate
-        + usage.completion_tokens * output_rate,
-        unit,
+        (input_tokens - cached) * input_rate + cached * cached_rate + output_tokens * output_rate, unit
     )
     return cost if cost <= _INT64_MAX else None
 

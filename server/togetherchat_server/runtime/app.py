@@ -98,6 +98,7 @@ class App:
         try:
             log = self._observability.open_log()
             self._observability.open_audit_log()
+            await self._wiring.start_accounting()
             provider = self._configuration.provider or await self._start_sandbox()
             frontends = self._wiring.frontends(provider, log)
             grpc, health = await frontends.grpc.start(self._settings.grpc_listen)

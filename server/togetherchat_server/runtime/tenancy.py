@@ -4,25 +4,33 @@ import secrets
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from togetherchat_server.config import Configuration, Settings
+from togetherchat_server.config import Configuration, Settings, SettingsError
 from togetherchat_server.config.proxy import Proxy
+from togetherchat_server.runtime.accounting import SpendingLoader
 from togetherchat_server.runtime.observability import Environment
 from togetherchat_server.telemetry.metrics import definitions as names
+from togetherchat_server.telemetry.metrics.collector import MetricsCollector
 from togetherchat_server.telemetry.metrics.definitions import Key
 from togetherchat_server.tenants.api_keys import ApiKeys
 from togetherchat_server.tenants.authenticator import Authenticator, Mechanisms
+from togetherchat_server.tenants.budget_watch import BudgetWatch
 from togetherchat_server.tenants.files import TenantFiles, load_tenant_files
 from togetherchat_server.tenants.jwt_settings import JwtSettings
 from togetherchat_server.tenants.policy import TenantPolicy
-from togetherchat_server.tenants.quota import ReplicaQuotaStore, TenantQuota
+from togetherchat_server.tenants.quota import LEASE_MARGIN_S, TenantQuota
+from togetherchat_server.tenants.quota_report import QuotaReport
 from togetherchat_server.tenants.quota_store import LocalQuotaStore
 from togetherchat_server.tenants.shared_quota_store import SharedQuotaStore
 from togetherchat_server.tenants.tenants_file import TenantsFile
+from togetherchat_server.usage.journal import ReservationJournal
 
 if TYPE_CHECKING:
     from togetherchat_server.tenants.jwt.authenticator import JwtAuthenticator
+    from togetherchat_server.tenants.redis.quota_store import RedisQuotaStore
+    from togetherchat_server.usage.ledger import UsageLedger
 
 Gauges = MutableMapping[Key, Callable[[], float]]
 
@@ -34,41 +42,85 @@ class Tenancy:
     authenticator: Authenticator
     policy: TenantPolicy
     quota: TenantQuota
+    quotas: QuotaReport
+    tenants: TenantsFile
+    loader: SpendingLoader | None
+    """None without a usage ledger: then no tenant can have a budget."""
 
 
-def open_tenancy(
+def open_tenancy(  # noqa: PLR0913  the parts of a tenancy, most by keyword
     configuration: Configuration,
     environment: Environment,
     *,
     aliases: Mapping[str, str],
     quota_store_fd: int | None,
+    ledger: "UsageLedger | None",
     resources: AsyncExitStack,
-    gauges: Gauges,
+    metrics: MetricsCollector,
 ) -> Tenancy | None:
     """Return the parts that serve tenants; None if callers do not authenticate. `resources` closes them.
 
     Raises:
         SettingsError: a file is invalid.
     """
-    settings = configuration.settings
+    settings, gauges = configuration.settings, metrics.gauges
     files = load_tenant_files(settings)
     if files is None:
         return None
     tenants = TenantsFile(files.tenants, clock=environment.clock)
     if files.tenants is not None:
         gauges[names.FILE_STALE, "tenants-file"] = tenants.stale
+    store = LocalQuotaStore() if quota_store_fd is None else SharedQuotaStore.open_or_local(quota_store_fd)
+    loader = None
+    journal = None
+    if ledger is not None:
+        journals = None if ledger.folder is None else ledger.folder / "journals"
+        journal = _open_journal(journals, resources)
+        loader = SpendingLoader(ledger, store, journals=journals, wall_clock=environment.wall_clock)
+        resources.push_async_callback(loader.aclose)
+    replicas = _replica_store(settings, environment, resources, gauges, loader)
+    budgets = BudgetWatch(wall_clock=environment.wall_clock)
+    quota = TenantQuota(
+        tenants,
+        store,
+        clock=environment.clock,
+        lease_s=settings.call_timeout_s,
+        budgets=budgets,
+        replicas=replicas,
+        journal=journal,
+    )
+    metrics.gauges[names.QUOTA_RESERVATIONS,] = lambda: quota.reservations
+    metrics.counters[names.QUOTA_RESERVATIONS_LEAKED,] = lambda: quota.leaked
+    budgets.on_new_tenant = lambda tenant, period: metrics.gauges.setdefault(
+        (names.TENANT_BUDGET_USED, tenant, period), lambda: budgets.used_ratio(tenant, period)
+    )
     return Tenancy(
         authenticator=Authenticator(
             _mechanisms(configuration, files, tenants, environment, resources, gauges), tenants
         ),
         policy=TenantPolicy(tenants, aliases=aliases),
-        quota=TenantQuota(
+        quota=quota,
+        quotas=QuotaReport(
             tenants,
-            LocalQuotaStore() if quota_store_fd is None else SharedQuotaStore.open_or_local(quota_store_fd),
+            store,
             clock=environment.clock,
-            replicas=_replica_store(settings, environment, resources, gauges),
+            wall_clock=environment.wall_clock,
+            replicas=replicas,
         ),
+        tenants=tenants,
+        loader=loader,
     )
+
+
+def _open_journal(folder: Path | None, resources: AsyncExitStack) -> ReservationJournal | None:
+    if folder is None:
+        return None
+    try:
+        journal = ReservationJournal(folder)
+    except OSError as problem:
+        raise SettingsError(f"--usage-spill-dir: cannot write to {folder}: {problem.strerror}") from None
+    resources.callback(journal.close)
+    return journal
 
 
 def _mechanisms(
@@ -134,8 +186,12 @@ def _jwt_authenticator(
 
 
 def _replica_store(
-    settings: Settings, environment: Environment, resources: AsyncExitStack, gauges: Gauges
-) -> ReplicaQuotaStore | None:
+    settings: Settings,
+    environment: Environment,
+    resources: AsyncExitStack,
+    gauges: Gauges,
+    loader: SpendingLoader | None,
+) -> "RedisQuotaStore | None":
     if settings.redis_url is None:
         return None
     # Imported on use: redis is an optional dependency.
@@ -146,6 +202,9 @@ def _replica_store(
         timeout_s=settings.redis_timeout_s,
         clock=environment.clock,
         replica=secrets.token_hex(8),
+        reservation_s=settings.call_timeout_s + LEASE_MARGIN_S,
+        offline_ratio=settings.offline_budget_ratio,
+        spent_before=None if loader is None else loader.spent_before,
     )
     resources.push_async_callback(replicas.aclose)
     gauges[names.REDIS_UP,] = lambda: not replicas.unavailable

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, final
 from togetherchat_server.calls.admission import Admission, AdmissionLimits
 from togetherchat_server.calls.auth_throttle import AuthThrottle
 from togetherchat_server.calls.credentials import CredentialCheck
+from togetherchat_server.calls.metering import MeteringChat, ModelFacts
 from togetherchat_server.calls.model_routing import RoutingChat
 from togetherchat_server.calls.session_parts import SessionParts
 from togetherchat_server.calls.sessions import Sessions
@@ -21,13 +22,15 @@ from togetherchat_server.config import Configuration, ProviderConfig, is_loopbac
 from togetherchat_server.config.reloading_file import ReloadingFile
 from togetherchat_server.domain.addresses import TrustedProxies
 from togetherchat_server.domain.call import Call
+from togetherchat_server.domain.ports import Chat
 from togetherchat_server.frontends.grpc.handler import GrpcHandler, GrpcTimeouts
 from togetherchat_server.frontends.grpc.methods import METHODS
 from togetherchat_server.frontends.grpc.server import GrpcConnectionLimits, GrpcServer, ListenerOptions
 from togetherchat_server.frontends.http.handler import HttpLimits
 from togetherchat_server.models.aliases import resolve_aliases
-from togetherchat_server.models.catalog import configured_catalog
+from togetherchat_server.models.catalog import configured_catalog, load_catalog
 from togetherchat_server.models.list_cache import ListCacheLimits, ModelListCache
+from togetherchat_server.models.price_list import PriceList
 from togetherchat_server.models.unavailable import UnavailableModels
 from togetherchat_server.providers.together.limits import ProviderLimits
 from togetherchat_server.providers.together.options import ProviderOptions
@@ -36,6 +39,7 @@ from togetherchat_server.runtime.file_limit import connections_max
 from togetherchat_server.runtime.memory import MemoryGauge
 from togetherchat_server.runtime.observability import Environment, Observability
 from togetherchat_server.runtime.tenancy import open_tenancy
+from togetherchat_server.runtime.usage import open_usage
 from togetherchat_server.runtime.worker_share import WorkerShare
 from togetherchat_server.supervisor.cpus import cpu_capacity, usable_cpus
 from togetherchat_server.telemetry.call_record import Sink
@@ -83,25 +87,43 @@ class Wiring:
         self._share = share
         self._catalog = configured_catalog(configuration)
         self._model_names = resolve_aliases(configuration, self._catalog)
+        self._ledger = open_usage(
+            self._settings,
+            environment,
+            in_flight=lambda: self.admission.in_flight,
+            resources=resources,
+            metrics=observability.metrics,
+        )
         self._tenancy = open_tenancy(
             configuration,
             environment,
             aliases=self._model_names.aliases,
             quota_store_fd=share.quota_store_fd,
+            ledger=self._ledger,
             resources=resources,
-            gauges=observability.gauges,
+            metrics=observability.metrics,
         )
         self.governor: Final = self._make_governor()
         self.admission: Final = self._make_admission()
         observability.gauges[names.CALLS_IN_FLIGHT,] = lambda: self.admission.in_flight
         observability.gauges[names.CALLS_QUEUED,] = lambda: self.admission.queued
 
+    async def start_accounting(self) -> None:
+        """Start the usage ledger, and load what tenants have spent."""
+        if self._ledger is not None:
+            self._ledger.start()
+        if self._tenancy is not None and self._tenancy.loader is not None:
+            await self._tenancy.loader.start(wait=self._tenancy.tenants.current().has_budgets)
+
     def frontends(self, config: ProviderConfig, log: Sink) -> Frontends:
         """Create the frontends, and everything that they call."""
         provider = self._make_provider(config)
         unavailable = UnavailableModels(clock=self._environment.clock)
         list_cache = self._make_list_cache(provider, unavailable)
-        routing = self._make_routing(self._make_retrying(provider), list_cache, unavailable)
+        prices = self._make_price_list(list_cache)
+        metered = self._tenancy is not None or self._ledger is not None
+        retrying = self._make_retrying(self._make_metering(provider, prices) if metered else provider)
+        routing = self._make_routing(retrying, prices, unavailable)
         sessions = self._make_sessions(config, log, routing, list_cache)
         return Frontends(
             sessions=sessions,
@@ -180,7 +202,23 @@ class Wiring:
             ),
         )
 
-    def _make_retrying(self, provider: TogetherProvider) -> RetryingChat:
+    def _make_price_list(self, list_cache: ModelListCache) -> PriceList:
+        tenancy = self._tenancy
+        return PriceList(
+            dict if tenancy is None else lambda: tenancy.tenants.current().pricing,
+            list_cache.price,
+            lambda: load_catalog(None),
+        )
+
+    def _make_metering(self, provider: TogetherProvider, prices: PriceList) -> MeteringChat:
+        return MeteringChat(
+            provider,
+            facts=ModelFacts(price=prices.accounted, entry=load_catalog(None).by_id.get),
+            quota=None if self._tenancy is None else self._tenancy.quota,
+            output_reserve_tokens=self._settings.output_reserve_tokens,
+        )
+
+    def _make_retrying(self, provider: Chat) -> RetryingChat:
         settings, environment = self._settings, self._environment
         budget, throttle = RetryBudget(), AdaptiveThrottle()
         gauges, clock = self._observability.gauges, environment.clock
@@ -212,11 +250,11 @@ class Wiring:
         return list_cache
 
     def _make_routing(
-        self, retrying: RetryingChat, list_cache: ModelListCache, unavailable: UnavailableModels
+        self, retrying: RetryingChat, prices: PriceList, unavailable: UnavailableModels
     ) -> RoutingChat:
         return RoutingChat(
             retrying,
-            price=list_cache.price,
+            price=prices.shown,
             clock=self._environment.clock,
             names=self._model_names,
             unavailable=unavailable,
@@ -227,11 +265,16 @@ class Wiring:
         return None if self._tenancy is None else self._tenancy.policy.permits
 
     def _make_sessions(
-        self, config: ProviderConfig, log: Sink, routing: RoutingChat, list_cache: ModelListCache
+        self,
+        config: ProviderConfig,
+        log: Sink,
+        routing: RoutingChat,
+        list_cache: ModelListCache,
     ) -> Sessions:
         settings, tenancy, clock = self._settings, self._tenancy, self._environment.clock
+        ledger = self._ledger
         models = {*self._catalog.by_id, *self._model_names.all().values()}
-        quota_sinks = () if tenancy is None else (tenancy.quota.count_tokens,)
+        usage_sinks = () if ledger is None else (ledger.record,)
         return Sessions(
             SessionParts(
                 credentials=CredentialCheck(
@@ -251,7 +294,9 @@ class Wiring:
                 clock=clock,
                 wall_clock=self._environment.wall_clock,
                 spans=self._observability.open_spans(config.base_url),
-                sinks=(*self._observability.sinks(log, models=models), *quota_sinks),
+                sinks=(*self._observability.sinks(log, models=models), *usage_sinks),
+                usage=None if ledger is None else ledger.reader,
+                quotas=None if tenancy is None else tenancy.quotas,
             )
         )
 

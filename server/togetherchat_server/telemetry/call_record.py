@@ -66,6 +66,10 @@ class CallRecord:
     """When the call arrived: microseconds since 1970, UTC."""
     user: str = ""
     """The end user that the caller named."""
+    metered: bool = True
+    """Whether the call is part of its tenant's usage. Calls about usage and quotas are not: whoever polls a
+    report would otherwise change it, and see its own calls at the top.
+    """
     billed: Billed = field(default_factory=Billed)
     """What the provider bills for all attempts of the call. It does not change any more."""
 
@@ -98,6 +102,7 @@ def call_record(  # noqa: PLR0913  the parts of a record, all by keyword
     usage: chat.Usage | None,
     now_s: float,
     detail: str = "",
+    metered: bool = True,
 ) -> CallRecord:
     """Return the record of a finished call. A completion that broke off counts the deltas received.
 
@@ -140,5 +145,6 @@ def call_record(  # noqa: PLR0913  the parts of a record, all by keyword
         record_id=call.record_id,
         received_us=call.received_us,
         user=call.user,
+        metered=metered,
         billed=call.billed,
     )

@@ -38,7 +38,11 @@ MESSAGES_PER_SECOND: Final = 1
 LIBRARIES: Final = ("grpc", "asyncio", "httpx", "uvicorn")
 
 _RATE_LIMITS: Final = "rate_limits"
-_FIELDS: Final = tuple(field.name for field in fields(CallRecord) if field.name != _RATE_LIMITS)
+# `user` may be personal data, and the others are for the usage ledger.
+UNLOGGED: Final = frozenset({"record_id", "received_us", "user", "billed"})
+_FIELDS: Final = tuple(
+    field.name for field in fields(CallRecord) if field.name not in {_RATE_LIMITS, *UNLOGGED}
+)
 _FLOODED: Final = frozenset(reason for reason in Reason if reason.row.floods)
 _OPERATOR_ACTS: Final = frozenset(reason for reason in Reason if reason.row.operator_acts)
 

@@ -51,6 +51,11 @@ def load_tenant_files(settings: Settings) -> TenantFiles | None:
         if certificates and (table.certificates or not (keys or jwt)):
             check_packages("client certificates of tenants")
         certificates = certificates and has_packages()
+        if table.has_budgets and settings.usage_database is None:
+            raise SettingsError(
+                "--tenants-file: a budget requires --usage-database, so that a restart knows what was spent: "
+                "for example --usage-database sqlite:///usage.sqlite"
+            )
     return TenantFiles(keys=keys, tenants=tenants, jwt=jwt, certificates=certificates)
 
 

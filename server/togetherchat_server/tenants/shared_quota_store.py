@@ -1,14 +1,15 @@
 """The quota store that all workers of a machine share, in shared memory.
 
 The supervisor creates it, as a file without a name, and passes the descriptor to every worker. A row
-belongs to a tenant: its usage of requests and tokens, and its calls in flight, with one column per
-worker.
+belongs to a tenant: its usage of requests and tokens, what it has spent, and with one column per
+worker, its calls in flight and what these have reserved.
 
 Reading and then writing a usage requires the kernel's lock on the file's first byte. A worker owns a
 column while it holds the lock on the column's byte. The kernel releases both when a process dies,
 however it dies, so no lock is left behind. The next worker that starts takes the column and clears it;
-until then, a rejection for calls in flight checks whether the owners of the other columns live. Each
-number is written in one operation, so a death between two writes leaves each of them valid.
+until then, a rejection checks whether the owners of the other columns live. What a dead worker had
+reserved counts as spent: its attempts may be billed. Each number is written in one operation, so a
+death between two writes leaves each of them valid.
 
 POSIX locks belong to a process, not to a descriptor; those of flock would be shared by all processes
 that inherit it. They are released when the process closes any descriptor of the file, so nothing
@@ -25,13 +26,21 @@ import tempfile
 import time
 from typing import Final, Self, final
 
+from togetherchat_server.domain.periods import Period
+from togetherchat_server.tenants.budget import Spending
 from togetherchat_server.tenants.quota_store import (
+    Claim,
+    Costs,
+    Grant,
     LocalQuotaStore,
     QuotaMetric,
     QuotaRejection,
     QuotaUsage,
+    check_claim,
     check_quota,
     consume_request,
+    granted,
+    settled_tokens,
 )
 from togetherchat_server.tenants.rate_limiter import consume
 from togetherchat_server.tenants.tenants_file import QuotaLimits
@@ -43,12 +52,23 @@ COLUMNS_PER_WORKER: Final = 4
 LOCK_ATTEMPTS: Final = 400
 LOCK_RETRY_EVERY_S: Final = 50e-6
 REAP_EVERY_S: Final = 1.0
+LOCK_WAIT_S: Final = 1.0
+"""When a call that a budget rejected, because the lock was not available, may come again."""
 
 _MAGIC: Final = 0x746F_6765_7468_6572
 _HEADER: Final = struct.Struct("<QQ")
 _HEADER_BYTES: Final = 64
 _NAME_BYTES: Final = 16
 _COUNT_AT: Final = 16
+_LOADED_AT: Final = 24
+_UNTILS: Final = 2
+"""Of a row: requests and tokens."""
+_SUMS: Final = 4
+"""Of a row: day, month, and what was spent in them."""
+_CELL: Final = 4
+"""Of a row and a column: calls, tokens, and what is reserved of the day's and the month's budget."""
+_EMPTY_CELL: Final = memoryview(bytes(8 * _CELL)).cast("q")
+_CALLS, _TOKENS, _DAY_RESERVED, _MONTH_RESERVED = range(_CELL)
 # Bytes that are locked and never written: one for the usages, and from _COLUMNS_BYTE on one per column.
 _USAGES_BYTE: Final = 0
 _COLUMNS_BYTE: Final = 1 << 40
@@ -87,11 +107,14 @@ class SharedQuotaStore:
         self._memory = mmap.mmap(descriptor, _size(self._columns))
         view = memoryview(self._memory)
         names_end = _HEADER_BYTES + TENANTS_MAX * _NAME_BYTES
-        usages_end = names_end + TENANTS_MAX * 16
+        untils_end = names_end + TENANTS_MAX * _UNTILS * 8
+        sums_end = untils_end + TENANTS_MAX * _SUMS * 8
         self._count = view[_COUNT_AT : _COUNT_AT + 8].cast("Q")
+        self._loaded = view[_LOADED_AT : _LOADED_AT + 8].cast("Q")
         self._names = view[_HEADER_BYTES:names_end]
-        self._untils = view[names_end:usages_end].cast("d")
-        self._calls = view[usages_end:].cast("I")
+        self._untils = view[names_end:untils_end].cast("d")
+        self._sums = view[untils_end:sums_end].cast("q")
+        self._cells = view[sums_end:].cast("q")
         self._rows: dict[str, int] = {}
         self._overflow = LocalQuotaStore()
         self._reap_at_s = float("-inf")
@@ -109,6 +132,10 @@ class SharedQuotaStore:
             )
             return LocalQuotaStore()
 
+    @property
+    def loaded(self) -> bool:
+        return bool(self._loaded[0])
+
     def enter(self, tenant: str, limits: QuotaLimits, now_s: float) -> QuotaRejection | None:
         row = self._row(tenant)
         if row is None:
@@ -119,8 +146,8 @@ class SharedQuotaStore:
             if rejection is not None and rejection.metric is QuotaMetric.CALLS and self._reap(now_s):
                 rejection = check_quota(self._usage(row), limits, now_s)
             if rejection is None:
-                self._calls[row * self._columns + self._column] += 1
-                self._untils[2 * row] = consume_request(self._untils[2 * row], limits, now_s)
+                self._cells[self._cell(row, self._column) + _CALLS] += 1
+                self._untils[_UNTILS * row] = consume_request(self._untils[_UNTILS * row], limits, now_s)
             return rejection
         finally:
             self._unlock(locked)
@@ -131,27 +158,135 @@ class SharedQuotaStore:
         if row is None:
             self._overflow.leave(tenant)
         else:
-            self._calls[row * self._columns + self._column] -= 1
+            self._cells[self._cell(row, self._column) + _CALLS] -= 1
 
-    def spend(self, tenant: str, tokens: int, limits: QuotaLimits, now_s: float) -> None:
+    def reserve(
+        self, tenant: str, claim: Claim, limits: QuotaLimits, now_s: float, period: Period
+    ) -> QuotaRejection | Grant:
         row = self._row(tenant)
         if row is None:
-            self._overflow.spend(tenant, tokens, limits, now_s)
+            return self._overflow.reserve(tenant, claim, limits, now_s, period)
+        locked = self._lock()
+        try:
+            if not locked and limits.has_budget:
+                return QuotaRejection(QuotaMetric.DAY_COST, LOCK_WAIT_S, 0)
+            self._roll(row, period)
+            usage = self._usage(row)
+            rejection = check_claim(usage, claim, limits, now_s)
+            if rejection is not None:
+                return rejection
+            cell = self._cell(row, self._column)
+            self._cells[cell + _DAY_RESERVED] += claim.nano_usd
+            self._cells[cell + _MONTH_RESERVED] += claim.nano_usd
+            self._cells[cell + _TOKENS] += claim.tokens
+            self._untils[_UNTILS * row + 1] = consume(
+                usage.tokens_until_s, now_s, limits.tokens_per_minute, claim.tokens
+            )
+            usage.spending.reserve(claim.nano_usd)
+            return granted(usage.spending, limits)
+        finally:
+            self._unlock(locked)
+
+    def settle(
+        self, tenant: str, claim: Claim, used: Claim, limits: QuotaLimits, now_s: float, period: Period
+    ) -> None:
+        row = self._row(tenant)
+        if row is None:
+            self._overflow.settle(tenant, claim, used, limits, now_s, period)
             return
         locked = self._lock()
         try:
-            until_s = self._untils[2 * row + 1]
-            self._untils[2 * row + 1] = consume(until_s, now_s, limits.tokens_per_minute, tokens)
+            day, month, day_committed, month_committed = self._sums[_SUMS * row : _SUMS * (row + 1)]
+            cell = self._cell(row, self._column)
+            # First the cost, then the reservation: see `Spending.settle`.
+            if period.day == day:
+                self._sums[_SUMS * row + 2] = day_committed + used.nano_usd
+                self._cells[cell + _DAY_RESERVED] -= claim.nano_usd
+            if period.month == month:
+                self._sums[_SUMS * row + 3] = month_committed + used.nano_usd
+                self._cells[cell + _MONTH_RESERVED] -= claim.nano_usd
+            self._cells[cell + _TOKENS] -= claim.tokens
+            until_s = self._untils[_UNTILS * row + 1]
+            self._untils[_UNTILS * row + 1] = settled_tokens(until_s, claim, used, limits, now_s)
+        finally:
+            self._unlock(locked)
+
+    def usage(self, tenant: str, period: Period) -> QuotaUsage:
+        row = self._row(tenant)
+        if row is None:
+            return self._overflow.usage(tenant, period)
+        locked = self._lock()
+        try:
+            self._reap_columns()
+            self._roll(row, period)
+            return self._usage(row)
+        finally:
+            self._unlock(locked)
+
+    def reset(self, tenant: str) -> None:
+        row = self._row(tenant)
+        if row is None:
+            self._overflow.reset(tenant)
+            return
+        locked = self._lock()
+        try:
+            self._untils[_UNTILS * row] = self._untils[_UNTILS * row + 1] = 0.0
+        finally:
+            self._unlock(locked)
+
+    def load(self, day_costs: Costs, month_costs: Costs, period: Period) -> None:
+        rows = {tenant: self._row(tenant) for tenant in day_costs | month_costs}
+        self._overflow.load(
+            {tenant: cost for tenant, cost in day_costs.items() if rows[tenant] is None},
+            {tenant: cost for tenant, cost in month_costs.items() if rows[tenant] is None},
+            period,
+        )
+        locked = self._lock()
+        try:
+            if self._loaded[0]:
+                return
+            for tenant, row in rows.items():
+                if row is not None:
+                    self._roll(row, period)
+                    self._sums[_SUMS * row + 2] += day_costs.get(tenant, 0)
+                    self._sums[_SUMS * row + 3] += month_costs.get(tenant, 0)
+            self._loaded[0] = 1
         finally:
             self._unlock(locked)
 
     def _usage(self, row: int) -> QuotaUsage:
-        start = row * self._columns
+        start, stop = self._cell(row, 0), self._cell(row + 1, 0)
+        cells = self._cells[start:stop].tolist()
+        day, month, day_committed, month_committed = self._sums[_SUMS * row : _SUMS * (row + 1)]
         return QuotaUsage(
-            calls=sum(self._calls[start : start + self._columns]),
-            requests_until_s=self._untils[2 * row],
-            tokens_until_s=self._untils[2 * row + 1],
+            calls=sum(cells[_CALLS::_CELL]),
+            requests_until_s=self._untils[_UNTILS * row],
+            tokens_until_s=self._untils[_UNTILS * row + 1],
+            tokens_reserved=sum(cells[_TOKENS::_CELL]),
+            spending=Spending(
+                day=day,
+                month=month,
+                day_committed=day_committed,
+                month_committed=month_committed,
+                day_reserved=sum(cells[_DAY_RESERVED::_CELL]),
+                month_reserved=sum(cells[_MONTH_RESERVED::_CELL]),
+            ),
         )
+
+    def _roll(self, row: int, period: Period) -> None:
+        """Begin a new day or month. The number of the period is written last: a death repeats all of it."""
+        for offset, current, reserved in (
+            (0, period.day, _DAY_RESERVED),
+            (1, period.month, _MONTH_RESERVED),
+        ):
+            if current > self._sums[_SUMS * row + offset]:
+                for column in range(self._columns):
+                    self._cells[self._cell(row, column) + reserved] = 0
+                self._sums[_SUMS * row + 2 + offset] = 0
+                self._sums[_SUMS * row + offset] = current
+
+    def _cell(self, row: int, column: int) -> int:
+        return (row * self._columns + column) * _CELL
 
     def _row(self, tenant: str) -> int | None:
         row = self._rows.get(tenant)
@@ -179,7 +314,11 @@ class SharedQuotaStore:
     def _claim(self) -> int:
         for column in range(self._columns):
             if self._try_lock(_COLUMNS_BYTE + column):
-                self._clear(column)
+                locked = self._lock()
+                try:
+                    self._clear(column)
+                finally:
+                    self._unlock(locked)
                 return column
         raise ValueError("every column is taken")
 
@@ -188,21 +327,32 @@ class SharedQuotaStore:
         if now_s < self._reap_at_s:
             return False
         self._reap_at_s = now_s + REAP_EVERY_S
+        self._reap_columns()
+        return True
+
+    def _reap_columns(self) -> None:
         for column in range(self._columns):
             if column != self._column and self._try_lock(_COLUMNS_BYTE + column):
                 self._clear(column)
                 fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, _COLUMNS_BYTE + column)
-        return True
 
     def _clear(self, column: int) -> None:
+        """Clear a column. What its dead owner had reserved counts as spent."""
         for row in range(self._count[0]):
-            self._calls[row * self._columns + column] = 0
+            cell = self._cell(row, column)
+            calls, tokens, day_reserved, month_reserved = self._cells[cell : cell + _CELL]
+            if day_reserved or month_reserved:
+                self._sums[_SUMS * row + 2] += day_reserved
+                self._sums[_SUMS * row + 3] += month_reserved
+            if calls or tokens or day_reserved or month_reserved:
+                self._cells[cell : cell + _CELL] = _EMPTY_CELL
 
     def _lock(self) -> bool:
         """Lock the usages, and return whether that succeeded.
 
         The lock is held for some microseconds, so a process that holds it for 20 ms was stopped. What is
-        counted without the lock may be wrong by one; waiting longer would stop every worker.
+        counted without the lock may be wrong by one; waiting longer would stop every worker. Nothing is
+        reserved of a budget without it.
         """
         for _ in range(LOCK_ATTEMPTS):
             if self._try_lock(_USAGES_BYTE):
@@ -223,4 +373,4 @@ class SharedQuotaStore:
 
 
 def _size(columns: int) -> int:
-    return _HEADER_BYTES + TENANTS_MAX * (_NAME_BYTES + 16 + 4 * columns)
+    return _HEADER_BYTES + TENANTS_MAX * (_NAME_BYTES + 8 * (_UNTILS + _SUMS + _CELL * columns))

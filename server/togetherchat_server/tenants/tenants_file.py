@@ -9,6 +9,9 @@
     requests_per_minute = 600
     tokens_per_minute = 200_000
     max_output_tokens = 4096
+    budget_usd_per_day = 30            # calls that could exceed it are rejected
+    budget_usd_per_month = 500
+    soft_budget_ratio = 0.8            # from here on responses have `x-budget-remaining-usd`
     weight = 2                         # share of the capacity when it is full; 1 by default
     allowed_members = ["best_of"]      # members that this service does not know
     subjects = ["system:serviceaccount:acme:*"]           # of JWTs
@@ -17,17 +20,24 @@
     [tenants.former]
     disabled = true                    # rejects every credential of the tenant
 
+    [prices."acme/private-model"]      # instead of the catalog's
+    input_usd_per_million_tokens = 0.2
+    output_usd_per_million_tokens = 0.6
+    cached_input_usd_per_million_tokens = 0.1
+
 A limit that is left out does not apply. The file is separate from the API keys file, which a program
 writes and which is secret, and from the settings, which are read once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Final, final
+from typing import Annotated, Final, Literal, final
 
 from pydantic import AfterValidator, Field
 
+from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.config.file_table import FileTable, parse_toml, rule
 from togetherchat_server.config.reloading_file import ReloadingFile
 from togetherchat_server.tenants.identity_map import IdentityMap
@@ -43,6 +53,11 @@ MEMBERS_MAX: Final = 100
 IDENTITIES_MAX: Final = 1000
 IDENTITY_CHARACTERS_MAX: Final = 1024
 MEMBER_CHARACTERS_MAX: Final = 64
+USD_MAX: Final = 1e9
+"""Of a budget. In 1e-9 USD, that is below 2^63."""
+PRICE_MAX: Final = 1e6
+NANO_USD: Final = 10**9
+"""1 USD."""
 
 Limit = Annotated[
     int,
@@ -78,6 +93,21 @@ Weight = Annotated[
     Field(strict=False, ge=WEIGHT_MIN, le=WEIGHT_MAX, allow_inf_nan=False),
     rule(f"must be a number from {WEIGHT_MIN:g} to {WEIGHT_MAX:g}"),
 ]
+Usd = Annotated[
+    float,
+    Field(strict=False, ge=0.01, le=USD_MAX, allow_inf_nan=False),
+    rule(f"must be a number of USD from 0.01 to {USD_MAX:g}; leave the budget out to remove it"),
+]
+Ratio = Annotated[
+    float,
+    Field(strict=False, gt=0, le=1, allow_inf_nan=False),
+    rule("must be a number above 0 and up to 1"),
+]
+Price = Annotated[
+    float,
+    Field(strict=False, ge=0, le=PRICE_MAX, allow_inf_nan=False),
+    rule(f"must be a number of USD per million tokens from 0 to {PRICE_MAX:g}"),
+]
 TenantName = Annotated[str, AfterValidator(check_tenant_name)]
 
 
@@ -89,6 +119,25 @@ class QuotaLimits(FileTable):
     requests_per_minute: Limit = 0
     tokens_per_minute: Limit = 0
     """Input and output tokens together, as the provider counts them."""
+    budget_usd_per_day: Usd = 0
+    """The most that the calls of a day, UTC, may cost."""
+    budget_usd_per_month: Usd = 0
+    soft_budget_ratio: Ratio = 0.8
+    """The part of a budget from which the service warns."""
+
+    @cached_property
+    def day_budget(self) -> int:
+        """The budget per day in 1e-9 USD; 0 without one."""
+        return _nano_usd(self.budget_usd_per_day)
+
+    @cached_property
+    def month_budget(self) -> int:
+        """The budget per month in 1e-9 USD; 0 without one."""
+        return _nano_usd(self.budget_usd_per_month)
+
+    @property
+    def has_budget(self) -> bool:
+        return bool(self.budget_usd_per_day or self.budget_usd_per_month)
 
 
 class TenantLimits(QuotaLimits):
@@ -103,6 +152,8 @@ class TenantLimits(QuotaLimits):
     same. Where no limit of `restricts_members` applies, all may.
     """
 
+    unpriced_models: Literal["reject", "allow"] = "reject"
+    """Whether a tenant with a budget may use models whose price is not known."""
     weight: Weight = 1.0
     """Share of the capacity when it is full, relative to other tenants."""
     disabled: bool = False
@@ -111,7 +162,7 @@ class TenantLimits(QuotaLimits):
     @property
     def restricts_members(self) -> bool:
         """Whether a limit could be evaded by a member that only the provider knows."""
-        return bool(self.models or self.max_output_tokens or self.tokens_per_minute)
+        return bool(self.models or self.max_output_tokens or self.tokens_per_minute or self.has_budget)
 
 
 UNLIMITED: Final = TenantLimits()
@@ -126,11 +177,37 @@ class Tenant(TenantLimits):
     """SPIFFE ids or subjects (RFC 4514) of client certificates. Only `*` is special."""
 
 
+class ModelPrice(FileTable):
+    """The price of a model, in USD per million tokens."""
+
+    input_usd_per_million_tokens: Price
+    output_usd_per_million_tokens: Price
+    cached_input_usd_per_million_tokens: Price | None = None
+
+    def pricing(self) -> models.Pricing:
+        return models.Pricing(
+            input_usd_per_million_tokens=self.input_usd_per_million_tokens,
+            output_usd_per_million_tokens=self.output_usd_per_million_tokens,
+            cached_input_usd_per_million_tokens=self.cached_input_usd_per_million_tokens,
+        )
+
+
 class TenantsTable(FileTable):
     """The contents of the file."""
 
     default: TenantLimits = UNLIMITED
     tenants: dict[TenantName, Tenant] = Field(default_factory=dict[TenantName, Tenant])
+    prices: dict[str, ModelPrice] = Field(default_factory=dict[str, ModelPrice])
+    """By model id."""
+
+    @cached_property
+    def pricing(self) -> Mapping[str, models.Pricing]:
+        """The prices, by model id. The messages must not be changed."""
+        return {model: price.pricing() for model, price in self.prices.items()}
+
+    @property
+    def has_budgets(self) -> bool:
+        return any(limits.has_budget for limits in (self.default, *self.tenants.values()))
 
     def limits_of(self, tenant: str) -> TenantLimits:
         return self.tenants.get(tenant, self.default)
@@ -181,3 +258,8 @@ class TenantsFile:
 
     def limits_of(self, tenant: str) -> TenantLimits:
         return UNLIMITED if self._file is None else self._file.current().limits_of(tenant)
+
+
+def _nano_usd(usd: float) -> int:
+    """Convert exactly: 0.1 USD is 1e8, whatever its binary fraction."""
+    return int(Decimal(repr(usd)) * NANO_USD)

@@ -30,7 +30,7 @@ from togetherchat_server.telemetry.metrics import definitions as names
 from togetherchat_server.telemetry.metrics.definitions import Key
 from togetherchat_server.upstream import gzip_body, transport_errors
 from togetherchat_server.upstream.limits import UpstreamLimits
-from togetherchat_server.upstream.pool import ConnectionPool, ResponseBody
+from togetherchat_server.upstream.pool import ON_SEND, ConnectionPool, ResponseBody
 from togetherchat_server.upstream.tls import tls_contexts
 
 PATHS_MAX: Final = 16
@@ -209,8 +209,12 @@ class UpstreamClient:
         traceparent: str = "",
         tracestate: str = "",
         more_headers: RequestHeaders = (),
+        on_send: Callable[[], None] | None = None,
     ) -> UpstreamResponse:
-        """Send a request and read the whole response. `path` is relative to the base URL."""
+        """Send a request and read the whole response. `path` is relative to the base URL.
+
+        `on_send` is called before the first byte of the request is sent.
+        """
         request = self._request(
             method,
             path,
@@ -219,6 +223,7 @@ class UpstreamClient:
             body,
             (traceparent, tracestate),
             more_headers=(_JSON, *more_headers),
+            on_send=on_send,
         )
         response = await self._transport.handle_async_request(request)
         stream = UpstreamStream(response, bytes_max=self._limits.max_response_bytes, limits=self._limits)
@@ -239,6 +244,7 @@ class UpstreamClient:
         traceparent: str = "",
         tracestate: str = "",
         more_headers: RequestHeaders = (),
+        on_send: Callable[[], None] | None = None,
     ) -> UpstreamStream:
         """POST a request whose response is read as it arrives. The caller closes the stream."""
         request = self._request(
@@ -249,6 +255,7 @@ class UpstreamClient:
             body,
             (traceparent, tracestate),
             more_headers=(_EVENTS, *more_headers),
+            on_send=on_send,
         )
         response = await self._transport.handle_async_request(request)
         stream = UpstreamStream(response, bytes_max=self._limits.max_stream_bytes, limits=self._limits)
@@ -273,6 +280,7 @@ class UpstreamClient:
         trace: tuple[str, str],
         *,
         more_headers: RequestHeaders,
+        on_send: Callable[[], None] | None,
     ) -> httpx.Request:
         headers = [*self._headers, *more_headers, (b"x-request-id", request_id.encode("ascii", "replace"))]
         if body is not None:
@@ -286,7 +294,11 @@ class UpstreamClient:
                 headers.append((b"tracestate", tracestate.encode("ascii")))
         # With `stream` rather than `content`, httpx adds no headers; the pool has to anyway.
         return httpx.Request(
-            method, _url(f"{self._base}/{path}"), headers=headers, stream=httpx.ByteStream(body or b"")
+            method,
+            _url(f"{self._base}/{path}"),
+            headers=headers,
+            stream=httpx.ByteStream(body or b""),
+            extensions=None if on_send is None else {ON_SEND: on_send},
         )
 
 

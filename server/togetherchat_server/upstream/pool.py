@@ -28,6 +28,8 @@ from togetherchat_server.upstream.resolver import Resolve, Resolver
 from togetherchat_server.upstream.transport_errors import StaleConnectionError
 
 CLOSE_ITERATIONS_MAX: Final = 8
+ON_SEND: Final = "togetherchat_on_send"
+"""The extension of an `httpx.Request` that is called before the first byte of the request is sent."""
 PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -91,6 +93,8 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         self._in_flight += 1
         try:
             connection = self._pop_idle(origin) or await self._connect(origin)
+            if ON_SEND in request.extensions:
+                request.extensions[ON_SEND]()
             try:
                 status, headers = await connection.send_request(head, body)
             except StaleConnectionError:

@@ -4,6 +4,7 @@ Owns the loop around attempts; `retry_policy` and `adaptive_throttle` decide. Be
 a stream is received, nothing was passed on and an attempt can be replaced; afterwards it cannot. If
 the request names a fallback model, the fallback is tried instead of a retry: a failure that a fallback
 can take over is not retried here. A request that the throttle rejects fails at once, without a retry.
+A retry that the caller's quota rejects ends the call with the failure before it.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from typing import TypeAlias, TypeVar, final
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.domain.call import Call
 from togetherchat_server.domain.ports import BatchStream, Chat
-from togetherchat_server.domain.reasons import FALLS_BACK, ServiceError, without_frames
+from togetherchat_server.domain.reasons import FALLS_BACK, Reason, ServiceError, without_frames
 from togetherchat_server.upstream.adaptive_throttle import AdaptiveThrottle
 from togetherchat_server.upstream.retry_policy import RetryBudget, RetryPolicy, decide
 
@@ -62,12 +63,16 @@ class RetryingChat:
         environment = self._environment
         self._budget.record_first_attempt(environment.clock())
         number = 1
+        previous: ServiceError | None = None
         while True:
             self._admit(request, call)
             try:
                 result = await attempt(request, call)
             except ServiceError as error:
+                if previous is not None and error.reason is Reason.CALLER_QUOTA:
+                    raise previous from None
                 await self._wait_or_raise(error, number, request, call)
+                previous = without_frames(error)
                 number += 1
             else:
                 self._throttle.succeeded(_pair(request, call), now_s=environment.clock())

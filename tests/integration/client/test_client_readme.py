@@ -3,11 +3,13 @@
 import asyncio
 import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from support.app import running_app
+from support.memory_usage import MemoryLedger, install, ledger_row
 
 README = Path(__file__).parents[3] / "clients" / "python" / "README.md"
 PROGRAMS = dict(
@@ -19,8 +21,9 @@ PROGRAMS = dict(
 )
 
 
-async def output_of(program):
+async def output_of(program, *, usage=None):
     async with running_app(sandbox_tokens_per_second=0, max_retries=2) as app:
+        install(app, usage=usage)
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", program.replace("localhost:50051", app.addresses.grpc),
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
@@ -57,3 +60,11 @@ async def test_the_error_is_printed_and_then_the_completion():
     assert failures
     assert {("RESOURCE_EXHAUSTED", "RATE_LIMITED_REQUESTS")} == {tuple(line.split()[:2]) for line in failures}
     assert text
+
+
+async def test_the_usage_of_each_model_is_printed():
+    """And the sum of all calls of the last week."""
+    row = ledger_row(time_us=time.time_ns() // 1000)
+    written = await output_of(PROGRAMS["Usage and cost"], usage=MemoryLedger([row]))
+
+    assert ["some/model 1 0.001 USD", "usage of 1 calls"] == written.splitlines()

@@ -139,6 +139,25 @@ async def test_the_request_log_over_http(sandbox, client):
     )
 
 
+async def test_the_bill_has_what_was_sent(sandbox, client):
+    """By its own prices: completions in full, cut ones as far as they came, errors not at all."""
+    whole = (await ask(client, model="moonshotai/Kimi-K3")).json()["usage"]
+    with pytest.raises(httpx.RemoteProtocolError):
+        await ask(client, model="sandbox/cut-body", stream=True)
+    await ask(client, model="sandbox/error-500")
+    bill = (await client.get(sandbox.base_url.removesuffix("/v1") + "/sandbox/bill")).json()
+
+    kimi, cut = bill["models"]["moonshotai/Kimi-K3"], bill["models"]["sandbox/cut-body"]
+    assert (1, whole["prompt_tokens"], whole["completion_tokens"]) == (
+        kimi["requests"], kimi["input_tokens"], kimi["output_tokens"],
+    )  # fmt: skip
+    assert whole["prompt_tokens"] * 3000 + whole["completion_tokens"] * 15000 == kimi["nano_usd"]
+    assert (1, 3) == (cut["requests"], cut["output_tokens"])
+    assert cut["input_tokens"] * 200 + 3 * 600 == cut["nano_usd"]
+    assert {"moonshotai/Kimi-K3", "sandbox/cut-body"} == set(bill["models"])
+    assert kimi["nano_usd"] + cut["nano_usd"] == bill["nano_usd"]
+
+
 async def test_n_failures_then_success(client):
     """The first two repeats of a request fail; another request has a count of its own."""
     statuses = [(await ask(client, model="sandbox/error-503-x2")).status_code for _ in range(4)]

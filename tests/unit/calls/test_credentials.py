@@ -113,12 +113,23 @@ def test_a_caller_without_a_key_of_this_service_is_anonymous():
 @pytest.mark.parametrize("scope", Scope)
 def test_a_call_needs_the_scope_of_its_method(scope):
     """A credential with every other scope is not permitted, and its identity is recorded."""
-    identity = Identity(tenant="search", key_id="k1", scopes=frozenset(Scope) - {scope})
+    including = {scope, Scope.ADMIN} if scope is Scope.USAGE else {scope}
+    identity = Identity(tenant="search", key_id="k1", scopes=frozenset(Scope) - including)
 
     credentials = check("server", authenticator=OneKey(identity), authorization="Bearer tc_key", scope=scope)
 
     assert (identity, Reason.CALLER_NOT_PERMITTED) == (credentials.identity, credentials.rejection.reason)
     assert f"`{scope.value}`" in credentials.rejection.message
+
+
+@pytest.mark.parametrize("scope", Scope)
+def test_the_scope_admin_includes_usage(scope):
+    """And no other scope."""
+    identity = Identity(tenant="search", key_id="k1", scopes=frozenset({Scope.ADMIN}))
+
+    credentials = check("server", authenticator=OneKey(identity), authorization="Bearer tc_key", scope=scope)
+
+    assert (scope in {Scope.ADMIN, Scope.USAGE}) == (credentials.rejection is None)
 
 
 @pytest.mark.parametrize("scope", Scope)

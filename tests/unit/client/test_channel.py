@@ -5,6 +5,7 @@ import json
 import pytest
 
 from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat.v1 import usage_service_pb2 as usage_service
 from togetherchat_client import Tls
 from togetherchat_client.channel import method_timeouts_s, resolve_config, service_config
 from togetherchat_client.targets import is_local
@@ -87,6 +88,9 @@ def test_the_timeouts_are_those_of_the_service_config():
         "StreamComplete": 600.0,
         "ListModels": 30.0,
         "GetModel": 30.0,
+        "QueryUsage": 30.0,
+        "ListQuotas": 30.0,
+        "ResetQuota": 30.0,
         "Check": 10.0,
     } == method_timeouts_s()
 
@@ -109,5 +113,6 @@ def test_the_service_config_names_methods_of_the_contract():
     chat_service = service.DESCRIPTOR.services_by_name["ChatService"]
     config = json.loads(service_config())
     names = {(name["service"], name["method"]) for entry in config["methodConfig"] for name in entry["name"]}
-    assert {(chat_service.full_name, method.name) for method in chat_service.methods} == names
+    services = (chat_service, usage_service.DESCRIPTOR.services_by_name["UsageService"])
+    assert {(each.full_name, method.name) for each in services for method in each.methods} == names
     assert chat_service.full_name == config["healthCheckConfig"]["serviceName"]

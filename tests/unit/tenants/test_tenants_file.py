@@ -24,7 +24,8 @@ requests_per_minute = 600
 tokens_per_minute = 200_000
 max_output_tokens = 4096
 """
-MEMBERS = "max_concurrent_calls, requests_per_minute, tokens_per_minute, models, max_output_tokens"
+MEMBERS = "max_concurrent_calls, requests_per_minute, tokens_per_minute, budget_usd_per_day"
+PRICE = "[prices.m]\ninput_usd_per_million_tokens = 1"
 NUMBER = "must be a whole number from 1 to 1000000000000"
 MODELS = "must be a list of 1 to 1000 model names"
 
@@ -76,7 +77,26 @@ def test_a_changed_file_applies_after_a_second(tmp_path):
     ("text", "message"),
     [
         ("x = ", "not TOML in UTF-8"),
-        ("[tenant.a]", "unknown member 'tenant'; known members: default, tenants"),
+        ("[tenant.a]", "unknown member 'tenant'; known members: default, tenants, prices"),
+        (
+            "[default]\nbudget_usd_per_day = 0",
+            "default.budget_usd_per_day: must be a number of USD from 0.01",
+        ),
+        ("[default]\nbudget_usd_per_month = inf", "default.budget_usd_per_month: must be a number of USD"),
+        (
+            "[default]\nsoft_budget_ratio = 0",
+            "default.soft_budget_ratio: must be a number above 0 and up to 1",
+        ),
+        ("[default]\nunpriced_models = 'x'", "default.unpriced_models: "),
+        (
+            "[prices.m]\ninput_usd_per_million_tokens = 1",
+            "prices.m.output_usd_per_million_tokens: is missing",
+        ),
+        (
+            f"{PRICE}\noutput_usd_per_million_tokens = -1",
+            "prices.m.output_usd_per_million_tokens: must be a number",
+        ),
+        (f"{PRICE}\noutput_usd_per_million_tokens = nan", "prices.m.output_usd_per_million_tokens: must be"),
         ("[tenants.a]\nrpm = 3", f"tenants.a: unknown member 'rpm'; known members: {MEMBERS}"),
         ("[tenants.a]\nmax_concurrent_calls = 0", f"tenants.a.max_concurrent_calls: {NUMBER}"),
         ("[default]\nmax_concurrent_calls = true", f"default.max_concurrent_calls: {NUMBER}"),

@@ -123,8 +123,8 @@ type CompleteRequest struct {
 	ParallelToolCalls *bool `protobuf:"varint,29,opt,name=parallel_tool_calls,json=parallelToolCalls,proto3,oneof" json:"parallel_tool_calls,omitempty"`
 	// Optional. Identifies the end user to the provider, at most 256 characters. Together
 	// routes the calls of one user to the same prompt cache. May be personal data: prefer
-	// an opaque id. The service forwards it unless `--forward-user` is off, and writes it
-	// to no log, metric or trace.
+	// an opaque id. The service forwards it unless `--forward-user` is off, stores it in the
+	// usage ledger where one is on, and writes it to no log, metric or trace.
 	User          string `protobuf:"bytes,30,opt,name=user,proto3" json:"user,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -9,6 +9,7 @@ from typing import Self, Unpack
 
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
+from togetherchat.v1 import usage_service_pb2 as usage
 from togetherchat_client._sync.calls import OnInfo, unary
 from togetherchat_client._sync.completion_stream import CompletionStream
 from togetherchat_client.arguments import Metadata
@@ -22,6 +23,7 @@ from togetherchat_client.requests import (
     complete_request,
     list_request,
 )
+from togetherchat_client.usage_requests import UsageFields, usage_request
 
 
 def connect(  # noqa: PLR0913  keyword arguments that callers need
@@ -46,7 +48,7 @@ def connect(  # noqa: PLR0913  keyword arguments that callers need
         key: API key of the service; sent as `authorization: Bearer …`.
         upstream_key: the caller's own Together API key, where the service accepts one.
         timeout_s: deadline in seconds of each call that sets none. Default: 600 s for a
-            completion, 30 s for models.
+            completion, 30 s for models and usage.
         tls: True, False or options. Default: plaintext to this machine, TLS to any other.
         retries: False disables gRPC's retries.
         health_checking: True sends no calls to a server that reports NOT_SERVING. A server or proxy that
@@ -139,7 +141,7 @@ class Client:
             metadata=metadata,
             wait_for_ready=wait_for_ready,
         )
-        call = self._channels.stub(arguments).Complete.future(request, **arguments)
+        call = self._channels.opened(arguments).chat.Complete.future(request, **arguments)
         return unary(call, request_id=request_id, on_info=on_info)
 
     @contextmanager
@@ -168,7 +170,7 @@ class Client:
             metadata=metadata,
             wait_for_ready=wait_for_ready,
         )
-        call = self._channels.stub(arguments).StreamComplete(request, **arguments)
+        call = self._channels.opened(arguments).chat.StreamComplete(request, **arguments)
         stream = CompletionStream(call, request_id=request_id, on_info=on_info)
         try:
             yield stream
@@ -240,7 +242,7 @@ class Client:
             metadata=metadata,
             wait_for_ready=wait_for_ready,
         )
-        call = self._channels.stub(arguments).ListModels.future(
+        call = self._channels.opened(arguments).chat.ListModels.future(
             list_request(page_token, **filters), **arguments
         )
         return unary(call, request_id=request_id, on_info=on_info)
@@ -268,8 +270,93 @@ class Client:
             metadata=metadata,
             wait_for_ready=wait_for_ready,
         )
-        call = self._channels.stub(arguments).GetModel.future(
+        call = self._channels.opened(arguments).chat.GetModel.future(
             service.GetModelRequest(id=model_id), **arguments
+        )
+        return unary(call, request_id=request_id, on_info=on_info)
+
+    def query_usage(
+        self,
+        *,
+        timeout_s: float | None = None,
+        request_id: str = "",
+        metadata: Metadata = (),
+        wait_for_ready: bool | None = None,
+        on_info: OnInfo | None = None,
+        **fields: Unpack[UsageFields],
+    ) -> usage.QueryUsageResponse:
+        """One page of a report of usage and cost. The fields are those of QueryUsageRequest.
+
+        Args:
+            timeout_s: as for `complete`, and so are the arguments up to `on_info`.
+            request_id: 1 to 128 printable ASCII characters. Generated when empty.
+            metadata: further pairs to send.
+            wait_for_ready: overrides the client's setting.
+            on_info: called with the CallInfo when the call succeeds.
+            **fields: the period as datetimes with a time zone, `group_by` as words such as `tenant`, filters.
+
+        Raises:
+            UnimplementedError: the service records no usage.
+            PermissionDeniedError: the key must not see a tenant that `tenants` names.
+            ValueError: an argument is not valid. Nothing was sent.
+        """
+        request = usage_request(**fields)
+        request_id = request_id or _new_request_id()
+        arguments = self._config.call_arguments(
+            "QueryUsage",
+            request_id=request_id,
+            timeout_s=timeout_s,
+            metadata=metadata,
+            wait_for_ready=wait_for_ready,
+        )
+        call = self._channels.opened(arguments).usage.QueryUsage.future(request, **arguments)
+        return unary(call, request_id=request_id, on_info=on_info)
+
+    def list_quotas(
+        self,
+        tenants: Sequence[str] = (),
+        *,
+        timeout_s: float | None = None,
+        request_id: str = "",
+        metadata: Metadata = (),
+        wait_for_ready: bool | None = None,
+        on_info: OnInfo | None = None,
+    ) -> usage.ListQuotasResponse:
+        """What is used, reserved and left of the limits of tenants. Empty: all that the key may see."""
+        request_id = request_id or _new_request_id()
+        arguments = self._config.call_arguments(
+            "ListQuotas",
+            request_id=request_id,
+            timeout_s=timeout_s,
+            metadata=metadata,
+            wait_for_ready=wait_for_ready,
+        )
+        call = self._channels.opened(arguments).usage.ListQuotas.future(
+            usage.ListQuotasRequest(tenants=tenants), **arguments
+        )
+        return unary(call, request_id=request_id, on_info=on_info)
+
+    def reset_quota(
+        self,
+        tenant: str,
+        *,
+        timeout_s: float | None = None,
+        request_id: str = "",
+        metadata: Metadata = (),
+        wait_for_ready: bool | None = None,
+        on_info: OnInfo | None = None,
+    ) -> usage.ResetQuotaResponse:
+        """Forget the requests and tokens per minute of a tenant. The key needs the scope `admin`."""
+        request_id = request_id or _new_request_id()
+        arguments = self._config.call_arguments(
+            "ResetQuota",
+            request_id=request_id,
+            timeout_s=timeout_s,
+            metadata=metadata,
+            wait_for_ready=wait_for_ready,
+        )
+        call = self._channels.opened(arguments).usage.ResetQuota.future(
+            usage.ResetQuotaRequest(tenant=tenant), **arguments
         )
         return unary(call, request_id=request_id, on_info=on_info)
 

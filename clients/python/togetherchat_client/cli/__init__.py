@@ -1,4 +1,4 @@
-"""The `togetherchat` command: chat, complete, models, health.
+"""The `togetherchat` command: chat, complete, models, usage, health.
 
 This file is the entry point. Without the `cli` extra it prints how to install it.
 """

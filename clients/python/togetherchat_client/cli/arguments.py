@@ -5,11 +5,13 @@ Keys come from the environment or from a file.
 """
 
 import argparse
+import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
 
+from togetherchat_client.cli.usage_arguments import add_quotas, add_usage
 from togetherchat_client.health import CHAT_SERVICE
 
 DEFAULT_TARGET: Final = "localhost:50051"
@@ -85,6 +87,16 @@ class Arguments(argparse.Namespace):
 
     service: str
 
+    since: dt.datetime | None
+    until: dt.datetime | None
+    by: tuple[str, ...]
+    tenants: list[str]
+    models: list[str]
+    keys: list[str]
+    users: list[str]
+    reasons: list[str]
+    csv: bool
+
 
 def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Arguments:
     """Parse the command line. For an invalid one, print the error and end the process with 2."""
@@ -114,6 +126,8 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     _add_models(add("models", parents=[shared], help="list models"))
     _add_model(add("model", parents=[shared], help="show one model"))
     _add_health(add("health", parents=[shared], help="check whether the service is serving"))
+    add_usage(add("usage", parents=[shared], help="report usage and cost"))
+    add_quotas(add("quotas", parents=[shared], help="report the limits of tenants"))
     return parser
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TextIO
 
 from togetherchat_client import Client, TogetherChatError
-from togetherchat_client.cli import chat, complete, health, models
+from togetherchat_client.cli import chat, complete, health, models, usage
 from togetherchat_client.cli.arguments import Arguments, UsageError, parse
 from togetherchat_client.cli.client_factory import open_client
 from togetherchat_client.cli.error_report import report_error
@@ -20,6 +20,8 @@ SUBCOMMANDS: Mapping[str, Callable[[Client, Arguments, Terminal], ExitCode]] = {
     "health": health.run,
     "model": models.run_one,
     "models": models.run,
+    "quotas": usage.run_quotas,
+    "usage": usage.run,
 }
 
 

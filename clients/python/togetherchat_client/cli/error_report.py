@@ -22,6 +22,7 @@ HINT_BY_REASON: Final[Mapping[str, str]] = {
     ErrorReason.MODEL_NOT_FOUND: "`togetherchat models` lists the models",
     ErrorReason.QUOTA_EXHAUSTED: "waiting does not help",
     ErrorReason.SERVICE_KEY_REJECTED: "Together rejected the service's own key: report this to its operator",
+    ErrorReason.USAGE_NOT_RECORDED: "the operator turns usage on with --usage-database",
     ErrorReason.SPEND_LIMIT_REACHED: "raise the account's spend limit at Together",
 }
 

@@ -20,7 +20,10 @@ export const SERVICE_CONFIG = {
     {
       "name": [
         { "service": "togetherchat.v1.ChatService", "method": "ListModels" },
-        { "service": "togetherchat.v1.ChatService", "method": "GetModel" }
+        { "service": "togetherchat.v1.ChatService", "method": "GetModel" },
+        { "service": "togetherchat.v1.UsageService", "method": "QueryUsage" },
+        { "service": "togetherchat.v1.UsageService", "method": "ListQuotas" },
+        { "service": "togetherchat.v1.UsageService", "method": "ResetQuota" }
       ],
       "timeout": "30s",
       "retryPolicy": {

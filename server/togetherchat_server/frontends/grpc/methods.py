@@ -1,4 +1,4 @@
-"""The methods of ChatService, and the two shapes of an RPC: one response, or a stream of responses.
+"""The methods of the services, and the two shapes of an RPC: one response, or a stream of responses.
 
 Owns how requests are parsed, and how the messages of a response are written and counted. Knows no
 context of gRPC and no status: those belong to the handler.
@@ -12,15 +12,14 @@ from typing import Final, Generic, Protocol, TypeAlias, TypeVar, cast, final
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
-from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat.v1 import chat_service_pb2 as chat
+from togetherchat.v1 import usage_service_pb2 as usage
 from togetherchat_server.calls.session import Session
 from togetherchat_server.calls.session_stream import SessionStream
 from togetherchat_server.calls.validation.elements import SCANNED_BYTES
 from togetherchat_server.domain.identity import Scope
 from togetherchat_server.domain.reasons import Reason, ServiceError
 from togetherchat_server.frontends.grpc.wire_elements import wire_elements
-
-SERVICE: Final = "togetherchat.v1.ChatService"
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
@@ -125,21 +124,32 @@ class StreamMethod(Generic[Request]):
                     await responder.write(event)
 
 
-METHODS: Final[Mapping[str, Method]] = {
-    f"/{SERVICE}/Complete": UnaryMethod(
-        scope=Scope.CHAT, request=service.CompleteRequest, handle=Session.complete
-    ),
-    f"/{SERVICE}/StreamComplete": StreamMethod(
-        scope=Scope.CHAT, request=service.CompleteRequest, handle=Session.stream
-    ),
-    f"/{SERVICE}/ListModels": UnaryMethod(
-        scope=Scope.MODELS, request=service.ListModelsRequest, handle=Session.list_models
-    ),
-    f"/{SERVICE}/GetModel": UnaryMethod(
-        scope=Scope.MODELS, request=service.GetModelRequest, handle=Session.get_model
-    ),
+SERVICES: Final[Mapping[str, Mapping[str, Method]]] = {
+    "togetherchat.v1.ChatService": {
+        "Complete": UnaryMethod(scope=Scope.CHAT, request=chat.CompleteRequest, handle=Session.complete),
+        "StreamComplete": StreamMethod(scope=Scope.CHAT, request=chat.CompleteRequest, handle=Session.stream),
+        "ListModels": UnaryMethod(
+            scope=Scope.MODELS, request=chat.ListModelsRequest, handle=Session.list_models
+        ),
+        "GetModel": UnaryMethod(scope=Scope.MODELS, request=chat.GetModelRequest, handle=Session.get_model),
+    },
+    "togetherchat.v1.UsageService": {
+        "QueryUsage": UnaryMethod(
+            scope=Scope.USAGE, request=usage.QueryUsageRequest, handle=Session.query_usage
+        ),
+        "ListQuotas": UnaryMethod(
+            scope=Scope.USAGE, request=usage.ListQuotasRequest, handle=Session.list_quotas
+        ),
+        "ResetQuota": UnaryMethod(
+            scope=Scope.ADMIN, request=usage.ResetQuotaRequest, handle=Session.reset_quota
+        ),
+    },
 }
-"""The methods of ChatService by their full names."""
+"""The methods of each service of the contract."""
+METHODS: Final[Mapping[str, Method]] = {
+    f"/{service}/{name}": method for service, methods in SERVICES.items() for name, method in methods.items()
+}
+"""The methods by their full names."""
 
 
 def serialise(message: Message) -> bytes:

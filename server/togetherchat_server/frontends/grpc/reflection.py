@@ -20,10 +20,11 @@ from grpc import aio
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from togetherchat.v1 import chat_service_pb2
+from togetherchat.v1 import chat_service_pb2, usage_service_pb2
+from togetherchat_server.frontends.grpc.health import SERVICE as HEALTH_SERVICE
+from togetherchat_server.frontends.grpc.methods import SERVICES
 from togetherchat_server.frontends.grpc.read_permits import ReadPermits, ReadTimeoutError
 
-SERVICES: Final = ("togetherchat.v1.ChatService", "grpc.health.v1.Health")
 V1ALPHA: Final = "grpc.reflection.v1alpha"
 V1: Final = "grpc.reflection.v1"
 REQUEST_BYTES_MAX: Final = 4096
@@ -36,6 +37,7 @@ Context: TypeAlias = "aio.ServicerContext[Request, Response]"
 
 _DESCRIBED: Final = (
     chat_service_pb2.DESCRIPTOR.name,
+    usage_service_pb2.DESCRIPTOR.name,
     health_pb2.DESCRIPTOR.name,
     reflection_pb2.DESCRIPTOR.name,
     error_details_pb2.DESCRIPTOR.name,
@@ -45,7 +47,7 @@ _DESCRIBED: Final = (
 
 def add_reflection(server: aio.Server, permits: ReadPermits) -> None:
     """Add the reflection service under v1 and v1alpha. Requests are read with these permits."""
-    names = (*SERVICES, f"{V1}.ServerReflection", f"{V1ALPHA}.ServerReflection")
+    names = (*SERVICES, HEALTH_SERVICE, f"{V1}.ServerReflection", f"{V1ALPHA}.ServerReflection")
     servicer = reflection.aio.ReflectionServicer(names, pool=_DescriptorPool(_pool()))  # pyright: ignore[reportArgumentType]  a pool cannot be subclassed
 
     async def reflect(_requests: object, context: Context) -> None:

@@ -18,7 +18,7 @@ from togetherchat_server.frontends.grpc.acceptance import Acceptance, supported
 from togetherchat_server.frontends.grpc.binding import bind
 from togetherchat_server.frontends.grpc.handler import GrpcHandler
 from togetherchat_server.frontends.grpc.health import REQUEST_BYTES_MAX, Health
-from togetherchat_server.frontends.grpc.methods import METHODS, SERVICE
+from togetherchat_server.frontends.grpc.methods import METHODS, SERVICES
 from togetherchat_server.frontends.grpc.read_permits import ReadPermits
 from togetherchat_server.frontends.grpc.reflection import add_reflection
 from togetherchat_server.frontends.grpc.started_calls import StartedCalls
@@ -139,7 +139,7 @@ class GrpcServer:
         options = {**dict(OPTIONS), **connections.options(), SHARE_PORT: int(listening.share_port)}
         if not listening.request_compression:
             options |= NO_COMPRESSION
-        self.health: Final = Health((SERVICE,))
+        self.health: Final = Health(tuple(SERVICES))
         permits = ReadPermits(clock=clock)
         self._listening = listening
         with bulk_wakeups(asyncio.get_running_loop()), StartedCalls() as self.started_calls:

@@ -52,11 +52,11 @@ class HttpCall:
         self.exchange: Final = exchange
         self.session: Final = session
 
-    async def respond(self, body: bytes, headers: ResponseMetadata = ()) -> None:
-        """Send the complete JSON response of a call that succeeded."""
+    async def respond(self, body: bytes, headers: ResponseMetadata = (), content_type: str = JSON) -> None:
+        """Send the complete response of a call that succeeded."""
         await self.exchange.drained()
         self.session.sending_response()
-        headers = (("content-type", JSON), *response_metadata(self.session.call), *headers)
+        headers = (("content-type", content_type), *response_metadata(self.session.call), *headers)
         await self.exchange.respond(200, headers, body)
 
 

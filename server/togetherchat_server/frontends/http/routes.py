@@ -35,6 +35,7 @@ from togetherchat_server.frontends.http.openai.errors import INVALID, ErrorRespo
 from togetherchat_server.frontends.http.origins import PagePolicy
 from togetherchat_server.frontends.http.protocol.listener import ConnectionLimits
 from togetherchat_server.frontends.http.server import HttpServer
+from togetherchat_server.frontends.http.usage import endpoints as usage
 
 PREFIXES: Final = ("/v1", "")
 """Clients use a base URL with `/v1` or without."""
@@ -63,7 +64,7 @@ class Routes:
     version: str
     pages: PagePolicy
     local_pages_only: bool
-    """Whether the console is only served under this machine's names."""
+    """Whether the console and reports are only served under this machine's names."""
 
     def application(self) -> Router:
         """Return the ASGI application."""
@@ -82,9 +83,21 @@ class Routes:
         # Otherwise it would be the model whose id is empty.
         routes[:0] = [Route(f"{prefix}/models/", self._endpoint((), _reject_path)) for prefix in PREFIXES]
         routes.append(Route("/openapi.json", self._endpoint(READ_METHODS, describe)))
+        routes += self._reports()
         if self.console is not None:
             routes += self._console(self.console)
         return Router(routes, redirect_slashes=False, default=self._endpoint((), _reject_path))
+
+    def _reports(self) -> list[Route]:
+        reports = (
+            ("/usage.json", usage.USAGE_METHOD, usage.send_usage_json),
+            ("/usage.csv", usage.USAGE_METHOD, usage.send_usage_csv),
+            ("/quotas.json", usage.QUOTAS_METHOD, usage.send_quotas),
+        )
+        return [
+            Route(path, self._endpoint(READ_METHODS, self._local(self._as_call(operation, endpoint))))
+            for path, operation, endpoint in reports
+        ]
 
     def _console(self, console: Console) -> list[Route]:
         guarded: tuple[tuple[str, Handler], ...] = (

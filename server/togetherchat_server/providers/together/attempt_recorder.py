@@ -23,6 +23,7 @@ class AttemptRecorder:
         progress = call.progress
         progress.attempts += 1
         progress.output_deltas = 0
+        progress.billable = False
         progress.phase = Phase.AWAITING_RESPONSE
         progress.upstream = NAME
         progress.upstream_request_id = ""

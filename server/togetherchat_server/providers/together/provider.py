@@ -176,6 +176,7 @@ class TogetherProvider:
                 traceparent=span.traceparent,
                 tracestate=span.tracestate,
                 more_headers=debug_headers.REQUEST if call.debug else (),
+                on_send=call.progress.sent,
             )
         self._record.headers(http_response.headers, call)
         span.status(http_response.status, call.progress.upstream)
@@ -304,9 +305,11 @@ class TogetherProvider:
                 traceparent=span.traceparent,
                 tracestate=span.tracestate,
                 more_headers=debug_headers.REQUEST if call.debug else (),
+                on_send=call.progress.sent,
             )
 
     def _error(self, status: int, headers: Mapping[str, str], body: bytes, call: Call) -> ServiceError:
+        call.progress.billable = False
         return errors.from_response(
             status=status,
             headers=headers,

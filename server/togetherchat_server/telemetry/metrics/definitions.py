@@ -48,6 +48,8 @@ STREAM_MESSAGES: Final = "togetherchat_stream_messages_total"
 DEFERRED_READS: Final = "togetherchat_deferred_reads_total"
 LOG_LINES_DROPPED: Final = "togetherchat_log_lines_dropped_total"
 AUDIT_LINES_DROPPED: Final = "togetherchat_audit_lines_dropped_total"
+USAGE_LEDGER_ROWS: Final = "togetherchat_usage_ledger_rows_total"
+USAGE_LEDGER_LOST_ROWS: Final = "togetherchat_usage_ledger_lost_rows_total"
 TRACE_SPANS: Final = "togetherchat_trace_spans_total"
 WORKER_RESTARTS: Final = "togetherchat_worker_restarts_total"
 PROCESS_CPU: Final = "process_cpu_seconds_total"
@@ -72,6 +74,12 @@ RETRY_BUDGET_LEFT: Final = "togetherchat_retry_budget_left"
 ADAPTIVE_THROTTLES: Final = "togetherchat_adaptive_throttles"
 UPSTREAM_RATE_LIMIT: Final = "togetherchat_upstream_rate_limit"
 UPSTREAM_RATE_LIMIT_UPDATED: Final = "togetherchat_upstream_rate_limit_updated_timestamp_seconds"
+QUOTA_RESERVATIONS: Final = "togetherchat_quota_reservations"
+QUOTA_RESERVATIONS_LEAKED: Final = "togetherchat_quota_reservations_leaked_total"
+TENANT_BUDGET_USED: Final = "togetherchat_tenant_budget_used_ratio"
+USAGE_LEDGER_UP: Final = "togetherchat_usage_ledger_up"
+USAGE_LEDGER_LAG: Final = "togetherchat_usage_ledger_lag_seconds"
+USAGE_LEDGER_SPILLED_ROWS: Final = "togetherchat_usage_ledger_spilled_rows"
 REDIS_UP: Final = "togetherchat_redis_up"
 FILE_STALE: Final = "togetherchat_file_stale"
 JWKS_UP: Final = "togetherchat_jwks_up"
@@ -127,8 +135,8 @@ _ALL: Final[tuple[MetricDefinition, ...]] = (
     _counter(TENANT_CALLS, "The same calls, by tenant and requested model.", "tenant", "model", "code"),
     _counter(
         ADMISSION_REJECTED,
-        "Calls rejected for a cause that passes: OVERLOADED, CALLER_QUOTA, DRAINING or "
-        "AUTHENTICATION_UNAVAILABLE.",
+        "Calls rejected for a cause that passes: OVERLOADED, CALLER_QUOTA, DRAINING, "
+        "USAGE_UNAVAILABLE or AUTHENTICATION_UNAVAILABLE.",
         "reason",
     ),
     _counter(
@@ -192,6 +200,17 @@ _ALL: Final[tuple[MetricDefinition, ...]] = (
     _counter(
         AUDIT_LINES_DROPPED,
         "Lines of the audit log dropped because they could not be written; with --audit-log only.",
+    ),
+    _counter(
+        QUOTA_RESERVATIONS_LEAKED,
+        "Reservations of attempts that were older than a call can be, and were settled in full: a defect.",
+    ),
+    _counter(USAGE_LEDGER_ROWS, "Rows written to the usage ledger; with --usage-database only."),
+    _counter(
+        USAGE_LEDGER_LOST_ROWS,
+        "Calls without a row in the usage ledger: no room to wait (`full`), lost with a `killed` process, "
+        "`rejected` by the database, or in a `damaged` file.",
+        "cause",
     ),
     _counter(
         TRACE_SPANS,
@@ -265,6 +284,28 @@ _ALL: Final[tuple[MetricDefinition, ...]] = (
         "When the provider last sent its rate limits, in seconds since 1970.",
         "model",
         merge="max",
+    ),
+    _gauge(QUOTA_RESERVATIONS, "Attempts in flight that have reserved a tenant's tokens or money."),
+    _gauge(
+        TENANT_BUDGET_USED,
+        "Part of a tenant's budget for the `day` or `month` that was spent or reserved at its last attempt.",
+        "tenant",
+        "period",
+        merge="max",
+    ),
+    _gauge(
+        USAGE_LEDGER_UP,
+        "1 while the database of --usage-database takes rows, else 0: rows then wait in files.",
+        merge="min",
+    ),
+    _gauge(
+        USAGE_LEDGER_LAG,
+        "Age of the oldest row that is not in the usage ledger yet; about a second is normal.",
+        merge="max",
+    ),
+    _gauge(
+        USAGE_LEDGER_SPILLED_ROWS,
+        "Rows in files that wait for the usage ledger's database; those of the last second are normal.",
     ),
     _gauge(
         REDIS_UP,

@@ -12,20 +12,20 @@ from typing import Final
 
 from togetherchat_server.tenants.rate_limiter import MINUTE_S, ROUNDING_S
 
-_NOW: Final = """
+NOW: Final = """
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
 """
-_RATES: Final = f"""
+RATES: Final = f"""
 local function used_until(key)
     return math.max(tonumber(redis.call('GET', key) or '0'), now)
 end
 local function store(key, until_s)
     redis.call('SET', key, string.format('%.6f', until_s), 'EX', math.ceil(until_s - now) + 1)
 end
-local function wait(key, per_minute)
+local function wait(key, per_minute, units)
     if per_minute == 0 then return 0 end
-    local over = used_until(key) + {MINUTE_S} / per_minute - now - {MINUTE_S}
+    local over = used_until(key) + units * {MINUTE_S} / per_minute - now - {MINUTE_S}
     return over > {ROUNDING_S} and over or 0
 end
 """
@@ -40,10 +40,10 @@ local function held(key)
 end
 """
 
-ENTER: Final = f"""{_NOW}{_RATES}{_LEASES}
+ENTER: Final = f"""{NOW}{RATES}{_LEASES}
 local per_minute, max_concurrent_calls = tonumber(ARGV[1]), tonumber(ARGV[3])
 if max_concurrent_calls > 0 and held(KEYS[3]) >= max_concurrent_calls then return {{1, '0', '0'}} end
-local requests, tokens = wait(KEYS[1], per_minute), wait(KEYS[2], tonumber(ARGV[2]))
+local requests, tokens = wait(KEYS[1], per_minute, 1), wait(KEYS[2], tonumber(ARGV[2]), 1)
 if requests == 0 and tokens == 0 then
     if per_minute > 0 then store(KEYS[1], used_until(KEYS[1]) + {MINUTE_S} / per_minute) end
     if max_concurrent_calls > 0 then hold(KEYS[3], tonumber(ARGV[4]), ARGV[5]) end
@@ -53,13 +53,7 @@ return {{0, string.format('%.6f', requests), string.format('%.6f', tokens)}}
 """Keys: requests, tokens, calls. Arguments: three limits, the duration of a lease in seconds, the lease.
 Returns whether the limit of calls is reached, and the waits for a request and for tokens in seconds."""
 
-SPEND: Final = f"""{_NOW}{_RATES}
-store(KEYS[1], used_until(KEYS[1]) + tonumber(ARGV[2]) * {MINUTE_S} / tonumber(ARGV[1]))
-return 0
-"""
-"""Key: tokens. Arguments: the limit, the number of tokens."""
-
-HOLD: Final = f"""{_NOW}{_LEASES}
+HOLD: Final = f"""{NOW}{_LEASES}
 for i = 2, #ARGV do hold(KEYS[1], tonumber(ARGV[1]), ARGV[i]) end
 return 0
 """

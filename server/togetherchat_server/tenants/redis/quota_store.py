@@ -1,9 +1,10 @@
-"""The usage of tenants over all replicas, in Redis: requests, tokens and calls in flight.
+"""The usage of tenants over all replicas, in Redis: requests, tokens, money and calls in flight.
 
-A call queries Redis once, before its first attempt. If Redis does not answer, the call is admitted by the
-count of its machine alone. A call in flight is a lease, which its replica renews while the call lasts.
-So the calls of a replica that dies are released when their leases expire, and a Redis that was
-restarted without its data receives the calls that are in flight.
+A call queries Redis once, and once more for each attempt of a tenant with a limit of tokens or money.
+If Redis does not answer, the call is admitted by the count of its machine alone. A call in flight is a
+lease, which its replica renews while the call lasts. So the calls of a replica that dies are released
+when their leases expire, and a Redis that was restarted without its data receives the calls that are in
+flight.
 """
 
 import asyncio
@@ -14,33 +15,51 @@ from typing import Final, cast, final
 
 from redis.asyncio import Redis
 
-from togetherchat_server.tenants.quota_store import QuotaMetric, QuotaRejection, longer_wait
+from togetherchat_server.domain.periods import Period
+from togetherchat_server.tenants.quota_store import (
+    Claim,
+    Grant,
+    QuotaMetric,
+    QuotaRejection,
+    QuotaUsage,
+    longer_wait,
+)
+from togetherchat_server.tenants.redis.answers import usage_of
 from togetherchat_server.tenants.redis.connection import RedisConnection
 from togetherchat_server.tenants.redis.lease_renewer import LeaseRenewer
 from togetherchat_server.tenants.redis.leases import Lease, LeaseIds, LeaseRegistry
-from togetherchat_server.tenants.redis.lua_scripts import ENTER, HOLD, SPEND, redis_key
+from togetherchat_server.tenants.redis.lua_scripts import ENTER, HOLD, redis_key
+from togetherchat_server.tenants.redis.reservations import (
+    WAIT_MAX_S,
+    RedisReservations,
+    SpentBefore,
+)
 from togetherchat_server.tenants.tenants_file import QuotaLimits
 
 LEASE_S: Final = 15.0
 """How long a call of a replica that died still counts."""
-SPENDING_MAX: Final = 1000
-"""Counts of tokens in progress. Further ones are dropped: Redis is too slow for them."""
+RESERVATION_S: Final = 660.0
+OFFLINE_RATIO: Final = 0.05
 CLOSE_TIMEOUT_S: Final = 1.0
-WAIT_MAX_S: Final = 366 * 86_400.0
-"""Longer waits are no answer of ours: a tenant cannot use a year's tokens in one call."""
 
 
 @final
 class RedisQuotaStore:
     """The shared store, as one replica uses it.
 
-    `timeout_s` is the longest that a call waits for Redis. `replica` is the unique name of this process.
+    Args:
+        timeout_s: the longest that a call waits for Redis.
+        replica: the unique name of this process.
+        lease_s: how long a call of a replica that died still counts.
+        reservation_s: how long an attempt of such a replica is reserved, before it counts in full.
+        offline_ratio: the part of a budget that this replica may commit while Redis is unavailable.
+        spent_before: returns what a tenant spent before Redis knew it; None if no tenant has a budget.
 
     Raises:
         ValueError: the address is not one of Redis.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the parts of a store, all by keyword
         self,
         url: str,
         *,
@@ -48,19 +67,24 @@ class RedisQuotaStore:
         clock: Callable[[], float],
         replica: str,
         lease_s: float = LEASE_S,
+        reservation_s: float = RESERVATION_S,
+        offline_ratio: float = OFFLINE_RATIO,
+        spent_before: SpentBefore | None = None,
     ) -> None:
         self._leases = LeaseRegistry(replica)
         self._lease_s = lease_s
         self._renewer = LeaseRenewer(
             self._leases, lease_s=lease_s, renew=self._renew, delete=self._delete, clock=clock
         )
-        self._connection = RedisConnection(
-            url, timeout_s=timeout_s, clock=clock, on_return=self._renewer.renew_now
-        )
+        self._connection = RedisConnection(url, timeout_s=timeout_s, clock=clock, on_return=self._returned)
         self._redis: Redis = self._connection.redis
         self._enter = self._redis.register_script(ENTER)
-        self._spend = self._redis.register_script(SPEND)
-        self._spending: set[asyncio.Task[None]] = set()
+        self._reservations = RedisReservations(
+            self._connection,
+            lease_s=reservation_s,
+            offline_ratio=offline_ratio,
+            spent_before=spent_before,
+        )
         self._entering: set[asyncio.Task[QuotaRejection | None]] = set()
 
     @property
@@ -99,18 +123,47 @@ class RedisQuotaStore:
         """Release a lease, without waiting for Redis."""
         self._renewer.release(lease)
 
-    def spend(self, tenant: str, tokens: int, limits: QuotaLimits) -> None:
-        """Count tokens, in a task of its own: the call that used them has ended."""
-        if len(self._spending) < SPENDING_MAX:
-            task = asyncio.create_task(self._run_spend(tenant, tokens, limits.tokens_per_minute))
-            self._spending.add(task)
-            task.add_done_callback(self._spending.discard)
+    async def reserve(
+        self, reservation_id: str, tenant: str, claim: Claim, limits: QuotaLimits, local: Grant
+    ) -> QuotaRejection | Grant:
+        """Reserve what an attempt may use, unless it does not fit."""
+        return await self._reservations.reserve(reservation_id, tenant, claim, limits, local)
+
+    def settle(
+        self, reservation_id: str, tenant: str, claim: Claim, used: Claim, limits: QuotaLimits, period: Period
+    ) -> None:
+        """Settle a reservation, without waiting for Redis."""
+        self._reservations.settle(reservation_id, tenant, claim, used, limits, period)
+
+    async def usage(self, tenant: str, period: Period, now_s: float) -> QuotaUsage | None:
+        """Return a tenant's usage over all replicas, with moments of the clock that shows `now_s`.
+
+        None if Redis is unavailable. What is reserved of the tokens is not known.
+        """
+
+        async def read() -> QuotaUsage:
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.execute_command("TIME")  # pyright: ignore[reportUnknownMemberType]  untyped
+            for name in ("requests", "tokens"):
+                pipeline.get(redis_key(tenant, name))
+            pipeline.zcard(redis_key(tenant, "calls"))
+            pipeline.hgetall(redis_key(tenant, "spending"))
+            return usage_of(await pipeline.execute(), period, now_s)
+
+        read_usage = await self._connection.execute(read)
+        return read_usage if isinstance(read_usage, QuotaUsage) else None
+
+    async def reset(self, tenant: str) -> None:
+        """Forget the requests and tokens per minute that a tenant has used."""
+        keys = [redis_key(tenant, usage) for usage in ("requests", "tokens")]
+        await self._connection.execute(lambda: _awaitable(self._redis.delete(*keys)))
 
     async def aclose(self) -> None:
         """Finish the commands in progress and release all leases, within a second; then disconnect."""
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await asyncio.gather(*self._spending, *self._entering)
+                await asyncio.gather(*self._entering)
+                await self._reservations.flush()
                 await self._renewer.aclose()
         await self._connection.aclose()
 
@@ -130,9 +183,10 @@ class RedisQuotaStore:
         waits = entered.requests_s, entered.tokens_s
         return longer_wait(*waits) if any(waits) else None
 
-    async def _run_spend(self, tenant: str, tokens: int, per_minute: int) -> None:
-        keys = [redis_key(tenant, "tokens")]
-        await self._connection.execute(lambda: _awaitable(self._spend(keys=keys, args=[per_minute, tokens])))
+    def _returned(self) -> None:
+        """Send what Redis has missed."""
+        self._renewer.renew_now()
+        self._reservations.send()
 
     async def _renew(self, held: LeaseIds) -> bool:
         pipeline = self._redis.pipeline(transaction=False)

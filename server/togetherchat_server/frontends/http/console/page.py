@@ -105,7 +105,7 @@ def foreign_name(exchange: Exchange) -> ErrorResponse | None:
         status=HTTPStatus.FORBIDDEN,
         type="permission_error",
         code="foreign_host",
-        message="the console is only served under this machine's names: use localhost, 127.0.0.1 or [::1]",
+        message="this path is only served under this machine's names: use localhost, 127.0.0.1 or [::1]",
     )
 
 

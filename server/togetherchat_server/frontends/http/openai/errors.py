@@ -40,6 +40,8 @@ class ErrorRow:
 
 
 RATE_LIMIT: Final = ErrorRow(429, "rate_limit_error", "rate_limit_exceeded")
+BUDGET: Final = ErrorRow(429, "insufficient_quota", "insufficient_quota")
+"""A budget is used up. OpenAI's clients retry every other 429."""
 INVALID_KEY: Final = ErrorRow(401, "authentication_error", "invalid_api_key")
 
 ROWS: Final[Mapping[Reason, ErrorRow]] = {
@@ -53,7 +55,7 @@ ROWS: Final[Mapping[Reason, ErrorRow]] = {
     Reason.CALLER_KEY_REJECTED: INVALID_KEY,
     Reason.MODEL_NOT_ALLOWED: ErrorRow(403, "permission_error"),
     Reason.CALLER_NOT_PERMITTED: ErrorRow(403, "permission_error"),
-    Reason.CALLER_QUOTA: ErrorRow(429, "rate_limit_error"),
+    Reason.CALLER_QUOTA: RATE_LIMIT,
     Reason.CALLER_DEADLINE: ErrorRow(504, "timeout_error"),
     Reason.CALLER_CANCELLED: ErrorRow(CLIENT_CLOSED_REQUEST, "cancelled"),
     Reason.CALLER_STALLED: ErrorRow(408, "timeout_error"),
@@ -128,7 +130,8 @@ class ErrorResponse:
 
 def error_response(error: ServiceError, call: Call, *, output_sent: bool, fraction: float) -> ErrorResponse:
     """Return the response of a failed call. `fraction` is a random number from 0 to 1 for the jitter."""
-    row = ROWS[error.reason]
+    exhausted = error.reason is Reason.CALLER_QUOTA and not error.retryable
+    row = BUDGET if exhausted else ROWS[error.reason]
     retryable = error.retryable and not output_sent
     delay = ()
     if retryable:

@@ -11,6 +11,9 @@ from typing import Final, cast
 import orjson
 
 from togetherchat_server.frontends.http.openai import schema
+from togetherchat_server.frontends.http.usage.document import COUNTERS
+from togetherchat_server.tenants.quota_status import Bucket
+from togetherchat_server.usage.report import FILTERS, Dimension
 
 REFERENCES: Final = "#/components/schemas/{model}"
 
@@ -39,7 +42,7 @@ def document(version: str, *, console: bool) -> bytes:
             },
             "servers": [{"url": "/"}],
             "security": [{"bearer": []}, {}],
-            "paths": _paths() | (_console_paths() if console else {}),
+            "paths": _paths() | _report_paths() | (_console_paths() if console else {}),
             "components": {
                 "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
                 "schemas": {"RequestBody": request, **parts, **SCHEMAS},
@@ -78,6 +81,42 @@ def _paths() -> Json:
             }
         },
     }
+
+
+def _report_paths() -> Json:
+    names = [*FILTERS, "since", "until", "by", "limit", "page"]
+    parameters = [_parameter(name) for name in names]
+    csv = {"text/csv": {"schema": _STRING}}
+    return {
+        "/usage.json": {
+            "get": {
+                "operationId": "queryUsage",
+                "summary": "Report usage and cost by tenant, model, day, hour, key, user or reason.",
+                "parameters": parameters,
+                "responses": _responses(_json("UsageReport")),
+            }
+        },
+        "/usage.csv": {
+            "get": {
+                "operationId": "downloadUsage",
+                "summary": "Report usage and cost as CSV; the header x-next-page has the next page.",
+                "parameters": parameters,
+                "responses": _responses(csv),
+            }
+        },
+        "/quotas.json": {
+            "get": {
+                "operationId": "listQuotas",
+                "summary": "Report what is used, reserved and left of the limits of tenants.",
+                "parameters": [_parameter("tenant")],
+                "responses": _responses(_json("QuotaList")),
+            }
+        },
+    }
+
+
+def _parameter(name: str) -> Json:
+    return {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
 
 
 def _console_paths() -> Json:
@@ -130,7 +169,42 @@ def _list_of(name: str) -> Json:
     return {"type": "array", "items": {"$ref": REFERENCES.format(model=name)}}
 
 
+_INTEGER_OR_NULL: Final[Json] = {"type": ["integer", "null"]}
+_PERCENTILES: Final[Json] = _object(
+    ["p50", "p95"], p50={"type": ["number", "null"]}, p95={"type": ["number", "null"]}
+)
+_SUMS: Final[Mapping[str, object]] = {
+    **dict.fromkeys(COUNTERS, _INTEGER),
+    "cost_usd": {"type": "string", "description": "US dollars, a decimal number with nine places."},
+    "duration_ms": _PERCENTILES,
+    "first_token_ms": _PERCENTILES,
+}
+
 SCHEMAS: Final[Mapping[str, object]] = {
+    "UsageReport": _object(
+        ["start_time", "end_time", "group_by", "rows", "total", "next_page"],
+        start_time=_STRING,
+        end_time=_STRING,
+        group_by={"type": "array", "items": {"enum": [*Dimension]}},
+        rows=_list_of("UsageRow"),
+        total=_object([*_SUMS], **_SUMS),
+        next_page=_STRING_OR_NULL,
+    ),
+    "UsageRow": _object(
+        [*_SUMS], **dict.fromkeys((dimension.value for dimension in Dimension), _STRING), **_SUMS
+    ),
+    "QuotaList": _object(["quotas"], quotas=_list_of("Quota")),
+    "Quota": _object(
+        ["tenant", "metric", "limit", "used", "reserved", "left", "soft_limit", "reset_time"],
+        tenant=_STRING,
+        metric={"enum": [*Bucket]},
+        limit=_INTEGER,
+        used=_INTEGER,
+        reserved=_INTEGER,
+        left=_INTEGER,
+        soft_limit=_INTEGER_OR_NULL,
+        reset_time=_STRING_OR_NULL,
+    ),
     "Error": _object(
         ["error"],
         error=_object(

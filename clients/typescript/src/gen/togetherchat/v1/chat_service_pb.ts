@@ -268,8 +268,8 @@ export type CompleteRequest = Message<"togetherchat.v1.CompleteRequest"> & {
   /**
    * Optional. Identifies the end user to the provider, at most 256 characters. Together
    * routes the calls of one user to the same prompt cache. May be personal data: prefer
-   * an opaque id. The service forwards it unless `--forward-user` is off, and writes it
-   * to no log, metric or trace.
+   * an opaque id. The service forwards it unless `--forward-user` is off, stores it in the
+   * usage ledger where one is on, and writes it to no log, metric or trace.
    *
    * @generated from field: string user = 30;
    */

@@ -7,8 +7,15 @@ import dev.togetherchat.v1.GetModelRequest;
 import dev.togetherchat.v1.GetModelResponse;
 import dev.togetherchat.v1.ListModelsRequest;
 import dev.togetherchat.v1.ListModelsResponse;
+import dev.togetherchat.v1.ListQuotasRequest;
+import dev.togetherchat.v1.ListQuotasResponse;
 import dev.togetherchat.v1.Model;
+import dev.togetherchat.v1.QueryUsageRequest;
+import dev.togetherchat.v1.QueryUsageResponse;
+import dev.togetherchat.v1.ResetQuotaRequest;
+import dev.togetherchat.v1.ResetQuotaResponse;
 import dev.togetherchat.v1.StreamCompleteResponse;
+import dev.togetherchat.v1.UsageServiceGrpc;
 import io.grpc.CallOptions;
 import io.grpc.Channel;
 import io.grpc.ClientCall;
@@ -160,6 +167,61 @@ public final class TogetherChat implements AutoCloseable {
 
     private static GetModelRequest getModelRequest(String id) {
         return GetModelRequest.newBuilder().setId(id).build();
+    }
+
+    /**
+     * Returns one page of a report of usage and cost: the calls of a period, summed by the dimensions of the request.
+     * The key sees its own tenant, or all tenants if it has the scope {@code admin}.
+     */
+    public QueryUsageResponse queryUsage(QueryUsageRequest request) {
+        return queryUsage(request, CallSettings.DEFAULT);
+    }
+
+    /** Returns one page of a report of usage and cost. */
+    public QueryUsageResponse queryUsage(QueryUsageRequest request, CallSettings settings) {
+        return open(UsageServiceGrpc.getQueryUsageMethod(), settings).await(Arguments.text(request));
+    }
+
+    /** Returns a future of one page of a report of usage and cost. */
+    public CompletableFuture<QueryUsageResponse> queryUsageAsync(QueryUsageRequest request, CallSettings settings) {
+        return open(UsageServiceGrpc.getQueryUsageMethod(), settings).async(Arguments.text(request));
+    }
+
+    /** Returns what is used, reserved and left of the limits of the tenants, or of all that the key may see. */
+    public ListQuotasResponse listQuotas(ListQuotasRequest request) {
+        return listQuotas(request, CallSettings.DEFAULT);
+    }
+
+    /** Returns what is used, reserved and left of the limits of the tenants, or of all that the key may see. */
+    public ListQuotasResponse listQuotas(ListQuotasRequest request, CallSettings settings) {
+        return open(UsageServiceGrpc.getListQuotasMethod(), settings).await(Arguments.text(request));
+    }
+
+    /** Returns a future of the limits of tenants. */
+    public CompletableFuture<ListQuotasResponse> listQuotasAsync(ListQuotasRequest request, CallSettings settings) {
+        return open(UsageServiceGrpc.getListQuotasMethod(), settings).async(Arguments.text(request));
+    }
+
+    /**
+     * Forgets the requests and tokens per minute that a tenant has used, and returns its limits after that. The key
+     * needs the scope {@code admin}.
+     */
+    public ResetQuotaResponse resetQuota(String tenant) {
+        return resetQuota(tenant, CallSettings.DEFAULT);
+    }
+
+    /** Forgets the requests and tokens per minute that a tenant has used, and returns its limits after that. */
+    public ResetQuotaResponse resetQuota(String tenant, CallSettings settings) {
+        return open(UsageServiceGrpc.getResetQuotaMethod(), settings).await(Arguments.text(resetQuotaRequest(tenant)));
+    }
+
+    /** Returns a future of the limits of a tenant after its reset. */
+    public CompletableFuture<ResetQuotaResponse> resetQuotaAsync(String tenant, CallSettings settings) {
+        return open(UsageServiceGrpc.getResetQuotaMethod(), settings).async(Arguments.text(resetQuotaRequest(tenant)));
+    }
+
+    private static ResetQuotaRequest resetQuotaRequest(String tenant) {
+        return ResetQuotaRequest.newBuilder().setTenant(tenant).build();
     }
 
     /**

@@ -7,6 +7,9 @@ import dev.togetherchat.client.TogetherChat;
 import dev.togetherchat.v1.CompleteRequest;
 import dev.togetherchat.v1.GetModelRequest;
 import dev.togetherchat.v1.ListModelsRequest;
+import dev.togetherchat.v1.ListQuotasRequest;
+import dev.togetherchat.v1.QueryUsageRequest;
+import dev.togetherchat.v1.ResetQuotaRequest;
 import dev.togetherchat.v1.StreamCompleteResponse;
 import java.util.Iterator;
 import java.util.concurrent.ExecutionException;
@@ -52,6 +55,12 @@ final class CaseRunner {
                         testCase.request(ListModelsRequest.newBuilder()).build(), testCase.settings()));
                 case "GetModel" -> observation.response(chat.getModel(
                         testCase.request(GetModelRequest.newBuilder()).getId(), testCase.settings()));
+                case "QueryUsage" -> observation.response(chat.queryUsage(
+                        testCase.request(QueryUsageRequest.newBuilder()).build(), testCase.settings()));
+                case "ListQuotas" -> observation.response(chat.listQuotas(
+                        testCase.request(ListQuotasRequest.newBuilder()).build(), testCase.settings()));
+                case "ResetQuota" -> observation.response(chat.resetQuota(
+                        testCase.request(ResetQuotaRequest.newBuilder()).getTenant(), testCase.settings()));
                 default -> throw new IllegalArgumentException("unknown call: " + testCase.call());
             }
         } catch (ChatException failed) {

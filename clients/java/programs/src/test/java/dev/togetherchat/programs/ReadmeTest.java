@@ -29,7 +29,8 @@ class ReadmeTest {
             "A call", " tokens",
             "A stream", " tokens",
             "A tool loop", "celsius",
-            "An error, with back-off", "RATE_LIMITED");
+            "An error, with back-off", "RATE_LIMITED",
+            "Usage and cost", "usage");
 
     @TempDir
     private Path folder;

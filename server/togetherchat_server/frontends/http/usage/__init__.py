@@ -1,0 +1,1 @@
+"""Usage and quotas over HTTP: `/usage.json`, `/usage.csv` and `/quotas.json`."""
